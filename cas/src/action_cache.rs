@@ -1,0 +1,28 @@
+//! The action cache trait. Completeness checking is a decorator around it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::digest::Digest;
+use crate::error::StoreError;
+
+/// Instance name and action digest. Instances never see each other's results.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ActionKey {
+    pub instance: Arc<str>,
+    pub action: Digest,
+}
+
+/// Results travel as encoded `ActionResult` messages: a hit is passed on without being decoded.
+#[async_trait]
+pub trait ActionCache: Send + Sync + 'static {
+    /// `None`: no result, or (in the completeness-checking decorator) one whose blobs are gone.
+    async fn get(&self, key: &ActionKey) -> Result<Option<Bytes>, StoreError>;
+
+    /// Replaces what was there. The caller has made every blob that `result` names durable.
+    async fn put(&self, key: &ActionKey, result: Bytes) -> Result<(), StoreError>;
+}
+
+pub type SharedActionCache = Arc<dyn ActionCache>;

@@ -1,0 +1,48 @@
+//! What can go wrong in storage. gRPC adapters turn it into a status; nothing else knows one.
+
+use crate::digest::Digest;
+
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    #[error("blob {0} is not in the store")]
+    NotFound(Digest),
+    #[error("the bytes hash to {actual}, not to {expected}")]
+    DigestMismatch { expected: Digest, actual: Digest },
+    #[error("blob {expected}: got {actual} bytes, its digest says {}", expected.size)]
+    SizeMismatch { expected: Digest, actual: u64 },
+    #[error("offset {offset} is beyond the end of blob {digest}")]
+    OutOfRange { digest: Digest, offset: u64 },
+    #[error("{size} bytes are more than the limit of {limit}")]
+    TooLarge { size: u64, limit: u64 },
+    /// Everything stored is promised to somebody: writing more would break a promise.
+    #[error(
+        "the store is full: {used} of {limit} bytes are in use and promised; \
+         raise storage.max-size or shorten storage.lease"
+    )]
+    Full { used: u64, limit: u64 },
+    /// The medium has no space left, below the configured limit.
+    #[error("no space left on the device that holds {path}")]
+    DiskFull { path: String },
+    #[error("{context}: {message}")]
+    Io { context: String, message: String },
+    /// The other end did not answer, for now: a retry may succeed.
+    #[error("storage is unavailable: {0}")]
+    Unavailable(String),
+    #[error("stored data is damaged: {0}")]
+    Corrupt(String),
+    #[error("invalid request: {0}")]
+    Invalid(String),
+}
+
+impl StoreError {
+    /// An I/O error with what was being done, e.g. `"open blobs/large/ab…"`.
+    pub fn io(context: impl Into<String>, error: &std::io::Error) -> Self {
+        let context = context.into();
+        match error.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                Self::DiskFull { path: context }
+            }
+            _ => Self::Io { context, message: error.to_string() },
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Content-addressed storage, action cache, records and their services.
+
+pub mod action_cache;
+pub mod blob;
+pub mod digest;
+pub mod error;
+pub mod events;
+pub mod logs;
+pub mod records;
+pub mod services;
+pub mod stores;
+
+pub use action_cache::{ActionCache, ActionKey, SharedActionCache};
+pub use blob::{Blob, BlobStore, BlobStream, BlobWriter, SharedBlobStore};
+pub use digest::{Digest, DigestError, DigestFunction, Hasher};
+pub use error::StoreError;

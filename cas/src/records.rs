@@ -1,0 +1,73 @@
+//! Small versioned documents with compare-and-swap: history, queues, releases and the audit
+//! log are built on these alone.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+/// Grows with every write of a key; never reused for the same key while it exists.
+pub type Version = u64;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    pub key: String,
+    pub version: Version,
+    pub value: Bytes,
+}
+
+/// What must be true of a key for a write to happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expect {
+    Absent,
+    Version(Version),
+    Anything,
+}
+
+/// One write of a batch; `value: None` deletes.
+#[derive(Debug, Clone)]
+pub struct Write {
+    pub key: String,
+    pub expect: Expect,
+    pub value: Option<Bytes>,
+}
+
+/// Keys are UTF-8 of 1 to [`MAX_KEY`] bytes, with `/` between their parts by convention.
+pub const MAX_KEY: usize = 1024;
+/// Largest value in bytes; larger things are blobs.
+pub const MAX_VALUE: usize = 1 << 20;
+/// Most writes in one batch.
+pub const MAX_BATCH: usize = 1024;
+
+#[async_trait]
+pub trait Records: Send + Sync + 'static {
+    async fn get(&self, key: &str) -> Result<Option<Record>, RecordsError>;
+
+    /// Applies all writes or none, durably. Returns the new versions in order (0 for deletions).
+    /// Errors: `Conflict` with the first key whose expectation failed.
+    async fn write(&self, writes: Vec<Write>) -> Result<Vec<Version>, RecordsError>;
+
+    /// Records whose key starts with `prefix` and comes after `after` (exclusive), in key order
+    /// (or reversed: then before `after`), at most `limit`.
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        reverse: bool,
+        limit: usize,
+    ) -> Result<Vec<Record>, RecordsError>;
+}
+
+pub type SharedRecords = Arc<dyn Records>;
+
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum RecordsError {
+    #[error("record {key} was changed by someone else")]
+    Conflict { key: String },
+    #[error("invalid record: {0}")]
+    Invalid(String),
+    #[error("records are unavailable: {0}")]
+    Unavailable(String),
+    #[error("stored records are damaged: {0}")]
+    Corrupt(String),
+}

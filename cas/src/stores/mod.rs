@@ -1,0 +1,1 @@
+//! Implementations of the storage traits and the decorators around them.

@@ -1,0 +1,3 @@
+//! The worker: input roots, sandbox, outputs.
+
+pub mod sandbox;

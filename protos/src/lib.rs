@@ -1,0 +1,22 @@
+//! Wire types: the Remote Execution API and Kiln's own messages.
+//!
+//! Nothing here has behaviour. Crates convert these messages into domain types
+//! once, at their edge.
+
+pub use bazel_remote_apis::build::bazel::remote::asset::v1 as asset;
+pub use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
+pub use bazel_remote_apis::build::bazel::remote::logstream::v1 as logstream;
+pub use bazel_remote_apis::build::bazel::semver;
+pub use bazel_remote_apis::google::{bytestream, longrunning, protobuf, rpc};
+
+/// Kiln's protocol between scheduler and worker (`proto/kiln/worker/v1`).
+pub mod worker {
+    #![allow(clippy::all, missing_docs)]
+    include!(concat!(env!("OUT_DIR"), "/kiln.worker.v1.rs"));
+}
+
+/// Finished executions as events and records (`proto/kiln/events/v1`).
+pub mod events {
+    #![allow(clippy::all, missing_docs)]
+    include!(concat!(env!("OUT_DIR"), "/kiln.events.v1.rs"));
+}

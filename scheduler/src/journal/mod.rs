@@ -1,0 +1,1 @@
+//! Builds and executions as records, and what is learned from them.

@@ -1,0 +1,3 @@
+//! Operations, queue and leases, and the services over them.
+
+pub mod journal;
