@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Runs all tests: unit, property, simulation, services, and end to end with real clients,
+# which it installs first. Fails when a client cannot be had, unless KILN_ALLOW_SKIPS=1.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+cd "$root"
+# shellcheck source=tools.sh
+. scripts/tools.sh
+need_rust
+need_cc
+need_bazel
+missing() {
+  [ "${KILN_ALLOW_SKIPS:-}" = 1 ] || fail "$1 cannot be had here; KILN_ALLOW_SKIPS=1 skips its tests"
+  say "SKIPPED: the tests that need $1"
+}
+need_bazel_2 || missing "Bazel 2.1.0"
+need_casd || missing "buildbox-casd"
+need_chromium || missing "Chromium"
+[ "${KILN_ALLOW_SKIPS:-}" = 1 ] || export KILN_NO_SKIPS=1
+if cargo nextest --version >/dev/null 2>&1; then
+  cargo nextest run --workspace --locked "$@"
+else
+  cargo test --workspace --locked "$@"
+fi

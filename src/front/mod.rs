@@ -1,0 +1,182 @@
+//! The one port: HTTP/1, HTTP/2 and gRPC on a few single-threaded runtimes.
+//!
+//! A connection lives on one thread: no request crosses cores, which more than doubles the
+//! rate of small calls compared with a work-stealing runtime (docs/benchmarks.md).
+
+mod connection;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use connection::serve_connection;
+
+/// Connections accepted and not yet taken over by a thread.
+const HANDOVER_BACKLOG: usize = 256;
+/// Open connections of one server; more are closed at once.
+pub const MAX_CONNECTIONS: usize = 8192;
+/// Threads that a front runtime may start for blocking reads and writes of large blobs.
+const BLOCKING_THREADS: usize = 16;
+/// After a failed `accept` (no file descriptors left), before the next.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
+
+/// A running front. Cancel the token given to [`Front::start`], then [`Front::join`].
+pub struct Front {
+    pub address: SocketAddr,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// One thread's inbox and how many connections it holds.
+#[derive(Clone)]
+struct Lane {
+    inbox: mpsc::Sender<TcpStream>,
+    open: Arc<AtomicUsize>,
+}
+
+impl Front {
+    /// Serves `router` on `listener` with `threads` threads until `shutdown` is cancelled;
+    /// then open connections get `drain` to finish. Call within a tokio runtime.
+    pub fn start(
+        listener: TcpListener,
+        router: &Router,
+        threads: usize,
+        drain: Duration,
+        shutdown: &CancellationToken,
+    ) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        listener.set_nonblocking(true)?;
+        let mut lanes = Vec::new();
+        let mut handles = Vec::new();
+        for index in 0..threads.max(1) {
+            let (inbox, streams) = mpsc::channel(HANDOVER_BACKLOG);
+            let lane = Lane { inbox, open: Arc::default() };
+            let worker = LaneWorker {
+                router: router.clone(),
+                open: lane.open.clone(),
+                drain,
+                shutdown: shutdown.clone(),
+            };
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .max_blocking_threads(BLOCKING_THREADS)
+                .thread_name(format!("front-{index}-io"))
+                .build()?;
+            handles.push(
+                std::thread::Builder::new()
+                    .name(format!("front-{index}"))
+                    .spawn(move || runtime.block_on(worker.run(streams)))?,
+            );
+            lanes.push(lane);
+        }
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        tokio::spawn(accept(listener, lanes, shutdown.clone()));
+        Ok(Self { address, threads: handles })
+    }
+
+    /// Waits until every connection has ended or its drain time is over.
+    pub async fn join(self) {
+        let joined = tokio::task::spawn_blocking(move || {
+            for thread in self.threads {
+                if thread.join().is_err() {
+                    tracing::error!("a front thread ended with a panic");
+                }
+            }
+        });
+        if let Err(error) = joined.await {
+            tracing::error!(%error, "waiting for the front threads failed");
+        }
+    }
+}
+
+async fn accept(
+    listener: tokio::net::TcpListener,
+    lanes: Vec<Lane>,
+    shutdown: CancellationToken,
+) {
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => hand_over(stream, &lanes),
+            Err(error) => {
+                tracing::warn!(%error, "accepting a connection failed");
+                tokio::time::sleep(ACCEPT_BACKOFF).await;
+            }
+        }
+    }
+}
+
+/// Gives the connection to the thread with the fewest.
+fn hand_over(stream: tokio::net::TcpStream, lanes: &[Lane]) {
+    let open: usize = lanes.iter().map(|lane| lane.open.load(Ordering::Relaxed)).sum();
+    if open >= MAX_CONNECTIONS {
+        tracing::warn!(open, "too many connections: closing a new one");
+        return;
+    }
+    let Ok(stream) = stream.into_std() else { return };
+    let Some(lane) = lanes.iter().min_by_key(|lane| lane.open.load(Ordering::Relaxed)) else {
+        return;
+    };
+    lane.open.fetch_add(1, Ordering::Relaxed);
+    if lane.inbox.try_send(stream).is_err() {
+        lane.open.fetch_sub(1, Ordering::Relaxed);
+        tracing::warn!("a front thread is too busy to take a connection: closing it");
+    }
+}
+
+struct LaneWorker {
+    router: Router,
+    open: Arc<AtomicUsize>,
+    drain: Duration,
+    shutdown: CancellationToken,
+}
+
+impl LaneWorker {
+    async fn run(self, mut streams: mpsc::Receiver<TcpStream>) {
+        let mut connections = tokio::task::JoinSet::new();
+        loop {
+            tokio::select! {
+                () = self.shutdown.cancelled() => break,
+                Some(_) = connections.join_next(), if !connections.is_empty() => {}
+                stream = streams.recv() => match stream {
+                    Some(stream) => self.take(stream, &mut connections),
+                    None => break,
+                }
+            }
+        }
+        let all = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(self.drain, all).await.is_err() {
+            tracing::warn!("connections are still open after the drain time: closing them");
+        }
+    }
+
+    fn take(&self, stream: TcpStream, connections: &mut tokio::task::JoinSet<()>) {
+        let router = self.router.clone();
+        let open = OpenConnection(self.open.clone());
+        let shutdown = self.shutdown.clone();
+        connections.spawn(async move {
+            let _open = open;
+            if let Err(error) = serve_connection(stream, router, shutdown).await {
+                tracing::debug!(%error, "a connection ended with an error");
+            }
+        });
+    }
+}
+
+/// Counts a connection until it is dropped.
+struct OpenConnection(Arc<AtomicUsize>);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
