@@ -1,0 +1,115 @@
+//! Verification: a blob lands under its digest only if its bytes hash to it.
+
+use std::path::Path;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::range::EmptyWriter;
+use crate::blob::{Blob, BlobStore, BlobWriter};
+use crate::digest::{Digest, Hasher};
+use crate::error::StoreError;
+
+/// Hashes everything that is written. Reads pass through.
+pub struct Verified<S> {
+    inner: S,
+}
+
+impl<S: BlobStore> Verified<S> {
+    pub fn new(inner: S) -> Self {
+        Self { inner }
+    }
+}
+
+#[async_trait]
+impl<S: BlobStore> BlobStore for Verified<S> {
+    async fn find_missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
+        self.inner.find_missing(digests).await
+    }
+
+    async fn read(
+        &self,
+        digest: &Digest,
+        offset: u64,
+        limit: Option<u64>,
+    ) -> Result<Blob, StoreError> {
+        self.inner.read(digest, offset, limit).await
+    }
+
+    async fn write(&self, digest: &Digest, data: Bytes) -> Result<(), StoreError> {
+        let actual = data.len() as u64;
+        if actual != digest.size {
+            return Err(StoreError::SizeMismatch { expected: *digest, actual });
+        }
+        let mut hasher = digest.function.hasher();
+        hasher.update(&data);
+        check(digest, hasher)?;
+        if digest.is_empty_blob() {
+            return Ok(());
+        }
+        self.inner.write(digest, data).await
+    }
+
+    async fn writer(&self, digest: &Digest) -> Result<Box<dyn BlobWriter>, StoreError> {
+        let inner: Box<dyn BlobWriter> = if digest.size == 0 {
+            Box::new(EmptyWriter(*digest))
+        } else {
+            self.inner.writer(digest).await?
+        };
+        Ok(Box::new(VerifyingWriter {
+            inner,
+            expected: *digest,
+            received: 0,
+            hasher: digest.function.hasher(),
+        }))
+    }
+
+    async fn sync(&self) -> Result<(), StoreError> {
+        self.inner.sync().await
+    }
+
+    async fn link(&self, digest: &Digest, destination: &Path) -> Result<bool, StoreError> {
+        self.inner.link(digest, destination).await
+    }
+}
+
+struct VerifyingWriter {
+    inner: Box<dyn BlobWriter>,
+    expected: Digest,
+    received: u64,
+    hasher: Hasher,
+}
+
+#[async_trait]
+impl BlobWriter for VerifyingWriter {
+    async fn write(&mut self, data: Bytes) -> Result<(), StoreError> {
+        self.received += data.len() as u64;
+        if self.received > self.expected.size {
+            return Err(StoreError::SizeMismatch {
+                expected: self.expected,
+                actual: self.received,
+            });
+        }
+        self.hasher.update(&data);
+        self.inner.write(data).await
+    }
+
+    async fn commit(self: Box<Self>) -> Result<(), StoreError> {
+        if self.received != self.expected.size {
+            return Err(StoreError::SizeMismatch {
+                expected: self.expected,
+                actual: self.received,
+            });
+        }
+        check(&self.expected, self.hasher)?;
+        self.inner.commit().await
+    }
+}
+
+fn check(expected: &Digest, hasher: Hasher) -> Result<(), StoreError> {
+    let actual = hasher.finish();
+    if actual == *expected {
+        return Ok(());
+    }
+    Err(StoreError::DigestMismatch { expected: *expected, actual })
+}
