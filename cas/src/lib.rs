@@ -7,8 +7,10 @@ pub mod error;
 pub mod events;
 pub mod logs;
 pub mod records;
+pub mod result;
 pub mod services;
 pub mod stores;
+pub mod tree;
 
 pub use action_cache::{ActionCache, ActionKey, SharedActionCache};
 pub use blob::{Blob, BlobStore, BlobStream, BlobWriter, SharedBlobStore};

@@ -1,0 +1,242 @@
+//! `ActionResult` messages: what clients of every age need to find in one, and which blobs
+//! one names.
+
+use kiln_protos::reapi;
+use kiln_protos::reapi::{ActionResult, OutputSymlink};
+
+use crate::digest::{Digest, DigestError, DigestFunction};
+use crate::tree::{TreeError, check_relative_path, check_target};
+
+/// Largest encoded result: it has to fit into one message with room for inlined output.
+pub const MAX_ACTION_RESULT: usize = 3 << 20;
+
+/// Where a result is malformed, e.g. `action_result.output_files[2].path`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ResultError {
+    #[error("action_result.{field}: {source}")]
+    Path { field: String, source: TreeError },
+    #[error("action_result.{field}: {source}")]
+    Digest { field: String, source: DigestError },
+    #[error("action_result.{field}: the symlink's target {problem}")]
+    Target { field: String, problem: &'static str },
+}
+
+/// The blobs that a result names directly.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Named {
+    /// Output files, stdout and stderr.
+    pub blobs: Vec<Digest>,
+    /// `Tree` messages of output directories: their content names more.
+    pub trees: Vec<Digest>,
+    /// Root `Directory` messages of output directories.
+    pub roots: Vec<Digest>,
+}
+
+/// Checks every path and digest of `result`, and returns the digests.
+pub fn named_blobs(result: &ActionResult, function: DigestFunction) -> Result<Named, ResultError> {
+    let mut named = Named::default();
+    for (i, file) in result.output_files.iter().enumerate() {
+        check_path("output_files", i, &file.path)?;
+        named.blobs.push(digest(&format!("output_files[{i}].digest"), &file.digest, function)?);
+    }
+    for (i, directory) in result.output_directories.iter().enumerate() {
+        // The empty path is the working directory itself.
+        if !directory.path.is_empty() {
+            check_path("output_directories", i, &directory.path)?;
+        }
+        let field = format!("output_directories[{i}].tree_digest");
+        named.trees.push(digest(&field, &directory.tree_digest, function)?);
+        if directory.root_directory_digest.is_some() {
+            let field = format!("output_directories[{i}].root_directory_digest");
+            named.roots.push(digest(&field, &directory.root_directory_digest, function)?);
+        }
+    }
+    check_symlinks(result)?;
+    for (field, wire) in
+        [("stdout_digest", &result.stdout_digest), ("stderr_digest", &result.stderr_digest)]
+    {
+        if wire.is_some() {
+            named.blobs.push(digest(field, wire, function)?);
+        }
+    }
+    Ok(named)
+}
+
+#[allow(deprecated)]
+fn check_symlinks(result: &ActionResult) -> Result<(), ResultError> {
+    for (list, links) in [
+        ("output_symlinks", &result.output_symlinks),
+        ("output_file_symlinks", &result.output_file_symlinks),
+        ("output_directory_symlinks", &result.output_directory_symlinks),
+    ] {
+        for (i, link) in links.iter().enumerate() {
+            check_path(list, i, &link.path)?;
+            check_target(&link.target).map_err(|problem| ResultError::Target {
+                field: format!("{list}[{i}].target"),
+                problem,
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn check_path(list: &str, i: usize, path: &str) -> Result<(), ResultError> {
+    check_relative_path(path)
+        .map_err(|source| ResultError::Path { field: format!("{list}[{i}]"), source })
+}
+
+fn digest(
+    field: &str,
+    wire: &Option<reapi::Digest>,
+    function: DigestFunction,
+) -> Result<Digest, ResultError> {
+    wire.as_ref()
+        .ok_or(DigestError::Absent)
+        .and_then(|wire| Digest::from_wire(wire, function))
+        .map_err(|source| ResultError::Digest { field: field.to_owned(), source })
+}
+
+/// Makes `result` readable by clients of every version: `output_symlinks` (REAPI 2.1) and the
+/// two older lists hold the same links, and `execution_metadata` is set.
+#[allow(deprecated)]
+pub fn complete_for_all_clients(result: &mut ActionResult) {
+    result.execution_metadata.get_or_insert_default();
+    let old: Vec<OutputSymlink> = result
+        .output_file_symlinks
+        .iter()
+        .chain(&result.output_directory_symlinks)
+        .filter(|link| !has_path(&result.output_symlinks, &link.path))
+        .cloned()
+        .collect();
+    let (directories, files): (Vec<_>, Vec<_>) = result
+        .output_symlinks
+        .iter()
+        .filter(|link| {
+            !has_path(&result.output_file_symlinks, &link.path)
+                && !has_path(&result.output_directory_symlinks, &link.path)
+        })
+        .cloned()
+        .partition(|link| leads_to_directory(link, result));
+    result.output_symlinks.extend(old);
+    result.output_file_symlinks.extend(files);
+    result.output_directory_symlinks.extend(directories);
+}
+
+fn has_path(links: &[OutputSymlink], path: &str) -> bool {
+    links.iter().any(|link| link.path == path)
+}
+
+/// Whether the target is an output directory, or above some output. Where that cannot be
+/// told (a link out of the outputs) a link counts as one to a file.
+fn leads_to_directory(link: &OutputSymlink, result: &ActionResult) -> bool {
+    let Some(target) = resolve(&link.path, &link.target) else { return false };
+    let below = format!("{target}/");
+    result.output_directories.iter().any(|output| output.path == target)
+        || result.output_files.iter().any(|output| output.path.starts_with(&below))
+}
+
+/// `target` as seen from the directory of `path`, lexically. `None`: absolute or outside.
+fn resolve(path: &str, target: &str) -> Option<String> {
+    if target.starts_with('/') {
+        return None;
+    }
+    let mut segments: Vec<&str> = path.split('/').collect();
+    segments.pop();
+    for segment in target.split('/') {
+        match segment {
+            "" | "." => {}
+            ".." => {
+                segments.pop()?;
+            }
+            name => segments.push(name),
+        }
+    }
+    Some(segments.join("/"))
+}
+
+#[cfg(test)]
+#[allow(deprecated)]
+mod tests {
+    use kiln_protos::reapi::{OutputDirectory, OutputFile};
+
+    use super::*;
+
+    fn link(path: &str, target: &str) -> OutputSymlink {
+        OutputSymlink { path: path.into(), target: target.into(), ..Default::default() }
+    }
+
+    #[test]
+    fn symlinks_appear_in_the_lists_of_old_and_new_clients() {
+        let mut result = ActionResult {
+            output_directories: vec![OutputDirectory {
+                path: "out/d".into(),
+                ..Default::default()
+            }],
+            output_symlinks: vec![link("out/f", "x"), link("out/l", "./d")],
+            ..Default::default()
+        };
+        complete_for_all_clients(&mut result);
+        assert_eq!(result.output_file_symlinks, [link("out/f", "x")]);
+        assert_eq!(result.output_directory_symlinks, [link("out/l", "./d")]);
+        assert!(result.execution_metadata.is_some());
+
+        let mut old = ActionResult {
+            output_file_symlinks: vec![link("f", "x")],
+            output_directory_symlinks: vec![link("d", "y")],
+            ..Default::default()
+        };
+        complete_for_all_clients(&mut old);
+        assert_eq!(old.output_symlinks, [link("f", "x"), link("d", "y")]);
+        let once = old.clone();
+        complete_for_all_clients(&mut old);
+        assert_eq!(old, once, "completing twice changes nothing");
+    }
+
+    #[test]
+    fn bad_results_name_the_field() {
+        let function = DigestFunction::Sha256;
+        let good = Some(function.digest(b"x").to_wire());
+        let cases = [
+            (
+                ActionResult {
+                    output_files: vec![OutputFile {
+                        path: "../x".into(),
+                        digest: good.clone(),
+                        ..Default::default()
+                    }],
+                    ..Default::default()
+                },
+                "action_result.output_files[0]: path",
+            ),
+            (
+                ActionResult {
+                    output_files: vec![OutputFile { path: "x".into(), ..Default::default() }],
+                    ..Default::default()
+                },
+                "action_result.output_files[0].digest: the digest is not set",
+            ),
+            (
+                ActionResult {
+                    output_directories: vec![OutputDirectory::default()],
+                    ..Default::default()
+                },
+                "action_result.output_directories[0].tree_digest",
+            ),
+            (
+                ActionResult { output_symlinks: vec![link("/abs", "x")], ..Default::default() },
+                "action_result.output_symlinks[0]: path",
+            ),
+            (
+                ActionResult {
+                    stdout_digest: Some(reapi::Digest { hash: "x".into(), size_bytes: 1 }),
+                    ..Default::default()
+                },
+                "action_result.stdout_digest: hash",
+            ),
+        ];
+        for (result, part) in cases {
+            let error = named_blobs(&result, function).expect_err(part).to_string();
+            assert!(error.starts_with(part), "{error:?} does not start with {part:?}");
+        }
+    }
+}
