@@ -1,0 +1,125 @@
+//! A Bazel with an output base of its own, shut down when dropped.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+pub struct Bazel {
+    binary: PathBuf,
+    workspace: PathBuf,
+    user_root: TempDir,
+}
+
+pub struct Run {
+    pub code: i32,
+    /// Everything Bazel printed.
+    pub text: String,
+}
+
+impl Bazel {
+    /// `workspace` is relative to the repository's root.
+    pub fn new(binary: PathBuf, workspace: &str) -> Self {
+        let user_root = TempDir::with_prefix("kiln-bazel-").expect("a temporary directory");
+        Self { binary, workspace: super::root().join(workspace), user_root }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.binary);
+        command
+            .arg(format!("--output_user_root={}", self.user_root.path().display()))
+            .args(["--max_idle_secs=60", "--nohome_rc", "--nosystem_rc"])
+            .args(arguments)
+            .current_dir(&self.workspace);
+        command
+    }
+
+    /// Local, whatever the configuration says.
+    pub fn local(&self, arguments: &[&str]) -> Run {
+        let mut all = arguments.to_vec();
+        all.insert(1, "--spawn_strategy=local");
+        all.insert(1, "--symlink_prefix=/");
+        all.insert(1, "--incompatible_strict_action_env");
+        Run::of(self.command(&all).output().expect("Bazel runs"))
+    }
+
+    /// Through the server at `address`.
+    pub fn remote(&self, address: &str, arguments: &[&str]) -> Run {
+        Run::of(self.start_remote(address, arguments).wait_with_output().expect("Bazel runs"))
+    }
+
+    pub fn start_remote(&self, address: &str, arguments: &[&str]) -> std::process::Child {
+        let executor = format!("--remote_executor=grpc://{address}");
+        let mut all = arguments.to_vec();
+        for option in ["--config=kiln", "--symlink_prefix=/", "--show_progress", &executor] {
+            all.insert(1, option);
+        }
+        self.command(&all)
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .stdin(std::process::Stdio::null())
+            .spawn()
+            .expect("Bazel starts")
+    }
+
+    pub fn clean(&self) {
+        let run = Run::of(self.command(&["clean"]).output().expect("Bazel runs"));
+        assert_eq!(run.code, 0, "{}", run.text);
+    }
+
+    /// The directory that `bazel-bin` would point to.
+    pub fn bin(&self) -> PathBuf {
+        let run = self.command(&["info", "bazel-bin"]).output().expect("Bazel runs");
+        String::from_utf8_lossy(&run.stdout).trim().into()
+    }
+
+    pub fn testlogs(&self) -> PathBuf {
+        let run = self.command(&["info", "bazel-testlogs"]).output().expect("Bazel runs");
+        String::from_utf8_lossy(&run.stdout).trim().into()
+    }
+
+    pub fn workspace(&self) -> &Path {
+        &self.workspace
+    }
+}
+
+impl Drop for Bazel {
+    fn drop(&mut self) {
+        let _ = self.command(&["shutdown"]).output();
+        // Bazel makes its install base read-only; root removes it all the same.
+        let _ = Command::new("chmod").args(["-R", "u+w"]).arg(self.user_root.path()).status();
+    }
+}
+
+impl Run {
+    pub fn of(output: Output) -> Self {
+        let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.push_str(&String::from_utf8_lossy(&output.stderr));
+        Self { code: output.status.code().unwrap_or(-1), text }
+    }
+
+    pub fn expect_success(self) -> Self {
+        assert_eq!(self.code, 0, "{}", self.text);
+        self
+    }
+
+    /// From the summary line, e.g. `INFO: 50 processes: 13 internal, 37 remote.`: how many
+    /// processes were of `kind`.
+    pub fn processes(&self, kind: &str) -> usize {
+        let Some(line) =
+            self.text.lines().find(|line| line.contains("INFO:") && line.contains(" process"))
+        else {
+            return 0;
+        };
+        let Some((_, list)) = line.split_once(": ").and_then(|(_, rest)| rest.split_once(": "))
+        else {
+            return 0;
+        };
+        list.trim_end_matches('.')
+            .split(", ")
+            .filter_map(|part| part.split_once(' '))
+            .find(|(_, name)| *name == kind)
+            .and_then(|(count, _)| count.parse().ok())
+            .unwrap_or(0)
+    }
+}

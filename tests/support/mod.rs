@@ -1,0 +1,24 @@
+//! Real servers and real clients for the end-to-end tests.
+#![allow(dead_code)]
+
+pub mod bazel;
+pub mod server;
+
+/// The path in `variable`. Without it the test is skipped, loudly, unless `KILN_NO_SKIPS` says
+/// that nothing may be skipped (scripts/test.sh sets both).
+pub fn client(variable: &str) -> Option<std::path::PathBuf> {
+    if let Some(path) = std::env::var_os(variable) {
+        return Some(path.into());
+    }
+    assert!(
+        std::env::var_os("KILN_NO_SKIPS").is_none(),
+        "{variable} is not set; scripts/test.sh installs the clients and sets it"
+    );
+    eprintln!("SKIPPED: {variable} is not set; scripts/test.sh installs the clients and sets it");
+    None
+}
+
+/// The root of the repository.
+pub fn root() -> std::path::PathBuf {
+    env!("CARGO_MANIFEST_DIR").into()
+}

@@ -1,0 +1,104 @@
+//! `kiln serve` as a process of its own, on a free port.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+const READY_WITHIN: Duration = Duration::from_secs(30);
+
+pub struct Server {
+    child: Child,
+    /// `127.0.0.1:PORT`
+    pub address: String,
+    pub data: PathBuf,
+}
+
+impl Server {
+    /// Starts on a free port with its data in `data`.
+    pub fn start(data: &Path, arguments: &[&str]) -> Self {
+        Self::start_on("127.0.0.1:0", data, arguments)
+    }
+
+    pub fn start_on(listen: &str, data: &Path, arguments: &[&str]) -> Self {
+        let mut child = command(listen, data, arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .expect("kiln starts");
+        let stdout = child.stdout.take().expect("stdout is piped");
+        let address = ready_address(stdout);
+        Self { child, address, data: data.to_owned() }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// As a power cut would: no handler runs.
+    pub fn kill(mut self) -> String {
+        self.child.kill().expect("the server can be killed");
+        self.child.wait().expect("the server can be reaped");
+        self.address.clone()
+    }
+
+    /// SIGTERM, then the exit status.
+    pub fn terminate(mut self) -> std::process::ExitStatus {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").arg(&pid).status().expect("kill runs").success());
+        self.child.wait().expect("the server can be reaped")
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `kiln serve` with these arguments, not started.
+pub fn command(listen: &str, data: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
+    command
+        .args(["serve", "--listen", listen, "--data-dir"])
+        .arg(data)
+        .args(arguments)
+        .stdin(Stdio::null());
+    command
+}
+
+fn ready_address(stdout: std::process::ChildStdout) -> String {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut sent = false;
+        // Reads on to the end, so that the server never blocks on a full pipe.
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            if let Some((_, rest)) = line.split_once("--remote_executor=grpc://")
+                && !sent
+            {
+                let address = rest.split_whitespace().next().unwrap_or_default().to_owned();
+                sent = sender.send(address).is_ok();
+            }
+        }
+    });
+    receiver.recv_timeout(READY_WITHIN).expect("kiln serve printed its ready line")
+}
+
+/// Runs the `kiln` binary and returns what it printed; panics when it fails.
+pub fn kiln(arguments: &[&str]) -> String {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_kiln")).args(arguments).output().expect("kiln runs");
+    assert!(
+        output.status.success(),
+        "kiln {arguments:?} failed: {}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}

@@ -1,0 +1,176 @@
+//! House rules as an ordinary test. Allow-lists may only shrink.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// Crate -> the Kiln crates it may depend on (docs/ARCHITECTURE.md).
+const MAY_DEPEND_ON: [(&str, &[&str]); 7] = [
+    ("kiln-protos", &[]),
+    ("kiln-cas", &["kiln-protos"]),
+    ("kiln-scheduler", &["kiln-protos", "kiln-cas"]),
+    ("kiln-executor", &["kiln-protos", "kiln-cas"]),
+    ("kiln-ci", &["kiln-protos", "kiln-cas"]),
+    ("kiln-deploy", &["kiln-protos", "kiln-cas"]),
+    ("kiln", &["kiln-protos", "kiln-cas", "kiln-scheduler", "kiln-executor", "kiln-ci", "kiln-deploy"]),
+];
+
+const MAX_FILE_LINES: usize = 700;
+
+/// Licences that may be linked into an Apache-2.0 binary without conditions on its source.
+const LICENCES: [&str; 13] = [
+    "Apache-2.0",
+    "Apache-2.0 WITH LLVM-exception",
+    "MIT",
+    "MIT-0",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "ISC",
+    "Unicode-3.0",
+    "Zlib",
+    "CC0-1.0",
+    "0BSD",
+    "Unlicense",
+    "CDLA-Permissive-2.0",
+];
+
+/// Crates of which the build holds two versions, because two of our dependencies disagree.
+const DUPLICATES: &[&str] = &[];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn metadata() -> Value {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version=1", "--locked", "--offline"])
+        .current_dir(root())
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("cargo metadata is JSON")
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value[key].as_str().unwrap_or_default()
+}
+
+fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+    value[key].as_array().map_or(&[], Vec::as_slice)
+}
+
+/// Files that git tracks, or would, below the repository's root.
+fn files(extension: &str) -> Vec<PathBuf> {
+    let output = Command::new("git")
+        .args(["ls-files", "--cached", "--others", "--exclude-standard"])
+        .current_dir(root())
+        .output()
+        .expect("git runs");
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter(|line| line.ends_with(extension))
+        .map(|line| root().join(line))
+        .filter(|path| path.is_file())
+        .collect()
+}
+
+#[test]
+fn crates_depend_only_downwards() {
+    let metadata = metadata();
+    let allowed: BTreeMap<_, _> = MAY_DEPEND_ON.into_iter().collect();
+    let mut checked = 0;
+    for package in list(&metadata, "packages") {
+        let Some(allowed) = allowed.get(text(package, "name")) else { continue };
+        checked += 1;
+        for dependency in list(package, "dependencies") {
+            let name = text(dependency, "name");
+            let normal = dependency["kind"].is_null();
+            if normal && (name == "kiln" || name.starts_with("kiln-")) {
+                assert!(
+                    allowed.contains(&name),
+                    "{} must not depend on {name}",
+                    text(package, "name")
+                );
+            }
+        }
+    }
+    assert_eq!(checked, MAY_DEPEND_ON.len());
+}
+
+#[test]
+fn every_dependency_has_a_licence_we_may_link() {
+    for package in list(&metadata(), "packages") {
+        let licence = text(package, "license").replace('/', " OR ");
+        let fine = licence
+            .split(" OR ")
+            .any(|choice| {
+                choice
+                    .trim_matches(['(', ')', ' '])
+                    .split(" AND ")
+                    .all(|part| LICENCES.contains(&part.trim_matches(['(', ')', ' '])))
+            });
+        assert!(fine, "{} has licence {licence:?}", text(package, "name"));
+    }
+}
+
+/// What `cargo tree` resolves for the binary alone; tools of tests and builds do not count.
+#[test]
+fn the_binary_holds_one_version_of_each_crate() {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "--offline", "--package=kiln", "--edges=normal"])
+        .args(["--prefix=none", "--format={p}"])
+        .current_dir(root())
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut versions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        let mut words = line.split_whitespace();
+        if let (Some(name), Some(version)) = (words.next(), words.next()) {
+            versions.entry(name.to_owned()).or_default().insert(version.to_owned());
+        }
+    }
+    assert!(versions.len() > 50, "cargo tree listed {} crates", versions.len());
+    let twice: Vec<_> = versions
+        .iter()
+        .filter(|(_, versions)| versions.len() > 1)
+        .map(|(name, _)| name.as_str())
+        .collect();
+    assert_eq!(twice, DUPLICATES, "crates in more than one version");
+}
+
+#[test]
+fn no_file_is_too_long() {
+    let long: Vec<_> = files(".rs")
+        .into_iter()
+        .map(|path| (std::fs::read_to_string(&path).expect("UTF-8").lines().count(), path))
+        .filter(|(lines, _)| *lines > MAX_FILE_LINES)
+        .collect();
+    assert!(long.is_empty(), "longer than {MAX_FILE_LINES} lines: {long:?}");
+}
+
+#[test]
+fn unsafe_code_lives_in_the_sandbox_alone() {
+    for path in files(".rs") {
+        let inside = path.starts_with(root().join("executor/src/sandbox"));
+        let allows = std::fs::read_to_string(&path)
+            .expect("UTF-8")
+            .contains(concat!("allow(", "unsafe_code"));
+        assert!(inside || !allows, "{} allows unsafe code", path.display());
+    }
+}
+
+/// Domain code answers with its own errors; only adapters know gRPC's.
+#[test]
+fn only_adapters_know_the_grpc_status() {
+    let adapters = ["/services/", "/remote/", "/front/", "/cli/", "/tests/", "/benches/", "/protos/"];
+    for path in files(".rs") {
+        let name = path.strip_prefix(root()).expect("below the root");
+        let name = format!("/{}", name.display());
+        let adapter = adapters.iter().any(|part| name.contains(part));
+        let knows = std::fs::read_to_string(&path).expect("UTF-8").contains("tonic::Status");
+        assert!(adapter || !knows || name == "/tests/tidy.rs", "{name} knows tonic::Status");
+    }
+}
