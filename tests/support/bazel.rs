@@ -78,6 +78,10 @@ impl Bazel {
         String::from_utf8_lossy(&run.stdout).trim().into()
     }
 
+    pub fn user_root(&self) -> &Path {
+        self.user_root.path()
+    }
+
     pub fn workspace(&self) -> &Path {
         &self.workspace
     }

@@ -1,0 +1,148 @@
+//! Crashes in the middle of real builds: each ends in a finished build or a clear error.
+
+mod support;
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use support::bazel::{Bazel, Run};
+use support::client;
+use support::server::{Server, command, kiln};
+
+const WITHIN: Duration = Duration::from_secs(60);
+
+/// Asks until `condition` holds for the server's status.
+fn await_status(server: &Server, what: &str, condition: impl Fn(&Value) -> bool) {
+    let deadline = Instant::now() + WITHIN;
+    loop {
+        let text = kiln(&["--server", &server.url(), "status", "--json"]);
+        let status: Value = serde_json::from_str(&text).expect("status is JSON");
+        if condition(&status) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{what} did not happen; status: {status:#}");
+    }
+}
+
+fn count(status: &Value, pointer: &str) -> u64 {
+    status.pointer(pointer).and_then(Value::as_u64).unwrap_or_else(|| {
+        panic!("status has no number at {pointer}: {status:#}")
+    })
+}
+
+const COMPLETED: &str = "/scheduler/counters/completed";
+const QUEUED: &str = "/scheduler/queued";
+const RUNNING: &str = "/scheduler/running";
+
+#[test]
+fn a_build_survives_a_killed_and_restarted_server() {
+    let Some(binary) = client("KILN_BAZEL") else { return };
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let server = Server::start(data.path(), &[]);
+    let bazel = Bazel::new(binary, "tests/workspace");
+    let build = bazel.start_remote(&server.address, &["build", "--remote_retries=20", "//cpp/..."]);
+    await_status(&server, "five finished actions", |status| count(status, COMPLETED) >= 5);
+
+    let address = server.kill();
+    let server = Server::start_on(&address, data.path(), &[]);
+    Run::of(build.wait_with_output().expect("Bazel ends")).expect_success();
+
+    bazel.clean();
+    let again = bazel.remote(&server.address, &["build", "//cpp/..."]).expect_success();
+    assert_eq!(again.processes("remote"), 0, "all results are kept: {}", again.text);
+}
+
+struct Worker(std::process::Child);
+
+impl Worker {
+    fn start(server: &Server, data: &std::path::Path) -> Self {
+        let child = Command::new(env!("CARGO_BIN_EXE_kiln"))
+            .args(["worker", "--server", &server.url(), "--slots", "2", "--data-dir"])
+            .arg(data)
+            .spawn()
+            .expect("kiln worker starts");
+        Self(child)
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_build_survives_a_killed_worker() {
+    let Some(binary) = client("KILN_BAZEL") else { return };
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let server = Server::start(&data.path().join("server"), &["--workers", "0"]);
+    let first = Worker::start(&server, &data.path().join("first"));
+    let _second = Worker::start(&server, &data.path().join("second"));
+    await_status(&server, "both workers", |status| {
+        status.pointer("/scheduler/workers").and_then(Value::as_array).map_or(0, Vec::len) == 2
+    });
+    let bazel = Bazel::new(binary, "tests/workspace");
+    let build = bazel.start_remote(&server.address, &["build", "//cpp/..."]);
+    await_status(&server, "five finished actions", |status| count(status, COMPLETED) >= 5);
+    drop(first);
+    Run::of(build.wait_with_output().expect("Bazel ends")).expect_success();
+}
+
+#[test]
+fn work_that_nobody_waits_for_is_cancelled() {
+    let Some(binary) = client("KILN_BAZEL") else { return };
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let server = Server::start(data.path(), &[]);
+    let bazel = Bazel::new(binary, "tests/workspace");
+    bazel.remote(&server.address, &["build", "//flaky:slow_test"]).expect_success();
+    let mut build = bazel.start_remote(
+        &server.address,
+        &["test", "--test_timeout=600", "--runs_per_test=5", "//flaky:slow_test"],
+    );
+    await_status(&server, "a running action", |status| count(status, RUNNING) >= 1);
+    let pid = Command::new(&std::env::var_os("KILN_BAZEL").expect("set"))
+        .arg(format!("--output_user_root={}", bazel.user_root().display()))
+        .args(["--max_idle_secs=60", "--nohome_rc", "--nosystem_rc", "--noblock_for_lock"])
+        .args(["info", "server_pid"])
+        .current_dir(bazel.workspace())
+        .output()
+        .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    build.kill().expect("the client can be killed");
+    if let Ok(pid) = pid
+        && !pid.is_empty()
+    {
+        let _ = Command::new("kill").args(["-9", &pid]).status();
+    }
+    let _ = build.wait();
+    await_status(&server, "an empty queue", |status| {
+        count(status, RUNNING) == 0 && count(status, QUEUED) == 0
+    });
+}
+
+#[test]
+fn a_second_server_on_the_same_data_is_refused() {
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let server = Server::start(data.path(), &[]);
+    let output = command("127.0.0.1:0", data.path(), &[]).output().expect("kiln runs");
+    assert!(!output.status.success());
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains(&server.id().to_string()), "names the other process: {text}");
+}
+
+#[test]
+fn a_public_address_needs_insecure() {
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let output = command("0.0.0.0:0", data.path(), &[]).output().expect("kiln runs");
+    assert!(!output.status.success());
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("--insecure"), "{text}");
+}
+
+#[test]
+fn sigterm_drains_and_exits_cleanly() {
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let server = Server::start(data.path(), &[]);
+    assert!(server.terminate().success());
+}
