@@ -2,6 +2,30 @@
 //!
 //! A [`Slot`] owns a zygote: a small single-threaded process that was started before the
 //! server grew, and that makes namespaces, mounts and the process for each action.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | [`config`](SlotConfig) | what a slot is given |
+//! | `slot`, `pump` | the server's side: starts the zygote, runs actions, streams their output |
+//! | `wire`, `channel` | messages and file descriptors between the two |
+//! | `cgroup` | limits for memory, processes and cpu, version 1 and 2 |
+//! | `zygote` | everything that happens in the other process: namespaces, mounts, init, exec |
+
+mod cgroup;
+mod channel;
+mod config;
+mod error;
+mod probe;
+mod pump;
+mod slot;
+mod wire;
+mod zygote;
+
+pub use config::{SlotConfig, UpperDir, UserNamespace};
+pub use error::SandboxError;
+pub use probe::{Capabilities, probe};
+pub use slot::Slot;
+pub use zygote::zygote_main;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -19,7 +43,7 @@ pub enum RootFs {
 }
 
 /// One command and its limits. Paths are inside the sandbox unless said otherwise.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandSpec {
     pub arguments: Vec<Vec<u8>>,
     pub environment: Vec<(Vec<u8>, Vec<u8>)>,
@@ -45,7 +69,19 @@ pub struct Limits {
     pub disk_bytes: Option<u64>,
     /// Bytes of stdout and stderr together, beyond which the action is killed.
     pub output_bytes: Option<u64>,
+    /// Processor time per second, in thousandths of a core.
+    pub cpu_millis: Option<u32>,
 }
+
+/// Which of the two streams a chunk of output came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputStream {
+    Stdout,
+    Stderr,
+}
+
+/// The input root's path inside the sandbox: the same for every action, so that it may appear in outputs.
+pub const EXEC_ROOT: &str = "/kiln/root";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {

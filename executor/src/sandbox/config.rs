@@ -1,0 +1,63 @@
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Whether actions run in a user namespace of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum UserNamespace {
+    /// Yes where the kernel allows it; without one only root can isolate at all.
+    #[default]
+    Auto,
+    Always,
+    /// Needs root.
+    Never,
+}
+
+/// Where an action's writes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum UpperDir {
+    /// In memory: fast, and limited by `Limits::disk_bytes`; its pages count against the action's memory.
+    #[default]
+    Tmpfs,
+    /// In `SlotConfig::scratch_dir`: for large outputs. The total is not limited, only each single file.
+    Disk,
+}
+
+/// How a slot is set up. All paths are this machine's.
+#[derive(Debug, Clone)]
+pub struct SlotConfig {
+    /// Distinct per slot of one server; letters, digits, `-` and `_`. Names its cgroups.
+    pub name: String,
+    /// A directory of this slot alone on a disk; created if missing. Used with [`UpperDir::Disk`].
+    pub scratch_dir: PathBuf,
+    /// Starts the zygote: a program whose `main` calls [`zygote_main`](super::zygote_main) first.
+    pub zygote_command: Vec<OsString>,
+    pub user_namespace: UserNamespace,
+    /// The user and group, outside of the sandbox, of the slot's actions when the server is
+    /// root; give each slot its own. An ordinary user's actions run as that user.
+    pub outer_id: u32,
+    /// Directories beneath which all `CommandSpec::lower` and image trees lie. Naming them
+    /// makes actions start faster than the default, the whole file system.
+    pub input_dirs: Vec<PathBuf>,
+    pub upper: UpperDir,
+    /// Between SIGTERM and SIGKILL at a timeout or cancellation.
+    pub grace: Duration,
+    /// Most open files of one process of an action.
+    pub open_files: u64,
+}
+
+impl Default for SlotConfig {
+    fn default() -> Self {
+        Self {
+            name: "0".to_owned(),
+            scratch_dir: std::env::temp_dir().join("kiln-scratch"),
+            zygote_command: vec!["/proc/self/exe".into(), "sandbox-zygote".into()],
+            user_namespace: UserNamespace::Auto,
+            outer_id: 61_000,
+            input_dirs: Vec::new(),
+            upper: UpperDir::Tmpfs,
+            grace: Duration::from_secs(1),
+            open_files: 16_384,
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! The server's side of a slot: runs one action after the other through its zygote.
+
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::net::unix::pipe;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use self::connection::Connection;
+use super::cgroup::CgroupSet;
+use super::pump::Pump;
+use super::wire::{Reply, Report, Request, Status, ZygoteConfig};
+use super::{
+    Capabilities, CommandSpec, Ending, Finished, OutputStream, SandboxError, SlotConfig, Usage,
+};
+
+mod connection;
+
+/// How long the zygote may take to kill an action and report, once SIGKILL was asked for: large
+/// process trees and full scratch file systems take their time.
+const KILL_PATIENCE: Duration = Duration::from_secs(30);
+/// Timeouts beyond this are no timeouts: it keeps sums with the clock from overflowing.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Runs one action at a time. Dropping it kills the zygote and with it a running action.
+#[derive(Debug)]
+pub struct Slot {
+    config: SlotConfig,
+    cgroups: CgroupSet,
+    cgroups_missing: Vec<String>,
+    connection: Option<Connection>,
+    capabilities: Capabilities,
+}
+
+impl Slot {
+    pub async fn start(config: SlotConfig) -> Result<Self, SandboxError> {
+        std::fs::create_dir_all(&config.scratch_dir).map_err(|source| SandboxError::Path {
+            action: "create the scratch directory",
+            path: config.scratch_dir.clone(),
+            source,
+        })?;
+        let (cgroups, cgroups_missing) = CgroupSet::create(&config.name);
+        let mut slot = Self {
+            config,
+            cgroups,
+            cgroups_missing,
+            connection: None,
+            capabilities: Capabilities::default(),
+        };
+        let connection = slot.connect().await?;
+        slot.connection = Some(connection);
+        Ok(slot)
+    }
+
+    /// What this slot enforces.
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    /// Runs `spec` to its end, or to the end that its limits or `cancel` set. Chunks of its output go to
+    /// `output` as they come; a full channel makes the action wait. All chunks have been sent on return.
+    ///
+    /// An action that fails is `Ok`: see [`Ending`]. After an error the slot restarts its zygote.
+    pub async fn run(
+        &mut self,
+        spec: &CommandSpec,
+        output: mpsc::Sender<(OutputStream, Bytes)>,
+        cancel: CancellationToken,
+    ) -> Result<Finished, SandboxError> {
+        // Taken out while in use: whatever interrupts this future leaves no half-used connection.
+        let mut connection = match self.connection.take() {
+            Some(connection) if connection.is_alive() => connection,
+            Some(lost) => {
+                lost.close().await;
+                self.connect().await?
+            }
+            None => self.connect().await?,
+        };
+        let result = self.run_on(&mut connection, spec, output, cancel).await;
+        match &result {
+            Ok(_) | Err(SandboxError::CommandTooLarge { .. } | SandboxError::Prepare(_)) => {
+                self.connection = Some(connection);
+            }
+            Err(_) => connection.close().await,
+        }
+        result
+    }
+
+    /// Ends the zygote and removes what the slot made on this machine.
+    pub async fn stop(mut self) {
+        if let Some(connection) = self.connection.take() {
+            connection.close().await;
+        }
+    }
+
+    async fn connect(&mut self) -> Result<Connection, SandboxError> {
+        let config = ZygoteConfig {
+            scratch_dir: self.config.scratch_dir.clone(),
+            user_namespace: self.config.user_namespace,
+            outer_id: self.config.outer_id,
+            input_dirs: self.config.input_dirs.clone(),
+            upper: self.config.upper,
+            open_files: self.config.open_files,
+            cgroups: self.cgroups.clone(),
+        };
+        let mut connection = Connection::start(&self.config.zygote_command)?;
+        connection.send(&Request::configure_frame(&config)?, Vec::new()).await?;
+        match connection.receive().await? {
+            (Reply::Ready { user_namespace, mut not_enforced }, _) => {
+                not_enforced.extend(self.cgroups_missing.iter().cloned());
+                self.capabilities = Capabilities { user_namespace, not_enforced };
+                Ok(connection)
+            }
+            (Reply::Failed(message), _) => Err(SandboxError::Setup(message)),
+            (Reply::Done(_), _) => Err(SandboxError::Malformed("a report came before any action")),
+        }
+    }
+
+    async fn run_on(
+        &self,
+        connection: &mut Connection,
+        spec: &CommandSpec,
+        output: mpsc::Sender<(OutputStream, Bytes)>,
+        cancel: CancellationToken,
+    ) -> Result<Finished, SandboxError> {
+        let (stdout, stdout_end) = output_pipe()?;
+        let (stderr, stderr_end) = output_pipe()?;
+        connection.send(&Request::run_frame(spec)?, vec![stdout_end, stderr_end]).await?;
+
+        let mut pump = Pump::new(stdout, stderr, output, spec.limits.output_bytes);
+        let mut stop = Stop::new(spec.timeout, self.config.grace);
+        let (reply, mut fds) = loop {
+            tokio::select! {
+                biased;
+                reply = connection.receive() => break reply?,
+                () = cancel.cancelled(), if stop.running() => stop.ask(connection, Ending::Cancelled).await?,
+                () = stop.due() => stop.escalate(connection).await?,
+                () = pump.step() => if let Some(limit) = pump.exceeded() {
+                    stop.kill(connection, Ending::OverLimit(limit)).await?;
+                },
+            }
+        };
+        match reply {
+            Reply::Done(report) => {
+                pump.drain().await;
+                let late = pump.exceeded().map(Ending::OverLimit);
+                let root =
+                    fds.pop().ok_or(SandboxError::Malformed("a report came without its root"))?;
+                Ok(finished(report, stop.into_ending().or(late), root))
+            }
+            Reply::Failed(message) => Err(SandboxError::Prepare(message)),
+            Reply::Ready { .. } => Err(SandboxError::Malformed("it was ready twice")),
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        // The zygote has to be gone before its cgroups can be; after `stop` it is.
+        drop(self.connection.take());
+        self.cgroups.remove();
+    }
+}
+
+fn output_pipe() -> Result<(pipe::Receiver, OwnedFd), SandboxError> {
+    let (sender, receiver) =
+        pipe::pipe().map_err(SandboxError::io("make a pipe for the output"))?;
+    let end = sender.into_blocking_fd().map_err(SandboxError::io("make a pipe for the output"))?;
+    Ok((receiver, end))
+}
+
+fn finished(report: Report, stopped: Option<Ending>, root: OwnedFd) -> Finished {
+    let by_itself = match report.status {
+        Status::Exited(code) => Ending::Exited(code),
+        Status::Signalled(signal) => Ending::Signalled(signal),
+    };
+    let ending = match (report.over_limit, stopped) {
+        (Some(limit), _) => Ending::OverLimit(limit),
+        (None, Some(stopped)) => stopped,
+        (None, None) => by_itself,
+    };
+    let usage = Usage {
+        user: report.user,
+        system: report.system,
+        peak_memory_bytes: report.peak_memory_bytes,
+    };
+    Finished { ending, usage, root }
+}
+
+/// Why and how far a running action is being stopped.
+struct Stop {
+    ending: Option<Ending>,
+    /// When the next step is taken.
+    at: Instant,
+    killed: bool,
+    grace: Duration,
+}
+
+impl Stop {
+    fn new(timeout: Duration, grace: Duration) -> Self {
+        Self {
+            ending: None,
+            at: Instant::now() + timeout.min(LONGEST_TIMEOUT),
+            killed: false,
+            grace,
+        }
+    }
+
+    fn running(&self) -> bool {
+        self.ending.is_none()
+    }
+
+    fn into_ending(self) -> Option<Ending> {
+        self.ending
+    }
+
+    async fn due(&self) {
+        tokio::time::sleep_until(self.at).await;
+    }
+
+    /// SIGTERM, and SIGKILL when the grace is over.
+    async fn ask(
+        &mut self,
+        connection: &mut Connection,
+        ending: Ending,
+    ) -> Result<(), SandboxError> {
+        self.ending = Some(ending);
+        self.at = Instant::now() + self.grace;
+        connection.send(&Request::Terminate.signal_frame()?, Vec::new()).await
+    }
+
+    async fn kill(
+        &mut self,
+        connection: &mut Connection,
+        ending: Ending,
+    ) -> Result<(), SandboxError> {
+        self.ending.get_or_insert(ending);
+        if self.killed {
+            return Ok(());
+        }
+        self.killed = true;
+        self.at = Instant::now() + KILL_PATIENCE;
+        connection.send(&Request::Kill.signal_frame()?, Vec::new()).await
+    }
+
+    async fn escalate(&mut self, connection: &mut Connection) -> Result<(), SandboxError> {
+        match (&self.ending, self.killed) {
+            (None, _) => self.ask(connection, Ending::TimedOut).await,
+            (Some(ending), false) => {
+                let ending = ending.clone();
+                self.kill(connection, ending).await
+            }
+            (Some(_), true) => {
+                let seconds = KILL_PATIENCE.as_secs();
+                Err(SandboxError::ZygoteLost(format!(
+                    "the action did not die within {seconds} s of SIGKILL"
+                )))
+            }
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! A zygote process and the socket to it.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::process::Stdio;
+
+use tokio::io::{AsyncWriteExt, Interest};
+use tokio::net::UnixStream;
+use tokio::process::{Child, Command};
+
+use crate::sandbox::SandboxError;
+use crate::sandbox::channel::{Inbox, send_some};
+use crate::sandbox::wire::Reply;
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    /// Killed when dropped; the zygote's death kills its action.
+    child: Child,
+    stream: UnixStream,
+    inbox: Inbox,
+}
+
+impl Connection {
+    /// The zygote finds its end of the socket as its standard input.
+    pub(super) fn start(command: &[OsString]) -> Result<Self, SandboxError> {
+        let failed = |source| SandboxError::StartZygote { command: format!("{command:?}"), source };
+        let (program, arguments) = command.split_first().ok_or_else(|| {
+            failed(io::Error::new(io::ErrorKind::InvalidInput, "the command is empty"))
+        })?;
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(failed)?;
+        ours.set_nonblocking(true).map_err(failed)?;
+        let child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .stderr(Stdio::inherit())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(failed)?;
+        let stream = UnixStream::from_std(ours).map_err(failed)?;
+        Ok(Self { child, stream, inbox: Inbox::default() })
+    }
+
+    /// False once the other end has closed.
+    pub(super) fn is_alive(&self) -> bool {
+        let mut byte = [0];
+        // Between actions the zygote says nothing: any readable state is its end.
+        matches!(self.stream.try_read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    pub(super) async fn send(
+        &mut self,
+        frame: &[u8],
+        fds: Vec<OwnedFd>,
+    ) -> Result<(), SandboxError> {
+        let numbers: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+        let sent = self
+            .stream
+            .async_io(Interest::WRITABLE, || send_some(self.stream.as_fd(), frame, &numbers))
+            .await
+            .map_err(lost)?;
+        drop(fds);
+        self.stream.write_all(&frame[sent..]).await.map_err(lost)
+    }
+
+    /// The next reply. May be given up and called again: nothing is lost.
+    pub(super) async fn receive(&mut self) -> Result<(Reply, Vec<OwnedFd>), SandboxError> {
+        loop {
+            if let Some((body, fds)) = self.inbox.next_frame()? {
+                return Ok((Reply::decode(&body)?, fds));
+            }
+            let (stream, inbox) = (&self.stream, &mut self.inbox);
+            let count = stream
+                .async_io(Interest::READABLE, || inbox.receive_some(stream.as_fd()))
+                .await
+                .map_err(lost)?;
+            if count == 0 {
+                return Err(self.ended().await);
+            }
+        }
+    }
+
+    /// Kills the zygote and waits until it is gone.
+    pub(super) async fn close(mut self) {
+        if let Err(error) = self.child.kill().await {
+            tracing::warn!(%error, "cannot end the sandbox process");
+        }
+    }
+
+    async fn ended(&mut self) -> SandboxError {
+        match self.child.wait().await {
+            Ok(status) => SandboxError::ZygoteLost(status.to_string()),
+            Err(error) => SandboxError::ZygoteLost(error.to_string()),
+        }
+    }
+}
+
+fn lost(error: io::Error) -> SandboxError {
+    SandboxError::ZygoteLost(error.to_string())
+}

@@ -1,0 +1,425 @@
+//! The messages between a slot and its zygote, and their bytes.
+//!
+//! A frame is a little-endian u32 length and a body; the first byte of a body names the message.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::cgroup::{CgroupSet, Controller, Kind, Version};
+use super::{CommandSpec, Limits, RootFs, SandboxError, UpperDir, UserNamespace};
+
+/// Arguments, environment and paths of one action together. The kernel itself takes 2 to 6 MiB.
+pub(super) const MAX_FRAME: usize = 32 << 20;
+pub(super) const LENGTH_BYTES: usize = 4;
+
+/// What the zygote needs to know once, before its first action.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ZygoteConfig {
+    pub scratch_dir: PathBuf,
+    pub user_namespace: UserNamespace,
+    pub outer_id: u32,
+    pub input_dirs: Vec<PathBuf>,
+    pub upper: UpperDir,
+    pub open_files: u64,
+    pub cgroups: CgroupSet,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Request {
+    Configure(ZygoteConfig),
+    /// Comes with two descriptors: the action's stdout and stderr.
+    Run(Box<CommandSpec>),
+    /// SIGTERM to every process of the action.
+    Terminate,
+    /// SIGKILL to every process of the action.
+    Kill,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Reply {
+    Ready {
+        user_namespace: bool,
+        not_enforced: Vec<String>,
+    },
+    /// Comes with one descriptor: the input root.
+    Done(Report),
+    /// Nothing ran, or its end is unknown: the sandbox's fault.
+    Failed(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Report {
+    pub status: Status,
+    pub user: Duration,
+    pub system: Duration,
+    pub peak_memory_bytes: u64,
+    /// Says which limit the action ran into, when one explains its end.
+    pub over_limit: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Status {
+    Exited(i32),
+    Signalled(i32),
+}
+
+impl Request {
+    pub(super) fn run_frame(spec: &CommandSpec) -> Result<Vec<u8>, SandboxError> {
+        let mut out = Writer::new(1);
+        out.spec(spec);
+        out.finish()
+    }
+
+    pub(super) fn configure_frame(config: &ZygoteConfig) -> Result<Vec<u8>, SandboxError> {
+        let mut out = Writer::new(0);
+        out.config(config);
+        out.finish()
+    }
+
+    /// A frame without content.
+    pub(super) fn signal_frame(&self) -> Result<Vec<u8>, SandboxError> {
+        Writer::new(if matches!(self, Self::Kill) { 3 } else { 2 }).finish()
+    }
+
+    pub(super) fn decode(body: &[u8]) -> Result<Self, SandboxError> {
+        let mut input = Reader { rest: body };
+        let request = match input.u8()? {
+            0 => Self::Configure(input.config()?),
+            1 => Self::Run(Box::new(input.spec()?)),
+            2 => Self::Terminate,
+            3 => Self::Kill,
+            _ => return Err(SandboxError::Malformed("unknown request")),
+        };
+        input.end(request)
+    }
+}
+
+impl Reply {
+    pub(super) fn frame(&self) -> Result<Vec<u8>, SandboxError> {
+        match self {
+            Self::Ready { user_namespace, not_enforced } => {
+                let mut out = Writer::new(0);
+                out.u64(u64::from(*user_namespace));
+                out.list(not_enforced, |out, text| out.bytes(text.as_bytes()));
+                out.finish()
+            }
+            Self::Done(report) => {
+                let mut out = Writer::new(1);
+                let (kind, code) = match report.status {
+                    Status::Exited(code) => (0, code),
+                    Status::Signalled(signal) => (1, signal),
+                };
+                out.u64(kind);
+                out.u64(u64::from(code.cast_unsigned()));
+                out.duration(report.user);
+                out.duration(report.system);
+                out.u64(report.peak_memory_bytes);
+                out.option(report.over_limit.as_ref(), |out, text| out.bytes(text.as_bytes()));
+                out.finish()
+            }
+            Self::Failed(message) => {
+                let mut out = Writer::new(2);
+                out.bytes(message.as_bytes());
+                out.finish()
+            }
+        }
+    }
+
+    pub(super) fn decode(body: &[u8]) -> Result<Self, SandboxError> {
+        let mut input = Reader { rest: body };
+        let reply = match input.u8()? {
+            0 => Self::Ready {
+                user_namespace: input.u64()? != 0,
+                not_enforced: input.list(Reader::string)?,
+            },
+            1 => Self::Done(input.report()?),
+            2 => Self::Failed(input.string()?),
+            _ => return Err(SandboxError::Malformed("unknown reply")),
+        };
+        input.end(reply)
+    }
+}
+
+struct Writer(Vec<u8>);
+
+impl Writer {
+    fn new(kind: u8) -> Self {
+        let mut buffer = Vec::with_capacity(256);
+        buffer.extend_from_slice(&[0; LENGTH_BYTES]);
+        buffer.push(kind);
+        Self(buffer)
+    }
+
+    fn finish(mut self) -> Result<Vec<u8>, SandboxError> {
+        let size = self.0.len() - LENGTH_BYTES;
+        match u32::try_from(size) {
+            Ok(length) if size <= MAX_FRAME => {
+                self.0[..LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
+                Ok(self.0)
+            }
+            _ => Err(SandboxError::CommandTooLarge { size, limit: MAX_FRAME }),
+        }
+    }
+
+    fn u64(&mut self, value: u64) {
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    fn bytes(&mut self, value: &[u8]) {
+        self.u64(value.len() as u64);
+        self.0.extend_from_slice(value);
+    }
+
+    fn path(&mut self, value: &Path) {
+        self.bytes(value.as_os_str().as_bytes());
+    }
+
+    fn duration(&mut self, value: Duration) {
+        self.u64(u64::try_from(value.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    fn list<T>(&mut self, items: &[T], mut each: impl FnMut(&mut Self, &T)) {
+        self.u64(items.len() as u64);
+        for item in items {
+            each(self, item);
+        }
+    }
+
+    fn option<T>(&mut self, value: Option<T>, each: impl FnOnce(&mut Self, T)) {
+        self.u64(u64::from(value.is_some()));
+        if let Some(value) = value {
+            each(self, value);
+        }
+    }
+
+    fn spec(&mut self, spec: &CommandSpec) {
+        self.list(&spec.arguments, |out, argument| out.bytes(argument));
+        self.list(&spec.environment, |out, (name, value)| {
+            out.bytes(name);
+            out.bytes(value);
+        });
+        self.bytes(spec.working_directory.as_bytes());
+        self.list(&spec.lower, |out, path| out.path(path));
+        self.list(&spec.directories, |out, path| out.bytes(path.as_bytes()));
+        match &spec.root {
+            RootFs::Host => self.u64(0),
+            RootFs::Empty => self.u64(1),
+            RootFs::Directory(path) => {
+                self.u64(2);
+                self.path(path);
+            }
+        }
+        self.u64(u64::from(spec.network));
+        self.duration(spec.timeout);
+        self.option(spec.limits.memory_bytes, Self::u64);
+        self.option(spec.limits.processes.map(u64::from), Self::u64);
+        self.option(spec.limits.disk_bytes, Self::u64);
+        self.option(spec.limits.output_bytes, Self::u64);
+        self.option(spec.limits.cpu_millis.map(u64::from), Self::u64);
+    }
+
+    fn config(&mut self, config: &ZygoteConfig) {
+        self.path(&config.scratch_dir);
+        self.u64(match config.user_namespace {
+            UserNamespace::Auto => 0,
+            UserNamespace::Always => 1,
+            UserNamespace::Never => 2,
+        });
+        self.u64(u64::from(config.outer_id));
+        self.list(&config.input_dirs, |out, path| out.path(path));
+        self.u64(u64::from(config.upper == UpperDir::Disk));
+        self.u64(config.open_files);
+        self.list(&config.cgroups.controllers, |out, controller| {
+            out.u64(controller.kind as u64);
+            out.u64(u64::from(controller.version == Version::V2));
+            out.path(&controller.dir);
+        });
+    }
+}
+
+struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl Reader<'_> {
+    fn take(&mut self, count: usize) -> Result<&[u8], SandboxError> {
+        let (head, rest) =
+            self.rest.split_at_checked(count).ok_or(SandboxError::Malformed("it is cut short"))?;
+        self.rest = rest;
+        Ok(head)
+    }
+
+    fn end<T>(&self, value: T) -> Result<T, SandboxError> {
+        if self.rest.is_empty() {
+            Ok(value)
+        } else {
+            Err(SandboxError::Malformed("bytes follow its end"))
+        }
+    }
+
+    fn u8(&mut self) -> Result<u8, SandboxError> {
+        Ok(self.take(1)?[0])
+    }
+
+    fn u64(&mut self) -> Result<u64, SandboxError> {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(self.take(8)?);
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    fn u32(&mut self) -> Result<u32, SandboxError> {
+        u32::try_from(self.u64()?).map_err(|_| SandboxError::Malformed("a number is too large"))
+    }
+
+    fn bytes(&mut self) -> Result<Vec<u8>, SandboxError> {
+        let length = usize::try_from(self.u64()?)
+            .map_err(|_| SandboxError::Malformed("a length is too large"))?;
+        Ok(self.take(length)?.to_vec())
+    }
+
+    fn string(&mut self) -> Result<String, SandboxError> {
+        String::from_utf8(self.bytes()?).map_err(|_| SandboxError::Malformed("a text is not UTF-8"))
+    }
+
+    fn path(&mut self) -> Result<PathBuf, SandboxError> {
+        Ok(PathBuf::from(OsString::from_vec(self.bytes()?)))
+    }
+
+    fn duration(&mut self) -> Result<Duration, SandboxError> {
+        Ok(Duration::from_nanos(self.u64()?))
+    }
+
+    fn list<T>(
+        &mut self,
+        mut each: impl FnMut(&mut Self) -> Result<T, SandboxError>,
+    ) -> Result<Vec<T>, SandboxError> {
+        let count = self.u64()?;
+        // Each item has at least eight bytes, so a wrong count cannot make the loop long.
+        if count > self.rest.len() as u64 {
+            return Err(SandboxError::Malformed("a list is longer than its message"));
+        }
+        (0..count).map(|_| each(self)).collect()
+    }
+
+    fn option<T>(
+        &mut self,
+        each: impl FnOnce(&mut Self) -> Result<T, SandboxError>,
+    ) -> Result<Option<T>, SandboxError> {
+        if self.u64()? == 0 { Ok(None) } else { each(self).map(Some) }
+    }
+
+    fn report(&mut self) -> Result<Report, SandboxError> {
+        let kind = self.u64()?;
+        let code = self.u32()?.cast_signed();
+        Ok(Report {
+            status: if kind == 0 { Status::Exited(code) } else { Status::Signalled(code) },
+            user: self.duration()?,
+            system: self.duration()?,
+            peak_memory_bytes: self.u64()?,
+            over_limit: self.option(Self::string)?,
+        })
+    }
+
+    fn spec(&mut self) -> Result<CommandSpec, SandboxError> {
+        Ok(CommandSpec {
+            arguments: self.list(Self::bytes)?,
+            environment: self.list(|input| Ok((input.bytes()?, input.bytes()?)))?,
+            working_directory: self.string()?,
+            lower: self.list(Self::path)?,
+            directories: self.list(Self::string)?,
+            root: match self.u64()? {
+                0 => RootFs::Host,
+                1 => RootFs::Empty,
+                _ => RootFs::Directory(self.path()?),
+            },
+            network: self.u64()? != 0,
+            timeout: self.duration()?,
+            limits: Limits {
+                memory_bytes: self.option(Self::u64)?,
+                processes: self.option(Self::u32)?,
+                disk_bytes: self.option(Self::u64)?,
+                output_bytes: self.option(Self::u64)?,
+                cpu_millis: self.option(Self::u32)?,
+            },
+        })
+    }
+
+    fn config(&mut self) -> Result<ZygoteConfig, SandboxError> {
+        Ok(ZygoteConfig {
+            scratch_dir: self.path()?,
+            user_namespace: match self.u64()? {
+                0 => UserNamespace::Auto,
+                1 => UserNamespace::Always,
+                _ => UserNamespace::Never,
+            },
+            outer_id: self.u32()?,
+            input_dirs: self.list(Self::path)?,
+            upper: if self.u64()? == 0 { UpperDir::Tmpfs } else { UpperDir::Disk },
+            open_files: self.u64()?,
+            cgroups: CgroupSet {
+                controllers: self.list(|input| {
+                    Ok(Controller {
+                        kind: match input.u64()? {
+                            0 => Kind::Memory,
+                            1 => Kind::Pids,
+                            _ => Kind::Cpu,
+                        },
+                        version: if input.u64()? == 0 { Version::V1 } else { Version::V2 },
+                        dir: input.path()?,
+                    })
+                })?,
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec() -> CommandSpec {
+        CommandSpec {
+            arguments: vec![b"sh".to_vec(), vec![0xff, 0]],
+            environment: vec![(b"A".to_vec(), b"b=c".to_vec())],
+            working_directory: "a/b".to_owned(),
+            lower: vec!["/x".into()],
+            directories: vec!["out".to_owned()],
+            root: RootFs::Directory("/image".into()),
+            network: true,
+            timeout: Duration::from_millis(1500),
+            limits: Limits { memory_bytes: Some(7), cpu_millis: Some(9), ..Limits::default() },
+        }
+    }
+
+    #[test]
+    fn a_command_survives_the_wire() {
+        let frame = Request::run_frame(&spec()).unwrap();
+        let Request::Run(decoded) = Request::decode(&frame[LENGTH_BYTES..]).unwrap() else {
+            unreachable!()
+        };
+        assert_eq!(format!("{decoded:?}"), format!("{:?}", spec()));
+    }
+
+    #[test]
+    fn every_cut_of_a_frame_is_an_error() {
+        let frame = Request::run_frame(&spec()).unwrap();
+        for end in LENGTH_BYTES..frame.len() {
+            assert!(Request::decode(&frame[LENGTH_BYTES..end]).is_err(), "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn a_report_survives_the_wire() {
+        let reply = Reply::Done(Report {
+            status: Status::Exited(-1),
+            user: Duration::from_micros(3),
+            system: Duration::ZERO,
+            peak_memory_bytes: 5,
+            over_limit: Some("memory".to_owned()),
+        });
+        let frame = reply.frame().unwrap();
+        assert_eq!(Reply::decode(&frame[LENGTH_BYTES..]).unwrap(), reply);
+    }
+}
