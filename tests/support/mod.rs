@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub mod bazel;
+pub mod reapi;
 pub mod server;
 
 /// The path in `variable`. Without it the test is skipped, loudly, unless `KILN_NO_SKIPS` says
