@@ -1,1 +1,159 @@
 //! gRPC and HTTP services over the storage traits. Only here is `tonic::Status` known.
+
+mod action_cache;
+mod asset;
+mod bytestream;
+mod capabilities;
+mod cas;
+mod chunking;
+mod compression;
+mod download;
+mod get_tree;
+mod hits;
+mod http;
+mod log_stream;
+mod metadata;
+pub mod resource;
+mod rpc;
+mod status;
+pub mod wire;
+
+use std::sync::Arc;
+
+use kiln_protos::asset::fetch_server::FetchServer;
+use kiln_protos::asset::push_server::PushServer;
+use kiln_protos::logstream::log_stream_service_server::LogStreamServiceServer;
+use kiln_protos::reapi::capabilities_server::CapabilitiesServer;
+use tonic::service::RoutesBuilder;
+
+pub use self::action_cache::{ActionCachePolicy, store_result};
+pub use self::asset::Allowed;
+pub use self::bytestream::{MAX_PARTIAL_UPLOADS, PARTIAL_LIFETIME};
+pub use self::capabilities::{HIGH_VERSION, LOW_VERSION, MAX_BATCH_TOTAL};
+pub use self::download::{Download, DownloadError, Downloader};
+pub use self::get_tree::MAX_TREE_DIRECTORIES;
+pub use self::http::MAX_INSTANCE_SEGMENTS;
+pub use self::metadata::{REQUEST_METADATA, request_metadata};
+pub use self::rpc::{MAX_BATCH_MESSAGE, MAX_MESSAGE, MAX_STREAM_MESSAGE};
+pub use self::status::{code_of, digest_status, records_status, store_status};
+
+use self::action_cache::ActionCacheService;
+use self::asset::AssetService;
+use self::bytestream::{ByteStream, Uploads};
+use self::capabilities::CapabilitiesService;
+use self::cas::Cas;
+use self::chunking::Chunking;
+use self::hits::Hits;
+use self::http::HttpCache;
+use self::log_stream::{LogStreamServer, LogTokens};
+use self::rpc::Grpc;
+use crate::action_cache::SharedActionCache;
+use crate::blob::SharedBlobStore;
+use crate::events::Events;
+use crate::logs::LogStreams;
+use crate::records::SharedRecords;
+
+/// What the services stand on.
+pub struct ServicesConfig {
+    /// Verifying: a wrong digest never lands.
+    pub blobs: SharedBlobStore,
+    /// Checks its hits for completeness.
+    pub actions: SharedActionCache,
+    pub records: SharedRecords,
+    pub logs: LogStreams,
+    pub events: Events,
+    /// Whether the same server executes actions.
+    pub exec_enabled: bool,
+    /// Who may write action results: `Arc::new(true)` for everybody.
+    pub action_cache_policy: Arc<dyn ActionCachePolicy>,
+    /// URIs that FetchBlob may download begin with one of these; empty: none.
+    pub fetch_allowed_prefixes: Vec<String>,
+    /// How to download them. `None`: the built-in client for http and https.
+    pub downloader: Option<Arc<dyn Downloader>>,
+    /// Largest blob taken, in bytes; 0: no limit.
+    pub max_blob_size: u64,
+    /// Random bytes: whoever knows them can write to logs.
+    pub secret: [u8; 32],
+}
+
+/// The services of this crate, ready to be served on one port with others.
+pub struct CasServices {
+    config: ServicesConfig,
+    tokens: Arc<LogTokens>,
+    uploads: Arc<Uploads>,
+}
+
+impl CasServices {
+    pub fn new(config: ServicesConfig) -> Self {
+        let tokens = Arc::new(LogTokens::new(config.secret));
+        Self { config, tokens, uploads: Arc::default() }
+    }
+
+    /// Adds Capabilities, ContentAddressableStorage, ByteStream, ActionCache, Fetch, Push and
+    /// LogStreamService.
+    pub fn add_to(&self, routes: &mut RoutesBuilder) {
+        let config = &self.config;
+        let asset = Arc::new(AssetService::new(config));
+        routes
+            .add_service(Grpc(Arc::new(self.byte_stream())))
+            .add_service(Grpc(Arc::new(self.action_cache())))
+            .add_service(Grpc(Arc::new(self.cas())))
+            .add_service(CapabilitiesServer::new(self.capabilities()))
+            .add_service(FetchServer::from_arc(asset.clone()))
+            .add_service(PushServer::from_arc(asset))
+            .add_service(LogStreamServiceServer::new(LogStreamServer {
+                logs: config.logs.clone(),
+                tokens: self.tokens.clone(),
+            }));
+    }
+
+    /// The HTTP cache protocol under `/ac/`, `/cas/`, `/{instance}/ac/` and `/{instance}/cas/`.
+    pub fn http_cache(&self) -> axum::Router {
+        let config = &self.config;
+        HttpCache {
+            blobs: config.blobs.clone(),
+            actions: config.actions.clone(),
+            records: config.records.clone(),
+            policy: config.action_cache_policy.clone(),
+            max_blob_size: config.max_blob_size,
+        }
+        .router()
+    }
+
+    fn byte_stream(&self) -> ByteStream {
+        ByteStream {
+            blobs: self.config.blobs.clone(),
+            logs: self.config.logs.clone(),
+            tokens: self.tokens.clone(),
+            uploads: self.uploads.clone(),
+            max_blob_size: self.config.max_blob_size,
+        }
+    }
+
+    fn action_cache(&self) -> ActionCacheService {
+        ActionCacheService {
+            actions: self.config.actions.clone(),
+            blobs: self.config.blobs.clone(),
+            policy: self.config.action_cache_policy.clone(),
+            hits: Hits::new(self.config.events.clone()),
+        }
+    }
+
+    fn cas(&self) -> Cas {
+        let blobs = self.config.blobs.clone();
+        let records = self.config.records.clone();
+        Cas {
+            blobs: blobs.clone(),
+            chunking: Chunking { blobs, records },
+            max_blob_size: self.config.max_blob_size,
+        }
+    }
+
+    fn capabilities(&self) -> CapabilitiesService {
+        CapabilitiesService {
+            exec_enabled: self.config.exec_enabled,
+            policy: self.config.action_cache_policy.clone(),
+            max_blob_size: self.config.max_blob_size,
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! The ActionCache service.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use kiln_protos::reapi::{self, ActionResult, Tree};
+use prost::Message;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::metadata::MetadataMap;
+
+use super::cas::{function, wire_digest};
+use super::hits::Hits;
+use super::rpc::{
+    Handler, MAX_MESSAGE, decode, decode_single, method, reply, single, unknown_method,
+};
+use super::status::{digest_status, store_status};
+use super::wire::{self, Encoded, RequestBody};
+use crate::action_cache::{ActionKey, SharedActionCache};
+use crate::blob::SharedBlobStore;
+use crate::digest::{Digest, DigestError};
+use crate::error::StoreError;
+use crate::result::{MAX_ACTION_RESULT, Named, complete_for_all_clients, named_blobs};
+use crate::tree::validate_directory;
+
+/// Room for inlined output: what gRPC's default limit leaves above the largest result.
+const MAX_INLINE: u64 = (4 << 20) - (64 << 10) - MAX_ACTION_RESULT as u64;
+/// Largest encoded `Tree` of an output directory, in bytes.
+const MAX_TREE: u64 = 64 << 20;
+
+/// Who may write action results.
+pub trait ActionCachePolicy: Send + Sync + 'static {
+    fn may_update(&self, instance: &str, caller: &MetadataMap) -> bool;
+}
+
+/// Everybody or nobody.
+impl ActionCachePolicy for bool {
+    fn may_update(&self, _instance: &str, _caller: &MetadataMap) -> bool {
+        *self
+    }
+}
+
+pub struct ActionCacheService {
+    pub actions: SharedActionCache,
+    pub blobs: SharedBlobStore,
+    pub policy: Arc<dyn ActionCachePolicy>,
+    pub hits: Hits,
+}
+
+impl Handler for ActionCacheService {
+    const NAME: &'static str = "build.bazel.remote.execution.v2.ActionCache";
+
+    async fn handle<B: RequestBody>(
+        self: Arc<Self>,
+        request: Request<B>,
+    ) -> Result<Response<Body>, Status> {
+        match method(&request) {
+            "GetActionResult" => {
+                let (parts, body) = request.into_parts();
+                self.get(&parts.headers, body).await
+            }
+            "UpdateActionResult" => {
+                let (parts, body) = request.into_parts();
+                Box::pin(self.update(parts.headers, body)).await
+            }
+            other => Err(unknown_method(Self::NAME, other)),
+        }
+    }
+}
+
+impl ActionCacheService {
+    async fn get(
+        &self,
+        headers: &HeaderMap,
+        body: impl RequestBody,
+    ) -> Result<Response<Body>, Status> {
+        const NAME: &str = "GetActionResultRequest";
+        let message = single(body, NAME, MAX_MESSAGE).await?;
+        let request: wire::GetActionResultRequest = decode(NAME, message)?;
+        let key = key(&request)?;
+        let result = self
+            .actions
+            .get(&key)
+            .await
+            .map_err(|error| store_status("action_digest", &error))?
+            .ok_or_else(|| no_result(&key.action))?;
+        self.hits.publish(headers, &key, &result);
+        let wants_inline = request.inline_stdout
+            || request.inline_stderr
+            || !request.inline_output_files.is_empty();
+        if !wants_inline {
+            return Ok(reply(Encoded::whole(result)));
+        }
+        let result = Box::pin(self.inline(&request, &key, result)).await?;
+        Ok(reply(Encoded::message(&result)))
+    }
+
+    /// Puts what was asked for into the result, as long as it fits into a message.
+    async fn inline(
+        &self,
+        request: &wire::GetActionResultRequest,
+        key: &ActionKey,
+        result: Bytes,
+    ) -> Result<ActionResult, Status> {
+        let mut result = ActionResult::decode(result).map_err(|error| {
+            store_status("action_digest", &StoreError::Corrupt(error.to_string()))
+        })?;
+        let mut room = MAX_INLINE;
+        if request.inline_stdout && result.stdout_raw.is_empty() {
+            result.stdout_raw = self.small(key, &result.stdout_digest, &mut room).await?;
+        }
+        if request.inline_stderr && result.stderr_raw.is_empty() {
+            result.stderr_raw = self.small(key, &result.stderr_digest, &mut room).await?;
+        }
+        let wanted: HashSet<&String> = request.inline_output_files.iter().collect();
+        for file in &mut result.output_files {
+            if file.contents.is_empty() && wanted.contains(&file.path) {
+                file.contents = self.small(key, &file.digest, &mut room).await?;
+            }
+        }
+        Ok(result)
+    }
+
+    /// The blob's bytes if they fit into `room`; otherwise none, and the client reads the blob.
+    async fn small(
+        &self,
+        key: &ActionKey,
+        digest: &Option<reapi::Digest>,
+        room: &mut u64,
+    ) -> Result<Vec<u8>, Status> {
+        let Some(digest) = digest else { return Ok(Vec::new()) };
+        let digest = Digest::from_wire(digest, key.action.function)
+            .map_err(|error| digest_status("action_result", &error))?;
+        if digest.size > *room {
+            return Ok(Vec::new());
+        }
+        let blob = match self.blobs.read(&digest, 0, None).await {
+            Ok(blob) => blob,
+            Err(StoreError::NotFound(_)) => return Err(no_result(&key.action)),
+            Err(error) => return Err(store_status("action_digest", &error)),
+        };
+        let data = blob.collect(*room).await.map_err(|e| store_status("action_digest", &e))?;
+        *room -= data.len() as u64;
+        Ok(data.into())
+    }
+
+    async fn update(
+        &self,
+        headers: HeaderMap,
+        body: impl RequestBody,
+    ) -> Result<Response<Body>, Status> {
+        let request: reapi::UpdateActionResultRequest =
+            decode_single(body, "UpdateActionResultRequest", MAX_MESSAGE).await?;
+        if !self.policy.may_update(&request.instance_name, &MetadataMap::from_headers(headers)) {
+            return Err(Status::permission_denied(
+                "UpdateActionResult: this caller may not write action results; \
+                 results come from the workers",
+            ));
+        }
+        let function = function(request.digest_function)?;
+        let action = wire_digest("action_digest", &request.action_digest, function)?;
+        let result = request
+            .action_result
+            .ok_or_else(|| Status::invalid_argument("action_result: it is not set"))?;
+        let key = ActionKey { instance: request.instance_name.into(), action };
+        let stored = store_result(&self.blobs, &self.actions, &key, result).await?;
+        Ok(reply(Encoded::whole(stored)))
+    }
+}
+
+/// Checks a result, completes it for clients of every version and stores it. Returns what was
+/// stored. Errors: `FAILED_PRECONDITION` when a blob that it names is absent.
+pub async fn store_result(
+    blobs: &SharedBlobStore,
+    actions: &SharedActionCache,
+    key: &ActionKey,
+    mut result: ActionResult,
+) -> Result<Bytes, Status> {
+    let named = named_blobs(&result, key.action.function)
+        .map_err(|error| Status::invalid_argument(error.to_string()))?;
+    check_present(blobs, named, key).await?;
+    complete_for_all_clients(&mut result);
+    let encoded = Bytes::from(result.encode_to_vec());
+    if encoded.len() > MAX_ACTION_RESULT {
+        return Err(Status::invalid_argument(format!(
+            "action_result: {} bytes are over the limit of {MAX_ACTION_RESULT}; \
+             leave stdout_raw, stderr_raw and contents out and upload them as blobs",
+            encoded.len()
+        )));
+    }
+    actions
+        .put(key, encoded.clone())
+        .await
+        .map_err(|error| store_status("action_result", &error))?;
+    Ok(encoded)
+}
+
+async fn check_present(
+    blobs: &SharedBlobStore,
+    named: Named,
+    key: &ActionKey,
+) -> Result<(), Status> {
+    refuse_missing(blobs, &named.trees).await?;
+    let mut all = named.blobs;
+    for tree in &named.trees {
+        all.extend(files_of(blobs, tree, key).await?);
+    }
+    all.extend(named.roots);
+    refuse_missing(blobs, &all).await
+}
+
+async fn refuse_missing(blobs: &SharedBlobStore, digests: &[Digest]) -> Result<(), Status> {
+    let missing =
+        blobs.find_missing(digests).await.map_err(|error| store_status("action_result", &error))?;
+    match missing.first() {
+        None => Ok(()),
+        Some(first) => Err(Status::failed_precondition(format!(
+            "action_result: {} of the blobs that it names are not in the store, among them \
+             blobs/{first}; upload them first",
+            missing.len()
+        ))),
+    }
+}
+
+/// The files of an output directory, after checking that its tree is well formed.
+async fn files_of(
+    blobs: &SharedBlobStore,
+    tree_digest: &Digest,
+    key: &ActionKey,
+) -> Result<Vec<Digest>, Status> {
+    let field = format!("action_result.output_directories: tree {tree_digest}");
+    let refuse = |error| store_status(&field, &error);
+    let blob = blobs.read(tree_digest, 0, None).await.map_err(refuse)?;
+    let data = blob.collect(MAX_TREE).await.map_err(refuse)?;
+    let invalid = |error: String| Status::invalid_argument(format!("{field}: {error}"));
+    let tree = Tree::decode(data)
+        .map_err(|error| invalid(format!("it is not a Tree message: {error}")))?;
+    let mut files = Vec::new();
+    let root = tree.root.ok_or_else(|| invalid("root is not set".into()))?;
+    for directory in std::iter::once(&root).chain(&tree.children) {
+        validate_directory(directory).map_err(|error| invalid(error.to_string()))?;
+        for digest in directory.files.iter().filter_map(|file| file.digest.as_ref()) {
+            let digest = Digest::from_wire(digest, key.action.function)
+                .map_err(|error| invalid(error.to_string()))?;
+            files.push(digest);
+        }
+    }
+    Ok(files)
+}
+
+fn key(request: &wire::GetActionResultRequest) -> Result<ActionKey, Status> {
+    let function = function(request.digest_function)?;
+    let action = request
+        .action_digest
+        .as_ref()
+        .ok_or(DigestError::Absent)
+        .and_then(|digest| digest.parse(function))
+        .map_err(|error| digest_status("action_digest", &error))?;
+    let instance = std::str::from_utf8(&request.instance_name)
+        .map_err(|_| Status::invalid_argument("instance_name: it is not UTF-8"))?;
+    Ok(ActionKey { instance: instance.into(), action })
+}
+
+fn no_result(action: &Digest) -> Status {
+    Status::not_found(format!("action_digest: no result is cached for action {action}"))
+}

@@ -1,0 +1,269 @@
+//! The HTTP cache protocol (Bazel's `--remote_cache=http://…`): GET, HEAD and PUT of
+//! `/{instance}/cas/{hash}` and `/{instance}/ac/{hash}`, SHA-256 only.
+//!
+//! Its names carry no size, where REAPI's digests do. A blob put here is the same blob that
+//! gRPC sees, and its size is kept in records so that a GET finds it; blobs that came over
+//! gRPC alone are not found here. Action results put here are answered here only.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{RawPathParams, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt};
+use http::{HeaderMap, StatusCode, header};
+use kiln_protos::reapi::ActionResult;
+use prost::Message;
+use tonic::metadata::MetadataMap;
+use tonic::{Code, Status};
+
+use super::action_cache::{ActionCachePolicy, store_result};
+use super::cas::check_size;
+use super::status::{digest_status, records_status, store_status};
+use crate::action_cache::{ActionKey, SharedActionCache};
+use crate::blob::{Blob, MAX_WHOLE_BLOB, SharedBlobStore};
+use crate::digest::{Digest, DigestFunction};
+use crate::error::StoreError;
+use crate::records::{Expect, SharedRecords, Write};
+use crate::result::MAX_ACTION_RESULT;
+
+/// Most segments of an instance name in a URL.
+pub const MAX_INSTANCE_SEGMENTS: usize = 6;
+
+pub struct HttpCache {
+    pub blobs: SharedBlobStore,
+    pub actions: SharedActionCache,
+    pub records: SharedRecords,
+    pub policy: Arc<dyn ActionCachePolicy>,
+    /// Bytes; 0: no limit.
+    pub max_blob_size: u64,
+}
+
+impl HttpCache {
+    /// Routes for instance names of up to [`MAX_INSTANCE_SEGMENTS`] segments.
+    pub fn router(self) -> Router {
+        let mut router = Router::new();
+        let mut prefix = String::new();
+        for segment in 0..=MAX_INSTANCE_SEGMENTS {
+            router = router
+                .route(&format!("{prefix}/cas/{{hash}}"), get(get_blob).put(put_blob))
+                .route(&format!("{prefix}/ac/{{hash}}"), get(get_result).put(put_result));
+            prefix.push_str(&format!("/{{i{segment}}}"));
+        }
+        router.with_state(Arc::new(self))
+    }
+}
+
+type Cache = State<Arc<HttpCache>>;
+
+/// A status as an HTTP answer.
+struct Refusal(Status);
+
+impl From<Status> for Refusal {
+    fn from(status: Status) -> Self {
+        Self(status)
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let code = match self.0.code() {
+            Code::NotFound => StatusCode::NOT_FOUND,
+            Code::InvalidArgument | Code::OutOfRange => StatusCode::BAD_REQUEST,
+            Code::FailedPrecondition => StatusCode::PRECONDITION_FAILED,
+            Code::PermissionDenied => StatusCode::FORBIDDEN,
+            Code::ResourceExhausted => StatusCode::INSUFFICIENT_STORAGE,
+            Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Code::Unimplemented => StatusCode::LENGTH_REQUIRED,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        (code, format!("{}\n", self.0.message())).into_response()
+    }
+}
+
+/// Instance name and hash of the path.
+struct Name {
+    instance: String,
+    hash: String,
+}
+
+impl Name {
+    fn new(params: &RawPathParams) -> Self {
+        let mut name = Self { instance: String::new(), hash: String::new() };
+        for (key, value) in params {
+            if key == "hash" {
+                name.hash = value.to_owned();
+                continue;
+            }
+            if !name.instance.is_empty() {
+                name.instance.push('/');
+            }
+            name.instance.push_str(value);
+        }
+        name
+    }
+
+    fn digest(&self, size: u64) -> Result<Digest, Status> {
+        Digest::from_hex(self.hash.as_bytes(), size, DigestFunction::Sha256)
+            .map_err(|error| digest_status("hash in the path", &error))
+    }
+
+    /// The size of an action is not known here, and 0 is no action's size: results of this
+    /// protocol have keys of their own.
+    fn action(&self) -> Result<ActionKey, Status> {
+        Ok(ActionKey { instance: self.instance.as_str().into(), action: self.digest(0)? })
+    }
+}
+
+async fn get_blob(State(cache): Cache, params: RawPathParams) -> Result<Response, Refusal> {
+    let name = Name::new(&params);
+    let size = cache.size_of(&name).await?;
+    let digest = name.digest(size)?;
+    let blob = cache.blobs.read(&digest, 0, None).await.map_err(|e| store_status("hash", &e))?;
+    let body = match blob {
+        Blob::Whole(data) => Body::from(data),
+        Blob::Stream(stream) => Body::from_stream(stream.map_err(std::io::Error::other)),
+    };
+    Ok((octets(size), body).into_response())
+}
+
+async fn put_blob(
+    State(cache): Cache,
+    params: RawPathParams,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<StatusCode, Refusal> {
+    let name = Name::new(&params);
+    name.digest(0)?;
+    let digest = match content_length(&headers) {
+        Some(size) => cache.put_sized(name.digest(size)?, body).await?,
+        None => cache.put_unsized(&name, body).await?,
+    };
+    cache.remember_size(&digest).await?;
+    Ok(StatusCode::OK)
+}
+
+async fn get_result(State(cache): Cache, params: RawPathParams) -> Result<Response, Refusal> {
+    let key = Name::new(&params).action()?;
+    let result = cache.actions.get(&key).await.map_err(|e| store_status("hash", &e))?;
+    let result = result.ok_or_else(|| Status::not_found("no result is cached for this action"))?;
+    Ok((octets(result.len() as u64), result).into_response())
+}
+
+async fn put_result(
+    State(cache): Cache,
+    params: RawPathParams,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<StatusCode, Refusal> {
+    let key = Name::new(&params).action()?;
+    if !cache.policy.may_update(&key.instance, &MetadataMap::from_headers(headers)) {
+        return Err(Status::permission_denied("this caller may not write action results").into());
+    }
+    let body = collect(body, MAX_ACTION_RESULT).await?;
+    let result = ActionResult::decode(body)
+        .map_err(|e| Status::invalid_argument(format!("the body is no ActionResult: {e}")))?;
+    store_result(&cache.blobs, &cache.actions, &key, result).await?;
+    Ok(StatusCode::OK)
+}
+
+impl HttpCache {
+    async fn size_of(&self, name: &Name) -> Result<u64, Status> {
+        let unknown = || Status::not_found("no blob of this hash was put over HTTP");
+        let digest = name.digest(0)?;
+        if digest.is_empty_blob() {
+            return Ok(0);
+        }
+        let record = self.records.get(&size_key(&digest)).await;
+        let record = record.map_err(|e| records_status("hash", &e))?.ok_or_else(unknown)?;
+        let size: [u8; 8] = record.value.as_ref().try_into().map_err(|_| unknown())?;
+        Ok(u64::from_le_bytes(size))
+    }
+
+    async fn remember_size(&self, digest: &Digest) -> Result<(), Status> {
+        let key = size_key(digest);
+        let known = self.records.get(&key).await.map_err(|e| records_status("hash", &e))?;
+        let value = Bytes::copy_from_slice(&digest.size.to_le_bytes());
+        if digest.is_empty_blob() || known.is_some_and(|record| record.value == value) {
+            return Ok(());
+        }
+        let write = Write { key, expect: Expect::Anything, value: Some(value) };
+        let written = self.records.write(vec![write]).await;
+        written.map(drop).map_err(|e| records_status("hash", &e))
+    }
+
+    async fn put_sized(&self, digest: Digest, body: Body) -> Result<Digest, Status> {
+        let refuse = |error: StoreError| store_status("body", &error);
+        check_size(|| "Content-Length".into(), &digest, self.max_blob_size)?;
+        if digest.size <= MAX_WHOLE_BLOB {
+            let data = collect(body, MAX_WHOLE_BLOB as usize).await?;
+            self.write(&digest, data).await?;
+            return Ok(digest);
+        }
+        let mut writer = self.blobs.writer(&digest).await.map_err(refuse)?;
+        let mut stream = body.into_data_stream();
+        while let Some(data) = stream.next().await {
+            writer.write(data.map_err(|e| broken(&e))?).await.map_err(refuse)?;
+        }
+        writer.commit().await.map_err(refuse)?;
+        Ok(digest)
+    }
+
+    /// Without a Content-Length the size is known at the end only.
+    async fn put_unsized(&self, name: &Name, body: Body) -> Result<Digest, Status> {
+        let data =
+            collect(body, MAX_WHOLE_BLOB as usize).await.map_err(|status| match status.code() {
+                Code::InvalidArgument => Status::unimplemented(
+                    "send a Content-Length header with bodies of more than 1 MiB",
+                ),
+                _ => status,
+            })?;
+        let digest = name.digest(data.len() as u64)?;
+        self.write(&digest, data).await?;
+        Ok(digest)
+    }
+
+    async fn write(&self, digest: &Digest, data: Bytes) -> Result<(), Status> {
+        if data.len() as u64 != digest.size {
+            let error = StoreError::SizeMismatch { expected: *digest, actual: data.len() as u64 };
+            return Err(store_status("body", &error));
+        }
+        self.blobs.write(digest, data).await.map_err(|e| store_status("body", &e))
+    }
+}
+
+fn size_key(digest: &Digest) -> String {
+    format!("httpcas/{}", digest.hex())
+}
+
+fn octets(size: u64) -> [(header::HeaderName, String); 2] {
+    [
+        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (header::CONTENT_LENGTH, size.to_string()),
+    ]
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// `InvalidArgument` when there is more than `limit`.
+async fn collect(body: Body, limit: usize) -> Result<Bytes, Status> {
+    let mut stream = body.into_data_stream();
+    let mut all = Vec::new();
+    while let Some(data) = stream.next().await {
+        let data = data.map_err(|e| broken(&e))?;
+        if all.len() + data.len() > limit {
+            return Err(Status::invalid_argument(format!("body: more than {limit} bytes")));
+        }
+        all.extend_from_slice(&data);
+    }
+    Ok(all.into())
+}
+
+fn broken(error: &axum::Error) -> Status {
+    Status::cancelled(format!("the request broke off: {error}"))
+}

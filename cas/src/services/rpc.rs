@@ -1,0 +1,122 @@
+//! A gRPC service as a match over method names, without what the generated ones cost.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::Stream;
+use http::{HeaderValue, Request, Response};
+use prost::Message;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::Service;
+use tonic::server::NamedService;
+
+use super::wire::{Encoded, Messages, Reply, RequestBody, StreamReply};
+
+/// Largest request message of calls that carry blobs or long lists of digests. More than is
+/// advertised: some clients fill batches to the advertised size and then add framing.
+pub const MAX_BATCH_MESSAGE: usize = 64 << 20;
+/// Largest message of a ByteStream.
+pub const MAX_STREAM_MESSAGE: usize = 16 << 20;
+/// Largest message of all other calls.
+pub const MAX_MESSAGE: usize = 4 << 20;
+
+/// The methods of one service.
+pub trait Handler: Send + Sync + 'static {
+    /// Full name of the service.
+    const NAME: &'static str;
+
+    fn handle<B: RequestBody>(
+        self: Arc<Self>,
+        request: Request<B>,
+    ) -> impl Future<Output = Result<Response<Body>, Status>> + Send;
+}
+
+/// A handler as a service for tonic's router.
+pub struct Grpc<H>(pub Arc<H>);
+
+impl<H> Clone for Grpc<H> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<H: Handler> NamedService for Grpc<H> {
+    const NAME: &'static str = H::NAME;
+}
+
+impl<H: Handler, B: RequestBody> Service<Request<B>> for Grpc<H> {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let handler = Arc::clone(&self.0);
+        Box::pin(async move {
+            Ok(handler.handle(request).await.unwrap_or_else(|status| status.into_http()))
+        })
+    }
+}
+
+/// The method's name: what follows the last slash of the path.
+pub fn method<B>(request: &Request<B>) -> &str {
+    let path = request.uri().path();
+    path.rsplit_once('/').map_or(path, |(_, method)| method)
+}
+
+pub fn unknown_method(service: &str, method: &str) -> Status {
+    Status::unimplemented(format!("{service} has no method {method:?}"))
+}
+
+/// The only message of a unary call.
+pub async fn single<B: RequestBody>(
+    body: B,
+    name: &'static str,
+    limit: usize,
+) -> Result<Bytes, Status> {
+    Messages::new(body, name, limit).single().await
+}
+
+/// The same, decoded.
+pub async fn decode_single<M: Message + Default, B: RequestBody>(
+    body: B,
+    name: &'static str,
+    limit: usize,
+) -> Result<M, Status> {
+    decode(name, single(body, name, limit).await?)
+}
+
+pub fn decode<M: Message + Default>(name: &str, message: Bytes) -> Result<M, Status> {
+    M::decode(message).map_err(|error| {
+        Status::invalid_argument(format!("{name} is not a valid message: {error}"))
+    })
+}
+
+/// A response of one message.
+pub fn reply(message: Encoded) -> Response<Body> {
+    response(Body::new(Reply::new(message)))
+}
+
+/// A response of many messages.
+pub fn reply_stream<S>(messages: S) -> Response<Body>
+where
+    S: Stream<Item = Result<Encoded, Status>> + Send + Unpin + 'static,
+{
+    response(Body::new(StreamReply::new(messages)))
+}
+
+fn response(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    response
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response
+}

@@ -1,0 +1,85 @@
+//! Errors of storage as gRPC statuses: the one place where both are known.
+
+use kiln_protos::rpc;
+use tonic::{Code, Status};
+
+use crate::digest::DigestError;
+use crate::error::StoreError;
+use crate::records::RecordsError;
+
+/// The gRPC code of a storage error.
+pub fn code_of(error: &StoreError) -> Code {
+    match error {
+        StoreError::NotFound(_) => Code::NotFound,
+        StoreError::DigestMismatch { .. }
+        | StoreError::SizeMismatch { .. }
+        | StoreError::TooLarge { .. }
+        | StoreError::Invalid(_) => Code::InvalidArgument,
+        StoreError::OutOfRange { .. } => Code::OutOfRange,
+        StoreError::Full { .. } | StoreError::DiskFull { .. } => Code::ResourceExhausted,
+        StoreError::Unavailable(_) => Code::Unavailable,
+        StoreError::Io { .. } => Code::Internal,
+        StoreError::Corrupt(_) => Code::DataLoss,
+    }
+}
+
+/// `field` is the field of the request that the error is about, e.g. `requests[3]`.
+pub fn store_status(field: &str, error: &StoreError) -> Status {
+    let code = code_of(error);
+    if matches!(code, Code::Internal | Code::DataLoss) {
+        tracing::error!(field, %error, "storage failed");
+    }
+    Status::new(code, format!("{field}: {error}"))
+}
+
+pub fn digest_status(field: &str, error: &DigestError) -> Status {
+    Status::invalid_argument(format!("{field}: {error}"))
+}
+
+pub fn records_status(context: &str, error: &RecordsError) -> Status {
+    let code = match error {
+        RecordsError::Conflict { .. } => Code::Aborted,
+        RecordsError::Invalid(_) => Code::InvalidArgument,
+        RecordsError::Unavailable(_) => Code::Unavailable,
+        RecordsError::Corrupt(_) => Code::DataLoss,
+    };
+    Status::new(code, format!("{context}: {error}"))
+}
+
+/// A status inside a response message.
+pub fn inner_status(status: &Status) -> rpc::Status {
+    rpc::Status {
+        code: status.code() as i32,
+        message: status.message().to_owned(),
+        details: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::DigestFunction;
+
+    #[test]
+    fn each_error_has_its_code_and_names_the_field() {
+        let digest = DigestFunction::Sha256.digest(b"x");
+        let cases = [
+            (StoreError::NotFound(digest), Code::NotFound),
+            (
+                StoreError::DigestMismatch { expected: digest, actual: digest },
+                Code::InvalidArgument,
+            ),
+            (StoreError::SizeMismatch { expected: digest, actual: 3 }, Code::InvalidArgument),
+            (StoreError::OutOfRange { digest, offset: 9 }, Code::OutOfRange),
+            (StoreError::Full { used: 1, limit: 1 }, Code::ResourceExhausted),
+            (StoreError::DiskFull { path: "/x".into() }, Code::ResourceExhausted),
+            (StoreError::Unavailable("later".into()), Code::Unavailable),
+            (StoreError::Corrupt("bits".into()), Code::DataLoss),
+        ];
+        for (error, code) in cases {
+            let status = store_status("data", &error);
+            assert_eq!(status.code(), code, "{error}");
+            assert!(status.message().starts_with("data: "), "{status}");
+        }
+    }
+}
