@@ -1,1 +1,179 @@
 //! Builds and executions as records, and what is learned from them.
+//!
+//! One task subscribes to the events of finished executions and writes them in batches; the
+//! ones that publish never wait for it. Reads see what is not written yet as well. Of the
+//! cache hits of one build only the first are kept one by one; its counts stay exact.
+//!
+//! One journal at a time writes to a set of records.
+
+mod durations;
+mod keys;
+mod limits;
+mod memory;
+mod query;
+mod store;
+mod summary;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use kiln_cas::events::Events;
+use kiln_cas::records::{RecordsError, SharedRecords};
+use tokio::sync::{mpsc, oneshot};
+
+pub use memory::{Entry, MAX_PENDING};
+pub use query::{Earlier, MAX_PAGE, Page, Query};
+pub use store::{action_of, digest_of};
+pub use summary::{BuildSummary, Counts, MnemonicCounts, between, has_failed, queue_ns, run_ns};
+
+use crate::job::DurationEstimator;
+use memory::Memory;
+use store::{Meta, Store};
+use writer::{Command, Writer};
+
+/// Requests to flush or to shut down that wait.
+const MAX_COMMANDS: usize = 16;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JournalConfig {
+    /// Executions kept; the oldest go first.
+    pub max_executions: u64,
+    /// Builds kept; the oldest go first.
+    pub max_builds: u64,
+    /// Cache hits of one build that are kept one by one; all are counted.
+    pub max_stored_hits_per_build: u64,
+    /// Pairs of target and mnemonic whose run time is remembered.
+    pub max_durations: usize,
+    /// Written as soon as this many executions are pending ...
+    pub batch_count: usize,
+    /// ... or this long after the first of them.
+    pub batch_delay: Duration,
+}
+
+impl Default for JournalConfig {
+    fn default() -> Self {
+        Self {
+            max_executions: 100_000,
+            max_builds: 2_000,
+            max_stored_hits_per_build: 1_000,
+            max_durations: 20_000,
+            batch_count: 200,
+            batch_delay: Duration::from_millis(500),
+        }
+    }
+}
+
+/// Handle on the journal.
+#[derive(Clone)]
+pub struct Journal {
+    inner: Arc<Inner>,
+    commands: mpsc::Sender<Command>,
+}
+
+struct Inner {
+    config: JournalConfig,
+    records: SharedRecords,
+    memory: Mutex<Memory>,
+    /// As of the last batch.
+    meta: Mutex<Meta>,
+}
+
+/// Counters of one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JournalStats {
+    /// Kept in records.
+    pub executions: u64,
+    pub builds: u64,
+    /// Not written yet.
+    pub pending: usize,
+    pub durations: usize,
+    /// Of all requests since the process started.
+    pub counts: Counts,
+    /// Events that came faster than they could be taken in.
+    pub lost_events: u64,
+    /// Executions given up because records could not be written for too long.
+    pub dropped: u64,
+    pub failed_writes: u64,
+}
+
+impl Journal {
+    /// Subscribes to `events` and goes on from what `records` hold. Call within a tokio
+    /// runtime: the writing task lives there until [`Self::shutdown`].
+    pub async fn start(
+        records: SharedRecords,
+        events: &Events,
+        config: JournalConfig,
+    ) -> Result<Self, RecordsError> {
+        // First of all, so that nothing published from now on is missed.
+        let events = events.subscribe();
+        let store = Store::open(records.clone()).await?;
+        let mut memory = Memory::new(&config);
+        memory.last_seq = store.meta.last_seq;
+        for learned in store::read_durations(&records, config.max_durations).await? {
+            memory.durations.restore(learned);
+        }
+        let meta = Mutex::new(store.meta);
+        let inner = Arc::new(Inner { config, records, memory: Mutex::new(memory), meta });
+        let (commands, inbox) = mpsc::channel(MAX_COMMANDS);
+        let writer =
+            Writer { inner: inner.clone(), store, events, commands: inbox, due: None, failures: 0 };
+        tokio::spawn(writer.run());
+        Ok(Self { inner, commands })
+    }
+
+    /// Returns when everything published before is durable, or could not be written.
+    pub async fn flush(&self) {
+        self.command(Command::Flush).await;
+    }
+
+    /// The same; what is published later is not taken in any more.
+    pub async fn shutdown(&self) {
+        self.command(Command::Shutdown).await;
+    }
+
+    async fn command(&self, command: impl FnOnce(oneshot::Sender<()>) -> Command) {
+        let (done, finished) = oneshot::channel();
+        // An error means that the task has ended: then nothing is pending.
+        if self.commands.send(command(done)).await.is_ok() {
+            let _ = finished.await;
+        }
+    }
+
+    pub fn stats(&self) -> JournalStats {
+        let meta = *self.inner.meta.lock().unwrap_or_else(PoisonError::into_inner);
+        let memory = self.inner.memory();
+        JournalStats {
+            executions: meta.executions,
+            builds: meta.builds,
+            pending: memory.pending.len(),
+            durations: memory.durations.len(),
+            counts: memory.counts,
+            lost_events: memory.lost_events,
+            dropped: memory.dropped,
+            failed_writes: memory.failed_writes,
+        }
+    }
+
+    fn records(&self) -> &SharedRecords {
+        &self.inner.records
+    }
+}
+
+impl DurationEstimator for Journal {
+    fn expected_ms(&self, target: &str, mnemonic: &str) -> Option<u64> {
+        self.inner.memory().durations.expected_ms(target, mnemonic)
+    }
+}
+
+impl Inner {
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn publish_meta(&self, meta: Meta) {
+        *self.meta.lock().unwrap_or_else(PoisonError::into_inner) = meta;
+    }
+}

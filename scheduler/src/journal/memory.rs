@@ -1,0 +1,130 @@
+//! What the journal holds in memory: executions that are not written yet, builds that still
+//! grow, and counters.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use kiln_protos::events::Execution;
+use kiln_protos::events::execution::Origin;
+
+use super::JournalConfig;
+use super::durations::Durations;
+use super::limits::bounded;
+use super::summary::{ActiveBuild, Counts};
+
+/// Executions that wait to be written; when records fail for long, the oldest are dropped.
+pub const MAX_PENDING: usize = 8192;
+/// Builds kept in memory; the ones that were not touched for longest go first.
+pub const MAX_ACTIVE_BUILDS: usize = 256;
+
+/// An execution and its place in the journal.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    pub seq: u64,
+    pub execution: Arc<Execution>,
+}
+
+pub(super) struct Memory {
+    pub pending: BTreeMap<u64, Arc<Execution>>,
+    pub builds: HashMap<String, ActiveBuild>,
+    pub durations: Durations,
+    pub last_seq: u64,
+    /// Since the process started.
+    pub counts: Counts,
+    pub lost_events: u64,
+    pub dropped: u64,
+    pub failed_writes: u64,
+    max_stored_hits: u64,
+}
+
+impl Memory {
+    pub fn new(config: &JournalConfig) -> Self {
+        Self {
+            pending: BTreeMap::new(),
+            builds: HashMap::new(),
+            durations: Durations::new(config.max_durations),
+            last_seq: 0,
+            counts: Counts::default(),
+            lost_events: 0,
+            dropped: 0,
+            failed_writes: 0,
+            max_stored_hits: config.max_stored_hits_per_build,
+        }
+    }
+
+    /// Takes an execution in. A build that exists in records must have been put into
+    /// [`Self::builds`] before. `now`: nanoseconds since the Unix epoch.
+    pub fn add(&mut self, execution: &Execution, now: u64) {
+        let execution = bounded(execution);
+        self.last_seq = now.max(self.last_seq.saturating_add(1));
+        let seq = self.last_seq;
+        self.counts.add(&execution);
+        self.durations.observe(&execution, seq);
+        if self.is_kept(&execution, seq) {
+            self.pending.insert(seq, Arc::new(execution));
+            self.bound_pending();
+        }
+    }
+
+    /// Counts the execution in its build; `false`: the build keeps no more of its cache hits.
+    fn is_kept(&mut self, execution: &Execution, seq: u64) -> bool {
+        let is_hit = execution.origin() == Origin::CacheHit;
+        if execution.invocation_id.is_empty() {
+            return !is_hit;
+        }
+        let build = self
+            .builds
+            .entry(execution.invocation_id.clone())
+            .or_insert_with(|| ActiveBuild::new(execution, seq));
+        build.add(execution, seq);
+        if !is_hit {
+            return true;
+        }
+        let kept = build.summary.stored_hits < self.max_stored_hits;
+        build.summary.stored_hits += u64::from(kept);
+        kept
+    }
+
+    fn bound_pending(&mut self) {
+        while self.pending.len() > MAX_PENDING {
+            self.pending.pop_first();
+            self.dropped += 1;
+        }
+    }
+
+    /// Something waits to be written.
+    pub fn is_dirty(&self) -> bool {
+        !self.pending.is_empty()
+            || self.durations.has_changes()
+            || self.builds.values().any(|build| build.dirty)
+    }
+
+    /// Forgets written builds, those not touched for longest first, down to the limit.
+    pub fn bound_builds(&mut self) {
+        let excess = self.builds.len().saturating_sub(MAX_ACTIVE_BUILDS);
+        if excess == 0 {
+            return;
+        }
+        let mut idle: Vec<_> = self
+            .builds
+            .iter()
+            .filter(|(_, build)| !build.dirty)
+            .map(|(invocation, build)| (build.last_seq, invocation.clone()))
+            .collect();
+        idle.sort_unstable();
+        for (_, invocation) in idle.into_iter().take(excess) {
+            self.builds.remove(&invocation);
+        }
+    }
+
+    /// Pending executions that `matches`, newest first, older than `before`.
+    pub fn newest(&self, before: Option<u64>, matches: impl Fn(&Execution) -> bool) -> Vec<Entry> {
+        let end = before.unwrap_or(u64::MAX);
+        self.pending
+            .range(..end)
+            .rev()
+            .filter(|(_, execution)| matches(execution))
+            .map(|(seq, execution)| Entry { seq: *seq, execution: execution.clone() })
+            .collect()
+    }
+}

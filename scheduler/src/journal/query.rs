@@ -1,0 +1,218 @@
+//! Reading the journal: what is in memory and what is in records, as one.
+
+use kiln_cas::Digest;
+use kiln_cas::records::RecordsError;
+use kiln_protos::events::Execution;
+use kiln_protos::events::execution::Origin;
+
+use super::memory::Entry;
+use super::store::{action_of, decode, entry};
+use super::summary::BuildSummary;
+use super::{Journal, keys};
+
+/// Most entries of one page.
+pub const MAX_PAGE: usize = 2000;
+/// Earlier runs looked through for one of the same target and mnemonic.
+const MAX_EARLIER: usize = 200;
+
+/// Which executions; the answer is always newest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Query {
+    Recent,
+    Action(Digest),
+    /// `mnemonic: None`: whichever.
+    Target { target: String, mnemonic: Option<String> },
+    Invocation(String),
+}
+
+/// A part of a long list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page {
+    /// Only entries with a lower sequence number.
+    pub before: Option<u64>,
+    /// At most [`MAX_PAGE`].
+    pub limit: usize,
+}
+
+impl Page {
+    pub fn first(limit: usize) -> Self {
+        Self { before: None, limit }
+    }
+}
+
+/// Which run a later one is compared with.
+#[derive(Debug, Clone, Copy)]
+pub struct Earlier<'a> {
+    pub target: &'a str,
+    pub mnemonic: &'a str,
+    /// `None`: whichever.
+    pub configuration: Option<&'a str>,
+    /// Not a run of this very action.
+    pub not_action: Option<&'a Digest>,
+    /// Only runs with a lower sequence number.
+    pub before: Option<u64>,
+}
+
+impl Query {
+    fn matches(&self, execution: &Execution) -> bool {
+        match self {
+            Self::Recent => true,
+            Self::Action(action) => action_of(execution).as_ref() == Some(action),
+            Self::Target { target, mnemonic } => {
+                execution.target_id == *target
+                    && mnemonic.as_ref().is_none_or(|wanted| execution.mnemonic == *wanted)
+            }
+            Self::Invocation(invocation) => execution.invocation_id == *invocation,
+        }
+    }
+
+    /// Prefix of the keys that lead to the executions; `None`: the executions themselves.
+    fn index(&self) -> Option<String> {
+        match self {
+            Self::Recent => None,
+            Self::Action(action) => Some(keys::actions(action)),
+            Self::Target { target, mnemonic } => {
+                Some(keys::targets(target, mnemonic.as_deref()))
+            }
+            Self::Invocation(invocation) => Some(keys::invocations(invocation)),
+        }
+    }
+}
+
+impl Journal {
+    /// The execution with this id (the name of its operation).
+    pub async fn execution(&self, id: &str) -> Result<Option<Entry>, RecordsError> {
+        let pending = self.inner.memory().newest(None, |execution| execution.id == id);
+        if let Some(entry) = pending.into_iter().next() {
+            return Ok(Some(entry));
+        }
+        let Some(record) = self.records().get(&keys::id(id)).await? else { return Ok(None) };
+        let seq = std::str::from_utf8(&record.value).ok().and_then(keys::seq_of);
+        match seq {
+            Some(seq) => self.at(seq).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Executions that `query` names, newest first.
+    pub async fn executions(&self, query: &Query, page: Page) -> Result<Vec<Entry>, RecordsError> {
+        let limit = page.limit.min(MAX_PAGE);
+        // Memory first: what is written in between is then found twice, never missed.
+        let mut entries = self.inner.memory().newest(page.before, |e| query.matches(e));
+        entries.truncate(limit);
+        let stored = match query.index() {
+            None => self.stored(page.before, limit).await?,
+            Some(prefix) => self.indexed(query, &prefix, page.before, limit).await?,
+        };
+        entries.extend(stored);
+        entries.sort_by_key(|entry| std::cmp::Reverse(entry.seq));
+        entries.dedup_by_key(|entry| entry.seq);
+        entries.truncate(limit);
+        Ok(entries)
+    }
+
+    async fn stored(&self, before: Option<u64>, limit: usize) -> Result<Vec<Entry>, RecordsError> {
+        let before = before.map(keys::execution);
+        let list = self.records().list(keys::EXECUTIONS, before.as_deref(), true, limit).await?;
+        Ok(list.iter().filter_map(entry).collect())
+    }
+
+    async fn indexed(
+        &self,
+        query: &Query,
+        prefix: &str,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<Entry>, RecordsError> {
+        let mut sequences = match query {
+            // The mnemonic comes before the sequence number: their lists are merged.
+            Query::Target { mnemonic: None, .. } => {
+                self.sequences(prefix, None, MAX_PAGE).await?
+            }
+            _ => self.sequences(prefix, before, limit).await?,
+        };
+        sequences.retain(|seq| before.is_none_or(|before| *seq < before));
+        sequences.sort_unstable_by(|a, b| b.cmp(a));
+        let mut entries = Vec::new();
+        for seq in sequences.into_iter().take(limit) {
+            // Gone in between, or of another string with the same hash: not ours.
+            if let Some(entry) = self.at(seq).await?
+                && query.matches(&entry.execution)
+            {
+                entries.push(entry);
+            }
+        }
+        Ok(entries)
+    }
+
+    async fn sequences(
+        &self,
+        prefix: &str,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<u64>, RecordsError> {
+        let before = before.map(|seq| keys::at(prefix, seq));
+        let list = self.records().list(prefix, before.as_deref(), true, limit).await?;
+        Ok(list.iter().filter_map(|record| keys::seq_of(&record.key)).collect())
+    }
+
+    async fn at(&self, seq: u64) -> Result<Option<Entry>, RecordsError> {
+        let record = self.records().get(&keys::execution(seq)).await?;
+        Ok(record.as_ref().and_then(entry))
+    }
+
+    /// Builds, the one that began last first.
+    pub async fn builds(&self, page: Page) -> Result<Vec<BuildSummary>, RecordsError> {
+        let limit = page.limit.min(MAX_PAGE);
+        let mut builds: Vec<_> = {
+            let memory = self.inner.memory();
+            memory.builds.values().map(|build| build.summary.clone()).collect()
+        };
+        builds.retain(|build| page.before.is_none_or(|before| build.first_seq < before));
+        let before = page.before.map(|seq| format!("{}{seq:016x}/", keys::BUILDS));
+        let stored = self.records().list(keys::BUILDS, before.as_deref(), true, limit).await?;
+        for record in &stored {
+            let Some((seq, escaped)) = keys::parse_build_by_time(&record.key) else { continue };
+            if builds.iter().any(|build| build.first_seq == seq) {
+                continue;
+            }
+            if let Some(record) = self.records().get(&keys::build_escaped(escaped)).await? {
+                builds.push(decode(&record)?);
+            }
+        }
+        builds.sort_by_key(|build| std::cmp::Reverse(build.first_seq));
+        builds.truncate(limit);
+        Ok(builds)
+    }
+
+    pub async fn build(&self, invocation: &str) -> Result<Option<BuildSummary>, RecordsError> {
+        let known = self.inner.memory().builds.get(invocation).map(|build| build.summary.clone());
+        if known.is_some() {
+            return Ok(known);
+        }
+        let record = self.records().get(&keys::build(invocation)).await?;
+        record.as_ref().map(decode).transpose()
+    }
+
+    /// The last run by a worker of the same target and mnemonic, as `earlier` describes it:
+    /// what an action that missed the cache is compared with.
+    pub async fn last_run_before(
+        &self,
+        earlier: Earlier<'_>,
+    ) -> Result<Option<Entry>, RecordsError> {
+        let query = Query::Target {
+            target: earlier.target.to_owned(),
+            mnemonic: Some(earlier.mnemonic.to_owned()),
+        };
+        let page = Page { before: earlier.before, limit: MAX_EARLIER };
+        let found = self.executions(&query, page).await?.into_iter().find(|entry| {
+            let run = &entry.execution;
+            let action = action_of(run);
+            run.origin() != Origin::Merged
+                && action.is_some()
+                && (earlier.not_action.is_none() || action.as_ref() != earlier.not_action)
+                && earlier.configuration.is_none_or(|wanted| run.configuration_id == wanted)
+        });
+        Ok(found)
+    }
+}

@@ -1,0 +1,225 @@
+//! What a build amounts to: counters that stay exact however many of its executions are kept.
+
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use kiln_protos::events::execution::Origin;
+use kiln_protos::events::{Execution, Timeline};
+
+/// Mnemonics counted apart; what comes later counts as "(other)".
+pub const MAX_MNEMONICS: usize = 64;
+/// Targets counted exactly in one build.
+const MAX_TARGETS: usize = 200_000;
+const OTHER: &str = "(other)";
+
+/// One invocation of a build tool. Times are nanoseconds since the Unix epoch.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct BuildSummary {
+    #[prost(string, tag = "1")]
+    pub invocation_id: String,
+    #[prost(string, tag = "2")]
+    pub correlated_invocations_id: String,
+    #[prost(string, tag = "3")]
+    pub tool_name: String,
+    #[prost(string, tag = "4")]
+    pub tool_version: String,
+    #[prost(string, tag = "5")]
+    pub instance_name: String,
+    /// Place of its first execution in the journal.
+    #[prost(uint64, tag = "6")]
+    pub first_seq: u64,
+    /// When its first request came.
+    #[prost(int64, tag = "7")]
+    pub first_at: i64,
+    /// When its last answer went out.
+    #[prost(int64, tag = "8")]
+    pub last_at: i64,
+    #[prost(message, required, tag = "9")]
+    pub counts: Counts,
+    /// By mnemonic, at most [`MAX_MNEMONICS`] and one for all others.
+    #[prost(message, repeated, tag = "10")]
+    pub mnemonics: Vec<MnemonicCounts>,
+    /// Distinct targets; after a restart of the server amid the build, a lower bound.
+    #[prost(uint64, tag = "11")]
+    pub targets: u64,
+    /// Cache hits of which the execution itself is kept.
+    #[prost(uint64, tag = "12")]
+    pub stored_hits: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct MnemonicCounts {
+    #[prost(string, tag = "1")]
+    pub mnemonic: String,
+    #[prost(message, required, tag = "2")]
+    pub counts: Counts,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Counts {
+    /// Run by a worker, with whatever end.
+    #[prost(uint64, tag = "1")]
+    pub executed: u64,
+    /// Answered from the action cache.
+    #[prost(uint64, tag = "2")]
+    pub hits: u64,
+    /// Joined to another request's execution.
+    #[prost(uint64, tag = "3")]
+    pub merged: u64,
+    /// Of all: answered with an error or a non-zero exit code.
+    #[prost(uint64, tag = "4")]
+    pub failed: u64,
+    /// Nanoseconds that executed actions waited for a worker, in sum.
+    #[prost(uint64, tag = "5")]
+    pub queue_ns: u64,
+    /// Nanoseconds that executed actions ran, in sum.
+    #[prost(uint64, tag = "6")]
+    pub run_ns: u64,
+}
+
+impl Counts {
+    pub fn total(&self) -> u64 {
+        self.executed + self.hits + self.merged
+    }
+
+    /// Share of requests that needed no run of their own; `None` before the first.
+    pub fn hit_rate(&self) -> Option<f64> {
+        let total = self.total();
+        (total > 0).then(|| (self.hits + self.merged) as f64 / total as f64)
+    }
+
+    pub fn add(&mut self, execution: &Execution) {
+        match execution.origin() {
+            Origin::CacheHit => self.hits += 1,
+            Origin::Merged => self.merged += 1,
+            Origin::Executed | Origin::Unspecified => {
+                self.executed += 1;
+                let timeline = execution.timeline.unwrap_or_default();
+                self.queue_ns = self.queue_ns.saturating_add(queue_ns(&timeline));
+                self.run_ns = self.run_ns.saturating_add(run_ns(&timeline));
+            }
+        }
+        self.failed += u64::from(has_failed(execution));
+    }
+}
+
+/// Answered with an error, or ended with a non-zero exit code.
+pub fn has_failed(execution: &Execution) -> bool {
+    execution.status_code != 0 || execution.exit_code != 0
+}
+
+/// Nanoseconds in the queue; 0 where it never was.
+pub fn queue_ns(timeline: &Timeline) -> u64 {
+    between(timeline.queued, timeline.leased)
+}
+
+/// Nanoseconds between start and end of the command; 0 where it did not run.
+pub fn run_ns(timeline: &Timeline) -> u64 {
+    between(timeline.run_start, timeline.run_end)
+}
+
+/// Nanoseconds from one time to a later one, 0 where either is missing or they are swapped.
+pub fn between(start: i64, end: i64) -> u64 {
+    if start <= 0 || end <= 0 {
+        return 0;
+    }
+    u64::try_from(end.saturating_sub(start)).unwrap_or(0)
+}
+
+/// A build that is still counted.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ActiveBuild {
+    pub summary: BuildSummary,
+    /// Hashes of the targets seen since the build became active.
+    targets: HashSet<u64>,
+    pub dirty: bool,
+    /// Place of its last execution in the journal.
+    pub last_seq: u64,
+    /// Its records exist.
+    pub stored: bool,
+}
+
+impl ActiveBuild {
+    pub fn resumed(summary: BuildSummary) -> Self {
+        Self { summary, stored: true, ..Self::default() }
+    }
+
+    pub fn new(execution: &Execution, seq: u64) -> Self {
+        let summary = BuildSummary {
+            invocation_id: execution.invocation_id.clone(),
+            correlated_invocations_id: execution.correlated_invocations_id.clone(),
+            tool_name: execution.tool_name.clone(),
+            tool_version: execution.tool_version.clone(),
+            instance_name: execution.instance_name.clone(),
+            first_seq: seq,
+            ..BuildSummary::default()
+        };
+        Self { summary, ..Self::default() }
+    }
+
+    pub fn add(&mut self, execution: &Execution, seq: u64) {
+        let timeline = execution.timeline.unwrap_or_default();
+        let summary = &mut self.summary;
+        if summary.first_at == 0 || (timeline.received > 0 && timeline.received < summary.first_at)
+        {
+            summary.first_at = timeline.received;
+        }
+        summary.last_at = summary.last_at.max(timeline.finished).max(timeline.received);
+        summary.counts.add(execution);
+        summary.counts_of(&execution.mnemonic).add(execution);
+        if !execution.target_id.is_empty() && self.targets.len() < MAX_TARGETS {
+            let mut hasher = DefaultHasher::new();
+            execution.target_id.hash(&mut hasher);
+            self.targets.insert(hasher.finish());
+            self.summary.targets = self.summary.targets.max(self.targets.len() as u64);
+        }
+        self.last_seq = seq;
+        self.dirty = true;
+    }
+}
+
+impl BuildSummary {
+    fn counts_of(&mut self, mnemonic: &str) -> &mut Counts {
+        let known = self.mnemonics.iter().position(|counts| counts.mnemonic == mnemonic);
+        let full = self.mnemonics.len() >= MAX_MNEMONICS;
+        let index = match known {
+            Some(index) => index,
+            None if full && self.mnemonics.last().is_some_and(|last| last.mnemonic == OTHER) => {
+                self.mnemonics.len() - 1
+            }
+            None => {
+                let name = if full { OTHER } else { mnemonic };
+                self.mnemonics
+                    .push(MnemonicCounts { mnemonic: name.to_owned(), ..Default::default() });
+                self.mnemonics.len() - 1
+            }
+        };
+        &mut self.mnemonics[index].counts
+    }
+
+    /// Nanoseconds from its first request to its last answer.
+    pub fn elapsed_ns(&self) -> u64 {
+        between(self.first_at, self.last_at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mnemonics_are_bounded_and_lose_no_count() {
+        let mut build = ActiveBuild::default();
+        for i in 0..200 {
+            let execution = Execution {
+                mnemonic: format!("M{i}"),
+                origin: Origin::CacheHit.into(),
+                ..Default::default()
+            };
+            build.add(&execution, i);
+        }
+        assert_eq!(build.summary.mnemonics.len(), MAX_MNEMONICS + 1);
+        let sum: u64 = build.summary.mnemonics.iter().map(|m| m.counts.total()).sum();
+        assert_eq!((sum, build.summary.counts.hits), (200, 200));
+    }
+}

@@ -1,0 +1,257 @@
+//! The one task that takes events in and writes them down.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use kiln_cas::records::RecordsError;
+use kiln_protos::events::Execution;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::memory::Memory;
+use super::store::{Store, Unit, build_unit, decode, duration_unit, execution_unit};
+use super::summary::ActiveBuild;
+use super::{Inner, keys};
+
+/// Retention steps after one flush: the rest waits for the next, so that events are not kept
+/// waiting.
+const PRUNE_STEPS: usize = 4;
+/// Learned durations written with one flush.
+const DURATIONS_PER_FLUSH: usize = 4096;
+/// Wait after a failed write before the next try, at most.
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
+
+pub(super) enum Command {
+    /// Everything published before is to be durable (or lost, with an error in the log).
+    Flush(oneshot::Sender<()>),
+    /// The same, and the task ends.
+    Shutdown(oneshot::Sender<()>),
+}
+
+pub(super) struct Writer {
+    pub inner: Arc<Inner>,
+    pub store: Store,
+    pub events: Receiver<Arc<Execution>>,
+    pub commands: mpsc::Receiver<Command>,
+    /// When to write what is pending; `None`: nothing is.
+    pub due: Option<Instant>,
+    pub failures: u32,
+}
+
+impl Writer {
+    pub async fn run(mut self) {
+        loop {
+            let due = self.due;
+            tokio::select! {
+                biased;
+                command = self.commands.recv() => match command {
+                    Some(Command::Flush(done)) => {
+                        self.drain().await;
+                        // Nobody may wait any more.
+                        let _ = done.send(());
+                    }
+                    Some(Command::Shutdown(done)) => {
+                        self.drain().await;
+                        let _ = done.send(());
+                        return;
+                    }
+                    // Every handle is gone.
+                    None => return self.drain().await,
+                },
+                () = wait_until(due) => self.flush().await,
+                event = self.events.recv() => match event {
+                    Ok(execution) => self.take(&execution).await,
+                    Err(RecvError::Lagged(lost)) => self.memory().lost_events += lost,
+                    Err(RecvError::Closed) => {
+                        self.flush().await;
+                        return self.answer_commands().await;
+                    }
+                },
+            }
+        }
+    }
+
+    /// Nothing more will be published: only questions remain.
+    async fn answer_commands(mut self) {
+        while let Some(command) = self.commands.recv().await {
+            self.drain().await;
+            match command {
+                Command::Flush(done) => {
+                    let _ = done.send(());
+                }
+                Command::Shutdown(done) => {
+                    let _ = done.send(());
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Takes in all that was published, and writes it.
+    async fn drain(&mut self) {
+        loop {
+            match self.events.try_recv() {
+                Ok(execution) => self.take(&execution).await,
+                Err(TryRecvError::Lagged(lost)) => self.memory().lost_events += lost,
+                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+            }
+        }
+        self.flush().await;
+    }
+
+    async fn take(&mut self, execution: &Execution) {
+        self.resume_build(&execution.invocation_id).await;
+        let config = &self.inner.config;
+        let (max_batch, delay) = (config.batch_count, config.batch_delay);
+        let (full, dirty) = {
+            let mut memory = self.memory();
+            memory.add(execution, unix_nanos());
+            let full = memory.pending.len() >= max_batch;
+            (full, full || self.due.is_none() && memory.is_dirty())
+        };
+        if full && self.failures == 0 {
+            self.flush().await;
+        } else if dirty && self.due.is_none() {
+            self.due = Some(Instant::now() + delay);
+        }
+    }
+
+    /// Puts a build that is known from earlier back into memory.
+    async fn resume_build(&self, invocation: &str) {
+        if invocation.is_empty() || self.memory().builds.contains_key(invocation) {
+            return;
+        }
+        let found = self.store.records.get(&keys::build(invocation)).await;
+        if let Ok(Some(record)) = found
+            && let Ok(summary) = decode(&record)
+        {
+            let build = ActiveBuild::resumed(summary);
+            self.memory().builds.insert(invocation.to_owned(), build);
+        }
+    }
+
+    async fn flush(&mut self) {
+        self.due = None;
+        match self.write_pending().await {
+            Ok(()) => {
+                self.failures = 0;
+                self.prune().await;
+            }
+            Err(error) => self.back_off(&error),
+        }
+        self.memory().bound_builds();
+    }
+
+    fn back_off(&mut self, error: &RecordsError) {
+        let factor = 1 << self.failures.min(10);
+        let delay = (self.inner.config.batch_delay * factor).min(MAX_BACKOFF);
+        self.failures += 1;
+        self.memory().failed_writes += 1;
+        self.due = Some(Instant::now() + delay);
+        tracing::warn!(%error, ?delay, "the journal could not be written; it will be tried again");
+    }
+
+    /// Only what is durable leaves the memory.
+    async fn write_pending(&mut self) -> Result<(), RecordsError> {
+        let (sequences, units): (Vec<u64>, Vec<Unit>) = self
+            .memory()
+            .pending
+            .iter()
+            .map(|(seq, execution)| (*seq, execution_unit(*seq, execution)))
+            .unzip();
+        let (written, result) = self.store.write(units).await;
+        {
+            let mut memory = self.memory();
+            for seq in &sequences[..written] {
+                memory.pending.remove(seq);
+            }
+        }
+        result?;
+        self.write_builds().await?;
+        self.write_durations().await
+    }
+
+    async fn write_builds(&mut self) -> Result<(), RecordsError> {
+        let dirty: Vec<_> = self
+            .memory()
+            .builds
+            .values()
+            .filter(|build| build.dirty)
+            .map(|build| (build.summary.clone(), !build.stored))
+            .collect();
+        let units = dirty.iter().map(|(summary, is_new)| build_unit(summary, *is_new)).collect();
+        let (written, result) = self.store.write(units).await;
+        let mut memory = self.memory();
+        for (summary, _) in &dirty[..written] {
+            // This task alone changes builds: nothing was added in between.
+            if let Some(build) = memory.builds.get_mut(&summary.invocation_id) {
+                build.dirty = false;
+                build.stored = true;
+            }
+        }
+        result
+    }
+
+    async fn write_durations(&mut self) -> Result<(), RecordsError> {
+        let changes = self.memory().durations.take_changed(DURATIONS_PER_FLUSH);
+        let units = changes
+            .iter()
+            .map(|((target, mnemonic), learned)| {
+                duration_unit(target, mnemonic, learned.as_ref())
+            })
+            .collect();
+        let (written, result) = self.store.write(units).await;
+        if result.is_err() {
+            let left = changes.into_iter().skip(written).collect();
+            self.memory().durations.put_back(left);
+        }
+        result
+    }
+
+    async fn prune(&mut self) {
+        let (executions, builds) =
+            (self.inner.config.max_executions, self.inner.config.max_builds);
+        for _ in 0..PRUNE_STEPS {
+            let more = match self.store.prune_executions(executions).await {
+                Ok(more) => more,
+                Err(error) => {
+                    tracing::warn!(%error, "old executions could not be removed");
+                    return;
+                }
+            };
+            if !more {
+                break;
+            }
+        }
+        match self.store.prune_builds(builds).await {
+            Ok(pruned) => {
+                let gone = |first_seq| pruned.contains(&first_seq);
+                self.memory().builds.retain(|_, build| !gone(build.summary.first_seq));
+            }
+            Err(error) => tracing::warn!(%error, "old builds could not be removed"),
+        }
+        self.inner.publish_meta(self.store.meta);
+        let over = self.store.meta.executions > executions || self.store.meta.builds > builds;
+        if over && self.due.is_none() {
+            self.due = Some(Instant::now() + self.inner.config.batch_delay);
+        }
+    }
+
+    fn memory(&self) -> std::sync::MutexGuard<'_, Memory> {
+        self.inner.memory()
+    }
+}
+
+async fn wait_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn unix_nanos() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
