@@ -71,6 +71,10 @@ impl Cgroups {
         self.memory.is_some()
     }
 
+    pub(in crate::sandbox) fn limits_processes(&self) -> bool {
+        self.pids.is_some()
+    }
+
     /// Sets the limits for the next action and forgets what was seen of the last.
     pub(in crate::sandbox) fn prepare(&mut self, limits: &Limits) -> Result<(), String> {
         let applied = self.applied.take();

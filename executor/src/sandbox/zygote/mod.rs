@@ -1,8 +1,129 @@
-//! The sandbox's own process.
+//! The sandbox's own process, one per slot: small, single-threaded, and started before the server
+//! grows. It lives in the slot's user namespace with the roots prepared, and makes each action.
 
+mod action;
+mod command;
+mod devices;
+mod error;
+mod etc;
+mod identity;
+mod init;
+mod layout;
+mod mounts;
+mod network;
+mod outcome;
+mod privileges;
+mod process;
+mod roots;
+mod scratch;
+mod seccomp;
+mod socket;
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 
-/// The whole body of the zygote: call it first in `main`, before any thread or runtime.
+use nix::unistd::{dup2_stdin, getpid};
+
+use self::action::Workshop;
+use self::error::{Context, ZygoteError};
+use self::network::EmptyNetwork;
+use self::roots::Roots;
+use self::scratch::Scratch;
+use self::seccomp::Filters;
+use self::socket::Socket;
+use super::cgroup::Cgroups;
+use super::wire::{Reply, Request, ZygoteConfig};
+
+/// Actions are to be killed before anything else when the machine has no memory left.
+const OOM_SCORE: &str = "500";
+
+/// The whole body of the zygote: call it first in `main`, before any thread or runtime. Its
+/// standard input is the socket to the slot.
 pub fn zygote_main() -> ExitCode {
-    ExitCode::SUCCESS
+    match serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("kiln sandbox: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve() -> Result<(), ZygoteError> {
+    let mut socket = Socket::new(take_stdin()?);
+    let config = match socket.receive()? {
+        Some((Request::Configure(config), _)) => config,
+        Some(_) => {
+            return Err(ZygoteError::Refused(
+                "the first message has to be the configuration".to_owned(),
+            ));
+        }
+        None => return Ok(()),
+    };
+    let mut workshop = match set_up(&config) {
+        Ok((workshop, ready)) => {
+            socket.send(&ready, None)?;
+            workshop
+        }
+        Err(error) => return socket.send(&Reply::Failed(error.to_string()), None),
+    };
+    while let Some((request, fds)) = socket.receive()? {
+        // A request to end an action may come when it has already ended.
+        let Request::Run(spec) = request else { continue };
+        let Some((reply, root)) = workshop.run(&spec, fds, &mut socket) else { return Ok(()) };
+        socket.send(&reply, root)?;
+        workshop.tidy();
+    }
+    Ok(())
+}
+
+/// Frees the place of standard input, which the socket came as.
+fn take_stdin() -> Result<OwnedFd, ZygoteError> {
+    let socket = io::stdin().as_fd().try_clone_to_owned().context("dup", "the socket")?;
+    let null = File::open("/dev/null").context("open", "/dev/null")?;
+    dup2_stdin(&null).context("dup2", "stdin")?;
+    Ok(socket)
+}
+
+/// The order matters: cgroup files are opened with the server's rights, the roots are filled while the
+/// machine is still mounted, and nothing is given up before it was used.
+fn set_up(config: &ZygoteConfig) -> Result<(Workshop, Reply), ZygoteError> {
+    let mut not_enforced = Vec::new();
+    // Without it the machine's own choice stands.
+    let _ = fs::write("/proc/self/oom_score_adj", OOM_SCORE);
+    let cgroups = Cgroups::open(&config.cgroups).map_err(ZygoteError::Refused)?;
+    let null = File::open("/dev/null").context("open", "/dev/null")?;
+    let zygote = process::pidfd(getpid())?;
+
+    let identity = identity::enter(config.user_namespace, config.outer_id)?;
+    if !identity.user_namespace {
+        not_enforced.push(
+            "user namespace: this machine allows none; actions run as the slot's own user"
+                .to_owned(),
+        );
+    }
+    layout::enter(&config.scratch_dir, &config.input_dirs)?;
+    let roots = Roots::prepare(identity)?;
+    layout::leave_machine()?;
+    let network = EmptyNetwork::create()?;
+    privileges::limit_all(config.open_files)?;
+    privileges::forbid_new_privileges()?;
+
+    let workshop = Workshop {
+        scratch: Scratch::new(config.upper, identity),
+        filters: Filters::compile()?,
+        outcome: outcome::Outcome::new()?,
+        init_stack: process::stack(),
+        program_stack: process::stack(),
+        upper: config.upper,
+        network: Some(network),
+        identity,
+        cgroups,
+        roots,
+        null,
+        zygote,
+    };
+    Ok((workshop, Reply::Ready { user_namespace: identity.user_namespace, not_enforced }))
 }

@@ -1,0 +1,258 @@
+//! One action from its request to its report.
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, Uid, fchown};
+
+use super::command::{Command, NotStarted};
+use super::error::{Context, ZygoteError};
+use super::identity::Identity;
+use super::init::{NAMESPACES, Plan};
+use super::network::EmptyNetwork;
+use super::outcome::{Outcome, Told};
+use super::privileges::StandIns;
+use super::process::{self, Ended};
+use super::roots::Roots;
+use super::scratch::Scratch;
+use super::seccomp::Filters;
+use super::socket::Socket;
+use crate::sandbox::cgroup::Cgroups;
+use crate::sandbox::wire::{Reply, Report, Request, Status};
+use crate::sandbox::{CommandSpec, UpperDir};
+
+/// Processes of the slot's user that are not the action's: the zygote and init, where they are
+/// the same user.
+const OWN_PROCESSES: u64 = 2;
+
+/// What a slot's actions are made with, one after the other.
+#[derive(Debug)]
+pub(super) struct Workshop {
+    pub identity: Identity,
+    pub cgroups: Cgroups,
+    pub roots: Roots,
+    pub scratch: Scratch,
+    pub upper: UpperDir,
+    /// `None`: to be made anew.
+    pub network: Option<EmptyNetwork>,
+    pub filters: Filters,
+    pub outcome: Outcome,
+    pub init_stack: Vec<u8>,
+    pub program_stack: Vec<u8>,
+    pub null: File,
+    /// This process.
+    pub zygote: OwnedFd,
+}
+
+impl Workshop {
+    /// `None`: the server is gone, and the action with it.
+    pub(super) fn run(
+        &mut self,
+        spec: &CommandSpec,
+        fds: Vec<OwnedFd>,
+        socket: &mut Socket,
+    ) -> Option<(Reply, Option<OwnedFd>)> {
+        match self.try_run(spec, fds, socket) {
+            Ok(Some((report, root))) => Some((Reply::Done(report), Some(root))),
+            Ok(None) => None,
+            Err(error) => Some((Reply::Failed(error.to_string()), None)),
+        }
+    }
+
+    /// Between actions: what the next one need not wait for.
+    pub(super) fn tidy(&mut self) {
+        if self.network.as_ref().is_some_and(|network| !network.is_clean()) {
+            self.network = None;
+        }
+        if self.network.is_none() {
+            // A failure shows again, with its reason, when an action needs it.
+            self.network = EmptyNetwork::create().ok();
+        }
+    }
+
+    fn try_run(
+        &mut self,
+        spec: &CommandSpec,
+        fds: Vec<OwnedFd>,
+        socket: &mut Socket,
+    ) -> Result<Option<(Report, OwnedFd)>, ZygoteError> {
+        let [stdout, stderr] = <[OwnedFd; 2]>::try_from(fds).map_err(|_| {
+            ZygoteError::Refused("a command needs two descriptors for its output".to_owned())
+        })?;
+        self.give(&stdout)?;
+        self.give(&stderr)?;
+        let root = self.scratch.prepare(spec)?;
+        let command = match Command::new(spec) {
+            Ok(command) => command,
+            Err(why) => return Ok(Some((not_started(&why, &stderr), root))),
+        };
+        self.cgroups.prepare(&spec.limits).map_err(ZygoteError::Refused)?;
+        let init = self.start(spec, &command, &stdout, &stderr)?;
+        // Only the action holds the ends of its pipes from here on.
+        drop((stdout, stderr));
+        let Some(ended) = attend(init, socket)? else { return Ok(None) };
+        let status = match self.outcome.read() {
+            Told::Ended(status) => status,
+            Told::Failed(message) => return Err(ZygoteError::Refused(message)),
+            Told::Nothing => ended.status,
+        };
+        Ok(Some((self.report(spec, status, ended), root)))
+    }
+
+    /// Lets the action open its output again by name, as in `echo text > /dev/stderr`.
+    fn give(&self, pipe: &OwnedFd) -> Result<(), ZygoteError> {
+        if !self.identity.switches_user {
+            return Ok(());
+        }
+        fchown(pipe, Some(Uid::from_raw(self.identity.uid)), None).context("fchown", "the output")
+    }
+
+    fn start(
+        &mut self,
+        spec: &CommandSpec,
+        command: &Command,
+        stdout: &OwnedFd,
+        stderr: &OwnedFd,
+    ) -> Result<Pid, ZygoteError> {
+        let root = self.roots.get(&spec.root, spec.network)?;
+        if !spec.network && self.network.is_none() {
+            self.network = Some(EmptyNetwork::create()?);
+        }
+        self.outcome.clear()?;
+        let plan = Plan {
+            spec,
+            command,
+            identity: self.identity,
+            root: &root,
+            cgroups: &self.cgroups,
+            network: self.network.as_ref().filter(|_| !spec.network),
+            filters: &self.filters,
+            stand_ins: self.stand_ins(spec),
+            null: &self.null,
+            stdout,
+            stderr,
+            zygote: self.zygote.as_fd(),
+            outcome: &self.outcome,
+        };
+        let program_stack = &mut self.program_stack;
+        process::spawn(NAMESPACES, &mut self.init_stack, &mut || {
+            plan.run(program_stack);
+            0
+        })
+    }
+
+    /// Resource limits for what no cgroup and no file system of this machine limits.
+    fn stand_ins(&self, spec: &CommandSpec) -> StandIns {
+        let limits = &spec.limits;
+        StandIns {
+            processes: limits
+                .processes
+                .filter(|_| !self.cgroups.limits_processes())
+                .map(|count| u64::from(count) + OWN_PROCESSES),
+            data_bytes: limits.memory_bytes.filter(|_| !self.cgroups.limits_memory()),
+            file_bytes: limits.disk_bytes.filter(|_| self.upper == UpperDir::Disk),
+        }
+    }
+
+    fn report(&self, spec: &CommandSpec, status: Status, ended: Ended) -> Report {
+        let seen = self.cgroups.seen();
+        Report {
+            status,
+            user: ended.user,
+            system: ended.system,
+            peak_memory_bytes: seen.peak_memory_bytes.unwrap_or(ended.peak_memory_bytes),
+            over_limit: self.over_limit(spec, status),
+        }
+    }
+
+    /// A limit explains only an end that needs explaining.
+    fn over_limit(&self, spec: &CommandSpec, status: Status) -> Option<String> {
+        if status == Status::Exited(0) {
+            return None;
+        }
+        let seen = self.cgroups.seen();
+        if let Some(bytes) = spec.limits.memory_bytes.filter(|_| seen.out_of_memory) {
+            return Some(format!(
+                "memory: the action needed more than {bytes} bytes, its files in /tmp included"
+            ));
+        }
+        if let Some(count) = spec.limits.processes.filter(|_| seen.out_of_processes) {
+            return Some(format!("processes: the action wanted more than {count} at once"));
+        }
+        let bytes = spec.limits.disk_bytes.filter(|_| self.scratch.is_full())?;
+        Some(format!("disk: the action filled the {bytes} bytes it may write"))
+    }
+}
+
+fn not_started(why: &NotStarted, stderr: &OwnedFd) -> Report {
+    // Nobody reads any more: nothing is left to be told.
+    let _ = nix::unistd::write(stderr, why.message.as_bytes());
+    Report {
+        status: Status::Exited(why.code),
+        user: std::time::Duration::ZERO,
+        system: std::time::Duration::ZERO,
+        peak_memory_bytes: 0,
+        over_limit: None,
+    }
+}
+
+/// Waits for init's end while listening to the server. `None`: the server is gone, and the action
+/// has been killed.
+fn attend(init: Pid, socket: &mut Socket) -> Result<Option<Ended>, ZygoteError> {
+    let pidfd = process::pidfd(init)?;
+    loop {
+        let (ended, called) = wait_for_either(pidfd.as_fd(), socket.as_fd())?;
+        if ended {
+            return process::wait(init).map(Some);
+        }
+        if !called {
+            continue;
+        }
+        let heard = listen(init, socket);
+        if !matches!(heard, Ok(true)) {
+            signal(init, Signal::SIGKILL);
+            process::wait(init)?;
+            return heard.map(|_| None);
+        }
+    }
+}
+
+/// False when the server is gone.
+fn listen(init: Pid, socket: &mut Socket) -> Result<bool, ZygoteError> {
+    if socket.receive_some()? == 0 {
+        return Ok(false);
+    }
+    while let Some((request, _)) = socket.next()? {
+        match request {
+            Request::Terminate => signal(init, Signal::SIGTERM),
+            Request::Kill => signal(init, Signal::SIGKILL),
+            Request::Run(_) | Request::Configure(_) => {
+                return Err(ZygoteError::Refused("a request came while an action runs".to_owned()));
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// Init is this process's child and has not been waited for: the number is still its own.
+fn signal(init: Pid, signal: Signal) {
+    let _ = kill(init, signal);
+}
+
+fn wait_for_either(
+    first: BorrowedFd<'_>,
+    second: BorrowedFd<'_>,
+) -> Result<(bool, bool), ZygoteError> {
+    loop {
+        let mut fds =
+            [PollFd::new(first, PollFlags::POLLIN), PollFd::new(second, PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::NONE) {
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error).context("poll", "for the action's end"),
+            Ok(_) => return Ok((fds[0].any().unwrap_or(false), fds[1].any().unwrap_or(false))),
+        }
+    }
+}

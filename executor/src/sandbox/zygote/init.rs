@@ -1,0 +1,199 @@
+//! Process 1 of an action's namespaces: finishes the mounts, starts the program, reaps whatever
+//! is orphaned, and ends with the program. Its end is the end of every process of the action.
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::mount::{MntFlags, umount2};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::CloneFlags;
+use nix::sys::prctl;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{
+    Gid, Pid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, pivot_root, setresgid, setresuid,
+    setsid,
+};
+
+use super::command::{self, Command, NotStarted};
+use super::error::{Context, ZygoteError};
+use super::identity::Identity;
+use super::network::EmptyNetwork;
+use super::outcome::Outcome;
+use super::privileges::{self, StandIns};
+use super::seccomp::Filters;
+use super::{mounts, process, scratch};
+use crate::sandbox::cgroup::Cgroups;
+use crate::sandbox::wire::Status;
+use crate::sandbox::{CommandSpec, EXEC_ROOT};
+
+/// The namespaces that each action gets anew. The user and host name ones are the slot's: an
+/// action cannot change them. The network is joined.
+pub(super) const NAMESPACES: CloneFlags =
+    CloneFlags::CLONE_NEWPID.union(CloneFlags::CLONE_NEWNS).union(CloneFlags::CLONE_NEWIPC);
+
+pub(super) struct Plan<'a> {
+    pub spec: &'a CommandSpec,
+    pub command: &'a Command,
+    pub identity: Identity,
+    /// The prepared root, in the zygote's namespace.
+    pub root: &'a Path,
+    pub cgroups: &'a Cgroups,
+    /// `None`: the machine's.
+    pub network: Option<&'a EmptyNetwork>,
+    pub filters: &'a Filters,
+    pub stand_ins: StandIns,
+    pub null: &'a File,
+    pub stdout: &'a OwnedFd,
+    pub stderr: &'a OwnedFd,
+    /// Readable once the zygote is dead.
+    pub zygote: BorrowedFd<'a>,
+    pub outcome: &'a Outcome,
+}
+
+impl Plan<'_> {
+    /// The whole life of process 1. `stack` is for the program's first moments.
+    pub(super) fn run(&self, stack: &mut [u8]) {
+        match self.set_up().and_then(|()| self.start(stack)) {
+            Ok(Started::Program(pid)) => self.outcome.ended(tend(pid)),
+            Ok(Started::Not(why)) => {
+                // Nobody reads any more: nothing is left to be told.
+                let _ = nix::unistd::write(self.stderr, why.message.as_bytes());
+                self.outcome.ended(Status::Exited(why.code));
+            }
+            Err(error) => self.outcome.failed(&error.to_string()),
+        }
+    }
+
+    fn set_up(&self) -> Result<(), ZygoteError> {
+        prctl::set_pdeathsig(Signal::SIGKILL).context("prctl", "PR_SET_PDEATHSIG")?;
+        if has_ended(self.zygote) {
+            return Err(ZygoteError::Refused("the zygote is gone".to_owned()));
+        }
+        // An action of the same user must not look into this process.
+        prctl::set_dumpable(false).context("prctl", "PR_SET_DUMPABLE")?;
+        self.cgroups.enter().context("enter", "the slot's cgroups")?;
+        if let Some(network) = self.network {
+            network.join().context("setns", "the empty network")?;
+        }
+        self.mount()
+    }
+
+    fn mount(&self) -> Result<(), ZygoteError> {
+        mounts::bind(
+            &scratch::root(self.spec),
+            &self.root.join(EXEC_ROOT.trim_start_matches('/')),
+        )?;
+        mounts::bind(&scratch::tmp(), &self.root.join("tmp"))?;
+        mounts::bind(&scratch::shm(), &self.root.join("dev/shm"))?;
+        mounts::proc(&self.root.join("proc"))?;
+        // The old root ends up on top of the new one, from where it is taken off.
+        chdir(self.root).context("chdir", self.root.display())?;
+        pivot_root(".", ".").context("pivot_root", self.root.display())?;
+        umount2(".", MntFlags::MNT_DETACH).context("umount2", "the old root")
+    }
+
+    fn start(&self, stack: &mut [u8]) -> Result<Started, ZygoteError> {
+        let directory = Path::new(EXEC_ROOT).join(&self.spec.working_directory);
+        if let Err(error) = chdir(&directory) {
+            return Ok(Started::Not(command::no_working_directory(
+                &self.spec.working_directory,
+                error,
+            )));
+        }
+        watched().thread_block().context("sigprocmask", "in init")?;
+        let mut failure = None;
+        let child = process::vfork(CloneFlags::empty(), stack, &mut || {
+            failure = Some(self.become_program());
+            0
+        })?;
+        match failure {
+            None => {
+                let kept = if self.identity.switches_user { 1 << privileges::CAP_KILL } else { 0 };
+                privileges::keep_capabilities(kept).context("capset", "in init")?;
+                Ok(Started::Program(child))
+            }
+            Some(Failure::Exec(error)) => Ok(Started::Not(self.command.explain(error))),
+            Some(Failure::SetUp(error)) => Err(error),
+        }
+    }
+
+    /// In the program's process, which shares its memory with init until exec.
+    fn become_program(&self) -> Failure {
+        match self.drop_everything() {
+            Ok(()) => Failure::Exec(self.command.exec()),
+            Err(error) => Failure::SetUp(error),
+        }
+    }
+
+    fn drop_everything(&self) -> Result<(), ZygoteError> {
+        setsid().context("setsid", "")?;
+        dup2_stdin(self.null).context("dup2", "stdin")?;
+        dup2_stdout(self.stdout).context("dup2", "stdout")?;
+        dup2_stderr(self.stderr).context("dup2", "stderr")?;
+        privileges::close_on_exec().context("close_range", "")?;
+        default_signals().context("reset", "signals")?;
+        if self.identity.switches_user {
+            let (uid, gid) = (Uid::from_raw(self.identity.uid), Gid::from_raw(self.identity.gid));
+            setresgid(gid, gid, gid).context("setresgid", gid)?;
+            setresuid(uid, uid, uid).context("setresuid", uid)?;
+        }
+        privileges::keep_capabilities(0).context("capset", "")?;
+        self.stand_ins.apply().context("setrlimit", "")?;
+        self.filters.apply().map_err(|error| ZygoteError::Refused(format!("seccomp: {error}")))
+    }
+}
+
+enum Started {
+    Program(Pid),
+    Not(NotStarted),
+}
+
+enum Failure {
+    SetUp(ZygoteError),
+    Exec(Errno),
+}
+
+/// What init waits for: its children, and the zygote's request to end them.
+fn watched() -> SigSet {
+    SigSet::from_iter([Signal::SIGCHLD, Signal::SIGTERM])
+}
+
+/// Reaps until the program itself has ended.
+fn tend(program: Pid) -> Status {
+    loop {
+        while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            match status {
+                WaitStatus::Exited(pid, code) if pid == program => return Status::Exited(code),
+                WaitStatus::Signaled(pid, signal, _) if pid == program => {
+                    return Status::Signalled(signal as i32);
+                }
+                WaitStatus::StillAlive => break,
+                _ => {}
+            }
+        }
+        if watched().wait() == Ok(Signal::SIGTERM) {
+            // All in this namespace but init itself.
+            let _ = kill(Pid::from_raw(-1), Signal::SIGTERM);
+        }
+    }
+}
+
+fn default_signals() -> nix::Result<()> {
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    set_action(Signal::SIGPIPE, &default)?;
+    SigSet::empty().thread_set_mask()
+}
+
+#[allow(unsafe_code)] // sigaction is unsafe for what a handler may do
+fn set_action(signal: Signal, action: &SigAction) -> nix::Result<()> {
+    // SAFETY: the default action runs no code of this process.
+    unsafe { sigaction(signal, action) }.map(drop)
+}
+
+fn has_ended(process: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::ZERO) != Ok(0)
+}

@@ -1,0 +1,74 @@
+//! Single mount calls.
+#![allow(unsafe_code)] // mount_setattr has no safe counterpart
+
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+use super::error::{Context, ZygoteError};
+
+const NONE: Option<&str> = None;
+
+/// From now on no mount is seen by, or comes from, another namespace.
+pub(super) fn make_private() -> Result<(), ZygoteError> {
+    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)
+        .context("mount", "private on /")
+}
+
+/// `from` with everything mounted beneath it.
+pub(super) fn bind(from: &Path, to: &Path) -> Result<(), ZygoteError> {
+    mount(Some(from), to, NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE)
+        .context("bind mount", format_args!("{} on {}", from.display(), to.display()))
+}
+
+pub(super) fn tmpfs(at: &Path, options: &str) -> Result<(), ZygoteError> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount(Some("tmpfs"), at, Some("tmpfs"), flags, Some(options))
+        .context("mount", format_args!("tmpfs on {}", at.display()))
+}
+
+pub(super) fn proc(at: &Path) -> Result<(), ZygoteError> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("proc"), at, Some("proc"), flags, NONE).context("mount", "/proc")
+}
+
+pub(super) fn overlay(at: &Path, options: &str) -> Result<(), ZygoteError> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount(Some("overlay"), at, Some("overlay"), flags, Some(options))
+        .context("mount", format_args!("overlay of the inputs ({options})"))
+}
+
+pub(super) fn detach(at: &Path) -> Result<(), ZygoteError> {
+    umount2(at, MntFlags::MNT_DETACH).context("umount2", at.display())
+}
+
+/// Adds to the mount at `at`, and with `recursive` to all beneath it. Devices are left usable
+/// with `devices`.
+pub(super) fn restrict(at: &Path, recursive: bool, devices: bool) -> Result<(), ZygoteError> {
+    let path = CString::new(at.as_os_str().as_bytes())
+        .map_err(|_| Errno::EINVAL)
+        .context("open", at.display())?;
+    let nodev = if devices { 0 } else { libc::MOUNT_ATTR_NODEV };
+    let attributes = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | nodev,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: 0,
+    };
+    let flags = if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the path is a terminated string and the attributes a live mount_attr of the size given.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            flags,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    Errno::result(result).map(drop).context("mount_setattr", at.display())
+}

@@ -1,0 +1,164 @@
+//! Root file systems, prepared once and reused: each a small read-only tmpfs with the real
+//! directories bound into it.
+
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use super::error::{Context, ZygoteError};
+use super::identity::Identity;
+use super::layout::{self, INPUTS, MACHINE, ROOTS, make_dir, under};
+use super::{devices, etc, mounts};
+use crate::sandbox::{EXEC_ROOT, RootFs};
+
+/// What the machine's own root contributes; missing ones are skipped.
+const MACHINE_DIRS: [&str; 9] =
+    ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "opt", "nix"];
+/// What every root brings itself, whatever an image has there.
+const OWN: [&str; 4] = ["dev", "proc", "tmp", "kiln"];
+/// Most prepared images of a slot: the oldest makes room.
+const MAX_IMAGES: usize = 8;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Key {
+    root: RootFs,
+    network: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Roots {
+    prepared: Vec<(Key, PathBuf)>,
+    next: u64,
+    /// The machine's name servers, for actions with its network.
+    resolv_conf: Vec<u8>,
+    identity: Identity,
+}
+
+impl Roots {
+    /// Prepares what needs the machine's root while that is still mounted.
+    pub(super) fn prepare(identity: Identity) -> Result<Self, ZygoteError> {
+        let resolv_conf =
+            fs::read(under(MACHINE, Path::new("/etc/resolv.conf"))).unwrap_or_default();
+        let mut roots = Self { prepared: Vec::new(), next: 0, resolv_conf, identity };
+        for root in [RootFs::Empty, RootFs::Host] {
+            roots.add(Key { root, network: false })?;
+        }
+        Ok(roots)
+    }
+
+    /// The prepared root's path in the zygote's namespace.
+    pub(super) fn get(&mut self, root: &RootFs, network: bool) -> Result<PathBuf, ZygoteError> {
+        let key = Key { root: root.clone(), network };
+        if let Some(path) = self.find(&key) {
+            return Ok(path);
+        }
+        self.make_room()?;
+        self.add(key)
+    }
+
+    fn find(&self, key: &Key) -> Option<PathBuf> {
+        self.prepared.iter().find(|(known, _)| known == key).map(|(_, path)| path.clone())
+    }
+
+    fn make_room(&mut self) -> Result<(), ZygoteError> {
+        let image = |(key, _): &(Key, PathBuf)| matches!(key.root, RootFs::Directory(_));
+        if self.prepared.iter().filter(|entry| image(entry)).count() < MAX_IMAGES {
+            return Ok(());
+        }
+        if let Some(oldest) = self.prepared.iter().position(image) {
+            mounts::detach(&self.prepared.remove(oldest).1)?;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, key: Key) -> Result<PathBuf, ZygoteError> {
+        let path = Path::new(ROOTS).join(self.next.to_string());
+        self.next += 1;
+        make_dir(&path)?;
+        mounts::tmpfs(&path, "mode=0755")?;
+        if let Err(error) = self.populate(&path, &key) {
+            // What is half prepared must not stay mounted; the first error is the one to tell.
+            let _ = mounts::detach(&path);
+            return Err(error);
+        }
+        self.prepared.push((key, path.clone()));
+        Ok(path)
+    }
+
+    fn populate(&self, path: &Path, key: &Key) -> Result<(), ZygoteError> {
+        for dir in ["proc", "tmp", "dev", EXEC_ROOT.trim_start_matches('/')] {
+            make_dir(&path.join(dir))?;
+        }
+        if key.network || matches!(key.root, RootFs::Directory(_)) {
+            self.bind_devices(path)?;
+        } else {
+            devices::populate(&path.join("dev"))?;
+        }
+        match &key.root {
+            RootFs::Empty => {}
+            RootFs::Host if key.network => self.host_with_network(path)?,
+            RootFs::Host => self.host(path)?,
+            RootFs::Directory(image) => contents(&under(INPUTS, image), path)?,
+        }
+        mounts::restrict(path, false, false)
+    }
+
+    /// From the empty root, which was there first.
+    fn bind_devices(&self, path: &Path) -> Result<(), ZygoteError> {
+        let key = Key { root: RootFs::Empty, network: false };
+        let empty = self
+            .find(&key)
+            .ok_or_else(|| ZygoteError::Refused("no empty root is prepared".to_owned()))?;
+        mounts::bind(&empty.join("dev"), &path.join("dev"))
+    }
+
+    fn host(&self, path: &Path) -> Result<(), ZygoteError> {
+        for name in MACHINE_DIRS {
+            place(&Path::new(MACHINE).join(name), &path.join(name))?;
+        }
+        make_dir(&path.join("var"))?;
+        symlink("../tmp", path.join("var/tmp")).context("symlink", "/var/tmp")?;
+        etc::populate(&path.join("etc"), &Path::new(MACHINE).join("etc"), &self.identity)
+    }
+
+    fn host_with_network(&self, path: &Path) -> Result<(), ZygoteError> {
+        let key = Key { root: RootFs::Host, network: false };
+        let host = self
+            .find(&key)
+            .ok_or_else(|| ZygoteError::Refused("no host root is prepared".to_owned()))?;
+        for name in MACHINE_DIRS {
+            place(&host.join(name), &path.join(name))?;
+        }
+        make_dir(&path.join("var"))?;
+        symlink("../tmp", path.join("var/tmp")).context("symlink", "/var/tmp")?;
+        etc::populate(&path.join("etc"), &host.join("etc"), &self.identity)?;
+        fs::write(path.join("etc/resolv.conf"), &self.resolv_conf).context("write", "resolv.conf")
+    }
+}
+
+/// All of an image but what every root brings itself.
+fn contents(image: &Path, path: &Path) -> Result<(), ZygoteError> {
+    for entry in fs::read_dir(image).context("read directory", image.display())? {
+        let name = entry.context("read directory", image.display())?.file_name();
+        if !OWN.iter().any(|own| name == *own) {
+            place(&image.join(&name), &path.join(&name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes `from` appear at `to`, read-only: links as links, the rest as a bind mount.
+fn place(from: &Path, to: &Path) -> Result<(), ZygoteError> {
+    let Ok(metadata) = fs::symlink_metadata(from) else { return Ok(()) };
+    if metadata.is_symlink() {
+        let target = fs::read_link(from).context("readlink", from.display())?;
+        return symlink(target, to).context("symlink", to.display());
+    }
+    if metadata.is_dir() {
+        layout::make_dir(to)?;
+    } else {
+        File::create(to).context("create", to.display())?;
+    }
+    mounts::bind(from, to)?;
+    mounts::restrict(to, true, false)
+}

@@ -1,0 +1,62 @@
+//! The zygote's end of the socket to its slot. Blocking: the zygote has nothing else to do.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use super::error::{Context, ZygoteError};
+use crate::sandbox::channel::{Inbox, send_some};
+use crate::sandbox::wire::{Reply, Request};
+
+#[derive(Debug)]
+pub(super) struct Socket {
+    fd: OwnedFd,
+    inbox: Inbox,
+}
+
+impl Socket {
+    pub(super) fn new(fd: OwnedFd) -> Self {
+        Self { fd, inbox: Inbox::default() }
+    }
+
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// The next request; `None` when the server is gone.
+    pub(super) fn receive(&mut self) -> Result<Option<(Request, Vec<OwnedFd>)>, ZygoteError> {
+        loop {
+            if let Some(request) = self.next()? {
+                return Ok(Some(request));
+            }
+            if self.receive_some()? == 0 {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// A request that has already come whole.
+    pub(super) fn next(&mut self) -> Result<Option<(Request, Vec<OwnedFd>)>, ZygoteError> {
+        let malformed =
+            |error: crate::sandbox::SandboxError| ZygoteError::Refused(error.to_string());
+        let Some((body, fds)) = self.inbox.next_frame().map_err(malformed)? else {
+            return Ok(None);
+        };
+        Ok(Some((Request::decode(&body).map_err(malformed)?, fds)))
+    }
+
+    /// Waits for more bytes; zero when the server is gone.
+    pub(super) fn receive_some(&mut self) -> Result<usize, ZygoteError> {
+        self.inbox.receive_some(self.fd.as_fd()).context("recvmsg", "from the server")
+    }
+
+    pub(super) fn send(&self, reply: &Reply, fd: Option<OwnedFd>) -> Result<(), ZygoteError> {
+        let frame = reply.frame().map_err(|error| ZygoteError::Refused(error.to_string()))?;
+        let numbers: Vec<_> = fd.iter().map(AsRawFd::as_raw_fd).collect();
+        let mut sent =
+            send_some(self.fd.as_fd(), &frame, &numbers).context("sendmsg", "to the server")?;
+        while sent < frame.len() {
+            sent += send_some(self.fd.as_fd(), &frame[sent..], &[])
+                .context("sendmsg", "to the server")?;
+        }
+        Ok(())
+    }
+}

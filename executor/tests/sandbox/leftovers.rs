@@ -1,0 +1,102 @@
+//! A hundred actions leave nothing behind on the machine.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use kiln_executor::sandbox::{SlotConfig, probe};
+
+use crate::both;
+use crate::harness::{Fixture, config};
+
+both! {
+    async fn a_hundred_runs_leave_nothing_behind(slot: &mut Fixture) {
+        slot.input("in", "input");
+        slot.sh("true").await.succeeded();
+        let zygote = child();
+        let before = count(zygote);
+        for number in 0..100 {
+            let ran = slot.sh(&format!("cat in > out{number}; sleep 100 & setsid sleep 100 & true")).await;
+            ran.succeeded();
+        }
+        slot.sh("true").await.succeeded();
+        assert_eq!(count(zygote), before);
+        assert_eq!(child(), zygote, "the zygote is the same");
+    }
+}
+
+#[test]
+fn a_stopped_slot_has_taken_its_cgroups_with_it() {
+    crate::harness::as_root(|| {
+        crate::harness::block_on(async {
+            let mut slot = Fixture::new().await;
+            slot.sh("true").await.succeeded();
+            let mark = format!("kiln-{}-", std::process::id());
+            let enforced = slot.slot().capabilities().not_enforced().len();
+            let during = cgroups(&mark);
+            assert!(enforced == 3 || !during.is_empty(), "limits without a cgroup");
+            slot.stop().await;
+            assert_eq!(cgroups(&mark), Vec::<PathBuf>::new());
+        });
+    });
+}
+
+#[test]
+fn a_machine_is_probed_and_says_what_it_lacks() {
+    crate::harness::block_on(async {
+        let dir = tempfile::tempdir().unwrap();
+        let capabilities = probe(config(dir.path())).await.unwrap();
+        assert!(capabilities.user_namespace);
+        for sentence in capabilities.not_enforced() {
+            assert!(sentence.contains(": "), "{sentence}");
+        }
+        let broken =
+            SlotConfig { zygote_command: vec!["/no/such/program".into()], ..config(dir.path()) };
+        let error = probe(broken).await.unwrap_err();
+        assert!(error.to_string().contains("/no/such/program"), "{error}");
+    });
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Count {
+    own_mounts: usize,
+    own_descriptors: usize,
+    zygote_descriptors: usize,
+    zygote_mounts: usize,
+    zygote_children: usize,
+}
+
+fn count(zygote: u32) -> Count {
+    let entries = |path: String| fs::read_dir(path).map_or(0, Iterator::count);
+    let lines = |path: String| fs::read_to_string(path).map_or(0, |text| text.lines().count());
+    Count {
+        own_mounts: lines("/proc/self/mountinfo".to_owned()),
+        own_descriptors: entries("/proc/self/fd".to_owned()),
+        zygote_descriptors: entries(format!("/proc/{zygote}/fd")),
+        zygote_mounts: lines(format!("/proc/{zygote}/mountinfo")),
+        zygote_children: lines(format!("/proc/{zygote}/task/{zygote}/children")),
+    }
+}
+
+fn child() -> u32 {
+    let output = std::process::Command::new("pgrep")
+        .args(["-P", &std::process::id().to_string(), "-f", "kiln-zygote"])
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
+}
+
+fn cgroups(mark: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut open = vec![Path::new("/sys/fs/cgroup").to_owned()];
+    while let Some(dir) = open.pop() {
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                if entry.file_name().to_string_lossy().starts_with(mark) {
+                    found.push(entry.path());
+                }
+                open.push(entry.path());
+            }
+        }
+    }
+    found
+}
