@@ -1,18 +1,20 @@
 //! The one place that turns configuration into storage.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::actions::MemoryActionCache;
+use super::actions::{CompletenessChecking, DiskActionCache, DiskActionCacheOptions};
 use super::clock::Clock;
-use super::memory::MemoryBlobStore;
-use super::records::MemoryRecords;
+use super::directory::DirectoryLock;
+use super::disk::{DiskBlobStore, DiskOptions};
+use super::group::blocking;
+use super::records::DiskRecords;
 use super::verify::Verified;
 use crate::action_cache::SharedActionCache;
 use crate::blob::SharedBlobStore;
 use crate::error::StoreError;
-use crate::records::SharedRecords;
+use crate::records::{RecordsError, SharedRecords};
 
 /// How long what was reported present is kept.
 pub const DEFAULT_LEASE: Duration = Duration::from_secs(12 * 3600);
@@ -44,45 +46,115 @@ impl Default for StorageConfig {
     }
 }
 
-/// Everything a process keeps.
+/// Everything a process keeps. Clones share it.
 #[derive(Clone)]
 pub struct Storage {
     pub blobs: SharedBlobStore,
+    /// Hits are complete: every blob that they name is present and promised.
     pub actions: SharedActionCache,
     pub records: SharedRecords,
     pub stats: Arc<StorageStats>,
+    opened: Arc<Opened>,
+}
+
+/// The parts that closing needs.
+struct Opened {
+    blobs: DiskBlobStore,
+    actions: Arc<DiskActionCache>,
+    records: Arc<DiskRecords>,
+    lock: Mutex<Option<DirectoryLock>>,
 }
 
 impl Storage {
     /// Opens what `config` names. Errors: the directory is in use by another process, cannot
     /// be read or written, or holds data of another format.
     pub async fn open(config: StorageConfig) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(&config.data_dir)
-            .map_err(|error| StoreError::io(config.data_dir.display().to_string(), &error))?;
-        let blobs = MemoryBlobStore::new(config.max_size, config.lease, Clock::system());
+        let clock = Clock::system();
+        let dir = config.data_dir.clone();
+        let lock = blocking(move || DirectoryLock::acquire(&dir)).await?;
+        let disk = DiskBlobStore::open(DiskOptions {
+            dir: config.data_dir.join("blobs"),
+            max_size: config.max_size,
+            lease: config.lease,
+            clock: clock.clone(),
+        })
+        .await?;
+        let results = Arc::new(
+            DiskActionCache::open(DiskActionCacheOptions {
+                dir: config.data_dir.join("actions"),
+                max_size: config.action_cache_max_size,
+                clock: clock.clone(),
+            })
+            .await?,
+        );
+        let path = config.data_dir.join("records.redb");
+        let records = Arc::new(blocking(move || open_records(&path)).await?);
+
+        let blobs: SharedBlobStore = Arc::new(Verified::new(disk.clone()));
+        let memory = usize::try_from(config.action_cache_memory).unwrap_or(usize::MAX);
+        let actions = CompletenessChecking::new(results.clone(), blobs.clone(), memory, clock);
+        let stats = StorageStats { blobs: disk.clone(), actions: results.clone() };
         Ok(Self {
-            blobs: Arc::new(Verified::new(blobs)),
-            actions: Arc::new(MemoryActionCache::default()),
-            records: Arc::new(MemoryRecords::default()),
-            stats: Arc::new(StorageStats { max_bytes: config.max_size }),
+            blobs,
+            actions: Arc::new(actions),
+            records: records.clone(),
+            stats: Arc::new(stats),
+            opened: Arc::new(Opened {
+                blobs: disk,
+                actions: results,
+                records,
+                lock: Some(lock).into(),
+            }),
         })
     }
 
-    /// Makes everything durable and gives the directory free. Later calls on this storage fail.
+    /// Makes everything durable, writes down leases, and gives the directory free. Call it when
+    /// nobody uses the storage any more: what is written during or after it may be lost.
     pub async fn close(&self) -> Result<(), StoreError> {
-        self.blobs.sync().await
+        self.opened.blobs.close().await?;
+        self.opened.actions.close().await?;
+        self.opened.records.close().await.map_err(from_records)?;
+        self.opened.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Ok(())
+    }
+}
+
+fn open_records(path: &Path) -> Result<DiskRecords, StoreError> {
+    DiskRecords::open(path).map_err(from_records)
+}
+
+fn from_records(error: RecordsError) -> StoreError {
+    match error {
+        RecordsError::Corrupt(message) => StoreError::Corrupt(message),
+        error => StoreError::Unavailable(error.to_string()),
     }
 }
 
 /// A view of the counters of a [`Storage`].
 pub struct StorageStats {
-    max_bytes: u64,
+    blobs: DiskBlobStore,
+    actions: Arc<DiskActionCache>,
 }
 
 impl StorageStats {
     /// The counters as they are now. Cheap enough for every scrape of the metrics.
     pub fn snapshot(&self) -> StorageSnapshot {
-        StorageSnapshot { max_bytes: self.max_bytes, ..StorageSnapshot::default() }
+        let (blobs, actions) = (self.blobs.snapshot(), self.actions.snapshot());
+        StorageSnapshot {
+            blobs: blobs.blobs,
+            used_bytes: blobs.used_bytes,
+            reserved_bytes: blobs.reserved_bytes,
+            max_bytes: blobs.max_bytes,
+            promised_bytes: blobs.promised_bytes,
+            evicted_blobs_total: blobs.evicted_blobs,
+            evicted_bytes_total: blobs.evicted_bytes,
+            corrupt_blobs_total: blobs.corrupt_blobs,
+            refused_writes_total: blobs.refused_writes,
+            actions: actions.results,
+            action_cache_used_bytes: actions.used_bytes,
+            action_cache_max_bytes: actions.max_bytes,
+            evicted_actions_total: actions.evicted,
+        }
     }
 }
 

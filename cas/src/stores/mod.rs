@@ -2,16 +2,34 @@
 //! one place that puts them together.
 
 mod actions;
+pub mod audit;
 mod clock;
+mod coalesce;
 mod compose;
+#[cfg(test)]
+mod contract;
+mod directory;
+mod disk;
+mod faults;
+mod group;
+mod log;
 mod memory;
 mod range;
 mod records;
+mod room;
+mod tiered;
 mod verify;
 
-pub use actions::MemoryActionCache;
+pub use actions::{
+    ClosureError, CompletenessChecking, DiskActionCache, DiskActionCacheOptions, MemoryActionCache,
+    closure,
+};
 pub use clock::Clock;
+pub use coalesce::Coalesced;
 pub use compose::{Storage, StorageConfig, StorageSnapshot, StorageStats};
+pub use disk::{DiskBlobStore, DiskOptions, SMALL_BLOB};
+pub use faults::{Faults, Faulty, Operation};
 pub use memory::MemoryBlobStore;
-pub use records::MemoryRecords;
+pub use records::{DiskRecords, MemoryRecords};
+pub use tiered::Tiered;
 pub use verify::Verified;

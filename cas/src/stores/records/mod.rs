@@ -1,7 +1,9 @@
 //! Records: in memory, and on disk in an embedded database.
 
+mod disk;
 mod memory;
 
+pub use disk::DiskRecords;
 pub use memory::MemoryRecords;
 
 use crate::records::{MAX_BATCH, MAX_KEY, MAX_VALUE, RecordsError, Write};
@@ -32,4 +34,21 @@ pub(crate) fn validate(writes: &[Write]) -> Result<(), RecordsError> {
         }
     }
     Ok(())
+}
+
+/// The least string that is greater than all that begin with `prefix`. `None`: there is none.
+pub(crate) fn successor(prefix: &str) -> Option<String> {
+    let mut end = prefix.to_owned();
+    while let Some(last) = end.pop() {
+        // The characters in order, without the surrogates that are none.
+        let next = match last {
+            '\u{d7ff}' => Some('\u{e000}'),
+            _ => char::from_u32(last as u32 + 1),
+        };
+        if let Some(next) = next {
+            end.push(next);
+            return Some(end);
+        }
+    }
+    None
 }

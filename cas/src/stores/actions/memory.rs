@@ -1,5 +1,3 @@
-//! Action caches.
-
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 

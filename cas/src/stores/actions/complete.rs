@@ -1,0 +1,130 @@
+//! An action result is a hit only if all blobs that it needs are there, and from then on they
+//! are promised.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use kiln_protos::reapi;
+use prost::Message;
+
+use super::closure::{ClosureError, closure};
+use super::recent::Recent;
+use crate::action_cache::{ActionCache, ActionKey, SharedActionCache};
+use crate::blob::SharedBlobStore;
+use crate::digest::Digest;
+use crate::error::StoreError;
+use crate::stores::clock::Clock;
+
+/// Seconds after which a result in memory is asked for again below: that keeps its access time
+/// there fresh, and bounds how long another process's overwrite goes unseen.
+const REFRESH_AFTER: u32 = 300;
+/// Bytes that an entry takes besides its result and its closure.
+const ENTRY_OVERHEAD: usize = 256;
+
+/// Keeps the encoded results and their closures of recent hits in memory: such a hit costs one
+/// look-up here and one `find_missing`.
+pub struct CompletenessChecking {
+    actions: SharedActionCache,
+    blobs: SharedBlobStore,
+    clock: Clock,
+    memory: Mutex<Memory>,
+}
+
+struct Memory {
+    recent: Recent<ActionKey, Arc<Hit>>,
+    /// Counts puts: a hit that was read before a put is not remembered after it.
+    puts: u64,
+}
+
+struct Hit {
+    result: Bytes,
+    closure: Vec<Digest>,
+    read_at: u32,
+}
+
+impl CompletenessChecking {
+    /// `memory`: most bytes of results kept in memory.
+    pub fn new(
+        actions: SharedActionCache,
+        blobs: SharedBlobStore,
+        memory: usize,
+        clock: Clock,
+    ) -> Self {
+        let memory = Mutex::new(Memory { recent: Recent::new(memory), puts: 0 });
+        Self { actions, blobs, clock, memory }
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn look_up(&self, key: &ActionKey) -> Result<Option<Arc<Hit>>, StoreError> {
+        let puts = {
+            let mut memory = self.memory();
+            if let Some(hit) = memory.recent.get(key)
+                && self.clock.now() < hit.read_at.saturating_add(REFRESH_AFTER)
+            {
+                return Ok(Some(hit));
+            }
+            memory.puts
+        };
+        let Some(result) = self.actions.get(key).await? else { return Ok(None) };
+        let Some(closure) = self.closure(key, &result).await? else { return Ok(None) };
+        let bytes = ENTRY_OVERHEAD
+            + key.instance.len()
+            + result.len()
+            + closure.len() * size_of::<Digest>();
+        let hit = Arc::new(Hit { result, closure, read_at: self.clock.now() });
+        let mut memory = self.memory();
+        if memory.puts == puts {
+            memory.recent.insert(key.clone(), hit.clone(), bytes);
+        }
+        Ok(Some(hit))
+    }
+
+    /// `None`: the closure cannot be known, so that the result is of no use.
+    async fn closure(
+        &self,
+        key: &ActionKey,
+        result: &Bytes,
+    ) -> Result<Option<Vec<Digest>>, StoreError> {
+        let decoded = match reapi::ActionResult::decode(result.clone()) {
+            Ok(decoded) => decoded,
+            Err(error) => {
+                tracing::warn!(action = %key.action, %error, "ignored an unreadable result");
+                return Ok(None);
+            }
+        };
+        match closure(&decoded, key.action.function, &*self.blobs).await {
+            Ok(closure) => Ok(Some(closure)),
+            Err(ClosureError::Missing(_)) => Ok(None),
+            Err(ClosureError::Store(error)) => Err(error),
+            Err(error) => {
+                tracing::warn!(action = %key.action, %error, "ignored a malformed result");
+                Ok(None)
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl ActionCache for CompletenessChecking {
+    async fn get(&self, key: &ActionKey) -> Result<Option<Bytes>, StoreError> {
+        let Some(hit) = self.look_up(key).await? else { return Ok(None) };
+        if self.blobs.find_missing(&hit.closure).await?.is_empty() {
+            return Ok(Some(hit.result.clone()));
+        }
+        self.memory().recent.remove(key);
+        Ok(None)
+    }
+
+    async fn put(&self, key: &ActionKey, result: Bytes) -> Result<(), StoreError> {
+        let stored = self.actions.put(key, result).await;
+        // Also after a failure, which may have come after the write.
+        let mut memory = self.memory();
+        memory.puts += 1;
+        memory.recent.remove(key);
+        stored
+    }
+}

@@ -1,0 +1,374 @@
+//! The audit log: append-only, each entry bound to the one before it by a hash, so that a
+//! change of history shows. It is made of records alone.
+
+use bytes::Bytes;
+
+use crate::digest::DigestFunction;
+use crate::records::{Expect, Record, RecordsError, SharedRecords, Write};
+
+/// Attempts to append while others append too.
+const MAX_ATTEMPTS: usize = 64;
+/// Entries read at once by [`AuditLog::verify`], and most of one page.
+pub const MAX_PAGE: usize = 1000;
+/// Bytes of each text of an entry.
+pub const MAX_TEXT: usize = 64 * 1024;
+const HEAD: &str = "audit/head";
+const ENTRIES: &str = "audit/entry/";
+
+/// What happened. `time` is in seconds since the Unix epoch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditEvent {
+    pub time: u64,
+    /// Who did it.
+    pub actor: String,
+    /// What was done, e.g. `release.promote`.
+    pub action: String,
+    /// To what.
+    pub subject: String,
+    /// A JSON object as text.
+    pub details: String,
+}
+
+/// An event in its place in the chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// Counts from 1 without gaps.
+    pub sequence: u64,
+    pub event: AuditEvent,
+    /// Hash of the entry before; zeros for the first.
+    pub previous: [u8; 32],
+    /// SHA-256 over everything above.
+    pub hash: [u8; 32],
+}
+
+/// The first place where the chain does not hold.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AuditBreak {
+    #[error("audit entry {0} is missing")]
+    Missing(u64),
+    #[error("audit entry {0} is unreadable")]
+    Unreadable(u64),
+    #[error("audit entry {0} was changed: its hash does not match its content")]
+    Changed(u64),
+    #[error("audit entry {0} does not follow the entry before it")]
+    Unchained(u64),
+    #[error("the head of the audit log does not match entry {0}")]
+    Head(u64),
+}
+
+pub struct AuditLog {
+    records: SharedRecords,
+}
+
+impl AuditEntry {
+    fn new(sequence: u64, event: AuditEvent, previous: [u8; 32]) -> Self {
+        let hash = hash(sequence, &event, &previous);
+        Self { sequence, event, previous, hash }
+    }
+
+    fn encode(&self) -> Bytes {
+        let mut data = content(self.sequence, &self.event, &self.previous);
+        data.extend_from_slice(&self.hash);
+        data.into()
+    }
+
+    fn decode(data: &[u8]) -> Option<Self> {
+        let mut rest = data;
+        let sequence = take_number(&mut rest)?;
+        let time = take_number(&mut rest)?;
+        let mut text = || take_text(&mut rest);
+        let (actor, action, subject, details) = (text()?, text()?, text()?, text()?);
+        let (previous, rest) = rest.split_first_chunk::<32>()?;
+        let hash = <[u8; 32]>::try_from(rest).ok()?;
+        let event = AuditEvent { time, actor, action, subject, details };
+        Some(Self { sequence, event, previous: *previous, hash })
+    }
+}
+
+/// Every part with its length, so that no two entries have the same content.
+fn content(sequence: u64, event: &AuditEvent, previous: &[u8; 32]) -> Vec<u8> {
+    let mut data = Vec::new();
+    data.extend_from_slice(&sequence.to_le_bytes());
+    data.extend_from_slice(&event.time.to_le_bytes());
+    for text in [&event.actor, &event.action, &event.subject, &event.details] {
+        data.extend_from_slice(&(text.len() as u64).to_le_bytes());
+        data.extend_from_slice(text.as_bytes());
+    }
+    data.extend_from_slice(previous);
+    data
+}
+
+fn hash(sequence: u64, event: &AuditEvent, previous: &[u8; 32]) -> [u8; 32] {
+    DigestFunction::Sha256.digest(&content(sequence, event, previous)).hash
+}
+
+fn take_number(data: &mut &[u8]) -> Option<u64> {
+    let (number, rest) = data.split_first_chunk::<8>()?;
+    *data = rest;
+    Some(u64::from_le_bytes(*number))
+}
+
+fn take_text(data: &mut &[u8]) -> Option<String> {
+    let length = usize::try_from(take_number(data)?).ok()?;
+    let (text, rest) = data.split_at_checked(length)?;
+    *data = rest;
+    String::from_utf8(text.to_vec()).ok()
+}
+
+fn key(sequence: u64) -> String {
+    format!("{ENTRIES}{sequence:020}")
+}
+
+impl AuditLog {
+    pub fn new(records: SharedRecords) -> Self {
+        Self { records }
+    }
+
+    /// Appends durably. Errors: `Conflict` when others were faster again and again.
+    pub async fn append(&self, event: AuditEvent) -> Result<AuditEntry, RecordsError> {
+        for text in [&event.actor, &event.action, &event.subject, &event.details] {
+            if text.len() > MAX_TEXT {
+                let message =
+                    format!("an audit text of {} bytes; at most {MAX_TEXT} fit", text.len());
+                return Err(RecordsError::Invalid(message));
+            }
+        }
+        let mut last_conflict = RecordsError::Conflict { key: HEAD.to_owned() };
+        for _ in 0..MAX_ATTEMPTS {
+            let head = self.records.get(HEAD).await?;
+            let (sequence, previous) = match &head {
+                Some(head) => decode_head(head)?,
+                None => (0, [0; 32]),
+            };
+            let entry = AuditEntry::new(sequence + 1, event.clone(), previous);
+            let expect = head.map_or(Expect::Absent, |head| Expect::Version(head.version));
+            let writes = vec![
+                Write { key: HEAD.to_owned(), expect, value: Some(encode_head(&entry)) },
+                Write {
+                    key: key(entry.sequence),
+                    expect: Expect::Absent,
+                    value: Some(entry.encode()),
+                },
+            ];
+            match self.records.write(writes).await {
+                Ok(_) => return Ok(entry),
+                // An entry beyond the head was put there by nobody who appends.
+                Err(error @ RecordsError::Conflict { .. }) => last_conflict = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last_conflict)
+    }
+
+    /// Sequence and hash of the last entry; `None` for an empty log. Kept elsewhere, it shows
+    /// later whether the end was cut off.
+    pub async fn head(&self) -> Result<Option<(u64, [u8; 32])>, RecordsError> {
+        self.records.get(HEAD).await?.as_ref().map(decode_head).transpose()
+    }
+
+    /// Entries after `after` (0: from the first) in order, at most `limit` or [`MAX_PAGE`].
+    pub async fn list(&self, after: u64, limit: usize) -> Result<Vec<AuditEntry>, RecordsError> {
+        let records = self.page(after, limit).await?;
+        records
+            .iter()
+            .map(|record| {
+                AuditEntry::decode(&record.value).ok_or_else(|| {
+                    RecordsError::Corrupt(format!("{} is not an audit entry", record.key))
+                })
+            })
+            .collect()
+    }
+
+    /// The newest entries, newest first; `before`: only those before this sequence.
+    pub async fn list_newest(
+        &self,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<AuditEntry>, RecordsError> {
+        let before = before.map(key);
+        let limit = limit.min(MAX_PAGE);
+        let records = self.records.list(ENTRIES, before.as_deref(), true, limit).await?;
+        Ok(records.iter().filter_map(|record| AuditEntry::decode(&record.value)).collect())
+    }
+
+    async fn page(&self, after: u64, limit: usize) -> Result<Vec<Record>, RecordsError> {
+        self.records.list(ENTRIES, Some(&key(after)), false, limit.min(MAX_PAGE)).await
+    }
+
+    /// Checks the entries `from..=to` (`to` bounded by the head), and that the head names the
+    /// last. `Ok(None)`: the chain holds; else the first break.
+    pub async fn verify(&self, from: u64, to: u64) -> Result<Option<AuditBreak>, RecordsError> {
+        let head = self.head().await?;
+        let (last, head_hash) = head.unwrap_or((0, [0; 32]));
+        if last == 0 && !self.page(0, 1).await?.is_empty() {
+            return Ok(Some(AuditBreak::Head(0)));
+        }
+        let (from, to) = (from.max(1), to.min(last));
+        let mut chain = Chain { next: from, previous: (from == 1).then_some([0; 32]) };
+        if from > 1 {
+            // The entry before is the anchor of the first.
+            chain.next = from - 1;
+        }
+        while chain.next <= to {
+            let page = self.page(chain.next - 1, MAX_PAGE).await?;
+            if page.is_empty() {
+                return Ok(Some(AuditBreak::Missing(chain.next)));
+            }
+            for record in page {
+                if chain.next > to {
+                    break;
+                }
+                if let Err(broken) = chain.follow(&record) {
+                    return Ok(Some(broken));
+                }
+            }
+        }
+        let at_head = to == last && last > 0 && from <= to;
+        if at_head && chain.previous != Some(head_hash) {
+            return Ok(Some(AuditBreak::Head(last)));
+        }
+        Ok(None)
+    }
+}
+
+/// Walks entries in order.
+struct Chain {
+    next: u64,
+    /// Hash that the next entry must name; `None` before the first of a partial check.
+    previous: Option<[u8; 32]>,
+}
+
+impl Chain {
+    fn follow(&mut self, record: &Record) -> Result<(), AuditBreak> {
+        let sequence = self.next;
+        if record.key != key(sequence) {
+            return Err(AuditBreak::Missing(sequence));
+        }
+        let entry = AuditEntry::decode(&record.value).ok_or(AuditBreak::Unreadable(sequence))?;
+        if entry.sequence != sequence || entry.hash != hash(sequence, &entry.event, &entry.previous)
+        {
+            return Err(AuditBreak::Changed(sequence));
+        }
+        if self.previous.is_some_and(|previous| previous != entry.previous) {
+            return Err(AuditBreak::Unchained(sequence));
+        }
+        self.previous = Some(entry.hash);
+        self.next += 1;
+        Ok(())
+    }
+}
+
+fn encode_head(entry: &AuditEntry) -> Bytes {
+    [&entry.sequence.to_le_bytes()[..], &entry.hash].concat().into()
+}
+
+fn decode_head(head: &Record) -> Result<(u64, [u8; 32]), RecordsError> {
+    let (sequence, hash) = head
+        .value
+        .split_first_chunk::<8>()
+        .and_then(|(sequence, hash)| Some((*sequence, <[u8; 32]>::try_from(hash).ok()?)))
+        .ok_or_else(|| RecordsError::Corrupt(format!("{HEAD} is not the head of an audit log")))?;
+    Ok((u64::from_le_bytes(sequence), hash))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::records::Records;
+    use crate::stores::MemoryRecords;
+
+    fn event(number: u64) -> AuditEvent {
+        AuditEvent {
+            time: 1_700_000_000 + number,
+            actor: "ana".to_owned(),
+            action: "release.promote".to_owned(),
+            subject: format!("release/{number}"),
+            details: "{}".to_owned(),
+        }
+    }
+
+    async fn log_of(entries: u64) -> (Arc<MemoryRecords>, AuditLog) {
+        let records = Arc::new(MemoryRecords::default());
+        let log = AuditLog::new(records.clone());
+        for number in 1..=entries {
+            assert_eq!(log.append(event(number)).await.unwrap().sequence, number);
+        }
+        (records, log)
+    }
+
+    async fn set(records: &MemoryRecords, key: String, value: Option<Bytes>) {
+        records.write(vec![Write { key, expect: Expect::Anything, value }]).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn entries_come_back_in_order_and_the_chain_holds() {
+        let (_, log) = log_of(5).await;
+        let entries = log.list(1, 3).await.unwrap();
+        assert_eq!(entries.iter().map(|e| e.sequence).collect::<Vec<_>>(), [2, 3, 4]);
+        assert_eq!(entries[1].previous, entries[0].hash);
+        assert_eq!(entries[0].event, event(2));
+        let newest = log.list_newest(Some(5), 2).await.unwrap();
+        assert_eq!(newest.iter().map(|e| e.sequence).collect::<Vec<_>>(), [4, 3]);
+        for (from, to) in [(1, u64::MAX), (3, 4), (5, 5), (9, 12)] {
+            assert_eq!(log.verify(from, to).await.unwrap(), None, "{from}..{to}");
+        }
+    }
+
+    #[tokio::test]
+    async fn concurrent_appends_make_one_chain() {
+        let (_, log) = log_of(0).await;
+        let log = Arc::new(log);
+        let appends: Vec<_> = (0..20)
+            .map(|number| {
+                let log = log.clone();
+                tokio::spawn(async move { log.append(event(number)).await.unwrap().sequence })
+            })
+            .collect();
+        let mut sequences = Vec::new();
+        for append in appends {
+            sequences.push(append.await.unwrap());
+        }
+        sequences.sort_unstable();
+        assert_eq!(sequences, (1..=20).collect::<Vec<_>>());
+        assert_eq!(log.verify(1, u64::MAX).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn every_change_of_history_is_found() {
+        let (records, log) = log_of(4).await;
+        set(&records, key(2), None).await;
+        assert_eq!(log.verify(1, 9).await.unwrap(), Some(AuditBreak::Missing(2)));
+
+        let (records, log) = log_of(4).await;
+        let mut changed = records.get(&key(3)).await.unwrap().unwrap().value.to_vec();
+        changed[8] ^= 1;
+        set(&records, key(3), Some(changed.into())).await;
+        assert_eq!(log.verify(1, 9).await.unwrap(), Some(AuditBreak::Changed(3)));
+
+        let (records, log) = log_of(4).await;
+        let forged = AuditEntry::new(3, event(33), [0; 32]);
+        set(&records, key(3), Some(forged.encode())).await;
+        assert_eq!(log.verify(3, 3).await.unwrap(), Some(AuditBreak::Unchained(3)));
+
+        let (records, log) = log_of(4).await;
+        let previous = log.list(2, 1).await.unwrap()[0].previous;
+        let forged = AuditEntry::new(3, event(33), previous);
+        set(&records, key(3), Some(forged.encode())).await;
+        assert_eq!(log.verify(1, 9).await.unwrap(), Some(AuditBreak::Unchained(4)));
+
+        let (records, log) = log_of(4).await;
+        let forged = AuditEntry::new(4, event(44), log.list(3, 1).await.unwrap()[0].previous);
+        set(&records, key(4), Some(forged.encode())).await;
+        assert_eq!(log.verify(1, 9).await.unwrap(), Some(AuditBreak::Head(4)));
+
+        let (records, log) = log_of(4).await;
+        set(&records, key(1), Some(Bytes::from_static(b"?"))).await;
+        assert_eq!(log.verify(1, 9).await.unwrap(), Some(AuditBreak::Unreadable(1)));
+
+        let (records, log) = log_of(4).await;
+        set(&records, HEAD.to_owned(), None).await;
+        assert_eq!(log.verify(1, 9).await.unwrap(), Some(AuditBreak::Head(0)));
+    }
+}

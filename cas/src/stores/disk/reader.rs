@@ -1,0 +1,197 @@
+//! Reads of large blobs, checked against their digests when they are whole.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use tokio::task::JoinHandle;
+
+use super::Inner;
+use super::large::failed;
+use crate::blob::BlobStream;
+use crate::digest::{Digest, Hasher};
+use crate::error::StoreError;
+use crate::stores::group::blocking;
+
+/// Bytes of one piece of a stream.
+const CHUNK: u64 = 256 * 1024;
+/// Buffers that a stream keeps for reuse.
+const SPARE_BUFFERS: usize = 4;
+
+struct Source {
+    inner: Arc<Inner>,
+    digest: Digest,
+    file: File,
+    /// `Some`: hash what is read, and compare at the end.
+    hasher: Option<Hasher>,
+}
+
+impl Source {
+    /// Opens the blob. Reads of all of it are checked, if a check is due.
+    fn open(inner: &Arc<Inner>, digest: Digest, whole: bool) -> Result<Self, StoreError> {
+        let file = inner.large.open_blob(&digest)?;
+        let check = whole && inner.large.check_due(&digest, &file, inner.clock.now());
+        let hasher = check.then(|| digest.function.hasher());
+        Ok(Self { inner: inner.clone(), digest, file, hasher })
+    }
+
+    fn read(&mut self, buffer: &mut [u8], offset: u64) -> Result<(), StoreError> {
+        match self.file.read_exact_at(buffer, offset) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                self.inner.large.drop_damaged(&self.digest);
+                return Err(StoreError::NotFound(self.digest));
+            }
+            Err(error) => {
+                return Err(failed("read", &self.inner.large.path(&self.digest), &error));
+            }
+        }
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(buffer);
+        }
+        if offset + buffer.len() as u64 == self.digest.size {
+            self.compare()?;
+        }
+        Ok(())
+    }
+
+    /// At the end: the bytes were right, or the blob is dropped.
+    fn compare(&mut self) -> Result<(), StoreError> {
+        let Some(hasher) = self.hasher.take() else { return Ok(()) };
+        if hasher.finish() != self.digest {
+            self.inner.large.drop_damaged(&self.digest);
+            return Err(StoreError::NotFound(self.digest));
+        }
+        self.inner.large.mark_checked(&self.digest, &self.file, self.inner.clock.now());
+        Ok(())
+    }
+}
+
+/// Reads a range that fits in memory.
+pub async fn read_whole(
+    inner: &Arc<Inner>,
+    digest: Digest,
+    range: Range<u64>,
+) -> Result<Bytes, StoreError> {
+    let inner = inner.clone();
+    blocking(move || {
+        let size = range.end - range.start;
+        let mut source = Source::open(&inner, digest, size == digest.size)?;
+        let mut buffer = vec![0; size as usize];
+        source.read(&mut buffer, range.start)?;
+        Ok(Bytes::from(buffer))
+    })
+    .await
+}
+
+/// Streams a range; one piece is read while the one before it is sent. In a blob that turns
+/// out to be damaged, the last piece is an error: nobody gets all of it.
+pub async fn stream(
+    inner: &Arc<Inner>,
+    digest: Digest,
+    range: Range<u64>,
+) -> Result<BlobStream, StoreError> {
+    let (inner, whole) = (inner.clone(), range.end - range.start == digest.size);
+    let source = blocking(move || Source::open(&inner, digest, whole)).await?;
+    let reading = Reading { spare: Spare::default(), next: range.start, end: range.end };
+    let first = reading.begin(source);
+    Ok(Box::pin(futures_util::stream::unfold(first, |task| async move {
+        match task?.await {
+            Ok(Ok((bytes, reading, source))) => Some((Ok(bytes), reading.begin(source))),
+            Ok(Err(error)) => Some((Err(error), None)),
+            Err(error) => {
+                let (context, message) = ("read a blob".to_owned(), error.to_string());
+                Some((Err(StoreError::Io { context, message }), None))
+            }
+        }
+    })))
+}
+
+type Piece = JoinHandle<Result<(Bytes, Reading, Source), StoreError>>;
+
+/// Where a stream is.
+struct Reading {
+    spare: Spare,
+    next: u64,
+    end: u64,
+}
+
+impl Reading {
+    /// Starts to read the next piece. `None`: that was all.
+    fn begin(self, mut source: Source) -> Option<Piece> {
+        let Self { spare, next, end } = self;
+        if next >= end {
+            return None;
+        }
+        Some(tokio::task::spawn_blocking(move || {
+            let size = CHUNK.min(end - next) as usize;
+            let mut buffer = spare.take();
+            source.read(&mut buffer[..size], next)?;
+            let bytes = Bytes::from_owner(Loan { spare: spare.clone(), buffer }).slice(..size);
+            Ok((bytes, Self { spare, next: next + size as u64, end }, source))
+        }))
+    }
+}
+
+/// Buffers of a stream that come back when their bytes were sent: warm, and not cleared again.
+#[derive(Clone, Default)]
+struct Spare(Arc<Mutex<VecDeque<Vec<u8>>>>);
+
+impl Spare {
+    fn take(&self) -> Vec<u8> {
+        let spare = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_back();
+        spare.unwrap_or_else(|| vec![0; CHUNK as usize])
+    }
+}
+
+struct Loan {
+    spare: Spare,
+    buffer: Vec<u8>,
+}
+
+impl AsRef<[u8]> for Loan {
+    fn as_ref(&self) -> &[u8] {
+        &self.buffer
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        let mut spare = self.spare.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < SPARE_BUFFERS {
+            spare.push_back(std::mem::take(&mut self.buffer));
+        }
+    }
+}
+
+/// Links the blob to `destination`, after a check if one is due. Blocks.
+pub fn link(inner: &Arc<Inner>, digest: &Digest, destination: &Path) -> Result<bool, StoreError> {
+    let mut source = Source::open(inner, *digest, true)?;
+    if source.hasher.is_some() {
+        let mut buffer = vec![0; CHUNK as usize];
+        let mut next = 0;
+        while next < digest.size {
+            let size = CHUNK.min(digest.size - next);
+            source.read(&mut buffer[..size as usize], next)?;
+            next += size;
+        }
+    }
+    let path = inner.large.path(digest);
+    match std::fs::hard_link(&path, destination) {
+        Ok(()) => Ok(true),
+        // Another file system, or the inode has no links left: the caller copies.
+        Err(error)
+            if matches!(
+                error.kind(),
+                std::io::ErrorKind::CrossesDevices | std::io::ErrorKind::TooManyLinks
+            ) || error.raw_os_error() == Some(nix::libc::EPERM) =>
+        {
+            Ok(false)
+        }
+        Err(error) => Err(failed("link to", destination, &error)),
+    }
+}

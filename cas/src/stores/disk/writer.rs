@@ -1,0 +1,169 @@
+//! Blobs that arrive in pieces.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use tokio::task::JoinHandle;
+
+use super::Inner;
+use super::large::Temporary;
+use crate::blob::BlobWriter;
+use crate::digest::Digest;
+use crate::error::StoreError;
+use crate::stores::room::Reservation;
+
+/// Bytes gathered before they go to the file in one piece of blocking work. At most twice as
+/// many are held: one batch is gathered while another is written.
+const BATCH: usize = 1 << 20;
+
+/// Gathers a blob for the log.
+pub struct SmallWriter {
+    inner: Arc<Inner>,
+    digest: Digest,
+    /// The first piece is kept as it came: most small blobs have only one.
+    first: Bytes,
+    gathered: BytesMut,
+}
+
+impl SmallWriter {
+    pub fn new(inner: Arc<Inner>, digest: Digest) -> Self {
+        Self { inner, digest, first: Bytes::new(), gathered: BytesMut::new() }
+    }
+
+    fn received(&self) -> usize {
+        if self.gathered.is_empty() { self.first.len() } else { self.gathered.len() }
+    }
+}
+
+fn mismatch(digest: &Digest, actual: u64) -> StoreError {
+    StoreError::SizeMismatch { expected: *digest, actual }
+}
+
+#[async_trait]
+impl BlobWriter for SmallWriter {
+    async fn write(&mut self, data: Bytes) -> Result<(), StoreError> {
+        let total = (self.received() + data.len()) as u64;
+        if total > self.digest.size {
+            return Err(mismatch(&self.digest, total));
+        }
+        if self.received() == 0 {
+            self.first = data;
+            return Ok(());
+        }
+        if self.gathered.is_empty() {
+            self.gathered.reserve(self.digest.size as usize);
+            self.gathered.extend_from_slice(&self.first);
+        }
+        self.gathered.extend_from_slice(&data);
+        Ok(())
+    }
+
+    async fn commit(self: Box<Self>) -> Result<(), StoreError> {
+        if self.received() as u64 != self.digest.size {
+            return Err(mismatch(&self.digest, self.received() as u64));
+        }
+        let data = if self.gathered.is_empty() { &self.first[..] } else { &self.gathered[..] };
+        self.inner.put_small(&self.digest, data).await
+    }
+}
+
+/// Writes a file next to the receipt of its bytes.
+pub struct LargeWriter {
+    inner: Arc<Inner>,
+    digest: Digest,
+    reservation: Reservation,
+    received: u64,
+    batch: Vec<Bytes>,
+    batched: usize,
+    file: FileState,
+}
+
+enum FileState {
+    NotCreated,
+    Writing(JoinHandle<Result<Temporary, StoreError>>),
+    Failed(StoreError),
+}
+
+impl LargeWriter {
+    pub fn new(inner: Arc<Inner>, digest: Digest, reservation: Reservation) -> Self {
+        let (batch, file) = (Vec::new(), FileState::NotCreated);
+        Self { inner, digest, reservation, received: 0, batch, batched: 0, file }
+    }
+
+    /// The file, once what was handed to it before is written. `None`: it is not created yet.
+    async fn settled(&mut self) -> Result<Option<Temporary>, StoreError> {
+        let result = match &mut self.file {
+            FileState::NotCreated => return Ok(None),
+            FileState::Failed(error) => return Err(error.clone()),
+            FileState::Writing(task) => task.await.unwrap_or_else(|error| {
+                let message = error.to_string();
+                Err(StoreError::Io { context: "write a blob".to_owned(), message })
+            }),
+        };
+        self.file = match &result {
+            Ok(_) => FileState::NotCreated,
+            Err(error) => FileState::Failed(error.clone()),
+        };
+        result.map(Some)
+    }
+
+    /// Begins to write the batch.
+    async fn flush(&mut self) -> Result<(), StoreError> {
+        let file = self.settled().await?;
+        let inner = self.inner.clone();
+        let batch = std::mem::take(&mut self.batch);
+        self.batched = 0;
+        let task = tokio::task::spawn_blocking(move || append(&inner, file, &batch));
+        self.file = FileState::Writing(task);
+        Ok(())
+    }
+}
+
+/// Creates the file if need be and appends `batch`.
+fn append(
+    inner: &Inner,
+    file: Option<Temporary>,
+    batch: &[Bytes],
+) -> Result<Temporary, StoreError> {
+    let mut file = match file {
+        Some(file) => file,
+        None => inner.large.temporary()?,
+    };
+    for piece in batch {
+        file.file.write_all(piece).map_err(|error| StoreError::io("write a blob", &error))?;
+    }
+    Ok(file)
+}
+
+#[async_trait]
+impl BlobWriter for LargeWriter {
+    async fn write(&mut self, data: Bytes) -> Result<(), StoreError> {
+        self.received += data.len() as u64;
+        if self.received > self.digest.size {
+            return Err(mismatch(&self.digest, self.received));
+        }
+        self.batched += data.len();
+        self.batch.push(data);
+        if self.batched >= BATCH {
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    async fn commit(mut self: Box<Self>) -> Result<(), StoreError> {
+        if self.received != self.digest.size {
+            return Err(mismatch(&self.digest, self.received));
+        }
+        let file = self.settled().await?;
+        let Self { inner, digest, reservation, batch, .. } = *self;
+        super::blocking(move || {
+            let file = append(&inner, file, &batch)?;
+            inner.large.publish(&digest, file, inner.promised_now())?;
+            drop(reservation);
+            Ok(())
+        })
+        .await
+    }
+}

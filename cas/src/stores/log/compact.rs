@@ -1,0 +1,116 @@
+//! Eviction and compaction. Both block and belong on a thread for blocking work.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+use super::index::{Location, Times};
+use super::record::{HEADER, Header};
+use super::segment::{Found, PREFIX, Segment};
+use super::{LogStore, lock, sidecar};
+use crate::error::StoreError;
+
+impl LogStore {
+    /// Calls `visit` with the bytes and times of every entry.
+    pub fn survey(&self, mut visit: impl FnMut(u64, Times)) {
+        self.index.for_each(|_, at, times| visit(at.space(), times));
+    }
+
+    /// Forgets the unpromised entries that `choose` picks by bytes and times. Returns how
+    /// many went. Their space is free only after compaction.
+    pub fn evict(&self, now: u32, mut choose: impl FnMut(u64, Times) -> bool) -> u64 {
+        let mut count = 0;
+        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        self.index.evict(
+            now,
+            |at, times| choose(at.space(), times),
+            |at| {
+                count += 1;
+                if let Some(segment) = segments.get(&at.segment) {
+                    segment.add_dead(at.space());
+                }
+            },
+        );
+        count
+    }
+
+    /// Compacts the segment with the largest share of dead bytes, if that is at least
+    /// `1/divisor` of it. `false`: there is none.
+    pub fn compact_worst(&self, divisor: u64) -> Result<bool, StoreError> {
+        let Some(segment) = self.worst(divisor) else { return Ok(false) };
+        self.compact(&segment)?;
+        Ok(true)
+    }
+
+    fn worst(&self, divisor: u64) -> Option<Arc<Segment>> {
+        let active = lock(&self.active).segment.id;
+        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        let candidates = segments.values().filter(|segment| {
+            segment.id != active && segment.dead() * divisor >= segment.length() - PREFIX
+        });
+        // Compared in parts per million: lengths differ between segments.
+        candidates
+            .max_by_key(|segment| segment.dead() * 1_000_000 / segment.length())
+            .filter(|segment| segment.dead() > 0 || segment.length() == PREFIX)
+            .cloned()
+    }
+
+    /// Copies the live records forward, makes the copies durable, then removes the segment.
+    fn compact(&self, segment: &Arc<Segment>) -> Result<(), StoreError> {
+        let mut live = Vec::new();
+        let end = segment.length();
+        if segment.dead() < end - PREFIX {
+            segment.walk(PREFIX, |found| {
+                let at = location(segment, &found);
+                if found.live && self.index.locate(&found.key) == Some(at) {
+                    live.push(found);
+                }
+            })?;
+        }
+        for found in &live {
+            self.copy_forward(segment, found)?;
+        }
+        if !live.is_empty() {
+            self.sync()?;
+        }
+        self.remove(segment)
+    }
+
+    fn copy_forward(&self, segment: &Segment, found: &Found) -> Result<(), StoreError> {
+        let from = location(segment, found);
+        let record = segment
+            .read(found.offset, HEADER + found.length as usize)
+            .map_err(|error| StoreError::io(format!("read log segment {}", segment.id), &error))?;
+        let intact = Header::decode(&record)
+            .filter(|header| header.live && header.matches(&record[HEADER..]));
+        let (Some(_), Some(header)) = (intact, record.first_chunk::<HEADER>()) else {
+            self.drop_damaged(&found.key, from);
+            return Ok(());
+        };
+        let mut active = lock(&self.active);
+        // Under this lock nobody replaces the record; it may have been evicted since.
+        let Some(times) = self.index.times_at(&found.key, from) else { return Ok(()) };
+        let to = self.append(&mut active, &found.key, header, &record[HEADER..], times)?;
+        if !self.index.relocate(&found.key, from, to) {
+            drop(active);
+            self.mark_space_dead(to);
+        }
+        Ok(())
+    }
+
+    fn remove(&self, segment: &Segment) -> Result<(), StoreError> {
+        let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
+        // The sidecar first: one without its segment would be garbage for ever.
+        sidecar::remove(&self.options.dir, segment.id)?;
+        segment.delete()?;
+        segments.remove(&segment.id);
+        drop(segments);
+        lock(&self.sealed).retain(|sealed| sealed.segment.id != segment.id);
+        let bytes = segment.length() + segment.sidecar.swap(0, Ordering::Relaxed);
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+fn location(segment: &Segment, found: &Found) -> Location {
+    Location { segment: segment.id, offset: found.offset as u32, length: found.length }
+}

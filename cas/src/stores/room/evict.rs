@@ -1,0 +1,97 @@
+//! Making room: unpromised entries go, those not used for longest first.
+
+use crate::error::StoreError;
+use crate::stores::log::Times;
+
+/// A segment is compacted when a third of it is dead...
+const USUAL_DEAD_SHARE: u64 = 3;
+/// ...or, when nothing else can be freed, a sixteenth.
+const LEAST_DEAD_SHARE: u64 = 16;
+
+/// Contents of a store, as far as making room needs to know them. Everything blocks.
+pub trait Evictable: Send + Sync + 'static {
+    /// Bytes of all files.
+    fn used(&self) -> u64;
+
+    /// Visits bytes and times of every entry.
+    fn survey(&self, visit: &mut dyn FnMut(u64, Times));
+
+    /// Evicts the entries without a lease beyond `now` that `choose` picks; returns how many.
+    fn evict(&self, now: u32, choose: &mut dyn FnMut(u64, Times) -> bool) -> u64;
+
+    /// Gets back the space of evicted entries where at least `1/divisor` of a file is
+    /// theirs. `false`: there was none.
+    fn compact_worst(&self, divisor: u64) -> Result<bool, StoreError>;
+}
+
+#[derive(Debug, Default)]
+pub struct Freed {
+    pub count: u64,
+    pub bytes: u64,
+    /// Whether no more than the target is used now.
+    pub reached: bool,
+}
+
+/// Evicts and compacts until at most `target` bytes are used, or nothing more can go.
+pub fn reclaim(
+    contents: &(impl Evictable + ?Sized),
+    target: u64,
+    now: u32,
+) -> Result<Freed, StoreError> {
+    let mut freed = Freed::default();
+    loop {
+        while contents.used() > target && contents.compact_worst(USUAL_DEAD_SHARE)? {}
+        let used = contents.used();
+        if used <= target {
+            freed.reached = true;
+            return Ok(freed);
+        }
+        if evict_oldest(contents, used - target, now, &mut freed) == 0
+            && !contents.compact_worst(LEAST_DEAD_SHARE)?
+        {
+            return Ok(freed);
+        }
+    }
+}
+
+/// Evicts `bytes` bytes, or all that are unpromised. Returns how many entries went.
+fn evict_oldest(
+    contents: &(impl Evictable + ?Sized),
+    bytes: u64,
+    now: u32,
+    freed: &mut Freed,
+) -> u64 {
+    let Some(cutoff) = cutoff(contents, bytes, now) else { return 0 };
+    let (mut count, mut sum) = (0, 0);
+    // Everything older than the cutoff, then of those as old as it is until it suffices.
+    for exactly in [false, true] {
+        count += contents.evict(now, &mut |size, times| {
+            let chosen = match exactly {
+                false => times.accessed < cutoff,
+                true => times.accessed == cutoff && sum < bytes,
+            };
+            sum += if chosen { size } else { 0 };
+            chosen
+        });
+    }
+    freed.count += count;
+    freed.bytes += sum;
+    count
+}
+
+/// The access time up to which unpromised entries add up to `bytes`.
+fn cutoff(contents: &(impl Evictable + ?Sized), bytes: u64, now: u32) -> Option<u32> {
+    let mut candidates = Vec::new();
+    contents.survey(&mut |size, times| {
+        if times.leased_until <= now {
+            candidates.push((times.accessed, size));
+        }
+    });
+    candidates.sort_unstable_by_key(|(accessed, _)| *accessed);
+    let mut sum = 0;
+    let enough = candidates.iter().find(|(_, size)| {
+        sum += size;
+        sum >= bytes
+    });
+    enough.or(candidates.last()).map(|(accessed, _)| *accessed)
+}
