@@ -1,0 +1,358 @@
+//! The end of an execution: durable blobs, the action cache, the answer, the event.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kiln_cas::{Digest, StoreError};
+use kiln_protos::events::{self, Execution, execution::Origin};
+use kiln_protos::protobuf::Timestamp;
+use kiln_protos::{reapi, rpc, worker};
+use prost::Message;
+use tonic::Code;
+
+use crate::config::Parts;
+use crate::job::{ActionFacts, Finished, Outcome, Request, Run, UnixNanos, unix_nanos};
+use crate::queue::Ending;
+use crate::status::{missing_blobs, status, store_status};
+
+const NANOS: i64 = 1_000_000_000;
+const TIMELINE_LOG: &str = "kiln: where and when the action ran";
+
+pub struct Completion {
+    parts: Parts,
+    base_url: String,
+}
+
+impl Completion {
+    pub fn new(parts: Parts, base_url: String) -> Self {
+        Self { parts, base_url }
+    }
+
+    /// Publishes what may be published and makes the answer. A result is in the action cache
+    /// only after all its blobs are durable.
+    pub async fn complete(&self, run: &Run, outcome: Outcome) -> Finished {
+        let mut response = match outcome {
+            Outcome::Response(response) => *response,
+            Outcome::MissingInputs { message, missing } => {
+                failure(missing_inputs(run, message, &missing))
+            }
+            Outcome::InvalidAction(message) => failure(status(Code::InvalidArgument, message)),
+            Outcome::StoreFull(message) => failure(status(Code::ResourceExhausted, message)),
+        };
+        response.cached_result = false;
+        if let Some(result) = &mut response.result {
+            fill_metadata(result.execution_metadata.get_or_insert_default(), run);
+        }
+        if let Err(error) = self.publish(run, &response).await {
+            tracing::error!(action = %run.job.key.action, %error, "a result was not published");
+            response = failure(store_status("the result could not be made durable", &error));
+        }
+        self.explain(run, &mut response).await;
+        self.finished(run, response)
+    }
+
+    async fn publish(
+        &self,
+        run: &Run,
+        response: &reapi::ExecuteResponse,
+    ) -> Result<(), StoreError> {
+        let ok = response.status.as_ref().is_none_or(|status| status.code == 0);
+        let Some(result) = &response.result else { return Ok(()) };
+        if !ok || result.exit_code != 0 || run.job.facts.do_not_cache {
+            return Ok(());
+        }
+        self.parts.blobs.sync().await?;
+        self.parts.actions.put(&run.job.key, result.encode_to_vec().into()).await
+    }
+
+    /// For whoever has to find out why: a link and, after a failure, a log.
+    async fn explain(&self, run: &Run, response: &mut reapi::ExecuteResponse) {
+        let code = response.status.as_ref().map_or(0, |status| status.code);
+        let exit_code = response.result.as_ref().map_or(0, |result| result.exit_code);
+        if code != 0 || exit_code != 0 {
+            let text = Bytes::from(describe(run, response));
+            let digest = run.job.key.action.function.digest(&text);
+            if self.parts.blobs.write(&digest, text).await.is_ok() {
+                let log = reapi::LogFile { digest: Some(digest.to_wire()), human_readable: true };
+                response.server_logs.insert(TIMELINE_LOG.to_owned(), log);
+            }
+        }
+        append_link(&mut response.message, &self.link(run));
+    }
+
+    /// The answer to a task that ended without one from a worker.
+    pub fn failed(&self, run: &Run, ending: &Ending) -> Finished {
+        let status = match ending {
+            Ending::Published => status(Code::Internal, "the answer of the worker was lost"),
+            Ending::Cancelled => status(Code::Cancelled, "the operation was cancelled"),
+            Ending::NobodyWaits => {
+                status(Code::Cancelled, "cancelled because no client waited for it any more")
+            }
+            Ending::Unsatisfiable(reason) => status(
+                Code::FailedPrecondition,
+                format!(
+                    "the action can run nowhere: {reason}; correct its platform properties or add a worker"
+                ),
+            ),
+            Ending::RetriesExhausted { attempts, last } => status(
+                Code::Internal,
+                format!(
+                    "the action was tried {attempts} times and no worker could run it; at last: {last}"
+                ),
+            ),
+            Ending::Poison { workers } => status(
+                Code::FailedPrecondition,
+                format!(
+                    "{} workers were lost while they ran this action ({}): it is not tried again; look for what it does to its machine",
+                    workers.len(),
+                    workers.join(", ")
+                ),
+            ),
+        };
+        let mut response = failure(status);
+        append_link(&mut response.message, &self.link(run));
+        self.finished(run, response)
+    }
+
+    fn link(&self, run: &Run) -> String {
+        link(&self.base_url, &run.job.key, Some(&run.operation))
+    }
+
+    fn finished(&self, run: &Run, response: reapi::ExecuteResponse) -> Finished {
+        let result = response.result.as_ref();
+        let (code, message) = match &response.status {
+            Some(status) => (status.code, status.message.clone()),
+            None => (0, String::new()),
+        };
+        let metadata = result.and_then(|result| result.execution_metadata.as_ref());
+        Finished {
+            code,
+            message,
+            exit_code: result.map_or(0, |result| result.exit_code),
+            result: result.map(|result| result.encode_to_vec().into()).unwrap_or_default(),
+            timeline: timeline(run, metadata),
+            worker: run.worker.clone(),
+            attempts: run.attempts,
+            response: response.encode_to_vec().into(),
+        }
+    }
+
+    /// Tells subscribers how one request ended.
+    pub fn record(&self, record: Record<'_>) {
+        self.parts.events.publish(record.into_event());
+    }
+}
+
+/// One request's end.
+pub struct Record<'a> {
+    pub id: String,
+    pub key: &'a kiln_cas::ActionKey,
+    pub facts: &'a ActionFacts,
+    pub request: &'a Request,
+    pub origin: Origin,
+    pub expected_ms: u64,
+    pub finished: &'a Finished,
+}
+
+impl Record<'_> {
+    fn into_event(self) -> Execution {
+        let Self { key, facts, request, finished, .. } = self;
+        let metadata = &request.metadata;
+        let tool = metadata.tool_details.clone().unwrap_or_default();
+        let mut timeline = finished.timeline;
+        timeline.received = request.received_at;
+        let property = |(name, value): &(String, String)| events::Property {
+            name: name.clone(),
+            value: value.clone(),
+        };
+        Execution {
+            id: self.id,
+            instance_name: key.instance.to_string(),
+            origin: self.origin as i32,
+            digest_function: key.action.function.to_wire() as i32,
+            action: Some(event_digest(&key.action)),
+            command: Some(event_digest(&facts.command)),
+            input_root: Some(event_digest(&facts.input_root)),
+            invocation_id: metadata.tool_invocation_id.clone(),
+            correlated_invocations_id: metadata.correlated_invocations_id.clone(),
+            target_id: metadata.target_id.clone(),
+            mnemonic: metadata.action_mnemonic.clone(),
+            configuration_id: metadata.configuration_id.clone(),
+            tool_name: tool.tool_name,
+            tool_version: tool.tool_version,
+            worker: finished.worker.to_string(),
+            attempts: finished.attempts,
+            status_code: finished.code,
+            status_message: finished.message.clone(),
+            exit_code: finished.exit_code,
+            timeline: Some(timeline),
+            action_result: finished.result.clone(),
+            do_not_cache: facts.do_not_cache,
+            skip_cache_lookup: request.skip_cache_lookup,
+            platform: facts.platform.pairs().iter().map(property).collect(),
+            expected_ms: self.expected_ms,
+        }
+    }
+}
+
+fn event_digest(digest: &kiln_cas::Digest) -> events::Digest {
+    events::Digest { hash: digest.hex(), size_bytes: digest.size as i64 }
+}
+
+fn missing_inputs(run: &Run, message: String, missing: &[worker::Digest]) -> rpc::Status {
+    let function = run.job.key.action.function;
+    let parse = |digest: &worker::Digest| {
+        Digest::from_hex(digest.hash.as_bytes(), u64::try_from(digest.size_bytes).ok()?, function)
+            .ok()
+    };
+    let digests: Vec<Digest> = missing.iter().filter_map(parse).collect();
+    if digests.is_empty() {
+        status(Code::FailedPrecondition, message)
+    } else {
+        missing_blobs(&digests)
+    }
+}
+
+fn failure(status: rpc::Status) -> reapi::ExecuteResponse {
+    reapi::ExecuteResponse { status: Some(status), ..Default::default() }
+}
+
+/// `{base_url}/actions/{function}/{hash}/{size}?instance=…&operation=…`; empty without base.
+pub(crate) fn link(base_url: &str, key: &kiln_cas::ActionKey, operation: Option<&str>) -> String {
+    if base_url.is_empty() {
+        return String::new();
+    }
+    let action = &key.action;
+    let mut url =
+        format!("{base_url}/actions/{}/{}/{}", action.function, action.hex(), action.size);
+    url.push_str("?instance=");
+    percent_encode(&key.instance, &mut url);
+    if let Some(operation) = operation {
+        url.push_str("&operation=");
+        percent_encode(operation, &mut url);
+    }
+    url
+}
+
+fn percent_encode(text: &str, url: &mut String) {
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
+            url.push(byte as char);
+        } else {
+            let _ = write!(url, "%{byte:02X}");
+        }
+    }
+}
+
+fn append_link(message: &mut String, link: &str) {
+    if !message.is_empty() && !link.is_empty() {
+        message.push('\n');
+    }
+    message.push_str(link);
+}
+
+pub(crate) fn timestamp(nanos: UnixNanos) -> Timestamp {
+    Timestamp { seconds: nanos.div_euclid(NANOS), nanos: nanos.rem_euclid(NANOS) as i32 }
+}
+
+fn nanos(timestamp: Option<&Timestamp>) -> UnixNanos {
+    timestamp.map_or(0, |t| t.seconds.saturating_mul(NANOS).saturating_add(i64::from(t.nanos)))
+}
+
+/// A non-empty `worker` means to clients that every timestamp is set. What the worker left
+/// open is taken from the step before.
+fn fill_metadata(metadata: &mut reapi::ExecutedActionMetadata, run: &Run) {
+    if metadata.worker.is_empty() {
+        metadata.worker = run.worker.to_string();
+    }
+    metadata.queued_timestamp = Some(timestamp(run.queued_at));
+    let end = *metadata.worker_completed_timestamp.get_or_insert_with(|| timestamp(unix_nanos()));
+    let mut last = *metadata.worker_start_timestamp.get_or_insert(timestamp(run.leased_at));
+    for step in [
+        &mut metadata.input_fetch_start_timestamp,
+        &mut metadata.input_fetch_completed_timestamp,
+        &mut metadata.execution_start_timestamp,
+    ] {
+        last = *step.get_or_insert(last);
+    }
+    let mut next = end;
+    for step in [
+        &mut metadata.output_upload_completed_timestamp,
+        &mut metadata.output_upload_start_timestamp,
+        &mut metadata.execution_completed_timestamp,
+    ] {
+        next = *step.get_or_insert(next);
+    }
+}
+
+fn timeline(run: &Run, metadata: Option<&reapi::ExecutedActionMetadata>) -> events::Timeline {
+    let mut timeline = events::Timeline {
+        received: run.job.request.received_at,
+        queued: run.queued_at,
+        leased: run.leased_at,
+        finished: unix_nanos(),
+        ..Default::default()
+    };
+    if let Some(metadata) = metadata {
+        timeline.input_fetch_start = nanos(metadata.input_fetch_start_timestamp.as_ref());
+        timeline.input_fetch_end = nanos(metadata.input_fetch_completed_timestamp.as_ref());
+        timeline.run_start = nanos(metadata.execution_start_timestamp.as_ref());
+        timeline.run_end = nanos(metadata.execution_completed_timestamp.as_ref());
+        timeline.upload_start = nanos(metadata.output_upload_start_timestamp.as_ref());
+        timeline.upload_end = nanos(metadata.output_upload_completed_timestamp.as_ref());
+    }
+    timeline
+}
+
+/// What people want to know about a failed action, as plain text.
+fn describe(run: &Run, response: &reapi::ExecuteResponse) -> String {
+    let mut text = format!("operation: {}\naction: {}\n", run.operation, run.job.key.action);
+    let request = &run.job.request.metadata;
+    for (name, value) in [
+        ("target", request.target_id.as_str()),
+        ("mnemonic", &request.action_mnemonic),
+        ("worker", &run.worker),
+    ] {
+        if !value.is_empty() {
+            let _ = writeln!(text, "{name}: {value}");
+        }
+    }
+    let _ = writeln!(text, "attempts: {}", run.attempts);
+    if let Some(status) = response.status.as_ref().filter(|status| status.code != 0) {
+        let _ = writeln!(text, "status: {:?}: {}", Code::from_i32(status.code), status.message);
+    }
+    if let Some(result) = &response.result {
+        let _ = writeln!(text, "exit code: {}", result.exit_code);
+    }
+    let metadata = response.result.as_ref().and_then(|result| result.execution_metadata.as_ref());
+    let line = timeline(run, metadata);
+    let steps = [
+        ("in the queue", line.queued, line.leased),
+        ("fetching inputs", line.input_fetch_start, line.input_fetch_end),
+        ("running", line.run_start, line.run_end),
+        ("uploading outputs", line.upload_start, line.upload_end),
+    ];
+    for (name, start, end) in steps {
+        if start != 0 && end >= start {
+            let _ = writeln!(text, "{name}: {:.3} ms", (end - start) as f64 / 1e6);
+        }
+    }
+    text
+}
+
+/// An action-cache hit as an answer, without decoding the result.
+pub(crate) fn cached(result: Bytes, received_at: UnixNanos, message: &str) -> Finished {
+    use prost::encoding::{bool, bytes, string};
+    let mut response = Vec::with_capacity(result.len() + message.len() + 16);
+    bytes::encode(1, &result, &mut response);
+    bool::encode(2, &true, &mut response);
+    if !message.is_empty() {
+        string::encode(5, &message.to_owned(), &mut response);
+    }
+    let timeline =
+        events::Timeline { received: received_at, finished: unix_nanos(), ..Default::default() };
+    Finished { response: response.into(), result, timeline, ..Default::default() }
+}
+
+pub type SharedCompletion = Arc<Completion>;

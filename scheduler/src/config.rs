@@ -1,0 +1,56 @@
+//! Settings of the scheduler; every one has a default.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kiln_cas::{DigestFunction, SharedActionCache, SharedBlobStore};
+use kiln_cas::{events::Events, logs::LogStreams};
+
+use crate::job::DurationEstimator;
+use crate::queue::Limits;
+
+#[derive(Debug, Clone)]
+pub struct SchedulerConfig {
+    pub limits: Limits,
+    /// Applies to actions that name no timeout.
+    pub default_timeout: Duration,
+    /// An action that names more is refused.
+    pub max_timeout: Duration,
+    /// How often an operation's stream says that it is alive.
+    pub operation_heartbeat: Duration,
+    /// How often a worker says that it is alive.
+    pub worker_heartbeat: Duration,
+    /// Where the web pages are, without a slash at the end: `http://host:8980`. Empty: no links.
+    pub base_url: String,
+    /// For requests that name no digest function, by instance; others: SHA-256.
+    pub default_functions: BTreeMap<String, DigestFunction>,
+    /// Largest gRPC message that is taken, in bytes.
+    pub max_message_bytes: usize,
+}
+
+impl Default for SchedulerConfig {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            default_timeout: Duration::from_secs(3600),
+            max_timeout: Duration::from_secs(24 * 3600),
+            operation_heartbeat: Duration::from_secs(10),
+            worker_heartbeat: Duration::from_secs(10),
+            base_url: String::new(),
+            default_functions: BTreeMap::new(),
+            max_message_bytes: 16 << 20,
+        }
+    }
+}
+
+/// What the scheduler works with.
+#[derive(Clone)]
+pub struct Parts {
+    pub blobs: SharedBlobStore,
+    /// Answers only complete results.
+    pub actions: SharedActionCache,
+    pub logs: LogStreams,
+    pub events: Events,
+    pub estimator: Arc<dyn DurationEstimator>,
+}

@@ -1,0 +1,107 @@
+//! What is to be executed and how it ended, as the scheduler's own types.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kiln_cas::{ActionKey, Digest};
+use kiln_protos::reapi;
+
+use crate::queue::platform::Requirement;
+
+/// Nanoseconds since the Unix epoch.
+pub type UnixNanos = i64;
+
+/// The parts of an `Action` that scheduling and its records need.
+#[derive(Debug, Clone)]
+pub struct ActionFacts {
+    pub command: Digest,
+    pub input_root: Digest,
+    pub platform: Requirement,
+    /// `None`: the action names no limit.
+    pub timeout_ms: Option<u64>,
+    pub do_not_cache: bool,
+}
+
+/// One client's request.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub metadata: reapi::RequestMetadata,
+    /// The same, encoded.
+    pub metadata_bytes: Bytes,
+    pub received_at: UnixNanos,
+    pub skip_cache_lookup: bool,
+}
+
+/// A request that the action cache did not answer.
+#[derive(Debug, Clone)]
+pub struct Job {
+    pub key: ActionKey,
+    pub facts: ActionFacts,
+    pub priority: i32,
+    pub expected_ms: Option<u64>,
+    pub request: Arc<Request>,
+}
+
+/// One run of a job by a worker.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// Name of the first request's operation.
+    pub operation: Arc<str>,
+    pub job: Arc<Job>,
+    pub queued_at: UnixNanos,
+    /// 0: no worker ever had it.
+    pub leased_at: UnixNanos,
+    pub worker: Arc<str>,
+    pub attempts: u32,
+}
+
+/// A worker's answer that is final for the action.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    Response(Box<reapi::ExecuteResponse>),
+    /// As the worker wrote it; digests are of the action's own function.
+    MissingInputs {
+        message: String,
+        missing: Vec<kiln_protos::worker::Digest>,
+    },
+    InvalidAction(String),
+    StoreFull(String),
+}
+
+/// A finished execution, ready to be sent to any number of clients.
+#[derive(Debug, Clone, Default)]
+pub struct Finished {
+    /// Encoded `ExecuteResponse`.
+    pub response: Bytes,
+    /// `google.rpc.Code` of `ExecuteResponse.status`.
+    pub code: i32,
+    pub message: String,
+    pub exit_code: i32,
+    /// Encoded `ActionResult`; empty when there is none.
+    pub result: Bytes,
+    pub timeline: kiln_protos::events::Timeline,
+    pub worker: Arc<str>,
+    pub attempts: u32,
+}
+
+/// Durations learned from earlier runs.
+pub trait DurationEstimator: Send + Sync + 'static {
+    /// Milliseconds that an action of this target and mnemonic is expected to run.
+    fn expected_ms(&self, target: &str, mnemonic: &str) -> Option<u64>;
+}
+
+/// Knows nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoEstimates;
+
+impl DurationEstimator for NoEstimates {
+    fn expected_ms(&self, _target: &str, _mnemonic: &str) -> Option<u64> {
+        None
+    }
+}
+
+/// The wall clock.
+pub(crate) fn unix_nanos() -> UnixNanos {
+    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since_epoch.map_or(0, |elapsed| i64::try_from(elapsed.as_nanos()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,284 @@
+//! Workers and the leases they hold.
+
+use super::*;
+
+/// Heartbeats in a row that must omit a lease before it is taken for lost: the first may
+/// have crossed the lease on its way.
+const MAX_OMITTED: u8 = 2;
+
+impl Machine {
+    pub(super) fn worker_joined(&mut self, joined: Joined, effects: &mut Vec<Effect>) {
+        if let Some(old) = self.fleet.named(&joined.name) {
+            effects.push(Effect::CloseWorker { worker: old, reason: CloseReason::Replaced });
+            self.worker_lost(old, effects);
+        }
+        self.counters.workers_joined += 1;
+        let worker = joined.worker;
+        let silent_at = self.now + self.limits.heartbeat_timeout;
+        self.fleet.join(joined, self.now, silent_at);
+        self.timers.insert((silent_at, Timer::Silence(worker)));
+        self.dispatch_worker(worker, effects);
+    }
+
+    pub(super) fn worker_draining(&mut self, worker: WorkerId) {
+        self.seen(worker);
+        let unserved = self.fleet.drain(worker, self.now);
+        self.expect_workers(&unserved);
+    }
+
+    fn expect_workers(&mut self, unserved: &[LaneId]) {
+        for lane in unserved {
+            for task in self.ready.tasks(*lane) {
+                self.expect_worker(task);
+            }
+        }
+    }
+
+    /// Everything that the worker ran goes back to the queue.
+    pub(super) fn worker_lost(&mut self, id: WorkerId, effects: &mut Vec<Effect>) {
+        let Some((worker, unserved)) = self.fleet.leave(id, self.now) else { return };
+        if !(worker.draining && worker.leases.is_empty()) {
+            self.counters.workers_lost += 1;
+        }
+        self.timers.remove(&(worker.silence_timer, Timer::Silence(id)));
+        self.expect_workers(&unserved);
+        for lease in &worker.leases {
+            let Some(lease) = self.remove_lease(*lease) else { continue };
+            let Some(task) = lease.task else { continue };
+            if let Some(task) = self.tasks.get_mut(&task) {
+                task.killed.push(worker.name.clone());
+            }
+            self.run_again(task, format!("worker {} was lost", worker.name), None, effects);
+        }
+    }
+
+    pub(super) fn seen(&mut self, id: WorkerId) {
+        let Some(worker) = self.fleet.workers.get_mut(&id) else { return };
+        worker.last_seen = self.now;
+    }
+
+    /// The timer of a worker that spoke meanwhile is set anew only when it fires.
+    pub(super) fn check_silence(&mut self, id: WorkerId, effects: &mut Vec<Effect>) {
+        let Some(worker) = self.fleet.workers.get_mut(&id) else { return };
+        let silent_at = worker.last_seen + self.limits.heartbeat_timeout;
+        if silent_at > self.now {
+            worker.silence_timer = silent_at;
+            self.timers.insert((silent_at, Timer::Silence(id)));
+            return;
+        }
+        effects.push(Effect::CloseWorker { worker: id, reason: CloseReason::Silent });
+        self.worker_lost(id, effects);
+    }
+
+    pub(super) fn heartbeat(
+        &mut self,
+        id: WorkerId,
+        listed: &[LeaseId],
+        effects: &mut Vec<Effect>,
+    ) {
+        self.seen(id);
+        let Some(worker) = self.fleet.workers.get(&id) else { return };
+        let mut lost = Vec::new();
+        for lease_id in &worker.leases {
+            let Some(lease) = self.leases.get_mut(lease_id) else { continue };
+            if listed.contains(lease_id) {
+                lease.omitted = 0;
+                continue;
+            }
+            lease.omitted += 1;
+            if lease.omitted >= MAX_OMITTED {
+                lost.push(*lease_id);
+            }
+        }
+        let name = worker.name.clone();
+        for lease in lost {
+            let message = format!("worker {name} does not know of its lease any more");
+            self.failed(id, lease, message, effects);
+        }
+    }
+
+    pub(super) fn progress(&mut self, worker: WorkerId, id: LeaseId, phase: Phase) {
+        self.seen(worker);
+        let Some(lease) = self.leases.get_mut(&id).filter(|lease| lease.worker == worker) else {
+            return;
+        };
+        let Some(task) = lease.task.and_then(|task| self.tasks.get(&task)) else { return };
+        let deadline = match phase {
+            Phase::FetchingInputs | Phase::Running => {
+                self.now + task.timeout_ms + self.limits.lease_slack
+            }
+            Phase::UploadingOutputs => self.now + self.limits.lease_slack,
+        };
+        self.timers.remove(&(lease.deadline, Timer::Lease(id)));
+        lease.deadline = deadline;
+        self.timers.insert((deadline, Timer::Lease(id)));
+    }
+
+    pub(super) fn completed(&mut self, worker: WorkerId, id: LeaseId, effects: &mut Vec<Effect>) {
+        self.seen(worker);
+        let Some(lease) = self.give_back(worker, id, effects) else { return };
+        if let Some((task_id, task)) =
+            lease.task.and_then(|task| Some((task, self.tasks.get_mut(&task)?)))
+        {
+            task.state = State::Publishing;
+            self.publishing += 1;
+            effects.push(Effect::Publish {
+                task: task_id,
+                lease: id,
+                worker,
+                attempt: lease.attempt,
+            });
+        } else {
+            self.counters.stale_results += 1;
+            effects.push(Effect::Stale { lease: id });
+        }
+        self.dispatch_worker(worker, effects);
+    }
+
+    pub(super) fn failed(
+        &mut self,
+        worker: WorkerId,
+        id: LeaseId,
+        message: String,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.seen(worker);
+        let Some(lease) = self.give_back(worker, id, effects) else { return };
+        if let Some(task) = lease.task {
+            self.run_again(task, message, Some(worker), effects);
+        }
+        self.dispatch_worker(worker, effects);
+    }
+
+    /// Frees the slot of a lease that this worker holds.
+    fn give_back(
+        &mut self,
+        worker: WorkerId,
+        id: LeaseId,
+        effects: &mut Vec<Effect>,
+    ) -> Option<Lease> {
+        if self.leases.get(&id).is_none_or(|lease| lease.worker != worker) {
+            self.counters.stale_results += 1;
+            effects.push(Effect::Stale { lease: id });
+            return None;
+        }
+        self.remove_lease(id)
+    }
+
+    fn remove_lease(&mut self, id: LeaseId) -> Option<Lease> {
+        let lease = self.leases.remove(&id)?;
+        self.fleet.vacate(lease.worker, id);
+        if let Some(lane) = self.fleet.lanes.get_mut(&lease.lane) {
+            lane.running -= 1;
+        }
+        self.fleet.unrefer(lease.lane, self.limits.max_idle_lanes);
+        self.ready.stopped(lease.invocation);
+        self.ready.forget(lease.invocation);
+        self.timers.remove(&(lease.deadline, Timer::Lease(id)));
+        Some(lease)
+    }
+
+    /// After a run that says nothing about the action: again, or the end. `failed_on`: a
+    /// worker that still lives, and that another one is preferred to.
+    fn run_again(
+        &mut self,
+        id: TaskId,
+        message: String,
+        failed_on: Option<WorkerId>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        if task.killed.len() >= self.limits.poison_kills as usize {
+            let workers = std::mem::take(&mut task.killed);
+            return self.finish(id, Ending::Poison { workers }, 0, effects);
+        }
+        if task.attempts > self.limits.max_retries {
+            let attempts = task.attempts;
+            let ending = Ending::RetriesExhausted { attempts, last: message };
+            return self.finish(id, ending, 0, effects);
+        }
+        self.counters.retries += 1;
+        task.avoid = failed_on;
+        effects.push(Effect::Requeued { task: id });
+        if failed_on.is_none() {
+            return self.enqueue(id, effects);
+        }
+        let until = self.now + u64::from(task.attempts) * self.limits.retry_delay;
+        task.state = State::Delayed { until };
+        self.delayed += 1;
+        self.timers.insert((until, Timer::Retry(id)));
+    }
+
+    pub(super) fn lease_expired(&mut self, id: LeaseId, effects: &mut Vec<Effect>) {
+        let Some(lease) = self.leases.get(&id) else { return };
+        let worker = lease.worker;
+        let Some(task) = lease.task else {
+            effects.push(Effect::CloseWorker { worker, reason: CloseReason::DidNotCancel });
+            return self.worker_lost(worker, effects);
+        };
+        self.counters.leases_expired += 1;
+        self.revoke(id, CancelReason::LeaseExpired, effects);
+        let name = self.fleet.workers.get(&worker).map(|worker| worker.name.clone());
+        let name = name.as_deref().unwrap_or_default();
+        let message = format!("worker {name} gave no answer before its lease ran out");
+        self.run_again(task, message, Some(worker), effects);
+    }
+
+    /// From here on the lease's result is not wanted; its slot is still taken.
+    pub(super) fn revoke(&mut self, id: LeaseId, reason: CancelReason, effects: &mut Vec<Effect>) {
+        let Some(lease) = self.leases.get_mut(&id) else { return };
+        lease.task = None;
+        self.timers.remove(&(lease.deadline, Timer::Lease(id)));
+        lease.deadline = self.now + self.limits.cancel_timeout;
+        self.timers.insert((lease.deadline, Timer::Lease(id)));
+        effects.push(Effect::CancelLease { worker: lease.worker, lease: id, reason });
+    }
+
+    /// Gives waiting tasks of the lane to free workers.
+    pub(super) fn dispatch_lane(&mut self, lane: LaneId, effects: &mut Vec<Effect>) {
+        while !self.draining
+            && let Some((_, task)) = self.ready.head(lane)
+            && let avoid = self.tasks.get(&task).and_then(|task| task.avoid)
+            && let Some(worker) = self.fleet.free_worker(lane, avoid)
+        {
+            self.assign(task, worker, effects);
+        }
+    }
+
+    /// Fills the free slots of the worker.
+    fn dispatch_worker(&mut self, worker: WorkerId, effects: &mut Vec<Effect>) {
+        while !self.draining
+            && let Some(task) = self.fleet.next_task(worker, &self.ready)
+        {
+            self.assign(task, worker, effects);
+        }
+    }
+
+    fn assign(&mut self, id: TaskId, worker: WorkerId, effects: &mut Vec<Effect>) {
+        self.dequeue(id);
+        self.next_lease += 1;
+        let lease_id = LeaseId(self.next_lease);
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        task.attempts += 1;
+        task.state = State::Leased(lease_id);
+        let lease = Lease {
+            task: Some(id),
+            worker,
+            lane: task.lane,
+            invocation: task.invocation,
+            deadline: self.now + task.timeout_ms + self.limits.lease_slack,
+            started: self.now,
+            omitted: 0,
+            attempt: task.attempts,
+        };
+        let attempt = lease.attempt;
+        self.counters.dispatched += 1;
+        self.fleet.occupy(worker, lease_id);
+        self.fleet.count_running(lease.lane);
+        self.ready.refer_again(lease.invocation);
+        self.ready.started(lease.invocation);
+        self.timers.insert((lease.deadline, Timer::Lease(lease_id)));
+        self.leases.insert(lease_id, lease);
+        effects.push(Effect::Assign { worker, lease: lease_id, task: id, attempt });
+    }
+}

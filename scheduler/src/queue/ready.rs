@@ -1,0 +1,221 @@
+//! Tasks that wait, in the order in which they should run.
+//!
+//! Each lane (one set of required properties) is ordered by priority; at equal priority the
+//! invocation with the fewest running slots comes first, the one served longest ago among
+//! equals; within an invocation the task expected to take longest, then the oldest.
+//! Every operation is O(log n) in the number of waiting tasks.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::types::TaskId;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct LaneId(pub u32);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct InvocationId(u64);
+
+/// Assumed of an action that nothing is known about.
+pub const UNKNOWN_EXPECTED_MS: u64 = 1_000;
+
+/// Where a task waits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub lane: LaneId,
+    pub priority: i32,
+    pub invocation: InvocationId,
+    pub expected_ms: u64,
+}
+
+/// Order of a lane's head among the heads of other lanes: smallest first.
+pub(super) type Turn = (i32, u32, u64);
+
+#[derive(Default)]
+pub(super) struct Ready {
+    levels: HashMap<LaneId, BTreeMap<i32, Level>>,
+    invocations: HashMap<InvocationId, Invocation>,
+    by_name: HashMap<Arc<str>, InvocationId>,
+    next_invocation: u64,
+    serves: u64,
+}
+
+/// Tasks of one lane and priority.
+#[derive(Default)]
+struct Level {
+    turns: BTreeSet<(u32, u64, InvocationId)>,
+    waiting: HashMap<InvocationId, BTreeSet<(Reverse<u64>, TaskId)>>,
+}
+
+struct Invocation {
+    name: Arc<str>,
+    /// Tasks and leases that refer to it.
+    references: usize,
+    running: u32,
+    served: u64,
+    places: BTreeSet<(LaneId, i32)>,
+}
+
+impl Ready {
+    /// Refers to the invocation of this name; each reference is given back by `forget`.
+    pub fn refer(&mut self, name: &Arc<str>) -> InvocationId {
+        let next = &mut self.next_invocation;
+        let id = *self.by_name.entry(name.clone()).or_insert_with(|| {
+            *next += 1;
+            InvocationId(*next)
+        });
+        let invocation = self.invocations.entry(id).or_insert_with(|| Invocation {
+            name: name.clone(),
+            references: 0,
+            running: 0,
+            served: 0,
+            places: BTreeSet::new(),
+        });
+        invocation.references += 1;
+        id
+    }
+
+    /// One more reference to an invocation that has some.
+    pub fn refer_again(&mut self, id: InvocationId) {
+        if let Some(invocation) = self.invocations.get_mut(&id) {
+            invocation.references += 1;
+        }
+    }
+
+    pub fn forget(&mut self, id: InvocationId) {
+        let Some(invocation) = self.invocations.get_mut(&id) else { return };
+        invocation.references -= 1;
+        if invocation.references == 0 {
+            self.by_name.remove(&invocation.name);
+            self.invocations.remove(&id);
+        }
+    }
+
+    pub fn push(&mut self, task: TaskId, place: Place) {
+        let level = self.levels.entry(place.lane).or_default().entry(place.priority).or_default();
+        let waiting = level.waiting.entry(place.invocation).or_default();
+        if waiting.is_empty()
+            && let Some(invocation) = self.invocations.get_mut(&place.invocation)
+        {
+            level.turns.insert((invocation.running, invocation.served, place.invocation));
+            invocation.places.insert((place.lane, place.priority));
+        }
+        waiting.insert((Reverse(place.expected_ms), task));
+    }
+
+    pub fn remove(&mut self, task: TaskId, place: Place) {
+        let Some(levels) = self.levels.get_mut(&place.lane) else { return };
+        let Some(level) = levels.get_mut(&place.priority) else { return };
+        let Some(waiting) = level.waiting.get_mut(&place.invocation) else { return };
+        waiting.remove(&(Reverse(place.expected_ms), task));
+        if !waiting.is_empty() {
+            return;
+        }
+        level.waiting.remove(&place.invocation);
+        if let Some(invocation) = self.invocations.get_mut(&place.invocation) {
+            level.turns.remove(&(invocation.running, invocation.served, place.invocation));
+            invocation.places.remove(&(place.lane, place.priority));
+        }
+        if level.waiting.is_empty() {
+            levels.remove(&place.priority);
+            if levels.is_empty() {
+                self.levels.remove(&place.lane);
+            }
+        }
+    }
+
+    /// The lane's next task and its turn among other lanes.
+    pub fn head(&self, lane: LaneId) -> Option<(Turn, TaskId)> {
+        let (priority, level) = self.levels.get(&lane)?.first_key_value()?;
+        let (running, served, invocation) = level.turns.first()?;
+        let (_, task) = level.waiting.get(invocation)?.first()?;
+        Some(((*priority, *running, *served), *task))
+    }
+
+    /// All tasks of a lane, in no useful order.
+    pub fn tasks(&self, lane: LaneId) -> Vec<TaskId> {
+        let levels = self.levels.get(&lane).into_iter().flat_map(BTreeMap::values);
+        let waiting = levels.flat_map(|level| level.waiting.values());
+        let mut tasks: Vec<_> = waiting.flatten().map(|(_, task)| *task).collect();
+        tasks.sort_unstable();
+        tasks
+    }
+
+    /// A slot of the invocation begins to run: it goes to the back of its equals.
+    pub fn started(&mut self, id: InvocationId) {
+        self.serves += 1;
+        let serves = self.serves;
+        self.turn(id, |invocation| {
+            invocation.running += 1;
+            invocation.served = serves;
+        });
+    }
+
+    pub fn stopped(&mut self, id: InvocationId) {
+        self.turn(id, |invocation| invocation.running -= 1);
+    }
+
+    /// Slots that each invocation with waiting or running tasks occupies.
+    pub fn running(&self) -> impl Iterator<Item = (&Arc<str>, u32)> {
+        self.invocations.values().map(|invocation| (&invocation.name, invocation.running))
+    }
+
+    fn turn(&mut self, id: InvocationId, change: impl FnOnce(&mut Invocation)) {
+        let Some(invocation) = self.invocations.get_mut(&id) else { return };
+        let before = (invocation.running, invocation.served, id);
+        change(invocation);
+        let after = (invocation.running, invocation.served, id);
+        for (lane, priority) in &invocation.places {
+            let levels = self.levels.get_mut(lane);
+            if let Some(level) = levels.and_then(|levels| levels.get_mut(priority)) {
+                level.turns.remove(&before);
+                level.turns.insert(after);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LANE: LaneId = LaneId(0);
+
+    fn take(ready: &mut Ready, places: &HashMap<u64, Place>) -> Option<u64> {
+        let (_, task) = ready.head(LANE)?;
+        let place = places[&task.0];
+        ready.remove(task, place);
+        ready.started(place.invocation);
+        Some(task.0)
+    }
+
+    #[test]
+    fn priority_then_fewest_running_then_longest_then_oldest() {
+        let mut ready = Ready::default();
+        let (a, b) = (ready.refer(&"a".into()), ready.refer(&"b".into()));
+        let mut places = HashMap::new();
+        let mut push = |ready: &mut Ready, task, invocation, priority, expected_ms| {
+            let place = Place { lane: LANE, priority, invocation, expected_ms };
+            ready.push(TaskId(task), place);
+            places.insert(task, place);
+        };
+        push(&mut ready, 1, a, 0, 10);
+        push(&mut ready, 2, a, 0, 30);
+        push(&mut ready, 3, a, 0, 30);
+        push(&mut ready, 4, b, 0, 1);
+        push(&mut ready, 5, b, -1, 1);
+        let order: Vec<_> = std::iter::from_fn(|| take(&mut ready, &places)).collect();
+        // 5 by priority; then b runs one, so a: 2; then equal, b served longest ago: 4;
+        // then a alone, in order of expectation and age.
+        assert_eq!(order, [5, 2, 4, 3, 1]);
+        assert!(ready.levels.is_empty());
+        for _ in 0..3 {
+            ready.stopped(a);
+        }
+        assert_eq!(ready.running().map(|(_, n)| n).sum::<u32>(), 2);
+        ready.forget(a);
+        ready.forget(b);
+        assert!(ready.invocations.is_empty() && ready.by_name.is_empty());
+    }
+}

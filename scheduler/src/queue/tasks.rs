@@ -1,0 +1,286 @@
+//! Life of a task but for its leases: requests, waiters, waiting, the end.
+
+use super::*;
+
+impl Machine {
+    pub(super) fn submit(&mut self, submit: Submit, effects: &mut Vec<Effect>) {
+        if self.draining {
+            return self.refuse(Refusal::Draining, effects);
+        }
+        if let Some(task) = self.joinable(&submit) {
+            return self.merge(task, &submit, effects);
+        }
+        let queued = self.waiting.len() + self.delayed;
+        if queued >= self.limits.max_queued {
+            return self.refuse(Refusal::QueueFull { limit: self.limits.max_queued }, effects);
+        }
+        self.counters.submitted += 1;
+        self.next_task += 1;
+        let id = TaskId(self.next_task);
+        let task = Task {
+            lane: self.fleet.refer(&submit.requirement, self.now),
+            invocation: self.ready.refer(&submit.invocation),
+            key: submit.key,
+            priority: submit.priority,
+            expected_ms: submit.expected_ms.unwrap_or(UNKNOWN_EXPECTED_MS),
+            timeout_ms: submit.timeout_ms,
+            mergeable: !submit.do_not_cache,
+            skips_cache: submit.skip_cache_lookup,
+            cancelled: vec![false],
+            waiters: 1,
+            state: State::Waiting { since: self.now },
+            attempts: 0,
+            killed: Vec::new(),
+            avoid: None,
+            abandon_at: None,
+            unsatisfiable_at: None,
+        };
+        if task.mergeable && !self.by_key.contains_key(&task.key) {
+            self.by_key.insert(task.key.clone(), id);
+        }
+        self.tasks.insert(id, task);
+        effects.push(Effect::Accepted { id: OperationId { task: id, request: 0 }, merged: false });
+        self.enqueue(id, effects);
+    }
+
+    fn refuse(&mut self, refusal: Refusal, effects: &mut Vec<Effect>) {
+        self.counters.refused += 1;
+        effects.push(Effect::Refused(refusal));
+    }
+
+    /// A task in flight that may answer this request as well.
+    fn joinable(&self, submit: &Submit) -> Option<TaskId> {
+        if submit.do_not_cache {
+            return None;
+        }
+        let id = *self.by_key.get(&submit.key)?;
+        let task = self.tasks.get(&id)?;
+        let room = task.cancelled.len() < self.limits.max_requests_per_task;
+        (room && !(task.skips_cache && submit.skip_cache_lookup)).then_some(id)
+    }
+
+    fn merge(&mut self, id: TaskId, submit: &Submit, effects: &mut Vec<Effect>) {
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        self.counters.merged += 1;
+        let request = task.cancelled.len() as u32;
+        task.cancelled.push(false);
+        task.waiters += 1;
+        task.skips_cache |= submit.skip_cache_lookup;
+        effects.push(Effect::Accepted { id: OperationId { task: id, request }, merged: true });
+        if submit.priority < task.priority {
+            let before = task.place();
+            task.priority = submit.priority;
+            if matches!(task.state, State::Waiting { .. }) {
+                let after = task.place();
+                self.ready.remove(id, before);
+                self.ready.push(id, after);
+            }
+        }
+        self.stop_abandoning(id);
+    }
+
+    /// Waits for a worker from now on, or is given to one at once.
+    pub(super) fn enqueue(&mut self, id: TaskId, effects: &mut Vec<Effect>) {
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        task.state = State::Waiting { since: self.now };
+        let (lane, place) = (task.lane, task.place());
+        self.waiting.insert((self.now, id));
+        self.ready.push(id, place);
+        self.fleet.count_queued(lane, true);
+        if self.fleet.is_served(lane) {
+            self.dispatch_lane(lane, effects);
+        } else {
+            self.expect_worker(id);
+        }
+    }
+
+    /// Takes a task out of the waiting ones.
+    pub(super) fn dequeue(&mut self, id: TaskId) {
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let State::Waiting { since } = task.state else { return };
+        self.waiting.remove(&(since, id));
+        self.ready.remove(id, task.place());
+        self.fleet.count_queued(task.lane, false);
+        if let Some(at) = task.unsatisfiable_at.take() {
+            self.timers.remove(&(at, Timer::Unsatisfiable(id)));
+        }
+    }
+
+    /// No worker serves the task's lane: it fails unless one comes in time.
+    pub(super) fn expect_worker(&mut self, id: TaskId) {
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let State::Waiting { since } = task.state else { return };
+        let unserved = self.fleet.lanes.get(&task.lane).map_or(0, |lane| lane.unserved_since);
+        let at = since.max(unserved) + self.limits.unsatisfiable_grace;
+        if let Some(before) = task.unsatisfiable_at.replace(at) {
+            self.timers.remove(&(before, Timer::Unsatisfiable(id)));
+        }
+        self.timers.insert((at, Timer::Unsatisfiable(id)));
+    }
+
+    pub(super) fn check_unsatisfiable(&mut self, id: TaskId, effects: &mut Vec<Effect>) {
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        task.unsatisfiable_at = None;
+        let lane = task.lane;
+        if !matches!(task.state, State::Waiting { .. }) || self.fleet.is_served(lane) {
+            return;
+        }
+        let reason = self.fleet.explain(lane);
+        self.finish(id, Ending::Unsatisfiable(reason), 0, effects);
+    }
+
+    pub(super) fn attach(&mut self, id: OperationId) {
+        if let Some(task) = self.tasks.get_mut(&id.task) {
+            task.waiters += 1;
+            self.stop_abandoning(id.task);
+        }
+    }
+
+    pub(super) fn detach(&mut self, id: OperationId) {
+        let Some(task) = self.tasks.get_mut(&id.task) else { return };
+        task.waiters = task.waiters.saturating_sub(1);
+        if task.waiters == 0 && task.abandon_at.is_none() {
+            let at = self.now + self.limits.abandon_grace;
+            task.abandon_at = Some(at);
+            self.timers.insert((at, Timer::Abandon(id.task)));
+        }
+    }
+
+    fn stop_abandoning(&mut self, id: TaskId) {
+        let abandon_at = self.tasks.get_mut(&id).and_then(|task| task.abandon_at.take());
+        if let Some(at) = abandon_at {
+            self.timers.remove(&(at, Timer::Abandon(id)));
+        }
+    }
+
+    pub(super) fn check_abandoned(&mut self, id: TaskId, effects: &mut Vec<Effect>) {
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        task.abandon_at = None;
+        if task.waiters == 0 && task.state != State::Publishing {
+            self.stop(id, Ending::NobodyWaits, CancelReason::NobodyWaits, effects);
+        }
+    }
+
+    pub(super) fn cancel(&mut self, id: OperationId, effects: &mut Vec<Effect>) {
+        let Some(task) = self.tasks.get_mut(&id.task) else { return };
+        let Some(cancelled) = task.cancelled.get_mut(id.request as usize) else { return };
+        if *cancelled || task.state == State::Publishing {
+            return;
+        }
+        *cancelled = true;
+        if task.cancelled.iter().all(|cancelled| *cancelled) {
+            self.stop(id.task, Ending::Cancelled, CancelReason::Cancelled, effects);
+        } else {
+            effects.push(Effect::RequestCancelled { id });
+        }
+    }
+
+    /// Ends a task before it has an answer. A lease keeps its slot until it is given back.
+    fn stop(
+        &mut self,
+        id: TaskId,
+        ending: Ending,
+        reason: CancelReason,
+        effects: &mut Vec<Effect>,
+    ) {
+        if let Some(State::Leased(lease)) = self.tasks.get(&id).map(|task| task.state) {
+            self.revoke(lease, reason, effects);
+        }
+        self.finish(id, ending, 0, effects);
+    }
+
+    pub(super) fn retry(&mut self, id: TaskId, effects: &mut Vec<Effect>) {
+        if self.tasks.get(&id).is_some_and(|task| matches!(task.state, State::Delayed { .. })) {
+            self.delayed -= 1;
+            self.enqueue(id, effects);
+        }
+    }
+
+    pub(super) fn published(&mut self, id: TaskId, bytes: usize, effects: &mut Vec<Effect>) {
+        if self.tasks.get(&id).is_some_and(|task| task.state == State::Publishing) {
+            self.finish(id, Ending::Published, bytes, effects);
+        }
+    }
+
+    pub(super) fn finish(
+        &mut self,
+        id: TaskId,
+        ending: Ending,
+        bytes: usize,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.dequeue(id);
+        self.stop_abandoning(id);
+        let Some(task) = self.tasks.remove(&id) else { return };
+        match task.state {
+            State::Publishing => self.publishing -= 1,
+            State::Delayed { until } => {
+                self.delayed -= 1;
+                self.timers.remove(&(until, Timer::Retry(id)));
+            }
+            State::Waiting { .. } | State::Leased(_) => {}
+        }
+        if self.by_key.get(&task.key) == Some(&id) {
+            self.by_key.remove(&task.key);
+        }
+        self.ready.forget(task.invocation);
+        self.fleet.unrefer(task.lane, self.limits.max_idle_lanes);
+        self.count(&ending);
+        effects.push(Effect::Finished { task: id, ending });
+        self.keep(id, bytes, effects);
+    }
+
+    fn count(&mut self, ending: &Ending) {
+        let counters = &mut self.counters;
+        *match ending {
+            Ending::Published => &mut counters.published,
+            Ending::Cancelled => &mut counters.cancelled,
+            Ending::NobodyWaits => &mut counters.abandoned,
+            Ending::Unsatisfiable(_) => &mut counters.unsatisfiable,
+            Ending::RetriesExhausted { .. } => &mut counters.retries_exhausted,
+            Ending::Poison { .. } => &mut counters.poisoned,
+        } += 1;
+    }
+
+    fn keep(&mut self, task: TaskId, bytes: usize, effects: &mut Vec<Effect>) {
+        if self.finished.is_empty() {
+            self.timers.insert((self.now + self.limits.completed_ttl, Timer::Forget));
+        }
+        self.finished.push_back(Finished { task, at: self.now, bytes });
+        self.finished_bytes += bytes;
+        while self.finished.len() > self.limits.max_completed
+            || self.finished_bytes > self.limits.max_completed_bytes && self.finished.len() > 1
+        {
+            self.forget_first(effects);
+        }
+    }
+
+    fn forget_first(&mut self, effects: &mut Vec<Effect>) {
+        if let Some(finished) = self.finished.pop_front() {
+            self.finished_bytes -= finished.bytes;
+            effects.push(Effect::Forgotten { task: finished.task });
+        }
+    }
+
+    /// There is one timer for all finished tasks, set to the oldest.
+    pub(super) fn forget_finished(&mut self, effects: &mut Vec<Effect>) {
+        let ttl = self.limits.completed_ttl;
+        while self.finished.front().is_some_and(|finished| finished.at + ttl <= self.now) {
+            self.forget_first(effects);
+        }
+        if let Some(first) = self.finished.front() {
+            self.timers.insert((first.at + ttl, Timer::Forget));
+        }
+    }
+}
+
+impl Task {
+    pub(super) fn place(&self) -> Place {
+        Place {
+            lane: self.lane,
+            priority: self.priority,
+            invocation: self.invocation,
+            expected_ms: self.expected_ms,
+        }
+    }
+}

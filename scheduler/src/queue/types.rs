@@ -1,0 +1,284 @@
+//! Names, events and effects of the queue's state machine.
+
+use std::sync::Arc;
+
+use kiln_cas::ActionKey;
+
+use super::platform::{Offer, Requirement};
+
+/// Milliseconds on the driver's monotonic clock.
+pub type Millis = u64;
+
+/// One execution, which several requests may share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TaskId(pub u64);
+
+/// The right of one worker to run one task once. A result counts only while its lease is
+/// the task's current one: lease ids are the fencing tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LeaseId(pub u64);
+
+/// One session of a worker; a worker that reconnects gets a new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WorkerId(pub u64);
+
+/// What a client holds: its request among those that share a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OperationId {
+    pub task: TaskId,
+    pub request: u32,
+}
+
+/// A request for an execution. The requester counts as one waiter at once.
+#[derive(Debug, Clone)]
+pub struct Submit {
+    pub key: ActionKey,
+    pub requirement: Requirement,
+    /// REAPI: lower runs sooner.
+    pub priority: i32,
+    /// Shares of the workers are fair between invocations.
+    pub invocation: Arc<str>,
+    /// `None`: nothing is known about this action.
+    pub expected_ms: Option<u64>,
+    /// The action's own time limit, or the server's default.
+    pub timeout_ms: Millis,
+    pub do_not_cache: bool,
+    pub skip_cache_lookup: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct Joined {
+    /// Chosen by the driver, never used before.
+    pub worker: WorkerId,
+    /// A second session of the same name ends the first.
+    pub name: Arc<str>,
+    pub slots: u32,
+    pub offer: Offer,
+}
+
+/// Which part of an action a worker is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    FetchingInputs,
+    Running,
+    UploadingOutputs,
+}
+
+#[derive(Debug, Clone)]
+pub enum Event {
+    Submit(Box<Submit>),
+    /// A client waits for the operation.
+    Attach(OperationId),
+    /// A client that waited does so no longer.
+    Detach(OperationId),
+    Cancel(OperationId),
+    WorkerJoined(Joined),
+    WorkerLeft {
+        worker: WorkerId,
+    },
+    /// The worker said something that is of no other interest here.
+    Alive {
+        worker: WorkerId,
+    },
+    Heartbeat {
+        worker: WorkerId,
+        leases: Vec<LeaseId>,
+    },
+    /// The worker takes nothing more, by its own wish or by an operator's.
+    WorkerDraining {
+        worker: WorkerId,
+    },
+    Progress {
+        worker: WorkerId,
+        lease: LeaseId,
+        phase: Phase,
+    },
+    /// The worker has an answer that is final for the action, good or bad.
+    Completed {
+        worker: WorkerId,
+        lease: LeaseId,
+    },
+    /// The worker could not run the action to an end; another may.
+    Failed {
+        worker: WorkerId,
+        lease: LeaseId,
+        message: String,
+    },
+    /// The answer of a task that was to be published is published (`bytes` long), and its
+    /// waiters may see it.
+    Published {
+        task: TaskId,
+        bytes: usize,
+    },
+    /// Takes no new work and leases nothing more.
+    Drain,
+    /// Only time has passed.
+    Tick,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// First effect of `Submit`, unless it is `Refused`.
+    Accepted {
+        id: OperationId,
+        merged: bool,
+    },
+    Refused(Refusal),
+    Assign {
+        worker: WorkerId,
+        lease: LeaseId,
+        task: TaskId,
+        attempt: u32,
+    },
+    CancelLease {
+        worker: WorkerId,
+        lease: LeaseId,
+        reason: CancelReason,
+    },
+    /// The task lost its worker and waits again.
+    Requeued {
+        task: TaskId,
+    },
+    /// The answer just reported is the one that counts: make it durable, then say `Published`.
+    Publish {
+        task: TaskId,
+        lease: LeaseId,
+        worker: WorkerId,
+        attempt: u32,
+    },
+    /// An answer came under a lease that is not current: it is thrown away.
+    Stale {
+        lease: LeaseId,
+    },
+    Finished {
+        task: TaskId,
+        ending: Ending,
+    },
+    /// One of several requests of a task was cancelled; the task goes on.
+    RequestCancelled {
+        id: OperationId,
+    },
+    /// A finished task is kept no longer.
+    Forgotten {
+        task: TaskId,
+    },
+    CloseWorker {
+        worker: WorkerId,
+        reason: CloseReason,
+    },
+    /// After `Drain`: nothing runs any more.
+    Drained,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    QueueFull { limit: usize },
+    Draining,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CancelReason {
+    Cancelled,
+    NobodyWaits,
+    LeaseExpired,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseReason {
+    /// No message for the length of the heartbeat timeout.
+    Silent,
+    /// Another session came with the same name.
+    Replaced,
+    /// A cancelled lease was not given back in time.
+    DidNotCancel,
+}
+
+/// How a task ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    Published,
+    Cancelled,
+    NobodyWaits,
+    /// The reason in words.
+    Unsatisfiable(String),
+    RetriesExhausted {
+        attempts: u32,
+        last: String,
+    },
+    /// Each of these workers was lost while it ran the task.
+    Poison {
+        workers: Vec<Arc<str>>,
+    },
+}
+
+/// Limits and times of the queue.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Tasks that wait for a worker, at most; beyond, `Submit` is refused.
+    pub max_queued: usize,
+    /// Requests that share one task, at most; beyond, a task of its own is made.
+    pub max_requests_per_task: usize,
+    /// How long a task waits for a worker that could run it.
+    pub unsatisfiable_grace: Millis,
+    /// How long a task goes on after its last waiter left.
+    pub abandon_grace: Millis,
+    /// A worker that says nothing for so long is lost.
+    pub heartbeat_timeout: Millis,
+    /// Added to an action's own time limit for fetching inputs and uploading outputs.
+    pub lease_slack: Millis,
+    /// How long a worker may take to give back a cancelled lease.
+    pub cancel_timeout: Millis,
+    /// Runs after the first, at most.
+    pub max_retries: u32,
+    /// Before the n-th run again after a failure: n times this.
+    pub retry_delay: Millis,
+    /// A task that lost so many workers is taken to be their killer.
+    pub poison_kills: u32,
+    /// Finished tasks are kept so long, so many and with answers of so many bytes.
+    pub completed_ttl: Millis,
+    pub max_completed: usize,
+    pub max_completed_bytes: usize,
+    /// Property sets without work that are remembered.
+    pub max_idle_lanes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_queued: 250_000,
+            max_requests_per_task: 10_000,
+            unsatisfiable_grace: 30_000,
+            abandon_grace: 30_000,
+            heartbeat_timeout: 35_000,
+            lease_slack: 10 * 60_000,
+            cancel_timeout: 60_000,
+            max_retries: 3,
+            retry_delay: 200,
+            poison_kills: 3,
+            completed_ttl: 10 * 60_000,
+            max_completed: 10_000,
+            max_completed_bytes: 16 << 20,
+            max_idle_lanes: 256,
+        }
+    }
+}
+
+/// What happened since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Counters {
+    pub submitted: u64,
+    pub merged: u64,
+    pub refused: u64,
+    pub dispatched: u64,
+    pub published: u64,
+    pub cancelled: u64,
+    pub abandoned: u64,
+    pub unsatisfiable: u64,
+    pub retries_exhausted: u64,
+    pub poisoned: u64,
+    pub retries: u64,
+    pub workers_joined: u64,
+    pub workers_lost: u64,
+    pub leases_expired: u64,
+    pub stale_results: u64,
+}

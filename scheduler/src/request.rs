@@ -1,0 +1,217 @@
+//! From an `ExecuteRequest` and its `Action` to domain types: all validation is here.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kiln_cas::{ActionKey, BlobStore, Digest, DigestFunction, StoreError};
+use kiln_protos::{protobuf, reapi, rpc};
+use prost::Message;
+use tonic::Code;
+use tonic::metadata::MetadataMap;
+
+use crate::config::SchedulerConfig;
+use crate::job::{ActionFacts, Request, UnixNanos};
+use crate::queue::platform::Requirement;
+use crate::status::{missing_blobs, status, store_status};
+
+/// Bytes; a longer one is not an honest instance name.
+pub const MAX_INSTANCE_NAME: usize = 512;
+/// Bytes of an `Action` and of a `Command`.
+const MAX_ACTION: u64 = 1 << 20;
+const MAX_COMMAND: u64 = 64 << 20;
+/// Platform properties of an action.
+const MAX_PROPERTIES: usize = 256;
+/// Bytes of the RequestMetadata header.
+const MAX_METADATA: usize = 16 << 10;
+
+const METADATA_HEADER: &str = "build.bazel.remote.execution.v2.requestmetadata-bin";
+
+/// A well-formed request, of whose action nothing is known yet.
+pub struct Asked {
+    pub key: ActionKey,
+    pub priority: i32,
+    pub request: Arc<Request>,
+    pub inline: Inline,
+}
+
+/// Contents that the client wants within the answer.
+#[derive(Debug, Clone, Default)]
+pub struct Inline {
+    pub stdout: bool,
+    pub stderr: bool,
+    pub files: Vec<String>,
+}
+
+impl Inline {
+    pub fn is_empty(&self) -> bool {
+        !self.stdout && !self.stderr && self.files.is_empty()
+    }
+}
+
+pub fn parse(
+    config: &SchedulerConfig,
+    request: reapi::ExecuteRequest,
+    headers: &MetadataMap,
+    received_at: UnixNanos,
+) -> Result<Asked, rpc::Status> {
+    let instance = request.instance_name;
+    if instance.len() > MAX_INSTANCE_NAME {
+        let length = instance.len();
+        return Err(invalid(format!(
+            "instance_name has {length} bytes, more than the limit of {MAX_INSTANCE_NAME}"
+        )));
+    }
+    let function = match request.digest_function {
+        0 => config.default_functions.get(&instance).copied().unwrap_or(DigestFunction::Sha256),
+        value => DigestFunction::from_wire(value)
+            .map_err(|error| invalid(format!("digest_function: {error}")))?,
+    };
+    let action = digest("action_digest", request.action_digest.as_ref(), function)?;
+    let (metadata, metadata_bytes) = request_metadata(headers);
+    let request_facts = Request {
+        metadata,
+        metadata_bytes,
+        received_at,
+        skip_cache_lookup: request.skip_cache_lookup,
+    };
+    Ok(Asked {
+        key: ActionKey { instance: instance.into(), action },
+        priority: request.execution_policy.map_or(0, |policy| policy.priority),
+        request: Arc::new(request_facts),
+        inline: Inline {
+            stdout: request.inline_stdout,
+            stderr: request.inline_stderr,
+            files: request.inline_output_files,
+        },
+    })
+}
+
+/// Metadata is for people and fairness: what cannot be read is as if it were not there.
+fn request_metadata(headers: &MetadataMap) -> (reapi::RequestMetadata, Bytes) {
+    let bytes = headers.get_bin(METADATA_HEADER).and_then(|value| value.to_bytes().ok());
+    let bytes = bytes.filter(|bytes| bytes.len() <= MAX_METADATA).unwrap_or_default();
+    match reapi::RequestMetadata::decode(bytes.clone()) {
+        Ok(metadata) => (metadata, bytes),
+        Err(_) => Default::default(),
+    }
+}
+
+/// Reads and checks the action, and the command where only it names the platform.
+pub async fn read_action(
+    config: &SchedulerConfig,
+    blobs: &dyn BlobStore,
+    action: &Digest,
+) -> Result<ActionFacts, rpc::Status> {
+    let bytes = read(blobs, "the action", action, MAX_ACTION).await?;
+    let message = reapi::Action::decode(bytes)
+        .map_err(|error| invalid(format!("blob {action} is not an Action: {error}")))?;
+    let function = action.function;
+    let command = digest("Action.command_digest", message.command_digest.as_ref(), function)?;
+    let input_root =
+        digest("Action.input_root_digest", message.input_root_digest.as_ref(), function)?;
+    let timeout_ms = timeout(config, message.timeout.as_ref())?;
+    let platform = match message.platform {
+        Some(platform) => platform,
+        // Before REAPI 2.2, and in Buck2, only the command has one.
+        None => command_platform(blobs, &command, &input_root).await?,
+    };
+    Ok(ActionFacts {
+        command,
+        input_root,
+        platform: requirement(platform)?,
+        timeout_ms,
+        do_not_cache: message.do_not_cache,
+    })
+}
+
+/// The one field of `Command` that is needed here; the others are skipped, not copied.
+#[derive(Clone, PartialEq, Message)]
+struct CommandPlatform {
+    #[prost(message, optional, tag = "5")]
+    platform: Option<reapi::Platform>,
+}
+
+async fn command_platform(
+    blobs: &dyn BlobStore,
+    command: &Digest,
+    input_root: &Digest,
+) -> Result<reapi::Platform, rpc::Status> {
+    let blob = match blobs.read(command, 0, None).await {
+        Ok(blob) => blob,
+        Err(StoreError::NotFound(_)) => {
+            let missing = blobs.find_missing(&[*command, *input_root]).await;
+            return Err(missing_blobs(&missing.unwrap_or_else(|_| vec![*command])));
+        }
+        Err(error) => return Err(store_status("the command cannot be read", &error)),
+    };
+    let bytes = blob.collect(MAX_COMMAND).await;
+    let bytes = bytes.map_err(|error| store_status("the command cannot be read", &error))?;
+    let message = CommandPlatform::decode(bytes)
+        .map_err(|error| invalid(format!("blob {command} is not a Command: {error}")))?;
+    Ok(message.platform.unwrap_or_default())
+}
+
+async fn read(
+    blobs: &dyn BlobStore,
+    what: &str,
+    digest: &Digest,
+    limit: u64,
+) -> Result<Bytes, rpc::Status> {
+    if digest.size > limit {
+        let size = digest.size;
+        return Err(invalid(format!("{what} has {size} bytes, more than the limit of {limit}")));
+    }
+    let context = || format!("{what} cannot be read");
+    let blob = blobs.read(digest, 0, None).await.map_err(|e| store_status(&context(), &e))?;
+    blob.collect(limit).await.map_err(|e| store_status(&context(), &e))
+}
+
+fn digest(
+    field: &str,
+    digest: Option<&reapi::Digest>,
+    function: DigestFunction,
+) -> Result<Digest, rpc::Status> {
+    let digest = digest.ok_or_else(|| invalid(format!("{field} is not set")))?;
+    Digest::from_wire(digest, function).map_err(|error| invalid(format!("{field}: {error}")))
+}
+
+fn timeout(
+    config: &SchedulerConfig,
+    timeout: Option<&protobuf::Duration>,
+) -> Result<Option<u64>, rpc::Status> {
+    let Some(timeout) = timeout else { return Ok(None) };
+    let protobuf::Duration { seconds, nanos } = *timeout;
+    let (Ok(seconds), 0..1_000_000_000) = (u64::try_from(seconds), nanos) else {
+        return Err(invalid(format!(
+            "Action.timeout: {seconds} s and {nanos} ns is not a duration that can be waited for"
+        )));
+    };
+    let ms = seconds
+        .saturating_mul(1000)
+        .saturating_add(nanos.unsigned_abs().div_ceil(1_000_000).into());
+    let max = config.max_timeout.as_millis() as u64;
+    if ms > max {
+        return Err(invalid(format!(
+            "Action.timeout of {} s is more than the server's maximum of {} s; \
+             lower the action's timeout or raise the server's",
+            ms.div_ceil(1000),
+            max / 1000
+        )));
+    }
+    // Zero is how some clients write "none".
+    Ok((ms > 0).then_some(ms))
+}
+
+fn requirement(platform: reapi::Platform) -> Result<Requirement, rpc::Status> {
+    let count = platform.properties.len();
+    if count > MAX_PROPERTIES {
+        return Err(invalid(format!(
+            "Platform.properties has {count} entries, more than the limit of {MAX_PROPERTIES}"
+        )));
+    }
+    Ok(Requirement::new(platform.properties.into_iter().map(|p| (p.name, p.value))))
+}
+
+fn invalid(message: String) -> rpc::Status {
+    status(Code::InvalidArgument, message)
+}

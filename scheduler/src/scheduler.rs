@@ -1,0 +1,96 @@
+//! The scheduler as a whole: what a server is wired with.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use kiln_protos::longrunning::operations_server::OperationsServer;
+use kiln_protos::reapi::execution_server::ExecutionServer;
+use kiln_protos::worker::workers_server::WorkersServer;
+use kiln_protos::worker::{SchedulerMessage, WorkerMessage};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::completion::Completion;
+use crate::config::{Parts, SchedulerConfig};
+use crate::driver::MemoryQueue;
+use crate::services::Core;
+use crate::services::execution::ExecutionService;
+use crate::services::operations::OperationsService;
+use crate::services::workers::WorkersService;
+use crate::session::{INBOUND_CAPACITY, OUTBOUND_CAPACITY, handshake, serve};
+use crate::snapshot::Snapshot;
+
+/// Clones share one scheduler.
+#[derive(Clone)]
+pub struct Scheduler {
+    core: Arc<Core>,
+}
+
+impl Scheduler {
+    /// Must be called within a Tokio runtime.
+    pub fn start(config: SchedulerConfig, parts: Parts) -> Self {
+        let completion = Arc::new(Completion::new(parts.clone(), config.base_url.clone()));
+        let queue = MemoryQueue::start(&config, parts.logs.clone(), completion.clone());
+        Self { core: Arc::new(Core::new(config, parts, Arc::new(queue), completion)) }
+    }
+
+    pub fn execution_service(&self) -> ExecutionServer<ExecutionService> {
+        let limit = self.core.config.max_message_bytes;
+        ExecutionServer::new(ExecutionService { core: self.core.clone() })
+            .max_decoding_message_size(limit)
+            .max_encoding_message_size(limit)
+    }
+
+    pub fn operations_service(&self) -> OperationsServer<OperationsService> {
+        let limit = self.core.config.max_message_bytes;
+        OperationsServer::new(OperationsService { core: self.core.clone() })
+            .max_decoding_message_size(limit)
+            .max_encoding_message_size(limit)
+    }
+
+    pub fn workers_service(&self) -> WorkersServer<WorkersService> {
+        let limit = self.core.config.max_message_bytes;
+        WorkersServer::new(WorkersService { core: self.core.clone() })
+            .max_decoding_message_size(limit)
+            .max_encoding_message_size(limit)
+    }
+
+    /// A session for a worker in this process, which speaks the same protocol as one over
+    /// gRPC. It ends when either channel is dropped.
+    pub fn open_session(&self) -> (mpsc::Sender<WorkerMessage>, mpsc::Receiver<SchedulerMessage>) {
+        let (to_scheduler, inbound) = mpsc::channel(INBOUND_CAPACITY);
+        let (outbound, from_scheduler) = mpsc::channel(OUTBOUND_CAPACITY);
+        let queue = self.core.queue.clone();
+        tokio::spawn(async move {
+            let mut inbound = ReceiverStream::new(inbound);
+            match handshake(&mut inbound).await {
+                Ok(hello) => serve(queue, hello, inbound, outbound).await,
+                Err(error) => tracing::error!(%error, "a local worker's session did not begin"),
+            }
+        });
+        (to_scheduler, from_scheduler)
+    }
+
+    /// Takes no new work, lets running actions finish, then returns. Actions that wait keep
+    /// waiting: [`Scheduler::shutdown`] ends them.
+    pub async fn drain(&self) {
+        self.core.queue.drain().await;
+    }
+
+    /// The worker of this id takes nothing more and is told so. `false`: no such worker.
+    pub async fn drain_worker(&self, id: &str) -> bool {
+        self.core.queue.drain_worker(id).await
+    }
+
+    /// Ends all sessions and operation streams at once. Clients see UNAVAILABLE and try
+    /// again elsewhere or later.
+    pub fn shutdown(&self) {
+        self.core.queue.close();
+    }
+
+    pub fn snapshot(&self) -> Snapshot {
+        let mut snapshot = self.core.queue.snapshot();
+        snapshot.cache_hits = self.core.cache_hits.load(Ordering::Relaxed);
+        snapshot
+    }
+}

@@ -1,0 +1,213 @@
+//! `build.bazel.remote.execution.v2.Execution`.
+//!
+//! What is wrong with a request before there is an operation is a gRPC error (REAPI,
+//! `Execution.Execute`); whatever happens later is in `ExecuteResponse.status`, and
+//! `Operation.error` is never set.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt, stream};
+use kiln_protos::events::execution::Origin;
+use kiln_protos::longrunning::Operation;
+use kiln_protos::reapi::execution_server::Execution;
+use kiln_protos::reapi::{ExecuteRequest, ExecuteResponse, WaitExecutionRequest, execution_stage};
+use kiln_protos::rpc;
+use prost::Message;
+use tonic::{Code, Request, Response, Status};
+
+use crate::boundary::{Stage, Ticket};
+use crate::completion::{Record, cached, link};
+use crate::job::{ActionFacts, Finished, Job, unix_nanos};
+use crate::queue::Refusal;
+use crate::request::{Asked, Inline, parse, read_action};
+use crate::status::{status, store_status, to_grpc};
+
+use super::inline::inlined;
+use super::{Core, done, message, pending};
+
+/// When action and cache take longer to read, the client hears that they are being read.
+const CACHE_CHECK_NOTICE: Duration = Duration::from_millis(500);
+
+pub type OperationStream = Pin<Box<dyn Stream<Item = Result<Operation, Status>> + Send>>;
+
+#[derive(Clone)]
+pub struct ExecutionService {
+    pub(crate) core: Arc<Core>,
+}
+
+/// How an `Execute` goes on.
+enum Answer {
+    Hit(Finished),
+    Queued(Ticket),
+}
+
+#[tonic::async_trait]
+impl Execution for ExecutionService {
+    type ExecuteStream = OperationStream;
+    type WaitExecutionStream = OperationStream;
+
+    async fn execute(
+        &self,
+        request: Request<ExecuteRequest>,
+    ) -> Result<Response<Self::ExecuteStream>, Status> {
+        let received_at = unix_nanos();
+        let (headers, _extensions, request) = request.into_parts();
+        let core = &self.core;
+        let asked = parse(&core.config, request, &headers, received_at).map_err(to_grpc)?;
+        let asked = Arc::new(asked);
+        let mut answer = Box::pin(answer(core.clone(), asked.clone()));
+        let stream = match tokio::time::timeout(CACHE_CHECK_NOTICE, &mut answer).await {
+            Ok(answer) => answered(core.clone(), &asked, answer.map_err(to_grpc)?),
+            Err(_) => slowly_answered(core.clone(), asked, answer),
+        };
+        Ok(Response::new(stream))
+    }
+
+    async fn wait_execution(
+        &self,
+        request: Request<WaitExecutionRequest>,
+    ) -> Result<Response<Self::WaitExecutionStream>, Status> {
+        let name = request.into_inner().name;
+        let ticket = self.core.queue.attach(&name).await;
+        let ticket = ticket.ok_or_else(|| unknown_operation(&name))?;
+        Ok(Response::new(updates(self.core.clone(), ticket, Inline::default())))
+    }
+}
+
+/// Clients answer NOT_FOUND by calling Execute again.
+pub(super) fn unknown_operation(name: &str) -> Status {
+    Status::not_found(format!(
+        "operation {name:?} is not known: it ended long ago or belongs to an earlier server; \
+         call Execute again"
+    ))
+}
+
+async fn answer(core: Arc<Core>, asked: Arc<Asked>) -> Result<Answer, rpc::Status> {
+    let blobs = core.parts.blobs.as_ref();
+    let facts = read_action(&core.config, blobs, &asked.key.action).await?;
+    if !asked.request.skip_cache_lookup && !facts.do_not_cache {
+        let hit = core.parts.actions.get(&asked.key).await;
+        let hit = hit.map_err(|error| store_status("the action cache cannot be read", &error))?;
+        if let Some(result) = hit {
+            let message = link(&core.config.base_url, &asked.key, None);
+            let finished = cached(result, asked.request.received_at, &message);
+            record_hit(&core, &asked, &facts, &finished);
+            return Ok(Answer::Hit(finished));
+        }
+    }
+    let metadata = &asked.request.metadata;
+    let job = Job {
+        key: asked.key.clone(),
+        facts,
+        priority: asked.priority,
+        expected_ms: core
+            .parts
+            .estimator
+            .expected_ms(&metadata.target_id, &metadata.action_mnemonic),
+        request: asked.request.clone(),
+    };
+    core.queue.submit(job).await.map(Answer::Queued).map_err(refused)
+}
+
+fn refused(refusal: Refusal) -> rpc::Status {
+    match refusal {
+        Refusal::QueueFull { limit } => status(
+            Code::ResourceExhausted,
+            format!("{limit} actions wait already, which is the limit; try again later"),
+        ),
+        Refusal::Draining => {
+            status(Code::Unavailable, "this server is shutting down; try again, or another one")
+        }
+    }
+}
+
+fn record_hit(core: &Core, asked: &Asked, facts: &ActionFacts, finished: &Finished) {
+    core.cache_hits.fetch_add(1, Ordering::Relaxed);
+    core.completion.record(Record {
+        id: core.unqueued_name(&asked.key.instance),
+        key: &asked.key,
+        facts,
+        request: &asked.request,
+        origin: Origin::CacheHit,
+        expected_ms: 0,
+        finished,
+    });
+}
+
+fn answered(core: Arc<Core>, asked: &Asked, answer: Answer) -> OperationStream {
+    match answer {
+        Answer::Queued(ticket) => updates(core, ticket, asked.inline.clone()),
+        Answer::Hit(finished) => {
+            let (key, wanted) = (asked.key.clone(), asked.inline.clone());
+            Box::pin(stream::once(async move {
+                let blobs = core.parts.blobs.as_ref();
+                let function = key.action.function;
+                let response = inlined(blobs, function, &wanted, &finished.response).await;
+                Ok(done(core.unqueued_name(&key.instance), &key, None, response))
+            }))
+        }
+    }
+}
+
+/// First the notice that the cache is being checked, then the answer.
+fn slowly_answered(
+    core: Arc<Core>,
+    asked: Arc<Asked>,
+    answer: impl Future<Output = Result<Answer, rpc::Status>> + Send + 'static,
+) -> OperationStream {
+    let name = core.unqueued_name(&asked.key.instance);
+    let stage = execution_stage::Value::CacheCheck;
+    let notice = pending(name.clone(), &asked.key, stage, None);
+    let rest = async move {
+        match answer.await {
+            Ok(answer) => answered(core, &asked, answer),
+            Err(status) => {
+                let response = ExecuteResponse { status: Some(status), ..Default::default() };
+                let operation = done(name, &asked.key, None, response.encode_to_vec());
+                Box::pin(stream::iter([Ok(operation)]))
+            }
+        }
+    };
+    Box::pin(stream::iter([Ok(notice)]).chain(stream::once(rest).flatten()))
+}
+
+/// The operation now, then at every change and heartbeat, until it is done.
+fn updates(core: Arc<Core>, ticket: Ticket, inline: Inline) -> OperationStream {
+    struct Watch {
+        core: Arc<Core>,
+        ticket: Ticket,
+        inline: Inline,
+        begun: bool,
+    }
+    let watch = Watch { core, ticket, inline, begun: false };
+    Box::pin(stream::unfold(Some(watch), |watch| async move {
+        let mut watch = watch?;
+        let heartbeat = watch.core.config.operation_heartbeat;
+        let mut closed = false;
+        if watch.begun {
+            tokio::select! {
+                changed = watch.ticket.updates.changed() => closed = changed.is_err(),
+                () = tokio::time::sleep(heartbeat) => {}
+            }
+        }
+        watch.begun = true;
+        let state = watch.ticket.state();
+        match &state.stage {
+            Stage::Done(finished) => {
+                let blobs = watch.core.parts.blobs.as_ref();
+                let function = state.job.key.action.function;
+                let response = inlined(blobs, function, &watch.inline, &finished.response).await;
+                let operation = done(state.name, &state.job.key, Some(&state.streams), response);
+                Some((Ok(operation), None))
+            }
+            _ if closed => {
+                let status = Status::unavailable("this server is shutting down; execute again");
+                Some((Err(status), None))
+            }
+            _ => Some((Ok(message(state)), Some(watch))),
+        }
+    }))
+}

@@ -1,0 +1,40 @@
+//! `kiln.worker.v1.Workers`.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_util::{Stream, StreamExt, future};
+use kiln_protos::worker::workers_server::Workers;
+use kiln_protos::worker::{SchedulerMessage, WorkerMessage};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::session::{OUTBOUND_CAPACITY, handshake, serve};
+
+use super::Core;
+
+#[derive(Clone)]
+pub struct WorkersService {
+    pub(crate) core: Arc<Core>,
+}
+
+#[tonic::async_trait]
+impl Workers for WorkersService {
+    type SessionStream = Pin<Box<dyn Stream<Item = Result<SchedulerMessage, Status>> + Send>>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<WorkerMessage>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        // A broken connection ends the session as its orderly end does.
+        let inbound = request.into_inner();
+        let mut inbound = inbound
+            .take_while(|message| future::ready(message.is_ok()))
+            .filter_map(|message| future::ready(message.ok()));
+        let hello = handshake(&mut inbound).await.map_err(Status::invalid_argument)?;
+        let (sender, receiver) = mpsc::channel(OUTBOUND_CAPACITY);
+        tokio::spawn(serve(self.core.queue.clone(), hello, inbound, sender));
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver).map(Ok))))
+    }
+}

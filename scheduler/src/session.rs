@@ -1,0 +1,138 @@
+//! A worker's session: the same code for workers in this process and over gRPC.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt};
+use kiln_protos::reapi::ExecuteResponse;
+use kiln_protos::worker::{
+    Completed, Hello, OutputStream, SchedulerMessage, Stage, WorkerFailure, WorkerMessage,
+    completed, worker_failure, worker_message::Kind,
+};
+use prost::Message;
+use tokio::sync::mpsc;
+
+use crate::boundary::{Queue, Report};
+use crate::job::Outcome;
+use crate::queue::Phase;
+
+/// Messages to a worker that may wait to be read; beyond, the worker is lost. More than two
+/// for each of [`MAX_SLOTS`].
+pub const OUTBOUND_CAPACITY: usize = 16 * 1024;
+/// Messages from a worker in this process that may wait to be read.
+pub const INBOUND_CAPACITY: usize = 1024;
+/// Actions that one worker may run at the same time.
+pub const MAX_SLOTS: u32 = 4096;
+const MAX_PROPERTIES: usize = 1024;
+/// Bytes.
+const MAX_WORKER_ID: usize = 256;
+/// How long a session may be open without a Hello.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Reads the first message. The error says what is wrong with it.
+pub async fn handshake(
+    inbound: &mut (impl Stream<Item = WorkerMessage> + Unpin),
+) -> Result<Hello, String> {
+    let first = tokio::time::timeout(HELLO_TIMEOUT, inbound.next()).await;
+    let first = first.map_err(|_| format!("no Hello came within {HELLO_TIMEOUT:?}"))?;
+    let Some(Kind::Hello(hello)) = first.and_then(|message| message.kind) else {
+        return Err("the first message of a session must be Hello".to_owned());
+    };
+    if hello.worker_id.is_empty() || hello.worker_id.len() > MAX_WORKER_ID {
+        return Err(format!("Hello.worker_id must have 1 to {MAX_WORKER_ID} bytes"));
+    }
+    if hello.slots == 0 || hello.slots > MAX_SLOTS {
+        return Err(format!("Hello.slots is {}, not within 1 to {MAX_SLOTS}", hello.slots));
+    }
+    if hello.properties.len() > MAX_PROPERTIES {
+        let count = hello.properties.len();
+        return Err(format!("Hello.properties has {count} entries, more than {MAX_PROPERTIES}"));
+    }
+    Ok(hello)
+}
+
+/// Serves a worker until it leaves or its seat is taken away.
+pub async fn serve(
+    queue: Arc<dyn Queue>,
+    hello: Hello,
+    mut inbound: impl Stream<Item = WorkerMessage> + Unpin,
+    outbound: mpsc::Sender<SchedulerMessage>,
+) {
+    let name = hello.worker_id.clone();
+    tracing::info!(worker = %name, slots = hello.slots, host = %hello.host_name, "a worker joined");
+    let mut seat = queue.join(hello, outbound).await;
+    loop {
+        let message = tokio::select! {
+            biased;
+            message = inbound.next() => message,
+            _ = &mut seat.taken_away => break,
+        };
+        let Some(message) = message else { break };
+        if let Some(report) = message.kind.and_then(|kind| report(queue.as_ref(), kind)) {
+            queue.report(seat.worker, report).await;
+        }
+    }
+    queue.leave(seat.worker).await;
+    tracing::info!(worker = %name, "a worker's session ended");
+}
+
+/// `None`: a message that says nothing here, such as one about a lease of another process.
+fn report(queue: &dyn Queue, kind: Kind) -> Option<Report> {
+    Some(match kind {
+        Kind::Hello(_) => return None,
+        Kind::Draining(_) => Report::Draining,
+        Kind::Heartbeat(heartbeat) => {
+            let leases = heartbeat.lease_ids.iter();
+            Report::Heartbeat(leases.filter_map(|lease| queue.parse_lease(lease)).collect())
+        }
+        Kind::Progress(progress) => Report::Progress {
+            lease: queue.parse_lease(&progress.lease_id)?,
+            phase: match progress.stage() {
+                Stage::Unspecified => return None,
+                Stage::FetchingInputs => Phase::FetchingInputs,
+                Stage::Running => Phase::Running,
+                Stage::UploadingOutputs => Phase::UploadingOutputs,
+            },
+        },
+        Kind::Output(output) => Report::Output {
+            lease: queue.parse_lease(&output.lease_id)?,
+            stderr: output.stream() == OutputStream::Stderr,
+            offset: output.offset,
+            data: output.data,
+        },
+        Kind::Completed(completed) => completion(queue, completed)?,
+    })
+}
+
+fn completion(queue: &dyn Queue, completed: Completed) -> Option<Report> {
+    let lease = queue.parse_lease(&completed.lease_id)?;
+    let failed = |message: String| Report::Failed { lease, message };
+    Some(match completed.outcome {
+        Some(completed::Outcome::ExecuteResponse(bytes)) => match ExecuteResponse::decode(bytes) {
+            Ok(response) if response.result.is_some() || response.status.is_some() => {
+                Report::Completed { lease, outcome: Outcome::Response(Box::new(response)) }
+            }
+            Ok(_) => failed("the worker sent neither a result nor a status".to_owned()),
+            Err(error) => failed(format!("the worker sent no ExecuteResponse: {error}")),
+        },
+        Some(completed::Outcome::Failure(failure)) => match outcome(failure) {
+            Ok(outcome) => Report::Completed { lease, outcome },
+            Err(message) => failed(message),
+        },
+        None => failed("the worker sent a completion without an outcome".to_owned()),
+    })
+}
+
+/// `Err`: says nothing about the action.
+fn outcome(failure: WorkerFailure) -> Result<Outcome, String> {
+    use worker_failure::Kind;
+    let kind = failure.kind();
+    let message = failure.message;
+    match kind {
+        Kind::MissingInputs => Ok(Outcome::MissingInputs { message, missing: failure.missing }),
+        Kind::InvalidAction => Ok(Outcome::InvalidAction(message)),
+        Kind::StoreFull => Ok(Outcome::StoreFull(message)),
+        Kind::Unspecified | Kind::Infrastructure => Err(message),
+        Kind::Cancelled => Err(format!("the worker stopped it: {message}")),
+    }
+}

@@ -1,0 +1,69 @@
+//! The scheduler as status pages and metrics see it.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::queue::Counters;
+
+/// Operations listed in a snapshot, at most, queued and running each.
+pub const MAX_LISTED: usize = 200;
+
+#[derive(Debug, Clone, Serialize)]
+pub struct Snapshot {
+    pub workers: Vec<WorkerView>,
+    /// All that wait, of which `queued` lists the oldest.
+    pub queue_depth: usize,
+    pub running_count: usize,
+    pub slots: u64,
+    pub oldest_queued_ms: Option<u64>,
+    pub queued: Vec<OperationView>,
+    pub running: Vec<OperationView>,
+    pub property_sets: Vec<PropertySetView>,
+    pub draining: bool,
+    pub counters: Counters,
+    pub cache_hits: u64,
+    /// Finished executions by `google.rpc.Code` name; `OK` includes non-zero exit codes.
+    pub completed: BTreeMap<String, u64>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct WorkerView {
+    pub id: String,
+    pub host_name: String,
+    pub version: String,
+    pub slots: u32,
+    pub occupied: u32,
+    pub draining: bool,
+    pub last_seen_ms: u64,
+    pub properties: Vec<(String, String)>,
+    pub not_enforced: Vec<String>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct OperationView {
+    pub name: String,
+    pub instance: String,
+    /// `{hash}/{size}`, with `blake3/` in front where it applies.
+    pub action: String,
+    pub target: String,
+    pub mnemonic: String,
+    pub invocation: String,
+    /// Since it was queued or, when it runs, leased.
+    pub for_ms: u64,
+    pub expected_ms: Option<u64>,
+    pub worker: String,
+    pub attempt: u32,
+    pub waiters: usize,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct PropertySetView {
+    pub properties: Vec<(String, String)>,
+    pub queued: usize,
+    pub running: usize,
+    /// Slots that an autoscaler should provide for this set: all that wait or run.
+    pub slots_wanted: usize,
+    /// Some worker offers these properties.
+    pub served: bool,
+}

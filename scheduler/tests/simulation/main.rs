@@ -1,0 +1,62 @@
+//! Millions of events with faults against the queue's state machine, from one seed.
+//!
+//! `KILN_SEED` repeats a run; `KILN_SIM_ACTIONS` sets its length.
+
+mod model;
+mod rng;
+mod world;
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use world::World;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+fn fresh_seed() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970");
+    now.as_nanos() as u64
+}
+
+fn simulate(seed: u64, hosts: usize, actions: u64) -> World {
+    println!("KILN_SEED={seed} hosts={hosts} actions={actions}");
+    let mut world = World::new(seed, hosts, actions);
+    world.run();
+    let counters = world.machine.counters();
+    println!(
+        "{} steps, {} s simulated, {} fairness checks\n{:?}\n{counters:?}",
+        world.steps,
+        world.now / 1000,
+        world.model.fair_checks,
+        world.model.endings
+    );
+    assert_eq!(world.model.finished, counters.submitted);
+    assert_eq!(counters.submitted + counters.merged + counters.refused, actions);
+    assert_eq!(world.model.published, counters.published);
+    world
+}
+
+#[test]
+fn a_faulty_fleet_ends_every_action_exactly_once() {
+    let seed = number("KILN_SEED").unwrap_or_else(fresh_seed);
+    let world = simulate(seed, 300, number("KILN_SIM_ACTIONS").unwrap_or(100_000));
+    let counters = world.machine.counters();
+    // The faults did happen.
+    assert!(counters.workers_lost > 0 && counters.retries > 0 && counters.stale_results > 0);
+    assert!(counters.leases_expired > 0 && counters.merged > 0 && counters.abandoned > 0);
+    assert!(counters.poisoned > 0 && counters.cancelled > 0);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    let [a, b] = [7, 7].map(|seed| simulate(seed, 40, 5_000));
+    assert_eq!((a.now, a.steps, a.machine.counters()), (b.now, b.steps, b.machine.counters()));
+}
+
+#[test]
+#[ignore = "a minute in a debug build"]
+fn a_million_actions() {
+    let seed = number("KILN_SEED").unwrap_or_else(fresh_seed);
+    simulate(seed, 1_000, number("KILN_SIM_ACTIONS").unwrap_or(1_000_000));
+}

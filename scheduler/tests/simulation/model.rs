@@ -1,0 +1,325 @@
+//! What must hold, told by events and effects alone and independent of how the machine
+//! works inside.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use kiln_scheduler::queue::platform::{Offer, Requirement};
+use kiln_scheduler::queue::{
+    CloseReason, Effect, Ending, LeaseId, Limits, Millis, Submit, TaskId, WorkerId,
+};
+
+pub struct Task {
+    pub submit: Submit,
+    pub waiters: u32,
+    skips: bool,
+    submitted: Millis,
+    lease: Option<LeaseId>,
+    queued: bool,
+    publishing: bool,
+    kills: usize,
+    runs: u32,
+    cancelled: Vec<bool>,
+}
+
+struct Session {
+    slots: u32,
+    offer: Offer,
+    draining: bool,
+    leases: BTreeSet<LeaseId>,
+}
+
+#[derive(Clone, Copy)]
+struct Lease {
+    task: TaskId,
+    worker: WorkerId,
+    revoked: bool,
+}
+
+type Group = (Requirement, i32, Arc<str>);
+
+#[derive(Default)]
+pub struct Model {
+    pub limits: Limits,
+    pub tasks: HashMap<TaskId, Task>,
+    pub finished: u64,
+    pub published: u64,
+    pub endings: BTreeMap<&'static str, u64>,
+    pub fair_checks: u64,
+    sessions: HashMap<WorkerId, Session>,
+    leases: HashMap<LeaseId, Lease>,
+    ended: HashSet<TaskId>,
+    queued: BTreeMap<Group, u64>,
+    running: HashMap<Arc<str>, u64>,
+    /// With the number of leases, revoked ones included.
+    invocation_of: HashMap<TaskId, (Arc<str>, u32)>,
+    forgotten: HashSet<TaskId>,
+}
+
+impl Model {
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
+    pub fn joined(&mut self, worker: WorkerId, slots: u32, offer: Offer) {
+        let session = Session { slots, offer, draining: false, leases: BTreeSet::new() };
+        assert!(self.sessions.insert(worker, session).is_none());
+    }
+
+    pub fn is_open(&self, worker: WorkerId) -> bool {
+        self.sessions.contains_key(&worker)
+    }
+
+    pub fn leases_of(&self, worker: WorkerId) -> Vec<LeaseId> {
+        let session = self.sessions.get(&worker);
+        session.map(|session| session.leases.iter().copied().collect()).unwrap_or_default()
+    }
+
+    pub fn draining(&mut self, worker: WorkerId) {
+        if let Some(session) = self.sessions.get_mut(&worker) {
+            session.draining = true;
+        }
+    }
+
+    /// The worker gives a lease back, whatever it has to say with it.
+    pub fn gave_back(&mut self, worker: WorkerId, lease: LeaseId) {
+        if self.leases.get(&lease).is_some_and(|held| held.worker == worker) {
+            self.release(lease);
+        }
+    }
+
+    /// The worker is gone. Call before its effects are looked at.
+    pub fn gone(&mut self, worker: WorkerId) {
+        let Some(session) = self.sessions.remove(&worker) else { return };
+        for lease in session.leases {
+            let held = self.leases[&lease];
+            if !held.revoked
+                && let Some(task) = self.tasks.get_mut(&held.task)
+            {
+                task.kills += 1;
+            }
+            self.forget_lease(lease);
+        }
+    }
+
+    fn release(&mut self, lease: LeaseId) {
+        let worker = self.leases[&lease].worker;
+        if let Some(session) = self.sessions.get_mut(&worker) {
+            session.leases.remove(&lease);
+        }
+        self.forget_lease(lease);
+    }
+
+    fn forget_lease(&mut self, id: LeaseId) {
+        let lease = self.leases.remove(&id).expect("only leases that are held are released");
+        if let Some(invocation) = self.invocation_of.get_mut(&lease.task) {
+            let name = invocation.0.clone();
+            invocation.1 -= 1;
+            if invocation.1 == 0 && !self.tasks.contains_key(&lease.task) {
+                self.invocation_of.remove(&lease.task);
+            }
+            *self.running.get_mut(&name).expect("it ran") -= 1;
+        }
+        if !lease.revoked
+            && let Some(task) = self.tasks.get_mut(&lease.task)
+        {
+            task.lease = None;
+        }
+    }
+
+    fn group(&self, task: &Task) -> Group {
+        let submit = &task.submit;
+        (submit.requirement.clone(), submit.priority, submit.invocation.clone())
+    }
+
+    fn set_queued(&mut self, id: TaskId, queued: bool) {
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        if std::mem::replace(&mut task.queued, queued) == queued {
+            return;
+        }
+        let group = self.group(&self.tasks[&id]);
+        let count = self.queued.entry(group.clone()).or_default();
+        *count = if queued { *count + 1 } else { *count - 1 };
+        if *count == 0 {
+            self.queued.remove(&group);
+        }
+    }
+
+    pub fn accepted(
+        &mut self,
+        now: Millis,
+        submit: Submit,
+        id: TaskId,
+        request: u32,
+        merged: bool,
+    ) {
+        if !merged {
+            assert_eq!(request, 0);
+            let task = Task {
+                waiters: 1,
+                skips: submit.skip_cache_lookup,
+                submitted: now,
+                lease: None,
+                queued: false,
+                publishing: false,
+                kills: 0,
+                runs: 0,
+                cancelled: vec![false],
+                submit,
+            };
+            self.invocation_of.insert(id, (task.submit.invocation.clone(), 0));
+            assert!(self.tasks.insert(id, task).is_none(), "a task id came twice");
+            self.set_queued(id, true);
+            return;
+        }
+        let was_queued = self.tasks[&id].queued;
+        self.set_queued(id, false);
+        let task = self.tasks.get_mut(&id).expect("requests join unfinished tasks only");
+        assert_eq!(task.submit.key, submit.key, "requests for different actions were merged");
+        assert!(!task.submit.do_not_cache && !submit.do_not_cache, "do_not_cache was merged");
+        assert!(!(task.skips && submit.skip_cache_lookup), "two skip_cache_lookup were merged");
+        task.skips |= submit.skip_cache_lookup;
+        task.waiters += 1;
+        task.submit.priority = task.submit.priority.min(submit.priority);
+        assert_eq!(request as usize, task.cancelled.len());
+        task.cancelled.push(false);
+        self.set_queued(id, was_queued);
+    }
+
+    /// `fairly`: order and number of running slots are known exactly at this point.
+    pub fn effect(&mut self, now: Millis, effect: &Effect, fairly: bool) {
+        match effect {
+            Effect::Assign { worker, lease, task, attempt } => {
+                self.assigned(*worker, *lease, *task, *attempt, fairly);
+            }
+            Effect::CancelLease { worker, lease, .. } => {
+                let held = self.leases.get_mut(lease).expect("only held leases are cancelled");
+                assert_eq!(held.worker, *worker);
+                assert!(!held.revoked, "a lease was cancelled twice");
+                held.revoked = true;
+                let task = held.task;
+                if let Some(task) = self.tasks.get_mut(&task) {
+                    task.lease = None;
+                }
+            }
+            Effect::Publish { task, worker, lease, .. } => {
+                let _ = (worker, lease);
+                let task = self.tasks.get_mut(task).expect("only unfinished tasks publish");
+                assert!(!task.publishing, "a task publishes twice");
+                task.publishing = true;
+                self.published += 1;
+            }
+            Effect::Finished { task, ending } => self.ended(now, *task, ending),
+            Effect::Forgotten { task } => {
+                assert!(self.ended.contains(task), "an unfinished task was forgotten");
+                assert!(self.forgotten.insert(*task), "a task was forgotten twice");
+            }
+            Effect::RequestCancelled { id } => {
+                let task = self.tasks.get_mut(&id.task).expect("the task goes on");
+                let request = &mut task.cancelled[id.request as usize];
+                assert!(!std::mem::replace(request, true));
+                assert!(task.cancelled.iter().any(|cancelled| !cancelled));
+            }
+            Effect::CloseWorker { reason, .. } => {
+                assert_ne!(*reason, CloseReason::Replaced, "no host joins twice at once");
+            }
+            Effect::Requeued { .. }
+            | Effect::Stale { .. }
+            | Effect::Accepted { .. }
+            | Effect::Refused(_)
+            | Effect::Drained => {}
+        }
+    }
+
+    /// A task of a lost worker waits again at once; after a failure it waits first.
+    pub fn requeued_at_once(&mut self, task: TaskId) {
+        self.set_queued(task, true);
+    }
+
+    fn assigned(
+        &mut self,
+        worker: WorkerId,
+        lease: LeaseId,
+        id: TaskId,
+        attempt: u32,
+        fairly: bool,
+    ) {
+        if fairly {
+            self.check_order(worker, id);
+        }
+        self.set_queued(id, false);
+        let session = self.sessions.get_mut(&worker).expect("leases go to open sessions");
+        assert!(!session.draining, "a draining worker got a lease");
+        assert!(session.leases.insert(lease));
+        assert!(session.leases.len() <= session.slots as usize, "{worker:?} is over its slots");
+        let task = self.tasks.get_mut(&id).expect("only unfinished tasks are leased");
+        assert!(session.offer.satisfies(&task.submit.requirement));
+        assert_eq!(task.lease, None, "a task has two current leases");
+        assert!(!task.publishing);
+        task.runs += 1;
+        assert_eq!(task.runs, attempt);
+        assert!(task.runs <= self.limits.max_retries + 1, "too many runs");
+        task.lease = Some(lease);
+        let held = Lease { task: id, worker, revoked: false };
+        assert!(self.leases.insert(lease, held).is_none(), "a lease id came twice");
+        *self.running.entry(task.submit.invocation.clone()).or_default() += 1;
+        self.invocation_of.get_mut(&id).expect("it was accepted").1 += 1;
+    }
+
+    /// Nothing that this worker could run is more urgent, and no invocation with work of the
+    /// same urgency runs on fewer slots.
+    fn check_order(&mut self, worker: WorkerId, id: TaskId) {
+        self.fair_checks += 1;
+        let offer = &self.sessions[&worker].offer;
+        let running = |name: &Arc<str>| self.running.get(name).copied().unwrap_or(0);
+        let submit = &self.tasks[&id].submit;
+        let chosen = (submit.priority, running(&submit.invocation));
+        for (requirement, priority, invocation) in self.queued.keys() {
+            let other = (*priority, running(invocation));
+            assert!(
+                chosen <= other || !offer.satisfies(requirement),
+                "{id:?} ({chosen:?}) was chosen before {invocation} ({other:?})"
+            );
+        }
+    }
+
+    fn ended(&mut self, now: Millis, id: TaskId, ending: &Ending) {
+        self.set_queued(id, false);
+        assert!(self.ended.insert(id), "{id:?} ended twice");
+        let task = self.tasks.remove(&id).expect("only accepted tasks end");
+        if self.invocation_of.get(&id).is_some_and(|(_, leases)| *leases == 0) {
+            self.invocation_of.remove(&id);
+        }
+        self.finished += 1;
+        assert_eq!(task.publishing, *ending == Ending::Published, "answers are published, or not");
+        let limits = &self.limits;
+        let name = match ending {
+            Ending::Published => "published",
+            Ending::Cancelled => "cancelled",
+            Ending::NobodyWaits => {
+                assert_eq!(task.waiters, 0, "somebody waited");
+                "nobody waits"
+            }
+            Ending::Unsatisfiable(reason) => {
+                assert!(!reason.is_empty());
+                assert!(now >= task.submitted + limits.unsatisfiable_grace);
+                let fits = |session: &Session| {
+                    !session.draining && session.offer.satisfies(&task.submit.requirement)
+                };
+                assert!(!self.sessions.values().any(fits), "a worker could have run {id:?}");
+                "unsatisfiable"
+            }
+            Ending::RetriesExhausted { attempts, .. } => {
+                assert_eq!(*attempts, task.runs);
+                assert_eq!(task.runs, limits.max_retries + 1, "given up too early");
+                "retries exhausted"
+            }
+            Ending::Poison { workers } => {
+                assert_eq!(workers.len(), task.kills);
+                assert_eq!(task.kills, limits.poison_kills as usize);
+                "poison"
+            }
+        };
+        *self.endings.entry(name).or_default() += 1;
+    }
+}

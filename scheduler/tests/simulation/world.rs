@@ -1,0 +1,451 @@
+//! Hosts, clients and their misfortunes, all from one seed.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::sync::Arc;
+
+use kiln_cas::{ActionKey, Digest, DigestFunction};
+use kiln_scheduler::queue::platform::{Offer, Requirement};
+use kiln_scheduler::queue::{
+    Effect, Ending, Event, Joined, LeaseId, Limits, Machine, Millis, OperationId, Phase, Submit,
+    TaskId, WorkerId,
+};
+
+use crate::model::Model;
+use crate::rng::Rng;
+
+const HEARTBEAT: Millis = 1_000;
+const INVOCATIONS: u64 = 24;
+/// Steps between two looks at the whole state.
+const CHECK_EVERY: u64 = 4_096;
+
+const REQUIREMENTS: [&[(&str, &str)]; 6] = [
+    &[],
+    &[("os", "linux")],
+    &[("os", "linux"), ("cpu", "arm")],
+    &[("os", "mac")],
+    &[("gpu", "1")],
+    &[("os", "windows")],
+];
+const OFFERS: [&[(&str, &str)]; 5] = [
+    &[("os", "linux"), ("cpu", "x86")],
+    &[("os", "linux"), ("cpu", "arm")],
+    &[("os", "mac"), ("os", "darwin")],
+    &[("os", "linux"), ("cpu", "x86"), ("gpu", "*")],
+    &[("*", "*")],
+];
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Deed {
+    SubmitSome,
+    Join(usize),
+    Heartbeat(usize, WorkerId),
+    /// The host has an answer to a lease; `true`: a good one.
+    Answer(usize, WorkerId, LeaseId, bool),
+    Progress(WorkerId, LeaseId),
+    Published(TaskId),
+    Misfortune,
+    ClientLeaves(OperationId),
+    ClientReturns(OperationId),
+    ClientCancels(OperationId),
+}
+
+struct Host {
+    slots: u32,
+    offer: usize,
+    session: Option<WorkerId>,
+    paused_until: Millis,
+}
+
+pub struct World {
+    pub model: Model,
+    pub machine: Machine,
+    pub submitted: u64,
+    pub steps: u64,
+    pub now: Millis,
+    rng: Rng,
+    total: u64,
+    agenda: BinaryHeap<Reverse<(Millis, u64, Deed)>>,
+    planned: u64,
+    hosts: Vec<Host>,
+    next_worker: u64,
+    recent: Vec<ActionKey>,
+    poisonous: HashMap<TaskId, bool>,
+    effects: Vec<Effect>,
+}
+
+fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
+    list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+fn limits() -> Limits {
+    Limits {
+        max_queued: 20_000,
+        unsatisfiable_grace: 4_000,
+        abandon_grace: 2_000,
+        heartbeat_timeout: 3 * HEARTBEAT,
+        lease_slack: 2_000,
+        cancel_timeout: 1_500,
+        completed_ttl: 5_000,
+        max_completed: 1_000,
+        max_idle_lanes: 2,
+        ..Limits::default()
+    }
+}
+
+impl World {
+    pub fn new(seed: u64, hosts: usize, total: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let model = Model::new(limits());
+        let host = |_| Host {
+            slots: rng.between(1, 9) as u32,
+            offer: if rng.permille(5) { 4 } else { rng.below(4) as usize },
+            session: None,
+            paused_until: 0,
+        };
+        let hosts: Vec<Host> = (0..hosts).map(host).collect();
+        let mut world = Self {
+            model,
+            machine: Machine::new(limits()),
+            submitted: 0,
+            steps: 0,
+            now: 0,
+            total,
+            agenda: BinaryHeap::new(),
+            planned: 0,
+            next_worker: 0,
+            recent: Vec::new(),
+            poisonous: HashMap::new(),
+            effects: Vec::new(),
+            hosts,
+            rng,
+        };
+        for host in 0..world.hosts.len() {
+            let at = world.rng.below(500);
+            world.plan(at, Deed::Join(host));
+        }
+        world.plan(10, Deed::SubmitSome);
+        world.plan(100, Deed::Misfortune);
+        world
+    }
+
+    fn plan(&mut self, after: Millis, deed: Deed) {
+        self.planned += 1;
+        self.agenda.push(Reverse((self.now + after, self.planned, deed)));
+    }
+
+    /// Until every action has ended.
+    pub fn run(&mut self) {
+        let deadline = 600_000 + self.total * 20;
+        while self.submitted < self.total || !self.model.tasks.is_empty() {
+            assert!(self.now < deadline, "{} tasks do not end", self.model.tasks.len());
+            self.step();
+        }
+        self.machine.check();
+        assert_eq!(self.machine.unfinished().count(), 0);
+        assert_eq!(self.machine.queued() + self.machine.publishing(), 0);
+    }
+
+    fn step(&mut self) {
+        self.steps += 1;
+        let due = self.agenda.peek().map(|Reverse((at, ..))| *at);
+        let timer = self.machine.next_timer();
+        if let Some(timer) = timer
+            && due.is_none_or(|due| timer <= due)
+        {
+            self.now = self.now.max(timer);
+            return self.feed(Event::Tick, None);
+        }
+        let Some(Reverse((at, _, deed))) = self.agenda.pop() else {
+            panic!("nothing is planned, but actions are unfinished");
+        };
+        self.now = at;
+        self.perform(deed);
+        if self.steps.is_multiple_of(CHECK_EVERY) {
+            self.machine.check();
+        }
+    }
+
+    fn perform(&mut self, deed: Deed) {
+        match deed {
+            Deed::SubmitSome => self.submit_some(),
+            Deed::Join(host) => self.join(host),
+            Deed::Heartbeat(host, session) => self.heartbeat(host, session),
+            Deed::Answer(host, session, lease, good) => self.answer(host, session, lease, good),
+            Deed::Progress(worker, lease) => {
+                let phase = Phase::Running;
+                self.feed(Event::Progress { worker, lease, phase }, None);
+            }
+            Deed::Published(task) => self.feed(Event::Published { task, bytes: 100 }, None),
+            Deed::Misfortune => self.misfortune(),
+            Deed::ClientLeaves(id) => {
+                if let Some(task) = self.model.tasks.get_mut(&id.task) {
+                    task.waiters -= 1;
+                    self.feed(Event::Detach(id), None);
+                    if self.rng.permille(300) {
+                        self.plan(1_000, Deed::ClientReturns(id));
+                    }
+                }
+            }
+            Deed::ClientReturns(id) => {
+                if let Some(task) = self.model.tasks.get_mut(&id.task) {
+                    task.waiters += 1;
+                    self.feed(Event::Attach(id), None);
+                }
+            }
+            Deed::ClientCancels(id) => self.feed(Event::Cancel(id), None),
+        }
+    }
+
+    fn submit_some(&mut self) {
+        for _ in 0..self.rng.between(1, 60) {
+            if self.submitted < self.total {
+                self.submitted += 1;
+                self.submit();
+            }
+        }
+        if self.submitted < self.total {
+            // Bursts and lulls.
+            let pause = if self.rng.permille(20) { 2_000 } else { self.rng.between(1, 25) };
+            self.plan(pause, Deed::SubmitSome);
+        }
+    }
+
+    fn submit(&mut self) {
+        let repeat = !self.recent.is_empty() && self.rng.permille(100);
+        let key = if repeat {
+            self.recent[self.rng.below(self.recent.len() as u64) as usize].clone()
+        } else {
+            let data = self.submitted.to_le_bytes();
+            let mut hash = [0; 32];
+            hash[..8].copy_from_slice(&data);
+            let action = Digest { hash, size: 8, function: DigestFunction::Sha256 };
+            ActionKey { instance: "main".into(), action }
+        };
+        // Same action, same facts.
+        let mut facts = Rng::new(u64::from_le_bytes(key.action.hash[..8].try_into().unwrap()));
+        let requirement = if facts.permille(3) { 5 } else { facts.below(5) as usize };
+        let do_not_cache = facts.permille(50);
+        if self.recent.len() >= 64 {
+            self.recent.remove(0);
+        }
+        self.recent.push(key.clone());
+        let submit = Submit {
+            key,
+            requirement: Requirement::new(pairs(REQUIREMENTS[requirement])),
+            priority: [0, 0, 0, -1, 1][self.rng.below(5) as usize],
+            invocation: Arc::from(format!("build-{}", self.rng.below(INVOCATIONS))),
+            expected_ms: self.rng.permille(800).then(|| self.rng.below(3_000)),
+            timeout_ms: 3_000,
+            do_not_cache,
+            skip_cache_lookup: self.rng.permille(100),
+        };
+        self.feed(Event::Submit(Box::new(submit.clone())), Some(submit));
+    }
+
+    fn join(&mut self, host: usize) {
+        if self.hosts[host].session.is_some_and(|session| self.model.is_open(session)) {
+            return;
+        }
+        self.next_worker += 1;
+        let worker = WorkerId(self.next_worker);
+        let Host { slots, offer, .. } = self.hosts[host];
+        let offer = Offer::new(pairs(OFFERS[offer]));
+        self.hosts[host].session = Some(worker);
+        self.model.joined(worker, slots, offer.clone());
+        let name = Arc::from(format!("host-{host}"));
+        self.feed(Event::WorkerJoined(Joined { worker, name, slots, offer }), None);
+        self.plan(HEARTBEAT, Deed::Heartbeat(host, worker));
+    }
+
+    fn heartbeat(&mut self, host: usize, session: WorkerId) {
+        let paused_until = self.hosts[host].paused_until;
+        if paused_until > self.now {
+            return self.plan(paused_until - self.now + 1, Deed::Heartbeat(host, session));
+        }
+        if self.hosts[host].session != Some(session) {
+            return;
+        }
+        if !self.model.is_open(session) {
+            // The host sees that its session is over and begins a new one.
+            return self.plan(5, Deed::Join(host));
+        }
+        if !self.rng.permille(30) {
+            let mut leases = self.model.leases_of(session);
+            if self.rng.permille(10) {
+                leases.pop();
+            }
+            self.feed(Event::Heartbeat { worker: session, leases }, None);
+        }
+        self.plan(HEARTBEAT, Deed::Heartbeat(host, session));
+    }
+
+    fn answer(&mut self, host: usize, session: WorkerId, lease: LeaseId, good: bool) {
+        let paused_until = self.hosts[host].paused_until;
+        if paused_until > self.now {
+            // It comes late, perhaps under a session that is over.
+            let after = paused_until - self.now;
+            return self.plan(after, Deed::Answer(host, session, lease, good));
+        }
+        if self.rng.permille(20) {
+            let after = self.rng.between(1, 8_000);
+            self.plan(after, Deed::Answer(host, session, lease, good));
+        }
+        self.tick_first();
+        self.model.gave_back(session, lease);
+        let event = if good {
+            Event::Completed { worker: session, lease }
+        } else {
+            Event::Failed { worker: session, lease, message: "it broke".to_owned() }
+        };
+        self.feed(event, None);
+    }
+
+    fn misfortune(&mut self) {
+        let count = self.hosts.len() as u64;
+        let host = self.rng.below(count) as usize;
+        match self.rng.below(10) {
+            0..5 => self.crash(host),
+            5..8 => self.hosts[host].paused_until = self.now + self.rng.between(500, 9_000),
+            _ => {
+                if let Some(session) = self.hosts[host].session {
+                    self.tick_first();
+                    self.model.draining(session);
+                    self.feed(Event::WorkerDraining { worker: session }, None);
+                    // When it is done it goes, and comes back.
+                    self.plan(4_000, Deed::Heartbeat(host, session));
+                    let leave = self.rng.between(3_000, 6_000);
+                    self.hosts[host].paused_until = self.now + leave;
+                }
+            }
+        }
+        let after = self.rng.between(20, 400);
+        self.plan(after, Deed::Misfortune);
+    }
+
+    fn crash(&mut self, host: usize) {
+        let Some(session) = self.hosts[host].session.take() else { return };
+        self.tick_first();
+        let back = self.rng.between(10, 5_000);
+        self.plan(back, Deed::Join(host));
+        self.feed(Event::WorkerLeft { worker: session }, None);
+    }
+
+    /// Timers that are due fire now, so that the next event's effects are its own.
+    fn tick_first(&mut self) {
+        self.feed(Event::Tick, None);
+    }
+
+    fn feed(&mut self, event: Event, submit: Option<Submit>) {
+        let left = match &event {
+            Event::WorkerLeft { worker } => Some(*worker),
+            _ => None,
+        };
+        let exact =
+            !matches!(event, Event::WorkerLeft { .. } | Event::Heartbeat { .. } | Event::Tick);
+        if exact {
+            // Nothing is due before `now` any more after this.
+            self.handle(Event::Tick, None, None, false);
+        }
+        self.handle(event, submit, left, exact);
+    }
+
+    fn handle(
+        &mut self,
+        event: Event,
+        mut submit: Option<Submit>,
+        left: Option<WorkerId>,
+        fairly: bool,
+    ) {
+        let mut effects = std::mem::take(&mut self.effects);
+        self.machine.handle(self.now, event, &mut effects);
+        let mut lost = left.is_some();
+        if let Some(worker) = left {
+            self.model.gone(worker);
+        }
+        for effect in &effects {
+            match effect {
+                Effect::CloseWorker { worker, .. } => {
+                    lost = true;
+                    self.model.gone(*worker);
+                }
+                Effect::Requeued { task } => self.requeued(*task, lost),
+                Effect::Accepted { id, merged } => {
+                    let submit = submit.take().expect("only a submission is accepted");
+                    self.model.accepted(self.now, submit, id.task, id.request, *merged);
+                    self.plan_client(*id);
+                }
+                _ => {}
+            }
+            self.model.effect(self.now, effect, fairly && !lost);
+            self.follow(effect);
+        }
+        effects.clear();
+        self.effects = effects;
+    }
+
+    fn requeued(&mut self, task: TaskId, lost: bool) {
+        if lost {
+            self.model.requeued_at_once(task);
+        }
+    }
+
+    fn plan_client(&mut self, id: OperationId) {
+        if self.rng.permille(40) {
+            let after = self.rng.between(1, 3_000);
+            self.plan(after, Deed::ClientLeaves(id));
+        }
+        if self.rng.permille(10) {
+            let after = self.rng.between(1, 1_000);
+            self.plan(after, Deed::ClientCancels(id));
+        }
+        if id.request == 0 && self.rng.below(2_000) == 0 {
+            self.poisonous.insert(id.task, true);
+        }
+    }
+
+    fn follow(&mut self, effect: &Effect) {
+        match effect {
+            Effect::Assign { worker, lease, task, .. } => self.run_lease(*worker, *lease, *task),
+            Effect::CancelLease { worker, lease, .. } => {
+                // Nine in ten hosts obey.
+                if let Some(host) = self.host_of(*worker)
+                    && self.rng.permille(900)
+                {
+                    let after = self.rng.between(1, 200);
+                    self.plan(after, Deed::Answer(host, *worker, *lease, false));
+                }
+            }
+            Effect::Publish { task, .. } => {
+                let after = self.rng.between(0, 30);
+                self.plan(after, Deed::Published(*task));
+            }
+            Effect::Finished { task, ending } => {
+                let poisonous = self.poisonous.remove(task).is_some();
+                assert!(!(poisonous && *ending == Ending::Published), "poison gave an answer");
+            }
+            _ => {}
+        }
+    }
+
+    fn host_of(&self, worker: WorkerId) -> Option<usize> {
+        self.hosts.iter().position(|host| host.session == Some(worker))
+    }
+
+    fn run_lease(&mut self, worker: WorkerId, lease: LeaseId, task: TaskId) {
+        let Some(host) = self.host_of(worker) else { return };
+        if self.poisonous.contains_key(&task) {
+            // The session breaks soon: silence until the heartbeat timeout, then a new one.
+            self.hosts[host].session = None;
+            let back = self.rng.between(3_500, 6_000);
+            return self.plan(back, Deed::Join(host));
+        }
+        let good = !self.rng.permille(15);
+        if self.rng.permille(5) {
+            // It hangs: the lease runs out.
+            return self.plan(100, Deed::Progress(worker, lease));
+        }
+        let after = self.rng.between(5, 1_500);
+        self.plan(after, Deed::Answer(host, worker, lease, good));
+    }
+}
