@@ -1,3 +1,29 @@
 //! The worker: input roots, sandbox, outputs.
+//!
+//! A lease passes through these modules in this order: [`session`] takes it and gives it to a
+//! free slot; `execute` fetches Action and Command and asks [`input_root`] for the tree;
+//! [`command`] says what to run; [`runner`] runs it in the [`sandbox`] while `streams` keeps
+//! what it prints; [`outputs`] names and stores what it left; [`response`] is what the client gets.
 
+pub mod command;
+pub mod config;
+mod execute;
+pub mod failure;
+pub mod input_root;
+mod keyed_lock;
+pub mod outputs;
+pub mod paths;
+pub mod platform;
+pub mod remote;
+mod report;
+pub mod response;
+pub mod runner;
 pub mod sandbox;
+pub mod session;
+pub mod spool;
+mod streams;
+pub mod worker;
+
+pub use config::{SandboxMode, WorkerConfig};
+pub use failure::Failure;
+pub use worker::{Worker, WorkerError, run};

@@ -1,0 +1,328 @@
+//! Action and Command messages become what a sandbox runs and which outputs it leaves.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use kiln_cas::{Digest, DigestFunction};
+use kiln_protos::reapi;
+use kiln_protos::reapi::command::OutputDirectoryFormat;
+
+use crate::config::WorkerConfig;
+use crate::failure::Failure;
+use crate::outputs::{Expected, OutputKind, OutputSpec};
+use crate::paths;
+use crate::platform::Wishes;
+use crate::sandbox::{CommandSpec, Limits};
+
+/// What an action that declares no PATH gets: Buck2 sends none.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Where neither the action nor the lease names a timeout.
+const FALLBACK_TIMEOUT: Duration = Duration::from_secs(3_600);
+
+/// An Action message with its digests checked.
+#[derive(Debug)]
+pub struct Action {
+    pub command: Digest,
+    pub input_root: Digest,
+    pub timeout: Option<Duration>,
+    pub platform: Option<reapi::Platform>,
+}
+
+impl Action {
+    /// `function`: that of the action's own digest.
+    pub fn new(action: reapi::Action, function: DigestFunction) -> Result<Self, Failure> {
+        Ok(Self {
+            command: digest("command_digest", action.command_digest.as_ref(), function)?,
+            input_root: digest("input_root_digest", action.input_root_digest.as_ref(), function)?,
+            timeout: timeout(action.timeout)?,
+            platform: action.platform,
+        })
+    }
+}
+
+fn digest(
+    field: &str,
+    digest: Option<&reapi::Digest>,
+    function: DigestFunction,
+) -> Result<Digest, Failure> {
+    digest
+        .ok_or(kiln_cas::DigestError::Absent)
+        .and_then(|digest| Digest::from_wire(digest, function))
+        .map_err(|error| Failure::InvalidAction(format!("action.{field}: {error}")))
+}
+
+/// Zero is as good as unset.
+fn timeout(value: Option<kiln_protos::protobuf::Duration>) -> Result<Option<Duration>, Failure> {
+    let Some(value) = value.filter(|value| value.seconds != 0 || value.nanos != 0) else {
+        return Ok(None);
+    };
+    match (u64::try_from(value.seconds), u32::try_from(value.nanos)) {
+        (Ok(seconds), Ok(nanos)) if nanos < 1_000_000_000 => {
+            Ok(Some(Duration::new(seconds, nanos)))
+        }
+        _ => Err(Failure::InvalidAction(format!(
+            "action.timeout of {} s and {} ns is negative or malformed",
+            value.seconds, value.nanos
+        ))),
+    }
+}
+
+/// A command ready to run once its input root is there.
+#[derive(Debug)]
+pub struct Prepared {
+    pub spec: CommandSpec,
+    pub outputs: OutputSpec,
+}
+
+/// `spec.lower` is left empty. `default_timeout`: for actions that name none; zero: none either.
+pub fn prepare(
+    action: &Action,
+    command: reapi::Command,
+    default_timeout: Duration,
+    config: &WorkerConfig,
+) -> Result<Prepared, Failure> {
+    check_arguments(&command)?;
+    #[allow(deprecated, reason = "Buck2 and clients before REAPI 2.2 set the platform here only")]
+    let wishes = Wishes::of(action.platform.as_ref().or(command.platform.as_ref()))?;
+    if wishes.network && !config.allow_network {
+        return Err(Failure::InvalidAction(
+            "platform property kiln-network = \"true\": this worker grants no network".to_owned(),
+        ));
+    }
+    let working_directory = paths::resolve("", &command.working_directory)
+        .map_err(|error| Failure::InvalidAction(format!("command.working_directory: {error}")))?;
+    let outputs = output_spec(&command, &working_directory)?;
+    let spec = CommandSpec {
+        environment: environment(&command)?,
+        directories: directories(&working_directory, &outputs),
+        arguments: command.arguments.into_iter().map(String::into_bytes).collect(),
+        working_directory,
+        lower: Vec::<PathBuf>::new(),
+        root: wishes.root.unwrap_or_else(|| config.root_fs.clone()),
+        network: wishes.network,
+        timeout: chosen_timeout(action.timeout, default_timeout),
+        limits: limits(&config.limits, wishes.memory_bytes),
+    };
+    Ok(Prepared { spec, outputs })
+}
+
+fn check_arguments(command: &reapi::Command) -> Result<(), Failure> {
+    if command.arguments.first().is_none_or(String::is_empty) {
+        return Err(Failure::InvalidAction(
+            "command.arguments names no program: its first element is absent or empty".to_owned(),
+        ));
+    }
+    match command.arguments.iter().position(|argument| argument.contains('\0')) {
+        Some(index) => {
+            Err(Failure::InvalidAction(format!("command.arguments[{index}] contains a NUL byte")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Exactly what is declared, and a PATH where none is.
+fn environment(command: &reapi::Command) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Failure> {
+    let mut variables = Vec::with_capacity(command.environment_variables.len() + 1);
+    let mut names = BTreeSet::new();
+    for (index, variable) in command.environment_variables.iter().enumerate() {
+        let name = &variable.name;
+        let fault = match name.as_str() {
+            "" => Some("has an empty name"),
+            name if name.contains(['=', '\0']) => Some("has '=' or a NUL byte in its name"),
+            _ if variable.value.contains('\0') => Some("has a NUL byte in its value"),
+            _ if !names.insert(name) => Some("names a variable for the second time"),
+            _ => None,
+        };
+        if let Some(fault) = fault {
+            return Err(Failure::InvalidAction(format!(
+                "command.environment_variables[{index}] ({:?}) {fault}",
+                paths::shorten(name)
+            )));
+        }
+        variables.push((name.clone().into_bytes(), variable.value.clone().into_bytes()));
+    }
+    if !names.contains(&"PATH".to_owned()) {
+        variables.push((b"PATH".to_vec(), DEFAULT_PATH.into()));
+    }
+    Ok(variables)
+}
+
+fn output_spec(command: &reapi::Command, base: &str) -> Result<OutputSpec, Failure> {
+    let mut expected = Vec::new();
+    let mut add = |field: &str, declared: &[String], kind| {
+        for (index, path) in declared.iter().enumerate() {
+            let resolved = paths::resolve(base, path).map_err(|error| {
+                Failure::InvalidAction(format!("command.{field}[{index}]: {error}"))
+            })?;
+            expected.push(Expected { declared: path.clone(), path: resolved, kind });
+        }
+        Ok::<(), Failure>(())
+    };
+    if command.output_paths.is_empty() {
+        #[allow(deprecated, reason = "Bazel up to version 6 sends these fields only")]
+        let (files, directories) = (&command.output_files, &command.output_directories);
+        add("output_files", files, OutputKind::File)?;
+        add("output_directories", directories, OutputKind::Directory)?;
+    } else {
+        add("output_paths", &command.output_paths, OutputKind::Any)?;
+    }
+    expected.sort_by(|a, b| a.declared.cmp(&b.declared));
+    expected.dedup_by(|a, b| a.declared == b.declared && a.kind == b.kind);
+    let format = OutputDirectoryFormat::try_from(command.output_directory_format)
+        .unwrap_or(OutputDirectoryFormat::TreeOnly);
+    Ok(OutputSpec { expected, directories_apart: format != OutputDirectoryFormat::TreeOnly })
+}
+
+/// Parents of all outputs. Of `output_directories` the directory itself too: that is what
+/// clients which still send this field expect, whatever the specification says.
+fn directories(working_directory: &str, outputs: &OutputSpec) -> Vec<String> {
+    let mut all: BTreeSet<&str> = BTreeSet::from([working_directory]);
+    for output in &outputs.expected {
+        all.insert(paths::split(&output.path).0);
+        if output.kind == OutputKind::Directory {
+            all.insert(&output.path);
+        }
+    }
+    all.into_iter().filter(|path| !path.is_empty()).map(str::to_owned).collect()
+}
+
+fn chosen_timeout(of_action: Option<Duration>, default: Duration) -> Duration {
+    of_action.unwrap_or(if default.is_zero() { FALLBACK_TIMEOUT } else { default })
+}
+
+/// An action may lower the worker's memory limit, not raise it.
+fn limits(of_worker: &Limits, memory: Option<u64>) -> Limits {
+    let memory_bytes = match (of_worker.memory_bytes, memory) {
+        (Some(worker), Some(action)) => Some(worker.min(action)),
+        (worker, action) => worker.or(action),
+    };
+    Limits { memory_bytes, ..of_worker.clone() }
+}
+
+#[cfg(test)]
+#[allow(deprecated, reason = "the old fields are tested too")]
+mod tests {
+    use kiln_protos::reapi::command::EnvironmentVariable;
+
+    use super::*;
+
+    fn action() -> Action {
+        let digest = DigestFunction::Sha256.digest(b"");
+        Action { command: digest, input_root: digest, timeout: None, platform: None }
+    }
+
+    fn prepared(command: reapi::Command) -> Result<Prepared, Failure> {
+        let config = WorkerConfig::new("w", "/nowhere", 1);
+        prepare(&action(), command, Duration::from_secs(7), &config)
+    }
+
+    fn command() -> reapi::Command {
+        reapi::Command { arguments: vec!["true".into()], ..Default::default() }
+    }
+
+    fn variable(name: &str, value: &str) -> EnvironmentVariable {
+        EnvironmentVariable { name: name.into(), value: value.into() }
+    }
+
+    #[test]
+    fn only_path_is_added_to_the_environment_and_only_where_it_is_absent() {
+        let bare = prepared(command()).unwrap().spec;
+        assert_eq!(bare.environment, [(b"PATH".to_vec(), DEFAULT_PATH.into())]);
+        let environment_variables = vec![variable("A", "b"), variable("PATH", "/x")];
+        let own = prepared(reapi::Command { environment_variables, ..command() }).unwrap().spec;
+        let expected = [(b"A".to_vec(), b"b".to_vec()), (b"PATH".to_vec(), b"/x".to_vec())];
+        assert_eq!(own.environment, expected);
+        assert!(!own.network);
+        assert_eq!(own.timeout, Duration::from_secs(7));
+    }
+
+    #[test]
+    fn parents_of_outputs_and_the_working_directory_are_created() {
+        let output_paths = vec!["a/b/out".into(), "top".into()];
+        let new = reapi::Command { output_paths, working_directory: "w".into(), ..command() };
+        assert_eq!(prepared(new).unwrap().spec.directories, ["w", "w/a/b"]);
+        let old = reapi::Command {
+            output_files: vec!["x/file".into()],
+            output_directories: vec!["y/tree".into()],
+            ..command()
+        };
+        assert_eq!(prepared(old).unwrap().spec.directories, ["x", "y", "y/tree"]);
+    }
+
+    #[test]
+    fn output_paths_replace_the_old_fields() {
+        let both = reapi::Command {
+            output_paths: vec!["new".into()],
+            output_files: vec!["old".into()],
+            ..command()
+        };
+        let declared: Vec<_> = prepared(both)
+            .unwrap()
+            .outputs
+            .expected
+            .into_iter()
+            .map(|output| output.declared)
+            .collect();
+        assert_eq!(declared, ["new"]);
+    }
+
+    #[test]
+    fn what_cannot_run_is_refused_and_the_field_is_named() {
+        let bad = [
+            (reapi::Command::default(), "command.arguments names no program"),
+            (
+                reapi::Command { arguments: vec!["a".into(), "\0".into()], ..Default::default() },
+                "command.arguments[1]",
+            ),
+            (
+                reapi::Command { working_directory: "../x".into(), ..command() },
+                "command.working_directory",
+            ),
+            (
+                reapi::Command { output_paths: vec!["/etc/passwd".into()], ..command() },
+                "command.output_paths[0]",
+            ),
+            (
+                reapi::Command { output_files: vec!["../../x".into()], ..command() },
+                "command.output_files[0]",
+            ),
+            (
+                reapi::Command { environment_variables: vec![variable("A=", "b")], ..command() },
+                "command.environment_variables[0]",
+            ),
+            (
+                reapi::Command {
+                    environment_variables: vec![variable("A", "1"), variable("A", "2")],
+                    ..command()
+                },
+                "second time",
+            ),
+        ];
+        for (command, said) in bad {
+            let error = prepared(command).unwrap_err();
+            assert!(matches!(error, Failure::InvalidAction(_)));
+            assert!(error.to_string().contains(said), "{error} lacks {said}");
+        }
+    }
+
+    #[test]
+    fn an_action_may_lower_the_memory_limit_only() {
+        let worker = Limits { memory_bytes: Some(100), ..Default::default() };
+        assert_eq!(limits(&worker, Some(50)).memory_bytes, Some(50));
+        assert_eq!(limits(&worker, Some(500)).memory_bytes, Some(100));
+        assert_eq!(limits(&Limits::default(), Some(5)).memory_bytes, Some(5));
+    }
+
+    #[test]
+    fn negative_timeouts_and_absent_digests_are_refused() {
+        let wire = DigestFunction::Sha256.digest(b"x").to_wire();
+        let absent = reapi::Action { command_digest: Some(wire.clone()), ..Default::default() };
+        let error = Action::new(absent.clone(), DigestFunction::Sha256).unwrap_err();
+        assert!(error.to_string().contains("action.input_root_digest"), "{error}");
+        let timeout = Some(kiln_protos::protobuf::Duration { seconds: -1, nanos: 0 });
+        let negative = reapi::Action { input_root_digest: Some(wire), timeout, ..absent };
+        let error = Action::new(negative, DigestFunction::Sha256).unwrap_err();
+        assert!(error.to_string().contains("action.timeout"), "{error}");
+    }
+}

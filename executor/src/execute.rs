@@ -1,0 +1,196 @@
+//! One action from its digest to its result.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use kiln_cas::{Digest, DigestFunction, SharedBlobStore, StoreError};
+use kiln_protos::reapi;
+use kiln_protos::worker::{Lease, Stage};
+use prost::Message;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::command::{self, Action, Prepared};
+use crate::config::WorkerConfig;
+use crate::failure::Failure;
+use crate::input_root::{InputRoot, InputRoots};
+use crate::outputs::{self, Collected, OutputError, OutputSpec};
+use crate::report::Reporter;
+use crate::response::{self, Timeline, Verdict};
+use crate::runner::Runner;
+use crate::sandbox::Finished;
+use crate::streams::{self, CHUNKS_WAITING, Streams};
+
+/// Largest Action and Command messages, in bytes.
+const MAX_ACTION_BYTES: u64 = 1 << 20;
+const MAX_COMMAND_BYTES: u64 = 16 << 20;
+
+/// What all slots of a worker share.
+pub struct Executor {
+    pub config: WorkerConfig,
+    pub store: SharedBlobStore,
+    pub roots: InputRoots,
+    /// For streams that outgrow memory.
+    pub spool_dir: PathBuf,
+}
+
+impl Executor {
+    /// Every blob that the response names is in the store.
+    pub async fn execute(
+        &self,
+        lease: &Lease,
+        runner: &mut dyn Runner,
+        reporter: &Reporter,
+        cancel: &CancellationToken,
+    ) -> Result<reapi::ExecuteResponse, Failure> {
+        let (name, now) = (&self.config.worker_id, SystemTime::now());
+        let mut timeline = Timeline::begin(name, lease.queued_at, now);
+        reporter.progress(Stage::FetchingInputs).await;
+        let action = action_digest(lease)?;
+        let (Prepared { spec, outputs }, _input_root) =
+            unless_cancelled(cancel, self.fetch(&action, lease.default_timeout_ms)).await?;
+
+        timeline.fetch_end = SystemTime::now();
+        reporter.progress(Stage::Running).await;
+        timeline.run_start = SystemTime::now();
+        let (sender, chunks) = mpsc::channel(CHUNKS_WAITING);
+        let (finished, streams) = tokio::join!(
+            runner.run(&spec, sender, cancel.clone()),
+            streams::keep(chunks, &self.spool_dir, action.function, reporter),
+        );
+        timeline.run_end = SystemTime::now();
+        let finished = finished?;
+        let streams = streams.map_err(|error| Failure::io("keep stdout and stderr", error))?;
+
+        reporter.progress(Stage::UploadingOutputs).await;
+        timeline.upload_start = SystemTime::now();
+        let upload = self.conclude(finished, streams, outputs, action.function, spec.timeout);
+        let (result, verdict) = unless_cancelled(cancel, upload).await?;
+        timeline.upload_end = SystemTime::now();
+        Ok(response::assemble(result, verdict, &timeline, timeline.upload_end))
+    }
+
+    /// `spec.lower` is set, and lives as long as the input root that is returned.
+    async fn fetch(
+        &self,
+        digest: &Digest,
+        default_timeout_ms: u64,
+    ) -> Result<(Prepared, Option<InputRoot>), Failure> {
+        let action = self.message(digest, "Action", MAX_ACTION_BYTES).await?;
+        let action = Action::new(action, digest.function)?;
+        let (command, root) = tokio::join!(
+            self.message(&action.command, "Command", MAX_COMMAND_BYTES),
+            self.roots.prepare(action.input_root),
+        );
+        let (command, root) = both(command, root.map_err(Failure::from))?;
+        let timeout = Duration::from_millis(default_timeout_ms);
+        let mut prepared = command::prepare(&action, command, timeout, &self.config)?;
+        prepared.spec.lower.extend(root.iter().map(|root| root.path().to_owned()));
+        Ok((prepared, root))
+    }
+
+    async fn message<M: Message + Default>(
+        &self,
+        digest: &Digest,
+        what: &str,
+        limit: u64,
+    ) -> Result<M, Failure> {
+        if digest.is_empty_blob() {
+            return Ok(M::default());
+        }
+        let data = match self.store.read(digest, 0, None).await?.collect(limit).await {
+            Err(StoreError::TooLarge { .. }) => {
+                let text = format!("the {what} message {digest} has more than {limit} bytes");
+                return Err(Failure::InvalidAction(text));
+            }
+            data => data?,
+        };
+        M::decode(data).map_err(|error| {
+            Failure::InvalidAction(format!("blob {digest} is not a {what} message: {error}"))
+        })
+    }
+
+    /// Names and stores what the action left.
+    async fn conclude(
+        &self,
+        finished: Finished,
+        streams: Streams,
+        spec: OutputSpec,
+        function: DigestFunction,
+        timeout: Duration,
+    ) -> Result<(reapi::ActionResult, Verdict), Failure> {
+        let Finished { ending, root, .. } = finished;
+        let (collected, root, fault) = match self.collect(root, spec, function).await? {
+            Ok(Collected { result, blobs, root }) => ((result, blobs), root, None),
+            Err((error, root)) => (Default::default(), root, Some(error)),
+        };
+        let verdict = Verdict::of(&ending, timeout, fault.as_ref()).ok_or(Failure::Cancelled)?;
+        let (mut result, mut blobs) = collected;
+        response::set_streams(&mut result, &streams.stdout, &streams.stderr);
+        for stream in [streams.stdout, streams.stderr] {
+            if !stream.digest.is_empty_blob() {
+                blobs.push((stream.digest, stream.content));
+            }
+        }
+        outputs::upload(&self.store, &root, blobs).await?;
+        Ok((result, verdict))
+    }
+
+    /// The inner error is the action's own fault.
+    async fn collect(
+        &self,
+        root: OwnedFd,
+        spec: OutputSpec,
+        function: DigestFunction,
+    ) -> Result<Result<Collected, (OutputError, Arc<OwnedFd>)>, Failure> {
+        let root = Arc::new(root);
+        if spec.expected.is_empty() {
+            let (result, blobs) = Default::default();
+            return Ok(Ok(Collected { result, blobs, root }));
+        }
+        let (beneath, limits) = (root.clone(), self.config.outputs.clone());
+        let collected = tokio::task::spawn_blocking(move || {
+            outputs::collect(beneath, &spec, function, &limits)
+        });
+        match collected.await.map_err(|error| Failure::io("collect outputs", error))? {
+            Ok(collected) => Ok(Ok(collected)),
+            Err(error @ OutputError::Io { .. }) => Err(Failure::Infrastructure(error.to_string())),
+            Err(error) => Ok(Err((error, root))),
+        }
+    }
+}
+
+/// Of two failures the more telling one; all that is missing is reported at once.
+fn both<A, B>(a: Result<A, Failure>, b: Result<B, Failure>) -> Result<(A, B), Failure> {
+    match (a, b) {
+        (Ok(a), Ok(b)) => Ok((a, b)),
+        (Err(Failure::MissingInputs(mut all)), Err(Failure::MissingInputs(more))) => {
+            all.extend(more);
+            Err(Failure::MissingInputs(all))
+        }
+        (Err(failure), _) | (_, Err(failure)) => Err(failure),
+    }
+}
+
+async fn unless_cancelled<T>(
+    cancel: &CancellationToken,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => Err(Failure::Cancelled),
+        result = work => result,
+    }
+}
+
+fn action_digest(lease: &Lease) -> Result<Digest, Failure> {
+    let invalid = |error: kiln_cas::DigestError| {
+        Failure::InvalidAction(format!("the digest of the action: {error}"))
+    };
+    let function = DigestFunction::from_wire(lease.digest_function).map_err(invalid)?;
+    let digest = lease.action.as_ref().ok_or(kiln_cas::DigestError::Absent).map_err(invalid)?;
+    let wire = reapi::Digest { hash: digest.hash.clone(), size_bytes: digest.size_bytes };
+    Digest::from_wire(&wire, function).map_err(invalid)
+}

@@ -1,0 +1,65 @@
+//! Why an action has no result. A command that ran and failed is a result, not a failure.
+
+use kiln_cas::{Digest, StoreError};
+use kiln_protos::worker::WorkerFailure;
+use kiln_protos::worker::worker_failure::Kind;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// All that are absent, in the order in which they were found.
+    #[error("{} blobs that the action needs are not in the store, the first is {}",
+        .0.len(), first(.0))]
+    MissingInputs(Vec<Digest>),
+    /// Running it again cannot help.
+    #[error("{0}")]
+    InvalidAction(String),
+    /// Another worker may be able to.
+    #[error("{0}")]
+    Infrastructure(String),
+    #[error("the action was cancelled")]
+    Cancelled,
+    #[error("{0}")]
+    StoreFull(String),
+}
+
+fn first(missing: &[Digest]) -> String {
+    missing.first().map_or_else(|| "unknown".to_owned(), Digest::to_string)
+}
+
+impl Failure {
+    /// An I/O error of this machine, with what was being done.
+    pub fn io(context: impl std::fmt::Display, error: impl std::fmt::Display) -> Self {
+        Self::Infrastructure(format!("{context}: {error}"))
+    }
+
+    pub fn to_wire(&self) -> WorkerFailure {
+        let (kind, missing) = match self {
+            Self::MissingInputs(missing) => (Kind::MissingInputs, missing.as_slice()),
+            Self::InvalidAction(_) => (Kind::InvalidAction, [].as_slice()),
+            Self::Infrastructure(_) => (Kind::Infrastructure, [].as_slice()),
+            Self::Cancelled => (Kind::Cancelled, [].as_slice()),
+            Self::StoreFull(_) => (Kind::StoreFull, [].as_slice()),
+        };
+        WorkerFailure {
+            kind: kind.into(),
+            message: self.to_string(),
+            missing: missing.iter().map(digest_to_wire).collect(),
+        }
+    }
+}
+
+fn digest_to_wire(digest: &Digest) -> kiln_protos::worker::Digest {
+    kiln_protos::worker::Digest { hash: digest.hex(), size_bytes: digest.size as i64 }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NotFound(digest) => Self::MissingInputs(vec![digest]),
+            StoreError::Full { .. } | StoreError::DiskFull { .. } => {
+                Self::StoreFull(error.to_string())
+            }
+            other => Self::Infrastructure(other.to_string()),
+        }
+    }
+}

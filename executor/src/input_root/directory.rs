@@ -1,0 +1,112 @@
+//! A Directory message, checked once and then trusted.
+
+use kiln_cas::tree::{TreeError, validate_directory};
+use kiln_cas::{Digest, DigestError, DigestFunction};
+use kiln_protos::reapi;
+use prost::Message;
+
+/// Entries are sorted by name and no name occurs twice.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Directory {
+    pub files: Vec<File>,
+    pub directories: Vec<Subdirectory>,
+    pub symlinks: Vec<Symlink>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct File {
+    pub name: Box<str>,
+    pub digest: Digest,
+    pub executable: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct Subdirectory {
+    pub name: Box<str>,
+    pub digest: Digest,
+}
+
+/// Any target is allowed, absolute ones included: it is text, resolved inside the sandbox only.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Symlink {
+    pub name: Box<str>,
+    pub target: Box<str>,
+}
+
+/// What is wrong with a Directory message, and in which field.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DirectoryError {
+    #[error("the blob is not a Directory message: {0}")]
+    Undecodable(String),
+    #[error(transparent)]
+    NotCanonical(#[from] TreeError),
+    #[error("a digest: {0}")]
+    Digest(#[from] DigestError),
+}
+
+impl Directory {
+    /// `function`: that of the directory's own digest, which its entries share.
+    /// Node properties (unix_mode, mtime) are not applied: every input has a fixed mode and time.
+    pub fn decode(data: &[u8], function: DigestFunction) -> Result<Self, DirectoryError> {
+        let message = reapi::Directory::decode(data)
+            .map_err(|error| DirectoryError::Undecodable(error.to_string()))?;
+        validate_directory(&message)?;
+        let digest = |digest: Option<reapi::Digest>| {
+            Digest::from_wire(&digest.ok_or(DigestError::Absent)?, function)
+        };
+        let mut directory = Self::default();
+        for node in message.files {
+            let (name, executable) = (node.name.into(), node.is_executable);
+            directory.files.push(File { name, digest: digest(node.digest)?, executable });
+        }
+        for node in message.directories {
+            let name = node.name.into();
+            directory.directories.push(Subdirectory { name, digest: digest(node.digest)? });
+        }
+        for node in message.symlinks {
+            let (name, target) = (node.name.into(), node.target.into());
+            directory.symlinks.push(Symlink { name, target });
+        }
+        Ok(directory)
+    }
+
+    /// Entries of this directory alone.
+    pub fn entries(&self) -> usize {
+        self.files.len() + self.directories.len() + self.symlinks.len()
+    }
+
+    /// Roughly what it takes in memory, in bytes.
+    pub fn weight(&self) -> usize {
+        64 + self.entries() * 96
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(name: &str) -> reapi::FileNode {
+        let digest = DigestFunction::Blake3.digest(b"x").to_wire();
+        reapi::FileNode { name: name.into(), digest: Some(digest), ..Default::default() }
+    }
+
+    fn decode(files: Vec<reapi::FileNode>) -> Result<Directory, DirectoryError> {
+        let message = reapi::Directory { files, ..Default::default() };
+        Directory::decode(&message.encode_to_vec(), DigestFunction::Blake3)
+    }
+
+    #[test]
+    fn entries_share_the_digest_function_of_the_directory() {
+        let directory = decode(vec![file("a"), file("b")]).unwrap();
+        assert_eq!(directory.entries(), 2);
+        assert_eq!(directory.files[0].digest, DigestFunction::Blake3.digest(b"x"));
+    }
+
+    #[test]
+    fn what_is_not_canonical_is_refused_and_the_field_is_named() {
+        let error = decode(vec![file("a"), file("..")]).unwrap_err().to_string();
+        assert!(error.contains("files[1].name"), "{error}");
+        let noise = Directory::decode(&[0xff; 9], DigestFunction::Sha256);
+        assert!(matches!(noise, Err(DirectoryError::Undecodable(_))));
+    }
+}

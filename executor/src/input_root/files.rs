@@ -1,0 +1,190 @@
+//! Brings blobs into the local file cache: linked where the store can, copied otherwise.
+
+use std::collections::HashSet;
+use std::fs::{self, File, Permissions};
+use std::io::Write as _;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use kiln_cas::blob::MAX_WHOLE_BLOB;
+use kiln_cas::{Digest, SharedBlobStore};
+use tokio::io::AsyncWriteExt as _;
+
+use super::index::Id;
+use super::materialise::set_fixed_time;
+use super::{FETCH_CONCURRENCY, FileKey, InputError, Retained, Shared, blocking};
+use crate::keyed_lock::KeyedLocks;
+
+/// From this size on a hard link is cheaper than a copy.
+const LINK_FROM_BYTES: u64 = 64 << 10;
+/// Small files written to disk by one blocking task.
+const WRITE_BATCH: usize = 64;
+/// Large files fetched at the same time for one input root.
+const LARGE_CONCURRENCY: usize = 4;
+
+pub(super) struct FileFetcher {
+    store: SharedBlobStore,
+    fetching: KeyedLocks<FileKey>,
+}
+
+impl FileFetcher {
+    pub fn new(store: SharedBlobStore) -> Self {
+        Self { store, fetching: KeyedLocks::default() }
+    }
+
+    /// Each missing digest once.
+    pub async fn find_missing(&self, keys: &[FileKey]) -> Result<Vec<Digest>, InputError> {
+        let digests: HashSet<Digest> =
+            keys.iter().map(|key| key.digest).filter(|digest| !digest.is_empty_blob()).collect();
+        if digests.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut digests: Vec<Digest> = digests.into_iter().collect();
+        digests.sort_unstable();
+        Ok(self.store.find_missing(&digests).await?)
+    }
+
+    /// Fetches all of `keys`, and notes in `retained` each as soon as it is there.
+    pub async fn fetch(
+        &self,
+        shared: &Arc<Shared>,
+        keys: Vec<FileKey>,
+        retained: &mut Retained,
+    ) -> Result<(), InputError> {
+        let (large, small): (Vec<_>, Vec<_>) =
+            keys.into_iter().partition(|key| key.digest.size >= LINK_FROM_BYTES);
+        self.fetch_small(shared, small, retained).await?;
+        let mut fetches = stream::iter(large.into_iter().map(|key| self.fetch_large(shared, key)))
+            .buffer_unordered(LARGE_CONCURRENCY);
+        while let Some(fetched) = fetches.next().await {
+            retained.absorb(fetched?);
+        }
+        Ok(())
+    }
+
+    async fn fetch_small(
+        &self,
+        shared: &Arc<Shared>,
+        keys: Vec<FileKey>,
+        retained: &mut Retained,
+    ) -> Result<(), InputError> {
+        let reads = stream::iter(keys.into_iter().map(|key| self.read_small(key)))
+            .buffer_unordered(FETCH_CONCURRENCY);
+        let mut batches = std::pin::pin!(reads.ready_chunks(WRITE_BATCH));
+        while let Some(batch) = batches.next().await {
+            let batch: Vec<(FileKey, Bytes)> = batch.into_iter().collect::<Result<_, _>>()?;
+            let shared = shared.clone();
+            retained.absorb(blocking(move || write_batch(&shared, batch)).await?);
+        }
+        Ok(())
+    }
+
+    async fn read_small(&self, key: FileKey) -> Result<(FileKey, Bytes), InputError> {
+        if key.digest.is_empty_blob() {
+            return Ok((key, Bytes::new()));
+        }
+        let blob = self.store.read(&key.digest, 0, None).await?;
+        Ok((key, blob.collect(MAX_WHOLE_BLOB).await?))
+    }
+
+    async fn fetch_large(
+        &self,
+        shared: &Arc<Shared>,
+        key: FileKey,
+    ) -> Result<Retained, InputError> {
+        let _alone = self.fetching.lock(key).await;
+        if shared.index().retain(&key).is_some() {
+            return Ok(Retained::new(shared, vec![key]));
+        }
+        let unfinished = Unfinished::new(shared);
+        // A link has mode 0555: right only for what is executable.
+        let linked = key.executable && self.store.link(&key.digest, &unfinished.path).await?;
+        if linked {
+            let path = unfinished.path.clone();
+            blocking(move || {
+                File::open(&path)
+                    .and_then(|file| set_fixed_time(&file))
+                    .map_err(InputError::io(format!("set the time of {}", path.display())))
+            })
+            .await?;
+        } else {
+            self.copy(&key, &unfinished.path).await?;
+        }
+        unfinished.keep(key);
+        Ok(Retained::new(shared, vec![key]))
+    }
+
+    async fn copy(&self, key: &FileKey, path: &Path) -> Result<(), InputError> {
+        let failed = |error| InputError::io(format!("write {}", path.display()))(error);
+        let blob = self.store.read(&key.digest, 0, None).await?;
+        let mut file = tokio::fs::File::create_new(path).await.map_err(failed)?;
+        let mut chunks = blob.into_stream();
+        while let Some(chunk) = chunks.next().await {
+            file.write_all(&chunk?).await.map_err(failed)?;
+        }
+        file.flush().await.map_err(failed)?;
+        let (file, mode) = (file.into_std().await, mode(key));
+        let path = path.to_owned();
+        blocking(move || {
+            file.set_permissions(Permissions::from_mode(mode))
+                .and_then(|()| set_fixed_time(&file))
+                .map_err(InputError::io(format!("write {}", path.display())))
+        })
+        .await
+    }
+}
+
+fn write_batch(shared: &Arc<Shared>, batch: Vec<(FileKey, Bytes)>) -> Result<Retained, InputError> {
+    let mut written = Retained::new(shared, Vec::with_capacity(batch.len()));
+    for (key, data) in batch {
+        let unfinished = Unfinished::new(shared);
+        let path = &unfinished.path;
+        write_file(path, &data, mode(&key))
+            .map_err(InputError::io(format!("write {}", path.display())))?;
+        unfinished.keep(key);
+        written.keys.push(key);
+    }
+    Ok(written)
+}
+
+/// A file of the cache that is not complete: dropping it gives it to the garbage.
+struct Unfinished<'a> {
+    shared: &'a Arc<Shared>,
+    id: Option<Id>,
+    path: PathBuf,
+}
+
+impl<'a> Unfinished<'a> {
+    fn new(shared: &'a Arc<Shared>) -> Self {
+        let id = shared.index().next_id();
+        Self { shared, id: Some(id), path: shared.file_path(id) }
+    }
+
+    fn keep(mut self, key: FileKey) {
+        if let Some(id) = self.id.take() {
+            self.shared.index().insert_file(key, id);
+        }
+    }
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            self.shared.index().discard_file(id);
+        }
+    }
+}
+
+fn write_file(path: &Path, data: &[u8], mode: u32) -> std::io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(data)?;
+    file.set_permissions(Permissions::from_mode(mode))?;
+    set_fixed_time(&file)
+}
+
+fn mode(key: &FileKey) -> u32 {
+    if key.executable { 0o555 } else { 0o444 }
+}

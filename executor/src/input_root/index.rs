@@ -1,0 +1,232 @@
+//! What the local cache holds and what goes first: no I/O, only accounts.
+//!
+//! A tree refers to its files; a file lives as long as a tree (or a tree being built) refers
+//! to it. Trees go in the order of their last use; pinned ones stay.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use kiln_cas::Digest;
+
+use super::{CacheLimits, FileKey};
+
+/// Names a file or a directory of the cache on disk; never used twice in one process.
+pub(super) type Id = u64;
+
+/// Bytes charged for an entry of a tree besides the contents of files.
+const ENTRY_BYTES: u64 = 128;
+/// File systems hand out whole blocks.
+const BLOCK_BYTES: u64 = 4096;
+
+pub(super) struct Index {
+    limits: CacheLimits,
+    files: HashMap<FileKey, FileEntry>,
+    trees: HashMap<Digest, TreeEntry>,
+    /// Unpinned trees by last use.
+    idle: BTreeMap<u64, Digest>,
+    garbage: Garbage,
+    next: u64,
+    bytes: u64,
+    entries: usize,
+}
+
+struct FileEntry {
+    id: Id,
+    references: usize,
+}
+
+struct TreeEntry {
+    id: Id,
+    files: Arc<[FileKey]>,
+    entries: usize,
+    pins: usize,
+    last_used: u64,
+}
+
+/// What is no longer part of the cache but still on disk.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Garbage {
+    pub trees: Vec<Id>,
+    pub files: Vec<Id>,
+}
+
+impl Garbage {
+    pub fn is_empty(&self) -> bool {
+        self.trees.is_empty() && self.files.is_empty()
+    }
+}
+
+impl Index {
+    pub fn new(limits: CacheLimits) -> Self {
+        Self {
+            limits,
+            files: HashMap::new(),
+            trees: HashMap::new(),
+            idle: BTreeMap::new(),
+            garbage: Garbage::default(),
+            next: 0,
+            bytes: 0,
+            entries: 0,
+        }
+    }
+
+    pub fn next_id(&mut self) -> Id {
+        self.next += 1;
+        self.next
+    }
+
+    /// The tree stays until [`Self::unpin`] has been called as often.
+    pub fn pin(&mut self, root: &Digest) -> Option<Id> {
+        let tree = self.trees.get_mut(root)?;
+        self.idle.remove(&tree.last_used);
+        tree.pins += 1;
+        Some(tree.id)
+    }
+
+    pub fn unpin(&mut self, root: &Digest) {
+        self.next += 1;
+        let Some(tree) = self.trees.get_mut(root) else { return };
+        tree.pins = tree.pins.saturating_sub(1);
+        if tree.pins == 0 {
+            tree.last_used = self.next;
+            self.idle.insert(self.next, *root);
+        }
+    }
+
+    /// Adds a reference to a file that is there.
+    pub fn retain(&mut self, key: &FileKey) -> Option<Id> {
+        let file = self.files.get_mut(key)?;
+        file.references += 1;
+        Some(file.id)
+    }
+
+    /// A file that the caller has a reference to.
+    pub fn find(&self, key: &FileKey) -> Option<Id> {
+        self.files.get(key).map(|file| file.id)
+    }
+
+    /// A file that is complete on disk, with one reference for the caller. An equal file that
+    /// came first is used instead.
+    pub fn insert_file(&mut self, key: FileKey, id: Id) {
+        if self.retain(&key).is_some() {
+            self.garbage.files.push(id);
+            return;
+        }
+        self.bytes += file_bytes(&key);
+        self.files.insert(key, FileEntry { id, references: 1 });
+    }
+
+    /// A file that was begun and not finished, if it is there at all.
+    pub fn discard_file(&mut self, id: Id) {
+        self.garbage.files.push(id);
+    }
+
+    /// Takes one reference from each.
+    pub fn release(&mut self, keys: &[FileKey]) {
+        for key in keys {
+            let Some(file) = self.files.get_mut(key) else { continue };
+            file.references -= 1;
+            if file.references == 0 {
+                self.garbage.files.push(file.id);
+                self.files.remove(key);
+                self.bytes -= file_bytes(key);
+            }
+        }
+    }
+
+    /// A tree that is complete on disk, pinned once; it takes over one reference to each of `files`.
+    pub fn insert_tree(&mut self, root: Digest, id: Id, files: Arc<[FileKey]>, entries: usize) {
+        self.bytes += entries as u64 * ENTRY_BYTES;
+        self.entries += entries;
+        self.trees.insert(root, TreeEntry { id, files, entries, pins: 1, last_used: 0 });
+    }
+
+    /// Drops idle trees until the limits hold, and hands over everything to be deleted.
+    pub fn collect_garbage(&mut self) -> Garbage {
+        while self.bytes > self.limits.bytes || self.entries > self.limits.entries {
+            let Some((_, root)) = self.idle.pop_first() else { break };
+            self.drop_tree(&root);
+        }
+        std::mem::take(&mut self.garbage)
+    }
+
+    fn drop_tree(&mut self, root: &Digest) {
+        let Some(tree) = self.trees.remove(root) else { return };
+        self.garbage.trees.push(tree.id);
+        self.bytes -= tree.entries as u64 * ENTRY_BYTES;
+        self.entries -= tree.entries;
+        self.release(&tree.files);
+    }
+}
+
+fn file_bytes(key: &FileKey) -> u64 {
+    key.digest.size.next_multiple_of(BLOCK_BYTES) + ENTRY_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use kiln_cas::DigestFunction;
+
+    use super::*;
+
+    fn key(name: &str) -> FileKey {
+        FileKey { digest: DigestFunction::Sha256.digest(name.as_bytes()), executable: false }
+    }
+
+    fn add_tree(index: &mut Index, name: &str, files: &[FileKey]) -> Id {
+        for file in files {
+            if index.retain(file).is_none() {
+                let id = index.next_id();
+                index.insert_file(*file, id);
+            }
+        }
+        let id = index.next_id();
+        index.insert_tree(key(name).digest, id, files.into(), files.len());
+        id
+    }
+
+    fn limited(entries: usize) -> Index {
+        Index::new(CacheLimits { bytes: u64::MAX, entries })
+    }
+
+    #[test]
+    fn the_tree_used_longest_ago_goes_first_with_the_files_it_alone_used() {
+        let mut index = limited(3);
+        let shared = key("shared");
+        let oldest = add_tree(&mut index, "1", &[shared, key("own")]);
+        index.unpin(&key("1").digest);
+        let own = index.files[&key("own")].id;
+        add_tree(&mut index, "2", &[shared, key("other")]);
+        assert_eq!(index.collect_garbage(), Garbage { trees: vec![oldest], files: vec![own] });
+        assert!(index.pin(&key("1").digest).is_none());
+        assert!(index.retain(&shared).is_some());
+    }
+
+    #[test]
+    fn pinned_trees_stay_however_full_the_cache_is() {
+        let mut index = limited(0);
+        add_tree(&mut index, "1", &[key("a")]);
+        assert!(index.collect_garbage().is_empty());
+        assert!(index.pin(&key("1").digest).is_some());
+        index.unpin(&key("1").digest);
+        assert!(index.collect_garbage().is_empty());
+        index.unpin(&key("1").digest);
+        assert_eq!(index.collect_garbage().trees.len(), 1);
+        assert_eq!((index.bytes, index.entries), (0, 0));
+    }
+
+    #[test]
+    fn use_renews_a_tree() {
+        let mut index = limited(2);
+        for name in ["1", "2"] {
+            add_tree(&mut index, name, &[key(name)]);
+            index.unpin(&key(name).digest);
+        }
+        index.pin(&key("1").digest);
+        index.unpin(&key("1").digest);
+        add_tree(&mut index, "3", &[key("3")]);
+        index.collect_garbage();
+        assert!(index.pin(&key("1").digest).is_some());
+        assert!(index.pin(&key("2").digest).is_none());
+    }
+}

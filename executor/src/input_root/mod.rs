@@ -1,0 +1,336 @@
+//! Input roots: read-only directory trees on the local disk, built from the store without
+//! copying where possible and kept for the next action with the same root digest.
+//!
+//! Each file is fetched once into a local file cache; trees are hard links to it. A tree
+//! becomes known only when it is complete, and the whole cache is emptied when a worker
+//! starts, so that a half-built tree is never used. Files have mode 0444 or 0555 and
+//! directories 0555, all with one fixed modification time.
+
+mod directory;
+mod files;
+mod index;
+mod load;
+mod materialise;
+mod plan;
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use kiln_cas::{Digest, SharedBlobStore, StoreError};
+
+use crate::failure::Failure;
+use crate::keyed_lock::KeyedLocks;
+use crate::paths;
+pub use directory::{Directory, DirectoryError};
+use files::FileFetcher;
+use index::{Id, Index};
+use load::DirectoryLoader;
+use plan::Plan;
+
+/// Directories and small files fetched at the same time for one input root.
+pub const FETCH_CONCURRENCY: usize = 64;
+
+/// What one input root may be.
+#[derive(Debug, Clone)]
+pub struct InputLimits {
+    /// Files, directories and symlinks.
+    pub entries: usize,
+    /// Of all files together.
+    pub bytes: u64,
+}
+
+impl Default for InputLimits {
+    fn default() -> Self {
+        Self { entries: 250_000, bytes: 64 << 30 }
+    }
+}
+
+/// What the local cache may hold; trees in use are kept beyond it.
+#[derive(Debug, Clone)]
+pub struct CacheLimits {
+    pub bytes: u64,
+    /// Entries of all trees together.
+    pub entries: usize,
+}
+
+impl Default for CacheLimits {
+    fn default() -> Self {
+        Self { bytes: 16 << 30, entries: 4_000_000 }
+    }
+}
+
+/// A file's content and mode: what equal files share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct FileKey {
+    pub digest: Digest,
+    pub executable: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum InputError {
+    #[error("{} blobs of the input root are missing", .0.len())]
+    Missing(Vec<Digest>),
+    #[error("input root: Directory {digest}: {error}")]
+    Directory { digest: Digest, error: DirectoryError },
+    #[error("input root: Directory {digest} is larger than {limit} bytes")]
+    DirectoryTooLarge { digest: Digest, limit: u64 },
+    #[error("the input root has more than {limit} entries, the limit of this worker")]
+    TooManyEntries { limit: usize },
+    #[error("the files of the input root have more than {limit} bytes, the limit of this worker")]
+    TooManyBytes { limit: u64 },
+    #[error("the input root is more than {limit} directories deep")]
+    TooDeep { limit: usize },
+    #[error("input root: the path {path:?} is longer than {limit} bytes")]
+    PathTooLong { path: String, limit: usize },
+    #[error("input root: {0}")]
+    Store(#[from] StoreError),
+    #[error("input root: {context}: {error}")]
+    Io { context: String, error: std::io::Error },
+}
+
+impl InputError {
+    fn io(context: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let context = context.into();
+        move |error| Self::Io { context, error }
+    }
+}
+
+impl From<InputError> for Failure {
+    fn from(error: InputError) -> Self {
+        match error {
+            InputError::Missing(missing) => Self::MissingInputs(missing),
+            InputError::Store(error @ StoreError::NotFound(_)) => error.into(),
+            InputError::Store(_) | InputError::Io { .. } => Self::Infrastructure(error.to_string()),
+            InputError::Directory { .. }
+            | InputError::DirectoryTooLarge { .. }
+            | InputError::TooManyEntries { .. }
+            | InputError::TooManyBytes { .. }
+            | InputError::TooDeep { .. }
+            | InputError::PathTooLong { .. } => Self::InvalidAction(error.to_string()),
+        }
+    }
+}
+
+/// The local cache of input roots. Cheap to clone.
+#[derive(Clone)]
+pub struct InputRoots {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    directory: PathBuf,
+    limits: InputLimits,
+    index: Mutex<Index>,
+    loader: DirectoryLoader,
+    fetcher: FileFetcher,
+    building: KeyedLocks<Digest>,
+    /// At most one deletion of what was evicted runs at a time.
+    deleting: tokio::sync::Mutex<()>,
+}
+
+/// A complete tree that stays on disk while this exists.
+pub struct InputRoot {
+    shared: Arc<Shared>,
+    root: Digest,
+    path: PathBuf,
+}
+
+impl InputRoot {
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for InputRoot {
+    fn drop(&mut self) {
+        self.shared.index().unpin(&self.root);
+    }
+}
+
+/// References to cached files, given back unless a tree took them over.
+struct Retained {
+    shared: Arc<Shared>,
+    keys: Vec<FileKey>,
+}
+
+impl Retained {
+    fn new(shared: &Arc<Shared>, keys: Vec<FileKey>) -> Self {
+        Self { shared: shared.clone(), keys }
+    }
+
+    fn absorb(&mut self, mut other: Self) {
+        self.keys.append(&mut other.keys);
+    }
+}
+
+impl Drop for Retained {
+    fn drop(&mut self) {
+        self.shared.index().release(&self.keys);
+    }
+}
+
+impl InputRoots {
+    /// Empties `directory` and uses it.
+    pub fn open(
+        directory: &Path,
+        store: SharedBlobStore,
+        limits: InputLimits,
+        cache: CacheLimits,
+    ) -> std::io::Result<Self> {
+        materialise::remove_tree(directory)?;
+        for kind in ["files", "trees"] {
+            std::fs::create_dir_all(directory.join(kind))?;
+        }
+        let shared = Shared {
+            directory: directory.to_owned(),
+            limits,
+            index: Mutex::new(Index::new(cache)),
+            loader: DirectoryLoader::new(store.clone()),
+            fetcher: FileFetcher::new(store),
+            building: KeyedLocks::default(),
+            deleting: tokio::sync::Mutex::default(),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// The tree of `root`, from the cache or built now. `None`: the root is empty.
+    pub async fn prepare(&self, root: Digest) -> Result<Option<InputRoot>, InputError> {
+        if root.is_empty_blob() {
+            return Ok(None);
+        }
+        if let Some(ready) = self.shared.pinned(root) {
+            return Ok(Some(ready));
+        }
+        let _alone = self.shared.building.lock(root).await;
+        if let Some(ready) = self.shared.pinned(root) {
+            return Ok(Some(ready));
+        }
+        let built = self.build(root).await;
+        self.delete_garbage().await;
+        built.map(Some)
+    }
+
+    async fn build(&self, root: Digest) -> Result<InputRoot, InputError> {
+        let loaded = self.shared.loader.load(root, &self.shared.limits).await?;
+        let plan = Plan::expand(root, &loaded.directories, &self.shared.limits)?;
+        let files = self.fetch_files(&plan, loaded.missing).await?;
+        let id = self.shared.index().next_id();
+        let shared = self.shared.clone();
+        blocking(move || shared.materialise(root, id, plan, files)).await
+    }
+
+    /// Makes every file of `plan` present in the file cache. Reports all that is missing at once.
+    async fn fetch_files(
+        &self,
+        plan: &Plan,
+        mut missing: Vec<Digest>,
+    ) -> Result<Retained, InputError> {
+        let shared = &self.shared;
+        let wanted: HashSet<FileKey> = plan.files.iter().map(|(_, key)| *key).collect();
+        let mut retained = Retained::new(shared, Vec::with_capacity(wanted.len()));
+        let mut absent = Vec::new();
+        {
+            let mut index = shared.index();
+            for key in wanted {
+                match index.retain(&key) {
+                    Some(_) => retained.keys.push(key),
+                    None => absent.push(key),
+                }
+            }
+        }
+        missing.extend(shared.fetcher.find_missing(&absent).await?);
+        if !missing.is_empty() {
+            return Err(InputError::Missing(missing));
+        }
+        shared.fetcher.fetch(shared, absent, &mut retained).await?;
+        Ok(retained)
+    }
+
+    async fn delete_garbage(&self) {
+        let garbage = self.shared.index().collect_garbage();
+        if garbage.is_empty() {
+            return;
+        }
+        let _alone = self.shared.deleting.lock().await;
+        let shared = self.shared.clone();
+        let deleted = blocking(move || {
+            for id in garbage.trees {
+                let path = shared.tree_path(id);
+                materialise::remove_tree(&path)
+                    .map_err(InputError::io(format!("remove {}", path.display())))?;
+            }
+            for id in garbage.files {
+                let path = shared.file_path(id);
+                materialise::remove_file(&path)
+                    .map_err(InputError::io(format!("remove {}", path.display())))?;
+            }
+            Ok(())
+        });
+        if let Err(error) = deleted.await {
+            tracing::warn!(%error, "the input root cache could not delete what it evicted");
+        }
+    }
+}
+
+impl Shared {
+    fn index(&self) -> MutexGuard<'_, Index> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pinned(self: &Arc<Self>, root: Digest) -> Option<InputRoot> {
+        let id = self.index().pin(&root)?;
+        Some(InputRoot { shared: self.clone(), root, path: self.tree_path(id) })
+    }
+
+    fn tree_path(&self, id: Id) -> PathBuf {
+        self.directory.join("trees").join(id.to_string())
+    }
+
+    fn file_path(&self, id: Id) -> PathBuf {
+        self.directory.join("files").join(id.to_string())
+    }
+
+    /// Blocks.
+    fn materialise(
+        self: Arc<Self>,
+        root: Digest,
+        id: Id,
+        plan: Plan,
+        mut files: Retained,
+    ) -> Result<InputRoot, InputError> {
+        let path = self.tree_path(id);
+        if let Err(error) = materialise::build(&path, &plan, |key| self.known_file(key)) {
+            // What cannot be removed now is removed at the next start.
+            let _ = materialise::remove_tree(&path);
+            return Err(error);
+        }
+        let keys: Arc<[FileKey]> = std::mem::take(&mut files.keys).into();
+        self.index().insert_tree(root, id, keys, plan.entries());
+        Ok(InputRoot { shared: self, root, path })
+    }
+
+    fn known_file(&self, key: &FileKey) -> Option<PathBuf> {
+        let id = self.index().find(key)?;
+        Some(self.file_path(id))
+    }
+}
+
+impl From<paths::PathError> for Failure {
+    fn from(error: paths::PathError) -> Self {
+        Self::InvalidAction(error.to_string())
+    }
+}
+
+/// Runs `work` where it may block.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, InputError> + Send + 'static,
+) -> Result<T, InputError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(InputError::Io {
+            context: "a file task".to_owned(),
+            error: std::io::Error::other(error),
+        }),
+    }
+}

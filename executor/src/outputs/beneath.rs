@@ -1,0 +1,134 @@
+//! Look-ups that cannot leave a directory, whatever symlinks an action put there.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
+use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmodat, fstatat};
+
+use crate::paths;
+
+/// The kernel asks for another try when a rename elsewhere raced with a look-up of `..`.
+const TRIES: usize = 32;
+
+/// What a directory entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    File {
+        size: u64,
+        executable: bool,
+    },
+    Directory,
+    Symlink,
+    /// What it is, in words.
+    Special(&'static str),
+}
+
+/// Where a path leads.
+pub enum Found {
+    /// The directory that holds the last name, open for look-ups.
+    Parent(OwnedFd),
+    Nothing,
+    /// Through a symlink that leads out of the root, or in a circle.
+    Outside,
+}
+
+/// Opens the directory at `path` (`""`: the root itself). Symlinks within the root are
+/// followed, none that leads out of it.
+pub fn find_directory(root: BorrowedFd<'_>, path: &str) -> io::Result<Found> {
+    let path = if path.is_empty() { "." } else { path };
+    match open(root, path, OFlag::O_PATH | OFlag::O_DIRECTORY) {
+        Ok(directory) => Ok(Found::Parent(directory)),
+        Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(Found::Nothing),
+        Err(Errno::EXDEV | Errno::ELOOP) => Ok(Found::Outside),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Opens a file that was seen before, to read it again.
+pub fn open_file(root: BorrowedFd<'_>, path: &str) -> io::Result<File> {
+    let (parent, name) = paths::split(path);
+    match find_directory(root, parent)? {
+        Found::Parent(parent) => open_entry(parent.as_fd(), name),
+        _ => Err(io::ErrorKind::NotFound.into()),
+    }
+}
+
+/// Opens the regular file `name` in `directory`.
+pub fn open_entry(directory: BorrowedFd<'_>, name: &str) -> io::Result<File> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    Ok(readable(directory, name, flags, 0o400)?.into())
+}
+
+/// Opens the directory `name` in `directory` for listing.
+pub fn open_listing(directory: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
+    readable(directory, name, flags, 0o500)
+}
+
+/// An action may have taken the right to read away from its owner: give it back and try again.
+fn readable(
+    directory: BorrowedFd<'_>,
+    name: &str,
+    flags: OFlag,
+    mode: nix::libc::mode_t,
+) -> io::Result<OwnedFd> {
+    match open(directory, name, flags) {
+        Err(Errno::EACCES) => {
+            let mode = Mode::from_bits_truncate(mode);
+            fchmodat(directory, name, mode, FchmodatFlags::FollowSymlink)?;
+            Ok(open(directory, name, flags)?)
+        }
+        result => Ok(result?),
+    }
+}
+
+/// `None`: there is no such entry.
+pub fn kind(directory: BorrowedFd<'_>, name: &str) -> io::Result<Option<Kind>> {
+    match fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(kind_of(&stat))),
+        Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn kind_of(stat: &FileStat) -> Kind {
+    let format = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
+    match format {
+        SFlag::S_IFREG => {
+            Kind::File { size: stat.st_size as u64, executable: stat.st_mode & 0o111 != 0 }
+        }
+        SFlag::S_IFDIR => Kind::Directory,
+        SFlag::S_IFLNK => Kind::Symlink,
+        SFlag::S_IFIFO => Kind::Special("a named pipe"),
+        SFlag::S_IFSOCK => Kind::Special("a socket"),
+        SFlag::S_IFBLK => Kind::Special("a block device"),
+        SFlag::S_IFCHR => Kind::Special("a character device"),
+        _ => Kind::Special("of an unknown kind"),
+    }
+}
+
+/// The text of a symlink; `None` when it is not UTF-8.
+pub fn target(directory: BorrowedFd<'_>, name: &str) -> io::Result<Option<String>> {
+    Ok(readlinkat(directory, name)?.into_string().ok())
+}
+
+/// Whether the symlink `name` in `parent` (a path in the root) leads to a directory within the root.
+pub fn leads_to_directory(root: BorrowedFd<'_>, path: &str) -> io::Result<bool> {
+    Ok(matches!(find_directory(root, path)?, Found::Parent(_)))
+}
+
+fn open(directory: BorrowedFd<'_>, path: &str, flags: OFlag) -> Result<OwnedFd, Errno> {
+    let how = OpenHow::new()
+        .flags(flags | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    for _ in 1..TRIES {
+        match openat2(directory, path, how) {
+            Err(Errno::EAGAIN | Errno::EINTR) => {}
+            result => return result,
+        }
+    }
+    openat2(directory, path, how)
+}

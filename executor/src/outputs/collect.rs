@@ -1,0 +1,317 @@
+//! Finds the declared outputs beneath the root of a finished action, and names them.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kiln_cas::{Digest, DigestFunction};
+use kiln_protos::reapi;
+use nix::dir::Dir;
+
+use super::beneath::{self, Found, Kind};
+use super::tree::TreeBuilder;
+use super::{
+    Collected, Content, Expected, MAX_OUTPUT_DEPTH, OutputError, OutputKind, OutputLimits,
+    OutputSpec,
+};
+use crate::paths;
+
+/// Files of up to this size are read once and kept until they are stored, within the budget.
+const KEPT_FILE_BYTES: u64 = 256 << 10;
+const KEPT_BUDGET: u64 = 32 << 20;
+/// Bytes hashed at a time.
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// Missing outputs are left out; symlinks are reported, never followed. The same files give the
+/// same result, byte by byte. Blocks.
+pub fn collect(
+    root: Arc<OwnedFd>,
+    spec: &OutputSpec,
+    function: DigestFunction,
+    limits: &OutputLimits,
+) -> Result<Collected, OutputError> {
+    let mut collector = Collector {
+        root: root.as_fd(),
+        spec,
+        function,
+        limits,
+        result: reapi::ActionResult::default(),
+        blobs: Vec::new(),
+        named: HashSet::new(),
+        kept: 0,
+        entries: 0,
+        bytes: 0,
+    };
+    for output in &spec.expected {
+        collector.output(output)?;
+    }
+    let Collector { result, blobs, .. } = collector;
+    Ok(Collected { result, blobs, root })
+}
+
+struct Collector<'a> {
+    root: BorrowedFd<'a>,
+    spec: &'a OutputSpec,
+    function: DigestFunction,
+    limits: &'a OutputLimits,
+    result: reapi::ActionResult,
+    blobs: Vec<(Digest, Content)>,
+    named: HashSet<Digest>,
+    /// Bytes held in memory.
+    kept: u64,
+    entries: usize,
+    bytes: u64,
+}
+
+impl Collector<'_> {
+    fn output(&mut self, output: &Expected) -> Result<(), OutputError> {
+        let path = &output.path;
+        let (parent, name) = paths::split(path);
+        let parent = match beneath::find_directory(self.root, parent)
+            .map_err(OutputError::io(format!("open the parent of {path}")))?
+        {
+            Found::Parent(parent) => parent,
+            Found::Nothing => return Ok(()),
+            Found::Outside => {
+                let fault = "lies behind a symlink that leads out of the input root";
+                return Err(OutputError::unusable(path, fault));
+            }
+        };
+        let name = if name.is_empty() { "." } else { name };
+        let Some(kind) = self.kind(parent.as_fd(), name, path)? else { return Ok(()) };
+        self.check_kind(output, kind)?;
+        match kind {
+            Kind::File { size, executable } => {
+                let digest = self.file(parent.as_fd(), name, path, size)?;
+                self.result.output_files.push(reapi::OutputFile {
+                    path: output.declared.clone(),
+                    digest: Some(digest.to_wire()),
+                    is_executable: executable,
+                    ..Default::default()
+                });
+            }
+            Kind::Directory => self.directory_output(parent.as_fd(), name, output)?,
+            Kind::Symlink => self.symlink_output(parent.as_fd(), name, output)?,
+            Kind::Special(what) => return Err(special(path, what)),
+        }
+        Ok(())
+    }
+
+    /// Errors as ActionResult.output_files and output_directories demand.
+    fn check_kind(&self, output: &Expected, kind: Kind) -> Result<(), OutputError> {
+        let fault = match (output.kind, kind) {
+            (OutputKind::File, Kind::Directory) => "is a directory; output_files declares a file",
+            (OutputKind::Directory, Kind::File { .. }) => {
+                "is a file; output_directories declares a directory"
+            }
+            _ => return Ok(()),
+        };
+        Err(OutputError::unusable(&output.path, fault))
+    }
+
+    fn directory_output(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        name: &str,
+        output: &Expected,
+    ) -> Result<(), OutputError> {
+        let mut builder = TreeBuilder::new(self.function);
+        let root = self.directory(parent, name, &output.path, 0, &mut builder)?;
+        let encoded = builder.finish(root);
+        let tree = self.function.digest(&encoded.tree);
+        self.keep(tree, Content::Memory(encoded.tree));
+        if self.spec.directories_apart {
+            for (digest, data) in encoded.directories {
+                self.keep(digest, Content::Memory(data));
+            }
+        }
+        self.result.output_directories.push(reapi::OutputDirectory {
+            path: output.declared.clone(),
+            tree_digest: Some(tree.to_wire()),
+            is_topologically_sorted: true,
+            root_directory_digest: self.spec.directories_apart.then(|| root.to_wire()),
+        });
+        Ok(())
+    }
+
+    /// In the field of REAPI 2.1 and in that of 2.0: clients read only one of them.
+    #[allow(deprecated, reason = "clients before REAPI 2.1 read only these fields")]
+    fn symlink_output(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        name: &str,
+        output: &Expected,
+    ) -> Result<(), OutputError> {
+        let target = symlink_target(parent, name, &output.path)?;
+        let symlink =
+            reapi::OutputSymlink { path: output.declared.clone(), target, ..Default::default() };
+        let directory = match output.kind {
+            OutputKind::Directory => true,
+            OutputKind::File => false,
+            OutputKind::Any => beneath::leads_to_directory(self.root, &output.path)
+                .map_err(OutputError::io(format!("follow {}", output.path)))?,
+        };
+        if directory {
+            self.result.output_directory_symlinks.push(symlink.clone());
+        } else {
+            self.result.output_file_symlinks.push(symlink.clone());
+        }
+        self.result.output_symlinks.push(symlink);
+        Ok(())
+    }
+
+    fn directory(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        name: &str,
+        path: &str,
+        depth: usize,
+        builder: &mut TreeBuilder,
+    ) -> Result<Digest, OutputError> {
+        if depth > MAX_OUTPUT_DEPTH {
+            let fault = format!("is more than {MAX_OUTPUT_DEPTH} directories deep");
+            return Err(OutputError::unusable(path, fault));
+        }
+        let opened =
+            beneath::open_listing(parent, name).map_err(OutputError::io(format!("open {path}")))?;
+        let mut listing = Dir::from_fd(opened)
+            .map_err(|error| OutputError::io(format!("list {path}"))(error.into()))?;
+        let names = names(&mut listing, path)?;
+        let mut message = reapi::Directory::default();
+        for name in names {
+            let path = paths::join(path, &name);
+            let Some(kind) = self.kind(listing.as_fd(), &name, &path)? else { continue };
+            match kind {
+                Kind::File { size, executable } => {
+                    let digest = self.file(listing.as_fd(), &name, &path, size)?;
+                    message.files.push(reapi::FileNode {
+                        name,
+                        digest: Some(digest.to_wire()),
+                        is_executable: executable,
+                        ..Default::default()
+                    });
+                }
+                Kind::Directory => {
+                    let digest =
+                        self.directory(listing.as_fd(), &name, &path, depth + 1, builder)?;
+                    let digest = Some(digest.to_wire());
+                    message.directories.push(reapi::DirectoryNode { name, digest });
+                }
+                Kind::Symlink => {
+                    let target = symlink_target(listing.as_fd(), &name, &path)?;
+                    message.symlinks.push(reapi::SymlinkNode {
+                        name,
+                        target,
+                        ..Default::default()
+                    });
+                }
+                Kind::Special(what) => return Err(special(&path, what)),
+            }
+        }
+        Ok(builder.add(message))
+    }
+
+    /// Counts the entry as well.
+    fn kind(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        name: &str,
+        path: &str,
+    ) -> Result<Option<Kind>, OutputError> {
+        let kind =
+            beneath::kind(directory, name).map_err(OutputError::io(format!("look at {path}")))?;
+        self.entries += 1;
+        if let Some(Kind::File { size, .. }) = kind {
+            self.bytes = self.bytes.saturating_add(size);
+        }
+        if self.entries > self.limits.entries {
+            let limit = self.limits.entries;
+            return Err(OutputError::TooMuch(format!(
+                "have more than {limit} entries, the limit of this worker"
+            )));
+        }
+        if self.bytes > self.limits.bytes {
+            let limit = self.limits.bytes;
+            return Err(OutputError::TooMuch(format!(
+                "have more than {limit} bytes with {path:?}, the limit of this worker"
+            )));
+        }
+        Ok(kind)
+    }
+
+    fn file(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        name: &str,
+        path: &str,
+        size: u64,
+    ) -> Result<Digest, OutputError> {
+        let read = |error| OutputError::io(format!("read {path}"))(error);
+        let mut file = beneath::open_entry(directory, name).map_err(read)?;
+        if size <= KEPT_FILE_BYTES && self.kept + size <= KEPT_BUDGET {
+            let mut data = Vec::with_capacity(size as usize);
+            file.read_to_end(&mut data).map_err(read)?;
+            self.kept += data.len() as u64;
+            let digest = self.function.digest(&data);
+            self.keep(digest, Content::Memory(Bytes::from(data)));
+            return Ok(digest);
+        }
+        let digest = hash(&mut file, self.function).map_err(read)?;
+        self.keep(digest, Content::Beneath(path.to_owned()));
+        Ok(digest)
+    }
+
+    fn keep(&mut self, digest: Digest, content: Content) {
+        if !digest.is_empty_blob() && self.named.insert(digest) {
+            self.blobs.push((digest, content));
+        }
+    }
+}
+
+fn special(path: &str, what: &str) -> OutputError {
+    let fault = format!("is {what}; only files, directories and symlinks can be outputs");
+    OutputError::unusable(path, fault)
+}
+
+fn symlink_target(
+    directory: BorrowedFd<'_>,
+    name: &str,
+    path: &str,
+) -> Result<String, OutputError> {
+    beneath::target(directory, name)
+        .map_err(OutputError::io(format!("read the symlink {path}")))?
+        .ok_or_else(|| OutputError::unusable(path, "is a symlink whose target is not UTF-8"))
+}
+
+/// Sorted.
+fn names(listing: &mut Dir, path: &str) -> Result<Vec<String>, OutputError> {
+    let mut names = Vec::new();
+    for entry in listing.iter() {
+        let entry = entry.map_err(|error| OutputError::io(format!("list {path}"))(error.into()))?;
+        let name = entry.file_name();
+        if name == c"." || name == c".." {
+            continue;
+        }
+        let name = name.to_str().map_err(|_| {
+            let fault = format!("holds {name:?}, a name that is not UTF-8");
+            OutputError::unusable(path, fault)
+        })?;
+        names.push(name.to_owned());
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+fn hash(file: &mut File, function: DigestFunction) -> std::io::Result<Digest> {
+    let mut hasher = function.hasher();
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hasher.finish()),
+            read => hasher.update(&buffer[..read]),
+        }
+    }
+}

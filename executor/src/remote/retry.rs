@@ -1,0 +1,101 @@
+//! Which failures are worth another try, and when.
+
+use std::time::Duration;
+
+use kiln_cas::StoreError;
+use tonic::{Code, Status};
+
+/// Tries of one call, the first included: some 6 s in all when a server is away.
+pub const TRIES: u32 = 7;
+/// How long one unary call may take.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+const FIRST_DELAY: Duration = Duration::from_millis(50);
+const LONGEST_DELAY: Duration = Duration::from_secs(3);
+
+/// Doubles from [`FIRST_DELAY`]; the later half of each delay is random, so that many workers
+/// do not come back at the same moment. `failures`: how many there were, at least 1.
+pub fn delay(failures: u32) -> Duration {
+    let full = FIRST_DELAY.saturating_mul(1 << failures.saturating_sub(1).min(10));
+    let full = full.min(LONGEST_DELAY);
+    full / 2 + (full / 2).mul_f64(fastrand::f64())
+}
+
+pub fn is_transient(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::Unavailable
+            | Code::DeadlineExceeded
+            | Code::Aborted
+            | Code::Unknown
+            | Code::Internal
+            | Code::Cancelled
+    )
+}
+
+/// What `status` means for whoever used a store. `context`: what was being done.
+pub fn store_error(context: &str, status: &Status) -> StoreError {
+    let message = status.message().to_owned();
+    match status.code() {
+        Code::ResourceExhausted => {
+            StoreError::DiskFull { path: format!("the server's blobs ({message})") }
+        }
+        Code::InvalidArgument => StoreError::Invalid(format!("{context}: {message}")),
+        _ if is_transient(status) => {
+            StoreError::Unavailable(format!("{context}: {}: {message}", status.code()))
+        }
+        code => {
+            StoreError::Io { context: context.to_owned(), message: format!("{code}: {message}") }
+        }
+    }
+}
+
+/// Calls until it succeeds, fails for good, or was tried [`TRIES`] times.
+pub async fn retrying<T, F>(context: &str, mut call: impl FnMut() -> F) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<tonic::Response<T>, Status>>,
+{
+    let mut failures = 0;
+    loop {
+        let result = match tokio::time::timeout(CALL_TIMEOUT, call()).await {
+            Ok(result) => result,
+            Err(_) => Err(Status::deadline_exceeded("the server did not answer in time")),
+        };
+        match result {
+            Ok(response) => return Ok(response.into_inner()),
+            Err(status) => {
+                failures += 1;
+                if failures == TRIES || !is_transient(&status) {
+                    return Err(store_error(context, &status));
+                }
+                tokio::time::sleep(delay(failures)).await;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_grow_to_a_bound_and_never_vanish() {
+        for failures in 1..100 {
+            let delay = delay(failures);
+            assert!(delay >= FIRST_DELAY / 2 && delay <= LONGEST_DELAY, "{failures}: {delay:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn transient_failures_are_tried_again_and_others_are_not() {
+        for (code, tries) in [(Code::Unavailable, TRIES), (Code::InvalidArgument, 1)] {
+            let mut calls = 0;
+            let result: Result<(), _> = retrying("test", || {
+                calls += 1;
+                std::future::ready(Err(Status::new(code, "no")))
+            })
+            .await;
+            assert!(result.is_err());
+            assert_eq!(calls, tries, "{code}");
+        }
+    }
+}

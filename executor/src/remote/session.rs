@@ -1,0 +1,108 @@
+//! A worker's sessions with a scheduler on another machine, one after the other.
+
+use std::time::Duration;
+
+use kiln_cas::SharedBlobStore;
+use kiln_protos::worker::workers_client::WorkersClient;
+use kiln_protos::worker::{SchedulerMessage, WorkerMessage};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use super::retry::delay;
+use super::{MAX_MESSAGE, Server};
+use crate::config::WorkerConfig;
+use crate::session::SessionEnd;
+use crate::worker::{Worker, WorkerError};
+
+/// Messages that wait in either direction.
+const MESSAGES_WAITING: usize = 256;
+/// A session that lasted this long was a good one: the next attempt comes soon.
+const GOOD_SESSION: Duration = Duration::from_secs(10);
+/// How long the server may take to hear the last words of a worker that has drained.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Works for the scheduler behind `server` until `shutdown`, or until it tells the worker to
+/// drain. When the connection is lost, what runs is killed, and the worker connects again.
+pub async fn serve_remote(
+    server: Server,
+    config: WorkerConfig,
+    store: SharedBlobStore,
+    shutdown: CancellationToken,
+) -> Result<(), WorkerError> {
+    let mut worker = Worker::start(config, store).await?;
+    serve(&server, &mut worker, &shutdown).await;
+    worker.stop().await;
+    Ok(())
+}
+
+/// The same for a worker that has started.
+pub async fn serve(server: &Server, worker: &mut Worker, shutdown: &CancellationToken) {
+    let mut failures = 0;
+    while !shutdown.is_cancelled() {
+        let start = Instant::now();
+        match one_session(server, worker, shutdown).await {
+            (SessionEnd::Drained, _) => return,
+            (SessionEnd::Lost, reason) => {
+                failures = if start.elapsed() > GOOD_SESSION { 1 } else { failures + 1 };
+                let wait = delay(failures);
+                let server = server.url();
+                tracing::warn!(server, %reason, ?wait, "no session with the scheduler");
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    () = shutdown.cancelled() => {}
+                }
+            }
+        }
+    }
+}
+
+/// Also returns why the connection ended.
+async fn one_session(
+    server: &Server,
+    worker: &mut Worker,
+    shutdown: &CancellationToken,
+) -> (SessionEnd, Status) {
+    let (to_worker, incoming) = mpsc::channel(MESSAGES_WAITING);
+    let (outgoing, from_worker) = mpsc::channel(MESSAGES_WAITING);
+    let bridge = tokio::spawn(bridge(server.clone(), from_worker, to_worker));
+    let end = worker.session(incoming, outgoing, shutdown).await;
+    // Both ends of the worker's channels are gone now, so the bridge ends when the server does.
+    let stop = bridge.abort_handle();
+    let reason = match tokio::time::timeout(FAREWELL, bridge).await {
+        Ok(Ok(reason)) => reason,
+        Ok(Err(error)) => Status::internal(error.to_string()),
+        Err(_) => {
+            stop.abort();
+            Status::deadline_exceeded("the server did not close the session")
+        }
+    };
+    (end, reason)
+}
+
+async fn bridge(
+    server: Server,
+    from_worker: mpsc::Receiver<WorkerMessage>,
+    to_worker: mpsc::Sender<SchedulerMessage>,
+) -> Status {
+    match forward(server, from_worker, to_worker).await {
+        Ok(()) => Status::ok("the server closed the session"),
+        Err(status) => status,
+    }
+}
+
+async fn forward(
+    server: Server,
+    from_worker: mpsc::Receiver<WorkerMessage>,
+    to_worker: mpsc::Sender<SchedulerMessage>,
+) -> Result<(), Status> {
+    let mut client = WorkersClient::new(server.channel()).max_decoding_message_size(MAX_MESSAGE);
+    let mut messages = client.session(ReceiverStream::new(from_worker)).await?.into_inner();
+    while let Some(message) = messages.message().await? {
+        // A worker that has ended its session hears no more, but what it said must arrive.
+        let _ = to_worker.send(message).await;
+    }
+    Ok(())
+}

@@ -1,0 +1,112 @@
+//! What runs a command: the sandbox, behind a trait of one method.
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::WorkerConfig;
+use crate::failure::Failure;
+use crate::sandbox::{CommandSpec, Finished, OutputStream, SandboxError, Slot, SlotConfig};
+
+/// Runs one command at a time.
+#[async_trait]
+pub trait Runner: Send + 'static {
+    /// A command that fails is `Ok`. Output goes to `output` as it comes; all of it has been sent
+    /// on return. After an error the runner is able to run the next command.
+    async fn run(
+        &mut self,
+        spec: &CommandSpec,
+        output: mpsc::Sender<(OutputStream, Bytes)>,
+        cancel: CancellationToken,
+    ) -> Result<Finished, Failure>;
+
+    /// Ends what it consists of.
+    async fn stop(self: Box<Self>);
+}
+
+/// Makes a runner for each slot, and another one when a slot lost its own.
+#[async_trait]
+pub trait Runners: Send + Sync + 'static {
+    async fn start(&self, slot: u32) -> Result<Box<dyn Runner>, Failure>;
+
+    /// What the runners cannot enforce, in words.
+    fn not_enforced(&self) -> Vec<String>;
+}
+
+/// Group and user of the first slot's actions on this machine; those of the others follow.
+const FIRST_OUTER_ID: u32 = 61_000;
+
+/// Runners in the sandbox.
+pub struct SandboxRunners {
+    template: SlotConfig,
+    not_enforced: Vec<String>,
+}
+
+impl SandboxRunners {
+    /// Starts the sandbox once, to see what it enforces here.
+    pub async fn probe(config: &WorkerConfig, input_dir: PathBuf) -> Result<Self, SandboxError> {
+        let mut template = SlotConfig {
+            name: format!("{}-probe", slot_prefix()),
+            scratch_dir: config.work_dir.join("scratch"),
+            input_dirs: vec![input_dir],
+            upper: config.upper,
+            ..SlotConfig::default()
+        };
+        if !config.zygote_command.is_empty() {
+            template.zygote_command = config.zygote_command.clone();
+        }
+        let capabilities = crate::sandbox::probe(SlotConfig {
+            scratch_dir: template.scratch_dir.join("probe"),
+            ..template.clone()
+        })
+        .await?;
+        Ok(Self { template, not_enforced: capabilities.not_enforced().to_vec() })
+    }
+}
+
+/// Several workers may share a machine.
+fn slot_prefix() -> String {
+    format!("kiln-{}", std::process::id())
+}
+
+#[async_trait]
+impl Runners for SandboxRunners {
+    async fn start(&self, slot: u32) -> Result<Box<dyn Runner>, Failure> {
+        let config = SlotConfig {
+            name: format!("{}-{slot}", slot_prefix()),
+            scratch_dir: self.template.scratch_dir.join(slot.to_string()),
+            outer_id: FIRST_OUTER_ID + slot,
+            ..self.template.clone()
+        };
+        match Slot::start(config).await {
+            Ok(slot) => Ok(Box::new(slot)),
+            Err(error) => Err(Failure::Infrastructure(error.to_string())),
+        }
+    }
+
+    fn not_enforced(&self) -> Vec<String> {
+        self.not_enforced.clone()
+    }
+}
+
+#[async_trait]
+impl Runner for Slot {
+    async fn run(
+        &mut self,
+        spec: &CommandSpec,
+        output: mpsc::Sender<(OutputStream, Bytes)>,
+        cancel: CancellationToken,
+    ) -> Result<Finished, Failure> {
+        Slot::run(self, spec, output, cancel).await.map_err(|error| match error {
+            SandboxError::CommandTooLarge { .. } => Failure::InvalidAction(error.to_string()),
+            other => Failure::Infrastructure(other.to_string()),
+        })
+    }
+
+    async fn stop(self: Box<Self>) {
+        Slot::stop(*self).await;
+    }
+}

@@ -1,0 +1,137 @@
+//! A worker: its slots and its cache, which outlive the sessions with schedulers.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use kiln_cas::SharedBlobStore;
+use kiln_protos::worker::{SchedulerMessage, WorkerMessage};
+use nix::fcntl::{Flock, FlockArg};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{SandboxMode, WorkerConfig};
+use crate::execute::Executor;
+use crate::failure::Failure;
+use crate::input_root::InputRoots;
+use crate::runner::{Runners, SandboxRunners};
+use crate::sandbox::SandboxError;
+use crate::session::{Session, SessionEnd, SlotPlace};
+
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    #[error("the worker cannot use its directory {path}: {error}")]
+    WorkDir { path: PathBuf, error: std::io::Error },
+    #[error("the work directory {0} is in use by another worker; give each its own")]
+    InUse(PathBuf),
+    #[error("the sandbox does not work here: {0}")]
+    Sandbox(#[from] SandboxError),
+    #[error(
+        "this machine cannot enforce: {}; start with --sandbox=best-effort to run without",
+        .0.join("; ")
+    )]
+    NotEnforced(Vec<String>),
+    #[error("a slot does not start: {0}")]
+    Slot(Failure),
+    #[error("the scheduler ended the session")]
+    SessionLost,
+}
+
+/// Runs actions for one scheduler until `shutdown` (then it finishes what it runs), or until the
+/// scheduler asks for that or goes away. In one process with a scheduler or far from it.
+pub async fn run(
+    config: WorkerConfig,
+    store: SharedBlobStore,
+    incoming: mpsc::Receiver<SchedulerMessage>,
+    outgoing: mpsc::Sender<WorkerMessage>,
+    shutdown: CancellationToken,
+) -> Result<(), WorkerError> {
+    let mut worker = Worker::start(config, store).await?;
+    let end = worker.session(incoming, outgoing, &shutdown).await;
+    worker.stop().await;
+    match end {
+        SessionEnd::Drained => Ok(()),
+        SessionEnd::Lost => Err(WorkerError::SessionLost),
+    }
+}
+
+pub struct Worker {
+    executor: Arc<Executor>,
+    runners: Arc<dyn Runners>,
+    slots: Vec<SlotPlace>,
+    /// Held as long as the work directory is in use.
+    _lock: Flock<File>,
+}
+
+impl Worker {
+    /// Starts all slots in the sandbox.
+    pub async fn start(config: WorkerConfig, store: SharedBlobStore) -> Result<Self, WorkerError> {
+        let runners = SandboxRunners::probe(&config, inputs_dir(&config.work_dir)).await?;
+        let not_enforced = runners.not_enforced();
+        if config.sandbox == SandboxMode::Required && !not_enforced.is_empty() {
+            return Err(WorkerError::NotEnforced(not_enforced));
+        }
+        for lacking in &not_enforced {
+            tracing::warn!("the sandbox of this worker does not enforce: {lacking}");
+        }
+        Self::with_runners(config, store, Arc::new(runners)).await
+    }
+
+    /// The same with other runners.
+    pub async fn with_runners(
+        config: WorkerConfig,
+        store: SharedBlobStore,
+        runners: Arc<dyn Runners>,
+    ) -> Result<Self, WorkerError> {
+        let path = config.work_dir.clone();
+        let failed = |error| WorkerError::WorkDir { path: path.clone(), error };
+        let lock = lock(&config.work_dir)?;
+        let spool_dir = config.work_dir.join("spool");
+        std::fs::create_dir_all(&spool_dir).map_err(failed)?;
+        let inputs = inputs_dir(&config.work_dir);
+        let (input, cache) = (config.input.clone(), config.cache.clone());
+        let roots = InputRoots::open(&inputs, store.clone(), input, cache).map_err(failed)?;
+        let mut slots = Vec::new();
+        for number in 0..config.slots {
+            let runner = runners.start(number).await.map_err(WorkerError::Slot)?;
+            slots.push(SlotPlace { number, runner: Some(runner) });
+        }
+        let executor = Arc::new(Executor { config, store, roots, spool_dir });
+        Ok(Self { executor, runners, slots, _lock: lock })
+    }
+
+    /// One session; slots and caches are ready for the next when it returns.
+    pub async fn session(
+        &mut self,
+        incoming: mpsc::Receiver<SchedulerMessage>,
+        outgoing: mpsc::Sender<WorkerMessage>,
+        shutdown: &CancellationToken,
+    ) -> SessionEnd {
+        Session::new(&self.executor, &self.runners, &mut self.slots, outgoing)
+            .run(incoming, shutdown)
+            .await
+    }
+
+    /// Ends the slots' processes.
+    pub async fn stop(self) {
+        for slot in self.slots {
+            if let Some(runner) = slot.runner {
+                runner.stop().await;
+            }
+        }
+    }
+}
+
+fn inputs_dir(work_dir: &Path) -> PathBuf {
+    work_dir.join("inputs")
+}
+
+fn lock(work_dir: &Path) -> Result<Flock<File>, WorkerError> {
+    let failed = |error| WorkerError::WorkDir { path: work_dir.to_owned(), error };
+    std::fs::create_dir_all(work_dir).map_err(failed)?;
+    let file = File::create(work_dir.join("lock")).map_err(failed)?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
+        nix::errno::Errno::EWOULDBLOCK => WorkerError::InUse(work_dir.to_owned()),
+        other => failed(other.into()),
+    })
+}
