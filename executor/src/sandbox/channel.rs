@@ -21,6 +21,13 @@ pub(super) fn send_some(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[RawFd]) -> 
     Ok(sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], control, flags, None)?)
 }
 
+/// A message's body and the descriptors that came with it.
+#[derive(Debug)]
+pub(super) struct Frame {
+    pub body: Vec<u8>,
+    pub fds: Vec<OwnedFd>,
+}
+
 /// Puts frames together from what a socket delivers. Keeps its state between calls, so a wait
 /// for a message may be given up and taken up again.
 #[derive(Debug, Default)]
@@ -41,7 +48,7 @@ impl Inbox {
     }
 
     /// The next whole frame's body with the descriptors that came so far.
-    pub(super) fn next_frame(&mut self) -> Result<Option<(Vec<u8>, Vec<OwnedFd>)>, SandboxError> {
+    pub(super) fn next_frame(&mut self) -> Result<Option<Frame>, SandboxError> {
         let Some(length) = self.frame_length() else { return Ok(None) };
         if length > MAX_FRAME {
             return Err(SandboxError::Malformed("its length is beyond the limit"));
@@ -52,7 +59,7 @@ impl Inbox {
         let body = self.buffer[LENGTH_BYTES..LENGTH_BYTES + length].to_vec();
         self.buffer.drain(..LENGTH_BYTES + length);
         self.buffer.shrink_to(RECEIVE_CHUNK);
-        Ok(Some((body, std::mem::take(&mut self.fds))))
+        Ok(Some(Frame { body, fds: std::mem::take(&mut self.fds) }))
     }
 
     fn frame_length(&self) -> Option<usize> {

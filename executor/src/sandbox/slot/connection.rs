@@ -67,8 +67,8 @@ impl Connection {
     /// The next reply. May be given up and called again: nothing is lost.
     pub(super) async fn receive(&mut self) -> Result<(Reply, Vec<OwnedFd>), SandboxError> {
         loop {
-            if let Some((body, fds)) = self.inbox.next_frame()? {
-                return Ok((Reply::decode(&body)?, fds));
+            if let Some(frame) = self.inbox.next_frame()? {
+                return Ok((Reply::decode(&frame.body)?, frame.fds));
             }
             let (stream, inbox) = (&self.stream, &mut self.inbox);
             let count = stream

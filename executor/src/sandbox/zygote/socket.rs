@@ -37,10 +37,10 @@ impl Socket {
     pub(super) fn next(&mut self) -> Result<Option<(Request, Vec<OwnedFd>)>, ZygoteError> {
         let malformed =
             |error: crate::sandbox::SandboxError| ZygoteError::Refused(error.to_string());
-        let Some((body, fds)) = self.inbox.next_frame().map_err(malformed)? else {
+        let Some(frame) = self.inbox.next_frame().map_err(malformed)? else {
             return Ok(None);
         };
-        Ok(Some((Request::decode(&body).map_err(malformed)?, fds)))
+        Ok(Some((Request::decode(&frame.body).map_err(malformed)?, frame.fds)))
     }
 
     /// Waits for more bytes; zero when the server is gone.
