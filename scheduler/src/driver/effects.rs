@@ -55,7 +55,7 @@ impl Inner {
                 let cancel = worker::CancelLease { lease_id: self.names.lease(lease), reason };
                 self.send(state, worker, Kind::Cancel(cancel));
             }
-            Effect::Requeued { task } => set_stage(state, task, Stage::Queued),
+            Effect::Requeued { task, .. } => set_stage(state, task, Stage::Queued),
             Effect::Publish { task, .. } => {
                 if let Some(entry) = state.entries.get(&task)
                     && let Some(outcome) = state.outcome.take()

@@ -199,7 +199,7 @@ impl Machine {
         }
         self.counters.retries += 1;
         task.avoid = failed_on;
-        effects.push(Effect::Requeued { task: id });
+        effects.push(Effect::Requeued { task: id, at_once: failed_on.is_none() });
         if failed_on.is_none() {
             return self.enqueue(id, effects);
         }

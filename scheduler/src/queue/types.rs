@@ -135,9 +135,10 @@ pub enum Effect {
         lease: LeaseId,
         reason: CancelReason,
     },
-    /// The task lost its worker and waits again.
+    /// The task's run came to nothing: it waits again, `at_once` or after a delay.
     Requeued {
         task: TaskId,
+        at_once: bool,
     },
     /// The answer just reported is the one that counts: make it durable, then say `Published`.
     Publish {

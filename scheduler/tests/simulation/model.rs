@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use kiln_scheduler::queue::platform::{Offer, Requirement};
-use kiln_scheduler::queue::{
-    CloseReason, Effect, Ending, LeaseId, Limits, Millis, Submit, TaskId, WorkerId,
-};
+use kiln_scheduler::queue::{Effect, Ending, LeaseId, Limits, Millis, Submit, TaskId, WorkerId};
 
 pub struct Task {
     pub submit: Submit,
@@ -220,10 +218,8 @@ impl Model {
                 assert!(!std::mem::replace(request, true));
                 assert!(task.cancelled.iter().any(|cancelled| !cancelled));
             }
-            Effect::CloseWorker { reason, .. } => {
-                assert_ne!(*reason, CloseReason::Replaced, "no host joins twice at once");
-            }
-            Effect::Requeued { .. }
+            Effect::CloseWorker { .. }
+            | Effect::Requeued { .. }
             | Effect::Stale { .. }
             | Effect::Accepted { .. }
             | Effect::Refused(_)

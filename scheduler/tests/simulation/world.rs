@@ -369,7 +369,7 @@ impl World {
                     lost = true;
                     self.model.gone(*worker);
                 }
-                Effect::Requeued { task } => self.requeued(*task, lost),
+                Effect::Requeued { task, at_once: true } => self.model.requeued_at_once(*task),
                 Effect::Accepted { id, merged } => {
                     let submit = submit.take().expect("only a submission is accepted");
                     self.model.accepted(self.now, submit, id.task, id.request, *merged);
@@ -382,12 +382,6 @@ impl World {
         }
         effects.clear();
         self.effects = effects;
-    }
-
-    fn requeued(&mut self, task: TaskId, lost: bool) {
-        if lost {
-            self.model.requeued_at_once(task);
-        }
     }
 
     fn plan_client(&mut self, id: OperationId) {
