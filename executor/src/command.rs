@@ -121,8 +121,11 @@ fn check_arguments(command: &reapi::Command) -> Result<(), Failure> {
     }
 }
 
+/// Name and value.
+type Variable = (Vec<u8>, Vec<u8>);
+
 /// Exactly what is declared, and a PATH where none is.
-fn environment(command: &reapi::Command) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Failure> {
+fn environment(command: &reapi::Command) -> Result<Vec<Variable>, Failure> {
     let mut variables = Vec::with_capacity(command.environment_variables.len() + 1);
     let mut names = BTreeSet::new();
     for (index, variable) in command.environment_variables.iter().enumerate() {

@@ -1,0 +1,236 @@
+//! Outputs on a real disk: what actions leave, well-behaved or not.
+#![allow(deprecated, reason = "the fields of REAPI 2.0 are tested too")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::sync::Arc;
+
+use common::{FUNCTION, Node, get, memory_store, put_tree};
+use kiln_cas::{Digest, SharedBlobStore};
+use kiln_executor::input_root::{CacheLimits, InputLimits, InputRoots};
+use kiln_executor::outputs::{
+    Collected, Expected, OutputError, OutputKind, OutputLimits, OutputSpec, collect, upload,
+};
+use kiln_protos::reapi;
+use proptest::prelude::*;
+use prost::Message;
+
+fn collect_kinds(root: &Path, outputs: &[(&str, OutputKind)]) -> Result<Collected, OutputError> {
+    let expected = outputs
+        .iter()
+        .map(|(path, kind)| Expected {
+            declared: (*path).into(),
+            path: (*path).into(),
+            kind: *kind,
+        })
+        .collect();
+    let spec = OutputSpec { expected, directories_apart: true };
+    let limits = OutputLimits { entries: 1_000, bytes: 1 << 30 };
+    collect(Arc::new(File::open(root).unwrap().into()), &spec, FUNCTION, &limits)
+}
+
+fn collect_all(root: &Path, outputs: &[&str]) -> Result<Collected, OutputError> {
+    let outputs: Vec<_> = outputs.iter().map(|path| (*path, OutputKind::Any)).collect();
+    collect_kinds(root, &outputs)
+}
+
+async fn store_all(store: &SharedBlobStore, collected: Collected) -> reapi::ActionResult {
+    let Collected { result, blobs, root } = collected;
+    upload(store, &root, blobs).await.unwrap();
+    result
+}
+
+#[tokio::test]
+async fn files_directories_and_symlinks_are_found_and_missing_ones_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    fs::create_dir_all(root.join("tree/sub")).unwrap();
+    fs::write(root.join("plain"), "text").unwrap();
+    fs::write(root.join("tree/sub/run"), "x").unwrap();
+    fs::set_permissions(root.join("tree/sub/run"), Permissions::from_mode(0o755)).unwrap();
+    symlink("sub/run", root.join("tree/link")).unwrap();
+    symlink("tree", root.join("to-directory")).unwrap();
+    symlink("plain", root.join("to-file")).unwrap();
+    let store = memory_store();
+    let outputs = ["plain", "tree", "to-directory", "to-file", "gone", "plain/below", "no/where"];
+    let result = store_all(&store, collect_all(root, &outputs).unwrap()).await;
+
+    assert_eq!(result.output_files.len(), 1);
+    assert_eq!(get(&store, result.output_files[0].digest.as_ref().unwrap()).await, "text");
+    let names = |links: &[reapi::OutputSymlink]| {
+        links.iter().map(|link| link.path.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&result.output_symlinks), ["to-directory", "to-file"]);
+    assert_eq!(names(&result.output_directory_symlinks), ["to-directory"]);
+    assert_eq!(names(&result.output_file_symlinks), ["to-file"]);
+
+    let output = &result.output_directories[0];
+    assert!(output.is_topologically_sorted);
+    let data = get(&store, output.tree_digest.as_ref().unwrap()).await;
+    let tree = reapi::Tree::decode(data).unwrap();
+    let root = tree.root.unwrap();
+    assert_eq!(root.symlinks[0].target, "sub/run");
+    assert!(tree.children[0].files[0].is_executable);
+    let apart = get(&store, output.root_directory_digest.as_ref().unwrap()).await;
+    assert_eq!(reapi::Directory::decode(apart).unwrap(), root);
+    get(&store, root.directories[0].digest.as_ref().unwrap()).await;
+}
+
+#[tokio::test]
+async fn a_symlink_is_reported_and_what_it_points_to_is_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    symlink("/etc/passwd", dir.path().join("out")).unwrap();
+    symlink("/etc", dir.path().join("etc")).unwrap();
+    symlink("..", dir.path().join("up")).unwrap();
+    symlink("loop", dir.path().join("loop")).unwrap();
+    let collected = collect_all(dir.path(), &["out", "loop"]).unwrap();
+    assert!(collected.blobs.is_empty());
+    assert_eq!(collected.result.output_symlinks[0].target, "/etc/passwd");
+    assert!(collected.result.output_files.is_empty());
+    for path in ["etc/passwd", "up/out", "loop/x"] {
+        let error = collect_all(dir.path(), &[path]).map(|_| ()).unwrap_err();
+        assert!(error.to_string().contains("leads out of the input root"), "{error}");
+        assert!(error.to_string().contains(path), "{error}");
+    }
+}
+
+#[test]
+fn parents_may_be_symlinks_within_the_root() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir_all(dir.path().join("real/deep")).unwrap();
+    fs::write(dir.path().join("real/deep/out"), "x").unwrap();
+    symlink("real/deep", dir.path().join("alias")).unwrap();
+    let result = collect_all(dir.path(), &["alias/out"]).unwrap().result;
+    assert_eq!(result.output_files[0].path, "alias/out");
+}
+
+#[test]
+fn special_files_are_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("tree")).unwrap();
+    nix::unistd::mkfifo(&dir.path().join("tree/pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(dir.path().join("socket")).unwrap();
+    for (output, said) in [("tree", "\"tree/pipe\" is a named pipe"), ("socket", "is a socket")] {
+        let error = collect_all(dir.path(), &[output]).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains(said), "{error:?} lacks {said:?}");
+    }
+}
+
+#[test]
+fn names_and_targets_that_are_not_utf8_are_refused() {
+    use std::os::unix::ffi::OsStrExt;
+    let bad = std::ffi::OsStr::from_bytes(b"bad\xff");
+    for link in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("tree")).unwrap();
+        if link {
+            symlink(bad, dir.path().join("tree/link")).unwrap();
+        } else {
+            fs::write(dir.path().join("tree").join(bad), "x").unwrap();
+        }
+        let error = collect_all(dir.path(), &["tree"]).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("not UTF-8") && error.contains("tree"), "{error}");
+    }
+}
+
+#[test]
+fn declared_kinds_are_enforced() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("tree")).unwrap();
+    fs::write(dir.path().join("file"), "x").unwrap();
+    symlink("gone", dir.path().join("link")).unwrap();
+    let error = collect_kinds(dir.path(), &[("tree", OutputKind::File)]).map(|_| ()).unwrap_err();
+    assert!(error.to_string().contains("output_files declares a file"), "{error}");
+    let error =
+        collect_kinds(dir.path(), &[("file", OutputKind::Directory)]).map(|_| ()).unwrap_err();
+    assert!(error.to_string().contains("output_directories declares a directory"), "{error}");
+    let links = [("link", OutputKind::Directory)];
+    let result = collect_kinds(dir.path(), &links).unwrap().result;
+    assert_eq!(result.output_directory_symlinks.len(), 1);
+    assert_eq!(result.output_symlinks.len(), 1);
+}
+
+#[test]
+fn too_many_too_large_and_too_deep_outputs_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("many")).unwrap();
+    for n in 0..1_001 {
+        fs::write(dir.path().join("many").join(n.to_string()), "").unwrap();
+    }
+    let holes = File::create(dir.path().join("holes")).unwrap();
+    holes.set_len(1 << 40).unwrap();
+    let deep: String = "d/".repeat(600);
+    fs::create_dir_all(dir.path().join("deep").join(deep)).unwrap();
+    for (output, said) in [
+        ("many", "more than 1000 entries"),
+        ("holes", "more than 1073741824 bytes"),
+        ("deep", "directories deep"),
+    ] {
+        let error = collect_all(dir.path(), &[output]).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains(said), "{error:?} lacks {said:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_whole_root_can_be_an_output_and_unreadable_files_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("closed")).unwrap();
+    fs::write(dir.path().join("closed/secret"), vec![3; 1 << 20]).unwrap();
+    for path in ["closed/secret", "closed"] {
+        fs::set_permissions(dir.path().join(path), Permissions::from_mode(0)).unwrap();
+    }
+    let store = memory_store();
+    let result = store_all(&store, collect_all(dir.path(), &[""]).unwrap()).await;
+    let output = &result.output_directories[0];
+    assert_eq!(output.path, "");
+    let data = get(&store, output.tree_digest.as_ref().unwrap()).await;
+    let tree = reapi::Tree::decode(data).unwrap();
+    let secret = &tree.children[0].files[0];
+    assert!(!secret.is_executable);
+    assert_eq!(get(&store, secret.digest.as_ref().unwrap()).await, vec![3; 1 << 20]);
+    fs::set_permissions(dir.path().join("closed"), Permissions::from_mode(0o700)).unwrap();
+}
+
+fn any_node() -> impl Strategy<Value = Node> {
+    let leaf = prop_oneof![
+        (proptest::collection::vec(any::<u8>(), 0..40), any::<bool>())
+            .prop_map(|(data, executable)| Node::File { data, executable }),
+        "[a-z/.]{1,12}".prop_map(Node::Symlink),
+    ];
+    leaf.prop_recursive(4, 40, 6, |inner| any_directory(inner).boxed())
+}
+
+fn any_directory(inner: impl Strategy<Value = Node> + 'static) -> impl Strategy<Value = Node> {
+    proptest::collection::btree_map("[a-zé]{1,3}", inner, 0..6).prop_map(Node::Directory)
+}
+
+/// Stores the tree, builds it on disk, collects it, and returns both digests.
+async fn round_trip(root: Node) -> (Digest, Digest) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = memory_store();
+    // Beneath a name of its own: an empty root is no tree on disk.
+    let stored = put_tree(&store, &root).await;
+    let wrapped = Node::Directory(BTreeMap::from([("tree".to_owned(), root)]));
+    let wrapped = put_tree(&store, &wrapped).await;
+    let (limits, cache) = (InputLimits::default(), CacheLimits::default());
+    let roots = InputRoots::open(dir.path(), store.clone(), limits, cache).unwrap();
+    let built = roots.prepare(wrapped).await.unwrap().unwrap();
+    let result = store_all(&store, collect_all(built.path(), &["tree"]).unwrap()).await;
+    let digest = result.output_directories[0].root_directory_digest.as_ref().unwrap();
+    (stored, Digest::from_wire(digest, FUNCTION).unwrap())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_tree_that_is_stored_built_and_collected_is_the_same_tree(root in any_directory(any_node())) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (stored, collected) = runtime.block_on(round_trip(root));
+        prop_assert_eq!(stored, collected);
+    }
+}
