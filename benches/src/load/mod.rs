@@ -1,0 +1,29 @@
+//! The load generator: plain REAPI to any address, several targets in turn.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | [`args`] | the command line |
+//! | `wire`, `channel`, `lanes` | gRPC with as little client as possible, and the threads it runs on |
+//! | `target` | one server: its connections and what was prepared on it |
+//! | `burst` | runs one kind of operation for a while and measures it |
+//! | `prepare` | uploads what the works read |
+//! | `works` | the operations |
+//! | `process` | processor time and memory of a server on this machine |
+//! | `spawn` | what a process in new namespaces costs here |
+//! | `run`, `report` | works and targets interleaved; medians, ratios, table, JSON |
+
+pub mod args;
+mod burst;
+mod channel;
+mod error;
+mod lanes;
+mod prepare;
+mod process;
+mod report;
+mod run;
+mod spawn;
+mod target;
+mod wire;
+mod works;
+
+pub use run::run;
