@@ -1,0 +1,232 @@
+use std::sync::Arc;
+
+use kiln_cas::Digest;
+use kiln_cas::services::REQUEST_METADATA;
+use kiln_protos::events::execution::Origin;
+use kiln_protos::reapi::{
+    ActionResult, Directory, FileNode, GetActionResultRequest, OutputDirectory, OutputFile,
+    OutputSymlink, RequestMetadata, ToolDetails, Tree, UpdateActionResultRequest,
+};
+use prost::Message;
+use tonic::metadata::MetadataValue;
+use tonic::{Code, Request, Status};
+
+use crate::harness::{BLAKE3, SHA256, Server, refused, start, start_with, wire};
+
+fn action() -> Digest {
+    SHA256.digest(b"an action")
+}
+
+fn get_request() -> GetActionResultRequest {
+    GetActionResultRequest {
+        instance_name: "a/b".into(),
+        action_digest: wire(&action()),
+        ..Default::default()
+    }
+}
+
+async fn get(server: &Server, request: GetActionResultRequest) -> Result<ActionResult, Status> {
+    Ok(server.action_cache().get_action_result(request).await?.into_inner())
+}
+
+async fn update(server: &Server, result: ActionResult) -> Result<ActionResult, Status> {
+    let request = UpdateActionResultRequest {
+        instance_name: "a/b".into(),
+        action_digest: wire(&action()),
+        action_result: Some(result),
+        ..Default::default()
+    };
+    Ok(server.action_cache().update_action_result(request).await?.into_inner())
+}
+
+fn output(path: &str, digest: &Digest) -> OutputFile {
+    OutputFile { path: path.into(), digest: wire(digest), ..Default::default() }
+}
+
+fn files(outputs: Vec<OutputFile>) -> ActionResult {
+    ActionResult { output_files: outputs, ..Default::default() }
+}
+
+fn directory(names: &[&str], file: &Digest) -> Directory {
+    let node =
+        |name: &&str| FileNode { name: (*name).into(), digest: wire(file), ..Default::default() };
+    Directory { files: names.iter().map(node).collect(), ..Default::default() }
+}
+
+async fn with_tree(server: &Server, root: Directory) -> ActionResult {
+    let tree = Tree { root: Some(root), children: Vec::new() };
+    let tree_digest = server.put_message(&tree).await;
+    let output = OutputDirectory {
+        path: "dir".into(),
+        tree_digest: wire(&tree_digest),
+        ..Default::default()
+    };
+    ActionResult { output_directories: vec![output], ..Default::default() }
+}
+
+#[tokio::test]
+async fn what_is_written_is_read_back_with_metadata() {
+    let server = start().await;
+    let file = server.put(SHA256, "contents").await;
+    refused(get(&server, get_request()).await, Code::NotFound, "action_digest: no result");
+    let stored = update(&server, files(vec![output("out", &file)])).await.unwrap();
+    assert!(stored.execution_metadata.is_some(), "Buck2 fails without it");
+    let read = get(&server, get_request()).await.unwrap();
+    assert_eq!(read, stored);
+    assert_eq!(read.output_files, [output("out", &file)]);
+
+    let other = GetActionResultRequest { instance_name: "a".into(), ..get_request() };
+    refused(get(&server, other).await, Code::NotFound, "action_digest");
+}
+
+#[tokio::test]
+async fn blake3_results_work() {
+    let server = start().await;
+    let file = server.put(BLAKE3, "contents").await;
+    let action_digest = wire(&BLAKE3.digest(b"an action"));
+    let request = UpdateActionResultRequest {
+        action_digest: action_digest.clone(),
+        action_result: Some(files(vec![output("out", &file)])),
+        digest_function: 9,
+        ..Default::default()
+    };
+    server.action_cache().update_action_result(request).await.unwrap();
+    let request =
+        GetActionResultRequest { action_digest, digest_function: 9, ..Default::default() };
+    assert_eq!(get(&server, request).await.unwrap().output_files.len(), 1);
+}
+
+#[tokio::test]
+#[allow(deprecated)]
+async fn symlinks_are_in_all_lists() {
+    let server = start().await;
+    let link = OutputSymlink { path: "l".into(), target: "t".into(), ..Default::default() };
+    let result = ActionResult { output_symlinks: vec![link.clone()], ..Default::default() };
+    update(&server, result).await.unwrap();
+    let read = get(&server, get_request()).await.unwrap();
+    assert_eq!(read.output_symlinks, std::slice::from_ref(&link));
+    assert_eq!(read.output_file_symlinks, [link]);
+}
+
+#[tokio::test]
+async fn output_is_inlined_where_asked_for_and_where_it_fits() {
+    let server = start().await;
+    let small = server.put(SHA256, "small").await;
+    let large = server.put(SHA256, vec![b'x'; 2 << 20]).await;
+    let result = ActionResult {
+        stdout_digest: wire(&small),
+        stderr_digest: wire(&large),
+        ..files(vec![output("a", &small), output("b", &small)])
+    };
+    update(&server, result).await.unwrap();
+    let plain = get(&server, get_request()).await.unwrap();
+    assert!(plain.stdout_raw.is_empty() && plain.output_files[0].contents.is_empty());
+
+    let request = GetActionResultRequest {
+        inline_stdout: true,
+        inline_stderr: true,
+        inline_output_files: vec!["b".into(), "none".into()],
+        ..get_request()
+    };
+    let inlined = get(&server, request).await.unwrap();
+    assert_eq!(inlined.stdout_raw, b"small");
+    assert!(inlined.stderr_raw.is_empty(), "it would not fit into a message");
+    assert!(inlined.output_files[0].contents.is_empty());
+    assert_eq!(inlined.output_files[1].contents, b"small");
+}
+
+#[tokio::test]
+async fn results_without_their_blobs_are_refused() {
+    let server = start().await;
+    let absent = SHA256.digest(b"absent");
+    let cases = [
+        files(vec![output("out", &absent)]),
+        ActionResult { stdout_digest: wire(&absent), ..Default::default() },
+        with_tree(&server, directory(&["f"], &absent)).await,
+        ActionResult {
+            output_directories: vec![OutputDirectory {
+                path: "d".into(),
+                tree_digest: wire(&absent),
+                ..Default::default()
+            }],
+            ..Default::default()
+        },
+    ];
+    for result in cases {
+        let part = format!("blobs/{absent}");
+        refused(update(&server, result).await, Code::FailedPrecondition, &part);
+    }
+    refused(get(&server, get_request()).await, Code::NotFound, "no result");
+}
+
+#[tokio::test]
+async fn malformed_results_are_refused_by_name() {
+    let server = start().await;
+    let file = server.put(SHA256, "x").await;
+    for path in ["../x", "/x", "", "a//b", "a/./b"] {
+        let result = files(vec![output(path, &file)]);
+        let part = "action_result.output_files[0]";
+        refused(update(&server, result).await, Code::InvalidArgument, part);
+    }
+    for names in [&[".."][..], &["a/b"], &[""], &["a", "a"], &["b", "a"]] {
+        let result = with_tree(&server, directory(names, &file)).await;
+        refused(update(&server, result).await, Code::InvalidArgument, "files[");
+    }
+    let rubbish = server.put(SHA256, "\u{1}rubbish").await;
+    let mut result = with_tree(&server, directory(&["a"], &file)).await;
+    result.output_directories[0].tree_digest = wire(&rubbish);
+    refused(update(&server, result).await, Code::InvalidArgument, "it is not a Tree");
+    let mut unset = files(vec![output("a", &file)]);
+    unset.output_files[0].digest = None;
+    refused(update(&server, unset).await, Code::InvalidArgument, "output_files[0].digest");
+    let large = ActionResult { stdout_raw: vec![0; 3_500_000], ..Default::default() };
+    refused(update(&server, large).await, Code::InvalidArgument, "action_result: ");
+    let request = UpdateActionResultRequest { action_digest: wire(&file), ..Default::default() };
+    let nothing = server.action_cache().update_action_result(request).await;
+    refused(nothing, Code::InvalidArgument, "action_result: it is not set");
+}
+
+#[tokio::test]
+async fn malformed_requests_are_refused_by_name() {
+    let server = start().await;
+    let unset = GetActionResultRequest { action_digest: None, ..get_request() };
+    refused(get(&server, unset).await, Code::InvalidArgument, "action_digest: the digest is not");
+    let function = GetActionResultRequest { digest_function: 3, ..get_request() };
+    refused(get(&server, function).await, Code::InvalidArgument, "digest_function");
+}
+
+#[tokio::test]
+async fn callers_without_the_right_may_read_but_not_write() {
+    let server = start_with(|config| config.action_cache_policy = Arc::new(false)).await;
+    let result = update(&server, ActionResult::default()).await;
+    refused(result, Code::PermissionDenied, "may not write action results");
+    refused(get(&server, get_request()).await, Code::NotFound, "no result");
+}
+
+#[tokio::test]
+async fn hits_become_events_where_the_client_says_who_it_is() {
+    let server = start().await;
+    let mut events = server.events.subscribe();
+    update(&server, ActionResult { exit_code: 3, ..Default::default() }).await.unwrap();
+    get(&server, get_request()).await.unwrap();
+    let metadata = RequestMetadata {
+        tool_details: Some(ToolDetails { tool_name: "bazel".into(), tool_version: "4.2.3".into() }),
+        tool_invocation_id: "invocation".into(),
+        action_mnemonic: "CppCompile".into(),
+        target_id: "//a:b".into(),
+        ..Default::default()
+    };
+    let mut request = Request::new(get_request());
+    let value = MetadataValue::from_bytes(&metadata.encode_to_vec());
+    request.metadata_mut().insert_bin(REQUEST_METADATA, value);
+    let result = server.action_cache().get_action_result(request).await.unwrap().into_inner();
+
+    let event = events.try_recv().expect("one hit had metadata");
+    assert_eq!(event.origin(), Origin::CacheHit);
+    assert_eq!((event.invocation_id.as_str(), event.exit_code), ("invocation", 3));
+    assert_eq!((event.target_id.as_str(), event.mnemonic.as_str()), ("//a:b", "CppCompile"));
+    assert_eq!((event.tool_name.as_str(), event.instance_name.as_str()), ("bazel", "a/b"));
+    assert_eq!(event.action.as_ref().map(|d| d.hash.clone()), Some(action().hex()));
+    assert_eq!(event.action_result, result.encode_to_vec());
+    assert!(events.try_recv().is_err(), "the hit without metadata published nothing");
+}

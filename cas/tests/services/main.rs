@@ -1,0 +1,13 @@
+//! The services as clients meet them: generated clients against a server on loopback.
+
+mod action_cache;
+mod asset;
+mod byte_stream;
+mod byte_stream_write;
+mod capabilities;
+mod cas;
+mod chunking;
+mod harness;
+mod http_cache;
+mod logs;
+mod trees;
