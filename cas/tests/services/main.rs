@@ -1,5 +1,7 @@
 //! The services as clients meet them: generated clients against a server on loopback.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail their test")]
+
 mod action_cache;
 mod asset;
 mod byte_stream;
