@@ -10,6 +10,8 @@ use crate::sandbox::Limits;
 
 /// The period of a cpu quota, microseconds.
 const CPU_PERIOD: u64 = 100_000;
+/// The zygote and an action's init are in the cgroup, too.
+const OWN_PROCESSES: u64 = 2;
 /// Large enough for any of the small files read here.
 const SMALL_FILE: usize = 1024;
 
@@ -101,7 +103,8 @@ impl Cgroups {
         Ok(())
     }
 
-    /// Moves the calling process in; what it starts is born inside.
+    /// Moves the calling process in; what it starts is born inside. Not to be done for each action: the
+    /// kernel may wait milliseconds for every fork on the machine to pause.
     pub(in crate::sandbox) fn enter(&self) -> io::Result<()> {
         // "0" stands for the writer.
         self.entrances.iter().try_for_each(|file| put(file, "0"))
@@ -146,10 +149,6 @@ impl Memory {
             ),
             Version::V2 => ("memory.max", "memory.swap.max", "memory.peak", "memory.events"),
         };
-        if version == Version::V2 {
-            // One process over the limit ends the whole action, not a random part of it.
-            open_rw(dir, "memory.oom.group").and_then(|file| put(&file, "1"))?;
-        }
         Ok(Self {
             version,
             limit: open_rw(dir, limit)?,
@@ -223,11 +222,8 @@ impl Pids {
     }
 
     fn limit(&self, processes: Option<u32>) -> io::Result<()> {
-        // The sandbox's own init is one more.
-        put(
-            &self.limit,
-            &processes.map_or_else(|| "max".to_owned(), |count| (u64::from(count) + 1).to_string()),
-        )
+        let limit = processes.map(|count| u64::from(count) + OWN_PROCESSES);
+        put(&self.limit, &limit.map_or_else(|| "max".to_owned(), |limit| limit.to_string()))
     }
 
     fn forget(&mut self) -> io::Result<()> {
@@ -302,14 +298,7 @@ mod tests {
     /// A directory with the files that a version 2 cgroup shows: what a write leaves is what the kernel would read.
     fn version_2() -> (tempfile::TempDir, CgroupSet) {
         let dir = tempfile::tempdir().unwrap();
-        for name in [
-            "memory.max",
-            "memory.swap.max",
-            "memory.peak",
-            "memory.oom.group",
-            "pids.max",
-            "cpu.max",
-        ] {
+        for name in ["memory.max", "memory.swap.max", "memory.peak", "pids.max", "cpu.max"] {
             std::fs::write(dir.path().join(name), "").unwrap();
         }
         std::fs::write(dir.path().join("cgroup.procs"), "").unwrap();
@@ -340,8 +329,7 @@ mod tests {
         let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
         assert_eq!(read("memory.max"), "1048576");
         assert_eq!(read("memory.swap.max"), "0");
-        assert_eq!(read("memory.oom.group"), "1");
-        assert_eq!(read("pids.max"), "11");
+        assert_eq!(read("pids.max"), "12");
         assert_eq!(read("cpu.max"), "150000 100000");
     }
 

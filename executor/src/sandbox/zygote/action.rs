@@ -18,7 +18,7 @@ use super::privileges::StandIns;
 use super::process::{self, Ended};
 use super::roots::Roots;
 use super::scratch::Scratch;
-use super::seccomp::Filters;
+use super::seccomp::Filter;
 use super::socket::Socket;
 use crate::sandbox::cgroup::Cgroups;
 use crate::sandbox::wire::{Reply, Report, Request, Status};
@@ -38,7 +38,7 @@ pub(super) struct Workshop {
     pub upper: UpperDir,
     /// `None`: to be made anew.
     pub network: Option<EmptyNetwork>,
-    pub filters: Filters,
+    pub filter: Filter,
     pub outcome: Outcome,
     pub init_stack: Vec<u8>,
     pub program_stack: Vec<u8>,
@@ -93,7 +93,10 @@ impl Workshop {
         let init = self.start(spec, &command, &stdout, &stderr)?;
         // Only the action holds the ends of its pipes from here on.
         drop((stdout, stderr));
+        // Meanwhile the action runs: it need not wait for this.
+        let forgotten = self.scratch.forget_last();
         let Some(ended) = attend(init, socket)? else { return Ok(None) };
+        forgotten?;
         let status = match self.outcome.read() {
             Told::Ended(status) => status,
             Told::Failed(message) => return Err(ZygoteError::Refused(message)),
@@ -127,9 +130,9 @@ impl Workshop {
             command,
             identity: self.identity,
             root: &root,
-            cgroups: &self.cgroups,
+            place: self.scratch.place(),
             network: self.network.as_ref().filter(|_| !spec.network),
-            filters: &self.filters,
+            filter: &self.filter,
             stand_ins: self.stand_ins(spec),
             null: &self.null,
             stdout,

@@ -1,7 +1,7 @@
 //! Process 1 of an action's namespaces: finishes the mounts, starts the program, reaps whatever
 //! is orphaned, and ends with the program. Its end is the end of every process of the action.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -23,9 +23,9 @@ use super::identity::Identity;
 use super::network::EmptyNetwork;
 use super::outcome::Outcome;
 use super::privileges::{self, StandIns};
-use super::seccomp::Filters;
-use super::{mounts, process, scratch};
-use crate::sandbox::cgroup::Cgroups;
+use super::scratch::Place;
+use super::seccomp::Filter;
+use super::{mounts, process};
 use crate::sandbox::wire::Status;
 use crate::sandbox::{CommandSpec, EXEC_ROOT};
 
@@ -34,16 +34,19 @@ use crate::sandbox::{CommandSpec, EXEC_ROOT};
 pub(super) const NAMESPACES: CloneFlags =
     CloneFlags::CLONE_NEWPID.union(CloneFlags::CLONE_NEWNS).union(CloneFlags::CLONE_NEWIPC);
 
+/// Actions are to be killed before the zygote and anything else when memory runs out.
+const OOM_SCORE: &str = "500";
+
 pub(super) struct Plan<'a> {
     pub spec: &'a CommandSpec,
     pub command: &'a Command,
     pub identity: Identity,
     /// The prepared root, in the zygote's namespace.
     pub root: &'a Path,
-    pub cgroups: &'a Cgroups,
+    pub place: &'a Place,
     /// `None`: the machine's.
     pub network: Option<&'a EmptyNetwork>,
-    pub filters: &'a Filters,
+    pub filter: &'a Filter,
     pub stand_ins: StandIns,
     pub null: &'a File,
     pub stdout: &'a OwnedFd,
@@ -72,9 +75,10 @@ impl Plan<'_> {
         if has_ended(self.zygote) {
             return Err(ZygoteError::Refused("the zygote is gone".to_owned()));
         }
+        // Without it the machine's own choice stands.
+        let _ = fs::write("/proc/self/oom_score_adj", OOM_SCORE);
         // An action of the same user must not look into this process.
         prctl::set_dumpable(false).context("prctl", "PR_SET_DUMPABLE")?;
-        self.cgroups.enter().context("enter", "the slot's cgroups")?;
         if let Some(network) = self.network {
             network.join().context("setns", "the empty network")?;
         }
@@ -83,11 +87,11 @@ impl Plan<'_> {
 
     fn mount(&self) -> Result<(), ZygoteError> {
         mounts::bind(
-            &scratch::root(self.spec),
+            &self.place.root(self.spec),
             &self.root.join(EXEC_ROOT.trim_start_matches('/')),
         )?;
-        mounts::bind(&scratch::tmp(), &self.root.join("tmp"))?;
-        mounts::bind(&scratch::shm(), &self.root.join("dev/shm"))?;
+        mounts::bind(&self.place.tmp(), &self.root.join("tmp"))?;
+        mounts::bind(&self.place.shm(), &self.root.join("dev/shm"))?;
         mounts::proc(&self.root.join("proc"))?;
         // The old root ends up on top of the new one, from where it is taken off.
         chdir(self.root).context("chdir", self.root.display())?;
@@ -142,7 +146,7 @@ impl Plan<'_> {
         }
         privileges::keep_capabilities(0).context("capset", "")?;
         self.stand_ins.apply().context("setrlimit", "")?;
-        self.filters.apply().map_err(|error| ZygoteError::Refused(format!("seccomp: {error}")))
+        self.filter.apply()
     }
 }
 

@@ -19,7 +19,7 @@ mod scratch;
 mod seccomp;
 mod socket;
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
@@ -31,13 +31,10 @@ use self::error::{Context, ZygoteError};
 use self::network::EmptyNetwork;
 use self::roots::Roots;
 use self::scratch::Scratch;
-use self::seccomp::Filters;
+use self::seccomp::Filter;
 use self::socket::Socket;
 use super::cgroup::Cgroups;
 use super::wire::{Reply, Request, ZygoteConfig};
-
-/// Actions are to be killed before anything else when the machine has no memory left.
-const OOM_SCORE: &str = "500";
 
 /// The whole body of the zygote: call it first in `main`, before any thread or runtime. Its
 /// standard input is the socket to the slot.
@@ -91,9 +88,8 @@ fn take_stdin() -> Result<OwnedFd, ZygoteError> {
 /// machine is still mounted, and nothing is given up before it was used.
 fn set_up(config: &ZygoteConfig) -> Result<(Workshop, Reply), ZygoteError> {
     let mut not_enforced = Vec::new();
-    // Without it the machine's own choice stands.
-    let _ = fs::write("/proc/self/oom_score_adj", OOM_SCORE);
     let cgroups = Cgroups::open(&config.cgroups).map_err(ZygoteError::Refused)?;
+    cgroups.enter().context("enter", "the slot's cgroups")?;
     let null = File::open("/dev/null").context("open", "/dev/null")?;
     let zygote = process::pidfd(getpid())?;
 
@@ -110,10 +106,11 @@ fn set_up(config: &ZygoteConfig) -> Result<(Workshop, Reply), ZygoteError> {
     let network = EmptyNetwork::create()?;
     privileges::limit_all(config.open_files)?;
     privileges::forbid_new_privileges()?;
+    Filter::for_zygote()?.apply()?;
 
     let workshop = Workshop {
-        scratch: Scratch::new(config.upper, identity),
-        filters: Filters::compile()?,
+        scratch: Scratch::new(config.upper, identity)?,
+        filter: Filter::for_actions()?,
         outcome: outcome::Outcome::new()?,
         init_stack: process::stack(),
         program_stack: process::stack(),

@@ -25,6 +25,9 @@ struct Key {
     network: bool,
 }
 
+/// Prepared first, and always there.
+const HOST: Key = Key { root: RootFs::Host, network: false };
+
 #[derive(Debug)]
 pub(super) struct Roots {
     prepared: Vec<(Key, PathBuf)>,
@@ -40,9 +43,7 @@ impl Roots {
         let resolv_conf =
             fs::read(under(MACHINE, Path::new("/etc/resolv.conf"))).unwrap_or_default();
         let mut roots = Self { prepared: Vec::new(), next: 0, resolv_conf, identity };
-        for root in [RootFs::Empty, RootFs::Host] {
-            roots.add(Key { root, network: false })?;
-        }
+        roots.add(HOST)?;
         Ok(roots)
     }
 
@@ -89,50 +90,37 @@ impl Roots {
         for dir in ["proc", "tmp", "dev", EXEC_ROOT.trim_start_matches('/')] {
             make_dir(&path.join(dir))?;
         }
-        if key.network || matches!(key.root, RootFs::Directory(_)) {
-            self.bind_devices(path)?;
-        } else {
+        if *key == HOST {
             devices::populate(&path.join("dev"))?;
+        } else {
+            mounts::bind(&self.first()?.join("dev"), &path.join("dev"))?;
         }
         match &key.root {
             RootFs::Empty => {}
-            RootFs::Host if key.network => self.host_with_network(path)?,
-            RootFs::Host => self.host(path)?,
+            RootFs::Host if key.network => {
+                self.host(&self.first()?, path)?;
+                fs::write(path.join("etc/resolv.conf"), &self.resolv_conf)
+                    .context("write", "resolv.conf")?;
+            }
+            RootFs::Host => self.host(Path::new(MACHINE), path)?,
             RootFs::Directory(image) => contents(&under(INPUTS, image), path)?,
         }
         mounts::restrict(path, false, false)
     }
 
-    /// From the empty root, which was there first.
-    fn bind_devices(&self, path: &Path) -> Result<(), ZygoteError> {
-        let key = Key { root: RootFs::Empty, network: false };
-        let empty = self
-            .find(&key)
-            .ok_or_else(|| ZygoteError::Refused("no empty root is prepared".to_owned()))?;
-        mounts::bind(&empty.join("dev"), &path.join("dev"))
+    /// The machine's own, from which later ones take what is no longer mounted elsewhere.
+    fn first(&self) -> Result<PathBuf, ZygoteError> {
+        self.find(&HOST).ok_or_else(|| ZygoteError::Refused("no host root is prepared".to_owned()))
     }
 
-    fn host(&self, path: &Path) -> Result<(), ZygoteError> {
+    /// The machine's programs, from `source`: the machine itself or a root that has them.
+    fn host(&self, source: &Path, path: &Path) -> Result<(), ZygoteError> {
         for name in MACHINE_DIRS {
-            place(&Path::new(MACHINE).join(name), &path.join(name))?;
+            place(&source.join(name), &path.join(name))?;
         }
         make_dir(&path.join("var"))?;
         symlink("../tmp", path.join("var/tmp")).context("symlink", "/var/tmp")?;
-        etc::populate(&path.join("etc"), &Path::new(MACHINE).join("etc"), &self.identity)
-    }
-
-    fn host_with_network(&self, path: &Path) -> Result<(), ZygoteError> {
-        let key = Key { root: RootFs::Host, network: false };
-        let host = self
-            .find(&key)
-            .ok_or_else(|| ZygoteError::Refused("no host root is prepared".to_owned()))?;
-        for name in MACHINE_DIRS {
-            place(&host.join(name), &path.join(name))?;
-        }
-        make_dir(&path.join("var"))?;
-        symlink("../tmp", path.join("var/tmp")).context("symlink", "/var/tmp")?;
-        etc::populate(&path.join("etc"), &host.join("etc"), &self.identity)?;
-        fs::write(path.join("etc/resolv.conf"), &self.resolv_conf).context("write", "resolv.conf")
+        etc::populate(&path.join("etc"), &source.join("etc"), &self.identity)
     }
 }
 

@@ -27,42 +27,115 @@ const INODES: std::ops::RangeInclusive<u64> = 16_384..=4_194_304;
 /// Free space below this counts as none.
 const FULL: u64 = 64 << 10;
 
+/// One of two places that take turns, so that throwing away what the last action left can wait until
+/// the next one runs.
+#[derive(Debug)]
+pub(super) struct Place {
+    base: PathBuf,
+    /// Where on disk it lies, with [`UpperDir::Disk`].
+    disk: PathBuf,
+    mounted: bool,
+}
+
+impl Place {
+    fn new(name: &str) -> Self {
+        Self {
+            base: Path::new(SCRATCH).join(name),
+            disk: Path::new(DISK).join(name),
+            mounted: false,
+        }
+    }
+
+    /// The action's input root, in the zygote's namespace.
+    pub(super) fn root(&self, spec: &CommandSpec) -> PathBuf {
+        if spec.lower.is_empty() { self.upper() } else { self.merged() }
+    }
+
+    pub(super) fn tmp(&self) -> PathBuf {
+        self.base.join("tmp")
+    }
+
+    pub(super) fn shm(&self) -> PathBuf {
+        self.base.join("shm")
+    }
+
+    fn upper(&self) -> PathBuf {
+        self.base.join("upper")
+    }
+
+    fn merged(&self) -> PathBuf {
+        self.base.join("root")
+    }
+
+    fn mount(&mut self, upper: UpperDir, limits: &Limits) -> Result<(), ZygoteError> {
+        self.clear(upper)?;
+        match upper {
+            UpperDir::Tmpfs => mounts::tmpfs(&self.base, &tmpfs_options(limits))?,
+            UpperDir::Disk => {
+                make_dir(&self.disk)?;
+                mounts::bind(&self.disk, &self.base)?;
+            }
+        }
+        self.mounted = true;
+        Ok(())
+    }
+
+    fn clear(&mut self, upper: UpperDir) -> Result<(), ZygoteError> {
+        if self.mounted {
+            mounts::detach(&self.base)?;
+            self.mounted = false;
+        }
+        if upper == UpperDir::Disk && self.disk.exists() {
+            fs::remove_dir_all(&self.disk).context("remove", "an earlier action's files")?;
+        }
+        Ok(())
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Scratch {
     upper: UpperDir,
     identity: Identity,
-    mounted: bool,
+    places: [Place; 2],
+    current: usize,
 }
 
 impl Scratch {
-    pub(super) fn new(upper: UpperDir, identity: Identity) -> Self {
-        Self { upper, identity, mounted: false }
+    pub(super) fn new(upper: UpperDir, identity: Identity) -> Result<Self, ZygoteError> {
+        let mut places = [Place::new("0"), Place::new("1")];
+        for place in &mut places {
+            make_dir(&place.base)?;
+            // What a killed zygote left.
+            place.clear(upper)?;
+        }
+        Ok(Self { upper, identity, places, current: 0 })
     }
 
-    /// Throws away what the last action left and makes place for the next. The descriptor is the
-    /// input root's, and outlives the action.
+    pub(super) fn place(&self) -> &Place {
+        &self.places[self.current]
+    }
+
+    /// Makes place for the next action. The descriptor is its input root's, and outlives it.
     pub(super) fn prepare(&mut self, spec: &CommandSpec) -> Result<OwnedFd, ZygoteError> {
-        self.clear()?;
-        let base = Path::new(SCRATCH);
-        match self.upper {
-            UpperDir::Tmpfs => mounts::tmpfs(base, &tmpfs_options(&spec.limits))?,
-            UpperDir::Disk => {
-                make_dir(&Path::new(DISK).join("run"))?;
-                mounts::bind(&Path::new(DISK).join("run"), base)?;
-            }
-        }
-        self.mounted = true;
-        self.own_dir(&upper(), 0o755)?;
-        self.own_dir(&tmp(), 0o1777)?;
-        self.own_dir(&shm(), 0o1777)?;
+        self.current = 1 - self.current;
+        self.places[self.current].mount(self.upper, &spec.limits)?;
+        let place = self.place();
+        self.own_dir(&place.upper(), 0o755)?;
+        self.own_dir(&place.tmp(), 0o1777)?;
+        self.own_dir(&place.shm(), 0o1777)?;
         let lower = lower_paths(&spec.lower)?;
         self.make_directories(spec, &lower)?;
         if !lower.is_empty() {
             self.mount_overlay(&lower)?;
         }
-        let root = root(spec);
+        let root = place.root(spec);
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         open(&root, flags, Mode::empty()).context("open", root.display())
+    }
+
+    /// Throws away what the action before the prepared one left.
+    pub(super) fn forget_last(&mut self) -> Result<(), ZygoteError> {
+        self.places[1 - self.current].clear(self.upper)
     }
 
     /// True when the action has used up what it may write.
@@ -70,23 +143,11 @@ impl Scratch {
         if self.upper == UpperDir::Disk {
             return false;
         }
-        statvfs(SCRATCH).is_ok_and(|space| {
+        statvfs(&self.place().base).is_ok_and(|space| {
             space.blocks() > 0
                 && (space.blocks_available() * space.fragment_size() < FULL
                     || space.files_free() == 0)
         })
-    }
-
-    fn clear(&mut self) -> Result<(), ZygoteError> {
-        if self.mounted {
-            mounts::detach(Path::new(SCRATCH))?;
-            self.mounted = false;
-        }
-        let run = Path::new(DISK).join("run");
-        if self.upper == UpperDir::Disk && run.exists() {
-            fs::remove_dir_all(&run).context("remove", "the last action's files")?;
-        }
-        Ok(())
     }
 
     fn own_dir(&self, path: &Path, mode: u32) -> Result<(), ZygoteError> {
@@ -124,7 +185,7 @@ impl Scratch {
                 if lower.iter().any(|tree| is_other_than_directory(&tree.join(&path))) {
                     break;
                 }
-                let target = upper().join(&path);
+                let target = self.place().upper().join(&path);
                 fs::create_dir(&target).context("mkdir", path.display())?;
                 self.give(&target)?;
                 made.insert(path.clone());
@@ -134,15 +195,15 @@ impl Scratch {
     }
 
     fn mount_overlay(&self, lower: &[PathBuf]) -> Result<(), ZygoteError> {
-        let work = Path::new(SCRATCH).join("work");
-        let merged = Path::new(SCRATCH).join("root");
+        let place = self.place();
+        let (work, merged) = (place.base.join("work"), place.merged());
         fs::create_dir(&work).context("mkdir", work.display())?;
         fs::create_dir(&merged).context("mkdir", merged.display())?;
         let xattr = if self.identity.user_namespace { ",userxattr" } else { "" };
         let options = format!(
             "lowerdir={},upperdir={},workdir={},volatile{xattr}",
-            lower_option(lower)?,
-            upper().display(),
+            lower_option(lower, &place.base)?,
+            place.upper().display(),
             work.display()
         );
         let mounted = mounts::overlay(&merged, &options);
@@ -150,23 +211,6 @@ impl Scratch {
         chdir("/").context("chdir", "/")?;
         mounted
     }
-}
-
-/// The action's input root, its /tmp and its /dev/shm, in the zygote's namespace.
-pub(super) fn root(spec: &CommandSpec) -> PathBuf {
-    if spec.lower.is_empty() { upper() } else { Path::new(SCRATCH).join("root") }
-}
-
-pub(super) fn tmp() -> PathBuf {
-    Path::new(SCRATCH).join("tmp")
-}
-
-pub(super) fn shm() -> PathBuf {
-    Path::new(SCRATCH).join("shm")
-}
-
-fn upper() -> PathBuf {
-    Path::new(SCRATCH).join("upper")
 }
 
 fn tmpfs_options(limits: &Limits) -> String {
@@ -202,7 +246,7 @@ fn lower_paths(lower: &[PathBuf]) -> Result<Vec<PathBuf>, ZygoteError> {
 
 /// The trees in the words of the mount option. Colons and commas would end a word, so such paths, and
 /// lists that are too long, go through links with short names in the directory it changes to.
-fn lower_option(lower: &[PathBuf]) -> Result<String, ZygoteError> {
+fn lower_option(lower: &[PathBuf], base: &Path) -> Result<String, ZygoteError> {
     let plain =
         |path: &PathBuf| path.to_str().is_some_and(|path| !path.contains([':', ',', '\\', '"']));
     let join = |paths: &[PathBuf]| {
@@ -212,7 +256,7 @@ fn lower_option(lower: &[PathBuf]) -> Result<String, ZygoteError> {
     if joined.len() <= MAX_LOWER_OPTION && lower.iter().all(plain) {
         return Ok(joined);
     }
-    let links = Path::new(SCRATCH).join("l");
+    let links = base.join("l");
     fs::create_dir(&links).context("mkdir", links.display())?;
     chdir(&links).context("chdir", links.display())?;
     let mut short = Vec::with_capacity(lower.len());

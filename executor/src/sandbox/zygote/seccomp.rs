@@ -21,7 +21,8 @@ type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 /// `CLONE_NEWTIME`, which shares its bit with exit signals: only `unshare` takes it.
 const CLONE_NEWTIME: i32 = 0x80;
 
-const REFUSED: &[i64] = &[
+/// What neither the zygote nor its actions ever need.
+const NEVER: &[i64] = &[
     libc::SYS_acct,
     libc::SYS_add_key,
     libc::SYS_bpf,
@@ -38,24 +39,28 @@ const REFUSED: &[i64] = &[
     libc::SYS_kexec_file_load,
     libc::SYS_kexec_load,
     libc::SYS_keyctl,
-    libc::SYS_mount,
-    libc::SYS_mount_setattr,
     libc::SYS_move_mount,
     libc::SYS_open_by_handle_at,
     libc::SYS_open_tree,
     libc::SYS_perf_event_open,
-    libc::SYS_pivot_root,
     libc::SYS_quotactl,
     libc::SYS_reboot,
     libc::SYS_request_key,
-    libc::SYS_setns,
     libc::SYS_settimeofday,
     libc::SYS_swapoff,
     libc::SYS_swapon,
     libc::SYS_syslog,
-    libc::SYS_umount2,
     libc::SYS_userfaultfd,
     libc::SYS_vhangup,
+];
+
+/// What the zygote makes actions with, and actions do not need.
+const ZYGOTE_ONLY: &[i64] = &[
+    libc::SYS_mount,
+    libc::SYS_mount_setattr,
+    libc::SYS_pivot_root,
+    libc::SYS_setns,
+    libc::SYS_umount2,
 ];
 
 /// Said not to exist, so that callers take their other way. The flags of `clone3` lie in memory
@@ -67,12 +72,20 @@ const ABSENT: &[i64] = &[
     libc::SYS_io_uring_register,
 ];
 
-/// The filters, compiled once.
+/// Compiled once. Installing a filter costs time with its length, so most of it lies on the
+/// zygote, from which actions inherit it, and each action adds only the rest.
 #[derive(Debug)]
-pub(super) struct Filters(Vec<BpfProgram>);
+pub(super) struct Filter(Vec<BpfProgram>);
 
-impl Filters {
-    pub(super) fn compile() -> Result<Self, ZygoteError> {
+impl Filter {
+    pub(super) fn for_zygote() -> Result<Self, ZygoteError> {
+        Ok(Self(vec![
+            program(unconditional(ABSENT), libc::ENOSYS)?,
+            program(unconditional(NEVER), libc::EPERM)?,
+        ]))
+    }
+
+    pub(super) fn for_actions() -> Result<Self, ZygoteError> {
         let namespaces = [
             CLONE_NEWNS,
             CLONE_NEWUTS,
@@ -82,19 +95,19 @@ impl Filters {
             CLONE_NEWNET,
             CLONE_NEWCGROUP,
         ];
-        let mut refused = unconditional(REFUSED);
+        let mut refused = unconditional(ZYGOTE_ONLY);
         refused.insert(libc::SYS_clone, any_flag(&namespaces)?);
         let unshared: Vec<i32> = namespaces.iter().copied().chain([CLONE_NEWTIME]).collect();
         refused.insert(libc::SYS_unshare, any_flag(&unshared)?);
-        Ok(Self(vec![
-            program(unconditional(ABSENT), libc::ENOSYS)?,
-            program(refused, libc::EPERM)?,
-        ]))
+        Ok(Self(vec![program(refused, libc::EPERM)?]))
     }
 
     /// Holds for this process and all that it becomes and starts.
-    pub(super) fn apply(&self) -> Result<(), seccompiler::Error> {
-        self.0.iter().try_for_each(|program| apply_filter(program))
+    pub(super) fn apply(&self) -> Result<(), ZygoteError> {
+        self.0
+            .iter()
+            .try_for_each(|program| apply_filter(program))
+            .map_err(|error| ZygoteError::Refused(format!("seccomp: {error}")))
     }
 }
 
