@@ -66,7 +66,10 @@ pub struct Worker {
 impl Worker {
     /// Starts all slots in the sandbox.
     pub async fn start(config: WorkerConfig, store: SharedBlobStore) -> Result<Self, WorkerError> {
-        let runners = SandboxRunners::probe(&config, inputs_dir(&config.work_dir)).await?;
+        let inputs = inputs_dir(&config.work_dir);
+        std::fs::create_dir_all(&inputs)
+            .map_err(|error| WorkerError::WorkDir { path: inputs.clone(), error })?;
+        let runners = SandboxRunners::probe(&config, inputs).await?;
         let not_enforced = runners.not_enforced();
         if config.sandbox == SandboxMode::Required && !not_enforced.is_empty() {
             return Err(WorkerError::NotEnforced(not_enforced));
@@ -110,6 +113,11 @@ impl Worker {
         Session::new(&self.executor, &self.runners, &mut self.slots, outgoing)
             .run(incoming, shutdown)
             .await
+    }
+
+    /// What the sandbox lacks on this machine, in words.
+    pub fn not_enforced(&self) -> Vec<String> {
+        self.runners.not_enforced()
     }
 
     /// Ends the slots' processes.

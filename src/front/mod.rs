@@ -4,6 +4,7 @@
 //! rate of small calls compared with a work-stealing runtime (docs/benchmarks.md).
 
 mod connection;
+mod unknown;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -17,6 +18,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use connection::serve_connection;
+pub use unknown::unknown;
 
 /// Connections accepted and not yet taken over by a thread.
 const HANDOVER_BACKLOG: usize = 256;

@@ -1,0 +1,200 @@
+//! `kiln serve`: the one place where the parts become a system.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use axum::Router;
+use kiln_cas::StoreError;
+use kiln_cas::events::Events;
+use kiln_cas::logs::LogStreams;
+use kiln_cas::records::RecordsError;
+use kiln_cas::services::{CasServices, ServicesConfig};
+use kiln_cas::stores::{Storage, StorageConfig};
+use kiln_executor::{Worker, WorkerConfig, WorkerError};
+use kiln_scheduler::journal::{Journal, JournalConfig};
+use kiln_scheduler::{Parts, Scheduler, SchedulerConfig};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::front::{Front, unknown};
+
+pub struct ServeOptions {
+    pub listen: SocketAddr,
+    /// How clients reach the server; `None`: `http://` and the address it listens on.
+    pub base_url: Option<String>,
+    pub front_threads: usize,
+    pub storage: StorageConfig,
+    pub scheduler: SchedulerConfig,
+    pub journal: JournalConfig,
+    /// `None`: workers join from elsewhere.
+    pub worker: Option<WorkerConfig>,
+    pub allow_cache_updates: bool,
+    /// URIs that the Remote Asset service may download begin with one of these.
+    pub fetch_allowed: Vec<String>,
+    /// Bytes; 0: no limit.
+    pub max_blob_size: u64,
+    /// What running actions and open requests get at shutdown.
+    pub drain: Duration,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error("cannot listen on {address}: {error}")]
+    Listen { address: SocketAddr, error: io::Error },
+    #[error("cannot start serving: {0}")]
+    Front(io::Error),
+    #[error("cannot open the storage: {0}")]
+    Storage(#[from] StoreError),
+    #[error("cannot open the records: {0}")]
+    Records(#[from] RecordsError),
+    #[error("cannot start the worker: {0}")]
+    Worker(#[from] WorkerError),
+    #[error("no random bytes from the kernel: {0}")]
+    Random(io::Error),
+}
+
+/// What a server that has started tells about itself.
+pub struct Ready {
+    pub address: SocketAddr,
+    pub base_url: String,
+    pub slots: u32,
+    pub not_enforced: Vec<String>,
+}
+
+/// A running server.
+pub struct Server {
+    pub ready: Ready,
+    storage: Storage,
+    journal: Journal,
+    scheduler: Scheduler,
+    front: Front,
+    worker: Option<JoinHandle<()>>,
+    stop_worker: CancellationToken,
+    stop_front: CancellationToken,
+    drain: Duration,
+}
+
+impl Server {
+    pub async fn start(options: ServeOptions) -> Result<Self, ServeError> {
+        // First of all: a port that is taken should not cost a recovery of the storage.
+        let listener = TcpListener::bind(options.listen)
+            .map_err(|error| ServeError::Listen { address: options.listen, error })?;
+        let address = listener.local_addr().map_err(ServeError::Front)?;
+        let base_url = options.base_url.clone().unwrap_or_else(|| format!("http://{address}"));
+
+        let storage = Storage::open(options.storage.clone()).await?;
+        let worker = match options.worker.clone() {
+            Some(config) => Some((config.slots, Worker::start(config, storage.blobs.clone()).await?)),
+            None => None,
+        };
+        let events = Events::new();
+        let logs = LogStreams::default();
+        let journal =
+            Journal::start(storage.records.clone(), &events, options.journal.clone()).await?;
+        let scheduler = Scheduler::start(
+            SchedulerConfig { base_url: base_url.clone(), ..options.scheduler.clone() },
+            Parts {
+                blobs: storage.blobs.clone(),
+                actions: storage.actions.clone(),
+                logs: logs.clone(),
+                events: events.clone(),
+                estimator: Arc::new(journal.clone()),
+            },
+        );
+        let router = router(&options, &storage, &scheduler, &journal, events, logs, &base_url)?;
+        let stop_front = CancellationToken::new();
+        let front =
+            Front::start(listener, &router, options.front_threads, options.drain, &stop_front)
+                .map_err(ServeError::Front)?;
+
+        let stop_worker = CancellationToken::new();
+        let slots = worker.as_ref().map_or(0, |(slots, _)| *slots);
+        let not_enforced =
+            worker.as_ref().map_or_else(Vec::new, |(_, worker)| worker.not_enforced());
+        let worker =
+            worker.map(|(_, worker)| embed(worker, scheduler.clone(), stop_worker.clone()));
+        Ok(Self {
+            ready: Ready { address, base_url, slots, not_enforced },
+            storage,
+            journal,
+            scheduler,
+            front,
+            worker,
+            stop_worker,
+            stop_front,
+            drain: options.drain,
+        })
+    }
+
+    /// Ends in order: no new work, running actions finish, connections close, then what is
+    /// pending becomes durable.
+    pub async fn shutdown(self) -> Result<(), ServeError> {
+        if tokio::time::timeout(self.drain, self.scheduler.drain()).await.is_err() {
+            tracing::warn!(drain = ?self.drain, "actions still run after the drain time");
+        }
+        self.scheduler.shutdown();
+        self.stop_worker.cancel();
+        if let Some(worker) = self.worker
+            && tokio::time::timeout(self.drain, worker).await.is_err()
+        {
+            tracing::warn!("the worker did not end within the drain time");
+        }
+        self.stop_front.cancel();
+        self.front.join().await;
+        self.journal.shutdown().await;
+        self.storage.close().await?;
+        Ok(())
+    }
+}
+
+/// Runs the worker of this process; a session that ends is followed by another.
+fn embed(mut worker: Worker, scheduler: Scheduler, stop: CancellationToken) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        while !stop.is_cancelled() {
+            let (outgoing, incoming) = scheduler.open_session();
+            worker.session(incoming, outgoing, &stop).await;
+        }
+        worker.stop().await;
+    })
+}
+
+fn router(
+    options: &ServeOptions,
+    storage: &Storage,
+    scheduler: &Scheduler,
+    journal: &Journal,
+    events: Events,
+    logs: LogStreams,
+    base_url: &str,
+) -> Result<Router, ServeError> {
+    let cas = CasServices::new(ServicesConfig {
+        blobs: storage.blobs.clone(),
+        actions: storage.actions.clone(),
+        records: storage.records.clone(),
+        logs,
+        events,
+        exec_enabled: true,
+        action_cache_policy: Arc::new(options.allow_cache_updates),
+        fetch_allowed_prefixes: options.fetch_allowed.clone(),
+        downloader: None,
+        max_blob_size: options.max_blob_size,
+        secret: secret().map_err(ServeError::Random)?,
+    });
+    let mut grpc = tonic::service::Routes::builder();
+    cas.add_to(&mut grpc);
+    grpc.add_service(scheduler.execution_service())
+        .add_service(scheduler.operations_service())
+        .add_service(scheduler.workers_service());
+    // The HTTP cache matches paths of any depth, so it comes after all fixed ones.
+    let grpc = grpc.routes().prepare().into_axum_router();
+    Ok(grpc.fallback_service(cas.http_cache().fallback(unknown)))
+}
+
+fn secret() -> io::Result<[u8; 32]> {
+    use std::io::Read;
+    let mut secret = [0; 32];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut secret)?;
+    Ok(secret)
+}
