@@ -56,7 +56,8 @@ pub enum NameError {
 }
 
 const READ_FORM: &str = "{instance}/blobs/[blake3/]{hash}/{size}, \
-    {instance}/compressed-blobs/zstd/[blake3/]{hash}/{size} or {parent}/logstreams/{id}";
+    {instance}/compressed-blobs/zstd/[blake3/]{hash}/{size}, {parent}/logstreams/{id} \
+    or {parent}/logstreams/{id}/{part}";
 const WRITE_FORM: &str = "{instance}/uploads/{uuid}/blobs/[blake3/]{hash}/{size}, \
     {instance}/uploads/{uuid}/compressed-blobs/zstd/[blake3/]{hash}/{size} \
     or {parent}/logstreams/{id}/{token}";
@@ -75,8 +76,7 @@ pub fn parse_read(name: &[u8]) -> Result<ReadName<'_>, NameError> {
                 }
                 return Ok(ReadName::Blob { instance, digest, compression });
             }
-            "logstreams" if is_one_segment(rest) => return Ok(ReadName::Log(name)),
-            // A token follows: that name is for writing only.
+            "logstreams" if is_log(rest) => return Ok(ReadName::Log(name)),
             "logstreams" | "uploads" => return Err(malformed()),
             _ => {}
         }
@@ -133,6 +133,20 @@ fn splits(name: &str) -> impl Iterator<Item = (&str, &str, &str)> {
         let before = &name[..begin.saturating_sub(1)];
         Some((before, &name[begin..end], name.get(end + 1..).unwrap_or("")))
     })
+}
+
+/// `{id}`, or `{id}/stdout` and the like for the logs of one action. With a token behind the id
+/// the name is for writing only (LogStream: reading it "must return an INVALID_ARGUMENT error").
+fn is_log(rest: &str) -> bool {
+    match rest.split_once('/') {
+        None => !rest.is_empty(),
+        Some((id, part)) => !id.is_empty() && is_one_segment(part) && !is_token(part),
+    }
+}
+
+/// The form of tokens: 64 hexadecimal digits.
+fn is_token(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn is_one_segment(text: &str) -> bool {
@@ -213,8 +227,9 @@ mod tests {
         for (name, expected) in cases {
             assert_eq!(parse_read(name.as_bytes()), Ok(expected), "{name}");
         }
-        let log = "a/b/logstreams/xyz";
-        assert_eq!(parse_read(log.as_bytes()), Ok(ReadName::Log(log)));
+        for log in ["a/b/logstreams/xyz", "logstreams/xyz/stdout"] {
+            assert_eq!(parse_read(log.as_bytes()), Ok(ReadName::Log(log)));
+        }
     }
 
     #[test]
@@ -258,7 +273,9 @@ mod tests {
             format!("blobs/sha256/{hash}/4"),
             format!("compressed-blobs/brotli/{hash}/4"),
             format!("uploads/u/blobs/{hash}/4"),
-            "logstreams/id/token".into(),
+            format!("logstreams/id/{hash}"),
+            "logstreams/".into(),
+            "logstreams/id/a/b".into(),
             "no/such/thing".into(),
         ];
         for name in read {

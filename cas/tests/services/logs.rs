@@ -14,7 +14,7 @@ async fn create(server: &Server, parent: &str) -> Result<LogStream, Status> {
 #[tokio::test]
 async fn a_log_is_read_while_it_grows() {
     let server = start().await;
-    let name = "in/stance/logstreams/op-1-stdout";
+    let name = "in/stance/logstreams/op-1/stdout";
     server.logs.create(name);
     server.logs.append(name, 0, &Bytes::from_static(b"first "));
     let request =
