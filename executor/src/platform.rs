@@ -17,6 +17,14 @@ const NETWORK: &str = "kiln-network";
 const MEMORY: &str = "kiln-memory";
 const IMAGE: &str = "container-image";
 
+/// The properties that a worker understands, for matching: `*` stands for any value.
+pub fn offers(network: bool) -> impl Iterator<Item = (String, String)> {
+    let all = [(ROOT, "*"), (MEMORY, "*"), (NETWORK, "false"), (NETWORK, "true")];
+    all.into_iter()
+        .filter(move |(name, value)| network || (*name, *value) != (NETWORK, "true"))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+}
+
 /// What an action asks of its surroundings; `None`: the worker's default.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Wishes {
@@ -94,6 +102,14 @@ mod tests {
         assert_eq!(wishes("kiln-memory", "512M").unwrap().memory_bytes, Some(512 << 20));
         assert_eq!(wishes("OSFamily", "linux").unwrap(), Wishes::default());
         assert_eq!(Wishes::of(None).unwrap(), Wishes::default());
+    }
+
+    #[test]
+    fn the_network_is_offered_only_where_it_is_granted() {
+        let network = ("kiln-network".to_owned(), "true".to_owned());
+        assert!(offers(true).any(|offer| offer == network));
+        assert!(!offers(false).any(|offer| offer == network));
+        assert!(offers(false).any(|offer| offer == ("kiln-root".to_owned(), "*".to_owned())));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::WorkerConfig;
 use crate::execute::Executor;
 use crate::failure::Failure;
+use crate::platform;
 use crate::report::{self, Reporter};
 use crate::runner::{Runner, Runners};
 
@@ -251,13 +252,13 @@ async fn work(
 }
 
 fn hello(config: &WorkerConfig, not_enforced: Vec<String>) -> Hello {
-    let property =
-        |(name, value): &(String, String)| Property { name: name.clone(), value: value.clone() };
+    let property = |(name, value): (String, String)| Property { name, value };
+    let own = config.properties.iter().cloned();
     Hello {
         worker_id: config.worker_id.clone(),
         host_name: config.host_name.clone(),
         slots: config.slots,
-        properties: config.properties.iter().map(property).collect(),
+        properties: own.chain(platform::offers(config.allow_network)).map(property).collect(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         not_enforced,
     }
