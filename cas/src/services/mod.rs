@@ -25,6 +25,8 @@ use kiln_protos::asset::push_server::PushServer;
 use kiln_protos::logstream::log_stream_service_server::LogStreamServiceServer;
 use kiln_protos::reapi::capabilities_server::CapabilitiesServer;
 use tonic::service::RoutesBuilder;
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::{HealthReporter, HealthService};
 
 pub use self::action_cache::{ActionCachePolicy, store_result};
 pub use self::asset::Allowed;
@@ -81,16 +83,17 @@ pub struct CasServices {
     config: ServicesConfig,
     tokens: Arc<LogTokens>,
     uploads: Arc<Uploads>,
+    health: HealthReporter,
 }
 
 impl CasServices {
     pub fn new(config: ServicesConfig) -> Self {
         let tokens = Arc::new(LogTokens::new(config.secret));
-        Self { config, tokens, uploads: Arc::default() }
+        Self { config, tokens, uploads: Arc::default(), health: HealthReporter::new() }
     }
 
-    /// Adds Capabilities, ContentAddressableStorage, ByteStream, ActionCache, Fetch, Push and
-    /// LogStreamService.
+    /// Adds Capabilities, ContentAddressableStorage, ByteStream, ActionCache, Fetch, Push,
+    /// LogStreamService and grpc.health.v1.Health.
     pub fn add_to(&self, routes: &mut RoutesBuilder) {
         let config = &self.config;
         let asset = Arc::new(AssetService::new(config));
@@ -104,7 +107,16 @@ impl CasServices {
             .add_service(LogStreamServiceServer::new(LogStreamServer {
                 logs: config.logs.clone(),
                 tokens: self.tokens.clone(),
-            }));
+            }))
+            .add_service(HealthServer::new(HealthService::from_health_reporter(
+                self.health.clone(),
+            )));
+    }
+
+    /// What the health service answers: `SERVING` for the server (the empty name) until it is
+    /// told otherwise, e.g. when draining.
+    pub fn health(&self) -> HealthReporter {
+        self.health.clone()
     }
 
     /// The HTTP cache protocol under `/ac/`, `/cas/`, `/{instance}/ac/` and `/{instance}/cas/`.

@@ -1,5 +1,8 @@
 use kiln_protos::reapi::{GetCapabilitiesRequest, compressor, digest_function};
 use std::sync::Arc;
+use tonic_health::ServingStatus;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
 
 use crate::harness::{start, start_with};
 
@@ -54,4 +57,16 @@ async fn a_cache_without_execution_and_writers_says_so() {
     let cache = answer.cache_capabilities.unwrap();
     assert!(!cache.action_cache_update_capabilities.unwrap().update_enabled);
     assert_eq!(cache.max_cas_blob_size_bytes, 5000);
+}
+
+#[tokio::test]
+async fn health_follows_what_the_server_says_of_itself() {
+    let server = start().await;
+    let mut client = HealthClient::new(server.channel.clone());
+    let request = HealthCheckRequest::default();
+    let answer = client.check(request.clone()).await.unwrap().into_inner();
+    assert_eq!(answer.status, ServingStatus::Serving as i32);
+    server.health.set_service_status("", ServingStatus::NotServing).await;
+    let answer = client.check(request).await.unwrap().into_inner();
+    assert_eq!(answer.status, ServingStatus::NotServing as i32);
 }

@@ -33,6 +33,7 @@ pub struct Server {
     pub blobs: SharedBlobStore,
     pub logs: LogStreams,
     pub events: Events,
+    pub health: tonic_health::server::HealthReporter,
 }
 
 pub async fn start() -> Server {
@@ -70,7 +71,7 @@ pub async fn start_with(change: impl FnOnce(&mut ServicesConfig)) -> Server {
     tokio::spawn(async move { axum::serve(listener, router).await });
     let channel =
         Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
-    Server { address, channel, blobs, logs, events }
+    Server { address, channel, blobs, logs, events, health: services.health() }
 }
 
 impl Server {
