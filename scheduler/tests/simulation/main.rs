@@ -3,6 +3,7 @@
 //! `KILN_SEED` repeats a run; `KILN_SIM_ACTIONS` sets its length.
 
 mod model;
+mod properties;
 mod rng;
 mod world;
 

@@ -1,0 +1,416 @@
+//! What clients require of Execute and WaitExecution.
+
+use std::time::Duration;
+
+use kiln_cas::{ActionCache, BlobStore, Digest, DigestFunction};
+use kiln_protos::events::execution::Origin;
+use kiln_protos::reapi::{self, execution_stage::Value as Stage};
+use kiln_protos::rpc;
+use kiln_protos::worker::{self, worker_failure::Kind};
+use kiln_scheduler::SchedulerConfig;
+use kiln_scheduler::queue::Limits;
+use prost::Message;
+use tonic::Code;
+
+use crate::harness::{ActionSpec, Kiln, exited, failure, request};
+
+/// `google.rpc.PreconditionFailure` as a client decodes it.
+#[derive(Clone, PartialEq, Message)]
+struct PreconditionFailure {
+    #[prost(message, repeated, tag = "1")]
+    violations: Vec<Violation>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Violation {
+    #[prost(string, tag = "1")]
+    r#type: String,
+    #[prost(string, tag = "2")]
+    subject: String,
+}
+
+/// Subjects of the one detail that clients accept.
+fn missing(status: &rpc::Status) -> Vec<String> {
+    assert_eq!(status.code, Code::FailedPrecondition as i32);
+    let [detail] = status.details.as_slice() else { panic!("not one detail: {status:?}") };
+    assert_eq!(detail.type_url, "type.googleapis.com/google.rpc.PreconditionFailure");
+    let failure = PreconditionFailure::decode(detail.value.as_slice()).unwrap();
+    assert!(failure.violations.iter().all(|violation| violation.r#type == "MISSING"));
+    failure.violations.into_iter().map(|violation| violation.subject).collect()
+}
+
+fn of_grpc(status: &tonic::Status) -> rpc::Status {
+    let details = rpc::Status::decode(status.details()).unwrap();
+    assert_eq!((details.code, details.message.as_str()), (status.code() as i32, status.message()));
+    details
+}
+
+async fn refused(kiln: &Kiln, request: reapi::ExecuteRequest) -> tonic::Status {
+    match kiln.try_execute(request).await {
+        Ok(_) => panic!("the request was accepted"),
+        Err(status) => status,
+    }
+}
+
+#[tokio::test]
+async fn a_missing_action_is_a_precondition_failure_with_its_name() {
+    let kiln = Kiln::start().await;
+    for (function, prefix) in [(DigestFunction::Sha256, ""), (DigestFunction::Blake3, "blake3/")] {
+        let action = function.digest(b"never uploaded");
+        let status = of_grpc(&refused(&kiln, request(&action)).await);
+        assert_eq!(missing(&status), [format!("blobs/{prefix}{}/14", action.hex())]);
+    }
+}
+
+#[tokio::test]
+async fn a_missing_command_and_input_root_are_named_at_once() {
+    let kiln = Kiln::start().await;
+    let function = DigestFunction::Sha256;
+    let (command, root) = (function.digest(b"command"), function.digest(b"root"));
+    let action = reapi::Action {
+        command_digest: Some(command.to_wire()),
+        input_root_digest: Some(root.to_wire()),
+        ..Default::default()
+    };
+    let action = kiln.blob(action.encode_to_vec(), function).await;
+    let status = of_grpc(&refused(&kiln, request(&action)).await);
+    assert_eq!(missing(&status), [format!("blobs/{command}"), format!("blobs/{root}")]);
+}
+
+#[tokio::test]
+async fn inputs_that_the_worker_misses_are_named_in_the_response() {
+    let kiln = Kiln::start().await;
+    let mut worker = kiln.worker("w", 1, &[]).await;
+    let action = kiln.action_with(ActionSpec::default(), DigestFunction::Blake3).await;
+    let mut client = kiln.execute(&action).await;
+    let lease = worker.lease().await;
+    let blobs = [b"one", b"two"].map(|data| DigestFunction::Blake3.digest(data));
+    let on_wire = |digest: &Digest| worker::Digest { hash: digest.hex(), size_bytes: 3 };
+    let mut failure = failure(Kind::MissingInputs, "two inputs");
+    failure.missing = blobs.iter().map(on_wire).collect();
+    worker.fail(&lease, failure).await;
+    let subjects = missing(&client.status().await);
+    assert_eq!(subjects, blobs.map(|digest| format!("blobs/blake3/{}/3", digest.hex())));
+}
+
+#[tokio::test]
+async fn malformed_requests_are_refused_with_the_field_that_is_wrong() {
+    let kiln = Kiln::start().await;
+    let good = request(&kiln.simple().await);
+    let digest = |hash: &str, size_bytes| Some(reapi::Digest { hash: hash.to_owned(), size_bytes });
+    let hash = good.action_digest.clone().unwrap().hash;
+    let garbage = kiln.blob(vec![0xff; 8], DigestFunction::Sha256).await;
+    let empty = kiln.blob(vec![0x4a, 0], DigestFunction::Sha256).await;
+    let too_long = kiln.action(ActionSpec { timeout_s: Some(86_401), ..Default::default() }).await;
+    let negative = kiln.action(ActionSpec { timeout_s: Some(-1), ..Default::default() }).await;
+    type Spoil<'a> = Box<dyn Fn(&mut reapi::ExecuteRequest) + 'a>;
+    let cases: [(&str, Spoil<'_>); 10] = [
+        ("action_digest is not set", Box::new(|r| r.action_digest = None)),
+        ("action_digest: hash", Box::new(|r| r.action_digest = digest("xyz", 3))),
+        ("action_digest: size_bytes", Box::new(|r| r.action_digest = digest(&hash, -1))),
+        ("digest_function: ", Box::new(|r| r.digest_function = 3)),
+        ("the action has", Box::new(|r| r.action_digest = digest(&hash, 1 << 40))),
+        ("instance_name has", Box::new(|r| r.instance_name = "x".repeat(5000))),
+        ("is not an Action", Box::new(|r| r.action_digest = Some(garbage.to_wire()))),
+        ("Action.command_digest", Box::new(|r| r.action_digest = Some(empty.to_wire()))),
+        ("maximum of 86400 s", Box::new(|r| r.action_digest = Some(too_long.to_wire()))),
+        ("Action.timeout", Box::new(|r| r.action_digest = Some(negative.to_wire()))),
+    ];
+    for (message, spoil) in cases {
+        let mut bad = good.clone();
+        spoil(&mut bad);
+        let status = refused(&kiln, bad).await;
+        assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+        assert!(status.message().contains(message), "{message:?} is not in {status}");
+    }
+    // The server still serves.
+    let mut worker = kiln.worker("w", 1, &[]).await;
+    let mut client = kiln.try_execute(good).await.unwrap();
+    worker.succeed_next().await;
+    assert_eq!(client.status().await.code, 0);
+}
+
+#[tokio::test]
+async fn a_run_goes_through_its_stages_and_is_published_after_its_blobs_are_durable() {
+    let config = SchedulerConfig { base_url: "http://kiln".to_owned(), ..Default::default() };
+    let mut kiln = Kiln::with(config).await;
+    let action = kiln.simple().await;
+    let mut client = kiln.execute(&action).await;
+    let first = client.update().await;
+    assert_eq!(first.stage, Stage::Queued);
+    assert!(first.name.starts_with("main/operations/"));
+    assert!(first.metadata.stdout_stream_name.starts_with("main/logstreams/"));
+    assert!(first.metadata.stderr_stream_name.ends_with("/stderr"));
+
+    let mut worker = kiln.worker("w", 1, &[]).await;
+    let lease = worker.lease().await;
+    assert_eq!((lease.attempt, lease.operation_name.as_str()), (1, first.name.as_str()));
+    assert_eq!(lease.instance_name, "main");
+    assert_eq!(lease.action.as_ref().unwrap().hash, action.hex());
+    assert!(!lease.request_metadata.is_empty());
+    client.until(Stage::Executing).await;
+    assert!(!kiln.cached(&action).await);
+    worker.succeed(&lease).await;
+
+    let response = client.response().await;
+    assert!(!response.cached_result);
+    let link = format!(
+        "http://kiln/actions/sha256/{}/{}?instance=main&operation={}",
+        action.hex(),
+        action.size,
+        first.name
+    );
+    assert_eq!(response.message, link);
+    let metadata = response.result.unwrap().execution_metadata.unwrap();
+    assert_eq!(metadata.worker, "w");
+    for timestamp in [
+        metadata.queued_timestamp,
+        metadata.worker_start_timestamp,
+        metadata.worker_completed_timestamp,
+        metadata.input_fetch_start_timestamp,
+        metadata.input_fetch_completed_timestamp,
+        metadata.execution_start_timestamp,
+        metadata.execution_completed_timestamp,
+        metadata.output_upload_start_timestamp,
+        metadata.output_upload_completed_timestamp,
+    ] {
+        assert!(timestamp.is_some_and(|timestamp| timestamp.seconds > 1_600_000_000));
+    }
+    assert_eq!(*kiln.notes.lock().unwrap(), ["sync", "put"]);
+    assert!(kiln.cached(&action).await);
+
+    let event = kiln.events.recv().await.unwrap();
+    assert_eq!((event.id.as_str(), event.origin()), (first.name.as_str(), Origin::Executed));
+    assert_eq!((event.target_id.as_str(), event.mnemonic.as_str()), ("//a:b", "Genrule"));
+    assert_eq!((event.invocation_id.as_str(), event.tool_name.as_str()), ("build-1", "bazel"));
+    assert_eq!((event.worker.as_str(), event.attempts), ("w", 1));
+    assert!(event.command.is_some() && event.input_root.is_some());
+    let times = event.timeline.unwrap();
+    let order = [times.received, times.queued, times.leased, times.finished];
+    assert!(order.is_sorted() && order[0] > 0, "{order:?}");
+    assert!(reapi::ActionResult::decode(event.action_result.clone()).is_ok());
+}
+
+#[tokio::test]
+async fn a_cached_result_is_answered_at_once_unless_the_client_wants_a_run() {
+    let mut kiln = Kiln::start().await;
+    let action = kiln.simple().await;
+    let result = reapi::ActionResult { stdout_raw: b"hit".to_vec(), ..Default::default() };
+    kiln.actions.put(&kiln.key(&action), result.encode_to_vec().into()).await.unwrap();
+    let response = kiln.execute(&action).await.response().await;
+    assert!(response.cached_result);
+    assert_eq!(response.result.unwrap().stdout_raw, b"hit");
+    let event = kiln.events.recv().await.unwrap();
+    assert_eq!(event.origin(), Origin::CacheHit);
+    assert!(event.command.is_some() && !event.action_result.is_empty());
+    assert_eq!(kiln.scheduler.snapshot().cache_hits, 1);
+
+    // Another instance does not see it; skip_cache_lookup runs, and still writes.
+    let mut worker = kiln.worker("w", 2, &[]).await;
+    let elsewhere = reapi::ExecuteRequest { instance_name: "other".to_owned(), ..request(&action) };
+    let again = reapi::ExecuteRequest { skip_cache_lookup: true, ..request(&action) };
+    kiln.notes.lock().unwrap().clear();
+    for request in [elsewhere, again] {
+        let mut client = kiln.try_execute(request).await.unwrap();
+        worker.succeed_next().await;
+        assert!(!client.response().await.cached_result);
+    }
+    assert_eq!(*kiln.notes.lock().unwrap(), ["sync", "put", "sync", "put"]);
+}
+
+#[tokio::test]
+async fn what_failed_or_must_not_be_cached_is_not_published() {
+    let kiln = Kiln::start().await;
+    let mut worker = kiln.worker("w", 1, &[]).await;
+
+    let failing = kiln.simple().await;
+    let mut client = kiln.execute(&failing).await;
+    worker.answer_next(exited(7)).await;
+    let response = client.response().await;
+    assert_eq!(response.result.unwrap().exit_code, 7);
+    assert_eq!(response.status.unwrap_or_default().code, 0);
+    // A log for people comes with a failure.
+    let log = response.server_logs.values().next().expect("a failure has a server log");
+    assert!(log.human_readable);
+    let digest = Digest::from_wire(log.digest.as_ref().unwrap(), DigestFunction::Sha256).unwrap();
+    let text = kiln.blobs.read(&digest, 0, None).await.unwrap().collect(1 << 20).await.unwrap();
+    let text = String::from_utf8(text.to_vec()).unwrap();
+    assert!(text.contains("exit code: 7") && text.contains("worker: w"), "{text}");
+
+    let timed_out = kiln.simple().await;
+    let mut client = kiln.execute(&timed_out).await;
+    let status = rpc::Status {
+        code: Code::DeadlineExceeded as i32,
+        message: "after 5 s".to_owned(),
+        details: Vec::new(),
+    };
+    let mut late = exited(0);
+    late.result.as_mut().unwrap().stdout_raw = b"so far".to_vec();
+    late.status = Some(status);
+    worker.answer_next(late).await;
+    let response = client.response().await;
+    assert_eq!(response.status.unwrap().code, Code::DeadlineExceeded as i32);
+    assert_eq!(response.result.unwrap().stdout_raw, b"so far");
+
+    let uncached = kiln.action(ActionSpec { do_not_cache: true, ..Default::default() }).await;
+    let mut client = kiln.execute(&uncached).await;
+    worker.succeed_next().await;
+    assert_eq!(client.status().await.code, 0);
+
+    for action in [failing, timed_out, uncached] {
+        assert!(!kiln.cached(&action).await);
+    }
+    assert!(kiln.notes.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn the_platform_of_the_command_counts_where_the_action_has_none() {
+    let kiln = Kiln::start().await;
+    let mut linux = kiln.worker("linux", 1, &[("os", "linux")]).await;
+    let mut mac = kiln.worker("mac", 1, &[("os", "mac")]).await;
+    let spec = ActionSpec {
+        platform: vec![("os", "mac")],
+        platform_on_command: true,
+        ..Default::default()
+    };
+    let mut client = kiln.execute(&kiln.action(spec).await).await;
+    mac.succeed_next().await;
+    let result = client.response().await.result.unwrap();
+    assert_eq!(result.execution_metadata.unwrap().worker, "mac");
+    let spec = ActionSpec { platform: vec![("os", "linux")], ..Default::default() };
+    let mut client = kiln.execute(&kiln.action(spec).await).await;
+    linux.succeed_next().await;
+    assert_eq!(client.status().await.code, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiting_client_hears_heartbeats() {
+    let kiln = Kiln::in_memory(SchedulerConfig {
+        operation_heartbeat: Duration::from_secs(4),
+        ..Default::default()
+    })
+    .await;
+    let mut client = kiln.execute(&kiln.simple().await).await;
+    let begun = tokio::time::Instant::now();
+    let name = client.update().await.name;
+    assert_eq!(begun.elapsed().as_secs(), 0, "the first update does not wait");
+    for n in 1..5 {
+        assert_eq!(client.update().await.name, name);
+        assert_eq!(begun.elapsed().as_secs(), 4 * n);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_no_worker_can_run_fails_with_the_reason_after_a_grace_period() {
+    let mut kiln = Kiln::in_memory(SchedulerConfig::default()).await;
+    let worker = kiln.worker("w", 1, &[("os", "linux")]).await;
+    let spec = ActionSpec { platform: vec![("os", "plan9")], ..Default::default() };
+    let action = kiln.action(spec).await;
+    let begun = tokio::time::Instant::now();
+    let mut client = kiln.execute(&action).await;
+    // The worker lives on meanwhile.
+    let alive = tokio::spawn(async move {
+        loop {
+            worker.heartbeat(&[]).await;
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            if worker.outbound.is_closed() {
+                return;
+            }
+        }
+    });
+    let status = client.status().await;
+    assert_eq!(status.code, Code::FailedPrecondition as i32);
+    assert!(status.details.is_empty(), "uploading blobs would not help");
+    assert!(
+        status.message.contains("no worker offers os=plan9 (workers offer os: linux)"),
+        "{}",
+        status.message
+    );
+    assert_eq!(begun.elapsed().as_secs(), 30);
+    assert_eq!(kiln.events.recv().await.unwrap().status_code, Code::FailedPrecondition as i32);
+    alive.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_may_join_within_the_grace_period() {
+    let kiln = Kiln::in_memory(SchedulerConfig::default()).await;
+    let spec = ActionSpec { platform: vec![("os", "linux")], ..Default::default() };
+    let mut client = kiln.execute(&kiln.action(spec).await).await;
+    assert_eq!(client.update().await.stage, Stage::Queued);
+    tokio::time::sleep(Duration::from_secs(29)).await;
+    let mut worker = kiln.worker("w", 1, &[("os", "*")]).await;
+    worker.succeed_next().await;
+    assert_eq!(client.status().await.code, 0);
+}
+
+#[tokio::test]
+async fn contents_are_inlined_only_where_asked_for() {
+    let kiln = Kiln::start().await;
+    let mut worker = kiln.worker("w", 1, &[]).await;
+    let stdout = kiln.blob(b"hello".to_vec(), DigestFunction::Sha256).await;
+    for (inline_stdout, expected) in [(false, b"".as_slice()), (true, b"hello")] {
+        let action = kiln.simple().await;
+        let request = reapi::ExecuteRequest { inline_stdout, ..request(&action) };
+        let mut client = kiln.try_execute(request).await.unwrap();
+        let mut response = exited(0);
+        response.result.as_mut().unwrap().stdout_digest = Some(stdout.to_wire());
+        worker.answer_next(response).await;
+        assert_eq!(client.response().await.result.unwrap().stdout_raw, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_full_queue_and_a_full_store_are_resource_exhausted() {
+    let limits = Limits { max_queued: 1, ..Default::default() };
+    let kiln = Kiln::with(SchedulerConfig { limits, ..Default::default() }).await;
+    let mut waiting = kiln.execute(&kiln.simple().await).await;
+    let status = refused(&kiln, request(&kiln.simple().await)).await;
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert!(status.message().contains("limit"), "{status}");
+    let mut worker = kiln.worker("w", 1, &[]).await;
+    let lease = worker.lease().await;
+    worker.fail(&lease, failure(Kind::StoreFull, "the store is full: 5 of 5 bytes")).await;
+    let status = waiting.status().await;
+    assert_eq!(status.code, Code::ResourceExhausted as i32);
+    assert!(status.message.contains("5 of 5 bytes"));
+}
+
+#[tokio::test]
+async fn an_invalid_action_is_the_clients_fault() {
+    let kiln = Kiln::start().await;
+    let mut worker = kiln.worker("w", 1, &[]).await;
+    let mut client = kiln.execute(&kiln.simple().await).await;
+    let lease = worker.lease().await;
+    worker.fail(&lease, failure(Kind::InvalidAction, "Command.arguments is empty")).await;
+    let status = client.status().await;
+    assert_eq!(status.code, Code::InvalidArgument as i32);
+    assert_eq!(status.message, "Command.arguments is empty");
+}
+
+#[tokio::test]
+async fn wait_execution_reconnects_also_to_what_is_finished() {
+    let kiln = Kiln::start().await;
+    let error = kiln.wait("main/operations/unknown").await.err().unwrap();
+    assert_eq!(error.code(), Code::NotFound);
+    let mut first = kiln.execute(&kiln.simple().await).await;
+    let name = first.update().await.name;
+    let elsewhere = name.replace("main/", "other/");
+    assert_eq!(kiln.wait(&elsewhere).await.err().unwrap().code(), Code::NotFound);
+    drop(first);
+    let mut second = kiln.wait(&name).await.unwrap();
+    assert_eq!(second.update().await.name, name);
+    let mut worker = kiln.worker("w", 1, &[]).await;
+    worker.succeed_next().await;
+    assert_eq!(second.status().await.code, 0);
+    assert_eq!(kiln.wait(&name).await.unwrap().status().await.code, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_cache_is_announced_and_its_errors_are_in_the_response() {
+    let kiln = Kiln::in_memory(SchedulerConfig::default()).await;
+    kiln.blobs.delay(Duration::from_secs(3));
+    let missing_action = DigestFunction::Sha256.digest(b"missing");
+    let mut client = kiln.execute(&missing_action).await;
+    assert_eq!(client.update().await.stage, Stage::CacheCheck);
+    assert_eq!(missing(&client.status().await).len(), 1);
+}

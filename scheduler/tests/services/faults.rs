@@ -1,0 +1,243 @@
+//! Lost workers, lost clients, late and repeated answers, shutdown.
+
+use std::time::Duration;
+
+use kiln_protos::reapi::execution_stage::Value as Stage;
+use kiln_protos::worker::{scheduler_message, worker_failure::Kind, worker_message};
+use kiln_scheduler::SchedulerConfig;
+use kiln_scheduler::queue::Limits;
+use tonic::Code;
+
+use crate::harness::{ActionSpec, Kiln, exited, failure, request};
+
+#[tokio::test]
+async fn an_action_outlives_its_worker() {
+    let kiln = Kiln::start().await;
+    let mut client = kiln.execute(&kiln.simple().await).await;
+    let mut first = kiln.worker("first", 1, &[]).await;
+    assert_eq!(first.lease().await.attempt, 1);
+    client.until(Stage::Executing).await;
+    drop(first);
+    client.until(Stage::Queued).await;
+    let mut second = kiln.worker("second", 1, &[]).await;
+    let lease = second.lease().await;
+    assert_eq!(lease.attempt, 2);
+    second.succeed(&lease).await;
+    let result = client.response().await.result.unwrap();
+    assert_eq!(result.execution_metadata.unwrap().worker, "second");
+    let counters = kiln.scheduler.snapshot().counters;
+    assert_eq!((counters.workers_lost, counters.retries), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_worker_is_lost_and_its_late_answer_thrown_away() {
+    let mut kiln = Kiln::in_memory(SchedulerConfig::default()).await;
+    let action = kiln.simple().await;
+    let mut client = kiln.execute(&action).await;
+    let mut silent = kiln.worker("silent", 1, &[]).await;
+    let old = silent.lease().await;
+    let begun = tokio::time::Instant::now();
+    // Its session is closed after the heartbeat timeout.
+    assert!(silent.next().await.is_none());
+    assert_eq!(begun.elapsed().as_secs(), 35);
+    let mut lively = kiln.worker("lively", 1, &[]).await;
+    let new = lively.lease().await;
+    assert_ne!(old.lease_id, new.lease_id);
+    // Under the old lease, by whatever session: not wanted.
+    lively.answer(&old, exited(1)).await;
+    lively.succeed(&new).await;
+    let result = client.response().await.result.unwrap();
+    assert_eq!(
+        (result.exit_code, result.execution_metadata.unwrap().worker.as_str()),
+        (0, "lively")
+    );
+    // Repeated: nothing happens.
+    lively.answer(&new, exited(1)).await;
+    lively.succeed(&new).await;
+    lively.heartbeat(&[]).await;
+    kiln.events.recv().await.unwrap();
+    let mut next = kiln.execute(&kiln.simple().await).await;
+    lively.succeed_next().await;
+    assert_eq!(next.status().await.code, 0);
+    assert_eq!(kiln.scheduler.snapshot().counters.stale_results, 3);
+    assert_eq!(kiln.notes.lock().unwrap().iter().filter(|note| **note == "put").count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_ends_with_the_actions_timeout_and_its_slack() {
+    let limits = Limits { lease_slack: 20_000, heartbeat_timeout: 3_600_000, ..Default::default() };
+    let kiln = Kiln::in_memory(SchedulerConfig { limits, ..Default::default() }).await;
+    let spec = ActionSpec { timeout_s: Some(60), ..Default::default() };
+    let mut client = kiln.execute(&kiln.action(spec).await).await;
+    let mut worker = kiln.worker("w", 2, &[]).await;
+    let lease = worker.lease().await;
+    let begun = tokio::time::Instant::now();
+    client.until(Stage::Executing).await;
+    let Some(scheduler_message::Kind::Cancel(cancel)) = worker.next().await else {
+        panic!("the lease is not cancelled");
+    };
+    assert_eq!((cancel.lease_id, begun.elapsed().as_secs()), (lease.lease_id.clone(), 80));
+    worker.fail(&lease, failure(Kind::Cancelled, "")).await;
+    let again = worker.lease().await;
+    assert_eq!(again.attempt, 2);
+    worker.succeed(&again).await;
+    assert_eq!(client.status().await.code, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn infrastructure_failures_are_tried_again_and_end_with_the_last_reason() {
+    let kiln = Kiln::in_memory(SchedulerConfig::default()).await;
+    let mut worker = kiln.worker("w", 1, &[]).await;
+    let mut client = kiln.execute(&kiln.simple().await).await;
+    for attempt in 1..=4 {
+        let lease = worker.lease().await;
+        assert_eq!(lease.attempt, attempt);
+        worker.fail(&lease, failure(Kind::Infrastructure, "the sandbox broke")).await;
+    }
+    let status = client.status().await;
+    assert_eq!(status.code, Code::Internal as i32);
+    assert!(status.message.contains("4 times") && status.message.contains("the sandbox broke"));
+
+    // One failure does not show.
+    let mut client = kiln.execute(&kiln.simple().await).await;
+    worker.fail_next(failure(Kind::Infrastructure, "once")).await;
+    worker.succeed_next().await;
+    assert_eq!(client.status().await.code, 0);
+}
+
+#[tokio::test]
+async fn an_action_that_kills_its_workers_is_stopped() {
+    let kiln = Kiln::start().await;
+    let mut client = kiln.execute(&kiln.simple().await).await;
+    for n in 0..3 {
+        let mut worker = kiln.worker(&format!("victim-{n}"), 1, &[]).await;
+        worker.lease().await;
+        drop(worker);
+        // The next one joins when this one is gone.
+        while !kiln.scheduler.snapshot().workers.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    }
+    let status = client.status().await;
+    assert_eq!(status.code, Code::FailedPrecondition as i32);
+    assert!(status.message.contains("victim-0, victim-1, victim-2"), "{}", status.message);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_waits_for_is_cancelled_after_a_grace_period() {
+    let mut kiln = Kiln::in_memory(SchedulerConfig::default()).await;
+    let mut worker = kiln.worker("w", 1, &[]).await;
+    let mut client = kiln.execute(&kiln.simple().await).await;
+    let lease = worker.lease().await;
+    let name = client.update().await.name;
+    drop(client);
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    // Within the grace period a client may come back.
+    let mut client = kiln.wait(&name).await.unwrap();
+    client.update().await;
+    worker.heartbeat(&[&lease]).await;
+    drop(client);
+    let begun = tokio::time::Instant::now();
+    let Some(scheduler_message::Kind::Cancel(cancel)) = worker.next().await else {
+        panic!("the lease is not cancelled");
+    };
+    assert_eq!((cancel.lease_id, begun.elapsed().as_secs()), (lease.lease_id.clone(), 30));
+    assert_eq!(kiln.events.recv().await.unwrap().status_code, Code::Cancelled as i32);
+    // The slot is free again only when the worker says so.
+    let mut next = kiln.execute(&kiln.simple().await).await;
+    assert_eq!(next.update().await.stage, Stage::Queued);
+    worker.fail(&lease, failure(Kind::Cancelled, "")).await;
+    worker.succeed_next().await;
+    assert_eq!(next.status().await.code, 0);
+}
+
+#[tokio::test]
+async fn a_cancelled_action_is_stopped_and_answered() {
+    let kiln = Kiln::start().await;
+    let mut worker = kiln.worker("w", 1, &[]).await;
+    let mut client = kiln.execute(&kiln.simple().await).await;
+    let lease = worker.lease().await;
+    let name = client.update().await.name;
+    let cancel = kiln_protos::longrunning::CancelOperationRequest { name };
+    kiln.operations().cancel_operation(cancel).await.unwrap();
+    assert_eq!(client.status().await.code, Code::Cancelled as i32);
+    assert!(matches!(worker.next().await, Some(scheduler_message::Kind::Cancel(_))));
+    // An answer that comes all the same is not published.
+    worker.succeed(&lease).await;
+    let mut next = kiln.execute(&kiln.simple().await).await;
+    let lease = worker.lease().await;
+    assert!(kiln.notes.lock().unwrap().is_empty());
+    worker.succeed(&lease).await;
+    assert_eq!(next.status().await.code, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn leases_that_heartbeats_omit_are_lost_after_two() {
+    let kiln = Kiln::in_memory(SchedulerConfig::default()).await;
+    let mut worker = kiln.worker("w", 1, &[]).await;
+    let mut client = kiln.execute(&kiln.simple().await).await;
+    assert_eq!(worker.lease().await.attempt, 1);
+    worker.heartbeat(&[]).await;
+    client.until(Stage::Executing).await;
+    worker.heartbeat(&[]).await;
+    let lease = worker.lease().await;
+    assert_eq!(lease.attempt, 2);
+    worker.succeed(&lease).await;
+    assert_eq!(client.status().await.code, 0);
+}
+
+#[tokio::test]
+async fn a_draining_worker_gets_nothing_more() {
+    let kiln = Kiln::start().await;
+    let mut first = kiln.worker("first", 2, &[]).await;
+    let mut running = kiln.execute(&kiln.simple().await).await;
+    let lease = first.lease().await;
+    assert!(kiln.scheduler.drain_worker("first").await);
+    assert!(!kiln.scheduler.drain_worker("unknown").await);
+    assert!(matches!(first.next().await, Some(scheduler_message::Kind::Drain(_))));
+    let mut waiting = kiln.execute(&kiln.simple().await).await;
+    assert_eq!(waiting.update().await.stage, Stage::Queued);
+    first.succeed(&lease).await;
+    assert_eq!(running.status().await.code, 0);
+    let mut second = kiln.worker("second", 1, &[]).await;
+    second.succeed_next().await;
+    assert_eq!(waiting.status().await.code, 0);
+}
+
+#[tokio::test]
+async fn a_drained_scheduler_finishes_what_runs_and_refuses_the_rest() {
+    let kiln = Kiln::start().await;
+    let mut worker = kiln.worker("w", 1, &[]).await;
+    let mut running = kiln.execute(&kiln.simple().await).await;
+    let lease = worker.lease().await;
+    let mut waiting = kiln.execute(&kiln.simple().await).await;
+    assert_eq!(waiting.update().await.stage, Stage::Queued);
+    let scheduler = kiln.scheduler.clone();
+    let drained = tokio::spawn(async move { scheduler.drain().await });
+    while !kiln.scheduler.snapshot().draining {
+        tokio::task::yield_now().await;
+    }
+    let error = kiln.try_execute(request(&kiln.simple().await)).await.err().unwrap();
+    assert_eq!(error.code(), Code::Unavailable);
+    assert!(!drained.is_finished());
+    worker.succeed(&lease).await;
+    assert_eq!(running.status().await.code, 0);
+    drained.await.unwrap();
+    kiln.scheduler.shutdown();
+    // It can be tried again elsewhere: it never ran.
+    let error = waiting.next().await.unwrap().err().unwrap();
+    assert_eq!(error.code(), Code::Unavailable);
+    assert!(worker.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_worker_that_drains_by_itself_leaves_without_being_counted_as_lost() {
+    let kiln = Kiln::start().await;
+    let worker = kiln.worker("w", 1, &[]).await;
+    worker.say(worker_message::Kind::Draining(kiln_protos::worker::Draining {})).await;
+    drop(worker);
+    while !kiln.scheduler.snapshot().workers.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(kiln.scheduler.snapshot().counters.workers_lost, 0);
+}

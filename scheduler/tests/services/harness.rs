@@ -1,0 +1,472 @@
+//! A real gRPC server over memory stores, clients, and a worker that follows a script.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use hyper_util::rt::TokioIo;
+use kiln_cas::events::Events;
+use kiln_cas::logs::LogStreams;
+use kiln_cas::stores::{Clock, MemoryActionCache, MemoryBlobStore};
+use kiln_cas::{
+    ActionCache, ActionKey, Blob, BlobStore, BlobWriter, Digest, DigestFunction, StoreError,
+};
+use kiln_protos::events::Execution as ExecutionEvent;
+use kiln_protos::longrunning::operations_client::OperationsClient;
+use kiln_protos::longrunning::{Operation, operation};
+use kiln_protos::reapi::execution_client::ExecutionClient;
+use kiln_protos::reapi::{self, execution_stage::Value as Stage};
+use kiln_protos::worker::workers_client::WorkersClient;
+use kiln_protos::worker::{
+    Completed, Heartbeat, Hello, Lease, Property, SchedulerMessage, WorkerFailure, WorkerMessage,
+    completed, scheduler_message, worker_failure, worker_message,
+};
+use kiln_scheduler::{NoEstimates, Parts, Scheduler, SchedulerConfig};
+use prost::Message;
+use tokio::sync::{broadcast, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Channel, Endpoint, Server};
+use tonic::{Request, Status, Streaming};
+
+/// Notes in which order blobs were made durable and results published.
+pub struct Recorded<T> {
+    inner: T,
+    notes: Arc<Mutex<Vec<&'static str>>>,
+    delay: Mutex<Duration>,
+}
+
+impl<T> Recorded<T> {
+    fn new(inner: T, notes: &Arc<Mutex<Vec<&'static str>>>) -> Arc<Self> {
+        Arc::new(Self { inner, notes: notes.clone(), delay: Mutex::default() })
+    }
+
+    /// Every read takes so long from now on.
+    pub fn delay(&self, delay: Duration) {
+        *self.delay.lock().unwrap() = delay;
+    }
+}
+
+#[async_trait]
+impl BlobStore for Recorded<MemoryBlobStore> {
+    async fn find_missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
+        self.inner.find_missing(digests).await
+    }
+    async fn read(
+        &self,
+        digest: &Digest,
+        offset: u64,
+        limit: Option<u64>,
+    ) -> Result<Blob, StoreError> {
+        let delay = *self.delay.lock().unwrap();
+        tokio::time::sleep(delay).await;
+        self.inner.read(digest, offset, limit).await
+    }
+    async fn write(&self, digest: &Digest, data: Bytes) -> Result<(), StoreError> {
+        self.inner.write(digest, data).await
+    }
+    async fn writer(&self, digest: &Digest) -> Result<Box<dyn BlobWriter>, StoreError> {
+        self.inner.writer(digest).await
+    }
+    async fn sync(&self) -> Result<(), StoreError> {
+        self.notes.lock().unwrap().push("sync");
+        self.inner.sync().await
+    }
+}
+
+#[async_trait]
+impl ActionCache for Recorded<MemoryActionCache> {
+    async fn get(&self, key: &ActionKey) -> Result<Option<Bytes>, StoreError> {
+        self.inner.get(key).await
+    }
+    async fn put(&self, key: &ActionKey, result: Bytes) -> Result<(), StoreError> {
+        self.notes.lock().unwrap().push("put");
+        self.inner.put(key, result).await
+    }
+}
+
+pub struct Kiln {
+    pub scheduler: Scheduler,
+    pub blobs: Arc<Recorded<MemoryBlobStore>>,
+    pub actions: Arc<Recorded<MemoryActionCache>>,
+    pub logs: LogStreams,
+    pub events: broadcast::Receiver<Arc<ExecutionEvent>>,
+    pub notes: Arc<Mutex<Vec<&'static str>>>,
+    channel: Channel,
+    actions_made: AtomicU64,
+}
+
+/// An action with its digest, ready to be executed.
+#[derive(Debug, Clone, Default)]
+pub struct ActionSpec {
+    pub platform: Vec<(&'static str, &'static str)>,
+    /// As Buck2 does: only the command has the platform.
+    pub platform_on_command: bool,
+    pub timeout_s: Option<i64>,
+    pub do_not_cache: bool,
+}
+
+fn platform(pairs: &[(&str, &str)]) -> reapi::Platform {
+    let property = |(name, value): &(&str, &str)| reapi::platform::Property {
+        name: (*name).to_owned(),
+        value: (*value).to_owned(),
+    };
+    reapi::Platform { properties: pairs.iter().map(property).collect() }
+}
+
+impl Kiln {
+    pub async fn start() -> Self {
+        Self::with(SchedulerConfig::default()).await
+    }
+
+    /// Over TCP.
+    pub async fn with(config: SchedulerConfig) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+        let parts = MemoryParts::new();
+        let scheduler = parts.scheduler(config);
+        let router = Server::builder()
+            .add_service(scheduler.execution_service())
+            .add_service(scheduler.operations_service())
+            .add_service(scheduler.workers_service());
+        tokio::spawn(router.serve_with_incoming(incoming));
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+        parts.into_kiln(scheduler, endpoint.connect_lazy())
+    }
+
+    /// Over a pipe in memory, so that a paused clock goes on only when nothing else does.
+    pub async fn in_memory(config: SchedulerConfig) -> Self {
+        let (sender, receiver) = mpsc::channel::<std::io::Result<tokio::io::DuplexStream>>(8);
+        let parts = MemoryParts::new();
+        let scheduler = parts.scheduler(config);
+        let router = Server::builder()
+            .add_service(scheduler.execution_service())
+            .add_service(scheduler.operations_service())
+            .add_service(scheduler.workers_service());
+        tokio::spawn(router.serve_with_incoming(ReceiverStream::new(receiver)));
+        let connector = tower::service_fn(move |_| {
+            let sender = sender.clone();
+            async move {
+                let (client, server) = tokio::io::duplex(1 << 16);
+                sender.send(Ok(server)).await.map_err(std::io::Error::other)?;
+                Ok::<_, std::io::Error>(TokioIo::new(client))
+            }
+        });
+        let endpoint = Endpoint::from_static("http://in-memory");
+        parts.into_kiln(scheduler, endpoint.connect_with_connector_lazy(connector))
+    }
+
+    pub async fn blob(&self, data: Vec<u8>, function: DigestFunction) -> Digest {
+        let digest = function.digest(&data);
+        self.blobs.write(&digest, data.into()).await.unwrap();
+        digest
+    }
+
+    /// Stores a new action, its command and its input root.
+    pub async fn action(&self, spec: ActionSpec) -> Digest {
+        self.action_with(spec, DigestFunction::Sha256).await
+    }
+
+    pub async fn action_with(&self, spec: ActionSpec, function: DigestFunction) -> Digest {
+        let number = self.actions_made.fetch_add(1, Ordering::Relaxed);
+        // Its platform is deprecated, and all that some clients send.
+        #[allow(deprecated)]
+        let command = reapi::Command {
+            arguments: vec!["/bin/echo".to_owned(), number.to_string()],
+            platform: spec.platform_on_command.then(|| platform(&spec.platform)),
+            ..Default::default()
+        };
+        let command = self.blob(command.encode_to_vec(), function).await;
+        let root = self.blob(reapi::Directory::default().encode_to_vec(), function).await;
+        let action = reapi::Action {
+            command_digest: Some(command.to_wire()),
+            input_root_digest: Some(root.to_wire()),
+            timeout: spec
+                .timeout_s
+                .map(|seconds| kiln_protos::protobuf::Duration { seconds, nanos: 0 }),
+            do_not_cache: spec.do_not_cache,
+            platform: (!spec.platform_on_command).then(|| platform(&spec.platform)),
+            ..Default::default()
+        };
+        self.blob(action.encode_to_vec(), function).await
+    }
+
+    pub async fn simple(&self) -> Digest {
+        self.action(ActionSpec::default()).await
+    }
+
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    pub fn execution(&self) -> ExecutionClient<Channel> {
+        ExecutionClient::new(self.channel.clone())
+    }
+
+    pub fn operations(&self) -> OperationsClient<Channel> {
+        OperationsClient::new(self.channel.clone())
+    }
+
+    pub async fn execute(&self, action: &Digest) -> Client {
+        self.try_execute(request(action)).await.unwrap()
+    }
+
+    pub async fn try_execute(&self, request: reapi::ExecuteRequest) -> Result<Client, Status> {
+        let stream = self.execution().execute(labelled(request)).await?.into_inner();
+        Ok(Client { stream })
+    }
+
+    pub async fn wait(&self, name: &str) -> Result<Client, Status> {
+        let request = reapi::WaitExecutionRequest { name: name.to_owned() };
+        let stream = self.execution().wait_execution(request).await?.into_inner();
+        Ok(Client { stream })
+    }
+
+    pub async fn worker(&self, id: &str, slots: u32, properties: &[(&str, &str)]) -> Worker {
+        let (sender, receiver) = mpsc::channel(64);
+        let hello = hello(id, slots, properties);
+        sender.send(hello).await.unwrap();
+        let mut client = WorkersClient::new(self.channel.clone());
+        let inbound = client.session(ReceiverStream::new(receiver)).await.unwrap().into_inner();
+        let mut worker = Worker { outbound: sender, inbound };
+        let welcome = worker.next().await.unwrap();
+        assert!(matches!(welcome, scheduler_message::Kind::Welcome(_)), "{welcome:?}");
+        worker
+    }
+
+    pub fn key(&self, action: &Digest) -> ActionKey {
+        ActionKey { instance: "main".into(), action: *action }
+    }
+
+    pub async fn cached(&self, action: &Digest) -> bool {
+        self.actions.get(&self.key(action)).await.unwrap().is_some()
+    }
+}
+
+struct MemoryParts {
+    blobs: Arc<Recorded<MemoryBlobStore>>,
+    actions: Arc<Recorded<MemoryActionCache>>,
+    logs: LogStreams,
+    events: Events,
+    notes: Arc<Mutex<Vec<&'static str>>>,
+}
+
+impl MemoryParts {
+    fn new() -> Self {
+        let notes: Arc<Mutex<Vec<&'static str>>> = Arc::default();
+        let store = MemoryBlobStore::new(1 << 30, Duration::from_secs(3600), Clock::system());
+        Self {
+            blobs: Recorded::new(store, &notes),
+            actions: Recorded::new(MemoryActionCache::default(), &notes),
+            logs: LogStreams::default(),
+            events: Events::new(),
+            notes,
+        }
+    }
+
+    fn scheduler(&self, config: SchedulerConfig) -> Scheduler {
+        let parts = Parts {
+            blobs: self.blobs.clone(),
+            actions: self.actions.clone(),
+            logs: self.logs.clone(),
+            events: self.events.clone(),
+            estimator: Arc::new(NoEstimates),
+        };
+        Scheduler::start(config, parts)
+    }
+
+    fn into_kiln(self, scheduler: Scheduler, channel: Channel) -> Kiln {
+        Kiln {
+            scheduler,
+            blobs: self.blobs,
+            actions: self.actions,
+            logs: self.logs,
+            events: self.events.subscribe(),
+            notes: self.notes,
+            channel,
+            actions_made: AtomicU64::new(0),
+        }
+    }
+}
+
+pub fn request(action: &Digest) -> reapi::ExecuteRequest {
+    reapi::ExecuteRequest {
+        instance_name: "main".to_owned(),
+        action_digest: Some(action.to_wire()),
+        digest_function: action.function.to_wire() as i32,
+        ..Default::default()
+    }
+}
+
+/// With the metadata that Bazel sends.
+pub fn labelled<T>(message: T) -> Request<T> {
+    let metadata = reapi::RequestMetadata {
+        tool_details: Some(reapi::ToolDetails {
+            tool_name: "bazel".to_owned(),
+            tool_version: "7.0".to_owned(),
+        }),
+        tool_invocation_id: "build-1".to_owned(),
+        action_mnemonic: "Genrule".to_owned(),
+        target_id: "//a:b".to_owned(),
+        ..Default::default()
+    };
+    let mut request = Request::new(message);
+    let value = tonic::metadata::MetadataValue::from_bytes(&metadata.encode_to_vec());
+    request.metadata_mut().insert_bin("build.bazel.remote.execution.v2.requestmetadata-bin", value);
+    request
+}
+
+pub fn hello(id: &str, slots: u32, properties: &[(&str, &str)]) -> WorkerMessage {
+    let property = |(name, value): &(&str, &str)| Property {
+        name: (*name).to_owned(),
+        value: (*value).to_owned(),
+    };
+    let hello = Hello {
+        worker_id: id.to_owned(),
+        host_name: "host".to_owned(),
+        slots,
+        properties: properties.iter().map(property).collect(),
+        version: "1".to_owned(),
+        not_enforced: Vec::new(),
+    };
+    WorkerMessage { kind: Some(worker_message::Kind::Hello(hello)) }
+}
+
+/// One stream of an operation's updates, each checked against what clients rely on.
+pub struct Client {
+    stream: Streaming<Operation>,
+}
+
+/// What an update says.
+#[derive(Debug)]
+pub struct Update {
+    pub name: String,
+    pub stage: Stage,
+    pub metadata: reapi::ExecuteOperationMetadata,
+    pub response: Option<reapi::ExecuteResponse>,
+}
+
+pub fn understand(operation: Operation) -> Update {
+    assert!(!operation.name.is_empty(), "every update is named");
+    let any = operation.metadata.expect("every update has metadata");
+    assert!(any.type_url.ends_with("/build.bazel.remote.execution.v2.ExecuteOperationMetadata"));
+    let metadata = reapi::ExecuteOperationMetadata::decode(any.value.as_slice()).unwrap();
+    assert!(metadata.action_digest.is_some());
+    let response = match operation.result {
+        None => None,
+        Some(operation::Result::Error(error)) => panic!("Operation.error is set: {error:?}"),
+        Some(operation::Result::Response(any)) => {
+            assert!(any.type_url.ends_with("/build.bazel.remote.execution.v2.ExecuteResponse"));
+            Some(reapi::ExecuteResponse::decode(any.value.as_slice()).unwrap())
+        }
+    };
+    assert_eq!(operation.done, response.is_some());
+    assert_eq!(operation.done, metadata.stage() == Stage::Completed);
+    Update { name: operation.name, stage: metadata.stage(), metadata, response }
+}
+
+impl Client {
+    /// `None`: the stream ended.
+    pub async fn next(&mut self) -> Option<Result<Update, Status>> {
+        let update = self.stream.next().await?;
+        Some(update.map(understand))
+    }
+
+    pub async fn update(&mut self) -> Update {
+        self.next().await.expect("the stream goes on").unwrap()
+    }
+
+    pub async fn until(&mut self, stage: Stage) -> Update {
+        loop {
+            let update = self.update().await;
+            if update.stage == stage {
+                return update;
+            }
+            assert!(update.response.is_none(), "ended early: {update:?}");
+        }
+    }
+
+    /// The answer, after which the stream must end.
+    pub async fn response(&mut self) -> reapi::ExecuteResponse {
+        let update = self.until(Stage::Completed).await;
+        assert!(self.next().await.is_none(), "the stream goes on after the end");
+        update.response.unwrap()
+    }
+
+    pub async fn status(&mut self) -> kiln_protos::rpc::Status {
+        self.response().await.status.unwrap_or_default()
+    }
+}
+
+pub struct Worker {
+    pub outbound: mpsc::Sender<WorkerMessage>,
+    pub inbound: Streaming<SchedulerMessage>,
+}
+
+impl Worker {
+    /// `None`: the session is over.
+    pub async fn next(&mut self) -> Option<scheduler_message::Kind> {
+        self.inbound.next().await?.ok()?.kind
+    }
+
+    pub async fn lease(&mut self) -> Lease {
+        match self.next().await {
+            Some(scheduler_message::Kind::Lease(lease)) => lease,
+            other => panic!("not a lease: {other:?}"),
+        }
+    }
+
+    pub async fn say(&self, kind: worker_message::Kind) {
+        self.outbound.send(WorkerMessage { kind: Some(kind) }).await.unwrap();
+    }
+
+    pub async fn answer(&self, lease: &Lease, response: reapi::ExecuteResponse) {
+        let outcome = completed::Outcome::ExecuteResponse(response.encode_to_vec().into());
+        self.complete(lease, outcome).await;
+    }
+
+    pub async fn succeed(&self, lease: &Lease) {
+        self.answer(lease, exited(0)).await;
+    }
+
+    pub async fn fail(&self, lease: &Lease, failure: WorkerFailure) {
+        self.complete(lease, completed::Outcome::Failure(failure)).await;
+    }
+
+    pub async fn succeed_next(&mut self) {
+        self.answer_next(exited(0)).await;
+    }
+
+    pub async fn answer_next(&mut self, response: reapi::ExecuteResponse) {
+        let lease = self.lease().await;
+        self.answer(&lease, response).await;
+    }
+
+    pub async fn fail_next(&mut self, failure: WorkerFailure) {
+        let lease = self.lease().await;
+        self.fail(&lease, failure).await;
+    }
+
+    pub async fn heartbeat(&self, leases: &[&Lease]) {
+        let lease_ids = leases.iter().map(|lease| lease.lease_id.clone()).collect();
+        self.say(worker_message::Kind::Heartbeat(Heartbeat { lease_ids })).await;
+    }
+
+    async fn complete(&self, lease: &Lease, outcome: completed::Outcome) {
+        let lease_id = lease.lease_id.clone();
+        let completed = Completed { lease_id, outcome: Some(outcome) };
+        self.say(worker_message::Kind::Completed(completed)).await;
+    }
+}
+
+pub fn exited(exit_code: i32) -> reapi::ExecuteResponse {
+    let result = reapi::ActionResult { exit_code, ..Default::default() };
+    reapi::ExecuteResponse { result: Some(result), ..Default::default() }
+}
+
+pub fn failure(kind: worker_failure::Kind, message: &str) -> WorkerFailure {
+    WorkerFailure { kind: kind as i32, message: message.to_owned(), missing: Vec::new() }
+}
