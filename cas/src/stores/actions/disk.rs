@@ -72,7 +72,7 @@ impl DiskActionCache {
         let segment_size = segment_size(max_size);
         let now = clock.now();
         // Results are not promised to anybody: no leases.
-        let log = LogOptions { dir, segment_size, lease: 0 };
+        let log = LogOptions { dir, segment_size, lease: 0, mutable: true };
         let log = blocking(move || LogStore::open(log, now)).await?;
         let room = Room::new(max_size, segment_size, clock.clone());
         Ok(Self { contents: Arc::new(Contents { log }), room, clock })

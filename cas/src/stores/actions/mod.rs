@@ -5,6 +5,8 @@ mod complete;
 mod disk;
 mod memory;
 mod recent;
+#[cfg(test)]
+mod tests;
 
 pub use closure::{ClosureError, closure};
 pub use complete::CompletenessChecking;

@@ -2,6 +2,8 @@
 
 mod large;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -84,7 +86,7 @@ impl DiskBlobStore {
         let lease = u32::try_from(lease.as_secs()).unwrap_or(u32::MAX);
         let segment_size = segment_size(max_size);
         let now = clock.now();
-        let log = LogOptions { dir: dir.join("small"), segment_size, lease };
+        let log = LogOptions { dir: dir.join("small"), segment_size, lease, mutable: false };
         let log = LogStore::open(log, now)?;
         let large = LargeFiles::open(&dir, now, lease)?;
         let inner = Inner {
@@ -177,11 +179,19 @@ impl Inner {
             return Ok(());
         }
         let _reserved = self.reserve(LogStore::space(digest.size)).await?;
-        self.log.put(&key, data, Put::IfAbsent, times)?;
+        let stored = self.log.put(&key, data, Put::IfAbsent, times);
+        stored.inspect_err(|error| self.relieve_if_full(error))?;
         if self.log.take_sealing_due() {
             self.sync_in_background();
         }
         Ok(())
+    }
+
+    /// After a failed write: where the device is full, makes room for later ones.
+    fn relieve_if_full(self: &Arc<Self>, error: &StoreError) {
+        if matches!(error, StoreError::DiskFull { .. }) {
+            self.room.relieve(self);
+        }
     }
 
     /// A segment is full: its bytes go to the disk and its sidecar is written.

@@ -104,7 +104,10 @@ impl LargeWriter {
         };
         self.file = match &result {
             Ok(_) => FileState::NotCreated,
-            Err(error) => FileState::Failed(error.clone()),
+            Err(error) => {
+                self.inner.relieve_if_full(error);
+                FileState::Failed(error.clone())
+            }
         };
         result.map(Some)
     }
@@ -158,12 +161,14 @@ impl BlobWriter for LargeWriter {
         }
         let file = self.settled().await?;
         let Self { inner, digest, reservation, batch, .. } = *self;
-        super::blocking(move || {
-            let file = append(&inner, file, &batch)?;
-            inner.large.publish(&digest, file, inner.promised_now())?;
+        let store = inner.clone();
+        let published = super::blocking(move || {
+            let file = append(&store, file, &batch)?;
+            store.large.publish(&digest, file, store.promised_now())?;
             drop(reservation);
             Ok(())
         })
-        .await
+        .await;
+        published.inspect_err(|error| inner.relieve_if_full(error))
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use super::index::{Location, Times};
 use super::record::{HEADER, Header};
 use super::segment::{Found, PREFIX, Segment};
-use super::{LogStore, lock, sidecar};
+use super::{LogStore, lock};
 use crate::error::StoreError;
 
 impl LogStore {
@@ -18,27 +18,51 @@ impl LogStore {
     /// Forgets the unpromised entries that `choose` picks by bytes and times. Returns how
     /// many went. Their space is free only after compaction.
     pub fn evict(&self, now: u32, mut choose: impl FnMut(u64, Times) -> bool) -> u64 {
-        let mut count = 0;
-        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
-        self.index.evict(
-            now,
-            |at, times| choose(at.space(), times),
-            |at| {
-                count += 1;
-                if let Some(segment) = segments.get(&at.segment) {
-                    segment.add_dead(at.space());
-                }
-            },
-        );
-        count
+        let mut gone = Vec::new();
+        self.index.evict(now, |at, times| choose(at.space(), times), |at| gone.push(at));
+        for at in &gone {
+            let Some(segment) = self.segment(at.segment) else { continue };
+            if self.options.mutable
+                && let Err(error) = segment.mark_dead(u64::from(at.offset))
+            {
+                tracing::warn!(%error, "a restart may bring an evicted record back");
+            }
+            segment.add_dead(at.space());
+        }
+        gone.len() as u64
     }
 
     /// Compacts the segment with the largest share of dead bytes, if that is at least
     /// `1/divisor` of it. `false`: there is none.
     pub fn compact_worst(&self, divisor: u64) -> Result<bool, StoreError> {
-        let Some(segment) = self.worst(divisor) else { return Ok(false) };
+        if let Some(segment) = self.worst(divisor) {
+            self.compact(&segment)?;
+            return Ok(true);
+        }
+        let Some(segment) = self.seal_if_dead(divisor)? else { return Ok(false) };
         self.compact(&segment)?;
         Ok(true)
+    }
+
+    /// Seals the active segment if that share of it is dead: compaction leaves that one alone.
+    fn seal_if_dead(&self, divisor: u64) -> Result<Option<Arc<Segment>>, StoreError> {
+        let mut active = lock(&self.active);
+        let segment = active.segment.clone();
+        let length = segment.length() - PREFIX;
+        if segment.dead() == 0 || segment.dead() * divisor < length {
+            return Ok(None);
+        }
+        if segment.dead() == length {
+            // Nothing in it is alive: no other file is needed, which a full disk might refuse.
+            self.remove_sidecar(&segment)?;
+            segment.truncate(PREFIX)?;
+            segment.reset_dead();
+            active.entries.clear();
+            self.used.fetch_sub(length, Ordering::Relaxed);
+            return Ok(None);
+        }
+        self.roll(&mut active)?;
+        Ok(Some(segment))
     }
 
     fn worst(&self, divisor: u64) -> Option<Arc<Segment>> {
@@ -99,14 +123,13 @@ impl LogStore {
 
     fn remove(&self, segment: &Segment) -> Result<(), StoreError> {
         let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
-        // The sidecar first: one without its segment would be garbage for ever.
-        sidecar::remove(&self.options.dir, segment.id)?;
+        // The sidecar first: it must not be found by a later segment of that number.
+        self.remove_sidecar(segment)?;
         segment.delete()?;
         segments.remove(&segment.id);
         drop(segments);
         lock(&self.sealed).retain(|sealed| sealed.segment.id != segment.id);
-        let bytes = segment.length() + segment.sidecar.swap(0, Ordering::Relaxed);
-        self.used.fetch_sub(bytes, Ordering::Relaxed);
+        self.used.fetch_sub(segment.length(), Ordering::Relaxed);
         Ok(())
     }
 }

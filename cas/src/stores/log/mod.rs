@@ -47,6 +47,9 @@ pub struct LogOptions {
     pub segment_size: u64,
     /// Leases of entries found after a crash: seconds from the start.
     pub lease: u32,
+    /// Values of one key may differ: an evicted one must not come back in a crash, because an
+    /// older or a newer one may have been the latest.
+    pub mutable: bool,
 }
 
 /// Whether a write replaces what is there.
@@ -181,10 +184,16 @@ impl LogStore {
         tracing::warn!(segment = at.segment, offset = at.offset, "dropped a damaged record");
         // The sidecar vouches for the record: without it the next start walks the segment.
         if let Some(segment) = self.segment(at.segment)
-            && sidecar::remove(&self.options.dir, at.segment).is_ok()
+            && let Err(error) = self.remove_sidecar(&segment)
         {
-            self.used.fetch_sub(segment.sidecar.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+            tracing::warn!(%error, "a restart may bring the damaged record back");
         }
+    }
+
+    fn remove_sidecar(&self, segment: &Segment) -> Result<(), StoreError> {
+        sidecar::remove(&self.options.dir, segment.id)?;
+        self.used.fetch_sub(segment.sidecar.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+        Ok(())
     }
 
     /// Stores a value. `false`: [`Put::IfAbsent`], and it was there (its times are raised).
@@ -206,8 +215,10 @@ impl LogStore {
         if let Some(old) = replaced
             && let Some(segment) = self.segment(old.segment)
         {
+            // Marked first: a segment that is all dead may be emptied at once.
+            let marked = segment.mark_dead(u64::from(old.offset));
             segment.add_dead(old.space());
-            segment.mark_dead(u64::from(old.offset))?;
+            marked?;
         }
         Ok(true)
     }

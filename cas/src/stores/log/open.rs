@@ -70,20 +70,29 @@ impl LogStore {
     }
 }
 
-/// Numbers of the segments in `dir`, in order. Removes unfinished sidecars.
+/// Numbers of the segments in `dir`, in order. Removes unfinished sidecars, and those whose
+/// segment is gone: the next segment of that number must not find them.
 fn segment_ids(dir: &Path) -> Result<Vec<u32>, StoreError> {
     let failed = |error| StoreError::io(format!("list {}", dir.display()), &error);
-    let mut ids = Vec::new();
+    let (mut ids, mut sidecars) = (Vec::new(), Vec::new());
     for file in std::fs::read_dir(dir).map_err(failed)? {
         let path = file.map_err(failed)?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let number = |suffix| {
+            name.strip_suffix(suffix).and_then(|id: &str| u32::from_str_radix(id, 16).ok())
+        };
         if name.ends_with(".tmp") {
             std::fs::remove_file(&path).map_err(failed)?;
         }
-        let id = name.strip_suffix(".log").and_then(|id| u32::from_str_radix(id, 16).ok());
-        ids.extend(id);
+        ids.extend(number(".log"));
+        sidecars.extend(number(".idx"));
     }
     ids.sort_unstable();
+    for id in sidecars {
+        if ids.binary_search(&id).is_err() {
+            sidecar::remove(dir, id)?;
+        }
+    }
     Ok(ids)
 }
 
@@ -98,6 +107,7 @@ fn load(
     let Some(segment) = Segment::open(dir, id)? else {
         std::fs::remove_file(super::segment::path(dir, id))
             .map_err(|error| StoreError::io(format!("remove segment {id}"), &error))?;
+        sidecar::remove(dir, id)?;
         return Ok(None);
     };
     let sidecar = sidecar::read(dir, id).filter(|sidecar| sidecar.covered <= segment.length());

@@ -113,6 +113,10 @@ impl Segment {
         self.dead.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    pub fn reset_dead(&self) {
+        self.dead.store(0, Ordering::Relaxed);
+    }
+
     /// Writes a record at the end and returns its offset. The caller is the only writer. After
     /// an error the segment is as it was before.
     pub fn append(&self, header: &[u8; HEADER], payload: &[u8]) -> Result<u64, StoreError> {

@@ -1,1 +1,396 @@
+//! The engine against a model: random operations, restarts, torn tails, damage, compactions.
 
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const SEGMENT: u64 = 2048;
+const LEASE: u32 = 100;
+const START: u32 = 1000;
+
+fn open(dir: &Path, now: u32) -> LogStore {
+    let options =
+        LogOptions { dir: dir.to_owned(), segment_size: SEGMENT, lease: LEASE, mutable: true };
+    LogStore::open(options, now).unwrap()
+}
+
+fn key(number: u8) -> Key {
+    Key::new(&crate::digest::DigestFunction::Sha256.digest(&[number]).hash, 0, 1)
+}
+
+fn at(accessed: u32) -> Times {
+    Times { accessed, leased_until: 0 }
+}
+
+fn leased(until: u32) -> Times {
+    Times { accessed: START, leased_until: until }
+}
+
+/// Bytes of all segment and sidecar files.
+fn bytes_on_disk(dir: &Path) -> u64 {
+    std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
+}
+
+fn active_path(log: &LogStore) -> PathBuf {
+    segment::path(&log.options.dir, lock(&log.active).segment.id)
+}
+
+/// Live and dead bytes add up to the segments' lengths.
+fn check_accounts(log: &LogStore) {
+    assert_eq!(log.used(), bytes_on_disk(&log.options.dir), "bytes on disk");
+    let mut live: HashMap<u32, u64> = HashMap::new();
+    let mut count = 0;
+    log.index.for_each(|_, at, _| {
+        *live.entry(at.segment).or_default() += at.space();
+        count += 1;
+    });
+    assert_eq!(log.count(), count);
+    for (id, segment) in log.segments.read().unwrap().iter() {
+        let live = live.get(id).copied().unwrap_or(0);
+        let length = segment.length() - segment::PREFIX;
+        assert_eq!(live + segment.dead(), length, "segment {id}: live and dead bytes");
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Replace(u8, u8, u16),
+    IfAbsent(u8, u8, u16),
+    Sync,
+    Compact,
+    CompactAny,
+    Evict(u8),
+    CloseAndOpen,
+    CrashAndOpen,
+    /// Cuts the tail of the newest segment off at this many thousandths of it.
+    Tear(u16),
+    /// Appends bytes that are no record, as a torn write would leave them.
+    Garbage(u8),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let (key, fill, length) = (0..24u8, any::<u8>(), 0..700u16);
+    prop_oneof![
+        8 => (key.clone(), fill, length.clone()).prop_map(|(k, f, l)| Op::Replace(k, f, l)),
+        4 => (key, any::<u8>(), length).prop_map(|(k, f, l)| Op::IfAbsent(k, f, l)),
+        1 => Just(Op::Sync),
+        2 => Just(Op::Compact),
+        1 => Just(Op::CompactAny),
+        1 => (0..24u8).prop_map(Op::Evict),
+        1 => Just(Op::CloseAndOpen),
+        1 => Just(Op::CrashAndOpen),
+        1 => (0..=1000u16).prop_map(Op::Tear),
+        1 => any::<u8>().prop_map(Op::Garbage),
+    ]
+}
+
+struct Model {
+    dir: tempfile::TempDir,
+    log: Option<LogStore>,
+    values: HashMap<u8, Vec<u8>>,
+    /// Keys that were evicted and not put since: a crash may bring their latest value back.
+    evicted: HashMap<u8, Vec<u8>>,
+}
+
+impl Model {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let log = Some(open(dir.path(), START));
+        Self { dir, log, values: HashMap::new(), evicted: HashMap::new() }
+    }
+
+    fn log(&self) -> &LogStore {
+        self.log.as_ref().unwrap()
+    }
+
+    fn put(&mut self, number: u8, fill: u8, length: u16, mode: Put) {
+        let value = vec![fill; length.into()];
+        let stored = self.log().put(&key(number), &value, mode, at(START)).unwrap();
+        let expected = mode == Put::Replace || !self.values.contains_key(&number);
+        assert_eq!(stored, expected);
+        if stored {
+            self.evicted.remove(&number);
+            self.values.insert(number, value);
+        }
+    }
+
+    fn evict(&mut self, number: u8) {
+        let victim = self.log().index.locate(&key(number));
+        let Some(victim) = victim else { return };
+        // The engine chooses by size and time only: give the victim a time of its own.
+        self.log().touch(&key(number), at(START + 1));
+        let gone = self.log().evict(START + 10_000, |bytes, times| {
+            times.accessed == START + 1 && bytes == victim.space()
+        });
+        assert!(gone >= 1);
+        let log = self.log.take().unwrap();
+        self.values.retain(|number, value| {
+            let kept = log.index.locate(&key(*number)).is_some();
+            if !kept {
+                self.evicted.insert(*number, value.clone());
+            }
+            kept
+        });
+        self.log = Some(log);
+    }
+
+    /// Opens again after `between` did something to the files.
+    fn reopen(&mut self, close: bool, between: impl FnOnce(&LogStore)) {
+        let log = self.log.take().unwrap();
+        if close {
+            log.close().unwrap();
+        }
+        between(&log);
+        drop(log);
+        self.log = Some(open(self.dir.path(), START));
+        if !close {
+            // What came back must be the latest value that was evicted, not an older one.
+            for (number, value) in std::mem::take(&mut self.evicted) {
+                if let Some(found) = self.get(number) {
+                    assert_eq!(found, value);
+                    self.values.insert(number, value);
+                }
+            }
+        }
+    }
+
+    fn get(&self, number: u8) -> Option<Vec<u8>> {
+        self.log().get(&key(number), at(START)).unwrap().map(|value| value.to_vec())
+    }
+
+    fn tear(&mut self, thousandths: u16) {
+        let mut lost = BTreeSet::new();
+        let numbers: Vec<u8> = self.values.keys().copied().collect();
+        self.reopen(false, |log| {
+            let path = active_path(log);
+            let length = path.metadata().unwrap().len();
+            let cut = length * u64::from(thousandths) / 1000;
+            let id = lock(&log.active).segment.id;
+            for number in numbers {
+                let at = log.index.locate(&key(number)).unwrap();
+                if at.segment == id && u64::from(at.offset) + at.space() > cut {
+                    lost.insert(number);
+                }
+            }
+            std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(cut).unwrap();
+        });
+        for number in lost {
+            let value = self.values.remove(&number).unwrap();
+            // Only the padding was torn, or nothing older is left.
+            if let Some(found) = self.get(number) {
+                assert_eq!(found, value, "an old value came back");
+                self.values.insert(number, value);
+            }
+        }
+    }
+
+    fn apply(&mut self, op: Op) {
+        match op {
+            Op::Replace(number, fill, length) => self.put(number, fill, length, Put::Replace),
+            Op::IfAbsent(number, fill, length) => self.put(number, fill, length, Put::IfAbsent),
+            Op::Sync => self.log().sync().unwrap(),
+            Op::Compact => drop(self.log().compact_worst(3).unwrap()),
+            Op::CompactAny => while self.log().compact_worst(1_000_000).unwrap() {},
+            Op::Evict(number) => self.evict(number),
+            Op::CloseAndOpen => self.reopen(true, |_| {}),
+            Op::CrashAndOpen => self.reopen(false, |_| {}),
+            Op::Tear(thousandths) => self.tear(thousandths),
+            Op::Garbage(fill) => self.reopen(false, |log| {
+                use std::io::Write;
+                let file = std::fs::OpenOptions::new().append(true).open(active_path(log));
+                file.unwrap().write_all(&vec![fill; 100 + usize::from(fill)]).unwrap();
+            }),
+        }
+    }
+
+    fn check(&self) {
+        for number in 0..24 {
+            assert_eq!(self.get(number), self.values.get(&number).cloned(), "key {number}");
+        }
+        assert_eq!(self.log().corrupt(), 0);
+        check_accounts(self.log());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn it_behaves_as_a_map(ops in prop::collection::vec(op(), 1..80)) {
+        let mut model = Model::new();
+        for op in ops {
+            model.apply(op);
+            model.check();
+        }
+    }
+
+    /// However one bit of a segment changes, no wrong value is ever returned. (A damaged
+    /// beginning of the file is an error with a name: another test.)
+    #[test]
+    fn a_flipped_bit_is_never_returned(
+        place in 12..16 + 3 * 560usize, bit in 0..8u8, clean in any::<bool>(), restart in any::<bool>()
+    ) {
+        let mut model = Model::new();
+        for number in 0..3 {
+            model.put(number, number, 500, Put::Replace);
+        }
+        let flip = |log: &LogStore| {
+            let path = segment::path(&log.options.dir, 0);
+            let mut data = std::fs::read(&path).unwrap();
+            data[place] ^= 1 << bit;
+            std::fs::write(&path, data).unwrap();
+        };
+        if restart {
+            model.reopen(clean, flip);
+        } else {
+            flip(model.log());
+        }
+        let found: Vec<_> = (0..3).map(|number| model.get(number)).collect();
+        for (number, value) in found.iter().enumerate() {
+            if let Some(value) = value {
+                prop_assert_eq!(value, &vec![number as u8; 500]);
+            }
+        }
+        prop_assert!(found.iter().flatten().count() >= 2, "one flip lost more than one record");
+        // What was found damaged is absent from then on, and can be put again.
+        for number in 0..3 {
+            prop_assert_eq!(model.log().touch(&key(number), at(START)), found[usize::from(number)].is_some());
+            model.log().put(&key(number), &[number; 500], Put::IfAbsent, at(START)).unwrap();
+            prop_assert_eq!(model.get(number), Some(vec![number; 500]));
+        }
+        check_accounts(model.log());
+        model.reopen(false, |_| {});
+        for number in 0..3 {
+            prop_assert_eq!(model.get(number), Some(vec![number; 500]));
+        }
+    }
+}
+
+#[test]
+fn sidecars_spare_the_reading_of_payloads() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path(), START);
+    for number in 0..50 {
+        log.put(&key(number), &[number; 300], Put::IfAbsent, leased(START + 500)).unwrap();
+    }
+    assert!(log.take_sealing_due());
+    assert!(!log.take_sealing_due());
+    log.sync().unwrap();
+    let segments = log.segments.read().unwrap().len();
+    let sidecars = (0..segments as u32).filter(|id| sidecar::path(dir.path(), *id).exists());
+    assert_eq!(sidecars.count(), segments - 1, "all but the active one");
+    drop(log);
+    // With all payloads of a sealed segment destroyed, its index is still known.
+    let first = segment::path(dir.path(), 0);
+    let length = first.metadata().unwrap().len() as usize;
+    let mut data = std::fs::read(&first).unwrap();
+    data[16..].fill(0);
+    assert_eq!(data.len(), length);
+    std::fs::write(&first, data).unwrap();
+    let log = open(dir.path(), START);
+    assert_eq!(log.count(), 50);
+    // And a damaged sidecar makes the segment be walked: its records are gone, others are not.
+    drop(log);
+    let path = sidecar::path(dir.path(), 0);
+    let mut data = std::fs::read(&path).unwrap();
+    data[40] ^= 1;
+    std::fs::write(&path, data).unwrap();
+    let log = open(dir.path(), START);
+    assert!(log.count() < 50 && log.count() > 40);
+    check_accounts(&log);
+}
+
+#[test]
+fn leases_survive_a_clean_restart_and_grow_in_a_crash() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path(), START);
+    for number in 0..20 {
+        let until = START + u32::from(number);
+        log.put(&key(number), &[1; 300], Put::IfAbsent, leased(until)).unwrap();
+    }
+    log.close().unwrap();
+    drop(log);
+    let log = open(dir.path(), START + 5);
+    let times = |log: &LogStore, number| {
+        log.index.times_at(&key(number), log.index.locate(&key(number)).unwrap()).unwrap()
+    };
+    for number in 0..20 {
+        assert_eq!(times(&log, number), leased(START + u32::from(number)));
+    }
+    drop(log);
+    // Not closed: whatever was promised just before the crash is covered.
+    let log = open(dir.path(), START + 9);
+    for number in 0..20 {
+        assert_eq!(times(&log, number).leased_until, START + 9 + LEASE);
+    }
+    assert_eq!(log.evict(START + 9 + LEASE - 1, |_, _| true), 0);
+    assert_eq!(log.evict(START + 9 + LEASE, |_, _| true), 20);
+}
+
+#[test]
+fn a_file_of_another_format_is_named_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = segment::path(dir.path(), 0);
+    std::fs::write(&path, [7; 100]).unwrap();
+    let options = LogOptions {
+        dir: dir.path().to_owned(),
+        segment_size: SEGMENT,
+        lease: LEASE,
+        mutable: true,
+    };
+    let Err(error) = LogStore::open(options, START) else { panic!("it was opened") };
+    assert!(error.to_string().contains("00000000.log"), "{error}");
+    assert_eq!(std::fs::read(&path).unwrap(), [7; 100]);
+}
+
+#[test]
+fn readers_writers_evictions_and_compactions_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = LogOptions {
+        dir: dir.path().to_owned(),
+        segment_size: 64 * 1024,
+        lease: LEASE,
+        mutable: true,
+    };
+    let log = LogStore::open(options, START).unwrap();
+    let running = AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        for thread in 0..3u8 {
+            let log = &log;
+            scope.spawn(move || {
+                for round in 0..4000u32 {
+                    let number = (round.wrapping_mul(31) as u8).wrapping_add(thread);
+                    let value = vec![number; 100 + usize::from(number) * 8];
+                    // Every third key is promised and must always be found.
+                    let times = if number % 3 == 0 { leased(u32::MAX) } else { at(START) };
+                    let mode = if round % 2 == 0 { Put::Replace } else { Put::IfAbsent };
+                    log.put(&key(number), &value, mode, times).unwrap();
+                    let found = log.get(&key(number), times).unwrap();
+                    assert!(found.as_ref().is_none_or(|found| *found == value));
+                    assert!(found.is_some() || number % 3 != 0, "key {number} was promised");
+                }
+            });
+        }
+        let (log, running) = (&log, &running);
+        let janitor = scope.spawn(move || {
+            while running.load(Ordering::Relaxed) {
+                log.evict(START, |bytes, _| bytes % 64 == 0);
+                log.compact_worst(4).unwrap();
+                log.sync().unwrap();
+            }
+        });
+        scope.spawn(move || {
+            // Ends the janitor when the log has seen enough segments.
+            while lock(&log.active).segment.id < 30 {
+                std::thread::yield_now();
+            }
+            running.store(false, Ordering::Relaxed);
+        });
+        janitor.join().unwrap();
+    });
+    check_accounts(&log);
+    assert_eq!(log.corrupt(), 0);
+}

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use tokio::sync::Mutex;
 
 pub use self::evict::Evictable;
-use self::evict::{Freed, reclaim};
+use self::evict::Freed;
+pub(super) use self::evict::reclaim;
 pub use self::space::Reservation;
 use self::space::Space;
 use super::clock::Clock;
@@ -84,7 +85,7 @@ impl Room {
     ) -> Result<Reservation, StoreError> {
         if let Some(reservation) = self.space.try_reserve(bytes, || contents.used()) {
             if contents.used() > self.space.high() {
-                self.reclaim_in_background(contents);
+                self.reclaim_in_background(contents, self.space.low());
             }
             return Ok(reservation);
         }
@@ -112,7 +113,13 @@ impl Room {
         let _turn = self.one_at_a_time.lock().await;
     }
 
-    fn reclaim_in_background<E: Evictable>(self: &Arc<Self>, contents: &Arc<E>) {
+    /// The disk is full below the limit: frees a tenth in the background, so that later writes
+    /// find room.
+    pub fn relieve<E: Evictable>(self: &Arc<Self>, contents: &Arc<E>) {
+        self.reclaim_in_background(contents, contents.used() / 10 * 9);
+    }
+
+    fn reclaim_in_background<E: Evictable>(self: &Arc<Self>, contents: &Arc<E>, target: u64) {
         if self.fruitless_at.load(Ordering::Relaxed) == self.clock.now()
             || self.in_background.swap(true, Ordering::AcqRel)
         {
@@ -121,7 +128,7 @@ impl Room {
         let (room, contents) = (self.clone(), contents.clone());
         tokio::spawn(async move {
             let _turn = room.one_at_a_time.lock().await;
-            if let Err(error) = room.reclaim(&contents, room.space.low()).await {
+            if let Err(error) = room.reclaim(&contents, target).await {
                 tracing::warn!(%error, "could not free space");
             }
             room.in_background.store(false, Ordering::Release);
