@@ -1,0 +1,96 @@
+//! What a reader gets when there is nothing to show.
+
+use axum::Json;
+use axum::response::{Html, IntoResponse, Response};
+use http::StatusCode;
+use kiln_cas::StoreError;
+use kiln_cas::records::RecordsError;
+use serde::Serialize;
+
+use super::pages::layout;
+
+/// What was wrong and what to do about it.
+#[derive(Debug)]
+pub struct WebError {
+    pub status: StatusCode,
+    pub message: String,
+    pub hint: String,
+}
+
+impl WebError {
+    pub fn not_found(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { status: StatusCode::NOT_FOUND, message: message.into(), hint: hint.into() }
+    }
+
+    pub fn invalid(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, message: message.into(), hint: hint.into() }
+    }
+}
+
+impl From<RecordsError> for WebError {
+    fn from(error: RecordsError) -> Self {
+        let status = match error {
+            RecordsError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        let hint = "The journal could not be read; the server's log has more.".to_owned();
+        Self { status, message: error.to_string(), hint }
+    }
+}
+
+impl From<StoreError> for WebError {
+    fn from(error: StoreError) -> Self {
+        let (status, hint) = match &error {
+            StoreError::NotFound(_) => (
+                StatusCode::NOT_FOUND,
+                "It was never uploaded, or removed after its lease ended. Build the target again.",
+            ),
+            StoreError::OutOfRange { .. } | StoreError::Invalid(_) => {
+                (StatusCode::BAD_REQUEST, "Correct the address.")
+            }
+            StoreError::TooLarge { .. } => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "Download it with `kiln cas get` instead.")
+            }
+            StoreError::Unavailable(_) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "Storage does not answer; try again.")
+            }
+            _ => (StatusCode::INTERNAL_SERVER_ERROR, "The server's log has more."),
+        };
+        Self { status, message: error.to_string(), hint: hint.to_owned() }
+    }
+}
+
+/// As a page.
+impl IntoResponse for WebError {
+    fn into_response(self) -> Response {
+        let page = layout::error(self.status, &self.message, &self.hint);
+        (self.status, Html(page.into_string())).into_response()
+    }
+}
+
+/// As JSON: `{"error": {"message", "hint"}}`.
+pub struct ApiError(WebError);
+
+impl<E: Into<WebError>> From<E> for ApiError {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+#[derive(Serialize)]
+struct Body {
+    error: Detail,
+}
+
+#[derive(Serialize)]
+struct Detail {
+    message: String,
+    hint: String,
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let WebError { status, message, hint } = self.0;
+        (status, Json(Body { error: Detail { message, hint } })).into_response()
+    }
+}

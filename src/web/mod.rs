@@ -1,0 +1,68 @@
+//! Web pages and the JSON API: read-only views of builds, actions, queue and storage.
+//!
+//! Pages are rendered on the server, need no script and load nothing from elsewhere.
+
+mod api;
+mod blobs;
+mod content;
+mod error;
+mod format;
+mod json;
+mod pages;
+mod security;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use axum::Router;
+use axum::routing::get;
+use kiln_cas::stores::StorageSnapshot;
+use kiln_cas::{SharedActionCache, SharedBlobStore};
+use kiln_scheduler::journal::Journal;
+use kiln_scheduler::{Scheduler, Snapshot};
+
+/// The scheduler as pages see it.
+pub trait QueueView: Send + Sync + 'static {
+    fn snapshot(&self) -> Snapshot;
+}
+
+impl QueueView for Scheduler {
+    fn snapshot(&self) -> Snapshot {
+        Self::snapshot(self)
+    }
+}
+
+/// What the pages show.
+#[derive(Clone)]
+pub struct WebState {
+    pub blobs: SharedBlobStore,
+    pub actions: SharedActionCache,
+    pub journal: Journal,
+    pub queue: Arc<dyn QueueView>,
+    pub storage: Arc<dyn Fn() -> StorageSnapshot + Send + Sync>,
+    /// How clients reach this server, without a slash at the end: `http://host:8980`.
+    pub base_url: Arc<str>,
+    pub version: &'static str,
+    pub started: SystemTime,
+}
+
+/// All routes. Each answers GET (and HEAD) only; answers carry a strict content security policy.
+pub fn router(state: WebState) -> Router {
+    Router::new()
+        .route("/", get(pages::overview::page))
+        .route("/builds", get(pages::builds::page))
+        .route("/builds/{*invocation}", get(pages::build::page))
+        .route("/actions/{function}/{hash}/{size}", get(pages::action::page))
+        .route("/cas/tree/{function}/{hash}/{size}", get(pages::tree::root))
+        .route("/cas/tree/{function}/{hash}/{size}/{*path}", get(pages::tree::below))
+        .route("/queue", get(pages::queue::page))
+        .route("/blobs/{function}/{hash}/{size}", get(blobs::download))
+        .route("/style.css", get(pages::layout::stylesheet))
+        .route("/favicon.svg", get(pages::layout::favicon))
+        .nest("/api/v1", api::routes())
+        .layer(axum::middleware::map_response(security::headers))
+        .with_state(state)
+}

@@ -1,0 +1,345 @@
+//! The sections of an action's page.
+
+use kiln_cas::DigestFunction;
+use kiln_protos::reapi;
+use maud::{Markup, html};
+
+use super::action::Loaded;
+use super::parts::{action_link, when};
+use super::tree::{blob_link, hash, link, size};
+use crate::web::WebState;
+use crate::web::content::{MAX_TEXT, digest};
+use crate::web::format::{bytes, duration, path_of, shell, short};
+use crate::web::tree::Kind;
+
+/// Arguments shown of one command line.
+const MAX_ARGUMENTS: usize = 2000;
+/// Longest argument shown, in characters.
+const MAX_ARGUMENT: usize = 4000;
+const MAX_VARIABLES: usize = 300;
+const MAX_OUTPUTS: usize = 1000;
+
+/// The command line, ready to be copied, one option a line.
+pub fn command(loaded: &Loaded) -> Markup {
+    html! {
+        section.panel {
+            header { h2 { "Command" }
+                @if let Ok(command) = &loaded.command {
+                    span.dim { (command.arguments.len()) " arguments" }
+                }
+            }
+            @match &loaded.command {
+                Err(error) => p.quiet { (error.to_string()) },
+                Ok(command) => {
+                    @if !command.working_directory.is_empty() {
+                        p.note { "in " code { (short(&command.working_directory, MAX_ARGUMENT)) } }
+                    }
+                    pre.command tabindex="0" { code { (command_line(&command.arguments)) } }
+                    @if command.arguments.len() > MAX_ARGUMENTS {
+                        p.note { "The first " (MAX_ARGUMENTS) " arguments are shown." }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn command_line(arguments: &[String]) -> String {
+    let mut text = String::new();
+    for (i, argument) in arguments.iter().take(MAX_ARGUMENTS).enumerate() {
+        if i > 0 {
+            // An option begins a line; its value stays beside it.
+            text.push_str(if argument.starts_with('-') { " \\\n  " } else { " " });
+        }
+        text.push_str(&shell(&short(argument, MAX_ARGUMENT)));
+    }
+    text
+}
+
+pub fn environment(loaded: &Loaded) -> Markup {
+    let Ok(command) = &loaded.command else { return html! {} };
+    html! {
+        section.panel {
+            header { h2 { "Environment" } }
+            @if command.environment_variables.is_empty() {
+                p.quiet { "The action declares none." }
+            }
+            dl.pairs.mono {
+                @for variable in command.environment_variables.iter().take(MAX_VARIABLES) {
+                    dt { (short(&variable.name, 200)) }
+                    dd { (short(&variable.value, MAX_ARGUMENT)) }
+                }
+            }
+        }
+    }
+}
+
+/// Worker, digests, properties.
+pub fn facts(loaded: &Loaded) -> Markup {
+    let action = loaded.action.as_ref().ok();
+    let timeout = action.and_then(|action| action.timeout).map(|timeout| {
+        let seconds = u64::try_from(timeout.seconds).unwrap_or(0);
+        duration(seconds.saturating_mul(1_000_000_000))
+    });
+    html! {
+        section.panel {
+            header { h2 { "Facts" } }
+            dl.pairs {
+                @if let Some(entry) = &loaded.run {
+                    @let run = &entry.execution;
+                    @if !run.worker.is_empty() { dt { "Worker" } dd.mono { (short(&run.worker, 80)) } }
+                    @if run.expected_ms > 0 { dt { "Expected" } dd { (duration(run.expected_ms.saturating_mul(1_000_000))) } }
+                    dt { "Finished" } dd { (when(run.timeline.unwrap_or_default().finished)) }
+                    @if !run.configuration_id.is_empty() { dt { "Configuration" } dd.mono { (short(&run.configuration_id, 80)) } }
+                }
+                @if !loaded.instance.is_empty() { dt { "Instance" } dd.mono { (short(&loaded.instance, 80)) } }
+                @if let Some(timeout) = timeout { dt { "Timeout" } dd { (timeout) } }
+                @if action.is_some_and(|action| action.do_not_cache) { dt { "Cache" } dd { "do_not_cache is set" } }
+                dt { "Action" }
+                dd.mono { a href={ "/blobs/" (path_of(&loaded.digest)) } { (short(&loaded.digest.hex(), 16)) } "/" (loaded.digest.size) }
+                @if let Some(action) = action {
+                    dt { "Command" } dd.mono { (digest_link(action.command_digest.as_ref(), loaded.digest.function)) }
+                    dt { "Input root" } dd.mono { (root_link(action.input_root_digest.as_ref(), loaded.digest.function)) }
+                }
+                @for property in platform(loaded) {
+                    dt { (short(&property.name, 60)) }
+                    dd.mono { (short(&property.value, 200)) }
+                }
+            }
+            p.note { "Same on the command line: " code { "kiln action show " (short(&loaded.digest.hex(), 12)) "…/" (loaded.digest.size) } }
+        }
+    }
+}
+
+fn platform(loaded: &Loaded) -> Vec<reapi::platform::Property> {
+    let of_action = loaded.action.as_ref().ok().and_then(|action| action.platform.clone());
+    // Older clients set it on the command only.
+    #[allow(deprecated)]
+    let of_command = loaded.command.as_ref().ok().and_then(|command| command.platform.clone());
+    let mut properties = of_action.or(of_command).unwrap_or_default().properties;
+    properties.truncate(64);
+    properties
+}
+
+fn digest_link(wire: Option<&reapi::Digest>, function: DigestFunction) -> Markup {
+    html! {
+        @if let Some(digest) = digest(wire, function) {
+            a href={ "/blobs/" (path_of(&digest)) } { (short(&digest.hex(), 16)) } "/" (digest.size)
+        }
+    }
+}
+
+fn root_link(wire: Option<&reapi::Digest>, function: DigestFunction) -> Markup {
+    html! {
+        @if let Some(digest) = digest(wire, function) {
+            a href=(link(&digest, Kind::Directory, "")) { (short(&digest.hex(), 16)) } "/" (digest.size)
+        }
+    }
+}
+
+pub fn outputs(loaded: &Loaded) -> Markup {
+    let function = loaded.digest.function;
+    html! {
+        section.panel {
+            header { h2 { "Outputs" } }
+            @match &loaded.result {
+                None => p.quiet { "There is no result: the action did not finish, or its result was removed." },
+                Some(result) => {
+                    (output_rows(result, function))
+                    (missing(loaded, result))
+                }
+            }
+        }
+    }
+}
+
+#[allow(deprecated)]
+fn output_rows(result: &reapi::ActionResult, function: DigestFunction) -> Markup {
+    let links = result
+        .output_symlinks
+        .iter()
+        .chain(&result.output_file_symlinks)
+        .chain(&result.output_directory_symlinks);
+    let mut shown = std::collections::BTreeSet::new();
+    html! {
+        div.scroll tabindex="0" role="region" aria-label="Outputs" {
+            table.rows.files {
+                thead { tr { th { "Path" } th.num { "Size" } th { "Digest" } } }
+                tbody {
+                    @for file in result.output_files.iter().take(MAX_OUTPUTS) {
+                        tr {
+                            td.wide { (blob_link(&file.path, file.digest.as_ref(), function))
+                                @if file.is_executable { " " span.tag { "x" } } }
+                            td.num { (size(file.digest.as_ref())) }
+                            td.mono.dim { (hash(file.digest.as_ref())) }
+                        }
+                    }
+                    @for directory in result.output_directories.iter().take(MAX_OUTPUTS) {
+                        (output_directory(directory, function))
+                    }
+                    @for link in links.take(MAX_OUTPUTS) {
+                        @if shown.insert(&link.path) {
+                            tr {
+                                td.wide { (short(&link.path, 400)) span.dim { " → " (short(&link.target, 400)) } }
+                                td.num.dim { "link" } td {}
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        @if result.output_files.len() > MAX_OUTPUTS { p.note { "The first " (MAX_OUTPUTS) " are shown." } }
+    }
+}
+
+fn output_directory(directory: &reapi::OutputDirectory, function: DigestFunction) -> Markup {
+    let tree = digest(directory.tree_digest.as_ref(), function).map(|tree| (tree, Kind::Tree));
+    let root = digest(directory.root_directory_digest.as_ref(), function)
+        .map(|root| (root, Kind::Directory));
+    let path = short(&directory.path, 400);
+    html! {
+        tr {
+            td.wide {
+                @match tree.or(root) {
+                    Some((digest, kind)) => a.dir href=(link(&digest, kind, "")) { (path) "/" },
+                    None => { (path) "/" },
+                }
+            }
+            td.num.dim { "directory" }
+            td.mono.dim { (hash(directory.tree_digest.as_ref())) }
+        }
+    }
+}
+
+/// Declared outputs that the action did not make.
+#[allow(deprecated)]
+fn missing(loaded: &Loaded, result: &reapi::ActionResult) -> Markup {
+    let Ok(command) = &loaded.command else { return html! {} };
+    let made: std::collections::HashSet<&str> = result
+        .output_files
+        .iter()
+        .map(|file| file.path.as_str())
+        .chain(result.output_directories.iter().map(|directory| directory.path.as_str()))
+        .chain(result.output_symlinks.iter().map(|link| link.path.as_str()))
+        .chain(result.output_file_symlinks.iter().map(|link| link.path.as_str()))
+        .chain(result.output_directory_symlinks.iter().map(|link| link.path.as_str()))
+        .collect();
+    let absent: Vec<_> = command
+        .output_paths
+        .iter()
+        .chain(&command.output_files)
+        .chain(&command.output_directories)
+        .filter(|path| !made.contains(path.as_str()))
+        .take(MAX_OUTPUTS)
+        .collect();
+    html! {
+        @if !absent.is_empty() {
+            p.note { "Declared, but not made: "
+                @for path in absent { code { (short(path, 400)) } " " }
+            }
+        }
+    }
+}
+
+/// stdout and stderr, the beginning of each.
+pub async fn logs(state: &WebState, loaded: &Loaded) -> Markup {
+    let Some(result) = &loaded.result else { return html! {} };
+    let function = loaded.digest.function;
+    let stdout = log(state, &result.stdout_raw, result.stdout_digest.as_ref(), function).await;
+    let stderr = log(state, &result.stderr_raw, result.stderr_digest.as_ref(), function).await;
+    html! {
+        (log_section("stderr", &stderr, result.stderr_digest.as_ref(), function))
+        (log_section("stdout", &stdout, result.stdout_digest.as_ref(), function))
+        @if stdout.as_deref() == Ok("") && stderr.as_deref() == Ok("") {
+            section.panel.slim { p.quiet { "It printed nothing to stdout or stderr." } }
+        }
+    }
+}
+
+async fn log(
+    state: &WebState,
+    raw: &[u8],
+    wire: Option<&reapi::Digest>,
+    function: DigestFunction,
+) -> Result<String, String> {
+    if !raw.is_empty() {
+        let end = raw.len().min(MAX_TEXT as usize);
+        return Ok(String::from_utf8_lossy(&raw[..end]).into_owned());
+    }
+    match digest(wire, function) {
+        Some(digest) => state.text(&digest).await.map_err(|error| error.to_string()),
+        None => Ok(String::new()),
+    }
+}
+
+fn log_section(
+    name: &str,
+    text: &Result<String, String>,
+    wire: Option<&reapi::Digest>,
+    function: DigestFunction,
+) -> Markup {
+    let all = digest(wire, function);
+    html! {
+        @if text.as_deref() != Ok("") {
+            section.panel {
+                header { h2 { (name) }
+                    @if let Some(digest) = all {
+                        a href={ "/blobs/" (path_of(&digest)) "?name=" (name) ".txt" } { "Download " (bytes(digest.size)) }
+                    }
+                }
+                @match text {
+                    Ok(text) => pre.log tabindex="0" { (plain(text)) },
+                    Err(error) => p.quiet { (error) },
+                }
+                @if all.is_some_and(|digest| digest.size > MAX_TEXT) {
+                    p.note { "The first " (bytes(MAX_TEXT)) " are shown." }
+                }
+            }
+        }
+    }
+}
+
+/// Without the escape sequences that colour a terminal.
+fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("\u{1b}[") {
+        plain.push_str(before);
+        // A control sequence ends with its first letter.
+        let end = after.find(|c: char| ('@'..='~').contains(&c));
+        rest = end.map_or("", |end| &after[end + 1..]);
+    }
+    plain.push_str(rest);
+    plain.retain(|c| c == '\n' || c == '\t' || !c.is_control());
+    plain
+}
+
+/// What differs from the last run of the same target and mnemonic.
+pub async fn why_not_cached(_state: &WebState, loaded: &Loaded) -> Markup {
+    let Some(earlier) = &loaded.compared else { return html! {} };
+    html! {
+        section.panel {
+            header { h2 { "Why it was not cached" } }
+            @if let Some(link) = action_link(&earlier.execution) {
+                p.note { "Compared with " a href=(link) { "the last run" } ", " (when(earlier.execution.timeline.unwrap_or_default().finished)) "." }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_of_terminals_are_left_out() {
+        assert_eq!(plain("\u{1b}[1;31merror:\u{1b}[0m x\r\n\ty\u{7}"), "error: x\n\ty");
+        assert_eq!(plain("cut \u{1b}[3"), "cut ");
+    }
+
+    #[test]
+    fn a_command_line_breaks_before_options() {
+        let arguments = ["gcc", "-c", "a b.c", "-o", "x.o"].map(String::from);
+        assert_eq!(command_line(&arguments), "gcc \\\n  -c 'a b.c' \\\n  -o x.o");
+    }
+}

@@ -1,0 +1,180 @@
+//! Charts as SVG. They are stretched to their place, so that no text is inside them.
+
+use kiln_protos::events::Timeline;
+use kiln_scheduler::journal::{BuildSummary, Counts, between};
+use maud::{Markup, html};
+
+use super::parts::{build_link, nanos};
+use crate::web::format::{abbreviated, count, duration, percent};
+
+/// Width of a chart in its own units.
+pub const WIDTH: f64 = 1000.0;
+
+/// A number for an attribute: two decimals are finer than a pixel.
+pub fn num(value: f64) -> String {
+    format!("{value:.2}")
+}
+
+/// Hits, merged, executed and failed as parts of one bar.
+pub fn share_bar(counts: &Counts) -> Markup {
+    let total = counts.total().max(1) as f64;
+    let failed = counts.failed.min(counts.executed);
+    let parts = [
+        ("hit", counts.hits),
+        ("merged", counts.merged),
+        ("executed", counts.executed - failed),
+        ("failed", failed),
+    ];
+    let mut x = 0.0;
+    let rects = parts.map(|(class, part)| {
+        let (start, width) = (x, part as f64 / total * 100.0);
+        x += width;
+        (class, start, width)
+    });
+    let words = format!(
+        "{} cache hits, {} merged, {} executed, {} failed",
+        counts.hits, counts.merged, counts.executed, counts.failed
+    );
+    html! {
+        svg.share viewBox="0 0 100 8" preserveAspectRatio="none" role="img" aria-label=(words) {
+            title { (words) }
+            rect.ground x="0" y="0" width="100" height="8" {}
+            @for (class, x, width) in rects {
+                @if width > 0.0 {
+                    rect class=(class) x=(num(x)) y="0" width=(num(width)) height="8" {}
+                }
+            }
+        }
+    }
+}
+
+/// One column a build, oldest on the left: its actions by how they were answered, and the
+/// share of cache hits as a line.
+pub fn builds(newest_first: &[BuildSummary], columns: usize) -> Markup {
+    const HEIGHT: f64 = 160.0;
+    let builds: Vec<_> = newest_first.iter().take(columns).rev().collect();
+    let slot = WIDTH / columns.max(1) as f64;
+    let most = builds.iter().map(|build| build.counts.total()).max().unwrap_or(0).max(1);
+    // The root keeps small builds visible beside large ones.
+    let scale = |n: u64| (n as f64 / most as f64).sqrt() * HEIGHT;
+    let points: Vec<String> = builds
+        .iter()
+        .enumerate()
+        .filter_map(|(i, build)| {
+            let rate = build.counts.hit_rate()?;
+            let x = (i as f64 + 0.5) * slot;
+            Some(format!("{},{}", num(x), num(HEIGHT - rate * (HEIGHT - 4.0) - 2.0)))
+        })
+        .collect();
+    html! {
+        svg.chart.builds viewBox={ "0 0 1000 " (HEIGHT) } preserveAspectRatio="none" role="img"
+            aria-label="Actions of recent builds, and their cache hit rates" {
+            (grid(HEIGHT))
+            @for (i, build) in builds.iter().enumerate() {
+                (column(build, i as f64 * slot, slot, scale(build.counts.total()), HEIGHT))
+            }
+            @if points.len() > 1 { polyline.rate points=(points.join(" ")) {} }
+        }
+    }
+}
+
+fn column(build: &BuildSummary, x: f64, slot: f64, tall: f64, height: f64) -> Markup {
+    let counts = &build.counts;
+    let total = counts.total().max(1) as f64;
+    let failed = counts.failed.min(counts.executed);
+    let parts = [
+        ("hit", counts.hits),
+        ("merged", counts.merged),
+        ("executed", counts.executed - failed),
+        ("failed", failed),
+    ];
+    let mut bottom = height;
+    let rects = parts.map(|(class, part)| {
+        let part = part as f64 / total * tall;
+        bottom -= part;
+        (class, bottom, part)
+    });
+    let words = format!(
+        "{}: {} actions, {}, {} failed",
+        abbreviated(&build.invocation_id),
+        count(counts.total()),
+        percent(counts.hit_rate().unwrap_or(0.0)),
+        counts.failed
+    );
+    html! {
+        a href=(build_link(&build.invocation_id)) aria-label=(words) {
+            title { (words) }
+            rect.target-area x=(num(x)) y="0" width=(num(slot)) height=(height) {}
+            @for (class, y, part) in rects {
+                @if part > 0.0 {
+                    rect class=(class) x=(num(x + slot * 0.14)) y=(num(y))
+                        width=(num(slot * 0.72)) height=(num(part)) {}
+                }
+            }
+        }
+    }
+}
+
+/// Three lines across.
+pub fn grid(height: f64) -> Markup {
+    html! {
+        @for i in 1..4 {
+            @let y = num(height * f64::from(i) / 4.0);
+            line.grid x1="0" x2="1000" y1=(y) y2=(y) {}
+        }
+    }
+}
+
+/// What an action spent its time on.
+pub struct Phase {
+    pub name: &'static str,
+    pub class: &'static str,
+    pub start: i64,
+    pub end: i64,
+}
+
+pub fn phases(t: &Timeline) -> Vec<Phase> {
+    let phase = |name, class, start, end| Phase { name, class, start, end };
+    [
+        phase("Queue", "queue", t.queued, t.leased),
+        phase("Fetch inputs", "fetch", t.input_fetch_start, t.input_fetch_end),
+        phase("Run", "run", t.run_start, t.run_end),
+        phase("Upload outputs", "upload", t.upload_start, t.upload_end),
+    ]
+    .into_iter()
+    .filter(|phase| phase.start > 0 && phase.end >= phase.start)
+    .collect()
+}
+
+/// One row a phase, on one scale from the request to the answer.
+pub fn timeline(t: &Timeline) -> Markup {
+    let phases = phases(t);
+    let times = || phases.iter().flat_map(|phase| [phase.start, phase.end]);
+    let start = times().chain([t.received]).filter(|at| *at > 0).min().unwrap_or(0);
+    let end = times().chain([t.finished]).max().unwrap_or(0);
+    let span = between(start, end).max(1) as f64;
+    let at = |time: i64| between(start, time) as f64 / span * WIDTH;
+    html! {
+        table.gantt {
+            caption.sr { "Timeline" }
+            tbody {
+                @for phase in &phases {
+                    tr {
+                        th scope="row" { (phase.name) }
+                        td { svg viewBox="0 0 1000 10" preserveAspectRatio="none" aria-hidden="true" {
+                            rect.ground x="0" y="0" width="1000" height="10" {}
+                            rect class=(phase.class) x=(num(at(phase.start))) y="0" height="10"
+                                width=(num((at(phase.end) - at(phase.start)).max(2.0))) {}
+                        } }
+                        td.num { (nanos(between(phase.start, phase.end))) }
+                    }
+                }
+                tr.total {
+                    th scope="row" { "Request to answer" }
+                    td {}
+                    td.num { (duration(between(start, end))) }
+                }
+            }
+        }
+    }
+}

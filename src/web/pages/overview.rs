@@ -1,0 +1,157 @@
+//! The start page: how well the cache does, how busy the workers are, what was built last.
+
+use axum::extract::State;
+use axum::response::Html;
+use kiln_cas::stores::StorageSnapshot;
+use kiln_scheduler::Snapshot;
+use kiln_scheduler::journal::{BuildSummary, Counts, Entry, Page, Query, has_failed};
+use maud::{Markup, html};
+
+use super::activity::Activity;
+use super::layout::{self, Place};
+use super::queue::worker_cards;
+use super::{chart, parts};
+use crate::web::WebState;
+use crate::web::error::WebError;
+use crate::web::format::{bytes, count, duration, now, percent};
+
+/// Builds in the chart.
+const COLUMNS: usize = 48;
+const BUILDS: usize = 10;
+/// Executions from which activity and failures are computed.
+const EXECUTIONS: usize = 1000;
+const FAILURES: usize = 6;
+
+pub async fn page(State(state): State<WebState>) -> Result<Html<String>, WebError> {
+    let builds = state.journal.builds(Page::first(COLUMNS)).await?;
+    let recent = state.journal.executions(&Query::Recent, Page::first(EXECUTIONS)).await?;
+    let snapshot = state.queue.snapshot();
+    let activity = Activity::of(&recent, &snapshot, now());
+    let body = html! {
+        h1.sr { "Overview" }
+        (tiles(&state, &builds, &snapshot))
+        @if builds.is_empty() && recent.is_empty() { (welcome(&state.base_url)) }
+        @else { (charts(&builds, &activity, snapshot.slots)) }
+        div.columns {
+            @if !builds.is_empty() {
+                section.panel.main {
+                    header { h2 { "Recent builds" } a href="/builds" { "All builds" } }
+                    (parts::builds(&builds[..builds.len().min(BUILDS)]))
+                }
+            }
+            div.side {
+                section.panel {
+                    header { h2 { "Workers" } a href="/queue" { "Queue & workers" } }
+                    (worker_cards(&snapshot))
+                }
+                (failures(&recent))
+            }
+        }
+    };
+    Ok(layout::page(Place::Overview, "Overview", state.version, &body))
+}
+
+fn tiles(state: &WebState, builds: &[BuildSummary], snapshot: &Snapshot) -> Markup {
+    let mut all = Counts::default();
+    for build in builds {
+        all.hits += build.counts.hits;
+        all.merged += build.counts.merged;
+        all.executed += build.counts.executed;
+        all.failed += build.counts.failed;
+        all.queue_ns = all.queue_ns.saturating_add(build.counts.queue_ns);
+        all.run_ns = all.run_ns.saturating_add(build.counts.run_ns);
+    }
+    let storage: StorageSnapshot = (state.storage)();
+    let stats = state.journal.stats();
+    let oldest = snapshot.oldest_queued_ms.map(|ms| duration(ms.saturating_mul(1_000_000)));
+    let mean_wait = all.queue_ns.checked_div(all.executed).unwrap_or(0);
+    let uptime = state.started.elapsed().unwrap_or_default().as_nanos();
+    html! {
+        dl.tiles {
+            (parts::tile("Cache hit rate", &html! { (parts::rate(&all)) }, &html! {
+                "last " (builds.len()) " builds, " (count(all.total())) " actions"
+            }))
+            (parts::tile("Running", &html! {
+                (snapshot.running_count) span.dim { " / " (snapshot.slots) " slots" }
+            }, &html! { (snapshot.workers.len()) " workers" @if snapshot.draining { ", draining" } }))
+            (parts::tile("Queued", &html! { (count(snapshot.queue_depth as u64)) }, &html! {
+                @match oldest {
+                    Some(oldest) => { "oldest waits " (oldest) },
+                    None => { "mean wait " (duration(mean_wait)) },
+                }
+            }))
+            (parts::tile("Executed", &html! { (count(all.executed)) }, &html! {
+                (duration(all.run_ns)) " of work, " (count(all.failed)) " failed"
+            }))
+            (parts::tile("Storage", &html! { (bytes(storage.used_bytes)) }, &html! {
+                @if storage.max_bytes > 0 {
+                    (percent(storage.used_bytes as f64 / storage.max_bytes as f64)) " of "
+                    (bytes(storage.max_bytes)) ", "
+                }
+                (count(storage.blobs)) " blobs"
+            }))
+            (parts::tile("Up", &html! {
+                (duration(u64::try_from(uptime).unwrap_or(u64::MAX)))
+            }, &html! { (count(stats.counts.total())) " requests answered" }))
+        }
+    }
+}
+
+fn charts(builds: &[BuildSummary], activity: &Activity, slots: u64) -> Markup {
+    html! {
+        div.charts {
+            section.panel {
+                header {
+                    h2 { "Actions by build" }
+                    p.legend {
+                        span.hit { "hit" } span.merged { "merged" } span.executed { "executed" }
+                        span.failed { "failed" } span.line { "hit rate" }
+                    }
+                }
+                (chart::builds(builds, COLUMNS))
+                div.axis aria-hidden="true" { span { "older" } span { "newest" } }
+            }
+            section.panel {
+                header {
+                    h2 { "Slots and queue" }
+                    p.legend {
+                        span.run { "running" } span.wait { "waiting" } span.limit { "slots" }
+                    }
+                }
+                @if activity.is_empty() {
+                    p.quiet { "Nothing has run lately." }
+                } @else { (activity.chart(slots)) }
+            }
+        }
+    }
+}
+
+fn failures(recent: &[Entry]) -> Markup {
+    let failed: Vec<_> =
+        recent.iter().filter(|entry| has_failed(&entry.execution)).take(FAILURES).collect();
+    html! {
+        section.panel {
+            header { h2 { "Recent failures" } }
+            @if failed.is_empty() { p.quiet { "None among the last " (count(recent.len() as u64)) " actions." } }
+            ul.plain {
+                @for entry in failed {
+                    @let run = &entry.execution;
+                    li {
+                        (parts::chip(run)) " " (parts::target(run))
+                        span.dim.right { (parts::when(run.timeline.unwrap_or_default().finished)) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn welcome(base_url: &str) -> Markup {
+    html! {
+        section.panel.empty {
+            h2 { "Ready for the first build" }
+            p { "Nothing has been built here yet. Point a build tool at this server:" }
+            (parts::how_to_build(base_url))
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Small pieces that several pages show.
+
+use kiln_protos::events::Execution;
+use kiln_protos::events::execution::Origin;
+use kiln_scheduler::journal::{
+    BuildSummary, Counts, Entry, action_of, has_failed, queue_ns, run_ns,
+};
+use maud::{Markup, html};
+
+use super::chart;
+use crate::web::format::{abbreviated, ago, count, duration, encode, now, path_of, short, utc};
+
+/// Longest string from outside that a table shows, in characters.
+pub const MAX_CELL: usize = 160;
+
+/// How an execution ended, as a colour and a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    Failed,
+    Hit,
+    Merged,
+    Executed,
+}
+
+impl State {
+    pub fn of(execution: &Execution) -> Self {
+        match execution.origin() {
+            _ if has_failed(execution) => Self::Failed,
+            Origin::CacheHit => Self::Hit,
+            Origin::Merged => Self::Merged,
+            Origin::Executed | Origin::Unspecified => Self::Executed,
+        }
+    }
+
+    pub fn class(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Hit => "hit",
+            Self::Merged => "merged",
+            Self::Executed => "executed",
+        }
+    }
+}
+
+/// The state in words, with exit code or error.
+pub fn chip(execution: &Execution) -> Markup {
+    let state = State::of(execution);
+    let text = match (state, execution.status_code, execution.exit_code) {
+        (State::Failed, 0, code) => format!("exit {code}"),
+        (State::Failed, code, _) => code_name(code).to_owned(),
+        (State::Hit, ..) => "cache hit".to_owned(),
+        (State::Merged, ..) => "merged".to_owned(),
+        (State::Executed, ..) => "executed".to_owned(),
+    };
+    html! { span class={ "chip " (state.class()) } { (text) } }
+}
+
+/// `google.rpc.Code` in plain words.
+pub fn code_name(code: i32) -> &'static str {
+    const NAMES: [&str; 17] = [
+        "ok",
+        "cancelled",
+        "unknown error",
+        "invalid argument",
+        "timed out",
+        "not found",
+        "already exists",
+        "permission denied",
+        "resource exhausted",
+        "failed precondition",
+        "aborted",
+        "out of range",
+        "unimplemented",
+        "internal error",
+        "unavailable",
+        "data loss",
+        "unauthenticated",
+    ];
+    usize::try_from(code).ok().and_then(|code| NAMES.get(code)).copied().unwrap_or("error")
+}
+
+/// The page of the execution's action; `None` where its digest is malformed.
+pub fn action_link(execution: &Execution) -> Option<String> {
+    let action = action_of(execution)?;
+    Some(format!(
+        "/actions/{}?instance={}&operation={}",
+        path_of(&action),
+        encode(&execution.instance_name, false),
+        encode(&execution.id, false)
+    ))
+}
+
+pub fn build_link(invocation: &str) -> String {
+    format!("/builds/{}", encode(invocation, false))
+}
+
+/// The target as a link to the action.
+pub fn target(execution: &Execution) -> Markup {
+    let name = match execution.target_id.as_str() {
+        "" => "(no target)",
+        target => target,
+    };
+    let name = short(name, MAX_CELL);
+    html! {
+        @match action_link(execution) {
+            Some(link) => a.target href=(link) { (label(&name)) },
+            None => span.target { (label(&name)) },
+        }
+    }
+}
+
+/// A label whose package is dimmer than its name.
+pub fn label(name: &str) -> Markup {
+    let split = name.rfind(':').map_or(0, |colon| colon + 1);
+    let (package, rest) = name.split_at(split);
+    html! { @if !package.is_empty() { span.dim { (package) } } (rest) }
+}
+
+pub fn when(at: i64) -> Markup {
+    if at <= 0 {
+        return html! { span.dim { "–" } };
+    }
+    let utc = utc(at);
+    html! { time datetime=(utc.replace(' ', "T")) title=(utc) { (ago(at, now())) } }
+}
+
+pub fn nanos(nanos: u64) -> Markup {
+    html! { @if nanos == 0 { span.dim { "–" } } @else { (duration(nanos)) } }
+}
+
+/// Rows of executions; `with_build` adds a column that links to the build.
+pub fn executions(entries: &[Entry], with_build: bool, caption: &str) -> Markup {
+    html! {
+        div.scroll tabindex="0" role="region" aria-label=(caption) {
+            table.rows {
+                thead { tr {
+                    th { "Result" }
+                    th { "Target" }
+                    th { "Mnemonic" }
+                    th.num { "Queued" }
+                    th.num { "Ran" }
+                    th { "Worker" }
+                    @if with_build { th { "Build" } }
+                    th.num { "When" }
+                } }
+                tbody { @for entry in entries { (execution_row(&entry.execution, with_build)) } }
+            }
+        }
+    }
+}
+
+fn execution_row(run: &Execution, with_build: bool) -> Markup {
+    let timeline = run.timeline.unwrap_or_default();
+    html! {
+        tr {
+            td { (chip(run)) }
+            td.wide { (target(run)) }
+            td { (short(&run.mnemonic, 40)) }
+            td.num { (nanos(queue_ns(&timeline))) }
+            td.num { (nanos(run_ns(&timeline))) }
+            td.dim { (short(&run.worker, 32)) }
+            @if with_build {
+                td { @if !run.invocation_id.is_empty() {
+                    a.mono href=(build_link(&run.invocation_id)) { (abbreviated(&run.invocation_id)) }
+                } }
+            }
+            td.num.dim { (when(timeline.finished)) }
+        }
+    }
+}
+
+/// Rows of builds.
+pub fn builds(builds: &[BuildSummary]) -> Markup {
+    html! {
+        div.scroll tabindex="0" role="region" aria-label="Builds" {
+            table.rows {
+                thead { tr {
+                    th { "Build" }
+                    th { "Tool" }
+                    th.num { "Targets" }
+                    th.num { "Actions" }
+                    th { "Cached" }
+                    th.num { "Hit rate" }
+                    th.num { "Failed" }
+                    th.num { "Took" }
+                    th.num { "When" }
+                } }
+                tbody { @for build in builds { (build_row(build)) } }
+            }
+        }
+    }
+}
+
+fn build_row(build: &BuildSummary) -> Markup {
+    let counts = &build.counts;
+    html! {
+        tr {
+            td { a.mono href=(build_link(&build.invocation_id)) { (abbreviated(&build.invocation_id)) } }
+            td { (tool(build)) }
+            td.num { (count(build.targets)) }
+            td.num { (count(counts.total())) }
+            td.bar { (chart::share_bar(counts)) }
+            td.num { (rate(counts)) }
+            td.num { @if counts.failed > 0 { span.bad { (count(counts.failed)) } } @else { span.dim { "0" } } }
+            td.num { (nanos(build.elapsed_ns())) }
+            td.num.dim { (when(build.first_at)) }
+        }
+    }
+}
+
+pub fn rate(counts: &Counts) -> Markup {
+    html! {
+        @match counts.hit_rate() {
+            Some(rate) => (crate::web::format::percent(rate)),
+            None => span.dim { "–" },
+        }
+    }
+}
+
+pub fn tool(build: &BuildSummary) -> Markup {
+    let name = match build.tool_name.as_str() {
+        "" => "unknown tool",
+        name => name,
+    };
+    html! { (short(name, 24)) " " span.dim { (short(&build.tool_version, 24)) } }
+}
+
+/// A figure with its name above and a remark below.
+pub fn tile(name: &str, figure: &Markup, remark: &Markup) -> Markup {
+    html! {
+        div.tile {
+            dt { (name) }
+            dd.figure { (figure) }
+            dd.remark { (remark) }
+        }
+    }
+}
+
+/// What to type so that a build comes here.
+pub fn how_to_build(base_url: &str) -> Markup {
+    let address = grpc_address(base_url);
+    html! {
+        div.howto {
+            h3 { "Bazel" }
+            pre { code { "bazel build --remote_executor=" (address) " //..." } }
+            h3 { "Buck2, in " code { ".buckconfig" } }
+            pre { code {
+                "[buck2_re_client]\nengine_address = " (address)
+                "\naction_cache_address = " (address)
+                "\ncas_address = " (address)
+                @if !address.starts_with("grpcs") { "\ntls = false" }
+            } }
+        }
+    }
+}
+
+pub fn grpc_address(base_url: &str) -> String {
+    match base_url.split_once("://") {
+        Some(("https", rest)) => format!("grpcs://{rest}"),
+        Some((_, rest)) => format!("grpc://{rest}"),
+        None => "grpc://localhost:8980".to_owned(),
+    }
+}
