@@ -69,7 +69,9 @@ async fn lists_are_pages_in_key_order(records: &dyn Records) {
     for key in ["p/a", "p/b", "p/ü", "p/\u{10ffff}", "p", "q/a", "o/z"] {
         put(records, key, key).await;
     }
-    let cases: &[(&str, Option<&str>, bool, usize, &[&str])] = &[
+    // Prefix, after, reverse, limit, and the keys expected.
+    type Case = (&'static str, Option<&'static str>, bool, usize, &'static [&'static str]);
+    let cases: &[Case] = &[
         ("p/", None, false, 9, &["p/a", "p/b", "p/ü", "p/\u{10ffff}"]),
         ("p/", None, true, 9, &["p/\u{10ffff}", "p/ü", "p/b", "p/a"]),
         ("p/", None, false, 2, &["p/a", "p/b"]),
