@@ -2,6 +2,8 @@
 //!
 //! `KILN_SEED` repeats a run; `KILN_SIM_ACTIONS` sets its length.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail this way")]
+
 mod model;
 mod properties;
 mod rng;
