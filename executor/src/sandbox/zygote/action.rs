@@ -12,6 +12,7 @@ use super::command::{Command, NotStarted};
 use super::error::{Context, ZygoteError};
 use super::identity::Identity;
 use super::init::{NAMESPACES, Plan};
+use super::namespace::MountNamespace;
 use super::network::EmptyNetwork;
 use super::outcome::{Outcome, Told};
 use super::privileges::StandIns;
@@ -36,6 +37,10 @@ pub(super) struct Workshop {
     pub roots: Roots,
     pub scratch: Scratch,
     pub upper: UpperDir,
+    /// The zygote's own.
+    pub home: MountNamespace,
+    /// The last action's, kept until its report has been sent: the kernel takes its time to end it.
+    pub last: Option<MountNamespace>,
     /// `None`: to be made anew.
     pub network: Option<EmptyNetwork>,
     pub filter: Filter,
@@ -64,6 +69,7 @@ impl Workshop {
 
     /// Between actions: what the next one need not wait for.
     pub(super) fn tidy(&mut self) {
+        self.last = None;
         if self.network.as_ref().is_some_and(|network| !network.is_clean()) {
             self.network = None;
         }
@@ -120,17 +126,16 @@ impl Workshop {
         stdout: &OwnedFd,
         stderr: &OwnedFd,
     ) -> Result<Pid, ZygoteError> {
-        let root = self.roots.get(&spec.root, spec.network)?;
         if !spec.network && self.network.is_none() {
             self.network = Some(EmptyNetwork::create()?);
         }
         self.outcome.clear()?;
+        let trees = self.scratch.trees(spec)?;
         let plan = Plan {
             spec,
             command,
             identity: self.identity,
-            root: &root,
-            place: self.scratch.place(),
+            trees: &trees,
             network: self.network.as_ref().filter(|_| !spec.network),
             filter: &self.filter,
             stand_ins: self.stand_ins(spec),
@@ -140,11 +145,17 @@ impl Workshop {
             zygote: self.zygote.as_fd(),
             outcome: &self.outcome,
         };
+        let namespace = self.roots.get(&spec.root, spec.network)?;
         let program_stack = &mut self.program_stack;
-        process::spawn(NAMESPACES, &mut self.init_stack, &mut || {
-            plan.run(program_stack);
-            0
-        })
+        let spawned = namespace.enter_copy().and_then(|copy| {
+            self.last = Some(copy);
+            process::spawn(NAMESPACES, &mut self.init_stack, &mut || {
+                plan.run(program_stack);
+                0
+            })
+        });
+        self.home.enter()?;
+        spawned
     }
 
     /// Resource limits for what no cgroup and no file system of this machine limits.

@@ -1,4 +1,4 @@
-//! Process 1 of an action's namespaces: finishes the mounts, starts the program, reaps whatever
+//! Process 1 of an action's namespaces: puts the action's own mounts in, starts the program, reaps whatever
 //! is orphaned, and ends with the program. Its end is the end of every process of the action.
 
 use std::fs::{self, File};
@@ -6,15 +6,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::mount::{MntFlags, umount2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
 use nix::sys::prctl;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{
-    Gid, Pid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, pivot_root, setresgid, setresuid,
-    setsid,
+    Gid, Pid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, setresgid, setresuid, setsid,
 };
 
 use super::command::{self, Command, NotStarted};
@@ -23,16 +21,14 @@ use super::identity::Identity;
 use super::network::EmptyNetwork;
 use super::outcome::Outcome;
 use super::privileges::{self, StandIns};
-use super::scratch::Place;
 use super::seccomp::Filter;
 use super::{mounts, process};
 use crate::sandbox::wire::Status;
 use crate::sandbox::{CommandSpec, EXEC_ROOT};
 
-/// The namespaces that each action gets anew. The user and host name ones are the slot's: an
-/// action cannot change them. The network is joined.
-pub(super) const NAMESPACES: CloneFlags =
-    CloneFlags::CLONE_NEWPID.union(CloneFlags::CLONE_NEWNS).union(CloneFlags::CLONE_NEWIPC);
+/// The namespaces that init is born into. It finds itself in a mount namespace of its own; the
+/// network is joined; those of users and the host name are the slot's, and no action can change them.
+pub(super) const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWPID.union(CloneFlags::CLONE_NEWIPC);
 
 /// Actions are to be killed before the zygote and anything else when memory runs out.
 const OOM_SCORE: &str = "500";
@@ -41,9 +37,8 @@ pub(super) struct Plan<'a> {
     pub spec: &'a CommandSpec,
     pub command: &'a Command,
     pub identity: Identity,
-    /// The prepared root, in the zygote's namespace.
-    pub root: &'a Path,
-    pub place: &'a Place,
+    /// What is to be mounted where.
+    pub trees: &'a [(OwnedFd, &'static str)],
     /// `None`: the machine's.
     pub network: Option<&'a EmptyNetwork>,
     pub filter: &'a Filter,
@@ -86,17 +81,8 @@ impl Plan<'_> {
     }
 
     fn mount(&self) -> Result<(), ZygoteError> {
-        mounts::bind(
-            &self.place.root(self.spec),
-            &self.root.join(EXEC_ROOT.trim_start_matches('/')),
-        )?;
-        mounts::bind(&self.place.tmp(), &self.root.join("tmp"))?;
-        mounts::bind(&self.place.shm(), &self.root.join("dev/shm"))?;
-        mounts::proc(&self.root.join("proc"))?;
-        // The old root ends up on top of the new one, from where it is taken off.
-        chdir(self.root).context("chdir", self.root.display())?;
-        pivot_root(".", ".").context("pivot_root", self.root.display())?;
-        umount2(".", MntFlags::MNT_DETACH).context("umount2", "the old root")
+        self.trees.iter().try_for_each(|(tree, at)| mounts::attach(tree, Path::new(at)))?;
+        mounts::proc(Path::new("/proc"))
     }
 
     fn start(&self, stack: &mut [u8]) -> Result<Started, ZygoteError> {

@@ -10,6 +10,7 @@ mod identity;
 mod init;
 mod layout;
 mod mounts;
+mod namespace;
 mod network;
 mod outcome;
 mod privileges;
@@ -28,6 +29,7 @@ use nix::unistd::{dup2_stdin, getpid};
 
 use self::action::Workshop;
 use self::error::{Context, ZygoteError};
+use self::namespace::MountNamespace;
 use self::network::EmptyNetwork;
 use self::roots::Roots;
 use self::scratch::Scratch;
@@ -115,6 +117,8 @@ fn set_up(config: &ZygoteConfig) -> Result<(Workshop, Reply), ZygoteError> {
         init_stack: process::stack(),
         program_stack: process::stack(),
         upper: config.upper,
+        home: MountNamespace::current()?,
+        last: None,
         network: Some(network),
         identity,
         cgroups,

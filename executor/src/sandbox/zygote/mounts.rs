@@ -1,7 +1,8 @@
 //! Single mount calls.
-#![allow(unsafe_code)] // mount_setattr has no safe counterpart
+#![allow(unsafe_code)] // mount_setattr, open_tree and move_mount have no safe counterpart
 
 use std::ffi::CString;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -45,12 +46,46 @@ pub(super) fn detach(at: &Path) -> Result<(), ZygoteError> {
     umount2(at, MntFlags::MNT_DETACH).context("umount2", at.display())
 }
 
+/// A copy of what is at `path`, mounted nowhere yet.
+pub(super) fn open_tree(path: &Path) -> Result<OwnedFd, ZygoteError> {
+    let name = c_path(path)?;
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
+    // SAFETY: the path is a terminated string that outlives the call.
+    let fd = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, name.as_ptr(), flags) };
+    let fd = Errno::result(fd).context("open_tree", path.display())?;
+    let fd = i32::try_from(fd).map_err(|_| Errno::EBADF).context("open_tree", path.display())?;
+    // SAFETY: the kernel has just made this descriptor for this process.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Mounts what [`open_tree`] has copied.
+pub(super) fn attach(tree: &OwnedFd, at: &Path) -> Result<(), ZygoteError> {
+    let name = c_path(at)?;
+    // SAFETY: both paths are terminated strings that outlive the call; the first is empty, so that
+    // the descriptor itself is meant.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_FDCWD,
+            name.as_ptr(),
+            libc::MOVE_MOUNT_F_EMPTY_PATH,
+        )
+    };
+    Errno::result(result).map(drop).context("move_mount", at.display())
+}
+
+fn c_path(path: &Path) -> Result<CString, ZygoteError> {
+    CString::new(path.as_os_str().as_bytes())
+        .map_err(|_| Errno::EINVAL)
+        .context("use", path.display())
+}
+
 /// Adds to the mount at `at`, and with `recursive` to all beneath it. Devices are left usable
 /// with `devices`.
 pub(super) fn restrict(at: &Path, recursive: bool, devices: bool) -> Result<(), ZygoteError> {
-    let path = CString::new(at.as_os_str().as_bytes())
-        .map_err(|_| Errno::EINVAL)
-        .context("open", at.display())?;
+    let path = c_path(at)?;
     let nodev = if devices { 0 } else { libc::MOUNT_ATTR_NODEV };
     let attributes = libc::mount_attr {
         attr_set: libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | nodev,

@@ -1,5 +1,6 @@
 //! Root file systems, prepared once and reused: each a small read-only tmpfs with the real
-//! directories bound into it.
+//! directories bound into it, and a mount namespace that has it as its root. An action gets a copy
+//! of that namespace: nothing has to be taken off it any more.
 
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::error::{Context, ZygoteError};
 use super::identity::Identity;
 use super::layout::{self, INPUTS, MACHINE, ROOTS, make_dir, under};
+use super::namespace::MountNamespace;
 use super::{devices, etc, mounts};
 use crate::sandbox::{EXEC_ROOT, RootFs};
 
@@ -25,12 +27,20 @@ struct Key {
     network: bool,
 }
 
+#[derive(Debug)]
+struct Prepared {
+    key: Key,
+    /// In the zygote's own namespace.
+    path: PathBuf,
+    namespace: MountNamespace,
+}
+
 /// Prepared first, and always there.
 const HOST: Key = Key { root: RootFs::Host, network: false };
 
 #[derive(Debug)]
 pub(super) struct Roots {
-    prepared: Vec<(Key, PathBuf)>,
+    prepared: Vec<Prepared>,
     next: u64,
     /// The machine's name servers, for actions with its network.
     resolv_conf: Vec<u8>,
@@ -47,43 +57,52 @@ impl Roots {
         Ok(roots)
     }
 
-    /// The prepared root's path in the zygote's namespace.
-    pub(super) fn get(&mut self, root: &RootFs, network: bool) -> Result<PathBuf, ZygoteError> {
-        let key = Key { root: root.clone(), network };
-        if let Some(path) = self.find(&key) {
-            return Ok(path);
-        }
-        self.make_room()?;
-        self.add(key)
-    }
-
-    fn find(&self, key: &Key) -> Option<PathBuf> {
-        self.prepared.iter().find(|(known, _)| known == key).map(|(_, path)| path.clone())
+    /// The mount namespace with this root.
+    pub(super) fn get(
+        &mut self,
+        root: &RootFs,
+        network: bool,
+    ) -> Result<&MountNamespace, ZygoteError> {
+        let known =
+            |prepared: &Prepared| prepared.key.root == *root && prepared.key.network == network;
+        let index = match self.prepared.iter().position(known) {
+            Some(index) => index,
+            None => {
+                self.make_room()?;
+                self.add(Key { root: root.clone(), network })?;
+                self.prepared.len() - 1
+            }
+        };
+        Ok(&self.prepared[index].namespace)
     }
 
     fn make_room(&mut self) -> Result<(), ZygoteError> {
-        let image = |(key, _): &(Key, PathBuf)| matches!(key.root, RootFs::Directory(_));
-        if self.prepared.iter().filter(|entry| image(entry)).count() < MAX_IMAGES {
+        let image = |prepared: &Prepared| matches!(prepared.key.root, RootFs::Directory(_));
+        if self.prepared.iter().filter(|prepared| image(prepared)).count() < MAX_IMAGES {
             return Ok(());
         }
         if let Some(oldest) = self.prepared.iter().position(image) {
-            mounts::detach(&self.prepared.remove(oldest).1)?;
+            mounts::detach(&self.prepared.remove(oldest).path)?;
         }
         Ok(())
     }
 
-    fn add(&mut self, key: Key) -> Result<PathBuf, ZygoteError> {
+    fn add(&mut self, key: Key) -> Result<(), ZygoteError> {
         let path = Path::new(ROOTS).join(self.next.to_string());
         self.next += 1;
         make_dir(&path)?;
         mounts::tmpfs(&path, "mode=0755")?;
-        if let Err(error) = self.populate(&path, &key) {
-            // What is half prepared must not stay mounted; the first error is the one to tell.
-            let _ = mounts::detach(&path);
-            return Err(error);
+        match self.populate(&path, &key).and_then(|()| MountNamespace::with_root(&path)) {
+            Ok(namespace) => {
+                self.prepared.push(Prepared { key, path, namespace });
+                Ok(())
+            }
+            Err(error) => {
+                // What is half prepared must not stay mounted; the first error is the one to tell.
+                let _ = mounts::detach(&path);
+                Err(error)
+            }
         }
-        self.prepared.push((key, path.clone()));
-        Ok(path)
     }
 
     fn populate(&self, path: &Path, key: &Key) -> Result<(), ZygoteError> {
@@ -110,7 +129,9 @@ impl Roots {
 
     /// The machine's own, from which later ones take what is no longer mounted elsewhere.
     fn first(&self) -> Result<PathBuf, ZygoteError> {
-        self.find(&HOST).ok_or_else(|| ZygoteError::Refused("no host root is prepared".to_owned()))
+        let host = self.prepared.iter().find(|prepared| prepared.key == HOST);
+        host.map(|host| host.path.clone())
+            .ok_or_else(|| ZygoteError::Refused("no host root is prepared".to_owned()))
     }
 
     /// The machine's programs, from `source`: the machine itself or a root that has them.

@@ -15,7 +15,7 @@ use super::error::{Context, ZygoteError};
 use super::identity::Identity;
 use super::layout::{DISK, INPUTS, SCRATCH, make_dir, under};
 use super::mounts;
-use crate::sandbox::{CommandSpec, Limits, UpperDir};
+use crate::sandbox::{CommandSpec, EXEC_ROOT, Limits, UpperDir};
 
 /// What the mount call takes as options is a page; longer lists of lower trees get short names.
 const MAX_LOWER_OPTION: usize = 3000;
@@ -30,7 +30,7 @@ const FULL: u64 = 64 << 10;
 /// One of two places that take turns, so that throwing away what the last action left can wait until
 /// the next one runs.
 #[derive(Debug)]
-pub(super) struct Place {
+struct Place {
     base: PathBuf,
     /// Where on disk it lies, with [`UpperDir::Disk`].
     disk: PathBuf,
@@ -47,15 +47,15 @@ impl Place {
     }
 
     /// The action's input root, in the zygote's namespace.
-    pub(super) fn root(&self, spec: &CommandSpec) -> PathBuf {
+    fn root(&self, spec: &CommandSpec) -> PathBuf {
         if spec.lower.is_empty() { self.upper() } else { self.merged() }
     }
 
-    pub(super) fn tmp(&self) -> PathBuf {
+    fn tmp(&self) -> PathBuf {
         self.base.join("tmp")
     }
 
-    pub(super) fn shm(&self) -> PathBuf {
+    fn shm(&self) -> PathBuf {
         self.base.join("shm")
     }
 
@@ -111,7 +111,20 @@ impl Scratch {
         Ok(Self { upper, identity, places, current: 0 })
     }
 
-    pub(super) fn place(&self) -> &Place {
+    /// Copies of the action's writable places, and where in its root they belong.
+    pub(super) fn trees(
+        &self,
+        spec: &CommandSpec,
+    ) -> Result<[(OwnedFd, &'static str); 3], ZygoteError> {
+        let place = self.place();
+        Ok([
+            (mounts::open_tree(&place.root(spec))?, EXEC_ROOT),
+            (mounts::open_tree(&place.tmp())?, "/tmp"),
+            (mounts::open_tree(&place.shm())?, "/dev/shm"),
+        ])
+    }
+
+    fn place(&self) -> &Place {
         &self.places[self.current]
     }
 

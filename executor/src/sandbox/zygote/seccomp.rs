@@ -39,9 +39,7 @@ const NEVER: &[i64] = &[
     libc::SYS_kexec_file_load,
     libc::SYS_kexec_load,
     libc::SYS_keyctl,
-    libc::SYS_move_mount,
     libc::SYS_open_by_handle_at,
-    libc::SYS_open_tree,
     libc::SYS_perf_event_open,
     libc::SYS_quotactl,
     libc::SYS_reboot,
@@ -58,6 +56,8 @@ const NEVER: &[i64] = &[
 const ZYGOTE_ONLY: &[i64] = &[
     libc::SYS_mount,
     libc::SYS_mount_setattr,
+    libc::SYS_move_mount,
+    libc::SYS_open_tree,
     libc::SYS_pivot_root,
     libc::SYS_setns,
     libc::SYS_umount2,
