@@ -87,7 +87,7 @@ impl Executor {
         let (command, root) = both(command, root.map_err(Failure::from))?;
         let timeout = Duration::from_millis(default_timeout_ms);
         let mut prepared = command::prepare(&action, command, timeout, &self.config)?;
-        prepared.spec.lower.extend(root.iter().map(|root| root.path().to_owned()));
+        prepared.spec.lower.extend(root.iter().flat_map(InputRoot::layers));
         Ok((prepared, root))
     }
 

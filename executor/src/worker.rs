@@ -1,6 +1,7 @@
 //! A worker: its slots and its cache, which outlive the sessions with schedulers.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -134,9 +135,11 @@ fn inputs_dir(work_dir: &Path) -> PathBuf {
     work_dir.join("inputs")
 }
 
+/// Also closes the directory to all other users of the machine.
 fn lock(work_dir: &Path) -> Result<Flock<File>, WorkerError> {
     let failed = |error| WorkerError::WorkDir { path: work_dir.to_owned(), error };
     std::fs::create_dir_all(work_dir).map_err(failed)?;
+    std::fs::set_permissions(work_dir, Permissions::from_mode(0o700)).map_err(failed)?;
     let file = File::create(work_dir.join("lock")).map_err(failed)?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
         nix::errno::Errno::EWOULDBLOCK => WorkerError::InUse(work_dir.to_owned()),

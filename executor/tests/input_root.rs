@@ -1,11 +1,13 @@
 //! Input roots on a real disk.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -15,7 +17,7 @@ use common::{
     FUNCTION, Node, directory, executable, file, memory_store, put, put_message, put_tree,
 };
 use kiln_cas::{Blob, BlobStore, BlobWriter, Digest, SharedBlobStore, StoreError};
-use kiln_executor::input_root::{CacheLimits, InputError, InputLimits, InputRoots};
+use kiln_executor::input_root::{CacheLimits, InputError, InputLimits, InputRoot, InputRoots};
 use kiln_protos::reapi;
 
 fn open(dir: &Path, store: &SharedBlobStore) -> InputRoots {
@@ -29,6 +31,13 @@ fn open_with(
     cache: CacheLimits,
 ) -> InputRoots {
     InputRoots::open(&dir.join("inputs"), store.clone(), limits, cache).unwrap()
+}
+
+/// The one layer of a small input root.
+fn only(root: &InputRoot) -> PathBuf {
+    let layers: Vec<_> = root.layers().collect();
+    assert_eq!(layers.len(), 1);
+    layers[0].clone()
 }
 
 /// Counts what is read, and links from a directory where it may.
@@ -77,15 +86,15 @@ async fn a_tree_has_the_declared_content_fixed_modes_and_fixed_times() {
     ]);
     let roots = open(dir.path(), &store);
     let tree = roots.prepare(put_tree(&store, &root).await).await.unwrap().unwrap();
-    let path = tree.path();
+    let path = only(&tree);
     assert_eq!(fs::read_to_string(path.join("a/b/deep ünïcode")).unwrap(), "x");
     assert_eq!(fs::read(path.join("big")).unwrap(), vec![7; 3 << 20]);
     assert_eq!(fs::read_link(path.join("link")).unwrap(), Path::new("/etc/passwd"));
     assert_eq!(fs::read_dir(path.join("nothing")).unwrap().count(), 0);
     for (name, mode) in [
-        ("", 0o555),
-        ("a", 0o555),
-        ("a/b", 0o555),
+        ("", 0o777),
+        ("a", 0o777),
+        ("a/b", 0o777),
         ("a/empty", 0o444),
         ("big", 0o444),
         ("run", 0o555),
@@ -108,12 +117,12 @@ async fn equal_roots_are_built_once_and_equal_files_are_shared_between_roots() {
     let roots = open(dir.path(), &store);
     let (a, b) = tokio::join!(roots.prepare(one), roots.prepare(one));
     let (a, b) = (a.unwrap().unwrap(), b.unwrap().unwrap());
-    assert_eq!(a.path(), b.path());
+    assert_eq!(only(&a), only(&b));
     assert_eq!(watched.reads.load(Ordering::Relaxed), 2, "a Directory and a file");
     let c = roots.prepare(two).await.unwrap().unwrap();
     assert_eq!(watched.reads.load(Ordering::Relaxed), 3, "a Directory");
     let inode = |path: &Path| fs::metadata(path).unwrap().ino();
-    assert_eq!(inode(&a.path().join("f")), inode(&c.path().join("g")));
+    assert_eq!(inode(&only(&a).join("f")), inode(&only(&c).join("g")));
 }
 
 #[tokio::test]
@@ -134,9 +143,9 @@ async fn a_large_executable_is_a_link_into_the_store() {
     let root = put_tree(&store, &directory([("plain", plain), ("run", run)])).await;
     let tree = open(dir.path(), &store).prepare(root).await.unwrap().unwrap();
     let inode = |path: &Path| fs::metadata(path).unwrap().ino();
-    assert_eq!(inode(&tree.path().join("run")), inode(&stored));
-    assert_ne!(inode(&tree.path().join("plain")), inode(&stored));
-    let mode = fs::metadata(tree.path().join("plain")).unwrap().permissions().mode();
+    assert_eq!(inode(&only(&tree).join("run")), inode(&stored));
+    assert_ne!(inode(&only(&tree).join("plain")), inode(&stored));
+    let mode = fs::metadata(only(&tree).join("plain")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o444);
 }
 
@@ -206,7 +215,7 @@ async fn bad_trees_are_refused_with_the_field_or_the_limit() {
 async fn the_cache_is_bounded_and_what_is_in_use_stays() {
     let dir = tempfile::tempdir().unwrap();
     let store = memory_store();
-    let cache = CacheLimits { bytes: u64::MAX, entries: 4 };
+    let cache = CacheLimits { entries: 4, ..Default::default() };
     let roots = open_with(dir.path(), &store, InputLimits::default(), cache);
     let mut held = None;
     for n in 0..20 {
@@ -220,7 +229,7 @@ async fn the_cache_is_bounded_and_what_is_in_use_stays() {
     assert!(count("trees") <= 3, "{} trees", count("trees"));
     assert!(count("files") <= 4, "{} files", count("files"));
     let held = held.unwrap();
-    assert_eq!(fs::read_to_string(held.path().join("a")).unwrap(), "0");
+    assert_eq!(fs::read_to_string(only(&held).join("a")).unwrap(), "0");
 }
 
 #[tokio::test]
@@ -233,7 +242,7 @@ async fn a_restart_begins_with_an_empty_cache() {
     fs::create_dir_all(&half_built).unwrap();
     drop(first);
     let again = open(dir.path(), &store).prepare(root).await.unwrap().unwrap();
-    assert_eq!(fs::read_to_string(again.path().join("d/f")).unwrap(), "x");
+    assert_eq!(fs::read_to_string(only(&again).join("d/f")).unwrap(), "x");
     assert!(!half_built.exists());
 }
 
@@ -244,8 +253,39 @@ async fn a_file_may_occur_more_often_than_a_file_system_links_it() {
     let names = (0..66_000).map(|n| (format!("{n:05}"), file("one"))).collect::<BTreeMap<_, _>>();
     let root = put_tree(&store, &Node::Directory(names)).await;
     let tree = open(dir.path(), &store).prepare(root).await.unwrap().unwrap();
-    assert_eq!(fs::read_dir(tree.path()).unwrap().count(), 66_000);
-    assert_eq!(fs::read_to_string(tree.path().join("65999")).unwrap(), "one");
+    assert_eq!(fs::read_dir(only(&tree)).unwrap().count(), 66_000);
+    assert_eq!(fs::read_to_string(only(&tree).join("65999")).unwrap(), "one");
+}
+
+#[tokio::test]
+async fn a_large_directory_is_built_once_for_all_roots_that_have_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = memory_store();
+    let roots = open(dir.path(), &store);
+    let many: BTreeMap<String, Node> =
+        (0..100).map(|n| (format!("f{n}"), file(&n.to_string()))).collect();
+    let mut layers = Vec::new();
+    for own in ["one", "two"] {
+        let lib = directory([("lib", Node::Directory(many.clone())), ("own", file(own))]);
+        let root = put_tree(&store, &directory([("external", lib)])).await;
+        for _ in 0..2 {
+            let tree = roots.prepare(root).await.unwrap().unwrap();
+            let mut found: Vec<_> = tree.layers().collect();
+            found.sort();
+            assert_eq!(found.len(), 2);
+            let file = |name: &str| {
+                let paths = found.iter().map(|layer| layer.join("external").join(name));
+                paths.filter(|path| path.exists()).collect::<Vec<_>>()
+            };
+            assert_eq!(file("own").len(), 1);
+            assert_eq!(fs::read_to_string(&file("own")[0]).unwrap(), own);
+            assert_eq!(fs::read_to_string(&file("lib/f42")[0]).unwrap(), "42");
+            layers.extend(found);
+        }
+    }
+    layers.sort();
+    layers.dedup();
+    assert_eq!(layers.len(), 3, "the library and two small ones");
 }
 
 #[tokio::test]
@@ -254,11 +294,14 @@ async fn measure() {
     let dir = tempfile::tempdir().unwrap();
     let store = memory_store();
     let roots = open(dir.path(), &store);
-    for (what, salt) in [("fetched", "a"), ("files known", "b")] {
+    for (what, salt) in [("fetched", "a"), ("files known", "b"), ("directory known", "c")] {
         let mut entries: BTreeMap<String, Node> =
             (0..1_000).map(|n| (format!("f{n:04}"), file(&"x".repeat(4_000 + n)))).collect();
-        entries.insert("salt".into(), file(salt));
-        let root = put_tree(&store, &Node::Directory(entries)).await;
+        if salt == "b" {
+            entries.insert("salt".into(), file(salt));
+        }
+        let large = Node::Directory(entries);
+        let root = put_tree(&store, &directory([("salt", file(salt)), ("large", large)])).await;
         for again in ["", ", same root again"] {
             let start = std::time::Instant::now();
             let tree = roots.prepare(root).await.unwrap().unwrap();

@@ -1,5 +1,6 @@
 //! Outputs on a real disk: what actions leave, well-behaved or not.
 #![allow(deprecated, reason = "the fields of REAPI 2.0 are tested too")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 
@@ -181,7 +182,7 @@ async fn the_whole_root_can_be_an_output_and_unreadable_files_are_read() {
     fs::create_dir(dir.path().join("closed")).unwrap();
     fs::write(dir.path().join("closed/secret"), vec![3; 1 << 20]).unwrap();
     for path in ["closed/secret", "closed"] {
-        fs::set_permissions(dir.path().join(path), Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(dir.path().join(path), Permissions::from_mode(0o000)).unwrap();
     }
     let store = memory_store();
     let result = store_all(&store, collect_all(dir.path(), &[""]).unwrap()).await;
@@ -216,10 +217,17 @@ async fn round_trip(root: Node) -> (Digest, Digest) {
     let stored = put_tree(&store, &root).await;
     let wrapped = Node::Directory(BTreeMap::from([("tree".to_owned(), root)]));
     let wrapped = put_tree(&store, &wrapped).await;
-    let (limits, cache) = (InputLimits::default(), CacheLimits::default());
-    let roots = InputRoots::open(dir.path(), store.clone(), limits, cache).unwrap();
+    let cache = CacheLimits { layer_entries: 4, ..Default::default() };
+    let inputs = dir.path().join("inputs");
+    let roots = InputRoots::open(&inputs, store.clone(), InputLimits::default(), cache).unwrap();
     let built = roots.prepare(wrapped).await.unwrap().unwrap();
-    let result = store_all(&store, collect_all(built.path(), &["tree"]).unwrap()).await;
+    // What the overlay does in a sandbox.
+    let merged = dir.path().join("merged");
+    fs::create_dir(&merged).unwrap();
+    for layer in built.layers() {
+        common::copy(&layer, &merged);
+    }
+    let result = store_all(&store, collect_all(&merged, &["tree"]).unwrap()).await;
     let digest = result.output_directories[0].root_directory_digest.as_ref().unwrap();
     (stored, Digest::from_wire(digest, FUNCTION).unwrap())
 }

@@ -1,5 +1,7 @@
 //! The remote store against the real services, and sessions over a real connection.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod common;
 
 use std::net::SocketAddr;

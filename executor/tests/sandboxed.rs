@@ -1,5 +1,7 @@
 //! The worker with the real sandbox.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod common;
 #[path = "common/scheduler.rs"]
 mod scheduler;
@@ -132,6 +134,33 @@ async fn limits_end_an_action_with_the_reason_and_what_it_printed() {
     let response = scheduler.execute(action).await.unwrap();
     assert_eq!(code(&response), (4, 124));
     assert_eq!(response.result.unwrap().stdout_raw, b"here\n");
+    stop(scheduler).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_input_root_of_several_layers_is_one_tree_to_an_action() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = memory_store();
+    let mut scheduler = start(dir.path(), &store).await;
+    let many: std::collections::BTreeMap<String, Node> =
+        (0..200).map(|n| (format!("f{n:03}"), file(&n.to_string()))).collect();
+    let lib = |own: &str| {
+        let many = Node::Directory(many.clone());
+        directory([("lib", directory([("many", many), ("own", file(own))])), ("top", file("t"))])
+    };
+    for own in ["first", "second"] {
+        let script = "ls lib/many | wc -l; cat lib/many/f042 lib/own top; ls lib; \
+                      echo new > lib/many/out; rm lib/many/f000; ls lib/many | wc -l";
+        let response = run(&mut scheduler, &store, script, &["lib/many"], lib(own)).await;
+        assert_eq!(code(&response), (0, 0));
+        let result = response.result.unwrap();
+        let expected = format!("200\n42{own}tmany\nown\n200\n");
+        assert_eq!(String::from_utf8(result.stdout_raw).unwrap(), expected);
+        let tree = get(&store, result.output_directories[0].tree_digest.as_ref().unwrap()).await;
+        let tree = <reapi::Tree as prost::Message>::decode(tree).unwrap();
+        let names: Vec<_> = tree.root.unwrap().files.into_iter().map(|file| file.name).collect();
+        assert_eq!((names.len(), names[0].as_str(), names[199].as_str()), (200, "f001", "out"));
+    }
     stop(scheduler).await;
 }
 

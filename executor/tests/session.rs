@@ -1,5 +1,7 @@
 //! A worker and a scripted scheduler.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod common;
 #[path = "common/scheduler.rs"]
 mod scheduler;

@@ -1,7 +1,8 @@
 //! What the local cache holds and what goes first: no I/O, only accounts.
 //!
-//! A tree refers to its files; a file lives as long as a tree (or a tree being built) refers
-//! to it. Trees go in the order of their last use; pinned ones stay.
+//! An input root consists of trees, its layers. A tree refers to its files; a file lives as
+//! long as a tree (or a tree being built) refers to it. Trees go in the order of their last
+//! use; pinned ones stay.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -13,6 +14,8 @@ use super::{CacheLimits, FileKey};
 /// Names a file or a directory of the cache on disk; never used twice in one process.
 pub(super) type Id = u64;
 
+/// Input roots whose layers are remembered; then all are forgotten, and layers are found anew.
+const MAX_ROOTS: usize = 65_536;
 /// Bytes charged for an entry of a tree besides the contents of files.
 const ENTRY_BYTES: u64 = 128;
 /// File systems hand out whole blocks.
@@ -21,7 +24,10 @@ const BLOCK_BYTES: u64 = 4096;
 pub(super) struct Index {
     limits: CacheLimits,
     files: HashMap<FileKey, FileEntry>,
+    /// By the key of the layer.
     trees: HashMap<Digest, TreeEntry>,
+    /// Which layers an input root has.
+    roots: HashMap<Digest, Arc<[Digest]>>,
     /// Unpinned trees by last use.
     idle: BTreeMap<u64, Digest>,
     garbage: Garbage,
@@ -62,6 +68,7 @@ impl Index {
             limits,
             files: HashMap::new(),
             trees: HashMap::new(),
+            roots: HashMap::new(),
             idle: BTreeMap::new(),
             garbage: Garbage::default(),
             next: 0,
@@ -75,21 +82,43 @@ impl Index {
         self.next
     }
 
+    /// Pins all layers of `root`, or none: `None` when one of them is not there.
+    pub fn pin_root(&mut self, root: &Digest) -> Option<Vec<(Digest, Id)>> {
+        let layers = self.roots.get(root)?.clone();
+        let mut pinned = Vec::with_capacity(layers.len());
+        for layer in layers.iter() {
+            let Some(id) = self.pin(layer) else {
+                pinned.iter().for_each(|(layer, _)| self.unpin(layer));
+                self.roots.remove(root);
+                return None;
+            };
+            pinned.push((*layer, id));
+        }
+        Some(pinned)
+    }
+
+    pub fn remember_root(&mut self, root: Digest, layers: Arc<[Digest]>) {
+        if self.roots.len() >= MAX_ROOTS {
+            self.roots.clear();
+        }
+        self.roots.insert(root, layers);
+    }
+
     /// The tree stays until [`Self::unpin`] has been called as often.
-    pub fn pin(&mut self, root: &Digest) -> Option<Id> {
-        let tree = self.trees.get_mut(root)?;
+    pub fn pin(&mut self, layer: &Digest) -> Option<Id> {
+        let tree = self.trees.get_mut(layer)?;
         self.idle.remove(&tree.last_used);
         tree.pins += 1;
         Some(tree.id)
     }
 
-    pub fn unpin(&mut self, root: &Digest) {
+    pub fn unpin(&mut self, layer: &Digest) {
         self.next += 1;
-        let Some(tree) = self.trees.get_mut(root) else { return };
+        let Some(tree) = self.trees.get_mut(layer) else { return };
         tree.pins = tree.pins.saturating_sub(1);
         if tree.pins == 0 {
             tree.last_used = self.next;
-            self.idle.insert(self.next, *root);
+            self.idle.insert(self.next, *layer);
         }
     }
 
@@ -135,23 +164,23 @@ impl Index {
     }
 
     /// A tree that is complete on disk, pinned once; it takes over one reference to each of `files`.
-    pub fn insert_tree(&mut self, root: Digest, id: Id, files: Arc<[FileKey]>, entries: usize) {
+    pub fn insert_tree(&mut self, layer: Digest, id: Id, files: Arc<[FileKey]>, entries: usize) {
         self.bytes += entries as u64 * ENTRY_BYTES;
         self.entries += entries;
-        self.trees.insert(root, TreeEntry { id, files, entries, pins: 1, last_used: 0 });
+        self.trees.insert(layer, TreeEntry { id, files, entries, pins: 1, last_used: 0 });
     }
 
     /// Drops idle trees until the limits hold, and hands over everything to be deleted.
     pub fn collect_garbage(&mut self) -> Garbage {
         while self.bytes > self.limits.bytes || self.entries > self.limits.entries {
-            let Some((_, root)) = self.idle.pop_first() else { break };
-            self.drop_tree(&root);
+            let Some((_, layer)) = self.idle.pop_first() else { break };
+            self.drop_tree(&layer);
         }
         std::mem::take(&mut self.garbage)
     }
 
-    fn drop_tree(&mut self, root: &Digest) {
-        let Some(tree) = self.trees.remove(root) else { return };
+    fn drop_tree(&mut self, layer: &Digest) {
+        let Some(tree) = self.trees.remove(layer) else { return };
         self.garbage.trees.push(tree.id);
         self.bytes -= tree.entries as u64 * ENTRY_BYTES;
         self.entries -= tree.entries;
@@ -186,7 +215,7 @@ mod tests {
     }
 
     fn limited(entries: usize) -> Index {
-        Index::new(CacheLimits { bytes: u64::MAX, entries })
+        Index::new(CacheLimits { bytes: u64::MAX, entries, ..Default::default() })
     }
 
     #[test]
@@ -213,6 +242,25 @@ mod tests {
         index.unpin(&key("1").digest);
         assert_eq!(index.collect_garbage().trees.len(), 1);
         assert_eq!((index.bytes, index.entries), (0, 0));
+    }
+
+    #[test]
+    fn a_root_is_pinned_with_all_its_layers_or_not_at_all() {
+        let mut index = limited(1);
+        for name in ["1", "2"] {
+            add_tree(&mut index, name, &[key(name)]);
+        }
+        let layers = [key("1").digest, key("2").digest];
+        index.remember_root(key("root").digest, layers.into());
+        assert_eq!(index.pin_root(&key("root").digest).map(|pinned| pinned.len()), Some(2));
+        for layer in [layers[0], layers[0], layers[1]] {
+            index.unpin(&layer);
+        }
+        index.collect_garbage();
+        assert!(index.pin_root(&key("root").digest).is_none());
+        index.unpin(&layers[1]);
+        index.collect_garbage();
+        assert!(index.pin(&layers[1]).is_some(), "one entry is within the limit");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A plan becomes a directory tree of hard links.
+//! A layer becomes a directory tree of hard links.
 
 use std::fs::{self, File, FileTimes, Permissions};
 use std::io;
@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::plan::Plan;
+use super::plan::Layer;
 use super::{FileKey, InputError};
 
 /// Modification time of every input: 2000-01-01T00:00:00Z, which zip archives can express.
@@ -15,23 +15,23 @@ const FIXED_TIME: Duration = Duration::from_secs(946_684_800);
 /// Builds the tree at `root`, which must not exist. `known_file` finds a cached file. Blocks.
 pub(super) fn build(
     root: &Path,
-    plan: &Plan,
+    layer: &Layer,
     known_file: impl Fn(&FileKey) -> Option<PathBuf>,
 ) -> Result<(), InputError> {
     let failed = |path: &Path| InputError::io(format!("create {}", path.display()));
     fs::create_dir(root).map_err(failed(root))?;
-    let directories: Vec<PathBuf> = plan.directories.iter().map(|path| root.join(path)).collect();
+    let directories: Vec<PathBuf> = layer.directories.iter().map(|path| root.join(path)).collect();
     for directory in &directories {
         fs::create_dir(directory).map_err(failed(directory))?;
     }
-    for (path, key) in &plan.files {
+    for (path, key) in &layer.files {
         let path = root.join(path);
         known_file(key)
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "not in the file cache"))
             .and_then(|file| link(&file, &path))
             .map_err(failed(&path))?;
     }
-    for (path, target) in &plan.symlinks {
+    for (path, target) in &layer.symlinks {
         let path = root.join(path);
         symlink(&**target, &path).map_err(failed(&path))?;
     }
@@ -41,11 +41,13 @@ pub(super) fn build(
     Ok(())
 }
 
-/// No more entries will come.
+/// No more entries will come. Everybody may write to a directory: an action works in a copy of
+/// its own above this tree, and builds there as it would at home. Nobody else reaches the
+/// tree, for the worker's directory is closed to all other users.
 fn close(directory: &Path) -> io::Result<()> {
     let directory = File::open(directory)?;
     set_fixed_time(&directory)?;
-    directory.set_permissions(Permissions::from_mode(0o555))
+    directory.set_permissions(Permissions::from_mode(0o777))
 }
 
 pub(super) fn set_fixed_time(file: &File) -> io::Result<()> {

@@ -1,10 +1,12 @@
 //! Input roots: read-only directory trees on the local disk, built from the store without
 //! copying where possible and kept for the next action with the same root digest.
 //!
-//! Each file is fetched once into a local file cache; trees are hard links to it. A tree
-//! becomes known only when it is complete, and the whole cache is emptied when a worker
-//! starts, so that a half-built tree is never used. Files have mode 0444 or 0555 and
-//! directories 0555, all with one fixed modification time.
+//! Each file is fetched once into a local file cache. An input root is a stack of layers,
+//! directory trees of hard links to those files: large directories are layers of their own,
+//! shared by all input roots that have them at the same path. A layer becomes known only when
+//! it is complete, and the whole cache is emptied when a worker starts, so that a half-built
+//! one is never used. Files have mode 0444 or 0555 and directories 0777, all with one fixed
+//! modification time.
 
 mod directory;
 mod files;
@@ -26,7 +28,7 @@ pub use directory::{Directory, DirectoryError};
 use files::FileFetcher;
 use index::{Id, Index};
 use load::DirectoryLoader;
-use plan::Plan;
+use plan::Layer;
 
 /// Directories and small files fetched at the same time for one input root.
 pub const FETCH_CONCURRENCY: usize = 64;
@@ -52,11 +54,13 @@ pub struct CacheLimits {
     pub bytes: u64,
     /// Entries of all trees together.
     pub entries: usize,
+    /// Directories with at least so many entries are layers of their own.
+    pub layer_entries: usize,
 }
 
 impl Default for CacheLimits {
     fn default() -> Self {
-        Self { bytes: 16 << 30, entries: 4_000_000 }
+        Self { bytes: 16 << 30, entries: 4_000_000, layer_entries: 64 }
     }
 }
 
@@ -121,30 +125,33 @@ pub struct InputRoots {
 struct Shared {
     directory: PathBuf,
     limits: InputLimits,
+    layer_entries: usize,
     index: Mutex<Index>,
     loader: DirectoryLoader,
     fetcher: FileFetcher,
+    /// Of input roots and of layers. Who holds one of a layer waits for no other.
     building: KeyedLocks<Digest>,
     /// At most one deletion of what was evicted runs at a time.
     deleting: tokio::sync::Mutex<()>,
 }
 
-/// A complete tree that stays on disk while this exists.
+/// A complete input root that stays on disk while this exists.
 pub struct InputRoot {
     shared: Arc<Shared>,
-    root: Digest,
-    path: PathBuf,
+    layers: Vec<(Digest, Id)>,
 }
 
 impl InputRoot {
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// Read-only trees that make up the input root together. No two hold the same file.
+    pub fn layers(&self) -> impl Iterator<Item = PathBuf> {
+        self.layers.iter().map(|(_, id)| self.shared.tree_path(*id))
     }
 }
 
 impl Drop for InputRoot {
     fn drop(&mut self) {
-        self.shared.index().unpin(&self.root);
+        let mut index = self.shared.index();
+        self.layers.iter().for_each(|(layer, _)| index.unpin(layer));
     }
 }
 
@@ -157,6 +164,15 @@ struct Retained {
 impl Retained {
     fn new(shared: &Arc<Shared>, keys: Vec<FileKey>) -> Self {
         Self { shared: shared.clone(), keys }
+    }
+
+    /// Adds those of `keys` that the cache has, and returns the others.
+    fn add_known(&mut self, keys: HashSet<FileKey>) -> Vec<FileKey> {
+        let mut index = self.shared.index();
+        let (known, absent) = keys.into_iter().partition(|key| index.retain(key).is_some());
+        drop(index);
+        self.keys.extend::<Vec<_>>(known);
+        absent
     }
 
     fn absorb(&mut self, mut other: Self) {
@@ -185,6 +201,7 @@ impl InputRoots {
         let shared = Shared {
             directory: directory.to_owned(),
             limits,
+            layer_entries: cache.layer_entries,
             index: Mutex::new(Index::new(cache)),
             loader: DirectoryLoader::new(store.clone()),
             fetcher: FileFetcher::new(store),
@@ -194,7 +211,7 @@ impl InputRoots {
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// The tree of `root`, from the cache or built now. `None`: the root is empty.
+    /// The input root with the digest `root`, from the cache or built now. `None`: the root is empty.
     pub async fn prepare(&self, root: Digest) -> Result<Option<InputRoot>, InputError> {
         if root.is_empty_blob() {
             return Ok(None);
@@ -212,33 +229,51 @@ impl InputRoots {
     }
 
     async fn build(&self, root: Digest) -> Result<InputRoot, InputError> {
-        let loaded = self.shared.loader.load(root, &self.shared.limits).await?;
-        let plan = Plan::expand(root, &loaded.directories, &self.shared.limits)?;
-        let files = self.fetch_files(&plan, loaded.missing).await?;
-        let id = self.shared.index().next_id();
-        let shared = self.shared.clone();
-        blocking(move || shared.materialise(root, id, plan, files)).await
+        let shared = &self.shared;
+        let loaded = shared.loader.load(root, &shared.limits).await?;
+        let layers = plan::layers(root, &loaded.directories, &shared.limits, shared.layer_entries)?;
+        let mut built = InputRoot { shared: shared.clone(), layers: Vec::new() };
+        let mut absent = Vec::new();
+        for layer in layers {
+            let key = layer.key();
+            let pinned = shared.index().pin(&key);
+            match pinned {
+                Some(id) => built.layers.push((key, id)),
+                None => absent.push((key, layer)),
+            }
+        }
+        let _files = self.fetch_files(&absent, loaded.missing).await?;
+        for (key, layer) in absent {
+            let id = self.build_layer(key, layer).await?;
+            built.layers.push((key, id));
+        }
+        let keys = built.layers.iter().map(|(key, _)| *key).collect();
+        shared.index().remember_root(root, keys);
+        Ok(built)
     }
 
-    /// Makes every file of `plan` present in the file cache. Reports all that is missing at once.
+    /// All files of `layer` are in the file cache. Returns it pinned.
+    async fn build_layer(&self, key: Digest, layer: Layer) -> Result<Id, InputError> {
+        let _alone = self.shared.building.lock(key).await;
+        if let Some(id) = self.shared.index().pin(&key) {
+            return Ok(id);
+        }
+        let shared = self.shared.clone();
+        blocking(move || shared.materialise(key, &layer)).await
+    }
+
+    /// Makes every file of `layers` present in the file cache. Reports all that is missing at
+    /// once, together with what is known to be `missing` before.
     async fn fetch_files(
         &self,
-        plan: &Plan,
+        layers: &[(Digest, Layer)],
         mut missing: Vec<Digest>,
     ) -> Result<Retained, InputError> {
         let shared = &self.shared;
-        let wanted: HashSet<FileKey> = plan.files.iter().map(|(_, key)| *key).collect();
+        let files = layers.iter().flat_map(|(_, layer)| &layer.files);
+        let wanted: HashSet<FileKey> = files.map(|(_, key)| *key).collect();
         let mut retained = Retained::new(shared, Vec::with_capacity(wanted.len()));
-        let mut absent = Vec::new();
-        {
-            let mut index = shared.index();
-            for key in wanted {
-                match index.retain(&key) {
-                    Some(_) => retained.keys.push(key),
-                    None => absent.push(key),
-                }
-            }
-        }
+        let absent = retained.add_known(wanted);
         missing.extend(shared.fetcher.find_missing(&absent).await?);
         if !missing.is_empty() {
             return Err(InputError::Missing(missing));
@@ -279,8 +314,8 @@ impl Shared {
     }
 
     fn pinned(self: &Arc<Self>, root: Digest) -> Option<InputRoot> {
-        let id = self.index().pin(&root)?;
-        Some(InputRoot { shared: self.clone(), root, path: self.tree_path(id) })
+        let layers = self.index().pin_root(&root)?;
+        Some(InputRoot { shared: self.clone(), layers })
     }
 
     fn tree_path(&self, id: Id) -> PathBuf {
@@ -291,23 +326,21 @@ impl Shared {
         self.directory.join("files").join(id.to_string())
     }
 
-    /// Blocks.
-    fn materialise(
-        self: Arc<Self>,
-        root: Digest,
-        id: Id,
-        plan: Plan,
-        mut files: Retained,
-    ) -> Result<InputRoot, InputError> {
+    /// Blocks. Returns the tree pinned.
+    fn materialise(self: Arc<Self>, key: Digest, layer: &Layer) -> Result<Id, InputError> {
+        let mut files = Retained::new(&self, Vec::new());
+        let absent = files.add_known(layer.files.iter().map(|(_, key)| *key).collect());
+        debug_assert!(absent.is_empty(), "the caller holds references to all of them");
+        let id = self.index().next_id();
         let path = self.tree_path(id);
-        if let Err(error) = materialise::build(&path, &plan, |key| self.known_file(key)) {
+        if let Err(error) = materialise::build(&path, layer, |key| self.known_file(key)) {
             // What cannot be removed now is removed at the next start.
             let _ = materialise::remove_tree(&path);
             return Err(error);
         }
         let keys: Arc<[FileKey]> = std::mem::take(&mut files.keys).into();
-        self.index().insert_tree(root, id, keys, plan.entries());
-        Ok(InputRoot { shared: self, root, path })
+        self.index().insert_tree(key, id, keys, layer.entries());
+        Ok(id)
     }
 
     fn known_file(&self, key: &FileKey) -> Option<PathBuf> {

@@ -1,69 +1,152 @@
-//! What an input root consists of: every path once, parents before children.
+//! What an input root consists of: layers of entries, each path in one of them.
+//!
+//! A directory that holds many entries becomes a layer of its own, so that another input
+//! root with the same directory at the same path shares it, however the rest differs.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use kiln_cas::Digest;
+use kiln_cas::{Digest, DigestFunction};
 
 use super::directory::Directory;
 use super::{FileKey, InputError, InputLimits};
 use crate::paths::{self, MAX_PATH_BYTES};
 
+/// Each layer makes every look-up a little slower; what would be more stays with its parent.
+pub(super) const MAX_LAYERS: usize = 24;
+
+/// Parents come before children.
 #[derive(Debug, Default)]
-pub(super) struct Plan {
+pub(super) struct Layer {
     pub directories: Vec<String>,
     pub files: Vec<(String, FileKey)>,
     pub symlinks: Vec<(String, Box<str>)>,
-    /// Of all files, each as often as it occurs.
-    bytes: u64,
 }
 
-impl Plan {
-    /// Directories that `known` lacks are left out: the caller has found them missing.
-    pub fn expand(
-        root: Digest,
-        known: &HashMap<Digest, Arc<Directory>>,
-        limits: &InputLimits,
-    ) -> Result<Self, InputError> {
-        let mut plan = Self::default();
-        let mut pending = vec![(String::new(), root)];
-        while let Some((path, digest)) = pending.pop() {
-            let Some(directory) = known.get(&digest) else { continue };
-            plan.add(&path, directory, limits)?;
-            for child in &directory.directories {
-                let path = checked(paths::join(&path, &child.name))?;
-                plan.directories.push(path.clone());
-                pending.push((path, child.digest));
-            }
-        }
-        Ok(plan)
-    }
-
+impl Layer {
     /// Entries of all kinds.
     pub fn entries(&self) -> usize {
         self.directories.len() + self.files.len() + self.symlinks.len()
     }
 
-    fn add(
-        &mut self,
-        path: &str,
-        directory: &Directory,
-        limits: &InputLimits,
-    ) -> Result<(), InputError> {
-        if self.entries() + directory.entries() > limits.entries {
-            return Err(InputError::TooManyEntries { limit: limits.entries });
+    /// Equal layers have equal keys.
+    pub fn key(&self) -> Digest {
+        let mut hasher = DigestFunction::Blake3.hasher();
+        let mut field = |kind: &[u8], text: &str| {
+            hasher.update(kind);
+            hasher.update(&(text.len() as u64).to_le_bytes());
+            hasher.update(text.as_bytes());
+        };
+        for path in &self.directories {
+            field(b"d", path);
+        }
+        for (path, target) in &self.symlinks {
+            field(b"l", path);
+            field(b"t", target);
+        }
+        for (path, FileKey { digest, executable }) in &self.files {
+            field(if *executable { b"x" } else { b"f" }, path);
+            field(&[digest.function as u8], &digest.hex());
+        }
+        hasher.finish()
+    }
+}
+
+/// The layers of an input root, that of the root directory first. Directories that `known`
+/// lacks are left out: the caller has found them missing. `layer_entries`: from how many
+/// entries on a directory becomes a layer.
+pub(super) fn layers(
+    root: Digest,
+    known: &HashMap<Digest, Arc<Directory>>,
+    limits: &InputLimits,
+    layer_entries: usize,
+) -> Result<Vec<Layer>, InputError> {
+    let mut weights = Weights { known, least: layer_entries, own: HashMap::new() };
+    weights.own(&root);
+    let mut plan = Expansion { limits, layers: vec![Layer::default()], entries: 0, bytes: 0 };
+    let mut pending = vec![(String::new(), root, 0)];
+    while let Some((path, digest, layer)) = pending.pop() {
+        let Some(directory) = known.get(&digest) else { continue };
+        plan.add(&path, directory, layer)?;
+        for child in &directory.directories {
+            let path = checked(paths::join(&path, &child.name))?;
+            let apart = weights.is_layer(&child.digest) && plan.layers.len() < MAX_LAYERS;
+            let layer = if apart { plan.begin_layer(&path) } else { layer };
+            plan.layers[layer].directories.push(path.clone());
+            pending.push((path, child.digest, layer));
+        }
+    }
+    let mut layers = plan.layers;
+    if layers.len() > 1 && layers[0].entries() == 0 {
+        layers.remove(0);
+    }
+    Ok(layers)
+}
+
+/// How many entries each directory has that belong to no layer beneath it.
+struct Weights<'a> {
+    known: &'a HashMap<Digest, Arc<Directory>>,
+    least: usize,
+    own: HashMap<Digest, usize>,
+}
+
+impl Weights<'_> {
+    /// Recurses as deep as the loader allows trees to be.
+    fn own(&mut self, digest: &Digest) -> usize {
+        if let Some(own) = self.own.get(digest) {
+            return *own;
+        }
+        let Some(directory) = self.known.get(digest) else { return 0 };
+        let mut own = directory.entries();
+        for child in &directory.directories {
+            let weight = self.own(&child.digest);
+            if weight < self.least {
+                own = own.saturating_add(weight);
+            }
+        }
+        self.own.insert(*digest, own);
+        own
+    }
+
+    fn is_layer(&self, digest: &Digest) -> bool {
+        self.own.get(digest).is_some_and(|own| *own >= self.least)
+    }
+}
+
+struct Expansion<'a> {
+    limits: &'a InputLimits,
+    layers: Vec<Layer>,
+    /// Of all layers.
+    entries: usize,
+    /// Of all files, each as often as it occurs.
+    bytes: u64,
+}
+
+impl Expansion<'_> {
+    /// A new layer that holds the parents of `path`.
+    fn begin_layer(&mut self, path: &str) -> usize {
+        let parents = path.match_indices('/').map(|(end, _)| path[..end].to_owned()).collect();
+        self.layers.push(Layer { directories: parents, ..Default::default() });
+        self.layers.len() - 1
+    }
+
+    fn add(&mut self, path: &str, directory: &Directory, layer: usize) -> Result<(), InputError> {
+        self.entries += directory.entries();
+        if self.entries > self.limits.entries {
+            return Err(InputError::TooManyEntries { limit: self.limits.entries });
         }
         for file in &directory.files {
             self.bytes = self.bytes.saturating_add(file.digest.size);
-            if self.bytes > limits.bytes {
-                return Err(InputError::TooManyBytes { limit: limits.bytes });
+            if self.bytes > self.limits.bytes {
+                return Err(InputError::TooManyBytes { limit: self.limits.bytes });
             }
             let key = FileKey { digest: file.digest, executable: file.executable };
-            self.files.push((checked(paths::join(path, &file.name))?, key));
+            let path = checked(paths::join(path, &file.name))?;
+            self.layers[layer].files.push((path, key));
         }
         for symlink in &directory.symlinks {
             let path = checked(paths::join(path, &symlink.name))?;
-            self.symlinks.push((path, symlink.target.clone()));
+            self.layers[layer].symlinks.push((path, symlink.target.clone()));
         }
         Ok(())
     }
@@ -78,35 +161,106 @@ fn checked(path: String) -> Result<String, InputError> {
 
 #[cfg(test)]
 mod tests {
-    use kiln_cas::DigestFunction;
-
     use super::*;
-    use crate::input_root::directory::Subdirectory;
+    use crate::input_root::directory::{File, Subdirectory};
 
-    fn digest(n: usize) -> Digest {
-        DigestFunction::Sha256.digest(n.to_string().as_bytes())
+    fn digest(name: &str) -> Digest {
+        DigestFunction::Sha256.digest(name.as_bytes())
     }
 
-    fn children(names: &[&str], of: usize) -> Arc<Directory> {
-        let directories = names
-            .iter()
-            .map(|name| Subdirectory { name: (*name).into(), digest: digest(of) })
-            .collect();
-        Arc::new(Directory { directories, ..Default::default() })
+    fn directory(files: usize, children: &[(&str, &str)]) -> Arc<Directory> {
+        let file = |n: usize| File {
+            name: format!("f{n:03}").into(),
+            digest: digest("content"),
+            executable: false,
+        };
+        let child =
+            |(name, of): &(&str, &str)| Subdirectory { name: (*name).into(), digest: digest(of) };
+        Arc::new(Directory {
+            files: (0..files).map(file).collect(),
+            directories: children.iter().map(child).collect(),
+            symlinks: Vec::new(),
+        })
+    }
+
+    fn known<const N: usize>(
+        directories: [(&str, Arc<Directory>); N],
+    ) -> HashMap<Digest, Arc<Directory>> {
+        directories.map(|(name, directory)| (digest(name), directory)).into()
+    }
+
+    fn planned(known: &HashMap<Digest, Arc<Directory>>) -> Vec<Layer> {
+        layers(digest("root"), known, &InputLimits::default(), 10).unwrap()
+    }
+
+    #[test]
+    fn large_directories_are_layers_that_other_roots_share() {
+        let large = directory(10, &[("small", "small")]);
+        let small = directory(2, &[]);
+        let one = known([
+            ("root", directory(1, &[("a", "a")])),
+            ("a", directory(1, &[("large", "large")])),
+            ("large", large.clone()),
+            ("small", small.clone()),
+        ]);
+        let one = planned(&one);
+        assert_eq!(one.len(), 2);
+        assert_eq!((one[0].files.len(), one[1].files.len()), (2, 12));
+        assert_eq!(one[1].directories, ["a", "a/large", "a/large/small"]);
+
+        let two = known([
+            ("root", directory(0, &[("a", "a")])),
+            ("a", directory(5, &[("large", "large")])),
+            ("large", large),
+            ("small", small),
+        ]);
+        let two = planned(&two);
+        assert_ne!(one[0].key(), two[0].key());
+        assert_eq!(one[1].key(), two[1].key());
+    }
+
+    #[test]
+    fn a_root_that_is_all_layers_has_none_of_its_own() {
+        let known =
+            known([("root", directory(0, &[("a", "a"), ("b", "a")])), ("a", directory(20, &[]))]);
+        let planned = planned(&known);
+        let paths: Vec<_> = planned.iter().map(|layer| layer.directories.clone()).collect();
+        assert_eq!(paths, [["a"], ["b"]]);
+        assert_ne!(planned[0].key(), planned[1].key());
+    }
+
+    #[test]
+    fn there_are_never_more_layers_than_the_limit() {
+        let names: Vec<String> = (0..100).map(|n| format!("d{n:02}")).collect();
+        let children: Vec<_> = names.iter().map(|name| (name.as_str(), "a")).collect();
+        let known = known([("root", directory(0, &children)), ("a", directory(20, &[]))]);
+        let planned = planned(&known);
+        assert_eq!(planned.len(), MAX_LAYERS);
+        let files: usize = planned.iter().map(|layer| layer.files.len()).sum();
+        assert_eq!(files, 2_000);
     }
 
     #[test]
     fn a_tree_that_doubles_at_each_level_ends_at_the_entry_limit() {
-        let known = (0..64).map(|n| (digest(n), children(&["a", "b"], n + 1))).collect();
+        let names: Vec<String> = (0..65).map(|n| n.to_string()).collect();
+        let mut known: HashMap<_, _> = names
+            .windows(2)
+            .map(|pair| (digest(&pair[0]), directory(0, &[("a", &pair[1]), ("b", &pair[1])])))
+            .collect();
+        known.insert(digest("64"), directory(1, &[]));
         let limits = InputLimits { entries: 1_000, ..Default::default() };
-        let error = Plan::expand(digest(0), &known, &limits).unwrap_err();
+        let error = layers(digest("0"), &known, &limits, 10).unwrap_err();
         assert!(matches!(error, InputError::TooManyEntries { limit: 1_000 }), "{error}");
     }
 
     #[test]
     fn a_tree_deeper_than_any_path_is_refused() {
-        let known = (0..3_000).map(|n| (digest(n), children(&["d"], n + 1))).collect();
-        let error = Plan::expand(digest(0), &known, &InputLimits::default()).unwrap_err();
+        let names: Vec<String> = (0..1_901).map(|n| n.to_string()).collect();
+        let known: HashMap<_, _> = names
+            .windows(2)
+            .map(|pair| (digest(&pair[0]), directory(0, &[("dd", &pair[1])])))
+            .collect();
+        let error = layers(digest("0"), &known, &InputLimits::default(), 10).unwrap_err();
         assert!(matches!(error, InputError::PathTooLong { .. }), "{error}");
     }
 }

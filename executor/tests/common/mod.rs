@@ -203,13 +203,14 @@ impl PlainRunner {
     }
 }
 
-fn copy(from: &Path, to: &Path) {
+/// Adds the tree `from` to what is in `to`.
+pub fn copy(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());
         let kind = entry.file_type().unwrap();
         if kind.is_dir() {
-            fs::create_dir(&target).unwrap();
+            fs::create_dir_all(&target).unwrap();
             copy(&entry.path(), &target);
         } else if kind.is_symlink() {
             std::os::unix::fs::symlink(fs::read_link(entry.path()).unwrap(), &target).unwrap();
