@@ -217,7 +217,11 @@ impl LargeFiles {
         slot.checked_mtime.store(mtime(&metadata), Ordering::Relaxed);
         self.used.fetch_add(digest.size, Ordering::Relaxed);
         self.index_mut().insert(digest.into(), slot);
-        self.unsynced.lock().unwrap_or_else(PoisonError::into_inner).push(path);
+        // One too many stands for all that follow: `syncfs` covers them.
+        let mut unsynced = self.unsynced.lock().unwrap_or_else(PoisonError::into_inner);
+        if unsynced.len() <= MAX_SINGLE_SYNCS {
+            unsynced.push(path);
+        }
         Ok(())
     }
 
