@@ -171,6 +171,19 @@ impl<'a> Session<'a> {
     }
 
     async fn finish(&mut self, ended: Result<(Id, TaskResult), JoinError>) -> Result<(), Gone> {
+        match self.take_back(ended) {
+            Some((lease_id, result)) => {
+                self.send_message(report::completed(lease_id, result)).await
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Frees the slot of a task that has ended. Returns its lease and what became of it.
+    fn take_back(
+        &mut self,
+        ended: Result<(Id, TaskResult), JoinError>,
+    ) -> Option<(String, Result<ExecuteResponse, Failure>)> {
         let (id, slot, result) = match ended {
             Ok((id, (slot, result))) => (id, Some(slot), result),
             Err(error) => {
@@ -179,10 +192,10 @@ impl<'a> Session<'a> {
                 (error.id(), None, Err(Failure::Infrastructure(text)))
             }
         };
-        let Some(running) = self.running.remove(&id) else { return Ok(()) };
+        let running = self.running.remove(&id)?;
         let lost = SlotPlace { number: running.slot, runner: None };
         self.free.push(slot.unwrap_or(lost));
-        self.send_message(report::completed(running.lease_id, result)).await
+        Some((running.lease_id, result))
     }
 
     fn cancel(&mut self, lease_id: &str) {
@@ -210,8 +223,7 @@ impl<'a> Session<'a> {
     async fn abandon_all(&mut self) {
         self.cancel_all();
         while let Some(ended) = self.tasks.join_next_with_id().await {
-            // The channel may be closed; the slot is free all the same.
-            let _ = self.finish(ended).await;
+            let _ = self.take_back(ended);
         }
     }
 
