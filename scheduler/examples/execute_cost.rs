@@ -1,0 +1,106 @@
+//! What an Execute costs the scheduler itself: services, queue and session, with memory
+//! stores and a local worker that answers at once; no network, no sandbox.
+//!
+//! `cargo run --release -p kiln-scheduler --example execute_cost`
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use kiln_cas::stores::{Clock, MemoryActionCache, MemoryBlobStore};
+use kiln_cas::{BlobStore, Digest, DigestFunction, events::Events, logs::LogStreams};
+use kiln_protos::reapi::execution_client::ExecutionClient;
+use kiln_protos::reapi::{
+    Action, ActionResult, Command, Directory, ExecuteRequest, ExecuteResponse,
+};
+use kiln_protos::worker::{
+    Completed, Hello, WorkerMessage, completed, scheduler_message, worker_message,
+};
+use kiln_scheduler::{NoEstimates, Parts, Scheduler, SchedulerConfig};
+use prost::Message;
+
+const ACTIONS: u64 = 20_000;
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+#[tokio::main]
+async fn main() -> Result<(), Failure> {
+    let store = MemoryBlobStore::new(1 << 30, Duration::from_secs(3600), Clock::system());
+    let blobs: Arc<dyn BlobStore> = Arc::new(store);
+    let parts = Parts {
+        blobs: blobs.clone(),
+        actions: Arc::new(MemoryActionCache::default()),
+        logs: LogStreams::default(),
+        events: Events::new(),
+        estimator: Arc::new(NoEstimates),
+    };
+    let scheduler = Scheduler::start(SchedulerConfig::default(), parts);
+    tokio::spawn(work(scheduler.clone()));
+    let mut next = 0;
+    for in_flight in [1, 4, 32] {
+        let mut actions = Vec::new();
+        for _ in 0..ACTIONS {
+            next += 1;
+            actions.push(action(&blobs, next).await?);
+        }
+        let begun = Instant::now();
+        let runs = actions.into_iter().map(|action| execute(scheduler.clone(), action));
+        let mut runs = futures_util::stream::iter(runs).buffer_unordered(in_flight);
+        while let Some(run) = runs.next().await {
+            run?;
+        }
+        let each = begun.elapsed().as_secs_f64() * 1e6 / ACTIONS as f64;
+        println!("{in_flight:>3} in flight: {each:.1} us an action, {:.0}/s", 1e6 / each);
+    }
+    Ok(())
+}
+
+async fn action(blobs: &Arc<dyn BlobStore>, number: u64) -> Result<Digest, Failure> {
+    let function = DigestFunction::Sha256;
+    let mut stored = Vec::new();
+    let command = Command { arguments: vec![number.to_string()], ..Default::default() };
+    for data in [command.encode_to_vec(), Directory::default().encode_to_vec()] {
+        let digest = function.digest(&data);
+        blobs.write(&digest, data.into()).await?;
+        stored.push(digest.to_wire());
+    }
+    let action = Action {
+        input_root_digest: stored.pop(),
+        command_digest: stored.pop(),
+        ..Default::default()
+    };
+    let data = action.encode_to_vec();
+    let digest = function.digest(&data);
+    blobs.write(&digest, data.into()).await?;
+    Ok(digest)
+}
+
+async fn execute(scheduler: Scheduler, action: Digest) -> Result<(), Failure> {
+    // The generated client over the generated server, without a connection in between.
+    let mut client = ExecutionClient::new(scheduler.execution_service());
+    let request = ExecuteRequest { action_digest: Some(action.to_wire()), ..Default::default() };
+    let mut updates = client.execute(request).await?.into_inner();
+    while let Some(operation) = updates.message().await? {
+        if operation.done {
+            return Ok(());
+        }
+    }
+    Err("the stream ended early".into())
+}
+
+async fn work(scheduler: Scheduler) -> Option<()> {
+    let (to_scheduler, mut from_scheduler) = scheduler.open_session();
+    let hello = Hello { worker_id: "local".to_owned(), slots: 4, ..Default::default() };
+    let say = |kind| to_scheduler.send(WorkerMessage { kind: Some(kind) });
+    say(worker_message::Kind::Hello(hello)).await.ok()?;
+    let response = ExecuteResponse { result: Some(ActionResult::default()), ..Default::default() };
+    while let Some(message) = from_scheduler.recv().await {
+        if let Some(scheduler_message::Kind::Lease(lease)) = message.kind {
+            let outcome = completed::Outcome::ExecuteResponse(response.encode_to_vec().into());
+            let completed = Completed { lease_id: lease.lease_id, outcome: Some(outcome) };
+            say(worker_message::Kind::Completed(completed)).await.ok()?;
+        }
+    }
+    None
+}
