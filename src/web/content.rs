@@ -22,15 +22,17 @@ pub fn parse_digest(function: &str, hash: &str, size: &str) -> Result<Digest, We
         "sha256" => DigestFunction::Sha256,
         "blake3" => DigestFunction::Blake3,
         _ => {
-            let message = format!("digest function {:?} is not known", super::format::short(function, 40));
+            let message =
+                format!("digest function {:?} is not known", super::format::short(function, 40));
             return Err(WebError::invalid(message, hint));
         }
     };
     let size = size
         .parse()
         .map_err(|_| WebError::invalid("the size in the address is not a number", hint))?;
-    Digest::from_hex(hash.as_bytes(), size, function)
-        .map_err(|_| WebError::invalid("the hash in the address is not 64 hexadecimal digits", hint))
+    Digest::from_hex(hash.as_bytes(), size, function).map_err(|_| {
+        WebError::invalid("the hash in the address is not 64 hexadecimal digits", hint)
+    })
 }
 
 /// A digest of a message, as `function` says; `None` where it is absent or malformed.

@@ -4,6 +4,7 @@
 
 mod api;
 mod blobs;
+mod compare;
 mod content;
 mod error;
 mod format;

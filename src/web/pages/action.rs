@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::action_parts as show;
 use super::layout::{self, Place};
 use super::tree::listing;
-use super::{chart, parts};
+use super::{chart, parts, why};
 use crate::web::WebState;
 use crate::web::content::{MAX_MESSAGE, digest, parse_digest};
 use crate::web::error::WebError;
@@ -56,7 +56,7 @@ pub async fn page(
 ) -> Result<Html<String>, WebError> {
     let digest = parse_digest(&function, &hash, &size)?;
     let loaded = load(&state, digest, options).await?;
-    let explanation = show::why_not_cached(&state, &loaded).await;
+    let explanation = why::section(&state, &loaded).await;
     let logs = show::logs(&state, &loaded).await;
     let title = title(&loaded);
     let body = html! {
@@ -152,10 +152,8 @@ async fn related(
         return Ok((Vec::new(), None));
     };
     let run = &entry.execution;
-    let query = Query::Target {
-        target: run.target_id.clone(),
-        mnemonic: Some(run.mnemonic.clone()),
-    };
+    let query =
+        Query::Target { target: run.target_id.clone(), mnemonic: Some(run.mnemonic.clone()) };
     let runs = state.journal.executions(&query, Page::first(RUNS)).await?;
     if run.origin() != Origin::Executed {
         return Ok((runs, None));

@@ -5,7 +5,7 @@ use kiln_protos::reapi;
 use maud::{Markup, html};
 
 use super::action::Loaded;
-use super::parts::{action_link, when};
+use super::parts::when;
 use super::tree::{blob_link, hash, link, size};
 use crate::web::WebState;
 use crate::web::content::{MAX_TEXT, digest};
@@ -106,7 +106,7 @@ pub fn facts(loaded: &Loaded) -> Markup {
                     dd.mono { (short(&property.value, 200)) }
                 }
             }
-            p.note { "Same on the command line: " code { "kiln action show " (short(&loaded.digest.hex(), 12)) "…/" (loaded.digest.size) } }
+            p.note { "Same on the command line: " code { "kiln action show " (loaded.digest) } }
         }
     }
 }
@@ -312,19 +312,6 @@ fn plain(text: &str) -> String {
     plain.push_str(rest);
     plain.retain(|c| c == '\n' || c == '\t' || !c.is_control());
     plain
-}
-
-/// What differs from the last run of the same target and mnemonic.
-pub async fn why_not_cached(_state: &WebState, loaded: &Loaded) -> Markup {
-    let Some(earlier) = &loaded.compared else { return html! {} };
-    html! {
-        section.panel {
-            header { h2 { "Why it was not cached" } }
-            @if let Some(link) = action_link(&earlier.execution) {
-                p.note { "Compared with " a href=(link) { "the last run" } ", " (when(earlier.execution.timeline.unwrap_or_default().finished)) "." }
-            }
-        }
-    }
 }
 
 #[cfg(test)]

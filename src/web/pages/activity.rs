@@ -1,6 +1,7 @@
 //! How busy the workers were: computed from the times of executions, so that nothing has to
 //! be sampled.
 
+use kiln_protos::events::execution::Origin;
 use kiln_scheduler::Snapshot;
 use kiln_scheduler::journal::Entry;
 use maud::{Markup, html};
@@ -25,7 +26,9 @@ pub struct Activity {
 impl Activity {
     /// Up to `now`, in the shortest window that holds all of `entries`, or the longest.
     pub fn of(entries: &[Entry], snapshot: &Snapshot, now: i64) -> Self {
-        let timelines = || entries.iter().filter_map(|entry| entry.execution.timeline);
+        // A merged request has the times of the run that it joined.
+        let own = |entry: &&Entry| entry.execution.origin() == Origin::Executed;
+        let timelines = || entries.iter().filter(own).filter_map(|entry| entry.execution.timeline);
         let oldest = timelines().map(|t| t.queued).filter(|at| *at > 0).min().unwrap_or(now);
         let minutes = WINDOWS
             .into_iter()
@@ -42,7 +45,8 @@ impl Activity {
             // What is over has ended, even if the end of its last step is not known.
             activity.add(t.leased, t.finished.max(t.upload_end), true);
         }
-        let since = |for_ms: u64| now.saturating_sub(i64::try_from(for_ms).unwrap_or(0) * 1_000_000);
+        let since =
+            |for_ms: u64| now.saturating_sub(i64::try_from(for_ms).unwrap_or(0) * 1_000_000);
         for waiting in &snapshot.queued {
             activity.add(since(waiting.for_ms), now, false);
         }

@@ -8,10 +8,10 @@ use kiln_scheduler::journal::{BuildSummary, Entry, MAX_PAGE, Page, Query, queue_
 use maud::{Markup, html};
 use serde::Deserialize;
 
+use super::chart;
 use super::layout::{self, Place};
 use super::parts::{self, State as Ended};
 use super::waterfall::waterfall;
-use super::chart;
 use crate::web::WebState;
 use crate::web::error::WebError;
 use crate::web::format::{abbreviated, count, duration, short};
@@ -109,7 +109,7 @@ fn by_worker(entries: &[Entry]) -> Markup {
             section.panel {
                 header {
                     h2 { "By worker slot" }
-                    p.legend { span.executed { "executed" } span.failed { "failed" } span.merged { "merged" } }
+                    p.legend { span.executed { "executed" } span.failed { "failed" } }
                 }
                 (chart)
             }

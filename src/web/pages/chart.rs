@@ -9,6 +9,8 @@ use crate::web::format::{abbreviated, count, duration, percent};
 
 /// Width of a chart in its own units.
 pub const WIDTH: f64 = 1000.0;
+/// Columns for which there is room even when there are fewer builds.
+const MIN_COLUMNS: usize = 12;
 
 /// A number for an attribute: two decimals are finer than a pixel.
 pub fn num(value: f64) -> String {
@@ -53,7 +55,9 @@ pub fn share_bar(counts: &Counts) -> Markup {
 pub fn builds(newest_first: &[BuildSummary], columns: usize) -> Markup {
     const HEIGHT: f64 = 160.0;
     let builds: Vec<_> = newest_first.iter().take(columns).rev().collect();
-    let slot = WIDTH / columns.max(1) as f64;
+    let slot = WIDTH / columns.min(builds.len()).max(MIN_COLUMNS) as f64;
+    // The newest is always at the right edge.
+    let left = WIDTH - builds.len() as f64 * slot;
     let most = builds.iter().map(|build| build.counts.total()).max().unwrap_or(0).max(1);
     // The root keeps small builds visible beside large ones.
     let scale = |n: u64| (n as f64 / most as f64).sqrt() * HEIGHT;
@@ -62,7 +66,7 @@ pub fn builds(newest_first: &[BuildSummary], columns: usize) -> Markup {
         .enumerate()
         .filter_map(|(i, build)| {
             let rate = build.counts.hit_rate()?;
-            let x = (i as f64 + 0.5) * slot;
+            let x = left + (i as f64 + 0.5) * slot;
             Some(format!("{},{}", num(x), num(HEIGHT - rate * (HEIGHT - 4.0) - 2.0)))
         })
         .collect();
@@ -71,7 +75,7 @@ pub fn builds(newest_first: &[BuildSummary], columns: usize) -> Markup {
             aria-label="Actions of recent builds, and their cache hit rates" {
             (grid(HEIGHT))
             @for (i, build) in builds.iter().enumerate() {
-                (column(build, i as f64 * slot, slot, scale(build.counts.total()), HEIGHT))
+                (column(build, left + i as f64 * slot, slot, scale(build.counts.total()), HEIGHT))
             }
             @if points.len() > 1 { polyline.rate points=(points.join(" ")) {} }
         }

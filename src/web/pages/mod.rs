@@ -12,3 +12,4 @@ mod parts;
 pub mod queue;
 pub mod tree;
 mod waterfall;
+mod why;

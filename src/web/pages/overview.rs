@@ -13,13 +13,13 @@ use super::queue::worker_cards;
 use super::{chart, parts};
 use crate::web::WebState;
 use crate::web::error::WebError;
-use crate::web::format::{bytes, count, duration, now, percent};
+use crate::web::format::{bytes, count, duration, now};
 
 /// Builds in the chart.
 const COLUMNS: usize = 48;
 const BUILDS: usize = 10;
 /// Executions from which activity and failures are computed.
-const EXECUTIONS: usize = 1000;
+const EXECUTIONS: usize = 2000;
 const FAILURES: usize = 6;
 
 pub async fn page(State(state): State<WebState>) -> Result<Html<String>, WebError> {
@@ -83,13 +83,10 @@ fn tiles(state: &WebState, builds: &[BuildSummary], snapshot: &Snapshot) -> Mark
             (parts::tile("Executed", &html! { (count(all.executed)) }, &html! {
                 (duration(all.run_ns)) " of work, " (count(all.failed)) " failed"
             }))
-            (parts::tile("Storage", &html! { (bytes(storage.used_bytes)) }, &html! {
-                @if storage.max_bytes > 0 {
-                    (percent(storage.used_bytes as f64 / storage.max_bytes as f64)) " of "
-                    (bytes(storage.max_bytes)) ", "
-                }
-                (count(storage.blobs)) " blobs"
-            }))
+            (parts::tile("Storage", &html! {
+                (bytes(storage.used_bytes))
+                @if storage.max_bytes > 0 { span.dim { " / " (bytes(storage.max_bytes)) } }
+            }, &html! { (count(storage.blobs)) " blobs" }))
             (parts::tile("Up", &html! {
                 (duration(u64::try_from(uptime).unwrap_or(u64::MAX)))
             }, &html! { (count(stats.counts.total())) " requests answered" }))

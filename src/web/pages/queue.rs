@@ -122,7 +122,7 @@ fn slots(worker: &WorkerView) -> Markup {
     let words = format!("{} of {} slots occupied", worker.occupied, worker.slots);
     html! {
         svg.slots viewBox={ "0 0 " (columns * 10) " " (rows * 10) } role="img" aria-label=(words)
-            width=(columns * 10) height=(rows * 10) {
+            preserveAspectRatio="xMinYMid" width=(columns * 10) height=(rows * 10) {
             @for slot in 0..drawn {
                 rect class=(if slot < worker.occupied { "busy" } else { "free" })
                     x=(slot % columns * 10 + 1) y=(slot / columns * 10 + 1) width="8" height="8" rx="2" {}

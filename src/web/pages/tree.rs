@@ -87,8 +87,11 @@ fn crumbs(root: &Digest, kind: Kind, path: &str) -> Markup {
 }
 
 fn summary(directory: &Directory) -> String {
-    let size: i64 =
-        directory.files.iter().filter_map(|file| Some(file.digest.as_ref()?.size_bytes.max(0))).sum();
+    let size: i64 = directory
+        .files
+        .iter()
+        .filter_map(|file| Some(file.digest.as_ref()?.size_bytes.max(0)))
+        .sum();
     format!(
         "{} directories, {} files of {}, {} symbolic links",
         count(directory.directories.len() as u64),
@@ -102,7 +105,8 @@ fn summary(directory: &Directory) -> String {
 pub fn listing(directory: &Directory, root: &Digest, kind: Kind, path: &str) -> Markup {
     let Directory { files, directories, symlinks, .. } = directory;
     let all = files.len() + directories.len() + symlinks.len();
-    let join = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
+    let join =
+        |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
     html! {
         @if all == 0 { p.quiet { "This directory is empty." } }
         div.scroll tabindex="0" role="region" aria-label="Entries" {

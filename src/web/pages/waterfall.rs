@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use kiln_protos::events::execution::Origin;
 use kiln_scheduler::journal::Entry;
 use maud::{Markup, html};
 
@@ -70,7 +71,9 @@ pub fn waterfall(entries: &[Entry]) -> Option<Markup> {
 fn bar(entry: &Entry) -> Option<Bar<'_>> {
     let t = entry.execution.timeline.as_ref()?;
     let end = t.finished.max(t.upload_end).max(t.run_end);
-    (t.leased > 0 && end > t.leased && !entry.execution.worker.is_empty())
+    // A merged request has the times of the run that it joined, which has its own bar.
+    let ran_here = entry.execution.origin() == Origin::Executed;
+    (ran_here && t.leased > 0 && end > t.leased && !entry.execution.worker.is_empty())
         .then_some(Bar { entry, start: t.leased, end })
 }
 
@@ -103,7 +106,7 @@ fn draw(bar: &Bar<'_>, x: &impl Fn(i64) -> f64) -> Markup {
     html! {
         a href=[action_link(run)] {
             title { (words) }
-            rect.bar class=(state.class()) x=(num(left)) y="1" height="14"
+            rect class={ "bar " (state.class()) } x=(num(left)) y="1" height="14"
                 width=(num((right - left).max(1.0))) {}
         }
     }

@@ -11,7 +11,11 @@ async fn serve_sample_pages() {
     let link = |digest: &kiln_cas::Digest| super::format::path_of(digest);
     println!("http://{address}/");
     println!("http://{address}/builds/{}", sample.last_build);
-    println!("http://{address}/actions/{}?operation={}", link(&sample.failed), sample.failed_operation);
+    println!(
+        "http://{address}/actions/{}?operation={}",
+        link(&sample.failed),
+        sample.failed_operation
+    );
     let listener = tokio::net::TcpListener::bind(&address).await.expect("a free port");
     let empty = axum::Router::new().nest("/none", super::router(sample::empty().await));
     let router = super::router(sample.state).merge(empty);

@@ -6,9 +6,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use kiln_cas::events::Events;
 use kiln_cas::stores::{Clock, MemoryActionCache, MemoryBlobStore, MemoryRecords, StorageSnapshot};
-use kiln_cas::{
-    ActionCache, ActionKey, BlobStore, Digest, DigestFunction, SharedActionCache, SharedBlobStore,
-};
+use kiln_cas::{ActionKey, Digest, DigestFunction, SharedActionCache, SharedBlobStore};
 use kiln_protos::events::execution::Origin;
 use kiln_protos::events::{self, Execution, Timeline};
 use kiln_protos::reapi;
@@ -30,7 +28,8 @@ struct Dice(u64);
 
 impl Dice {
     fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % sides
     }
 }
@@ -97,9 +96,18 @@ async fn state(snapshot: Snapshot) -> (WebState, Events) {
 }
 
 const PACKAGES: [&str; 12] = [
-    "//server/http", "//server/auth", "//storage/log", "//storage/index", "//net/quic",
-    "//client/ui", "//client/sync", "//tools/codegen", "//third_party/zlib", "//base/strings",
-    "//base/time", "//proto/api",
+    "//server/http",
+    "//server/auth",
+    "//storage/log",
+    "//storage/index",
+    "//net/quic",
+    "//client/ui",
+    "//client/sync",
+    "//tools/codegen",
+    "//third_party/zlib",
+    "//base/strings",
+    "//base/time",
+    "//proto/api",
 ];
 const MNEMONICS: [(&str, &str, i64); 6] = [
     ("CppCompile", "", 1_900),
@@ -113,24 +121,26 @@ const MNEMONICS: [(&str, &str, i64); 6] = [
 pub async fn full() -> Sample {
     let (state, events) = state(busy()).await;
     let mut dice = Dice(7);
-    let mut last_build = String::new();
-    let begin = now() - 55 * 60 * SECOND;
+    let (mut last_build, mut earlier) = (String::new(), String::new());
+    let begin = now() - 34 * 26 * SECOND;
     for build in 0..34_i64 {
         let invocation = invocation(&mut dice);
-        let start = begin + build * 95 * SECOND;
+        let start = begin + build * 26 * SECOND;
         one_build(&events, &mut dice, &invocation, start, build);
         state.journal.flush().await;
+        if build == 11 {
+            earlier.clone_from(&invocation);
+        }
         last_build = invocation;
     }
-    let (failed, failed_operation) = failed_action(&state, &events, &last_build).await;
+    let (failed, failed_operation) = failed_action(&state, &events, &earlier, &last_build).await;
     state.journal.flush().await;
     Sample { state, failed, failed_operation, last_build }
 }
 
 fn invocation(dice: &mut Dice) -> String {
-    let mut part = |length: usize| {
-        (0..length).map(|_| format!("{:x}", dice.roll(16))).collect::<String>()
-    };
+    let mut part =
+        |length: usize| (0..length).map(|_| format!("{:x}", dice.roll(16))).collect::<String>();
     format!("{}-{}-4{}-a{}-{}", part(8), part(4), part(3), part(3), part(12))
 }
 
@@ -141,8 +151,8 @@ fn digest_of(text: &str) -> events::Digest {
 
 /// Hits in the greater part, the misses packed onto two workers of four slots.
 fn one_build(events: &Events, dice: &mut Dice, invocation: &str, start: i64, number: i64) {
-    let actions = 40 + dice.roll(260);
-    let misses = if number % 9 == 0 { 70 } else { 3 + dice.roll(22) };
+    let actions = 50 + dice.roll(210);
+    let misses = if number % 9 == 0 { 46 } else { 6 + dice.roll(26) };
     let mut free = [start; 8];
     for action in 0..actions {
         let package = PACKAGES[dice.roll(12) as usize];
@@ -239,17 +249,19 @@ async fn input_root(state: &WebState, source: &str) -> Digest {
 }
 
 /// Two runs of one target with different inputs, the second of which failed.
-async fn failed_action(state: &WebState, events: &Events, invocation: &str) -> (Digest, String) {
+async fn failed_action(
+    state: &WebState,
+    events: &Events,
+    earlier: &str,
+    invocation: &str,
+) -> (Digest, String) {
     let (_, first) = action(state, "int append_count = 0;\n", "-O2").await;
     let (result, second) = action(state, "int append_count = 1;\n", "-O1").await;
-    let finished = now() - 40 * SECOND;
-    for (number, (digests, exit_code, at)) in
-        [(&first, 0, finished - 600 * SECOND), (&second, 1, finished)].into_iter().enumerate()
-    {
-        let wire = |digest: &Digest| events::Digest {
-            hash: digest.hex(),
-            size_bytes: digest.size as i64,
-        };
+    let finished = now() - 14 * SECOND;
+    let runs = [(&first, 0, finished - 600 * SECOND, earlier), (&second, 1, finished, invocation)];
+    for (number, (digests, exit_code, at, invocation)) in runs.into_iter().enumerate() {
+        let wire =
+            |digest: &Digest| events::Digest { hash: digest.hex(), size_bytes: digest.size as i64 };
         events.publish(Execution {
             id: format!("operations/failed-{number}"),
             origin: Origin::Executed.into(),
@@ -288,19 +300,19 @@ async fn failed_action(state: &WebState, events: &Events, invocation: &str) -> (
     (second[0], "operations/failed-1".to_owned())
 }
 
-async fn action(
-    state: &WebState,
-    source: &str,
-    level: &str,
-) -> (reapi::ActionResult, [Digest; 3]) {
+async fn action(state: &WebState, source: &str, level: &str) -> (reapi::ActionResult, [Digest; 3]) {
     let variable = |name: &str, value: &str| reapi::command::EnvironmentVariable {
         name: name.into(),
         value: value.into(),
     };
     let command = reapi::Command {
         arguments: [
-            "external/bazel_tools/tools/test/test-setup.sh", "storage/log/log_test", level,
-            "-fdiagnostics-color", "--gtest_filter=Log.*:-Log.Slow*", "--name=it's <b>quoted</b>",
+            "external/bazel_tools/tools/test/test-setup.sh",
+            "storage/log/log_test",
+            level,
+            "-fdiagnostics-color",
+            "--gtest_filter=Log.*:-Log.Slow*",
+            "--name=it's <b>quoted</b>",
         ]
         .map(Into::into)
         .to_vec(),
@@ -400,7 +412,13 @@ fn busy() -> Snapshot {
         oldest_queued_ms: Some(1_860),
         queued: (7..10).map(|i| operation(i, "//net/quic:quic_impl", "")).collect(),
         running: (0..7)
-            .map(|i| operation(i, "//storage/index:index", if i < 4 { "kiln-worker-1" } else { "kiln-worker-2" }))
+            .map(|i| {
+                operation(
+                    i,
+                    "//storage/index:index",
+                    if i < 4 { "kiln-worker-1" } else { "kiln-worker-2" },
+                )
+            })
             .collect(),
         property_sets: vec![set("linux", 2, 7, true), set("macos", 1, 0, false)],
         draining: false,
