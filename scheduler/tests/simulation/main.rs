@@ -28,10 +28,11 @@ fn simulate(seed: u64, hosts: usize, actions: u64) -> World {
     world.run();
     let counters = world.machine.counters();
     println!(
-        "{} steps, {} s simulated, {} fairness checks\n{:?}\n{counters:?}",
+        "{} steps, {} s simulated, {} fairness checks ({} contested)\n{:?}\n{counters:?}",
         world.steps,
         world.now / 1000,
         world.model.fair_checks,
+        world.model.contested,
         world.model.endings
     );
     assert_eq!(world.model.finished, counters.submitted);
@@ -48,6 +49,7 @@ fn a_faulty_fleet_ends_every_action_exactly_once() {
     // The faults did happen.
     assert!(counters.workers_lost > 0 && counters.retries > 0 && counters.stale_results > 0);
     assert!(counters.leases_expired > 0 && counters.merged > 0 && counters.abandoned > 0);
+    assert!(world.model.contested > world.model.fair_checks / 4, "hardly anything waited");
     assert!(counters.poisoned > 0 && counters.cancelled > 0);
 }
 

@@ -43,7 +43,9 @@ pub struct Model {
     pub finished: u64,
     pub published: u64,
     pub endings: BTreeMap<&'static str, u64>,
+    /// Dispatches whose order was checked, and those at which others waited too.
     pub fair_checks: u64,
+    pub contested: u64,
     sessions: HashMap<WorkerId, Session>,
     leases: HashMap<LeaseId, Lease>,
     ended: HashSet<TaskId>,
@@ -266,6 +268,7 @@ impl Model {
     /// same urgency runs on fewer slots.
     fn check_order(&mut self, worker: WorkerId, id: TaskId) {
         self.fair_checks += 1;
+        self.contested += u64::from(self.queued.len() > 1);
         let offer = &self.sessions[&worker].offer;
         let running = |name: &Arc<str>| self.running.get(name).copied().unwrap_or(0);
         let submit = &self.tasks[&id].submit;

@@ -206,7 +206,7 @@ impl World {
         }
         if self.submitted < self.total {
             // Bursts and lulls.
-            let pause = if self.rng.permille(20) { 2_000 } else { self.rng.between(1, 25) };
+            let pause = if self.rng.permille(4) { 1_500 } else { self.rng.between(1, 25) };
             self.plan(pause, Deed::SubmitSome);
         }
     }
