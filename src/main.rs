@@ -1,1 +1,21 @@
-fn main() {}
+//! The `kiln` binary: command line, configuration, wiring and web pages.
+
+mod cli;
+mod config;
+mod front;
+mod serve;
+mod telemetry;
+mod web;
+
+use std::process::ExitCode;
+
+/// The word that `kiln` starts its own sandbox processes with.
+const ZYGOTE: &str = "sandbox-zygote";
+
+fn main() -> ExitCode {
+    // Before anything else: this process stays small and single-threaded.
+    if std::env::args_os().nth(1).is_some_and(|word| word == ZYGOTE) {
+        return kiln_executor::sandbox::zygote_main();
+    }
+    cli::run()
+}

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -19,6 +20,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::front::{Front, unknown};
+use crate::web::{self, WebState};
 
 pub struct ServeOptions {
     pub listen: SocketAddr,
@@ -59,6 +61,7 @@ pub enum ServeError {
 pub struct Ready {
     pub address: SocketAddr,
     pub base_url: String,
+    pub data_dir: PathBuf,
     pub slots: u32,
     pub not_enforced: Vec<String>,
 }
@@ -116,7 +119,13 @@ impl Server {
         let worker =
             worker.map(|(_, worker)| embed(worker, scheduler.clone(), stop_worker.clone()));
         Ok(Self {
-            ready: Ready { address, base_url, slots, not_enforced },
+            ready: Ready {
+                address,
+                base_url,
+                data_dir: options.storage.data_dir,
+                slots,
+                not_enforced,
+            },
             storage,
             journal,
             scheduler,
@@ -187,9 +196,20 @@ fn router(
     grpc.add_service(scheduler.execution_service())
         .add_service(scheduler.operations_service())
         .add_service(scheduler.workers_service());
+    let stats = storage.stats.clone();
+    let pages = web::router(WebState {
+        blobs: storage.blobs.clone(),
+        actions: storage.actions.clone(),
+        journal: journal.clone(),
+        queue: Arc::new(scheduler.clone()),
+        storage: Arc::new(move || stats.snapshot()),
+        base_url: base_url.into(),
+        version: env!("CARGO_PKG_VERSION"),
+        started: SystemTime::now(),
+    });
     // The HTTP cache matches paths of any depth, so it comes after all fixed ones.
     let grpc = grpc.routes().prepare().into_axum_router();
-    Ok(grpc.fallback_service(cas.http_cache().fallback(unknown)))
+    Ok(grpc.merge(pages).fallback_service(cas.http_cache().fallback(unknown)))
 }
 
 fn secret() -> io::Result<[u8; 32]> {

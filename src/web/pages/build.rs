@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 
 use axum::extract::{Path, Query as Arguments, State};
 use axum::response::Html;
+use kiln_scheduler::Snapshot;
 use kiln_scheduler::journal::{BuildSummary, Entry, MAX_PAGE, Page, Query, queue_ns, run_ns};
 use maud::{Markup, html};
 use serde::Deserialize;
@@ -11,6 +12,7 @@ use serde::Deserialize;
 use super::chart;
 use super::layout::{self, Place};
 use super::parts::{self, State as Ended};
+use super::queue::operations;
 use super::waterfall::waterfall;
 use crate::web::WebState;
 use crate::web::error::WebError;
@@ -49,13 +51,9 @@ pub async fn page(
     Path(invocation): Path<String>,
     Arguments(filter): Arguments<Filter>,
 ) -> Result<Html<String>, WebError> {
-    let build = state.journal.build(&invocation).await?.ok_or_else(|| {
-        WebError::not_found(
-            format!("no build with invocation id {:?}", short(&invocation, 100)),
-            "It appears with its first action; the oldest builds are removed. \
-             Bazel prints the id at the start, and --build_request_id or --invocation_id sets it.",
-        )
-    })?;
+    let Some(build) = state.journal.build(&invocation).await? else {
+        return begun(&state, &invocation);
+    };
     let query = Query::Invocation(invocation.clone());
     let entries = state.journal.executions(&query, Page::first(MAX_PAGE)).await?;
     let title = format!("Build {}", abbreviated(&invocation));
@@ -73,6 +71,33 @@ pub async fn page(
             div.side { (slowest(&entries)) }
         }
         (actions(&build, &entries, &filter))
+    };
+    Ok(layout::page(Place::Builds, &title, state.version, &body))
+}
+
+/// A build of which no action has ended yet.
+fn begun(state: &WebState, invocation: &str) -> Result<Html<String>, WebError> {
+    let Snapshot { running, queued, .. } = state.queue.snapshot();
+    let own: Vec<_> = running
+        .into_iter()
+        .chain(queued)
+        .filter(|operation| operation.invocation == invocation)
+        .collect();
+    if own.is_empty() {
+        return Err(WebError::not_found(
+            format!("no build with invocation id {:?}", short(invocation, 100)),
+            "It appears with its first action; the oldest builds are removed. \
+             Bazel prints the id at the start, and --invocation_id sets it.",
+        ));
+    }
+    let title = format!("Build {}", abbreviated(invocation));
+    let body = html! {
+        div.title {
+            p.crumbs { a href="/builds" { "Builds" } " / " }
+            h1 { "Build " span.mono { (short(invocation, 80)) } }
+            p.dim { "begun; nothing has finished yet" }
+        }
+        (operations("Running or waiting", "", &own, own.len()))
     };
     Ok(layout::page(Place::Builds, &title, state.version, &body))
 }

@@ -168,7 +168,7 @@ fn properties(properties: &[(String, String)]) -> Markup {
     }
 }
 
-fn operations(title: &str, empty: &str, operations: &[OperationView], all: usize) -> Markup {
+pub fn operations(title: &str, empty: &str, operations: &[OperationView], all: usize) -> Markup {
     html! {
         section.panel {
             header {

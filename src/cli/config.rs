@@ -1,0 +1,67 @@
+//! `kiln config`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::{CliError, Exit, settings};
+use crate::config::default_toml;
+
+/// Print configuration keys, their values and where those come from.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kiln config default > kiln.toml
+  kiln config show --config kiln.toml
+  KILN_STORAGE_LEASE=24h kiln config show --json")]
+pub struct ConfigCommand {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// A commented file with every key at its default
+    Default,
+    /// The values in force and their origins
+    Show {
+        /// Configuration file (TOML)
+        #[arg(long, env = "KILN_CONFIG", value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+impl ConfigCommand {
+    pub fn run(self) -> Result<Exit, CliError> {
+        match self.what {
+            What::Default => print!("{}", default_toml()),
+            What::Show { config, json } => show(config.as_ref(), json)?,
+        }
+        Ok(Exit::Done)
+    }
+}
+
+fn show(file: Option<&PathBuf>, json: bool) -> Result<(), CliError> {
+    let settings = settings(file, Vec::new())?;
+    if json {
+        let all: serde_json::Map<String, serde_json::Value> = settings
+            .iter()
+            .map(|(key, setting)| {
+                let value = serde_json::json!({
+                    "value": setting.text,
+                    "origin": setting.origin.to_string(),
+                });
+                (key.name.to_owned(), value)
+            })
+            .collect();
+        println!("{:#}", serde_json::Value::Object(all));
+        return Ok(());
+    }
+    for (key, setting) in settings.iter() {
+        println!("{:<34} {:<44} {}", key.name, setting.text, setting.origin);
+    }
+    Ok(())
+}

@@ -1,0 +1,89 @@
+//! What a user reads when something fails: message, cause, hint; and the exit code.
+
+use std::process::ExitCode;
+
+use crate::config::ConfigError;
+use crate::serve::ServeError;
+
+/// How a command that worked ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    Done,
+    /// Not found, or a difference was found.
+    Negative,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        match exit {
+            Exit::Done => Self::SUCCESS,
+            Exit::Negative => Self::from(1),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct CliError {
+    pub code: u8,
+    pub message: String,
+    pub hint: Option<String>,
+}
+
+impl CliError {
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self { code: 2, message: message.into(), hint: None }
+    }
+
+    pub fn unreachable(server: &str, cause: impl std::fmt::Display) -> Self {
+        Self {
+            code: 3,
+            message: format!("cannot reach the server at {server}: {cause}"),
+            hint: Some("start one with `kiln serve`, or name it with --server or KILN_SERVER".into()),
+        }
+    }
+
+    pub fn answered(message: impl Into<String>) -> Self {
+        Self { code: 4, message: message.into(), hint: None }
+    }
+
+    pub fn machine(message: impl Into<String>) -> Self {
+        Self { code: 5, message: message.into(), hint: None }
+    }
+
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Prints to stderr.
+    pub fn report(&self) -> ExitCode {
+        eprintln!("error: {}", self.message);
+        if let Some(hint) = &self.hint {
+            eprintln!("hint: {hint}");
+        }
+        ExitCode::from(self.code)
+    }
+}
+
+impl From<ConfigError> for CliError {
+    fn from(error: ConfigError) -> Self {
+        let hint = match error {
+            ConfigError::Unknown { .. } => Some("`kiln config default` prints every key"),
+            _ => None,
+        };
+        Self { code: 2, message: error.to_string(), hint: hint.map(str::to_owned) }
+    }
+}
+
+impl From<ServeError> for CliError {
+    fn from(error: ServeError) -> Self {
+        let hint = match &error {
+            ServeError::Listen { error, .. } if error.kind() == std::io::ErrorKind::AddrInUse => {
+                Some("another server has this port; choose one with --listen (port 0: any free one)")
+            }
+            _ => None,
+        };
+        Self { code: 5, message: error.to_string(), hint: hint.map(str::to_owned) }
+    }
+}

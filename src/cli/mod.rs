@@ -1,0 +1,95 @@
+//! The command line. Errors become message, cause and hint here, and nowhere earlier.
+
+mod config;
+mod error;
+mod serve;
+mod worker;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::config::{ConfigError, Settings};
+pub use error::{CliError, Exit};
+
+/// Hermetic remote execution and caching for Bazel and Buck2.
+#[derive(Debug, Parser)]
+#[command(name = "kiln", version, max_term_width = 100, after_help = EXAMPLES)]
+pub struct Cli {
+    /// Server that client commands ask.
+    #[arg(long, global = true, env = "KILN_SERVER", default_value = "http://127.0.0.1:8980", value_name = "URL")]
+    pub server: String,
+
+    /// Instance name sent with each request.
+    #[arg(long, global = true, env = "KILN_INSTANCE", default_value = "", value_name = "NAME")]
+    pub instance: String,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  kiln serve
+  bazel build --remote_executor=grpc://127.0.0.1:8980 //...
+  kiln status
+  kiln action show 7f3a...e1/142
+
+Exit codes:
+  0  done
+  1  not found, or a difference was found
+  2  the command line or the configuration is wrong
+  3  the server cannot be reached
+  4  the server answered with an error
+  5  this machine cannot do it (port in use, data in use, disk, sandbox)";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Serve),
+    Worker(worker::WorkerCommand),
+    Config(config::ConfigCommand),
+    /// Print a completion script for a shell.
+    Completions { shell: clap_complete::Shell },
+}
+
+/// Runs the command line of this process.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    match dispatch(cli) {
+        Ok(exit) => exit.into(),
+        Err(error) => error.report(),
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<Exit, CliError> {
+    match cli.command {
+        Command::Serve(command) => command.run(),
+        Command::Worker(command) => command.run(&cli.server, &cli.instance),
+        Command::Config(command) => command.run(),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "kiln", &mut std::io::stdout());
+            Ok(Exit::Done)
+        }
+    }
+}
+
+/// Settings from `--config` (or `KILN_CONFIG`), the environment and flags.
+fn settings(
+    file: Option<&PathBuf>,
+    flags: Vec<crate::config::FlagValue>,
+) -> Result<Settings, ConfigError> {
+    Settings::load(file.map(PathBuf::as_path), std::env::vars(), flags)
+}
+
+/// Pushes a flag that was given.
+fn given<T: ToString>(
+    flags: &mut Vec<crate::config::FlagValue>,
+    flag: &'static str,
+    key: &'static str,
+    value: Option<&T>,
+) {
+    if let Some(value) = value {
+        flags.push((flag, key, value.to_string()));
+    }
+}

@@ -1,0 +1,120 @@
+//! `kiln serve`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{CliError, Exit, given, settings};
+use crate::config::{Settings, serve_options};
+use crate::serve::{Ready, Server};
+use crate::telemetry;
+
+/// Run a whole Kiln: storage, scheduler, sandboxed workers, web pages, on one port.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kiln serve
+  kiln serve --listen 127.0.0.1:9000 --data-dir /var/lib/kiln --workers 8
+  kiln serve --workers 0      # workers join with: kiln worker --server http://HOST:8980
+
+Every flag has a key in the configuration file: kiln config default")]
+pub struct Serve {
+    /// Address for gRPC and HTTP; port 0 takes a free one [default: 127.0.0.1:8980]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// Where everything is kept [default: /var/lib/kiln for root, else ~/.local/share/kiln]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// Actions run at a time on this machine; 0: none [default: one a core]
+    #[arg(long, value_name = "N")]
+    workers: Option<u32>,
+    /// Configuration file (TOML)
+    #[arg(long, env = "KILN_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Allow an address that other machines can reach, without authentication
+    #[arg(long)]
+    insecure: bool,
+    /// best-effort, or required: refuse to start when this machine cannot enforce everything
+    #[arg(long, value_name = "MODE")]
+    sandbox: Option<String>,
+    /// Platform property that the workers here offer; replaces the default ones
+    #[arg(long = "property", value_name = "NAME=VALUE")]
+    properties: Vec<String>,
+    /// Most bytes of blobs on disk, e.g. 100GB
+    #[arg(long, value_name = "SIZE")]
+    max_size: Option<String>,
+    /// Let clients write action results, as a plain remote cache does
+    #[arg(long)]
+    allow_cache_updates: bool,
+}
+
+impl Serve {
+    fn settings(&self) -> Result<Settings, CliError> {
+        let mut flags = Vec::new();
+        given(&mut flags, "--listen", "server.listen", self.listen.as_ref());
+        given(&mut flags, "--data-dir", "storage.data_dir", self.data_dir.as_ref());
+        given(&mut flags, "--workers", "workers.count", self.workers.as_ref());
+        given(&mut flags, "--sandbox", "workers.sandbox", self.sandbox.as_ref());
+        given(&mut flags, "--max-size", "storage.max_size", self.max_size.as_ref());
+        given(&mut flags, "--insecure", "server.insecure", self.insecure.then_some(&true));
+        let updates = self.allow_cache_updates.then_some(&true);
+        given(&mut flags, "--allow-cache-updates", "cache.allow_updates", updates);
+        let properties = (!self.properties.is_empty()).then(|| self.properties.join(","));
+        given(&mut flags, "--property", "workers.properties", properties.as_ref());
+        Ok(settings(self.config.as_ref(), flags)?)
+    }
+
+    pub fn run(self) -> Result<Exit, CliError> {
+        let settings = self.settings()?;
+        let options = serve_options(&settings)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| CliError::machine(format!("cannot start threads: {error}")))?;
+        runtime.block_on(async {
+            let telemetry = telemetry::start(&settings)?;
+            let server = Server::start(options).await?;
+            print_ready(&server.ready);
+            wait_for_signal().await?;
+            eprintln!("draining; a second signal ends at once");
+            tokio::select! {
+                ended = server.shutdown() => ended?,
+                second = wait_for_signal() => {
+                    second?;
+                    return Err(CliError::machine("ended before the drain was over"));
+                }
+            }
+            telemetry.shutdown();
+            Ok(Exit::Done)
+        })
+    }
+}
+
+/// Returns on SIGTERM or SIGINT.
+pub async fn wait_for_signal() -> Result<(), CliError> {
+    let failed = |error| CliError::machine(format!("cannot wait for signals: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+fn print_ready(ready: &Ready) {
+    let workers = match ready.slots {
+        0 => "no workers here; they join with `kiln worker --server URL`".to_owned(),
+        1 => "1 sandboxed action at a time".to_owned(),
+        slots => format!("{slots} sandboxed actions at a time"),
+    };
+    println!("kiln {} is ready: {workers}", env!("CARGO_PKG_VERSION"));
+    println!("  data       {}", ready.data_dir.display());
+    for lacking in &ready.not_enforced {
+        println!("  sandbox    not enforced here: {lacking}");
+    }
+    println!("  web pages  {}/", ready.base_url);
+    println!("  bazel      bazel build --remote_executor=grpc://{} //...", ready.address);
+    println!("  buck2      [buck2_re_client] engine_address, cas_address, action_cache_address = grpc://{}", ready.address);
+}

@@ -1,0 +1,89 @@
+//! `kiln worker`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use kiln_cas::SharedBlobStore;
+use kiln_cas::stores::{Coalesced, Storage};
+use kiln_executor::remote::{RemoteStore, Server, serve_remote};
+use tokio_util::sync::CancellationToken;
+
+use super::serve::wait_for_signal;
+use super::{CliError, Exit, given, settings};
+use crate::config::{Settings, worker_options};
+use crate::telemetry;
+
+/// Run actions for a server on another machine.
+///
+/// The server is named with --server. Blobs are fetched once and kept in the data directory.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kiln worker --server http://build.example:8980
+  kiln worker --server http://build.example:8980 --slots 16 --property OSFamily=linux --property pool=big")]
+pub struct WorkerCommand {
+    /// Actions at a time [default: one a core]
+    #[arg(long, value_name = "N")]
+    slots: Option<u32>,
+    /// Where inputs are kept [default: as for kiln serve]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// Platform property that this worker offers; replaces the default ones
+    #[arg(long = "property", value_name = "NAME=VALUE")]
+    properties: Vec<String>,
+    /// Configuration file (TOML)
+    #[arg(long, env = "KILN_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// best-effort, or required: refuse to start when this machine cannot enforce everything
+    #[arg(long, value_name = "MODE")]
+    sandbox: Option<String>,
+    /// Most bytes of blobs on disk, e.g. 100GB
+    #[arg(long, value_name = "SIZE")]
+    max_size: Option<String>,
+}
+
+impl WorkerCommand {
+    fn settings(&self) -> Result<Settings, CliError> {
+        let mut flags = Vec::new();
+        given(&mut flags, "--slots", "workers.count", self.slots.as_ref());
+        given(&mut flags, "--data-dir", "storage.data_dir", self.data_dir.as_ref());
+        given(&mut flags, "--sandbox", "workers.sandbox", self.sandbox.as_ref());
+        given(&mut flags, "--max-size", "storage.max_size", self.max_size.as_ref());
+        let properties = (!self.properties.is_empty()).then(|| self.properties.join(","));
+        given(&mut flags, "--property", "workers.properties", properties.as_ref());
+        Ok(settings(self.config.as_ref(), flags)?)
+    }
+
+    pub fn run(self, server: &str, instance: &str) -> Result<Exit, CliError> {
+        let settings = self.settings()?;
+        let (config, storage) = worker_options(&settings);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| CliError::machine(format!("cannot start threads: {error}")))?;
+        runtime.block_on(async {
+            let telemetry = telemetry::start(&settings)?;
+            let usage = |error: kiln_executor::remote::UrlError| CliError::usage(error.to_string());
+            let remote = RemoteStore::new(server, instance).map_err(usage)?;
+            let machine = |error: &dyn std::fmt::Display| CliError::machine(error.to_string());
+            let local = Storage::open(storage).await.map_err(|error| machine(&error))?;
+            let store: SharedBlobStore =
+                Arc::new(Coalesced::new(local.blobs.clone(), Arc::new(remote)));
+            let shutdown = CancellationToken::new();
+            let stop = shutdown.clone();
+            tokio::spawn(async move {
+                if wait_for_signal().await.is_ok() {
+                    eprintln!("draining: finishing what runs");
+                }
+                stop.cancel();
+            });
+            println!("kiln worker {} with {} slots for {server}", config.worker_id, config.slots);
+            let server = Server::new(server).map_err(usage)?;
+            serve_remote(server, config, store, shutdown).await.map_err(|error| machine(&error))?;
+            local.close().await.map_err(|error| machine(&error))?;
+            telemetry.shutdown();
+            Ok(Exit::Done)
+        })
+    }
+}

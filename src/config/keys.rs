@@ -1,0 +1,213 @@
+//! Every key there is: its name, default and meaning. Flags, environment variables, the
+//! configuration file, `kiln config` and docs/configuration.md all follow this table.
+
+/// One setting. Values are text until they are read ([`super::values`]).
+#[derive(Debug)]
+pub struct Key {
+    /// `section.key`, as in the file.
+    pub name: &'static str,
+    /// As it would stand in the file, without quotes.
+    pub default: &'static str,
+    pub kind: Kind,
+    pub help: &'static str,
+}
+
+/// How a value is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Text,
+    Path,
+    Address,
+    Number,
+    Bool,
+    /// `512MiB`, `10GB`, `auto` where the key says so.
+    Size,
+    /// `30s`, `12h`.
+    Duration,
+    /// A list of strings.
+    List,
+    /// A list of `name=value`.
+    Properties,
+    Choice(&'static [&'static str]),
+}
+
+impl Kind {
+    /// What is expected, in words.
+    pub fn expected(self) -> String {
+        match self {
+            Self::Text => "text".into(),
+            Self::Path => "a path".into(),
+            Self::Address => "an address and a port, e.g. 127.0.0.1:8980".into(),
+            Self::Number => "a whole number, or auto".into(),
+            Self::Bool => "true or false".into(),
+            Self::Size => "a size, e.g. 512MiB or 10GB".into(),
+            Self::Duration => "a duration, e.g. 30s, 10m or 12h".into(),
+            Self::List => "a list of strings".into(),
+            Self::Properties => "a list of name=value".into(),
+            Self::Choice(choices) => format!("one of {}", choices.join(", ")),
+        }
+    }
+}
+
+const fn key(name: &'static str, default: &'static str, kind: Kind, help: &'static str) -> Key {
+    Key { name, default, kind, help }
+}
+
+pub const KEYS: &[Key] = &[
+    key("server.listen", "127.0.0.1:8980", Kind::Address, "Address for gRPC and HTTP."),
+    key(
+        "server.insecure",
+        "false",
+        Kind::Bool,
+        "Allow an address that is not loopback. Whoever reaches it may read, write and execute.",
+    ),
+    key(
+        "server.base_url",
+        "auto",
+        Kind::Text,
+        "How people reach the web pages, for links. auto: http:// and the address.",
+    ),
+    key(
+        "server.front_threads",
+        "auto",
+        Kind::Number,
+        "Threads that serve connections. auto: one a core, at most 8.",
+    ),
+    key(
+        "server.drain",
+        "30s",
+        Kind::Duration,
+        "What running actions and open requests get when the server is told to end.",
+    ),
+    key(
+        "storage.data_dir",
+        "auto",
+        Kind::Path,
+        "Where everything is kept. auto: /var/lib/kiln for root, else ~/.local/share/kiln \
+         (XDG_DATA_HOME).",
+    ),
+    key(
+        "storage.max_size",
+        "auto",
+        Kind::Size,
+        "Most bytes of blobs on disk. auto: half of what is free there at the start, kept and free \
+         together, at least 1GiB.",
+    ),
+    key(
+        "storage.max_blob_size",
+        "0",
+        Kind::Size,
+        "Largest blob that is taken. 0: no limit but storage.max_size.",
+    ),
+    key(
+        "storage.lease",
+        "12h",
+        Kind::Duration,
+        "How long what was reported present is kept. Bazel relies on 3h, Buck2 on 12h.",
+    ),
+    key(
+        "storage.action_cache_max_size",
+        "1GiB",
+        Kind::Size,
+        "Most bytes of action results on disk.",
+    ),
+    key(
+        "storage.action_cache_memory",
+        "32MiB",
+        Kind::Size,
+        "Most bytes of action results kept in memory.",
+    ),
+    key(
+        "cache.allow_updates",
+        "false",
+        Kind::Bool,
+        "Clients may write action results (UpdateActionResult, PUT /ac/). Without, only workers do.",
+    ),
+    key(
+        "fetch.allow",
+        "",
+        Kind::List,
+        "URIs that the Remote Asset service may download begin with one of these.",
+    ),
+    key("workers.count", "auto", Kind::Number, "Actions run at a time here. auto: one a core. 0: none."),
+    key(
+        "workers.properties",
+        "OSFamily=linux, OSFamily=Linux, ISA=x86-64",
+        Kind::Properties,
+        "Platform properties that the workers here offer.",
+    ),
+    key(
+        "workers.sandbox",
+        "best-effort",
+        Kind::Choice(&["best-effort", "required"]),
+        "required: refuse to start when this machine cannot enforce everything.",
+    ),
+    key(
+        "workers.root",
+        "host",
+        Kind::Choice(&["host", "strict"]),
+        "What an action sees beside its inputs. host: this machine's /usr and the like, read-only.",
+    ),
+    key("workers.allow_network", "false", Kind::Bool, "Grant the property kiln-network=true."),
+    key(
+        "workers.memory",
+        "auto",
+        Kind::Size,
+        "Most memory of one action. auto: its share of four fifths of the machine.",
+    ),
+    key("workers.processes", "4096", Kind::Number, "Most processes of one action."),
+    key(
+        "workers.disk",
+        "auto",
+        Kind::Size,
+        "Most bytes that one action may write. auto: as workers.memory.",
+    ),
+    key("workers.output", "128MiB", Kind::Size, "Most bytes of stdout and stderr of one action."),
+    key(
+        "scheduler.default_timeout",
+        "1h",
+        Kind::Duration,
+        "For actions that name no timeout.",
+    ),
+    key(
+        "scheduler.max_timeout",
+        "24h",
+        Kind::Duration,
+        "An action that names a longer timeout is refused.",
+    ),
+    key(
+        "scheduler.worker_grace",
+        "30s",
+        Kind::Duration,
+        "How long an action waits for a worker that could run it at all.",
+    ),
+    key("scheduler.max_queued", "auto", Kind::Number, "Most operations that wait. auto: 250000."),
+    key("journal.max_executions", "100000", Kind::Number, "Executions kept for the web pages."),
+    key("journal.max_builds", "2000", Kind::Number, "Builds kept for the web pages."),
+    key("log.format", "text", Kind::Choice(&["text", "json"]), "How logs are written to stderr."),
+    key("log.filter", "info", Kind::Text, "What is logged, e.g. info,kiln_scheduler=debug."),
+    key(
+        "telemetry.otlp_endpoint",
+        "",
+        Kind::Text,
+        "Where traces go, e.g. http://127.0.0.1:4317 (OTLP over gRPC). Empty: nowhere.",
+    ),
+];
+
+pub fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// The known key that is spelled most alike.
+pub fn nearest(name: &str) -> Option<&'static str> {
+    KEYS.iter()
+        .map(|key| (strsim::jaro_winkler(name, key.name), key.name))
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .filter(|(likeness, _)| *likeness > 0.7)
+        .map(|(_, name)| name)
+}
+
+/// `KILN_SERVER_LISTEN` for `server.listen`.
+pub fn variable(name: &str) -> String {
+    format!("KILN_{}", name.to_uppercase().replace('.', "_"))
+}

@@ -1,0 +1,248 @@
+//! Configuration: one TOML file, environment variables and flags, in rising precedence.
+
+pub mod keys;
+mod options;
+mod values;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use keys::{KEYS, Key};
+
+pub use options::{serve_options, worker_options};
+pub use values::parse_size;
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    Default,
+    File(PathBuf),
+    Environment(String),
+    Flag(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Environment(name) => f.write_str(name),
+            Self::Flag(name) => f.write_str(name),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    pub text: String,
+    pub origin: Origin,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read {path}: {message}")]
+    Unreadable { path: PathBuf, message: String },
+    #[error("{path} is not valid TOML: {message}")]
+    Toml { path: PathBuf, message: String },
+    #[error("{place}: unknown key {name}{}", nearest.map_or(String::new(), |key| format!("; did you mean {key}?")))]
+    Unknown { place: String, name: String, nearest: Option<&'static str> },
+    #[error("{name} = {value:?} (from {origin}): expected {expected}")]
+    Value { name: &'static str, value: String, origin: Origin, expected: String },
+    #[error("{0}")]
+    Combination(String),
+}
+
+/// All settings with their origins.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    values: BTreeMap<&'static str, Setting>,
+}
+
+/// A flag that sets a key: its spelling, the key, the value.
+pub type FlagValue = (&'static str, &'static str, String);
+
+impl Settings {
+    /// `environment`: all variables; those that begin with `KILN_` and a section's name count.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+        flags: Vec<FlagValue>,
+    ) -> Result<Self, ConfigError> {
+        let values = KEYS
+            .iter()
+            .map(|key| {
+                (key.name, Setting { text: key.default.to_owned(), origin: Origin::Default })
+            })
+            .collect();
+        let mut settings = Self { values };
+        if let Some(path) = file {
+            settings.read_file(path)?;
+        }
+        settings.read_environment(environment)?;
+        for (flag, name, text) in flags {
+            settings.set(name, text, Origin::Flag(flag.to_owned()));
+        }
+        settings.check()?;
+        Ok(settings)
+    }
+
+    pub fn get(&self, name: &str) -> &Setting {
+        // Names come from the code; tests read every one of them.
+        static NOTHING: Setting = Setting { text: String::new(), origin: Origin::Default };
+        self.values.get(name).unwrap_or(&NOTHING)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&'static Key, &Setting)> {
+        KEYS.iter().map(|key| (key, self.get(key.name)))
+    }
+
+    fn set(&mut self, name: &'static str, text: String, origin: Origin) {
+        self.values.insert(name, Setting { text, origin });
+    }
+
+    fn read_file(&mut self, path: &Path) -> Result<(), ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable {
+            path: path.to_owned(),
+            message: error.to_string(),
+        })?;
+        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+            ConfigError::Toml { path: path.to_owned(), message: error.to_string() }
+        })?;
+        for (section, entries) in &table {
+            let Some(entries) = entries.as_table() else {
+                return Err(unknown(path, &text, section, section));
+            };
+            for (entry, value) in entries {
+                let name = format!("{section}.{entry}");
+                let key =
+                    keys::find(&name).ok_or_else(|| unknown(path, &text, &name, entry))?;
+                self.set(key.name, values::from_toml(value), Origin::File(path.to_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    fn read_environment(
+        &mut self,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<(), ConfigError> {
+        let known: BTreeMap<String, &'static str> =
+            KEYS.iter().map(|key| (keys::variable(key.name), key.name)).collect();
+        for (variable, text) in environment {
+            if let Some(name) = known.get(&variable) {
+                self.set(name, text, Origin::Environment(variable));
+            } else if is_ours(&variable) {
+                let name = variable["KILN_".len()..].to_lowercase().replacen('_', ".", 1);
+                let nearest = keys::nearest(&name);
+                return Err(ConfigError::Unknown { place: "environment".into(), name: variable, nearest });
+            }
+        }
+        Ok(())
+    }
+
+    /// Every value can be read, whether or not it is used.
+    fn check(&self) -> Result<(), ConfigError> {
+        self.iter().try_for_each(|(key, setting)| values::check(key, setting))
+    }
+}
+
+/// Variables of other uses (`KILN_SERVER`, `KILN_BAZEL`) are none of the configuration's.
+fn is_ours(variable: &str) -> bool {
+    KEYS.iter().filter_map(|key| key.name.split_once('.')).any(|(section, _)| {
+        variable
+            .strip_prefix("KILN_")
+            .and_then(|rest| rest.strip_prefix(&section.to_uppercase()))
+            .is_some_and(|rest| rest.starts_with('_'))
+    })
+}
+
+fn unknown(path: &Path, text: &str, name: &str, entry: &str) -> ConfigError {
+    let line = text
+        .lines()
+        .position(|line| line.trim_start().trim_start_matches('[').starts_with(entry))
+        .map_or(String::new(), |line| format!(":{}", line + 1));
+    ConfigError::Unknown {
+        place: format!("{}{line}", path.display()),
+        name: name.to_owned(),
+        nearest: keys::nearest(name),
+    }
+}
+
+/// A commented file with every key at its default.
+pub fn default_toml() -> String {
+    let mut text = String::new();
+    let mut section = "";
+    for key in KEYS {
+        let (of, name) = key.name.split_once('.').unwrap_or(("", key.name));
+        if of != section {
+            section = of;
+            text.push_str(&format!("{}[{section}]\n", if text.is_empty() { "" } else { "\n" }));
+        }
+        text.push_str(&format!("# {}\n", key.help));
+        text.push_str(&format!("{name} = {}\n", values::to_toml(key)));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(toml: &str, environment: &[(&str, &str)], flags: Vec<FlagValue>) -> Result<Settings, ConfigError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kiln.toml");
+        std::fs::write(&path, toml).unwrap();
+        let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        Settings::load(Some(&path), environment, flags)
+    }
+
+    #[test]
+    fn flags_beat_the_environment_which_beats_the_file() {
+        let toml = "[storage]\nlease = \"1h\"\nmax_size = \"2GiB\"\n[server]\ndrain = \"5s\"";
+        let settings = load(
+            toml,
+            &[("KILN_STORAGE_LEASE", "2h"), ("KILN_SERVER_DRAIN", "6s"), ("KILN_SERVER", "x")],
+            vec![("--lease", "storage.lease", "3h".into())],
+        )
+        .unwrap();
+        assert_eq!(settings.get("storage.lease").text, "3h");
+        assert_eq!(settings.get("server.drain").text, "6s");
+        assert_eq!(settings.get("storage.max_size").text, "2GiB");
+        assert_eq!(settings.get("server.listen").origin, Origin::Default);
+    }
+
+    #[test]
+    fn an_unknown_key_names_its_line_and_the_nearest_one() {
+        let error = load("[storage]\nlease = \"1h\"\nmaxsize = 1", &[], vec![]).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains(":3: unknown key storage.maxsize"), "{text}");
+        assert!(text.contains("did you mean storage.max_size?"), "{text}");
+        let error = load("", &[("KILN_STORAGE_LEESE", "1h")], vec![]).unwrap_err();
+        assert!(error.to_string().contains("did you mean storage.lease?"), "{error}");
+    }
+
+    #[test]
+    fn a_bad_value_says_what_is_expected() {
+        let error = load("[storage]\nlease = \"soon\"", &[], vec![]).unwrap_err().to_string();
+        assert!(error.contains("storage.lease = \"soon\""), "{error}");
+        assert!(error.contains("expected a duration"), "{error}");
+    }
+
+    #[test]
+    fn the_default_file_means_the_defaults() {
+        let settings = load(&default_toml(), &[], vec![]).unwrap();
+        for (key, setting) in settings.iter() {
+            assert_eq!(setting.text, key.default, "{}", key.name);
+        }
+    }
+
+    #[test]
+    fn every_key_is_in_the_manual() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
+        let manual = std::fs::read_to_string(path).unwrap();
+        for key in KEYS {
+            assert!(manual.contains(&format!("`{}`", key.name)), "{} is not in it", key.name);
+        }
+    }
+}

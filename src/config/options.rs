@@ -1,0 +1,197 @@
+//! From settings to what the parts are started with.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use kiln_cas::stores::StorageConfig;
+use kiln_executor::sandbox::RootFs;
+use kiln_executor::{SandboxMode, WorkerConfig};
+use kiln_scheduler::SchedulerConfig;
+use kiln_scheduler::journal::JournalConfig;
+
+use super::{ConfigError, Settings};
+use crate::serve::ServeOptions;
+
+const GIB: u64 = 1 << 30;
+/// In a worker's own storage, a blob that was just read is not evicted at once.
+const LOCAL_LEASE: Duration = Duration::from_secs(600);
+/// More front threads than this have nothing to do before the disk is busy.
+const MAX_FRONT_THREADS: usize = 8;
+
+/// What `kiln serve` starts with.
+pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
+    let listen: SocketAddr = settings
+        .text("server.listen")
+        .parse()
+        .map_err(|_| ConfigError::Combination("server.listen is not an address".into()))?;
+    if !listen.ip().is_loopback() && !settings.flag("server.insecure") {
+        return Err(ConfigError::Combination(format!(
+            "{listen} can be reached from other machines, and anybody there could read, write and \
+             execute; listen on 127.0.0.1, or give --insecure if the network is trusted"
+        )));
+    }
+    let data_dir = data_dir(settings);
+    let slots = slots(settings, "workers.count");
+    let worker = (slots > 0).then(|| {
+        let id = format!("{}-{}", host(), listen.port());
+        worker_config(settings, id, &data_dir.join("worker"), slots)
+    });
+    let base_url = settings.text("server.base_url");
+    Ok(ServeOptions {
+        listen,
+        base_url: (base_url != "auto").then(|| base_url.trim_end_matches('/').to_owned()),
+        front_threads: front_threads(settings),
+        storage: storage(settings, data_dir),
+        scheduler: scheduler(settings),
+        journal: journal(settings),
+        worker,
+        allow_cache_updates: settings.flag("cache.allow_updates"),
+        fetch_allowed: settings.list("fetch.allow"),
+        max_blob_size: settings.size("storage.max_blob_size").unwrap_or(0),
+        drain: settings.duration("server.drain"),
+    })
+}
+
+/// What `kiln worker` starts with: the worker and its local storage.
+pub fn worker_options(settings: &Settings) -> (WorkerConfig, StorageConfig) {
+    let data_dir = data_dir(settings);
+    let slots = slots(settings, "workers.count").max(1);
+    let id = format!("{}-{}", host(), std::process::id());
+    let worker = worker_config(settings, id, &data_dir.join("worker"), slots);
+    // Nobody was promised what is here: it is a copy of what the server keeps.
+    let local = StorageConfig { lease: LOCAL_LEASE, ..storage(settings, data_dir) };
+    (worker, local)
+}
+
+fn cores() -> usize {
+    available_parallelism().map_or(1, usize::from)
+}
+
+fn slots(settings: &Settings, name: &str) -> u32 {
+    let count = settings.number(name).unwrap_or(cores() as u64);
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+fn front_threads(settings: &Settings) -> usize {
+    match settings.number("server.front_threads") {
+        Some(threads) => usize::try_from(threads).unwrap_or(1).clamp(1, 256),
+        None => cores().min(MAX_FRONT_THREADS),
+    }
+}
+
+fn data_dir(settings: &Settings) -> PathBuf {
+    let text = settings.text("storage.data_dir");
+    if text != "auto" {
+        return text.into();
+    }
+    if nix::unistd::geteuid().is_root() {
+        return "/var/lib/kiln".into();
+    }
+    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/share"));
+    std::env::var_os("XDG_DATA_HOME")
+        .map(PathBuf::from)
+        .or_else(home)
+        .unwrap_or_else(|| ".".into())
+        .join("kiln")
+}
+
+fn storage(settings: &Settings, data_dir: PathBuf) -> StorageConfig {
+    let defaults = StorageConfig::default();
+    let max_size =
+        settings.size("storage.max_size").unwrap_or_else(|| half_of_the_disk(&data_dir));
+    StorageConfig {
+        data_dir,
+        max_size,
+        lease: settings.duration("storage.lease"),
+        action_cache_max_size: settings
+            .size("storage.action_cache_max_size")
+            .unwrap_or(defaults.action_cache_max_size),
+        action_cache_memory: settings
+            .size("storage.action_cache_memory")
+            .unwrap_or(defaults.action_cache_memory),
+    }
+}
+
+/// Half of what is free where `data_dir` is or will be, what Kiln holds there counted as free.
+fn half_of_the_disk(data_dir: &Path) -> u64 {
+    let existing = data_dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    let free = nix::sys::statvfs::statvfs(existing)
+        .map_or(0, |stat| stat.blocks_available() * stat.fragment_size());
+    let held = size_below(&data_dir.join("blobs"));
+    ((free + held) / 2).max(GIB)
+}
+
+fn size_below(directory: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
+    entries
+        .flatten()
+        .map(|entry| match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => size_below(&entry.path()),
+            Ok(metadata) => metadata.len(),
+            Err(_) => 0,
+        })
+        .sum()
+}
+
+fn scheduler(settings: &Settings) -> SchedulerConfig {
+    let mut config = SchedulerConfig {
+        default_timeout: settings.duration("scheduler.default_timeout"),
+        max_timeout: settings.duration("scheduler.max_timeout"),
+        ..SchedulerConfig::default()
+    };
+    config.limits.unsatisfiable_grace =
+        settings.duration("scheduler.worker_grace").as_millis() as u64;
+    if let Some(queued) = settings.number("scheduler.max_queued") {
+        config.limits.max_queued = usize::try_from(queued).unwrap_or(usize::MAX);
+    }
+    config
+}
+
+fn journal(settings: &Settings) -> JournalConfig {
+    let defaults = JournalConfig::default();
+    JournalConfig {
+        max_executions: settings
+            .number("journal.max_executions")
+            .unwrap_or(defaults.max_executions),
+        max_builds: settings.number("journal.max_builds").unwrap_or(defaults.max_builds),
+        ..defaults
+    }
+}
+
+fn worker_config(settings: &Settings, id: String, work_dir: &Path, slots: u32) -> WorkerConfig {
+    let mut config = WorkerConfig::new(id, work_dir, slots);
+    config.properties = settings.properties("workers.properties");
+    config.sandbox = match settings.text("workers.sandbox") {
+        "required" => SandboxMode::Required,
+        _ => SandboxMode::BestEffort,
+    };
+    config.root_fs = match settings.text("workers.root") {
+        "strict" => RootFs::Empty,
+        _ => RootFs::Host,
+    };
+    config.allow_network = settings.flag("workers.allow_network");
+    config.drain_timeout = settings.duration("server.drain");
+    if let Some(memory) = settings.size("workers.memory") {
+        config.limits.memory_bytes = Some(memory);
+        config.limits.disk_bytes = Some(memory);
+    }
+    if let Some(disk) = settings.size("workers.disk") {
+        config.limits.disk_bytes = Some(disk);
+    }
+    if let Some(processes) = settings.number("workers.processes") {
+        config.limits.processes = Some(u32::try_from(processes).unwrap_or(u32::MAX));
+    }
+    if let Some(output) = settings.size("workers.output") {
+        config.limits.output_bytes = Some(output);
+    }
+    config
+}
+
+fn host() -> String {
+    nix::unistd::gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok())
+        .unwrap_or_else(|| "kiln".into())
+}

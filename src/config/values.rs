@@ -1,0 +1,159 @@
+//! Reading and writing values.
+
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::keys::{Key, Kind};
+use super::{ConfigError, Setting, Settings};
+
+/// `512`, `512MiB`, `10GB`: bytes.
+pub fn parse_size(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor: u64 = match unit.trim() {
+        "" | "B" => 1,
+        "kB" | "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "TB" => 1_000_000_000_000,
+        "KiB" | "K" | "k" => 1 << 10,
+        "MiB" | "M" => 1 << 20,
+        "GiB" | "G" => 1 << 30,
+        "TiB" | "T" => 1 << 40,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+/// `250ms`, `30s`, `10m`, `12h`, `7d`.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(digits);
+    let milliseconds: u64 = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" | "min" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(milliseconds).map(Duration::from_millis)
+}
+
+fn items(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty())
+}
+
+fn is_valid(kind: Kind, text: &str) -> bool {
+    match kind {
+        Kind::Text | Kind::Path | Kind::List => true,
+        Kind::Address => SocketAddr::from_str(text).is_ok(),
+        Kind::Number => text == "auto" || text.parse::<u64>().is_ok(),
+        Kind::Bool => matches!(text, "true" | "false"),
+        Kind::Size => text == "auto" || parse_size(text).is_some(),
+        Kind::Duration => parse_duration(text).is_some(),
+        Kind::Properties => items(text).all(|item| item.split_once('=').is_some()),
+        Kind::Choice(choices) => choices.contains(&text),
+    }
+}
+
+pub fn check(key: &Key, setting: &Setting) -> Result<(), ConfigError> {
+    let text = &setting.text;
+    let auto_without_meaning = text == "auto" && key.default != "auto";
+    if is_valid(key.kind, text) && !(auto_without_meaning && key.kind != Kind::Text) {
+        return Ok(());
+    }
+    Err(ConfigError::Value {
+        name: key.name,
+        value: text.clone(),
+        origin: setting.origin.clone(),
+        expected: key.kind.expected(),
+    })
+}
+
+/// The text form of a value in a file. Lists and tables become comma-separated.
+pub fn from_toml(value: &toml::Value) -> String {
+    match value {
+        toml::Value::String(text) => text.clone(),
+        toml::Value::Array(values) => {
+            values.iter().map(from_toml).collect::<Vec<_>>().join(", ")
+        }
+        toml::Value::Table(table) => table
+            .iter()
+            .map(|(name, value)| format!("{name}={}", from_toml(value)))
+            .collect::<Vec<_>>()
+            .join(", "),
+        other => other.to_string(),
+    }
+}
+
+/// The default of a key as it stands in a file.
+pub fn to_toml(key: &Key) -> String {
+    let quoted = |text: &str| toml::Value::from(text).to_string();
+    match key.kind {
+        Kind::List | Kind::Properties => {
+            let all: Vec<_> = items(key.default).map(quoted).collect();
+            format!("[{}]", all.join(", "))
+        }
+        Kind::Bool => key.default.to_owned(),
+        Kind::Number if key.default != "auto" => key.default.to_owned(),
+        _ => quoted(key.default),
+    }
+}
+
+/// Typed reading. Values were checked when they were loaded; `auto` reads as `None`.
+impl Settings {
+    pub fn text(&self, name: &str) -> &str {
+        &self.get(name).text
+    }
+
+    pub fn flag(&self, name: &str) -> bool {
+        self.text(name) == "true"
+    }
+
+    pub fn number(&self, name: &str) -> Option<u64> {
+        self.text(name).parse().ok()
+    }
+
+    pub fn size(&self, name: &str) -> Option<u64> {
+        parse_size(self.text(name))
+    }
+
+    pub fn duration(&self, name: &str) -> Duration {
+        parse_duration(self.text(name)).unwrap_or_default()
+    }
+
+    pub fn list(&self, name: &str) -> Vec<String> {
+        items(self.text(name)).map(str::to_owned).collect()
+    }
+
+    pub fn properties(&self, name: &str) -> Vec<(String, String)> {
+        items(self.text(name))
+            .filter_map(|item| item.split_once('='))
+            .map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_durations_read_as_people_write_them() {
+        assert_eq!(parse_size("10GB"), Some(10_000_000_000));
+        assert_eq!(parse_size("512 MiB"), Some(512 << 20));
+        assert_eq!(parse_size("7"), Some(7));
+        for bad in ["", "GB", "1.5GB", "-1", "1XB", "99999999999999TB"] {
+            assert_eq!(parse_size(bad), None, "{bad}");
+        }
+        assert_eq!(parse_duration("12h"), Some(Duration::from_secs(43_200)));
+        assert_eq!(parse_duration("250ms"), Some(Duration::from_millis(250)));
+        for bad in ["", "12", "h", "1.5h", "1y"] {
+            assert_eq!(parse_duration(bad), None, "{bad}");
+        }
+    }
+}
