@@ -102,7 +102,8 @@ fn run_multi(options: &Options, answers: &Answers) -> Result<(), AnyError> {
         let delay = options.delay;
         let incoming = TcpListenerStream::new(listener).map(move |stream| {
             let stream = stream?;
-            stream.set_nodelay(!delay)?;
+            // A client that has gone already is found out when it is read from.
+            let _ = stream.set_nodelay(!delay);
             Ok::<_, std::io::Error>(stream)
         });
         announce(options);
@@ -130,7 +131,8 @@ fn run_current(options: &Options, answers: &Answers) -> Result<(), AnyError> {
     for lane in lanes.iter().cycle() {
         let (stream, _) = listener.accept()?;
         stream.set_nonblocking(true)?;
-        stream.set_nodelay(!options.delay)?;
+        // A client that has gone already is found out when it is read from.
+        let _ = stream.set_nodelay(!options.delay);
         lane.blocking_send(stream)?;
     }
     Ok(())

@@ -15,7 +15,8 @@ use super::works::{self, Context, Work};
 
 /// Length of the burst that is not counted, as a part of those that are.
 const WARM_UP: f64 = 0.2;
-/// The target of this name is the floor, unless told otherwise.
+/// The target of this name is the floor, unless told otherwise; others whose name starts so
+/// are taken for floors as well.
 const FLOOR: &str = "floor";
 
 /// Measures and prints. False: something failed or was answered wrongly.
@@ -94,7 +95,7 @@ async fn connect(
     floor: Option<&str>,
     lanes: &Lanes,
 ) -> Result<Vec<Target>, CallError> {
-    let constant = |name: &str| name == FLOOR || options.floor.as_deref() == Some(name);
+    let constant = |name: &str| name.starts_with(FLOOR) || options.floor.as_deref() == Some(name);
     let mut targets: Vec<Target> = Vec::new();
     for named in &options.targets {
         let target =
