@@ -1,11 +1,11 @@
 //! What the journal holds in memory: executions that are not written yet, builds that still
 //! grow, and counters.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use kiln_protos::events::Execution;
 use kiln_protos::events::execution::Origin;
+use kiln_protos::events::{Execution, Timeline};
 
 use super::JournalConfig;
 use super::durations::Durations;
@@ -16,6 +16,9 @@ use super::summary::{ActiveBuild, Counts};
 pub const MAX_PENDING: usize = 8192;
 /// Builds kept in memory; the ones that were not touched for longest go first.
 pub const MAX_ACTIVE_BUILDS: usize = 256;
+
+/// Runs of which the times are kept in memory, for charts.
+pub const MAX_RECENT_RUNS: usize = 5000;
 
 /// An execution and its place in the journal.
 #[derive(Debug, Clone)]
@@ -28,6 +31,8 @@ pub(super) struct Memory {
     pub pending: BTreeMap<u64, Arc<Execution>>,
     pub builds: HashMap<String, ActiveBuild>,
     pub durations: Durations,
+    /// Times of the last runs by workers, newest at the back.
+    pub runs: VecDeque<Timeline>,
     pub last_seq: u64,
     /// Since the process started.
     pub counts: Counts,
@@ -43,6 +48,7 @@ impl Memory {
             pending: BTreeMap::new(),
             builds: HashMap::new(),
             durations: Durations::new(config.max_durations),
+            runs: VecDeque::new(),
             last_seq: 0,
             counts: Counts::default(),
             lost_events: 0,
@@ -60,10 +66,20 @@ impl Memory {
         let seq = self.last_seq;
         self.counts.add(&execution);
         self.durations.observe(&execution, seq);
+        self.remember_run(&execution);
         if self.is_kept(&execution, seq) {
             self.pending.insert(seq, Arc::new(execution));
             self.bound_pending();
         }
+    }
+
+    pub fn remember_run(&mut self, execution: &Execution) {
+        let timeline = execution.timeline.filter(|_| execution.origin() == Origin::Executed);
+        let Some(timeline) = timeline else { return };
+        if self.runs.len() >= MAX_RECENT_RUNS {
+            self.runs.pop_front();
+        }
+        self.runs.push_back(timeline);
     }
 
     /// Counts the execution in its build; `false`: the build keeps no more of its cache hits.

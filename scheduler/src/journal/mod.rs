@@ -22,9 +22,10 @@ use std::time::Duration;
 
 use kiln_cas::events::Events;
 use kiln_cas::records::{RecordsError, SharedRecords};
+use kiln_protos::events::Timeline;
 use tokio::sync::{mpsc, oneshot};
 
-pub use memory::{Entry, MAX_PENDING};
+pub use memory::{Entry, MAX_PENDING, MAX_RECENT_RUNS};
 pub use query::{Earlier, MAX_PAGE, Page, Query};
 pub use store::{action_of, digest_of};
 pub use summary::{BuildSummary, Counts, MnemonicCounts, between, has_failed, queue_ns, run_ns};
@@ -36,6 +37,8 @@ use writer::{Command, Writer};
 
 /// Requests to flush or to shut down that wait.
 const MAX_COMMANDS: usize = 16;
+/// Executions read at the start for the times of recent runs.
+const RESTORED_RUNS: usize = 1000;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JournalConfig {
@@ -115,6 +118,10 @@ impl Journal {
         for learned in store::read_durations(&records, config.max_durations).await? {
             memory.durations.restore(learned);
         }
+        let recent = records.list(keys::EXECUTIONS, None, true, RESTORED_RUNS).await?;
+        for entry in recent.iter().rev().filter_map(store::entry) {
+            memory.remember_run(&entry.execution);
+        }
         let meta = Mutex::new(store.meta);
         let inner = Arc::new(Inner { config, records, memory: Mutex::new(memory), meta });
         let (commands, inbox) = mpsc::channel(MAX_COMMANDS);
@@ -140,6 +147,11 @@ impl Journal {
         if self.commands.send(command(done)).await.is_ok() {
             let _ = finished.await;
         }
+    }
+
+    /// Times of the last runs by workers, oldest first, at most [`MAX_RECENT_RUNS`].
+    pub fn recent_runs(&self) -> Vec<Timeline> {
+        self.inner.memory().runs.iter().copied().collect()
     }
 
     pub fn stats(&self) -> JournalStats {

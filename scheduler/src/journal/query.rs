@@ -21,7 +21,10 @@ pub enum Query {
     Recent,
     Action(Digest),
     /// `mnemonic: None`: whichever.
-    Target { target: String, mnemonic: Option<String> },
+    Target {
+        target: String,
+        mnemonic: Option<String>,
+    },
     Invocation(String),
 }
 
@@ -71,9 +74,7 @@ impl Query {
         match self {
             Self::Recent => None,
             Self::Action(action) => Some(keys::actions(action)),
-            Self::Target { target, mnemonic } => {
-                Some(keys::targets(target, mnemonic.as_deref()))
-            }
+            Self::Target { target, mnemonic } => Some(keys::targets(target, mnemonic.as_deref())),
             Self::Invocation(invocation) => Some(keys::invocations(invocation)),
         }
     }
@@ -126,9 +127,7 @@ impl Journal {
     ) -> Result<Vec<Entry>, RecordsError> {
         let mut sequences = match query {
             // The mnemonic comes before the sequence number: their lists are merged.
-            Query::Target { mnemonic: None, .. } => {
-                self.sequences(prefix, None, MAX_PAGE).await?
-            }
+            Query::Target { mnemonic: None, .. } => self.sequences(prefix, None, MAX_PAGE).await?,
             _ => self.sequences(prefix, before, limit).await?,
         };
         sequences.retain(|seq| before.is_none_or(|before| *seq < before));

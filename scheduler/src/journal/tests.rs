@@ -152,6 +152,7 @@ async fn a_restart_forgets_nothing_and_a_build_goes_on_counting() {
     let (journal, events) = start(&records, JournalConfig::default()).await;
     assert_eq!(journal.expected_ms("//a", "CppCompile"), Some(5));
     assert_eq!(journal.expected_ms("//never", "CppCompile"), Some(5));
+    assert_eq!(journal.recent_runs().len(), 1);
     events.publish(execution("op-2", "//a", "b", "x"));
     journal.flush().await;
     assert_eq!(ids(&journal, &Query::Recent).await, ["op-2", "op-1"]);

@@ -198,9 +198,7 @@ impl Writer {
         let changes = self.memory().durations.take_changed(DURATIONS_PER_FLUSH);
         let units = changes
             .iter()
-            .map(|((target, mnemonic), learned)| {
-                duration_unit(target, mnemonic, learned.as_ref())
-            })
+            .map(|((target, mnemonic), learned)| duration_unit(target, mnemonic, learned.as_ref()))
             .collect();
         let (written, result) = self.store.write(units).await;
         if result.is_err() {
@@ -211,8 +209,7 @@ impl Writer {
     }
 
     async fn prune(&mut self) {
-        let (executions, builds) =
-            (self.inner.config.max_executions, self.inner.config.max_builds);
+        let (executions, builds) = (self.inner.config.max_executions, self.inner.config.max_builds);
         for _ in 0..PRUNE_STEPS {
             let more = match self.store.prune_executions(executions).await {
                 Ok(more) => more,

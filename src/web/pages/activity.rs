@@ -1,9 +1,8 @@
 //! How busy the workers were: computed from the times of executions, so that nothing has to
 //! be sampled.
 
-use kiln_protos::events::execution::Origin;
+use kiln_protos::events::Timeline;
 use kiln_scheduler::Snapshot;
-use kiln_scheduler::journal::Entry;
 use maud::{Markup, html};
 
 use super::chart::{WIDTH, grid, num};
@@ -24,12 +23,9 @@ pub struct Activity {
 }
 
 impl Activity {
-    /// Up to `now`, in the shortest window that holds all of `entries`, or the longest.
-    pub fn of(entries: &[Entry], snapshot: &Snapshot, now: i64) -> Self {
-        // A merged request has the times of the run that it joined.
-        let own = |entry: &&Entry| entry.execution.origin() == Origin::Executed;
-        let timelines = || entries.iter().filter(own).filter_map(|entry| entry.execution.timeline);
-        let oldest = timelines().map(|t| t.queued).filter(|at| *at > 0).min().unwrap_or(now);
+    /// Up to `now`, in the shortest window that holds all of `runs`, or the longest.
+    pub fn of(runs: &[Timeline], snapshot: &Snapshot, now: i64) -> Self {
+        let oldest = runs.iter().map(|t| t.queued).filter(|at| *at > 0).min().unwrap_or(now);
         let minutes = WINDOWS
             .into_iter()
             .find(|minutes| now - oldest <= minutes * MINUTE)
@@ -40,7 +36,7 @@ impl Activity {
             queued: vec![0.0; BUCKETS],
             running: vec![0.0; BUCKETS],
         };
-        for t in timelines() {
+        for t in runs {
             activity.add(t.queued, t.leased, false);
             // What is over has ended, even if the end of its last step is not known.
             activity.add(t.leased, t.finished.max(t.upload_end), true);

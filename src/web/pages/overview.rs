@@ -18,15 +18,15 @@ use crate::web::format::{bytes, count, duration, now};
 /// Builds in the chart.
 const COLUMNS: usize = 48;
 const BUILDS: usize = 10;
-/// Executions from which activity and failures are computed.
-const EXECUTIONS: usize = 2000;
+/// Executions among which failures are looked for.
+const EXECUTIONS: usize = 1000;
 const FAILURES: usize = 6;
 
 pub async fn page(State(state): State<WebState>) -> Result<Html<String>, WebError> {
     let builds = state.journal.builds(Page::first(COLUMNS)).await?;
     let recent = state.journal.executions(&Query::Recent, Page::first(EXECUTIONS)).await?;
     let snapshot = state.queue.snapshot();
-    let activity = Activity::of(&recent, &snapshot, now());
+    let activity = Activity::of(&state.journal.recent_runs(), &snapshot, now());
     let body = html! {
         h1.sr { "Overview" }
         (tiles(&state, &builds, &snapshot))

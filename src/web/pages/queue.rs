@@ -3,7 +3,6 @@
 use axum::extract::{Query as Arguments, State};
 use axum::response::Html;
 use kiln_scheduler::Snapshot;
-use kiln_scheduler::journal::{Page, Query};
 use kiln_scheduler::snapshot::{OperationView, PropertySetView, WorkerView};
 use maud::{Markup, html};
 use serde::Deserialize;
@@ -12,11 +11,8 @@ use super::activity::Activity;
 use super::layout::{self, Place};
 use super::parts::{self, build_link, label};
 use crate::web::WebState;
-use crate::web::error::WebError;
 use crate::web::format::{abbreviated, count, duration, encode, now, short};
 
-/// Executions from which activity is computed.
-const EXECUTIONS: usize = 2000;
 /// Slots drawn one by one.
 const MAX_SLOTS: u32 = 128;
 const REFRESH_SECONDS: u32 = 3;
@@ -27,13 +23,9 @@ pub struct Live {
     live: Option<String>,
 }
 
-pub async fn page(
-    State(state): State<WebState>,
-    Arguments(live): Arguments<Live>,
-) -> Result<Html<String>, WebError> {
-    let recent = state.journal.executions(&Query::Recent, Page::first(EXECUTIONS)).await?;
+pub async fn page(State(state): State<WebState>, Arguments(live): Arguments<Live>) -> Html<String> {
     let snapshot = state.queue.snapshot();
-    let activity = Activity::of(&recent, &snapshot, now());
+    let activity = Activity::of(&state.journal.recent_runs(), &snapshot, now());
     let is_live = live.live.is_some();
     let body = html! {
         div.title {
@@ -59,7 +51,7 @@ pub async fn page(
         (property_sets(&snapshot.property_sets))
     };
     let refresh = is_live.then_some(REFRESH_SECONDS);
-    Ok(layout::live(Place::Queue, "Queue & workers", state.version, refresh, &body))
+    layout::live(Place::Queue, "Queue & workers", state.version, refresh, &body)
 }
 
 fn tiles(snapshot: &Snapshot) -> Markup {
