@@ -44,7 +44,7 @@ pub async fn page(State(state): State<WebState>) -> Result<Html<String>, WebErro
                     header { h2 { "Workers" } a href="/queue" { "Queue & workers" } }
                     (worker_cards(&snapshot))
                 }
-                (failures(&recent))
+                @if !recent.is_empty() { (failures(&recent)) }
             }
         }
     };
