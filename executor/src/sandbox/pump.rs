@@ -11,6 +11,8 @@ use super::OutputStream;
 
 /// What one read takes at most: a pipe's usual capacity.
 const CHUNK: usize = 64 << 10;
+/// What one read takes when the action has ended.
+const REST: usize = 16 << 10;
 /// Chunks below this are copied out of the read buffer.
 const COPIED: usize = CHUNK / 4;
 
@@ -60,7 +62,10 @@ impl Pump {
             () = readable(self.stdout.as_ref()) => OutputStream::Stdout,
             () = readable(self.stderr.as_ref()) => OutputStream::Stderr,
         };
-        self.read(stream);
+        self.read(stream, |pipe, buffer| {
+            buffer.reserve(CHUNK);
+            pipe.try_read_buf(buffer)
+        });
     }
 
     /// Moves what is left when all writers are dead. A descriptor that an action has handed out of
@@ -68,7 +73,8 @@ impl Pump {
     pub(super) async fn drain(&mut self) {
         loop {
             self.deliver().await;
-            let moved = self.read(OutputStream::Stdout) || self.read(OutputStream::Stderr);
+            let moved = self.read(OutputStream::Stdout, read_now)
+                || self.read(OutputStream::Stderr, read_now);
             if !moved {
                 return;
             }
@@ -88,14 +94,17 @@ impl Pump {
     }
 
     /// Reads once without waiting; true if something came.
-    fn read(&mut self, stream: OutputStream) -> bool {
+    fn read(
+        &mut self,
+        stream: OutputStream,
+        read: impl FnOnce(&pipe::Receiver, &mut BytesMut) -> io::Result<usize>,
+    ) -> bool {
         let slot = match stream {
             OutputStream::Stdout => &mut self.stdout,
             OutputStream::Stderr => &mut self.stderr,
         };
         let Some(pipe) = slot else { return false };
-        self.buffer.reserve(CHUNK);
-        match pipe.try_read_buf(&mut self.buffer) {
+        match read(pipe, &mut self.buffer) {
             Ok(0) => *slot = None,
             Ok(count) => {
                 self.accept(stream, count);
@@ -123,6 +132,15 @@ impl Pump {
             self.waiting = Some((stream, chunk));
         }
     }
+}
+
+/// Asks the kernel: the runtime's own reads see only what it has been told of so far, and the report
+/// of the action's end may have been faster.
+fn read_now(pipe: &pipe::Receiver, buffer: &mut BytesMut) -> io::Result<usize> {
+    let mut chunk = [0; REST];
+    let count = nix::unistd::read(pipe, &mut chunk)?;
+    buffer.extend_from_slice(&chunk[..count]);
+    Ok(count)
 }
 
 async fn readable(pipe: Option<&pipe::Receiver>) {

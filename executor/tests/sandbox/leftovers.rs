@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use kiln_executor::sandbox::{SlotConfig, probe};
 
@@ -13,13 +14,13 @@ both! {
         slot.input("in", "input");
         slot.sh("true").await.succeeded();
         let zygote = child();
-        let before = count(zygote);
+        let before = settled(zygote).await;
         for number in 0..100 {
             let ran = slot.sh(&format!("cat in > out{number}; sleep 100 & setsid sleep 100 & true")).await;
             ran.succeeded();
         }
         slot.sh("true").await.succeeded();
-        assert_eq!(count(zygote), before);
+        assert_eq!(settled(zygote).await, before);
         assert_eq!(child(), zygote, "the zygote is the same");
     }
 }
@@ -63,6 +64,18 @@ struct Count {
     zygote_descriptors: usize,
     zygote_mounts: usize,
     zygote_children: usize,
+}
+
+/// The counts once the zygote has tidied up after its last report: when it waits for a message again.
+async fn settled(zygote: u32) -> Count {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let state = || fs::read_to_string(format!("/proc/{zygote}/syscall")).unwrap_or_default();
+    let waits = |state: &str| state.starts_with(&format!("{} ", libc::SYS_recvmsg));
+    while !waits(&state()) {
+        assert!(Instant::now() < deadline, "the zygote does not come to rest: {}", state());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    count(zygote)
 }
 
 fn count(zygote: u32) -> Count {

@@ -12,6 +12,8 @@ use crate::sandbox::Limits;
 const CPU_PERIOD: u64 = 100_000;
 /// The zygote and an action's init are in the cgroup, too.
 const OWN_PROCESSES: u64 = 2;
+/// Memory that the zygote may want between two actions.
+const RESERVE: u64 = 16 << 20;
 /// Large enough for any of the small files read here.
 const SMALL_FILE: usize = 1024;
 
@@ -108,6 +110,18 @@ impl Cgroups {
     pub(in crate::sandbox) fn enter(&self) -> io::Result<()> {
         // "0" stands for the writer.
         self.entrances.iter().try_for_each(|file| put(file, "0"))
+    }
+
+    /// Lifts the memory limit after an action that came near it: the files it left still count, and the
+    /// zygote must not be the one to run out. The next action sets its own.
+    pub(in crate::sandbox) fn relieve(&mut self) {
+        let limit = self.applied.as_ref().and_then(|limits| limits.memory_bytes);
+        let (Some(limit), Some(memory)) = (limit, &self.memory) else { return };
+        if memory.peak().is_none_or(|peak| peak.saturating_add(RESERVE) > limit) {
+            // If it fails, the limit stays as it was.
+            let _ = memory.limit(None);
+            self.applied = None;
+        }
     }
 
     pub(in crate::sandbox) fn seen(&self) -> Seen {

@@ -19,7 +19,6 @@ use super::privileges::StandIns;
 use super::process::{self, Ended};
 use super::roots::Roots;
 use super::scratch::Scratch;
-use super::seccomp::Filter;
 use super::socket::Socket;
 use crate::sandbox::cgroup::Cgroups;
 use crate::sandbox::wire::{Reply, Report, Request, Status};
@@ -43,7 +42,6 @@ pub(super) struct Workshop {
     pub last: Option<MountNamespace>,
     /// `None`: to be made anew.
     pub network: Option<EmptyNetwork>,
-    pub filter: Filter,
     pub outcome: Outcome,
     pub init_stack: Vec<u8>,
     pub program_stack: Vec<u8>,
@@ -70,6 +68,10 @@ impl Workshop {
     /// Between actions: what the next one need not wait for.
     pub(super) fn tidy(&mut self) {
         self.last = None;
+        if let Err(error) = self.scratch.forget() {
+            // The place's next use tries again, and fails with its reason.
+            eprintln!("kiln sandbox: {error}");
+        }
         if self.network.as_ref().is_some_and(|network| !network.is_clean()) {
             self.network = None;
         }
@@ -99,10 +101,8 @@ impl Workshop {
         let init = self.start(spec, &command, &stdout, &stderr)?;
         // Only the action holds the ends of its pipes from here on.
         drop((stdout, stderr));
-        // Meanwhile the action runs: it need not wait for this.
-        let forgotten = self.scratch.forget_last();
         let Some(ended) = attend(init, socket)? else { return Ok(None) };
-        forgotten?;
+        self.cgroups.relieve();
         let status = match self.outcome.read() {
             Told::Ended(status) => status,
             Told::Failed(message) => return Err(ZygoteError::Refused(message)),
@@ -137,7 +137,6 @@ impl Workshop {
             identity: self.identity,
             trees: &trees,
             network: self.network.as_ref().filter(|_| !spec.network),
-            filter: &self.filter,
             stand_ins: self.stand_ins(spec),
             null: &self.null,
             stdout,

@@ -21,7 +21,6 @@ use super::identity::Identity;
 use super::network::EmptyNetwork;
 use super::outcome::Outcome;
 use super::privileges::{self, StandIns};
-use super::seccomp::Filter;
 use super::{mounts, process};
 use crate::sandbox::wire::Status;
 use crate::sandbox::{CommandSpec, EXEC_ROOT};
@@ -41,7 +40,6 @@ pub(super) struct Plan<'a> {
     pub trees: &'a [(OwnedFd, &'static str)],
     /// `None`: the machine's.
     pub network: Option<&'a EmptyNetwork>,
-    pub filter: &'a Filter,
     pub stand_ins: StandIns,
     pub null: &'a File,
     pub stdout: &'a OwnedFd,
@@ -131,8 +129,7 @@ impl Plan<'_> {
             setresuid(uid, uid, uid).context("setresuid", uid)?;
         }
         privileges::keep_capabilities(0).context("capset", "")?;
-        self.stand_ins.apply().context("setrlimit", "")?;
-        self.filter.apply()
+        self.stand_ins.apply().context("setrlimit", "")
     }
 }
 

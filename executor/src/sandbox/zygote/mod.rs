@@ -33,7 +33,6 @@ use self::namespace::MountNamespace;
 use self::network::EmptyNetwork;
 use self::roots::Roots;
 use self::scratch::Scratch;
-use self::seccomp::Filter;
 use self::socket::Socket;
 use super::cgroup::Cgroups;
 use super::wire::{Reply, Request, ZygoteConfig};
@@ -108,11 +107,9 @@ fn set_up(config: &ZygoteConfig) -> Result<(Workshop, Reply), ZygoteError> {
     let network = EmptyNetwork::create()?;
     privileges::limit_all(config.open_files)?;
     privileges::forbid_new_privileges()?;
-    Filter::for_zygote()?.apply()?;
 
     let workshop = Workshop {
         scratch: Scratch::new(config.upper, identity)?,
-        filter: Filter::for_actions()?,
         outcome: outcome::Outcome::new()?,
         init_stack: process::stack(),
         program_stack: process::stack(),
@@ -126,5 +123,6 @@ fn set_up(config: &ZygoteConfig) -> Result<(Workshop, Reply), ZygoteError> {
         null,
         zygote,
     };
+    seccomp::apply()?;
     Ok((workshop, Reply::Ready { user_namespace: identity.user_namespace, not_enforced }))
 }

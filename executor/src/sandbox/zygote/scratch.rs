@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
-use nix::sys::statvfs::statvfs;
+use nix::sys::statvfs::{Statvfs, statvfs};
 use nix::unistd::chdir;
 
 use super::error::{Context, ZygoteError};
@@ -28,7 +28,7 @@ const INODES: std::ops::RangeInclusive<u64> = 16_384..=4_194_304;
 const FULL: u64 = 64 << 10;
 
 /// One of two places that take turns, so that throwing away what the last action left can wait until
-/// the next one runs.
+/// nobody waits for it.
 #[derive(Debug)]
 struct Place {
     base: PathBuf,
@@ -92,6 +92,9 @@ impl Place {
     }
 }
 
+/// What an action left beyond this does not wait for the next one's end.
+const LARGE: u64 = 8 << 20;
+
 #[derive(Debug)]
 pub(super) struct Scratch {
     upper: UpperDir,
@@ -130,6 +133,7 @@ impl Scratch {
 
     /// Makes place for the next action. The descriptor is its input root's, and outlives it.
     pub(super) fn prepare(&mut self, spec: &CommandSpec) -> Result<OwnedFd, ZygoteError> {
+        self.forget_large()?;
         self.current = 1 - self.current;
         self.places[self.current].mount(self.upper, &spec.limits)?;
         let place = self.place();
@@ -146,9 +150,22 @@ impl Scratch {
         open(&root, flags, Mode::empty()).context("open", root.display())
     }
 
-    /// Throws away what the action before the prepared one left.
-    pub(super) fn forget_last(&mut self) -> Result<(), ZygoteError> {
+    /// Throws away what the action before the prepared one left. The kernel may take milliseconds.
+    pub(super) fn forget(&mut self) -> Result<(), ZygoteError> {
         self.places[1 - self.current].clear(self.upper)
+    }
+
+    /// What takes so much memory that the next action may miss it goes before that begins.
+    fn forget_large(&mut self) -> Result<(), ZygoteError> {
+        let large =
+            |space: Statvfs| (space.blocks() - space.blocks_free()) * space.fragment_size() > LARGE;
+        let last = &mut self.places[self.current];
+        let in_memory = last.mounted && self.upper == UpperDir::Tmpfs;
+        if in_memory && statvfs(&last.base).is_ok_and(large) {
+            last.clear(self.upper)
+        } else {
+            Ok(())
+        }
     }
 
     /// True when the action has used up what it may write.

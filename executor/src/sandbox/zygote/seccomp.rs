@@ -1,14 +1,13 @@
 //! Which system calls an action cannot make.
 //!
-//! Actions have no capability, so most of these would fail anyway: the filter keeps them away
-//! from kernel code that has been a way out of sandboxes before.
+//! Actions have no capability, and no way to a user namespace in which they would have some, so
+//! mounts and namespaces are out of their reach anyway. The filter keeps them away from further
+//! kernel code that has been a way out of sandboxes before. Installing one costs as much as starting
+//! a small program: it lies on the zygote, and actions inherit it.
 
 use std::collections::BTreeMap;
 
-use libc::{
-    CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER,
-    CLONE_NEWUTS,
-};
+use libc::CLONE_NEWUSER;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, apply_filter,
@@ -18,10 +17,7 @@ use super::error::ZygoteError;
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
-/// `CLONE_NEWTIME`, which shares its bit with exit signals: only `unshare` takes it.
-const CLONE_NEWTIME: i32 = 0x80;
-
-/// What neither the zygote nor its actions ever need.
+/// What neither actions nor the zygote, once it is set up, ever need.
 const NEVER: &[i64] = &[
     libc::SYS_acct,
     libc::SYS_add_key,
@@ -52,17 +48,6 @@ const NEVER: &[i64] = &[
     libc::SYS_vhangup,
 ];
 
-/// What the zygote makes actions with, and actions do not need.
-const ZYGOTE_ONLY: &[i64] = &[
-    libc::SYS_mount,
-    libc::SYS_mount_setattr,
-    libc::SYS_move_mount,
-    libc::SYS_open_tree,
-    libc::SYS_pivot_root,
-    libc::SYS_setns,
-    libc::SYS_umount2,
-];
-
 /// Said not to exist, so that callers take their other way. The flags of `clone3` lie in memory
 /// where a filter cannot see them; C libraries fall back to `clone`.
 const ABSENT: &[i64] = &[
@@ -72,58 +57,29 @@ const ABSENT: &[i64] = &[
     libc::SYS_io_uring_register,
 ];
 
-/// Compiled once. Installing a filter costs time with its length, so most of it lies on the
-/// zygote, from which actions inherit it, and each action adds only the rest.
-#[derive(Debug)]
-pub(super) struct Filter(Vec<BpfProgram>);
-
-impl Filter {
-    pub(super) fn for_zygote() -> Result<Self, ZygoteError> {
-        Ok(Self(vec![
-            program(unconditional(ABSENT), libc::ENOSYS)?,
-            program(unconditional(NEVER), libc::EPERM)?,
-        ]))
+/// Holds for this process and all that it becomes and starts.
+pub(super) fn apply() -> Result<(), ZygoteError> {
+    let absent = unconditional(ABSENT);
+    let mut refused = unconditional(NEVER);
+    refused.insert(libc::SYS_clone, vec![with_flag(CLONE_NEWUSER)?]);
+    refused.insert(libc::SYS_unshare, vec![with_flag(CLONE_NEWUSER)?]);
+    for (rules, errno) in [(absent, libc::ENOSYS), (refused, libc::EPERM)] {
+        apply_filter(&program(rules, errno)?)
+            .map_err(|error| ZygoteError::Refused(format!("seccomp: {error}")))?;
     }
-
-    pub(super) fn for_actions() -> Result<Self, ZygoteError> {
-        let namespaces = [
-            CLONE_NEWNS,
-            CLONE_NEWUTS,
-            CLONE_NEWIPC,
-            CLONE_NEWUSER,
-            CLONE_NEWPID,
-            CLONE_NEWNET,
-            CLONE_NEWCGROUP,
-        ];
-        let mut refused = unconditional(ZYGOTE_ONLY);
-        refused.insert(libc::SYS_clone, any_flag(&namespaces)?);
-        let unshared: Vec<i32> = namespaces.iter().copied().chain([CLONE_NEWTIME]).collect();
-        refused.insert(libc::SYS_unshare, any_flag(&unshared)?);
-        Ok(Self(vec![program(refused, libc::EPERM)?]))
-    }
-
-    /// Holds for this process and all that it becomes and starts.
-    pub(super) fn apply(&self) -> Result<(), ZygoteError> {
-        self.0
-            .iter()
-            .try_for_each(|program| apply_filter(program))
-            .map_err(|error| ZygoteError::Refused(format!("seccomp: {error}")))
-    }
+    Ok(())
 }
 
 fn unconditional(calls: &[i64]) -> Rules {
     calls.iter().map(|call| (*call, Vec::new())).collect()
 }
 
-/// Rules that match when the first argument has any of the flags.
-fn any_flag(flags: &[i32]) -> Result<Vec<SeccompRule>, ZygoteError> {
-    let rule = |flag: &i32| {
-        let flag = u64::from(flag.cast_unsigned());
-        SeccompCondition::new(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(flag), flag)
-            .and_then(|condition| SeccompRule::new(vec![condition]))
-            .map_err(broken)
-    };
-    flags.iter().map(rule).collect()
+/// Matches when the first argument has the flag.
+fn with_flag(flag: i32) -> Result<SeccompRule, ZygoteError> {
+    let flag = u64::from(flag.cast_unsigned());
+    SeccompCondition::new(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(flag), flag)
+        .and_then(|condition| SeccompRule::new(vec![condition]))
+        .map_err(broken)
 }
 
 fn program(rules: Rules, errno: i32) -> Result<BpfProgram, ZygoteError> {
