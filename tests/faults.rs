@@ -104,7 +104,7 @@ fn work_that_nobody_waits_for_is_cancelled() {
     await_status(&server, "a running action", |status| count(status, RUNNING) >= 1);
     let pid = Command::new(&std::env::var_os("KILN_BAZEL").expect("set"))
         .arg(format!("--output_user_root={}", bazel.user_root().display()))
-        .args(["--max_idle_secs=60", "--nohome_rc", "--nosystem_rc", "--noblock_for_lock"])
+        .args(["--max_idle_secs=60", "--nohome_rc", "--noblock_for_lock"])
         .args(["info", "server_pid"])
         .current_dir(bazel.workspace())
         .output()

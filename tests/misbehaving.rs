@@ -1,6 +1,9 @@
 //! Actions that misbehave, run through the whole server: the machine, the store and the other
 //! actions are unharmed, and the user is told what happened.
 
+// The old fields are what older clients read.
+#![allow(deprecated)]
+
 mod support;
 
 use kiln_protos::reapi;

@@ -14,7 +14,7 @@ use tonic::Code;
 use crate::config::Parts;
 use crate::job::{ActionFacts, Finished, Outcome, Request, Run, UnixNanos, unix_nanos};
 use crate::queue::Ending;
-use crate::status::{missing_blobs, status, store_status};
+use crate::services::status::{missing_blobs, status, store_status};
 
 const NANOS: i64 = 1_000_000_000;
 const TIMELINE_LOG: &str = "kiln: where and when the action ran";

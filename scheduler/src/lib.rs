@@ -16,7 +16,6 @@ mod scheduler;
 mod services;
 pub mod session;
 pub mod snapshot;
-mod status;
 
 pub use config::{Parts, SchedulerConfig};
 pub use job::{DurationEstimator, NoEstimates};

@@ -12,7 +12,7 @@ use tonic::metadata::MetadataMap;
 use crate::config::SchedulerConfig;
 use crate::job::{ActionFacts, Request, UnixNanos};
 use crate::queue::platform::Requirement;
-use crate::status::{missing_blobs, status, store_status};
+use crate::services::status::{missing_blobs, status, store_status};
 
 /// Bytes; a longer one is not an honest instance name.
 pub const MAX_INSTANCE_NAME: usize = 512;

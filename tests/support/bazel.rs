@@ -28,7 +28,8 @@ impl Bazel {
         let mut command = Command::new(&self.binary);
         command
             .arg(format!("--output_user_root={}", self.user_root.path().display()))
-            .args(["--max_idle_secs=60", "--nohome_rc", "--nosystem_rc"])
+            // Debian's Bazel finds its own parts through the system's bazelrc: that one is read.
+            .args(["--max_idle_secs=60", "--nohome_rc"])
             .args(arguments)
             .current_dir(&self.workspace);
         command
@@ -51,7 +52,8 @@ impl Bazel {
     pub fn start_remote(&self, address: &str, arguments: &[&str]) -> std::process::Child {
         let executor = format!("--remote_executor=grpc://{address}");
         let mut all = arguments.to_vec();
-        for option in ["--config=kiln", "--symlink_prefix=/", "--show_progress", &executor] {
+        // In reverse: what the configuration sets, the options after it override.
+        for option in ["--show_progress", "--symlink_prefix=/", &executor, "--config=kiln"] {
             all.insert(1, option);
         }
         self.command(&all)

@@ -73,7 +73,11 @@ impl Client {
     }
 
     pub async fn read(&self, digest: &reapi::Digest) -> Vec<u8> {
-        let name = format!("{}/blobs/{}/{}", self.instance, digest.hash, digest.size_bytes);
+        let prefix = match self.instance.as_str() {
+            "" => String::new(),
+            instance => format!("{instance}/"),
+        };
+        let name = format!("{prefix}blobs/{}/{}", digest.hash, digest.size_bytes);
         let mut stream = bytestream::byte_stream_client::ByteStreamClient::new(self.channel.clone())
             .read(bytestream::ReadRequest { resource_name: name, ..Default::default() })
             .await

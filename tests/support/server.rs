@@ -69,6 +69,7 @@ pub fn command(listen: &str, data: &Path, arguments: &[&str]) -> Command {
         .args(["serve", "--listen", listen, "--data-dir"])
         .arg(data)
         .args(arguments)
+        .env("KILN_WORKERS_MEMORY", "1GiB")
         .stdin(Stdio::null());
     command
 }

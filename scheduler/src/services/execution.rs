@@ -23,7 +23,7 @@ use crate::completion::{Record, cached, link};
 use crate::job::{ActionFacts, Finished, Job, unix_nanos};
 use crate::queue::Refusal;
 use crate::request::{Asked, Inline, parse, read_action};
-use crate::status::{status, store_status, to_grpc};
+use crate::services::status::{status, store_status, to_grpc};
 
 use super::inline::inlined;
 use super::{Core, done, message, pending};

@@ -3,6 +3,7 @@
 pub mod execution;
 mod inline;
 pub mod operations;
+pub mod status;
 pub mod workers;
 
 use std::hash::{BuildHasher, RandomState};
