@@ -22,6 +22,7 @@ def _odd_names_impl(ctx):
 
 odd_names = rule(implementation = _odd_names_impl)
 
+# Files only: Bazel does not send empty directories as inputs.
 def _list_impl(ctx):
     out = ctx.actions.declare_file(ctx.label.name + ".txt")
     ctx.actions.run_shell(
@@ -31,7 +32,7 @@ def _list_impl(ctx):
         command = """
             set -eu
             out=$PWD/$2; cd "$1"
-            find . | LC_ALL=C sort > "$out"
+            find . -type f | LC_ALL=C sort > "$out"
             find . -type f | LC_ALL=C sort | while read -r f; do sha256sum < "$f" >> "$out"; done
             ./tool.sh >> "$out"
         """,
