@@ -1,7 +1,7 @@
 //! Blobs, actions and results that load generator and floor agree on.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use kiln_protos::reapi;
+use kiln_protos::{protobuf, reapi};
 use prost::Message;
 use sha2::{Digest as _, Sha256};
 
@@ -133,7 +133,8 @@ pub fn encode(message: &impl Message) -> (reapi::Digest, Bytes) {
     (digest_of(&data), data)
 }
 
-/// A typical result: three files and a standard output, the first four small blobs.
+/// A typical result: three files and a standard output, the first four small blobs; and when
+/// and where it came about.
 pub fn action_result(small: &Pattern) -> reapi::ActionResult {
     let file = |index: u64, path: &str| reapi::OutputFile {
         path: path.to_owned(),
@@ -148,12 +149,30 @@ pub fn action_result(small: &Pattern) -> reapi::ActionResult {
             file(2, "bazel-out/k8-fastbuild/bin/app/main"),
         ],
         stdout_digest: Some(small.digest(Key { run: 0, index: 3 })),
+        execution_metadata: Some(metadata()),
         ..Default::default()
     }
 }
 
-/// How many small blobs [`action_result`] names.
-pub const RESULT_BLOBS: u64 = 4;
+/// A worker's name and when each step took place.
+fn metadata() -> reapi::ExecutedActionMetadata {
+    let at = |step: i64| {
+        Some(protobuf::Timestamp { seconds: 1_700_000_000 + step / 4, nanos: 250_000_000 })
+    };
+    reapi::ExecutedActionMetadata {
+        worker: "worker-1".to_owned(),
+        queued_timestamp: at(0),
+        worker_start_timestamp: at(1),
+        input_fetch_start_timestamp: at(1),
+        input_fetch_completed_timestamp: at(2),
+        execution_start_timestamp: at(2),
+        execution_completed_timestamp: at(6),
+        output_upload_start_timestamp: at(6),
+        output_upload_completed_timestamp: at(7),
+        worker_completed_timestamp: at(7),
+        ..Default::default()
+    }
+}
 
 /// The same bytes every time, which no compressor shortens.
 fn incompressible(size: usize) -> Bytes {
