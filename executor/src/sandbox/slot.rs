@@ -160,7 +160,9 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         // The zygote has to be gone before its cgroups can be; after `stop` it is.
-        drop(self.connection.take());
+        if let Some(connection) = self.connection.take() {
+            connection.close_now();
+        }
         self.cgroups.remove();
     }
 }
@@ -178,6 +180,7 @@ fn finished(report: Report, stopped: Option<Ending>, root: OwnedFd) -> Finished 
         Status::Signalled(signal) => Ending::Signalled(signal),
     };
     let ending = match (report.over_limit, stopped) {
+        (_, Some(Ending::Cancelled)) => Ending::Cancelled,
         (Some(limit), _) => Ending::OverLimit(limit),
         (None, Some(stopped)) => stopped,
         (None, None) => by_itself,

@@ -16,8 +16,8 @@ both! {
         let zygote = child();
         let before = settled(zygote).await;
         for number in 0..100 {
-            let ran = slot.sh(&format!("cat in > out{number}; sleep 100 & setsid sleep 100 & true")).await;
-            ran.succeeded();
+            let ran = slot.sh(&format!("cat in > out{number}; echo {number}; sleep 100 & setsid sleep 100 & true")).await;
+            assert_eq!(ran.succeeded(), number.to_string());
         }
         slot.sh("true").await.succeeded();
         assert_eq!(settled(zygote).await, before);
@@ -36,6 +36,10 @@ fn a_stopped_slot_has_taken_its_cgroups_with_it() {
             let during = cgroups(&mark);
             assert!(enforced == 3 || !during.is_empty(), "limits without a cgroup");
             slot.stop().await;
+            assert_eq!(cgroups(&mark), Vec::<PathBuf>::new());
+            let mut dropped = Fixture::new().await;
+            dropped.sh("true").await.succeeded();
+            drop(dropped);
             assert_eq!(cgroups(&mark), Vec::<PathBuf>::new());
         });
     });

@@ -5,6 +5,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::Stdio;
 
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::Pid;
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
@@ -85,6 +87,17 @@ impl Connection {
     pub(super) async fn close(mut self) {
         if let Err(error) = self.child.kill().await {
             tracing::warn!(%error, "cannot end the sandbox process");
+        }
+    }
+
+    /// Kills the zygote and waits for its death without a runtime: it is quick, and its cgroups
+    /// cannot be removed before.
+    pub(super) fn close_now(mut self) {
+        let Some(pid) = self.child.id().and_then(|id| i32::try_from(id).ok()) else { return };
+        if self.child.start_kill().is_ok() {
+            // The runtime collects the status: here only the moment matters.
+            let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+            let _ = waitid(Id::Pid(Pid::from_raw(pid)), flags);
         }
     }
 
