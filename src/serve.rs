@@ -89,7 +89,9 @@ impl Server {
 
         let storage = Storage::open(options.storage.clone()).await?;
         let worker = match options.worker.clone() {
-            Some(config) => Some((config.slots, Worker::start(config, storage.blobs.clone()).await?)),
+            Some(config) => {
+                Some((config.slots, Worker::start(config, storage.blobs.clone()).await?))
+            }
             None => None,
         };
         let events = Events::new();
@@ -106,7 +108,15 @@ impl Server {
                 estimator: Arc::new(journal.clone()),
             },
         );
-        let router = router(&options, &storage, &scheduler, &journal, events, logs, &base_url)?;
+        let parts = Routed {
+            storage: &storage,
+            scheduler: &scheduler,
+            journal: &journal,
+            events,
+            logs,
+            base_url: &base_url,
+        };
+        let router = router(&options, parts)?;
         let stop_front = CancellationToken::new();
         let front =
             Front::start(listener, &router, options.front_threads, options.drain, &stop_front)
@@ -169,15 +179,18 @@ fn embed(mut worker: Worker, scheduler: Scheduler, stop: CancellationToken) -> J
     })
 }
 
-fn router(
-    options: &ServeOptions,
-    storage: &Storage,
-    scheduler: &Scheduler,
-    journal: &Journal,
+/// What the routes lead to.
+struct Routed<'a> {
+    storage: &'a Storage,
+    scheduler: &'a Scheduler,
+    journal: &'a Journal,
     events: Events,
     logs: LogStreams,
-    base_url: &str,
-) -> Result<Router, ServeError> {
+    base_url: &'a str,
+}
+
+fn router(options: &ServeOptions, parts: Routed<'_>) -> Result<Router, ServeError> {
+    let Routed { storage, scheduler, journal, events, logs, base_url } = parts;
     let cas = CasServices::new(ServicesConfig {
         blobs: storage.blobs.clone(),
         actions: storage.actions.clone(),

@@ -1,5 +1,7 @@
 //! Crashes in the middle of real builds: each ends in a finished build or a clear error.
 
+#![allow(clippy::panic)]
+
 mod support;
 
 use std::process::Command;
@@ -26,9 +28,10 @@ fn await_status(server: &Server, what: &str, condition: impl Fn(&Value) -> bool)
 }
 
 fn count(status: &Value, pointer: &str) -> u64 {
-    status.pointer(pointer).and_then(Value::as_u64).unwrap_or_else(|| {
-        panic!("status has no number at {pointer}: {status:#}")
-    })
+    status
+        .pointer(pointer)
+        .and_then(Value::as_u64)
+        .unwrap_or_else(|| panic!("status has no number at {pointer}: {status:#}"))
 }
 
 const COMPLETED: &str = "/scheduler/counters/completed";
@@ -102,7 +105,7 @@ fn work_that_nobody_waits_for_is_cancelled() {
         &["test", "--test_timeout=600", "--runs_per_test=5", "//flaky:slow_test"],
     );
     await_status(&server, "a running action", |status| count(status, RUNNING) >= 1);
-    let pid = Command::new(&std::env::var_os("KILN_BAZEL").expect("set"))
+    let pid = Command::new(std::env::var_os("KILN_BAZEL").expect("set"))
         .arg(format!("--output_user_root={}", bazel.user_root().display()))
         .args(["--max_idle_secs=60", "--nohome_rc", "--noblock_for_lock"])
         .args(["info", "server_pid"])

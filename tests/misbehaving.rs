@@ -148,10 +148,7 @@ async fn a_memory_hog_is_killed_and_named() {
     });
     let (response, _, stderr) = house.run(&spec).await;
     let status = response.status.clone().unwrap_or_default();
-    assert!(
-        status.message.contains("memory") || stderr.contains("memory"),
-        "{status:?} {stderr}"
-    );
+    assert!(status.message.contains("memory") || stderr.contains("memory"), "{status:?} {stderr}");
     house.expect_well().await;
 }
 

@@ -14,7 +14,10 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 7] = [
     ("kiln-executor", &["kiln-protos", "kiln-cas"]),
     ("kiln-ci", &["kiln-protos", "kiln-cas"]),
     ("kiln-deploy", &["kiln-protos", "kiln-cas"]),
-    ("kiln", &["kiln-protos", "kiln-cas", "kiln-scheduler", "kiln-executor", "kiln-ci", "kiln-deploy"]),
+    (
+        "kiln",
+        &["kiln-protos", "kiln-cas", "kiln-scheduler", "kiln-executor", "kiln-ci", "kiln-deploy"],
+    ),
 ];
 
 const MAX_FILE_LINES: usize = 700;
@@ -104,14 +107,12 @@ fn crates_depend_only_downwards() {
 fn every_dependency_has_a_licence_we_may_link() {
     for package in list(&metadata(), "packages") {
         let licence = text(package, "license").replace('/', " OR ");
-        let fine = licence
-            .split(" OR ")
-            .any(|choice| {
-                choice
-                    .trim_matches(['(', ')', ' '])
-                    .split(" AND ")
-                    .all(|part| LICENCES.contains(&part.trim_matches(['(', ')', ' '])))
-            });
+        let fine = licence.split(" OR ").any(|choice| {
+            choice
+                .trim_matches(['(', ')', ' '])
+                .split(" AND ")
+                .all(|part| LICENCES.contains(&part.trim_matches(['(', ')', ' '])))
+        });
         assert!(fine, "{} has licence {licence:?}", text(package, "name"));
     }
 }
@@ -166,7 +167,8 @@ fn unsafe_code_lives_in_the_sandbox_alone() {
 /// Domain code answers with its own errors; only adapters know gRPC's.
 #[test]
 fn only_adapters_know_the_grpc_status() {
-    let adapters = ["/services/", "/remote/", "/front/", "/cli/", "/tests/", "/benches/", "/protos/"];
+    let adapters =
+        ["/services/", "/remote/", "/front/", "/cli/", "/tests/", "/benches/", "/protos/"];
     for path in files(".rs") {
         let name = path.strip_prefix(root()).expect("below the root");
         let name = format!("/{}", name.display());

@@ -38,7 +38,9 @@ impl CliError {
         Self {
             code: 3,
             message: format!("cannot reach the server at {server}: {cause}"),
-            hint: Some("start one with `kiln serve`, or name it with --server or KILN_SERVER".into()),
+            hint: Some(
+                "start one with `kiln serve`, or name it with --server or KILN_SERVER".into(),
+            ),
         }
     }
 
@@ -80,7 +82,9 @@ impl From<ServeError> for CliError {
     fn from(error: ServeError) -> Self {
         let hint = match &error {
             ServeError::Listen { error, .. } if error.kind() == std::io::ErrorKind::AddrInUse => {
-                Some("another server has this port; choose one with --listen (port 0: any free one)")
+                Some(
+                    "another server has this port; choose one with --listen (port 0: any free one)",
+                )
             }
             _ => None,
         };

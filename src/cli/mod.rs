@@ -18,7 +18,13 @@ pub use error::{CliError, Exit};
 #[command(name = "kiln", version, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Cli {
     /// Server that client commands ask.
-    #[arg(long, global = true, env = "KILN_SERVER", default_value = "http://127.0.0.1:8980", value_name = "URL")]
+    #[arg(
+        long,
+        global = true,
+        env = "KILN_SERVER",
+        default_value = "http://127.0.0.1:8980",
+        value_name = "URL"
+    )]
     pub server: String,
 
     /// Instance name sent with each request.
@@ -50,7 +56,9 @@ enum Command {
     Worker(worker::WorkerCommand),
     Config(config::ConfigCommand),
     /// Print a completion script for a shell.
-    Completions { shell: clap_complete::Shell },
+    Completions {
+        shell: clap_complete::Shell,
+    },
 }
 
 /// Runs the command line of this process.

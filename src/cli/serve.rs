@@ -116,5 +116,8 @@ fn print_ready(ready: &Ready) {
     }
     println!("  web pages  {}/", ready.base_url);
     println!("  bazel      bazel build --remote_executor=grpc://{} //...", ready.address);
-    println!("  buck2      [buck2_re_client] engine_address, cas_address, action_cache_address = grpc://{}", ready.address);
+    println!(
+        "  buck2      [buck2_re_client] engine_address, cas_address, action_cache_address = grpc://{}",
+        ready.address
+    );
 }

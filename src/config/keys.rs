@@ -129,7 +129,12 @@ pub const KEYS: &[Key] = &[
         Kind::List,
         "URIs that the Remote Asset service may download begin with one of these.",
     ),
-    key("workers.count", "auto", Kind::Number, "Actions run at a time here. auto: one a core. 0: none."),
+    key(
+        "workers.count",
+        "auto",
+        Kind::Number,
+        "Actions run at a time here. auto: one a core. 0: none.",
+    ),
     key(
         "workers.properties",
         "OSFamily=linux, OSFamily=Linux, ISA=x86-64",
@@ -163,12 +168,7 @@ pub const KEYS: &[Key] = &[
         "Most bytes that one action may write. auto: as workers.memory.",
     ),
     key("workers.output", "128MiB", Kind::Size, "Most bytes of stdout and stderr of one action."),
-    key(
-        "scheduler.default_timeout",
-        "1h",
-        Kind::Duration,
-        "For actions that name no timeout.",
-    ),
+    key("scheduler.default_timeout", "1h", Kind::Duration, "For actions that name no timeout."),
     key(
         "scheduler.max_timeout",
         "24h",

@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use keys::{KEYS, Key};
 
 pub use options::{serve_options, worker_options};
-pub use values::parse_size;
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,8 +114,7 @@ impl Settings {
             };
             for (entry, value) in entries {
                 let name = format!("{section}.{entry}");
-                let key =
-                    keys::find(&name).ok_or_else(|| unknown(path, &text, &name, entry))?;
+                let key = keys::find(&name).ok_or_else(|| unknown(path, &text, &name, entry))?;
                 self.set(key.name, values::from_toml(value), Origin::File(path.to_owned()));
             }
         }
@@ -135,7 +133,11 @@ impl Settings {
             } else if is_ours(&variable) {
                 let name = variable["KILN_".len()..].to_lowercase().replacen('_', ".", 1);
                 let nearest = keys::nearest(&name);
-                return Err(ConfigError::Unknown { place: "environment".into(), name: variable, nearest });
+                return Err(ConfigError::Unknown {
+                    place: "environment".into(),
+                    name: variable,
+                    nearest,
+                });
             }
         }
         Ok(())
@@ -189,7 +191,11 @@ pub fn default_toml() -> String {
 mod tests {
     use super::*;
 
-    fn load(toml: &str, environment: &[(&str, &str)], flags: Vec<FlagValue>) -> Result<Settings, ConfigError> {
+    fn load(
+        toml: &str,
+        environment: &[(&str, &str)],
+        flags: Vec<FlagValue>,
+    ) -> Result<Settings, ConfigError> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("kiln.toml");
         std::fs::write(&path, toml).unwrap();

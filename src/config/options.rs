@@ -99,8 +99,7 @@ fn data_dir(settings: &Settings) -> PathBuf {
 
 fn storage(settings: &Settings, data_dir: PathBuf) -> StorageConfig {
     let defaults = StorageConfig::default();
-    let max_size =
-        settings.size("storage.max_size").unwrap_or_else(|| half_of_the_disk(&data_dir));
+    let max_size = settings.size("storage.max_size").unwrap_or_else(|| half_of_the_disk(&data_dir));
     StorageConfig {
         data_dir,
         max_size,

@@ -78,9 +78,7 @@ pub fn check(key: &Key, setting: &Setting) -> Result<(), ConfigError> {
 pub fn from_toml(value: &toml::Value) -> String {
     match value {
         toml::Value::String(text) => text.clone(),
-        toml::Value::Array(values) => {
-            values.iter().map(from_toml).collect::<Vec<_>>().join(", ")
-        }
+        toml::Value::Array(values) => values.iter().map(from_toml).collect::<Vec<_>>().join(", "),
         toml::Value::Table(table) => table
             .iter()
             .map(|(name, value)| format!("{name}={}", from_toml(value)))

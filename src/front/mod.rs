@@ -7,7 +7,7 @@ mod connection;
 mod unknown;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -31,7 +31,6 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 
 /// A running front. Cancel the token given to [`Front::start`], then [`Front::join`].
 pub struct Front {
-    pub address: SocketAddr,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -52,7 +51,6 @@ impl Front {
         drain: Duration,
         shutdown: &CancellationToken,
     ) -> io::Result<Self> {
-        let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
         let mut lanes = Vec::new();
         let mut handles = Vec::new();
@@ -79,7 +77,7 @@ impl Front {
         }
         let listener = tokio::net::TcpListener::from_std(listener)?;
         tokio::spawn(accept(listener, lanes, shutdown.clone()));
-        Ok(Self { address, threads: handles })
+        Ok(Self { threads: handles })
     }
 
     /// Waits until every connection has ended or its drain time is over.
@@ -97,11 +95,7 @@ impl Front {
     }
 }
 
-async fn accept(
-    listener: tokio::net::TcpListener,
-    lanes: Vec<Lane>,
-    shutdown: CancellationToken,
-) {
+async fn accept(listener: tokio::net::TcpListener, lanes: Vec<Lane>, shutdown: CancellationToken) {
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => return,

@@ -14,7 +14,8 @@ pub async fn unknown(request: Request) -> Response<Body> {
         let message = format!("Kiln does not know the method {}", request.uri().path());
         return tonic::Status::unimplemented(message).into_http();
     }
-    let mut response = Response::new(Body::from("There is nothing here; the web pages start at /\n"));
+    let mut response =
+        Response::new(Body::from("There is nothing here; the web pages start at /\n"));
     *response.status_mut() = StatusCode::NOT_FOUND;
     response
 }

@@ -1,5 +1,5 @@
 //! Real servers and real clients for the end-to-end tests.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::panic, clippy::unwrap_used)]
 
 pub mod bazel;
 pub mod reapi;

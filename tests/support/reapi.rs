@@ -78,11 +78,12 @@ impl Client {
             instance => format!("{instance}/"),
         };
         let name = format!("{prefix}blobs/{}/{}", digest.hash, digest.size_bytes);
-        let mut stream = bytestream::byte_stream_client::ByteStreamClient::new(self.channel.clone())
-            .read(bytestream::ReadRequest { resource_name: name, ..Default::default() })
-            .await
-            .expect("the blob can be read")
-            .into_inner();
+        let mut stream =
+            bytestream::byte_stream_client::ByteStreamClient::new(self.channel.clone())
+                .read(bytestream::ReadRequest { resource_name: name, ..Default::default() })
+                .await
+                .expect("the blob can be read")
+                .into_inner();
         let mut all = Vec::new();
         while let Some(chunk) = stream.message().await.expect("the stream goes on") {
             all.extend(chunk.data);
