@@ -12,6 +12,7 @@ mod directory;
 mod disk;
 mod faults;
 mod group;
+mod hashing;
 mod log;
 mod memory;
 mod range;

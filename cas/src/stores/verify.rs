@@ -5,9 +5,10 @@ use std::path::Path;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use super::hashing::StreamHasher;
 use super::range::EmptyWriter;
 use crate::blob::{Blob, BlobStore, BlobWriter};
-use crate::digest::{Digest, Hasher};
+use crate::digest::Digest;
 use crate::error::StoreError;
 
 /// Hashes everything that is written. Reads pass through.
@@ -41,9 +42,7 @@ impl<S: BlobStore> BlobStore for Verified<S> {
         if actual != digest.size {
             return Err(StoreError::SizeMismatch { expected: *digest, actual });
         }
-        let mut hasher = digest.function.hasher();
-        hasher.update(&data);
-        check(digest, hasher)?;
+        check(digest, digest.function.digest(&data))?;
         if digest.is_empty_blob() {
             return Ok(());
         }
@@ -60,7 +59,7 @@ impl<S: BlobStore> BlobStore for Verified<S> {
             inner,
             expected: *digest,
             received: 0,
-            hasher: digest.function.hasher(),
+            hasher: StreamHasher::new(digest.function),
         }))
     }
 
@@ -77,7 +76,7 @@ struct VerifyingWriter {
     inner: Box<dyn BlobWriter>,
     expected: Digest,
     received: u64,
-    hasher: Hasher,
+    hasher: StreamHasher,
 }
 
 #[async_trait]
@@ -90,7 +89,7 @@ impl BlobWriter for VerifyingWriter {
                 actual: self.received,
             });
         }
-        self.hasher.update(&data);
+        self.hasher.update(data.clone()).await?;
         self.inner.write(data).await
     }
 
@@ -101,13 +100,12 @@ impl BlobWriter for VerifyingWriter {
                 actual: self.received,
             });
         }
-        check(&self.expected, self.hasher)?;
+        check(&self.expected, self.hasher.finish().await?)?;
         self.inner.commit().await
     }
 }
 
-fn check(expected: &Digest, hasher: Hasher) -> Result<(), StoreError> {
-    let actual = hasher.finish();
+fn check(expected: &Digest, actual: Digest) -> Result<(), StoreError> {
     if actual == *expected {
         return Ok(());
     }

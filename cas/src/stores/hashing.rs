@@ -1,0 +1,85 @@
+//! Hashing of a long stream beside its receipt: one batch is hashed on another thread while
+//! the next one arrives, so that a large upload does not hold up its neighbours.
+
+use bytes::Bytes;
+use tokio::task::JoinHandle;
+
+use crate::digest::{Digest, DigestFunction, Hasher};
+use crate::error::StoreError;
+
+/// Bytes that are worth a trip to another thread. At most twice as many are held.
+pub const BATCH: usize = 512 << 10;
+
+pub struct StreamHasher {
+    state: State,
+    batch: Vec<Bytes>,
+    batched: usize,
+}
+
+enum State {
+    Here(Hasher),
+    Away(JoinHandle<Hasher>),
+    /// The thread that had the state is gone.
+    Lost,
+}
+
+impl StreamHasher {
+    pub fn new(function: DigestFunction) -> Self {
+        Self { state: State::Here(function.hasher()), batch: Vec::new(), batched: 0 }
+    }
+
+    pub async fn update(&mut self, data: Bytes) -> Result<(), StoreError> {
+        self.batched += data.len();
+        self.batch.push(data);
+        if self.batched < BATCH {
+            return Ok(());
+        }
+        let mut hasher = self.settled().await?;
+        let batch = std::mem::take(&mut self.batch);
+        self.batched = 0;
+        self.state = State::Away(tokio::task::spawn_blocking(move || {
+            batch.iter().for_each(|piece| hasher.update(piece));
+            hasher
+        }));
+        Ok(())
+    }
+
+    /// The digest of all that came.
+    pub async fn finish(mut self) -> Result<Digest, StoreError> {
+        let mut hasher = self.settled().await?;
+        self.batch.iter().for_each(|piece| hasher.update(piece));
+        Ok(hasher.finish())
+    }
+
+    async fn settled(&mut self) -> Result<Hasher, StoreError> {
+        match std::mem::replace(&mut self.state, State::Lost) {
+            State::Here(hasher) => Ok(hasher),
+            State::Away(task) => task.await.map_err(|error| lost(&error.to_string())),
+            State::Lost => Err(lost("it failed before")),
+        }
+    }
+}
+
+fn lost(reason: &str) -> StoreError {
+    StoreError::Io { context: "hash a blob".to_owned(), message: reason.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn batches_do_not_change_the_digest() {
+        let data = Bytes::from((0..5 * BATCH).map(|i| (i % 251) as u8).collect::<Vec<_>>());
+        for function in DigestFunction::ALL {
+            for step in [1000, BATCH - 1, BATCH, 3 * BATCH] {
+                let mut hasher = StreamHasher::new(function);
+                for start in (0..data.len()).step_by(step) {
+                    let end = data.len().min(start + step);
+                    hasher.update(data.slice(start..end)).await.unwrap();
+                }
+                assert_eq!(hasher.finish().await.unwrap(), function.digest(&data), "{step}");
+            }
+        }
+    }
+}
