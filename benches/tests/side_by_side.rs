@@ -1,5 +1,7 @@
 //! The load generator against the floor, both whole.
 
+#![allow(clippy::unwrap_used)]
+
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -49,6 +51,15 @@ fn every_cache_work_runs_on_both_kinds_of_floor() {
         assert!(burst["operations"].as_u64().unwrap() > 0, "{cell:#}");
         assert!(burst["p50_ms"].as_f64().unwrap() > 0.0, "{cell:#}");
     }
+}
+
+#[test]
+fn the_usual_client_gets_the_same_answers() {
+    let (clean, report) = measure(
+        &[("floor", start_floor("multi"))],
+        &["--work", "cache", "--seconds", "0.1", "--repeat", "1", "--client", "tonic"],
+    );
+    assert!(clean, "{report:#}");
 }
 
 #[test]

@@ -32,6 +32,10 @@ pub struct Options {
     /// Connections to each target; calls are spread over them.
     #[arg(long, default_value_t = NonZeroUsize::MIN)]
     pub connections: NonZeroUsize,
+    /// `lean`: straight over HTTP/2, at the least cost; `tonic`: tonic's client with the copies
+    /// that generated messages make.
+    #[arg(long, value_enum, default_value_t = ClientKind::Lean)]
+    pub client: ClientKind,
     /// `current`: a single-threaded runtime per thread; `multi`: one work-stealing runtime.
     #[arg(long, value_enum, default_value_t = ClientRuntime::Current)]
     pub client_runtime: ClientRuntime,
@@ -106,6 +110,12 @@ fn chunk_size(text: &str) -> Result<usize, String> {
         Ok(size) if (1024..=4 << 20).contains(&size) => Ok(size),
         _ => Err("a chunk has between 1 KiB and 4 MiB (4194304) bytes".to_owned()),
     }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ClientKind {
+    Lean,
+    Tonic,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

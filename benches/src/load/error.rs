@@ -2,7 +2,7 @@
 
 use super::wire::WireError;
 
-pub const OK: u32 = 0;
+pub const UNKNOWN: u32 = 2;
 pub const NOT_FOUND: u32 = 5;
 pub const PERMISSION_DENIED: u32 = 7;
 pub const UNIMPLEMENTED: u32 = 12;

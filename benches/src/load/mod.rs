@@ -3,7 +3,7 @@
 //! | module | what it does |
 //! | --- | --- |
 //! | [`args`] | the command line |
-//! | `wire`, `channel`, `lanes` | gRPC with as little client as possible, and the threads it runs on |
+//! | `wire`, `channel`, `lanes` | messages as bytes, two clients for them, and the threads they run on |
 //! | `target` | one server: its connections and what was prepared on it |
 //! | `burst` | runs one kind of operation for a while and measures it |
 //! | `prepare` | uploads what the works read |

@@ -109,7 +109,7 @@ pub fn writes(
     key: Key,
     resource_name: &str,
     chunk: usize,
-) -> impl ExactSizeIterator<Item = Framed> {
+) -> impl ExactSizeIterator<Item = Framed> + Send + Sync + use<> {
     let pieces = pattern.pieces(key, chunk);
     let last = pieces.len() - 1;
     let mut offset = 0;

@@ -8,7 +8,7 @@ use http::uri::{Authority, Uri};
 use tokio::runtime::Handle;
 
 use super::args::Options;
-use super::channel::{Channel, Windows};
+use super::channel::{Address, Channel, Windows};
 use super::error::CallError;
 use super::lanes::Lanes;
 use super::prepare::Prepared;
@@ -39,16 +39,17 @@ impl Target {
         options: &Options,
         lanes: &Lanes,
     ) -> Result<Self, CallError> {
-        let (authority, address) = resolve(url)?;
+        let (authority, socket) = resolve(url)?;
         let windows = Windows {
             stream: options.stream_window,
             connection: options.connection_window,
             frame: options.frame_size,
         };
+        let address = Address { socket, authority, windows };
         let mut connected = Vec::new();
         for index in 0..options.connections.get() {
             let runtime = lanes.for_connection(index).clone();
-            let channel = Channel::connect(address, authority.clone(), windows, &runtime).await?;
+            let channel = Channel::connect(options.client, &address, &runtime).await?;
             connected.push(Lane { channel, runtime });
         }
         Ok(Self {

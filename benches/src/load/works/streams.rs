@@ -86,7 +86,7 @@ impl Read {
         channel.rpc(READ)
     }
 
-    async fn read(&mut self, key: Key, sink: impl FnMut(&[u8])) -> Result<u64, CallError> {
+    async fn read(&mut self, key: Key, sink: impl FnMut(&[u8]) + Send) -> Result<u64, CallError> {
         let digest = self.size.pattern(&self.samples).digest(key);
         let request = frame(&bytestream::ReadRequest {
             resource_name: names::download(&self.instance, &digest),

@@ -1,83 +1,47 @@
-//! One HTTP/2 connection and the three kinds of call on it.
-//!
-//! It speaks gRPC straight over `h2`: the client shares the cores with what it measures, so
-//! it does nothing per call that is not needed.
+//! gRPC straight over `h2`: the client shares the cores with what it measures, so it does
+//! nothing per call that is not needed.
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TE};
-use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{Method, Request};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 
-use super::error::{CallError, OK};
-use super::wire::{DataScanner, Framed, next_message};
+use super::{Address, Rpc, Windows};
+use crate::load::error::{CallError, UNKNOWN};
+use crate::load::wire::{DataScanner, Framed, next_message};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 
-/// HTTP/2 settings; `None`: the protocol's default.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Windows {
-    pub stream: Option<u32>,
-    pub connection: Option<u32>,
-    pub frame: Option<u32>,
-}
-
-/// The address of a method on one target.
-#[derive(Debug, Clone)]
-pub struct Rpc(Uri);
-
 #[derive(Clone)]
-pub struct Channel {
-    sender: SendRequest<Framed>,
-    authority: Authority,
-}
+pub struct Lean(SendRequest<Framed>);
 
-impl Channel {
-    /// Connects and leaves the connection's work to `runtime`, where calls should run as well.
-    pub async fn connect(
-        address: SocketAddr,
-        authority: Authority,
-        windows: Windows,
-        runtime: &Handle,
-    ) -> Result<Self, CallError> {
-        let stream = std::net::TcpStream::connect(address).map_err(CallError::lost)?;
+impl Lean {
+    pub async fn connect(address: &Address, runtime: &Handle) -> Result<Self, CallError> {
+        let stream = std::net::TcpStream::connect(address.socket).map_err(CallError::lost)?;
         stream.set_nodelay(true).map_err(CallError::lost)?;
         stream.set_nonblocking(true).map_err(CallError::lost)?;
+        let windows = address.windows;
         let sender = runtime
             .spawn(async move { handshake(stream, windows).await })
             .await
             .map_err(CallError::lost)??;
-        Ok(Self { sender, authority })
+        Ok(Self(sender))
     }
 
-    /// `path`: `/package.Service/Method`.
-    pub fn rpc(&self, path: &'static str) -> Result<Rpc, CallError> {
-        Uri::builder()
-            .scheme(Scheme::HTTP)
-            .authority(self.authority.clone())
-            .path_and_query(PathAndQuery::from_static(path))
-            .build()
-            .map(Rpc)
-            .map_err(CallError::lost)
-    }
-
-    /// One message out, one back.
     pub async fn unary(&mut self, rpc: &Rpc, message: Framed) -> Result<Bytes, CallError> {
         let (response, mut request) = self.open(rpc).await?;
         request.send_data(message, true)?;
         single(self::messages(response).await?)
     }
 
-    /// One message out, any number back, all of them kept.
     pub async fn server_stream(
         &mut self,
         rpc: &Rpc,
@@ -88,8 +52,8 @@ impl Channel {
         messages(response).await
     }
 
-    /// Any number of messages out, one back. Messages share the blob's bytes, so they are all
-    /// queued at once and leave as the server's windows open.
+    /// Messages share the blob's bytes, so they are all queued at once and leave as the
+    /// server's windows open.
     pub async fn client_stream(
         &mut self,
         rpc: &Rpc,
@@ -105,7 +69,6 @@ impl Channel {
         single(self::messages(response).await?)
     }
 
-    /// ByteStream.Read: hands data to `sink` as it comes and answers how many bytes came.
     pub async fn read(
         &mut self,
         rpc: &Rpc,
@@ -129,13 +92,13 @@ impl Channel {
     }
 
     async fn open(&mut self, rpc: &Rpc) -> Result<(ResponseFuture, SendStream<Framed>), CallError> {
-        poll_fn(|context| self.sender.poll_ready(context)).await?;
+        poll_fn(|context| self.0.poll_ready(context)).await?;
         let mut request = Request::new(());
         *request.method_mut() = Method::POST;
-        *request.uri_mut() = rpc.0.clone();
+        *request.uri_mut() = rpc.uri.clone();
         request.headers_mut().insert(TE, TRAILERS);
         request.headers_mut().insert(CONTENT_TYPE, GRPC);
-        Ok(self.sender.send_request(request, false)?)
+        Ok(self.0.send_request(request, false)?)
     }
 }
 
@@ -227,7 +190,7 @@ fn check_status(headers: &HeaderMap) -> Result<(), CallError> {
             let code = std::str::from_utf8(code).ok().and_then(|code| code.parse().ok());
             let message = headers.get(GRPC_MESSAGE).map(HeaderValue::as_bytes).unwrap_or_default();
             Err(CallError::Status {
-                code: code.unwrap_or(OK + 2),
+                code: code.unwrap_or(UNKNOWN),
                 message: String::from_utf8_lossy(message).into_owned(),
             })
         }
