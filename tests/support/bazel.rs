@@ -71,12 +71,16 @@ impl Bazel {
 
     /// The directory that `bazel-bin` would point to.
     pub fn bin(&self) -> PathBuf {
-        let run = self.command(&["info", "bazel-bin"]).output().expect("Bazel runs");
-        String::from_utf8_lossy(&run.stdout).trim().into()
+        self.info("bazel-bin")
     }
 
     pub fn testlogs(&self) -> PathBuf {
-        let run = self.command(&["info", "bazel-testlogs"]).output().expect("Bazel runs");
+        self.info("bazel-testlogs")
+    }
+
+    /// What `bazel info KEY` says.
+    pub fn info(&self, key: &str) -> PathBuf {
+        let run = self.command(&["info", key]).output().expect("Bazel runs");
         String::from_utf8_lossy(&run.stdout).trim().into()
     }
 

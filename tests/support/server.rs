@@ -91,15 +91,15 @@ fn ready_address(stdout: std::process::ChildStdout) -> String {
     receiver.recv_timeout(READY_WITHIN).expect("kiln serve printed its ready line")
 }
 
-/// Runs the `kiln` binary and returns what it printed; panics when it fails.
-pub fn kiln(arguments: &[&str]) -> String {
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_kiln")).args(arguments).output().expect("kiln runs");
-    assert!(
-        output.status.success(),
-        "kiln {arguments:?} failed: {}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8_lossy(&output.stdout).into_owned()
+/// `GET path` as JSON.
+pub fn get_json(address: &str, path: &str) -> serde_json::Value {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(address).expect("the server accepts");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")
+        .expect("the request is sent");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("the answer is UTF-8");
+    let (head, body) = text.split_once("\r\n\r\n").expect("an answer with a body");
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    serde_json::from_str(body).unwrap_or_else(|error| panic!("{error} in {body}"))
 }
