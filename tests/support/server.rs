@@ -22,7 +22,13 @@ impl Server {
     }
 
     pub fn start_on(listen: &str, data: &Path, arguments: &[&str]) -> Self {
-        let mut child = command(listen, data, arguments)
+        Self::spawn(command(listen, data, arguments), data)
+    }
+
+    /// Starts `command`, which is a `kiln serve` with its data in `data`.
+    pub fn spawn(mut command: Command, data: &Path) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .spawn()
@@ -72,6 +78,28 @@ pub fn command(listen: &str, data: &Path, arguments: &[&str]) -> Command {
         .env("KILN_WORKERS_MEMORY", "1GiB")
         .stdin(Stdio::null());
     command
+}
+
+/// Starts a server that is expected to refuse: its exit code and what it said. `None`: it
+/// became ready (and was ended).
+pub fn program(mut command: Command) -> Option<(i32, String)> {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("kiln starts");
+    let mut first = String::new();
+    let stdout = child.stdout.as_mut().expect("stdout is piped");
+    BufReader::new(stdout).read_line(&mut first).expect("stdout can be read");
+    if !first.is_empty() {
+        child.kill().expect("the server can be killed");
+        child.wait().expect("the server can be reaped");
+        return None;
+    }
+    let output = child.wait_with_output().expect("the server can be reaped");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    Some((output.status.code().unwrap_or(-1), text))
 }
 
 fn ready_address(stdout: std::process::ChildStdout) -> String {
