@@ -11,6 +11,8 @@ mod contract;
 mod directory;
 mod disk;
 mod faults;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod group;
 mod hashing;
 mod log;

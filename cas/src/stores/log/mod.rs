@@ -20,7 +20,7 @@ mod compact;
 mod index;
 mod open;
 mod record;
-mod segment;
+pub(super) mod segment;
 pub(super) mod sidecar;
 #[cfg(test)]
 mod tests;
@@ -108,6 +108,11 @@ impl LogStore {
     /// Records dropped because their bytes had changed.
     pub fn corrupt(&self) -> u64 {
         self.corrupt.load(Ordering::Relaxed)
+    }
+
+    #[cfg(feature = "fuzzing")]
+    pub fn for_each_key(&self, mut visit: impl FnMut(&Key)) {
+        self.index.for_each(|key, _, _| visit(key));
     }
 
     /// Raises the times of `key`. `false`: absent.

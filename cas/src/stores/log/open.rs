@@ -110,7 +110,7 @@ fn load(
         sidecar::remove(dir, id)?;
         return Ok(None);
     };
-    let sidecar = sidecar::read(dir, id).filter(|sidecar| sidecar.covered <= segment.length());
+    let sidecar = sidecar::read(dir, id).filter(|sidecar| sidecar.fits(segment.length()));
     let mut entries = Vec::new();
     let mut covered = PREFIX;
     match sidecar {

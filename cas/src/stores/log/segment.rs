@@ -28,6 +28,9 @@ pub struct Segment {
     dead: AtomicU64,
     /// Written to since it was last made durable.
     dirty: AtomicBool,
+    /// Bytes known to be durable.
+    #[cfg(test)]
+    pub durable: AtomicU64,
     /// Bytes of its sidecar file, 0 without one.
     pub sidecar: AtomicU64,
 }
@@ -44,6 +47,15 @@ pub fn path(dir: &Path, id: u32) -> PathBuf {
     dir.join(format!("{id:08x}.log"))
 }
 
+/// How the file of segment `id` begins.
+pub fn prefix(id: u32) -> [u8; PREFIX as usize] {
+    let mut prefix = [0; PREFIX as usize];
+    prefix[..8].copy_from_slice(&MAGIC);
+    prefix[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    prefix[12..16].copy_from_slice(&id.to_le_bytes());
+    prefix
+}
+
 impl Segment {
     pub fn create(dir: &Path, id: u32) -> Result<Self, StoreError> {
         let path = path(dir, id);
@@ -54,11 +66,7 @@ impl Segment {
             .truncate(true)
             .open(&path)
             .map_err(|error| failed("create", &path, &error))?;
-        let mut prefix = [0; PREFIX as usize];
-        prefix[..8].copy_from_slice(&MAGIC);
-        prefix[8..12].copy_from_slice(&VERSION.to_le_bytes());
-        prefix[12..16].copy_from_slice(&id.to_le_bytes());
-        if let Err(error) = file.write_all_at(&prefix, 0) {
+        if let Err(error) = file.write_all_at(&prefix(id), 0) {
             // Nothing partial stays behind; that the removal fails too changes nothing.
             let _ = std::fs::remove_file(&path);
             return Err(failed("write", &path, &error));
@@ -97,6 +105,8 @@ impl Segment {
             length: length.into(),
             dead: AtomicU64::new(0),
             dirty: dirty.into(),
+            #[cfg(test)]
+            durable: AtomicU64::new(0),
             sidecar: AtomicU64::new(0),
         }
     }
@@ -124,12 +134,14 @@ impl Segment {
         let padding = [0; ALIGN as usize];
         let content = HEADER + payload.len();
         let padding = &padding[..content.next_multiple_of(ALIGN as usize) - content];
+        let written = write_all_at(&self.file, &[header, payload, padding], offset);
+        if let Ok(written) = written {
+            self.length.store(offset + written, Ordering::Release);
+        }
+        // Only now: a sync that runs meanwhile may have missed these bytes.
         self.dirty.store(true, Ordering::Release);
-        match write_all_at(&self.file, &[header, payload, padding], offset) {
-            Ok(written) => {
-                self.length.store(offset + written, Ordering::Release);
-                Ok(offset)
-            }
+        match written {
+            Ok(_) => Ok(offset),
             Err(error) => {
                 // If the cut fails too, the bytes are overwritten by the next record, and a
                 // restart cuts them off.
@@ -141,8 +153,9 @@ impl Segment {
 
     /// Marks the record at `offset` so that no restart brings it back.
     pub fn mark_dead(&self, offset: u64) -> Result<(), StoreError> {
+        let marked = self.file.write_all_at(&DEAD, offset);
         self.dirty.store(true, Ordering::Release);
-        self.file.write_all_at(&DEAD, offset).map_err(|error| failed("write", &self.path, &error))
+        marked.map_err(|error| failed("write", &self.path, &error))
     }
 
     pub fn read(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
@@ -156,6 +169,8 @@ impl Segment {
         if !self.dirty.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
+        #[cfg(test)]
+        self.durable.fetch_max(self.length(), Ordering::AcqRel);
         self.file.sync_data().map_err(|error| {
             self.dirty.store(true, Ordering::Release);
             failed("sync", &self.path, &error)

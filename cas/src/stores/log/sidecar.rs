@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::index::Times;
-use super::record::{KEY, Key};
+use super::record::{ALIGN, KEY, Key, space};
 use crate::error::StoreError;
 
 const MAGIC: [u8; 8] = *b"KILNIDX\n";
@@ -31,6 +31,19 @@ pub struct Sidecar {
     pub bytes: u64,
 }
 
+impl Sidecar {
+    /// Whether it can be that of a segment of so many bytes: all records lie within it.
+    pub fn fits(&self, length: u64) -> bool {
+        let within = |entry: &Entry| {
+            u64::from(entry.offset) >= super::segment::PREFIX
+                && u64::from(entry.offset) + space(entry.length.into()) <= self.covered
+        };
+        (super::segment::PREFIX..=length).contains(&self.covered)
+            && self.covered.is_multiple_of(ALIGN)
+            && self.entries.iter().all(within)
+    }
+}
+
 pub fn path(dir: &Path, segment: u32) -> PathBuf {
     dir.join(format!("{segment:08x}.idx"))
 }
@@ -50,7 +63,7 @@ pub fn write(dir: &Path, segment: u32, covered: u64, entries: &[Entry]) -> Resul
     Ok(data.len() as u64)
 }
 
-fn encode(segment: u32, covered: u64, entries: &[Entry]) -> Vec<u8> {
+pub fn encode(segment: u32, covered: u64, entries: &[Entry]) -> Vec<u8> {
     let mut data = Vec::with_capacity(PREFIX + entries.len() * ENTRY + 4);
     data.extend_from_slice(&MAGIC);
     data.extend_from_slice(&VERSION.to_le_bytes());

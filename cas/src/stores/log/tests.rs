@@ -394,3 +394,36 @@ fn readers_writers_evictions_and_compactions_at_once() {
     check_accounts(&log);
     assert_eq!(log.corrupt(), 0);
 }
+
+#[test]
+fn what_was_put_before_a_sync_is_durable_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = LogOptions {
+        dir: dir.path().to_owned(),
+        segment_size: 1 << 30,
+        lease: LEASE,
+        mutable: false,
+    };
+    let log = LogStore::open(options, START).unwrap();
+    let running = AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        let (log, running) = (&log, &running);
+        scope.spawn(move || {
+            while running.load(Ordering::Relaxed) {
+                log.sync().unwrap();
+            }
+        });
+        for round in 0..3000u32 {
+            let key = Key::new(&[0; 32], round.into(), 1);
+            log.put(&key, &[1; 3000], Put::IfAbsent, at(START)).unwrap();
+            let segment = lock(&log.active).segment.clone();
+            log.sync().unwrap();
+            let durable = segment.durable.load(Ordering::Acquire);
+            if durable < segment.length() {
+                running.store(false, Ordering::Relaxed);
+                panic!("{durable} of {} bytes are durable", segment.length());
+            }
+        }
+        running.store(false, Ordering::Relaxed);
+    });
+}
