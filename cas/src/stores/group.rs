@@ -1,5 +1,6 @@
 //! Group commit: many callers that want durability share one round of it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Mutex;
@@ -9,25 +10,29 @@ use crate::error::StoreError;
 #[derive(Default)]
 pub struct GroupCommit {
     requested: AtomicU64,
-    completed: Mutex<u64>,
+    completed: Arc<Mutex<u64>>,
 }
 
 impl GroupCommit {
     /// Returns after a run of `work` that began after this call did. Blocking work runs on a
-    /// thread for it.
+    /// thread for it. No two runs overlap: one whose caller went away is waited for, because
+    /// what it took on is not durable before it ends.
     pub async fn run(
         &self,
         work: impl FnOnce() -> Result<(), StoreError> + Send + 'static,
     ) -> Result<(), StoreError> {
         let mine = self.requested.fetch_add(1, Ordering::AcqRel) + 1;
-        let mut completed = self.completed.lock().await;
+        let mut completed = self.completed.clone().lock_owned().await;
         if *completed >= mine {
             return Ok(());
         }
         let included = self.requested.load(Ordering::Acquire);
-        blocking(work).await?;
-        *completed = included;
-        Ok(())
+        blocking(move || {
+            work()?;
+            *completed = included;
+            Ok(())
+        })
+        .await
     }
 }
 
@@ -40,5 +45,49 @@ pub async fn blocking<T: Send + 'static>(
         Err(error) => {
             Err(StoreError::Io { context: "storage task".to_owned(), message: error.to_string() })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_round_whose_caller_went_away_is_waited_for() {
+        let group = Arc::new(GroupCommit::default());
+        let (started, begun) = mpsc::channel();
+        let (finish, finished) = mpsc::channel::<()>();
+        let first = tokio::spawn({
+            let group = group.clone();
+            async move {
+                let work = move || {
+                    started.send(()).unwrap();
+                    finished.recv().unwrap();
+                    Ok(())
+                };
+                group.run(work).await
+            }
+        });
+        tokio::task::spawn_blocking(move || begun.recv().unwrap()).await.unwrap();
+        first.abort();
+        assert!(first.await.unwrap_err().is_cancelled());
+        // What the first has taken is not durable before it ends.
+        let (second_started, second_begun) = mpsc::channel();
+        let second = tokio::spawn(async move {
+            group
+                .run(move || {
+                    let _ = second_started.send(());
+                    Ok(())
+                })
+                .await
+        });
+        let early = tokio::task::spawn_blocking(move || {
+            second_begun.recv_timeout(std::time::Duration::from_millis(100)).is_ok()
+        });
+        assert!(!early.await.unwrap(), "two rounds ran at the same time");
+        finish.send(()).unwrap();
+        second.await.unwrap().unwrap();
     }
 }
