@@ -216,13 +216,18 @@ impl LargeFiles {
         slot.checked_at.store(times.accessed, Ordering::Relaxed);
         slot.checked_mtime.store(mtime(&metadata), Ordering::Relaxed);
         self.used.fetch_add(digest.size, Ordering::Relaxed);
+        self.note_unsynced(path);
+        // Last: who finds it here may ask for a sync at once.
         self.index_mut().insert(digest.into(), slot);
+        Ok(())
+    }
+
+    fn note_unsynced(&self, path: PathBuf) {
         // One too many stands for all that follow: `syncfs` covers them.
         let mut unsynced = self.unsynced.lock().unwrap_or_else(PoisonError::into_inner);
         if unsynced.len() <= MAX_SINGLE_SYNCS {
             unsynced.push(path);
         }
-        Ok(())
     }
 
     /// Opens a blob's file. Errors: `NotFound`, also when the file went away behind the index.
