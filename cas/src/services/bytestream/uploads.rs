@@ -1,6 +1,7 @@
 //! Uploads that broke off, kept for a while so that a client can go on where it was.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -36,16 +37,46 @@ pub struct Partial {
 }
 
 /// All uploads that wait to be continued. Time is passed in.
+///
+/// Each holds the room that its whole blob will need, so none may stay for longer than it should.
 #[derive(Default)]
 pub struct Uploads {
     waiting: Mutex<HashMap<UploadKey, (Instant, Partial)>>,
+    /// How many there are, for those who need not look.
+    count: AtomicUsize,
 }
 
 impl Uploads {
     /// Takes the upload out: whoever has it continues it alone.
     pub fn take(&self, key: &UploadKey, now: Instant) -> Option<Partial> {
-        let (since, partial) = self.lock().remove(key)?;
+        let mut waiting = self.lock();
+        let taken = waiting.remove(key);
+        self.count.store(waiting.len(), Ordering::Release);
+        drop(waiting);
+        let (since, partial) = taken?;
         (now.duration_since(since) < PARTIAL_LIFETIME).then_some(partial)
+    }
+
+    /// Gives up those that nobody continued in time. Costs next to nothing without any.
+    pub fn expire(&self, now: Instant) {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let mut waiting = self.lock();
+        let expired: Vec<_> = waiting
+            .extract_if(|_, (since, _)| now.duration_since(*since) >= PARTIAL_LIFETIME)
+            .collect();
+        self.count.store(waiting.len(), Ordering::Release);
+        // Their files are removed without the lock.
+        drop(waiting);
+        drop(expired);
+    }
+
+    /// Gives up all of them: somebody who is there needs their room.
+    pub fn give_up_all(&self) -> bool {
+        let given_up = std::mem::take(&mut *self.lock());
+        self.count.store(0, Ordering::Release);
+        !given_up.is_empty()
     }
 
     /// Bytes of the upload that are there. `None`: unknown.
@@ -56,15 +87,19 @@ impl Uploads {
     }
 
     pub fn keep(&self, key: UploadKey, partial: Partial, now: Instant) {
+        self.expire(now);
         let mut waiting = self.lock();
-        waiting.retain(|_, (since, _)| now.duration_since(*since) < PARTIAL_LIFETIME);
+        let mut dropped = None;
         if waiting.len() >= MAX_PARTIAL_UPLOADS {
             let oldest = waiting.iter().min_by_key(|(_, (since, _))| *since);
             if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
-                waiting.remove(&oldest);
+                dropped = waiting.remove(&oldest);
             }
         }
-        waiting.insert(key, (now, partial));
+        let replaced = waiting.insert(key, (now, partial));
+        self.count.store(waiting.len(), Ordering::Release);
+        drop(waiting);
+        drop((dropped, replaced));
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<UploadKey, (Instant, Partial)>> {
@@ -108,6 +143,33 @@ mod tests {
         assert_eq!(uploads.committed(&key(1), start), Some(7));
         assert_eq!(uploads.committed(&key(1), start + PARTIAL_LIFETIME), None);
         assert!(uploads.take(&key(1), start + PARTIAL_LIFETIME).is_none());
+    }
+
+    #[test]
+    fn what_expired_is_given_up_without_another_upload_that_breaks_off() {
+        struct Room {
+            _held: std::sync::Arc<()>,
+        }
+        #[async_trait::async_trait]
+        impl BlobWriter for Room {
+            async fn write(&mut self, _: Bytes) -> Result<(), StoreError> {
+                Ok(())
+            }
+            async fn commit(self: Box<Self>) -> Result<(), StoreError> {
+                Ok(())
+            }
+        }
+        let (uploads, start) = (Uploads::default(), Instant::now());
+        let room = std::sync::Arc::new(());
+        let partial = || Partial { writer: Box::new(Room { _held: room.clone() }), committed: 1 };
+        let held = || std::sync::Arc::strong_count(&room) - 1;
+        uploads.keep(key(1), partial(), start);
+        uploads.keep(key(2), partial(), start + Duration::from_secs(1));
+        uploads.expire(start + PARTIAL_LIFETIME);
+        assert_eq!(held(), 1);
+        assert!(uploads.give_up_all());
+        assert_eq!(held(), 0);
+        assert!(!uploads.give_up_all());
     }
 
     #[test]

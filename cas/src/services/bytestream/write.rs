@@ -27,6 +27,7 @@ const ALREADY_THERE: i64 = -1;
 
 impl ByteStream {
     pub(super) async fn write(&self, body: impl RequestBody) -> Result<Response<Body>, Status> {
+        self.uploads.expire(Instant::now());
         let mut incoming = Incoming::start(body).await?;
         let name = incoming.name.clone();
         let committed = match parse_write(&name).map_err(|e| malformed(&e))? {
@@ -103,7 +104,14 @@ impl ByteStream {
     async fn begin(&self, key: &UploadKey, offset: i64) -> Result<Partial, Status> {
         let earlier = self.uploads.take(key, Instant::now());
         if offset == 0 {
-            let writer = self.blobs.writer(&key.digest).await;
+            // Frees the room that this upload itself had set aside before.
+            drop(earlier);
+            let mut writer = self.blobs.writer(&key.digest).await;
+            if let Err(StoreError::Full { .. }) = writer
+                && self.uploads.give_up_all()
+            {
+                writer = self.blobs.writer(&key.digest).await;
+            }
             let writer = writer.map_err(|error| store_status("resource_name", &error))?;
             return Ok(Partial { writer, committed: 0 });
         }
