@@ -203,12 +203,12 @@ async fn check_present(
     key: &ActionKey,
 ) -> Result<(), Status> {
     refuse_missing(blobs, &named.trees).await?;
-    let mut all = named.blobs;
-    for tree in &named.trees {
+    // Each once, however often the result or its trees name it.
+    let mut all: HashSet<Digest> = named.blobs.into_iter().chain(named.roots).collect();
+    for tree in &named.trees.into_iter().collect::<HashSet<_>>() {
         all.extend(files_of(blobs, tree, key).await?);
     }
-    all.extend(named.roots);
-    refuse_missing(blobs, &all).await
+    refuse_missing(blobs, &all.into_iter().collect::<Vec<_>>()).await
 }
 
 async fn refuse_missing(blobs: &SharedBlobStore, digests: &[Digest]) -> Result<(), Status> {

@@ -39,10 +39,11 @@ pub async fn closure(
 ) -> Result<Vec<Digest>, ClosureError> {
     let named = named_blobs(result, function)?;
     let mut gather = Gather { function, found: named.blobs.into_iter().collect() };
-    for tree in named.trees {
+    // Each once, however often the result names it.
+    for tree in named.trees.into_iter().collect::<HashSet<_>>() {
         gather.add_tree(tree, blobs).await?;
     }
-    for root in named.roots {
+    for root in named.roots.into_iter().collect::<HashSet<_>>() {
         gather.walk(root, blobs).await?;
     }
     Ok(gather.found.into_iter().collect())
