@@ -32,7 +32,8 @@ pub struct Freed {
     pub reached: bool,
 }
 
-/// Evicts and compacts until at most `target` bytes are used, or nothing more can go.
+/// Evicts and compacts until at most `target` bytes are used, or nothing more can go. A
+/// compaction that fails, as on a full disk, does not keep the rest from going.
 pub fn reclaim(
     contents: &(impl Evictable + ?Sized),
     target: u64,
@@ -40,18 +41,31 @@ pub fn reclaim(
 ) -> Result<Freed, StoreError> {
     let mut freed = Freed::default();
     loop {
-        while contents.used() > target && contents.compact_worst(USUAL_DEAD_SHARE)? {}
+        let compacted = compact(contents, target, USUAL_DEAD_SHARE);
         let used = contents.used();
         if used <= target {
             freed.reached = true;
             return Ok(freed);
         }
-        if evict_oldest(contents, used - target, now, &mut freed) == 0
-            && !contents.compact_worst(LEAST_DEAD_SHARE)?
-        {
+        let gone = evict_oldest(contents, used - target, now, &mut freed);
+        if let Err(error) = compacted {
+            // Not another round: what went from a log frees nothing without compaction.
+            freed.reached = contents.used() <= target;
+            return if freed.reached { Ok(freed) } else { Err(error) };
+        }
+        if gone == 0 && !contents.compact_worst(LEAST_DEAD_SHARE)? {
             return Ok(freed);
         }
     }
+}
+
+fn compact(
+    contents: &(impl Evictable + ?Sized),
+    target: u64,
+    divisor: u64,
+) -> Result<(), StoreError> {
+    while contents.used() > target && contents.compact_worst(divisor)? {}
+    Ok(())
 }
 
 /// Evicts `bytes` bytes, or all that are unpromised. Returns how many entries went.
@@ -94,4 +108,45 @@ fn cutoff(contents: &(impl Evictable + ?Sized), bytes: u64, now: u32) -> Option<
         sum >= bytes
     });
     enough.or(candidates.last()).map(|(accessed, _)| *accessed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    /// Ten entries of ten bytes, and a disk that is too full for compaction.
+    struct Crowded(AtomicU64);
+
+    impl Evictable for Crowded {
+        fn used(&self) -> u64 {
+            self.0.load(Ordering::Relaxed)
+        }
+        fn survey(&self, visit: &mut dyn FnMut(u64, Times)) {
+            for _ in 0..self.used() / 10 {
+                visit(10, Times { accessed: 1, leased_until: 0 });
+            }
+        }
+        fn evict(&self, _: u32, choose: &mut dyn FnMut(u64, Times) -> bool) -> u64 {
+            let times = Times { accessed: 1, leased_until: 0 };
+            let gone = (0..self.used() / 10).filter(|_| choose(10, times)).count() as u64;
+            self.0.fetch_sub(gone * 10, Ordering::Relaxed);
+            gone
+        }
+        fn compact_worst(&self, _: u64) -> Result<bool, StoreError> {
+            Err(StoreError::Unavailable("no space for copies".to_owned()))
+        }
+    }
+
+    #[test]
+    fn what_needs_no_compaction_goes_although_compaction_fails() {
+        let contents = Crowded(AtomicU64::new(100));
+        let freed = reclaim(&contents, 40, 5).expect("something could go");
+        assert!(freed.reached);
+        assert_eq!((freed.count, contents.used()), (6, 40));
+        // Nothing is left to go: now its failure is told.
+        let leased = Crowded(AtomicU64::new(9));
+        assert!(reclaim(&leased, 0, 5).is_err());
+    }
 }
