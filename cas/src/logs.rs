@@ -1,6 +1,7 @@
 //! Output of running actions, readable while it grows (LogStream API).
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -11,32 +12,41 @@ use crate::blob::BlobStream;
 /// Bytes kept of one stream; what comes after is cut off with a note. The whole output is a
 /// blob once the action has finished.
 pub const MAX_LOG_BYTES: usize = 4 << 20;
-/// Streams kept, finished ones included; the oldest go first.
+/// Streams kept, finished ones included.
 pub const MAX_LOGS: usize = 1024;
+/// Bytes kept of all streams together.
+pub const MAX_ALL_LOGS_BYTES: u64 = 256 << 20;
+/// Bytes that are gathered in one piece.
+const PIECE: usize = 64 << 10;
 
 const CUT_NOTE: &[u8] = b"\n[kiln: live output is cut here; the finished action has all of it]\n";
 
-/// All live logs of one process.
+/// All live logs of one process. When there are too many, or they are too large together, the
+/// oldest finished ones go first, then the oldest.
 #[derive(Clone, Default)]
 pub struct LogStreams {
     inner: Arc<Mutex<Registry>>,
+    /// Bytes of all streams.
+    kept: Arc<AtomicU64>,
 }
 
 #[derive(Default)]
 struct Registry {
-    by_name: std::collections::HashMap<String, Arc<Log>>,
+    by_name: HashMap<String, Arc<Log>>,
     order: VecDeque<String>,
 }
 
-#[derive(Default)]
 struct Log {
     state: Mutex<LogState>,
     changed: Notify,
+    /// Of all streams.
+    kept: Arc<AtomicU64>,
 }
 
 #[derive(Default)]
 struct LogState {
-    chunks: Vec<Bytes>,
+    /// All but the last of [`PIECE`] bytes.
+    pieces: Vec<Vec<u8>>,
     size: u64,
     cut: bool,
     finished: bool,
@@ -53,21 +63,24 @@ impl LogStreams {
         if registry.by_name.contains_key(name) {
             return;
         }
-        if registry.order.len() >= MAX_LOGS
-            && let Some(oldest) = registry.order.pop_front()
-            && let Some(log) = registry.by_name.remove(&oldest)
-        {
-            log.finish();
+        if registry.order.len() >= MAX_LOGS {
+            registry.forget_one(None);
         }
-        registry.by_name.insert(name.to_owned(), Arc::default());
+        let log =
+            Log { state: Mutex::default(), changed: Notify::default(), kept: self.kept.clone() };
+        registry.by_name.insert(name.to_owned(), Arc::new(log));
         registry.order.push_back(name.to_owned());
     }
 
     /// Appends `data`, the first byte of which is at `offset` of the stream: bytes that are
     /// there already (a repeated message) are dropped. Unknown names and gaps are ignored.
     pub fn append(&self, name: &str, offset: u64, data: &Bytes) {
-        if let Some(log) = self.find(name) {
-            log.append(offset, data);
+        let Some(log) = self.find(name) else { return };
+        log.append(offset, data);
+        while self.kept.load(Ordering::Relaxed) > MAX_ALL_LOGS_BYTES {
+            if !lock(&self.inner).forget_one(Some(name)) {
+                return;
+            }
         }
     }
 
@@ -100,6 +113,24 @@ impl LogStreams {
     }
 }
 
+impl Registry {
+    /// Forgets a stream other than `except`. `false`: there is none.
+    fn forget_one(&mut self, except: Option<&str>) -> bool {
+        let finished =
+            |name: &String| self.by_name.get(name).is_none_or(|log| lock(&log.state).finished);
+        let others =
+            || self.order.iter().enumerate().filter(|(_, name)| Some(name.as_str()) != except);
+        let chosen = others().find(|(_, name)| finished(name)).or_else(|| others().next());
+        let Some(name) = chosen.map(|(at, _)| at).and_then(|at| self.order.remove(at)) else {
+            return false;
+        };
+        if let Some(log) = self.by_name.remove(&name) {
+            log.forget();
+        }
+        true
+    }
+}
+
 impl Log {
     fn append(&self, offset: u64, data: &Bytes) {
         let mut state = lock(&self.state);
@@ -110,13 +141,25 @@ impl Log {
         if known >= data.len() {
             return;
         }
-        state.push(data.slice(known..));
+        let before = state.size;
+        state.push(&data[known..]);
+        self.kept.fetch_add(state.size - before, Ordering::Relaxed);
         drop(state);
         self.changed.notify_waiters();
     }
 
     fn finish(&self) {
         lock(&self.state).finished = true;
+        self.changed.notify_waiters();
+    }
+
+    /// Lets go of the bytes as well: readers see the end.
+    fn forget(&self) {
+        let mut state = lock(&self.state);
+        let LogState { size, .. } =
+            std::mem::replace(&mut *state, LogState { finished: true, ..Default::default() });
+        self.kept.fetch_sub(size, Ordering::Relaxed);
+        drop(state);
         self.changed.notify_waiters();
     }
 
@@ -140,30 +183,35 @@ impl Log {
 }
 
 impl LogState {
-    fn push(&mut self, mut data: Bytes) {
+    fn push(&mut self, data: &[u8]) {
         let room = MAX_LOG_BYTES.saturating_sub(self.size as usize);
+        self.gather(&data[..data.len().min(room)]);
         if data.len() > room {
-            data.truncate(room);
             self.cut = true;
+            self.gather(CUT_NOTE);
         }
+    }
+
+    /// Copies: a slice would keep all of the message alive that it came in.
+    fn gather(&mut self, mut data: &[u8]) {
         self.size += data.len() as u64;
-        self.chunks.push(data);
-        if self.cut {
-            self.size += CUT_NOTE.len() as u64;
-            self.chunks.push(Bytes::from_static(CUT_NOTE));
+        while !data.is_empty() {
+            if self.pieces.last().is_none_or(|piece| piece.len() == PIECE) {
+                self.pieces.push(Vec::new());
+            }
+            let Some(piece) = self.pieces.last_mut() else { return };
+            let (now, later) = data.split_at(data.len().min(PIECE - piece.len()));
+            piece.extend_from_slice(now);
+            data = later;
         }
     }
 
     fn chunk_at(&self, offset: u64) -> Option<Bytes> {
-        let mut start = 0;
-        for chunk in &self.chunks {
-            let end = start + chunk.len() as u64;
-            if offset < end {
-                return Some(chunk.slice((offset - start) as usize..));
-            }
-            start = end;
+        if offset >= self.size {
+            return None;
         }
-        None
+        let (piece, within) = (offset as usize / PIECE, offset as usize % PIECE);
+        self.pieces.get(piece).map(|piece| Bytes::copy_from_slice(&piece[within..]))
     }
 }
 
@@ -195,5 +243,47 @@ mod tests {
         let all: Vec<_> = logs.read("x", 0).unwrap().collect().await;
         let size: usize = all.iter().map(|chunk| chunk.as_ref().unwrap().len()).sum();
         assert_eq!(size, MAX_LOG_BYTES + CUT_NOTE.len());
+    }
+
+    #[tokio::test]
+    async fn all_logs_together_stay_within_their_budget_and_finished_ones_go_first() {
+        let logs = LogStreams::default();
+        let full = Bytes::from(vec![b'.'; MAX_LOG_BYTES]);
+        let fit = (MAX_ALL_LOGS_BYTES / MAX_LOG_BYTES as u64) as usize;
+        logs.create("running");
+        logs.append("running", 0, &Bytes::from_static(b"live"));
+        for number in 0..2 * fit {
+            let name = number.to_string();
+            logs.create(&name);
+            logs.append(&name, 0, &full);
+            logs.finish(&name);
+            assert!(logs.kept.load(Ordering::Relaxed) <= MAX_ALL_LOGS_BYTES);
+        }
+        assert_eq!(logs.status("running"), Some((4, false)), "it is the oldest, and runs");
+        assert!(logs.status("0").is_none());
+        assert!(logs.status(&(2 * fit - 1).to_string()).is_some());
+        // With too many streams a running one is spared as well.
+        for number in 0..MAX_LOGS {
+            let name = format!("n{number}");
+            logs.create(&name);
+            logs.finish(&name);
+        }
+        assert_eq!(logs.status("running"), Some((4, false)));
+        assert!(lock(&logs.inner).order.len() <= MAX_LOGS);
+    }
+
+    #[tokio::test]
+    async fn many_small_messages_take_the_room_of_their_bytes() {
+        let logs = LogStreams::default();
+        logs.create("x");
+        let message = Bytes::from(vec![b'y'; 1 << 20]);
+        for offset in 0..200_000 {
+            logs.append("x", offset, &message.slice(..1));
+        }
+        logs.finish("x");
+        drop(message.try_into_mut().expect("the log holds on to no message"));
+        let chunks: Vec<_> = logs.read("x", 7).unwrap().map(Result::unwrap).collect().await;
+        assert!(chunks.len() <= 200_000 / PIECE + 1);
+        assert_eq!(chunks.concat(), vec![b'y'; 200_000 - 7]);
     }
 }
