@@ -70,7 +70,8 @@ pub fn waterfall(entries: &[Entry]) -> Option<Markup> {
 
 fn bar(entry: &Entry) -> Option<Bar<'_>> {
     let t = entry.execution.timeline.as_ref()?;
-    let end = t.finished.max(t.upload_end).max(t.run_end);
+    // The slot is free once the outputs are there; publishing the result comes after.
+    let end = if t.upload_end > 0 { t.upload_end } else { t.finished.max(t.run_end) };
     // A merged request has the times of the run that it joined, which has its own bar.
     let ran_here = entry.execution.origin() == Origin::Executed;
     (ran_here && t.leased > 0 && end > t.leased && !entry.execution.worker.is_empty())
