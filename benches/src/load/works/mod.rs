@@ -285,6 +285,12 @@ async fn ac_hit(
     .await
 }
 
+/// So that a burst does not wait for the disk to take what the burst before it wrote.
+fn write_out_dirty_pages() {
+    // Where there is no `sync`, bursts show a larger spread.
+    let _ = std::process::Command::new("sync").status();
+}
+
 async fn write(
     target: &Target,
     context: &Context,
@@ -292,6 +298,9 @@ async fn write(
     streams: usize,
     duration: Duration,
 ) -> Result<Burst, CallError> {
+    if size == Size::Large {
+        write_out_dirty_pages();
+    }
     let operations = (context.options.max_write_bytes / size.bytes() as u64).max(1);
     let limits = Limits { operations, ..context.limits(streams, duration) };
     try_run(target, limits, |channel| {
