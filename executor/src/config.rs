@@ -31,7 +31,7 @@ pub struct WorkerConfig {
     /// hard links are to work. One worker process per directory.
     pub work_dir: PathBuf,
     pub sandbox: SandboxMode,
-    /// Where an action does not choose by its `kiln-root` property.
+    /// Where neither the action nor this worker's `properties` name a `kiln-root`.
     pub root_fs: RootFs,
     /// Whether `kiln-network: true` is granted.
     pub allow_network: bool,

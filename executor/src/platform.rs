@@ -2,10 +2,13 @@
 //!
 //! | property | values | meaning |
 //! | --- | --- | --- |
-//! | `kiln-root` | `host`, `strict` | root file system: the machine's /usr and friends read-only, or nothing but the inputs |
+//! | `kiln-root` | `host`, `strict`, `inputs` | root file system: the machine's /usr and friends read-only; nothing but the inputs; the input root itself as `/` |
 //! | `kiln-network` | `true`, `false` | the machine's network instead of loopback alone, where the worker grants it |
-//! | `kiln-memory` | bytes, or with `K`, `M`, `G` | a memory limit below that of the worker |
+//! | `kiln-memory` | bytes, or with `K`, `M`, `G`, `KiB`, `MiB`, `GiB` | a memory limit below that of the worker |
 //! | `container-image` | | refused: images as root file systems are not supported yet |
+//!
+//! A worker whose own properties name a `kiln-root` uses that one for actions that name none: clients
+//! such as BuildStream, which expects its input root to be `/`, send no properties of this kind.
 
 use kiln_protos::reapi::Platform;
 
@@ -23,6 +26,15 @@ pub fn offers(network: bool) -> impl Iterator<Item = (String, String)> {
     all.into_iter()
         .filter(move |(name, value)| network || (*name, *value) != (NETWORK, "true"))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
+}
+
+/// The root that the worker's own properties name, for actions that name none.
+pub fn own_root(properties: &[(String, String)]) -> Result<Option<RootFs>, &'static str> {
+    let mut own = Wishes::default();
+    for (name, value) in properties.iter().filter(|(name, _)| name == ROOT) {
+        own.apply(name, value)?;
+    }
+    Ok(own.root)
 }
 
 /// What an action asks of its surroundings; `None`: the worker's default.
@@ -51,12 +63,13 @@ impl Wishes {
         match (name, value) {
             (ROOT, "host") => self.root = Some(RootFs::Host),
             (ROOT, "strict") => self.root = Some(RootFs::Empty),
-            (ROOT, _) => return Err("the values are host and strict"),
+            (ROOT, "inputs") => self.root = Some(RootFs::Inputs),
+            (ROOT, _) => return Err("the values are host, strict and inputs"),
             (NETWORK, "true") => self.network = true,
             (NETWORK, "false") => self.network = false,
             (NETWORK, _) => return Err("the values are true and false"),
             (MEMORY, amount) => {
-                let bytes = parse_bytes(amount).ok_or("give bytes, for example 512M or 4G")?;
+                let bytes = parse_bytes(amount).ok_or("give bytes, for example 512M or 4GiB")?;
                 self.memory_bytes = Some(bytes);
             }
             (IMAGE, "" | "none") => {}
@@ -69,17 +82,22 @@ impl Wishes {
     }
 }
 
+/// Units and their powers of two; the longer ones first.
+const UNITS: [(&str, u32); 9] = [
+    ("KiB", 10),
+    ("MiB", 20),
+    ("GiB", 30),
+    ("K", 10),
+    ("k", 10),
+    ("M", 20),
+    ("m", 20),
+    ("G", 30),
+    ("g", 30),
+];
+
 fn parse_bytes(text: &str) -> Option<u64> {
-    let (digits, shift) = match text.strip_suffix(['K', 'k']) {
-        Some(digits) => (digits, 10),
-        None => match text.strip_suffix(['M', 'm']) {
-            Some(digits) => (digits, 20),
-            None => match text.strip_suffix(['G', 'g']) {
-                Some(digits) => (digits, 30),
-                None => (text, 0),
-            },
-        },
-    };
+    let unit = UNITS.iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, *shift)));
+    let (digits, shift) = unit.unwrap_or((text, 0));
     let amount: u64 = digits.parse().ok().filter(|amount| *amount > 0)?;
     amount.checked_mul(1 << shift)
 }
@@ -98,10 +116,22 @@ mod tests {
     #[test]
     fn known_properties_are_understood_and_others_ignored() {
         assert_eq!(wishes("kiln-root", "strict").unwrap().root, Some(RootFs::Empty));
+        assert_eq!(wishes("kiln-root", "inputs").unwrap().root, Some(RootFs::Inputs));
         assert!(wishes("kiln-network", "true").unwrap().network);
-        assert_eq!(wishes("kiln-memory", "512M").unwrap().memory_bytes, Some(512 << 20));
+        for half_a_gibibyte in ["512M", "512MiB", "524288k", "524288KiB", "536870912"] {
+            let memory = wishes("kiln-memory", half_a_gibibyte).unwrap().memory_bytes;
+            assert_eq!(memory, Some(512 << 20), "{half_a_gibibyte}");
+        }
         assert_eq!(wishes("OSFamily", "linux").unwrap(), Wishes::default());
         assert_eq!(Wishes::of(None).unwrap(), Wishes::default());
+    }
+
+    #[test]
+    fn a_workers_own_property_is_the_default_root() {
+        let own = |name: &str, value: &str| own_root(&[(name.to_owned(), value.to_owned())]);
+        assert_eq!(own("OSFamily", "linux"), Ok(None));
+        assert_eq!(own("kiln-root", "inputs"), Ok(Some(RootFs::Inputs)));
+        assert!(own("kiln-root", "moon").is_err());
     }
 
     #[test]
@@ -115,10 +145,11 @@ mod tests {
     #[test]
     fn wrong_values_name_the_property_and_the_way_out() {
         for (name, value, said) in [
-            ("kiln-root", "container", "host and strict"),
+            ("kiln-root", "container", "host, strict and inputs"),
             ("kiln-network", "on", "true and false"),
             ("kiln-memory", "lots", "512M"),
             ("kiln-memory", "0", "512M"),
+            ("kiln-memory", "5iB", "512M"),
             ("kiln-memory", "99999999999999999999G", "512M"),
             ("container-image", "docker://x", "not supported yet"),
         ] {

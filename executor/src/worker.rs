@@ -15,6 +15,7 @@ use crate::config::{SandboxMode, WorkerConfig};
 use crate::execute::Executor;
 use crate::failure::Failure;
 use crate::input_root::InputRoots;
+use crate::platform;
 use crate::runner::{Runners, SandboxRunners};
 use crate::sandbox::SandboxError;
 use crate::session::{Session, SessionEnd, SlotPlace};
@@ -32,6 +33,8 @@ pub enum WorkerError {
         .0.join("; ")
     )]
     NotEnforced(Vec<String>),
+    #[error("the worker's own property kiln-root: {0}")]
+    Root(&'static str),
     #[error("a slot does not start: {0}")]
     Slot(Failure),
     #[error("the scheduler ended the session")]
@@ -83,10 +86,13 @@ impl Worker {
 
     /// The same with other runners.
     pub async fn with_runners(
-        config: WorkerConfig,
+        mut config: WorkerConfig,
         store: SharedBlobStore,
         runners: Arc<dyn Runners>,
     ) -> Result<Self, WorkerError> {
+        if let Some(root) = platform::own_root(&config.properties).map_err(WorkerError::Root)? {
+            config.root_fs = root;
+        }
         let path = config.work_dir.clone();
         let failed = |error| WorkerError::WorkDir { path: path.clone(), error };
         let lock = lock(&config.work_dir)?;

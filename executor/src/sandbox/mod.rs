@@ -40,6 +40,8 @@ pub enum RootFs {
     Empty,
     /// An unpacked image, read-only.
     Directory(PathBuf),
+    /// The input root is `/` itself, with /dev, /proc and /tmp mounted in it.
+    Inputs,
 }
 
 /// One command and its limits. Paths are inside the sandbox unless said otherwise.
@@ -81,6 +83,7 @@ pub enum OutputStream {
 }
 
 /// The input root's path inside the sandbox: the same for every action, so that it may appear in outputs.
+/// With [`RootFs::Inputs`] it is `/`.
 pub const EXEC_ROOT: &str = "/kiln/root";
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -210,6 +210,7 @@ impl Writer {
                 self.u64(2);
                 self.path(path);
             }
+            RootFs::Inputs => self.u64(3),
         }
         self.u64(u64::from(spec.network));
         self.duration(spec.timeout);
@@ -332,7 +333,8 @@ impl Reader<'_> {
             root: match self.u64()? {
                 0 => RootFs::Host,
                 1 => RootFs::Empty,
-                _ => RootFs::Directory(self.path()?),
+                2 => RootFs::Directory(self.path()?),
+                _ => RootFs::Inputs,
             },
             network: self.u64()? != 0,
             timeout: self.duration()?,

@@ -51,6 +51,48 @@ both! {
         assert_eq!(slot.run(&spec).await.ending, Ending::Exited(127));
     }
 
+    async fn inputs_are_the_root_where_that_is_wanted(slot: &mut Fixture) {
+        let lib = slot.inputs().join("lib");
+        fs::create_dir_all(&lib).unwrap();
+        fs::set_permissions(&lib, PermissionsExt::from_mode(0o777)).unwrap();
+        symlink("lib", slot.inputs().join("bin")).unwrap();
+        copy_shell(&lib);
+        slot.input("tmp/hidden", "");
+        slot.input("work/script", "echo $PWD /* /tmp/*; : > /dev/null; echo $$ > ../made; : > /lib/new\n");
+        let mut spec = slot.command(&["/lib/ld.so", "--library-path", "/lib", "/bin/sh", "script"]);
+        spec.working_directory = "work".to_owned();
+        spec.root = RootFs::Inputs;
+        for _ in 0..2 {
+            let ran = slot.run(&spec).await;
+            assert_eq!(ran.succeeded(), "/work /bin /dev /lib /proc /tmp /work /tmp/*");
+            assert_eq!(ran.output("made").as_deref(), Ok("2\n"), "a process namespace of its own");
+            assert_eq!(ran.output("lib/new").as_deref(), Ok(""));
+            assert!(!lib.join("new").exists(), "the inputs stay as they are");
+        }
+        // Nothing of the root before it is left, and its own /proc is the action's.
+        let mut spec = slot.command(&["/lib/ld.so", "--library-path", "/lib", "/bin/sh", "-c",
+            "cd /; cd ..; echo /kiln* /proc/[0-9]*; while read line; do echo \"$line\"; done < /proc/self/mounts"]);
+        spec.root = RootFs::Inputs;
+        let ran = slot.run(&spec).await;
+        let text = ran.succeeded();
+        assert!(text.starts_with("/kiln* /proc/1 /proc/2\n"), "{text}");
+        assert!(!text.contains("/kiln/root") && !text.contains("/machine"), "{text}");
+        assert_eq!(slot.sh("echo $PWD").await.succeeded(), "/kiln/root");
+    }
+
+    async fn inputs_that_cannot_be_the_root_say_why(slot: &mut Fixture) {
+        for (name, link) in [("dev", true), ("proc", false)] {
+            let path = slot.inputs().join(name);
+            if link { symlink("/usr", &path).unwrap() } else { fs::write(&path, "").unwrap() }
+            let mut spec = slot.command(&["/bin/sh"]);
+            spec.root = RootFs::Inputs;
+            let ran = slot.run(&spec).await;
+            assert_eq!(ran.ending, Ending::Exited(127));
+            assert!(ran.stderr.contains(&format!("{name:?} is not a directory")), "{}", ran.stderr);
+            fs::remove_file(path).unwrap();
+        }
+    }
+
     async fn an_image_is_the_root_and_stays_as_it_is(slot: &mut Fixture) {
         let image = slot.dir.path().join("image");
         let lib = image.join("lib");

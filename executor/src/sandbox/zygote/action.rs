@@ -8,7 +8,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid, fchown};
 
-use super::command::{Command, NotStarted};
+use super::command::{self, Command, NotStarted};
 use super::error::{Context, ZygoteError};
 use super::identity::Identity;
 use super::init::{NAMESPACES, Plan};
@@ -18,7 +18,7 @@ use super::outcome::{Outcome, Told};
 use super::privileges::StandIns;
 use super::process::{self, Ended};
 use super::roots::Roots;
-use super::scratch::Scratch;
+use super::scratch::{self, Scratch};
 use super::socket::Socket;
 use crate::sandbox::cgroup::Cgroups;
 use crate::sandbox::wire::{Reply, Report, Request, Status};
@@ -97,6 +97,9 @@ impl Workshop {
             Ok(command) => command,
             Err(why) => return Ok(Some((not_started(&why, &stderr), root))),
         };
+        if let Some(name) = scratch::blocked_mount_point(spec) {
+            return Ok(Some((not_started(&command::unfit_root(name), &stderr), root)));
+        }
         self.cgroups.prepare(&spec.limits).map_err(ZygoteError::Refused)?;
         let init = self.start(spec, &command, &stdout, &stderr)?;
         // Only the action holds the ends of its pipes from here on.

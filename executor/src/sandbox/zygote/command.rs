@@ -102,6 +102,13 @@ impl Command {
     }
 }
 
+pub(super) fn unfit_root(name: &str) -> NotStarted {
+    let message = format!(
+        "kiln: the input root cannot be the root file system: its {name:?} is not a directory\n"
+    );
+    NotStarted { message, code: NOT_FOUND }
+}
+
 pub(super) fn no_working_directory(directory: &str, error: Errno) -> NotStarted {
     let message =
         format!("kiln: cannot enter the working directory {directory:?}: {}\n", error.desc());

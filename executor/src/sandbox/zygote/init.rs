@@ -18,12 +18,13 @@ use nix::unistd::{
 use super::command::{self, Command, NotStarted};
 use super::error::{Context, ZygoteError};
 use super::identity::Identity;
+use super::namespace::change_root;
 use super::network::EmptyNetwork;
 use super::outcome::Outcome;
 use super::privileges::{self, StandIns};
 use super::{mounts, process};
 use crate::sandbox::wire::Status;
-use crate::sandbox::{CommandSpec, EXEC_ROOT};
+use crate::sandbox::{CommandSpec, EXEC_ROOT, RootFs};
 
 /// The namespaces that init is born into. It finds itself in a mount namespace of its own; the
 /// network is joined; those of users and the host name are the slot's, and no action can change them.
@@ -80,11 +81,19 @@ impl Plan<'_> {
 
     fn mount(&self) -> Result<(), ZygoteError> {
         self.trees.iter().try_for_each(|(tree, at)| mounts::attach(tree, Path::new(at)))?;
+        if self.spec.root == RootFs::Inputs {
+            return inputs_become_root();
+        }
         mounts::proc(Path::new("/proc"))
     }
 
+    /// Where the input root is, once everything is mounted.
+    fn exec_root(&self) -> &'static Path {
+        Path::new(if self.spec.root == RootFs::Inputs { "/" } else { EXEC_ROOT })
+    }
+
     fn start(&self, stack: &mut [u8]) -> Result<Started, ZygoteError> {
-        let directory = Path::new(EXEC_ROOT).join(&self.spec.working_directory);
+        let directory = self.exec_root().join(&self.spec.working_directory);
         if let Err(error) = chdir(&directory) {
             return Ok(Started::Not(command::no_working_directory(
                 &self.spec.working_directory,
@@ -131,6 +140,17 @@ impl Plan<'_> {
         privileges::keep_capabilities(0).context("capset", "")?;
         self.stand_ins.apply().context("setrlimit", "")
     }
+}
+
+/// Takes /dev and /tmp along; the prepared root is gone after this.
+fn inputs_become_root() -> Result<(), ZygoteError> {
+    let inputs = Path::new(EXEC_ROOT);
+    for name in ["dev", "tmp"] {
+        mounts::bind(&Path::new("/").join(name), &inputs.join(name))?;
+    }
+    // Before the change of root: the kernel wants to see a whole one while it mounts another.
+    mounts::proc(&inputs.join("proc"))?;
+    change_root(inputs)
 }
 
 enum Started {

@@ -29,7 +29,7 @@ impl MountNamespace {
         // The child shares memory and descriptors: what it opens in its new namespace stays open here.
         let flags = CloneFlags::CLONE_FILES | CloneFlags::CLONE_NEWNS;
         let child = process::vfork(flags, &mut stack, &mut || {
-            made = Some(change_root(root).and_then(|()| Self::current()));
+            made = Some(with_proc(root).and_then(|()| Self::current()));
             0
         })?;
         process::wait(child)?;
@@ -51,9 +51,14 @@ impl MountNamespace {
     }
 }
 
-fn change_root(root: &Path) -> Result<(), ZygoteError> {
+fn with_proc(root: &Path) -> Result<(), ZygoteError> {
     // The machine's stays beneath each action's own: the kernel wants it there to mount that.
     mounts::bind(Path::new("/proc"), &root.join("proc"))?;
+    change_root(root)
+}
+
+/// Makes `root`, a mount, the root of the calling process's mount namespace, and takes the old one off.
+pub(super) fn change_root(root: &Path) -> Result<(), ZygoteError> {
     // The old root ends up on top of the new one, from where it is taken off.
     chdir(root).context("chdir", root.display())?;
     pivot_root(".", ".").context("pivot_root", root.display())?;

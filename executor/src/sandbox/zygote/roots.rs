@@ -63,6 +63,8 @@ impl Roots {
         root: &RootFs,
         network: bool,
     ) -> Result<&MountNamespace, ZygoteError> {
+        // Inputs become the root only once they are mounted: until then it is one of nothing.
+        let root = if *root == RootFs::Inputs { &RootFs::Empty } else { root };
         let known =
             |prepared: &Prepared| prepared.key.root == *root && prepared.key.network == network;
         let index = match self.prepared.iter().position(known) {
@@ -115,7 +117,7 @@ impl Roots {
             mounts::bind(&self.first()?.join("dev"), &path.join("dev"))?;
         }
         match &key.root {
-            RootFs::Empty => {}
+            RootFs::Empty | RootFs::Inputs => {}
             RootFs::Host if key.network => {
                 self.host(&self.first()?, path)?;
                 fs::write(path.join("etc/resolv.conf"), &self.resolv_conf)

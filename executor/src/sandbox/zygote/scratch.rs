@@ -15,7 +15,7 @@ use super::error::{Context, ZygoteError};
 use super::identity::Identity;
 use super::layout::{DISK, INPUTS, SCRATCH, make_dir, under};
 use super::mounts;
-use crate::sandbox::{CommandSpec, EXEC_ROOT, Limits, UpperDir};
+use crate::sandbox::{CommandSpec, EXEC_ROOT, Limits, RootFs, UpperDir};
 
 /// What the mount call takes as options is a page; longer lists of lower trees get short names.
 const MAX_LOWER_OPTION: usize = 3000;
@@ -26,6 +26,8 @@ const BYTES_PER_INODE: u64 = 4096;
 const INODES: std::ops::RangeInclusive<u64> = 16_384..=4_194_304;
 /// Free space below this counts as none.
 const FULL: u64 = 64 << 10;
+/// What is mounted into inputs that are the root.
+const MOUNT_POINTS: [&str; 3] = ["dev", "proc", "tmp"];
 
 /// One of two places that take turns, so that throwing away what the last action left can wait until
 /// nobody waits for it.
@@ -199,7 +201,8 @@ impl Scratch {
     /// those of the inputs with the action as their owner, and nothing has to be copied up.
     fn make_directories(&self, spec: &CommandSpec, lower: &[PathBuf]) -> Result<(), ZygoteError> {
         let mut made = BTreeSet::new();
-        for directory in spec.directories.iter().chain([&spec.working_directory]) {
+        let declared = spec.directories.iter().chain([&spec.working_directory]);
+        for directory in declared.map(String::as_str).chain(mount_points(spec).iter().copied()) {
             let mut path = PathBuf::new();
             for part in Path::new(directory).components() {
                 let Component::Normal(part) = part else {
@@ -252,6 +255,18 @@ fn tmpfs_options(limits: &Limits) -> String {
             format!("mode=0755,size={},nr_inodes={inodes}", bytes.max(BYTES_PER_INODE))
         }
     }
+}
+
+fn mount_points<'a>(spec: &CommandSpec) -> &'a [&'a str] {
+    if spec.root == RootFs::Inputs { &MOUNT_POINTS } else { &[] }
+}
+
+/// What stands in the way of inputs that are to be the root.
+pub(super) fn blocked_mount_point(spec: &CommandSpec) -> Option<&'static str> {
+    let blocked = |name: &&str| {
+        spec.lower.iter().any(|tree| is_other_than_directory(&under(INPUTS, tree).join(name)))
+    };
+    mount_points(spec).iter().copied().find(blocked)
 }
 
 fn is_other_than_directory(path: &Path) -> bool {
