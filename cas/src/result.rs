@@ -7,7 +7,7 @@ use kiln_protos::reapi;
 use kiln_protos::reapi::{ActionResult, OutputSymlink};
 
 use crate::digest::{Digest, DigestError, DigestFunction};
-use crate::tree::{TreeError, check_relative_path, check_target};
+use crate::tree::{TreeError, check_output_path, check_target};
 
 /// Largest encoded result: it has to fit into one message with room for inlined output.
 pub const MAX_ACTION_RESULT: usize = 3 << 20;
@@ -83,7 +83,7 @@ fn check_symlinks(result: &ActionResult) -> Result<(), ResultError> {
 }
 
 fn check_path(list: &str, i: usize, path: &str) -> Result<(), ResultError> {
-    check_relative_path(path)
+    check_output_path(path)
         .map_err(|source| ResultError::Path { field: format!("{list}[{i}]"), source })
 }
 
@@ -169,7 +169,7 @@ fn resolve(path: &str, target: &str) -> Option<String> {
         match segment {
             "" | "." => {}
             ".." => {
-                segments.pop()?;
+                segments.pop().filter(|last| !matches!(*last, "." | ".."))?;
             }
             name => segments.push(name),
         }
@@ -201,6 +201,8 @@ mod tests {
         complete_for_all_clients(&mut result);
         assert_eq!(result.output_file_symlinks, [link("out/f", "x")]);
         assert_eq!(result.output_directory_symlinks, [link("out/l", "./d")]);
+        assert_eq!(resolve("../up/l", "../x").as_deref(), Some("../x"));
+        assert_eq!(resolve("../l", "../x"), None, "above what the path itself names");
         assert!(result.execution_metadata.is_some());
 
         let mut old = ActionResult {
@@ -223,7 +225,7 @@ mod tests {
             (
                 ActionResult {
                     output_files: vec![OutputFile {
-                        path: "../x".into(),
+                        path: "x/../y".into(),
                         digest: good.clone(),
                         ..Default::default()
                     }],

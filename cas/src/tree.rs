@@ -49,6 +49,31 @@ pub fn check_relative_path(path: &str) -> Result<(), TreeError> {
     })
 }
 
+/// A path as outputs have it: relative to a working directory that may lie deep in the input root, so
+/// that it may begin with `.` and `..` segments. It may consist of them alone.
+pub fn check_output_path(path: &str) -> Result<(), TreeError> {
+    let mut names = path;
+    while let Some(("." | "..", rest)) = names.split_once('/') {
+        names = rest;
+    }
+    if path.len() > MAX_PATH || names.len() == path.len() && !matches!(path, "." | "..") {
+        return check_relative_path(path);
+    }
+    match names {
+        "." | ".." => Ok(()),
+        _ => check_relative_path(names).map_err(|error| with_name(error, path)),
+    }
+}
+
+fn with_name(error: TreeError, path: &str) -> TreeError {
+    match error {
+        TreeError::Name { field, problem, .. } => {
+            TreeError::Name { field, name: path.to_owned(), problem }
+        }
+        other => other,
+    }
+}
+
 /// The target of a symbolic link: anything a kernel takes.
 pub fn check_target(target: &str) -> Result<(), &'static str> {
     match target {
@@ -203,6 +228,18 @@ mod tests {
         }
         for bad in ["", "/a", "a//b", "a/", "a/../b", "./a", "a\0"] {
             assert!(check_relative_path(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn output_paths_may_lead_up_first() {
+        for good in ["a/b", ".", "..", "../..", "../../x/y", "./x", "..a"] {
+            assert_eq!(check_output_path(good), Ok(()), "{good}");
+        }
+        let long = "../".repeat(2_000) + "x";
+        for bad in ["", "/a", "..//a", "../", "../a/..", "a/../b", "a/./b", "../a\0", &long] {
+            let error = check_output_path(bad).expect_err(bad).to_string();
+            assert!(error.starts_with(&format!("path: {bad:?} ")), "{error}");
         }
     }
 

@@ -159,11 +159,25 @@ async fn results_without_their_blobs_are_refused() {
     refused(get(&server, get_request()).await, Code::NotFound, "no result");
 }
 
+/// The working directory may lie deep in the input root: its outputs need not lie below it.
+#[tokio::test]
+async fn outputs_beside_the_working_directory_are_read_back() {
+    let server = start().await;
+    let file = server.put(SHA256, "x").await;
+    let mut result = with_tree(&server, directory(&["a"], &file)).await;
+    result.output_directories[0].path = "../..".into();
+    result.output_files = ["../../b/c", "./d"].map(|path| output(path, &file)).to_vec();
+    update(&server, result.clone()).await.unwrap();
+    let found = get(&server, get_request()).await.unwrap();
+    assert_eq!(found.output_files, result.output_files);
+    assert_eq!(found.output_directories, result.output_directories);
+}
+
 #[tokio::test]
 async fn malformed_results_are_refused_by_name() {
     let server = start().await;
     let file = server.put(SHA256, "x").await;
-    for path in ["../x", "/x", "", "a//b", "a/./b"] {
+    for path in ["x/../y", "/x", "", "a//b", "a/./b", "..//x"] {
         let result = files(vec![output(path, &file)]);
         let part = "action_result.output_files[0]";
         refused(update(&server, result).await, Code::InvalidArgument, part);
