@@ -67,8 +67,9 @@ build "first build, everything runs remotely" "$first"
 build "second build after bazel clean, everything from the cache" "$second"
 
 say "what Kiln saw"
-"$kiln" --server "http://$address" build show "$first" | sed 's/^/  /'
-"$kiln" --server "http://$address" build show "$second" | sed 's/^/  /'
+for invocation in "$first" "$second"; do
+  "$kiln" --server "http://$address" build show "$invocation" | sed 's/^/  /'
+done
 if [ -n "$keep" ]; then
   say "web pages: http://$address/ (stop the server with: kill $server)"
 fi

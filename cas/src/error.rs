@@ -17,7 +17,7 @@ pub enum StoreError {
     /// Everything stored is promised to somebody: writing more would break a promise.
     #[error(
         "the store is full: {used} of {limit} bytes are in use and promised; \
-         raise storage.max-size or shorten storage.lease"
+         raise storage.max_size or shorten storage.lease"
     )]
     Full { used: u64, limit: u64 },
     /// The medium has no space left, below the configured limit.

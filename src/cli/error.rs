@@ -29,8 +29,11 @@ pub struct CliError {
     pub hint: Option<String>,
 }
 
-#[allow(dead_code)] // The client commands that are being added use the rest.
 impl CliError {
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self { code: 1, message: message.into(), hint: None }
+    }
+
     pub fn usage(message: impl Into<String>) -> Self {
         Self { code: 2, message: message.into(), hint: None }
     }

@@ -1,8 +1,15 @@
 //! The command line. Errors become message, cause and hint here, and nowhere earlier.
 
+mod action;
+mod api;
+mod build;
+mod cas;
 mod config;
+mod digest;
 mod error;
 mod serve;
+mod status;
+mod text;
 mod worker;
 
 use std::path::PathBuf;
@@ -54,6 +61,10 @@ Exit codes:
 enum Command {
     Serve(serve::Serve),
     Worker(worker::WorkerCommand),
+    Status(status::StatusCommand),
+    Build(build::BuildCommand),
+    Action(action::ActionCommand),
+    Cas(cas::CasCommand),
     Config(config::ConfigCommand),
     /// Print a completion script for a shell.
     Completions {
@@ -74,12 +85,25 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
     match cli.command {
         Command::Serve(command) => command.run(),
         Command::Worker(command) => command.run(&cli.server, &cli.instance),
+        Command::Status(command) => block_on(command.run(&cli.server)),
+        Command::Build(command) => block_on(command.run(&cli.server)),
+        Command::Action(command) => block_on(command.run(&cli.server, &cli.instance)),
+        Command::Cas(command) => block_on(command.run(&cli.server, &cli.instance)),
         Command::Config(command) => command.run(),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "kiln", &mut std::io::stdout());
             Ok(Exit::Done)
         }
     }
+}
+
+/// Runs a client command on this thread.
+fn block_on(command: impl Future<Output = Result<Exit, CliError>>) -> Result<Exit, CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::machine(format!("cannot start: {error}")))?;
+    runtime.block_on(command)
 }
 
 /// Settings from `--config` (or `KILN_CONFIG`), the environment and flags.

@@ -25,6 +25,17 @@ pub struct Difference {
     pub after: Option<String>,
 }
 
+impl Difference {
+    /// `changed`, `added` or `removed`.
+    pub fn change(&self) -> &'static str {
+        match (&self.before, &self.after) {
+            (None, _) => "added",
+            (_, None) => "removed",
+            _ => "changed",
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub struct Comparison {
     pub differences: Vec<Difference>,

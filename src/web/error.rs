@@ -5,8 +5,8 @@ use axum::response::{Html, IntoResponse, Response};
 use http::StatusCode;
 use kiln_cas::StoreError;
 use kiln_cas::records::RecordsError;
-use serde::Serialize;
 
+use super::json::{ErrorBody, ErrorDetail};
 use super::pages::layout;
 
 /// What was wrong and what to do about it.
@@ -77,20 +77,9 @@ impl<E: Into<WebError>> From<E> for ApiError {
     }
 }
 
-#[derive(Serialize)]
-struct Body {
-    error: Detail,
-}
-
-#[derive(Serialize)]
-struct Detail {
-    message: String,
-    hint: String,
-}
-
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let WebError { status, message, hint } = self.0;
-        (status, Json(Body { error: Detail { message, hint } })).into_response()
+        (status, Json(ErrorBody { error: ErrorDetail { message, hint } })).into_response()
     }
 }

@@ -6,6 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use kiln_cas::Digest;
 
 const SECOND: u64 = 1_000_000_000;
+/// Longest argument shown, in characters.
+const MAX_ARGUMENT: usize = 4000;
 
 /// `850 µs`, `12.3 ms`, `4.20 s`, `3 m 05 s`, `2 h 04 m`.
 pub fn duration(nanos: u64) -> String {
@@ -160,6 +162,58 @@ pub fn shell(argument: &str) -> String {
     format!("'{}'", argument.replace('\'', r"'\''"))
 }
 
+/// The first `limit` arguments, ready to be copied, one option a line.
+pub fn command_line(arguments: &[String], limit: usize) -> String {
+    let mut text = String::new();
+    for (i, argument) in arguments.iter().take(limit).enumerate() {
+        if i > 0 {
+            // An option begins a line; its value stays beside it.
+            text.push_str(if argument.starts_with('-') { " \\\n  " } else { " " });
+        }
+        text.push_str(&shell(&short(argument, MAX_ARGUMENT)));
+    }
+    text
+}
+
+/// Without the escape sequences that colour a terminal.
+pub fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("\u{1b}[") {
+        plain.push_str(before);
+        // A control sequence ends with its first letter.
+        let end = after.find(|c: char| ('@'..='~').contains(&c));
+        rest = end.map_or("", |end| &after[end + 1..]);
+    }
+    plain.push_str(rest);
+    plain.retain(|c| c == '\n' || c == '\t' || !c.is_control());
+    plain
+}
+
+/// `google.rpc.Code` in plain words.
+pub fn code_name(code: i32) -> &'static str {
+    const NAMES: [&str; 17] = [
+        "ok",
+        "cancelled",
+        "unknown error",
+        "invalid argument",
+        "timed out",
+        "not found",
+        "already exists",
+        "permission denied",
+        "resource exhausted",
+        "failed precondition",
+        "aborted",
+        "out of range",
+        "unimplemented",
+        "internal error",
+        "unavailable",
+        "data loss",
+        "unauthenticated",
+    ];
+    usize::try_from(code).ok().and_then(|code| NAMES.get(code)).copied().unwrap_or("error")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,5 +245,17 @@ mod tests {
         assert_eq!(shell(""), "''");
         assert_eq!(encode("a/b c?", true), "a/b%20c%3F");
         assert_eq!(encode("a/b", false), "a%2Fb");
+    }
+
+    #[test]
+    fn colours_of_terminals_are_left_out() {
+        assert_eq!(plain("\u{1b}[1;31merror:\u{1b}[0m x\r\n\ty\u{7}"), "error: x\n\ty");
+        assert_eq!(plain("cut \u{1b}[3"), "cut ");
+    }
+
+    #[test]
+    fn a_command_line_breaks_before_options() {
+        let arguments = ["gcc", "-c", "a b.c", "-o", "x.o"].map(String::from);
+        assert_eq!(command_line(&arguments, 9), "gcc \\\n  -c 'a b.c' \\\n  -o x.o");
     }
 }

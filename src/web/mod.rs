@@ -2,13 +2,15 @@
 //!
 //! Pages are rendered on the server, need no script and load nothing from elsewhere.
 
+mod action;
 mod api;
 mod blobs;
 mod compare;
 mod content;
 mod error;
-mod format;
-mod json;
+mod explain;
+pub mod format;
+pub mod json;
 mod pages;
 mod security;
 #[cfg(test)]

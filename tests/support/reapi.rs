@@ -118,15 +118,38 @@ impl Client {
         action: reapi::Digest,
         skip_cache_lookup: bool,
     ) -> Result<reapi::ExecuteResponse, tonic::Status> {
-        let mut updates = ExecutionClient::new(self.channel.clone())
-            .execute(reapi::ExecuteRequest {
-                instance_name: self.instance.clone(),
-                action_digest: Some(action),
-                skip_cache_lookup,
-                ..Default::default()
-            })
-            .await?
-            .into_inner();
+        self.wait(tonic::Request::new(self.request(action, skip_cache_lookup))).await
+    }
+
+    /// As Bazel does, with the build, target and mnemonic that the action belongs to.
+    pub async fn execute_with(
+        &self,
+        action: reapi::Digest,
+        metadata: &reapi::RequestMetadata,
+    ) -> Result<reapi::ExecuteResponse, tonic::Status> {
+        let mut request = tonic::Request::new(self.request(action, false));
+        let value = tonic::metadata::MetadataValue::from_bytes(&metadata.encode_to_vec());
+        request
+            .metadata_mut()
+            .insert_bin("build.bazel.remote.execution.v2.requestmetadata-bin", value);
+        self.wait(request).await
+    }
+
+    fn request(&self, action: reapi::Digest, skip_cache_lookup: bool) -> reapi::ExecuteRequest {
+        reapi::ExecuteRequest {
+            instance_name: self.instance.clone(),
+            action_digest: Some(action),
+            skip_cache_lookup,
+            ..Default::default()
+        }
+    }
+
+    async fn wait(
+        &self,
+        request: tonic::Request<reapi::ExecuteRequest>,
+    ) -> Result<reapi::ExecuteResponse, tonic::Status> {
+        let mut execution = ExecutionClient::new(self.channel.clone());
+        let mut updates = execution.execute(request).await?.into_inner();
         while let Some(operation) = updates.message().await? {
             if let Some(longrunning::operation::Result::Response(any)) = operation.result {
                 return Ok(reapi::ExecuteResponse::decode(any.value.as_slice())

@@ -26,7 +26,7 @@ use kiln_protos::events::Timeline;
 use tokio::sync::{mpsc, oneshot};
 
 pub use memory::{Entry, MAX_PENDING, MAX_RECENT_RUNS};
-pub use query::{Earlier, MAX_PAGE, Page, Query};
+pub use query::{Earlier, MAX_PAGE, Page, Query, outputs_of};
 pub use store::{action_of, digest_of};
 pub use summary::{BuildSummary, Counts, MnemonicCounts, between, has_failed, queue_ns, run_ns};
 

@@ -1,9 +1,13 @@
 //! Reading the journal: what is in memory and what is in records, as one.
 
+use std::collections::BTreeSet;
+
 use kiln_cas::Digest;
 use kiln_cas::records::RecordsError;
 use kiln_protos::events::Execution;
 use kiln_protos::events::execution::Origin;
+use kiln_protos::reapi::ActionResult;
+use prost::Message;
 
 use super::memory::Entry;
 use super::store::{action_of, decode, entry};
@@ -54,6 +58,20 @@ pub struct Earlier<'a> {
     pub not_action: Option<&'a Digest>,
     /// Only runs with a lower sequence number.
     pub before: Option<u64>,
+    /// Only runs that made exactly these: a target compiles each of its sources in an action of
+    /// the same mnemonic. `None`: whatever they made.
+    pub outputs: Option<&'a BTreeSet<String>>,
+}
+
+/// Paths of what an execution made; empty when the journal has no result of it.
+pub fn outputs_of(execution: &Execution) -> BTreeSet<String> {
+    let Ok(result) = ActionResult::decode(execution.action_result.clone()) else {
+        return BTreeSet::new();
+    };
+    let files = result.output_files.into_iter().map(|file| file.path);
+    let directories = result.output_directories.into_iter().map(|directory| directory.path);
+    let links = result.output_symlinks.into_iter().map(|link| link.path);
+    files.chain(directories).chain(links).collect()
 }
 
 impl Query {
@@ -211,6 +229,7 @@ impl Journal {
                 && action.is_some()
                 && (earlier.not_action.is_none() || action.as_ref() != earlier.not_action)
                 && earlier.configuration.is_none_or(|wanted| run.configuration_id == wanted)
+                && earlier.outputs.is_none_or(|wanted| outputs_of(run) == *wanted)
         });
         Ok(found)
     }

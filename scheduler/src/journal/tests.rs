@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
@@ -6,7 +7,9 @@ use kiln_cas::stores::MemoryRecords;
 use kiln_cas::{Digest, DigestFunction};
 use kiln_protos::events::execution::Origin;
 use kiln_protos::events::{self, Execution, Timeline};
+use kiln_protos::reapi;
 use proptest::prelude::*;
+use prost::Message;
 
 use super::*;
 
@@ -182,6 +185,7 @@ async fn the_last_run_of_a_target_is_another_action_of_the_same_configuration() 
         configuration: Some("opt"),
         not_action: Some(&action),
         before: None,
+        outputs: None,
     };
     let id = async |earlier| {
         let found = journal.last_run_before(earlier).await.expect("readable");
@@ -190,6 +194,35 @@ async fn the_last_run_of_a_target_is_another_action_of_the_same_configuration() 
     assert_eq!(id(earlier).await.as_deref(), Some("opt"));
     assert_eq!(id(Earlier { configuration: None, ..earlier }).await.as_deref(), Some("dbg"));
     assert_eq!(id(Earlier { mnemonic: "Other", ..earlier }).await, None);
+}
+
+#[tokio::test]
+async fn the_last_run_is_of_the_action_that_makes_the_same() {
+    let records = memory_records();
+    let (journal, events) = start(&records, JournalConfig::default()).await;
+    let making = |id: &str, path: &str| {
+        let file = reapi::OutputFile { path: path.into(), ..Default::default() };
+        let result = reapi::ActionResult { output_files: vec![file], ..Default::default() };
+        Execution { action_result: result.encode_to_vec().into(), ..execution(id, "//a", "b", id) }
+    };
+    events.publish(making("one", "one.o"));
+    events.publish(making("two", "two.o"));
+    journal.flush().await;
+    let id = async |path: &str| {
+        let earlier = Earlier {
+            target: "//a",
+            mnemonic: "CppCompile",
+            configuration: None,
+            not_action: None,
+            before: None,
+            outputs: Some(&BTreeSet::from([path.to_owned()])),
+        };
+        let found = journal.last_run_before(earlier).await.expect("readable");
+        found.map(|entry| entry.execution.id.clone())
+    };
+    assert_eq!(id("one.o").await.as_deref(), Some("one"));
+    assert_eq!(id("two.o").await.as_deref(), Some("two"));
+    assert_eq!(id("three.o").await, None);
 }
 
 #[tokio::test(start_paused = true)]

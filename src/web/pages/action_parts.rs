@@ -1,15 +1,15 @@
 //! The sections of an action's page.
 
-use kiln_cas::DigestFunction;
+use kiln_cas::{DigestFunction, StoreError};
 use kiln_protos::reapi;
 use maud::{Markup, html};
 
-use super::action::Loaded;
 use super::parts::when;
 use super::tree::{blob_link, hash, link, size};
 use crate::web::WebState;
+use crate::web::action::{Loaded, log};
 use crate::web::content::{MAX_TEXT, digest};
-use crate::web::format::{bytes, duration, path_of, shell, short};
+use crate::web::format::{bytes, command_line, duration, path_of, plain, short};
 use crate::web::tree::Kind;
 
 /// Arguments shown of one command line.
@@ -18,6 +18,7 @@ const MAX_ARGUMENTS: usize = 2000;
 const MAX_ARGUMENT: usize = 4000;
 const MAX_VARIABLES: usize = 300;
 const MAX_OUTPUTS: usize = 1000;
+const MAX_PROPERTIES: usize = 64;
 
 /// The command line, ready to be copied, one option a line.
 pub fn command(loaded: &Loaded) -> Markup {
@@ -34,7 +35,7 @@ pub fn command(loaded: &Loaded) -> Markup {
                     @if !command.working_directory.is_empty() {
                         p.note { "in " code { (short(&command.working_directory, MAX_ARGUMENT)) } }
                     }
-                    pre.command tabindex="0" { code { (command_line(&command.arguments)) } }
+                    pre.command tabindex="0" { code { (command_line(&command.arguments, MAX_ARGUMENTS)) } }
                     @if command.arguments.len() > MAX_ARGUMENTS {
                         p.note { "The first " (MAX_ARGUMENTS) " arguments are shown." }
                     }
@@ -42,18 +43,6 @@ pub fn command(loaded: &Loaded) -> Markup {
             }
         }
     }
-}
-
-fn command_line(arguments: &[String]) -> String {
-    let mut text = String::new();
-    for (i, argument) in arguments.iter().take(MAX_ARGUMENTS).enumerate() {
-        if i > 0 {
-            // An option begins a line; its value stays beside it.
-            text.push_str(if argument.starts_with('-') { " \\\n  " } else { " " });
-        }
-        text.push_str(&shell(&short(argument, MAX_ARGUMENT)));
-    }
-    text
 }
 
 pub fn environment(loaded: &Loaded) -> Markup {
@@ -101,7 +90,7 @@ pub fn facts(loaded: &Loaded) -> Markup {
                     dt { "Command" } dd.mono { (digest_link(action.command_digest.as_ref(), loaded.digest.function)) }
                     dt { "Input root" } dd.mono { (root_link(action.input_root_digest.as_ref(), loaded.digest.function)) }
                 }
-                @for property in platform(loaded) {
+                @for property in loaded.platform().into_iter().take(MAX_PROPERTIES) {
                     dt { (short(&property.name, 60)) }
                     dd.mono { (short(&property.value, 200)) }
                 }
@@ -109,16 +98,6 @@ pub fn facts(loaded: &Loaded) -> Markup {
             p.note { "Same on the command line: " code { "kiln action show " (loaded.digest) } }
         }
     }
-}
-
-fn platform(loaded: &Loaded) -> Vec<reapi::platform::Property> {
-    let of_action = loaded.action.as_ref().ok().and_then(|action| action.platform.clone());
-    // Older clients set it on the command only.
-    #[allow(deprecated)]
-    let of_command = loaded.command.as_ref().ok().and_then(|command| command.platform.clone());
-    let mut properties = of_action.or(of_command).unwrap_or_default().properties;
-    properties.truncate(64);
-    properties
 }
 
 fn digest_link(wire: Option<&reapi::Digest>, function: DigestFunction) -> Markup {
@@ -250,37 +229,25 @@ pub async fn logs(state: &WebState, loaded: &Loaded) -> Markup {
     html! {
         (log_section("stderr", &stderr, result.stderr_digest.as_ref(), function))
         (log_section("stdout", &stdout, result.stdout_digest.as_ref(), function))
-        @if stdout.as_deref() == Ok("") && stderr.as_deref() == Ok("") {
+        @if is_empty(&stdout) && is_empty(&stderr) {
             section.panel.slim { p.quiet { "It printed nothing to stdout or stderr." } }
         }
     }
 }
 
-async fn log(
-    state: &WebState,
-    raw: &[u8],
-    wire: Option<&reapi::Digest>,
-    function: DigestFunction,
-) -> Result<String, String> {
-    if !raw.is_empty() {
-        let end = raw.len().min(MAX_TEXT as usize);
-        return Ok(String::from_utf8_lossy(&raw[..end]).into_owned());
-    }
-    match digest(wire, function) {
-        Some(digest) => state.text(&digest).await.map_err(|error| error.to_string()),
-        None => Ok(String::new()),
-    }
+fn is_empty(text: &Result<String, StoreError>) -> bool {
+    matches!(text, Ok(text) if text.is_empty())
 }
 
 fn log_section(
     name: &str,
-    text: &Result<String, String>,
+    text: &Result<String, StoreError>,
     wire: Option<&reapi::Digest>,
     function: DigestFunction,
 ) -> Markup {
     let all = digest(wire, function);
     html! {
-        @if text.as_deref() != Ok("") {
+        @if !is_empty(text) {
             section.panel {
                 header { h2 { (name) }
                     @if let Some(digest) = all {
@@ -289,44 +256,12 @@ fn log_section(
                 }
                 @match text {
                     Ok(text) => pre.log tabindex="0" { (plain(text)) },
-                    Err(error) => p.quiet { (error) },
+                    Err(error) => p.quiet { (error.to_string()) },
                 }
                 @if all.is_some_and(|digest| digest.size > MAX_TEXT) {
                     p.note { "The first " (bytes(MAX_TEXT)) " are shown." }
                 }
             }
         }
-    }
-}
-
-/// Without the escape sequences that colour a terminal.
-fn plain(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("\u{1b}[") {
-        plain.push_str(before);
-        // A control sequence ends with its first letter.
-        let end = after.find(|c: char| ('@'..='~').contains(&c));
-        rest = end.map_or("", |end| &after[end + 1..]);
-    }
-    plain.push_str(rest);
-    plain.retain(|c| c == '\n' || c == '\t' || !c.is_control());
-    plain
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn colours_of_terminals_are_left_out() {
-        assert_eq!(plain("\u{1b}[1;31merror:\u{1b}[0m x\r\n\ty\u{7}"), "error: x\n\ty");
-        assert_eq!(plain("cut \u{1b}[3"), "cut ");
-    }
-
-    #[test]
-    fn a_command_line_breaks_before_options() {
-        let arguments = ["gcc", "-c", "a b.c", "-o", "x.o"].map(String::from);
-        assert_eq!(command_line(&arguments), "gcc \\\n  -c 'a b.c' \\\n  -o x.o");
     }
 }

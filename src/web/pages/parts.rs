@@ -8,7 +8,9 @@ use kiln_scheduler::journal::{
 use maud::{Markup, html};
 
 use super::chart;
-use crate::web::format::{abbreviated, ago, count, duration, encode, now, path_of, short, utc};
+use crate::web::format::{
+    abbreviated, ago, code_name, count, duration, encode, now, path_of, short, utc,
+};
 
 /// Longest string from outside that a table shows, in characters.
 pub const MAX_CELL: usize = 160;
@@ -53,30 +55,6 @@ pub fn chip(execution: &Execution) -> Markup {
         (State::Executed, ..) => "executed".to_owned(),
     };
     html! { span class={ "chip " (state.class()) } { (text) } }
-}
-
-/// `google.rpc.Code` in plain words.
-pub fn code_name(code: i32) -> &'static str {
-    const NAMES: [&str; 17] = [
-        "ok",
-        "cancelled",
-        "unknown error",
-        "invalid argument",
-        "timed out",
-        "not found",
-        "already exists",
-        "permission denied",
-        "resource exhausted",
-        "failed precondition",
-        "aborted",
-        "out of range",
-        "unimplemented",
-        "internal error",
-        "unavailable",
-        "data loss",
-        "unauthenticated",
-    ];
-    usize::try_from(code).ok().and_then(|code| NAMES.get(code)).copied().unwrap_or("error")
 }
 
 /// The page of the execution's action; `None` where its digest is malformed.

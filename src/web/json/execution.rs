@@ -1,38 +1,31 @@
-//! Executions and builds as JSON. Times are nanoseconds since the Unix epoch, 0 where a step
-//! did not happen; durations say their unit in their names.
+//! One execution.
+
+use std::borrow::Cow;
 
 use kiln_protos::events::execution::Origin;
 use kiln_protos::{events, reapi};
-use kiln_scheduler::journal::{BuildSummary, Counts, Entry};
+use kiln_scheduler::journal::Entry;
 use prost::Message;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-#[derive(Serialize)]
-pub struct Digest {
-    hash: String,
-    size_bytes: i64,
+use super::{Digest, Property, cursor};
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Executions {
+    /// Newest first.
+    pub executions: Vec<Execution>,
+    /// `before=` of the next page; null at the end.
+    pub next_before: Option<String>,
 }
 
-impl From<&events::Digest> for Digest {
-    fn from(digest: &events::Digest) -> Self {
-        Self { hash: digest.hash.clone(), size_bytes: digest.size_bytes }
-    }
-}
-
-impl From<&reapi::Digest> for Digest {
-    fn from(digest: &reapi::Digest) -> Self {
-        Self { hash: digest.hash.clone(), size_bytes: digest.size_bytes }
-    }
-}
-
-#[derive(Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Execution {
     pub id: String,
     /// Place in the journal: `before=` of the next page.
     pub cursor: String,
     pub instance_name: String,
     /// `executed`, `cache_hit`, `merged`.
-    pub origin: &'static str,
+    pub origin: Cow<'static, str>,
     /// `sha256`, `blake3`.
     pub digest_function: String,
     pub action: Option<Digest>,
@@ -60,54 +53,74 @@ pub struct Execution {
     pub result: Option<ActionResult>,
 }
 
-#[derive(Serialize)]
-pub struct Property {
-    name: String,
-    value: String,
-}
-
 /// Nanoseconds since the Unix epoch.
-#[derive(Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Timeline {
-    received: i64,
-    queued: i64,
-    leased: i64,
-    input_fetch_start: i64,
-    input_fetch_end: i64,
-    run_start: i64,
-    run_end: i64,
-    upload_start: i64,
-    upload_end: i64,
-    finished: i64,
+    pub received: i64,
+    pub queued: i64,
+    pub leased: i64,
+    pub input_fetch_start: i64,
+    pub input_fetch_end: i64,
+    pub run_start: i64,
+    pub run_end: i64,
+    pub upload_start: i64,
+    pub upload_end: i64,
+    pub finished: i64,
 }
 
-#[derive(Serialize)]
+impl Timeline {
+    /// Nanoseconds that the command ran.
+    pub fn run_ns(&self) -> u64 {
+        u64::try_from(self.run_end.saturating_sub(self.run_start)).unwrap_or(0)
+    }
+
+    /// What the time went into: name and nanoseconds, in order. Empty when nothing had to run.
+    pub fn stages(&self) -> Vec<(&'static str, u64)> {
+        [
+            ("queue", self.queued, self.leased),
+            ("fetch inputs", self.input_fetch_start, self.input_fetch_end),
+            ("run", self.run_start, self.run_end),
+            ("upload outputs", self.upload_start, self.upload_end),
+        ]
+        .into_iter()
+        .filter(|(_, start, _)| *start > 0)
+        .filter_map(|(name, start, end)| Some((name, u64::try_from(end - start).ok()?)))
+        .collect()
+    }
+
+    /// Nanoseconds from the request to the answer.
+    pub fn total_ns(&self) -> u64 {
+        u64::try_from(self.finished.saturating_sub(self.received)).unwrap_or(0)
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
 pub struct ActionResult {
-    output_files: Vec<OutputFile>,
-    output_directories: Vec<OutputDirectory>,
-    output_symlinks: Vec<OutputSymlink>,
-    stdout_digest: Option<Digest>,
-    stderr_digest: Option<Digest>,
-    exit_code: i32,
+    pub output_files: Vec<OutputFile>,
+    pub output_directories: Vec<OutputDirectory>,
+    pub output_symlinks: Vec<OutputSymlink>,
+    pub stdout_digest: Option<Digest>,
+    pub stderr_digest: Option<Digest>,
+    pub exit_code: i32,
 }
 
-#[derive(Serialize)]
-struct OutputFile {
-    path: String,
-    digest: Option<Digest>,
-    is_executable: bool,
+#[derive(Debug, Serialize, Deserialize)]
+pub struct OutputFile {
+    pub path: String,
+    pub digest: Option<Digest>,
+    pub is_executable: bool,
 }
 
-#[derive(Serialize)]
-struct OutputDirectory {
-    path: String,
-    tree_digest: Option<Digest>,
+#[derive(Debug, Serialize, Deserialize)]
+pub struct OutputDirectory {
+    pub path: String,
+    pub tree_digest: Option<Digest>,
 }
 
-#[derive(Serialize)]
-struct OutputSymlink {
-    path: String,
-    target: String,
+#[derive(Debug, Serialize, Deserialize)]
+pub struct OutputSymlink {
+    pub path: String,
+    pub target: String,
 }
 
 pub fn origin(origin: Origin) -> &'static str {
@@ -127,7 +140,7 @@ impl From<&Entry> for Execution {
             id: run.id.clone(),
             cursor: cursor(entry.seq),
             instance_name: run.instance_name.clone(),
-            origin: origin(run.origin()),
+            origin: Cow::Borrowed(origin(run.origin())),
             digest_function: function.map(|f| f.to_string()).unwrap_or_default(),
             action: run.action.as_ref().map(Digest::from),
             command: run.command.as_ref().map(Digest::from),
@@ -160,12 +173,6 @@ fn result(run: &events::Execution) -> Option<ActionResult> {
     }
     let result = reapi::ActionResult::decode(run.action_result.clone()).ok()?;
     Some(ActionResult::from(&result))
-}
-
-impl From<&events::Property> for Property {
-    fn from(property: &events::Property) -> Self {
-        Self { name: property.name.clone(), value: property.value.clone() }
-    }
 }
 
 impl From<&events::Timeline> for Timeline {
@@ -209,83 +216,4 @@ impl From<&reapi::ActionResult> for ActionResult {
             exit_code: result.exit_code,
         }
     }
-}
-
-#[derive(Serialize)]
-pub struct Build {
-    pub invocation_id: String,
-    /// Place of its first execution in the journal: `before=` of the next page.
-    pub cursor: String,
-    pub correlated_invocations_id: String,
-    pub tool_name: String,
-    pub tool_version: String,
-    pub instance_name: String,
-    /// Nanoseconds since the Unix epoch.
-    pub first_at: i64,
-    pub last_at: i64,
-    pub targets: u64,
-    #[serde(flatten)]
-    pub counts: BuildCounts,
-    pub mnemonics: Vec<Mnemonic>,
-}
-
-#[derive(Serialize)]
-pub struct BuildCounts {
-    pub executed: u64,
-    pub cache_hits: u64,
-    pub merged: u64,
-    pub failed: u64,
-    pub queue_ns: u64,
-    pub run_ns: u64,
-}
-
-#[derive(Serialize)]
-pub struct Mnemonic {
-    mnemonic: String,
-    #[serde(flatten)]
-    counts: BuildCounts,
-}
-
-impl From<&Counts> for BuildCounts {
-    fn from(counts: &Counts) -> Self {
-        Self {
-            executed: counts.executed,
-            cache_hits: counts.hits,
-            merged: counts.merged,
-            failed: counts.failed,
-            queue_ns: counts.queue_ns,
-            run_ns: counts.run_ns,
-        }
-    }
-}
-
-impl From<&BuildSummary> for Build {
-    fn from(build: &BuildSummary) -> Self {
-        let mnemonic = |m: &kiln_scheduler::journal::MnemonicCounts| Mnemonic {
-            mnemonic: m.mnemonic.clone(),
-            counts: BuildCounts::from(&m.counts),
-        };
-        Self {
-            invocation_id: build.invocation_id.clone(),
-            cursor: cursor(build.first_seq),
-            correlated_invocations_id: build.correlated_invocations_id.clone(),
-            tool_name: build.tool_name.clone(),
-            tool_version: build.tool_version.clone(),
-            instance_name: build.instance_name.clone(),
-            first_at: build.first_at,
-            last_at: build.last_at,
-            targets: build.targets,
-            counts: BuildCounts::from(&build.counts),
-            mnemonics: build.mnemonics.iter().map(mnemonic).collect(),
-        }
-    }
-}
-
-/// A place in the journal: text, because it does not fit into a JavaScript number.
-pub fn cursor(seq: u64) -> String {
-    format!("{seq:016x}")
-}
-
-pub fn parse_cursor(text: &str) -> Option<u64> {
-    u64::from_str_radix(text, 16).ok()
 }

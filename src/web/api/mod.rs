@@ -1,5 +1,7 @@
 //! The JSON API under `/api/v1`. Errors are `{"error": {"message", "hint"}}`.
 
+mod actions;
+
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query as Arguments, State};
 use axum::routing::get;
@@ -13,7 +15,10 @@ use serde::{Deserialize, Serialize};
 use super::WebState;
 use super::content::parse_digest;
 use super::error::{ApiError, WebError};
-use super::json::{Build, BuildCounts, Execution, cursor, parse_cursor};
+use super::json::{
+    Build, BuildCounts, Builds, Execution, Executions, JournalStatus, Status, Storage, cursor,
+    parse_cursor,
+};
 
 /// Entries of an answer that names no `limit`.
 const DEFAULT_LIMIT: usize = 50;
@@ -25,6 +30,8 @@ pub fn routes() -> Router<WebState> {
         .route("/status", get(status))
         .route("/executions", get(executions))
         .route("/executions/{*id}", get(execution))
+        .route("/actions/{function}/{hash}/{size}", get(actions::action))
+        .route("/actions/{function}/{hash}/{size}/difference", get(actions::difference))
         .route("/builds", get(builds))
         .route("/builds/{*invocation}", get(build))
         .route("/workers", get(workers))
@@ -32,54 +39,12 @@ pub fn routes() -> Router<WebState> {
         .fallback(unknown)
 }
 
-#[derive(Serialize)]
-struct Status {
-    version: &'static str,
-    base_url: String,
-    uptime_seconds: u64,
-    draining: bool,
-    workers: usize,
-    slots: u64,
-    running: usize,
-    queued: usize,
-    oldest_queued_ms: Option<u64>,
-    storage: Storage,
-    journal: JournalStatus,
-}
-
-#[derive(Serialize)]
-struct Storage {
-    blobs: u64,
-    used_bytes: u64,
-    reserved_bytes: u64,
-    max_bytes: u64,
-    promised_bytes: u64,
-    evicted_blobs_total: u64,
-    refused_writes_total: u64,
-    actions: u64,
-    action_cache_used_bytes: u64,
-    action_cache_max_bytes: u64,
-}
-
-#[derive(Serialize)]
-struct JournalStatus {
-    /// Kept in records.
-    executions: u64,
-    builds: u64,
-    /// Of all requests since the server started.
-    since_start: BuildCounts,
-    pending: usize,
-    lost_events: u64,
-    dropped: u64,
-    learned_durations: usize,
-}
-
 async fn status(State(state): State<WebState>) -> Json<Status> {
     let queue = state.queue.snapshot();
     let storage = (state.storage)();
     let journal = state.journal.stats();
     Json(Status {
-        version: state.version,
+        version: state.version.to_owned(),
         base_url: state.base_url.to_string(),
         uptime_seconds: state.started.elapsed().unwrap_or_default().as_secs(),
         draining: queue.draining,
@@ -176,14 +141,6 @@ fn parse_action(text: &str) -> Result<Digest, WebError> {
     }
 }
 
-#[derive(Serialize)]
-struct Executions {
-    /// Newest first.
-    executions: Vec<Execution>,
-    /// `before=` of the next page; null at the end.
-    next_before: Option<String>,
-}
-
 fn arguments<T>(arguments: Result<Arguments<T>, QueryRejection>) -> Result<T, WebError> {
     match arguments {
         Ok(Arguments(arguments)) => Ok(arguments),
@@ -219,13 +176,6 @@ async fn execution(
 struct BuildsFilter {
     limit: Option<usize>,
     before: Option<String>,
-}
-
-#[derive(Serialize)]
-struct Builds {
-    /// The one that began last first.
-    builds: Vec<Build>,
-    next_before: Option<String>,
 }
 
 async fn builds(
@@ -291,6 +241,6 @@ async fn queue(State(state): State<WebState>) -> Json<Queue> {
 }
 
 async fn unknown() -> ApiError {
-    let hint = "There are status, executions, builds, workers and queue.";
+    let hint = "There are status, actions, executions, builds, workers and queue.";
     ApiError::from(WebError::not_found("no such part of the API", hint))
 }

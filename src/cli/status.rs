@@ -1,0 +1,121 @@
+//! `kiln status`.
+
+use clap::Args;
+use kiln_scheduler::snapshot::WorkerView;
+use serde::Deserialize;
+
+use super::api::{self, Api};
+use super::text::{self, Table};
+use super::{CliError, Exit};
+use crate::web::format::{bytes, count, duration, percent, short};
+use crate::web::json::{BuildCounts, Status};
+
+const MAX_WORKERS: usize = 50;
+
+/// Show what the server is doing: actions, workers, cache, storage.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kiln status
+  kiln --server http://build.example:8980 status --json | jq .queued")]
+pub struct StatusCommand {
+    /// For programs
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Deserialize)]
+struct Workers {
+    workers: Vec<WorkerView>,
+}
+
+impl StatusCommand {
+    pub async fn run(self, server: &str) -> Result<Exit, CliError> {
+        let api = Api::new(server)?;
+        let mut answer = api.get("/status").await?;
+        let workers = api.get("/workers").await?;
+        if self.json {
+            answer["worker_list"] = workers["workers"].clone();
+            text::print(&format!("{answer:#}\n"))?;
+            return Ok(Exit::Done);
+        }
+        let status: Status = api::read(answer)?;
+        let Workers { workers } = api::read(workers)?;
+        text::print(&(head(&status) + &worker_rows(&workers)))?;
+        Ok(Exit::Done)
+    }
+}
+
+fn head(status: &Status) -> String {
+    let uptime = duration(status.uptime_seconds.saturating_mul(1_000_000_000));
+    let draining = if status.draining { ", draining" } else { "" };
+    let waits = status.oldest_queued_ms.map_or_else(String::new, |ms| {
+        format!(", the oldest for {}", duration(ms.saturating_mul(1_000_000)))
+    });
+    let storage = &status.storage;
+    let evicted = match storage.evicted_blobs_total {
+        0 => String::new(),
+        evicted => format!(", {} evicted", count(evicted)),
+    };
+    format!(
+        "kiln {} at {}, up {uptime}{draining}\n\
+         \x20 actions   {} running, {} queued{waits}; {} slots on {} workers\n\
+         \x20 served    {}\n\
+         \x20 storage   {} of {} in {} blobs{evicted}\n\
+         \x20 cache     {} action results, {}\n",
+        status.version,
+        status.base_url,
+        status.running,
+        status.queued,
+        status.slots,
+        status.workers,
+        counts(&status.journal.since_start),
+        bytes(storage.used_bytes),
+        bytes(storage.max_bytes),
+        count(storage.blobs),
+        count(storage.actions),
+        bytes(storage.action_cache_used_bytes),
+    )
+}
+
+/// `12 executed, 38 from the cache (76.0 %), 0 merged, 1 failed`
+pub fn counts(counts: &BuildCounts) -> String {
+    let all = counts.executed + counts.cache_hits + counts.merged;
+    let share = match all {
+        0 => String::new(),
+        all => format!(" ({})", percent(counts.cache_hits as f64 / all as f64)),
+    };
+    format!(
+        "{} executed, {} from the cache{share}, {} merged, {} failed",
+        count(counts.executed),
+        count(counts.cache_hits),
+        count(counts.merged),
+        count(counts.failed),
+    )
+}
+
+fn worker_rows(workers: &[WorkerView]) -> String {
+    if workers.is_empty() {
+        return "  no workers: actions wait until one joins with `kiln worker --server URL`\n"
+            .into();
+    }
+    let mut table = Table::new(&["worker", "slots", "host", "version", "properties"], &[]);
+    for worker in workers.iter().take(MAX_WORKERS) {
+        let properties = worker.properties.iter().map(|(name, value)| format!("{name}={value}"));
+        let draining = if worker.draining { " draining" } else { "" };
+        table.row([
+            worker.id.clone(),
+            format!("{}/{}{draining}", worker.occupied, worker.slots),
+            worker.host_name.clone(),
+            worker.version.clone(),
+            short(&properties.collect::<Vec<_>>().join(" "), 120),
+        ]);
+    }
+    let more = workers.len().saturating_sub(MAX_WORKERS);
+    let more = if more > 0 { format!("  and {more} more\n") } else { String::new() };
+    let mut lacking: Vec<_> = workers.iter().flat_map(|worker| &worker.not_enforced).collect();
+    lacking.sort_unstable();
+    lacking.dedup();
+    let lacking = lacking.iter().map(|what| format!("  not enforced: {what}\n"));
+    table.text("  ") + &more + &lacking.collect::<String>()
+}

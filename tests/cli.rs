@@ -1,0 +1,281 @@
+//! The client commands against a real server.
+
+mod support;
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use kiln_protos::reapi;
+use serde_json::Value;
+use support::reapi::{Client, Spec};
+use support::server::Server;
+
+struct Kiln {
+    server: String,
+}
+
+struct Said {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Kiln {
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
+        command.env("KILN_SERVER", &self.server).env("KILN_INSTANCE", "e2e/tests").args(arguments);
+        command.stdin(Stdio::null());
+        command
+    }
+
+    fn output(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("kiln runs")
+    }
+
+    fn run(&self, arguments: &[&str]) -> Said {
+        let output = self.output(arguments);
+        Said {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// What succeeds prints to stdout.
+    fn says(&self, arguments: &[&str]) -> String {
+        let said = self.run(arguments);
+        assert_eq!(said.code, 0, "{arguments:?}: {}{}", said.stdout, said.stderr);
+        said.stdout
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        let mut all = arguments.to_vec();
+        all.push("--json");
+        serde_json::from_str(&self.run(&all).stdout).expect("JSON")
+    }
+}
+
+struct Setting {
+    kiln: Kiln,
+    client: Client,
+    directory: tempfile::TempDir,
+    _server: Server,
+}
+
+async fn setting() -> Setting {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let server = Server::start(&directory.path().join("kiln"), &[]);
+    let client = Client::connect(&server.url()).await;
+    Setting { kiln: Kiln { server: server.url() }, client, directory, _server: server }
+}
+
+fn text(digest: &reapi::Digest) -> String {
+    format!("{}/{}", digest.hash, digest.size_bytes)
+}
+
+fn metadata(target: &str, invocation: &str) -> reapi::RequestMetadata {
+    reapi::RequestMetadata {
+        tool_details: Some(reapi::ToolDetails {
+            tool_name: "bazel".into(),
+            tool_version: "9.9".into(),
+        }),
+        tool_invocation_id: invocation.into(),
+        target_id: target.into(),
+        action_mnemonic: "Genrule".into(),
+        ..Default::default()
+    }
+}
+
+/// A command that prints, with one input and one environment variable.
+fn spec(client_input: &reapi::Digest, variable: &str, argument: &str) -> Spec {
+    let mut spec = Spec::shell("echo said; cat input.txt > out.txt", &["out.txt"]);
+    spec.command.arguments.push(argument.to_owned());
+    spec.command
+        .environment_variables
+        .push(reapi::command::EnvironmentVariable { name: "LEVEL".into(), value: variable.into() });
+    spec.input_root.files.push(reapi::FileNode {
+        name: "input.txt".into(),
+        digest: Some(client_input.clone()),
+        ..Default::default()
+    });
+    spec
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn actions_and_builds_are_shown_and_compared() {
+    let setting = setting().await;
+    let Setting { kiln, client, .. } = &setting;
+    let (one, two) = (client.put(b"one\n").await, client.put(b"two\n").await);
+    let first = client.prepare(&spec(&one, "debug", "-a")).await;
+    client.execute_with(first.clone(), &metadata("//app:gen", "build-1")).await.expect("it runs");
+    let second = client.prepare(&spec(&two, "release", "-b")).await;
+    client.execute_with(second.clone(), &metadata("//app:gen", "build-2")).await.expect("it runs");
+
+    // The journal writes behind the answers: its counts are awaited, not slept for.
+    while kiln.json(&["status"])["journal"]["executions"].as_u64() < Some(2) {
+        tokio::task::yield_now().await;
+    }
+
+    let shown = kiln.says(&["action", "show", &text(&second)]);
+    for part in
+        ["//app:gen Genrule: executed", "LEVEL=release", "out.txt", "  said", "request to answer"]
+    {
+        assert!(shown.contains(part), "{part} is not in {shown}");
+    }
+    let value = kiln.json(&["action", "show", &text(&second)]);
+    assert_eq!(value["execution"]["invocation_id"], "build-2");
+    assert_eq!(value["result"]["output_files"][0]["path"], "out.txt");
+    assert_eq!(value["is_cached"], true);
+
+    // Why the second was not cached, and the same when both are named.
+    for arguments in [vec!["action", "diff"], vec!["action", "diff", "FIRST"]] {
+        let (first, second) = (text(&first), text(&second));
+        let mut arguments: Vec<&str> =
+            arguments.iter().map(|&word| if word == "FIRST" { &first } else { word }).collect();
+        arguments.push(&second);
+        let said = kiln.run(&arguments);
+        assert_eq!(said.code, 1, "{}", said.stderr);
+        for part in [
+            "input changed: input.txt: ",
+            "environment variable changed: LEVEL: debug -> release",
+            "argument removed: -a",
+            "argument added: -b",
+        ] {
+            assert!(said.stdout.contains(part), "{part} is not in {}", said.stdout);
+        }
+    }
+    let same = kiln.run(&["action", "diff", &text(&first), &text(&first)]);
+    assert_eq!((same.code, same.stdout.trim()), (0, "Command, inputs and settings are the same."));
+
+    let builds = kiln.says(&["build", "list"]);
+    assert!(builds.contains("build-1") && builds.contains("build-2"), "{builds}");
+    let build = kiln.says(&["build", "show", "last"]);
+    assert!(build.contains("build build-2") && build.contains("bazel 9.9"), "{build}");
+    assert_eq!(kiln.json(&["build", "show", "build-1"])["executions"][0]["target_id"], "//app:gen");
+    let listed = kiln.says(&["action", "list", "--target", "//app:gen"]);
+    assert_eq!(listed.lines().count(), 3, "{listed}");
+    let status = kiln.says(&["status"]);
+    assert!(status.contains("2 executed"), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_action_that_ran_again_says_why() {
+    let setting = setting().await;
+    let Setting { kiln, client, .. } = &setting;
+    let failing = client.prepare(&Spec::shell("exit 7", &[])).await;
+    for build in ["build-1", "build-2"] {
+        client.execute_with(failing.clone(), &metadata("//app:bad", build)).await.expect("it runs");
+    }
+    while kiln.json(&["status"])["journal"]["executions"].as_u64() < Some(2) {
+        tokio::task::yield_now().await;
+    }
+    let shown = kiln.says(&["action", "show", &text(&failing)]);
+    assert!(shown.contains("exit code 7"), "{shown}");
+    assert!(shown.contains("failures are not cached"), "{shown}");
+    let build = kiln.says(&["build", "show", "build-2", "--failed"]);
+    assert!(build.contains("exit code 7  //app:bad Genrule"), "{build}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blobs_go_in_and_come_out() {
+    let setting = setting().await;
+    let Setting { kiln, directory, .. } = &setting;
+    let source = directory.path().join("source");
+    std::fs::create_dir_all(source.join("a/b")).expect("directories");
+    let large: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_le_bytes).collect();
+    std::fs::write(source.join("a/b/large.bin"), &large).expect("a file");
+    std::fs::write(source.join("a/run.sh"), "#!/bin/sh\n").expect("a file");
+    std::os::unix::fs::symlink("run.sh", source.join("a/link")).expect("a link");
+    let path = |path: &Path| path.to_string_lossy().into_owned();
+
+    for function in ["sha256", "blake3"] {
+        let file = path(&source.join("a/b/large.bin"));
+        let put = kiln.json(&["cas", "put", &file, "--digest-function", function]);
+        let blob = &put["blobs"][0];
+        assert_eq!(blob["size_bytes"], large.len());
+        let prefix = if function == "blake3" { "blake3/" } else { "" };
+        let digest = format!("{prefix}{}/{}", blob["hash"].as_str().expect("text"), large.len());
+        assert!(kiln.output(&["cas", "get", &digest]).stdout == large, "stdout");
+        let back = directory.path().join(format!("back-{function}"));
+        kiln.says(&["cas", "get", &digest, "--output", &path(&back)]);
+        assert!(std::fs::read(&back).expect("it was written") == large, "file");
+    }
+
+    let root = kiln.says(&["cas", "put", &path(&source)]);
+    let root = root.split_whitespace().next().expect("a digest");
+    let tree = kiln.says(&["cas", "tree", root]);
+    for part in ["a/b/large.bin", "a/link -> run.sh", "2 files in 2 directories"] {
+        assert!(tree.contains(part), "{part} is not in {tree}");
+    }
+    let shallow = kiln.json(&["cas", "tree", root, "--depth", "0"]);
+    assert_eq!(shallow["entries"].as_array().map(Vec::len), Some(1), "{shallow}");
+
+    let mut child = kiln
+        .command(&["cas", "put", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("kiln runs");
+    let mut stdin = child.stdin.take().expect("stdin is piped");
+    std::io::Write::write_all(&mut stdin, b"hello").expect("it reads");
+    drop(stdin);
+    let output = child.wait_with_output().expect("it ends");
+    let digest = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824/5";
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with(digest));
+
+    let missing = format!("{}/5", "ab".repeat(32));
+    let stat = kiln.run(&["cas", "stat", digest, &missing]);
+    assert_eq!(stat.code, 1);
+    assert_eq!(stat.stdout, format!("present  {digest}\nmissing  {missing}\n"));
+    assert_eq!(kiln.run(&["cas", "stat", digest]).code, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_says_what_where_and_what_to_do() {
+    let setting = setting().await;
+    let Setting { kiln, directory, .. } = &setting;
+    let unknown = format!("{}/5", "ab".repeat(32));
+    let output = directory.path().join("never").to_string_lossy().into_owned();
+    for (arguments, code, part) in [
+        (vec!["cas", "get", &unknown], 1, "has no blob"),
+        (vec!["cas", "get", &unknown, "--output", &output], 1, "has no blob"),
+        (vec!["cas", "tree", &unknown], 1, "has no blob"),
+        (vec!["cas", "get", "abc/1"], 2, "64 lowercase hexadecimal digits"),
+        (vec!["cas", "get", &unknown[..64]], 2, "size is missing"),
+        (vec!["cas", "put", "no such file"], 5, "cannot read no such file"),
+        (vec!["action", "show", &unknown], 1, "nothing is known of action"),
+        (vec!["action", "diff", &unknown, &unknown], 1, "not in the store"),
+        (vec!["build", "show", "nonsense"], 1, "no build has this invocation id"),
+        (vec!["build", "show", "last"], 1, "has seen no build"),
+        (vec!["action", "list", "--limit", "0"], 2, "1..=1000"),
+        (vec!["--server", "https://h:1", "status"], 2, "not supported"),
+        (vec!["--server", "http://127.0.0.1:1", "status"], 3, "cannot reach the server"),
+        (vec!["--server", "http://127.0.0.1:1", "cas", "stat", &unknown], 3, "cannot reach"),
+    ] {
+        let said = kiln.run(&arguments);
+        assert_eq!(said.code, code, "{arguments:?}: {}", said.stderr);
+        assert!(said.stderr.contains(part), "{arguments:?}: {}", said.stderr);
+        assert_eq!(said.stdout, "", "{arguments:?}");
+    }
+    assert!(!Path::new(&output).exists());
+
+    // Not a Directory, nor any other message.
+    let file = directory.path().join("text");
+    std::fs::write(&file, "no message at all").expect("a file");
+    let digest = kiln.says(&["cas", "put", &file.to_string_lossy()]);
+    let said = kiln.run(&["cas", "tree", digest.split_whitespace().next().expect("a digest")]);
+    assert_eq!(said.code, 4, "{}{}", said.stdout, said.stderr);
+    assert!(said.stderr.contains("not the message it should be"), "{}", said.stderr);
+}
+
+#[test]
+fn every_command_has_help_with_examples() {
+    let kiln = Kiln { server: String::new() };
+    for command in ["serve", "worker", "status", "build", "action", "cas", "config"] {
+        let help = kiln.says(&[command, "--help"]);
+        assert!(help.contains("Examples:\n  kiln "), "{command}: {help}");
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(kiln.says(&["completions", shell]).contains("kiln"), "{shell}");
+    }
+}
