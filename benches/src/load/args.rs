@@ -13,8 +13,8 @@ pub struct Options {
     /// A server, as NAME=URL (http:// or grpc://). Give several to compare them.
     #[arg(long = "target", value_name = "NAME=URL")]
     pub targets: Vec<Named<String>>,
-    /// What to measure.
-    #[arg(long = "work", value_enum, default_value = "all")]
+    /// What to measure, separated by commas.
+    #[arg(long = "work", value_enum, value_delimiter = ',', default_value = "all")]
     pub works: Vec<WorkArg>,
     /// Length of one burst in seconds.
     #[arg(long, default_value_t = 2.0, value_parser = positive_seconds)]
@@ -54,6 +54,9 @@ pub struct Options {
     /// Largest HTTP/2 frame taken in bytes; HTTP/2's default if not given.
     #[arg(long)]
     pub frame_size: Option<u32>,
+    /// Send RequestMetadata with every call, as Bazel does (the lean client only).
+    #[arg(long)]
+    pub request_metadata: bool,
     /// Process of a target on this machine, as NAME=PID: its processor time and memory are
     /// measured as well, with those of its children.
     #[arg(long = "pid", value_name = "NAME=PID")]

@@ -8,7 +8,7 @@ use http::uri::{Authority, Uri};
 use tokio::runtime::Handle;
 
 use super::args::Options;
-use super::channel::{Address, Channel, Windows};
+use super::channel::{Address, Channel, Windows, request_metadata};
 use super::error::CallError;
 use super::lanes::Lanes;
 use super::prepare::Prepared;
@@ -45,7 +45,8 @@ impl Target {
             connection: options.connection_window,
             frame: options.frame_size,
         };
-        let address = Address { socket, authority, windows };
+        let metadata = options.request_metadata.then(request_metadata).flatten();
+        let address = Address { socket, authority, windows, metadata };
         let mut connected = Vec::new();
         for index in 0..options.connections.get() {
             let runtime = lanes.for_connection(index).clone();

@@ -11,7 +11,7 @@ use http::{Method, Request};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 
-use super::{Address, Rpc, Windows};
+use super::{Address, REQUEST_METADATA, Rpc, Windows};
 use crate::load::error::{CallError, UNKNOWN};
 use crate::load::wire::{DataScanner, Framed, next_message};
 
@@ -21,7 +21,10 @@ const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 
 #[derive(Clone)]
-pub struct Lean(SendRequest<Framed>);
+pub struct Lean {
+    sender: SendRequest<Framed>,
+    metadata: Option<HeaderValue>,
+}
 
 impl Lean {
     pub async fn connect(address: &Address, runtime: &Handle) -> Result<Self, CallError> {
@@ -33,7 +36,7 @@ impl Lean {
             .spawn(async move { handshake(stream, windows).await })
             .await
             .map_err(CallError::lost)??;
-        Ok(Self(sender))
+        Ok(Self { sender, metadata: address.metadata.clone() })
     }
 
     pub async fn unary(&mut self, rpc: &Rpc, message: Framed) -> Result<Bytes, CallError> {
@@ -92,13 +95,16 @@ impl Lean {
     }
 
     async fn open(&mut self, rpc: &Rpc) -> Result<(ResponseFuture, SendStream<Framed>), CallError> {
-        poll_fn(|context| self.0.poll_ready(context)).await?;
+        poll_fn(|context| self.sender.poll_ready(context)).await?;
         let mut request = Request::new(());
         *request.method_mut() = Method::POST;
         *request.uri_mut() = rpc.uri.clone();
         request.headers_mut().insert(TE, TRAILERS);
         request.headers_mut().insert(CONTENT_TYPE, GRPC);
-        Ok(self.0.send_request(request, false)?)
+        if let Some(metadata) = &self.metadata {
+            request.headers_mut().insert(REQUEST_METADATA, metadata.clone());
+        }
+        Ok(self.sender.send_request(request, false)?)
     }
 }
 
