@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use kiln_cas::services::Deadlines;
 use kiln_protos::longrunning::operations_server::OperationsServer;
 use kiln_protos::reapi::execution_server::ExecutionServer;
 use kiln_protos::worker::workers_server::WorkersServer;
@@ -34,18 +35,16 @@ impl Scheduler {
         Self { core: Arc::new(Core::new(config, parts, Arc::new(queue), completion)) }
     }
 
-    pub fn execution_service(&self) -> ExecutionServer<ExecutionService> {
+    pub fn execution_service(&self) -> Deadlines<ExecutionServer<ExecutionService>> {
         let limit = self.core.config.max_message_bytes;
-        ExecutionServer::new(ExecutionService { core: self.core.clone() })
-            .max_decoding_message_size(limit)
-            .max_encoding_message_size(limit)
+        let server = ExecutionServer::new(ExecutionService { core: self.core.clone() });
+        Deadlines(server.max_decoding_message_size(limit).max_encoding_message_size(limit))
     }
 
-    pub fn operations_service(&self) -> OperationsServer<OperationsService> {
+    pub fn operations_service(&self) -> Deadlines<OperationsServer<OperationsService>> {
         let limit = self.core.config.max_message_bytes;
-        OperationsServer::new(OperationsService { core: self.core.clone() })
-            .max_decoding_message_size(limit)
-            .max_encoding_message_size(limit)
+        let server = OperationsServer::new(OperationsService { core: self.core.clone() });
+        Deadlines(server.max_decoding_message_size(limit).max_encoding_message_size(limit))
     }
 
     pub fn workers_service(&self) -> WorkersServer<WorkersService> {

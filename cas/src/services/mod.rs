@@ -7,6 +7,7 @@ mod capabilities;
 mod cas;
 mod chunking;
 mod compression;
+mod deadline;
 mod download;
 mod get_tree;
 mod hits;
@@ -32,6 +33,7 @@ pub use self::action_cache::{ActionCachePolicy, store_result};
 pub use self::asset::Allowed;
 pub use self::bytestream::{MAX_PARTIAL_UPLOADS, PARTIAL_LIFETIME};
 pub use self::capabilities::{HIGH_VERSION, LOW_VERSION, MAX_BATCH_TOTAL};
+pub use self::deadline::Deadlines;
 pub use self::download::{Download, DownloadError, Downloader};
 pub use self::get_tree::MAX_TREE_DIRECTORIES;
 pub use self::http::MAX_INSTANCE_SEGMENTS;
@@ -98,19 +100,19 @@ impl CasServices {
         let config = &self.config;
         let asset = Arc::new(AssetService::new(config));
         routes
-            .add_service(Grpc(Arc::new(self.byte_stream())))
-            .add_service(Grpc(Arc::new(self.action_cache())))
-            .add_service(Grpc(Arc::new(self.cas())))
+            .add_service(Deadlines(Grpc(Arc::new(self.byte_stream()))))
+            .add_service(Deadlines(Grpc(Arc::new(self.action_cache()))))
+            .add_service(Deadlines(Grpc(Arc::new(self.cas()))))
             .add_service(CapabilitiesServer::new(self.capabilities()))
-            .add_service(FetchServer::from_arc(asset.clone()))
-            .add_service(PushServer::from_arc(asset))
-            .add_service(LogStreamServiceServer::new(LogStreamServer {
+            .add_service(Deadlines(FetchServer::from_arc(asset.clone())))
+            .add_service(Deadlines(PushServer::from_arc(asset)))
+            .add_service(Deadlines(LogStreamServiceServer::new(LogStreamServer {
                 logs: config.logs.clone(),
                 tokens: self.tokens.clone(),
-            }))
-            .add_service(HealthServer::new(HealthService::from_health_reporter(
+            })))
+            .add_service(Deadlines(HealthServer::new(HealthService::from_health_reporter(
                 self.health.clone(),
-            )));
+            ))));
     }
 
     /// What the health service answers: `SERVING` for the server (the empty name) until it is
