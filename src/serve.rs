@@ -18,9 +18,16 @@ use kiln_scheduler::journal::{Journal, JournalConfig};
 use kiln_scheduler::{Parts, Scheduler, SchedulerConfig};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
 
 use crate::front::{Front, unknown};
+use crate::telemetry::requests::Requests;
+use crate::telemetry::{EndpointError, Observed, Telemetry};
 use crate::web::{self, WebState};
+
+/// What grpc.health.v1 calls the server as a whole.
+const WHOLE_SERVER: &str = "";
 
 pub struct ServeOptions {
     pub listen: SocketAddr,
@@ -37,6 +44,8 @@ pub struct ServeOptions {
     pub fetch_allowed: Vec<String>,
     /// Bytes; 0: no limit.
     pub max_blob_size: u64,
+    /// Where traces go; `None`: nowhere.
+    pub otlp_endpoint: Option<String>,
     /// What running actions and open requests get at shutdown.
     pub drain: Duration,
 }
@@ -53,6 +62,8 @@ pub enum ServeError {
     Records(#[from] RecordsError),
     #[error("cannot start the worker: {0}")]
     Worker(#[from] WorkerError),
+    #[error(transparent)]
+    Telemetry(#[from] EndpointError),
     #[error("no random bytes from the kernel: {0}")]
     Random(io::Error),
 }
@@ -72,6 +83,8 @@ pub struct Server {
     storage: Storage,
     journal: Journal,
     scheduler: Scheduler,
+    telemetry: Telemetry,
+    health: HealthReporter,
     front: Front,
     worker: Option<JoinHandle<()>>,
     stop_worker: CancellationToken,
@@ -108,19 +121,27 @@ impl Server {
                 estimator: Arc::new(journal.clone()),
             },
         );
-        let parts = Routed {
+        let requests = Requests::new(options.front_threads);
+        let observed = Observed {
+            events: &events,
+            storage: storage.stats.clone(),
+            scheduler: scheduler.clone(),
+            journal: journal.clone(),
+            requests: requests.clone(),
+        };
+        let telemetry = Telemetry::start(observed, options.otlp_endpoint.as_deref(), &base_url)?;
+        let cas = cas_services(&options, &storage, events, logs)?;
+        let router = router(Routed {
+            cas: &cas,
             storage: &storage,
             scheduler: &scheduler,
             journal: &journal,
-            events,
-            logs,
+            telemetry: &telemetry,
             base_url: &base_url,
-        };
-        let router = router(&options, parts)?;
+        });
         let stop_front = CancellationToken::new();
-        let front =
-            Front::start(listener, &router, options.front_threads, options.drain, &stop_front)
-                .map_err(ServeError::Front)?;
+        let front = Front::start(listener, &router, &requests, options.drain, &stop_front)
+            .map_err(ServeError::Front)?;
 
         let stop_worker = CancellationToken::new();
         let slots = worker.as_ref().map_or(0, |(slots, _)| *slots);
@@ -139,6 +160,8 @@ impl Server {
             storage,
             journal,
             scheduler,
+            telemetry,
+            health: cas.health(),
             front,
             worker,
             stop_worker,
@@ -147,9 +170,10 @@ impl Server {
         })
     }
 
-    /// Ends in order: no new work, running actions finish, connections close, then what is
-    /// pending becomes durable.
+    /// Ends in order: balancers are told to look elsewhere, no new work, running actions finish,
+    /// connections close, then what is pending becomes durable.
     pub async fn shutdown(self) -> Result<(), ServeError> {
+        self.health.set_service_status(WHOLE_SERVER, ServingStatus::NotServing).await;
         if tokio::time::timeout(self.drain, self.scheduler.drain()).await.is_err() {
             tracing::warn!(drain = ?self.drain, "actions still run after the drain time");
         }
@@ -163,6 +187,7 @@ impl Server {
         self.stop_front.cancel();
         self.front.join().await;
         self.journal.shutdown().await;
+        self.telemetry.shutdown().await;
         self.storage.close().await?;
         Ok(())
     }
@@ -181,17 +206,21 @@ fn embed(mut worker: Worker, scheduler: Scheduler, stop: CancellationToken) -> J
 
 /// What the routes lead to.
 struct Routed<'a> {
+    cas: &'a CasServices,
     storage: &'a Storage,
     scheduler: &'a Scheduler,
     journal: &'a Journal,
-    events: Events,
-    logs: LogStreams,
+    telemetry: &'a Telemetry,
     base_url: &'a str,
 }
 
-fn router(options: &ServeOptions, parts: Routed<'_>) -> Result<Router, ServeError> {
-    let Routed { storage, scheduler, journal, events, logs, base_url } = parts;
-    let cas = CasServices::new(ServicesConfig {
+fn cas_services(
+    options: &ServeOptions,
+    storage: &Storage,
+    events: Events,
+    logs: LogStreams,
+) -> Result<CasServices, ServeError> {
+    Ok(CasServices::new(ServicesConfig {
         blobs: storage.blobs.clone(),
         actions: storage.actions.clone(),
         records: storage.records.clone(),
@@ -203,7 +232,11 @@ fn router(options: &ServeOptions, parts: Routed<'_>) -> Result<Router, ServeErro
         downloader: None,
         max_blob_size: options.max_blob_size,
         secret: secret().map_err(ServeError::Random)?,
-    });
+    }))
+}
+
+fn router(parts: Routed<'_>) -> Router {
+    let Routed { cas, storage, scheduler, journal, telemetry, base_url } = parts;
     let mut grpc = tonic::service::Routes::builder();
     cas.add_to(&mut grpc);
     grpc.add_service(scheduler.execution_service())
@@ -222,7 +255,7 @@ fn router(options: &ServeOptions, parts: Routed<'_>) -> Result<Router, ServeErro
     });
     // The HTTP cache matches paths of any depth, so it comes after all fixed ones.
     let grpc = grpc.routes().prepare().into_axum_router();
-    Ok(grpc.merge(pages).fallback_service(cas.http_cache().fallback(unknown)))
+    grpc.merge(pages).merge(telemetry.routes()).fallback_service(cas.http_cache().fallback(unknown))
 }
 
 fn secret() -> io::Result<[u8; 32]> {

@@ -73,7 +73,7 @@ impl Serve {
             .build()
             .map_err(|error| CliError::machine(format!("cannot start threads: {error}")))?;
         runtime.block_on(async {
-            let telemetry = telemetry::start(&settings)?;
+            telemetry::start(&settings)?;
             let server = Server::start(options).await?;
             print_ready(&server.ready);
             wait_for_signal().await?;
@@ -85,7 +85,6 @@ impl Serve {
                     return Err(CliError::machine("ended before the drain was over"));
                 }
             }
-            telemetry.shutdown();
             Ok(Exit::Done)
         })
     }

@@ -63,7 +63,7 @@ impl WorkerCommand {
             .build()
             .map_err(|error| CliError::machine(format!("cannot start threads: {error}")))?;
         runtime.block_on(async {
-            let telemetry = telemetry::start(&settings)?;
+            telemetry::start(&settings)?;
             let usage = |error: kiln_executor::remote::UrlError| CliError::usage(error.to_string());
             let remote = RemoteStore::new(server, instance).map_err(usage)?;
             let machine = |error: &dyn std::fmt::Display| CliError::machine(error.to_string());
@@ -82,7 +82,6 @@ impl WorkerCommand {
             let server = Server::new(server).map_err(usage)?;
             serve_remote(server, config, store, shutdown).await.map_err(|error| machine(&error))?;
             local.close().await.map_err(|error| machine(&error))?;
-            telemetry.shutdown();
             Ok(Exit::Done)
         })
     }

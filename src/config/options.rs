@@ -50,8 +50,25 @@ pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
         allow_cache_updates: settings.flag("cache.allow_updates"),
         fetch_allowed: settings.list("fetch.allow"),
         max_blob_size: settings.size("storage.max_blob_size").unwrap_or(0),
+        otlp_endpoint: otlp_endpoint(settings)?,
         drain: settings.duration("server.drain"),
     })
+}
+
+/// Collectors stand on the same machine or in the same network: TLS is theirs to add.
+fn otlp_endpoint(settings: &Settings) -> Result<Option<String>, ConfigError> {
+    let endpoint = settings.text("telemetry.otlp_endpoint");
+    if endpoint.is_empty() {
+        return Ok(None);
+    }
+    let host = endpoint.strip_prefix("http://").unwrap_or_default();
+    if host.is_empty() || endpoint.parse::<http::Uri>().is_err() {
+        return Err(ConfigError::Combination(format!(
+            "telemetry.otlp_endpoint = {endpoint:?}: expected the http:// address of a collector \
+             that speaks OTLP over gRPC, e.g. http://127.0.0.1:4317"
+        )));
+    }
+    Ok(Some(endpoint.to_owned()))
 }
 
 /// What `kiln worker` starts with: the worker and its local storage.

@@ -1,13 +1,17 @@
 //! One connection: protocol detection, keep-alive, graceful end.
 
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::service::TowerToHyperService;
 use tokio_util::sync::CancellationToken;
+
+use super::measure::measured;
+use crate::telemetry::requests::Lane;
 
 /// Streams a client may have open on one connection.
 const MAX_STREAMS: u32 = 1024;
@@ -19,6 +23,7 @@ const MAX_HEADERS: u32 = 64 * 1024;
 pub async fn serve_connection(
     stream: TcpStream,
     router: Router,
+    counters: Arc<Lane>,
     shutdown: CancellationToken,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     stream.set_nonblocking(true)?;
@@ -33,7 +38,7 @@ pub async fn serve_connection(
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE);
     builder.http1().timer(TokioTimer::new()).header_read_timeout(KEEP_ALIVE);
-    let service = TowerToHyperService::new(router);
+    let service = service_fn(move |request| measured(router.clone(), counters.clone(), request));
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(connection);
     tokio::select! {

@@ -4,12 +4,12 @@
 //! rate of small calls compared with a work-stealing runtime (docs/benchmarks.md).
 
 mod connection;
+mod measure;
 mod unknown;
 
 use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -17,13 +17,14 @@ use axum::Router;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::telemetry::requests::{self, Requests};
 use connection::serve_connection;
 pub use unknown::unknown;
 
 /// Connections accepted and not yet taken over by a thread.
 const HANDOVER_BACKLOG: usize = 256;
 /// Open connections of one server; more are closed at once.
-pub const MAX_CONNECTIONS: usize = 8192;
+pub const MAX_CONNECTIONS: u64 = 8192;
 /// Threads that a front runtime may start for blocking reads and writes of large blobs.
 const BLOCKING_THREADS: usize = 16;
 /// After a failed `accept` (no file descriptors left), before the next.
@@ -34,32 +35,32 @@ pub struct Front {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// One thread's inbox and how many connections it holds.
+/// One thread's inbox and its counters, which say how many connections it holds.
 #[derive(Clone)]
 struct Lane {
     inbox: mpsc::Sender<TcpStream>,
-    open: Arc<AtomicUsize>,
+    counters: Arc<requests::Lane>,
 }
 
 impl Front {
-    /// Serves `router` on `listener` with `threads` threads until `shutdown` is cancelled;
-    /// then open connections get `drain` to finish. Call within a tokio runtime.
+    /// Serves `router` on `listener` with one thread for each lane of `requests` until `shutdown`
+    /// is cancelled; then open connections get `drain` to finish. Call within a tokio runtime.
     pub fn start(
         listener: TcpListener,
         router: &Router,
-        threads: usize,
+        requests: &Requests,
         drain: Duration,
         shutdown: &CancellationToken,
     ) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let mut lanes = Vec::new();
         let mut handles = Vec::new();
-        for index in 0..threads.max(1) {
+        for (index, counters) in requests.lanes().iter().enumerate() {
             let (inbox, streams) = mpsc::channel(HANDOVER_BACKLOG);
-            let lane = Lane { inbox, open: Arc::default() };
+            let lane = Lane { inbox, counters: counters.clone() };
             let worker = LaneWorker {
                 router: router.clone(),
-                open: lane.open.clone(),
+                counters: lane.counters.clone(),
                 drain,
                 shutdown: shutdown.clone(),
             };
@@ -113,25 +114,25 @@ async fn accept(listener: tokio::net::TcpListener, lanes: Vec<Lane>, shutdown: C
 
 /// Gives the connection to the thread with the fewest.
 fn hand_over(stream: tokio::net::TcpStream, lanes: &[Lane]) {
-    let open: usize = lanes.iter().map(|lane| lane.open.load(Ordering::Relaxed)).sum();
+    let open: u64 = lanes.iter().map(|lane| lane.counters.connections()).sum();
     if open >= MAX_CONNECTIONS {
         tracing::warn!(open, "too many connections: closing a new one");
         return;
     }
     let Ok(stream) = stream.into_std() else { return };
-    let Some(lane) = lanes.iter().min_by_key(|lane| lane.open.load(Ordering::Relaxed)) else {
+    let Some(lane) = lanes.iter().min_by_key(|lane| lane.counters.connections()) else {
         return;
     };
-    lane.open.fetch_add(1, Ordering::Relaxed);
+    lane.counters.opened();
     if lane.inbox.try_send(stream).is_err() {
-        lane.open.fetch_sub(1, Ordering::Relaxed);
+        lane.counters.closed();
         tracing::warn!("a front thread is too busy to take a connection: closing it");
     }
 }
 
 struct LaneWorker {
     router: Router,
-    open: Arc<AtomicUsize>,
+    counters: Arc<requests::Lane>,
     drain: Duration,
     shutdown: CancellationToken,
 }
@@ -157,11 +158,12 @@ impl LaneWorker {
 
     fn take(&self, stream: TcpStream, connections: &mut tokio::task::JoinSet<()>) {
         let router = self.router.clone();
-        let open = OpenConnection(self.open.clone());
+        let counters = self.counters.clone();
+        let open = OpenConnection(counters.clone());
         let shutdown = self.shutdown.clone();
         connections.spawn(async move {
             let _open = open;
-            if let Err(error) = serve_connection(stream, router, shutdown).await {
+            if let Err(error) = serve_connection(stream, router, counters, shutdown).await {
                 tracing::debug!(%error, "a connection ended with an error");
             }
         });
@@ -169,10 +171,10 @@ impl LaneWorker {
 }
 
 /// Counts a connection until it is dropped.
-struct OpenConnection(Arc<AtomicUsize>);
+struct OpenConnection(Arc<requests::Lane>);
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.closed();
     }
 }

@@ -1,18 +1,37 @@
 //! Logs, metrics and traces.
 
+mod collectors;
+mod durations;
+mod exposition;
+mod observer;
+mod process;
+pub mod requests;
+mod stages;
+#[cfg(test)]
+mod tests;
+mod traces;
+
+use std::sync::Arc;
+
+use axum::Router;
+use kiln_cas::events::Events;
+use kiln_cas::stores::StorageStats;
+use kiln_scheduler::Scheduler;
+use kiln_scheduler::journal::Journal;
+use prometheus_client::registry::Registry;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{ConfigError, Settings};
+use collectors::Sources;
+use observer::Observer;
+use requests::Requests;
+use stages::Stages;
+use traces::{Exporter, SpanCounters, Traces};
 
-/// Ends telemetry: what is buffered goes out.
-pub struct Telemetry {}
+pub use traces::EndpointError;
 
-impl Telemetry {
-    pub fn shutdown(self) {}
-}
-
-/// Starts logging to stderr as the settings say. Call once, within a tokio runtime.
-pub fn start(settings: &Settings) -> Result<Telemetry, ConfigError> {
+/// Starts logging to stderr as the settings say. Call once.
+pub fn start(settings: &Settings) -> Result<(), ConfigError> {
     let filter = EnvFilter::try_new(settings.text("log.filter")).map_err(|error| {
         ConfigError::Combination(format!("log.filter is not a filter: {error}"))
     })?;
@@ -21,5 +40,58 @@ pub fn start(settings: &Settings) -> Result<Telemetry, ConfigError> {
         "json" => builder.json().init(),
         _ => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
     }
-    Ok(Telemetry {})
+    Ok(())
+}
+
+/// The metrics and traces of one server.
+pub struct Telemetry {
+    observer: Observer,
+    registry: Arc<Registry>,
+}
+
+/// What they are about.
+pub struct Observed<'a> {
+    pub events: &'a Events,
+    pub storage: Arc<StorageStats>,
+    pub scheduler: Scheduler,
+    pub journal: Journal,
+    pub requests: Requests,
+}
+
+impl Telemetry {
+    /// Traces go to `otlp_endpoint`, if there is one; `instance` names this server among others.
+    /// Call within a tokio runtime.
+    pub fn start(
+        observed: Observed<'_>,
+        otlp_endpoint: Option<&str>,
+        instance: &str,
+    ) -> Result<Self, EndpointError> {
+        let Observed { events, storage, scheduler, journal, requests } = observed;
+        let (stages, spans) = (Arc::new(Stages::default()), Arc::new(SpanCounters::default()));
+        let traces = otlp_endpoint
+            .map(|endpoint| Exporter::start(endpoint, instance, spans.clone()))
+            .transpose()?
+            .map(Traces::new);
+        let observer = Observer::start(events, stages.clone(), traces);
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Sources {
+            storage,
+            scheduler,
+            journal,
+            requests,
+            stages,
+            spans,
+        }));
+        Ok(Self { observer, registry: Arc::new(registry) })
+    }
+
+    /// `GET /metrics`.
+    pub fn routes(&self) -> Router {
+        exposition::router(self.registry.clone())
+    }
+
+    /// Takes in what was published before, and sends the traces that are left.
+    pub async fn shutdown(self) {
+        self.observer.shutdown().await;
+    }
 }

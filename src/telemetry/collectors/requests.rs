@@ -1,0 +1,51 @@
+//! What clients asked for.
+
+use std::fmt::Error;
+
+use super::families::Families;
+use crate::telemetry::requests::{CODES, PLACES, ROUTES, Requests, STATUSES, method};
+
+/// Only series that have counted something: most methods never answer most codes.
+pub fn encode(families: &mut Families<'_>, requests: &Requests) -> Result<(), Error> {
+    families.gauge("kiln_connections", "Open connections of clients.", requests.connections())?;
+    families.gauge(
+        "kiln_grpc_requests_in_flight",
+        "gRPC calls that have begun and not ended, streams included.",
+        requests.in_flight(),
+    )?;
+    let calls = (0..PLACES).flat_map(|place| {
+        let method = method(place);
+        CODES.iter().enumerate().filter_map(move |(code, name)| {
+            let count = requests.calls(place, code);
+            let labels = [("service", method.service), ("method", method.name), ("code", *name)];
+            (count > 0).then_some((labels, count))
+        })
+    });
+    families.counters(
+        "kiln_grpc_requests",
+        "gRPC calls that ended, by service, method and code.",
+        calls,
+    )?;
+    let durations = (0..PLACES).filter_map(|place| {
+        let (method, observed) = (method(place), requests.durations(place));
+        let labels = [("service", method.service), ("method", method.name)];
+        (observed.count() > 0).then_some((labels, observed))
+    });
+    families.histograms(
+        "kiln_grpc_request_duration_seconds",
+        "From the headers of a gRPC call to the end of its answer.",
+        durations,
+    )?;
+    let answers = ROUTES.iter().flat_map(|(route, name)| {
+        (0..=STATUSES.len()).filter_map(move |place| {
+            let count = requests.answers(*route, place);
+            let status = STATUSES.get(place).map_or("other".to_owned(), u16::to_string);
+            (count > 0).then(|| ([("route", (*name).to_owned()), ("status", status)], count))
+        })
+    });
+    families.counters(
+        "kiln_http_requests",
+        "Plain HTTP requests that were answered, by class of route and status.",
+        answers,
+    )
+}

@@ -1,0 +1,224 @@
+//! Queue, workers and what became of operations.
+
+use std::fmt::Error;
+
+use kiln_scheduler::Snapshot;
+use kiln_scheduler::snapshot::PropertySetView;
+
+use super::families::Families;
+
+/// Sets of platform properties with series of their own; the rest are one, named `other`.
+const MAX_PROPERTY_SETS: usize = 20;
+/// Longest label made of properties, in bytes.
+const MAX_LABEL: usize = 200;
+const OTHER: &str = "other";
+const MILLIS: f64 = 1e3;
+
+pub fn encode(families: &mut Families<'_>, snapshot: &Snapshot) -> Result<(), Error> {
+    queue(families, snapshot)?;
+    property_sets(families, &snapshot.property_sets)?;
+    workers(families, snapshot)?;
+    events(families, snapshot)
+}
+
+fn queue(families: &mut Families<'_>, snapshot: &Snapshot) -> Result<(), Error> {
+    families.gauge(
+        "kiln_queue_depth",
+        "Operations that wait for a worker.",
+        snapshot.queue_depth as u64,
+    )?;
+    families.gauge(
+        "kiln_queue_oldest_seconds",
+        "How long the oldest operation in the queue has waited; 0 when none waits.",
+        snapshot.oldest_queued_ms.unwrap_or(0) as f64 / MILLIS,
+    )?;
+    families.gauge(
+        "kiln_operations_running",
+        "Operations that occupy a slot.",
+        snapshot.running_count as u64,
+    )?;
+    families.gauge(
+        "kiln_slots_wanted",
+        "Slots that would be busy if there were enough: operations that run or wait.",
+        (snapshot.queue_depth + snapshot.running_count) as u64,
+    )?;
+    families.gauge(
+        "kiln_scheduler_draining",
+        "1 while the server takes no new operations because it is ending.",
+        u64::from(snapshot.draining),
+    )
+}
+
+/// Figures of one or more sets of properties.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Figures {
+    properties: String,
+    queued: u64,
+    running: u64,
+    wanted: u64,
+    unserved: u64,
+}
+
+fn property_sets(families: &mut Families<'_>, sets: &[PropertySetView]) -> Result<(), Error> {
+    let sets = bounded(sets);
+    let series = |value: fn(&Figures) -> u64| {
+        sets.iter().map(move |set| ([("properties", set.properties.as_str())], value(set)))
+    };
+    families.gauges(
+        "kiln_property_set_queue_depth",
+        "Operations that wait, by the platform properties that they require.",
+        series(|set| set.queued),
+    )?;
+    families.gauges(
+        "kiln_property_set_running",
+        "Operations that occupy a slot, by the platform properties that they require.",
+        series(|set| set.running),
+    )?;
+    families.gauges(
+        "kiln_property_set_slots_wanted",
+        "Slots that would be busy if there were enough, by required platform properties.",
+        series(|set| set.wanted),
+    )?;
+    families.gauges(
+        "kiln_property_set_unserved",
+        "Sets of platform properties, known from operations, that no worker offers.",
+        series(|set| set.unserved),
+    )
+}
+
+/// The sets that want most slots, and all others as one. No label twice.
+fn bounded(sets: &[PropertySetView]) -> Vec<Figures> {
+    let mut figures: Vec<Figures> = sets
+        .iter()
+        .map(|set| Figures {
+            properties: label(&set.properties),
+            queued: set.queued as u64,
+            running: set.running as u64,
+            wanted: set.slots_wanted as u64,
+            unserved: u64::from(!set.served),
+        })
+        .collect();
+    figures.sort_by(|a, b| (b.wanted, &a.properties).cmp(&(a.wanted, &b.properties)));
+    let mut kept: Vec<Figures> = Vec::new();
+    let mut other = Figures { properties: OTHER.to_owned(), ..Figures::default() };
+    for set in figures {
+        // Labels that were cut may have become the same.
+        let taken = kept.iter().any(|one| one.properties == set.properties);
+        if kept.len() < MAX_PROPERTY_SETS && !taken && set.properties != OTHER {
+            kept.push(set);
+        } else {
+            other.queued += set.queued;
+            other.running += set.running;
+            other.wanted += set.wanted;
+            other.unserved += set.unserved;
+        }
+    }
+    if kept.len() < sets.len() {
+        kept.push(other);
+    }
+    kept
+}
+
+/// `name=value,name=value`, cut where it is too long.
+fn label(properties: &[(String, String)]) -> String {
+    let pairs: Vec<String> =
+        properties.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let mut label = pairs.join(",");
+    if label.len() > MAX_LABEL {
+        let end = (0..=MAX_LABEL).rev().find(|end| label.is_char_boundary(*end)).unwrap_or(0);
+        label.truncate(end);
+    }
+    label
+}
+
+fn workers(families: &mut Families<'_>, snapshot: &Snapshot) -> Result<(), Error> {
+    let count = |draining| {
+        snapshot.workers.iter().filter(|worker| worker.draining == draining).count() as u64
+    };
+    families.gauges(
+        "kiln_workers",
+        "Workers that are connected, by whether they take new operations.",
+        [([("state", "active")], count(false)), ([("state", "draining")], count(true))],
+    )?;
+    families.gauge(
+        "kiln_workers_not_enforcing",
+        "Workers whose machine cannot enforce everything that a sandbox promises.",
+        snapshot.workers.iter().filter(|worker| !worker.not_enforced.is_empty()).count() as u64,
+    )?;
+    families.gauge("kiln_slots", "Slots of all connected workers.", snapshot.slots)?;
+    families.gauge(
+        "kiln_slots_occupied",
+        "Slots of all connected workers that are busy.",
+        snapshot.workers.iter().map(|worker| u64::from(worker.occupied)).sum::<u64>(),
+    )
+}
+
+fn events(families: &mut Families<'_>, snapshot: &Snapshot) -> Result<(), Error> {
+    let counters = &snapshot.counters;
+    let events = [
+        ("submitted", counters.submitted),
+        ("merged", counters.merged),
+        ("refused", counters.refused),
+        ("dispatched", counters.dispatched),
+        ("published", counters.published),
+        ("cancelled", counters.cancelled),
+        ("abandoned", counters.abandoned),
+        ("unsatisfiable", counters.unsatisfiable),
+        ("retries_exhausted", counters.retries_exhausted),
+        ("poisoned", counters.poisoned),
+        ("retried", counters.retries),
+        ("worker_joined", counters.workers_joined),
+        ("worker_lost", counters.workers_lost),
+        ("lease_expired", counters.leases_expired),
+        ("stale_result", counters.stale_results),
+    ];
+    families.counters(
+        "kiln_scheduler_events",
+        "What happened in the scheduler.",
+        events.map(|(event, count)| ([("event", event)], count)),
+    )?;
+    let completed = snapshot.completed.iter().map(|(code, count)| {
+        let code = if code == "Ok" { "OK" } else { code.as_str() };
+        ([("code", code)], *count)
+    });
+    families.counters(
+        "kiln_operations_completed",
+        "Operations that ended, by gRPC code; a non-zero exit code is OK.",
+        completed,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(value: &str, wanted: usize) -> PropertySetView {
+        PropertySetView {
+            properties: vec![("pool".into(), value.into())],
+            queued: wanted,
+            running: 0,
+            slots_wanted: wanted,
+            served: true,
+        }
+    }
+
+    #[test]
+    fn however_many_sets_there_are_the_series_are_few_and_add_up() {
+        let sets: Vec<_> = (0..100).map(|number| set(&number.to_string(), number)).collect();
+        let kept = bounded(&sets);
+        assert_eq!(kept.len(), MAX_PROPERTY_SETS + 1);
+        assert_eq!(kept[0].properties, "pool=99");
+        assert_eq!(kept.last().unwrap().properties, OTHER);
+        assert_eq!(kept.iter().map(|set| set.wanted).sum::<u64>(), (0..100).sum::<u64>());
+    }
+
+    #[test]
+    fn no_label_stands_twice() {
+        let long = "x".repeat(2 * MAX_LABEL);
+        let kept = bounded(&[set(&format!("{long}1"), 1), set(&format!("{long}2"), 2)]);
+        assert_eq!(kept.len(), 2);
+        assert_eq!(kept[1].properties, OTHER);
+        let other = PropertySetView { properties: vec![], ..set("", 1) };
+        assert_eq!(bounded(&[other])[0].properties, "");
+    }
+}

@@ -1,0 +1,174 @@
+//! Where the time of executed actions went.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use kiln_protos::events::{Execution, Timeline, execution::Origin};
+use kiln_scheduler::journal::between;
+use tonic::Code;
+
+use super::durations::{Durations, Observed};
+
+/// A part of an execution's way through the house.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// In the queue, until a worker took it.
+    Queue,
+    /// The worker fetches what is missing of the input root and lays it out.
+    InputFetch,
+    Run,
+    /// The worker names outputs and stores them.
+    Upload,
+}
+
+pub const STAGES: [(Stage, &str); 4] = [
+    (Stage::Queue, "queue"),
+    (Stage::InputFetch, "input_fetch"),
+    (Stage::Run, "run"),
+    (Stage::Upload, "upload"),
+];
+
+impl Stage {
+    /// Begin and end in nanoseconds since the Unix epoch; `None`: it did not happen.
+    pub fn span(self, timeline: &Timeline) -> Option<(i64, i64)> {
+        let (start, end) = match self {
+            Self::Queue => (timeline.queued, timeline.leased),
+            Self::InputFetch => (timeline.input_fetch_start, timeline.input_fetch_end),
+            Self::Run => (timeline.run_start, timeline.run_end),
+            Self::Upload => (timeline.upload_start, timeline.upload_end),
+        };
+        (start > 0 && end >= start).then_some((start, end))
+    }
+}
+
+/// How an execution ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Success,
+    /// It ran, with an exit code other than 0.
+    Failure,
+    Timeout,
+    Cancelled,
+    /// It could not be run.
+    Error,
+}
+
+pub const OUTCOMES: [(Outcome, &str); 5] = [
+    (Outcome::Success, "success"),
+    (Outcome::Failure, "failure"),
+    (Outcome::Timeout, "timeout"),
+    (Outcome::Cancelled, "cancelled"),
+    (Outcome::Error, "error"),
+];
+
+impl Outcome {
+    pub fn of(execution: &Execution) -> Self {
+        match Code::from_i32(execution.status_code) {
+            Code::Ok if execution.exit_code == 0 => Self::Success,
+            Code::Ok => Self::Failure,
+            Code::DeadlineExceeded => Self::Timeout,
+            Code::Cancelled => Self::Cancelled,
+            _ => Self::Error,
+        }
+    }
+}
+
+/// Counters over all executed actions.
+#[derive(Debug, Default)]
+pub struct Stages {
+    durations: [Durations; STAGES.len()],
+    whole: Durations,
+    outcomes: [AtomicU64; OUTCOMES.len()],
+    lost: AtomicU64,
+}
+
+impl Stages {
+    /// Takes in what a worker ran; anything else has no stages.
+    pub fn note(&self, execution: &Execution) {
+        if execution.origin() != Origin::Executed {
+            return;
+        }
+        self.outcomes[Outcome::of(execution) as usize].fetch_add(1, Ordering::Relaxed);
+        let Some(timeline) = &execution.timeline else { return };
+        for (stage, _) in STAGES {
+            if let Some((start, end)) = stage.span(timeline) {
+                self.durations[stage as usize].observe(between(start, end));
+            }
+        }
+        if timeline.received > 0 {
+            self.whole.observe(between(timeline.received, timeline.finished));
+        }
+    }
+
+    /// `count` events came faster than they could be taken in.
+    pub fn lose(&self, count: u64) {
+        self.lost.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub fn stage(&self, stage: Stage) -> Observed {
+        let mut observed = Observed::default();
+        self.durations[stage as usize].add_to(&mut observed);
+        observed
+    }
+
+    /// From the request to the answer.
+    pub fn whole(&self) -> Observed {
+        let mut observed = Observed::default();
+        self.whole.add_to(&mut observed);
+        observed
+    }
+
+    pub fn outcome(&self, outcome: Outcome) -> u64 {
+        self.outcomes[outcome as usize].load(Ordering::Relaxed)
+    }
+
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn executed(exit_code: i32, status_code: i32) -> Execution {
+        Execution {
+            origin: Origin::Executed.into(),
+            exit_code,
+            status_code,
+            timeline: Some(Timeline {
+                received: 1_000,
+                queued: 2_000,
+                leased: 3_000_000,
+                run_start: 4_000_000,
+                run_end: 5_000_000_000,
+                finished: 6_000_000_000,
+                ..Timeline::default()
+            }),
+            ..Execution::default()
+        }
+    }
+
+    #[test]
+    fn only_stages_that_happened_are_counted() {
+        let stages = Stages::default();
+        stages.note(&executed(0, 0));
+        stages.note(&Execution { origin: Origin::CacheHit.into(), ..executed(0, 0) });
+        assert_eq!(stages.stage(Stage::Queue).count(), 1);
+        assert_eq!(stages.stage(Stage::Run).count(), 1);
+        assert_eq!(stages.stage(Stage::Upload).count(), 0);
+        assert_eq!(stages.stage(Stage::Run).sum_seconds(), 4.996);
+        assert_eq!(stages.whole().count(), 1);
+    }
+
+    #[test]
+    fn an_end_is_one_outcome() {
+        let stages = Stages::default();
+        for (exit_code, status) in [(0, 0), (1, 0), (0, 4), (0, 1), (0, 9)] {
+            stages.note(&executed(exit_code, status));
+        }
+        for (place, (outcome, _)) in OUTCOMES.into_iter().enumerate() {
+            assert_eq!(outcome as usize, place);
+            assert_eq!(stages.outcome(outcome), 1, "{outcome:?}");
+        }
+    }
+}

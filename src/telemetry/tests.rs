@@ -1,0 +1,78 @@
+//! docs/metrics.md and `/metrics` say the same.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::body::Body;
+use http_body_util::BodyExt;
+use kiln_cas::events::Events;
+use kiln_cas::logs::LogStreams;
+use kiln_cas::stores::{Storage, StorageConfig};
+use kiln_scheduler::journal::{Journal, JournalConfig};
+use kiln_scheduler::{NoEstimates, Parts, Scheduler, SchedulerConfig};
+use tower::ServiceExt;
+
+use super::requests::Requests;
+use super::{Observed, Telemetry};
+
+const MANUAL: &str = include_str!("../../docs/metrics.md");
+
+/// Names with their types, from the descriptors.
+fn exported(text: &str) -> BTreeSet<(String, String)> {
+    text.lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
+        .map(|(name, kind)| (name.to_owned(), kind.to_owned()))
+        .collect()
+}
+
+/// The same from the tables of the manual: their first two columns.
+fn documented(text: &str) -> BTreeSet<(String, String)> {
+    text.lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("` | "))
+        .filter_map(|(name, rest)| Some((name.to_owned(), rest.split_once(" |")?.0.to_owned())))
+        .filter(|(name, _)| name.starts_with("kiln_") || name.starts_with("process_"))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_manual_names_every_metric_and_no_other() {
+    let data = tempfile::tempdir().unwrap();
+    let config = StorageConfig { data_dir: data.path().join("data"), ..StorageConfig::default() };
+    let storage = Storage::open(config).await.unwrap();
+    let events = Events::new();
+    let journal =
+        Journal::start(storage.records.clone(), &events, JournalConfig::default()).await.unwrap();
+    let parts = Parts {
+        blobs: storage.blobs.clone(),
+        actions: storage.actions.clone(),
+        logs: LogStreams::default(),
+        events: events.clone(),
+        estimator: Arc::new(NoEstimates),
+    };
+    let scheduler = Scheduler::start(SchedulerConfig::default(), parts);
+    let observed = Observed {
+        events: &events,
+        storage: storage.stats.clone(),
+        scheduler: scheduler.clone(),
+        journal: journal.clone(),
+        requests: Requests::new(1),
+    };
+    let telemetry = Telemetry::start(observed, None, "test").unwrap();
+
+    let request = axum::extract::Request::get("/metrics").body(Body::empty()).unwrap();
+    let answer = telemetry.routes().oneshot(request).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    let exported = exported(std::str::from_utf8(&body).unwrap());
+    let documented = documented(MANUAL);
+    assert!(exported.len() > 40, "{exported:?}");
+    let missing: Vec<_> = exported.difference(&documented).collect();
+    assert!(missing.is_empty(), "docs/metrics.md lacks {missing:?}");
+    let unknown: Vec<_> = documented.difference(&exported).collect();
+    assert!(unknown.is_empty(), "docs/metrics.md names what there is not: {unknown:?}");
+
+    telemetry.shutdown().await;
+    scheduler.shutdown();
+    journal.shutdown().await;
+    storage.close().await.unwrap();
+}

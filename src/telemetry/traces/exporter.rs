@@ -1,0 +1,146 @@
+//! Sends spans to a collector. Nothing waits for it: what does not fit the queue, or what the
+//! collector does not take, is dropped and counted.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use opentelemetry::KeyValue;
+use opentelemetry_otlp::{SpanExporter as OtlpExporter, WithExportConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::{SpanData, SpanExporter};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
+
+/// Groups of spans (an action with its stages, mostly) that wait to be sent.
+pub const MAX_QUEUED: usize = 4096;
+/// Spans sent in one message, but for the last group in it.
+const MAX_BATCH: usize = 1024;
+/// How long a batch is gathered.
+const BATCH_DELAY: Duration = Duration::from_millis(500);
+/// For one batch, with the retries of the library.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
+/// What is left to be sent gets so long at the end.
+pub const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Default)]
+pub struct SpanCounters {
+    pub exported: AtomicU64,
+    /// The queue was full.
+    pub overflowed: AtomicU64,
+    /// The collector did not take them.
+    pub failed: AtomicU64,
+}
+
+/// The queue and the task behind it.
+pub struct Exporter {
+    queue: mpsc::Sender<Vec<SpanData>>,
+    task: JoinHandle<()>,
+    counters: Arc<SpanCounters>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("telemetry.otlp_endpoint = {endpoint:?} cannot be used: {message}")]
+pub struct EndpointError {
+    endpoint: String,
+    message: String,
+}
+
+impl Exporter {
+    /// Starts sending to `endpoint`, an `http://` URL. Whether somebody is there shows only
+    /// later. Call within a tokio runtime. `instance` names this server among others.
+    pub fn start(
+        endpoint: &str,
+        instance: &str,
+        counters: Arc<SpanCounters>,
+    ) -> Result<Self, EndpointError> {
+        let mut exporter = OtlpExporter::builder()
+            .with_tonic()
+            .with_endpoint(endpoint)
+            .with_timeout(EXPORT_TIMEOUT)
+            .build()
+            .map_err(|error| EndpointError {
+                endpoint: endpoint.to_owned(),
+                message: error.to_string(),
+            })?;
+        exporter.set_resource(&resource(instance));
+        let (queue, inbox) = mpsc::channel(MAX_QUEUED);
+        let task = tokio::spawn(send(exporter, inbox, counters.clone()));
+        Ok(Self { queue, task, counters })
+    }
+
+    /// Queues the spans, or drops and counts them. Never waits.
+    pub fn offer(&self, spans: Vec<SpanData>) {
+        let count = spans.len() as u64;
+        if count > 0 && self.queue.try_send(spans).is_err() {
+            self.counters.overflowed.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+
+    /// Sends what is queued, within [`FLUSH_TIMEOUT`].
+    pub async fn shutdown(self) {
+        drop(self.queue);
+        let abort = self.task.abort_handle();
+        if tokio::time::timeout(FLUSH_TIMEOUT, self.task).await.is_err() {
+            abort.abort();
+            tracing::warn!("the last traces were not sent in time");
+        }
+    }
+}
+
+fn resource(instance: &str) -> Resource {
+    Resource::builder()
+        .with_service_name("kiln")
+        .with_attributes([
+            KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
+            KeyValue::new("service.instance.id", instance.to_owned()),
+        ])
+        .build()
+}
+
+async fn send(
+    exporter: OtlpExporter,
+    mut inbox: mpsc::Receiver<Vec<SpanData>>,
+    counters: Arc<SpanCounters>,
+) {
+    let mut reachable = true;
+    while let Some(batch) = gather(&mut inbox).await {
+        let count = batch.len() as u64;
+        match tokio::time::timeout(EXPORT_TIMEOUT, exporter.export(batch)).await {
+            Ok(Ok(())) => {
+                counters.exported.fetch_add(count, Ordering::Relaxed);
+                reachable = true;
+            }
+            Ok(Err(error)) => failed(&counters, count, &error, &mut reachable),
+            Err(error) => failed(&counters, count, &error, &mut reachable),
+        }
+    }
+}
+
+/// Told once, and again after it has worked in between.
+fn failed(
+    counters: &SpanCounters,
+    count: u64,
+    error: &dyn std::fmt::Display,
+    reachable: &mut bool,
+) {
+    counters.failed.fetch_add(count, Ordering::Relaxed);
+    if std::mem::replace(reachable, false) {
+        tracing::warn!(%error, "traces cannot be sent; they are dropped until the collector answers"
+        );
+    }
+}
+
+/// The next batch; `None`: the queue has ended.
+async fn gather(inbox: &mut mpsc::Receiver<Vec<SpanData>>) -> Option<Vec<SpanData>> {
+    let mut batch = inbox.recv().await?;
+    let until = Instant::now() + BATCH_DELAY;
+    while batch.len() < MAX_BATCH {
+        match timeout_at(until, inbox.recv()).await {
+            Ok(Some(spans)) => batch.extend(spans),
+            Ok(None) | Err(_) => break,
+        }
+    }
+    Some(batch)
+}
