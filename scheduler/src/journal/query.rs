@@ -58,7 +58,7 @@ pub struct Earlier<'a> {
     pub not_action: Option<&'a Digest>,
     /// Only runs with a lower sequence number.
     pub before: Option<u64>,
-    /// Only runs that made exactly these: a target compiles each of its sources in an action of
+    /// Only runs that made one of these: a target compiles each of its sources in an action of
     /// the same mnemonic. `None`: whatever they made.
     pub outputs: Option<&'a BTreeSet<String>>,
 }
@@ -229,7 +229,7 @@ impl Journal {
                 && action.is_some()
                 && (earlier.not_action.is_none() || action.as_ref() != earlier.not_action)
                 && earlier.configuration.is_none_or(|wanted| run.configuration_id == wanted)
-                && earlier.outputs.is_none_or(|wanted| outputs_of(run) == *wanted)
+                && earlier.outputs.is_none_or(|wanted| !outputs_of(run).is_disjoint(wanted))
         });
         Ok(found)
     }

@@ -197,12 +197,13 @@ async fn the_last_run_of_a_target_is_another_action_of_the_same_configuration() 
 }
 
 #[tokio::test]
-async fn the_last_run_is_of_the_action_that_makes_the_same() {
+async fn the_last_run_is_of_an_action_that_makes_the_same() {
     let records = memory_records();
     let (journal, events) = start(&records, JournalConfig::default()).await;
     let making = |id: &str, path: &str| {
-        let file = reapi::OutputFile { path: path.into(), ..Default::default() };
-        let result = reapi::ActionResult { output_files: vec![file], ..Default::default() };
+        let file = |path: &str| reapi::OutputFile { path: path.into(), ..Default::default() };
+        let output_files = vec![file(path), file(&format!("{id}.log"))];
+        let result = reapi::ActionResult { output_files, ..Default::default() };
         Execution { action_result: result.encode_to_vec().into(), ..execution(id, "//a", "b", id) }
     };
     events.publish(making("one", "one.o"));
