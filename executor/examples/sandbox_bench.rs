@@ -70,6 +70,7 @@ async fn measure(
         working_directory: String::new(),
         lower: lower.map(PathBuf::from).into_iter().collect(),
         directories: Vec::new(),
+        writable: Vec::new(),
         root: RootFs::Host,
         network: false,
         timeout: Duration::from_secs(60),

@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::outputs::{Expected, OutputKind, OutputSpec};
 use crate::paths;
 use crate::platform::Wishes;
-use crate::sandbox::{CommandSpec, Limits};
+use crate::sandbox::{CommandSpec, Limits, RootFs};
 
 /// What an action that declares no PATH gets: Buck2 sends none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -93,13 +93,15 @@ pub fn prepare(
     let working_directory = paths::resolve("", &command.working_directory)
         .map_err(|error| Failure::InvalidAction(format!("command.working_directory: {error}")))?;
     let outputs = output_spec(&command, &working_directory)?;
+    let root = wishes.root.unwrap_or_else(|| config.root_fs.clone());
     let spec = CommandSpec {
         environment: environment(&command)?,
+        writable: writable(&root, &outputs),
         directories: directories(&working_directory, &outputs),
         arguments: command.arguments.into_iter().map(String::into_bytes).collect(),
         working_directory,
         lower: Vec::<PathBuf>::new(),
-        root: wishes.root.unwrap_or_else(|| config.root_fs.clone()),
+        root,
         network: wishes.network,
         timeout: chosen_timeout(action.timeout, default_timeout),
         limits: limits(&config.limits, wishes.memory_bytes),
@@ -190,6 +192,16 @@ fn directories(working_directory: &str, outputs: &OutputSpec) -> Vec<String> {
     all.into_iter().filter(|path| !path.is_empty()).map(str::to_owned).collect()
 }
 
+/// Where the input root is `/`, an output that is among the inputs is a place to build in, as BuildStream's
+/// sources are. The whole root is not copied for that.
+fn writable(root: &RootFs, outputs: &OutputSpec) -> Vec<String> {
+    if *root != RootFs::Inputs {
+        return Vec::new();
+    }
+    let outputs = outputs.expected.iter().filter(|output| output.kind != OutputKind::File);
+    outputs.map(|output| output.path.clone()).filter(|path| !path.is_empty()).collect()
+}
+
 fn chosen_timeout(of_action: Option<Duration>, default: Duration) -> Duration {
     of_action.unwrap_or(if default.is_zero() { FALLBACK_TIMEOUT } else { default })
 }
@@ -251,6 +263,24 @@ mod tests {
             ..command()
         };
         assert_eq!(prepared(old).unwrap().spec.directories, ["x", "y", "y/tree"]);
+    }
+
+    #[test]
+    fn outputs_among_inputs_that_are_the_root_are_writable() {
+        let platform = |root: &str| {
+            let property =
+                reapi::platform::Property { name: "kiln-root".into(), value: root.into() };
+            Some(reapi::Platform { properties: vec![property] })
+        };
+        let writable = |root| {
+            let output_paths = [".", "../..", "../../install"].map(str::to_owned).to_vec();
+            let working_directory = "build/here".into();
+            let platform = platform(root);
+            let command = reapi::Command { output_paths, working_directory, platform, ..command() };
+            prepared(command).unwrap().spec.writable
+        };
+        assert_eq!(writable("inputs"), ["build/here", "install"]);
+        assert!(writable("host").is_empty());
     }
 
     #[test]

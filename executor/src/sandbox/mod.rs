@@ -55,6 +55,9 @@ pub struct CommandSpec {
     pub lower: Vec<PathBuf>,
     /// Directories to create in the input root before the start (parents of outputs).
     pub directories: Vec<String>,
+    /// Directories among the inputs, relative to the input root, in which the action may change files in
+    /// place. Elsewhere it can only put others where they are.
+    pub writable: Vec<String>,
     pub root: RootFs,
     /// A network of its own with loopback only, or the machine's.
     pub network: bool,

@@ -203,6 +203,7 @@ impl Writer {
         self.bytes(spec.working_directory.as_bytes());
         self.list(&spec.lower, |out, path| out.path(path));
         self.list(&spec.directories, |out, path| out.bytes(path.as_bytes()));
+        self.list(&spec.writable, |out, path| out.bytes(path.as_bytes()));
         match &spec.root {
             RootFs::Host => self.u64(0),
             RootFs::Empty => self.u64(1),
@@ -330,6 +331,7 @@ impl Reader<'_> {
             working_directory: self.string()?,
             lower: self.list(Self::path)?,
             directories: self.list(Self::string)?,
+            writable: self.list(Self::string)?,
             root: match self.u64()? {
                 0 => RootFs::Host,
                 1 => RootFs::Empty,
@@ -388,6 +390,7 @@ mod tests {
             working_directory: "a/b".to_owned(),
             lower: vec!["/x".into()],
             directories: vec!["out".to_owned()],
+            writable: vec!["src".to_owned()],
             root: RootFs::Directory("/image".into()),
             network: true,
             timeout: Duration::from_millis(1500),

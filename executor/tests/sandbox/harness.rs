@@ -163,6 +163,7 @@ impl Fixture {
             working_directory: String::new(),
             lower: vec![self.inputs()],
             directories: Vec::new(),
+            writable: Vec::new(),
             root: RootFs::Host,
             network: false,
             timeout: Duration::from_secs(60),

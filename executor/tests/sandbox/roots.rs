@@ -80,6 +80,30 @@ both! {
         assert_eq!(slot.sh("echo $PWD").await.succeeded(), "/kiln/root");
     }
 
+    async fn inputs_are_changed_in_place_only_where_that_is_wanted(slot: &mut Fixture) {
+        slot.input("src/deep/file", "one\n");
+        let original = slot.input("other/file", "one\n");
+        symlink("../../other", slot.inputs().join("src/link")).unwrap();
+        let script = "echo two >> src/deep/file && touch src/deep/file; cat src/deep/file; \
+                      echo two 2>/dev/null >> src/link/file || echo refused";
+        let mut spec = slot.shell(script);
+        spec.writable = vec!["src".into(), "absent".into(), "src/link".into()];
+        for _ in 0..2 {
+            let ran = slot.run(&spec).await;
+            assert_eq!(ran.succeeded(), "one\ntwo\nrefused");
+            assert_eq!(ran.output("src/deep/file").as_deref(), Ok("one\ntwo\n"));
+        }
+        assert_eq!(fs::read_to_string(original).unwrap(), "one\n");
+        let source = slot.inputs().join("src/deep/file");
+        assert_eq!(fs::read_to_string(source).unwrap(), "one\n");
+
+        fs::write(slot.inputs().join("src/large"), vec![1; 1 << 20]).unwrap();
+        spec.limits.disk_bytes = Some(300_000);
+        let ran = slot.run(&spec).await;
+        assert_eq!(ran.ending, Ending::Exited(126));
+        assert!(ran.stderr.contains("more than it may write"), "{}", ran.stderr);
+    }
+
     async fn inputs_that_cannot_be_the_root_say_why(slot: &mut Fixture) {
         for (name, link) in [("dev", true), ("proc", false)] {
             let path = slot.inputs().join(name);

@@ -100,6 +100,9 @@ impl Workshop {
         if let Some(name) = scratch::blocked_mount_point(spec) {
             return Ok(Some((not_started(&command::unfit_root(name), &stderr), root)));
         }
+        if !self.scratch.hand_over(spec, &root)? {
+            return Ok(Some((not_started(&command::no_room(), &stderr), root)));
+        }
         self.cgroups.prepare(&spec.limits).map_err(ZygoteError::Refused)?;
         let init = self.start(spec, &command, &stdout, &stderr)?;
         // Only the action holds the ends of its pipes from here on.

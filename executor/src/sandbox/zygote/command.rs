@@ -102,6 +102,11 @@ impl Command {
     }
 }
 
+pub(super) fn no_room() -> NotStarted {
+    let message = "kiln: the inputs that the action may change are more than it may write\n";
+    NotStarted { message: message.to_owned(), code: NOT_RUNNABLE }
+}
+
 pub(super) fn unfit_root(name: &str) -> NotStarted {
     let message = format!(
         "kiln: the input root cannot be the root file system: its {name:?} is not a directory\n"

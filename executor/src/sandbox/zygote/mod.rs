@@ -19,6 +19,7 @@ mod roots;
 mod scratch;
 mod seccomp;
 mod socket;
+mod writable;
 
 use std::fs::File;
 use std::io;

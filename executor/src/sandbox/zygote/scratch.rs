@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Component, Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::sys::statvfs::{Statvfs, statvfs};
@@ -14,7 +15,7 @@ use nix::unistd::chdir;
 use super::error::{Context, ZygoteError};
 use super::identity::Identity;
 use super::layout::{DISK, INPUTS, SCRATCH, make_dir, under};
-use super::mounts;
+use super::{mounts, writable};
 use crate::sandbox::{CommandSpec, EXEC_ROOT, Limits, RootFs, UpperDir};
 
 /// What the mount call takes as options is a page; longer lists of lower trees get short names.
@@ -150,6 +151,22 @@ impl Scratch {
         let root = place.root(spec);
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         open(&root, flags, Mode::empty()).context("open", root.display())
+    }
+
+    /// False: what the action may write has no room for it.
+    pub(super) fn hand_over(
+        &self,
+        spec: &CommandSpec,
+        root: &OwnedFd,
+    ) -> Result<bool, ZygoteError> {
+        for path in &spec.writable {
+            match writable::hand_over(root.as_fd(), path, &self.identity) {
+                Ok(()) => {}
+                Err(Errno::ENOSPC | Errno::EDQUOT) => return Ok(false),
+                Err(error) => return Err(error).context("hand over", path),
+            }
+        }
+        Ok(true)
     }
 
     /// Throws away what the action before the prepared one left. The kernel may take milliseconds.
