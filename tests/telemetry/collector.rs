@@ -1,0 +1,96 @@
+//! A collector that speaks OTLP over gRPC and keeps what it is sent.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
+    TraceService, TraceServiceServer,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
+use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
+use opentelemetry_proto::tonic::trace::v1::Span;
+use tokio::sync::mpsc;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Response, Status};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct Collector {
+    pub address: SocketAddr,
+    requests: mpsc::UnboundedReceiver<ExportTraceServiceRequest>,
+    pub spans: Vec<Span>,
+    /// Attributes of the sender.
+    pub resource: BTreeMap<String, String>,
+}
+
+struct Service {
+    requests: mpsc::UnboundedSender<ExportTraceServiceRequest>,
+}
+
+#[tonic::async_trait]
+impl TraceService for Service {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        let sent = self.requests.send(request.into_inner());
+        sent.map_err(|_| Status::unavailable("the test is over"))?;
+        Ok(Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+impl Collector {
+    pub async fn start() -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let (sender, requests) = mpsc::unbounded_channel();
+        let service = TraceServiceServer::new(Service { requests: sender });
+        tokio::spawn(
+            tonic::transport::Server::builder()
+                .add_service(service)
+                .serve_with_incoming(TcpIncoming::from(listener)),
+        );
+        Self { address, requests, spans: Vec::new(), resource: BTreeMap::new() }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Waits until a span of this name has come.
+    pub async fn span(&mut self, name: &str) -> Span {
+        loop {
+            if let Some(span) = self.spans.iter().find(|span| span.name == name) {
+                return span.clone();
+            }
+            let request = tokio::time::timeout(PATIENCE, self.requests.recv())
+                .await
+                .unwrap_or_else(|_| panic!("no span {name:?} came: {:?}", self.spans))
+                .expect("the collector runs");
+            for group in request.resource_spans {
+                self.resource = attributes(&group.resource.unwrap_or_default().attributes);
+                self.spans.extend(group.scope_spans.into_iter().flat_map(|scope| scope.spans));
+            }
+        }
+    }
+}
+
+/// All attributes as text.
+pub fn attributes(attributes: &[KeyValue]) -> BTreeMap<String, String> {
+    attributes
+        .iter()
+        .map(|attribute| {
+            let value = attribute.value.as_ref().and_then(|value| value.value.as_ref());
+            let text = match value {
+                Some(Value::StringValue(text)) => text.clone(),
+                Some(Value::IntValue(number)) => number.to_string(),
+                Some(Value::BoolValue(flag)) => flag.to_string(),
+                other => format!("{other:?}"),
+            };
+            (attribute.key.clone(), text)
+        })
+        .collect()
+}
