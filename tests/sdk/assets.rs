@@ -62,12 +62,15 @@ async fn what_is_pushed_is_fetched() {
     }
 }
 
-/// The server downloads from itself: its web pages hand out blobs.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_configuration_allows_is_downloaded() {
-    let house = House::new().await;
-    let [sha, blake, ..] = house.callers();
-    let digest = sha.put(b"to be downloaded").await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = format!("http://{}/", listener.local_addr().unwrap());
+    let router =
+        axum::Router::new().route("/source", axum::routing::get(async || "to be downloaded"));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let house = House::fetching_from(&origin).await;
+    let [_, blake, ..] = house.callers();
     let fetch = async |uri: String| {
         let request = FetchBlobRequest {
             uris: vec![uri],
@@ -76,7 +79,7 @@ async fn what_the_configuration_allows_is_downloaded() {
         };
         FetchClient::new(house.channel.clone()).fetch_blob(request).await.unwrap().into_inner()
     };
-    let found = fetch(format!("{}/blobs/sha256/{}/16", house.server.url(), digest.hash)).await;
+    let found = fetch(format!("{origin}source")).await;
     assert_eq!(found.status.clone().unwrap_or_default().code, 0, "{found:?}");
     let downloaded = found.blob_digest.expect("the digest of what was downloaded");
     assert_eq!(downloaded, blake.digest(b"to be downloaded"));

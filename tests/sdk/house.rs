@@ -1,7 +1,5 @@
 //! A server for a test, and who calls it.
 
-use std::net::TcpListener;
-
 use kiln_cas::{Digest, DigestFunction};
 use kiln_protos::bytestream::byte_stream_client::ByteStreamClient;
 use kiln_protos::bytestream::{ReadRequest, WriteRequest};
@@ -19,14 +17,17 @@ pub struct House {
 }
 
 impl House {
-    /// Clients may write results; assets may be fetched from the server itself.
+    /// Clients may write results.
     pub async fn new() -> Self {
+        Self::fetching_from("").await
+    }
+
+    /// Assets may be fetched where the URI begins with `prefix`.
+    pub async fn fetching_from(prefix: &str) -> Self {
         let data = tempfile::tempdir().expect("a temporary directory");
-        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-        let listen = free.expect("a free port").to_string();
         let arguments = ["--allow-cache-updates", "--workers", "2"];
-        let mut command = server::command(&listen, data.path(), &arguments);
-        command.env("KILN_FETCH_ALLOW", format!("http://{listen}/"));
+        let mut command = server::command("127.0.0.1:0", data.path(), &arguments);
+        command.env("KILN_FETCH_ALLOW", prefix);
         let server = Server::spawn(command, data.path());
         let endpoint = Endpoint::from_shared(server.url()).expect("a URL");
         let channel = endpoint.connect().await.expect("the server accepts connections");
