@@ -132,37 +132,6 @@ fn odd_names_links_and_shards_with_bazel_2() {
     );
 }
 
-/// `--remote_cache` alone: actions run on the client's machine, which uploads their results.
-fn a_plain_cache_hits(variable: &str, scheme: &str) {
-    let Some(binary) = client(variable) else { return };
-    let data = tempfile::tempdir().expect("a temporary directory");
-    let server = Server::start(data.path(), &["--workers", "0", "--allow-cache-updates"]);
-    let bazel = Bazel::new(binary, "examples/bazel");
-    let cache = format!("--remote_cache={scheme}://{}", server.address);
-
-    let first = bazel.local(&["build", &cache, "//..."]).expect_success();
-    assert_eq!(first.processes("remote cache hit"), 0, "{}", first.text);
-    let outputs = contents(&bazel.bin());
-
-    bazel.clean();
-    let second = bazel.local(&["build", &cache, "//..."]).expect_success();
-    assert_eq!(second.processes("local"), 0, "{}", second.text);
-    assert_eq!(second.processes("remote cache hit"), first.processes("local"), "{}", second.text);
-    assert_same(&contents(&bazel.bin()), &outputs, "built and downloaded");
-}
-
-#[test]
-fn a_cache_without_execution_over_grpc() {
-    a_plain_cache_hits("KILN_BAZEL", "grpc");
-    a_plain_cache_hits("KILN_BAZEL_2", "grpc");
-}
-
-#[test]
-fn a_cache_without_execution_over_http() {
-    a_plain_cache_hits("KILN_BAZEL", "http");
-    a_plain_cache_hits("KILN_BAZEL_2", "http");
-}
-
 #[test]
 fn what_fails_is_reported_as_it_is() {
     let Some(binary) = client("KILN_BAZEL") else { return };

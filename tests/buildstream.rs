@@ -1,5 +1,5 @@
 //! BuildStream, which sends whole systems as input roots and expects them at `/`, building
-//! through `kiln serve` with `kiln-root=inputs`; and using it for its artifacts.
+//! through `kiln serve` with `workers.root = inputs`; and using it for its artifacts.
 
 mod support;
 
@@ -9,18 +9,8 @@ use std::process::Command;
 
 use support::bazel::Run;
 use support::client;
-use support::server::Server;
+use support::server::{self, Server};
 use tempfile::TempDir;
-
-const PROPERTIES: [&str; 6] = [
-    "--property",
-    "OSFamily=linux",
-    "--property",
-    "ISA=x86-64",
-    // BuildStream sends no property of Kiln's: the workers' own one is the default.
-    "--property",
-    "kiln-root=inputs",
-];
 
 /// What the elements run.
 const TOOLS: [&str; 8] = ["sh", "cat", "tr", "sort", "mv", "mkdir", "ln", "grep"];
@@ -32,6 +22,14 @@ struct BuildStream {
 }
 
 impl BuildStream {
+    /// BuildStream sends no property of Kiln's: the server's workers take inputs as the root.
+    fn server(&self, arguments: &[&str]) -> Server {
+        let data = self.dir.path().join("kiln");
+        let mut command = server::command("127.0.0.1:0", &data, arguments);
+        command.env("KILN_WORKERS_ROOT", "inputs");
+        Server::spawn(command, &data)
+    }
+
     /// `casd` lies in the same Python environment.
     fn new(casd: &Path) -> Self {
         let binary = casd
@@ -130,7 +128,7 @@ fn count(text: &str, what: &str) -> usize {
 fn elements_are_built_in_their_own_root_and_hit_afterwards() {
     let Some(casd) = client("KILN_CASD") else { return };
     let bst = BuildStream::new(&casd);
-    let server = Server::start(&bst.dir.path().join("kiln"), &PROPERTIES);
+    let server = bst.server(&[]);
 
     let first = bst.user("first", &server.url(), false);
     let built = bst.run(&first, &["build", "check.bst", "system.bst"]).expect_success();
@@ -163,9 +161,7 @@ fn elements_are_built_in_their_own_root_and_hit_afterwards() {
 fn artifacts_are_pushed_and_pulled() {
     let Some(casd) = client("KILN_CASD") else { return };
     let bst = BuildStream::new(&casd);
-    let mut arguments = PROPERTIES.to_vec();
-    arguments.push("--allow-cache-updates");
-    let server = Server::start(&bst.dir.path().join("kiln"), &arguments);
+    let server = bst.server(&["--allow-cache-updates"]);
 
     let first = bst.user("first", &server.url(), true);
     let built = bst.run(&first, &["build", "hello.bst"]).expect_success();

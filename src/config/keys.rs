@@ -150,8 +150,8 @@ pub const KEYS: &[Key] = &[
     key(
         "workers.root",
         "host",
-        Kind::Choice(&["host", "strict"]),
-        "What an action sees beside its inputs. host: this machine's /usr and the like, read-only.",
+        Kind::Choice(&["host", "strict", "inputs"]),
+        "What an action sees beside its inputs. host: this machine's /usr and the like, read-only. strict: nothing. inputs: nothing, and the input root is / itself, as BuildStream needs it.",
     ),
     key("workers.allow_network", "false", Kind::Bool, "Grant the property kiln-network=true."),
     key(

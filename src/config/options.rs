@@ -185,6 +185,7 @@ fn worker_config(settings: &Settings, id: String, work_dir: &Path, slots: u32) -
     };
     config.root_fs = match settings.text("workers.root") {
         "strict" => RootFs::Empty,
+        "inputs" => RootFs::Inputs,
         _ => RootFs::Host,
     };
     config.allow_network = settings.flag("workers.allow_network");
