@@ -172,7 +172,7 @@ impl Server {
 
     /// Ends in order: balancers are told to look elsewhere, no new work, running actions finish,
     /// connections close, then what is pending becomes durable.
-    pub async fn shutdown(self) -> Result<(), ServeError> {
+    pub async fn shutdown(mut self) -> Result<(), ServeError> {
         self.health.set_service_status(WHOLE_SERVER, ServingStatus::NotServing).await;
         if tokio::time::timeout(self.drain, self.scheduler.drain()).await.is_err() {
             tracing::warn!(drain = ?self.drain, "actions still run after the drain time");
@@ -184,6 +184,8 @@ impl Server {
         {
             tracing::warn!("the worker did not end within the drain time");
         }
+        // Who watches the state would keep a connection open for the whole drain time.
+        self.health.clear_service_status(WHOLE_SERVER).await;
         self.stop_front.cancel();
         self.front.join().await;
         self.journal.shutdown().await;

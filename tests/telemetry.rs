@@ -297,4 +297,7 @@ async fn a_server_that_drains_says_so_and_finishes_what_runs() {
     assert!(!running.is_finished(), "the state was known while the action ran");
     let response = running.await.expect("the call ends").expect("an answer");
     assert_eq!(response.status.unwrap_or_default().code, 0);
+    // Long before the drain time is over.
+    let end = tokio::time::timeout(PATIENCE, states.message()).await.expect("the watch ends");
+    assert_eq!(end.expect("it ends in order"), None);
 }

@@ -144,3 +144,26 @@ async fn gather(inbox: &mut mpsc::Receiver<Vec<SpanData>>) -> Option<Vec<SpanDat
     }
     Some(batch)
 }
+
+#[cfg(test)]
+mod tests {
+    use kiln_protos::events::{Execution, execution::Origin};
+    use opentelemetry::trace::SpanId;
+
+    use super::super::spans::action_spans;
+    use super::*;
+
+    /// The sending task has no turn before the test waits for something.
+    #[tokio::test]
+    async fn what_does_not_fit_the_queue_is_dropped_and_counted() {
+        let counters = Arc::new(SpanCounters::default());
+        let exporter = Exporter::start("http://127.0.0.1:9", "test", counters.clone()).unwrap();
+        let execution = Execution { origin: Origin::Merged.into(), ..Execution::default() };
+        for _ in 0..MAX_QUEUED + 7 {
+            exporter.offer(action_spans(&execution, SpanId::INVALID));
+        }
+        exporter.offer(Vec::new());
+        assert_eq!(counters.overflowed.load(Ordering::Relaxed), 7);
+        assert_eq!(counters.exported.load(Ordering::Relaxed), 0);
+    }
+}
