@@ -20,7 +20,7 @@ const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// What a request counts as.
 enum Kind {
     Call(Call),
-    Http(Route),
+    Http(Arc<Lane>, Route),
 }
 
 /// Answers `request` and counts it in `lane`.
@@ -29,23 +29,23 @@ pub async fn measured(
     lane: Arc<Lane>,
     request: Request<Incoming>,
 ) -> Result<Response<Measured>, Infallible> {
-    let kind = kind(&lane, &request);
+    let kind = kind(lane, &request);
     let response = router.call(request).await?;
     Ok(match kind {
         Kind::Call(call) => answered(call, response),
-        Kind::Http(route) => {
+        Kind::Http(lane, route) => {
             lane.answered(route, response.status().as_u16());
             response.map(|body| Measured { body, call: None })
         }
     })
 }
 
-fn kind(lane: &Arc<Lane>, request: &Request<Incoming>) -> Kind {
+fn kind(lane: Arc<Lane>, request: &Request<Incoming>) -> Kind {
     let path = request.uri().path();
     match place(path) {
         Some(place) => Kind::Call(lane.call(place)),
         None if is_grpc(request.headers()) => Kind::Call(lane.call(UNKNOWN_PLACE)),
-        None => Kind::Http(Route::of(path)),
+        None => Kind::Http(lane, Route::of(path)),
     }
 }
 
@@ -123,7 +123,7 @@ mod tests {
 
     fn start() -> (Requests, Call) {
         let requests = Requests::new(1);
-        let call = requests.lanes()[0].call(0);
+        let call = requests.lanes()[0].clone().call(0);
         (requests, call)
     }
 
