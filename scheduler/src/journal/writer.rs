@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use kiln_cas::events::EVENT_BUFFER;
 use kiln_cas::records::RecordsError;
 use kiln_protos::events::Execution;
 use tokio::sync::broadcast::Receiver;
@@ -21,6 +22,9 @@ const PRUNE_STEPS: usize = 4;
 /// Learned durations written with one flush.
 const DURATIONS_PER_FLUSH: usize = 4096;
 /// Wait after a failed write before the next try, at most.
+/// Between two looks at what was published: being woken for each event costs those who publish
+/// more than all the rest of it.
+const GATHER: Duration = Duration::from_millis(5);
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
 pub(super) enum Command {
@@ -42,6 +46,7 @@ pub(super) struct Writer {
 
 impl Writer {
     pub async fn run(mut self) {
+        let mut gathering = None;
         loop {
             let due = self.due;
             tokio::select! {
@@ -61,13 +66,18 @@ impl Writer {
                     None => return self.drain().await,
                 },
                 () = wait_until(due) => self.flush().await,
-                event = self.events.recv() => match event {
-                    Ok(execution) => self.take(&execution).await,
-                    Err(RecvError::Lagged(lost)) => self.memory().lost_events += lost,
-                    Err(RecvError::Closed) => {
-                        self.flush().await;
-                        return self.answer_commands().await;
+                () = wait_until(gathering), if gathering.is_some() => gathering = None,
+                event = self.events.recv(), if gathering.is_none() => {
+                    match event {
+                        Ok(execution) => self.take(&execution).await,
+                        Err(RecvError::Lagged(lost)) => self.memory().lost_events += lost,
+                        Err(RecvError::Closed) => {
+                            self.flush().await;
+                            return self.answer_commands().await;
+                        }
                     }
+                    self.take_published().await;
+                    gathering = Some(Instant::now() + GATHER);
                 },
             }
         }
@@ -91,14 +101,19 @@ impl Writer {
 
     /// Takes in all that was published, and writes it.
     async fn drain(&mut self) {
-        loop {
+        self.take_published().await;
+        self.flush().await;
+    }
+
+    /// No more than the buffer holds: whoever publishes without end does not keep the rest waiting.
+    async fn take_published(&mut self) {
+        for _ in 0..EVENT_BUFFER {
             match self.events.try_recv() {
                 Ok(execution) => self.take(&execution).await,
                 Err(TryRecvError::Lagged(lost)) => self.memory().lost_events += lost,
-                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return,
             }
         }
-        self.flush().await;
     }
 
     async fn take(&mut self, execution: &Execution) {
