@@ -119,3 +119,24 @@ fn sentence(kind: Kind, why: &str) -> String {
     };
     format!("{limit}: {why}; {instead}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_server_left_is_removed_and_nothing_else() {
+        let parent = tempfile::tempdir().unwrap();
+        let live = format!("kiln-{}-slot-0", std::process::id());
+        // No process can have this id (PID_MAX_LIMIT is 2^22).
+        for name in ["kiln-4194305-slot-0", &live, "kiln-server", "kiln-x-1", "other"] {
+            std::fs::create_dir(parent.path().join(name)).unwrap();
+        }
+        remove_stale(parent.path());
+        let left = std::fs::read_dir(parent.path()).unwrap();
+        let mut left: Vec<_> =
+            left.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        left.sort_unstable();
+        assert_eq!(left, [live.as_str(), "kiln-server", "kiln-x-1", "other"]);
+    }
+}
