@@ -47,8 +47,9 @@ pub fn missing_blobs(missing: &[Digest]) -> Status {
         n => format!(" and {n} more"),
     };
     let message = format!(
-        "{} that the action needs are not in the store: {}{more}; upload them and execute again",
-        if missing.len() == 1 { "1 blob".to_owned() } else { format!("{} blobs", missing.len()) },
+        "blobs that the action needs are not in the store ({}): {}{more}; upload them and execute \
+         again",
+        missing.len(),
         named.join(", "),
     );
     Status { code: Code::FailedPrecondition as i32, message, details: vec![detail] }

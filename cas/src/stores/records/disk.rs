@@ -47,6 +47,10 @@ fn unavailable(error: impl std::fmt::Display) -> RecordsError {
 fn database_error(error: impl Into<redb::Error>) -> RecordsError {
     match error.into() {
         error @ redb::Error::Corrupted(_) => RecordsError::Corrupt(error.to_string()),
+        // So says the database of a file that does not begin as one.
+        redb::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+            RecordsError::Corrupt(error.to_string())
+        }
         error => unavailable(error),
     }
 }
@@ -63,7 +67,8 @@ impl DiskRecords {
                 unavailable(format!("{}: {message}", path.display()))
             }
             RecordsError::Corrupt(message) => {
-                RecordsError::Corrupt(format!("{}: {message}", path.display()))
+                let hint = "move it away to go on without it";
+                RecordsError::Corrupt(format!("{}: {message}; {hint}", path.display()))
             }
             other => other,
         };
@@ -261,5 +266,20 @@ fn list(
         range.rev().take(limit).map(read).collect()
     } else {
         range.take(limit).map(read).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_something_else_is_refused_with_a_way_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("records.redb");
+        std::fs::write(&path, [7; 5000]).unwrap();
+        let Err(error) = DiskRecords::open(&path) else { panic!("it was opened") };
+        assert!(matches!(error, RecordsError::Corrupt(_)), "{error}");
+        assert!(error.to_string().contains("move it away"), "{error}");
     }
 }
