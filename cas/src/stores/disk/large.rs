@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use super::append::Appender;
 use crate::digest::{Digest, DigestFunction};
 use crate::error::StoreError;
 use crate::stores::log::sidecar;
@@ -69,7 +70,7 @@ impl Slot {
 
 /// A file that is removed when dropped, unless it was published.
 pub struct Temporary {
-    pub file: File,
+    pub file: Appender,
     path: PathBuf,
     published: bool,
 }
@@ -183,7 +184,8 @@ impl LargeFiles {
         slot.inspect(|slot| slot.touch(times)).is_some()
     }
 
-    pub fn temporary(&self) -> Result<Temporary, StoreError> {
+    /// A new file for `size` bytes.
+    pub fn temporary(&self, size: u64) -> Result<Temporary, StoreError> {
         let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
         let path = self.temporary.join(number.to_string());
         let file = OpenOptions::new()
@@ -192,7 +194,7 @@ impl LargeFiles {
             .mode(MODE)
             .open(&path)
             .map_err(|error| failed("create", &path, &error))?;
-        Ok(Temporary { file, path, published: false })
+        Ok(Temporary { file: Appender::new(file, size), path, published: false })
     }
 
     /// Makes a complete and verified file visible under its digest. Blocks.
@@ -204,8 +206,10 @@ impl LargeFiles {
     ) -> Result<(), StoreError> {
         let path = self.path(digest);
         let permissions = std::fs::Permissions::from_mode(MODE);
-        temporary.file.set_permissions(permissions).map_err(|e| failed("chmod", &path, &e))?;
-        let metadata = temporary.file.metadata().map_err(|e| failed("stat", &path, &e))?;
+        temporary.file.finish().map_err(|error| failed("write", &temporary.path, &error))?;
+        let file = temporary.file.file();
+        file.set_permissions(permissions).map_err(|error| failed("chmod", &path, &error))?;
+        let metadata = file.metadata().map_err(|error| failed("stat", &path, &error))?;
         let _naming = self.naming.lock().unwrap_or_else(PoisonError::into_inner);
         if self.touch(digest, times) {
             return Ok(());

@@ -1,5 +1,6 @@
 //! The blob store on a local disk: small blobs in a log, each large one in a file.
 
+mod append;
 mod large;
 mod reader;
 #[cfg(test)]

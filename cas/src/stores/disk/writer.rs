@@ -1,6 +1,5 @@
 //! Blobs that arrive in pieces.
 
-use std::io::Write;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -115,10 +114,10 @@ impl LargeWriter {
     /// Begins to write the batch.
     async fn flush(&mut self) -> Result<(), StoreError> {
         let file = self.settled().await?;
-        let inner = self.inner.clone();
+        let (inner, size) = (self.inner.clone(), self.digest.size);
         let batch = std::mem::take(&mut self.batch);
         self.batched = 0;
-        let task = tokio::task::spawn_blocking(move || append(&inner, file, &batch));
+        let task = tokio::task::spawn_blocking(move || append(&inner, size, file, &batch));
         self.file = FileState::Writing(task);
         Ok(())
     }
@@ -127,16 +126,15 @@ impl LargeWriter {
 /// Creates the file if need be and appends `batch`.
 fn append(
     inner: &Inner,
+    size: u64,
     file: Option<Temporary>,
     batch: &[Bytes],
 ) -> Result<Temporary, StoreError> {
     let mut file = match file {
         Some(file) => file,
-        None => inner.large.temporary()?,
+        None => inner.large.temporary(size)?,
     };
-    for piece in batch {
-        file.file.write_all(piece).map_err(|error| StoreError::io("write a blob", &error))?;
-    }
+    file.file.append(batch).map_err(|error| StoreError::io("write a blob", &error))?;
     Ok(file)
 }
 
@@ -163,7 +161,7 @@ impl BlobWriter for LargeWriter {
         let Self { inner, digest, reservation, batch, .. } = *self;
         let store = inner.clone();
         let published = super::blocking(move || {
-            let file = append(&store, file, &batch)?;
+            let file = append(&store, digest.size, file, &batch)?;
             store.large.publish(&digest, file, store.promised_now())?;
             drop(reservation);
             Ok(())
