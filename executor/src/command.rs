@@ -173,7 +173,15 @@ fn output_spec(command: &reapi::Command, base: &str) -> Result<OutputSpec, Failu
         add("output_paths", &command.output_paths, OutputKind::Any)?;
     }
     expected.sort_by(|a, b| a.declared.cmp(&b.declared));
-    expected.dedup_by(|a, b| a.declared == b.declared && a.kind == b.kind);
+    expected.dedup_by(|again, first| {
+        let same = again.declared == first.declared;
+        // As file and as directory: how Buck2 asks for either, where it is told to send the old
+        // fields.
+        if same && again.kind != first.kind {
+            first.kind = OutputKind::Any;
+        }
+        same
+    });
     let format = OutputDirectoryFormat::try_from(command.output_directory_format)
         .unwrap_or(OutputDirectoryFormat::TreeOnly);
     Ok(OutputSpec { expected, directories_apart: format != OutputDirectoryFormat::TreeOnly })
@@ -298,6 +306,22 @@ mod tests {
             .map(|output| output.declared)
             .collect();
         assert_eq!(declared, ["new"]);
+    }
+
+    #[test]
+    fn a_path_in_both_old_fields_may_become_either_and_is_not_created() {
+        let output_files = ["w/file", "w/twice", "w/twice"].map(str::to_owned).to_vec();
+        let output_directories = ["w/twice", "w/tree"].map(str::to_owned).to_vec();
+        let both = reapi::Command { output_files, output_directories, ..command() };
+        let prepared = prepared(both).unwrap();
+        let kinds = prepared.outputs.expected.iter().map(|o| (o.declared.as_str(), o.kind));
+        let expected = [
+            ("w/file", OutputKind::File),
+            ("w/tree", OutputKind::Directory),
+            ("w/twice", OutputKind::Any),
+        ];
+        assert_eq!(kinds.collect::<Vec<_>>(), expected);
+        assert_eq!(prepared.spec.directories, ["w", "w/tree"]);
     }
 
     #[test]
