@@ -1,5 +1,7 @@
 """Small rules of their own, so that the example needs no prelude."""
 
+load("//platforms:defs.bzl", "kiln_executor")
+
 def _c_binary_impl(ctx):
     objects = []
     for src in ctx.attrs.srcs:
@@ -56,6 +58,11 @@ def _shell_test_impl(ctx):
         ExternalRunnerTestInfo(
             type = "custom",
             command = ["/bin/sh", ctx.attrs.src] + [dep[RunInfo].args for dep in ctx.attrs.tools],
+            # Tests prefer this machine where they may run on it: so they may not.
+            default_executor = kiln_executor(local_enabled = False),
+            # What a test needs to run elsewhere: no path of this machine in its command.
+            run_from_project_root = True,
+            use_project_relative_paths = True,
         ),
     ]
 
