@@ -264,7 +264,7 @@ impl Buck2 {
             ..Default::default()
         };
         let mut client = ActionCacheClient::new(self.action_cache.clone());
-        match client.get_action_result(with_metadata(request)).await {
+        match client.get_action_result(without_build(request)).await {
             Ok(result) => Some(Outcome::of(result.into_inner())),
             Err(status) if status.code() == tonic::Code::NotFound => None,
             Err(status) => panic!("GetActionResult: {status}"),
@@ -284,7 +284,7 @@ impl Buck2 {
             ..Default::default()
         };
         let mut client = ActionCacheClient::new(self.action_cache.clone());
-        let stored = client.update_action_result(with_metadata(request)).await?;
+        let stored = client.update_action_result(without_build(request)).await?;
         Ok(Outcome::of(stored.into_inner()))
     }
 
@@ -419,13 +419,23 @@ async fn cache_capabilities(channel: Channel, settings: &Settings) -> reapi::Cac
     answer.into_inner().cache_capabilities.unwrap()
 }
 
+/// Calls for an action name the build.
 fn with_metadata<T>(message: T) -> tonic::Request<T> {
+    metadata_of(BUILD_ID, message)
+}
+
+/// Those of the action cache do not.
+fn without_build<T>(message: T) -> tonic::Request<T> {
+    metadata_of("", message)
+}
+
+fn metadata_of<T>(tool_invocation_id: &str, message: T) -> tonic::Request<T> {
     let metadata = reapi::RequestMetadata {
         tool_details: Some(reapi::ToolDetails {
             tool_name: "buck2".into(),
             tool_version: "0.1.0".into(),
         }),
-        tool_invocation_id: BUILD_ID.into(),
+        tool_invocation_id: tool_invocation_id.into(),
         ..Default::default()
     };
     let mut request = tonic::Request::new(message);
