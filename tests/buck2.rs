@@ -184,7 +184,7 @@ async fn a_batch_may_be_filled_with_tiny_blobs_up_to_the_advertised_size() {
 /// reads it. The answer comes early, and what is still under way belongs to no stream any more.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_outlives_uploads_of_blobs_that_are_there() {
-    const ROUNDS: usize = 20;
+    const ROUNDS: usize = 60;
     const AT_A_TIME: usize = 50;
     let house = House::new(&[]);
     let settings = Settings { max_total_batch_size: Some(64 << 10), ..Default::default() };

@@ -31,8 +31,7 @@ fuzz_target!(|data: &[u8]| {
     let Some((&cut, data)) = data.split_first() else { return };
     let (first, second) = data.split_at(usize::from(cut).min(data.len()));
     let digest = DigestFunction::Sha256.digest(b"");
-    let mut action =
-        Action { command: digest, input_root: digest, timeout: None, platform: None };
+    let mut action = Action { command: digest, input_root: digest, timeout: None, platform: None };
     if let Ok(message) = reapi::Action::decode(first)
         && let Ok(decoded) = Action::new(message, DigestFunction::Sha256)
     {

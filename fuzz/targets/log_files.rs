@@ -18,7 +18,10 @@ struct Files<'a> {
 enum Sidecar<'a> {
     Raw(&'a [u8]),
     /// A checksum that matches, and anything before it.
-    Sealed { covered: u64, entries: Vec<([u8; 3], u32, u32)> },
+    Sealed {
+        covered: u64,
+        entries: Vec<([u8; 3], u32, u32)>,
+    },
 }
 
 fuzz_target!(|files: Files| {

@@ -19,11 +19,22 @@ const MAX_STEPS: usize = 200;
 /// Ids are small, so that they often name something.
 #[derive(Arbitrary, Debug)]
 enum Step {
-    Submit { key: u8, property: u8, priority: i32, invocation: u8, cache: u8, expected: Option<u64> },
+    Submit {
+        key: u8,
+        property: u8,
+        priority: i32,
+        invocation: u8,
+        cache: u8,
+        expected: Option<u64>,
+    },
     Attach(u8, u8),
     Detach(u8, u8),
     Cancel(u8, u8),
-    Join { name: u8, slots: u8, property: u8 },
+    Join {
+        name: u8,
+        slots: u8,
+        property: u8,
+    },
     Left(u8),
     Alive(u8),
     Heartbeat(u8, Vec<u8>),
@@ -117,11 +128,14 @@ fuzz_target!(|steps: Vec<Step>| {
                 seen.workers.insert(worker);
                 let name = Arc::from((name % 4).to_string());
                 let slots = u32::from(slots % 4) + 1;
-                Event::WorkerJoined(Joined { worker, name, slots, offer: Offer::new(property(number)) })
+                Event::WorkerJoined(Joined {
+                    worker,
+                    name,
+                    slots,
+                    offer: Offer::new(property(number)),
+                })
             }
-            Step::Left(number) => {
-                Event::WorkerLeft { worker: worker(number) }
-            }
+            Step::Left(number) => Event::WorkerLeft { worker: worker(number) },
             Step::Alive(number) => Event::Alive { worker: worker(number) },
             Step::Heartbeat(number, leases) => Event::Heartbeat {
                 worker: worker(number),

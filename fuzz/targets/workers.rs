@@ -1,4 +1,5 @@
-//! What a worker may say, to a scheduler with two tasks: nothing that panics, and it goes on.
+//! What a worker may say, to a scheduler with two tasks. Whatever it is, once that worker has
+//! gone and another has come both tasks end, each with an answer that can be read.
 #![no_main]
 
 use std::sync::Arc;
@@ -9,30 +10,54 @@ use kiln_cas::events::Events;
 use kiln_cas::logs::LogStreams;
 use kiln_cas::stores::{Clock, MemoryActionCache, MemoryBlobStore};
 use kiln_cas::{BlobStore, Digest, DigestFunction};
+use kiln_protos::longrunning::{Operation, operation};
 use kiln_protos::reapi;
 use kiln_protos::reapi::execution_client::ExecutionClient;
 use kiln_protos::worker::worker_message::Kind;
 use kiln_protos::worker::{
-    Completed, Draining, Heartbeat, Hello, Output, Progress, WorkerFailure, WorkerMessage,
-    completed, scheduler_message,
+    Completed, Draining, Heartbeat, Hello, Output, Progress, SchedulerMessage, WorkerFailure,
+    WorkerMessage, completed, scheduler_message,
 };
 use kiln_scheduler::{NoEstimates, Parts, Scheduler, SchedulerConfig};
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
+use tokio::sync::mpsc;
+use tonic::Streaming;
 
 const TASKS: usize = 2;
-/// More than any message needs to be dealt with.
-const TURNS: usize = 64;
+const MAX_MESSAGES: usize = 32;
+/// Of the runtime's own time, which passes at once when nothing else is to be done.
+const PATIENCE: Duration = Duration::from_secs(3600);
+const HEARTBEAT: Duration = Duration::from_secs(10);
 
 #[derive(Arbitrary, Debug)]
 enum Say<'a> {
     Raw(&'a [u8]),
-    Response { lease: u8, response: &'a [u8] },
+    Response {
+        lease: u8,
+        response: &'a [u8],
+    },
     /// A result that is accepted, with any times in it.
-    Success { lease: u8, metadata: &'a [u8], exit_code: i32 },
-    Failure { lease: u8, failure: &'a [u8] },
-    Output { lease: u8, stream: i32, offset: u64, data: &'a [u8] },
-    Progress { lease: u8, stage: i32, at: i64 },
+    Success {
+        lease: u8,
+        metadata: &'a [u8],
+        exit_code: i32,
+    },
+    Failure {
+        lease: u8,
+        failure: &'a [u8],
+    },
+    Output {
+        lease: u8,
+        stream: i32,
+        offset: u64,
+        data: &'a [u8],
+    },
+    Progress {
+        lease: u8,
+        stage: i32,
+        at: i64,
+    },
     Heartbeat(Vec<u8>),
     Draining,
 }
@@ -92,52 +117,107 @@ fn message(say: Say<'_>, leases: &[String]) -> Option<WorkerMessage> {
     Some(WorkerMessage { kind: Some(kind) })
 }
 
+fn start(blobs: &Arc<MemoryBlobStore>) -> Scheduler {
+    let parts = Parts {
+        blobs: blobs.clone(),
+        actions: Arc::new(MemoryActionCache::default()),
+        logs: LogStreams::default(),
+        events: Events::new(),
+        estimator: Arc::new(NoEstimates),
+    };
+    Scheduler::start(SchedulerConfig::default(), parts)
+}
+
+struct Worker {
+    sender: mpsc::Sender<WorkerMessage>,
+    receiver: mpsc::Receiver<SchedulerMessage>,
+}
+
+impl Worker {
+    async fn join(scheduler: &Scheduler, name: &str) -> Self {
+        let (sender, receiver) = scheduler.open_session();
+        let hello = Hello { worker_id: name.into(), slots: TASKS as u32, ..Default::default() };
+        let hello = WorkerMessage { kind: Some(Kind::Hello(hello)) };
+        sender.send(hello).await.expect("the session is open");
+        Self { sender, receiver }
+    }
+
+    async fn lease(&mut self) -> String {
+        loop {
+            let message = self.receiver.recv().await.expect("the session is open");
+            if let Some(scheduler_message::Kind::Lease(lease)) = message.kind {
+                return lease.lease_id;
+            }
+        }
+    }
+
+    /// Succeeds with whatever it is given.
+    async fn serve(mut self) {
+        loop {
+            let Ok(lease_id) = tokio::time::timeout(HEARTBEAT, self.lease()).await else {
+                let alive = WorkerMessage { kind: Some(Kind::Heartbeat(Heartbeat::default())) };
+                self.sender.send(alive).await.expect("the session is open");
+                continue;
+            };
+            let response = reapi::ExecuteResponse {
+                result: Some(reapi::ActionResult::default()),
+                ..Default::default()
+            };
+            let outcome = completed::Outcome::ExecuteResponse(response.encode_to_vec().into());
+            let kind = Kind::Completed(Completed { lease_id, outcome: Some(outcome) });
+            let sent = self.sender.send(WorkerMessage { kind: Some(kind) }).await;
+            sent.expect("the session is open");
+        }
+    }
+}
+
+/// An operation's stream up to its end.
+async fn answer(mut stream: Streaming<Operation>) {
+    let mut last = None;
+    while let Some(operation) = stream.message().await.expect("the stream does not break") {
+        assert!(last.is_none_or(|last: Operation| !last.done), "something came after the end");
+        last = Some(operation);
+    }
+    let last = last.filter(|last| last.done).expect("the operation ends");
+    let Some(operation::Result::Response(response)) = last.result else {
+        panic!("no ExecuteResponse: {:?}", last.result)
+    };
+    let response = reapi::ExecuteResponse::decode(&*response.value).expect("it can be read");
+    assert!(response.result.is_some() || response.status.is_some_and(|status| status.code != 0));
+}
+
 async fn session(says: Vec<Say<'_>>) {
     let blobs = MemoryBlobStore::new(1 << 20, Duration::from_secs(60), Clock::system());
     let blobs = Arc::new(blobs);
-    let scheduler = Scheduler::start(
-        SchedulerConfig::default(),
-        Parts {
-            blobs: blobs.clone(),
-            actions: Arc::new(MemoryActionCache::default()),
-            logs: LogStreams::default(),
-            events: Events::new(),
-            estimator: Arc::new(NoEstimates),
-        },
-    );
-    let (sender, mut receiver) = scheduler.open_session();
-    let hello = Hello { worker_id: "w".into(), slots: TASKS as u32, ..Default::default() };
-    let hello = WorkerMessage { kind: Some(Kind::Hello(hello)) };
-    sender.send(hello).await.expect("the session is open");
+    let scheduler = start(&blobs);
+    let mut odd = Worker::join(&scheduler, "odd").await;
     let mut client = ExecutionClient::new(scheduler.execution_service());
-    let mut streams = Vec::new();
+    let (mut streams, mut leases) = (Vec::new(), Vec::new());
     for number in 0..TASKS {
         let action_digest = Some(action(&blobs, number).await.to_wire());
         let request = reapi::ExecuteRequest { action_digest, ..Default::default() };
-        streams.push(client.execute(request).await.expect("it is well formed"));
+        let stream = client.execute(request).await.expect("it is well formed").into_inner();
+        streams.push(tokio::spawn(answer(stream)));
+        leases.push(odd.lease().await);
     }
-    let mut leases = Vec::new();
-    while leases.len() < TASKS {
-        let message = receiver.recv().await.expect("the session is open");
-        if let Some(scheduler_message::Kind::Lease(lease)) = message.kind {
-            leases.push(lease.lease_id);
-        }
-    }
-    for say in says.into_iter().take(TURNS / 2) {
+    for say in says.into_iter().take(MAX_MESSAGES) {
         let Some(message) = message(say, &leases) else { continue };
-        if sender.send(message).await.is_err() {
-            break;
-        }
+        odd.sender.send(message).await.expect("the session is open");
     }
-    for _ in 0..TURNS {
-        tokio::task::yield_now().await;
+    // Until it is read, however the scheduler's tasks take turns: the time stands still.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    drop(odd);
+    let usual = tokio::spawn(Worker::join(&scheduler, "usual").await.serve());
+    for stream in streams {
+        let ended = tokio::time::timeout(PATIENCE, stream).await;
+        ended.expect("the operation ends in time").expect("its end is as it should be");
     }
-    drop(sender);
-    scheduler.snapshot();
+    usual.abort();
     scheduler.shutdown();
 }
 
 fuzz_target!(|says: Vec<Say>| {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.expect("a runtime").block_on(session(says));
 });

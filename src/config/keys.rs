@@ -101,9 +101,9 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "storage.lease",
-        "12h",
+        "13h",
         Kind::Duration,
-        "How long what was reported present is kept. Bazel relies on 3h, Buck2 on 12h.",
+        "How long what was reported present is kept. Bazel relies on 3h, Buck2 on 12h and its cas_ttl_secs.",
     ),
     key(
         "storage.action_cache_max_size",

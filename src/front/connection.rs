@@ -17,6 +17,11 @@ use crate::telemetry::requests::Lane;
 const MAX_STREAMS: u32 = 1024;
 /// A silent peer is asked whether it is there this often, and given up after as long again.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// Frames for streams that were answered and reset before, over the life of a connection: data
+/// on its way when an upload ends early because the blob is there. h2 closes the connection
+/// after 1,024, which a client with many uploads reaches; the bound is against floods of resets
+/// (RUSTSEC-2024-0003).
+const MAX_STRAY_FRAMES: usize = 1 << 20;
 /// Largest block of request headers in bytes (RequestMetadata travels in one).
 const MAX_HEADERS: u32 = 64 * 1024;
 
@@ -35,6 +40,7 @@ pub async fn serve_connection(
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(MAX_HEADERS)
+        .max_local_error_reset_streams(MAX_STRAY_FRAMES)
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE);
     builder.http1().timer(TokioTimer::new()).header_read_timeout(KEEP_ALIVE);

@@ -17,7 +17,7 @@ use crate::error::StoreError;
 use crate::records::{RecordsError, SharedRecords};
 
 /// How long what was reported present is kept.
-pub const DEFAULT_LEASE: Duration = Duration::from_secs(12 * 3600);
+pub const DEFAULT_LEASE: Duration = Duration::from_secs(13 * 3600);
 const GIB: u64 = 1 << 30;
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,6 +15,7 @@ mod cgroup;
 mod channel;
 mod config;
 mod error;
+mod pidfd;
 mod probe;
 mod pump;
 mod slot;

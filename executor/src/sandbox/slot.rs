@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::connection::Connection;
-use super::cgroup::CgroupSet;
+use super::cgroup;
 use super::pump::Pump;
 use super::wire::{Reply, Report, Request, Status, ZygoteConfig};
 use super::{
@@ -29,8 +29,7 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
 #[derive(Debug)]
 pub struct Slot {
     config: SlotConfig,
-    cgroups: CgroupSet,
-    cgroups_missing: Vec<String>,
+    cgroups: cgroup::Owned,
     connection: Option<Connection>,
     capabilities: Capabilities,
 }
@@ -42,14 +41,9 @@ impl Slot {
             path: config.scratch_dir.clone(),
             source,
         })?;
-        let (cgroups, cgroups_missing) = CgroupSet::create(&config.name);
-        let mut slot = Self {
-            config,
-            cgroups,
-            cgroups_missing,
-            connection: None,
-            capabilities: Capabilities::default(),
-        };
+        let cgroups = cgroup::Owned::create(&config.name);
+        let mut slot =
+            Self { config, cgroups, connection: None, capabilities: Capabilities::default() };
         let connection = slot.connect().await?;
         slot.connection = Some(connection);
         Ok(slot)
@@ -104,13 +98,13 @@ impl Slot {
             input_dirs: self.config.input_dirs.clone(),
             upper: self.config.upper,
             open_files: self.config.open_files,
-            cgroups: self.cgroups.clone(),
+            cgroups: self.cgroups.set.clone(),
         };
         let mut connection = Connection::start(&self.config.zygote_command)?;
         connection.send(&Request::configure_frame(&config)?, Vec::new()).await?;
         match connection.receive().await? {
             (Reply::Ready { user_namespace, mut not_enforced }, _) => {
-                not_enforced.extend(self.cgroups_missing.iter().cloned());
+                not_enforced.extend(self.cgroups.missing.iter().cloned());
                 self.capabilities = Capabilities { user_namespace, not_enforced };
                 Ok(connection)
             }

@@ -1,12 +1,15 @@
 //! Limits for memory, processes and cpu, on version 1 and version 2.
 //!
-//! The server makes one cgroup per controller and slot ([`CgroupSet`]); the zygote opens their
+//! The server makes one cgroup per controller and slot ([`Owned`]); the zygote opens their
 //! files before it enters its user namespace ([`Cgroups`]) and reuses them for every action.
 
 mod discover;
 mod files;
+mod stale;
 
-use std::path::PathBuf;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
 
 pub(super) use files::Cgroups;
 
@@ -50,63 +53,51 @@ pub(super) struct CgroupSet {
     pub controllers: Vec<Controller>,
 }
 
-impl CgroupSet {
-    /// Makes what this machine allows; with it come sentences about what it does not.
-    pub(super) fn create(name: &str) -> (Self, Vec<String>) {
+/// The cgroups that the server made for a slot: its own while this lives.
+#[derive(Debug, Default)]
+pub(super) struct Owned {
+    pub set: CgroupSet,
+    /// What this machine does not allow: one sentence each.
+    pub missing: Vec<String>,
+    locks: Vec<(PathBuf, File)>,
+}
+
+impl Owned {
+    /// Makes what this machine allows. What killed servers left goes first: that may take a
+    /// second where processes have to be killed.
+    pub(super) fn create(name: &str) -> Self {
         let found = discover::parents();
-        let leaf = format!("{PREFIX}{}-{name}", std::process::id());
+        let leaf = stale::name(name);
         let mut missing = found.missing;
-        let mut controllers = Vec::new();
+        let mut owned = Self::default();
         for parent in found.parents {
-            remove_stale(&parent.dir);
+            stale::remove_from(&parent.dir);
             let dir = parent.dir.join(&leaf);
-            match make(&dir, &parent) {
-                Ok(()) => controllers.push(Controller { dir, ..parent }),
+            match owned.make(&dir, &parent) {
+                Ok(()) => owned.set.controllers.push(Controller { dir, ..parent }),
                 Err(error) => {
                     missing.push((parent.kind, format!("cannot create {}: {error}", dir.display())))
                 }
             }
         }
         missing.sort_by_key(|(kind, _)| *kind as u8);
-        (
-            Self { controllers },
-            missing.into_iter().map(|(kind, why)| sentence(kind, &why)).collect(),
-        )
+        owned.missing = missing.into_iter().map(|(kind, why)| sentence(kind, &why)).collect();
+        owned
+    }
+
+    fn make(&mut self, dir: &Path, parent: &Controller) -> io::Result<()> {
+        // Version 2 has one directory for all controllers.
+        if !self.locks.iter().any(|(locked, _)| locked == dir) {
+            self.locks.push((dir.to_owned(), stale::create(dir)?));
+        }
+        let limit_file = files::limit_file(parent.kind, parent.version);
+        OpenOptions::new().write(true).open(dir.join(limit_file)).map(drop)
     }
 
     /// Removes the cgroups. Those in which processes still die stay, and the next start removes them.
-    pub(super) fn remove(&self) {
-        for controller in &self.controllers {
-            // Version 2 names one directory several times: only the first removal can succeed.
-            let _ = std::fs::remove_dir(&controller.dir);
-        }
-    }
-}
-
-/// `kiln-PID-NAME` is a slot's cgroup of the server with that process id.
-const PREFIX: &str = "kiln-";
-
-fn make(dir: &std::path::Path, parent: &Controller) -> std::io::Result<()> {
-    match std::fs::create_dir(dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
-    let limit_file = files::limit_file(parent.kind, parent.version);
-    std::fs::OpenOptions::new().write(true).open(dir.join(limit_file)).map(drop).inspect_err(|_| {
-        let _ = std::fs::remove_dir(dir);
-    })
-}
-
-fn remove_stale(parent: &std::path::Path) {
-    for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let server = name
-            .to_str()
-            .and_then(|name| name.strip_prefix(PREFIX))
-            .and_then(|rest| rest.split('-').next());
-        let gone = |pid: u32| !std::path::Path::new("/proc").join(pid.to_string()).exists();
-        if server.and_then(|pid| pid.parse().ok()).is_some_and(gone) {
-            let _ = std::fs::remove_dir(entry.path());
+    pub(super) fn remove(&mut self) {
+        for (dir, _lock) in self.locks.drain(..) {
+            let _ = fs::remove_dir(dir);
         }
     }
 }
@@ -118,25 +109,4 @@ fn sentence(kind: Kind, why: &str) -> String {
         Kind::Cpu => ("cpu limit", "nothing stands in for it"),
     };
     format!("{limit}: {why}; {instead}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_killed_server_left_is_removed_and_nothing_else() {
-        let parent = tempfile::tempdir().unwrap();
-        let live = format!("kiln-{}-slot-0", std::process::id());
-        // No process can have this id (PID_MAX_LIMIT is 2^22).
-        for name in ["kiln-4194305-slot-0", &live, "kiln-server", "kiln-x-1", "other"] {
-            std::fs::create_dir(parent.path().join(name)).unwrap();
-        }
-        remove_stale(parent.path());
-        let left = std::fs::read_dir(parent.path()).unwrap();
-        let mut left: Vec<_> =
-            left.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        left.sort_unstable();
-        assert_eq!(left, [live.as_str(), "kiln-server", "kiln-x-1", "other"]);
-    }
 }

@@ -2,9 +2,9 @@
 //!
 //! The zygote is single-threaded, so a child made by a plain fork may allocate and lock: no other
 //! thread can have held a lock at the moment of the fork.
-#![allow(unsafe_code)] // clone, wait4 and pidfd_open have no safe counterpart
+#![allow(unsafe_code)] // clone and wait4 have no safe counterpart
 
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -12,6 +12,7 @@ use nix::sched::{CloneFlags, clone};
 use nix::unistd::Pid;
 
 use super::error::{Context, ZygoteError};
+use crate::sandbox::pidfd;
 use crate::sandbox::wire::Status;
 
 /// Deep enough for everything that runs between clone and exec.
@@ -100,10 +101,5 @@ fn duration(time: libc::timeval) -> Duration {
 
 /// A descriptor that becomes readable when the process ends.
 pub(super) fn pidfd(pid: Pid) -> Result<OwnedFd, ZygoteError> {
-    // SAFETY: pidfd_open takes two integers.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
-    let fd = Errno::result(fd).context("pidfd_open", pid)?;
-    let fd = i32::try_from(fd).map_err(|_| Errno::EBADF).context("pidfd_open", pid)?;
-    // SAFETY: the kernel has just made this descriptor for this process.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    pidfd::open(pid).context("pidfd_open", pid)
 }
