@@ -1,10 +1,14 @@
 //! A hundred actions leave nothing behind on the machine.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use kiln_executor::sandbox::{SlotConfig, probe};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 
 use crate::both;
 use crate::harness::{Fixture, config};
@@ -31,7 +35,7 @@ fn a_stopped_slot_has_taken_its_cgroups_with_it() {
         crate::harness::block_on(async {
             let mut slot = Fixture::new().await;
             slot.sh("true").await.succeeded();
-            let mark = format!("kiln-{}-", std::process::id());
+            let mark = mark(std::process::id());
             let enforced = slot.slot().capabilities().not_enforced().len();
             let during = cgroups(&mark);
             assert!(enforced == 3 || !during.is_empty(), "limits without a cgroup");
@@ -43,6 +47,75 @@ fn a_stopped_slot_has_taken_its_cgroups_with_it() {
             assert_eq!(cgroups(&mark), Vec::<PathBuf>::new());
         });
     });
+}
+
+/// Set for the process that is to be killed.
+const VICTIM: &str = "KILN_TEST_VICTIM";
+
+#[test]
+fn cgroups_of_a_killed_server_are_removed_at_the_next_start() {
+    if std::env::var_os(VICTIM).is_some() {
+        return serve_until_killed();
+    }
+    crate::harness::as_root(|| {
+        let mut victim = Victim::start();
+        drop(crate::harness::block_on(Fixture::new()));
+        let theirs = mark(victim.server.id());
+        let enforced = cgroups(&theirs);
+        if enforced.is_empty() {
+            return eprintln!("SKIPPED: no cgroups can be made on this machine");
+        }
+        // A zygote that stands still does not notice that its server is gone.
+        let zygote = victim.zygote;
+        nix::sys::signal::kill(zygote, Signal::SIGSTOP).unwrap();
+        victim.server.kill().unwrap();
+        victim.server.wait().unwrap();
+        // Another test may be removing them at the same moment.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !cgroups(&theirs).is_empty() {
+            assert!(Instant::now() < deadline, "they stay: {:?}", cgroups(&theirs));
+            drop(crate::harness::block_on(Fixture::new()));
+        }
+        let state = fs::read_to_string(format!("/proc/{zygote}/stat")).unwrap_or_default();
+        assert!(state.is_empty() || state.contains(") Z "), "the zygote lives: {state}");
+    });
+}
+
+/// A process with a slot, which an action has run in.
+struct Victim {
+    server: Child,
+    zygote: Pid,
+}
+
+impl Victim {
+    fn start() -> Self {
+        let name = "leftovers::cgroups_of_a_killed_server_are_removed_at_the_next_start";
+        let mut server = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name, "--nocapture"])
+            .env(VICTIM, "1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
+        let zygote = lines.find_map(|line| line.unwrap().strip_prefix("zygote ")?.parse().ok());
+        Self { server, zygote: Pid::from_raw(zygote.expect("the slot started")) }
+    }
+}
+
+fn serve_until_killed() {
+    crate::harness::block_on(async {
+        let mut slot = Fixture::new().await;
+        slot.sh("true").await.succeeded();
+        println!("\nzygote {}", child());
+        // Ends also when the test itself does.
+        let _ = std::io::stdin().read(&mut [0]);
+        slot.stop().await;
+    });
+}
+
+fn mark(server: u32) -> String {
+    format!("kiln-slot-{server}-")
 }
 
 #[test]
