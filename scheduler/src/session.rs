@@ -109,10 +109,10 @@ fn completion(queue: &dyn Queue, completed: Completed) -> Option<Report> {
     let failed = |message: String| Report::Failed { lease, message };
     Some(match completed.outcome {
         Some(completed::Outcome::ExecuteResponse(bytes)) => match ExecuteResponse::decode(bytes) {
-            Ok(response) if response.result.is_some() || response.status.is_some() => {
+            Ok(response) if says_something(&response) => {
                 Report::Completed { lease, outcome: Outcome::Response(Box::new(response)) }
             }
-            Ok(_) => failed("the worker sent neither a result nor a status".to_owned()),
+            Ok(_) => failed("the worker sent neither a result nor an error".to_owned()),
             Err(error) => failed(format!("the worker sent no ExecuteResponse: {error}")),
         },
         Some(completed::Outcome::Failure(failure)) => match outcome(failure) {
@@ -121,6 +121,11 @@ fn completion(queue: &dyn Queue, completed: Completed) -> Option<Report> {
         },
         None => failed("the worker sent a completion without an outcome".to_owned()),
     })
+}
+
+/// Success without a result would be read as an action that ran and left nothing.
+fn says_something(response: &ExecuteResponse) -> bool {
+    response.result.is_some() || response.status.as_ref().is_some_and(|status| status.code != 0)
 }
 
 /// `Err`: says nothing about the action.

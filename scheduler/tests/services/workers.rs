@@ -2,11 +2,14 @@
 
 use bytes::Bytes;
 use futures_util::StreamExt;
+use kiln_protos::reapi::ExecuteResponse;
 use kiln_protos::reapi::execution_stage::Value as Stage;
+use kiln_protos::rpc::Status;
 use kiln_protos::worker::workers_client::WorkersClient;
 use kiln_protos::worker::{
     Completed, Output, OutputStream, WorkerMessage, completed, scheduler_message, worker_message,
 };
+use kiln_scheduler::SchedulerConfig;
 use prost::Message;
 use tonic::Code;
 
@@ -110,15 +113,19 @@ async fn a_local_worker_speaks_the_same_protocol() {
     assert!(from_scheduler.recv().await.is_none());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_answer_that_cannot_be_read_is_the_workers_failure() {
-    let kiln = Kiln::start().await;
+    let kiln = Kiln::in_memory(SchedulerConfig::default()).await;
     let mut worker = kiln.worker("w", 1, &[]).await;
     let mut client = kiln.execute(&kiln.simple().await).await;
+    let no_result = ExecuteResponse { status: Some(Status::default()), ..Default::default() };
+    for (attempt, response) in [(1, ExecuteResponse::default()), (2, no_result)] {
+        let lease = worker.lease().await;
+        assert_eq!(lease.attempt, attempt);
+        worker.answer(&lease, response).await;
+    }
     let lease = worker.lease().await;
-    worker.answer(&lease, kiln_protos::reapi::ExecuteResponse::default()).await;
-    let lease = worker.lease().await;
-    assert_eq!(lease.attempt, 2);
+    assert_eq!(lease.attempt, 3);
     worker.succeed(&lease).await;
     assert_eq!(client.status().await.code, 0);
 }
