@@ -1,5 +1,5 @@
-//! Any sequence of events: the queue's state machine stays consistent, ends each task once
-//! and leases only to workers that are there.
+//! Any sequence of events: the queue's state machine stays consistent, leases only to workers
+//! that are there, and ends each task that it accepted, once.
 #![no_main]
 
 use std::collections::HashSet;
@@ -15,6 +15,8 @@ use kiln_scheduler::queue::{
 use libfuzzer_sys::fuzz_target;
 
 const MAX_STEPS: usize = 200;
+/// Far more than so many steps can have set.
+const MAX_TIMERS: usize = 100 * MAX_STEPS;
 
 /// Ids are small, so that they often name something.
 #[derive(Arbitrary, Debug)]
@@ -52,6 +54,9 @@ enum Step {
 struct Seen {
     workers: HashSet<WorkerId>,
     leases: HashSet<LeaseId>,
+    /// Accepted and not finished.
+    open: HashSet<TaskId>,
+    publishing: HashSet<TaskId>,
     finished: HashSet<TaskId>,
 }
 
@@ -84,6 +89,13 @@ impl Seen {
     fn note(&mut self, effects: &[Effect]) {
         for effect in effects {
             match effect {
+                Effect::Accepted { id, .. } => {
+                    assert!(!self.finished.contains(&id.task), "a request joined what had ended");
+                    self.open.insert(id.task);
+                }
+                Effect::Publish { task, .. } => {
+                    self.publishing.insert(*task);
+                }
                 Effect::Assign { worker, lease, task, .. } => {
                     assert!(self.workers.contains(worker), "a lease for a worker that is gone");
                     assert!(self.leases.insert(*lease), "a lease id was used twice");
@@ -91,6 +103,7 @@ impl Seen {
                 }
                 Effect::Finished { task, .. } => {
                     assert!(self.finished.insert(*task), "a task ended twice");
+                    assert!(self.open.remove(task), "a task ended that never began");
                 }
                 Effect::CloseWorker { worker, .. } => {
                     self.workers.remove(worker);
@@ -99,6 +112,32 @@ impl Seen {
             }
         }
     }
+}
+
+/// Left alone, the machine loses its workers, ends its tasks and comes to rest.
+fn settle(mut machine: Machine, mut now: Millis, mut seen: Seen) {
+    for _ in 0..MAX_TIMERS {
+        let published = seen.publishing.iter().next().copied();
+        let event = match (published, machine.next_timer()) {
+            (Some(task), _) => {
+                seen.publishing.remove(&task);
+                Event::Published { task, bytes: 1 }
+            }
+            (None, Some(at)) => {
+                now = now.max(at);
+                Event::Tick
+            }
+            (None, None) => {
+                assert!(seen.open.is_empty(), "nothing will ever end {:?}", seen.open);
+                return;
+            }
+        };
+        let mut effects = Vec::new();
+        machine.handle(now, event, &mut effects);
+        seen.note(&effects);
+        machine.check();
+    }
+    panic!("there is always a timer");
 }
 
 fuzz_target!(|steps: Vec<Step>| {
@@ -177,4 +216,5 @@ fuzz_target!(|steps: Vec<Step>| {
         }
         machine.check();
     }
+    settle(machine, now, seen);
 });
