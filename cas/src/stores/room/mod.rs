@@ -9,8 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use tokio::sync::Mutex;
 
 pub use self::evict::Evictable;
-use self::evict::Freed;
-pub(super) use self::evict::reclaim;
+use self::evict::{Freed, reclaim};
 pub use self::space::Reservation;
 use self::space::Space;
 use super::clock::Clock;
@@ -127,14 +126,24 @@ impl Room {
         }
         let (room, contents) = (self.clone(), contents.clone());
         tokio::spawn(async move {
-            let _turn = room.one_at_a_time.lock().await;
-            if let Err(error) = room.reclaim(&contents, target).await {
+            if let Err(error) = room.free(&contents, target).await {
                 tracing::warn!(%error, "could not free space");
             }
             room.in_background.store(false, Ordering::Release);
         });
     }
 
+    /// Frees what is beyond `target` bytes, after whoever does so now.
+    pub async fn free<E: Evictable>(
+        &self,
+        contents: &Arc<E>,
+        target: u64,
+    ) -> Result<(), StoreError> {
+        let _turn = self.one_at_a_time.lock().await;
+        self.reclaim(contents, target).await
+    }
+
+    /// The caller has the turn: two passes at once would see each other's work half done.
     async fn reclaim<E: Evictable>(
         &self,
         contents: &Arc<E>,
