@@ -7,6 +7,7 @@ pub mod error;
 pub mod events;
 pub mod logs;
 pub mod records;
+pub mod redis;
 pub mod result;
 pub mod services;
 pub mod stores;

@@ -15,11 +15,13 @@ mod faults;
 pub mod fuzzing;
 mod group;
 mod hashing;
+pub mod indexed;
 mod log;
 mod memory;
 mod range;
 mod records;
 mod room;
+mod s3;
 mod tiered;
 mod verify;
 

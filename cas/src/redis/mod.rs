@@ -1,0 +1,1 @@
+//! Redis as this project uses it: one connection for all, scripts, subscriptions.

@@ -1,0 +1,112 @@
+//! The index of a store whose bytes lie elsewhere: which blobs there are, where, and until when
+//! they are promised.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::digest::Digest;
+use crate::error::StoreError;
+
+/// Names one upload of a blob. Two uploads of one blob are two objects, so that what collects
+/// garbage deletes exactly the object that it chose, however long it was paused meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Generation(pub u64);
+
+/// Where the bytes of a present blob are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// In the object store, whole.
+    Object(Generation),
+    /// In the index itself so far: a small blob that is still to be written to the object store.
+    Index,
+}
+
+/// What the index knows of a present blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    pub place: Place,
+    /// How long it is promised from now on.
+    pub lease: Duration,
+}
+
+/// Figures of the whole index.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct IndexUsage {
+    pub blobs: u64,
+    /// Sum of the sizes of the blobs.
+    pub bytes: u64,
+    /// Blobs that are still to be written to the object store.
+    pub pending: u64,
+}
+
+/// A blob that might be collected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Candidate {
+    pub digest: Digest,
+    pub generation: Generation,
+    /// How long ago its lease ended; zero while it lasts.
+    pub expired: Duration,
+}
+
+/// Shared by all processes of a fleet. Every method takes one round trip per bounded batch,
+/// however many digests it is given; time is the index's own.
+#[async_trait]
+pub trait BlobIndex: Send + Sync + 'static {
+    /// What is known of each digest, in order; `None`: absent. The present ones are promised
+    /// from now on for at least `lease`.
+    async fn find(
+        &self,
+        digests: &[Digest],
+        lease: Duration,
+    ) -> Result<Vec<Option<Entry>>, StoreError>;
+
+    /// Bytes of small blobs that the index holds, in order; `None`: not here (perhaps in the
+    /// object store). Promises nothing.
+    async fn small(&self, digests: &[Digest]) -> Result<Vec<Option<Bytes>>, StoreError>;
+
+    /// Keeps small blobs, visible and promised for `lease` at once, and pending until
+    /// [`BlobIndex::place`] says where they are. A blob that is known already is left as it is.
+    async fn put_small(&self, blobs: &[(Digest, Bytes)], lease: Duration)
+    -> Result<(), StoreError>;
+
+    /// The blob's object of this generation is whole. Visible and promised for `lease` from now
+    /// on. Returns the generation that counts: another one when the blob had a place already,
+    /// and then the caller deletes its own object.
+    async fn place(
+        &self,
+        digest: &Digest,
+        generation: Generation,
+        lease: Duration,
+    ) -> Result<Generation, StoreError>;
+
+    /// Forgets the blob if it is still at this place: its bytes turned out to be lost or damaged.
+    async fn forget(&self, digest: &Digest, place: Place) -> Result<bool, StoreError>;
+
+    /// At most `limit` blobs that have been pending for longer than `age`: whoever kept them is
+    /// gone or slow. They are not handed out again before `age` has passed once more.
+    async fn take_pending(
+        &self,
+        age: Duration,
+        limit: usize,
+    ) -> Result<Vec<(Digest, Bytes)>, StoreError>;
+
+    async fn usage(&self) -> Result<IndexUsage, StoreError>;
+
+    /// A part of the placed blobs, in no useful order, and where to go on; start at `None`, end
+    /// when `None` comes back. What is added or removed meanwhile may be missed.
+    async fn scan(&self, from: Option<u64>) -> Result<(Vec<Candidate>, Option<u64>), StoreError>;
+
+    /// Forgets those whose lease has ended and whose generation is still the one named; returns
+    /// for each whether it did. Only then may its object be deleted.
+    async fn evict(&self, blobs: &[(Digest, Generation)]) -> Result<Vec<bool>, StoreError>;
+
+    /// Drawn at random when the index is created: another value means that what was remembered
+    /// of the index is void.
+    async fn epoch(&self) -> Result<u64, StoreError>;
+
+    /// Takes the right to collect garbage for `hold`, or prolongs it; `false`: another process
+    /// (`owner` differs) has it.
+    async fn claim_collection(&self, owner: &str, hold: Duration) -> Result<bool, StoreError>;
+}

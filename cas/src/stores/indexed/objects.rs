@@ -1,0 +1,57 @@
+//! The object store below an index: dumb, large, and never asked what it holds on a hot path.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::index::Generation;
+use crate::blob::{BlobStream, BlobWriter};
+use crate::digest::Digest;
+use crate::error::StoreError;
+
+/// A whole object as a listing shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listed {
+    pub digest: Digest,
+    pub generation: Generation,
+    /// Seconds since the Unix epoch, by the object store's clock.
+    pub modified: u64,
+}
+
+#[async_trait]
+pub trait Objects: Send + Sync + 'static {
+    /// Writes an object that is in memory; whole and durable when this returns.
+    async fn put(
+        &self,
+        digest: &Digest,
+        generation: Generation,
+        data: Bytes,
+    ) -> Result<(), StoreError>;
+
+    /// Begins an object that arrives in pieces; whole and durable after `commit`, absent before.
+    async fn writer(
+        &self,
+        digest: &Digest,
+        generation: Generation,
+    ) -> Result<Box<dyn BlobWriter>, StoreError>;
+
+    /// The bytes from `offset` on, at most `limit`. Errors: `NotFound`.
+    async fn read(
+        &self,
+        digest: &Digest,
+        generation: Generation,
+        offset: u64,
+        limit: Option<u64>,
+    ) -> Result<BlobStream, StoreError>;
+
+    /// Deletes; what is absent already is success. One request per bounded batch.
+    async fn delete(&self, objects: &[(Digest, Generation)]) -> Result<(), StoreError>;
+
+    /// Generations of one blob that are there: for a blob that the index does not know.
+    async fn generations(&self, digest: &Digest) -> Result<Vec<Generation>, StoreError>;
+
+    /// A page of all objects and where to go on; start at `None`, end when `None` comes back.
+    async fn list(
+        &self,
+        after: Option<String>,
+    ) -> Result<(Vec<Listed>, Option<String>), StoreError>;
+}

@@ -1,0 +1,1 @@
+//! Amazon S3, or any store that speaks its protocol.

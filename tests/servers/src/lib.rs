@@ -1,0 +1,22 @@
+//! Real servers that tests start and stop: Redis (`KILN_REDIS`) and SeaweedFS's S3 gateway
+//! (`KILN_WEED`). scripts/test.sh installs them and sets the variables.
+#![allow(clippy::panic, clippy::unwrap_used)]
+
+use std::path::PathBuf;
+
+pub mod redis;
+pub mod s3;
+
+/// The path in `variable`. Without it the test is skipped, loudly, unless `KILN_NO_SKIPS` says
+/// that nothing may be skipped (scripts/test.sh sets both).
+pub fn program(variable: &str) -> Option<PathBuf> {
+    if let Some(path) = std::env::var_os(variable) {
+        return Some(path.into());
+    }
+    assert!(
+        std::env::var_os("KILN_NO_SKIPS").is_none(),
+        "{variable} is not set; scripts/test.sh installs the servers and sets it"
+    );
+    eprintln!("SKIPPED: {variable} is not set; scripts/test.sh installs the servers and sets it");
+    None
+}

@@ -1,0 +1,1 @@
+//! `redis-server` as a process of its own.

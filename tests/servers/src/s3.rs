@@ -1,0 +1,1 @@
+//! SeaweedFS's S3 gateway as a process of its own.
