@@ -7,7 +7,8 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Crate -> the Kiln crates it may depend on (docs/ARCHITECTURE.md).
-const MAY_DEPEND_ON: [(&str, &[&str]); 7] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 8] = [
+    ("kiln-test-servers", &[]),
     ("kiln-protos", &[]),
     ("kiln-cas", &["kiln-protos"]),
     ("kiln-scheduler", &["kiln-protos", "kiln-cas"]),
@@ -23,13 +24,14 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 7] = [
 const MAX_FILE_LINES: usize = 700;
 
 /// Licences that may be linked into an Apache-2.0 binary without conditions on its source.
-const LICENCES: [&str; 13] = [
+const LICENCES: [&str; 14] = [
     "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception",
     "MIT",
     "MIT-0",
     "BSD-2-Clause",
     "BSD-3-Clause",
+    "BSL-1.0",
     "ISC",
     "Unicode-3.0",
     "Zlib",
@@ -40,7 +42,22 @@ const LICENCES: [&str; 13] = [
 ];
 
 /// Crates of which the build holds two versions, because two of our dependencies disagree.
-const DUPLICATES: &[&str] = &["getrandom"];
+/// All but getrandom are the AWS SDK's: it still speaks the http of hyper 0.14, and signs with the
+/// digest crates of 2024.
+const DUPLICATES: &[&str] = &[
+    "base64",
+    "block-buffer",
+    "cpufeatures",
+    "crypto-common",
+    "digest",
+    "getrandom",
+    "hashbrown",
+    "http",
+    "http-body",
+    "rand",
+    "rand_core",
+    "sha2",
+];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
