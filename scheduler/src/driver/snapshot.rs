@@ -8,8 +8,9 @@ use super::*;
 
 impl Inner {
     pub(super) fn snapshot(&self) -> Snapshot {
-        let now = self.now();
         let state = self.lock();
+        // Only now: what happened before the lock was given is not in the future.
+        let now = self.now();
         let machine = &state.machine;
         let queued = machine.waiting().take(MAX_LISTED);
         let queued: Vec<_> =
