@@ -49,6 +49,10 @@ pub fn reclaim(
         }
         let gone = evict_oldest(contents, used - target, now, &mut freed);
         if let Err(error) = compacted {
+            // What is wholly dead by now needs no copies, and so no space for them.
+            if gone > 0 && compact(contents, target, USUAL_DEAD_SHARE).is_ok() {
+                continue;
+            }
             // Not another round: what went from a log frees nothing without compaction.
             freed.reached = contents.used() <= target;
             return if freed.reached { Ok(freed) } else { Err(error) };
@@ -137,6 +141,50 @@ mod tests {
         fn compact_worst(&self, _: u64) -> Result<bool, StoreError> {
             Err(StoreError::Unavailable("no space for copies".to_owned()))
         }
+    }
+
+    /// A log of entries and, among them, dead ones, on a disk without space for copies.
+    struct Log {
+        alive: AtomicU64,
+        dead: AtomicU64,
+    }
+
+    impl Evictable for Log {
+        fn used(&self) -> u64 {
+            self.alive.load(Ordering::Relaxed) + self.dead.load(Ordering::Relaxed)
+        }
+        fn survey(&self, visit: &mut dyn FnMut(u64, Times)) {
+            for _ in 0..self.alive.load(Ordering::Relaxed) {
+                visit(1, Times { accessed: 1, leased_until: 0 });
+            }
+        }
+        fn evict(&self, _: u32, choose: &mut dyn FnMut(u64, Times) -> bool) -> u64 {
+            let times = Times { accessed: 1, leased_until: 0 };
+            let alive = self.alive.load(Ordering::Relaxed);
+            let gone = (0..alive).filter(|_| choose(1, times)).count() as u64;
+            self.alive.fetch_sub(gone, Ordering::Relaxed);
+            self.dead.fetch_add(gone, Ordering::Relaxed);
+            gone
+        }
+        fn compact_worst(&self, divisor: u64) -> Result<bool, StoreError> {
+            let dead = self.dead.load(Ordering::Relaxed);
+            if dead == 0 || dead * divisor < self.used() {
+                return Ok(false);
+            }
+            if self.alive.load(Ordering::Relaxed) > 0 {
+                return Err(StoreError::DiskFull { path: "log".to_owned() });
+            }
+            self.dead.store(0, Ordering::Relaxed);
+            Ok(true)
+        }
+    }
+
+    #[test]
+    fn what_is_wholly_dead_goes_although_it_could_not_be_copied_before() {
+        let log = Log { alive: 60.into(), dead: 40.into() };
+        let freed = reclaim(&log, 0, 5).expect("nothing is left to copy");
+        assert!(freed.reached);
+        assert_eq!((freed.count, log.used()), (60, 0));
     }
 
     #[test]
