@@ -273,6 +273,7 @@ fn hello(config: &WorkerConfig, not_enforced: Vec<String>) -> Hello {
         properties: own.chain(platform::offers(config.allow_network)).map(property).collect(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         not_enforced,
+        lease_ids: Vec::new(),
     }
 }
 

@@ -172,6 +172,7 @@ fuzz_target!(|steps: Vec<Step>| {
                     name,
                     slots,
                     offer: Offer::new(property(number)),
+                    leases: Vec::new(),
                 })
             }
             Step::Left(number) => Event::WorkerLeft { worker: worker(number) },

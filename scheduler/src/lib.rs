@@ -11,6 +11,7 @@ mod driver;
 mod job;
 pub mod journal;
 pub mod queue;
+pub mod redis;
 mod request;
 mod scheduler;
 mod services;

@@ -63,6 +63,8 @@ impl Inner {
                     after.push(After::Publish { task, run: entry.run(), outcome });
                 }
             }
+            // Everything about the task is known here already.
+            Effect::Adopted { .. } => {}
             Effect::Stale { lease } => {
                 tracing::info!(?lease, "a result came under a lease that is not current");
             }

@@ -352,7 +352,9 @@ impl Queue for MemoryQueue {
             };
             state.sessions.insert(worker, session);
             let offer = Offer::new(hello.properties.into_iter().map(|p| (p.name, p.value)));
-            let joined = Joined { worker, name, slots: hello.slots, offer };
+            let leases = hello.lease_ids.iter();
+            let leases = leases.filter_map(|lease| inner.names.parse_lease(lease)).collect();
+            let joined = Joined { worker, name, slots: hello.slots, offer, leases };
             inner.handle(state, Event::WorkerJoined(joined), after);
             Seat { worker, taken_away }
         })

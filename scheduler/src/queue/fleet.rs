@@ -46,10 +46,13 @@ struct Class {
 pub(super) struct Lane {
     pub requirement: Requirement,
     classes: BTreeSet<ClassId>,
-    pub queued: usize,
+    /// Its waiting tasks by the time since when.
+    pub waiting: BTreeSet<(Millis, TaskId)>,
     pub running: usize,
     /// When its last worker left; its tasks wait in vain since then.
     pub unserved_since: Millis,
+    /// When it is looked at whether its tasks wait in vain.
+    pub unsatisfiable_at: Option<Millis>,
     references: usize,
 }
 
@@ -98,9 +101,10 @@ impl Fleet {
         let lane = Lane {
             requirement,
             classes,
-            queued: 0,
+            waiting: BTreeSet::new(),
             running: 0,
             unserved_since: now,
+            unsatisfiable_at: None,
             references: 0,
         };
         self.lanes.insert(id, lane);
@@ -178,7 +182,7 @@ impl Fleet {
             if offer.satisfies(&lane.requirement) {
                 lane.classes.insert(id);
                 class.lanes.insert(*lane_id);
-                if lane.queued > 0 {
+                if !lane.waiting.is_empty() {
                     class.ready.insert(*lane_id);
                 }
             }
@@ -264,11 +268,15 @@ impl Fleet {
     }
 
     /// A task begins or ends to wait in the lane.
-    pub fn count_queued(&mut self, id: LaneId, waits: bool) {
+    pub fn set_waiting(&mut self, id: LaneId, since: Millis, task: TaskId, waits: bool) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
-        let before = lane.queued;
-        lane.queued = if waits { before + 1 } else { before - 1 };
-        if (before == 0) == (lane.queued == 0) {
+        let was_empty = lane.waiting.is_empty();
+        if waits {
+            lane.waiting.insert((since, task));
+        } else {
+            lane.waiting.remove(&(since, task));
+        }
+        if was_empty == lane.waiting.is_empty() {
             return;
         }
         for class in &lane.classes {
@@ -347,7 +355,7 @@ impl Fleet {
                 let fits = class.offer.satisfies(&lane.requirement);
                 assert_eq!(fits, class.lanes.contains(lane_id));
                 assert_eq!(fits, lane.classes.contains(id));
-                assert_eq!(fits && lane.queued > 0, class.ready.contains(lane_id));
+                assert_eq!(fits && !lane.waiting.is_empty(), class.ready.contains(lane_id));
             }
         }
         let idle = self.lanes.values().filter(|lane| lane.references == 0).count();

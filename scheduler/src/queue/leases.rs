@@ -8,16 +8,51 @@ const MAX_OMITTED: u8 = 2;
 
 impl Machine {
     pub(super) fn worker_joined(&mut self, joined: Joined, effects: &mut Vec<Effect>) {
-        if let Some(old) = self.fleet.named(&joined.name) {
-            effects.push(Effect::CloseWorker { worker: old, reason: CloseReason::Replaced });
-            self.worker_lost(old, effects);
-        }
+        let listed = joined.leases.clone();
+        let kept = self.replace(&joined, effects);
         self.counters.workers_joined += 1;
         let worker = joined.worker;
         let silent_at = self.now + self.limits.heartbeat_timeout;
         self.fleet.join(joined, self.now, silent_at);
         self.timers.insert((silent_at, Timer::Silence(worker)));
+        for lease in listed {
+            if kept.contains(&lease) {
+                self.adopt(worker, lease, effects);
+            } else {
+                let reason = CancelReason::LeaseExpired;
+                effects.push(Effect::CancelLease { worker, lease, reason });
+            }
+        }
         self.dispatch_worker(worker, effects);
+    }
+
+    /// Ends an earlier session of this worker. Returns the leases that go over to the new one.
+    fn replace(&mut self, joined: &Joined, effects: &mut Vec<Effect>) -> BTreeSet<LeaseId> {
+        let Some(old) = self.fleet.named(&joined.name) else { return BTreeSet::new() };
+        let held = self.fleet.workers.get(&old).map(|worker| &worker.leases);
+        let is_held = |lease: &LeaseId| held.is_some_and(|held| held.contains(lease));
+        let listed: BTreeSet<_> = joined.leases.iter().copied().filter(is_held).collect();
+        let kept = listed.into_iter().take(joined.slots as usize).collect();
+        effects.push(Effect::CloseWorker { worker: old, reason: CloseReason::Replaced });
+        self.lose_worker(old, &kept, effects);
+        kept
+    }
+
+    fn adopt(&mut self, worker: WorkerId, id: LeaseId, effects: &mut Vec<Effect>) {
+        let Some(lease) = self.leases.get_mut(&id) else { return };
+        // Listed twice.
+        if lease.worker == worker {
+            return;
+        }
+        lease.worker = worker;
+        lease.omitted = 0;
+        let (task, attempt) = (lease.task, lease.attempt);
+        self.fleet.occupy(worker, id);
+        effects.push(Effect::Adopted { worker, lease: id, task, attempt });
+        if task.is_none() {
+            let reason = CancelReason::Cancelled;
+            effects.push(Effect::CancelLease { worker, lease: id, reason });
+        }
     }
 
     pub(super) fn worker_draining(&mut self, worker: WorkerId) {
@@ -28,21 +63,24 @@ impl Machine {
 
     fn expect_workers(&mut self, unserved: &[LaneId]) {
         for lane in unserved {
-            for task in self.ready.tasks(*lane) {
-                self.expect_worker(task);
-            }
+            self.expect_worker(*lane);
         }
     }
 
     /// Everything that the worker ran goes back to the queue.
     pub(super) fn worker_lost(&mut self, id: WorkerId, effects: &mut Vec<Effect>) {
+        self.lose_worker(id, &BTreeSet::new(), effects);
+    }
+
+    /// The same, but for the leases `kept`.
+    fn lose_worker(&mut self, id: WorkerId, kept: &BTreeSet<LeaseId>, effects: &mut Vec<Effect>) {
         let Some((worker, unserved)) = self.fleet.leave(id, self.now) else { return };
-        if !(worker.draining && worker.leases.is_empty()) {
+        if worker.leases.difference(kept).next().is_some() {
             self.counters.workers_lost += 1;
         }
         self.timers.remove(&(worker.silence_timer, Timer::Silence(id)));
         self.expect_workers(&unserved);
-        for lease in &worker.leases {
+        for lease in worker.leases.difference(kept) {
             let Some(lease) = self.remove_lease(*lease) else { continue };
             let Some(task) = lease.task else { continue };
             if let Some(task) = self.tasks.get_mut(&task) {

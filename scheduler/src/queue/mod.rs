@@ -68,7 +68,6 @@ struct Task {
     killed: Vec<Arc<str>>,
     avoid: Option<WorkerId>,
     abandon_at: Option<Millis>,
-    unsatisfiable_at: Option<Millis>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +105,7 @@ enum Timer {
     Lease(LeaseId),
     Retry(TaskId),
     Abandon(TaskId),
-    Unsatisfiable(TaskId),
+    Unsatisfiable(LaneId),
     Forget,
 }
 
@@ -176,7 +175,7 @@ impl Machine {
                 Timer::Lease(lease) => self.lease_expired(lease, effects),
                 Timer::Retry(task) => self.retry(task, effects),
                 Timer::Abandon(task) => self.check_abandoned(task, effects),
-                Timer::Unsatisfiable(task) => self.check_unsatisfiable(task, effects),
+                Timer::Unsatisfiable(lane) => self.check_unsatisfiable(lane, effects),
                 Timer::Forget => self.forget_finished(effects),
             }
         }

@@ -133,15 +133,6 @@ impl Ready {
         Some(((*priority, *running, *served), *task))
     }
 
-    /// All tasks of a lane, in no useful order.
-    pub fn tasks(&self, lane: LaneId) -> Vec<TaskId> {
-        let levels = self.levels.get(&lane).into_iter().flat_map(BTreeMap::values);
-        let waiting = levels.flat_map(|level| level.waiting.values());
-        let mut tasks: Vec<_> = waiting.flatten().map(|(_, task)| *task).collect();
-        tasks.sort_unstable();
-        tasks
-    }
-
     /// A slot of the invocation begins to run: it goes to the back of its equals.
     pub fn started(&mut self, id: InvocationId) {
         self.serves += 1;

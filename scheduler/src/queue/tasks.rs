@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// Tasks that fail in one turn because no worker came; the others follow in the next.
+const MAX_UNSATISFIABLE_AT_ONCE: usize = 1_000;
+
 impl Machine {
     pub(super) fn submit(&mut self, submit: Submit, effects: &mut Vec<Effect>) {
         if self.draining {
@@ -33,7 +36,6 @@ impl Machine {
             killed: Vec::new(),
             avoid: None,
             abandon_at: None,
-            unsatisfiable_at: None,
         };
         if task.mergeable && !self.by_key.contains_key(&task.key) {
             self.by_key.insert(task.key.clone(), id);
@@ -86,11 +88,11 @@ impl Machine {
         let (lane, place) = (task.lane, task.place());
         self.waiting.insert((self.now, id));
         self.ready.push(id, place);
-        self.fleet.count_queued(lane, true);
+        self.fleet.set_waiting(lane, self.now, id, true);
         if self.fleet.is_served(lane) {
             self.dispatch_lane(lane, effects);
         } else {
-            self.expect_worker(id);
+            self.expect_worker(lane);
         }
     }
 
@@ -100,33 +102,52 @@ impl Machine {
         let State::Waiting { since } = task.state else { return };
         self.waiting.remove(&(since, id));
         self.ready.remove(id, task.place());
-        self.fleet.count_queued(task.lane, false);
-        if let Some(at) = task.unsatisfiable_at.take() {
+        let lane = task.lane;
+        self.fleet.set_waiting(lane, since, id, false);
+        if self.fleet.lanes.get(&lane).is_some_and(|lane| lane.waiting.is_empty()) {
+            self.expect_no_worker(lane);
+        }
+    }
+
+    /// No worker serves the lane: its tasks fail unless one comes in time.
+    pub(super) fn expect_worker(&mut self, id: LaneId) {
+        self.expect_no_worker(id);
+        let grace = self.limits.unsatisfiable_grace;
+        let Some(lane) = self.fleet.lanes.get_mut(&id) else { return };
+        let Some((since, _)) = lane.waiting.first() else { return };
+        // Not now: what is due already was left for another turn.
+        let at = (lane.unserved_since.max(*since) + grace).max(self.now + 1);
+        lane.unsatisfiable_at = Some(at);
+        self.timers.insert((at, Timer::Unsatisfiable(id)));
+    }
+
+    fn expect_no_worker(&mut self, id: LaneId) {
+        let Some(lane) = self.fleet.lanes.get_mut(&id) else { return };
+        if let Some(at) = lane.unsatisfiable_at.take() {
             self.timers.remove(&(at, Timer::Unsatisfiable(id)));
         }
     }
 
-    /// No worker serves the task's lane: it fails unless one comes in time.
-    pub(super) fn expect_worker(&mut self, id: TaskId) {
-        let Some(task) = self.tasks.get_mut(&id) else { return };
-        let State::Waiting { since } = task.state else { return };
-        let unserved = self.fleet.lanes.get(&task.lane).map_or(0, |lane| lane.unserved_since);
-        let at = since.max(unserved) + self.limits.unsatisfiable_grace;
-        if let Some(before) = task.unsatisfiable_at.replace(at) {
-            self.timers.remove(&(before, Timer::Unsatisfiable(id)));
-        }
-        self.timers.insert((at, Timer::Unsatisfiable(id)));
-    }
-
-    pub(super) fn check_unsatisfiable(&mut self, id: TaskId, effects: &mut Vec<Effect>) {
-        let Some(task) = self.tasks.get_mut(&id) else { return };
-        task.unsatisfiable_at = None;
-        let lane = task.lane;
-        if !matches!(task.state, State::Waiting { .. }) || self.fleet.is_served(lane) {
+    pub(super) fn check_unsatisfiable(&mut self, id: LaneId, effects: &mut Vec<Effect>) {
+        let Some(lane) = self.fleet.lanes.get_mut(&id) else { return };
+        lane.unsatisfiable_at = None;
+        if self.fleet.is_served(id) {
             return;
         }
-        let reason = self.fleet.explain(lane);
-        self.finish(id, Ending::Unsatisfiable(reason), 0, effects);
+        let reason = self.fleet.explain(id);
+        for _ in 0..MAX_UNSATISFIABLE_AT_ONCE {
+            let Some(task) = self.waits_in_vain(id) else { break };
+            self.finish(task, Ending::Unsatisfiable(reason.clone()), 0, effects);
+        }
+        self.expect_worker(id);
+    }
+
+    /// The task of the lane that has waited for a worker for longest, if for too long.
+    fn waits_in_vain(&self, id: LaneId) -> Option<TaskId> {
+        let lane = self.fleet.lanes.get(&id)?;
+        let (since, task) = lane.waiting.first()?;
+        let due = lane.unserved_since.max(*since) + self.limits.unsatisfiable_grace;
+        (due <= self.now).then_some(*task)
     }
 
     pub(super) fn attach(&mut self, id: OperationId) {

@@ -54,6 +54,8 @@ pub struct Joined {
     pub name: Arc<str>,
     pub slots: u32,
     pub offer: Offer,
+    /// What it still runs from an earlier session: it keeps what is still its own.
+    pub leases: Vec<LeaseId>,
 }
 
 /// Which part of an action a worker is in.
@@ -128,6 +130,14 @@ pub enum Effect {
         worker: WorkerId,
         lease: LeaseId,
         task: TaskId,
+        attempt: u32,
+    },
+    /// A lease of the worker's earlier session is now this session's. `task`: `None` when its
+    /// result is not wanted any more, and then `CancelLease` follows.
+    Adopted {
+        worker: WorkerId,
+        lease: LeaseId,
+        task: Option<TaskId>,
         attempt: u32,
     },
     CancelLease {

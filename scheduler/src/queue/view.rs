@@ -88,7 +88,7 @@ impl Machine {
     pub fn lanes(&self) -> impl Iterator<Item = LaneFigures<'_>> {
         self.fleet.lanes.iter().map(|(id, lane)| LaneFigures {
             requirement: &lane.requirement,
-            queued: lane.queued,
+            queued: lane.waiting.len(),
             running: lane.running,
             served: self.fleet.is_served(*id),
         })
@@ -117,7 +117,7 @@ impl Machine {
         assert_eq!(self.waiting.len(), count(|state| matches!(state, State::Waiting { .. })));
         assert_eq!(self.delayed, count(|state| matches!(state, State::Delayed { .. })));
         assert_eq!(self.publishing, count(|state| *state == State::Publishing));
-        let queued: usize = self.fleet.lanes.values().map(|lane| lane.queued).sum();
+        let queued: usize = self.fleet.lanes.values().map(|lane| lane.waiting.len()).sum();
         assert_eq!(queued, self.waiting.len());
         let running: usize = self.fleet.lanes.values().map(|lane| lane.running).sum();
         assert_eq!(running, self.leases.len());
@@ -136,6 +136,11 @@ impl Machine {
         }
         assert!(self.by_key.values().all(|task| self.tasks.contains_key(task)));
         assert!(self.finished.len() <= self.limits.max_completed);
+        for (id, lane) in &self.fleet.lanes {
+            let timer = lane.unsatisfiable_at.map(|at| (at, Timer::Unsatisfiable(*id)));
+            assert!(timer.is_none_or(|timer| self.timers.contains(&timer)));
+            assert!(timer.is_none() || !lane.waiting.is_empty());
+        }
         let timers = 1 + 4 * self.tasks.len() + self.leases.len() + self.fleet.workers.len();
         assert!(self.timers.len() <= timers, "timers pile up");
     }

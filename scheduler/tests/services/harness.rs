@@ -331,6 +331,7 @@ pub fn hello(id: &str, slots: u32, properties: &[(&str, &str)]) -> WorkerMessage
         properties: properties.iter().map(property).collect(),
         version: "1".to_owned(),
         not_enforced: Vec::new(),
+        lease_ids: Vec::new(),
     };
     WorkerMessage { kind: Some(worker_message::Kind::Hello(hello)) }
 }

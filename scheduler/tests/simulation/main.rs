@@ -7,11 +7,15 @@
 mod model;
 mod properties;
 mod rng;
+mod shared;
+mod subject;
 mod world;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use world::World;
+use kiln_scheduler::queue::Machine;
+use subject::Subject;
+use world::{World, limits};
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -22,9 +26,13 @@ fn fresh_seed() -> u64 {
     now.as_nanos() as u64
 }
 
-fn simulate(seed: u64, hosts: usize, actions: u64) -> World {
+fn in_memory(seed: u64, hosts: usize, actions: u64) -> World<Machine> {
+    simulate(Machine::new(limits()), seed, hosts, actions)
+}
+
+fn simulate<S: Subject>(machine: S, seed: u64, hosts: usize, actions: u64) -> World<S> {
     println!("KILN_SEED={seed} hosts={hosts} actions={actions}");
-    let mut world = World::new(seed, hosts, actions);
+    let mut world = World::new(machine, seed, hosts, actions);
     world.run();
     let counters = world.machine.counters();
     println!(
@@ -44,24 +52,38 @@ fn simulate(seed: u64, hosts: usize, actions: u64) -> World {
 #[test]
 fn a_faulty_fleet_ends_every_action_exactly_once() {
     let seed = number("KILN_SEED").unwrap_or_else(fresh_seed);
-    let world = simulate(seed, 300, number("KILN_SIM_ACTIONS").unwrap_or(100_000));
+    let world = in_memory(seed, 300, number("KILN_SIM_ACTIONS").unwrap_or(100_000));
     let counters = world.machine.counters();
     // The faults did happen.
     assert!(counters.workers_lost > 0 && counters.retries > 0 && counters.stale_results > 0);
     assert!(counters.leases_expired > 0 && counters.merged > 0 && counters.abandoned > 0);
     assert!(world.model.contested > world.model.fair_checks / 4, "hardly anything waited");
+    assert!(world.model.adopted > 0, "no session was taken up again");
     assert!(counters.poisoned > 0 && counters.cancelled > 0);
 }
 
 #[test]
 fn the_same_seed_gives_the_same_run() {
-    let [a, b] = [7, 7].map(|seed| simulate(seed, 40, 5_000));
+    let [a, b] = [7, 7].map(|seed| in_memory(seed, 40, 5_000));
     assert_eq!((a.now, a.steps, a.machine.counters()), (b.now, b.steps, b.machine.counters()));
+}
+
+#[test]
+fn the_queue_in_redis_does_what_the_one_in_memory_does() {
+    let Some(both) = shared::Both::start(limits()) else { return };
+    let seed = number("KILN_SEED").unwrap_or_else(fresh_seed);
+    let mut world = simulate(both, seed, 60, number("KILN_SIM_ACTIONS").unwrap_or(10_000));
+    let counters = world.machine.counters();
+    assert!(counters.workers_lost > 0 && counters.retries > 0 && counters.stale_results > 0);
+    assert!(counters.leases_expired > 0 && counters.merged > 0 && counters.abandoned > 0);
+    world.rest();
+    let left = world.machine.left_behind();
+    assert!(left.len() < 100, "{} keys stay behind: {left:?}", left.len());
 }
 
 #[test]
 #[ignore = "a minute in a debug build"]
 fn a_million_actions() {
     let seed = number("KILN_SEED").unwrap_or_else(fresh_seed);
-    simulate(seed, 1_000, number("KILN_SIM_ACTIONS").unwrap_or(1_000_000));
+    in_memory(seed, 1_000, number("KILN_SIM_ACTIONS").unwrap_or(1_000_000));
 }

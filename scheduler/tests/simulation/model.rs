@@ -54,6 +54,9 @@ pub struct Model {
     /// With the number of leases, revoked ones included.
     invocation_of: HashMap<TaskId, (Arc<str>, u32)>,
     forgotten: HashSet<TaskId>,
+    /// What the latest session began with: these may be cancelled whatever they are.
+    listed: HashSet<LeaseId>,
+    pub adopted: u64,
 }
 
 impl Model {
@@ -61,9 +64,24 @@ impl Model {
         Self { limits, ..Self::default() }
     }
 
-    pub fn joined(&mut self, worker: WorkerId, slots: u32, offer: Offer) {
+    pub fn joined(&mut self, worker: WorkerId, slots: u32, offer: Offer, leases: &[LeaseId]) {
+        self.listed = leases.iter().copied().collect();
         let session = Session { slots, offer, draining: false, leases: BTreeSet::new() };
         assert!(self.sessions.insert(worker, session).is_none());
+    }
+
+    pub fn holds(&self, worker: WorkerId, lease: LeaseId) -> bool {
+        self.sessions.get(&worker).is_some_and(|session| session.leases.contains(&lease))
+    }
+
+    /// A lease goes over to another session of its host. Call before anything else is looked at.
+    pub fn moved(&mut self, lease: LeaseId, worker: WorkerId) {
+        let held = self.leases.get_mut(&lease).expect("only held leases are adopted");
+        let old = std::mem::replace(&mut held.worker, worker);
+        assert!(self.listed.contains(&lease), "a lease was adopted that nobody listed");
+        self.sessions.get_mut(&old).expect("its session was open").leases.remove(&lease);
+        self.sessions.get_mut(&worker).expect("it has just joined").leases.insert(lease);
+        self.adopted += 1;
     }
 
     pub fn is_open(&self, worker: WorkerId) -> bool {
@@ -193,9 +211,14 @@ impl Model {
                 self.assigned(*worker, *lease, *task, *attempt, fairly);
             }
             Effect::CancelLease { worker, lease, .. } => {
-                let held = self.leases.get_mut(lease).expect("only held leases are cancelled");
-                assert_eq!(held.worker, *worker);
-                assert!(!held.revoked, "a lease was cancelled twice");
+                let listed = self.listed.contains(lease);
+                let Some(held) = self.leases.get_mut(lease) else {
+                    return assert!(listed, "only held leases are cancelled");
+                };
+                if held.worker != *worker {
+                    return assert!(listed, "another session's lease was cancelled");
+                }
+                assert!(!held.revoked || listed, "a lease was cancelled twice");
                 held.revoked = true;
                 let task = held.task;
                 if let Some(task) = self.tasks.get_mut(&task) {
@@ -221,6 +244,7 @@ impl Model {
                 assert!(task.cancelled.iter().any(|cancelled| !cancelled));
             }
             Effect::CloseWorker { .. }
+            | Effect::Adopted { .. }
             | Effect::Requeued { .. }
             | Effect::Stale { .. }
             | Effect::Accepted { .. }

@@ -155,9 +155,15 @@ impl Checked {
                     3 => Offer::new([pair("*", "*")]),
                     n => Offer::new([pair("kind", &n.to_string())]),
                 };
-                self.model.joined(worker, slots, offer.clone());
+                self.model.joined(worker, slots, offer.clone(), &[]);
                 let name = worker.0.to_string().into();
-                self.feed(Event::WorkerJoined(Joined { worker, name, slots, offer }));
+                self.feed(Event::WorkerJoined(Joined {
+                    worker,
+                    name,
+                    slots,
+                    offer,
+                    leases: Vec::new(),
+                }));
             }
             Step::Leave(i) => self.with_worker(i, |worker| Event::WorkerLeft { worker }),
             Step::Drain(i) => {

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use kiln_cas::{ActionKey, Digest, DigestFunction};
 use kiln_scheduler::queue::platform::{Offer, Requirement};
 use kiln_scheduler::queue::{
-    Effect, Ending, Event, Joined, LeaseId, Limits, Machine, Millis, OperationId, Phase, Submit,
-    TaskId, WorkerId,
+    Effect, Ending, Event, Joined, LeaseId, Limits, Millis, OperationId, Phase, Submit, TaskId,
+    WorkerId,
 };
 
 use crate::model::Model;
 use crate::rng::Rng;
+use crate::subject::Subject;
 
 const HEARTBEAT: Millis = 1_000;
 const INVOCATIONS: u64 = 24;
@@ -57,9 +58,9 @@ struct Host {
     paused_until: Millis,
 }
 
-pub struct World {
+pub struct World<S> {
     pub model: Model,
-    pub machine: Machine,
+    pub machine: S,
     pub submitted: u64,
     pub steps: u64,
     pub now: Millis,
@@ -78,7 +79,7 @@ fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
     list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-fn limits() -> Limits {
+pub fn limits() -> Limits {
     Limits {
         max_queued: 20_000,
         unsatisfiable_grace: 4_000,
@@ -93,8 +94,8 @@ fn limits() -> Limits {
     }
 }
 
-impl World {
-    pub fn new(seed: u64, hosts: usize, total: u64) -> Self {
+impl<S: Subject> World<S> {
+    pub fn new(machine: S, seed: u64, hosts: usize, total: u64) -> Self {
         let mut rng = Rng::new(seed);
         let model = Model::new(limits());
         let host = |_| Host {
@@ -106,7 +107,7 @@ impl World {
         let hosts: Vec<Host> = (0..hosts).map(host).collect();
         let mut world = Self {
             model,
-            machine: Machine::new(limits()),
+            machine,
             submitted: 0,
             steps: 0,
             now: 0,
@@ -142,8 +143,20 @@ impl World {
             self.step();
         }
         self.machine.check();
-        assert_eq!(self.machine.unfinished().count(), 0);
-        assert_eq!(self.machine.queued() + self.machine.publishing(), 0);
+        assert_eq!(self.machine.unfinished(), 0);
+    }
+
+    /// Every host leaves, and what is kept for a while is forgotten.
+    pub fn rest(&mut self) {
+        for host in 0..self.hosts.len() {
+            if let Some(worker) = self.hosts[host].session.take() {
+                self.feed(Event::WorkerLeft { worker }, None);
+            }
+        }
+        while let Some(timer) = self.machine.next_timer() {
+            self.now = self.now.max(timer);
+            self.feed(Event::Tick, None);
+        }
     }
 
     fn step(&mut self) {
@@ -247,14 +260,32 @@ impl World {
         if self.hosts[host].session.is_some_and(|session| self.model.is_open(session)) {
             return;
         }
+        self.begin_session(host, Vec::new());
+    }
+
+    /// The host's connection is cut, and it is back at once with what it still runs.
+    fn reconnect(&mut self, host: usize) {
+        let Some(old) = self.hosts[host].session else { return };
+        self.tick_first();
+        let mut leases = self.model.leases_of(old);
+        if self.rng.permille(100) {
+            leases.pop();
+        }
+        if self.rng.permille(100) {
+            leases.push(LeaseId(9_000_000_000 + self.steps));
+        }
+        self.begin_session(host, leases);
+    }
+
+    fn begin_session(&mut self, host: usize, leases: Vec<LeaseId>) {
         self.next_worker += 1;
         let worker = WorkerId(self.next_worker);
         let Host { slots, offer, .. } = self.hosts[host];
         let offer = Offer::new(pairs(OFFERS[offer]));
         self.hosts[host].session = Some(worker);
-        self.model.joined(worker, slots, offer.clone());
+        self.model.joined(worker, slots, offer.clone(), &leases);
         let name = Arc::from(format!("host-{host}"));
-        self.feed(Event::WorkerJoined(Joined { worker, name, slots, offer }), None);
+        self.feed(Event::WorkerJoined(Joined { worker, name, slots, offer, leases }), None);
         self.plan(HEARTBEAT, Deed::Heartbeat(host, worker));
     }
 
@@ -292,6 +323,11 @@ impl World {
             self.plan(after, Deed::Answer(host, session, lease, good));
         }
         self.tick_first();
+        // It says so in the session that it has now.
+        let session = match self.hosts[host].session {
+            Some(now) if self.model.holds(now, lease) => now,
+            _ => session,
+        };
         self.model.gave_back(session, lease);
         let event = if good {
             Event::Completed { worker: session, lease }
@@ -305,7 +341,8 @@ impl World {
         let count = self.hosts.len() as u64;
         let host = self.rng.below(count) as usize;
         match self.rng.below(10) {
-            0..5 => self.crash(host),
+            0..3 => self.crash(host),
+            3..5 => self.reconnect(host),
             5..8 => self.hosts[host].paused_until = self.now + self.rng.between(500, 9_000),
             _ => {
                 if let Some(session) = self.hosts[host].session {
@@ -341,8 +378,13 @@ impl World {
             Event::WorkerLeft { worker } => Some(*worker),
             _ => None,
         };
-        let exact =
-            !matches!(event, Event::WorkerLeft { .. } | Event::Heartbeat { .. } | Event::Tick);
+        let exact = !matches!(
+            event,
+            Event::WorkerLeft { .. }
+                | Event::WorkerJoined(_)
+                | Event::Heartbeat { .. }
+                | Event::Tick
+        );
         if exact {
             // Nothing is due before `now` any more after this.
             self.handle(Event::Tick, None, None, false);
@@ -362,6 +404,11 @@ impl World {
         let mut lost = left.is_some();
         if let Some(worker) = left {
             self.model.gone(worker);
+        }
+        for effect in &effects {
+            if let Effect::Adopted { worker, lease, .. } = effect {
+                self.model.moved(*lease, *worker);
+            }
         }
         for effect in &effects {
             match effect {

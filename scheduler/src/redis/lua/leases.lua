@@ -1,0 +1,328 @@
+-- Workers and the leases they hold: see scheduler/src/queue/leases.rs.
+
+local MAX_OMITTED = 2
+
+local function lk(id) return P .. ':l:' .. id end
+
+-- worker ('' draws one), name, slots, offer, what people want to know of it, leases...
+function Q.joined()
+  local worker, name, slots = arg(1), arg(2), tonumber(arg(3))
+  if worker == '' then worker = next_id('next_worker') end
+  local old, kept = call('HGET', P .. ':wn', name), {}
+  if old then
+    local held, count = {}, 0
+    for i = 23, #ARGV do
+      if call('ZSCORE', P .. ':wl:' .. old, ARGV[i]) then held[#held + 1] = ARGV[i] end
+    end
+    table.sort(held)
+    for _, lease in ipairs(held) do
+      if not kept[lease] and count < slots then
+        kept[lease] = true
+        count = count + 1
+      end
+    end
+    tell(call('HGET', P .. ':wk:' .. old, 'fe'), 'CloseWorker', old, 'Replaced')
+    emit('CloseWorker', old, 'Replaced')
+    Q.lose_worker(old, kept)
+  end
+  bump('c.workers_joined')
+  Q.worker_joins(worker, name, slots, arg(4), arg(5))
+  set_timer(now + L.heartbeat_timeout, 'a', worker)
+  emit('Joined', worker)
+  for i = 23, #ARGV do
+    if kept[ARGV[i]] then
+      Q.adopt(worker, ARGV[i])
+    else
+      emit('CancelLease', worker, ARGV[i], 'LeaseExpired')
+    end
+  end
+  Q.dispatch_worker(worker)
+end
+
+function Q.adopt(worker, id)
+  local lease = fetch(lk(id), 'worker', 'task', 'attempt')
+  if lease.worker == worker then return end
+  call('HSET', lk(id), 'worker', worker, 'omitted', 0)
+  Q.occupy(worker, id)
+  local t = lease.task ~= '' and fetch(tk(lease.task), 'job', 'qat', 'lat', 'wname')
+    or { job = '', qat = '0', lat = '0', wname = '' }
+  emit('Adopted', worker, id, lease.task, lease.attempt, t.job, t.qat, t.lat, t.wname)
+  if lease.task == '' then emit('CancelLease', worker, id, 'Cancelled') end
+end
+
+local function expect_workers(lanes)
+  for _, lane in ipairs(lanes) do Q.expect_worker(lane) end
+end
+
+-- worker
+function Q.draining()
+  Q.seen(arg(1))
+  if call('EXISTS', P .. ':wk:' .. arg(1)) == 1 then expect_workers(Q.worker_drains(arg(1))) end
+end
+
+-- Everything that the worker ran goes back to the queue, but for the leases `kept`.
+function Q.lose_worker(id, kept)
+  local name, leases, unserved = Q.worker_leaves(id)
+  if not name then return end
+  local lost = {}
+  for _, lease in ipairs(leases) do
+    if not kept[lease] then lost[#lost + 1] = lease end
+  end
+  if #lost > 0 then bump('c.workers_lost') end
+  drop_timer('a', id)
+  expect_workers(unserved)
+  for _, id in ipairs(lost) do
+    local lease = Q.remove_lease(id)
+    if lease and lease.task ~= '' then
+      local key = tk(lease.task)
+      if call('EXISTS', key) == 1 then
+        call('HINCRBY', key, 'kills', 1)
+        call('HSET', key, 'killed', (call('HGET', key, 'killed') or '') .. #name .. ':' .. name)
+      end
+      Q.run_again(lease.task, 'worker ' .. name .. ' was lost', '')
+    end
+  end
+end
+
+-- worker
+function Q.left() Q.lose_worker(arg(1), {}) end
+
+function Q.seen(id)
+  if call('EXISTS', P .. ':wk:' .. id) == 1 then call('HSET', P .. ':wk:' .. id, 'seen', now) end
+end
+
+-- worker
+function Q.alive() Q.seen(arg(1)) end
+
+-- The timer of a worker that spoke meanwhile is set anew only when it fires.
+function Q.check_silence(id)
+  local worker = fetch(P .. ':wk:' .. id, 'seen', 'fe')
+  if not worker.seen then return end
+  local silent_at = tonumber(worker.seen) + L.heartbeat_timeout
+  if silent_at > now then return set_timer(silent_at, 'a', id) end
+  emit('CloseWorker', id, 'Silent')
+  tell(worker.fe, 'CloseWorker', id, 'Silent')
+  Q.lose_worker(id, {})
+end
+
+local function heartbeat(id, listed)
+  Q.seen(id)
+  local name = call('HGET', P .. ':wk:' .. id, 'name')
+  if not name then return end
+  local lost = {}
+  for _, lease in ipairs(call('ZRANGE', P .. ':wl:' .. id, 0, -1)) do
+    local omitted = call('HGET', lk(lease), 'omitted')
+    if listed[lease] then
+      if omitted ~= '0' then call('HSET', lk(lease), 'omitted', 0) end
+    elseif call('HINCRBY', lk(lease), 'omitted', 1) >= MAX_OMITTED then
+      lost[#lost + 1] = lease
+    end
+  end
+  for _, lease in ipairs(lost) do
+    Q.failed_lease(id, lease, 'worker ' .. name .. ' does not know of its lease any more')
+  end
+end
+
+-- For each worker of this frontend: worker, number of leases, leases...
+function Q.heartbeat()
+  local i = 18
+  while i <= #ARGV do
+    local count, listed = tonumber(ARGV[i + 1]), {}
+    for k = i + 2, i + 1 + count do listed[ARGV[k]] = true end
+    heartbeat(ARGV[i], listed)
+    i = i + 2 + count
+  end
+end
+
+-- Like heartbeat; says as well that this frontend is alive.
+function Q.beat()
+  call('HSET', P .. ':fe', me, now)
+  if not call('ZSCORE', T, 'g' .. me) then set_timer(now + L.heartbeat_timeout, 'g', me) end
+  Q.heartbeat()
+end
+
+function Q.check_frontend(id)
+  local seen = call('HGET', P .. ':fe', id)
+  if not seen then return end
+  local silent_at = tonumber(seen) + L.heartbeat_timeout
+  if silent_at > now then return set_timer(silent_at, 'g', id) end
+  call('HDEL', P .. ':fe', id)
+  for _, task in ipairs(call('SMEMBERS', P .. ':fw:' .. id)) do
+    local count = tonumber(call('HGET', P .. ':tw:' .. task, id) or 0)
+    call('HDEL', P .. ':tw:' .. task, id)
+    left(task, count)
+  end
+  for _, task in ipairs(call('SMEMBERS', P .. ':fp:' .. id)) do
+    local t = task_of(task)
+    if t and t.st == 'P' then
+      bump('publishing', -1)
+      Q.run_again(task, 'the server that published its answer was lost', '')
+    end
+  end
+  call('DEL', P .. ':fw:' .. id, P .. ':fp:' .. id)
+end
+
+local function set_deadline(id, deadline)
+  call('HSET', lk(id), 'deadline', deadline)
+  set_timer(deadline, 'b', id)
+end
+
+-- worker, lease, whether outputs are being uploaded
+function Q.progress()
+  local worker, id = arg(1), arg(2)
+  Q.seen(worker)
+  local lease = fetch(lk(id), 'worker', 'task')
+  if lease.worker ~= worker or lease.task == '' then return end
+  local timeout = tonumber(call('HGET', tk(lease.task), 'timeout'))
+  set_deadline(id, now + (arg(3) == '1' and 0 or timeout) + L.lease_slack)
+end
+
+-- worker, lease, task (may be empty)
+function Q.completed()
+  local worker, id = arg(1), arg(2)
+  Q.seen(worker)
+  local again = arg(3) ~= '' and fetch(tk(arg(3)), 'st', 'at', 'pfe', 'attempts')
+  if again and again.st == 'P' and again.at == id and again.pfe == me then
+    -- The answer to the first call was lost on its way.
+    return emit('Publish', arg(3), id, worker, again.attempts)
+  end
+  local lease = Q.give_back(worker, id)
+  if not lease then return end
+  local t = lease.task ~= '' and task_of(lease.task)
+  if t then
+    call('HSET', tk(lease.task), 'st', 'P', 'at', id, 'pfe', me)
+    call('SADD', P .. ':fp:' .. me, lease.task)
+    bump('publishing')
+    emit('Publish', lease.task, id, worker, lease.attempt)
+  else
+    bump('c.stale_results')
+    emit('Stale', id)
+  end
+  Q.dispatch_worker(worker)
+end
+
+function Q.failed_lease(worker, id, message)
+  Q.seen(worker)
+  local lease = Q.give_back(worker, id)
+  if not lease then return end
+  if lease.task ~= '' then Q.run_again(lease.task, message, worker) end
+  Q.dispatch_worker(worker)
+end
+
+-- worker, lease, message
+function Q.failed() Q.failed_lease(arg(1), arg(2), arg(3)) end
+
+-- Frees the slot of a lease that this worker holds.
+function Q.give_back(worker, id)
+  if call('HGET', lk(id), 'worker') ~= worker then
+    bump('c.stale_results')
+    emit('Stale', id)
+    return nil
+  end
+  return Q.remove_lease(id)
+end
+
+function Q.remove_lease(id)
+  local lease = fetch(lk(id), 'task', 'worker', 'lane', 'inv', 'attempt')
+  if not lease.worker then return nil end
+  call('DEL', lk(id))
+  call('ZREM', P .. ':leases', id)
+  Q.vacate(lease.worker, id)
+  call('HINCRBY', P .. ':lane:' .. lease.lane, 'running', -1)
+  Q.unrefer_lane(lease.lane)
+  Q.stopped(lease.inv)
+  Q.forget_invocation(lease.inv)
+  drop_timer('b', id)
+  return lease
+end
+
+-- After a run that says nothing about the action: again, or the end. `failed_on`: a worker
+-- that still lives, and that another one is preferred to.
+function Q.run_again(id, message, failed_on)
+  local t = task_of(id, 'kills', 'killed', 'attempts')
+  if not t then return end
+  if tonumber(t.kills) >= L.poison_kills then
+    return Q.finish(id, 'Poison', t.kills .. ';' .. t.killed, 0)
+  end
+  if tonumber(t.attempts) > L.max_retries then
+    return Q.finish(id, 'RetriesExhausted', enc({ t.attempts, message }), 0)
+  end
+  bump('c.retries')
+  call('HSET', tk(id), 'avoid', failed_on)
+  local at_once = failed_on == '' and 1 or 0
+  emit('Requeued', id, at_once)
+  tell_waiters(id, 'Requeued', id)
+  if at_once == 1 then return Q.enqueue(id, place_of(id)) end
+  local until_ = now + tonumber(t.attempts) * L.retry_delay
+  call('HSET', tk(id), 'st', 'D', 'at', until_)
+  bump('delayed')
+  set_timer(until_, 'c', id)
+end
+
+function Q.lease_expired(id)
+  local lease = fetch(lk(id), 'worker', 'task')
+  if not lease.worker then return end
+  local worker = fetch(P .. ':wk:' .. lease.worker, 'name', 'fe')
+  if lease.task == '' then
+    emit('CloseWorker', lease.worker, 'DidNotCancel')
+    tell(worker.fe, 'CloseWorker', lease.worker, 'DidNotCancel')
+    return Q.lose_worker(lease.worker, {})
+  end
+  bump('c.leases_expired')
+  Q.revoke(id, 'LeaseExpired')
+  local name = worker.name or ''
+  Q.run_again(lease.task, 'worker ' .. name .. ' gave no answer before its lease ran out',
+    lease.worker)
+end
+
+-- From here on the lease's result is not wanted; its slot is still taken.
+function Q.revoke(id, reason)
+  local worker = call('HGET', lk(id), 'worker')
+  call('HSET', lk(id), 'task', '')
+  set_deadline(id, now + L.cancel_timeout)
+  emit('CancelLease', worker, id, reason)
+  tell(call('HGET', P .. ':wk:' .. worker, 'fe'), 'CancelLease', worker, id, reason)
+end
+
+-- Gives waiting tasks of the lane to free workers.
+function Q.dispatch_lane(lane)
+  while true do
+    local head = Q.head(lane)
+    if not head then return end
+    local worker = Q.free_worker(lane, call('HGET', tk(head.task), 'avoid'))
+    if not worker then return end
+    Q.assign(head.task, worker)
+  end
+end
+
+-- Fills the free slots of the worker.
+function Q.dispatch_worker(worker)
+  if call('EXISTS', P .. ':wk:' .. worker) == 0 then return end
+  while true do
+    local task = Q.next_task(worker)
+    if not task then return end
+    Q.assign(task, worker)
+  end
+end
+
+function Q.assign(id, worker)
+  Q.dequeue(id)
+  local lease = next_id('next_lease')
+  local attempt = call('HINCRBY', tk(id), 'attempts', 1)
+  local w = fetch(P .. ':wk:' .. worker, 'name', 'fe')
+  local t = fetch(tk(id), 'lane', 'inv', 'timeout', 'job', 'qat')
+  call('HSET', tk(id), 'st', 'L', 'at', lease, 'lat', now, 'wname', w.name)
+  call('HSET', lk(lease), 'task', id, 'worker', worker, 'lane', t.lane, 'inv', t.inv,
+    'started', now, 'omitted', 0, 'attempt', attempt)
+  call('ZADD', P .. ':leases', 0, lease)
+  bump('c.dispatched')
+  Q.occupy(worker, lease)
+  Q.refer_lane_again(t.lane)
+  call('HINCRBY', P .. ':lane:' .. t.lane, 'running', 1)
+  call('HINCRBY', P .. ':inv:' .. t.inv, 'refs', 1)
+  Q.started(t.inv)
+  set_deadline(lease, now + tonumber(t.timeout) + L.lease_slack)
+  emit('Assign', worker, lease, id, attempt, t.job, t.qat, now, w.name)
+  tell(w.fe, 'Assign', worker, lease, id, attempt, t.job, t.qat, now, w.name)
+  tell_waiters(id, 'Leased', id, attempt, now, w.name)
+end

@@ -1,0 +1,79 @@
+-- Tasks that wait, in the order in which they should run: see scheduler/src/queue/ready.rs.
+
+-- A turn as one score: slots that run, then when the invocation was last served.
+local SERVES = 2 ^ 36
+local function turn(running, served) return tonumber(running) * SERVES + tonumber(served) end
+
+function Q.refer_invocation(name)
+  local id = call('HGET', P .. ':invs', name)
+  if not id then
+    id = pad(bump('next_invocation'))
+    call('HSET', P .. ':invs', name, id)
+    call('HSET', P .. ':inv:' .. id, 'name', name, 'refs', 0, 'running', 0, 'served', 0)
+  end
+  call('HINCRBY', P .. ':inv:' .. id, 'refs', 1)
+  return id
+end
+
+function Q.forget_invocation(id)
+  local key = P .. ':inv:' .. id
+  if call('HINCRBY', key, 'refs', -1) == 0 then
+    call('HDEL', P .. ':invs', call('HGET', key, 'name'))
+    call('DEL', key)
+  end
+end
+
+local function level(lane, prio) return lane .. ':' .. prio end
+
+function Q.push(task, p)
+  local place = level(p.lane, p.prio)
+  local waiting = P .. ':w:' .. place .. ':' .. p.inv
+  if call('EXISTS', waiting) == 0 then
+    local i = fetch(P .. ':inv:' .. p.inv, 'running', 'served')
+    call('ZADD', P .. ':tu:' .. place, turn(i.running, i.served), p.inv)
+    call('SADD', P .. ':ip:' .. p.inv, place)
+    call('ZADD', P .. ':lv:' .. p.lane, p.prio, p.prio)
+  end
+  call('ZADD', waiting, -p.exp, task)
+end
+
+function Q.remove(task, p)
+  local place = level(p.lane, p.prio)
+  local waiting = P .. ':w:' .. place .. ':' .. p.inv
+  call('ZREM', waiting, task)
+  if call('EXISTS', waiting) == 1 then return end
+  call('ZREM', P .. ':tu:' .. place, p.inv)
+  call('SREM', P .. ':ip:' .. p.inv, place)
+  if call('EXISTS', P .. ':tu:' .. place) == 0 then
+    call('ZREM', P .. ':lv:' .. p.lane, p.prio)
+  end
+end
+
+-- The lane's next task and its turn among other lanes.
+function Q.head(lane)
+  local prio = call('ZRANGE', P .. ':lv:' .. lane, 0, 0)[1]
+  if not prio then return nil end
+  local place = level(lane, prio)
+  local first = call('ZRANGE', P .. ':tu:' .. place, 0, 0, 'WITHSCORES')
+  local task = call('ZRANGE', P .. ':w:' .. place .. ':' .. first[1], 0, 0)[1]
+  return { tonumber(prio), tonumber(first[2]), task = task }
+end
+
+local function take_turn(inv, running, served)
+  for _, place in ipairs(call('SMEMBERS', P .. ':ip:' .. inv)) do
+    call('ZADD', P .. ':tu:' .. place, turn(running, served), inv)
+  end
+end
+
+-- A slot of the invocation begins to run: it goes to the back of its equals.
+function Q.started(inv)
+  local served = bump('serves')
+  local running = call('HINCRBY', P .. ':inv:' .. inv, 'running', 1)
+  call('HSET', P .. ':inv:' .. inv, 'served', served)
+  take_turn(inv, running, served)
+end
+
+function Q.stopped(inv)
+  local running = call('HINCRBY', P .. ':inv:' .. inv, 'running', -1)
+  take_turn(inv, running, call('HGET', P .. ':inv:' .. inv, 'served'))
+end

@@ -1,0 +1,320 @@
+-- Life of a task but for its leases: see scheduler/src/queue/tasks.rs.
+-- States: W waits, D is delayed after a failure, L leased, P its answer is made durable,
+-- F finished and kept for a while.
+
+local MAX_UNSATISFIABLE_AT_ONCE = 1000
+
+local function tk(id) return P .. ':t:' .. id end
+
+-- Fields of a task that is not finished; nil where there is none.
+local function task_of(id, ...)
+  local t = fetch(tk(id), 'st', ...)
+  if not t.st or t.st == 'F' then return nil end
+  return t
+end
+
+local function place_of(id) return fetch(tk(id), 'lane', 'prio', 'inv', 'exp') end
+
+-- Who waits for a task, by frontend: one that dies leaves nobody waiting.
+local function count_waiter(id, by)
+  local count = call('HINCRBY', P .. ':tw:' .. id, me, by)
+  if count > 0 then
+    call('SADD', P .. ':fw:' .. me, id)
+  else
+    call('HDEL', P .. ':tw:' .. id, me)
+    call('SREM', P .. ':fw:' .. me, id)
+  end
+end
+
+local function forget_waiters(id)
+  for _, frontend in ipairs(call('HKEYS', P .. ':tw:' .. id)) do
+    call('SREM', P .. ':fw:' .. frontend, id)
+  end
+  call('DEL', P .. ':tw:' .. id)
+end
+
+local function stop_abandoning(id)
+  drop_timer('d', id)
+  call('HDEL', tk(id), 'abandon')
+end
+
+local function accepted(id, request, merged)
+  local t = fetch(tk(id), 'st', 'qat', 'lat', 'wname', 'attempts')
+  emit('Accepted', id, request, merged, t.st, t.qat, t.lat or '0', t.wname or '', t.attempts)
+end
+
+local function merge(id, t, s)
+  bump('c.merged')
+  local request = tonumber(t.nreq)
+  call('HSET', tk(id), 'nreq', request + 1, 'waiters', t.waiters + 1, 'r' .. request, s.request)
+  if s.skip == '1' then call('HSET', tk(id), 'skip', 1) end
+  count_waiter(id, 1)
+  accepted(id, request, 1)
+  if tonumber(s.prio) < tonumber(t.prio) then
+    local place = place_of(id)
+    if t.st == 'W' then Q.remove(id, place) end
+    call('HSET', tk(id), 'prio', s.prio)
+    place.prio = s.prio
+    if t.st == 'W' then Q.push(id, place) end
+  end
+  stop_abandoning(id)
+end
+
+local function queued() return call('ZCARD', P .. ':waiting') + tonumber(call('HGET', M, 'delayed') or 0) end
+
+-- key, requirement, priority, invocation, expected ms, timeout ms, do_not_cache,
+-- skip_cache_lookup, job, request
+function Q.submit()
+  local s = {
+    key = arg(1), req = arg(2), prio = arg(3), invocation = arg(4), exp = arg(5),
+    timeout = arg(6), alone = arg(7), skip = arg(8), job = arg(9), request = arg(10),
+  }
+  local known = s.alone ~= '1' and call('HGET', P .. ':k', s.key)
+  if known then
+    local t = task_of(known, 'nreq', 'skip', 'waiters', 'prio')
+    local room = t and tonumber(t.nreq) < L.max_requests
+    if room and not (t.skip == '1' and s.skip == '1') then return merge(known, t, s) end
+  end
+  if queued() >= L.max_queued then
+    bump('c.refused')
+    return emit('Refused')
+  end
+  bump('c.submitted')
+  local id = next_id('next_task')
+  local lane, inv = Q.refer_lane(s.req), Q.refer_invocation(s.invocation)
+  call('HSET', tk(id), 'key', s.key, 'lane', lane, 'inv', inv, 'prio', s.prio, 'exp', s.exp,
+    'timeout', s.timeout, 'skip', s.skip, 'nreq', 1, 'waiters', 1, 'attempts', 0, 'kills', 0,
+    'st', 'W', 'at', now, 'qat', now, 'job', s.job, 'r0', s.request)
+  call('ZADD', P .. ':tasks', 0, id)
+  if s.alone ~= '1' then call('HSETNX', P .. ':k', s.key, id) end
+  count_waiter(id, 1)
+  accepted(id, 0, 0)
+  Q.enqueue(id, { lane = lane, inv = inv, prio = s.prio, exp = s.exp })
+end
+
+-- Waits for a worker from now on, or is given to one at once.
+function Q.enqueue(id, place)
+  call('HSET', tk(id), 'st', 'W', 'at', now)
+  call('ZADD', P .. ':waiting', now, id)
+  Q.push(id, place)
+  Q.set_waiting(place.lane, now, id, true)
+  if Q.is_served(place.lane) then Q.dispatch_lane(place.lane) else Q.expect_worker(place.lane) end
+end
+
+-- Takes a task out of the waiting ones.
+function Q.dequeue(id)
+  if call('ZREM', P .. ':waiting', id) == 0 then return end
+  local place = place_of(id)
+  Q.remove(id, place)
+  Q.set_waiting(place.lane, nil, id, false)
+  if call('EXISTS', P .. ':ls:' .. place.lane) == 0 then drop_timer('e', place.lane) end
+end
+
+-- The lane's oldest task, and when it has waited for a worker for too long.
+local function in_vain(lane)
+  local first = call('ZRANGE', P .. ':ls:' .. lane, 0, 0, 'WITHSCORES')
+  if not first[1] then return nil end
+  local unserved = tonumber(call('HGET', P .. ':lane:' .. lane, 'unserved'))
+  return first[1], math.max(unserved, tonumber(first[2])) + L.unsatisfiable_grace
+end
+
+-- No worker serves the lane: its tasks fail unless one comes in time.
+function Q.expect_worker(lane)
+  local task, at = in_vain(lane)
+  if task then set_timer(math.max(at, now + 1), 'e', lane) else drop_timer('e', lane) end
+end
+
+function Q.check_unsatisfiable(lane)
+  local requirement = call('HGET', P .. ':lane:' .. lane, 'req')
+  if not requirement or Q.is_served(lane) then return end
+  local offers = Q.offers()
+  for _ = 1, MAX_UNSATISFIABLE_AT_ONCE do
+    local task, at = in_vain(lane)
+    if not task or at > now then break end
+    Q.finish(task, 'Unsatisfiable', enc({ requirement, unpack(offers) }), 0)
+  end
+  Q.expect_worker(lane)
+end
+
+local function flags(id, count)
+  local text = ''
+  for i = 0, count - 1 do text = text .. (call('HEXISTS', tk(id), 'x' .. i) == 1 and '1' or '0') end
+  return text
+end
+
+-- A task as it is now, finished or not.
+function Q.state(id)
+  local t = fetch(tk(id), 'st', 'job', 'qat', 'lat', 'wname', 'attempts', 'nreq', 'ending',
+    'detail', 'answer')
+  if not t.st then return emit('Unknown', id) end
+  emit('State', id, t.st, t.job, t.qat, t.lat or '0', t.wname or '', t.attempts,
+    flags(id, tonumber(t.nreq)), t.ending or '', t.detail or '', t.answer or '')
+end
+
+-- task, request
+function Q.attach()
+  local id = arg(1)
+  local t = task_of(id, 'waiters', 'nreq')
+  if t then
+    call('HINCRBY', tk(id), 'waiters', 1)
+    count_waiter(id, 1)
+    stop_abandoning(id)
+  end
+  Q.state(id)
+end
+
+function Q.look()
+  for i = 18, #ARGV do Q.state(ARGV[i]) end
+end
+
+local function left(id, by)
+  local t = task_of(id, 'waiters', 'abandon')
+  if not t then return end
+  local waiters = math.max(0, tonumber(t.waiters) - by)
+  call('HSET', tk(id), 'waiters', waiters)
+  if waiters == 0 and not t.abandon then
+    call('HSET', tk(id), 'abandon', 1)
+    set_timer(now + L.abandon_grace, 'd', id)
+  end
+end
+
+-- tasks, once for each waiter that left
+function Q.detach()
+  for i = 18, #ARGV do
+    local id = ARGV[i]
+    if task_of(id) then
+      count_waiter(id, -1)
+      left(id, 1)
+    end
+  end
+end
+
+-- What this frontend waits for, as task and count: what is not named is waited for no more.
+function Q.waits()
+  local counts = {}
+  for i = 18, #ARGV, 2 do counts[ARGV[i]] = tonumber(ARGV[i + 1]) end
+  for _, id in ipairs(call('SMEMBERS', P .. ':fw:' .. me)) do
+    local known = tonumber(call('HGET', P .. ':tw:' .. id, me) or 0)
+    local gone = known - (counts[id] or 0)
+    if gone > 0 and task_of(id) then
+      count_waiter(id, -gone)
+      left(id, gone)
+    end
+  end
+end
+
+function Q.check_abandoned(id)
+  local t = task_of(id, 'waiters')
+  if not t then return end
+  call('HDEL', tk(id), 'abandon')
+  if tonumber(t.waiters) == 0 and t.st ~= 'P' then Q.stop(id, 'NobodyWaits', 'NobodyWaits') end
+end
+
+-- task, request
+function Q.cancel()
+  local id, request = arg(1), tonumber(arg(2))
+  local t = task_of(id, 'nreq', 'ncan', 'x' .. request)
+  if not t or request >= tonumber(t.nreq) or t['x' .. request] or t.st == 'P' then return end
+  call('HSET', tk(id), 'x' .. request, 1)
+  if call('HINCRBY', tk(id), 'ncan', 1) == tonumber(t.nreq) then
+    return Q.stop(id, 'Cancelled', 'Cancelled')
+  end
+  local run = Q.run_of(id)
+  emit('RequestCancelled', id, request, run)
+  tell_waiters(id, 'RequestCancelled', id, request, run)
+end
+
+-- Ends a task before it has an answer. A lease keeps its slot until it is given back.
+function Q.stop(id, ending, reason)
+  local t = task_of(id, 'at')
+  if t.st == 'L' then Q.revoke(t.at, reason) end
+  Q.finish(id, ending, enc({}), 0)
+end
+
+function Q.retry(id)
+  local t = task_of(id)
+  if t and t.st == 'D' then
+    bump('delayed', -1)
+    Q.enqueue(id, place_of(id))
+  end
+end
+
+-- task, lease, bytes, answer. The lease is the one that led to `Publish`: whoever was paused in
+-- between and comes late is not believed.
+function Q.published()
+  local id, lease = arg(1), arg(2)
+  local t = fetch(tk(id), 'st', 'at', 'pfe')
+  if t.at ~= lease then return end
+  if t.st == 'F' then return Q.state(id) end
+  if t.st ~= 'P' then return end
+  call('SREM', P .. ':fp:' .. t.pfe, id)
+  call('HSET', tk(id), 'answer', arg(4))
+  Q.finish(id, 'Published', enc({}), tonumber(arg(3)))
+end
+
+-- What a record of the run needs: the job, times, the worker, and the requests but the first.
+function Q.run_of(id)
+  local t = fetch(tk(id), 'job', 'qat', 'lat', 'wname', 'attempts', 'nreq')
+  local count = tonumber(t.nreq)
+  local run = { t.job, t.qat, t.lat or '0', t.wname or '', t.attempts, flags(id, count) }
+  for i = 1, count - 1 do run[#run + 1] = call('HGET', tk(id), 'r' .. i) end
+  return enc(run)
+end
+
+local ENDED = {
+  Published = 'published', Cancelled = 'cancelled', NobodyWaits = 'abandoned',
+  Unsatisfiable = 'unsatisfiable', RetriesExhausted = 'retries_exhausted', Poison = 'poisoned',
+}
+
+function Q.finish(id, ending, detail, bytes)
+  Q.dequeue(id)
+  stop_abandoning(id)
+  local t = fetch(tk(id), 'st', 'key', 'inv', 'lane', 'lat', 'wname', 'attempts', 'answer')
+  if t.st == 'P' then bump('publishing', -1) end
+  if t.st == 'D' then
+    bump('delayed', -1)
+    drop_timer('c', id)
+  end
+  if call('HGET', P .. ':k', t.key) == id then call('HDEL', P .. ':k', t.key) end
+  Q.forget_invocation(t.inv)
+  Q.unrefer_lane(t.lane)
+  bump('c.' .. ENDED[ending])
+  call('HSET', tk(id), 'st', 'F', 'ending', ending, 'detail', detail)
+  emit('Finished', id, ending, detail, Q.run_of(id))
+  tell_waiters(id, 'Ended', id, ending, detail, t.lat or '0', t.wname or '', t.attempts,
+    t.answer or '')
+  forget_waiters(id)
+  Q.keep(id, bytes)
+end
+
+function Q.keep(id, bytes)
+  local list = P .. ':fin'
+  if call('EXISTS', list) == 0 then set_timer(now + L.completed_ttl, 'f', '') end
+  call('RPUSH', list, id .. ':' .. int(bytes) .. ':' .. int(now))
+  bump('finished_bytes', bytes)
+  while true do
+    local count = call('LLEN', list)
+    local all = tonumber(call('HGET', M, 'finished_bytes'))
+    if count <= L.max_completed and (all <= L.max_completed_bytes or count <= 1) then return end
+    Q.forget_first()
+  end
+end
+
+function Q.forget_first()
+  local first = call('LPOP', P .. ':fin')
+  local id, bytes = string.match(first, '^(%d+):(%d+):')
+  bump('finished_bytes', 0 - tonumber(bytes))
+  call('DEL', tk(id))
+  call('ZREM', P .. ':tasks', id)
+  emit('Forgotten', id)
+end
+
+function Q.forget_finished()
+  while true do
+    local first = call('LINDEX', P .. ':fin', 0)
+    if not first then return end
+    local due = tonumber(string.match(first, ':(%d+)$')) + L.completed_ttl
+    if due > now then return set_timer(due, 'f', '') end
+    Q.forget_first()
+  end
+end

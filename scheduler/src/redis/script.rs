@@ -1,0 +1,129 @@
+//! The script, and events as its arguments.
+
+use crate::queue::{Event, Limits, Phase, Submit, UNKNOWN_EXPECTED_MS};
+
+use super::wire::{id, pairs};
+
+/// The whole program, in the order in which its parts need each other.
+pub const SOURCE: &str = concat!(
+    include_str!("lua/base.lua"),
+    include_str!("lua/ready.lua"),
+    include_str!("lua/fleet.lua"),
+    include_str!("lua/tasks.lua"),
+    include_str!("lua/leases.lua"),
+    include_str!("lua/main.lua"),
+);
+
+pub type Arguments = Vec<Vec<u8>>;
+
+/// Time (`None`: that of Redis), caller and limits: what every call begins with.
+pub fn preamble(now: Option<u64>, frontend: &str, limits: &Limits) -> Arguments {
+    let numbers = [
+        limits.max_queued as u64,
+        limits.max_requests_per_task as u64,
+        limits.unsatisfiable_grace,
+        limits.abandon_grace,
+        limits.heartbeat_timeout,
+        limits.lease_slack,
+        limits.cancel_timeout,
+        u64::from(limits.max_retries),
+        limits.retry_delay,
+        u64::from(limits.poison_kills),
+        limits.completed_ttl,
+        limits.max_completed as u64,
+        limits.max_completed_bytes as u64,
+        limits.max_idle_lanes as u64,
+    ];
+    let now = now.map(|now| now.to_string()).unwrap_or_default();
+    let mut arguments = vec![now.into_bytes(), frontend.into()];
+    arguments.extend(numbers.map(|number| number.to_string().into_bytes()));
+    arguments
+}
+
+/// `job` and `request` are not looked at by the script.
+pub fn submit(submit: &Submit, key: &[u8], job: Vec<u8>, request: Vec<u8>) -> Arguments {
+    let flag = |flag: bool| vec![if flag { b'1' } else { b'0' }];
+    vec![
+        b"submit".to_vec(),
+        key.to_vec(),
+        pairs(submit.requirement.pairs()),
+        submit.priority.to_string().into_bytes(),
+        submit.invocation.as_bytes().to_vec(),
+        submit.expected_ms.unwrap_or(UNKNOWN_EXPECTED_MS).to_string().into_bytes(),
+        submit.timeout_ms.to_string().into_bytes(),
+        flag(submit.do_not_cache),
+        flag(submit.skip_cache_lookup),
+        job,
+        request,
+    ]
+}
+
+/// Every event but `Submit`, `Published` and `Drain`, which need more or are nobody's business
+/// but the frontend's.
+pub fn event(event: &Event) -> Option<Arguments> {
+    let mut arguments = Vec::new();
+    let mut say = |argument: &str| arguments.push(argument.as_bytes().to_vec());
+    match event {
+        Event::Attach(operation) => {
+            say("attach");
+            say(&id(operation.task.0));
+        }
+        Event::Detach(operation) => {
+            say("detach");
+            say(&id(operation.task.0));
+        }
+        Event::Cancel(operation) => {
+            say("cancel");
+            say(&id(operation.task.0));
+            say(&operation.request.to_string());
+        }
+        Event::WorkerJoined(joined) => {
+            say("joined");
+            say(&if joined.worker.0 == 0 { String::new() } else { id(joined.worker.0) });
+            say(&joined.name);
+            say(&joined.slots.to_string());
+            arguments.push(pairs(joined.offer.pairs()));
+            arguments.push(Vec::new());
+            arguments.extend(joined.leases.iter().map(|lease| id(lease.0).into_bytes()));
+        }
+        Event::WorkerLeft { worker } => {
+            say("left");
+            say(&id(worker.0));
+        }
+        Event::Alive { worker } => {
+            say("alive");
+            say(&id(worker.0));
+        }
+        Event::Heartbeat { worker, leases } => {
+            say("heartbeat");
+            say(&id(worker.0));
+            say(&leases.len().to_string());
+            leases.iter().for_each(|lease| say(&id(lease.0)));
+        }
+        Event::WorkerDraining { worker } => {
+            say("draining");
+            say(&id(worker.0));
+        }
+        Event::Progress { worker, lease, phase } => {
+            say("progress");
+            say(&id(worker.0));
+            say(&id(lease.0));
+            say(if *phase == Phase::UploadingOutputs { "1" } else { "0" });
+        }
+        Event::Completed { worker, lease } => {
+            say("completed");
+            say(&id(worker.0));
+            say(&id(lease.0));
+            say("");
+        }
+        Event::Failed { worker, lease, message } => {
+            say("failed");
+            say(&id(worker.0));
+            say(&id(lease.0));
+            say(message);
+        }
+        Event::Tick => say("tick"),
+        Event::Submit(_) | Event::Published { .. } | Event::Drain => return None,
+    }
+    Some(arguments)
+}

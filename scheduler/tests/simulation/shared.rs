@@ -1,0 +1,176 @@
+//! The queue in Redis, held against the state machine in memory: the same events must have the
+//! same effects, in the same order, whatever happens.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use kiln_scheduler::queue::{Counters, Effect, Event, LeaseId, Limits, Machine, Millis, TaskId};
+use kiln_scheduler::redis::script::{SOURCE, event, preamble, submit};
+use kiln_scheduler::redis::wire::{id, parse_all};
+use kiln_test_servers::redis::RedisServer;
+use redis::Script;
+
+use crate::subject::Subject;
+
+const PREFIX: &str = "{queue}";
+
+/// The script in a real Redis, with time given.
+pub struct Shared {
+    connection: redis::Connection,
+    script: Script,
+    limits: Limits,
+    next_timer: Option<Millis>,
+    /// Under which lease a task is being published.
+    publishing: HashMap<TaskId, LeaseId>,
+    _server: RedisServer,
+}
+
+impl Shared {
+    /// `None`: there is no Redis here, and tests may be skipped.
+    pub fn start(limits: Limits) -> Option<Self> {
+        let server = RedisServer::start()?;
+        let client = redis::Client::open(server.url()).unwrap();
+        Some(Self {
+            connection: client.get_connection().unwrap(),
+            script: Script::new(SOURCE),
+            limits,
+            next_timer: None,
+            publishing: HashMap::new(),
+            _server: server,
+        })
+    }
+
+    fn arguments(&self, happened: &Event) -> Vec<Vec<u8>> {
+        match happened {
+            Event::Submit(what) => {
+                let key = what.key.action.hash;
+                submit(what, &key, Vec::new(), Vec::new())
+            }
+            Event::Published { task, bytes } => {
+                let lease = self.publishing.get(task).map_or(0, |lease| lease.0);
+                let words = ["published".to_owned(), id(task.0), id(lease), bytes.to_string()];
+                let mut arguments: Vec<_> = words.map(String::into_bytes).into();
+                arguments.push(Vec::new());
+                arguments
+            }
+            other => event(other).expect("nothing else is simulated"),
+        }
+    }
+
+    fn counter(&mut self, name: &str) -> u64 {
+        let key = format!("{PREFIX}:m");
+        let found: Option<u64> =
+            redis::cmd("HGET").arg(key).arg(name).query(&mut self.connection).unwrap();
+        found.unwrap_or(0)
+    }
+}
+
+impl Subject for Shared {
+    fn handle(&mut self, now: Millis, event: Event, effects: &mut Vec<Effect>) {
+        let mut call = self.script.key(PREFIX);
+        for argument in preamble(Some(now), "simulation", &self.limits) {
+            call.arg(argument);
+        }
+        for argument in self.arguments(&event) {
+            call.arg(argument);
+        }
+        let (timer, told): (String, Vec<u8>) = call.invoke(&mut self.connection).unwrap();
+        self.next_timer = timer.parse().ok();
+        for told in parse_all(Bytes::from(told)).unwrap() {
+            let Some(effect) = told.effect(self.limits.max_queued) else { continue };
+            if let Effect::Publish { task, lease, .. } = &effect {
+                self.publishing.insert(*task, *lease);
+            }
+            effects.push(effect);
+        }
+    }
+
+    fn next_timer(&mut self) -> Option<Millis> {
+        self.next_timer
+    }
+
+    fn check(&mut self) {}
+
+    fn counters(&mut self) -> Counters {
+        Counters {
+            submitted: self.counter("c.submitted"),
+            merged: self.counter("c.merged"),
+            refused: self.counter("c.refused"),
+            dispatched: self.counter("c.dispatched"),
+            published: self.counter("c.published"),
+            cancelled: self.counter("c.cancelled"),
+            abandoned: self.counter("c.abandoned"),
+            unsatisfiable: self.counter("c.unsatisfiable"),
+            retries_exhausted: self.counter("c.retries_exhausted"),
+            poisoned: self.counter("c.poisoned"),
+            retries: self.counter("c.retries"),
+            workers_joined: self.counter("c.workers_joined"),
+            workers_lost: self.counter("c.workers_lost"),
+            leases_expired: self.counter("c.leases_expired"),
+            stale_results: self.counter("c.stale_results"),
+        }
+    }
+
+    /// Tasks that are neither finished nor forgotten.
+    fn unfinished(&mut self) -> usize {
+        let key = format!("{PREFIX}:tasks");
+        let tasks: Vec<String> =
+            redis::cmd("ZRANGE").arg(key).arg(0).arg(-1).query(&mut self.connection).unwrap();
+        let open = tasks.iter().filter(|task| {
+            let state: String = redis::cmd("HGET")
+                .arg(format!("{PREFIX}:t:{task}"))
+                .arg("st")
+                .query(&mut self.connection)
+                .unwrap();
+            state != "F"
+        });
+        open.count()
+    }
+}
+
+/// Both at once. What one does the other must do.
+pub struct Both {
+    machine: Machine,
+    shared: Shared,
+}
+
+impl Both {
+    pub fn start(limits: Limits) -> Option<Self> {
+        Some(Self { machine: Machine::new(limits.clone()), shared: Shared::start(limits)? })
+    }
+
+    /// Keys that are left, by kind: nothing may stay behind.
+    pub fn left_behind(&mut self) -> Vec<String> {
+        redis::cmd("KEYS").arg("*").query(&mut self.shared.connection).unwrap()
+    }
+}
+
+impl Subject for Both {
+    fn handle(&mut self, now: Millis, event: Event, effects: &mut Vec<Effect>) {
+        let mut expected = Vec::new();
+        self.machine.handle(now, event.clone(), &mut expected);
+        let mut found = Vec::new();
+        Subject::handle(&mut self.shared, now, event.clone(), &mut found);
+        assert_eq!(found, expected, "at {now} after {event:?}");
+        assert_eq!(self.shared.next_timer, Machine::next_timer(&self.machine), "{event:?}");
+        effects.append(&mut found);
+    }
+
+    fn next_timer(&mut self) -> Option<Millis> {
+        self.shared.next_timer
+    }
+
+    fn check(&mut self) {
+        self.machine.check();
+    }
+
+    fn counters(&mut self) -> Counters {
+        let counters = self.shared.counters();
+        assert_eq!(counters, Machine::counters(&self.machine));
+        counters
+    }
+
+    fn unfinished(&mut self) -> usize {
+        self.shared.unfinished() + Subject::unfinished(&mut self.machine)
+    }
+}
