@@ -56,6 +56,7 @@ fn measure(queued: u64) -> (u128, u128) {
             slots: SLOTS,
             // Each worker serves a third of the sets.
             offer: Offer::new((0..PROPERTY_SETS).filter(|n| n % 3 == worker % 3).map(property)),
+            leases: Vec::new(),
         };
         machine.handle(0, Event::WorkerJoined(joined), &mut effects);
     }
