@@ -2,11 +2,16 @@
 
 use std::error::Error;
 
-const FILES: [&str; 2] = ["kiln/worker/v1/worker.proto", "kiln/events/v1/events.proto"];
-
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let descriptors = protox::compile(FILES, ["proto"])?;
+    let own = ["kiln/worker/v1/worker.proto", "kiln/events/v1/events.proto"];
+    let descriptors = protox::compile(own, ["proto"])?;
     tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    // On its own, because it uses the messages of the others.
+    let descriptors = protox::compile(["kiln/queue/v1/queue.proto"], ["proto"])?;
+    tonic_prost_build::configure()
+        .bytes(".")
+        .extern_path(".kiln.events.v1", "crate::events")
+        .compile_fds(descriptors)?;
     Ok(())
 }

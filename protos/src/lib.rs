@@ -20,3 +20,9 @@ pub mod events {
     #![allow(clippy::all, missing_docs)]
     include!(concat!(env!("OUT_DIR"), "/kiln.events.v1.rs"));
 }
+
+/// What frontends keep of a task in Redis (`proto/kiln/queue/v1`).
+pub mod queue {
+    #![allow(clippy::all, missing_docs)]
+    include!(concat!(env!("OUT_DIR"), "/kiln.queue.v1.rs"));
+}

@@ -115,15 +115,33 @@ pub struct Seat {
 /// Chooses operations. An alias, so that the reference's lifetime stays out of `async_trait`.
 pub type Matches = dyn Fn(&OperationState) -> bool + Sync;
 
+/// The queue cannot be asked, for now. In words, what is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Unavailable(pub String);
+
+/// Why a job is not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotTaken {
+    Refused(Refusal),
+    Unavailable(Unavailable),
+}
+
+impl From<Refusal> for NotTaken {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
 #[async_trait]
 pub trait Queue: Send + Sync + 'static {
     /// Adds a job, or joins one in flight.
-    async fn submit(&self, job: Job) -> Result<Ticket, Refusal>;
+    async fn submit(&self, job: Job) -> Result<Ticket, NotTaken>;
 
     /// Waits for an operation as well. `None`: no such operation.
-    async fn attach(&self, name: &str) -> Option<Ticket>;
+    async fn attach(&self, name: &str) -> Result<Option<Ticket>, Unavailable>;
 
-    async fn find(&self, name: &str) -> Option<OperationState>;
+    async fn find(&self, name: &str) -> Result<Option<OperationState>, Unavailable>;
 
     /// Operations after `after` (exclusive) that `matches` accepts, oldest first.
     async fn list(
@@ -131,13 +149,13 @@ pub trait Queue: Send + Sync + 'static {
         after: Option<OperationId>,
         limit: usize,
         matches: &Matches,
-    ) -> Vec<OperationState>;
+    ) -> Result<Vec<OperationState>, Unavailable>;
 
     /// `false`: no such operation.
-    async fn cancel(&self, name: &str) -> bool;
+    async fn cancel(&self, name: &str) -> Result<bool, Unavailable>;
 
     /// The client is not interested any more; a running operation goes on.
-    async fn forget(&self, name: &str) -> bool;
+    async fn forget(&self, name: &str) -> Result<bool, Unavailable>;
 
     /// A worker takes its seat; messages for it go to `outbound`.
     async fn join(&self, hello: Hello, outbound: mpsc::Sender<SchedulerMessage>) -> Seat;
@@ -153,10 +171,10 @@ pub trait Queue: Send + Sync + 'static {
     async fn drain(&self);
 
     /// The worker of this name finishes what it runs. `false`: no such worker.
-    async fn drain_worker(&self, name: &str) -> bool;
+    async fn drain_worker(&self, name: &str) -> Result<bool, Unavailable>;
 
     /// Ends all sessions and all waiting at once.
     fn close(&self);
 
-    fn snapshot(&self) -> Snapshot;
+    async fn snapshot(&self) -> Result<Snapshot, Unavailable>;
 }

@@ -10,6 +10,7 @@ mod config;
 mod driver;
 mod job;
 pub mod journal;
+mod names;
 pub mod queue;
 pub mod redis;
 mod request;

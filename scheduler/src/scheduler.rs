@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use kiln_cas::redis::Redis;
 use kiln_cas::services::Deadlines;
 use kiln_protos::longrunning::operations_server::OperationsServer;
 use kiln_protos::reapi::execution_server::ExecutionServer;
@@ -11,9 +12,11 @@ use kiln_protos::worker::{SchedulerMessage, WorkerMessage};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
+use crate::boundary::Unavailable;
 use crate::completion::Completion;
 use crate::config::{Parts, SchedulerConfig};
 use crate::driver::MemoryQueue;
+use crate::redis::RedisQueue;
 use crate::services::Core;
 use crate::services::execution::ExecutionService;
 use crate::services::operations::OperationsService;
@@ -33,6 +36,19 @@ impl Scheduler {
         let completion = Arc::new(Completion::new(parts.clone(), config.base_url.clone()));
         let queue = MemoryQueue::start(&config, parts.logs.clone(), completion.clone());
         Self { core: Arc::new(Core::new(config, parts, Arc::new(queue), completion)) }
+    }
+
+    /// One frontend of the queue in `redis`, which any number of them share. Errors: Redis
+    /// does not answer, or holds a queue of another version.
+    pub async fn join(
+        config: SchedulerConfig,
+        parts: Parts,
+        redis: Redis,
+    ) -> Result<Self, Unavailable> {
+        let completion = Arc::new(Completion::new(parts.clone(), config.base_url.clone()));
+        let logs = parts.logs.clone();
+        let queue = RedisQueue::start(&config, redis, logs, completion.clone()).await?;
+        Ok(Self { core: Arc::new(Core::new(config, parts, Arc::new(queue), completion)) })
     }
 
     pub fn execution_service(&self) -> Deadlines<ExecutionServer<ExecutionService>> {
@@ -77,7 +93,7 @@ impl Scheduler {
     }
 
     /// The worker of this id takes nothing more and is told so. `false`: no such worker.
-    pub async fn drain_worker(&self, id: &str) -> bool {
+    pub async fn drain_worker(&self, id: &str) -> Result<bool, Unavailable> {
         self.core.queue.drain_worker(id).await
     }
 
@@ -87,9 +103,9 @@ impl Scheduler {
         self.core.queue.close();
     }
 
-    pub fn snapshot(&self) -> Snapshot {
-        let mut snapshot = self.core.queue.snapshot();
+    pub async fn snapshot(&self) -> Result<Snapshot, Unavailable> {
+        let mut snapshot = self.core.queue.snapshot().await?;
         snapshot.cache_hits = self.core.cache_hits.load(Ordering::Relaxed);
-        snapshot
+        Ok(snapshot)
     }
 }

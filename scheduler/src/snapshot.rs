@@ -9,7 +9,7 @@ use crate::queue::Counters;
 /// Operations listed in a snapshot, at most, queued and running each.
 pub const MAX_LISTED: usize = 200;
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Snapshot {
     pub workers: Vec<WorkerView>,
     /// All that wait, of which `queued` lists the oldest.

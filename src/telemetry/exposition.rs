@@ -11,16 +11,21 @@ use axum::routing::get;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
+use super::collectors::Latest;
+
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The route `/metrics`.
-pub fn router(registry: Arc<Registry>) -> Router {
+pub fn router(registry: Arc<Registry>, queue: Latest) -> Router {
     Router::new().route(
         "/metrics",
         get(move |headers: HeaderMap| {
-            let registry = registry.clone();
-            async move { answer(&registry, &headers) }
+            let (registry, queue) = (registry.clone(), queue.clone());
+            async move {
+                queue.refresh().await;
+                answer(&registry, &headers)
+            }
         }),
     )
 }

@@ -22,7 +22,7 @@ use prometheus_client::registry::Registry;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{ConfigError, Settings};
-use collectors::Sources;
+use collectors::{Latest, Sources};
 use observer::Observer;
 use requests::Requests;
 use stages::Stages;
@@ -46,6 +46,7 @@ pub fn start(settings: &Settings) -> Result<(), ConfigError> {
 /// The metrics and traces of one server.
 pub struct Telemetry {
     observer: Observer,
+    queue: Latest,
     registry: Arc<Registry>,
 }
 
@@ -74,20 +75,21 @@ impl Telemetry {
             .map(Traces::new);
         let observer = Observer::start(events, stages.clone(), traces);
         let mut registry = Registry::default();
+        let queue = Latest::new(scheduler);
         registry.register_collector(Box::new(Sources {
             storage,
-            scheduler,
+            queue: queue.clone(),
             journal,
             requests,
             stages,
             spans,
         }));
-        Ok(Self { observer, registry: Arc::new(registry) })
+        Ok(Self { observer, queue, registry: Arc::new(registry) })
     }
 
     /// `GET /metrics`.
     pub fn routes(&self) -> Router {
-        exposition::router(self.registry.clone())
+        exposition::router(self.registry.clone(), self.queue.clone())
     }
 
     /// Takes in what was published before, and sends the traces that are left.

@@ -5,6 +5,7 @@ use axum::response::{Html, IntoResponse, Response};
 use http::StatusCode;
 use kiln_cas::StoreError;
 use kiln_cas::records::RecordsError;
+use kiln_scheduler::boundary::Unavailable;
 
 use super::json::{ErrorBody, ErrorDetail};
 use super::pages::layout;
@@ -35,6 +36,17 @@ impl From<RecordsError> for WebError {
         };
         let hint = "The journal could not be read; the server's log has more.".to_owned();
         Self { status, message: error.to_string(), hint }
+    }
+}
+
+impl From<Unavailable> for WebError {
+    fn from(error: Unavailable) -> Self {
+        let hint = "The queue is in Redis, which does not answer; the server's log has more.";
+        Self {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            message: error.to_string(),
+            hint: hint.to_owned(),
+        }
     }
 }
 

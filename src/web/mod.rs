@@ -20,21 +20,25 @@ mod tree;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use async_trait::async_trait;
 use axum::Router;
 use axum::routing::get;
 use kiln_cas::stores::StorageSnapshot;
 use kiln_cas::{SharedActionCache, SharedBlobStore};
+use kiln_scheduler::boundary::Unavailable;
 use kiln_scheduler::journal::Journal;
 use kiln_scheduler::{Scheduler, Snapshot};
 
 /// The scheduler as pages see it.
+#[async_trait]
 pub trait QueueView: Send + Sync + 'static {
-    fn snapshot(&self) -> Snapshot;
+    async fn snapshot(&self) -> Result<Snapshot, Unavailable>;
 }
 
+#[async_trait]
 impl QueueView for Scheduler {
-    fn snapshot(&self) -> Snapshot {
-        Self::snapshot(self)
+    async fn snapshot(&self) -> Result<Snapshot, Unavailable> {
+        Self::snapshot(self).await
     }
 }
 

@@ -4,7 +4,6 @@
 //! message channels, and one task on the machine's next timer.
 
 mod effects;
-mod names;
 mod snapshot;
 
 use std::collections::{BTreeMap, HashMap};
@@ -18,11 +17,13 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::boundary::{
-    Matches, OperationState, Queue, Report, Seat, Stage, StreamNames, Ticket, Update,
+    Matches, NotTaken, OperationState, Queue, Report, Seat, Stage, StreamNames, Ticket,
+    Unavailable, Update,
 };
 use crate::completion::SharedCompletion;
 use crate::config::SchedulerConfig;
 use crate::job::{Finished, Job, Outcome, Request, Run, UnixNanos, unix_nanos};
+use crate::names::Names;
 use crate::queue::platform::Offer;
 use crate::queue::{
     Effect, Event, Joined, LeaseId, Machine, Millis, OperationId, Refusal, Submit, TaskId, WorkerId,
@@ -30,7 +31,6 @@ use crate::queue::{
 use crate::snapshot::Snapshot;
 
 use effects::After;
-use names::Names;
 
 /// See the module. Clones share one queue.
 #[derive(Clone)]
@@ -253,7 +253,7 @@ impl Drop for Hold {
 
 #[async_trait]
 impl Queue for MemoryQueue {
-    async fn submit(&self, job: Job) -> Result<Ticket, Refusal> {
+    async fn submit(&self, job: Job) -> Result<Ticket, NotTaken> {
         let default_timeout = self.inner.default_timeout.as_millis() as u64;
         let submit = Submit {
             key: job.key.clone(),
@@ -270,23 +270,23 @@ impl Queue for MemoryQueue {
             state.submitted = Some(job);
             inner.handle(state, Event::Submit(Box::new(submit)), after);
             let id = state.answer.take().unwrap_or(Err(Refusal::Draining))?;
-            queue.ticket(state, id).ok_or(Refusal::Draining)
+            queue.ticket(state, id).ok_or(Refusal::Draining.into())
         })
     }
 
-    async fn attach(&self, name: &str) -> Option<Ticket> {
+    async fn attach(&self, name: &str) -> Result<Option<Ticket>, Unavailable> {
         let queue = &self.inner;
-        queue.with(|inner, state, after| {
+        Ok(queue.with(|inner, state, after| {
             let (id, _) = inner.resolve(state, name)?;
             inner.handle(state, Event::Attach(id), after);
             queue.ticket(state, id)
-        })
+        }))
     }
 
-    async fn find(&self, name: &str) -> Option<OperationState> {
+    async fn find(&self, name: &str) -> Result<Option<OperationState>, Unavailable> {
         let state = self.inner.lock();
-        let (id, entry) = self.inner.resolve(&state, name)?;
-        Some(self.inner.state_of(id, entry))
+        let found = self.inner.resolve(&state, name);
+        Ok(found.map(|(id, entry)| self.inner.state_of(id, entry)))
     }
 
     async fn list(
@@ -294,7 +294,7 @@ impl Queue for MemoryQueue {
         after: Option<OperationId>,
         limit: usize,
         matches: &Matches,
-    ) -> Vec<OperationState> {
+    ) -> Result<Vec<OperationState>, Unavailable> {
         let state = self.inner.lock();
         let first = after.map_or(TaskId(0), |after| after.task);
         let mut found = Vec::new();
@@ -305,7 +305,7 @@ impl Queue for MemoryQueue {
                     continue;
                 }
                 if found.len() == limit {
-                    return found;
+                    return Ok(found);
                 }
                 let operation = self.inner.state_of(id, entry);
                 if matches(&operation) {
@@ -313,24 +313,24 @@ impl Queue for MemoryQueue {
                 }
             }
         }
-        found
+        Ok(found)
     }
 
-    async fn cancel(&self, name: &str) -> bool {
-        self.inner.with(|inner, state, after| {
+    async fn cancel(&self, name: &str) -> Result<bool, Unavailable> {
+        Ok(self.inner.with(|inner, state, after| {
             let Some((id, _)) = inner.resolve(state, name) else { return false };
             inner.handle(state, Event::Cancel(id), after);
             true
-        })
+        }))
     }
 
-    async fn forget(&self, name: &str) -> bool {
+    async fn forget(&self, name: &str) -> Result<bool, Unavailable> {
         let mut state = self.inner.lock();
-        let Some((id, _)) = self.inner.resolve(&state, name) else { return false };
+        let Some((id, _)) = self.inner.resolve(&state, name) else { return Ok(false) };
         if let Some(entry) = state.entries.get_mut(&id.task) {
             entry.forgotten.push(id.request);
         }
-        true
+        Ok(true)
     }
 
     async fn join(&self, hello: Hello, outbound: mpsc::Sender<SchedulerMessage>) -> Seat {
@@ -398,13 +398,13 @@ impl Queue for MemoryQueue {
         let _ = drained.wait_for(|drained| *drained).await;
     }
 
-    async fn drain_worker(&self, name: &str) -> bool {
-        self.inner.with(|inner, state, after| {
+    async fn drain_worker(&self, name: &str) -> Result<bool, Unavailable> {
+        Ok(self.inner.with(|inner, state, after| {
             let Some(worker) = state.machine.worker_named(&name.into()) else { return false };
             inner.handle(state, Event::WorkerDraining { worker }, after);
             inner.send(state, worker, Kind::Drain(Drain {}));
             true
-        })
+        }))
     }
 
     fn close(&self) {
@@ -416,7 +416,7 @@ impl Queue for MemoryQueue {
         });
     }
 
-    fn snapshot(&self) -> Snapshot {
-        self.inner.snapshot()
+    async fn snapshot(&self) -> Result<Snapshot, Unavailable> {
+        Ok(self.inner.snapshot())
     }
 }

@@ -1,6 +1,9 @@
 //! The script, and events as its arguments.
 
-use crate::queue::{Event, Limits, Phase, Submit, UNKNOWN_EXPECTED_MS};
+use crate::queue::{
+    Event, Joined, LeaseId, Limits, OperationId, Phase, Submit, TaskId, UNKNOWN_EXPECTED_MS,
+    WorkerId,
+};
 
 use super::wire::{id, pairs};
 
@@ -11,6 +14,7 @@ pub const SOURCE: &str = concat!(
     include_str!("lua/fleet.lua"),
     include_str!("lua/tasks.lua"),
     include_str!("lua/leases.lua"),
+    include_str!("lua/view.lua"),
     include_str!("lua/main.lua"),
 );
 
@@ -77,15 +81,7 @@ pub fn event(event: &Event) -> Option<Arguments> {
             say(&id(operation.task.0));
             say(&operation.request.to_string());
         }
-        Event::WorkerJoined(joined) => {
-            say("joined");
-            say(&if joined.worker.0 == 0 { String::new() } else { id(joined.worker.0) });
-            say(&joined.name);
-            say(&joined.slots.to_string());
-            arguments.push(pairs(joined.offer.pairs()));
-            arguments.push(Vec::new());
-            arguments.extend(joined.leases.iter().map(|lease| id(lease.0).into_bytes()));
-        }
+        Event::WorkerJoined(joined) => return Some(self::joined(joined, Vec::new())),
         Event::WorkerLeft { worker } => {
             say("left");
             say(&id(worker.0));
@@ -110,12 +106,7 @@ pub fn event(event: &Event) -> Option<Arguments> {
             say(&id(lease.0));
             say(if *phase == Phase::UploadingOutputs { "1" } else { "0" });
         }
-        Event::Completed { worker, lease } => {
-            say("completed");
-            say(&id(worker.0));
-            say(&id(lease.0));
-            say("");
-        }
+        Event::Completed { worker, lease } => return Some(completed(*worker, *lease, None)),
         Event::Failed { worker, lease, message } => {
             say("failed");
             say(&id(worker.0));
@@ -126,4 +117,69 @@ pub fn event(event: &Event) -> Option<Arguments> {
         Event::Submit(_) | Event::Published { .. } | Event::Drain => return None,
     }
     Some(arguments)
+}
+
+/// `info`: encoded `kiln.queue.v1.Worker`. A worker of id 0 is given one.
+pub fn joined(joined: &Joined, info: Vec<u8>) -> Arguments {
+    let worker = if joined.worker.0 == 0 { String::new() } else { id(joined.worker.0) };
+    let mut arguments = vec![
+        b"joined".to_vec(),
+        worker.into_bytes(),
+        joined.name.as_bytes().to_vec(),
+        joined.slots.to_string().into_bytes(),
+        pairs(joined.offer.pairs()),
+        info,
+    ];
+    arguments.extend(joined.leases.iter().map(|lease| id(lease.0).into_bytes()));
+    arguments
+}
+
+/// With the task, where it is known, it may be told twice.
+pub fn completed(worker: WorkerId, lease: LeaseId, task: Option<TaskId>) -> Arguments {
+    let task = task.map(|task| id(task.0)).unwrap_or_default();
+    let words = ["completed".to_owned(), id(worker.0), id(lease.0), task];
+    words.map(String::into_bytes).into()
+}
+
+/// `bytes`: what it counts as among the answers that are kept.
+pub fn published(task: TaskId, lease: LeaseId, bytes: usize, answer: Vec<u8>) -> Arguments {
+    let words = ["published".to_owned(), id(task.0), id(lease.0), bytes.to_string()];
+    let mut arguments: Arguments = words.map(String::into_bytes).into();
+    arguments.push(answer);
+    arguments
+}
+
+/// `attach`, `look`, `cancel` or `forget`.
+pub fn about(event: &str, operation: OperationId) -> Arguments {
+    let words = [event.to_owned(), id(operation.task.0), operation.request.to_string()];
+    let count = if event == "look" { 2 } else { 3 };
+    words.into_iter().take(count).map(String::into_bytes).collect()
+}
+
+/// Whether workers are alive and what they run, and that this frontend is.
+pub fn beat(workers: &[(WorkerId, Vec<LeaseId>)]) -> Arguments {
+    let mut arguments = vec![b"beat".to_vec()];
+    for (worker, leases) in workers {
+        arguments.push(id(worker.0).into_bytes());
+        arguments.push(leases.len().to_string().into_bytes());
+        arguments.extend(leases.iter().map(|lease| id(lease.0).into_bytes()));
+    }
+    arguments
+}
+
+/// `detach` or `look`.
+pub fn tasks(event: &str, tasks: &[TaskId]) -> Arguments {
+    let mut arguments = vec![event.as_bytes().to_vec()];
+    arguments.extend(tasks.iter().map(|task| id(task.0).into_bytes()));
+    arguments
+}
+
+/// Everything that this frontend waits for, with how many wait.
+pub fn waits(tasks: &[(TaskId, usize)]) -> Arguments {
+    let mut arguments = vec![b"waits".to_vec()];
+    for (task, count) in tasks {
+        arguments.push(id(task.0).into_bytes());
+        arguments.push(count.to_string().into_bytes());
+    }
+    arguments
 }

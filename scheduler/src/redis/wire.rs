@@ -108,6 +108,8 @@ pub struct TaskState {
     pub job: Bytes,
     pub times: Times,
     pub cancelled: Vec<bool>,
+    /// For each request whether its client said that it is not interested any more.
+    pub forgotten: Vec<bool>,
     pub ending: Option<Ending>,
     pub answer: Bytes,
 }
@@ -190,6 +192,36 @@ pub enum Told {
     Unknown {
         task: TaskId,
     },
+    /// An operator drains this worker.
+    Drain {
+        worker: WorkerId,
+    },
+    Totals {
+        queued: usize,
+        running: usize,
+        oldest: Option<i64>,
+    },
+    Counters(Vec<(String, u64)>),
+    Worker(Box<WorkerRow>),
+    Lane {
+        properties: Vec<(String, String)>,
+        queued: usize,
+        running: usize,
+        served: bool,
+    },
+}
+
+/// A worker as the queue knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerRow {
+    pub name: String,
+    pub slots: u32,
+    pub occupied: u32,
+    pub draining: bool,
+    pub seen: i64,
+    pub properties: Vec<(String, String)>,
+    /// Encoded `kiln.queue.v1.Worker`.
+    pub info: Bytes,
 }
 
 /// Everything in `input`.
@@ -307,6 +339,11 @@ impl Fields {
         Ok((job, Times { queued, leased, worker, attempts: attempt }))
     }
 
+    fn counters(&mut self) -> Result<Vec<(String, u64)>, Garbled> {
+        let rest: Vec<Bytes> = self.fields.by_ref().collect();
+        rest.chunks_exact(2).map(|pair| Ok((text(&pair[0]), parse(&pair[1])?))).collect()
+    }
+
     fn told(&mut self) -> Result<Told, Garbled> {
         let name = self.bytes()?;
         Ok(match &*name {
@@ -383,10 +420,33 @@ impl Fields {
                 job: self.bytes()?,
                 times: self.times()?,
                 cancelled: self.flags()?,
+                forgotten: self.flags()?,
                 ending: self.ending()?,
                 answer: self.bytes()?,
             })),
             b"Unknown" => Told::Unknown { task: self.task()? },
+            b"Drain" => Told::Drain { worker: self.worker()? },
+            b"Totals" => Told::Totals {
+                queued: self.number()?,
+                running: self.number()?,
+                oldest: self.number().ok(),
+            },
+            b"Counters" => Told::Counters(self.counters()?),
+            b"Worker" => Told::Worker(Box::new(WorkerRow {
+                name: self.text()?,
+                slots: self.number()?,
+                occupied: self.number()?,
+                draining: self.flag()?,
+                seen: self.number()?,
+                properties: parse_pairs(&self.bytes()?)?,
+                info: self.bytes()?,
+            })),
+            b"Lane" => Told::Lane {
+                properties: parse_pairs(&self.bytes()?)?,
+                queued: self.number()?,
+                running: self.number()?,
+                served: self.flag()?,
+            },
             other => return Err(Garbled(format!("effect {:?}", text(other)))),
         })
     }
@@ -428,7 +488,12 @@ impl Told {
             | Self::Leased { .. }
             | Self::Ended { .. }
             | Self::State(_)
-            | Self::Unknown { .. } => return None,
+            | Self::Unknown { .. }
+            | Self::Drain { .. }
+            | Self::Totals { .. }
+            | Self::Counters(_)
+            | Self::Worker(_)
+            | Self::Lane { .. } => return None,
         })
     }
 }

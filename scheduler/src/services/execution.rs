@@ -18,7 +18,7 @@ use kiln_protos::rpc;
 use prost::Message;
 use tonic::{Code, Request, Response, Status};
 
-use crate::boundary::{Stage, Ticket};
+use crate::boundary::{NotTaken, Stage, Ticket, Unavailable};
 use crate::completion::{Record, cached, link};
 use crate::job::{ActionFacts, Finished, Job, unix_nanos};
 use crate::queue::Refusal;
@@ -71,7 +71,7 @@ impl Execution for ExecutionService {
         request: Request<WaitExecutionRequest>,
     ) -> Result<Response<Self::WaitExecutionStream>, Status> {
         let name = request.into_inner().name;
-        let ticket = self.core.queue.attach(&name).await;
+        let ticket = self.core.queue.attach(&name).await.map_err(unavailable)?;
         let ticket = ticket.ok_or_else(|| unknown_operation(&name))?;
         Ok(Response::new(updates(self.core.clone(), ticket, Inline::default())))
     }
@@ -112,7 +112,18 @@ async fn answer(core: Arc<Core>, asked: Arc<Asked>) -> Result<Answer, rpc::Statu
     core.queue.submit(job).await.map(Answer::Queued).map_err(refused)
 }
 
-fn refused(refusal: Refusal) -> rpc::Status {
+pub(super) fn unavailable(error: Unavailable) -> Status {
+    Status::unavailable(format!("the queue cannot be asked: {error}; try again"))
+}
+
+fn refused(reason: NotTaken) -> rpc::Status {
+    let refusal = match reason {
+        NotTaken::Refused(refusal) => refusal,
+        NotTaken::Unavailable(error) => {
+            let message = format!("the queue cannot take the action: {error}; try again");
+            return status(Code::Unavailable, message);
+        }
+    };
     match refusal {
         Refusal::QueueFull { limit } => status(
             Code::ResourceExhausted,

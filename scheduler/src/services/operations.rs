@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status};
 use crate::boundary::{OperationState, Stage};
 use crate::queue::{OperationId, TaskId};
 
-use super::execution::unknown_operation;
+use super::execution::{unavailable, unknown_operation};
 use super::{Core, message};
 
 const DEFAULT_PAGE: usize = 100;
@@ -42,6 +42,7 @@ impl Operations for OperationsService {
             Err(_) => return Err(Status::invalid_argument("page_size is negative")),
         };
         let found = self.core.queue.list(after, limit, &move |state| filter.matches(state)).await;
+        let found = found.map_err(unavailable)?;
         let full = found.len() == limit;
         let last = found.last().filter(|_| full);
         let next_page_token =
@@ -58,7 +59,7 @@ impl Operations for OperationsService {
         request: Request<GetOperationRequest>,
     ) -> Result<Response<Operation>, Status> {
         let name = request.into_inner().name;
-        let state = self.core.queue.find(&name).await;
+        let state = self.core.queue.find(&name).await.map_err(unavailable)?;
         state.map(message).map(Response::new).ok_or_else(|| unknown_operation(&name))
     }
 
@@ -67,7 +68,7 @@ impl Operations for OperationsService {
         request: Request<DeleteOperationRequest>,
     ) -> Result<Response<Empty>, Status> {
         let name = request.into_inner().name;
-        let known = self.core.queue.forget(&name).await;
+        let known = self.core.queue.forget(&name).await.map_err(unavailable)?;
         if known { Ok(Response::new(Empty {})) } else { Err(unknown_operation(&name)) }
     }
 
@@ -76,7 +77,7 @@ impl Operations for OperationsService {
         request: Request<CancelOperationRequest>,
     ) -> Result<Response<Empty>, Status> {
         let name = request.into_inner().name;
-        let known = self.core.queue.cancel(&name).await;
+        let known = self.core.queue.cancel(&name).await.map_err(unavailable)?;
         if known { Ok(Response::new(Empty {})) } else { Err(unknown_operation(&name)) }
     }
 
@@ -85,7 +86,7 @@ impl Operations for OperationsService {
         request: Request<WaitOperationRequest>,
     ) -> Result<Response<Operation>, Status> {
         let WaitOperationRequest { name, timeout } = request.into_inner();
-        let ticket = self.core.queue.attach(&name).await;
+        let ticket = self.core.queue.attach(&name).await.map_err(unavailable)?;
         let mut ticket = ticket.ok_or_else(|| unknown_operation(&name))?;
         let timeout = timeout.map_or(MAX_WAIT, |timeout| {
             let seconds = u64::try_from(timeout.seconds).unwrap_or(0);

@@ -203,7 +203,7 @@ async fn a_cached_result_is_answered_at_once_unless_the_client_wants_a_run() {
     let event = kiln.events.recv().await.unwrap();
     assert_eq!(event.origin(), Origin::CacheHit);
     assert!(event.command.is_some() && !event.action_result.is_empty());
-    assert_eq!(kiln.scheduler.snapshot().cache_hits, 1);
+    assert_eq!(kiln.snapshot().await.cache_hits, 1);
 
     // Another instance does not see it; skip_cache_lookup runs, and still writes.
     let mut worker = kiln.worker("w", 2, &[]).await;

@@ -25,7 +25,7 @@ async fn an_action_outlives_its_worker() {
     second.succeed(&lease).await;
     let result = client.response().await.result.unwrap();
     assert_eq!(result.execution_metadata.unwrap().worker, "second");
-    let counters = kiln.scheduler.snapshot().counters;
+    let counters = kiln.snapshot().await.counters;
     assert_eq!((counters.workers_lost, counters.retries), (1, 1));
 }
 
@@ -59,7 +59,7 @@ async fn a_silent_worker_is_lost_and_its_late_answer_thrown_away() {
     let mut next = kiln.execute(&kiln.simple().await).await;
     lively.succeed_next().await;
     assert_eq!(next.status().await.code, 0);
-    assert_eq!(kiln.scheduler.snapshot().counters.stale_results, 3);
+    assert_eq!(kiln.snapshot().await.counters.stale_results, 3);
     assert_eq!(kiln.notes.lock().unwrap().iter().filter(|note| **note == "put").count(), 2);
 }
 
@@ -114,7 +114,7 @@ async fn an_action_that_kills_its_workers_is_stopped() {
         worker.lease().await;
         drop(worker);
         // The next one joins when this one is gone.
-        while !kiln.scheduler.snapshot().workers.is_empty() {
+        while !kiln.snapshot().await.workers.is_empty() {
             tokio::task::yield_now().await;
         }
     }
@@ -192,8 +192,8 @@ async fn a_draining_worker_gets_nothing_more() {
     let mut first = kiln.worker("first", 2, &[]).await;
     let mut running = kiln.execute(&kiln.simple().await).await;
     let lease = first.lease().await;
-    assert!(kiln.scheduler.drain_worker("first").await);
-    assert!(!kiln.scheduler.drain_worker("unknown").await);
+    assert!(kiln.scheduler.drain_worker("first").await.unwrap());
+    assert!(!kiln.scheduler.drain_worker("unknown").await.unwrap());
     assert!(matches!(first.next().await, Some(scheduler_message::Kind::Drain(_))));
     let mut waiting = kiln.execute(&kiln.simple().await).await;
     assert_eq!(waiting.update().await.stage, Stage::Queued);
@@ -214,7 +214,7 @@ async fn a_drained_scheduler_finishes_what_runs_and_refuses_the_rest() {
     assert_eq!(waiting.update().await.stage, Stage::Queued);
     let scheduler = kiln.scheduler.clone();
     let drained = tokio::spawn(async move { scheduler.drain().await });
-    while !kiln.scheduler.snapshot().draining {
+    while !kiln.snapshot().await.draining {
         tokio::task::yield_now().await;
     }
     let error = kiln.try_execute(request(&kiln.simple().await)).await.err().unwrap();
@@ -236,8 +236,8 @@ async fn a_worker_that_drains_by_itself_leaves_without_being_counted_as_lost() {
     let worker = kiln.worker("w", 1, &[]).await;
     worker.say(worker_message::Kind::Draining(kiln_protos::worker::Draining {})).await;
     drop(worker);
-    while !kiln.scheduler.snapshot().workers.is_empty() {
+    while !kiln.snapshot().await.workers.is_empty() {
         tokio::task::yield_now().await;
     }
-    assert_eq!(kiln.scheduler.snapshot().counters.workers_lost, 0);
+    assert_eq!(kiln.snapshot().await.counters.workers_lost, 0);
 }

@@ -10,6 +10,7 @@ use futures_util::StreamExt;
 use hyper_util::rt::TokioIo;
 use kiln_cas::events::Events;
 use kiln_cas::logs::LogStreams;
+use kiln_cas::redis::{Redis, RedisConfig};
 use kiln_cas::stores::{Clock, MemoryActionCache, MemoryBlobStore};
 use kiln_cas::{
     ActionCache, ActionKey, Blob, BlobStore, BlobWriter, Digest, DigestFunction, StoreError,
@@ -24,7 +25,8 @@ use kiln_protos::worker::{
     Completed, Heartbeat, Hello, Lease, Property, SchedulerMessage, WorkerFailure, WorkerMessage,
     completed, scheduler_message, worker_failure, worker_message,
 };
-use kiln_scheduler::{NoEstimates, Parts, Scheduler, SchedulerConfig};
+use kiln_scheduler::{NoEstimates, Parts, Scheduler, SchedulerConfig, Snapshot};
+use kiln_test_servers::redis::RedisServer;
 use prost::Message;
 use tokio::sync::{broadcast, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
@@ -95,6 +97,7 @@ pub struct Kiln {
     pub events: broadcast::Receiver<Arc<ExecutionEvent>>,
     pub notes: Arc<Mutex<Vec<&'static str>>>,
     channel: Channel,
+    redis: Option<RedisServer>,
     actions_made: AtomicU64,
 }
 
@@ -127,17 +130,30 @@ impl Kiln {
         let address = listener.local_addr().unwrap();
         let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
         let parts = MemoryParts::new();
-        let scheduler = parts.scheduler(config);
+        let (scheduler, redis) = match crate::SHARED {
+            false => (parts.scheduler(config), None),
+            true => {
+                let redis = redis();
+                (parts.frontend(config, &redis).await, Some(redis))
+            }
+        };
         let router = Server::builder()
             .add_service(scheduler.execution_service())
             .add_service(scheduler.operations_service())
             .add_service(scheduler.workers_service());
         tokio::spawn(router.serve_with_incoming(incoming));
         let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
-        parts.into_kiln(scheduler, endpoint.connect_lazy())
+        let mut kiln = parts.into_kiln(scheduler, endpoint.connect_lazy());
+        kiln.redis = redis;
+        kiln
     }
 
-    /// Over a pipe in memory, so that a paused clock goes on only when nothing else does.
+    pub async fn snapshot(&self) -> Snapshot {
+        self.scheduler.snapshot().await.unwrap()
+    }
+
+    /// In this process, over a pipe in memory, so that a paused clock goes on only when nothing
+    /// else does.
     pub async fn in_memory(config: SchedulerConfig) -> Self {
         let (sender, receiver) = mpsc::channel::<std::io::Result<tokio::io::DuplexStream>>(8);
         let parts = MemoryParts::new();
@@ -246,6 +262,11 @@ impl Kiln {
     }
 }
 
+/// All of these tests need it: without one, and where that is allowed, none of them runs.
+fn redis() -> RedisServer {
+    RedisServer::start().unwrap_or_else(|| std::process::exit(0))
+}
+
 struct MemoryParts {
     blobs: Arc<Recorded<MemoryBlobStore>>,
     actions: Arc<Recorded<MemoryActionCache>>,
@@ -267,15 +288,23 @@ impl MemoryParts {
         }
     }
 
-    fn scheduler(&self, config: SchedulerConfig) -> Scheduler {
-        let parts = Parts {
+    fn parts(&self) -> Parts {
+        Parts {
             blobs: self.blobs.clone(),
             actions: self.actions.clone(),
             logs: self.logs.clone(),
             events: self.events.clone(),
             estimator: Arc::new(NoEstimates),
-        };
-        Scheduler::start(config, parts)
+        }
+    }
+
+    fn scheduler(&self, config: SchedulerConfig) -> Scheduler {
+        Scheduler::start(config, self.parts())
+    }
+
+    async fn frontend(&self, config: SchedulerConfig, redis: &RedisServer) -> Scheduler {
+        let redis = Redis::connect(RedisConfig::from_url(&redis.url()).unwrap()).await.unwrap();
+        Scheduler::join(config, self.parts(), redis).await.unwrap()
     }
 
     fn into_kiln(self, scheduler: Scheduler, channel: Channel) -> Kiln {
@@ -287,6 +316,7 @@ impl MemoryParts {
             events: self.events.subscribe(),
             notes: self.notes,
             channel,
+            redis: None,
             actions_made: AtomicU64::new(0),
         }
     }

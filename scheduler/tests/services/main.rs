@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail this way")]
 
+/// Whether the queue is in Redis.
+const SHARED: bool = false;
+
 mod execute;
 mod faults;
 mod harness;

@@ -26,7 +26,7 @@ async fn requests_for_one_action_share_a_run_and_each_is_recorded() {
     for client in &mut clients {
         assert_eq!(client.status().await.code, 0);
     }
-    let snapshot = kiln.scheduler.snapshot();
+    let snapshot = kiln.snapshot().await;
     assert_eq!((snapshot.counters.dispatched, snapshot.counters.merged), (1, 2));
     let mut seen = Vec::new();
     for _ in 0..3 {
@@ -41,9 +41,9 @@ async fn requests_for_one_action_share_a_run_and_each_is_recorded() {
 
 /// Runs that two requests lead to.
 async fn runs(first: reapi::ExecuteRequest, second: reapi::ExecuteRequest, kiln: &Kiln) -> u64 {
-    let before = kiln.scheduler.snapshot().counters;
+    let before = kiln.snapshot().await.counters;
     let mut clients = [submit(kiln, first).await, submit(kiln, second).await];
-    let after = kiln.scheduler.snapshot().counters;
+    let after = kiln.snapshot().await.counters;
     let runs = after.submitted - before.submitted;
     let mut worker = kiln.worker("w", 8, &[]).await;
     for _ in 0..runs {

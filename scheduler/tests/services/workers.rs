@@ -40,7 +40,7 @@ async fn a_session_that_begins_badly_is_refused() {
         assert_eq!(error.code(), Code::InvalidArgument);
         assert!(error.message().contains(field), "{error}");
     }
-    assert!(kiln.scheduler.snapshot().workers.is_empty());
+    assert!(kiln.snapshot().await.workers.is_empty());
 }
 
 #[tokio::test]
@@ -97,7 +97,7 @@ async fn a_local_worker_speaks_the_same_protocol() {
     else {
         panic!("no lease");
     };
-    let snapshot = kiln.scheduler.snapshot();
+    let snapshot = kiln.snapshot().await;
     assert_eq!((snapshot.slots, snapshot.running_count, snapshot.running.len()), (2, 1, 1));
     assert_eq!(snapshot.running[0].worker, "local");
     assert_eq!(snapshot.workers[0].properties, [("os".to_owned(), "linux".to_owned())]);
@@ -107,7 +107,7 @@ async fn a_local_worker_speaks_the_same_protocol() {
     let kind = Some(worker_message::Kind::Completed(completed));
     to_scheduler.send(WorkerMessage { kind }).await.unwrap();
     assert_eq!(client.status().await.code, 0);
-    let snapshot = kiln.scheduler.snapshot();
+    let snapshot = kiln.snapshot().await;
     assert_eq!((snapshot.running_count, snapshot.completed["Ok"]), (0, 1));
     drop(to_scheduler);
     assert!(from_scheduler.recv().await.is_none());

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use kiln_scheduler::queue::{Counters, Effect, Event, LeaseId, Limits, Machine, Millis, TaskId};
-use kiln_scheduler::redis::script::{SOURCE, event, preamble, submit};
-use kiln_scheduler::redis::wire::{id, parse_all};
+use kiln_scheduler::redis::script::{SOURCE, event, preamble, published, submit};
+use kiln_scheduler::redis::wire::parse_all;
 use kiln_test_servers::redis::RedisServer;
 use redis::Script;
 
@@ -47,11 +47,8 @@ impl Shared {
                 submit(what, &key, Vec::new(), Vec::new())
             }
             Event::Published { task, bytes } => {
-                let lease = self.publishing.get(task).map_or(0, |lease| lease.0);
-                let words = ["published".to_owned(), id(task.0), id(lease), bytes.to_string()];
-                let mut arguments: Vec<_> = words.map(String::into_bytes).into();
-                arguments.push(Vec::new());
-                arguments
+                let lease = self.publishing.get(task).copied().unwrap_or(LeaseId(0));
+                published(*task, lease, *bytes, Vec::new())
             }
             other => event(other).expect("nothing else is simulated"),
         }
@@ -74,7 +71,8 @@ impl Subject for Shared {
         for argument in self.arguments(&event) {
             call.arg(argument);
         }
-        let (timer, told): (String, Vec<u8>) = call.invoke(&mut self.connection).unwrap();
+        let (_, timer, told): (String, String, Vec<u8>) =
+            call.invoke(&mut self.connection).unwrap();
         self.next_timer = timer.parse().ok();
         for told in parse_all(Bytes::from(told)).unwrap() {
             let Some(effect) = told.effect(self.limits.max_queued) else { continue };

@@ -10,11 +10,11 @@ mod storage;
 mod telemetry;
 
 use std::fmt::{Debug, Error, Formatter};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kiln_cas::stores::StorageStats;
-use kiln_scheduler::Scheduler;
 use kiln_scheduler::journal::Journal;
+use kiln_scheduler::{Scheduler, Snapshot};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 
@@ -27,11 +27,41 @@ use families::Families;
 /// Everything that has figures.
 pub struct Sources {
     pub storage: Arc<StorageStats>,
-    pub scheduler: Scheduler,
+    pub queue: Latest,
     pub journal: Journal,
     pub requests: Requests,
     pub stages: Arc<Stages>,
     pub spans: Arc<SpanCounters>,
+}
+
+/// The queue as it was when the metrics were last asked for: it may be elsewhere, and encoding
+/// cannot wait.
+#[derive(Clone)]
+pub struct Latest {
+    scheduler: Scheduler,
+    snapshot: Arc<Mutex<Option<Snapshot>>>,
+}
+
+impl Latest {
+    pub fn new(scheduler: Scheduler) -> Self {
+        Self { scheduler, snapshot: Arc::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Snapshot>> {
+        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A queue that cannot be asked has no figures: old ones would mislead an autoscaler.
+    pub async fn refresh(&self) {
+        let snapshot = self.scheduler.snapshot().await;
+        let snapshot =
+            snapshot.inspect_err(|error| tracing::warn!(%error, "no figures of the queue"));
+        *self.lock() = snapshot.ok();
+    }
+
+    fn get(&self) -> Option<Snapshot> {
+        self.lock().clone()
+    }
 }
 
 impl Debug for Sources {
@@ -46,7 +76,9 @@ impl Collector for Sources {
         let journal = self.journal.stats();
         requests::encode(&mut families, &self.requests)?;
         actions::encode(&mut families, &journal, &self.stages)?;
-        scheduler::encode(&mut families, &self.scheduler.snapshot())?;
+        if let Some(queue) = self.queue.get() {
+            scheduler::encode(&mut families, &queue)?;
+        }
         storage::encode(&mut families, &self.storage.snapshot())?;
         actions::encode_journal(&mut families, &journal)?;
         telemetry::encode(&mut families, &self.stages, &self.spans)?;

@@ -39,11 +39,11 @@ pub fn routes() -> Router<WebState> {
         .fallback(unknown)
 }
 
-async fn status(State(state): State<WebState>) -> Json<Status> {
-    let queue = state.queue.snapshot();
+async fn status(State(state): State<WebState>) -> Result<Json<Status>, ApiError> {
+    let queue = state.queue.snapshot().await?;
     let storage = (state.storage)();
     let journal = state.journal.stats();
-    Json(Status {
+    Ok(Json(Status {
         version: state.version.to_owned(),
         base_url: state.base_url.to_string(),
         uptime_seconds: state.started.elapsed().unwrap_or_default().as_secs(),
@@ -74,7 +74,7 @@ async fn status(State(state): State<WebState>) -> Json<Status> {
             dropped: journal.dropped,
             learned_durations: journal.durations,
         },
-    })
+    }))
 }
 
 #[derive(Deserialize)]
@@ -208,9 +208,9 @@ struct Workers {
     running: usize,
 }
 
-async fn workers(State(state): State<WebState>) -> Json<Workers> {
-    let Snapshot { workers, slots, running_count, .. } = state.queue.snapshot();
-    Json(Workers { workers, slots, running: running_count })
+async fn workers(State(state): State<WebState>) -> Result<Json<Workers>, ApiError> {
+    let Snapshot { workers, slots, running_count, .. } = state.queue.snapshot().await?;
+    Ok(Json(Workers { workers, slots, running: running_count }))
 }
 
 #[derive(Serialize)]
@@ -226,9 +226,9 @@ struct Queue {
     property_sets: Vec<PropertySetView>,
 }
 
-async fn queue(State(state): State<WebState>) -> Json<Queue> {
-    let snapshot = state.queue.snapshot();
-    Json(Queue {
+async fn queue(State(state): State<WebState>) -> Result<Json<Queue>, ApiError> {
+    let snapshot = state.queue.snapshot().await?;
+    Ok(Json(Queue {
         queue_depth: snapshot.queue_depth,
         running_count: snapshot.running_count,
         slots: snapshot.slots,
@@ -237,7 +237,7 @@ async fn queue(State(state): State<WebState>) -> Json<Queue> {
         queued: snapshot.queued,
         running: snapshot.running,
         property_sets: snapshot.property_sets,
-    })
+    }))
 }
 
 async fn unknown() -> ApiError {

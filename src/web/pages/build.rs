@@ -52,7 +52,7 @@ pub async fn page(
     Arguments(filter): Arguments<Filter>,
 ) -> Result<Html<String>, WebError> {
     let Some(build) = state.journal.build(&invocation).await? else {
-        return begun(&state, &invocation);
+        return begun(&state, &invocation).await;
     };
     let query = Query::Invocation(invocation.clone());
     let entries = state.journal.executions(&query, Page::first(MAX_PAGE)).await?;
@@ -76,8 +76,8 @@ pub async fn page(
 }
 
 /// A build of which no action has ended yet.
-fn begun(state: &WebState, invocation: &str) -> Result<Html<String>, WebError> {
-    let Snapshot { running, queued, .. } = state.queue.snapshot();
+async fn begun(state: &WebState, invocation: &str) -> Result<Html<String>, WebError> {
+    let Snapshot { running, queued, .. } = state.queue.snapshot().await?;
     let own: Vec<_> = running
         .into_iter()
         .chain(queued)

@@ -25,7 +25,7 @@ const FAILURES: usize = 6;
 pub async fn page(State(state): State<WebState>) -> Result<Html<String>, WebError> {
     let builds = state.journal.builds(Page::first(COLUMNS)).await?;
     let recent = state.journal.executions(&Query::Recent, Page::first(EXECUTIONS)).await?;
-    let snapshot = state.queue.snapshot();
+    let snapshot = state.queue.snapshot().await?;
     let activity = Activity::of(&state.journal.recent_runs(), &snapshot, now());
     let body = html! {
         h1.sr { "Overview" }

@@ -11,6 +11,7 @@ use super::activity::Activity;
 use super::layout::{self, Place};
 use super::parts::{self, build_link, label};
 use crate::web::WebState;
+use crate::web::error::WebError;
 use crate::web::format::{abbreviated, count, duration, encode, now, short};
 
 /// Slots drawn one by one.
@@ -23,8 +24,11 @@ pub struct Live {
     live: Option<String>,
 }
 
-pub async fn page(State(state): State<WebState>, Arguments(live): Arguments<Live>) -> Html<String> {
-    let snapshot = state.queue.snapshot();
+pub async fn page(
+    State(state): State<WebState>,
+    Arguments(live): Arguments<Live>,
+) -> Result<Html<String>, WebError> {
+    let snapshot = state.queue.snapshot().await?;
     let activity = Activity::of(&state.journal.recent_runs(), &snapshot, now());
     let is_live = live.live.is_some();
     let body = html! {
@@ -51,7 +55,7 @@ pub async fn page(State(state): State<WebState>, Arguments(live): Arguments<Live
         (property_sets(&snapshot.property_sets))
     };
     let refresh = is_live.then_some(REFRESH_SECONDS);
-    layout::live(Place::Queue, "Queue & workers", state.version, refresh, &body)
+    Ok(layout::live(Place::Queue, "Queue & workers", state.version, refresh, &body))
 }
 
 fn tiles(snapshot: &Snapshot) -> Markup {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use kiln_cas::events::Events;
 use kiln_cas::stores::{Clock, MemoryActionCache, MemoryBlobStore, MemoryRecords, StorageSnapshot};
@@ -11,6 +12,7 @@ use kiln_protos::events::execution::Origin;
 use kiln_protos::events::{self, Execution, Timeline};
 use kiln_protos::reapi;
 use kiln_scheduler::Snapshot;
+use kiln_scheduler::boundary::Unavailable;
 use kiln_scheduler::journal::{Journal, JournalConfig};
 use kiln_scheduler::queue::Counters;
 use kiln_scheduler::snapshot::{OperationView, PropertySetView, WorkerView};
@@ -44,9 +46,10 @@ pub struct Sample {
 
 struct FixedQueue(Snapshot);
 
+#[async_trait]
 impl QueueView for FixedQueue {
-    fn snapshot(&self) -> Snapshot {
-        self.0.clone()
+    async fn snapshot(&self) -> Result<Snapshot, Unavailable> {
+        Ok(self.0.clone())
     }
 }
 

@@ -5,7 +5,7 @@
 -- KEYS[1]: what every key begins with, hash tag included.
 -- ARGV: the time in ms, or '' for the server's own; the frontend that calls; 14 limits in the
 -- order of `Limits`; the event; its arguments.
--- Answer: the time of the next timer ('' for none) and the effects, each encoded by `enc`.
+-- Answer: the time, that of the next timer ('' for none), and the effects, each encoded by `enc`.
 -- What another frontend must know is published to its channel at the same time.
 
 local call, P, M, T = redis.call, KEYS[1], KEYS[1] .. ':m', KEYS[1] .. ':timers'

@@ -60,6 +60,15 @@ function Q.draining()
   if call('EXISTS', P .. ':wk:' .. arg(1)) == 1 then expect_workers(Q.worker_drains(arg(1))) end
 end
 
+-- name
+function Q.drain_worker()
+  local id = call('HGET', P .. ':wn', arg(1))
+  if not id then return end
+  expect_workers(Q.worker_drains(id))
+  emit('Drain', id)
+  tell(call('HGET', P .. ':wk:' .. id, 'fe'), 'Drain', id)
+end
+
 -- Everything that the worker ran goes back to the queue, but for the leases `kept`.
 function Q.lose_worker(id, kept)
   local name, leases, unserved = Q.worker_leaves(id)

@@ -21,4 +21,4 @@ for frontend, post in pairs(posts) do
   call('PUBLISH', P .. ':f:' .. frontend, table.concat(post))
 end
 local timer = call('ZRANGE', T, 0, 0, 'WITHSCORES')[2]
-return { timer and int(tonumber(timer)) or '', table.concat(reply) }
+return { int(now), timer and int(tonumber(timer)) or '', table.concat(reply) }

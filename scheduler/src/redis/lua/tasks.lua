@@ -136,9 +136,10 @@ function Q.check_unsatisfiable(lane)
   Q.expect_worker(lane)
 end
 
-local function flags(id, count)
+-- For each request whether it is marked: x cancelled, g forgotten by its client.
+local function flags(id, count, mark)
   local text = ''
-  for i = 0, count - 1 do text = text .. (call('HEXISTS', tk(id), 'x' .. i) == 1 and '1' or '0') end
+  for i = 0, count - 1 do text = text .. (call('HEXISTS', tk(id), mark .. i) == 1 and '1' or '0') end
   return text
 end
 
@@ -148,7 +149,7 @@ function Q.state(id)
     'detail', 'answer')
   if not t.st then return emit('Unknown', id) end
   emit('State', id, t.st, t.job, t.qat, t.lat or '0', t.wname or '', t.attempts,
-    flags(id, tonumber(t.nreq)), t.ending or '', t.detail or '', t.answer or '')
+    flags(id, tonumber(t.nreq), 'x'), flags(id, tonumber(t.nreq), 'g'), t.ending or '', t.detail or '', t.answer or '')
 end
 
 -- task, request
@@ -163,6 +164,19 @@ function Q.attach()
   Q.state(id)
 end
 
+-- first task, how many
+function Q.page()
+  local from = arg(1) == '' and '-' or '[' .. arg(1)
+  local tasks = call('ZRANGEBYLEX', P .. ':tasks', from, '+', 'LIMIT', 0, arg(2))
+  for _, id in ipairs(tasks) do Q.state(id) end
+end
+
+-- task, request
+function Q.forget()
+  if call('EXISTS', tk(arg(1))) == 1 then call('HSET', tk(arg(1)), 'g' .. arg(2), 1) end
+end
+
+-- tasks
 function Q.look()
   for i = 18, #ARGV do Q.state(ARGV[i]) end
 end
@@ -256,7 +270,7 @@ end
 function Q.run_of(id)
   local t = fetch(tk(id), 'job', 'qat', 'lat', 'wname', 'attempts', 'nreq')
   local count = tonumber(t.nreq)
-  local run = { t.job, t.qat, t.lat or '0', t.wname or '', t.attempts, flags(id, count) }
+  local run = { t.job, t.qat, t.lat or '0', t.wname or '', t.attempts, flags(id, count, 'x') }
   for i = 1, count - 1 do run[#run + 1] = call('HGET', tk(id), 'r' .. i) end
   return enc(run)
 end

@@ -1,22 +1,33 @@
 //! Names on the wire: `{instance}/operations/{epoch}-{task}[-{request}]`, hexadecimal.
 //!
 //! The epoch is drawn at random when the process starts, so that a name or a lease of an
-//! earlier process is never taken for one of this process.
+//! earlier process is never taken for one of this process. Frontends that share a queue share
+//! its epoch as well: their ids are never given out twice.
 
 use std::fmt::Write;
 use std::hash::{BuildHasher, RandomState};
 
+use kiln_cas::DigestFunction;
+
 use crate::queue::{LeaseId, OperationId, TaskId};
 
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Names {
+pub(crate) struct Names {
     epoch: u64,
 }
 
 impl Names {
+    /// Of a queue in this process.
     pub fn new() -> Self {
         // The standard library seeds its hasher from the system's randomness.
         Self { epoch: RandomState::new().hash_one(std::process::id()) }
+    }
+
+    /// Of the queue that all with this key share.
+    pub fn shared(key: &[u8]) -> Self {
+        let digest = DigestFunction::Sha256.digest(key).hash;
+        let first = digest.first_chunk().copied().unwrap_or_default();
+        Self { epoch: u64::from_be_bytes(first) }
     }
 
     fn join(self, instance: &str, collection: &str, number: u64) -> String {

@@ -1,0 +1,109 @@
+//! Calls of the script, and when it wants to be called again.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use kiln_cas::redis::{Redis, RedisError, Script};
+use tokio::time::Instant;
+
+use crate::boundary::Unavailable;
+use crate::queue::Limits;
+
+use super::script::{Arguments, SOURCE, preamble};
+use super::wire::{Garbled, Told, parse_all};
+
+/// Tag of the slot in which everything about the queue lies.
+const TAG: &str = "queue";
+
+pub struct Calls {
+    redis: Redis,
+    once: Script,
+    /// The same script, for events that may be told twice.
+    again: Script,
+    key: Vec<u8>,
+    preamble: Arguments,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    #[error(transparent)]
+    Redis(#[from] RedisError),
+    #[error(transparent)]
+    Garbled(#[from] Garbled),
+}
+
+impl From<CallError> for Unavailable {
+    fn from(error: CallError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// What a call brought.
+pub struct Answer {
+    pub told: Vec<Told>,
+    /// Redis's clock, in ms since the Unix epoch.
+    pub now: i64,
+    /// When something is due next.
+    pub next: Option<Instant>,
+}
+
+impl Calls {
+    pub fn new(redis: Redis, frontend: &str, limits: &Limits) -> Self {
+        Self {
+            key: key(&redis),
+            preamble: preamble(None, frontend, limits),
+            once: Script::new("queue", SOURCE),
+            again: Script::idempotent("queue", SOURCE),
+            redis,
+        }
+    }
+
+    pub fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    pub fn redis(&self) -> &Redis {
+        &self.redis
+    }
+
+    /// The channel on which a frontend hears what concerns it.
+    pub fn channel(&self, frontend: &str) -> String {
+        format!("{}:f:{frontend}", String::from_utf8_lossy(&self.key))
+    }
+
+    /// For an event that must not be told twice.
+    pub async fn once(&self, arguments: Arguments) -> Result<Answer, CallError> {
+        self.call(&self.once, arguments).await
+    }
+
+    /// For an event that may be told twice: it is, when its answer is lost.
+    pub async fn again(&self, arguments: Arguments) -> Result<Answer, CallError> {
+        self.call(&self.again, arguments).await
+    }
+
+    async fn call(&self, script: &Script, arguments: Arguments) -> Result<Answer, CallError> {
+        let mut call = script.call(&[self.key.as_slice()]);
+        for argument in self.preamble.iter().chain(&arguments) {
+            call = call.arg(argument.as_slice());
+        }
+        let (now, timer, told): (i64, Option<i64>, Bytes) =
+            parse_answer(self.redis.query(call).await?)?;
+        let wait = |timer: i64| Duration::from_millis(u64::try_from(timer - now).unwrap_or(0));
+        let next = timer.map(|timer| Instant::now() + wait(timer));
+        Ok(Answer { told: parse_all(told)?, now, next })
+    }
+}
+
+fn key(redis: &Redis) -> Vec<u8> {
+    let mut key = redis.key(TAG, "");
+    // What the script appends begins with a colon of its own.
+    key.pop();
+    key
+}
+
+fn parse_answer(
+    (now, timer, told): (String, String, Vec<u8>),
+) -> Result<(i64, Option<i64>, Bytes), Garbled> {
+    let now = now.parse().map_err(|_| Garbled(format!("the time {now:?}")))?;
+    Ok((now, timer.parse().ok(), told.into()))
+}

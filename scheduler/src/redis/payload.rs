@@ -1,0 +1,129 @@
+//! Jobs and answers as the bytes that lie in Redis.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kiln_cas::{ActionKey, Digest, DigestFunction};
+use kiln_protos::{events, queue, reapi};
+use prost::Message;
+
+use crate::job::{ActionFacts, Finished, Job, Request};
+use crate::queue::platform::Requirement;
+
+use super::wire::Garbled;
+
+pub fn encode_job(job: &Job) -> Vec<u8> {
+    let digest = |digest: &Digest| {
+        Some(events::Digest { hash: digest.hex(), size_bytes: digest.size as i64 })
+    };
+    let property = |(name, value): &(String, String)| events::Property {
+        name: name.clone(),
+        value: value.clone(),
+    };
+    let facts = &job.facts;
+    let message = queue::Job {
+        instance_name: job.key.instance.to_string(),
+        action: digest(&job.key.action),
+        digest_function: job.key.action.function.to_wire() as i32,
+        command: digest(&facts.command),
+        input_root: digest(&facts.input_root),
+        platform: facts.platform.pairs().iter().map(property).collect(),
+        timeout_ms: facts.timeout_ms,
+        do_not_cache: facts.do_not_cache,
+        priority: job.priority,
+        expected_ms: job.expected_ms,
+        request: Some(request_message(&job.request)),
+    };
+    message.encode_to_vec()
+}
+
+fn request_message(request: &Request) -> queue::Request {
+    queue::Request {
+        metadata: request.metadata_bytes.clone(),
+        received_at: request.received_at,
+        skip_cache_lookup: request.skip_cache_lookup,
+    }
+}
+
+pub fn encode_request(request: &Request) -> Vec<u8> {
+    request_message(request).encode_to_vec()
+}
+
+fn garbled(error: impl ToString) -> Garbled {
+    Garbled(error.to_string())
+}
+
+pub fn decode_job(bytes: &Bytes) -> Result<Job, Garbled> {
+    let message = queue::Job::decode(bytes.clone()).map_err(garbled)?;
+    let function = DigestFunction::from_wire(message.digest_function).map_err(garbled)?;
+    let digest = |digest: Option<events::Digest>| {
+        let digest = digest.ok_or_else(|| garbled("a job without a digest"))?;
+        let size = u64::try_from(digest.size_bytes).map_err(garbled)?;
+        Digest::from_hex(digest.hash.as_bytes(), size, function).map_err(garbled)
+    };
+    let platform = message.platform.into_iter().map(|p| (p.name, p.value));
+    Ok(Job {
+        key: ActionKey { instance: message.instance_name.into(), action: digest(message.action)? },
+        facts: ActionFacts {
+            command: digest(message.command)?,
+            input_root: digest(message.input_root)?,
+            platform: Requirement::new(platform),
+            timeout_ms: message.timeout_ms,
+            do_not_cache: message.do_not_cache,
+        },
+        priority: message.priority,
+        expected_ms: message.expected_ms,
+        request: Arc::new(request(message.request.unwrap_or_default())),
+    })
+}
+
+pub fn decode_request(bytes: &Bytes) -> Result<Request, Garbled> {
+    queue::Request::decode(bytes.clone()).map(request).map_err(garbled)
+}
+
+/// Metadata is for people: what cannot be read is as if it were not there.
+fn request(message: queue::Request) -> Request {
+    Request {
+        metadata: reapi::RequestMetadata::decode(message.metadata.clone()).unwrap_or_default(),
+        metadata_bytes: message.metadata,
+        received_at: message.received_at,
+        skip_cache_lookup: message.skip_cache_lookup,
+    }
+}
+
+pub fn encode_answer(answer: &Finished) -> Vec<u8> {
+    let message = queue::Answer {
+        response: answer.response.clone(),
+        code: answer.code,
+        message: answer.message.clone(),
+        exit_code: answer.exit_code,
+        result: answer.result.clone(),
+        timeline: Some(answer.timeline),
+        worker: answer.worker.to_string(),
+        attempts: answer.attempts,
+    };
+    message.encode_to_vec()
+}
+
+pub fn decode_answer(bytes: &Bytes) -> Result<Finished, Garbled> {
+    let message = queue::Answer::decode(bytes.clone()).map_err(garbled)?;
+    Ok(Finished {
+        response: message.response,
+        code: message.code,
+        message: message.message,
+        exit_code: message.exit_code,
+        result: message.result,
+        timeline: message.timeline.unwrap_or_default(),
+        worker: message.worker.into(),
+        attempts: message.attempts,
+    })
+}
+
+/// What an action is known by among those in flight.
+pub fn encode_key(key: &ActionKey) -> Vec<u8> {
+    let mut bytes = key.action.hash.to_vec();
+    bytes.extend_from_slice(&key.action.size.to_be_bytes());
+    bytes.push(key.action.function.to_wire() as u8);
+    bytes.extend_from_slice(key.instance.as_bytes());
+    bytes
+}

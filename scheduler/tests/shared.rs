@@ -1,0 +1,19 @@
+//! The same tests of the services, with the queue in a real Redis.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail this way")]
+
+/// Whether the queue is in Redis.
+const SHARED: bool = true;
+
+#[path = "services/execute.rs"]
+mod execute;
+#[path = "services/faults.rs"]
+mod faults;
+#[path = "services/harness.rs"]
+mod harness;
+#[path = "services/merging.rs"]
+mod merging;
+#[path = "services/operations.rs"]
+mod operations;
+#[path = "services/workers.rs"]
+mod workers;
