@@ -9,6 +9,8 @@ const SHARED: bool = true;
 mod execute;
 #[path = "services/faults.rs"]
 mod faults;
+#[path = "services/fleet.rs"]
+mod fleet;
 #[path = "services/harness.rs"]
 mod harness;
 #[path = "services/merging.rs"]

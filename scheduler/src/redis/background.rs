@@ -15,9 +15,9 @@ use super::react::Own;
 use super::script::{self, Arguments};
 use super::wire::parse_all;
 
-/// How often a frontend says that it and its workers are alive: one call. A third of the
-/// default time after which they are taken for lost.
-const BEAT: Duration = Duration::from_secs(10);
+/// How many times a frontend says that it and its workers are alive, in one call for all, within
+/// the time after which they are taken for lost.
+const BEATS: f64 = 3.5;
 /// Tasks asked about in one call.
 const MAX_LOOKED_AT: usize = 500;
 /// Before Redis is asked again after it did not answer.
@@ -55,7 +55,7 @@ pub async fn run(inner: Weak<Inner>, wake: Arc<Notify>) {
         strong.flush_left().await;
         let now = Instant::now();
         if next_beat <= now {
-            next_beat = now + BEAT;
+            next_beat = now + strong.beat_every();
             strong.beat().await;
         }
         if strong.due().is_some_and(|due| due <= now) {
@@ -67,6 +67,10 @@ pub async fn run(inner: Weak<Inner>, wake: Arc<Notify>) {
 impl Inner {
     fn due(&self) -> Option<Instant> {
         *self.next_tick.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn beat_every(&self) -> Duration {
+        Duration::from_millis(self.limits.heartbeat_timeout).div_f64(BEATS)
     }
 
     /// Calls, and is called again a little later when that failed.

@@ -97,7 +97,8 @@ pub struct Kiln {
     pub events: broadcast::Receiver<Arc<ExecutionEvent>>,
     pub notes: Arc<Mutex<Vec<&'static str>>>,
     channel: Channel,
-    redis: Option<RedisServer>,
+    pub redis: Option<RedisServer>,
+    parts: MemoryParts,
     actions_made: AtomicU64,
 }
 
@@ -126,26 +127,37 @@ impl Kiln {
 
     /// Over TCP.
     pub async fn with(config: SchedulerConfig) -> Self {
+        let parts = MemoryParts::new();
+        if !crate::SHARED {
+            let scheduler = parts.scheduler(config);
+            return Self::serving(parts, scheduler).await;
+        }
+        let redis = redis();
+        let scheduler = parts.frontend(config, &redis.url()).await;
+        let mut kiln = Self::serving(parts, scheduler).await;
+        kiln.redis = Some(redis);
+        kiln
+    }
+
+    /// Another frontend of the same queue, with the same stores.
+    pub async fn beside(&self, config: SchedulerConfig) -> Self {
+        let url = self.redis.as_ref().expect("the queue is in Redis").url();
+        let parts = self.parts.clone();
+        let scheduler = parts.frontend(config, &url).await;
+        Self::serving(parts, scheduler).await
+    }
+
+    async fn serving(parts: MemoryParts, scheduler: Scheduler) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
-        let parts = MemoryParts::new();
-        let (scheduler, redis) = match crate::SHARED {
-            false => (parts.scheduler(config), None),
-            true => {
-                let redis = redis();
-                (parts.frontend(config, &redis).await, Some(redis))
-            }
-        };
         let router = Server::builder()
             .add_service(scheduler.execution_service())
             .add_service(scheduler.operations_service())
             .add_service(scheduler.workers_service());
         tokio::spawn(router.serve_with_incoming(incoming));
         let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
-        let mut kiln = parts.into_kiln(scheduler, endpoint.connect_lazy());
-        kiln.redis = redis;
-        kiln
+        parts.into_kiln(scheduler, endpoint.connect_lazy())
     }
 
     pub async fn snapshot(&self) -> Snapshot {
@@ -242,8 +254,20 @@ impl Kiln {
     }
 
     pub async fn worker(&self, id: &str, slots: u32, properties: &[(&str, &str)]) -> Worker {
+        self.session(hello(id, slots, properties)).await
+    }
+
+    /// A worker that comes back and still runs these leases.
+    pub async fn worker_again(&self, id: &str, slots: u32, leases: &[&Lease]) -> Worker {
+        let mut hello = hello(id, slots, &[]);
+        if let Some(worker_message::Kind::Hello(hello)) = &mut hello.kind {
+            hello.lease_ids = leases.iter().map(|lease| lease.lease_id.clone()).collect();
+        }
+        self.session(hello).await
+    }
+
+    async fn session(&self, hello: WorkerMessage) -> Worker {
         let (sender, receiver) = mpsc::channel(64);
-        let hello = hello(id, slots, properties);
         sender.send(hello).await.unwrap();
         let mut client = WorkersClient::new(self.channel.clone());
         let inbound = client.session(ReceiverStream::new(receiver)).await.unwrap().into_inner();
@@ -267,6 +291,7 @@ fn redis() -> RedisServer {
     RedisServer::start().unwrap_or_else(|| std::process::exit(0))
 }
 
+#[derive(Clone)]
 struct MemoryParts {
     blobs: Arc<Recorded<MemoryBlobStore>>,
     actions: Arc<Recorded<MemoryActionCache>>,
@@ -302,19 +327,20 @@ impl MemoryParts {
         Scheduler::start(config, self.parts())
     }
 
-    async fn frontend(&self, config: SchedulerConfig, redis: &RedisServer) -> Scheduler {
-        let redis = Redis::connect(RedisConfig::from_url(&redis.url()).unwrap()).await.unwrap();
+    async fn frontend(&self, config: SchedulerConfig, url: &str) -> Scheduler {
+        let redis = Redis::connect(RedisConfig::from_url(url).unwrap()).await.unwrap();
         Scheduler::join(config, self.parts(), redis).await.unwrap()
     }
 
     fn into_kiln(self, scheduler: Scheduler, channel: Channel) -> Kiln {
         Kiln {
             scheduler,
-            blobs: self.blobs,
-            actions: self.actions,
-            logs: self.logs,
+            blobs: self.blobs.clone(),
+            actions: self.actions.clone(),
+            logs: self.logs.clone(),
             events: self.events.subscribe(),
-            notes: self.notes,
+            notes: self.notes.clone(),
+            parts: self,
             channel,
             redis: None,
             actions_made: AtomicU64::new(0),

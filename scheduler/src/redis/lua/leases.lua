@@ -143,6 +143,13 @@ function Q.heartbeat()
   end
 end
 
+-- A frontend is watched from its first waiter on, and no more once it is silent.
+function Q.frontend_waits()
+  if not given and call('HSETNX', P .. ':fe', me, now) == 1 then
+    set_timer(now + L.heartbeat_timeout, 'g', me)
+  end
+end
+
 -- Like heartbeat; says as well that this frontend is alive.
 function Q.beat()
   call('HSET', P .. ':fe', me, now)

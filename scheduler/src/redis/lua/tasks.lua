@@ -20,6 +20,7 @@ local function count_waiter(id, by)
   local count = call('HINCRBY', P .. ':tw:' .. id, me, by)
   if count > 0 then
     call('SADD', P .. ':fw:' .. me, id)
+    Q.frontend_waits()
   else
     call('HDEL', P .. ':tw:' .. id, me)
     call('SREM', P .. ':fw:' .. me, id)
