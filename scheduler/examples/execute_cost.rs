@@ -2,12 +2,15 @@
 //! stores and a local worker that answers at once; no network, no sandbox.
 //!
 //! `cargo run --release -p kiln-scheduler --example execute_cost`
+//! `cargo run --release -p kiln-scheduler --example execute_cost redis://127.0.0.1:6379 4`:
+//! the same through so many frontends that share a queue in Redis, and what it costs Redis.
 
 use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
+use kiln_cas::redis::{Call, Redis, RedisConfig};
 use kiln_cas::stores::{Clock, MemoryActionCache, MemoryBlobStore};
 use kiln_cas::{BlobStore, Digest, DigestFunction, events::Events, logs::LogStreams};
 use kiln_protos::reapi::execution_client::ExecutionClient;
@@ -35,23 +38,46 @@ async fn main() -> Result<(), Failure> {
         events: Events::new(),
         estimator: Arc::new(NoEstimates),
     };
-    let scheduler = Scheduler::start(SchedulerConfig::default(), parts);
-    tokio::spawn(work(scheduler.clone()));
+    let mut arguments = std::env::args().skip(1);
+    let redis = match arguments.next() {
+        Some(url) => Some(Redis::connect(RedisConfig::from_url(&url)?).await?),
+        None => None,
+    };
+    let count = arguments.next().map_or(Ok(1), |count| count.parse())?;
+    let mut frontends = Vec::new();
+    for number in 0..count {
+        let config = SchedulerConfig::default();
+        let scheduler = match &redis {
+            Some(redis) => Scheduler::join(config, parts.clone(), redis.clone()).await?,
+            None => Scheduler::start(config, parts.clone()),
+        };
+        tokio::spawn(work(scheduler.clone(), format!("local-{number}")));
+        frontends.push(scheduler);
+    }
     let mut next = 0;
-    for in_flight in [1, 4, 32] {
+    for in_flight in [1, 4, 32, 128] {
         let mut actions = Vec::new();
         for _ in 0..ACTIONS {
             next += 1;
             actions.push(action(&blobs, next).await?);
         }
+        let before = cpu(redis.as_ref()).await?;
         let begun = Instant::now();
-        let runs = actions.into_iter().map(|action| execute(scheduler.clone(), action));
+        let frontends = frontends.iter().cycle();
+        let runs = actions.into_iter().zip(frontends);
+        let runs = runs.map(|(action, frontend)| execute(frontend.clone(), action));
         let mut runs = futures_util::stream::iter(runs).buffer_unordered(in_flight);
         while let Some(run) = runs.next().await {
             run?;
         }
-        let each = begun.elapsed().as_secs_f64() * 1e6 / ACTIONS as f64;
-        println!("{in_flight:>3} in flight: {each:.1} us an action, {:.0}/s", 1e6 / each);
+        let elapsed = begun.elapsed().as_secs_f64();
+        let busy = (cpu(redis.as_ref()).await? - before) / elapsed * 100.0;
+        let each = elapsed * 1e6 / ACTIONS as f64;
+        print!("{in_flight:>3} in flight: {each:.1} us an action, {:.0}/s", 1e6 / each);
+        println!(
+            "{}",
+            if redis.is_some() { format!(", Redis {busy:.0} %") } else { String::new() }
+        );
     }
     Ok(())
 }
@@ -89,9 +115,20 @@ async fn execute(scheduler: Scheduler, action: Digest) -> Result<(), Failure> {
     Err("the stream ended early".into())
 }
 
-async fn work(scheduler: Scheduler) -> Option<()> {
+/// Seconds of processor time that Redis has used.
+async fn cpu(redis: Option<&Redis>) -> Result<f64, Failure> {
+    let Some(redis) = redis else { return Ok(0.0) };
+    let info: String = redis.query(Call::anywhere("INFO").arg("cpu")).await?;
+    let figure = |name: &str| {
+        let line = info.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|line| line.parse::<f64>().ok()).unwrap_or(0.0)
+    };
+    Ok(figure("used_cpu_sys:") + figure("used_cpu_user:"))
+}
+
+async fn work(scheduler: Scheduler, id: String) -> Option<()> {
     let (to_scheduler, mut from_scheduler) = scheduler.open_session();
-    let hello = Hello { worker_id: "local".to_owned(), slots: 4, ..Default::default() };
+    let hello = Hello { worker_id: id, slots: 64, ..Default::default() };
     let say = |kind| to_scheduler.send(WorkerMessage { kind: Some(kind) });
     say(worker_message::Kind::Hello(hello)).await.ok()?;
     let response = ExecuteResponse { result: Some(ActionResult::default()), ..Default::default() };

@@ -95,12 +95,8 @@ impl Inner {
     }
 
     async fn beat(self: &Arc<Self>) {
-        let (beats, idle) = {
-            let mut local = self.lock();
-            let beats = local.take_heartbeats();
-            (beats, local.sessions.is_empty() && local.tasks.is_empty())
-        };
-        if idle || self.try_call(script::beat(&beats)).await.is_ok() {
+        let beats = self.lock().take_heartbeats();
+        if self.try_call(script::beat(&beats)).await.is_ok() {
             return;
         }
         // Said again with the next beat, unless the worker has spoken since.

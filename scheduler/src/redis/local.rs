@@ -45,6 +45,8 @@ pub struct Session {
     pub outbound: mpsc::Sender<SchedulerMessage>,
     /// Leases that it listed, and when; `None`: nothing that Redis has not heard yet.
     pub heard: Option<(Vec<LeaseId>, Instant)>,
+    /// Answers of the worker that Redis is still to hear of.
+    pub reports: Arc<watch::Sender<usize>>,
     /// Dropped with the session, which tells its task.
     pub _seat: oneshot::Sender<()>,
 }

@@ -103,8 +103,8 @@ impl RedisQueue {
             publishing: AtomicUsize::new(0),
             busy: watch::Sender::new(0),
         });
-        // Says which version of the script is not understood here before anybody relies on it.
-        let answer = inner.calls.again(vec![b"tick".to_vec()]).await?;
+        // From now on it is noticed when this frontend is gone.
+        let answer = inner.calls.again(script::beat(&[])).await?;
         inner.answered(answer, Own::default());
         tokio::spawn(background::listen(Arc::downgrade(&inner), subscription));
         tokio::spawn(background::run(Arc::downgrade(&inner), inner.wake.clone()));

@@ -233,7 +233,8 @@ impl Inner {
         let welcome = Welcome { heartbeat_interval_ms: self.worker_heartbeat_ms };
         // A full or closed channel shows when the first lease is sent.
         let _ = outbound.try_send(SchedulerMessage { kind: Some(Kind::Welcome(welcome)) });
-        let session = Session { name: joined.name, outbound, heard: None, _seat: seat };
+        let reports = Arc::new(watch::Sender::new(0));
+        let session = Session { name: joined.name, outbound, heard: None, reports, _seat: seat };
         let worker = self.seated(session, answer);
         Seat { worker, taken_away }
     }
@@ -290,6 +291,22 @@ impl Inner {
     async fn failed(self: &Arc<Self>, worker: WorkerId, lease: LeaseId, message: String) {
         self.lock().runs.remove(&lease);
         self.tell(Event::Failed { worker, lease, message }).await;
+    }
+
+    /// Does not keep the worker waiting, who has more to say: no more of these are under way than
+    /// it has slots.
+    fn aside(
+        self: &Arc<Self>,
+        worker: WorkerId,
+        report: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let session = self.lock().sessions.get(&worker).map(|session| session.reports.clone());
+        let Some(reports) = session else { return };
+        reports.send_modify(|count| *count += 1);
+        tokio::spawn(async move {
+            report.await;
+            reports.send_modify(|count| *count -= 1);
+        });
     }
 
     /// Tells an event whose loss does little harm.
@@ -388,13 +405,25 @@ impl Queue for RedisQueue {
             Report::Output { lease, stderr, offset, data } => {
                 inner.append_output(lease, stderr, offset, &data);
             }
-            Report::Completed { lease, outcome } => inner.completed(worker, lease, outcome).await,
-            Report::Failed { lease, message } => inner.failed(worker, lease, message).await,
+            Report::Completed { lease, outcome } => {
+                let own = inner.clone();
+                let report = async move { own.completed(worker, lease, outcome).await };
+                inner.aside(worker, report);
+            }
+            Report::Failed { lease, message } => {
+                let own = inner.clone();
+                inner.aside(worker, async move { own.failed(worker, lease, message).await });
+            }
         }
     }
 
     async fn leave(&self, worker: WorkerId) {
         let inner = &self.inner;
+        let reports = inner.lock().sessions.get(&worker).map(|session| session.reports.clone());
+        if let Some(reports) = reports {
+            // What it has answered is heard before it is gone.
+            let _ = reports.subscribe().wait_for(|count| *count == 0).await;
+        }
         // When this frontend goes, its workers take what they run to another one.
         if !inner.is_closed() && inner.lock().close_session(worker).is_some() {
             inner.tell(Event::WorkerLeft { worker }).await;

@@ -20,15 +20,13 @@ else
   now = time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local me = ARGV[2]
-local L = {
-  max_queued = tonumber(ARGV[3]), max_requests = tonumber(ARGV[4]),
-  unsatisfiable_grace = tonumber(ARGV[5]), abandon_grace = tonumber(ARGV[6]),
-  heartbeat_timeout = tonumber(ARGV[7]), lease_slack = tonumber(ARGV[8]),
-  cancel_timeout = tonumber(ARGV[9]), max_retries = tonumber(ARGV[10]),
-  retry_delay = tonumber(ARGV[11]), poison_kills = tonumber(ARGV[12]),
-  completed_ttl = tonumber(ARGV[13]), max_completed = tonumber(ARGV[14]),
-  max_completed_bytes = tonumber(ARGV[15]), max_idle_lanes = tonumber(ARGV[16]),
+local LIMITS = {
+  max_queued = 3, max_requests = 4, unsatisfiable_grace = 5, abandon_grace = 6,
+  heartbeat_timeout = 7, lease_slack = 8, cancel_timeout = 9, max_retries = 10,
+  retry_delay = 11, poison_kills = 12, completed_ttl = 13, max_completed = 14,
+  max_completed_bytes = 15, max_idle_lanes = 16,
 }
+local function limit(name) return tonumber(ARGV[LIMITS[name]]) end
 local event = ARGV[17]
 local function arg(i) return ARGV[17 + i] end
 
@@ -85,9 +83,13 @@ local function tell(frontend, ...)
   end
 end
 
-local function tell_waiters(task, ...)
-  for _, frontend in ipairs(call('HKEYS', P .. ':tw:' .. task)) do tell(frontend, ...) end
+local function tell_all(frontends, ...)
+  for _, frontend in ipairs(frontends) do tell(frontend, ...) end
 end
+
+-- Frontends at which somebody waits for the task.
+local function waiters(task) return call('HKEYS', P .. ':tw:' .. task) end
+local function tell_waiters(task, ...) tell_all(waiters(task), ...) end
 
 local function set_timer(at, kind, id) call('ZADD', T, at, kind .. id) end
 local function drop_timer(kind, id) call('ZREM', T, kind .. id) end

@@ -37,7 +37,7 @@ local function add_lane(requirement)
     if satisfies(class.text, requirement) then link(class.id, id) end
   end
   call('HSET', P .. ':lanes', requirement, id)
-  call('HSET', P .. ':lane:' .. id, 'req', requirement, 'refs', 0, 'running', 0, 'unserved', now)
+  call('HSET', P .. ':lane:' .. id, 'req', requirement, 'refs', 0, 'unserved', now)
   bump('idle_lanes')
   return id
 end
@@ -54,7 +54,7 @@ end
 
 function Q.unrefer_lane(id)
   if call('HINCRBY', P .. ':lane:' .. id, 'refs', -1) > 0 then return end
-  if bump('idle_lanes') <= L.max_idle_lanes then return end
+  if bump('idle_lanes') <= limit('max_idle_lanes') then return end
   for _, lane in ipairs(registered(P .. ':lanes')) do
     if call('HGET', P .. ':lane:' .. lane.id, 'refs') == '0' then
       for _, class in ipairs(call('SMEMBERS', P .. ':lc:' .. lane.id)) do
@@ -196,9 +196,10 @@ end
 function Q.next_task(id)
   local worker = fetch(P .. ':wk:' .. id, 'slots', 'draining', 'class')
   if worker.draining ~= '0' then return nil end
-  if tonumber(worker.slots) <= call('ZCARD', P .. ':wl:' .. id) then return nil end
+  local lanes = call('SMEMBERS', P .. ':cr:' .. worker.class)
+  if not lanes[1] or tonumber(worker.slots) <= call('ZCARD', P .. ':wl:' .. id) then return nil end
   local best
-  for _, lane in ipairs(call('SMEMBERS', P .. ':cr:' .. worker.class)) do
+  for _, lane in ipairs(lanes) do
     local head = Q.head(lane)
     if not best or head[1] < best[1] or head[1] == best[1] and (head[2] < best[2]
       or head[2] == best[2] and head.task < best.task) then

@@ -27,7 +27,7 @@ function Q.joined()
   end
   bump('c.workers_joined')
   Q.worker_joins(worker, name, slots, arg(4), arg(5))
-  set_timer(now + L.heartbeat_timeout, 'a', worker)
+  set_timer(now + limit('heartbeat_timeout'), 'a', worker)
   emit('Joined', worker)
   for i = 23, #ARGV do
     if kept[ARGV[i]] then
@@ -107,7 +107,7 @@ function Q.alive() Q.seen(arg(1)) end
 function Q.check_silence(id)
   local worker = fetch(P .. ':wk:' .. id, 'seen', 'fe')
   if not worker.seen then return end
-  local silent_at = tonumber(worker.seen) + L.heartbeat_timeout
+  local silent_at = tonumber(worker.seen) + limit('heartbeat_timeout')
   if silent_at > now then return set_timer(silent_at, 'a', id) end
   emit('CloseWorker', id, 'Silent')
   tell(worker.fe, 'CloseWorker', id, 'Silent')
@@ -143,24 +143,17 @@ function Q.heartbeat()
   end
 end
 
--- A frontend is watched from its first waiter on, and no more once it is silent.
-function Q.frontend_waits()
-  if not given and call('HSETNX', P .. ':fe', me, now) == 1 then
-    set_timer(now + L.heartbeat_timeout, 'g', me)
-  end
-end
-
 -- Like heartbeat; says as well that this frontend is alive.
 function Q.beat()
   call('HSET', P .. ':fe', me, now)
-  if not call('ZSCORE', T, 'g' .. me) then set_timer(now + L.heartbeat_timeout, 'g', me) end
+  if not call('ZSCORE', T, 'g' .. me) then set_timer(now + limit('heartbeat_timeout'), 'g', me) end
   Q.heartbeat()
 end
 
 function Q.check_frontend(id)
   local seen = call('HGET', P .. ':fe', id)
   if not seen then return end
-  local silent_at = tonumber(seen) + L.heartbeat_timeout
+  local silent_at = tonumber(seen) + limit('heartbeat_timeout')
   if silent_at > now then return set_timer(silent_at, 'g', id) end
   call('HDEL', P .. ':fe', id)
   for _, task in ipairs(call('SMEMBERS', P .. ':fw:' .. id)) do
@@ -171,16 +164,10 @@ function Q.check_frontend(id)
   for _, task in ipairs(call('SMEMBERS', P .. ':fp:' .. id)) do
     local t = task_of(task)
     if t and t.st == 'P' then
-      bump('publishing', -1)
       Q.run_again(task, 'the server that published its answer was lost', '')
     end
   end
   call('DEL', P .. ':fw:' .. id, P .. ':fp:' .. id)
-end
-
-local function set_deadline(id, deadline)
-  call('HSET', lk(id), 'deadline', deadline)
-  set_timer(deadline, 'b', id)
 end
 
 -- worker, lease, whether outputs are being uploaded
@@ -190,25 +177,24 @@ function Q.progress()
   local lease = fetch(lk(id), 'worker', 'task')
   if lease.worker ~= worker or lease.task == '' then return end
   local timeout = tonumber(call('HGET', tk(lease.task), 'timeout'))
-  set_deadline(id, now + (arg(3) == '1' and 0 or timeout) + L.lease_slack)
+  set_timer(now + (arg(3) == '1' and 0 or timeout) + limit('lease_slack'), 'b', id)
 end
 
 -- worker, lease, task (may be empty)
 function Q.completed()
   local worker, id = arg(1), arg(2)
-  Q.seen(worker)
   local again = arg(3) ~= '' and fetch(tk(arg(3)), 'st', 'at', 'pfe', 'attempts')
   if again and again.st == 'P' and again.at == id and again.pfe == me then
     -- The answer to the first call was lost on its way.
     return emit('Publish', arg(3), id, worker, again.attempts)
   end
   local lease = Q.give_back(worker, id)
-  if not lease then return end
+  if not lease then return Q.seen(worker) end
+  call('HSET', P .. ':wk:' .. worker, 'seen', now)
   local t = lease.task ~= '' and task_of(lease.task)
   if t then
     call('HSET', tk(lease.task), 'st', 'P', 'at', id, 'pfe', me)
     call('SADD', P .. ':fp:' .. me, lease.task)
-    bump('publishing')
     emit('Publish', lease.task, id, worker, lease.attempt)
   else
     bump('c.stale_results')
@@ -230,21 +216,20 @@ function Q.failed() Q.failed_lease(arg(1), arg(2), arg(3)) end
 
 -- Frees the slot of a lease that this worker holds.
 function Q.give_back(worker, id)
-  if call('HGET', lk(id), 'worker') ~= worker then
+  local lease = fetch(lk(id), 'task', 'worker', 'lane', 'inv', 'attempt')
+  if lease.worker ~= worker then
     bump('c.stale_results')
     emit('Stale', id)
     return nil
   end
-  return Q.remove_lease(id)
+  return Q.remove_lease(id, lease)
 end
 
-function Q.remove_lease(id)
-  local lease = fetch(lk(id), 'task', 'worker', 'lane', 'inv', 'attempt')
+function Q.remove_lease(id, lease)
+  lease = lease or fetch(lk(id), 'task', 'worker', 'lane', 'inv', 'attempt')
   if not lease.worker then return nil end
   call('DEL', lk(id))
-  call('ZREM', P .. ':leases', id)
   Q.vacate(lease.worker, id)
-  call('HINCRBY', P .. ':lane:' .. lease.lane, 'running', -1)
   Q.unrefer_lane(lease.lane)
   Q.stopped(lease.inv)
   Q.forget_invocation(lease.inv)
@@ -257,10 +242,10 @@ end
 function Q.run_again(id, message, failed_on)
   local t = task_of(id, 'kills', 'killed', 'attempts')
   if not t then return end
-  if tonumber(t.kills) >= L.poison_kills then
+  if tonumber(t.kills) >= limit('poison_kills') then
     return Q.finish(id, 'Poison', t.kills .. ';' .. t.killed, 0)
   end
-  if tonumber(t.attempts) > L.max_retries then
+  if tonumber(t.attempts) > limit('max_retries') then
     return Q.finish(id, 'RetriesExhausted', enc({ t.attempts, message }), 0)
   end
   bump('c.retries')
@@ -269,7 +254,7 @@ function Q.run_again(id, message, failed_on)
   emit('Requeued', id, at_once)
   tell_waiters(id, 'Requeued', id)
   if at_once == 1 then return Q.enqueue(id, place_of(id)) end
-  local until_ = now + tonumber(t.attempts) * L.retry_delay
+  local until_ = now + tonumber(t.attempts) * limit('retry_delay')
   call('HSET', tk(id), 'st', 'D', 'at', until_)
   bump('delayed')
   set_timer(until_, 'c', id)
@@ -295,7 +280,7 @@ end
 function Q.revoke(id, reason)
   local worker = call('HGET', lk(id), 'worker')
   call('HSET', lk(id), 'task', '')
-  set_deadline(id, now + L.cancel_timeout)
+  set_timer(now + limit('cancel_timeout'), 'b', id)
   emit('CancelLease', worker, id, reason)
   tell(call('HGET', P .. ':wk:' .. worker, 'fe'), 'CancelLease', worker, id, reason)
 end
@@ -307,22 +292,23 @@ function Q.dispatch_lane(lane)
     if not head then return end
     local worker = Q.free_worker(lane, call('HGET', tk(head.task), 'avoid'))
     if not worker then return end
+    Q.dequeue(head.task)
     Q.assign(head.task, worker)
   end
 end
 
 -- Fills the free slots of the worker.
 function Q.dispatch_worker(worker)
-  if call('EXISTS', P .. ':wk:' .. worker) == 0 then return end
   while true do
     local task = Q.next_task(worker)
     if not task then return end
+    Q.dequeue(task)
     Q.assign(task, worker)
   end
 end
 
+-- The task stands in no queue.
 function Q.assign(id, worker)
-  Q.dequeue(id)
   local lease = next_id('next_lease')
   local attempt = call('HINCRBY', tk(id), 'attempts', 1)
   local w = fetch(P .. ':wk:' .. worker, 'name', 'fe')
@@ -330,14 +316,12 @@ function Q.assign(id, worker)
   call('HSET', tk(id), 'st', 'L', 'at', lease, 'lat', now, 'wname', w.name)
   call('HSET', lk(lease), 'task', id, 'worker', worker, 'lane', t.lane, 'inv', t.inv,
     'started', now, 'omitted', 0, 'attempt', attempt)
-  call('ZADD', P .. ':leases', 0, lease)
   bump('c.dispatched')
   Q.occupy(worker, lease)
   Q.refer_lane_again(t.lane)
-  call('HINCRBY', P .. ':lane:' .. t.lane, 'running', 1)
   call('HINCRBY', P .. ':inv:' .. t.inv, 'refs', 1)
   Q.started(t.inv)
-  set_deadline(lease, now + tonumber(t.timeout) + L.lease_slack)
+  set_timer(now + tonumber(t.timeout) + limit('lease_slack'), 'b', lease)
   emit('Assign', worker, lease, id, attempt, t.job, t.qat, now, w.name)
   tell(w.fe, 'Assign', worker, lease, id, attempt, t.job, t.qat, now, w.name)
   tell_waiters(id, 'Leased', id, attempt, now, w.name)

@@ -60,7 +60,10 @@ function Q.head(lane)
 end
 
 local function take_turn(inv, running, served)
-  for _, place in ipairs(call('SMEMBERS', P .. ':ip:' .. inv)) do
+  local places = call('SMEMBERS', P .. ':ip:' .. inv)
+  if not places[1] then return end
+  served = served or call('HGET', P .. ':inv:' .. inv, 'served')
+  for _, place in ipairs(places) do
     call('ZADD', P .. ':tu:' .. place, turn(running, served), inv)
   end
 end
@@ -74,6 +77,5 @@ function Q.started(inv)
 end
 
 function Q.stopped(inv)
-  local running = call('HINCRBY', P .. ':inv:' .. inv, 'running', -1)
-  take_turn(inv, running, call('HGET', P .. ':inv:' .. inv, 'served'))
+  take_turn(inv, call('HINCRBY', P .. ':inv:' .. inv, 'running', -1))
 end

@@ -20,28 +20,16 @@ local function count_waiter(id, by)
   local count = call('HINCRBY', P .. ':tw:' .. id, me, by)
   if count > 0 then
     call('SADD', P .. ':fw:' .. me, id)
-    Q.frontend_waits()
   else
     call('HDEL', P .. ':tw:' .. id, me)
     call('SREM', P .. ':fw:' .. me, id)
   end
 end
 
-local function forget_waiters(id)
-  for _, frontend in ipairs(call('HKEYS', P .. ':tw:' .. id)) do
-    call('SREM', P .. ':fw:' .. frontend, id)
-  end
-  call('DEL', P .. ':tw:' .. id)
-end
 
 local function stop_abandoning(id)
   drop_timer('d', id)
   call('HDEL', tk(id), 'abandon')
-end
-
-local function accepted(id, request, merged)
-  local t = fetch(tk(id), 'st', 'qat', 'lat', 'wname', 'attempts')
-  emit('Accepted', id, request, merged, t.st, t.qat, t.lat or '0', t.wname or '', t.attempts)
 end
 
 local function merge(id, t, s)
@@ -50,7 +38,8 @@ local function merge(id, t, s)
   call('HSET', tk(id), 'nreq', request + 1, 'waiters', t.waiters + 1, 'r' .. request, s.request)
   if s.skip == '1' then call('HSET', tk(id), 'skip', 1) end
   count_waiter(id, 1)
-  accepted(id, request, 1)
+  local a = fetch(tk(id), 'qat', 'lat', 'wname', 'attempts')
+  emit('Accepted', id, request, 1, t.st, a.qat, a.lat or '0', a.wname or '', a.attempts)
   if tonumber(s.prio) < tonumber(t.prio) then
     local place = place_of(id)
     if t.st == 'W' then Q.remove(id, place) end
@@ -73,10 +62,10 @@ function Q.submit()
   local known = s.alone ~= '1' and call('HGET', P .. ':k', s.key)
   if known then
     local t = task_of(known, 'nreq', 'skip', 'waiters', 'prio')
-    local room = t and tonumber(t.nreq) < L.max_requests
+    local room = t and tonumber(t.nreq) < limit('max_requests')
     if room and not (t.skip == '1' and s.skip == '1') then return merge(known, t, s) end
   end
-  if queued() >= L.max_queued then
+  if queued() >= limit('max_queued') then
     bump('c.refused')
     return emit('Refused')
   end
@@ -87,19 +76,26 @@ function Q.submit()
     'timeout', s.timeout, 'skip', s.skip, 'nreq', 1, 'waiters', 1, 'attempts', 0, 'kills', 0,
     'st', 'W', 'at', now, 'qat', now, 'job', s.job, 'r0', s.request)
   call('ZADD', P .. ':tasks', 0, id)
-  if s.alone ~= '1' then call('HSETNX', P .. ':k', s.key, id) end
+  if s.alone ~= '1' and not known then call('HSET', P .. ':k', s.key, id) end
   count_waiter(id, 1)
-  accepted(id, 0, 0)
-  Q.enqueue(id, { lane = lane, inv = inv, prio = s.prio, exp = s.exp })
+  emit('Accepted', id, 0, 0, 'W', now, '0', '', 0)
+  Q.enqueue(id, { lane = lane, inv = inv, prio = s.prio, exp = s.exp }, true)
 end
 
 -- Waits for a worker from now on, or is given to one at once.
-function Q.enqueue(id, place)
-  call('HSET', tk(id), 'st', 'W', 'at', now)
+function Q.enqueue(id, place, is_new)
+  local served = Q.is_served(place.lane)
+  -- Where nobody waits the task would only come to stand there and leave again.
+  if served and call('EXISTS', P .. ':lv:' .. place.lane) == 0 then
+    local avoid = not is_new and call('HGET', tk(id), 'avoid')
+    local worker = Q.free_worker(place.lane, avoid)
+    if worker then return Q.assign(id, worker) end
+  end
+  if not is_new then call('HSET', tk(id), 'st', 'W', 'at', now) end
   call('ZADD', P .. ':waiting', now, id)
   Q.push(id, place)
   Q.set_waiting(place.lane, now, id, true)
-  if Q.is_served(place.lane) then Q.dispatch_lane(place.lane) else Q.expect_worker(place.lane) end
+  if served then Q.dispatch_lane(place.lane) else Q.expect_worker(place.lane) end
 end
 
 -- Takes a task out of the waiting ones.
@@ -116,7 +112,7 @@ local function in_vain(lane)
   local first = call('ZRANGE', P .. ':ls:' .. lane, 0, 0, 'WITHSCORES')
   if not first[1] then return nil end
   local unserved = tonumber(call('HGET', P .. ':lane:' .. lane, 'unserved'))
-  return first[1], math.max(unserved, tonumber(first[2])) + L.unsatisfiable_grace
+  return first[1], math.max(unserved, tonumber(first[2])) + limit('unsatisfiable_grace')
 end
 
 -- No worker serves the lane: its tasks fail unless one comes in time.
@@ -137,8 +133,10 @@ function Q.check_unsatisfiable(lane)
   Q.expect_worker(lane)
 end
 
--- For each request whether it is marked: x cancelled, g forgotten by its client.
-local function flags(id, count, mark)
+-- For each request whether it is marked: x cancelled, g forgotten by its client. `any`: false
+-- where none is.
+local function flags(id, count, mark, any)
+  if not any then return string.rep('0', count) end
   local text = ''
   for i = 0, count - 1 do text = text .. (call('HEXISTS', tk(id), mark .. i) == 1 and '1' or '0') end
   return text
@@ -147,10 +145,10 @@ end
 -- A task as it is now, finished or not.
 function Q.state(id)
   local t = fetch(tk(id), 'st', 'job', 'qat', 'lat', 'wname', 'attempts', 'nreq', 'ending',
-    'detail', 'answer')
+    'detail', 'answer', 'ncan', 'nfor')
   if not t.st then return emit('Unknown', id) end
   emit('State', id, t.st, t.job, t.qat, t.lat or '0', t.wname or '', t.attempts,
-    flags(id, tonumber(t.nreq), 'x'), flags(id, tonumber(t.nreq), 'g'), t.ending or '', t.detail or '', t.answer or '')
+    flags(id, tonumber(t.nreq), 'x', t.ncan), flags(id, tonumber(t.nreq), 'g', t.nfor), t.ending or '', t.detail or '', t.answer or '')
 end
 
 -- task, request
@@ -174,7 +172,7 @@ end
 
 -- task, request
 function Q.forget()
-  if call('EXISTS', tk(arg(1))) == 1 then call('HSET', tk(arg(1)), 'g' .. arg(2), 1) end
+  if call('EXISTS', tk(arg(1))) == 1 then call('HSET', tk(arg(1)), 'g' .. arg(2), 1, 'nfor', 1) end
 end
 
 -- tasks
@@ -189,7 +187,7 @@ local function left(id, by)
   call('HSET', tk(id), 'waiters', waiters)
   if waiters == 0 and not t.abandon then
     call('HSET', tk(id), 'abandon', 1)
-    set_timer(now + L.abandon_grace, 'd', id)
+    set_timer(now + limit('abandon_grace'), 'd', id)
   end
 end
 
@@ -269,9 +267,9 @@ end
 
 -- What a record of the run needs: the job, times, the worker, and the requests but the first.
 function Q.run_of(id)
-  local t = fetch(tk(id), 'job', 'qat', 'lat', 'wname', 'attempts', 'nreq')
+  local t = fetch(tk(id), 'job', 'qat', 'lat', 'wname', 'attempts', 'nreq', 'ncan')
   local count = tonumber(t.nreq)
-  local run = { t.job, t.qat, t.lat or '0', t.wname or '', t.attempts, flags(id, count, 'x') }
+  local run = { t.job, t.qat, t.lat or '0', t.wname or '', t.attempts, flags(id, count, 'x', t.ncan) }
   for i = 1, count - 1 do run[#run + 1] = call('HGET', tk(id), 'r' .. i) end
   return enc(run)
 end
@@ -282,10 +280,10 @@ local ENDED = {
 }
 
 function Q.finish(id, ending, detail, bytes)
-  Q.dequeue(id)
-  stop_abandoning(id)
-  local t = fetch(tk(id), 'st', 'key', 'inv', 'lane', 'lat', 'wname', 'attempts', 'answer')
-  if t.st == 'P' then bump('publishing', -1) end
+  local t = fetch(tk(id), 'st', 'key', 'inv', 'lane', 'lat', 'wname', 'attempts', 'answer',
+    'abandon')
+  if t.st == 'W' then Q.dequeue(id) end
+  if t.abandon then drop_timer('d', id) end
   if t.st == 'D' then
     bump('delayed', -1)
     drop_timer('c', id)
@@ -296,39 +294,40 @@ function Q.finish(id, ending, detail, bytes)
   bump('c.' .. ENDED[ending])
   call('HSET', tk(id), 'st', 'F', 'ending', ending, 'detail', detail)
   emit('Finished', id, ending, detail, Q.run_of(id))
-  tell_waiters(id, 'Ended', id, ending, detail, t.lat or '0', t.wname or '', t.attempts,
+  local frontends = waiters(id)
+  tell_all(frontends, 'Ended', id, ending, detail, t.lat or '0', t.wname or '', t.attempts,
     t.answer or '')
-  forget_waiters(id)
+  for _, frontend in ipairs(frontends) do call('SREM', P .. ':fw:' .. frontend, id) end
+  call('DEL', P .. ':tw:' .. id)
   Q.keep(id, bytes)
 end
 
 function Q.keep(id, bytes)
   local list = P .. ':fin'
-  if call('EXISTS', list) == 0 then set_timer(now + L.completed_ttl, 'f', '') end
-  call('RPUSH', list, id .. ':' .. int(bytes) .. ':' .. int(now))
-  bump('finished_bytes', bytes)
+  local count = call('RPUSH', list, id .. ':' .. int(bytes) .. ':' .. int(now))
+  if count == 1 then set_timer(now + limit('completed_ttl'), 'f', '') end
+  local all = bump('finished_bytes', bytes)
   while true do
-    local count = call('LLEN', list)
-    local all = tonumber(call('HGET', M, 'finished_bytes'))
-    if count <= L.max_completed and (all <= L.max_completed_bytes or count <= 1) then return end
-    Q.forget_first()
+    if count <= limit('max_completed') and (all <= limit('max_completed_bytes') or count <= 1) then return end
+    all, count = Q.forget_first(), count - 1
   end
 end
 
+-- Returns how many bytes of answers are left.
 function Q.forget_first()
   local first = call('LPOP', P .. ':fin')
   local id, bytes = string.match(first, '^(%d+):(%d+):')
-  bump('finished_bytes', 0 - tonumber(bytes))
   call('DEL', tk(id))
   call('ZREM', P .. ':tasks', id)
   emit('Forgotten', id)
+  return bump('finished_bytes', 0 - tonumber(bytes))
 end
 
 function Q.forget_finished()
   while true do
     local first = call('LINDEX', P .. ':fin', 0)
     if not first then return end
-    local due = tonumber(string.match(first, ':(%d+)$')) + L.completed_ttl
+    local due = tonumber(string.match(first, ':(%d+)$')) + limit('completed_ttl')
     if due > now then return set_timer(due, 'f', '') end
     Q.forget_first()
   end
