@@ -1,0 +1,259 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use ::redis::{FromRedisValue, Value};
+use futures_util::future::join_all;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::config::{Address, RedisConfig};
+use super::error::RedisError;
+use super::node::{Node, pause};
+use super::round::{After, Pending, Route, Terms, Verdict, flush};
+use super::script::Call;
+use super::subscription::Subscription;
+use super::topology::Topology;
+
+/// Times that a call goes out at most, to the first node and to those that it names.
+const MAX_ROUNDS: u32 = 32;
+
+/// A Redis server or cluster. Clones share its connections.
+#[derive(Clone)]
+pub struct Redis {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: RedisConfig,
+    topology: Arc<Topology>,
+    round_trips: Arc<AtomicU64>,
+}
+
+impl Redis {
+    /// Connects, learns whether it is a cluster, and refuses a server that would lose data.
+    /// While nobody answers it tries again for [`RedisConfig::wait`].
+    pub async fn connect(config: RedisConfig) -> Result<Self, RedisError> {
+        config.validate()?;
+        let deadline = Instant::now() + config.wait;
+        let round_trips = Arc::new(AtomicU64::new(0));
+        let topology = Arc::new(Topology::new(config.clone(), round_trips.clone())?);
+        let mut failures = 0;
+        let warnings = loop {
+            match topology.discover().await {
+                Ok(warnings) => break warnings,
+                Err(error) if error.is_transient() && Instant::now() < deadline => {
+                    tracing::info!(%error, "waiting for Redis");
+                    sleep_until(deadline.min(Instant::now() + pause(failures))).await;
+                    failures += 1;
+                }
+                Err(error) => return Err(hint(error)),
+            }
+        };
+        for warning in warnings {
+            tracing::warn!(redis = topology.names(), "{warning}");
+        }
+        Ok(Self { inner: Arc::new(Inner { config, topology, round_trips }) })
+    }
+
+    /// The key `rest` among those that a script may use together: all with the same `tag` are
+    /// in one slot of a cluster.
+    pub fn key(&self, tag: &str, rest: impl AsRef<[u8]>) -> Vec<u8> {
+        let mut key = format!("{{{}:{tag}}}:", self.inner.config.prefix).into_bytes();
+        key.extend_from_slice(rest.as_ref());
+        key
+    }
+
+    /// A key of its own, for calls with a single key.
+    pub fn lone_key(&self, rest: impl AsRef<[u8]>) -> Vec<u8> {
+        let mut key = format!("{}:", self.inner.config.prefix).into_bytes();
+        key.extend_from_slice(rest.as_ref());
+        key
+    }
+
+    /// A channel's full name.
+    pub fn channel(&self, name: &str) -> String {
+        format!("{}:{name}", self.inner.config.prefix)
+    }
+
+    /// Pipelines that were sent since the start, each a round trip to one server.
+    pub fn round_trips(&self) -> u64 {
+        self.inner.round_trips.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn timeout(&self) -> Duration {
+        self.inner.config.timeout
+    }
+
+    pub(super) fn topology(&self) -> &Arc<Topology> {
+        &self.inner.topology
+    }
+
+    pub async fn run(&self, call: Call) -> Result<Value, RedisError> {
+        let answer = self.run_many(vec![call]).await.pop();
+        answer.unwrap_or_else(|| Err(unanswered(&self.inner.topology)))
+    }
+
+    /// Runs a call whose answer is a `T`.
+    pub async fn query<T: FromRedisValue>(&self, call: Call) -> Result<T, RedisError> {
+        let name = call.name;
+        decode(name, self.run(call).await?)
+    }
+
+    /// Runs all, in any order: those for one server as one pipeline, the servers at once.
+    /// Answers are in the order of the calls.
+    pub async fn run_many(&self, calls: Vec<Call>) -> Vec<Result<Value, RedisError>> {
+        let config = &self.inner.config;
+        let deadline = Instant::now() + config.timeout;
+        // A call that began late in its time must not tear down a connection that works.
+        let patience = config.timeout / 2;
+        let terms = Terms { deadline, patience, observer: config.observer.clone() };
+        let mut batch = Batch::new(calls);
+        for round in 0..MAX_ROUNDS {
+            let age = self.inner.topology.age();
+            let Some(after) = batch.round(&self.inner.topology, &terms).await else { break };
+            let resume = Instant::now() + pause(round);
+            if Instant::now() >= deadline || (after == After::Pause && resume >= deadline) {
+                break;
+            }
+            if after >= After::Refresh {
+                // When it takes too long, the calls end with what they know.
+                let _ = timeout_at(deadline, self.inner.topology.refresh(age)).await;
+            }
+            if after == After::Pause {
+                sleep_until(resume).await;
+            }
+        }
+        batch.finish(|| unanswered(&self.inner.topology))
+    }
+
+    /// As [`Redis::run_many`]; the first error is the error of all.
+    pub async fn query_many<T: FromRedisValue>(
+        &self,
+        calls: Vec<Call>,
+    ) -> Result<Vec<T>, RedisError> {
+        let names: Vec<_> = calls.iter().map(|call| call.name).collect();
+        let answers = self.run_many(calls).await;
+        names.into_iter().zip(answers).map(|(name, answer)| decode(name, answer?)).collect()
+    }
+
+    /// Sends `payload` to all who subscribed to the channel (its full name) at this moment.
+    pub async fn publish(&self, channel: &str, payload: &[u8]) -> Result<(), RedisError> {
+        let publish = Call::anywhere("PUBLISH").arg(channel).arg(payload);
+        self.run(publish).await.map(drop)
+    }
+
+    /// Messages to these channels (full names) from now on.
+    pub async fn subscribe(&self, channels: Vec<String>) -> Result<Subscription, RedisError> {
+        Subscription::start(self, channels).await
+    }
+}
+
+/// An answer as a `T`. Errors: `Script`, when it is none.
+fn decode<T: FromRedisValue>(name: &'static str, value: Value) -> Result<T, RedisError> {
+    ::redis::from_redis_value(value).map_err(|error| {
+        let message = format!("the answer is not understood: {error}");
+        RedisError::Script { name, message }
+    })
+}
+
+fn unanswered(topology: &Topology) -> RedisError {
+    RedisError::Unavailable {
+        address: topology.names(),
+        message: "no answer in time".to_owned(),
+        sent: false,
+    }
+}
+
+/// Says what to do about a server that is not there at the start.
+fn hint(error: RedisError) -> RedisError {
+    match error {
+        RedisError::Unavailable { address, message, sent } => RedisError::Unavailable {
+            address,
+            message: format!(
+                "{message}; start it, or correct the Redis URL (rediss:// where it speaks TLS)"
+            ),
+            sent,
+        },
+        other => other,
+    }
+}
+
+/// Calls that were made together.
+struct Batch {
+    pending: Vec<Pending>,
+    answers: Vec<Option<Result<Value, RedisError>>>,
+}
+
+impl Batch {
+    fn new(calls: Vec<Call>) -> Self {
+        let mut answers: Vec<_> = calls.iter().map(|_| None).collect();
+        let mut pending = Vec::with_capacity(calls.len());
+        for (index, call) in calls.into_iter().enumerate() {
+            if call.scattered {
+                let message = "its keys are in different slots".to_owned();
+                answers[index] = Some(Err(RedisError::Script { name: call.name, message }));
+                continue;
+            }
+            pending.push(Pending { index, call, route: Route::Slot, load: false, error: None });
+        }
+        Self { pending, answers }
+    }
+
+    /// Sends what is pending. `None`: nothing is pending any more.
+    async fn round(&mut self, topology: &Topology, terms: &Terms) -> Option<After> {
+        let groups = self.group(topology);
+        let flushes = groups.into_iter().map(|(node, calls)| flush(node, calls, terms.clone()));
+        let mut flushes: Vec<_> = flushes.collect();
+        let judged = match flushes.len() {
+            1 => match flushes.pop() {
+                Some(only) => vec![only.await],
+                None => Vec::new(),
+            },
+            _ => join_all(flushes).await,
+        };
+        let mut after = if self.pending.is_empty() { None } else { Some(After::Pause) };
+        for (mut call, verdict) in judged.into_iter().flatten() {
+            match verdict {
+                Verdict::Done(answer) => self.answers[call.index] = Some(answer),
+                Verdict::Again { error, route, load, after: next } => {
+                    (call.error, call.route, call.load) = (Some(error), route, load);
+                    after = after.max(Some(next));
+                    self.pending.push(call);
+                }
+            }
+        }
+        after
+    }
+
+    /// Takes what is pending, by node; what has no node for now stays.
+    fn group(&mut self, topology: &Topology) -> Vec<(Arc<Node>, Vec<Pending>)> {
+        let mut groups: HashMap<Address, (Arc<Node>, Vec<Pending>)> = HashMap::new();
+        for mut call in std::mem::take(&mut self.pending) {
+            let node = match &call.route {
+                Route::Slot => topology.master(call.call.slot),
+                Route::Moved(there) | Route::Ask(there) => topology.node(there),
+            };
+            match node {
+                Ok(node) => {
+                    let group = groups.entry(node.address.clone());
+                    group.or_insert_with(|| (node, Vec::new())).1.push(call);
+                }
+                Err(error) => {
+                    call.error = Some(error);
+                    call.route = Route::Slot;
+                    self.pending.push(call);
+                }
+            }
+        }
+        groups.into_values().collect()
+    }
+
+    fn finish(self, unanswered: impl Fn() -> RedisError) -> Vec<Result<Value, RedisError>> {
+        let Self { pending, mut answers } = self;
+        for call in pending {
+            answers[call.index] = call.error.map(Err);
+        }
+        answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(unanswered()))).collect()
+    }
+}

@@ -1,0 +1,215 @@
+//! One server and the connection to it, which comes back by itself.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use ::redis::aio::MultiplexedConnection;
+use ::redis::{AsyncConnectionConfig, Client, PushInfo, PushKind, Value};
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::config::Address;
+use super::error::RedisError;
+use super::server::{Server, inspect};
+
+/// For a connection until the server has accepted the login, and for its answer to `INFO`.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Between failed attempts to connect: doubled from the first to the last of these.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+/// Requests that wait to be written to one connection; more wait outside.
+const PIPELINE_BUFFER: usize = 1024;
+
+/// A connection that worked when it was handed out. Clones share it.
+#[derive(Clone)]
+pub(super) struct Link {
+    pub(super) connection: MultiplexedConnection,
+    pub(super) server: Arc<Server>,
+    /// The other end has hung up.
+    closed: Arc<AtomicBool>,
+}
+
+type Attempt = Shared<BoxFuture<'static, Result<Link, RedisError>>>;
+
+pub(super) struct Node {
+    pub(super) address: Address,
+    client: Client,
+    /// For subscriptions: they speak the older protocol.
+    pub(super) subscriber: Client,
+    round_trips: Arc<AtomicU64>,
+    current: RwLock<Option<Link>>,
+    attempt: Mutex<Option<Attempt>>,
+    trouble: Mutex<Trouble>,
+}
+
+#[derive(Default)]
+struct Trouble {
+    failures: u32,
+    last: Option<RedisError>,
+    not_before: Option<Instant>,
+}
+
+/// The pause after so many failures in a row.
+pub(super) fn pause(failures: u32) -> Duration {
+    PAUSE.1.min(PAUSE.0.saturating_mul(1 << failures.min(16)))
+}
+
+impl Node {
+    pub(super) fn new(
+        address: Address,
+        client: Client,
+        subscriber: Client,
+        round_trips: Arc<AtomicU64>,
+    ) -> Self {
+        Self {
+            address,
+            client,
+            subscriber,
+            round_trips,
+            current: RwLock::default(),
+            attempt: Mutex::default(),
+            trouble: Mutex::default(),
+        }
+    }
+
+    fn current(&self) -> Option<Link> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        current.as_ref().filter(|link| !link.closed.load(Ordering::Acquire)).cloned()
+    }
+
+    /// There is a connection, as far as is known.
+    pub(super) fn is_linked(&self) -> bool {
+        self.current().is_some()
+    }
+
+    /// The connection, made anew where there is none. All who ask meanwhile wait for the same
+    /// attempt; it goes on when they give up.
+    pub(super) async fn link(self: &Arc<Self>) -> Result<Link, RedisError> {
+        match self.current() {
+            Some(link) => Ok(link),
+            None => self.attempt().await,
+        }
+    }
+
+    fn attempt(self: &Arc<Self>) -> Attempt {
+        let mut attempt = self.attempt.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(running) = attempt.as_ref().filter(|attempt| attempt.peek().is_none()) {
+            return running.clone();
+        }
+        let node = self.clone();
+        let task = tokio::spawn(async move {
+            match node.current() {
+                Some(link) => Ok(link),
+                None => node.reconnect().await,
+            }
+        });
+        let address = self.address.clone();
+        let started = async move {
+            task.await.unwrap_or_else(|error| Err(RedisError::unavailable(&address, error)))
+        };
+        attempt.insert(started.boxed().shared()).clone()
+    }
+
+    async fn reconnect(&self) -> Result<Link, RedisError> {
+        let not_before = self.trouble().not_before;
+        if let Some(not_before) = not_before {
+            sleep_until(not_before).await;
+        }
+        let result = self.connect().await;
+        let mut trouble = self.trouble();
+        match &result {
+            Ok(link) => {
+                *trouble = Trouble::default();
+                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(link.clone());
+            }
+            Err(error) => {
+                trouble.not_before = Some(Instant::now() + pause(trouble.failures));
+                trouble.failures += 1;
+                trouble.last = Some(error.clone());
+            }
+        }
+        result
+    }
+
+    fn trouble(&self) -> std::sync::MutexGuard<'_, Trouble> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn connect(&self) -> Result<Link, RedisError> {
+        let closed = Arc::new(AtomicBool::new(false));
+        let notice = closed.clone();
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(None)
+            .set_pipeline_buffer_size(PIPELINE_BUFFER)
+            .set_push_sender(move |push: PushInfo| {
+                if push.kind == PushKind::Disconnection {
+                    notice.store(true, Ordering::Release);
+                }
+                Ok::<_, ::redis::aio::SendError>(())
+            });
+        let failed = |error| RedisError::connecting(&self.address, &error);
+        let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
+        let mut connection = Box::pin(connecting).await.map_err(failed)?;
+        let server = Arc::new(self.inspect(&mut connection).await?);
+        Ok(Link { connection, server, closed })
+    }
+
+    async fn inspect(&self, connection: &mut MultiplexedConnection) -> Result<Server, RedisError> {
+        let address = &self.address;
+        self.count();
+        let info = ::redis::cmd("INFO");
+        let info = timeout(CONNECT_TIMEOUT, info.query_async::<String>(connection))
+            .await
+            .map_err(|_| RedisError::unavailable(address, "INFO was not answered in time"))?
+            .map_err(|error| RedisError::connecting(address, &error))?;
+        let server = inspect(&info)
+            .map_err(|message| RedisError::WrongServer { address: address.to_string(), message })?;
+        if server.replica && !server.cluster {
+            let (address, message) = (address.to_string(), "it is a replica".to_owned());
+            return Err(RedisError::FailingOver { address, message });
+        }
+        Ok(server)
+    }
+
+    /// The link is of no use: the next who asks gets a new connection.
+    pub(super) fn discard(&self, link: &Link) {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        if current.as_ref().is_some_and(|current| Arc::ptr_eq(&current.closed, &link.closed)) {
+            *current = None;
+        }
+    }
+
+    /// Why connecting failed last, if it did since it last worked.
+    pub(super) fn last_failure(&self) -> Option<RedisError> {
+        self.trouble().last.clone()
+    }
+
+    pub(super) fn count(&self) {
+        self.round_trips.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The answer to `CLUSTER SLOTS`.
+    pub(super) async fn slots(self: &Arc<Self>) -> Result<Value, RedisError> {
+        let mut link = self.link().await?;
+        self.count();
+        let mut slots = ::redis::cmd("CLUSTER");
+        slots.arg("SLOTS");
+        let asked = slots.query_async(&mut link.connection);
+        match timeout(CONNECT_TIMEOUT, asked).await {
+            Ok(Ok(slots)) => Ok(slots),
+            Ok(Err(error)) => {
+                self.discard(&link);
+                Err(RedisError::connecting(&self.address, &error))
+            }
+            Err(_) => {
+                self.discard(&link);
+                Err(RedisError::unavailable(
+                    &self.address,
+                    "CLUSTER SLOTS was not answered in time",
+                ))
+            }
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! One pipeline to one node, and what its answers mean for each call in it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::redis::{Pipeline, ServerError, Value};
+use tokio::time::{Instant, timeout_at};
+
+use super::config::Address;
+use super::error::RedisError;
+use super::node::{Link, Node};
+use super::observe::{Flush, Observer};
+use super::script::Call;
+
+/// A call that has no answer yet.
+pub(super) struct Pending {
+    /// Its place among the calls that were made together.
+    pub(super) index: usize,
+    pub(super) call: Call,
+    pub(super) route: Route,
+    /// The server does not know the script.
+    pub(super) load: bool,
+    /// Why it was not answered before.
+    pub(super) error: Option<RedisError>,
+}
+
+pub(super) enum Route {
+    /// To the master of its slot.
+    Slot,
+    /// There, as a node said.
+    Moved(Address),
+    /// There this time only: the slot is being moved.
+    Ask(Address),
+}
+
+pub(super) enum Verdict {
+    Done(Result<Value, RedisError>),
+    Again { error: RedisError, route: Route, load: bool, after: After },
+}
+
+/// What comes before the next round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum After {
+    Nothing,
+    /// Learning the slots of the cluster again.
+    Refresh,
+    /// The same, and a pause.
+    Pause,
+}
+
+impl Verdict {
+    fn pause(error: RedisError) -> Self {
+        Self::Again { error, route: Route::Slot, load: false, after: After::Pause }
+    }
+}
+
+/// How long calls may take, and who is told.
+#[derive(Clone)]
+pub(super) struct Terms {
+    /// All rounds end by then.
+    pub(super) deadline: Instant,
+    /// A server that was silent for so long is taken for lost.
+    pub(super) patience: Duration,
+    pub(super) observer: Option<Arc<dyn Observer>>,
+}
+
+/// Sends the calls as one pipeline and judges each.
+pub(super) async fn flush(
+    node: Arc<Node>,
+    calls: Vec<Pending>,
+    terms: Terms,
+) -> Vec<(Pending, Verdict)> {
+    let all = |calls: Vec<Pending>, verdict: &dyn Fn(&Pending) -> Verdict| {
+        calls
+            .into_iter()
+            .map(|call| {
+                let judged = verdict(&call);
+                (call, judged)
+            })
+            .collect()
+    };
+    let link = match timeout_at(terms.deadline, node.link()).await {
+        Ok(Ok(link)) => link,
+        Ok(Err(error)) if error.is_transient() => {
+            return all(calls, &|_| Verdict::pause(error.clone()));
+        }
+        Ok(Err(error)) => return all(calls, &|_| Verdict::Done(Err(error.clone()))),
+        Err(_) => {
+            let error = node.last_failure().unwrap_or_else(|| {
+                RedisError::unavailable(&node.address, "no connection was made in time")
+            });
+            return all(calls, &|_| Verdict::Done(Err(error.clone())));
+        }
+    };
+    let started = Instant::now();
+    node.count();
+    let answers = timeout_at(terms.deadline, send(&link, &calls)).await;
+    if let (Some(observer), Some(first)) = (terms.observer, calls.first()) {
+        observer.flushed(&Flush {
+            name: first.call.name,
+            calls: calls.len(),
+            elapsed: started.elapsed(),
+            failed: !matches!(answers, Ok(Ok(_))),
+        });
+    }
+    let lost = match answers {
+        Ok(Ok(answers)) => return judge_all(&node, &link, calls, answers),
+        Ok(Err(error)) => {
+            node.discard(&link);
+            RedisError::sent(&node.address, error)
+        }
+        Err(_) => {
+            // The network may have dropped the connection without a word.
+            if started.elapsed() >= terms.patience {
+                node.discard(&link);
+            }
+            RedisError::sent(&node.address, "no answer in time")
+        }
+    };
+    all(calls, &|pending| match pending.call.idempotent {
+        true => Verdict::pause(lost.clone()),
+        false => Verdict::Done(Err(lost.clone())),
+    })
+}
+
+/// The answers in order, without those to what was put before the calls.
+async fn send(link: &Link, calls: &[Pending]) -> Result<Vec<Value>, ::redis::RedisError> {
+    let mut connection = link.connection.clone();
+    if let [only] = calls
+        && only.is_plain()
+    {
+        return match connection.send_packed_command(&only.call.command).await {
+            Ok(answer) => Ok(vec![answer]),
+            Err(error) => Err(error),
+        };
+    }
+    let mut pipeline = Pipeline::with_capacity(calls.len());
+    let mut wanted = Vec::with_capacity(calls.len());
+    for pending in calls {
+        if let (true, Some(script)) = (pending.load, &pending.call.script) {
+            pipeline.add_command(script.load());
+        }
+        if matches!(pending.route, Route::Ask(_)) {
+            pipeline.add_command(::redis::cmd("ASKING"));
+        }
+        wanted.push(pipeline.len());
+        pipeline.add_command(pending.call.command.clone());
+    }
+    let answers = connection.send_packed_commands(&pipeline, 0, pipeline.len()).await?;
+    let mut answers = answers.into_iter().enumerate();
+    let answer = |index: usize| answers.find(|(at, _)| *at == index).map(|(_, value)| value);
+    Ok(wanted.into_iter().map_while(answer).collect())
+}
+
+impl Pending {
+    fn is_plain(&self) -> bool {
+        !self.load && !matches!(self.route, Route::Ask(_))
+    }
+}
+
+fn judge_all(
+    node: &Node,
+    link: &Link,
+    calls: Vec<Pending>,
+    answers: Vec<Value>,
+) -> Vec<(Pending, Verdict)> {
+    let short = RedisError::sent(&node.address, "fewer answers than calls");
+    let mut answers = answers.into_iter();
+    let judged = calls.into_iter().map(|pending| {
+        let verdict = match answers.next() {
+            Some(Value::ServerError(error)) => refused(node, link, &pending, &error),
+            Some(value) => Verdict::Done(Ok(value)),
+            None => Verdict::Done(Err(short.clone())),
+        };
+        (pending, verdict)
+    });
+    judged.collect()
+}
+
+/// The server ran nothing, or a script failed before its first write.
+fn refused(node: &Node, link: &Link, pending: &Pending, error: &ServerError) -> Verdict {
+    let code = code(error);
+    let message = match error.details() {
+        Some(details) => format!("{} {details}", error.code()),
+        None => error.code().to_owned(),
+    };
+    let redirect = || Address::parse(error.details()?.split(' ').nth(1)?);
+    let error = RedisError::answered(&node.address, pending.call.name, Some(code), message);
+    let again = |error, route, load, after| Verdict::Again { error, route, load, after };
+    match code {
+        "NOSCRIPT" => again(error, Route::Slot, true, After::Nothing),
+        "MOVED" => match redirect() {
+            Some(there) => again(error, Route::Moved(there), pending.load, After::Refresh),
+            None => Verdict::pause(error),
+        },
+        "ASK" => match redirect() {
+            Some(there) => again(error, Route::Ask(there), true, After::Nothing),
+            None => Verdict::pause(error),
+        },
+        "READONLY" => {
+            // Perhaps the address leads to another server by now.
+            node.discard(link);
+            Verdict::pause(error)
+        }
+        _ if error.is_transient() => Verdict::pause(error),
+        _ => Verdict::Done(Err(error)),
+    }
+}
+
+/// The code of an error; of what failed inside a script where the server (before version 7)
+/// wraps it.
+fn code(error: &ServerError) -> &str {
+    const WRAPPED: [&str; 4] = ["READONLY", "OOM", "MISCONF", "NOREPLICAS"];
+    if error.code() == "ERR"
+        && let Some(details) = error.details()
+        && details.starts_with("Error running script")
+        && let Some((_, inner)) = details.split_once(": -")
+        && let Some(code) = WRAPPED.into_iter().find(|code| inner.starts_with(code))
+    {
+        return code;
+    }
+    error.code()
+}

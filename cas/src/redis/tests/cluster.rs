@@ -1,0 +1,107 @@
+//! What holds on a cluster, also while its slots move.
+
+use kiln_test_servers::redis::{RedisCluster, RedisServer};
+
+use super::super::slots::slot;
+use super::super::{Call, Event, Redis, RedisError};
+use super::{add, cluster, config, connect};
+
+fn calls(redis: &Redis, count: usize) -> Vec<Call> {
+    let add = add();
+    let key = |number: usize| redis.key(&number.to_string(), "sum");
+    (0..count).map(|number| add.call(&[key(number)]).arg(number)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_calls_are_one_round_trip_for_each_node() {
+    let Some((cluster, redis)) = cluster().await else { return };
+    redis.query_many::<usize>(calls(&redis, 300)).await.unwrap();
+    let before = redis.round_trips();
+    let sums: Vec<usize> = redis.query_many(calls(&redis, 300)).await.unwrap();
+    assert_eq!(redis.round_trips() - before, RedisCluster::MASTERS as u64);
+    assert_eq!(sums, (0..300).map(|number| 2 * number).collect::<Vec<_>>());
+    for master in &cluster.masters {
+        let keys: usize = master.command(&["DBSIZE"]).parse().unwrap();
+        assert!(keys > 50, "{keys} of 300 keys on one of three nodes");
+    }
+    // One node's address is enough, and it need not be called a cluster.
+    let found = connect(&cluster.masters[1].url()).await;
+    let sums: Vec<usize> = found.query_many(calls(&found, 300)).await.unwrap();
+    assert_eq!(sums, (0..300).map(|number| 3 * number).collect::<Vec<_>>());
+    let database = config(&format!("{}/1", cluster.masters[1].url()));
+    let refused = Redis::connect(database).await.err().unwrap();
+    assert!(matches!(refused, RedisError::WrongServer { .. }), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_reach_subscribers_at_any_node() {
+    let Some((cluster, redis)) = cluster().await else { return };
+    for master in &cluster.masters {
+        let other = connect(&master.url()).await;
+        let mut subscription = other.subscribe(vec!["c".to_owned()]).await.unwrap();
+        redis.publish("c", b"message").await.unwrap();
+        let event = subscription.next().await;
+        assert!(matches!(event, Some(Event::Message { .. })), "{event:?}");
+    }
+}
+
+fn id(node: &RedisServer) -> String {
+    node.command(&["CLUSTER", "MYID"])
+}
+
+/// A slot moves while calls go on: before, in between (keys here and there), and after.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_follow_a_slot_that_moves() {
+    let Some((cluster, redis)) = cluster().await else { return };
+    let (here, there) = (redis.key("t", "here"), redis.key("t", "there"));
+    let slot_of = slot(&here);
+    let number = slot_of.to_string();
+    let owner = usize::from(slot_of) * 3 / 16384;
+    let (from, to) = (&cluster.masters[owner], &cluster.masters[(owner + 1) % 3]);
+    let sum = async |key: &[u8]| -> u32 {
+        redis.query(add().call(&[key.to_vec()]).arg(1)).await.unwrap()
+    };
+    assert_eq!(sum(&here).await, 1);
+    let set_slot = |node: &RedisServer, words: &[&str]| {
+        assert_eq!(node.command(&[&["CLUSTER", "SETSLOT", &number], words].concat()), "OK");
+    };
+    set_slot(to, &["IMPORTING", &id(from)]);
+    set_slot(from, &["MIGRATING", &id(to)]);
+    // One key is still at its old place; the other is not there, so it is made at the new one.
+    for round in 2..4 {
+        assert_eq!(sum(&here).await, round);
+        assert_eq!(sum(&there).await, round - 1);
+    }
+    assert_eq!(from.command(&["DBSIZE"]), "1");
+    assert_eq!(to.command(&["DBSIZE"]), "1");
+    let port = to.port().to_string();
+    let here_text = String::from_utf8(here.clone()).unwrap();
+    assert_eq!(from.command(&["MIGRATE", "127.0.0.1", &port, &here_text, "0", "5000"]), "OK");
+    for node in [to, from] {
+        set_slot(node, &["NODE", &id(to)]);
+    }
+    assert_eq!(sum(&here).await, 4);
+    assert_eq!(sum(&there).await, 3);
+    let before = redis.round_trips();
+    assert_eq!(sum(&here).await, 5);
+    assert_eq!(redis.round_trips() - before, 1, "the new place is known");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_go_on_after_a_master_failed() {
+    let Some(mut cluster) = RedisCluster::start_with(3) else { return };
+    let redis = connect(&cluster.url()).await;
+    redis.query_many::<usize>(calls(&redis, 60)).await.unwrap();
+    let mut subscription = redis.subscribe(vec!["c".to_owned()]).await.unwrap();
+    for (master, replica) in cluster.masters.iter().zip(&cluster.replicas) {
+        let keys = master.command(&["DBSIZE"]);
+        replica.wait_until(&["DBSIZE"], |size| size == keys);
+    }
+    // The one that the subscription is at.
+    cluster.fail_over(0);
+    let sums: Vec<usize> = redis.query_many(calls(&redis, 60)).await.unwrap();
+    assert_eq!(sums, (0..60).map(|number| 2 * number).collect::<Vec<_>>());
+    assert_eq!(subscription.next().await, Some(Event::Reconnected));
+    redis.publish("c", b"after").await.unwrap();
+    assert!(matches!(subscription.next().await, Some(Event::Message { .. })));
+}
