@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::config::{Address, RedisConfig};
 use super::error::RedisError;
 use super::node::{Node, pause};
-use super::round::{After, Pending, Route, Verdict, flush};
+use super::round::{After, Pending, Route, Terms, Verdict, flush};
 use super::script::Call;
 use super::subscription::Subscription;
 use super::topology::Topology;
@@ -103,11 +103,15 @@ impl Redis {
     /// Runs all, in any order: those for one server as one pipeline, the servers at once.
     /// Answers are in the order of the calls.
     pub async fn run_many(&self, calls: Vec<Call>) -> Vec<Result<Value, RedisError>> {
-        let deadline = Instant::now() + self.inner.config.timeout;
+        let config = &self.inner.config;
+        let deadline = Instant::now() + config.timeout;
+        // A call that began late in its time must not tear down a connection that works.
+        let patience = config.timeout / 2;
+        let terms = Terms { deadline, patience, observer: config.observer.clone() };
         let mut batch = Batch::new(calls);
         for round in 0..MAX_ROUNDS {
             let age = self.inner.topology.age();
-            let Some(after) = batch.round(&self.inner, deadline).await else { break };
+            let Some(after) = batch.round(&self.inner.topology, &terms).await else { break };
             let resume = Instant::now() + pause(round);
             if Instant::now() >= deadline || (after == After::Pause && resume >= deadline) {
                 break;
@@ -197,11 +201,9 @@ impl Batch {
     }
 
     /// Sends what is pending. `None`: nothing is pending any more.
-    async fn round(&mut self, inner: &Inner, deadline: Instant) -> Option<After> {
-        let groups = self.group(&inner.topology);
-        let observer = &inner.config.observer;
-        let flushes =
-            groups.into_iter().map(|(node, calls)| flush(node, calls, deadline, observer.clone()));
+    async fn round(&mut self, topology: &Topology, terms: &Terms) -> Option<After> {
+        let groups = self.group(topology);
+        let flushes = groups.into_iter().map(|(node, calls)| flush(node, calls, terms.clone()));
         let mut flushes: Vec<_> = flushes.collect();
         let judged = match flushes.len() {
             1 => match flushes.pop() {

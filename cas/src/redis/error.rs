@@ -66,7 +66,10 @@ impl RedisError {
                 Self::WrongServer { address: at, message }
             }
             ErrorKind::Server(_) | ErrorKind::Extension => {
-                Self::answered(address, "the connection's set-up", error.code(), message)
+                match Self::answered(address, "", error.code(), message) {
+                    Self::Script { message, .. } => Self::WrongServer { address: at, message },
+                    known => known,
+                }
             }
             _ => Self::unavailable(address, message),
         }

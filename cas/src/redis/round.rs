@@ -1,6 +1,7 @@
 //! One pipeline to one node, and what its answers mean for each call in it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::redis::{Pipeline, ServerError, Value};
 use tokio::time::{Instant, timeout_at};
@@ -53,12 +54,21 @@ impl Verdict {
     }
 }
 
+/// How long calls may take, and who is told.
+#[derive(Clone)]
+pub(super) struct Terms {
+    /// All rounds end by then.
+    pub(super) deadline: Instant,
+    /// A server that was silent for so long is taken for lost.
+    pub(super) patience: Duration,
+    pub(super) observer: Option<Arc<dyn Observer>>,
+}
+
 /// Sends the calls as one pipeline and judges each.
 pub(super) async fn flush(
     node: Arc<Node>,
     calls: Vec<Pending>,
-    deadline: Instant,
-    observer: Option<Arc<dyn Observer>>,
+    terms: Terms,
 ) -> Vec<(Pending, Verdict)> {
     let all = |calls: Vec<Pending>, verdict: &dyn Fn(&Pending) -> Verdict| {
         calls
@@ -69,7 +79,7 @@ pub(super) async fn flush(
             })
             .collect()
     };
-    let link = match timeout_at(deadline, node.link()).await {
+    let link = match timeout_at(terms.deadline, node.link()).await {
         Ok(Ok(link)) => link,
         Ok(Err(error)) if error.is_transient() => {
             return all(calls, &|_| Verdict::pause(error.clone()));
@@ -84,8 +94,8 @@ pub(super) async fn flush(
     };
     let started = Instant::now();
     node.count();
-    let answers = timeout_at(deadline, send(&link, &calls)).await;
-    if let (Some(observer), Some(first)) = (observer, calls.first()) {
+    let answers = timeout_at(terms.deadline, send(&link, &calls)).await;
+    if let (Some(observer), Some(first)) = (terms.observer, calls.first()) {
         observer.flushed(&Flush {
             name: first.call.name,
             calls: calls.len(),
@@ -95,11 +105,18 @@ pub(super) async fn flush(
     }
     let lost = match answers {
         Ok(Ok(answers)) => return judge_all(&node, &link, calls, answers),
-        Ok(Err(error)) => RedisError::sent(&node.address, error),
-        Err(_) => RedisError::sent(&node.address, "no answer in time"),
+        Ok(Err(error)) => {
+            node.discard(&link);
+            RedisError::sent(&node.address, error)
+        }
+        Err(_) => {
+            // The network may have dropped the connection without a word.
+            if started.elapsed() >= terms.patience {
+                node.discard(&link);
+            }
+            RedisError::sent(&node.address, "no answer in time")
+        }
     };
-    // Also after a timeout: the network may have dropped the connection without a word.
-    node.discard(&link);
     all(calls, &|pending| match pending.call.idempotent {
         true => Verdict::pause(lost.clone()),
         false => Verdict::Done(Err(lost.clone())),

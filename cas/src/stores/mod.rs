@@ -20,6 +20,7 @@ mod log;
 mod memory;
 mod range;
 mod records;
+mod redis;
 mod room;
 mod s3;
 mod tiered;
@@ -36,5 +37,8 @@ pub use disk::{DiskBlobStore, DiskOptions, SMALL_BLOB};
 pub use faults::{Faults, Faulty, Operation};
 pub use memory::MemoryBlobStore;
 pub use records::{DiskRecords, MemoryRecords};
+pub use redis::{
+    RedisActionCache, RedisActionCacheOptions, RedisBlobIndex, RedisBlobIndexOptions, RedisRecords,
+};
 pub use tiered::Tiered;
 pub use verify::Verified;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 mod process;
 pub mod redis;
 pub mod s3;
+pub mod slow;
 
 /// The path in `variable`. Without it the test is skipped, loudly, unless `KILN_NO_SKIPS` says
 /// that nothing may be skipped (scripts/test.sh sets both).

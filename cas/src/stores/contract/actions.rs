@@ -17,7 +17,7 @@ pub fn key(instance: &str, action: &str) -> ActionKey {
     ActionKey { instance: instance.into(), action }
 }
 
-async fn suite(cache: &dyn ActionCache) {
+pub async fn suite(cache: &dyn ActionCache) {
     let result = |text: &str| {
         let result = kiln_protos::reapi::ActionResult {
             stdout_raw: text.as_bytes().to_vec(),

@@ -1,8 +1,9 @@
 //! One suite for each storage trait, run on every implementation.
 
-mod actions;
+pub mod actions;
 mod blobs;
-mod records;
+pub mod index;
+pub mod records;
 
 use bytes::Bytes;
 

@@ -140,7 +140,7 @@ async fn concurrent_increments_are_all_counted(records: Arc<dyn Records>) {
     assert_eq!(value(&*records, "counter").await.as_deref(), Some("100"));
 }
 
-async fn suite(records: Arc<dyn Records>) {
+pub async fn suite(records: Arc<dyn Records>) {
     versions_guard_writes(&*records).await;
     a_batch_is_applied_whole_or_not_at_all(&*records).await;
     lists_are_pages_in_key_order(&*records).await;
