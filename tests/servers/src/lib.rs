@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+mod process;
 pub mod redis;
 pub mod s3;
 
