@@ -21,7 +21,7 @@ mod memory;
 mod range;
 mod records;
 mod room;
-mod s3;
+pub mod s3;
 mod tiered;
 mod verify;
 
