@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStreamError;
@@ -60,10 +61,7 @@ impl Site {
                 let (code, message) = (answer.err().code(), answer.err().message());
                 self.answer(doing, answer.raw(), code, message)
             }
-            SdkError::DispatchFailure(never_sent) if never_sent.is_other() => {
-                Failure::Other(self.not_sent(doing, &error))
-            }
-            SdkError::ConstructionFailure(_) => Failure::Other(self.not_sent(doing, &error)),
+            _ if lacks_credentials(&error) => Failure::Other(self.not_signed(doing, &error)),
             _ => Failure::Other(self.no_answer(doing, &error)),
         }
     }
@@ -115,12 +113,11 @@ impl Site {
         }
     }
 
-    /// The network is not to blame: mostly, there are no credentials to sign with.
-    fn not_sent(&self, doing: &str, error: &(dyn Error + 'static)) -> StoreError {
+    fn not_signed(&self, doing: &str, error: &(dyn Error + 'static)) -> StoreError {
         StoreError::Io {
             context: format!("S3: cannot {doing}"),
             message: format!(
-                "{self}: {}; if credentials are missing, set AWS_ACCESS_KEY_ID and \
+                "no credentials for {self}: {}; set AWS_ACCESS_KEY_ID and \
                  AWS_SECRET_ACCESS_KEY or AWS_PROFILE, or give this machine a role",
                 reasons(error).join(": ")
             ),
@@ -143,6 +140,12 @@ impl std::fmt::Display for Site {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "bucket {} at {}", self.bucket, self.endpoint)
     }
+}
+
+fn lacks_credentials(error: &(dyn Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |&error| error.source())
+        .filter_map(|error| error.downcast_ref::<CredentialsError>())
+        .any(|error| !matches!(error, CredentialsError::ProviderTimedOut(_)))
 }
 
 fn is_transient(status: u16, code: &str) -> bool {
