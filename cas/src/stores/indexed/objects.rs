@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::StreamExt;
 
 use super::index::Generation;
 use crate::blob::{BlobStream, BlobWriter};
@@ -43,6 +44,14 @@ pub trait Objects: Send + Sync + 'static {
         limit: Option<u64>,
     ) -> Result<BlobStream, StoreError>;
 
+    /// Copies an object to another generation of its blob. Errors: `NotFound`.
+    async fn copy(
+        &self,
+        digest: &Digest,
+        from: Generation,
+        to: Generation,
+    ) -> Result<(), StoreError>;
+
     /// Deletes; what is absent already is success. One request per bounded batch.
     async fn delete(&self, objects: &[(Digest, Generation)]) -> Result<(), StoreError>;
 
@@ -54,4 +63,26 @@ pub trait Objects: Send + Sync + 'static {
         &self,
         after: Option<String>,
     ) -> Result<(Vec<Listed>, Option<String>), StoreError>;
+
+    /// The time of the object store's clock, in seconds since the Unix epoch.
+    async fn now(&self) -> Result<u64, StoreError>;
+
+    /// Removes what uploads left behind that began before this time of the object store's clock
+    /// and never ended. Returns how many.
+    async fn sweep(&self, before: u64) -> Result<u64, StoreError>;
+}
+
+/// [`Objects::copy`] for stores that cannot copy by themselves: reads and writes.
+pub async fn copy_through(
+    objects: &dyn Objects,
+    digest: &Digest,
+    from: Generation,
+    to: Generation,
+) -> Result<(), StoreError> {
+    let mut source = objects.read(digest, from, 0, None).await?;
+    let mut writer = objects.writer(digest, to).await?;
+    while let Some(piece) = source.next().await {
+        writer.write(piece?).await?;
+    }
+    writer.commit().await
 }

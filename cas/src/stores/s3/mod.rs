@@ -1,1 +1,18 @@
-//! Amazon S3, or any store that speaks its protocol.
+//! Amazon S3, or any store that speaks its protocol: the object store below an index.
+//!
+//! A blob is the object `{prefix}/blobs/{function}/{hh}/{hash}-{size}-{generation}`, where `hh`
+//! are the first two digits of the hash and the generation is 16 hexadecimal digits.
+
+mod body;
+mod client;
+mod config;
+mod error;
+mod key;
+mod objects;
+mod read;
+#[cfg(test)]
+mod tests;
+mod upload;
+
+pub use config::{S3Config, S3Credentials, S3UrlError};
+pub use objects::S3Objects;

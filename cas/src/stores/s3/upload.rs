@@ -1,0 +1,213 @@
+//! Writing an object that arrives in pieces: in one request where it is small, else in parts,
+//! of which some are on their way while the next one arrives.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
+use bytes::Bytes;
+use tokio::task::JoinSet;
+
+use super::body::body;
+use super::objects::Shared;
+use crate::blob::BlobWriter;
+use crate::digest::Digest;
+use crate::error::StoreError;
+
+/// Usual size of a part; also the largest object that is written in one request.
+pub const PART_SIZE: u64 = 8 << 20;
+/// S3 takes no more parts than this: larger blobs have larger parts.
+const MAX_PARTS: u64 = 10_000;
+/// Parts of one upload that are on their way at the same time.
+const PARTS_IN_FLIGHT: usize = 4;
+
+/// Dropped without a commit it leaves, if it has sent parts, an upload that
+/// [`crate::stores::indexed::Objects::sweep`] removes.
+pub struct Writer {
+    shared: Arc<Shared>,
+    key: String,
+    digest: Digest,
+    received: u64,
+    part_size: u64,
+    pieces: Vec<Bytes>,
+    buffered: u64,
+    upload: Option<Upload>,
+}
+
+struct Upload {
+    id: String,
+    parts: i32,
+    in_flight: JoinSet<Result<CompletedPart, StoreError>>,
+    done: Vec<CompletedPart>,
+}
+
+impl Writer {
+    pub fn new(shared: Arc<Shared>, key: String, digest: Digest) -> Self {
+        let part_size = PART_SIZE.max(digest.size.div_ceil(MAX_PARTS));
+        let (pieces, upload) = (Vec::new(), None);
+        Self { shared, key, digest, received: 0, part_size, pieces, buffered: 0, upload }
+    }
+
+    fn mismatch(&self) -> StoreError {
+        StoreError::SizeMismatch { expected: self.digest, actual: self.received }
+    }
+
+    async fn append(&mut self, mut data: Bytes) -> Result<(), StoreError> {
+        // What fits in one request waits for the commit.
+        if self.digest.size > self.part_size {
+            while self.buffered + data.len() as u64 >= self.part_size {
+                self.keep(data.split_to((self.part_size - self.buffered) as usize));
+                self.send_part().await?;
+            }
+        }
+        self.keep(data);
+        Ok(())
+    }
+
+    fn keep(&mut self, data: Bytes) {
+        if !data.is_empty() {
+            self.buffered += data.len() as u64;
+            self.pieces.push(data);
+        }
+    }
+
+    async fn send_part(&mut self) -> Result<(), StoreError> {
+        let pieces = std::mem::take(&mut self.pieces);
+        self.buffered = 0;
+        let mut upload = match self.upload.take() {
+            Some(upload) => upload,
+            None => Upload::begin(&self.shared, &self.key, &self.digest).await?,
+        };
+        upload.parts += 1;
+        let part =
+            send(self.shared.clone(), self.key.clone(), upload.id.clone(), upload.parts, pieces);
+        upload.in_flight.spawn(part);
+        let upload = self.upload.insert(upload);
+        upload.settle(PARTS_IN_FLIGHT - 1).await
+    }
+
+    async fn finish(&mut self) -> Result<(), StoreError> {
+        if self.received != self.digest.size {
+            return Err(self.mismatch());
+        }
+        if self.upload.is_none() {
+            return self.shared.put(&self.key, &self.pieces).await;
+        }
+        if self.buffered > 0 {
+            self.send_part().await?;
+        }
+        match &mut self.upload {
+            Some(upload) => {
+                upload.settle(0).await?;
+                upload.complete(&self.shared, &self.key, &self.digest).await
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Removes the parts that were sent.
+    async fn give_up(&mut self) {
+        self.pieces.clear();
+        if let Some(mut upload) = self.upload.take() {
+            upload.in_flight.shutdown().await;
+            if let Err(error) = self.shared.abort(&self.key, &upload.id).await {
+                tracing::debug!(key = self.key, %error, "an upload is left to be swept");
+            }
+        }
+    }
+}
+
+impl Upload {
+    async fn begin(shared: &Shared, key: &str, digest: &Digest) -> Result<Self, StoreError> {
+        let bucket = &shared.site.bucket;
+        let request = shared.clients.usual.create_multipart_upload().bucket(bucket).key(key);
+        let answer = Box::pin(request.send()).await;
+        let answer = answer.map_err(|error| shared.site.failure("begin an upload", error))?;
+        let id = answer.upload_id.ok_or_else(|| {
+            StoreError::Corrupt(format!("{}: an upload of {digest} got no name", shared.site))
+        })?;
+        Ok(Self { id, parts: 0, in_flight: JoinSet::new(), done: Vec::new() })
+    }
+
+    /// Returns when at most `left` parts are on their way.
+    async fn settle(&mut self, left: usize) -> Result<(), StoreError> {
+        while self.in_flight.len() > left
+            && let Some(part) = self.in_flight.join_next().await
+        {
+            let lost = |error| StoreError::Unavailable(format!("a part was cut off: {error}"));
+            self.done.push(part.map_err(lost)??);
+        }
+        Ok(())
+    }
+
+    async fn complete(
+        &mut self,
+        shared: &Shared,
+        key: &str,
+        digest: &Digest,
+    ) -> Result<(), StoreError> {
+        self.done.sort_unstable_by_key(|part| part.part_number);
+        let parts = std::mem::take(&mut self.done);
+        let request = shared
+            .clients
+            .usual
+            .complete_multipart_upload()
+            .bucket(&shared.site.bucket)
+            .key(key)
+            .upload_id(&self.id)
+            .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build());
+        let Err(error) = Box::pin(request.send()).await else { return Ok(()) };
+        let failure = shared.site.failure("complete an upload", error);
+        // A retry of a request whose answer was lost finds no upload, but the object.
+        if failure.is_absent("NoSuchUpload") && shared.size(key).await? == Some(digest.size) {
+            return Ok(());
+        }
+        Err(failure.into())
+    }
+}
+
+async fn send(
+    shared: Arc<Shared>,
+    key: String,
+    upload: String,
+    number: i32,
+    pieces: Vec<Bytes>,
+) -> Result<CompletedPart, StoreError> {
+    let _permit = shared.permit(&shared.parts).await?;
+    let request = shared
+        .clients
+        .uploads
+        .upload_part()
+        .bucket(&shared.site.bucket)
+        .key(key)
+        .upload_id(upload)
+        .part_number(number)
+        .body(body(&pieces));
+    let answer = Box::pin(request.send()).await;
+    let answer = answer.map_err(|error| shared.site.failure("upload a part", error))?;
+    Ok(CompletedPart::builder().part_number(number).set_e_tag(answer.e_tag).build())
+}
+
+#[async_trait]
+impl BlobWriter for Writer {
+    async fn write(&mut self, data: Bytes) -> Result<(), StoreError> {
+        self.received += data.len() as u64;
+        let result = if self.received > self.digest.size {
+            Err(self.mismatch())
+        } else {
+            self.append(data).await
+        };
+        if result.is_err() {
+            self.give_up().await;
+        }
+        result
+    }
+
+    async fn commit(mut self: Box<Self>) -> Result<(), StoreError> {
+        let result = self.finish().await;
+        if result.is_err() {
+            self.give_up().await;
+        }
+        result
+    }
+}
