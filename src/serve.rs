@@ -12,7 +12,7 @@ use kiln_cas::events::Events;
 use kiln_cas::logs::LogStreams;
 use kiln_cas::records::RecordsError;
 use kiln_cas::services::{CasServices, ServicesConfig};
-use kiln_cas::stores::{Storage, StorageConfig};
+use kiln_cas::stores::{SharedConfig, Storage, StorageConfig};
 use kiln_executor::{Worker, WorkerConfig, WorkerError};
 use kiln_scheduler::journal::{Journal, JournalConfig};
 use kiln_scheduler::{Parts, Scheduler, SchedulerConfig};
@@ -58,6 +58,8 @@ pub enum ServeError {
     Front(io::Error),
     #[error("cannot open the storage: {0}")]
     Storage(#[from] StoreError),
+    #[error("cannot join the queue: {0}")]
+    Queue(#[from] kiln_scheduler::boundary::Unavailable),
     #[error("cannot open the records: {0}")]
     Records(#[from] RecordsError),
     #[error("cannot start the worker: {0}")]
@@ -73,6 +75,8 @@ pub struct Ready {
     pub address: SocketAddr,
     pub base_url: String,
     pub data_dir: PathBuf,
+    /// Where a fleet's blobs and queue are; `None`: all is in `data_dir`.
+    pub shared: Option<String>,
     pub slots: u32,
     pub not_enforced: Vec<String>,
 }
@@ -98,6 +102,7 @@ impl Server {
         let listener = TcpListener::bind(options.listen)
             .map_err(|error| ServeError::Listen { address: options.listen, error })?;
         let address = listener.local_addr().map_err(ServeError::Front)?;
+        let shared = options.storage.shared.as_ref().map(SharedConfig::to_string);
         let base_url = options.base_url.clone().unwrap_or_else(|| format!("http://{address}"));
 
         let storage = Storage::open(options.storage.clone()).await?;
@@ -110,17 +115,19 @@ impl Server {
         let events = Events::new();
         let logs = LogStreams::default();
         let journal =
-            Journal::start(storage.records.clone(), &events, options.journal.clone()).await?;
-        let scheduler = Scheduler::start(
-            SchedulerConfig { base_url: base_url.clone(), ..options.scheduler.clone() },
-            Parts {
-                blobs: storage.blobs.clone(),
-                actions: storage.actions.clone(),
-                logs: logs.clone(),
-                events: events.clone(),
-                estimator: Arc::new(journal.clone()),
-            },
-        );
+            Journal::start(storage.own_records.clone(), &events, options.journal.clone()).await?;
+        let parts = Parts {
+            blobs: storage.blobs.clone(),
+            actions: storage.actions.clone(),
+            logs: logs.clone(),
+            events: events.clone(),
+            estimator: Arc::new(journal.clone()),
+        };
+        let config = SchedulerConfig { base_url: base_url.clone(), ..options.scheduler.clone() };
+        let scheduler = match &storage.redis {
+            None => Scheduler::start(config, parts),
+            Some(redis) => Scheduler::join(config, parts, redis.clone()).await?,
+        };
         let requests = Requests::new(options.front_threads);
         let observed = Observed {
             events: &events,
@@ -154,6 +161,7 @@ impl Server {
                 address,
                 base_url,
                 data_dir: options.storage.data_dir,
+                shared,
                 slots,
                 not_enforced,
             },

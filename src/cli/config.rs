@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::{CliError, Exit, settings};
-use crate::config::default_toml;
+use crate::config::{default_toml, shown};
 
 /// Print configuration keys, their values and where those come from.
 #[derive(Debug, Args)]
@@ -51,7 +51,7 @@ fn show(file: Option<&PathBuf>, json: bool) -> Result<(), CliError> {
             .iter()
             .map(|(key, setting)| {
                 let value = serde_json::json!({
-                    "value": setting.text,
+                    "value": shown(key, setting),
                     "origin": setting.origin.to_string(),
                 });
                 (key.name.to_owned(), value)
@@ -61,7 +61,7 @@ fn show(file: Option<&PathBuf>, json: bool) -> Result<(), CliError> {
         return Ok(());
     }
     for (key, setting) in settings.iter() {
-        println!("{:<34} {:<44} {}", key.name, setting.text, setting.origin);
+        println!("{:<34} {:<44} {}", key.name, shown(key, setting), setting.origin);
     }
     Ok(())
 }

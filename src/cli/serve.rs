@@ -17,6 +17,7 @@ Examples:
   kiln serve
   kiln serve --listen 127.0.0.1:9000 --data-dir /var/lib/kiln --workers 8
   kiln serve --workers 0      # workers join with: kiln worker --server http://HOST:8980
+  kiln serve --workers 0 --redis redis://redis:6379 --s3 s3://builds/kiln   # one of several
 
 Every flag has a key in the configuration file: kiln config default")]
 pub struct Serve {
@@ -44,6 +45,12 @@ pub struct Serve {
     /// Most bytes of blobs on disk, e.g. 100GB
     #[arg(long, value_name = "SIZE")]
     max_size: Option<String>,
+    /// Redis of a fleet, e.g. redis://redis:6379; passwords in KILN_REDIS_URL or a file
+    #[arg(long, value_name = "URL", requires = "s3")]
+    redis: Option<String>,
+    /// Where a fleet keeps its blobs: s3://BUCKET/PREFIX
+    #[arg(long, value_name = "URL", requires = "redis")]
+    s3: Option<String>,
     /// Let clients write action results, as a plain remote cache does
     #[arg(long)]
     allow_cache_updates: bool,
@@ -57,6 +64,8 @@ impl Serve {
         given(&mut flags, "--workers", "workers.count", self.workers.as_ref());
         given(&mut flags, "--sandbox", "workers.sandbox", self.sandbox.as_ref());
         given(&mut flags, "--max-size", "storage.max_size", self.max_size.as_ref());
+        given(&mut flags, "--redis", "redis.url", self.redis.as_ref());
+        given(&mut flags, "--s3", "s3.url", self.s3.as_ref());
         given(&mut flags, "--insecure", "server.insecure", self.insecure.then_some(&true));
         let updates = self.allow_cache_updates.then_some(&true);
         given(&mut flags, "--allow-cache-updates", "cache.allow_updates", updates);
@@ -110,6 +119,9 @@ fn print_ready(ready: &Ready) {
     };
     println!("kiln {} is ready: {workers}", env!("CARGO_PKG_VERSION"));
     println!("  data       {}", ready.data_dir.display());
+    if let Some(shared) = &ready.shared {
+        println!("  shared     {shared}");
+    }
     for lacking in &ready.not_enforced {
         println!("  sandbox    not enforced here: {lacking}");
     }

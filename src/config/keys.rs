@@ -16,6 +16,8 @@ pub struct Key {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Text,
+    /// May hold a password: never shown.
+    Secret,
     Path,
     Address,
     Number,
@@ -35,7 +37,7 @@ impl Kind {
     /// What is expected, in words.
     pub fn expected(self) -> String {
         match self {
-            Self::Text => "text".into(),
+            Self::Text | Self::Secret => "text".into(),
             Self::Path => "a path".into(),
             Self::Address => "an address and a port, e.g. 127.0.0.1:8980".into(),
             Self::Number => "a whole number, or auto".into(),
@@ -116,6 +118,70 @@ pub const KEYS: &[Key] = &[
         "32MiB",
         Kind::Size,
         "Most bytes of action results kept in memory.",
+    ),
+    key(
+        "redis.url",
+        "",
+        Kind::Secret,
+        "Redis of a fleet: its queue, action cache, records and index of blobs. redis://HOST:6379, \
+         rediss:// with TLS, redis+cluster://HOST,HOST. Needs s3.url. Empty: everything is in \
+         storage.data_dir.",
+    ),
+    key("redis.password_file", "", Kind::Path, "File with the password for Redis."),
+    key("redis.ca", "", Kind::Path, "Certificate authorities to trust, PEM. Empty: the system's."),
+    key("redis.client_cert", "", Kind::Path, "Certificate to show to Redis, PEM."),
+    key("redis.client_key", "", Kind::Path, "Its private key, PEM."),
+    key(
+        "redis.prefix",
+        "kiln",
+        Kind::Text,
+        "What all keys in Redis begin with: fleets that differ in it share nothing.",
+    ),
+    key(
+        "redis.timeout",
+        "5s",
+        Kind::Duration,
+        "How long one call to Redis may take, retries included.",
+    ),
+    key(
+        "redis.wait",
+        "30s",
+        Kind::Duration,
+        "How long the start waits for a Redis that does not answer yet.",
+    ),
+    key(
+        "s3.url",
+        "",
+        Kind::Text,
+        "Where blobs are: s3://BUCKET or s3://BUCKET/PREFIX. Region and credentials come from AWS's \
+         environment variables, profiles and metadata services.",
+    ),
+    key(
+        "s3.endpoint",
+        "",
+        Kind::Text,
+        "URL of an S3-compatible store. Empty: AWS_ENDPOINT_URL_S3, else Amazon.",
+    ),
+    key("s3.region", "", Kind::Text, "Empty: AWS_REGION or the profile's."),
+    key(
+        "s3.path_style",
+        "auto",
+        Kind::Choice(&["auto", "true", "false"]),
+        "Bucket in the path instead of in the host name. auto: where an endpoint is set.",
+    ),
+    key("s3.max_size", "0", Kind::Size, "Most bytes of all blobs in S3. 0: no limit."),
+    key(
+        "s3.keep",
+        "7d",
+        Kind::Duration,
+        "Blobs are removed from S3 so long after their lease has ended.",
+    ),
+    key("s3.small_blob", "64KiB", Kind::Size, "Blobs up to this size are kept in Redis as well."),
+    key(
+        "cache.keep_results",
+        "30d",
+        Kind::Duration,
+        "Action results that were not used for so long are forgotten (with Redis).",
     ),
     key(
         "cache.allow_updates",

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use keys::{KEYS, Key};
 
 pub use options::{serve_options, worker_options};
+pub use values::shown;
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]

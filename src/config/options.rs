@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use kiln_cas::stores::StorageConfig;
+use kiln_cas::redis::{RedisConfig, RedisError};
+use kiln_cas::stores::s3::S3Config;
+use kiln_cas::stores::{SharedConfig, StorageConfig};
 use kiln_executor::sandbox::RootFs;
 use kiln_executor::{SandboxMode, WorkerConfig};
 use kiln_scheduler::SchedulerConfig;
 use kiln_scheduler::journal::JournalConfig;
 
-use super::{ConfigError, Settings};
+use super::{ConfigError, Origin, Settings};
 use crate::serve::ServeOptions;
 
 const GIB: u64 = 1 << 30;
@@ -43,7 +45,7 @@ pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
         listen,
         base_url: (base_url != "auto").then(|| base_url.trim_end_matches('/').to_owned()),
         front_threads: front_threads(settings),
-        storage: storage(settings, data_dir),
+        storage: StorageConfig { shared: shared(settings)?, ..storage(settings, data_dir) },
         scheduler: scheduler(settings),
         journal: journal(settings),
         worker,
@@ -114,6 +116,87 @@ fn data_dir(settings: &Settings) -> PathBuf {
         .join("kiln")
 }
 
+/// Redis and S3 of a fleet; `None`: everything is in the data directory.
+fn shared(settings: &Settings) -> Result<Option<SharedConfig>, ConfigError> {
+    let (redis, s3) = (settings.text("redis.url"), settings.text("s3.url"));
+    match (redis.is_empty(), s3.is_empty()) {
+        (true, true) => return Ok(None),
+        (false, false) => {}
+        (no_redis, _) => {
+            let (given, lacking) = if no_redis {
+                ("s3.url", "redis.url (--redis)")
+            } else {
+                ("redis.url", "s3.url (--s3)")
+            };
+            return Err(ConfigError::Combination(format!(
+                "{given} is set, but not {lacking}: a fleet keeps its blobs in S3 and what it knows \
+                 of them in Redis"
+            )));
+        }
+    }
+    let duration = |name| settings.duration(name);
+    Ok(Some(SharedConfig {
+        redis: redis_config(settings)?,
+        s3: s3_config(settings)?,
+        small: settings.size("s3.small_blob").unwrap_or(0),
+        max_size: settings.size("s3.max_size").unwrap_or(0),
+        keep: Some(duration("s3.keep")),
+        keep_results: duration("cache.keep_results"),
+    }))
+}
+
+fn redis_config(settings: &Settings) -> Result<RedisConfig, ConfigError> {
+    let invalid = |error: RedisError| ConfigError::Combination(error.to_string());
+    let url = settings.get("redis.url");
+    if matches!(url.origin, Origin::Flag(_)) && url.text.contains('@') {
+        return Err(ConfigError::Combination(
+            "--redis holds a user or password, which everybody on this machine could read in the \
+             list of processes; give the URL in KILN_REDIS_URL, or the password in \
+             redis.password_file"
+                .into(),
+        ));
+    }
+    let mut config = RedisConfig::from_url(&url.text).map_err(invalid)?;
+    let path = |name| Some(settings.text(name)).filter(|path| !path.is_empty()).map(PathBuf::from);
+    if let Some(file) = path("redis.password_file") {
+        config = config.with_password_file(&file).map_err(invalid)?;
+    }
+    let client = match (path("redis.client_cert"), path("redis.client_key")) {
+        (None, None) => None,
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        _ => {
+            let message = "redis.client_cert and redis.client_key go together";
+            return Err(ConfigError::Combination(message.into()));
+        }
+    };
+    let ca = path("redis.ca");
+    match &mut config.tls {
+        Some(tls) => (tls.ca, tls.client) = (ca, client),
+        None if ca.is_some() || client.is_some() => {
+            let message =
+                "redis.ca and redis.client_cert are for TLS: write rediss:// in redis.url";
+            return Err(ConfigError::Combination(message.into()));
+        }
+        None => {}
+    }
+    config.prefix = settings.text("redis.prefix").to_owned();
+    config.timeout = settings.duration("redis.timeout");
+    config.wait = settings.duration("redis.wait");
+    Ok(config)
+}
+
+fn s3_config(settings: &Settings) -> Result<S3Config, ConfigError> {
+    let url = settings.text("s3.url");
+    let config = url.parse::<S3Config>();
+    let mut config =
+        config.map_err(|error| ConfigError::Combination(format!("s3.url: {error}")))?;
+    let text = |name| Some(settings.text(name).to_owned()).filter(|text| !text.is_empty());
+    config.endpoint = text("s3.endpoint");
+    config.region = text("s3.region");
+    config.path_style = settings.text("s3.path_style").parse().ok();
+    Ok(config)
+}
+
 fn storage(settings: &Settings, data_dir: PathBuf) -> StorageConfig {
     let defaults = StorageConfig::default();
     let max_size = settings.size("storage.max_size").unwrap_or_else(|| half_of_the_disk(&data_dir));
@@ -127,6 +210,7 @@ fn storage(settings: &Settings, data_dir: PathBuf) -> StorageConfig {
         action_cache_memory: settings
             .size("storage.action_cache_memory")
             .unwrap_or(defaults.action_cache_memory),
+        shared: None,
     }
 }
 

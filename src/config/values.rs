@@ -43,13 +43,26 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     number.parse::<u64>().ok()?.checked_mul(milliseconds).map(Duration::from_millis)
 }
 
+/// A value for people: of a secret, what is before the `@` of a URL is left out.
+pub fn shown(key: &Key, setting: &Setting) -> String {
+    let text = &setting.text;
+    match (key.kind, text.split_once("://")) {
+        (Kind::Secret, Some((scheme, rest))) => match rest.rsplit_once('@') {
+            Some((_, place)) => format!("{scheme}://(secret)@{place}"),
+            None => text.clone(),
+        },
+        (Kind::Secret, None) if !text.is_empty() => "(secret)".to_owned(),
+        _ => text.clone(),
+    }
+}
+
 fn items(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|item| !item.is_empty())
 }
 
 fn is_valid(kind: Kind, text: &str) -> bool {
     match kind {
-        Kind::Text | Kind::Path | Kind::List => true,
+        Kind::Text | Kind::Secret | Kind::Path | Kind::List => true,
         Kind::Address => SocketAddr::from_str(text).is_ok(),
         Kind::Number => text == "auto" || text.parse::<u64>().is_ok(),
         Kind::Bool => matches!(text, "true" | "false"),

@@ -1,6 +1,7 @@
 //! Real servers and real clients for the end-to-end tests.
 #![allow(dead_code, clippy::panic, clippy::unwrap_used)]
 
+pub mod balancer;
 pub mod bazel;
 pub mod reapi;
 pub mod server;

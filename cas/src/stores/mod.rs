@@ -32,7 +32,7 @@ pub use actions::{
 };
 pub use clock::Clock;
 pub use coalesce::Coalesced;
-pub use compose::{Storage, StorageConfig, StorageSnapshot, StorageStats};
+pub use compose::{SharedConfig, Storage, StorageConfig, StorageSnapshot, StorageStats};
 pub use disk::{DiskBlobStore, DiskOptions, SMALL_BLOB};
 pub use faults::{Faults, Faulty, Operation};
 pub use memory::MemoryBlobStore;

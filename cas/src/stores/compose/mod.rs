@@ -1,26 +1,32 @@
 //! The one place that turns configuration into storage.
 
+mod embedded;
+mod shared;
+
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::actions::{CompletenessChecking, DiskActionCache, DiskActionCacheOptions};
+use super::actions::{CompletenessChecking, DiskActionCache};
 use super::clock::Clock;
 use super::directory::DirectoryLock;
 use super::disk::{DiskBlobStore, DiskOptions};
 use super::group::blocking;
+use super::indexed::{Indexed, IndexedStats};
 use super::records::DiskRecords;
-use super::verify::Verified;
+use super::s3::S3Config;
 use crate::action_cache::SharedActionCache;
 use crate::blob::SharedBlobStore;
 use crate::error::StoreError;
 use crate::records::{RecordsError, SharedRecords};
+use crate::redis::{Redis, RedisConfig};
 
 /// How long what was reported present is kept.
 pub const DEFAULT_LEASE: Duration = Duration::from_secs(13 * 3600);
 const GIB: u64 = 1 << 30;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct StorageConfig {
     /// Created if absent; one process at a time uses it.
     pub data_dir: PathBuf,
@@ -32,6 +38,32 @@ pub struct StorageConfig {
     pub action_cache_max_size: u64,
     /// Most bytes of action results kept in memory, ready to be sent.
     pub action_cache_memory: u64,
+    /// Blobs, results and records of a fleet; the directory then holds copies. `None`:
+    /// everything is in the directory.
+    pub shared: Option<SharedConfig>,
+}
+
+/// Where a fleet keeps what it shares.
+#[derive(Debug, Clone)]
+pub struct SharedConfig {
+    pub redis: RedisConfig,
+    pub s3: S3Config,
+    /// Blobs up to this many bytes are kept in Redis as well.
+    pub small: u64,
+    /// Most bytes of all blobs in S3; 0: no limit.
+    pub max_size: u64,
+    /// Blobs go this long after their lease has ended; `None`: when room is needed.
+    pub keep: Option<Duration>,
+    /// Results that were not used for so long are forgotten.
+    pub keep_results: Duration,
+}
+
+impl fmt::Display for SharedConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let addresses: Vec<_> = self.redis.addresses.iter().map(ToString::to_string).collect();
+        let S3Config { bucket, prefix, .. } = &self.s3;
+        write!(f, "s3://{bucket}/{prefix}, Redis at {}", addresses.join(", "))
+    }
 }
 
 impl Default for StorageConfig {
@@ -42,6 +74,7 @@ impl Default for StorageConfig {
             lease: DEFAULT_LEASE,
             action_cache_max_size: GIB,
             action_cache_memory: 32 << 20,
+            shared: None,
         }
     }
 }
@@ -53,70 +86,76 @@ pub struct Storage {
     /// Hits are complete: every blob that they name is present and promised.
     pub actions: SharedActionCache,
     pub records: SharedRecords,
+    /// Records that this process keeps for itself.
+    pub own_records: SharedRecords,
     pub stats: Arc<StorageStats>,
+    /// What the fleet shares besides.
+    pub redis: Option<Redis>,
     opened: Arc<Opened>,
 }
 
 /// The parts that closing needs.
 struct Opened {
-    blobs: DiskBlobStore,
-    actions: Arc<DiskActionCache>,
+    disk: DiskBlobStore,
+    actions: Option<Arc<DiskActionCache>>,
+    indexed: Option<Indexed>,
     records: Arc<DiskRecords>,
     lock: Mutex<Option<DirectoryLock>>,
 }
 
 impl Storage {
     /// Opens what `config` names. Errors: the directory is in use by another process, cannot
-    /// be read or written, or holds data of another format.
+    /// be read or written, or holds data of another format; Redis or S3 cannot be used.
     pub async fn open(config: StorageConfig) -> Result<Self, StoreError> {
-        let clock = Clock::system();
         let dir = config.data_dir.clone();
         let lock = blocking(move || DirectoryLock::acquire(&dir)).await?;
-        let disk = DiskBlobStore::open(DiskOptions {
-            dir: config.data_dir.join("blobs"),
-            max_size: config.max_size,
-            lease: config.lease,
-            clock: clock.clone(),
-        })
-        .await?;
-        let results = Arc::new(
-            DiskActionCache::open(DiskActionCacheOptions {
-                dir: config.data_dir.join("actions"),
-                max_size: config.action_cache_max_size,
-                clock: clock.clone(),
-            })
-            .await?,
-        );
         let path = config.data_dir.join("records.redb");
         let records = Arc::new(blocking(move || open_records(&path)).await?);
-
-        let blobs: SharedBlobStore = Arc::new(Verified::new(disk.clone()));
-        let memory = usize::try_from(config.action_cache_memory).unwrap_or(usize::MAX);
-        let actions = CompletenessChecking::new(results.clone(), blobs.clone(), memory, clock);
-        let stats = StorageStats { blobs: disk.clone(), actions: results.clone() };
-        Ok(Self {
-            blobs,
-            actions: Arc::new(actions),
-            records: records.clone(),
-            stats: Arc::new(stats),
-            opened: Arc::new(Opened {
-                blobs: disk,
-                actions: results,
-                records,
-                lock: Some(lock).into(),
-            }),
-        })
+        let lock = Some(lock).into();
+        match config.shared.clone() {
+            None => embedded::open(&config, records, lock).await,
+            Some(shared) => shared::open(&config, shared, records, lock).await,
+        }
     }
 
     /// Makes everything durable, writes down leases, and gives the directory free. Call it when
     /// nobody uses the storage any more: what is written during or after it may be lost.
     pub async fn close(&self) -> Result<(), StoreError> {
-        self.opened.blobs.close().await?;
-        self.opened.actions.close().await?;
-        self.opened.records.close().await.map_err(from_records)?;
-        self.opened.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
-        Ok(())
+        let opened = &self.opened;
+        // Whatever does not work, the rest is closed all the same.
+        let shared = match &opened.indexed {
+            Some(indexed) => indexed.close().await,
+            None => Ok(()),
+        };
+        opened.disk.close().await?;
+        if let Some(actions) = &opened.actions {
+            actions.close().await?;
+        }
+        opened.records.close().await.map_err(from_records)?;
+        opened.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        shared
     }
+}
+
+async fn open_disk(config: &StorageConfig, clock: &Clock) -> Result<DiskBlobStore, StoreError> {
+    DiskBlobStore::open(DiskOptions {
+        dir: config.data_dir.join("blobs"),
+        max_size: config.max_size,
+        lease: config.lease,
+        clock: clock.clone(),
+    })
+    .await
+}
+
+/// Only complete results, the latest of them in memory.
+fn complete(
+    config: &StorageConfig,
+    actions: SharedActionCache,
+    blobs: SharedBlobStore,
+    clock: Clock,
+) -> SharedActionCache {
+    let memory = usize::try_from(config.action_cache_memory).unwrap_or(usize::MAX);
+    Arc::new(CompletenessChecking::new(actions, blobs, memory, clock))
 }
 
 fn open_records(path: &Path) -> Result<DiskRecords, StoreError> {
@@ -132,14 +171,16 @@ fn from_records(error: RecordsError) -> StoreError {
 
 /// A view of the counters of a [`Storage`].
 pub struct StorageStats {
-    blobs: DiskBlobStore,
-    actions: Arc<DiskActionCache>,
+    disk: DiskBlobStore,
+    actions: Option<Arc<DiskActionCache>>,
+    indexed: Option<Indexed>,
 }
 
 impl StorageStats {
     /// The counters as they are now. Cheap enough for every scrape of the metrics.
     pub fn snapshot(&self) -> StorageSnapshot {
-        let (blobs, actions) = (self.blobs.snapshot(), self.actions.snapshot());
+        let blobs = self.disk.snapshot();
+        let actions = self.actions.as_ref().map(|actions| actions.snapshot()).unwrap_or_default();
         StorageSnapshot {
             blobs: blobs.blobs,
             used_bytes: blobs.used_bytes,
@@ -155,6 +196,11 @@ impl StorageStats {
             action_cache_max_bytes: actions.max_bytes,
             evicted_actions_total: actions.evicted,
         }
+    }
+
+    /// Counters of what the fleet shares; `None`: nothing is shared.
+    pub fn shared(&self) -> Option<IndexedStats> {
+        self.indexed.as_ref().map(Indexed::stats)
     }
 }
 

@@ -1,0 +1,38 @@
+//! Everything in one directory.
+
+use std::sync::{Arc, Mutex};
+
+use super::{Opened, Storage, StorageConfig, StorageStats, complete, open_disk};
+use crate::blob::SharedBlobStore;
+use crate::error::StoreError;
+use crate::stores::actions::{DiskActionCache, DiskActionCacheOptions};
+use crate::stores::clock::Clock;
+use crate::stores::directory::DirectoryLock;
+use crate::stores::records::DiskRecords;
+use crate::stores::verify::Verified;
+
+pub async fn open(
+    config: &StorageConfig,
+    records: Arc<DiskRecords>,
+    lock: Mutex<Option<DirectoryLock>>,
+) -> Result<Storage, StoreError> {
+    let clock = Clock::system();
+    let disk = open_disk(config, &clock).await?;
+    let results = DiskActionCache::open(DiskActionCacheOptions {
+        dir: config.data_dir.join("actions"),
+        max_size: config.action_cache_max_size,
+        clock: clock.clone(),
+    });
+    let results = Arc::new(results.await?);
+    let blobs: SharedBlobStore = Arc::new(Verified::new(disk.clone()));
+    let stats = StorageStats { disk: disk.clone(), actions: Some(results.clone()), indexed: None };
+    Ok(Storage {
+        actions: complete(config, results.clone(), blobs.clone(), clock),
+        blobs,
+        records: records.clone(),
+        own_records: records.clone(),
+        stats: Arc::new(stats),
+        redis: None,
+        opened: Arc::new(Opened { disk, actions: Some(results), indexed: None, records, lock }),
+    })
+}

@@ -1,0 +1,69 @@
+//! Blobs in S3, everything else in Redis, and copies of blobs in the directory.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::{Opened, SharedConfig, Storage, StorageConfig, StorageStats, complete, open_disk};
+use crate::blob::SharedBlobStore;
+use crate::error::StoreError;
+use crate::redis::{Redis, RedisError};
+use crate::stores::clock::Clock;
+use crate::stores::coalesce::Coalesced;
+use crate::stores::directory::DirectoryLock;
+use crate::stores::indexed::{Indexed, IndexedOptions};
+use crate::stores::records::DiskRecords;
+use crate::stores::redis::{
+    RedisActionCache, RedisActionCacheOptions, RedisBlobIndex, RedisBlobIndexOptions, RedisRecords,
+};
+use crate::stores::s3::S3Objects;
+use crate::stores::verify::Verified;
+
+/// A copy that was just made is not evicted at once. Nobody was promised it.
+const COPY_LEASE: Duration = Duration::from_secs(600);
+
+pub async fn open(
+    config: &StorageConfig,
+    shared: SharedConfig,
+    records: Arc<DiskRecords>,
+    lock: Mutex<Option<DirectoryLock>>,
+) -> Result<Storage, StoreError> {
+    let clock = Clock::system();
+    let copies = StorageConfig { lease: COPY_LEASE.min(config.lease), ..config.clone() };
+    let disk = open_disk(&copies, &clock).await?;
+    let redis = Redis::connect(shared.redis).await.map_err(unusable)?;
+    let objects = Arc::new(S3Objects::open(&shared.s3).await?);
+    let index = RedisBlobIndex::new(redis.clone(), RedisBlobIndexOptions::default());
+    let options = IndexedOptions {
+        lease: config.lease,
+        small: shared.small,
+        max_size: shared.max_size,
+        keep: shared.keep,
+        clock: clock.clone(),
+        ..IndexedOptions::default()
+    };
+    let indexed = Indexed::open(Arc::new(index), objects, options).await;
+    // Each tier is checked on its own: a copy that is damaged is dropped and fetched again.
+    let remote: SharedBlobStore = Arc::new(Verified::new(indexed.clone()));
+    let local: SharedBlobStore = Arc::new(Verified::new(disk.clone()));
+    let blobs: SharedBlobStore = Arc::new(Coalesced::new(local, remote));
+    let results = RedisActionCacheOptions { keep: shared.keep_results };
+    let results = Arc::new(RedisActionCache::new(redis.clone(), results));
+    let stats = StorageStats { disk: disk.clone(), actions: None, indexed: Some(indexed.clone()) };
+    Ok(Storage {
+        actions: complete(config, results, blobs.clone(), clock),
+        blobs,
+        records: Arc::new(RedisRecords::new(redis.clone())),
+        own_records: records.clone(),
+        stats: Arc::new(stats),
+        redis: Some(redis),
+        opened: Arc::new(Opened { disk, actions: None, indexed: Some(indexed), records, lock }),
+    })
+}
+
+fn unusable(error: RedisError) -> StoreError {
+    if error.is_transient() {
+        StoreError::Unavailable(error.to_string())
+    } else {
+        StoreError::Invalid(error.to_string())
+    }
+}
