@@ -68,7 +68,7 @@ async fn a_server_that_stays_down_fails_calls_in_time() {
         let error = redis.run(set().call(&["k"]).arg("v")).await.unwrap_err();
         assert!(matches!(error, RedisError::Unavailable { .. }), "{error}");
         assert!(error.to_string().contains("refused"), "{error}");
-        assert!(started.elapsed() < 2 * SECOND, "{:?}", started.elapsed());
+        assert!(started.elapsed() < 4 * SECOND, "{:?}", started.elapsed());
     }
 }
 
@@ -85,7 +85,7 @@ async fn a_paused_server_ends_in_timeouts_and_recovers() {
         let asked = Instant::now();
         let error = redis.run(add().call(&["sum"]).arg(1)).await.unwrap_err();
         assert!(error.is_transient(), "{error}");
-        assert!(asked.elapsed() < 2 * SECOND, "{:?}", asked.elapsed());
+        assert!(asked.elapsed() < 4 * SECOND, "{:?}", asked.elapsed());
         failures += u32::from(error.may_have_run());
     }
     server.resume();
@@ -138,7 +138,7 @@ async fn a_slow_network_costs_time_but_no_call() {
     let started = Instant::now();
     redis.query_many::<String>(calls(1000)).await.unwrap();
     let elapsed = started.elapsed();
-    assert!((SECOND / 5..SECOND).contains(&elapsed), "{elapsed:?} for one pipeline at 200 ms");
+    assert!((SECOND / 5..4 * SECOND).contains(&elapsed), "{elapsed:?} for one pipeline at 200 ms");
     let started = Instant::now();
     let alone = (0..100u32).map(|n| {
         let redis = redis.clone();
@@ -147,7 +147,7 @@ async fn a_slow_network_costs_time_but_no_call() {
     for call in alone.collect::<Vec<_>>() {
         call.await.unwrap().unwrap();
     }
-    assert!(started.elapsed() < SECOND, "{:?} for calls at the same time", started.elapsed());
+    assert!(started.elapsed() < 4 * SECOND, "{:?} for calls at the same time", started.elapsed());
 }
 
 #[tokio::test]

@@ -12,6 +12,8 @@ use crate::stores::indexed::{BlobIndex, Candidate, Entry, Generation, IndexUsage
 
 const HOUR: Duration = Duration::from_secs(3600);
 const SECOND: Duration = Duration::from_secs(1);
+/// Long enough for a few calls on a busy machine.
+const SHORT: Duration = Duration::from_secs(3);
 
 async fn find(index: &dyn BlobIndex, digest: &Digest) -> Option<Entry> {
     index.find(&[*digest], Duration::ZERO).await.unwrap()[0]
@@ -137,20 +139,20 @@ async fn promises_are_kept(index: &dyn BlobIndex, pass: &impl AsyncFn(Duration))
         index.place(&digest, Generation(seed), lease).await.unwrap();
         (digest, Generation(seed))
     };
-    let short = place(1, SECOND).await;
+    let short = place(1, SHORT).await;
     let long = place(2, HOUR).await;
-    let prolonged = place(3, SECOND).await;
+    let prolonged = place(3, SHORT).await;
     let asked = index.find(&[prolonged.0], HOUR).await.unwrap()[0].unwrap();
     assert!(asked.lease >= HOUR, "{:?}", asked.lease);
-    let placed_again = place(4, SECOND).await;
+    let placed_again = place(4, SHORT).await;
     index.place(&placed_again.0, Generation(99), HOUR).await.unwrap();
-    let kept_again = place(5, SECOND).await;
+    let kept_again = place(5, SHORT).await;
     index.put_small(&[blob(5, 10)], HOUR).await.unwrap();
     let all = [short, long, prolonged, placed_again, kept_again];
     assert_eq!(index.evict(&all).await.unwrap(), [false; 5], "all are promised");
     assert!(scan_all(index).await.values().all(|candidate| candidate.expired.is_zero()));
 
-    pass(4 * SECOND).await;
+    pass(2 * SHORT).await;
     // Asking for less does not end what was promised; asking without a lease promises nothing.
     assert!(find(index, &long.0).await.unwrap().lease > SECOND);
     assert!(!scan_all(index).await[&short.0].expired.is_zero());
@@ -178,11 +180,11 @@ async fn pending_blobs_are_handed_out_to_one_at_a_time(
     pass: &impl AsyncFn(Duration),
 ) {
     let blobs: Vec<_> = (0..10).map(|seed| blob(seed, 100)).collect();
-    let take = async |limit| index.take_pending(SECOND, limit).await.unwrap();
+    let take = async |limit| index.take_pending(SHORT, limit).await.unwrap();
     // The promise is over long before they are handed out: pending blobs stay anyway.
     index.put_small(&blobs, Duration::ZERO).await.unwrap();
     assert!(take(100).await.is_empty(), "they are new");
-    pass(3 * SECOND).await;
+    pass(2 * SHORT).await;
     let mut taken = take(4).await;
     assert_eq!(taken.len(), 4);
     taken.extend(take(100).await);
@@ -195,7 +197,7 @@ async fn pending_blobs_are_handed_out_to_one_at_a_time(
         index.place(digest, Generation(1), HOUR).await.unwrap();
     }
     assert!(index.forget(&blobs[6].0, Place::Index).await.unwrap());
-    pass(3 * SECOND).await;
+    pass(2 * SHORT).await;
     let mut taken = take(100).await;
     taken.sort();
     expected.retain(|blob| blobs[7..].contains(blob));

@@ -1,7 +1,7 @@
 -- Entries of the fields, each promised for at least the lease.
 -- KEYS: entries. ARGV: lease, fields. Returns this second and the entries.
 local least, renewed = lease(ARGV[1])
-local found = {}
+local found, count = {}, 0
 local step = 1000
 for from = 2, #ARGV, step do
   local to = math.min(from + step - 1, #ARGV)
@@ -12,7 +12,8 @@ for from = 2, #ARGV, step do
       entry = with_end(entry, renewed)
       redis.call('HSET', KEYS[1], ARGV[from + i - 1], entry)
     end
-    found[#found + 1] = entry
+    count = count + 1
+    found[count] = entry
   end
 end
 return {now(), found}

@@ -156,6 +156,27 @@ async fn large_buckets_are_scanned_in_parts() {
 }
 
 #[tokio::test]
+async fn a_blob_costs_little_memory() {
+    const BLOBS: u64 = 10_000;
+    const MOST: u64 = 130;
+    let Some((server, redis)) = alone().await else { return };
+    let index = index(&redis);
+    let mut digests = digests(BLOBS);
+    // As many in one bucket as it has in an index of millions.
+    digests.iter_mut().for_each(|digest| digest.hash[0] = 3);
+    place_all(&index, &digests[..1], HOUR).await;
+    let used = || -> u64 {
+        let entries = String::from_utf8(index.buckets[3].entries.clone()).unwrap();
+        server.command(&["MEMORY", "USAGE", &entries, "SAMPLES", "0"]).parse().unwrap()
+    };
+    let before = used();
+    place_all(&index, &digests, HOUR).await;
+    let each = (used() - before) / BLOBS;
+    println!("{each} bytes a blob");
+    assert!(each <= MOST, "{each} bytes a blob");
+}
+
+#[tokio::test]
 async fn damage_is_told_from_absence() {
     let Some((_server, redis)) = alone().await else { return };
     let index = index(&redis);
