@@ -56,7 +56,7 @@ impl Parts {
             .await?;
         let mut pending = self.foreign.pending();
         for digest in noted {
-            pending.remove(digest);
+            pending.remove(&digest);
         }
         Ok(())
     }
