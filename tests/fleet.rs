@@ -209,6 +209,39 @@ fn one_server_with_workers_builds_while_s3_fails_in_bursts() {
 }
 
 #[test]
+fn an_index_that_was_lost_is_rebuilt_from_s3() {
+    let (Some(binary), Some(shared)) = (client("KILN_BAZEL"), Shared::start()) else { return };
+    let server = shared.serve("alone", &shared.weed.endpoint(), &[]);
+    let bazel = Bazel::new(binary, "tests/workspace");
+    bazel.remote(&server.address, &["build", "//cpp/..."]).expect_success();
+    // What is written behind is in S3 when the server has ended.
+    assert!(server.terminate().success());
+    shared.redis.command(&["FLUSHALL"]);
+    let index = |what: &str| {
+        let mut command = shared.command("unused", &shared.weed.endpoint(), &[]);
+        let environment: Vec<_> =
+            command.get_envs().map(|(k, v)| (k.to_owned(), v.unwrap().to_owned())).collect();
+        command = Command::new(env!("CARGO_BIN_EXE_kiln"));
+        command.args(["index", what, "--json", "--redis", &shared.redis.url()]);
+        command.args(["--s3", &format!("s3://{}/kiln", shared.weed.bucket())]).envs(environment);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    assert_eq!(count(&index("show"), "/blobs"), 0);
+    let rebuilt = index("rebuild");
+    assert!(count(&rebuilt, "/blobs") > 20, "{rebuilt}");
+    let shown = index("show");
+    assert_eq!(shown["blobs"], rebuilt["blobs"]);
+    assert_eq!(shown["pending"], 0);
+    // Results are lost, inputs are not: nothing is uploaded twice, and the build runs again.
+    let server = shared.serve("alone", &shared.weed.endpoint(), &[]);
+    bazel.clean();
+    let again = bazel.remote(&server.address, &["build", "//cpp/..."]).expect_success();
+    assert!(again.processes("remote") > 5, "{}", again.text);
+}
+
+#[test]
 fn redis_without_s3_and_passwords_on_the_command_line_are_refused() {
     let data = tempfile::tempdir().unwrap();
     let refused = |arguments: &[&str], word: &str| {

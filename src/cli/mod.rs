@@ -7,6 +7,7 @@ mod cas;
 mod config;
 mod digest;
 mod error;
+mod index;
 mod serve;
 mod status;
 mod text;
@@ -65,6 +66,7 @@ enum Command {
     Build(build::BuildCommand),
     Action(action::ActionCommand),
     Cas(cas::CasCommand),
+    Index(index::IndexCommand),
     Config(config::ConfigCommand),
     /// Print a completion script for a shell.
     Completions {
@@ -89,6 +91,7 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Build(command) => block_on(command.run(&cli.server)),
         Command::Action(command) => block_on(command.run(&cli.server, &cli.instance)),
         Command::Cas(command) => block_on(command.run(&cli.server, &cli.instance)),
+        Command::Index(command) => block_on(command.run()),
         Command::Config(command) => command.run(),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "kiln", &mut std::io::stdout());

@@ -45,7 +45,7 @@ pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
         listen,
         base_url: (base_url != "auto").then(|| base_url.trim_end_matches('/').to_owned()),
         front_threads: front_threads(settings),
-        storage: StorageConfig { shared: shared(settings)?, ..storage(settings, data_dir) },
+        storage: StorageConfig { shared: shared_storage(settings)?, ..storage(settings, data_dir) },
         scheduler: scheduler(settings),
         journal: journal(settings),
         worker,
@@ -117,7 +117,7 @@ fn data_dir(settings: &Settings) -> PathBuf {
 }
 
 /// Redis and S3 of a fleet; `None`: everything is in the data directory.
-fn shared(settings: &Settings) -> Result<Option<SharedConfig>, ConfigError> {
+pub fn shared_storage(settings: &Settings) -> Result<Option<SharedConfig>, ConfigError> {
     let (redis, s3) = (settings.text("redis.url"), settings.text("s3.url"));
     match (redis.is_empty(), s3.is_empty()) {
         (true, true) => return Ok(None),

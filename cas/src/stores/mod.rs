@@ -32,7 +32,9 @@ pub use actions::{
 };
 pub use clock::Clock;
 pub use coalesce::Coalesced;
-pub use compose::{SharedConfig, Storage, StorageConfig, StorageSnapshot, StorageStats};
+pub use compose::{
+    SharedConfig, SharedIndex, Storage, StorageConfig, StorageSnapshot, StorageStats,
+};
 pub use disk::{DiskBlobStore, DiskOptions, SMALL_BLOB};
 pub use faults::{Faults, Faulty, Operation};
 pub use memory::MemoryBlobStore;

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+pub use shared::SharedIndex;
+
 use super::actions::{CompletenessChecking, DiskActionCache};
 use super::clock::Clock;
 use super::directory::DirectoryLock;

@@ -10,7 +10,7 @@ use crate::redis::{Redis, RedisError};
 use crate::stores::clock::Clock;
 use crate::stores::coalesce::Coalesced;
 use crate::stores::directory::DirectoryLock;
-use crate::stores::indexed::{Indexed, IndexedOptions};
+use crate::stores::indexed::{BlobIndex, IndexUsage, Indexed, IndexedOptions, Rebuilt, rebuild};
 use crate::stores::records::DiskRecords;
 use crate::stores::redis::{
     RedisActionCache, RedisActionCacheOptions, RedisBlobIndex, RedisBlobIndexOptions, RedisRecords,
@@ -58,6 +58,34 @@ pub async fn open(
         redis: Some(redis),
         opened: Arc::new(Opened { disk, actions: None, indexed: Some(indexed), records, lock }),
     })
+}
+
+/// The index of a fleet and what it is about, for those who look after it.
+pub struct SharedIndex {
+    index: RedisBlobIndex,
+    objects: S3Objects,
+}
+
+impl SharedIndex {
+    /// Errors: Redis or S3 cannot be used.
+    pub async fn open(config: &SharedConfig) -> Result<Self, StoreError> {
+        let redis = Redis::connect(config.redis.clone()).await.map_err(unusable)?;
+        let objects = S3Objects::open(&config.s3).await?;
+        Ok(Self { index: RedisBlobIndex::new(redis, RedisBlobIndexOptions::default()), objects })
+    }
+
+    pub async fn usage(&self) -> Result<IndexUsage, StoreError> {
+        self.index.usage().await
+    }
+
+    /// See [`rebuild`].
+    pub async fn rebuild(
+        &self,
+        lease: Duration,
+        progress: &mut (dyn FnMut(&Rebuilt) + Send),
+    ) -> Result<Rebuilt, StoreError> {
+        rebuild(&self.index, &self.objects, lease, progress).await
+    }
 }
 
 fn unusable(error: RedisError) -> StoreError {

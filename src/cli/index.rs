@@ -1,0 +1,134 @@
+//! `kiln index`.
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use kiln_cas::StoreError;
+use kiln_cas::stores::SharedIndex;
+use kiln_cas::stores::indexed::Rebuilt;
+
+use super::{CliError, Exit, given, settings};
+use crate::config::{Settings, shared_storage};
+use crate::web::format::{bytes, count};
+
+/// Look at and rebuild a fleet's index of blobs.
+///
+/// Asks Redis and S3 themselves, so it works while no server runs.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kiln index show --redis redis://redis:6379 --s3 s3://builds/kiln
+  kiln index rebuild --config kiln.toml     # after Redis lost its data")]
+pub struct IndexCommand {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// How many blobs the index knows
+    Show(Place),
+    /// Read from S3 which blobs there are; servers may go on meanwhile
+    Rebuild(Place),
+}
+
+#[derive(Debug, Args)]
+struct Place {
+    /// Configuration file (TOML)
+    #[arg(long, env = "KILN_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Redis of the fleet [key: redis.url]
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
+    /// Where the fleet keeps its blobs [key: s3.url]
+    #[arg(long, value_name = "URL")]
+    s3: Option<String>,
+    /// For programs
+    #[arg(long)]
+    json: bool,
+}
+
+impl Place {
+    fn settings(&self) -> Result<Settings, CliError> {
+        let mut flags = Vec::new();
+        given(&mut flags, "--redis", "redis.url", self.redis.as_ref());
+        given(&mut flags, "--s3", "s3.url", self.s3.as_ref());
+        Ok(settings(self.config.as_ref(), flags)?)
+    }
+
+    async fn open(&self, settings: &Settings) -> Result<SharedIndex, CliError> {
+        let config = shared_storage(settings)?.ok_or_else(|| {
+            CliError::usage("no fleet is configured").hint(
+                "give --redis and --s3, or a --config with redis.url and s3.url; \
+                 a server without them has no such index",
+            )
+        })?;
+        SharedIndex::open(&config).await.map_err(unusable)
+    }
+}
+
+impl IndexCommand {
+    pub async fn run(self) -> Result<Exit, CliError> {
+        match self.what {
+            What::Show(place) => show(&place).await,
+            What::Rebuild(place) => rebuild(&place).await,
+        }
+    }
+}
+
+async fn show(place: &Place) -> Result<Exit, CliError> {
+    let index = place.open(&place.settings()?).await?;
+    let usage = index.usage().await.map_err(unusable)?;
+    if place.json {
+        let json = serde_json::json!({
+            "blobs": usage.blobs, "bytes": usage.bytes, "pending": usage.pending,
+        });
+        println!("{json:#}");
+    } else {
+        println!("blobs    {} ({})", count(usage.blobs), bytes(usage.bytes));
+        println!("pending  {} small ones are still to be written to S3", count(usage.pending));
+    }
+    Ok(Exit::Done)
+}
+
+async fn rebuild(place: &Place) -> Result<Exit, CliError> {
+    let settings = place.settings()?;
+    let index = place.open(&settings).await?;
+    let is_terminal = std::io::stderr().is_terminal();
+    let mut progress = |so_far: &Rebuilt| {
+        if is_terminal {
+            // A terminal that is gone needs no progress.
+            let _ = write!(std::io::stderr(), "\r{} objects read   ", count(so_far.objects));
+        }
+    };
+    let lease = settings.duration("storage.lease");
+    let rebuilt = index.rebuild(lease, &mut progress).await;
+    if is_terminal {
+        let _ = write!(std::io::stderr(), "\r\x1b[K");
+    }
+    let rebuilt = rebuilt.map_err(unusable)?;
+    if place.json {
+        let json = serde_json::json!({
+            "objects": rebuilt.objects, "blobs": rebuilt.blobs, "bytes": rebuilt.bytes,
+            "spare": rebuilt.spare,
+        });
+        println!("{json:#}");
+    } else {
+        println!(
+            "{} blobs ({}) from {} objects are in the index",
+            count(rebuilt.blobs),
+            bytes(rebuilt.bytes),
+            count(rebuilt.objects)
+        );
+    }
+    Ok(Exit::Done)
+}
+
+fn unusable(error: StoreError) -> CliError {
+    match error {
+        StoreError::Unavailable(cause) => CliError::machine(cause)
+            .hint("correct redis.url, s3.url and the credentials, or try again"),
+        error => CliError::machine(error.to_string()),
+    }
+}
