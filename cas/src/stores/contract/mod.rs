@@ -2,6 +2,7 @@
 
 mod actions;
 mod blobs;
+mod index;
 mod records;
 
 use bytes::Bytes;

@@ -5,14 +5,24 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt};
 
 use crate::digest::Digest;
 use crate::error::StoreError;
+
+/// Calls of [`BlobIndex::place`] at the same time, where an index has nothing better.
+const PLACES_IN_FLIGHT: usize = 64;
 
 /// Names one upload of a blob. Two uploads of one blob are two objects, so that what collects
 /// garbage deletes exactly the object that it chose, however long it was paused meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Generation(pub u64);
+
+impl Generation {
+    pub fn fresh() -> Self {
+        Self(fastrand::u64(..))
+    }
+}
 
 /// Where the bytes of a present blob are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -67,7 +77,8 @@ pub trait BlobIndex: Send + Sync + 'static {
     async fn small(&self, digests: &[Digest]) -> Result<Vec<Option<Bytes>>, StoreError>;
 
     /// Keeps small blobs, visible and promised for `lease` at once, and pending until
-    /// [`BlobIndex::place`] says where they are. A blob that is known already is left as it is.
+    /// [`BlobIndex::place`] says where they are. A blob that is known already stays where it is,
+    /// and is promised all the same.
     async fn put_small(&self, blobs: &[(Digest, Bytes)], lease: Duration)
     -> Result<(), StoreError>;
 
@@ -80,6 +91,19 @@ pub trait BlobIndex: Send + Sync + 'static {
         generation: Generation,
         lease: Duration,
     ) -> Result<Generation, StoreError>;
+
+    /// [`BlobIndex::place`] for many blobs, in order.
+    async fn place_all(
+        &self,
+        blobs: &[(Digest, Generation)],
+        lease: Duration,
+    ) -> Result<Vec<Generation>, StoreError> {
+        futures_util::stream::iter(blobs.to_vec())
+            .map(|(digest, generation)| async move { self.place(&digest, generation, lease).await })
+            .buffered(PLACES_IN_FLIGHT)
+            .try_collect()
+            .await
+    }
 
     /// Forgets the blob if it is still at this place: its bytes turned out to be lost or damaged.
     async fn forget(&self, digest: &Digest, place: Place) -> Result<bool, StoreError>;

@@ -67,6 +67,12 @@ pub trait Objects: Send + Sync + 'static {
     /// The time of the object store's clock, in seconds since the Unix epoch.
     async fn now(&self) -> Result<u64, StoreError>;
 
+    /// What [`Objects::set_mark`] wrote last.
+    async fn mark(&self) -> Result<Option<u64>, StoreError>;
+
+    /// Writes down the epoch of the index that knows all objects that are here.
+    async fn set_mark(&self, epoch: u64) -> Result<(), StoreError>;
+
     /// Removes what uploads left behind that began before this time of the object store's clock
     /// and never ended. Returns how many.
     async fn sweep(&self, before: u64) -> Result<u64, StoreError>;

@@ -28,6 +28,8 @@ use crate::stores::range::clip;
 const DELETE_BATCH: usize = 1000;
 /// Single deletions at the same time, where a store knows no DeleteObjects.
 const DELETES_IN_FLIGHT: usize = 16;
+/// Most bytes of the object that holds the mark.
+const MARK_SIZE: i64 = 100;
 /// Objects of a page of a listing.
 const PAGE: i32 = 1000;
 /// Requests of all kinds but streams, at the same time.
@@ -49,6 +51,7 @@ pub struct Shared {
     /// What keys of blobs begin with.
     root: String,
     clock_key: String,
+    mark_key: String,
     requests: Semaphore,
     pub parts: Semaphore,
     /// How long the next bytes of a read may take.
@@ -70,11 +73,12 @@ impl S3Objects {
         let clients = Clients::new(config).await;
         let site = Site { bucket: config.bucket.clone(), endpoint: clients.endpoint.clone() };
         let root = key::root(&config.prefix);
-        let clock_key = root.replace("blobs/", "clock");
+        let top = root.trim_end_matches("blobs/");
+        let (clock_key, mark_key) = (format!("{top}clock"), format!("{top}index"));
         let (requests, parts) =
             (Semaphore::new(REQUESTS_IN_FLIGHT), Semaphore::new(PARTS_IN_FLIGHT));
         let stall = config.timeout;
-        let shared = Shared { clients, site, root, clock_key, requests, parts, stall };
+        let shared = Shared { clients, site, root, clock_key, mark_key, requests, parts, stall };
         Self { shared: Arc::new(shared) }
     }
 
@@ -206,6 +210,13 @@ impl Shared {
         let answer = Box::pin(request.send()).await;
         answer.map_err(|error| self.site.failure("put an object", error))?;
         Ok(())
+    }
+
+    fn no_mark(&self) -> StoreError {
+        StoreError::Corrupt(format!(
+            "{} in {} is not 16 hexadecimal digits",
+            self.mark_key, self.site
+        ))
     }
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
@@ -344,6 +355,32 @@ impl Objects for S3Objects {
         let answer = Box::pin(request.send()).await;
         let answer = answer.map_err(|error| shared.site.failure("read the clock", error))?;
         Ok(seconds(answer.last_modified.as_ref()))
+    }
+
+    async fn mark(&self) -> Result<Option<u64>, StoreError> {
+        let shared = &self.shared;
+        let request =
+            shared.clients.usual.get_object().bucket(&shared.site.bucket).key(&shared.mark_key);
+        let answer = match Box::pin(request.send()).await {
+            Ok(answer) => answer,
+            Err(error) => match shared.site.failure("read the mark", error) {
+                failure if failure.is_absent("NoSuchKey") => return Ok(None),
+                failure => return Err(failure.into()),
+            },
+        };
+        if answer.content_length.is_some_and(|length| length > MARK_SIZE) {
+            return Err(shared.no_mark());
+        }
+        let text = answer.body.collect().await;
+        let text = text.map_err(|error| shared.site.broken_body(&error))?.into_bytes();
+        let text = std::str::from_utf8(&text).ok();
+        let epoch = text.and_then(|text| u64::from_str_radix(text.trim(), 16).ok());
+        epoch.map(Some).ok_or_else(|| shared.no_mark())
+    }
+
+    async fn set_mark(&self, epoch: u64) -> Result<(), StoreError> {
+        let text = Bytes::from(format!("{epoch:016x}\n"));
+        self.shared.put(&self.shared.mark_key, &[text]).await
     }
 
     async fn sweep(&self, before: u64) -> Result<u64, StoreError> {

@@ -1,0 +1,211 @@
+//! Writing behind: small blobs that the index holds and this process has promised to carry to
+//! the object store.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use super::index::Generation;
+use super::parts::Parts;
+use crate::digest::Digest;
+use crate::error::StoreError;
+
+/// Most KiB of blobs that wait; each counts as one at least.
+const ROOM: usize = 64 << 10;
+/// Blobs that are being carried at the same time.
+const CARRIED: usize = 32;
+/// How long a write waits for room before it is refused.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Pauses after failed attempts: the first, which every caller of `sync` waits for, and the
+/// longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+pub struct Behind {
+    state: Mutex<State>,
+    /// Counts what became of blobs.
+    changed: watch::Sender<u64>,
+    /// The latest round; blobs that pause are tried again when it changes.
+    round: watch::Sender<u64>,
+    room: Arc<Semaphore>,
+    carried: Semaphore,
+}
+
+#[derive(Default)]
+struct State {
+    /// Blobs are numbered as they come.
+    next: u64,
+    pending: BTreeMap<u64, Digest>,
+    data: HashMap<Digest, Bytes>,
+    bytes: u64,
+    /// Round and error of the latest attempt that failed.
+    failed: BTreeMap<u64, (u64, StoreError)>,
+}
+
+/// Room for one blob.
+pub struct Room {
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Default for Behind {
+    fn default() -> Self {
+        Self {
+            state: Mutex::default(),
+            changed: watch::Sender::new(0),
+            round: watch::Sender::new(0),
+            room: Arc::new(Semaphore::new(ROOM)),
+            carried: Semaphore::new(CARRIED),
+        }
+    }
+}
+
+impl Behind {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes of a blob that is still to be carried.
+    pub fn get(&self, digest: &Digest) -> Option<Bytes> {
+        self.state().data.get(digest).cloned()
+    }
+
+    /// How many blobs are still to be carried, and their bytes.
+    pub fn pending(&self) -> (u64, u64) {
+        let state = self.state();
+        (state.pending.len() as u64, state.bytes)
+    }
+
+    /// Waits until there is room. Errors: `Unavailable` when that takes too long.
+    pub async fn reserve(&self, size: u64) -> Result<Room, StoreError> {
+        let units = u32::try_from(size.div_ceil(1024).max(1)).unwrap_or(u32::MAX);
+        let permit = self.room.clone().acquire_many_owned(units.min(ROOM as u32));
+        match tokio::time::timeout(PATIENCE, permit).await {
+            Ok(Ok(permit)) => Ok(Room { _permit: permit }),
+            _ => {
+                let state = self.state();
+                let reason = state.failed.values().next().map(|(_, error)| error.to_string());
+                Err(StoreError::Unavailable(format!(
+                    "{} small blobs wait to be written to the object store: {}",
+                    state.pending.len(),
+                    reason.unwrap_or_else(|| "it is too slow".to_owned())
+                )))
+            }
+        }
+    }
+
+    /// `None`: the blob is pending already.
+    fn admit(&self, digest: &Digest, data: &Bytes) -> Option<u64> {
+        let mut state = self.state();
+        if state.data.contains_key(digest) {
+            return None;
+        }
+        let number = state.next;
+        state.next += 1;
+        state.pending.insert(number, *digest);
+        state.bytes += data.len() as u64;
+        state.data.insert(*digest, data.clone());
+        Some(number)
+    }
+
+    fn done(&self, number: u64) {
+        let mut state = self.state();
+        state.failed.remove(&number);
+        if let Some(digest) = state.pending.remove(&number)
+            && let Some(data) = state.data.remove(&digest)
+        {
+            state.bytes -= data.len() as u64;
+        }
+        drop(state);
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    fn failed(&self, number: u64, round: u64, error: StoreError) {
+        self.state().failed.insert(number, (round, error));
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// Returns when all blobs that came before this call are in the object store. Errors:
+    /// `Unavailable` as soon as an attempt of one of them that began after this call has failed;
+    /// they are tried again all the same.
+    pub async fn sync(&self, mut stop: watch::Receiver<bool>) -> Result<(), StoreError> {
+        let mut changed = self.changed.subscribe();
+        let end = self.state().next;
+        let mut round = 0;
+        self.round.send_modify(|latest| {
+            *latest += 1;
+            round = *latest;
+        });
+        loop {
+            if let Some(result) = self.outcome(end, round) {
+                return result;
+            }
+            tokio::select! {
+                _ = changed.changed() => {}
+                _ = stop.wait_for(|stop| *stop) => {
+                    return Err(StoreError::Unavailable("the store is closed".to_owned()));
+                }
+            }
+        }
+    }
+
+    /// What became of the blobs numbered below `end`; `None`: that is not known yet.
+    fn outcome(&self, end: u64, round: u64) -> Option<Result<(), StoreError>> {
+        let state = self.state();
+        if state.pending.first_key_value().is_none_or(|(first, _)| *first >= end) {
+            return Some(Ok(()));
+        }
+        let failures = state.failed.range(..end);
+        let (number, (_, error)) = failures.into_iter().find(|(_, (tried, _))| *tried >= round)?;
+        let digest = state.pending.get(number)?;
+        Some(Err(StoreError::Unavailable(format!(
+            "{} small blobs are not in the object store yet, among them {digest}: {error}",
+            state.pending.range(..end).count()
+        ))))
+    }
+}
+
+/// Hands over a blob that the index holds. It is tried until it is in the object store, or the
+/// store is closed.
+pub fn carry(parts: &Arc<Parts>, digest: &Digest, data: Bytes, room: Room) {
+    if let Some(number) = parts.behind.admit(digest, &data) {
+        let (digest, parts) = (*digest, parts.clone());
+        let runtime = parts.runtime.clone();
+        runtime.spawn(async move {
+            let mut stop = parts.stop.clone();
+            tokio::select! {
+                () = try_until_done(&parts, number, digest, data) => {}
+                _ = stop.wait_for(|stop| *stop) => {}
+            }
+            drop(room);
+        });
+    }
+}
+
+async fn try_until_done(parts: &Parts, number: u64, digest: Digest, data: Bytes) {
+    let behind = &parts.behind;
+    // The same object in all attempts: one whose answer was lost leaves nothing behind.
+    let generation = Generation::fresh();
+    let mut longest = FIRST_PAUSE;
+    loop {
+        let mut rounds = behind.round.subscribe();
+        let result = {
+            let Ok(_permit) = behind.carried.acquire().await else { return };
+            rounds.mark_unchanged();
+            let round = *rounds.borrow();
+            parts.settle(&digest, generation, data.clone()).await.map_err(|error| (round, error))
+        };
+        let Err((round, error)) = result else {
+            return behind.done(number);
+        };
+        tracing::warn!(%digest, %error, "a small blob is not in the object store yet");
+        behind.failed(number, round, error);
+        tokio::time::sleep(FIRST_PAUSE).await;
+        let pause = longest.mul_f64(fastrand::f64());
+        // An error means that no round can come any more; the pause goes on.
+        let _ = tokio::time::timeout(pause, rounds.changed()).await;
+        longest = (longest * 2).min(LONGEST_PAUSE);
+    }
+}

@@ -1,0 +1,266 @@
+//! What the parts of an indexed store share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use super::batch::{Batcher, Limits};
+use super::behind::Behind;
+use super::foreign::Foreign;
+use super::heal::Heals;
+use super::index::{BlobIndex, Entry, Generation, Place};
+use super::known::Known;
+use super::objects::Objects;
+use super::space::Space;
+use crate::digest::Digest;
+use crate::error::StoreError;
+use crate::stores::clock::Clock;
+use crate::stores::compose::DEFAULT_LEASE;
+
+/// Batches of digests that are looked up.
+const FINDS: Limits = Limits { batch: 10_000, waiting: 100_000, flights: 2 };
+/// Batches of small blobs that are read, by bytes.
+const SMALLS: Limits = Limits { batch: 1 << 20, waiting: 32 << 20, flights: 4 };
+/// Batches of small blobs that are written, by bytes.
+const PUTS: Limits = Limits { batch: 1 << 20, waiting: 32 << 20, flights: 2 };
+/// Batches of blobs that got a place.
+const PLACES: Limits = Limits { batch: 1000, waiting: 10_000, flights: 2 };
+/// What an item weighs beside its bytes.
+const ITEM: usize = 128;
+
+#[derive(Debug, Clone)]
+pub struct IndexedOptions {
+    /// How long a blob is kept after it was written or reported present.
+    pub lease: Duration,
+    /// Blobs up to this many bytes go through the index, larger ones straight to the objects.
+    pub small: u64,
+    /// Most bytes of all blobs of the fleet; 0: no limit. Counted every few seconds and beside
+    /// that by each process for itself, so that several may exceed it by what they write
+    /// meanwhile.
+    pub max_size: u64,
+    /// Blobs go this long after their lease has ended; `None`: when room is needed.
+    pub keep: Option<Duration>,
+    /// Pause between two looks at the index, each of which is one call.
+    pub interval: Duration,
+    /// Pause between two passes that collect garbage.
+    pub collect_every: Duration,
+    /// For what this process remembers; the index has its own clock.
+    pub clock: Clock,
+}
+
+impl Default for IndexedOptions {
+    fn default() -> Self {
+        Self {
+            lease: DEFAULT_LEASE,
+            small: 64 << 10,
+            max_size: 0,
+            keep: None,
+            interval: Duration::from_secs(5),
+            collect_every: Duration::from_secs(600),
+            clock: Clock::system(),
+        }
+    }
+}
+
+/// Counters of one moment; `*_total` count from the start of the process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct IndexedStats {
+    /// Small blobs that this process is still to write to the object store.
+    pub pending_blobs: u64,
+    pub pending_bytes: u64,
+    /// Bytes of all blobs of the fleet, as last counted; 0 without a limit.
+    pub used_bytes: u64,
+    pub max_bytes: u64,
+    pub evicted_blobs_total: u64,
+    pub evicted_bytes_total: u64,
+    /// Objects deleted because no blob is in them.
+    pub orphans_total: u64,
+    /// Blobs that the index did not know and the object store had.
+    pub healed_blobs_total: u64,
+    /// Small blobs taken over from processes that are gone.
+    pub adopted_blobs_total: u64,
+    pub refused_writes_total: u64,
+    /// The index was lost and not rebuilt: blobs are there that it does not know.
+    pub index_incomplete: bool,
+}
+
+#[derive(Default)]
+pub struct Counters {
+    pub evicted_blobs: AtomicU64,
+    pub evicted_bytes: AtomicU64,
+    pub orphans: AtomicU64,
+    pub healed: AtomicU64,
+    pub adopted: AtomicU64,
+    pub incomplete: AtomicBool,
+}
+
+pub struct Parts {
+    pub index: Arc<dyn BlobIndex>,
+    pub objects: Arc<dyn Objects>,
+    pub options: IndexedOptions,
+    pub known: Known,
+    pub finds: Batcher<Digest, Option<Entry>>,
+    pub smalls: Batcher<Digest, Option<Bytes>>,
+    pub puts: Batcher<(Digest, Bytes), ()>,
+    pub places: Batcher<(Digest, Generation), Generation>,
+    pub behind: Behind,
+    pub foreign: Foreign,
+    pub heals: Heals,
+    pub space: Space,
+    pub counters: Counters,
+    /// Names this process where only one may do something.
+    pub owner: String,
+    pub runtime: Handle,
+    pub stop: watch::Receiver<bool>,
+}
+
+impl Parts {
+    pub fn new(
+        index: Arc<dyn BlobIndex>,
+        objects: Arc<dyn Objects>,
+        options: IndexedOptions,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
+        let lease = options.lease * 3 / 2;
+        let (finding, reading, putting, placing) =
+            (index.clone(), index.clone(), index.clone(), index.clone());
+        Self {
+            known: Known::new(options.clock.clone()),
+            finds: Batcher::new(FINDS, move |digests| {
+                let index = finding.clone();
+                Box::pin(async move { index.find(&digests, lease).await })
+            }),
+            smalls: Batcher::new(SMALLS, move |digests| {
+                let index = reading.clone();
+                Box::pin(async move { index.small(&digests).await })
+            }),
+            puts: Batcher::new(PUTS, move |blobs: Vec<(Digest, Bytes)>| {
+                let index = putting.clone();
+                Box::pin(async move {
+                    index.put_small(&blobs, lease).await.map(|()| vec![(); blobs.len()])
+                })
+            }),
+            places: Batcher::new(PLACES, move |blobs: Vec<(Digest, Generation)>| {
+                let index = placing.clone();
+                Box::pin(async move { index.place_all(&blobs, lease).await })
+            }),
+            behind: Behind::default(),
+            foreign: Foreign::default(),
+            heals: Heals::default(),
+            space: Space::new(options.max_size),
+            counters: Counters::default(),
+            owner: format!("{:016x}", fastrand::u64(..)),
+            runtime: Handle::current(),
+            index,
+            objects,
+            options,
+            stop,
+        }
+    }
+
+    /// What the index is asked to promise: more than callers are, so that a while passes before
+    /// it has to be asked again.
+    pub fn asked_lease(&self) -> Duration {
+        self.options.lease * 3 / 2
+    }
+
+    pub fn is_small(&self, digest: &Digest) -> bool {
+        digest.size <= self.options.small
+    }
+
+    /// Asks the index, and remembers what it says.
+    pub async fn find(&self, digests: Vec<Digest>) -> Result<Vec<Option<Entry>>, StoreError> {
+        let asked = self.known.asking();
+        let entries = self.finds.call(digests.clone(), digests.len()).await?;
+        let mut foreign = Vec::new();
+        for (digest, entry) in digests.iter().zip(&entries) {
+            match entry {
+                Some(entry) => {
+                    self.known.remember(digest, entry.place, entry.lease, asked);
+                    if entry.place == Place::Index && self.behind.get(digest).is_none() {
+                        foreign.push(*digest);
+                    }
+                }
+                None => self.known.forget(digest),
+            }
+        }
+        self.note_foreign(foreign).await?;
+        Ok(entries)
+    }
+
+    /// The bytes of a small blob, if the index has them.
+    pub async fn small(&self, digest: &Digest) -> Result<Option<Bytes>, StoreError> {
+        let data = self.smalls.one(*digest, digest.size as usize + ITEM).await?;
+        match data {
+            Some(data) if data.len() as u64 != digest.size => Err(StoreError::Corrupt(format!(
+                "the index holds {} bytes of blob {digest}",
+                data.len()
+            ))),
+            data => Ok(data),
+        }
+    }
+
+    /// Makes a small blob visible.
+    pub async fn put_small(&self, digest: &Digest, data: Bytes) -> Result<(), StoreError> {
+        let asked = self.known.asking();
+        let weight = data.len() + ITEM;
+        self.puts.one((*digest, data), weight).await?;
+        // Where it is, if it was there before, the next look-up tells.
+        if self.known.place(digest).is_none() {
+            self.known.remember(digest, Place::Index, self.asked_lease(), asked);
+        }
+        Ok(())
+    }
+
+    /// Writes a small blob to the object store.
+    pub async fn settle(
+        &self,
+        digest: &Digest,
+        generation: Generation,
+        data: Bytes,
+    ) -> Result<(), StoreError> {
+        self.objects.put(digest, generation, data).await?;
+        self.publish(digest, generation).await.map(drop)
+    }
+
+    /// Makes an object that is whole the place of its blob, or deletes it where the blob has
+    /// a place already. Returns the generation that counts.
+    pub async fn publish(
+        &self,
+        digest: &Digest,
+        generation: Generation,
+    ) -> Result<Generation, StoreError> {
+        let asked = self.known.asking();
+        let winner = self.places.one((*digest, generation), 1).await?;
+        self.known.remember(digest, Place::Object(winner), self.asked_lease(), asked);
+        if winner != generation
+            && let Err(error) = self.objects.delete(&[(*digest, generation)]).await
+        {
+            tracing::debug!(%digest, %error, "an object nobody needs is left to the collector");
+        }
+        Ok(winner)
+    }
+
+    pub fn stats(&self) -> IndexedStats {
+        let counters = &self.counters;
+        let total = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (pending_blobs, pending_bytes) = self.behind.pending();
+        IndexedStats {
+            pending_blobs,
+            pending_bytes,
+            used_bytes: self.space.used(),
+            max_bytes: self.options.max_size,
+            evicted_blobs_total: total(&counters.evicted_blobs),
+            evicted_bytes_total: total(&counters.evicted_bytes),
+            orphans_total: total(&counters.orphans),
+            healed_blobs_total: total(&counters.healed),
+            adopted_blobs_total: total(&counters.adopted),
+            refused_writes_total: self.space.refused(),
+            index_incomplete: counters.incomplete.load(Ordering::Relaxed),
+        }
+    }
+}

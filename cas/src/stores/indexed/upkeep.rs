@@ -1,0 +1,112 @@
+//! What a process does for the store beside serving it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::parts::Parts;
+use crate::error::StoreError;
+
+/// Blobs that have been pending for longer have lost their process.
+const PENDING_AGE: Duration = Duration::from_secs(10);
+/// Pending blobs that are taken over at once.
+const ADOPTED: usize = 256;
+/// Pause between two passes for orphans. The first comes after a random part of it, so that
+/// the processes of a fleet that started together do not begin at the same time.
+const ORPHANS_EVERY: Duration = Duration::from_secs(24 * 3600);
+
+/// One call to the index per interval, unless there is something to do.
+pub async fn run(parts: Arc<Parts>, mut epoch: Option<u64>) {
+    let mut stop = parts.stop.clone();
+    let some_of = |time: Duration| time.mul_f64(fastrand::f64());
+    let mut collect_at = Instant::now() + some_of(parts.options.collect_every);
+    let mut orphans_at = Instant::now() + some_of(ORPHANS_EVERY);
+    for turn in 0u64.. {
+        tokio::select! {
+            () = tokio::time::sleep(parts.options.interval) => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+        let now = Instant::now();
+        let work = async {
+            if now >= orphans_at {
+                orphans_at = now + ORPHANS_EVERY;
+                return parts.look_for_orphans().await;
+            }
+            if now >= collect_at || parts.space.is_high() {
+                collect_at = now + parts.options.collect_every;
+                return parts.look_for_garbage().await;
+            }
+            match turn % 3 {
+                0 => parts.check_epoch(&mut epoch).await,
+                2 if parts.space.limited() => parts.count_space().await.map(drop),
+                _ => parts.adopt_all().await,
+            }
+        };
+        tokio::select! {
+            result = work => {
+                if let Err(error) = result {
+                    tracing::warn!(%error, "upkeep of the store failed; it is tried again");
+                }
+            }
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+    }
+}
+
+impl Parts {
+    /// Looks whether index and objects belong together; an empty store is marked as such.
+    /// Returns the epoch.
+    pub async fn check_mark(&self) -> Result<u64, StoreError> {
+        let epoch = self.index.epoch().await?;
+        let marked = self.objects.mark().await? == Some(epoch);
+        let complete = marked || self.objects.list(None).await?.0.is_empty();
+        if complete && !marked {
+            self.objects.set_mark(epoch).await?;
+        }
+        let was_incomplete = self.counters.incomplete.swap(!complete, Ordering::Relaxed);
+        if !complete && !was_incomplete {
+            tracing::warn!(
+                "the index was lost: until it is rebuilt, blobs that the object store holds are \
+                 reported missing, and no orphans are collected"
+            );
+        }
+        Ok(epoch)
+    }
+
+    async fn check_epoch(&self, last: &mut Option<u64>) -> Result<(), StoreError> {
+        let epoch = self.index.epoch().await?;
+        let changed = last.is_some_and(|last| last != epoch);
+        if changed {
+            self.known.forget_all();
+        }
+        if last.is_none() || changed || self.counters.incomplete.load(Ordering::Relaxed) {
+            self.check_mark().await?;
+        }
+        *last = Some(epoch);
+        Ok(())
+    }
+
+    async fn adopt_all(&self) -> Result<(), StoreError> {
+        while self.adopt(PENDING_AGE, ADOPTED).await? == ADOPTED {}
+        Ok(())
+    }
+
+    async fn look_for_garbage(&self) -> Result<(), StoreError> {
+        let collected = self.collect(0).await?;
+        if collected.blobs > 0 {
+            tracing::info!(blobs = collected.blobs, bytes = collected.bytes, "garbage collected");
+        }
+        Ok(())
+    }
+
+    async fn look_for_orphans(&self) -> Result<(), StoreError> {
+        let orphans = self.collect_orphans().await?;
+        if orphans.objects + orphans.uploads > 0 {
+            let (objects, uploads) = (orphans.objects, orphans.uploads);
+            tracing::info!(objects, uploads, "objects without a blob deleted");
+        }
+        Ok(())
+    }
+}
