@@ -1,12 +1,15 @@
 //! SeaweedFS's S3 gateway as a process of its own (`KILN_WEED`).
 
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use crate::process::{Process, free_port};
+use crate::process::{PATIENCE, Process, free_port};
 
 /// The last line of the log once all parts answer and the bucket is there.
 const READY: &str = "Press Ctrl+C";
@@ -49,7 +52,11 @@ impl Weed {
             let ports = Ports::draw();
             let process = spawn(&program, dir.path(), &ports);
             match process.wait_for(READY) {
-                Ok(()) => return Some(Self { process, program, dir, ports }),
+                Ok(()) => {
+                    let weed = Self { process, program, dir, ports };
+                    assert!(weed.probe("PUT").unwrap().contains("201"));
+                    return Some(weed);
+                }
                 Err(seen) => log = seen,
             }
         }
@@ -93,6 +100,17 @@ impl Weed {
         if let Err(log) = self.process.wait_for(READY) {
             panic!("weed does not start again:\n{log}");
         }
+        // It says that it is ready before it has found its volumes again.
+        let deadline = Instant::now() + PATIENCE;
+        while !self.probe("GET").is_ok_and(|status| status.contains("200")) {
+            assert!(Instant::now() < deadline, "weed does not find its volumes again");
+            self.process.wait_a_moment();
+        }
+    }
+
+    /// Writes or reads a file beside the bucket; returns the status line.
+    fn probe(&self, method: &str) -> io::Result<String> {
+        request(self.ports.filer, &format!("{method} /probe HTTP/1.0"), "probe")
     }
 
     /// Stops the process without ending it (SIGSTOP): connections stay, nothing answers.
@@ -124,6 +142,17 @@ impl Ports {
         let (s3, master, volume) = (free_port(), free_port(), free_port());
         Self { s3, master, volume, filer: free_port(), admin: free_port() }
     }
+}
+
+/// Returns the status line of an answer that came whole.
+fn request(port: u16, line: &str, body: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    let length = body.len();
+    let head = format!("{line}\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n");
+    stream.write_all((head + body).as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer.lines().next().unwrap_or_default().to_owned())
 }
 
 fn spawn(program: &Path, dir: &Path, ports: &Ports) -> Process {
@@ -165,24 +194,12 @@ fn identities() -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
-    use std::net::TcpStream;
-
     use super::*;
-
-    /// Status line of an unsigned request for the bucket.
-    fn ask(weed: &Weed) -> std::io::Result<String> {
-        let mut stream = TcpStream::connect(weed.address())?;
-        let request = "GET /kiln-test HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-        stream.write_all(request.as_bytes())?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer.lines().next().unwrap_or_default().to_owned())
-    }
 
     #[test]
     fn it_wants_credentials_and_answers_again_after_a_restart() {
         let Some(mut weed) = Weed::start() else { return };
+        let ask = |weed: &Weed| request(weed.ports.s3, "GET /kiln-test HTTP/1.0", "");
         assert!(ask(&weed).unwrap().contains("403"));
         weed.kill();
         assert!(ask(&weed).is_err());

@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
+use kiln_test_servers::s3::Weed;
 
 use super::{blob, content};
 use crate::blob::{Blob, BlobStore, MAX_WHOLE_BLOB};
 use crate::digest::{Digest, DigestFunction};
 use crate::error::StoreError;
+use crate::stores::indexed::{Indexed, IndexedOptions, MemoryIndex, MemoryObjects};
+use crate::stores::s3::{S3Config, S3Credentials, S3Objects};
 use crate::stores::{
     Clock, Coalesced, DiskBlobStore, DiskOptions, MemoryBlobStore, SMALL_BLOB, Tiered, Verified,
 };
@@ -69,9 +72,38 @@ async fn subject(kind: &str, max_size: u64) -> Subject {
             kept = Some(dir);
             if kind == "disk" { Arc::new(store) } else { Arc::new(Verified::new(store)) }
         }
+        "indexed" => {
+            let index = Arc::new(MemoryIndex::new(clock.clone()));
+            let objects = Arc::new(MemoryObjects::new(clock.clone()));
+            let options = indexed_options(max_size, &clock);
+            Arc::new(Indexed::open(index, objects, options).await)
+        }
         other => panic!("no store {other}"),
     };
     Subject { store, clock, _dir: kept }
+}
+
+fn indexed_options(max_size: u64, clock: &Clock) -> IndexedOptions {
+    let clock = clock.clone();
+    IndexedOptions { lease: LEASE, small: SMALL_BLOB, max_size, clock, ..IndexedOptions::default() }
+}
+
+/// Bytes in S3, the index in memory.
+async fn indexed_in_s3(weed: &Weed, prefix: &str) -> Subject {
+    let clock = Clock::manual(1_000_000);
+    let keys = weed.credentials();
+    let config = S3Config {
+        endpoint: Some(weed.endpoint()),
+        credentials: Some(S3Credentials {
+            access_key: keys.access_key.to_owned(),
+            secret_key: keys.secret_key.to_owned(),
+        }),
+        ..format!("s3://{}/{prefix}", weed.bucket()).parse().unwrap()
+    };
+    let objects = Arc::new(S3Objects::open(&config).await.unwrap());
+    let index = Arc::new(MemoryIndex::new(clock.clone()));
+    let store = Indexed::open(index, objects, indexed_options(0, &clock)).await;
+    Subject { store: Arc::new(store), clock, _dir: None }
 }
 
 async fn read(store: &dyn BlobStore, digest: &Digest) -> Result<Bytes, StoreError> {
@@ -241,7 +273,11 @@ async fn concurrent_writers_of_one_blob_all_succeed(store: &Arc<dyn BlobStore>) 
 }
 
 async fn general(kind: &str) {
-    let subject = subject(kind, 1 << 30).await;
+    general_of(subject(kind, 1 << 30).await, subject(kind, 1 << 30).await).await;
+}
+
+/// Of two empty stores of one kind.
+async fn general_of(subject: Subject, fresh: Subject) {
     let store = &*subject.store;
     the_empty_blob_is_always_there(store).await;
     sizes_are_enforced(store).await;
@@ -251,7 +287,6 @@ async fn general(kind: &str) {
     ranges_are_cut_exactly(store).await;
     large_blobs_stream_and_small_ones_come_whole(store).await;
     both_functions_and_equal_hashes_of_other_sizes_are_told_apart(store).await;
-    let fresh = self::subject(kind, 1 << 30).await;
     absence_is_reported_in_order(&*fresh.store).await;
 }
 
@@ -274,6 +309,7 @@ async fn pressure(kind: &str) {
         let bytes = kept.len() * size;
         assert!(bytes > max as usize * 7 / 10, "{kind}: full at {bytes} bytes");
         assert_eq!(store.find_missing(&kept).await.unwrap(), [], "{kind}");
+        store.sync().await.unwrap();
 
         // Near its end the lease of one half is renewed; only the other half may go.
         subject.clock.advance(3000);
@@ -313,8 +349,16 @@ suite! {
     verified_disk_keeps_the_contract: "verified disk", general;
     tiered_keeps_the_contract: "tiered", general;
     coalesced_keeps_the_contract: "coalesced memory", general;
+    indexed_keeps_the_contract: "indexed", general;
+    indexed_keeps_promises_under_pressure: "indexed", pressure;
     memory_keeps_promises_under_pressure: "memory", pressure;
     disk_keeps_promises_under_pressure: "disk", pressure;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn indexed_in_s3_keeps_the_contract() {
+    let Some(weed) = Weed::start() else { return };
+    general_of(indexed_in_s3(&weed, "one").await, indexed_in_s3(&weed, "two").await).await;
 }
 
 #[tokio::test]

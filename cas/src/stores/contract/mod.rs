@@ -2,8 +2,8 @@
 
 pub mod actions;
 mod blobs;
-pub mod index;
-pub mod records;
+mod index;
+mod records;
 
 use bytes::Bytes;
 

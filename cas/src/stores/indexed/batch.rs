@@ -173,8 +173,6 @@ fn cut_off() -> StoreError {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
     use super::*;
 
     const LIMITS: Limits = Limits { batch: 10, waiting: 20, flights: 1 };
@@ -212,14 +210,16 @@ mod tests {
     #[tokio::test]
     async fn what_comes_during_a_flight_goes_out_together_within_the_limit() {
         let subject = doubler();
-        let calls: Vec<_> = (100..124)
-            .map(|number| {
-                let batcher = subject.batcher.clone();
-                tokio::spawn(async move { batcher.one(number, 1).await.unwrap() })
-            })
-            .collect();
+        let call = |number| {
+            let batcher = subject.batcher.clone();
+            tokio::spawn(async move { batcher.one(number, 1).await.unwrap() })
+        };
+        let mut calls = vec![call(100)];
         settle().await;
         assert_eq!(*subject.sizes.lock().unwrap(), [1], "the first waits for nobody");
+        calls.extend((101..124).map(call));
+        settle().await;
+        assert_eq!(*subject.sizes.lock().unwrap(), [1], "one flight at a time");
         subject.gate.add_permits(100);
         for (call, number) in calls.into_iter().zip(100..) {
             assert_eq!(call.await.unwrap(), number * 2);
@@ -244,18 +244,14 @@ mod tests {
     #[tokio::test]
     async fn callers_that_went_away_are_left_out() {
         let subject = doubler();
-        let asked = Arc::new(AtomicUsize::new(0));
-        let calls: Vec<_> = (0..5)
-            .map(|number| {
-                let (batcher, asked) = (subject.batcher.clone(), asked.clone());
-                tokio::spawn(async move {
-                    asked.fetch_add(1, Ordering::Relaxed);
-                    batcher.one(number, 1).await
-                })
-            })
-            .collect();
+        let call = |number| {
+            let batcher = subject.batcher.clone();
+            tokio::spawn(async move { batcher.one(number, 1).await })
+        };
+        let mut calls = vec![call(0)];
         settle().await;
-        assert_eq!(asked.load(Ordering::Relaxed), 5);
+        calls.extend((1..5).map(call));
+        settle().await;
         for call in &calls[1..4] {
             call.abort();
         }

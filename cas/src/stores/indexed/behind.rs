@@ -130,7 +130,7 @@ impl Behind {
     /// Returns when all blobs that came before this call are in the object store. Errors:
     /// `Unavailable` as soon as an attempt of one of them that began after this call has failed;
     /// they are tried again all the same.
-    pub async fn sync(&self) -> Result<(), StoreError> {
+    pub async fn sync(&self, mut stop: watch::Receiver<bool>) -> Result<(), StoreError> {
         let mut changed = self.changed.subscribe();
         let end = self.state().next;
         let mut round = 0;
@@ -142,8 +142,12 @@ impl Behind {
             if let Some(result) = self.outcome(end, round) {
                 return result;
             }
-            let gone = |_| StoreError::Unavailable("the store is closed".to_owned());
-            changed.changed().await.map_err(gone)?;
+            tokio::select! {
+                _ = changed.changed() => {}
+                _ = stop.wait_for(|stop| *stop) => {
+                    return Err(StoreError::Unavailable("the store is closed".to_owned()));
+                }
+            }
         }
     }
 

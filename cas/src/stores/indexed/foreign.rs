@@ -2,7 +2,9 @@
 //! has reported present: before it says that all is durable, it makes sure of them too.
 
 use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt};
 
@@ -55,8 +57,8 @@ impl Parts {
             .try_for_each_concurrent(SETTLED, |digest| self.settle_one(digest))
             .await?;
         let mut pending = self.foreign.pending();
-        for digest in noted {
-            pending.remove(&digest);
+        for digest in &noted {
+            pending.remove(digest);
         }
         Ok(())
     }
@@ -69,26 +71,21 @@ impl Parts {
     }
 
     /// Takes over what processes that are gone left in the index. Returns how many there were.
-    pub async fn adopt(&self, age: std::time::Duration, limit: usize) -> Result<usize, StoreError> {
+    pub async fn adopt(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
         let pending = self.index.take_pending(age, limit).await?;
         let count = pending.len();
-        let mut results =
-            futures_util::stream::iter(pending)
-                .filter(|(digest, _)| std::future::ready(self.behind.get(digest).is_none()))
-                .map(|(digest, data)| async move {
-                    self.settle(&digest, Generation::fresh(), data).await
-                })
-                .buffer_unordered(SETTLED);
+        let others = pending.into_iter().filter(|(digest, _)| self.behind.get(digest).is_none());
+        let adopted = futures_util::stream::iter(others).map(|(digest, data)| async move {
+            self.settle(&digest, Generation::fresh(), data).await
+        });
         // All are tried: one that cannot be written does not keep the others from it.
+        let results: Vec<_> = adopted.buffer_unordered(SETTLED).collect().await;
         let mut first_error = None;
-        while let Some(result) = results.next().await {
+        for result in results {
             match result {
-                Ok(()) => self.counters.adopted.fetch_add(1, std::sync::atomic::Ordering::Relaxed),
-                Err(error) => {
-                    first_error.get_or_insert(error);
-                    continue;
-                }
-            };
+                Ok(()) => drop(self.counters.adopted.fetch_add(1, Ordering::Relaxed)),
+                Err(error) => drop(first_error.get_or_insert(error)),
+            }
         }
         first_error.map_or(Ok(count), Err)
     }

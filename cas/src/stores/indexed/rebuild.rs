@@ -8,6 +8,9 @@ use super::objects::Objects;
 use crate::digest::Digest;
 use crate::error::StoreError;
 
+/// Holds the right to collect. Two that rebuild at the same time may share it: they do the same.
+const OWNER: &str = "rebuild";
+
 /// What was found so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Rebuilt {
@@ -29,11 +32,10 @@ pub async fn rebuild(
     lease: Duration,
     progress: &mut (dyn FnMut(&Rebuilt) + Send),
 ) -> Result<Rebuilt, StoreError> {
-    let owner = format!("rebuild-{:016x}", fastrand::u64(..));
     let epoch = index.epoch().await?;
     let (mut rebuilt, mut after) = (Rebuilt::default(), None);
     loop {
-        if !index.claim_collection(&owner, HOLD).await? {
+        if !index.claim_collection(OWNER, HOLD).await? {
             return Err(StoreError::Unavailable(format!(
                 "another process is collecting garbage or rebuilding the index: try again in {} s",
                 HOLD.as_secs()
@@ -54,8 +56,6 @@ pub async fn rebuild(
         return Err(StoreError::Unavailable(message.to_owned()));
     }
     objects.set_mark(epoch).await?;
-    // Others may collect at once.
-    index.claim_collection(&owner, Duration::ZERO).await?;
     Ok(rebuilt)
 }
 

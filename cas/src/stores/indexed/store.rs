@@ -252,7 +252,7 @@ impl BlobStore for Indexed {
     }
 
     async fn sync(&self) -> Result<(), StoreError> {
-        self.parts.behind.sync().await?;
+        self.parts.behind.sync(self.parts.stop.clone()).await?;
         self.parts.settle_foreign().await
     }
 }

@@ -60,19 +60,16 @@ impl Parts {
     /// Returns the epoch.
     pub async fn check_mark(&self) -> Result<u64, StoreError> {
         let epoch = self.index.epoch().await?;
-        let mut complete = match self.objects.mark().await? {
-            Some(mark) => mark == epoch,
-            None => self.objects.list(None).await?.0.is_empty(),
-        };
-        if complete {
+        let marked = self.objects.mark().await? == Some(epoch);
+        let complete = marked || self.objects.list(None).await?.0.is_empty();
+        if complete && !marked {
             self.objects.set_mark(epoch).await?;
-            // Two that start at the same time on two empty indexes: the later one wins.
-            complete = self.objects.mark().await? == Some(epoch);
         }
-        self.counters.incomplete.store(!complete, Ordering::Relaxed);
-        if !complete {
+        let was_incomplete = self.counters.incomplete.swap(!complete, Ordering::Relaxed);
+        if !complete && !was_incomplete {
             tracing::warn!(
-                "the index does not know the blobs that the object store holds: rebuild it"
+                "the index was lost: until it is rebuilt, blobs that the object store holds are \
+                 reported missing, and no orphans are collected"
             );
         }
         Ok(epoch)
