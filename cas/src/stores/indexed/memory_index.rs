@@ -99,6 +99,12 @@ impl BlobIndex for MemoryIndex {
         lease: Duration,
     ) -> Result<(), StoreError> {
         let (now, until) = (self.clock.now(), self.after(lease));
+        for (digest, data) in blobs {
+            let actual = data.len() as u64;
+            if actual != digest.size {
+                return Err(StoreError::SizeMismatch { expected: *digest, actual });
+            }
+        }
         let mut state = self.state();
         for (digest, data) in blobs {
             let record = state.blobs.entry(*digest).or_insert_with(|| Record {
