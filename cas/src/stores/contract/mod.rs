@@ -2,8 +2,8 @@
 
 pub mod actions;
 mod blobs;
-mod index;
-mod records;
+pub mod index;
+pub mod records;
 
 use bytes::Bytes;
 

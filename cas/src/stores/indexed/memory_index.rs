@@ -99,6 +99,11 @@ impl BlobIndex for MemoryIndex {
         lease: Duration,
     ) -> Result<(), StoreError> {
         let (now, until) = (self.clock.now(), self.after(lease));
+        let wrong = blobs.iter().find(|(digest, data)| data.len() as u64 != digest.size);
+        if let Some((digest, data)) = wrong {
+            let actual = data.len() as u64;
+            return Err(StoreError::SizeMismatch { expected: *digest, actual });
+        }
         let mut state = self.state();
         for (digest, data) in blobs {
             let record = state.blobs.entry(*digest).or_insert_with(|| Record {
