@@ -11,7 +11,9 @@ use super::{blob, content};
 use crate::blob::{Blob, BlobStore, MAX_WHOLE_BLOB};
 use crate::digest::{Digest, DigestFunction};
 use crate::error::StoreError;
-use crate::stores::indexed::{Indexed, IndexedOptions, MemoryIndex, MemoryObjects};
+use crate::redis::tests::alone;
+use crate::stores::indexed::{BlobIndex, Indexed, IndexedOptions, MemoryIndex, MemoryObjects};
+use crate::stores::redis::{RedisBlobIndex, RedisBlobIndexOptions};
 use crate::stores::s3::{S3Config, S3Credentials, S3Objects};
 use crate::stores::{
     Clock, Coalesced, DiskBlobStore, DiskOptions, MemoryBlobStore, SMALL_BLOB, Tiered, Verified,
@@ -88,9 +90,13 @@ fn indexed_options(max_size: u64, clock: &Clock) -> IndexedOptions {
     IndexedOptions { lease: LEASE, small: SMALL_BLOB, max_size, clock, ..IndexedOptions::default() }
 }
 
-/// Bytes in S3, the index in memory.
-async fn indexed_in_s3(weed: &Weed, prefix: &str) -> Subject {
-    let clock = Clock::manual(1_000_000);
+/// Bytes in S3.
+async fn indexed_in_s3(
+    weed: &Weed,
+    prefix: &str,
+    index: Arc<dyn BlobIndex>,
+    clock: Clock,
+) -> Subject {
     let keys = weed.credentials();
     let config = S3Config {
         endpoint: Some(weed.endpoint()),
@@ -101,7 +107,6 @@ async fn indexed_in_s3(weed: &Weed, prefix: &str) -> Subject {
         ..format!("s3://{}/{prefix}", weed.bucket()).parse().unwrap()
     };
     let objects = Arc::new(S3Objects::open(&config).await.unwrap());
-    let index = Arc::new(MemoryIndex::new(clock.clone()));
     let store = Indexed::open(index, objects, indexed_options(0, &clock)).await;
     Subject { store: Arc::new(store), clock, _dir: None }
 }
@@ -358,7 +363,22 @@ suite! {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn indexed_in_s3_keeps_the_contract() {
     let Some(weed) = Weed::start() else { return };
-    general_of(indexed_in_s3(&weed, "one").await, indexed_in_s3(&weed, "two").await).await;
+    let subject = async |prefix| {
+        let clock = Clock::manual(1_000_000);
+        indexed_in_s3(&weed, prefix, Arc::new(MemoryIndex::new(clock.clone())), clock).await
+    };
+    general_of(subject("one").await, subject("two").await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn indexed_in_s3_and_redis_keeps_the_contract() {
+    let Some(weed) = Weed::start() else { return };
+    let (Some((_one, one)), Some((_two, two))) = (alone().await, alone().await) else { return };
+    let subject = async |prefix, redis| {
+        let index = RedisBlobIndex::new(redis, RedisBlobIndexOptions::default());
+        indexed_in_s3(&weed, prefix, Arc::new(index), Clock::system()).await
+    };
+    general_of(subject("one", one).await, subject("two", two).await).await;
 }
 
 #[tokio::test]

@@ -99,11 +99,10 @@ impl BlobIndex for MemoryIndex {
         lease: Duration,
     ) -> Result<(), StoreError> {
         let (now, until) = (self.clock.now(), self.after(lease));
-        for (digest, data) in blobs {
+        let wrong = blobs.iter().find(|(digest, data)| data.len() as u64 != digest.size);
+        if let Some((digest, data)) = wrong {
             let actual = data.len() as u64;
-            if actual != digest.size {
-                return Err(StoreError::SizeMismatch { expected: *digest, actual });
-            }
+            return Err(StoreError::SizeMismatch { expected: *digest, actual });
         }
         let mut state = self.state();
         for (digest, data) in blobs {

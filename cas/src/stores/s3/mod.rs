@@ -8,6 +8,8 @@ mod client;
 mod config;
 mod error;
 mod key;
+#[cfg(test)]
+mod measure;
 mod objects;
 mod read;
 #[cfg(test)]

@@ -19,7 +19,7 @@ const MIB: usize = 1 << 20;
 /// For tests in which nothing answers.
 const IMPATIENT: Duration = Duration::from_millis(250);
 
-fn config(weed: &Weed, endpoint: String) -> S3Config {
+pub fn config(weed: &Weed, endpoint: String) -> S3Config {
     let keys = weed.credentials();
     let url = format!("s3://{}/some/prefix", weed.bucket());
     S3Config {

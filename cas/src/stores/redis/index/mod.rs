@@ -83,6 +83,15 @@ impl RedisBlobIndex {
         self.group(digests.iter().map(|digest| (*digest, field(digest))))
     }
 
+    fn place_call(&self, digest: &Digest, generation: Generation, lease: Duration) -> Call {
+        let (bucket, field) = (self.bucket(digest), field(digest));
+        let keys = [&bucket.entries, &bucket.pending, &bucket.queue, &bucket.bytes];
+        let small = bucket.small(&field);
+        let keys: Vec<_> = keys.into_iter().chain([&small]).collect();
+        let call = self.scripts.place.call(&keys).arg(lease_seconds(lease)).arg(self.keep_small);
+        call.arg(&field[..]).arg(&generation.0.to_be_bytes()[..])
+    }
+
     /// How many pending blobs of each bucket were not handed out for longer than `age`.
     async fn due(&self, age: u128) -> Result<Vec<usize>, StoreError> {
         let due = |bucket: &Bucket| self.scripts.due.call(&[&bucket.queue]).arg(age.to_string());
@@ -191,14 +200,20 @@ impl BlobIndex for RedisBlobIndex {
         generation: Generation,
         lease: Duration,
     ) -> Result<Generation, StoreError> {
-        let (bucket, field) = (self.bucket(digest), field(digest));
-        let keys = [&bucket.entries, &bucket.pending, &bucket.queue, &bucket.bytes];
-        let small = bucket.small(&field);
-        let keys: Vec<_> = keys.into_iter().chain([&small]).collect();
-        let call = self.scripts.place.call(&keys).arg(lease_seconds(lease)).arg(self.keep_small);
-        let call = call.arg(&field[..]).arg(&generation.0.to_be_bytes()[..]);
-        let counts: Vec<u8> = self.redis.query(call).await?;
+        let counts: Vec<u8> = self.redis.query(self.place_call(digest, generation, lease)).await?;
         Ok(layout::parse_generation(&counts)?)
+    }
+
+    async fn place_all(
+        &self,
+        blobs: &[(Digest, Generation)],
+        lease: Duration,
+    ) -> Result<Vec<Generation>, StoreError> {
+        let place = |(digest, generation): &(Digest, Generation)| {
+            self.place_call(digest, *generation, lease)
+        };
+        let counts: Vec<Vec<u8>> = self.redis.query_many(blobs.iter().map(place).collect()).await?;
+        counts.iter().map(|counts| layout::parse_generation(counts)).collect()
     }
 
     async fn forget(&self, digest: &Digest, place: Place) -> Result<bool, StoreError> {

@@ -62,6 +62,9 @@ async fn any_number_of_digests_is_one_round_trip() {
     index.epoch().await.unwrap();
     assert_eq!(redis.round_trips() - before, 6);
     let before = redis.round_trips();
+    assert_eq!(index.place_all(&evict[..5000], HOUR).await.unwrap(), vec![Generation(1); 5000]);
+    assert_eq!(redis.round_trips() - before, 1);
+    let before = redis.round_trips();
     assert_eq!(scan_all(&index).await.len(), 5000);
     let trips = redis.round_trips() - before;
     assert!(trips <= 8, "{trips} round trips to scan 5000 entries");
