@@ -21,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::front::{Front, unknown};
+use crate::front::{Front, FrontParts, Tls, TlsError, TlsOptions, unknown};
+use crate::reload::{self, Reload};
 use crate::telemetry::requests::Requests;
 use crate::telemetry::{EndpointError, Observed, Telemetry};
 use crate::web::{self, WebState};
@@ -31,7 +32,9 @@ const WHOLE_SERVER: &str = "";
 
 pub struct ServeOptions {
     pub listen: SocketAddr,
-    /// How clients reach the server; `None`: `http://` and the address it listens on.
+    /// `None`: without TLS.
+    pub tls: Option<TlsOptions>,
+    /// How clients reach the server; `None`: `http://` or `https://` and the address it listens on.
     pub base_url: Option<String>,
     pub front_threads: usize,
     pub storage: StorageConfig,
@@ -56,6 +59,8 @@ pub enum ServeError {
     Listen { address: SocketAddr, error: io::Error },
     #[error("cannot start serving: {0}")]
     Front(io::Error),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error("cannot open the storage: {0}")]
     Storage(#[from] StoreError),
     #[error("cannot join the queue: {0}")]
@@ -74,6 +79,7 @@ pub enum ServeError {
 pub struct Ready {
     pub address: SocketAddr,
     pub base_url: String,
+    pub secure: bool,
     pub data_dir: PathBuf,
     /// Where a fleet's blobs and queue are; `None`: all is in `data_dir`.
     pub shared: Option<String>,
@@ -90,6 +96,7 @@ pub struct Server {
     telemetry: Telemetry,
     health: HealthReporter,
     front: Front,
+    reload: JoinHandle<()>,
     worker: Option<JoinHandle<()>>,
     stop_worker: CancellationToken,
     stop_front: CancellationToken,
@@ -103,7 +110,9 @@ impl Server {
             .map_err(|error| ServeError::Listen { address: options.listen, error })?;
         let address = listener.local_addr().map_err(ServeError::Front)?;
         let shared = options.storage.shared.as_ref().map(SharedConfig::to_string);
-        let base_url = options.base_url.clone().unwrap_or_else(|| format!("http://{address}"));
+        let tls = options.tls.clone().map(Tls::load).transpose()?.map(Arc::new);
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let base_url = options.base_url.clone().unwrap_or_else(|| format!("{scheme}://{address}"));
 
         let storage = Storage::open(options.storage.clone()).await?;
         let worker = match options.worker.clone() {
@@ -147,8 +156,11 @@ impl Server {
             base_url: &base_url,
         });
         let stop_front = CancellationToken::new();
-        let front = Front::start(listener, &router, &requests, options.drain, &stop_front)
-            .map_err(ServeError::Front)?;
+        let reloaded: Vec<_> = tls.iter().map(|tls| tls.clone() as Arc<dyn Reload>).collect();
+        let reload = reload::watch(reloaded, stop_front.clone());
+        let secure = tls.is_some();
+        let parts = FrontParts { router, tls, requests: &requests, drain: options.drain };
+        let front = Front::start(listener, parts, &stop_front).map_err(ServeError::Front)?;
 
         let stop_worker = CancellationToken::new();
         let slots = worker.as_ref().map_or(0, |(slots, _)| *slots);
@@ -160,6 +172,7 @@ impl Server {
             ready: Ready {
                 address,
                 base_url,
+                secure,
                 data_dir: options.storage.data_dir,
                 shared,
                 slots,
@@ -171,6 +184,7 @@ impl Server {
             telemetry,
             health: cas.health(),
             front,
+            reload,
             worker,
             stop_worker,
             stop_front,
@@ -196,6 +210,9 @@ impl Server {
         self.health.clear_service_status(WHOLE_SERVER).await;
         self.stop_front.cancel();
         self.front.join().await;
+        if let Err(error) = self.reload.await {
+            tracing::error!(%error, "the task that watches files failed");
+        }
         self.journal.shutdown().await;
         self.telemetry.shutdown().await;
         self.storage.close().await?;

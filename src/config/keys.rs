@@ -67,7 +67,7 @@ pub const KEYS: &[Key] = &[
         "server.base_url",
         "auto",
         Kind::Text,
-        "How people reach the web pages, for links. auto: http:// and the address.",
+        "How people reach the web pages, for links. auto: http:// or https:// and the address.",
     ),
     key(
         "server.front_threads",
@@ -80,6 +80,25 @@ pub const KEYS: &[Key] = &[
         "30s",
         Kind::Duration,
         "What running actions and open requests get when the server is told to end.",
+    ),
+    key(
+        "tls.cert",
+        "",
+        Kind::Path,
+        "Certificate chain (PEM): the port speaks TLS. Read again when it changes.",
+    ),
+    key("tls.key", "", Kind::Path, "Private key (PEM) of tls.cert."),
+    key(
+        "tls.client_ca",
+        "",
+        Kind::Path,
+        "Authorities (PEM) of client certificates (mutual TLS). Empty: clients are asked for none.",
+    ),
+    key(
+        "tls.client_auth",
+        "optional",
+        Kind::Choice(&["optional", "required"]),
+        "required: whoever shows no certificate of tls.client_ca is not let in at all.",
     ),
     key(
         "storage.data_dir",

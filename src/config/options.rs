@@ -14,6 +14,7 @@ use kiln_scheduler::SchedulerConfig;
 use kiln_scheduler::journal::JournalConfig;
 
 use super::{ConfigError, Origin, Settings};
+use crate::front::TlsOptions;
 use crate::serve::ServeOptions;
 
 const GIB: u64 = 1 << 30;
@@ -41,8 +42,10 @@ pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
         worker_config(settings, id, &data_dir.join("worker"), slots)
     });
     let base_url = settings.text("server.base_url");
+    let tls = tls(settings)?;
     Ok(ServeOptions {
         listen,
+        tls,
         base_url: (base_url != "auto").then(|| base_url.trim_end_matches('/').to_owned()),
         front_threads: front_threads(settings),
         storage: StorageConfig { shared: shared_storage(settings)?, ..storage(settings, data_dir) },
@@ -55,6 +58,23 @@ pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
         otlp_endpoint: otlp_endpoint(settings)?,
         drain: settings.duration("server.drain"),
     })
+}
+
+fn tls(settings: &Settings) -> Result<Option<TlsOptions>, ConfigError> {
+    let path = |name| Some(settings.text(name)).filter(|text| !text.is_empty()).map(PathBuf::from);
+    let client_ca = path("tls.client_ca");
+    let wrong = |message: &str| Err(ConfigError::Combination(message.to_owned()));
+    match (path("tls.cert"), path("tls.key")) {
+        (Some(certificate), Some(key)) => Ok(Some(TlsOptions {
+            certificate,
+            key,
+            client_required: client_ca.is_some() && settings.text("tls.client_auth") == "required",
+            client_ca,
+        })),
+        (None, None) if client_ca.is_none() => Ok(None),
+        (None, None) => wrong("tls.client_ca is set without tls.cert and tls.key; set them too"),
+        _ => wrong("tls.cert and tls.key belong together; set both"),
+    }
 }
 
 /// Collectors stand on the same machine or in the same network: TLS is theirs to add.

@@ -1,5 +1,6 @@
-//! One connection: protocol detection, keep-alive, graceful end.
+//! One connection: TLS, protocol detection, keep-alive, graceful end.
 
+use std::io;
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,9 +9,11 @@ use axum::Router;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
 use super::measure::measured;
+use super::tls::Tls;
 use crate::telemetry::requests::Lane;
 
 /// Streams a client may have open on one connection.
@@ -25,15 +28,52 @@ const MAX_STRAY_FRAMES: usize = 1 << 20;
 /// Largest block of request headers in bytes (RequestMetadata travels in one).
 const MAX_HEADERS: u32 = 64 * 1024;
 
+/// A client that has not ended its TLS handshake by then is dropped.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the connections of one thread share.
+pub struct Service {
+    pub router: Router,
+    pub counters: Arc<Lane>,
+    pub tls: Option<Arc<Tls>>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectionError {
+    #[error("the socket cannot be used: {0}")]
+    Socket(#[from] io::Error),
+    #[error("no TLS handshake: {0}")]
+    Handshake(io::Error),
+    #[error("no TLS handshake within {HANDSHAKE_TIMEOUT:?}")]
+    HandshakeTimeout,
+    #[error(transparent)]
+    Http(Box<dyn std::error::Error + Send + Sync>),
+}
+
 pub async fn serve_connection(
     stream: TcpStream,
-    router: Router,
-    counters: Arc<Lane>,
+    service: Arc<Service>,
     shutdown: CancellationToken,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+) -> Result<(), ConnectionError> {
     stream.set_nonblocking(true)?;
     stream.set_nodelay(true)?;
     let stream = tokio::net::TcpStream::from_std(stream)?;
+    let Some(tls) = &service.tls else { return serve(stream, service, shutdown).await };
+    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.acceptor().accept(stream));
+    let stream = tokio::select! {
+        () = shutdown.cancelled() => return Ok(()),
+        accepted = handshake => accepted
+            .map_err(|_| ConnectionError::HandshakeTimeout)?
+            .map_err(ConnectionError::Handshake)?,
+    };
+    serve(stream, service, shutdown).await
+}
+
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    service: Arc<Service>,
+    shutdown: CancellationToken,
+) -> Result<(), ConnectionError> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http2()
@@ -44,12 +84,14 @@ pub async fn serve_connection(
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE);
     builder.http1().timer(TokioTimer::new()).header_read_timeout(KEEP_ALIVE);
-    let service = service_fn(move |request| measured(router.clone(), counters.clone(), request));
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    let answer = service_fn(move |request| {
+        measured(service.router.clone(), service.counters.clone(), request)
+    });
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), answer);
     tokio::pin!(connection);
     tokio::select! {
-        ended = connection.as_mut() => return ended,
+        ended = connection.as_mut() => return ended.map_err(ConnectionError::Http),
         () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
     }
-    connection.await
+    connection.await.map_err(ConnectionError::Http)
 }

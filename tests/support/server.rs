@@ -108,7 +108,8 @@ fn ready_address(stdout: std::process::ChildStdout) -> String {
         let mut sent = false;
         // Reads on to the end, so that the server never blocks on a full pipe.
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-            if let Some((_, rest)) = line.split_once("--remote_executor=grpc://")
+            if let Some((_, rest)) = line.split_once("--remote_executor=")
+                && let Some((_, rest)) = rest.split_once("://")
                 && !sent
             {
                 let address = rest.split_whitespace().next().unwrap_or_default().to_owned();

@@ -18,7 +18,8 @@ pub fn code_of(error: &StoreError) -> Code {
         StoreError::OutOfRange { .. } => Code::OutOfRange,
         StoreError::Full { .. } | StoreError::DiskFull { .. } => Code::ResourceExhausted,
         StoreError::Unavailable(_) => Code::Unavailable,
-        StoreError::Io { .. } => Code::Internal,
+        // Not the client was refused, but this server by its storage.
+        StoreError::Io { .. } | StoreError::Denied(_) => Code::Internal,
         StoreError::Corrupt(_) => Code::DataLoss,
     }
 }
