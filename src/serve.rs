@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use kiln_cas::StoreError;
+use kiln_cas::access::{Everybody, SharedAuthorizer};
 use kiln_cas::events::Events;
 use kiln_cas::logs::LogStreams;
 use kiln_cas::records::RecordsError;
@@ -21,6 +22,10 @@ use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use crate::auth::access::RoleAuthorizer;
+use crate::auth::failures::Failures;
+use crate::auth::file::AccessFileError;
+use crate::auth::{Auth, AuthOptions};
 use crate::front::{Front, FrontParts, Tls, TlsError, TlsOptions, unknown};
 use crate::reload::{self, Reload};
 use crate::telemetry::requests::Requests;
@@ -34,6 +39,8 @@ pub struct ServeOptions {
     pub listen: SocketAddr,
     /// `None`: without TLS.
     pub tls: Option<TlsOptions>,
+    /// `None`: nobody is asked who calls.
+    pub auth: Option<AuthOptions>,
     /// How clients reach the server; `None`: `http://` or `https://` and the address it listens on.
     pub base_url: Option<String>,
     pub front_threads: usize,
@@ -42,6 +49,7 @@ pub struct ServeOptions {
     pub journal: JournalConfig,
     /// `None`: workers join from elsewhere.
     pub worker: Option<WorkerConfig>,
+    /// Whether everybody may write action results where nobody is asked who calls.
     pub allow_cache_updates: bool,
     /// URIs that the Remote Asset service may download begin with one of these.
     pub fetch_allowed: Vec<String>,
@@ -61,6 +69,8 @@ pub enum ServeError {
     Front(io::Error),
     #[error(transparent)]
     Tls(#[from] TlsError),
+    #[error(transparent)]
+    Access(#[from] AccessFileError),
     #[error("cannot open the storage: {0}")]
     Storage(#[from] StoreError),
     #[error("cannot join the queue: {0}")]
@@ -110,6 +120,12 @@ impl Server {
             .map_err(|error| ServeError::Listen { address: options.listen, error })?;
         let address = listener.local_addr().map_err(ServeError::Front)?;
         let shared = options.storage.shared.as_ref().map(SharedConfig::to_string);
+        let failures = Arc::<Failures>::default();
+        let auth = authentication(&options, &failures)?;
+        let access: SharedAuthorizer = match &auth {
+            Some(_) => Arc::new(RoleAuthorizer(failures.clone())),
+            None => Arc::new(Everybody { write_results: options.allow_cache_updates }),
+        };
         let tls = options.tls.clone().map(Tls::load).transpose()?.map(Arc::new);
         let scheme = if tls.is_some() { "https" } else { "http" };
         let base_url = options.base_url.clone().unwrap_or_else(|| format!("{scheme}://{address}"));
@@ -131,6 +147,7 @@ impl Server {
             logs: logs.clone(),
             events: events.clone(),
             estimator: Arc::new(journal.clone()),
+            access: access.clone(),
         };
         let config = SchedulerConfig { base_url: base_url.clone(), ..options.scheduler.clone() };
         let scheduler = match &storage.redis {
@@ -146,7 +163,7 @@ impl Server {
             requests: requests.clone(),
         };
         let telemetry = Telemetry::start(observed, options.otlp_endpoint.as_deref(), &base_url)?;
-        let cas = cas_services(&options, &storage, events, logs)?;
+        let cas = cas_services(&options, &storage, access, events, logs)?;
         let router = router(Routed {
             cas: &cas,
             storage: &storage,
@@ -156,10 +173,10 @@ impl Server {
             base_url: &base_url,
         });
         let stop_front = CancellationToken::new();
-        let reloaded: Vec<_> = tls.iter().map(|tls| tls.clone() as Arc<dyn Reload>).collect();
-        let reload = reload::watch(reloaded, stop_front.clone());
+        let reload = reload::watch(reloaded(&tls, &auth), stop_front.clone());
         let secure = tls.is_some();
-        let parts = FrontParts { router, tls, requests: &requests, drain: options.drain };
+        let (requests, drain) = (&requests, options.drain);
+        let parts = FrontParts { router, tls, auth, failures, requests, drain };
         let front = Front::start(listener, parts, &stop_front).map_err(ServeError::Front)?;
 
         let stop_worker = CancellationToken::new();
@@ -220,6 +237,23 @@ impl Server {
     }
 }
 
+fn authentication(
+    options: &ServeOptions,
+    failures: &Arc<Failures>,
+) -> Result<Option<Arc<Auth>>, ServeError> {
+    let Some(auth) = options.auth.clone() else { return Ok(None) };
+    if options.tls.is_none() && !options.listen.ip().is_loopback() {
+        tracing::warn!("without TLS, tokens can be read on their way: set tls.cert and tls.key");
+    }
+    let secret = secret().map_err(ServeError::Random)?;
+    Ok(Some(Arc::new(Auth::new(auth, secret, failures.clone())?)))
+}
+
+fn reloaded(tls: &Option<Arc<Tls>>, auth: &Option<Arc<Auth>>) -> Vec<Arc<dyn Reload>> {
+    let tls = tls.iter().map(|tls| tls.clone() as Arc<dyn Reload>);
+    tls.chain(auth.iter().map(|auth| auth.clone() as Arc<dyn Reload>)).collect()
+}
+
 /// Runs the worker of this process; a session that ends is followed by another.
 fn embed(mut worker: Worker, scheduler: Scheduler, stop: CancellationToken) -> JoinHandle<()> {
     tokio::spawn(async move {
@@ -244,6 +278,7 @@ struct Routed<'a> {
 fn cas_services(
     options: &ServeOptions,
     storage: &Storage,
+    access: SharedAuthorizer,
     events: Events,
     logs: LogStreams,
 ) -> Result<CasServices, ServeError> {
@@ -254,7 +289,7 @@ fn cas_services(
         logs,
         events,
         exec_enabled: true,
-        action_cache_policy: Arc::new(options.allow_cache_updates),
+        access,
         fetch_allowed_prefixes: options.fetch_allowed.clone(),
         downloader: None,
         max_blob_size: options.max_blob_size,

@@ -12,6 +12,7 @@ mod serve;
 mod status;
 mod target;
 mod text;
+mod token;
 mod worker;
 
 use std::path::PathBuf;
@@ -59,6 +60,7 @@ enum Command {
     Action(action::ActionCommand),
     Cas(cas::CasCommand),
     Index(index::IndexCommand),
+    Token(token::TokenCommand),
     Config(config::ConfigCommand),
     /// Print a completion script for a shell.
     Completions {
@@ -84,6 +86,7 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Action(command) => block_on(command.run(&cli.target.target()?)),
         Command::Cas(command) => block_on(command.run(&cli.target.target()?)),
         Command::Index(command) => block_on(command.run()),
+        Command::Token(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "kiln", &mut std::io::stdout());

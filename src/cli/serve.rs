@@ -46,6 +46,9 @@ pub struct Serve {
     /// Take client certificates of these authorities (PEM): mutual TLS
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_client_ca: Option<String>,
+    /// File (TOML) that says who may do what; may be given several times
+    #[arg(long = "access-file", value_name = "FILE")]
+    access_files: Vec<String>,
     /// best-effort, or required: refuse to start when this machine cannot enforce everything
     #[arg(long, value_name = "MODE")]
     sandbox: Option<String>,
@@ -75,6 +78,8 @@ impl Serve {
         given(&mut flags, "--tls-cert", "tls.cert", self.tls_cert.as_ref());
         given(&mut flags, "--tls-key", "tls.key", self.tls_key.as_ref());
         given(&mut flags, "--tls-client-ca", "tls.client_ca", self.tls_client_ca.as_ref());
+        let files = (!self.access_files.is_empty()).then(|| self.access_files.join(","));
+        given(&mut flags, "--access-file", "auth.access_files", files.as_ref());
         given(&mut flags, "--sandbox", "workers.sandbox", self.sandbox.as_ref());
         given(&mut flags, "--max-size", "storage.max_size", self.max_size.as_ref());
         given(&mut flags, "--redis", "redis.url", self.redis.as_ref());

@@ -61,7 +61,8 @@ pub const KEYS: &[Key] = &[
         "server.insecure",
         "false",
         Kind::Bool,
-        "Allow an address that is not loopback. Whoever reaches it may read, write and execute.",
+        "Allow an address that is not loopback without auth.access_files. Whoever reaches it may read, \
+         write and execute.",
     ),
     key(
         "server.base_url",
@@ -99,6 +100,19 @@ pub const KEYS: &[Key] = &[
         "optional",
         Kind::Choice(&["optional", "required"]),
         "required: whoever shows no certificate of tls.client_ca is not let in at all.",
+    ),
+    key(
+        "auth.access_files",
+        "",
+        Kind::List,
+        "Files (TOML) that say who may do what: static tokens and grants of roles. Empty: everybody \
+         may do everything. Read again when they change.",
+    ),
+    key(
+        "auth.open",
+        "health, metrics",
+        Kind::List,
+        "What needs no credentials, of health, metrics and pages (the web pages and their API).",
     ),
     key(
         "storage.data_dir",
@@ -206,7 +220,8 @@ pub const KEYS: &[Key] = &[
         "cache.allow_updates",
         "false",
         Kind::Bool,
-        "Clients may write action results (UpdateActionResult, PUT /ac/). Without, only workers do.",
+        "Clients may write action results (UpdateActionResult, PUT /ac/). Without, only workers do. With \
+         auth.access_files roles decide.",
     ),
     key(
         "fetch.allow",

@@ -14,6 +14,8 @@ use kiln_scheduler::SchedulerConfig;
 use kiln_scheduler::journal::JournalConfig;
 
 use super::{ConfigError, Origin, Settings};
+use crate::auth::AuthOptions;
+use crate::auth::needs::Door;
 use crate::front::TlsOptions;
 use crate::serve::ServeOptions;
 
@@ -29,10 +31,12 @@ pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
         .text("server.listen")
         .parse()
         .map_err(|_| ConfigError::Combination("server.listen is not an address".into()))?;
-    if !listen.ip().is_loopback() && !settings.flag("server.insecure") {
+    let (tls, auth) = (tls(settings)?, auth(settings)?);
+    if !listen.ip().is_loopback() && auth.is_none() && !settings.flag("server.insecure") {
         return Err(ConfigError::Combination(format!(
             "{listen} can be reached from other machines, and anybody there could read, write and \
-             execute; listen on 127.0.0.1, or give --insecure if the network is trusted"
+             execute; say who may do what (--access-file, see docs/security.md), listen on \
+             127.0.0.1, or give --insecure if the network is trusted"
         )));
     }
     let data_dir = data_dir(settings);
@@ -42,10 +46,10 @@ pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
         worker_config(settings, id, &data_dir.join("worker"), slots)
     });
     let base_url = settings.text("server.base_url");
-    let tls = tls(settings)?;
     Ok(ServeOptions {
         listen,
         tls,
+        auth,
         base_url: (base_url != "auto").then(|| base_url.trim_end_matches('/').to_owned()),
         front_threads: front_threads(settings),
         storage: StorageConfig { shared: shared_storage(settings)?, ..storage(settings, data_dir) },
@@ -75,6 +79,40 @@ fn tls(settings: &Settings) -> Result<Option<TlsOptions>, ConfigError> {
         (None, None) => wrong("tls.client_ca is set without tls.cert and tls.key; set them too"),
         _ => wrong("tls.cert and tls.key belong together; set both"),
     }
+}
+
+fn auth(settings: &Settings) -> Result<Option<AuthOptions>, ConfigError> {
+    let access_files: Vec<PathBuf> =
+        settings.list("auth.access_files").into_iter().map(PathBuf::from).collect();
+    let open =
+        settings.list("auth.open").iter().map(|name| door(name)).collect::<Result<_, _>>()?;
+    let wrong = |message: &str| Err(ConfigError::Combination(message.to_owned()));
+    if access_files.is_empty() {
+        return match settings.text("tls.client_ca") {
+            "" => Ok(None),
+            _ => wrong(
+                "tls.client_ca is set, but nothing says what a client with a certificate may do; \
+                 set auth.access_files (--access-file) to a file with e.g. [[grant]] certificate = \
+                 \"*\"",
+            ),
+        };
+    }
+    if settings.flag("cache.allow_updates") {
+        return wrong(
+            "cache.allow_updates would let everybody write action results, but auth.access_files \
+             says who may do what; give the role write-cache instead",
+        );
+    }
+    Ok(Some(AuthOptions { access_files, open }))
+}
+
+fn door(name: &str) -> Result<Door, ConfigError> {
+    let found = Door::ALL.into_iter().find(|(_, known)| *known == name);
+    found.map(|(door, _)| door).ok_or_else(|| {
+        ConfigError::Combination(format!(
+            "auth.open = {name:?}: there are health, metrics and pages"
+        ))
+    })
 }
 
 /// Collectors stand on the same machine or in the same network: TLS is theirs to add.

@@ -10,10 +10,16 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream as TokioStream;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
+use super::gate::{Gate, Origin};
 use super::measure::measured;
 use super::tls::Tls;
+use crate::auth::Peer;
+use crate::auth::certificate::{Certificate, CertificateError};
+use crate::auth::failures::Failures;
 use crate::telemetry::requests::Lane;
 
 /// Streams a client may have open on one connection.
@@ -36,6 +42,9 @@ pub struct Service {
     pub router: Router,
     pub counters: Arc<Lane>,
     pub tls: Option<Arc<Tls>>,
+    /// `None`: everybody may do everything.
+    pub gate: Option<Gate>,
+    pub failures: Arc<Failures>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +55,8 @@ pub enum ConnectionError {
     Handshake(io::Error),
     #[error("no TLS handshake within {HANDSHAKE_TIMEOUT:?}")]
     HandshakeTimeout,
+    #[error("the client's certificate: {0}")]
+    Certificate(#[from] CertificateError),
     #[error(transparent)]
     Http(Box<dyn std::error::Error + Send + Sync>),
 }
@@ -57,8 +68,12 @@ pub async fn serve_connection(
 ) -> Result<(), ConnectionError> {
     stream.set_nonblocking(true)?;
     stream.set_nodelay(true)?;
-    let stream = tokio::net::TcpStream::from_std(stream)?;
-    let Some(tls) = &service.tls else { return serve(stream, service, shutdown).await };
+    let stream = TokioStream::from_std(stream)?;
+    let address = stream.peer_addr().ok();
+    let Some(tls) = &service.tls else {
+        let origin = Origin { address, peer: Peer::default() };
+        return serve(stream, service, origin, shutdown).await;
+    };
     let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.acceptor().accept(stream));
     let stream = tokio::select! {
         () = shutdown.cancelled() => return Ok(()),
@@ -66,14 +81,24 @@ pub async fn serve_connection(
             .map_err(|_| ConnectionError::HandshakeTimeout)?
             .map_err(ConnectionError::Handshake)?,
     };
-    serve(stream, service, shutdown).await
+    let origin = Origin { address, peer: Peer::new(certificate(&stream)?) };
+    serve(stream, service, origin, shutdown).await
+}
+
+/// What the client has shown, after rustls has checked who vouches for it.
+fn certificate(stream: &TlsStream<TokioStream>) -> Result<Option<Certificate>, ConnectionError> {
+    let (_, connection) = stream.get_ref();
+    let shown = connection.peer_certificates().and_then(<[_]>::first);
+    Ok(shown.map(|der| Certificate::parse(der)).transpose()?)
 }
 
 async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     service: Arc<Service>,
+    origin: Origin,
     shutdown: CancellationToken,
 ) -> Result<(), ConnectionError> {
+    let origin = Arc::new(origin);
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http2()
@@ -84,9 +109,7 @@ async fn serve(
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE);
     builder.http1().timer(TokioTimer::new()).header_read_timeout(KEEP_ALIVE);
-    let answer = service_fn(move |request| {
-        measured(service.router.clone(), service.counters.clone(), request)
-    });
+    let answer = service_fn(move |request| measured(service.clone(), origin.clone(), request));
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), answer);
     tokio::pin!(connection);
     tokio::select! {

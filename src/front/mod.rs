@@ -4,6 +4,7 @@
 //! rate of small calls compared with a work-stealing runtime (docs/benchmarks.md).
 
 mod connection;
+mod gate;
 mod measure;
 mod tls;
 mod unknown;
@@ -18,8 +19,11 @@ use axum::Router;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::auth::Auth;
+use crate::auth::failures::Failures;
 use crate::telemetry::requests::{self, Requests};
 use connection::{ConnectionError, Service, serve_connection};
+use gate::Gate;
 pub use tls::{Tls, TlsError, TlsOptions};
 pub use unknown::unknown;
 
@@ -49,6 +53,9 @@ pub struct FrontParts<'a> {
     pub router: Router,
     /// `None`: without TLS.
     pub tls: Option<Arc<Tls>>,
+    /// `None`: nobody is asked who calls.
+    pub auth: Option<Arc<Auth>>,
+    pub failures: Arc<Failures>,
     pub requests: &'a Requests,
     /// What open connections get to finish.
     pub drain: Duration,
@@ -62,7 +69,7 @@ impl Front {
         parts: FrontParts<'_>,
         shutdown: &CancellationToken,
     ) -> io::Result<Self> {
-        let FrontParts { router, tls, requests, drain } = parts;
+        let FrontParts { router, tls, auth, failures, requests, drain } = parts;
         listener.set_nonblocking(true)?;
         let mut lanes = Vec::new();
         let mut handles = Vec::new();
@@ -73,6 +80,8 @@ impl Front {
                 router: router.clone(),
                 counters: lane.counters.clone(),
                 tls: tls.clone(),
+                gate: auth.clone().map(Gate),
+                failures: failures.clone(),
             };
             let shutdown = shutdown.clone();
             let worker = LaneWorker { service: Arc::new(service), drain, shutdown };
@@ -173,15 +182,19 @@ impl LaneWorker {
         let shutdown = self.shutdown.clone();
         connections.spawn(async move {
             let _open = open;
+            let failures = service.failures.clone();
             if let Err(error) = serve_connection(stream, service, shutdown).await {
-                log(&error);
+                note(&error, &failures);
             }
         });
     }
 }
 
 /// Clients break off for many reasons; what ended a connection is rarely news.
-fn log(error: &ConnectionError) {
+fn note(error: &ConnectionError, failures: &Failures) {
+    if let ConnectionError::Handshake(_) | ConnectionError::HandshakeTimeout = error {
+        failures.count_handshake();
+    }
     tracing::debug!(%error, "a connection ended with an error");
 }
 

@@ -65,7 +65,8 @@ impl House {
 
 /// `kiln serve` with TLS on a free port, not started.
 pub fn tls_command(dir: &Path, pair: &Pair) -> Command {
-    let mut command = command("127.0.0.1:0", &dir.join("data"), &["--workers", "1"]);
+    let mut command = command("127.0.0.1:0", &dir.join("data"), &[]);
+    command.env("KILN_WORKERS_COUNT", "1");
     command.arg("--tls-cert").arg(&pair.certificate).arg("--tls-key").arg(&pair.key);
     command
 }

@@ -3,6 +3,8 @@
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod house;
+mod methods;
+mod roles;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;

@@ -66,8 +66,10 @@ fn files_that_cannot_be_used_are_named_at_the_start() {
         assert_eq!(refused.0, 2, "{}", refused.1);
         assert!(refused.1.contains(said), "{said:?} is not in {}", refused.1);
     }
+    let access = dir.path().join("access.toml");
+    std::fs::write(&access, "[[grant]]\ncertificate = \"*\"\nroles = [\"admin\"]\n").unwrap();
     let mut command = tls_command(dir.path(), &pair);
-    command.arg("--tls-client-ca").arg(&pair.key);
+    command.arg("--tls-client-ca").arg(&pair.key).arg("--access-file").arg(&access);
     let (code, text) = program(command).expect("it refuses to start");
     assert_eq!(code, 2, "{text}");
     assert!(text.contains("holds no certificate"), "{text}");

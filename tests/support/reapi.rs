@@ -9,9 +9,12 @@ use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 
+/// A connection over which the caller says who it is.
+pub type Connection = InterceptedService<Channel, Authorization>;
+
 #[derive(Clone)]
 pub struct Client {
-    pub channel: InterceptedService<Channel, Authorization>,
+    pub channel: Connection,
     pub instance: String,
 }
 

@@ -3,6 +3,7 @@
 use kiln_protos::rpc;
 use tonic::{Code, Status};
 
+use crate::access::Refused;
 use crate::digest::DigestError;
 use crate::error::StoreError;
 use crate::records::RecordsError;
@@ -45,6 +46,13 @@ pub fn records_status(context: &str, error: &RecordsError) -> Status {
         RecordsError::Corrupt(_) => Code::DataLoss,
     };
     Status::new(code, format!("{context}: {error}"))
+}
+
+pub fn refused_status(refused: Refused) -> Status {
+    match refused {
+        Refused::Unauthenticated(message) => Status::unauthenticated(message),
+        Refused::Denied(message) => Status::permission_denied(message),
+    }
 }
 
 /// A status inside a response message.
