@@ -24,8 +24,7 @@ use tonic_health::server::HealthReporter;
 
 use crate::auth::access::RoleAuthorizer;
 use crate::auth::failures::Failures;
-use crate::auth::file::AccessFileError;
-use crate::auth::{Auth, AuthOptions};
+use crate::auth::{Auth, AuthError, AuthOptions};
 use crate::front::{Front, FrontParts, Tls, TlsError, TlsOptions, unknown};
 use crate::reload::{self, Reload};
 use crate::telemetry::requests::Requests;
@@ -70,7 +69,7 @@ pub enum ServeError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     #[error(transparent)]
-    Access(#[from] AccessFileError),
+    Auth(#[from] AuthError),
     #[error("cannot open the storage: {0}")]
     Storage(#[from] StoreError),
     #[error("cannot join the queue: {0}")]
@@ -106,7 +105,8 @@ pub struct Server {
     telemetry: Telemetry,
     health: HealthReporter,
     front: Front,
-    reload: JoinHandle<()>,
+    /// Reads files and fetches keys again.
+    background: Vec<JoinHandle<()>>,
     worker: Option<JoinHandle<()>>,
     stop_worker: CancellationToken,
     stop_front: CancellationToken,
@@ -173,7 +173,10 @@ impl Server {
             base_url: &base_url,
         });
         let stop_front = CancellationToken::new();
-        let reload = reload::watch(reloaded(&tls, &auth), stop_front.clone());
+        let mut background = vec![reload::watch(reloaded(&tls, &auth), stop_front.clone())];
+        if let Some(auth) = &auth {
+            background.extend(auth.keep_keys(stop_front.clone()).await?);
+        }
         let secure = tls.is_some();
         let (requests, drain) = (&requests, options.drain);
         let parts = FrontParts { router, tls, auth, failures, requests, drain };
@@ -201,7 +204,7 @@ impl Server {
             telemetry,
             health: cas.health(),
             front,
-            reload,
+            background,
             worker,
             stop_worker,
             stop_front,
@@ -227,8 +230,10 @@ impl Server {
         self.health.clear_service_status(WHOLE_SERVER).await;
         self.stop_front.cancel();
         self.front.join().await;
-        if let Err(error) = self.reload.await {
-            tracing::error!(%error, "the task that watches files failed");
+        for task in self.background {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a task that keeps files or keys current failed");
+            }
         }
         self.journal.shutdown().await;
         self.telemetry.shutdown().await;
@@ -246,7 +251,8 @@ fn authentication(
         tracing::warn!("without TLS, tokens can be read on their way: set tls.cert and tls.key");
     }
     let secret = secret().map_err(ServeError::Random)?;
-    Ok(Some(Arc::new(Auth::new(auth, secret, failures.clone())?)))
+    let certificates = options.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+    Ok(Some(Arc::new(Auth::new(auth, certificates, secret, failures.clone())?)))
 }
 
 fn reloaded(tls: &Option<Arc<Tls>>, auth: &Option<Arc<Auth>>) -> Vec<Arc<dyn Reload>> {

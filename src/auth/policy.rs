@@ -6,8 +6,10 @@ use constant_time_eq::constant_time_eq_32;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+use super::Failure;
 use super::access::{Access, Scope};
 use super::certificate::Certificate;
+use super::failures::Reason;
 use super::pattern::Pattern;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,8 +101,19 @@ impl Policy {
 }
 
 impl StaticToken {
-    pub fn access(&self) -> Access {
-        Access { name: Some(self.name.clone()), scopes: vec![self.scope.clone()] }
+    /// What it allows, and until when (seconds since the Unix epoch). `now`: the same.
+    pub fn access(&self, now: i64) -> Result<(Access, i64), Failure> {
+        match self.expires {
+            Some(end) if end <= now => Err(Failure::new(
+                Reason::Expired,
+                format!("the time of {} is over: ask for a new one", self.name),
+            )),
+            end => {
+                let access =
+                    Access { name: Some(self.name.clone()), scopes: vec![self.scope.clone()] };
+                Ok((access, end.unwrap_or(i64::MAX)))
+            }
+        }
     }
 }
 

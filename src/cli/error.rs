@@ -93,7 +93,7 @@ impl From<ServeError> for CliError {
             _ => None,
         };
         let code = match error {
-            ServeError::Tls(_) | ServeError::Access(_) => 2,
+            ServeError::Tls(_) | ServeError::Auth(_) => 2,
             _ => 5,
         };
         Self { code, message: error.to_string(), hint: hint.map(str::to_owned) }

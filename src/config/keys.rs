@@ -109,6 +109,43 @@ pub const KEYS: &[Key] = &[
          may do everything. Read again when they change.",
     ),
     key(
+        "auth.jwt_keys",
+        "",
+        Kind::List,
+        "Files with public keys of JWTs (RS256, ES256): PEM, or a key set (JWKS). Read again when they change.",
+    ),
+    key(
+        "auth.jwt_secret",
+        "",
+        Kind::Path,
+        "File with the secret of JWTs (HS256), 32 bytes or more. Read again when it changes.",
+    ),
+    key(
+        "auth.jwks_url",
+        "",
+        Kind::Text,
+        "Where an identity provider publishes its keys (JWKS), https://.",
+    ),
+    key(
+        "auth.jwks_refresh",
+        "10m",
+        Kind::Duration,
+        "How often auth.jwks_url is fetched, at least 10s; sooner when a token names an unknown key.",
+    ),
+    key("auth.jwt_issuer", "", Kind::Text, "The issuer of JWTs (claim iss). Empty: any."),
+    key(
+        "auth.jwt_audience",
+        "",
+        Kind::List,
+        "Whom JWTs are for (claim aud); a token has to name one of these.",
+    ),
+    key(
+        "auth.jwt_leeway",
+        "30s",
+        Kind::Duration,
+        "What clocks may differ by for a JWT's times, at most 5m.",
+    ),
+    key(
         "auth.open",
         "health, metrics",
         Kind::List,

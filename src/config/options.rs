@@ -13,10 +13,8 @@ use kiln_executor::{SandboxMode, WorkerConfig};
 use kiln_scheduler::SchedulerConfig;
 use kiln_scheduler::journal::JournalConfig;
 
+use super::security::{auth, tls};
 use super::{ConfigError, Origin, Settings};
-use crate::auth::AuthOptions;
-use crate::auth::needs::Door;
-use crate::front::TlsOptions;
 use crate::serve::ServeOptions;
 
 const GIB: u64 = 1 << 30;
@@ -61,57 +59,6 @@ pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
         max_blob_size: settings.size("storage.max_blob_size").unwrap_or(0),
         otlp_endpoint: otlp_endpoint(settings)?,
         drain: settings.duration("server.drain"),
-    })
-}
-
-fn tls(settings: &Settings) -> Result<Option<TlsOptions>, ConfigError> {
-    let path = |name| Some(settings.text(name)).filter(|text| !text.is_empty()).map(PathBuf::from);
-    let client_ca = path("tls.client_ca");
-    let wrong = |message: &str| Err(ConfigError::Combination(message.to_owned()));
-    match (path("tls.cert"), path("tls.key")) {
-        (Some(certificate), Some(key)) => Ok(Some(TlsOptions {
-            certificate,
-            key,
-            client_required: client_ca.is_some() && settings.text("tls.client_auth") == "required",
-            client_ca,
-        })),
-        (None, None) if client_ca.is_none() => Ok(None),
-        (None, None) => wrong("tls.client_ca is set without tls.cert and tls.key; set them too"),
-        _ => wrong("tls.cert and tls.key belong together; set both"),
-    }
-}
-
-fn auth(settings: &Settings) -> Result<Option<AuthOptions>, ConfigError> {
-    let access_files: Vec<PathBuf> =
-        settings.list("auth.access_files").into_iter().map(PathBuf::from).collect();
-    let open =
-        settings.list("auth.open").iter().map(|name| door(name)).collect::<Result<_, _>>()?;
-    let wrong = |message: &str| Err(ConfigError::Combination(message.to_owned()));
-    if access_files.is_empty() {
-        return match settings.text("tls.client_ca") {
-            "" => Ok(None),
-            _ => wrong(
-                "tls.client_ca is set, but nothing says what a client with a certificate may do; \
-                 set auth.access_files (--access-file) to a file with e.g. [[grant]] certificate = \
-                 \"*\"",
-            ),
-        };
-    }
-    if settings.flag("cache.allow_updates") {
-        return wrong(
-            "cache.allow_updates would let everybody write action results, but auth.access_files \
-             says who may do what; give the role write-cache instead",
-        );
-    }
-    Ok(Some(AuthOptions { access_files, open }))
-}
-
-fn door(name: &str) -> Result<Door, ConfigError> {
-    let found = Door::ALL.into_iter().find(|(_, known)| *known == name);
-    found.map(|(door, _)| door).ok_or_else(|| {
-        ConfigError::Combination(format!(
-            "auth.open = {name:?}: there are health, metrics and pages"
-        ))
     })
 }
 

@@ -46,27 +46,27 @@ enum Refusal {
 
 impl Gate {
     /// Puts the caller into the request's extensions, or says what to answer instead.
-    pub fn admit<B>(
+    pub async fn admit<B>(
         &self,
         origin: &Origin,
         request: &mut Request<B>,
     ) -> Result<(), Response<Body>> {
-        self.try_admit(origin, request).map_err(|refusal| {
+        self.try_admit(origin, request).await.map_err(|refusal| {
             self.note(&refusal, origin, request.uri().path());
             respond(refusal, request)
         })
     }
 
-    fn try_admit<B>(&self, origin: &Origin, request: &mut Request<B>) -> Result<(), Refusal> {
+    async fn try_admit<B>(&self, origin: &Origin, request: &mut Request<B>) -> Result<(), Refusal> {
         let need = need(request).ok_or(Refusal::NoSuchMethod)?;
         if self.0.opens(need) {
             return Ok(());
         }
-        let header = request.headers().get(AUTHORIZATION);
-        let caller = self.0.caller(&origin.peer, header, now()).map_err(Refusal::Credentials)?;
-        check(&caller, need).map_err(Refusal::Access)?;
         // Nobody behind the gate needs it.
-        request.headers_mut().remove(AUTHORIZATION);
+        let header = request.headers_mut().remove(AUTHORIZATION);
+        let caller = self.0.caller(&origin.peer, header.as_ref(), now()).await;
+        let caller = caller.map_err(Refusal::Credentials)?;
+        check(&caller, need).map_err(Refusal::Access)?;
         request.extensions_mut().insert(caller);
         Ok(())
     }

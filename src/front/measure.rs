@@ -33,7 +33,7 @@ pub async fn measured(
 ) -> Result<Response<Measured>, Infallible> {
     let kind = kind(service.counters.clone(), &request);
     let admitted = match &service.gate {
-        Some(gate) => gate.admit(&origin, &mut request),
+        Some(gate) => gate.admit(&origin, &mut request).await,
         None => Ok(()),
     };
     let response = match admitted {

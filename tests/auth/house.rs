@@ -25,12 +25,18 @@ impl House {
 
     /// `arguments` may write files into the directory that it is given.
     pub fn with(arguments: impl FnOnce(&Path) -> Vec<String>) -> Self {
+        Self::configured(|dir, command| {
+            command.args(arguments(dir));
+        })
+    }
+
+    /// `configure` changes the command that starts the server.
+    pub fn configured(configure: impl FnOnce(&Path, &mut Command)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let authority = Authority::new(dir.path(), "authority");
         let pair = authority.server();
-        let arguments = arguments(dir.path());
         let mut command = tls_command(dir.path(), &pair);
-        command.args(arguments);
+        configure(dir.path(), &mut command);
         let server = Server::spawn(command, &dir.path().join("data"));
         Self { dir, authority, pair, server }
     }

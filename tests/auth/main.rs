@@ -3,6 +3,7 @@
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod house;
+mod jwt;
 mod methods;
 mod roles;
 #[path = "../support/mod.rs"]
