@@ -2,6 +2,7 @@
 
 #![allow(clippy::panic, clippy::unwrap_used)]
 
+mod certificates;
 mod house;
 mod jwt;
 mod methods;

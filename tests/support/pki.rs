@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    KeyUsagePurpose, SanType,
 };
 
 pub struct Authority {
@@ -52,11 +52,27 @@ impl Authority {
 
     /// For a client of this common name and these alternative names.
     pub fn client(&self, common_name: &str, alternative: &[&str]) -> Pair {
-        let names: Vec<String> = alternative.iter().map(|name| (*name).to_owned()).collect();
-        let mut params = CertificateParams::new(names).expect("names");
-        params.distinguished_name.push(DnType::CommonName, common_name);
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let mut params = client_params(common_name);
+        for name in alternative {
+            let name = (*name).try_into().expect("a name");
+            params.subject_alt_names.push(SanType::DnsName(name));
+        }
         self.issue(common_name, params)
+    }
+
+    /// For a client that has a URI for a name.
+    pub fn client_with_uri(&self, common_name: &str, uri: &str) -> Pair {
+        let mut params = client_params(common_name);
+        params.subject_alt_names.push(SanType::URI(uri.try_into().expect("a URI")));
+        self.issue(common_name, params)
+    }
+
+    /// A client's that ended in 2021.
+    pub fn ended_client(&self, common_name: &str) -> Pair {
+        let mut params = client_params(common_name);
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+        self.issue("ended", params)
     }
 
     fn issue(&self, name: &str, params: CertificateParams) -> Pair {
@@ -70,6 +86,13 @@ impl Authority {
         std::fs::write(&pair.key, key.serialize_pem()).expect("the file is written");
         pair
     }
+}
+
+fn client_params(common_name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    params
 }
 
 fn server_params() -> CertificateParams {
