@@ -28,7 +28,7 @@ use crate::auth::{Auth, AuthError, AuthOptions};
 use crate::front::{Front, FrontParts, Tls, TlsError, TlsOptions, unknown};
 use crate::reload::{self, Reload};
 use crate::telemetry::requests::Requests;
-use crate::telemetry::{EndpointError, Observed, Telemetry};
+use crate::telemetry::{EndpointError, Observed, Security, Telemetry};
 use crate::web::{self, WebState};
 
 /// What grpc.health.v1 calls the server as a whole.
@@ -161,6 +161,7 @@ impl Server {
             scheduler: scheduler.clone(),
             journal: journal.clone(),
             requests: requests.clone(),
+            security: Security { failures: failures.clone(), tls: tls.clone() },
         };
         let telemetry = Telemetry::start(observed, options.otlp_endpoint.as_deref(), &base_url)?;
         let cas = cas_services(&options, &storage, access, events, logs)?;

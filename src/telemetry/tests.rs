@@ -14,7 +14,7 @@ use kiln_scheduler::{NoEstimates, Parts, Scheduler, SchedulerConfig};
 use tower::ServiceExt;
 
 use super::requests::Requests;
-use super::{Observed, Telemetry};
+use super::{Observed, Security, Telemetry};
 
 const MANUAL: &str = include_str!("../../docs/metrics.md");
 
@@ -58,6 +58,7 @@ async fn the_manual_names_every_metric_and_no_other() {
         scheduler: scheduler.clone(),
         journal: journal.clone(),
         requests: Requests::new(1),
+        security: Security { failures: Arc::default(), tls: None },
     };
     let telemetry = Telemetry::start(observed, None, "test").unwrap();
 

@@ -2,8 +2,10 @@
 
 #![allow(clippy::panic, clippy::unwrap_used)]
 
+mod bazel;
 mod certificates;
 mod house;
+mod http;
 mod jwt;
 mod methods;
 mod roles;

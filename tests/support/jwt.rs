@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 pub enum Signer {
     Hs256(Vec<u8>),
     Rs256(Box<RsaKeyPair>),
-    Es256(EcdsaKeyPair),
+    Es256(Box<EcdsaKeyPair>),
 }
 
 impl Signer {
@@ -31,7 +31,7 @@ impl Signer {
         let (algorithm, random) = (&ECDSA_P256_SHA256_FIXED_SIGNING, SystemRandom::new());
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(algorithm, &random).expect("a key");
         let pair = EcdsaKeyPair::from_pkcs8(algorithm, pkcs8.as_ref(), &random);
-        Self::Es256(pair.expect("a key"))
+        Self::Es256(Box::new(pair.expect("a key")))
     }
 
     fn name(&self) -> &'static str {
