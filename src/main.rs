@@ -1,8 +1,10 @@
 //! The `kiln` binary: command line, configuration, wiring and web pages.
 
+mod auth;
 mod cli;
 mod config;
 mod front;
+mod reload;
 mod serve;
 mod telemetry;
 mod web;

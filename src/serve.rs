@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use kiln_cas::StoreError;
+use kiln_cas::access::{Everybody, SharedAuthorizer};
 use kiln_cas::events::Events;
 use kiln_cas::logs::LogStreams;
 use kiln_cas::records::RecordsError;
@@ -21,9 +22,13 @@ use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::front::{Front, unknown};
+use crate::auth::access::RoleAuthorizer;
+use crate::auth::failures::Failures;
+use crate::auth::{Auth, AuthError, AuthOptions};
+use crate::front::{Front, FrontParts, Tls, TlsError, TlsOptions, unknown};
+use crate::reload::{self, Reload};
 use crate::telemetry::requests::Requests;
-use crate::telemetry::{EndpointError, Observed, Telemetry};
+use crate::telemetry::{EndpointError, Observed, Security, Telemetry};
 use crate::web::{self, WebState};
 
 /// What grpc.health.v1 calls the server as a whole.
@@ -31,7 +36,11 @@ const WHOLE_SERVER: &str = "";
 
 pub struct ServeOptions {
     pub listen: SocketAddr,
-    /// How clients reach the server; `None`: `http://` and the address it listens on.
+    /// `None`: without TLS.
+    pub tls: Option<TlsOptions>,
+    /// `None`: nobody is asked who calls.
+    pub auth: Option<AuthOptions>,
+    /// How clients reach the server; `None`: `http://` or `https://` and the address it listens on.
     pub base_url: Option<String>,
     pub front_threads: usize,
     pub storage: StorageConfig,
@@ -39,6 +48,7 @@ pub struct ServeOptions {
     pub journal: JournalConfig,
     /// `None`: workers join from elsewhere.
     pub worker: Option<WorkerConfig>,
+    /// Whether everybody may write action results where nobody is asked who calls.
     pub allow_cache_updates: bool,
     /// URIs that the Remote Asset service may download begin with one of these.
     pub fetch_allowed: Vec<String>,
@@ -56,6 +66,10 @@ pub enum ServeError {
     Listen { address: SocketAddr, error: io::Error },
     #[error("cannot start serving: {0}")]
     Front(io::Error),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
+    Auth(#[from] AuthError),
     #[error("cannot open the storage: {0}")]
     Storage(#[from] StoreError),
     #[error("cannot join the queue: {0}")]
@@ -74,6 +88,7 @@ pub enum ServeError {
 pub struct Ready {
     pub address: SocketAddr,
     pub base_url: String,
+    pub secure: bool,
     pub data_dir: PathBuf,
     /// Where a fleet's blobs and queue are; `None`: all is in `data_dir`.
     pub shared: Option<String>,
@@ -90,6 +105,8 @@ pub struct Server {
     telemetry: Telemetry,
     health: HealthReporter,
     front: Front,
+    /// Reads files and fetches keys again.
+    background: Vec<JoinHandle<()>>,
     worker: Option<JoinHandle<()>>,
     stop_worker: CancellationToken,
     stop_front: CancellationToken,
@@ -103,7 +120,15 @@ impl Server {
             .map_err(|error| ServeError::Listen { address: options.listen, error })?;
         let address = listener.local_addr().map_err(ServeError::Front)?;
         let shared = options.storage.shared.as_ref().map(SharedConfig::to_string);
-        let base_url = options.base_url.clone().unwrap_or_else(|| format!("http://{address}"));
+        let failures = Arc::<Failures>::default();
+        let auth = authentication(&options, &failures)?;
+        let access: SharedAuthorizer = match &auth {
+            Some(_) => Arc::new(RoleAuthorizer(failures.clone())),
+            None => Arc::new(Everybody { write_results: options.allow_cache_updates }),
+        };
+        let tls = options.tls.clone().map(Tls::load).transpose()?.map(Arc::new);
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let base_url = options.base_url.clone().unwrap_or_else(|| format!("{scheme}://{address}"));
 
         let storage = Storage::open(options.storage.clone()).await?;
         let worker = match options.worker.clone() {
@@ -122,6 +147,7 @@ impl Server {
             logs: logs.clone(),
             events: events.clone(),
             estimator: Arc::new(journal.clone()),
+            access: access.clone(),
         };
         let config = SchedulerConfig { base_url: base_url.clone(), ..options.scheduler.clone() };
         let scheduler = match &storage.redis {
@@ -135,9 +161,10 @@ impl Server {
             scheduler: scheduler.clone(),
             journal: journal.clone(),
             requests: requests.clone(),
+            security: Security { failures: failures.clone(), tls: tls.clone() },
         };
         let telemetry = Telemetry::start(observed, options.otlp_endpoint.as_deref(), &base_url)?;
-        let cas = cas_services(&options, &storage, events, logs)?;
+        let cas = cas_services(&options, &storage, access, events, logs)?;
         let router = router(Routed {
             cas: &cas,
             storage: &storage,
@@ -147,8 +174,14 @@ impl Server {
             base_url: &base_url,
         });
         let stop_front = CancellationToken::new();
-        let front = Front::start(listener, &router, &requests, options.drain, &stop_front)
-            .map_err(ServeError::Front)?;
+        let mut background = vec![reload::watch(reloaded(&tls, &auth), stop_front.clone())];
+        if let Some(auth) = &auth {
+            background.extend(auth.keep_keys(stop_front.clone()).await?);
+        }
+        let secure = tls.is_some();
+        let (requests, drain) = (&requests, options.drain);
+        let parts = FrontParts { router, tls, auth, failures, requests, drain };
+        let front = Front::start(listener, parts, &stop_front).map_err(ServeError::Front)?;
 
         let stop_worker = CancellationToken::new();
         let slots = worker.as_ref().map_or(0, |(slots, _)| *slots);
@@ -160,6 +193,7 @@ impl Server {
             ready: Ready {
                 address,
                 base_url,
+                secure,
                 data_dir: options.storage.data_dir,
                 shared,
                 slots,
@@ -171,6 +205,7 @@ impl Server {
             telemetry,
             health: cas.health(),
             front,
+            background,
             worker,
             stop_worker,
             stop_front,
@@ -196,11 +231,34 @@ impl Server {
         self.health.clear_service_status(WHOLE_SERVER).await;
         self.stop_front.cancel();
         self.front.join().await;
+        for task in self.background {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a task that keeps files or keys current failed");
+            }
+        }
         self.journal.shutdown().await;
         self.telemetry.shutdown().await;
         self.storage.close().await?;
         Ok(())
     }
+}
+
+fn authentication(
+    options: &ServeOptions,
+    failures: &Arc<Failures>,
+) -> Result<Option<Arc<Auth>>, ServeError> {
+    let Some(auth) = options.auth.clone() else { return Ok(None) };
+    if options.tls.is_none() && !options.listen.ip().is_loopback() {
+        tracing::warn!("without TLS, tokens can be read on their way: set tls.cert and tls.key");
+    }
+    let secret = secret().map_err(ServeError::Random)?;
+    let certificates = options.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+    Ok(Some(Arc::new(Auth::new(auth, certificates, secret, failures.clone())?)))
+}
+
+fn reloaded(tls: &Option<Arc<Tls>>, auth: &Option<Arc<Auth>>) -> Vec<Arc<dyn Reload>> {
+    let tls = tls.iter().map(|tls| tls.clone() as Arc<dyn Reload>);
+    tls.chain(auth.iter().map(|auth| auth.clone() as Arc<dyn Reload>)).collect()
 }
 
 /// Runs the worker of this process; a session that ends is followed by another.
@@ -227,6 +285,7 @@ struct Routed<'a> {
 fn cas_services(
     options: &ServeOptions,
     storage: &Storage,
+    access: SharedAuthorizer,
     events: Events,
     logs: LogStreams,
 ) -> Result<CasServices, ServeError> {
@@ -237,7 +296,7 @@ fn cas_services(
         logs,
         events,
         exec_enabled: true,
-        action_cache_policy: Arc::new(options.allow_cache_updates),
+        access,
         fetch_allowed_prefixes: options.fetch_allowed.clone(),
         downloader: None,
         max_blob_size: options.max_blob_size,

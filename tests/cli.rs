@@ -248,7 +248,7 @@ async fn what_fails_says_what_where_and_what_to_do() {
         (vec!["build", "show", "nonsense"], 1, "no build has this invocation id"),
         (vec!["build", "show", "last"], 1, "has seen no build"),
         (vec!["action", "list", "--limit", "0"], 2, "1..=1000"),
-        (vec!["--server", "https://h:1", "status"], 2, "not supported"),
+        (vec!["--server", "redis://h:1", "status"], 2, "not supported"),
         (vec!["--server", "http://127.0.0.1:1", "status"], 3, "cannot reach the server"),
         (vec!["--server", "http://127.0.0.1:1", "cas", "stat", &unknown], 3, "cannot reach"),
     ] {

@@ -8,10 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use kiln_protos::reapi::content_addressable_storage_client::ContentAddressableStorageClient;
 use kiln_protos::reapi::{self, batch_update_blobs_request};
-use support::reapi::Client;
+use support::reapi::{Client, Connection};
 use support::server::{Server, get_json};
 use tonic::Code;
-use tonic::transport::Channel;
 
 const CLIENTS: u64 = 4;
 /// Blobs that each client writes: together some four times what the store holds.
@@ -42,7 +41,7 @@ fn blob(client: u64, number: u64) -> Vec<u8> {
 struct Writer {
     number: u64,
     client: Client,
-    cas: ContentAddressableStorageClient<Channel>,
+    cas: ContentAddressableStorageClient<Connection>,
     mine: Vec<(u64, reapi::Digest)>,
     seen: Arc<Seen>,
 }

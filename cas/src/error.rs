@@ -28,6 +28,9 @@ pub enum StoreError {
     /// The other end did not answer, for now: a retry may succeed.
     #[error("storage is unavailable: {0}")]
     Unavailable(String),
+    /// The other end answers, and refuses whoever asks.
+    #[error("access is denied: {0}")]
+    Denied(String),
     #[error("stored data is damaged: {0}")]
     Corrupt(String),
     #[error("invalid request: {0}")]

@@ -1,5 +1,6 @@
 //! Content-addressed storage, action cache, records and their services.
 
+pub mod access;
 pub mod action_cache;
 pub mod blob;
 pub mod digest;

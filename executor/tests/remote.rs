@@ -13,6 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::{FUNCTION, PlainRunners, put, put_action, shell};
 use futures_util::{Stream, StreamExt};
+use kiln_cas::access::Everybody;
 use kiln_cas::services::{CasServices, ServicesConfig};
 use kiln_cas::stores::{Storage, StorageConfig};
 use kiln_cas::{Blob, BlobStore, DigestFunction, SharedBlobStore, StoreError};
@@ -83,7 +84,7 @@ async fn start(dir: &Path) -> Running {
         logs: Default::default(),
         events: Default::default(),
         exec_enabled: true,
-        action_cache_policy: Arc::new(true),
+        access: Arc::new(Everybody { write_results: true }),
         fetch_allowed_prefixes: Vec::new(),
         downloader: None,
         max_blob_size: 0,

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use kiln_cas::services::wire::{
     Assembler, BatchReadBlobsRequest, BatchUpdateBlobsRequest, FrameError, GetActionResultRequest,
-    ReadRequest, WriteRequest, decode_find_missing, encode_missing,
+    ReadRequest, FindMissing, WriteRequest, decode_find_missing, encode_missing,
 };
 use kiln_cas::{Digest, DigestFunction};
 use kiln_protos::{bytestream, reapi};
@@ -52,7 +52,7 @@ fn reference(data: &[u8]) -> Option<Vec<Digest>> {
 
 fn find_missing(message: &Bytes) {
     let expected = reference(message);
-    let Ok(digests) = decode_find_missing(message) else { return assert_eq!(expected, None) };
+    let Ok(FindMissing { digests, .. }) = decode_find_missing(message) else { return assert_eq!(expected, None) };
     let missing_blob_digests = digests.iter().map(Digest::to_wire).collect();
     let answer = reapi::FindMissingBlobsResponse { missing_blob_digests };
     assert_eq!(encode_missing(&digests), answer.encode_to_vec());

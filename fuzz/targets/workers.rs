@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arbitrary::Arbitrary;
+use kiln_cas::access::Everybody;
 use kiln_cas::events::Events;
 use kiln_cas::logs::LogStreams;
 use kiln_cas::stores::{Clock, MemoryActionCache, MemoryBlobStore};
@@ -124,6 +125,7 @@ fn start(blobs: &Arc<MemoryBlobStore>) -> Scheduler {
         logs: LogStreams::default(),
         events: Events::new(),
         estimator: Arc::new(NoEstimates),
+        access: Arc::new(Everybody { write_results: true }),
     };
     Scheduler::start(SchedulerConfig::default(), parts)
 }

@@ -44,6 +44,8 @@ pub struct OperationState {
     pub id: OperationId,
     pub name: String,
     pub job: Arc<Job>,
+    /// Who asked for this operation, of the several that a job may have; `None`: not known.
+    pub owner: Option<Arc<str>>,
     pub streams: StreamNames,
     pub stage: Stage,
 }
@@ -56,6 +58,7 @@ pub struct Ticket {
     pub id: OperationId,
     pub name: String,
     pub job: Arc<Job>,
+    pub owner: Option<Arc<str>>,
     pub streams: StreamNames,
     pub updates: watch::Receiver<Update>,
     /// Lets go of the operation when dropped.
@@ -73,6 +76,7 @@ impl Ticket {
             id: self.id,
             name: self.name.clone(),
             job: self.job.clone(),
+            owner: self.owner.clone(),
             streams: self.streams.clone(),
             stage,
         }

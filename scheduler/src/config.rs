@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kiln_cas::access::SharedAuthorizer;
 use kiln_cas::{DigestFunction, SharedActionCache, SharedBlobStore};
 use kiln_cas::{events::Events, logs::LogStreams};
 
@@ -53,4 +54,6 @@ pub struct Parts {
     pub logs: LogStreams,
     pub events: Events,
     pub estimator: Arc<dyn DurationEstimator>,
+    /// Who may have actions run, run them, and act on operations.
+    pub access: SharedAuthorizer,
 }

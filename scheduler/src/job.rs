@@ -30,6 +30,8 @@ pub struct Request {
     pub metadata_bytes: Bytes,
     pub received_at: UnixNanos,
     pub skip_cache_lookup: bool,
+    /// Whose it is; `None`: nobody in particular.
+    pub owner: Option<Arc<str>>,
 }
 
 /// A request that the action cache did not answer.

@@ -53,6 +53,7 @@ pub fn parse(
     request: reapi::ExecuteRequest,
     headers: &MetadataMap,
     received_at: UnixNanos,
+    owner: Option<Arc<str>>,
 ) -> Result<Asked, rpc::Status> {
     let instance = request.instance_name;
     if instance.len() > MAX_INSTANCE_NAME {
@@ -73,6 +74,7 @@ pub fn parse(
         metadata_bytes,
         received_at,
         skip_cache_lookup: request.skip_cache_lookup,
+        owner,
     };
     Ok(Asked {
         key: ActionKey { instance: instance.into(), action },

@@ -6,7 +6,7 @@ use kiln_cas::Digest;
 use super::api::{self, Api};
 use super::digest::DigestArgument;
 use super::text::{self, Table};
-use super::{CliError, Exit};
+use super::{CliError, Exit, Target};
 use crate::web::format::{
     abbreviated, ago, bytes, code_name, command_line, duration, encode, now, path_of, short,
 };
@@ -86,8 +86,8 @@ struct List {
 }
 
 impl ActionCommand {
-    pub async fn run(self, server: &str, instance: &str) -> Result<Exit, CliError> {
-        let api = Api::new(server)?;
+    pub async fn run(self, target: &Target) -> Result<Exit, CliError> {
+        let (api, instance) = (Api::new(target)?, target.instance.as_str());
         match self.what {
             What::Show { action: DigestArgument(action), operation, json } => {
                 let (instance, operation) = (encode(instance, false), encode(&operation, false));

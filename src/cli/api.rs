@@ -3,15 +3,19 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::header::AUTHORIZATION;
+use http::{HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use kiln_executor::remote::{ServerError, Token, address, client_config, provider};
+use rustls::{ClientConfig, RootCertStore};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::CliError;
+use super::{CliError, Target};
 use crate::web::json::ErrorBody;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -19,20 +23,32 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Largest answer that is read, in bytes.
 const MAX_ANSWER: usize = 256 << 20;
 
-/// A server's API, by its address.
+/// A server's API.
 pub struct Api {
-    /// `http://HOST:PORT`
+    /// `http://HOST:PORT` or `https://HOST:PORT`
     base: String,
-    client: Client<HttpConnector, Empty<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    token: Option<Token>,
 }
 
 impl Api {
-    /// `server`: `http://`, `grpc://` or nothing in front of `HOST:PORT`.
-    pub fn new(server: &str) -> Result<Self, CliError> {
+    pub fn new(target: &Target) -> Result<Self, CliError> {
+        target.warn_of_a_bare_token();
+        let (base, secure) = address(target.url.trim_end_matches('/'))?;
+        let tls = match secure {
+            true => client_config(&target.credentials.tls).map_err(ServerError::from)?,
+            false => no_tls()?,
+        };
         let mut connector = HttpConnector::new();
+        connector.enforce_http(false);
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(connector);
         let client = Client::builder(TokioExecutor::new()).build(connector);
-        Ok(Self { base: base(server)?, client })
+        Ok(Self { base, client, token: target.credentials.token.clone() })
     }
 
     /// `path` comes after `/api/v1`. Errors: as the user should read them; what is not found
@@ -60,23 +76,26 @@ impl Api {
     }
 
     async fn answer(&self, url: http::Uri) -> Result<(StatusCode, Bytes), String> {
-        let answer = self.client.get(url).await.map_err(|error| innermost(&error))?;
+        let mut request = Request::get(url).body(Empty::new()).map_err(|e| e.to_string())?;
+        if let Some(token) = &self.token {
+            let mut value = HeaderValue::try_from(token.authorization())
+                .map_err(|_| "the token cannot be sent in a header".to_owned())?;
+            value.set_sensitive(true);
+            request.headers_mut().insert(AUTHORIZATION, value);
+        }
+        let answer = self.client.request(request).await.map_err(|error| innermost(&error))?;
         let status = answer.status();
         let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
         Ok((status, body.map_err(|error| error.to_string())?.to_bytes()))
     }
 }
 
-fn base(server: &str) -> Result<String, CliError> {
-    let address = match server.split_once("://") {
-        Some(("http" | "grpc", rest)) => rest,
-        Some((scheme, _)) => {
-            let message = format!("{scheme}:// is not supported in the server's address {server}");
-            return Err(CliError::usage(message).hint("write it as http://HOST:PORT"));
-        }
-        None => server,
-    };
-    Ok(format!("http://{}", address.trim_end_matches('/')))
+/// For a server without TLS: trusts nobody.
+fn no_tls() -> Result<ClientConfig, CliError> {
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| CliError::machine(error.to_string()))?;
+    Ok(config.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
 }
 
 /// Outer errors only say that a request failed.
@@ -110,18 +129,5 @@ pub fn print<T: DeserializeOwned>(
     match json {
         true => super::text::print(&format!("{answer:#}\n")),
         false => super::text::print(&text(&read(answer)?)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn servers_are_named_in_several_ways() {
-        for good in ["grpc://host:1", "http://host:1/", "host:1"] {
-            assert_eq!(base(good).ok().as_deref(), Some("http://host:1"), "{good}");
-        }
-        assert_eq!(base("https://host:1").err().map(|error| error.code), Some(2));
     }
 }

@@ -6,7 +6,7 @@ use super::action::row;
 use super::api::{self, Api};
 use super::status::counts;
 use super::text::{self, Table};
-use super::{CliError, Exit};
+use super::{CliError, Exit, Target};
 use crate::web::format::{ago, count, duration, encode, now, short, utc};
 use crate::web::json::{Build, Builds, Execution, Executions};
 
@@ -60,8 +60,8 @@ struct Show {
 }
 
 impl BuildCommand {
-    pub async fn run(self, server: &str) -> Result<Exit, CliError> {
-        let api = Api::new(server)?;
+    pub async fn run(self, target: &Target) -> Result<Exit, CliError> {
+        let api = Api::new(target)?;
         match self.what {
             What::List { limit, json } => {
                 let answer = api.get(&format!("/builds?limit={limit}")).await?;

@@ -92,6 +92,10 @@ impl From<ServeError> for CliError {
             }
             _ => None,
         };
-        Self { code: 5, message: error.to_string(), hint: hint.map(str::to_owned) }
+        let code = match error {
+            ServeError::Tls(_) | ServeError::Auth(_) => 2,
+            _ => 5,
+        };
+        Self { code, message: error.to_string(), hint: hint.map(str::to_owned) }
     }
 }

@@ -10,7 +10,9 @@ mod error;
 mod index;
 mod serve;
 mod status;
+mod target;
 mod text;
+mod token;
 mod worker;
 
 use std::path::PathBuf;
@@ -20,24 +22,14 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::{ConfigError, Settings};
 pub use error::{CliError, Exit};
+use target::Target;
 
 /// Hermetic remote execution and caching for Bazel and Buck2.
 #[derive(Debug, Parser)]
 #[command(name = "kiln", version, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Cli {
-    /// Server that client commands ask.
-    #[arg(
-        long,
-        global = true,
-        env = "KILN_SERVER",
-        default_value = "http://127.0.0.1:8980",
-        value_name = "URL"
-    )]
-    pub server: String,
-
-    /// Instance name sent with each request.
-    #[arg(long, global = true, env = "KILN_INSTANCE", default_value = "", value_name = "NAME")]
-    pub instance: String,
+    #[command(flatten)]
+    target: target::TargetOptions,
 
     #[command(subcommand)]
     command: Command,
@@ -49,6 +41,7 @@ Examples:
   bazel build --remote_executor=grpc://127.0.0.1:8980 //...
   kiln status
   kiln action show 7f3a...e1/142
+  kiln --server https://build.example:8980 --token-file ~/.kiln-token status
 
 Exit codes:
   0  done
@@ -67,6 +60,7 @@ enum Command {
     Action(action::ActionCommand),
     Cas(cas::CasCommand),
     Index(index::IndexCommand),
+    Token(token::TokenCommand),
     Config(config::ConfigCommand),
     /// Print a completion script for a shell.
     Completions {
@@ -86,12 +80,13 @@ pub fn run() -> ExitCode {
 fn dispatch(cli: Cli) -> Result<Exit, CliError> {
     match cli.command {
         Command::Serve(command) => command.run(),
-        Command::Worker(command) => command.run(&cli.server, &cli.instance),
-        Command::Status(command) => block_on(command.run(&cli.server)),
-        Command::Build(command) => block_on(command.run(&cli.server)),
-        Command::Action(command) => block_on(command.run(&cli.server, &cli.instance)),
-        Command::Cas(command) => block_on(command.run(&cli.server, &cli.instance)),
+        Command::Worker(command) => command.run(&cli.target.target()?),
+        Command::Status(command) => block_on(command.run(&cli.target.target()?)),
+        Command::Build(command) => block_on(command.run(&cli.target.target()?)),
+        Command::Action(command) => block_on(command.run(&cli.target.target()?)),
+        Command::Cas(command) => block_on(command.run(&cli.target.target()?)),
         Command::Index(command) => block_on(command.run()),
+        Command::Token(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "kiln", &mut std::io::stdout());

@@ -16,6 +16,7 @@ use crate::telemetry;
 Examples:
   kiln serve
   kiln serve --listen 127.0.0.1:9000 --data-dir /var/lib/kiln --workers 8
+  kiln serve --listen 0.0.0.0:8980 --tls-cert server.pem --tls-key server.key --access-file access.toml
   kiln serve --workers 0      # workers join with: kiln worker --server http://HOST:8980
   kiln serve --workers 0 --redis redis://redis:6379 --s3 s3://builds/kiln   # one of several
 
@@ -36,6 +37,18 @@ pub struct Serve {
     /// Allow an address that other machines can reach, without authentication
     #[arg(long)]
     insecure: bool,
+    /// Serve TLS with this certificate chain (PEM); read again when it changes
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<String>,
+    /// The private key (PEM) of --tls-cert
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<String>,
+    /// Take client certificates of these authorities (PEM): mutual TLS
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_client_ca: Option<String>,
+    /// File (TOML) that says who may do what; may be given several times
+    #[arg(long = "access-file", value_name = "FILE")]
+    access_files: Vec<String>,
     /// best-effort, or required: refuse to start when this machine cannot enforce everything
     #[arg(long, value_name = "MODE")]
     sandbox: Option<String>,
@@ -62,6 +75,11 @@ impl Serve {
         given(&mut flags, "--listen", "server.listen", self.listen.as_ref());
         given(&mut flags, "--data-dir", "storage.data_dir", self.data_dir.as_ref());
         given(&mut flags, "--workers", "workers.count", self.workers.as_ref());
+        given(&mut flags, "--tls-cert", "tls.cert", self.tls_cert.as_ref());
+        given(&mut flags, "--tls-key", "tls.key", self.tls_key.as_ref());
+        given(&mut flags, "--tls-client-ca", "tls.client_ca", self.tls_client_ca.as_ref());
+        let files = (!self.access_files.is_empty()).then(|| self.access_files.join(","));
+        given(&mut flags, "--access-file", "auth.access_files", files.as_ref());
         given(&mut flags, "--sandbox", "workers.sandbox", self.sandbox.as_ref());
         given(&mut flags, "--max-size", "storage.max_size", self.max_size.as_ref());
         given(&mut flags, "--redis", "redis.url", self.redis.as_ref());
@@ -126,9 +144,10 @@ fn print_ready(ready: &Ready) {
         println!("  sandbox    not enforced here: {lacking}");
     }
     println!("  web pages  {}/", ready.base_url);
-    println!("  bazel      bazel build --remote_executor=grpc://{} //...", ready.address);
+    let scheme = if ready.secure { "grpcs" } else { "grpc" };
+    let address = format!("{scheme}://{}", ready.address);
+    println!("  bazel      bazel build --remote_executor={address} //...");
     println!(
-        "  buck2      [buck2_re_client] engine_address, cas_address, action_cache_address = grpc://{}",
-        ready.address
+        "  buck2      [buck2_re_client] engine_address, cas_address, action_cache_address = {address}",
     );
 }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::api::{self, Api};
 use super::text::{self, Table};
-use super::{CliError, Exit};
+use super::{CliError, Exit, Target};
 use crate::web::format::{bytes, count, duration, percent, short};
 use crate::web::json::{BuildCounts, Status};
 
@@ -30,8 +30,8 @@ struct Workers {
 }
 
 impl StatusCommand {
-    pub async fn run(self, server: &str) -> Result<Exit, CliError> {
-        let api = Api::new(server)?;
+    pub async fn run(self, target: &Target) -> Result<Exit, CliError> {
+        let api = Api::new(target)?;
         let mut answer = api.get("/status").await?;
         let workers = api.get("/workers").await?;
         if self.json {

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use clap::Args;
 use kiln_cas::SharedBlobStore;
 use kiln_cas::stores::{Coalesced, Storage};
-use kiln_executor::remote::{RemoteStore, Server, serve_remote};
+use kiln_executor::remote::{RemoteStore, serve_remote};
 use tokio_util::sync::CancellationToken;
 
 use super::serve::wait_for_signal;
-use super::{CliError, Exit, given, settings};
+use super::{CliError, Exit, Target, given, settings};
 use crate::config::{Settings, worker_options};
 use crate::telemetry;
 
@@ -21,7 +21,11 @@ use crate::telemetry;
 #[command(after_help = "\
 Examples:
   kiln worker --server http://build.example:8980
-  kiln worker --server http://build.example:8980 --slots 16 --property OSFamily=linux --property pool=big")]
+  kiln worker --server http://build.example:8980 --slots 16 --property OSFamily=linux --property pool=big
+  kiln worker --server https://build.example:8980 --tls-ca ca.pem --token-file /run/secrets/kiln-worker
+  kiln worker --server https://build.example:8980 --tls-ca ca.pem --tls-client-cert worker.pem --tls-client-key worker.key
+
+Credentials are read again while the worker runs: certificates for every connection, a token every 10 s.")]
 pub struct WorkerCommand {
     /// Actions at a time [default: one a core]
     #[arg(long, value_name = "N")]
@@ -55,7 +59,7 @@ impl WorkerCommand {
         Ok(settings(self.config.as_ref(), flags)?)
     }
 
-    pub fn run(self, server: &str, instance: &str) -> Result<Exit, CliError> {
+    pub fn run(self, target: &Target) -> Result<Exit, CliError> {
         let settings = self.settings()?;
         let (config, storage) = worker_options(&settings);
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -64,8 +68,8 @@ impl WorkerCommand {
             .map_err(|error| CliError::machine(format!("cannot start threads: {error}")))?;
         runtime.block_on(async {
             telemetry::start(&settings)?;
-            let usage = |error: kiln_executor::remote::UrlError| CliError::usage(error.to_string());
-            let remote = RemoteStore::new(server, instance).map_err(usage)?;
+            let server = target.connect()?;
+            let remote = RemoteStore::on(server.clone(), &target.instance);
             let machine = |error: &dyn std::fmt::Display| CliError::machine(error.to_string());
             let local = Storage::open(storage).await.map_err(|error| machine(&error))?;
             let store: SharedBlobStore =
@@ -78,8 +82,10 @@ impl WorkerCommand {
                 }
                 stop.cancel();
             });
-            println!("kiln worker {} with {} slots for {server}", config.worker_id, config.slots);
-            let server = Server::new(server).map_err(usage)?;
+            println!(
+                "kiln worker {} with {} slots for {}",
+                config.worker_id, config.slots, target.url
+            );
             serve_remote(server, config, store, shutdown).await.map_err(|error| machine(&error))?;
             local.close().await.map_err(|error| machine(&error))?;
             Ok(Exit::Done)

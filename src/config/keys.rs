@@ -61,13 +61,14 @@ pub const KEYS: &[Key] = &[
         "server.insecure",
         "false",
         Kind::Bool,
-        "Allow an address that is not loopback. Whoever reaches it may read, write and execute.",
+        "Allow an address that is not loopback without auth.access_files. Whoever reaches it may read, \
+         write and execute.",
     ),
     key(
         "server.base_url",
         "auto",
         Kind::Text,
-        "How people reach the web pages, for links. auto: http:// and the address.",
+        "How people reach the web pages, for links. auto: http:// or https:// and the address.",
     ),
     key(
         "server.front_threads",
@@ -80,6 +81,75 @@ pub const KEYS: &[Key] = &[
         "30s",
         Kind::Duration,
         "What running actions and open requests get when the server is told to end.",
+    ),
+    key(
+        "tls.cert",
+        "",
+        Kind::Path,
+        "Certificate chain (PEM): the port speaks TLS. Read again when it changes.",
+    ),
+    key("tls.key", "", Kind::Path, "Private key (PEM) of tls.cert."),
+    key(
+        "tls.client_ca",
+        "",
+        Kind::Path,
+        "Authorities (PEM) of client certificates (mutual TLS). Empty: clients are asked for none.",
+    ),
+    key(
+        "tls.client_auth",
+        "optional",
+        Kind::Choice(&["optional", "required"]),
+        "required: whoever shows no certificate of tls.client_ca is not let in at all.",
+    ),
+    key(
+        "auth.access_files",
+        "",
+        Kind::List,
+        "Files (TOML) that say who may do what: static tokens and grants of roles. Empty: everybody \
+         may do everything. Read again when they change.",
+    ),
+    key(
+        "auth.jwt_keys",
+        "",
+        Kind::List,
+        "Files with public keys of JWTs (RS256, ES256): PEM, or a key set (JWKS). Read again when they change.",
+    ),
+    key(
+        "auth.jwt_secret",
+        "",
+        Kind::Path,
+        "File with the secret of JWTs (HS256), 32 bytes or more. Read again when it changes.",
+    ),
+    key(
+        "auth.jwks_url",
+        "",
+        Kind::Text,
+        "Where an identity provider publishes its keys (JWKS), https://.",
+    ),
+    key(
+        "auth.jwks_refresh",
+        "10m",
+        Kind::Duration,
+        "How often auth.jwks_url is fetched, at least 10s; sooner when a token names an unknown key.",
+    ),
+    key("auth.jwt_issuer", "", Kind::Text, "The issuer of JWTs (claim iss). Empty: any."),
+    key(
+        "auth.jwt_audience",
+        "",
+        Kind::List,
+        "Whom JWTs are for (claim aud); a token has to name one of these.",
+    ),
+    key(
+        "auth.jwt_leeway",
+        "30s",
+        Kind::Duration,
+        "What clocks may differ by for a JWT's times, at most 5m.",
+    ),
+    key(
+        "auth.open",
+        "health, metrics",
+        Kind::List,
+        "What needs no credentials, of health, metrics and pages (the web pages and their API).",
     ),
     key(
         "storage.data_dir",
@@ -187,7 +257,8 @@ pub const KEYS: &[Key] = &[
         "cache.allow_updates",
         "false",
         Kind::Bool,
-        "Clients may write action results (UpdateActionResult, PUT /ac/). Without, only workers do.",
+        "Clients may write action results (UpdateActionResult, PUT /ac/). Without, only workers do. With \
+         auth.access_files roles decide.",
     ),
     key(
         "fetch.allow",

@@ -2,6 +2,7 @@
 
 pub mod keys;
 mod options;
+mod security;
 mod values;
 
 use std::collections::BTreeMap;

@@ -13,6 +13,7 @@ use kiln_executor::{SandboxMode, WorkerConfig};
 use kiln_scheduler::SchedulerConfig;
 use kiln_scheduler::journal::JournalConfig;
 
+use super::security::{auth, tls};
 use super::{ConfigError, Origin, Settings};
 use crate::serve::ServeOptions;
 
@@ -28,10 +29,12 @@ pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
         .text("server.listen")
         .parse()
         .map_err(|_| ConfigError::Combination("server.listen is not an address".into()))?;
-    if !listen.ip().is_loopback() && !settings.flag("server.insecure") {
+    let (tls, auth) = (tls(settings)?, auth(settings)?);
+    if !listen.ip().is_loopback() && auth.is_none() && !settings.flag("server.insecure") {
         return Err(ConfigError::Combination(format!(
             "{listen} can be reached from other machines, and anybody there could read, write and \
-             execute; listen on 127.0.0.1, or give --insecure if the network is trusted"
+             execute; say who may do what (--access-file, see docs/security.md), listen on \
+             127.0.0.1, or give --insecure if the network is trusted"
         )));
     }
     let data_dir = data_dir(settings);
@@ -43,6 +46,8 @@ pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
     let base_url = settings.text("server.base_url");
     Ok(ServeOptions {
         listen,
+        tls,
+        auth,
         base_url: (base_url != "auto").then(|| base_url.trim_end_matches('/').to_owned()),
         front_threads: front_threads(settings),
         storage: StorageConfig { shared: shared_storage(settings)?, ..storage(settings, data_dir) },

@@ -1,5 +1,6 @@
-//! One connection: protocol detection, keep-alive, graceful end.
+//! One connection: TLS, protocol detection, keep-alive, graceful end.
 
+use std::io;
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,9 +9,17 @@ use axum::Router;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream as TokioStream;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
+use super::gate::{Gate, Origin};
 use super::measure::measured;
+use super::tls::Tls;
+use crate::auth::Peer;
+use crate::auth::certificate::{Certificate, CertificateError};
+use crate::auth::failures::Failures;
 use crate::telemetry::requests::Lane;
 
 /// Streams a client may have open on one connection.
@@ -25,15 +34,71 @@ const MAX_STRAY_FRAMES: usize = 1 << 20;
 /// Largest block of request headers in bytes (RequestMetadata travels in one).
 const MAX_HEADERS: u32 = 64 * 1024;
 
+/// A client that has not ended its TLS handshake by then is dropped.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the connections of one thread share.
+pub struct Service {
+    pub router: Router,
+    pub counters: Arc<Lane>,
+    pub tls: Option<Arc<Tls>>,
+    /// `None`: everybody may do everything.
+    pub gate: Option<Gate>,
+    pub failures: Arc<Failures>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectionError {
+    #[error("the socket cannot be used: {0}")]
+    Socket(#[from] io::Error),
+    #[error("no TLS handshake: {0}")]
+    Handshake(io::Error),
+    #[error("no TLS handshake within {HANDSHAKE_TIMEOUT:?}")]
+    HandshakeTimeout,
+    #[error("the client's certificate: {0}")]
+    Certificate(#[from] CertificateError),
+    #[error(transparent)]
+    Http(Box<dyn std::error::Error + Send + Sync>),
+}
+
 pub async fn serve_connection(
     stream: TcpStream,
-    router: Router,
-    counters: Arc<Lane>,
+    service: Arc<Service>,
     shutdown: CancellationToken,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+) -> Result<(), ConnectionError> {
     stream.set_nonblocking(true)?;
     stream.set_nodelay(true)?;
-    let stream = tokio::net::TcpStream::from_std(stream)?;
+    let stream = TokioStream::from_std(stream)?;
+    let address = stream.peer_addr().ok();
+    let Some(tls) = &service.tls else {
+        let origin = Origin { address, peer: Peer::default() };
+        return serve(stream, service, origin, shutdown).await;
+    };
+    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.acceptor().accept(stream));
+    let stream = tokio::select! {
+        () = shutdown.cancelled() => return Ok(()),
+        accepted = handshake => accepted
+            .map_err(|_| ConnectionError::HandshakeTimeout)?
+            .map_err(ConnectionError::Handshake)?,
+    };
+    let origin = Origin { address, peer: Peer::new(certificate(&stream)?) };
+    serve(stream, service, origin, shutdown).await
+}
+
+/// What the client has shown, after rustls has checked who vouches for it.
+fn certificate(stream: &TlsStream<TokioStream>) -> Result<Option<Certificate>, ConnectionError> {
+    let (_, connection) = stream.get_ref();
+    let shown = connection.peer_certificates().and_then(<[_]>::first);
+    Ok(shown.map(|der| Certificate::parse(der)).transpose()?)
+}
+
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    service: Arc<Service>,
+    origin: Origin,
+    shutdown: CancellationToken,
+) -> Result<(), ConnectionError> {
+    let origin = Arc::new(origin);
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http2()
@@ -44,12 +109,12 @@ pub async fn serve_connection(
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE);
     builder.http1().timer(TokioTimer::new()).header_read_timeout(KEEP_ALIVE);
-    let service = service_fn(move |request| measured(router.clone(), counters.clone(), request));
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    let answer = service_fn(move |request| measured(service.clone(), origin.clone(), request));
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), answer);
     tokio::pin!(connection);
     tokio::select! {
-        ended = connection.as_mut() => return ended,
+        ended = connection.as_mut() => return ended.map_err(ConnectionError::Http),
         () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
     }
-    connection.await
+    connection.await.map_err(ConnectionError::Http)
 }

@@ -5,14 +5,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use axum::Router;
 use axum::body::{Body, Bytes};
-use http::{HeaderMap, HeaderName, Request, Response, header};
+use http::{HeaderMap, HeaderName, Request, Response};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use tonic::Code;
-use tower::Service;
+use tower::Service as _;
 
+use super::connection::Service;
+use super::gate::Origin;
+use super::unknown::is_grpc;
 use crate::telemetry::requests::{Call, Lane, Route, UNKNOWN_PLACE, place};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -23,14 +25,21 @@ enum Kind {
     Http(Arc<Lane>, Route),
 }
 
-/// Answers `request` and counts it in `lane`.
+/// Answers `request`, if it may come in, and counts it.
 pub async fn measured(
-    mut router: Router,
-    lane: Arc<Lane>,
-    request: Request<Incoming>,
+    service: Arc<Service>,
+    origin: Arc<Origin>,
+    mut request: Request<Incoming>,
 ) -> Result<Response<Measured>, Infallible> {
-    let kind = kind(lane, &request);
-    let response = router.call(request).await?;
+    let kind = kind(service.counters.clone(), &request);
+    let admitted = match &service.gate {
+        Some(gate) => gate.admit(&origin, &mut request).await,
+        None => Ok(()),
+    };
+    let response = match admitted {
+        Ok(()) => service.router.clone().call(request).await?,
+        Err(refusal) => refusal,
+    };
     Ok(match kind {
         Kind::Call(call) => answered(call, response),
         Kind::Http(lane, route) => {
@@ -47,12 +56,6 @@ fn kind(lane: Arc<Lane>, request: &Request<Incoming>) -> Kind {
         None if is_grpc(request.headers()) => Kind::Call(lane.call(UNKNOWN_PLACE)),
         None => Kind::Http(lane, Route::of(path)),
     }
-}
-
-fn is_grpc(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// A call without a body has its code in the headers; others have it in the trailers.

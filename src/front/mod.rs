@@ -4,7 +4,9 @@
 //! rate of small calls compared with a work-stealing runtime (docs/benchmarks.md).
 
 mod connection;
+mod gate;
 mod measure;
+mod tls;
 mod unknown;
 
 use std::io;
@@ -17,8 +19,12 @@ use axum::Router;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::auth::Auth;
+use crate::auth::failures::Failures;
 use crate::telemetry::requests::{self, Requests};
-use connection::serve_connection;
+use connection::{ConnectionError, Service, serve_connection};
+use gate::Gate;
+pub use tls::{Tls, TlsError, TlsOptions};
 pub use unknown::unknown;
 
 /// Connections accepted and not yet taken over by a thread.
@@ -42,28 +48,43 @@ struct Lane {
     counters: Arc<requests::Lane>,
 }
 
+/// What a front serves, and how.
+pub struct FrontParts<'a> {
+    pub router: Router,
+    /// `None`: without TLS.
+    pub tls: Option<Arc<Tls>>,
+    /// `None`: nobody is asked who calls.
+    pub auth: Option<Arc<Auth>>,
+    pub failures: Arc<Failures>,
+    pub requests: &'a Requests,
+    /// What open connections get to finish.
+    pub drain: Duration,
+}
+
 impl Front {
-    /// Serves `router` on `listener` with one thread for each lane of `requests` until `shutdown`
-    /// is cancelled; then open connections get `drain` to finish. Call within a tokio runtime.
+    /// Serves on `listener` with one thread for each lane of `requests` until `shutdown` is
+    /// cancelled. Call within a tokio runtime.
     pub fn start(
         listener: TcpListener,
-        router: &Router,
-        requests: &Requests,
-        drain: Duration,
+        parts: FrontParts<'_>,
         shutdown: &CancellationToken,
     ) -> io::Result<Self> {
+        let FrontParts { router, tls, auth, failures, requests, drain } = parts;
         listener.set_nonblocking(true)?;
         let mut lanes = Vec::new();
         let mut handles = Vec::new();
         for (index, counters) in requests.lanes().iter().enumerate() {
             let (inbox, streams) = mpsc::channel(HANDOVER_BACKLOG);
             let lane = Lane { inbox, counters: counters.clone() };
-            let worker = LaneWorker {
+            let service = Service {
                 router: router.clone(),
                 counters: lane.counters.clone(),
-                drain,
-                shutdown: shutdown.clone(),
+                tls: tls.clone(),
+                gate: auth.clone().map(Gate),
+                failures: failures.clone(),
             };
+            let shutdown = shutdown.clone();
+            let worker = LaneWorker { service: Arc::new(service), drain, shutdown };
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .max_blocking_threads(BLOCKING_THREADS)
@@ -131,8 +152,7 @@ fn hand_over(stream: tokio::net::TcpStream, lanes: &[Lane]) {
 }
 
 struct LaneWorker {
-    router: Router,
-    counters: Arc<requests::Lane>,
+    service: Arc<Service>,
     drain: Duration,
     shutdown: CancellationToken,
 }
@@ -157,17 +177,25 @@ impl LaneWorker {
     }
 
     fn take(&self, stream: TcpStream, connections: &mut tokio::task::JoinSet<()>) {
-        let router = self.router.clone();
-        let counters = self.counters.clone();
-        let open = OpenConnection(counters.clone());
+        let service = self.service.clone();
+        let open = OpenConnection(service.counters.clone());
         let shutdown = self.shutdown.clone();
         connections.spawn(async move {
             let _open = open;
-            if let Err(error) = serve_connection(stream, router, counters, shutdown).await {
-                tracing::debug!(%error, "a connection ended with an error");
+            let failures = service.failures.clone();
+            if let Err(error) = serve_connection(stream, service, shutdown).await {
+                note(&error, &failures);
             }
         });
     }
+}
+
+/// Clients break off for many reasons; what ended a connection is rarely news.
+fn note(error: &ConnectionError, failures: &Failures) {
+    if let ConnectionError::Handshake(_) | ConnectionError::HandshakeTimeout = error {
+        failures.count_handshake();
+    }
+    tracing::debug!(%error, "a connection ended with an error");
 }
 
 /// Counts a connection until it is dropped.

@@ -21,7 +21,9 @@ use kiln_scheduler::journal::Journal;
 use prometheus_client::registry::Registry;
 use tracing_subscriber::EnvFilter;
 
+use crate::auth::failures::Failures;
 use crate::config::{ConfigError, Settings};
+use crate::front::Tls;
 use collectors::{Latest, Sources};
 use observer::Observer;
 use requests::Requests;
@@ -57,6 +59,14 @@ pub struct Observed<'a> {
     pub scheduler: Scheduler,
     pub journal: Journal,
     pub requests: Requests,
+    pub security: Security,
+}
+
+/// Authentication and TLS.
+pub struct Security {
+    pub failures: Arc<Failures>,
+    /// `None`: without TLS.
+    pub tls: Option<Arc<Tls>>,
 }
 
 impl Telemetry {
@@ -67,7 +77,7 @@ impl Telemetry {
         otlp_endpoint: Option<&str>,
         instance: &str,
     ) -> Result<Self, EndpointError> {
-        let Observed { events, storage, scheduler, journal, requests } = observed;
+        let Observed { events, storage, scheduler, journal, requests, security } = observed;
         let (stages, spans) = (Arc::new(Stages::default()), Arc::new(SpanCounters::default()));
         let traces = otlp_endpoint
             .map(|endpoint| Exporter::start(endpoint, instance, spans.clone()))
@@ -81,6 +91,7 @@ impl Telemetry {
             queue: queue.clone(),
             journal,
             requests,
+            security,
             stages,
             spans,
         }));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use http_body_util::BodyExt;
+use kiln_cas::access::Everybody;
 use kiln_cas::events::Events;
 use kiln_cas::logs::LogStreams;
 use kiln_cas::stores::{Storage, StorageConfig};
@@ -13,7 +14,7 @@ use kiln_scheduler::{NoEstimates, Parts, Scheduler, SchedulerConfig};
 use tower::ServiceExt;
 
 use super::requests::Requests;
-use super::{Observed, Telemetry};
+use super::{Observed, Security, Telemetry};
 
 const MANUAL: &str = include_str!("../../docs/metrics.md");
 
@@ -48,6 +49,7 @@ async fn the_manual_names_every_metric_and_no_other() {
         logs: LogStreams::default(),
         events: events.clone(),
         estimator: Arc::new(NoEstimates),
+        access: Arc::new(Everybody { write_results: true }),
     };
     let scheduler = Scheduler::start(SchedulerConfig::default(), parts);
     let observed = Observed {
@@ -56,6 +58,7 @@ async fn the_manual_names_every_metric_and_no_other() {
         scheduler: scheduler.clone(),
         journal: journal.clone(),
         requests: Requests::new(1),
+        security: Security { failures: Arc::default(), tls: None },
     };
     let telemetry = Telemetry::start(observed, None, "test").unwrap();
 

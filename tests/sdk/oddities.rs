@@ -110,7 +110,8 @@ async fn headers_beyond_the_limit_fail_only_their_call() {
     capabilities_with_header(&house, 52_000).await.unwrap_err();
     expect_well(&caller).await;
     capabilities_with_header(&house, 500_000).await.unwrap_err();
-    let channel = crate::support::reapi::Client::connect(&house.server.url()).await.channel;
+    let endpoint = tonic::transport::Endpoint::from_shared(house.server.url()).unwrap();
+    let channel = endpoint.connect().await.unwrap();
     expect_well(&Caller { channel, ..caller }).await;
 }
 

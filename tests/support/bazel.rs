@@ -50,7 +50,16 @@ impl Bazel {
     }
 
     pub fn start_remote(&self, address: &str, arguments: &[&str]) -> std::process::Child {
-        let executor = format!("--remote_executor=grpc://{address}");
+        self.start_at(&format!("grpc://{address}"), arguments)
+    }
+
+    /// Through the server at `url`, with its scheme.
+    pub fn remote_at(&self, url: &str, arguments: &[&str]) -> Run {
+        Run::of(self.start_at(url, arguments).wait_with_output().expect("Bazel runs"))
+    }
+
+    fn start_at(&self, url: &str, arguments: &[&str]) -> std::process::Child {
+        let executor = format!("--remote_executor={url}");
         let mut all = arguments.to_vec();
         // In reverse: what the configuration sets, the options after it override.
         for option in ["--show_progress", "--symlink_prefix=/", &executor, "--config=kiln"] {

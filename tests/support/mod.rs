@@ -3,6 +3,8 @@
 
 pub mod balancer;
 pub mod bazel;
+pub mod jwt;
+pub mod pki;
 pub mod reapi;
 pub mod server;
 

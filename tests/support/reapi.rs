@@ -5,12 +5,34 @@ use kiln_protos::reapi::content_addressable_storage_client::ContentAddressableSt
 use kiln_protos::reapi::execution_client::ExecutionClient;
 use kiln_protos::{bytestream, longrunning, protobuf, reapi};
 use prost::Message;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
+
+/// A connection over which the caller says who it is.
+pub type Connection = InterceptedService<Channel, Authorization>;
 
 #[derive(Clone)]
 pub struct Client {
-    pub channel: Channel,
+    pub channel: Connection,
     pub instance: String,
+}
+
+/// The value of the header that says who calls; `None`: it is not sent.
+#[derive(Clone, Default)]
+pub struct Authorization(pub Option<String>);
+
+impl Interceptor for Authorization {
+    fn call(
+        &mut self,
+        mut request: tonic::Request<()>,
+    ) -> Result<tonic::Request<()>, tonic::Status> {
+        if let Some(value) = &self.0 {
+            let value = value.parse().expect("a value of a header");
+            request.metadata_mut().insert("authorization", value);
+        }
+        Ok(request)
+    }
 }
 
 /// One action, with what a test may want to change.
@@ -48,6 +70,16 @@ impl Client {
             .connect()
             .await
             .expect("the server accepts connections");
+        Self::over(channel)
+    }
+
+    pub fn over(channel: Channel) -> Self {
+        Self::as_caller(channel, Authorization::default())
+    }
+
+    /// With the value of the header that says who calls.
+    pub fn as_caller(channel: Channel, authorization: Authorization) -> Self {
+        let channel = InterceptedService::new(channel, authorization);
         Self { channel, instance: "e2e/tests".into() }
     }
 

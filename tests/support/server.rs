@@ -27,12 +27,14 @@ impl Server {
 
     /// Starts `command`, which is a `kiln serve` with its data in `data`.
     pub fn spawn(mut command: Command, data: &Path) -> Self {
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .expect("kiln starts");
+        command.stderr(Stdio::inherit());
+        Self::spawn_logged(command, data)
+    }
+
+    /// The same, with the log where the command sends it.
+    pub fn spawn_logged(mut command: Command, data: &Path) -> Self {
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("kiln starts");
         let stdout = child.stdout.take().expect("stdout is piped");
         let address = ready_address(stdout);
         Self { child, address, data: data.to_owned() }
@@ -108,7 +110,8 @@ fn ready_address(stdout: std::process::ChildStdout) -> String {
         let mut sent = false;
         // Reads on to the end, so that the server never blocks on a full pipe.
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-            if let Some((_, rest)) = line.split_once("--remote_executor=grpc://")
+            if let Some((_, rest)) = line.split_once("--remote_executor=")
+                && let Some((_, rest)) = rest.split_once("://")
                 && !sent
             {
                 let address = rest.split_whitespace().next().unwrap_or_default().to_owned();

@@ -4,20 +4,21 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{Extensions, Request, Response, request};
 use kiln_protos::reapi::{self, ActionResult, Tree};
 use prost::Message;
 use tonic::Status;
 use tonic::body::Body;
-use tonic::metadata::MetadataMap;
 
 use super::cas::{function, wire_digest};
+use super::guard::Guard;
 use super::hits::Hits;
 use super::rpc::{
     Handler, MAX_MESSAGE, decode, decode_single, method, reply, single, unknown_method,
 };
 use super::status::{digest_status, store_status};
 use super::wire::{self, Encoded, RequestBody};
+use crate::access::Right;
 use crate::action_cache::{ActionKey, SharedActionCache};
 use crate::blob::SharedBlobStore;
 use crate::digest::{Digest, DigestError};
@@ -30,22 +31,10 @@ const MAX_INLINE: u64 = (4 << 20) - (64 << 10) - MAX_ACTION_RESULT as u64;
 /// Largest encoded `Tree` of an output directory, in bytes.
 const MAX_TREE: u64 = 64 << 20;
 
-/// Who may write action results.
-pub trait ActionCachePolicy: Send + Sync + 'static {
-    fn may_update(&self, instance: &str, caller: &MetadataMap) -> bool;
-}
-
-/// Everybody or nobody.
-impl ActionCachePolicy for bool {
-    fn may_update(&self, _instance: &str, _caller: &MetadataMap) -> bool {
-        *self
-    }
-}
-
 pub struct ActionCacheService {
     pub actions: SharedActionCache,
     pub blobs: SharedBlobStore,
-    pub policy: Arc<dyn ActionCachePolicy>,
+    pub guard: Guard,
     pub hits: Hits,
 }
 
@@ -59,11 +48,11 @@ impl Handler for ActionCacheService {
         match method(&request) {
             "GetActionResult" => {
                 let (parts, body) = request.into_parts();
-                self.get(&parts.headers, body).await
+                self.get(&parts, body).await
             }
             "UpdateActionResult" => {
                 let (parts, body) = request.into_parts();
-                Box::pin(self.update(parts.headers, body)).await
+                Box::pin(self.update(parts.extensions, body)).await
             }
             other => Err(unknown_method(Self::NAME, other)),
         }
@@ -73,20 +62,21 @@ impl Handler for ActionCacheService {
 impl ActionCacheService {
     async fn get(
         &self,
-        headers: &HeaderMap,
+        parts: &request::Parts,
         body: impl RequestBody,
     ) -> Result<Response<Body>, Status> {
         const NAME: &str = "GetActionResultRequest";
         let message = single(body, NAME, MAX_MESSAGE).await?;
         let request: wire::GetActionResultRequest = decode(NAME, message)?;
         let key = key(&request)?;
+        self.guard.check(&parts.extensions, Right::Read, &key.instance)?;
         let result = self
             .actions
             .get(&key)
             .await
             .map_err(|error| store_status("action_digest", &error))?
             .ok_or_else(|| no_result(&key.action))?;
-        self.hits.publish(headers, &key, &result);
+        self.hits.publish(&parts.headers, &key, &result);
         let wants_inline = request.inline_stdout
             || request.inline_stderr
             || !request.inline_output_files.is_empty();
@@ -148,17 +138,12 @@ impl ActionCacheService {
 
     async fn update(
         &self,
-        headers: HeaderMap,
+        caller: Extensions,
         body: impl RequestBody,
     ) -> Result<Response<Body>, Status> {
         let request: reapi::UpdateActionResultRequest =
             decode_single(body, "UpdateActionResultRequest", MAX_MESSAGE).await?;
-        if !self.policy.may_update(&request.instance_name, &MetadataMap::from_headers(headers)) {
-            return Err(Status::permission_denied(
-                "UpdateActionResult: this caller may not write action results; \
-                 results come from the workers",
-            ));
-        }
+        self.guard.check(&caller, Right::WriteResults, &request.instance_name)?;
         let function = function(request.digest_function)?;
         let action = wire_digest("action_digest", &request.action_digest, function)?;
         let result = request

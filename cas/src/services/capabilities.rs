@@ -1,7 +1,5 @@
 //! What the server tells clients that it can do.
 
-use std::sync::Arc;
-
 use kiln_protos::reapi::capabilities_server::Capabilities;
 use kiln_protos::reapi::{
     ActionCacheUpdateCapabilities, CacheCapabilities, ExecutionCapabilities, FastCdc2020Params,
@@ -11,8 +9,9 @@ use kiln_protos::reapi::{
 use kiln_protos::semver::SemVer;
 use tonic::{Request, Response, Status};
 
-use super::action_cache::ActionCachePolicy;
 use super::chunking::AVERAGE_CHUNK;
+use super::guard::Guard;
+use crate::access::Right;
 use crate::digest::DigestFunction;
 
 /// Advertised total of a batch: gRPC's default message limit of 4 MiB, with room for digests
@@ -25,7 +24,7 @@ pub const HIGH_VERSION: (i32, i32) = (2, 13);
 
 pub struct CapabilitiesService {
     pub exec_enabled: bool,
-    pub policy: Arc<dyn ActionCachePolicy>,
+    pub guard: Guard,
     /// Bytes; 0: no limit.
     pub max_blob_size: u64,
 }
@@ -36,11 +35,13 @@ impl Capabilities for CapabilitiesService {
         &self,
         request: Request<GetCapabilitiesRequest>,
     ) -> Result<Response<ServerCapabilities>, Status> {
-        let instance = &request.get_ref().instance_name;
-        let update_enabled = self.policy.may_update(instance, request.metadata());
+        let (caller, instance) = (request.extensions(), &request.get_ref().instance_name);
+        self.guard.check(caller, Right::Read, instance)?;
+        let allows = |right| self.guard.0.allows(caller, right, instance);
+        let (update_enabled, may_execute) = (allows(Right::WriteResults), allows(Right::Execute));
         Ok(Response::new(ServerCapabilities {
             cache_capabilities: Some(self.cache(update_enabled)),
-            execution_capabilities: Some(self.execution()),
+            execution_capabilities: Some(self.execution(may_execute)),
             deprecated_api_version: None,
             low_api_version: Some(version(LOW_VERSION)),
             high_api_version: Some(version(HIGH_VERSION)),
@@ -71,11 +72,11 @@ impl CapabilitiesService {
         }
     }
 
-    fn execution(&self) -> ExecutionCapabilities {
+    fn execution(&self, may_execute: bool) -> ExecutionCapabilities {
         ExecutionCapabilities {
             // Older clients compare this one field for equality.
             digest_function: DigestFunction::Sha256.to_wire().into(),
-            exec_enabled: self.exec_enabled,
+            exec_enabled: self.exec_enabled && may_execute,
             execution_priority_capabilities: Some(all_priorities()),
             supported_node_properties: Vec::new(),
             digest_functions: digest_functions(),

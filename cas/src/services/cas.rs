@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use http::{Request, Response};
+use http::{Extensions, Request, Response};
 use kiln_protos::{reapi, rpc};
 use tonic::Status;
 use tonic::body::Body;
@@ -13,12 +13,14 @@ use super::capabilities::MAX_BATCH_TOTAL;
 use super::chunking::Chunking;
 use super::compression::{compress, decompress};
 use super::get_tree;
+use super::guard::Guard;
 use super::rpc::{
-    Handler, MAX_BATCH_MESSAGE, MAX_MESSAGE, decode, decode_single, method, reply, reply_stream,
+    Handler, MAX_BATCH_MESSAGE, MAX_MESSAGE, decode, decode_single, method_of, reply, reply_stream,
     single, unknown_method,
 };
 use super::status::{digest_status, inner_status, store_status};
 use super::wire::{self, Encoded, Messages, RequestBody, decode_find_missing, encode_missing};
+use crate::access::Right;
 use crate::blob::SharedBlobStore;
 use crate::digest::{Digest, DigestError, DigestFunction};
 use crate::error::StoreError;
@@ -32,6 +34,7 @@ const IDENTITY: i32 = reapi::compressor::Value::Identity as i32;
 const ZSTD: i32 = reapi::compressor::Value::Zstd as i32;
 
 pub struct Cas {
+    pub guard: Guard,
     pub blobs: SharedBlobStore,
     pub chunking: Chunking,
     /// Bytes; 0: no limit.
@@ -45,37 +48,49 @@ impl Handler for Cas {
         self: Arc<Self>,
         request: Request<B>,
     ) -> Result<Response<Body>, Status> {
-        match method(&request) {
-            "FindMissingBlobs" => self.find_missing(request.into_body()).await,
-            "BatchUpdateBlobs" => Box::pin(self.batch_update(request.into_body())).await,
-            "BatchReadBlobs" => Box::pin(self.batch_read(request.into_body())).await,
-            "GetTree" => Box::pin(self.get_tree(request.into_body())).await,
-            "SplitBlob" => Box::pin(self.split(request.into_body())).await,
-            "SpliceBlob" => Box::pin(self.splice(request.into_body())).await,
-            "GetChunkMapping" => Box::pin(self.get_mapping(request.into_body())).await,
-            "RegisterChunkMapping" => Box::pin(self.register_mapping(request.into_body())).await,
+        let (parts, body) = request.into_parts();
+        let caller = parts.extensions;
+        match method_of(&parts.uri) {
+            "FindMissingBlobs" => self.find_missing(&caller, body).await,
+            "BatchUpdateBlobs" => Box::pin(self.batch_update(&caller, body)).await,
+            "BatchReadBlobs" => Box::pin(self.batch_read(&caller, body)).await,
+            "GetTree" => Box::pin(self.get_tree(&caller, body)).await,
+            "SplitBlob" => Box::pin(self.split(&caller, body)).await,
+            "SpliceBlob" => Box::pin(self.splice(&caller, body)).await,
+            "GetChunkMapping" => Box::pin(self.get_mapping(&caller, body)).await,
+            "RegisterChunkMapping" => Box::pin(self.register_mapping(&caller, body)).await,
             other => Err(unknown_method(Self::NAME, other)),
         }
     }
 }
 
 impl Cas {
-    async fn find_missing(&self, body: impl RequestBody) -> Result<Response<Body>, Status> {
+    async fn find_missing(
+        &self,
+        caller: &Extensions,
+        body: impl RequestBody,
+    ) -> Result<Response<Body>, Status> {
         let message = single(body, "FindMissingBlobsRequest", MAX_BATCH_MESSAGE).await?;
-        let digests = decode_find_missing(&message)
+        let asked = decode_find_missing(&message)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        self.guard.check_bytes(caller, Right::Read, &asked.instance)?;
         let missing = self
             .blobs
-            .find_missing(&digests)
+            .find_missing(&asked.digests)
             .await
             .map_err(|error| store_status("blob_digests", &error))?;
         Ok(reply(Encoded::whole(encode_missing(&missing).into())))
     }
 
-    async fn batch_update(&self, body: impl RequestBody) -> Result<Response<Body>, Status> {
+    async fn batch_update(
+        &self,
+        caller: &Extensions,
+        body: impl RequestBody,
+    ) -> Result<Response<Body>, Status> {
         const NAME: &str = "BatchUpdateBlobsRequest";
         let message = single(body, NAME, MAX_BATCH_MESSAGE).await?;
         let batch: wire::BatchUpdateBlobsRequest = decode(NAME, message)?;
+        self.guard.check_bytes(caller, Right::WriteBlobs, &batch.instance_name)?;
         let function = function(batch.digest_function)?;
         let responses = futures_util::stream::iter(batch.requests.into_iter().enumerate())
             .map(|(i, request)| async move {
@@ -117,10 +132,15 @@ impl Cas {
             .map_err(|error| store_status(&format!("requests[{i}].data"), &error))
     }
 
-    async fn batch_read(&self, body: impl RequestBody) -> Result<Response<Body>, Status> {
+    async fn batch_read(
+        &self,
+        caller: &Extensions,
+        body: impl RequestBody,
+    ) -> Result<Response<Body>, Status> {
         const NAME: &str = "BatchReadBlobsRequest";
         let message = single(body, NAME, MAX_BATCH_MESSAGE).await?;
         let batch: wire::BatchReadBlobsRequest = decode(NAME, message)?;
+        self.guard.check_bytes(caller, Right::Read, &batch.instance_name)?;
         let function = function(batch.digest_function)?;
         check_total(&batch.digests)?;
         let zstd = batch.acceptable_compressors.contains(&ZSTD);
@@ -161,27 +181,42 @@ impl Cas {
         Ok((data, IDENTITY))
     }
 
-    async fn get_tree(&self, body: impl RequestBody) -> Result<Response<Body>, Status> {
+    async fn get_tree(
+        &self,
+        caller: &Extensions,
+        body: impl RequestBody,
+    ) -> Result<Response<Body>, Status> {
         let request: reapi::GetTreeRequest =
             decode_single(body, "GetTreeRequest", MAX_MESSAGE).await?;
+        self.guard.check(caller, Right::Read, &request.instance_name)?;
         let function = function(request.digest_function)?;
         let root = wire_digest("root_digest", &request.root_digest, function)?;
         let walk = get_tree::Walk::start(&self.blobs, root, &request).await?;
         Ok(reply_stream(Box::pin(walk.pages())))
     }
 
-    async fn split(&self, body: impl RequestBody) -> Result<Response<Body>, Status> {
+    async fn split(
+        &self,
+        caller: &Extensions,
+        body: impl RequestBody,
+    ) -> Result<Response<Body>, Status> {
         let request: reapi::SplitBlobRequest =
             decode_single(body, "SplitBlobRequest", MAX_MESSAGE).await?;
+        self.guard.check(caller, Right::Read, &request.instance_name)?;
         let function = function(request.digest_function)?;
         let blob = wire_digest("blob_digest", &request.blob_digest, function)?;
         let mapping = self.chunking.split(&blob).await?;
         Ok(reply(Encoded::message(&mapping.into_split_response()?)))
     }
 
-    async fn get_mapping(&self, body: impl RequestBody) -> Result<Response<Body>, Status> {
+    async fn get_mapping(
+        &self,
+        caller: &Extensions,
+        body: impl RequestBody,
+    ) -> Result<Response<Body>, Status> {
         let request: reapi::GetChunkMappingRequest =
             decode_single(body, "GetChunkMappingRequest", MAX_MESSAGE).await?;
+        self.guard.check(caller, Right::Read, &request.instance_name)?;
         let function = function(request.digest_function)?;
         let blob = wire_digest("blob_digest", &request.blob_digest, function)?;
         let mapping = self.chunking.split(&blob).await?;
@@ -189,9 +224,14 @@ impl Cas {
         Ok(reply_stream(futures_util::stream::iter(pages)))
     }
 
-    async fn splice(&self, body: impl RequestBody) -> Result<Response<Body>, Status> {
+    async fn splice(
+        &self,
+        caller: &Extensions,
+        body: impl RequestBody,
+    ) -> Result<Response<Body>, Status> {
         let request: reapi::SpliceBlobRequest =
             decode_single(body, "SpliceBlobRequest", MAX_BATCH_MESSAGE).await?;
+        self.guard.check(caller, Right::WriteBlobs, &request.instance_name)?;
         let function = function(request.digest_function)?;
         let blob = wire_digest("blob_digest", &request.blob_digest, function)?;
         check_size(|| "blob_digest".into(), &blob, self.max_blob_size)?;
@@ -201,7 +241,11 @@ impl Cas {
         Ok(reply(Encoded::message(&response)))
     }
 
-    async fn register_mapping(&self, body: impl RequestBody) -> Result<Response<Body>, Status> {
+    async fn register_mapping(
+        &self,
+        caller: &Extensions,
+        body: impl RequestBody,
+    ) -> Result<Response<Body>, Status> {
         const NAME: &str = "RegisterChunkMappingRequest";
         let mut messages = Messages::new(body, NAME, MAX_BATCH_MESSAGE);
         let first = messages
@@ -209,6 +253,7 @@ impl Cas {
             .await?
             .ok_or_else(|| Status::invalid_argument(format!("{NAME}: no message came")))?;
         let first: reapi::RegisterChunkMappingRequest = decode(NAME, first)?;
+        self.guard.check(caller, Right::WriteBlobs, &first.instance_name)?;
         let function = function(first.digest_function)?;
         let blob = wire_digest("blob_digest", &first.blob_digest, function)?;
         check_size(|| "blob_digest".into(), &blob, self.max_blob_size)?;

@@ -5,24 +5,27 @@
 //! gRPC sees, and its size is kept in records so that a GET finds it; blobs that came over
 //! gRPC alone are not found here. Action results put here are answered here only.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{RawPathParams, State};
+use axum::extract::{FromRequestParts, RawPathParams, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
-use http::{HeaderMap, StatusCode, header};
+use http::request::Parts;
+use http::{Extensions, HeaderMap, HeaderValue, StatusCode, header};
 use kiln_protos::reapi::ActionResult;
 use prost::Message;
-use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
-use super::action_cache::{ActionCachePolicy, store_result};
+use super::action_cache::store_result;
 use super::cas::check_size;
+use super::guard::Guard;
 use super::status::{digest_status, records_status, store_status};
+use crate::access::Right;
 use crate::action_cache::{ActionKey, SharedActionCache};
 use crate::blob::{Blob, MAX_WHOLE_BLOB, SharedBlobStore};
 use crate::digest::{Digest, DigestFunction};
@@ -37,7 +40,7 @@ pub struct HttpCache {
     pub blobs: SharedBlobStore,
     pub actions: SharedActionCache,
     pub records: SharedRecords,
-    pub policy: Arc<dyn ActionCachePolicy>,
+    pub guard: Guard,
     /// Bytes; 0: no limit.
     pub max_blob_size: u64,
 }
@@ -59,6 +62,20 @@ impl HttpCache {
 
 type Cache = State<Arc<HttpCache>>;
 
+/// The extensions of a request, which say who sent it.
+struct Caller(Extensions);
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self(parts.extensions.clone()))
+    }
+}
+
+/// Clients of this protocol can send a name and a password; the latter may be a token.
+const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"kiln\"");
+
 /// A status as an HTTP answer.
 struct Refusal(Status);
 
@@ -74,13 +91,18 @@ impl IntoResponse for Refusal {
             Code::NotFound => StatusCode::NOT_FOUND,
             Code::InvalidArgument | Code::OutOfRange => StatusCode::BAD_REQUEST,
             Code::FailedPrecondition => StatusCode::PRECONDITION_FAILED,
+            Code::Unauthenticated => StatusCode::UNAUTHORIZED,
             Code::PermissionDenied => StatusCode::FORBIDDEN,
             Code::ResourceExhausted => StatusCode::INSUFFICIENT_STORAGE,
             Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Code::Unimplemented => StatusCode::LENGTH_REQUIRED,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        (code, format!("{}\n", self.0.message())).into_response()
+        let mut response = (code, format!("{}\n", self.0.message())).into_response();
+        if code == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, CHALLENGE);
+        }
+        response
     }
 }
 
@@ -118,8 +140,13 @@ impl Name {
     }
 }
 
-async fn get_blob(State(cache): Cache, params: RawPathParams) -> Result<Response, Refusal> {
+async fn get_blob(
+    State(cache): Cache,
+    params: RawPathParams,
+    caller: Caller,
+) -> Result<Response, Refusal> {
     let name = Name::new(&params);
+    cache.guard.check(&caller.0, Right::Read, &name.instance)?;
     let size = cache.size_of(&name).await?;
     let digest = name.digest(size)?;
     let blob = cache.blobs.read(&digest, 0, None).await.map_err(|e| store_status("hash", &e))?;
@@ -134,9 +161,11 @@ async fn put_blob(
     State(cache): Cache,
     params: RawPathParams,
     headers: HeaderMap,
+    caller: Caller,
     body: Body,
 ) -> Result<StatusCode, Refusal> {
     let name = Name::new(&params);
+    cache.guard.check(&caller.0, Right::WriteBlobs, &name.instance)?;
     name.digest(0)?;
     let digest = match content_length(&headers) {
         Some(size) => cache.put_sized(name.digest(size)?, body).await?,
@@ -146,8 +175,13 @@ async fn put_blob(
     Ok(StatusCode::OK)
 }
 
-async fn get_result(State(cache): Cache, params: RawPathParams) -> Result<Response, Refusal> {
+async fn get_result(
+    State(cache): Cache,
+    params: RawPathParams,
+    caller: Caller,
+) -> Result<Response, Refusal> {
     let key = Name::new(&params).action()?;
+    cache.guard.check(&caller.0, Right::Read, &key.instance)?;
     let result = cache.actions.get(&key).await.map_err(|e| store_status("hash", &e))?;
     let result = result.ok_or_else(|| Status::not_found("no result is cached for this action"))?;
     Ok((octets(result.len() as u64), result).into_response())
@@ -156,13 +190,11 @@ async fn get_result(State(cache): Cache, params: RawPathParams) -> Result<Respon
 async fn put_result(
     State(cache): Cache,
     params: RawPathParams,
-    headers: HeaderMap,
+    caller: Caller,
     body: Body,
 ) -> Result<StatusCode, Refusal> {
     let key = Name::new(&params).action()?;
-    if !cache.policy.may_update(&key.instance, &MetadataMap::from_headers(headers)) {
-        return Err(Status::permission_denied("this caller may not write action results").into());
-    }
+    cache.guard.check(&caller.0, Right::WriteResults, &key.instance)?;
     let body = collect(body, MAX_ACTION_RESULT).await?;
     let result = ActionResult::decode(body)
         .map_err(|e| Status::invalid_argument(format!("the body is no ActionResult: {e}")))?;

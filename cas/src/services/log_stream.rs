@@ -7,6 +7,8 @@ use kiln_protos::logstream::log_stream_service_server::LogStreamService;
 use kiln_protos::logstream::{CreateLogStreamRequest, LogStream};
 use tonic::{Request, Response, Status};
 
+use super::guard::Guard;
+use crate::access::Right;
 use crate::logs::LogStreams;
 
 /// Longest parent in bytes.
@@ -43,6 +45,7 @@ impl LogTokens {
 pub struct LogStreamServer {
     pub logs: LogStreams,
     pub tokens: Arc<LogTokens>,
+    pub guard: Guard,
 }
 
 #[tonic::async_trait]
@@ -51,7 +54,9 @@ impl LogStreamService for LogStreamServer {
         &self,
         request: Request<CreateLogStreamRequest>,
     ) -> Result<Response<LogStream>, Status> {
-        let parent = request.into_inner().parent;
+        let (_, caller, request) = request.into_parts();
+        let parent = request.parent;
+        self.guard.check(&caller, Right::WriteBlobs, &parent)?;
         check_parent(&parent)?;
         let slash = if parent.is_empty() { "" } else { "/" };
         let name = format!("{parent}{slash}logstreams/{}", self.tokens.new_id());

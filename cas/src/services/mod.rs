@@ -10,6 +10,7 @@ mod compression;
 mod deadline;
 mod download;
 mod get_tree;
+mod guard;
 mod hits;
 mod http;
 mod log_stream;
@@ -29,17 +30,18 @@ use tonic::service::RoutesBuilder;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
-pub use self::action_cache::{ActionCachePolicy, store_result};
+pub use self::action_cache::store_result;
 pub use self::asset::Allowed;
 pub use self::bytestream::{MAX_PARTIAL_UPLOADS, PARTIAL_LIFETIME};
 pub use self::capabilities::{HIGH_VERSION, LOW_VERSION, MAX_BATCH_TOTAL};
 pub use self::deadline::Deadlines;
 pub use self::download::{Download, DownloadError, Downloader};
 pub use self::get_tree::MAX_TREE_DIRECTORIES;
+pub use self::guard::Guard;
 pub use self::http::MAX_INSTANCE_SEGMENTS;
 pub use self::metadata::{REQUEST_METADATA, request_metadata};
 pub use self::rpc::{MAX_BATCH_MESSAGE, MAX_MESSAGE, MAX_STREAM_MESSAGE};
-pub use self::status::{code_of, digest_status, records_status, store_status};
+pub use self::status::{code_of, digest_status, records_status, refused_status, store_status};
 
 use self::action_cache::ActionCacheService;
 use self::asset::AssetService;
@@ -51,6 +53,7 @@ use self::hits::Hits;
 use self::http::HttpCache;
 use self::log_stream::{LogStreamServer, LogTokens};
 use self::rpc::Grpc;
+use crate::access::SharedAuthorizer;
 use crate::action_cache::SharedActionCache;
 use crate::blob::SharedBlobStore;
 use crate::events::Events;
@@ -68,8 +71,8 @@ pub struct ServicesConfig {
     pub events: Events,
     /// Whether the same server executes actions.
     pub exec_enabled: bool,
-    /// Who may write action results: `Arc::new(true)` for everybody.
-    pub action_cache_policy: Arc<dyn ActionCachePolicy>,
+    /// Who may do what.
+    pub access: SharedAuthorizer,
     /// URIs that FetchBlob may download begin with one of these; empty: none.
     pub fetch_allowed_prefixes: Vec<String>,
     /// How to download them. `None`: the built-in client for http and https.
@@ -109,6 +112,7 @@ impl CasServices {
             .add_service(Deadlines(LogStreamServiceServer::new(LogStreamServer {
                 logs: config.logs.clone(),
                 tokens: self.tokens.clone(),
+                guard: self.guard(),
             })))
             .add_service(Deadlines(HealthServer::new(HealthService::from_health_reporter(
                 self.health.clone(),
@@ -128,14 +132,19 @@ impl CasServices {
             blobs: config.blobs.clone(),
             actions: config.actions.clone(),
             records: config.records.clone(),
-            policy: config.action_cache_policy.clone(),
+            guard: self.guard(),
             max_blob_size: config.max_blob_size,
         }
         .router()
     }
 
+    fn guard(&self) -> Guard {
+        Guard(self.config.access.clone())
+    }
+
     fn byte_stream(&self) -> ByteStream {
         ByteStream {
+            guard: self.guard(),
             blobs: self.config.blobs.clone(),
             logs: self.config.logs.clone(),
             tokens: self.tokens.clone(),
@@ -148,7 +157,7 @@ impl CasServices {
         ActionCacheService {
             actions: self.config.actions.clone(),
             blobs: self.config.blobs.clone(),
-            policy: self.config.action_cache_policy.clone(),
+            guard: self.guard(),
             hits: Hits::new(self.config.events.clone()),
         }
     }
@@ -157,6 +166,7 @@ impl CasServices {
         let blobs = self.config.blobs.clone();
         let records = self.config.records.clone();
         Cas {
+            guard: self.guard(),
             blobs: blobs.clone(),
             chunking: Chunking { blobs, records },
             max_blob_size: self.config.max_blob_size,
@@ -166,7 +176,7 @@ impl CasServices {
     fn capabilities(&self) -> CapabilitiesService {
         CapabilitiesService {
             exec_enabled: self.config.exec_enabled,
-            policy: self.config.action_cache_policy.clone(),
+            guard: self.guard(),
             max_blob_size: self.config.max_blob_size,
         }
     }

@@ -39,6 +39,29 @@ pub enum WriteName<'a> {
     },
 }
 
+impl<'a> ReadName<'a> {
+    pub fn instance(&self) -> &'a str {
+        match self {
+            Self::Blob { instance, .. } => instance,
+            Self::Log(name) => parent(name),
+        }
+    }
+}
+
+impl<'a> WriteName<'a> {
+    pub fn instance(&self) -> &'a str {
+        match self {
+            Self::Blob { instance, .. } => instance,
+            Self::Log { name, .. } => parent(name),
+        }
+    }
+}
+
+/// The instance that a log belongs to.
+fn parent(log: &str) -> &str {
+    splits(log).find(|(_, segment, _)| *segment == "logstreams").map_or("", |(before, ..)| before)
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     #[error("resource_name: it is not UTF-8")]
@@ -249,6 +272,9 @@ mod tests {
             parse_write(zstd.as_bytes()),
             Ok(WriteName::Blob { instance: "", compression: Compression::Zstd, .. })
         ));
+        assert_eq!(parse_read(b"p/q/logstreams/id").unwrap().instance(), "p/q");
+        assert_eq!(parse_write(b"logstreams/id/token").unwrap().instance(), "");
+        assert_eq!(parse_write(plain.as_bytes()).unwrap().instance(), "a/b");
         assert_eq!(
             parse_write(b"p/q/logstreams/id/token"),
             Ok(WriteName::Log { name: "p/q/logstreams/id", token: "token" })

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::Stream;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response, Uri};
 use prost::Message;
 use tonic::Status;
 use tonic::body::Body;
@@ -68,7 +68,12 @@ impl<H: Handler, B: RequestBody> Service<Request<B>> for Grpc<H> {
 
 /// The method's name: what follows the last slash of the path.
 pub fn method<B>(request: &Request<B>) -> &str {
-    let path = request.uri().path();
+    method_of(request.uri())
+}
+
+/// The same of a request's URI.
+pub fn method_of(uri: &Uri) -> &str {
+    let path = uri.path();
     path.rsplit_once('/').map_or(path, |(_, method)| method)
 }
 

@@ -3,6 +3,7 @@
 use kiln_protos::rpc;
 use tonic::{Code, Status};
 
+use crate::access::Refused;
 use crate::digest::DigestError;
 use crate::error::StoreError;
 use crate::records::RecordsError;
@@ -18,7 +19,8 @@ pub fn code_of(error: &StoreError) -> Code {
         StoreError::OutOfRange { .. } => Code::OutOfRange,
         StoreError::Full { .. } | StoreError::DiskFull { .. } => Code::ResourceExhausted,
         StoreError::Unavailable(_) => Code::Unavailable,
-        StoreError::Io { .. } => Code::Internal,
+        // Not the client was refused, but this server by its storage.
+        StoreError::Io { .. } | StoreError::Denied(_) => Code::Internal,
         StoreError::Corrupt(_) => Code::DataLoss,
     }
 }
@@ -44,6 +46,13 @@ pub fn records_status(context: &str, error: &RecordsError) -> Status {
         RecordsError::Corrupt(_) => Code::DataLoss,
     };
     Status::new(code, format!("{context}: {error}"))
+}
+
+pub fn refused_status(refused: Refused) -> Status {
+    match refused {
+        Refused::Unauthenticated(message) => Status::unauthenticated(message),
+        Refused::Denied(message) => Status::permission_denied(message),
+    }
 }
 
 /// A status inside a response message.

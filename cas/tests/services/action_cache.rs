@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use kiln_cas::Digest;
+use kiln_cas::access::Everybody;
 use kiln_cas::services::REQUEST_METADATA;
 use kiln_protos::events::execution::Origin;
 use kiln_protos::reapi::{
@@ -211,7 +212,8 @@ async fn malformed_requests_are_refused_by_name() {
 
 #[tokio::test]
 async fn callers_without_the_right_may_read_but_not_write() {
-    let server = start_with(|config| config.action_cache_policy = Arc::new(false)).await;
+    let server =
+        start_with(|config| config.access = Arc::new(Everybody { write_results: false })).await;
     let result = update(&server, ActionResult::default()).await;
     refused(result, Code::PermissionDenied, "may not write action results");
     refused(get(&server, get_request()).await, Code::NotFound, "no result");

@@ -4,6 +4,7 @@ use axum::Router;
 use axum::response::Redirect;
 use axum::routing::get;
 use kiln_cas::Digest;
+use kiln_cas::access::Everybody;
 use kiln_protos::asset::fetch_client::FetchClient;
 use kiln_protos::asset::push_client::PushClient;
 use kiln_protos::asset::{
@@ -116,9 +117,10 @@ async fn bad_requests_are_refused_by_name() {
         PushBlobRequest { references_blobs: vec![absent.to_wire()], ..pushed(&["u"], &digest) };
     refused(push(&server, references).await, Code::NotFound, "references_blobs");
 
-    let locked = start_with(|config| config.action_cache_policy = Arc::new(false)).await;
+    let locked =
+        start_with(|config| config.access = Arc::new(Everybody { write_results: false })).await;
     let digest = locked.put(SHA256, "x").await;
-    refused(push(&locked, pushed(&["u"], &digest)).await, Code::PermissionDenied, "Push");
+    refused(push(&locked, pushed(&["u"], &digest)).await, Code::PermissionDenied, "may not write");
 }
 
 #[tokio::test]

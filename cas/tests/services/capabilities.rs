@@ -1,3 +1,4 @@
+use kiln_cas::access::Everybody;
 use kiln_protos::reapi::{GetCapabilitiesRequest, compressor, digest_function};
 use std::sync::Arc;
 use tonic_health::ServingStatus;
@@ -48,7 +49,7 @@ async fn clients_of_every_age_find_what_they_check() {
 async fn a_cache_without_execution_and_writers_says_so() {
     let server = start_with(|config| {
         config.exec_enabled = false;
-        config.action_cache_policy = Arc::new(false);
+        config.access = Arc::new(Everybody { write_results: false });
         config.max_blob_size = 5000;
     })
     .await;

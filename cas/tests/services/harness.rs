@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use kiln_cas::access::Everybody;
 use kiln_cas::events::Events;
 use kiln_cas::logs::LogStreams;
 use kiln_cas::services::{CasServices, ServicesConfig};
@@ -54,7 +55,7 @@ pub async fn start_with(change: impl FnOnce(&mut ServicesConfig)) -> Server {
         logs: LogStreams::default(),
         events: Events::new(),
         exec_enabled: true,
-        action_cache_policy: Arc::new(true),
+        access: Arc::new(Everybody { write_results: true }),
         fetch_allowed_prefixes: Vec::new(),
         downloader: None,
         max_blob_size: 0,

@@ -4,6 +4,7 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use kiln_cas::Digest;
+use kiln_cas::access::Everybody;
 use kiln_protos::reapi::{ActionResult, OutputFile};
 use prost::Message;
 use std::sync::Arc;
@@ -121,7 +122,8 @@ async fn action_results_are_checked_like_those_of_grpc() {
 
 #[tokio::test]
 async fn callers_without_the_right_may_not_write_results() {
-    let server = start_with(|config| config.action_cache_policy = Arc::new(false)).await;
+    let server =
+        start_with(|config| config.access = Arc::new(Everybody { write_results: false })).await;
     let path = format!("/ac/{}", SHA256.digest(b"action").hex());
     assert_eq!(put(&server, &path, full("")).await.0, StatusCode::FORBIDDEN);
 }

@@ -20,6 +20,11 @@ pub fn delay(failures: u32) -> Duration {
     full / 2 + (full / 2).mul_f64(fastrand::f64())
 }
 
+/// The server knows who calls, or does not, and says no: a person has to do something.
+pub fn is_refusal(status: &Status) -> bool {
+    matches!(status.code(), Code::Unauthenticated | Code::PermissionDenied)
+}
+
 pub fn is_transient(status: &Status) -> bool {
     matches!(
         status.code(),
@@ -40,6 +45,7 @@ pub fn store_error(context: &str, status: &Status) -> StoreError {
             StoreError::DiskFull { path: format!("the server's blobs ({message})") }
         }
         Code::InvalidArgument => StoreError::Invalid(format!("{context}: {message}")),
+        _ if is_refusal(status) => StoreError::Denied(format!("{context}: {message}")),
         _ if is_transient(status) => {
             StoreError::Unavailable(format!("{context}: {}: {message}", status.code()))
         }

@@ -11,7 +11,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::retry::delay;
+use super::retry::{delay, is_refusal};
 use super::{MAX_MESSAGE, Server};
 use crate::config::WorkerConfig;
 use crate::session::SessionEnd;
@@ -21,6 +21,8 @@ use crate::worker::{Worker, WorkerError};
 const MESSAGES_WAITING: usize = 256;
 /// A session that lasted this long was a good one: the next attempt comes soon.
 const GOOD_SESSION: Duration = Duration::from_secs(10);
+/// After the server said no to who calls, until it is asked again: credentials may be renewed.
+const REFUSED_DELAY: Duration = Duration::from_secs(30);
 /// How long the server may take to hear the last words of a worker that has drained.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -47,7 +49,7 @@ pub async fn serve(server: &Server, worker: &mut Worker, shutdown: &Cancellation
             (SessionEnd::Drained, _) => return,
             (SessionEnd::Lost, reason) => {
                 failures = if start.elapsed() > GOOD_SESSION { 1 } else { failures + 1 };
-                let wait = delay(failures);
+                let wait = if is_refusal(&reason) { REFUSED_DELAY } else { delay(failures) };
                 let server = server.url();
                 tracing::warn!(server, %reason, ?wait, "no session with the scheduler");
                 tokio::select! {

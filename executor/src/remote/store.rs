@@ -13,13 +13,12 @@ use kiln_protos::reapi::{
     content_addressable_storage_client::ContentAddressableStorageClient,
 };
 use kiln_protos::rpc;
-use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use super::batch::{BatchCall, Batcher};
 use super::bytestream::{self, Writer};
 use super::retry::{retrying, store_error};
-use super::{MAX_MESSAGE, Server, UrlError};
+use super::{Connection, MAX_MESSAGE, Server, ServerError};
 
 /// Digests in one FindMissingBlobs call: about 1 MB.
 const MAX_DIGESTS: usize = 10_000;
@@ -39,7 +38,7 @@ struct Client {
 }
 
 impl Client {
-    fn cas(&self) -> ContentAddressableStorageClient<Channel> {
+    fn cas(&self) -> ContentAddressableStorageClient<Connection> {
         ContentAddressableStorageClient::new(self.server.channel())
             .max_decoding_message_size(MAX_MESSAGE)
     }
@@ -47,13 +46,18 @@ impl Client {
 
 impl RemoteStore {
     /// Connects when it is first used. Needs a tokio runtime.
-    pub fn new(url: &str, instance: &str) -> Result<Self, UrlError> {
-        let client = Client { server: Server::new(url)?, instance: instance.into() };
-        Ok(Self {
+    pub fn new(url: &str, instance: &str) -> Result<Self, ServerError> {
+        Ok(Self::on(Server::new(url)?, instance))
+    }
+
+    /// The store of a server, over the connections to it.
+    pub fn on(server: Server, instance: &str) -> Self {
+        let client = Client { server, instance: instance.into() };
+        Self {
             reads: Batcher::new(Reads(client.clone())),
             updates: Batcher::new(Updates(client.clone())),
             client,
-        })
+        }
     }
 
     async fn missing_of(

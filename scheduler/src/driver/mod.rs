@@ -83,6 +83,12 @@ struct Entry {
     forgotten: Vec<u32>,
 }
 
+impl Entry {
+    fn owner(&self, id: OperationId) -> Option<Arc<str>> {
+        self.requests.get(id.request as usize)?.owner.clone()
+    }
+}
+
 struct Session {
     name: Arc<str>,
     host_name: String,
@@ -212,6 +218,7 @@ impl Inner {
             id,
             name: self.names.operation(&entry.job.key.instance, id),
             job: entry.job.clone(),
+            owner: entry.owner(id),
             streams: entry.streams.clone(),
             updates: entry.updates.subscribe(),
             _hold: Box::new(Hold { inner: self.clone(), id }),
@@ -233,6 +240,7 @@ impl Inner {
             id,
             name: self.names.operation(&entry.job.key.instance, id),
             job: entry.job.clone(),
+            owner: entry.owner(id),
             streams: entry.streams.clone(),
             stage: entry.updates.borrow().stage_of(id.request),
         }

@@ -42,6 +42,7 @@ fn request_message(request: &Request) -> queue::Request {
         metadata: request.metadata_bytes.clone(),
         received_at: request.received_at,
         skip_cache_lookup: request.skip_cache_lookup,
+        owner: request.owner.as_deref().map(str::to_owned),
     }
 }
 
@@ -88,6 +89,7 @@ fn request(message: queue::Request) -> Request {
         metadata_bytes: message.metadata,
         received_at: message.received_at,
         skip_cache_lookup: message.skip_cache_lookup,
+        owner: message.owner.map(Into::into),
     }
 }
 

@@ -47,6 +47,11 @@ impl Drop for Hold {
     }
 }
 
+/// Of a job only its first request is at hand.
+fn owner(job: &Job, id: OperationId) -> Option<Arc<str>> {
+    job.request.owner.clone().filter(|_| id.request == 0)
+}
+
 impl Inner {
     fn ticket(self: &Arc<Self>, local: &mut Local, id: OperationId) -> Option<Ticket> {
         let watched = local.tasks.get_mut(&id.task)?;
@@ -54,6 +59,7 @@ impl Inner {
         Some(Ticket {
             id,
             name: self.operation(&watched.job, id.task, id.request),
+            owner: owner(&watched.job, id),
             job: watched.job.clone(),
             streams: watched.streams.clone(),
             updates: watched.updates.subscribe(),
@@ -178,6 +184,7 @@ impl Inner {
             id,
             name: self.operation(&job, id.task, id.request),
             streams: Arc::new(self.names.streams(&job.key.instance, id.task)),
+            owner: owner(&job, id),
             job,
             stage,
         }

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, stream};
+use kiln_cas::access::Right;
 use kiln_protos::events::execution::Origin;
 use kiln_protos::longrunning::Operation;
 use kiln_protos::reapi::execution_server::Execution;
@@ -54,9 +55,11 @@ impl Execution for ExecutionService {
         request: Request<ExecuteRequest>,
     ) -> Result<Response<Self::ExecuteStream>, Status> {
         let received_at = unix_nanos();
-        let (headers, _extensions, request) = request.into_parts();
+        let (headers, caller, request) = request.into_parts();
         let core = &self.core;
-        let asked = parse(&core.config, request, &headers, received_at).map_err(to_grpc)?;
+        core.guard().check(&caller, Right::Execute, &request.instance_name)?;
+        let owner = core.parts.access.name(&caller);
+        let asked = parse(&core.config, request, &headers, received_at, owner).map_err(to_grpc)?;
         let asked = Arc::new(asked);
         let mut answer = Box::pin(answer(core.clone(), asked.clone()));
         let stream = match tokio::time::timeout(CACHE_CHECK_NOTICE, &mut answer).await {
@@ -70,9 +73,10 @@ impl Execution for ExecutionService {
         &self,
         request: Request<WaitExecutionRequest>,
     ) -> Result<Response<Self::WaitExecutionStream>, Status> {
-        let name = request.into_inner().name;
+        let (_, caller, WaitExecutionRequest { name }) = request.into_parts();
         let ticket = self.core.queue.attach(&name).await.map_err(unavailable)?;
         let ticket = ticket.ok_or_else(|| unknown_operation(&name))?;
+        self.core.guard().check(&caller, Right::Execute, &ticket.job.key.instance)?;
         Ok(Response::new(updates(self.core.clone(), ticket, Inline::default())))
     }
 }

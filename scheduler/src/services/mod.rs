@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use kiln_cas::ActionKey;
+use kiln_cas::services::Guard;
 use kiln_protos::longrunning::{Operation, operation};
 use kiln_protos::protobuf::Any;
 use kiln_protos::reapi::{ExecuteOperationMetadata, execution_stage};
@@ -45,6 +46,10 @@ impl Core {
         let epoch = RandomState::new().hash_one(std::process::id());
         let zero = AtomicU64::new;
         Self { config, parts, queue, completion, cache_hits: zero(0), unqueued: zero(0), epoch }
+    }
+
+    fn guard(&self) -> Guard {
+        Guard(self.parts.access.clone())
     }
 
     /// Names an operation that the queue never sees.

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kiln_cas::access::Right;
 use kiln_protos::longrunning::operations_server::Operations;
 use kiln_protos::longrunning::{
     CancelOperationRequest, DeleteOperationRequest, GetOperationRequest, ListOperationsRequest,
     ListOperationsResponse, Operation, WaitOperationRequest,
 };
 use kiln_protos::protobuf::Empty;
-use tonic::{Request, Response, Status};
+use tonic::{Extensions, Request, Response, Status};
 
 use crate::boundary::{OperationState, Stage};
 use crate::queue::{OperationId, TaskId};
@@ -27,13 +28,30 @@ pub struct OperationsService {
     pub(crate) core: Arc<Core>,
 }
 
+impl OperationsService {
+    async fn find(&self, name: &str) -> Result<OperationState, Status> {
+        let state = self.core.queue.find(name).await.map_err(unavailable)?;
+        state.ok_or_else(|| unknown_operation(name))
+    }
+
+    /// Their own operations everybody may end; those of others, administrators.
+    fn check_may_end(&self, caller: &Extensions, state: &OperationState) -> Result<(), Status> {
+        let name = self.core.parts.access.name(caller);
+        let right = match name.is_some() && name == state.owner {
+            true => Right::Execute,
+            false => Right::Administer,
+        };
+        self.core.guard().check(caller, right, &state.job.key.instance)
+    }
+}
+
 #[tonic::async_trait]
 impl Operations for OperationsService {
     async fn list_operations(
         &self,
         request: Request<ListOperationsRequest>,
     ) -> Result<Response<ListOperationsResponse>, Status> {
-        let request = request.into_inner();
+        let (_, caller, request) = request.into_parts();
         let filter = Filter::parse(&request.name, &request.filter)?;
         let after = parse_token(&request.page_token)?;
         let limit = match usize::try_from(request.page_size) {
@@ -41,7 +59,11 @@ impl Operations for OperationsService {
             Ok(size) => size.min(MAX_PAGE),
             Err(_) => return Err(Status::invalid_argument("page_size is negative")),
         };
-        let found = self.core.queue.list(after, limit, &move |state| filter.matches(state)).await;
+        let access = self.core.parts.access.clone();
+        let visible = move |state: &OperationState| {
+            filter.matches(state) && access.allows(&caller, Right::Read, &state.job.key.instance)
+        };
+        let found = self.core.queue.list(after, limit, &visible).await;
         let found = found.map_err(unavailable)?;
         let full = found.len() == limit;
         let last = found.last().filter(|_| full);
@@ -58,16 +80,18 @@ impl Operations for OperationsService {
         &self,
         request: Request<GetOperationRequest>,
     ) -> Result<Response<Operation>, Status> {
-        let name = request.into_inner().name;
-        let state = self.core.queue.find(&name).await.map_err(unavailable)?;
-        state.map(message).map(Response::new).ok_or_else(|| unknown_operation(&name))
+        let (_, caller, GetOperationRequest { name }) = request.into_parts();
+        let state = self.find(&name).await?;
+        self.core.guard().check(&caller, Right::Read, &state.job.key.instance)?;
+        Ok(Response::new(message(state)))
     }
 
     async fn delete_operation(
         &self,
         request: Request<DeleteOperationRequest>,
     ) -> Result<Response<Empty>, Status> {
-        let name = request.into_inner().name;
+        let (_, caller, DeleteOperationRequest { name }) = request.into_parts();
+        self.check_may_end(&caller, &self.find(&name).await?)?;
         let known = self.core.queue.forget(&name).await.map_err(unavailable)?;
         if known { Ok(Response::new(Empty {})) } else { Err(unknown_operation(&name)) }
     }
@@ -76,7 +100,8 @@ impl Operations for OperationsService {
         &self,
         request: Request<CancelOperationRequest>,
     ) -> Result<Response<Empty>, Status> {
-        let name = request.into_inner().name;
+        let (_, caller, CancelOperationRequest { name }) = request.into_parts();
+        self.check_may_end(&caller, &self.find(&name).await?)?;
         let known = self.core.queue.cancel(&name).await.map_err(unavailable)?;
         if known { Ok(Response::new(Empty {})) } else { Err(unknown_operation(&name)) }
     }
@@ -85,9 +110,10 @@ impl Operations for OperationsService {
         &self,
         request: Request<WaitOperationRequest>,
     ) -> Result<Response<Operation>, Status> {
-        let WaitOperationRequest { name, timeout } = request.into_inner();
+        let (_, caller, WaitOperationRequest { name, timeout }) = request.into_parts();
         let ticket = self.core.queue.attach(&name).await.map_err(unavailable)?;
         let mut ticket = ticket.ok_or_else(|| unknown_operation(&name))?;
+        self.core.guard().check(&caller, Right::Read, &ticket.job.key.instance)?;
         let timeout = timeout.map_or(MAX_WAIT, |timeout| {
             let seconds = u64::try_from(timeout.seconds).unwrap_or(0);
             let nanos = u32::try_from(timeout.nanos).unwrap_or(0).min(999_999_999);

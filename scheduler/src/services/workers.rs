@@ -4,6 +4,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt, future};
+use kiln_cas::access::Right;
+use kiln_cas::services::refused_status;
 use kiln_protos::worker::workers_server::Workers;
 use kiln_protos::worker::{SchedulerMessage, WorkerMessage};
 use tokio::sync::mpsc;
@@ -27,6 +29,9 @@ impl Workers for WorkersService {
         &self,
         request: Request<Streaming<WorkerMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
+        // Actions of any instance may come its way.
+        let access = &self.core.parts.access;
+        access.check_everywhere(request.extensions(), Right::Work).map_err(refused_status)?;
         // A broken connection ends the session as its orderly end does.
         let inbound = request.into_inner();
         let mut inbound = inbound

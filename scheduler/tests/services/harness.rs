@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use hyper_util::rt::TokioIo;
+use kiln_cas::access::Everybody;
 use kiln_cas::events::Events;
 use kiln_cas::logs::LogStreams;
 use kiln_cas::redis::{Redis, RedisConfig};
@@ -320,6 +321,7 @@ impl MemoryParts {
             logs: self.logs.clone(),
             events: self.events.clone(),
             estimator: Arc::new(NoEstimates),
+            access: Arc::new(Everybody { write_results: true }),
         }
     }
 

@@ -10,7 +10,7 @@ use kiln_cas::{BlobStore, Digest, DigestFunction, StoreError};
 use kiln_executor::remote::RemoteStore;
 
 use super::digest::DigestArgument;
-use super::{CliError, Exit, text};
+use super::{CliError, Exit, Target, text};
 
 /// Fetch, store and look at blobs.
 #[derive(Debug, Args)]
@@ -45,10 +45,9 @@ enum What {
 }
 
 impl CasCommand {
-    pub async fn run(self, server: &str, instance: &str) -> Result<Exit, CliError> {
-        let store = RemoteStore::new(server, instance)
-            .map_err(|error| CliError::usage(error.to_string()))?;
-        let remote = Remote { store, server };
+    pub async fn run(self, target: &Target) -> Result<Exit, CliError> {
+        let store = RemoteStore::on(target.connect()?, &target.instance);
+        let remote = Remote { store, server: &target.url };
         match self.what {
             What::Get(get) => get.run(&remote).await,
             What::Put(put) => put.run(&remote).await,
@@ -72,6 +71,7 @@ impl Remote<'_> {
             ))
             .hint("it was never uploaded, or removed after its lease; a build uploads it again"),
             StoreError::Unavailable(cause) => CliError::unreachable(self.server, cause),
+            StoreError::Denied(said) => CliError::answered(said),
             StoreError::Io { .. } => CliError::machine(error.to_string()),
             error => CliError::answered(error.to_string()),
         }

@@ -6,6 +6,7 @@ mod families;
 mod process;
 mod requests;
 mod scheduler;
+mod security;
 mod storage;
 mod telemetry;
 
@@ -18,6 +19,7 @@ use kiln_scheduler::{Scheduler, Snapshot};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 
+use super::Security;
 use super::process::ProcessStats;
 use super::requests::Requests;
 use super::stages::Stages;
@@ -30,6 +32,7 @@ pub struct Sources {
     pub queue: Latest,
     pub journal: Journal,
     pub requests: Requests,
+    pub security: Security,
     pub stages: Arc<Stages>,
     pub spans: Arc<SpanCounters>,
 }
@@ -75,6 +78,7 @@ impl Collector for Sources {
         let mut families = Families(encoder);
         let journal = self.journal.stats();
         requests::encode(&mut families, &self.requests)?;
+        security::encode(&mut families, &self.security)?;
         actions::encode(&mut families, &journal, &self.stages)?;
         if let Some(queue) = self.queue.get() {
             scheduler::encode(&mut families, &queue)?;

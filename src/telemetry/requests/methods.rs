@@ -23,7 +23,8 @@ pub const METHODS: &[Method] = methods! {
     "build.bazel.remote.execution.v2.ActionCache": "GetActionResult" "UpdateActionResult";
     "google.bytestream.ByteStream": "Read" "Write" "QueryWriteStatus";
     "build.bazel.remote.execution.v2.ContentAddressableStorage":
-        "FindMissingBlobs" "BatchUpdateBlobs" "BatchReadBlobs" "GetTree" "SplitBlob" "SpliceBlob";
+        "FindMissingBlobs" "BatchUpdateBlobs" "BatchReadBlobs" "GetTree" "SplitBlob" "SpliceBlob"
+        "GetChunkMapping" "RegisterChunkMapping";
     "build.bazel.remote.execution.v2.Execution": "Execute" "WaitExecution";
     "build.bazel.remote.execution.v2.Capabilities": "GetCapabilities";
     "google.longrunning.Operations":

@@ -11,6 +11,8 @@ use std::time::Instant;
 use tonic::Code;
 
 pub use http::{ROUTES, Route, STATUSES};
+#[cfg(test)]
+pub use methods::METHODS;
 pub use methods::{PLACES, UNKNOWN_PLACE, method, place};
 
 use super::durations::{Durations, Observed};

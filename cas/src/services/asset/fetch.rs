@@ -16,6 +16,7 @@ use tonic::{Code, Request, Response, Status};
 use super::sri::Integrity;
 use super::stored::{Kind, StoredAsset};
 use super::{AssetService, Names, complete, nanoseconds, now, timestamp};
+use crate::access::Right;
 use crate::digest::{Digest, DigestFunction, Hasher};
 use crate::error::StoreError;
 use crate::services::cas::function;
@@ -52,7 +53,8 @@ impl Fetch for AssetService {
         &self,
         request: Request<FetchBlobRequest>,
     ) -> Result<Response<FetchBlobResponse>, Status> {
-        let request = request.into_inner();
+        let (_, caller, request) = request.into_parts();
+        self.guard.check(&caller, Right::Read, &request.instance_name)?;
         let function = function(request.digest_function)?;
         let names = Names::new(
             Kind::Blob,
@@ -92,7 +94,8 @@ impl Fetch for AssetService {
         &self,
         request: Request<FetchDirectoryRequest>,
     ) -> Result<Response<FetchDirectoryResponse>, Status> {
-        let request = request.into_inner();
+        let (_, caller, request) = request.into_parts();
+        self.guard.check(&caller, Right::Read, &request.instance_name)?;
         let function = function(request.digest_function)?;
         let names = Names::new(
             Kind::Directory,

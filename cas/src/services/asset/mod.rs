@@ -15,16 +15,16 @@ use kiln_protos::asset::{
 };
 use kiln_protos::protobuf::Timestamp;
 use kiln_protos::reapi;
-use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 pub use self::allowed::Allowed;
 use self::stored::{Kind, StoredAsset};
 use super::ServicesConfig;
-use super::action_cache::ActionCachePolicy;
 use super::cas::{function, wire_digest};
 use super::download::{Downloader, HttpDownloader};
+use super::guard::Guard;
 use super::status::{records_status, store_status};
+use crate::access::Right;
 use crate::blob::SharedBlobStore;
 use crate::digest::{Digest, DigestFunction};
 use crate::records::{Expect, SharedRecords, Write};
@@ -39,7 +39,7 @@ const MAX_DOWNLOAD: u64 = 16 << 30;
 pub struct AssetService {
     blobs: SharedBlobStore,
     records: SharedRecords,
-    policy: Arc<dyn ActionCachePolicy>,
+    guard: Guard,
     allowed: Allowed,
     downloader: Arc<dyn Downloader>,
     max_size: u64,
@@ -56,7 +56,7 @@ impl AssetService {
         Self {
             blobs: config.blobs.clone(),
             records: config.records.clone(),
-            policy: config.action_cache_policy.clone(),
+            guard: Guard(config.access.clone()),
             allowed: Allowed::new(config.fetch_allowed_prefixes.clone()),
             downloader,
             max_size,
@@ -72,13 +72,6 @@ impl AssetService {
         };
         let writes = names.uris.iter().map(write).collect();
         self.records.write(writes).await.map(drop).map_err(|e| records_status("asset", &e))
-    }
-
-    fn check_may_push(&self, instance: &str, caller: &MetadataMap) -> Result<(), Status> {
-        if self.policy.may_update(instance, caller) {
-            return Ok(());
-        }
-        Err(Status::permission_denied("Push: this caller may not say what a URI stands for"))
     }
 
     async fn refuse_missing(&self, field: &str, digests: &[Digest]) -> Result<(), Status> {
@@ -115,8 +108,8 @@ impl Push for AssetService {
         &self,
         request: Request<PushBlobRequest>,
     ) -> Result<Response<PushBlobResponse>, Status> {
-        let (caller, _, request) = request.into_parts();
-        self.check_may_push(&request.instance_name, &caller)?;
+        let (_, caller, request) = request.into_parts();
+        self.guard.check(&caller, Right::WriteResults, &request.instance_name)?;
         let function = function(request.digest_function)?;
         let names = Names::new(
             Kind::Blob,
@@ -138,8 +131,8 @@ impl Push for AssetService {
         &self,
         request: Request<PushDirectoryRequest>,
     ) -> Result<Response<PushDirectoryResponse>, Status> {
-        let (caller, _, request) = request.into_parts();
-        self.check_may_push(&request.instance_name, &caller)?;
+        let (_, caller, request) = request.into_parts();
+        self.guard.check(&caller, Right::WriteResults, &request.instance_name)?;
         let function = function(request.digest_function)?;
         let names = Names::new(
             Kind::Directory,

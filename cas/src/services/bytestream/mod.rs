@@ -12,13 +12,15 @@ use tonic::Status;
 use tonic::body::Body;
 
 pub use self::uploads::{MAX_PARTIAL_UPLOADS, PARTIAL_LIFETIME, Uploads};
+use super::guard::Guard;
 use super::log_stream::LogTokens;
-use super::rpc::{Handler, method, unknown_method};
+use super::rpc::{Handler, method_of, unknown_method};
 use super::wire::RequestBody;
 use crate::blob::SharedBlobStore;
 use crate::logs::LogStreams;
 
 pub struct ByteStream {
+    pub guard: Guard,
     pub blobs: SharedBlobStore,
     pub logs: LogStreams,
     pub tokens: Arc<LogTokens>,
@@ -34,10 +36,12 @@ impl Handler for ByteStream {
         self: Arc<Self>,
         request: Request<B>,
     ) -> Result<Response<Body>, Status> {
-        match method(&request) {
-            "Read" => self.read(request.into_body()).await,
-            "Write" => self.write(request.into_body()).await,
-            "QueryWriteStatus" => Box::pin(self.query(request.into_body())).await,
+        let (parts, body) = request.into_parts();
+        let caller = parts.extensions;
+        match method_of(&parts.uri) {
+            "Read" => self.read(&caller, body).await,
+            "Write" => self.write(&caller, body).await,
+            "QueryWriteStatus" => Box::pin(self.query(&caller, body)).await,
             other => Err(unknown_method(Self::NAME, other)),
         }
     }

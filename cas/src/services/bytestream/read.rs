@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use http::Response;
+use http::{Extensions, Response};
 use tonic::Status;
 use tonic::body::Body;
 
 use super::ByteStream;
+use crate::access::Right;
 use crate::blob::{Blob, BlobStream, MAX_WHOLE_BLOB};
 use crate::digest::Digest;
 use crate::error::StoreError;
@@ -22,10 +23,15 @@ const MAX_DATA: usize = MAX_WHOLE_BLOB as usize;
 const DATA: u8 = 0x52;
 
 impl ByteStream {
-    pub(super) async fn read(&self, body: impl RequestBody) -> Result<Response<Body>, Status> {
+    pub(super) async fn read(
+        &self,
+        caller: &Extensions,
+        body: impl RequestBody,
+    ) -> Result<Response<Body>, Status> {
         let request: ReadRequest = decode_single(body, "ReadRequest", MAX_MESSAGE).await?;
         let name = parse_read(&request.resource_name)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        self.guard.check(caller, Right::Read, name.instance())?;
         let offset = u64::try_from(request.read_offset).map_err(|_| {
             Status::out_of_range(format!("read_offset: {} is negative", request.read_offset))
         })?;

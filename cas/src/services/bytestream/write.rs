@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::Response;
+use http::{Extensions, Response};
 use kiln_protos::bytestream::{QueryWriteStatusRequest, QueryWriteStatusResponse, WriteResponse};
 use tonic::Status;
 use tonic::body::Body;
@@ -11,6 +11,7 @@ use tonic::body::Body;
 use super::ByteStream;
 use super::sink::Sink;
 use super::uploads::{Partial, UploadKey};
+use crate::access::Right;
 use crate::blob::MAX_WHOLE_BLOB;
 use crate::digest::Digest;
 use crate::error::StoreError;
@@ -26,11 +27,17 @@ const NAME: &str = "WriteRequest";
 const ALREADY_THERE: i64 = -1;
 
 impl ByteStream {
-    pub(super) async fn write(&self, body: impl RequestBody) -> Result<Response<Body>, Status> {
+    pub(super) async fn write(
+        &self,
+        caller: &Extensions,
+        body: impl RequestBody,
+    ) -> Result<Response<Body>, Status> {
         self.uploads.expire(Instant::now());
         let mut incoming = Incoming::start(body).await?;
         let name = incoming.name.clone();
-        let committed = match parse_write(&name).map_err(|e| malformed(&e))? {
+        let name = parse_write(&name).map_err(|e| malformed(&e))?;
+        self.guard.check(caller, Right::WriteBlobs, name.instance())?;
+        let committed = match name {
             WriteName::Log { name, token } => {
                 Box::pin(self.write_log(name, token, incoming)).await?
             }
@@ -171,11 +178,16 @@ impl ByteStream {
         })
     }
 
-    pub(super) async fn query(&self, body: impl RequestBody) -> Result<Response<Body>, Status> {
+    pub(super) async fn query(
+        &self,
+        caller: &Extensions,
+        body: impl RequestBody,
+    ) -> Result<Response<Body>, Status> {
         let request: QueryWriteStatusRequest =
             decode_single(body, "QueryWriteStatusRequest", MAX_MESSAGE).await?;
-        let name = request.resource_name.as_bytes();
-        let (committed, complete) = match parse_write(name).map_err(|e| malformed(&e))? {
+        let name = parse_write(request.resource_name.as_bytes()).map_err(|e| malformed(&e))?;
+        self.guard.check(caller, Right::WriteBlobs, name.instance())?;
+        let (committed, complete) = match name {
             WriteName::Log { name, token } => {
                 let size = self.log_size(name, token)?;
                 (size, self.logs.status(name).is_some_and(|(_, finished)| finished))

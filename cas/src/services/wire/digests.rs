@@ -27,10 +27,17 @@ pub enum FindMissingError {
     Digest { index: usize, source: DigestError },
 }
 
-/// The digests of a `FindMissingBlobsRequest`.
-pub fn decode_find_missing(message: &Bytes) -> Result<Vec<Digest>, FindMissingError> {
-    if let Some(digests) = decode_usual(message) {
-        return Ok(digests);
+/// What a `FindMissingBlobsRequest` asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FindMissing {
+    /// As it came.
+    pub instance: Bytes,
+    pub digests: Vec<Digest>,
+}
+
+pub fn decode_find_missing(message: &Bytes) -> Result<FindMissing, FindMissingError> {
+    if let Some((instance, digests)) = decode_usual(message) {
+        return Ok(FindMissing { instance: message.slice_ref(instance), digests });
     }
     let request =
         FindMissingBlobsRequest::decode(message.clone()).map_err(FindMissingError::Malformed)?;
@@ -39,22 +46,25 @@ pub fn decode_find_missing(message: &Bytes) -> Result<Vec<Digest>, FindMissingEr
     let parse = |(index, digest): (usize, &super::Digest)| {
         digest.parse(function).map_err(|source| FindMissingError::Digest { index, source })
     };
-    request.blob_digests.iter().enumerate().map(parse).collect()
+    let digests = request.blob_digests.iter().enumerate().map(parse).collect::<Result<_, _>>()?;
+    Ok(FindMissing { instance: request.instance_name, digests })
 }
 
 /// The encoding that every protobuf library writes. `None`: something else, valid or not; the
-/// complete decoder then decides.
-fn decode_usual(message: &[u8]) -> Option<Vec<Digest>> {
+/// complete decoder then decides. Of a field that comes twice the last counts, as everywhere.
+fn decode_usual(message: &[u8]) -> Option<(&[u8], Vec<Digest>)> {
     // A digest takes 68 bytes at least, with its own prefix 70.
     let mut digests = Vec::with_capacity(message.len() / 70);
     let mut function = DigestFunction::Sha256;
+    let mut instance = &message[..0];
     let mut data = message;
     while let Some((&tag, rest)) = data.split_first() {
         data = rest;
         match tag {
             BLOB_DIGEST => digests.push(usual_digest(take_field(&mut data)?)?),
             INSTANCE_NAME => {
-                std::str::from_utf8(take_field(&mut data)?).ok()?;
+                instance = take_field(&mut data)?;
+                std::str::from_utf8(instance).ok()?;
             }
             DIGEST_FUNCTION => {
                 let value = i32::try_from(take_varint(&mut data)?).ok()?;
@@ -67,7 +77,7 @@ fn decode_usual(message: &[u8]) -> Option<Vec<Digest>> {
     if function != DigestFunction::Sha256 {
         digests.iter_mut().for_each(|digest| digest.function = function);
     }
-    Some(digests)
+    Some((instance, digests))
 }
 
 fn usual_digest(field: &[u8]) -> Option<Digest> {
@@ -177,7 +187,7 @@ mod tests {
                 .iter()
                 .map(|d| Digest { function: DigestFunction::from_wire(number).unwrap(), ..*d })
                 .collect();
-            prop_assert_eq!(decode_find_missing(&wire), Ok(expected));
+            prop_assert_eq!(decode_find_missing(&wire).map(|asked| asked.digests), Ok(expected));
         }
 
         #[test]
@@ -198,15 +208,17 @@ mod tests {
             wire.truncate(cut % (length + 1));
             let wire = Bytes::from(wire);
             let usual = decode_usual(&wire);
-            if let Some(usual) = usual {
+            if let Some((instance, usual)) = usual {
                 let theirs = reapi::FindMissingBlobsRequest::decode(wire.clone()).unwrap();
                 let function = DigestFunction::from_wire(theirs.digest_function).unwrap();
+                let name = theirs.instance_name.clone();
                 let theirs: Vec<_> = theirs
                     .blob_digests
                     .iter()
                     .map(|digest| Digest::from_wire(digest, function).unwrap())
                     .collect();
                 prop_assert_eq!(usual, theirs);
+                prop_assert_eq!(instance, name.as_bytes());
             }
             let _ = decode_find_missing(&wire);
         }

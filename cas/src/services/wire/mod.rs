@@ -11,7 +11,7 @@ mod messages;
 
 pub use assemble::{Assembler, FrameError};
 pub use body::{Encoded, Messages, Reply, RequestBody, StreamReply};
-pub use digests::{decode_find_missing, encode_missing};
+pub use digests::{FindMissing, decode_find_missing, encode_missing};
 pub use messages::*;
 
 /// gRPC's prefix of each message: a compression flag and a length of four bytes.

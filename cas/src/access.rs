@@ -1,0 +1,82 @@
+//! What callers want to do, and whoever decides about it.
+
+use std::sync::Arc;
+
+use http::Extensions;
+
+/// One kind of thing that a caller may be allowed to do in an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Right {
+    /// Read blobs, action results and operations.
+    Read,
+    /// Store blobs: they are named by their content, so nothing else changes.
+    WriteBlobs,
+    /// Say what an action results in, or what a URI stands for.
+    WriteResults,
+    /// Have actions run.
+    Execute,
+    /// Run actions for others.
+    Work,
+    /// Make and promote releases.
+    Release,
+    /// Act on what belongs to others.
+    Administer,
+}
+
+/// Why somebody may not.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// It is not known who calls; with credentials the answer may be another.
+    #[error("{0}")]
+    Unauthenticated(String),
+    /// It is known who calls, and the answer is no.
+    #[error("{0}")]
+    Denied(String),
+}
+
+/// Decides who may do what. `caller`: the extensions of a request, into which whoever took it in
+/// from the network has put who sent it.
+pub trait Authorizer: Send + Sync + 'static {
+    fn check(&self, caller: &Extensions, right: Right, instance: &str) -> Result<(), Refused>;
+
+    /// The same for all instances at once.
+    fn check_everywhere(&self, caller: &Extensions, right: Right) -> Result<(), Refused>;
+
+    /// A name for the caller, the same for all its requests; `None`: anybody.
+    fn name(&self, caller: &Extensions) -> Option<Arc<str>>;
+
+    fn allows(&self, caller: &Extensions, right: Right, instance: &str) -> bool {
+        self.check(caller, right, instance).is_ok()
+    }
+}
+
+pub type SharedAuthorizer = Arc<dyn Authorizer>;
+
+/// Where nobody is asked who calls.
+#[derive(Debug, Clone, Copy)]
+pub struct Everybody {
+    /// Whether everybody may also write action results. Otherwise nobody does: they come from the
+    /// workers.
+    pub write_results: bool,
+}
+
+impl Authorizer for Everybody {
+    fn check(&self, caller: &Extensions, right: Right, _instance: &str) -> Result<(), Refused> {
+        self.check_everywhere(caller, right)
+    }
+
+    fn check_everywhere(&self, _: &Extensions, right: Right) -> Result<(), Refused> {
+        if right != Right::WriteResults || self.write_results {
+            return Ok(());
+        }
+        Err(Refused::Denied(
+            "clients may not write action results here: results come from the workers \
+             (cache.allow_updates is false)"
+                .to_owned(),
+        ))
+    }
+
+    fn name(&self, _: &Extensions) -> Option<Arc<str>> {
+        None
+    }
+}

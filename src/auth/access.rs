@@ -1,0 +1,217 @@
+//! What a caller may do: roles per instance.
+
+use std::sync::Arc;
+
+use http::Extensions;
+use kiln_cas::access::{Authorizer, Refused, Right};
+
+use super::failures::{Failures, Reason};
+use super::pattern::Pattern;
+use super::roles::{Roles, in_words, role_for};
+
+/// Roles in the instances that one of the patterns matches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scope {
+    pub roles: Roles,
+    pub instances: Vec<Pattern>,
+}
+
+impl Scope {
+    fn covers(&self, instance: &str) -> bool {
+        self.instances.iter().any(|pattern| pattern.matches(instance))
+    }
+
+    fn covers_all(&self) -> bool {
+        self.instances.iter().any(Pattern::is_everything)
+    }
+}
+
+/// What one credential allows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Access {
+    /// Whose it is; `None`: anybody's.
+    pub name: Option<Arc<str>>,
+    pub scopes: Vec<Scope>,
+}
+
+impl Access {
+    fn roles(&self, covers: impl Fn(&Scope) -> bool) -> Roles {
+        let scopes = self.scopes.iter().filter(|scope| covers(scope));
+        scopes.fold(Roles::default(), |roles, scope| roles.union(scope.roles))
+    }
+}
+
+/// Who sent a request: all its credentials together. Travels in the request's extensions.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// Of the connection: its client certificate, and what everybody may do.
+    pub connection: Arc<Access>,
+    /// Of the request: its token.
+    pub token: Option<Arc<Access>>,
+}
+
+impl Caller {
+    /// The token's, else the certificate's.
+    pub fn name(&self) -> Option<&Arc<str>> {
+        self.accesses().find_map(|access| access.name.as_ref())
+    }
+
+    fn accesses(&self) -> impl Iterator<Item = &Access> {
+        self.token.iter().chain([&self.connection]).map(Arc::as_ref)
+    }
+
+    fn roles(&self, covers: impl Fn(&Scope) -> bool + Copy) -> Roles {
+        self.accesses().fold(Roles::default(), |roles, access| roles.union(access.roles(covers)))
+    }
+
+    pub fn may(&self, right: Right, instance: &str) -> bool {
+        self.roles(|scope| scope.covers(instance)).grants(right)
+    }
+
+    /// In all instances.
+    pub fn may_everywhere(&self, right: Right) -> bool {
+        self.roles(Scope::covers_all).grants(right)
+    }
+
+    /// In one instance at least.
+    pub fn may_somewhere(&self, right: Right) -> bool {
+        self.roles(|_| true).grants(right)
+    }
+
+    pub fn check(&self, right: Right, instance: &str) -> Result<(), Refused> {
+        if self.may(right, instance) {
+            return Ok(());
+        }
+        let held = self.roles(|scope| scope.covers(instance));
+        Err(self.refused(right, &format!("in instance {instance:?}"), held))
+    }
+
+    pub fn check_everywhere(&self, right: Right) -> Result<(), Refused> {
+        if self.may_everywhere(right) {
+            return Ok(());
+        }
+        let held = self.roles(Scope::covers_all);
+        Err(self.refused(right, "in all instances (\"*\")", held))
+    }
+
+    pub fn check_somewhere(&self, right: Right) -> Result<(), Refused> {
+        if self.may_somewhere(right) {
+            return Ok(());
+        }
+        Err(self.refused(right, "in any instance", self.roles(|_| true)))
+    }
+
+    fn refused(&self, right: Right, place: &str, held: Roles) -> Refused {
+        let (what, needed) = (in_words(right), role_for(right));
+        match self.name() {
+            None => Refused::Unauthenticated(format!(
+                "to {what} {place} credentials with the role {needed} are needed, and none came: \
+                 send a bearer token or show a client certificate"
+            )),
+            Some(name) => Refused::Denied(format!(
+                "{name} may not {what} {place}: the role {needed} is missing (it has {held}); \
+                 roles are given in the server's access files"
+            )),
+        }
+    }
+}
+
+/// Decides by the [`Caller`] in a request's extensions. A request without one is refused: it
+/// came past whoever takes requests in.
+#[derive(Debug, Clone)]
+pub struct RoleAuthorizer(pub Arc<Failures>);
+
+fn caller(extensions: &Extensions) -> Result<&Caller, Refused> {
+    extensions.get().ok_or_else(|| Refused::Unauthenticated("it is not known who calls".to_owned()))
+}
+
+impl RoleAuthorizer {
+    fn counted(&self, result: Result<(), Refused>) -> Result<(), Refused> {
+        result.inspect_err(|refused| self.0.count(Reason::of(refused)))
+    }
+}
+
+impl Authorizer for RoleAuthorizer {
+    fn check(&self, extensions: &Extensions, right: Right, instance: &str) -> Result<(), Refused> {
+        self.counted(caller(extensions).and_then(|caller| caller.check(right, instance)))
+    }
+
+    fn check_everywhere(&self, extensions: &Extensions, right: Right) -> Result<(), Refused> {
+        self.counted(caller(extensions).and_then(|caller| caller.check_everywhere(right)))
+    }
+
+    fn name(&self, extensions: &Extensions) -> Option<Arc<str>> {
+        caller(extensions).ok()?.name().cloned()
+    }
+
+    /// A question that nobody is refused by counts as no failure.
+    fn allows(&self, extensions: &Extensions, right: Right, instance: &str) -> bool {
+        caller(extensions).is_ok_and(|caller| caller.may(right, instance))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::auth::roles::Role;
+
+    fn access(name: Option<&str>, role: Role, instances: &[&str]) -> Arc<Access> {
+        let instances = instances.iter().map(|text| Pattern::from((*text).to_owned())).collect();
+        let scope = Scope { roles: [role].into_iter().collect(), instances };
+        Arc::new(Access { name: name.map(Into::into), scopes: vec![scope] })
+    }
+
+    #[test]
+    fn credentials_add_up_and_instances_stay_apart() {
+        let caller = Caller {
+            connection: access(None, Role::ReadCache, &["*"]),
+            token: Some(access(Some("token ci"), Role::Execute, &["main", "team/*"])),
+        };
+        assert!(caller.may(Right::Read, "anything"));
+        assert!(caller.may(Right::Execute, "team/a"));
+        assert!(!caller.may(Right::Execute, "other"));
+        assert!(caller.may_somewhere(Right::Execute) && !caller.may_everywhere(Right::Execute));
+        assert!(caller.may_everywhere(Right::Read));
+        let denied = caller.check(Right::WriteResults, "main").unwrap_err();
+        let Refused::Denied(message) = denied else { panic!("{denied:?}") };
+        assert_eq!(
+            message,
+            "token ci may not write action results in instance \"main\": the role write-cache is \
+             missing (it has read-cache, execute); roles are given in the server's access files"
+        );
+    }
+
+    #[test]
+    fn who_shows_nothing_is_asked_for_credentials() {
+        let caller = Caller { connection: access(None, Role::ReadCache, &["open"]), token: None };
+        assert!(caller.check(Right::Read, "open").is_ok());
+        let refused = caller.check(Right::Read, "closed").unwrap_err();
+        assert!(matches!(&refused, Refused::Unauthenticated(text) if text.contains("read-cache")));
+    }
+
+    #[test]
+    fn a_request_that_nobody_took_in_is_refused() {
+        let authorizer = RoleAuthorizer(Arc::default());
+        let nobody = Extensions::new();
+        assert!(authorizer.check(&nobody, Right::Read, "").is_err());
+        assert!(!authorizer.allows(&nobody, Right::Read, ""));
+        assert!(authorizer.check_everywhere(&nobody, Right::Work).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn everywhere_means_each_and_each_means_somewhere(
+            place in "[ab/]{0,4}", pattern in "[ab/*]{0,4}", role in 0..Role::ALL.len(),
+        ) {
+            let token = access(Some("t"), Role::ALL[role].0, &[&pattern]);
+            let caller = Caller { connection: Arc::default(), token: Some(token) };
+            for right in [Right::Read, Right::WriteResults, Right::Execute, Right::Work] {
+                prop_assert!(!caller.may_everywhere(right) || caller.may(right, &place));
+                prop_assert!(!caller.may(right, &place) || caller.may_somewhere(right));
+                prop_assert_eq!(caller.check(right, &place).is_ok(), caller.may(right, &place));
+            }
+        }
+    }
+}

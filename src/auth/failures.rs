@@ -1,0 +1,138 @@
+//! Failed authentications: counted by reason, logged at a bounded rate.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use kiln_cas::access::Refused;
+
+/// Lines in the log in one [`WINDOW`].
+const LINES: u32 = 10;
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// Why somebody was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// None came where some are needed.
+    NoCredentials,
+    /// It is known who calls, who lacks the role.
+    Denied,
+    /// The header is none of the known forms.
+    Malformed,
+    UnknownToken,
+    /// A token or a client certificate whose time is over.
+    Expired,
+    /// A token whose time has not come.
+    NotYetValid,
+    Signature,
+    /// A token signed by a key that is not known.
+    UnknownKey,
+    Issuer,
+    Audience,
+    /// The keys cannot be fetched for now.
+    KeysUnavailable,
+}
+
+pub const REASONS: [(Reason, &str); 11] = [
+    (Reason::NoCredentials, "no_credentials"),
+    (Reason::Denied, "denied"),
+    (Reason::Malformed, "malformed"),
+    (Reason::UnknownToken, "unknown_token"),
+    (Reason::Expired, "expired"),
+    (Reason::NotYetValid, "not_yet_valid"),
+    (Reason::Signature, "signature"),
+    (Reason::UnknownKey, "unknown_key"),
+    (Reason::Issuer, "issuer"),
+    (Reason::Audience, "audience"),
+    (Reason::KeysUnavailable, "keys_unavailable"),
+];
+
+impl Reason {
+    pub fn of(refused: &Refused) -> Self {
+        match refused {
+            Refused::Unauthenticated(_) => Self::NoCredentials,
+            Refused::Denied(_) => Self::Denied,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        REASONS[self as usize].1
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct Failures {
+    counts: [AtomicU64; REASONS.len()],
+    handshakes: AtomicU64,
+    limiter: Mutex<Limiter>,
+}
+
+impl Failures {
+    pub fn count(&self, reason: Reason) {
+        self.counts[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn counted(&self, reason: Reason) -> u64 {
+        self.counts[reason as usize].load(Ordering::Relaxed)
+    }
+
+    /// A TLS handshake that came to nothing.
+    pub fn count_handshake(&self) {
+        self.handshakes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn handshakes(&self) -> u64 {
+        self.handshakes.load(Ordering::Relaxed)
+    }
+
+    /// Whether a line may be logged now, and if so, how many were left out before it.
+    pub fn may_log(&self, now: Instant) -> Option<u64> {
+        self.limiter.lock().unwrap_or_else(PoisonError::into_inner).admit(now)
+    }
+}
+
+/// At most [`LINES`] in each [`WINDOW`].
+#[derive(Debug, Default)]
+struct Limiter {
+    window: Option<Instant>,
+    lines: u32,
+    left_out: u64,
+}
+
+impl Limiter {
+    fn admit(&mut self, now: Instant) -> Option<u64> {
+        let is_over = |start: Instant| now.saturating_duration_since(start) >= WINDOW;
+        if self.window.is_none_or(is_over) {
+            self.window = Some(now);
+            self.lines = 0;
+        }
+        if self.lines == LINES {
+            self.left_out += 1;
+            return None;
+        }
+        self.lines += 1;
+        Some(std::mem::take(&mut self.left_out))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_stand_at_their_places() {
+        for (index, (reason, _)) in REASONS.iter().enumerate() {
+            assert_eq!(*reason as usize, index);
+        }
+    }
+
+    #[test]
+    fn a_flood_is_logged_in_few_lines_that_say_how_much_is_left_out() {
+        let start = Instant::now();
+        let mut limiter = Limiter::default();
+        let logged = (0..1000).filter(|_| limiter.admit(start) == Some(0)).count();
+        assert_eq!(logged, LINES as usize);
+        assert_eq!(limiter.admit(start + WINDOW), Some(1000 - u64::from(LINES)));
+        assert_eq!(limiter.admit(start + WINDOW), Some(0));
+    }
+}

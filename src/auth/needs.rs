@@ -1,0 +1,170 @@
+//! What each way into the server needs: the one table of it.
+//!
+//! Whoever takes a request in asks for the right before anything of the request is read, in any
+//! instance; the services ask again for the instance, which most requests name in their message.
+//! What is not in the table is not served.
+
+use http::Method;
+use kiln_cas::access::Right;
+use serde::Deserialize;
+
+/// What has to be allowed before a request goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// In the instance that the request names.
+    Instance(Right),
+    /// In all instances: the answer shows or touches all of them.
+    All(Right),
+    /// The same, unless the configuration opens it to everybody (`auth.open`).
+    Closable(Door, Right),
+}
+
+/// What `auth.open` can name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum Door {
+    Health,
+    Metrics,
+    Pages,
+}
+
+impl Door {
+    pub const ALL: [(Self, &str); 3] =
+        [(Self::Health, "health"), (Self::Metrics, "metrics"), (Self::Pages, "pages")];
+}
+
+use Need::{All, Closable, Instance};
+use Right::{Execute, Read, Work, WriteBlobs, WriteResults};
+
+type Methods = &'static [(&'static str, Need)];
+
+/// gRPC: service, method, need.
+#[rustfmt::skip]
+const GRPC: &[(&str, Methods)] = &[
+    ("build.bazel.remote.execution.v2.ActionCache", &[
+        ("GetActionResult", Instance(Read)),
+        ("UpdateActionResult", Instance(WriteResults)),
+    ]),
+    ("google.bytestream.ByteStream", &[
+        ("Read", Instance(Read)),
+        ("Write", Instance(WriteBlobs)),
+        ("QueryWriteStatus", Instance(WriteBlobs)),
+    ]),
+    ("build.bazel.remote.execution.v2.ContentAddressableStorage", &[
+        ("FindMissingBlobs", Instance(Read)),
+        ("BatchUpdateBlobs", Instance(WriteBlobs)),
+        ("BatchReadBlobs", Instance(Read)),
+        ("GetTree", Instance(Read)),
+        ("SplitBlob", Instance(Read)),
+        ("SpliceBlob", Instance(WriteBlobs)),
+        ("GetChunkMapping", Instance(Read)),
+        ("RegisterChunkMapping", Instance(WriteBlobs)),
+    ]),
+    ("build.bazel.remote.execution.v2.Execution", &[
+        ("Execute", Instance(Execute)),
+        ("WaitExecution", Instance(Execute)),
+    ]),
+    ("build.bazel.remote.execution.v2.Capabilities", &[
+        ("GetCapabilities", Instance(Read)),
+    ]),
+    ("google.longrunning.Operations", &[
+        ("GetOperation", Instance(Read)),
+        ("ListOperations", Instance(Read)),
+        ("WaitOperation", Instance(Read)),
+        // Of one's own; for those of others the service asks for `Administer`.
+        ("CancelOperation", Instance(Execute)),
+        ("DeleteOperation", Instance(Execute)),
+    ]),
+    ("kiln.worker.v1.Workers", &[
+        ("Session", All(Work)),
+    ]),
+    ("build.bazel.remote.asset.v1.Fetch", &[
+        ("FetchBlob", Instance(Read)),
+        ("FetchDirectory", Instance(Read)),
+    ]),
+    ("build.bazel.remote.asset.v1.Push", &[
+        ("PushBlob", Instance(WriteResults)),
+        ("PushDirectory", Instance(WriteResults)),
+    ]),
+    ("build.bazel.remote.logstream.v1.LogStreamService", &[
+        ("CreateLogStream", Instance(WriteBlobs)),
+    ]),
+    ("grpc.health.v1.Health", &[
+        ("Check", Closable(Door::Health, Read)),
+        ("Watch", Closable(Door::Health, Read)),
+    ]),
+];
+
+/// First segments of the paths of pages and their API, which have precedence over the HTTP cache.
+const PAGES: [&str; 8] =
+    ["", "builds", "actions", "queue", "blobs", "api", "style.css", "favicon.svg"];
+
+/// What a gRPC call of this path needs; `None`: there is no such method.
+pub fn of_grpc(path: &str) -> Option<Need> {
+    let (service, method) = path.strip_prefix('/')?.split_once('/')?;
+    let (_, methods) = GRPC.iter().find(|(name, _)| *name == service)?;
+    methods.iter().find(|(name, _)| *name == method).map(|(_, need)| *need)
+}
+
+/// What any other request needs.
+pub fn of_http(method: &Method, path: &str) -> Need {
+    let mut segments = path.trim_start_matches('/').split('/');
+    let first = segments.next().unwrap_or_default();
+    let reads = matches!(*method, Method::GET | Method::HEAD);
+    if path == "/metrics" {
+        return Closable(Door::Metrics, Read);
+    }
+    if PAGES.contains(&first) || path.starts_with("/cas/tree/") {
+        return Closable(Door::Pages, Read);
+    }
+    let mut from_the_end = path.rsplit('/');
+    let (_hash, kind) = (from_the_end.next(), from_the_end.next());
+    match (kind, reads) {
+        (Some("ac" | "cas"), true) => Instance(Read),
+        (Some("cas"), false) => Instance(WriteBlobs),
+        (Some("ac"), false) => Instance(WriteResults),
+        (_, true) => All(Read),
+        (_, false) => All(Right::Administer),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::requests::METHODS;
+
+    #[test]
+    fn every_method_of_the_server_has_a_need_and_no_other_has() {
+        for method in METHODS {
+            let path = format!("/{}/{}", method.service, method.name);
+            assert!(of_grpc(&path).is_some(), "{path}");
+        }
+        let listed: usize = GRPC.iter().map(|(_, methods)| methods.len()).sum();
+        assert_eq!(listed, METHODS.len());
+        for unknown in
+            ["", "/", "/x/y", "/grpc.health.v1.Health/Nothing", "grpc.health.v1.Health/Check"]
+        {
+            assert_eq!(of_grpc(unknown), None, "{unknown}");
+        }
+    }
+
+    #[test]
+    fn paths_need_what_they_lead_to() {
+        let hash = "ab".repeat(32);
+        let pages = Closable(Door::Pages, Read);
+        for (method, path, need) in [
+            ("GET", "/".to_owned(), pages),
+            ("GET", "/builds/x/ac/y".to_owned(), pages),
+            ("GET", format!("/cas/tree/sha256/{hash}/1"), pages),
+            ("GET", "/api/v1/status".to_owned(), pages),
+            ("GET", "/metrics".to_owned(), Closable(Door::Metrics, Read)),
+            ("GET", format!("/ac/{hash}"), Instance(Read)),
+            ("HEAD", format!("/team/a/cas/{hash}"), Instance(Read)),
+            ("PUT", format!("/team/a/cas/{hash}"), Instance(WriteBlobs)),
+            ("PUT", format!("/team/a/ac/{hash}"), Instance(WriteResults)),
+            ("GET", "/metrics2".to_owned(), All(Read)),
+            ("POST", "/anything".to_owned(), All(Right::Administer)),
+        ] {
+            assert_eq!(of_http(&method.parse().unwrap(), &path), need, "{method} {path}");
+        }
+    }
+}

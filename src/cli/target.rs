@@ -1,0 +1,110 @@
+//! The server that client commands ask, and what they show to it.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use kiln_executor::remote::{
+    Credentials, Server, ServerError, TlsFiles, Token, TokenError, address,
+};
+
+use super::CliError;
+
+/// The variable that holds a token. There is no flag: command lines are public.
+const TOKEN: &str = "KILN_TOKEN";
+
+#[derive(Debug, Args)]
+pub struct TargetOptions {
+    /// Server that client commands ask
+    #[arg(
+        long,
+        global = true,
+        env = "KILN_SERVER",
+        default_value = "http://127.0.0.1:8980",
+        value_name = "URL"
+    )]
+    server: String,
+
+    /// Instance name sent with each request
+    #[arg(long, global = true, env = "KILN_INSTANCE", default_value = "", value_name = "NAME")]
+    instance: String,
+
+    /// Authorities (PEM) to trust instead of the system's, for https:// servers
+    #[arg(long, global = true, env = "KILN_CA_FILE", value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
+
+    /// Certificate (PEM) to show to the server
+    #[arg(long, global = true, env = "KILN_CLIENT_CERT", value_name = "FILE")]
+    tls_client_cert: Option<PathBuf>,
+
+    /// Its private key (PEM)
+    #[arg(long, global = true, env = "KILN_CLIENT_KEY", value_name = "FILE")]
+    tls_client_key: Option<PathBuf>,
+
+    /// File with a bearer token; without, the variable KILN_TOKEN
+    #[arg(long, global = true, env = "KILN_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+/// The same, read and checked.
+pub struct Target {
+    pub url: String,
+    pub instance: String,
+    pub credentials: Credentials,
+}
+
+impl TargetOptions {
+    pub fn target(self) -> Result<Target, CliError> {
+        let identity = match (self.tls_client_cert, self.tls_client_key) {
+            (None, None) => None,
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            _ => {
+                let message = "a client certificate and its key belong together";
+                let hint = "give both --tls-client-cert and --tls-client-key";
+                return Err(CliError::usage(message).hint(hint));
+            }
+        };
+        let token = match self.token_file {
+            Some(path) => Some(Token::from_file(&path)?),
+            None => match std::env::var(TOKEN) {
+                Ok(text) => Some(Token::new(&text, TOKEN)?),
+                Err(_) => None,
+            },
+        };
+        let tls = TlsFiles { ca: self.tls_ca, identity };
+        let (url, instance) = (self.server, self.instance);
+        Ok(Target { url, instance, credentials: Credentials { tls, token } })
+    }
+}
+
+impl Target {
+    /// Connections to the server. Call within a tokio runtime.
+    pub fn connect(&self) -> Result<Server, CliError> {
+        self.warn_of_a_bare_token();
+        Ok(Server::with(&self.url, &self.credentials)?)
+    }
+
+    /// Whoever is on the way could read it.
+    pub fn warn_of_a_bare_token(&self) {
+        let bare = matches!(address(&self.url), Ok((_, false))) && !is_here(&self.url);
+        if bare && self.credentials.token.is_some() {
+            eprintln!("warning: {} is without TLS: others can read the token", self.url);
+        }
+    }
+}
+
+fn is_here(url: &str) -> bool {
+    let host = url.split_once("://").map_or(url, |(_, rest)| rest);
+    ["localhost:", "127.", "[::1]"].iter().any(|here| host.starts_with(here))
+}
+
+impl From<TokenError> for CliError {
+    fn from(error: TokenError) -> Self {
+        Self::usage(error.to_string())
+    }
+}
+
+impl From<ServerError> for CliError {
+    fn from(error: ServerError) -> Self {
+        Self::usage(error.to_string())
+    }
+}

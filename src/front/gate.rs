@@ -1,0 +1,153 @@
+//! Takes requests in: who sends them, and whether they may come further.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use axum::body::Body;
+use axum::response::IntoResponse;
+use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use http::{HeaderValue, Request, Response, StatusCode};
+use kiln_cas::access::Refused;
+use tonic::Status;
+
+use super::unknown::is_grpc;
+use crate::auth::access::Caller;
+use crate::auth::failures::Reason;
+use crate::auth::needs::{Need, of_grpc, of_http};
+use crate::auth::{Auth, Failure, Peer};
+use crate::web::json::{ErrorBody, ErrorDetail};
+
+/// Browsers and HTTP cache clients send a token as the password.
+const CHALLENGE: HeaderValue =
+    HeaderValue::from_static("Basic realm=\"kiln: a token is the password\", charset=\"UTF-8\"");
+const BEARER: HeaderValue = HeaderValue::from_static("Bearer realm=\"kiln\"");
+const BEARER_INVALID: HeaderValue =
+    HeaderValue::from_static("Bearer realm=\"kiln\", error=\"invalid_token\"");
+const HINT: &str = "Give a token (--token-file, KILN_TOKEN) or a client certificate \
+                    (--tls-client-cert); docs/security.md has more.";
+
+/// Lets requests of one server in.
+#[derive(Clone)]
+pub struct Gate(pub Arc<Auth>);
+
+/// Where a request comes from.
+pub struct Origin {
+    pub address: Option<SocketAddr>,
+    pub peer: Peer,
+}
+
+enum Refusal {
+    /// gRPC only.
+    NoSuchMethod,
+    Credentials(Failure),
+    Access(Refused),
+}
+
+impl Gate {
+    /// Puts the caller into the request's extensions, or says what to answer instead.
+    pub async fn admit<B>(
+        &self,
+        origin: &Origin,
+        request: &mut Request<B>,
+    ) -> Result<(), Response<Body>> {
+        self.try_admit(origin, request).await.map_err(|refusal| {
+            self.note(&refusal, origin, request.uri().path());
+            respond(refusal, request)
+        })
+    }
+
+    async fn try_admit<B>(&self, origin: &Origin, request: &mut Request<B>) -> Result<(), Refusal> {
+        let need = need(request).ok_or(Refusal::NoSuchMethod)?;
+        if self.0.opens(need) {
+            return Ok(());
+        }
+        // Nobody behind the gate needs it.
+        let header = request.headers_mut().remove(AUTHORIZATION);
+        let caller = self.0.caller(&origin.peer, header.as_ref(), now()).await;
+        let caller = caller.map_err(Refusal::Credentials)?;
+        check(&caller, need).map_err(Refusal::Access)?;
+        request.extensions_mut().insert(caller);
+        Ok(())
+    }
+
+    fn note(&self, refusal: &Refusal, origin: &Origin, path: &str) {
+        let failures = &self.0.failures;
+        match refusal {
+            Refusal::NoSuchMethod => {}
+            Refusal::Access(refused) => failures.count(Reason::of(refused)),
+            Refusal::Credentials(failure) => {
+                failures.count(failure.reason);
+                if let Some(left_out) = failures.may_log(Instant::now()) {
+                    let peer = origin.address.map(tracing::field::display);
+                    let reason = failure.reason.name();
+                    tracing::warn!(peer, path, reason, left_out, "authentication failed");
+                }
+            }
+        }
+    }
+}
+
+fn need<B>(request: &Request<B>) -> Option<Need> {
+    let path = request.uri().path();
+    match of_grpc(path) {
+        Some(need) => Some(need),
+        None if is_grpc(request.headers()) => None,
+        None => Some(of_http(request.method(), path)),
+    }
+}
+
+fn check(caller: &Caller, need: Need) -> Result<(), Refused> {
+    match need {
+        Need::Instance(right) => caller.check_somewhere(right),
+        Need::All(right) | Need::Closable(_, right) => caller.check_everywhere(right),
+    }
+}
+
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+fn respond<B>(refusal: Refusal, request: &Request<B>) -> Response<Body> {
+    let path = request.uri().path();
+    if is_grpc(request.headers()) || of_grpc(path).is_some() {
+        return grpc_status(refusal, path).into_http();
+    }
+    let (status, message, bearer) = match refusal {
+        Refusal::NoSuchMethod => (StatusCode::NOT_FOUND, String::new(), BEARER),
+        Refusal::Credentials(failure) if failure.reason == Reason::KeysUnavailable => {
+            (StatusCode::SERVICE_UNAVAILABLE, failure.message, BEARER)
+        }
+        Refusal::Credentials(failure) => {
+            (StatusCode::UNAUTHORIZED, failure.message, BEARER_INVALID)
+        }
+        Refusal::Access(Refused::Unauthenticated(message)) => {
+            (StatusCode::UNAUTHORIZED, message, BEARER)
+        }
+        Refusal::Access(Refused::Denied(message)) => (StatusCode::FORBIDDEN, message, BEARER),
+    };
+    let mut response = match path.starts_with("/api/") {
+        true => {
+            let error = ErrorDetail { message, hint: HINT.to_owned() };
+            (status, axum::Json(ErrorBody { error })).into_response()
+        }
+        false => (status, format!("{message}\n")).into_response(),
+    };
+    if status == StatusCode::UNAUTHORIZED {
+        response.headers_mut().append(WWW_AUTHENTICATE, CHALLENGE);
+        response.headers_mut().append(WWW_AUTHENTICATE, bearer);
+    }
+    response
+}
+
+fn grpc_status(refusal: Refusal, path: &str) -> Status {
+    match refusal {
+        Refusal::NoSuchMethod => super::unknown::unknown_method(path),
+        Refusal::Credentials(Failure { reason: Reason::KeysUnavailable, message }) => {
+            Status::unavailable(message)
+        }
+        Refusal::Credentials(failure) => Status::unauthenticated(failure.message),
+        Refusal::Access(refused) => kiln_cas::services::refused_status(refused),
+    }
+}

@@ -1,0 +1,142 @@
+//! Files that are read again when they change, while the server runs.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// How often files are looked at. Notices of the kernel would miss what is mounted or linked
+/// anew, as secrets are.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+/// Something made of files.
+pub trait Reload: Send + Sync + 'static {
+    /// In words, for the log.
+    fn what(&self) -> &'static str;
+
+    fn files(&self) -> Vec<PathBuf>;
+
+    /// Reads the files anew. On an error everything stays as it was.
+    fn reload(&self) -> Result<(), String>;
+}
+
+/// What tells one content of a file from the next without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    /// `None`: there is no such file now.
+    fn of(path: &Path) -> Option<Self> {
+        let metadata = std::fs::metadata(path).ok()?;
+        Some(Self {
+            inode: metadata.ino(),
+            size: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        })
+    }
+}
+
+struct Watched {
+    item: Arc<dyn Reload>,
+    stamps: Vec<Option<Stamp>>,
+}
+
+impl Watched {
+    fn new(item: Arc<dyn Reload>) -> Self {
+        let stamps = stamps(item.as_ref());
+        Self { item, stamps }
+    }
+
+    fn look(&mut self) {
+        // Taken before the files are read: what changes meanwhile is seen the next time.
+        let stamps = stamps(self.item.as_ref());
+        if stamps == self.stamps {
+            return;
+        }
+        self.stamps = stamps;
+        let what = self.item.what();
+        match self.item.reload() {
+            Ok(()) => tracing::info!(what, "read again after a change"),
+            Err(error) => tracing::warn!(what, error, "a change is not taken over"),
+        }
+    }
+}
+
+fn stamps(item: &dyn Reload) -> Vec<Option<Stamp>> {
+    item.files().iter().map(|path| Stamp::of(path)).collect()
+}
+
+/// Looks at the files of `items` until `stop` is cancelled. Make it before they are first read.
+pub fn watch(items: Vec<Arc<dyn Reload>>, stop: CancellationToken) -> JoinHandle<()> {
+    let mut watched: Vec<Watched> = items.into_iter().map(Watched::new).collect();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(INTERVAL) => {}
+            }
+            watched.iter_mut().for_each(Watched::look);
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    struct Text {
+        path: PathBuf,
+        read: Mutex<Vec<String>>,
+    }
+
+    impl Reload for Text {
+        fn what(&self) -> &'static str {
+            "text"
+        }
+
+        fn files(&self) -> Vec<PathBuf> {
+            vec![self.path.clone()]
+        }
+
+        fn reload(&self) -> Result<(), String> {
+            let text = std::fs::read_to_string(&self.path).map_err(|error| error.to_string())?;
+            self.read.lock().unwrap().push(text);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_file_is_read_once_for_every_change_in_place_or_by_another_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("link");
+        for name in ["a", "b"] {
+            std::fs::write(dir.path().join(name), name).unwrap();
+        }
+        std::os::unix::fs::symlink("a", &path).unwrap();
+        let text = Arc::new(Text { path: path.clone(), read: Mutex::default() });
+        let mut watched = Watched::new(text.clone());
+        watched.look();
+        assert!(text.read.lock().unwrap().is_empty());
+
+        std::os::unix::fs::symlink("b", dir.path().join("next")).unwrap();
+        std::fs::rename(dir.path().join("next"), &path).unwrap();
+        watched.look();
+        watched.look();
+        std::fs::write(dir.path().join("b"), "longer").unwrap();
+        watched.look();
+        std::fs::remove_file(&path).unwrap();
+        watched.look();
+        assert_eq!(*text.read.lock().unwrap(), ["b", "longer"]);
+    }
+}

@@ -1,0 +1,104 @@
+//! A server that asks who calls, and its callers.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use kiln_executor::remote::{TlsFiles, client_config};
+use tempfile::TempDir;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::support::pki::{Authority, Pair};
+use crate::support::server::{Server, command};
+
+pub struct House {
+    pub dir: TempDir,
+    pub authority: Authority,
+    pub pair: Pair,
+    pub server: Server,
+}
+
+impl House {
+    /// With TLS, and what else the arguments say.
+    pub fn new(arguments: &[&str]) -> Self {
+        Self::with(|_| arguments.iter().map(|word| (*word).to_owned()).collect())
+    }
+
+    /// `arguments` may write files into the directory that it is given.
+    pub fn with(arguments: impl FnOnce(&Path) -> Vec<String>) -> Self {
+        Self::configured(|dir, command| {
+            command.args(arguments(dir));
+        })
+    }
+
+    /// `configure` changes the command that starts the server.
+    pub fn configured(configure: impl FnOnce(&Path, &mut Command)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = Authority::new(dir.path(), "authority");
+        let pair = authority.server();
+        let mut command = tls_command(dir.path(), &pair);
+        configure(dir.path(), &mut command);
+        let server = Server::spawn(command, &dir.path().join("data"));
+        Self { dir, authority, pair, server }
+    }
+
+    /// `https://127.0.0.1:PORT`
+    pub fn url(&self) -> String {
+        format!("https://{}", self.server.address)
+    }
+
+    /// `grpcs://localhost:PORT`
+    pub fn grpcs(&self) -> String {
+        let (_, port) = self.server.address.rsplit_once(':').unwrap();
+        format!("grpcs://localhost:{port}")
+    }
+
+    /// A connection that trusts the server's authority, and shows `identity`.
+    pub async fn channel(&self, identity: Option<&Pair>) -> Channel {
+        connect(&self.url(), &self.authority.file, identity).await.unwrap()
+    }
+
+    /// `kiln` with these words, for this server.
+    pub fn kiln(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
+        command
+            .env("KILN_SERVER", self.url())
+            .env("KILN_CA_FILE", &self.authority.file)
+            .args(words)
+            .stdin(Stdio::null());
+        command
+    }
+}
+
+/// `kiln serve` with TLS on a free port, not started.
+pub fn tls_command(dir: &Path, pair: &Pair) -> Command {
+    let mut command = command("127.0.0.1:0", &dir.join("data"), &[]);
+    command.env("KILN_WORKERS_COUNT", "1");
+    command.arg("--tls-cert").arg(&pair.certificate).arg("--tls-key").arg(&pair.key);
+    command
+}
+
+pub async fn connect(
+    url: &str,
+    authority: &Path,
+    identity: Option<&Pair>,
+) -> Result<Channel, tonic::transport::Error> {
+    let identity: Option<(PathBuf, PathBuf)> =
+        identity.map(|pair| (pair.certificate.clone(), pair.key.clone()));
+    let tls = client_config(&TlsFiles { ca: Some(authority.to_owned()), identity }).unwrap();
+    let mut tcp = hyper_util::client::legacy::connect::HttpConnector::new();
+    tcp.enforce_http(false);
+    let connector = hyper_rustls::HttpsConnectorBuilder::new()
+        .with_tls_config(tls)
+        .https_only()
+        .enable_http2()
+        .wrap_connector(tcp);
+    let endpoint = Endpoint::from_shared(url.to_owned()).unwrap();
+    endpoint.connect_with_connector(connector).await
+}
+
+/// Exit code and everything that was said.
+pub fn said(output: &Output) -> (i32, String) {
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.push_str(&String::from_utf8_lossy(&output.stderr));
+    (output.status.code().unwrap_or(-1), text)
+}

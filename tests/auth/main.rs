@@ -1,0 +1,14 @@
+//! TLS, tokens, certificates and roles, over real connections with real clients.
+
+#![allow(clippy::panic, clippy::unwrap_used)]
+
+mod bazel;
+mod certificates;
+mod house;
+mod http;
+mod jwt;
+mod methods;
+mod roles;
+#[path = "../support/mod.rs"]
+mod support;
+mod tls;
