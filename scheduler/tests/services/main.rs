@@ -7,6 +7,7 @@ const SHARED: bool = false;
 
 mod execute;
 mod faults;
+#[allow(dead_code, reason = "several frontends are only tested on a shared queue")]
 mod harness;
 mod merging;
 mod operations;
