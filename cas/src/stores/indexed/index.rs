@@ -78,7 +78,7 @@ pub trait BlobIndex: Send + Sync + 'static {
 
     /// Keeps small blobs, visible and promised for `lease` at once, and pending until
     /// [`BlobIndex::place`] says where they are. A blob that is known already stays where it is,
-    /// and is promised all the same.
+    /// and is promised all the same; its bytes may be kept beside it for readers.
     async fn put_small(&self, blobs: &[(Digest, Bytes)], lease: Duration)
     -> Result<(), StoreError>;
 

@@ -113,6 +113,7 @@ impl BlobIndex for MemoryIndex {
                 pending_since: now,
             });
             record.promise(until);
+            record.data.get_or_insert_with(|| data.clone());
         }
         Ok(())
     }

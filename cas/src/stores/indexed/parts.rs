@@ -216,6 +216,16 @@ impl Parts {
         Ok(())
     }
 
+    /// Gives the index a small blob again that it knows and had no bytes of, for the next
+    /// reader. Only bytes that are the blob's: they may be all that is left of it one day.
+    pub async fn give_back(&self, digest: &Digest, data: &Bytes) {
+        if digest.function.digest(data) == *digest
+            && let Err(error) = self.put_small(digest, data.clone()).await
+        {
+            tracing::debug!(%digest, %error, "a small blob was not given back to the index");
+        }
+    }
+
     /// Writes a small blob to the object store.
     pub async fn settle(
         &self,

@@ -123,6 +123,26 @@ impl Indexed {
         Blob::Stream(pieces).collect(size).await.map(Blob::Whole)
     }
 
+    /// Out of the object store. `no_index`: what the index answered, if that was an error; with
+    /// a place in mind a blob is read all the same.
+    async fn far(
+        &self,
+        digest: &Digest,
+        range: &Range<u64>,
+        no_index: Option<StoreError>,
+    ) -> Result<Blob, StoreError> {
+        if let Some(Place::Object(generation)) = self.parts.known.place(digest) {
+            match self.object(digest, generation, range).await {
+                Err(StoreError::NotFound(_)) => self.parts.known.forget(digest),
+                result => return result,
+            }
+        }
+        match no_index {
+            Some(error) => Err(error),
+            None => self.find_and_read(digest, range).await,
+        }
+    }
+
     /// The bytes where that takes no look-up, or one that is likely to have them.
     async fn near(&self, digest: &Digest) -> Result<Option<Bytes>, StoreError> {
         if !self.parts.is_small(digest) {
@@ -207,19 +227,20 @@ impl BlobStore for Indexed {
             return slice(&Bytes::new(), digest, offset, limit).map(Blob::Whole);
         }
         let range = clip(digest, offset, limit)?;
-        let near = self.near(digest).await;
-        if let Ok(Some(data)) = near {
-            return Ok(whole(&data, &range));
+        let no_index = match self.near(digest).await {
+            Ok(Some(data)) => return Ok(whole(&data, &range)),
+            Ok(None) => None,
+            Err(error) => Some(error),
+        };
+        let wanted_by_index = no_index.is_none() && self.parts.is_small(digest);
+        let far = self.far(digest, &range, no_index).await?;
+        if let Blob::Whole(data) = &far
+            && wanted_by_index
+            && data.len() as u64 == digest.size
+        {
+            self.parts.give_back(digest, data).await;
         }
-        // With a place in mind, a blob is read also while the index is away.
-        if let Some(Place::Object(generation)) = self.parts.known.place(digest) {
-            match self.object(digest, generation, &range).await {
-                Err(StoreError::NotFound(_)) => self.parts.known.forget(digest),
-                result => return result,
-            }
-        }
-        near?;
-        self.find_and_read(digest, &range).await
+        Ok(far)
     }
 
     async fn write(&self, digest: &Digest, data: Bytes) -> Result<(), StoreError> {

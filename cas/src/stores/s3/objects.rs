@@ -9,7 +9,7 @@ use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::{Delete, MultipartUpload, Object, ObjectIdentifier};
 use bytes::Bytes;
 use futures_util::TryStreamExt;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use super::body::body;
 use super::client::Clients;
@@ -53,7 +53,7 @@ pub struct Shared {
     clock_key: String,
     mark_key: String,
     requests: Semaphore,
-    pub parts: Semaphore,
+    parts: Arc<Semaphore>,
     /// How long the next bytes of a read may take.
     pub stall: Duration,
 }
@@ -76,7 +76,7 @@ impl S3Objects {
         let top = root.trim_end_matches("blobs/");
         let (clock_key, mark_key) = (format!("{top}clock"), format!("{top}index"));
         let (requests, parts) =
-            (Semaphore::new(REQUESTS_IN_FLIGHT), Semaphore::new(PARTS_IN_FLIGHT));
+            (Semaphore::new(REQUESTS_IN_FLIGHT), Arc::new(Semaphore::new(PARTS_IN_FLIGHT)));
         let stall = config.timeout;
         let shared = Shared { clients, site, root, clock_key, mark_key, requests, parts, stall };
         Self { shared: Arc::new(shared) }
@@ -199,8 +199,13 @@ fn refuses_batches(status: u16) -> bool {
 }
 
 impl Shared {
-    pub async fn permit<'a>(&self, of: &'a Semaphore) -> Result<SemaphorePermit<'a>, StoreError> {
-        of.acquire().await.map_err(|_| StoreError::Unavailable("S3 was closed".to_owned()))
+    async fn permit<'a>(&self, of: &'a Semaphore) -> Result<SemaphorePermit<'a>, StoreError> {
+        of.acquire().await.map_err(|_| closed())
+    }
+
+    /// To hold one more part of a blob in memory while it is on its way.
+    pub async fn part_permit(&self) -> Result<OwnedSemaphorePermit, StoreError> {
+        self.parts.clone().acquire_owned().await.map_err(|_| closed())
     }
 
     pub async fn put(&self, key: &str, pieces: &[Bytes]) -> Result<(), StoreError> {
@@ -255,6 +260,10 @@ impl Shared {
             },
         }
     }
+}
+
+fn closed() -> StoreError {
+    StoreError::Unavailable("S3 was closed".to_owned())
 }
 
 fn seconds(time: Option<&DateTime>) -> u64 {

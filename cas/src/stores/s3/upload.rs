@@ -79,9 +79,15 @@ impl Writer {
             None => Upload::begin(&self.shared, &self.key, &self.digest).await?,
         };
         upload.parts += 1;
-        let part =
-            send(self.shared.clone(), self.key.clone(), upload.id.clone(), upload.parts, pieces);
-        upload.in_flight.spawn(part);
+        // Before the part is out of this writer's hands: whoever sends the blob is held back
+        // while too many parts, of all uploads, are in memory.
+        let permit = self.shared.part_permit().await?;
+        let (shared, key) = (self.shared.clone(), self.key.clone());
+        let part = send(shared, key, upload.id.clone(), upload.parts, pieces);
+        upload.in_flight.spawn(async move {
+            let _permit = permit;
+            part.await
+        });
         let upload = self.upload.insert(upload);
         upload.settle(PARTS_IN_FLIGHT - 1).await
     }
@@ -173,7 +179,6 @@ async fn send(
     number: i32,
     pieces: Vec<Bytes>,
 ) -> Result<CompletedPart, StoreError> {
-    let _permit = shared.permit(&shared.parts).await?;
     let request = shared
         .clients
         .uploads

@@ -143,3 +143,25 @@ async fn a_rebuilt_index_promises_what_it_found() {
     let entry = rig.index.find(&[digest], Duration::ZERO).await.unwrap()[0].unwrap();
     assert_eq!((entry.place, entry.lease), (Place::Object(Generation(1)), LEASE));
 }
+
+#[tokio::test]
+async fn small_bytes_that_the_index_lost_come_back_to_it_with_the_first_reader() {
+    let rig = Rig::new();
+    let (digest, data) = blob(1, 100);
+    rig.objects.put(&digest, Generation(1), data.clone()).await.unwrap();
+    rebuild(&*rig.index, &*rig.objects, LEASE, &mut |_| {}).await.unwrap();
+    let kept = async || rig.index.inner.small(&[digest]).await.unwrap().pop().unwrap();
+    assert_eq!(kept().await, None);
+    let store = rig.process().await;
+    let part = store.read(&digest, 1, Some(5)).await.unwrap().collect(5).await.unwrap();
+    assert_eq!((part, kept().await), (data.slice(1..6), None), "a part is not the blob");
+    assert_eq!(read(&store, &digest).await.unwrap(), data);
+    assert_eq!(kept().await, Some(data.clone()));
+    assert_eq!(rig.place(&digest).await, Some(Place::Object(Generation(1))));
+    // Bytes that are not the blob's are not spread.
+    let (other, _) = blob(2, 100);
+    rig.objects.put(&other, Generation(1), data).await.unwrap();
+    rebuild(&*rig.index, &*rig.objects, LEASE, &mut |_| {}).await.unwrap();
+    read(&store, &other).await.unwrap();
+    assert_eq!(rig.index.inner.small(&[other]).await.unwrap(), [None]);
+}
