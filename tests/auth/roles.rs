@@ -388,4 +388,11 @@ fn a_server_that_others_reach_asks_who_calls() {
     let (code, text) = serve(&both).expect("it refuses to start");
     assert!(code == 2 && text.contains("write-cache"), "{text}");
     assert_eq!(serve(&["--access-file", &path]), None);
+
+    let log = dir.path().join("log");
+    let mut command = command("0.0.0.0:0", &dir.path().join("data"), &["--access-file", &path]);
+    command.env("KILN_WORKERS_COUNT", "0").stderr(std::fs::File::create(&log).unwrap());
+    drop(Server::spawn_logged(command, &dir.path().join("data")));
+    let log = std::fs::read_to_string(&log).unwrap();
+    assert!(log.contains("without TLS, tokens can be read"), "{log}");
 }
