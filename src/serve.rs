@@ -114,8 +114,7 @@ impl Server {
         };
         let events = Events::new();
         let logs = LogStreams::default();
-        let journal =
-            Journal::start(storage.own_records.clone(), &events, options.journal.clone()).await?;
+        let journal = journal(&storage, &events, options.journal.clone()).await?;
         let parts = Parts {
             blobs: storage.blobs.clone(),
             actions: storage.actions.clone(),
@@ -200,6 +199,19 @@ impl Server {
         self.telemetry.shutdown().await;
         self.storage.close().await?;
         Ok(())
+    }
+}
+
+/// The journal of this process, or its part in that of the fleet.
+async fn journal(
+    storage: &Storage,
+    events: &Events,
+    config: JournalConfig,
+) -> Result<Journal, RecordsError> {
+    let records = storage.records.clone();
+    match &storage.redis {
+        None => Journal::start(records, events, config).await,
+        Some(redis) => Journal::join(records, redis.clone(), events, config).await,
     }
 }
 
