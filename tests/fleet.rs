@@ -166,8 +166,9 @@ fn requests_of_the_build(frontend: &Server) -> u64 {
 fn a_build_through_the_balancer_is_whole_on_the_pages_of_each_frontend() {
     let (Some(binary), Some(mut fleet)) = (client("KILN_BAZEL"), Fleet::start()) else { return };
     let bazel = Bazel::new(binary, "tests/workspace");
-    let build = bazel.remote(&fleet.balancer.address, &["build", "//cpp/...", "//paths/..."]);
-    let actions = build.expect_success().processes("remote") as u64;
+    let arguments = ["build", "//cpp/...", "//paths/..."];
+    let build = bazel.remote(&fleet.balancer.address, &arguments).expect_success();
+    let actions = build.processes("remote") as u64;
     assert!(actions > 5, "{}", build.text);
     let expect_whole = |frontend: &Server| {
         await_status(&frontend.address, "the whole build", |_| {

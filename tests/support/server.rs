@@ -126,7 +126,6 @@ pub fn get_json(address: &str, path: &str) -> serde_json::Value {
 }
 
 /// The body of an answer that must be 200.
-#[allow(dead_code)]
 pub fn get_text(address: &str, path: &str) -> String {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(address).expect("the server accepts");
