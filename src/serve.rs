@@ -139,8 +139,7 @@ impl Server {
         };
         let events = Events::new();
         let logs = LogStreams::default();
-        let journal =
-            Journal::start(storage.own_records.clone(), &events, options.journal.clone()).await?;
+        let journal = journal(&storage, &events, options.journal.clone()).await?;
         let parts = Parts {
             blobs: storage.blobs.clone(),
             actions: storage.actions.clone(),
@@ -259,6 +258,19 @@ fn authentication(
 fn reloaded(tls: &Option<Arc<Tls>>, auth: &Option<Arc<Auth>>) -> Vec<Arc<dyn Reload>> {
     let tls = tls.iter().map(|tls| tls.clone() as Arc<dyn Reload>);
     tls.chain(auth.iter().map(|auth| auth.clone() as Arc<dyn Reload>)).collect()
+}
+
+/// The journal of this process, or its part in that of the fleet.
+async fn journal(
+    storage: &Storage,
+    events: &Events,
+    config: JournalConfig,
+) -> Result<Journal, RecordsError> {
+    let records = storage.records.clone();
+    match &storage.redis {
+        None => Journal::start(records, events, config).await,
+        Some(redis) => Journal::join(records, redis.clone(), events, config).await,
+    }
 }
 
 /// Runs the worker of this process; a session that ends is followed by another.

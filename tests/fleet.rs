@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use serde_json::Value;
 use support::balancer::Balancer;
 use support::bazel::{Bazel, Run};
 use support::client;
-use support::server::{Server, command, get_json};
+use support::server::{Server, command, get_json, get_text};
 
 const WITHIN: Duration = Duration::from_secs(90);
 
@@ -149,6 +150,42 @@ fn a_build_is_run_by_the_fleet_and_the_next_one_is_all_hits_at_any_frontend() {
     let stats = fleet.shared.redis.command(&["HGET", "{kiln:queue}:m", "c.retries"]);
     assert_ne!(stats, "1", "something had to be tried again");
     drop(fleet.workers);
+}
+
+/// Requests that the only build is known to have made.
+fn requests_of_the_build(frontend: &Server) -> u64 {
+    let builds = get_json(&frontend.address, "/api/v1/builds");
+    assert!(builds["builds"].as_array().unwrap().len() <= 1, "{builds:#}");
+    let of = |what: &str| count(&builds, &format!("/builds/0/{what}"));
+    of("executed") + of("merged") + of("cache_hits")
+}
+
+#[test]
+fn a_build_through_the_balancer_is_whole_on_the_pages_of_each_frontend() {
+    let (Some(binary), Some(mut fleet)) = (client("KILN_BAZEL"), Fleet::start()) else { return };
+    let bazel = Bazel::new(binary, "tests/workspace");
+    let arguments = ["build", "//cpp/...", "//paths/..."];
+    let build = bazel.remote(&fleet.balancer.address, &arguments).expect_success();
+    let actions = build.processes("remote") as u64;
+    assert!(actions > 5, "{}", build.text);
+    let expect_whole = |frontend: &Server| {
+        await_status(&frontend.address, "the whole build", |_| {
+            requests_of_the_build(frontend) >= actions
+        });
+        assert_eq!(requests_of_the_build(frontend), actions);
+        let builds = get_json(&frontend.address, "/api/v1/builds");
+        let id = builds["builds"][0]["invocation_id"].as_str().unwrap();
+        let listed = format!("/api/v1/executions?limit=500&invocation={id}");
+        let listed = get_json(&frontend.address, &listed);
+        let ids = listed["executions"].as_array().unwrap().iter().map(|one| one["id"].as_str());
+        assert_eq!(ids.collect::<BTreeSet<_>>().len() as u64, actions);
+        let page = get_text(&frontend.address, &format!("/builds/{id}"));
+        assert!(page.contains("CppCompile"), "{page}");
+    };
+    fleet.frontends.iter().for_each(expect_whole);
+    // Nothing of it was kept by the one that goes.
+    fleet.frontends.remove(0).kill();
+    fleet.frontends.iter().for_each(expect_whole);
 }
 
 #[test]

@@ -124,6 +124,12 @@ fn ready_address(stdout: std::process::ChildStdout) -> String {
 
 /// `GET path` as JSON.
 pub fn get_json(address: &str, path: &str) -> serde_json::Value {
+    let body = get_text(address, path);
+    serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error} in {body}"))
+}
+
+/// The body of an answer that must be 200.
+pub fn get_text(address: &str, path: &str) -> String {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(address).expect("the server accepts");
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")
@@ -132,5 +138,5 @@ pub fn get_json(address: &str, path: &str) -> serde_json::Value {
     stream.read_to_string(&mut text).expect("the answer is UTF-8");
     let (head, body) = text.split_once("\r\n\r\n").expect("an answer with a body");
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
-    serde_json::from_str(body).unwrap_or_else(|error| panic!("{error} in {body}"))
+    body.to_owned()
 }

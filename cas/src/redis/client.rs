@@ -12,7 +12,7 @@ use super::error::RedisError;
 use super::node::{Node, pause};
 use super::round::{After, Pending, Route, Terms, Verdict, flush};
 use super::script::Call;
-use super::subscription::Subscription;
+use super::subscription::{PING, Subscription};
 use super::topology::Topology;
 
 /// Times that a call goes out at most, to the first node and to those that it names.
@@ -145,7 +145,17 @@ impl Redis {
 
     /// Messages to these channels (full names) from now on.
     pub async fn subscribe(&self, channels: Vec<String>) -> Result<Subscription, RedisError> {
-        Subscription::start(self, channels).await
+        Subscription::start(self, channels, PING).await
+    }
+
+    /// The same for those whom late news harm little: only after a silence of `ping` is the
+    /// server asked whether it is still there.
+    pub async fn subscribe_patiently(
+        &self,
+        channels: Vec<String>,
+        ping: Duration,
+    ) -> Result<Subscription, RedisError> {
+        Subscription::start(self, channels, ping).await
     }
 }
 

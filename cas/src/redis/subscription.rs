@@ -16,8 +16,8 @@ use super::topology::Topology;
 
 /// Events that wait for the subscriber; more are dropped, and it is told so.
 const BUFFER: usize = 1024;
-/// Silence after which the server is asked whether it is still there.
-const PING: Duration = Duration::from_secs(15);
+/// The silence that is usual.
+pub(super) const PING: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -37,11 +37,16 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    pub(super) async fn start(redis: &Redis, channels: Vec<String>) -> Result<Self, RedisError> {
+    pub(super) async fn start(
+        redis: &Redis,
+        channels: Vec<String>,
+        ping: Duration,
+    ) -> Result<Self, RedisError> {
         let (sender, events) = mpsc::channel(BUFFER);
         let mut task = Task {
             topology: redis.topology().clone(),
             patience: redis.timeout(),
+            ping,
             channels,
             events: sender,
             attempts: 0,
@@ -68,6 +73,8 @@ struct Task {
     topology: Arc<Topology>,
     /// With the server, for a connection or an answer.
     patience: Duration,
+    /// Silence after which the server is asked whether it is still there.
+    ping: Duration,
     channels: Vec<String>,
     events: mpsc::Sender<Event>,
     attempts: usize,
@@ -124,7 +131,7 @@ impl Task {
     /// Passes messages on until the connection breaks or nobody wants them any more.
     /// `missed`: the subscriber is to be told first that some may be lost.
     async fn deliver(&self, (sink, stream): &mut Connection, mut missed: bool) {
-        let mut ping = interval_at(Instant::now() + PING, PING);
+        let mut ping = interval_at(Instant::now() + self.ping, self.ping);
         loop {
             tokio::select! {
                 message = stream.next() => {

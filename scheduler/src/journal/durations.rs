@@ -30,7 +30,7 @@ pub(super) struct Learned {
     pub last_seq: u64,
 }
 
-type Key = (String, String);
+pub(super) type Key = (String, String);
 
 /// The learned durations, at most `capacity`; those not run for longest are forgotten first.
 #[derive(Debug)]
@@ -66,18 +66,22 @@ impl Durations {
         if execution.origin() != Origin::Executed || has_failed(execution) || nanos == 0 {
             return;
         }
+        let key = (execution.target_id.clone(), execution.mnemonic.clone());
+        let before = self.learned.get(&key).map(|learned| (learned.mean_ms, learned.runs));
+        if self.learned.get(&key).is_some_and(|learned| learned.last_seq >= seq) {
+            // Read again: what was restored knows this run.
+            return;
+        }
         let ms = nanos as f64 / NANOS_PER_MS;
         self.learn_mnemonic(&execution.mnemonic, ms);
         if execution.target_id.is_empty() {
             return;
         }
-        let key = (execution.target_id.clone(), execution.mnemonic.clone());
-        let before = self.learned.get(&key);
         let learned = Learned {
             target: key.0.clone(),
             mnemonic: key.1.clone(),
-            mean_ms: before.map_or(ms, |before| smooth(before.mean_ms, ms)),
-            runs: before.map_or(1, |before| before.runs.saturating_add(1)),
+            mean_ms: before.map_or(ms, |(mean, _)| smooth(mean, ms)),
+            runs: before.map_or(1, |(_, runs)| runs.saturating_add(1)),
             last_seq: seq,
         };
         self.changed.insert(key, Some(learned.clone()));
@@ -115,6 +119,12 @@ impl Durations {
         if self.changed.len() > 2 * self.capacity {
             self.changed.retain(|_, change| change.is_some());
         }
+    }
+
+    /// Forgets changes that somebody else wrote: what came from runs up to `seq`.
+    pub fn written_elsewhere(&mut self, seq: u64) {
+        let is_newer = |learned: &Learned| learned.last_seq > seq;
+        self.changed.retain(|_, change| change.as_ref().is_some_and(is_newer));
     }
 
     fn insert(&mut self, learned: Learned) {
@@ -194,6 +204,19 @@ mod tests {
         }
         assert_eq!(durations.expected_ms("//a", "M"), None);
         assert!(!durations.has_changes());
+    }
+
+    #[test]
+    fn a_run_that_is_read_again_teaches_nothing_and_what_others_wrote_is_no_change() {
+        let mut durations = Durations::new(10);
+        durations.observe(&run("//a", "M", 1000), 5);
+        durations.observe(&run("//a", "M", 2000), 5);
+        durations.observe(&run("//b", "M", 2000), 6);
+        assert_eq!(durations.expected_ms("//a", "M"), Some(1000));
+        durations.written_elsewhere(5);
+        let left = durations.take_changed(10);
+        assert_eq!(left.len(), 1);
+        assert_eq!(left[0].0.0, "//b");
     }
 
     proptest! {

@@ -39,6 +39,8 @@ pub(super) struct Memory {
     pub lost_events: u64,
     pub dropped: u64,
     pub failed_writes: u64,
+    /// Executions that a fleet does not know of yet.
+    pub unsent: usize,
     max_stored_hits: u64,
 }
 
@@ -54,6 +56,7 @@ impl Memory {
             lost_events: 0,
             dropped: 0,
             failed_writes: 0,
+            unsent: 0,
             max_stored_hits: config.max_stored_hits_per_build,
         }
     }
@@ -83,7 +86,7 @@ impl Memory {
     }
 
     /// Counts the execution in its build; `false`: the build keeps no more of its cache hits.
-    fn is_kept(&mut self, execution: &Execution, seq: u64) -> bool {
+    pub fn is_kept(&mut self, execution: &Execution, seq: u64) -> bool {
         let is_hit = execution.origin() == Origin::CacheHit;
         if execution.invocation_id.is_empty() {
             return !is_hit;

@@ -4,9 +4,11 @@
 //! ones that publish never wait for it. Reads see what is not written yet as well. Of the
 //! cache hits of one build only the first are kept one by one; its counts stay exact.
 //!
-//! One journal at a time writes to a set of records.
+//! One journal at a time writes to a set of records: that of the only process, or that of a
+//! whole fleet (`fleet/`).
 
 mod durations;
+mod fleet;
 mod keys;
 mod limits;
 mod memory;
@@ -73,7 +75,8 @@ impl Default for JournalConfig {
 #[derive(Clone)]
 pub struct Journal {
     inner: Arc<Inner>,
-    commands: mpsc::Sender<Command>,
+    /// Of each task, in the order in which events go through them.
+    commands: Vec<mpsc::Sender<Command>>,
 }
 
 struct Inner {
@@ -90,7 +93,7 @@ pub struct JournalStats {
     /// Kept in records.
     pub executions: u64,
     pub builds: u64,
-    /// Not written yet.
+    /// Not written yet; in a fleet, not sent to it yet.
     pub pending: usize,
     pub durations: usize,
     /// Of all requests since the process started.
@@ -113,25 +116,16 @@ impl Journal {
         // First of all, so that nothing published from now on is missed.
         let events = events.subscribe();
         let store = Store::open(records.clone()).await?;
-        let mut memory = Memory::new(&config);
-        memory.last_seq = store.meta.last_seq;
-        for learned in store::read_durations(&records, config.max_durations).await? {
-            memory.durations.restore(learned);
-        }
-        let recent = records.list(keys::EXECUTIONS, None, true, RESTORED_RUNS).await?;
-        for entry in recent.iter().rev().filter_map(store::entry) {
-            memory.remember_run(&entry.execution);
-        }
-        let meta = Mutex::new(store.meta);
-        let inner = Arc::new(Inner { config, records, memory: Mutex::new(memory), meta });
+        let inner = Arc::new(Inner::restore(config, records, store.meta).await?);
         let (commands, inbox) = mpsc::channel(MAX_COMMANDS);
         let writer =
             Writer { inner: inner.clone(), store, events, commands: inbox, due: None, failures: 0 };
         tokio::spawn(writer.run());
-        Ok(Self { inner, commands })
+        Ok(Self { inner, commands: vec![commands] })
     }
 
-    /// Returns when everything published before is durable, or could not be written.
+    /// Returns when everything published before is durable, or could not be written. In a fleet
+    /// it is durable once it is in Redis; the pages show it a moment later.
     pub async fn flush(&self) {
         self.command(Command::Flush).await;
     }
@@ -141,11 +135,13 @@ impl Journal {
         self.command(Command::Shutdown).await;
     }
 
-    async fn command(&self, command: impl FnOnce(oneshot::Sender<()>) -> Command) {
-        let (done, finished) = oneshot::channel();
-        // An error means that the task has ended: then nothing is pending.
-        if self.commands.send(command(done)).await.is_ok() {
-            let _ = finished.await;
+    async fn command(&self, command: impl Fn(oneshot::Sender<()>) -> Command) {
+        for commands in &self.commands {
+            let (done, finished) = oneshot::channel();
+            // An error means that the task has ended: then nothing is pending.
+            if commands.send(command(done)).await.is_ok() {
+                let _ = finished.await;
+            }
         }
     }
 
@@ -155,12 +151,12 @@ impl Journal {
     }
 
     pub fn stats(&self) -> JournalStats {
-        let meta = *self.inner.meta.lock().unwrap_or_else(PoisonError::into_inner);
+        let meta = self.inner.meta();
         let memory = self.inner.memory();
         JournalStats {
             executions: meta.executions,
             builds: meta.builds,
-            pending: memory.pending.len(),
+            pending: memory.pending.len() + memory.unsent,
             durations: memory.durations.len(),
             counts: memory.counts,
             lost_events: memory.lost_events,
@@ -181,6 +177,31 @@ impl DurationEstimator for Journal {
 }
 
 impl Inner {
+    /// Goes on from what `records` hold, of which `meta` was read.
+    async fn restore(
+        config: JournalConfig,
+        records: SharedRecords,
+        meta: Meta,
+    ) -> Result<Self, RecordsError> {
+        let mut memory = Memory::new(&config);
+        memory.last_seq = meta.last_seq;
+        for learned in store::read_durations(&records, config.max_durations).await? {
+            memory.durations.restore(learned);
+        }
+        let recent = records.list(keys::EXECUTIONS, None, true, RESTORED_RUNS).await?;
+        for entry in recent.iter().rev().filter_map(store::entry) {
+            // What another process wrote since then comes again.
+            if entry.seq <= meta.last_seq {
+                memory.remember_run(&entry.execution);
+            }
+        }
+        Ok(Self { config, records, memory: Mutex::new(memory), meta: Mutex::new(meta) })
+    }
+
+    fn meta(&self) -> Meta {
+        *self.meta.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }

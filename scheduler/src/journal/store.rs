@@ -41,15 +41,25 @@ pub(super) struct Unit {
 pub(super) struct Store {
     pub records: SharedRecords,
     pub meta: Meta,
+    /// What must be true of the record of [`Meta`] whenever it is written.
+    expect: Expect,
 }
 
 impl Store {
     pub async fn open(records: SharedRecords) -> Result<Self, RecordsError> {
-        let meta = match records.get(keys::META).await? {
-            Some(record) => decode(&record)?,
-            None => Meta::default(),
+        let mut store = Self::open_fenced(records).await?;
+        store.expect = Expect::Anything;
+        Ok(store)
+    }
+
+    /// For one writer of several: from the moment on at which another one has written, every
+    /// batch fails as `Conflict`. After that, and after any other error, it must be opened anew.
+    pub async fn open_fenced(records: SharedRecords) -> Result<Self, RecordsError> {
+        let (meta, expect) = match records.get(keys::META).await? {
+            Some(record) => (decode(&record)?, Expect::Version(record.version)),
+            None => (Meta::default(), Expect::Absent),
         };
-        Ok(Self { records, meta })
+        Ok(Self { records, meta, expect })
     }
 
     /// Writes units in order, in as few batches as they fit into. Returns how many units are
@@ -72,9 +82,27 @@ impl Store {
         (written, Ok(()))
     }
 
+    /// Writes units, at most [`MAX_BATCH`] less one writes, in one batch, and that everything
+    /// up to `last_seq` is in the records.
+    pub async fn write_up_to(
+        &mut self,
+        last_seq: u64,
+        units: Vec<Unit>,
+    ) -> Result<(), RecordsError> {
+        let mut batch = Batch::new(self.meta);
+        batch.meta.last_seq = batch.meta.last_seq.max(last_seq);
+        units.into_iter().for_each(|unit| batch.add(unit));
+        self.commit(batch).await
+    }
+
     async fn commit(&mut self, mut batch: Batch) -> Result<(), RecordsError> {
-        batch.writes.push(put(keys::META.to_owned(), batch.meta.encode_to_vec()));
-        self.records.write(batch.writes).await?;
+        let meta = Bytes::from(batch.meta.encode_to_vec());
+        let key = keys::META.to_owned();
+        batch.writes.push(Write { key, expect: self.expect, value: Some(meta) });
+        let versions = self.records.write(batch.writes).await?;
+        if let (Some(version), false) = (versions.last(), self.expect == Expect::Anything) {
+            self.expect = Expect::Version(*version);
+        }
         self.meta = batch.meta;
         Ok(())
     }

@@ -39,7 +39,8 @@ pub struct BuildSummary {
     /// By mnemonic, at most [`MAX_MNEMONICS`] and one for all others.
     #[prost(message, repeated, tag = "10")]
     pub mnemonics: Vec<MnemonicCounts>,
-    /// Distinct targets; after a restart of the server amid the build, a lower bound.
+    /// Distinct targets; after a restart of the server amid the build, or when another frontend
+    /// took over the writing, a lower bound.
     #[prost(uint64, tag = "11")]
     pub targets: u64,
     /// Cache hits of which the execution itself is kept.

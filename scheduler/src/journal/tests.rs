@@ -13,11 +13,11 @@ use prost::Message;
 
 use super::*;
 
-fn digest(text: &str) -> Digest {
+pub(super) fn digest(text: &str) -> Digest {
     DigestFunction::Sha256.digest(text.as_bytes())
 }
 
-fn execution(id: &str, target: &str, invocation: &str, action: &str) -> Execution {
+pub(super) fn execution(id: &str, target: &str, invocation: &str, action: &str) -> Execution {
     let action = digest(action);
     Execution {
         id: id.into(),
@@ -40,7 +40,7 @@ fn execution(id: &str, target: &str, invocation: &str, action: &str) -> Executio
     }
 }
 
-fn hit(id: &str, target: &str, invocation: &str) -> Execution {
+pub(super) fn hit(id: &str, target: &str, invocation: &str) -> Execution {
     Execution { origin: Origin::CacheHit.into(), ..execution(id, target, invocation, target) }
 }
 
@@ -55,12 +55,12 @@ fn memory_records() -> SharedRecords {
     Arc::new(MemoryRecords::default())
 }
 
-async fn ids(journal: &Journal, query: &Query) -> Vec<String> {
+pub(super) async fn ids(journal: &Journal, query: &Query) -> Vec<String> {
     let entries = journal.executions(query, Page::first(MAX_PAGE)).await.expect("readable");
     entries.iter().map(|entry| entry.execution.id.clone()).collect()
 }
 
-async fn keys_of(records: &SharedRecords, prefix: &str) -> Vec<String> {
+pub(super) async fn keys_of(records: &SharedRecords, prefix: &str) -> Vec<String> {
     let list = records.list(prefix, None, false, 100_000).await.expect("readable");
     list.into_iter().map(|record| record.key).collect()
 }

@@ -18,14 +18,14 @@ use super::{Inner, keys};
 
 /// Retention steps after one flush: the rest waits for the next, so that events are not kept
 /// waiting.
-const PRUNE_STEPS: usize = 4;
+pub(super) const PRUNE_STEPS: usize = 4;
 /// Learned durations written with one flush.
 const DURATIONS_PER_FLUSH: usize = 4096;
-/// Wait after a failed write before the next try, at most.
 /// Between two looks at what was published: being woken for each event costs those who publish
 /// more than all the rest of it.
-const GATHER: Duration = Duration::from_millis(5);
-const MAX_BACKOFF: Duration = Duration::from_secs(30);
+pub(super) const GATHER: Duration = Duration::from_millis(5);
+/// Wait after a failed write before the next try, at most.
+pub(super) const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
 pub(super) enum Command {
     /// Everything published before is to be durable (or lost, with an error in the log).
@@ -256,7 +256,7 @@ impl Writer {
     }
 }
 
-async fn wait_until(due: Option<Instant>) {
+pub(super) async fn wait_until(due: Option<Instant>) {
     match due {
         Some(due) => tokio::time::sleep_until(due).await,
         None => std::future::pending().await,

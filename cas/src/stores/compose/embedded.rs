@@ -2,20 +2,23 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::{Opened, Storage, StorageConfig, StorageStats, complete, open_disk};
+use super::{Opened, Storage, StorageConfig, StorageStats, complete, from_records, open_disk};
 use crate::blob::SharedBlobStore;
 use crate::error::StoreError;
 use crate::stores::actions::{DiskActionCache, DiskActionCacheOptions};
 use crate::stores::clock::Clock;
 use crate::stores::directory::DirectoryLock;
+use crate::stores::group::blocking;
 use crate::stores::records::DiskRecords;
 use crate::stores::verify::Verified;
 
 pub async fn open(
     config: &StorageConfig,
-    records: Arc<DiskRecords>,
     lock: Mutex<Option<DirectoryLock>>,
 ) -> Result<Storage, StoreError> {
+    let path = config.data_dir.join("records.redb");
+    let records = blocking(move || DiskRecords::open(&path).map_err(from_records));
+    let records = Arc::new(records.await?);
     let clock = Clock::system();
     let disk = open_disk(config, &clock).await?;
     let results = DiskActionCache::open(DiskActionCacheOptions {
@@ -30,9 +33,14 @@ pub async fn open(
         actions: complete(config, results.clone(), blobs.clone(), clock),
         blobs,
         records: records.clone(),
-        own_records: records.clone(),
         stats: Arc::new(stats),
         redis: None,
-        opened: Arc::new(Opened { disk, actions: Some(results), indexed: None, records, lock }),
+        opened: Arc::new(Opened {
+            disk,
+            actions: Some(results),
+            indexed: None,
+            records: Some(records),
+            lock,
+        }),
     })
 }

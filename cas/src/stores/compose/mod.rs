@@ -4,7 +4,7 @@ mod embedded;
 mod shared;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -88,8 +88,6 @@ pub struct Storage {
     /// Hits are complete: every blob that they name is present and promised.
     pub actions: SharedActionCache,
     pub records: SharedRecords,
-    /// Records that this process keeps for itself.
-    pub own_records: SharedRecords,
     pub stats: Arc<StorageStats>,
     /// What the fleet shares besides.
     pub redis: Option<Redis>,
@@ -101,7 +99,7 @@ struct Opened {
     disk: DiskBlobStore,
     actions: Option<Arc<DiskActionCache>>,
     indexed: Option<Indexed>,
-    records: Arc<DiskRecords>,
+    records: Option<Arc<DiskRecords>>,
     lock: Mutex<Option<DirectoryLock>>,
 }
 
@@ -111,12 +109,10 @@ impl Storage {
     pub async fn open(config: StorageConfig) -> Result<Self, StoreError> {
         let dir = config.data_dir.clone();
         let lock = blocking(move || DirectoryLock::acquire(&dir)).await?;
-        let path = config.data_dir.join("records.redb");
-        let records = Arc::new(blocking(move || open_records(&path)).await?);
         let lock = Some(lock).into();
         match config.shared.clone() {
-            None => embedded::open(&config, records, lock).await,
-            Some(shared) => shared::open(&config, shared, records, lock).await,
+            None => embedded::open(&config, lock).await,
+            Some(shared) => shared::open(&config, shared, lock).await,
         }
     }
 
@@ -133,7 +129,9 @@ impl Storage {
         if let Some(actions) = &opened.actions {
             actions.close().await?;
         }
-        opened.records.close().await.map_err(from_records)?;
+        if let Some(records) = &opened.records {
+            records.close().await.map_err(from_records)?;
+        }
         opened.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
         shared
     }
@@ -158,10 +156,6 @@ fn complete(
 ) -> SharedActionCache {
     let memory = usize::try_from(config.action_cache_memory).unwrap_or(usize::MAX);
     Arc::new(CompletenessChecking::new(actions, blobs, memory, clock))
-}
-
-fn open_records(path: &Path) -> Result<DiskRecords, StoreError> {
-    DiskRecords::open(path).map_err(from_records)
 }
 
 fn from_records(error: RecordsError) -> StoreError {
@@ -231,6 +225,8 @@ pub struct StorageSnapshot {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use bytes::Bytes;
 
     use super::*;

@@ -11,7 +11,6 @@ use crate::stores::clock::Clock;
 use crate::stores::coalesce::Coalesced;
 use crate::stores::directory::DirectoryLock;
 use crate::stores::indexed::{BlobIndex, IndexUsage, Indexed, IndexedOptions, Rebuilt, rebuild};
-use crate::stores::records::DiskRecords;
 use crate::stores::redis::{
     RedisActionCache, RedisActionCacheOptions, RedisBlobIndex, RedisBlobIndexOptions, RedisRecords,
 };
@@ -24,7 +23,6 @@ const COPY_LEASE: Duration = Duration::from_secs(600);
 pub async fn open(
     config: &StorageConfig,
     shared: SharedConfig,
-    records: Arc<DiskRecords>,
     lock: Mutex<Option<DirectoryLock>>,
 ) -> Result<Storage, StoreError> {
     let clock = Clock::system();
@@ -53,10 +51,15 @@ pub async fn open(
         actions: complete(config, results, blobs.clone(), clock),
         blobs,
         records: Arc::new(RedisRecords::new(redis.clone())),
-        own_records: records.clone(),
         stats: Arc::new(stats),
         redis: Some(redis),
-        opened: Arc::new(Opened { disk, actions: None, indexed: Some(indexed), records, lock }),
+        opened: Arc::new(Opened {
+            disk,
+            actions: None,
+            indexed: Some(indexed),
+            records: None,
+            lock,
+        }),
     })
 }
 

@@ -1,0 +1,162 @@
+//! What finished at this frontend goes to the stream, in batches.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kiln_cas::events::EVENT_BUFFER;
+use kiln_cas::redis::RedisError;
+use kiln_protos::events::Execution;
+use prost::Message;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::stream::Stream;
+use crate::journal::limits::bounded;
+use crate::journal::writer::{Command, GATHER, MAX_BACKOFF, wait_until};
+use crate::journal::{Inner, MAX_PENDING};
+
+/// Most bytes of executions in one batch, if it is more than one.
+const MAX_BATCH_BYTES: usize = 4 << 20;
+
+pub struct Sender {
+    inner: Arc<Inner>,
+    stream: Stream,
+    events: Receiver<Arc<Execution>>,
+    commands: mpsc::Receiver<Command>,
+    /// Nothing more will be published.
+    closed: bool,
+    /// Encoded, oldest first.
+    pending: VecDeque<Bytes>,
+    /// Number of the last batch, and how many of the pending are in it until its end is known.
+    batch: u64,
+    in_batch: usize,
+    /// When to send what is pending; `None`: nothing is.
+    due: Option<Instant>,
+    failures: u32,
+}
+
+impl Sender {
+    pub fn new(
+        inner: Arc<Inner>,
+        stream: Stream,
+        events: Receiver<Arc<Execution>>,
+        commands: mpsc::Receiver<Command>,
+    ) -> Self {
+        Self {
+            inner,
+            stream,
+            events,
+            commands,
+            closed: false,
+            pending: VecDeque::new(),
+            batch: 0,
+            in_batch: 0,
+            due: None,
+            failures: 0,
+        }
+    }
+
+    pub async fn run(mut self) {
+        let mut gathering = None;
+        loop {
+            let due = self.due;
+            let listens = gathering.is_none() && !self.closed;
+            tokio::select! {
+                           biased;
+                           command = self.commands.recv() => {
+                               self.take_published();
+                               self.send().await;
+                               // Nobody may wait for the answer any more.
+                               let _ = match command {
+                                   Some(Command::Flush(done)) => done.send(()),
+                                   Some(Command::Shutdown(done)) => {
+            let _ = done.send(()); return; },
+                                   // Every handle is gone.
+                                   None => return,
+                               };
+                           }
+                           () = wait_until(due) => self.send().await,
+                           () = wait_until(gathering), if gathering.is_some() => gathering = None,
+                           event = self.events.recv(), if listens => {
+                               match event {
+                                   Ok(execution) => self.take(&execution),
+                                   Err(RecvError::Lagged(lost)) => self.inner.memory().lost_events += lost,
+                                   Err(RecvError::Closed) => self.closed = true,
+                               }
+                               self.take_published();
+                               gathering = Some(Instant::now() + GATHER);
+                           },
+                       }
+        }
+    }
+
+    /// No more than the buffer holds: whoever publishes without end does not keep the rest waiting.
+    fn take_published(&mut self) {
+        for _ in 0..EVENT_BUFFER {
+            match self.events.try_recv() {
+                Ok(execution) => self.take(&execution),
+                Err(TryRecvError::Lagged(lost)) => self.inner.memory().lost_events += lost,
+                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+            }
+        }
+        let config = &self.inner.config;
+        if self.pending.len() >= config.batch_count && self.failures == 0 {
+            self.due = Some(Instant::now());
+        } else if !self.pending.is_empty() && self.due.is_none() {
+            self.due = Some(Instant::now() + config.batch_delay);
+        }
+    }
+
+    fn take(&mut self, execution: &Execution) {
+        let execution = bounded(execution);
+        self.pending.push_back(Bytes::from(execution.encode_to_vec()));
+        // What may be in Redis already cannot be taken out of its batch.
+        let is_full = self.pending.len() > MAX_PENDING;
+        let dropped = is_full && self.pending.remove(self.in_batch).is_some();
+        let mut memory = self.inner.memory();
+        memory.counts.add(&execution);
+        memory.dropped += u64::from(dropped);
+        memory.unsent = self.pending.len();
+    }
+
+    /// Sends what is pending.
+    async fn send(&mut self) {
+        self.due = None;
+        while !self.pending.is_empty() {
+            if self.in_batch == 0 {
+                self.batch += 1;
+                self.in_batch = self.next_batch();
+            }
+            let sent = self.stream.add(self.batch, self.pending.iter().take(self.in_batch)).await;
+            if let Err(error) = sent {
+                return self.back_off(&error);
+            }
+            self.failures = 0;
+            self.pending.drain(..self.in_batch);
+            self.in_batch = 0;
+            self.inner.memory().unsent = self.pending.len();
+        }
+    }
+
+    /// How many of the pending go into one batch.
+    fn next_batch(&self) -> usize {
+        let mut bytes = 0;
+        let fits = self.pending.iter().take(self.inner.config.batch_count).take_while(|next| {
+            bytes += next.len();
+            bytes <= MAX_BATCH_BYTES
+        });
+        fits.count().max(1)
+    }
+
+    fn back_off(&mut self, error: &RedisError) {
+        let factor = 1 << self.failures.min(10);
+        let delay = (self.inner.config.batch_delay * factor).min(MAX_BACKOFF);
+        self.failures += 1;
+        self.inner.memory().failed_writes += 1;
+        self.due = Some(Instant::now() + delay);
+        tracing::warn!(%error, ?delay, "the fleet does not hear what finished; trying again");
+    }
+}

@@ -1,0 +1,189 @@
+//! The stream of finished executions in Redis, and the channel on which all hear of it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use kiln_cas::redis::{Call, Event, Redis, RedisError, Script, Subscription};
+use kiln_protos::events::Execution;
+use prost::Message;
+
+use crate::journal::store::Meta;
+
+/// Executions that wait for a writer at most; then the oldest are lost.
+pub const MAX_WAITING: usize = 65_536;
+/// Executions read at once.
+pub const PAGE: usize = 100;
+/// How long written executions stay, for frontends that follow more slowly.
+const KEPT: Duration = Duration::from_secs(60);
+/// How long a frontend may try to send the same batch.
+const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
+/// Silence on the channel after which its connection is tested: when it has died, the pages
+/// come late, and nothing else happens.
+const PING: Duration = Duration::from_secs(60);
+/// Places in the journal are nanoseconds since the Unix epoch; ids in the stream are
+/// milliseconds and a number.
+const PER_MILLI: u64 = 1_000_000;
+const TAG: &str = "journal";
+
+/// Some executions of the stream, in its order.
+#[derive(Debug, Default)]
+pub struct Page {
+    pub executions: Vec<(u64, Execution)>,
+    /// Place of the last one; `None`: there is nothing more.
+    pub last: Option<u64>,
+    /// There may be more.
+    pub full: bool,
+}
+
+/// What a writer says when it has written.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+struct Written {
+    #[prost(uint64, tag = "1")]
+    frontend: u64,
+    #[prost(message, required, tag = "2")]
+    meta: Meta,
+}
+
+/// What is heard on the channels.
+#[derive(Debug, PartialEq)]
+pub enum News {
+    /// Executions were added, the last of them at this place.
+    Added(u64),
+    /// Another frontend has written.
+    Written(Meta),
+    /// Something may have been missed.
+    Unknown,
+    /// Nothing that concerns this frontend.
+    Own,
+}
+
+#[derive(Clone)]
+pub struct Stream {
+    redis: Redis,
+    frontend: u64,
+    key: Vec<u8>,
+    sent: Vec<u8>,
+    added: String,
+    written: String,
+    add: Script,
+    tell: Script,
+}
+
+impl Stream {
+    /// `frontend` is the name of this one among all.
+    pub fn new(redis: Redis, frontend: u64) -> Self {
+        Self {
+            frontend,
+            key: redis.key(TAG, "stream"),
+            sent: redis.key(TAG, format!("sent:{frontend:016x}")),
+            added: redis.channel("journal:added"),
+            written: redis.channel("journal:written"),
+            add: Script::idempotent("journal.add", include_str!("add.lua")),
+            tell: Script::idempotent("journal.written", include_str!("written.lua")),
+            redis,
+        }
+    }
+
+    pub fn frontend(&self) -> u64 {
+        self.frontend
+    }
+
+    pub async fn subscribe(&self) -> Result<Subscription, RedisError> {
+        let channels = vec![self.added.clone(), self.written.clone()];
+        self.redis.subscribe_patiently(channels, PING).await
+    }
+
+    /// Adds encoded executions. `batch` grows with every batch of this frontend; calling it
+    /// again for the same one does no harm.
+    pub async fn add(
+        &self,
+        batch: u64,
+        executions: impl Iterator<Item = &Bytes>,
+    ) -> Result<(), RedisError> {
+        let call = self.add.call(&[&self.key, &self.sent]);
+        let call = call.arg(batch).arg(REMEMBERED.as_secs()).arg(MAX_WAITING).arg(&self.added);
+        let call = executions.fold(call, |call, execution| call.arg(&execution[..]));
+        self.redis.run(call).await.map(drop)
+    }
+
+    /// The executions after the place `after`, at most [`PAGE`].
+    pub async fn read(&self, after: u64) -> Result<Page, RedisError> {
+        let read = Call::command("XRANGE", &self.key)
+            .arg(format!("({}", id(after)))
+            .arg("+")
+            .arg("COUNT")
+            .arg(PAGE)
+            .idempotent();
+        let entries: Vec<(String, Vec<Vec<u8>>)> = self.redis.query(read).await?;
+        let mut page = Page { full: entries.len() == PAGE, ..Page::default() };
+        for (id, fields) in entries {
+            let Some(place) = place(&id) else {
+                return Err(foreign(format!("the id {id} in the stream of executions")));
+            };
+            page.last = Some(place);
+            match fields.into_iter().nth(1).map(|value| Execution::decode(Bytes::from(value))) {
+                Some(Ok(execution)) => page.executions.push((place, execution)),
+                _ => tracing::warn!(id, "what is in the stream is no execution; it is left out"),
+            }
+        }
+        Ok(page)
+    }
+
+    /// Tells the others what is written.
+    pub async fn tell(&self, meta: Meta) -> Result<(), RedisError> {
+        let keep = meta.last_seq.saturating_sub(KEPT.as_nanos() as u64);
+        let message = Written { frontend: self.frontend, meta }.encode_to_vec();
+        let call = self.tell.call(&[&self.key]).arg(id(keep)).arg(&self.written).arg(message);
+        self.redis.run(call).await.map(drop)
+    }
+
+    pub fn parse(&self, event: Event) -> News {
+        let Event::Message { channel, payload } = event else { return News::Unknown };
+        if *channel != *self.written {
+            let place = std::str::from_utf8(&payload).ok().and_then(place);
+            return place.map_or(News::Unknown, News::Added);
+        }
+        match Written::decode(payload) {
+            Ok(written) if written.frontend == self.frontend => News::Own,
+            Ok(written) => News::Written(written.meta),
+            Err(_) => News::Unknown,
+        }
+    }
+}
+
+fn foreign(message: String) -> RedisError {
+    RedisError::Script { name: "XRANGE", message }
+}
+
+/// The id of the execution at a place in the journal.
+fn id(place: u64) -> String {
+    format!("{}-{}", place / PER_MILLI, place % PER_MILLI)
+}
+
+fn place(id: &str) -> Option<u64> {
+    let (millis, number) = id.split_once('-')?;
+    millis.parse::<u64>().ok()?.checked_mul(PER_MILLI)?.checked_add(number.parse().ok()?)
+}
+
+#[cfg(test)]
+mod unit {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn places_are_ids_and_in_their_order(a: u64, b: u64) {
+            prop_assert_eq!(place(&id(a)), Some(a));
+            let numbers = |seq: u64| (seq / PER_MILLI, seq % PER_MILLI);
+            prop_assert_eq!(a < b, numbers(a) < numbers(b));
+        }
+    }
+
+    #[test]
+    fn what_is_no_id_is_no_place() {
+        for id in ["", "1", "1-", "x-1", "18446744073709551615-1"] {
+            assert_eq!(place(id), None, "{id}");
+        }
+    }
+}
