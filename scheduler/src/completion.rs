@@ -4,10 +4,12 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kiln_cas::{Digest, StoreError};
+use kiln_cas::Digest;
+use kiln_cas::stores::{ClosureError, closure};
 use kiln_protos::events::{self, Execution, execution::Origin};
 use kiln_protos::protobuf::Timestamp;
-use kiln_protos::{reapi, rpc, worker};
+use kiln_protos::rpc::Status;
+use kiln_protos::{reapi, worker};
 use prost::Message;
 use tonic::Code;
 
@@ -44,26 +46,48 @@ impl Completion {
         if let Some(result) = &mut response.result {
             fill_metadata(result.execution_metadata.get_or_insert_default(), run);
         }
-        if let Err(error) = self.publish(run, &response).await {
-            tracing::error!(action = %run.job.key.action, %error, "a result was not published");
-            response = failure(store_status("the result could not be made durable", &error));
+        if let Err(status) = self.publish(run, &response).await {
+            let (action, error) = (&run.job.key.action, &status.message);
+            tracing::error!(%action, error, "a result was not published");
+            response = failure(status);
         }
         self.explain(run, &mut response).await;
         self.finished(run, response)
     }
 
-    async fn publish(
-        &self,
-        run: &Run,
-        response: &reapi::ExecuteResponse,
-    ) -> Result<(), StoreError> {
+    async fn publish(&self, run: &Run, response: &reapi::ExecuteResponse) -> Result<(), Status> {
         let ok = response.status.as_ref().is_none_or(|status| status.code == 0);
         let Some(result) = &response.result else { return Ok(()) };
         if !ok || result.exit_code != 0 || run.job.facts.do_not_cache {
             return Ok(());
         }
-        self.parts.blobs.sync().await?;
-        self.parts.actions.put(&run.job.key, result.encode_to_vec().into()).await
+        self.promise_outputs(run, result).await?;
+        let not_durable = |error| store_status("the result could not be made durable", &error);
+        self.parts.blobs.sync().await.map_err(not_durable)?;
+        let put = self.parts.actions.put(&run.job.key, result.encode_to_vec().into());
+        put.await.map_err(not_durable)
+    }
+
+    /// The worker may have stored its outputs through another frontend. Where they are asked
+    /// for, `sync` answers for them here as well, and what never came is found before anybody
+    /// relies on it.
+    async fn promise_outputs(&self, run: &Run, result: &reapi::ActionResult) -> Result<(), Status> {
+        let blobs = &*self.parts.blobs;
+        let missing = match closure(result, run.job.key.action.function, blobs).await {
+            Ok(outputs) => blobs.find_missing(&outputs).await,
+            Err(ClosureError::Missing(tree)) => Ok(vec![tree]),
+            Err(ClosureError::Store(error)) => Err(error),
+            Err(error) => {
+                let message = format!("the worker's result is not valid: {error}");
+                return Err(status(Code::Internal, message));
+            }
+        };
+        let missing =
+            missing.map_err(|error| store_status("the outputs could not be looked up", &error))?;
+        match missing.first() {
+            None => Ok(()),
+            Some(first) => Err(lost_outputs(missing.len(), first)),
+        }
     }
 
     /// For whoever has to find out why: a link and, after a failure, a log.
@@ -200,7 +224,15 @@ fn event_digest(digest: &kiln_cas::Digest) -> events::Digest {
     events::Digest { hash: digest.hex(), size_bytes: digest.size as i64 }
 }
 
-fn missing_inputs(run: &Run, message: String, missing: &[worker::Digest]) -> rpc::Status {
+/// Clients try again what is unavailable.
+fn lost_outputs(count: usize, first: &Digest) -> Status {
+    let message = format!(
+        "outputs of the action are not in the store ({count}, among them {first}); execute it again"
+    );
+    status(Code::Unavailable, message)
+}
+
+fn missing_inputs(run: &Run, message: String, missing: &[worker::Digest]) -> Status {
     let function = run.job.key.action.function;
     let parse = |digest: &worker::Digest| {
         Digest::from_hex(digest.hash.as_bytes(), u64::try_from(digest.size_bytes).ok()?, function)
@@ -214,7 +246,7 @@ fn missing_inputs(run: &Run, message: String, missing: &[worker::Digest]) -> rpc
     }
 }
 
-fn failure(status: rpc::Status) -> reapi::ExecuteResponse {
+fn failure(status: Status) -> reapi::ExecuteResponse {
     reapi::ExecuteResponse { status: Some(status), ..Default::default() }
 }
 

@@ -1,5 +1,6 @@
 //! What clients require of Execute and WaitExecution.
 
+use bytes::Bytes;
 use std::time::Duration;
 
 use kiln_cas::{ActionCache, BlobStore, Digest, DigestFunction};
@@ -216,6 +217,43 @@ async fn a_cached_result_is_answered_at_once_unless_the_client_wants_a_run() {
         assert!(!client.response().await.cached_result);
     }
     assert_eq!(*kiln.notes.lock().unwrap(), ["sync", "put", "sync", "put"]);
+}
+
+#[tokio::test]
+async fn a_result_whose_outputs_are_not_in_the_store_is_not_published() {
+    let kiln = Kiln::start().await;
+    let mut worker = kiln.worker("w", 1, &[]).await;
+    let there = Bytes::from_static(b"an output that was stored");
+    let stored = DigestFunction::Sha256.digest(&there);
+    kiln.blobs.write(&stored, there).await.unwrap();
+    let lost = DigestFunction::Sha256.digest(b"an output that was not");
+    let file = |digest: &Digest| reapi::OutputFile {
+        path: digest.hex(),
+        digest: Some(digest.to_wire()),
+        ..Default::default()
+    };
+    let directory = reapi::OutputDirectory {
+        path: "tree".to_owned(),
+        tree_digest: Some(lost.to_wire()),
+        ..Default::default()
+    };
+    let with_file = reapi::ActionResult {
+        output_files: vec![file(&stored), file(&lost)],
+        ..Default::default()
+    };
+    let with_tree =
+        reapi::ActionResult { output_directories: vec![directory], ..Default::default() };
+    for result in [with_file, with_tree] {
+        let action = kiln.simple().await;
+        let mut client = kiln.execute(&action).await;
+        let answer = reapi::ExecuteResponse { result: Some(result), ..Default::default() };
+        worker.answer_next(answer).await;
+        let status = client.status().await;
+        assert_eq!(status.code, Code::Unavailable as i32);
+        assert!(status.message.contains(&lost.to_string()), "{}", status.message);
+        assert!(!kiln.cached(&action).await);
+    }
+    assert!(kiln.notes.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
