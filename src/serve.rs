@@ -11,6 +11,7 @@ use kiln_cas::StoreError;
 use kiln_cas::access::{Everybody, SharedAuthorizer};
 use kiln_cas::events::Events;
 use kiln_cas::logs::LogStreams;
+use kiln_cas::redis::RedisError;
 use kiln_cas::records::RecordsError;
 use kiln_cas::services::{CasServices, ServicesConfig};
 use kiln_cas::stores::{SharedConfig, Storage, StorageConfig};
@@ -74,6 +75,8 @@ pub enum ServeError {
     Storage(#[from] StoreError),
     #[error("cannot join the queue: {0}")]
     Queue(#[from] kiln_scheduler::boundary::Unavailable),
+    #[error("cannot join the fleet: {0}")]
+    Redis(#[from] RedisError),
     #[error("cannot open the records: {0}")]
     Records(#[from] RecordsError),
     #[error("cannot start the worker: {0}")]
@@ -138,7 +141,10 @@ impl Server {
             None => None,
         };
         let events = Events::new();
-        let logs = LogStreams::default();
+        let logs = match &storage.redis {
+            None => LogStreams::default(),
+            Some(redis) => LogStreams::join(redis.clone()).await?,
+        };
         let journal = journal(&storage, &events, options.journal.clone()).await?;
         let parts = Parts {
             blobs: storage.blobs.clone(),

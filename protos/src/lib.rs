@@ -26,3 +26,9 @@ pub mod queue {
     #![allow(clippy::all, missing_docs)]
     include!(concat!(env!("OUT_DIR"), "/kiln.queue.v1.rs"));
 }
+
+/// Live output on its way between frontends (`proto/kiln/logs/v1`).
+pub mod logs {
+    #![allow(clippy::all, missing_docs)]
+    include!(concat!(env!("OUT_DIR"), "/kiln.logs.v1.rs"));
+}

@@ -51,7 +51,7 @@ pub struct OperationState {
 }
 
 /// Names under which `ByteStream.Read` answers with stdout and stderr while they grow.
-pub type StreamNames = Arc<[String; 2]>;
+pub use kiln_cas::logs::LogNames as StreamNames;
 
 /// A client's hold on an operation: while it lives, somebody waits.
 pub struct Ticket {

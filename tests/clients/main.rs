@@ -54,7 +54,7 @@ fn whoever_may_not_write_results_is_told_and_can_build() {
 
     let cache = format!("--remote_cache=http://{}", server.address);
     let warned = build_here(&bazel, &[&cache]).expect_success();
-    assert!(warned.text.contains("this caller may not write action results"), "{}", warned.text);
+    assert!(warned.text.contains("clients may not write action results here"), "{}", warned.text);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use kiln_cas::logs::OpenLogs;
 use kiln_protos::worker::{self, SchedulerMessage, scheduler_message::Kind};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -58,7 +59,7 @@ pub struct Running {
     pub task: TaskId,
     pub job: Arc<Job>,
     pub operation: Arc<str>,
-    pub streams: StreamNames,
+    pub output: Arc<OpenLogs>,
     pub times: Times,
     pub since: Instant,
     /// When Redis last heard that it goes on.

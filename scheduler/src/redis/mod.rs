@@ -32,12 +32,12 @@ use tokio::time::Instant;
 use crate::boundary::Unavailable;
 use crate::completion::SharedCompletion;
 use crate::config::SchedulerConfig;
-use crate::job::{Outcome, Run};
+use crate::job::Outcome;
 use crate::names::Names;
 use crate::queue::{LeaseId, TaskId};
 
 use calls::{Answer, CallError, Calls};
-use local::Local;
+use local::{Local, Running};
 use react::Own;
 use script::Arguments;
 
@@ -165,7 +165,14 @@ impl Inner {
 
 /// Makes an answer durable and says so. Only the lease that led here is believed: when another
 /// run has taken the task over meanwhile, nothing happens.
-async fn publish(inner: Arc<Inner>, task: TaskId, lease: LeaseId, run: Run, outcome: Outcome) {
+async fn publish(
+    inner: Arc<Inner>,
+    task: TaskId,
+    lease: LeaseId,
+    running: Running,
+    outcome: Outcome,
+) {
+    let run = running.run();
     let answer = Arc::new(inner.completion.complete(&run, outcome).await);
     let bytes = answer.response.len() + answer.result.len();
     let arguments = script::published(task, lease, bytes, payload::encode_answer(&answer));

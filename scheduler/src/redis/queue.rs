@@ -340,9 +340,9 @@ impl Inner {
     }
 
     fn append_output(&self, lease: LeaseId, stderr: bool, offset: u64, data: &bytes::Bytes) {
-        let streams = self.lock().runs.get(&lease).map(|run| run.streams.clone());
-        if let Some(streams) = streams {
-            self.logs.append(&streams[usize::from(stderr)], offset, data);
+        let output = self.lock().runs.get(&lease).map(|run| run.output.clone());
+        if let Some(output) = output {
+            output.append(stderr, offset, data);
         }
     }
 }

@@ -29,7 +29,7 @@ pub enum After {
     Publish {
         task: TaskId,
         lease: LeaseId,
-        run: Run,
+        running: Running,
         outcome: Outcome,
     },
     Record {
@@ -67,8 +67,8 @@ impl Inner {
     pub(super) fn follow_up(self: &Arc<Self>, after: Vec<After>) {
         for after in after {
             match after {
-                After::Publish { task, lease, run, outcome } => {
-                    tokio::spawn(publish(self.clone(), task, lease, run, outcome));
+                After::Publish { task, lease, running, outcome } => {
+                    tokio::spawn(publish(self.clone(), task, lease, running, outcome));
                 }
                 After::Record { id, job, request, origin, finished } => {
                     self.completion.record(Record {
@@ -113,6 +113,10 @@ impl Inner {
             }
             Told::CancelLease { worker, lease, reason } => {
                 let lease_id = self.names.lease(lease);
+                // What it prints from now on is of no interest, wherever the task ends.
+                if let Some(running) = local.runs.get(&lease) {
+                    running.output.finish();
+                }
                 let cancel = worker::CancelLease { lease_id, reason: format!("{reason:?}") };
                 local.send(worker, Kind::Cancel(cancel));
             }
@@ -129,7 +133,7 @@ impl Inner {
                 if let Some(running) = running
                     && let Some(outcome) = own.and_then(|own| own.outcome.take())
                 {
-                    after.push(After::Publish { task, lease, run: running.run(), outcome });
+                    after.push(After::Publish { task, lease, running, outcome });
                 }
             }
             Told::Stale { lease } => {
@@ -193,12 +197,13 @@ impl Inner {
         let job = decode_job(job);
         let job = job.inspect_err(|error| tracing::error!(%error, "a job is not readable"));
         let job = job.ok()?;
+        let names = self.names.streams(&job.key.instance, task);
         let now = Instant::now();
         Some(Running {
             worker,
             task,
             operation: self.operation(&job, task, 0).into(),
-            streams: Arc::new(self.names.streams(&job.key.instance, task)),
+            output: Arc::new(self.logs.open(Arc::new(names))),
             job: Arc::new(job),
             times: times.clone(),
             since: now,
@@ -207,9 +212,6 @@ impl Inner {
     }
 
     fn give(&self, local: &mut Local, lease: LeaseId, running: Running) {
-        for stream in running.streams.iter() {
-            self.logs.create(stream);
-        }
         let message = lease_message(self.names.lease(lease), &running, self.default_timeout_ms);
         let worker = running.worker;
         local.runs.insert(lease, running);

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use kiln_protos::reapi::execution_stage::Value as Stage;
+use kiln_protos::worker::OutputStream;
 use kiln_scheduler::SchedulerConfig;
 use kiln_scheduler::queue::Limits;
 use tokio::time::Instant;
@@ -50,6 +52,55 @@ async fn client_and_worker_may_be_at_different_frontends() {
     for kiln in [&one, &other] {
         let counters = kiln.snapshot().await.counters;
         assert_eq!((counters.submitted, counters.dispatched, counters.published), (2, 2, 2));
+    }
+}
+
+#[tokio::test]
+async fn output_is_read_at_any_frontend_and_follows_the_worker_to_another() {
+    let one = Kiln::start().await;
+    let other = one.beside(SchedulerConfig::default()).await;
+    let third = one.beside(SchedulerConfig::default()).await;
+    let mut client = one.execute(&one.simple().await).await;
+    let mut worker = other.worker("w", 1, &[]).await;
+    let lease = worker.lease().await;
+    let name = client.until(Stage::Executing).await.metadata.stdout_stream_name;
+    worker.print(&lease, OutputStream::Stdout, 0, "one ").await;
+    let mut readers = Vec::new();
+    for kiln in [&one, &other, &third] {
+        let mut reader = kiln.logs.read(&name, 0).await.unwrap().unwrap();
+        assert_eq!(reader.next().await.unwrap().unwrap(), "one ");
+        readers.push(reader);
+    }
+    other.scheduler.shutdown();
+    assert!(worker.next().await.is_none());
+    let worker = third.worker_again("w", 1, &[&lease]).await;
+    worker.print(&lease, OutputStream::Stdout, 0, "one two").await;
+    for reader in &mut readers {
+        assert_eq!(reader.next().await.unwrap().unwrap(), "two");
+    }
+    worker.succeed(&lease).await;
+    client.until(Stage::Completed).await;
+    for reader in &mut readers {
+        assert!(reader.next().await.is_none());
+    }
+}
+
+#[tokio::test]
+async fn output_of_a_cancelled_action_ends_wherever_it_is_read() {
+    let (one, other) = two().await;
+    let mut client = one.execute(&one.simple().await).await;
+    let mut worker = other.worker("w", 1, &[]).await;
+    let lease = worker.lease().await;
+    let update = client.until(Stage::Executing).await;
+    worker.print(&lease, OutputStream::Stdout, 0, "so far").await;
+    let name = update.metadata.stdout_stream_name;
+    let mut here = one.logs.read(&name, 0).await.unwrap().unwrap();
+    let mut there = other.logs.read(&name, 0).await.unwrap().unwrap();
+    let cancel = kiln_protos::longrunning::CancelOperationRequest { name: update.name };
+    one.operations().cancel_operation(cancel).await.unwrap();
+    for reader in [&mut here, &mut there] {
+        assert_eq!(reader.next().await.unwrap().unwrap(), "so far");
+        assert!(reader.next().await.is_none());
     }
 }
 

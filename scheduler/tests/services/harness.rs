@@ -23,8 +23,8 @@ use kiln_protos::reapi::execution_client::ExecutionClient;
 use kiln_protos::reapi::{self, execution_stage::Value as Stage};
 use kiln_protos::worker::workers_client::WorkersClient;
 use kiln_protos::worker::{
-    Completed, Heartbeat, Hello, Lease, Property, SchedulerMessage, WorkerFailure, WorkerMessage,
-    completed, scheduler_message, worker_failure, worker_message,
+    Completed, Heartbeat, Hello, Lease, Output, OutputStream, Property, SchedulerMessage,
+    WorkerFailure, WorkerMessage, completed, scheduler_message, worker_failure, worker_message,
 };
 use kiln_scheduler::{NoEstimates, Parts, Scheduler, SchedulerConfig, Snapshot};
 use kiln_test_servers::redis::RedisServer;
@@ -128,7 +128,7 @@ impl Kiln {
 
     /// Over TCP.
     pub async fn with(config: SchedulerConfig) -> Self {
-        let parts = MemoryParts::new();
+        let mut parts = MemoryParts::new();
         if !crate::SHARED {
             let scheduler = parts.scheduler(config);
             return Self::serving(parts, scheduler).await;
@@ -143,7 +143,7 @@ impl Kiln {
     /// Another frontend of the same queue, with the same stores.
     pub async fn beside(&self, config: SchedulerConfig) -> Self {
         let url = self.redis.as_ref().expect("the queue is in Redis").url();
-        let parts = self.parts.clone();
+        let mut parts = self.parts.clone();
         let scheduler = parts.frontend(config, &url).await;
         Self::serving(parts, scheduler).await
     }
@@ -329,8 +329,10 @@ impl MemoryParts {
         Scheduler::start(config, self.parts())
     }
 
-    async fn frontend(&self, config: SchedulerConfig, url: &str) -> Scheduler {
+    /// With live output of its own, as in a process of its own.
+    async fn frontend(&mut self, config: SchedulerConfig, url: &str) -> Scheduler {
         let redis = Redis::connect(RedisConfig::from_url(url).unwrap()).await.unwrap();
+        self.logs = LogStreams::join(redis.clone()).await.unwrap();
         Scheduler::join(config, self.parts(), redis).await.unwrap()
     }
 
@@ -480,6 +482,20 @@ impl Worker {
 
     pub async fn say(&self, kind: worker_message::Kind) {
         self.outbound.send(WorkerMessage { kind: Some(kind) }).await.unwrap();
+    }
+
+    /// `offset`: of the first byte of `text` in its stream.
+    pub async fn print(
+        &self,
+        lease: &Lease,
+        stream: OutputStream,
+        offset: u64,
+        text: &'static str,
+    ) {
+        let lease_id = lease.lease_id.clone();
+        let data = Bytes::from_static(text.as_bytes());
+        let output = Output { lease_id, stream: stream as i32, offset, data };
+        self.say(worker_message::Kind::Output(output)).await;
     }
 
     pub async fn answer(&self, lease: &Lease, response: reapi::ExecuteResponse) {

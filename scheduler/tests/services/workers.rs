@@ -1,13 +1,12 @@
 //! Sessions, over gRPC and in this process.
 
-use bytes::Bytes;
 use futures_util::StreamExt;
 use kiln_protos::reapi::ExecuteResponse;
 use kiln_protos::reapi::execution_stage::Value as Stage;
 use kiln_protos::rpc::Status;
 use kiln_protos::worker::workers_client::WorkersClient;
 use kiln_protos::worker::{
-    Completed, Output, OutputStream, WorkerMessage, completed, scheduler_message, worker_message,
+    Completed, OutputStream, WorkerMessage, completed, scheduler_message, worker_message,
 };
 use kiln_scheduler::SchedulerConfig;
 use prost::Message;
@@ -65,17 +64,9 @@ async fn output_can_be_read_while_the_action_runs() {
     let lease = worker.lease().await;
     assert!(lease.stream_output);
     let metadata = client.until(Stage::Executing).await.metadata;
-    let say = |stream: OutputStream, offset, data: &'static str| {
-        let output = Output {
-            lease_id: lease.lease_id.clone(),
-            stream: stream as i32,
-            offset,
-            data: Bytes::from_static(data.as_bytes()),
-        };
-        worker.say(worker_message::Kind::Output(output))
-    };
-    let mut stdout = kiln.logs.read(&metadata.stdout_stream_name, 0).unwrap();
-    let mut stderr = kiln.logs.read(&metadata.stderr_stream_name, 0).unwrap();
+    let say = |stream, offset, data| worker.print(&lease, stream, offset, data);
+    let mut stdout = kiln.logs.read(&metadata.stdout_stream_name, 0).await.unwrap().unwrap();
+    let mut stderr = kiln.logs.read(&metadata.stderr_stream_name, 0).await.unwrap().unwrap();
     say(OutputStream::Stdout, 0, "one").await;
     assert_eq!(stdout.next().await.unwrap().unwrap(), "one");
     say(OutputStream::Stderr, 0, "oh").await;

@@ -46,7 +46,7 @@ impl ByteStream {
             ReadName::Blob { digest, compression: Compression::Zstd, .. } => {
                 Box::pin(self.read_zstd(&digest, offset, limit)).await
             }
-            ReadName::Log(name) => self.read_log(name, offset, limit),
+            ReadName::Log(name) => self.read_log(name, offset, limit).await,
         }
     }
 
@@ -84,15 +84,16 @@ impl ByteStream {
         }
     }
 
-    fn read_log(
+    async fn read_log(
         &self,
         name: &str,
         offset: u64,
         limit: Option<u64>,
     ) -> Result<Response<Body>, Status> {
-        let stream = self.logs.read(name, offset).ok_or_else(|| {
-            Status::not_found(format!("resource_name: there is no log {name:?} (any more)"))
-        })?;
+        let stream =
+            self.logs.read(name, offset).await.map_err(|e| refuse(&e))?.ok_or_else(|| {
+                Status::not_found(format!("resource_name: there is no log {name:?} (any more)"))
+            })?;
         Ok(reply_stream(messages(limited(stream, limit))))
     }
 }

@@ -152,7 +152,7 @@ fn what_finished_at_any_frontend_is_seen_at_all_and_idle_ones_ask_nothing() {
     }
     let calls = || one.redis.round_trips() + two.redis.round_trips();
     let before = calls();
-    one.runtime.block_on(tokio::time::sleep(follower::TAKE_OVER * 2));
+    one.runtime.block_on(async { tokio::time::sleep(follower::TAKE_OVER * 2).await });
     assert_eq!(calls(), before);
     // What was learned outlives all of them.
     one.runtime.block_on(one.journal.shutdown());

@@ -1,4 +1,11 @@
 //! Output of running actions, readable while it grows (LogStream API).
+//!
+//! A log is at the frontend that the worker speaks to. In a fleet, [`relay`] brings it to the
+//! frontends where it is read.
+
+mod relay;
+#[cfg(test)]
+mod relay_tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,6 +15,9 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use crate::blob::BlobStream;
+use crate::error::StoreError;
+use crate::redis::{Redis, RedisError};
+use relay::{Following, Relay};
 
 /// Bytes kept of one stream; what comes after is cut off with a note. The whole output is a
 /// blob once the action has finished.
@@ -28,6 +38,18 @@ pub struct LogStreams {
     inner: Arc<Mutex<Registry>>,
     /// Bytes of all streams.
     kept: Arc<AtomicU64>,
+    /// `None`: there are no other frontends.
+    relay: Option<Arc<Relay>>,
+}
+
+/// Names of the logs of one run: standard output and error.
+pub type LogNames = Arc<[String; 2]>;
+
+/// The logs of a run that a worker reports to this frontend. What is not finished when this is
+/// dropped goes on at another frontend, or ends.
+pub struct OpenLogs {
+    logs: LogStreams,
+    names: LogNames,
 }
 
 #[derive(Default)]
@@ -50,6 +72,20 @@ struct LogState {
     size: u64,
     cut: bool,
     finished: bool,
+    /// It goes on at another frontend, if anywhere.
+    moved: bool,
+}
+
+enum Next {
+    Chunk(Bytes),
+    End,
+    Moved,
+}
+
+/// Where a reader reads.
+enum Source {
+    Here(Arc<Log>),
+    There(Box<Following>),
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -57,6 +93,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl LogStreams {
+    /// Logs that are read at all frontends that share `redis`. Call within a tokio runtime: a
+    /// task lives there as long as these.
+    pub async fn join(redis: Redis) -> Result<Self, RedisError> {
+        let mut logs = Self::default();
+        logs.relay = Some(Relay::start(redis, &logs).await?);
+        Ok(logs)
+    }
+
+    /// Opens the logs of a run.
+    pub fn open(&self, names: LogNames) -> OpenLogs {
+        names.iter().for_each(|name| self.create(name));
+        OpenLogs { logs: self.clone(), names }
+    }
+
     /// Opens a stream; an open one of the same name is kept.
     pub fn create(&self, name: &str) {
         let mut registry = lock(&self.inner);
@@ -91,14 +141,19 @@ impl LogStreams {
         }
     }
 
-    /// Bytes from `offset` on; waits for more until the stream is finished. `None`: unknown name.
-    pub fn read(&self, name: &str, offset: u64) -> Option<BlobStream> {
-        let log = self.find(name)?;
-        Some(Box::pin(futures_util::stream::unfold((log, offset), |(log, offset)| async move {
-            let chunk = log.next(offset).await?;
-            let next = offset + chunk.len() as u64;
-            Some((Ok(chunk), (log, next)))
-        })))
+    /// Bytes from `offset` on; waits for more until the stream is finished. `None`: unknown
+    /// name. Errors: `Unavailable`, when other frontends cannot be asked.
+    pub async fn read(&self, name: &str, offset: u64) -> Result<Option<BlobStream>, StoreError> {
+        let source = match (self.find(name), &self.relay) {
+            (Some(log), _) => Source::Here(log),
+            (None, None) => return Ok(None),
+            (None, Some(relay)) => match relay.follow(name, offset).await? {
+                Some(following) => Source::There(Box::new(following)),
+                None => return Ok(None),
+            },
+        };
+        let reader = Reader { source, offset, name: name.to_owned(), relay: self.relay.clone() };
+        Ok(Some(Box::pin(futures_util::stream::try_unfold(reader, Reader::next))))
     }
 
     /// Size so far and whether it is finished. `None`: unknown name.
@@ -108,8 +163,68 @@ impl LogStreams {
         Some((state.size, state.finished))
     }
 
+    /// Lets go of a log that is not finished: its readers look for it elsewhere.
+    fn leave(&self, name: &str) {
+        let mut registry = lock(&self.inner);
+        let unfinished = |log: &Arc<Log>| !lock(&log.state).finished;
+        if registry.by_name.get(name).is_some_and(unfinished) {
+            registry.order.retain(|other| other != name);
+            if let Some(log) = registry.by_name.remove(name) {
+                log.forget(true);
+            }
+        }
+    }
+
     fn find(&self, name: &str) -> Option<Arc<Log>> {
         lock(&self.inner).by_name.get(name).cloned()
+    }
+}
+
+impl OpenLogs {
+    /// Bytes of standard output, or error, from `offset` on.
+    pub fn append(&self, stderr: bool, offset: u64, data: &Bytes) {
+        self.logs.append(&self.names[usize::from(stderr)], offset, data);
+    }
+
+    /// No more will come.
+    pub fn finish(&self) {
+        self.names.iter().for_each(|name| self.logs.finish(name));
+    }
+}
+
+impl Drop for OpenLogs {
+    fn drop(&mut self) {
+        self.names.iter().for_each(|name| self.logs.leave(name));
+    }
+}
+
+struct Reader {
+    source: Source,
+    offset: u64,
+    name: String,
+    relay: Option<Arc<Relay>>,
+}
+
+impl Reader {
+    async fn next(mut self) -> Result<Option<(Bytes, Self)>, StoreError> {
+        loop {
+            let chunk = match &mut self.source {
+                Source::There(following) => following.next().await?,
+                Source::Here(log) => match log.next(self.offset).await {
+                    Next::Chunk(chunk) => Some(chunk),
+                    Next::End => None,
+                    Next::Moved => {
+                        let Some(relay) = &self.relay else { return Ok(None) };
+                        let following = relay.ask(&self.name, self.offset).await?;
+                        self.source = Source::There(Box::new(following));
+                        continue;
+                    }
+                },
+            };
+            let Some(chunk) = chunk else { return Ok(None) };
+            self.offset += chunk.len() as u64;
+            return Ok(Some((chunk, self)));
+        }
     }
 }
 
@@ -125,7 +240,7 @@ impl Registry {
             return false;
         };
         if let Some(log) = self.by_name.remove(&name) {
-            log.forget();
+            log.forget(false);
         }
         true
     }
@@ -134,7 +249,7 @@ impl Registry {
 impl Log {
     fn append(&self, offset: u64, data: &Bytes) {
         let mut state = lock(&self.state);
-        if state.finished || state.cut || offset > state.size {
+        if state.finished || state.moved || state.cut || offset > state.size {
             return;
         }
         let known = (state.size - offset) as usize;
@@ -153,28 +268,31 @@ impl Log {
         self.changed.notify_waiters();
     }
 
-    /// Lets go of the bytes as well: readers see the end.
-    fn forget(&self) {
+    /// Lets go of the bytes as well: readers see the end, or look elsewhere.
+    fn forget(&self, moved: bool) {
         let mut state = lock(&self.state);
-        let LogState { size, .. } =
-            std::mem::replace(&mut *state, LogState { finished: true, ..Default::default() });
+        let gone = LogState { finished: !moved, moved, ..Default::default() };
+        let LogState { size, .. } = std::mem::replace(&mut *state, gone);
         self.kept.fetch_sub(size, Ordering::Relaxed);
         drop(state);
         self.changed.notify_waiters();
     }
 
-    async fn next(&self, offset: u64) -> Option<Bytes> {
+    async fn next(&self, offset: u64) -> Next {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
             {
                 let state = lock(&self.state);
+                if state.moved {
+                    return Next::Moved;
+                }
                 if let Some(chunk) = state.chunk_at(offset) {
-                    return Some(chunk);
+                    return Next::Chunk(chunk);
                 }
                 if state.finished {
-                    return None;
+                    return Next::End;
                 }
             }
             changed.await;
@@ -226,7 +344,7 @@ mod tests {
         let logs = LogStreams::default();
         logs.create("a/b");
         logs.append("a/b", 0, &Bytes::from_static(b"one "));
-        let mut reader = logs.read("a/b", 2).expect("the stream exists");
+        let mut reader = logs.read("a/b", 2).await.unwrap().expect("the stream exists");
         assert_eq!(reader.next().await.unwrap().unwrap(), "e ");
         logs.append("a/b", 0, &Bytes::from_static(b"one two"));
         logs.finish("a/b");
@@ -240,7 +358,7 @@ mod tests {
         logs.create("x");
         logs.append("x", 0, &Bytes::from(vec![b'.'; MAX_LOG_BYTES + 1]));
         logs.finish("x");
-        let all: Vec<_> = logs.read("x", 0).unwrap().collect().await;
+        let all: Vec<_> = logs.read("x", 0).await.unwrap().unwrap().collect().await;
         let size: usize = all.iter().map(|chunk| chunk.as_ref().unwrap().len()).sum();
         assert_eq!(size, MAX_LOG_BYTES + CUT_NOTE.len());
     }
@@ -282,7 +400,8 @@ mod tests {
         }
         logs.finish("x");
         drop(message.try_into_mut().expect("the log holds on to no message"));
-        let chunks: Vec<_> = logs.read("x", 7).unwrap().map(Result::unwrap).collect().await;
+        let chunks: Vec<_> =
+            logs.read("x", 7).await.unwrap().unwrap().map(Result::unwrap).collect().await;
         assert!(chunks.len() <= 200_000 / PIECE + 1);
         assert_eq!(chunks.concat(), vec![b'y'; 200_000 - 7]);
     }
