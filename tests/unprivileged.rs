@@ -64,3 +64,21 @@ fn a_sandbox_that_is_required_and_not_there_refuses_to_start() {
     assert!(text.contains("cannot enforce"), "{text}");
     assert!(text.contains("--sandbox=best-effort"), "says what to do: {text}");
 }
+
+/// As in a container whose runtime hides parts of /proc.
+#[test]
+fn a_machine_on_which_no_action_could_run_gets_no_worker() {
+    if !nix::unistd::geteuid().is_root() {
+        return; // Only root can hide a part of /proc.
+    }
+    let place = tempfile::tempdir().expect("a temporary directory");
+    let kiln = as_nobody(place.path(), &[]);
+    let mut command = Command::new("unshare");
+    let hide = "mount -t tmpfs none /proc/fs && exec \"$@\"";
+    command.args(["--mount", "sh", "-c", hide, "sh"]).arg(kiln.get_program());
+    command.args(kiln.get_args());
+    let (code, text) = program(command).expect("it does not start");
+    assert_eq!(code, 5, "{text}");
+    assert!(text.contains("mount /proc"), "{text}");
+    assert!(text.contains("hint:") && text.contains("--workers 0"), "{text}");
+}

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use kiln_executor::worker::WorkerError;
+
 use crate::config::ConfigError;
 use crate::serve::ServeError;
 
@@ -90,6 +92,7 @@ impl From<ServeError> for CliError {
                     "another server has this port; choose one with --listen (port 0: any free one)",
                 )
             }
+            ServeError::Worker(error) => worker_hint(error),
             _ => None,
         };
         let code = match error {
@@ -98,4 +101,20 @@ impl From<ServeError> for CliError {
         };
         Self { code, message: error.to_string(), hint: hint.map(str::to_owned) }
     }
+}
+
+impl From<WorkerError> for CliError {
+    fn from(error: WorkerError) -> Self {
+        let hint = worker_hint(&error).map(str::to_owned);
+        Self { code: 5, message: error.to_string(), hint }
+    }
+}
+
+/// What to do about a worker that does not start.
+fn worker_hint(error: &WorkerError) -> Option<&'static str> {
+    matches!(error, WorkerError::Sandbox(_)).then_some(
+        "the sandbox needs user namespaces and mounts in them: as an ordinary user, \
+         sysctl kernel.unprivileged_userns_clone=1; in a container, a seccomp profile that allows \
+         them and an unmasked /proc (docs/containers.md); or serve without workers: --workers 0",
+    )
 }

@@ -86,7 +86,7 @@ impl WorkerCommand {
                 "kiln worker {} with {} slots for {}",
                 config.worker_id, config.slots, target.url
             );
-            serve_remote(server, config, store, shutdown).await.map_err(|error| machine(&error))?;
+            serve_remote(server, config, store, shutdown).await?;
             local.close().await.map_err(|error| machine(&error))?;
             Ok(Exit::Done)
         })
