@@ -11,8 +11,8 @@ use kiln_cas::StoreError;
 use kiln_cas::access::{Everybody, SharedAuthorizer};
 use kiln_cas::events::Events;
 use kiln_cas::logs::LogStreams;
-use kiln_cas::redis::RedisError;
 use kiln_cas::records::RecordsError;
+use kiln_cas::redis::RedisError;
 use kiln_cas::services::{CasServices, ServicesConfig};
 use kiln_cas::stores::{SharedConfig, Storage, StorageConfig};
 use kiln_executor::{Worker, WorkerConfig, WorkerError};
@@ -26,6 +26,7 @@ use tonic_health::server::HealthReporter;
 use crate::auth::access::RoleAuthorizer;
 use crate::auth::failures::Failures;
 use crate::auth::{Auth, AuthError, AuthOptions};
+use crate::front::health::{self, Readiness};
 use crate::front::{Front, FrontParts, Tls, TlsError, TlsOptions, unknown};
 use crate::reload::{self, Reload};
 use crate::telemetry::requests::Requests;
@@ -107,6 +108,7 @@ pub struct Server {
     scheduler: Scheduler,
     telemetry: Telemetry,
     health: HealthReporter,
+    readiness: Readiness,
     front: Front,
     /// Reads files and fetches keys again.
     background: Vec<JoinHandle<()>>,
@@ -170,12 +172,14 @@ impl Server {
         };
         let telemetry = Telemetry::start(observed, options.otlp_endpoint.as_deref(), &base_url)?;
         let cas = cas_services(&options, &storage, access, events, logs)?;
+        let readiness = Readiness::default();
         let router = router(Routed {
             cas: &cas,
             storage: &storage,
             scheduler: &scheduler,
             journal: &journal,
             telemetry: &telemetry,
+            readiness: &readiness,
             base_url: &base_url,
         });
         let stop_front = CancellationToken::new();
@@ -194,6 +198,7 @@ impl Server {
             worker.as_ref().map_or_else(Vec::new, |(_, worker)| worker.not_enforced());
         let worker =
             worker.map(|(_, worker)| embed(worker, scheduler.clone(), stop_worker.clone()));
+        readiness.set(true);
         Ok(Self {
             ready: Ready {
                 address,
@@ -209,6 +214,7 @@ impl Server {
             scheduler,
             telemetry,
             health: cas.health(),
+            readiness,
             front,
             background,
             worker,
@@ -221,6 +227,7 @@ impl Server {
     /// Ends in order: balancers are told to look elsewhere, no new work, running actions finish,
     /// connections close, then what is pending becomes durable.
     pub async fn shutdown(mut self) -> Result<(), ServeError> {
+        self.readiness.set(false);
         self.health.set_service_status(WHOLE_SERVER, ServingStatus::NotServing).await;
         if tokio::time::timeout(self.drain, self.scheduler.drain()).await.is_err() {
             tracing::warn!(drain = ?self.drain, "actions still run after the drain time");
@@ -297,6 +304,7 @@ struct Routed<'a> {
     scheduler: &'a Scheduler,
     journal: &'a Journal,
     telemetry: &'a Telemetry,
+    readiness: &'a Readiness,
     base_url: &'a str,
 }
 
@@ -323,7 +331,7 @@ fn cas_services(
 }
 
 fn router(parts: Routed<'_>) -> Router {
-    let Routed { cas, storage, scheduler, journal, telemetry, base_url } = parts;
+    let Routed { cas, storage, scheduler, journal, telemetry, readiness, base_url } = parts;
     let mut grpc = tonic::service::Routes::builder();
     cas.add_to(&mut grpc);
     grpc.add_service(scheduler.execution_service())
@@ -342,7 +350,10 @@ fn router(parts: Routed<'_>) -> Router {
     });
     // The HTTP cache matches paths of any depth, so it comes after all fixed ones.
     let grpc = grpc.routes().prepare().into_axum_router();
-    grpc.merge(pages).merge(telemetry.routes()).fallback_service(cas.http_cache().fallback(unknown))
+    grpc.merge(pages)
+        .merge(telemetry.routes())
+        .merge(health::routes(readiness.clone()))
+        .fallback_service(cas.http_cache().fallback(unknown))
 }
 
 fn secret() -> io::Result<[u8; 32]> {

@@ -271,7 +271,7 @@ async fn what_fails_says_what_where_and_what_to_do() {
 #[test]
 fn every_command_has_help_with_examples() {
     let kiln = Kiln { server: String::new() };
-    for command in ["serve", "worker", "status", "build", "action", "cas", "config"] {
+    for command in ["serve", "worker", "status", "health", "build", "action", "cas", "config"] {
         let help = kiln.says(&[command, "--help"]);
         assert!(help.contains("Examples:\n  kiln "), "{command}: {help}");
     }

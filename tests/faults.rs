@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use support::bazel::{Bazel, Run};
 use support::client;
-use support::server::{Server, command, get_json};
+use support::reapi::{Client, Spec};
+use support::server::{Server, command, get_json, get_status};
 
 const WITHIN: Duration = Duration::from_secs(60);
 
@@ -139,4 +140,33 @@ fn sigterm_drains_and_exits_cleanly() {
     let data = tempfile::tempdir().expect("a temporary directory");
     let server = Server::start(data.path(), &[]);
     assert!(server.terminate().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_drains_is_alive_and_not_ready() {
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let server = Server::start(data.path(), &[]);
+    let address = server.address.clone();
+    let both = || ["/healthz", "/readyz"].map(|path| get_status(&address, path));
+    assert_eq!(both(), [200, 200]);
+    let url = server.url();
+    let health = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
+        command.args(["health", "--server", &url]).args(arguments);
+        command.output().expect("kiln runs").status.code()
+    };
+    assert_eq!(health(&[]), Some(0));
+    let client = Client::connect(&server.url()).await;
+    let running = tokio::spawn(async move {
+        client.execute(&Spec::shell("sleep 3; echo done > out", &["out"])).await
+    });
+    await_status(&server, "the action", |status| count(status, RUNNING) == 1);
+    let terminating = tokio::task::spawn_blocking(move || server.terminate());
+    while both() != [200, 503] {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((health(&[]), health(&["--live"])), (Some(1), Some(0)));
+    let response = running.await.expect("no panic").expect("what runs is finished");
+    assert_eq!(response.result.expect("a result").exit_code, 0);
+    assert!(terminating.await.expect("no panic").success());
 }

@@ -110,8 +110,10 @@ pub fn of_http(method: &Method, path: &str) -> Need {
     let mut segments = path.trim_start_matches('/').split('/');
     let first = segments.next().unwrap_or_default();
     let reads = matches!(*method, Method::GET | Method::HEAD);
-    if path == "/metrics" {
-        return Closable(Door::Metrics, Read);
+    match path {
+        "/metrics" => return Closable(Door::Metrics, Read),
+        "/healthz" | "/readyz" => return Closable(Door::Health, Read),
+        _ => {}
     }
     if PAGES.contains(&first) || path.starts_with("/cas/tree/") {
         return Closable(Door::Pages, Read);
@@ -157,6 +159,7 @@ mod tests {
             ("GET", format!("/cas/tree/sha256/{hash}/1"), pages),
             ("GET", "/api/v1/status".to_owned(), pages),
             ("GET", "/metrics".to_owned(), Closable(Door::Metrics, Read)),
+            ("GET", "/readyz".to_owned(), Closable(Door::Health, Read)),
             ("GET", format!("/ac/{hash}"), Instance(Read)),
             ("HEAD", format!("/team/a/cas/{hash}"), Instance(Read)),
             ("PUT", format!("/team/a/cas/{hash}"), Instance(WriteBlobs)),

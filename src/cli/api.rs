@@ -20,6 +20,8 @@ use crate::web::json::ErrorBody;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// For answers that cost nothing.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest answer that is read, in bytes.
 const MAX_ANSWER: usize = 256 << 20;
 
@@ -51,17 +53,21 @@ impl Api {
         Ok(Self { base, client, token: target.credentials.token.clone() })
     }
 
+    /// Whether a path of health answers 200, and what it says.
+    pub async fn health(&self, path: &str) -> Result<(bool, String), CliError> {
+        let (status, body) = self.fetch(path, HEALTH_TIMEOUT).await?;
+        let said = String::from_utf8_lossy(&body).into_owned();
+        match status {
+            StatusCode::OK => Ok((true, said)),
+            StatusCode::SERVICE_UNAVAILABLE => Ok((false, said)),
+            _ => Err(not_kiln(&self.base, format!("it answered {status}"))),
+        }
+    }
+
     /// `path` comes after `/api/v1`. Errors: as the user should read them; what is not found
     /// has exit code 1.
     pub async fn get(&self, path: &str) -> Result<Value, CliError> {
-        let url = format!("{}/api/v1{path}", self.base);
-        let url: http::Uri = url
-            .parse()
-            .map_err(|error| CliError::usage(format!("{url} is not an address: {error}")))?;
-        let answer = tokio::time::timeout(ANSWER_TIMEOUT, self.answer(url)).await;
-        let (status, body) = answer
-            .map_err(|_| CliError::unreachable(&self.base, "no answer within 60 s"))?
-            .map_err(|error| CliError::unreachable(&self.base, error))?;
+        let (status, body) = self.fetch(&format!("/api/v1{path}"), ANSWER_TIMEOUT).await?;
         if status == StatusCode::OK {
             return serde_json::from_slice(&body).map_err(|error| not_kiln(&self.base, error));
         }
@@ -73,6 +79,19 @@ impl Api {
             _ => CliError::answered(said.error.message),
         };
         Err(error.hint(said.error.hint))
+    }
+
+    async fn fetch(&self, path: &str, within: Duration) -> Result<(StatusCode, Bytes), CliError> {
+        let url = format!("{}{path}", self.base);
+        let url: http::Uri = url
+            .parse()
+            .map_err(|error| CliError::usage(format!("{url} is not an address: {error}")))?;
+        let answer = tokio::time::timeout(within, self.answer(url)).await;
+        let late = |_| format!("no answer within {} s", within.as_secs());
+        answer
+            .map_err(late)
+            .and_then(|answer| answer)
+            .map_err(|error| CliError::unreachable(&self.base, error))
     }
 
     async fn answer(&self, url: http::Uri) -> Result<(StatusCode, Bytes), String> {

@@ -7,6 +7,7 @@ mod cas;
 mod config;
 mod digest;
 mod error;
+mod health;
 mod index;
 mod serve;
 mod status;
@@ -56,6 +57,7 @@ enum Command {
     Serve(serve::Serve),
     Worker(worker::WorkerCommand),
     Status(status::StatusCommand),
+    Health(health::HealthCommand),
     Build(build::BuildCommand),
     Action(action::ActionCommand),
     Cas(cas::CasCommand),
@@ -82,6 +84,7 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Serve(command) => command.run(),
         Command::Worker(command) => command.run(&cli.target.target()?),
         Command::Status(command) => block_on(command.run(&cli.target.target()?)),
+        Command::Health(command) => block_on(command.run(&cli.target.target()?)),
         Command::Build(command) => block_on(command.run(&cli.target.target()?)),
         Command::Action(command) => block_on(command.run(&cli.target.target()?)),
         Command::Cas(command) => block_on(command.run(&cli.target.target()?)),

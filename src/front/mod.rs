@@ -5,6 +5,7 @@
 
 mod connection;
 mod gate;
+pub mod health;
 mod measure;
 mod tls;
 mod unknown;

@@ -140,3 +140,15 @@ pub fn get_text(address: &str, path: &str) -> String {
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
     body.to_owned()
 }
+
+/// The status of the answer to `GET path`.
+pub fn get_status(address: &str, path: &str) -> u16 {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(address).expect("the server accepts");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")
+        .expect("the request is sent");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("the answer is UTF-8");
+    let status = text.split_whitespace().nth(1).and_then(|status| status.parse().ok());
+    status.expect("an HTTP answer")
+}

@@ -1,0 +1,30 @@
+//! `kiln health`.
+
+use clap::Args;
+
+use super::api::Api;
+use super::{CliError, Exit, Target, text};
+
+/// Say whether the server takes work: for health checks in containers and scripts.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kiln health
+  kiln health --live          # whether it answers at all; also true while it drains
+  kiln health --server https://localhost:8980 --tls-ca ca.pem
+
+Exit codes: 0 ready, 1 not ready (starting or draining), 3 it cannot be reached.")]
+pub struct HealthCommand {
+    /// Whether it answers at all
+    #[arg(long)]
+    live: bool,
+}
+
+impl HealthCommand {
+    pub async fn run(self, target: &Target) -> Result<Exit, CliError> {
+        let path = if self.live { "/healthz" } else { "/readyz" };
+        let (ready, said) = Api::new(target)?.health(path).await?;
+        text::print(&said)?;
+        Ok(if ready { Exit::Done } else { Exit::Negative })
+    }
+}
