@@ -92,7 +92,10 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Token(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "kiln", &mut std::io::stdout());
+            // To stdout directly it would panic when nobody reads to the end.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "kiln", &mut script);
+            text::print(&String::from_utf8_lossy(&script))?;
             Ok(Exit::Done)
         }
     }
