@@ -92,7 +92,6 @@ pub enum ServeError {
 pub struct Ready {
     pub address: SocketAddr,
     pub base_url: String,
-    pub secure: bool,
     pub data_dir: PathBuf,
     /// Where a fleet's blobs and queue are; `None`: all is in `data_dir`.
     pub shared: Option<String>,
@@ -187,7 +186,6 @@ impl Server {
         if let Some(auth) = &auth {
             background.extend(auth.keep_keys(stop_front.clone()).await?);
         }
-        let secure = tls.is_some();
         let (requests, drain) = (&requests, options.drain);
         let parts = FrontParts { router, tls, auth, failures, requests, drain };
         let front = Front::start(listener, parts, &stop_front).map_err(ServeError::Front)?;
@@ -203,7 +201,6 @@ impl Server {
             ready: Ready {
                 address,
                 base_url,
-                secure,
                 data_dir: options.storage.data_dir,
                 shared,
                 slots,

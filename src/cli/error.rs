@@ -115,6 +115,6 @@ fn worker_hint(error: &WorkerError) -> Option<&'static str> {
     matches!(error, WorkerError::Sandbox(_)).then_some(
         "the sandbox needs user namespaces and mounts in them: as an ordinary user, \
          sysctl kernel.unprivileged_userns_clone=1; in a container, a seccomp profile that allows \
-         them and an unmasked /proc (docs/containers.md); or serve without workers: --workers 0",
+         them and an unmasked /proc (examples/fleet/README.md); or serve without workers: --workers 0",
     )
 }

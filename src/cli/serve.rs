@@ -136,6 +136,7 @@ fn print_ready(ready: &Ready) {
         slots => format!("{slots} sandboxed actions at a time"),
     };
     println!("kiln {} is ready: {workers}", env!("CARGO_PKG_VERSION"));
+    println!("  listens    {}", ready.address);
     println!("  data       {}", ready.data_dir.display());
     if let Some(shared) = &ready.shared {
         println!("  shared     {shared}");
@@ -144,8 +145,8 @@ fn print_ready(ready: &Ready) {
         println!("  sandbox    not enforced here: {lacking}");
     }
     println!("  web pages  {}/", ready.base_url);
-    let scheme = if ready.secure { "grpcs" } else { "grpc" };
-    let address = format!("{scheme}://{}", ready.address);
+    // Both begin with http.
+    let address = ready.base_url.replacen("http", "grpc", 1);
     println!("  bazel      bazel build --remote_executor={address} //...");
     println!(
         "  buck2      [buck2_re_client] engine_address, cas_address, action_cache_address = {address}",

@@ -322,7 +322,12 @@ pub const KEYS: &[Key] = &[
     key("journal.max_executions", "100000", Kind::Number, "Executions kept for the web pages."),
     key("journal.max_builds", "2000", Kind::Number, "Builds kept for the web pages."),
     key("log.format", "text", Kind::Choice(&["text", "json"]), "How logs are written to stderr."),
-    key("log.filter", "info", Kind::Text, "What is logged, e.g. info,kiln_scheduler=debug."),
+    key(
+        "log.filter",
+        "info,aws_config=warn",
+        Kind::Text,
+        "What is logged, e.g. info,kiln_scheduler=debug.",
+    ),
     key(
         "telemetry.otlp_endpoint",
         "",
