@@ -15,6 +15,7 @@ use kiln_cas::records::RecordsError;
 use kiln_cas::redis::RedisError;
 use kiln_cas::services::{CasServices, ServicesConfig};
 use kiln_cas::stores::{SharedConfig, Storage, StorageConfig};
+use kiln_executor::session::SessionEnd;
 use kiln_executor::{Worker, WorkerConfig, WorkerError};
 use kiln_scheduler::journal::{Journal, JournalConfig};
 use kiln_scheduler::{Parts, Scheduler, SchedulerConfig};
@@ -283,12 +284,17 @@ async fn journal(
     }
 }
 
+/// A scheduler that ends a session in its own process may have lost its Redis.
+const NEXT_SESSION: Duration = Duration::from_millis(200);
+
 /// Runs the worker of this process; a session that ends is followed by another.
 fn embed(mut worker: Worker, scheduler: Scheduler, stop: CancellationToken) -> JoinHandle<()> {
     tokio::spawn(async move {
         while !stop.is_cancelled() {
             let (outgoing, incoming) = scheduler.open_session();
-            worker.session(incoming, outgoing, &stop).await;
+            if worker.session(incoming, outgoing, &stop).await == SessionEnd::Lost {
+                worker.away(NEXT_SESSION, &stop).await;
+            }
         }
         worker.stop().await;
     })

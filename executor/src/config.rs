@@ -8,6 +8,9 @@ use crate::input_root::{CacheLimits, InputLimits};
 use crate::outputs::OutputLimits;
 use crate::sandbox::{Limits, RootFs, UpperDir};
 
+/// Longer than a restart of a server takes, and than a balancer needs to notice one.
+pub const DEFAULT_ABSENCE: Duration = Duration::from_secs(60);
+
 /// How much of the sandbox must be there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SandboxMode {
@@ -45,6 +48,8 @@ pub struct WorkerConfig {
     pub upper: UpperDir,
     /// How long running actions may go on after the shutdown was asked for.
     pub drain_timeout: Duration,
+    /// How long running actions, and transfers of blobs, go on while no server is heard.
+    pub absence: Duration,
     /// Program and arguments that end in `sandbox::zygote_main`; empty: this program with the
     /// sandbox's own argument.
     pub zygote_command: Vec<OsString>,
@@ -68,6 +73,7 @@ impl WorkerConfig {
             cache: CacheLimits::default(),
             upper: UpperDir::default(),
             drain_timeout: Duration::from_secs(30),
+            absence: DEFAULT_ABSENCE,
             zygote_command: Vec::new(),
         }
     }

@@ -134,7 +134,7 @@ impl Executor {
                 blobs.push((stream.digest, stream.content));
             }
         }
-        outputs::upload(&self.store, &root, blobs).await?;
+        outputs::upload(&self.store, &root, blobs, self.config.absence).await?;
         Ok((result, verdict))
     }
 

@@ -1,7 +1,7 @@
 //! The worker: input roots, sandbox, outputs.
 //!
-//! A lease passes through these modules in this order: [`session`] takes it and gives it to a
-//! free slot; `execute` fetches Action and Command and asks [`input_root`] for the tree;
+//! A lease passes through these modules in this order: [`session`] takes it and `work` gives it
+//! to a free slot; `execute` fetches Action and Command and asks [`input_root`] for the tree;
 //! [`command`] says what to run; [`runner`] runs it in the [`sandbox`] while `streams` keeps
 //! what it prints; [`outputs`] names and stores what it left; [`response`] is what the client gets.
 
@@ -11,6 +11,7 @@ mod execute;
 pub mod failure;
 pub mod input_root;
 mod keyed_lock;
+mod outcomes;
 pub mod outputs;
 pub mod paths;
 pub mod platform;
@@ -22,6 +23,7 @@ pub mod sandbox;
 pub mod session;
 pub mod spool;
 mod streams;
+mod work;
 pub mod worker;
 
 pub use config::{SandboxMode, WorkerConfig};

@@ -1,5 +1,7 @@
-//! What a running lease tells the scheduler.
+//! What a worker tells about its leases.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -7,7 +9,7 @@ use kiln_protos::worker::{
     self, Completed, Output, Progress, Stage, WorkerMessage, completed, worker_message,
 };
 use prost::Message as _;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::failure::Failure;
 use crate::response::nanos;
@@ -32,29 +34,54 @@ pub fn completed(
     message(worker_message::Kind::Completed(Completed { lease_id, outcome: Some(outcome) }))
 }
 
-/// Sends for one lease. When the session is gone, nobody wants to know: errors are ignored.
+/// The session that is open, if one is.
+pub type Outlet = watch::Receiver<Option<mpsc::Sender<WorkerMessage>>>;
+
+/// Sends for one lease, to whichever session is open. What is not heard there is said again in
+/// the next one.
 #[derive(Clone)]
 pub struct Reporter {
     pub lease_id: String,
     /// Whether stdout and stderr are wanted while the action runs.
-    pub live: bool,
-    pub outgoing: mpsc::Sender<WorkerMessage>,
+    live: bool,
+    outlet: Outlet,
+    /// The last stage and when it began.
+    stage: Arc<(AtomicI64, AtomicI64)>,
 }
 
 impl Reporter {
-    pub async fn progress(&self, stage: Stage) {
-        let progress = Progress {
-            lease_id: self.lease_id.clone(),
-            stage: stage.into(),
-            at: nanos(SystemTime::now()),
-        };
-        let _ = self.outgoing.send(message(worker_message::Kind::Progress(progress))).await;
+    pub fn new(lease_id: String, live: bool, outlet: Outlet) -> Self {
+        Self { lease_id, live, outlet, stage: Arc::default() }
     }
 
-    /// `offset`: of the first byte of `data` in its stream.
-    pub async fn output(&self, stream: OutputStream, offset: u64, data: Bytes) {
+    pub async fn progress(&self, stage: Stage) {
+        self.stage.0.store(i64::from(stage as i32), Ordering::Relaxed);
+        self.stage.1.store(nanos(SystemTime::now()), Ordering::Relaxed);
+        if let Some(message) = self.stage() {
+            self.send(message).await;
+        }
+    }
+
+    /// The message that says how far the action is.
+    pub fn stage(&self) -> Option<WorkerMessage> {
+        let stage = self.stage.0.load(Ordering::Relaxed) as i32;
+        let at = self.stage.1.load(Ordering::Relaxed);
+        let progress = Progress { lease_id: self.lease_id.clone(), stage, at };
+        (stage != Stage::Unspecified as i32)
+            .then(|| message(worker_message::Kind::Progress(progress)))
+    }
+
+    /// Returns when a session begins or ends; never where output is not wanted live.
+    pub async fn session_changed(&mut self) {
+        if !self.live || self.outlet.changed().await.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    /// `offset`: of the first byte of `data` in its stream. `false`: nobody listens.
+    pub async fn output(&self, stream: OutputStream, offset: u64, data: Bytes) -> bool {
         if !self.live || offset >= MAX_LIVE_BYTES {
-            return;
+            return true;
         }
         let stream = match stream {
             OutputStream::Stdout => worker::OutputStream::Stdout,
@@ -62,6 +89,14 @@ impl Reporter {
         };
         let output =
             Output { lease_id: self.lease_id.clone(), stream: stream.into(), offset, data };
-        let _ = self.outgoing.send(message(worker_message::Kind::Output(output))).await;
+        self.send(message(worker_message::Kind::Output(output))).await
+    }
+
+    async fn send(&self, message: WorkerMessage) -> bool {
+        let session = self.outlet.borrow().clone();
+        match session {
+            Some(session) => session.send(message).await.is_ok(),
+            None => false,
+        }
     }
 }

@@ -1,25 +1,19 @@
-//! The conversation with a scheduler: takes leases, gives them to free slots, reports.
+//! The conversation with a scheduler: takes leases, has them worked on, reports.
 
-use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use kiln_protos::reapi::ExecuteResponse;
 use kiln_protos::worker::{
     Draining, Heartbeat, Hello, Lease, Property, SchedulerMessage, WorkerMessage,
     scheduler_message, worker_message,
 };
 use tokio::sync::mpsc;
-use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::WorkerConfig;
-use crate::execute::Executor;
 use crate::failure::Failure;
 use crate::platform;
-use crate::report::{self, Reporter};
-use crate::runner::{Runner, Runners};
+use crate::report;
+use crate::work::{Outcome, Work, until};
 
 /// Until the scheduler's Welcome says another.
 const FIRST_HEARTBEAT: Duration = Duration::from_secs(5);
@@ -30,59 +24,25 @@ const SHORTEST_HEARTBEAT: Duration = Duration::from_millis(50);
 pub enum SessionEnd {
     /// Asked for by either side: everything that ran has been reported.
     Drained,
-    /// The scheduler went away: what ran was killed.
+    /// The scheduler went away: what ran goes on for a while.
     Lost,
 }
 
-/// A place for one action. Its runner is lost when a task panics, and made anew when needed.
-pub struct SlotPlace {
-    pub number: u32,
-    pub runner: Option<Box<dyn Runner>>,
-}
-
-struct Running {
-    lease_id: String,
-    slot: u32,
-    cancel: CancellationToken,
-}
-
-type TaskResult = (SlotPlace, Result<ExecuteResponse, Failure>);
-
 pub struct Session<'a> {
-    executor: &'a Arc<Executor>,
-    runners: &'a Arc<dyn Runners>,
-    free: &'a mut Vec<SlotPlace>,
+    work: &'a mut Work,
     outgoing: mpsc::Sender<WorkerMessage>,
-    tasks: JoinSet<TaskResult>,
-    running: HashMap<Id, Running>,
-    draining: bool,
-    /// When what still runs is cancelled.
-    cancel_at: Option<Instant>,
+    /// Whether the scheduler has said something: a session may begin before its connection.
+    heard: bool,
 }
 
 /// The other side does not listen any more.
 struct Gone;
 
 impl<'a> Session<'a> {
-    pub fn new(
-        executor: &'a Arc<Executor>,
-        runners: &'a Arc<dyn Runners>,
-        free: &'a mut Vec<SlotPlace>,
-        outgoing: mpsc::Sender<WorkerMessage>,
-    ) -> Self {
-        Self {
-            executor,
-            runners,
-            free,
-            outgoing,
-            tasks: JoinSet::new(),
-            running: HashMap::new(),
-            draining: false,
-            cancel_at: None,
-        }
+    pub fn new(work: &'a mut Work, outgoing: mpsc::Sender<WorkerMessage>) -> Self {
+        Self { work, outgoing, heard: false }
     }
 
-    /// All slots are free again when this returns.
     pub async fn run(
         mut self,
         incoming: mpsc::Receiver<SchedulerMessage>,
@@ -92,7 +52,7 @@ impl<'a> Session<'a> {
             Ok(()) => SessionEnd::Drained,
             Err(Gone) => SessionEnd::Lost,
         };
-        self.abandon_all().await;
+        self.work.disconnect();
         end
     }
 
@@ -101,25 +61,46 @@ impl<'a> Session<'a> {
         mut incoming: mpsc::Receiver<SchedulerMessage>,
         shutdown: &CancellationToken,
     ) -> Result<(), Gone> {
-        let hello = hello(&self.executor.config, self.runners.not_enforced());
-        self.send(worker_message::Kind::Hello(hello)).await?;
+        self.begin().await?;
         let mut heartbeat = heartbeat_every(FIRST_HEARTBEAT);
-        while !self.draining || !self.running.is_empty() {
-            let (draining, cancel_at) = (self.draining, self.cancel_at);
+        while !self.is_done() {
+            let deadline = self.work.deadline();
             tokio::select! {
                 message = incoming.recv() => {
                     let kind = message.ok_or(Gone)?.kind;
+                    self.heard = true;
+                    self.work.heard();
                     if let Some(interval) = self.handle(kind).await? {
                         heartbeat = heartbeat_every(interval);
                     }
                 }
-                Some(ended) = self.tasks.join_next_with_id() => self.finish(ended).await?,
+                Some(ended) = self.work.ended() => self.report(ended).await?,
                 _ = heartbeat.tick() => self.send_heartbeat().await?,
-                () = shutdown.cancelled(), if !draining => self.drain().await?,
-                () = until(cancel_at) => self.cancel_all(),
+                () = shutdown.cancelled(), if !self.work.is_draining() => self.drain().await?,
+                () = until(deadline) => self.work.expire(),
             }
         }
         Ok(())
+    }
+
+    /// Says who is there, and what has happened since the session before.
+    async fn begin(&mut self) -> Result<(), Gone> {
+        let hello = hello(self.work);
+        let told_more = !hello.lease_ids.is_empty();
+        self.send(worker_message::Kind::Hello(hello)).await?;
+        for message in self.work.connect(self.outgoing.clone()) {
+            self.send_message(message).await?;
+        }
+        if self.work.is_draining() {
+            self.send(worker_message::Kind::Draining(Draining {})).await?;
+        }
+        // Nobody has to answer a worker that has nothing to tell.
+        self.heard = !told_more;
+        Ok(())
+    }
+
+    fn is_done(&self) -> bool {
+        self.work.is_draining() && self.work.is_idle() && self.heard
     }
 
     /// Returns the heartbeat interval when it changes.
@@ -133,7 +114,7 @@ impl<'a> Session<'a> {
                 return Ok(Some(interval.max(SHORTEST_HEARTBEAT)));
             }
             Some(scheduler_message::Kind::Lease(lease)) => self.take(lease).await?,
-            Some(scheduler_message::Kind::Cancel(cancel)) => self.cancel(&cancel.lease_id),
+            Some(scheduler_message::Kind::Cancel(cancel)) => self.work.cancel(&cancel.lease_id),
             Some(scheduler_message::Kind::Drain(_)) => self.drain().await?,
             // Of a scheduler newer than this worker.
             None => {}
@@ -142,93 +123,31 @@ impl<'a> Session<'a> {
     }
 
     async fn take(&mut self, lease: Lease) -> Result<(), Gone> {
-        if self.running.values().any(|running| running.lease_id == lease.lease_id) {
-            return Ok(());
-        }
-        let slot = match self.draining {
-            true => Err("the worker is draining"),
-            false => self.free.pop().ok_or("the worker has no free slot"),
-        };
-        let slot = match slot {
-            Ok(slot) => slot,
+        let id = lease.lease_id.clone();
+        match self.work.start(lease) {
+            Ok(()) => Ok(()),
             Err(reason) => {
                 let failure = Failure::Infrastructure(reason.to_owned());
-                return self.send_message(report::completed(lease.lease_id, Err(failure))).await;
+                self.send_message(report::completed(id, Err(failure))).await
             }
-        };
-        let cancel = CancellationToken::new();
-        let running =
-            Running { lease_id: lease.lease_id.clone(), slot: slot.number, cancel: cancel.clone() };
-        let reporter = Reporter {
-            lease_id: lease.lease_id.clone(),
-            live: lease.stream_output,
-            outgoing: self.outgoing.clone(),
-        };
-        let (executor, runners) = (self.executor.clone(), self.runners.clone());
-        let task = self.tasks.spawn(work(executor, runners, slot, lease, reporter, cancel));
-        self.running.insert(task.id(), running);
-        Ok(())
-    }
-
-    async fn finish(&mut self, ended: Result<(Id, TaskResult), JoinError>) -> Result<(), Gone> {
-        match self.take_back(ended) {
-            Some((lease_id, result)) => {
-                self.send_message(report::completed(lease_id, result)).await
-            }
-            None => Ok(()),
         }
     }
 
-    /// Frees the slot of a task that has ended. Returns its lease and what became of it.
-    fn take_back(
-        &mut self,
-        ended: Result<(Id, TaskResult), JoinError>,
-    ) -> Option<(String, Result<ExecuteResponse, Failure>)> {
-        let (id, slot, result) = match ended {
-            Ok((id, (slot, result))) => (id, Some(slot), result),
-            Err(error) => {
-                tracing::error!(%error, "an action made the worker panic");
-                let text = format!("the worker failed while it ran the action: {error}");
-                (error.id(), None, Err(Failure::Infrastructure(text)))
-            }
-        };
-        let running = self.running.remove(&id)?;
-        let lost = SlotPlace { number: running.slot, runner: None };
-        self.free.push(slot.unwrap_or(lost));
-        Some((running.lease_id, result))
-    }
-
-    fn cancel(&mut self, lease_id: &str) {
-        let mut running = self.running.values();
-        if let Some(running) = running.find(|running| running.lease_id == lease_id) {
-            running.cancel.cancel();
-        }
-    }
-
-    fn cancel_all(&mut self) {
-        self.cancel_at = None;
-        self.running.values().for_each(|running| running.cancel.cancel());
+    async fn report(&mut self, ended: Option<Outcome>) -> Result<(), Gone> {
+        let Some(outcome) = ended else { return Ok(()) };
+        self.work.saying(outcome.clone());
+        self.send_message(outcome.1).await
     }
 
     async fn drain(&mut self) -> Result<(), Gone> {
-        if self.draining {
-            return Ok(());
-        }
-        self.draining = true;
-        self.cancel_at = Some(Instant::now() + self.executor.config.drain_timeout);
-        self.send(worker_message::Kind::Draining(Draining {})).await
-    }
-
-    /// Nobody will hear of what still runs.
-    async fn abandon_all(&mut self) {
-        self.cancel_all();
-        while let Some(ended) = self.tasks.join_next_with_id().await {
-            let _ = self.take_back(ended);
+        match self.work.drain() {
+            true => self.send(worker_message::Kind::Draining(Draining {})).await,
+            false => Ok(()),
         }
     }
 
     async fn send_heartbeat(&mut self) -> Result<(), Gone> {
-        let lease_ids = self.running.values().map(|running| running.lease_id.clone()).collect();
+        let lease_ids = self.work.running_ids().map(str::to_owned).collect();
         self.send(worker_message::Kind::Heartbeat(Heartbeat { lease_ids })).await
     }
 
@@ -241,29 +160,8 @@ impl<'a> Session<'a> {
     }
 }
 
-async fn work(
-    executor: Arc<Executor>,
-    runners: Arc<dyn Runners>,
-    mut slot: SlotPlace,
-    lease: Lease,
-    reporter: Reporter,
-    cancel: CancellationToken,
-) -> TaskResult {
-    let runner = match slot.runner.take() {
-        Some(runner) => Ok(runner),
-        None => runners.start(slot.number).await,
-    };
-    let result = match runner {
-        Ok(runner) => {
-            let runner = slot.runner.insert(runner);
-            executor.execute(&lease, runner.as_mut(), &reporter, &cancel).await
-        }
-        Err(failure) => Err(failure),
-    };
-    (slot, result)
-}
-
-fn hello(config: &WorkerConfig, not_enforced: Vec<String>) -> Hello {
+fn hello(work: &Work) -> Hello {
+    let config = &work.executor().config;
     let property = |(name, value): (String, String)| Property { name, value };
     let own = config.properties.iter().cloned();
     Hello {
@@ -272,8 +170,8 @@ fn hello(config: &WorkerConfig, not_enforced: Vec<String>) -> Hello {
         slots: config.slots,
         properties: own.chain(platform::offers(config.allow_network)).map(property).collect(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        not_enforced,
-        lease_ids: Vec::new(),
+        not_enforced: work.not_enforced(),
+        lease_ids: work.lease_ids(),
     }
 }
 
@@ -281,11 +179,4 @@ fn heartbeat_every(interval: Duration) -> Interval {
     let mut heartbeat = tokio::time::interval_at(Instant::now() + interval, interval);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     heartbeat
-}
-
-async fn until(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => tokio::time::sleep_until(instant).await,
-        None => std::future::pending().await,
-    }
 }

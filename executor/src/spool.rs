@@ -1,11 +1,11 @@
 //! stdout or stderr of one action: in memory while it is small, in a file when it grows.
 
-use std::io;
+use std::io::{self, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use bytes::{Bytes, BytesMut};
 use kiln_cas::{Digest, DigestFunction, Hasher};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
 
 use crate::outputs::Content;
 
@@ -61,6 +61,21 @@ impl Spool {
         Ok(())
     }
 
+    /// Up to `limit` bytes from `offset` on; fewer where the stream ends.
+    pub async fn read(&mut self, offset: u64, limit: usize) -> io::Result<Bytes> {
+        let length = self.size.saturating_sub(offset).min(limit as u64) as usize;
+        let Some(file) = &mut self.file else {
+            let start = (offset as usize).min(self.memory.len());
+            let end = (start + length).min(self.memory.len());
+            return Ok(Bytes::copy_from_slice(&self.memory[start..end]));
+        };
+        let mut data = BytesMut::zeroed(length);
+        file.seek(SeekFrom::Start(offset)).await?;
+        file.read_exact(&mut data).await?;
+        file.seek(SeekFrom::End(0)).await?;
+        Ok(data.freeze())
+    }
+
     pub async fn finish(self) -> io::Result<Spooled> {
         let content = match self.file {
             None => Content::Memory(self.memory.freeze()),
@@ -89,8 +104,14 @@ mod tests {
                 spool.append(&piece).await.unwrap();
             }
             assert_eq!(spool.size(), pieces * (64 << 10));
+            let end = spool.size();
+            assert_eq!(spool.read(end - 3, 10).await.unwrap(), "xxx");
+            assert!(spool.read(end + 3, 10).await.unwrap().is_empty());
+            spool.append(&Bytes::from_static(b"yz")).await.unwrap();
+            assert_eq!(spool.read(end - 1, 10).await.unwrap(), "xyz");
             let spooled = spool.finish().await.unwrap();
-            let all = vec![b'x'; pieces as usize * (64 << 10)];
+            let mut all = vec![b'x'; pieces as usize * (64 << 10)];
+            all.extend(b"yz");
             assert_eq!(spooled.digest, DigestFunction::Sha256.digest(&all));
             match spooled.content {
                 Content::Memory(data) => assert_eq!((data.len(), pieces), (all.len(), 3)),

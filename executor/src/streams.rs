@@ -7,12 +7,14 @@ use bytes::Bytes;
 use kiln_cas::DigestFunction;
 use tokio::sync::mpsc;
 
-use crate::report::Reporter;
+use crate::report::{MAX_LIVE_BYTES, Reporter};
 use crate::sandbox::OutputStream;
 use crate::spool::{Spool, Spooled};
 
 /// Chunks of output that wait to be kept; then the action waits.
 pub const CHUNKS_WAITING: usize = 16;
+/// Bytes said at a time to a session that begins while the action runs.
+const AGAIN_BYTES: usize = 256 << 10;
 
 pub struct Streams {
     pub stdout: Spooled,
@@ -27,20 +29,59 @@ pub async fn keep(
     function: DigestFunction,
     reporter: &Reporter,
 ) -> io::Result<Streams> {
-    let mut stdout = Spool::new(directory, function);
-    let mut stderr = Spool::new(directory, function);
+    let mut reporter = reporter.clone();
+    let stream = |kind| Stream { kind, spool: Spool::new(directory, function), said: 0 };
+    let mut streams = [OutputStream::Stdout, OutputStream::Stderr].map(stream);
     let mut kept = Ok(());
-    while let Some((stream, data)) = chunks.recv().await {
-        let spool = match stream {
-            OutputStream::Stdout => &mut stdout,
-            OutputStream::Stderr => &mut stderr,
-        };
-        let offset = spool.size();
-        if kept.is_ok() {
-            kept = spool.append(&data).await;
+    loop {
+        tokio::select! {
+            chunk = chunks.recv() => {
+                let Some((kind, data)) = chunk else { break };
+                let [stdout, stderr] = &mut streams;
+                let stream = if kind == OutputStream::Stdout { stdout } else { stderr };
+                kept = kept.and(stream.take(data, &reporter).await);
+            }
+            () = reporter.session_changed(), if kept.is_ok() => {
+                for stream in &mut streams {
+                    stream.said = 0;
+                    kept = kept.and(stream.catch_up(&reporter).await);
+                }
+            }
         }
-        reporter.output(stream, offset, data).await;
     }
     kept?;
-    Ok(Streams { stdout: stdout.finish().await?, stderr: stderr.finish().await? })
+    let [stdout, stderr] = streams;
+    Ok(Streams { stdout: stdout.spool.finish().await?, stderr: stderr.spool.finish().await? })
+}
+
+struct Stream {
+    kind: OutputStream,
+    spool: Spool,
+    /// Bytes that the open session has heard.
+    said: u64,
+}
+
+impl Stream {
+    async fn take(&mut self, data: Bytes, reporter: &Reporter) -> io::Result<()> {
+        let offset = self.spool.size();
+        self.spool.append(&data).await?;
+        if self.said == offset && reporter.output(self.kind, offset, data).await {
+            self.said = self.spool.size();
+        }
+        Ok(())
+    }
+
+    /// A session that has just begun may be with a server that knows nothing of this action yet.
+    async fn catch_up(&mut self, reporter: &Reporter) -> io::Result<()> {
+        while self.said < self.spool.size().min(MAX_LIVE_BYTES) {
+            let data = self.spool.read(self.said, AGAIN_BYTES).await?;
+            let length = data.len() as u64;
+            if length == 0 || !reporter.output(self.kind, self.said, data).await {
+                return Ok(());
+            }
+            self.said += length;
+        }
+        self.said = self.spool.size();
+        Ok(())
+    }
 }

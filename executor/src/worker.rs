@@ -4,6 +4,7 @@ use std::fs::{File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use kiln_cas::SharedBlobStore;
 use kiln_protos::worker::{SchedulerMessage, WorkerMessage};
@@ -18,7 +19,8 @@ use crate::input_root::InputRoots;
 use crate::platform;
 use crate::runner::{Runners, SandboxRunners};
 use crate::sandbox::SandboxError;
-use crate::session::{Session, SessionEnd, SlotPlace};
+use crate::session::{Session, SessionEnd};
+use crate::work::{SlotPlace, Work};
 
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
@@ -60,9 +62,7 @@ pub async fn run(
 }
 
 pub struct Worker {
-    executor: Arc<Executor>,
-    runners: Arc<dyn Runners>,
-    slots: Vec<SlotPlace>,
+    work: Work,
     /// Held as long as the work directory is in use.
     _lock: Flock<File>,
 }
@@ -107,33 +107,39 @@ impl Worker {
             slots.push(SlotPlace { number, runner: Some(runner) });
         }
         let executor = Arc::new(Executor { config, store, roots, spool_dir });
-        Ok(Self { executor, runners, slots, _lock: lock })
+        Ok(Self { work: Work::new(executor, runners, slots), _lock: lock })
     }
 
-    /// One session; slots and caches are ready for the next when it returns.
+    /// One session. What runs when it is lost goes on for `WorkerConfig::absence`, and the next
+    /// session reports it; call [`Self::away`] in between.
     pub async fn session(
         &mut self,
         incoming: mpsc::Receiver<SchedulerMessage>,
         outgoing: mpsc::Sender<WorkerMessage>,
         shutdown: &CancellationToken,
     ) -> SessionEnd {
-        Session::new(&self.executor, &self.runners, &mut self.slots, outgoing)
-            .run(incoming, shutdown)
-            .await
+        Session::new(&mut self.work, outgoing).run(incoming, shutdown).await
+    }
+
+    /// Waits for `wait` before the next session. Returns sooner at the shutdown of a worker that
+    /// has nothing left to do.
+    pub async fn away(&mut self, wait: Duration, shutdown: &CancellationToken) {
+        self.work.away(wait, shutdown).await;
+    }
+
+    /// Something runs, or has ended and no scheduler knows.
+    pub fn is_pending(&self) -> bool {
+        self.work.is_pending()
     }
 
     /// What the sandbox lacks on this machine, in words.
     pub fn not_enforced(&self) -> Vec<String> {
-        self.runners.not_enforced()
+        self.work.not_enforced()
     }
 
-    /// Ends the slots' processes.
+    /// Stops what runs, and ends the slots' processes.
     pub async fn stop(self) {
-        for slot in self.slots {
-            if let Some(runner) = slot.runner {
-                runner.stop().await;
-            }
-        }
+        self.work.stop().await;
     }
 }
 

@@ -9,6 +9,7 @@ use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::{FUNCTION, Node, get, memory_store, put_tree};
 use kiln_cas::{Digest, SharedBlobStore};
@@ -41,7 +42,7 @@ fn collect_all(root: &Path, outputs: &[&str]) -> Result<Collected, OutputError> 
 
 async fn store_all(store: &SharedBlobStore, collected: Collected) -> reapi::ActionResult {
     let Collected { result, blobs, root } = collected;
-    upload(store, &root, blobs).await.unwrap();
+    upload(store, &root, blobs, Duration::ZERO).await.unwrap();
     result
 }
 

@@ -234,28 +234,6 @@ async fn a_drained_worker_finishes_what_it_runs_and_takes_nothing_more() {
 }
 
 #[tokio::test]
-async fn a_lost_scheduler_ends_the_session_and_the_worker_serves_the_next() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = memory_store();
-    let empty = FUNCTION.digest(b"");
-    let long = put_action(&store, &shell("exec sleep 60", &[]), empty).await;
-    let short = put_action(&store, &shell("exit 7", &[]), empty).await;
-    let mut scheduler = Scheduler::start(config(dir.path(), 1), store).await;
-    scheduler.lease("long", long).await;
-    while !matches!(&scheduler.next().await,
-        worker_message::Kind::Progress(progress) if progress.stage() == Stage::Running)
-    {}
-    drop((scheduler.to_worker, scheduler.from_worker));
-    let (worker, end) = tokio::time::timeout(Duration::from_secs(10), scheduler.session)
-        .await
-        .expect("what ran is killed")
-        .unwrap();
-    assert_eq!(end, SessionEnd::Lost);
-    let mut next = Scheduler::resume(worker).await;
-    assert_eq!(next.execute(short).await.unwrap().result.unwrap().exit_code, 7);
-}
-
-#[tokio::test]
 async fn shutdown_does_not_wait_for_ever() {
     let dir = tempfile::tempdir().unwrap();
     let store = memory_store();

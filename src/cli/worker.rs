@@ -68,7 +68,7 @@ impl WorkerCommand {
             .map_err(|error| CliError::machine(format!("cannot start threads: {error}")))?;
         runtime.block_on(async {
             telemetry::start(&settings)?;
-            let server = target.connect()?;
+            let server = target.connect()?.patient(config.absence);
             let remote = RemoteStore::on(server.clone(), &target.instance);
             let machine = |error: &dyn std::fmt::Display| CliError::machine(error.to_string());
             let local = Storage::open(storage).await.map_err(|error| machine(&error))?;

@@ -305,6 +305,12 @@ pub const KEYS: &[Key] = &[
         "Most bytes that one action may write. auto: as workers.memory.",
     ),
     key("workers.output", "128MiB", Kind::Size, "Most bytes of stdout and stderr of one action."),
+    key(
+        "workers.absence",
+        "1m",
+        Kind::Duration,
+        "How long actions go on while no server is heard; then they are stopped.",
+    ),
     key("scheduler.default_timeout", "1h", Kind::Duration, "For actions that name no timeout."),
     key(
         "scheduler.max_timeout",

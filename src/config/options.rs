@@ -279,6 +279,7 @@ fn worker_config(settings: &Settings, id: String, work_dir: &Path, slots: u32) -
     };
     config.allow_network = settings.flag("workers.allow_network");
     config.drain_timeout = settings.duration("server.drain");
+    config.absence = settings.duration("workers.absence");
     if let Some(memory) = settings.size("workers.memory") {
         config.limits.memory_bytes = Some(memory);
         config.limits.disk_bytes = Some(memory);

@@ -4,13 +4,16 @@ use std::collections::HashSet;
 use std::io::{Read as _, Seek as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
 use kiln_cas::{Digest, SharedBlobStore, StoreError};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::{Content, beneath};
+use crate::remote::delay;
 
 /// Blobs written at the same time for one action.
 pub const UPLOAD_CONCURRENCY: usize = 32;
@@ -20,17 +23,20 @@ const FEW_BYTES: u64 = 64 << 10;
 /// Bytes of a large file read at a time, and pieces that wait for the store.
 const CHUNK_BYTES: usize = 256 << 10;
 const CHUNKS_AHEAD: usize = 2;
-/// How often a large blob is sent when the store becomes unavailable in between.
-const TRIES: usize = 3;
+/// How often a large blob is sent at least when the store becomes unavailable in between.
+const TRIES: u32 = 3;
 
-/// When this returns `Ok`, every blob is in the store.
+/// When this returns `Ok`, every blob is in the store. `patience`: how long a large blob is sent
+/// again and again while the store is unavailable.
 pub async fn upload(
     store: &SharedBlobStore,
     root: &Arc<OwnedFd>,
     blobs: Vec<(Digest, Content)>,
+    patience: Duration,
 ) -> Result<(), StoreError> {
     let blobs = only_missing(store, blobs).await?;
-    let writes = blobs.into_iter().map(|(digest, content)| write(store, root, digest, content));
+    let writes =
+        blobs.into_iter().map(|(digest, content)| write(store, root, digest, content, patience));
     let mut writes = stream::iter(writes).buffer_unordered(UPLOAD_CONCURRENCY);
     while let Some(written) = writes.next().await {
         written?;
@@ -57,17 +63,22 @@ async fn write(
     root: &Arc<OwnedFd>,
     digest: Digest,
     content: Content,
+    patience: Duration,
 ) -> Result<(), StoreError> {
     if let Content::Memory(data) = content {
         return store.write(&digest, data).await;
     }
     let content = Arc::new(content);
-    let mut tries = 1;
+    let begun = Instant::now();
+    let mut failures = 0;
     loop {
-        match write_file(store, root, &digest, &content).await {
-            Err(StoreError::Unavailable(_)) if tries < TRIES => tries += 1,
-            result => return result,
+        let result = write_file(store, root, &digest, &content).await;
+        failures += 1;
+        let again = failures < TRIES || begun.elapsed() < patience;
+        if !again || !matches!(result, Err(StoreError::Unavailable(_))) {
+            return result;
         }
+        tokio::time::sleep(delay(failures)).await;
     }
 }
 

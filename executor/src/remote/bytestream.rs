@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
-use super::retry::{TRIES, delay, is_transient, store_error};
+use super::retry::{Failures, store_error};
 use super::{MAX_MESSAGE, Server};
 
 /// Bytes of one WriteRequest.
@@ -33,6 +33,7 @@ pub fn read(
 ) -> BlobStream {
     let end = limit.map_or(digest.size, |limit| digest.size.min(offset.saturating_add(limit)));
     let whole = offset == 0 && end == digest.size;
+    let failures = server.failures();
     let reader = Reader {
         server,
         resource: resource(instance, "blobs", &digest),
@@ -41,7 +42,7 @@ pub fn read(
         end,
         hasher: whole.then(|| digest.function.hasher()),
         chunks: None,
-        failures: 0,
+        failures,
     };
     Box::pin(stream::try_unfold(reader, |mut reader| async move {
         Ok(reader.next().await?.map(|chunk| (chunk, reader)))
@@ -59,7 +60,7 @@ struct Reader {
     hasher: Option<Hasher>,
     chunks: Option<Streaming<ReadResponse>>,
     /// Since the last byte came.
-    failures: u32,
+    failures: Failures,
 }
 
 impl Reader {
@@ -93,7 +94,7 @@ impl Reader {
     }
 
     fn accept(&mut self, data: Vec<u8>) -> Result<Bytes, StoreError> {
-        self.failures = 0;
+        self.failures.reset();
         self.offset += data.len() as u64;
         if self.offset > self.end {
             let actual = self.offset;
@@ -107,14 +108,13 @@ impl Reader {
 
     async fn recover(&mut self, status: Status) -> Result<(), StoreError> {
         self.chunks = None;
-        self.failures += 1;
         if status.code() == Code::NotFound {
             return Err(StoreError::NotFound(self.digest));
         }
-        if self.failures == TRIES || !is_transient(&status) {
+        let Some(wait) = self.failures.next(&status) else {
             return Err(store_error(&format!("read {}", self.resource), &status));
-        }
-        tokio::time::sleep(delay(self.failures)).await;
+        };
+        tokio::time::sleep(wait).await;
         Ok(())
     }
 

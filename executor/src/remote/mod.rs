@@ -21,6 +21,8 @@ pub use credentials::{
     Credentials, FileError, TlsFiles, Token, TokenError, certificates, certified_key,
     client_config, provider, roots,
 };
+use retry::Failures;
+pub(crate) use retry::delay;
 pub use session::{serve, serve_remote};
 pub use store::RemoteStore;
 
@@ -54,6 +56,7 @@ pub struct Server {
     next: Arc<AtomicUsize>,
     url: Arc<str>,
     authorization: Authorization,
+    patience: Duration,
 }
 
 /// `http://HOST:PORT` or `https://HOST:PORT` for a server as users name it, and whether it is
@@ -103,7 +106,23 @@ impl Server {
             }
         };
         let authorization = Authorization(credentials.token.clone());
-        Ok(Self { channels, next: Arc::default(), url: url.into(), authorization })
+        Ok(Self {
+            channels,
+            next: Arc::default(),
+            url: url.into(),
+            authorization,
+            patience: Duration::ZERO,
+        })
+    }
+
+    /// Calls are repeated for so long while the server is not heard; without, for some seconds.
+    #[must_use]
+    pub fn patient(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    fn failures(&self) -> Failures {
+        Failures::new(self.patience)
     }
 
     pub fn url(&self) -> &str {

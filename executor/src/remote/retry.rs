@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use kiln_cas::StoreError;
+use tokio::time::Instant;
 use tonic::{Code, Status};
 
 /// Tries of one call, the first included: some 6 s in all when a server is away.
@@ -37,6 +38,37 @@ pub fn is_transient(status: &Status) -> bool {
     )
 }
 
+/// How often something has failed since it last went well.
+#[derive(Debug)]
+pub struct Failures {
+    /// How long it is tried again while no server is heard, also beyond [`TRIES`].
+    patience: Duration,
+    count: u32,
+    since: Option<Instant>,
+}
+
+impl Failures {
+    pub fn new(patience: Duration) -> Self {
+        Self { patience, count: 0, since: None }
+    }
+
+    /// It went well.
+    pub fn reset(&mut self) {
+        self.count = 0;
+        self.since = None;
+    }
+
+    /// How long to wait before the next try; `None`: there is none.
+    pub fn next(&mut self, status: &Status) -> Option<Duration> {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        self.count += 1;
+        let unheard = matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded);
+        let patient = unheard && since.elapsed() < self.patience;
+        let again = patient || (is_transient(status) && self.count < TRIES);
+        again.then(|| delay(self.count))
+    }
+}
+
 /// What `status` means for whoever used a store. `context`: what was being done.
 pub fn store_error(context: &str, status: &Status) -> StoreError {
     let message = status.message().to_owned();
@@ -55,12 +87,15 @@ pub fn store_error(context: &str, status: &Status) -> StoreError {
     }
 }
 
-/// Calls until it succeeds, fails for good, or was tried [`TRIES`] times.
-pub async fn retrying<T, F>(context: &str, mut call: impl FnMut() -> F) -> Result<T, StoreError>
+/// Calls until it succeeds, fails for good, or has failed for too long.
+pub async fn retrying<T, F>(
+    context: &str,
+    mut failures: Failures,
+    mut call: impl FnMut() -> F,
+) -> Result<T, StoreError>
 where
     F: Future<Output = Result<tonic::Response<T>, Status>>,
 {
-    let mut failures = 0;
     loop {
         let result = match tokio::time::timeout(CALL_TIMEOUT, call()).await {
             Ok(result) => result,
@@ -68,13 +103,10 @@ where
         };
         match result {
             Ok(response) => return Ok(response.into_inner()),
-            Err(status) => {
-                failures += 1;
-                if failures == TRIES || !is_transient(&status) {
-                    return Err(store_error(context, &status));
-                }
-                tokio::time::sleep(delay(failures)).await;
-            }
+            Err(status) => match failures.next(&status) {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => return Err(store_error(context, &status)),
+            },
         }
     }
 }
@@ -95,7 +127,7 @@ mod tests {
     async fn transient_failures_are_tried_again_and_others_are_not() {
         for (code, tries) in [(Code::Unavailable, TRIES), (Code::InvalidArgument, 1)] {
             let mut calls = 0;
-            let result: Result<(), _> = retrying("test", || {
+            let result: Result<(), _> = retrying("test", Failures::new(Duration::ZERO), || {
                 calls += 1;
                 std::future::ready(Err(Status::new(code, "no")))
             })
@@ -103,5 +135,26 @@ mod tests {
             assert!(result.is_err());
             assert_eq!(calls, tries, "{code}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_is_not_heard_is_waited_for() {
+        let patience = Duration::from_secs(60);
+        for (code, least) in [(Code::Unavailable, patience), (Code::Internal, Duration::ZERO)] {
+            let begun = Instant::now();
+            let result: Result<(), _> = retrying("test", Failures::new(patience), || {
+                std::future::ready(Err(Status::new(code, "no")))
+            })
+            .await;
+            assert!(result.is_err());
+            let took = begun.elapsed();
+            assert!(took >= least && took < least + 3 * LONGEST_DELAY, "{code}: {took:?}");
+        }
+        let mut failures = Failures::new(patience);
+        let unheard = Status::unavailable("no");
+        failures.next(&unheard);
+        tokio::time::sleep(2 * patience).await;
+        failures.reset();
+        assert!((0..TRIES + 1).all(|_| failures.next(&unheard).is_some()), "it counts anew");
     }
 }

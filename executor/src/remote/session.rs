@@ -27,7 +27,8 @@ const REFUSED_DELAY: Duration = Duration::from_secs(30);
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Works for the scheduler behind `server` until `shutdown`, or until it tells the worker to
-/// drain. When the connection is lost, what runs is killed, and the worker connects again.
+/// drain. When the connection is lost, what runs goes on for `WorkerConfig::absence`, and the
+/// worker connects again and reports it.
 pub async fn serve_remote(
     server: Server,
     config: WorkerConfig,
@@ -43,7 +44,7 @@ pub async fn serve_remote(
 /// The same for a worker that has started.
 pub async fn serve(server: &Server, worker: &mut Worker, shutdown: &CancellationToken) {
     let mut failures = 0;
-    while !shutdown.is_cancelled() {
+    while !shutdown.is_cancelled() || worker.is_pending() {
         let start = Instant::now();
         match one_session(server, worker, shutdown).await {
             (SessionEnd::Drained, _) => return,
@@ -52,10 +53,7 @@ pub async fn serve(server: &Server, worker: &mut Worker, shutdown: &Cancellation
                 let wait = if is_refusal(&reason) { REFUSED_DELAY } else { delay(failures) };
                 let server = server.url();
                 tracing::warn!(server, %reason, ?wait, "no session with the scheduler");
-                tokio::select! {
-                    () = tokio::time::sleep(wait) => {}
-                    () = shutdown.cancelled() => {}
-                }
+                worker.away(wait, shutdown).await;
             }
         }
     }

@@ -70,7 +70,7 @@ impl RemoteStore {
             blob_digests: digests.iter().map(Digest::to_wire).collect(),
             digest_function: function.to_wire().into(),
         };
-        let answer = retrying("find missing blobs", || {
+        let answer = retrying("find missing blobs", self.client.server.failures(), || {
             let (mut cas, request) = (self.client.cas(), request.clone());
             async move { cas.find_missing_blobs(request).await }
         })
@@ -195,7 +195,7 @@ impl Reads {
             digest_function: function.to_wire().into(),
             ..Default::default()
         };
-        let answer = retrying("read blobs", || {
+        let answer = retrying("read blobs", self.0.server.failures(), || {
             let (mut cas, request) = (self.0.cas(), request.clone());
             async move { cas.batch_read_blobs(request).await }
         })
@@ -259,7 +259,7 @@ impl Updates {
             requests: requests.collect(),
             digest_function: function.to_wire().into(),
         };
-        let answer = retrying("write blobs", || {
+        let answer = retrying("write blobs", self.0.server.failures(), || {
             let (mut cas, request) = (self.0.cas(), request.clone());
             async move { cas.batch_update_blobs(request).await }
         })

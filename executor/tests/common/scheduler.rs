@@ -26,6 +26,8 @@ pub struct Scheduler {
     pub hello: Hello,
     pub shutdown: CancellationToken,
     pub session: JoinHandle<(Worker, SessionEnd)>,
+    /// Leases are never given twice.
+    executed: usize,
 }
 
 pub fn config(directory: &Path, slots: u32) -> WorkerConfig {
@@ -53,7 +55,7 @@ impl Scheduler {
             worker_message::Kind::Hello(hello) => hello,
             other => panic!("{other:?} came before Hello"),
         };
-        Self { to_worker, from_worker, hello, shutdown, session }
+        Self { to_worker, from_worker, hello, shutdown, session, executed: 0 }
     }
 
     pub async fn send(&self, kind: scheduler_message::Kind) {
@@ -84,7 +86,8 @@ impl Scheduler {
 
     /// Runs one action to its end.
     pub async fn execute(&mut self, action: Digest) -> Result<ExecuteResponse, WorkerFailure> {
-        self.lease("lease", action).await;
+        self.executed += 1;
+        self.lease(&format!("lease {}", self.executed), action).await;
         self.completed().await.1
     }
 }
