@@ -171,12 +171,12 @@ function Q.check_frontend(id)
   local silent_at = tonumber(seen) + limit('heartbeat_timeout')
   if silent_at > now then return set_timer(silent_at, 'g', id) end
   call('HDEL', P .. ':fe', id)
-  for _, task in ipairs(call('SMEMBERS', P .. ':fw:' .. id)) do
+  for _, task in ipairs(members(P .. ':fw:' .. id)) do
     local count = tonumber(call('HGET', P .. ':tw:' .. task, id) or 0)
     call('HDEL', P .. ':tw:' .. task, id)
     left(task, count)
   end
-  for _, task in ipairs(call('SMEMBERS', P .. ':fp:' .. id)) do
+  for _, task in ipairs(members(P .. ':fp:' .. id)) do
     local t = task_of(task)
     if t and t.st == 'P' then
       Q.run_again(task, 'the server that published its answer was lost', '')
@@ -190,7 +190,7 @@ end
 function Q.publishes()
   local known = {}
   for i = 18, #ARGV do known[ARGV[i]] = true end
-  for _, task in ipairs(call('SMEMBERS', P .. ':fp:' .. me)) do
+  for _, task in ipairs(members(P .. ':fp:' .. me)) do
     if not known[task] then
       call('SREM', P .. ':fp:' .. me, task)
       local t = task_of(task)

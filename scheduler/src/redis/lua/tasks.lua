@@ -216,7 +216,7 @@ function Q.waits()
       stop_abandoning(id)
     end
   end
-  for _, id in ipairs(call('SMEMBERS', P .. ':fw:' .. me)) do
+  for _, id in ipairs(members(P .. ':fw:' .. me)) do
     local known = tonumber(call('HGET', P .. ':tw:' .. id, me) or 0)
     local gone = known - (counts[id] or 0)
     if gone > 0 and task_of(id) then
