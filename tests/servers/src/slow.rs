@@ -63,11 +63,7 @@ impl SlowProxy {
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    delay: Duration,
-    state: watch::Receiver<State>,
-) {
+async fn accept(listener: TcpListener, delay: Duration, state: watch::Receiver<State>) {
     let mut dropped = state.clone();
     loop {
         let client = tokio::select! {
