@@ -1,7 +1,7 @@
 //! `kiln serve`: the one place where the parts become a system.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -19,6 +19,7 @@ use kiln_executor::session::SessionEnd;
 use kiln_executor::{Worker, WorkerConfig, WorkerError};
 use kiln_scheduler::journal::{Journal, JournalConfig};
 use kiln_scheduler::{Parts, Scheduler, SchedulerConfig};
+use tokio::net::TcpSocket;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
@@ -30,10 +31,13 @@ use crate::auth::{Auth, AuthError, AuthOptions};
 use crate::front::health::{self, Readiness};
 use crate::front::{Front, FrontParts, Tls, TlsError, TlsOptions, unknown};
 use crate::reload::{self, Reload};
+use crate::telemetry::redis::RedisTimes;
 use crate::telemetry::requests::Requests;
 use crate::telemetry::{EndpointError, Observed, Security, Telemetry};
 use crate::web::{self, WebState};
 
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
 /// What grpc.health.v1 calls the server as a whole.
 const WHOLE_SERVER: &str = "";
 
@@ -119,11 +123,16 @@ pub struct Server {
 }
 
 impl Server {
-    pub async fn start(options: ServeOptions) -> Result<Self, ServeError> {
-        // First of all: a port that is taken should not cost a recovery of the storage.
-        let listener = TcpListener::bind(options.listen)
-            .map_err(|error| ServeError::Listen { address: options.listen, error })?;
-        let address = listener.local_addr().map_err(ServeError::Front)?;
+    pub async fn start(mut options: ServeOptions) -> Result<Self, ServeError> {
+        // First of all: a port that is taken should not cost a recovery of the storage. Nobody
+        // can connect yet: who looks whether the server is ready sees that it is not.
+        let refused = |error| ServeError::Listen { address: options.listen, error };
+        let socket = reserve(options.listen).map_err(refused)?;
+        let address = socket.local_addr().map_err(ServeError::Front)?;
+        let redis_times = Arc::<RedisTimes>::default();
+        if let Some(shared) = &mut options.storage.shared {
+            shared.redis.observer = Some(redis_times.clone());
+        }
         let shared = options.storage.shared.as_ref().map(SharedConfig::to_string);
         let failures = Arc::<Failures>::default();
         let auth = authentication(&options, &failures)?;
@@ -169,6 +178,7 @@ impl Server {
             journal: journal.clone(),
             requests: requests.clone(),
             security: Security { failures: failures.clone(), tls: tls.clone() },
+            redis: redis_times,
         };
         let telemetry = Telemetry::start(observed, options.otlp_endpoint.as_deref(), &base_url)?;
         let cas = cas_services(&options, &storage, access, events, logs)?;
@@ -189,6 +199,9 @@ impl Server {
         }
         let (requests, drain) = (&requests, options.drain);
         let parts = FrontParts { router, tls, auth, failures, requests, drain };
+        let listener = socket.listen(BACKLOG).and_then(tokio::net::TcpListener::into_std);
+        let listener =
+            listener.map_err(|error| ServeError::Listen { address: options.listen, error })?;
         let front = Front::start(listener, parts, &stop_front).map_err(ServeError::Front)?;
 
         let stop_worker = CancellationToken::new();
@@ -251,6 +264,18 @@ impl Server {
         self.storage.close().await?;
         Ok(())
     }
+}
+
+/// Takes an address without listening on it.
+fn reserve(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // A server that just ended leaves connections behind that would be in the way.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
 }
 
 fn authentication(

@@ -110,9 +110,11 @@ impl Completion {
         let status = match ending {
             Ending::Published => status(Code::Internal, "the answer of the worker was lost"),
             Ending::Cancelled => status(Code::Cancelled, "the operation was cancelled"),
-            Ending::NobodyWaits => {
-                status(Code::Cancelled, "cancelled because no client waited for it any more")
-            }
+            // Whoever hears this did wait, or is back.
+            Ending::NobodyWaits => status(
+                Code::Unavailable,
+                "stopped because no client waited for it any more; execute it again",
+            ),
             Ending::Unsatisfiable(reason) => status(
                 Code::FailedPrecondition,
                 format!(

@@ -101,7 +101,14 @@ impl Serve {
             .map_err(|error| CliError::machine(format!("cannot start threads: {error}")))?;
         runtime.block_on(async {
             telemetry::start(&settings)?;
-            let server = Server::start(options).await?;
+            // It may wait for Redis; who wants it to end need not wait with it.
+            let server = tokio::select! {
+                started = Server::start(options) => started?,
+                ended = wait_for_signal() => {
+                    ended?;
+                    return Err(CliError::machine("ended before the server was ready"));
+                }
+            };
             print_ready(&server.ready);
             wait_for_signal().await?;
             eprintln!("draining; a second signal ends at once");

@@ -239,6 +239,14 @@ pub const KEYS: &[Key] = &[
         Kind::Choice(&["auto", "true", "false"]),
         "Bucket in the path instead of in the host name. auto: where an endpoint is set.",
     ),
+    key("s3.profile", "", Kind::Text, "Profile of AWS's files. Empty: AWS_PROFILE, else default."),
+    key(
+        "s3.timeout",
+        "10s",
+        Kind::Duration,
+        "How long one attempt of a request may take. Whole requests take up to 4 times, parts of \
+         uploads 6 times as long.",
+    ),
     key("s3.max_size", "0", Kind::Size, "Most bytes of all blobs in S3. 0: no limit."),
     key(
         "s3.keep",

@@ -198,6 +198,8 @@ fn s3_config(settings: &Settings) -> Result<S3Config, ConfigError> {
     let text = |name| Some(settings.text(name).to_owned()).filter(|text| !text.is_empty());
     config.endpoint = text("s3.endpoint");
     config.region = text("s3.region");
+    config.profile = text("s3.profile");
+    config.timeout = settings.duration("s3.timeout");
     config.path_style = settings.text("s3.path_style").parse().ok();
     Ok(config)
 }

@@ -5,6 +5,7 @@ mod durations;
 mod exposition;
 mod observer;
 mod process;
+pub mod redis;
 pub mod requests;
 mod stages;
 #[cfg(test)]
@@ -26,6 +27,7 @@ use crate::config::{ConfigError, Settings};
 use crate::front::Tls;
 use collectors::{Latest, Sources};
 use observer::Observer;
+use redis::RedisTimes;
 use requests::Requests;
 use stages::Stages;
 use traces::{Exporter, SpanCounters, Traces};
@@ -60,6 +62,8 @@ pub struct Observed<'a> {
     pub journal: Journal,
     pub requests: Requests,
     pub security: Security,
+    /// Of the connections to Redis, where there are any.
+    pub redis: Arc<RedisTimes>,
 }
 
 /// Authentication and TLS.
@@ -77,7 +81,7 @@ impl Telemetry {
         otlp_endpoint: Option<&str>,
         instance: &str,
     ) -> Result<Self, EndpointError> {
-        let Observed { events, storage, scheduler, journal, requests, security } = observed;
+        let Observed { events, storage, scheduler, journal, requests, security, redis } = observed;
         let (stages, spans) = (Arc::new(Stages::default()), Arc::new(SpanCounters::default()));
         let traces = otlp_endpoint
             .map(|endpoint| Exporter::start(endpoint, instance, spans.clone()))
@@ -94,6 +98,7 @@ impl Telemetry {
             security,
             stages,
             spans,
+            redis,
         }));
         Ok(Self { observer, queue, registry: Arc::new(registry) })
     }

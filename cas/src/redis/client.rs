@@ -1,6 +1,5 @@
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ::redis::{FromRedisValue, Value};
@@ -10,6 +9,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::config::{Address, RedisConfig};
 use super::error::RedisError;
 use super::node::{Node, pause};
+use super::observe::{Counts, RedisStats};
 use super::round::{After, Pending, Route, Terms, Verdict, flush};
 use super::script::Call;
 use super::subscription::{PING, Subscription};
@@ -27,7 +27,7 @@ pub struct Redis {
 struct Inner {
     config: RedisConfig,
     topology: Arc<Topology>,
-    round_trips: Arc<AtomicU64>,
+    counts: Arc<Counts>,
 }
 
 impl Redis {
@@ -36,8 +36,8 @@ impl Redis {
     pub async fn connect(config: RedisConfig) -> Result<Self, RedisError> {
         config.validate()?;
         let deadline = Instant::now() + config.wait;
-        let round_trips = Arc::new(AtomicU64::new(0));
-        let topology = Arc::new(Topology::new(config.clone(), round_trips.clone())?);
+        let counts = Arc::<Counts>::default();
+        let topology = Arc::new(Topology::new(config.clone(), counts.clone())?);
         let mut failures = 0;
         let warnings = loop {
             match topology.discover().await {
@@ -53,7 +53,7 @@ impl Redis {
         for warning in warnings {
             tracing::warn!(redis = topology.names(), "{warning}");
         }
-        Ok(Self { inner: Arc::new(Inner { config, topology, round_trips }) })
+        Ok(Self { inner: Arc::new(Inner { config, topology, counts }) })
     }
 
     /// The key `rest` among those that a script may use together: all with the same `tag` are
@@ -78,7 +78,11 @@ impl Redis {
 
     /// Pipelines that were sent since the start, each a round trip to one server.
     pub fn round_trips(&self) -> u64 {
-        self.inner.round_trips.load(Ordering::Relaxed)
+        self.stats().round_trips
+    }
+
+    pub fn stats(&self) -> RedisStats {
+        self.inner.counts.snapshot()
     }
 
     pub(super) fn timeout(&self) -> Duration {

@@ -34,6 +34,6 @@ pub use ::redis::{FromRedisValue, ToRedisArgs, Value};
 pub use client::Redis;
 pub use config::{Address, RedisConfig, Secret, TlsFiles};
 pub use error::RedisError;
-pub use observe::{Flush, Observer};
+pub use observe::{Flush, Observer, RedisStats};
 pub use script::{Call, Script};
 pub use subscription::{Event, Subscription};

@@ -1,6 +1,6 @@
 //! One server and the connection to it, which comes back by itself.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::config::Address;
 use super::error::RedisError;
+use super::observe::{Counts, Incarnation};
 use super::server::{Server, inspect};
 
 /// For a connection until the server has accepted the login, and for its answer to `INFO`.
@@ -37,7 +38,8 @@ pub(super) struct Node {
     client: Client,
     /// For subscriptions: they speak the older protocol.
     pub(super) subscriber: Client,
-    round_trips: Arc<AtomicU64>,
+    counts: Arc<Counts>,
+    incarnation: Incarnation,
     current: RwLock<Option<Link>>,
     attempt: Mutex<Option<Attempt>>,
     trouble: Mutex<Trouble>,
@@ -60,13 +62,14 @@ impl Node {
         address: Address,
         client: Client,
         subscriber: Client,
-        round_trips: Arc<AtomicU64>,
+        counts: Arc<Counts>,
     ) -> Self {
         Self {
             address,
             client,
             subscriber,
-            round_trips,
+            counts,
+            incarnation: Incarnation::default(),
             current: RwLock::default(),
             attempt: Mutex::default(),
             trouble: Mutex::default(),
@@ -121,6 +124,10 @@ impl Node {
         match &result {
             Ok(link) => {
                 *trouble = Trouble::default();
+                self.counts.connections.fetch_add(1, Ordering::Relaxed);
+                if self.incarnation.changed(&link.server.run_id) {
+                    self.counts.changes.fetch_add(1, Ordering::AcqRel);
+                }
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(link.clone());
             }
             Err(error) => {
@@ -187,7 +194,7 @@ impl Node {
     }
 
     pub(super) fn count(&self) {
-        self.round_trips.fetch_add(1, Ordering::Relaxed);
+        self.counts.round_trips.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The answer to `CLUSTER SLOTS`.

@@ -8,6 +8,8 @@ pub(super) struct Server {
     pub(super) cluster: bool,
     /// It follows another server and takes no writes.
     pub(super) replica: bool,
+    /// Of this process of the server.
+    pub(super) run_id: String,
     /// Settings that may lose data, in words for the log.
     pub(super) warnings: Vec<String>,
 }
@@ -53,6 +55,7 @@ pub(super) fn inspect(info: &str) -> Result<Server, String> {
     Ok(Server {
         cluster: field("redis_mode") == Some("cluster") || field("cluster_enabled") == Some("1"),
         replica: field("role") == Some("slave"),
+        run_id: field("run_id").unwrap_or_default().to_owned(),
         warnings,
     })
 }
@@ -76,9 +79,18 @@ mod tests {
 
     #[test]
     fn what_may_lose_data_is_warned_of() {
-        let good = ["redis_version:10.0.1", "maxmemory_policy:noeviction", "aof_enabled:1"];
+        let good =
+            ["redis_version:10.0.1", "run_id:a1", "maxmemory_policy:noeviction", "aof_enabled:1"];
         let server = info(&good).unwrap();
-        assert_eq!(server, Server { cluster: false, replica: false, warnings: Vec::new() });
+        assert_eq!(
+            server,
+            Server {
+                cluster: false,
+                replica: false,
+                run_id: "a1".to_owned(),
+                warnings: Vec::new()
+            }
+        );
         let risky = [
             "redis_version:6.2.0",
             "redis_mode:cluster",

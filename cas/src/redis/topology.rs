@@ -1,7 +1,6 @@
 //! Which server is asked for which key.
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use ::redis::{ProtocolVersion, TlsCertificates};
@@ -10,6 +9,7 @@ use futures_util::future::select_ok;
 use super::config::{Address, RedisConfig};
 use super::error::RedisError;
 use super::node::Node;
+use super::observe::Counts;
 use super::slots::SlotMap;
 
 /// Nodes that are asked for the slots; the first answer counts.
@@ -18,7 +18,7 @@ const ASKED_AT_ONCE: usize = 4;
 pub(super) struct Topology {
     config: RedisConfig,
     certificates: Option<TlsCertificates>,
-    round_trips: Arc<AtomicU64>,
+    counts: Arc<Counts>,
     view: RwLock<View>,
     /// Held by whoever asks the cluster for its slots.
     refreshing: tokio::sync::Mutex<()>,
@@ -35,13 +35,10 @@ struct View {
 
 impl Topology {
     /// Reads the TLS files: blocks.
-    pub(super) fn new(
-        config: RedisConfig,
-        round_trips: Arc<AtomicU64>,
-    ) -> Result<Self, RedisError> {
+    pub(super) fn new(config: RedisConfig, counts: Arc<Counts>) -> Result<Self, RedisError> {
         let certificates = config.tls.as_ref().map(|files| files.read()).transpose()?;
         let view = RwLock::default();
-        Ok(Self { config, certificates, round_trips, view, refreshing: Default::default() })
+        Ok(Self { config, certificates, counts, view, refreshing: Default::default() })
     }
 
     fn view(&self) -> std::sync::RwLockReadGuard<'_, View> {
@@ -58,7 +55,7 @@ impl Topology {
             address.clone(),
             client(ProtocolVersion::RESP3)?,
             client(ProtocolVersion::RESP2)?,
-            self.round_trips.clone(),
+            self.counts.clone(),
         ));
         let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
         Ok(view.nodes.entry(address.clone()).or_insert(node).clone())

@@ -33,7 +33,8 @@ pub use actions::{
 pub use clock::Clock;
 pub use coalesce::Coalesced;
 pub use compose::{
-    SharedConfig, SharedIndex, Storage, StorageConfig, StorageSnapshot, StorageStats,
+    SharedConfig, SharedIndex, SharedSnapshot, Storage, StorageConfig, StorageSnapshot,
+    StorageStats,
 };
 pub use disk::{DiskBlobStore, DiskOptions, SMALL_BLOB};
 pub use faults::{Faults, Faulty, Operation};

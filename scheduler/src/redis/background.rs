@@ -1,5 +1,6 @@
 //! What goes on without being asked: the channel, heartbeats, timers, waiters that left.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
@@ -57,6 +58,9 @@ pub async fn run(inner: Weak<Inner>, wake: Arc<Notify>) {
         if next_beat <= now {
             next_beat = now + strong.beat_every();
             strong.beat().await;
+            if strong.lapsed.swap(false, Ordering::AcqRel) {
+                strong.catch_up().await;
+            }
         }
         if strong.due().is_some_and(|due| due <= now) {
             strong.tick().await;
@@ -122,7 +126,7 @@ impl Inner {
     }
 
     /// After messages may have been lost: asks for everything that somebody waits for here, and
-    /// says what that is.
+    /// says what that is, and what is published here.
     async fn catch_up(self: &Arc<Self>) {
         while !self.is_closed() {
             match self.compare().await {
@@ -142,6 +146,9 @@ impl Inner {
             open.map(|(task, watched)| (*task, watched.tickets)).collect()
         };
         let answer: Answer = self.calls.again(script::waits(&waits)).await?;
+        self.answered(answer, Own::default());
+        let publishing: Vec<TaskId> = self.lock().publishing.iter().copied().collect();
+        let answer = self.calls.again(script::tasks("publishes", &publishing)).await?;
         self.answered(answer, Own::default());
         let tasks: Vec<TaskId> = waits.iter().map(|(task, _)| *task).collect();
         for tasks in tasks.chunks(MAX_LOOKED_AT) {

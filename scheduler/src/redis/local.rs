@@ -24,6 +24,8 @@ pub struct Local {
     pub tasks: HashMap<TaskId, Watched>,
     pub sessions: HashMap<WorkerId, Session>,
     pub runs: HashMap<LeaseId, Running>,
+    /// Tasks whose answer this frontend makes durable, or is about to.
+    pub publishing: HashSet<TaskId>,
     early: VecDeque<Told>,
     /// Waiters that have left and of whom Redis does not know it yet.
     pub left: Vec<TaskId>,

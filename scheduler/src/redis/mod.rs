@@ -68,6 +68,8 @@ struct Inner {
     draining: AtomicBool,
     closed: watch::Sender<bool>,
     publishing: AtomicUsize,
+    /// What is waited for and published here must be compared with what the queue knows.
+    lapsed: AtomicBool,
     /// Leases and publications of this frontend.
     busy: watch::Sender<usize>,
 }
@@ -101,11 +103,14 @@ impl RedisQueue {
             draining: AtomicBool::new(false),
             closed: watch::Sender::new(false),
             publishing: AtomicUsize::new(0),
+            lapsed: AtomicBool::new(false),
             busy: watch::Sender::new(0),
         });
         // From now on it is noticed when this frontend is gone.
         let answer = inner.calls.again(script::beat(&[])).await?;
         inner.answered(answer, Own::default());
+        // It waits for nothing yet.
+        inner.lapsed.store(false, Ordering::Release);
         tokio::spawn(background::listen(Arc::downgrade(&inner), subscription));
         tokio::spawn(background::run(Arc::downgrade(&inner), inner.wake.clone()));
         Ok(Self { inner })
@@ -176,7 +181,9 @@ async fn publish(
     let answer = Arc::new(inner.completion.complete(&run, outcome).await);
     let bytes = answer.response.len() + answer.result.len();
     let arguments = script::published(task, lease, bytes, payload::encode_answer(&answer));
-    match inner.insist(arguments).await {
+    let told = inner.insist(arguments).await;
+    inner.lock().publishing.remove(&task);
+    match told {
         Ok(told) => {
             inner.publishing.fetch_sub(1, Ordering::AcqRel);
             inner.answered(told, Own { answer: Some(answer), ..Own::default() });
@@ -184,6 +191,7 @@ async fn publish(
         Err(error) => {
             inner.publishing.fetch_sub(1, Ordering::AcqRel);
             tracing::error!(%error, operation = %run.operation, "an answer was not published");
+            inner.lapsed.store(true, Ordering::Release);
             inner.count_busy();
         }
     }

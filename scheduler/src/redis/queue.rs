@@ -274,6 +274,7 @@ impl Inner {
         let task = self.lock().runs.get(&lease).map(|run| run.task);
         // Until it is published or known not to be: what drains waits for it.
         self.publishing.fetch_add(1, Ordering::AcqRel);
+        self.lock().publishing.extend(task);
         let mut own = Own { outcome: Some(outcome), answer: None };
         match self.insist(script::completed(worker, lease, task)).await {
             Ok(answer) => {
@@ -283,16 +284,25 @@ impl Inner {
                 if !published {
                     self.publishing.fetch_sub(1, Ordering::AcqRel);
                     own.outcome = None;
+                    self.not_publishing(task);
                 }
                 self.react(answer.told, own);
             }
             Err(error) => {
                 self.publishing.fetch_sub(1, Ordering::AcqRel);
+                self.not_publishing(task);
                 self.lock().runs.remove(&lease);
                 tracing::error!(%error, "a worker's answer is lost: the queue cannot be told");
             }
         }
         self.count_busy();
+    }
+
+    /// The queue may think that the task is published here: it is told the truth soon.
+    fn not_publishing(&self, task: Option<TaskId>) {
+        if let Some(task) = task {
+            self.lock().publishing.remove(&task);
+        }
     }
 
     async fn failed(self: &Arc<Self>, worker: WorkerId, lease: LeaseId, message: String) {

@@ -2,6 +2,7 @@
 //! channel.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use kiln_protos::events::execution::Origin;
 use kiln_protos::worker::{self, Drain, scheduler_message::Kind};
@@ -133,6 +134,7 @@ impl Inner {
                 if let Some(running) = running
                     && let Some(outcome) = own.and_then(|own| own.outcome.take())
                 {
+                    local.publishing.insert(task);
                     after.push(After::Publish { task, lease, running, outcome });
                 }
             }
@@ -151,6 +153,7 @@ impl Inner {
                 self.request_cancelled(local, id, &run, own.is_some(), after);
             }
             Told::State(state) => self.learn(local, *state),
+            Told::Lapsed => self.lapsed.store(true, Ordering::Release),
             Told::Unknown { task } => {
                 // Redis lost it: whoever waits is told to execute again.
                 local.tasks.remove(&task);

@@ -167,7 +167,7 @@ pub fn beat(workers: &[(WorkerId, Vec<LeaseId>)]) -> Arguments {
     arguments
 }
 
-/// `detach` or `look`.
+/// `detach`, `look` or `publishes`.
 pub fn tasks(event: &str, tasks: &[TaskId]) -> Arguments {
     let mut arguments = vec![event.as_bytes().to_vec()];
     arguments.extend(tasks.iter().map(|task| id(task.0).into_bytes()));

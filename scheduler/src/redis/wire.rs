@@ -196,6 +196,9 @@ pub enum Told {
     Drain {
         worker: WorkerId,
     },
+    /// This frontend is new to the queue, or was taken for lost: it is not known what it waits
+    /// for.
+    Lapsed,
     Totals {
         queued: usize,
         running: usize,
@@ -426,6 +429,7 @@ impl Fields {
             })),
             b"Unknown" => Told::Unknown { task: self.task()? },
             b"Drain" => Told::Drain { worker: self.worker()? },
+            b"Lapsed" => Told::Lapsed,
             b"Totals" => Told::Totals {
                 queued: self.number()?,
                 running: self.number()?,
@@ -490,6 +494,7 @@ impl Told {
             | Self::State(_)
             | Self::Unknown { .. }
             | Self::Drain { .. }
+            | Self::Lapsed
             | Self::Totals { .. }
             | Self::Counters(_)
             | Self::Worker(_)

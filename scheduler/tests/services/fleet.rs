@@ -7,6 +7,7 @@ use kiln_protos::reapi::execution_stage::Value as Stage;
 use kiln_protos::worker::OutputStream;
 use kiln_scheduler::SchedulerConfig;
 use kiln_scheduler::queue::Limits;
+use kiln_test_servers::slow::{SlowProxy, Way};
 use tokio::time::Instant;
 use tonic::Code;
 
@@ -228,6 +229,121 @@ async fn nobody_waits_any_more_when_a_frontend_is_lost_with_its_clients() {
         assert!(begun.elapsed() < 20 * SILENCE, "the action waits for ever");
     }
 }
+
+#[tokio::test]
+async fn a_frontend_that_was_taken_for_lost_goes_on_with_its_clients_and_workers() {
+    let limits = Limits { abandon_grace: 2_000, ..quick().limits };
+    let config = SchedulerConfig { limits, ..quick() };
+    let other = Kiln::with(config.clone()).await;
+    let proxy = SlowProxy::start(other.redis.as_ref().unwrap().port(), Duration::ZERO).await;
+    let url = format!("redis://127.0.0.1:{}", proxy.port());
+    let one = other.beside_at(&url, config).await;
+    // One waits for an action that runs at the other frontend; its own worker is idle.
+    let mut busy = other.worker("busy", 1, &[("pool", "a")]).await;
+    let spec = |pool| ActionSpec { platform: vec![("pool", pool)], ..ActionSpec::default() };
+    let mut client = one.execute(&one.action(spec("a")).await).await;
+    let lease = busy.lease().await;
+    client.until(Stage::Executing).await;
+    let mut idle = one.worker("idle", 1, &[("pool", "b")]).await;
+    proxy.cut(Way::Refused);
+    let begun = Instant::now();
+    while other.snapshot().await.workers.len() > 1 || waited_for(&other) > 0 {
+        busy.heartbeat(&[&lease]).await;
+        idle.heartbeat(&[]).await;
+        tokio::time::sleep(SILENCE / 4).await;
+        assert!(begun.elapsed() < 20 * SILENCE, "the lost frontend is not noticed");
+    }
+    proxy.cut(Way::Through);
+    // Its worker is told that the session is over, and comes again.
+    let over = async { while idle.next().await.is_some() {} };
+    tokio::time::timeout(10 * SILENCE, over).await.expect("a session that nobody knows ends");
+    let mut idle = one.worker("idle", 1, &[("pool", "b")]).await;
+    // Longer than it takes until an action for which nobody waits is stopped.
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(3) {
+        busy.heartbeat(&[&lease]).await;
+        idle.heartbeat(&[]).await;
+        tokio::time::sleep(SILENCE / 4).await;
+    }
+    assert_eq!(other.snapshot().await.counters.abandoned, 0);
+    busy.succeed(&lease).await;
+    assert_eq!(client.status().await.code, 0);
+    let mut next = other.execute(&other.action(spec("b")).await).await;
+    idle.succeed_next().await;
+    assert_eq!(next.status().await.code, 0);
+}
+
+#[tokio::test]
+async fn a_redis_that_is_away_for_longer_than_a_heartbeat_costs_no_run() {
+    let one = Kiln::with(quick()).await;
+    let other = one.beside(quick()).await;
+    let mut client = other.execute(&other.simple().await).await;
+    let mut worker = one.worker("w", 1, &[]).await;
+    let lease = worker.lease().await;
+    client.until(Stage::Executing).await;
+    let redis = one.redis.as_ref().unwrap();
+    redis.pause();
+    let begun = Instant::now();
+    while begun.elapsed() < 3 * SILENCE {
+        worker.heartbeat(&[&lease]).await;
+        tokio::time::sleep(SILENCE / 4).await;
+    }
+    redis.resume();
+    // Nobody is taken for lost, now or later.
+    let begun = Instant::now();
+    while begun.elapsed() < 2 * SILENCE {
+        worker.heartbeat(&[&lease]).await;
+        tokio::time::sleep(SILENCE / 4).await;
+    }
+    worker.succeed(&lease).await;
+    assert_eq!(client.status().await.code, 0);
+    let counters = one.snapshot().await.counters;
+    assert_eq!((counters.workers_lost, counters.retries, counters.abandoned), (0, 0, 0));
+    assert_eq!((counters.dispatched, counters.published), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_whose_publication_redis_lost_is_made_again() {
+    let mut kiln = Kiln::with(quick()).await;
+    let action = kiln.simple().await;
+    let mut client = kiln.execute(&action).await;
+    let mut worker = kiln.worker("w", 1, &[]).await;
+    let lease = worker.lease().await;
+    client.until(Stage::Executing).await;
+    kiln.blobs.delay(Duration::from_millis(500));
+    worker.succeed(&lease).await;
+    let redis = kiln.redis.as_mut().unwrap();
+    let publishing = "return #redis.call('KEYS', '*:fp:*')";
+    redis.wait_until(&["EVAL", publishing, "0"], |count| count == "1");
+    redis.command(&["EVAL", BACK_UP, "0"]);
+    kiln.blobs.delay(Duration::ZERO);
+    assert_eq!(client.status().await.code, 0);
+    // A failure takes the last writes back: the answer was given, but never published.
+    let redis = kiln.redis.as_mut().unwrap();
+    redis.command(&["EVAL", TAKE_BACK, "0"]);
+    redis.restart();
+    let mut same = kiln.execute(&action).await;
+    let lease = worker.lease().await;
+    assert_eq!(lease.attempt, 2);
+    worker.succeed(&lease).await;
+    assert_eq!(same.status().await.code, 0);
+}
+
+/// Frontends that wait for something, as the queue knows.
+fn waited_for(kiln: &Kiln) -> u64 {
+    let count = ["EVAL", "return #redis.call('KEYS', '*:fw:*')", "0"];
+    kiln.redis.as_ref().unwrap().command(&count).parse().unwrap()
+}
+
+/// Scripts that keep the state of all keys, and bring it back as if nothing had been written
+/// since.
+const BACK_UP: &str = "for _, key in ipairs(redis.call('KEYS', '*')) do \
+     redis.call('HSET', 'backup', key, redis.call('DUMP', key)) end";
+const TAKE_BACK: &str = "for _, key in ipairs(redis.call('KEYS', '*')) do \
+     if key ~= 'backup' then redis.call('DEL', key) end end \
+     local backup = redis.call('HGETALL', 'backup') \
+     for i = 1, #backup, 2 do redis.call('RESTORE', backup[i], 0, backup[i + 1]) end \
+     redis.call('DEL', 'backup')";
 
 #[tokio::test]
 async fn an_action_survives_a_restart_of_redis() {

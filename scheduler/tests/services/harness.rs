@@ -46,7 +46,7 @@ impl<T> Recorded<T> {
         Arc::new(Self { inner, notes: notes.clone(), delay: Mutex::default() })
     }
 
-    /// Every read takes so long from now on.
+    /// Every read and sync takes so long from now on.
     pub fn delay(&self, delay: Duration) {
         *self.delay.lock().unwrap() = delay;
     }
@@ -75,6 +75,8 @@ impl BlobStore for Recorded<MemoryBlobStore> {
     }
     async fn sync(&self) -> Result<(), StoreError> {
         self.notes.lock().unwrap().push("sync");
+        let delay = *self.delay.lock().unwrap();
+        tokio::time::sleep(delay).await;
         self.inner.sync().await
     }
 }
@@ -143,8 +145,13 @@ impl Kiln {
     /// Another frontend of the same queue, with the same stores.
     pub async fn beside(&self, config: SchedulerConfig) -> Self {
         let url = self.redis.as_ref().expect("the queue is in Redis").url();
+        self.beside_at(&url, config).await
+    }
+
+    /// The same, reaching Redis at `url`.
+    pub async fn beside_at(&self, url: &str, config: SchedulerConfig) -> Self {
         let mut parts = self.parts.clone();
-        let scheduler = parts.frontend(config, &url).await;
+        let scheduler = parts.frontend(config, url).await;
         Self::serving(parts, scheduler).await
     }
 

@@ -11,11 +11,14 @@ mod shared;
 mod subject;
 mod world;
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use kiln_scheduler::queue::Machine;
 use subject::Subject;
 use world::{World, limits};
+
+/// Of the queue in Redis.
+const FRONTENDS: usize = 8;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -79,6 +82,42 @@ fn the_queue_in_redis_does_what_the_one_in_memory_does() {
     world.rest();
     let left = world.machine.left_behind();
     assert!(left.len() < 100, "{} keys stay behind: {left:?}", left.len());
+}
+
+#[test]
+fn the_queue_in_redis_ends_every_action_exactly_once_though_frontends_fail() {
+    in_redis(100, number("KILN_SIM_ACTIONS").unwrap_or(5_000));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run_in_redis() {
+    let [Some(a), Some(b)] = [(); 2].map(|()| shared::Frontends::start(limits(), FRONTENDS)) else {
+        return;
+    };
+    let [mut a, mut b] = [a, b].map(|frontends| simulate(frontends, 7, 40, 1_000));
+    assert_eq!((a.now, a.steps, a.lapses), (b.now, b.steps, b.lapses));
+    assert_eq!(a.machine.counters(), b.machine.counters());
+}
+
+/// `KILN_SEED=... cargo nextest run -p kiln-scheduler --run-ignored only a_million_actions_in_redis`
+#[test]
+#[ignore = "a quarter of an hour"]
+fn a_million_actions_in_redis() {
+    in_redis(1_000, number("KILN_SIM_ACTIONS").unwrap_or(1_000_000));
+}
+
+fn in_redis(hosts: usize, actions: u64) {
+    let Some(frontends) = shared::Frontends::start(limits(), FRONTENDS) else { return };
+    let seed = number("KILN_SEED").unwrap_or_else(fresh_seed);
+    let begun = Instant::now();
+    let mut world = simulate(frontends, seed, hosts, actions);
+    let (seconds, lost) = (begun.elapsed().as_secs_f64(), world.model.unpublished);
+    println!("{seconds:.0} s; {} lapses, {lost} publications lost", world.lapses);
+    let counters = world.machine.counters();
+    // The faults did happen.
+    assert!(world.lapses > FRONTENDS as u64, "no frontend was lost");
+    assert!(counters.workers_lost > 0 && counters.retries > 0 && counters.stale_results > 0);
+    assert!(world.model.adopted > 0, "no session was taken up again");
 }
 
 #[test]

@@ -57,6 +57,10 @@ pub struct Model {
     /// What the latest session began with: these may be cancelled whatever they are.
     listed: HashSet<LeaseId>,
     pub adopted: u64,
+    /// Answers that were to be published by a frontend that was lost.
+    pub unpublished: u64,
+    /// Frontends may be lost while they publish.
+    pub frontends: bool,
 }
 
 impl Model {
@@ -255,7 +259,18 @@ impl Model {
 
     /// A task of a lost worker waits again at once; after a failure it waits first.
     pub fn requeued_at_once(&mut self, task: TaskId) {
+        self.not_published(task);
         self.set_queued(task, true);
+    }
+
+    /// The frontend that was to publish the answer did not.
+    fn not_published(&mut self, task: TaskId) {
+        let task = self.tasks.get_mut(&task).expect("only unfinished tasks run again");
+        if std::mem::take(&mut task.publishing) {
+            assert!(self.frontends, "an answer that counted was given up");
+            self.published -= 1;
+            self.unpublished += 1;
+        }
     }
 
     fn assigned(
@@ -309,6 +324,9 @@ impl Model {
     fn ended(&mut self, now: Millis, id: TaskId, ending: &Ending) {
         self.set_queued(id, false);
         assert!(self.ended.insert(id), "{id:?} ended twice");
+        if matches!(ending, Ending::RetriesExhausted { .. } | Ending::Poison { .. }) {
+            self.not_published(id);
+        }
         let task = self.tasks.remove(&id).expect("only accepted tasks end");
         if self.invocation_of.get(&id).is_some_and(|(_, leases)| *leases == 0) {
             self.invocation_of.remove(&id);

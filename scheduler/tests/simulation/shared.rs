@@ -5,8 +5,10 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use kiln_scheduler::queue::{Counters, Effect, Event, LeaseId, Limits, Machine, Millis, TaskId};
-use kiln_scheduler::redis::script::{SOURCE, event, preamble, published, submit};
-use kiln_scheduler::redis::wire::parse_all;
+use kiln_scheduler::redis::script::{
+    Arguments, SOURCE, beat, event, preamble, published, submit, tasks, waits,
+};
+use kiln_scheduler::redis::wire::{Told, parse_all};
 use kiln_test_servers::redis::RedisServer;
 use redis::Script;
 
@@ -18,6 +20,7 @@ const PREFIX: &str = "{queue}";
 pub struct Shared {
     connection: redis::Connection,
     script: Script,
+    caller: String,
     limits: Limits,
     next_timer: Option<Millis>,
     /// Under which lease a task is being published.
@@ -33,6 +36,7 @@ impl Shared {
         Some(Self {
             connection: client.get_connection().unwrap(),
             script: Script::new(SOURCE),
+            caller: "simulation".to_owned(),
             limits,
             next_timer: None,
             publishing: HashMap::new(),
@@ -54,6 +58,30 @@ impl Shared {
         }
     }
 
+    /// Returns whether the caller was taken for lost, or is new.
+    fn call(&mut self, now: Millis, arguments: Arguments, effects: &mut Vec<Effect>) -> bool {
+        let mut call = self.script.key(PREFIX);
+        for argument in preamble(Some(now), &self.caller, &self.limits) {
+            call.arg(argument);
+        }
+        for argument in arguments {
+            call.arg(argument);
+        }
+        let (_, timer, told): (String, String, Vec<u8>) =
+            call.invoke(&mut self.connection).unwrap();
+        self.next_timer = timer.parse().ok();
+        let mut lapsed = false;
+        for told in parse_all(Bytes::from(told)).unwrap() {
+            lapsed |= told == Told::Lapsed;
+            let Some(effect) = told.effect(self.limits.max_queued) else { continue };
+            if let Effect::Publish { task, lease, .. } = &effect {
+                self.publishing.insert(*task, *lease);
+            }
+            effects.push(effect);
+        }
+        lapsed
+    }
+
     fn counter(&mut self, name: &str) -> u64 {
         let key = format!("{PREFIX}:m");
         let found: Option<u64> =
@@ -64,23 +92,8 @@ impl Shared {
 
 impl Subject for Shared {
     fn handle(&mut self, now: Millis, event: Event, effects: &mut Vec<Effect>) {
-        let mut call = self.script.key(PREFIX);
-        for argument in preamble(Some(now), "simulation", &self.limits) {
-            call.arg(argument);
-        }
-        for argument in self.arguments(&event) {
-            call.arg(argument);
-        }
-        let (_, timer, told): (String, String, Vec<u8>) =
-            call.invoke(&mut self.connection).unwrap();
-        self.next_timer = timer.parse().ok();
-        for told in parse_all(Bytes::from(told)).unwrap() {
-            let Some(effect) = told.effect(self.limits.max_queued) else { continue };
-            if let Effect::Publish { task, lease, .. } = &effect {
-                self.publishing.insert(*task, *lease);
-            }
-            effects.push(effect);
-        }
+        let arguments = self.arguments(&event);
+        self.call(now, arguments, effects);
     }
 
     fn next_timer(&mut self) -> Option<Millis> {
@@ -123,6 +136,69 @@ impl Subject for Shared {
             state != "F"
         });
         open.count()
+    }
+}
+
+/// The script as several frontends drive it, each of which may be lost.
+pub struct Frontends {
+    shared: Shared,
+    count: usize,
+}
+
+impl Frontends {
+    pub fn start(limits: Limits, count: usize) -> Option<Self> {
+        Some(Self { shared: Shared::start(limits)?, count })
+    }
+}
+
+impl Subject for Frontends {
+    fn handle(&mut self, now: Millis, event: Event, effects: &mut Vec<Effect>) {
+        // Nothing is due: the call would do nothing.
+        if matches!(event, Event::Tick) && self.shared.next_timer.is_none_or(|due| due > now) {
+            return;
+        }
+        Subject::handle(&mut self.shared, now, event, effects);
+    }
+
+    fn next_timer(&mut self) -> Option<Millis> {
+        self.shared.next_timer
+    }
+
+    fn check(&mut self) {}
+
+    fn counters(&mut self) -> Counters {
+        self.shared.counters()
+    }
+
+    fn unfinished(&mut self) -> usize {
+        self.shared.unfinished()
+    }
+
+    fn frontends(&self) -> usize {
+        self.count
+    }
+
+    fn told_by(&mut self, name: &str) {
+        name.clone_into(&mut self.shared.caller);
+    }
+
+    fn published_under(&mut self, task: TaskId, lease: LeaseId) {
+        self.shared.publishing.insert(task, lease);
+    }
+
+    fn beat(&mut self, now: Millis, effects: &mut Vec<Effect>) -> bool {
+        self.shared.call(now, beat(&[]), effects)
+    }
+
+    fn compare(
+        &mut self,
+        now: Millis,
+        waiting: &[(TaskId, usize)],
+        publishing: &[TaskId],
+        effects: &mut Vec<Effect>,
+    ) {
+        self.shared.call(now, waits(waiting), effects);
+        self.shared.call(now, tasks("publishes", publishing), effects);
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a simulated world drives: the state machine in memory, or the same in Redis.
 
-use kiln_scheduler::queue::{Counters, Effect, Event, Machine, Millis};
+use kiln_scheduler::queue::{Counters, Effect, Event, LeaseId, Machine, Millis, TaskId};
 
 pub trait Subject {
     /// As [`Machine::handle`].
@@ -14,6 +14,32 @@ pub trait Subject {
     fn counters(&mut self) -> Counters;
 
     fn unfinished(&mut self) -> usize;
+
+    /// Frontends that tell it what happens; 0: there is no one between.
+    fn frontends(&self) -> usize {
+        0
+    }
+
+    /// What follows is told by the frontend of this name.
+    fn told_by(&mut self, _name: &str) {}
+
+    /// The frontend that speaks next has made the answer under this lease durable.
+    fn published_under(&mut self, _task: TaskId, _lease: LeaseId) {}
+
+    /// The frontend that speaks is alive. Returns whether it was taken for lost, or is new.
+    fn beat(&mut self, _now: Millis, _effects: &mut Vec<Effect>) -> bool {
+        false
+    }
+
+    /// What the frontend that speaks waits for, and how often, and what it is publishing.
+    fn compare(
+        &mut self,
+        _now: Millis,
+        _waits: &[(TaskId, usize)],
+        _publishing: &[TaskId],
+        _effects: &mut Vec<Effect>,
+    ) {
+    }
 }
 
 impl Subject for Machine {

@@ -1,7 +1,9 @@
 //! Hosts, clients and their misfortunes, all from one seed.
 
+mod fronts;
+
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::sync::Arc;
 
 use kiln_cas::{ActionKey, Digest, DigestFunction};
@@ -14,6 +16,7 @@ use kiln_scheduler::queue::{
 use crate::model::Model;
 use crate::rng::Rng;
 use crate::subject::Subject;
+use fronts::{Front, Life};
 
 const HEARTBEAT: Millis = 1_000;
 const INVOCATIONS: u64 = 24;
@@ -44,7 +47,11 @@ enum Deed {
     /// The host has an answer to a lease; `true`: a good one.
     Answer(usize, WorkerId, LeaseId, bool),
     Progress(WorkerId, LeaseId),
-    Published(TaskId),
+    Published(TaskId, LeaseId, Life),
+    /// A frontend says that it is there.
+    Beat(usize, u32),
+    /// The host goes to another frontend.
+    Move(usize),
     Misfortune,
     ClientLeaves(OperationId),
     ClientReturns(OperationId),
@@ -56,6 +63,8 @@ struct Host {
     offer: usize,
     session: Option<WorkerId>,
     paused_until: Millis,
+    /// Its session is there.
+    front: usize,
 }
 
 pub struct World<S> {
@@ -69,6 +78,13 @@ pub struct World<S> {
     agenda: BinaryHeap<Reverse<(Millis, u64, Deed)>>,
     planned: u64,
     hosts: Vec<Host>,
+    fronts: Vec<Front>,
+    /// Who waits, and at which frontend.
+    clients: BTreeMap<TaskId, BTreeMap<u32, usize>>,
+    /// How often a frontend heard that it was taken for lost, or is new.
+    pub lapses: u64,
+    /// The one that told the latest event.
+    speaker: usize,
     next_worker: u64,
     recent: Vec<ActionKey>,
     poisonous: HashMap<TaskId, bool>,
@@ -103,6 +119,7 @@ impl<S: Subject> World<S> {
             offer: if rng.permille(5) { 4 } else { rng.below(4) as usize },
             session: None,
             paused_until: 0,
+            front: 0,
         };
         let hosts: Vec<Host> = (0..hosts).map(host).collect();
         let mut world = Self {
@@ -119,8 +136,13 @@ impl<S: Subject> World<S> {
             poisonous: HashMap::new(),
             effects: Vec::new(),
             hosts,
+            fronts: Vec::new(),
+            clients: BTreeMap::new(),
+            lapses: 0,
+            speaker: 0,
             rng,
         };
+        world.start_frontends();
         for host in 0..world.hosts.len() {
             let at = world.rng.below(500);
             world.plan(at, Deed::Join(host));
@@ -150,12 +172,12 @@ impl<S: Subject> World<S> {
     pub fn rest(&mut self) {
         for host in 0..self.hosts.len() {
             if let Some(worker) = self.hosts[host].session.take() {
-                self.feed(Event::WorkerLeft { worker }, None);
+                self.feed(0, Event::WorkerLeft { worker }, None);
             }
         }
         while let Some(timer) = self.machine.next_timer() {
             self.now = self.now.max(timer);
-            self.feed(Event::Tick, None);
+            self.tick();
         }
     }
 
@@ -167,7 +189,7 @@ impl<S: Subject> World<S> {
             && due.is_none_or(|due| timer <= due)
         {
             self.now = self.now.max(timer);
-            return self.feed(Event::Tick, None);
+            return self.tick();
         }
         let Some(Reverse((at, _, deed))) = self.agenda.pop() else {
             panic!("nothing is planned, but actions are unfinished");
@@ -187,26 +209,41 @@ impl<S: Subject> World<S> {
             Deed::Answer(host, session, lease, good) => self.answer(host, session, lease, good),
             Deed::Progress(worker, lease) => {
                 let phase = Phase::Running;
-                self.feed(Event::Progress { worker, lease, phase }, None);
+                let front = self.some_front();
+                self.feed(front, Event::Progress { worker, lease, phase }, None);
             }
-            Deed::Published(task) => self.feed(Event::Published { task, bytes: 100 }, None),
+            Deed::Published(task, lease, life) => self.published(task, lease, life),
+            Deed::Beat(front, life) => self.beat(front, life),
+            Deed::Move(host) => self.reconnect(host),
             Deed::Misfortune => self.misfortune(),
-            Deed::ClientLeaves(id) => {
-                if let Some(task) = self.model.tasks.get_mut(&id.task) {
-                    task.waiters -= 1;
-                    self.feed(Event::Detach(id), None);
-                    if self.rng.permille(300) {
-                        self.plan(1_000, Deed::ClientReturns(id));
-                    }
-                }
-            }
+            Deed::ClientLeaves(id) => self.client_leaves(id),
             Deed::ClientReturns(id) => {
                 if let Some(task) = self.model.tasks.get_mut(&id.task) {
                     task.waiters += 1;
-                    self.feed(Event::Attach(id), None);
+                    let front = self.some_front();
+                    self.client_comes(id, front);
+                    self.feed(front, Event::Attach(id), None);
                 }
             }
-            Deed::ClientCancels(id) => self.feed(Event::Cancel(id), None),
+            Deed::ClientCancels(id) => {
+                let front = self.some_front();
+                self.feed(front, Event::Cancel(id), None);
+            }
+        }
+    }
+
+    fn client_leaves(&mut self, id: OperationId) {
+        let Some(front) = self.client_at(id) else { return };
+        if let Some(away) = self.front_is_away(front) {
+            return self.plan(away, Deed::ClientLeaves(id));
+        }
+        self.client_goes(id);
+        if let Some(task) = self.model.tasks.get_mut(&id.task) {
+            task.waiters -= 1;
+            self.feed(front, Event::Detach(id), None);
+            if self.rng.permille(300) {
+                self.plan(1_000, Deed::ClientReturns(id));
+            }
         }
     }
 
@@ -253,7 +290,8 @@ impl<S: Subject> World<S> {
             do_not_cache,
             skip_cache_lookup: self.rng.permille(100),
         };
-        self.feed(Event::Submit(Box::new(submit.clone())), Some(submit));
+        let front = self.some_front();
+        self.feed(front, Event::Submit(Box::new(submit.clone())), Some(submit));
     }
 
     fn join(&mut self, host: usize) {
@@ -282,10 +320,11 @@ impl<S: Subject> World<S> {
         let worker = WorkerId(self.next_worker);
         let Host { slots, offer, .. } = self.hosts[host];
         let offer = Offer::new(pairs(OFFERS[offer]));
-        self.hosts[host].session = Some(worker);
+        let front = self.some_front();
+        (self.hosts[host].session, self.hosts[host].front) = (Some(worker), front);
         self.model.joined(worker, slots, offer.clone(), &leases);
         let name = Arc::from(format!("host-{host}"));
-        self.feed(Event::WorkerJoined(Joined { worker, name, slots, offer, leases }), None);
+        self.feed(front, Event::WorkerJoined(Joined { worker, name, slots, offer, leases }), None);
         self.plan(HEARTBEAT, Deed::Heartbeat(host, worker));
     }
 
@@ -306,7 +345,11 @@ impl<S: Subject> World<S> {
             if self.rng.permille(10) {
                 leases.pop();
             }
-            self.feed(Event::Heartbeat { worker: session, leases }, None);
+            let front = self.hosts[host].front;
+            if let Some(away) = self.front_is_away(front) {
+                return self.plan(away, Deed::Heartbeat(host, session));
+            }
+            self.feed(front, Event::Heartbeat { worker: session, leases }, None);
         }
         self.plan(HEARTBEAT, Deed::Heartbeat(host, session));
     }
@@ -322,6 +365,9 @@ impl<S: Subject> World<S> {
             let after = self.rng.between(1, 8_000);
             self.plan(after, Deed::Answer(host, session, lease, good));
         }
+        if let Some(away) = self.front_is_away(self.hosts[host].front) {
+            return self.plan(away, Deed::Answer(host, session, lease, good));
+        }
         self.tick_first();
         // It says so in the session that it has now.
         let session = match self.hosts[host].session {
@@ -329,30 +375,38 @@ impl<S: Subject> World<S> {
             _ => session,
         };
         self.model.gave_back(session, lease);
+        let front = self.hosts[host].front;
         let event = if good {
             Event::Completed { worker: session, lease }
         } else {
             Event::Failed { worker: session, lease, message: "it broke".to_owned() }
         };
-        self.feed(event, None);
+        self.feed(front, event, None);
     }
 
     fn misfortune(&mut self) {
         let count = self.hosts.len() as u64;
         let host = self.rng.below(count) as usize;
+        if !self.fronts.is_empty() && self.rng.permille(250) {
+            self.frontend_fails();
+        }
         match self.rng.below(10) {
             0..3 => self.crash(host),
             3..5 => self.reconnect(host),
-            5..8 => self.hosts[host].paused_until = self.now + self.rng.between(500, 9_000),
+            5..8 => {
+                let until = self.now + self.rng.between(500, 9_000);
+                self.pause_until(host, until);
+            }
             _ => {
                 if let Some(session) = self.hosts[host].session {
                     self.tick_first();
                     self.model.draining(session);
-                    self.feed(Event::WorkerDraining { worker: session }, None);
+                    let front = self.there_or_some(host);
+                    self.feed(front, Event::WorkerDraining { worker: session }, None);
                     // When it is done it goes, and comes back.
                     self.plan(4_000, Deed::Heartbeat(host, session));
                     let leave = self.rng.between(3_000, 6_000);
-                    self.hosts[host].paused_until = self.now + leave;
+                    self.pause_until(host, self.now + leave);
                 }
             }
         }
@@ -360,20 +414,39 @@ impl<S: Subject> World<S> {
         self.plan(after, Deed::Misfortune);
     }
 
+    fn pause_until(&mut self, host: usize, until: Millis) {
+        let host = &mut self.hosts[host];
+        host.paused_until = host.paused_until.max(until);
+    }
+
     fn crash(&mut self, host: usize) {
         let Some(session) = self.hosts[host].session.take() else { return };
         self.tick_first();
         let back = self.rng.between(10, 5_000);
         self.plan(back, Deed::Join(host));
-        self.feed(Event::WorkerLeft { worker: session }, None);
+        let front = self.there_or_some(host);
+        self.feed(front, Event::WorkerLeft { worker: session }, None);
+    }
+
+    /// The frontend of the host's session or, where that is away, whoever hears of it first.
+    fn there_or_some(&mut self, host: usize) -> usize {
+        let front = self.hosts[host].front;
+        if self.front_is_away(front).is_some() { self.some_front() } else { front }
     }
 
     /// Timers that are due fire now, so that the next event's effects are its own.
     fn tick_first(&mut self) {
-        self.feed(Event::Tick, None);
+        self.tick();
     }
 
-    fn feed(&mut self, event: Event, submit: Option<Submit>) {
+    fn tick(&mut self) {
+        let front = self.some_front();
+        self.feed(front, Event::Tick, None);
+    }
+
+    fn feed(&mut self, front: usize, event: Event, submit: Option<Submit>) {
+        self.speak(front);
+        self.speaker = front;
         let left = match &event {
             Event::WorkerLeft { worker } => Some(*worker),
             _ => None,
@@ -401,16 +474,27 @@ impl<S: Subject> World<S> {
     ) {
         let mut effects = std::mem::take(&mut self.effects);
         self.machine.handle(self.now, event, &mut effects);
-        let mut lost = left.is_some();
         if let Some(worker) = left {
             self.model.gone(worker);
         }
-        for effect in &effects {
+        self.follow_all(&effects, &mut submit, fairly && left.is_none());
+        effects.clear();
+        self.effects = effects;
+    }
+
+    /// Effects of what is no event of the state machine.
+    fn take_in(&mut self, effects: &[Effect]) {
+        self.follow_all(effects, &mut None, false);
+    }
+
+    fn follow_all(&mut self, effects: &[Effect], submit: &mut Option<Submit>, fairly: bool) {
+        let mut lost = !fairly;
+        for effect in effects {
             if let Effect::Adopted { worker, lease, .. } = effect {
                 self.model.moved(*lease, *worker);
             }
         }
-        for effect in &effects {
+        for effect in effects {
             match effect {
                 Effect::CloseWorker { worker, .. } => {
                     lost = true;
@@ -420,15 +504,14 @@ impl<S: Subject> World<S> {
                 Effect::Accepted { id, merged } => {
                     let submit = submit.take().expect("only a submission is accepted");
                     self.model.accepted(self.now, submit, id.task, id.request, *merged);
+                    self.client_comes(*id, self.speaker);
                     self.plan_client(*id);
                 }
                 _ => {}
             }
-            self.model.effect(self.now, effect, fairly && !lost);
+            self.model.effect(self.now, effect, !lost);
             self.follow(effect);
         }
-        effects.clear();
-        self.effects = effects;
     }
 
     fn plan_client(&mut self, id: OperationId) {
@@ -457,11 +540,14 @@ impl<S: Subject> World<S> {
                     self.plan(after, Deed::Answer(host, *worker, *lease, false));
                 }
             }
-            Effect::Publish { task, .. } => {
-                let after = self.rng.between(0, 30);
-                self.plan(after, Deed::Published(*task));
+            Effect::Publish { task, lease, .. } => {
+                let longest = if self.fronts.is_empty() { 30 } else { 300 };
+                let after = self.rng.between(0, longest);
+                let life = self.begins_to_publish(self.speaker, *task, *lease);
+                self.plan(after, Deed::Published(*task, *lease, life));
             }
             Effect::Finished { task, ending } => {
+                self.clients.remove(task);
                 let poisonous = self.poisonous.remove(task).is_some();
                 assert!(!(poisonous && *ending == Ending::Published), "poison gave an answer");
             }

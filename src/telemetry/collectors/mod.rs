@@ -7,6 +7,7 @@ mod process;
 mod requests;
 mod scheduler;
 mod security;
+mod shared;
 mod storage;
 mod telemetry;
 
@@ -21,6 +22,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 
 use super::Security;
 use super::process::ProcessStats;
+use super::redis::RedisTimes;
 use super::requests::Requests;
 use super::stages::Stages;
 use super::traces::SpanCounters;
@@ -35,6 +37,7 @@ pub struct Sources {
     pub security: Security,
     pub stages: Arc<Stages>,
     pub spans: Arc<SpanCounters>,
+    pub redis: Arc<RedisTimes>,
 }
 
 /// The queue as it was when the metrics were last asked for: it may be elsewhere, and encoding
@@ -84,8 +87,25 @@ impl Collector for Sources {
             scheduler::encode(&mut families, &queue)?;
         }
         storage::encode(&mut families, &self.storage.snapshot())?;
+        if let Some(snapshot) = self.storage.shared() {
+            shared::encode(&mut families, &snapshot, &self.redis)?;
+        }
         actions::encode_journal(&mut families, &journal)?;
         telemetry::encode(&mut families, &self.stages, &self.spans)?;
         process::encode(&mut families, &ProcessStats::read())
+    }
+}
+
+/// What a member of a fleet shows besides, before anything has happened.
+#[cfg(test)]
+#[derive(Debug)]
+pub struct OfAFleet;
+
+#[cfg(test)]
+impl Collector for OfAFleet {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let mut snapshot = kiln_cas::stores::SharedSnapshot::default();
+        snapshot.s3[0][0] = 1;
+        shared::encode(&mut Families(encoder), &snapshot, &RedisTimes::default())
     }
 }

@@ -20,6 +20,8 @@ pub enum Fault {
     Truncate(u64),
     /// The answer's body stops after this many bytes; the connection stays open.
     Stall(u64),
+    /// The request's body breaks off after this many bytes.
+    CutRequest(u64),
     /// One bit of the answer's body is flipped, at this byte.
     Flip(u64),
 }
@@ -136,6 +138,11 @@ impl Shared {
         }
         let server = TcpStream::connect(&self.upstream)?;
         (&server).write_all(closing_head(&head).as_bytes())?;
+        if let Some(Fault::CutRequest(bytes)) = fault {
+            io::copy(&mut body.by_ref().take(bytes), &mut &server)?;
+            server.shutdown(Shutdown::Write)?;
+            return self.answer(client, &server, None);
+        }
         io::copy(&mut body, &mut &server)?;
         self.answer(client, &server, fault)
     }

@@ -24,6 +24,8 @@ struct State {
     way: Way,
     /// Connections that were made before the last of these are closed.
     cuts: u64,
+    /// Where new connections go.
+    target: u16,
 }
 
 /// Passes connections on to a port of this machine. Ends when dropped.
@@ -37,8 +39,8 @@ impl SlowProxy {
     pub async fn start(target: u16, delay: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (state, seen) = watch::channel(State { way: Way::Through, cuts: 0 });
-        tokio::spawn(accept(listener, target, delay, seen));
+        let (state, seen) = watch::channel(State { way: Way::Through, cuts: 0, target });
+        tokio::spawn(accept(listener, delay, seen));
         Self { address, state }
     }
 
@@ -52,23 +54,24 @@ impl SlowProxy {
 
     /// Closes all connections, and lets new ones go this way.
     pub fn cut(&self, way: Way) {
-        self.state.send_modify(|state| *state = State { way, cuts: state.cuts + 1 });
+        self.state.send_modify(|state| (state.way, state.cuts) = (way, state.cuts + 1));
+    }
+
+    /// Closes all connections; new ones go to this port.
+    pub fn turn_to(&self, target: u16) {
+        self.state.send_modify(|state| (state.target, state.cuts) = (target, state.cuts + 1));
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    target: u16,
-    delay: Duration,
-    state: watch::Receiver<State>,
-) {
+async fn accept(listener: TcpListener, delay: Duration, state: watch::Receiver<State>) {
     let mut dropped = state.clone();
     loop {
         let client = tokio::select! {
             accepted = listener.accept() => accepted.unwrap().0,
             Err(_) = dropped.changed() => return,
         };
-        if state.borrow().way == Way::Refused {
+        let State { way, target, .. } = *state.borrow();
+        if way == Way::Refused {
             continue;
         }
         let Ok(server) = TcpStream::connect(("127.0.0.1", target)).await else { continue };

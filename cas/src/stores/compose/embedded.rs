@@ -28,7 +28,7 @@ pub async fn open(
     });
     let results = Arc::new(results.await?);
     let blobs: SharedBlobStore = Arc::new(Verified::new(disk.clone()));
-    let stats = StorageStats { disk: disk.clone(), actions: Some(results.clone()), indexed: None };
+    let stats = StorageStats { disk: disk.clone(), actions: Some(results.clone()), shared: None };
     Ok(Storage {
         actions: complete(config, results.clone(), blobs.clone(), clock),
         blobs,

@@ -17,12 +17,12 @@ use super::disk::{DiskBlobStore, DiskOptions};
 use super::group::blocking;
 use super::indexed::{Indexed, IndexedStats};
 use super::records::DiskRecords;
-use super::s3::S3Config;
+use super::s3::{S3Config, S3Objects, S3Stats};
 use crate::action_cache::SharedActionCache;
 use crate::blob::SharedBlobStore;
 use crate::error::StoreError;
 use crate::records::{RecordsError, SharedRecords};
-use crate::redis::{Redis, RedisConfig};
+use crate::redis::{Redis, RedisConfig, RedisStats};
 
 /// How long what was reported present is kept.
 pub const DEFAULT_LEASE: Duration = Duration::from_secs(13 * 3600);
@@ -169,7 +169,7 @@ fn from_records(error: RecordsError) -> StoreError {
 pub struct StorageStats {
     disk: DiskBlobStore,
     actions: Option<Arc<DiskActionCache>>,
-    indexed: Option<Indexed>,
+    shared: Option<SharedParts>,
 }
 
 impl StorageStats {
@@ -195,9 +195,28 @@ impl StorageStats {
     }
 
     /// Counters of what the fleet shares; `None`: nothing is shared.
-    pub fn shared(&self) -> Option<IndexedStats> {
-        self.indexed.as_ref().map(Indexed::stats)
+    pub fn shared(&self) -> Option<SharedSnapshot> {
+        self.shared.as_ref().map(|shared| SharedSnapshot {
+            blobs: shared.indexed.stats(),
+            redis: shared.redis.stats(),
+            s3: shared.objects.stats(),
+        })
     }
+}
+
+/// What the figures of a fleet's stores come from.
+struct SharedParts {
+    indexed: Indexed,
+    redis: Redis,
+    objects: Arc<S3Objects>,
+}
+
+/// Counters of one moment of the stores of a fleet, as this process uses them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SharedSnapshot {
+    pub blobs: IndexedStats,
+    pub redis: RedisStats,
+    pub s3: S3Stats,
 }
 
 /// Counters of one moment; `*_total` count from the start of the process.

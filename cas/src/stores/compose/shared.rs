@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::{Opened, SharedConfig, Storage, StorageConfig, StorageStats, complete, open_disk};
+use super::{
+    Opened, SharedConfig, SharedParts, Storage, StorageConfig, StorageStats, complete, open_disk,
+};
 use crate::blob::SharedBlobStore;
 use crate::error::StoreError;
 use crate::redis::{Redis, RedisError};
@@ -39,14 +41,15 @@ pub async fn open(
         clock: clock.clone(),
         ..IndexedOptions::default()
     };
-    let indexed = Indexed::open(Arc::new(index), objects, options).await;
+    let indexed = Indexed::open(Arc::new(index), objects.clone(), options).await;
     // Each tier is checked on its own: a copy that is damaged is dropped and fetched again.
     let remote: SharedBlobStore = Arc::new(Verified::new(indexed.clone()));
     let local: SharedBlobStore = Arc::new(Verified::new(disk.clone()));
     let blobs: SharedBlobStore = Arc::new(Coalesced::new(local, remote));
     let results = RedisActionCacheOptions { keep: shared.keep_results };
     let results = Arc::new(RedisActionCache::new(redis.clone(), results));
-    let stats = StorageStats { disk: disk.clone(), actions: None, indexed: Some(indexed.clone()) };
+    let figures = SharedParts { indexed: indexed.clone(), redis: redis.clone(), objects };
+    let stats = StorageStats { disk: disk.clone(), actions: None, shared: Some(figures) };
     Ok(Storage {
         actions: complete(config, results, blobs.clone(), clock),
         blobs,

@@ -59,6 +59,21 @@ impl Source {
         Ok(())
     }
 
+    /// Reads all of the blob, if a check is due: whoever gets its bytes gets the right ones.
+    fn check(&mut self) -> Result<(), StoreError> {
+        if self.hasher.is_none() {
+            return Ok(());
+        }
+        let mut buffer = vec![0; CHUNK as usize];
+        let mut next = 0;
+        while next < self.digest.size {
+            let size = CHUNK.min(self.digest.size - next);
+            self.read(&mut buffer[..size as usize], next)?;
+            next += size;
+        }
+        Ok(())
+    }
+
     /// At the end: the bytes were right, or the blob is dropped.
     fn compare(&mut self) -> Result<(), StoreError> {
         let Some(hasher) = self.hasher.take() else { return Ok(()) };
@@ -88,15 +103,20 @@ pub async fn read_whole(
     .await
 }
 
-/// Streams a range; one piece is read while the one before it is sent. In a blob that turns
-/// out to be damaged, the last piece is an error: nobody gets all of it.
+/// Streams a range; one piece is read while the one before it is sent. A check that is due comes
+/// before the first piece: of a damaged blob nothing is sent, and it can be had from elsewhere.
 pub async fn stream(
     inner: &Arc<Inner>,
     digest: Digest,
     range: Range<u64>,
 ) -> Result<BlobStream, StoreError> {
     let (inner, whole) = (inner.clone(), range.end - range.start == digest.size);
-    let source = blocking(move || Source::open(&inner, digest, whole)).await?;
+    let open = move || {
+        let mut source = Source::open(&inner, digest, whole)?;
+        source.check()?;
+        Ok(source)
+    };
+    let source = blocking(open).await?;
     let reading = Reading { spare: Spare::default(), next: range.start, end: range.end };
     let first = reading.begin(source);
     Ok(Box::pin(futures_util::stream::unfold(first, |task| async move {
@@ -170,16 +190,7 @@ impl Drop for Loan {
 
 /// Links the blob to `destination`, after a check if one is due. Blocks.
 pub fn link(inner: &Arc<Inner>, digest: &Digest, destination: &Path) -> Result<bool, StoreError> {
-    let mut source = Source::open(inner, *digest, true)?;
-    if source.hasher.is_some() {
-        let mut buffer = vec![0; CHUNK as usize];
-        let mut next = 0;
-        while next < digest.size {
-            let size = CHUNK.min(digest.size - next);
-            source.read(&mut buffer[..size as usize], next)?;
-            next += size;
-        }
-    }
+    Source::open(inner, *digest, true)?.check()?;
     let path = inner.large.path(digest);
     match std::fs::hard_link(&path, destination) {
         Ok(()) => Ok(true),

@@ -130,6 +130,12 @@ pub trait BlobIndex: Send + Sync + 'static {
     /// of the index is void.
     async fn epoch(&self) -> Result<u64, StoreError>;
 
+    /// How often the index may have lost its last writes, as far as this process knows: promises
+    /// that were remembered before are void.
+    fn failures(&self) -> u64 {
+        0
+    }
+
     /// Takes the right to collect garbage for `hold`, or prolongs it; `false`: another process
     /// (`owner` differs) has it.
     async fn claim_collection(&self, owner: &str, hold: Duration) -> Result<bool, StoreError>;

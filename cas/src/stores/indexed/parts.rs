@@ -103,6 +103,8 @@ pub struct Parts {
     pub objects: Arc<dyn Objects>,
     pub options: IndexedOptions,
     pub known: Known,
+    /// Of the index, that were looked at.
+    failures: AtomicU64,
     pub finds: Batcher<Digest, Option<Entry>>,
     pub smalls: Batcher<Digest, Option<Bytes>>,
     pub puts: Batcher<(Digest, Bytes), ()>,
@@ -130,6 +132,7 @@ impl Parts {
             (index.clone(), index.clone(), index.clone(), index.clone());
         Self {
             known: Known::new(options.clock.clone()),
+            failures: AtomicU64::new(index.failures()),
             finds: Batcher::new(FINDS, move |digests| {
                 let index = finding.clone();
                 Box::pin(async move { index.find(&digests, lease).await })
@@ -170,6 +173,15 @@ impl Parts {
 
     pub fn is_small(&self, digest: &Digest) -> bool {
         digest.size <= self.options.small
+    }
+
+    /// Whether the blob is known to be promised, by an index that has not failed since.
+    pub fn promised(&self, digest: &Digest) -> bool {
+        let failures = self.index.failures();
+        if self.failures.swap(failures, Ordering::AcqRel) != failures {
+            self.known.forget_all();
+        }
+        self.known.promised(digest, self.options.lease)
     }
 
     /// Asks the index, and remembers what it says.

@@ -206,8 +206,8 @@ fn check_size(digest: &Digest, actual: u64) -> Result<(), StoreError> {
 #[async_trait]
 impl BlobStore for Indexed {
     async fn find_missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
-        let (known, lease) = (&self.parts.known, self.parts.options.lease);
-        let unsure = |digest: &&Digest| !digest.is_empty_blob() && !known.promised(digest, lease);
+        let parts = &self.parts;
+        let unsure = |digest: &&Digest| !digest.is_empty_blob() && !parts.promised(digest);
         let asked: Vec<_> = digests.iter().filter(unsure).copied().collect();
         if asked.is_empty() {
             return Ok(asked);

@@ -1,5 +1,6 @@
 //! The SDK's clients, set up for stores of any make.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::environment::region::EnvironmentVariableRegionProvider;
@@ -16,6 +17,7 @@ use aws_sdk_s3::config::{
 use aws_smithy_http_client::tls;
 
 use super::config::S3Config;
+use super::counts::{Counting, Counts};
 
 /// Attempts of one request, the first included.
 const ATTEMPTS: u32 = 6;
@@ -40,15 +42,18 @@ pub struct Clients {
     pub uploads: Client,
     /// For messages.
     pub endpoint: String,
+    pub counts: Arc<Counts>,
 }
 
 impl Clients {
     pub async fn new(config: &S3Config) -> Self {
         let sdk = load(config).await;
         let custom = endpoint(config, &sdk);
+        let counts = Arc::<Counts>::default();
         let client = |attempt: Duration| {
             let mut builder = Builder::from(&sdk)
                 .timeout_config(timeouts(attempt))
+                .interceptor(Counting(counts.clone()))
                 .force_path_style(config.path_style.unwrap_or(custom.is_some()));
             if let Some(endpoint) = &config.endpoint {
                 builder = builder.endpoint_url(endpoint);
@@ -64,6 +69,7 @@ impl Clients {
         Self {
             usual: client(config.timeout),
             uploads: client(config.timeout * UPLOAD),
+            counts: counts.clone(),
             endpoint: custom.unwrap_or_else(|| format!("AWS ({region})")),
         }
     }

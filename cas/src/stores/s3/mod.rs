@@ -6,6 +6,7 @@
 mod body;
 mod client;
 mod config;
+mod counts;
 mod error;
 mod key;
 #[cfg(test)]
@@ -17,4 +18,5 @@ mod tests;
 mod upload;
 
 pub use config::{S3Config, S3Credentials, S3UrlError};
+pub use counts::{S3_METHODS, S3_OUTCOMES, S3Outcome, S3Stats};
 pub use objects::S3Objects;

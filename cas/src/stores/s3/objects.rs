@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use super::body::body;
 use super::client::Clients;
 use super::config::S3Config;
+use super::counts::S3Stats;
 use super::error::{Failure, Site};
 use super::key;
 use super::read::read;
@@ -80,6 +81,11 @@ impl S3Objects {
         let stall = config.timeout;
         let shared = Shared { clients, site, root, clock_key, mark_key, requests, parts, stall };
         Self { shared: Arc::new(shared) }
+    }
+
+    /// Requests so far, by what became of them.
+    pub fn stats(&self) -> S3Stats {
+        self.shared.clients.counts.snapshot()
     }
 
     /// One cheap request; errors as those of [`S3Objects::open`].

@@ -94,6 +94,13 @@ local function tell_waiters(task, ...) tell_all(waiters(task), ...) end
 local function set_timer(at, kind, id) call('ZADD', T, at, kind .. id) end
 local function drop_timer(kind, id) call('ZREM', T, kind .. id) end
 
+-- A set in order: the server's own differs from one process to the next.
+local function members(key)
+  local found = call('SMEMBERS', key)
+  table.sort(found)
+  return found
+end
+
 -- Fields of a hash by name; false where there is none.
 local function fetch(key, ...)
   local names = { ... }

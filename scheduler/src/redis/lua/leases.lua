@@ -103,10 +103,17 @@ end
 -- worker
 function Q.alive() Q.seen(arg(1)) end
 
+-- Nobody could speak for so long that silence says nothing: Redis was away, or all frontends.
+local function all_were_cut_off()
+  local beat = tonumber(call('HGET', M, 'beat') or now)
+  return now - beat > limit('heartbeat_timeout') / 2
+end
+
 -- The timer of a worker that spoke meanwhile is set anew only when it fires.
 function Q.check_silence(id)
   local worker = fetch(P .. ':wk:' .. id, 'seen', 'fe')
   if not worker.seen then return end
+  if all_were_cut_off() then return set_timer(now + limit('heartbeat_timeout'), 'a', id) end
   local silent_at = tonumber(worker.seen) + limit('heartbeat_timeout')
   if silent_at > now then return set_timer(silent_at, 'a', id) end
   emit('CloseWorker', id, 'Silent')
@@ -117,7 +124,7 @@ end
 local function heartbeat(id, listed)
   Q.seen(id)
   local name = call('HGET', P .. ':wk:' .. id, 'name')
-  if not name then return end
+  if not name then return false end
   local lost = {}
   for _, lease in ipairs(call('ZRANGE', P .. ':wl:' .. id, 0, -1)) do
     local omitted = call('HGET', lk(lease), 'omitted')
@@ -130,44 +137,66 @@ local function heartbeat(id, listed)
   for _, lease in ipairs(lost) do
     Q.failed_lease(id, lease, 'worker ' .. name .. ' does not know of its lease any more')
   end
+  return true
 end
 
--- For each worker of this frontend: worker, number of leases, leases...
+-- For each worker of this frontend: worker, number of leases, leases... Returns the workers that
+-- have no session.
 function Q.heartbeat()
-  local i = 18
+  local i, unknown = 18, {}
   while i <= #ARGV do
     local count, listed = tonumber(ARGV[i + 1]), {}
     for k = i + 2, i + 1 + count do listed[ARGV[k]] = true end
-    heartbeat(ARGV[i], listed)
+    if not heartbeat(ARGV[i], listed) then unknown[#unknown + 1] = ARGV[i] end
     i = i + 2 + count
   end
+  return unknown
 end
 
--- Like heartbeat; says as well that this frontend is alive.
+-- Like heartbeat; says as well that this frontend is alive. It may have been taken for lost
+-- without hearing of it: then it is told so, and which of its sessions are over.
 function Q.beat()
-  call('HSET', P .. ':fe', me, now)
+  call('HSET', M, 'beat', int(now))
+  if call('HSET', P .. ':fe', me, now) == 1 then emit('Lapsed') end
   if not call('ZSCORE', T, 'g' .. me) then set_timer(now + limit('heartbeat_timeout'), 'g', me) end
-  Q.heartbeat()
+  for _, worker in ipairs(Q.heartbeat()) do emit('CloseWorker', worker, 'Silent') end
 end
 
 function Q.check_frontend(id)
   local seen = call('HGET', P .. ':fe', id)
   if not seen then return end
+  if id == me or all_were_cut_off() then
+    return set_timer(now + limit('heartbeat_timeout'), 'g', id)
+  end
   local silent_at = tonumber(seen) + limit('heartbeat_timeout')
   if silent_at > now then return set_timer(silent_at, 'g', id) end
   call('HDEL', P .. ':fe', id)
-  for _, task in ipairs(call('SMEMBERS', P .. ':fw:' .. id)) do
+  for _, task in ipairs(members(P .. ':fw:' .. id)) do
     local count = tonumber(call('HGET', P .. ':tw:' .. task, id) or 0)
     call('HDEL', P .. ':tw:' .. task, id)
     left(task, count)
   end
-  for _, task in ipairs(call('SMEMBERS', P .. ':fp:' .. id)) do
+  for _, task in ipairs(members(P .. ':fp:' .. id)) do
     local t = task_of(task)
     if t and t.st == 'P' then
       Q.run_again(task, 'the server that published its answer was lost', '')
     end
   end
   call('DEL', P .. ':fw:' .. id, P .. ':fp:' .. id)
+end
+
+-- Tasks that this frontend is publishing. Of another one that should be, the end was lost with a
+-- failure of Redis.
+function Q.publishes()
+  local known = {}
+  for i = 18, #ARGV do known[ARGV[i]] = true end
+  for _, task in ipairs(members(P .. ':fp:' .. me)) do
+    if not known[task] then
+      call('SREM', P .. ':fp:' .. me, task)
+      local t = task_of(task)
+      if t and t.st == 'P' then Q.run_again(task, 'the publication of its answer was lost', '') end
+    end
+  end
 end
 
 -- worker, lease, whether outputs are being uploaded

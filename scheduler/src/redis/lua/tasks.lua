@@ -202,11 +202,21 @@ function Q.detach()
   end
 end
 
--- What this frontend waits for, as task and count: what is not named is waited for no more.
+-- What this frontend waits for, as task and count: what is not named is waited for no more. Of
+-- what is named, less may be known: the frontend was taken for lost, or Redis failed.
 function Q.waits()
   local counts = {}
-  for i = 18, #ARGV, 2 do counts[ARGV[i]] = tonumber(ARGV[i + 1]) end
-  for _, id in ipairs(call('SMEMBERS', P .. ':fw:' .. me)) do
+  for i = 18, #ARGV, 2 do
+    local id, count = ARGV[i], tonumber(ARGV[i + 1])
+    counts[id] = count
+    local more = count - tonumber(call('HGET', P .. ':tw:' .. id, me) or 0)
+    if more > 0 and task_of(id) then
+      call('HINCRBY', tk(id), 'waiters', more)
+      count_waiter(id, more)
+      stop_abandoning(id)
+    end
+  end
+  for _, id in ipairs(members(P .. ':fw:' .. me)) do
     local known = tonumber(call('HGET', P .. ':tw:' .. id, me) or 0)
     local gone = known - (counts[id] or 0)
     if gone > 0 and task_of(id) then

@@ -1,5 +1,6 @@
 //! How often the index is asked.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::rig::{LEASE, Rig, read};
@@ -107,4 +108,21 @@ async fn an_index_that_was_lost_is_noticed_and_nothing_of_it_is_remembered() {
     tokio::time::sleep(Duration::from_secs(16)).await;
     assert_eq!(store.find_missing(&[digest]).await.unwrap(), [digest]);
     assert!(store.stats().index_incomplete);
+}
+
+#[tokio::test]
+async fn promises_of_an_index_that_failed_are_asked_for_again() {
+    let rig = Rig::new();
+    let store = rig.process().await;
+    let (digest, data) = blob(1, 100);
+    store.write(&digest, data).await.unwrap();
+    store.sync().await.unwrap();
+    assert!(store.find_missing(&[digest]).await.unwrap().is_empty());
+    rig.index.calls();
+    assert!(store.find_missing(&[digest]).await.unwrap().is_empty());
+    assert_eq!(rig.index.calls(), 0, "it is remembered");
+    // A replica took over that did not have the last writes: the blob is not known there.
+    rig.index.forget(&digest, rig.place(&digest).await.unwrap()).await.unwrap();
+    rig.index.failures.fetch_add(1, Ordering::Relaxed);
+    assert_eq!(store.find_missing(&[digest]).await.unwrap(), [digest]);
 }

@@ -6,3 +6,4 @@ mod heal;
 mod in_s3;
 mod lookups;
 mod rig;
+mod skew;

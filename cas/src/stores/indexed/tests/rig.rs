@@ -63,11 +63,12 @@ pub async fn read(store: &Indexed, digest: &Digest) -> Result<Bytes, StoreError>
 pub struct Counting {
     pub inner: MemoryIndex,
     pub calls: AtomicU64,
+    pub failures: AtomicU64,
 }
 
 impl Counting {
     fn new(inner: MemoryIndex) -> Self {
-        Self { inner, calls: AtomicU64::new(0) }
+        Self { inner, calls: AtomicU64::new(0), failures: AtomicU64::new(1) }
     }
 
     /// Calls since this was last asked.
@@ -84,6 +85,10 @@ impl Counting {
 
 #[async_trait]
 impl BlobIndex for Counting {
+    fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
     async fn find(
         &self,
         digests: &[Digest],

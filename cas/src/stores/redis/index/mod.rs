@@ -314,6 +314,10 @@ impl BlobIndex for RedisBlobIndex {
     }
 
     /// Over all buckets: it changes also when one node of a cluster lost its data.
+    fn failures(&self) -> u64 {
+        self.redis.stats().changes
+    }
+
     async fn epoch(&self) -> Result<u64, StoreError> {
         let get = |bucket: &Bucket| Call::command("GET", &bucket.random).idempotent();
         let gets = self.buckets.iter().map(get).collect();

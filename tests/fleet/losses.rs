@@ -1,0 +1,77 @@
+//! Builds that lose a process, or what one of them knew.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::rig::{Fleet, Shared, await_published, count};
+use crate::support::bazel::{Bazel, Run};
+use crate::support::client;
+
+#[test]
+fn a_build_survives_the_loss_of_a_frontend() {
+    let (Some(binary), Some(mut fleet)) = (client("KILN_BAZEL"), Fleet::start()) else { return };
+    let bazel = Bazel::new(binary, "tests/workspace");
+    let build =
+        bazel.start_remote(&fleet.balancer.address, &["build", "--remote_retries=20", "//cpp/..."]);
+    await_published(&fleet.shared.redis, 5);
+    fleet.frontends.remove(0).kill();
+    Run::of(build.wait_with_output().expect("Bazel ends")).expect_success();
+}
+
+#[test]
+fn a_build_survives_the_loss_of_a_worker() {
+    let (Some(binary), Some(mut fleet)) = (client("KILN_BAZEL"), Fleet::start()) else { return };
+    let bazel = Bazel::new(binary, "tests/workspace");
+    let build = bazel.start_remote(&fleet.balancer.address, &["build", "//cpp/..."]);
+    await_published(&fleet.shared.redis, 5);
+    drop(fleet.workers.remove(0));
+    Run::of(build.wait_with_output().expect("Bazel ends")).expect_success();
+}
+
+#[test]
+fn a_build_survives_a_restart_of_redis() {
+    let (Some(binary), Some(mut fleet)) = (client("KILN_BAZEL"), Fleet::start()) else { return };
+    let bazel = Bazel::new(binary, "tests/workspace");
+    let build =
+        bazel.start_remote(&fleet.balancer.address, &["build", "--remote_retries=20", "//cpp/..."]);
+    await_published(&fleet.shared.redis, 5);
+    fleet.shared.redis.restart();
+    Run::of(build.wait_with_output().expect("Bazel ends")).expect_success();
+    bazel.clean();
+    let again = bazel.remote(&fleet.balancer.address, &["build", "//cpp/..."]).expect_success();
+    assert!(again.processes("remote") <= 2, "what was cached is kept: {}", again.text);
+}
+
+#[test]
+fn an_index_that_was_lost_is_rebuilt_from_s3() {
+    let (Some(binary), Some(shared)) = (client("KILN_BAZEL"), Shared::start()) else { return };
+    let server = shared.serve("alone", &[]);
+    let bazel = Bazel::new(binary, "tests/workspace");
+    bazel.remote(&server.address, &["build", "//cpp/..."]).expect_success();
+    // What is written behind is in S3 when the server has ended.
+    assert!(server.terminate().success());
+    shared.redis.command(&["FLUSHALL"]);
+    let index = |what: &str| {
+        let mut command = shared.command("unused", &[]);
+        let environment: Vec<_> =
+            command.get_envs().map(|(k, v)| (k.to_owned(), v.unwrap().to_owned())).collect();
+        command = Command::new(env!("CARGO_BIN_EXE_kiln"));
+        command.args(["index", what, "--json", "--redis", &shared.redis.url()]);
+        command.args(["--s3", &format!("s3://{}/kiln", shared.weed.bucket())]).envs(environment);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    assert_eq!(count(&index("show"), "/blobs"), 0);
+    let rebuilt = index("rebuild");
+    assert!(count(&rebuilt, "/blobs") > 20, "{rebuilt}");
+    let shown = index("show");
+    assert_eq!(shown["blobs"], rebuilt["blobs"]);
+    assert_eq!(shown["pending"], 0);
+    // Results are lost, inputs are not: nothing is uploaded twice, and the build runs again.
+    let server = shared.serve("alone", &[]);
+    bazel.clean();
+    let again = bazel.remote(&server.address, &["build", "//cpp/..."]).expect_success();
+    assert!(again.processes("remote") > 5, "{}", again.text);
+}

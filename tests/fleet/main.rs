@@ -1,0 +1,17 @@
+//! Several frontends and workers on one Redis and one S3: what they do together, and what
+//! becomes of builds when any of them fails.
+
+#![allow(clippy::panic, clippy::unwrap_used)]
+
+mod builds;
+mod clocks;
+mod cluster;
+mod copies;
+mod losses;
+mod redis;
+mod rig;
+mod rounds;
+mod s3;
+mod start;
+#[path = "../support/mod.rs"]
+mod support;

@@ -1,0 +1,187 @@
+//! What a fleet is made of, and looks at it from outside.
+
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use kiln_test_servers::redis::RedisServer;
+use kiln_test_servers::s3::Weed;
+use kiln_test_servers::slow::SlowProxy;
+use serde_json::Value;
+use tokio::runtime::Runtime;
+
+use crate::support::balancer::Balancer;
+use crate::support::server::{Server, command, get_json, get_text};
+
+pub const WITHIN: Duration = Duration::from_secs(90);
+
+/// What a fleet shares, and where it is reached.
+pub struct Shared {
+    pub redis: RedisServer,
+    pub redis_url: String,
+    pub weed: Weed,
+    pub endpoint: String,
+    pub bucket: String,
+    pub dir: tempfile::TempDir,
+}
+
+impl Shared {
+    /// `None`: a server is lacking here, and that is allowed.
+    pub fn start() -> Option<Self> {
+        let (redis, weed) = (RedisServer::start()?, Weed::start()?);
+        Some(Self {
+            redis_url: redis.url(),
+            redis,
+            endpoint: weed.endpoint(),
+            bucket: weed.bucket().to_owned(),
+            weed,
+            dir: tempfile::tempdir().unwrap(),
+        })
+    }
+
+    pub fn command(&self, name: &str, arguments: &[&str]) -> Command {
+        self.command_on("127.0.0.1:0", name, arguments)
+    }
+
+    pub fn command_on(&self, listen: &str, name: &str, arguments: &[&str]) -> Command {
+        let mut command = command(listen, &self.dir.path().join(name), arguments);
+        let credentials = self.weed.credentials();
+        command
+            .args(["--redis", &self.redis_url])
+            .args(["--s3", &format!("s3://{}/kiln", self.bucket)])
+            .env("KILN_S3_ENDPOINT", &self.endpoint)
+            .env("AWS_ACCESS_KEY_ID", credentials.access_key)
+            .env("AWS_SECRET_ACCESS_KEY", credentials.secret_key)
+            .env("AWS_REGION", "us-east-1");
+        command
+    }
+
+    pub fn frontend(&self, name: &str) -> Server {
+        self.serve(name, &["--workers", "0"])
+    }
+
+    pub fn serve(&self, name: &str, arguments: &[&str]) -> Server {
+        self.spawn(self.command(name, arguments), name)
+    }
+
+    pub fn spawn(&self, command: Command, name: &str) -> Server {
+        Server::spawn(command, &self.dir.path().join(name))
+    }
+
+    pub fn worker(&self, name: &str, server: &str) -> Worker {
+        Worker::start(server, &self.dir.path().join(name), name, &[])
+    }
+}
+
+/// A proxy of connections, with the threads that it runs on.
+pub struct Detour {
+    pub proxy: SlowProxy,
+    _runtime: Runtime,
+}
+
+impl Detour {
+    /// `delay`: in each direction.
+    pub fn start(target: u16, delay: Duration) -> Self {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.worker_threads(1).enable_all().build().unwrap();
+        let proxy = runtime.block_on(SlowProxy::start(target, delay));
+        Self { proxy, _runtime: runtime }
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.proxy.port())
+    }
+}
+
+pub struct Worker(Child);
+
+impl Worker {
+    pub fn start(server: &str, data: &Path, name: &str, environment: &[(&str, &str)]) -> Self {
+        let child = Command::new(env!("CARGO_BIN_EXE_kiln"))
+            .args(["worker", "--server", server, "--slots", "2", "--data-dir"])
+            .arg(data)
+            .env("KILN_WORKERS_MEMORY", "1GiB")
+            .env("HOSTNAME", name)
+            .envs(environment.iter().copied())
+            .spawn()
+            .expect("kiln worker starts");
+        Self(child)
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub fn count(status: &Value, pointer: &str) -> u64 {
+    status.pointer(pointer).and_then(Value::as_u64).unwrap_or_default()
+}
+
+pub fn await_status(address: &str, what: &str, condition: impl Fn(&Value) -> bool) {
+    let deadline = Instant::now() + WITHIN;
+    loop {
+        let status = get_json(address, "/api/v1/status");
+        if condition(&status) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{what} did not happen; status: {status:#}");
+    }
+}
+
+/// The sum of the samples of a metric that carry these labels.
+pub fn metric(address: &str, name: &str, labels: &[(&str, &str)]) -> f64 {
+    let text = get_text(address, "/metrics");
+    let labelled = |line: &&str| {
+        labels.iter().all(|(label, value)| line.contains(&format!("{label}=\"{value}\"")))
+    };
+    let samples = text
+        .lines()
+        .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+    let values =
+        samples.filter(labelled).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+    values.sum::<f64>()
+}
+
+/// Actions that the fleet has finished.
+pub fn published(redis: &RedisServer) -> u64 {
+    let count = redis.command(&["HGET", "{kiln:queue}:m", "c.published"]);
+    count.parse().unwrap_or(0)
+}
+
+pub fn await_published(redis: &RedisServer, count: u64) {
+    let deadline = Instant::now() + WITHIN;
+    while published(redis) < count {
+        assert!(Instant::now() < deadline, "{count} actions did not finish");
+    }
+}
+
+/// Two frontends behind a balancer, and two workers that come through it.
+pub struct Fleet {
+    pub shared: Shared,
+    pub frontends: Vec<Server>,
+    pub workers: Vec<Worker>,
+    pub balancer: Balancer,
+}
+
+impl Fleet {
+    pub fn start() -> Option<Self> {
+        Shared::start().map(Self::over)
+    }
+
+    pub fn over(shared: Shared) -> Self {
+        let frontends: Vec<Server> =
+            ["one", "two"].iter().map(|name| shared.frontend(name)).collect();
+        let backends = frontends.iter().map(|server| server.address.clone()).collect();
+        let balancer = Balancer::start(backends);
+        let workers =
+            ["w1", "w2"].iter().map(|name| shared.worker(name, &balancer.url())).collect();
+        let fleet = Self { shared, frontends, workers, balancer };
+        await_status(&fleet.frontends[0].address, "both workers", |status| {
+            count(status, "/workers") == 2
+        });
+        fleet
+    }
+}

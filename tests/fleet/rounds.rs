@@ -1,0 +1,97 @@
+//! What a fleet costs Redis, counted over all connections of a process.
+
+use std::time::Duration;
+
+use crate::rig::{Fleet, Shared, await_status, count, metric};
+use crate::support::bazel::Bazel;
+use crate::support::client;
+use crate::support::reapi::{Client, Spec};
+
+const ACTIONS: u32 = 40;
+/// Most round trips of an action that runs, of one that is a hit...
+const EXECUTED: f64 = 10.0;
+const HIT: f64 = 2.0;
+/// ...and, in a second, of a server that has nothing to do.
+const IDLE: f64 = 0.2;
+
+/// Round trips of the process so far. Asking costs one.
+fn round_trips(address: &str) -> f64 {
+    metric(address, "kiln_redis_round_trips_total", &[])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_action_costs_ten_round_trips_at_most_a_hit_two_and_idleness_one_in_five_seconds() {
+    let Some(shared) = Shared::start() else { return };
+    let server = shared.frontend("one");
+    let worker = shared.worker("w1", &server.url());
+    await_status(&server.address, "the worker", |status| count(status, "/workers") == 1);
+    let client = Client::connect(&server.url()).await;
+    let spec = |number: u32| Spec::shell(&format!("echo {number} > out; echo log"), &["out"]);
+    client.execute(&spec(0)).await.unwrap();
+
+    let mut actions = Vec::new();
+    for number in 1..=ACTIONS {
+        actions.push(client.prepare(&spec(number)).await);
+    }
+    let per_action = |before: f64| (round_trips(&server.address) - before) / f64::from(ACTIONS);
+    let before = round_trips(&server.address);
+    // One after another, so that no two share a round trip.
+    for action in &actions {
+        let response = client.execute_action(action.clone(), false).await.unwrap();
+        assert!(!response.cached_result);
+    }
+    let executed = per_action(before);
+    let before = round_trips(&server.address);
+    for action in &actions {
+        assert!(client.cached(action).await.is_some());
+    }
+    let looked_up = per_action(before);
+    let before = round_trips(&server.address);
+    for action in &actions {
+        assert!(client.execute_action(action.clone(), false).await.unwrap().cached_result);
+    }
+    let hit = per_action(before);
+    // Another server, which has nothing in memory.
+    let other = shared.frontend("two");
+    let stranger = Client::connect(&other.url()).await;
+    let before = round_trips(&other.address);
+    for action in &actions {
+        assert!(stranger.cached(action).await.is_some());
+    }
+    let first_look = (round_trips(&other.address) - before) / f64::from(ACTIONS);
+    drop(other);
+
+    // What follows an action, its record and the last writes, is over.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let before = round_trips(&server.address);
+    let time = Duration::from_secs(40);
+    tokio::time::sleep(time).await;
+    let idle = (round_trips(&server.address) - before - 1.0) / time.as_secs_f64();
+    println!(
+        "round trips: {executed:.2} an executed action, {looked_up:.2} a look-up in memory, \
+         {first_look:.2} elsewhere, {hit:.2} a cached execution, {idle:.3} a second when idle"
+    );
+    assert!(executed <= EXECUTED, "{executed} round trips an executed action");
+    assert!(looked_up <= HIT && first_look <= HIT, "{looked_up}, {first_look} a hit");
+    assert!(hit <= HIT, "{hit} round trips a cached execution");
+    assert!(idle <= IDLE, "{idle} round trips a second");
+    drop(worker);
+}
+
+#[test]
+fn a_build_by_bazel_stays_within_the_same_bounds() {
+    let (Some(binary), Some(fleet)) = (client("KILN_BAZEL"), Fleet::start()) else { return };
+    let all = || fleet.frontends.iter().map(|frontend| round_trips(&frontend.address)).sum::<f64>();
+    let bazel = Bazel::new(binary, "tests/workspace");
+    let before = all();
+    let build = bazel.remote(&fleet.balancer.address, &["build", "//cpp/..."]).expect_success();
+    let executed = (all() - before) / build.processes("remote") as f64;
+    bazel.clean();
+    let before = all();
+    let again = bazel.remote(&fleet.balancer.address, &["build", "//cpp/..."]).expect_success();
+    assert_eq!(again.processes("remote"), 0, "{}", again.text);
+    let hit = (all() - before) / again.processes("remote cache hit").max(1) as f64;
+    println!("round trips of a build: {executed:.2} an executed action, {hit:.2} a hit");
+    assert!(executed <= EXECUTED, "{executed} round trips an executed action");
+    assert!(hit <= HIT, "{hit} round trips a hit");
+}

@@ -1,0 +1,132 @@
+//! Servers that cannot start as they are told to: each says what is wrong, where, and what to do.
+
+use std::fs::File;
+use std::net::{TcpListener, TcpStream};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::rig::Shared;
+use crate::support::server::{Server, command, get_json, program};
+
+/// A port on which nobody listens.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// The server ends with an error that says all of this.
+fn expect_refusal(command: Command, words: &[&str]) {
+    let begun = Instant::now();
+    let (code, text) = program(command).expect("it does not become ready");
+    assert_eq!(code, 5, "{text}");
+    for word in words {
+        assert!(text.contains(word), "{word:?} is not said: {text}");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(30), "it took {:?}", begun.elapsed());
+}
+
+#[test]
+fn a_redis_that_stays_away_is_named() {
+    let Some(mut shared) = Shared::start() else { return };
+    let port = free_port();
+    shared.redis_url = format!("redis://127.0.0.1:{port}");
+    let mut command = shared.command("one", &[]);
+    command.env("KILN_REDIS_WAIT", "1s");
+    expect_refusal(command, &["Redis", &format!("127.0.0.1:{port}"), "start it, or correct"]);
+}
+
+#[test]
+fn a_server_that_waits_for_redis_is_not_ready_and_serves_as_soon_as_it_is_there() {
+    let Some(mut shared) = Shared::start() else { return };
+    shared.redis.kill();
+    let address = format!("127.0.0.1:{}", free_port());
+    let log = shared.dir.path().join("log");
+    let data = shared.dir.path().join("one");
+    let mut command = shared.command_on(&address, "one", &["--workers", "0"]);
+    command.stderr(File::create(&log).unwrap());
+    let starting = std::thread::spawn(move || Server::spawn_logged(command, &data));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !std::fs::read_to_string(&log).unwrap().contains("waiting for Redis") {
+        assert!(Instant::now() < deadline, "it does not say that it waits");
+        std::thread::yield_now();
+    }
+    assert!(TcpStream::connect(&address).is_err(), "it takes connections and cannot serve");
+    shared.redis.restart();
+    let server = starting.join().unwrap();
+    assert_eq!(server.address, address);
+    assert_eq!(get_json(&address, "/api/v1/status")["workers"], 0);
+}
+
+#[test]
+fn a_server_that_waits_for_redis_ends_when_it_is_told_to() {
+    let Some(mut shared) = Shared::start() else { return };
+    shared.redis.kill();
+    let log = shared.dir.path().join("log");
+    let mut command = shared.command("one", &[]);
+    let mut child = command.stderr(File::create(&log).unwrap()).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !std::fs::read_to_string(&log).unwrap().contains("waiting for Redis") {
+        assert!(Instant::now() < deadline, "it does not say that it waits");
+        std::thread::yield_now();
+    }
+    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(5));
+    let said = std::fs::read_to_string(&log).unwrap();
+    assert!(said.contains("ended before the server was ready"), "{said}");
+}
+
+#[test]
+fn an_s3_that_is_down_is_named() {
+    let Some(mut shared) = Shared::start() else { return };
+    shared.endpoint = format!("http://127.0.0.1:{}", free_port());
+    let mut command = shared.command("one", &[]);
+    command.env("KILN_S3_TIMEOUT", "1s");
+    expect_refusal(command, &["S3", "no answer", "kiln-test", &shared.endpoint]);
+}
+
+#[test]
+fn a_bucket_that_is_missing_or_forbidden_and_wrong_keys_are_named() {
+    let Some(mut shared) = Shared::start() else { return };
+    let stranger = shared.weed.stranger();
+    let mut forbidden = shared.command("one", &[]);
+    forbidden.env("AWS_ACCESS_KEY_ID", stranger.access_key);
+    forbidden.env("AWS_SECRET_ACCESS_KEY", stranger.secret_key);
+    expect_refusal(forbidden, &["kiln-test", "403", "s3:ListBucket"]);
+
+    let mut wrong = shared.command("one", &[]);
+    wrong.env("AWS_SECRET_ACCESS_KEY", "guessed");
+    expect_refusal(wrong, &["kiln-test", "403", "check the access key"]);
+
+    shared.bucket = "no-such-bucket".to_owned();
+    let missing = shared.command("one", &[]);
+    expect_refusal(missing, &["no-such-bucket", "404", "create the bucket"]);
+}
+
+#[test]
+fn the_profile_of_the_configuration_is_used() {
+    let Some(shared) = Shared::start() else { return };
+    let keys = shared.weed.credentials();
+    let file = shared.dir.path().join("credentials");
+    let (access, secret) = (keys.access_key, keys.secret_key);
+    let text = format!("[other]\naws_access_key_id={access}\naws_secret_access_key={secret}\n");
+    std::fs::write(&file, text).unwrap();
+    let mut command = shared.command("one", &["--workers", "0"]);
+    command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
+    command.env("AWS_SHARED_CREDENTIALS_FILE", &file).env("KILN_S3_PROFILE", "other");
+    let server = shared.spawn(command, "one");
+    assert!(server.terminate().success());
+}
+
+#[test]
+fn redis_without_s3_and_passwords_on_the_command_line_are_refused() {
+    let data = tempfile::tempdir().unwrap();
+    let refused = |arguments: &[&str], word: &str| {
+        let output = command("127.0.0.1:0", data.path(), arguments).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{arguments:?}");
+        assert!(text.contains(word), "{text}");
+    };
+    refused(&["--redis", "redis://localhost"], "--s3");
+    refused(&["--redis", "redis://:secret@localhost", "--s3", "s3://bucket"], "KILN_REDIS_URL");
+    refused(&["--redis", "http://localhost", "--s3", "s3://bucket"], "redis://");
+    refused(&["--redis", "redis://localhost", "--s3", "bucket"], "s3://BUCKET");
+}
