@@ -1,5 +1,7 @@
 //! What the example of a fleet says is what the program takes.
 
+#![allow(clippy::panic)]
+
 use std::path::PathBuf;
 use std::process::Command;
 

@@ -29,6 +29,10 @@ const MAX_WORKER_ID: usize = 256;
 /// How long a session may be open without a Hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A worker whose connection broke comes back within this, and takes what it runs with it:
+/// balancers that start again cut many connections at once. Until then it gets no more leases.
+const COMES_BACK_WITHIN: Duration = Duration::from_secs(3);
+
 /// Reads the first message. The error says what is wrong with it.
 pub async fn handshake(
     inbound: &mut (impl Stream<Item = WorkerMessage> + Unpin),
@@ -61,13 +65,21 @@ pub async fn serve(
     let name = hello.worker_id.clone();
     tracing::info!(worker = %name, slots = hello.slots, host = %hello.host_name, "a worker joined");
     let mut seat = queue.join(hello, outbound).await;
+    let mut draining = false;
     loop {
         let message = tokio::select! {
             biased;
             message = inbound.next() => message,
             _ = &mut seat.taken_away => break,
         };
-        let Some(message) = message else { break };
+        let Some(message) = message else {
+            if !draining {
+                queue.report(seat.worker, Report::Draining).await;
+                let _ = tokio::time::timeout(COMES_BACK_WITHIN, &mut seat.taken_away).await;
+            }
+            break;
+        };
+        draining |= matches!(message.kind, Some(Kind::Draining(_)));
         if let Some(report) = message.kind.and_then(|kind| report(queue.as_ref(), kind)) {
             queue.report(seat.worker, report).await;
         }

@@ -15,3 +15,4 @@ mod s3;
 mod start;
 #[path = "../support/mod.rs"]
 mod support;
+mod workers;

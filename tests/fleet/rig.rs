@@ -107,6 +107,11 @@ impl Worker {
             .expect("kiln worker starts");
         Self(child)
     }
+
+    /// Of its process: its name ends with it.
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
 }
 
 impl Drop for Worker {

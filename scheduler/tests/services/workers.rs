@@ -120,3 +120,25 @@ async fn an_answer_that_cannot_be_read_is_the_workers_failure() {
     worker.succeed(&lease).await;
     assert_eq!(client.status().await.code, 0);
 }
+
+#[tokio::test]
+async fn a_worker_whose_connection_broke_comes_back_with_what_it_runs() {
+    let kiln = Kiln::start().await;
+    let mut client = kiln.execute(&kiln.simple().await).await;
+    let mut worker = kiln.worker("w", 2, &[]).await;
+    let lease = worker.lease().await;
+    drop(worker);
+    while !kiln.snapshot().await.workers[0].draining {
+        tokio::task::yield_now().await;
+    }
+    // It gets nothing more until it is back.
+    let mut other = kiln.execute(&kiln.simple().await).await;
+    let mut worker = kiln.worker_again("w", 2, &[&lease]).await;
+    let second = worker.lease().await;
+    assert_ne!(second.lease_id, lease.lease_id);
+    worker.succeed(&lease).await;
+    worker.succeed(&second).await;
+    assert_eq!((client.status().await.code, other.status().await.code), (0, 0));
+    let counters = kiln.snapshot().await.counters;
+    assert_eq!((counters.dispatched, counters.retries, counters.workers_lost), (2, 0, 0));
+}
