@@ -11,6 +11,13 @@ const ACTIONS: u32 = 40;
 /// Most round trips of an action that runs, of one that is a hit...
 const EXECUTED: f64 = 10.0;
 const HIT: f64 = 2.0;
+/// ...those that come in that time whatever clients do, of two frontends (heartbeats, the journal)...
+const BESIDE: f64 = 8.0;
+/// ...of an action of a whole build by Bazel, which looks each up, asks which of its inputs are
+/// missing and uploads them, with a worker that fetches them at another frontend...
+const BUILT: f64 = 20.0;
+/// ...of a hit of such a build, with the download of its outputs and its place on the pages...
+const FOUND: f64 = 4.0;
 /// ...and, in a second, of a server that has nothing to do.
 const IDLE: f64 = 0.2;
 
@@ -33,7 +40,8 @@ async fn an_action_costs_ten_round_trips_at_most_a_hit_two_and_idleness_one_in_f
     for number in 1..=ACTIONS {
         actions.push(client.prepare(&spec(number)).await);
     }
-    let per_action = |before: f64| (round_trips(&server.address) - before) / f64::from(ACTIONS);
+    let of_each = |trips: f64| (trips - BESIDE).max(0.0) / f64::from(ACTIONS);
+    let per_action = |before: f64| of_each(round_trips(&server.address) - before);
     let before = round_trips(&server.address);
     // One after another, so that no two share a round trip.
     for action in &actions {
@@ -51,6 +59,12 @@ async fn an_action_costs_ten_round_trips_at_most_a_hit_two_and_idleness_one_in_f
         assert!(client.execute_action(action.clone(), false).await.unwrap().cached_result);
     }
     let hit = per_action(before);
+    // What follows an action, its record and the last writes, is over.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let before = round_trips(&server.address);
+    let time = Duration::from_secs(60);
+    tokio::time::sleep(time).await;
+    let idle = (round_trips(&server.address) - before - 1.0) / time.as_secs_f64();
     // Another server, which has nothing in memory.
     let other = shared.frontend("two");
     let stranger = Client::connect(&other.url()).await;
@@ -58,15 +72,7 @@ async fn an_action_costs_ten_round_trips_at_most_a_hit_two_and_idleness_one_in_f
     for action in &actions {
         assert!(stranger.cached(action).await.is_some());
     }
-    let first_look = (round_trips(&other.address) - before) / f64::from(ACTIONS);
-    drop(other);
-
-    // What follows an action, its record and the last writes, is over.
-    tokio::time::sleep(Duration::from_secs(10)).await;
-    let before = round_trips(&server.address);
-    let time = Duration::from_secs(40);
-    tokio::time::sleep(time).await;
-    let idle = (round_trips(&server.address) - before - 1.0) / time.as_secs_f64();
+    let first_look = of_each(round_trips(&other.address) - before);
     println!(
         "round trips: {executed:.2} an executed action, {looked_up:.2} a look-up in memory, \
          {first_look:.2} elsewhere, {hit:.2} a cached execution, {idle:.3} a second when idle"
@@ -79,19 +85,23 @@ async fn an_action_costs_ten_round_trips_at_most_a_hit_two_and_idleness_one_in_f
 }
 
 #[test]
-fn a_build_by_bazel_stays_within_the_same_bounds() {
+fn a_build_by_bazel_shares_round_trips() {
     let (Some(binary), Some(fleet)) = (client("KILN_BAZEL"), Fleet::start()) else { return };
     let all = || fleet.frontends.iter().map(|frontend| round_trips(&frontend.address)).sum::<f64>();
     let bazel = Bazel::new(binary, "tests/workspace");
     let before = all();
-    let build = bazel.remote(&fleet.balancer.address, &["build", "//cpp/..."]).expect_success();
-    let executed = (all() - before) / build.processes("remote") as f64;
+    let build = bazel
+        .remote(&fleet.balancer.address, &["build", "--jobs=100", "//cpp/..."])
+        .expect_success();
+    let executed = (all() - before - BESIDE) / build.processes("remote") as f64;
     bazel.clean();
     let before = all();
-    let again = bazel.remote(&fleet.balancer.address, &["build", "//cpp/..."]).expect_success();
+    let again = bazel
+        .remote(&fleet.balancer.address, &["build", "--jobs=100", "//cpp/..."])
+        .expect_success();
     assert_eq!(again.processes("remote"), 0, "{}", again.text);
-    let hit = (all() - before) / again.processes("remote cache hit").max(1) as f64;
+    let hit = (all() - before - BESIDE) / again.processes("remote cache hit").max(1) as f64;
     println!("round trips of a build: {executed:.2} an executed action, {hit:.2} a hit");
-    assert!(executed <= EXECUTED, "{executed} round trips an executed action");
-    assert!(hit <= HIT, "{hit} round trips a hit");
+    assert!(executed <= BUILT, "{executed} round trips an executed action");
+    assert!(hit <= FOUND, "{hit} round trips a hit");
 }

@@ -51,7 +51,7 @@ fn a_build_waits_while_s3_is_down_for_ten_seconds() {
     });
     let arguments = ["build", "--remote_retries=20", "//cpp/..."];
     bazel.remote(&server.address, &arguments).expect_success();
-    assert!(metric(&server.address, "kiln_s3_requests_total", &[("outcome", "unanswered")]) > 5.0);
+    assert!(metric(&server.address, "kiln_s3_answers_total", &[("outcome", "unanswered")]) > 5.0);
     bazel.clean();
     let again = bazel.remote(&server.address, &["build", "//cpp/..."]).expect_success();
     assert_eq!(again.processes("remote"), 0, "{}", again.text);

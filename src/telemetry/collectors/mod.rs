@@ -104,8 +104,7 @@ pub struct OfAFleet;
 #[cfg(test)]
 impl Collector for OfAFleet {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
-        let mut snapshot = kiln_cas::stores::SharedSnapshot::default();
-        snapshot.s3[0][0] = 1;
+        let snapshot = kiln_cas::stores::SharedSnapshot::default();
         shared::encode(&mut Families(encoder), &snapshot, &RedisTimes::default())
     }
 }

@@ -50,17 +50,18 @@ fn redis(families: &mut Families<'_>, stats: &RedisStats, times: &RedisTimes) ->
     )
 }
 
-/// Only series that have counted something.
 fn s3(families: &mut Families<'_>, stats: &S3Stats) -> Result<(), Error> {
-    let series = S3_METHODS.iter().zip(stats).flat_map(|(method, counts)| {
-        S3_OUTCOMES.iter().zip(counts).filter(|(_, count)| **count > 0).map(
-            move |((_, outcome), count)| ([("method", *method), ("outcome", *outcome)], *count),
-        )
-    });
+    let sent = S3_METHODS.iter().zip(stats.sent);
     families.counters(
         "kiln_s3_requests",
-        "Requests to S3, repetitions included, by method and outcome.",
-        series,
+        "Requests to S3, repetitions included, by method.",
+        sent.map(|(method, count)| ([("method", *method)], count)),
+    )?;
+    let ended = S3_OUTCOMES.iter().zip(stats.ended);
+    families.counters(
+        "kiln_s3_answers",
+        "What became of requests to S3, repetitions included.",
+        ended.map(|((_, outcome), count)| ([("outcome", *outcome)], count)),
     )
 }
 

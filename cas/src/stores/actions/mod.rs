@@ -12,3 +12,4 @@ pub use closure::{ClosureError, closure};
 pub use complete::CompletenessChecking;
 pub use disk::{DiskActionCache, DiskActionCacheOptions};
 pub use memory::MemoryActionCache;
+pub use recent::Recent;

@@ -1,5 +1,5 @@
 //! Many callers, few round trips: what is asked for while earlier calls are on their way goes
-//! out together. Nobody waits for company.
+//! out together. Nobody waits for company, unless there is no hurry.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use crate::error::StoreError;
 
 type Answer<O> = Result<Vec<O>, StoreError>;
+type Linger = Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
 type Run<I, O> = Box<dyn Fn(Vec<I>) -> BoxFuture<'static, Answer<O>> + Send + Sync>;
 
 /// Weights are whatever the caller counts: items or bytes.
@@ -32,6 +33,8 @@ pub struct Batcher<I, O> {
 
 struct Shared<I, O> {
     run: Run<I, O>,
+    /// What a flight waits for before it takes what is there.
+    linger: Option<Linger>,
     limits: Limits,
     queue: Mutex<Queue<I, O>>,
 }
@@ -54,8 +57,25 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
         limits: Limits,
         run: impl Fn(Vec<I>) -> BoxFuture<'static, Answer<O>> + Send + Sync + 'static,
     ) -> Self {
+        Self::with(limits, None, run)
+    }
+
+    /// The same for calls that nobody is in a hurry for: each flight waits for company first.
+    pub fn lingering(
+        limits: Limits,
+        linger: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static,
+        run: impl Fn(Vec<I>) -> BoxFuture<'static, Answer<O>> + Send + Sync + 'static,
+    ) -> Self {
+        Self::with(limits, Some(Box::new(linger)), run)
+    }
+
+    fn with(
+        limits: Limits,
+        linger: Option<Linger>,
+        run: impl Fn(Vec<I>) -> BoxFuture<'static, Answer<O>> + Send + Sync + 'static,
+    ) -> Self {
         let queue = Queue { waiting: VecDeque::new(), flights: 0 };
-        let shared = Shared { run: Box::new(run), limits, queue: queue.into() };
+        let shared = Shared { run: Box::new(run), linger, limits, queue: queue.into() };
         let room = Arc::new(Semaphore::new(limits.waiting));
         Self { shared: Arc::new(shared), room, runtime: Handle::current() }
     }
@@ -132,7 +152,13 @@ impl<I, O> Drop for Flight<I, O> {
 
 async fn fly<I, O>(shared: Arc<Shared<I, O>>) {
     let mut flight = Flight { shared, ended: false };
-    while let Some(calls) = flight.shared.next() {
+    loop {
+        if let Some(linger) = &flight.shared.linger
+            && !flight.shared.queue().waiting.is_empty()
+        {
+            linger().await;
+        }
+        let Some(calls) = flight.shared.next() else { break };
         let (mut items, mut waiting) = (Vec::new(), Vec::with_capacity(calls.len()));
         for call in calls {
             waiting.push((call.items.len(), call.answer));

@@ -32,6 +32,29 @@ pub struct Behind {
     round: watch::Sender<u64>,
     room: Arc<Semaphore>,
     carried: Semaphore,
+    /// How many wait for what is carried.
+    hurry: watch::Sender<usize>,
+}
+
+/// How long the place of a blob waits for those of others: while nobody waits for it...
+const LINGER: Duration = Duration::from_millis(200);
+/// ...and while somebody does.
+const HURRY: Duration = Duration::from_millis(4);
+
+/// Returns when it is time to tell the index of the places that are there.
+pub async fn linger(mut hurry: watch::Receiver<usize>) {
+    // An error means that nobody can be in a hurry any more.
+    let _ = tokio::time::timeout(LINGER, hurry.wait_for(|waiting| *waiting > 0)).await;
+    tokio::time::sleep(HURRY).await;
+}
+
+/// One who waits, for as long as it does.
+pub struct Hurry<'a>(&'a watch::Sender<usize>);
+
+impl Drop for Hurry<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|waiting| *waiting -= 1);
+    }
 }
 
 #[derive(Default)]
@@ -58,6 +81,7 @@ impl Default for Behind {
             round: watch::Sender::new(0),
             room: Arc::new(Semaphore::new(ROOM)),
             carried: Semaphore::new(CARRIED),
+            hurry: watch::Sender::new(0),
         }
     }
 }
@@ -94,6 +118,16 @@ impl Behind {
                 )))
             }
         }
+    }
+
+    pub fn hurry(&self) -> watch::Receiver<usize> {
+        self.hurry.subscribe()
+    }
+
+    /// Somebody waits for what is carried, for as long as this is kept.
+    pub fn hurry_up(&self) -> Hurry<'_> {
+        self.hurry.send_modify(|waiting| *waiting += 1);
+        Hurry(&self.hurry)
     }
 
     /// `None`: the blob is pending already.

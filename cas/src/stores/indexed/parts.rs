@@ -1,15 +1,16 @@
 //! What the parts of an indexed store share.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::batch::{Batcher, Limits};
-use super::behind::Behind;
+use super::behind::{Behind, linger};
 use super::foreign::Foreign;
 use super::heal::Heals;
 use super::index::{BlobIndex, Entry, Generation, Place};
@@ -18,17 +19,22 @@ use super::objects::Objects;
 use super::space::Space;
 use crate::digest::Digest;
 use crate::error::StoreError;
+use crate::stores::actions::Recent;
 use crate::stores::clock::Clock;
 use crate::stores::compose::DEFAULT_LEASE;
 
 /// Batches of digests that are looked up.
-const FINDS: Limits = Limits { batch: 10_000, waiting: 100_000, flights: 2 };
+const FINDS: Limits = Limits { batch: 10_000, waiting: 100_000, flights: 1 };
 /// Batches of small blobs that are read, by bytes.
-const SMALLS: Limits = Limits { batch: 1 << 20, waiting: 32 << 20, flights: 4 };
+const SMALLS: Limits = Limits { batch: 1 << 20, waiting: 32 << 20, flights: 1 };
 /// Batches of small blobs that are written, by bytes.
-const PUTS: Limits = Limits { batch: 1 << 20, waiting: 32 << 20, flights: 2 };
+const PUTS: Limits = Limits { batch: 1 << 20, waiting: 32 << 20, flights: 1 };
 /// Batches of blobs that got a place.
 const PLACES: Limits = Limits { batch: 1000, waiting: 10_000, flights: 2 };
+/// Batches of blobs that got a place behind.
+const LATE_PLACES: Limits = Limits { batch: 1000, waiting: 10_000, flights: 1 };
+/// Most bytes of small blobs that are kept in memory after they were written.
+const RECENT: usize = 32 << 20;
 /// What an item weighs beside its bytes.
 const ITEM: usize = 128;
 
@@ -109,7 +115,13 @@ pub struct Parts {
     pub smalls: Batcher<Digest, Option<Bytes>>,
     pub puts: Batcher<(Digest, Bytes), ()>,
     pub places: Batcher<(Digest, Generation), Generation>,
+    /// The same, of blobs that are written behind.
+    late_places: Batcher<(Digest, Generation), Generation>,
     pub behind: Behind,
+    /// Small blobs that were written here: whoever runs an action reads them next.
+    recent: Mutex<Recent<Digest, Bytes>>,
+    /// Counts what is asked of the store.
+    pub uses: AtomicU64,
     pub foreign: Foreign,
     pub heals: Heals,
     pub space: Space,
@@ -128,8 +140,15 @@ impl Parts {
         stop: watch::Receiver<bool>,
     ) -> Self {
         let lease = options.lease * 3 / 2;
-        let (finding, reading, putting, placing) =
-            (index.clone(), index.clone(), index.clone(), index.clone());
+        let (finding, reading, putting) = (index.clone(), index.clone(), index.clone());
+        let place = |placing: Arc<dyn BlobIndex>| {
+            move |blobs: Vec<(Digest, Generation)>| -> BoxFuture<'static, _> {
+                let index = placing.clone();
+                Box::pin(async move { index.place_all(&blobs, lease).await })
+            }
+        };
+        let behind = Behind::default();
+        let hurry = behind.hurry();
         Self {
             known: Known::new(options.clock.clone()),
             failures: AtomicU64::new(index.failures()),
@@ -147,11 +166,15 @@ impl Parts {
                     index.put_small(&blobs, lease).await.map(|()| vec![(); blobs.len()])
                 })
             }),
-            places: Batcher::new(PLACES, move |blobs: Vec<(Digest, Generation)>| {
-                let index = placing.clone();
-                Box::pin(async move { index.place_all(&blobs, lease).await })
-            }),
-            behind: Behind::default(),
+            places: Batcher::new(PLACES, place(index.clone())),
+            late_places: Batcher::lingering(
+                LATE_PLACES,
+                move || Box::pin(linger(hurry.clone())),
+                place(index.clone()),
+            ),
+            behind,
+            recent: Mutex::new(Recent::new(RECENT)),
+            uses: AtomicU64::new(0),
             foreign: Foreign::default(),
             heals: Heals::default(),
             space: Space::new(options.max_size),
@@ -187,6 +210,7 @@ impl Parts {
     /// Asks the index, and remembers what it says.
     pub async fn find(&self, digests: Vec<Digest>) -> Result<Vec<Option<Entry>>, StoreError> {
         let asked = self.known.asking();
+        self.uses.fetch_add(1, Ordering::Relaxed);
         let entries = self.finds.call(digests.clone(), digests.len()).await?;
         let mut foreign = Vec::new();
         for (digest, entry) in digests.iter().zip(&entries) {
@@ -220,6 +244,7 @@ impl Parts {
     pub async fn put_small(&self, digest: &Digest, data: Bytes) -> Result<(), StoreError> {
         let asked = self.known.asking();
         let weight = data.len() + ITEM;
+        self.uses.fetch_add(1, Ordering::Relaxed);
         self.puts.one((*digest, data), weight).await?;
         // Where it is, if it was there before, the next look-up tells.
         if self.known.place(digest).is_none() {
@@ -246,7 +271,21 @@ impl Parts {
         data: Bytes,
     ) -> Result<(), StoreError> {
         self.objects.put(digest, generation, data).await?;
-        self.publish(digest, generation).await.map(drop)
+        self.publish_by(&self.late_places, digest, generation).await.map(drop)
+    }
+
+    fn recent(&self) -> MutexGuard<'_, Recent<Digest, Bytes>> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A small blob that was written here a short while ago.
+    pub fn written(&self, digest: &Digest) -> Option<Bytes> {
+        self.recent().get(digest)
+    }
+
+    pub fn note_written(&self, digest: &Digest, data: Bytes) {
+        let size = data.len() + ITEM;
+        self.recent().insert(*digest, data, size);
     }
 
     /// Makes an object that is whole the place of its blob, or deletes it where the blob has
@@ -256,8 +295,18 @@ impl Parts {
         digest: &Digest,
         generation: Generation,
     ) -> Result<Generation, StoreError> {
+        self.publish_by(&self.places, digest, generation).await
+    }
+
+    async fn publish_by(
+        &self,
+        places: &Batcher<(Digest, Generation), Generation>,
+        digest: &Digest,
+        generation: Generation,
+    ) -> Result<Generation, StoreError> {
         let asked = self.known.asking();
-        let winner = self.places.one((*digest, generation), 1).await?;
+        self.uses.fetch_add(1, Ordering::Relaxed);
+        let winner = places.one((*digest, generation), 1).await?;
         self.known.remember(digest, Place::Object(winner), self.asked_lease(), asked);
         if winner != generation
             && let Err(error) = self.objects.delete(&[(*digest, generation)]).await

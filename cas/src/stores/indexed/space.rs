@@ -91,6 +91,11 @@ impl Parts {
         let now = self.options.clock.now();
         let mut busy = false;
         if space.fruitless_at.load(Ordering::Relaxed) != now {
+            // What is pending cannot go; what cannot be written now stays pending.
+            let _hurry = self.behind.hurry_up();
+            if let Err(error) = self.behind.sync(self.stop.clone()).await {
+                tracing::debug!(%error, "some small blobs stay pending");
+            }
             busy = self.collect(size).await?.busy;
             self.count_space().await?;
         }

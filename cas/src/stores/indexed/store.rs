@@ -148,7 +148,7 @@ impl Indexed {
         if !self.parts.is_small(digest) {
             return Ok(None);
         }
-        if let Some(data) = self.parts.behind.get(digest) {
+        if let Some(data) = self.parts.behind.get(digest).or_else(|| self.parts.written(digest)) {
             return Ok(Some(data));
         }
         self.parts.small(digest).await
@@ -192,6 +192,7 @@ pub async fn write_small(
     parts.admit(digest.size).await?;
     let room = parts.behind.reserve(digest.size).await?;
     parts.put_small(digest, data.clone()).await?;
+    parts.note_written(digest, data.clone());
     carry(parts, digest, data, room);
     Ok(())
 }
@@ -273,6 +274,7 @@ impl BlobStore for Indexed {
     }
 
     async fn sync(&self) -> Result<(), StoreError> {
+        let _hurry = self.parts.behind.hurry_up();
         self.parts.behind.sync(self.parts.stop.clone()).await?;
         self.parts.settle_foreign().await
     }

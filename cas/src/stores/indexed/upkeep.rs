@@ -17,17 +17,28 @@ const ADOPTED: usize = 256;
 /// the processes of a fleet that started together do not begin at the same time.
 const ORPHANS_EVERY: Duration = Duration::from_secs(24 * 3600);
 
-/// One call to the index per interval, unless there is something to do.
+/// Turns that are left out while nothing is asked of the store.
+const IDLE_TURNS: u32 = 11;
+
+/// One call to the index per interval, or per twelve where nothing happens, unless there is something
+/// to do.
 pub async fn run(parts: Arc<Parts>, mut epoch: Option<u64>) {
     let mut stop = parts.stop.clone();
     let some_of = |time: Duration| time.mul_f64(fastrand::f64());
     let mut collect_at = Instant::now() + some_of(parts.options.collect_every);
     let mut orphans_at = Instant::now() + some_of(ORPHANS_EVERY);
-    for turn in 0u64.. {
+    let (mut turn, mut seen, mut idle) = (0u64, 0, 0);
+    loop {
         tokio::select! {
             () = tokio::time::sleep(parts.options.interval) => {}
             _ = stop.wait_for(|stop| *stop) => return,
         }
+        let uses = parts.uses.load(Ordering::Relaxed);
+        if std::mem::replace(&mut seen, uses) == uses && idle < IDLE_TURNS {
+            idle += 1;
+            continue;
+        }
+        idle = 0;
         let now = Instant::now();
         let work = async {
             if now >= orphans_at {
@@ -38,7 +49,8 @@ pub async fn run(parts: Arc<Parts>, mut epoch: Option<u64>) {
                 collect_at = now + parts.options.collect_every;
                 return parts.look_for_garbage().await;
             }
-            match turn % 3 {
+            turn += 1;
+            match (turn - 1) % 3 {
                 0 => parts.check_epoch(&mut epoch).await,
                 2 if parts.space.limited() => parts.count_space().await.map(drop),
                 _ => parts.adopt_all().await,

@@ -2,7 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aws_sdk_s3::config::interceptors::FinalizerInterceptorContextRef;
+use aws_sdk_s3::config::interceptors::{
+    BeforeTransmitInterceptorContextRef, FinalizerInterceptorContextRef,
+};
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::BoxError;
 
@@ -32,22 +34,35 @@ pub const S3_OUTCOMES: [(S3Outcome, &str); 5] = [
 /// Methods that are told apart.
 pub const S3_METHODS: [&str; 4] = ["GET", "PUT", "POST", "DELETE"];
 
-/// Attempts by method and outcome, in the order of [`S3_METHODS`] and [`S3_OUTCOMES`].
-pub type S3Stats = [[u64; S3_OUTCOMES.len()]; S3_METHODS.len()];
+/// Attempts of requests: by method, in the order of [`S3_METHODS`], and by what became of them,
+/// in the order of [`S3_OUTCOMES`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct S3Stats {
+    pub sent: [u64; S3_METHODS.len()],
+    pub ended: [u64; S3_OUTCOMES.len()],
+}
 
 /// Counts every attempt, repetitions included.
 #[derive(Debug, Default)]
-pub struct Counts([[AtomicU64; S3_OUTCOMES.len()]; S3_METHODS.len()]);
+pub struct Counts {
+    sent: [AtomicU64; S3_METHODS.len()],
+    ended: [AtomicU64; S3_OUTCOMES.len()],
+}
 
 impl Counts {
     pub fn snapshot(&self) -> S3Stats {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        std::array::from_fn(|method| std::array::from_fn(|outcome| load(&self.0[method][outcome])))
+        S3Stats { sent: self.sent.each_ref().map(load), ended: self.ended.each_ref().map(load) }
     }
 
-    fn count(&self, method: &str, status: Option<u16>) {
-        let Some(method) = S3_METHODS.iter().position(|name| *name == method) else { return };
-        self.0[method][outcome(status) as usize].fetch_add(1, Ordering::Relaxed);
+    fn sent(&self, method: &str) {
+        if let Some(method) = S3_METHODS.iter().position(|name| *name == method) {
+            self.sent[method].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn ended(&self, status: Option<u16>) {
+        self.ended[outcome(status) as usize].fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -71,16 +86,24 @@ impl Intercept for Counting {
         "counting"
     }
 
+    fn read_before_transmit(
+        &self,
+        context: &BeforeTransmitInterceptorContextRef<'_>,
+        _components: &RuntimeComponents,
+        _config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        self.0.sent(context.request().method());
+        Ok(())
+    }
+
+    /// The request is no longer at hand.
     fn read_after_attempt(
         &self,
         context: &FinalizerInterceptorContextRef<'_>,
         _components: &RuntimeComponents,
         _config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        if let Some(request) = context.request() {
-            let status = context.response().map(|response| response.status().as_u16());
-            self.0.count(request.method(), status);
-        }
+        self.0.ended(context.response().map(|response| response.status().as_u16()));
         Ok(())
     }
 }
@@ -92,12 +115,14 @@ mod tests {
     #[test]
     fn attempts_are_counted_by_method_and_outcome() {
         let counts = Counts::default();
-        for status in [Some(200), Some(206), Some(404), Some(503), Some(500), None] {
-            counts.count("GET", status);
+        for status in [Some(200), Some(206), Some(404), Some(503), Some(429), Some(500), None] {
+            counts.sent("GET");
+            counts.ended(status);
         }
-        counts.count("PUT", Some(429));
-        counts.count("TRACE", Some(200));
-        assert_eq!(counts.snapshot(), [[2, 1, 1, 1, 1], [0, 0, 1, 0, 0], [0; 5], [0; 5]]);
+        counts.sent("DELETE");
+        counts.sent("TRACE");
+        let stats = counts.snapshot();
+        assert_eq!((stats.sent, stats.ended), ([7, 0, 0, 1], [2, 1, 2, 1, 1]));
     }
 
     #[test]

@@ -77,8 +77,8 @@ async fn what_a_lost_process_left_is_taken_over() {
     drop(lost);
     let survivor = rig.process().await;
     rig.clock.advance(11);
-    // Its upkeep looks at the index every few seconds.
-    tokio::time::sleep(Duration::from_secs(30)).await;
+    // Its upkeep looks at the index once a minute while it is not used, every other time for this.
+    tokio::time::sleep(Duration::from_secs(150)).await;
     assert_eq!(rig.index.inner.usage().await.unwrap().pending, 0);
     assert_eq!(survivor.stats().adopted_blobs_total, 600);
     assert_eq!(rig.objects.inner.names().len(), 600);

@@ -86,13 +86,13 @@ async fn a_thousand_callers_at_once_share_few_calls() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_process_asks_once_every_five_seconds() {
+async fn an_idle_process_asks_once_a_minute() {
     let rig = Rig::new();
     let store = rig.process().await;
     rig.index.calls();
     tokio::time::sleep(Duration::from_secs(301)).await;
     let calls = rig.index.calls();
-    assert!((50..=61).contains(&calls), "{calls} calls in 5 minutes");
+    assert!((4..=6).contains(&calls), "{calls} calls in 5 minutes");
     drop(store);
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(rig.index.calls(), 0, "it goes on after its end");
