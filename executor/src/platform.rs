@@ -5,6 +5,7 @@
 //! | `kiln-root` | `host`, `strict`, `inputs` | root file system: the machine's /usr and friends read-only; nothing but the inputs; the input root itself as `/` |
 //! | `kiln-network` | `true`, `false` | the machine's network instead of loopback alone, where the worker grants it |
 //! | `kiln-memory` | bytes, or with `K`, `M`, `G`, `KiB`, `MiB`, `GiB` | a memory limit below that of the worker |
+//! | `persistentWorkerKey`, `persistentWorkerProtocol` | any | accepted; the action runs by itself, in a fresh sandbox |
 //! | `container-image` | | refused: images as root file systems are not supported yet |
 //!
 //! A worker whose own properties name a `kiln-root` uses that one for actions that name none: clients
@@ -19,11 +20,15 @@ const ROOT: &str = "kiln-root";
 const NETWORK: &str = "kiln-network";
 const MEMORY: &str = "kiln-memory";
 const IMAGE: &str = "container-image";
+/// Bazel sends these with `--experimental_remote_mark_tool_inputs` to servers that may keep the
+/// tool running between actions. The command is whole without: it ends when it has done its work.
+const PERSISTENT: [&str; 2] = ["persistentWorkerKey", "persistentWorkerProtocol"];
 
 /// The properties that a worker understands, for matching: `*` stands for any value.
 pub fn offers(network: bool) -> impl Iterator<Item = (String, String)> {
     let all = [(ROOT, "*"), (MEMORY, "*"), (NETWORK, "false"), (NETWORK, "true")];
     all.into_iter()
+        .chain(PERSISTENT.map(|name| (name, "*")))
         .filter(move |(name, value)| network || (*name, *value) != (NETWORK, "true"))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
 }
@@ -139,7 +144,12 @@ mod tests {
         let network = ("kiln-network".to_owned(), "true".to_owned());
         assert!(offers(true).any(|offer| offer == network));
         assert!(!offers(false).any(|offer| offer == network));
-        assert!(offers(false).any(|offer| offer == ("kiln-root".to_owned(), "*".to_owned())));
+        for name in ["kiln-root", "persistentWorkerKey", "persistentWorkerProtocol"] {
+            assert!(
+                offers(false).any(|offer| offer == (name.to_owned(), "*".to_owned())),
+                "{name}"
+            );
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use kiln_cas::access::Everybody;
 use kiln_cas::services::{CasServices, ServicesConfig};
 use kiln_cas::stores::{Storage, StorageConfig};
 use kiln_cas::{Blob, BlobStore, DigestFunction, SharedBlobStore, StoreError};
-use kiln_executor::remote::{RemoteStore, Server, serve};
+use kiln_executor::remote::{Credentials, RemoteStore, Server, serve};
 use kiln_executor::{Worker, WorkerConfig};
 use kiln_protos::reapi::ExecuteResponse;
 use kiln_protos::worker::workers_server::{Workers, WorkersServer};
@@ -251,4 +251,23 @@ async fn a_server_that_is_away_is_unavailable_in_the_end() {
     let digest = FUNCTION.digest(b"x");
     let error = remote.write(&digest, Bytes::from_static(b"x")).await.unwrap_err();
     assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blobs_go_to_the_next_address_when_one_is_not_heard() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(dir.path()).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nobody = format!("grpc://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let heard = format!("grpc://{}", running.address);
+    let server = Server::with_all(&[&nobody, &heard], &Credentials::default()).unwrap();
+    let remote = RemoteStore::on(server.clone(), "");
+    assert_eq!(server.url(), nobody);
+    let data = Bytes::from(vec![7; 3_000_000]);
+    let digest = FUNCTION.digest(&data);
+    remote.write(&digest, data.clone()).await.unwrap();
+    let stored = running.store.read(&digest, 0, None).await.unwrap();
+    assert_eq!(stored.collect(1 << 30).await.unwrap(), data);
+    assert_eq!(server.url(), heard);
 }

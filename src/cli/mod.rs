@@ -82,7 +82,7 @@ pub fn run() -> ExitCode {
 fn dispatch(cli: Cli) -> Result<Exit, CliError> {
     match cli.command {
         Command::Serve(command) => command.run(),
-        Command::Worker(command) => command.run(&cli.target.target()?),
+        Command::Worker(command) => command.run(&cli.target.targets()?),
         Command::Status(command) => block_on(command.run(&cli.target.target()?)),
         Command::Health(command) => block_on(command.run(&cli.target.target()?)),
         Command::Build(command) => block_on(command.run(&cli.target.target()?)),

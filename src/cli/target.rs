@@ -14,15 +14,16 @@ const TOKEN: &str = "KILN_TOKEN";
 
 #[derive(Debug, Args)]
 pub struct TargetOptions {
-    /// Server that client commands ask
+    /// Server that client commands ask; several frontends of one fleet for a worker
     #[arg(
         long,
         global = true,
         env = "KILN_SERVER",
         default_value = "http://127.0.0.1:8980",
+        value_delimiter = ',',
         value_name = "URL"
     )]
-    server: String,
+    server: Vec<String>,
 
     /// Instance name sent with each request
     #[arg(long, global = true, env = "KILN_INSTANCE", default_value = "", value_name = "NAME")]
@@ -48,12 +49,24 @@ pub struct TargetOptions {
 /// The same, read and checked.
 pub struct Target {
     pub url: String,
+    /// More frontends of the same fleet, for when that one is not heard.
+    pub others: Vec<String>,
     pub instance: String,
     pub credentials: Credentials,
 }
 
 impl TargetOptions {
+    /// For a command that asks one server.
     pub fn target(self) -> Result<Target, CliError> {
+        let target = self.targets()?;
+        if target.others.is_empty() {
+            return Ok(target);
+        }
+        let message = "--server (or KILN_SERVER) names several servers";
+        Err(CliError::usage(message).hint("name one: only `kiln worker` takes more"))
+    }
+
+    pub fn targets(self) -> Result<Target, CliError> {
         let identity = match (self.tls_client_cert, self.tls_client_key) {
             (None, None) => None,
             (Some(certificate), Some(key)) => Some((certificate, key)),
@@ -71,8 +84,10 @@ impl TargetOptions {
             },
         };
         let tls = TlsFiles { ca: self.tls_ca, identity };
-        let (url, instance) = (self.server, self.instance);
-        Ok(Target { url, instance, credentials: Credentials { tls, token } })
+        let mut servers = self.server.into_iter();
+        let url = servers.next().ok_or_else(|| CliError::usage("--server names no server"))?;
+        let (others, instance) = (servers.collect(), self.instance);
+        Ok(Target { url, others, instance, credentials: Credentials { tls, token } })
     }
 }
 
@@ -80,14 +95,19 @@ impl Target {
     /// Connections to the server. Call within a tokio runtime.
     pub fn connect(&self) -> Result<Server, CliError> {
         self.warn_of_a_bare_token();
-        Ok(Server::with(&self.url, &self.credentials)?)
+        let urls: Vec<_> = self.urls().collect();
+        Ok(Server::with_all(&urls, &self.credentials)?)
+    }
+
+    pub fn urls(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.url).chain(&self.others).map(String::as_str)
     }
 
     /// Whoever is on the way could read it.
     pub fn warn_of_a_bare_token(&self) {
-        let bare = matches!(address(&self.url), Ok((_, false))) && !is_here(&self.url);
-        if bare && self.credentials.token.is_some() {
-            eprintln!("warning: {} is without TLS: others can read the token", self.url);
+        let bare = |url: &&str| matches!(address(url), Ok((_, false))) && !is_here(url);
+        if let (Some(url), Some(_)) = (self.urls().find(bare), &self.credentials.token) {
+            eprintln!("warning: {url} is without TLS: others can read the token");
         }
     }
 }

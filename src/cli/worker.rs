@@ -16,11 +16,14 @@ use crate::telemetry;
 
 /// Run actions for a server on another machine.
 ///
-/// The server is named with --server. Blobs are fetched once and kept in the data directory.
+/// The server is named with --server, several frontends of one fleet with one each: when one is
+/// not heard, the next is tried, and what runs goes on. Blobs are fetched once and kept in the data
+/// directory.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   kiln worker --server http://build.example:8980
+  kiln worker --server http://one.example:8980 --server http://two.example:8980
   kiln worker --server http://build.example:8980 --slots 16 --property OSFamily=linux --property pool=big
   kiln worker --server https://build.example:8980 --tls-ca ca.pem --token-file /run/secrets/kiln-worker
   kiln worker --server https://build.example:8980 --tls-ca ca.pem --tls-client-cert worker.pem --tls-client-key worker.key
@@ -84,7 +87,9 @@ impl WorkerCommand {
             });
             println!(
                 "kiln worker {} with {} slots for {}",
-                config.worker_id, config.slots, target.url
+                config.worker_id,
+                config.slots,
+                target.urls().collect::<Vec<_>>().join(", ")
             );
             serve_remote(server, config, store, shutdown).await?;
             local.close().await.map_err(|error| machine(&error))?;

@@ -3,6 +3,7 @@
 
 #![allow(clippy::panic, clippy::unwrap_used)]
 
+mod absence;
 mod builds;
 mod clocks;
 mod cluster;

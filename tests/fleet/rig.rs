@@ -96,9 +96,13 @@ impl Detour {
 pub struct Worker(Child);
 
 impl Worker {
-    pub fn start(server: &str, data: &Path, name: &str, environment: &[(&str, &str)]) -> Self {
+    /// `servers`: URLs, with commas in between.
+    pub fn start(servers: &str, data: &Path, name: &str, environment: &[(&str, &str)]) -> Self {
+        let servers = servers.split(',').flat_map(|server| ["--server", server]);
         let child = Command::new(env!("CARGO_BIN_EXE_kiln"))
-            .args(["worker", "--server", server, "--slots", "2", "--data-dir"])
+            .arg("worker")
+            .args(servers)
+            .args(["--slots", "2", "--data-dir"])
             .arg(data)
             .env("KILN_WORKERS_MEMORY", "1GiB")
             .env("HOSTNAME", name)

@@ -49,14 +49,21 @@ pub enum ServerError {
 /// A connection that says who calls.
 type Connection = InterceptedService<Channel, Authorization>;
 
-/// Connections to one server, made when they are first needed. Cheap to clone.
+/// Connections to one server at a time, made when they are first needed. Where several addresses
+/// of it are known (frontends of one fleet), the next one is used when one is not heard. Cheap to
+/// clone; clones agree on the address.
 #[derive(Clone)]
 pub struct Server {
-    channels: Arc<[Channel]>,
-    next: Arc<AtomicUsize>,
-    url: Arc<str>,
+    addresses: Arc<[Address]>,
+    current: Arc<AtomicUsize>,
     authorization: Authorization,
     patience: Duration,
+}
+
+struct Address {
+    url: String,
+    channels: Vec<Channel>,
+    next: AtomicUsize,
 }
 
 /// `http://HOST:PORT` or `https://HOST:PORT` for a server as users name it, and whether it is
@@ -78,6 +85,71 @@ impl Server {
     }
 
     pub fn with(url: &str, credentials: &Credentials) -> Result<Self, ServerError> {
+        Self::with_all(&[url], credentials)
+    }
+
+    /// `urls`: of one server or fleet, in the order in which they are tried; at least one.
+    pub fn with_all(
+        urls: &[impl AsRef<str>],
+        credentials: &Credentials,
+    ) -> Result<Self, ServerError> {
+        let addresses = urls.iter().map(|url| Address::new(url.as_ref(), credentials));
+        let addresses = addresses.collect::<Result<Arc<[_]>, _>>()?;
+        if addresses.is_empty() {
+            let reason = "there is none".to_owned();
+            return Err(ServerError::Url { url: String::new(), reason });
+        }
+        Ok(Self {
+            addresses,
+            current: Arc::default(),
+            authorization: Authorization(credentials.token.clone()),
+            patience: Duration::ZERO,
+        })
+    }
+
+    /// Calls are repeated for so long while the server is not heard; without, for some seconds.
+    #[must_use]
+    pub fn patient(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    fn failures(&self) -> Failures {
+        Failures::new(self.patience).of(self.clone())
+    }
+
+    /// The address in use.
+    pub fn url(&self) -> &str {
+        &self.address().url
+    }
+
+    fn address(&self) -> &Address {
+        &self.addresses[self.place()]
+    }
+
+    /// Which address is in use.
+    fn place(&self) -> usize {
+        self.current.load(Ordering::Relaxed) % self.addresses.len()
+    }
+
+    /// The address at `place` is not heard: the next one is used, unless somebody has turned
+    /// away from it before.
+    fn turn_from(&self, place: usize) {
+        let next = (place + 1) % self.addresses.len();
+        let order = Ordering::Relaxed;
+        if next != place && self.current.compare_exchange(place, next, order, order).is_ok() {
+            let (from, to) = (&self.addresses[place].url, &self.addresses[next].url);
+            tracing::info!(%from, %to, "trying the next server");
+        }
+    }
+
+    /// The connections in turn.
+    fn channel(&self) -> Connection {
+        InterceptedService::new(self.address().channel(), self.authorization.clone())
+    }
+}
+
+impl Address {
+    fn new(url: &str, credentials: &Credentials) -> Result<Self, ServerError> {
         let failed = |reason| ServerError::Url { url: url.to_owned(), reason };
         let (address, secure) = address(url)?;
         if !secure && !credentials.tls.is_empty() {
@@ -105,35 +177,12 @@ impl Server {
                 (0..CONNECTIONS).map(connect).collect()
             }
         };
-        let authorization = Authorization(credentials.token.clone());
-        Ok(Self {
-            channels,
-            next: Arc::default(),
-            url: url.into(),
-            authorization,
-            patience: Duration::ZERO,
-        })
+        Ok(Self { url: url.to_owned(), channels, next: AtomicUsize::new(0) })
     }
 
-    /// Calls are repeated for so long while the server is not heard; without, for some seconds.
-    #[must_use]
-    pub fn patient(self, patience: Duration) -> Self {
-        Self { patience, ..self }
-    }
-
-    fn failures(&self) -> Failures {
-        Failures::new(self.patience)
-    }
-
-    pub fn url(&self) -> &str {
-        &self.url
-    }
-
-    /// The connections in turn.
-    fn channel(&self) -> Connection {
+    fn channel(&self) -> Channel {
         let next = self.next.fetch_add(1, Ordering::Relaxed);
-        let channel = self.channels[next % self.channels.len()].clone();
-        InterceptedService::new(channel, self.authorization.clone())
+        self.channels[next % self.channels.len()].clone()
     }
 }
 
@@ -152,6 +201,24 @@ mod tests {
             let error = Server::new(bad).err().expect(bad).to_string();
             assert!(error.contains("grpc://HOST:PORT"), "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn the_next_address_is_used_once_for_all_who_did_not_hear_one() {
+        let urls = ["grpc://a:1", "grpc://b:1", "grpc://c:1"];
+        let server = Server::with_all(&urls, &Credentials::default()).unwrap();
+        let clone = server.clone();
+        for expected in ["grpc://b:1", "grpc://c:1", "grpc://a:1"] {
+            let place = server.place();
+            server.turn_from(place);
+            clone.turn_from(place);
+            assert_eq!((server.url(), clone.url()), (expected, expected));
+        }
+        let alone = Server::new("grpc://a:1").unwrap();
+        alone.turn_from(0);
+        assert_eq!(alone.url(), "grpc://a:1");
+        let none: [&str; 0] = [];
+        assert!(Server::with_all(&none, &Credentials::default()).is_err());
     }
 
     #[tokio::test]

@@ -6,6 +6,8 @@ use kiln_cas::StoreError;
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
+use super::Server;
+
 /// Tries of one call, the first included: some 6 s in all when a server is away.
 pub const TRIES: u32 = 7;
 /// How long one unary call may take.
@@ -39,17 +41,25 @@ pub fn is_transient(status: &Status) -> bool {
 }
 
 /// How often something has failed since it last went well.
-#[derive(Debug)]
 pub struct Failures {
     /// How long it is tried again while no server is heard, also beyond [`TRIES`].
     patience: Duration,
     count: u32,
     since: Option<Instant>,
+    /// Whose failures, and at which of its addresses.
+    server: Option<(Server, usize)>,
 }
 
 impl Failures {
     pub fn new(patience: Duration) -> Self {
-        Self { patience, count: 0, since: None }
+        Self { patience, count: 0, since: None, server: None }
+    }
+
+    /// Turns to the next address of `server` where one is not heard.
+    #[must_use]
+    pub fn of(self, server: Server) -> Self {
+        let place = server.place();
+        Self { server: Some((server, place)), ..self }
     }
 
     /// It went well.
@@ -63,6 +73,10 @@ impl Failures {
         let since = *self.since.get_or_insert_with(Instant::now);
         self.count += 1;
         let unheard = matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded);
+        if let Some((server, place)) = self.server.as_mut().filter(|_| unheard) {
+            server.turn_from(*place);
+            *place = server.place();
+        }
         let patient = unheard && since.elapsed() < self.patience;
         let again = patient || (is_transient(status) && self.count < TRIES);
         again.then(|| delay(self.count))

@@ -45,14 +45,15 @@ pub async fn serve_remote(
 pub async fn serve(server: &Server, worker: &mut Worker, shutdown: &CancellationToken) {
     let mut failures = 0;
     while !shutdown.is_cancelled() || worker.is_pending() {
-        let start = Instant::now();
+        let (start, place) = (Instant::now(), server.place());
         match one_session(server, worker, shutdown).await {
             (SessionEnd::Drained, _) => return,
             (SessionEnd::Lost, reason) => {
                 failures = if start.elapsed() > GOOD_SESSION { 1 } else { failures + 1 };
                 let wait = if is_refusal(&reason) { REFUSED_DELAY } else { delay(failures) };
-                let server = server.url();
-                tracing::warn!(server, %reason, ?wait, "no session with the scheduler");
+                let url = server.url();
+                tracing::warn!(server = url, %reason, ?wait, "no session with the scheduler");
+                server.turn_from(place);
                 worker.away(wait, shutdown).await;
             }
         }
