@@ -270,7 +270,10 @@ fn hello(config: &WorkerConfig, not_enforced: Vec<String>) -> Hello {
         worker_id: config.worker_id.clone(),
         host_name: config.host_name.clone(),
         slots: config.slots,
-        properties: own.chain(platform::offers(config.allow_network)).map(property).collect(),
+        properties: own
+            .chain(platform::offers(config.allow_network, !config.images.allow.is_empty()))
+            .map(property)
+            .collect(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         not_enforced,
         lease_ids: Vec::new(),
