@@ -142,7 +142,7 @@ impl TestImage {
             image.layers.push(layer);
         }
         let config = json!({"os": "linux", "architecture": architecture(),
-            "config": {"Env": env, "User": "nobody", "WorkingDir": "/tmp", "Entrypoint": ["/no"]},
+            "config": {"Env": env, "User": "12345", "WorkingDir": "/tmp", "Entrypoint": ["/no"]},
             "rootfs": {"type": "layers", "diff_ids": ids}});
         let config = config.to_string().into_bytes();
         let manifest = json!({"schemaVersion": 2,

@@ -111,11 +111,11 @@ async fn requests_at_the_same_time_share_one_pull_and_its_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pull_goes_on_while_somebody_waits_and_ends_with_the_last() {
     let image = three_layers();
-    let blobs = image.blobs.clone();
+    let (blobs, config_blob) = (image.blobs.clone(), image.config.clone());
     let (begun, mut begins) = tokio::sync::mpsc::unbounded_channel();
     let registry = TestRegistry::start(move |asked| {
         let mut answer = from_blobs(&blobs, asked);
-        if asked.path.contains("/blobs/") && asked.time == 1 {
+        if asked.path.contains(&config_blob) && asked.time == 1 {
             answer.stall = Some(0);
             begun.send(()).unwrap();
         }
