@@ -16,6 +16,7 @@ use std::sync::Arc;
 use axum::Router;
 use kiln_cas::events::Events;
 use kiln_cas::stores::StorageStats;
+use kiln_executor::images::ImageStats;
 use kiln_scheduler::Scheduler;
 use kiln_scheduler::journal::Journal;
 use prometheus_client::registry::Registry;
@@ -60,6 +61,8 @@ pub struct Observed<'a> {
     pub journal: Journal,
     pub requests: Requests,
     pub security: Security,
+    /// Of the workers in this process.
+    pub images: Arc<ImageStats>,
 }
 
 /// Authentication and TLS.
@@ -77,7 +80,7 @@ impl Telemetry {
         otlp_endpoint: Option<&str>,
         instance: &str,
     ) -> Result<Self, EndpointError> {
-        let Observed { events, storage, scheduler, journal, requests, security } = observed;
+        let Observed { events, storage, scheduler, journal, requests, security, images } = observed;
         let (stages, spans) = (Arc::new(Stages::default()), Arc::new(SpanCounters::default()));
         let traces = otlp_endpoint
             .map(|endpoint| Exporter::start(endpoint, instance, spans.clone()))
@@ -92,6 +95,7 @@ impl Telemetry {
             journal,
             requests,
             security,
+            images,
             stages,
             spans,
         }));

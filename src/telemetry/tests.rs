@@ -59,6 +59,7 @@ async fn the_manual_names_every_metric_and_no_other() {
         journal: journal.clone(),
         requests: Requests::new(1),
         security: Security { failures: Arc::default(), tls: None },
+        images: Arc::default(),
     };
     let telemetry = Telemetry::start(observed, None, "test").unwrap();
 

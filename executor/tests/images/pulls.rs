@@ -1,6 +1,8 @@
 //! What comes of well-behaved registries and layouts.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use kiln_executor::images::{ImageLimits, ImagesConfig, Problem};
 
@@ -88,23 +90,37 @@ async fn a_layout_on_this_machine_will_do() {
     house.assert_clean();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn requests_at_the_same_time_share_one_pull_and_its_end() {
-    let image = three_layers();
-    let registry = TestRegistry::of(&image).await;
-    let house = House::open();
-    let name = registry.name(&image);
-    let all = futures_util::future::join_all((0..20).map(|_| house.get(&name))).await;
-    let roots: std::collections::HashSet<_> =
-        all.into_iter().map(|image| image.unwrap().root()).collect();
-    assert_eq!(roots.len(), 1);
+/// Twenty requests, all of which are there before the registry answers the first time.
+async fn together(house: &House, image: &TestImage, known: bool) -> Vec<Result<PathBuf, Problem>> {
+    let gate = Arc::new(std::sync::Barrier::new(2));
+    let (blobs, closed) = (image.blobs.clone(), gate.clone());
+    let registry = TestRegistry::start(move |asked| {
+        if asked.path.contains("/manifests/") && asked.time == 1 {
+            closed.wait();
+        }
+        if known { from_blobs(&blobs, asked) } else { Answer::status(404) }
+    })
+    .await;
+    let name = registry.name(image);
+    let mut all: Vec<_> = (0..20).map(|_| Box::pin(house.get(&name))).collect();
+    for request in &mut all {
+        assert!(futures_util::poll!(request).is_pending());
+    }
+    let open = tokio::task::spawn_blocking(move || gate.wait());
+    let all = futures_util::future::join_all(all).await;
+    open.await.unwrap();
     assert_eq!(registry.count("/manifests/"), 1);
+    all.into_iter().map(|outcome| outcome.map(|image| image.root())).collect()
+}
 
-    let registry = TestRegistry::start(|_| Answer::status(404)).await;
-    let name = registry.name(&TestImage::simple(vec![]));
-    let all = futures_util::future::join_all((0..20).map(|_| house.get(&name))).await;
-    assert!(all.iter().all(|outcome| matches!(outcome, Err(Problem::Final(_)))));
-    assert_eq!(registry.count("/manifests/"), 1);
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn requests_at_the_same_time_share_one_pull_and_its_end() {
+    let (house, image) = (House::open(), three_layers());
+    let roots = together(&house, &image, true).await;
+    assert!(roots.iter().all(|root| root.is_ok() && root == &roots[0]));
+    let house = House::open();
+    let refusals = together(&house, &image, false).await;
+    assert!(refusals.iter().all(|outcome| matches!(outcome, Err(Problem::Final(_)))));
     assert_eq!(house.images.stats().figures().refused, 1);
 }
 
