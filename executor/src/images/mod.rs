@@ -16,7 +16,7 @@
 mod allow;
 mod blob;
 mod layout;
-mod manifest;
+pub mod manifest;
 mod problem;
 mod pull;
 mod reference;

@@ -193,7 +193,7 @@ impl Fetch<'_> {
     async fn layers(&self, layers: &[Layer], budget: Budget) -> Result<(), Problem> {
         let tree = Tree::open(&Store::root_of(&self.staging)).map_err(unpack_problem)?;
         let mut state = (tree, budget);
-        let fetches = layers.to_vec().into_iter().enumerate().map(|(number, layer)| async move {
+        let fetches = layers.iter().cloned().enumerate().map(|(number, layer)| async move {
             self.blob(layer.blob, &format!("layer-{number}")).await.map(|path| (layer, path))
         });
         let mut fetched = stream::iter(fetches).buffered(FETCHES);

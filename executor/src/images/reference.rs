@@ -117,7 +117,10 @@ pub(super) fn check_repository(path: &str) -> Result<&str, ReferenceError> {
         let inner = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
         let outer = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
         let bytes = part.as_bytes();
-        bytes.iter().copied().all(inner) && outer(bytes.first()) && outer(bytes.last())
+        !part.contains("..")
+            && bytes.iter().copied().all(inner)
+            && outer(bytes.first())
+            && outer(bytes.last())
     };
     if path.len() > MAX_REPOSITORY || !path.split('/').all(part_is_fine) {
         return Err(ReferenceError(
@@ -200,6 +203,7 @@ mod tests {
             (with_digest("docker://registry.example/"), "repository"),
             (with_digest("docker://registry.example/../a"), "repository"),
             (with_digest("docker://registry.example/A"), "repository"),
+            (with_digest("docker://registry.example/a..b"), "repository"),
             (with_digest("docker://registry.example/a?b"), "repository"),
             (with_digest("docker://user:pass@registry.example/a"), "registry"),
             (with_digest("registry.example:x/a"), "registry"),
