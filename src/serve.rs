@@ -171,7 +171,9 @@ impl Server {
             Some(redis) => Scheduler::join(config, parts, redis.clone()).await?,
         };
         let requests = Requests::new(options.front_threads);
+        let images = worker.as_ref().map(|(_, worker)| worker.image_stats()).unwrap_or_default();
         let observed = Observed {
+            images,
             events: &events,
             storage: storage.stats.clone(),
             scheduler: scheduler.clone(),

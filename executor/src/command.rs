@@ -10,6 +10,7 @@ use kiln_protos::reapi::command::OutputDirectoryFormat;
 
 use crate::config::WorkerConfig;
 use crate::failure::Failure;
+use crate::images::{Image, ImageReference};
 use crate::outputs::{Expected, OutputKind, OutputSpec};
 use crate::paths;
 use crate::platform::Wishes;
@@ -73,6 +74,22 @@ fn timeout(value: Option<kiln_protos::protobuf::Duration>) -> Result<Option<Dura
 pub struct Prepared {
     pub spec: CommandSpec,
     pub outputs: OutputSpec,
+    /// To be had and [used](Self::use_image) before the command runs.
+    pub image: Option<ImageReference>,
+}
+
+impl Prepared {
+    /// The image's files as root, and what it sets in the environment where the action sets nothing.
+    pub fn use_image(&mut self, image: &Image) {
+        self.spec.root = RootFs::Directory(image.root());
+        let own: BTreeSet<Vec<u8>> =
+            self.spec.environment.iter().map(|(name, _)| name.clone()).collect();
+        let of_image =
+            image.environment.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        let added = of_image.filter(|(name, _)| !own.contains(*name));
+        self.spec.environment.extend(added.map(|(name, value)| (name.to_vec(), value.to_vec())));
+        add_path(&mut self.spec.environment);
+    }
 }
 
 /// `spec.lower` is left empty. `default_timeout`: for actions that name none; zero: none either.
@@ -93,9 +110,15 @@ pub fn prepare(
     let working_directory = paths::resolve("", &command.working_directory)
         .map_err(|error| Failure::InvalidAction(format!("command.working_directory: {error}")))?;
     let outputs = output_spec(&command, &working_directory)?;
-    let root = wishes.root.unwrap_or_else(|| config.root_fs.clone());
+    // Of an image the path is not known yet.
+    let own_root = if wishes.image.is_some() { RootFs::Empty } else { config.root_fs.clone() };
+    let root = wishes.root.unwrap_or(own_root);
+    let mut environment = environment(&command)?;
+    if wishes.image.is_none() {
+        add_path(&mut environment);
+    }
     let spec = CommandSpec {
-        environment: environment(&command)?,
+        environment,
         writable: writable(&root, &outputs),
         directories: directories(&working_directory, &outputs),
         arguments: command.arguments.into_iter().map(String::into_bytes).collect(),
@@ -106,7 +129,7 @@ pub fn prepare(
         timeout: chosen_timeout(action.timeout, default_timeout),
         limits: limits(&config.limits, wishes.memory_bytes),
     };
-    Ok(Prepared { spec, outputs })
+    Ok(Prepared { spec, outputs, image: wishes.image })
 }
 
 fn check_arguments(command: &reapi::Command) -> Result<(), Failure> {
@@ -126,7 +149,13 @@ fn check_arguments(command: &reapi::Command) -> Result<(), Failure> {
 /// Name and value.
 type Variable = (Vec<u8>, Vec<u8>);
 
-/// Exactly what is declared, and a PATH where none is.
+fn add_path(environment: &mut Vec<Variable>) {
+    if !environment.iter().any(|(name, _)| name == b"PATH") {
+        environment.push((b"PATH".to_vec(), DEFAULT_PATH.into()));
+    }
+}
+
+/// Exactly what is declared.
 fn environment(command: &reapi::Command) -> Result<Vec<Variable>, Failure> {
     let mut variables = Vec::with_capacity(command.environment_variables.len() + 1);
     let mut names = BTreeSet::new();
@@ -146,9 +175,6 @@ fn environment(command: &reapi::Command) -> Result<Vec<Variable>, Failure> {
             )));
         }
         variables.push((name.clone().into_bytes(), variable.value.clone().into_bytes()));
-    }
-    if !names.contains(&"PATH".to_owned()) {
-        variables.push((b"PATH".to_vec(), DEFAULT_PATH.into()));
     }
     Ok(variables)
 }

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::images::ImagesConfig;
 use crate::input_root::{CacheLimits, InputLimits};
 use crate::outputs::OutputLimits;
 use crate::sandbox::{Limits, RootFs, UpperDir};
@@ -44,6 +45,8 @@ pub struct WorkerConfig {
     pub outputs: OutputLimits,
     /// Of the local cache of input roots.
     pub cache: CacheLimits,
+    /// Which images actions may name as their root, and where they come from.
+    pub images: ImagesConfig,
     /// Where an action's writes go.
     pub upper: UpperDir,
     /// How long running actions may go on after the shutdown was asked for.
@@ -71,6 +74,7 @@ impl WorkerConfig {
             input: InputLimits::default(),
             outputs: OutputLimits::default(),
             cache: CacheLimits::default(),
+            images: ImagesConfig::default(),
             upper: UpperDir::default(),
             drain_timeout: Duration::from_secs(30),
             absence: DEFAULT_ABSENCE,

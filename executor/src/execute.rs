@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::command::{self, Action, Prepared};
 use crate::config::WorkerConfig;
 use crate::failure::Failure;
+use crate::images::{Image, Images, Problem};
 use crate::input_root::{InputRoot, InputRoots};
 use crate::outputs::{self, Collected, OutputError, OutputSpec};
 use crate::report::Reporter;
@@ -32,6 +33,7 @@ pub struct Executor {
     pub config: WorkerConfig,
     pub store: SharedBlobStore,
     pub roots: InputRoots,
+    pub images: Arc<Images>,
     /// For streams that outgrow memory.
     pub spool_dir: PathBuf,
 }
@@ -45,11 +47,24 @@ impl Executor {
         reporter: &Reporter,
         cancel: &CancellationToken,
     ) -> Result<reapi::ExecuteResponse, Failure> {
+        match self.run(lease, runner, reporter, cancel).await {
+            Err(Failure::Answer { code, message }) => Ok(response::refused(code, message)),
+            other => other,
+        }
+    }
+
+    async fn run(
+        &self,
+        lease: &Lease,
+        runner: &mut dyn Runner,
+        reporter: &Reporter,
+        cancel: &CancellationToken,
+    ) -> Result<reapi::ExecuteResponse, Failure> {
         let (name, now) = (&self.config.worker_id, SystemTime::now());
         let mut timeline = Timeline::begin(name, lease.queued_at, now);
         reporter.progress(Stage::FetchingInputs).await;
         let action = action_digest(lease)?;
-        let (Prepared { spec, outputs }, _input_root) =
+        let Fetched { command: Prepared { spec, outputs, .. }, _image, _input_root } =
             unless_cancelled(cancel, self.fetch(&action, lease.default_timeout_ms)).await?;
 
         timeline.fetch_end = SystemTime::now();
@@ -72,23 +87,33 @@ impl Executor {
         Ok(response::assemble(result, verdict, &timeline, timeline.upload_end))
     }
 
-    /// `spec.lower` is set, and lives as long as the input root that is returned.
-    async fn fetch(
-        &self,
-        digest: &Digest,
-        default_timeout_ms: u64,
-    ) -> Result<(Prepared, Option<InputRoot>), Failure> {
+    async fn fetch(&self, digest: &Digest, default_timeout_ms: u64) -> Result<Fetched, Failure> {
         let action = self.message(digest, "Action", MAX_ACTION_BYTES).await?;
         let action = Action::new(action, digest.function)?;
-        let (command, root) = tokio::join!(
-            self.message(&action.command, "Command", MAX_COMMAND_BYTES),
-            self.roots.prepare(action.input_root),
-        );
-        let (command, root) = both(command, root.map_err(Failure::from))?;
         let timeout = Duration::from_millis(default_timeout_ms);
-        let mut prepared = command::prepare(&action, command, timeout, &self.config)?;
-        prepared.spec.lower.extend(root.iter().flat_map(InputRoot::layers));
-        Ok((prepared, root))
+        let (command, root) =
+            tokio::join!(self.command(&action, timeout), self.roots.prepare(action.input_root),);
+        let ((mut command, image), root) = both(command, root.map_err(Failure::from))?;
+        command.spec.lower.extend(root.iter().flat_map(InputRoot::layers));
+        Ok(Fetched { command, _image: image, _input_root: root })
+    }
+
+    /// `spec.lower` is still empty.
+    async fn command(
+        &self,
+        action: &Action,
+        timeout: Duration,
+    ) -> Result<(Prepared, Option<Arc<Image>>), Failure> {
+        let command = self.message(&action.command, "Command", MAX_COMMAND_BYTES).await?;
+        let mut prepared = command::prepare(action, command, timeout, &self.config)?;
+        let image = match &prepared.image {
+            None => None,
+            Some(image) => Some(self.images.get(image).await.map_err(image_failure)?),
+        };
+        if let Some(image) = &image {
+            prepared.use_image(image);
+        }
+        Ok((prepared, image))
     }
 
     async fn message<M: Message + Default>(
@@ -160,6 +185,22 @@ impl Executor {
             Err(error) => Ok(Err((error, root))),
         }
     }
+}
+
+/// A command that can run, and what has to stay while it does.
+struct Fetched {
+    command: Prepared,
+    _image: Option<Arc<Image>>,
+    _input_root: Option<InputRoot>,
+}
+
+fn image_failure(problem: Problem) -> Failure {
+    let code = match &problem {
+        Problem::Final(_) => response::code::FAILED_PRECONDITION,
+        Problem::Passing { .. } => response::code::UNAVAILABLE,
+        Problem::Local(text) => return Failure::Infrastructure(text.clone()),
+    };
+    Failure::Answer { code, message: problem.to_string() }
 }
 
 /// Of two failures the more telling one; all that is missing is reported at once.

@@ -20,6 +20,9 @@ pub enum Failure {
     Cancelled,
     #[error("{0}")]
     StoreFull(String),
+    /// The client gets this answer (`google.rpc.Code`): no other worker knows better.
+    #[error("{message}")]
+    Answer { code: i32, message: String },
 }
 
 fn first(missing: &[Digest]) -> String {
@@ -36,7 +39,8 @@ impl Failure {
         let (kind, missing) = match self {
             Self::MissingInputs(missing) => (Kind::MissingInputs, missing.as_slice()),
             Self::InvalidAction(_) => (Kind::InvalidAction, [].as_slice()),
-            Self::Infrastructure(_) => (Kind::Infrastructure, [].as_slice()),
+            // An answer is sent as one; whoever comes here with it has lost its code.
+            Self::Infrastructure(_) | Self::Answer { .. } => (Kind::Infrastructure, [].as_slice()),
             Self::Cancelled => (Kind::Cancelled, [].as_slice()),
             Self::StoreFull(_) => (Kind::StoreFull, [].as_slice()),
         };

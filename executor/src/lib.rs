@@ -2,13 +2,15 @@
 //!
 //! A lease passes through these modules in this order: [`session`] takes it and `work` gives it
 //! to a free slot; `execute` fetches Action and Command and asks [`input_root`] for the tree;
-//! [`command`] says what to run; [`runner`] runs it in the [`sandbox`] while `streams` keeps
+//! [`command`] says what to run, [`images`] with which root file system; [`runner`] runs it in
+//! the [`sandbox`] while `streams` keeps
 //! what it prints; [`outputs`] names and stores what it left; [`response`] is what the client gets.
 
 pub mod command;
 pub mod config;
 mod execute;
 pub mod failure;
+pub mod images;
 pub mod input_root;
 mod keyed_lock;
 mod outcomes;

@@ -6,7 +6,7 @@
 //! | `kiln-network` | `true`, `false` | the machine's network instead of loopback alone, where the worker grants it |
 //! | `kiln-memory` | bytes, or with `K`, `M`, `G`, `KiB`, `MiB`, `GiB` | a memory limit below that of the worker |
 //! | `persistentWorkerKey`, `persistentWorkerProtocol` | any | accepted; the action runs by itself, in a fresh sandbox |
-//! | `container-image` | | refused: images as root file systems are not supported yet |
+//! | `container-image` | `docker://REPOSITORY@sha256:...`, `oci:/DIRECTORY@sha256:...`, `none` | the files of this image as the root file system (docs/images.md) |
 //!
 //! A worker whose own properties name a `kiln-root` uses that one for actions that name none: clients
 //! such as BuildStream, which expects its input root to be `/`, send no properties of this kind.
@@ -14,6 +14,7 @@
 use kiln_protos::reapi::Platform;
 
 use crate::failure::Failure;
+use crate::images::{ImageReference, ReferenceError};
 use crate::sandbox::RootFs;
 
 const ROOT: &str = "kiln-root";
@@ -24,12 +25,22 @@ const IMAGE: &str = "container-image";
 /// tool running between actions. The command is whole without: it ends when it has done its work.
 const PERSISTENT: [&str; 2] = ["persistentWorkerKey", "persistentWorkerProtocol"];
 
-/// The properties that a worker understands, for matching: `*` stands for any value.
-pub fn offers(network: bool) -> impl Iterator<Item = (String, String)> {
-    let all = [(ROOT, "*"), (MEMORY, "*"), (NETWORK, "false"), (NETWORK, "true")];
+/// The properties that a worker understands, for matching: `*` stands for any value. Which images a
+/// worker that takes some allows is its own to say: the scheduler knows nothing of registries.
+pub fn offers(network: bool, images: bool) -> impl Iterator<Item = (String, String)> {
+    let all = [
+        (ROOT, "*"),
+        (MEMORY, "*"),
+        (NETWORK, "false"),
+        (NETWORK, "true"),
+        (IMAGE, ""),
+        (IMAGE, "none"),
+        (IMAGE, "*"),
+    ];
     all.into_iter()
         .chain(PERSISTENT.map(|name| (name, "*")))
         .filter(move |(name, value)| network || (*name, *value) != (NETWORK, "true"))
+        .filter(move |(name, value)| images || (*name, *value) != (IMAGE, "*"))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
 }
 
@@ -48,6 +59,7 @@ pub struct Wishes {
     pub root: Option<RootFs>,
     pub network: bool,
     pub memory_bytes: Option<u64>,
+    pub image: Option<ImageReference>,
 }
 
 impl Wishes {
@@ -60,6 +72,11 @@ impl Wishes {
                     property.name, property.value
                 ))
             })?;
+        }
+        if wishes.image.is_some() && wishes.root.is_some() {
+            return Err(Failure::InvalidAction(format!(
+                "platform properties {ROOT} and {IMAGE}: an image is a root by itself; name one of them"
+            )));
         }
         Ok(wishes)
     }
@@ -77,10 +94,8 @@ impl Wishes {
                 let bytes = parse_bytes(amount).ok_or("give bytes, for example 512M or 4GiB")?;
                 self.memory_bytes = Some(bytes);
             }
-            (IMAGE, "" | "none") => {}
-            (IMAGE, _) => {
-                return Err("container images are not supported yet; use kiln-root = host");
-            }
+            (IMAGE, "" | "none") => self.image = None,
+            (IMAGE, image) => self.image = Some(image.parse().map_err(|ReferenceError(it)| it)?),
             _ => {}
         }
         Ok(())
@@ -142,14 +157,37 @@ mod tests {
     #[test]
     fn the_network_is_offered_only_where_it_is_granted() {
         let network = ("kiln-network".to_owned(), "true".to_owned());
-        assert!(offers(true).any(|offer| offer == network));
-        assert!(!offers(false).any(|offer| offer == network));
+        assert!(offers(true, false).any(|offer| offer == network));
+        assert!(!offers(false, false).any(|offer| offer == network));
         for name in ["kiln-root", "persistentWorkerKey", "persistentWorkerProtocol"] {
-            assert!(
-                offers(false).any(|offer| offer == (name.to_owned(), "*".to_owned())),
-                "{name}"
-            );
+            let offer = (name.to_owned(), "*".to_owned());
+            assert!(offers(false, false).any(|offered| offered == offer), "{name}");
         }
+    }
+
+    #[test]
+    fn images_are_offered_only_where_some_are_allowed() {
+        let offered = |images| {
+            offers(true, images)
+                .filter(|(name, _)| name == IMAGE)
+                .map(|(_, value)| value)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(offered(false), ["", "none"]);
+        assert_eq!(offered(true), ["", "none", "*"]);
+    }
+
+    #[test]
+    fn an_image_is_a_root_by_itself() {
+        let image = format!("docker://registry.example/a@sha256:{}", "a".repeat(64));
+        assert_eq!(wishes("container-image", &image).unwrap().image.unwrap().to_string(), image);
+        assert_eq!(wishes("container-image", "none").unwrap(), Wishes::default());
+        let both = [("kiln-root", "strict"), ("container-image", image.as_str())];
+        let property =
+            |(name, value): (&str, &str)| Property { name: name.into(), value: value.into() };
+        let platform = Platform { properties: both.map(property).to_vec() };
+        let error = Wishes::of(Some(&platform)).unwrap_err().to_string();
+        assert!(error.contains("name one of them"), "{error}");
     }
 
     #[test]
@@ -161,7 +199,7 @@ mod tests {
             ("kiln-memory", "0", "512M"),
             ("kiln-memory", "5iB", "512M"),
             ("kiln-memory", "99999999999999999999G", "512M"),
-            ("container-image", "docker://x", "not supported yet"),
+            ("container-image", "docker://x", "names no digest"),
         ] {
             let error = wishes(name, value).unwrap_err();
             assert!(matches!(error, Failure::InvalidAction(_)));

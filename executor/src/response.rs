@@ -21,11 +21,12 @@ const SIGNAL_EXIT_CODE: i32 = 128;
 const SIGKILL: i32 = 9;
 
 /// google.rpc.Code
-mod code {
+pub mod code {
     pub const OK: i32 = 0;
     pub const DEADLINE_EXCEEDED: i32 = 4;
     pub const RESOURCE_EXHAUSTED: i32 = 8;
     pub const FAILED_PRECONDITION: i32 = 9;
+    pub const UNAVAILABLE: i32 = 14;
 }
 
 /// When each step began and ended.
@@ -160,6 +161,11 @@ pub fn assemble(
         status: Some(verdict.status),
         ..Default::default()
     }
+}
+
+/// For an action that was not run.
+pub fn refused(code: i32, message: String) -> reapi::ExecuteResponse {
+    reapi::ExecuteResponse { status: Some(status(code, message)), ..Default::default() }
 }
 
 #[cfg(test)]

@@ -47,11 +47,14 @@ pub struct SandboxRunners {
 
 impl SandboxRunners {
     /// Starts the sandbox once, to see what it enforces here.
-    pub async fn probe(config: &WorkerConfig, input_dir: PathBuf) -> Result<Self, SandboxError> {
+    pub async fn probe(
+        config: &WorkerConfig,
+        lower_dirs: Vec<PathBuf>,
+    ) -> Result<Self, SandboxError> {
         let mut template = SlotConfig {
             name: format!("{}-probe", slot_prefix()),
             scratch_dir: config.work_dir.join("scratch"),
-            input_dirs: vec![input_dir],
+            input_dirs: lower_dirs,
             upper: config.upper,
             ..SlotConfig::default()
         };

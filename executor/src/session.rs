@@ -168,7 +168,10 @@ fn hello(work: &Work) -> Hello {
         worker_id: config.worker_id.clone(),
         host_name: config.host_name.clone(),
         slots: config.slots,
-        properties: own.chain(platform::offers(config.allow_network)).map(property).collect(),
+        properties: own
+            .chain(platform::offers(config.allow_network, !config.images.allow.is_empty()))
+            .map(property)
+            .collect(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         not_enforced: work.not_enforced(),
         lease_ids: work.lease_ids(),

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{SandboxMode, WorkerConfig};
 use crate::execute::Executor;
 use crate::failure::Failure;
+use crate::images::{ImageStats, Images};
 use crate::input_root::InputRoots;
 use crate::platform;
 use crate::runner::{Runners, SandboxRunners};
@@ -70,10 +71,12 @@ pub struct Worker {
 impl Worker {
     /// Starts all slots in the sandbox.
     pub async fn start(config: WorkerConfig, store: SharedBlobStore) -> Result<Self, WorkerError> {
-        let inputs = inputs_dir(&config.work_dir);
-        std::fs::create_dir_all(&inputs)
-            .map_err(|error| WorkerError::WorkDir { path: inputs.clone(), error })?;
-        let runners = SandboxRunners::probe(&config, inputs).await?;
+        let lower_dirs = vec![inputs_dir(&config.work_dir), images_dir(&config.work_dir)];
+        for path in &lower_dirs {
+            std::fs::create_dir_all(path)
+                .map_err(|error| WorkerError::WorkDir { path: path.clone(), error })?;
+        }
+        let runners = SandboxRunners::probe(&config, lower_dirs).await?;
         let not_enforced = runners.not_enforced();
         if config.sandbox == SandboxMode::Required && !not_enforced.is_empty() {
             return Err(WorkerError::NotEnforced(not_enforced));
@@ -101,12 +104,16 @@ impl Worker {
         let inputs = inputs_dir(&config.work_dir);
         let (input, cache) = (config.input.clone(), config.cache.clone());
         let roots = InputRoots::open(&inputs, store.clone(), input, cache).map_err(failed)?;
+        let images = images_dir(&config.work_dir);
+        let images =
+            Images::open(&images, config.images.clone(), Arc::default()).map_err(failed)?;
         let mut slots = Vec::new();
         for number in 0..config.slots {
             let runner = runners.start(number).await.map_err(WorkerError::Slot)?;
             slots.push(SlotPlace { number, runner: Some(runner) });
         }
-        let executor = Arc::new(Executor { config, store, roots, spool_dir });
+        let executor =
+            Arc::new(Executor { config, store, roots, images: Arc::new(images), spool_dir });
         Ok(Self { work: Work::new(executor, runners, slots), _lock: lock })
     }
 
@@ -137,6 +144,11 @@ impl Worker {
         self.work.not_enforced()
     }
 
+    /// What became of container images here.
+    pub fn image_stats(&self) -> Arc<ImageStats> {
+        self.work.executor().images.stats()
+    }
+
     /// Stops what runs, and ends the slots' processes.
     pub async fn stop(self) {
         self.work.stop().await;
@@ -145,6 +157,10 @@ impl Worker {
 
 fn inputs_dir(work_dir: &Path) -> PathBuf {
     work_dir.join("inputs")
+}
+
+fn images_dir(work_dir: &Path) -> PathBuf {
+    work_dir.join("images")
 }
 
 /// Also closes the directory to all other users of the machine.

@@ -52,6 +52,9 @@ pub struct Serve {
     /// best-effort, or required: refuse to start when this machine cannot enforce everything
     #[arg(long, value_name = "MODE")]
     sandbox: Option<String>,
+    /// Registry, repository or directory (oci:/DIR) of container images that actions may name
+    #[arg(long = "allow-image", value_name = "PREFIX")]
+    allow_images: Vec<String>,
     /// Platform property that the workers here offer; replaces the default ones
     #[arg(long = "property", value_name = "NAME=VALUE")]
     properties: Vec<String>,
@@ -89,6 +92,8 @@ impl Serve {
         given(&mut flags, "--allow-cache-updates", "cache.allow_updates", updates);
         let properties = (!self.properties.is_empty()).then(|| self.properties.join(","));
         given(&mut flags, "--property", "workers.properties", properties.as_ref());
+        let images = (!self.allow_images.is_empty()).then(|| self.allow_images.join(","));
+        given(&mut flags, "--allow-image", "images.allow", images.as_ref());
         Ok(settings(self.config.as_ref(), flags)?)
     }
 

@@ -25,8 +25,12 @@ Examples:
   kiln worker --server http://build.example:8980
   kiln worker --server http://one.example:8980 --server http://two.example:8980
   kiln worker --server http://build.example:8980 --slots 16 --property OSFamily=linux --property pool=big
+  kiln worker --server http://build.example:8980 --allow-image registry.example/team
   kiln worker --server https://build.example:8980 --tls-ca ca.pem --token-file /run/secrets/kiln-worker
   kiln worker --server https://build.example:8980 --tls-ca ca.pem --tls-client-cert worker.pem --tls-client-key worker.key
+
+Actions that name a container image run in it where --allow-image (images.allow) allows it; the other
+keys of the section images say from where and how much: `kiln config` shows them.
 
 Credentials are read again while the worker runs: certificates for every connection, a token every 10 s.")]
 pub struct WorkerCommand {
@@ -39,6 +43,9 @@ pub struct WorkerCommand {
     /// Platform property that this worker offers; replaces the default ones
     #[arg(long = "property", value_name = "NAME=VALUE")]
     properties: Vec<String>,
+    /// Registry, repository or directory (oci:/DIR) of container images that actions may name
+    #[arg(long = "allow-image", value_name = "PREFIX")]
+    allow_images: Vec<String>,
     /// Configuration file (TOML)
     #[arg(long, env = "KILN_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
@@ -59,12 +66,14 @@ impl WorkerCommand {
         given(&mut flags, "--max-size", "storage.max_size", self.max_size.as_ref());
         let properties = (!self.properties.is_empty()).then(|| self.properties.join(","));
         given(&mut flags, "--property", "workers.properties", properties.as_ref());
+        let images = (!self.allow_images.is_empty()).then(|| self.allow_images.join(","));
+        given(&mut flags, "--allow-image", "images.allow", images.as_ref());
         Ok(settings(self.config.as_ref(), flags)?)
     }
 
     pub fn run(self, target: &Target) -> Result<Exit, CliError> {
         let settings = self.settings()?;
-        let (config, storage) = worker_options(&settings);
+        let (config, storage) = worker_options(&settings)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()

@@ -319,6 +319,38 @@ pub const KEYS: &[Key] = &[
         Kind::Duration,
         "How long actions go on while no server is heard; then they are stopped.",
     ),
+    key(
+        "images.allow",
+        "",
+        Kind::List,
+        "Container images that actions may name (property container-image): registries \
+         (registry.example:5000), repositories (docker.io/library), directories of image layouts \
+         (oci:/srv/images), * for every registry. Empty: none.",
+    ),
+    key(
+        "images.max_size",
+        "20GiB",
+        Kind::Size,
+        "Most bytes of unpacked images; the least recently used make room. Also of one image.",
+    ),
+    key(
+        "images.auth_file",
+        "",
+        Kind::Path,
+        "Docker config.json with credentials for registries (auths). Read for every pull.",
+    ),
+    key(
+        "images.ca",
+        "",
+        Kind::Path,
+        "Authorities (PEM) of registries, trusted besides the system's.",
+    ),
+    key(
+        "images.insecure",
+        "",
+        Kind::List,
+        "Registries that may be spoken to without TLS (HOST or HOST:PORT). Loopback always may.",
+    ),
     key("scheduler.default_timeout", "1h", Kind::Duration, "For actions that name no timeout."),
     key(
         "scheduler.max_timeout",

@@ -8,6 +8,7 @@ use std::time::Duration;
 use kiln_cas::redis::{RedisConfig, RedisError};
 use kiln_cas::stores::s3::S3Config;
 use kiln_cas::stores::{SharedConfig, StorageConfig};
+use kiln_executor::images::{AllowList, ImageLimits, ImagesConfig, Timing};
 use kiln_executor::sandbox::RootFs;
 use kiln_executor::{SandboxMode, WorkerConfig};
 use kiln_scheduler::SchedulerConfig;
@@ -39,10 +40,9 @@ pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
     }
     let data_dir = data_dir(settings);
     let slots = slots(settings, "workers.count");
-    let worker = (slots > 0).then(|| {
-        let id = format!("{}-{}", host(), listen.port());
-        worker_config(settings, id, &data_dir.join("worker"), slots)
-    });
+    let id = format!("{}-{}", host(), listen.port());
+    let worker = worker_config(settings, id, &data_dir.join("worker"), slots)?;
+    let worker = (slots > 0).then_some(worker);
     let base_url = settings.text("server.base_url");
     Ok(ServeOptions {
         listen,
@@ -79,14 +79,14 @@ fn otlp_endpoint(settings: &Settings) -> Result<Option<String>, ConfigError> {
 }
 
 /// What `kiln worker` starts with: the worker and its local storage.
-pub fn worker_options(settings: &Settings) -> (WorkerConfig, StorageConfig) {
+pub fn worker_options(settings: &Settings) -> Result<(WorkerConfig, StorageConfig), ConfigError> {
     let data_dir = data_dir(settings);
     let slots = slots(settings, "workers.count").max(1);
     let id = format!("{}-{}", host(), std::process::id());
-    let worker = worker_config(settings, id, &data_dir.join("worker"), slots);
+    let worker = worker_config(settings, id, &data_dir.join("worker"), slots)?;
     // Nobody was promised what is here: it is a copy of what the server keeps.
     let local = StorageConfig { lease: LOCAL_LEASE, ..storage(settings, data_dir) };
-    (worker, local)
+    Ok((worker, local))
 }
 
 fn cores() -> usize {
@@ -267,7 +267,28 @@ fn journal(settings: &Settings) -> JournalConfig {
     }
 }
 
-fn worker_config(settings: &Settings, id: String, work_dir: &Path, slots: u32) -> WorkerConfig {
+fn images_config(settings: &Settings) -> Result<ImagesConfig, ConfigError> {
+    let path = |name| Some(settings.text(name)).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let allow = AllowList::new(&settings.list("images.allow"))
+        .map_err(|problem| ConfigError::Combination(format!("images.allow: {problem}")))?;
+    let defaults = ImageLimits::default();
+    let bytes = settings.size("images.max_size").unwrap_or(defaults.bytes);
+    Ok(ImagesConfig {
+        allow,
+        insecure: settings.list("images.insecure"),
+        auth_file: path("images.auth_file"),
+        ca: path("images.ca"),
+        limits: ImageLimits { bytes, ..defaults },
+        timing: Timing::default(),
+    })
+}
+
+fn worker_config(
+    settings: &Settings,
+    id: String,
+    work_dir: &Path,
+    slots: u32,
+) -> Result<WorkerConfig, ConfigError> {
     let mut config = WorkerConfig::new(id, work_dir, slots);
     config.properties = settings.properties("workers.properties");
     config.sandbox = match settings.text("workers.sandbox") {
@@ -279,6 +300,7 @@ fn worker_config(settings: &Settings, id: String, work_dir: &Path, slots: u32) -
         "inputs" => RootFs::Inputs,
         _ => RootFs::Host,
     };
+    config.images = images_config(settings)?;
     config.allow_network = settings.flag("workers.allow_network");
     config.drain_timeout = settings.duration("server.drain");
     config.absence = settings.duration("workers.absence");
@@ -295,7 +317,7 @@ fn worker_config(settings: &Settings, id: String, work_dir: &Path, slots: u32) -
     if let Some(output) = settings.size("workers.output") {
         config.limits.output_bytes = Some(output);
     }
-    config
+    Ok(config)
 }
 
 fn host() -> String {

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use axum::Router;
 use kiln_cas::events::Events;
 use kiln_cas::stores::StorageStats;
+use kiln_executor::images::ImageStats;
 use kiln_scheduler::Scheduler;
 use kiln_scheduler::journal::Journal;
 use prometheus_client::registry::Registry;
@@ -64,6 +65,8 @@ pub struct Observed<'a> {
     pub security: Security,
     /// Of the connections to Redis, where there are any.
     pub redis: Arc<RedisTimes>,
+    /// Of the workers in this process.
+    pub images: Arc<ImageStats>,
 }
 
 /// Authentication and TLS.
@@ -81,7 +84,8 @@ impl Telemetry {
         otlp_endpoint: Option<&str>,
         instance: &str,
     ) -> Result<Self, EndpointError> {
-        let Observed { events, storage, scheduler, journal, requests, security, redis } = observed;
+        let Observed { events, storage, scheduler, journal, requests, security, redis, images } =
+            observed;
         let (stages, spans) = (Arc::new(Stages::default()), Arc::new(SpanCounters::default()));
         let traces = otlp_endpoint
             .map(|endpoint| Exporter::start(endpoint, instance, spans.clone()))
@@ -96,6 +100,7 @@ impl Telemetry {
             journal,
             requests,
             security,
+            images,
             stages,
             spans,
             redis,

@@ -75,6 +75,7 @@ async fn the_manual_names_every_metric_and_no_other() {
         requests: Requests::new(1),
         security: Security { failures: Arc::default(), tls: None },
         redis: Arc::default(),
+        images: Arc::default(),
     };
     let telemetry = Telemetry::start(observed, None, "test").unwrap();
 

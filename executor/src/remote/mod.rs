@@ -19,7 +19,7 @@ use tonic::transport::{Channel, Endpoint};
 use credentials::Authorization;
 pub use credentials::{
     Credentials, FileError, TlsFiles, Token, TokenError, certificates, certified_key,
-    client_config, provider, roots,
+    client_config, client_config_with, provider, roots,
 };
 use retry::Failures;
 pub(crate) use retry::delay;

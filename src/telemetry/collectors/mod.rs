@@ -3,6 +3,7 @@
 
 mod actions;
 mod families;
+mod images;
 mod process;
 mod requests;
 mod scheduler;
@@ -15,6 +16,7 @@ use std::fmt::{Debug, Error, Formatter};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kiln_cas::stores::StorageStats;
+use kiln_executor::images::ImageStats;
 use kiln_scheduler::journal::Journal;
 use kiln_scheduler::{Scheduler, Snapshot};
 use prometheus_client::collector::Collector;
@@ -35,6 +37,7 @@ pub struct Sources {
     pub journal: Journal,
     pub requests: Requests,
     pub security: Security,
+    pub images: Arc<ImageStats>,
     pub stages: Arc<Stages>,
     pub spans: Arc<SpanCounters>,
     pub redis: Arc<RedisTimes>,
@@ -90,6 +93,7 @@ impl Collector for Sources {
         if let Some(snapshot) = self.storage.shared() {
             shared::encode(&mut families, &snapshot, &self.redis)?;
         }
+        images::encode(&mut families, &self.images)?;
         actions::encode_journal(&mut families, &journal)?;
         telemetry::encode(&mut families, &self.stages, &self.spans)?;
         process::encode(&mut families, &ProcessStats::read())

@@ -1,12 +1,14 @@
-//! Real servers that tests start and stop: Redis (`KILN_REDIS`) and SeaweedFS's S3 gateway
-//! (`KILN_WEED`). scripts/test.sh installs them and sets the variables.
+//! Real servers that tests start and stop: Redis (`KILN_REDIS`), SeaweedFS's S3 gateway
+//! (`KILN_WEED`) and an OCI registry (`KILN_REGISTRY`). scripts/test.sh installs them and sets the variables.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 use std::path::PathBuf;
 
 mod process;
+pub use process::free_port;
 pub mod proxy;
 pub mod redis;
+pub mod registry;
 pub mod s3;
 pub mod slow;
 

@@ -3,7 +3,7 @@
 mod files;
 mod token;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::ResolvesClientCert;
@@ -56,6 +56,22 @@ pub fn client_config(files: &TlsFiles) -> Result<ClientConfig, FileError> {
             config.with_client_cert_resolver(Arc::new(identity))
         }
     })
+}
+
+/// TLS that trusts the authorities in `also` besides the system's, which may be none.
+pub fn client_config_with(also: Option<&Path>) -> Result<ClientConfig, FileError> {
+    let mut trusted = match system_roots() {
+        Err(FileError::NoSystemRoots) => RootCertStore::empty(),
+        other => other?,
+    };
+    if let Some(path) = also {
+        trusted.extend(roots(path)?.roots);
+    }
+    Ok(ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(FileError::Unusable)?
+        .with_root_certificates(trusted)
+        .with_no_client_auth())
 }
 
 fn system_roots() -> Result<RootCertStore, FileError> {

@@ -124,9 +124,24 @@ impl Roots {
                     .context("write", "resolv.conf")?;
             }
             RootFs::Host => self.host(Path::new(MACHINE), path)?,
-            RootFs::Directory(image) => contents(&under(INPUTS, image), path)?,
+            RootFs::Directory(image) => {
+                contents(&under(INPUTS, image), path)?;
+                self.network_files(path, key.network)?;
+            }
         }
         mounts::restrict(path, false, false)
+    }
+
+    /// What says how names of hosts become addresses is never the image's own: `localhost` is known
+    /// everywhere, and the machine's name servers are where its network is.
+    fn network_files(&self, path: &Path, network: bool) -> Result<(), ZygoteError> {
+        cover(&self.first()?.join("etc/hosts"), &path.join("etc/hosts"))?;
+        if !network {
+            return Ok(());
+        }
+        let servers = path.join("kiln/resolv.conf");
+        fs::write(&servers, &self.resolv_conf).context("write", "resolv.conf")?;
+        cover(&servers, &path.join("etc/resolv.conf"))
     }
 
     /// The machine's own, from which later ones take what is no longer mounted elsewhere.
@@ -154,6 +169,17 @@ fn contents(image: &Path, path: &Path) -> Result<(), ZygoteError> {
         if !OWN.iter().any(|own| name == *own) {
             place(&image.join(&name), &path.join(&name))?;
         }
+    }
+    Ok(())
+}
+
+/// Makes `from` appear in the place of the file `to`, if that is a file.
+fn cover(from: &Path, to: &Path) -> Result<(), ZygoteError> {
+    let in_place = to.parent().is_some_and(|directory| !directory.is_symlink());
+    let is_file = fs::symlink_metadata(to).is_ok_and(|metadata| metadata.is_file());
+    if in_place && is_file {
+        mounts::bind(from, to)?;
+        mounts::restrict(to, false, false)?;
     }
     Ok(())
 }

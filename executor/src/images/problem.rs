@@ -1,0 +1,38 @@
+//! Why an image cannot be had.
+
+use std::time::Duration;
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// Trying again does not help: the request, the image or the configuration has to change.
+    #[error("{0}")]
+    Final(String),
+    /// The registry may answer in a moment; it may have said when.
+    #[error("{text}")]
+    Passing { text: String, after: Option<Duration> },
+    /// This machine's fault.
+    #[error("{0}")]
+    Local(String),
+}
+
+impl Problem {
+    pub fn passing(text: impl Into<String>) -> Self {
+        Self::Passing { text: text.into(), after: None }
+    }
+
+    /// An I/O error of this machine, with what was being done.
+    pub fn local(context: impl std::fmt::Display, error: impl std::fmt::Display) -> Self {
+        Self::Local(format!("{context}: {error}"))
+    }
+
+    /// The same problem, said of `what`.
+    pub fn of(self, what: impl std::fmt::Display) -> Self {
+        match self {
+            Self::Final(text) => Self::Final(format!("{what}: {text}")),
+            Self::Passing { text, after } => {
+                Self::Passing { text: format!("{what}: {text}"), after }
+            }
+            Self::Local(text) => Self::Local(format!("{what}: {text}")),
+        }
+    }
+}
