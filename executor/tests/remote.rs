@@ -266,8 +266,14 @@ async fn blobs_go_to_the_next_address_when_one_is_not_heard() {
     assert_eq!(server.url(), nobody);
     let data = Bytes::from(vec![7; 3_000_000]);
     let digest = FUNCTION.digest(&data);
+    // Its bytes are gone: whoever writes it tries again.
+    let error = remote.write(&digest, data.clone()).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+    assert_eq!(server.url(), heard);
     remote.write(&digest, data.clone()).await.unwrap();
     let stored = running.store.read(&digest, 0, None).await.unwrap();
     assert_eq!(stored.collect(1 << 30).await.unwrap(), data);
-    assert_eq!(server.url(), heard);
+    let server = Server::with_all(&[&nobody, &heard], &Credentials::default()).unwrap();
+    let remote = RemoteStore::on(server, "");
+    assert_eq!(remote.find_missing(&[digest]).await.unwrap(), []);
 }

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
-use super::retry::{Failures, store_error};
+use super::retry::{Failures, is_unheard, store_error};
 use super::{MAX_MESSAGE, Server};
 
 /// Bytes of one WriteRequest.
@@ -155,9 +155,15 @@ impl Writer {
     pub fn new(server: &Server, instance: &str, digest: Digest) -> Self {
         let (requests, receiver) = mpsc::channel(CHUNKS_AHEAD);
         let upload = format!("uploads/{}/blobs", random_uuid());
+        let (server, place) = (server.clone(), server.place());
         let mut client = ByteStreamClient::new(server.channel());
         let call = tokio::spawn(async move {
-            client.write(ReceiverStream::new(receiver)).await.map(tonic::Response::into_inner)
+            let answer = client.write(ReceiverStream::new(receiver)).await;
+            // Whoever has the bytes writes them again, to an address that is heard.
+            if answer.as_ref().is_err_and(is_unheard) {
+                server.turn_from(place);
+            }
+            answer.map(tonic::Response::into_inner)
         });
         let resource = resource(instance, &upload, &digest);
         Self { digest, resource, sent: 0, requests: Some(requests), call }

@@ -28,6 +28,11 @@ pub fn is_refusal(status: &Status) -> bool {
     matches!(status.code(), Code::Unauthenticated | Code::PermissionDenied)
 }
 
+/// Nothing says that the server is there.
+pub fn is_unheard(status: &Status) -> bool {
+    matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded)
+}
+
 pub fn is_transient(status: &Status) -> bool {
     matches!(
         status.code(),
@@ -72,7 +77,7 @@ impl Failures {
     pub fn next(&mut self, status: &Status) -> Option<Duration> {
         let since = *self.since.get_or_insert_with(Instant::now);
         self.count += 1;
-        let unheard = matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded);
+        let unheard = is_unheard(status);
         if let Some((server, place)) = self.server.as_mut().filter(|_| unheard) {
             server.turn_from(*place);
             *place = server.place();
