@@ -5,6 +5,7 @@
 //! [`command`] says what to run; [`runner`] runs it in the [`sandbox`] while `streams` keeps
 //! what it prints; [`outputs`] names and stores what it left; [`response`] is what the client gets.
 
+mod audit;
 pub mod command;
 pub mod config;
 mod execute;
