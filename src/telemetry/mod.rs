@@ -17,6 +17,7 @@ use axum::Router;
 use kiln_cas::events::Events;
 use kiln_cas::stores::StorageStats;
 use kiln_scheduler::Scheduler;
+use kiln_scheduler::audit::Auditor;
 use kiln_scheduler::journal::Journal;
 use prometheus_client::registry::Registry;
 use tracing_subscriber::EnvFilter;
@@ -58,6 +59,7 @@ pub struct Observed<'a> {
     pub storage: Arc<StorageStats>,
     pub scheduler: Scheduler,
     pub journal: Journal,
+    pub auditor: Auditor,
     pub requests: Requests,
     pub security: Security,
 }
@@ -77,7 +79,8 @@ impl Telemetry {
         otlp_endpoint: Option<&str>,
         instance: &str,
     ) -> Result<Self, EndpointError> {
-        let Observed { events, storage, scheduler, journal, requests, security } = observed;
+        let Observed { events, storage, scheduler, journal, auditor, requests, security } =
+            observed;
         let (stages, spans) = (Arc::new(Stages::default()), Arc::new(SpanCounters::default()));
         let traces = otlp_endpoint
             .map(|endpoint| Exporter::start(endpoint, instance, spans.clone()))
@@ -90,6 +93,7 @@ impl Telemetry {
             storage,
             queue: queue.clone(),
             journal,
+            auditor,
             requests,
             security,
             stages,

@@ -111,7 +111,7 @@ impl Server {
     }
 
     /// The connections in turn.
-    fn channel(&self) -> Connection {
+    pub fn channel(&self) -> Connection {
         let next = self.next.fetch_add(1, Ordering::Relaxed);
         let channel = self.channels[next % self.channels.len()].clone();
         InterceptedService::new(channel, self.authorization.clone())

@@ -7,8 +7,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::conditions::{Condition, Conditions, NotChanged};
 use super::cgroup::{CgroupSet, Controller, Kind, Version};
+use super::conditions::{Condition, Conditions, NotChanged};
 use super::{CommandSpec, Limits, RootFs, SandboxError, UpperDir, UserNamespace};
 
 /// Arguments, environment and paths of one action together. The kernel itself takes 2 to 6 MiB.

@@ -174,9 +174,8 @@ mod tests {
         let mut finder = Finder::default();
         let mut from = 0;
         while from < first.len().max(again.len()) {
-            let part = |all: &'_ [u8]| {
-                all[from.min(all.len())..(from + piece).min(all.len())].to_vec()
-            };
+            let part =
+                |all: &'_ [u8]| all[from.min(all.len())..(from + piece).min(all.len())].to_vec();
             if let Some(place) = finder.feed(&part(first), &part(again)) {
                 return Some(place);
             }
@@ -217,7 +216,9 @@ mod tests {
 
     #[test]
     fn formats_and_texts_tell_their_cause() {
-        let ar = |time: &str| format!("!<arch>\n{:16}{time:12}{:6}{:6}{:8}{:10}`\n", "a.o/", 0, 0, 644, 4);
+        let ar = |time: &str| {
+            format!("!<arch>\n{:16}{time:12}{:6}{:6}{:8}{:10}`\n", "a.o/", 0, 0, 644, 4)
+        };
         assert!(hint(ar("1600000000").as_bytes(), ar("1700000000").as_bytes()).contains("ar -D"));
         let zip = |time: u8| [b"PK\x03\x04\x14\0\0\0\0\0", &[time, 1, 2, 3][..], &[0; 20]].concat();
         assert!(hint(&zip(1), &zip(2)).contains("zip"));
@@ -230,7 +231,10 @@ mod tests {
         assert!(hint(&tar(1), &tar(2)).contains("tar archive: use --mtime"));
         assert!(hint(b"\x1f\x8b\x08\0abcd", b"\x1f\x8b\x08\0abce").contains("gzip -n"));
         assert!(hint(b"\x7fELF..GNU\0abc", b"\x7fELF..GNU\0abd").contains("build id"));
-        assert!(hint(b"in /kiln/root/a.c", b"in /kiln/hermeticity/audit/elsewhere/a.c").contains("directory"));
+        assert!(
+            hint(b"in /kiln/root/a.c", b"in /kiln/hermeticity/audit/elsewhere/a.c")
+                .contains("directory")
+        );
         assert!(hint(b"on kiln", b"on kiln-hermeticity-audit").contains("host name"));
         assert!(hint(b"at 2024-05-06", b"at 2024-05-07").contains("date"));
         assert_eq!(hint(b"plain", b"plein"), "");

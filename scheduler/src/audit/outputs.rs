@@ -151,8 +151,10 @@ mod tests {
     fn made() -> impl Strategy<Value = Made> {
         let digest = |hash: u8| reapi::Digest { hash: hash.to_string(), size_bytes: 1 };
         prop_oneof![
-            (0..3u8, any::<bool>())
-                .prop_map(move |(hash, executable)| Made::File { digest: digest(hash), executable }),
+            (0..3u8, any::<bool>()).prop_map(move |(hash, executable)| Made::File {
+                digest: digest(hash),
+                executable
+            }),
             "[ab]".prop_map(Made::Link),
             (0..3u8).prop_map(move |hash| Made::Tree(digest(hash))),
         ]

@@ -38,8 +38,7 @@ impl Audit for AuditService {
             ));
         }
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        let planned =
-            Planned { actions: count(plan.executions.len()), known: count(plan.known) };
+        let planned = Planned { actions: count(plan.executions.len()), known: count(plan.known) };
         let audits = self.auditor.clone().audits(plan.executions).map(Kind::Audited);
         let updates = stream::iter([Kind::Planned(planned)]).chain(audits);
         Ok(Response::new(Box::pin(updates.map(|kind| Ok(Update { kind: Some(kind) })))))

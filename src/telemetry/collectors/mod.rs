@@ -2,6 +2,7 @@
 //! for, and not counted a second time.
 
 mod actions;
+mod audit;
 mod families;
 mod process;
 mod requests;
@@ -14,6 +15,7 @@ use std::fmt::{Debug, Error, Formatter};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kiln_cas::stores::StorageStats;
+use kiln_scheduler::audit::Auditor;
 use kiln_scheduler::journal::Journal;
 use kiln_scheduler::{Scheduler, Snapshot};
 use prometheus_client::collector::Collector;
@@ -31,6 +33,7 @@ pub struct Sources {
     pub storage: Arc<StorageStats>,
     pub queue: Latest,
     pub journal: Journal,
+    pub auditor: Auditor,
     pub requests: Requests,
     pub security: Security,
     pub stages: Arc<Stages>,
@@ -80,6 +83,7 @@ impl Collector for Sources {
         requests::encode(&mut families, &self.requests)?;
         security::encode(&mut families, &self.security)?;
         actions::encode(&mut families, &journal, &self.stages)?;
+        audit::encode(&mut families, self.auditor.stats())?;
         if let Some(queue) = self.queue.get() {
             scheduler::encode(&mut families, &queue)?;
         }

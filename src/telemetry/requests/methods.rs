@@ -29,6 +29,7 @@ pub const METHODS: &[Method] = methods! {
     "build.bazel.remote.execution.v2.Capabilities": "GetCapabilities";
     "google.longrunning.Operations":
         "GetOperation" "ListOperations" "CancelOperation" "DeleteOperation" "WaitOperation";
+    "kiln.audit.v1.Audit": "Hermeticity";
     "kiln.worker.v1.Workers": "Session";
     "build.bazel.remote.asset.v1.Fetch": "FetchBlob" "FetchDirectory";
     "build.bazel.remote.asset.v1.Push": "PushBlob" "PushDirectory";

@@ -90,11 +90,7 @@ fn cpus() -> Vec<usize> {
 
 /// Namespaces that an action needs for them.
 pub(super) fn namespaces(conditions: Conditions) -> CloneFlags {
-    if conditions.has(Condition::HostName) {
-        CloneFlags::CLONE_NEWUTS
-    } else {
-        CloneFlags::empty()
-    }
+    if conditions.has(Condition::HostName) { CloneFlags::CLONE_NEWUTS } else { CloneFlags::empty() }
 }
 
 /// In init, before it gives anything up and while the machine's `/proc` is there.
