@@ -9,7 +9,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(own, ["proto"])?;
     tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
     // On its own, because it uses the messages of the others.
-    let descriptors = protox::compile(["kiln/queue/v1/queue.proto"], ["proto"])?;
+    let users = ["kiln/queue/v1/queue.proto", "kiln/audit/v1/audit.proto"];
+    let descriptors = protox::compile(users, ["proto"])?;
     tonic_prost_build::configure()
         .bytes(".")
         .extern_path(".kiln.events.v1", "crate::events")

@@ -17,6 +17,7 @@ use kiln_cas::services::{CasServices, ServicesConfig};
 use kiln_cas::stores::{SharedConfig, Storage, StorageConfig};
 use kiln_executor::session::SessionEnd;
 use kiln_executor::{Worker, WorkerConfig, WorkerError};
+use kiln_scheduler::audit::{AuditConfig, Auditor};
 use kiln_scheduler::journal::{Journal, JournalConfig};
 use kiln_scheduler::{Parts, Scheduler, SchedulerConfig};
 use tokio::net::TcpSocket;
@@ -53,6 +54,8 @@ pub struct ServeOptions {
     pub storage: StorageConfig,
     pub scheduler: SchedulerConfig,
     pub journal: JournalConfig,
+    /// Audits in the background.
+    pub audit: AuditConfig,
     /// `None`: workers join from elsewhere.
     pub worker: Option<WorkerConfig>,
     /// Whether everybody may write action results where nobody is asked who calls.
@@ -116,6 +119,8 @@ pub struct Server {
     front: Front,
     /// Reads files and fetches keys again.
     background: Vec<JoinHandle<()>>,
+    /// Audits in the background.
+    sampling: Option<JoinHandle<()>>,
     worker: Option<JoinHandle<()>>,
     stop_worker: CancellationToken,
     stop_front: CancellationToken,
@@ -170,6 +175,7 @@ impl Server {
             None => Scheduler::start(config, parts),
             Some(redis) => Scheduler::join(config, parts, redis.clone()).await?,
         };
+        let auditor = Auditor::new(&scheduler, journal.clone(), storage.records.clone());
         let requests = Requests::new(options.front_threads);
         let images = worker.as_ref().map(|(_, worker)| worker.image_stats()).unwrap_or_default();
         let observed = Observed {
@@ -178,11 +184,13 @@ impl Server {
             storage: storage.stats.clone(),
             scheduler: scheduler.clone(),
             journal: journal.clone(),
+            auditor: auditor.clone(),
             requests: requests.clone(),
             security: Security { failures: failures.clone(), tls: tls.clone() },
             redis: redis_times,
         };
         let telemetry = Telemetry::start(observed, options.otlp_endpoint.as_deref(), &base_url)?;
+        let sampling = auditor.sample(&events, options.audit);
         let cas = cas_services(&options, &storage, access, events, logs)?;
         let readiness = Readiness::default();
         let router = router(Routed {
@@ -190,6 +198,7 @@ impl Server {
             storage: &storage,
             scheduler: &scheduler,
             journal: &journal,
+            auditor: &auditor,
             telemetry: &telemetry,
             readiness: &readiness,
             base_url: &base_url,
@@ -230,6 +239,7 @@ impl Server {
             readiness,
             front,
             background,
+            sampling,
             worker,
             stop_worker,
             stop_front,
@@ -242,6 +252,10 @@ impl Server {
     pub async fn shutdown(mut self) -> Result<(), ServeError> {
         self.readiness.set(false);
         self.health.set_service_status(WHOLE_SERVER, ServingStatus::NotServing).await;
+        if let Some(sampling) = &self.sampling {
+            // What it has run is cancelled: nobody waits for it.
+            sampling.abort();
+        }
         if tokio::time::timeout(self.drain, self.scheduler.drain()).await.is_err() {
             tracing::warn!(drain = ?self.drain, "actions still run after the drain time");
         }
@@ -333,6 +347,7 @@ struct Routed<'a> {
     storage: &'a Storage,
     scheduler: &'a Scheduler,
     journal: &'a Journal,
+    auditor: &'a Auditor,
     telemetry: &'a Telemetry,
     readiness: &'a Readiness,
     base_url: &'a str,
@@ -361,17 +376,20 @@ fn cas_services(
 }
 
 fn router(parts: Routed<'_>) -> Router {
-    let Routed { cas, storage, scheduler, journal, telemetry, readiness, base_url } = parts;
+    let Routed { cas, storage, scheduler, journal, auditor, telemetry, readiness, base_url } =
+        parts;
     let mut grpc = tonic::service::Routes::builder();
     cas.add_to(&mut grpc);
     grpc.add_service(scheduler.execution_service())
         .add_service(scheduler.operations_service())
-        .add_service(scheduler.workers_service());
+        .add_service(scheduler.workers_service())
+        .add_service(auditor.service());
     let stats = storage.stats.clone();
     let pages = web::router(WebState {
         blobs: storage.blobs.clone(),
         actions: storage.actions.clone(),
         journal: journal.clone(),
+        auditor: auditor.clone(),
         queue: Arc::new(scheduler.clone()),
         storage: Arc::new(move || stats.snapshot()),
         base_url: base_url.into(),

@@ -81,6 +81,7 @@ async fn measure(
             output_bytes: Some(1 << 20),
             cpu_millis: None,
         },
+        conditions: Default::default(),
     };
     let mut times = Vec::with_capacity(runs);
     for number in 0..runs + WARM_UP {

@@ -14,7 +14,7 @@ use crate::images::{Image, ImageReference};
 use crate::outputs::{Expected, OutputKind, OutputSpec};
 use crate::paths;
 use crate::platform::Wishes;
-use crate::sandbox::{CommandSpec, Limits, RootFs};
+use crate::sandbox::{CommandSpec, Conditions, Limits, RootFs};
 
 /// What an action that declares no PATH gets: Buck2 sends none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -128,6 +128,7 @@ pub fn prepare(
         network: wishes.network,
         timeout: chosen_timeout(action.timeout, default_timeout),
         limits: limits(&config.limits, wishes.memory_bytes),
+        conditions: Conditions::default(),
     };
     Ok(Prepared { spec, outputs, image: wishes.image })
 }

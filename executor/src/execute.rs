@@ -12,6 +12,7 @@ use prost::Message;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::audit::{self, Audit};
 use crate::command::{self, Action, Prepared};
 use crate::config::WorkerConfig;
 use crate::failure::Failure;
@@ -64,8 +65,10 @@ impl Executor {
         let mut timeline = Timeline::begin(name, lease.queued_at, now);
         reporter.progress(Stage::FetchingInputs).await;
         let action = action_digest(lease)?;
-        let Fetched { command: Prepared { spec, outputs, .. }, _image, _input_root } =
+        let Fetched { command: Prepared { mut spec, outputs, .. }, _image, _input_root } =
             unless_cancelled(cancel, self.fetch(&action, lease.default_timeout_ms)).await?;
+        let audit = Audit::of(lease)?;
+        spec.conditions = audit.as_ref().map(Audit::conditions).unwrap_or_default();
 
         timeline.fetch_end = SystemTime::now();
         reporter.progress(Stage::Running).await;
@@ -77,6 +80,7 @@ impl Executor {
         );
         timeline.run_end = SystemTime::now();
         let finished = finished?;
+        let applied = audit.map(|_| audit::applied(&finished.not_changed));
         let streams = streams.map_err(|error| Failure::io("keep stdout and stderr", error))?;
 
         reporter.progress(Stage::UploadingOutputs).await;
@@ -84,7 +88,12 @@ impl Executor {
         let upload = self.conclude(finished, streams, outputs, action.function, spec.timeout);
         let (result, verdict) = unless_cancelled(cancel, upload).await?;
         timeline.upload_end = SystemTime::now();
-        Ok(response::assemble(result, verdict, &timeline, timeline.upload_end))
+        let mut response = response::assemble(result, verdict, &timeline, timeline.upload_end);
+        let metadata = response.result.as_mut().and_then(|it| it.execution_metadata.as_mut());
+        if let Some(metadata) = metadata {
+            metadata.auxiliary_metadata.extend(applied);
+        }
+        Ok(response)
     }
 
     async fn fetch(&self, digest: &Digest, default_timeout_ms: u64) -> Result<Fetched, Failure> {

@@ -6,6 +6,7 @@
 //! the [`sandbox`] while `streams` keeps
 //! what it prints; [`outputs`] names and stores what it left; [`response`] is what the client gets.
 
+mod audit;
 pub mod command;
 pub mod config;
 mod execute;

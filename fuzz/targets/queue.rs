@@ -82,6 +82,7 @@ fn submit(step: Step) -> Option<Submit> {
         timeout_ms: 60_000,
         do_not_cache: cache & 1 != 0,
         skip_cache_lookup: cache & 2 != 0,
+        avoid: None,
     })
 }
 

@@ -27,6 +27,12 @@ pub mod queue {
     include!(concat!(env!("OUT_DIR"), "/kiln.queue.v1.rs"));
 }
 
+/// The hermeticity audit (`proto/kiln/audit/v1`).
+pub mod audit {
+    #![allow(clippy::all, missing_docs)]
+    include!(concat!(env!("OUT_DIR"), "/kiln.audit.v1.rs"));
+}
+
 /// Live output on its way between frontends (`proto/kiln/logs/v1`).
 pub mod logs {
     #![allow(clippy::all, missing_docs)]

@@ -39,6 +39,7 @@ fn submit(number: u64, sets: &[Requirement], invocations: &[Arc<str>]) -> Event 
         timeout_ms: 60_000,
         do_not_cache: false,
         skip_cache_lookup: false,
+        avoid: None,
     }))
 }
 

@@ -32,6 +32,17 @@ pub struct Request {
     pub skip_cache_lookup: bool,
     /// Whose it is; `None`: nobody in particular.
     pub owner: Option<Arc<str>>,
+    /// Of a run of the hermeticity audit, which nobody but the audit hears of.
+    pub audit: Option<Rerun>,
+}
+
+/// An action that ran before runs again.
+#[derive(Debug, Clone)]
+pub struct Rerun {
+    /// Encoded `kiln.audit.v1.Conditions`.
+    pub conditions: Bytes,
+    /// The worker that should not get it where another one can.
+    pub avoid: Arc<str>,
 }
 
 /// A request that the action cache did not answer.

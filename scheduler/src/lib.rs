@@ -4,6 +4,7 @@
 //! between services and queue, so that a queue elsewhere can take the place of the one in
 //! this process.
 
+pub mod audit;
 pub mod boundary;
 mod completion;
 mod config;

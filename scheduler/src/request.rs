@@ -75,6 +75,7 @@ pub fn parse(
         received_at,
         skip_cache_lookup: request.skip_cache_lookup,
         owner,
+        audit: None,
     };
     Ok(Asked {
         key: ActionKey { instance: instance.into(), action },

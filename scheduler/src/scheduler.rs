@@ -51,6 +51,10 @@ impl Scheduler {
         Ok(Self { core: Arc::new(Core::new(config, parts, Arc::new(queue), completion)) })
     }
 
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
     pub fn execution_service(&self) -> Deadlines<ExecutionServer<ExecutionService>> {
         let limit = self.core.config.max_message_bytes;
         let server = ExecutionServer::new(ExecutionService { core: self.core.clone() });

@@ -74,6 +74,9 @@ const GRPC: &[(&str, Methods)] = &[
         ("CancelOperation", Instance(Execute)),
         ("DeleteOperation", Instance(Execute)),
     ]),
+    ("kiln.audit.v1.Audit", &[
+        ("Hermeticity", Instance(Execute)),
+    ]),
     ("kiln.worker.v1.Workers", &[
         ("Session", All(Work)),
     ]),
@@ -95,8 +98,8 @@ const GRPC: &[(&str, Methods)] = &[
 ];
 
 /// First segments of the paths of pages and their API, which have precedence over the HTTP cache.
-const PAGES: [&str; 8] =
-    ["", "builds", "actions", "queue", "blobs", "api", "style.css", "favicon.svg"];
+const PAGES: [&str; 9] =
+    ["", "builds", "actions", "queue", "audit", "blobs", "api", "style.css", "favicon.svg"];
 
 /// What a gRPC call of this path needs; `None`: there is no such method.
 pub fn of_grpc(path: &str) -> Option<Need> {

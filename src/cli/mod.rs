@@ -2,6 +2,7 @@
 
 mod action;
 mod api;
+mod audit;
 mod build;
 mod cas;
 mod config;
@@ -60,6 +61,7 @@ enum Command {
     Health(health::HealthCommand),
     Build(build::BuildCommand),
     Action(action::ActionCommand),
+    Audit(audit::AuditCommand),
     Cas(cas::CasCommand),
     Index(index::IndexCommand),
     Token(token::TokenCommand),
@@ -87,6 +89,7 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Health(command) => block_on(command.run(&cli.target.target()?)),
         Command::Build(command) => block_on(command.run(&cli.target.target()?)),
         Command::Action(command) => block_on(command.run(&cli.target.target()?)),
+        Command::Audit(command) => block_on(command.run(&cli.target.target()?)),
         Command::Cas(command) => block_on(command.run(&cli.target.target()?)),
         Command::Index(command) => block_on(command.run()),
         Command::Token(command) => command.run(),

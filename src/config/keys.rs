@@ -367,6 +367,14 @@ pub const KEYS: &[Key] = &[
     key("scheduler.max_queued", "auto", Kind::Number, "Most operations that wait. auto: 250000."),
     key("journal.max_executions", "100000", Kind::Number, "Executions kept for the web pages."),
     key("journal.max_builds", "2000", Kind::Number, "Builds kept for the web pages."),
+    key(
+        "audit.rate",
+        "0",
+        Kind::Text,
+        "The part of executed actions that is run again under changed conditions while workers are \
+         idle, from 0 (none) to 1 (all). See docs/audit.md.",
+    ),
+    key("audit.concurrency", "1", Kind::Number, "Actions that are audited at the same time."),
     key("log.format", "text", Kind::Choice(&["text", "json"]), "How logs are written to stderr."),
     key(
         "log.filter",

@@ -12,6 +12,7 @@ use kiln_executor::images::{AllowList, ImageLimits, ImagesConfig, Timing};
 use kiln_executor::sandbox::RootFs;
 use kiln_executor::{SandboxMode, WorkerConfig};
 use kiln_scheduler::SchedulerConfig;
+use kiln_scheduler::audit::AuditConfig;
 use kiln_scheduler::journal::JournalConfig;
 
 use super::security::{auth, tls};
@@ -53,6 +54,7 @@ pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
         storage: StorageConfig { shared: shared_storage(settings)?, ..storage(settings, data_dir) },
         scheduler: scheduler(settings),
         journal: journal(settings),
+        audit: audit(settings)?,
         worker,
         allow_cache_updates: settings.flag("cache.allow_updates"),
         fetch_allowed: settings.list("fetch.allow"),
@@ -60,6 +62,18 @@ pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
         otlp_endpoint: otlp_endpoint(settings)?,
         drain: settings.duration("server.drain"),
     })
+}
+
+fn audit(settings: &Settings) -> Result<AuditConfig, ConfigError> {
+    let text = settings.text("audit.rate");
+    let rate = text.parse().ok().filter(|rate: &f64| (0.0..=1.0).contains(rate));
+    let rate = rate.ok_or_else(|| {
+        ConfigError::Combination(format!(
+            "audit.rate = {text:?}: expected a number from 0 (nothing is audited) to 1 (everything)"
+        ))
+    })?;
+    let concurrency = settings.number("audit.concurrency").unwrap_or(1).max(1);
+    Ok(AuditConfig { rate, concurrency: usize::try_from(concurrency).unwrap_or(usize::MAX) })
 }
 
 /// Collectors stand on the same machine or in the same network: TLS is theirs to add.

@@ -19,6 +19,7 @@ use kiln_cas::events::Events;
 use kiln_cas::stores::StorageStats;
 use kiln_executor::images::ImageStats;
 use kiln_scheduler::Scheduler;
+use kiln_scheduler::audit::Auditor;
 use kiln_scheduler::journal::Journal;
 use prometheus_client::registry::Registry;
 use tracing_subscriber::EnvFilter;
@@ -61,6 +62,7 @@ pub struct Observed<'a> {
     pub storage: Arc<StorageStats>,
     pub scheduler: Scheduler,
     pub journal: Journal,
+    pub auditor: Auditor,
     pub requests: Requests,
     pub security: Security,
     /// Of the connections to Redis, where there are any.
@@ -84,8 +86,17 @@ impl Telemetry {
         otlp_endpoint: Option<&str>,
         instance: &str,
     ) -> Result<Self, EndpointError> {
-        let Observed { events, storage, scheduler, journal, requests, security, redis, images } =
-            observed;
+        let Observed {
+            events,
+            storage,
+            scheduler,
+            journal,
+            auditor,
+            requests,
+            security,
+            redis,
+            images,
+        } = observed;
         let (stages, spans) = (Arc::new(Stages::default()), Arc::new(SpanCounters::default()));
         let traces = otlp_endpoint
             .map(|endpoint| Exporter::start(endpoint, instance, spans.clone()))
@@ -98,6 +109,7 @@ impl Telemetry {
             storage,
             queue: queue.clone(),
             journal,
+            auditor,
             requests,
             security,
             images,

@@ -25,6 +25,7 @@ use axum::Router;
 use axum::routing::get;
 use kiln_cas::stores::StorageSnapshot;
 use kiln_cas::{SharedActionCache, SharedBlobStore};
+use kiln_scheduler::audit::Auditor;
 use kiln_scheduler::boundary::Unavailable;
 use kiln_scheduler::journal::Journal;
 use kiln_scheduler::{Scheduler, Snapshot};
@@ -48,6 +49,7 @@ pub struct WebState {
     pub blobs: SharedBlobStore,
     pub actions: SharedActionCache,
     pub journal: Journal,
+    pub auditor: Auditor,
     pub queue: Arc<dyn QueueView>,
     pub storage: Arc<dyn Fn() -> StorageSnapshot + Send + Sync>,
     /// How clients reach this server, without a slash at the end: `http://host:8980`.
@@ -66,6 +68,7 @@ pub fn router(state: WebState) -> Router {
         .route("/cas/tree/{function}/{hash}/{size}", get(pages::tree::root))
         .route("/cas/tree/{function}/{hash}/{size}/{*path}", get(pages::tree::below))
         .route("/queue", get(pages::queue::page))
+        .route("/audit", get(pages::audit::page))
         .route("/blobs/{function}/{hash}/{size}", get(blobs::download))
         .route("/style.css", get(pages::layout::stylesheet))
         .route("/favicon.svg", get(pages::layout::favicon))

@@ -3,6 +3,7 @@
 use futures_util::stream::iter;
 use kiln_protos::asset::fetch_client::FetchClient;
 use kiln_protos::asset::push_client::PushClient;
+use kiln_protos::audit::audit_client::AuditClient;
 use kiln_protos::bytestream::byte_stream_client::ByteStreamClient;
 use kiln_protos::logstream::log_stream_service_client::LogStreamServiceClient;
 use kiln_protos::longrunning::operations_client::OperationsClient;
@@ -10,7 +11,7 @@ use kiln_protos::reapi::action_cache_client::ActionCacheClient;
 use kiln_protos::reapi::capabilities_client::CapabilitiesClient;
 use kiln_protos::reapi::content_addressable_storage_client::ContentAddressableStorageClient as Cas;
 use kiln_protos::reapi::execution_client::ExecutionClient;
-use kiln_protos::{asset, bytestream, logstream, longrunning, reapi};
+use kiln_protos::{asset, audit, bytestream, logstream, longrunning, reapi};
 use tonic::{Code, Status};
 
 use crate::roles::{bearer, guarded};
@@ -49,6 +50,9 @@ async fn cache(client: &Client, asked: &mut Asked) {
         CapabilitiesClient.get_capabilities(reapi::GetCapabilitiesRequest { instance_name });
         ExecutionClient.execute(reapi::ExecuteRequest {
             instance_name: main(), action_digest, ..Default::default()
+        });
+        AuditClient.hermeticity(audit::HermeticityRequest {
+            instance_name: main(), target: "//...".into(), ..Default::default()
         });
     );
 }

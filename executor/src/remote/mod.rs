@@ -143,7 +143,8 @@ impl Server {
     }
 
     /// The connections in turn.
-    fn channel(&self) -> Connection {
+    /// A connection to the address in use, another one each time.
+    pub fn channel(&self) -> Connection {
         InterceptedService::new(self.address().channel(), self.authorization.clone())
     }
 }

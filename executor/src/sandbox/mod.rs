@@ -13,6 +13,7 @@
 
 mod cgroup;
 mod channel;
+mod conditions;
 mod config;
 mod error;
 mod pidfd;
@@ -22,6 +23,7 @@ mod slot;
 mod wire;
 mod zygote;
 
+pub use conditions::{Condition, Conditions, NotChanged};
 pub use config::{SlotConfig, UpperDir, UserNamespace};
 pub use error::SandboxError;
 pub use probe::{Capabilities, probe};
@@ -64,6 +66,8 @@ pub struct CommandSpec {
     pub network: bool,
     pub timeout: Duration,
     pub limits: Limits,
+    /// What is to be another than usual.
+    pub conditions: Conditions,
 }
 
 /// `None`: no limit.
@@ -105,6 +109,8 @@ pub enum Ending {
 pub struct Finished {
     pub ending: Ending,
     pub usage: Usage,
+    /// Of `CommandSpec::conditions`, what stayed as usual.
+    pub not_changed: Vec<NotChanged>,
     /// On this machine, open for path lookups (`openat2` beneath it): the input root with the
     /// action's changes. Valid until the slot's next run.
     pub root: OwnedFd,

@@ -47,6 +47,7 @@ async fn try_action(slot: &mut Slot) -> Result<(), SandboxError> {
         network: false,
         timeout: PATIENCE,
         limits: Limits::default(),
+        conditions: Default::default(),
     };
     // Nothing is printed: a closed channel is no hindrance.
     let (output, _) = mpsc::channel(1);

@@ -184,7 +184,7 @@ fn finished(report: Report, stopped: Option<Ending>, root: OwnedFd) -> Finished 
         system: report.system,
         peak_memory_bytes: report.peak_memory_bytes,
     };
-    Finished { ending, usage, root }
+    Finished { ending, usage, not_changed: report.not_changed, root }
 }
 
 /// Why and how far a running action is being stopped.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::cgroup::{CgroupSet, Controller, Kind, Version};
+use super::conditions::{Condition, Conditions, NotChanged};
 use super::{CommandSpec, Limits, RootFs, SandboxError, UpperDir, UserNamespace};
 
 /// Arguments, environment and paths of one action together. The kernel itself takes 2 to 6 MiB.
@@ -57,6 +58,7 @@ pub(super) struct Report {
     pub peak_memory_bytes: u64,
     /// Says which limit the action ran into, when one explains its end.
     pub over_limit: Option<String>,
+    pub not_changed: Vec<NotChanged>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +119,10 @@ impl Reply {
                 out.duration(report.system);
                 out.u64(report.peak_memory_bytes);
                 out.option(report.over_limit.as_ref(), |out, text| out.bytes(text.as_bytes()));
+                out.list(&report.not_changed, |out, (condition, reason)| {
+                    out.u64([*condition].into_iter().collect::<Conditions>().bits());
+                    out.bytes(reason.as_bytes());
+                });
                 out.finish()
             }
             Self::Failed(message) => {
@@ -220,6 +226,7 @@ impl Writer {
         self.option(spec.limits.disk_bytes, Self::u64);
         self.option(spec.limits.output_bytes, Self::u64);
         self.option(spec.limits.cpu_millis.map(u64::from), Self::u64);
+        self.u64(spec.conditions.bits());
     }
 
     fn config(&mut self, config: &ZygoteConfig) {
@@ -321,7 +328,15 @@ impl Reader<'_> {
             system: self.duration()?,
             peak_memory_bytes: self.u64()?,
             over_limit: self.option(Self::string)?,
+            not_changed: self.list(Self::not_changed)?,
         })
+    }
+
+    fn not_changed(&mut self) -> Result<NotChanged, SandboxError> {
+        let one = Conditions::from_bits(self.u64()?);
+        let condition = Condition::ALL.into_iter().find(|condition| one.has(*condition));
+        let condition = condition.ok_or(SandboxError::Malformed("an unknown condition"))?;
+        Ok((condition, self.string()?))
     }
 
     fn spec(&mut self) -> Result<CommandSpec, SandboxError> {
@@ -347,6 +362,7 @@ impl Reader<'_> {
                 output_bytes: self.option(Self::u64)?,
                 cpu_millis: self.option(Self::u32)?,
             },
+            conditions: Conditions::from_bits(self.u64()?),
         })
     }
 
@@ -395,6 +411,7 @@ mod tests {
             network: true,
             timeout: Duration::from_millis(1500),
             limits: Limits { memory_bytes: Some(7), cpu_millis: Some(9), ..Limits::default() },
+            conditions: [Condition::Clock, Condition::User].into_iter().collect(),
         }
     }
 
@@ -423,6 +440,7 @@ mod tests {
             system: Duration::ZERO,
             peak_memory_bytes: 5,
             over_limit: Some("memory".to_owned()),
+            not_changed: vec![(Condition::Cpus, "one only".to_owned())],
         });
         let frame = reply.frame().unwrap();
         assert_eq!(Reply::decode(&frame[LENGTH_BYTES..]).unwrap(), reply);

@@ -184,7 +184,7 @@ impl Runner for PlainRunner {
         };
         let (ending, _) = tokio::join!(watch, pumps);
         let root = File::open(&self.directory).unwrap().into();
-        Ok(Finished { ending, usage: Usage::default(), root })
+        Ok(Finished { ending, usage: Usage::default(), not_changed: Vec::new(), root })
     }
 
     async fn stop(self: Box<Self>) {}

@@ -174,6 +174,7 @@ impl Fixture {
                 output_bytes: Some(4 << 20),
                 cpu_millis: None,
             },
+            conditions: Default::default(),
         }
     }
 

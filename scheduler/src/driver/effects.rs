@@ -140,6 +140,7 @@ impl Inner {
             request_metadata: job.request.metadata_bytes.clone(),
             queued_at: entry.queued_at,
             stream_output: true,
+            audit: job.request.audit.as_ref().map(|rerun| rerun.conditions.clone()),
         };
         self.send(state, worker, Kind::Lease(message));
         set_stage(state, task, Stage::Executing);

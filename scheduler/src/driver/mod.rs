@@ -272,6 +272,7 @@ impl Queue for MemoryQueue {
             timeout_ms: job.facts.timeout_ms.unwrap_or(default_timeout),
             do_not_cache: job.facts.do_not_cache,
             skip_cache_lookup: job.request.skip_cache_lookup,
+            avoid: job.request.audit.as_ref().map(|rerun| rerun.avoid.clone()),
         };
         let queue = &self.inner;
         queue.with(|inner, state, after| {

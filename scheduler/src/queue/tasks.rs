@@ -34,7 +34,7 @@ impl Machine {
             state: State::Waiting { since: self.now },
             attempts: 0,
             killed: Vec::new(),
-            avoid: None,
+            avoid: submit.avoid.as_ref().and_then(|name| self.fleet.named(name)),
             abandon_at: None,
         };
         if task.mergeable && !self.by_key.contains_key(&task.key) {

@@ -44,6 +44,8 @@ pub struct Submit {
     pub timeout_ms: Millis,
     pub do_not_cache: bool,
     pub skip_cache_lookup: bool,
+    /// The name of a worker that should not run it where another one can.
+    pub avoid: Option<Arc<str>>,
 }
 
 #[derive(Debug, Clone)]

@@ -212,5 +212,6 @@ pub fn lease_message(
         request_metadata: Bytes::clone(&job.request.metadata_bytes),
         queued_at: nanos(running.times.queued),
         stream_output: true,
+        audit: job.request.audit.as_ref().map(|rerun| rerun.conditions.clone()),
     }
 }

@@ -91,6 +91,7 @@ impl Inner {
             timeout_ms: job.facts.timeout_ms.unwrap_or(self.default_timeout_ms),
             do_not_cache: job.facts.do_not_cache,
             skip_cache_lookup: job.request.skip_cache_lookup,
+            avoid: job.request.audit.as_ref().map(|rerun| rerun.avoid.clone()),
         };
         let (payload, request) = (encode_job(&job), encode_request(&job.request));
         let arguments = script::submit(&submit, &encode_key(&job.key), payload, request);

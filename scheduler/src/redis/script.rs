@@ -59,6 +59,7 @@ pub fn submit(submit: &Submit, key: &[u8], job: Vec<u8>, request: Vec<u8>) -> Ar
         flag(submit.skip_cache_lookup),
         job,
         request,
+        submit.avoid.as_deref().unwrap_or_default().as_bytes().to_vec(),
     ]
 }
 

@@ -1,5 +1,6 @@
 //! gRPC services. Only here, and in `status`, is gRPC known.
 
+pub mod audit;
 pub mod execution;
 mod inline;
 pub mod operations;
@@ -48,7 +49,7 @@ impl Core {
         Self { config, parts, queue, completion, cache_hits: zero(0), unqueued: zero(0), epoch }
     }
 
-    fn guard(&self) -> Guard {
+    pub fn guard(&self) -> Guard {
         Guard(self.parts.access.clone())
     }
 

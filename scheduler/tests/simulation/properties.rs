@@ -145,6 +145,7 @@ impl Checked {
                     timeout_ms: 60_000,
                     do_not_cache: key == 7,
                     skip_cache_lookup: skip,
+                    avoid: skip.then(|| Arc::from("1")),
                 })));
             }
             Step::Join { slots, offer } => {

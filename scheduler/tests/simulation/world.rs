@@ -289,6 +289,10 @@ impl<S: Subject> World<S> {
             timeout_ms: 3_000,
             do_not_cache,
             skip_cache_lookup: self.rng.permille(100),
+            avoid: self
+                .rng
+                .permille(100)
+                .then(|| Arc::from(format!("host-{}", self.rng.below(self.hosts.len() as u64)))),
         };
         let front = self.some_front();
         self.feed(front, Event::Submit(Box::new(submit.clone())), Some(submit));

@@ -2,6 +2,7 @@
 //! for, and not counted a second time.
 
 mod actions;
+mod audit;
 mod families;
 mod images;
 mod process;
@@ -17,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kiln_cas::stores::StorageStats;
 use kiln_executor::images::ImageStats;
+use kiln_scheduler::audit::Auditor;
 use kiln_scheduler::journal::Journal;
 use kiln_scheduler::{Scheduler, Snapshot};
 use prometheus_client::collector::Collector;
@@ -35,6 +37,7 @@ pub struct Sources {
     pub storage: Arc<StorageStats>,
     pub queue: Latest,
     pub journal: Journal,
+    pub auditor: Auditor,
     pub requests: Requests,
     pub security: Security,
     pub images: Arc<ImageStats>,
@@ -86,6 +89,7 @@ impl Collector for Sources {
         requests::encode(&mut families, &self.requests)?;
         security::encode(&mut families, &self.security)?;
         actions::encode(&mut families, &journal, &self.stages)?;
+        audit::encode(&mut families, self.auditor.stats())?;
         if let Some(queue) = self.queue.get() {
             scheduler::encode(&mut families, &queue)?;
         }

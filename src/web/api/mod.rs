@@ -16,8 +16,8 @@ use super::WebState;
 use super::content::parse_digest;
 use super::error::{ApiError, WebError};
 use super::json::{
-    Build, BuildCounts, Builds, Execution, Executions, JournalStatus, Status, Storage, cursor,
-    parse_cursor,
+    Audited, Audits, Build, BuildCounts, Builds, Execution, Executions, JournalStatus, Status,
+    Storage, cursor, parse_cursor,
 };
 
 /// Entries of an answer that names no `limit`.
@@ -36,6 +36,7 @@ pub fn routes() -> Router<WebState> {
         .route("/builds/{*invocation}", get(build))
         .route("/workers", get(workers))
         .route("/queue", get(queue))
+        .route("/audit", get(audit))
         .fallback(unknown)
 }
 
@@ -240,7 +241,21 @@ async fn queue(State(state): State<WebState>) -> Result<Json<Queue>, ApiError> {
     }))
 }
 
+#[derive(Deserialize)]
+struct AuditFilter {
+    limit: Option<usize>,
+}
+
+async fn audit(
+    State(state): State<WebState>,
+    filter: Result<Arguments<AuditFilter>, QueryRejection>,
+) -> Result<Json<Audits>, ApiError> {
+    let limit = page(arguments(filter)?.limit, None)?.limit;
+    let audits = state.auditor.newest(limit).await?;
+    Ok(Json(Audits { audits: audits.iter().map(Audited::from).collect() }))
+}
+
 async fn unknown() -> ApiError {
-    let hint = "There are status, actions, executions, builds, workers and queue.";
+    let hint = "There are status, actions, executions, builds, workers, queue and audit.";
     ApiError::from(WebError::not_found("no such part of the API", hint))
 }

@@ -3,6 +3,7 @@
 //! their names.
 
 mod action;
+mod audit;
 mod build;
 mod execution;
 mod status;
@@ -11,6 +12,7 @@ use kiln_protos::{events, reapi};
 use serde::{Deserialize, Serialize};
 
 pub use action::{Action, Explanation, Log};
+pub use audit::{Audited, Audits, Difference};
 pub use build::{Build, BuildCounts, Builds};
 pub use execution::{ActionResult, Execution, Executions};
 pub use status::{JournalStatus, Status, Storage};

@@ -18,13 +18,15 @@ pub enum Place {
     Overview,
     Builds,
     Queue,
+    Audit,
     Elsewhere,
 }
 
-const PLACES: [(Place, &str, &str); 3] = [
+const PLACES: [(Place, &str, &str); 4] = [
     (Place::Overview, "/", "Overview"),
     (Place::Builds, "/builds", "Builds"),
     (Place::Queue, "/queue", "Queue & workers"),
+    (Place::Audit, "/audit", "Audit"),
 ];
 
 pub fn page(place: Place, title: &str, version: &str, body: &Markup) -> Html<String> {

@@ -3,6 +3,7 @@
 pub mod action;
 mod action_parts;
 mod activity;
+pub mod audit;
 pub mod build;
 pub mod builds;
 mod chart;

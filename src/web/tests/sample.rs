@@ -5,17 +5,20 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use kiln_cas::access::Everybody;
 use kiln_cas::events::Events;
+use kiln_cas::logs::LogStreams;
 use kiln_cas::stores::{Clock, MemoryActionCache, MemoryBlobStore, MemoryRecords, StorageSnapshot};
 use kiln_cas::{ActionKey, Digest, DigestFunction, SharedActionCache, SharedBlobStore};
 use kiln_protos::events::execution::Origin;
 use kiln_protos::events::{self, Execution, Timeline};
 use kiln_protos::reapi;
-use kiln_scheduler::Snapshot;
+use kiln_scheduler::audit::Auditor;
 use kiln_scheduler::boundary::Unavailable;
 use kiln_scheduler::journal::{Journal, JournalConfig};
 use kiln_scheduler::queue::Counters;
 use kiln_scheduler::snapshot::{OperationView, PropertySetView, WorkerView};
+use kiln_scheduler::{NoEstimates, Parts, Scheduler, SchedulerConfig, Snapshot};
 use prost::Message;
 
 use crate::web::format::now;
@@ -79,6 +82,20 @@ async fn state(snapshot: Snapshot) -> (WebState, Events) {
     let events = Events::new();
     let journal =
         Journal::start(Arc::new(MemoryRecords::default()), &events, JournalConfig::default()).await;
+    let journal = journal.expect("records in memory can be read");
+    let scheduler = Scheduler::start(
+        SchedulerConfig::default(),
+        Parts {
+            blobs: blobs.clone(),
+            actions: actions.clone(),
+            logs: LogStreams::default(),
+            events: events.clone(),
+            estimator: Arc::new(NoEstimates),
+            access: Arc::new(Everybody { write_results: false }),
+        },
+    );
+    let records = Arc::new(MemoryRecords::default());
+    let auditor = Auditor::new(&scheduler, journal.clone(), records);
     let storage = StorageSnapshot {
         blobs: 182_344,
         used_bytes: 14_900_000_000,
@@ -88,7 +105,8 @@ async fn state(snapshot: Snapshot) -> (WebState, Events) {
     let state = WebState {
         blobs,
         actions,
-        journal: journal.expect("records in memory can be read"),
+        journal,
+        auditor,
         queue: Arc::new(FixedQueue(snapshot)),
         storage: Arc::new(move || storage),
         base_url: "http://build.example.com:8980".into(),

@@ -1,5 +1,6 @@
 //! One action from its request to its report.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -9,6 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid, fchown};
 
 use super::command::{self, Command, NotStarted};
+use super::conditions;
 use super::error::{Context, ZygoteError};
 use super::identity::Identity;
 use super::init::{NAMESPACES, Plan};
@@ -22,7 +24,7 @@ use super::scratch::{self, Scratch};
 use super::socket::Socket;
 use crate::sandbox::cgroup::Cgroups;
 use crate::sandbox::wire::{Reply, Report, Request, Status};
-use crate::sandbox::{CommandSpec, UpperDir};
+use crate::sandbox::{CommandSpec, Conditions, NotChanged, UpperDir};
 
 /// Processes of the slot's user that are not the action's: the zygote and init, where they are
 /// the same user.
@@ -90,9 +92,11 @@ impl Workshop {
         let [stdout, stderr] = <[OwnedFd; 2]>::try_from(fds).map_err(|_| {
             ZygoteError::Refused("a command needs two descriptors for its output".to_owned())
         })?;
-        self.give(&stdout)?;
-        self.give(&stderr)?;
-        let root = self.scratch.prepare(spec)?;
+        let (spec, not_changed) = &self.possible(spec);
+        let identity = self.identity.under(spec.conditions);
+        let root = self.scratch.prepare(spec, identity)?;
+        give(&identity, &stdout)?;
+        give(&identity, &stderr)?;
         let command = match Command::new(spec) {
             Ok(command) => command,
             Err(why) => return Ok(Some((not_started(&why, &stderr), root))),
@@ -104,7 +108,7 @@ impl Workshop {
             return Ok(Some((not_started(&command::no_room(), &stderr), root)));
         }
         self.cgroups.prepare(&spec.limits).map_err(ZygoteError::Refused)?;
-        let init = self.start(spec, &command, &stdout, &stderr)?;
+        let init = self.start(spec, identity, &command, &stdout, &stderr)?;
         // Only the action holds the ends of its pipes from here on.
         drop((stdout, stderr));
         let Some(ended) = attend(init, socket)? else { return Ok(None) };
@@ -114,20 +118,26 @@ impl Workshop {
             Told::Failed(message) => return Err(ZygoteError::Refused(message)),
             Told::Nothing => ended.status,
         };
-        Ok(Some((self.report(spec, status, ended), root)))
+        let mut report = self.report(spec, status, ended);
+        report.not_changed.clone_from(not_changed);
+        Ok(Some((report, root)))
     }
 
-    /// Lets the action open its output again by name, as in `echo text > /dev/stderr`.
-    fn give(&self, pipe: &OwnedFd) -> Result<(), ZygoteError> {
-        if !self.identity.switches_user {
-            return Ok(());
+    /// The command with those of its conditions that can be changed, and the others.
+    fn possible<'a>(&self, spec: &'a CommandSpec) -> (Cow<'a, CommandSpec>, Vec<NotChanged>) {
+        if spec.conditions == Conditions::default() {
+            return (Cow::Borrowed(spec), Vec::new());
         }
-        fchown(pipe, Some(Uid::from_raw(self.identity.uid)), None).context("fchown", "the output")
+        let inputs = self.scratch.copy_hindrance(spec);
+        let (conditions, not_changed) =
+            conditions::possible(spec, &self.identity, self.upper, inputs.as_deref());
+        (Cow::Owned(CommandSpec { conditions, ..spec.clone() }), not_changed)
     }
 
     fn start(
         &mut self,
         spec: &CommandSpec,
+        identity: Identity,
         command: &Command,
         stdout: &OwnedFd,
         stderr: &OwnedFd,
@@ -140,7 +150,7 @@ impl Workshop {
         let plan = Plan {
             spec,
             command,
-            identity: self.identity,
+            identity,
             trees: &trees,
             network: self.network.as_ref().filter(|_| !spec.network),
             stand_ins: self.stand_ins(spec),
@@ -152,9 +162,10 @@ impl Workshop {
         };
         let namespace = self.roots.get(&spec.root, spec.network)?;
         let program_stack = &mut self.program_stack;
+        let namespaces = NAMESPACES | conditions::namespaces(spec.conditions);
         let spawned = namespace.enter_copy().and_then(|copy| {
             self.last = Some(copy);
-            process::spawn(NAMESPACES, &mut self.init_stack, &mut || {
+            process::spawn(namespaces, &mut self.init_stack, &mut || {
                 plan.run(program_stack);
                 0
             })
@@ -184,6 +195,7 @@ impl Workshop {
             system: ended.system,
             peak_memory_bytes: seen.peak_memory_bytes.unwrap_or(ended.peak_memory_bytes),
             over_limit: self.over_limit(spec, status),
+            not_changed: Vec::new(),
         }
     }
 
@@ -206,6 +218,14 @@ impl Workshop {
     }
 }
 
+/// Lets the action open its output again by name, as in `echo text > /dev/stderr`.
+fn give(identity: &Identity, pipe: &OwnedFd) -> Result<(), ZygoteError> {
+    if !identity.switches_user {
+        return Ok(());
+    }
+    fchown(pipe, Some(Uid::from_raw(identity.uid)), None).context("fchown", "the output")
+}
+
 fn not_started(why: &NotStarted, stderr: &OwnedFd) -> Report {
     // Nobody reads any more: nothing is left to be told.
     let _ = nix::unistd::write(stderr, why.message.as_bytes());
@@ -215,6 +235,7 @@ fn not_started(why: &NotStarted, stderr: &OwnedFd) -> Report {
         system: std::time::Duration::ZERO,
         peak_memory_bytes: 0,
         over_limit: None,
+        not_changed: Vec::new(),
     }
 }
 

@@ -8,10 +8,14 @@ use nix::unistd::{self, Gid, Uid};
 
 use super::error::{Context, ZygoteError};
 use super::process;
-use crate::sandbox::UserNamespace;
+use crate::sandbox::{Condition, Conditions, UserNamespace};
 
 /// The user and group of every action, seen from inside.
 const INNER_ID: u32 = 1000;
+/// What an audit makes of it.
+const OTHER_INNER_ID: u32 = 2345;
+/// Beyond those of the slots, on the machine.
+const OTHER_OUTER_ID: u32 = 100_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Identity {
@@ -20,6 +24,17 @@ pub(super) struct Identity {
     pub user_namespace: bool,
     /// The zygote has another user than its actions, and changes to theirs for each.
     pub switches_user: bool,
+}
+
+impl Identity {
+    /// Who the action is under these conditions.
+    pub(super) fn under(self, conditions: Conditions) -> Self {
+        if !conditions.has(Condition::User) {
+            return self;
+        }
+        let other = if self.user_namespace { OTHER_INNER_ID } else { self.uid + OTHER_OUTER_ID };
+        Self { uid: other, gid: other, ..self }
+    }
 }
 
 /// Enters a user namespace if `wanted` and the kernel allow it.
@@ -82,7 +97,10 @@ fn enter_as_root(outer_id: u32) -> Result<Identity, ZygoteError> {
             Ok(1) => {}
             _ => return 1,
         }
-        let map = format!("0 0 1\n{INNER_ID} {outer_id} 1");
+        let map = format!(
+            "0 0 1\n{INNER_ID} {outer_id} 1\n{OTHER_INNER_ID} {} 1",
+            outer_id + OTHER_OUTER_ID
+        );
         let written = fs::write(format!("/proc/{zygote}/uid_map"), &map)
             .and_then(|()| fs::write(format!("/proc/{zygote}/gid_map"), &map));
         i32::from(written.is_err())

@@ -16,15 +16,16 @@ use nix::unistd::{
 };
 
 use super::command::{self, Command, NotStarted};
+use super::conditions::{self, COVERED, OTHER_EXEC_ROOT};
 use super::error::{Context, ZygoteError};
 use super::identity::Identity;
 use super::namespace::change_root;
 use super::network::EmptyNetwork;
 use super::outcome::Outcome;
 use super::privileges::{self, StandIns};
-use super::{mounts, process};
+use super::{layout, mounts, process};
 use crate::sandbox::wire::Status;
-use crate::sandbox::{CommandSpec, EXEC_ROOT, RootFs};
+use crate::sandbox::{CommandSpec, Condition, EXEC_ROOT, RootFs};
 
 /// The namespaces that init is born into. It finds itself in a mount namespace of its own; the
 /// network is joined; those of users and the host name are the slot's, and no action can change them.
@@ -71,6 +72,7 @@ impl Plan<'_> {
         }
         // Without it the machine's own choice stands.
         let _ = fs::write("/proc/self/oom_score_adj", OOM_SCORE);
+        conditions::enter(self.spec.conditions)?;
         // An action of the same user must not look into this process.
         prctl::set_dumpable(false).context("prctl", "PR_SET_DUMPABLE")?;
         if let Some(network) = self.network {
@@ -80,7 +82,16 @@ impl Plan<'_> {
     }
 
     fn mount(&self) -> Result<(), ZygoteError> {
-        self.trees.iter().try_for_each(|(tree, at)| mounts::attach(tree, Path::new(at)))?;
+        let elsewhere = self.spec.conditions.has(Condition::Directory);
+        if elsewhere {
+            mounts::tmpfs(Path::new(COVERED), "mode=0755")?;
+            layout::make_dir(Path::new(OTHER_EXEC_ROOT))?;
+            mounts::restrict(Path::new(COVERED), false, false)?;
+        }
+        for (tree, at) in self.trees {
+            let at = if elsewhere && *at == EXEC_ROOT { OTHER_EXEC_ROOT } else { at };
+            mounts::attach(tree, Path::new(at))?;
+        }
         if self.spec.root == RootFs::Inputs {
             return inputs_become_root();
         }
@@ -89,7 +100,11 @@ impl Plan<'_> {
 
     /// Where the input root is, once everything is mounted.
     fn exec_root(&self) -> &'static Path {
-        Path::new(if self.spec.root == RootFs::Inputs { "/" } else { EXEC_ROOT })
+        Path::new(match self.spec.root {
+            RootFs::Inputs => "/",
+            _ if self.spec.conditions.has(Condition::Directory) => OTHER_EXEC_ROOT,
+            _ => EXEC_ROOT,
+        })
     }
 
     fn start(&self, stack: &mut [u8]) -> Result<Started, ZygoteError> {
@@ -100,6 +115,7 @@ impl Plan<'_> {
                 error,
             )));
         }
+        conditions::before_start(self.spec.conditions)?;
         watched().thread_block().context("sigprocmask", "in init")?;
         let mut failure = None;
         let child = process::vfork(CloneFlags::empty(), stack, &mut || {
@@ -137,6 +153,7 @@ impl Plan<'_> {
             setresgid(gid, gid, gid).context("setresgid", gid)?;
             setresuid(uid, uid, uid).context("setresuid", uid)?;
         }
+        conditions::in_program(self.spec.conditions).context("sched_setaffinity", "")?;
         privileges::keep_capabilities(0).context("capset", "")?;
         self.stand_ins.apply().context("setrlimit", "")
     }

@@ -3,6 +3,8 @@
 
 mod action;
 mod command;
+mod conditions;
+mod copy;
 mod devices;
 mod error;
 mod etc;

@@ -15,7 +15,7 @@ use nix::unistd::chdir;
 use super::error::{Context, ZygoteError};
 use super::identity::Identity;
 use super::layout::{DISK, INPUTS, SCRATCH, make_dir, under};
-use super::{mounts, writable};
+use super::{copy, mounts, writable};
 use crate::sandbox::{CommandSpec, EXEC_ROOT, Limits, RootFs, UpperDir};
 
 /// What the mount call takes as options is a page; longer lists of lower trees get short names.
@@ -51,7 +51,11 @@ impl Place {
 
     /// The action's input root, in the zygote's namespace.
     fn root(&self, spec: &CommandSpec) -> PathBuf {
-        if spec.lower.is_empty() { self.upper() } else { self.merged() }
+        if spec.lower.is_empty() || spec.conditions.copies_inputs() {
+            self.upper()
+        } else {
+            self.merged()
+        }
     }
 
     fn tmp(&self) -> PathBuf {
@@ -101,6 +105,7 @@ const LARGE: u64 = 8 << 20;
 #[derive(Debug)]
 pub(super) struct Scratch {
     upper: UpperDir,
+    /// Who the action is.
     identity: Identity,
     places: [Place; 2],
     current: usize,
@@ -135,7 +140,12 @@ impl Scratch {
     }
 
     /// Makes place for the next action. The descriptor is its input root's, and outlives it.
-    pub(super) fn prepare(&mut self, spec: &CommandSpec) -> Result<OwnedFd, ZygoteError> {
+    pub(super) fn prepare(
+        &mut self,
+        spec: &CommandSpec,
+        identity: Identity,
+    ) -> Result<OwnedFd, ZygoteError> {
+        self.identity = identity;
         self.forget_large()?;
         self.current = 1 - self.current;
         self.places[self.current].mount(self.upper, &spec.limits)?;
@@ -144,13 +154,25 @@ impl Scratch {
         self.own_dir(&place.tmp(), 0o1777)?;
         self.own_dir(&place.shm(), 0o1777)?;
         let lower = lower_paths(&spec.lower)?;
+        let copies = spec.conditions.copies_inputs();
+        if copies {
+            copy::inputs(&lower, &place.upper(), spec.conditions)?;
+        }
         self.make_directories(spec, &lower)?;
-        if !lower.is_empty() {
+        if !lower.is_empty() && !copies {
             self.mount_overlay(&lower)?;
         }
         let root = place.root(spec);
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         open(&root, flags, Mode::empty()).context("open", root.display())
+    }
+
+    /// Why the inputs are not copied; `None`: they can be.
+    pub(super) fn copy_hindrance(&self, spec: &CommandSpec) -> Option<String> {
+        match lower_paths(&spec.lower) {
+            Ok(lower) => copy::hindrance(&lower, spec.limits.disk_bytes),
+            Err(error) => Some(error.to_string()),
+        }
     }
 
     /// False: what the action may write has no room for it.
@@ -236,7 +258,9 @@ impl Scratch {
                     break;
                 }
                 let target = self.place().upper().join(&path);
-                fs::create_dir(&target).context("mkdir", path.display())?;
+                if !target.is_dir() {
+                    fs::create_dir(&target).context("mkdir", path.display())?;
+                }
                 self.give(&target)?;
                 made.insert(path.clone());
             }

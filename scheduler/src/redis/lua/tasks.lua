@@ -53,11 +53,12 @@ end
 local function queued() return call('ZCARD', P .. ':waiting') + tonumber(call('HGET', M, 'delayed') or 0) end
 
 -- key, requirement, priority, invocation, expected ms, timeout ms, do_not_cache,
--- skip_cache_lookup, job, request
+-- skip_cache_lookup, job, request, name of a worker to avoid
 function Q.submit()
   local s = {
     key = arg(1), req = arg(2), prio = arg(3), invocation = arg(4), exp = arg(5),
     timeout = arg(6), alone = arg(7), skip = arg(8), job = arg(9), request = arg(10),
+    avoid = arg(11),
   }
   local known = s.alone ~= '1' and call('HGET', P .. ':k', s.key)
   if known then
@@ -75,11 +76,13 @@ function Q.submit()
   call('HSET', tk(id), 'key', s.key, 'lane', lane, 'inv', inv, 'prio', s.prio, 'exp', s.exp,
     'timeout', s.timeout, 'skip', s.skip, 'nreq', 1, 'waiters', 1, 'attempts', 0, 'kills', 0,
     'st', 'W', 'at', now, 'qat', now, 'job', s.job, 'r0', s.request)
+  local avoid = s.avoid ~= '' and call('HGET', P .. ':wn', s.avoid)
+  if avoid then call('HSET', tk(id), 'avoid', avoid) end
   call('ZADD', P .. ':tasks', 0, id)
   if s.alone ~= '1' and not known then call('HSET', P .. ':k', s.key, id) end
   count_waiter(id, 1)
   emit('Accepted', id, 0, 0, 'W', now, '0', '', 0)
-  Q.enqueue(id, { lane = lane, inv = inv, prio = s.prio, exp = s.exp }, true)
+  Q.enqueue(id, { lane = lane, inv = inv, prio = s.prio, exp = s.exp, avoid = avoid }, true)
 end
 
 -- Waits for a worker from now on, or is given to one at once.
@@ -87,7 +90,7 @@ function Q.enqueue(id, place, is_new)
   local served = Q.is_served(place.lane)
   -- Where nobody waits the task would only come to stand there and leave again.
   if served and call('EXISTS', P .. ':lv:' .. place.lane) == 0 then
-    local avoid = not is_new and call('HGET', tk(id), 'avoid')
+    local avoid = place.avoid or not is_new and call('HGET', tk(id), 'avoid')
     local worker = Q.free_worker(place.lane, avoid)
     if worker then return Q.assign(id, worker) end
   end

@@ -1,0 +1,77 @@
+//! What an action should not depend on, and can be made another for it: the hermeticity audit runs
+//! an action again under such changed conditions.
+
+/// One of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Condition {
+    HostName,
+    /// The numbers of the action's processes.
+    ProcessIds,
+    /// Where the input root is.
+    Directory,
+    /// `CLOCK_MONOTONIC` and `CLOCK_BOOTTIME`; the kernel has no other wall clock for one process.
+    Clock,
+    /// One processor only.
+    Cpus,
+    /// In which order directories of inputs list their entries, and inode numbers.
+    FileOrder,
+    /// Of the inputs.
+    ModificationTimes,
+    /// User and group number.
+    User,
+}
+
+impl Condition {
+    pub const ALL: [Self; 8] = [
+        Self::HostName,
+        Self::ProcessIds,
+        Self::Directory,
+        Self::Clock,
+        Self::Cpus,
+        Self::FileOrder,
+        Self::ModificationTimes,
+        Self::User,
+    ];
+
+    fn bit(self) -> u64 {
+        1 << (self as u32)
+    }
+}
+
+/// A set of conditions that are changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Conditions(u64);
+
+impl Conditions {
+    pub fn has(self, condition: Condition) -> bool {
+        self.0 & condition.bit() != 0
+    }
+
+    #[must_use]
+    pub fn without(self, condition: Condition) -> Self {
+        Self(self.0 & !condition.bit())
+    }
+
+    /// Whether the action gets copies of its inputs.
+    pub fn copies_inputs(self) -> bool {
+        self.has(Condition::FileOrder) || self.has(Condition::ModificationTimes)
+    }
+
+    pub(super) fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// Bits that mean nothing are left out.
+    pub(super) fn from_bits(bits: u64) -> Self {
+        Condition::ALL.into_iter().filter(|condition| bits & condition.bit() != 0).collect()
+    }
+}
+
+impl FromIterator<Condition> for Conditions {
+    fn from_iter<I: IntoIterator<Item = Condition>>(conditions: I) -> Self {
+        Self(conditions.into_iter().fold(0, |bits, condition| bits | condition.bit()))
+    }
+}
+
+/// A condition that stayed as it was, and why.
+pub type NotChanged = (Condition, String);

@@ -1,0 +1,128 @@
+//! Changed conditions of one action: which of them this machine can change, and what they become.
+
+use std::fs;
+use std::path::Path;
+
+use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, unshare};
+use nix::unistd::{Pid, sethostname};
+
+use super::error::{Context, ZygoteError};
+use super::identity::Identity;
+use crate::sandbox::conditions::{Condition, Conditions, NotChanged};
+use crate::sandbox::{CommandSpec, RootFs, UpperDir};
+
+/// Longer than the usual one, as the directory is, so that a length that leaks shows as well.
+const OTHER_HOST_NAME: &str = "kiln-hermeticity-audit";
+/// Where the input root is when it is elsewhere; `/kiln` is covered for it.
+pub(super) const COVERED: &str = "/kiln";
+pub(super) const OTHER_EXEC_ROOT: &str = "/kiln/hermeticity/audit/elsewhere";
+/// The last process number that counts as used: the action gets the next.
+const OTHER_LAST_PID: &str = "23456";
+const LAST_PID: &str = "/proc/sys/kernel/ns_last_pid";
+/// What clocks without a date are ahead: 37 days and some.
+const CLOCK_OFFSETS: &str = "monotonic 3211234 567\nboottime 3211234 567\n";
+const TIME_NAMESPACE: &str = "/proc/self/ns/time_for_children";
+/// A program enters the new time namespace at its exec since this version.
+const TIME_AT_EXEC: (u32, u32) = (6, 1);
+
+/// Those of `spec` that can be changed, and the others with the reason. `inputs`: why they cannot be
+/// copied.
+pub(super) fn possible(
+    spec: &CommandSpec,
+    identity: &Identity,
+    upper: UpperDir,
+    inputs: Option<&str>,
+) -> (Conditions, Vec<NotChanged>) {
+    let mut changed = spec.conditions;
+    let mut not_changed = Vec::new();
+    for condition in Condition::ALL.into_iter().filter(|one| spec.conditions.has(*one)) {
+        if let Some(reason) = hindrance(condition, spec, identity, upper, inputs) {
+            changed = changed.without(condition);
+            not_changed.push((condition, reason));
+        }
+    }
+    (changed, not_changed)
+}
+
+fn hindrance(
+    condition: Condition,
+    spec: &CommandSpec,
+    identity: &Identity,
+    upper: UpperDir,
+    inputs: Option<&str>,
+) -> Option<String> {
+    let when = |hindered: bool, reason: &str| hindered.then(|| reason.to_owned());
+    match condition {
+        Condition::HostName => None,
+        Condition::ProcessIds => {
+            when(!Path::new(LAST_PID).exists(), "this kernel lets nobody choose process numbers")
+        }
+        Condition::Directory => {
+            when(spec.root == RootFs::Inputs, "the input root is the root directory of this action")
+        }
+        Condition::Clock => when(
+            !Path::new(TIME_NAMESPACE).exists() || !time_at_exec(),
+            "it needs time namespaces and Linux 6.1 or later",
+        ),
+        Condition::Cpus => when(cpus().len() < 2, "this worker has one processor only"),
+        Condition::FileOrder if upper == UpperDir::Disk => {
+            Some("on disk the file system alone chooses the order".to_owned())
+        }
+        Condition::FileOrder | Condition::ModificationTimes => inputs.map(str::to_owned),
+        Condition::User => {
+            when(!identity.switches_user, "this worker does not run as root and has one user only")
+        }
+    }
+}
+
+fn time_at_exec() -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.trim().parse::<u32>().ok());
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    version >= TIME_AT_EXEC
+}
+
+/// On which this process may run.
+fn cpus() -> Vec<usize> {
+    let Ok(set) = sched_getaffinity(Pid::this()) else { return Vec::new() };
+    (0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).collect()
+}
+
+/// Namespaces that an action needs for them.
+pub(super) fn namespaces(conditions: Conditions) -> CloneFlags {
+    if conditions.has(Condition::HostName) { CloneFlags::CLONE_NEWUTS } else { CloneFlags::empty() }
+}
+
+/// In init, before it gives anything up and while the machine's `/proc` is there.
+pub(super) fn enter(conditions: Conditions) -> Result<(), ZygoteError> {
+    if conditions.has(Condition::HostName) {
+        sethostname(OTHER_HOST_NAME).context("sethostname", OTHER_HOST_NAME)?;
+    }
+    if conditions.has(Condition::Clock) {
+        let time = CloneFlags::from_bits_retain(libc::CLONE_NEWTIME);
+        unshare(time).context("unshare", "the time namespace")?;
+        let path = "/proc/self/timens_offsets";
+        fs::write(path, CLOCK_OFFSETS).context("write", path)?;
+    }
+    Ok(())
+}
+
+/// In init, right before the program is started, with the action's own `/proc`.
+pub(super) fn before_start(conditions: Conditions) -> Result<(), ZygoteError> {
+    if conditions.has(Condition::ProcessIds) {
+        fs::write(LAST_PID, OTHER_LAST_PID).context("write", LAST_PID)?;
+    }
+    Ok(())
+}
+
+/// In the program's process.
+pub(super) fn in_program(conditions: Conditions) -> nix::Result<()> {
+    if !conditions.has(Condition::Cpus) {
+        return Ok(());
+    }
+    let mut one = CpuSet::new();
+    if let Some(last) = cpus().last() {
+        one.set(*last)?;
+    }
+    sched_setaffinity(Pid::from_raw(0), &one)
+}

@@ -1,0 +1,113 @@
+//! What audits found: the newest as records, and counts since the start.
+//!
+//! | key | value |
+//! | --- | --- |
+//! | `audit/x/{time}/{action}` | the encoded `kiln.audit.v1.Audited` |
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use kiln_cas::records::{Expect, RecordsError, SharedRecords, Write};
+use kiln_protos::audit::{Audited, Verdict};
+use prost::Message;
+
+const PREFIX: &str = "audit/x/";
+/// Audits kept.
+pub const MAX_KEPT: usize = 1_000;
+/// So many more may be there for a while: old ones are removed together.
+const SLACK: u64 = 50;
+
+/// Counts since the process started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AuditStats {
+    pub same: u64,
+    pub not_hermetic: u64,
+    pub not_deterministic: u64,
+    pub not_audited: u64,
+    /// Executions that the audit took.
+    pub runs: u64,
+    /// Sampled, but too many waited already.
+    pub dropped: u64,
+}
+
+pub struct History {
+    records: SharedRecords,
+    verdicts: [AtomicU64; 4],
+    runs: AtomicU64,
+    pub dropped: AtomicU64,
+    written: AtomicU64,
+}
+
+impl History {
+    pub fn new(records: SharedRecords) -> Self {
+        Self {
+            records,
+            verdicts: Default::default(),
+            runs: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+        }
+    }
+
+    /// Failures are logged: an audit is no build.
+    pub async fn add(&self, audited: &Audited) {
+        let place = match audited.verdict() {
+            Verdict::Same => 0,
+            Verdict::NotHermetic => 1,
+            Verdict::NotDeterministic => 2,
+            Verdict::NotAudited | Verdict::Unspecified => 3,
+        };
+        self.verdicts[place].fetch_add(1, Ordering::Relaxed);
+        self.runs.fetch_add(u64::from(audited.runs), Ordering::Relaxed);
+        if let Err(error) = self.keep(audited).await {
+            tracing::warn!(%error, "the result of an audit was not kept");
+        }
+    }
+
+    async fn keep(&self, audited: &Audited) -> Result<(), RecordsError> {
+        let action = audited.action.as_ref().map_or("", |action| action.hash.as_str());
+        let key = format!("{PREFIX}{:016x}/{action}", audited.at);
+        let value = Some(audited.encode_to_vec().into());
+        self.records.write(vec![Write { key, expect: Expect::Anything, value }]).await?;
+        if self.written.fetch_add(1, Ordering::Relaxed).is_multiple_of(SLACK) {
+            self.prune().await?;
+        }
+        Ok(())
+    }
+
+    async fn prune(&self) -> Result<(), RecordsError> {
+        let kept = self.records.list(PREFIX, None, true, MAX_KEPT).await?;
+        let (MAX_KEPT, Some(oldest)) = (kept.len(), kept.last()) else { return Ok(()) };
+        let limit = MAX_KEPT.min(kiln_cas::records::MAX_BATCH);
+        let old = self.records.list(PREFIX, Some(&oldest.key), true, limit).await?;
+        let delete = |key| Write { key, expect: Expect::Anything, value: None };
+        let writes: Vec<Write> = old.into_iter().map(|record| delete(record.key)).collect();
+        if !writes.is_empty() {
+            self.records.write(writes).await?;
+        }
+        Ok(())
+    }
+
+    /// Newest first, at most `limit`.
+    pub async fn newest(&self, limit: usize) -> Result<Vec<Audited>, RecordsError> {
+        let records = self.records.list(PREFIX, None, true, limit.min(MAX_KEPT)).await?;
+        let decode = |record: &kiln_cas::records::Record| {
+            Audited::decode(record.value.clone())
+                .map_err(|error| RecordsError::Corrupt(format!("{}: {error}", record.key)))
+        };
+        records.iter().map(decode).collect()
+    }
+
+    pub fn stats(&self) -> AuditStats {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let [same, not_hermetic, not_deterministic, not_audited] =
+            [0, 1, 2, 3].map(|place: usize| count(&self.verdicts[place]));
+        AuditStats {
+            same,
+            not_hermetic,
+            not_deterministic,
+            not_audited,
+            runs: count(&self.runs),
+            dropped: count(&self.dropped),
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The hermeticity audit: actions run again under changed conditions, where their outputs should be
+//! the same.
+//!
+//! `outputs` and `content` compare, `rerun` has an action run once more, `examine` finds the cause,
+//! `select` says which actions, `sample` audits some of all builds in the background, `history` keeps
+//! what was found.
+
+mod content;
+mod examine;
+mod history;
+mod outputs;
+mod rerun;
+mod sample;
+mod select;
+
+use std::sync::Arc;
+
+use futures_util::{Stream, StreamExt, stream};
+use kiln_cas::events::Events;
+use kiln_cas::records::{RecordsError, SharedRecords};
+use kiln_protos::audit::Audited;
+use kiln_protos::audit::audit_server::AuditServer;
+use kiln_protos::events::Execution;
+use tokio::task::JoinHandle;
+
+pub use history::{AuditStats, MAX_KEPT};
+pub use select::{Wanted, matches};
+
+use crate::Scheduler;
+use crate::journal::Journal;
+use crate::services::Core;
+use crate::services::audit::AuditService;
+use history::History;
+
+/// Actions that one request has audited at the same time.
+const PARALLEL: usize = 4;
+/// Most actions of one request.
+pub const MAX_ACTIONS: usize = 10_000;
+
+/// Audits in the background.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AuditConfig {
+    /// The part of executed actions that is audited, from 0 (none) to 1.
+    pub rate: f64,
+    /// Actions audited at the same time, at least 1.
+    pub concurrency: usize,
+}
+
+impl Default for AuditConfig {
+    fn default() -> Self {
+        Self { rate: 0.0, concurrency: 1 }
+    }
+}
+
+/// Clones share one audit.
+#[derive(Clone)]
+pub struct Auditor {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    core: Arc<Core>,
+    journal: Journal,
+    history: History,
+}
+
+/// Actions to audit, and how many there were to choose from.
+pub(crate) struct Plan {
+    pub executions: Vec<Execution>,
+    pub known: usize,
+}
+
+impl Auditor {
+    pub fn new(scheduler: &Scheduler, journal: Journal, records: SharedRecords) -> Self {
+        let core = scheduler.core().clone();
+        Self { inner: Arc::new(Inner { core, journal, history: History::new(records) }) }
+    }
+
+    pub fn service(&self) -> AuditServer<AuditService> {
+        AuditServer::new(AuditService { auditor: self.clone() })
+    }
+
+    /// Audits some of what is executed from now on, while workers have nothing else to do. Call
+    /// within a Tokio runtime. `None`: the rate is zero.
+    pub fn sample(&self, events: &Events, config: AuditConfig) -> Option<JoinHandle<()>> {
+        let runs = config.rate > 0.0;
+        runs.then(|| tokio::spawn(sample::run(self.clone(), events.subscribe(), config)))
+    }
+
+    /// What audits found, newest first, at most [`MAX_KEPT`].
+    pub async fn newest(&self, limit: usize) -> Result<Vec<Audited>, RecordsError> {
+        self.inner.history.newest(limit).await
+    }
+
+    pub fn stats(&self) -> AuditStats {
+        self.inner.history.stats()
+    }
+
+    pub(crate) fn core(&self) -> &Core {
+        &self.inner.core
+    }
+
+    /// `max` at most of the part `rate` of what is wanted.
+    pub(crate) async fn plan(
+        &self,
+        instance: &str,
+        wanted: &Wanted,
+        rate: f64,
+        max: usize,
+    ) -> Result<Plan, RecordsError> {
+        let mut executions = select::select(&self.inner.journal, instance, wanted).await?;
+        let known = executions.len();
+        executions.retain(|execution| {
+            let action = crate::journal::action_of(execution);
+            action.is_some_and(|action| select::is_sampled(&action, rate))
+        });
+        executions.truncate(max);
+        Ok(Plan { executions, known })
+    }
+
+    /// The audits of `executions`, as they end. Dropping the stream ends what runs.
+    pub(crate) fn audits(
+        self,
+        executions: Vec<Execution>,
+    ) -> impl Stream<Item = Audited> + Send + 'static {
+        stream::iter(executions)
+            .map(move |execution| {
+                let auditor = self.clone();
+                async move { auditor.audit(&execution).await }
+            })
+            .buffer_unordered(PARALLEL)
+    }
+
+    async fn audit(&self, execution: &Execution) -> Audited {
+        let audited = examine::examine(&self.inner.core, execution).await;
+        self.inner.history.add(&audited).await;
+        audited
+    }
+}

@@ -1,0 +1,233 @@
+//! `kiln audit`.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Write};
+
+use clap::{Args, Subcommand};
+use kiln_protos::audit::audit_client::AuditClient;
+use kiln_protos::audit::{HermeticityRequest, update::Kind};
+use kiln_protos::events::Digest;
+use tonic::{Code, Status};
+
+use super::digest::DigestArgument;
+use super::{CliError, Exit, Target, text};
+use crate::web::json::{Audited, Audits, Difference};
+
+/// Check what builds rely on.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kiln audit hermeticity --invocation 5f3c1e1a-7a7e-4c0e-a8fd-0b1a6a0d94b2
+  kiln audit hermeticity --target //app/... --rate 0.1
+  kiln audit hermeticity 7f3a...e1/142 --json")]
+pub struct AuditCommand {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Run actions again under changed conditions; exit code 1 when something differs
+    Hermeticity(Hermeticity),
+}
+
+#[derive(Debug, Args)]
+struct Hermeticity {
+    /// All actions of this build
+    #[arg(long, value_name = "ID", conflicts_with_all = ["target", "actions"])]
+    invocation: Option<String>,
+    /// All known actions of a label, PACKAGE:all or PACKAGE/...
+    #[arg(long, value_name = "PATTERN", conflicts_with = "actions")]
+    target: Option<String>,
+    /// These actions, with one digest function
+    #[arg(value_name = "ACTION_DIGEST", required_unless_present_any = ["invocation", "target"])]
+    actions: Vec<DigestArgument>,
+    /// Only this part of them, above 0 and up to 1
+    #[arg(long, default_value_t = 1.0)]
+    rate: f64,
+    /// Only so many of them
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max: Option<u32>,
+    /// For programs
+    #[arg(long)]
+    json: bool,
+}
+
+impl AuditCommand {
+    pub async fn run(self, target: &Target) -> Result<Exit, CliError> {
+        let What::Hermeticity(options) = self.what;
+        options.run(target).await
+    }
+}
+
+impl Hermeticity {
+    fn request(&self, instance: &str) -> Result<HermeticityRequest, CliError> {
+        if !(self.rate > 0.0 && self.rate <= 1.0) {
+            let message = format!("--rate {} is not above 0 and up to 1", self.rate);
+            return Err(CliError::usage(message).hint("0.1 runs a tenth of the actions again"));
+        }
+        let function = self.actions.first().map(|first| first.0.function);
+        if self.actions.iter().any(|action| Some(action.0.function) != function) {
+            return Err(CliError::usage("the actions are of different digest functions")
+                .hint("audit them one function after the other"));
+        }
+        let digest = |DigestArgument(digest): &DigestArgument| Digest {
+            hash: digest.hex(),
+            size_bytes: digest.size.cast_signed(),
+        };
+        Ok(HermeticityRequest {
+            instance_name: instance.to_owned(),
+            invocation_id: self.invocation.clone().unwrap_or_default(),
+            target: self.target.clone().unwrap_or_default(),
+            actions: self.actions.iter().map(digest).collect(),
+            digest_function: function.map_or(0, |function| function.to_wire() as i32),
+            rate: self.rate,
+            max: self.max.unwrap_or(0),
+        })
+    }
+
+    async fn run(self, target: &Target) -> Result<Exit, CliError> {
+        let request = self.request(&target.instance)?;
+        let server = target.connect()?;
+        let failed = |status: Status| said(&target.url, &status);
+        let mut client = AuditClient::new(server.channel());
+        let mut updates = client.hermeticity(request).await.map_err(failed)?.into_inner();
+        let mut audits: Vec<Audited> = Vec::new();
+        let mut planned = 0;
+        while let Some(update) = updates.message().await.map_err(failed)? {
+            match update.kind {
+                Some(Kind::Planned(plan)) => {
+                    planned = plan.actions;
+                    eprintln!("running {} of {} actions again", plan.actions, plan.known);
+                }
+                Some(Kind::Audited(audited)) => {
+                    audits.push(Audited::from(&audited));
+                    progress(audits.len(), planned);
+                }
+                None => {}
+            }
+        }
+        audits.sort_by(|a, b| (&a.target, &a.mnemonic).cmp(&(&b.target, &b.mnemonic)));
+        let differs = audits.iter().any(Audited::differs);
+        let failed = audits.iter().filter(|one| one.verdict == "not_audited").count();
+        match self.json {
+            true => {
+                let json = serde_json::to_value(Audits { audits })
+                    .map_err(|error| CliError::machine(error.to_string()))?;
+                text::print(&format!("{json:#}\n"))?;
+            }
+            false => text::print(&report(&audits))?,
+        }
+        if !differs && failed > 0 {
+            return Err(CliError::answered(format!("{failed} actions could not be run again"))
+                .hint("the report says why; inputs that were evicted come back with a build"));
+        }
+        Ok(if differs { Exit::Negative } else { Exit::Done })
+    }
+}
+
+fn said(server: &str, status: &Status) -> CliError {
+    match status.code() {
+        Code::NotFound => CliError::not_found(status.message())
+            .hint("`kiln build list` and `kiln action list` show what the journal knows"),
+        Code::InvalidArgument => CliError::usage(status.message()),
+        Code::Unavailable => CliError::unreachable(server, status.message()),
+        Code::Unimplemented => CliError::answered("this server has no audit")
+            .hint("are server and command of the same version?"),
+        _ => CliError::answered(status.message()),
+    }
+}
+
+/// On a terminal, over and over on one line.
+fn progress(done: usize, planned: u32) {
+    let mut stderr = std::io::stderr();
+    if stderr.is_terminal() {
+        let end = if done as u64 == u64::from(planned) { "\n" } else { "" };
+        // Progress that cannot be shown is no error.
+        let _ = write!(stderr, "\r{done}/{planned} audited{end}");
+        let _ = stderr.flush();
+    }
+}
+
+fn report(audits: &[Audited]) -> String {
+    let mut text = String::new();
+    for audited in audits.iter().filter(|one| one.verdict != "same") {
+        text.push_str(&one(audited));
+    }
+    let mut reasons: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for not_changed in audits.iter().flat_map(|audited| &audited.not_changed) {
+        *reasons.entry((&not_changed.condition, &not_changed.reason)).or_default() += 1;
+    }
+    for ((condition, reason), times) in reasons {
+        text.push_str(&format!("not changed for {times} actions: {condition}: {reason}\n"));
+    }
+    let same_worker = audits
+        .iter()
+        .filter(|one| !one.worker.is_empty() && one.worker == one.first_worker)
+        .count();
+    if same_worker > 0 {
+        text.push_str(&format!(
+            "{same_worker} actions ran again on the worker that ran them first\n"
+        ));
+    }
+    let streams = audits.iter().filter(|one| one.stdout_differs || one.stderr_differs).count();
+    if streams > 0 {
+        text.push_str(&format!("{streams} actions printed something else\n"));
+    }
+    let of = |verdict: &str| audits.iter().filter(|one| one.verdict == verdict).count();
+    text.push_str(&format!(
+        "{} audited: {} the same, {} not hermetic, {} not deterministic, {} could not be run again\n",
+        audits.len(),
+        of("same"),
+        of("not_hermetic"),
+        of("not_deterministic"),
+        of("not_audited"),
+    ));
+    text
+}
+
+fn one(audited: &Audited) -> String {
+    let name = |name: &str| if name.is_empty() { "(none)".to_owned() } else { name.to_owned() };
+    let mut text = format!("{} {}\n", name(&audited.target), name(&audited.mnemonic));
+    if let Some(action) = &audited.action {
+        text.push_str(&format!("  action {}/{}\n", action.hash, action.size_bytes));
+    }
+    text.push_str(&format!("  {}\n", audited.summary()));
+    for difference in &audited.differences {
+        text.push_str(&told(difference));
+    }
+    if audited.more_differences > 0 {
+        text.push_str(&format!("  and {} more\n", audited.more_differences));
+    }
+    text
+}
+
+fn told(difference: &Difference) -> String {
+    let what = match difference.kind.as_str() {
+        "exit_code" => "exit code".to_owned(),
+        "content" => difference.path.clone(),
+        kind => format!("{} ({kind})", difference.path),
+    };
+    let mut text = format!("  {what}");
+    if let Some(offset) = difference.offset {
+        text.push_str(&format!(": byte {offset}"));
+    }
+    if let Some(line) = difference.line {
+        text.push_str(&format!(", line {line}"));
+    }
+    text.push('\n');
+    for (which, digest, excerpt) in [
+        ("first", &difference.first, &difference.first_text),
+        ("again", &difference.again, &difference.again_text),
+    ] {
+        let digest =
+            digest.as_ref().map_or(String::new(), |it| format!("{}/{} ", it.hash, it.size_bytes));
+        if !digest.is_empty() || !excerpt.is_empty() {
+            text.push_str(&format!("    {which} {digest}{excerpt}\n"));
+        }
+    }
+    for hint in &difference.hints {
+        text.push_str(&format!("    {hint}\n"));
+    }
+    text
+}

@@ -1,0 +1,153 @@
+//! What audits found.
+
+use kiln_protos::audit::{self, Condition, Verdict, difference::Kind};
+use serde::{Deserialize, Serialize};
+
+use super::Digest;
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Audits {
+    pub audits: Vec<Audited>,
+}
+
+/// One action that was run again.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Audited {
+    /// Nanoseconds since the Unix epoch.
+    pub at: i64,
+    pub instance_name: String,
+    pub action: Option<Digest>,
+    pub target: String,
+    pub mnemonic: String,
+    pub invocation: String,
+    pub first_worker: String,
+    pub worker: String,
+    /// `same`, `not_hermetic`, `not_deterministic` or `not_audited`
+    pub verdict: String,
+    /// Each makes a difference alone.
+    pub causes: Vec<String>,
+    pub changed: Vec<String>,
+    pub not_changed: Vec<NotChanged>,
+    pub differences: Vec<Difference>,
+    pub more_differences: u32,
+    pub stdout_differs: bool,
+    pub stderr_differs: bool,
+    pub runs: u32,
+    pub message: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct NotChanged {
+    pub condition: String,
+    pub reason: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Difference {
+    /// `content`, `missing`, `added`, `type` or `exit_code`
+    pub kind: String,
+    pub path: String,
+    pub first: Option<Digest>,
+    pub again: Option<Digest>,
+    pub offset: Option<u64>,
+    pub line: Option<u64>,
+    pub first_text: String,
+    pub again_text: String,
+    pub hints: Vec<String>,
+}
+
+impl Audited {
+    pub fn differs(&self) -> bool {
+        matches!(self.verdict.as_str(), "not_hermetic" | "not_deterministic")
+    }
+
+    /// The verdict for people.
+    pub fn summary(&self) -> String {
+        match self.verdict.as_str() {
+            "same" => "the same under changed conditions".to_owned(),
+            "not_deterministic" => {
+                "differs under the same conditions too: time, randomness or a race".to_owned()
+            }
+            "not_hermetic" if self.causes.is_empty() => {
+                "differs when several conditions are changed together".to_owned()
+            }
+            "not_hermetic" => format!("depends on {}", self.causes.join(", ")),
+            _ => format!("could not be run again: {}", self.message),
+        }
+    }
+}
+
+impl From<&audit::Audited> for Audited {
+    fn from(audited: &audit::Audited) -> Self {
+        let verdict = match audited.verdict() {
+            Verdict::Same => "same",
+            Verdict::NotHermetic => "not_hermetic",
+            Verdict::NotDeterministic => "not_deterministic",
+            Verdict::NotAudited | Verdict::Unspecified => "not_audited",
+        };
+        Self {
+            at: audited.at,
+            instance_name: audited.instance_name.clone(),
+            action: audited.action.as_ref().map(Digest::from),
+            target: audited.target_id.clone(),
+            mnemonic: audited.mnemonic.clone(),
+            invocation: audited.invocation_id.clone(),
+            first_worker: audited.first_worker.clone(),
+            worker: audited.worker.clone(),
+            verdict: verdict.to_owned(),
+            causes: audited.causes().map(name).collect(),
+            changed: audited.changed().map(name).collect(),
+            not_changed: audited.not_changed.iter().map(NotChanged::from).collect(),
+            differences: audited.differences.iter().map(Difference::from).collect(),
+            more_differences: audited.more_differences,
+            stdout_differs: audited.stdout_differs,
+            stderr_differs: audited.stderr_differs,
+            runs: audited.runs,
+            message: audited.message.clone(),
+        }
+    }
+}
+
+impl From<&audit::NotChanged> for NotChanged {
+    fn from(not_changed: &audit::NotChanged) -> Self {
+        Self { condition: name(not_changed.condition()), reason: not_changed.reason.clone() }
+    }
+}
+
+impl From<&audit::Difference> for Difference {
+    fn from(difference: &audit::Difference) -> Self {
+        let kind = match difference.kind() {
+            Kind::Missing => "missing",
+            Kind::Added => "added",
+            Kind::Type => "type",
+            Kind::ExitCode => "exit_code",
+            Kind::Content | Kind::Unspecified => "content",
+        };
+        Self {
+            kind: kind.to_owned(),
+            path: difference.path.clone(),
+            first: difference.first.as_ref().map(Digest::from),
+            again: difference.again.as_ref().map(Digest::from),
+            offset: difference.offset,
+            line: difference.line,
+            first_text: difference.first_text.clone(),
+            again_text: difference.again_text.clone(),
+            hints: difference.hints.clone(),
+        }
+    }
+}
+
+fn name(condition: Condition) -> String {
+    let name = match condition {
+        Condition::HostName => "host name",
+        Condition::ProcessIds => "process numbers",
+        Condition::Directory => "directory",
+        Condition::Clock => "monotonic clock",
+        Condition::Cpus => "number of processors",
+        Condition::FileOrder => "file order",
+        Condition::ModificationTimes => "modification times",
+        Condition::User => "user",
+        Condition::Unspecified => "unknown",
+    };
+    name.to_owned()
+}
