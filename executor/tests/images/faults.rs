@@ -51,7 +51,7 @@ async fn a_token_is_got_with_the_credentials_once() {
     })
     .await;
     let house = with_login(&registry);
-    assert_eq!(read(&*house.get(&registry.name(&image)).await.unwrap(), "file"), "content");
+    assert_eq!(read(&house.get(&registry.name(&image)).await.unwrap(), "file"), "content");
     let tokens: Vec<Asked> =
         registry.asked().into_iter().filter(|asked| asked.path.starts_with("/token")).collect();
     assert_eq!(tokens.len(), 1);
@@ -121,7 +121,7 @@ async fn redirections_do_not_carry_credentials_elsewhere() {
     })
     .await;
     let house = with_login(&registry);
-    assert_eq!(read(&*house.get(&registry.name(&image)).await.unwrap(), "file"), "content");
+    assert_eq!(read(&house.get(&registry.name(&image)).await.unwrap(), "file"), "content");
     let moved: Vec<Asked> =
         registry.asked().into_iter().filter(|asked| asked.path.starts_with("/moved/")).collect();
     assert_eq!(moved.len(), 2, "configuration and layer");
@@ -207,7 +207,7 @@ async fn a_blob_that_breaks_off_is_fetched_again() {
         let mut config = config(&["*"]);
         config.timing.idle = Duration::from_millis(100);
         let house = House::new(config);
-        assert_eq!(read(&*house.get(&registry.name(&image)).await.unwrap(), "file"), "content");
+        assert_eq!(read(&house.get(&registry.name(&image)).await.unwrap(), "file"), "content");
         assert_eq!(registry.count(&image.layers[0]), 3);
     }
     let (blobs, short) = (image.blobs.clone(), layer.clone());

@@ -203,7 +203,7 @@ mod tests {
                 digest: Some(function.digest(&child.encode_to_vec()).to_wire()),
             };
             let root = reapi::Directory { directories: vec![node], ..Default::default() };
-            reapi::Tree { root: Some(root), children: vec![child], ..Default::default() }
+            reapi::Tree { root: Some(root), children: vec![child] }
         };
         let (first, again) = (within("o", &tree("1"), function), within("o", &tree("2"), function));
         let found = differences(&first, &again);
