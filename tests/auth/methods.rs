@@ -171,7 +171,7 @@ async fn no_method_forgets_to_ask_for_the_instance() {
     streams(&client, &mut asked).await;
     assets(&client, &mut asked).await;
     operations(&client, name, &mut asked).await;
-    assert_eq!(asked.len(), 27);
+    assert_eq!(asked.len(), 28);
     for (method, result) in asked {
         let code = result.as_ref().err().map(Status::code);
         assert_eq!(code, Some(Code::PermissionDenied), "{method}: {result:?}");
