@@ -392,6 +392,7 @@ fn router(parts: Routed<'_>) -> Router {
         auditor: auditor.clone(),
         queue: Arc::new(scheduler.clone()),
         storage: Arc::new(move || stats.snapshot()),
+        shared: storage.stats.shared_blobs().map(|blobs| Arc::new(blobs) as _),
         base_url: base_url.into(),
         version: env!("CARGO_PKG_VERSION"),
         started: SystemTime::now(),

@@ -80,16 +80,23 @@ impl IndexCommand {
 async fn show(place: &Place) -> Result<Exit, CliError> {
     let index = place.open(&place.settings()?).await?;
     let usage = index.usage().await.map_err(unusable)?;
+    let complete = index.is_complete().await.map_err(unusable)?;
     if place.json {
         let json = serde_json::json!({
             "blobs": usage.blobs, "bytes": usage.bytes, "pending": usage.pending,
+            "complete": complete,
         });
         println!("{json:#}");
     } else {
         println!("blobs    {} ({})", count(usage.blobs), bytes(usage.bytes));
         println!("pending  {} small ones are still to be written to S3", count(usage.pending));
     }
-    Ok(Exit::Done)
+    if complete {
+        return Ok(Exit::Done);
+    }
+    eprintln!("the index is incomplete: S3 holds blobs that it does not know");
+    eprintln!("hint: run `kiln index rebuild` with the same options; servers may go on meanwhile");
+    Ok(Exit::Negative)
 }
 
 async fn rebuild(place: &Place) -> Result<Exit, CliError> {

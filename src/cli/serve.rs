@@ -38,13 +38,13 @@ pub struct Serve {
     #[arg(long)]
     insecure: bool,
     /// Serve TLS with this certificate chain (PEM); read again when it changes
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    #[arg(long, value_name = "FILE")]
     tls_cert: Option<String>,
     /// The private key (PEM) of --tls-cert
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    #[arg(long, value_name = "FILE")]
     tls_key: Option<String>,
     /// Take client certificates of these authorities (PEM): mutual TLS
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    #[arg(long, value_name = "FILE")]
     tls_client_ca: Option<String>,
     /// File (TOML) that says who may do what; may be given several times
     #[arg(long = "access-file", value_name = "FILE")]
@@ -62,10 +62,10 @@ pub struct Serve {
     #[arg(long, value_name = "SIZE")]
     max_size: Option<String>,
     /// Redis of a fleet, e.g. redis://redis:6379; passwords in KILN_REDIS_URL or a file
-    #[arg(long, value_name = "URL", requires = "s3")]
+    #[arg(long, value_name = "URL")]
     redis: Option<String>,
     /// Where a fleet keeps its blobs: s3://BUCKET/PREFIX
-    #[arg(long, value_name = "URL", requires = "redis")]
+    #[arg(long, value_name = "URL")]
     s3: Option<String>,
     /// Let clients write action results, as a plain remote cache does
     #[arg(long)]

@@ -8,7 +8,7 @@ use super::api::{self, Api};
 use super::text::{self, Table};
 use super::{CliError, Exit, Target};
 use crate::web::format::{bytes, count, duration, percent, short};
-use crate::web::json::{BuildCounts, Status};
+use crate::web::json::{BuildCounts, Shared, Status};
 
 const MAX_WORKERS: usize = 50;
 
@@ -52,29 +52,59 @@ fn head(status: &Status) -> String {
     let waits = status.oldest_queued_ms.map_or_else(String::new, |ms| {
         format!(", the oldest for {}", duration(ms.saturating_mul(1_000_000)))
     });
-    let storage = &status.storage;
-    let evicted = match storage.evicted_blobs_total {
-        0 => String::new(),
-        evicted => format!(", {} evicted", count(evicted)),
-    };
     format!(
         "kiln {} at {}, up {uptime}{draining}\n\
-         \x20 actions   {} running, {} queued{waits}; {} slots on {} workers\n\
-         \x20 served    {}\n\
-         \x20 storage   {} of {} in {} blobs{evicted}\n\
-         \x20 cache     {} action results, {}\n",
+         \x20 actions   {} running, {} queued{waits}; {} slots on {} workers\n{}",
         status.version,
         status.base_url,
         status.running,
         status.queued,
         status.slots,
         status.workers,
+        match &status.shared {
+            None => alone(status),
+            Some(shared) => of_a_fleet(status, shared),
+        },
+    )
+}
+
+fn alone(status: &Status) -> String {
+    let storage = &status.storage;
+    let evicted = match storage.evicted_blobs_total {
+        0 => String::new(),
+        evicted => format!(", {} evicted", count(evicted)),
+    };
+    format!(
+        "\x20 served    {}\n\
+         \x20 storage   {} of {} in {} blobs{evicted}\n\
+         \x20 cache     {} action results, {}\n",
         counts(&status.journal.since_start),
         bytes(storage.used_bytes),
         bytes(storage.max_bytes),
         count(storage.blobs),
         count(storage.actions),
         bytes(storage.action_cache_used_bytes),
+    )
+}
+
+/// What is only this server's says so.
+fn of_a_fleet(status: &Status, shared: &Shared) -> String {
+    let incomplete = if shared.index_incomplete {
+        "\x20           the index is incomplete: run `kiln index rebuild`\n"
+    } else {
+        ""
+    };
+    format!(
+        "\x20 shared    {} in {} blobs, {} of them still to be written to S3\n{incomplete}\
+         \x20 here      {}\n\
+         \x20           copies of {} blobs, {} of {}\n",
+        bytes(shared.bytes),
+        count(shared.blobs),
+        count(shared.pending),
+        counts(&status.journal.since_start),
+        count(status.storage.blobs),
+        bytes(status.storage.used_bytes),
+        bytes(status.storage.max_bytes),
     )
 }
 

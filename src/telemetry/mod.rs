@@ -22,7 +22,12 @@ use kiln_scheduler::Scheduler;
 use kiln_scheduler::audit::Auditor;
 use kiln_scheduler::journal::Journal;
 use prometheus_client::registry::Registry;
-use tracing_subscriber::EnvFilter;
+use tracing::level_filters::LevelFilter;
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::auth::failures::Failures;
 use crate::config::{ConfigError, Settings};
@@ -41,12 +46,20 @@ pub fn start(settings: &Settings) -> Result<(), ConfigError> {
     let filter = EnvFilter::try_new(settings.text("log.filter")).map_err(|error| {
         ConfigError::Combination(format!("log.filter is not a filter: {error}"))
     })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match settings.text("log.format") {
-        "json" => builder.json().init(),
-        _ => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
-    }
+    let output = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let output = match settings.text("log.format") {
+        "json" => output.json().boxed(),
+        _ => output.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).boxed(),
+    };
+    let secrets = filter_fn(shows_no_secret).with_max_level_hint(LevelFilter::TRACE);
+    tracing_subscriber::registry().with(secrets).with(filter).with(output).init();
     Ok(())
+}
+
+/// The SDK of AWS logs whole requests at trace, with signature and session token. Whatever the filter
+/// says, they stay out.
+fn shows_no_secret(metadata: &Metadata<'_>) -> bool {
+    *metadata.level() <= Level::DEBUG || !metadata.target().starts_with("aws_")
 }
 
 /// The metrics and traces of one server.

@@ -24,7 +24,8 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::routing::get;
 use kiln_cas::stores::StorageSnapshot;
-use kiln_cas::{SharedActionCache, SharedBlobStore};
+use kiln_cas::stores::indexed::Indexed;
+use kiln_cas::{SharedActionCache, SharedBlobStore, StoreError};
 use kiln_scheduler::audit::Auditor;
 use kiln_scheduler::boundary::Unavailable;
 use kiln_scheduler::journal::Journal;
@@ -43,6 +44,25 @@ impl QueueView for Scheduler {
     }
 }
 
+/// What a fleet shares, as pages see it.
+#[async_trait]
+pub trait SharedView: Send + Sync + 'static {
+    async fn usage(&self) -> Result<json::Shared, StoreError>;
+}
+
+#[async_trait]
+impl SharedView for Indexed {
+    async fn usage(&self) -> Result<json::Shared, StoreError> {
+        let usage = Indexed::usage(self).await?;
+        Ok(json::Shared {
+            blobs: usage.blobs,
+            bytes: usage.bytes,
+            pending: usage.pending,
+            index_incomplete: self.stats().index_incomplete,
+        })
+    }
+}
+
 /// What the pages show.
 #[derive(Clone)]
 pub struct WebState {
@@ -52,6 +72,8 @@ pub struct WebState {
     pub auditor: Auditor,
     pub queue: Arc<dyn QueueView>,
     pub storage: Arc<dyn Fn() -> StorageSnapshot + Send + Sync>,
+    /// `None`: nothing is shared with other servers.
+    pub shared: Option<Arc<dyn SharedView>>,
     /// How clients reach this server, without a slash at the end: `http://host:8980`.
     pub base_url: Arc<str>,
     pub version: &'static str,

@@ -33,15 +33,24 @@ impl Audit for AuditService {
         let plan = self.auditor.plan(&instance, &wanted, rate, max).await;
         let plan = plan.map_err(|error| Status::unavailable(error.to_string()))?;
         if plan.known == 0 {
-            return Err(Status::not_found(
-                "the journal knows no execution of this with a result to compare with",
-            ));
+            return Err(Status::not_found(format!(
+                "the journal knows no execution of this {} with a result to compare with; \
+                 name another instance with --instance",
+                in_words(&instance),
+            )));
         }
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let planned = Planned { actions: count(plan.executions.len()), known: count(plan.known) };
         let audits = self.auditor.clone().audits(plan.executions).map(Kind::Audited);
         let updates = stream::iter([Kind::Planned(planned)]).chain(audits);
         Ok(Response::new(Box::pin(updates.map(|kind| Ok(Update { kind: Some(kind) })))))
+    }
+}
+
+fn in_words(instance: &str) -> String {
+    match instance {
+        "" => "in the unnamed instance".to_owned(),
+        instance => format!("in the instance {instance:?}"),
     }
 }
 

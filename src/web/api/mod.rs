@@ -44,6 +44,10 @@ async fn status(State(state): State<WebState>) -> Result<Json<Status>, ApiError>
     let queue = state.queue.snapshot().await?;
     let storage = (state.storage)();
     let journal = state.journal.stats();
+    let shared = match &state.shared {
+        Some(shared) => Some(shared.usage().await?),
+        None => None,
+    };
     Ok(Json(Status {
         version: state.version.to_owned(),
         base_url: state.base_url.to_string(),
@@ -66,6 +70,7 @@ async fn status(State(state): State<WebState>) -> Result<Json<Status>, ApiError>
             action_cache_used_bytes: storage.action_cache_used_bytes,
             action_cache_max_bytes: storage.action_cache_max_bytes,
         },
+        shared,
         journal: JournalStatus {
             executions: journal.executions,
             builds: journal.builds,

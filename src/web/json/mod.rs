@@ -15,7 +15,7 @@ pub use action::{Action, Explanation, Log};
 pub use audit::{Audited, Audits, Difference};
 pub use build::{Build, BuildCounts, Builds};
 pub use execution::{ActionResult, Execution, Executions};
-pub use status::{JournalStatus, Status, Storage};
+pub use status::{JournalStatus, Shared, Status, Storage};
 
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Digest {

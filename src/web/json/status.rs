@@ -15,7 +15,11 @@ pub struct Status {
     pub running: usize,
     pub queued: usize,
     pub oldest_queued_ms: Option<u64>,
+    /// What this process keeps itself; in a fleet, its copies.
     pub storage: Storage,
+    /// What a fleet shares; absent: nothing is shared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<Shared>,
     pub journal: JournalStatus,
 }
 
@@ -31,6 +35,17 @@ pub struct Storage {
     pub actions: u64,
     pub action_cache_used_bytes: u64,
     pub action_cache_max_bytes: u64,
+}
+
+/// Blobs of a whole fleet.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Shared {
+    pub blobs: u64,
+    pub bytes: u64,
+    /// Small blobs that are still to be written to S3.
+    pub pending: u64,
+    /// S3 holds blobs that the index does not know: `kiln index rebuild`.
+    pub index_incomplete: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

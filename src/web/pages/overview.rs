@@ -14,6 +14,7 @@ use super::{chart, parts};
 use crate::web::WebState;
 use crate::web::error::WebError;
 use crate::web::format::{bytes, count, duration, now};
+use crate::web::json::Shared;
 
 /// Builds in the chart.
 const COLUMNS: usize = 48;
@@ -26,10 +27,14 @@ pub async fn page(State(state): State<WebState>) -> Result<Html<String>, WebErro
     let builds = state.journal.builds(Page::first(COLUMNS)).await?;
     let recent = state.journal.executions(&Query::Recent, Page::first(EXECUTIONS)).await?;
     let snapshot = state.queue.snapshot().await?;
+    let shared = match &state.shared {
+        Some(shared) => Some(shared.usage().await?),
+        None => None,
+    };
     let activity = Activity::of(&state.journal.recent_runs(), &snapshot, now());
     let body = html! {
         h1.sr { "Overview" }
-        (tiles(&state, &builds, &snapshot))
+        (tiles(&state, &builds, &snapshot, shared.as_ref()))
         @if builds.is_empty() && recent.is_empty() { (welcome(&state.base_url)) }
         @else { (charts(&builds, &activity, snapshot.slots)) }
         div.columns {
@@ -51,7 +56,12 @@ pub async fn page(State(state): State<WebState>) -> Result<Html<String>, WebErro
     Ok(layout::page(Place::Overview, "Overview", state.version, &body))
 }
 
-fn tiles(state: &WebState, builds: &[BuildSummary], snapshot: &Snapshot) -> Markup {
+fn tiles(
+    state: &WebState,
+    builds: &[BuildSummary],
+    snapshot: &Snapshot,
+    shared: Option<&Shared>,
+) -> Markup {
     let mut all = Counts::default();
     for build in builds {
         all.hits += build.counts.hits;
@@ -83,14 +93,33 @@ fn tiles(state: &WebState, builds: &[BuildSummary], snapshot: &Snapshot) -> Mark
             (parts::tile("Executed", &html! { (count(all.executed)) }, &html! {
                 (duration(all.run_ns)) " of work, " (count(all.failed)) " failed"
             }))
-            (parts::tile("Storage", &html! {
-                (bytes(storage.used_bytes))
-                @if storage.max_bytes > 0 { span.dim { " / " (bytes(storage.max_bytes)) } }
-            }, &html! { (count(storage.blobs)) " blobs" }))
+            (storage_tile(&storage, shared))
             (parts::tile("Up", &html! {
                 (duration(u64::try_from(uptime).unwrap_or(u64::MAX)))
             }, &html! { (count(stats.counts.total())) " requests answered" }))
         }
+    }
+}
+
+/// What a fleet shares where it shares anything; what is here are copies then.
+fn storage_tile(here: &StorageSnapshot, shared: Option<&Shared>) -> Markup {
+    match shared {
+        None => parts::tile(
+            "Storage",
+            &html! {
+                (bytes(here.used_bytes))
+                @if here.max_bytes > 0 { span.dim { " / " (bytes(here.max_bytes)) } }
+            },
+            &html! { (count(here.blobs)) " blobs" },
+        ),
+        Some(shared) => parts::tile(
+            "Shared storage",
+            &html! { (bytes(shared.bytes)) },
+            &html! {
+                @if shared.index_incomplete { "incomplete: kiln index rebuild" }
+                @else { (count(shared.blobs)) " blobs, " (bytes(here.used_bytes)) " copied here" }
+            },
+        ),
     }
 }
 

@@ -109,6 +109,7 @@ async fn state(snapshot: Snapshot) -> (WebState, Events) {
         auditor,
         queue: Arc::new(FixedQueue(snapshot)),
         storage: Arc::new(move || storage),
+        shared: None,
         base_url: "http://build.example.com:8980".into(),
         version: "0.1.0",
         started: SystemTime::now() - Duration::from_secs(11_640),

@@ -194,6 +194,11 @@ impl StorageStats {
         }
     }
 
+    /// The blobs of a fleet; `None`: nothing is shared.
+    pub fn shared_blobs(&self) -> Option<Indexed> {
+        self.shared.as_ref().map(|shared| shared.indexed.clone())
+    }
+
     /// Counters of what the fleet shares; `None`: nothing is shared.
     pub fn shared(&self) -> Option<SharedSnapshot> {
         self.shared.as_ref().map(|shared| SharedSnapshot {

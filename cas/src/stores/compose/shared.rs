@@ -12,7 +12,9 @@ use crate::redis::{Redis, RedisError};
 use crate::stores::clock::Clock;
 use crate::stores::coalesce::Coalesced;
 use crate::stores::directory::DirectoryLock;
-use crate::stores::indexed::{BlobIndex, IndexUsage, Indexed, IndexedOptions, Rebuilt, rebuild};
+use crate::stores::indexed::{
+    BlobIndex, IndexUsage, Indexed, IndexedOptions, Objects, Rebuilt, rebuild,
+};
 use crate::stores::redis::{
     RedisActionCache, RedisActionCacheOptions, RedisBlobIndex, RedisBlobIndexOptions, RedisRecords,
 };
@@ -82,6 +84,12 @@ impl SharedIndex {
 
     pub async fn usage(&self) -> Result<IndexUsage, StoreError> {
         self.index.usage().await
+    }
+
+    /// False: S3 holds blobs that the index does not know, because it was lost.
+    pub async fn is_complete(&self) -> Result<bool, StoreError> {
+        let marked = self.objects.mark().await? == Some(self.index.epoch().await?);
+        Ok(marked || self.objects.list(None).await?.0.is_empty())
     }
 
     /// See [`rebuild`].

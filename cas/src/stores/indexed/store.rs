@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::behind::carry;
 use super::collect::Collected;
-use super::index::{BlobIndex, Generation, Place};
+use super::index::{BlobIndex, Generation, IndexUsage, Place};
 use super::objects::Objects;
 use super::orphans::Orphans;
 use super::parts::{IndexedOptions, IndexedStats, Parts};
@@ -63,6 +63,11 @@ impl Indexed {
             let _ = upkeep.await;
         }
         result
+    }
+
+    /// Of the whole fleet.
+    pub async fn usage(&self) -> Result<IndexUsage, StoreError> {
+        self.parts.index.usage().await
     }
 
     pub fn stats(&self) -> IndexedStats {
