@@ -4,8 +4,12 @@ use std::error::Error;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let own =
-        ["kiln/worker/v1/worker.proto", "kiln/events/v1/events.proto", "kiln/logs/v1/logs.proto"];
+    let own = [
+        "kiln/worker/v1/worker.proto",
+        "kiln/events/v1/events.proto",
+        "kiln/logs/v1/logs.proto",
+        "kiln/persistent/v1/persistent.proto",
+    ];
     let descriptors = protox::compile(own, ["proto"])?;
     tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
     // On its own, because it uses the messages of the others.

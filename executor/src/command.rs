@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::images::{Image, ImageReference};
 use crate::outputs::{Expected, OutputKind, OutputSpec};
 use crate::paths;
-use crate::platform::Wishes;
+use crate::platform::{Persistent, Wishes};
 use crate::sandbox::{CommandSpec, Conditions, Limits, RootFs};
 
 /// What an action that declares no PATH gets: Buck2 sends none.
@@ -76,6 +76,8 @@ pub struct Prepared {
     pub outputs: OutputSpec,
     /// To be had and [used](Self::use_image) before the command runs.
     pub image: Option<ImageReference>,
+    /// The tool that may do it, where one may stay between actions.
+    pub persistent: Option<Persistent>,
 }
 
 impl Prepared {
@@ -130,7 +132,7 @@ pub fn prepare(
         limits: limits(&config.limits, wishes.memory_bytes),
         conditions: Conditions::default(),
     };
-    Ok(Prepared { spec, outputs, image: wishes.image })
+    Ok(Prepared { spec, outputs, image: wishes.image, persistent: wishes.persistent })
 }
 
 fn check_arguments(command: &reapi::Command) -> Result<(), Failure> {

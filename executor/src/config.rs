@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::images::ImagesConfig;
 use crate::input_root::{CacheLimits, InputLimits};
 use crate::outputs::OutputLimits;
+use crate::persistent::PersistentConfig;
 use crate::sandbox::{Limits, RootFs, UpperDir};
 
 /// Longer than a restart of a server takes, and than a balancer needs to notice one.
@@ -47,6 +48,8 @@ pub struct WorkerConfig {
     pub cache: CacheLimits,
     /// Which images actions may name as their root, and where they come from.
     pub images: ImagesConfig,
+    /// Tools that stay between actions.
+    pub persistent: PersistentConfig,
     /// Where an action's writes go.
     pub upper: UpperDir,
     /// How long running actions may go on after the shutdown was asked for.
@@ -75,6 +78,7 @@ impl WorkerConfig {
             outputs: OutputLimits::default(),
             cache: CacheLimits::default(),
             images: ImagesConfig::default(),
+            persistent: PersistentConfig::of_slots(slots.max(1)),
             upper: UpperDir::default(),
             drain_timeout: Duration::from_secs(30),
             absence: DEFAULT_ABSENCE,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use kiln_cas::{Digest, DigestFunction, SharedBlobStore, StoreError};
 use kiln_protos::reapi;
 use kiln_protos::worker::{Lease, Stage};
@@ -19,10 +20,11 @@ use crate::failure::Failure;
 use crate::images::{Image, Images, Problem};
 use crate::input_root::{InputRoot, InputRoots};
 use crate::outputs::{self, Collected, OutputError, OutputSpec};
+use crate::persistent::{Answer, Job, Kept, Subject, Tools, Unfit};
 use crate::report::Reporter;
 use crate::response::{self, Timeline, Verdict};
 use crate::runner::Runner;
-use crate::sandbox::Finished;
+use crate::sandbox::{Finished, OutputStream};
 use crate::streams::{self, CHUNKS_WAITING, Streams};
 
 /// Largest Action and Command messages, in bytes.
@@ -35,6 +37,7 @@ pub struct Executor {
     pub store: SharedBlobStore,
     pub roots: InputRoots,
     pub images: Arc<Images>,
+    pub tools: Tools,
     /// For streams that outgrow memory.
     pub spool_dir: PathBuf,
 }
@@ -65,26 +68,28 @@ impl Executor {
         let mut timeline = Timeline::begin(name, lease.queued_at, now);
         reporter.progress(Stage::FetchingInputs).await;
         let action = action_digest(lease)?;
-        let Fetched { command: Prepared { mut spec, outputs, .. }, _image, _input_root } =
+        let mut fetched =
             unless_cancelled(cancel, self.fetch(&action, lease.default_timeout_ms)).await?;
         let audit = Audit::of(lease)?;
-        spec.conditions = audit.as_ref().map(Audit::conditions).unwrap_or_default();
+        fetched.command.spec.conditions = audit.as_ref().map(Audit::conditions).unwrap_or_default();
+        let job = unless_cancelled(cancel, self.job(&fetched, &lease.instance_name)).await?;
 
         timeline.fetch_end = SystemTime::now();
         reporter.progress(Stage::Running).await;
         timeline.run_start = SystemTime::now();
         let (sender, chunks) = mpsc::channel(CHUNKS_WAITING);
         let (finished, streams) = tokio::join!(
-            runner.run(&spec, sender, cancel.clone()),
+            self.run_command(&fetched, job, runner, sender, cancel),
             streams::keep(chunks, &self.spool_dir, action.function, reporter),
         );
         timeline.run_end = SystemTime::now();
-        let finished = finished?;
+        let Answer { finished, tool: _tool } = finished?;
         let applied = audit.map(|_| audit::applied(&finished.not_changed));
         let streams = streams.map_err(|error| Failure::io("keep stdout and stderr", error))?;
 
         reporter.progress(Stage::UploadingOutputs).await;
         timeline.upload_start = SystemTime::now();
+        let Prepared { spec, outputs, .. } = fetched.command;
         let upload = self.conclude(finished, streams, outputs, action.function, spec.timeout);
         let (result, verdict) = unless_cancelled(cancel, upload).await?;
         timeline.upload_end = SystemTime::now();
@@ -96,6 +101,52 @@ impl Executor {
         Ok(response)
     }
 
+    /// The request to a tool that does the same. `None`: the action runs by itself.
+    async fn job(&self, fetched: &Fetched, instance: &str) -> Result<Option<Job>, Failure> {
+        let Prepared { spec, outputs, persistent, .. } = &fetched.command;
+        let Some(wish) = persistent.as_ref().filter(|_| self.tools.are_kept()) else {
+            return Ok(None);
+        };
+        let subject = Subject { wish, spec, outputs, instance };
+        let planned = async {
+            let candidate = subject.candidate()?;
+            let listing = self.roots.list(fetched.root).await.map_err(|error| {
+                tracing::debug!(%error, "the inputs of a persistent worker");
+                Unfit::Inputs
+            })?;
+            subject.job(candidate, &listing).await
+        };
+        match planned.await {
+            Ok(job) => Ok(Some(job)),
+            Err(why) => {
+                self.tools.unfit(why, &wish.key);
+                Ok(None)
+            }
+        }
+    }
+
+    /// By a tool that stays, if there is one for it, or else by itself.
+    async fn run_command(
+        &self,
+        fetched: &Fetched,
+        job: Option<Job>,
+        runner: &mut dyn Runner,
+        output: mpsc::Sender<(OutputStream, Bytes)>,
+        cancel: &CancellationToken,
+    ) -> Result<Answer, Failure> {
+        let spec = &fetched.command.spec;
+        if let Some(job) = job {
+            let kept =
+                Kept { image: fetched.image.clone(), input_root: fetched.input_root.clone() };
+            let answer = self.tools.run(&job, spec, kept, &output, cancel).await?;
+            if let Some(answer) = answer {
+                return Ok(answer);
+            }
+        }
+        let finished = runner.run(spec, output, cancel.clone()).await?;
+        Ok(Answer { finished, tool: None })
+    }
+
     async fn fetch(&self, digest: &Digest, default_timeout_ms: u64) -> Result<Fetched, Failure> {
         let action = self.message(digest, "Action", MAX_ACTION_BYTES).await?;
         let action = Action::new(action, digest.function)?;
@@ -104,7 +155,8 @@ impl Executor {
             tokio::join!(self.command(&action, timeout), self.roots.prepare(action.input_root),);
         let ((mut command, image), root) = both(command, root.map_err(Failure::from))?;
         command.spec.lower.extend(root.iter().flat_map(InputRoot::layers));
-        Ok(Fetched { command, _image: image, _input_root: root })
+        let (root, input_root) = (action.input_root, root.map(Arc::new));
+        Ok(Fetched { command, image, root, input_root })
     }
 
     /// `spec.lower` is still empty.
@@ -199,8 +251,10 @@ impl Executor {
 /// A command that can run, and what has to stay while it does.
 struct Fetched {
     command: Prepared,
-    _image: Option<Arc<Image>>,
-    _input_root: Option<InputRoot>,
+    image: Option<Arc<Image>>,
+    /// The digest of its input root.
+    root: Digest,
+    input_root: Option<Arc<InputRoot>>,
 }
 
 fn image_failure(problem: Problem) -> Failure {

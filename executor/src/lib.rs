@@ -17,6 +17,7 @@ mod keyed_lock;
 mod outcomes;
 pub mod outputs;
 pub mod paths;
+pub mod persistent;
 pub mod platform;
 pub mod remote;
 mod report;

@@ -5,7 +5,8 @@
 //! | `kiln-root` | `host`, `strict`, `inputs` | root file system: the machine's /usr and friends read-only; nothing but the inputs; the input root itself as `/` |
 //! | `kiln-network` | `true`, `false` | the machine's network instead of loopback alone, where the worker grants it |
 //! | `kiln-memory` | bytes, or with `K`, `M`, `G`, `KiB`, `MiB`, `GiB` | a memory limit below that of the worker |
-//! | `persistentWorkerKey`, `persistentWorkerProtocol` | any | accepted; the action runs by itself, in a fresh sandbox |
+//! | `persistentWorkerKey` | any | the action may be a request to a tool that stays between actions (docs/persistent-workers.md) |
+//! | `persistentWorkerProtocol` | `proto`, `json` | how such a tool is spoken to |
 //! | `container-image` | `docker://REPOSITORY@sha256:...`, `oci:/DIRECTORY@sha256:...`, `none` | the files of this image as the root file system (docs/images.md) |
 //!
 //! A worker whose own properties name a `kiln-root` uses that one for actions that name none: clients
@@ -21,9 +22,11 @@ const ROOT: &str = "kiln-root";
 const NETWORK: &str = "kiln-network";
 const MEMORY: &str = "kiln-memory";
 const IMAGE: &str = "container-image";
-/// Bazel sends these with `--experimental_remote_mark_tool_inputs` to servers that may keep the
-/// tool running between actions. The command is whole without: it ends when it has done its work.
-const PERSISTENT: [&str; 2] = ["persistentWorkerKey", "persistentWorkerProtocol"];
+/// Bazel sends these with `--experimental_remote_mark_tool_inputs`. The command is whole without: run
+/// by itself it ends when it has done its work.
+const PERSISTENT: [&str; 2] = [PERSISTENT_KEY, PERSISTENT_PROTOCOL];
+const PERSISTENT_KEY: &str = "persistentWorkerKey";
+const PERSISTENT_PROTOCOL: &str = "persistentWorkerProtocol";
 
 /// The properties that a worker understands, for matching: `*` stands for any value. Which images a
 /// worker that takes some allows is its own to say: the scheduler knows nothing of registries.
@@ -60,18 +63,34 @@ pub struct Wishes {
     pub network: bool,
     pub memory_bytes: Option<u64>,
     pub image: Option<ImageReference>,
+    pub persistent: Option<Persistent>,
+}
+
+/// A tool that may stay between actions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Persistent {
+    /// What the client knows it by.
+    pub key: String,
+    pub protocol: Option<String>,
 }
 
 impl Wishes {
     pub fn of(platform: Option<&Platform>) -> Result<Self, Failure> {
         let mut wishes = Self::default();
+        let mut protocol = None;
         for property in platform.iter().flat_map(|platform| &platform.properties) {
+            if property.name == PERSISTENT_PROTOCOL {
+                protocol = Some(property.value.clone());
+            }
             wishes.apply(&property.name, &property.value).map_err(|problem| {
                 Failure::InvalidAction(format!(
                     "platform property {} = {:?}: {problem}",
                     property.name, property.value
                 ))
             })?;
+        }
+        if let Some(persistent) = &mut wishes.persistent {
+            persistent.protocol = protocol;
         }
         if wishes.image.is_some() && wishes.root.is_some() {
             return Err(Failure::InvalidAction(format!(
@@ -93,6 +112,10 @@ impl Wishes {
             (MEMORY, amount) => {
                 let bytes = parse_bytes(amount).ok_or("give bytes, for example 512M or 4GiB")?;
                 self.memory_bytes = Some(bytes);
+            }
+            (PERSISTENT_KEY, "") => self.persistent = None,
+            (PERSISTENT_KEY, key) => {
+                self.persistent = Some(Persistent { key: key.to_owned(), protocol: None });
             }
             (IMAGE, "" | "none") => self.image = None,
             (IMAGE, image) => self.image = Some(image.parse().map_err(|ReferenceError(it)| it)?),
@@ -175,6 +198,25 @@ mod tests {
         };
         assert_eq!(offered(false), ["", "none"]);
         assert_eq!(offered(true), ["", "none", "*"]);
+    }
+
+    #[test]
+    fn a_protocol_alone_asks_for_no_tool() {
+        let of = |properties: &[(&str, &str)]| {
+            let property = |(name, value): &(&str, &str)| Property {
+                name: (*name).into(),
+                value: (*value).into(),
+            };
+            let properties = properties.iter().map(property).collect();
+            Wishes::of(Some(&Platform { properties })).unwrap().persistent
+        };
+        assert_eq!(of(&[("persistentWorkerProtocol", "json")]), None);
+        assert_eq!(of(&[("persistentWorkerKey", "")]), None);
+        let persistent = Persistent { key: "k".into(), protocol: Some("json".into()) };
+        let both = [("persistentWorkerProtocol", "json"), ("persistentWorkerKey", "k")];
+        assert_eq!(of(&both), Some(persistent.clone()));
+        let without = Persistent { protocol: None, ..persistent };
+        assert_eq!(of(&both[1..]), Some(without));
     }
 
     #[test]

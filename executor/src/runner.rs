@@ -32,16 +32,23 @@ pub trait Runner: Send + 'static {
 pub trait Runners: Send + Sync + 'static {
     async fn start(&self, slot: u32) -> Result<Box<dyn Runner>, Failure>;
 
+    /// Where a tool of this number runs, if tools may stay between actions here.
+    fn tool_slot(&self, _number: u32) -> Option<SlotConfig> {
+        None
+    }
+
     /// What the runners cannot enforce, in words.
     fn not_enforced(&self) -> Vec<String>;
 }
 
-/// Group and user of the first slot's actions on this machine; those of the others follow.
+/// Group and user of the first slot's actions on this machine; those of the others follow, and
+/// those of tools that stay.
 const FIRST_OUTER_ID: u32 = 61_000;
 
 /// Runners in the sandbox.
 pub struct SandboxRunners {
     template: SlotConfig,
+    slots: u32,
     not_enforced: Vec<String>,
 }
 
@@ -66,7 +73,8 @@ impl SandboxRunners {
             ..template.clone()
         })
         .await?;
-        Ok(Self { template, not_enforced: capabilities.not_enforced().to_vec() })
+        let slots = config.slots;
+        Ok(Self { template, slots, not_enforced: capabilities.not_enforced().to_vec() })
     }
 }
 
@@ -88,6 +96,16 @@ impl Runners for SandboxRunners {
             Ok(slot) => Ok(Box::new(slot)),
             Err(error) => Err(Failure::Infrastructure(error.to_string())),
         }
+    }
+
+    fn tool_slot(&self, number: u32) -> Option<SlotConfig> {
+        let name = format!("tool-{number}");
+        Some(SlotConfig {
+            name: format!("{}-{name}", slot_prefix()),
+            scratch_dir: self.template.scratch_dir.join(name),
+            outer_id: FIRST_OUTER_ID + self.slots + number,
+            ..self.template.clone()
+        })
     }
 
     fn not_enforced(&self) -> Vec<String> {

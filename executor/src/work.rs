@@ -252,6 +252,7 @@ impl Work {
                 runner.stop().await;
             }
         }
+        self.executor.tools.stop().await;
     }
 }
 

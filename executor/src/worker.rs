@@ -17,6 +17,7 @@ use crate::execute::Executor;
 use crate::failure::Failure;
 use crate::images::{ImageStats, Images};
 use crate::input_root::InputRoots;
+use crate::persistent::{ToolStats, Tools};
 use crate::platform;
 use crate::runner::{Runners, SandboxRunners};
 use crate::sandbox::SandboxError;
@@ -112,8 +113,8 @@ impl Worker {
             let runner = runners.start(number).await.map_err(WorkerError::Slot)?;
             slots.push(SlotPlace { number, runner: Some(runner) });
         }
-        let executor =
-            Arc::new(Executor { config, store, roots, images: Arc::new(images), spool_dir });
+        let (images, tools) = (Arc::new(images), Tools::new(config.persistent, runners.clone()));
+        let executor = Arc::new(Executor { config, store, roots, images, tools, spool_dir });
         Ok(Self { work: Work::new(executor, runners, slots), _lock: lock })
     }
 
@@ -147,6 +148,11 @@ impl Worker {
     /// What became of container images here.
     pub fn image_stats(&self) -> Arc<ImageStats> {
         self.work.executor().images.stats()
+    }
+
+    /// What became of tools that stay between actions.
+    pub fn tool_stats(&self) -> Arc<ToolStats> {
+        self.work.executor().tools.stats()
     }
 
     /// Stops what runs, and ends the slots' processes.

@@ -38,3 +38,9 @@ pub mod logs {
     #![allow(clippy::all, missing_docs)]
     include!(concat!(env!("OUT_DIR"), "/kiln.logs.v1.rs"));
 }
+
+/// What persistent workers are asked and answer (`proto/kiln/persistent/v1`).
+pub mod persistent {
+    #![allow(clippy::all, missing_docs)]
+    include!(concat!(env!("OUT_DIR"), "/kiln.persistent.v1.rs"));
+}

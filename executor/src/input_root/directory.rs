@@ -5,6 +5,9 @@ use kiln_cas::{Digest, DigestError, DigestFunction};
 use kiln_protos::reapi;
 use prost::Message;
 
+/// The node property that Bazel gives to a tool's files with `--experimental_remote_mark_tool_inputs`.
+const TOOL_MARK: &str = "bazel_tool_input";
+
 /// Entries are sorted by name and no name occurs twice.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Directory {
@@ -18,6 +21,8 @@ pub struct File {
     pub name: Box<str>,
     pub digest: Digest,
     pub executable: bool,
+    /// It belongs to the tool that the action runs, as Bazel marks it.
+    pub tool: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -46,7 +51,8 @@ pub enum DirectoryError {
 
 impl Directory {
     /// `function`: that of the directory's own digest, which its entries share.
-    /// Node properties (unix_mode, mtime) are not applied: every input has a fixed mode and time.
+    /// Of the node properties only the mark of tools is heard of: every input has a fixed mode and
+    /// time.
     pub fn decode(data: &[u8], function: DigestFunction) -> Result<Self, DirectoryError> {
         let message = reapi::Directory::decode(data)
             .map_err(|error| DirectoryError::Undecodable(error.to_string()))?;
@@ -57,7 +63,9 @@ impl Directory {
         let mut directory = Self::default();
         for node in message.files {
             let (name, executable) = (node.name.into(), node.is_executable);
-            directory.files.push(File { name, digest: digest(node.digest)?, executable });
+            let properties = node.node_properties.map(|all| all.properties).unwrap_or_default();
+            let tool = properties.iter().any(|property| property.name == TOOL_MARK);
+            directory.files.push(File { name, digest: digest(node.digest)?, executable, tool });
         }
         for node in message.directories {
             let name = node.name.into();
@@ -100,6 +108,22 @@ mod tests {
         let directory = decode(vec![file("a"), file("b")]).unwrap();
         assert_eq!(directory.entries(), 2);
         assert_eq!(directory.files[0].digest, DigestFunction::Blake3.digest(b"x"));
+    }
+
+    #[test]
+    fn files_of_a_tool_are_marked() {
+        let property = |name: &str| reapi::NodeProperty { name: name.into(), value: String::new() };
+        let marked = |name: &str, mark: &str| reapi::FileNode {
+            node_properties: Some(reapi::NodeProperties {
+                properties: vec![property(mark)],
+                ..Default::default()
+            }),
+            ..file(name)
+        };
+        let directory =
+            decode(vec![marked("a", "bazel_tool_input"), marked("b", "other"), file("c")]).unwrap();
+        let tools: Vec<_> = directory.files.iter().map(|file| file.tool).collect();
+        assert_eq!(tools, [true, false, false]);
     }
 
     #[test]

@@ -11,6 +11,7 @@
 mod directory;
 mod files;
 mod index;
+mod list;
 mod load;
 mod materialise;
 mod plan;
@@ -27,6 +28,7 @@ use crate::paths;
 pub use directory::{Directory, DirectoryError};
 use files::FileFetcher;
 use index::{Id, Index};
+pub use list::{InputFile, Listing};
 use load::DirectoryLoader;
 use plan::Layer;
 

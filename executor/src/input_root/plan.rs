@@ -173,6 +173,7 @@ mod tests {
             name: format!("f{n:03}").into(),
             digest: digest("content"),
             executable: false,
+            tool: false,
         };
         let child =
             |(name, of): &(&str, &str)| Subdirectory { name: (*name).into(), digest: digest(of) };

@@ -10,7 +10,7 @@ use super::SandboxError;
 use super::wire::{LENGTH_BYTES, MAX_FRAME};
 
 /// Most descriptors that come with one message.
-const MAX_FDS: usize = 2;
+const MAX_FDS: usize = 3;
 const RECEIVE_CHUNK: usize = 64 << 10;
 
 /// Sends as much of `bytes` as the socket takes; `fds` go with the first byte.

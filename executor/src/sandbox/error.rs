@@ -20,6 +20,10 @@ pub enum SandboxError {
     #[error("the command with its environment has {size} bytes; the sandbox takes at most {limit}")]
     CommandTooLarge { size: usize, limit: usize },
 
+    /// One that was to stay for further requests.
+    #[error("the tool ended: {0}")]
+    ToolEnded(String),
+
     #[error("cannot {action}: {source}")]
     Io { action: &'static str, source: io::Error },
 

@@ -9,6 +9,7 @@
 //! | `slot`, `pump` | the server's side: starts the zygote, runs actions, streams their output |
 //! | `wire`, `channel` | messages and file descriptors between the two |
 //! | `cgroup` | limits for memory, processes and cpu, version 1 and 2 |
+//! | `slot::tool` | a process that stays for further requests, and what it says |
 //! | `zygote` | everything that happens in the other process: namespaces, mounts, init, exec |
 
 mod cgroup;
@@ -27,7 +28,7 @@ pub use conditions::{Condition, Conditions, NotChanged};
 pub use config::{SlotConfig, UpperDir, UserNamespace};
 pub use error::SandboxError;
 pub use probe::{Capabilities, probe};
-pub use slot::Slot;
+pub use slot::{Slot, Tool, ToolEvent};
 pub use zygote::zygote_main;
 
 use std::os::fd::OwnedFd;

@@ -136,7 +136,7 @@ impl Pump {
 
 /// Asks the kernel: the runtime's own reads see only what it has been told of so far, and the report
 /// of the action's end may have been faster.
-fn read_now(pipe: &pipe::Receiver, buffer: &mut BytesMut) -> io::Result<usize> {
+pub(super) fn read_now(pipe: &pipe::Receiver, buffer: &mut BytesMut) -> io::Result<usize> {
     let mut chunk = [0; REST];
     let count = nix::unistd::read(pipe, &mut chunk)?;
     buffer.extend_from_slice(&chunk[..count]);

@@ -18,6 +18,9 @@ use super::{
 };
 
 mod connection;
+mod tool;
+
+pub use tool::{Tool, ToolEvent};
 
 /// How long the zygote may take to kill an action and report, once SIGKILL was asked for: large
 /// process trees and full scratch file systems take their time.
@@ -109,7 +112,7 @@ impl Slot {
                 Ok(connection)
             }
             (Reply::Failed(message), _) => Err(SandboxError::Setup(message)),
-            (Reply::Done(_), _) => Err(SandboxError::Malformed("a report came before any action")),
+            _ => Err(SandboxError::Malformed("a report came before any action")),
         }
     }
 
@@ -146,7 +149,7 @@ impl Slot {
                 Ok(finished(report, stop.into_ending().or(late), root))
             }
             Reply::Failed(message) => Err(SandboxError::Prepare(message)),
-            Reply::Ready { .. } => Err(SandboxError::Malformed("it was ready twice")),
+            _ => Err(SandboxError::Malformed("no action has such a reply")),
         }
     }
 }
@@ -161,6 +164,12 @@ impl Drop for Slot {
     }
 }
 
+fn input_pipe() -> Result<(pipe::Sender, OwnedFd), SandboxError> {
+    let (sender, receiver) = pipe::pipe().map_err(SandboxError::io("make a pipe for the input"))?;
+    let end = receiver.into_blocking_fd().map_err(SandboxError::io("make a pipe for the input"))?;
+    Ok((sender, end))
+}
+
 fn output_pipe() -> Result<(pipe::Receiver, OwnedFd), SandboxError> {
     let (sender, receiver) =
         pipe::pipe().map_err(SandboxError::io("make a pipe for the output"))?;
@@ -168,11 +177,15 @@ fn output_pipe() -> Result<(pipe::Receiver, OwnedFd), SandboxError> {
     Ok((receiver, end))
 }
 
-fn finished(report: Report, stopped: Option<Ending>, root: OwnedFd) -> Finished {
-    let by_itself = match report.status {
+fn by_itself(status: Status) -> Ending {
+    match status {
         Status::Exited(code) => Ending::Exited(code),
         Status::Signalled(signal) => Ending::Signalled(signal),
-    };
+    }
+}
+
+fn finished(report: Report, stopped: Option<Ending>, root: OwnedFd) -> Finished {
+    let by_itself = by_itself(report.status);
     let ending = match (report.over_limit, stopped) {
         (_, Some(Ending::Cancelled)) => Ending::Cancelled,
         (Some(limit), _) => Ending::OverLimit(limit),

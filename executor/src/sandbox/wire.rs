@@ -36,6 +36,13 @@ pub(super) enum Request {
     Terminate,
     /// SIGKILL to every process of the action.
     Kill,
+    /// A tool that stays for further requests, with the input root of the first. Comes with three
+    /// descriptors: its stdin, stdout and stderr.
+    StartTool(Box<CommandSpec>),
+    /// The tool that runs is to see this input root from now on.
+    Present(Box<CommandSpec>),
+    /// The tool is not to see its input root any more.
+    Withdraw,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +55,12 @@ pub(super) enum Reply {
     Done(Report),
     /// Nothing ran, or its end is unknown: the sandbox's fault.
     Failed(String),
+    /// Comes with one descriptor: the input root that the tool sees.
+    Presented,
+    Withdrawn {
+        /// Says that what was written is all that may be, where it is.
+        over_limit: Option<String>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +82,19 @@ pub(super) enum Status {
 
 impl Request {
     pub(super) fn run_frame(spec: &CommandSpec) -> Result<Vec<u8>, SandboxError> {
-        let mut out = Writer::new(1);
+        Self::spec_frame(1, spec)
+    }
+
+    pub(super) fn start_tool_frame(spec: &CommandSpec) -> Result<Vec<u8>, SandboxError> {
+        Self::spec_frame(4, spec)
+    }
+
+    pub(super) fn present_frame(spec: &CommandSpec) -> Result<Vec<u8>, SandboxError> {
+        Self::spec_frame(5, spec)
+    }
+
+    fn spec_frame(kind: u8, spec: &CommandSpec) -> Result<Vec<u8>, SandboxError> {
+        let mut out = Writer::new(kind);
         out.spec(spec);
         out.finish()
     }
@@ -82,7 +107,12 @@ impl Request {
 
     /// A frame without content.
     pub(super) fn signal_frame(&self) -> Result<Vec<u8>, SandboxError> {
-        Writer::new(if matches!(self, Self::Kill) { 3 } else { 2 }).finish()
+        let kind = match self {
+            Self::Withdraw => 6,
+            Self::Kill => 3,
+            _ => 2,
+        };
+        Writer::new(kind).finish()
     }
 
     pub(super) fn decode(body: &[u8]) -> Result<Self, SandboxError> {
@@ -92,6 +122,9 @@ impl Request {
             1 => Self::Run(Box::new(input.spec()?)),
             2 => Self::Terminate,
             3 => Self::Kill,
+            4 => Self::StartTool(Box::new(input.spec()?)),
+            5 => Self::Present(Box::new(input.spec()?)),
+            6 => Self::Withdraw,
             _ => return Err(SandboxError::Malformed("unknown request")),
         };
         input.end(request)
@@ -130,6 +163,12 @@ impl Reply {
                 out.bytes(message.as_bytes());
                 out.finish()
             }
+            Self::Presented => Writer::new(3).finish(),
+            Self::Withdrawn { over_limit } => {
+                let mut out = Writer::new(4);
+                out.option(over_limit.as_ref(), |out, text| out.bytes(text.as_bytes()));
+                out.finish()
+            }
         }
     }
 
@@ -142,6 +181,8 @@ impl Reply {
             },
             1 => Self::Done(input.report()?),
             2 => Self::Failed(input.string()?),
+            3 => Self::Presented,
+            4 => Self::Withdrawn { over_limit: input.option(Reader::string)? },
             _ => return Err(SandboxError::Malformed("unknown reply")),
         };
         input.end(reply)
@@ -426,9 +467,28 @@ mod tests {
 
     #[test]
     fn every_cut_of_a_frame_is_an_error() {
-        let frame = Request::run_frame(&spec()).unwrap();
-        for end in LENGTH_BYTES..frame.len() {
-            assert!(Request::decode(&frame[LENGTH_BYTES..end]).is_err(), "cut at {end}");
+        for frame in [Request::run_frame, Request::start_tool_frame, Request::present_frame] {
+            let frame = frame(&spec()).unwrap();
+            for end in LENGTH_BYTES..frame.len() {
+                assert!(Request::decode(&frame[LENGTH_BYTES..end]).is_err(), "cut at {end}");
+            }
+        }
+    }
+
+    #[test]
+    fn requests_to_a_tool_survive_the_wire() {
+        let decoded = |frame: Vec<u8>| Request::decode(&frame[LENGTH_BYTES..]).unwrap();
+        let start = decoded(Request::start_tool_frame(&spec()).unwrap());
+        assert_eq!(start, Request::StartTool(Box::new(spec())));
+        let present = decoded(Request::present_frame(&spec()).unwrap());
+        assert_eq!(present, Request::Present(Box::new(spec())));
+        for plain in [Request::Terminate, Request::Kill, Request::Withdraw] {
+            assert_eq!(decoded(plain.signal_frame().unwrap()), plain);
+        }
+        let full = Reply::Withdrawn { over_limit: Some("disk".to_owned()) };
+        for reply in [Reply::Presented, Reply::Withdrawn { over_limit: None }, full] {
+            let frame = reply.frame().unwrap();
+            assert_eq!(Reply::decode(&frame[LENGTH_BYTES..]).unwrap(), reply);
         }
     }
 

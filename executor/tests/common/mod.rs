@@ -46,7 +46,12 @@ pub async fn get(store: &SharedBlobStore, digest: &reapi::Digest) -> Bytes {
 /// An entry of a tree made for a test.
 #[derive(Debug, Clone)]
 pub enum Node {
-    File { data: Vec<u8>, executable: bool },
+    File {
+        data: Vec<u8>,
+        executable: bool,
+    },
+    /// An executable file that is marked as a part of the action's tool.
+    Tool(Vec<u8>),
     Directory(BTreeMap<String, Node>),
     Symlink(String),
 }
@@ -78,6 +83,17 @@ pub async fn put_tree(store: &SharedBlobStore, node: &Node) -> Digest {
                     digest,
                     is_executable,
                     ..Default::default()
+                });
+            }
+            Node::Tool(data) => {
+                let mark =
+                    reapi::NodeProperty { name: "bazel_tool_input".into(), ..Default::default() };
+                let marked = reapi::NodeProperties { properties: vec![mark], ..Default::default() };
+                message.files.push(reapi::FileNode {
+                    name,
+                    digest: Some(put(store, data.clone()).await.to_wire()),
+                    is_executable: true,
+                    node_properties: Some(marked),
                 });
             }
             Node::Directory(_) => {

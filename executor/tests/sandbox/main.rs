@@ -9,3 +9,4 @@ mod isolation;
 mod leftovers;
 mod misbehaving;
 mod roots;
+mod tools;

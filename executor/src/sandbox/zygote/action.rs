@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -24,7 +25,7 @@ use super::scratch::{self, Scratch};
 use super::socket::Socket;
 use crate::sandbox::cgroup::Cgroups;
 use crate::sandbox::wire::{Reply, Report, Request, Status};
-use crate::sandbox::{CommandSpec, Conditions, NotChanged, UpperDir};
+use crate::sandbox::{CommandSpec, Conditions, Limits, NotChanged, UpperDir};
 
 /// Processes of the slot's user that are not the action's: the zygote and init, where they are
 /// the same user.
@@ -42,6 +43,8 @@ pub(super) struct Workshop {
     pub home: MountNamespace,
     /// The last action's, kept until its report has been sent: the kernel takes its time to end it.
     pub last: Option<MountNamespace>,
+    /// Where in the running tool's namespace the parts of its input root are mounted.
+    pub shown: Vec<PathBuf>,
     /// `None`: to be made anew.
     pub network: Option<EmptyNetwork>,
     pub outcome: Outcome,
@@ -108,19 +111,33 @@ impl Workshop {
             return Ok(Some((not_started(&command::no_room(), &stderr), root)));
         }
         self.cgroups.prepare(&spec.limits).map_err(ZygoteError::Refused)?;
-        let init = self.start(spec, identity, &command, &stdout, &stderr)?;
+        let trees = self.scratch.trees(spec)?;
+        let streams = Streams { stdin: None, stdout: &stdout, stderr: &stderr };
+        let init = self.start(spec, identity, &command, streams, &trees)?;
         // Only the action holds the ends of its pipes from here on.
         drop((stdout, stderr));
-        let Some(ended) = attend(init, socket)? else { return Ok(None) };
+        let unexpected = &mut |_, _: &Socket| {
+            Err(ZygoteError::Refused("a request came while an action runs".to_owned()))
+        };
+        let Some(ended) = attend(init, socket, unexpected)? else { return Ok(None) };
+        let mut report = self.conclude(spec, ended)?;
+        report.not_changed.clone_from(not_changed);
+        Ok(Some((report, root)))
+    }
+
+    /// What is to be told of an action whose processes are gone.
+    pub(super) fn conclude(
+        &mut self,
+        spec: &CommandSpec,
+        ended: Ended,
+    ) -> Result<Report, ZygoteError> {
         self.cgroups.relieve();
         let status = match self.outcome.read() {
             Told::Ended(status) => status,
             Told::Failed(message) => return Err(ZygoteError::Refused(message)),
             Told::Nothing => ended.status,
         };
-        let mut report = self.report(spec, status, ended);
-        report.not_changed.clone_from(not_changed);
-        Ok(Some((report, root)))
+        Ok(self.report(spec, status, ended))
     }
 
     /// The command with those of its conditions that can be changed, and the others.
@@ -134,29 +151,29 @@ impl Workshop {
         (Cow::Owned(CommandSpec { conditions, ..spec.clone() }), not_changed)
     }
 
-    fn start(
+    pub(super) fn start(
         &mut self,
         spec: &CommandSpec,
         identity: Identity,
         command: &Command,
-        stdout: &OwnedFd,
-        stderr: &OwnedFd,
+        streams: Streams<'_>,
+        trees: &[(OwnedFd, PathBuf)],
     ) -> Result<Pid, ZygoteError> {
         if !spec.network && self.network.is_none() {
             self.network = Some(EmptyNetwork::create()?);
         }
         self.outcome.clear()?;
-        let trees = self.scratch.trees(spec)?;
         let plan = Plan {
             spec,
             command,
             identity,
-            trees: &trees,
+            trees,
             network: self.network.as_ref().filter(|_| !spec.network),
             stand_ins: self.stand_ins(spec),
-            null: &self.null,
-            stdout,
-            stderr,
+            stdin: streams.stdin.map_or(self.null.as_fd(), OwnedFd::as_fd),
+            is_tool: streams.stdin.is_some(),
+            stdout: streams.stdout,
+            stderr: streams.stderr,
             zygote: self.zygote.as_fd(),
             outcome: &self.outcome,
         };
@@ -213,20 +230,32 @@ impl Workshop {
         if let Some(count) = spec.limits.processes.filter(|_| seen.out_of_processes) {
             return Some(format!("processes: the action wanted more than {count} at once"));
         }
-        let bytes = spec.limits.disk_bytes.filter(|_| self.scratch.is_full())?;
+        self.disk_full(&spec.limits)
+    }
+
+    pub(super) fn disk_full(&self, limits: &Limits) -> Option<String> {
+        let bytes = limits.disk_bytes.filter(|_| self.scratch.is_full())?;
         Some(format!("disk: the action filled the {bytes} bytes it may write"))
     }
 }
 
+/// The standard streams of an action. A tool alone has a stdin.
+#[derive(Clone, Copy)]
+pub(super) struct Streams<'a> {
+    pub stdin: Option<&'a OwnedFd>,
+    pub stdout: &'a OwnedFd,
+    pub stderr: &'a OwnedFd,
+}
+
 /// Lets the action open its output again by name, as in `echo text > /dev/stderr`.
-fn give(identity: &Identity, pipe: &OwnedFd) -> Result<(), ZygoteError> {
+pub(super) fn give(identity: &Identity, pipe: &OwnedFd) -> Result<(), ZygoteError> {
     if !identity.switches_user {
         return Ok(());
     }
     fchown(pipe, Some(Uid::from_raw(identity.uid)), None).context("fchown", "the output")
 }
 
-fn not_started(why: &NotStarted, stderr: &OwnedFd) -> Report {
+pub(super) fn not_started(why: &NotStarted, stderr: &OwnedFd) -> Report {
     // Nobody reads any more: nothing is left to be told.
     let _ = nix::unistd::write(stderr, why.message.as_bytes());
     Report {
@@ -239,9 +268,16 @@ fn not_started(why: &NotStarted, stderr: &OwnedFd) -> Report {
     }
 }
 
-/// Waits for init's end while listening to the server. `None`: the server is gone, and the action
-/// has been killed.
-fn attend(init: Pid, socket: &mut Socket) -> Result<Option<Ended>, ZygoteError> {
+/// Does what the server asks for while something runs.
+pub(super) type Serve<'a> = &'a mut dyn FnMut(Request, &Socket) -> Result<(), ZygoteError>;
+
+/// Waits for init's end while listening to the server; `serve` gets what is no signal. `None`: the
+/// server is gone, and the action has been killed.
+pub(super) fn attend(
+    init: Pid,
+    socket: &mut Socket,
+    serve: Serve<'_>,
+) -> Result<Option<Ended>, ZygoteError> {
     let pidfd = process::pidfd(init)?;
     loop {
         let (ended, called) = wait_for_either(pidfd.as_fd(), socket.as_fd())?;
@@ -251,7 +287,7 @@ fn attend(init: Pid, socket: &mut Socket) -> Result<Option<Ended>, ZygoteError> 
         if !called {
             continue;
         }
-        let heard = listen(init, socket);
+        let heard = listen(init, socket, serve);
         if !matches!(heard, Ok(true)) {
             signal(init, Signal::SIGKILL);
             process::wait(init)?;
@@ -261,7 +297,7 @@ fn attend(init: Pid, socket: &mut Socket) -> Result<Option<Ended>, ZygoteError> 
 }
 
 /// False when the server is gone.
-fn listen(init: Pid, socket: &mut Socket) -> Result<bool, ZygoteError> {
+fn listen(init: Pid, socket: &mut Socket, serve: Serve<'_>) -> Result<bool, ZygoteError> {
     if socket.receive_some()? == 0 {
         return Ok(false);
     }
@@ -269,9 +305,7 @@ fn listen(init: Pid, socket: &mut Socket) -> Result<bool, ZygoteError> {
         match request {
             Request::Terminate => signal(init, Signal::SIGTERM),
             Request::Kill => signal(init, Signal::SIGKILL),
-            Request::Run(_) | Request::Configure(_) => {
-                return Err(ZygoteError::Refused("a request came while an action runs".to_owned()));
-            }
+            other => serve(other, socket)?,
         }
     }
     Ok(true)

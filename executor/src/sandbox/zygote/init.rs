@@ -1,9 +1,9 @@
 //! Process 1 of an action's namespaces: puts the action's own mounts in, starts the program, reaps whatever
 //! is orphaned, and ends with the program. Its end is the end of every process of the action.
 
-use std::fs::{self, File};
+use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -39,11 +39,13 @@ pub(super) struct Plan<'a> {
     pub command: &'a Command,
     pub identity: Identity,
     /// What is to be mounted where.
-    pub trees: &'a [(OwnedFd, &'static str)],
+    pub trees: &'a [(OwnedFd, PathBuf)],
     /// `None`: the machine's.
     pub network: Option<&'a EmptyNetwork>,
     pub stand_ins: StandIns,
-    pub null: &'a File,
+    pub stdin: BorrowedFd<'a>,
+    /// It stays for further requests, and sees in its input root only what it is shown.
+    pub is_tool: bool,
     pub stdout: &'a OwnedFd,
     pub stderr: &'a OwnedFd,
     /// Readable once the zygote is dead.
@@ -89,8 +91,12 @@ impl Plan<'_> {
             mounts::restrict(Path::new(COVERED), false, false)?;
         }
         for (tree, at) in self.trees {
-            let at = if elsewhere && *at == EXEC_ROOT { OTHER_EXEC_ROOT } else { at };
-            mounts::attach(tree, Path::new(at))?;
+            let is_root = at == Path::new(EXEC_ROOT);
+            let at = if elsewhere && is_root { Path::new(OTHER_EXEC_ROOT) } else { at };
+            mounts::attach(tree, at)?;
+            if self.is_tool && is_root {
+                mounts::restrict(at, false, false)?;
+            }
         }
         if self.spec.root == RootFs::Inputs {
             return inputs_become_root();
@@ -143,7 +149,7 @@ impl Plan<'_> {
 
     fn drop_everything(&self) -> Result<(), ZygoteError> {
         setsid().context("setsid", "")?;
-        dup2_stdin(self.null).context("dup2", "stdin")?;
+        dup2_stdin(self.stdin).context("dup2", "stdin")?;
         dup2_stdout(self.stdout).context("dup2", "stdout")?;
         dup2_stderr(self.stderr).context("dup2", "stderr")?;
         privileges::close_on_exec().context("close_range", "")?;

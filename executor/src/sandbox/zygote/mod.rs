@@ -21,6 +21,7 @@ mod roots;
 mod scratch;
 mod seccomp;
 mod socket;
+mod tool;
 mod writable;
 
 use std::fs::File;
@@ -71,9 +72,13 @@ fn serve() -> Result<(), ZygoteError> {
         Err(error) => return socket.send(&Reply::Failed(error.to_string()), None),
     };
     while let Some((request, fds)) = socket.receive()? {
-        // A request to end an action may come when it has already ended.
-        let Request::Run(spec) = request else { continue };
-        let Some((reply, root)) = workshop.run(&spec, fds, &mut socket) else { return Ok(()) };
+        let answer = match request {
+            Request::Run(spec) => workshop.run(&spec, fds, &mut socket),
+            Request::StartTool(spec) => workshop.run_tool(&spec, fds, &mut socket),
+            // A request to end an action may come when it has already ended.
+            _ => continue,
+        };
+        let Some((reply, root)) = answer else { return Ok(()) };
         socket.send(&reply, root)?;
         workshop.tidy();
     }
@@ -119,6 +124,7 @@ fn set_up(config: &ZygoteConfig) -> Result<(Workshop, Reply), ZygoteError> {
         upper: config.upper,
         home: MountNamespace::current()?,
         last: None,
+        shown: Vec::new(),
         network: Some(network),
         identity,
         cgroups,

@@ -70,6 +70,10 @@ impl Place {
         self.base.join("upper")
     }
 
+    fn frame(&self) -> PathBuf {
+        self.base.join("frame")
+    }
+
     fn merged(&self) -> PathBuf {
         self.base.join("root")
     }
@@ -109,30 +113,95 @@ pub(super) struct Scratch {
     identity: Identity,
     places: [Place; 2],
     current: usize,
+    /// What a tool keeps from request to request, and the frame of its input root.
+    tool: Place,
 }
+
+/// Most entries in the uppermost directory of a tool's input root: each is a mount of its own.
+const MAX_SHOWN: usize = 1024;
 
 impl Scratch {
     pub(super) fn new(upper: UpperDir, identity: Identity) -> Result<Self, ZygoteError> {
         let mut places = [Place::new("0"), Place::new("1")];
-        for place in &mut places {
+        let mut tool = Place::new("tool");
+        for place in places.iter_mut().chain([&mut tool]) {
             make_dir(&place.base)?;
             // What a killed zygote left.
             place.clear(upper)?;
         }
-        Ok(Self { upper, identity, places, current: 0 })
+        Ok(Self { upper, identity, places, current: 0, tool })
     }
 
     /// Copies of the action's writable places, and where in its root they belong.
-    pub(super) fn trees(
-        &self,
-        spec: &CommandSpec,
-    ) -> Result<[(OwnedFd, &'static str); 3], ZygoteError> {
+    pub(super) fn trees(&self, spec: &CommandSpec) -> Result<[(OwnedFd, PathBuf); 3], ZygoteError> {
         let place = self.place();
         Ok([
-            (mounts::open_tree(&place.root(spec))?, EXEC_ROOT),
-            (mounts::open_tree(&place.tmp())?, "/tmp"),
-            (mounts::open_tree(&place.shm())?, "/dev/shm"),
+            (mounts::open_tree(&place.root(spec))?, PathBuf::from(EXEC_ROOT)),
+            (mounts::open_tree(&place.tmp())?, PathBuf::from("/tmp")),
+            (mounts::open_tree(&place.shm())?, PathBuf::from("/dev/shm")),
         ])
+    }
+
+    /// The same for a tool: an empty frame for its input root, and the rest is kept while it lives.
+    pub(super) fn tool_trees(
+        &mut self,
+        limits: &Limits,
+    ) -> Result<[(OwnedFd, PathBuf); 3], ZygoteError> {
+        self.tool.mount(self.upper, limits)?;
+        let (frame, tmp, shm) = (self.tool.frame(), self.tool.tmp(), self.tool.shm());
+        make_dir(&frame)?;
+        self.own_dir(&tmp, 0o1777)?;
+        self.own_dir(&shm, 0o1777)?;
+        Ok([
+            (mounts::open_tree(&frame)?, PathBuf::from(EXEC_ROOT)),
+            (mounts::open_tree(&tmp)?, PathBuf::from("/tmp")),
+            (mounts::open_tree(&shm)?, PathBuf::from("/dev/shm")),
+        ])
+    }
+
+    /// Puts the prepared input root's uppermost entries into the tool's frame: links as links, and
+    /// of the rest copies that are to be mounted where it is said.
+    pub(super) fn show(&self, spec: &CommandSpec) -> Result<Vec<(OwnedFd, PathBuf)>, ZygoteError> {
+        let (root, frame) = (self.place().root(spec), self.tool.frame());
+        let mut trees = Vec::new();
+        let entries = fs::read_dir(&root).context("read directory", root.display())?;
+        for (count, entry) in entries.enumerate() {
+            if count == MAX_SHOWN {
+                return Err(ZygoteError::Refused(format!(
+                    "the input root of a tool has more than {MAX_SHOWN} entries"
+                )));
+            }
+            let entry = entry.context("read directory", root.display())?;
+            let (from, at) = (entry.path(), frame.join(entry.file_name()));
+            let kind = entry.file_type().context("stat", from.display())?;
+            if kind.is_symlink() {
+                let target = fs::read_link(&from).context("readlink", from.display())?;
+                symlink(target, &at).context("symlink", at.display())?;
+                continue;
+            }
+            if kind.is_dir() {
+                fs::create_dir(&at).context("mkdir", at.display())?;
+            } else {
+                fs::File::create(&at).context("create", at.display())?;
+            }
+            trees.push((mounts::open_tree(&from)?, Path::new(EXEC_ROOT).join(entry.file_name())));
+        }
+        Ok(trees)
+    }
+
+    /// Empties the tool's frame, in which nothing is mounted any more.
+    pub(super) fn empty_frame(&self) -> Result<(), ZygoteError> {
+        let frame = self.tool.frame();
+        for entry in fs::read_dir(&frame).context("read directory", frame.display())? {
+            let entry = entry.context("read directory", frame.display())?;
+            let (path, kind) = (entry.path(), entry.file_type());
+            let removed = match kind.context("stat", path.display())?.is_dir() {
+                true => fs::remove_dir(&path),
+                false => fs::remove_file(&path),
+            };
+            removed.context("remove", path.display())?;
+        }
+        Ok(())
     }
 
     fn place(&self) -> &Place {

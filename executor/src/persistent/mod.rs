@@ -1,0 +1,44 @@
+//! Tools that stay between actions: Bazel's persistent workers, inside the sandbox.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | `arguments` | what of a command starts the tool, and what is the request |
+//! | `plan` | whether an action can be a request to a tool, to which, and which one |
+//! | [`protocol`] | requests and responses as bytes |
+//! | `pool` | which tools are kept, and for whom |
+//! | `tools` | starts, asks and ends them |
+//!
+//! An action whose tool cannot stay, or for which there is no room, runs by itself, as all others do.
+//! See docs/persistent-workers.md.
+
+mod arguments;
+mod plan;
+mod pool;
+pub mod protocol;
+mod stats;
+mod tools;
+
+use std::time::Duration;
+
+pub use arguments::{Arguments, ExpandError, is_flag_file, lines, split};
+pub use plan::{Job, Subject, Unfit};
+pub use stats::{ToolFigures, ToolStats};
+pub use tools::{Answer, Kept, Tools};
+
+/// How many tools stay, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PersistentConfig {
+    /// Most tools at a time, those that work included. 0: every action runs by itself.
+    pub tools: u32,
+    /// A tool that nobody asked for so long is ended.
+    pub idle: Duration,
+    /// After so many requests a tool is ended, whatever it has leaked by then.
+    pub requests: u32,
+}
+
+impl PersistentConfig {
+    /// A tool for each action that runs at a time.
+    pub fn of_slots(slots: u32) -> Self {
+        Self { tools: slots, idle: Duration::from_secs(300), requests: 10_000 }
+    }
+}

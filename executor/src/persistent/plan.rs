@@ -1,0 +1,222 @@
+//! Whether an action can be a request to a tool, to which one, and what the request is.
+
+use std::collections::{BTreeSet, HashMap};
+
+use bytes::Bytes;
+use kiln_cas::{Digest, DigestFunction, Hasher};
+use kiln_protos::persistent::{Input, WorkRequest};
+
+use super::arguments::{self, Arguments};
+use super::protocol::Protocol;
+use crate::input_root::{InputFile, Listing};
+use crate::outputs::OutputSpec;
+use crate::paths;
+use crate::platform::Persistent;
+use crate::sandbox::{CommandSpec, Conditions, RootFs};
+
+/// Most entries in the uppermost directory of the input root: each is a mount of its own.
+const MAX_UPPERMOST: usize = 512;
+/// Largest flag file.
+const MAX_FLAG_FILE_BYTES: u64 = 16 << 20;
+
+/// Why an action that asks for a tool runs by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Unfit {
+    /// The hermeticity audit is to see what the action does by itself.
+    Audit,
+    /// The input root is `/`.
+    Root,
+    WorkingDirectory,
+    /// An output in the uppermost directory, in which a tool cannot write.
+    Outputs,
+    Protocol,
+    NoFlagFile,
+    NoToolInputs,
+    TooManyEntries,
+    /// Flag files that cannot be expanded.
+    FlagFiles,
+    /// The input root cannot be listed any more.
+    Inputs,
+    /// A tool of this kind has lately ended before it answered anything.
+    Unreliable,
+    NoRoom,
+    /// The tool could not be started or given its inputs.
+    NotStarted,
+    /// The tool ended before it answered.
+    Died,
+}
+
+impl Unfit {
+    pub const ALL: [Self; 14] = [
+        Self::Audit,
+        Self::Root,
+        Self::WorkingDirectory,
+        Self::Outputs,
+        Self::Protocol,
+        Self::NoFlagFile,
+        Self::NoToolInputs,
+        Self::TooManyEntries,
+        Self::FlagFiles,
+        Self::Inputs,
+        Self::Unreliable,
+        Self::NoRoom,
+        Self::NotStarted,
+        Self::Died,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Audit => "audit",
+            Self::Root => "root",
+            Self::WorkingDirectory => "working_directory",
+            Self::Outputs => "outputs",
+            Self::Protocol => "protocol",
+            Self::NoFlagFile => "no_flag_file",
+            Self::NoToolInputs => "no_tool_inputs",
+            Self::TooManyEntries => "too_many_entries",
+            Self::FlagFiles => "flag_files",
+            Self::Inputs => "inputs",
+            Self::Unreliable => "unreliable",
+            Self::NoRoom => "no_room",
+            Self::NotStarted => "not_started",
+            Self::Died => "died",
+        }
+    }
+}
+
+/// A request to a tool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// Tools of equal keys are equal.
+    pub key: Digest,
+    pub protocol: Protocol,
+    /// The tool's command line.
+    pub startup: Vec<Vec<u8>>,
+    /// As the tool reads it.
+    pub request: Bytes,
+}
+
+/// An action that asks for a tool.
+#[derive(Clone, Copy)]
+pub struct Subject<'a> {
+    pub wish: &'a Persistent,
+    /// With the layers of its input root.
+    pub spec: &'a CommandSpec,
+    pub outputs: &'a OutputSpec,
+    pub instance: &'a str,
+}
+
+/// What can be said of an action before its inputs are looked at.
+pub struct Candidate {
+    protocol: Protocol,
+    arguments: Arguments,
+}
+
+impl Subject<'_> {
+    pub fn candidate(&self) -> Result<Candidate, Unfit> {
+        let spec = self.spec;
+        let hindrances = [
+            (spec.conditions != Conditions::default(), Unfit::Audit),
+            (spec.root == RootFs::Inputs, Unfit::Root),
+            (!spec.working_directory.is_empty(), Unfit::WorkingDirectory),
+            (self.outputs.expected.iter().any(|it| !it.path.contains('/')), Unfit::Outputs),
+        ];
+        if let Some((_, why)) = hindrances.into_iter().find(|(hinders, _)| *hinders) {
+            return Err(why);
+        }
+        let protocol = Protocol::named(self.wish.protocol.as_deref()).ok_or(Unfit::Protocol)?;
+        let arguments = arguments::split(&spec.arguments).ok_or(Unfit::NoFlagFile)?;
+        Ok(Candidate { protocol, arguments })
+    }
+
+    pub async fn job(&self, candidate: Candidate, listing: &Listing) -> Result<Job, Unfit> {
+        let Candidate { protocol, arguments: Arguments { startup, flag_files } } = candidate;
+        if self.uppermost(listing) > MAX_UPPERMOST {
+            return Err(Unfit::TooManyEntries);
+        }
+        if !listing.files.iter().any(|file| file.tool) {
+            return Err(Unfit::NoToolInputs);
+        }
+        let key = self.key(protocol, &startup, &listing.files);
+        let files: HashMap<&str, &InputFile> =
+            listing.files.iter().map(|file| (file.path.as_str(), file)).collect();
+        let read = |name: String| {
+            let path = paths::resolve("", &name).ok();
+            let file = path.and_then(|path| files.get(path.as_str()).copied());
+            async move { self.read(file?).await }
+        };
+        let expanded = arguments::expand(&flag_files, read).await;
+        let arguments = expanded.map_err(|error| {
+            tracing::debug!(%error, "flag files of a persistent worker");
+            Unfit::FlagFiles
+        })?;
+        let input = |file: &InputFile| Input {
+            path: file.path.clone(),
+            digest: file.digest.hex().into_bytes().into(),
+        };
+        let inputs = listing.files.iter().map(input).collect();
+        let request = WorkRequest { arguments, inputs, ..Default::default() };
+        Ok(Job { key, protocol, startup, request: protocol.encode(&request) })
+    }
+
+    /// Entries that a tool's input root would have.
+    fn uppermost(&self, listing: &Listing) -> usize {
+        let made = self.spec.directories.iter().filter_map(|path| path.split('/').next());
+        let all: BTreeSet<&str> =
+            listing.uppermost.iter().map(|name| &**name).chain(made).collect();
+        all.len()
+    }
+
+    /// From the layers on this machine, where each file of the input root lies in one.
+    async fn read(&self, file: &InputFile) -> Option<String> {
+        if file.digest.size > MAX_FLAG_FILE_BYTES {
+            return None;
+        }
+        for layer in &self.spec.lower {
+            if let Ok(bytes) = tokio::fs::read(layer.join(&file.path)).await {
+                return String::from_utf8(bytes).ok();
+            }
+        }
+        None
+    }
+
+    /// All that a tool is made of: whoever has the same would get an equal one. The client's own key
+    /// is a part of it, and never enough.
+    fn key(&self, protocol: Protocol, startup: &[Vec<u8>], files: &[InputFile]) -> Digest {
+        let Self { wish, spec, instance, .. } = self;
+        let mut key = Key(DigestFunction::Blake3.hasher());
+        key.field(b"client", wish.key.as_bytes());
+        key.field(b"instance", instance.as_bytes());
+        key.field(b"protocol", format!("{protocol:?}").as_bytes());
+        key.field(b"network", &[u8::from(spec.network)]);
+        key.field(b"root", format!("{:?}", spec.root).as_bytes());
+        key.field(b"limits", format!("{:?}", spec.limits).as_bytes());
+        startup.iter().for_each(|argument| key.field(b"argument", argument));
+        let mut environment: Vec<_> = spec.environment.iter().collect();
+        environment.sort();
+        for (name, value) in environment {
+            key.field(b"variable", name);
+            key.field(b"value", value);
+        }
+        for file in files.iter().filter(|file| file.tool) {
+            key.field(b"file", file.path.as_bytes());
+            key.field(
+                if file.executable { b"x" } else { b"f" },
+                file.digest.to_string().as_bytes(),
+            );
+        }
+        key.0.finish()
+    }
+}
+
+struct Key(Hasher);
+
+impl Key {
+    /// No two lists of fields are the same bytes.
+    fn field(&mut self, name: &[u8], value: &[u8]) {
+        for part in [name, value] {
+            self.0.update(&(part.len() as u64).to_le_bytes());
+            self.0.update(part);
+        }
+    }
+}

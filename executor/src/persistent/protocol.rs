@@ -1,0 +1,410 @@
+//! Requests and responses as they go through a tool's stdin and stdout.
+
+use std::fmt::Write as _;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::{Buf as _, Bytes};
+use kiln_protos::persistent::{WorkRequest, WorkResponse};
+use prost::Message as _;
+use serde_json::{Value, json};
+
+/// Most bytes of one response.
+pub const MAX_RESPONSE_BYTES: usize = 64 << 20;
+/// Bytes of what a tool printed that are shown where that was no response.
+const SHOWN_BYTES: usize = 200;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// Each message after its length.
+    Protobuf,
+    /// One object after the other, in protobuf's own mapping.
+    Json,
+}
+
+impl Protocol {
+    /// The value of `persistentWorkerProtocol`; none is as good as `proto`.
+    pub fn named(name: Option<&str>) -> Option<Self> {
+        match name {
+            None | Some("" | "proto" | "protobuf") => Some(Self::Protobuf),
+            Some("json") => Some(Self::Json),
+            Some(_) => None,
+        }
+    }
+
+    pub fn encode(self, request: &WorkRequest) -> Bytes {
+        match self {
+            Self::Protobuf => request.encode_length_delimited_to_vec().into(),
+            Self::Json => {
+                let input = |input: &kiln_protos::persistent::Input| json!({ "path": input.path, "digest": STANDARD.encode(&input.digest) });
+                let inputs: Vec<Value> = request.inputs.iter().map(input).collect();
+                let request = json!({ "arguments": request.arguments, "inputs": inputs });
+                let mut line = request.to_string();
+                line.push('\n');
+                line.into()
+            }
+        }
+    }
+}
+
+/// Why what a tool printed is no response.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{fault}; its stdout begins with {head:?}")]
+pub struct Malformed {
+    pub fault: String,
+    /// What came first since the response before.
+    pub head: String,
+}
+
+/// Puts responses together from what a tool prints.
+#[derive(Debug)]
+pub struct Responses {
+    protocol: Protocol,
+    limit: usize,
+    buffer: Vec<u8>,
+    scan: Scan,
+}
+
+/// How far an object has been read.
+#[derive(Debug, Default)]
+struct Scan {
+    at: usize,
+    depth: usize,
+    in_text: bool,
+    escaped: bool,
+}
+
+impl Responses {
+    /// `limit`: most bytes of one.
+    pub fn new(protocol: Protocol, limit: usize) -> Self {
+        Self { protocol, limit, buffer: Vec::new(), scan: Scan::default() }
+    }
+
+    /// Takes what was printed, and returns the response that it completes. There is one to each
+    /// request: nothing may come after it before the next.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<Option<WorkResponse>, Malformed> {
+        self.buffer.extend_from_slice(bytes);
+        let response = match self.next() {
+            Ok(Some((response, length))) => {
+                let rest = self.buffer.split_off(length);
+                let head = std::mem::replace(&mut self.buffer, rest);
+                self.scan = Scan::default();
+                self.skip_space();
+                if self.buffer.is_empty() {
+                    Ok(Some(response))
+                } else {
+                    self.buffer = head;
+                    Err("more than one response came to a request".to_owned())
+                }
+            }
+            Ok(None) => Ok(None),
+            Err(fault) => Err(fault),
+        };
+        response.map_err(|fault| Malformed { fault, head: self.head() })
+    }
+
+    /// Whether all that came was whole responses.
+    pub fn is_between(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
+    /// Of what has come since the last response.
+    fn head(&self) -> String {
+        let shown = &self.buffer[..self.buffer.len().min(SHOWN_BYTES)];
+        String::from_utf8_lossy(shown).into_owned()
+    }
+
+    fn next(&mut self) -> Result<Option<(WorkResponse, usize)>, String> {
+        let Some((start, end)) = self.frame()? else { return Ok(None) };
+        let body = &self.buffer[start..end];
+        let response = match self.protocol {
+            Protocol::Protobuf => WorkResponse::decode(body)
+                .map_err(|error| format!("it is not a WorkResponse: {error}"))?,
+            Protocol::Json => from_json(body)?,
+        };
+        if response.request_id != 0 {
+            return Err(format!("it answers request {}, not 0", response.request_id));
+        }
+        if response.was_cancelled {
+            return Err("it says that the request was cancelled".to_owned());
+        }
+        Ok(Some((response, end)))
+    }
+
+    /// Where the first whole message is.
+    fn frame(&mut self) -> Result<Option<(usize, usize)>, String> {
+        match self.protocol {
+            Protocol::Protobuf => self.delimited(),
+            Protocol::Json => self.object(),
+        }
+    }
+
+    fn delimited(&self) -> Result<Option<(usize, usize)>, String> {
+        const LONGEST_LENGTH: usize = 10;
+        let mut rest = &self.buffer[..];
+        let length = match prost::decode_length_delimiter(&mut rest) {
+            Ok(length) => length,
+            Err(_) if self.buffer.len() < LONGEST_LENGTH => {
+                let unfinished = self.buffer.iter().all(|byte| byte & 0x80 != 0);
+                return if unfinished { Ok(None) } else { Err("it has no length".to_owned()) };
+            }
+            Err(_) => return Err("it has no length".to_owned()),
+        };
+        self.check(length)?;
+        let start = self.buffer.len() - rest.remaining();
+        Ok((rest.remaining() >= length).then_some((start, start + length)))
+    }
+
+    fn check(&self, length: usize) -> Result<(), String> {
+        match length > self.limit {
+            true => Err(format!("it has more than {} bytes", self.limit)),
+            false => Ok(()),
+        }
+    }
+
+    fn skip_space(&mut self) {
+        if self.protocol == Protocol::Json {
+            let space = self.buffer.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+            self.buffer.drain(..space);
+        }
+    }
+
+    fn object(&mut self) -> Result<Option<(usize, usize)>, String> {
+        if self.scan.at == 0 {
+            self.skip_space();
+        }
+        while let Some(&byte) = self.buffer.get(self.scan.at) {
+            if self.scan.at == 0 && byte != b'{' {
+                return Err("it is not an object".to_owned());
+            }
+            self.scan.at += 1;
+            if self.scan.step(byte) {
+                return Ok(Some((0, self.scan.at)));
+            }
+            self.check(self.scan.at)?;
+        }
+        Ok(None)
+    }
+}
+
+impl Scan {
+    /// True at the end of the object.
+    fn step(&mut self, byte: u8) -> bool {
+        if self.in_text {
+            match (self.escaped, byte) {
+                (true, _) => self.escaped = false,
+                (false, b'\\') => self.escaped = true,
+                (false, b'"') => self.in_text = false,
+                _ => {}
+            }
+            return false;
+        }
+        match byte {
+            b'"' => self.in_text = true,
+            b'{' | b'[' => self.depth += 1,
+            b'}' | b']' => self.depth = self.depth.saturating_sub(1),
+            _ => {}
+        }
+        self.depth == 0
+    }
+}
+
+/// Names that are not known are ignored, as of a protocol newer than this.
+fn from_json(body: &[u8]) -> Result<WorkResponse, String> {
+    let value: Value =
+        serde_json::from_slice(body).map_err(|error| format!("it is not JSON: {error}"))?;
+    let field = |names: [&str; 2]| {
+        let found = names.into_iter().find_map(|name| value.get(name));
+        found.filter(|value| !value.is_null())
+    };
+    let number = |names: [&str; 2]| match field(names) {
+        None => Ok(0),
+        Some(value) => integer(value).ok_or_else(|| format!("its {} is no number", names[0])),
+    };
+    let output = match field(["output", "output"]) {
+        None => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(_) => return Err("its output is no text".to_owned()),
+    };
+    Ok(WorkResponse {
+        exit_code: number(["exitCode", "exit_code"])?,
+        output,
+        request_id: number(["requestId", "request_id"])?,
+        was_cancelled: field(["wasCancelled", "was_cancelled"]) == Some(&Value::Bool(true)),
+    })
+}
+
+/// The mapping allows numbers as texts.
+fn integer(value: &Value) -> Option<i32> {
+    match value {
+        Value::String(text) => text.parse().ok(),
+        value => value.as_i64().and_then(|number| i32::try_from(number).ok()),
+    }
+}
+
+/// The last bytes of a tool's stderr.
+#[derive(Debug, Default)]
+pub struct Tail(Vec<u8>);
+
+impl Tail {
+    const KEPT_BYTES: usize = 8 << 10;
+
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+        let surplus = self.0.len().saturating_sub(Self::KEPT_BYTES);
+        self.0.drain(..surplus);
+    }
+
+    /// To follow another sentence; empty where nothing was said.
+    pub fn sentence(&self) -> String {
+        let text = String::from_utf8_lossy(&self.0);
+        let mut sentence = String::new();
+        if !text.trim().is_empty() {
+            let _ = write!(sentence, "; its stderr ends with {:?}", text.trim_end());
+        }
+        sentence
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kiln_protos::persistent::Input;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LIMIT: usize = 1 << 10;
+
+    fn json(text: &str) -> Result<Option<WorkResponse>, Malformed> {
+        Responses::new(Protocol::Json, LIMIT).push(text.as_bytes())
+    }
+
+    fn encoded(protocol: Protocol, response: &WorkResponse) -> Vec<u8> {
+        match protocol {
+            Protocol::Protobuf => response.encode_length_delimited_to_vec(),
+            Protocol::Json => {
+                let (code, output) = (response.exit_code, &response.output);
+                json!({ "exitCode": code, "output": output, "later": { "x": ["}"] } })
+                    .to_string()
+                    .into_bytes()
+            }
+        }
+    }
+
+    #[test]
+    fn a_request_says_the_same_in_both() {
+        let inputs = vec![Input { path: "a/b".into(), digest: "00ff".into() }];
+        let arguments = vec!["-x".to_owned(), "a \"b\"\n".to_owned()];
+        let request = WorkRequest { arguments, inputs, ..Default::default() };
+        let bytes = Protocol::Protobuf.encode(&request);
+        assert_eq!(WorkRequest::decode_length_delimited(bytes).unwrap(), request);
+        let line = Protocol::Json.encode(&request);
+        assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
+        let value: Value = serde_json::from_slice(&line).unwrap();
+        assert_eq!(value["arguments"], json!(["-x", "a \"b\"\n"]));
+        assert_eq!(value["inputs"], json!([{ "path": "a/b", "digest": "MDBmZg==" }]));
+    }
+
+    #[test]
+    fn names_of_protocols() {
+        for name in [None, Some("proto"), Some("protobuf"), Some("")] {
+            assert_eq!(Protocol::named(name), Some(Protocol::Protobuf));
+        }
+        assert_eq!(Protocol::named(Some("json")), Some(Protocol::Json));
+        assert_eq!(Protocol::named(Some("xml")), None);
+    }
+
+    #[test]
+    fn both_spellings_and_absent_fields_are_understood() {
+        let response = json(r#" {"exit_code": "3", "request_id": 0, "output": null} "#);
+        let expected = WorkResponse { exit_code: 3, ..Default::default() };
+        assert_eq!(response.unwrap(), Some(expected));
+        assert_eq!(json("{}").unwrap(), Some(WorkResponse::default()));
+    }
+
+    #[test]
+    fn what_is_no_response_is_shown() {
+        for (text, fault) in [
+            ("Compiling a\n", "not an object"),
+            ("{\"exitCode\": x}", "not JSON"),
+            ("{\"exitCode\": 1.5}", "exitCode is no number"),
+            ("{\"exitCode\": 99999999999}", "exitCode is no number"),
+            ("{\"output\": 1}", "output is no text"),
+            ("{\"requestId\": 7}", "request 7, not 0"),
+            ("{\"wasCancelled\": true}", "cancelled"),
+            ("{}{}", "more than one"),
+            ("{} done", "more than one"),
+        ] {
+            let error = json(text).unwrap_err();
+            assert!(error.fault.contains(fault), "{text}: {error}");
+            assert!(error.to_string().contains(&format!("{:?}", &text[..2])[..2]), "{error}");
+        }
+        let long = format!("{{\"output\": \"{}", "x".repeat(LIMIT));
+        assert!(json(&long).unwrap_err().fault.contains("more than 1024 bytes"));
+    }
+
+    #[test]
+    fn lengths_that_are_none_or_too_large_are_refused() {
+        let push = |bytes: &[u8]| Responses::new(Protocol::Protobuf, LIMIT).push(bytes);
+        assert!(push(&[0xff; 11]).unwrap_err().fault.contains("no length"));
+        assert!(push(&[0x81, 0x08]).unwrap_err().fault.contains("more than 1024 bytes"));
+        assert!(push(b"\x05hello").unwrap_err().fault.contains("not a WorkResponse"));
+        assert_eq!(push(&[0xff; 4]).unwrap(), None);
+        let text =
+            push(b"Hello, world! This is what a tool says that does not know the protocol at all.");
+        assert!(text.unwrap_err().head.starts_with("Hello, world!"));
+    }
+
+    #[test]
+    fn the_tail_of_stderr_is_short() {
+        let mut tail = Tail::default();
+        assert_eq!(tail.sentence(), "");
+        tail.push(&vec![b'a'; Tail::KEPT_BYTES]);
+        tail.push(b"\nlast\n");
+        assert!(tail.sentence().ends_with("\\nlast\""), "{}", tail.sentence());
+        assert!(tail.sentence().len() < Tail::KEPT_BYTES + 100);
+    }
+
+    proptest! {
+        #[test]
+        fn responses_come_back_however_they_are_cut(
+            responses in prop::collection::vec((any::<i32>(), ".{0,40}"), 1..5),
+            cut in 1_usize..9,
+            json in any::<bool>(),
+        ) {
+            let protocol = if json { Protocol::Json } else { Protocol::Protobuf };
+            let mut parser = Responses::new(protocol, LIMIT);
+            for (exit_code, output) in responses {
+                let response = WorkResponse { exit_code, output, ..Default::default() };
+                let bytes = encoded(protocol, &response);
+                let mut answer = None;
+                for piece in bytes.chunks(cut) {
+                    prop_assert!(answer.is_none());
+                    answer = parser.push(piece).unwrap();
+                }
+                // A response without content is one byte, or two.
+                prop_assert_eq!(answer, Some(response));
+                prop_assert!(parser.is_between());
+                if json {
+                    prop_assert_eq!(parser.push(b"\r\n").unwrap(), None);
+                    prop_assert!(parser.is_between());
+                }
+            }
+        }
+
+        #[test]
+        fn noise_is_never_more_than_the_limit(
+            pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..20),
+            json in any::<bool>(),
+        ) {
+            let protocol = if json { Protocol::Json } else { Protocol::Protobuf };
+            let mut parser = Responses::new(protocol, LIMIT);
+            for piece in pieces {
+                if parser.push(&piece).is_err() {
+                    break;
+                }
+                prop_assert!(parser.buffer.len() <= LIMIT + 10 + 300);
+            }
+        }
+    }
+}

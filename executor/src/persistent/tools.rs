@@ -1,0 +1,419 @@
+//! The tools of a worker: starts, asks and ends them.
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use kiln_cas::Digest;
+use kiln_protos::persistent::WorkResponse;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::PersistentConfig;
+use super::plan::{Job, Unfit};
+use super::pool::{Pool, Room};
+use super::protocol::{MAX_RESPONSE_BYTES, Malformed, Responses, Tail};
+use super::stats::{End, ToolStats};
+use crate::failure::Failure;
+use crate::images::Image;
+use crate::input_root::InputRoot;
+use crate::response::code;
+use crate::runner::Runners;
+use crate::sandbox::{
+    CommandSpec, Ending, Finished, OutputStream, SandboxError, Tool, ToolEvent, Usage,
+};
+
+/// How many times a tool that waits is tried before another is started: each may have died.
+const MAX_TRIES: usize = 4;
+/// Longest that a request may take where its action may take longer: sums with the clock stay sums.
+const LONGEST_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(365 * 24 * 3600);
+
+pub struct Tools {
+    shared: Arc<Shared>,
+    /// Ends those that nobody asks. `None`: no tool is kept at all.
+    reaper: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    config: PersistentConfig,
+    runners: Arc<dyn Runners>,
+    pool: Mutex<Pool<Warm>>,
+    stats: Arc<ToolStats>,
+    /// A tool begins to wait.
+    waits: Notify,
+    stopping: CancellationToken,
+}
+
+/// What has to be there as long as the tool.
+#[derive(Clone)]
+pub struct Kept {
+    pub image: Option<Arc<Image>>,
+    pub input_root: Option<Arc<InputRoot>>,
+}
+
+/// A tool that runs.
+struct Warm {
+    tool: Option<Tool>,
+    key: Digest,
+    responses: Responses,
+    stderr: Tail,
+    answered: u32,
+    /// Why it is no more, when it is not known better.
+    end: End,
+    /// Of its first request: what it has read of its own files at its start it may read again.
+    _kept: Kept,
+    number: Number,
+}
+
+/// Given back when its tool is gone.
+struct Number {
+    number: u32,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Number {
+    fn drop(&mut self) {
+        self.shared.pool().free(self.number);
+    }
+}
+
+impl Drop for Warm {
+    fn drop(&mut self) {
+        // Its zygote is killed, and with it the tool, before another may have its number.
+        drop(self.tool.take());
+        self.number.shared.stats.ended(self.end);
+    }
+}
+
+impl Warm {
+    async fn stop(mut self, end: End) {
+        self.end = end;
+        if let Some(tool) = self.tool.take() {
+            tool.stop().await;
+        }
+    }
+}
+
+/// A tool's answer to an action.
+pub struct Answer {
+    pub finished: Finished,
+    /// What it wrote may be read while this exists; then another request may have the tool.
+    pub tool: Option<Lent>,
+}
+
+/// A tool that has answered, on its way back.
+pub struct Lent(Option<Warm>);
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let Some(mut warm) = self.0.take() else { return };
+        let shared = warm.number.shared.clone();
+        if warm.answered >= shared.config.requests {
+            warm.end = End::WornOut;
+            return;
+        }
+        warm.end = End::Shutdown;
+        let refused = shared.pool().keep(warm.key, warm, Instant::now());
+        drop(refused);
+        shared.waits.notify_one();
+    }
+}
+
+/// How an attempt to be answered ended, other than by an answer.
+enum Fault {
+    /// The action is to run by itself.
+    Unfit(Unfit, String),
+    Malformed(String),
+}
+
+impl Tools {
+    /// Within a runtime.
+    pub fn new(config: PersistentConfig, runners: Arc<dyn Runners>) -> Self {
+        let tools = if runners.tool_slot(0).is_some() { config.tools } else { 0 };
+        let config = PersistentConfig { tools, ..config };
+        let shared = Arc::new(Shared {
+            config,
+            runners,
+            pool: Mutex::new(Pool::new(tools)),
+            stats: Arc::default(),
+            waits: Notify::new(),
+            stopping: CancellationToken::new(),
+        });
+        let reaper = (tools > 0).then(|| tokio::spawn(end_idle(shared.clone())));
+        Self { shared, reaper }
+    }
+
+    /// Whether actions that ask for a tool may get one.
+    pub fn are_kept(&self) -> bool {
+        self.shared.config.tools > 0
+    }
+
+    pub fn stats(&self) -> Arc<ToolStats> {
+        self.shared.stats.clone()
+    }
+
+    /// The action runs by itself.
+    pub fn unfit(&self, why: Unfit, detail: &str) {
+        tracing::debug!(
+            reason = why.name(),
+            detail,
+            "an action runs without its persistent worker"
+        );
+        self.shared.stats.unfit(why);
+    }
+
+    /// Has a tool do what `spec` would. `None`: it has to run by itself. What the tool answers goes to
+    /// `output` as the action's stderr, as with Bazel.
+    pub async fn run(
+        &self,
+        job: &Job,
+        spec: &CommandSpec,
+        kept: Kept,
+        output: &mpsc::Sender<(OutputStream, Bytes)>,
+        cancel: &CancellationToken,
+    ) -> Result<Option<Answer>, Failure> {
+        let mut root = None;
+        let deadline = Instant::now() + spec.timeout.min(LONGEST_TIMEOUT);
+        let attempt = self.attempt(job, spec, kept, &mut root);
+        let answered = tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Err(Failure::Cancelled),
+            () = sleep_until(deadline) => None,
+            answered = attempt => Some(answered),
+        };
+        match answered {
+            None => timed_out(root, spec).map(Some),
+            Some(Ok((warm, response, over_limit))) => {
+                let lent = Lent(Some(warm));
+                let root = root.ok_or_else(|| {
+                    Failure::Infrastructure("a tool answered without an input root".to_owned())
+                })?;
+                let over_limit = over_limit.filter(|_| response.exit_code != 0);
+                if !response.output.is_empty() {
+                    // Nobody listens: then nobody misses it.
+                    let _ = output.send((OutputStream::Stderr, response.output.into())).await;
+                }
+                let exited = Ending::Exited(response.exit_code);
+                let ending = over_limit.map_or(exited, Ending::OverLimit);
+                Ok(Some(Answer { finished: finished(ending, root), tool: Some(lent) }))
+            }
+            Some(Err(Fault::Unfit(why, detail))) => {
+                self.unfit(why, &detail);
+                Ok(None)
+            }
+            Some(Err(Fault::Malformed(message))) => {
+                Err(Failure::Answer { code: code::FAILED_PRECONDITION, message })
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        job: &Job,
+        spec: &CommandSpec,
+        kept: Kept,
+        root: &mut Option<OwnedFd>,
+    ) -> Result<(Warm, WorkResponse, Option<String>), Fault> {
+        let started = CommandSpec { arguments: job.startup.clone(), ..spec.clone() };
+        let (mut warm, presented) = match self.waiting(job, &started).await {
+            Some(found) => found,
+            None => self.start(job, &started, kept).await?,
+        };
+        *root = Some(presented);
+        match converse(&mut warm, job.request.clone()).await {
+            Ok(response) => {
+                let over_limit = match warm.tool.as_mut() {
+                    Some(tool) => tool.withdraw().await.map_err(not_started)?,
+                    None => None,
+                };
+                self.shared.stats.answered(warm.answered > 0);
+                warm.answered += 1;
+                Ok((warm, response, over_limit))
+            }
+            Err(Silence::Malformed(error)) => {
+                let message = malformed(&error, &warm.stderr);
+                tracing::warn!(%message, "a persistent worker is ended");
+                warm.stop(End::Malformed).await;
+                Err(Fault::Malformed(message))
+            }
+            Err(Silence::Ended(how)) => {
+                let said = warm.stderr.sentence();
+                tracing::warn!("a persistent worker ended before it answered ({how}){said}");
+                if warm.answered == 0 {
+                    self.shared.pool().failed(warm.key, Instant::now());
+                }
+                warm.stop(End::Died).await;
+                Err(Fault::Unfit(Unfit::Died, how))
+            }
+        }
+    }
+
+    /// One that waits, with its next input root.
+    async fn waiting(&self, job: &Job, spec: &CommandSpec) -> Option<(Warm, OwnedFd)> {
+        for _ in 0..MAX_TRIES {
+            let mut warm = self.shared.pool().take(&job.key)?;
+            warm.end = End::Killed;
+            if !is_fit(&mut warm) {
+                warm.stop(End::Died).await;
+                continue;
+            }
+            let Some(tool) = warm.tool.as_mut() else { continue };
+            match tool.present(spec).await {
+                Ok(root) => return Some((warm, root)),
+                Err(error) => {
+                    tracing::warn!(%error, "a persistent worker cannot be used again");
+                    warm.stop(End::Died).await;
+                }
+            }
+        }
+        None
+    }
+
+    async fn start(
+        &self,
+        job: &Job,
+        spec: &CommandSpec,
+        kept: Kept,
+    ) -> Result<(Warm, OwnedFd), Fault> {
+        if self.shared.pool().is_unreliable(&job.key, Instant::now()) {
+            return Err(Fault::Unfit(Unfit::Unreliable, String::new()));
+        }
+        let no_room = || Fault::Unfit(Unfit::NoRoom, String::new());
+        let number = self.number().await.ok_or_else(no_room)?;
+        let config = self.shared.runners.tool_slot(number.number).ok_or_else(no_room)?;
+        let (tool, root) = Tool::start(config, spec).await.map_err(not_started)?;
+        self.shared.stats.started();
+        let most = spec.limits.output_bytes.and_then(|bytes| usize::try_from(bytes).ok());
+        let limit = most.unwrap_or(MAX_RESPONSE_BYTES).min(MAX_RESPONSE_BYTES);
+        let warm = Warm {
+            tool: Some(tool),
+            key: job.key,
+            responses: Responses::new(job.protocol, limit),
+            stderr: Tail::default(),
+            answered: 0,
+            end: End::Killed,
+            _kept: kept,
+            number,
+        };
+        Ok((warm, root))
+    }
+
+    async fn number(&self) -> Option<Number> {
+        for _ in 0..MAX_TRIES {
+            let room = self.shared.pool().room();
+            match room {
+                Room::Number(number) => {
+                    return Some(Number { number, shared: self.shared.clone() });
+                }
+                Room::Evict(warm) => warm.stop(End::Evicted).await,
+                Room::None => return None,
+            }
+        }
+        None
+    }
+
+    /// Ends those that wait, and keeps none from now on.
+    pub async fn stop(&self) {
+        self.shared.stopping.cancel();
+        let waiting = self.shared.pool().close();
+        for warm in waiting {
+            warm.stop(End::Shutdown).await;
+        }
+    }
+}
+
+impl Drop for Tools {
+    fn drop(&mut self) {
+        self.shared.stopping.cancel();
+        if let Some(reaper) = &self.reaper {
+            reaper.abort();
+        }
+        let waiting = self.shared.pool().close();
+        drop(waiting);
+    }
+}
+
+impl Shared {
+    fn pool(&self) -> MutexGuard<'_, Pool<Warm>> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn end_idle(shared: Arc<Shared>) {
+    let idle = shared.config.idle;
+    loop {
+        let next = shared.pool().next_expiry(idle);
+        tokio::select! {
+            () = crate::work::until(next) => {}
+            () = shared.waits.notified() => {}
+            () = shared.stopping.cancelled() => return,
+        }
+        let expired = shared.pool().expire(idle, Instant::now());
+        for warm in expired {
+            warm.stop(End::Idle).await;
+        }
+    }
+}
+
+/// Whether it runs and has said nothing since its last response.
+fn is_fit(warm: &mut Warm) -> bool {
+    let Some(tool) = &warm.tool else { return false };
+    let printed = tool.printed();
+    let silent = printed.is_empty() || matches!(warm.responses.push(&printed), Ok(None));
+    tool.is_alive() && silent && warm.responses.is_between()
+}
+
+/// Why there is no response.
+enum Silence {
+    Ended(String),
+    Malformed(Malformed),
+}
+
+async fn converse(warm: &mut Warm, mut request: Bytes) -> Result<WorkResponse, Silence> {
+    let Some(tool) = warm.tool.as_mut() else { return Err(Silence::Ended("it is gone".into())) };
+    loop {
+        match tool.step(&mut request).await {
+            Ok(ToolEvent::Stdout(bytes)) => {
+                let response = warm.responses.push(&bytes).map_err(Silence::Malformed)?;
+                if let Some(response) = response {
+                    return Ok(response);
+                }
+            }
+            Ok(ToolEvent::Stderr(bytes)) => warm.stderr.push(&bytes),
+            Ok(ToolEvent::Ended(ending)) => return Err(Silence::Ended(format!("{ending:?}"))),
+            Err(error) => return Err(Silence::Ended(error.to_string())),
+        }
+    }
+}
+
+fn malformed(error: &Malformed, stderr: &Tail) -> String {
+    format!(
+        "the persistent worker's answer is no response: {error}{}. A persistent worker may print \
+         responses only on its stdout; what it has to say belongs on its stderr or into the response",
+        stderr.sentence()
+    )
+}
+
+fn not_started(error: SandboxError) -> Fault {
+    Fault::Unfit(Unfit::NotStarted, error.to_string())
+}
+
+/// The tool has been killed by now: it was part of what did not end in time.
+fn timed_out(root: Option<OwnedFd>, spec: &CommandSpec) -> Result<Answer, Failure> {
+    match root {
+        Some(root) => Ok(Answer { finished: finished(Ending::TimedOut, root), tool: None }),
+        None => Err(Failure::Answer {
+            code: code::DEADLINE_EXCEEDED,
+            message: format!(
+                "the action ran into its timeout of {:?} while its tool was being started",
+                spec.timeout
+            ),
+        }),
+    }
+}
+
+fn finished(ending: Ending, root: OwnedFd) -> Finished {
+    Finished { ending, usage: Usage::default(), not_changed: Vec::new(), root }
+}

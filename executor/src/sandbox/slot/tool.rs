@@ -1,0 +1,215 @@
+//! A process that stays for further requests, with the input root of one after the other.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::net::unix::pipe;
+
+use super::connection::Connection;
+use super::{KILL_PATIENCE, Slot, by_itself, input_pipe, output_pipe};
+use crate::sandbox::pump::read_now;
+use crate::sandbox::wire::{Reply, Report, Request};
+use crate::sandbox::{CommandSpec, Ending, SandboxError, SlotConfig};
+
+/// What one read takes at most.
+const CHUNK: usize = 64 << 10;
+/// How long the zygote may take to change what a tool sees.
+const PRESENT_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Has a zygote of its own, which is killed when this is dropped, and the tool with it.
+#[derive(Debug)]
+pub struct Tool {
+    /// With the connection to its zygote.
+    slot: Slot,
+    stdin: pipe::Sender,
+    stdout: Option<pipe::Receiver>,
+    stderr: Option<pipe::Receiver>,
+    ended: Option<Ending>,
+}
+
+/// What a tool does while it is listened to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ToolEvent {
+    Stdout(Bytes),
+    Stderr(Bytes),
+    /// All it printed before has been told.
+    Ended(Ending),
+}
+
+impl Tool {
+    /// Starts `spec` with the input root of its first request. The descriptor is that input root, as
+    /// in [`Finished`](crate::sandbox::Finished): valid until the request after the next.
+    pub async fn start(
+        config: SlotConfig,
+        spec: &CommandSpec,
+    ) -> Result<(Self, OwnedFd), SandboxError> {
+        let mut slot = Slot::start(config).await?;
+        let (stdin, stdin_end) = input_pipe()?;
+        let (stdout, stdout_end) = output_pipe()?;
+        let (stderr, stderr_end) = output_pipe()?;
+        let fds = vec![stdin_end, stdout_end, stderr_end];
+        connected(&mut slot)?.send(&Request::start_tool_frame(spec)?, fds).await?;
+        let (stdout, stderr) = (Some(stdout), Some(stderr));
+        let mut tool = Self { slot, stdin, stdout, stderr, ended: None };
+        let root = tool.presented().await?;
+        Ok((tool, root))
+    }
+
+    /// The input root, with what it is made of, of the next request.
+    pub async fn present(&mut self, spec: &CommandSpec) -> Result<OwnedFd, SandboxError> {
+        self.check_runs()?;
+        connected(&mut self.slot)?.send(&Request::present_frame(spec)?, Vec::new()).await?;
+        self.presented().await
+    }
+
+    /// A zygote whose tool has ended answers nothing.
+    fn check_runs(&self) -> Result<(), SandboxError> {
+        let ended = |ending: &Ending| Err(SandboxError::ToolEnded(format!("{ending:?}")));
+        self.ended.as_ref().map_or(Ok(()), ended)
+    }
+
+    async fn presented(&mut self) -> Result<OwnedFd, SandboxError> {
+        match self.reply().await? {
+            (Reply::Presented, mut fds) => {
+                fds.pop().ok_or(SandboxError::Malformed("an input root came without itself"))
+            }
+            _ => Err(SandboxError::Malformed("the input root was not presented")),
+        }
+    }
+
+    /// No path of the tool leads to its input root any more. Says whether what was written there is
+    /// all that may be.
+    pub async fn withdraw(&mut self) -> Result<Option<String>, SandboxError> {
+        self.check_runs()?;
+        let frame = Request::Withdraw.signal_frame()?;
+        connected(&mut self.slot)?.send(&frame, Vec::new()).await?;
+        match self.reply().await? {
+            (Reply::Withdrawn { over_limit }, _) => Ok(over_limit),
+            _ => Err(SandboxError::Malformed("the input root was not withdrawn")),
+        }
+    }
+
+    async fn reply(&mut self) -> Result<(Reply, Vec<OwnedFd>), SandboxError> {
+        let reply = connected(&mut self.slot)?.receive();
+        let reply = tokio::time::timeout(PRESENT_PATIENCE, reply).await;
+        match reply.map_err(|_| SandboxError::ZygoteLost("it does not answer".to_owned()))?? {
+            (Reply::Done(report), _) => {
+                let ending = ending(report);
+                let text = format!("{ending:?}");
+                self.ended = Some(ending);
+                Err(SandboxError::ToolEnded(text))
+            }
+            (Reply::Failed(message), _) => Err(SandboxError::Prepare(message)),
+            other => Ok(other),
+        }
+    }
+
+    /// Writes of `input` what the tool takes, until something comes from it. May be given up and
+    /// called again: nothing is lost.
+    pub async fn step(&mut self, input: &mut Bytes) -> Result<ToolEvent, SandboxError> {
+        loop {
+            if let Some(ending) = &self.ended {
+                let ending = ending.clone();
+                return Ok(self.last_words().unwrap_or(ToolEvent::Ended(ending)));
+            }
+            let Self { slot, stdin, stdout, stderr, .. } = self;
+            let connection = connected(slot)?;
+            tokio::select! {
+                biased;
+                chunk = read(stdout) => return Ok(ToolEvent::Stdout(chunk)),
+                chunk = read(stderr) => return Ok(ToolEvent::Stderr(chunk)),
+                () = write(stdin, input), if !input.is_empty() => {}
+                reply = connection.receive() => match reply?.0 {
+                    Reply::Done(report) => self.ended = Some(ending(report)),
+                    Reply::Failed(message) => return Err(SandboxError::Prepare(message)),
+                    _ => return Err(SandboxError::Malformed("a tool was not asked for this")),
+                },
+            }
+        }
+    }
+
+    /// What it has printed by now on its stdout. Waits for nothing.
+    pub fn printed(&self) -> Bytes {
+        let mut all = BytesMut::new();
+        while let Some(Ok(1..)) = self.stdout.as_ref().map(|pipe| read_now(pipe, &mut all)) {}
+        all.freeze()
+    }
+
+    /// Whether it runs, as far as has been heard.
+    pub fn is_alive(&self) -> bool {
+        self.ended.is_none() && self.slot.connection.as_ref().is_some_and(Connection::is_alive)
+    }
+
+    fn last_words(&self) -> Option<ToolEvent> {
+        let rest = |pipe: &Option<pipe::Receiver>| {
+            let mut chunk = BytesMut::new();
+            let read = read_now(pipe.as_ref()?, &mut chunk);
+            matches!(read, Ok(1..)).then(|| chunk.freeze())
+        };
+        rest(&self.stdout)
+            .map(ToolEvent::Stdout)
+            .or_else(|| rest(&self.stderr).map(ToolEvent::Stderr))
+    }
+
+    /// Kills it and all that it has started, and returns when they are gone.
+    pub async fn stop(mut self) {
+        if self.ended.is_none()
+            && let Err(error) = self.kill().await
+        {
+            tracing::debug!(%error, "a tool was not ended in order");
+        }
+        self.slot.stop().await;
+    }
+
+    async fn kill(&mut self) -> Result<(), SandboxError> {
+        let connection = connected(&mut self.slot)?;
+        connection.send(&Request::Kill.signal_frame()?, Vec::new()).await?;
+        let gone = async {
+            // A reply to what was asked before may come first.
+            while !matches!(connection.receive().await?.0, Reply::Done(_) | Reply::Failed(_)) {}
+            Ok(())
+        };
+        let late = |_| SandboxError::ZygoteLost("it does not end".to_owned());
+        tokio::time::timeout(KILL_PATIENCE, gone).await.map_err(late)?
+    }
+}
+
+fn connected(slot: &mut Slot) -> Result<&mut Connection, SandboxError> {
+    slot.connection.as_mut().ok_or_else(|| SandboxError::ZygoteLost("it was ended".to_owned()))
+}
+
+fn ending(report: Report) -> Ending {
+    report.over_limit.map_or_else(|| by_itself(report.status), Ending::OverLimit)
+}
+
+/// Waits for ever once nothing more can come.
+async fn read(pipe: &mut Option<pipe::Receiver>) -> Bytes {
+    while let Some(open) = pipe {
+        let mut chunk = BytesMut::with_capacity(CHUNK);
+        let read = match open.readable().await {
+            Ok(()) => open.try_read_buf(&mut chunk),
+            Err(error) => Err(error),
+        };
+        match read {
+            Ok(1..) => return chunk.freeze(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Ok(0) | Err(_) => *pipe = None,
+        }
+    }
+    std::future::pending().await
+}
+
+/// Takes from `input` what was written; all of it when nobody reads any more.
+async fn write(pipe: &pipe::Sender, input: &mut Bytes) {
+    let written = match pipe.writable().await {
+        Ok(()) => pipe.try_write(input),
+        Err(error) => Err(error),
+    };
+    match written {
+        Ok(count) => input.advance(count),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+        Err(_) => input.clear(),
+    }
+}

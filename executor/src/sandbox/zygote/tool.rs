@@ -1,0 +1,117 @@
+//! A tool that stays for further requests, each with an input root of its own.
+//!
+//! Its own input root is an empty frame, read-only, in which the uppermost entries of the current
+//! request's are mounted one by one: the tool's current directory stays the same one while all that
+//! is in it changes. Between two requests the frame is empty.
+
+use std::os::fd::OwnedFd;
+
+use super::action::{Streams, Workshop, attend, give, not_started};
+use super::command::Command;
+use super::error::ZygoteError;
+use super::mounts;
+use super::socket::Socket;
+use crate::sandbox::wire::{Reply, Report, Request};
+use crate::sandbox::{CommandSpec, Limits};
+
+impl Workshop {
+    /// The whole life of a tool. `None`: the server is gone, and the tool with it.
+    pub(super) fn run_tool(
+        &mut self,
+        spec: &CommandSpec,
+        fds: Vec<OwnedFd>,
+        socket: &mut Socket,
+    ) -> Option<(Reply, Option<OwnedFd>)> {
+        match self.try_run_tool(spec, fds, socket) {
+            Ok(Some(report)) => Some((Reply::Done(report), None)),
+            Ok(None) => None,
+            Err(error) => Some((Reply::Failed(error.to_string()), None)),
+        }
+    }
+
+    fn try_run_tool(
+        &mut self,
+        spec: &CommandSpec,
+        fds: Vec<OwnedFd>,
+        socket: &mut Socket,
+    ) -> Result<Option<Report>, ZygoteError> {
+        let [stdin, stdout, stderr] = <[OwnedFd; 3]>::try_from(fds).map_err(|_| {
+            ZygoteError::Refused("a tool needs three descriptors for its streams".to_owned())
+        })?;
+        for pipe in [&stdin, &stdout, &stderr] {
+            give(&self.identity, pipe)?;
+        }
+        let command = match Command::new(spec) {
+            Ok(command) => command,
+            Err(why) => return Ok(Some(not_started(&why, &stderr))),
+        };
+        let root = self.scratch.prepare(spec, self.identity)?;
+        let mut trees = Vec::from(self.scratch.tool_trees(&spec.limits)?);
+        let entries = self.scratch.show(spec)?;
+        self.shown = entries.iter().map(|(_, at)| at.clone()).collect();
+        trees.extend(entries);
+        self.cgroups.prepare(&spec.limits).map_err(ZygoteError::Refused)?;
+        let streams = Streams { stdin: Some(&stdin), stdout: &stdout, stderr: &stderr };
+        let init = self.start(spec, self.identity, &command, streams, &trees)?;
+        // Only the tool holds the ends of its pipes from here on.
+        drop((stdin, stdout, stderr, trees));
+        // Where this fails the server is gone: so will be this process, and the tool with it.
+        socket.send(&Reply::Presented, Some(root))?;
+        let serve = &mut |request, socket: &Socket| {
+            let (reply, root) = self.serve(request, &spec.limits)?;
+            socket.send(&reply, root)
+        };
+        let ended = attend(init, socket, serve)?;
+        ended.map(|ended| self.conclude(spec, ended)).transpose()
+    }
+
+    /// `limits`: those of the tool and of each request.
+    fn serve(
+        &mut self,
+        request: Request,
+        limits: &Limits,
+    ) -> Result<(Reply, Option<OwnedFd>), ZygoteError> {
+        match request {
+            Request::Present(spec) => {
+                self.withdraw()?;
+                let root = self.scratch.prepare(&spec, self.identity)?;
+                self.present(&spec)?;
+                Ok((Reply::Presented, Some(root)))
+            }
+            Request::Withdraw => {
+                let over_limit = self.disk_full(limits);
+                self.withdraw()?;
+                Ok((Reply::Withdrawn { over_limit }, None))
+            }
+            _ => Err(ZygoteError::Refused("a request came while a tool runs".to_owned())),
+        }
+    }
+
+    fn present(&mut self, spec: &CommandSpec) -> Result<(), ZygoteError> {
+        let trees = self.scratch.show(spec)?;
+        self.shown = trees.iter().map(|(_, at)| at.clone()).collect();
+        self.in_namespace(|| trees.iter().try_for_each(|(tree, at)| mounts::attach(tree, at)))
+    }
+
+    /// What the tool has open stays open to it, and what it has mapped stays mapped: no path leads
+    /// there any more.
+    fn withdraw(&mut self) -> Result<(), ZygoteError> {
+        let shown = std::mem::take(&mut self.shown);
+        self.in_namespace(|| shown.iter().try_for_each(|at| mounts::detach(at)))?;
+        self.scratch.empty_frame()
+    }
+
+    /// Does `work` in the tool's mount namespace, whose paths the tool has no say in.
+    fn in_namespace(
+        &self,
+        work: impl FnOnce() -> Result<(), ZygoteError>,
+    ) -> Result<(), ZygoteError> {
+        let namespace = self.last.as_ref();
+        let namespace =
+            namespace.ok_or_else(|| ZygoteError::Refused("no tool has a namespace".to_owned()))?;
+        namespace.enter()?;
+        let worked = work();
+        self.home.enter()?;
+        worked
+    }
+}

@@ -1,0 +1,81 @@
+//! How many tools are kept, and for how long.
+
+use std::time::Duration;
+
+use crate::harness::{Fixture, ask, processes};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tool_that_waits_longest_makes_room() {
+    let mut worker = Fixture::with(1, |config| config.persistent.tools = 2).await;
+    let mut tools = ["a", "b", "c"].map(|_| ask(&[]));
+    for (tool, key) in tools.iter_mut().zip(["a", "b", "c"]) {
+        tool.key = Some(key.to_owned());
+    }
+    let [a, b, c] = &tools;
+    let first = worker.done(a).await.by().0;
+    worker.done(b).await;
+    assert_eq!(worker.done(a).await.by(), (first.clone(), 2));
+    worker.done(c).await;
+    assert_eq!((worker.ended("evicted"), worker.figures().running), (1, 2));
+    assert_eq!(worker.done(a).await.by(), (first, 3), "b had waited longer");
+    assert_eq!(worker.done(b).await.by().1, 1);
+    assert_eq!(worker.stop().await.figures().running, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tool_that_nobody_asks_is_ended() {
+    let idle = Duration::from_millis(300);
+    let mut worker = Fixture::with(1, |config| config.persistent.idle = idle).await;
+    let mut asked = ask(&[]);
+    asked.arguments.insert(1, "--marked-as-4711-idle".into());
+    let first = worker.done(&asked).await.by().0;
+    assert_eq!(processes("--marked-as-4711-idle"), 1);
+    worker.await_ended("idle").await;
+    assert_eq!(processes("--marked-as-4711-idle"), 0);
+    assert_ne!(worker.done(&asked).await.by().0, first);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tool_is_ended_after_so_many_requests() {
+    let mut worker = Fixture::with(1, |config| config.persistent.requests = 2).await;
+    let mut counts = Vec::new();
+    for _ in 0..5 {
+        counts.push(worker.done(&ask(&[])).await.by().1);
+    }
+    assert_eq!(counts, [1, 2, 1, 2, 1]);
+    assert_eq!(worker.ended("worn_out"), 2);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_at_a_time_are_two_tools_or_one_runs_by_itself() {
+    for (tools, alone) in [(2, 0), (1, 1)] {
+        let mut worker = Fixture::with(2, |config| config.persistent.tools = tools).await;
+        for id in ["one", "two"] {
+            // Different actions: an input that nobody reads.
+            let asked = ask(&["sleep 1.5"]).input(id, id);
+            let action = asked.put(&worker.store).await;
+            worker.scheduler.lease(id, action).await;
+        }
+        for _ in 0..2 {
+            let result = worker.scheduler.completed().await.1.unwrap().result.unwrap();
+            assert_eq!(result.exit_code, 0);
+        }
+        assert_eq!((worker.unfit("no_room"), worker.figures().started), (alone, 2 - alone));
+        worker.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_tool_outlives_its_worker() {
+    let mut worker = Fixture::new().await;
+    let mut asked = ask(&[]);
+    asked.arguments.insert(1, "--marked-as-4711-stop".into());
+    worker.done(&asked).await;
+    assert_eq!(processes("--marked-as-4711-stop"), 1);
+    let figures = worker.stop().await.figures();
+    assert_eq!(processes("--marked-as-4711-stop"), 0);
+    assert_eq!(figures.running, 0);
+    assert_eq!(figures.ended.iter().find(|(name, _)| *name == "shutdown").unwrap().1, 1);
+}

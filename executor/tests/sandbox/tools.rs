@@ -1,0 +1,249 @@
+//! Tools that stay for further requests: what they see, and that nothing of them stays behind.
+
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kiln_executor::sandbox::{CommandSpec, Ending, SlotConfig, Tool, ToolEvent};
+use tempfile::TempDir;
+
+use crate::{both, harness};
+
+/// Does each line that it reads, as a shell, and says after it what it answers.
+const SHELL: &str = "echo $$ > /tmp/pid; while read -r line; do eval \"$line\" 2>&1; echo .; done";
+
+struct Fixture {
+    dir: TempDir,
+    tool: Tool,
+    root: OwnedFd,
+}
+
+fn tree(dir: &TempDir, name: &str, files: &[(&str, &str)]) -> PathBuf {
+    let base = dir.path().join(name);
+    for (path, content) in files {
+        let path = base.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+    std::fs::create_dir_all(&base).unwrap();
+    base
+}
+
+fn spec(lower: PathBuf, directories: &[&str]) -> CommandSpec {
+    let arguments = ["/bin/bash", "-c", SHELL].map(|text| text.as_bytes().to_vec()).to_vec();
+    CommandSpec {
+        arguments,
+        environment: vec![(b"PATH".to_vec(), b"/usr/bin:/bin".to_vec())],
+        working_directory: String::new(),
+        lower: vec![lower],
+        directories: directories.iter().map(|path| (*path).to_owned()).collect(),
+        writable: Vec::new(),
+        root: kiln_executor::sandbox::RootFs::Host,
+        network: false,
+        timeout: Duration::from_secs(60),
+        limits: kiln_executor::sandbox::Limits {
+            memory_bytes: Some(256 << 20),
+            processes: Some(64),
+            disk_bytes: Some(4 << 20),
+            output_bytes: Some(4 << 20),
+            cpu_millis: None,
+        },
+        conditions: Default::default(),
+    }
+}
+
+impl Fixture {
+    async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    async fn with(change: impl FnOnce(&mut SlotConfig)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let lower = tree(&dir, "first", &[("lib/tool", "1"), ("src/a", "old"), ("top", "t")]);
+        let mut config = harness::config(dir.path());
+        change(&mut config);
+        let (tool, root) = Tool::start(config, &spec(lower, &["out"])).await.unwrap();
+        Self { dir, tool, root }
+    }
+
+    /// What the tool prints for `line`.
+    async fn ask(&mut self, line: &str) -> String {
+        let mut input = Bytes::from(format!("{line}\n"));
+        let mut said = String::new();
+        while !said.ends_with(".\n") {
+            match self.tool.step(&mut input).await.unwrap() {
+                ToolEvent::Stdout(bytes) => said.push_str(&String::from_utf8_lossy(&bytes)),
+                other => panic!("{other:?} after {said:?}"),
+            }
+        }
+        said.trim_end_matches(".\n").to_owned()
+    }
+
+    async fn present(&mut self, name: &str, files: &[(&str, &str)], directories: &[&str]) {
+        let lower = tree(&self.dir, name, files);
+        self.root = self.tool.present(&spec(lower, directories)).await.unwrap();
+    }
+
+    fn output(&self, path: &str) -> Option<String> {
+        let flags = nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_CLOEXEC;
+        let how = nix::fcntl::OpenHow::new()
+            .flags(flags)
+            .resolve(nix::fcntl::ResolveFlag::RESOLVE_BENEATH);
+        let fd = nix::fcntl::openat2(self.root.as_fd(), path, how).ok()?;
+        let mut text = String::new();
+        std::fs::File::from(fd).read_to_string(&mut text).unwrap();
+        Some(text)
+    }
+
+    async fn stop(self) {
+        self.tool.stop().await;
+    }
+}
+
+both! {
+    async fn each_request_sees_its_inputs_and_no_others(tool: &mut Fixture) {
+        let pid = tool.ask("echo $$; cat /tmp/pid").await;
+        assert_eq!(tool.ask("ls; cat lib/tool src/a top").await, "lib\nout\nsrc\ntop\n1oldt");
+        assert_eq!(tool.ask("echo one > out/x; echo undeclared > src/y; cat src/y").await, "undeclared\n");
+        assert_eq!(tool.tool.withdraw().await.unwrap(), None);
+        assert_eq!(tool.output("out/x").unwrap(), "one\n");
+        assert_eq!(tool.ask("ls; cat src/a").await, "cat: src/a: No such file or directory\n");
+
+        tool.present("second", &[("lib/tool", "1"), ("src/a", "new"), ("more/b", "b")], &["out"]).await;
+        assert_eq!(tool.ask("ls . out src; cat lib/tool src/a more/b").await,
+            ".:\nlib\nmore\nout\nsrc\n\nout:\n\nsrc:\na\n1newb");
+        assert_eq!(tool.ask("echo two > out/x; rm src/a").await, "");
+        assert_eq!(tool.tool.withdraw().await.unwrap(), None);
+        assert_eq!(tool.output("out/x").unwrap(), "two\n");
+        assert_eq!(tool.output("src/a"), None);
+
+        tool.present("third", &[("src/a", "last")], &["out"]).await;
+        assert_eq!(tool.ask("ls . src; cat src/a").await, ".:\nout\nsrc\n\nsrc:\na\nlast");
+        assert_eq!(tool.ask("echo $$; cat /tmp/pid").await, pid, "it is the same process");
+    }
+
+    async fn a_new_presentation_takes_the_old_one_away(tool: &mut Fixture) {
+        // As after a request whose end was never heard of.
+        tool.present("second", &[("src/a", "new")], &[]).await;
+        assert_eq!(tool.ask("ls; cat src/a").await, "src\nnew");
+    }
+
+    async fn links_among_the_uppermost_entries_are_links(tool: &mut Fixture) {
+        let lower = tree(&tool.dir, "links", &[("real/file", "behind")]);
+        std::os::unix::fs::symlink("real", lower.join("link")).unwrap();
+        std::os::unix::fs::symlink("/etc/gone", lower.join("dangling")).unwrap();
+        tool.root = tool.tool.present(&spec(lower, &[])).await.unwrap();
+        assert_eq!(tool.ask("cat link/file; readlink dangling").await, "behind/etc/gone\n");
+        tool.present("plain", &[("link", "a file now")], &[]).await;
+        assert_eq!(tool.ask("ls; cat link").await, "link\na file now");
+    }
+
+    async fn the_frame_and_its_surroundings_are_not_the_tools_own(tool: &mut Fixture) {
+        for forbidden in ["touch new", "mkdir new", "rm -rf top; test ! -e top", "rmdir src",
+            "mv src elsewhere", "chmod 0777 .", "touch /kiln/x", "umount /kiln/root/src",
+            "echo x > top/../top2"]
+        {
+            let said = tool.ask(&format!("({forbidden}) >/dev/null 2>&1 && echo done")).await;
+            assert_eq!(said, "", "{forbidden}");
+        }
+        assert_eq!(tool.ask("ip link 2>/dev/null | grep -c eth; ls /kiln/root | wc -l").await, "0\n4\n");
+    }
+
+    async fn what_is_open_stays_open_when_no_path_leads_there(tool: &mut Fixture) {
+        assert_eq!(tool.ask("exec 7< src/a; cd src").await, "");
+        assert_eq!(tool.tool.withdraw().await.unwrap(), None);
+        tool.present("second", &[("src/a", "new")], &[]).await;
+        assert_eq!(tool.ask("cat <&7; cd /kiln/root; cat src/a").await, "oldnew");
+    }
+
+    async fn a_request_that_fills_the_disk_is_said_to_have(tool: &mut Fixture) {
+        assert!(tool.ask("head -c 9000000 /dev/zero > out/x").await.contains("No space left"));
+        let over_limit = tool.tool.withdraw().await.unwrap().unwrap();
+        assert!(over_limit.starts_with("disk: "), "{over_limit}");
+        tool.present("second", &[("src/a", "new")], &["out"]).await;
+        assert_eq!(tool.ask("head -c 3000000 /dev/zero > out/x").await, "");
+        assert_eq!(tool.tool.withdraw().await.unwrap(), None);
+    }
+
+    async fn its_end_is_told_with_what_it_said_last(tool: &mut Fixture) {
+        let mut input = Bytes::from_static(b"echo farewell; echo why >&2; exec 2>&1; exit 3\n");
+        let mut said = String::new();
+        let ending = loop {
+            match tool.tool.step(&mut input).await.unwrap() {
+                ToolEvent::Stdout(bytes) | ToolEvent::Stderr(bytes) => {
+                    said.push_str(&String::from_utf8_lossy(&bytes));
+                }
+                ToolEvent::Ended(ending) => break ending,
+            }
+        };
+        assert_eq!((ending, said.as_str()), (Ending::Exited(3), "farewell\nwhy\n"));
+        assert!(!tool.tool.is_alive());
+        assert!(tool.tool.present(&spec(tool.dir.path().join("first"), &[])).await.is_err());
+    }
+
+    async fn a_tool_of_nothing_ends_with_the_reason(tool: &mut Fixture) {
+        let mut absent = spec(tool.dir.path().join("first"), &[]);
+        absent.arguments = vec![b"lib/absent".to_vec()];
+        let config = harness::config(tool.dir.path());
+        let config = SlotConfig { scratch_dir: tool.dir.path().join("other"), ..config };
+        let (mut other, _root) = Tool::start(config, &absent).await.unwrap();
+        let mut input = Bytes::from_static(b"x");
+        let said = other.step(&mut input).await.unwrap();
+        let ToolEvent::Stderr(text) = said else { panic!("{said:?}") };
+        assert!(String::from_utf8_lossy(&text).contains("cannot run lib/absent"));
+        assert_eq!(other.step(&mut input).await.unwrap(), ToolEvent::Ended(Ending::Exited(127)));
+        other.stop().await;
+    }
+}
+
+/// Numbers of processes that have this text among their arguments.
+fn processes(text: &str) -> usize {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let lines = entries.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+    lines.filter(|line| String::from_utf8_lossy(line).contains(text)).count()
+}
+
+#[test]
+fn nothing_is_left_of_a_tool_that_is_stopped_or_dropped() {
+    harness::block_on(async {
+        for (seconds, drops) in [("987651", false), ("987652", true)] {
+            let mut fixture = Fixture::new().await;
+            let line = format!("(setsid sleep {seconds} &) ; trap '' TERM");
+            assert_eq!(fixture.ask(&line).await, "");
+            assert_eq!(processes(seconds), 1);
+            if drops {
+                drop(fixture);
+            } else {
+                fixture.stop().await;
+                assert_eq!(processes(seconds), 0, "it is gone when the stop returns");
+            }
+            for _ in 0..100 {
+                if processes(seconds) == 0 {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            assert_eq!(processes(seconds), 0);
+        }
+    });
+}
+
+#[test]
+fn writes_to_a_disk_are_thrown_away_too() {
+    harness::block_on(async {
+        let upper = kiln_executor::sandbox::UpperDir::Disk;
+        let mut tool = Fixture::with(|config| config.upper = upper).await;
+        for round in 0..4 {
+            assert_eq!(
+                tool.ask("ls out src; echo x > src/y; echo z > out/z").await,
+                "out:\n\nsrc:\na\n"
+            );
+            tool.tool.withdraw().await.unwrap();
+            assert_eq!(tool.output("out/z").unwrap(), "z\n");
+            tool.present(&format!("round{round}"), &[("src/a", "a")], &["out"]).await;
+        }
+        tool.stop().await;
+    });
+}
