@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 
 /// Most bytes of one response.
 pub const MAX_RESPONSE_BYTES: usize = 64 << 20;
+/// What a WorkResponse begins with: its exit code, its output or its number.
+const FIRST_BYTES: [u8; 3] = [0x08, 0x12, 0x18];
 /// Bytes of what a tool printed that are shown where that was no response.
 const SHOWN_BYTES: usize = 200;
 
@@ -151,6 +153,10 @@ impl Responses {
             Err(_) => return Err("it has no length".to_owned()),
         };
         self.check(length)?;
+        // Most texts look like a length with less than that behind it: nobody is to wait for more.
+        if rest.first().is_some_and(|first| length > 0 && !FIRST_BYTES.contains(first)) {
+            return Err("it does not begin as a WorkResponse".to_owned());
+        }
         let start = self.buffer.len() - rest.remaining();
         Ok((rest.remaining() >= length).then_some((start, start + length)))
     }
@@ -348,11 +354,12 @@ mod tests {
         let push = |bytes: &[u8]| Responses::new(Protocol::Protobuf, LIMIT).push(bytes);
         assert!(push(&[0xff; 11]).unwrap_err().fault.contains("no length"));
         assert!(push(&[0x81, 0x08]).unwrap_err().fault.contains("more than 1024 bytes"));
-        assert!(push(b"\x05hello").unwrap_err().fault.contains("not a WorkResponse"));
+        assert!(
+            push(b"\x05\x08\xff\xff\xff\xff").unwrap_err().fault.contains("not a WorkResponse")
+        );
+        assert!(push(b"Compiling").unwrap_err().fault.contains("does not begin as a WorkResponse"));
         assert_eq!(push(&[0xff; 4]).unwrap(), None);
-        let text =
-            push(b"Hello, world! This is what a tool says that does not know the protocol at all.");
-        assert!(text.unwrap_err().head.starts_with("Hello, world!"));
+        assert!(push(b"Hello, world!").unwrap_err().head.starts_with("Hello, world!"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,6 +29,13 @@ fn tree(dir: &TempDir, name: &str, files: &[(&str, &str)]) -> PathBuf {
         std::fs::write(path, content).unwrap();
     }
     std::fs::create_dir_all(&base).unwrap();
+    // As those of the worker's input roots.
+    let mut directories = vec![base.clone()];
+    while let Some(directory) = directories.pop() {
+        std::fs::set_permissions(&directory, PermissionsExt::from_mode(0o777)).unwrap();
+        let entries = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path());
+        directories.extend(entries.filter(|path| path.is_dir()));
+    }
     base
 }
 
@@ -125,12 +133,14 @@ both! {
     }
 
     async fn a_new_presentation_takes_the_old_one_away(tool: &mut Fixture) {
-        // As after a request whose end was never heard of.
+        // As after a request that was never withdrawn.
+        assert_eq!(tool.ask("cat src/a").await, "old");
         tool.present("second", &[("src/a", "new")], &[]).await;
         assert_eq!(tool.ask("ls; cat src/a").await, "src\nnew");
     }
 
     async fn links_among_the_uppermost_entries_are_links(tool: &mut Fixture) {
+        assert_eq!(tool.ask("cat src/a").await, "old");
         let lower = tree(&tool.dir, "links", &[("real/file", "behind")]);
         std::os::unix::fs::symlink("real", lower.join("link")).unwrap();
         std::os::unix::fs::symlink("/etc/gone", lower.join("dangling")).unwrap();
@@ -212,7 +222,9 @@ fn nothing_is_left_of_a_tool_that_is_stopped_or_dropped() {
             let mut fixture = Fixture::new().await;
             let line = format!("(setsid sleep {seconds} &) ; trap '' TERM");
             assert_eq!(fixture.ask(&line).await, "");
-            assert_eq!(processes(seconds), 1);
+            while processes(seconds) == 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
             if drops {
                 drop(fixture);
             } else {

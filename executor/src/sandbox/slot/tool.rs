@@ -57,7 +57,8 @@ impl Tool {
         Ok((tool, root))
     }
 
-    /// The input root, with what it is made of, of the next request.
+    /// The input root of the next request, which is in `spec` with its layers and directories. The tool
+    /// has answered the one before: then it has begun, and its first input root is all there.
     pub async fn present(&mut self, spec: &CommandSpec) -> Result<OwnedFd, SandboxError> {
         self.check_runs()?;
         connected(&mut self.slot)?.send(&Request::present_frame(spec)?, Vec::new()).await?;
