@@ -178,8 +178,10 @@ impl Server {
         let auditor = Auditor::new(&scheduler, journal.clone(), storage.records.clone());
         let requests = Requests::new(options.front_threads);
         let images = worker.as_ref().map(|(_, worker)| worker.image_stats()).unwrap_or_default();
+        let tools = worker.as_ref().map(|(_, worker)| worker.tool_stats()).unwrap_or_default();
         let observed = Observed {
             images,
+            tools,
             events: &events,
             storage: storage.stats.clone(),
             scheduler: scheduler.clone(),

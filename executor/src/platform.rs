@@ -7,6 +7,7 @@
 //! | `kiln-memory` | bytes, or with `K`, `M`, `G`, `KiB`, `MiB`, `GiB` | a memory limit below that of the worker |
 //! | `persistentWorkerKey` | any | the action may be a request to a tool that stays between actions (docs/persistent-workers.md) |
 //! | `persistentWorkerProtocol` | `proto`, `json` | how such a tool is spoken to |
+//! | `kiln-tool-inputs` | paths with commas in between | what of the inputs is that tool's, beside what the client marks |
 //! | `container-image` | `docker://REPOSITORY@sha256:...`, `oci:/DIRECTORY@sha256:...`, `none` | the files of this image as the root file system (docs/images.md) |
 //!
 //! A worker whose own properties name a `kiln-root` uses that one for actions that name none: clients
@@ -24,9 +25,11 @@ const MEMORY: &str = "kiln-memory";
 const IMAGE: &str = "container-image";
 /// Bazel sends these with `--experimental_remote_mark_tool_inputs`. The command is whole without: run
 /// by itself it ends when it has done its work.
-const PERSISTENT: [&str; 2] = [PERSISTENT_KEY, PERSISTENT_PROTOCOL];
+const PERSISTENT: [&str; 3] = [PERSISTENT_KEY, PERSISTENT_PROTOCOL, TOOL_INPUTS];
 const PERSISTENT_KEY: &str = "persistentWorkerKey";
 const PERSISTENT_PROTOCOL: &str = "persistentWorkerProtocol";
+/// For clients that mark no inputs, as Bazel before version 5.
+const TOOL_INPUTS: &str = "kiln-tool-inputs";
 
 /// The properties that a worker understands, for matching: `*` stands for any value. Which images a
 /// worker that takes some allows is its own to say: the scheduler knows nothing of registries.
@@ -72,16 +75,16 @@ pub struct Persistent {
     /// What the client knows it by.
     pub key: String,
     pub protocol: Option<String>,
+    /// Files and directories that are its own, beside those that are marked.
+    pub inputs: Vec<String>,
 }
 
 impl Wishes {
     pub fn of(platform: Option<&Platform>) -> Result<Self, Failure> {
         let mut wishes = Self::default();
-        let mut protocol = None;
+        let mut persistent = Persistent::default();
         for property in platform.iter().flat_map(|platform| &platform.properties) {
-            if property.name == PERSISTENT_PROTOCOL {
-                protocol = Some(property.value.clone());
-            }
+            persistent.apply(&property.name, &property.value);
             wishes.apply(&property.name, &property.value).map_err(|problem| {
                 Failure::InvalidAction(format!(
                     "platform property {} = {:?}: {problem}",
@@ -89,9 +92,7 @@ impl Wishes {
                 ))
             })?;
         }
-        if let Some(persistent) = &mut wishes.persistent {
-            persistent.protocol = protocol;
-        }
+        wishes.persistent = Some(persistent).filter(|persistent| !persistent.key.is_empty());
         if wishes.image.is_some() && wishes.root.is_some() {
             return Err(Failure::InvalidAction(format!(
                 "platform properties {ROOT} and {IMAGE}: an image is a root by itself; name one of them"
@@ -113,15 +114,33 @@ impl Wishes {
                 let bytes = parse_bytes(amount).ok_or("give bytes, for example 512M or 4GiB")?;
                 self.memory_bytes = Some(bytes);
             }
-            (PERSISTENT_KEY, "") => self.persistent = None,
-            (PERSISTENT_KEY, key) => {
-                self.persistent = Some(Persistent { key: key.to_owned(), protocol: None });
-            }
             (IMAGE, "" | "none") => self.image = None,
             (IMAGE, image) => self.image = Some(image.parse().map_err(|ReferenceError(it)| it)?),
             _ => {}
         }
         Ok(())
+    }
+}
+
+impl Persistent {
+    fn apply(&mut self, name: &str, value: &str) {
+        match name {
+            PERSISTENT_KEY => value.clone_into(&mut self.key),
+            PERSISTENT_PROTOCOL => self.protocol = Some(value.to_owned()),
+            TOOL_INPUTS => {
+                let paths = value.split(',').map(|path| path.trim().trim_end_matches('/'));
+                self.inputs = paths.filter(|path| !path.is_empty()).map(str::to_owned).collect();
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether the file is named, or lies in a directory that is.
+    pub fn names(&self, path: &str) -> bool {
+        self.inputs.iter().any(|named| {
+            path.strip_prefix(named.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
     }
 }
 
@@ -182,7 +201,9 @@ mod tests {
         let network = ("kiln-network".to_owned(), "true".to_owned());
         assert!(offers(true, false).any(|offer| offer == network));
         assert!(!offers(false, false).any(|offer| offer == network));
-        for name in ["kiln-root", "persistentWorkerKey", "persistentWorkerProtocol"] {
+        for name in
+            ["kiln-root", "persistentWorkerKey", "persistentWorkerProtocol", "kiln-tool-inputs"]
+        {
             let offer = (name.to_owned(), "*".to_owned());
             assert!(offers(false, false).any(|offered| offered == offer), "{name}");
         }
@@ -212,11 +233,19 @@ mod tests {
         };
         assert_eq!(of(&[("persistentWorkerProtocol", "json")]), None);
         assert_eq!(of(&[("persistentWorkerKey", "")]), None);
-        let persistent = Persistent { key: "k".into(), protocol: Some("json".into()) };
+        let protocol = Some("json".into());
+        let persistent = Persistent { key: "k".into(), protocol, ..Persistent::default() };
         let both = [("persistentWorkerProtocol", "json"), ("persistentWorkerKey", "k")];
         assert_eq!(of(&both), Some(persistent.clone()));
         let without = Persistent { protocol: None, ..persistent };
         assert_eq!(of(&both[1..]), Some(without));
+        let named = [("persistentWorkerKey", "k"), ("kiln-tool-inputs", "a/b/, c")];
+        let named = of(&named).unwrap();
+        for (path, is_tool) in
+            [("a/b", true), ("a/b/c", true), ("c", true), ("a/bc", false), ("a", false)]
+        {
+            assert_eq!(named.names(path), is_tool, "{path}");
+        }
     }
 
     #[test]

@@ -320,6 +320,19 @@ pub const KEYS: &[Key] = &[
         "How long actions go on while no server is heard; then they are stopped.",
     ),
     key(
+        "workers.persistent",
+        "auto",
+        Kind::Number,
+        "Most tools that stay between actions (Bazel's persistent workers). auto: one for each action \
+         that runs at a time. 0: none, every action runs by itself.",
+    ),
+    key(
+        "workers.persistent_idle",
+        "5m",
+        Kind::Duration,
+        "A tool that no action asked for so long is ended.",
+    ),
+    key(
         "images.allow",
         "",
         Kind::List,

@@ -318,6 +318,10 @@ fn worker_config(
     config.allow_network = settings.flag("workers.allow_network");
     config.drain_timeout = settings.duration("server.drain");
     config.absence = settings.duration("workers.absence");
+    if let Some(tools) = settings.number("workers.persistent") {
+        config.persistent.tools = u32::try_from(tools).unwrap_or(u32::MAX);
+    }
+    config.persistent.idle = settings.duration("workers.persistent_idle");
     if let Some(memory) = settings.size("workers.memory") {
         config.limits.memory_bytes = Some(memory);
         config.limits.disk_bytes = Some(memory);

@@ -18,6 +18,7 @@ use axum::Router;
 use kiln_cas::events::Events;
 use kiln_cas::stores::StorageStats;
 use kiln_executor::images::ImageStats;
+use kiln_executor::persistent::ToolStats;
 use kiln_scheduler::Scheduler;
 use kiln_scheduler::audit::Auditor;
 use kiln_scheduler::journal::Journal;
@@ -82,6 +83,7 @@ pub struct Observed<'a> {
     pub redis: Arc<RedisTimes>,
     /// Of the workers in this process.
     pub images: Arc<ImageStats>,
+    pub tools: Arc<ToolStats>,
 }
 
 /// Authentication and TLS.
@@ -109,6 +111,7 @@ impl Telemetry {
             security,
             redis,
             images,
+            tools,
         } = observed;
         let (stages, spans) = (Arc::new(Stages::default()), Arc::new(SpanCounters::default()));
         let traces = otlp_endpoint
@@ -126,6 +129,7 @@ impl Telemetry {
             requests,
             security,
             images,
+            tools,
             stages,
             spans,
             redis,

@@ -134,10 +134,12 @@ impl Subject<'_> {
         if self.uppermost(listing) > MAX_UPPERMOST {
             return Err(Unfit::TooManyEntries);
         }
-        if !listing.files.iter().any(|file| file.tool) {
+        let is_tool = |file: &&InputFile| file.tool || self.wish.names(&file.path);
+        let tool: Vec<&InputFile> = listing.files.iter().filter(is_tool).collect();
+        if tool.is_empty() {
             return Err(Unfit::NoToolInputs);
         }
-        let key = self.key(protocol, &startup, &listing.files);
+        let key = self.key(protocol, &startup, &tool);
         let files: HashMap<&str, &InputFile> =
             listing.files.iter().map(|file| (file.path.as_str(), file)).collect();
         let read = |name: String| {
@@ -182,7 +184,7 @@ impl Subject<'_> {
 
     /// All that a tool is made of: whoever has the same would get an equal one. The client's own key
     /// is a part of it, and never enough.
-    fn key(&self, protocol: Protocol, startup: &[Vec<u8>], files: &[InputFile]) -> Digest {
+    fn key(&self, protocol: Protocol, startup: &[Vec<u8>], tool: &[&InputFile]) -> Digest {
         let Self { wish, spec, instance, .. } = self;
         let mut key = Key(DigestFunction::Blake3.hasher());
         key.field(b"client", wish.key.as_bytes());
@@ -198,7 +200,7 @@ impl Subject<'_> {
             key.field(b"variable", name);
             key.field(b"value", value);
         }
-        for file in files.iter().filter(|file| file.tool) {
+        for file in tool {
             key.field(b"file", file.path.as_bytes());
             key.field(
                 if file.executable { b"x" } else { b"f" },

@@ -12,12 +12,14 @@ mod security;
 mod shared;
 mod storage;
 mod telemetry;
+mod tools;
 
 use std::fmt::{Debug, Error, Formatter};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kiln_cas::stores::StorageStats;
 use kiln_executor::images::ImageStats;
+use kiln_executor::persistent::ToolStats;
 use kiln_scheduler::audit::Auditor;
 use kiln_scheduler::journal::Journal;
 use kiln_scheduler::{Scheduler, Snapshot};
@@ -41,6 +43,7 @@ pub struct Sources {
     pub requests: Requests,
     pub security: Security,
     pub images: Arc<ImageStats>,
+    pub tools: Arc<ToolStats>,
     pub stages: Arc<Stages>,
     pub spans: Arc<SpanCounters>,
     pub redis: Arc<RedisTimes>,
@@ -98,6 +101,7 @@ impl Collector for Sources {
             shared::encode(&mut families, &snapshot, &self.redis)?;
         }
         images::encode(&mut families, &self.images)?;
+        tools::encode(&mut families, &self.tools)?;
         actions::encode_journal(&mut families, &journal)?;
         telemetry::encode(&mut families, &self.stages, &self.spans)?;
         process::encode(&mut families, &ProcessStats::read())
