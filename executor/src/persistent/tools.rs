@@ -33,7 +33,7 @@ const LONGEST_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(365 
 pub struct Tools {
     shared: Arc<Shared>,
     /// Ends those that nobody asks. `None`: no tool is kept at all.
-    reaper: Option<JoinHandle<()>>,
+    reaper: Mutex<Option<JoinHandle<()>>>,
 }
 
 struct Shared {
@@ -114,6 +114,11 @@ impl Drop for Lent {
             warm.end = End::WornOut;
             return;
         }
+        let released = warm.tool.as_mut().map(Tool::release);
+        if !matches!(released, Some(Ok(()))) {
+            warm.end = End::Died;
+            return;
+        }
         warm.end = End::Shutdown;
         let refused = shared.pool().keep(warm.key, warm, Instant::now());
         drop(refused);
@@ -142,7 +147,7 @@ impl Tools {
             stopping: CancellationToken::new(),
         });
         let reaper = (tools > 0).then(|| tokio::spawn(end_idle(shared.clone())));
-        Self { shared, reaper }
+        Self { shared, reaper: Mutex::new(reaper) }
     }
 
     /// Whether actions that ask for a tool may get one.
@@ -174,22 +179,28 @@ impl Tools {
         output: &mpsc::Sender<(OutputStream, Bytes)>,
         cancel: &CancellationToken,
     ) -> Result<Option<Answer>, Failure> {
-        let mut root = None;
+        let mut at_work = None;
         let deadline = Instant::now() + spec.timeout.min(LONGEST_TIMEOUT);
-        let attempt = self.attempt(job, spec, kept, &mut root);
-        let answered = tokio::select! {
+        let stopped = tokio::select! {
             biased;
-            () = cancel.cancelled() => return Err(Failure::Cancelled),
-            () = sleep_until(deadline) => None,
-            answered = attempt => Some(answered),
+            () = cancel.cancelled() => Err(Ending::Cancelled),
+            () = sleep_until(deadline) => Err(Ending::TimedOut),
+            answered = self.attempt(job, spec, kept, &mut at_work) => Ok(answered),
         };
-        match answered {
-            None => timed_out(root, spec).map(Some),
-            Some(Ok((warm, response, over_limit))) => {
+        let (warm, root) = at_work.unzip();
+        match stopped {
+            Err(ending) => {
+                // One that is only being started is gone by now.
+                if let Some(warm) = warm {
+                    warm.stop(End::Killed).await;
+                }
+                stopped_early(ending, root, spec).map(Some)
+            }
+            Ok(Ok((response, over_limit))) => {
+                let (Some(warm), Some(root)) = (warm, root) else {
+                    return Err(Failure::Infrastructure("a tool that is not there".to_owned()));
+                };
                 let lent = Lent(Some(warm));
-                let root = root.ok_or_else(|| {
-                    Failure::Infrastructure("a tool answered without an input root".to_owned())
-                })?;
                 let over_limit = over_limit.filter(|_| response.exit_code != 0);
                 if !response.output.is_empty() {
                     // Nobody listens: then nobody misses it.
@@ -199,11 +210,17 @@ impl Tools {
                 let ending = over_limit.map_or(exited, Ending::OverLimit);
                 Ok(Some(Answer { finished: finished(ending, root), tool: Some(lent) }))
             }
-            Some(Err(Fault::Unfit(why, detail))) => {
+            Ok(Err(Fault::Unfit(why, detail))) => {
+                if let Some(warm) = warm {
+                    warm.stop(End::Died).await;
+                }
                 self.unfit(why, &detail);
                 Ok(None)
             }
-            Some(Err(Fault::Malformed(message))) => {
+            Ok(Err(Fault::Malformed(message))) => {
+                if let Some(warm) = warm {
+                    warm.stop(End::Malformed).await;
+                }
                 Err(Failure::Answer { code: code::FAILED_PRECONDITION, message })
             }
         }
@@ -214,28 +231,23 @@ impl Tools {
         job: &Job,
         spec: &CommandSpec,
         kept: Kept,
-        root: &mut Option<OwnedFd>,
-    ) -> Result<(Warm, WorkResponse, Option<String>), Fault> {
+        at_work: &mut Option<(Warm, OwnedFd)>,
+    ) -> Result<(WorkResponse, Option<String>), Fault> {
         let started = CommandSpec { arguments: job.startup.clone(), ..spec.clone() };
-        let (mut warm, presented) = match self.waiting(job, &started).await {
+        let ready = match self.waiting(job, &started).await {
             Some(found) => found,
             None => self.start(job, &started, kept).await?,
         };
-        *root = Some(presented);
-        match converse(&mut warm, job.request.clone()).await {
-            Ok(response) => {
-                let over_limit = match warm.tool.as_mut() {
-                    Some(tool) => tool.withdraw().await.map_err(not_started)?,
-                    None => None,
-                };
+        let (warm, _) = at_work.insert(ready);
+        match converse(warm, job.request.clone()).await {
+            Ok((response, over_limit)) => {
                 self.shared.stats.answered(warm.answered > 0);
                 warm.answered += 1;
-                Ok((warm, response, over_limit))
+                Ok((response, over_limit))
             }
             Err(Silence::Malformed(error)) => {
                 let message = malformed(&error, &warm.stderr);
                 tracing::warn!(%message, "a persistent worker is ended");
-                warm.stop(End::Malformed).await;
                 Err(Fault::Malformed(message))
             }
             Err(Silence::Ended(how)) => {
@@ -244,7 +256,6 @@ impl Tools {
                 if warm.answered == 0 {
                     self.shared.pool().failed(warm.key, Instant::now());
                 }
-                warm.stop(End::Died).await;
                 Err(Fault::Unfit(Unfit::Died, how))
             }
         }
@@ -317,6 +328,12 @@ impl Tools {
     /// Ends those that wait, and keeps none from now on.
     pub async fn stop(&self) {
         self.shared.stopping.cancel();
+        let reaper = self.reaper.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(reaper) = reaper
+            && let Err(error) = reaper.await
+        {
+            tracing::warn!(%error, "what ends idle persistent workers has failed");
+        }
         let waiting = self.shared.pool().close();
         for warm in waiting {
             warm.stop(End::Shutdown).await;
@@ -327,9 +344,6 @@ impl Tools {
 impl Drop for Tools {
     fn drop(&mut self) {
         self.shared.stopping.cancel();
-        if let Some(reaper) = &self.reaper {
-            reaper.abort();
-        }
         let waiting = self.shared.pool().close();
         drop(waiting);
     }
@@ -371,14 +385,21 @@ enum Silence {
     Malformed(Malformed),
 }
 
-async fn converse(warm: &mut Warm, mut request: Bytes) -> Result<WorkResponse, Silence> {
+/// The response, and whether all was written that may be. The tool sees nothing any more then.
+async fn converse(
+    warm: &mut Warm,
+    mut request: Bytes,
+) -> Result<(WorkResponse, Option<String>), Silence> {
     let Some(tool) = warm.tool.as_mut() else { return Err(Silence::Ended("it is gone".into())) };
     loop {
         match tool.step(&mut request).await {
             Ok(ToolEvent::Stdout(bytes)) => {
                 let response = warm.responses.push(&bytes).map_err(Silence::Malformed)?;
                 if let Some(response) = response {
-                    return Ok(response);
+                    let withdrawn = tool.withdraw().await;
+                    return withdrawn
+                        .map(|over_limit| (response, over_limit))
+                        .map_err(|error| Silence::Ended(error.to_string()));
                 }
             }
             Ok(ToolEvent::Stderr(bytes)) => warm.stderr.push(&bytes),
@@ -400,11 +421,16 @@ fn not_started(error: SandboxError) -> Fault {
     Fault::Unfit(Unfit::NotStarted, error.to_string())
 }
 
-/// The tool has been killed by now: it was part of what did not end in time.
-fn timed_out(root: Option<OwnedFd>, spec: &CommandSpec) -> Result<Answer, Failure> {
-    match root {
-        Some(root) => Ok(Answer { finished: finished(Ending::TimedOut, root), tool: None }),
-        None => Err(Failure::Answer {
+/// The tool has been ended: it was part of what did not end in time.
+fn stopped_early(
+    ending: Ending,
+    root: Option<OwnedFd>,
+    spec: &CommandSpec,
+) -> Result<Answer, Failure> {
+    match (ending, root) {
+        (Ending::Cancelled, _) => Err(Failure::Cancelled),
+        (ending, Some(root)) => Ok(Answer { finished: finished(ending, root), tool: None }),
+        (_, None) => Err(Failure::Answer {
             code: code::DEADLINE_EXCEEDED,
             message: format!(
                 "the action ran into its timeout of {:?} while its tool was being started",

@@ -43,6 +43,8 @@ pub(super) enum Request {
     Present(Box<CommandSpec>),
     /// The tool is not to see its input root any more.
     Withdraw,
+    /// What the last request has written has been read. Has no reply.
+    Release,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,6 +111,7 @@ impl Request {
     pub(super) fn signal_frame(&self) -> Result<Vec<u8>, SandboxError> {
         let kind = match self {
             Self::Withdraw => 6,
+            Self::Release => 7,
             Self::Kill => 3,
             _ => 2,
         };
@@ -125,6 +128,7 @@ impl Request {
             4 => Self::StartTool(Box::new(input.spec()?)),
             5 => Self::Present(Box::new(input.spec()?)),
             6 => Self::Withdraw,
+            7 => Self::Release,
             _ => return Err(SandboxError::Malformed("unknown request")),
         };
         input.end(request)
@@ -482,7 +486,7 @@ mod tests {
         assert_eq!(start, Request::StartTool(Box::new(spec())));
         let present = decoded(Request::present_frame(&spec()).unwrap());
         assert_eq!(present, Request::Present(Box::new(spec())));
-        for plain in [Request::Terminate, Request::Kill, Request::Withdraw] {
+        for plain in [Request::Terminate, Request::Kill, Request::Withdraw, Request::Release] {
             assert_eq!(decoded(plain.signal_frame().unwrap()), plain);
         }
         let full = Reply::Withdrawn { over_limit: Some("disk".to_owned()) };

@@ -88,7 +88,8 @@ async fn whatever_a_tool_is_made_of_makes_another_tool() {
 async fn what_no_tool_can_do_runs_by_itself_and_says_why() {
     let mut worker = Fixture::new().await;
     let usual = ask(&["has in/README"]);
-    let cases: [(&str, fn(&mut Asked)); 7] = [
+    type Change = fn(&mut Asked);
+    let cases: [(&str, Change); 7] = [
         ("outputs", |asked| asked.outputs = vec!["top".into()]),
         ("protocol", |asked| asked.protocol = Some("xml".into())),
         ("no_flag_file", |asked| asked.arguments = vec!["bin/tool".into()]),

@@ -254,6 +254,12 @@ fn writes_to_a_disk_are_thrown_away_too() {
             );
             tool.tool.withdraw().await.unwrap();
             assert_eq!(tool.output("out/z").unwrap(), "z\n");
+            // Nothing waits on the disk for the next request.
+            tool.tool.release().unwrap();
+            let scratch = tool.dir.path().join("scratch");
+            while ["0", "1"].iter().any(|place| scratch.join(place).exists()) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
             tool.present(&format!("round{round}"), &[("src/a", "a")], &["out"]).await;
         }
         tool.stop().await;

@@ -66,6 +66,16 @@ impl Connection {
         self.stream.write_all(&frame[sent..]).await.map_err(lost)
     }
 
+    /// The same without waiting: for a few bytes there is room while nothing else is being said.
+    pub(super) fn send_now(&self, frame: &[u8]) -> Result<(), SandboxError> {
+        let send = || send_some(self.stream.as_fd(), frame, &[]);
+        match self.stream.try_io(Interest::WRITABLE, send) {
+            Ok(sent) if sent == frame.len() => Ok(()),
+            Ok(_) => Err(SandboxError::ZygoteLost("it takes no more messages".to_owned())),
+            Err(error) => Err(lost(error)),
+        }
+    }
+
     /// The next reply. May be given up and called again: nothing is lost.
     pub(super) async fn receive(&mut self) -> Result<(Reply, Vec<OwnedFd>), SandboxError> {
         loop {

@@ -40,7 +40,7 @@ pub enum ToolEvent {
 
 impl Tool {
     /// Starts `spec` with the input root of its first request. The descriptor is that input root, as
-    /// in [`Finished`](crate::sandbox::Finished): valid until the request after the next.
+    /// in [`Finished`](crate::sandbox::Finished): valid until it is [released](Self::release).
     pub async fn start(
         config: SlotConfig,
         spec: &CommandSpec,
@@ -90,6 +90,13 @@ impl Tool {
             (Reply::Withdrawn { over_limit }, _) => Ok(over_limit),
             _ => Err(SandboxError::Malformed("the input root was not withdrawn")),
         }
+    }
+
+    /// Throws away what the withdrawn request wrote, and everything before it.
+    pub fn release(&mut self) -> Result<(), SandboxError> {
+        self.check_runs()?;
+        let frame = Request::Release.signal_frame()?;
+        connected(&mut self.slot)?.send_now(&frame)
     }
 
     async fn reply(&mut self) -> Result<(Reply, Vec<OwnedFd>), SandboxError> {

@@ -265,6 +265,11 @@ impl Scratch {
         self.places[1 - self.current].clear(self.upper)
     }
 
+    /// The same, and what the prepared one left.
+    pub(super) fn forget_all(&mut self) -> Result<(), ZygoteError> {
+        self.places.iter_mut().try_for_each(|place| place.clear(self.upper))
+    }
+
     /// What takes so much memory that the next action may miss it goes before that begins.
     fn forget_large(&mut self) -> Result<(), ZygoteError> {
         let large =

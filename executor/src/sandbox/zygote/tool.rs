@@ -58,7 +58,7 @@ impl Workshop {
         // Where this fails the server is gone: so will be this process, and the tool with it.
         socket.send(&Reply::Presented, Some(root))?;
         let serve = &mut |request, socket: &Socket| {
-            let (reply, root) = self.serve(request, &spec.limits)?;
+            let Some((reply, root)) = self.serve(request, &spec.limits)? else { return Ok(()) };
             socket.send(&reply, root)
         };
         let ended = attend(init, socket, serve)?;
@@ -70,19 +70,20 @@ impl Workshop {
         &mut self,
         request: Request,
         limits: &Limits,
-    ) -> Result<(Reply, Option<OwnedFd>), ZygoteError> {
+    ) -> Result<Option<(Reply, Option<OwnedFd>)>, ZygoteError> {
         match request {
             Request::Present(spec) => {
                 self.withdraw()?;
                 let root = self.scratch.prepare(&spec, self.identity)?;
                 self.present(&spec)?;
-                Ok((Reply::Presented, Some(root)))
+                Ok(Some((Reply::Presented, Some(root))))
             }
             Request::Withdraw => {
                 let over_limit = self.disk_full(limits);
                 self.withdraw()?;
-                Ok((Reply::Withdrawn { over_limit }, None))
+                Ok(Some((Reply::Withdrawn { over_limit }, None)))
             }
+            Request::Release => self.scratch.forget_all().map(|()| None),
             _ => Err(ZygoteError::Refused("a request came while a tool runs".to_owned())),
         }
     }
