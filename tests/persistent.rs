@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -102,6 +103,105 @@ fn await_gone(pids: &[u32]) {
     while pids.iter().any(|pid| std::fs::exists(format!("/proc/{pid}")).expect("it is there")) {
         assert!(Instant::now() < deadline, "{pids:?} outlive their worker");
     }
+}
+
+/// A tool that is none of ours: npm's @bazel/worker, which adapts programs in Node.
+const NODE_TOOL: &str = r#"#!/usr/bin/node
+const worker = require("./node_modules/@bazel/worker");
+const fs = require("fs");
+let count = 0;
+function work(args, inputs) {
+  worker.log(`request ${++count} of ${Object.keys(inputs || {}).length} inputs`);
+  fs.writeFileSync(args[1], fs.readFileSync(args[0], "utf8").toUpperCase());
+  return true;
+}
+if (worker.runAsWorker(process.argv)) worker.runWorkerLoop(work);
+"#;
+const NODE_RULE: &str = r#"
+def _capitals(ctx):
+    out = ctx.actions.declare_file(ctx.label.name + ".txt")
+    flags = ctx.actions.args()
+    flags.use_param_file("@%s", use_always = True)
+    flags.set_param_file_format("multiline")
+    flags.add(ctx.file.src)
+    flags.add(out)
+    ctx.actions.run(
+        executable = ctx.executable.tool,
+        tools = ctx.files.modules,
+        inputs = [ctx.file.src],
+        outputs = [out],
+        arguments = [flags],
+        execution_requirements = {"supports-workers": "1"},
+    )
+    return [DefaultInfo(files = depset([out]))]
+
+capitals = rule(
+    implementation = _capitals,
+    attrs = {
+        "src": attr.label(allow_single_file = True),
+        "tool": attr.label(allow_single_file = True, executable = True, cfg = "host"),
+        "modules": attr.label(cfg = "host"),
+    },
+)
+"#;
+const NODE_BUILD: &str = r#"
+load(":rules.bzl", "capitals")
+
+filegroup(name = "modules", srcs = glob(["tools/node_modules/**"]))
+
+[capitals(
+    name = "n%d" % number,
+    src = "text/%d" % number,
+    exec_properties = {
+        "kiln-tool-inputs": "tools/tool.js,tools/node_modules",
+        "persistentWorkerKey": "node",
+    },
+    modules = ":modules",
+    tool = "tools/tool.js",
+) for number in range(6)]
+"#;
+
+fn write_node_workspace(place: &Path, modules: &Path) {
+    for directory in ["tools", "text"] {
+        std::fs::create_dir(place.join(directory)).expect("mkdir");
+    }
+    let rc = "build:kiln --spawn_strategy=remote\nbuild --color=no --curses=no\n";
+    for (path, text) in [
+        ("WORKSPACE", ""),
+        (".bazelrc", rc),
+        ("rules.bzl", NODE_RULE),
+        ("BUILD", NODE_BUILD),
+        ("tools/tool.js", NODE_TOOL),
+    ] {
+        std::fs::write(place.join(path), text).expect("write");
+    }
+    let executable = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(place.join("tools/tool.js"), executable).expect("chmod");
+    for number in 0..6 {
+        std::fs::write(place.join(format!("text/{number}")), format!("t{number}")).expect("write");
+    }
+    let copy = Command::new("cp").arg("-r").args([modules, &place.join("tools")]).status();
+    assert!(copy.expect("cp runs").success());
+}
+
+#[test]
+fn a_tool_made_for_bazel_by_others_works() {
+    let (Some(binary), Some(modules)) = (client("KILN_BAZEL"), client("KILN_NODE_WORKER")) else {
+        return;
+    };
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let workspace = tempfile::tempdir().expect("a temporary directory");
+    write_node_workspace(workspace.path(), &modules);
+    let server = server(data.path(), "1");
+    let bazel = Bazel::new(binary, &workspace.path().display().to_string());
+    let run = bazel.remote(&server.address, &["build", "//:all"]).expect_success();
+    // Without --persistent_worker the tool does nothing: all this is by one process.
+    for number in 0..6 {
+        let output = std::fs::read_to_string(bazel.bin().join(format!("n{number}.txt")));
+        assert_eq!(output.expect("an output"), format!("T{number}"));
+        assert!(run.text.contains(&format!("request {} of ", number + 1)), "{}", run.text);
+    }
+    assert_eq!(metric(&server, "kiln_persistent_workers_started_total", ""), 1.0);
 }
 
 struct Worker(Child);

@@ -1,7 +1,12 @@
 //! What a tool is asked, sees, and leaves.
 
+use kiln_protos::audit;
+use kiln_protos::worker::scheduler_message;
+use prost::Message;
+
 use crate::common::{FUNCTION, Node, get};
-use crate::harness::{Asked, Fixture, TOOL, ask};
+use crate::harness::{Asked, Done, Fixture, TOOL, ask};
+use crate::scheduler::lease;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_process_does_all_requests_of_a_kind_each_with_its_own_inputs() {
@@ -117,6 +122,14 @@ async fn what_no_tool_can_do_runs_by_itself_and_says_why() {
     assert_eq!(worker.done(&without).await.by().1, 0);
     assert_eq!(worker.figures().unfit.iter().map(|(_, count)| count).sum::<u64>(), 7);
     assert_eq!(worker.figures().started, 0);
+
+    let mut audited = lease("audited", usual.put(&worker.store).await);
+    let changed = vec![audit::Condition::HostName.into()];
+    audited.audit = Some(audit::Conditions { changed }.encode_to_vec().into());
+    worker.scheduler.send(scheduler_message::Kind::Lease(audited)).await;
+    let result = worker.scheduler.completed().await.1.unwrap().result.unwrap();
+    assert_eq!((result.exit_code, Done(result).by().1), (0, 0));
+    assert_eq!(worker.unfit("audit"), 1);
     worker.stop().await;
 
     let mut off = Fixture::with(1, |config| config.persistent.tools = 0).await;

@@ -168,6 +168,16 @@ both! {
         assert_eq!(tool.ask("cat <&7; cd /kiln/root; cat src/a").await, "oldnew");
     }
 
+    async fn what_a_tool_does_after_its_answer_reaches_no_output(tool: &mut Fixture) {
+        let line = "echo done > out/x; (until test -e /tmp/go; do sleep 0.01; done; \
+            echo late > out/x; echo late > src/a; touch /tmp/gone) >/dev/null 2>&1 &";
+        assert_eq!(tool.ask(line).await, "");
+        tool.tool.withdraw().await.unwrap();
+        tool.ask("touch /tmp/go; until test -e /tmp/gone; do sleep 0.01; done").await;
+        assert_eq!(tool.output("out/x").unwrap(), "done\n");
+        assert_eq!(tool.output("src/a").unwrap(), "old");
+    }
+
     async fn a_request_that_fills_the_disk_is_said_to_have(tool: &mut Fixture) {
         assert!(tool.ask("head -c 9000000 /dev/zero > out/x").await.contains("No space left"));
         let over_limit = tool.tool.withdraw().await.unwrap().unwrap();
