@@ -373,7 +373,7 @@ async fn end_idle(shared: Arc<Shared>) {
 
 /// Whether it runs and has said nothing since its last response.
 fn is_fit(warm: &mut Warm) -> bool {
-    let Some(tool) = &warm.tool else { return false };
+    let Some(tool) = &mut warm.tool else { return false };
     let printed = tool.printed();
     let silent = printed.is_empty() || matches!(warm.responses.push(&printed), Ok(None));
     tool.is_alive() && silent && warm.responses.is_between()

@@ -40,7 +40,9 @@ async fn a_tool_that_died_while_it_waited_fails_nobody() {
     while processes("--marked-as-4711-waits") > 0 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    let begin = std::time::Instant::now();
     let second = worker.done(&asked).await.by();
+    assert!(begin.elapsed() < Duration::from_secs(20), "it was waited for");
     // By another one or, where its end had not been heard of yet, by itself.
     assert!(second.1 <= 1);
     assert_ne!(first.0, second.0);

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use futures_util::FutureExt;
 use tokio::net::unix::pipe;
 
 use super::connection::Connection;
@@ -109,7 +110,7 @@ impl Tool {
                 self.ended = Some(ending);
                 Err(SandboxError::ToolEnded(text))
             }
-            (Reply::Failed(message), _) => Err(SandboxError::Prepare(message)),
+            (Reply::Failed(message), _) => Err(self.given_up(message)),
             other => Ok(other),
         }
     }
@@ -131,23 +132,42 @@ impl Tool {
                 () = write(stdin, input), if !input.is_empty() => {}
                 reply = connection.receive() => match reply?.0 {
                     Reply::Done(report) => self.ended = Some(ending(report)),
-                    Reply::Failed(message) => return Err(SandboxError::Prepare(message)),
+                    Reply::Failed(message) => return Err(self.given_up(message)),
                     _ => return Err(SandboxError::Malformed("a tool was not asked for this")),
                 },
             }
         }
     }
 
-    /// What it has printed by now on its stdout. Waits for nothing.
+    /// What it has printed by now on its stdout, or the beginning of it. Waits for nothing.
     pub fn printed(&self) -> Bytes {
         let mut all = BytesMut::new();
-        while let Some(Ok(1..)) = self.stdout.as_ref().map(|pipe| read_now(pipe, &mut all)) {}
+        while let Some(pipe) = self.stdout.as_ref().filter(|_| all.len() < CHUNK)
+            && let Ok(1..) = read_now(pipe, &mut all)
+        {}
         all.freeze()
     }
 
     /// Whether it runs, as far as has been heard.
-    pub fn is_alive(&self) -> bool {
-        self.ended.is_none() && self.slot.connection.as_ref().is_some_and(Connection::is_alive)
+    pub fn is_alive(&mut self) -> bool {
+        if self.ended.is_some() {
+            return false;
+        }
+        let Ok(connection) = connected(&mut self.slot) else { return false };
+        match connection.receive().now_or_never() {
+            None => return true,
+            Some(Ok((Reply::Done(report), _))) => self.ended = Some(ending(report)),
+            Some(Ok((Reply::Failed(message), _))) => drop(self.given_up(message)),
+            // The zygote has ended, or says what nobody asked for: it is ended with the tool.
+            Some(_) => {}
+        }
+        false
+    }
+
+    /// The zygote has killed it.
+    fn given_up(&mut self, why: String) -> SandboxError {
+        self.ended = Some(Ending::Signalled(libc::SIGKILL));
+        SandboxError::Prepare(why)
     }
 
     fn last_words(&self) -> Option<ToolEvent> {
