@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::{self, Audit};
+use crate::carried::Carried;
 use crate::command::{self, Action, Prepared};
 use crate::config::WorkerConfig;
 use crate::failure::Failure;
@@ -32,7 +33,9 @@ const MAX_COMMAND_BYTES: u64 = 16 << 20;
 /// What all slots of a worker share.
 pub struct Executor {
     pub config: WorkerConfig,
+    /// With `carried` in front of it.
     pub store: SharedBlobStore,
+    pub carried: Arc<Carried>,
     pub roots: InputRoots,
     pub images: Arc<Images>,
     /// For streams that outgrow memory.
@@ -65,6 +68,7 @@ impl Executor {
         let mut timeline = Timeline::begin(name, lease.queued_at, now);
         reporter.progress(Stage::FetchingInputs).await;
         let action = action_digest(lease)?;
+        self.carried.keep(action.function, &lease.blobs);
         let Fetched { command: Prepared { mut spec, outputs, .. }, _image, _input_root } =
             unless_cancelled(cancel, self.fetch(&action, lease.default_timeout_ms)).await?;
         let audit = Audit::of(lease)?;

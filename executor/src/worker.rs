@@ -12,6 +12,7 @@ use nix::fcntl::{Flock, FlockArg};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::carried::Carried;
 use crate::config::{SandboxMode, WorkerConfig};
 use crate::execute::Executor;
 use crate::failure::Failure;
@@ -93,6 +94,8 @@ impl Worker {
         store: SharedBlobStore,
         runners: Arc<dyn Runners>,
     ) -> Result<Self, WorkerError> {
+        let carried = Arc::new(Carried::before(store));
+        let store: SharedBlobStore = carried.clone();
         if let Some(root) = platform::own_root(&config.properties).map_err(WorkerError::Root)? {
             config.root_fs = root;
         }
@@ -112,8 +115,14 @@ impl Worker {
             let runner = runners.start(number).await.map_err(WorkerError::Slot)?;
             slots.push(SlotPlace { number, runner: Some(runner) });
         }
-        let executor =
-            Arc::new(Executor { config, store, roots, images: Arc::new(images), spool_dir });
+        let executor = Arc::new(Executor {
+            config,
+            store,
+            carried,
+            roots,
+            images: Arc::new(images),
+            spool_dir,
+        });
         Ok(Self { work: Work::new(executor, runners, slots), _lock: lock })
     }
 
