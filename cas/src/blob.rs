@@ -53,6 +53,12 @@ pub trait BlobStore: Send + Sync + 'static {
     /// Returns when all writes acknowledged before this call survive a power cut.
     async fn sync(&self) -> Result<(), StoreError>;
 
+    /// The bytes of a blob of at most `limit` bytes where this process has them at hand, without
+    /// asking any other one.
+    async fn at_hand(&self, _digest: &Digest, _limit: u64) -> Option<Bytes> {
+        None
+    }
+
     /// Creates `destination` as a hard link to the stored blob, with mode 0555, where the
     /// medium can; `false` where it cannot, and the caller copies.
     async fn link(&self, _digest: &Digest, _destination: &Path) -> Result<bool, StoreError> {

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::{self, Audit};
+use crate::carried::Carried;
 use crate::command::{self, Action, Prepared};
 use crate::config::WorkerConfig;
 use crate::failure::Failure;
@@ -34,7 +35,9 @@ const MAX_COMMAND_BYTES: u64 = 16 << 20;
 /// What all slots of a worker share.
 pub struct Executor {
     pub config: WorkerConfig,
+    /// With `carried` in front of it.
     pub store: SharedBlobStore,
+    pub carried: Arc<Carried>,
     pub roots: InputRoots,
     pub images: Arc<Images>,
     pub tools: Tools,
@@ -68,6 +71,7 @@ impl Executor {
         let mut timeline = Timeline::begin(name, lease.queued_at, now);
         reporter.progress(Stage::FetchingInputs).await;
         let action = action_digest(lease)?;
+        self.carried.keep(action.function, &lease.blobs);
         let mut fetched =
             unless_cancelled(cancel, self.fetch(&action, lease.default_timeout_ms)).await?;
         let audit = Audit::of(lease)?;

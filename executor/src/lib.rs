@@ -7,7 +7,8 @@
 //! what it prints; [`outputs`] names and stores what it left; [`response`] is what the client gets.
 
 mod audit;
-pub mod command;
+pub mod carried;
+mod command;
 pub mod config;
 mod execute;
 pub mod failure;

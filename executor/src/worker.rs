@@ -12,6 +12,7 @@ use nix::fcntl::{Flock, FlockArg};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::carried::Carried;
 use crate::config::{SandboxMode, WorkerConfig};
 use crate::execute::Executor;
 use crate::failure::Failure;
@@ -94,6 +95,8 @@ impl Worker {
         store: SharedBlobStore,
         runners: Arc<dyn Runners>,
     ) -> Result<Self, WorkerError> {
+        let carried = Arc::new(Carried::before(store));
+        let store: SharedBlobStore = carried.clone();
         if let Some(root) = platform::own_root(&config.properties).map_err(WorkerError::Root)? {
             config.root_fs = root;
         }
@@ -114,7 +117,8 @@ impl Worker {
             slots.push(SlotPlace { number, runner: Some(runner) });
         }
         let (images, tools) = (Arc::new(images), Tools::new(config.persistent, runners.clone()));
-        let executor = Arc::new(Executor { config, store, roots, images, tools, spool_dir });
+        let executor =
+            Arc::new(Executor { config, store, carried, roots, images, tools, spool_dir });
         Ok(Self { work: Work::new(executor, runners, slots), _lock: lock })
     }
 

@@ -4,8 +4,8 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kiln_cas::Digest;
 use kiln_cas::stores::{ClosureError, closure};
+use kiln_cas::{BlobStore, Digest};
 use kiln_protos::events::{self, Execution, execution::Origin};
 use kiln_protos::protobuf::Timestamp;
 use kiln_protos::rpc::Status;
@@ -29,6 +29,10 @@ pub struct Completion {
 impl Completion {
     pub fn new(parts: Parts, base_url: String) -> Self {
         Self { parts, base_url }
+    }
+
+    pub fn blobs(&self) -> &dyn BlobStore {
+        &*self.parts.blobs
     }
 
     /// Publishes what may be published and makes the answer. A result is in the action cache

@@ -19,6 +19,8 @@ pub const MAX_INSTANCE_NAME: usize = 512;
 /// Bytes of an `Action` and of a `Command`.
 const MAX_ACTION: u64 = 1 << 20;
 const MAX_COMMAND: u64 = 64 << 20;
+/// Largest root directory that is read ahead, in bytes.
+const MAX_AHEAD: u64 = 16 << 10;
 /// Platform properties of an action.
 const MAX_PROPERTIES: usize = 256;
 /// Bytes of the RequestMetadata header.
@@ -139,7 +141,15 @@ async fn command_platform(
     command: &Digest,
     input_root: &Digest,
 ) -> Result<reapi::Platform, rpc::Status> {
-    let blob = match blobs.read(command, 0, None).await {
+    // Where the one is not at hand the other is not either, and it goes with the lease.
+    let small = input_root.size <= MAX_AHEAD && !input_root.is_empty_blob();
+    let ahead = async {
+        if small {
+            drop(blobs.read(input_root, 0, None).await)
+        }
+    };
+    let (read, ()) = tokio::join!(blobs.read(command, 0, None), ahead);
+    let blob = match read {
         Ok(blob) => blob,
         Err(StoreError::NotFound(_)) => {
             let missing = blobs.find_missing(&[*command, *input_root]).await;

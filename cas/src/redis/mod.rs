@@ -19,6 +19,7 @@
 mod client;
 mod config;
 mod error;
+mod line;
 mod node;
 mod observe;
 mod round;

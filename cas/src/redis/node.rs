@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::config::Address;
 use super::error::RedisError;
+use super::line::Line;
 use super::observe::{Counts, Incarnation};
 use super::server::{Server, inspect};
 
@@ -27,8 +28,19 @@ const PIPELINE_BUFFER: usize = 1024;
 pub(super) struct Link {
     pub(super) connection: MultiplexedConnection,
     pub(super) server: Arc<Server>,
-    /// The other end has hung up.
+    /// The other end has hung up, or it is of no use for another reason.
     closed: Arc<AtomicBool>,
+}
+
+impl Link {
+    /// The same connection.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.closed, &other.closed)
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
 }
 
 type Attempt = Shared<BoxFuture<'static, Result<Link, RedisError>>>;
@@ -38,6 +50,7 @@ pub(super) struct Node {
     client: Client,
     /// For subscriptions: they speak the older protocol.
     pub(super) subscriber: Client,
+    pub(super) line: Line,
     counts: Arc<Counts>,
     incarnation: Incarnation,
     current: RwLock<Option<Link>>,
@@ -68,6 +81,7 @@ impl Node {
             address,
             client,
             subscriber,
+            line: Line::new(),
             counts,
             incarnation: Incarnation::default(),
             current: RwLock::default(),
@@ -78,7 +92,7 @@ impl Node {
 
     fn current(&self) -> Option<Link> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        current.as_ref().filter(|link| !link.closed.load(Ordering::Acquire)).cloned()
+        current.as_ref().filter(|link| !link.is_closed()).cloned()
     }
 
     /// There is a connection, as far as is known.
@@ -182,8 +196,10 @@ impl Node {
 
     /// The link is of no use: the next who asks gets a new connection.
     pub(super) fn discard(&self, link: &Link) {
+        // Also for those who have it and have not sent anything over it yet.
+        link.closed.store(true, Ordering::Release);
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        if current.as_ref().is_some_and(|current| Arc::ptr_eq(&current.closed, &link.closed)) {
+        if current.as_ref().is_some_and(|current| current.is(link)) {
             *current = None;
         }
     }

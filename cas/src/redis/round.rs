@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::redis::{Pipeline, ServerError, Value};
+use ::redis::{ServerError, Value};
 use tokio::time::{Instant, timeout_at};
 
 use super::config::Address;
 use super::error::RedisError;
+use super::line::{Fate, Line, Load};
 use super::node::{Link, Node};
-use super::observe::{Flush, Observer};
+use super::observe::Observer;
 use super::script::Call;
 
 /// A call that has no answer yet.
@@ -92,70 +93,50 @@ pub(super) async fn flush(
             return all(calls, &|_| Verdict::Done(Err(error.clone())));
         }
     };
+    let (load, wanted) = load(&calls);
     let started = Instant::now();
-    node.count();
-    let answers = timeout_at(terms.deadline, send(&link, &calls)).await;
-    if let (Some(observer), Some(first)) = (terms.observer, calls.first()) {
-        observer.flushed(&Flush {
-            name: first.call.name,
-            calls: calls.len(),
-            elapsed: started.elapsed(),
-            failed: !matches!(answers, Ok(Ok(_))),
-        });
-    }
-    let lost = match answers {
-        Ok(Ok(answers)) => return judge_all(&node, &link, calls, answers),
-        Ok(Err(error)) => {
-            node.discard(&link);
-            RedisError::sent(&node.address, error)
+    let lost = match Line::send(&node, &link, load, &terms).await {
+        Fate::Answered(answers) => {
+            let mut answers = answers.into_iter().enumerate();
+            let mut answer = |index| answers.find(|(at, _)| *at == index).map(|(_, value)| value);
+            let answers = wanted.into_iter().map_while(&mut answer).collect();
+            return judge_all(&node, &link, calls, answers);
         }
-        Err(_) => {
-            // The network may have dropped the connection without a word.
-            if started.elapsed() >= terms.patience {
-                node.discard(&link);
-            }
-            RedisError::sent(&node.address, "no answer in time")
+        Fate::Unsent => {
+            let error = node.last_failure().unwrap_or_else(|| {
+                RedisError::unavailable(&node.address, "earlier calls were not answered in time")
+            });
+            return all(calls, &|_| Verdict::pause(error.clone()));
         }
+        Fate::Lost(error) => error,
     };
+    // The network may have dropped the connection without a word.
+    if started.elapsed() >= terms.patience {
+        node.discard(&link);
+    }
     all(calls, &|pending| match pending.call.idempotent {
         true => Verdict::pause(lost.clone()),
         false => Verdict::Done(Err(lost.clone())),
     })
 }
 
-/// The answers in order, without those to what was put before the calls.
-async fn send(link: &Link, calls: &[Pending]) -> Result<Vec<Value>, ::redis::RedisError> {
-    let mut connection = link.connection.clone();
-    if let [only] = calls
-        && only.is_plain()
-    {
-        return match connection.send_packed_command(&only.call.command).await {
-            Ok(answer) => Ok(vec![answer]),
-            Err(error) => Err(error),
-        };
-    }
-    let mut pipeline = Pipeline::with_capacity(calls.len());
+/// The commands of all calls with what comes before some of them, and which of the answers are
+/// those to the calls.
+fn load(calls: &[Pending]) -> (Load, Vec<usize>) {
+    let mut commands = Vec::with_capacity(calls.len());
     let mut wanted = Vec::with_capacity(calls.len());
     for pending in calls {
         if let (true, Some(script)) = (pending.load, &pending.call.script) {
-            pipeline.add_command(script.load());
+            commands.push(script.load());
         }
         if matches!(pending.route, Route::Ask(_)) {
-            pipeline.add_command(::redis::cmd("ASKING"));
+            commands.push(::redis::cmd("ASKING"));
         }
-        wanted.push(pipeline.len());
-        pipeline.add_command(pending.call.command.clone());
+        wanted.push(commands.len());
+        commands.push(pending.call.command.clone());
     }
-    let answers = connection.send_packed_commands(&pipeline, 0, pipeline.len()).await?;
-    let mut answers = answers.into_iter().enumerate();
-    let answer = |index: usize| answers.find(|(at, _)| *at == index).map(|(_, value)| value);
-    Ok(wanted.into_iter().map_while(answer).collect())
-}
-
-impl Pending {
-    fn is_plain(&self) -> bool {
-        !self.load && !matches!(self.route, Route::Ask(_))
-    }
+    let name = calls.first().map_or("", |first| first.call.name);
+    (Load { name, calls: calls.len(), commands }, wanted)
 }
 
 fn judge_all(

@@ -113,6 +113,16 @@ impl BlobStore for Coalesced {
         }
     }
 
+    async fn at_hand(&self, digest: &Digest, limit: u64) -> Option<Bytes> {
+        if digest.size > limit {
+            return None;
+        }
+        if let Some(data) = self.remote.at_hand(digest, limit).await {
+            return Some(data);
+        }
+        self.local.read(digest, 0, None).await.ok()?.collect(limit).await.ok()
+    }
+
     async fn write(&self, digest: &Digest, data: Bytes) -> Result<(), StoreError> {
         self.remote.write(digest, data).await
     }

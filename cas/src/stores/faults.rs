@@ -87,6 +87,10 @@ impl<S: BlobStore> Faulty<S> {
 
 #[async_trait]
 impl<S: BlobStore> BlobStore for Faulty<S> {
+    async fn at_hand(&self, digest: &Digest, limit: u64) -> Option<Bytes> {
+        self.inner.at_hand(digest, limit).await
+    }
+
     async fn find_missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
         self.faults.check(Operation::FindMissing)?;
         self.inner.find_missing(digests).await

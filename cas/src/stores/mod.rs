@@ -28,7 +28,7 @@ mod verify;
 
 pub use actions::{
     ClosureError, CompletenessChecking, DiskActionCache, DiskActionCacheOptions, MemoryActionCache,
-    closure,
+    Recent, closure,
 };
 pub use clock::Clock;
 pub use coalesce::Coalesced;

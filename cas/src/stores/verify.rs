@@ -49,6 +49,10 @@ impl<S: BlobStore> BlobStore for Verified<S> {
         self.inner.write(digest, data).await
     }
 
+    async fn at_hand(&self, digest: &Digest, limit: u64) -> Option<Bytes> {
+        self.inner.at_hand(digest, limit).await
+    }
+
     async fn writer(&self, digest: &Digest) -> Result<Box<dyn BlobWriter>, StoreError> {
         let inner: Box<dyn BlobWriter> = if digest.size == 0 {
             Box::new(EmptyWriter(*digest))

@@ -20,6 +20,9 @@ pub const UPLOAD_CONCURRENCY: usize = 32;
 /// So few and small blobs are written without asking which are there already.
 const FEW_BLOBS: usize = 4;
 const FEW_BYTES: u64 = 64 << 10;
+/// Files up to this many bytes are read whole and sent together, so many bytes at a time.
+const WHOLE_BYTES: u64 = 256 << 10;
+const TOGETHER_BYTES: u64 = 2 << 20;
 /// Bytes of a large file read at a time, and pieces that wait for the store.
 const CHUNK_BYTES: usize = 256 << 10;
 const CHUNKS_AHEAD: usize = 2;
@@ -35,6 +38,17 @@ pub async fn upload(
     patience: Duration,
 ) -> Result<(), StoreError> {
     let blobs = only_missing(store, blobs).await?;
+    let (small, large) = blobs.into_iter().partition(|(digest, _)| digest.size <= WHOLE_BYTES);
+    tokio::try_join!(write_small(store, root, small), write_all(store, root, large, patience))?;
+    Ok(())
+}
+
+async fn write_all(
+    store: &SharedBlobStore,
+    root: &Arc<OwnedFd>,
+    blobs: Vec<(Digest, Content)>,
+    patience: Duration,
+) -> Result<(), StoreError> {
     let writes =
         blobs.into_iter().map(|(digest, content)| write(store, root, digest, content, patience));
     let mut writes = stream::iter(writes).buffer_unordered(UPLOAD_CONCURRENCY);
@@ -42,6 +56,60 @@ pub async fn upload(
         written?;
     }
     Ok(())
+}
+
+/// All that are read together are handed to the store at once: it may send them as one.
+async fn write_small(
+    store: &SharedBlobStore,
+    root: &Arc<OwnedFd>,
+    mut blobs: Vec<(Digest, Content)>,
+) -> Result<(), StoreError> {
+    while !blobs.is_empty() {
+        let mut bytes = 0;
+        let fits = blobs.iter().take_while(|(digest, _)| {
+            bytes += digest.size;
+            bytes <= TOGETHER_BYTES
+        });
+        let rest = blobs.split_off(fits.count().max(1));
+        let group = std::mem::replace(&mut blobs, rest);
+        let root = root.clone();
+        let read = tokio::task::spawn_blocking(move || read_all(&root, group)).await;
+        let read = read.map_err(|error| StoreError::Io {
+            context: "read small outputs".to_owned(),
+            message: error.to_string(),
+        })??;
+        let writes = read.iter().map(|(digest, data)| store.write(digest, data.clone()));
+        futures_util::future::try_join_all(writes).await?;
+    }
+    Ok(())
+}
+
+/// Blocks.
+fn read_all(
+    root: &OwnedFd,
+    blobs: Vec<(Digest, Content)>,
+) -> Result<Vec<(Digest, Bytes)>, StoreError> {
+    let whole = |(digest, content): (Digest, Content)| {
+        let data = read_whole(root, content, digest.size);
+        let failed = |error| StoreError::io(format!("read the output {digest}"), &error);
+        data.map(|data| (digest, data)).map_err(failed)
+    };
+    blobs.into_iter().map(whole).collect()
+}
+
+/// No more than one byte above `size`: that is enough to see that the file has changed.
+fn read_whole(root: &OwnedFd, content: Content, size: u64) -> std::io::Result<Bytes> {
+    let mut file = match content {
+        Content::Memory(data) => return Ok(data),
+        Content::Beneath(path) => beneath::open_file(root.as_fd(), &path)?,
+        Content::File(mut file) => {
+            file.rewind()?;
+            file
+        }
+    };
+    let mut data = Vec::with_capacity(size as usize + 1);
+    file.by_ref().take(size + 1).read_to_end(&mut data)?;
+    Ok(data.into())
 }
 
 async fn only_missing(

@@ -142,8 +142,14 @@ impl Server {
         }
     }
 
-    /// The connections in turn.
-    /// A connection to the address in use, another one each time.
+    /// The connection to the address in use that the session and all small blobs go over. Behind
+    /// a balancer each connection may lead to another frontend: what the one that publishes
+    /// results was told itself, it need not ask the fleet about.
+    pub fn main(&self) -> Connection {
+        InterceptedService::new(self.address().channels[0].clone(), self.authorization.clone())
+    }
+
+    /// A connection to the address in use, another one each time: for large blobs.
     pub fn channel(&self) -> Connection {
         InterceptedService::new(self.address().channel(), self.authorization.clone())
     }

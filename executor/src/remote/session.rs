@@ -99,7 +99,7 @@ async fn forward(
     from_worker: mpsc::Receiver<WorkerMessage>,
     to_worker: mpsc::Sender<SchedulerMessage>,
 ) -> Result<(), Status> {
-    let mut client = WorkersClient::new(server.channel()).max_decoding_message_size(MAX_MESSAGE);
+    let mut client = WorkersClient::new(server.main()).max_decoding_message_size(MAX_MESSAGE);
     let mut messages = client.session(ReceiverStream::new(from_worker)).await?.into_inner();
     while let Some(message) = messages.message().await? {
         // A worker that has ended its session hears no more, but what it said must arrive.

@@ -39,7 +39,7 @@ struct Client {
 
 impl Client {
     fn cas(&self) -> ContentAddressableStorageClient<Connection> {
-        ContentAddressableStorageClient::new(self.server.channel())
+        ContentAddressableStorageClient::new(self.server.main())
             .max_decoding_message_size(MAX_MESSAGE)
     }
 }

@@ -140,6 +140,8 @@ impl Inner {
             request_metadata: job.request.metadata_bytes.clone(),
             queued_at: entry.queued_at,
             stream_output: true,
+            // They are in the same process.
+            blobs: Vec::new(),
             audit: job.request.audit.as_ref().map(|rerun| rerun.conditions.clone()),
         };
         self.send(state, worker, Kind::Lease(message));

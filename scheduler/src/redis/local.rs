@@ -198,6 +198,7 @@ pub fn lease_message(
     lease_id: String,
     running: &Running,
     default_timeout_ms: u64,
+    blobs: Vec<Bytes>,
 ) -> worker::Lease {
     let job = &running.job;
     let action = &job.key.action;
@@ -212,6 +213,7 @@ pub fn lease_message(
         request_metadata: Bytes::clone(&job.request.metadata_bytes),
         queued_at: nanos(running.times.queued),
         stream_output: true,
+        blobs,
         audit: job.request.audit.as_ref().map(|rerun| rerun.conditions.clone()),
     }
 }

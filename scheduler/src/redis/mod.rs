@@ -11,6 +11,7 @@
 
 mod background;
 mod calls;
+mod carried;
 mod local;
 mod payload;
 mod queue;

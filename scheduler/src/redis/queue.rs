@@ -19,6 +19,7 @@ use crate::queue::{Event, Joined, LeaseId, OperationId, Refusal, Submit, TaskId,
 use crate::snapshot::Snapshot;
 
 use super::calls::Answer;
+use super::carried::gather;
 use super::local::{Local, Session, Watched};
 use super::payload::{decode_job, encode_job, encode_key, encode_request};
 use super::react::Own;
@@ -94,7 +95,8 @@ impl Inner {
             avoid: job.request.audit.as_ref().map(|rerun| rerun.avoid.clone()),
         };
         let (payload, request) = (encode_job(&job), encode_request(&job.request));
-        let arguments = script::submit(&submit, &encode_key(&job.key), payload, request);
+        let carried = gather(self.completion.blobs(), &job).await;
+        let arguments = script::submit(&submit, &encode_key(&job.key), payload, request, carried);
         let answer = self.calls.once(arguments).await;
         let answer = answer.map_err(|error| NotTaken::Unavailable(error.into()))?;
         self.submitted(Arc::new(job), answer)

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use kiln_protos::events::execution::Origin;
 use kiln_protos::worker::{self, Drain, scheduler_message::Kind};
 use tokio::time::Instant;
@@ -13,6 +14,7 @@ use crate::completion::Record;
 use crate::job::{Finished, Job, Outcome, Request, Run};
 use crate::queue::{Ending, LeaseId, OperationId, TaskId, WorkerId};
 
+use super::carried::decode_carried;
 use super::local::{Local, Running, lease_message, run};
 use super::payload::{decode_answer, decode_job, decode_request};
 use super::wire::{RunData, Step, TaskState, Times, Told};
@@ -94,10 +96,10 @@ impl Inner {
         after: &mut Vec<After>,
     ) {
         match told {
-            Told::Assign { worker, lease, task, ref times, ref job } => {
+            Told::Assign { worker, lease, task, ref times, ref job, ref carried } => {
                 if local.sessions.contains_key(&worker) {
                     if let Some(running) = self.running(worker, task, job, times) {
-                        self.give(local, lease, running);
+                        self.give(local, lease, running, decode_carried(carried));
                     }
                 } else if own.is_none() {
                     return local.keep_early(told);
@@ -214,8 +216,9 @@ impl Inner {
         })
     }
 
-    fn give(&self, local: &mut Local, lease: LeaseId, running: Running) {
-        let message = lease_message(self.names.lease(lease), &running, self.default_timeout_ms);
+    fn give(&self, local: &mut Local, lease: LeaseId, running: Running, blobs: Vec<Bytes>) {
+        let id = self.names.lease(lease);
+        let message = lease_message(id, &running, self.default_timeout_ms, blobs);
         let worker = running.worker;
         local.runs.insert(lease, running);
         local.send(worker, Kind::Lease(message));

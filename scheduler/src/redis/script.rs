@@ -44,8 +44,14 @@ pub fn preamble(now: Option<u64>, frontend: &str, limits: &Limits) -> Arguments 
     arguments
 }
 
-/// `job` and `request` are not looked at by the script.
-pub fn submit(submit: &Submit, key: &[u8], job: Vec<u8>, request: Vec<u8>) -> Arguments {
+/// `job`, `request` and `carried` are not looked at by the script.
+pub fn submit(
+    submit: &Submit,
+    key: &[u8],
+    job: Vec<u8>,
+    request: Vec<u8>,
+    carried: Vec<u8>,
+) -> Arguments {
     let flag = |flag: bool| vec![if flag { b'1' } else { b'0' }];
     vec![
         b"submit".to_vec(),
@@ -60,6 +66,7 @@ pub fn submit(submit: &Submit, key: &[u8], job: Vec<u8>, request: Vec<u8>) -> Ar
         job,
         request,
         submit.avoid.as_deref().unwrap_or_default().as_bytes().to_vec(),
+        carried,
     ]
 }
 

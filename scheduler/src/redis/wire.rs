@@ -133,6 +133,8 @@ pub enum Told {
         task: TaskId,
         job: Bytes,
         times: Times,
+        /// Encoded `kiln.queue.v1.Carried`.
+        carried: Bytes,
     },
     /// The same, for who only waits.
     Leased {
@@ -362,7 +364,7 @@ impl Fields {
                 let (worker, lease, task) = (self.worker()?, self.lease()?, self.task()?);
                 let attempt = self.number()?;
                 let (job, times) = self.assignment(attempt)?;
-                Told::Assign { worker, lease, task, job, times }
+                Told::Assign { worker, lease, task, job, times, carried: self.bytes()? }
             }
             b"Leased" => {
                 let (task, attempts) = (self.task()?, self.number()?);

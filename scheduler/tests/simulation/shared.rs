@@ -48,7 +48,7 @@ impl Shared {
         match happened {
             Event::Submit(what) => {
                 let key = what.key.action.hash;
-                submit(what, &key, Vec::new(), Vec::new())
+                submit(what, &key, Vec::new(), Vec::new(), Vec::new())
             }
             Event::Published { task, bytes } => {
                 let lease = self.publishing.get(task).copied().unwrap_or(LeaseId(0));

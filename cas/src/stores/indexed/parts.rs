@@ -29,6 +29,9 @@ const FINDS: Limits = Limits { batch: 10_000, waiting: 100_000, flights: 1 };
 const SMALLS: Limits = Limits { batch: 1 << 20, waiting: 32 << 20, flights: 1 };
 /// Batches of small blobs that are written, by bytes.
 const PUTS: Limits = Limits { batch: 1 << 20, waiting: 32 << 20, flights: 1 };
+/// How long a small blob waits for others before it is read or written: whoever moves one
+/// mostly moves several, each in a call of its own.
+const COMPANY: Duration = Duration::from_millis(1);
 /// Batches of blobs that got a place.
 const PLACES: Limits = Limits { batch: 1000, waiting: 10_000, flights: 2 };
 /// Batches of blobs that got a place behind.
@@ -104,6 +107,10 @@ pub struct Counters {
     pub incomplete: AtomicBool,
 }
 
+fn company() -> BoxFuture<'static, ()> {
+    Box::pin(tokio::time::sleep(COMPANY))
+}
+
 pub struct Parts {
     pub index: Arc<dyn BlobIndex>,
     pub objects: Arc<dyn Objects>,
@@ -156,11 +163,11 @@ impl Parts {
                 let index = finding.clone();
                 Box::pin(async move { index.find(&digests, lease).await })
             }),
-            smalls: Batcher::new(SMALLS, move |digests| {
+            smalls: Batcher::lingering(SMALLS, company, move |digests| {
                 let index = reading.clone();
                 Box::pin(async move { index.small(&digests).await })
             }),
-            puts: Batcher::new(PUTS, move |blobs: Vec<(Digest, Bytes)>| {
+            puts: Batcher::lingering(PUTS, company, move |blobs: Vec<(Digest, Bytes)>| {
                 let index = putting.clone();
                 Box::pin(async move {
                     index.put_small(&blobs, lease).await.map(|()| vec![(); blobs.len()])

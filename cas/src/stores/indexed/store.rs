@@ -249,6 +249,14 @@ impl BlobStore for Indexed {
         Ok(far)
     }
 
+    async fn at_hand(&self, digest: &Digest, limit: u64) -> Option<Bytes> {
+        let parts = &self.parts;
+        if digest.size > limit {
+            return None;
+        }
+        parts.behind.get(digest).or_else(|| parts.written(digest))
+    }
+
     async fn write(&self, digest: &Digest, data: Bytes) -> Result<(), StoreError> {
         if digest.is_empty_blob() {
             return check_size(digest, data.len() as u64);

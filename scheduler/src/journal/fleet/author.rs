@@ -1,5 +1,7 @@
 //! What is in the stream goes into the records, once.
 
+use std::collections::HashSet;
+
 use kiln_cas::records::{MAX_BATCH, RecordsError, SharedRecords};
 use kiln_protos::events::Execution;
 
@@ -44,8 +46,9 @@ impl Author {
     /// Writes a page, all of it or nothing, with at most [`MAX_CHANGES`] durations. Errors:
     /// `Conflict`, when another author has written.
     pub async fn write(&mut self, page: &Page, changes: &[Change]) -> Result<(), RecordsError> {
-        for (_, execution) in &page.executions {
-            self.resume_build(&execution.invocation_id).await?;
+        let builds = page.executions.iter().map(|(_, execution)| &*execution.invocation_id);
+        for build in builds.collect::<HashSet<_>>() {
+            self.resume_build(build).await?;
         }
         let mut units: Vec<Unit> = Vec::new();
         for (seq, execution) in &page.executions {

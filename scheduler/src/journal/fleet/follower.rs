@@ -22,6 +22,11 @@ const SPREAD_MILLIS: u64 = 1000;
 /// How often a writer that is busy says so.
 const TELL_EVERY: Duration = Duration::from_millis(500);
 
+/// How long after something was added the writer looks at it...
+const GATHER: Duration = Duration::from_millis(400);
+/// ...and one who only learns durations from it.
+const GATHER_TO_LEARN: Duration = Duration::from_secs(1);
+
 pub struct Follower {
     inner: Arc<Inner>,
     stream: Stream,
@@ -33,6 +38,8 @@ pub struct Follower {
     author: Option<Author>,
     /// When to look whether there is something to do; `None`: not before there are news.
     due: Option<Instant>,
+    /// When to look at what was added; `None`: nothing was.
+    gathered: Option<Instant>,
     failures: u32,
 }
 
@@ -46,12 +53,22 @@ impl Follower {
         let followed = inner.meta().last_seq;
         // What was left by frontends that are gone.
         let due = Some(Instant::now());
-        Self { inner, stream, subscription, commands, followed, author: None, due, failures: 0 }
+        Self {
+            inner,
+            stream,
+            subscription,
+            commands,
+            followed,
+            author: None,
+            due,
+            gathered: None,
+            failures: 0,
+        }
     }
 
     pub async fn run(mut self) {
         loop {
-            let due = self.due;
+            let (due, gathered) = (self.due, self.gathered);
             tokio::select! {
                 biased;
                 command = self.commands.recv() => match command {
@@ -70,11 +87,13 @@ impl Follower {
                 },
                 event = self.subscription.next() => match event.map(|event| self.stream.parse(event)) {
                     Some(News::Added(place)) if place <= self.followed => {}
-                    Some(News::Added(_) | News::Unknown) => self.look().await,
+                    Some(News::Added(_)) => self.gather(),
+                    Some(News::Unknown) => self.look().await,
                     Some(News::Written(meta)) => self.hear(meta),
                     Some(News::Own) => {}
                     None => return,
                 },
+                () = wait_until(gathered) => self.look().await,
                 () = wait_until(due) => {
                     let result = self.take_over().await;
                     self.settle(result);
@@ -132,8 +151,15 @@ impl Follower {
         Ok(())
     }
 
+    /// Something was added: what others add at about the same time is looked at with it.
+    fn gather(&mut self) {
+        let time = if self.author.is_some() { GATHER } else { GATHER_TO_LEARN };
+        self.gathered.get_or_insert(Instant::now() + time);
+    }
+
     /// Takes in what is new.
     async fn look(&mut self) {
+        self.gathered = None;
         let result = self.advance().await;
         self.settle(result);
     }

@@ -341,7 +341,8 @@ function Q.assign(id, worker)
   local lease = next_id('next_lease')
   local attempt = call('HINCRBY', tk(id), 'attempts', 1)
   local w = fetch(P .. ':wk:' .. worker, 'name', 'fe')
-  local t = fetch(tk(id), 'lane', 'inv', 'timeout', 'job', 'qat')
+  local t = fetch(tk(id), 'lane', 'inv', 'timeout', 'job', 'qat', 'carried')
+  if t.carried then call('HDEL', tk(id), 'carried') end
   call('HSET', tk(id), 'st', 'L', 'at', lease, 'lat', now, 'wname', w.name)
   call('HSET', lk(lease), 'task', id, 'worker', worker, 'lane', t.lane, 'inv', t.inv,
     'started', now, 'omitted', 0, 'attempt', attempt)
@@ -351,7 +352,8 @@ function Q.assign(id, worker)
   call('HINCRBY', P .. ':inv:' .. t.inv, 'refs', 1)
   Q.started(t.inv)
   set_timer(now + tonumber(t.timeout) + limit('lease_slack'), 'b', lease)
-  emit('Assign', worker, lease, id, attempt, t.job, t.qat, now, w.name)
-  tell(w.fe, 'Assign', worker, lease, id, attempt, t.job, t.qat, now, w.name)
+  local carried = t.carried or ''
+  emit('Assign', worker, lease, id, attempt, t.job, t.qat, now, w.name, carried)
+  tell(w.fe, 'Assign', worker, lease, id, attempt, t.job, t.qat, now, w.name, carried)
   tell_waiters(id, 'Leased', id, attempt, now, w.name)
 end

@@ -50,15 +50,18 @@ local function merge(id, t, s)
   stop_abandoning(id)
 end
 
+-- Tasks that wait at most for what goes with leases to be kept: with 16 KiB each, 160 MiB.
+local CARRIED_WHILE = 10000
+
 local function queued() return call('ZCARD', P .. ':waiting') + tonumber(call('HGET', M, 'delayed') or 0) end
 
 -- key, requirement, priority, invocation, expected ms, timeout ms, do_not_cache,
--- skip_cache_lookup, job, request, name of a worker to avoid
+-- skip_cache_lookup, job, request, name of a worker to avoid, what goes with the first lease
 function Q.submit()
   local s = {
     key = arg(1), req = arg(2), prio = arg(3), invocation = arg(4), exp = arg(5),
     timeout = arg(6), alone = arg(7), skip = arg(8), job = arg(9), request = arg(10),
-    avoid = arg(11),
+    avoid = arg(11), carried = arg(12),
   }
   local known = s.alone ~= '1' and call('HGET', P .. ':k', s.key)
   if known then
@@ -76,6 +79,10 @@ function Q.submit()
   call('HSET', tk(id), 'key', s.key, 'lane', lane, 'inv', inv, 'prio', s.prio, 'exp', s.exp,
     'timeout', s.timeout, 'skip', s.skip, 'nreq', 1, 'waiters', 1, 'attempts', 0, 'kills', 0,
     'st', 'W', 'at', now, 'qat', now, 'job', s.job, 'r0', s.request)
+  -- With a long queue it would take too much memory.
+  if s.carried ~= '' and queued() < CARRIED_WHILE then
+    call('HSET', tk(id), 'carried', s.carried)
+  end
   local avoid = s.avoid ~= '' and call('HGET', P .. ':wn', s.avoid)
   if avoid then call('HSET', tk(id), 'avoid', avoid) end
   call('ZADD', P .. ':tasks', 0, id)
