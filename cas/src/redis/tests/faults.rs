@@ -128,6 +128,31 @@ async fn a_lost_answer_repeats_only_what_may_run_twice() {
     assert_eq!(server.command(&["GET", "sum"]), "4");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_behind_a_lost_call_was_not_sent_and_runs_once() {
+    let Some(server) = RedisServer::start() else { return };
+    let proxy = SlowProxy::start(server.port(), Duration::ZERO).await;
+    let redis = Redis::connect(proxied(&proxy, 10 * SECOND)).await.unwrap();
+    redis.run(add().call(&["first"]).arg(0)).await.unwrap();
+    proxy.set(Way::AnswersLost);
+    let call = |key: &'static str| {
+        let redis = redis.clone();
+        tokio::spawn(async move { redis.query::<u32>(add().call(&[key]).arg(1)).await })
+    };
+    let first = call("first");
+    server.wait_until(&["GET", "first"], |value| value == "1");
+    let (waiting, given_up) = (call("second"), call("third"));
+    // Behind the first one; nobody sees them from outside before they are sent.
+    tokio::time::sleep(SECOND / 5).await;
+    given_up.abort();
+    assert!(given_up.await.unwrap_err().is_cancelled());
+    proxy.cut(Way::Through);
+    assert!(first.await.unwrap().unwrap_err().may_have_run());
+    assert_eq!(waiting.await.unwrap(), Ok(1), "it is tried again, though it must not run twice");
+    assert_eq!(server.command(&["GET", "third"]), "");
+    assert_eq!(server.command(&["GET", "first"]), "1");
+}
+
 #[tokio::test]
 async fn a_slow_network_costs_time_but_no_call() {
     let Some(server) = RedisServer::start() else { return };

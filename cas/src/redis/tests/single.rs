@@ -91,6 +91,20 @@ async fn concurrent_calls_share_a_connection() {
     assert!(clients.contains("connected_clients:2\r"), "{clients}");
 }
 
+#[tokio::test]
+async fn calls_made_while_one_is_on_its_way_share_the_next_round_trip() {
+    let Some((_server, redis)) = alone().await else { return };
+    let add = add();
+    redis.run(add.call(&["sum"]).arg(0)).await.unwrap();
+    let before = redis.round_trips();
+    let calls = (0..200).map(|_| redis.query::<u32>(add.call(&["sum"]).arg(1)));
+    let mut sums = futures_util::future::try_join_all(calls).await.unwrap();
+    sums.sort_unstable();
+    assert_eq!(sums, (1..=200).collect::<Vec<_>>(), "each has an answer of its own");
+    let trips = redis.round_trips() - before;
+    assert!(trips <= 3, "{trips} round trips");
+}
+
 #[derive(Default)]
 struct Recorder(Mutex<Vec<(&'static str, usize, bool)>>);
 
