@@ -50,6 +50,7 @@ fn scrape(server: &Server) -> Scrape {
     let (head, body) = get(&server.address, "/metrics", "*/*");
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
     assert!(head.contains("text/plain; version=0.0.4"), "{head}");
+    support::promtool::check(&body);
     Scrape::parse(&body)
 }
 
@@ -262,7 +263,7 @@ async fn without_its_collector_a_build_goes_on_and_spans_are_counted_as_dropped(
 #[test]
 fn an_endpoint_that_cannot_work_is_refused_at_the_start() {
     let data = tempfile::tempdir().expect("a temporary directory");
-    for endpoint in ["https://127.0.0.1:4317", "127.0.0.1:4317", "http://"] {
+    for endpoint in ["grpc://127.0.0.1:4317", "127.0.0.1:4317", "http://", "https://"] {
         let mut command = command("127.0.0.1:0", &data.path().join("kiln"), &["--workers", "0"]);
         command.env(ENDPOINT, endpoint);
         let (code, text) = program(command).expect("it does not start");

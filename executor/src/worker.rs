@@ -15,12 +15,13 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{SandboxMode, WorkerConfig};
 use crate::execute::Executor;
 use crate::failure::Failure;
-use crate::images::{ImageStats, Images};
+use crate::images::Images;
 use crate::input_root::InputRoots;
 use crate::platform;
 use crate::runner::{Runners, SandboxRunners};
 use crate::sandbox::SandboxError;
 use crate::session::{Session, SessionEnd};
+use crate::status::WorkerStatus;
 use crate::work::{SlotPlace, Work};
 
 #[derive(Debug, thiserror::Error)]
@@ -144,9 +145,22 @@ impl Worker {
         self.work.not_enforced()
     }
 
-    /// What became of container images here.
-    pub fn image_stats(&self) -> Arc<ImageStats> {
-        self.work.executor().images.stats()
+    /// For whoever looks at the worker while it runs.
+    pub fn status(&self) -> WorkerStatus {
+        let executor = self.work.executor();
+        WorkerStatus {
+            worker_id: executor.config.worker_id.clone(),
+            slots: executor.config.slots,
+            not_enforced: self.not_enforced().into(),
+            inputs: executor.roots.stats(),
+            images: executor.images.stats(),
+            condition: self.work.condition(),
+        }
+    }
+
+    /// A session was lost, or came to nothing.
+    pub fn session_failed(&self, reason: String) {
+        self.work.condition().failed(reason);
     }
 
     /// Stops what runs, and ends the slots' processes.

@@ -78,6 +78,7 @@ async fn the_manual_names_every_metric_and_no_other() {
         security: Security { failures: Arc::default(), tls: None },
         redis: Arc::default(),
         images: Arc::default(),
+        inputs: Arc::default(),
     };
     let telemetry = Telemetry::start(observed, None, "test").unwrap();
 

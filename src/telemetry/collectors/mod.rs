@@ -5,6 +5,7 @@ mod actions;
 mod audit;
 mod families;
 mod images;
+mod inputs;
 mod process;
 mod requests;
 mod scheduler;
@@ -12,12 +13,14 @@ mod security;
 mod shared;
 mod storage;
 mod telemetry;
+mod worker;
 
 use std::fmt::{Debug, Error, Formatter};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kiln_cas::stores::StorageStats;
 use kiln_executor::images::ImageStats;
+use kiln_executor::input_root::InputStats;
 use kiln_scheduler::audit::Auditor;
 use kiln_scheduler::journal::Journal;
 use kiln_scheduler::{Scheduler, Snapshot};
@@ -41,6 +44,7 @@ pub struct Sources {
     pub requests: Requests,
     pub security: Security,
     pub images: Arc<ImageStats>,
+    pub inputs: Arc<InputStats>,
     pub stages: Arc<Stages>,
     pub spans: Arc<SpanCounters>,
     pub redis: Arc<RedisTimes>,
@@ -87,16 +91,20 @@ impl Collector for Sources {
         let mut families = Families(encoder);
         let journal = self.journal.stats();
         requests::encode(&mut families, &self.requests)?;
+        requests::encode_calls(&mut families, &self.requests)?;
         security::encode(&mut families, &self.security)?;
         actions::encode(&mut families, &journal, &self.stages)?;
         audit::encode(&mut families, self.auditor.stats())?;
         if let Some(queue) = self.queue.get() {
             scheduler::encode(&mut families, &queue)?;
         }
-        storage::encode(&mut families, &self.storage.snapshot())?;
+        let storage = self.storage.snapshot();
+        storage::encode(&mut families, &storage)?;
+        storage::encode_results(&mut families, &storage)?;
         if let Some(snapshot) = self.storage.shared() {
             shared::encode(&mut families, &snapshot, &self.redis)?;
         }
+        inputs::encode(&mut families, &self.inputs)?;
         images::encode(&mut families, &self.images)?;
         actions::encode_journal(&mut families, &journal)?;
         telemetry::encode(&mut families, &self.stages, &self.spans)?;
