@@ -16,7 +16,7 @@ pub trait Observer: Debug + Send + Sync + 'static {
 }
 
 /// A look at a worker from outside. Clones look at the same one.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct WorkerStatus {
     pub worker_id: String,
     pub slots: u32,
@@ -123,14 +123,7 @@ mod tests {
 
     #[test]
     fn it_is_ready_in_a_session_until_it_drains() {
-        let status = WorkerStatus {
-            worker_id: "w".to_owned(),
-            slots: 2,
-            not_enforced: Arc::new([]),
-            inputs: Arc::default(),
-            images: Arc::default(),
-            condition: Arc::default(),
-        };
+        let status = WorkerStatus::default();
         let condition = status.condition();
         assert_eq!(status.ready().unwrap_err(), "no session with a scheduler yet");
         condition.heard();

@@ -117,9 +117,11 @@ impl WorkerCommand {
             let port = match port {
                 None => None,
                 Some(port) => {
-                    println!("  listens    {} (/healthz, /readyz, /metrics)", port.url());
+                    let url = port.url();
                     let figures = Figures { storage: local.stats.clone(), transfers, stages };
-                    Some(port.open(worker.status(), figures).await?)
+                    let port = port.open(worker.status(), figures).await?;
+                    println!("  listens    {url} (/healthz, /readyz, /metrics)");
+                    Some(port)
                 }
             };
             serve(&server, &mut worker, &shutdown).await;

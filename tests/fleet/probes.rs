@@ -4,15 +4,13 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::exposition::Scrape;
 use crate::rig::WITHIN;
 use crate::support::promtool;
 use crate::support::reapi::{Client, Spec};
 use crate::support::server::Server;
-
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 struct Probed {
     child: Child,
@@ -37,14 +35,7 @@ impl Probed {
             let url = line.trim().strip_prefix("listens")?.split_whitespace().next()?.to_owned();
             Some(url.strip_prefix("http://")?.to_owned())
         });
-        let probed = Self { child, address: address.expect("it says where it listens") };
-        // The line comes a moment before the port answers.
-        let deadline = Instant::now() + WITHIN;
-        while TcpStream::connect(&probed.address).is_err() {
-            assert!(Instant::now() < deadline, "nobody listens at {}", probed.address);
-            std::thread::sleep(LOOK_AGAIN);
-        }
-        probed
+        Self { child, address: address.expect("it says where it listens") }
     }
 
     /// Status and body.
@@ -68,7 +59,6 @@ impl Probed {
                 return;
             }
             assert!(Instant::now() < deadline, "{status} {words:?} does not come: {answer:?}");
-            std::thread::sleep(LOOK_AGAIN);
         }
     }
 

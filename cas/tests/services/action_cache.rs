@@ -200,7 +200,8 @@ fn missing(answer: &Result<ActionResult, Status>) -> Vec<String> {
     let error = answer.as_ref().expect_err("it has to be refused");
     let status = rpc::Status::decode(error.details()).unwrap();
     assert_eq!((status.code, status.message.as_str()), (error.code() as i32, error.message()));
-    let [detail] = status.details.as_slice() else { panic!("not one detail: {status:?}") };
+    assert_eq!(status.details.len(), 1, "{status:?}");
+    let detail = &status.details[0];
     assert_eq!(detail.type_url, "type.googleapis.com/google.rpc.PreconditionFailure");
     let failure = PreconditionFailure::decode(detail.value.as_slice()).unwrap();
     assert!(failure.violations.iter().all(|violation| violation.r#type == "MISSING"));
