@@ -18,6 +18,7 @@ need_casd || missing "buildbox-casd"
 need_chromium || missing "Chromium"
 need_redis || missing "redis-server"
 need_node_worker || missing "node and @bazel/worker"
+need_promtool || missing "promtool (Prometheus)"
 need_registry || missing "docker-registry, skopeo, umoci and busybox"
 need_weed || missing "weed (SeaweedFS)"
 [ "${KILN_ALLOW_SKIPS:-}" = 1 ] || export KILN_NO_SKIPS=1

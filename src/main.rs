@@ -4,6 +4,7 @@ mod auth;
 mod cli;
 mod config;
 mod front;
+mod port;
 mod reload;
 mod serve;
 mod telemetry;

@@ -34,11 +34,11 @@ use crate::front::{Front, FrontParts, Tls, TlsError, TlsOptions, unknown};
 use crate::reload::{self, Reload};
 use crate::telemetry::redis::RedisTimes;
 use crate::telemetry::requests::Requests;
-use crate::telemetry::{EndpointError, Observed, Security, Telemetry};
+use crate::telemetry::{EndpointError, Observed, OtlpOptions, Security, Telemetry};
 use crate::web::{self, WebState};
 
 /// Connections that wait to be accepted.
-const BACKLOG: u32 = 1024;
+pub const BACKLOG: u32 = 1024;
 /// What grpc.health.v1 calls the server as a whole.
 const WHOLE_SERVER: &str = "";
 
@@ -65,7 +65,7 @@ pub struct ServeOptions {
     /// Bytes; 0: no limit.
     pub max_blob_size: u64,
     /// Where traces go; `None`: nowhere.
-    pub otlp_endpoint: Option<String>,
+    pub otlp: Option<OtlpOptions>,
     /// What running actions and open requests get at shutdown.
     pub drain: Duration,
 }
@@ -140,7 +140,8 @@ impl Server {
         }
         let shared = options.storage.shared.as_ref().map(SharedConfig::to_string);
         let failures = Arc::<Failures>::default();
-        let auth = authentication(&options, &failures)?;
+        let (tls, listen) = (options.tls.as_ref(), options.listen);
+        let auth = authentication(options.auth.clone(), tls, listen, &failures)?;
         let access: SharedAuthorizer = match &auth {
             Some(_) => Arc::new(RoleAuthorizer(failures.clone())),
             None => Arc::new(Everybody { write_results: options.allow_cache_updates }),
@@ -177,9 +178,12 @@ impl Server {
         };
         let auditor = Auditor::new(&scheduler, journal.clone(), storage.records.clone());
         let requests = Requests::new(options.front_threads);
-        let images = worker.as_ref().map(|(_, worker)| worker.image_stats()).unwrap_or_default();
-        let tools = worker.as_ref().map(|(_, worker)| worker.tool_stats()).unwrap_or_default();
+        let status = worker.as_ref().map(|(_, worker)| worker.status());
+        let inputs = status.as_ref().map(|status| status.inputs.clone()).unwrap_or_default();
+        let tools = status.as_ref().map(|status| status.tools.clone()).unwrap_or_default();
+        let images = status.map(|status| status.images).unwrap_or_default();
         let observed = Observed {
+            inputs,
             images,
             tools,
             events: &events,
@@ -191,7 +195,7 @@ impl Server {
             security: Security { failures: failures.clone(), tls: tls.clone() },
             redis: redis_times,
         };
-        let telemetry = Telemetry::start(observed, options.otlp_endpoint.as_deref(), &base_url)?;
+        let telemetry = Telemetry::start(observed, options.otlp.as_ref(), &base_url)?;
         let sampling = auditor.sample(&events, options.audit);
         let cas = cas_services(&options, &storage, access, events, logs)?;
         let readiness = Readiness::default();
@@ -285,7 +289,7 @@ impl Server {
 }
 
 /// Takes an address without listening on it.
-fn reserve(address: SocketAddr) -> io::Result<TcpSocket> {
+pub fn reserve(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
         SocketAddr::V6(_) => TcpSocket::new_v6(),
@@ -296,20 +300,22 @@ fn reserve(address: SocketAddr) -> io::Result<TcpSocket> {
     Ok(socket)
 }
 
-fn authentication(
-    options: &ServeOptions,
+pub fn authentication(
+    auth: Option<AuthOptions>,
+    tls: Option<&TlsOptions>,
+    listen: SocketAddr,
     failures: &Arc<Failures>,
 ) -> Result<Option<Arc<Auth>>, ServeError> {
-    let Some(auth) = options.auth.clone() else { return Ok(None) };
-    if options.tls.is_none() && !options.listen.ip().is_loopback() {
+    let Some(auth) = auth else { return Ok(None) };
+    if tls.is_none() && !listen.ip().is_loopback() {
         tracing::warn!("without TLS, tokens can be read on their way: set tls.cert and tls.key");
     }
     let secret = secret().map_err(ServeError::Random)?;
-    let certificates = options.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+    let certificates = tls.is_some_and(|tls| tls.client_ca.is_some());
     Ok(Some(Arc::new(Auth::new(auth, certificates, secret, failures.clone())?)))
 }
 
-fn reloaded(tls: &Option<Arc<Tls>>, auth: &Option<Arc<Auth>>) -> Vec<Arc<dyn Reload>> {
+pub fn reloaded(tls: &Option<Arc<Tls>>, auth: &Option<Arc<Auth>>) -> Vec<Arc<dyn Reload>> {
     let tls = tls.iter().map(|tls| tls.clone() as Arc<dyn Reload>);
     tls.chain(auth.iter().map(|auth| auth.clone() as Arc<dyn Reload>)).collect()
 }
@@ -403,8 +409,11 @@ fn router(parts: Routed<'_>) -> Router {
     let grpc = grpc.routes().prepare().into_axum_router();
     grpc.merge(pages)
         .merge(telemetry.routes())
-        .merge(health::routes(readiness.clone()))
-        .fallback_service(cas.http_cache().fallback(unknown))
+        .merge(health::routes({
+            let readiness = readiness.clone();
+            move || readiness.check()
+        }))
+        .fallback_service(cas.http_cache().fallback(unknown::of_server))
 }
 
 fn secret() -> io::Result<[u8; 32]> {

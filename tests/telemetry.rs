@@ -17,6 +17,7 @@ use exposition::Scrape;
 use kiln_protos::reapi;
 use kiln_protos::reapi::action_cache_client::ActionCacheClient;
 use kiln_protos::reapi::execution_client::ExecutionClient;
+use support::pki::Authority;
 use support::reapi::{Client, Spec};
 use support::server::{Server, command, program};
 use tonic_health::pb::HealthCheckRequest;
@@ -50,6 +51,7 @@ fn scrape(server: &Server) -> Scrape {
     let (head, body) = get(&server.address, "/metrics", "*/*");
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
     assert!(head.contains("text/plain; version=0.0.4"), "{head}");
+    support::promtool::check(&body);
     Scrape::parse(&body)
 }
 
@@ -238,6 +240,30 @@ async fn an_executed_action_is_a_trace() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_collector_behind_tls_is_trusted_when_its_authority_is() {
+    let mut collector = Collector::start().await;
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let [ours, theirs] = ["ours", "theirs"].map(|name| Authority::new(data.path(), name));
+    let endpoint = format!("https://{}", collector.behind_tls(&ours.server()).await);
+    let start = |name: &str, authority: &Authority| {
+        let data = data.path().join(name);
+        let mut command = command("127.0.0.1:0", &data, &["--workers", "1"]);
+        command.env(ENDPOINT, &endpoint).env("KILN_TELEMETRY_OTLP_CA", &authority.file);
+        Server::spawn(command, &data)
+    };
+    let server = start("one", &ours);
+    Client::connect(&server.url()).await.execute(&Spec::shell("true", &[])).await.expect("done");
+    collector.span("action").await;
+
+    let server = start("two", &theirs);
+    Client::connect(&server.url()).await.execute(&Spec::shell("true", &[])).await.expect("done");
+    let dropped = [("reason", "export_failed")];
+    let all = |now: &Scrape| now.value("kiln_trace_spans_dropped_total", &dropped) == 5.0;
+    let now = scrape_until(&server, all).await;
+    assert_eq!(now.value("kiln_trace_spans_exported_total", &[]), 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_its_collector_a_build_goes_on_and_spans_are_counted_as_dropped() {
     // Taken and given back: nobody listens there.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -262,13 +288,17 @@ async fn without_its_collector_a_build_goes_on_and_spans_are_counted_as_dropped(
 #[test]
 fn an_endpoint_that_cannot_work_is_refused_at_the_start() {
     let data = tempfile::tempdir().expect("a temporary directory");
-    for endpoint in ["https://127.0.0.1:4317", "127.0.0.1:4317", "http://"] {
+    for endpoint in ["grpc://127.0.0.1:4317", "127.0.0.1:4317", "http://", "https://"] {
         let mut command = command("127.0.0.1:0", &data.path().join("kiln"), &["--workers", "0"]);
         command.env(ENDPOINT, endpoint);
         let (code, text) = program(command).expect("it does not start");
         assert_eq!(code, 2, "{text}");
         assert!(text.contains("telemetry.otlp_endpoint") && text.contains("http://"), "{text}");
     }
+    let mut command = command("127.0.0.1:0", &data.path().join("kiln"), &["--workers", "0"]);
+    command.env(ENDPOINT, "http://127.0.0.1:4317").env("KILN_TELEMETRY_OTLP_CA", "ca.pem");
+    let (code, text) = program(command).expect("it does not start");
+    assert_eq!((code, text.contains("https://")), (2, true), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

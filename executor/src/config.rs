@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::images::ImagesConfig;
@@ -9,6 +10,7 @@ use crate::input_root::{CacheLimits, InputLimits};
 use crate::outputs::OutputLimits;
 use crate::persistent::PersistentConfig;
 use crate::sandbox::{Limits, RootFs, UpperDir};
+use crate::status::Observer;
 
 /// Longer than a restart of a server takes, and than a balancer needs to notice one.
 pub const DEFAULT_ABSENCE: Duration = Duration::from_secs(60);
@@ -59,6 +61,7 @@ pub struct WorkerConfig {
     /// Program and arguments that end in `sandbox::zygote_main`; empty: this program with the
     /// sandbox's own argument.
     pub zygote_command: Vec<OsString>,
+    pub observer: Option<Arc<dyn Observer>>,
 }
 
 impl WorkerConfig {
@@ -83,6 +86,7 @@ impl WorkerConfig {
             drain_timeout: Duration::from_secs(30),
             absence: DEFAULT_ABSENCE,
             zygote_command: Vec::new(),
+            observer: None,
         }
     }
 }

@@ -27,10 +27,12 @@ pub mod runner;
 pub mod sandbox;
 pub mod session;
 pub mod spool;
+mod status;
 mod streams;
 mod work;
 pub mod worker;
 
 pub use config::{SandboxMode, WorkerConfig};
 pub use failure::Failure;
+pub use status::{Condition, Observer, WorkerStatus};
 pub use worker::{Worker, WorkerError, run};

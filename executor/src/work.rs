@@ -16,6 +16,7 @@ use crate::failure::Failure;
 use crate::outcomes::Outcomes;
 use crate::report::{self, Reporter};
 use crate::runner::{Runner, Runners};
+use crate::status::Condition;
 
 /// A place for one action. Its runner is lost when a task panics, and made anew when needed.
 pub struct SlotPlace {
@@ -49,6 +50,7 @@ pub struct Work {
     drain_until: Option<Instant>,
     /// When what still runs is given up because no scheduler is heard.
     away_until: Option<Instant>,
+    condition: Arc<Condition>,
 }
 
 impl Work {
@@ -64,11 +66,16 @@ impl Work {
             draining: false,
             drain_until: None,
             away_until: None,
+            condition: Arc::default(),
         }
     }
 
     pub fn executor(&self) -> &Executor {
         &self.executor
+    }
+
+    pub fn condition(&self) -> Arc<Condition> {
+        self.condition.clone()
     }
 
     pub fn not_enforced(&self) -> Vec<String> {
@@ -119,6 +126,7 @@ impl Work {
         let (executor, runners) = (self.executor.clone(), self.runners.clone());
         let task = self.tasks.spawn(work(executor, runners, slot, lease, reporter, cancel));
         self.running.insert(task.id(), running);
+        self.condition.set_running(self.running.len());
         Ok(())
     }
 
@@ -140,9 +148,13 @@ impl Work {
             }
         };
         let running = self.running.remove(&id)?;
+        self.condition.set_running(self.running.len());
         let lost = SlotPlace { number: running.slot, runner: None };
         self.free.push(slot.unwrap_or(lost));
         let lease_id = running.reporter.lease_id;
+        if let Some(observer) = &self.executor.config.observer {
+            observer.ended(&result);
+        }
         let message = report::completed(lease_id.clone(), result);
         (!running.abandoned).then_some((lease_id, message))
     }
@@ -158,6 +170,7 @@ impl Work {
 
     /// The scheduler is there.
     pub fn heard(&mut self) {
+        self.condition.heard();
         self.away_until = None;
     }
 
@@ -165,6 +178,7 @@ impl Work {
     pub fn disconnect(&mut self) {
         let now = Instant::now();
         self.outlet.send_replace(None);
+        self.condition.disconnected();
         self.outcomes.session_lost(now);
         self.away_until.get_or_insert(now + self.executor.config.absence);
     }
@@ -187,6 +201,7 @@ impl Work {
     pub fn drain(&mut self) -> bool {
         let first = !std::mem::replace(&mut self.draining, true);
         if first {
+            self.condition.drains();
             self.drain_until = Some(Instant::now() + self.executor.config.drain_timeout);
         }
         first

@@ -16,13 +16,14 @@ use crate::carried::Carried;
 use crate::config::{SandboxMode, WorkerConfig};
 use crate::execute::Executor;
 use crate::failure::Failure;
-use crate::images::{ImageStats, Images};
+use crate::images::Images;
 use crate::input_root::InputRoots;
-use crate::persistent::{ToolStats, Tools};
+use crate::persistent::Tools;
 use crate::platform;
 use crate::runner::{Runners, SandboxRunners};
 use crate::sandbox::SandboxError;
 use crate::session::{Session, SessionEnd};
+use crate::status::WorkerStatus;
 use crate::work::{SlotPlace, Work};
 
 #[derive(Debug, thiserror::Error)]
@@ -149,14 +150,23 @@ impl Worker {
         self.work.not_enforced()
     }
 
-    /// What became of container images here.
-    pub fn image_stats(&self) -> Arc<ImageStats> {
-        self.work.executor().images.stats()
+    /// For whoever looks at the worker while it runs.
+    pub fn status(&self) -> WorkerStatus {
+        let executor = self.work.executor();
+        WorkerStatus {
+            worker_id: executor.config.worker_id.clone(),
+            slots: executor.config.slots,
+            not_enforced: self.not_enforced().into(),
+            inputs: executor.roots.stats(),
+            images: executor.images.stats(),
+            tools: executor.tools.stats(),
+            condition: self.work.condition(),
+        }
     }
 
-    /// What became of tools that stay between actions.
-    pub fn tool_stats(&self) -> Arc<ToolStats> {
-        self.work.executor().tools.stats()
+    /// A session was lost, or came to nothing.
+    pub fn session_failed(&self, reason: String) {
+        self.work.condition().failed(reason);
     }
 
     /// Stops what runs, and ends the slots' processes.

@@ -5,15 +5,16 @@ use clap::Args;
 use super::api::Api;
 use super::{CliError, Exit, Target, text};
 
-/// Say whether the server takes work: for health checks in containers and scripts.
+/// Say whether a server or worker takes work: for health checks in containers and scripts.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   kiln health
   kiln health --live          # whether it answers at all; also true while it drains
   kiln health --server https://localhost:8980 --tls-ca ca.pem
+  kiln health --server http://localhost:8981    # of kiln worker --listen
 
-Exit codes: 0 ready, 1 not ready (starting or draining), 3 it cannot be reached.")]
+Exit codes: 0 ready, 1 not ready (it says why), 3 it cannot be reached.")]
 pub struct HealthCommand {
     /// Whether it answers at all
     #[arg(long)]

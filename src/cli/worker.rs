@@ -6,13 +6,15 @@ use std::sync::Arc;
 use clap::Args;
 use kiln_cas::SharedBlobStore;
 use kiln_cas::stores::{Coalesced, Storage};
-use kiln_executor::remote::{RemoteStore, serve_remote};
+use kiln_executor::Worker;
+use kiln_executor::remote::{RemoteStore, serve};
 use tokio_util::sync::CancellationToken;
 
 use super::serve::wait_for_signal;
 use super::{CliError, Exit, Target, given, settings};
-use crate::config::{Settings, worker_options};
-use crate::telemetry;
+use crate::config::{Settings, worker_options, worker_port};
+use crate::port::{Figures, Port};
+use crate::telemetry::{self, stages::Stages};
 
 /// Run actions for a server on another machine.
 ///
@@ -25,6 +27,7 @@ Examples:
   kiln worker --server http://build.example:8980
   kiln worker --server http://one.example:8980 --server http://two.example:8980
   kiln worker --server http://build.example:8980 --slots 16 --property OSFamily=linux --property pool=big
+  kiln worker --server http://build.example:8980 --listen 0.0.0.0:8981    # /healthz, /readyz, /metrics
   kiln worker --server http://build.example:8980 --allow-image registry.example/team
   kiln worker --server https://build.example:8980 --tls-ca ca.pem --token-file /run/secrets/kiln-worker
   kiln worker --server https://build.example:8980 --tls-ca ca.pem --tls-client-cert worker.pem --tls-client-key worker.key
@@ -37,6 +40,9 @@ pub struct WorkerCommand {
     /// Actions at a time [default: one a core]
     #[arg(long, value_name = "N")]
     slots: Option<u32>,
+    /// Address for /healthz, /readyz and /metrics; port 0 takes a free one [default: none]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
     /// Where inputs are kept [default: as for kiln serve]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
@@ -61,6 +67,7 @@ impl WorkerCommand {
     fn settings(&self) -> Result<Settings, CliError> {
         let mut flags = Vec::new();
         given(&mut flags, "--slots", "workers.count", self.slots.as_ref());
+        given(&mut flags, "--listen", "worker.listen", self.listen.as_ref());
         given(&mut flags, "--data-dir", "storage.data_dir", self.data_dir.as_ref());
         given(&mut flags, "--sandbox", "workers.sandbox", self.sandbox.as_ref());
         given(&mut flags, "--max-size", "storage.max_size", self.max_size.as_ref());
@@ -73,7 +80,8 @@ impl WorkerCommand {
 
     pub fn run(self, target: &Target) -> Result<Exit, CliError> {
         let settings = self.settings()?;
-        let (config, storage) = worker_options(&settings)?;
+        let (mut config, storage) = worker_options(&settings)?;
+        let port = worker_port(&settings)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
@@ -81,7 +89,12 @@ impl WorkerCommand {
         runtime.block_on(async {
             telemetry::start(&settings)?;
             let server = target.connect()?.patient(config.absence);
+            // Before anything that takes long: a port that is taken is said at once.
+            let port = port.map(Port::reserve).transpose()?;
+            let stages = Arc::new(Stages::default());
+            config.observer = Some(stages.clone());
             let remote = RemoteStore::on(server.clone(), &target.instance);
+            let transfers = remote.transfers();
             let machine = |error: &dyn std::fmt::Display| CliError::machine(error.to_string());
             let local = Storage::open(storage).await.map_err(|error| machine(&error))?;
             let store: SharedBlobStore =
@@ -100,7 +113,22 @@ impl WorkerCommand {
                 config.slots,
                 target.urls().collect::<Vec<_>>().join(", ")
             );
-            serve_remote(server, config, store, shutdown).await?;
+            let mut worker = Worker::start(config, store).await?;
+            let port = match port {
+                None => None,
+                Some(port) => {
+                    let url = port.url();
+                    let figures = Figures { storage: local.stats.clone(), transfers, stages };
+                    let port = port.open(worker.status(), figures).await?;
+                    println!("  listens    {url} (/healthz, /readyz, /metrics)");
+                    Some(port)
+                }
+            };
+            serve(&server, &mut worker, &shutdown).await;
+            worker.stop().await;
+            if let Some(port) = port {
+                port.close().await;
+            }
             local.close().await.map_err(|error| machine(&error))?;
             Ok(Exit::Done)
         })

@@ -20,6 +20,8 @@ pub enum Kind {
     Secret,
     Path,
     Address,
+    /// An address, or empty: none.
+    OptionalAddress,
     Number,
     Bool,
     /// `512MiB`, `10GB`, `auto` where the key says so.
@@ -40,6 +42,9 @@ impl Kind {
             Self::Text | Self::Secret => "text".into(),
             Self::Path => "a path".into(),
             Self::Address => "an address and a port, e.g. 127.0.0.1:8980".into(),
+            Self::OptionalAddress => {
+                "an address and a port, e.g. 127.0.0.1:8981, or nothing".into()
+            }
             Self::Number => "a whole number, or auto".into(),
             Self::Bool => "true or false".into(),
             Self::Size => "a size, e.g. 512MiB or 10GB".into(),
@@ -333,6 +338,13 @@ pub const KEYS: &[Key] = &[
         "A tool that no action asked for so long is ended.",
     ),
     key(
+        "worker.listen",
+        "",
+        Kind::OptionalAddress,
+        "Where kiln worker answers /healthz, /readyz and /metrics, with TLS where tls.cert is set. \
+         Empty: nowhere.",
+    ),
+    key(
         "images.allow",
         "",
         Kind::List,
@@ -399,7 +411,13 @@ pub const KEYS: &[Key] = &[
         "telemetry.otlp_endpoint",
         "",
         Kind::Text,
-        "Where traces go, e.g. http://127.0.0.1:4317 (OTLP over gRPC). Empty: nowhere.",
+        "Where traces go, e.g. http://127.0.0.1:4317, or https:// (OTLP over gRPC). Empty: nowhere.",
+    ),
+    key(
+        "telemetry.otlp_ca",
+        "",
+        Kind::Path,
+        "Authorities (PEM) that are trusted for an https:// collector. Empty: the system's.",
     ),
 ];
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use keys::{KEYS, Key};
 
-pub use options::{serve_options, shared_storage, worker_options};
+pub use options::{serve_options, shared_storage, worker_options, worker_port};
 pub use values::shown;
 
 /// Where a value came from.

@@ -17,7 +17,9 @@ use kiln_scheduler::journal::JournalConfig;
 
 use super::security::{auth, tls};
 use super::{ConfigError, Origin, Settings};
+use crate::port::PortOptions;
 use crate::serve::ServeOptions;
+use crate::telemetry::OtlpOptions;
 
 const GIB: u64 = 1 << 30;
 /// In a worker's own storage, a blob that was just read is not evicted at once.
@@ -59,7 +61,7 @@ pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
         allow_cache_updates: settings.flag("cache.allow_updates"),
         fetch_allowed: settings.list("fetch.allow"),
         max_blob_size: settings.size("storage.max_blob_size").unwrap_or(0),
-        otlp_endpoint: otlp_endpoint(settings)?,
+        otlp: otlp(settings)?,
         drain: settings.duration("server.drain"),
     })
 }
@@ -76,20 +78,26 @@ fn audit(settings: &Settings) -> Result<AuditConfig, ConfigError> {
     Ok(AuditConfig { rate, concurrency: usize::try_from(concurrency).unwrap_or(usize::MAX) })
 }
 
-/// Collectors stand on the same machine or in the same network: TLS is theirs to add.
-fn otlp_endpoint(settings: &Settings) -> Result<Option<String>, ConfigError> {
+fn otlp(settings: &Settings) -> Result<Option<OtlpOptions>, ConfigError> {
     let endpoint = settings.text("telemetry.otlp_endpoint");
     if endpoint.is_empty() {
         return Ok(None);
     }
-    let host = endpoint.strip_prefix("http://").unwrap_or_default();
-    if host.is_empty() || endpoint.parse::<http::Uri>().is_err() {
+    let secure = endpoint.starts_with("https://");
+    let host = endpoint.split_once("://").filter(|(scheme, _)| secure || *scheme == "http");
+    if host.is_none_or(|(_, host)| host.is_empty()) || endpoint.parse::<http::Uri>().is_err() {
         return Err(ConfigError::Combination(format!(
-            "telemetry.otlp_endpoint = {endpoint:?}: expected the http:// address of a collector \
-             that speaks OTLP over gRPC, e.g. http://127.0.0.1:4317"
+            "telemetry.otlp_endpoint = {endpoint:?}: expected the http:// or https:// address of a \
+             collector that speaks OTLP over gRPC, e.g. http://127.0.0.1:4317"
         )));
     }
-    Ok(Some(endpoint.to_owned()))
+    let ca = Some(settings.text("telemetry.otlp_ca")).filter(|ca| !ca.is_empty());
+    if ca.is_some() && !secure {
+        return Err(ConfigError::Combination(
+            "telemetry.otlp_ca is for TLS: write https:// in telemetry.otlp_endpoint".into(),
+        ));
+    }
+    Ok(Some(OtlpOptions { endpoint: endpoint.to_owned(), ca: ca.map(PathBuf::from) }))
 }
 
 /// What `kiln worker` starts with: the worker and its local storage.
@@ -101,6 +109,32 @@ pub fn worker_options(settings: &Settings) -> Result<(WorkerConfig, StorageConfi
     // Nobody was promised what is here: it is a copy of what the server keeps.
     let local = StorageConfig { lease: LOCAL_LEASE, ..storage(settings, data_dir) };
     Ok((worker, local))
+}
+
+/// The port of `kiln worker`; `None`: it has none. Nothing there executes or shows content, so
+/// that what `auth.open` opens may be reached from anywhere, as at a server.
+pub fn worker_port(settings: &Settings) -> Result<Option<PortOptions>, ConfigError> {
+    let text = settings.text("worker.listen");
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let listen: SocketAddr = text
+        .parse()
+        .map_err(|_| ConfigError::Combination("worker.listen is not an address".into()))?;
+    let (tls, auth) = (tls(settings)?, auth(settings)?);
+    let open = settings.list("auth.open");
+    let closed = ["health", "metrics"].into_iter().find(|name| open.iter().all(|it| it != name));
+    if let (Some(closed), None) = (closed, &auth)
+        && !listen.ip().is_loopback()
+        && !settings.flag("server.insecure")
+    {
+        return Err(ConfigError::Combination(format!(
+            "worker.listen = {listen} can be reached from other machines, and auth.open leaves \
+             {closed} out; say who may see it (auth.access_files, see docs/security.md), listen on \
+             127.0.0.1, or add {closed} to auth.open"
+        )));
+    }
+    Ok(Some(PortOptions { listen, tls, auth }))
 }
 
 fn cores() -> usize {

@@ -63,6 +63,7 @@ fn items(text: &str) -> impl Iterator<Item = &str> {
 fn is_valid(kind: Kind, text: &str) -> bool {
     match kind {
         Kind::Text | Kind::Secret | Kind::Path | Kind::List => true,
+        Kind::OptionalAddress => text.is_empty() || SocketAddr::from_str(text).is_ok(),
         Kind::Address => SocketAddr::from_str(text).is_ok(),
         Kind::Number => text == "auto" || text.parse::<u64>().is_ok(),
         Kind::Bool => matches!(text, "true" | "false"),

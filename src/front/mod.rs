@@ -8,7 +8,7 @@ mod gate;
 pub mod health;
 mod measure;
 mod tls;
-mod unknown;
+pub mod unknown;
 
 use std::io;
 use std::net::{TcpListener, TcpStream};
@@ -26,7 +26,6 @@ use crate::telemetry::requests::{self, Requests};
 use connection::{ConnectionError, Service, serve_connection};
 use gate::Gate;
 pub use tls::{Tls, TlsError, TlsOptions};
-pub use unknown::unknown;
 
 /// Connections accepted and not yet taken over by a thread.
 const HANDOVER_BACKLOG: usize = 256;

@@ -6,12 +6,20 @@ use axum::http::{HeaderMap, Response, StatusCode, header};
 use tonic::Status;
 
 /// gRPC clients get UNIMPLEMENTED with the method's name, others 404.
-pub async fn unknown(request: Request) -> Response<Body> {
+pub async fn of_server(request: Request) -> Response<Body> {
+    unknown(&request, "There is nothing here; the web pages start at /\n")
+}
+
+/// The same at the port of a worker.
+pub async fn of_worker(request: Request) -> Response<Body> {
+    unknown(&request, "This is a worker: it answers /healthz, /readyz and /metrics\n")
+}
+
+fn unknown(request: &Request, words: &'static str) -> Response<Body> {
     if is_grpc(request.headers()) {
         return unknown_method(request.uri().path()).into_http();
     }
-    let mut response =
-        Response::new(Body::from("There is nothing here; the web pages start at /\n"));
+    let mut response = Response::new(Body::from(words));
     *response.status_mut() = StatusCode::NOT_FOUND;
     response
 }

@@ -16,14 +16,16 @@ use super::collectors::Latest;
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The route `/metrics`.
-pub fn router(registry: Arc<Registry>, queue: Latest) -> Router {
+/// The route `/metrics`; the queue is asked first, where there is one.
+pub fn router(registry: Arc<Registry>, queue: Option<Latest>) -> Router {
     Router::new().route(
         "/metrics",
         get(move |headers: HeaderMap| {
             let (registry, queue) = (registry.clone(), queue.clone());
             async move {
-                queue.refresh().await;
+                if let Some(queue) = queue {
+                    queue.refresh().await;
+                }
                 answer(&registry, &headers)
             }
         }),

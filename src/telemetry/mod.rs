@@ -7,7 +7,7 @@ mod observer;
 mod process;
 pub mod redis;
 pub mod requests;
-mod stages;
+pub mod stages;
 #[cfg(test)]
 mod tests;
 mod traces;
@@ -17,8 +17,11 @@ use std::sync::Arc;
 use axum::Router;
 use kiln_cas::events::Events;
 use kiln_cas::stores::StorageStats;
+use kiln_executor::WorkerStatus;
 use kiln_executor::images::ImageStats;
+use kiln_executor::input_root::InputStats;
 use kiln_executor::persistent::ToolStats;
+use kiln_executor::remote::Transfers;
 use kiln_scheduler::Scheduler;
 use kiln_scheduler::audit::Auditor;
 use kiln_scheduler::journal::Journal;
@@ -40,7 +43,7 @@ use requests::Requests;
 use stages::Stages;
 use traces::{Exporter, SpanCounters, Traces};
 
-pub use traces::EndpointError;
+pub use traces::{EndpointError, OtlpOptions};
 
 /// Starts logging to stderr as the settings say. Call once.
 pub fn start(settings: &Settings) -> Result<(), ConfigError> {
@@ -84,6 +87,25 @@ pub struct Observed<'a> {
     /// Of the workers in this process.
     pub images: Arc<ImageStats>,
     pub tools: Arc<ToolStats>,
+    pub inputs: Arc<InputStats>,
+}
+
+/// What the metrics of `kiln worker` are about.
+pub struct ObservedWorker {
+    pub worker: WorkerStatus,
+    /// Of the copies of blobs on its disk.
+    pub storage: Arc<StorageStats>,
+    pub transfers: Arc<Transfers>,
+    pub stages: Arc<Stages>,
+    pub requests: Requests,
+    pub security: Security,
+}
+
+/// `GET /metrics` of a worker.
+pub fn worker_routes(observed: ObservedWorker) -> Router {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(observed));
+    exposition::router(Arc::new(registry), None)
 }
 
 /// Authentication and TLS.
@@ -94,11 +116,11 @@ pub struct Security {
 }
 
 impl Telemetry {
-    /// Traces go to `otlp_endpoint`, if there is one; `instance` names this server among others.
+    /// Traces go to `otlp`, if there is one; `instance` names this server among others.
     /// Call within a tokio runtime.
     pub fn start(
         observed: Observed<'_>,
-        otlp_endpoint: Option<&str>,
+        otlp: Option<&OtlpOptions>,
         instance: &str,
     ) -> Result<Self, EndpointError> {
         let Observed {
@@ -112,10 +134,11 @@ impl Telemetry {
             redis,
             images,
             tools,
+            inputs,
         } = observed;
         let (stages, spans) = (Arc::new(Stages::default()), Arc::new(SpanCounters::default()));
-        let traces = otlp_endpoint
-            .map(|endpoint| Exporter::start(endpoint, instance, spans.clone()))
+        let traces = otlp
+            .map(|otlp| Exporter::start(otlp, instance, spans.clone()))
             .transpose()?
             .map(Traces::new);
         let observer = Observer::start(events, stages.clone(), traces);
@@ -130,6 +153,7 @@ impl Telemetry {
             security,
             images,
             tools,
+            inputs,
             stages,
             spans,
             redis,
@@ -139,7 +163,7 @@ impl Telemetry {
 
     /// `GET /metrics`.
     pub fn routes(&self) -> Router {
-        exposition::router(self.registry.clone(), self.queue.clone())
+        exposition::router(self.registry.clone(), Some(self.queue.clone()))
     }
 
     /// Takes in what was published before, and sends the traces that are left.

@@ -2,7 +2,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use kiln_executor::{Failure, Observer};
 use kiln_protos::events::{Execution, Timeline, execution::Origin};
+use kiln_protos::protobuf::Timestamp;
+use kiln_protos::reapi::{ExecuteResponse, ExecutedActionMetadata};
 use kiln_scheduler::journal::between;
 use tonic::Code;
 
@@ -62,8 +65,24 @@ pub const OUTCOMES: [(Outcome, &str); 5] = [
 
 impl Outcome {
     pub fn of(execution: &Execution) -> Self {
-        match Code::from_i32(execution.status_code) {
-            Code::Ok if execution.exit_code == 0 => Self::Success,
+        Self::new(execution.status_code, execution.exit_code)
+    }
+
+    /// The same of what a worker reports.
+    fn of_worker(result: &Result<ExecuteResponse, Failure>) -> Self {
+        match result {
+            Ok(response) => Self::new(
+                response.status.as_ref().map_or(0, |status| status.code),
+                response.result.as_ref().map_or(0, |result| result.exit_code),
+            ),
+            Err(Failure::Cancelled) => Self::Cancelled,
+            Err(_) => Self::Error,
+        }
+    }
+
+    fn new(status_code: i32, exit_code: i32) -> Self {
+        match Code::from_i32(status_code) {
+            Code::Ok if exit_code == 0 => Self::Success,
             Code::Ok => Self::Failure,
             Code::DeadlineExceeded => Self::Timeout,
             Code::Cancelled => Self::Cancelled,
@@ -87,15 +106,23 @@ impl Stages {
         if execution.origin() != Origin::Executed {
             return;
         }
-        self.outcomes[Outcome::of(execution) as usize].fetch_add(1, Ordering::Relaxed);
+        self.count(Outcome::of(execution));
         let Some(timeline) = &execution.timeline else { return };
+        self.observe(timeline);
+        if timeline.received > 0 {
+            self.whole.observe(between(timeline.received, timeline.finished));
+        }
+    }
+
+    fn count(&self, outcome: Outcome) {
+        self.outcomes[outcome as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn observe(&self, timeline: &Timeline) {
         for (stage, _) in STAGES {
             if let Some((start, end)) = stage.span(timeline) {
                 self.durations[stage as usize].observe(between(start, end));
             }
-        }
-        if timeline.received > 0 {
-            self.whole.observe(between(timeline.received, timeline.finished));
         }
     }
 
@@ -126,8 +153,39 @@ impl Stages {
     }
 }
 
+/// The counters of a worker in a process of its own, which hears of no events.
+impl Observer for Stages {
+    fn ended(&self, result: &Result<ExecuteResponse, Failure>) {
+        self.count(Outcome::of_worker(result));
+        let result = result.as_ref().ok().and_then(|response| response.result.as_ref());
+        if let Some(metadata) = result.and_then(|result| result.execution_metadata.as_ref()) {
+            self.observe(&timeline(metadata));
+        }
+    }
+}
+
+/// What the worker's clock has timed.
+fn timeline(metadata: &ExecutedActionMetadata) -> Timeline {
+    let at = |time: &Option<Timestamp>| {
+        time.as_ref().map_or(0, |time| {
+            time.seconds.saturating_mul(1_000_000_000).saturating_add(time.nanos.into())
+        })
+    };
+    Timeline {
+        input_fetch_start: at(&metadata.input_fetch_start_timestamp),
+        input_fetch_end: at(&metadata.input_fetch_completed_timestamp),
+        run_start: at(&metadata.execution_start_timestamp),
+        run_end: at(&metadata.execution_completed_timestamp),
+        upload_start: at(&metadata.output_upload_start_timestamp),
+        upload_end: at(&metadata.output_upload_completed_timestamp),
+        ..Timeline::default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use kiln_protos::reapi::ActionResult;
+
     use super::*;
 
     fn executed(exit_code: i32, status_code: i32) -> Execution {
@@ -158,6 +216,34 @@ mod tests {
         assert_eq!(stages.stage(Stage::Upload).count(), 0);
         assert_eq!(stages.stage(Stage::Run).sum_seconds(), 4.996);
         assert_eq!(stages.whole().count(), 1);
+    }
+
+    #[test]
+    fn what_a_worker_reports_counts_with_the_stages_that_it_timed() {
+        let at = |seconds| Some(Timestamp { seconds, nanos: 500_000_000 });
+        let metadata = ExecutedActionMetadata {
+            queued_timestamp: at(1),
+            execution_start_timestamp: at(10),
+            execution_completed_timestamp: at(12),
+            ..Default::default()
+        };
+        let result =
+            ActionResult { exit_code: 3, execution_metadata: Some(metadata), ..Default::default() };
+        let stages = Stages::default();
+        stages.ended(&Ok(ExecuteResponse { result: Some(result), ..Default::default() }));
+        stages.ended(&Err(Failure::Cancelled));
+        stages.ended(&Err(Failure::Infrastructure("no disk".into())));
+        for (outcome, count) in [
+            (Outcome::Success, 0),
+            (Outcome::Failure, 1),
+            (Outcome::Cancelled, 1),
+            (Outcome::Error, 1),
+        ] {
+            assert_eq!(stages.outcome(outcome), count, "{outcome:?}");
+        }
+        assert_eq!(stages.stage(Stage::Run).sum_seconds(), 2.0);
+        assert_eq!(stages.stage(Stage::Queue).count(), 0);
+        assert_eq!(stages.stage(Stage::Upload).count(), 0);
     }
 
     #[test]

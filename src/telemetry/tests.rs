@@ -9,6 +9,7 @@ use kiln_cas::access::Everybody;
 use kiln_cas::events::Events;
 use kiln_cas::logs::LogStreams;
 use kiln_cas::stores::{Storage, StorageConfig};
+use kiln_executor::WorkerStatus;
 use kiln_scheduler::audit::Auditor;
 use kiln_scheduler::journal::{Journal, JournalConfig};
 use kiln_scheduler::{NoEstimates, Parts, Scheduler, SchedulerConfig};
@@ -17,7 +18,7 @@ use tower::ServiceExt;
 
 use super::collectors::OfAFleet;
 use super::requests::Requests;
-use super::{Observed, Security, Telemetry};
+use super::{Observed, ObservedWorker, Security, Telemetry, worker_routes};
 
 const MANUAL: &str = include_str!("../../docs/metrics.md");
 
@@ -51,6 +52,14 @@ fn of_a_fleet() -> BTreeSet<(String, String)> {
     exported(&text).into_iter().map(prometheus).collect()
 }
 
+async fn scraped(routes: axum::Router) -> BTreeSet<(String, String)> {
+    let request = axum::extract::Request::get("/metrics").body(Body::empty()).unwrap();
+    let answer = routes.oneshot(request).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    exported(std::str::from_utf8(&body).unwrap())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_manual_names_every_metric_and_no_other() {
     let data = tempfile::tempdir().unwrap();
@@ -79,15 +88,21 @@ async fn the_manual_names_every_metric_and_no_other() {
         redis: Arc::default(),
         images: Arc::default(),
         tools: Arc::default(),
+        inputs: Arc::default(),
     };
     let telemetry = Telemetry::start(observed, None, "test").unwrap();
 
-    let request = axum::extract::Request::get("/metrics").body(Body::empty()).unwrap();
-    let answer = telemetry.routes().oneshot(request).await.unwrap();
-    assert_eq!(answer.status(), 200);
-    let body = answer.into_body().collect().await.unwrap().to_bytes();
-    let mut exported = exported(std::str::from_utf8(&body).unwrap());
+    let worker = ObservedWorker {
+        worker: WorkerStatus::default(),
+        storage: storage.stats.clone(),
+        transfers: Arc::default(),
+        stages: Arc::default(),
+        requests: Requests::new(1),
+        security: Security { failures: Arc::default(), tls: None },
+    };
+    let mut exported = scraped(telemetry.routes()).await;
     exported.extend(of_a_fleet());
+    exported.extend(scraped(worker_routes(worker)).await);
     let documented = documented(MANUAL);
     assert!(exported.len() > 40, "{exported:?}");
     let missing: Vec<_> = exported.difference(&documented).collect();

@@ -8,7 +8,10 @@ mod builds;
 mod clocks;
 mod cluster;
 mod copies;
+#[path = "../telemetry/exposition.rs"]
+mod exposition;
 mod losses;
+mod probes;
 mod redis;
 mod rig;
 mod rounds;

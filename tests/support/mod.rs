@@ -5,6 +5,7 @@ pub mod balancer;
 pub mod bazel;
 pub mod jwt;
 pub mod pki;
+pub mod promtool;
 pub mod reapi;
 pub mod server;
 

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use kiln_executor::remote::{certified_key, provider};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
     TraceService, TraceServiceServer,
 };
@@ -12,9 +14,15 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 };
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::trace::v1::Span;
+use rustls::ServerConfig;
+use rustls::sign::SingleCertAndKey;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
+
+use crate::support::pki::Pair;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -44,7 +52,7 @@ impl TraceService for Service {
 
 impl Collector {
     pub async fn start() -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let (sender, requests) = mpsc::unbounded_channel();
         let service = TraceServiceServer::new(Service { requests: sender });
@@ -58,6 +66,30 @@ impl Collector {
 
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// The same behind TLS with this certificate: its address.
+    pub async fn behind_tls(&self, pair: &Pair) -> SocketAddr {
+        let key = certified_key(&pair.certificate, &pair.key).expect("a pair");
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let (address, target) = (listener.local_addr().expect("an address"), self.address);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let Ok(mut outer) = acceptor.accept(stream).await else { continue };
+                tokio::spawn(async move {
+                    let mut inner = TcpStream::connect(target).await.expect("it listens");
+                    let _ = tokio::io::copy_bidirectional(&mut outer, &mut inner).await;
+                });
+            }
+        });
+        address
     }
 
     /// Waits until a span of this name has come.

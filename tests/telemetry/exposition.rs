@@ -1,5 +1,7 @@
 //! A strict reader of Prometheus's text format, version 0.0.4.
 
+#![allow(dead_code)]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 pub type Labels = BTreeMap<String, String>;

@@ -13,6 +13,7 @@ use tonic::body::Body;
 use super::cas::{function, wire_digest};
 use super::guard::Guard;
 use super::hits::Hits;
+use super::missing::missing_blobs_error;
 use super::rpc::{
     Handler, MAX_MESSAGE, decode, decode_single, method, reply, single, unknown_method,
 };
@@ -193,20 +194,19 @@ async fn check_present(
     for tree in &named.trees.into_iter().collect::<HashSet<_>>() {
         all.extend(files_of(blobs, tree, key).await?);
     }
-    refuse_missing(blobs, &all.into_iter().collect::<Vec<_>>()).await
+    let mut all: Vec<Digest> = all.into_iter().collect();
+    all.sort_unstable();
+    refuse_missing(blobs, &all).await
 }
 
 async fn refuse_missing(blobs: &SharedBlobStore, digests: &[Digest]) -> Result<(), Status> {
     let missing =
         blobs.find_missing(digests).await.map_err(|error| store_status("action_result", &error))?;
-    match missing.first() {
-        None => Ok(()),
-        Some(first) => Err(Status::failed_precondition(format!(
-            "action_result: {} of the blobs that it names are not in the store, among them \
-             blobs/{first}; upload them first",
-            missing.len()
-        ))),
+    if missing.is_empty() {
+        return Ok(());
     }
+    let what = "action_result: blobs that it names";
+    Err(missing_blobs_error(what, "upload them first", &missing))
 }
 
 /// The files of an output directory, after checking that its tree is well formed.

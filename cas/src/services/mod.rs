@@ -15,6 +15,7 @@ mod hits;
 mod http;
 mod log_stream;
 mod metadata;
+mod missing;
 pub mod resource;
 mod rpc;
 mod status;
@@ -40,6 +41,7 @@ pub use self::get_tree::MAX_TREE_DIRECTORIES;
 pub use self::guard::Guard;
 pub use self::http::MAX_INSTANCE_SEGMENTS;
 pub use self::metadata::{REQUEST_METADATA, request_metadata};
+pub use self::missing::{MAX_NAMED_IN_TRAILER, grpc_error, missing_blobs};
 pub use self::rpc::{MAX_BATCH_MESSAGE, MAX_MESSAGE, MAX_STREAM_MESSAGE};
 pub use self::status::{code_of, digest_status, records_status, refused_status, store_status};
 

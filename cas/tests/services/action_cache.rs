@@ -2,12 +2,13 @@ use std::sync::Arc;
 
 use kiln_cas::Digest;
 use kiln_cas::access::Everybody;
-use kiln_cas::services::REQUEST_METADATA;
+use kiln_cas::services::{MAX_NAMED_IN_TRAILER, REQUEST_METADATA};
 use kiln_protos::events::execution::Origin;
 use kiln_protos::reapi::{
     ActionResult, Directory, FileNode, GetActionResultRequest, OutputDirectory, OutputFile,
     OutputSymlink, RequestMetadata, ToolDetails, Tree, UpdateActionResultRequest,
 };
+use kiln_protos::rpc;
 use prost::Message;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Status};
@@ -154,10 +155,57 @@ async fn results_without_their_blobs_are_refused() {
         },
     ];
     for result in cases {
-        let part = format!("blobs/{absent}");
-        refused(update(&server, result).await, Code::FailedPrecondition, &part);
+        let answer = update(&server, result).await;
+        assert_eq!(missing(&answer), [format!("blobs/{absent}")]);
+        refused(answer, Code::FailedPrecondition, &absent.to_string());
     }
     refused(get(&server, get_request()).await, Code::NotFound, "no result");
+}
+
+#[tokio::test]
+async fn all_blobs_that_a_result_lacks_are_named_as_far_as_an_error_holds_them() {
+    let server = start().await;
+    let present = server.put(SHA256, "x").await;
+    let absent = [b"a", b"b", b"c"].map(|data| SHA256.digest(data));
+    let mut outputs = vec![output("there", &present)];
+    outputs.extend(absent.iter().map(|digest| output(&digest.hex(), digest)));
+    let mut subjects = absent.map(|digest| format!("blobs/{digest}"));
+    subjects.sort();
+    assert_eq!(missing(&update(&server, files(outputs)).await), subjects);
+
+    let many: Vec<_> = (0..1000_u32).map(|n| SHA256.digest(&n.to_le_bytes())).collect();
+    let outputs = many.iter().map(|digest| output(&digest.hex(), digest)).collect();
+    let answer = update(&server, files(outputs)).await;
+    assert_eq!(missing(&answer).len(), MAX_NAMED_IN_TRAILER);
+    refused(answer, Code::FailedPrecondition, "(1000)");
+}
+
+/// `google.rpc.PreconditionFailure` as a client decodes it.
+#[derive(Clone, PartialEq, Message)]
+struct PreconditionFailure {
+    #[prost(message, repeated, tag = "1")]
+    violations: Vec<Violation>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Violation {
+    #[prost(string, tag = "1")]
+    r#type: String,
+    #[prost(string, tag = "2")]
+    subject: String,
+}
+
+/// Subjects of the one detail that clients accept.
+fn missing(answer: &Result<ActionResult, Status>) -> Vec<String> {
+    let error = answer.as_ref().expect_err("it has to be refused");
+    let status = rpc::Status::decode(error.details()).unwrap();
+    assert_eq!((status.code, status.message.as_str()), (error.code() as i32, error.message()));
+    assert_eq!(status.details.len(), 1, "{status:?}");
+    let detail = &status.details[0];
+    assert_eq!(detail.type_url, "type.googleapis.com/google.rpc.PreconditionFailure");
+    let failure = PreconditionFailure::decode(detail.value.as_slice()).unwrap();
+    assert!(failure.violations.iter().all(|violation| violation.r#type == "MISSING"));
+    failure.violations.into_iter().map(|violation| violation.subject).collect()
 }
 
 /// The working directory may lie deep in the input root: its outputs need not lie below it.

@@ -77,6 +77,16 @@ impl Index {
         }
     }
 
+    /// As the limits count them.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Of all trees together.
+    pub fn entries(&self) -> usize {
+        self.entries
+    }
+
     pub fn next_id(&mut self) -> Id {
         self.next += 1;
         self.next

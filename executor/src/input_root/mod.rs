@@ -15,6 +15,7 @@ mod list;
 mod load;
 mod materialise;
 mod plan;
+mod stats;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -27,10 +28,11 @@ use crate::keyed_lock::KeyedLocks;
 use crate::paths;
 pub use directory::{Directory, DirectoryError};
 use files::FileFetcher;
-use index::{Id, Index};
+use index::{Garbage, Id, Index};
 pub use list::{InputFile, Listing};
 use load::DirectoryLoader;
 use plan::Layer;
+pub use stats::{InputFigures, InputStats};
 
 /// Directories and small files fetched at the same time for one input root.
 pub const FETCH_CONCURRENCY: usize = 64;
@@ -135,6 +137,7 @@ struct Shared {
     building: KeyedLocks<Digest>,
     /// At most one deletion of what was evicted runs at a time.
     deleting: tokio::sync::Mutex<()>,
+    stats: Arc<InputStats>,
 }
 
 /// A complete input root that stays on disk while this exists.
@@ -200,6 +203,8 @@ impl InputRoots {
         for kind in ["files", "trees"] {
             std::fs::create_dir_all(directory.join(kind))?;
         }
+        let stats = Arc::<InputStats>::default();
+        stats.limit(cache.bytes);
         let shared = Shared {
             directory: directory.to_owned(),
             limits,
@@ -209,8 +214,13 @@ impl InputRoots {
             fetcher: FileFetcher::new(store),
             building: KeyedLocks::default(),
             deleting: tokio::sync::Mutex::default(),
+            stats,
         };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    pub fn stats(&self) -> Arc<InputStats> {
+        self.shared.stats.clone()
     }
 
     /// The input root with the digest `root`, from the cache or built now. `None`: the root is empty.
@@ -227,7 +237,9 @@ impl InputRoots {
         }
         let built = self.build(root).await;
         self.delete_garbage().await;
-        built.map(Some)
+        let built = built?;
+        self.shared.stats.built();
+        Ok(Some(built))
     }
 
     async fn build(&self, root: Digest) -> Result<InputRoot, InputError> {
@@ -285,7 +297,7 @@ impl InputRoots {
     }
 
     async fn delete_garbage(&self) {
-        let garbage = self.shared.index().collect_garbage();
+        let garbage = self.shared.collect_garbage();
         if garbage.is_empty() {
             return;
         }
@@ -315,8 +327,17 @@ impl Shared {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn collect_garbage(&self) -> Garbage {
+        let mut index = self.index();
+        let garbage = index.collect_garbage();
+        self.stats.evicted(garbage.trees.len());
+        self.stats.holds(&index);
+        garbage
+    }
+
     fn pinned(self: &Arc<Self>, root: Digest) -> Option<InputRoot> {
         let layers = self.index().pin_root(&root)?;
+        self.stats.hit();
         Some(InputRoot { shared: self.clone(), layers })
     }
 

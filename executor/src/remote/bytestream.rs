@@ -1,5 +1,6 @@
 //! Large blobs: ByteStream.Read that resumes, and ByteStream.Write.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,7 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
 use super::retry::{Failures, is_unheard, store_error};
-use super::{MAX_MESSAGE, Server};
+use super::{MAX_MESSAGE, Server, Transfers};
 
 /// Bytes of one WriteRequest.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -144,6 +145,7 @@ async fn open(server: &Server, request: ReadRequest) -> Result<Streaming<ReadRes
 /// One upload; it cannot be resumed, for its bytes are gone once they are sent.
 pub struct Writer {
     digest: Digest,
+    transfers: Arc<Transfers>,
     resource: String,
     sent: u64,
     /// `None`: the server has answered already, because it has the blob.
@@ -152,7 +154,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    pub fn new(server: &Server, instance: &str, digest: Digest) -> Self {
+    pub fn new(server: &Server, instance: &str, digest: Digest, transfers: Arc<Transfers>) -> Self {
         let (requests, receiver) = mpsc::channel(CHUNKS_AHEAD);
         let upload = format!("uploads/{}/blobs", random_uuid());
         let (server, place) = (server.clone(), server.place());
@@ -166,7 +168,7 @@ impl Writer {
             answer.map(tonic::Response::into_inner)
         });
         let resource = resource(instance, &upload, &digest);
-        Self { digest, resource, sent: 0, requests: Some(requests), call }
+        Self { digest, transfers, resource, sent: 0, requests: Some(requests), call }
     }
 
     async fn send(&mut self, data: Vec<u8>, finish_write: bool) -> Result<(), StoreError> {
@@ -221,6 +223,7 @@ impl BlobWriter for Writer {
             let actual = committed;
             return Err(StoreError::SizeMismatch { expected: self.digest, actual });
         }
+        self.transfers.uploaded(self.digest.size);
         Ok(())
     }
 }

@@ -6,13 +6,15 @@ mod credentials;
 mod retry;
 mod session;
 mod store;
+mod transfers;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use hyper_rustls::HttpsConnectorBuilder;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
+use rustls::ClientConfig;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 
@@ -23,8 +25,9 @@ pub use credentials::{
 };
 use retry::Failures;
 pub(crate) use retry::delay;
-pub use session::{serve, serve_remote};
+pub use session::serve;
 pub use store::RemoteStore;
+pub use transfers::{TransferFigures, Transfers};
 
 /// HTTP/2 connections to one server: one alone is served by one thread at either end.
 const CONNECTIONS: usize = 4;
@@ -155,6 +158,18 @@ impl Server {
     }
 }
 
+/// Makes connections over which gRPC is spoken with TLS.
+pub fn connector(config: ClientConfig) -> HttpsConnector<HttpConnector> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    HttpsConnectorBuilder::new()
+        .with_tls_config(config)
+        .https_only()
+        .enable_http2()
+        .wrap_connector(tcp)
+}
+
 impl Address {
     fn new(url: &str, credentials: &Credentials) -> Result<Self, ServerError> {
         let failed = |reason| ServerError::Url { url: url.to_owned(), reason };
@@ -172,14 +187,7 @@ impl Address {
         let channels = match secure {
             false => (0..CONNECTIONS).map(|_| endpoint.connect_lazy()).collect(),
             true => {
-                let mut tcp = HttpConnector::new();
-                tcp.enforce_http(false);
-                tcp.set_nodelay(true);
-                let connector = HttpsConnectorBuilder::new()
-                    .with_tls_config(client_config(&credentials.tls)?)
-                    .https_only()
-                    .enable_http2()
-                    .wrap_connector(tcp);
+                let connector = connector(client_config(&credentials.tls)?);
                 let connect = |_| endpoint.connect_with_connector_lazy(connector.clone());
                 (0..CONNECTIONS).map(connect).collect()
             }

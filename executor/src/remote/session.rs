@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use kiln_cas::SharedBlobStore;
 use kiln_protos::worker::workers_client::WorkersClient;
 use kiln_protos::worker::{SchedulerMessage, WorkerMessage};
 use tokio::sync::mpsc;
@@ -13,9 +12,8 @@ use tonic::Status;
 
 use super::retry::{delay, is_refusal};
 use super::{MAX_MESSAGE, Server};
-use crate::config::WorkerConfig;
 use crate::session::SessionEnd;
-use crate::worker::{Worker, WorkerError};
+use crate::worker::Worker;
 
 /// Messages that wait in either direction.
 const MESSAGES_WAITING: usize = 256;
@@ -29,19 +27,6 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// Works for the scheduler behind `server` until `shutdown`, or until it tells the worker to
 /// drain. When the connection is lost, what runs goes on for `WorkerConfig::absence`, and the
 /// worker connects again and reports it.
-pub async fn serve_remote(
-    server: Server,
-    config: WorkerConfig,
-    store: SharedBlobStore,
-    shutdown: CancellationToken,
-) -> Result<(), WorkerError> {
-    let mut worker = Worker::start(config, store).await?;
-    serve(&server, &mut worker, &shutdown).await;
-    worker.stop().await;
-    Ok(())
-}
-
-/// The same for a worker that has started.
 pub async fn serve(server: &Server, worker: &mut Worker, shutdown: &CancellationToken) {
     let mut failures = 0;
     while !shutdown.is_cancelled() || worker.is_pending() {
@@ -53,11 +38,17 @@ pub async fn serve(server: &Server, worker: &mut Worker, shutdown: &Cancellation
                 let wait = if is_refusal(&reason) { REFUSED_DELAY } else { delay(failures) };
                 let url = server.url();
                 tracing::warn!(server = url, %reason, ?wait, "no session with the scheduler");
+                worker.session_failed(told(url, &reason));
                 server.turn_from(place);
                 worker.away(wait, shutdown).await;
             }
         }
     }
+}
+
+/// For people; the log has the rest.
+fn told(url: &str, reason: &Status) -> String {
+    format!("{url}: {:?}: {}", reason.code(), reason.message())
 }
 
 /// Also returns why the connection ended.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::TryStreamExt;
 use kiln_cas::blob::MAX_WHOLE_BLOB;
 use kiln_cas::{Blob, BlobStore, BlobWriter, Digest, DigestFunction, StoreError};
 use kiln_protos::reapi::{
@@ -18,7 +19,7 @@ use tonic::{Code, Status};
 use super::batch::{BatchCall, Batcher};
 use super::bytestream::{self, Writer};
 use super::retry::{retrying, store_error};
-use super::{Connection, MAX_MESSAGE, Server, ServerError};
+use super::{Connection, MAX_MESSAGE, Server, ServerError, Transfers};
 
 /// Digests in one FindMissingBlobs call: about 1 MB.
 const MAX_DIGESTS: usize = 10_000;
@@ -35,6 +36,7 @@ pub struct RemoteStore {
 struct Client {
     server: Server,
     instance: Arc<str>,
+    transfers: Arc<Transfers>,
 }
 
 impl Client {
@@ -52,12 +54,17 @@ impl RemoteStore {
 
     /// The store of a server, over the connections to it.
     pub fn on(server: Server, instance: &str) -> Self {
-        let client = Client { server, instance: instance.into() };
+        let client = Client { server, instance: instance.into(), transfers: Arc::default() };
         Self {
             reads: Batcher::new(Reads(client.clone())),
             updates: Batcher::new(Updates(client.clone())),
             client,
         }
+    }
+
+    /// What goes over the connections.
+    pub fn transfers(&self) -> Arc<Transfers> {
+        self.client.transfers.clone()
     }
 
     async fn missing_of(
@@ -123,7 +130,11 @@ impl BlobStore for RemoteStore {
             return Ok(Blob::Whole(data.slice(offset as usize..end as usize)));
         }
         let (server, instance) = (self.client.server.clone(), &self.client.instance);
-        Ok(Blob::Stream(bytestream::read(server, instance, *digest, offset, limit)))
+        let transfers = self.client.transfers.clone();
+        transfers.fetched(0);
+        let chunks = bytestream::read(server, instance, *digest, offset, limit);
+        let count = move |chunk: &Bytes| transfers.fetched_part(chunk.len() as u64);
+        Ok(Blob::Stream(Box::pin(chunks.inspect_ok(count))))
     }
 
     async fn write(&self, digest: &Digest, data: Bytes) -> Result<(), StoreError> {
@@ -139,8 +150,8 @@ impl BlobStore for RemoteStore {
     }
 
     async fn writer(&self, digest: &Digest) -> Result<Box<dyn BlobWriter>, StoreError> {
-        let Client { server, instance } = &self.client;
-        Ok(Box::new(Writer::new(server, instance, *digest)))
+        let Client { server, instance, transfers } = &self.client;
+        Ok(Box::new(Writer::new(server, instance, *digest, transfers.clone())))
     }
 
     /// The server answers for what it acknowledged.
@@ -204,7 +215,10 @@ impl Reads {
             let digest = Digest::from_wire(response.digest.as_ref()?, function).ok()?;
             let data = check("read", &digest, response.status).and_then(|()| {
                 match function.digest(&response.data) {
-                    actual if actual == digest => Ok(Bytes::from(response.data)),
+                    actual if actual == digest => {
+                        self.0.transfers.fetched(digest.size);
+                        Ok(Bytes::from(response.data))
+                    }
                     actual => Err(StoreError::DigestMismatch { expected: digest, actual }),
                 }
             });
@@ -266,7 +280,11 @@ impl Updates {
         .await?;
         let answers = answer.responses.into_iter().filter_map(|response| {
             let digest = Digest::from_wire(response.digest.as_ref()?, function).ok()?;
-            Some((digest.hash, check("write", &digest, response.status)))
+            let taken = check("write", &digest, response.status);
+            if taken.is_ok() {
+                self.0.transfers.uploaded(digest.size);
+            }
+            Some((digest.hash, taken))
         });
         Ok(answers.collect())
     }

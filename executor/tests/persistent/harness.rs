@@ -115,7 +115,7 @@ impl Fixture {
         config.zygote_command = vec![env!("CARGO_BIN_EXE_kiln-zygote").into()];
         change(&mut config);
         let worker = Worker::start(config, store.clone()).await.unwrap();
-        let stats = worker.tool_stats();
+        let stats = worker.status().tools;
         let scheduler = Scheduler::resume(worker).await;
         Self { scheduler, store, stats, _dir: dir }
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, stream};
 use kiln_cas::access::Right;
+use kiln_cas::services::grpc_error;
 use kiln_protos::events::execution::Origin;
 use kiln_protos::longrunning::Operation;
 use kiln_protos::reapi::execution_server::Execution;
@@ -24,7 +25,7 @@ use crate::completion::{Record, cached, link};
 use crate::job::{ActionFacts, Finished, Job, unix_nanos};
 use crate::queue::Refusal;
 use crate::request::{Asked, Inline, parse, read_action};
-use crate::services::status::{status, store_status, to_grpc};
+use crate::services::status::{status, store_status};
 
 use super::inline::inlined;
 use super::{Core, done, message, pending};
@@ -59,11 +60,12 @@ impl Execution for ExecutionService {
         let core = &self.core;
         core.guard().check(&caller, Right::Execute, &request.instance_name)?;
         let owner = core.parts.access.name(&caller);
-        let asked = parse(&core.config, request, &headers, received_at, owner).map_err(to_grpc)?;
+        let asked =
+            parse(&core.config, request, &headers, received_at, owner).map_err(grpc_error)?;
         let asked = Arc::new(asked);
         let mut answer = Box::pin(answer(core.clone(), asked.clone()));
         let stream = match tokio::time::timeout(CACHE_CHECK_NOTICE, &mut answer).await {
-            Ok(answer) => answered(core.clone(), &asked, answer.map_err(to_grpc)?),
+            Ok(answer) => answered(core.clone(), &asked, answer.map_err(grpc_error)?),
             Err(_) => slowly_answered(core.clone(), asked, answer),
         };
         Ok(Response::new(stream))

@@ -5,6 +5,7 @@ mod actions;
 mod audit;
 mod families;
 mod images;
+mod inputs;
 mod process;
 mod requests;
 mod scheduler;
@@ -13,12 +14,14 @@ mod shared;
 mod storage;
 mod telemetry;
 mod tools;
+mod worker;
 
 use std::fmt::{Debug, Error, Formatter};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kiln_cas::stores::StorageStats;
 use kiln_executor::images::ImageStats;
+use kiln_executor::input_root::InputStats;
 use kiln_executor::persistent::ToolStats;
 use kiln_scheduler::audit::Auditor;
 use kiln_scheduler::journal::Journal;
@@ -44,6 +47,7 @@ pub struct Sources {
     pub security: Security,
     pub images: Arc<ImageStats>,
     pub tools: Arc<ToolStats>,
+    pub inputs: Arc<InputStats>,
     pub stages: Arc<Stages>,
     pub spans: Arc<SpanCounters>,
     pub redis: Arc<RedisTimes>,
@@ -90,16 +94,20 @@ impl Collector for Sources {
         let mut families = Families(encoder);
         let journal = self.journal.stats();
         requests::encode(&mut families, &self.requests)?;
+        requests::encode_calls(&mut families, &self.requests)?;
         security::encode(&mut families, &self.security)?;
         actions::encode(&mut families, &journal, &self.stages)?;
         audit::encode(&mut families, self.auditor.stats())?;
         if let Some(queue) = self.queue.get() {
             scheduler::encode(&mut families, &queue)?;
         }
-        storage::encode(&mut families, &self.storage.snapshot())?;
+        let storage = self.storage.snapshot();
+        storage::encode(&mut families, &storage)?;
+        storage::encode_results(&mut families, &storage)?;
         if let Some(snapshot) = self.storage.shared() {
             shared::encode(&mut families, &snapshot, &self.redis)?;
         }
+        inputs::encode(&mut families, &self.inputs)?;
         images::encode(&mut families, &self.images)?;
         tools::encode(&mut families, &self.tools)?;
         actions::encode_journal(&mut families, &journal)?;

@@ -5,9 +5,25 @@ use std::fmt::Error;
 use super::families::Families;
 use crate::telemetry::requests::{CODES, PLACES, ROUTES, Requests, STATUSES, method};
 
-/// Only series that have counted something: most methods never answer most codes.
+/// Connections and plain HTTP.
 pub fn encode(families: &mut Families<'_>, requests: &Requests) -> Result<(), Error> {
     families.gauge("kiln_connections", "Open connections of clients.", requests.connections())?;
+    let answers = ROUTES.iter().flat_map(|(route, name)| {
+        (0..=STATUSES.len()).filter_map(move |place| {
+            let count = requests.answers(*route, place);
+            let status = STATUSES.get(place).map_or("other".to_owned(), u16::to_string);
+            (count > 0).then(|| ([("route", (*name).to_owned()), ("status", status)], count))
+        })
+    });
+    families.counters(
+        "kiln_http_requests",
+        "Plain HTTP requests that were answered, by class of route and status.",
+        answers,
+    )
+}
+
+/// Only series that have counted something: most methods never answer most codes.
+pub fn encode_calls(families: &mut Families<'_>, requests: &Requests) -> Result<(), Error> {
     families.gauge(
         "kiln_grpc_requests_in_flight",
         "gRPC calls that have begun and not ended, streams included.",
@@ -35,17 +51,5 @@ pub fn encode(families: &mut Families<'_>, requests: &Requests) -> Result<(), Er
         "kiln_grpc_request_duration_seconds",
         "From the headers of a gRPC call to the end of its answer.",
         durations,
-    )?;
-    let answers = ROUTES.iter().flat_map(|(route, name)| {
-        (0..=STATUSES.len()).filter_map(move |place| {
-            let count = requests.answers(*route, place);
-            let status = STATUSES.get(place).map_or("other".to_owned(), u16::to_string);
-            (count > 0).then(|| ([("route", (*name).to_owned()), ("status", status)], count))
-        })
-    });
-    families.counters(
-        "kiln_http_requests",
-        "Plain HTTP requests that were answered, by class of route and status.",
-        answers,
     )
 }

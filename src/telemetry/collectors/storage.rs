@@ -47,7 +47,10 @@ pub fn encode(families: &mut Families<'_>, storage: &StorageSnapshot) -> Result<
         "kiln_storage_refused_writes",
         "Writes refused because everything stored was promised.",
         storage.refused_writes_total,
-    )?;
+    )
+}
+
+pub fn encode_results(families: &mut Families<'_>, storage: &StorageSnapshot) -> Result<(), Error> {
     families.gauge("kiln_action_cache_entries", "Action results stored.", storage.actions)?;
     families.gauge(
         "kiln_action_cache_used_bytes",

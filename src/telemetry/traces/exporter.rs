@@ -1,17 +1,20 @@
 //! Sends spans to a collector. Nothing waits for it: what does not fit the queue, or what the
 //! collector does not take, is dropped and counted.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use kiln_executor::remote::{TlsFiles, client_config, connector};
 use opentelemetry::KeyValue;
-use opentelemetry_otlp::{SpanExporter as OtlpExporter, WithExportConfig};
+use opentelemetry_otlp::{SpanExporter as OtlpExporter, WithExportConfig, WithTonicConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
+use tonic::transport::{Channel, Endpoint};
 
 /// Groups of spans (an action with its stages, mostly) that wait to be sent.
 pub const MAX_QUEUED: usize = 4096;
@@ -23,6 +26,15 @@ const BATCH_DELAY: Duration = Duration::from_millis(500);
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 /// What is left to be sent gets so long at the end.
 pub const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A collector.
+#[derive(Debug, Clone)]
+pub struct OtlpOptions {
+    /// An `http://` or `https://` URL.
+    pub endpoint: String,
+    /// Authorities (PEM) that are trusted instead of the system's.
+    pub ca: Option<PathBuf>,
+}
 
 #[derive(Debug, Default)]
 pub struct SpanCounters {
@@ -48,22 +60,20 @@ pub struct EndpointError {
 }
 
 impl Exporter {
-    /// Starts sending to `endpoint`, an `http://` URL. Whether somebody is there shows only
+    /// Starts sending to the collector. Whether somebody is there shows only
     /// later. Call within a tokio runtime. `instance` names this server among others.
     pub fn start(
-        endpoint: &str,
+        otlp: &OtlpOptions,
         instance: &str,
         counters: Arc<SpanCounters>,
     ) -> Result<Self, EndpointError> {
+        let failed = |message| EndpointError { endpoint: otlp.endpoint.clone(), message };
         let mut exporter = OtlpExporter::builder()
             .with_tonic()
-            .with_endpoint(endpoint)
+            .with_channel(channel(otlp).map_err(failed)?)
             .with_timeout(EXPORT_TIMEOUT)
             .build()
-            .map_err(|error| EndpointError {
-                endpoint: endpoint.to_owned(),
-                message: error.to_string(),
-            })?;
+            .map_err(|error| failed(error.to_string()))?;
         exporter.set_resource(&resource(instance));
         let (queue, inbox) = mpsc::channel(MAX_QUEUED);
         let task = tokio::spawn(send(exporter, inbox, counters.clone()));
@@ -87,6 +97,18 @@ impl Exporter {
             tracing::warn!("the last traces were not sent in time");
         }
     }
+}
+
+/// Connects when it is first used.
+fn channel(otlp: &OtlpOptions) -> Result<Channel, String> {
+    let endpoint = Endpoint::from_shared(otlp.endpoint.clone());
+    let endpoint = endpoint.map_err(|error| error.to_string())?.connect_timeout(EXPORT_TIMEOUT);
+    if !otlp.endpoint.starts_with("https://") {
+        return Ok(endpoint.connect_lazy());
+    }
+    let tls = TlsFiles { ca: otlp.ca.clone(), identity: None };
+    let config = client_config(&tls).map_err(|error| error.to_string())?;
+    Ok(endpoint.connect_with_connector_lazy(connector(config)))
 }
 
 fn resource(instance: &str) -> Resource {
@@ -157,7 +179,8 @@ mod tests {
     #[tokio::test]
     async fn what_does_not_fit_the_queue_is_dropped_and_counted() {
         let counters = Arc::new(SpanCounters::default());
-        let exporter = Exporter::start("http://127.0.0.1:9", "test", counters.clone()).unwrap();
+        let otlp = OtlpOptions { endpoint: "http://127.0.0.1:9".to_owned(), ca: None };
+        let exporter = Exporter::start(&otlp, "test", counters.clone()).unwrap();
         let execution = Execution { origin: Origin::Merged.into(), ..Execution::default() };
         for _ in 0..MAX_QUEUED + 7 {
             exporter.offer(action_spans(&execution, SpanId::INVALID));

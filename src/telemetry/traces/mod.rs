@@ -10,7 +10,7 @@ use std::time::Instant;
 use kiln_protos::events::Execution;
 
 pub use builds::SILENCE;
-pub use exporter::{EndpointError, Exporter, SpanCounters};
+pub use exporter::{EndpointError, Exporter, OtlpOptions, SpanCounters};
 
 use builds::Builds;
 

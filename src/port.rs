@@ -1,0 +1,125 @@
+//! The port of `kiln worker`: whether it is there, whether it works, and its figures. The server's
+//! own front answers, but nothing behind it reads a blob or runs anything.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use kiln_cas::stores::StorageStats;
+use kiln_executor::WorkerStatus;
+use kiln_executor::remote::Transfers;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::failures::Failures;
+use crate::auth::{Auth, AuthOptions};
+use crate::front::{Front, FrontParts, Tls, TlsOptions, health, unknown};
+use crate::reload;
+use crate::serve::{BACKLOG, ServeError, authentication, reloaded, reserve};
+use crate::telemetry::requests::Requests;
+use crate::telemetry::stages::Stages;
+use crate::telemetry::{ObservedWorker, Security, worker_routes};
+
+/// Probes and scrapes are few.
+const THREADS: usize = 1;
+/// What an open request gets when the worker has ended.
+const DRAIN: Duration = Duration::from_secs(2);
+
+pub struct PortOptions {
+    pub listen: SocketAddr,
+    /// `None`: without TLS.
+    pub tls: Option<TlsOptions>,
+    /// `None`: nobody is asked who calls.
+    pub auth: Option<AuthOptions>,
+}
+
+/// What the figures are about, as far as it is known before the worker has started.
+pub struct Figures {
+    pub storage: Arc<StorageStats>,
+    pub transfers: Arc<Transfers>,
+    pub stages: Arc<Stages>,
+}
+
+/// An address that is taken; nobody can connect yet.
+pub struct Port {
+    socket: TcpSocket,
+    pub address: SocketAddr,
+    tls: Option<Arc<Tls>>,
+    auth: Option<Arc<Auth>>,
+    failures: Arc<Failures>,
+}
+
+/// A port that answers.
+pub struct OpenPort {
+    front: Front,
+    background: Vec<JoinHandle<()>>,
+    stop: CancellationToken,
+}
+
+impl Port {
+    pub fn reserve(options: PortOptions) -> Result<Self, ServeError> {
+        let PortOptions { listen, tls, auth } = options;
+        let refused = |error| ServeError::Listen { address: listen, error };
+        let socket = reserve(listen).map_err(refused)?;
+        let address = socket.local_addr().map_err(refused)?;
+        let failures = Arc::<Failures>::default();
+        let auth = authentication(auth, tls.as_ref(), listen, &failures)?;
+        let tls = tls.map(Tls::load).transpose()?.map(Arc::new);
+        Ok(Self { socket, address, tls, auth, failures })
+    }
+
+    pub fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
+    }
+
+    /// Answers for the worker from now on. Call within a tokio runtime.
+    pub async fn open(
+        self,
+        worker: WorkerStatus,
+        figures: Figures,
+    ) -> Result<OpenPort, ServeError> {
+        let Self { socket, address, tls, auth, failures } = self;
+        let stop = CancellationToken::new();
+        let mut background = vec![reload::watch(reloaded(&tls, &auth), stop.clone())];
+        if let Some(auth) = &auth {
+            background.extend(auth.keep_keys(stop.clone()).await?);
+        }
+        let requests = Requests::new(THREADS);
+        let security = Security { failures: failures.clone(), tls: tls.clone() };
+        let router = router(worker, figures, requests.clone(), security);
+        let parts = FrontParts { router, tls, auth, failures, requests: &requests, drain: DRAIN };
+        let listener = socket.listen(BACKLOG).and_then(TcpListener::into_std);
+        let listener = listener.map_err(|error| ServeError::Listen { address, error })?;
+        let front = Front::start(listener, parts, &stop).map_err(ServeError::Front)?;
+        Ok(OpenPort { front, background, stop })
+    }
+}
+
+impl OpenPort {
+    pub async fn close(self) {
+        self.stop.cancel();
+        self.front.join().await;
+        for task in self.background {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a task that keeps files or keys current failed");
+            }
+        }
+    }
+}
+
+fn router(
+    worker: WorkerStatus,
+    figures: Figures,
+    requests: Requests,
+    security: Security,
+) -> Router {
+    let Figures { storage, transfers, stages } = figures;
+    let status = worker.clone();
+    let observed = ObservedWorker { worker, storage, transfers, stages, requests, security };
+    worker_routes(observed)
+        .merge(health::routes(move || status.ready().map_err(Into::into)))
+        .fallback(unknown::of_worker)
+}
