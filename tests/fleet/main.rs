@@ -8,6 +8,7 @@ mod builds;
 mod clocks;
 mod cluster;
 mod copies;
+mod drain;
 mod losses;
 mod redis;
 mod rig;
