@@ -54,7 +54,7 @@ fn a_worker_that_is_told_to_end_finishes_what_it_runs() {
     assert_eq!(busy.leases(&shared.redis), 1);
     busy.signal("TERM");
     await_draining(&frontend.address);
-    std::thread::sleep(Duration::from_secs(4));
+    asked.expect_no_more_within(Duration::from_secs(4));
     assert!(busy.is_running(), "it did not wait for its action");
     answer(run, "finished where it began");
     assert_eq!(busy.ended(), Some(0));

@@ -30,9 +30,11 @@ fn stop_a_busy_one(
                 continue;
             }
             signal(process(worker), "STOP");
-            std::thread::sleep(SETTLED);
-            if worker.leases(redis) > 0 {
-                return place;
+            let settled = Instant::now() + SETTLED;
+            while worker.leases(redis) > 0 {
+                if Instant::now() > settled {
+                    return place;
+                }
             }
             signal(process(worker), "CONT");
         }

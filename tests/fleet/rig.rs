@@ -145,7 +145,7 @@ impl Worker {
                 return status.code();
             }
             assert!(Instant::now() < deadline, "the worker does not end");
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::yield_now();
         }
     }
 
@@ -265,6 +265,10 @@ impl Asked {
 
     pub fn next_run(&self) -> TcpStream {
         self.runs.recv_timeout(WITHIN).expect("the action runs")
+    }
+
+    pub fn expect_no_more_within(&self, time: Duration) {
+        assert!(self.runs.recv_timeout(time).is_err(), "it ran again");
     }
 
     /// The run that [`Self::next_run`] gave last was the last one.
