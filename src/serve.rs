@@ -265,13 +265,14 @@ impl Server {
         if tokio::time::timeout(self.drain, self.scheduler.drain()).await.is_err() {
             tracing::warn!(drain = ?self.drain, "actions still run after the drain time");
         }
-        self.scheduler.shutdown();
+        // While the queue still listens: what its worker gives back runs elsewhere in the fleet.
         self.stop_worker.cancel();
         if let Some(worker) = self.worker
-            && tokio::time::timeout(self.drain, worker).await.is_err()
+            && tokio::time::timeout(GIVE_BACK_WITHIN, worker).await.is_err()
         {
-            tracing::warn!("the worker did not end within the drain time");
+            tracing::warn!("the worker did not end: what it runs is lost");
         }
+        self.scheduler.shutdown();
         // Who watches the state would keep a connection open for the whole drain time.
         self.health.clear_service_status(WHOLE_SERVER).await;
         self.stop_front.cancel();
@@ -333,6 +334,8 @@ async fn journal(
     }
 }
 
+/// How long the worker may take to stop what still runs after the drain time, and to say so.
+const GIVE_BACK_WITHIN: Duration = Duration::from_secs(5);
 /// A scheduler that ends a session in its own process may have lost its Redis.
 const NEXT_SESSION: Duration = Duration::from_millis(200);
 

@@ -103,3 +103,25 @@ fn the_filter_for_workers_lets_the_sandbox_be_made() {
         assert!(!denied.iter().any(|name| name == needed), "{needed}");
     }
 }
+
+/// Seconds of the last `90s`, `15m` or `90` behind `name`.
+fn seconds(file: &str, name: &str) -> u64 {
+    let text = read(file);
+    let (_, rest) = text.rsplit_once(name).unwrap_or_else(|| panic!("{name} is not in {file}"));
+    let value = rest.trim_start_matches(|c: char| !c.is_ascii_digit());
+    let end = value.find(|c: char| !c.is_ascii_digit()).unwrap_or(value.len());
+    let number: u64 = value[..end].parse().unwrap_or_else(|_| panic!("{file}: {name}: {value}"));
+    if value[end..].starts_with('m') { 60 * number } else { number }
+}
+
+/// Who is killed while it drains gives nothing back.
+#[test]
+fn what_drains_is_given_the_time_for_it() {
+    for (file, drain, grace) in [
+        ("compose.yaml", "KILN_WORKERS_DRAIN:", "stop_grace_period:"),
+        ("kubernetes/worker.yaml", "name: KILN_WORKERS_DRAIN", "terminationGracePeriodSeconds:"),
+    ] {
+        let (drain, grace) = (seconds(file, drain), seconds(file, grace));
+        assert!(drain >= 600 && grace >= drain + 20, "{file}: {drain} s of {grace} s");
+    }
+}

@@ -18,6 +18,9 @@ pub enum Failure {
     Infrastructure(String),
     #[error("the action was cancelled")]
     Cancelled,
+    /// Given back, and no fault of the action's.
+    #[error("the worker drains: {0}")]
+    Draining(&'static str),
     #[error("{0}")]
     StoreFull(String),
     /// The client gets this answer (`google.rpc.Code`): no other worker knows better.
@@ -42,6 +45,7 @@ impl Failure {
             // An answer is sent as one; whoever comes here with it has lost its code.
             Self::Infrastructure(_) | Self::Answer { .. } => (Kind::Infrastructure, [].as_slice()),
             Self::Cancelled => (Kind::Cancelled, [].as_slice()),
+            Self::Draining(_) => (Kind::Draining, [].as_slice()),
             Self::StoreFull(_) => (Kind::StoreFull, [].as_slice()),
         };
         WorkerFailure {

@@ -10,7 +10,6 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use crate::failure::Failure;
 use crate::platform;
 use crate::report;
 use crate::work::{Outcome, Work, until};
@@ -88,11 +87,12 @@ impl<'a> Session<'a> {
         let hello = hello(self.work);
         let told_more = !hello.lease_ids.is_empty();
         self.send(worker_message::Kind::Hello(hello)).await?;
-        for message in self.work.connect(self.outgoing.clone()) {
-            self.send_message(message).await?;
-        }
+        // First: what is given back is no failure only where it is known that the worker drains.
         if self.work.is_draining() {
             self.send(worker_message::Kind::Draining(Draining {})).await?;
+        }
+        for message in self.work.connect(self.outgoing.clone()) {
+            self.send_message(message).await?;
         }
         // Nobody has to answer a worker that has nothing to tell.
         self.heard = !told_more;
@@ -126,10 +126,7 @@ impl<'a> Session<'a> {
         let id = lease.lease_id.clone();
         match self.work.start(lease) {
             Ok(()) => Ok(()),
-            Err(reason) => {
-                let failure = Failure::Infrastructure(reason.to_owned());
-                self.send_message(report::completed(id, Err(failure))).await
-            }
+            Err(failure) => self.send_message(report::completed(id, Err(failure))).await,
         }
     }
 

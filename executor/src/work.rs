@@ -30,6 +30,8 @@ struct Running {
     reporter: Reporter,
     /// Nobody is told what becomes of it.
     abandoned: bool,
+    /// Stopped because the worker has no more time for it.
+    given_back: bool,
 }
 
 type TaskResult = (SlotPlace, Result<ExecuteResponse, Failure>);
@@ -106,15 +108,16 @@ impl Work {
     }
 
     /// The error says why not. A lease that came before is ignored.
-    pub fn start(&mut self, lease: Lease) -> Result<(), &'static str> {
+    pub fn start(&mut self, lease: Lease) -> Result<(), Failure> {
         let id = &lease.lease_id;
         if self.outcomes.contains(id) || self.running_ids().any(|running| running == id) {
             return Ok(());
         }
         if self.draining {
-            return Err("the worker is draining");
+            return Err(Failure::Draining("it takes nothing more"));
         }
-        let slot = self.free.pop().ok_or("the worker has no free slot")?;
+        let full = || Failure::Infrastructure("the worker has no free slot".to_owned());
+        let slot = self.free.pop().ok_or_else(full)?;
         let cancel = CancellationToken::new();
         let reporter = Reporter::new(id.clone(), lease.stream_output, self.outlet.subscribe());
         let running = Running {
@@ -122,6 +125,7 @@ impl Work {
             cancel: cancel.clone(),
             reporter: reporter.clone(),
             abandoned: false,
+            given_back: false,
         };
         let (executor, runners) = (self.executor.clone(), self.runners.clone());
         let task = self.tasks.spawn(work(executor, runners, slot, lease, reporter, cancel));
@@ -152,6 +156,12 @@ impl Work {
         let lost = SlotPlace { number: running.slot, runner: None };
         self.free.push(slot.unwrap_or(lost));
         let lease_id = running.reporter.lease_id;
+        let result = match result {
+            Err(Failure::Cancelled) if running.given_back => {
+                Err(Failure::Draining("its drain time was over before the action had ended"))
+            }
+            result => result,
+        };
         if let Some(observer) = &self.executor.config.observer {
             observer.ended(&result);
         }
@@ -219,7 +229,7 @@ impl Work {
             self.abandon();
         }
         if self.drain_until.take_if(|until| *until <= now).is_some() {
-            self.cancel_all();
+            self.give_back();
         }
     }
 
@@ -245,6 +255,15 @@ impl Work {
                 return;
             }
         }
+    }
+
+    /// Another worker is to run what still runs here.
+    fn give_back(&mut self) {
+        if !self.running.is_empty() {
+            tracing::warn!(actions = self.running.len(), "given back: the drain time is over");
+        }
+        self.running.values_mut().for_each(|running| running.given_back = true);
+        self.cancel_all();
     }
 
     fn cancel_all(&mut self) {

@@ -225,7 +225,9 @@ async fn a_drained_worker_finishes_what_it_runs_and_takes_nothing_more() {
     scheduler.lease("late", action).await;
     let (id, late) = scheduler.completed().await;
     assert_eq!(id, "late");
-    assert!(late.unwrap_err().message.contains("draining"));
+    let late = late.unwrap_err();
+    assert_eq!(late.kind(), FailureKind::Draining);
+    assert!(late.message.contains("takes nothing more"), "{}", late.message);
     let (id, first) = scheduler.completed().await;
     assert_eq!((id.as_str(), first.unwrap().result.unwrap().exit_code), ("first", 5));
     let (_, end) = scheduler.session.await.unwrap();
@@ -234,7 +236,7 @@ async fn a_drained_worker_finishes_what_it_runs_and_takes_nothing_more() {
 }
 
 #[tokio::test]
-async fn shutdown_does_not_wait_for_ever() {
+async fn what_still_runs_when_the_drain_time_is_over_is_given_back() {
     let dir = tempfile::tempdir().unwrap();
     let store = memory_store();
     let long = put_action(&store, &shell("exec sleep 60", &[]), FUNCTION.digest(b"")).await;
@@ -246,8 +248,8 @@ async fn shutdown_does_not_wait_for_ever() {
     scheduler.lease("long", long).await;
     while !matches!(scheduler.next().await, worker_message::Kind::Progress(_)) {}
     scheduler.shutdown.cancel();
-    let (_, cancelled) = scheduler.completed().await;
-    assert_eq!(cancelled.unwrap_err().kind(), FailureKind::Cancelled);
+    let (_, given_back) = scheduler.completed().await;
+    assert_eq!(given_back.unwrap_err().kind(), FailureKind::Draining);
     assert_eq!(scheduler.session.await.unwrap().1, SessionEnd::Drained);
 }
 

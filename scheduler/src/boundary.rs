@@ -107,6 +107,11 @@ pub enum Report {
         lease: LeaseId,
         message: String,
     },
+    /// The same because the worker drains, which is no fault of anybody's.
+    Returned {
+        lease: LeaseId,
+        message: String,
+    },
 }
 
 /// A worker's session as the queue knows it.

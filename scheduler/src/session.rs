@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::boundary::{Queue, Report};
 use crate::job::Outcome;
-use crate::queue::Phase;
+use crate::queue::{LeaseId, Phase};
 
 /// Messages to a worker that may wait to be read; beyond, the worker is lost. More than two
 /// for each of [`MAX_SLOTS`].
@@ -127,10 +127,7 @@ fn completion(queue: &dyn Queue, completed: Completed) -> Option<Report> {
             Ok(_) => failed("the worker sent neither a result nor an error".to_owned()),
             Err(error) => failed(format!("the worker sent no ExecuteResponse: {error}")),
         },
-        Some(completed::Outcome::Failure(failure)) => match outcome(failure) {
-            Ok(outcome) => Report::Completed { lease, outcome },
-            Err(message) => failed(message),
-        },
+        Some(completed::Outcome::Failure(failure)) => of_failure(lease, failure),
         None => failed("the worker sent a completion without an outcome".to_owned()),
     })
 }
@@ -140,16 +137,19 @@ fn says_something(response: &ExecuteResponse) -> bool {
     response.result.is_some() || response.status.as_ref().is_some_and(|status| status.code != 0)
 }
 
-/// `Err`: says nothing about the action.
-fn outcome(failure: WorkerFailure) -> Result<Outcome, String> {
+fn of_failure(lease: LeaseId, failure: WorkerFailure) -> Report {
     use worker_failure::Kind;
     let kind = failure.kind();
     let message = failure.message;
-    match kind {
-        Kind::MissingInputs => Ok(Outcome::MissingInputs { message, missing: failure.missing }),
-        Kind::InvalidAction => Ok(Outcome::InvalidAction(message)),
-        Kind::StoreFull => Ok(Outcome::StoreFull(message)),
-        Kind::Unspecified | Kind::Infrastructure => Err(message),
-        Kind::Cancelled => Err(format!("the worker stopped it: {message}")),
-    }
+    let outcome = match kind {
+        Kind::MissingInputs => Outcome::MissingInputs { message, missing: failure.missing },
+        Kind::InvalidAction => Outcome::InvalidAction(message),
+        Kind::StoreFull => Outcome::StoreFull(message),
+        Kind::Unspecified | Kind::Infrastructure => return Report::Failed { lease, message },
+        Kind::Cancelled => {
+            return Report::Failed { lease, message: format!("the worker stopped it: {message}") };
+        }
+        Kind::Draining => return Report::Returned { lease, message },
+    };
+    Report::Completed { lease, outcome }
 }

@@ -33,7 +33,10 @@ Examples:
   kiln worker --server https://build.example:8980 --tls-ca ca.pem --tls-client-cert worker.pem --tls-client-key worker.key
 
 Actions that name a container image run in it where --allow-image (images.allow) allows it; the other
-keys of the section images say from where and how much: `kiln config` shows them.
+keys of the section images say from where and how much: `kiln config default` shows them.
+
+Told to end (SIGTERM), it takes nothing more and finishes what runs, for at most workers.drain (1 h);
+what still runs then is given back and runs elsewhere. A second signal ends it at once.
 
 Credentials are read again while the worker runs: certificates for every connection, a token every 10 s.")]
 pub struct WorkerCommand {
@@ -100,13 +103,6 @@ impl WorkerCommand {
             let store: SharedBlobStore =
                 Arc::new(Coalesced::new(local.blobs.clone(), Arc::new(remote)));
             let shutdown = CancellationToken::new();
-            let stop = shutdown.clone();
-            tokio::spawn(async move {
-                if wait_for_signal().await.is_ok() {
-                    eprintln!("draining: finishing what runs");
-                }
-                stop.cancel();
-            });
             println!(
                 "kiln worker {} with {} slots for {}",
                 config.worker_id,
@@ -124,8 +120,17 @@ impl WorkerCommand {
                     Some(port)
                 }
             };
-            serve(&server, &mut worker, &shutdown).await;
-            worker.stop().await;
+            let work = async {
+                serve(&server, &mut worker, &shutdown).await;
+                worker.stop().await;
+            };
+            tokio::select! {
+                () = work => {}
+                ended = second_signal(&shutdown) => {
+                    ended?;
+                    return Err(CliError::machine("ended before the drain was over"));
+                }
+            }
             if let Some(port) = port {
                 port.close().await;
             }
@@ -133,4 +138,12 @@ impl WorkerCommand {
             Ok(Exit::Done)
         })
     }
+}
+
+/// The first signal lets the worker drain; returns at the second.
+async fn second_signal(shutdown: &CancellationToken) -> Result<(), CliError> {
+    wait_for_signal().await?;
+    eprintln!("draining; a second signal ends at once");
+    shutdown.cancel();
+    wait_for_signal().await
 }

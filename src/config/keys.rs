@@ -85,7 +85,8 @@ pub const KEYS: &[Key] = &[
         "server.drain",
         "30s",
         Kind::Duration,
-        "What running actions and open requests get when the server is told to end.",
+        "What running actions and open requests get when the server is told to end. Its own workers then \
+         give back what still runs.",
     ),
     key(
         "tls.cert",
@@ -323,6 +324,13 @@ pub const KEYS: &[Key] = &[
         "1m",
         Kind::Duration,
         "How long actions go on while no server is heard; then they are stopped.",
+    ),
+    key(
+        "workers.drain",
+        "1h",
+        Kind::Duration,
+        "What running actions get when kiln worker is told to end; then they are given back and run elsewhere, \
+         without a retry. Stay below what its supervisor waits.",
     ),
     key(
         "workers.persistent",

@@ -44,7 +44,9 @@ pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
     let data_dir = data_dir(settings);
     let slots = slots(settings, "workers.count");
     let id = format!("{}-{}", host(), listen.port());
-    let worker = worker_config(settings, id, &data_dir.join("worker"), slots)?;
+    let mut worker = worker_config(settings, id, &data_dir.join("worker"), slots)?;
+    // The server waits for `server.drain` before it tells its worker to end.
+    worker.drain_timeout = Duration::ZERO;
     let worker = (slots > 0).then_some(worker);
     let base_url = settings.text("server.base_url");
     Ok(ServeOptions {
@@ -350,7 +352,7 @@ fn worker_config(
     };
     config.images = images_config(settings)?;
     config.allow_network = settings.flag("workers.allow_network");
-    config.drain_timeout = settings.duration("server.drain");
+    config.drain_timeout = settings.duration("workers.drain");
     config.absence = settings.duration("workers.absence");
     if let Some(tools) = settings.number("workers.persistent") {
         config.persistent.tools = u32::try_from(tools).unwrap_or(u32::MAX);

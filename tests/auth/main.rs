@@ -12,3 +12,4 @@ mod roles;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;
+mod workers;

@@ -1,73 +1,17 @@
 //! Workers that lose their way to the fleet while they run something.
 
-use std::io::Write;
-use std::net::{TcpListener, TcpStream};
-use std::process::Child;
-use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use kiln_test_servers::redis::RedisServer;
 use kiln_test_servers::slow::Way;
 
-use crate::rig::{Detour, Shared, WITHIN, Worker, await_status, count};
+use crate::rig::{
+    Asked, Detour, NETWORK, Shared, Worker, answer, await_counter, await_status, count, counter,
+    expect_answer,
+};
 use crate::support::balancer::Balancer;
-use crate::support::bazel::{Bazel, Run};
+use crate::support::bazel::Bazel;
 use crate::support::client;
 use crate::support::server::Server;
-
-const NETWORK: [(&str, &str); 1] = [("KILN_WORKERS_ALLOW_NETWORK", "true")];
-
-/// Each run of one action of the test workspace asks here how to end.
-struct Asked {
-    port: u16,
-    runs: Receiver<TcpStream>,
-}
-
-impl Asked {
-    fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (sender, runs) = channel();
-        std::thread::spawn(move || {
-            for run in listener.incoming().map_while(Result::ok) {
-                if sender.send(run).is_err() {
-                    return;
-                }
-            }
-        });
-        Self { port, runs }
-    }
-
-    fn build(&self, bazel: &Bazel, address: &str) -> Child {
-        let port = format!("--define=ASK_PORT={}", self.port);
-        bazel.start_remote(address, &["build", "--remote_retries=20", &port, "//asks:ask"])
-    }
-
-    fn next_run(&self) -> TcpStream {
-        self.runs.recv_timeout(WITHIN).expect("the action runs")
-    }
-}
-
-fn answer(mut run: TcpStream, text: &str) {
-    writeln!(run, "{text}").expect("the action waits for it");
-}
-
-fn expect_answer(bazel: &Bazel, build: Child, text: &str) {
-    Run::of(build.wait_with_output().expect("Bazel ends")).expect_success();
-    let said = std::fs::read_to_string(bazel.bin().join("asks/answer")).unwrap();
-    assert_eq!(said.trim_end(), text);
-}
-
-fn counter(redis: &RedisServer, name: &str) -> u64 {
-    redis.command(&["HGET", "{kiln:queue}:m", name]).parse().unwrap_or(0)
-}
-
-fn await_counter(redis: &RedisServer, name: &str, value: u64) {
-    let deadline = Instant::now() + WITHIN;
-    while counter(redis, name) < value {
-        assert!(Instant::now() < deadline, "{name} stays below {value}");
-    }
-}
 
 #[test]
 fn what_a_worker_runs_is_not_run_again_when_its_frontend_is_killed() {
@@ -75,7 +19,7 @@ fn what_a_worker_runs_is_not_run_again_when_its_frontend_is_killed() {
     let [one, two] = ["one", "two"].map(|name| shared.frontend(name));
     let balancer = Balancer::start(vec![one.address.clone(), two.address.clone()]);
     let servers = [one.url(), two.url()].join(",");
-    let _worker = Worker::start(&servers, &shared.dir.path().join("w"), "w", &NETWORK);
+    let _worker = Worker::start(&servers, &shared.dir.path().join("w"), "w", &[NETWORK]);
     await_counter(&shared.redis, "c.workers_joined", 1);
     let (asked, bazel) = (Asked::start(), Bazel::new(binary, "tests/workspace"));
     let build = asked.build(&bazel, &balancer.address);
@@ -84,7 +28,7 @@ fn what_a_worker_runs_is_not_run_again_when_its_frontend_is_killed() {
     await_counter(&shared.redis, "c.workers_joined", 2);
     answer(run, "the only run");
     expect_answer(&bazel, build, "the only run");
-    assert!(asked.runs.try_recv().is_err(), "it ran twice");
+    asked.expect_no_more();
     assert_eq!(counter(&shared.redis, "c.dispatched"), 1);
     assert_eq!(counter(&shared.redis, "c.retries"), 0);
     drop(two);
@@ -96,12 +40,12 @@ fn a_worker_that_was_cut_off_answers_too_late_and_serves_again() {
     let frontend = shared.frontend("one");
     let detour = Detour::start(port(&frontend), Duration::ZERO);
     let far = format!("http://127.0.0.1:{}", detour.proxy.port());
-    let _far = Worker::start(&far, &shared.dir.path().join("far"), "far", &NETWORK);
+    let _far = Worker::start(&far, &shared.dir.path().join("far"), "far", &[NETWORK]);
     await_counter(&shared.redis, "c.workers_joined", 1);
     let (asked, bazel) = (Asked::start(), Bazel::new(binary, "tests/workspace"));
     let build = asked.build(&bazel, &frontend.address);
     let first = asked.next_run();
-    let near = Worker::start(&frontend.url(), &shared.dir.path().join("near"), "near", &NETWORK);
+    let near = Worker::start(&frontend.url(), &shared.dir.path().join("near"), "near", &[NETWORK]);
     await_counter(&shared.redis, "c.workers_joined", 2);
     detour.proxy.cut(Way::Refused);
     // Its lease is over: the action runs anew.

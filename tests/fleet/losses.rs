@@ -1,22 +1,82 @@
 //! Builds that lose a process, or what one of them knew.
 
-use std::process::Command;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
 
+use kiln_test_servers::redis::RedisServer;
 use serde_json::Value;
 
-use crate::rig::{Fleet, Shared, await_published, count};
+use crate::rig::{
+    Fleet, Shared, WITHIN, Worker, await_counter, await_published, count, counter, signal,
+};
+use crate::support::balancer::Balancer;
 use crate::support::bazel::{Bazel, Run};
 use crate::support::client;
 
+/// Until a process that was stopped cannot have said anything more.
+const SETTLED: Duration = Duration::from_millis(500);
+
+/// Waits until one of `workers` holds a lease that it cannot give back, because `process` of it
+/// is stopped; returns which.
+fn stop_a_busy_one(
+    redis: &RedisServer,
+    workers: &[Worker],
+    process: impl Fn(&Worker) -> u32,
+) -> usize {
+    let deadline = Instant::now() + WITHIN;
+    loop {
+        for (place, worker) in workers.iter().enumerate() {
+            if worker.leases(redis) == 0 {
+                continue;
+            }
+            signal(process(worker), "STOP");
+            let settled = Instant::now() + SETTLED;
+            while worker.leases(redis) > 0 {
+                if Instant::now() > settled {
+                    return place;
+                }
+            }
+            signal(process(worker), "CONT");
+        }
+        assert!(Instant::now() < deadline, "no worker holds a lease");
+    }
+}
+
+/// What `//cpp:all` was built to is a program that finds all of its parts.
+fn expect_whole(bazel: &Bazel, build: Child) {
+    Run::of(build.wait_with_output().expect("Bazel ends")).expect_success();
+    let bin = bazel.bin();
+    let ran = Command::new(bin.join("cpp/all")).output().expect("it is a program");
+    assert_eq!((ran.status.code(), ran.stdout.as_slice()), (Some(0), b"190\n".as_slice()));
+    for number in 0..40 {
+        let text = std::fs::read_to_string(bin.join(format!("cpp/gen_{number}.txt"))).unwrap();
+        assert_eq!(text.trim_end(), number.to_string());
+    }
+}
+
 #[test]
 fn a_build_survives_the_loss_of_a_frontend() {
-    let (Some(binary), Some(mut fleet)) = (client("KILN_BAZEL"), Fleet::start()) else { return };
+    let (Some(binary), Some(shared)) = (client("KILN_BAZEL"), Shared::start()) else { return };
+    let [one, two] = ["one", "two"].map(|name| shared.frontend(name));
+    let balancer = Balancer::start(vec![one.address.clone(), two.address.clone()]);
+    // The first worker's session is at the frontend that is lost.
+    let worker = |name, servers: [String; 2]| {
+        Worker::start(&servers.join(","), &shared.dir.path().join(name), name, &[])
+    };
+    let workers = [worker("w1", [one.url(), two.url()]), worker("w2", [two.url(), one.url()])];
+    let redis = &shared.redis;
+    await_counter(redis, "c.workers_joined", 2);
     let bazel = Bazel::new(binary, "tests/workspace");
     let build =
-        bazel.start_remote(&fleet.balancer.address, &["build", "--remote_retries=20", "//cpp/..."]);
-    await_published(&fleet.shared.redis, 5);
-    fleet.frontends.remove(0).kill();
-    Run::of(build.wait_with_output().expect("Bazel ends")).expect_success();
+        bazel.start_remote(&balancer.address, &["build", "--remote_retries=20", "//cpp/..."]);
+    await_published(redis, 5);
+    let before = workers[0].seat(redis).expect("it has a session");
+    stop_a_busy_one(redis, &workers[..1], |_| one.id());
+    one.kill();
+    await_counter(redis, "c.workers_joined", 3);
+    assert_ne!(workers[0].seat(redis), Some(before), "it has gone to the other frontend");
+    expect_whole(&bazel, build);
+    assert_eq!(counter(redis, "c.workers_joined"), 3, "the other worker stayed where it was");
 }
 
 #[test]
@@ -24,9 +84,15 @@ fn a_build_survives_the_loss_of_a_worker() {
     let (Some(binary), Some(mut fleet)) = (client("KILN_BAZEL"), Fleet::start()) else { return };
     let bazel = Bazel::new(binary, "tests/workspace");
     let build = bazel.start_remote(&fleet.balancer.address, &["build", "//cpp/..."]);
-    await_published(&fleet.shared.redis, 5);
-    drop(fleet.workers.remove(0));
-    Run::of(build.wait_with_output().expect("Bazel ends")).expect_success();
+    let redis = &fleet.shared.redis;
+    await_published(redis, 5);
+    let counters = || ["c.workers_lost", "c.retries"].map(|name| counter(redis, name));
+    assert_eq!(counters(), [0, 0]);
+    let victim = stop_a_busy_one(redis, &fleet.workers, Worker::id);
+    let held = fleet.workers[victim].leases(redis);
+    drop(fleet.workers.remove(victim));
+    expect_whole(&bazel, build);
+    assert_eq!(counters(), [1, held]);
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod builds;
 mod clocks;
 mod cluster;
 mod copies;
+mod drain;
 #[path = "../telemetry/exposition.rs"]
 mod exposition;
 mod losses;

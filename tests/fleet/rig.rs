@@ -1,7 +1,11 @@
 //! What a fleet is made of, and looks at it from outside.
 
+use std::fs::File;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use kiln_test_servers::redis::RedisServer;
@@ -11,6 +15,7 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use crate::support::balancer::Balancer;
+use crate::support::bazel::{Bazel, Run};
 use crate::support::server::{Server, command, get_json, get_text};
 
 pub const WITHIN: Duration = Duration::from_secs(90);
@@ -98,18 +103,68 @@ pub struct Worker(Child);
 impl Worker {
     /// `servers`: URLs, with commas in between.
     pub fn start(servers: &str, data: &Path, name: &str, environment: &[(&str, &str)]) -> Self {
+        Self(Self::command(servers, data, name, environment).spawn().expect("kiln worker starts"))
+    }
+
+    /// The same with its errors in a file.
+    pub fn start_logged(
+        servers: &str,
+        data: &Path,
+        name: &str,
+        environment: &[(&str, &str)],
+        log: &Path,
+    ) -> Self {
+        let mut command = Self::command(servers, data, name, environment);
+        command.stderr(File::create(log).expect("a file"));
+        Self(command.spawn().expect("kiln worker starts"))
+    }
+
+    fn command(servers: &str, data: &Path, name: &str, environment: &[(&str, &str)]) -> Command {
         let servers = servers.split(',').flat_map(|server| ["--server", server]);
-        let child = Command::new(env!("CARGO_BIN_EXE_kiln"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
+        command
             .arg("worker")
             .args(servers)
             .args(["--slots", "2", "--data-dir"])
             .arg(data)
             .env("KILN_WORKERS_MEMORY", "1GiB")
             .env("HOSTNAME", name)
-            .envs(environment.iter().copied())
-            .spawn()
-            .expect("kiln worker starts");
-        Self(child)
+            .envs(environment.iter().copied());
+        command
+    }
+
+    pub fn signal(&self, signal: &str) {
+        self::signal(self.id(), signal);
+    }
+
+    /// The exit code, once it has ended.
+    pub fn ended(&mut self) -> Option<i32> {
+        let deadline = Instant::now() + WITHIN;
+        loop {
+            if let Some(status) = self.0.try_wait().expect("it can be waited for") {
+                return status.code();
+            }
+            assert!(Instant::now() < deadline, "the worker does not end");
+            std::thread::yield_now();
+        }
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.0.try_wait().expect("it can be waited for").is_none()
+    }
+
+    /// Of its session in the queue; `None` before it has one.
+    pub fn seat(&self, redis: &RedisServer) -> Option<String> {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("it has a name");
+        let name = format!("{}-{}", host.trim_end(), self.id());
+        let seat = redis.command(&["HGET", "{kiln:queue}:wn", &name]);
+        (!seat.is_empty()).then_some(seat)
+    }
+
+    /// Leases that the queue says it holds.
+    pub fn leases(&self, redis: &RedisServer) -> u64 {
+        let seat = self.seat(redis).expect("it has a session");
+        redis.command(&["ZCARD", &format!("{{kiln:queue}}:wl:{seat}")]).parse().unwrap_or(0)
     }
 
     /// Of its process: its name ends with it.
@@ -154,17 +209,82 @@ pub fn metric(address: &str, name: &str, labels: &[(&str, &str)]) -> f64 {
     values.sum::<f64>()
 }
 
+/// Of the queue in Redis: `c.retries` and the like.
+pub fn counter(redis: &RedisServer, name: &str) -> u64 {
+    redis.command(&["HGET", "{kiln:queue}:m", name]).parse().unwrap_or(0)
+}
+
+pub fn await_counter(redis: &RedisServer, name: &str, value: u64) {
+    let deadline = Instant::now() + WITHIN;
+    while counter(redis, name) < value {
+        assert!(Instant::now() < deadline, "{name} stays below {value}");
+    }
+}
+
 /// Actions that the fleet has finished.
 pub fn published(redis: &RedisServer) -> u64 {
-    let count = redis.command(&["HGET", "{kiln:queue}:m", "c.published"]);
-    count.parse().unwrap_or(0)
+    counter(redis, "c.published")
 }
 
 pub fn await_published(redis: &RedisServer, count: u64) {
-    let deadline = Instant::now() + WITHIN;
-    while published(redis) < count {
-        assert!(Instant::now() < deadline, "{count} actions did not finish");
+    await_counter(redis, "c.published", count);
+}
+
+pub fn signal(process: u32, signal: &str) {
+    let sent = Command::new("kill").args([&format!("-{signal}"), &process.to_string()]).status();
+    assert!(sent.expect("kill runs").success(), "{signal} to {process}");
+}
+
+pub const NETWORK: (&str, &str) = ("KILN_WORKERS_ALLOW_NETWORK", "true");
+
+/// Each run of one action of the test workspace asks here how to end.
+pub struct Asked {
+    port: u16,
+    runs: Receiver<TcpStream>,
+}
+
+impl Asked {
+    pub fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (sender, runs) = channel();
+        std::thread::spawn(move || {
+            for run in listener.incoming().map_while(Result::ok) {
+                if sender.send(run).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { port, runs }
     }
+
+    pub fn build(&self, bazel: &Bazel, address: &str) -> Child {
+        let port = format!("--define=ASK_PORT={}", self.port);
+        bazel.start_remote(address, &["build", "--remote_retries=20", &port, "//asks:ask"])
+    }
+
+    pub fn next_run(&self) -> TcpStream {
+        self.runs.recv_timeout(WITHIN).expect("the action runs")
+    }
+
+    pub fn expect_no_more_within(&self, time: Duration) {
+        assert!(self.runs.recv_timeout(time).is_err(), "it ran again");
+    }
+
+    /// The run that [`Self::next_run`] gave last was the last one.
+    pub fn expect_no_more(&self) {
+        assert!(self.runs.try_recv().is_err(), "it ran again");
+    }
+}
+
+pub fn answer(mut run: TcpStream, text: &str) {
+    writeln!(run, "{text}").expect("the action waits for it");
+}
+
+pub fn expect_answer(bazel: &Bazel, build: Child, text: &str) {
+    Run::of(build.wait_with_output().expect("Bazel ends")).expect_success();
+    let said = std::fs::read_to_string(bazel.bin().join("asks/answer")).unwrap();
+    assert_eq!(said.trim_end(), text);
 }
 
 /// Two frontends behind a balancer, and two workers that come through it.

@@ -2,6 +2,7 @@
 
 mod batch;
 mod bytestream;
+mod complaints;
 mod credentials;
 mod retry;
 mod session;

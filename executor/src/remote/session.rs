@@ -1,5 +1,7 @@
 //! A worker's sessions with a scheduler on another machine, one after the other.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use kiln_protos::worker::workers_client::WorkersClient;
@@ -10,6 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
+use super::complaints::{Complaints, explain};
 use super::retry::{delay, is_refusal};
 use super::{MAX_MESSAGE, Server};
 use crate::session::SessionEnd;
@@ -28,17 +31,20 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// drain. When the connection is lost, what runs goes on for `WorkerConfig::absence`, and the
 /// worker connects again and reports it.
 pub async fn serve(server: &Server, worker: &mut Worker, shutdown: &CancellationToken) {
-    let mut failures = 0;
+    let (mut failures, mut complaints) = (0, Complaints::default());
     while !shutdown.is_cancelled() || worker.is_pending() {
         let (start, place) = (Instant::now(), server.place());
         match one_session(server, worker, shutdown).await {
             (SessionEnd::Drained, _) => return,
-            (SessionEnd::Lost, reason) => {
+            (SessionEnd::Lost, Ended { reason, heard }) => {
                 failures = if start.elapsed() > GOOD_SESSION { 1 } else { failures + 1 };
                 let wait = if is_refusal(&reason) { REFUSED_DELAY } else { delay(failures) };
-                let url = server.url();
-                tracing::warn!(server = url, %reason, ?wait, "no session with the scheduler");
-                worker.session_failed(told(url, &reason));
+                if heard {
+                    complaints.forget();
+                }
+                let words = explain(&reason, server.url(), heard);
+                complain(&mut complaints, server.url(), &reason, &words);
+                worker.session_failed(format!("{}: {words}", server.url()));
                 server.turn_from(place);
                 worker.away(wait, shutdown).await;
             }
@@ -46,9 +52,21 @@ pub async fn serve(server: &Server, worker: &mut Worker, shutdown: &Cancellation
     }
 }
 
-/// For people; the log has the rest.
-fn told(url: &str, reason: &Status) -> String {
-    format!("{url}: {:?}: {}", reason.code(), reason.message())
+/// Of a connection: why, and whether the scheduler has said something before.
+struct Ended {
+    reason: Status,
+    heard: bool,
+}
+
+fn complain(complaints: &mut Complaints, server: &str, reason: &Status, words: &str) {
+    tracing::debug!(server, ?reason, "a session has ended");
+    match complaints.due(server, words, Instant::now()) {
+        None => {}
+        Some(0) => tracing::warn!(server, "no session with the scheduler, trying again: {words}"),
+        Some(times) => {
+            tracing::warn!(server, times, "still no session with the scheduler: {words}");
+        }
+    }
 }
 
 /// Also returns why the connection ended.
@@ -56,10 +74,11 @@ async fn one_session(
     server: &Server,
     worker: &mut Worker,
     shutdown: &CancellationToken,
-) -> (SessionEnd, Status) {
+) -> (SessionEnd, Ended) {
     let (to_worker, incoming) = mpsc::channel(MESSAGES_WAITING);
     let (outgoing, from_worker) = mpsc::channel(MESSAGES_WAITING);
-    let bridge = tokio::spawn(bridge(server.clone(), from_worker, to_worker));
+    let heard = Arc::new(AtomicBool::new(false));
+    let bridge = tokio::spawn(bridge(server.clone(), from_worker, to_worker, heard.clone()));
     let end = worker.session(incoming, outgoing, shutdown).await;
     // Both ends of the worker's channels are gone now, so the bridge ends when the server does.
     let stop = bridge.abort_handle();
@@ -71,15 +90,16 @@ async fn one_session(
             Status::deadline_exceeded("the server did not close the session")
         }
     };
-    (end, reason)
+    (end, Ended { reason, heard: heard.load(Ordering::Relaxed) })
 }
 
 async fn bridge(
     server: Server,
     from_worker: mpsc::Receiver<WorkerMessage>,
     to_worker: mpsc::Sender<SchedulerMessage>,
+    heard: Arc<AtomicBool>,
 ) -> Status {
-    match forward(server, from_worker, to_worker).await {
+    match forward(server, from_worker, to_worker, &heard).await {
         Ok(()) => Status::ok("the server closed the session"),
         Err(status) => status,
     }
@@ -89,10 +109,14 @@ async fn forward(
     server: Server,
     from_worker: mpsc::Receiver<WorkerMessage>,
     to_worker: mpsc::Sender<SchedulerMessage>,
+    heard: &AtomicBool,
 ) -> Result<(), Status> {
     let mut client = WorkersClient::new(server.main()).max_decoding_message_size(MAX_MESSAGE);
     let mut messages = client.session(ReceiverStream::new(from_worker)).await?.into_inner();
     while let Some(message) = messages.message().await? {
+        if !heard.swap(true, Ordering::Relaxed) {
+            tracing::info!(server = server.url(), "a session with the scheduler has begun");
+        }
         // A worker that has ended its session hears no more, but what it said must arrive.
         let _ = to_worker.send(message).await;
     }

@@ -375,6 +375,7 @@ impl Queue for MemoryQueue {
             Report::Draining => Event::WorkerDraining { worker },
             Report::Progress { lease, phase } => Event::Progress { worker, lease, phase },
             Report::Failed { lease, message } => Event::Failed { worker, lease, message },
+            Report::Returned { lease, message } => Event::Returned { worker, lease, message },
             Report::Output { lease, stderr, offset, data } => {
                 return self.inner.append_output(worker, lease, stderr, offset, &data);
             }

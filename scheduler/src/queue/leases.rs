@@ -188,6 +188,42 @@ impl Machine {
         self.dispatch_worker(worker, effects);
     }
 
+    /// The worker drains and has no more time for it. Of a worker that is not known to drain,
+    /// this is a failure like any other.
+    pub(super) fn returned(
+        &mut self,
+        worker: WorkerId,
+        id: LeaseId,
+        message: String,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.seen(worker);
+        let drains = self.fleet.workers.get(&worker).is_some_and(|worker| worker.draining);
+        let Some(lease) = self.give_back(worker, id, effects) else { return };
+        if let Some(task) = lease.task {
+            if drains && self.uncount_run(task) {
+                effects.push(Effect::Requeued { task, at_once: true });
+                self.enqueue(task, effects);
+            } else {
+                self.run_again(task, message, Some(worker), effects);
+            }
+        }
+        self.dispatch_worker(worker, effects);
+    }
+
+    /// The task's latest run was none. `false`: that happened too often.
+    fn uncount_run(&mut self, id: TaskId) -> bool {
+        let Some(task) = self.tasks.get_mut(&id) else { return false };
+        if task.returns >= self.limits.max_returns {
+            return false;
+        }
+        task.returns += 1;
+        task.attempts -= 1;
+        task.avoid = None;
+        self.counters.returned += 1;
+        true
+    }
+
     /// Frees the slot of a lease that this worker holds.
     fn give_back(
         &mut self,

@@ -65,6 +65,8 @@ struct Task {
     waiters: usize,
     state: State,
     attempts: u32,
+    /// Runs that do not count: workers that drained gave them back.
+    returns: u32,
     killed: Vec<Arc<str>>,
     avoid: Option<WorkerId>,
     abandon_at: Option<Millis>,
@@ -152,6 +154,9 @@ impl Machine {
             Event::Completed { worker, lease } => self.completed(worker, lease, effects),
             Event::Failed { worker, lease, message } => {
                 self.failed(worker, lease, message, effects);
+            }
+            Event::Returned { worker, lease, message } => {
+                self.returned(worker, lease, message, effects);
             }
             Event::Published { task, bytes } => self.published(task, bytes, effects),
             Event::Drain => self.draining = true,

@@ -33,6 +33,7 @@ impl Machine {
             waiters: 1,
             state: State::Waiting { since: self.now },
             attempts: 0,
+            returns: 0,
             killed: Vec::new(),
             avoid: submit.avoid.as_ref().and_then(|name| self.fleet.named(name)),
             abandon_at: None,

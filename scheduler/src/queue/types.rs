@@ -108,6 +108,12 @@ pub enum Event {
         lease: LeaseId,
         message: String,
     },
+    /// The worker gives the lease back because it drains: that says nothing about the action.
+    Returned {
+        worker: WorkerId,
+        lease: LeaseId,
+        message: String,
+    },
     /// The answer of a task that was to be published is published (`bytes` long), and its
     /// waiters may see it.
     Published {
@@ -243,6 +249,8 @@ pub struct Limits {
     pub cancel_timeout: Millis,
     /// Runs after the first, at most.
     pub max_retries: u32,
+    /// Runs that draining workers gave back, and that do not count; any more do.
+    pub max_returns: u32,
     /// Before the n-th run again after a failure: n times this.
     pub retry_delay: Millis,
     /// A task that lost so many workers is taken to be their killer.
@@ -266,6 +274,7 @@ impl Default for Limits {
             lease_slack: 10 * 60_000,
             cancel_timeout: 60_000,
             max_retries: 3,
+            max_returns: 50,
             retry_delay: 200,
             poison_kills: 3,
             completed_ttl: 10 * 60_000,
@@ -294,4 +303,5 @@ pub struct Counters {
     pub workers_lost: u64,
     pub leases_expired: u64,
     pub stale_results: u64,
+    pub returned: u64,
 }

@@ -313,6 +313,11 @@ impl Inner {
         self.tell(Event::Failed { worker, lease, message }).await;
     }
 
+    async fn returned(self: &Arc<Self>, worker: WorkerId, lease: LeaseId, message: String) {
+        self.lock().runs.remove(&lease);
+        self.tell(Event::Returned { worker, lease, message }).await;
+    }
+
     /// Does not keep the worker waiting, who has more to say: no more of these are under way than
     /// it has slots.
     fn aside(
@@ -433,6 +438,10 @@ impl Queue for RedisQueue {
             Report::Failed { lease, message } => {
                 let own = inner.clone();
                 inner.aside(worker, async move { own.failed(worker, lease, message).await });
+            }
+            Report::Returned { lease, message } => {
+                let own = inner.clone();
+                inner.aside(worker, async move { own.returned(worker, lease, message).await });
             }
         }
     }

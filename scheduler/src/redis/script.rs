@@ -31,6 +31,7 @@ pub fn preamble(now: Option<u64>, frontend: &str, limits: &Limits) -> Arguments 
         limits.lease_slack,
         limits.cancel_timeout,
         u64::from(limits.max_retries),
+        u64::from(limits.max_returns),
         limits.retry_delay,
         u64::from(limits.poison_kills),
         limits.completed_ttl,
@@ -117,6 +118,12 @@ pub fn event(event: &Event) -> Option<Arguments> {
         Event::Completed { worker, lease } => return Some(completed(*worker, *lease, None)),
         Event::Failed { worker, lease, message } => {
             say("failed");
+            say(&id(worker.0));
+            say(&id(lease.0));
+            say(message);
+        }
+        Event::Returned { worker, lease, message } => {
+            say("returned");
             say(&id(worker.0));
             say(&id(lease.0));
             say(message);

@@ -152,6 +152,7 @@ fn counters(pairs: &[(String, u64)]) -> Counters {
             "workers_lost" => &mut counters.workers_lost,
             "leases_expired" => &mut counters.leases_expired,
             "stale_results" => &mut counters.stale_results,
+            "returned" => &mut counters.returned,
             _ => continue,
         };
         *counter = *value;

@@ -49,6 +49,7 @@ fn simulate<S: Subject>(machine: S, seed: u64, hosts: usize, actions: u64) -> Wo
     assert_eq!(world.model.finished, counters.submitted);
     assert_eq!(counters.submitted + counters.merged + counters.refused, actions);
     assert_eq!(world.model.published, counters.published);
+    assert_eq!(world.model.returned, counters.returned);
     world
 }
 
@@ -63,6 +64,7 @@ fn a_faulty_fleet_ends_every_action_exactly_once() {
     assert!(world.model.contested > world.model.fair_checks / 4, "hardly anything waited");
     assert!(world.model.adopted > 0, "no session was taken up again");
     assert!(counters.poisoned > 0 && counters.cancelled > 0);
+    assert!(counters.returned > 0 && world.model.returned_too_often > 0);
 }
 
 #[test]
@@ -79,6 +81,7 @@ fn the_queue_in_redis_does_what_the_one_in_memory_does() {
     let counters = world.machine.counters();
     assert!(counters.workers_lost > 0 && counters.retries > 0 && counters.stale_results > 0);
     assert!(counters.leases_expired > 0 && counters.merged > 0 && counters.abandoned > 0);
+    assert!(counters.returned > 0, "no draining worker gave anything back");
     world.rest();
     let left = world.machine.left_behind();
     assert!(left.len() < 100, "{} keys stay behind: {left:?}", left.len());
@@ -115,6 +118,7 @@ fn in_redis(hosts: usize, actions: u64) {
     println!("{seconds:.0} s; {} lapses, {lost} publications lost", world.lapses);
     let counters = world.machine.counters();
     // The faults did happen.
+    assert!(counters.returned > 0, "no draining worker gave anything back");
     assert!(world.lapses > FRONTENDS as u64, "no frontend was lost");
     assert!(counters.workers_lost > 0 && counters.retries > 0 && counters.stale_results > 0);
     assert!(world.model.adopted > 0, "no session was taken up again");

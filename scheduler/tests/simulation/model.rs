@@ -17,6 +17,7 @@ pub struct Task {
     publishing: bool,
     kills: usize,
     runs: u32,
+    returns: u32,
     cancelled: Vec<bool>,
 }
 
@@ -57,6 +58,9 @@ pub struct Model {
     /// What the latest session began with: these may be cancelled whatever they are.
     listed: HashSet<LeaseId>,
     pub adopted: u64,
+    /// Runs that draining workers gave back, and those of them that counted all the same.
+    pub returned: u64,
+    pub returned_too_often: u64,
     /// Answers that were to be published by a frontend that was lost.
     pub unpublished: u64,
     /// Frontends may be lost while they publish.
@@ -108,6 +112,25 @@ impl Model {
         if self.leases.get(&lease).is_some_and(|held| held.worker == worker) {
             self.release(lease);
         }
+    }
+
+    /// The worker gives a lease back because it drains: that was no run.
+    pub fn returned(&mut self, worker: WorkerId, lease: LeaseId) {
+        let drains = self.sessions.get(&worker).is_some_and(|session| session.draining);
+        let held = self.leases.get(&lease).filter(|held| held.worker == worker && !held.revoked);
+        if drains
+            && let Some(held) = held
+            && let Some(task) = self.tasks.get_mut(&held.task)
+        {
+            if task.returns < self.limits.max_returns {
+                task.returns += 1;
+                task.runs -= 1;
+                self.returned += 1;
+            } else {
+                self.returned_too_often += 1;
+            }
+        }
+        self.gave_back(worker, lease);
     }
 
     /// The worker is gone. Call before its effects are looked at.
@@ -186,6 +209,7 @@ impl Model {
                 publishing: false,
                 kills: 0,
                 runs: 0,
+                returns: 0,
                 cancelled: vec![false],
                 submit,
             };

@@ -27,6 +27,7 @@ enum Step {
     Drain(usize),
     Complete(usize),
     Fail(usize),
+    Return(usize),
     Publish(usize),
     Heartbeat(usize, bool),
     Attach(usize),
@@ -48,13 +49,14 @@ fn step() -> impl Strategy<Value = Step> {
         1 => one.clone().prop_map(Step::Drain),
         5 => one.clone().prop_map(Step::Complete),
         2 => one.clone().prop_map(Step::Fail),
+        2 => one.clone().prop_map(Step::Return),
         5 => one.clone().prop_map(Step::Publish),
         2 => (one.clone(), any::<bool>()).prop_map(|(i, all)| Step::Heartbeat(i, all)),
         1 => one.clone().prop_map(Step::Attach),
         2 => one.clone().prop_map(Step::Detach),
         1 => (one.clone(), 0..3_u32).prop_map(|(i, request)| Step::Cancel(i, request)),
         3 => prop_oneof![Just(1), Just(500), Just(40_000), Just(700_000)].prop_map(Step::Wait),
-        1 => (0..8_u8).prop_map(Step::Nonsense),
+        1 => (0..9_u8).prop_map(Step::Nonsense),
     ]
 }
 
@@ -78,6 +80,7 @@ impl Checked {
             max_requests_per_task: 3,
             max_completed: 4,
             max_idle_lanes: 1,
+            max_returns: 2,
             ..Limits::default()
         };
         Self {
@@ -181,6 +184,13 @@ impl Checked {
                 lease,
                 message: "broken".to_owned(),
             }),
+            Step::Return(i) => {
+                if let Some((worker, lease)) = pick(&self.leases, i) {
+                    self.model.returned(worker, lease);
+                    let message = "it drains".to_owned();
+                    self.feed(Event::Returned { worker, lease, message });
+                }
+            }
             Step::Publish(i) => {
                 if let Some(task) = pick(&self.publishing, i) {
                     self.feed(Event::Published { task, bytes: 1 });
@@ -255,6 +265,7 @@ fn nonsense(kind: u8) -> Event {
         4 => Event::Detach(id),
         5 => Event::Attach(id),
         6 => Event::WorkerLeft { worker },
+        7 => Event::Returned { worker, lease, message: String::new() },
         _ => Event::Heartbeat { worker, leases: vec![lease] },
     }
 }

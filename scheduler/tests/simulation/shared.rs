@@ -119,6 +119,7 @@ impl Subject for Shared {
             workers_lost: self.counter("c.workers_lost"),
             leases_expired: self.counter("c.leases_expired"),
             stale_results: self.counter("c.stale_results"),
+            returned: self.counter("c.returned"),
         }
     }
 

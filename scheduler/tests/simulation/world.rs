@@ -20,6 +20,8 @@ use fronts::{Front, Life};
 
 const HEARTBEAT: Millis = 1_000;
 const INVOCATIONS: u64 = 24;
+/// One task of so many outlasts every worker: each drains before it is done.
+const OUTLASTS: u64 = 3_000;
 /// Steps between two looks at the whole state.
 const CHECK_EVERY: u64 = 4_096;
 
@@ -46,6 +48,9 @@ enum Deed {
     Heartbeat(usize, WorkerId),
     /// The host has an answer to a lease; `true`: a good one.
     Answer(usize, WorkerId, LeaseId, bool),
+    /// The host gives a lease back, most times because it drains.
+    Return(usize, WorkerId, LeaseId),
+    Drain(usize),
     Progress(WorkerId, LeaseId),
     Published(TaskId, LeaseId, Life),
     /// A frontend says that it is there.
@@ -98,6 +103,7 @@ fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
 pub fn limits() -> Limits {
     Limits {
         max_queued: 20_000,
+        max_returns: 2,
         unsatisfiable_grace: 4_000,
         abandon_grace: 2_000,
         heartbeat_timeout: 3 * HEARTBEAT,
@@ -207,6 +213,8 @@ impl<S: Subject> World<S> {
             Deed::Join(host) => self.join(host),
             Deed::Heartbeat(host, session) => self.heartbeat(host, session),
             Deed::Answer(host, session, lease, good) => self.answer(host, session, lease, good),
+            Deed::Drain(host) => self.drain(host),
+            Deed::Return(host, session, lease) => self.give_back(host, session, lease),
             Deed::Progress(worker, lease) => {
                 let phase = Phase::Running;
                 let front = self.some_front();
@@ -388,6 +396,17 @@ impl<S: Subject> World<S> {
         self.feed(front, event, None);
     }
 
+    fn give_back(&mut self, host: usize, session: WorkerId, lease: LeaseId) {
+        let front = self.hosts[host].front;
+        if let Some(away) = self.front_is_away(front) {
+            return self.plan(away, Deed::Return(host, session, lease));
+        }
+        self.tick_first();
+        self.model.returned(session, lease);
+        let message = "it drains".to_owned();
+        self.feed(front, Event::Returned { worker: session, lease, message }, None);
+    }
+
     fn misfortune(&mut self) {
         let count = self.hosts.len() as u64;
         let host = self.rng.below(count) as usize;
@@ -401,21 +420,29 @@ impl<S: Subject> World<S> {
                 let until = self.now + self.rng.between(500, 9_000);
                 self.pause_until(host, until);
             }
-            _ => {
-                if let Some(session) = self.hosts[host].session {
-                    self.tick_first();
-                    self.model.draining(session);
-                    let front = self.there_or_some(host);
-                    self.feed(front, Event::WorkerDraining { worker: session }, None);
-                    // When it is done it goes, and comes back.
-                    self.plan(4_000, Deed::Heartbeat(host, session));
-                    let leave = self.rng.between(3_000, 6_000);
-                    self.pause_until(host, self.now + leave);
-                }
-            }
+            _ => self.drain(host),
         }
         let after = self.rng.between(20, 400);
         self.plan(after, Deed::Misfortune);
+    }
+
+    fn drain(&mut self, host: usize) {
+        let Some(session) = self.hosts[host].session else { return };
+        self.tick_first();
+        self.model.draining(session);
+        let front = self.there_or_some(host);
+        self.feed(front, Event::WorkerDraining { worker: session }, None);
+        for lease in self.model.leases_of(session) {
+            // It has no time for all of them.
+            if self.rng.permille(700) {
+                let after = self.rng.between(1, 800);
+                self.plan(after, Deed::Return(host, session, lease));
+            }
+        }
+        // When it is done it goes, and comes back.
+        self.plan(4_000, Deed::Heartbeat(host, session));
+        let leave = self.rng.between(3_000, 6_000);
+        self.pause_until(host, self.now + leave);
     }
 
     fn pause_until(&mut self, host: usize, until: Millis) {
@@ -571,12 +598,20 @@ impl<S: Subject> World<S> {
             let back = self.rng.between(3_500, 6_000);
             return self.plan(back, Deed::Join(host));
         }
+        if task.0.is_multiple_of(OUTLASTS) {
+            self.plan(1, Deed::Drain(host));
+            return self.plan(5, Deed::Return(host, worker, lease));
+        }
         let good = !self.rng.permille(15);
         if self.rng.permille(5) {
             // It hangs: the lease runs out.
             return self.plan(100, Deed::Progress(worker, lease));
         }
         let after = self.rng.between(5, 1_500);
+        if self.rng.permille(3) {
+            // It says that it drains, but the queue was not told before.
+            return self.plan(after, Deed::Return(host, worker, lease));
+        }
         self.plan(after, Deed::Answer(host, worker, lease, good));
     }
 }

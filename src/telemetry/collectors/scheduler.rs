@@ -171,6 +171,7 @@ fn events(families: &mut Families<'_>, snapshot: &Snapshot) -> Result<(), Error>
         ("worker_lost", counters.workers_lost),
         ("lease_expired", counters.leases_expired),
         ("stale_result", counters.stale_results),
+        ("returned", counters.returned),
     ];
     families.counters(
         "kiln_scheduler_events",

@@ -3,7 +3,7 @@
 -- against each other, effect by effect.
 --
 -- KEYS[1]: what every key begins with, hash tag included.
--- ARGV: the time in ms, or '' for the server's own; the frontend that calls; 14 limits in the
+-- ARGV: the time in ms, or '' for the server's own; the frontend that calls; 15 limits in the
 -- order of `Limits`; the event; its arguments.
 -- Answer: the time, that of the next timer ('' for none), and the effects, each encoded by `enc`.
 -- What another frontend must know is published to its channel at the same time.
@@ -23,12 +23,12 @@ local me = ARGV[2]
 local LIMITS = {
   max_queued = 3, max_requests = 4, unsatisfiable_grace = 5, abandon_grace = 6,
   heartbeat_timeout = 7, lease_slack = 8, cancel_timeout = 9, max_retries = 10,
-  retry_delay = 11, poison_kills = 12, completed_ttl = 13, max_completed = 14,
-  max_completed_bytes = 15, max_idle_lanes = 16,
+  max_returns = 11, retry_delay = 12, poison_kills = 13, completed_ttl = 14, max_completed = 15,
+  max_completed_bytes = 16, max_idle_lanes = 17,
 }
 local function limit(name) return tonumber(ARGV[LIMITS[name]]) end
-local event = ARGV[17]
-local function arg(i) return ARGV[17 + i] end
+local event = ARGV[18]
+local function arg(i) return ARGV[18 + i] end
 
 -- Ids are 16 digits, so that their order as text is their order as numbers.
 local function pad(n) return string.format('%016.0f', n) end

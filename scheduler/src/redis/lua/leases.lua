@@ -11,7 +11,7 @@ function Q.joined()
   local old, kept = call('HGET', P .. ':wn', name), {}
   if old then
     local held, count = {}, 0
-    for i = 23, #ARGV do
+    for i = 24, #ARGV do
       if call('ZSCORE', P .. ':wl:' .. old, ARGV[i]) then held[#held + 1] = ARGV[i] end
     end
     table.sort(held)
@@ -29,7 +29,7 @@ function Q.joined()
   Q.worker_joins(worker, name, slots, arg(4), arg(5))
   set_timer(now + limit('heartbeat_timeout'), 'a', worker)
   emit('Joined', worker)
-  for i = 23, #ARGV do
+  for i = 24, #ARGV do
     if kept[ARGV[i]] then
       Q.adopt(worker, ARGV[i])
     else
@@ -143,7 +143,7 @@ end
 -- For each worker of this frontend: worker, number of leases, leases... Returns the workers that
 -- have no session.
 function Q.heartbeat()
-  local i, unknown = 18, {}
+  local i, unknown = 19, {}
   while i <= #ARGV do
     local count, listed = tonumber(ARGV[i + 1]), {}
     for k = i + 2, i + 1 + count do listed[ARGV[k]] = true end
@@ -189,7 +189,7 @@ end
 -- failure of Redis.
 function Q.publishes()
   local known = {}
-  for i = 18, #ARGV do known[ARGV[i]] = true end
+  for i = 19, #ARGV do known[ARGV[i]] = true end
   for _, task in ipairs(members(P .. ':fp:' .. me)) do
     if not known[task] then
       call('SREM', P .. ':fp:' .. me, task)
@@ -242,6 +242,37 @@ end
 
 -- worker, lease, message
 function Q.failed() Q.failed_lease(arg(1), arg(2), arg(3)) end
+
+-- The task's latest run was none. False: that happened too often.
+local function uncount_run(id)
+  local t = task_of(id, 'returns')
+  if not t or tonumber(t.returns or 0) >= limit('max_returns') then return false end
+  call('HINCRBY', tk(id), 'returns', 1)
+  call('HINCRBY', tk(id), 'attempts', -1)
+  call('HSET', tk(id), 'avoid', '')
+  bump('c.returned')
+  return true
+end
+
+-- worker, lease, message. The worker drains and has no more time for it. Of a worker that is not
+-- known to drain, this is a failure like any other.
+function Q.returned()
+  local worker, id, message = arg(1), arg(2), arg(3)
+  Q.seen(worker)
+  local drains = (call('HGET', P .. ':wk:' .. worker, 'draining') or '0') ~= '0'
+  local lease = Q.give_back(worker, id)
+  if not lease then return end
+  if lease.task ~= '' then
+    if drains and uncount_run(lease.task) then
+      emit('Requeued', lease.task, 1)
+      tell_waiters(lease.task, 'Requeued', lease.task)
+      Q.enqueue(lease.task, place_of(lease.task))
+    else
+      Q.run_again(lease.task, message, worker)
+    end
+  end
+  Q.dispatch_worker(worker)
+end
 
 -- Frees the slot of a lease that this worker holds.
 function Q.give_back(worker, id)

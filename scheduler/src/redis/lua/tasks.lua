@@ -77,8 +77,8 @@ function Q.submit()
   local id = next_id('next_task')
   local lane, inv = Q.refer_lane(s.req), Q.refer_invocation(s.invocation)
   call('HSET', tk(id), 'key', s.key, 'lane', lane, 'inv', inv, 'prio', s.prio, 'exp', s.exp,
-    'timeout', s.timeout, 'skip', s.skip, 'nreq', 1, 'waiters', 1, 'attempts', 0, 'kills', 0,
-    'st', 'W', 'at', now, 'qat', now, 'job', s.job, 'r0', s.request)
+    'timeout', s.timeout, 'skip', s.skip, 'nreq', 1, 'waiters', 1, 'attempts', 0, 'returns', 0,
+    'kills', 0, 'st', 'W', 'at', now, 'qat', now, 'job', s.job, 'r0', s.request)
   -- With a long queue it would take too much memory.
   if s.carried ~= '' and queued() < CARRIED_WHILE then
     call('HSET', tk(id), 'carried', s.carried)
@@ -187,7 +187,7 @@ end
 
 -- tasks
 function Q.look()
-  for i = 18, #ARGV do Q.state(ARGV[i]) end
+  for i = 19, #ARGV do Q.state(ARGV[i]) end
 end
 
 local function left(id, by)
@@ -203,7 +203,7 @@ end
 
 -- tasks, once for each waiter that left
 function Q.detach()
-  for i = 18, #ARGV do
+  for i = 19, #ARGV do
     local id = ARGV[i]
     if task_of(id) then
       count_waiter(id, -1)
@@ -216,7 +216,7 @@ end
 -- what is named, less may be known: the frontend was taken for lost, or Redis failed.
 function Q.waits()
   local counts = {}
-  for i = 18, #ARGV, 2 do
+  for i = 19, #ARGV, 2 do
     local id, count = ARGV[i], tonumber(ARGV[i + 1])
     counts[id] = count
     local more = count - tonumber(call('HGET', P .. ':tw:' .. id, me) or 0)

@@ -1,0 +1,189 @@
+//! Why there is no session with a scheduler: in one line that says what to do, and not again and
+//! again.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::io;
+use std::time::Duration;
+
+use rustls::CertificateError;
+use tokio::time::Instant;
+use tonic::{Code, Status};
+
+use super::address;
+
+/// Until the same reason is said again.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
+
+/// What was said last of each address.
+#[derive(Default)]
+pub struct Complaints(HashMap<String, Said>);
+
+struct Said {
+    words: String,
+    at: Instant,
+    /// How often it would have been said since.
+    kept_back: u32,
+}
+
+impl Complaints {
+    /// How often the same was kept back before; `None`: it is kept back now.
+    pub fn due(&mut self, url: &str, words: &str, now: Instant) -> Option<u32> {
+        let same = self.0.get_mut(url).filter(|said| said.words == words);
+        let kept_back = match same {
+            Some(said) if now < said.at + SAY_AGAIN => {
+                said.kept_back += 1;
+                return None;
+            }
+            Some(said) => said.kept_back,
+            None => 0,
+        };
+        let said = Said { words: words.to_owned(), at: now, kept_back: 0 };
+        self.0.insert(url.to_owned(), said);
+        Some(kept_back)
+    }
+
+    /// All was well in between.
+    pub fn forget(&mut self) {
+        self.0.clear();
+    }
+}
+
+/// `heard`: whether the scheduler has said something in this session.
+pub fn explain(status: &Status, url: &str, heard: bool) -> String {
+    match status.code() {
+        Code::Ok => "the server has ended the session: it stops, or wants a new one".to_owned(),
+        Code::Unauthenticated => format!(
+            "the server does not know this worker: {}; give it a token that is valid there \
+             (--token-file or KILN_TOKEN), or a client certificate (--tls-client-cert)",
+            one_line(status.message())
+        ),
+        Code::PermissionDenied => format!(
+            "the server does not let this worker in: {}; give it credentials with the role worker",
+            one_line(status.message())
+        ),
+        Code::Unimplemented if !heard => {
+            "what answers there takes no workers: name a Kiln server (--server)".to_owned()
+        }
+        _ if heard => format!("the connection to the server was lost: {}", innermost(status)),
+        _ => not_reached(status, url),
+    }
+}
+
+fn not_reached(status: &Status, url: &str) -> String {
+    let secure = address(url).is_ok_and(|(_, secure)| secure);
+    if let Some(error) = find::<rustls::Error>(status) {
+        return of_tls(error);
+    }
+    let kind = find::<io::Error>(status).map(io::Error::kind);
+    match kind {
+        Some(io::ErrorKind::ConnectionRefused) => {
+            "nothing listens there: start the server, or correct --server".to_owned()
+        }
+        Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) if secure => {
+            "the server broke off the TLS handshake: if that port is without TLS, write http:// \
+             in --server; if it wants a certificate, give one (--tls-client-cert)"
+                .to_owned()
+        }
+        _ if !secure && find::<hyper::Error>(status).is_some() => {
+            "what answers there does not speak gRPC without TLS: if that port is one with TLS, \
+             write https:// in --server"
+                .to_owned()
+        }
+        _ if status.source().is_none() => {
+            format!("the server says: {}", one_line(status.message()))
+        }
+        _ => format!("it cannot be reached: {}; check --server and the network", innermost(status)),
+    }
+}
+
+fn of_tls(error: &rustls::Error) -> String {
+    use rustls::Error as Tls;
+    match error {
+        Tls::InvalidMessage(_) => {
+            "that port does not speak TLS: write http:// in --server, or name the port with TLS"
+                .to_owned()
+        }
+        Tls::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            "the server's certificate is from an authority that is not trusted here: name that \
+             authority's certificate with --tls-ca (or KILN_CA_FILE)"
+                .to_owned()
+        }
+        Tls::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => "the server's certificate is for another name: use one of its names in --server"
+            .to_owned(),
+        Tls::InvalidCertificate(
+            CertificateError::Expired | CertificateError::ExpiredContext { .. },
+        ) => "the server's certificate has expired: renew it there".to_owned(),
+        Tls::InvalidCertificate(_) => format!(
+            "the server's certificate is not accepted: {}; where it is right, name its authority \
+             with --tls-ca",
+            one_line(&error.to_string())
+        ),
+        Tls::AlertReceived(_) => format!(
+            "the server refuses the TLS connection: {}; check --tls-client-cert",
+            one_line(&error.to_string())
+        ),
+        _ => format!("TLS failed: {}", one_line(&error.to_string())),
+    }
+}
+
+/// Errors from the outermost in.
+fn chain(status: &Status) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    std::iter::successors(status.source(), |error| source_of(*error))
+}
+
+/// An I/O error that wraps another one hides it from `source`.
+fn source_of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    match wrapped {
+        Some(wrapped) => Some(wrapped),
+        None => error.source(),
+    }
+}
+
+fn find<E: Error + 'static>(status: &Status) -> Option<&E> {
+    chain(status).find_map(|error| error.downcast_ref())
+}
+
+fn innermost(status: &Status) -> String {
+    match chain(status).last() {
+        Some(error) => one_line(&error.to_string()),
+        None => one_line(status.message()),
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_is_said_once_a_minute_and_something_new_at_once() {
+        let (mut complaints, now) = (Complaints::default(), Instant::now());
+        assert_eq!(complaints.due("a", "refused", now), Some(0));
+        assert_eq!(complaints.due("b", "refused", now), Some(0), "another address");
+        for seconds in [1, 30, 59] {
+            assert_eq!(complaints.due("a", "refused", now + Duration::from_secs(seconds)), None);
+        }
+        assert_eq!(complaints.due("a", "refused", now + SAY_AGAIN), Some(3));
+        assert_eq!(complaints.due("a", "refused", now + SAY_AGAIN), None);
+        assert_eq!(complaints.due("a", "expired", now + SAY_AGAIN), Some(0));
+        complaints.forget();
+        assert_eq!(complaints.due("a", "expired", now + SAY_AGAIN), Some(0));
+    }
+
+    #[test]
+    fn the_end_of_a_session_is_no_success() {
+        let words = explain(&Status::ok("the server closed the session"), "http://a:1", true);
+        assert!(words.contains("the server has ended the session"), "{words}");
+        assert!(!words.contains("successful"), "{words}");
+        let broken = Status::unknown("stream\n  closed");
+        let words = explain(&broken, "http://a:1", true);
+        assert_eq!(words, "the connection to the server was lost: stream closed");
+    }
+}
