@@ -14,7 +14,7 @@ use crate::stores::contract::blob;
 use crate::stores::indexed::{Indexed, IndexedOptions, MemoryIndex, rebuild};
 use crate::stores::s3::{S3Config, S3Credentials, S3Objects};
 
-fn config(weed: &Weed, endpoint: String, timeout: Duration) -> S3Config {
+pub fn config(weed: &Weed, endpoint: String, timeout: Duration) -> S3Config {
     let keys = weed.credentials();
     S3Config {
         endpoint: Some(endpoint),
