@@ -13,6 +13,7 @@ mod redis;
 mod rig;
 mod rounds;
 mod s3;
+mod secured;
 mod start;
 #[path = "../support/mod.rs"]
 mod support;

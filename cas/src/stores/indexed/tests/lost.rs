@@ -43,7 +43,7 @@ impl Servers {
     async fn process(&self, endpoint: String, interval: Duration) -> Indexed {
         let index = RedisBlobIndex::new(self.redis.clone(), RedisBlobIndexOptions::default());
         let objects = config(&self.weed, endpoint, Duration::from_secs(1));
-        let objects = S3Objects::connect(&objects).await;
+        let objects = S3Objects::connect(&objects).await.unwrap();
         let options = IndexedOptions { lease: LEASE, interval, ..IndexedOptions::default() };
         Indexed::open(Arc::new(index), Arc::new(objects), options).await
     }
