@@ -80,7 +80,7 @@ pub enum ServeError {
     Tls(#[from] TlsError),
     #[error(transparent)]
     Auth(#[from] AuthError),
-    #[error("cannot open the storage: {0}")]
+    #[error("cannot open the storage: {}", .0.reason())]
     Storage(#[from] StoreError),
     #[error("cannot join the queue: {0}")]
     Queue(#[from] kiln_scheduler::boundary::Unavailable),

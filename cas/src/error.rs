@@ -35,9 +35,23 @@ pub enum StoreError {
     Corrupt(String),
     #[error("invalid request: {0}")]
     Invalid(String),
+    /// What is configured cannot be used, whatever the other end does.
+    #[error("{0}")]
+    Config(String),
 }
 
 impl StoreError {
+    /// What went wrong, without the words that say of which kind it is: for those who have said
+    /// already what could not be done.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Unavailable(reason) | Self::Denied(reason) | Self::Invalid(reason) => {
+                reason.clone()
+            }
+            other => other.to_string(),
+        }
+    }
+
     /// An I/O error with what was being done, e.g. `"open blobs/large/ab…"`.
     pub fn io(context: impl Into<String>, error: &std::io::Error) -> Self {
         let context = context.into();

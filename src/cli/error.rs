@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use kiln_cas::StoreError;
+use kiln_cas::redis::RedisError;
 use kiln_executor::worker::WorkerError;
 
 use crate::config::ConfigError;
@@ -96,7 +98,10 @@ impl From<ServeError> for CliError {
             _ => None,
         };
         let code = match error {
-            ServeError::Tls(_) | ServeError::Auth(_) => 2,
+            ServeError::Tls(_)
+            | ServeError::Auth(_)
+            | ServeError::Storage(StoreError::Config(_))
+            | ServeError::Redis(RedisError::Config(_)) => 2,
             _ => 5,
         };
         Self { code, message: error.to_string(), hint: hint.map(str::to_owned) }

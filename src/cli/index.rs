@@ -136,6 +136,7 @@ fn unusable(error: StoreError) -> CliError {
     match error {
         StoreError::Unavailable(cause) => CliError::machine(cause)
             .hint("correct redis.url, s3.url and the credentials, or try again"),
-        error => CliError::machine(error.to_string()),
+        StoreError::Config(message) => CliError::usage(message),
+        error => CliError::machine(error.reason()),
     }
 }

@@ -245,6 +245,13 @@ pub const KEYS: &[Key] = &[
         Kind::Choice(&["auto", "true", "false"]),
         "Bucket in the path instead of in the host name. auto: where an endpoint is set.",
     ),
+    key(
+        "s3.ca",
+        "",
+        Kind::Path,
+        "Authorities (PEM) of the store, trusted besides the system's. Empty: AWS_CA_BUNDLE, if that \
+         is set.",
+    ),
     key("s3.profile", "", Kind::Text, "Profile of AWS's files. Empty: AWS_PROFILE, else default."),
     key(
         "s3.timeout",

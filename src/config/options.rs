@@ -249,6 +249,7 @@ fn s3_config(settings: &Settings) -> Result<S3Config, ConfigError> {
     config.endpoint = text("s3.endpoint");
     config.region = text("s3.region");
     config.profile = text("s3.profile");
+    config.ca = text("s3.ca").map(PathBuf::from);
     config.timeout = settings.duration("s3.timeout");
     config.path_style = settings.text("s3.path_style").parse().ok();
     Ok(config)
@@ -379,4 +380,25 @@ fn host() -> String {
         .ok()
         .and_then(|name| name.into_string().ok())
         .unwrap_or_else(|| "kiln".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_settings_of_s3_reach_its_clients() {
+        let s3 = |variables: &[(&str, &str)]| {
+            let all = variables.iter().chain(&[("KILN_S3_URL", "s3://builds")]);
+            let all = all.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            s3_config(&Settings::load(None, all, Vec::new()).unwrap()).unwrap()
+        };
+        for (text, expected) in [("auto", None), ("true", Some(true)), ("false", Some(false))] {
+            assert_eq!(s3(&[("KILN_S3_PATH_STYLE", text)]).path_style, expected);
+        }
+        let none = s3(&[]);
+        assert_eq!((none.path_style, none.ca), (None, None));
+        let named = s3(&[("KILN_S3_CA", "/etc/ca.pem")]);
+        assert_eq!(named.ca, Some(PathBuf::from("/etc/ca.pem")));
+    }
 }

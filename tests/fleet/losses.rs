@@ -7,7 +7,7 @@ use kiln_test_servers::redis::RedisServer;
 use serde_json::Value;
 
 use crate::rig::{
-    Fleet, Shared, WITHIN, Worker, await_counter, await_published, count, counter, signal,
+    Fleet, Shared, WITHIN, Worker, await_counter, await_published, count, counter, metric, signal,
 };
 use crate::support::balancer::Balancer;
 use crate::support::bazel::{Bazel, Run};
@@ -109,12 +109,25 @@ fn a_build_survives_a_restart_of_redis() {
     assert!(again.processes("remote") <= 2, "what was cached is kept: {}", again.text);
 }
 
+/// Calls by which clients upload blobs, so far.
+fn uploads(address: &str) -> f64 {
+    let calls = |method| metric(address, "kiln_grpc_requests_total", &[("method", method)]);
+    calls("Write") + calls("BatchUpdateBlobs")
+}
+
+/// Requests to S3 of this method, so far.
+fn s3(address: &str, method: &str) -> f64 {
+    metric(address, "kiln_s3_requests_total", &[("method", method)])
+}
+
 #[test]
 fn an_index_that_was_lost_is_rebuilt_from_s3() {
     let (Some(binary), Some(shared)) = (client("KILN_BAZEL"), Shared::start()) else { return };
     let server = shared.serve("alone", &[]);
     let bazel = Bazel::new(binary, "tests/workspace");
     bazel.remote(&server.address, &["build", "//cpp/..."]).expect_success();
+    assert!(uploads(&server.address) > 0.0);
+    let written = s3(&server.address, "PUT");
     // What is written behind is in S3 when the server has ended.
     assert!(server.terminate().success());
     shared.redis.command(&["FLUSHALL"]);
@@ -135,9 +148,16 @@ fn an_index_that_was_lost_is_rebuilt_from_s3() {
     let shown = index("show");
     assert_eq!(shown["blobs"], rebuilt["blobs"]);
     assert_eq!(shown["pending"], 0);
-    // Results are lost, inputs are not: nothing is uploaded twice, and the build runs again.
-    let server = shared.serve("alone", &[]);
+    // Results are lost, inputs are not: nothing is uploaded twice, and the build runs again, on a
+    // server that has nothing but what the rebuilt index leads to.
+    let server = shared.serve("empty", &[]);
     bazel.clean();
     let again = bazel.remote(&server.address, &["build", "//cpp/..."]).expect_success();
     assert!(again.processes("remote") > 5, "{}", again.text);
+    assert_eq!(uploads(&server.address), 0.0, "the client uploads again what the index knows");
+    assert!(s3(&server.address, "GET") > 5.0, "inputs are read where the index says");
+    assert_eq!(metric(&server.address, "kiln_shared_healed_blobs_total", &[]), 0.0);
+    // Outputs of what ran again, at most.
+    let rewritten = s3(&server.address, "PUT");
+    assert!(rewritten < written, "{rewritten} objects after {written}");
 }

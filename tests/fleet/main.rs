@@ -18,6 +18,7 @@ mod rig;
 mod rounds;
 mod s3;
 mod secrets;
+mod secured;
 mod start;
 #[path = "../support/mod.rs"]
 mod support;

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -27,21 +27,44 @@ pub struct Shared {
     pub weed: Weed,
     pub endpoint: String,
     pub bucket: String,
+    /// Further settings of all its servers, as variables.
+    pub settings: Vec<(&'static str, PathBuf)>,
     pub dir: tempfile::TempDir,
 }
 
 impl Shared {
     /// `None`: a server is lacking here, and that is allowed.
     pub fn start() -> Option<Self> {
-        let (redis, weed) = (RedisServer::start()?, Weed::start()?);
-        Some(Self {
+        Some(Self::of(RedisServer::start()?, Weed::start()?))
+    }
+
+    /// Both speak TLS, with certificates of authorities of their own; Redis wants a password and
+    /// a certificate.
+    pub fn start_secured() -> Option<Self> {
+        let shared = Self::of(RedisServer::start_secured()?, Weed::start_secured()?);
+        let tls = shared.redis.tls().unwrap();
+        let password = shared.dir.path().join("password");
+        std::fs::write(&password, format!("{}\n", tls.password)).unwrap();
+        let settings = vec![
+            ("KILN_REDIS_PASSWORD_FILE", password),
+            ("KILN_REDIS_CA", tls.ca.clone()),
+            ("KILN_REDIS_CLIENT_CERT", tls.client_certificate.clone()),
+            ("KILN_REDIS_CLIENT_KEY", tls.client_key.clone()),
+            ("KILN_S3_CA", shared.weed.certificates().unwrap().ca()),
+        ];
+        Some(Self { settings, ..shared })
+    }
+
+    fn of(redis: RedisServer, weed: Weed) -> Self {
+        Self {
             redis_url: redis.url(),
             redis,
             endpoint: weed.endpoint(),
             bucket: weed.bucket().to_owned(),
             weed,
+            settings: Vec::new(),
             dir: tempfile::tempdir().unwrap(),
-        })
+        }
     }
 
     pub fn command(&self, name: &str, arguments: &[&str]) -> Command {
@@ -57,7 +80,8 @@ impl Shared {
             .env("KILN_S3_ENDPOINT", &self.endpoint)
             .env("AWS_ACCESS_KEY_ID", credentials.access_key)
             .env("AWS_SECRET_ACCESS_KEY", credentials.secret_key)
-            .env("AWS_REGION", "us-east-1");
+            .env("AWS_REGION", "us-east-1")
+            .envs(self.settings.iter().cloned());
         command
     }
 

@@ -15,9 +15,14 @@ fn free_port() -> u16 {
 
 /// The server ends with an error that says all of this.
 fn expect_refusal(command: Command, words: &[&str]) {
+    expect_code(5, command, words);
+}
+
+fn expect_code(expected: i32, command: Command, words: &[&str]) {
     let begun = Instant::now();
     let (code, text) = program(command).expect("it does not become ready");
-    assert_eq!(code, 5, "{text}");
+    assert_eq!(code, expected, "{text}");
+    assert!(!text.contains("storage: storage"), "{text}");
     for word in words {
         assert!(text.contains(word), "{word:?} is not said: {text}");
     }
@@ -80,7 +85,45 @@ fn an_s3_that_is_down_is_named() {
     shared.endpoint = format!("http://127.0.0.1:{}", free_port());
     let mut command = shared.command("one", &[]);
     command.env("KILN_S3_TIMEOUT", "1s");
-    expect_refusal(command, &["S3", "no answer", "kiln-test", &shared.endpoint]);
+    let words = ["S3", "no answer", "kiln-test", &shared.endpoint, "correct s3.endpoint"];
+    expect_refusal(command, &words);
+}
+
+#[test]
+fn what_of_s3_is_configured_wrongly_is_said_before_anything_is_waited_for() {
+    let Some(mut shared) = Shared::start() else { return };
+    shared.redis.kill();
+    let refused = |variable: &str, value: &str, words: &[&str]| {
+        let mut command = shared.command("one", &[]);
+        command.env(variable, value);
+        expect_code(2, command, words);
+    };
+    refused("KILN_S3_ENDPOINT", "minio:9000", &["s3.endpoint = \"minio:9000\"", "http://"]);
+    refused("KILN_S3_REGION", "us east", &["s3.region = \"us east\""]);
+    refused("AWS_REGION", "", &["AWS_REGION = \"\"", "us-east-1"]);
+    refused("AWS_CA_BUNDLE", "/no/such/file", &["AWS_CA_BUNDLE = /no/such/file"]);
+    refused("KILN_S3_CA", "/no/such/file", &["s3.ca = /no/such/file"]);
+    let mut command = shared.command("one", &[]);
+    command.env_remove("KILN_S3_ENDPOINT").env("AWS_ENDPOINT_URL_S3", "minio:9000");
+    expect_code(2, command, &["AWS_ENDPOINT_URL_S3 = \"minio:9000\""]);
+}
+
+#[test]
+fn profiles_that_nobody_is_logged_in_to_say_how_to_log_in() {
+    let Some(shared) = Shared::start() else { return };
+    let file = shared.dir.path().join("config");
+    let text = "[profile sso]\nsso_session = work\nsso_account_id = 123456789012\n\
+         sso_role_name = builds\n[sso-session work]\nsso_region = us-east-1\n\
+         sso_start_url = https://example.awsapps.com/start\n\
+         [profile browser]\nlogin_session = arn:aws:iam::123456789012:user/somebody\n";
+    std::fs::write(&file, text).unwrap();
+    for (profile, word) in [("sso", "aws sso login"), ("browser", "credential_process")] {
+        let mut command = shared.command("one", &["--workers", "0"]);
+        command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
+        command.env("AWS_CONFIG_FILE", &file).env("HOME", shared.dir.path());
+        command.env("KILN_S3_PROFILE", profile).env("AWS_EC2_METADATA_DISABLED", "true");
+        expect_refusal(command, &["no credentials", word]);
+    }
 }
 
 #[test]
@@ -129,4 +172,13 @@ fn redis_without_s3_and_passwords_on_the_command_line_are_refused() {
     refused(&["--redis", "redis://:secret@localhost", "--s3", "s3://bucket"], "KILN_REDIS_URL");
     refused(&["--redis", "http://localhost", "--s3", "s3://bucket"], "redis://");
     refused(&["--redis", "redis://localhost", "--s3", "bucket"], "s3://BUCKET");
+}
+
+#[test]
+fn a_redis_without_tls_is_not_asked_for_it_forever() {
+    let Some(mut shared) = Shared::start() else { return };
+    shared.redis_url = shared.redis_url.replace("redis://", "rediss://");
+    let mut command = shared.command("one", &[]);
+    command.env("KILN_REDIS_WAIT", "0s");
+    expect_refusal(command, &["redis:// where it does not speak TLS"]);
 }

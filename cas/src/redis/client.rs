@@ -47,7 +47,7 @@ impl Redis {
                     sleep_until(deadline.min(Instant::now() + pause(failures))).await;
                     failures += 1;
                 }
-                Err(error) => return Err(hint(error)),
+                Err(error) => return Err(hint(error, config.tls.is_some())),
             }
         };
         for warning in warnings {
@@ -179,16 +179,22 @@ fn unanswered(topology: &Topology) -> RedisError {
     }
 }
 
-/// Says what to do about a server that is not there at the start.
-fn hint(error: RedisError) -> RedisError {
+/// Says what to do about a server that is not there at the start, or not as the URL (`tls`) has it.
+fn hint(error: RedisError, tls: bool) -> RedisError {
     match error {
-        RedisError::Unavailable { address, message, sent } => RedisError::Unavailable {
-            address,
-            message: format!(
-                "{message}; start it, or correct the Redis URL (rediss:// where it speaks TLS)"
-            ),
-            sent,
-        },
+        RedisError::Unavailable { address, message, sent } => {
+            let hint = match tls {
+                true if message.contains("UnknownIssuer") => {
+                    "set redis.ca to a PEM file with the authority of its certificate"
+                }
+                true if message.contains("invalid peer certificate") => {
+                    "renew its certificate, or write the URL with a name that is in it"
+                }
+                true => "start it, or correct the Redis URL (redis:// where it does not speak TLS)",
+                false => "start it, or correct the Redis URL (rediss:// where it speaks TLS)",
+            };
+            RedisError::Unavailable { address, message: format!("{message}; {hint}"), sent }
+        }
         other => other,
     }
 }

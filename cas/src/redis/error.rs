@@ -19,7 +19,10 @@ pub enum RedisError {
     /// The call was not run.
     #[error("Redis at {address} is starting or failing over: {message}")]
     FailingOver { address: String, message: String },
-    #[error("Redis at {address} refuses the login: {message}; check the user and the password")]
+    #[error(
+        "Redis at {address} refuses the login: {message}; give user and password in \
+         KILN_REDIS_URL (rediss://USER:PASSWORD@HOST), or the password in redis.password_file"
+    )]
     Auth { address: String, message: String },
     /// Too old, or configured so that it loses data.
     #[error("Redis at {address} cannot be used: {message}")]

@@ -20,7 +20,7 @@ pub fn code_of(error: &StoreError) -> Code {
         StoreError::Full { .. } | StoreError::DiskFull { .. } => Code::ResourceExhausted,
         StoreError::Unavailable(_) => Code::Unavailable,
         // Not the client was refused, but this server by its storage.
-        StoreError::Io { .. } | StoreError::Denied(_) => Code::Internal,
+        StoreError::Io { .. } | StoreError::Denied(_) | StoreError::Config(_) => Code::Internal,
         StoreError::Corrupt(_) => Code::DataLoss,
     }
 }

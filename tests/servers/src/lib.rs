@@ -4,7 +4,9 @@
 
 use std::path::PathBuf;
 
+mod certificates;
 mod process;
+pub use certificates::Certificates;
 pub use process::free_port;
 pub mod proxy;
 pub mod redis;

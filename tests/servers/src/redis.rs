@@ -9,21 +9,46 @@ use std::time::Instant;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
+use crate::certificates::Certificates;
 use crate::process::{PATIENCE, Process, free_port};
 
 const READY: &str = "Ready to accept connections";
 /// Ports that are tried until one is still free when the server binds it.
 const ATTEMPTS: usize = 5;
 const SLOTS: u16 = 16_384;
+/// Arguments of a node of a cluster.
+const NODE: [&str; 4] = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"];
 
 /// A server with an append-only file that is synced every second, in a directory of its own.
 pub struct RedisServer {
     process: Process,
     program: PathBuf,
     dir: TempDir,
-    port: u16,
+    ports: Ports,
     arguments: Vec<String>,
     tls: Option<Tls>,
+}
+
+/// Zero: none.
+#[derive(Debug, Clone, Copy)]
+struct Ports {
+    plain: u16,
+    tls: u16,
+}
+
+/// Which ports a server has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Speaks {
+    Plain,
+    Tls,
+    Both,
+}
+
+impl Ports {
+    fn draw(speaks: Speaks) -> Self {
+        let port = |wanted: bool| if wanted { free_port() } else { 0 };
+        Self { plain: port(speaks != Speaks::Tls), tls: port(speaks != Speaks::Plain) }
+    }
 }
 
 /// What a client of a secured server needs. The password belongs to the default user.
@@ -33,6 +58,31 @@ pub struct Tls {
     pub ca: PathBuf,
     pub client_certificate: PathBuf,
     pub client_key: PathBuf,
+}
+
+impl Tls {
+    fn new(certificates: &Certificates) -> Self {
+        Self {
+            password: "let/me:in@now".to_owned(),
+            ca: certificates.ca(),
+            client_certificate: certificates.client_certificate(),
+            client_key: certificates.client_key(),
+        }
+    }
+
+    /// Arguments of a server that speaks TLS only, wants a certificate from its clients, and a
+    /// password.
+    fn arguments(&self, certificates: &Certificates) -> Vec<String> {
+        let text = |path: PathBuf| path.display().to_string();
+        let pairs = [
+            ("--requirepass", self.password.clone()),
+            ("--tls-ca-cert-file", text(certificates.ca())),
+            ("--tls-cert-file", text(certificates.server_certificate())),
+            ("--tls-key-file", text(certificates.server_key())),
+            ("--tls-auth-clients", "yes".to_owned()),
+        ];
+        pairs.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()
+    }
 }
 
 impl RedisServer {
@@ -45,52 +95,58 @@ impl RedisServer {
     pub fn start_with(arguments: &[&str]) -> Option<Self> {
         let program = crate::program("KILN_REDIS")?;
         let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        Some(Self::launch(program, tempfile::tempdir().unwrap(), arguments, None))
+        let dir = tempfile::tempdir().unwrap();
+        Some(Self::launch(program, dir, arguments, Speaks::Plain, None))
     }
 
     /// Speaks TLS only, wants a certificate from its clients, and a password.
     pub fn start_secured() -> Option<Self> {
         let program = crate::program("KILN_REDIS")?;
         let dir = tempfile::tempdir().unwrap();
-        let tls = make_certificates(dir.path());
-        let path = |name: &str| dir.path().join(name).display().to_string();
-        let arguments = [
-            "--requirepass",
-            &tls.password,
-            "--tls-ca-cert-file",
-            &path("ca.crt"),
-            "--tls-cert-file",
-            &path("server.crt"),
-            "--tls-key-file",
-            &path("server.key"),
-            "--tls-auth-clients",
-            "yes",
-        ]
-        .map(str::to_owned);
-        Some(Self::launch(program, dir, arguments.to_vec(), Some(tls)))
+        let certificates = Certificates::make(dir.path());
+        let tls = Tls::new(&certificates);
+        Some(Self::launch(program, dir, tls.arguments(&certificates), Speaks::Tls, Some(tls)))
     }
 
-    fn launch(program: PathBuf, dir: TempDir, arguments: Vec<String>, tls: Option<Tls>) -> Self {
+    /// A node of a cluster that speaks TLS with clients and with other nodes, and has a plain
+    /// port for [`RedisServer::command`].
+    fn start_secured_node(certificates: &Certificates) -> Option<Self> {
+        let program = crate::program("KILN_REDIS")?;
+        let tls = Tls::new(certificates);
+        let mut arguments = tls.arguments(certificates);
+        arguments.extend(NODE.iter().chain(&["--tls-cluster", "yes"]).map(|&word| word.to_owned()));
+        let dir = tempfile::tempdir().unwrap();
+        Some(Self::launch(program, dir, arguments, Speaks::Both, Some(tls)))
+    }
+
+    fn launch(
+        program: PathBuf,
+        dir: TempDir,
+        arguments: Vec<String>,
+        speaks: Speaks,
+        tls: Option<Tls>,
+    ) -> Self {
         let mut log = String::new();
         for _ in 0..ATTEMPTS {
-            let port = free_port();
-            let process = spawn(&program, dir.path(), port, &arguments, tls.is_some());
+            let ports = Ports::draw(speaks);
+            let process = spawn(&program, dir.path(), ports, &arguments);
             match process.wait_for(READY) {
-                Ok(()) => return Self { process, program, dir, port, arguments, tls },
+                Ok(()) => return Self { process, program, dir, ports, arguments, tls },
                 Err(seen) => log = seen,
             }
         }
         panic!("redis-server does not start:\n{log}");
     }
 
+    /// The one for clients: with TLS where there is one.
     pub fn port(&self) -> u16 {
-        self.port
+        if self.tls.is_some() { self.ports.tls } else { self.ports.plain }
     }
 
     /// `redis://` or `rediss://` with host and port; without the password.
     pub fn url(&self) -> String {
         let scheme = if self.tls.is_some() { "rediss" } else { "redis" };
-        format!("{scheme}://127.0.0.1:{}", self.port)
+        format!("{scheme}://127.0.0.1:{}", self.port())
     }
 
     pub fn tls(&self) -> Option<&Tls> {
@@ -105,8 +161,7 @@ impl RedisServer {
     /// Kills the server if it runs, and starts it on the same port and directory.
     pub fn restart(&mut self) {
         self.process.kill();
-        let tls = self.tls.is_some();
-        self.process = spawn(&self.program, self.dir.path(), self.port, &self.arguments, tls);
+        self.process = spawn(&self.program, self.dir.path(), self.ports, &self.arguments);
         if let Err(log) = self.process.wait_for(READY) {
             panic!("redis-server does not start again:\n{log}");
         }
@@ -122,16 +177,18 @@ impl RedisServer {
     }
 
     /// Sends one command over a connection of its own and returns the answer: a status, an
-    /// error with its `-`, a number or a bulk string. Not for secured servers.
+    /// error with its `-`, a number or a bulk string. Not for servers that speak TLS only.
     pub fn command(&self, words: &[&str]) -> String {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        let mut stream = TcpStream::connect(("127.0.0.1", self.ports.plain)).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut request = format!("*{}\r\n", words.len());
-        for word in words {
-            request += &format!("${}\r\n{word}\r\n", word.len());
+        let mut answer = BufReader::new(stream.try_clone().unwrap());
+        if let Some(tls) = &self.tls {
+            stream.write_all(encode(&["AUTH", &tls.password]).as_bytes()).unwrap();
+            let mut accepted = String::new();
+            answer.read_line(&mut accepted).unwrap();
+            assert_eq!(accepted, "+OK\r\n");
         }
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = BufReader::new(stream);
+        stream.write_all(encode(words).as_bytes()).unwrap();
         let mut line = String::new();
         answer.read_line(&mut line).unwrap();
         let line = line.trim_end();
@@ -158,50 +215,31 @@ impl RedisServer {
     }
 }
 
-fn spawn(program: &Path, dir: &Path, port: u16, arguments: &[String], tls: bool) -> Process {
-    let (plain, secured) = if tls { (0, port) } else { (port, 0) };
+fn encode(words: &[&str]) -> String {
+    let count = format!("*{}\r\n", words.len());
+    words.iter().fold(count, |text, word| text + &format!("${}\r\n{word}\r\n", word.len()))
+}
+
+fn spawn(program: &Path, dir: &Path, ports: Ports, arguments: &[String]) -> Process {
     let mut command = Command::new(program);
     command
         .current_dir(dir)
         .args(["--bind", "127.0.0.1", "--daemonize", "no", "--save", ""])
         .args(["--appendonly", "yes", "--appendfsync", "everysec"])
-        .args(["--port", &plain.to_string()])
+        .args(["--port", &ports.plain.to_string()])
         .args(arguments);
-    if tls {
-        command.args(["--tls-port", &secured.to_string()]);
+    if ports.tls != 0 {
+        command.args(["--tls-port", &ports.tls.to_string()]);
     }
     Process::spawn(&mut command)
-}
-
-/// A certificate authority, and certificates that it signed for the server and a client.
-fn make_certificates(dir: &Path) -> Tls {
-    let openssl = |arguments: &str| {
-        let output =
-            Command::new("openssl").current_dir(dir).args(arguments.split(' ')).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    };
-    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-    openssl(&format!("req -x509 {key} -keyout ca.key -out ca.crt -days 2 -subj /CN=test-ca"));
-    std::fs::write(dir.join("names"), "subjectAltName=IP:127.0.0.1,DNS:localhost\n").unwrap();
-    for name in ["server", "client"] {
-        openssl(&format!("req {key} -keyout {name}.key -out {name}.csr -subj /CN={name}"));
-        openssl(&format!(
-            "x509 -req -in {name}.csr -CA ca.crt -CAkey ca.key -CAcreateserial \
-             -out {name}.crt -days 2 -extfile names"
-        ));
-    }
-    Tls {
-        password: "let/me:in@now".to_owned(),
-        ca: dir.join("ca.crt"),
-        client_certificate: dir.join("client.crt"),
-        client_key: dir.join("client.key"),
-    }
 }
 
 /// Masters that share the slots, and as many replicas as were asked for.
 pub struct RedisCluster {
     pub masters: Vec<RedisServer>,
     pub replicas: Vec<RedisServer>,
+    /// With the certificates of all.
+    _dir: Option<TempDir>,
 }
 
 impl RedisCluster {
@@ -214,15 +252,21 @@ impl RedisCluster {
 
     /// Three masters, and a replica of each of the first `replicas` of them.
     pub fn start_with(replicas: usize) -> Option<Self> {
-        let node = || {
-            let timeout = ["--cluster-node-timeout", "1000"];
-            let mut arguments = vec!["--cluster-enabled", "yes"];
-            arguments.extend(timeout);
-            RedisServer::start_with(&arguments)
-        };
+        let node = || RedisServer::start_with(&NODE);
         let masters: Vec<_> = (0..Self::MASTERS).map(|_| node()).collect::<Option<_>>()?;
         let replicas: Vec<_> = (0..replicas).map(|_| node()).collect::<Option<_>>()?;
-        let cluster = Self { masters, replicas };
+        let cluster = Self { masters, replicas, _dir: None };
+        cluster.join();
+        Some(cluster)
+    }
+
+    /// Three masters as [`RedisServer::start_secured`]; they have one authority and password.
+    pub fn start_secured() -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let certificates = Certificates::make(dir.path());
+        let node = || RedisServer::start_secured_node(&certificates);
+        let masters: Vec<_> = (0..Self::MASTERS).map(|_| node()).collect::<Option<_>>()?;
+        let cluster = Self { masters, replicas: Vec::new(), _dir: Some(dir) };
         cluster.join();
         Some(cluster)
     }
@@ -239,7 +283,7 @@ impl RedisCluster {
             let epoch = (number + 1).to_string();
             assert_eq!(node.command(&["CLUSTER", "SET-CONFIG-EPOCH", &epoch]), "OK");
         }
-        let first = self.masters[0].port.to_string();
+        let first = self.masters[0].port().to_string();
         for node in self.nodes().skip(1) {
             assert_eq!(node.command(&["CLUSTER", "MEET", "127.0.0.1", &first]), "OK");
         }
@@ -262,11 +306,12 @@ impl RedisCluster {
         self.masters.iter().chain(&self.replicas)
     }
 
-    /// `redis+cluster://` with the addresses of all masters.
+    /// `redis+cluster://` or `rediss+cluster://` with the addresses of all masters.
     pub fn url(&self) -> String {
         let nodes: Vec<_> =
-            self.masters.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
-        format!("redis+cluster://{}", nodes.join(","))
+            self.masters.iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
+        let scheme = if self.masters[0].tls.is_some() { "rediss" } else { "redis" };
+        format!("{scheme}+cluster://{}", nodes.join(","))
     }
 
     /// Returns when every node that answers says that all slots are served.

@@ -9,6 +9,7 @@ use std::time::Instant;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
+use crate::certificates::Certificates;
 use crate::process::{PATIENCE, Process, free_port};
 
 /// The last line of the log once all parts answer and the bucket is there.
@@ -24,6 +25,7 @@ pub struct Weed {
     program: PathBuf,
     dir: TempDir,
     ports: Ports,
+    certificates: Option<Certificates>,
 }
 
 /// An access key and its secret.
@@ -44,16 +46,27 @@ struct Ports {
 impl Weed {
     /// `None`: there is no `weed` here, and that is allowed.
     pub fn start() -> Option<Self> {
-        let program = crate::program("KILN_WEED")?;
         let dir = tempfile::tempdir().unwrap();
+        Self::launch(dir, None)
+    }
+
+    /// Speaks TLS, with a certificate of an authority that nobody knows.
+    pub fn start_secured() -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let certificates = Certificates::make(dir.path());
+        Self::launch(dir, Some(certificates))
+    }
+
+    fn launch(dir: TempDir, certificates: Option<Certificates>) -> Option<Self> {
+        let program = crate::program("KILN_WEED")?;
         std::fs::write(dir.path().join("identities.json"), identities()).unwrap();
         let mut log = String::new();
         for _ in 0..ATTEMPTS {
             let ports = Ports::draw();
-            let process = spawn(&program, dir.path(), &ports);
+            let process = spawn(&program, dir.path(), &ports, certificates.as_ref());
             match process.wait_for(READY) {
                 Ok(()) => {
-                    let weed = Self { process, program, dir, ports };
+                    let weed = Self { process, program, dir, ports, certificates };
                     assert!(weed.probe("PUT").unwrap().contains("201"));
                     return Some(weed);
                 }
@@ -63,9 +76,15 @@ impl Weed {
         panic!("weed does not start:\n{log}");
     }
 
-    /// `http://` with host and port.
+    /// `http://` or `https://` with host and port.
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.address())
+        let scheme = if self.certificates.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address())
+    }
+
+    /// What its certificate comes with; `None`: it does not speak TLS.
+    pub fn certificates(&self) -> Option<&Certificates> {
+        self.certificates.as_ref()
     }
 
     /// Host and port.
@@ -96,7 +115,8 @@ impl Weed {
     /// Kills the server if it runs, and starts it on the same ports and directory.
     pub fn restart(&mut self) {
         self.process.kill();
-        self.process = spawn(&self.program, self.dir.path(), &self.ports);
+        let certificates = self.certificates.as_ref();
+        self.process = spawn(&self.program, self.dir.path(), &self.ports, certificates);
         if let Err(log) = self.process.wait_for(READY) {
             panic!("weed does not start again:\n{log}");
         }
@@ -155,8 +175,21 @@ fn request(port: u16, line: &str, body: &str) -> io::Result<String> {
     Ok(answer.lines().next().unwrap_or_default().to_owned())
 }
 
-fn spawn(program: &Path, dir: &Path, ports: &Ports) -> Process {
+fn spawn(
+    program: &Path,
+    dir: &Path,
+    ports: &Ports,
+    certificates: Option<&Certificates>,
+) -> Process {
     let path = |name: &str| dir.join(name).display().to_string();
+    let tls = certificates.into_iter().flat_map(|certificates| {
+        let certificate = certificates.server_certificate();
+        let key = certificates.server_key();
+        [
+            format!("-s3.cert.file={}", certificate.display()),
+            format!("-s3.key.file={}", key.display()),
+        ]
+    });
     Process::spawn(
         Command::new(program)
             .env("HOME", dir)
@@ -170,6 +203,7 @@ fn spawn(program: &Path, dir: &Path, ports: &Ports) -> Process {
             .args(["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-bucket=kiln-test"])
             .args(["-master.telemetry=false", "-webdav=false", "-admin.ui=false"])
             .args(["-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.autoCreateBucket=false"])
+            .args(tls)
             .arg(format!("-s3.config={}", path("identities.json")))
             .arg(format!("-s3.localSocket={}", path("s3.sock")))
             .arg(format!("-filer.localSocket={}", path("filer.sock")))

@@ -3,7 +3,7 @@
 use kiln_test_servers::redis::{RedisCluster, RedisServer};
 
 use super::super::slots::slot;
-use super::super::{Call, Event, Redis, RedisError};
+use super::super::{Call, Event, Redis, RedisConfig, RedisError, Secret, TlsFiles};
 use super::{add, cluster, config, connect};
 
 fn calls(redis: &Redis, count: usize) -> Vec<Call> {
@@ -31,6 +31,46 @@ async fn many_calls_are_one_round_trip_for_each_node() {
     let database = config(&format!("{}/1", cluster.masters[1].url()));
     let refused = Redis::connect(database).await.err().unwrap();
     assert!(matches!(refused, RedisError::WrongServer { .. }), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_node_is_spoken_to_with_tls_and_the_password() {
+    let Some(cluster) = RedisCluster::start_secured() else { return };
+    let tls = cluster.masters[0].tls().unwrap();
+    let secured = RedisConfig {
+        password: Some(Secret::new(&tls.password)),
+        tls: Some(TlsFiles {
+            ca: Some(tls.ca.clone()),
+            client: Some((tls.client_certificate.clone(), tls.client_key.clone())),
+        }),
+        // The other nodes are learned from it.
+        ..config(&cluster.masters[1].url())
+    };
+    let redis = Redis::connect(secured.clone()).await.unwrap();
+    let sums: Vec<usize> = redis.query_many(calls(&redis, 300)).await.unwrap();
+    assert_eq!(sums, (0..300).collect::<Vec<_>>());
+    for master in &cluster.masters {
+        let keys: usize = master.command(&["DBSIZE"]).parse().unwrap();
+        assert!(keys > 50, "{keys} of 300 keys on one of three nodes");
+        // Whoever is connected by TLS has learned no port without.
+        let clients = master.command(&["CLIENT", "LIST", "TYPE", "NORMAL"]);
+        let laddr = format!("laddr=127.0.0.1:{} ", master.port());
+        assert!(clients.contains(&laddr), "{clients}");
+    }
+    let mut subscription = redis.subscribe(vec!["c".to_owned()]).await.unwrap();
+    redis.publish("c", b"message").await.unwrap();
+    assert!(matches!(subscription.next().await, Some(Event::Message { .. })));
+    let named = Redis::connect(RedisConfig {
+        addresses: config(&cluster.url()).addresses,
+        ..secured.clone()
+    });
+    assert_eq!(
+        named.await.unwrap().query_many::<usize>(calls(&redis, 3)).await.unwrap(),
+        [0, 2, 4]
+    );
+    let unknown = RedisConfig { password: None, ..secured };
+    let refused = Redis::connect(unknown).await.err().unwrap();
+    assert!(matches!(refused, RedisError::Auth { .. }), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -172,15 +172,25 @@ async fn tls_passwords_and_client_certificates_are_used() {
     assert!(!error.to_string().contains("hidden") && error.to_string().contains("password"));
     let error = wrong(|config| config.password = None).await;
     assert!(matches!(error, RedisError::Auth { .. }), "{error}");
+    assert!(error.to_string().contains("redis.password_file"), "{error}");
+    assert!(error.to_string().contains("KILN_REDIS_URL"), "{error}");
     // The system does not know this authority.
     let error = wrong(|config| config.tls.as_mut().unwrap().ca = None).await;
-    assert!(error.to_string().contains("certificate"), "{error}");
+    assert!(error.to_string().contains("set redis.ca"), "{error}");
     let error = wrong(|config| config.tls.as_mut().unwrap().client = None).await;
     assert!(matches!(error, RedisError::Unavailable { .. }), "{error}");
     let error = wrong(|config| config.tls = None).await;
     assert!(error.to_string().contains("rediss://"), "{error}");
     let error = wrong(|config| config.tls.as_mut().unwrap().ca = Some("/none".into())).await;
     assert!(error.to_string().contains("/none"), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_may_have_no_tls_is_said_to() {
+    let Some(server) = RedisServer::start() else { return };
+    let url = server.url().replace("redis://", "rediss://");
+    let error = Redis::connect(config(&url)).await.err().unwrap().to_string();
+    assert!(error.contains("redis:// where it does not speak TLS"), "{error}");
 }
 
 #[tokio::test]

@@ -32,8 +32,10 @@ pub async fn open(
     let clock = Clock::system();
     let copies = StorageConfig { lease: COPY_LEASE.min(config.lease), ..config.clone() };
     let disk = open_disk(&copies, &clock).await?;
+    // What is configured wrongly is said before anything is waited for.
+    let objects = Arc::new(S3Objects::connect(&shared.s3).await?);
     let redis = Redis::connect(shared.redis).await.map_err(unusable)?;
-    let objects = Arc::new(S3Objects::open(&shared.s3).await?);
+    objects.check().await?;
     let index = RedisBlobIndex::new(redis.clone(), RedisBlobIndexOptions::default());
     let options = IndexedOptions {
         lease: config.lease,
@@ -77,8 +79,9 @@ pub struct SharedIndex {
 impl SharedIndex {
     /// Errors: Redis or S3 cannot be used.
     pub async fn open(config: &SharedConfig) -> Result<Self, StoreError> {
+        let objects = S3Objects::connect(&config.s3).await?;
         let redis = Redis::connect(config.redis.clone()).await.map_err(unusable)?;
-        let objects = S3Objects::open(&config.s3).await?;
+        objects.check().await?;
         Ok(Self { index: RedisBlobIndex::new(redis, RedisBlobIndexOptions::default()), objects })
     }
 
@@ -103,9 +106,10 @@ impl SharedIndex {
 }
 
 fn unusable(error: RedisError) -> StoreError {
-    if error.is_transient() {
-        StoreError::Unavailable(error.to_string())
-    } else {
-        StoreError::Invalid(error.to_string())
+    match error {
+        RedisError::Config(message) => StoreError::Config(message),
+        RedisError::Auth { .. } => StoreError::Denied(error.to_string()),
+        error if error.is_transient() => StoreError::Unavailable(error.to_string()),
+        error => StoreError::Invalid(error.to_string()),
     }
 }

@@ -58,11 +58,13 @@ impl Known {
         Asked { era: self.era.load(Ordering::Acquire), at: self.clock.now() }
     }
 
-    /// Whether the blob is known to be promised for at least `lease` from now on.
+    /// Whether the blob is known to be in the object store and promised for at least `lease` from
+    /// now on.
     pub fn promised(&self, digest: &Digest, lease: Duration) -> bool {
         // Both ends are cut to whole seconds.
         let needed = self.clock.now().saturating_add(seconds(lease)).saturating_add(2);
-        self.shard(digest).get(digest).is_some_and(|seen| seen.until >= needed)
+        let stays = |seen: Seen| matches!(seen.place, Place::Object(_)) && seen.until >= needed;
+        self.shard(digest).get(digest).is_some_and(stays)
     }
 
     /// Where the blob was last; a hint, whatever became of its lease.

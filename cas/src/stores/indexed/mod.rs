@@ -8,6 +8,7 @@
 mod batch;
 mod behind;
 mod collect;
+mod epoch;
 mod foreign;
 mod heal;
 mod index;

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::batch::{Batcher, Limits};
 use super::behind::{Behind, linger};
+use super::epoch::Epochs;
 use super::foreign::Foreign;
 use super::heal::Heals;
 use super::index::{BlobIndex, Entry, Generation, Place};
@@ -53,7 +54,8 @@ pub struct IndexedOptions {
     pub max_size: u64,
     /// Blobs go this long after their lease has ended; `None`: when room is needed.
     pub keep: Option<Duration>,
-    /// Pause between two looks at the index, each of which is one call.
+    /// Pause between two looks at the index, each of which is one call. What is remembered of it
+    /// is only answered when it was seen to be the same within this time.
     pub interval: Duration,
     /// Pause between two passes that collect garbage.
     pub collect_every: Duration,
@@ -118,6 +120,7 @@ pub struct Parts {
     pub known: Known,
     /// Of the index, that were looked at.
     failures: AtomicU64,
+    pub epochs: Epochs,
     pub finds: Batcher<Digest, Option<Entry>>,
     pub smalls: Batcher<Digest, Option<Bytes>>,
     pub puts: Batcher<(Digest, Bytes), ()>,
@@ -159,6 +162,7 @@ impl Parts {
         Self {
             known: Known::new(options.clock.clone()),
             failures: AtomicU64::new(index.failures()),
+            epochs: Epochs::default(),
             finds: Batcher::new(FINDS, move |digests| {
                 let index = finding.clone();
                 Box::pin(async move { index.find(&digests, lease).await })
@@ -205,7 +209,8 @@ impl Parts {
         digest.size <= self.options.small
     }
 
-    /// Whether the blob is known to be promised, by an index that has not failed since.
+    /// Whether the blob is known to be promised by an index that has not failed since, and to be
+    /// in the object store: bytes that the index alone holds are lost with it.
     pub fn promised(&self, digest: &Digest) -> bool {
         let failures = self.index.failures();
         if self.failures.swap(failures, Ordering::AcqRel) != failures {

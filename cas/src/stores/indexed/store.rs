@@ -45,10 +45,10 @@ impl Indexed {
         let (stop, stopped) = watch::channel(false);
         let parts = Arc::new(Parts::new(index, objects, options, stopped));
         // Before the first write: an empty store is only told from a lost index while empty.
-        let epoch = parts.check_mark().await.inspect_err(|error| {
+        if let Err(error) = parts.check_epoch().await {
             tracing::warn!(%error, "index and object store could not be compared");
-        });
-        let upkeep = tokio::spawn(upkeep::run(parts.clone(), epoch.ok()));
+        }
+        let upkeep = tokio::spawn(upkeep::run(parts.clone()));
         let life = Life { stop, upkeep: Mutex::new(Some(upkeep)) };
         Self { parts, life: Arc::new(life) }
     }
@@ -213,6 +213,10 @@ fn check_size(digest: &Digest, actual: u64) -> Result<(), StoreError> {
 impl BlobStore for Indexed {
     async fn find_missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
         let parts = &self.parts;
+        if digests.iter().any(|digest| parts.promised(digest)) {
+            // Out of memory only what an index has said that is still there.
+            parts.confirm_epoch().await?;
+        }
         let unsure = |digest: &&Digest| !digest.is_empty_blob() && !parts.promised(digest);
         let asked: Vec<_> = digests.iter().filter(unsure).copied().collect();
         if asked.is_empty() {

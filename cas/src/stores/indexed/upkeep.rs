@@ -22,7 +22,7 @@ const IDLE_TURNS: u32 = 11;
 
 /// One call to the index per interval, or per twelve where nothing happens, unless there is something
 /// to do.
-pub async fn run(parts: Arc<Parts>, mut epoch: Option<u64>) {
+pub async fn run(parts: Arc<Parts>) {
     let mut stop = parts.stop.clone();
     let some_of = |time: Duration| time.mul_f64(fastrand::f64());
     let mut collect_at = Instant::now() + some_of(parts.options.collect_every);
@@ -51,7 +51,8 @@ pub async fn run(parts: Arc<Parts>, mut epoch: Option<u64>) {
             }
             turn += 1;
             match (turn - 1) % 3 {
-                0 => parts.check_epoch(&mut epoch).await,
+                _ if parts.is_unmarked() => parts.check_epoch().await,
+                0 => parts.check_epoch().await,
                 2 if parts.space.limited() => parts.count_space().await.map(drop),
                 _ => parts.adopt_all().await,
             }
@@ -68,38 +69,6 @@ pub async fn run(parts: Arc<Parts>, mut epoch: Option<u64>) {
 }
 
 impl Parts {
-    /// Looks whether index and objects belong together; an empty store is marked as such.
-    /// Returns the epoch.
-    pub async fn check_mark(&self) -> Result<u64, StoreError> {
-        let epoch = self.index.epoch().await?;
-        let marked = self.objects.mark().await? == Some(epoch);
-        let complete = marked || self.objects.list(None).await?.0.is_empty();
-        if complete && !marked {
-            self.objects.set_mark(epoch).await?;
-        }
-        let was_incomplete = self.counters.incomplete.swap(!complete, Ordering::Relaxed);
-        if !complete && !was_incomplete {
-            tracing::warn!(
-                "the index was lost: until it is rebuilt, blobs that the object store holds are \
-                 reported missing, and no orphans are collected"
-            );
-        }
-        Ok(epoch)
-    }
-
-    async fn check_epoch(&self, last: &mut Option<u64>) -> Result<(), StoreError> {
-        let epoch = self.index.epoch().await?;
-        let changed = last.is_some_and(|last| last != epoch);
-        if changed {
-            self.known.forget_all();
-        }
-        if last.is_none() || changed || self.counters.incomplete.load(Ordering::Relaxed) {
-            self.check_mark().await?;
-        }
-        *last = Some(epoch);
-        Ok(())
-    }
-
     async fn adopt_all(&self) -> Result<(), StoreError> {
         while self.adopt(PENDING_AGE, ADOPTED).await? == ADOPTED {}
         Ok(())

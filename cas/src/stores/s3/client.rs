@@ -16,8 +16,10 @@ use aws_sdk_s3::config::{
 };
 use aws_smithy_http_client::tls;
 
+use super::checks::{self, ENDPOINT_VARIABLES};
 use super::config::S3Config;
 use super::counts::{Counting, Counts};
+use crate::error::StoreError;
 
 /// Attempts of one request, the first included.
 const ATTEMPTS: u32 = 6;
@@ -33,7 +35,6 @@ const UPLOAD: u32 = 6;
 /// What requests to an endpoint are signed for when nothing names a region: stores other than
 /// AWS have but one, and take this name for it.
 const DEFAULT_REGION: &str = "us-east-1";
-const ENDPOINT_VARIABLES: [&str; 2] = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"];
 
 pub struct Clients {
     /// For requests that carry little.
@@ -46,9 +47,11 @@ pub struct Clients {
 }
 
 impl Clients {
-    pub async fn new(config: &S3Config) -> Self {
-        let sdk = load(config).await;
-        let custom = endpoint(config, &sdk);
+    /// Errors: `Config`.
+    pub async fn new(config: &S3Config) -> Result<Self, StoreError> {
+        let sdk = load(config).await?;
+        let custom = checks::endpoint(config, &sdk)?;
+        checks::region(config, &sdk)?;
         let counts = Arc::<Counts>::default();
         let client = |attempt: Duration| {
             let mut builder = Builder::from(&sdk)
@@ -66,25 +69,22 @@ impl Clients {
             Client::from_conf(builder.build())
         };
         let region = sdk.region().map_or("an unknown region", Region::as_ref);
-        Self {
+        Ok(Self {
             usual: client(config.timeout),
             uploads: client(config.timeout * UPLOAD),
             counts: counts.clone(),
-            endpoint: custom.unwrap_or_else(|| format!("AWS ({region})")),
-        }
+            endpoint: custom.clone().unwrap_or_else(|| format!("AWS ({region})")),
+        })
     }
 }
 
-/// `None`: AWS itself.
-fn endpoint(config: &S3Config, sdk: &SdkConfig) -> Option<String> {
-    let of_s3 = || std::env::var(ENDPOINT_VARIABLES[0]).ok();
-    let of_all = || sdk.endpoint_url().map(str::to_owned);
-    config.endpoint.clone().or_else(of_s3).or_else(of_all)
-}
-
-async fn load(config: &S3Config) -> SdkConfig {
+async fn load(config: &S3Config) -> Result<SdkConfig, StoreError> {
+    let trusted = checks::authorities(config)?;
+    let trusted = tls::TlsContext::builder().with_trust_store(trusted).build();
+    let trusted = trusted.map_err(|error| StoreError::Config(format!("TLS to S3: {error}")))?;
     let http = aws_smithy_http_client::Builder::new()
         .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
+        .tls_context(trusted)
         .build_https();
     let retries = RetryConfig::standard()
         .with_max_attempts(ATTEMPTS)
@@ -107,7 +107,7 @@ async fn load(config: &S3Config) -> SdkConfig {
     if let Some(profile) = &config.profile {
         loader = loader.profile_name(profile);
     }
-    with_region(loader, config).load().await
+    Ok(with_region(loader, config).load().await)
 }
 
 /// Where an endpoint is set, a region that nothing names is not looked for in EC2's metadata

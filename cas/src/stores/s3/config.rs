@@ -1,6 +1,7 @@
 //! Where the bucket is and how to talk to it.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use std::time::Duration;
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Everything that is `None` comes from AWS's usual chain: environment variables
-/// (`AWS_ENDPOINT_URL_S3`, `AWS_REGION`, `AWS_ACCESS_KEY_ID`, ...), the profile files, web
+/// (`AWS_ENDPOINT_URL_S3`, `AWS_REGION`, `AWS_CA_BUNDLE`, `AWS_ACCESS_KEY_ID`, ...), the profile files, web
 /// identity, the ECS and EC2 metadata services.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct S3Config {
@@ -24,6 +25,8 @@ pub struct S3Config {
     /// The profile to take from the profile files.
     pub profile: Option<String>,
     pub credentials: Option<S3Credentials>,
+    /// Certificate authorities (PEM) that are trusted besides the system's.
+    pub ca: Option<PathBuf>,
     /// How long one attempt of a request may take. Whole requests, which make several attempts,
     /// and uploads take a named multiple of it.
     pub timeout: Duration,
@@ -76,6 +79,7 @@ impl FromStr for S3Config {
             path_style: None,
             profile: None,
             credentials: None,
+            ca: None,
             timeout: DEFAULT_TIMEOUT,
         })
     }

@@ -74,7 +74,10 @@ impl Site {
         message: Option<&str>,
     ) -> Failure {
         let status = response.status().as_u16();
-        let (code, message) = (code.unwrap_or_default(), message.unwrap_or("no reason given"));
+        let Some(code) = code.filter(|code| !code.is_empty()) else {
+            return self.foreign(doing, status);
+        };
+        let message = message.unwrap_or("no reason given");
         let region = response.headers().get("x-amz-bucket-region");
         let said = format!("{self}: {message} ({status} {code})");
         let lasting = |hint: &str| StoreError::Io {
@@ -113,20 +116,56 @@ impl Site {
         }
     }
 
-    fn not_signed(&self, doing: &str, error: &(dyn Error + 'static)) -> StoreError {
-        StoreError::Io {
+    /// S3 names a code with every error, other servers and proxies do not. Nothing is taken for
+    /// absent by their word.
+    fn foreign(&self, doing: &str, status: u16) -> Failure {
+        let said = format!("{self}: the answer is {status} without a reason of S3");
+        if is_transient(status, "") {
+            return Failure::Other(StoreError::Unavailable(format!("S3: cannot {doing}: {said}")));
+        }
+        Failure::Other(StoreError::Io {
             context: format!("S3: cannot {doing}"),
             message: format!(
-                "no credentials for {self}: {}; set AWS_ACCESS_KEY_ID and \
-                 AWS_SECRET_ACCESS_KEY or AWS_PROFILE, or give this machine a role",
-                reasons(error).join(": ")
+                "{said}; perhaps another server or a proxy is there, or a store that wants \
+                 https://: correct s3.endpoint"
             ),
+        })
+    }
+
+    fn not_signed(&self, doing: &str, error: &(dyn Error + 'static)) -> StoreError {
+        let reasons = reasons(error).join(": ");
+        let hint = credentials_hint(&reasons);
+        StoreError::Io {
+            context: format!("S3: cannot {doing}"),
+            message: format!("no credentials for {self}: {reasons}; {hint}"),
         }
     }
 
     fn no_answer(&self, doing: &str, error: &(dyn Error + 'static)) -> StoreError {
         let reasons = reasons(error).join(": ");
-        StoreError::Unavailable(format!("S3: cannot {doing}: no answer from {self}: {reasons}"))
+        let hint = self.connection_hint(&reasons);
+        StoreError::Unavailable(format!(
+            "S3: cannot {doing}: no answer from {self}: {reasons}; {hint}"
+        ))
+    }
+
+    /// What to do about a store that cannot be spoken to.
+    fn connection_hint(&self, reasons: &str) -> &'static str {
+        let says = |word: &str| reasons.contains(word);
+        if says("UnknownIssuer") {
+            return "set s3.ca (or AWS_CA_BUNDLE) to a PEM file with the authority of its \
+                    certificate";
+        }
+        if says("invalid peer certificate") {
+            return "renew its certificate, or write s3.endpoint with a name that is in it";
+        }
+        if says("InvalidContentType") {
+            return "it may not speak TLS: write http:// in s3.endpoint";
+        }
+        match self.endpoint.starts_with("http://") {
+            true => "start it, or correct s3.endpoint (https:// where it speaks TLS)",
+            false => "start it, or correct s3.endpoint",
+        }
     }
 
     /// The body of an answer broke off.
@@ -140,6 +179,21 @@ impl std::fmt::Display for Site {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "bucket {} at {}", self.bucket, self.endpoint)
     }
+}
+
+/// What to do about credentials that cannot be had.
+fn credentials_hint(reasons: &str) -> &'static str {
+    let says = |word: &str| reasons.contains(word);
+    if says("cargo feature") {
+        return "profiles of this kind are not supported: name one with keys, a role, SSO or \
+                credential_process (which may run `aws configure export-credentials \
+                --format process`)";
+    }
+    if says("SSO") || says("sso") {
+        return "log in with `aws sso login` as the user that Kiln runs as, or give it another \
+                profile";
+    }
+    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_PROFILE, or give this machine a role"
 }
 
 fn lacks_credentials(error: &(dyn Error + 'static)) -> bool {

@@ -4,6 +4,7 @@
 //! are the first two digits of the hash and the generation is 16 hexadecimal digits.
 
 mod body;
+mod checks;
 mod client;
 mod config;
 mod counts;

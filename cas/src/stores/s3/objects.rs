@@ -61,17 +61,17 @@ pub struct Shared {
 
 impl S3Objects {
     /// Makes the clients and asks the bucket once whether it is there and may be used.
-    /// Errors: `Unavailable` when nothing answers; `Io` when the bucket is missing, forbidden or
+    /// Errors: `Config` when what is configured cannot be used; `Unavailable` when nothing answers; `Io` when the bucket is missing, forbidden or
     /// elsewhere, with what to do.
     pub async fn open(config: &S3Config) -> Result<Self, StoreError> {
-        let objects = Self::connect(config).await;
+        let objects = Self::connect(config).await?;
         objects.check().await?;
         Ok(objects)
     }
 
-    /// Makes the clients, and asks the bucket nothing.
-    pub async fn connect(config: &S3Config) -> Self {
-        let clients = Clients::new(config).await;
+    /// Makes the clients, and asks the bucket nothing. Errors: `Config`.
+    pub async fn connect(config: &S3Config) -> Result<Self, StoreError> {
+        let clients = Clients::new(config).await?;
         let site = Site { bucket: config.bucket.clone(), endpoint: clients.endpoint.clone() };
         let root = key::root(&config.prefix);
         let top = root.trim_end_matches("blobs/");
@@ -80,7 +80,7 @@ impl S3Objects {
             (Semaphore::new(REQUESTS_IN_FLIGHT), Arc::new(Semaphore::new(PARTS_IN_FLIGHT)));
         let stall = config.timeout;
         let shared = Shared { clients, site, root, clock_key, mark_key, requests, parts, stall };
-        Self { shared: Arc::new(shared) }
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// Requests so far, by what became of them.

@@ -14,7 +14,7 @@ use crate::stores::contract::blob;
 use crate::stores::indexed::{Indexed, IndexedOptions, MemoryIndex, rebuild};
 use crate::stores::s3::{S3Config, S3Credentials, S3Objects};
 
-fn config(weed: &Weed, endpoint: String, timeout: Duration) -> S3Config {
+pub fn config(weed: &Weed, endpoint: String, timeout: Duration) -> S3Config {
     let keys = weed.credentials();
     S3Config {
         endpoint: Some(endpoint),
@@ -88,7 +88,7 @@ async fn an_object_store_that_is_down_at_the_start_is_waited_for() {
     let Some(mut weed) = Weed::start() else { return };
     weed.kill();
     let config = config(&weed, weed.endpoint(), Duration::from_millis(250));
-    let objects = S3Objects::connect(&config).await;
+    let objects = S3Objects::connect(&config).await.unwrap();
     let index = Arc::new(MemoryIndex::new(Clock::system()));
     let store = indexed(&index, objects).await;
     let (small, small_data) = blob(1, 100);
@@ -126,7 +126,7 @@ async fn a_bucket_that_is_missing_or_forbidden_fails_syncs_with_the_reason() {
     let missing = S3Config { bucket: "no-such-bucket".to_owned(), ..good };
     for (config, reason) in [(forbidden, "PutObject"), (missing, "create the bucket")] {
         let index = Arc::new(MemoryIndex::new(Clock::system()));
-        let store = indexed(&index, S3Objects::connect(&config).await).await;
+        let store = indexed(&index, S3Objects::connect(&config).await.unwrap()).await;
         let (digest, data) = blob(1, 100);
         store.write(&digest, data).await.unwrap();
         let error = store.sync().await.unwrap_err();

@@ -5,5 +5,6 @@ mod collect;
 mod heal;
 mod in_s3;
 mod lookups;
+mod lost;
 mod rig;
 mod skew;

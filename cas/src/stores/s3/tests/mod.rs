@@ -1,5 +1,7 @@
 //! Against SeaweedFS, and against a proxy in front of it that fails.
 
+mod reach;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -286,7 +288,7 @@ async fn errors_that_last_end_in_unavailable_in_bounded_time() {
     let text = error.to_string();
     assert!(matches!(error, StoreError::Unavailable(_)), "{text}");
     assert!(text.contains(&weed.endpoint()), "{text}");
-    let there_before = S3Objects::connect(&direct).await;
+    let there_before = S3Objects::connect(&direct).await.unwrap();
     weed.restart();
     there_before.check().await.unwrap();
     assert_eq!(whole(&there_before, &digest, 1).await.unwrap(), data);
