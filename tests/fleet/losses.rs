@@ -139,13 +139,21 @@ fn an_index_that_was_lost_is_rebuilt_from_s3() {
         command.args(["index", what, "--json", "--redis", &shared.redis.url()]);
         command.args(["--s3", &format!("s3://{}/kiln", shared.weed.bucket())]).envs(environment);
         let output = command.output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let json = serde_json::from_slice::<Value>(&output.stdout);
+        (output.status.code(), json.unwrap_or_else(|_| panic!("{said}")), said)
     };
-    assert_eq!(count(&index("show"), "/blobs"), 0);
-    let rebuilt = index("rebuild");
+    let (code, shown, said) = index("show");
+    assert_eq!(
+        (code, &shown["complete"], count(&shown, "/blobs")),
+        (Some(1), &Value::Bool(false), 0)
+    );
+    assert!(said.contains("kiln index rebuild"), "{said}");
+    let (code, rebuilt, _) = index("rebuild");
+    assert_eq!(code, Some(0), "{rebuilt}");
     assert!(count(&rebuilt, "/blobs") > 20, "{rebuilt}");
-    let shown = index("show");
+    let (code, shown, _) = index("show");
+    assert_eq!((code, &shown["complete"]), (Some(0), &Value::Bool(true)));
     assert_eq!(shown["blobs"], rebuilt["blobs"]);
     assert_eq!(shown["pending"], 0);
     // Results are lost, inputs are not: nothing is uploaded twice, and the build runs again, on a
