@@ -23,6 +23,8 @@ pub enum End {
     Died,
     /// What it printed was no response.
     Malformed,
+    /// It had files of its request open for writing when it had answered.
+    StillWriting,
     /// An action's timeout or cancellation.
     Killed,
     /// Another tool needed its place.
@@ -34,9 +36,10 @@ pub enum End {
 }
 
 impl End {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Died,
         Self::Malformed,
+        Self::StillWriting,
         Self::Killed,
         Self::Evicted,
         Self::Idle,
@@ -48,6 +51,7 @@ impl End {
         match self {
             Self::Died => "died",
             Self::Malformed => "malformed",
+            Self::StillWriting => "still_writing",
             Self::Killed => "killed",
             Self::Evicted => "evicted",
             Self::Idle => "idle",

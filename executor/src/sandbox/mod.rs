@@ -29,6 +29,7 @@ pub use config::{SlotConfig, UpperDir, UserNamespace};
 pub use error::SandboxError;
 pub use probe::{Capabilities, probe};
 pub use slot::{Slot, Tool, ToolEvent};
+pub use wire::Withdrawal;
 pub use zygote::zygote_main;
 
 use std::os::fd::OwnedFd;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::common::Node;
+use crate::common::{Node, get};
 use crate::harness::{Fixture, TOOL, ask, processes};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,6 +77,17 @@ async fn noise_on_stdout_is_shown_and_ends_the_tool() {
     }
     assert_eq!(worker.ended("malformed"), 2);
     assert_eq!(worker.done(&ask(&[])).await.by().1, 1);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tool_that_could_still_write_is_ended_before_its_outputs_are_read() {
+    let mut worker = Fixture::new().await;
+    let first = worker.done(&ask(&["hold out/o"])).await;
+    let output = first.0.output_files[0].digest.as_ref().unwrap();
+    assert_eq!(get(&worker.store, output).await, "early");
+    assert_eq!((worker.ended("still_writing"), worker.figures().running), (1, 0));
+    assert_eq!(worker.done(&ask(&["has in/README"])).await.by().1, 1);
     worker.stop().await;
 }
 

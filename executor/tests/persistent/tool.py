@@ -10,6 +10,7 @@ TOKEN = os.urandom(6).hex()
 STAYS = "--persistent_worker" in sys.argv
 PROTO = "--proto" in sys.argv
 count = 0
+held = []
 
 
 def do(arguments, inputs):
@@ -25,6 +26,10 @@ def do(arguments, inputs):
         elif verb == "scribble":
             with open(rest[0], "w") as target:
                 target.write("undeclared")
+        elif verb == "hold" and STAYS:
+            held.append(open(rest[0], "w"))
+            held[-1].write("early")
+            held[-1].flush()
         elif verb == "inputs":
             said.extend(f"{path} {digest}" for path, digest in inputs)
         elif verb == "crash":

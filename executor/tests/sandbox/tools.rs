@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kiln_executor::sandbox::{CommandSpec, Ending, SlotConfig, Tool, ToolEvent};
+use kiln_executor::sandbox::{CommandSpec, Ending, SlotConfig, Tool, ToolEvent, Withdrawal};
 use tempfile::TempDir;
 
 use crate::{both, harness};
@@ -106,7 +106,7 @@ impl Fixture {
     }
 
     async fn stop(self) {
-        self.tool.stop().await;
+        self.tool.stop().await.unwrap();
     }
 }
 
@@ -115,7 +115,7 @@ both! {
         let pid = tool.ask("echo $$; cat /tmp/pid").await;
         assert_eq!(tool.ask("ls; cat lib/tool src/a top").await, "lib\nout\nsrc\ntop\n1oldt");
         assert_eq!(tool.ask("echo one > out/x; echo undeclared > src/y; cat src/y").await, "undeclared\n");
-        assert_eq!(tool.tool.withdraw().await.unwrap(), None);
+        assert_eq!(tool.tool.withdraw().await.unwrap(), Withdrawal::default());
         assert_eq!(tool.output("out/x").unwrap(), "one\n");
         assert_eq!(tool.ask("ls; cat src/a").await, "cat: src/a: No such file or directory\n");
 
@@ -123,7 +123,7 @@ both! {
         assert_eq!(tool.ask("ls . out src; cat lib/tool src/a more/b").await,
             ".:\nlib\nmore\nout\nsrc\n\nout:\n\nsrc:\na\n1newb");
         assert_eq!(tool.ask("echo two > out/x; rm src/a").await, "");
-        assert_eq!(tool.tool.withdraw().await.unwrap(), None);
+        assert_eq!(tool.tool.withdraw().await.unwrap(), Withdrawal::default());
         assert_eq!(tool.output("out/x").unwrap(), "two\n");
         assert_eq!(tool.output("src/a"), None);
 
@@ -163,7 +163,7 @@ both! {
 
     async fn what_is_open_stays_open_when_no_path_leads_there(tool: &mut Fixture) {
         assert_eq!(tool.ask("exec 7< src/a; cd src").await, "");
-        assert_eq!(tool.tool.withdraw().await.unwrap(), None);
+        assert_eq!(tool.tool.withdraw().await.unwrap(), Withdrawal::default());
         tool.present("second", &[("src/a", "new")], &[]).await;
         assert_eq!(tool.ask("cat <&7; cd /kiln/root; cat src/a").await, "oldnew");
     }
@@ -178,13 +178,42 @@ both! {
         assert_eq!(tool.output("src/a").unwrap(), "old");
     }
 
+    async fn who_keeps_a_file_open_for_writing_is_found_out(tool: &mut Fixture) {
+        for (round, opened) in ["exec 7> out/x", "exec 7>> src/b", "exec 7<> out/y"].iter().enumerate() {
+            assert_eq!(tool.ask(opened).await, "");
+            assert!(tool.tool.withdraw().await.unwrap().still_writing, "{opened}");
+            assert_eq!(tool.ask("echo late >&7; exec 7>&-").await, "");
+            let files = [("src/a", "new"), ("top", "t")];
+            tool.present(&format!("round{round}"), &files, &["out"]).await;
+            // Who only reads writes nothing.
+            assert_eq!(tool.ask("exec 8< top 9< out; sleep 0 7> out/x").await, "");
+            assert_eq!(tool.tool.withdraw().await.unwrap(), Withdrawal::default());
+            tool.present(&format!("again{round}"), &files, &["out"]).await;
+        }
+    }
+
+    async fn what_is_kept_of_a_request_cannot_be_written_after_the_answer(tool: &mut Fixture) {
+        assert_eq!(tool.ask("echo x > out/x; exec 7< out 8< out/x; cd out").await, "");
+        assert_eq!(tool.tool.withdraw().await.unwrap(), Withdrawal::default());
+        for late in ["echo late > x", "echo late > new", "rm x", "mv x y", "chmod 0 x", "mkdir new",
+            "ln -s x new", "truncate -s 9 /proc/self/fd/8", "echo late > /proc/self/fd/7/x"]
+        {
+            let said = tool.ask(&format!("({late}) >/dev/null 2>&1 && echo done")).await;
+            assert_eq!(said, "", "{late}");
+        }
+        assert_eq!(tool.output("out/x").unwrap(), "x\n");
+        assert_eq!(tool.output("out/new"), None);
+        tool.present("second", &[("src/a", "new")], &["out"]).await;
+        assert_eq!(tool.ask("(echo late > new) 2>/dev/null; cd /kiln/root; ls out").await, "");
+    }
+
     async fn a_request_that_fills_the_disk_is_said_to_have(tool: &mut Fixture) {
         assert!(tool.ask("head -c 9000000 /dev/zero > out/x").await.contains("No space left"));
-        let over_limit = tool.tool.withdraw().await.unwrap().unwrap();
+        let over_limit = tool.tool.withdraw().await.unwrap().over_limit.unwrap();
         assert!(over_limit.starts_with("disk: "), "{over_limit}");
         tool.present("second", &[("src/a", "new")], &["out"]).await;
         assert_eq!(tool.ask("head -c 3000000 /dev/zero > out/x").await, "");
-        assert_eq!(tool.tool.withdraw().await.unwrap(), None);
+        assert_eq!(tool.tool.withdraw().await.unwrap(), Withdrawal::default());
     }
 
     async fn its_end_is_told_with_what_it_said_last(tool: &mut Fixture) {
@@ -214,7 +243,7 @@ both! {
         let ToolEvent::Stderr(text) = said else { panic!("{said:?}") };
         assert!(String::from_utf8_lossy(&text).contains("cannot run lib/absent"));
         assert_eq!(other.step(&mut input).await.unwrap(), ToolEvent::Ended(Ending::Exited(127)));
-        other.stop().await;
+        other.stop().await.unwrap();
     }
 }
 

@@ -12,7 +12,7 @@ use super::connection::Connection;
 use super::{KILL_PATIENCE, Slot, by_itself, input_pipe, output_pipe};
 use crate::sandbox::pump::read_now;
 use crate::sandbox::wire::{Reply, Report, Request};
-use crate::sandbox::{CommandSpec, Ending, SandboxError, SlotConfig};
+use crate::sandbox::{CommandSpec, Ending, SandboxError, SlotConfig, Withdrawal};
 
 /// What one read takes at most.
 const CHUNK: usize = 64 << 10;
@@ -81,14 +81,14 @@ impl Tool {
         }
     }
 
-    /// No path of the tool leads to its input root any more. Says whether what was written there is
-    /// all that may be.
-    pub async fn withdraw(&mut self) -> Result<Option<String>, SandboxError> {
+    /// No path of the tool leads to its input root any more, and nothing it does changes what is
+    /// there, unless it is [still writing](Withdrawal::still_writing).
+    pub async fn withdraw(&mut self) -> Result<Withdrawal, SandboxError> {
         self.check_runs()?;
         let frame = Request::Withdraw.signal_frame()?;
         connected(&mut self.slot)?.send(&frame, Vec::new()).await?;
         match self.reply().await? {
-            (Reply::Withdrawn { over_limit }, _) => Ok(over_limit),
+            (Reply::Withdrawn(left), _) => Ok(left),
             _ => Err(SandboxError::Malformed("the input root was not withdrawn")),
         }
     }
@@ -181,14 +181,12 @@ impl Tool {
             .or_else(|| rest(&self.stderr).map(ToolEvent::Stderr))
     }
 
-    /// Kills it and all that it has started, and returns when they are gone.
-    pub async fn stop(mut self) {
-        if self.ended.is_none()
-            && let Err(error) = self.kill().await
-        {
-            tracing::debug!(%error, "a tool was not ended in order");
-        }
+    /// Kills it and all that it has started, and returns when they are gone. After an error they are
+    /// being killed, and may be there for a while.
+    pub async fn stop(mut self) -> Result<(), SandboxError> {
+        let killed = if self.ended.is_none() { self.kill().await } else { Ok(()) };
         self.slot.stop().await;
+        killed
     }
 
     async fn kill(&mut self) -> Result<(), SandboxError> {

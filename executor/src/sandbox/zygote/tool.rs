@@ -11,7 +11,7 @@ use super::command::Command;
 use super::error::ZygoteError;
 use super::mounts;
 use super::socket::Socket;
-use crate::sandbox::wire::{Reply, Report, Request};
+use crate::sandbox::wire::{Reply, Report, Request, Withdrawal};
 use crate::sandbox::{CommandSpec, Limits};
 
 impl Workshop {
@@ -73,15 +73,18 @@ impl Workshop {
     ) -> Result<Option<(Reply, Option<OwnedFd>)>, ZygoteError> {
         match request {
             Request::Present(spec) => {
-                self.withdraw()?;
+                if !self.withdraw()? {
+                    let why = "the tool still writes into the input root before";
+                    return Err(ZygoteError::Refused(why.to_owned()));
+                }
                 let root = self.scratch.prepare(&spec, self.identity)?;
                 self.present(&spec)?;
                 Ok(Some((Reply::Presented, Some(root))))
             }
             Request::Withdraw => {
                 let over_limit = self.disk_full(limits);
-                self.withdraw()?;
-                Ok(Some((Reply::Withdrawn { over_limit }, None)))
+                let still_writing = !self.withdraw()?;
+                Ok(Some((Reply::Withdrawn(Withdrawal { still_writing, over_limit }), None)))
             }
             Request::Release => self.scratch.forget_all().map(|()| None),
             _ => Err(ZygoteError::Refused("a request came while a tool runs".to_owned())),
@@ -95,11 +98,18 @@ impl Workshop {
     }
 
     /// What the tool has open stays open to it, and what it has mapped stays mapped: no path leads
-    /// there any more.
-    fn withdraw(&mut self) -> Result<(), ZygoteError> {
+    /// there any more. Nor can anything be written there; false: but where it is being written now.
+    fn withdraw(&mut self) -> Result<bool, ZygoteError> {
         let shown = std::mem::take(&mut self.shown);
-        self.in_namespace(|| shown.iter().try_for_each(|at| mounts::detach(at)))?;
-        self.scratch.empty_frame()
+        let mut all_ended = true;
+        self.in_namespace(|| {
+            shown.iter().try_for_each(|at| {
+                all_ended &= mounts::end_writing(at)?;
+                mounts::detach(at)
+            })
+        })?;
+        self.scratch.empty_frame()?;
+        Ok(all_ended)
     }
 
     /// Does `work` in the tool's mount namespace, whose paths the tool has no say in.
