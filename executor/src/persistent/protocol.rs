@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 pub const MAX_RESPONSE_BYTES: usize = 64 << 20;
 /// What a WorkResponse begins with: its exit code, its output or its number.
 const FIRST_BYTES: [u8; 3] = [0x08, 0x12, 0x18];
+/// Most bytes of the length before a response.
+const LONGEST_LENGTH: usize = 10;
 /// Bytes of what a tool printed that are shown where that was no response.
 const SHOWN_BYTES: usize = 200;
 
@@ -65,6 +67,8 @@ pub struct Responses {
     limit: usize,
     buffer: Vec<u8>,
     scan: Scan,
+    /// Bytes since the last response, the space before the next included.
+    received: usize,
 }
 
 /// How far an object has been read.
@@ -79,18 +83,20 @@ struct Scan {
 impl Responses {
     /// `limit`: most bytes of one.
     pub fn new(protocol: Protocol, limit: usize) -> Self {
-        Self { protocol, limit, buffer: Vec::new(), scan: Scan::default() }
+        Self { protocol, limit, buffer: Vec::new(), scan: Scan::default(), received: 0 }
     }
 
     /// Takes what was printed, and returns the response that it completes. There is one to each
     /// request: nothing may come after it before the next.
     pub fn push(&mut self, bytes: &[u8]) -> Result<Option<WorkResponse>, Malformed> {
         self.buffer.extend_from_slice(bytes);
+        self.received = self.received.saturating_add(bytes.len());
         let response = match self.next() {
             Ok(Some((response, length))) => {
                 let rest = self.buffer.split_off(length);
                 let head = std::mem::replace(&mut self.buffer, rest);
                 self.scan = Scan::default();
+                self.received = 0;
                 self.skip_space();
                 if self.buffer.is_empty() {
                     Ok(Some(response))
@@ -99,7 +105,7 @@ impl Responses {
                     Err("more than one response came to a request".to_owned())
                 }
             }
-            Ok(None) => Ok(None),
+            Ok(None) => self.check(self.received.saturating_sub(LONGEST_LENGTH)).map(|()| None),
             Err(fault) => Err(fault),
         };
         response.map_err(|fault| Malformed { fault, head: self.head() })
@@ -142,7 +148,6 @@ impl Responses {
     }
 
     fn delimited(&self) -> Result<Option<(usize, usize)>, String> {
-        const LONGEST_LENGTH: usize = 10;
         let mut rest = &self.buffer[..];
         let length = match prost::decode_length_delimiter(&mut rest) {
             Ok(length) => length,
@@ -345,6 +350,8 @@ mod tests {
             assert!(error.fault.contains(fault), "{text}: {error}");
             assert!(error.to_string().contains(&format!("{:?}", &text[..2])[..2]), "{error}");
         }
+        let space = " ".repeat(LIMIT + LONGEST_LENGTH + 1);
+        assert!(json(&space).unwrap_err().fault.contains("more than 1024 bytes"));
         let long = format!("{{\"output\": \"{}", "x".repeat(LIMIT));
         assert!(json(&long).unwrap_err().fault.contains("more than 1024 bytes"));
     }

@@ -58,6 +58,8 @@ struct Warm {
     tool: Option<Tool>,
     key: Digest,
     responses: Responses,
+    /// Most bytes it may print on its stderr while it does one request.
+    noise: usize,
     stderr: Tail,
     answered: u32,
     /// Why it is no more, when it is not known better.
@@ -324,6 +326,7 @@ impl Tools {
             tool: Some(tool),
             key: job.key,
             responses: Responses::new(job.protocol, limit),
+            noise: most.unwrap_or(usize::MAX),
             stderr: Tail::default(),
             answered: 0,
             end: End::Killed,
@@ -413,6 +416,7 @@ async fn converse(
     mut request: Bytes,
 ) -> Result<(WorkResponse, Withdrawal), Silence> {
     let Some(tool) = warm.tool.as_mut() else { return Err(Silence::Ended("it is gone".into())) };
+    let mut noise = 0;
     loop {
         match tool.step(&mut request).await {
             Ok(ToolEvent::Stdout(bytes)) => {
@@ -424,7 +428,15 @@ async fn converse(
                         .map_err(|error| Silence::Ended(error.to_string()));
                 }
             }
-            Ok(ToolEvent::Stderr(bytes)) => warm.stderr.push(&bytes),
+            Ok(ToolEvent::Stderr(bytes)) => {
+                warm.stderr.push(&bytes);
+                noise += bytes.len();
+                if noise > warm.noise {
+                    let most = warm.noise;
+                    let how = format!("it printed more than {most} bytes on its stderr");
+                    return Err(Silence::Ended(how));
+                }
+            }
             Ok(ToolEvent::Ended(ending)) => return Err(Silence::Ended(format!("{ending:?}"))),
             Err(error) => return Err(Silence::Ended(error.to_string())),
         }

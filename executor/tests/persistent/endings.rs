@@ -107,6 +107,30 @@ async fn a_timeout_kills_the_tool_and_is_the_actions_own() {
     worker.stop().await;
 }
 
+/// On one thread: whoever does not let go of it keeps the clock from being looked at.
+#[tokio::test]
+async fn a_flood_of_output_holds_up_no_timeout() {
+    let mut worker = Fixture::with(1, |config| config.limits.output_bytes = None).await;
+    let mut asked = ask(&["flood 2 x"]);
+    asked.timeout = Some(Duration::from_millis(1500));
+    assert_eq!(worker.run(&asked).await.status.unwrap().code, 4);
+    assert_eq!(worker.ended("killed"), 1);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tool_that_prints_too_much_is_ended() {
+    let mut worker = Fixture::with(1, |config| config.limits.output_bytes = Some(1 << 20)).await;
+    assert_eq!(worker.done(&ask(&["flood 2 x"])).await.by().1, 0);
+    assert_eq!((worker.ended("died"), worker.unfit("died")), (1, 1));
+    let mut space = ask(&["flood 1 "]);
+    space.variable = "another tool".into();
+    let status = worker.run(&space).await.status.unwrap();
+    assert_eq!(status.code, 9, "{}", status.message);
+    assert!(status.message.contains("more than 1048576 bytes"), "{}", status.message);
+    worker.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_action_takes_its_tool_along() {
     let mut worker = Fixture::new().await;

@@ -30,6 +30,9 @@ def do(arguments, inputs):
             held.append(open(rest[0], "w"))
             held[-1].write("early")
             held[-1].flush()
+        elif verb == "flood" and STAYS:
+            while True:
+                os.write(int(rest[0]), rest[1].encode() * 4096 or b" " * 65536)
         elif verb == "inputs":
             said.extend(f"{path} {digest}" for path, digest in inputs)
         elif verb == "crash":

@@ -125,16 +125,18 @@ impl Tool {
             }
             let Self { slot, stdin, stdout, stderr, .. } = self;
             let connection = connected(slot)?;
+            // What a tool prints without end must not keep those waiting who would stop it.
+            tokio::task::consume_budget().await;
             tokio::select! {
-                biased;
-                chunk = read(stdout) => return Ok(ToolEvent::Stdout(chunk)),
-                chunk = read(stderr) => return Ok(ToolEvent::Stderr(chunk)),
-                () = write(stdin, input), if !input.is_empty() => {}
+                // In turns: none of them keeps the others from being looked at.
                 reply = connection.receive() => match reply?.0 {
                     Reply::Done(report) => self.ended = Some(ending(report)),
                     Reply::Failed(message) => return Err(self.given_up(message)),
                     _ => return Err(SandboxError::Malformed("a tool was not asked for this")),
                 },
+                chunk = read(stdout) => return Ok(ToolEvent::Stdout(chunk)),
+                () = write(stdin, input), if !input.is_empty() => {}
+                chunk = read(stderr) => return Ok(ToolEvent::Stderr(chunk)),
             }
         }
     }
