@@ -94,6 +94,15 @@ impl Fixture {
         self.root = self.tool.present(&spec(lower, directories)).await.unwrap();
     }
 
+    /// A tool that does this alone.
+    async fn another(&self, script: &str) -> (Tool, OwnedFd) {
+        let mut other = spec(self.dir.path().join("first"), &[]);
+        other.arguments[2] = script.into();
+        let config = harness::config(self.dir.path());
+        let config = SlotConfig { scratch_dir: self.dir.path().join("other"), ..config };
+        Tool::start(config, &other).await.unwrap()
+    }
+
     fn output(&self, path: &str) -> Option<String> {
         let flags = nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_CLOEXEC;
         let how = nix::fcntl::OpenHow::new()
@@ -232,6 +241,48 @@ both! {
         assert!(tool.tool.present(&spec(tool.dir.path().join("first"), &[])).await.is_err());
     }
 
+    async fn a_tool_that_cannot_be_spoken_to_counts_as_ended(tool: &mut Fixture) {
+        let mut input = Bytes::from_static(b"exec 1>&- 2>&-; sleep 60\n");
+        let begin = std::time::Instant::now();
+        let error = tool.tool.step(&mut input).await.unwrap_err();
+        assert!(error.to_string().contains("closed its stdin or stdout"), "{error}");
+        assert!(!tool.tool.is_alive());
+
+        let (mut other, _root) = tool.another("exec 0<&-; echo said; sleep 60").await;
+        let mut input = Bytes::from(vec![b'x'; 1 << 20]);
+        let said = other.step(&mut input).await.unwrap();
+        assert_eq!(said, ToolEvent::Stdout(Bytes::from_static(b"said\n")));
+        let error = other.step(&mut input).await.unwrap_err();
+        assert!(error.to_string().contains("closed its stdin or stdout"), "{error}");
+        assert!(begin.elapsed() < Duration::from_secs(30));
+        other.stop().await.unwrap();
+    }
+
+    async fn nothing_is_kept_open_for_a_tool(tool: &mut Fixture) {
+        let outside = tool.ask("exec -a kept-open-4711 sleep 60 >/dev/null 2>&1 0<&1 &").await;
+        assert_eq!(outside, "");
+        let (init, _) = poll_until(|| processes_of("kept-open-4711").map(|pid| {
+            let shell = parent(pid);
+            (parent(shell), shell)
+        })).await;
+        let names = || {
+            let entries = std::fs::read_dir(format!("/proc/{init}/fd")).ok()?;
+            let link = |entry: std::io::Result<std::fs::DirEntry>| {
+                std::fs::read_link(entry.unwrap().path()).unwrap().display().to_string()
+            };
+            Some(entries.map(link).collect::<Vec<_>>())
+        };
+        let Some(names) = names() else {
+            eprintln!("SKIPPED: this process may not look at others' descriptors");
+            return;
+        };
+        let kept: Vec<_> = names.iter().filter(|name| !name.starts_with("/dev/null")).collect();
+        assert!(kept.iter().any(|name| name.contains("outcome")), "{names:?}");
+        // Beside it only what the zygote's own stderr is.
+        assert!(kept.len() <= 2, "{names:?}");
+        assert!(!kept.iter().any(|name| name.contains("scratch") || *name == "/"), "{names:?}");
+    }
+
     async fn a_tool_of_nothing_ends_with_the_reason(tool: &mut Fixture) {
         let mut absent = spec(tool.dir.path().join("first"), &[]);
         absent.arguments = vec![b"lib/absent".to_vec()];
@@ -245,6 +296,32 @@ both! {
         assert_eq!(other.step(&mut input).await.unwrap(), ToolEvent::Ended(Ending::Exited(127)));
         other.stop().await.unwrap();
     }
+}
+
+async fn poll_until<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    for _ in 0..1000 {
+        if let Some(found) = look() {
+            return found;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it does not happen");
+}
+
+/// One whose arguments begin with this text.
+fn processes_of(text: &str) -> Option<u32> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let mut numbers = entries.filter(|entry| {
+        std::fs::read(entry.path().join("cmdline"))
+            .is_ok_and(|line| line.starts_with(text.as_bytes()))
+    });
+    numbers.find_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+fn parent(process: u32) -> u32 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap();
+    line.trim().parse().unwrap()
 }
 
 /// Numbers of processes that have this text among their arguments.
