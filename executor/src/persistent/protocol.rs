@@ -116,6 +116,18 @@ impl Responses {
         self.buffer.is_empty()
     }
 
+    /// It came while so many bytes of the request were still to be sent: they would mix with the next.
+    pub fn too_early(&self, unwritten: usize) -> Malformed {
+        let fault = format!("it came before the last {unwritten} bytes of the request were read");
+        Malformed { fault, head: self.head() }
+    }
+
+    /// Whether a tool that has left `unread` bytes has read its request. The end of a line after
+    /// an object is no part of it, and may be left to the next.
+    pub fn is_read(&self, unread: usize) -> bool {
+        unread <= usize::from(self.protocol == Protocol::Json)
+    }
+
     /// Of what has come since the last response.
     fn head(&self) -> String {
         let shown = &self.buffer[..self.buffer.len().min(SHOWN_BYTES)];
@@ -311,6 +323,7 @@ mod tests {
         assert_eq!(WorkRequest::decode_length_delimited(bytes).unwrap(), request);
         let line = Protocol::Json.encode(&request);
         assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
+        assert!(line.ends_with(b"\n"), "what may be left unread");
         let value: Value = serde_json::from_slice(&line).unwrap();
         assert_eq!(value["arguments"], json!(["-x", "a \"b\"\n"]));
         assert_eq!(value["inputs"], json!([{ "path": "a/b", "digest": "MDBmZg==" }]));

@@ -25,6 +25,8 @@ pub enum End {
     Malformed,
     /// It had files of its request open for writing when it had answered.
     StillWriting,
+    /// It had answered a request before it had read it to its end.
+    HalfRead,
     /// An action's timeout or cancellation.
     Killed,
     /// Another tool needed its place.
@@ -36,10 +38,11 @@ pub enum End {
 }
 
 impl End {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Died,
         Self::Malformed,
         Self::StillWriting,
+        Self::HalfRead,
         Self::Killed,
         Self::Evicted,
         Self::Idle,
@@ -52,6 +55,7 @@ impl End {
             Self::Died => "died",
             Self::Malformed => "malformed",
             Self::StillWriting => "still_writing",
+            Self::HalfRead => "half_read",
             Self::Killed => "killed",
             Self::Evicted => "evicted",
             Self::Idle => "idle",

@@ -62,6 +62,8 @@ struct Warm {
     noise: usize,
     stderr: Tail,
     answered: u32,
+    /// Why it is not to have another request.
+    unfit: Option<End>,
     /// Why it is no more, when it is not known better.
     end: End,
     /// Of its first request: what it has read of its own files at its start it may read again.
@@ -125,8 +127,9 @@ impl Drop for Lent {
             return;
         }
         let shared = warm.number.shared.clone();
-        if warm.answered >= shared.config.requests {
-            warm.end = End::WornOut;
+        let worn_out = (warm.answered >= shared.config.requests).then_some(End::WornOut);
+        if let Some(end) = warm.unfit.or(worn_out) {
+            warm.end = end;
             return;
         }
         let released = warm.tool.as_mut().map(Tool::release);
@@ -329,6 +332,7 @@ impl Tools {
             noise: most.unwrap_or(usize::MAX),
             stderr: Tail::default(),
             answered: 0,
+            unfit: None,
             end: End::Killed,
             _kept: kept,
             number,
@@ -422,6 +426,13 @@ async fn converse(
             Ok(ToolEvent::Stdout(bytes)) => {
                 let response = warm.responses.push(&bytes).map_err(Silence::Malformed)?;
                 if let Some(response) = response {
+                    let unwritten = request.len();
+                    if unwritten > 0 {
+                        return Err(Silence::Malformed(warm.responses.too_early(unwritten)));
+                    }
+                    if !warm.responses.is_read(tool.unread()) {
+                        warm.unfit = Some(End::HalfRead);
+                    }
                     let withdrawn = tool.withdraw().await;
                     return withdrawn
                         .map(|left| (response, left))

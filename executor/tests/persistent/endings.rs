@@ -92,6 +92,24 @@ async fn a_tool_that_could_still_write_is_ended_before_its_outputs_are_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_of_a_request_does_not_mix_with_the_next() {
+    let mut worker = Fixture::new().await;
+    let mut asked = ask(&["x"]);
+    asked.outputs.clear();
+    asked.arguments.insert(1, "--answers-early".into());
+    asked.flags = "x".repeat(10_000);
+    assert_eq!(worker.done(&asked).await.by().1, 1);
+    assert_eq!((worker.ended("half_read"), worker.figures().running), (1, 0));
+    // More than a pipe takes.
+    asked.flags = "x".repeat(1_000_000);
+    let status = worker.run(&asked).await.status.unwrap();
+    assert_eq!(status.code, 9, "{}", status.message);
+    assert!(status.message.contains("bytes of the request were read"), "{}", status.message);
+    assert_eq!((worker.ended("malformed"), worker.figures().running), (1, 0));
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_timeout_kills_the_tool_and_is_the_actions_own() {
     let mut worker = Fixture::new().await;
     let mut asked = ask(&["copy in/README out/o", "sleep 60"]);

@@ -1,7 +1,7 @@
 //! A process that stays for further requests, with the input root of one after the other.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -158,6 +158,11 @@ impl Tool {
         }
     }
 
+    /// Bytes that it was sent and has not read yet.
+    pub fn unread(&self) -> usize {
+        waiting_in(&self.stdin)
+    }
+
     /// What it has printed by now on its stdout, or the beginning of it. Waits for nothing.
     pub fn printed(&mut self) -> Bytes {
         let mut all = BytesMut::new();
@@ -231,6 +236,15 @@ fn connected(slot: &mut Slot) -> Result<&mut Connection, SandboxError> {
 
 fn ending(report: Report) -> Ending {
     report.over_limit.map_or_else(|| by_itself(report.status), Ending::OverLimit)
+}
+
+#[allow(unsafe_code)] // ioctl is unsafe for what it may point to
+fn waiting_in(pipe: &pipe::Sender) -> usize {
+    let mut count: libc::c_int = 0;
+    // SAFETY: FIONREAD writes one int, and `count` is a live one.
+    let asked = unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &raw mut count) };
+    // What cannot be asked is taken for unread.
+    if asked == 0 { usize::try_from(count).unwrap_or(usize::MAX) } else { usize::MAX }
 }
 
 /// `None` when nothing more can come, once. Then it waits for ever.
