@@ -48,10 +48,12 @@ pub enum Unfit {
     NotStarted,
     /// The tool ended before it answered.
     Died,
+    /// The tool failed, and what it has left behind may be why.
+    WornOut,
 }
 
 impl Unfit {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Audit,
         Self::Root,
         Self::WorkingDirectory,
@@ -67,6 +69,7 @@ impl Unfit {
         Self::NoRoom,
         Self::NotStarted,
         Self::Died,
+        Self::WornOut,
     ];
 
     pub fn name(self) -> &'static str {
@@ -86,6 +89,7 @@ impl Unfit {
             Self::NoRoom => "no_room",
             Self::NotStarted => "not_started",
             Self::Died => "died",
+            Self::WornOut => "worn_out",
         }
     }
 }

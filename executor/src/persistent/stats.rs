@@ -32,7 +32,7 @@ pub enum End {
     /// Another tool needed its place.
     Evicted,
     Idle,
-    /// It had answered as many requests as one may.
+    /// It had answered as many requests as one may, or what it has left behind was in its way.
     WornOut,
     Shutdown,
 }
@@ -127,8 +127,8 @@ mod tests {
             figures.ended.iter().chain(&figures.unfit).map(|(name, _)| name).collect();
         assert_eq!(
             names.len(),
-            End::ALL.len() + Unfit::ALL.len() - 1,
-            "died is an end and a reason"
+            End::ALL.len() + Unfit::ALL.len() - 2,
+            "died and worn_out are ends and reasons"
         );
         assert_eq!(figures.running, 1 - End::ALL.len() as i64);
     }

@@ -239,7 +239,8 @@ impl Tools {
             }
             Ok(Err(Fault::Unfit(why, detail))) => {
                 if let Some(warm) = warm {
-                    warm.stop(End::Died).await;
+                    let end = warm.unfit.filter(|_| why == Unfit::WornOut).unwrap_or(End::Died);
+                    warm.stop(end).await;
                 }
                 self.unfit(why, &detail);
                 Ok(None)
@@ -268,6 +269,12 @@ impl Tools {
         let (warm, _) = at_work.insert(ready);
         match converse(warm, job.request.clone()).await {
             Ok((response, left)) => {
+                if left.worn || left.hampered.is_some() {
+                    warm.unfit = warm.unfit.or(Some(End::WornOut));
+                }
+                if let Some(why) = left.hampered.clone().filter(|_| response.exit_code != 0) {
+                    return Err(Fault::Unfit(Unfit::WornOut, why));
+                }
                 self.shared.stats.answered(warm.answered > 0);
                 warm.answered += 1;
                 Ok((response, left))

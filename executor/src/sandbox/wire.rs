@@ -69,6 +69,11 @@ pub struct Withdrawal {
     pub still_writing: bool,
     /// Says that what was written is all that may be, where it is.
     pub over_limit: Option<String>,
+    /// Says what may have failed since the request before for what the tool has left behind: an
+    /// action by itself has all that its limits allow.
+    pub hampered: Option<String>,
+    /// What it keeps of its own is near its limit.
+    pub worn: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -177,7 +182,10 @@ impl Reply {
             Self::Withdrawn(left) => {
                 let mut out = Writer::new(4);
                 out.u64(u64::from(left.still_writing));
-                out.option(left.over_limit.as_ref(), |out, text| out.bytes(text.as_bytes()));
+                for text in [&left.over_limit, &left.hampered] {
+                    out.option(text.as_ref(), |out, text| out.bytes(text.as_bytes()));
+                }
+                out.u64(u64::from(left.worn));
                 out.finish()
             }
         }
@@ -385,7 +393,12 @@ impl Reader<'_> {
     }
 
     fn withdrawal(&mut self) -> Result<Withdrawal, SandboxError> {
-        Ok(Withdrawal { still_writing: self.u64()? != 0, over_limit: self.option(Self::string)? })
+        Ok(Withdrawal {
+            still_writing: self.u64()? != 0,
+            over_limit: self.option(Self::string)?,
+            hampered: self.option(Self::string)?,
+            worn: self.u64()? != 0,
+        })
     }
 
     fn not_changed(&mut self) -> Result<NotChanged, SandboxError> {
@@ -500,7 +513,12 @@ mod tests {
         for plain in [Request::Terminate, Request::Kill, Request::Withdraw, Request::Release] {
             assert_eq!(decoded(plain.signal_frame().unwrap()), plain);
         }
-        let full = Withdrawal { still_writing: true, over_limit: Some("disk".to_owned()) };
+        let full = Withdrawal {
+            still_writing: true,
+            over_limit: Some("disk".to_owned()),
+            hampered: Some("memory".to_owned()),
+            worn: true,
+        };
         let withdrawn = [Withdrawal::default(), full].map(Reply::Withdrawn);
         for reply in withdrawn.into_iter().chain([Reply::Presented]) {
             let frame = reply.frame().unwrap();

@@ -33,6 +33,17 @@ def do(arguments, inputs):
         elif verb == "flood" and STAYS:
             while True:
                 os.write(int(rest[0]), rest[1].encode() * 4096 or b" " * 65536)
+        elif verb == "fill" and STAYS:
+            with open("/tmp/left", "ab") as left:
+                left.write(b"x" * int(rest[0]))
+        elif verb == "use":
+            with open("/tmp/used", "wb") as used:
+                used.write(b"x" * int(rest[0]))
+            os.remove("/tmp/used")
+        elif verb == "keep" and STAYS:
+            with open(rest[0], "wb") as kept:
+                kept.write(b"x" * int(rest[1]))
+            held.append(open(rest[0], "rb"))
         elif verb == "inputs":
             said.extend(f"{path} {digest}" for path, digest in inputs)
         elif verb == "crash":
@@ -121,7 +132,11 @@ if "--answers-early" in sys.argv and STAYS:
 if STAYS:
     while (request := (next_proto if PROTO else next_json)()) is not None:
         count += 1
-        answer(*do(*request))
+        try:
+            result = do(*request)
+        except OSError as error:
+            result = 1, f"token {TOKEN} request {count} {error}"
+        answer(*result)
 else:
     flags = [argument[1:] for argument in sys.argv if argument.startswith("@")]
     code, said = do([line.rstrip("\n") for flag in flags for line in open(flag)], [])

@@ -10,6 +10,7 @@ use super::action::{Streams, Workshop, attend, give, not_started};
 use super::command::Command;
 use super::error::ZygoteError;
 use super::mounts;
+use super::scratch::Fill;
 use super::socket::Socket;
 use crate::sandbox::wire::{Reply, Report, Request, Withdrawal};
 use crate::sandbox::{CommandSpec, Limits};
@@ -77,18 +78,35 @@ impl Workshop {
                     let why = "the tool still writes into the input root before";
                     return Err(ZygoteError::Refused(why.to_owned()));
                 }
+                self.scratch.check_held()?;
                 let root = self.scratch.prepare(&spec, self.identity)?;
                 self.present(&spec)?;
                 Ok(Some((Reply::Presented, Some(root))))
             }
             Request::Withdraw => {
                 let over_limit = self.disk_full(limits);
+                let hampered = self.hampered(limits);
+                let worn = self.scratch.own_place() != Fill::Little;
                 let still_writing = !self.withdraw()?;
-                Ok(Some((Reply::Withdrawn(Withdrawal { still_writing, over_limit }), None)))
+                let left = Withdrawal { still_writing, over_limit, hampered, worn };
+                Ok(Some((Reply::Withdrawn(left), None)))
             }
-            Request::Release => self.scratch.forget_all().map(|()| None),
+            Request::Release => self.scratch.release().map(|()| None),
             _ => Err(ZygoteError::Refused("a request came while a tool runs".to_owned())),
         }
+    }
+
+    /// What the tool lacked since this was asked last, and may have used up itself before.
+    fn hampered(&mut self, limits: &Limits) -> Option<String> {
+        let seen = self.cgroups.look();
+        let lacked = [
+            (seen.out_of_memory, "memory", limits.memory_bytes),
+            (seen.out_of_processes, "processes", limits.processes.map(u64::from)),
+            (self.scratch.own_place() == Fill::Full, "room in /tmp", limits.disk_bytes),
+        ];
+        let (_, what, limit) = lacked.into_iter().find(|(lacks, ..)| *lacks)?;
+        let limit = limit.map_or_else(String::new, |limit| format!(", of {limit}"));
+        Some(format!("the tool ran out of {what}{limit}"))
     }
 
     fn present(&mut self, spec: &CommandSpec) -> Result<(), ZygoteError> {
