@@ -22,13 +22,12 @@ use crate::input_root::InputRoot;
 use crate::response::code;
 use crate::runner::Runners;
 use crate::sandbox::{
-    CommandSpec, Ending, Finished, OutputStream, SandboxError, Tool, ToolEvent, Usage, Withdrawal,
+    CommandSpec, Ending, Finished, LONGEST_TIMEOUT, OutputStream, SandboxError, Tool, ToolEvent,
+    Usage, Withdrawal,
 };
 
 /// How many times a tool that waits is tried before another is started: each may have died.
 const MAX_TRIES: usize = 4;
-/// Longest that a request may take where its action may take longer: sums with the clock stay sums.
-const LONGEST_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(365 * 24 * 3600);
 
 pub struct Tools {
     shared: Arc<Shared>,
@@ -68,10 +67,10 @@ struct Warm {
     end: End,
     /// Of its first request: what it has read of its own files at its start it may read again.
     _kept: Kept,
-    number: Number,
+    number: Arc<Number>,
 }
 
-/// Given back when its tool is gone.
+/// Given back when its tool is gone, and nobody else waits for that.
 struct Number {
     number: u32,
     shared: Arc<Shared>,
@@ -347,18 +346,18 @@ impl Tools {
         Ok((warm, root))
     }
 
-    async fn number(&self) -> Option<Number> {
-        for _ in 0..MAX_TRIES {
-            let room = self.shared.pool().room();
-            match room {
-                Room::Number(number) => {
-                    return Some(Number { number, shared: self.shared.clone() });
-                }
-                Room::Evict(warm) => warm.stop(End::Evicted).await,
-                Room::None => return None,
+    async fn number(&self) -> Option<Arc<Number>> {
+        let room = self.shared.pool().room();
+        match room {
+            Room::Number(number) => Some(Arc::new(Number { number, shared: self.shared.clone() })),
+            Room::Evict(warm) => {
+                // Nobody else is to have it in between.
+                let number = warm.number.clone();
+                warm.stop(End::Evicted).await;
+                Some(number)
             }
+            Room::None => None,
         }
-        None
     }
 
     /// Ends those that wait, and keeps none from now on.
@@ -428,6 +427,8 @@ async fn converse(
 ) -> Result<(WorkResponse, Withdrawal), Silence> {
     let Some(tool) = warm.tool.as_mut() else { return Err(Silence::Ended("it is gone".into())) };
     let mut noise = 0;
+    // What it said to another's request is not for this one's eyes.
+    warm.stderr.clear();
     loop {
         match tool.step(&mut request).await {
             Ok(ToolEvent::Stdout(bytes)) => {

@@ -110,6 +110,16 @@ async fn what_is_left_of_a_request_does_not_mix_with_the_next() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_told_what_was_said_to_another_request() {
+    let mut worker = Fixture::new().await;
+    worker.done(&ask(&["whisper secret"])).await;
+    let status = worker.run(&ask(&["whisper own", "print"])).await.status.unwrap();
+    assert!(status.message.contains("own"), "{}", status.message);
+    assert!(!status.message.contains("secret"), "{}", status.message);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_timeout_kills_the_tool_and_is_the_actions_own() {
     let mut worker = Fixture::new().await;
     let mut asked = ask(&["copy in/README out/o", "sleep 60"]);

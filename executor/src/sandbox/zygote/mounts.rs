@@ -43,7 +43,7 @@ pub(super) fn overlay(at: &Path, options: &str) -> Result<(), ZygoteError> {
 }
 
 pub(super) fn detach(at: &Path) -> Result<(), ZygoteError> {
-    umount2(at, MntFlags::MNT_DETACH).context("umount2", at.display())
+    umount2(at, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).context("umount2", at.display())
 }
 
 /// A copy of what is at `path`, mounted nowhere yet.
