@@ -154,7 +154,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("target");
         std::fs::write(&target, "secret").unwrap();
-        std::fs::set_permissions(&target, PermissionsExt::from_mode(0)).unwrap();
+        std::fs::set_permissions(&target, PermissionsExt::from_mode(0o0)).unwrap();
         symlink("target", dir.path().join("link")).unwrap();
         let open_dir = File::open(dir.path()).unwrap();
         let mode = || std::fs::metadata(&target).unwrap().permissions().mode() & 0o777;
