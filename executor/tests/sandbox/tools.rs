@@ -258,6 +258,24 @@ both! {
         other.stop().await.unwrap();
     }
 
+    async fn what_it_prints_without_end_leaves_others_their_turn(tool: &mut Fixture) {
+        let mut input = Bytes::from_static(b"cat /dev/zero\n");
+        let (mut at_once, mut longest) = (0, 0);
+        for _ in 0..400 {
+            let mut step = std::pin::pin!(tool.tool.step(&mut input));
+            let step = std::future::poll_fn(|context| {
+                let polled = step.as_mut().poll(context);
+                at_once = if polled.is_ready() { at_once + 1 } else { 0 };
+                longest = longest.max(at_once);
+                polled
+            });
+            assert!(matches!(step.await.unwrap(), ToolEvent::Stdout(_)));
+            // Long enough for there to be more.
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(longest < 200, "{longest} times in a row nobody else was looked at");
+    }
+
     async fn nothing_is_kept_open_for_a_tool(tool: &mut Fixture) {
         let outside = tool.ask("exec -a kept-open-4711 sleep 60 >/dev/null 2>&1 0<&1 &").await;
         assert_eq!(outside, "");
