@@ -142,7 +142,8 @@ impl Executor {
         if let Some(job) = job {
             let kept =
                 Kept { image: fetched.image.clone(), input_root: fetched.input_root.clone() };
-            let answer = self.tools.run(&job, spec, kept, &output, cancel).await?;
+            // Boxed: most actions ask for no tool, and are not to be larger for it.
+            let answer = Box::pin(self.tools.run(&job, spec, kept, &output, cancel)).await?;
             if let Some(answer) = answer {
                 return Ok(answer);
             }

@@ -137,11 +137,19 @@ impl Persistent {
 
     /// Whether the file is named, or lies in a directory that is.
     pub fn names(&self, path: &str) -> bool {
-        self.inputs.iter().any(|named| {
-            path.strip_prefix(named.as_str())
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        })
+        self.inputs.iter().any(|named| leads_to(named, path))
     }
+
+    /// One of the named that is none of these files, and has none of them in it.
+    pub fn unmatched<'a>(&self, files: impl Iterator<Item = &'a str> + Clone) -> Option<&str> {
+        let is_empty = |named: &&String| !files.clone().any(|file| leads_to(named, file));
+        self.inputs.iter().find(is_empty).map(String::as_str)
+    }
+}
+
+/// Whether the file is the one named, or lies in the directory that is.
+fn leads_to(named: &str, path: &str) -> bool {
+    path.strip_prefix(named).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Units and their powers of two; the longer ones first.

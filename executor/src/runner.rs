@@ -9,7 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::WorkerConfig;
 use crate::failure::Failure;
-use crate::sandbox::{CommandSpec, Finished, OutputStream, SandboxError, Slot, SlotConfig};
+use crate::sandbox::{
+    CommandSpec, Finished, OutputStream, SandboxError, Slot, SlotConfig, UpperDir,
+};
 
 /// Runs one command at a time.
 #[async_trait]
@@ -98,7 +100,11 @@ impl Runners for SandboxRunners {
         }
     }
 
+    /// On a disk nothing bounds what a tool holds on to of one request after the other.
     fn tool_slot(&self, number: u32) -> Option<SlotConfig> {
+        if self.template.upper == UpperDir::Disk {
+            return None;
+        }
         let name = format!("tool-{number}");
         Some(SlotConfig {
             name: format!("{}-{name}", slot_prefix()),

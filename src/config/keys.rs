@@ -344,7 +344,7 @@ pub const KEYS: &[Key] = &[
         "auto",
         Kind::Number,
         "Most tools that stay between actions (Bazel's persistent workers). auto: one for each action \
-         that runs at a time. 0: none, every action runs by itself.",
+         that runs at a time. 0: none, every action runs by itself. At most 1024.",
     ),
     key(
         "workers.persistent_idle",

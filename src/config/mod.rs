@@ -231,6 +231,17 @@ mod tests {
     }
 
     #[test]
+    fn tools_beyond_what_a_machine_keeps_are_refused() {
+        let of = |tools: u32| {
+            let toml = format!("[workers]\npersistent = {tools}");
+            worker_options(&load(&toml, &[], vec![]).unwrap())
+        };
+        assert_eq!(of(1024).unwrap().0.persistent.tools, 1024);
+        let error = of(1025).unwrap_err().to_string();
+        assert!(error.contains("workers.persistent is 1025; at most 1024"), "{error}");
+    }
+
+    #[test]
     fn a_bad_value_says_what_is_expected() {
         let error = load("[storage]\nlease = \"soon\"", &[], vec![]).unwrap_err().to_string();
         assert!(error.contains("storage.lease = \"soon\""), "{error}");

@@ -356,7 +356,13 @@ fn worker_config(
     config.drain_timeout = settings.duration("workers.drain");
     config.absence = settings.duration("workers.absence");
     if let Some(tools) = settings.number("workers.persistent") {
-        config.persistent.tools = u32::try_from(tools).unwrap_or(u32::MAX);
+        let most = kiln_executor::persistent::MAX_TOOLS;
+        let fits = u32::try_from(tools).ok().filter(|tools| *tools <= most);
+        config.persistent.tools = fits.ok_or_else(|| {
+            ConfigError::Combination(format!(
+                "workers.persistent is {tools}; at most {most} tools can be kept on one machine"
+            ))
+        })?;
     }
     config.persistent.idle = settings.duration("workers.persistent_idle");
     if let Some(memory) = settings.size("workers.memory") {

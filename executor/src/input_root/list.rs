@@ -18,11 +18,20 @@ pub struct InputFile {
     pub tool: bool,
 }
 
+/// One symlink of an input root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InputSymlink {
+    pub path: String,
+    pub target: Box<str>,
+}
+
 /// What is in an input root.
 #[derive(Debug, Default)]
 pub struct Listing {
     /// Sorted by path.
     pub files: Vec<InputFile>,
+    /// Sorted by path.
+    pub symlinks: Vec<InputSymlink>,
     /// Names of all entries of the uppermost directory.
     pub uppermost: Vec<Box<str>>,
 }
@@ -39,17 +48,18 @@ impl InputRoots {
         if !loaded.missing.is_empty() {
             return Err(InputError::Missing(loaded.missing));
         }
-        let files = files(root, &loaded.directories, limits.entries)?;
-        Ok(Listing { files, uppermost: uppermost(loaded.directories.get(&root)) })
+        let all = listing(root, &loaded.directories, limits.entries)?;
+        Ok(Listing { uppermost: uppermost(loaded.directories.get(&root)), ..all })
     }
 }
 
-fn files(
+/// All but the names of the uppermost entries.
+fn listing(
     root: Digest,
     known: &HashMap<Digest, Arc<Directory>>,
     limit: usize,
-) -> Result<Vec<InputFile>, InputError> {
-    let mut files = Vec::new();
+) -> Result<Listing, InputError> {
+    let Listing { mut files, mut symlinks, uppermost } = Listing::default();
     let mut entries = 0;
     let mut pending = vec![(String::new(), root)];
     while let Some((path, digest)) = pending.pop() {
@@ -64,11 +74,16 @@ fn files(
             executable: file.executable,
             tool: file.tool,
         }));
+        symlinks.extend(directory.symlinks.iter().map(|symlink| InputSymlink {
+            path: paths::join(&path, &symlink.name),
+            target: symlink.target.clone(),
+        }));
         let children = directory.directories.iter();
         pending.extend(children.map(|child| (paths::join(&path, &child.name), child.digest)));
     }
     files.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(files)
+    symlinks.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(Listing { files, symlinks, uppermost })
 }
 
 fn uppermost(root: Option<&Arc<Directory>>) -> Vec<Box<str>> {

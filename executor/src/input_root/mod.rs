@@ -29,7 +29,7 @@ use crate::paths;
 pub use directory::{Directory, DirectoryError};
 use files::FileFetcher;
 use index::{Garbage, Id, Index};
-pub use list::{InputFile, Listing};
+pub use list::{InputFile, InputSymlink, Listing};
 use load::DirectoryLoader;
 use plan::Layer;
 pub use stats::{InputFigures, InputStats};

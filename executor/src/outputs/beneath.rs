@@ -2,11 +2,11 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
-use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmodat, fstatat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
+use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmodat, fstat, fstatat};
 
 use crate::paths;
 
@@ -77,12 +77,22 @@ fn readable(
 ) -> io::Result<OwnedFd> {
     match open(directory, name, flags) {
         Err(Errno::EACCES) => {
-            let mode = Mode::from_bits_truncate(mode);
-            fchmodat(directory, name, mode, FchmodatFlags::FollowSymlink)?;
+            allow(directory, name, Mode::from_bits_truncate(mode))?;
             Ok(open(directory, name, flags)?)
         }
         result => Ok(result?),
     }
+}
+
+/// Changes the entry itself, whatever may be put in its place in between: through the name of its
+/// descriptor, as one that is open for no more than that takes no mode.
+fn allow(directory: BorrowedFd<'_>, name: &str, mode: Mode) -> io::Result<()> {
+    let entry = open(directory, name, OFlag::O_PATH | OFlag::O_NOFOLLOW)?;
+    if matches!(kind_of(&fstat(&entry)?), Kind::File { .. } | Kind::Directory) {
+        let itself = format!("/proc/self/fd/{}", entry.as_raw_fd());
+        fchmodat(AT_FDCWD, itself.as_str(), mode, FchmodatFlags::FollowSymlink)?;
+    }
+    Ok(())
 }
 
 /// `None`: there is no such entry.
@@ -131,4 +141,28 @@ fn open(directory: BorrowedFd<'_>, path: &str, flags: OFlag) -> Result<OwnedFd, 
         }
     }
     openat2(directory, path, how)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_link_does_not_lend_its_targets_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("target");
+        std::fs::write(&target, "secret").unwrap();
+        std::fs::set_permissions(&target, PermissionsExt::from_mode(0o0)).unwrap();
+        symlink("target", dir.path().join("link")).unwrap();
+        let open_dir = File::open(dir.path()).unwrap();
+        let mode = || std::fs::metadata(&target).unwrap().permissions().mode() & 0o777;
+        let read = Mode::from_bits_truncate(0o400);
+        // As where a file was seen that an action has made a link of since.
+        allow(open_dir.as_fd(), "link", read).unwrap();
+        assert_eq!(mode(), 0);
+        allow(open_dir.as_fd(), "target", read).unwrap();
+        assert_eq!(mode(), 0o400);
+    }
 }

@@ -252,14 +252,15 @@ impl Collector<'_> {
         let read = |error| OutputError::io(format!("read {path}"))(error);
         let mut file = beneath::open_entry(directory, name).map_err(read)?;
         if size <= KEPT_FILE_BYTES && self.kept + size <= KEPT_BUDGET {
-            let mut data = Vec::with_capacity(size as usize);
-            file.read_to_end(&mut data).map_err(read)?;
+            let mut data = Vec::with_capacity(size as usize + 1);
+            file.by_ref().take(size + 1).read_to_end(&mut data).map_err(read)?;
+            check_size(data.len() as u64, size).map_err(read)?;
             self.kept += data.len() as u64;
             let digest = self.function.digest(&data);
             self.keep(digest, Content::Memory(Bytes::from(data)));
             return Ok(digest);
         }
-        let digest = hash(&mut file, self.function).map_err(read)?;
+        let digest = hash(&mut file, size, self.function).map_err(read)?;
         self.keep(digest, Content::Beneath(path.to_owned()));
         Ok(digest)
     }
@@ -305,13 +306,50 @@ fn names(listing: &mut Dir, path: &str) -> Result<Vec<String>, OutputError> {
     Ok(names)
 }
 
-fn hash(file: &mut File, function: DigestFunction) -> std::io::Result<Digest> {
+/// Reads no further than one byte above `size`: a file that grows all the time would never end.
+fn hash(file: &mut File, size: u64, function: DigestFunction) -> std::io::Result<Digest> {
     let mut hasher = function.hasher();
     let mut buffer = vec![0; BUFFER_BYTES];
+    let mut file = file.take(size.saturating_add(1));
+    let mut total = 0;
     loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hasher.finish()),
-            read => hasher.update(&buffer[..read]),
+        let read = file.read(&mut buffer)?;
+        if read == 0 {
+            break;
         }
+        total += read as u64;
+        hasher.update(&buffer[..read]);
+    }
+    check_size(total, size)?;
+    Ok(hasher.finish())
+}
+
+/// The action is over, and nobody else writes its files.
+fn check_size(read: u64, size: u64) -> std::io::Result<()> {
+    if read == size {
+        return Ok(());
+    }
+    let how = if read > size { "has grown" } else { "was cut" };
+    Err(std::io::Error::other(format!("it {how} while it was read, from {size} bytes")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_changes_while_it_is_read_is_no_output() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        std::fs::write(&path, vec![7; 2 * BUFFER_BYTES]).unwrap();
+        let hash = |size| hash(&mut File::open(&path).unwrap(), size, DigestFunction::Sha256);
+        let size = 2 * BUFFER_BYTES as u64;
+        assert_eq!(hash(size).unwrap().size, size);
+        assert!(hash(size - 1).unwrap_err().to_string().contains("has grown"));
+        assert!(hash(size + 1).unwrap_err().to_string().contains("was cut"));
+        // One that never ends.
+        let mut endless = File::open("/dev/zero").unwrap();
+        let error = super::hash(&mut endless, size, DigestFunction::Sha256).unwrap_err();
+        assert!(error.to_string().contains("has grown"), "{error}");
     }
 }

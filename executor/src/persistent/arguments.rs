@@ -8,6 +8,8 @@ const PERSISTENT_FLAG: &[u8] = b"--persistent_worker";
 const MAX_DEPTH: usize = 16;
 /// Of all arguments together, once they are expanded.
 const MAX_BYTES: usize = 16 << 20;
+/// What an argument takes beside its bytes, and counts for: empty ones are not for nothing.
+const OVERHEAD: usize = 64;
 const MAX_FILES: usize = 256;
 
 /// What of a command starts the tool, and what is asked of it.
@@ -55,7 +57,7 @@ pub enum ExpandError {
     TooDeep,
     #[error("more than {MAX_FILES} flag files")]
     TooManyFiles,
-    #[error("the arguments have more than {MAX_BYTES} bytes")]
+    #[error("the arguments have more than {MAX_BYTES} bytes, with {OVERHEAD} for each")]
     TooLarge,
     #[error("the flag file {0} cannot be read")]
     Unreadable(String),
@@ -76,7 +78,7 @@ where
     let (mut bytes, mut files) = (0, 0);
     while let Some((argument, depth)) = pending.pop() {
         let Some(file) = at_file(&argument) else {
-            bytes += argument.len() + 1;
+            bytes += argument.len() + OVERHEAD;
             if bytes > MAX_BYTES {
                 return Err(ExpandError::TooLarge);
             }
@@ -92,11 +94,13 @@ where
         }
         let unreadable = || ExpandError::Unreadable(file.to_owned());
         let text = read(file.to_owned()).await.ok_or_else(unreadable)?;
-        pending.extend(lines(&text).into_iter().rev().map(|line| (line, depth + 1)));
-        let waiting: usize = pending.iter().map(|(argument, _)| argument.len() + 1).sum();
-        if bytes + waiting > MAX_BYTES {
+        let waiting: usize = pending.iter().map(|(argument, _)| argument.len() + OVERHEAD).sum();
+        // Before a line has become a text of its own.
+        let ends = text.bytes().filter(|byte| matches!(byte, b'\n' | b'\r')).count();
+        if bytes + waiting + text.len() + ends * OVERHEAD > MAX_BYTES {
             return Err(ExpandError::TooLarge);
         }
+        pending.extend(lines(&text).into_iter().rev().map(|line| (line, depth + 1)));
     }
     Ok(expanded)
 }
@@ -166,6 +170,9 @@ mod tests {
         let large = "x".repeat(MAX_BYTES / 3);
         let large = expanded(&["@one"], &[("one", "@two\n@two\n@two\n"), ("two", &large)]).await;
         assert_eq!(large, Err(ExpandError::TooLarge));
+        let empty = "\n".repeat(MAX_BYTES / OVERHEAD);
+        let empty = expanded(&["@one"], &[("one", &empty)]).await;
+        assert_eq!(empty, Err(ExpandError::TooLarge));
         let absent = expanded(&["@one"], &[("one", "@gone")]).await;
         assert_eq!(absent, Err(ExpandError::Unreadable("gone".into())));
     }

@@ -25,6 +25,9 @@ pub use plan::{Job, Subject, Unfit};
 pub use stats::{ToolFigures, ToolStats};
 pub use tools::{Answer, Kept, Tools};
 
+/// Most tools on one machine: each has a user of its own, from a range that ends.
+pub const MAX_TOOLS: u32 = 1024;
+
 /// How many tools stay, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PersistentConfig {
@@ -39,6 +42,6 @@ pub struct PersistentConfig {
 impl PersistentConfig {
     /// A tool for each action that runs at a time.
     pub fn of_slots(slots: u32) -> Self {
-        Self { tools: slots, idle: Duration::from_secs(300), requests: 10_000 }
+        Self { tools: slots.min(MAX_TOOLS), idle: Duration::from_secs(300), requests: 10_000 }
     }
 }

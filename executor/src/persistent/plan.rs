@@ -8,7 +8,7 @@ use kiln_protos::persistent::{Input, WorkRequest};
 
 use super::arguments::{self, Arguments};
 use super::protocol::Protocol;
-use crate::input_root::{InputFile, Listing};
+use crate::input_root::{InputFile, InputSymlink, Listing};
 use crate::outputs::OutputSpec;
 use crate::paths;
 use crate::platform::Persistent;
@@ -16,6 +16,8 @@ use crate::sandbox::{CommandSpec, Conditions, RootFs};
 
 /// Most entries in the uppermost directory of the input root: each is a mount of its own.
 const MAX_UPPERMOST: usize = 512;
+/// Most paths in `kiln-tool-inputs`: each is compared with each file.
+const MAX_NAMED: usize = 256;
 /// Largest flag file.
 const MAX_FLAG_FILE_BYTES: u64 = 16 << 20;
 
@@ -32,6 +34,8 @@ pub enum Unfit {
     Protocol,
     NoFlagFile,
     NoToolInputs,
+    /// `kiln-tool-inputs` names what is no file and no directory with one, or too much.
+    ToolInputs,
     TooManyEntries,
     /// Flag files that cannot be expanded.
     FlagFiles,
@@ -44,10 +48,12 @@ pub enum Unfit {
     NotStarted,
     /// The tool ended before it answered.
     Died,
+    /// The tool failed, and what it has left behind may be why.
+    WornOut,
 }
 
 impl Unfit {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Audit,
         Self::Root,
         Self::WorkingDirectory,
@@ -55,6 +61,7 @@ impl Unfit {
         Self::Protocol,
         Self::NoFlagFile,
         Self::NoToolInputs,
+        Self::ToolInputs,
         Self::TooManyEntries,
         Self::FlagFiles,
         Self::Inputs,
@@ -62,6 +69,7 @@ impl Unfit {
         Self::NoRoom,
         Self::NotStarted,
         Self::Died,
+        Self::WornOut,
     ];
 
     pub fn name(self) -> &'static str {
@@ -73,6 +81,7 @@ impl Unfit {
             Self::Protocol => "protocol",
             Self::NoFlagFile => "no_flag_file",
             Self::NoToolInputs => "no_tool_inputs",
+            Self::ToolInputs => "tool_inputs",
             Self::TooManyEntries => "too_many_entries",
             Self::FlagFiles => "flag_files",
             Self::Inputs => "inputs",
@@ -80,6 +89,7 @@ impl Unfit {
             Self::NoRoom => "no_room",
             Self::NotStarted => "not_started",
             Self::Died => "died",
+            Self::WornOut => "worn_out",
         }
     }
 }
@@ -134,12 +144,20 @@ impl Subject<'_> {
         if self.uppermost(listing) > MAX_UPPERMOST {
             return Err(Unfit::TooManyEntries);
         }
+        let paths = listing.files.iter().map(|file| file.path.as_str());
+        if self.wish.inputs.len() > MAX_NAMED {
+            return Err(Unfit::ToolInputs);
+        }
+        if let Some(named) = self.wish.unmatched(paths) {
+            tracing::debug!(named, "kiln-tool-inputs names no file of the input root");
+            return Err(Unfit::ToolInputs);
+        }
         let is_tool = |file: &&InputFile| file.tool || self.wish.names(&file.path);
         let tool: Vec<&InputFile> = listing.files.iter().filter(is_tool).collect();
         if tool.is_empty() {
             return Err(Unfit::NoToolInputs);
         }
-        let key = self.key(protocol, &startup, &tool);
+        let key = self.key(protocol, &startup, &tool, &listing.symlinks);
         let files: HashMap<&str, &InputFile> =
             listing.files.iter().map(|file| (file.path.as_str(), file)).collect();
         let read = |name: String| {
@@ -184,7 +202,13 @@ impl Subject<'_> {
 
     /// All that a tool is made of: whoever has the same would get an equal one. The client's own key
     /// is a part of it, and never enough.
-    fn key(&self, protocol: Protocol, startup: &[Vec<u8>], tool: &[&InputFile]) -> Digest {
+    fn key(
+        &self,
+        protocol: Protocol,
+        startup: &[Vec<u8>],
+        tool: &[&InputFile],
+        symlinks: &[InputSymlink],
+    ) -> Digest {
         let Self { wish, spec, instance, .. } = self;
         let mut key = Key(DigestFunction::Blake3.hasher());
         key.field(b"client", wish.key.as_bytes());
@@ -206,6 +230,11 @@ impl Subject<'_> {
                 if file.executable { b"x" } else { b"f" },
                 file.digest.to_string().as_bytes(),
             );
+        }
+        // Any of them may lead to the tool's files, and nobody marks them.
+        for symlink in symlinks {
+            key.field(b"symlink", symlink.path.as_bytes());
+            key.field(b"target", symlink.target.as_bytes());
         }
         key.0.finish()
     }

@@ -33,7 +33,7 @@ struct Idle<T> {
 pub enum Room<T> {
     /// Start a tool of this number.
     Number(u32),
-    /// End this one and ask again.
+    /// End this one, and start another of its number.
     Evict(T),
     None,
 }

@@ -1,18 +1,22 @@
 //! Requests and responses as they go through a tool's stdin and stdout.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{Buf as _, Bytes};
 use kiln_protos::persistent::{WorkRequest, WorkResponse};
 use prost::Message as _;
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 /// Most bytes of one response.
 pub const MAX_RESPONSE_BYTES: usize = 64 << 20;
 /// What a WorkResponse begins with: its exit code, its output or its number.
 const FIRST_BYTES: [u8; 3] = [0x08, 0x12, 0x18];
+/// Most bytes of the length before a response.
+const LONGEST_LENGTH: usize = 10;
 /// Bytes of what a tool printed that are shown where that was no response.
 const SHOWN_BYTES: usize = 200;
 
@@ -65,6 +69,8 @@ pub struct Responses {
     limit: usize,
     buffer: Vec<u8>,
     scan: Scan,
+    /// Bytes since the last response, the space before the next included.
+    received: usize,
 }
 
 /// How far an object has been read.
@@ -79,18 +85,20 @@ struct Scan {
 impl Responses {
     /// `limit`: most bytes of one.
     pub fn new(protocol: Protocol, limit: usize) -> Self {
-        Self { protocol, limit, buffer: Vec::new(), scan: Scan::default() }
+        Self { protocol, limit, buffer: Vec::new(), scan: Scan::default(), received: 0 }
     }
 
     /// Takes what was printed, and returns the response that it completes. There is one to each
     /// request: nothing may come after it before the next.
     pub fn push(&mut self, bytes: &[u8]) -> Result<Option<WorkResponse>, Malformed> {
         self.buffer.extend_from_slice(bytes);
+        self.received = self.received.saturating_add(bytes.len());
         let response = match self.next() {
             Ok(Some((response, length))) => {
                 let rest = self.buffer.split_off(length);
                 let head = std::mem::replace(&mut self.buffer, rest);
                 self.scan = Scan::default();
+                self.received = 0;
                 self.skip_space();
                 if self.buffer.is_empty() {
                     Ok(Some(response))
@@ -99,7 +107,7 @@ impl Responses {
                     Err("more than one response came to a request".to_owned())
                 }
             }
-            Ok(None) => Ok(None),
+            Ok(None) => self.check(self.received.saturating_sub(LONGEST_LENGTH)).map(|()| None),
             Err(fault) => Err(fault),
         };
         response.map_err(|fault| Malformed { fault, head: self.head() })
@@ -108,6 +116,18 @@ impl Responses {
     /// Whether all that came was whole responses.
     pub fn is_between(&self) -> bool {
         self.buffer.is_empty()
+    }
+
+    /// It came while so many bytes of the request were still to be sent: they would mix with the next.
+    pub fn too_early(&self, unwritten: usize) -> Malformed {
+        let fault = format!("it came before the last {unwritten} bytes of the request were read");
+        Malformed { fault, head: self.head() }
+    }
+
+    /// Whether a tool that has left `unread` bytes has read its request. The end of a line after
+    /// an object is no part of it, and may be left to the next.
+    pub fn is_read(&self, unread: usize) -> bool {
+        unread <= usize::from(self.protocol == Protocol::Json)
     }
 
     /// Of what has come since the last response.
@@ -142,7 +162,6 @@ impl Responses {
     }
 
     fn delimited(&self) -> Result<Option<(usize, usize)>, String> {
-        const LONGEST_LENGTH: usize = 10;
         let mut rest = &self.buffer[..];
         let length = match prost::decode_length_delimiter(&mut rest) {
             Ok(length) => length,
@@ -215,37 +234,69 @@ impl Scan {
     }
 }
 
-/// Names that are not known are ignored, as of a protocol newer than this.
-fn from_json(body: &[u8]) -> Result<WorkResponse, String> {
-    let value: Value =
-        serde_json::from_slice(body).map_err(|error| format!("it is not JSON: {error}"))?;
-    let field = |names: [&str; 2]| {
-        let found = names.into_iter().find_map(|name| value.get(name));
-        found.filter(|value| !value.is_null())
-    };
-    let number = |names: [&str; 2]| match field(names) {
-        None => Ok(0),
-        Some(value) => integer(value).ok_or_else(|| format!("its {} is no number", names[0])),
-    };
-    let output = match field(["output", "output"]) {
-        None => String::new(),
-        Some(Value::String(text)) => text.clone(),
-        Some(_) => return Err("its output is no text".to_owned()),
-    };
-    Ok(WorkResponse {
-        exit_code: number(["exitCode", "exit_code"])?,
-        output,
-        request_id: number(["requestId", "request_id"])?,
-        was_cancelled: field(["wasCancelled", "was_cancelled"]) == Some(&Value::Bool(true)),
-    })
+/// A WorkResponse in protobuf's own mapping. Names that are not known are ignored, as of a protocol
+/// newer than this, and take no memory.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct JsonResponse {
+    #[serde(alias = "exitCode")]
+    exit_code: Number,
+    output: Option<String>,
+    #[serde(alias = "requestId")]
+    request_id: Number,
+    #[serde(alias = "wasCancelled")]
+    was_cancelled: Option<bool>,
 }
 
-/// The mapping allows numbers as texts.
-fn integer(value: &Value) -> Option<i32> {
-    match value {
-        Value::String(text) => text.parse().ok(),
-        value => value.as_i64().and_then(|number| i32::try_from(number).ok()),
+/// The mapping allows numbers as texts, and null.
+#[derive(Default)]
+struct Number(i32);
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        input.deserialize_any(NumberVisitor)
     }
+}
+
+struct NumberVisitor;
+
+impl Visitor<'_> for NumberVisitor {
+    type Value = Number;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a whole number of 32 bits")
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Number, E> {
+        let wrong = || E::invalid_value(de::Unexpected::Signed(value), &self);
+        i32::try_from(value).map(Number).map_err(|_| wrong())
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Number, E> {
+        let wrong = || E::invalid_value(de::Unexpected::Unsigned(value), &self);
+        i32::try_from(value).map(Number).map_err(|_| wrong())
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<Number, E> {
+        value.parse().map(Number).map_err(|_| E::custom("a text is no whole number of 32 bits"))
+    }
+
+    fn visit_unit<E>(self) -> Result<Number, E> {
+        Ok(Number(0))
+    }
+}
+
+fn from_json(body: &[u8]) -> Result<WorkResponse, String> {
+    let response: JsonResponse = serde_json::from_slice(body).map_err(|error| {
+        let what = if error.is_data() { "no WorkResponse" } else { "not JSON" };
+        format!("it is {what}: {error}")
+    })?;
+    Ok(WorkResponse {
+        exit_code: response.exit_code.0,
+        output: response.output.unwrap_or_default(),
+        request_id: response.request_id.0,
+        was_cancelled: response.was_cancelled.unwrap_or_default(),
+    })
 }
 
 /// The last bytes of a tool's stderr.
@@ -259,6 +310,10 @@ impl Tail {
         self.0.extend_from_slice(bytes);
         let surplus = self.0.len().saturating_sub(Self::KEPT_BYTES);
         self.0.drain(..surplus);
+    }
+
+    pub fn clear(&mut self) {
+        self.0.clear();
     }
 
     /// To follow another sentence; empty where nothing was said.
@@ -306,6 +361,7 @@ mod tests {
         assert_eq!(WorkRequest::decode_length_delimited(bytes).unwrap(), request);
         let line = Protocol::Json.encode(&request);
         assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
+        assert!(line.ends_with(b"\n"), "what may be left unread");
         let value: Value = serde_json::from_slice(&line).unwrap();
         assert_eq!(value["arguments"], json!(["-x", "a \"b\"\n"]));
         assert_eq!(value["inputs"], json!([{ "path": "a/b", "digest": "MDBmZg==" }]));
@@ -333,9 +389,11 @@ mod tests {
         for (text, fault) in [
             ("Compiling a\n", "not an object"),
             ("{\"exitCode\": x}", "not JSON"),
-            ("{\"exitCode\": 1.5}", "exitCode is no number"),
-            ("{\"exitCode\": 99999999999}", "exitCode is no number"),
-            ("{\"output\": 1}", "output is no text"),
+            ("{\"exitCode\": 1.5}", "expected a whole number of 32 bits"),
+            ("{\"exitCode\": 99999999999}", "expected a whole number of 32 bits"),
+            ("{\"exitCode\": \"x\"}", "a text is no whole number"),
+            ("{\"exitCode\": [1]}", "expected a whole number of 32 bits"),
+            ("{\"output\": 1}", "expected a string"),
             ("{\"requestId\": 7}", "request 7, not 0"),
             ("{\"wasCancelled\": true}", "cancelled"),
             ("{}{}", "more than one"),
@@ -345,6 +403,8 @@ mod tests {
             assert!(error.fault.contains(fault), "{text}: {error}");
             assert!(error.to_string().contains(&format!("{:?}", &text[..2])[..2]), "{error}");
         }
+        let space = " ".repeat(LIMIT + LONGEST_LENGTH + 1);
+        assert!(json(&space).unwrap_err().fault.contains("more than 1024 bytes"));
         let long = format!("{{\"output\": \"{}", "x".repeat(LIMIT));
         assert!(json(&long).unwrap_err().fault.contains("more than 1024 bytes"));
     }

@@ -23,20 +23,26 @@ pub enum End {
     Died,
     /// What it printed was no response.
     Malformed,
+    /// It had files of its request open for writing when it had answered.
+    StillWriting,
+    /// It had answered a request before it had read it to its end.
+    HalfRead,
     /// An action's timeout or cancellation.
     Killed,
     /// Another tool needed its place.
     Evicted,
     Idle,
-    /// It had answered as many requests as one may.
+    /// It had answered as many requests as one may, or what it has left behind was in its way.
     WornOut,
     Shutdown,
 }
 
 impl End {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Died,
         Self::Malformed,
+        Self::StillWriting,
+        Self::HalfRead,
         Self::Killed,
         Self::Evicted,
         Self::Idle,
@@ -48,6 +54,8 @@ impl End {
         match self {
             Self::Died => "died",
             Self::Malformed => "malformed",
+            Self::StillWriting => "still_writing",
+            Self::HalfRead => "half_read",
             Self::Killed => "killed",
             Self::Evicted => "evicted",
             Self::Idle => "idle",
@@ -119,8 +127,8 @@ mod tests {
             figures.ended.iter().chain(&figures.unfit).map(|(name, _)| name).collect();
         assert_eq!(
             names.len(),
-            End::ALL.len() + Unfit::ALL.len() - 1,
-            "died is an end and a reason"
+            End::ALL.len() + Unfit::ALL.len() - 2,
+            "died and worn_out are ends and reasons"
         );
         assert_eq!(figures.running, 1 - End::ALL.len() as i64);
     }

@@ -22,13 +22,12 @@ use crate::input_root::InputRoot;
 use crate::response::code;
 use crate::runner::Runners;
 use crate::sandbox::{
-    CommandSpec, Ending, Finished, OutputStream, SandboxError, Tool, ToolEvent, Usage,
+    CommandSpec, Ending, Finished, LONGEST_TIMEOUT, OutputStream, SandboxError, Tool, ToolEvent,
+    Usage, Withdrawal,
 };
 
 /// How many times a tool that waits is tried before another is started: each may have died.
 const MAX_TRIES: usize = 4;
-/// Longest that a request may take where its action may take longer: sums with the clock stay sums.
-const LONGEST_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(365 * 24 * 3600);
 
 pub struct Tools {
     shared: Arc<Shared>,
@@ -58,16 +57,20 @@ struct Warm {
     tool: Option<Tool>,
     key: Digest,
     responses: Responses,
+    /// Most bytes it may print on its stderr while it does one request.
+    noise: usize,
     stderr: Tail,
     answered: u32,
+    /// Why it is not to have another request.
+    unfit: Option<End>,
     /// Why it is no more, when it is not known better.
     end: End,
     /// Of its first request: what it has read of its own files at its start it may read again.
     _kept: Kept,
-    number: Number,
+    number: Arc<Number>,
 }
 
-/// Given back when its tool is gone.
+/// Given back when its tool is gone, and nobody else waits for that.
 struct Number {
     number: u32,
     shared: Arc<Shared>,
@@ -89,9 +92,18 @@ impl Drop for Warm {
 
 impl Warm {
     async fn stop(mut self, end: End) {
+        // It is being killed all the same.
+        if let Err(error) = self.finish(end).await {
+            tracing::debug!(%error, "a tool was not ended in order");
+        }
+    }
+
+    /// Ends the tool, and returns when it is gone. Its number stays taken while this exists.
+    async fn finish(&mut self, end: End) -> Result<(), SandboxError> {
         self.end = end;
-        if let Some(tool) = self.tool.take() {
-            tool.stop().await;
+        match self.tool.take() {
+            Some(tool) => tool.stop().await,
+            None => Ok(()),
         }
     }
 }
@@ -99,19 +111,24 @@ impl Warm {
 /// A tool's answer to an action.
 pub struct Answer {
     pub finished: Finished,
-    /// What it wrote may be read while this exists; then another request may have the tool.
+    /// What it wrote may be read while this exists; then another request may have the tool, or
+    /// another tool its place.
     pub tool: Option<Lent>,
 }
 
-/// A tool that has answered, on its way back.
+/// A tool that has answered, on its way back, or its place where it has been ended.
 pub struct Lent(Option<Warm>);
 
 impl Drop for Lent {
     fn drop(&mut self) {
         let Some(mut warm) = self.0.take() else { return };
+        if warm.tool.is_none() {
+            return;
+        }
         let shared = warm.number.shared.clone();
-        if warm.answered >= shared.config.requests {
-            warm.end = End::WornOut;
+        let worn_out = (warm.answered >= shared.config.requests).then_some(End::WornOut);
+        if let Some(end) = warm.unfit.or(worn_out) {
+            warm.end = end;
             return;
         }
         let released = warm.tool.as_mut().map(Tool::release);
@@ -191,17 +208,26 @@ impl Tools {
         match stopped {
             Err(ending) => {
                 // One that is only being started is gone by now.
-                if let Some(warm) = warm {
-                    warm.stop(End::Killed).await;
-                }
-                stopped_early(ending, root, spec).map(Some)
+                let Some((mut warm, root)) = warm.zip(root) else {
+                    return Err(stopped_at_its_start(ending, spec));
+                };
+                let finished = match ending {
+                    Ending::Cancelled => Err(Failure::Cancelled),
+                    ending => Ok(finished(ending, root)),
+                };
+                warm.finish(End::Killed).await.map_err(not_gone)?;
+                Ok(Some(Answer { finished: finished?, tool: Some(Lent(Some(warm))) }))
             }
-            Ok(Ok((response, over_limit))) => {
-                let (Some(warm), Some(root)) = (warm, root) else {
+            Ok(Ok((response, left))) => {
+                let (Some(mut warm), Some(root)) = (warm, root) else {
                     return Err(Failure::Infrastructure("a tool that is not there".to_owned()));
                 };
+                if left.still_writing {
+                    tracing::warn!("a persistent worker writes after its response and is ended");
+                    warm.finish(End::StillWriting).await.map_err(not_gone)?;
+                }
                 let lent = Lent(Some(warm));
-                let over_limit = over_limit.filter(|_| response.exit_code != 0);
+                let over_limit = left.over_limit.filter(|_| response.exit_code != 0);
                 if !response.output.is_empty() {
                     // Nobody listens: then nobody misses it.
                     let _ = output.send((OutputStream::Stderr, response.output.into())).await;
@@ -212,7 +238,8 @@ impl Tools {
             }
             Ok(Err(Fault::Unfit(why, detail))) => {
                 if let Some(warm) = warm {
-                    warm.stop(End::Died).await;
+                    let end = warm.unfit.filter(|_| why == Unfit::WornOut).unwrap_or(End::Died);
+                    warm.stop(end).await;
                 }
                 self.unfit(why, &detail);
                 Ok(None)
@@ -232,7 +259,7 @@ impl Tools {
         spec: &CommandSpec,
         kept: Kept,
         at_work: &mut Option<(Warm, OwnedFd)>,
-    ) -> Result<(WorkResponse, Option<String>), Fault> {
+    ) -> Result<(WorkResponse, Withdrawal), Fault> {
         let started = CommandSpec { arguments: job.startup.clone(), ..spec.clone() };
         let ready = match self.waiting(job, &started).await {
             Some(found) => found,
@@ -240,10 +267,16 @@ impl Tools {
         };
         let (warm, _) = at_work.insert(ready);
         match converse(warm, job.request.clone()).await {
-            Ok((response, over_limit)) => {
+            Ok((response, left)) => {
+                if left.worn || left.hampered.is_some() {
+                    warm.unfit = warm.unfit.or(Some(End::WornOut));
+                }
+                if let Some(why) = left.hampered.clone().filter(|_| response.exit_code != 0) {
+                    return Err(Fault::Unfit(Unfit::WornOut, why));
+                }
                 self.shared.stats.answered(warm.answered > 0);
                 warm.answered += 1;
-                Ok((response, over_limit))
+                Ok((response, left))
             }
             Err(Silence::Malformed(error)) => {
                 let message = malformed(&error, &warm.stderr);
@@ -302,8 +335,10 @@ impl Tools {
             tool: Some(tool),
             key: job.key,
             responses: Responses::new(job.protocol, limit),
+            noise: most.unwrap_or(usize::MAX),
             stderr: Tail::default(),
             answered: 0,
+            unfit: None,
             end: End::Killed,
             _kept: kept,
             number,
@@ -311,18 +346,18 @@ impl Tools {
         Ok((warm, root))
     }
 
-    async fn number(&self) -> Option<Number> {
-        for _ in 0..MAX_TRIES {
-            let room = self.shared.pool().room();
-            match room {
-                Room::Number(number) => {
-                    return Some(Number { number, shared: self.shared.clone() });
-                }
-                Room::Evict(warm) => warm.stop(End::Evicted).await,
-                Room::None => return None,
+    async fn number(&self) -> Option<Arc<Number>> {
+        let room = self.shared.pool().room();
+        match room {
+            Room::Number(number) => Some(Arc::new(Number { number, shared: self.shared.clone() })),
+            Room::Evict(warm) => {
+                // Nobody else is to have it in between.
+                let number = warm.number.clone();
+                warm.stop(End::Evicted).await;
+                Some(number)
             }
+            Room::None => None,
         }
-        None
     }
 
     /// Ends those that wait, and keeps none from now on.
@@ -385,24 +420,42 @@ enum Silence {
     Malformed(Malformed),
 }
 
-/// The response, and whether all was written that may be. The tool sees nothing any more then.
+/// The response, and how the tool has left its input root: it sees nothing any more then.
 async fn converse(
     warm: &mut Warm,
     mut request: Bytes,
-) -> Result<(WorkResponse, Option<String>), Silence> {
+) -> Result<(WorkResponse, Withdrawal), Silence> {
     let Some(tool) = warm.tool.as_mut() else { return Err(Silence::Ended("it is gone".into())) };
+    let mut noise = 0;
+    // What it said to another's request is not for this one's eyes.
+    warm.stderr.clear();
     loop {
         match tool.step(&mut request).await {
             Ok(ToolEvent::Stdout(bytes)) => {
                 let response = warm.responses.push(&bytes).map_err(Silence::Malformed)?;
                 if let Some(response) = response {
+                    let unwritten = request.len();
+                    if unwritten > 0 {
+                        return Err(Silence::Malformed(warm.responses.too_early(unwritten)));
+                    }
+                    if !warm.responses.is_read(tool.unread()) {
+                        warm.unfit = Some(End::HalfRead);
+                    }
                     let withdrawn = tool.withdraw().await;
                     return withdrawn
-                        .map(|over_limit| (response, over_limit))
+                        .map(|left| (response, left))
                         .map_err(|error| Silence::Ended(error.to_string()));
                 }
             }
-            Ok(ToolEvent::Stderr(bytes)) => warm.stderr.push(&bytes),
+            Ok(ToolEvent::Stderr(bytes)) => {
+                warm.stderr.push(&bytes);
+                noise += bytes.len();
+                if noise > warm.noise {
+                    let most = warm.noise;
+                    let how = format!("it printed more than {most} bytes on its stderr");
+                    return Err(Silence::Ended(how));
+                }
+            }
             Ok(ToolEvent::Ended(ending)) => return Err(Silence::Ended(format!("{ending:?}"))),
             Err(error) => return Err(Silence::Ended(error.to_string())),
         }
@@ -421,23 +474,21 @@ fn not_started(error: SandboxError) -> Fault {
     Fault::Unfit(Unfit::NotStarted, error.to_string())
 }
 
-/// The tool has been ended: it was part of what did not end in time.
-fn stopped_early(
-    ending: Ending,
-    root: Option<OwnedFd>,
-    spec: &CommandSpec,
-) -> Result<Answer, Failure> {
-    match (ending, root) {
-        (Ending::Cancelled, _) => Err(Failure::Cancelled),
-        (ending, Some(root)) => Ok(Answer { finished: finished(ending, root), tool: None }),
-        (_, None) => Err(Failure::Answer {
-            code: code::DEADLINE_EXCEEDED,
-            message: format!(
-                "the action ran into its timeout of {:?} while its tool was being started",
-                spec.timeout
-            ),
-        }),
+/// What did not end in time had not even begun.
+fn stopped_at_its_start(ending: Ending, spec: &CommandSpec) -> Failure {
+    if ending == Ending::Cancelled {
+        return Failure::Cancelled;
     }
+    let message = format!(
+        "the action ran into its timeout of {:?} while its tool was being started",
+        spec.timeout
+    );
+    Failure::Answer { code: code::DEADLINE_EXCEEDED, message }
+}
+
+/// What a tool that may still run has written cannot be read.
+fn not_gone(error: SandboxError) -> Failure {
+    Failure::Infrastructure(format!("a persistent worker was to be ended: {error}"))
 }
 
 fn finished(ending: Ending, root: OwnedFd) -> Finished {

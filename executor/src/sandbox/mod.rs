@@ -28,7 +28,8 @@ pub use conditions::{Condition, Conditions, NotChanged};
 pub use config::{SlotConfig, UpperDir, UserNamespace};
 pub use error::SandboxError;
 pub use probe::{Capabilities, probe};
-pub use slot::{Slot, Tool, ToolEvent};
+pub use slot::{LONGEST_TIMEOUT, Slot, Tool, ToolEvent};
+pub use wire::Withdrawal;
 pub use zygote::zygote_main;
 
 use std::os::fd::OwnedFd;

@@ -26,7 +26,7 @@ pub use tool::{Tool, ToolEvent};
 /// process trees and full scratch file systems take their time.
 const KILL_PATIENCE: Duration = Duration::from_secs(30);
 /// Timeouts beyond this are no timeouts: it keeps sums with the clock from overflowing.
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
+pub const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Runs one action at a time. Dropping it kills the zygote and with it a running action.
 #[derive(Debug)]

@@ -53,16 +53,27 @@ pub(super) enum Reply {
         user_namespace: bool,
         not_enforced: Vec<String>,
     },
-    /// Comes with one descriptor: the input root.
+    /// Of an action it comes with one descriptor: the input root. Of a tool with none.
     Done(Report),
     /// Nothing ran, or its end is unknown: the sandbox's fault.
     Failed(String),
     /// Comes with one descriptor: the input root that the tool sees.
     Presented,
-    Withdrawn {
-        /// Says that what was written is all that may be, where it is.
-        over_limit: Option<String>,
-    },
+    Withdrawn(Withdrawal),
+}
+
+/// How a tool has left its input root.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Withdrawal {
+    /// It has files of it open for writing, or mapped so: what it wrote changes until it is ended.
+    pub still_writing: bool,
+    /// Says that what was written is all that may be, where it is.
+    pub over_limit: Option<String>,
+    /// Says what may have failed since the request before for what the tool has left behind: an
+    /// action by itself has all that its limits allow.
+    pub hampered: Option<String>,
+    /// What it keeps of its own is near its limit.
+    pub worn: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -168,9 +179,13 @@ impl Reply {
                 out.finish()
             }
             Self::Presented => Writer::new(3).finish(),
-            Self::Withdrawn { over_limit } => {
+            Self::Withdrawn(left) => {
                 let mut out = Writer::new(4);
-                out.option(over_limit.as_ref(), |out, text| out.bytes(text.as_bytes()));
+                out.u64(u64::from(left.still_writing));
+                for text in [&left.over_limit, &left.hampered] {
+                    out.option(text.as_ref(), |out, text| out.bytes(text.as_bytes()));
+                }
+                out.u64(u64::from(left.worn));
                 out.finish()
             }
         }
@@ -186,7 +201,7 @@ impl Reply {
             1 => Self::Done(input.report()?),
             2 => Self::Failed(input.string()?),
             3 => Self::Presented,
-            4 => Self::Withdrawn { over_limit: input.option(Reader::string)? },
+            4 => Self::Withdrawn(input.withdrawal()?),
             _ => return Err(SandboxError::Malformed("unknown reply")),
         };
         input.end(reply)
@@ -377,6 +392,15 @@ impl Reader<'_> {
         })
     }
 
+    fn withdrawal(&mut self) -> Result<Withdrawal, SandboxError> {
+        Ok(Withdrawal {
+            still_writing: self.u64()? != 0,
+            over_limit: self.option(Self::string)?,
+            hampered: self.option(Self::string)?,
+            worn: self.u64()? != 0,
+        })
+    }
+
     fn not_changed(&mut self) -> Result<NotChanged, SandboxError> {
         let one = Conditions::from_bits(self.u64()?);
         let condition = Condition::ALL.into_iter().find(|condition| one.has(*condition));
@@ -489,8 +513,14 @@ mod tests {
         for plain in [Request::Terminate, Request::Kill, Request::Withdraw, Request::Release] {
             assert_eq!(decoded(plain.signal_frame().unwrap()), plain);
         }
-        let full = Reply::Withdrawn { over_limit: Some("disk".to_owned()) };
-        for reply in [Reply::Presented, Reply::Withdrawn { over_limit: None }, full] {
+        let full = Withdrawal {
+            still_writing: true,
+            over_limit: Some("disk".to_owned()),
+            hampered: Some("memory".to_owned()),
+            worn: true,
+        };
+        let withdrawn = [Withdrawal::default(), full].map(Reply::Withdrawn);
+        for reply in withdrawn.into_iter().chain([Reply::Presented]) {
             let frame = reply.frame().unwrap();
             assert_eq!(Reply::decode(&frame[LENGTH_BYTES..]).unwrap(), reply);
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::common::Node;
+use crate::common::{Node, get};
 use crate::harness::{Fixture, TOOL, ask, processes};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -81,6 +81,45 @@ async fn noise_on_stdout_is_shown_and_ends_the_tool() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_tool_that_could_still_write_is_ended_before_its_outputs_are_read() {
+    let mut worker = Fixture::new().await;
+    let first = worker.done(&ask(&["hold out/o"])).await;
+    let output = first.0.output_files[0].digest.as_ref().unwrap();
+    assert_eq!(get(&worker.store, output).await, "early");
+    assert_eq!((worker.ended("still_writing"), worker.figures().running), (1, 0));
+    assert_eq!(worker.done(&ask(&["has in/README"])).await.by().1, 1);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_of_a_request_does_not_mix_with_the_next() {
+    let mut worker = Fixture::new().await;
+    let mut asked = ask(&["x"]);
+    asked.outputs.clear();
+    asked.arguments.insert(1, "--answers-early".into());
+    asked.flags = "x".repeat(10_000);
+    assert_eq!(worker.done(&asked).await.by().1, 1);
+    assert_eq!((worker.ended("half_read"), worker.figures().running), (1, 0));
+    // More than a pipe takes.
+    asked.flags = "x".repeat(1_000_000);
+    let status = worker.run(&asked).await.status.unwrap();
+    assert_eq!(status.code, 9, "{}", status.message);
+    assert!(status.message.contains("bytes of the request were read"), "{}", status.message);
+    assert_eq!((worker.ended("malformed"), worker.figures().running), (1, 0));
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_told_what_was_said_to_another_request() {
+    let mut worker = Fixture::new().await;
+    worker.done(&ask(&["whisper secret"])).await;
+    let status = worker.run(&ask(&["whisper own", "print"])).await.status.unwrap();
+    assert!(status.message.contains("own"), "{}", status.message);
+    assert!(!status.message.contains("secret"), "{}", status.message);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_timeout_kills_the_tool_and_is_the_actions_own() {
     let mut worker = Fixture::new().await;
     let mut asked = ask(&["copy in/README out/o", "sleep 60"]);
@@ -93,6 +132,30 @@ async fn a_timeout_kills_the_tool_and_is_the_actions_own() {
     assert_eq!((worker.ended("killed"), worker.figures().running), (1, 0));
     asked.flags = String::new();
     assert_eq!(worker.done(&asked).await.by().1, 1);
+    worker.stop().await;
+}
+
+/// On one thread: whoever does not let go of it keeps the clock from being looked at.
+#[tokio::test]
+async fn a_flood_of_output_holds_up_no_timeout() {
+    let mut worker = Fixture::with(1, |config| config.limits.output_bytes = None).await;
+    let mut asked = ask(&["flood 2 x"]);
+    asked.timeout = Some(Duration::from_millis(1500));
+    assert_eq!(worker.run(&asked).await.status.unwrap().code, 4);
+    assert_eq!(worker.ended("killed"), 1);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tool_that_prints_too_much_is_ended() {
+    let mut worker = Fixture::with(1, |config| config.limits.output_bytes = Some(1 << 20)).await;
+    assert_eq!(worker.done(&ask(&["flood 2 x"])).await.by().1, 0);
+    assert_eq!((worker.ended("died"), worker.unfit("died")), (1, 1));
+    let mut space = ask(&["flood 1 "]);
+    space.variable = "another tool".into();
+    let status = worker.run(&space).await.status.unwrap();
+    assert_eq!(status.code, 9, "{}", status.message);
+    assert!(status.message.contains("more than 1048576 bytes"), "{}", status.message);
     worker.stop().await;
 }
 

@@ -32,6 +32,7 @@ pub struct Asked {
     pub variable: String,
     pub key: Option<String>,
     pub protocol: Option<String>,
+    pub tool_inputs: Option<String>,
     pub working_directory: String,
     pub timeout: Option<Duration>,
 }
@@ -46,6 +47,7 @@ pub fn ask(flags: &[&str]) -> Asked {
         variable: "x".into(),
         key: Some("key".into()),
         protocol: Some("json".into()),
+        tool_inputs: None,
         working_directory: String::new(),
         timeout: None,
     }
@@ -80,6 +82,7 @@ impl Asked {
         let properties = [
             property("persistentWorkerKey", &self.key),
             property("persistentWorkerProtocol", &self.protocol),
+            property("kiln-tool-inputs", &self.tool_inputs),
         ];
         let properties = properties.into_iter().flatten().collect();
         let variable = reapi::command::EnvironmentVariable {

@@ -79,3 +79,41 @@ async fn no_tool_outlives_its_worker() {
     assert_eq!(figures.running, 0);
     assert_eq!(figures.ended.iter().find(|(name, _)| *name == "shutdown").unwrap().1, 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_tool_left_behind_fails_no_action() {
+    let limit = 8 << 20;
+    let mut worker = Fixture::with(1, |config| config.limits.disk_bytes = Some(limit)).await;
+    assert_eq!(worker.done(&ask(&["fill 3000000"])).await.by().1, 1);
+    // It has room for no more than a part of that; by itself the action has.
+    assert_eq!(worker.done(&ask(&["use 6000000"])).await.by().1, 0);
+    assert_eq!((worker.ended("worn_out"), worker.unfit("worn_out")), (1, 1));
+    // With little room left the answer stands, and the tool gets no other request.
+    assert_eq!(worker.done(&ask(&["fill 7000000"])).await.by().1, 1);
+    assert_eq!((worker.ended("worn_out"), worker.unfit("worn_out")), (2, 1));
+    // What fails of itself does so once.
+    let result = worker.run(&ask(&["fail 3"])).await.result.unwrap();
+    assert_eq!((result.exit_code, worker.unfit("worn_out")), (3, 1));
+    assert_eq!(worker.figures().running, 1);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_tool_keeps_open_of_its_outputs_is_bounded() {
+    let mut worker = Fixture::new().await;
+    let mut counts = Vec::new();
+    for round in 0..4 {
+        let asked = ask(&["keep out/o 6000000"]).input("round", &round.to_string());
+        counts.push(worker.done(&asked).await.by().1);
+    }
+    assert_eq!(counts, [1, 2, 1, 2], "two requests keep more than one tool may");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_disk_no_tool_is_kept() {
+    let upper = kiln_executor::sandbox::UpperDir::Disk;
+    let mut worker = Fixture::with(1, |config| config.upper = upper).await;
+    assert_eq!(worker.done(&ask(&[])).await.by().1, 0);
+    worker.stop().await;
+}

@@ -68,12 +68,16 @@ async fn whatever_a_tool_is_made_of_makes_another_tool() {
     let mut worker = Fixture::with(1, |config| config.persistent.tools = 9).await;
     let usual = ask(&[]);
     let (token, _) = worker.done(&usual).await.by();
-    let mut others = [usual.clone(), usual.clone(), usual.clone(), usual.clone(), usual.clone()];
+    let mut others: [Asked; 7] = std::array::from_fn(|_| usual.clone());
     others[0].variable = "other".into();
     others[1].key = Some("other".into());
     others[2].tool = Node::Tool(format!("{TOOL}\n# another").into_bytes());
     others[3].arguments.insert(1, "--fast".into());
     others[4] = others[4].clone().proto();
+    // Nobody marks a symlink as the tool's, which may be reached through it.
+    for (other, target) in others[5..].iter_mut().zip(["../bin/tool", "../bin/other"]) {
+        other.inputs.push(("link".into(), Node::Symlink(target.into())));
+    }
     let mut tokens = vec![token.clone()];
     for other in &others {
         let (token, count) = worker.done(other).await.by();
@@ -94,7 +98,7 @@ async fn what_no_tool_can_do_runs_by_itself_and_says_why() {
     let mut worker = Fixture::new().await;
     let usual = ask(&["has in/README"]);
     type Change = fn(&mut Asked);
-    let cases: [(&str, Change); 7] = [
+    let cases: [(&str, Change); 8] = [
         ("outputs", |asked| asked.outputs = vec!["top".into()]),
         ("protocol", |asked| asked.protocol = Some("xml".into())),
         ("no_flag_file", |asked| asked.arguments = vec!["bin/tool".into()]),
@@ -102,6 +106,7 @@ async fn what_no_tool_can_do_runs_by_itself_and_says_why() {
             let Node::Tool(data) = &asked.tool else { return };
             asked.tool = Node::File { data: data.clone(), executable: true };
         }),
+        ("tool_inputs", |asked| asked.tool_inputs = Some("bin, in/absent".into())),
         ("flag_files", |asked| asked.flags = "@in/absent\n".into()),
         ("working_directory", |asked| {
             asked.working_directory = "in".into();
@@ -120,7 +125,7 @@ async fn what_no_tool_can_do_runs_by_itself_and_says_why() {
     let mut without = usual.clone();
     without.key = None;
     assert_eq!(worker.done(&without).await.by().1, 0);
-    assert_eq!(worker.figures().unfit.iter().map(|(_, count)| count).sum::<u64>(), 7);
+    assert_eq!(worker.figures().unfit.iter().map(|(_, count)| count).sum::<u64>(), 8);
     assert_eq!(worker.figures().started, 0);
 
     let mut audited = lease("audited", usual.put(&worker.store).await);

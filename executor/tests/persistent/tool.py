@@ -10,6 +10,7 @@ TOKEN = os.urandom(6).hex()
 STAYS = "--persistent_worker" in sys.argv
 PROTO = "--proto" in sys.argv
 count = 0
+held = []
 
 
 def do(arguments, inputs):
@@ -25,6 +26,27 @@ def do(arguments, inputs):
         elif verb == "scribble":
             with open(rest[0], "w") as target:
                 target.write("undeclared")
+        elif verb == "hold" and STAYS:
+            held.append(open(rest[0], "w"))
+            held[-1].write("early")
+            held[-1].flush()
+        elif verb == "flood" and STAYS:
+            while True:
+                os.write(int(rest[0]), rest[1].encode() * 4096 or b" " * 65536)
+        elif verb == "fill" and STAYS:
+            with open("/tmp/left", "ab") as left:
+                left.write(b"x" * int(rest[0]))
+        elif verb == "use":
+            with open("/tmp/used", "wb") as used:
+                used.write(b"x" * int(rest[0]))
+            os.remove("/tmp/used")
+        elif verb == "keep" and STAYS:
+            with open(rest[0], "wb") as kept:
+                kept.write(b"x" * int(rest[1]))
+            held.append(open(rest[0], "rb"))
+        elif verb == "whisper" and STAYS:
+            os.write(2, rest[0].encode() + b"\n")
+            time.sleep(0.2)
         elif verb == "inputs":
             said.extend(f"{path} {digest}" for path, digest in inputs)
         elif verb == "crash":
@@ -106,10 +128,18 @@ def answer(code, said):
 
 if "--never-answers" in sys.argv and STAYS:
     sys.exit("no way to stay")
+if "--answers-early" in sys.argv and STAYS:
+    os.read(0, 1000)
+    answer(0, f"token {TOKEN} request 1")
+    time.sleep(60)
 if STAYS:
     while (request := (next_proto if PROTO else next_json)()) is not None:
         count += 1
-        answer(*do(*request))
+        try:
+            result = do(*request)
+        except OSError as error:
+            result = 1, f"token {TOKEN} request {count} {error}"
+        answer(*result)
 else:
     flags = [argument[1:] for argument in sys.argv if argument.startswith("@")]
     code, said = do([line.rstrip("\n") for flag in flags for line in open(flag)], [])

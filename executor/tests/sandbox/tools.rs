@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kiln_executor::sandbox::{CommandSpec, Ending, SlotConfig, Tool, ToolEvent};
+use kiln_executor::sandbox::{CommandSpec, Ending, SlotConfig, Tool, ToolEvent, Withdrawal};
 use tempfile::TempDir;
 
 use crate::{both, harness};
@@ -94,6 +94,15 @@ impl Fixture {
         self.root = self.tool.present(&spec(lower, directories)).await.unwrap();
     }
 
+    /// A tool that does this alone.
+    async fn another(&self, script: &str) -> (Tool, OwnedFd) {
+        let mut other = spec(self.dir.path().join("first"), &[]);
+        other.arguments[2] = script.into();
+        let config = harness::config(self.dir.path());
+        let config = SlotConfig { scratch_dir: self.dir.path().join("other"), ..config };
+        Tool::start(config, &other).await.unwrap()
+    }
+
     fn output(&self, path: &str) -> Option<String> {
         let flags = nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_CLOEXEC;
         let how = nix::fcntl::OpenHow::new()
@@ -106,7 +115,7 @@ impl Fixture {
     }
 
     async fn stop(self) {
-        self.tool.stop().await;
+        self.tool.stop().await.unwrap();
     }
 }
 
@@ -115,7 +124,7 @@ both! {
         let pid = tool.ask("echo $$; cat /tmp/pid").await;
         assert_eq!(tool.ask("ls; cat lib/tool src/a top").await, "lib\nout\nsrc\ntop\n1oldt");
         assert_eq!(tool.ask("echo one > out/x; echo undeclared > src/y; cat src/y").await, "undeclared\n");
-        assert_eq!(tool.tool.withdraw().await.unwrap(), None);
+        assert_eq!(tool.tool.withdraw().await.unwrap(), Withdrawal::default());
         assert_eq!(tool.output("out/x").unwrap(), "one\n");
         assert_eq!(tool.ask("ls; cat src/a").await, "cat: src/a: No such file or directory\n");
 
@@ -123,7 +132,7 @@ both! {
         assert_eq!(tool.ask("ls . out src; cat lib/tool src/a more/b").await,
             ".:\nlib\nmore\nout\nsrc\n\nout:\n\nsrc:\na\n1newb");
         assert_eq!(tool.ask("echo two > out/x; rm src/a").await, "");
-        assert_eq!(tool.tool.withdraw().await.unwrap(), None);
+        assert_eq!(tool.tool.withdraw().await.unwrap(), Withdrawal::default());
         assert_eq!(tool.output("out/x").unwrap(), "two\n");
         assert_eq!(tool.output("src/a"), None);
 
@@ -163,7 +172,7 @@ both! {
 
     async fn what_is_open_stays_open_when_no_path_leads_there(tool: &mut Fixture) {
         assert_eq!(tool.ask("exec 7< src/a; cd src").await, "");
-        assert_eq!(tool.tool.withdraw().await.unwrap(), None);
+        assert_eq!(tool.tool.withdraw().await.unwrap(), Withdrawal::default());
         tool.present("second", &[("src/a", "new")], &[]).await;
         assert_eq!(tool.ask("cat <&7; cd /kiln/root; cat src/a").await, "oldnew");
     }
@@ -178,13 +187,42 @@ both! {
         assert_eq!(tool.output("src/a").unwrap(), "old");
     }
 
+    async fn who_keeps_a_file_open_for_writing_is_found_out(tool: &mut Fixture) {
+        for (round, opened) in ["exec 7> out/x", "exec 7>> src/b", "exec 7<> out/y"].iter().enumerate() {
+            assert_eq!(tool.ask(opened).await, "");
+            assert!(tool.tool.withdraw().await.unwrap().still_writing, "{opened}");
+            assert_eq!(tool.ask("echo late >&7; exec 7>&-").await, "");
+            let files = [("src/a", "new"), ("top", "t")];
+            tool.present(&format!("round{round}"), &files, &["out"]).await;
+            // Who only reads writes nothing.
+            assert_eq!(tool.ask("exec 8< top 9< out; sleep 0 7> out/x").await, "");
+            assert_eq!(tool.tool.withdraw().await.unwrap(), Withdrawal::default());
+            tool.present(&format!("again{round}"), &files, &["out"]).await;
+        }
+    }
+
+    async fn what_is_kept_of_a_request_cannot_be_written_after_the_answer(tool: &mut Fixture) {
+        assert_eq!(tool.ask("echo x > out/x; exec 7< out 8< out/x; cd out").await, "");
+        assert_eq!(tool.tool.withdraw().await.unwrap(), Withdrawal::default());
+        for late in ["echo late > x", "echo late > new", "rm x", "mv x y", "chmod 0 x", "mkdir new",
+            "ln -s x new", "truncate -s 9 /proc/self/fd/8", "echo late > /proc/self/fd/7/x"]
+        {
+            let said = tool.ask(&format!("({late}) >/dev/null 2>&1 && echo done")).await;
+            assert_eq!(said, "", "{late}");
+        }
+        assert_eq!(tool.output("out/x").unwrap(), "x\n");
+        assert_eq!(tool.output("out/new"), None);
+        tool.present("second", &[("src/a", "new")], &["out"]).await;
+        assert_eq!(tool.ask("(echo late > new) 2>/dev/null; cd /kiln/root; ls out").await, "");
+    }
+
     async fn a_request_that_fills_the_disk_is_said_to_have(tool: &mut Fixture) {
         assert!(tool.ask("head -c 9000000 /dev/zero > out/x").await.contains("No space left"));
-        let over_limit = tool.tool.withdraw().await.unwrap().unwrap();
+        let over_limit = tool.tool.withdraw().await.unwrap().over_limit.unwrap();
         assert!(over_limit.starts_with("disk: "), "{over_limit}");
         tool.present("second", &[("src/a", "new")], &["out"]).await;
         assert_eq!(tool.ask("head -c 3000000 /dev/zero > out/x").await, "");
-        assert_eq!(tool.tool.withdraw().await.unwrap(), None);
+        assert_eq!(tool.tool.withdraw().await.unwrap(), Withdrawal::default());
     }
 
     async fn its_end_is_told_with_what_it_said_last(tool: &mut Fixture) {
@@ -203,6 +241,65 @@ both! {
         assert!(tool.tool.present(&spec(tool.dir.path().join("first"), &[])).await.is_err());
     }
 
+    async fn a_tool_that_cannot_be_spoken_to_counts_as_ended(tool: &mut Fixture) {
+        let mut input = Bytes::from_static(b"exec 1>&- 2>&-; sleep 60\n");
+        let begin = std::time::Instant::now();
+        let error = tool.tool.step(&mut input).await.unwrap_err();
+        assert!(error.to_string().contains("closed its stdin or stdout"), "{error}");
+        assert!(!tool.tool.is_alive());
+
+        let (mut other, _root) = tool.another("exec 0<&-; echo said; sleep 60").await;
+        let mut input = Bytes::from(vec![b'x'; 1 << 20]);
+        let said = other.step(&mut input).await.unwrap();
+        assert_eq!(said, ToolEvent::Stdout(Bytes::from_static(b"said\n")));
+        let error = other.step(&mut input).await.unwrap_err();
+        assert!(error.to_string().contains("closed its stdin or stdout"), "{error}");
+        assert!(begin.elapsed() < Duration::from_secs(30));
+        other.stop().await.unwrap();
+    }
+
+    async fn what_it_prints_without_end_leaves_others_their_turn(tool: &mut Fixture) {
+        let mut input = Bytes::from_static(b"cat /dev/zero\n");
+        let (mut at_once, mut longest) = (0, 0);
+        for _ in 0..400 {
+            let mut step = std::pin::pin!(tool.tool.step(&mut input));
+            let step = std::future::poll_fn(|context| {
+                let polled = step.as_mut().poll(context);
+                at_once = if polled.is_ready() { at_once + 1 } else { 0 };
+                longest = longest.max(at_once);
+                polled
+            });
+            assert!(matches!(step.await.unwrap(), ToolEvent::Stdout(_)));
+            // Long enough for there to be more.
+            hold_the_thread(Duration::from_millis(1));
+        }
+        assert!(longest < 200, "{longest} times in a row nobody else was looked at");
+    }
+
+    async fn nothing_is_kept_open_for_a_tool(tool: &mut Fixture) {
+        let mark = format!("kept-open-{}", std::process::id());
+        let line = format!("exec -a {mark} sleep 60 >/dev/null 2>&1 0<&1 &");
+        assert_eq!(tool.ask(&line).await, "");
+        let sleeping = poll_until(|| processes_of(&mark)).await;
+        let descriptors = format!("/proc/{}/fd", parent(parent(sleeping)));
+        if std::fs::read_dir(&descriptors).is_err() {
+            eprintln!("SKIPPED: this process may not look at others' descriptors");
+            return;
+        }
+        let names = || {
+            let entries = std::fs::read_dir(&descriptors).unwrap().flatten();
+            let links = entries.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+            links.map(|link| link.display().to_string()).collect::<Vec<_>>()
+        };
+        // Beside what it tells its outcome to only the zygote's own stderr; it takes a moment.
+        poll_until(|| {
+            let names = names();
+            let kept = || names.iter().filter(|name| !name.starts_with("/dev/null"));
+            (kept().count() <= 2 && kept().any(|name| name.contains("outcome"))).then_some(())
+        })
+        .await;
+    }
+
     async fn a_tool_of_nothing_ends_with_the_reason(tool: &mut Fixture) {
         let mut absent = spec(tool.dir.path().join("first"), &[]);
         absent.arguments = vec![b"lib/absent".to_vec()];
@@ -214,8 +311,39 @@ both! {
         let ToolEvent::Stderr(text) = said else { panic!("{said:?}") };
         assert!(String::from_utf8_lossy(&text).contains("cannot run lib/absent"));
         assert_eq!(other.step(&mut input).await.unwrap(), ToolEvent::Ended(Ending::Exited(127)));
-        other.stop().await;
+        other.stop().await.unwrap();
     }
+}
+
+#[allow(clippy::disallowed_methods, reason = "nothing else is to run meanwhile")]
+fn hold_the_thread(time: Duration) {
+    std::thread::sleep(time);
+}
+
+async fn poll_until<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    for _ in 0..1000 {
+        if let Some(found) = look() {
+            return found;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it does not happen");
+}
+
+/// One whose arguments begin with this text.
+fn processes_of(text: &str) -> Option<u32> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let mut numbers = entries.filter(|entry| {
+        std::fs::read(entry.path().join("cmdline"))
+            .is_ok_and(|line| line.starts_with(text.as_bytes()))
+    });
+    numbers.find_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+fn parent(process: u32) -> u32 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap();
+    line.trim().parse().unwrap()
 }
 
 /// Numbers of processes that have this text among their arguments.

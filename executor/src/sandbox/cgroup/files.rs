@@ -124,6 +124,18 @@ impl Cgroups {
         }
     }
 
+    /// What was seen since the last look, or since the start.
+    pub(in crate::sandbox) fn look(&mut self) -> Seen {
+        let seen = self.seen();
+        if let Some(memory) = &mut self.memory {
+            memory.kills_before = memory.kills();
+        }
+        if let Some(pids) = &mut self.pids {
+            pids.refusals_before = pids.refusals();
+        }
+        seen
+    }
+
     pub(in crate::sandbox) fn seen(&self) -> Seen {
         Seen {
             out_of_memory: self
@@ -356,5 +368,8 @@ mod tests {
         std::fs::write(dir.path().join("memory.events"), "oom_kill 3\n").unwrap();
         std::fs::write(dir.path().join("pids.events"), "max 6\n").unwrap();
         assert_eq!((cgroups.seen().out_of_memory, cgroups.seen().out_of_processes), (true, true));
+        assert!(cgroups.look().out_of_memory);
+        let seen = cgroups.look();
+        assert_eq!((seen.out_of_memory, seen.out_of_processes), (false, false));
     }
 }

@@ -1,23 +1,27 @@
 //! A process that stays for further requests, with the input root of one after the other.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::FutureExt;
 use tokio::net::unix::pipe;
+use tokio::time::Instant;
 
 use super::connection::Connection;
 use super::{KILL_PATIENCE, Slot, by_itself, input_pipe, output_pipe};
 use crate::sandbox::pump::read_now;
 use crate::sandbox::wire::{Reply, Report, Request};
-use crate::sandbox::{CommandSpec, Ending, SandboxError, SlotConfig};
+use crate::sandbox::{CommandSpec, Ending, SandboxError, SlotConfig, Withdrawal};
 
 /// What one read takes at most.
 const CHUNK: usize = 64 << 10;
 /// How long the zygote may take to change what a tool sees.
 const PRESENT_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a tool may be on its way to its end that reads nothing, or answers nothing, any more.
+const CLOSED_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Has a zygote of its own, which is killed when this is dropped, and the tool with it.
 #[derive(Debug)]
@@ -28,6 +32,8 @@ pub struct Tool {
     stdout: Option<pipe::Receiver>,
     stderr: Option<pipe::Receiver>,
     ended: Option<Ending>,
+    /// Since when it can be asked nothing more, or answer nothing.
+    closed: Option<Instant>,
 }
 
 /// What a tool does while it is listened to.
@@ -53,7 +59,7 @@ impl Tool {
         let fds = vec![stdin_end, stdout_end, stderr_end];
         connected(&mut slot)?.send(&Request::start_tool_frame(spec)?, fds).await?;
         let (stdout, stderr) = (Some(stdout), Some(stderr));
-        let mut tool = Self { slot, stdin, stdout, stderr, ended: None };
+        let mut tool = Self { slot, stdin, stdout, stderr, ended: None, closed: None };
         let root = tool.presented().await?;
         Ok((tool, root))
     }
@@ -81,14 +87,14 @@ impl Tool {
         }
     }
 
-    /// No path of the tool leads to its input root any more. Says whether what was written there is
-    /// all that may be.
-    pub async fn withdraw(&mut self) -> Result<Option<String>, SandboxError> {
+    /// No path of the tool leads to its input root any more, and nothing it does changes what is
+    /// there, unless it is [still writing](Withdrawal::still_writing).
+    pub async fn withdraw(&mut self) -> Result<Withdrawal, SandboxError> {
         self.check_runs()?;
         let frame = Request::Withdraw.signal_frame()?;
         connected(&mut self.slot)?.send(&frame, Vec::new()).await?;
         match self.reply().await? {
-            (Reply::Withdrawn { over_limit }, _) => Ok(over_limit),
+            (Reply::Withdrawn(left), _) => Ok(left),
             _ => Err(SandboxError::Malformed("the input root was not withdrawn")),
         }
     }
@@ -123,34 +129,56 @@ impl Tool {
                 let ending = ending.clone();
                 return Ok(self.last_words().unwrap_or(ToolEvent::Ended(ending)));
             }
-            let Self { slot, stdin, stdout, stderr, .. } = self;
+            let Self { slot, stdin, stdout, stderr, closed, .. } = self;
             let connection = connected(slot)?;
+            // What a tool prints without end must not keep those waiting who would stop it.
+            tokio::task::consume_budget().await;
             tokio::select! {
-                biased;
-                chunk = read(stdout) => return Ok(ToolEvent::Stdout(chunk)),
-                chunk = read(stderr) => return Ok(ToolEvent::Stderr(chunk)),
-                () = write(stdin, input), if !input.is_empty() => {}
+                // In turns: none of them keeps the others from being looked at.
                 reply = connection.receive() => match reply?.0 {
                     Reply::Done(report) => self.ended = Some(ending(report)),
                     Reply::Failed(message) => return Err(self.given_up(message)),
                     _ => return Err(SandboxError::Malformed("a tool was not asked for this")),
                 },
+                chunk = read(stdout) => match chunk {
+                    Some(chunk) => return Ok(ToolEvent::Stdout(chunk)),
+                    None => *closed = closed.or_else(|| Some(Instant::now())),
+                },
+                taken = write(stdin, input), if !input.is_empty() && closed.is_none() => {
+                    *closed = (!taken).then(Instant::now);
+                }
+                chunk = read(stderr) => if let Some(chunk) = chunk {
+                    return Ok(ToolEvent::Stderr(chunk));
+                },
+                () = crate::work::until(closed.map(|since| since + CLOSED_PATIENCE)) => {
+                    let why = "it has closed its stdin or stdout";
+                    return Err(SandboxError::ToolEnded(why.to_owned()));
+                }
             }
         }
     }
 
+    /// Bytes that it was sent and has not read yet.
+    pub fn unread(&self) -> usize {
+        waiting_in(&self.stdin)
+    }
+
     /// What it has printed by now on its stdout, or the beginning of it. Waits for nothing.
-    pub fn printed(&self) -> Bytes {
+    pub fn printed(&mut self) -> Bytes {
         let mut all = BytesMut::new();
-        while let Some(pipe) = self.stdout.as_ref().filter(|_| all.len() < CHUNK)
-            && let Ok(1..) = read_now(pipe, &mut all)
-        {}
+        while let Some(pipe) = self.stdout.as_ref().filter(|_| all.len() < CHUNK) {
+            match read_now(pipe, &mut all) {
+                Ok(1..) => {}
+                Ok(0) => self.stdout = None,
+                Err(_) => break,
+            }
+        }
         all.freeze()
     }
 
-    /// Whether it runs, as far as has been heard.
+    /// Whether it runs and can be asked, as far as has been heard.
     pub fn is_alive(&mut self) -> bool {
-        if self.ended.is_some() {
+        if self.ended.is_some() || self.closed.is_some() || self.stdout.is_none() {
             return false;
         }
         let Ok(connection) = connected(&mut self.slot) else { return false };
@@ -181,14 +209,12 @@ impl Tool {
             .or_else(|| rest(&self.stderr).map(ToolEvent::Stderr))
     }
 
-    /// Kills it and all that it has started, and returns when they are gone.
-    pub async fn stop(mut self) {
-        if self.ended.is_none()
-            && let Err(error) = self.kill().await
-        {
-            tracing::debug!(%error, "a tool was not ended in order");
-        }
+    /// Kills it and all that it has started, and returns when they are gone. After an error they are
+    /// being killed, and may be there for a while.
+    pub async fn stop(mut self) -> Result<(), SandboxError> {
+        let killed = if self.ended.is_none() { self.kill().await } else { Ok(()) };
         self.slot.stop().await;
+        killed
     }
 
     async fn kill(&mut self) -> Result<(), SandboxError> {
@@ -212,8 +238,17 @@ fn ending(report: Report) -> Ending {
     report.over_limit.map_or_else(|| by_itself(report.status), Ending::OverLimit)
 }
 
-/// Waits for ever once nothing more can come.
-async fn read(pipe: &mut Option<pipe::Receiver>) -> Bytes {
+#[allow(unsafe_code)] // ioctl is unsafe for what it may point to
+fn waiting_in(pipe: &pipe::Sender) -> usize {
+    let mut count: libc::c_int = 0;
+    // SAFETY: FIONREAD writes one int, and `count` is a live one.
+    let asked = unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &raw mut count) };
+    // What cannot be asked is taken for unread.
+    if asked == 0 { usize::try_from(count).unwrap_or(usize::MAX) } else { usize::MAX }
+}
+
+/// `None` when nothing more can come, once. Then it waits for ever.
+async fn read(pipe: &mut Option<pipe::Receiver>) -> Option<Bytes> {
     while let Some(open) = pipe {
         let mut chunk = BytesMut::with_capacity(CHUNK);
         let read = match open.readable().await {
@@ -221,16 +256,19 @@ async fn read(pipe: &mut Option<pipe::Receiver>) -> Bytes {
             Err(error) => Err(error),
         };
         match read {
-            Ok(1..) => return chunk.freeze(),
+            Ok(1..) => return Some(chunk.freeze()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Ok(0) | Err(_) => *pipe = None,
+            Ok(0) | Err(_) => {
+                *pipe = None;
+                return None;
+            }
         }
     }
     std::future::pending().await
 }
 
-/// Takes from `input` what was written; all of it when nobody reads any more.
-async fn write(pipe: &pipe::Sender, input: &mut Bytes) {
+/// Takes from `input` what was written. False when nobody reads any more.
+async fn write(pipe: &pipe::Sender, input: &mut Bytes) -> bool {
     let written = match pipe.writable().await {
         Ok(()) => pipe.try_write(input),
         Err(error) => Err(error),
@@ -238,6 +276,7 @@ async fn write(pipe: &pipe::Sender, input: &mut Bytes) {
     match written {
         Ok(count) => input.advance(count),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-        Err(_) => input.clear(),
+        Err(_) => return false,
     }
+    true
 }

@@ -57,7 +57,12 @@ impl Plan<'_> {
     /// The whole life of process 1. `stack` is for the program's first moments.
     pub(super) fn run(&self, stack: &mut [u8]) {
         match self.set_up().and_then(|()| self.start(stack)) {
-            Ok(Started::Program(pid)) => self.outcome.ended(tend(pid)),
+            Ok(Started::Program(pid)) => {
+                // The zygote knows nothing that would end the program for that. Where it fails, what
+                // is open stays so until then.
+                let _ = privileges::close_all_but(self.outcome.as_fd());
+                self.outcome.ended(tend(pid));
+            }
             Ok(Started::Not(why)) => {
                 // Nobody reads any more: nothing is left to be told.
                 let _ = nix::unistd::write(self.stderr, why.message.as_bytes());

@@ -1,7 +1,7 @@
 //! Single mount calls.
 #![allow(unsafe_code)] // mount_setattr, open_tree and move_mount have no safe counterpart
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -43,7 +43,7 @@ pub(super) fn overlay(at: &Path, options: &str) -> Result<(), ZygoteError> {
 }
 
 pub(super) fn detach(at: &Path) -> Result<(), ZygoteError> {
-    umount2(at, MntFlags::MNT_DETACH).context("umount2", at.display())
+    umount2(at, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).context("umount2", at.display())
 }
 
 /// A copy of what is at `path`, mounted nowhere yet.
@@ -85,14 +85,23 @@ fn c_path(path: &Path) -> Result<CString, ZygoteError> {
 /// Adds to the mount at `at`, and with `recursive` to all beneath it. Devices are left usable
 /// with `devices`.
 pub(super) fn restrict(at: &Path, recursive: bool, devices: bool) -> Result<(), ZygoteError> {
-    let path = c_path(at)?;
     let nodev = if devices { 0 } else { libc::MOUNT_ATTR_NODEV };
-    let attributes = libc::mount_attr {
-        attr_set: libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | nodev,
-        attr_clr: 0,
-        propagation: 0,
-        userns_fd: 0,
-    };
+    let added = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | nodev;
+    set_attributes(&c_path(at)?, recursive, added).context("mount_setattr", at.display())
+}
+
+/// Ends writing through the mount at `at`, also by who keeps one of its directories open when it has
+/// been detached. False: somebody has a file of it open for writing, or mapped so.
+pub(super) fn end_writing(at: &Path) -> Result<bool, ZygoteError> {
+    match set_attributes(&c_path(at)?, false, libc::MOUNT_ATTR_RDONLY) {
+        Err(Errno::EBUSY) => Ok(false),
+        ended => ended.map(|()| true).context("mount_setattr", at.display()),
+    }
+}
+
+fn set_attributes(path: &CStr, recursive: bool, added: u64) -> nix::Result<()> {
+    let attributes =
+        libc::mount_attr { attr_set: added, attr_clr: 0, propagation: 0, userns_fd: 0 };
     let flags = if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is a terminated string and the attributes a live mount_attr of the size given.
     let result = unsafe {
@@ -105,5 +114,5 @@ pub(super) fn restrict(at: &Path, recursive: bool, devices: bool) -> Result<(), 
             size_of::<libc::mount_attr>(),
         )
     };
-    Errno::result(result).map(drop).context("mount_setattr", at.display())
+    Errno::result(result).map(drop)
 }

@@ -1,6 +1,7 @@
 //! How an action ended, told by its init, which may be killed before it can say anything.
 
 use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -32,6 +33,10 @@ impl Outcome {
     pub(super) fn new() -> Result<Self, ZygoteError> {
         let fd = memfd_create(c"outcome", MFdFlags::MFD_CLOEXEC).context("memfd_create", "")?;
         Ok(Self(File::from(fd)))
+    }
+
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 
     pub(super) fn clear(&self) -> Result<(), ZygoteError> {

@@ -1,6 +1,8 @@
 //! Giving up what an action must not have: capabilities, new privileges, resources, descriptors.
 #![allow(unsafe_code)] // capset, prctl and close_range have no safe counterpart
 
+use std::os::fd::{AsRawFd, BorrowedFd};
+
 use nix::errno::Errno;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 
@@ -42,6 +44,19 @@ pub(super) fn close_on_exec() -> nix::Result<()> {
         libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
     };
     Errno::result(result).map(drop)
+}
+
+/// Closes all descriptors but the standard three and `kept`: for a process that ends without dropping
+/// what it owns.
+pub(super) fn close_all_but(kept: BorrowedFd<'_>) -> nix::Result<()> {
+    let kept = kept.as_raw_fd().cast_unsigned();
+    for (first, last) in [(3, kept.saturating_sub(1)), (kept.saturating_add(1).max(3), u32::MAX)] {
+        if first <= last {
+            // SAFETY: integers only; the caller uses no descriptor but `kept` any more.
+            Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
+        }
+    }
+    Ok(())
 }
 
 /// Limits that hold for every action of the slot.

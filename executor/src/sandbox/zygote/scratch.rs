@@ -103,6 +103,28 @@ impl Place {
     }
 }
 
+/// How full a place is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fill {
+    Little,
+    /// More than three quarters.
+    Nearly,
+    Full,
+}
+
+impl Fill {
+    fn of(space: &Statvfs) -> Self {
+        let (free, files_free) = (space.blocks_available(), space.files_free());
+        if free * space.fragment_size() < FULL || files_free == 0 {
+            Self::Full
+        } else if free < space.blocks() / 4 || files_free < space.files() / 4 {
+            Self::Nearly
+        } else {
+            Self::Little
+        }
+    }
+}
+
 /// What an action left beyond this does not wait for the next one's end.
 const LARGE: u64 = 8 << 20;
 
@@ -115,8 +137,12 @@ pub(super) struct Scratch {
     current: usize,
     /// What a tool keeps from request to request, and the frame of its input root.
     tool: Place,
+    /// Bytes of earlier requests that a tool has not let go of.
+    held: u64,
 }
 
+/// A tool that holds on to more of what it has written before gets no other request.
+const MAX_HELD: u64 = 8 << 20;
 /// Most entries in the uppermost directory of a tool's input root: each is a mount of its own.
 const MAX_SHOWN: usize = 1024;
 
@@ -129,7 +155,7 @@ impl Scratch {
             // What a killed zygote left.
             place.clear(upper)?;
         }
-        Ok(Self { upper, identity, places, current: 0, tool })
+        Ok(Self { upper, identity, places, current: 0, tool, held: 0 })
     }
 
     /// Copies of the action's writable places, and where in its root they belong.
@@ -270,10 +296,32 @@ impl Scratch {
         self.places.iter_mut().try_for_each(|place| place.clear(self.upper))
     }
 
+    /// The same after a request to a tool that has been collected. Its files are removed before: what
+    /// is there still the tool holds on to, and no limit of the next request counts it.
+    pub(super) fn release(&mut self) -> Result<(), ZygoteError> {
+        let place = self.place();
+        if self.upper == UpperDir::Tmpfs && place.mounted {
+            // What cannot be removed counts.
+            let _ = fs::remove_dir_all(place.upper());
+            self.held += statvfs(&place.base).map_or(0, |space| used(&space));
+        }
+        self.forget_all()
+    }
+
+    /// Whether the tool may have another request.
+    pub(super) fn check_held(&self) -> Result<(), ZygoteError> {
+        if self.held <= MAX_HELD {
+            return Ok(());
+        }
+        Err(ZygoteError::Refused(format!(
+            "the tool keeps {} bytes open that it wrote for earlier requests; {MAX_HELD} may be",
+            self.held
+        )))
+    }
+
     /// What takes so much memory that the next action may miss it goes before that begins.
     fn forget_large(&mut self) -> Result<(), ZygoteError> {
-        let large =
-            |space: Statvfs| (space.blocks() - space.blocks_free()) * space.fragment_size() > LARGE;
+        let large = |space: Statvfs| used(&space) > LARGE;
         let last = &mut self.places[self.current];
         let in_memory = last.mounted && self.upper == UpperDir::Tmpfs;
         if in_memory && statvfs(&last.base).is_ok_and(large) {
@@ -285,14 +333,18 @@ impl Scratch {
 
     /// True when the action has used up what it may write.
     pub(super) fn is_full(&self) -> bool {
-        if self.upper == UpperDir::Disk {
-            return false;
-        }
-        statvfs(&self.place().base).is_ok_and(|space| {
-            space.blocks() > 0
-                && (space.blocks_available() * space.fragment_size() < FULL
-                    || space.files_free() == 0)
-        })
+        self.fill(self.place()) == Fill::Full
+    }
+
+    /// Of what a tool keeps from request to request.
+    pub(super) fn own_place(&self) -> Fill {
+        self.fill(&self.tool)
+    }
+
+    /// A disk has no limit of the action's own.
+    fn fill(&self, place: &Place) -> Fill {
+        let space = (self.upper == UpperDir::Tmpfs).then(|| statvfs(&place.base).ok()).flatten();
+        space.filter(|space| space.blocks() > 0).map_or(Fill::Little, |space| Fill::of(&space))
     }
 
     fn own_dir(&self, path: &Path, mode: u32) -> Result<(), ZygoteError> {
@@ -359,6 +411,10 @@ impl Scratch {
         chdir("/").context("chdir", "/")?;
         mounted
     }
+}
+
+fn used(space: &Statvfs) -> u64 {
+    (space.blocks() - space.blocks_free()) * space.fragment_size()
 }
 
 fn tmpfs_options(limits: &Limits) -> String {

@@ -10,8 +10,9 @@ use super::action::{Streams, Workshop, attend, give, not_started};
 use super::command::Command;
 use super::error::ZygoteError;
 use super::mounts;
+use super::scratch::Fill;
 use super::socket::Socket;
-use crate::sandbox::wire::{Reply, Report, Request};
+use crate::sandbox::wire::{Reply, Report, Request, Withdrawal};
 use crate::sandbox::{CommandSpec, Limits};
 
 impl Workshop {
@@ -73,19 +74,39 @@ impl Workshop {
     ) -> Result<Option<(Reply, Option<OwnedFd>)>, ZygoteError> {
         match request {
             Request::Present(spec) => {
-                self.withdraw()?;
+                if !self.withdraw()? {
+                    let why = "the tool still writes into the input root before";
+                    return Err(ZygoteError::Refused(why.to_owned()));
+                }
+                self.scratch.check_held()?;
                 let root = self.scratch.prepare(&spec, self.identity)?;
                 self.present(&spec)?;
                 Ok(Some((Reply::Presented, Some(root))))
             }
             Request::Withdraw => {
                 let over_limit = self.disk_full(limits);
-                self.withdraw()?;
-                Ok(Some((Reply::Withdrawn { over_limit }, None)))
+                let hampered = self.hampered(limits);
+                let worn = self.scratch.own_place() != Fill::Little;
+                let still_writing = !self.withdraw()?;
+                let left = Withdrawal { still_writing, over_limit, hampered, worn };
+                Ok(Some((Reply::Withdrawn(left), None)))
             }
-            Request::Release => self.scratch.forget_all().map(|()| None),
+            Request::Release => self.scratch.release().map(|()| None),
             _ => Err(ZygoteError::Refused("a request came while a tool runs".to_owned())),
         }
+    }
+
+    /// What the tool lacked since this was asked last, and may have used up itself before.
+    fn hampered(&mut self, limits: &Limits) -> Option<String> {
+        let seen = self.cgroups.look();
+        let lacked = [
+            (seen.out_of_memory, "memory", limits.memory_bytes),
+            (seen.out_of_processes, "processes", limits.processes.map(u64::from)),
+            (self.scratch.own_place() == Fill::Full, "room in /tmp", limits.disk_bytes),
+        ];
+        let (_, what, limit) = lacked.into_iter().find(|(lacks, ..)| *lacks)?;
+        let limit = limit.map_or_else(String::new, |limit| format!(", of {limit}"));
+        Some(format!("the tool ran out of {what}{limit}"))
     }
 
     fn present(&mut self, spec: &CommandSpec) -> Result<(), ZygoteError> {
@@ -95,11 +116,18 @@ impl Workshop {
     }
 
     /// What the tool has open stays open to it, and what it has mapped stays mapped: no path leads
-    /// there any more.
-    fn withdraw(&mut self) -> Result<(), ZygoteError> {
+    /// there any more. Nor can anything be written there; false: but where it is being written now.
+    fn withdraw(&mut self) -> Result<bool, ZygoteError> {
         let shown = std::mem::take(&mut self.shown);
-        self.in_namespace(|| shown.iter().try_for_each(|at| mounts::detach(at)))?;
-        self.scratch.empty_frame()
+        let mut all_ended = true;
+        self.in_namespace(|| {
+            shown.iter().try_for_each(|at| {
+                all_ended &= mounts::end_writing(at)?;
+                mounts::detach(at)
+            })
+        })?;
+        self.scratch.empty_frame()?;
+        Ok(all_ended)
     }
 
     /// Does `work` in the tool's mount namespace, whose paths the tool has no say in.
