@@ -1,7 +1,6 @@
 //! The port of `kiln worker`: whether it is there, whether it works, and its figures. The server's
 //! own front answers, but nothing behind it reads a blob or runs anything.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,15 +8,14 @@ use axum::Router;
 use kiln_cas::stores::StorageStats;
 use kiln_executor::WorkerStatus;
 use kiln_executor::remote::Transfers;
-use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::failures::Failures;
 use crate::auth::{Auth, AuthOptions};
-use crate::front::{Front, FrontParts, Tls, TlsOptions, health, unknown};
+use crate::front::{Front, FrontParts, Reserved, Resolved, Tls, TlsOptions, health, unknown};
 use crate::reload;
-use crate::serve::{BACKLOG, ServeError, authentication, reloaded, reserve};
+use crate::serve::{ServeError, authentication, reloaded};
 use crate::telemetry::requests::Requests;
 use crate::telemetry::stages::Stages;
 use crate::telemetry::{ObservedWorker, Security, worker_routes};
@@ -28,7 +26,7 @@ const THREADS: usize = 1;
 const DRAIN: Duration = Duration::from_secs(2);
 
 pub struct PortOptions {
-    pub listen: SocketAddr,
+    pub listen: Resolved,
     /// `None`: without TLS.
     pub tls: Option<TlsOptions>,
     /// `None`: nobody is asked who calls.
@@ -44,8 +42,7 @@ pub struct Figures {
 
 /// An address that is taken; nobody can connect yet.
 pub struct Port {
-    socket: TcpSocket,
-    pub address: SocketAddr,
+    reserved: Reserved,
     tls: Option<Arc<Tls>>,
     auth: Option<Arc<Auth>>,
     failures: Arc<Failures>,
@@ -61,18 +58,18 @@ pub struct OpenPort {
 impl Port {
     pub fn reserve(options: PortOptions) -> Result<Self, ServeError> {
         let PortOptions { listen, tls, auth } = options;
-        let refused = |error| ServeError::Listen { address: listen, error };
-        let socket = reserve(listen).map_err(refused)?;
-        let address = socket.local_addr().map_err(refused)?;
+        let address = listen.listen().to_string();
+        let reserved = listen.reserve();
+        let reserved = reserved.map_err(|error| ServeError::Listen { address, error })?;
         let failures = Arc::<Failures>::default();
-        let auth = authentication(auth, tls.as_ref(), listen, &failures)?;
+        let auth = authentication(auth, tls.as_ref(), &listen, &failures)?;
         let tls = tls.map(Tls::load).transpose()?.map(Arc::new);
-        Ok(Self { socket, address, tls, auth, failures })
+        Ok(Self { reserved, tls, auth, failures })
     }
 
     pub fn url(&self) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
-        format!("{scheme}://{}", self.address)
+        format!("{scheme}://{}", self.reserved.authority())
     }
 
     /// Answers for the worker from now on. Call within a tokio runtime.
@@ -81,7 +78,7 @@ impl Port {
         worker: WorkerStatus,
         figures: Figures,
     ) -> Result<OpenPort, ServeError> {
-        let Self { socket, address, tls, auth, failures } = self;
+        let Self { reserved, tls, auth, failures } = self;
         let stop = CancellationToken::new();
         let mut background = vec![reload::watch(reloaded(&tls, &auth), stop.clone())];
         if let Some(auth) = &auth {
@@ -91,9 +88,10 @@ impl Port {
         let security = Security { failures: failures.clone(), tls: tls.clone() };
         let router = router(worker, figures, requests.clone(), security);
         let parts = FrontParts { router, tls, auth, failures, requests: &requests, drain: DRAIN };
-        let listener = socket.listen(BACKLOG).and_then(TcpListener::into_std);
-        let listener = listener.map_err(|error| ServeError::Listen { address, error })?;
-        let front = Front::start(listener, parts, &stop).map_err(ServeError::Front)?;
+        let address = reserved.authority();
+        let listeners = reserved.listen();
+        let listeners = listeners.map_err(|error| ServeError::Listen { address, error })?;
+        let front = Front::start(listeners, parts, &stop).map_err(ServeError::Front)?;
         Ok(OpenPort { front, background, stop })
     }
 }

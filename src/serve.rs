@@ -1,7 +1,6 @@
 //! `kiln serve`: the one place where the parts become a system.
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -20,7 +19,6 @@ use kiln_executor::{Worker, WorkerConfig, WorkerError};
 use kiln_scheduler::audit::{AuditConfig, Auditor};
 use kiln_scheduler::journal::{Journal, JournalConfig};
 use kiln_scheduler::{Parts, Scheduler, SchedulerConfig};
-use tokio::net::TcpSocket;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
@@ -30,25 +28,23 @@ use crate::auth::access::RoleAuthorizer;
 use crate::auth::failures::Failures;
 use crate::auth::{Auth, AuthError, AuthOptions};
 use crate::front::health::{self, Readiness};
-use crate::front::{Front, FrontParts, Tls, TlsError, TlsOptions, unknown};
+use crate::front::{Front, FrontParts, Resolved, Tls, TlsError, TlsOptions, unknown};
 use crate::reload::{self, Reload};
 use crate::telemetry::redis::RedisTimes;
 use crate::telemetry::requests::Requests;
 use crate::telemetry::{EndpointError, Observed, OtlpOptions, Security, Telemetry};
 use crate::web::{self, WebState};
 
-/// Connections that wait to be accepted.
-pub const BACKLOG: u32 = 1024;
 /// What grpc.health.v1 calls the server as a whole.
 const WHOLE_SERVER: &str = "";
 
 pub struct ServeOptions {
-    pub listen: SocketAddr,
+    pub listen: Resolved,
     /// `None`: without TLS.
     pub tls: Option<TlsOptions>,
     /// `None`: nobody is asked who calls.
     pub auth: Option<AuthOptions>,
-    /// How clients reach the server; `None`: `http://` or `https://` and the address it listens on.
+    /// How clients reach the server; `None`: `http://` or `https://` and where it listens.
     pub base_url: Option<String>,
     pub front_threads: usize,
     pub storage: StorageConfig,
@@ -73,7 +69,7 @@ pub struct ServeOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     #[error("cannot listen on {address}: {error}")]
-    Listen { address: SocketAddr, error: io::Error },
+    Listen { address: String, error: io::Error },
     #[error("cannot start serving: {0}")]
     Front(io::Error),
     #[error(transparent)]
@@ -98,7 +94,8 @@ pub enum ServeError {
 
 /// What a server that has started tells about itself.
 pub struct Ready {
-    pub address: SocketAddr,
+    /// `HOST:PORT`
+    pub address: String,
     pub base_url: String,
     pub data_dir: PathBuf,
     /// Where a fleet's blobs and queue are; `None`: all is in `data_dir`.
@@ -131,17 +128,18 @@ impl Server {
     pub async fn start(mut options: ServeOptions) -> Result<Self, ServeError> {
         // First of all: a port that is taken should not cost a recovery of the storage. Nobody
         // can connect yet: who looks whether the server is ready sees that it is not.
-        let refused = |error| ServeError::Listen { address: options.listen, error };
-        let socket = reserve(options.listen).map_err(refused)?;
-        let address = socket.local_addr().map_err(ServeError::Front)?;
+        let listen = options.listen.listen().to_string();
+        let refused = |error| ServeError::Listen { address: listen.clone(), error };
+        let reserved = options.listen.reserve().map_err(refused)?;
+        let address = reserved.authority();
         let redis_times = Arc::<RedisTimes>::default();
         if let Some(shared) = &mut options.storage.shared {
             shared.redis.observer = Some(redis_times.clone());
         }
         let shared = options.storage.shared.as_ref().map(SharedConfig::to_string);
         let failures = Arc::<Failures>::default();
-        let (tls, listen) = (options.tls.as_ref(), options.listen);
-        let auth = authentication(options.auth.clone(), tls, listen, &failures)?;
+        let (tls, listens) = (options.tls.as_ref(), &options.listen);
+        let auth = authentication(options.auth.clone(), tls, listens, &failures)?;
         let access: SharedAuthorizer = match &auth {
             Some(_) => Arc::new(RoleAuthorizer(failures.clone())),
             None => Arc::new(Everybody { write_results: options.allow_cache_updates }),
@@ -216,10 +214,8 @@ impl Server {
         }
         let (requests, drain) = (&requests, options.drain);
         let parts = FrontParts { router, tls, auth, failures, requests, drain };
-        let listener = socket.listen(BACKLOG).and_then(tokio::net::TcpListener::into_std);
-        let listener =
-            listener.map_err(|error| ServeError::Listen { address: options.listen, error })?;
-        let front = Front::start(listener, parts, &stop_front).map_err(ServeError::Front)?;
+        let listeners = reserved.listen().map_err(refused)?;
+        let front = Front::start(listeners, parts, &stop_front).map_err(ServeError::Front)?;
 
         let stop_worker = CancellationToken::new();
         let slots = worker.as_ref().map_or(0, |(slots, _)| *slots);
@@ -289,26 +285,14 @@ impl Server {
     }
 }
 
-/// Takes an address without listening on it.
-pub fn reserve(address: SocketAddr) -> io::Result<TcpSocket> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4(),
-        SocketAddr::V6(_) => TcpSocket::new_v6(),
-    }?;
-    // A server that just ended leaves connections behind that would be in the way.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    Ok(socket)
-}
-
 pub fn authentication(
     auth: Option<AuthOptions>,
     tls: Option<&TlsOptions>,
-    listen: SocketAddr,
+    listen: &Resolved,
     failures: &Arc<Failures>,
 ) -> Result<Option<Arc<Auth>>, ServeError> {
     let Some(auth) = auth else { return Ok(None) };
-    if tls.is_none() && !listen.ip().is_loopback() {
+    if tls.is_none() && !listen.is_loopback() {
         tracing::warn!("without TLS, tokens can be read on their way: set tls.cert and tls.key");
     }
     let secret = secret().map_err(ServeError::Random)?;

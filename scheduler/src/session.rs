@@ -23,7 +23,8 @@ pub const OUTBOUND_CAPACITY: usize = 16 * 1024;
 pub const INBOUND_CAPACITY: usize = 1024;
 /// Actions that one worker may run at the same time.
 pub const MAX_SLOTS: u32 = 4096;
-const MAX_PROPERTIES: usize = 1024;
+/// Platform properties that one worker may offer.
+pub const MAX_PROPERTIES: usize = 1024;
 /// Bytes.
 const MAX_WORKER_ID: usize = 256;
 /// How long a session may be open without a Hello.

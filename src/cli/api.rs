@@ -10,7 +10,9 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use kiln_executor::remote::{ServerError, Token, address, client_config, provider};
+use kiln_executor::remote::{
+    ServerError, Token, address, client_config, of_other_protocol, provider,
+};
 use rustls::{ClientConfig, RootCertStore};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -102,7 +104,9 @@ impl Api {
             value.set_sensitive(true);
             request.headers_mut().insert(AUTHORIZATION, value);
         }
-        let answer = self.client.request(request).await.map_err(|error| innermost(&error))?;
+        let secure = self.base.starts_with("https:");
+        let failed = |error| of_other_protocol(&error, secure).unwrap_or_else(|| innermost(&error));
+        let answer = self.client.request(request).await.map_err(failed)?;
         let status = answer.status();
         let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
         Ok((status, body.map_err(|error| error.to_string())?.to_bytes()))

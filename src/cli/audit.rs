@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 
 use clap::{Args, Subcommand};
+use kiln_executor::remote::unheard;
 use kiln_protos::audit::audit_client::AuditClient;
 use kiln_protos::audit::{HermeticityRequest, update::Kind};
 use kiln_protos::events::Digest;
@@ -131,7 +132,7 @@ fn said(server: &str, status: &Status) -> CliError {
         Code::NotFound => CliError::not_found(status.message())
             .hint("`kiln build list` and `kiln action list` show what the journal knows"),
         Code::InvalidArgument => CliError::usage(status.message()),
-        Code::Unavailable => CliError::unreachable(server, status.message()),
+        Code::Unavailable => CliError::unreachable(server, unheard(status)),
         Code::Unimplemented => CliError::answered("this server has no audit")
             .hint("are server and command of the same version?"),
         _ => CliError::answered(status.message()),

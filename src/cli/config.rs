@@ -1,17 +1,21 @@
 //! `kiln config`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 
 use super::{CliError, Exit, settings};
-use crate::config::{default_toml, shown};
+use crate::config::{default_toml, serve_options, shown, worker_options, worker_port};
+use crate::front::Tls;
+use crate::serve::{ServeError, authentication};
 
 /// Print configuration keys, their values and where those come from.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   kiln config default > kiln.toml
+  kiln config check --config kiln.toml
   kiln config show --config kiln.toml
   KILN_STORAGE_LEASE=24h kiln config show --json")]
 pub struct ConfigCommand {
@@ -23,6 +27,12 @@ pub struct ConfigCommand {
 enum What {
     /// A commented file with every key at its default
     Default,
+    /// Say what `kiln serve` and `kiln worker` would refuse; nothing is started or written
+    Check {
+        /// Configuration file (TOML)
+        #[arg(long, env = "KILN_CONFIG", value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
     /// The values in force and their origins
     Show {
         /// Configuration file (TOML)
@@ -38,10 +48,23 @@ impl ConfigCommand {
     pub fn run(self) -> Result<Exit, CliError> {
         match self.what {
             What::Default => print!("{}", default_toml()),
+            What::Check { config } => check(config.as_ref())?,
             What::Show { config, json } => show(config.as_ref(), json)?,
         }
         Ok(Exit::Done)
     }
+}
+
+/// Reads what a start would read, files of certificates and access included.
+fn check(file: Option<&PathBuf>) -> Result<(), CliError> {
+    let settings = settings(file, Vec::new())?;
+    let options = serve_options(&settings)?;
+    worker_options(&settings)?;
+    worker_port(&settings)?;
+    let failures = Arc::default();
+    authentication(options.auth, options.tls.as_ref(), &options.listen, &failures)?;
+    options.tls.map(Tls::load).transpose().map_err(ServeError::from)?;
+    super::text::print("the configuration can be used\n")
 }
 
 fn show(file: Option<&PathBuf>, json: bool) -> Result<(), CliError> {

@@ -20,7 +20,8 @@ mod worker;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{ConfigError, Settings};
 pub use error::{CliError, Exit};
@@ -72,13 +73,50 @@ enum Command {
     },
 }
 
+/// Commands that ask no server: flags that say which one are neither shown nor taken there.
+const LOCAL: [&str; 5] = ["serve", "index", "token", "config", "completions"];
+
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
-    match dispatch(cli) {
+    let matches = command().get_matches();
+    let done = refuse_client_flags(&matches).and_then(|()| {
+        dispatch(Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()))
+    });
+    match done {
         Ok(exit) => exit.into(),
         Err(error) => error.report(),
     }
+}
+
+/// The whole command line.
+fn command() -> clap::Command {
+    let mut command = Cli::command();
+    // Hands flags that are common to client commands on to every command.
+    command.build();
+    command.mut_subcommands(|command| match LOCAL.contains(&command.get_name()) {
+        true => without_client_flags(command),
+        false => command,
+    })
+}
+
+fn without_client_flags(command: clap::Command) -> clap::Command {
+    let hidden = |arg: clap::Arg| match target::FLAGS.contains(&arg.get_id().as_str()) {
+        true => arg.hide(true),
+        false => arg,
+    };
+    command.mut_args(hidden).mut_subcommands(without_client_flags)
+}
+
+fn refuse_client_flags(matches: &ArgMatches) -> Result<(), CliError> {
+    let Some((name, inner)) = matches.subcommand().filter(|(name, _)| LOCAL.contains(name)) else {
+        return Ok(());
+    };
+    let given = |flag: &&&str| inner.value_source(flag) == Some(ValueSource::CommandLine);
+    let Some(flag) = target::FLAGS.iter().find(given) else { return Ok(()) };
+    let flag = flag.replace('_', "-");
+    let message =
+        format!("--{flag} is for commands that ask a server, and `kiln {name}` asks none");
+    Err(CliError::usage(message).hint(format!("`kiln {name} --help` prints what it takes")))
 }
 
 fn dispatch(cli: Cli) -> Result<Exit, CliError> {
@@ -97,7 +135,7 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Completions { shell } => {
             // To stdout directly it would panic when nobody reads to the end.
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "kiln", &mut script);
+            clap_complete::generate(shell, &mut command(), "kiln", &mut script);
             text::print(&String::from_utf8_lossy(&script))?;
             Ok(Exit::Done)
         }
@@ -130,5 +168,21 @@ fn given<T: ToString>(
 ) {
     if let Some(value) = value {
         flags.push((flag, key, value.to_string()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_of_client_commands_are_those_that_are_listed() {
+        let client: Vec<_> = Cli::command()
+            .get_arguments()
+            .filter(|arg| arg.is_global_set())
+            .map(|arg| arg.get_id().to_string())
+            .collect();
+        assert_eq!(client, target::FLAGS);
+        command().debug_assert();
     }
 }

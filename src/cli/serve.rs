@@ -30,7 +30,7 @@ pub struct Serve {
     data_dir: Option<String>,
     /// Actions run at a time on this machine; 0: none [default: one a core]
     #[arg(long, value_name = "N")]
-    workers: Option<u32>,
+    workers: Option<String>,
     /// Configuration file (TOML)
     #[arg(long, env = "KILN_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,

@@ -12,6 +12,10 @@ use super::CliError;
 /// The variable that holds a token. There is no flag: command lines are public.
 const TOKEN: &str = "KILN_TOKEN";
 
+/// The fields of [`TargetOptions`], as clap calls them.
+pub const FLAGS: [&str; 6] =
+    ["server", "instance", "tls_ca", "tls_client_cert", "tls_client_key", "token_file"];
+
 #[derive(Debug, Args)]
 pub struct TargetOptions {
     /// Server that client commands ask; several frontends of one fleet for a worker

@@ -42,11 +42,11 @@ Credentials are read again while the worker runs: certificates for every connect
 pub struct WorkerCommand {
     /// Actions at a time [default: one a core]
     #[arg(long, value_name = "N")]
-    slots: Option<u32>,
+    slots: Option<String>,
     /// Address for /healthz, /readyz and /metrics; port 0 takes a free one [default: none]
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
-    /// Where inputs are kept [default: as for kiln serve]
+    /// Where inputs are kept [default: /var/lib/kiln-worker for root, else ~/.local/share/kiln-worker]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
     /// Platform property that this worker offers; replaces the default ones

@@ -18,16 +18,32 @@ pub enum Kind {
     Text,
     /// May hold a password: never shown.
     Secret,
+    /// A file or directory. What is relative is meant from the directory of the file that says so,
+    /// else from the current one; it is absolute once it is read.
     Path,
+    /// A list of such paths.
+    Paths,
     Address,
     /// An address, or empty: none.
     OptionalAddress,
+    /// `http://` or `https://`, a host and perhaps a path.
+    BaseUrl,
     Number,
+    /// A number between these two, both included.
+    NumberIn(u64, u64),
+    /// A part of a whole, from 0 to 1.
+    Share,
     Bool,
     /// `512MiB`, `10GB`, `auto` where the key says so.
     Size,
+    /// The same, of so many bytes at least.
+    SizeFrom(u64),
     /// `30s`, `12h`.
     Duration,
+    /// The same, of so many milliseconds at least.
+    DurationFrom(u64),
+    /// What is logged.
+    LogFilter,
     /// A list of strings.
     List,
     /// A list of `name=value`.
@@ -40,21 +56,61 @@ impl Kind {
     pub fn expected(self) -> String {
         match self {
             Self::Text | Self::Secret => "text".into(),
-            Self::Path => "a path".into(),
-            Self::Address => "an address and a port, e.g. 127.0.0.1:8980".into(),
-            Self::OptionalAddress => {
-                "an address and a port, e.g. 127.0.0.1:8981, or nothing".into()
+            Self::Path => "a path (~ is for shells alone)".into(),
+            Self::Paths => "a list of paths (~ is for shells alone)".into(),
+            Self::Address => {
+                "a host and a port, e.g. 127.0.0.1:8980, [::1]:8980 or localhost:8980".into()
             }
+            Self::OptionalAddress => {
+                "a host and a port, e.g. 127.0.0.1:8981 or localhost:8981, or nothing".into()
+            }
+            Self::BaseUrl => "auto, or an address such as https://build.example".into(),
             Self::Number => "a whole number, or auto".into(),
+            Self::NumberIn(least, most) => {
+                format!("a whole number from {least} to {most}, or auto")
+            }
+            Self::Share => "a number from 0 (none) to 1 (all)".into(),
             Self::Bool => "true or false".into(),
             Self::Size => "a size, e.g. 512MiB or 10GB".into(),
+            Self::SizeFrom(least) => {
+                format!("a size of {} or more, e.g. 512MiB or 10GB", bytes(least))
+            }
             Self::Duration => "a duration, e.g. 30s, 10m or 12h".into(),
+            Self::DurationFrom(least) => {
+                let least = std::time::Duration::from_millis(least);
+                format!("a duration of {least:?} or more, e.g. 30s, 10m or 12h")
+            }
+            Self::LogFilter => "levels (error, warn, info, debug, trace, off), each alone or for \
+                                what it names, e.g. info,kiln_scheduler=debug"
+                .into(),
             Self::List => "a list of strings".into(),
             Self::Properties => "a list of name=value".into(),
             Self::Choice(choices) => format!("one of {}", choices.join(", ")),
         }
     }
 }
+
+/// With the largest unit that leaves nothing over.
+fn bytes(bytes: u64) -> String {
+    match bytes {
+        bytes if bytes % MIB == 0 => format!("{}MiB", bytes / MIB),
+        bytes if bytes % KIB == 0 => format!("{}KiB", bytes / KIB),
+        bytes => format!("{bytes} bytes"),
+    }
+}
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+/// A store that holds less refuses the outputs of ordinary actions.
+const LEAST_STORAGE: u64 = 16 * MIB;
+/// A shell alone needs some of it.
+const LEAST_MEMORY: u64 = 16 * MIB;
+/// The sandbox has two processes of its own.
+const LEAST_PROCESSES: u64 = 8;
+/// What a kernel knows at a time.
+const MOST_PROCESSES: u64 = 1 << 22;
+/// What the scheduler takes from one worker.
+const MOST_SLOTS: u64 = kiln_scheduler::session::MAX_SLOTS as u64;
 
 const fn key(name: &'static str, default: &'static str, kind: Kind, help: &'static str) -> Key {
     Key { name, default, kind, help }
@@ -72,13 +128,13 @@ pub const KEYS: &[Key] = &[
     key(
         "server.base_url",
         "auto",
-        Kind::Text,
+        Kind::BaseUrl,
         "How people reach the web pages, for links. auto: http:// or https:// and the address.",
     ),
     key(
         "server.front_threads",
         "auto",
-        Kind::Number,
+        Kind::NumberIn(1, 256),
         "Threads that serve connections. auto: one a core, at most 8.",
     ),
     key(
@@ -110,14 +166,14 @@ pub const KEYS: &[Key] = &[
     key(
         "auth.access_files",
         "",
-        Kind::List,
+        Kind::Paths,
         "Files (TOML) that say who may do what: static tokens and grants of roles. Empty: everybody \
          may do everything. Read again when they change.",
     ),
     key(
         "auth.jwt_keys",
         "",
-        Kind::List,
+        Kind::Paths,
         "Files with public keys of JWTs (RS256, ES256): PEM, or a key set (JWKS). Read again when they change.",
     ),
     key(
@@ -162,12 +218,12 @@ pub const KEYS: &[Key] = &[
         "auto",
         Kind::Path,
         "Where everything is kept. auto: /var/lib/kiln for root, else ~/.local/share/kiln \
-         (XDG_DATA_HOME).",
+         (XDG_DATA_HOME); of kiln worker the same with -worker.",
     ),
     key(
         "storage.max_size",
         "auto",
-        Kind::Size,
+        Kind::SizeFrom(LEAST_STORAGE),
         "Most bytes of blobs on disk. auto: half of what is free there at the start, kept and free \
          together, at least 1GiB.",
     ),
@@ -180,13 +236,13 @@ pub const KEYS: &[Key] = &[
     key(
         "storage.lease",
         "13h",
-        Kind::Duration,
+        Kind::DurationFrom(1_000),
         "How long what was reported present is kept. Bazel relies on 3h, Buck2 on 12h and its cas_ttl_secs.",
     ),
     key(
         "storage.action_cache_max_size",
         "1GiB",
-        Kind::Size,
+        Kind::SizeFrom(MIB),
         "Most bytes of action results on disk.",
     ),
     key(
@@ -216,7 +272,7 @@ pub const KEYS: &[Key] = &[
     key(
         "redis.timeout",
         "5s",
-        Kind::Duration,
+        Kind::DurationFrom(100),
         "How long one call to Redis may take, retries included.",
     ),
     key(
@@ -256,7 +312,7 @@ pub const KEYS: &[Key] = &[
     key(
         "s3.timeout",
         "10s",
-        Kind::Duration,
+        Kind::DurationFrom(100),
         "How long one attempt of a request may take. Whole requests take up to 4 times, parts of \
          uploads 6 times as long.",
     ),
@@ -290,7 +346,7 @@ pub const KEYS: &[Key] = &[
     key(
         "workers.count",
         "auto",
-        Kind::Number,
+        Kind::NumberIn(0, MOST_SLOTS),
         "Actions run at a time here. auto: one a core. 0: none.",
     ),
     key(
@@ -315,17 +371,27 @@ pub const KEYS: &[Key] = &[
     key(
         "workers.memory",
         "auto",
-        Kind::Size,
+        Kind::SizeFrom(LEAST_MEMORY),
         "Most memory of one action. auto: its share of four fifths of the machine.",
     ),
-    key("workers.processes", "4096", Kind::Number, "Most processes of one action."),
+    key(
+        "workers.processes",
+        "4096",
+        Kind::NumberIn(LEAST_PROCESSES, MOST_PROCESSES),
+        "Most processes of one action.",
+    ),
     key(
         "workers.disk",
         "auto",
-        Kind::Size,
+        Kind::SizeFrom(MIB),
         "Most bytes that one action may write. auto: as workers.memory.",
     ),
-    key("workers.output", "128MiB", Kind::Size, "Most bytes of stdout and stderr of one action."),
+    key(
+        "workers.output",
+        "128MiB",
+        Kind::SizeFrom(KIB),
+        "Most bytes of stdout and stderr of one action.",
+    ),
     key(
         "workers.absence",
         "1m",
@@ -391,11 +457,16 @@ pub const KEYS: &[Key] = &[
         Kind::List,
         "Registries that may be spoken to without TLS (HOST or HOST:PORT). Loopback always may.",
     ),
-    key("scheduler.default_timeout", "1h", Kind::Duration, "For actions that name no timeout."),
+    key(
+        "scheduler.default_timeout",
+        "1h",
+        Kind::DurationFrom(1_000),
+        "For actions that name no timeout.",
+    ),
     key(
         "scheduler.max_timeout",
         "24h",
-        Kind::Duration,
+        Kind::DurationFrom(1_000),
         "An action that names a longer timeout is refused.",
     ),
     key(
@@ -404,22 +475,32 @@ pub const KEYS: &[Key] = &[
         Kind::Duration,
         "How long an action waits for a worker that could run it at all.",
     ),
-    key("scheduler.max_queued", "auto", Kind::Number, "Most operations that wait. auto: 250000."),
+    key(
+        "scheduler.max_queued",
+        "auto",
+        Kind::NumberIn(1, 10_000_000),
+        "Most operations that wait. auto: 250000.",
+    ),
     key("journal.max_executions", "100000", Kind::Number, "Executions kept for the web pages."),
     key("journal.max_builds", "2000", Kind::Number, "Builds kept for the web pages."),
     key(
         "audit.rate",
         "0",
-        Kind::Text,
+        Kind::Share,
         "The part of executed actions that is run again under changed conditions while workers are \
          idle, from 0 (none) to 1 (all). See docs/audit.md.",
     ),
-    key("audit.concurrency", "1", Kind::Number, "Actions that are audited at the same time."),
+    key(
+        "audit.concurrency",
+        "1",
+        Kind::NumberIn(1, 4096),
+        "Actions that are audited at the same time.",
+    ),
     key("log.format", "text", Kind::Choice(&["text", "json"]), "How logs are written to stderr."),
     key(
         "log.filter",
         "info,aws_config=warn",
-        Kind::Text,
+        Kind::LogFilter,
         "What is logged, e.g. info,kiln_scheduler=debug.",
     ),
     key(

@@ -82,7 +82,12 @@ impl Settings {
         }
         settings.read_environment(environment)?;
         for (flag, name, text) in flags {
-            settings.set(name, text, Origin::Flag(flag.to_owned()));
+            let key = keys::find(name).ok_or_else(|| ConfigError::Unknown {
+                place: flag.to_owned(),
+                name: name.to_owned(),
+                nearest: keys::nearest(name),
+            })?;
+            settings.set(key, text, Origin::Flag(flag.to_owned()))?;
         }
         settings.check()?;
         Ok(settings)
@@ -98,8 +103,11 @@ impl Settings {
         KEYS.iter().map(|key| (key, self.get(key.name)))
     }
 
-    fn set(&mut self, name: &'static str, text: String, origin: Origin) {
-        self.values.insert(name, Setting { text, origin });
+    /// The one place where values come in: from here on all paths are absolute.
+    fn set(&mut self, key: &Key, text: String, origin: Origin) -> Result<(), ConfigError> {
+        let text = values::absolute(key, text, || base(&origin))?;
+        self.values.insert(key.name, Setting { text, origin });
+        Ok(())
     }
 
     fn read_file(&mut self, path: &Path) -> Result<(), ConfigError> {
@@ -117,7 +125,7 @@ impl Settings {
             for (entry, value) in entries {
                 let name = format!("{section}.{entry}");
                 let key = keys::find(&name).ok_or_else(|| unknown(path, &text, &name, entry))?;
-                self.set(key.name, values::from_toml(value), Origin::File(path.to_owned()));
+                self.set(key, values::from_toml(value), Origin::File(path.to_owned()))?;
             }
         }
         Ok(())
@@ -127,11 +135,11 @@ impl Settings {
         &mut self,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<(), ConfigError> {
-        let known: BTreeMap<String, &'static str> =
-            KEYS.iter().map(|key| (keys::variable(key.name), key.name)).collect();
+        let known: BTreeMap<String, &Key> =
+            KEYS.iter().map(|key| (keys::variable(key.name), key)).collect();
         for (variable, text) in environment {
-            if let Some(name) = known.get(&variable) {
-                self.set(name, text, Origin::Environment(variable));
+            if let Some(key) = known.get(&variable) {
+                self.set(key, text, Origin::Environment(variable))?;
             } else if is_ours(&variable) {
                 let name = variable["KILN_".len()..].to_lowercase().replacen('_', ".", 1);
                 let nearest = keys::nearest(&name);
@@ -149,6 +157,21 @@ impl Settings {
     fn check(&self) -> Result<(), ConfigError> {
         self.iter().try_for_each(|(key, setting)| values::check(key, setting))
     }
+}
+
+/// Where a relative path begins: a file means its own directory, wherever the program is started.
+fn base(origin: &Origin) -> Result<PathBuf, ConfigError> {
+    let of_file = match origin {
+        Origin::File(file) => file.parent().unwrap_or(Path::new("")),
+        _ => Path::new(""),
+    };
+    // An empty path is none for the standard library.
+    std::path::absolute(Path::new(".").join(of_file)).map_err(|error| {
+        ConfigError::Combination(format!(
+            "the current directory cannot be found ({error}), and a path from {origin} is relative: \
+             write it from / on"
+        ))
+    })
 }
 
 /// Variables of other uses (`KILN_SERVER`, `KILN_BAZEL`) are none of the configuration's.
@@ -246,6 +269,67 @@ mod tests {
         let error = load("[storage]\nlease = \"soon\"", &[], vec![]).unwrap_err().to_string();
         assert!(error.contains("storage.lease = \"soon\""), "{error}");
         assert!(error.contains("expected a duration"), "{error}");
+    }
+
+    #[test]
+    fn relative_paths_become_absolute_from_the_file_or_the_current_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("kiln.toml");
+        let toml = "[storage]\ndata_dir = \"./data/\"\n[tls]\ncert = \"/c.pem\"\n\
+                    [auth]\naccess_files = [\"a.toml\", \"/b.toml\"]";
+        std::fs::write(&file, toml).unwrap();
+        let environment = [("KILN_IMAGES_CA".to_owned(), "ca.pem".to_owned())];
+        let flags = vec![("--tls-key", "tls.key", "my keys/k.pem".to_owned())];
+        let settings = Settings::load(Some(&file), environment, flags).unwrap();
+        let here = std::env::current_dir().unwrap();
+        let text = |path: PathBuf| path.to_str().unwrap().to_owned();
+        assert_eq!(settings.text("storage.data_dir"), text(dir.path().join("data")));
+        assert_eq!(settings.text("tls.cert"), "/c.pem");
+        let files = settings.list("auth.access_files");
+        assert_eq!(files, [text(dir.path().join("a.toml")), "/b.toml".to_owned()]);
+        assert_eq!(settings.text("images.ca"), text(here.join("ca.pem")));
+        assert_eq!(settings.text("tls.key"), text(here.join("my keys/k.pem")));
+        assert_eq!(settings.text("redis.ca"), "", "nothing stays nothing");
+        assert_eq!(load("", &[], vec![]).unwrap().text("storage.data_dir"), "auto");
+    }
+
+    #[test]
+    fn what_could_serve_nothing_is_refused_when_it_is_read() {
+        for (name, bad, good) in [
+            ("server.listen", "8980", "localhost:8980"),
+            ("server.listen", "::1:8980", "[::1]:8980"),
+            ("server.listen", ":8980", "build.example:0"),
+            ("server.listen", "host:port", "0.0.0.0:1"),
+            ("worker.listen", "localhost", "localhost:1"),
+            ("server.base_url", "build.example", "https://build.example/kiln/"),
+            ("server.base_url", "grpc://build.example", "auto"),
+            ("server.base_url", "http://", "http://[::1]:8980"),
+            ("server.front_threads", "0", "1"),
+            ("storage.data_dir", "", "data"),
+            ("storage.data_dir", "~/kiln", "/data"),
+            ("storage.max_size", "10", "64MiB"),
+            ("storage.lease", "0s", "1s"),
+            ("redis.timeout", "0s", "1s"),
+            ("workers.count", "abc", "0"),
+            ("workers.count", "5000", "auto"),
+            ("workers.memory", "1", "16MiB"),
+            ("workers.disk", "0", "1MiB"),
+            ("workers.output", "0", "1KiB"),
+            ("workers.processes", "1", "8"),
+            ("workers.properties", "=x", "pool="),
+            ("scheduler.max_timeout", "0s", "1h"),
+            ("scheduler.max_queued", "0", "1"),
+            ("audit.rate", "7", "0.5"),
+            ("log.filter", "inof", "info"),
+            ("log.filter", "info,kiln_cas=loud", "info,kiln_cas=debug"),
+            ("log.filter", "", "off"),
+        ] {
+            let of = |text: &str| load("", &[], vec![("--flag", name, text.to_owned())]).map(drop);
+            let error = of(bad).unwrap_err().to_string();
+            assert!(error.contains(&format!("{name} = ")), "{error}");
+            assert!(error.contains("(from --flag): expected"), "{error}");
+            assert_eq!(of(good), Ok(()), "{name}");
+        }
     }
 
     #[test]

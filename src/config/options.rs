@@ -1,6 +1,5 @@
 //! From settings to what the parts are started with.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 use std::time::Duration;
@@ -14,9 +13,11 @@ use kiln_executor::{SandboxMode, WorkerConfig};
 use kiln_scheduler::SchedulerConfig;
 use kiln_scheduler::audit::AuditConfig;
 use kiln_scheduler::journal::JournalConfig;
+use kiln_scheduler::session::MAX_PROPERTIES;
 
 use super::security::{auth, tls};
 use super::{ConfigError, Origin, Settings};
+use crate::front::{Listen, Resolved};
 use crate::port::PortOptions;
 use crate::serve::ServeOptions;
 use crate::telemetry::OtlpOptions;
@@ -29,21 +30,19 @@ const MAX_FRONT_THREADS: usize = 8;
 
 /// What `kiln serve` starts with.
 pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
-    let listen: SocketAddr = settings
-        .text("server.listen")
-        .parse()
-        .map_err(|_| ConfigError::Combination("server.listen is not an address".into()))?;
+    let listen = resolved(settings, "server.listen")?;
     let (tls, auth) = (tls(settings)?, auth(settings)?);
-    if !listen.ip().is_loopback() && auth.is_none() && !settings.flag("server.insecure") {
+    if !listen.is_loopback() && auth.is_none() && !settings.flag("server.insecure") {
         return Err(ConfigError::Combination(format!(
-            "{listen} can be reached from other machines, and anybody there could read, write and \
+            "{} can be reached from other machines, and anybody there could read, write and \
              execute; say who may do what (--access-file, see docs/security.md), listen on \
-             127.0.0.1, or give --insecure if the network is trusted"
+             127.0.0.1, or give --insecure if the network is trusted",
+            listen.listen()
         )));
     }
-    let data_dir = data_dir(settings);
+    let data_dir = data_dir(settings, "kiln")?;
     let slots = slots(settings, "workers.count");
-    let id = format!("{}-{}", host(), listen.port());
+    let id = format!("{}-{}", host(), listen.listen().port);
     let mut worker = worker_config(settings, id, &data_dir.join("worker"), slots)?;
     // The server waits for `server.drain` before it tells its worker to end.
     worker.drain_timeout = Duration::ZERO;
@@ -56,9 +55,9 @@ pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
         base_url: (base_url != "auto").then(|| base_url.trim_end_matches('/').to_owned()),
         front_threads: front_threads(settings),
         storage: StorageConfig { shared: shared_storage(settings)?, ..storage(settings, data_dir) },
-        scheduler: scheduler(settings),
+        scheduler: scheduler(settings)?,
         journal: journal(settings),
-        audit: audit(settings)?,
+        audit: audit(settings),
         worker,
         allow_cache_updates: settings.flag("cache.allow_updates"),
         fetch_allowed: settings.list("fetch.allow"),
@@ -68,16 +67,20 @@ pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
     })
 }
 
-fn audit(settings: &Settings) -> Result<AuditConfig, ConfigError> {
-    let text = settings.text("audit.rate");
-    let rate = text.parse().ok().filter(|rate: &f64| (0.0..=1.0).contains(rate));
-    let rate = rate.ok_or_else(|| {
-        ConfigError::Combination(format!(
-            "audit.rate = {text:?}: expected a number from 0 (nothing is audited) to 1 (everything)"
-        ))
-    })?;
-    let concurrency = settings.number("audit.concurrency").unwrap_or(1).max(1);
-    Ok(AuditConfig { rate, concurrency: usize::try_from(concurrency).unwrap_or(usize::MAX) })
+fn audit(settings: &Settings) -> AuditConfig {
+    let concurrency = settings.number("audit.concurrency").unwrap_or(1);
+    AuditConfig {
+        rate: settings.text("audit.rate").parse().unwrap_or(0.0),
+        concurrency: usize::try_from(concurrency).unwrap_or(usize::MAX),
+    }
+}
+
+fn resolved(settings: &Settings, name: &str) -> Result<Resolved, ConfigError> {
+    let text = settings.text(name);
+    let listen = Listen::parse(text).ok_or_else(|| std::io::ErrorKind::InvalidInput.into());
+    listen.and_then(Listen::resolve).map_err(|error| {
+        ConfigError::Combination(format!("{name} = {text:?}: no address is found for it: {error}"))
+    })
 }
 
 fn otlp(settings: &Settings) -> Result<Option<OtlpOptions>, ConfigError> {
@@ -93,18 +96,18 @@ fn otlp(settings: &Settings) -> Result<Option<OtlpOptions>, ConfigError> {
              collector that speaks OTLP over gRPC, e.g. http://127.0.0.1:4317"
         )));
     }
-    let ca = Some(settings.text("telemetry.otlp_ca")).filter(|ca| !ca.is_empty());
+    let ca = settings.path("telemetry.otlp_ca");
     if ca.is_some() && !secure {
         return Err(ConfigError::Combination(
             "telemetry.otlp_ca is for TLS: write https:// in telemetry.otlp_endpoint".into(),
         ));
     }
-    Ok(Some(OtlpOptions { endpoint: endpoint.to_owned(), ca: ca.map(PathBuf::from) }))
+    Ok(Some(OtlpOptions { endpoint: endpoint.to_owned(), ca }))
 }
 
 /// What `kiln worker` starts with: the worker and its local storage.
 pub fn worker_options(settings: &Settings) -> Result<(WorkerConfig, StorageConfig), ConfigError> {
-    let data_dir = data_dir(settings);
+    let data_dir = data_dir(settings, "kiln-worker")?;
     let slots = slots(settings, "workers.count").max(1);
     let id = format!("{}-{}", host(), std::process::id());
     let worker = worker_config(settings, id, &data_dir.join("worker"), slots)?;
@@ -120,18 +123,16 @@ pub fn worker_port(settings: &Settings) -> Result<Option<PortOptions>, ConfigErr
     if text.is_empty() {
         return Ok(None);
     }
-    let listen: SocketAddr = text
-        .parse()
-        .map_err(|_| ConfigError::Combination("worker.listen is not an address".into()))?;
+    let listen = resolved(settings, "worker.listen")?;
     let (tls, auth) = (tls(settings)?, auth(settings)?);
     let open = settings.list("auth.open");
     let closed = ["health", "metrics"].into_iter().find(|name| open.iter().all(|it| it != name));
     if let (Some(closed), None) = (closed, &auth)
-        && !listen.ip().is_loopback()
+        && !listen.is_loopback()
         && !settings.flag("server.insecure")
     {
         return Err(ConfigError::Combination(format!(
-            "worker.listen = {listen} can be reached from other machines, and auth.open leaves \
+            "worker.listen = {text} can be reached from other machines, and auth.open leaves \
              {closed} out; say who may see it (auth.access_files, see docs/security.md), listen on \
              127.0.0.1, or add {closed} to auth.open"
         )));
@@ -155,20 +156,31 @@ fn front_threads(settings: &Settings) -> usize {
     }
 }
 
-fn data_dir(settings: &Settings) -> PathBuf {
+/// `name`: of the directory that is taken where none is configured. A server and a worker on one
+/// machine have one each.
+fn data_dir(settings: &Settings, name: &str) -> Result<PathBuf, ConfigError> {
     let text = settings.text("storage.data_dir");
     if text != "auto" {
-        return text.into();
+        return Ok(text.into());
     }
     if nix::unistd::geteuid().is_root() {
-        return "/var/lib/kiln".into();
+        return Ok(Path::new("/var/lib").join(name));
     }
-    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/share"));
-    std::env::var_os("XDG_DATA_HOME")
-        .map(PathBuf::from)
-        .or_else(home)
-        .unwrap_or_else(|| ".".into())
-        .join("kiln")
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|it| it.is_absolute());
+    let home = || absolute("HOME").or_else(home_of_user).map(|home| home.join(".local/share"));
+    absolute("XDG_DATA_HOME").or_else(home).map(|data| data.join(name)).ok_or_else(|| {
+        ConfigError::Combination(
+            "there is no place for data: neither HOME nor XDG_DATA_HOME names a directory, and this \
+             user has none; name one with --data-dir"
+                .into(),
+        )
+    })
+}
+
+/// As the user database has it: services are started without HOME.
+fn home_of_user() -> Option<PathBuf> {
+    let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok()??;
+    Some(user.dir).filter(|home| home.is_absolute() && home.is_dir())
 }
 
 /// Redis and S3 of a fleet; `None`: everything is in the data directory.
@@ -212,7 +224,7 @@ fn redis_config(settings: &Settings) -> Result<RedisConfig, ConfigError> {
         ));
     }
     let mut config = RedisConfig::from_url(&url.text).map_err(invalid)?;
-    let path = |name| Some(settings.text(name)).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let path = |name| settings.path(name);
     if let Some(file) = path("redis.password_file") {
         config = config.with_password_file(&file).map_err(invalid)?;
     }
@@ -249,7 +261,7 @@ fn s3_config(settings: &Settings) -> Result<S3Config, ConfigError> {
     config.endpoint = text("s3.endpoint");
     config.region = text("s3.region");
     config.profile = text("s3.profile");
-    config.ca = text("s3.ca").map(PathBuf::from);
+    config.ca = settings.path("s3.ca");
     config.timeout = settings.duration("s3.timeout");
     config.path_style = settings.text("s3.path_style").parse().ok();
     Ok(config)
@@ -293,7 +305,7 @@ fn size_below(directory: &Path) -> u64 {
         .sum()
 }
 
-fn scheduler(settings: &Settings) -> SchedulerConfig {
+fn scheduler(settings: &Settings) -> Result<SchedulerConfig, ConfigError> {
     let mut config = SchedulerConfig {
         default_timeout: settings.duration("scheduler.default_timeout"),
         max_timeout: settings.duration("scheduler.max_timeout"),
@@ -301,10 +313,18 @@ fn scheduler(settings: &Settings) -> SchedulerConfig {
     };
     config.limits.unsatisfiable_grace =
         settings.duration("scheduler.worker_grace").as_millis() as u64;
+    if config.default_timeout > config.max_timeout {
+        return Err(ConfigError::Combination(format!(
+            "scheduler.default_timeout = {} is more than scheduler.max_timeout = {}: every action \
+             that names no timeout would be refused",
+            settings.text("scheduler.default_timeout"),
+            settings.text("scheduler.max_timeout"),
+        )));
+    }
     if let Some(queued) = settings.number("scheduler.max_queued") {
         config.limits.max_queued = usize::try_from(queued).unwrap_or(usize::MAX);
     }
-    config
+    Ok(config)
 }
 
 fn journal(settings: &Settings) -> JournalConfig {
@@ -319,7 +339,7 @@ fn journal(settings: &Settings) -> JournalConfig {
 }
 
 fn images_config(settings: &Settings) -> Result<ImagesConfig, ConfigError> {
-    let path = |name| Some(settings.text(name)).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let path = |name| settings.path(name);
     let allow = AllowList::new(&settings.list("images.allow"))
         .map_err(|problem| ConfigError::Combination(format!("images.allow: {problem}")))?;
     let defaults = ImageLimits::default();
@@ -342,6 +362,12 @@ fn worker_config(
 ) -> Result<WorkerConfig, ConfigError> {
     let mut config = WorkerConfig::new(id, work_dir, slots);
     config.properties = settings.properties("workers.properties");
+    let properties = config.properties.len();
+    if properties > MAX_PROPERTIES {
+        return Err(ConfigError::Combination(format!(
+            "workers.properties has {properties} entries; a worker can offer {MAX_PROPERTIES}"
+        )));
+    }
     config.sandbox = match settings.text("workers.sandbox") {
         "required" => SandboxMode::Required,
         _ => SandboxMode::BestEffort,

@@ -14,7 +14,7 @@ use crate::front::TlsOptions;
 const MAX_LEEWAY: Duration = Duration::from_secs(300);
 
 pub fn tls(settings: &Settings) -> Result<Option<TlsOptions>, ConfigError> {
-    let path = |name| Some(settings.text(name)).filter(|text| !text.is_empty()).map(PathBuf::from);
+    let path = |name| settings.path(name);
     let client_ca = path("tls.client_ca");
     let wrong = |message: &str| Err(ConfigError::Combination(message.to_owned()));
     match (path("tls.cert"), path("tls.key")) {
@@ -77,7 +77,7 @@ fn jwt(settings: &Settings) -> Result<Option<JwtOptions>, ConfigError> {
     let text = |name| Some(settings.text(name)).filter(|text| !text.is_empty()).map(str::to_owned);
     let key_files: Vec<PathBuf> =
         settings.list("auth.jwt_keys").into_iter().map(PathBuf::from).collect();
-    let secret_file = text("auth.jwt_secret").map(PathBuf::from);
+    let secret_file = settings.path("auth.jwt_secret");
     let (jwks, audience) = (jwks(settings)?, settings.list("auth.jwt_audience"));
     let has_keys = !key_files.is_empty() || secret_file.is_some() || jwks.is_some();
     if !has_keys {

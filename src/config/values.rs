@@ -1,11 +1,14 @@
 //! Reading and writing values.
 
-use std::net::SocketAddr;
-use std::str::FromStr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::EnvFilter;
 
 use super::keys::{Key, Kind};
 use super::{ConfigError, Setting, Settings};
+use crate::front::Listen;
 
 /// `512`, `512MiB`, `10GB`: bytes.
 pub fn parse_size(text: &str) -> Option<u64> {
@@ -61,23 +64,91 @@ fn items(text: &str) -> impl Iterator<Item = &str> {
 }
 
 fn is_valid(kind: Kind, text: &str) -> bool {
+    let number = |least: u64, most: u64| {
+        text == "auto" || text.parse().is_ok_and(|number| (least..=most).contains(&number))
+    };
+    let size = |least| text == "auto" || parse_size(text).is_some_and(|size| size >= least);
+    let duration = |least: u64| {
+        parse_duration(text).is_some_and(|duration| duration >= Duration::from_millis(least))
+    };
     match kind {
-        Kind::Text | Kind::Secret | Kind::Path | Kind::List => true,
-        Kind::OptionalAddress => text.is_empty() || SocketAddr::from_str(text).is_ok(),
-        Kind::Address => SocketAddr::from_str(text).is_ok(),
-        Kind::Number => text == "auto" || text.parse::<u64>().is_ok(),
+        Kind::Text | Kind::Secret | Kind::List => true,
+        Kind::Path => !is_home(text),
+        Kind::Paths => !items(text).any(is_home),
+        Kind::OptionalAddress => text.is_empty() || Listen::parse(text).is_some(),
+        Kind::Address => Listen::parse(text).is_some(),
+        Kind::BaseUrl => text == "auto" || is_base_url(text),
+        Kind::Number => number(0, u64::MAX),
+        Kind::NumberIn(least, most) => number(least, most),
+        Kind::Share => text.parse().is_ok_and(|share: f64| (0.0..=1.0).contains(&share)),
         Kind::Bool => matches!(text, "true" | "false"),
-        Kind::Size => text == "auto" || parse_size(text).is_some(),
-        Kind::Duration => parse_duration(text).is_some(),
-        Kind::Properties => items(text).all(|item| item.split_once('=').is_some()),
+        Kind::Size => size(0),
+        Kind::SizeFrom(least) => size(least),
+        Kind::Duration => duration(0),
+        Kind::DurationFrom(least) => duration(least),
+        Kind::LogFilter => is_log_filter(text),
+        Kind::Properties => items(text)
+            .all(|item| item.split_once('=').is_some_and(|(name, _)| !name.trim().is_empty())),
         Kind::Choice(choices) => choices.contains(&text),
+    }
+}
+
+/// Shells replace it before a program sees it; in files it would name a directory `~`.
+fn is_home(path: &str) -> bool {
+    path == "~" || path.starts_with("~/")
+}
+
+fn is_base_url(text: &str) -> bool {
+    text.parse::<http::Uri>().is_ok_and(|url| {
+        matches!(url.scheme_str(), Some("http" | "https"))
+            && url.host().is_some_and(|host| !host.is_empty())
+            && url.query().is_none()
+    })
+}
+
+/// A word alone is a level. The filter's own parser takes any other for the name of something that
+/// is to be logged, so that a level spelled wrong would silence everything.
+fn is_log_filter(text: &str) -> bool {
+    let is_level = |word: &str| word.parse::<LevelFilter>().is_ok();
+    let bare = |item: &&str| !item.contains(['=', '[']);
+    EnvFilter::try_new(text).is_ok()
+        && items(text).next().is_some()
+        && items(text).filter(bare).all(is_level)
+}
+
+/// A path as it is used: what is relative is meant from `base`. Links and `..` stay.
+fn from_base(base: &Path, text: &str) -> PathBuf {
+    // Without a trailing slash and `.` in between.
+    base.join(text).components().collect()
+}
+
+/// Makes the paths in a value absolute; `base` is asked where one is relative.
+pub fn absolute<E>(
+    key: &Key,
+    text: String,
+    base: impl Fn() -> Result<PathBuf, E>,
+) -> Result<String, E> {
+    let one = |path: &str| match path {
+        "" => Ok(String::new()),
+        path if Path::new(path).is_absolute() || is_home(path) => Ok(path.to_owned()),
+        // The base is shown as text as well, so that nothing is lost here that was not before.
+        path => Ok(from_base(&base()?, path).to_string_lossy().into_owned()),
+    };
+    match key.kind {
+        Kind::Path if text == "auto" && key.default == "auto" => Ok(text),
+        Kind::Path => one(&text),
+        Kind::Paths => Ok(items(&text).map(one).collect::<Result<Vec<_>, E>>()?.join(", ")),
+        _ => Ok(text),
     }
 }
 
 pub fn check(key: &Key, setting: &Setting) -> Result<(), ConfigError> {
     let text = &setting.text;
-    let auto_without_meaning = text == "auto" && key.default != "auto";
-    if is_valid(key.kind, text) && !(auto_without_meaning && key.kind != Kind::Text) {
+    let auto_without_meaning =
+        text == "auto" && key.default != "auto" && !matches!(key.kind, Kind::Text | Kind::Path);
+    let nothing_without_meaning =
+        text.is_empty() && !key.default.is_empty() && matches!(key.kind, Kind::Path | Kind::Text);
+    if is_valid(key.kind, text) && !auto_without_meaning && !nothing_without_meaning {
         return Ok(());
     }
     Err(ConfigError::Value {
@@ -106,12 +177,12 @@ pub fn from_toml(value: &toml::Value) -> String {
 pub fn to_toml(key: &Key) -> String {
     let quoted = |text: &str| toml::Value::from(text).to_string();
     match key.kind {
-        Kind::List | Kind::Properties => {
+        Kind::List | Kind::Paths | Kind::Properties => {
             let all: Vec<_> = items(key.default).map(quoted).collect();
             format!("[{}]", all.join(", "))
         }
         Kind::Bool => key.default.to_owned(),
-        Kind::Number if key.default != "auto" => key.default.to_owned(),
+        Kind::Number | Kind::NumberIn(..) if key.default != "auto" => key.default.to_owned(),
         _ => quoted(key.default),
     }
 }
@@ -132,6 +203,11 @@ impl Settings {
 
     pub fn size(&self, name: &str) -> Option<u64> {
         parse_size(self.text(name))
+    }
+
+    /// A path, where one is set.
+    pub fn path(&self, name: &str) -> Option<PathBuf> {
+        Some(self.text(name)).filter(|text| !text.is_empty()).map(PathBuf::from)
     }
 
     pub fn duration(&self, name: &str) -> Duration {

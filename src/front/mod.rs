@@ -6,6 +6,7 @@
 mod connection;
 mod gate;
 pub mod health;
+mod listen;
 mod measure;
 mod tls;
 pub mod unknown;
@@ -25,6 +26,7 @@ use crate::auth::failures::Failures;
 use crate::telemetry::requests::{self, Requests};
 use connection::{ConnectionError, Service, serve_connection};
 use gate::Gate;
+pub use listen::{Listen, Reserved, Resolved};
 pub use tls::{Tls, TlsError, TlsOptions};
 
 /// Connections accepted and not yet taken over by a thread.
@@ -62,15 +64,14 @@ pub struct FrontParts<'a> {
 }
 
 impl Front {
-    /// Serves on `listener` with one thread for each lane of `requests` until `shutdown` is
+    /// Serves on `listeners` with one thread for each lane of `requests` until `shutdown` is
     /// cancelled. Call within a tokio runtime.
     pub fn start(
-        listener: TcpListener,
+        listeners: Vec<TcpListener>,
         parts: FrontParts<'_>,
         shutdown: &CancellationToken,
     ) -> io::Result<Self> {
         let FrontParts { router, tls, auth, failures, requests, drain } = parts;
-        listener.set_nonblocking(true)?;
         let mut lanes = Vec::new();
         let mut handles = Vec::new();
         for (index, counters) in requests.lanes().iter().enumerate() {
@@ -97,8 +98,11 @@ impl Front {
             );
             lanes.push(lane);
         }
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        tokio::spawn(accept(listener, lanes, shutdown.clone()));
+        for listener in listeners {
+            listener.set_nonblocking(true)?;
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            tokio::spawn(accept(listener, lanes.clone(), shutdown.clone()));
+        }
         Ok(Self { threads: handles })
     }
 

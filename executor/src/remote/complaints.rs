@@ -72,29 +72,49 @@ pub fn explain(status: &Status, url: &str, heard: bool) -> String {
 
 fn not_reached(status: &Status, url: &str) -> String {
     let secure = address(url).is_ok_and(|(_, secure)| secure);
-    if let Some(error) = find::<rustls::Error>(status) {
-        return of_tls(error);
+    if let Some(words) = status.source().and_then(|error| of_other_protocol(error, secure)) {
+        return words;
     }
-    let kind = find::<io::Error>(status).map(io::Error::kind);
-    match kind {
+    match find::<io::Error>(status).map(io::Error::kind) {
         Some(io::ErrorKind::ConnectionRefused) => {
             "nothing listens there: start the server, or correct --server".to_owned()
-        }
-        Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) if secure => {
-            "the server broke off the TLS handshake: if that port is without TLS, write http:// \
-             in --server; if it wants a certificate, give one (--tls-client-cert)"
-                .to_owned()
-        }
-        _ if !secure && find::<hyper::Error>(status).is_some() => {
-            "what answers there does not speak gRPC without TLS: if that port is one with TLS, \
-             write https:// in --server"
-                .to_owned()
         }
         _ if status.source().is_none() => {
             format!("the server says: {}", one_line(status.message()))
         }
         _ => format!("it cannot be reached: {}; check --server and the network", innermost(status)),
     }
+}
+
+/// Why a call came to nothing: what lies under it, rather than that a transport failed.
+pub fn unheard(status: &Status) -> String {
+    match find::<rustls::Error>(status) {
+        Some(error) => of_tls(error),
+        None => innermost(status),
+    }
+}
+
+/// What is wrong where one side speaks TLS and the other does not, or does not accept the other's.
+/// `secure`: whether the client does. `None`: it is something else.
+pub fn of_other_protocol(error: &(dyn Error + 'static), secure: bool) -> Option<String> {
+    if let Some(error) = find_in::<rustls::Error>(error) {
+        return Some(of_tls(error));
+    }
+    let kind = find_in::<io::Error>(error).map(io::Error::kind);
+    let broken_off =
+        matches!(kind, Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset));
+    let words = match secure {
+        true if broken_off => {
+            "the server broke off the TLS handshake: if that port is without TLS, write http:// \
+             in --server; if it wants a certificate, give one (--tls-client-cert)"
+        }
+        false if find_in::<hyper::Error>(error).is_some() && kind.is_none() => {
+            "what answers there does not speak gRPC without TLS: if that port is one with TLS, \
+             write https:// in --server"
+        }
+        _ => return None,
+    };
+    Some(words.to_owned())
 }
 
 fn of_tls(error: &rustls::Error) -> String {
@@ -131,7 +151,13 @@ fn of_tls(error: &rustls::Error) -> String {
 
 /// Errors from the outermost in.
 fn chain(status: &Status) -> impl Iterator<Item = &(dyn Error + 'static)> {
-    std::iter::successors(status.source(), |error| source_of(*error))
+    chain_of(status.source())
+}
+
+fn chain_of<'a>(
+    outermost: Option<&'a (dyn Error + 'static)>,
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(outermost, |error| source_of(*error))
 }
 
 /// An I/O error that wraps another one hides it from `source`.
@@ -145,6 +171,10 @@ fn source_of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 's
 
 fn find<E: Error + 'static>(status: &Status) -> Option<&E> {
     chain(status).find_map(|error| error.downcast_ref())
+}
+
+fn find_in<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+    chain_of(Some(error)).find_map(|error| error.downcast_ref())
 }
 
 fn innermost(status: &Status) -> String {

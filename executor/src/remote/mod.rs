@@ -19,6 +19,7 @@ use rustls::ClientConfig;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 
+pub use complaints::{of_other_protocol, unheard};
 use credentials::Authorization;
 pub use credentials::{
     Credentials, FileError, TlsFiles, Token, TokenError, certificates, certified_key,

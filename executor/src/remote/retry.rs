@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use super::Server;
+use super::complaints::unheard;
 
 /// Tries of one call, the first included: some 6 s in all when a server is away.
 pub const TRIES: u32 = 7;
@@ -98,7 +99,7 @@ pub fn store_error(context: &str, status: &Status) -> StoreError {
         Code::InvalidArgument => StoreError::Invalid(format!("{context}: {message}")),
         _ if is_refusal(status) => StoreError::Denied(format!("{context}: {message}")),
         _ if is_transient(status) => {
-            StoreError::Unavailable(format!("{context}: {}: {message}", status.code()))
+            StoreError::Unavailable(format!("{context}: {}: {}", status.code(), unheard(status)))
         }
         code => {
             StoreError::Io { context: context.to_owned(), message: format!("{code}: {message}") }

@@ -1,0 +1,179 @@
+//! Kiln as strangers start it: relative paths, odd names, `localhost`, and configuration that could
+//! serve nothing, which is refused at the start.
+
+#![allow(clippy::panic, clippy::unwrap_used)]
+
+mod support;
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use kiln_protos::reapi;
+use support::reapi::{Client, Spec, output_text};
+use support::server::{Server, get_json, program};
+
+fn kiln(here: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
+    command.args(words).current_dir(here).env("KILN_WORKERS_MEMORY", "1GiB");
+    command.stdin(Stdio::null());
+    command
+}
+
+/// Runs an action that reads an input and makes an output.
+async fn expect_action(url: &str) {
+    let client = Client::connect(url).await;
+    let input = client.put(b"an input\n").await;
+    let mut spec = Spec::shell("cat input | tee out", &["out"]);
+    spec.input_root.files.push(reapi::FileNode {
+        name: "input".into(),
+        digest: Some(input),
+        ..Default::default()
+    });
+    let response = client.execute(&spec).await.expect("an answer");
+    let result = response.result.clone().unwrap_or_else(|| panic!("no result: {response:?}"));
+    assert_eq!(output_text(&client, &result).await.0, "an input\n");
+    assert_eq!(result.output_files.len(), 1, "{result:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relative_data_directory_serves_wherever_it_comes_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let here = dir.path().join("a: place, of \"mine\"");
+    std::fs::create_dir_all(here.join("etc")).unwrap();
+    std::fs::write(here.join("etc/kiln.toml"), "[storage]\ndata_dir = \"../of file\"").unwrap();
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--workers", "1"];
+    let by_flag = kiln(&here, &[&serve[..], &["--data-dir", "of flag"]].concat());
+    let mut by_variable = kiln(&here, &serve);
+    by_variable.env("KILN_STORAGE_DATA_DIR", "./of/variable/");
+    let by_file = kiln(&here, &[&serve[..], &["--config", "etc/kiln.toml"]].concat());
+    for (command, data) in
+        [(by_flag, "of flag"), (by_variable, "of/variable"), (by_file, "of file")]
+    {
+        let server = Server::spawn(command, &here);
+        expect_action(&server.url()).await;
+        assert!(here.join(data).join("worker").is_dir(), "{data}");
+    }
+}
+
+struct Worker(Child);
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn localhost_serves_at_all_its_addresses_and_a_worker_may_be_relative_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let words = ["serve", "--listen", "localhost:0", "--data-dir", "data", "--workers", "0"];
+    let server = Server::spawn(kiln(dir.path(), &words), dir.path());
+    let (name, port) = server.address.rsplit_once(':').unwrap();
+    assert_eq!(name, "localhost");
+    let join = ["worker", "--server", &server.url(), "--slots", "1", "--data-dir", "worker"];
+    let _worker = Worker(kiln(dir.path(), &join).stdout(Stdio::null()).spawn().unwrap());
+    expect_action(&server.url()).await;
+    let mut hosts = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+    if std::net::TcpListener::bind("[::1]:0").is_ok() {
+        hosts.push("[::1]".to_owned());
+    }
+    for host in hosts {
+        let status = get_json(&format!("{host}:{port}"), "/api/v1/status");
+        assert_eq!(status["workers"], 1, "{host}: {status}");
+    }
+}
+
+/// Exit code and what was said to stderr.
+fn said(mut command: Command) -> (i32, String) {
+    let output = command.output().unwrap();
+    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn what_could_serve_nothing_is_refused_by_every_command_that_reads_it() {
+    let dir = tempfile::tempdir().unwrap();
+    for (key, value, expected) in [
+        ("server.base_url", "\"build.example\"", "https://build.example"),
+        ("server.listen", "\"8980\"", "a host and a port"),
+        ("storage.max_size", "10", "16MiB or more"),
+        ("storage.data_dir", "\"~/kiln\"", "~ is for shells"),
+        ("workers.count", "5000", "from 0 to 4096"),
+        ("workers.disk", "\"1B\"", "1MiB or more"),
+        ("audit.rate", "7", "from 0 (none) to 1 (all)"),
+        ("log.filter", "\"inof\"", "levels"),
+        ("scheduler.max_timeout", "\"1m\"", "scheduler.default_timeout = 1h"),
+        ("tls.cert", "\"missing.pem\"", "tls.cert and tls.key belong together"),
+        ("auth.access_files", "[\"missing.toml\"]", "missing.toml"),
+    ] {
+        let (section, name) = key.split_once('.').unwrap();
+        std::fs::write(dir.path().join("k.toml"), format!("[{section}]\n{name} = {value}"))
+            .unwrap();
+        let check = said(kiln(dir.path(), &["config", "check", "--config", "k.toml"]));
+        assert_eq!(check.0, 2, "{key}: {}", check.1);
+        assert!(check.1.contains(expected), "{key}: {}", check.1);
+        let serve = kiln(dir.path(), &["serve", "--config", "k.toml", "--listen", "127.0.0.1:0"]);
+        if key != "server.listen" {
+            let (code, text) = program(serve).unwrap_or_else(|| panic!("{key} = {value} serves"));
+            assert_eq!(code, 2, "{key}: {text}");
+            assert!(text.contains(expected), "{key}: {text}");
+        }
+    }
+    std::fs::write(dir.path().join("k.toml"), "[storage]\nlease = \"2h\"").unwrap();
+    let good = kiln(dir.path(), &["config", "check", "--config", "k.toml"]).output().unwrap();
+    assert!(good.status.success(), "{good:?}");
+    assert!(std::fs::read_dir(dir.path()).unwrap().count() == 1, "nothing was made");
+}
+
+#[test]
+fn flags_say_what_they_want_and_help_shows_those_of_the_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let of = |words: &[&str]| said(kiln(dir.path(), words));
+    for (words, expected) in [
+        (vec!["serve", "--workers", "abc"], "(from --workers): expected a whole number"),
+        (vec!["worker", "--slots", "1.5"], "(from --slots): expected a whole number"),
+        (vec!["serve", "--listen", "::1:80"], "[::1]:8980"),
+        (vec!["serve", "--server", "http://h:1"], "--server is for commands that ask a server"),
+        (vec!["--token-file", "x", "config", "default"], "--token-file is for commands"),
+    ] {
+        let (code, text) = of(&words);
+        assert_eq!(code, 2, "{words:?}: {text}");
+        assert!(text.contains(expected), "{words:?}: {text}");
+    }
+    let help = |words: &[&str]| {
+        let output = kiln(dir.path(), words).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for local in [&["serve", "--help"][..], &["token", "new", "--help"], &["config", "--help"]] {
+        let text = help(local);
+        assert!(!text.contains("--token-file") && !text.contains("KILN_SERVER"), "{text}");
+    }
+    for client in [&["--help"][..], &["status", "--help"], &["build", "list", "--help"]] {
+        assert!(help(client).contains("--token-file"), "{client:?}");
+    }
+}
+
+#[test]
+fn no_home_is_no_hindrance_where_the_user_has_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = kiln(dir.path(), &["config", "check"]);
+    command.env_remove("HOME").env_remove("XDG_DATA_HOME");
+    let (code, text) = said(command);
+    assert!(code == 0 || text.contains("--data-dir"), "{code}: {text}");
+}
+
+#[test]
+fn https_to_a_plain_port_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(&dir.path().join("data"), &["--workers", "0"]);
+    let url = format!("https://{}", server.address);
+    let blob = format!("{}/1", "ab".repeat(32));
+    for words in [&["status"][..], &["health"], &["cas", "stat", &blob]] {
+        let mut command = kiln(dir.path(), words);
+        command.env("KILN_SERVER", &url);
+        let (code, text) = said(command);
+        assert_eq!(code, 3, "{words:?}: {text}");
+        assert!(text.contains("does not speak TLS"), "{words:?}: {text}");
+        assert!(text.contains("http://"), "{words:?}: {text}");
+    }
+}
