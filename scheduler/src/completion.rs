@@ -142,7 +142,8 @@ impl Completion {
         };
         let mut response = failure(status);
         append_link(&mut response.message, &self.link(run));
-        self.finished(run, response)
+        let cancelled = matches!(ending, Ending::Cancelled | Ending::NobodyWaits);
+        Finished { cancelled, ..self.finished(run, response) }
     }
 
     fn link(&self, run: &Run) -> String {
@@ -165,7 +166,24 @@ impl Completion {
             worker: run.worker.clone(),
             attempts: run.attempts,
             response: response.encode_to_vec().into(),
+            cancelled: false,
         }
+    }
+
+    /// Tells subscribers that a request waits or runs from now on.
+    pub fn begin(&self, key: &kiln_cas::ActionKey, request: &Request) {
+        let metadata = &request.metadata;
+        let tool = metadata.tool_details.clone().unwrap_or_default();
+        self.parts.events.begin(events::Begun {
+            invocation_id: metadata.tool_invocation_id.clone(),
+            correlated_invocations_id: metadata.correlated_invocations_id.clone(),
+            tool_name: tool.tool_name,
+            tool_version: tool.tool_version,
+            instance_name: key.instance.to_string(),
+            at: request.received_at,
+            last_at: request.received_at,
+            requests: 1,
+        });
     }
 
     /// Tells subscribers how one request ended. Runs of the audit are no part of any build.
@@ -225,6 +243,7 @@ impl Record<'_> {
             skip_cache_lookup: request.skip_cache_lookup,
             platform: facts.platform.pairs().iter().map(property).collect(),
             expected_ms: self.expected_ms,
+            cancelled: finished.cancelled,
         }
     }
 }

@@ -95,6 +95,8 @@ pub struct Finished {
     pub timeline: kiln_protos::events::Timeline,
     pub worker: Arc<str>,
     pub attempts: u32,
+    /// It was cancelled, or nobody waited for it any more.
+    pub cancelled: bool,
 }
 
 /// Durations learned from earlier runs.

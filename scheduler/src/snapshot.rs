@@ -40,7 +40,7 @@ pub struct WorkerView {
     pub not_enforced: Vec<String>,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct OperationView {
     pub name: String,
     pub instance: String,
@@ -51,10 +51,16 @@ pub struct OperationView {
     pub invocation: String,
     /// Since it was queued or, when it runs, leased.
     pub for_ms: u64,
+    /// How long it is expected to run, learned from other targets of its mnemonic where it has
+    /// not run itself.
     pub expected_ms: Option<u64>,
     pub worker: String,
     pub attempt: u32,
     pub waiters: usize,
+    /// What the action requires of its worker.
+    pub properties: Vec<(String, String)>,
+    /// Under which `ByteStream.Read` answers with stdout and stderr while they grow.
+    pub streams: [String; 2],
 }
 
 #[derive(Debug, Clone, Serialize)]

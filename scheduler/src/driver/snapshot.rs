@@ -54,6 +54,8 @@ impl Inner {
             worker: entry.worker.to_string(),
             attempt: entry.attempts,
             waiters: entry.updates.receiver_count(),
+            properties: entry.job.facts.platform.pairs().to_vec(),
+            streams: entry.streams.as_ref().clone(),
         })
     }
 }

@@ -96,6 +96,11 @@ impl Durations {
         Some(mean.round().max(1.0) as u64)
     }
 
+    /// What is expected of it was learned from its own runs.
+    pub fn has_run(&self, target: &str, mnemonic: &str) -> bool {
+        self.learned.contains_key(&(target.to_owned(), mnemonic.to_owned()))
+    }
+
     pub fn len(&self) -> usize {
         self.learned.len()
     }

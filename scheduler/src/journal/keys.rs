@@ -39,6 +39,26 @@ pub fn actions(action: &Digest) -> String {
     format!("journal/action/{action}/")
 }
 
+/// Prefixes of the keys of all actions whose hash begins with `beginning`.
+pub fn actions_like(beginning: &str) -> [String; 2] {
+    ["", "blake3/"].map(|function| format!("journal/action/{function}{beginning}"))
+}
+
+/// The action in a key of [`actions`], as text.
+pub fn action_in(key: &str) -> Option<&str> {
+    Some(key.strip_prefix("journal/action/")?.rsplit_once('/')?.0)
+}
+
+/// What [`action_in`] found.
+pub fn parse_action(text: &str) -> Option<Digest> {
+    let (function, rest) = match text.strip_prefix("blake3/") {
+        Some(rest) => (DigestFunction::Blake3, rest),
+        None => (DigestFunction::Sha256, text),
+    };
+    let (hash, size) = rest.split_once('/')?;
+    Digest::from_hex(hash.as_bytes(), size.parse().ok()?, function).ok()
+}
+
 pub fn targets(target: &str, mnemonic: Option<&str>) -> String {
     match mnemonic {
         Some(mnemonic) => format!("journal/target/{}/{}/", part(target), part(mnemonic)),

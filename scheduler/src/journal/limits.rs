@@ -1,6 +1,6 @@
 //! Bounds on what one execution may take up in the journal.
 
-use kiln_protos::events::Execution;
+use kiln_protos::events::{Begun, Execution};
 
 /// Longest string kept, in bytes.
 pub const MAX_STRING: usize = 1000;
@@ -39,6 +39,21 @@ pub fn bounded(execution: &Execution) -> Execution {
     } else {
         // A slice of a larger message would keep all of it in memory.
         kept.action_result = bytes::Bytes::copy_from_slice(&kept.action_result);
+    }
+    kept
+}
+
+/// The same of requests that have begun.
+pub fn bounded_begun(begun: &Begun) -> Begun {
+    let mut kept = begun.clone();
+    for text in [
+        &mut kept.invocation_id,
+        &mut kept.correlated_invocations_id,
+        &mut kept.tool_name,
+        &mut kept.tool_version,
+        &mut kept.instance_name,
+    ] {
+        cut(text, MAX_STRING);
     }
     kept
 }

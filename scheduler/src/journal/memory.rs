@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use kiln_protos::events::execution::Origin;
-use kiln_protos::events::{Execution, Timeline};
+use kiln_protos::events::{Begun, Execution, Timeline};
 
 use super::JournalConfig;
 use super::durations::Durations;
-use super::limits::bounded;
+use super::limits::{bounded, bounded_begun};
 use super::summary::{ActiveBuild, Counts};
 
 /// Executions that wait to be written; when records fail for long, the oldest are dropped.
@@ -65,8 +65,7 @@ impl Memory {
     /// [`Self::builds`] before. `now`: nanoseconds since the Unix epoch.
     pub fn add(&mut self, execution: &Execution, now: u64) {
         let execution = bounded(execution);
-        self.last_seq = now.max(self.last_seq.saturating_add(1));
-        let seq = self.last_seq;
+        let seq = self.next_seq(now);
         self.counts.add(&execution);
         self.durations.observe(&execution, seq);
         self.remember_run(&execution);
@@ -74,6 +73,29 @@ impl Memory {
             self.pending.insert(seq, Arc::new(execution));
             self.bound_pending();
         }
+    }
+
+    /// Takes in that requests have begun, under the same condition.
+    pub fn begin(&mut self, begun: &Begun, now: u64) {
+        let seq = self.next_seq(now);
+        self.count_begun(&bounded_begun(begun), seq);
+    }
+
+    fn next_seq(&mut self, now: u64) -> u64 {
+        self.last_seq = now.max(self.last_seq.saturating_add(1));
+        self.last_seq
+    }
+
+    /// Counts requests that have begun in their build.
+    pub fn count_begun(&mut self, begun: &Begun, seq: u64) {
+        if begun.invocation_id.is_empty() {
+            return;
+        }
+        let build = self
+            .builds
+            .entry(begun.invocation_id.clone())
+            .or_insert_with(|| ActiveBuild::begun(begun, seq));
+        build.begin(begun, seq);
     }
 
     pub fn remember_run(&mut self, execution: &Execution) {

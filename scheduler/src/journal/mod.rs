@@ -1,8 +1,9 @@
 //! Builds and executions as records, and what is learned from them.
 //!
-//! One task subscribes to the events of finished executions and writes them in batches; the
-//! ones that publish never wait for it. Reads see what is not written yet as well. Of the
-//! cache hits of one build only the first are kept one by one; its counts stay exact.
+//! One task subscribes to the events of executions and writes them in batches; the ones that
+//! publish never wait for it. Reads see what is not written yet as well. Of the cache hits of
+//! one build only the first are kept one by one; its counts stay exact. A build is known from
+//! its first request on; of requests that have not ended it only counts how many there are.
 //!
 //! One journal at a time writes to a set of records: that of the only process, or that of a
 //! whole fleet (`fleet/`).
@@ -20,7 +21,7 @@ mod tests;
 mod writer;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kiln_cas::events::Events;
 use kiln_cas::records::{RecordsError, SharedRecords};
@@ -85,6 +86,9 @@ struct Inner {
     memory: Mutex<Memory>,
     /// As of the last batch.
     meta: Mutex<Meta>,
+    /// When this process began, in nanoseconds since the Unix epoch: requests that an earlier
+    /// one knew have no end. `None`: the queue outlives its processes.
+    since: Option<i64>,
 }
 
 /// Counters of one moment.
@@ -114,12 +118,21 @@ impl Journal {
         config: JournalConfig,
     ) -> Result<Self, RecordsError> {
         // First of all, so that nothing published from now on is missed.
-        let events = events.subscribe();
+        let (begun, events) = (events.subscribe_begun(), events.subscribe());
         let store = Store::open(records.clone()).await?;
-        let inner = Arc::new(Inner::restore(config, records, store.meta).await?);
+        let mut inner = Inner::restore(config, records, store.meta).await?;
+        inner.since = Some(unix_nanos());
+        let inner = Arc::new(inner);
         let (commands, inbox) = mpsc::channel(MAX_COMMANDS);
-        let writer =
-            Writer { inner: inner.clone(), store, events, commands: inbox, due: None, failures: 0 };
+        let writer = Writer {
+            inner: inner.clone(),
+            store,
+            events,
+            begun,
+            commands: inbox,
+            due: None,
+            failures: 0,
+        };
         tokio::spawn(writer.run());
         Ok(Self { inner, commands: vec![commands] })
     }
@@ -148,6 +161,18 @@ impl Journal {
     /// Times of the last runs by workers, oldest first, at most [`MAX_RECENT_RUNS`].
     pub fn recent_runs(&self) -> Vec<Timeline> {
         self.inner.memory().runs.iter().copied().collect()
+    }
+
+    /// A worker has run this target and mnemonic, successfully and not long ago.
+    pub fn has_run(&self, target: &str, mnemonic: &str) -> bool {
+        self.inner.memory().durations.has_run(target, mnemonic)
+    }
+
+    /// Requests of a build that have begun and will never end, because the server that knew
+    /// them is gone; and those that have not ended yet.
+    pub fn lost_and_open(&self, build: &BuildSummary) -> (u64, u64) {
+        let open = build.open();
+        if self.inner.is_of_before(build) { (build.lost + open, 0) } else { (build.lost, open) }
     }
 
     pub fn stats(&self) -> JournalStats {
@@ -195,7 +220,13 @@ impl Inner {
                 memory.remember_run(&entry.execution);
             }
         }
-        Ok(Self { config, records, memory: Mutex::new(memory), meta: Mutex::new(meta) })
+        let (memory, meta) = (Mutex::new(memory), Mutex::new(meta));
+        Ok(Self { config, records, memory, meta, since: None })
+    }
+
+    /// Nothing of the build has happened since this process began, which alone knows the queue.
+    fn is_of_before(&self, build: &BuildSummary) -> bool {
+        self.since.is_some_and(|since| build.active_at < since)
     }
 
     fn meta(&self) -> Meta {
@@ -209,4 +240,9 @@ impl Inner {
     fn publish_meta(&self, meta: Meta) {
         *self.meta.lock().unwrap_or_else(PoisonError::into_inner) = meta;
     }
+}
+
+fn unix_nanos() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }

@@ -16,6 +16,8 @@ use super::{Journal, keys};
 
 /// Most entries of one page.
 pub const MAX_PAGE: usize = 2000;
+/// Records looked through for what begins like something.
+const MAX_LIKE: usize = 200;
 /// Earlier runs looked through for one of the same target and mnemonic.
 const MAX_EARLIER: usize = 200;
 
@@ -209,6 +211,44 @@ impl Journal {
         }
         let record = self.records().get(&keys::build(invocation)).await?;
         record.as_ref().map(decode).transpose()
+    }
+
+    /// Actions whose hash begins with `beginning` (hexadecimal digits), at most `limit`.
+    pub async fn actions_like(
+        &self,
+        beginning: &str,
+        limit: usize,
+    ) -> Result<Vec<Digest>, RecordsError> {
+        let is_like = |action: &Digest| action.hex().starts_with(beginning);
+        let pending = self.inner.memory().newest(None, |_| true);
+        let pending = pending.iter().filter_map(|entry| action_of(&entry.execution));
+        let mut found: BTreeSet<String> =
+            pending.filter(is_like).map(|action| action.to_string()).collect();
+        for prefix in keys::actions_like(beginning) {
+            let list = self.records().list(&prefix, None, false, MAX_LIKE).await?;
+            let actions = list.iter().filter_map(|record| keys::action_in(&record.key));
+            found.extend(actions.map(str::to_owned));
+        }
+        Ok(found.iter().filter_map(|text| keys::parse_action(text)).take(limit).collect())
+    }
+
+    /// Builds whose invocation id begins with `beginning`, at most `limit`.
+    pub async fn builds_like(
+        &self,
+        beginning: &str,
+        limit: usize,
+    ) -> Result<Vec<String>, RecordsError> {
+        let known: Vec<String> = self.inner.memory().builds.keys().cloned().collect();
+        let mut found: BTreeSet<String> =
+            known.into_iter().filter(|id| id.starts_with(beginning)).collect();
+        let list = self.records().list(&keys::build(beginning), None, false, MAX_LIKE).await?;
+        for record in list {
+            let build: BuildSummary = decode(&record)?;
+            if build.invocation_id.starts_with(beginning) {
+                found.insert(build.invocation_id);
+            }
+        }
+        Ok(found.into_iter().take(limit).collect())
     }
 
     /// The last run by a worker of the same target and mnemonic, as `earlier` describes it:

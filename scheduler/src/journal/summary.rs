@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use kiln_protos::events::execution::Origin;
-use kiln_protos::events::{Execution, Timeline};
+use kiln_protos::events::{Begun, Execution, Timeline};
 
 /// Mnemonics counted apart; what comes later counts as "(other)".
 pub const MAX_MNEMONICS: usize = 64;
@@ -46,6 +46,18 @@ pub struct BuildSummary {
     /// Cache hits of which the execution itself is kept.
     #[prost(uint64, tag = "12")]
     pub stored_hits: u64,
+    /// Requests that the action cache did not answer: each waited, ran or joined a run.
+    #[prost(uint64, tag = "13")]
+    pub begun: u64,
+    /// Of these: will never end, because the server that knew them is gone.
+    #[prost(uint64, tag = "14")]
+    pub lost: u64,
+    /// When a request of it last began or ended.
+    #[prost(int64, tag = "15")]
+    pub active_at: i64,
+    /// The request that ended last was cancelled.
+    #[prost(bool, tag = "16")]
+    pub is_cancelled: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -76,20 +88,32 @@ pub struct Counts {
     /// Nanoseconds that executed actions ran, in sum.
     #[prost(uint64, tag = "6")]
     pub run_ns: u64,
+    /// Cancelled, or stopped because nobody waited any more: counted here alone.
+    #[prost(uint64, tag = "7")]
+    pub cancelled: u64,
 }
 
 impl Counts {
+    /// All requests that have ended.
     pub fn total(&self) -> u64 {
+        self.answered() + self.cancelled
+    }
+
+    fn answered(&self) -> u64 {
         self.executed + self.hits + self.merged
     }
 
     /// Share of requests that needed no run of their own; `None` before the first.
     pub fn hit_rate(&self) -> Option<f64> {
-        let total = self.total();
-        (total > 0).then(|| (self.hits + self.merged) as f64 / total as f64)
+        let answered = self.answered();
+        (answered > 0).then(|| (self.hits + self.merged) as f64 / answered as f64)
     }
 
     pub fn add(&mut self, execution: &Execution) {
+        if execution.cancelled {
+            self.cancelled += 1;
+            return;
+        }
         match execution.origin() {
             Origin::CacheHit => self.hits += 1,
             Origin::Merged => self.merged += 1,
@@ -104,9 +128,9 @@ impl Counts {
     }
 }
 
-/// Answered with an error, or ended with a non-zero exit code.
+/// Answered with an error, or ended with a non-zero exit code. What was cancelled has not failed.
 pub fn has_failed(execution: &Execution) -> bool {
-    execution.status_code != 0 || execution.exit_code != 0
+    !execution.cancelled && (execution.status_code != 0 || execution.exit_code != 0)
 }
 
 /// Nanoseconds in the queue; 0 where it never was.
@@ -145,6 +169,36 @@ impl ActiveBuild {
         Self { summary, stored: true, ..Self::default() }
     }
 
+    pub fn begun(begun: &Begun, seq: u64) -> Self {
+        let summary = BuildSummary {
+            invocation_id: begun.invocation_id.clone(),
+            correlated_invocations_id: begun.correlated_invocations_id.clone(),
+            tool_name: begun.tool_name.clone(),
+            tool_version: begun.tool_version.clone(),
+            instance_name: begun.instance_name.clone(),
+            first_seq: seq,
+            ..BuildSummary::default()
+        };
+        Self { summary, ..Self::default() }
+    }
+
+    /// Counts requests that have begun.
+    pub fn begin(&mut self, begun: &Begun, seq: u64) {
+        let summary = &mut self.summary;
+        summary.came_at(begun.at);
+        summary.begun += begun.requests;
+        summary.active_at = summary.active_at.max(begun.last_at);
+        self.last_seq = seq;
+        self.dirty = true;
+    }
+
+    /// Nobody knows any more what was open: it will not end.
+    pub fn write_off(&mut self) {
+        let open = self.summary.open();
+        self.summary.lost += open;
+        self.dirty |= open > 0;
+    }
+
     pub fn new(execution: &Execution, seq: u64) -> Self {
         let summary = BuildSummary {
             invocation_id: execution.invocation_id.clone(),
@@ -161,11 +215,12 @@ impl ActiveBuild {
     pub fn add(&mut self, execution: &Execution, seq: u64) {
         let timeline = execution.timeline.unwrap_or_default();
         let summary = &mut self.summary;
-        if summary.first_at == 0 || (timeline.received > 0 && timeline.received < summary.first_at)
-        {
-            summary.first_at = timeline.received;
+        summary.came_at(timeline.received);
+        let ended = timeline.finished.max(timeline.received);
+        if ended >= summary.last_at {
+            (summary.last_at, summary.is_cancelled) = (ended, execution.cancelled);
         }
-        summary.last_at = summary.last_at.max(timeline.finished).max(timeline.received);
+        summary.active_at = summary.active_at.max(ended);
         summary.counts.add(execution);
         summary.counts_of(&execution.mnemonic).add(execution);
         if !execution.target_id.is_empty() && self.targets.len() < MAX_TARGETS {
@@ -180,6 +235,20 @@ impl ActiveBuild {
 }
 
 impl BuildSummary {
+    /// A request came at this time.
+    fn came_at(&mut self, at: i64) {
+        if self.first_at == 0 || (at > 0 && at < self.first_at) {
+            self.first_at = at;
+        }
+    }
+
+    /// Requests that have begun, have not ended and are not known to be lost.
+    pub fn open(&self) -> u64 {
+        let counts = &self.counts;
+        let ended = counts.executed + counts.merged + counts.cancelled;
+        self.begun.saturating_sub(ended + self.lost)
+    }
+
     fn counts_of(&mut self, mnemonic: &str) -> &mut Counts {
         let known = self.mnemonics.iter().position(|counts| counts.mnemonic == mnemonic);
         let full = self.mnemonics.len() >= MAX_MNEMONICS;

@@ -6,7 +6,7 @@ use kiln_cas::records::{Record, Records, Version, Write};
 use kiln_cas::stores::MemoryRecords;
 use kiln_cas::{Digest, DigestFunction};
 use kiln_protos::events::execution::Origin;
-use kiln_protos::events::{self, Execution, Timeline};
+use kiln_protos::events::{self, Begun, Execution, Timeline};
 use kiln_protos::reapi;
 use proptest::prelude::*;
 use prost::Message;
@@ -36,6 +36,18 @@ pub(super) fn execution(id: &str, target: &str, invocation: &str, action: &str) 
             finished: 5_004_000,
             ..Default::default()
         }),
+        ..Default::default()
+    }
+}
+
+pub(super) fn begun(invocation: &str) -> Begun {
+    let at = unix_nanos();
+    Begun {
+        invocation_id: invocation.into(),
+        tool_name: "bazel".into(),
+        at,
+        last_at: at,
+        requests: 1,
         ..Default::default()
     }
 }
@@ -155,6 +167,7 @@ async fn a_restart_forgets_nothing_and_a_build_goes_on_counting() {
     let (journal, events) = start(&records, JournalConfig::default()).await;
     assert_eq!(journal.expected_ms("//a", "CppCompile"), Some(5));
     assert_eq!(journal.expected_ms("//never", "CppCompile"), Some(5));
+    assert!(journal.has_run("//a", "CppCompile") && !journal.has_run("//never", "CppCompile"));
     assert_eq!(journal.recent_runs().len(), 1);
     events.publish(execution("op-2", "//a", "b", "x"));
     journal.flush().await;
@@ -164,6 +177,71 @@ async fn a_restart_forgets_nothing_and_a_build_goes_on_counting() {
     assert_eq!(journal.builds(Page::first(10)).await.expect("readable").len(), 1);
     let stats = journal.stats();
     assert_eq!((stats.executions, stats.builds), (2, 1));
+}
+
+#[tokio::test]
+async fn a_build_is_known_from_its_first_request_and_what_a_restart_ends_is_lost() {
+    let records = memory_records();
+    let (journal, events) = start(&records, JournalConfig::default()).await;
+    let open = async |journal: &Journal| {
+        let builds = journal.builds(Page::first(10)).await.expect("readable");
+        assert_eq!(builds.len(), 1);
+        let build = journal.build("b").await.expect("readable").expect("it is there");
+        assert_eq!(build.tool_name, "bazel");
+        journal.lost_and_open(&build)
+    };
+    for _ in 0..5 {
+        events.begin(begun("b"));
+    }
+    events.publish(execution("op-1", "//a", "b", "x"));
+    let cancelled = Execution {
+        cancelled: true,
+        status_code: 1,
+        timeline: Some(Timeline { received: 1_000, finished: 9_000_000, ..Default::default() }),
+        ..execution("op-2", "//b", "b", "y")
+    };
+    events.publish(cancelled);
+    journal.flush().await;
+    assert_eq!(open(&journal).await, (0, 3));
+    let build = journal.build("b").await.expect("readable").expect("it is there");
+    assert_eq!((build.counts.executed, build.counts.cancelled, build.counts.failed), (1, 1, 0));
+    assert!(build.is_cancelled);
+    journal.shutdown().await;
+
+    // The queue was in the process that has ended.
+    let (journal, events) = start(&records, JournalConfig::default()).await;
+    assert_eq!(open(&journal).await, (3, 0));
+    // The build tool tries again; that it does so does not undo what was lost.
+    events.begin(begun("b"));
+    journal.flush().await;
+    assert_eq!(open(&journal).await, (3, 1));
+    events.publish(execution("op-3", "//a", "b", "x"));
+    journal.flush().await;
+    assert_eq!(open(&journal).await, (3, 0));
+}
+
+#[tokio::test]
+async fn actions_and_builds_are_found_by_their_beginnings() {
+    let records = memory_records();
+    let (journal, events) = start(&records, JournalConfig::default()).await;
+    events.publish(execution("op-1", "//a", "5f3c1e1a-7a7e", "x"));
+    events.publish(execution("op-2", "//a", "5f3c1e1b-0000", "y"));
+    events.publish(execution("op-3", "//a", "5f3c1e1b-0000", "x"));
+    while ids(&journal, &Query::Recent).await.len() < 3 {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..2 {
+        let wanted = digest("x");
+        let found = journal.actions_like(&wanted.hex()[..12], 5).await.expect("readable");
+        assert_eq!(found, [wanted]);
+        let mut builds = journal.builds_like("5f3c1e1", 5).await.expect("readable");
+        builds.sort();
+        assert_eq!(builds, ["5f3c1e1a-7a7e", "5f3c1e1b-0000"]);
+        assert_eq!(journal.builds_like("5f3c1e1a", 5).await.expect("readable").len(), 1);
+        assert!(journal.builds_like("5f3c/", 5).await.expect("readable").is_empty());
+        // In memory at first, then in the records.
+        journal.flush().await;
+    }
 }
 
 #[tokio::test]

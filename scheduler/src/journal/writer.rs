@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kiln_cas::events::EVENT_BUFFER;
 use kiln_cas::records::RecordsError;
-use kiln_protos::events::Execution;
+use kiln_protos::events::{Begun, Execution};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{mpsc, oneshot};
@@ -38,6 +38,7 @@ pub(super) struct Writer {
     pub inner: Arc<Inner>,
     pub store: Store,
     pub events: Receiver<Arc<Execution>>,
+    pub begun: Receiver<Arc<Begun>>,
     pub commands: mpsc::Receiver<Command>,
     /// When to write what is pending; `None`: nothing is.
     pub due: Option<Instant>,
@@ -71,10 +72,16 @@ impl Writer {
                     match event {
                         Ok(execution) => self.take(&execution).await,
                         Err(RecvError::Lagged(lost)) => self.memory().lost_events += lost,
-                        Err(RecvError::Closed) => {
-                            self.flush().await;
-                            return self.answer_commands().await;
-                        }
+                        Err(RecvError::Closed) => return self.answer_commands().await,
+                    }
+                    self.take_published().await;
+                    gathering = Some(Instant::now() + GATHER);
+                },
+                begun = self.begun.recv(), if gathering.is_none() => {
+                    match begun {
+                        Ok(begun) => self.begin(&begun).await,
+                        Err(RecvError::Lagged(lost)) => self.memory().lost_events += lost,
+                        Err(RecvError::Closed) => return self.answer_commands().await,
                     }
                     self.take_published().await;
                     gathering = Some(Instant::now() + GATHER);
@@ -85,6 +92,7 @@ impl Writer {
 
     /// Nothing more will be published: only questions remain.
     async fn answer_commands(mut self) {
+        self.drain().await;
         while let Some(command) = self.commands.recv().await {
             self.drain().await;
             match command {
@@ -107,6 +115,13 @@ impl Writer {
 
     /// No more than the buffer holds: whoever publishes without end does not keep the rest waiting.
     async fn take_published(&mut self) {
+        for _ in 0..EVENT_BUFFER {
+            match self.begun.try_recv() {
+                Ok(begun) => self.begin(&begun).await,
+                Err(TryRecvError::Lagged(lost)) => self.memory().lost_events += lost,
+                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+            }
+        }
         for _ in 0..EVENT_BUFFER {
             match self.events.try_recv() {
                 Ok(execution) => self.take(&execution).await,
@@ -133,6 +148,18 @@ impl Writer {
         }
     }
 
+    async fn begin(&mut self, begun: &Begun) {
+        self.resume_build(&begun.invocation_id).await;
+        let is_dirty = {
+            let mut memory = self.memory();
+            memory.begin(begun, unix_nanos());
+            memory.is_dirty()
+        };
+        if is_dirty && self.due.is_none() {
+            self.due = Some(Instant::now() + self.inner.config.batch_delay);
+        }
+    }
+
     /// Puts a build that is known from earlier back into memory.
     async fn resume_build(&self, invocation: &str) {
         if invocation.is_empty() || self.memory().builds.contains_key(invocation) {
@@ -142,7 +169,11 @@ impl Writer {
         if let Ok(Some(record)) = found
             && let Ok(summary) = decode(&record)
         {
-            let build = ActiveBuild::resumed(summary);
+            let is_of_before = self.inner.is_of_before(&summary);
+            let mut build = ActiveBuild::resumed(summary);
+            if is_of_before {
+                build.write_off();
+            }
             self.memory().builds.insert(invocation.to_owned(), build);
         }
     }

@@ -123,6 +123,7 @@ pub fn decode_answer(bytes: &Bytes) -> Result<Finished, Garbled> {
         timeline: message.timeline.unwrap_or_default(),
         worker: message.worker.into(),
         attempts: message.attempts,
+        cancelled: false,
     })
 }
 

@@ -113,6 +113,8 @@ impl Inner {
             worker: state.times.worker.to_string(),
             attempt: state.times.attempts,
             waiters: state.cancelled.iter().filter(|cancelled| !**cancelled).count(),
+            properties: job.facts.platform.pairs().to_vec(),
+            streams: self.names.streams(&job.key.instance, state.task),
         })
     }
 }

@@ -115,7 +115,9 @@ async fn answer(core: Arc<Core>, asked: Arc<Asked>) -> Result<Answer, rpc::Statu
             .expected_ms(&metadata.target_id, &metadata.action_mnemonic),
         request: asked.request.clone(),
     };
-    core.queue.submit(job).await.map(Answer::Queued).map_err(refused)
+    let ticket = core.queue.submit(job).await.map_err(refused)?;
+    core.completion.begin(&asked.key, &asked.request);
+    Ok(Answer::Queued(ticket))
 }
 
 pub(super) fn unavailable(error: Unavailable) -> Status {

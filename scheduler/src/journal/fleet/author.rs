@@ -46,9 +46,13 @@ impl Author {
     /// Writes a page, all of it or nothing, with at most [`MAX_CHANGES`] durations. Errors:
     /// `Conflict`, when another author has written.
     pub async fn write(&mut self, page: &Page, changes: &[Change]) -> Result<(), RecordsError> {
-        let builds = page.executions.iter().map(|(_, execution)| &*execution.invocation_id);
-        for build in builds.collect::<HashSet<_>>() {
+        let ended = page.executions.iter().map(|(_, execution)| &*execution.invocation_id);
+        let begun = page.begun.iter().map(|(_, begun)| &*begun.invocation_id);
+        for build in begun.chain(ended).collect::<HashSet<_>>() {
             self.resume_build(build).await?;
+        }
+        for (seq, begun) in &page.begun {
+            self.counted.count_begun(begun, *seq);
         }
         let mut units: Vec<Unit> = Vec::new();
         for (seq, execution) in &page.executions {

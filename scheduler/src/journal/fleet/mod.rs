@@ -1,6 +1,6 @@
 //! One journal of all frontends of a fleet.
 //!
-//! Each frontend sends what finished there to a stream in Redis ([`sender`]). Each follows the
+//! Each frontend sends what began and finished there to a stream in Redis ([`sender`]). Each follows the
 //! stream, and learns durations from it ([`follower`]). One of them writes it into the records
 //! that all share ([`author`]): the one that did so last, for as long as it does. When nothing
 //! of what is in the stream was written for [`follower::TAKE_OVER`], another one begins to.
@@ -43,7 +43,7 @@ impl Journal {
         config: JournalConfig,
     ) -> Result<Self, RecordsError> {
         // First of all, so that nothing published from now on is missed.
-        let events = events.subscribe();
+        let (begun, events) = (events.subscribe_begun(), events.subscribe());
         // The standard library seeds its hasher from the system's randomness.
         let frontend = RandomState::new().hash_one(std::process::id());
         let stream = Stream::new(redis, frontend);
@@ -51,7 +51,7 @@ impl Journal {
         let meta = Store::open_fenced(records.clone()).await?.meta;
         let inner = Arc::new(Inner::restore(config, records, meta).await?);
         let (to_sender, inbox) = mpsc::channel(MAX_COMMANDS);
-        tokio::spawn(Sender::new(inner.clone(), stream.clone(), events, inbox).run());
+        tokio::spawn(Sender::new(inner.clone(), stream.clone(), events, begun, inbox).run());
         let (to_follower, inbox) = mpsc::channel(MAX_COMMANDS);
         tokio::spawn(Follower::new(inner.clone(), stream, subscription, inbox).run());
         Ok(Self { inner, commands: vec![to_sender, to_follower] })

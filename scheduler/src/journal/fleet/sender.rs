@@ -1,23 +1,25 @@
-//! What finished at this frontend goes to the stream, in batches.
+//! What began and finished at this frontend goes to the stream, in batches.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use kiln_cas::events::EVENT_BUFFER;
 use kiln_cas::redis::RedisError;
-use kiln_protos::events::Execution;
+use kiln_protos::events::{Begun, Execution};
 use prost::Message;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::stream::Stream;
-use crate::journal::limits::bounded;
+use super::stream::{Kind, Stream};
+use crate::journal::limits::{bounded, bounded_begun};
 use crate::journal::writer::{Command, GATHER, MAX_BACKOFF, wait_until};
 use crate::journal::{Inner, MAX_PENDING};
 
+/// Builds of which beginnings wait to be sent; of more, the counts of what is open are too low.
+const MAX_BEGUN: usize = 1000;
 /// Most bytes of executions in one batch, if it is more than one.
 const MAX_BATCH_BYTES: usize = 4 << 20;
 
@@ -25,11 +27,14 @@ pub struct Sender {
     inner: Arc<Inner>,
     stream: Stream,
     events: Receiver<Arc<Execution>>,
+    begun: Receiver<Arc<Begun>>,
     commands: mpsc::Receiver<Command>,
     /// Nothing more will be published.
     closed: bool,
     /// Encoded, oldest first.
-    pending: VecDeque<Bytes>,
+    pending: VecDeque<(Kind, Bytes)>,
+    /// What began since the last batch, added up by build.
+    opened: HashMap<String, Begun>,
     /// Number of the last batch, and how many of the pending are in it until its end is known.
     batch: u64,
     in_batch: usize,
@@ -43,15 +48,18 @@ impl Sender {
         inner: Arc<Inner>,
         stream: Stream,
         events: Receiver<Arc<Execution>>,
+        begun: Receiver<Arc<Begun>>,
         commands: mpsc::Receiver<Command>,
     ) -> Self {
         Self {
             inner,
             stream,
             events,
+            begun,
             commands,
             closed: false,
             pending: VecDeque::new(),
+            opened: HashMap::new(),
             batch: 0,
             in_batch: 0,
             due: None,
@@ -65,31 +73,42 @@ impl Sender {
             let due = self.due;
             let listens = gathering.is_none() && !self.closed;
             tokio::select! {
-                           biased;
-                           command = self.commands.recv() => {
-                               self.take_published();
-                               self.send().await;
-                               // Nobody may wait for the answer any more.
-                               let _ = match command {
-                                   Some(Command::Flush(done)) => done.send(()),
-                                   Some(Command::Shutdown(done)) => {
-            let _ = done.send(()); return; },
-                                   // Every handle is gone.
-                                   None => return,
-                               };
-                           }
-                           () = wait_until(due) => self.send().await,
-                           () = wait_until(gathering), if gathering.is_some() => gathering = None,
-                           event = self.events.recv(), if listens => {
-                               match event {
-                                   Ok(execution) => self.take(&execution),
-                                   Err(RecvError::Lagged(lost)) => self.inner.memory().lost_events += lost,
-                                   Err(RecvError::Closed) => self.closed = true,
-                               }
-                               self.take_published();
-                               gathering = Some(Instant::now() + GATHER);
-                           },
-                       }
+                biased;
+                command = self.commands.recv() => {
+                    self.take_published();
+                    self.send().await;
+                    // Nobody may wait for the answer any more.
+                    let _ = match command {
+                        Some(Command::Flush(done)) => done.send(()),
+                        Some(Command::Shutdown(done)) => {
+                            let _ = done.send(());
+                            return;
+                        }
+                        // Every handle is gone.
+                        None => return,
+                    };
+                }
+                () = wait_until(due) => self.send().await,
+                () = wait_until(gathering), if gathering.is_some() => gathering = None,
+                event = self.events.recv(), if listens => {
+                    match event {
+                        Ok(execution) => self.take(&execution),
+                        Err(RecvError::Lagged(lost)) => self.inner.memory().lost_events += lost,
+                        Err(RecvError::Closed) => self.closed = true,
+                    }
+                    self.take_published();
+                    gathering = Some(Instant::now() + GATHER);
+                },
+                begun = self.begun.recv(), if listens => {
+                    match begun {
+                        Ok(begun) => self.begin(&begun),
+                        Err(RecvError::Lagged(lost)) => self.inner.memory().lost_events += lost,
+                        Err(RecvError::Closed) => self.closed = true,
+                    }
+                    self.take_published();
+                    gathering = Some(Instant::now() + GATHER);
+                },
+            }
         }
     }
 
@@ -102,29 +121,60 @@ impl Sender {
                 Err(TryRecvError::Empty | TryRecvError::Closed) => break,
             }
         }
+        for _ in 0..EVENT_BUFFER {
+            match self.begun.try_recv() {
+                Ok(begun) => self.begin(&begun),
+                Err(TryRecvError::Lagged(lost)) => self.inner.memory().lost_events += lost,
+                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+            }
+        }
         let config = &self.inner.config;
         if self.pending.len() >= config.batch_count && self.failures == 0 {
             self.due = Some(Instant::now());
-        } else if !self.pending.is_empty() && self.due.is_none() {
+        } else if !(self.pending.is_empty() && self.opened.is_empty()) && self.due.is_none() {
             self.due = Some(Instant::now() + config.batch_delay);
         }
     }
 
     fn take(&mut self, execution: &Execution) {
         let execution = bounded(execution);
-        self.pending.push_back(Bytes::from(execution.encode_to_vec()));
+        self.push(Kind::Finished, execution.encode_to_vec());
+        self.inner.memory().counts.add(&execution);
+    }
+
+    fn push(&mut self, kind: Kind, message: Vec<u8>) {
+        self.pending.push_back((kind, Bytes::from(message)));
         // What may be in Redis already cannot be taken out of its batch.
         let is_full = self.pending.len() > MAX_PENDING;
         let dropped = is_full && self.pending.remove(self.in_batch).is_some();
         let mut memory = self.inner.memory();
-        memory.counts.add(&execution);
         memory.dropped += u64::from(dropped);
         memory.unsent = self.pending.len();
+    }
+
+    fn begin(&mut self, begun: &Begun) {
+        let begun = bounded_begun(begun);
+        let is_known = self.opened.contains_key(&begun.invocation_id);
+        if begun.invocation_id.is_empty() || (!is_known && self.opened.len() >= MAX_BEGUN) {
+            return;
+        }
+        match self.opened.get_mut(&begun.invocation_id) {
+            Some(all) => {
+                all.requests += begun.requests;
+                (all.at, all.last_at) = (all.at.min(begun.at), all.last_at.max(begun.last_at));
+            }
+            None => {
+                self.opened.insert(begun.invocation_id.clone(), begun);
+            }
+        }
     }
 
     /// Sends what is pending.
     async fn send(&mut self) {
         self.due = None;
+        for begun in std::mem::take(&mut self.opened).into_values() {
+            self.push(Kind::Begun, begun.encode_to_vec());
+        }
         while !self.pending.is_empty() {
             if self.in_batch == 0 {
                 self.batch += 1;
@@ -145,7 +195,7 @@ impl Sender {
     fn next_batch(&self) -> usize {
         let mut bytes = 0;
         let fits = self.pending.iter().take(self.inner.config.batch_count).take_while(|next| {
-            bytes += next.len();
+            bytes += next.1.len();
             bytes <= MAX_BATCH_BYTES
         });
         fits.count().max(1)

@@ -1,17 +1,17 @@
-//! The stream of finished executions in Redis, and the channel on which all hear of it.
+//! The stream of executions and their beginnings in Redis, and the channel on which all hear of it.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use kiln_cas::redis::{Call, Event, Redis, RedisError, Script, Subscription};
-use kiln_protos::events::Execution;
+use kiln_protos::events::{Begun, Execution};
 use prost::Message;
 
 use crate::journal::store::Meta;
 
-/// Executions that wait for a writer at most; then the oldest are lost.
+/// Entries that wait for a writer at most; then the oldest are lost.
 pub const MAX_WAITING: usize = 65_536;
-/// Executions read at once.
+/// Entries read at once.
 pub const PAGE: usize = 100;
 /// How long written executions stay, for frontends that follow more slowly.
 const KEPT: Duration = Duration::from_secs(60);
@@ -25,10 +25,27 @@ const PING: Duration = Duration::from_secs(60);
 const PER_MILLI: u64 = 1_000_000;
 const TAG: &str = "journal";
 
-/// Some executions of the stream, in its order.
+/// What an entry of the stream is: the name of its field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Finished,
+    Begun,
+}
+
+impl Kind {
+    fn field(self) -> &'static str {
+        match self {
+            Self::Finished => "x",
+            Self::Begun => "b",
+        }
+    }
+}
+
+/// Some entries of the stream, in its order.
 #[derive(Debug, Default)]
 pub struct Page {
     pub executions: Vec<(u64, Execution)>,
+    pub begun: Vec<(u64, Begun)>,
     /// Place of the last one; `None`: there is nothing more.
     pub last: Option<u64>,
     /// There may be more.
@@ -55,6 +72,20 @@ pub enum News {
     Unknown,
     /// Nothing that concerns this frontend.
     Own,
+}
+
+impl Page {
+    /// `None`: the fields are not those of an entry.
+    fn take(&mut self, place: u64, fields: Vec<Vec<u8>>) -> Option<()> {
+        let [field, value] = <[Vec<u8>; 2]>::try_from(fields).ok()?;
+        let value = Bytes::from(value);
+        if field == Kind::Begun.field().as_bytes() {
+            self.begun.push((place, Begun::decode(value).ok()?));
+        } else {
+            self.executions.push((place, Execution::decode(value).ok()?));
+        }
+        Some(())
+    }
 }
 
 #[derive(Clone)]
@@ -93,20 +124,20 @@ impl Stream {
         self.redis.subscribe_patiently(channels, PING).await
     }
 
-    /// Adds encoded executions. `batch` grows with every batch of this frontend; calling it
+    /// Adds encoded messages. `batch` grows with every batch of this frontend; calling it
     /// again for the same one does no harm.
-    pub async fn add(
+    pub async fn add<'a>(
         &self,
         batch: u64,
-        executions: impl Iterator<Item = &Bytes>,
+        entries: impl Iterator<Item = &'a (Kind, Bytes)>,
     ) -> Result<(), RedisError> {
         let call = self.add.call(&[&self.key, &self.sent]);
         let call = call.arg(batch).arg(REMEMBERED.as_secs()).arg(MAX_WAITING).arg(&self.added);
-        let call = executions.fold(call, |call, execution| call.arg(&execution[..]));
+        let call = entries.fold(call, |call, (kind, data)| call.arg(kind.field()).arg(&data[..]));
         self.redis.run(call).await.map(drop)
     }
 
-    /// The executions after the place `after`, at most [`PAGE`].
+    /// The entries after the place `after`, at most [`PAGE`].
     pub async fn read(&self, after: u64) -> Result<Page, RedisError> {
         let read = Call::command("XRANGE", &self.key)
             .arg(format!("({}", id(after)))
@@ -121,9 +152,8 @@ impl Stream {
                 return Err(foreign(format!("the id {id} in the stream of executions")));
             };
             page.last = Some(place);
-            match fields.into_iter().nth(1).map(|value| Execution::decode(Bytes::from(value))) {
-                Some(Ok(execution)) => page.executions.push((place, execution)),
-                _ => tracing::warn!(id, "what is in the stream is no execution; it is left out"),
+            if page.take(place, fields).is_none() {
+                tracing::warn!(id, "what is in the stream is no execution; it is left out");
             }
         }
         Ok(page)

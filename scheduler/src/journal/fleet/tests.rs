@@ -13,10 +13,11 @@ use prost::Message;
 use tokio::runtime::{Builder, Runtime};
 
 use super::author::Author;
+use super::stream::Kind;
 use super::*;
 use crate::job::DurationEstimator;
-use crate::journal::tests::{execution, hit, ids, keys_of};
-use crate::journal::{MAX_PAGE, Query};
+use crate::journal::tests::{begun, execution, hit, ids, keys_of};
+use crate::journal::{MAX_PAGE, Page, Query};
 
 const WITHIN: Duration = Duration::from_secs(60);
 const BUILD: &str = "the build";
@@ -240,6 +241,33 @@ fn a_restart_of_redis_loses_and_repeats_nothing() {
 }
 
 #[test]
+fn all_know_a_build_from_its_first_request_and_what_of_it_is_open() {
+    let Some(server) = RedisServer::start() else { return };
+    let mut one = Frontend::new(&server, "one");
+    let two = Frontend::new(&server, "two");
+    let open = |frontend: &Frontend| {
+        let build = frontend.runtime.block_on(frontend.journal.build(BUILD)).expect("readable");
+        build.map(|build| frontend.journal.lost_and_open(&build))
+    };
+    for _ in 0..3 {
+        one.events.begin(begun(BUILD));
+    }
+    for frontend in [&one, &two] {
+        wait_for("the build", || open(frontend) == Some((0, 3)));
+        let builds = frontend.runtime.block_on(frontend.journal.builds(Page::first(10)));
+        assert_eq!(builds.expect("readable")[0].invocation_id, BUILD);
+    }
+    // Of the next two one is a hit, which was never open.
+    one.publish(2);
+    two.events.begin(begun(BUILD));
+    wait_for("the end of one", || open(&two) == Some((0, 3)));
+    // Redis knows the queue: what one frontend began goes on without it.
+    one.kill();
+    let three = Frontend::new(&server, "three");
+    assert_eq!(open(&three), Some((0, 3)));
+}
+
+#[test]
 fn the_oldest_go_from_all() {
     let Some(server) = RedisServer::start() else { return };
     let config = JournalConfig { max_executions: 70, ..JournalConfig::default() };
@@ -256,7 +284,8 @@ async fn of_two_authors_only_the_one_that_wrote_last_may_go_on() {
     let Some(server) = RedisServer::start() else { return };
     let redis = connect(&server).await;
     let stream = Stream::new(redis.clone(), 1);
-    let encoded = |id: &str| Bytes::from(execution(id, "//a", BUILD, id).encode_to_vec());
+    let encoded =
+        |id: &str| (Kind::Finished, Bytes::from(execution(id, "//a", BUILD, id).encode_to_vec()));
     let add = async |number, ids: &[&str]| {
         let batch: Vec<_> = ids.iter().map(|id| encoded(id)).collect();
         stream.add(number, batch.iter()).await.expect("added");
@@ -300,7 +329,7 @@ async fn what_is_foreign_in_the_stream_is_passed_over() {
     let stream = Stream::new(connect(&server).await, 1);
     server.command(&["XADD", "{kiln:journal}:stream", "*", "x", "no execution"]);
     let encoded = Bytes::from(Execution::default().encode_to_vec());
-    stream.add(1, [encoded].iter()).await.expect("added");
+    stream.add(1, [(Kind::Finished, encoded)].iter()).await.expect("added");
     let page = stream.read(0).await.expect("readable");
     assert_eq!((page.executions.len(), page.full), (1, false));
     assert_eq!(page.last, page.executions.first().map(|(place, _)| *place));
