@@ -195,7 +195,7 @@ impl Server {
         };
         let telemetry = Telemetry::start(observed, options.otlp.as_ref(), &base_url)?;
         let sampling = auditor.sample(&events, options.audit);
-        let cas = cas_services(&options, &storage, access, events, logs)?;
+        let cas = cas_services(&options, &storage, access, events, logs.clone())?;
         let readiness = Readiness::default();
         let router = router(Routed {
             cas: &cas,
@@ -205,6 +205,7 @@ impl Server {
             auditor: &auditor,
             telemetry: &telemetry,
             readiness: &readiness,
+            logs: &logs,
             base_url: &base_url,
         });
         let stop_front = CancellationToken::new();
@@ -345,6 +346,7 @@ struct Routed<'a> {
     auditor: &'a Auditor,
     telemetry: &'a Telemetry,
     readiness: &'a Readiness,
+    logs: &'a LogStreams,
     base_url: &'a str,
 }
 
@@ -371,8 +373,8 @@ fn cas_services(
 }
 
 fn router(parts: Routed<'_>) -> Router {
-    let Routed { cas, storage, scheduler, journal, auditor, telemetry, readiness, base_url } =
-        parts;
+    let Routed { cas, storage, scheduler, journal, auditor, telemetry, .. } = parts;
+    let Routed { readiness, logs, base_url, .. } = parts;
     let mut grpc = tonic::service::Routes::builder();
     cas.add_to(&mut grpc);
     grpc.add_service(scheduler.execution_service())
@@ -383,6 +385,7 @@ fn router(parts: Routed<'_>) -> Router {
     let pages = web::router(WebState {
         blobs: storage.blobs.clone(),
         actions: storage.actions.clone(),
+        logs: logs.clone(),
         journal: journal.clone(),
         auditor: auditor.clone(),
         queue: Arc::new(scheduler.clone()),

@@ -158,6 +158,152 @@ async fn actions_and_builds_are_shown_and_compared() {
     assert!(status.contains("2 executed"), "{status}");
 }
 
+/// Asks until the answer holds `part`: the journal and the queue are behind by moments.
+fn says_soon(kiln: &Kiln, arguments: &[&str], part: &str) -> String {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    loop {
+        let said = kiln.run(arguments);
+        if said.stdout.contains(part) {
+            return said.stdout;
+        }
+        let late = std::time::Instant::now() > deadline;
+        assert!(!late, "{part} is not in {arguments:?}: {}{}", said.stdout, said.stderr);
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_is_shown_from_its_first_request_to_whatever_end() {
+    let setting = setting().await;
+    let Setting { kiln, client, directory, _server: server } = setting;
+    let execute = |action: &reapi::Digest, target: &str, build: &str| {
+        let (client, action, metadata) = (client.clone(), action.clone(), metadata(target, build));
+        tokio::spawn(async move { client.execute_with(action, &metadata).await })
+    };
+    let endless = Spec::shell("printf '\\033[31mbegun\\033[0m\\n'; sleep 600", &[]);
+    let endless = client.prepare(&Spec { timeout: Some(900), ..endless }).await;
+    let running = execute(&endless, "//app:endless", "build-cancelled");
+
+    let shown = says_soon(&kiln, &["build", "show", "last"], "| begun");
+    for part in ["build build-cancelled", "1 run or wait", "//app:endless Genrule  runs for"] {
+        assert!(shown.contains(part), "{part} is not in {shown}");
+    }
+    assert!(!shown.contains('\u{1b}'), "colours are for terminals: {shown}");
+    assert!(kiln.says(&["build", "list"]).contains("1 open"));
+    let value = kiln.json(&["build", "show", "build-cancelled"]);
+    assert_eq!((&value["state"], &value["open"]), (&"running".into(), &1.into()));
+    let operation = value["operations"][0]["name"].as_str().expect("a name").to_owned();
+    for name in [operation.as_str(), "//app:endless", &endless.hash[..8]] {
+        let shown = kiln.says(&["action", "show", name]);
+        assert!(shown.contains("output so far\n  begun"), "{name}: {shown}");
+    }
+    let page = support::server::get_text(&server.address, "/builds/build-cancelled");
+    assert!(page.contains("<span class=\"c1\">begun</span>"), "{page}");
+
+    // Nobody can take it: which is named at once, and not when it is given up.
+    let mut unservable = Spec::shell("true", &[]);
+    unservable.command.platform = Some(reapi::Platform {
+        properties: vec![reapi::platform::Property { name: "gpu".into(), value: "1".into() }],
+    });
+    let unservable = client.prepare(&unservable).await;
+    let waiting = execute(&unservable, "//app:gpu", "build-gpu");
+    let shown = says_soon(&kiln, &["build", "show", "build-gpu"], "waits for");
+    assert!(shown.contains("no worker offers gpu=1"), "{shown}");
+    assert!(kiln.says(&["status"]).contains("no worker can take 1 waiting action"));
+
+    // Both are cancelled, by the name of the operation.
+    let gpu = kiln.json(&["build", "show", "build-gpu"]);
+    let gpu = gpu["operations"][0]["name"].as_str().expect("a name");
+    let mut operations =
+        kiln_protos::longrunning::operations_client::OperationsClient::new(client.channel.clone());
+    for name in [operation.as_str(), gpu] {
+        let request = kiln_protos::longrunning::CancelOperationRequest { name: name.into() };
+        operations.cancel_operation(request).await.expect("it is cancelled");
+    }
+    for task in [running, waiting] {
+        task.await.expect("no panic").expect("an answer");
+    }
+    for build in ["build-cancelled", "build-gpu"] {
+        let shown = says_soon(&kiln, &["build", "show", build], "1 cancelled");
+        assert!(shown.contains("0 failed") && shown.contains("was stopped"), "{shown}");
+    }
+    let shown = kiln.says(&["action", "show", &text(&unservable)]);
+    assert!(shown.contains("//app:gpu Genrule: cancelled"), "{shown}");
+
+    // A server that is killed takes its queue with it.
+    let lost = execute(&endless, "//app:endless", "build-lost");
+    says_soon(&kiln, &["build", "show", "build-lost"], "| begun");
+    says_soon(&kiln, &["status", "--json"], "\"builds\": 3");
+    server.kill();
+    assert!(lost.await.expect("no panic").is_err());
+    let server = Server::start(&directory.path().join("kiln"), &[]);
+    let kiln = Kiln { server: server.url() };
+    let shown = kiln.says(&["build", "show", "build-lost"]);
+    assert!(shown.contains("1 action will never end"), "{shown}");
+    assert!(kiln.says(&["build", "list"]).contains("1 lost"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failures_are_shown_with_the_end_of_their_logs_by_whatever_name() {
+    let setting = setting().await;
+    let Setting { kiln, client, .. } = &setting;
+    let script = "for i in $(seq 9000); do echo line $i of a long log; done; \
+                  printf '\\033[1;31mwrong\\033[0m\\n'; exit 7";
+    let failing = client.prepare(&Spec::shell(script, &[])).await;
+    let metadata = metadata("//app:app_test", "build-1");
+    client.execute_with(failing.clone(), &metadata).await.expect("it runs");
+    let shown = says_soon(kiln, &["build", "show", "last", "--failed"], "//app:app_test Genrule");
+    for part in ["exit code 7", "line 9000 of a long log", "    wrong\n"] {
+        assert!(shown.contains(part), "{part} is not in {shown}");
+    }
+    assert!(!shown.contains("line 8000 of"), "{shown}");
+    let action = kiln.json(&["action", "show", &text(&failing)]);
+    let page = format!(
+        "{}?operation={}",
+        action["page"].as_str().expect("an address"),
+        action["execution"]["id"].as_str().expect("a name").replace('/', "%2F")
+    );
+    for name in [&page, "//app:app_test", &failing.hash[..12], &text(&failing)] {
+        let shown = kiln.says(&["action", "show", name]);
+        assert!(shown.contains("exit code 7") && shown.contains("kiln cas get"), "{shown}");
+        assert!(shown.contains("wrong\n") && !shown.contains("line 1 of"), "{name}: {shown}");
+    }
+    // The digest of the log leads to all of it.
+    let digest = &action["stdout"]["digest"];
+    let digest = format!("{}/{}", digest["hash"].as_str().expect("a hash"), digest["size_bytes"]);
+    assert!(kiln.says(&["cas", "get", &digest]).starts_with("line 1 of a long log\n"));
+    // Times are RFC 3339 in UTC.
+    let build = kiln.json(&["build", "show", &format!("{}/builds/build-1", kiln.server)]);
+    for at in [&build["first_at"], &build["executions"][0]["timeline"]["run_start"]] {
+        let at = at.as_str().expect("text");
+        assert!(at.starts_with("20") && at.contains('T') && at.ends_with('Z'), "{at}");
+    }
+    let unknown = kiln.run(&["action", "show", "//app:none"]);
+    assert_eq!(unknown.code, 1, "{}", unknown.stderr);
+    assert!(unknown.stderr.contains("nothing is known of //app:none"), "{}", unknown.stderr);
+    let watched = kiln
+        .command(&["status", "--watch", "--json"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("kiln runs");
+    let mut watched = Ended(watched);
+    let lines = std::io::BufReader::new(watched.0.stdout.take().expect("stdout is piped"));
+    for line in std::io::BufRead::lines(lines).take(2) {
+        let status: Value = serde_json::from_str(&line.expect("a line")).expect("JSON");
+        assert_eq!(status["workers"], 1);
+    }
+}
+
+/// Ends a child that would go on.
+struct Ended(std::process::Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_action_that_ran_again_says_why() {
     let setting = setting().await;
@@ -173,7 +319,7 @@ async fn an_action_that_ran_again_says_why() {
     assert!(shown.contains("exit code 7"), "{shown}");
     assert!(shown.contains("failures are not cached"), "{shown}");
     let build = kiln.says(&["build", "show", "build-2", "--failed"]);
-    assert!(build.contains("exit code 7  //app:bad Genrule"), "{build}");
+    assert!(build.contains("//app:bad Genrule: exit code 7"), "{build}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,14 +1,15 @@
 //! `kiln build`.
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueHint};
 
-use super::action::row;
+use super::action::{ended, has_failed, named, row, what};
 use super::api::{self, Api};
+use super::digest::invocation;
 use super::status::counts;
-use super::text::{self, Table};
+use super::text::{self, Look, Table, look};
 use super::{CliError, Exit, Target};
-use crate::web::format::{ago, count, duration, encode, now, short, utc};
-use crate::web::json::{Build, Builds, Execution, Executions};
+use crate::web::format::{ago, count, counted, duration, encode, now, short, utc};
+use crate::web::json::{Action, Build, Builds, Execution, Executions, Log, Running};
 
 /// Most entries that one request of the API answers.
 const PAGE: usize = 1000;
@@ -19,6 +20,8 @@ const PAGE: usize = 1000;
 Examples:
   kiln build list
   kiln build show 5f3c1e1a-7a7e-4c0e-a8fd-0b1a6a0d94b2
+  kiln build show 5f3c1e1a                        # where one build begins so
+  kiln build show http://127.0.0.1:8980/builds/5f3c1e1a-7a7e-4c0e-a8fd-0b1a6a0d94b2
   kiln build show last --failed
   kiln build show last --all --json")]
 pub struct BuildCommand {
@@ -43,9 +46,11 @@ enum What {
 
 #[derive(Debug, Args)]
 struct Show {
-    /// The invocation id that Bazel or Buck2 printed; `last`: of the newest build
+    /// The invocation id that Bazel or Buck2 printed, its beginning or the address of its page;
+    /// `last`: of the newest build
+    #[arg(value_hint = ValueHint::Other)]
     invocation: String,
-    /// List the actions that failed
+    /// Show the actions that failed, each with the end of its log
     #[arg(long, conflicts_with = "all")]
     failed: bool,
     /// List all actions in the order in which they ended
@@ -77,21 +82,41 @@ fn list(builds: &Builds) -> String {
     if builds.builds.is_empty() {
         return "no builds yet\n".to_owned();
     }
-    let head = ["build", "began", "took", "executed", "cached", "failed", "tool"];
+    let head = ["build", "began", "took", "executed", "cached", "failed", "now", "tool"];
     let mut table = Table::new(&head, &[2, 3, 4, 5]);
     let now = now();
     for build in &builds.builds {
         table.row([
             build.invocation_id.clone(),
             ago(build.first_at, now),
-            duration(span(build.first_at, build.last_at)),
+            duration(elapsed(build, now)),
             count(build.counts.executed),
             count(build.counts.cache_hits),
-            count(build.counts.failed),
+            failures(build.counts.failed),
+            state(build),
             tool(&build.tool_name, &build.tool_version),
         ]);
     }
     table.text("")
+}
+
+/// What is to be said of how a build goes.
+fn state(build: &Build) -> String {
+    match &*build.state {
+        "running" => look(Look::Busy, &format!("{} open", count(build.open))),
+        "cancelled" => look(Look::Dim, "cancelled"),
+        "lost" => look(Look::Bad, &format!("{} lost", count(build.lost))),
+        _ => String::new(),
+    }
+}
+
+fn failures(failed: u64) -> String {
+    if failed == 0 { "0".to_owned() } else { look(Look::Bad, &count(failed)) }
+}
+
+/// Nanoseconds from the first request to the last answer, or to `now`.
+fn elapsed(build: &Build, now: i64) -> u64 {
+    span(build.first_at, if build.state == "running" { now } else { build.last_at })
 }
 
 fn span(start: i64, end: i64) -> u64 {
@@ -106,39 +131,124 @@ impl Show {
     async fn run(self, api: &Api) -> Result<(), CliError> {
         let invocation = match self.invocation.as_str() {
             "last" => last(api).await?,
-            named => named.to_owned(),
+            named => invocation(named),
         };
         let mut build = api.get(&format!("/builds/{}", encode(&invocation, true))).await?;
+        // The whole id where only its beginning was given.
+        let invocation = build["invocation_id"].as_str().unwrap_or(&invocation).to_owned();
         let executions = executions(api, &invocation).await?;
         if self.json {
             build["executions"] = serde_json::Value::Array(executions);
             return text::print(&format!("{build:#}\n"));
         }
         let executions: Vec<Execution> = api::read(executions.into())?;
-        text::print(&(summary(&api::read(build)?) + &self.actions(&executions)))
+        let build: Build = api::read(build)?;
+        let mut shown = summary(&build) + &running(&build.operations);
+        shown +=
+            &if self.failed { failed(api, &executions).await? } else { self.actions(&executions) };
+        text::print(&shown)
     }
 
     fn actions(&self, newest_first: &[Execution]) -> String {
         let mut listed: Vec<&Execution> = newest_first.iter().rev().collect();
         let title = if self.all {
             "all actions"
-        } else if self.failed {
-            listed.retain(|run| run.exit_code != 0 || run.status_code != 0);
-            "failed actions"
         } else {
-            listed.retain(|run| run.origin == "executed");
+            listed.retain(|run| run.origin == "executed" && !run.cancelled);
             listed.sort_by_key(|run| std::cmp::Reverse(run.timeline.run_ns()));
             listed.truncate(self.slowest);
             "slowest actions"
         };
         if listed.is_empty() {
-            let none = if self.failed { "  no action failed\n" } else { "" };
-            return none.to_owned();
+            return String::new();
         }
         let mut table = Table::new(&["ran for", "ended", "what", "action"], &[0]);
         listed.iter().for_each(|run| table.row(row(run)));
-        format!("  {title}\n{}", table.text("    "))
+        format!("  {}\n{}", look(Look::Bold, title), table.text("    "))
     }
+}
+
+/// Failed actions that are shown with their logs; of more, the first.
+const MAX_FAILED: usize = 20;
+/// Lines shown of the end of a log.
+const LOG_LINES: usize = 20;
+/// Lines shown of what an action that runs has printed.
+const LIVE_LINES: usize = 4;
+
+/// Each failed action with what it is, how it ended and the end of its log.
+async fn failed(api: &Api, newest_first: &[Execution]) -> Result<String, CliError> {
+    let failed: Vec<_> = newest_first.iter().rev().filter(|run| has_failed(run)).collect();
+    if failed.is_empty() {
+        return Ok("  no action failed\n".to_owned());
+    }
+    let mut text = String::new();
+    for run in failed.iter().take(MAX_FAILED) {
+        let title = format!("{}: {}", what(run), ended(run));
+        text += &format!("\n{}\n", look(Look::Bad, &title));
+        let named = named(run.action.as_ref(), &run.digest_function);
+        text += &format!("  kiln action show {named} --operation {}\n", run.id);
+        if !run.status_message.is_empty() {
+            text += &indented(&run.status_message, LOG_LINES, "    ");
+        }
+        for (name, log) in logs(api, run).await? {
+            text +=
+                &format!("  {}\n{}", look(Look::Dim, name), indented(&log.text, LOG_LINES, "    "));
+        }
+    }
+    if failed.len() > MAX_FAILED {
+        text += &format!("\n  and {} more\n", failed.len() - MAX_FAILED);
+    }
+    Ok(text)
+}
+
+/// What is kept of stdout and stderr of one run.
+async fn logs(api: &Api, run: &Execution) -> Result<Vec<(&'static str, Log)>, CliError> {
+    let Some(action) = &run.action else { return Ok(Vec::new()) };
+    let path = format!(
+        "/actions/{}/{}/{}?operation={}",
+        run.digest_function,
+        action.hash,
+        action.size_bytes,
+        encode(&run.id, false)
+    );
+    let action: Action = api::read(api.get(&path).await?)?;
+    let logs = [("stdout", action.stdout), ("stderr", action.stderr)];
+    let logs = logs.into_iter().filter_map(|(name, log)| Some((name, log?)));
+    Ok(logs.filter(|(_, log)| !log.text.trim().is_empty()).collect())
+}
+
+/// The last `lines`, each after `margin`.
+fn indented(text: &str, lines: usize, margin: &str) -> String {
+    let all: Vec<_> = text.trim_end().lines().collect();
+    let last = &all[all.len().saturating_sub(lines)..];
+    last.iter().map(|line| format!("{margin}{line}\n")).collect()
+}
+
+/// What runs and waits, with the end of what it has printed.
+fn running(operations: &[Running]) -> String {
+    if operations.is_empty() {
+        return String::new();
+    }
+    let mut text = format!("  {}\n", look(Look::Bold, "running and waiting"));
+    for one in operations {
+        let operation = &one.operation;
+        let time = duration(operation.for_ms.saturating_mul(1_000_000));
+        let target =
+            if operation.target.is_empty() { "(no target named)" } else { &operation.target };
+        let how = match one.is_running {
+            true => look(Look::Busy, &format!("runs for {time} on {}", operation.worker)),
+            false => look(Look::Dim, &format!("waits for {time}")),
+        };
+        text += &format!("    {} {}  {how}\n", short(target, 80), operation.mnemonic);
+        text += &format!("      kiln action show {}\n", operation.name);
+        if let Some(lacking) = &one.lacking {
+            text += &format!("      {}\n", look(Look::Bad, lacking));
+        }
+        if !one.output.trim().is_empty() {
+            text += &indented(&one.output, LIVE_LINES, "      | ");
+        }
+    }
+    text
 }
 
 async fn last(api: &Api) -> Result<String, CliError> {
@@ -171,13 +281,31 @@ async fn executions(api: &Api, invocation: &str) -> Result<Vec<serde_json::Value
 
 fn summary(build: &Build) -> String {
     let sum = &build.counts;
+    let time = duration(elapsed(build, now()));
+    let (time, going) = match &*build.state {
+        "running" => {
+            let open = look(Look::Busy, &format!("{} run or wait", count(build.open)));
+            (format!("for {time} now"), format!("  {open}\n"))
+        }
+        "cancelled" => {
+            let how = "the last of it was stopped: cancelled, or its client went away";
+            (format!("took {time}"), format!("  {}\n", look(Look::Dim, how)))
+        }
+        "lost" => {
+            let how =
+                format!("{} will never end: their server is gone", counted(build.lost, "action"));
+            (format!("took {time}"), format!("  {}\n", look(Look::Bad, &how)))
+        }
+        _ => (format!("took {time}"), String::new()),
+    };
     let mut text = format!(
-        "build {}\n  {} at {}, took {}, {} targets\n  {}\n  in sum: {} running, {} waiting for a worker\n",
-        build.invocation_id,
+        "{}\n  {} at {}, {}, {}\n{}  {}\n  in sum: {} running, {} waiting for a worker\n",
+        look(Look::Bold, &format!("build {}", build.invocation_id)),
         tool(&build.tool_name, &build.tool_version),
         utc(build.first_at),
-        duration(span(build.first_at, build.last_at)),
-        count(build.targets),
+        time,
+        counted(build.targets, "target"),
+        going,
         counts(sum),
         duration(sum.run_ns),
         duration(sum.queue_ns),
@@ -190,7 +318,7 @@ fn summary(build: &Build) -> String {
             short(name, 60),
             count(mnemonic.counts.executed),
             count(mnemonic.counts.cache_hits),
-            count(mnemonic.counts.failed),
+            failures(mnemonic.counts.failed),
             duration(mnemonic.counts.run_ns),
         ]);
     }

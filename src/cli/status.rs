@@ -1,14 +1,16 @@
 //! `kiln status`.
 
+use std::time::Duration;
+
 use clap::Args;
 use kiln_scheduler::snapshot::WorkerView;
 use serde::Deserialize;
 
 use super::api::{self, Api};
-use super::text::{self, Table};
+use super::text::{self, Look, Table};
 use super::{CliError, Exit, Target};
-use crate::web::format::{bytes, count, duration, percent, short};
-use crate::web::json::{BuildCounts, Shared, Status};
+use crate::web::format::{bytes, count, counted, duration, percent, short};
+use crate::web::json::{BuildCounts, Shared, Status, Unserved};
 
 const MAX_WORKERS: usize = 50;
 
@@ -17,12 +19,19 @@ const MAX_WORKERS: usize = 50;
 #[command(after_help = "\
 Examples:
   kiln status
+  kiln status --watch
   kiln --server http://build.example:8980 status --json | jq .queued")]
 pub struct StatusCommand {
+    /// Go on showing it, every two seconds; with --json, one line each time
+    #[arg(long)]
+    watch: bool,
     /// For programs
     #[arg(long)]
     json: bool,
 }
+
+/// Between two looks of `--watch`.
+const EVERY: Duration = Duration::from_secs(2);
 
 #[derive(Deserialize)]
 struct Workers {
@@ -32,18 +41,50 @@ struct Workers {
 impl StatusCommand {
     pub async fn run(self, target: &Target) -> Result<Exit, CliError> {
         let api = Api::new(target)?;
+        if !self.watch {
+            text::print(&self.look(&api).await?)?;
+            return Ok(Exit::Done);
+        }
+        // The first look tells whether there is a server at all; later it may come back.
+        let mut seen = self.look(&api).await?;
+        loop {
+            match text::is_terminal() && !self.json {
+                true => text::print_again(&seen)?,
+                false => text::print(&seen)?,
+            }
+            tokio::select! {
+                () = tokio::time::sleep(EVERY) => {}
+                _ = tokio::signal::ctrl_c() => return Ok(Exit::Done),
+            }
+            match self.look(&api).await {
+                Ok(now) => seen = now,
+                Err(error) if self.json => return Err(error),
+                Err(error) => seen = format!("{}\n", text::look(Look::Bad, &error.message)),
+            }
+        }
+    }
+
+    async fn look(&self, api: &Api) -> Result<String, CliError> {
         let mut answer = api.get("/status").await?;
         let workers = api.get("/workers").await?;
         if self.json {
             answer["worker_list"] = workers["workers"].clone();
-            text::print(&format!("{answer:#}\n"))?;
-            return Ok(Exit::Done);
+            return Ok(if self.watch { format!("{answer}\n") } else { format!("{answer:#}\n") });
         }
         let status: Status = api::read(answer)?;
         let Workers { workers } = api::read(workers)?;
-        text::print(&(head(&status) + &worker_rows(&workers)))?;
-        Ok(Exit::Done)
+        Ok(head(&status) + &waits_in_vain(&status) + &worker_rows(&workers))
     }
+}
+
+/// Actions that no worker can take, and why.
+fn waits_in_vain(status: &Status) -> String {
+    let line = |unserved: &Unserved| {
+        let waiting = counted(unserved.queued as u64, "waiting action");
+        let text = format!("no worker can take {waiting}: {}", unserved.reason);
+        format!("  {}\n", text::look(Look::Bad, &text))
+    };
+    status.unserved.iter().map(line).collect()
 }
 
 fn head(status: &Status) -> String {
@@ -54,13 +95,13 @@ fn head(status: &Status) -> String {
     });
     format!(
         "kiln {} at {}, up {uptime}{draining}\n\
-         \x20 actions   {} running, {} queued{waits}; {} slots on {} workers\n{}",
+         \x20 actions   {} running, {} queued{waits}; {} on {}\n{}",
         status.version,
         status.base_url,
         status.running,
         status.queued,
-        status.slots,
-        status.workers,
+        counted(status.slots, "slot"),
+        counted(status.workers as u64, "worker"),
         match &status.shared {
             None => alone(status),
             Some(shared) => of_a_fleet(status, shared),
@@ -76,13 +117,13 @@ fn alone(status: &Status) -> String {
     };
     format!(
         "\x20 served    {}\n\
-         \x20 storage   {} of {} in {} blobs{evicted}\n\
-         \x20 cache     {} action results, {}\n",
+         \x20 storage   {} of {} in {}{evicted}\n\
+         \x20 cache     {}, {}\n",
         counts(&status.journal.since_start),
         bytes(storage.used_bytes),
         bytes(storage.max_bytes),
-        count(storage.blobs),
-        count(storage.actions),
+        counted(storage.blobs, "blob"),
+        counted(storage.actions, "action result"),
         bytes(storage.action_cache_used_bytes),
     )
 }
@@ -95,14 +136,14 @@ fn of_a_fleet(status: &Status, shared: &Shared) -> String {
         ""
     };
     format!(
-        "\x20 shared    {} in {} blobs, {} of them still to be written to S3\n{incomplete}\
+        "\x20 shared    {} in {}, {} of them still to be written to S3\n{incomplete}\
          \x20 here      {}\n\
-         \x20           copies of {} blobs, {} of {}\n",
+         \x20           copies of {}, {} of {}\n",
         bytes(shared.bytes),
-        count(shared.blobs),
+        counted(shared.blobs, "blob"),
         count(shared.pending),
         counts(&status.journal.since_start),
-        count(status.storage.blobs),
+        counted(status.storage.blobs, "blob"),
         bytes(status.storage.used_bytes),
         bytes(status.storage.max_bytes),
     )
@@ -115,12 +156,17 @@ pub fn counts(counts: &BuildCounts) -> String {
         0 => String::new(),
         all => format!(" ({})", percent(counts.cache_hits as f64 / all as f64)),
     };
+    let failed = format!("{} failed", count(counts.failed));
+    let failed = if counts.failed > 0 { text::look(Look::Bad, &failed) } else { failed };
+    let cancelled = match counts.cancelled {
+        0 => String::new(),
+        cancelled => format!(", {} cancelled", count(cancelled)),
+    };
     format!(
-        "{} executed, {} from the cache{share}, {} merged, {} failed",
+        "{} executed, {} from the cache{share}, {} merged, {failed}{cancelled}",
         count(counts.executed),
         count(counts.cache_hits),
         count(counts.merged),
-        count(counts.failed),
     )
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 use kiln_executor::remote::{
     Credentials, Server, ServerError, TlsFiles, Token, TokenError, address,
 };
@@ -25,12 +25,20 @@ pub struct TargetOptions {
         env = "KILN_SERVER",
         default_value = "http://127.0.0.1:8980",
         value_delimiter = ',',
-        value_name = "URL"
+        value_name = "URL",
+        value_hint = ValueHint::Url
     )]
     server: Vec<String>,
 
     /// Instance name sent with each request
-    #[arg(long, global = true, env = "KILN_INSTANCE", default_value = "", value_name = "NAME")]
+    #[arg(
+        long,
+        global = true,
+        env = "KILN_INSTANCE",
+        default_value = "",
+        value_name = "NAME",
+        value_hint = ValueHint::Other
+    )]
     instance: String,
 
     /// Authorities (PEM) to trust instead of the system's, for https:// servers

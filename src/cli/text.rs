@@ -1,14 +1,58 @@
 //! Text for a terminal or a pipe.
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::sync::LazyLock;
 
 use super::CliError;
-use crate::web::format::plain;
+use crate::web::ansi;
 
-/// Prints text that may hold what others wrote: without control sequences. A reader who has
-/// gone away, as `head` does, is no error.
+/// How a part of a text looks on a terminal that shows colours.
+#[derive(Debug, Clone, Copy)]
+pub enum Look {
+    Bold,
+    Dim,
+    Good,
+    Bad,
+    Busy,
+}
+
+/// Stdout is a terminal, and nobody asked to go without colours (https://no-color.org).
+static COLOURS: LazyLock<bool> = LazyLock::new(|| {
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    std::io::stdout().is_terminal() && !is_set("NO_COLOR") && !is_dumb
+});
+
+/// `text` in a colour, for [`print`]: where there are none it is left out.
+pub fn look(look: Look, text: &str) -> String {
+    let code = match look {
+        Look::Bold => "1",
+        Look::Dim => "2",
+        Look::Good => "32",
+        Look::Bad => "31",
+        Look::Busy => "36",
+    };
+    if text.is_empty() { String::new() } else { format!("\u{1b}[{code}m{text}\u{1b}[0m") }
+}
+
+/// Prints text that may hold what others wrote: of control sequences only colours are left, and
+/// those for a terminal alone. A reader who has gone away, as `head` does, is no error.
 pub fn print(text: &str) -> Result<(), CliError> {
-    write_out(plain(text).as_bytes())
+    write_out(shown(text).as_bytes())
+}
+
+fn shown(text: &str) -> String {
+    if *COLOURS { ansi::coloured(text) } else { ansi::plain(text) }
+}
+
+/// Prints over and over on a cleared terminal.
+pub fn print_again(text: &str) -> Result<(), CliError> {
+    const CLEAR: &str = "\u{1b}[H\u{1b}[2J\u{1b}[3J";
+    write_out(format!("{CLEAR}{}", shown(text)).as_bytes())
+}
+
+pub fn is_terminal() -> bool {
+    std::io::stdout().is_terminal()
 }
 
 /// Bytes as they are, to stdout.
@@ -46,22 +90,30 @@ impl Table {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column: usize| {
             let cells = self.rows.iter().filter_map(|row| row.get(column));
-            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+            cells.map(|cell| width_of(cell)).max().unwrap_or(0)
         };
         let widths: Vec<_> = (0..columns).map(width).collect();
         let mut text = String::new();
-        for row in &self.rows {
+        for (place, row) in self.rows.iter().enumerate() {
             let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| {
+                let space = " ".repeat(width.saturating_sub(width_of(cell)));
                 match self.right.contains(&column) {
-                    true => format!("{cell:>width$}"),
-                    false => format!("{cell:<width$}"),
+                    true => space + cell,
+                    false => cell.clone() + &space,
                 }
             });
             let line = cells.collect::<Vec<_>>().join("  ");
-            text.push_str(&format!("{indent}{}\n", line.trim_end()));
+            let line = line.trim_end();
+            let line = if place == 0 { look(Look::Dim, line) } else { line.to_owned() };
+            text.push_str(&format!("{indent}{line}\n"));
         }
         text
     }
+}
+
+/// Characters that a cell takes up on a terminal.
+fn width_of(cell: &str) -> usize {
+    ansi::plain(cell).chars().count()
 }
 
 #[cfg(test)]
@@ -72,7 +124,10 @@ mod tests {
     fn columns_are_as_wide_as_their_widest_cell() {
         let mut table = Table::new(&["name", "size"], &[1]);
         table.row(["a".to_owned(), "10".to_owned()]);
-        table.row(["longer µ".to_owned(), "9".to_owned()]);
-        assert_eq!(table.text(" "), " name      size\n a           10\n longer µ     9\n");
+        table.row([look(Look::Bad, "longer µ"), "9".to_owned()]);
+        assert_eq!(
+            ansi::plain(&table.text(" ")),
+            " name      size\n a           10\n longer µ     9\n"
+        );
     }
 }

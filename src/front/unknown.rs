@@ -5,8 +5,14 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, Response, StatusCode, header};
 use tonic::Status;
 
-/// gRPC clients get UNIMPLEMENTED with the method's name, others 404.
+/// gRPC clients get UNIMPLEMENTED with the method's name, others 404, browsers as a page.
 pub async fn of_server(request: Request) -> Response<Body> {
+    let wants_page = request.headers().get(header::ACCEPT).is_some_and(|accepted| {
+        accepted.to_str().is_ok_and(|accepted| accepted.contains("text/html"))
+    });
+    if wants_page && !is_grpc(request.headers()) {
+        return crate::web::no_page(request.uri().path());
+    }
     unknown(&request, "There is nothing here; the web pages start at /\n")
 }
 

@@ -1,9 +1,11 @@
 //! Why an action missed the cache: what differs from an earlier one, in words.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
-use kiln_cas::{Digest, StoreError};
+use kiln_cas::{Digest, DigestFunction, StoreError};
 use kiln_protos::reapi::{Action, Command, Directory, Platform};
+use similar::TextDiff;
 
 use super::WebState;
 use super::content::{MAX_MESSAGE, digest};
@@ -12,6 +14,14 @@ use super::content::{MAX_MESSAGE, digest};
 pub const MAX_DIFFERENCES: usize = 60;
 /// Directories that are read on either side.
 const MAX_DIRECTORIES: usize = 400;
+/// Changed files of which the lines are shown.
+const MAX_TEXTS: usize = 8;
+/// Largest of them in bytes.
+const MAX_COMPARED: u64 = 256 << 10;
+/// Lines shown of each.
+const MAX_LINES: usize = 200;
+/// After that what is left is shown as it is: gone and come.
+const COMPARED_WITHIN: Duration = Duration::from_millis(200);
 
 /// One thing that is not as it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +33,10 @@ pub struct Difference {
     pub before: Option<String>,
     /// `None`: it is not there any more.
     pub after: Option<String>,
+    /// Of a changed file.
+    pub contents: Option<(Digest, Digest)>,
+    /// Of a changed text file, its lines as `diff -u` shows them.
+    pub text: Option<String>,
 }
 
 impl Difference {
@@ -58,7 +72,16 @@ impl Comparison {
             self.is_cut = true;
             return;
         }
-        self.differences.push(Difference { kind, name: name.into(), before, after });
+        let (contents, text, name) = (None, None, name.into());
+        self.differences.push(Difference { kind, name, before, after, contents, text });
+    }
+
+    /// Names the contents of what was added last, if it was that file.
+    fn name_contents(&mut self, name: &str, before: Option<Digest>, after: Option<Digest>) {
+        let last = self.differences.last_mut();
+        if let Some(last) = last.filter(|last| last.kind == "input" && last.name == name) {
+            last.contents = before.zip(after);
+        }
     }
 
     fn add_maps(
@@ -207,7 +230,7 @@ async fn compare_inputs(
         read += 1;
         let before: Directory = state.message(&old, MAX_MESSAGE).await?;
         let after: Directory = state.message(&new, MAX_MESSAGE).await?;
-        comparison.add_maps("input", &contents(&path, &before), &contents(&path, &after));
+        compare_files(&path, (&before, old.function), (&after, new.function), comparison);
         let earlier: HashMap<&str, Option<Digest>> = before
             .directories
             .iter()
@@ -230,6 +253,53 @@ async fn compare_inputs(
         }
     }
     Ok(())
+}
+
+fn compare_files(
+    path: &str,
+    (before, old): (&Directory, DigestFunction),
+    (after, new): (&Directory, DigestFunction),
+    comparison: &mut Comparison,
+) {
+    let (earlier, later) = (contents(path, before), contents(path, after));
+    let digest_in = |directory: &Directory, function, name: &str| {
+        let name = name.strip_prefix(path)?;
+        let file = directory.files.iter().find(|file| file.name == name)?;
+        digest(file.digest.as_ref(), function)
+    };
+    for (name, value) in &earlier {
+        let now = later.get(name);
+        comparison.add("input", name, Some(value.clone()), now.cloned());
+        if now.is_some_and(|now| now != value) {
+            let digests = (digest_in(before, old, name), digest_in(after, new, name));
+            comparison.name_contents(name, digests.0, digests.1);
+        }
+    }
+    for (name, value) in later.iter().filter(|(name, _)| !earlier.contains_key(*name)) {
+        comparison.add("input", name, None, Some(value.clone()));
+    }
+}
+
+/// Shows the lines that differ of the first changed text files.
+pub async fn add_texts(state: &WebState, comparison: &mut Comparison) {
+    let changed = comparison.differences.iter_mut().filter(|found| found.contents.is_some());
+    for difference in changed.take(MAX_TEXTS) {
+        let Some((before, after)) = difference.contents else { continue };
+        let before = state.whole_text(&before, MAX_COMPARED).await;
+        let after = state.whole_text(&after, MAX_COMPARED).await;
+        difference.text = before.zip(after).map(|(before, after)| lines(&before, &after));
+    }
+}
+
+/// As `diff -u` shows it, less the names, at most [`MAX_LINES`].
+fn lines(before: &str, after: &str) -> String {
+    let diff = TextDiff::configure().timeout(COMPARED_WITHIN).diff_lines(before, after);
+    let text = diff.unified_diff().context_radius(2).missing_newline_hint(false).to_string();
+    let mut shown: String = text.lines().take(MAX_LINES).map(|line| format!("{line}\n")).collect();
+    if text.lines().count() > MAX_LINES {
+        shown.push_str("...\n");
+    }
+    shown
 }
 
 /// Files and links by path, with what tells two of the same name apart.
@@ -264,6 +334,15 @@ mod tests {
         assert_eq!(lists(&["a", "-O2"], &["a", "-O1"]), [(some("-O2"), None), (None, some("-O1"))]);
         assert_eq!(lists(&["a", "a"], &["a"]), [(some("a"), None)]);
         assert_eq!(lists(&["a", "b"], &["b", "a"]), [(some("as before"), some("changed"))]);
+    }
+
+    #[test]
+    fn the_lines_of_a_text_that_differ_are_shown() {
+        let (before, after) = ("a\nb\nc\nd\ne\nf\n", "a\nb\nc\nD\ne\nf\n");
+        assert_eq!(lines(before, after), "@@ -2,5 +2,5 @@\n b\n c\n-d\n+D\n e\n f\n");
+        let many: String = (0..1000).map(|number| format!("{number}\n")).collect();
+        let shown = lines(&many, "");
+        assert_eq!(shown.lines().count(), MAX_LINES + 1);
     }
 
     #[test]

@@ -40,6 +40,16 @@ pub fn digest(wire: Option<&reapi::Digest>, function: DigestFunction) -> Option<
     Digest::from_wire(wire?, function).ok()
 }
 
+/// What is not UTF-8 is replaced. `is_cut`: the first line is not whole and left out, if it is
+/// not the only one.
+pub fn text_from(data: &[u8], is_cut: bool) -> String {
+    let text = String::from_utf8_lossy(data);
+    match text.split_once('\n') {
+        Some((_, rest)) if is_cut && !rest.is_empty() => rest.to_owned(),
+        _ => text.into_owned(),
+    }
+}
+
 impl WebState {
     /// A whole blob of at most `limit` bytes.
     pub async fn bytes(&self, digest: &Digest, limit: u64) -> Result<Bytes, StoreError> {
@@ -63,13 +73,21 @@ impl WebState {
         })
     }
 
-    /// The beginning of a blob as text; what is not UTF-8 is replaced.
-    pub async fn text(&self, digest: &Digest) -> Result<String, StoreError> {
+    /// The end of a blob as text, at most [`MAX_TEXT`] bytes.
+    pub async fn end_of_text(&self, digest: &Digest) -> Result<String, StoreError> {
         if digest.is_empty_blob() {
             return Ok(String::new());
         }
-        let data = self.blobs.read(digest, 0, Some(MAX_TEXT)).await?.collect(MAX_TEXT).await?;
-        Ok(String::from_utf8_lossy(&data).into_owned())
+        let begin = digest.size.saturating_sub(MAX_TEXT);
+        let data = self.blobs.read(digest, begin, None).await?.collect(MAX_TEXT).await?;
+        Ok(text_from(&data, begin > 0))
+    }
+
+    /// A whole blob as text; `None`: it is too large, cannot be read or is no text.
+    pub async fn whole_text(&self, digest: &Digest, limit: u64) -> Option<String> {
+        let data = self.bytes(digest, limit).await.ok()?;
+        let text = String::from_utf8(data.to_vec()).ok()?;
+        (!text.contains('\0')).then_some(text)
     }
 
     /// What the action cache holds. A result that cannot be read counts as none.

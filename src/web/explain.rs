@@ -3,14 +3,17 @@
 use kiln_cas::{Digest, StoreError};
 use kiln_protos::events::Execution;
 use kiln_protos::events::execution::Origin;
-use kiln_scheduler::journal::{Entry, action_of};
+use kiln_scheduler::journal::{Entry, action_of, has_failed};
 
 use super::WebState;
 use super::action::Loaded;
-use super::compare::{Comparison, Difference, compare};
+use super::compare::{Comparison, Difference, add_texts, compare};
 
 pub const HIT: &str = "It was answered from the action cache.";
 pub const MERGED: &str = "It joined an execution of the same action that was under way.";
+pub const RUNNING: &str = "It has not ended yet.";
+pub const CANCELLED: &str = "It was cancelled, or no client waited for it any more.";
+pub const NOT_RUN: &str = "No worker ever ran it, so that there was no result to keep.";
 pub const UNKNOWN: &str = "The journal knows no run of it, so there is none to compare with.";
 pub const SKIPPED: &str = "The client asked not to look into the cache (skip_cache_lookup).";
 pub const NOT_KEPT: &str = "The action says that its result must not be kept (do_not_cache).";
@@ -48,12 +51,21 @@ impl Explanation {
 
 /// Explains the run that `loaded` shows.
 pub async fn explain(state: &WebState, loaded: &Loaded) -> Explanation {
-    let Some(entry) = &loaded.run else { return Explanation::of(vec![UNKNOWN]) };
+    let Some(entry) = &loaded.run else {
+        let reason = if loaded.running.is_some() { RUNNING } else { UNKNOWN };
+        return Explanation::of(vec![reason]);
+    };
     let run = &entry.execution;
     match run.origin() {
         Origin::CacheHit => return Explanation::of(vec![HIT]),
         Origin::Merged => return Explanation::of(vec![MERGED]),
         Origin::Executed | Origin::Unspecified => {}
+    }
+    if run.cancelled {
+        return Explanation::of(vec![CANCELLED]);
+    }
+    if run.timeline.unwrap_or_default().leased == 0 && has_failed(run) {
+        return Explanation::of(vec![NOT_RUN]);
     }
     let mut reasons = asked_for(run);
     if reasons.is_empty()
@@ -77,7 +89,10 @@ pub async fn explain(state: &WebState, loaded: &Loaded) -> Explanation {
 
 /// Compares any two actions.
 pub async fn two(state: &WebState, before: &Digest, after: &Digest) -> Explanation {
-    let comparison = compare(state, before, after).await;
+    let mut comparison = compare(state, before, after).await;
+    if let Ok(comparison) = &mut comparison {
+        add_texts(state, comparison).await;
+    }
     let is_same =
         comparison.as_ref().is_ok_and(|found| found.differences.is_empty() && !found.is_cut);
     let reasons = if is_same { vec![SAME] } else { Vec::new() };

@@ -1,9 +1,10 @@
 //! Numbers, times and names for people.
 
-use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use kiln_cas::Digest;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use time::OffsetDateTime;
 
 const SECOND: u64 = 1_000_000_000;
 /// Longest argument shown, in characters.
@@ -50,6 +51,12 @@ pub fn bytes(count: u64) -> String {
     }
 }
 
+/// `1 worker`, `2 workers`: `one` with an s for more or none.
+pub fn counted(number: u64, one: &str) -> String {
+    let end = if number == 1 { "" } else { "s" };
+    format!("{} {one}{end}", count(number))
+}
+
 /// With thin spaces between thousands.
 pub fn count(number: u64) -> String {
     let digits = number.to_string();
@@ -89,32 +96,18 @@ pub fn ago(at: i64, now: i64) -> String {
 
 /// `2026-11-23 07:41:08Z` of nanoseconds since the Unix epoch.
 pub fn utc(at: i64) -> String {
-    let seconds = at.div_euclid(1_000_000_000);
-    let (days, time) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    let (year, month, day) = civil(days);
-    let (hour, minute, second) = (time / 3600, time / 60 % 60, time % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}Z")
+    // 64 bits of nanoseconds end in the year 2262, which a date can be.
+    let at = OffsetDateTime::from_unix_timestamp(at.div_euclid(1_000_000_000));
+    let at = at.unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    let (date, time) = (at.date(), at.time());
+    let (month, day) = (u8::from(date.month()), date.day());
+    let (hour, minute, second) = time.as_hms();
+    format!("{:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}Z", date.year())
 }
 
 /// `07:41` of nanoseconds since the Unix epoch, in UTC.
 pub fn clock(at: i64) -> String {
     utc(at)[11..16].to_owned()
-}
-
-/// Year, month and day of days since 1970-01-01 in the Gregorian calendar, which repeats
-/// every 400 years (146,097 days). Years are counted from March, so that leap days come last.
-fn civil(days: i64) -> (i64, i64, i64) {
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    (year, month, day)
 }
 
 /// At most `limit` characters, with an ellipsis where some are left out.
@@ -135,17 +128,9 @@ pub fn abbreviated(text: &str) -> String {
 
 /// One segment, or with `keep_slashes` several, of a path in an address.
 pub fn encode(text: &str, keep_slashes: bool) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        let plain = byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-        if plain || (keep_slashes && byte == b'/') {
-            encoded.push(char::from(byte));
-        } else {
-            // Writing to a String cannot fail.
-            let _ = write!(encoded, "%{byte:02X}");
-        }
-    }
-    encoded
+    const SEGMENT: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+    const SEGMENTS: AsciiSet = SEGMENT.remove(b'/');
+    utf8_percent_encode(text, if keep_slashes { &SEGMENTS } else { &SEGMENT }).to_string()
 }
 
 /// `{function}/{hash}/{size}`: how pages name a blob.
@@ -173,21 +158,6 @@ pub fn command_line(arguments: &[String], limit: usize) -> String {
         text.push_str(&shell(&short(argument, MAX_ARGUMENT)));
     }
     text
-}
-
-/// Without the escape sequences that colour a terminal.
-pub fn plain(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("\u{1b}[") {
-        plain.push_str(before);
-        // A control sequence ends with its first letter.
-        let end = after.find(|c: char| ('@'..='~').contains(&c));
-        rest = end.map_or("", |end| &after[end + 1..]);
-    }
-    plain.push_str(rest);
-    plain.retain(|c| c == '\n' || c == '\t' || !c.is_control());
-    plain
 }
 
 /// `google.rpc.Code` in plain words.
@@ -239,18 +209,18 @@ mod tests {
     }
 
     #[test]
+    fn one_is_one() {
+        assert_eq!(counted(1, "worker"), "1 worker");
+        assert_eq!((counted(0, "blob"), counted(2, "blob")), ("0 blobs".into(), "2 blobs".into()));
+    }
+
+    #[test]
     fn arguments_survive_a_shell() {
         assert_eq!(shell("-O2"), "-O2");
         assert_eq!(shell("it's $HOME"), r"'it'\''s $HOME'");
         assert_eq!(shell(""), "''");
         assert_eq!(encode("a/b c?", true), "a/b%20c%3F");
         assert_eq!(encode("a/b", false), "a%2Fb");
-    }
-
-    #[test]
-    fn colours_of_terminals_are_left_out() {
-        assert_eq!(plain("\u{1b}[1;31merror:\u{1b}[0m x\r\n\ty\u{7}"), "error: x\n\ty");
-        assert_eq!(plain("cut \u{1b}[3"), "cut ");
     }
 
     #[test]

@@ -3,15 +3,19 @@
 //! Pages are rendered on the server, need no script and load nothing from elsewhere.
 
 mod action;
+pub mod ansi;
 mod api;
 mod blobs;
 mod compare;
 mod content;
 mod error;
 mod explain;
+mod find;
 pub mod format;
 pub mod json;
+mod live;
 mod pages;
+mod progress;
 mod security;
 #[cfg(test)]
 mod tests;
@@ -22,7 +26,9 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use axum::Router;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use kiln_cas::logs::LogStreams;
 use kiln_cas::stores::StorageSnapshot;
 use kiln_cas::stores::indexed::Indexed;
 use kiln_cas::{SharedActionCache, SharedBlobStore, StoreError};
@@ -30,6 +36,8 @@ use kiln_scheduler::audit::Auditor;
 use kiln_scheduler::boundary::Unavailable;
 use kiln_scheduler::journal::Journal;
 use kiln_scheduler::{Scheduler, Snapshot};
+
+use error::WebError;
 
 /// The scheduler as pages see it.
 #[async_trait]
@@ -68,6 +76,8 @@ impl SharedView for Indexed {
 pub struct WebState {
     pub blobs: SharedBlobStore,
     pub actions: SharedActionCache,
+    /// What running actions print.
+    pub logs: LogStreams,
     pub journal: Journal,
     pub auditor: Auditor,
     pub queue: Arc<dyn QueueView>,
@@ -97,4 +107,11 @@ pub fn router(state: WebState) -> Router {
         .nest("/api/v1", api::routes())
         .layer(axum::middleware::map_response(security::headers))
         .with_state(state)
+}
+
+/// The page for an address at which there is none.
+pub fn no_page(path: &str) -> Response {
+    let message = format!("there is no page {:?}", format::short(path, 200));
+    let hint = "The pages are below; what was built is under Builds.";
+    security::with_headers(WebError::not_found(message, hint).into_response())
 }

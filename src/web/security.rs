@@ -12,7 +12,12 @@ const POLICY: HeaderValue = HeaderValue::from_static(
 );
 
 /// Adds what an answer does not say itself.
-pub async fn headers(mut response: Response) -> Response {
+pub async fn headers(response: Response) -> Response {
+    with_headers(response)
+}
+
+/// The same of an answer that comes from no route.
+pub fn with_headers(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.entry(CONTENT_SECURITY_POLICY).or_insert(POLICY);
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

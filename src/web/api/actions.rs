@@ -13,7 +13,7 @@ use crate::web::action::{Loaded, Options, load, log};
 use crate::web::content::{digest, parse_digest};
 use crate::web::error::ApiError;
 use crate::web::explain::{self, explain};
-use crate::web::json::{Action, Explanation, Log};
+use crate::web::json::{Action, Digest, Explanation, Log};
 
 type Address = Path<(String, String, String)>;
 
@@ -25,7 +25,9 @@ pub async fn action(
     let loaded = load(&state, parse_digest(&function, &hash, &size)?, arguments(options)?).await?;
     let why = own_explanation(&state, &loaded).await;
     let logs = logs(&state, &loaded).await;
-    Ok(Json(Action::new(&loaded, &state.base_url, logs, why)))
+    let mut loaded = loaded;
+    let running = loaded.running.take();
+    Ok(Json(Action::new(&loaded, &state.base_url, logs, running, why)))
 }
 
 #[derive(Deserialize)]
@@ -79,7 +81,9 @@ async fn one_log(
     wire: Option<&reapi::Digest>,
 ) -> Option<Log> {
     let text = log(state, raw, wire, loaded.digest.function).await.ok()?;
-    let stored = digest(wire, loaded.digest.function).map_or(0, |digest| digest.size);
-    let size_bytes = stored.max(raw.len() as u64);
-    Some(Log { is_cut: size_bytes > crate::web::content::MAX_TEXT, size_bytes, text })
+    let stored = digest(wire, loaded.digest.function);
+    let size_bytes = stored.map_or(0, |digest| digest.size).max(raw.len() as u64);
+    let is_cut = size_bytes > crate::web::content::MAX_TEXT;
+    let digest = stored.filter(|_| size_bytes > 0).as_ref().map(Digest::from);
+    Some(Log { is_cut, size_bytes, digest, text })
 }

@@ -8,17 +8,19 @@ use axum::routing::get;
 use axum::{Json, Router};
 use kiln_cas::Digest;
 use kiln_scheduler::Snapshot;
-use kiln_scheduler::journal::{Page, Query};
+use kiln_scheduler::journal::{BuildSummary, Page, Query};
 use kiln_scheduler::snapshot::{OperationView, PropertySetView, WorkerView};
 use serde::{Deserialize, Serialize};
 
-use super::WebState;
 use super::content::parse_digest;
 use super::error::{ApiError, WebError};
+use super::format::now;
 use super::json::{
-    Audited, Audits, Build, BuildCounts, Builds, Execution, Executions, JournalStatus, Status,
-    Storage, cursor, parse_cursor,
+    Audited, Audits, Build, BuildCounts, Builds, Execution, Executions, Found, JournalStatus,
+    Status, Storage, cursor, parse_cursor,
 };
+use super::progress::Progress;
+use super::{WebState, find, json, live, progress};
 
 /// Entries of an answer that names no `limit`.
 const DEFAULT_LIMIT: usize = 50;
@@ -32,6 +34,7 @@ pub fn routes() -> Router<WebState> {
         .route("/executions/{*id}", get(execution))
         .route("/actions/{function}/{hash}/{size}", get(actions::action))
         .route("/actions/{function}/{hash}/{size}/difference", get(actions::difference))
+        .route("/find", get(named))
         .route("/builds", get(builds))
         .route("/builds/{*invocation}", get(build))
         .route("/workers", get(workers))
@@ -58,6 +61,7 @@ async fn status(State(state): State<WebState>) -> Result<Json<Status>, ApiError>
         running: queue.running_count,
         queued: queue.queue_depth,
         oldest_queued_ms: queue.oldest_queued_ms,
+        unserved: unserved(&queue),
         storage: Storage {
             blobs: storage.blobs,
             used_bytes: storage.used_bytes,
@@ -191,20 +195,57 @@ async fn builds(
     let filter = arguments(filter)?;
     let page = page(filter.limit, filter.before.as_deref())?;
     let found = state.journal.builds(page).await?;
+    let (queue, now) = (state.queue.snapshot().await?, now());
+    let build = |build| Build::new(build, Progress::of(&state.journal, build, &queue, now));
     let last = found.last().filter(|_| found.len() == page.limit);
     let next_before = last.map(|last| cursor(last.first_seq));
-    Ok(Json(Builds { builds: found.iter().map(Build::from).collect(), next_before }))
+    Ok(Json(Builds { builds: found.iter().map(build).collect(), next_before }))
 }
 
 async fn build(
     State(state): State<WebState>,
     Path(invocation): Path<String>,
 ) -> Result<Json<Build>, ApiError> {
-    let build = state.journal.build(&invocation).await?.ok_or_else(|| {
-        let hint = "Bazel prints its invocation id at the start of a build.";
-        WebError::not_found("no build has this invocation id", hint)
-    })?;
-    Ok(Json(Build::from(&build)))
+    let queue = state.queue.snapshot().await?;
+    let invocation = find::invocation(&state, &queue, &invocation).await?;
+    let operations = live::of_build(&state, &queue, &invocation).await;
+    let build = match state.journal.build(&invocation).await? {
+        Some(build) => build,
+        // It has begun in this moment.
+        None if !operations.is_empty() => {
+            BuildSummary { invocation_id: invocation, ..BuildSummary::default() }
+        }
+        None => {
+            let hint = "Bazel prints its invocation id at the start of a build; the first \
+                        characters are enough where one build begins so.";
+            return Err(WebError::not_found("no build has this invocation id", hint).into());
+        }
+    };
+    let progress = Progress::of(&state.journal, &build, &queue, now());
+    Ok(Json(Build { operations, ..Build::new(&build, progress) }))
+}
+
+#[derive(Deserialize)]
+struct Name {
+    name: String,
+}
+
+async fn named(
+    State(state): State<WebState>,
+    name: Result<Arguments<Name>, QueryRejection>,
+) -> Result<Json<Found>, ApiError> {
+    let (found, operations) = find::find(&state, &arguments(name)?.name).await?;
+    Ok(Json(Found { executions: found.iter().map(Execution::from).collect(), operations }))
+}
+
+fn unserved(queue: &Snapshot) -> Vec<json::Unserved> {
+    let unserved = progress::Unserved::of(queue);
+    let one = |(properties, queued, reason): (&[(String, String)], usize, &str)| json::Unserved {
+        properties: properties.to_vec(),
+        queued,
+        reason: reason.to_owned(),
+    };
+    unserved.iter().map(one).collect()
 }
 
 #[derive(Serialize)]
@@ -261,6 +302,6 @@ async fn audit(
 }
 
 async fn unknown() -> ApiError {
-    let hint = "There are status, actions, executions, builds, workers, queue and audit.";
+    let hint = "There are status, actions, executions, find, builds, workers, queue and audit.";
     ApiError::from(WebError::not_found("no such part of the API", hint))
 }

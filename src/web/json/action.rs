@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 
 use kiln_protos::reapi;
+use kiln_scheduler::snapshot::OperationView;
 use serde::{Deserialize, Serialize};
 
-use super::{ActionResult, Digest, Execution, Property};
+use super::{ActionResult, Digest, Execution, Property, Running};
 use crate::web::action::Loaded;
 use crate::web::compare;
 use crate::web::content::digest;
@@ -31,8 +32,15 @@ pub struct Action {
     pub input_root: Option<Digest>,
     /// What could not be read, and why.
     pub unreadable: Vec<String>,
-    /// The run that was asked for, else the last one.
+    /// The run that was asked for, else the last one; of a test that failed first and succeeded
+    /// in the same build, the one that failed. Absent for one that runs or waits.
     pub execution: Option<Execution>,
+    /// It runs or waits, where that was asked for or nothing newer has ended.
+    #[serde(default)]
+    pub running: Option<Running>,
+    /// Something to know about which run this is.
+    #[serde(default)]
+    pub remark: Option<String>,
     /// Of that run, else of the action cache.
     pub result: Option<ActionResult>,
     pub stdout: Option<Log>,
@@ -51,10 +59,22 @@ pub struct Command {
     pub output_paths: Vec<String>,
 }
 
-/// The beginning of stdout or stderr.
+/// What a name may mean.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Found {
+    /// Newest first.
+    pub executions: Vec<Execution>,
+    pub operations: Vec<OperationView>,
+}
+
+/// The end of stdout or stderr.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Log {
+    /// With the control sequences that colour a terminal.
     pub text: String,
+    /// Of the whole; `null` where it is not stored as a blob.
+    #[serde(default)]
+    pub digest: Option<Digest>,
     /// Bytes of the whole.
     pub size_bytes: u64,
     /// There is more than `text`.
@@ -86,6 +106,9 @@ pub struct Difference {
     pub name: String,
     pub before: Option<String>,
     pub after: Option<String>,
+    /// Of a changed text file, its lines as `diff -u` shows them.
+    #[serde(default)]
+    pub text: Option<String>,
 }
 
 impl From<&kiln_cas::Digest> for Digest {
@@ -95,7 +118,13 @@ impl From<&kiln_cas::Digest> for Digest {
 }
 
 impl Action {
-    pub fn new(loaded: &Loaded, base_url: &str, logs: [Option<Log>; 2], why: Explanation) -> Self {
+    pub fn new(
+        loaded: &Loaded,
+        base_url: &str,
+        logs: [Option<Log>; 2],
+        running: Option<Running>,
+        why: Explanation,
+    ) -> Self {
         let action = loaded.action.as_ref().ok();
         let function = loaded.digest.function;
         let [stdout, stderr] = logs;
@@ -116,6 +145,8 @@ impl Action {
             input_root: action.and_then(|action| digest_of(action.input_root_digest.as_ref())),
             unreadable: unreadable(loaded),
             execution: loaded.run.as_ref().map(Execution::from),
+            running,
+            remark: loaded.remark.map(str::to_owned),
             result: loaded.result.as_ref().map(ActionResult::from),
             stdout,
             stderr,
@@ -186,6 +217,7 @@ impl From<&compare::Difference> for Difference {
             name: difference.name.clone(),
             before: difference.before.clone(),
             after: difference.after.clone(),
+            text: difference.text.clone(),
         }
     }
 }

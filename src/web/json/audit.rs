@@ -13,10 +13,13 @@ pub struct Audits {
 /// One action that was run again.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Audited {
-    /// Nanoseconds since the Unix epoch.
+    #[serde(with = "super::time")]
     pub at: i64,
     pub instance_name: String,
     pub action: Option<Digest>,
+    /// `sha256`, `blake3`.
+    #[serde(default)]
+    pub digest_function: String,
     pub target: String,
     pub mnemonic: String,
     pub invocation: String,
@@ -85,10 +88,12 @@ impl From<&audit::Audited> for Audited {
             Verdict::NotDeterministic => "not_deterministic",
             Verdict::NotAudited | Verdict::Unspecified => "not_audited",
         };
+        let function = kiln_cas::DigestFunction::from_wire(audited.digest_function);
         Self {
             at: audited.at,
             instance_name: audited.instance_name.clone(),
             action: audited.action.as_ref().map(Digest::from),
+            digest_function: function.map(|function| function.to_string()).unwrap_or_default(),
             target: audited.target_id.clone(),
             mnemonic: audited.mnemonic.clone(),
             invocation: audited.invocation_id.clone(),

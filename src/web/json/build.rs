@@ -1,9 +1,13 @@
 //! One build: the executions of an invocation, in sums.
 
+use std::borrow::Cow;
+
 use kiln_scheduler::journal::{BuildSummary, Counts};
+use kiln_scheduler::snapshot::OperationView;
 use serde::{Deserialize, Serialize};
 
 use super::cursor;
+use crate::web::progress::Progress;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Builds {
@@ -21,13 +25,38 @@ pub struct Build {
     pub tool_name: String,
     pub tool_version: String,
     pub instance_name: String,
-    /// Nanoseconds since the Unix epoch.
+    #[serde(with = "super::time")]
     pub first_at: i64,
+    /// When the last answer went out.
+    #[serde(with = "super::time")]
     pub last_at: i64,
+    /// `running`: something runs or waits; `idle`; `cancelled`: so ended the last of it; `lost`:
+    /// the server that knew what was open is gone. A server is never told that a build ends.
+    pub state: Cow<'static, str>,
+    /// Requests that wait or run.
+    pub open: u64,
+    /// Requests that will never end.
+    pub lost: u64,
     pub targets: u64,
     #[serde(flatten)]
     pub counts: BuildCounts,
     pub mnemonics: Vec<Mnemonic>,
+    /// What runs and waits, the oldest first; with one build alone.
+    #[serde(default)]
+    pub operations: Vec<Running>,
+}
+
+/// An action that runs or waits.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Running {
+    #[serde(flatten)]
+    pub operation: OperationView,
+    /// It has a worker.
+    pub is_running: bool,
+    /// The end of what it has printed so far, stderr after stdout.
+    pub output: String,
+    /// Why no worker can take it; `null` where one can.
+    pub lacking: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -36,6 +65,8 @@ pub struct BuildCounts {
     pub cache_hits: u64,
     pub merged: u64,
     pub failed: u64,
+    #[serde(default)]
+    pub cancelled: u64,
     pub queue_ns: u64,
     pub run_ns: u64,
 }
@@ -54,14 +85,15 @@ impl From<&Counts> for BuildCounts {
             cache_hits: counts.hits,
             merged: counts.merged,
             failed: counts.failed,
+            cancelled: counts.cancelled,
             queue_ns: counts.queue_ns,
             run_ns: counts.run_ns,
         }
     }
 }
 
-impl From<&BuildSummary> for Build {
-    fn from(build: &BuildSummary) -> Self {
+impl Build {
+    pub fn new(build: &BuildSummary, progress: Progress) -> Self {
         let mnemonic = |m: &kiln_scheduler::journal::MnemonicCounts| Mnemonic {
             mnemonic: m.mnemonic.clone(),
             counts: BuildCounts::from(&m.counts),
@@ -75,9 +107,13 @@ impl From<&BuildSummary> for Build {
             instance_name: build.instance_name.clone(),
             first_at: build.first_at,
             last_at: build.last_at,
+            state: progress.state.name().into(),
+            open: progress.open,
+            lost: progress.lost,
             targets: build.targets,
             counts: BuildCounts::from(&build.counts),
             mnemonics: build.mnemonics.iter().map(mnemonic).collect(),
+            operations: Vec::new(),
         }
     }
 }

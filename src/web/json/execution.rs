@@ -44,27 +44,40 @@ pub struct Execution {
     pub status_code: i32,
     pub status_message: String,
     pub exit_code: i32,
+    /// Stopped because it was cancelled, or because no client waited for it any more.
+    #[serde(default)]
+    pub cancelled: bool,
     pub timeline: Timeline,
     pub do_not_cache: bool,
     pub skip_cache_lookup: bool,
     pub platform: Vec<Property>,
-    /// 0: unknown.
+    /// How long it was expected to run, learned from other targets of its mnemonic where it had
+    /// not run itself; 0: unknown.
     pub expected_ms: u64,
     pub result: Option<ActionResult>,
 }
 
-/// Nanoseconds since the Unix epoch.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Timeline {
+    #[serde(with = "super::time")]
     pub received: i64,
+    #[serde(with = "super::time")]
     pub queued: i64,
+    #[serde(with = "super::time")]
     pub leased: i64,
+    #[serde(with = "super::time")]
     pub input_fetch_start: i64,
+    #[serde(with = "super::time")]
     pub input_fetch_end: i64,
+    #[serde(with = "super::time")]
     pub run_start: i64,
+    #[serde(with = "super::time")]
     pub run_end: i64,
+    #[serde(with = "super::time")]
     pub upload_start: i64,
+    #[serde(with = "super::time")]
     pub upload_end: i64,
+    #[serde(with = "super::time")]
     pub finished: i64,
 }
 
@@ -74,10 +87,13 @@ impl Timeline {
         u64::try_from(self.run_end.saturating_sub(self.run_start)).unwrap_or(0)
     }
 
-    /// What the time went into: name and nanoseconds, in order. Empty when nothing had to run.
+    /// What the time went into: name and nanoseconds, in order. Empty when the action cache
+    /// answered.
     pub fn stages(&self) -> Vec<(&'static str, u64)> {
+        // What no worker ever had waited to its end.
+        let queue_end = if self.leased == 0 { self.finished } else { self.leased };
         [
-            ("queue", self.queued, self.leased),
+            ("queue", self.queued, queue_end),
             ("fetch inputs", self.input_fetch_start, self.input_fetch_end),
             ("run", self.run_start, self.run_end),
             ("upload outputs", self.upload_start, self.upload_end),
@@ -157,6 +173,7 @@ impl From<&Entry> for Execution {
             status_code: run.status_code,
             status_message: run.status_message.clone(),
             exit_code: run.exit_code,
+            cancelled: run.cancelled,
             timeline: Timeline::from(&run.timeline.unwrap_or_default()),
             do_not_cache: run.do_not_cache,
             skip_cache_lookup: run.skip_cache_lookup,

@@ -1,21 +1,22 @@
 //! What the JSON API says, for the server that writes it and the commands that read it. Times are
-//! nanoseconds since the Unix epoch, 0 where a step did not happen; durations say their unit in
-//! their names.
+//! RFC 3339 in UTC, `null` where a step did not happen (here nanoseconds since the Unix epoch,
+//! and 0); durations say their unit in their names.
 
 mod action;
 mod audit;
 mod build;
 mod execution;
 mod status;
+mod time;
 
 use kiln_protos::{events, reapi};
 use serde::{Deserialize, Serialize};
 
-pub use action::{Action, Explanation, Log};
+pub use action::{Action, Explanation, Found, Log};
 pub use audit::{Audited, Audits, Difference};
-pub use build::{Build, BuildCounts, Builds};
+pub use build::{Build, BuildCounts, Builds, Running};
 pub use execution::{ActionResult, Execution, Executions};
-pub use status::{JournalStatus, Shared, Status, Storage};
+pub use status::{JournalStatus, Shared, Status, Storage, Unserved};
 
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Digest {

@@ -15,12 +15,24 @@ pub struct Status {
     pub running: usize,
     pub queued: usize,
     pub oldest_queued_ms: Option<u64>,
+    /// What waits although no worker can take it.
+    #[serde(default)]
+    pub unserved: Vec<Unserved>,
     /// What this process keeps itself; in a fleet, its copies.
     pub storage: Storage,
     /// What a fleet shares; absent: nothing is shared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shared: Option<Shared>,
     pub journal: JournalStatus,
+}
+
+/// Actions whose properties no worker offers.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Unserved {
+    pub properties: Vec<(String, String)>,
+    pub queued: usize,
+    /// What no worker offers, and what workers offer instead.
+    pub reason: String,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

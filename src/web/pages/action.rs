@@ -3,18 +3,21 @@
 
 use axum::extract::{Path, Query as Arguments, State};
 use axum::response::Html;
+use kiln_protos::events::execution::Origin;
 use kiln_scheduler::journal::Entry;
 use maud::{Markup, html};
 
 use super::action_parts as show;
-use super::layout::{self, Place};
+use super::layout::{self, Live, Place};
 use super::tree::listing;
 use super::{chart, parts, why};
 use crate::web::WebState;
 use crate::web::action::{Loaded, Options, load};
+use crate::web::ansi;
 use crate::web::content::parse_digest;
 use crate::web::error::WebError;
-use crate::web::format::{abbreviated, code_name, short};
+use crate::web::format::{abbreviated, code_name, duration, short};
+use crate::web::json::Running;
 use crate::web::tree::Kind;
 
 pub async fn page(
@@ -27,52 +30,95 @@ pub async fn page(
     let explanation = why::section(&state, &loaded).await;
     let logs = show::logs(&state, &loaded).await;
     let title = title(&loaded);
+    let live = Live::of(loaded.running.is_some(), false);
     let body = html! {
         (head(&loaded, &title))
+        @if let Some(remark) = loaded.remark { section.panel.slim { p.quiet { (remark) } } }
         div.columns {
             div.main {
                 @if let Some(message) = failure(&loaded) { (message) }
+                @if let Some(running) = &loaded.running { (output(running)) }
                 (logs)
                 (show::command(&loaded))
-                (show::outputs(&loaded))
+                (show::environment(&loaded))
+                @if loaded.running.is_none() { (show::outputs(&loaded)) }
                 (inputs(&loaded))
             }
             div.side {
                 (time(&loaded))
                 (explanation)
-                (show::facts(&loaded))
-                (show::environment(&loaded))
+                (show::facts(&state, &loaded))
             }
         }
         (history("Runs of this action", &loaded.runs))
         (history("Runs of this target and mnemonic", &loaded.target_runs))
     };
-    Ok(layout::page(Place::Elsewhere, &title, state.version, &body))
+    Ok(layout::live(Place::Elsewhere, &title, state.version, live, &body))
 }
 
 fn title(loaded: &Loaded) -> String {
-    match &loaded.run {
-        Some(entry) if !entry.execution.target_id.is_empty() => {
-            short(&entry.execution.target_id, 200)
+    let ended = loaded.run.as_ref().map(|entry| entry.execution.target_id.as_str());
+    let running = loaded.running.as_ref().map(|running| running.operation.target.as_str());
+    match ended.or(running).filter(|target| !target.is_empty()) {
+        Some(target) => short(target, 200),
+        None => format!("Action {}", abbreviated(&loaded.digest.hex())),
+    }
+}
+
+/// What an action that runs has printed so far.
+fn output(running: &Running) -> Markup {
+    html! {
+        @if let Some(lacking) = &running.lacking {
+            section.panel.alarm {
+                header { h2 { "No worker can take it" } }
+                p.quiet { (short(lacking, 1000)) "." }
+            }
         }
-        _ => format!("Action {}", abbreviated(&loaded.digest.hex())),
+        @if running.is_running {
+            section.panel {
+                header { h2 { "Output so far" } }
+                @if running.output.is_empty() { p.quiet { "It has printed nothing yet." } }
+                @else { pre.log tabindex="0" { (ansi::markup(&running.output)) } }
+            }
+        }
+    }
+}
+
+/// How an action that has not ended goes.
+fn now(running: &Running) -> Markup {
+    let operation = &running.operation;
+    let time = duration(operation.for_ms.saturating_mul(1_000_000));
+    html! {
+        span.chip.running { @if running.is_running { "running" } @else { "waiting" } } " "
+        @if !operation.mnemonic.is_empty() { span.tag { (short(&operation.mnemonic, 60)) } " " }
+        @if operation.attempt > 1 { span.chip.failed { "attempt " (operation.attempt) } " " }
+        span.dim { "for " (time) @if !operation.worker.is_empty() { " on " (short(&operation.worker, 60)) } }
+    }
+}
+
+fn crumbs(invocation: &str) -> Markup {
+    html! {
+        p.crumbs {
+            a href="/builds" { "Builds" } " / "
+            @if !invocation.is_empty() {
+                a.mono href=(parts::build_link(invocation)) { (abbreviated(invocation)) } " / "
+            }
+        }
     }
 }
 
 fn head(loaded: &Loaded, title: &str) -> Markup {
     html! {
         div.title {
-            @match &loaded.run {
-                Some(entry) => {
+            @match (&loaded.run, &loaded.running) {
+                (_, Some(running)) => {
+                    (crumbs(&running.operation.invocation))
+                    h1 { (parts::label(title)) }
+                    p { (now(running)) }
+                }
+                (Some(entry), None) => {
                     @let run = &entry.execution;
-                    p.crumbs {
-                        @if run.invocation_id.is_empty() { a href="/builds" { "Builds" } }
-                        @else {
-                            a href="/builds" { "Builds" } " / "
-                            a.mono href=(parts::build_link(&run.invocation_id)) { (abbreviated(&run.invocation_id)) }
-                        }
-                        " / "
-                    }
+                    (crumbs(&run.invocation_id))
                     h1 { (parts::label(title)) }
                     p { (parts::chip(run)) " "
                         @if !run.mnemonic.is_empty() { span.tag { (short(&run.mnemonic, 60)) } " " }
@@ -81,7 +127,7 @@ fn head(loaded: &Loaded, title: &str) -> Markup {
                         span.dim { (parts::when(run.timeline.unwrap_or_default().finished)) }
                     }
                 }
-                None => {
+                (None, None) => {
                     h1 { (title) }
                     p.dim { "The journal has no run of it." }
                 }
@@ -105,14 +151,17 @@ fn failure(loaded: &Loaded) -> Option<Markup> {
 }
 
 fn time(loaded: &Loaded) -> Markup {
-    let timeline = loaded.run.as_ref().and_then(|entry| entry.execution.timeline);
+    let Some(entry) = &loaded.run else { return html! {} };
+    let timeline = entry.execution.timeline.unwrap_or_default();
+    let is_hit = entry.execution.origin() == Origin::CacheHit;
     html! {
-        @if let Some(timeline) = timeline {
-            section.panel {
-                header { h2 { "Timeline" } }
-                @if chart::phases(&timeline).is_empty() {
-                    p.quiet { "Answered from the action cache: nothing had to run." }
-                } @else { (chart::timeline(&timeline)) }
+        section.panel {
+            header { h2 { "Timeline" } }
+            @if is_hit { p.quiet { "Answered from the action cache: nothing had to run." } }
+            @else if chart::phases(&timeline).is_empty() { p.quiet { "No times of it are known." } }
+            @else {
+                (chart::timeline(&timeline))
+                @if timeline.leased == 0 { p.note { "No worker ever had it." } }
             }
         }
     }

@@ -1,16 +1,18 @@
 //! The sections of an action's page.
 
 use kiln_cas::{DigestFunction, StoreError};
+use kiln_protos::events::execution::Origin;
 use kiln_protos::reapi;
+use kiln_scheduler::journal::has_failed;
 use maud::{Markup, html};
 
 use super::parts::when;
 use super::tree::{blob_link, hash, link, size};
-use crate::web::WebState;
 use crate::web::action::{Loaded, log};
 use crate::web::content::{MAX_TEXT, digest};
-use crate::web::format::{bytes, command_line, duration, path_of, plain, short};
+use crate::web::format::{bytes, command_line, counted, duration, path_of, short};
 use crate::web::tree::Kind;
+use crate::web::{WebState, ansi};
 
 /// Arguments shown of one command line.
 const MAX_ARGUMENTS: usize = 2000;
@@ -26,7 +28,7 @@ pub fn command(loaded: &Loaded) -> Markup {
         section.panel {
             header { h2 { "Command" }
                 @if let Ok(command) = &loaded.command {
-                    span.dim { (command.arguments.len()) " arguments" }
+                    span.dim { (counted(command.arguments.len() as u64, "argument")) }
                 }
             }
             @match &loaded.command {
@@ -47,16 +49,21 @@ pub fn command(loaded: &Loaded) -> Markup {
 
 pub fn environment(loaded: &Loaded) -> Markup {
     let Ok(command) = &loaded.command else { return html! {} };
+    let variables = &command.environment_variables;
     html! {
         section.panel {
-            header { h2 { "Environment" } }
-            @if command.environment_variables.is_empty() {
+            @if variables.is_empty() {
+                header { h2 { "Environment" } }
                 p.quiet { "The action declares none." }
-            }
-            dl.pairs.mono {
-                @for variable in command.environment_variables.iter().take(MAX_VARIABLES) {
-                    dt { (short(&variable.name, 200)) }
-                    dd { (short(&variable.value, MAX_ARGUMENT)) }
+            } @else {
+                details {
+                    summary { h2 { "Environment" } span.dim { (counted(variables.len() as u64, "variable")) } }
+                    dl.pairs.wide.mono {
+                        @for variable in variables.iter().take(MAX_VARIABLES) {
+                            dt { (short(&variable.name, 200)) }
+                            dd { (short(&variable.value, MAX_ARGUMENT)) }
+                        }
+                    }
                 }
             }
         }
@@ -64,7 +71,7 @@ pub fn environment(loaded: &Loaded) -> Markup {
 }
 
 /// Worker, digests, properties.
-pub fn facts(loaded: &Loaded) -> Markup {
+pub fn facts(state: &WebState, loaded: &Loaded) -> Markup {
     let action = loaded.action.as_ref().ok();
     let timeout = action.and_then(|action| action.timeout).map(|timeout| {
         let seconds = u64::try_from(timeout.seconds).unwrap_or(0);
@@ -77,10 +84,13 @@ pub fn facts(loaded: &Loaded) -> Markup {
                 @if let Some(entry) = &loaded.run {
                     @let run = &entry.execution;
                     @if !run.worker.is_empty() { dt { "Worker" } dd.mono { (short(&run.worker, 80)) } }
-                    @if run.expected_ms > 0 { dt { "Expected" } dd { (duration(run.expected_ms.saturating_mul(1_000_000))) } }
+                    @if let Some(expected) = expected(loaded) { dt { "Expected" } dd { (expected) } }
                     dt { "Finished" } dd { (when(run.timeline.unwrap_or_default().finished)) }
                     @if !run.configuration_id.is_empty() { dt { "Configuration" } dd.mono { (short(&run.configuration_id, 80)) } }
                 }
+                @if let Some(running) = &loaded.running
+                    && let Some(expected) = super::queue::expected(state, &running.operation)
+                { dt { "Expected" } dd { (duration(expected.saturating_mul(1_000_000))) } }
                 @if !loaded.instance.is_empty() { dt { "Instance" } dd.mono { (short(&loaded.instance, 80)) } }
                 @if let Some(timeout) = timeout { dt { "Timeout" } dd { (timeout) } }
                 @if action.is_some_and(|action| action.do_not_cache) { dt { "Cache" } dd { "do_not_cache is set" } }
@@ -98,6 +108,16 @@ pub fn facts(loaded: &Loaded) -> Markup {
             p.note { "Same on the command line: " code { "kiln action show " (loaded.digest) } }
         }
     }
+}
+
+/// How long the run was expected to take, if its target had run before.
+fn expected(loaded: &Loaded) -> Option<String> {
+    let entry = loaded.run.as_ref().filter(|entry| entry.execution.expected_ms > 0)?;
+    let has_run = loaded.target_runs.iter().any(|earlier| {
+        let run = &earlier.execution;
+        earlier.seq < entry.seq && run.origin() == Origin::Executed && !has_failed(run)
+    });
+    has_run.then(|| duration(entry.execution.expected_ms.saturating_mul(1_000_000)))
 }
 
 fn digest_link(wire: Option<&reapi::Digest>, function: DigestFunction) -> Markup {
@@ -211,8 +231,15 @@ fn missing(loaded: &Loaded, result: &reapi::ActionResult) -> Markup {
         .filter(|path| !made.contains(path.as_str()))
         .take(MAX_OUTPUTS)
         .collect();
+    // Bazel declares whatever a test may make, and needs none of it.
+    let is_test = loaded.run.as_ref().is_some_and(|run| run.execution.mnemonic == "TestRunner");
     html! {
-        @if !absent.is_empty() {
+        @if !absent.is_empty() && is_test {
+            details.note {
+                summary { (counted(absent.len() as u64, "optional output")) " not made" }
+                @for path in absent { code { (short(path, 400)) } " " }
+            }
+        } @else if !absent.is_empty() {
             p.note { "Declared, but not made: "
                 @for path in absent { code { (short(path, 400)) } " " }
             }
@@ -220,7 +247,7 @@ fn missing(loaded: &Loaded, result: &reapi::ActionResult) -> Markup {
     }
 }
 
-/// stdout and stderr, the beginning of each.
+/// stdout and stderr, the end of each.
 pub async fn logs(state: &WebState, loaded: &Loaded) -> Markup {
     let Some(result) = &loaded.result else { return html! {} };
     let function = loaded.digest.function;
@@ -251,15 +278,15 @@ fn log_section(
             section.panel {
                 header { h2 { (name) }
                     @if let Some(digest) = all {
-                        a href={ "/blobs/" (path_of(&digest)) "?name=" (name) ".txt" } { "Download " (bytes(digest.size)) }
+                        a href={ "/blobs/" (path_of(&digest)) "?name=" (name) ".txt" } { "All " (bytes(digest.size)) }
                     }
                 }
-                @match text {
-                    Ok(text) => pre.log tabindex="0" { (plain(text)) },
-                    Err(error) => p.quiet { (error.to_string()) },
-                }
                 @if all.is_some_and(|digest| digest.size > MAX_TEXT) {
-                    p.note { "The first " (bytes(MAX_TEXT)) " are shown." }
+                    p.note { "The last " (bytes(MAX_TEXT)) ":" }
+                }
+                @match text {
+                    Ok(text) => pre.log tabindex="0" { (ansi::markup(text)) },
+                    Err(error) => p.quiet { (error.to_string()) },
                 }
             }
         }

@@ -5,8 +5,8 @@ use kiln_protos::events::Timeline;
 use kiln_scheduler::Snapshot;
 use maud::{Markup, html};
 
-use super::chart::{WIDTH, grid, num};
-use crate::web::format::clock;
+use super::chart::{WIDTH, grid, num, round_up, scaled};
+use crate::web::format::{clock, count};
 
 const BUCKETS: usize = 120;
 const HEIGHT: f64 = 160.0;
@@ -79,7 +79,8 @@ impl Activity {
 
     /// Running actions as an area below the number of slots, waiting ones as a line.
     pub fn chart(&self, slots: u64) -> Markup {
-        let top = self.peak().max(slots as f64).max(1.0) * 1.08;
+        let most = round_up(self.peak().max(slots as f64).ceil() as u64);
+        let top = most as f64;
         let y = |value: f64| HEIGHT - value / top * HEIGHT;
         let step = WIDTH / BUCKETS as f64;
         let points = |series: &[f64]| {
@@ -90,22 +91,19 @@ impl Activity {
         };
         let area = format!("0,{HEIGHT} {} {WIDTH},{HEIGHT}", points(&self.running));
         let limit = num(y(slots as f64));
-        html! {
-            div.plot {
-                svg.chart viewBox={ "0 0 1000 " (HEIGHT) } preserveAspectRatio="none" role="img"
-                    aria-label="Running and waiting actions over time" {
-                    (grid(HEIGHT))
-                    polygon.run points=(area) {}
-                    @if slots > 0 { line.limit x1="0" x2="1000" y1=(limit) y2=(limit) {} }
-                    polyline.waiting points=(points(&self.queued)) {}
-                }
-                div.axis aria-hidden="true" {
-                    span { (clock(self.start)) }
-                    span { (clock(i64::midpoint(self.start, self.end))) }
-                    span { (clock(self.end)) " UTC" }
-                }
+        let chart = html! {
+            svg.chart viewBox={ "0 0 1000 " (HEIGHT) } preserveAspectRatio="none" role="img"
+                aria-label="Running and waiting actions over time" {
+                (grid(HEIGHT))
+                polygon.run points=(area) {}
+                @if slots > 0 { line.limit x1="0" x2="1000" y1=(limit) y2=(limit) {} }
+                polyline.waiting points=(points(&self.queued)) {}
             }
-        }
+        };
+        let actions = [most, most / 2, 0].map(count);
+        let middle = i64::midpoint(self.start, self.end);
+        let times = [clock(self.start), clock(middle), format!("{} UTC", clock(self.end))];
+        scaled(&chart, &actions, None, &times)
     }
 }
 

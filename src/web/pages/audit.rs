@@ -1,4 +1,4 @@
-//! What the hermeticity audit found.
+//! What the hermeticity check found.
 
 use axum::extract::State;
 use axum::response::Html;
@@ -8,22 +8,25 @@ use super::layout::{self, Place};
 use super::parts::{self, MAX_CELL};
 use crate::web::WebState;
 use crate::web::error::WebError;
-use crate::web::format::{count, short};
+use crate::web::format::{count, counted, short};
 use crate::web::json::{Audited, Difference};
 
-/// Audits on the page.
-const SHOWN: usize = 100;
+/// Results that are looked through, and findings and others shown of them.
+const LOOKED_AT: usize = 1000;
+const FINDINGS: usize = 200;
+const OTHERS: usize = 100;
 
 pub async fn page(State(state): State<WebState>) -> Result<Html<String>, WebError> {
-    let found = state.auditor.newest(SHOWN).await?;
+    let found = state.auditor.newest(LOOKED_AT).await?;
     let audits: Vec<Audited> = found.iter().map(Audited::from).collect();
     let of = |verdict: &str| audits.iter().filter(|one| one.verdict == verdict).count() as u64;
+    let (findings, others): (Vec<_>, Vec<_>) = audits.iter().partition(|one| one.differs());
     let body = html! {
-        div.title { h1 { "Hermeticity audit" } }
+        div.title { h1 { "Hermeticity" } }
         @if audits.is_empty() {
             section.panel.empty {
-                h2 { "Nothing audited yet" }
-                p { "An audit runs actions again under changed conditions and compares what they make." }
+                h2 { "Nothing checked yet" }
+                p { "The hermeticity check runs actions again under changed conditions and compares what they make." }
                 pre { code { "kiln audit hermeticity --invocation INVOCATION" } }
                 p { "With " code { "audit.rate" } " in the configuration the server does it for some of all actions." }
             }
@@ -32,17 +35,32 @@ pub async fn page(State(state): State<WebState>) -> Result<Html<String>, WebErro
                 (parts::tile("Same", &html! { (count(of("same"))) }, &html! { "of the newest " (audits.len()) }))
                 (parts::tile("Not hermetic", &html! { (count(of("not_hermetic"))) }, &html! { "depend on a condition" }))
                 (parts::tile("Not deterministic", &html! { (count(of("not_deterministic"))) }, &html! { "time, randomness, races" }))
-                (parts::tile("Not audited", &html! { (count(of("not_audited"))) }, &html! { "could not run again" }))
+                (parts::tile("Not checked", &html! { (count(of("not_audited"))) }, &html! { "could not run again" }))
             }
-            section.panel { (table(&audits)) }
+            section.panel {
+                header { h2 { "Findings" }
+                    @if findings.len() > FINDINGS { span.dim { "the newest " (FINDINGS) " of " (findings.len()) } }
+                }
+                @if findings.is_empty() { p.quiet { "Nothing differed." } }
+                @else { (table(&findings[..findings.len().min(FINDINGS)], "Findings")) }
+            }
+            @if !others.is_empty() {
+                section.panel {
+                    details {
+                        summary { h2 { "The same, or not checked" } span.dim { (counted(others.len() as u64, "action")) } }
+                        (table(&others[..others.len().min(OTHERS)], "The same, or not checked"))
+                        @if others.len() > OTHERS { p.note { "The newest " (OTHERS) " are shown." } }
+                    }
+                }
+            }
         }
     };
-    Ok(layout::page(Place::Audit, "Hermeticity audit", state.version, &body))
+    Ok(layout::page(Place::Audit, "Hermeticity", state.version, &body))
 }
 
-fn table(audits: &[Audited]) -> Markup {
+fn table(audits: &[&Audited], caption: &str) -> Markup {
     html! {
-        div.scroll tabindex="0" role="region" aria-label="Audits" {
+        div.scroll tabindex="0" role="region" aria-label=(caption) {
             table.rows {
                 thead { tr {
                     th { "Result" } th { "Target" } th { "Mnemonic" } th { "What differs" }
@@ -67,9 +85,9 @@ fn row(audited: &Audited) -> Markup {
     html! {
         tr {
             td { span class={ "chip " (class) } { (audited.verdict.replace('_', " ")) } }
-            td.wide { (parts::label(&short(&audited.target, MAX_CELL))) }
+            td.wide { (target(audited)) }
             td { (short(&audited.mnemonic, 40)) }
-            td {
+            td.many {
                 (short(&audited.summary(), MAX_CELL))
                 @for difference in &audited.differences { (details(difference)) }
                 @if audited.more_differences > 0 { p.dim { "and " (audited.more_differences) " more" } }
@@ -77,6 +95,20 @@ fn row(audited: &Audited) -> Markup {
             td.dim { (short(&worker, 40)) }
             td.num { (audited.runs) }
             td.num.dim { (parts::when(audited.at)) }
+        }
+    }
+}
+
+/// The target as a link to its action.
+fn target(audited: &Audited) -> Markup {
+    let name = if audited.target.is_empty() { "(no target)" } else { &audited.target };
+    let name = parts::label(&short(name, MAX_CELL));
+    html! {
+        @match &audited.action {
+            Some(action) => a.target href={
+                "/actions/" (audited.digest_function) "/" (action.hash) "/" (action.size_bytes)
+            } { (name) },
+            None => span.target { (name) },
         }
     }
 }

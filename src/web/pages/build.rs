@@ -4,19 +4,20 @@ use std::cmp::Reverse;
 
 use axum::extract::{Path, Query as Arguments, State};
 use axum::response::Html;
-use kiln_scheduler::Snapshot;
 use kiln_scheduler::journal::{BuildSummary, Entry, MAX_PAGE, Page, Query, queue_ns, run_ns};
 use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::chart;
-use super::layout::{self, Place};
+use super::layout::{self, Live, Place};
 use super::parts::{self, State as Ended};
-use super::queue::operations;
+use super::queue::{expected, operation_row};
 use super::waterfall::waterfall;
-use crate::web::WebState;
 use crate::web::error::WebError;
-use crate::web::format::{abbreviated, count, duration, short};
+use crate::web::format::{abbreviated, count, counted, duration, encode, now, short};
+use crate::web::json::{Running, cursor, parse_cursor};
+use crate::web::progress::{Progress, State as BuildState};
+use crate::web::{WebState, ansi, find, live};
 
 /// Rows of the list of actions.
 const ROWS: usize = 300;
@@ -34,14 +35,24 @@ pub struct Filter {
     /// `slowest`, `queued`, or by time.
     #[serde(default)]
     sort: String,
+    /// Page of the list, from 0.
+    #[serde(default)]
+    page: usize,
+    /// Only what ended before this place in the journal: a build may have more actions than are
+    /// read at once.
+    #[serde(default)]
+    before: String,
+    /// Set: the page does not load itself again.
+    hold: Option<String>,
 }
 
-const SHOW: [(&str, &str); 5] = [
+const SHOW: [(&str, &str); 6] = [
     ("", "everything"),
     ("executed", "executed"),
     ("hit", "cache hits"),
     ("merged", "merged"),
     ("failed", "failed"),
+    ("cancelled", "cancelled"),
 ];
 const SORT: [(&str, &str); 3] =
     [("", "newest first"), ("slowest", "slowest first"), ("queued", "longest queued first")];
@@ -51,20 +62,35 @@ pub async fn page(
     Path(invocation): Path<String>,
     Arguments(filter): Arguments<Filter>,
 ) -> Result<Html<String>, WebError> {
-    let Some(build) = state.journal.build(&invocation).await? else {
-        return begun(&state, &invocation).await;
+    let queue = state.queue.snapshot().await?;
+    let invocation = find::invocation(&state, &queue, &invocation).await?;
+    let open = live::of_build(&state, &queue, &invocation).await;
+    let build = match state.journal.build(&invocation).await? {
+        Some(build) => build,
+        None if open.is_empty() => return Err(no_build(&invocation)),
+        // It has begun in this moment.
+        None => BuildSummary { invocation_id: invocation.clone(), ..BuildSummary::default() },
     };
+    let progress = Progress::of(&state.journal, &build, &queue, now());
     let query = Query::Invocation(invocation.clone());
-    let entries = state.journal.executions(&query, Page::first(MAX_PAGE)).await?;
+    let page = Page { before: parse_cursor(&filter.before), limit: MAX_PAGE };
+    let entries = state.journal.executions(&query, page).await?;
     let title = format!("Build {}", abbreviated(&invocation));
+    let address = parts::build_link(&invocation);
+    // Who filters or leafs through the list reads it.
+    let reads = filter.hold.is_some() || filter.is_used();
+    let live = Live::of(progress.is_lively, reads);
     let body = html! {
         div.title {
             p.crumbs { a href="/builds" { "Builds" } " / " }
             h1 { "Build " span.mono { (short(&invocation, 80)) } }
-            p.dim { (parts::tool(&build)) " · " (parts::when(build.first_at))
+            p.dim { (parts::progress(&progress)) " " (parts::tool(&build)) " · " (parts::when(build.first_at))
                 @if !build.instance_name.is_empty() { " · instance " (short(&build.instance_name, 60)) } }
+            p { (layout::hold(live, &address)) }
         }
-        (tiles(&build))
+        (ending(&progress))
+        (tiles(&build, &progress))
+        (running(&state, &open, progress.open))
         (by_worker(&entries))
         div.columns {
             div.main { (by_mnemonic(&build)) (failed(&entries)) }
@@ -72,52 +98,96 @@ pub async fn page(
         }
         (actions(&build, &entries, &filter))
     };
-    Ok(layout::page(Place::Builds, &title, state.version, &body))
+    Ok(layout::live(Place::Builds, &title, state.version, live, &body))
 }
 
-/// A build of which no action has ended yet.
-async fn begun(state: &WebState, invocation: &str) -> Result<Html<String>, WebError> {
-    let Snapshot { running, queued, .. } = state.queue.snapshot().await?;
-    let own: Vec<_> = running
-        .into_iter()
-        .chain(queued)
-        .filter(|operation| operation.invocation == invocation)
-        .collect();
-    if own.is_empty() {
-        return Err(WebError::not_found(
-            format!("no build with invocation id {:?}", short(invocation, 100)),
-            "It appears with its first action; the oldest builds are removed. \
-             Bazel prints the id at the start, and --invocation_id sets it.",
-        ));
-    }
-    let title = format!("Build {}", abbreviated(invocation));
-    let body = html! {
-        div.title {
-            p.crumbs { a href="/builds" { "Builds" } " / " }
-            h1 { "Build " span.mono { (short(invocation, 80)) } }
-            p.dim { "begun; nothing has finished yet" }
+fn no_build(invocation: &str) -> WebError {
+    WebError::not_found(
+        format!("no build with invocation id {:?}", short(invocation, 100)),
+        "It appears with its first request; the oldest builds are removed. \
+         Bazel prints the id at the start, and --invocation_id sets it.",
+    )
+}
+
+/// What a reader must know of a build that did not end as builds do.
+fn ending(progress: &Progress) -> Markup {
+    html! {
+        @match progress.state {
+            BuildState::Lost => section.panel.alarm {
+                header { h2 { (counted(progress.lost, "action")) " of it will never end" } }
+                p.quiet { "The server that ran it was stopped, or its queue was lost. What had ended before is below; build again for the rest." }
+            },
+            BuildState::Cancelled => section.panel.slim {
+                p.quiet { "The last of its actions was stopped: the build was cancelled, or its client went away." }
+            },
+            BuildState::Running | BuildState::Idle => {},
         }
-        (operations("Running or waiting", "", &own, own.len()))
-    };
-    Ok(layout::page(Place::Builds, &title, state.version, &body))
+    }
 }
 
-fn tiles(build: &BuildSummary) -> Markup {
+/// What runs and waits now, with the end of what it has printed.
+fn running(state: &WebState, listed: &[Running], open: u64) -> Markup {
+    let others = open.saturating_sub(listed.len() as u64);
+    html! {
+        @if open > 0 {
+            section.panel {
+                header { h2 { "Running and waiting" }
+                    @if others > 0 {
+                        span.dim { "and " (count(others)) " that joined runs of other builds, or are about to end" }
+                    }
+                }
+                @if !listed.is_empty() {
+                    div.scroll tabindex="0" role="region" aria-label="Running and waiting" {
+                        table.rows {
+                            thead { tr {
+                                th { "Target" } th { "Mnemonic" } th { "Build" } th { "Worker" }
+                                th.num { "For" } th.num { "Expected" } th.num { "Try" } th.num { "Clients" }
+                            } }
+                            tbody { @for one in listed {
+                                (operation_row(&one.operation, one.lacking.as_deref(), expected(state, &one.operation)))
+                                @if !one.output.trim().is_empty() {
+                                    tr.output { td colspan="8" { pre.log.tail { (ansi::markup(last_lines(&one.output))) } } }
+                                }
+                            } }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Lines shown of what an action in a list has printed.
+const LINES: usize = 4;
+
+fn last_lines(text: &str) -> &str {
+    let text = text.trim_end();
+    match text.rmatch_indices('\n').nth(LINES - 1) {
+        Some((end, _)) => &text[end + 1..],
+        None => text,
+    }
+}
+
+fn tiles(build: &BuildSummary, progress: &Progress) -> Markup {
     let counts = &build.counts;
-    let elapsed = build.elapsed_ns();
+    let elapsed = parts::elapsed(build, progress);
     let speed_up = counts.run_ns as f64 / elapsed.max(1) as f64;
+    let runs = progress.state == BuildState::Running;
     html! {
         dl.tiles {
             (parts::tile("Cache hit rate", &parts::rate(counts), &html! {
-                (count(counts.hits)) " hits, " (count(counts.merged)) " merged"
+                (counted(counts.hits, "hit")) ", " (count(counts.merged)) " merged"
             }))
             (parts::tile("Executed", &html! { (count(counts.executed)) }, &html! {
-                "of " (count(counts.total())) " actions"
+                "of " (counted(counts.total(), "action"))
+                @if counts.cancelled > 0 { ", " (count(counts.cancelled)) " cancelled" }
             }))
             (parts::tile("Failed", &html! {
                 @if counts.failed > 0 { span.bad { (count(counts.failed)) } } @else { "0" }
-            }, &html! { (count(build.targets)) " targets" }))
-            (parts::tile("Took", &html! { (duration(elapsed)) }, &html! { "first request to last answer" }))
+            }, &html! { (counted(build.targets, "target")) }))
+            (parts::tile("Took", &html! { (duration(elapsed)) }, &html! {
+                @if runs { "since the first request" } @else { "first request to last answer" }
+            }))
             (parts::tile("Work", &html! { (duration(counts.run_ns)) }, &html! {
                 (format!("{speed_up:.1}")) " actions at a time"
             }))
@@ -143,6 +213,9 @@ fn by_worker(entries: &[Entry]) -> Markup {
 }
 
 fn by_mnemonic(build: &BuildSummary) -> Markup {
+    if build.mnemonics.is_empty() {
+        return html! {};
+    }
     let mut mnemonics: Vec<_> = build.mnemonics.iter().collect();
     mnemonics.sort_by_key(|m| Reverse((m.counts.run_ns, m.counts.total())));
     html! {
@@ -190,17 +263,23 @@ fn failed(entries: &[Entry]) -> Markup {
 }
 
 fn slowest(entries: &[Entry]) -> Markup {
+    if entries.is_empty() {
+        return html! {};
+    }
     let run = |entry: &Entry| run_ns(&entry.execution.timeline.unwrap_or_default());
     let is_own = |entry: &&Entry| {
-        !matches!(Ended::of(&entry.execution), Ended::Hit | Ended::Merged) && run(entry) > 0
+        !matches!(Ended::of(&entry.execution), Ended::Hit | Ended::Merged | Ended::Cancelled)
+            && run(entry) > 0
     };
     let mut slowest: Vec<_> = entries.iter().filter(is_own).collect();
     slowest.sort_by_key(|entry| Reverse(run(entry)));
     let longest = slowest.first().map_or(1, |entry| run(entry)).max(1) as f64;
+    let is_cached = entries.iter().all(|entry| Ended::of(&entry.execution) == Ended::Hit);
     html! {
         section.panel {
             header { h2 { "Slowest" } }
-            @if slowest.is_empty() { p.quiet { "Nothing had to run: all of it was cached." } }
+            @if slowest.is_empty() && is_cached { p.quiet { "Nothing had to run: all of it was cached." } }
+            @else if slowest.is_empty() { p.quiet { "None of its actions ran for it alone." } }
             ul.ranking {
                 @for entry in slowest.into_iter().take(SLOWEST) {
                     li {
@@ -235,21 +314,53 @@ fn actions(build: &BuildSummary, entries: &[Entry], filter: &Filter) -> Markup {
         _ => {}
     }
     let matching = found.len();
-    found.truncate(ROWS);
+    let pages = matching.div_ceil(ROWS).max(1);
+    let at = filter.page.min(pages - 1);
+    let shown: Vec<Entry> = found.into_iter().skip(at * ROWS).take(ROWS).collect();
+    let older = entries.last().filter(|_| entries.len() == MAX_PAGE).map(|last| last.seq);
+    let first = at * ROWS + 1;
     html! {
         section.panel #actions {
             header { h2 { "Actions" } (filter_form(filter)) }
-            @if found.is_empty() { p.quiet { "No action matches. " a href="?" { "Show all" } } }
-            @else { (parts::executions(&found, false, "Actions of this build")) }
-            p.note {
-                (count(found.len() as u64)) " of " (count(matching as u64)) " shown. "
-                @if (entries.len() as u64) < build.counts.total() {
-                    "The build made " (count(build.counts.total())) " requests: the newest "
-                    (count(entries.len() as u64)) " that are kept one by one are searched; "
-                    "the counts above are exact."
+            @if shown.is_empty() { p.quiet { "No action matches. " a href="?" { "Show all" } } }
+            @else {
+                (parts::executions(&shown, false, "Actions of this build"))
+                p.note {
+                    (count(first as u64)) " to " (count((first + shown.len() - 1) as u64)) " of "
+                    (count(matching as u64)) ". "
+                    @if (entries.len() as u64) < build.counts.total() {
+                        "The build made " (counted(build.counts.total(), "request")) ", of which "
+                        (count(entries.len() as u64)) " are searched here: of cache hits only the "
+                        "first are kept one by one, and the list is read in parts. The counts above are exact."
+                    }
                 }
             }
+            p.pager {
+                @if at > 0 { a.button href=(filter.link(at - 1, &filter.before)) { "Previous" } }
+                @if at + 1 < pages { a.button href=(filter.link(at + 1, &filter.before)) { "Next" } }
+                @else if let Some(older) = older { a.button href=(filter.link(0, &cursor(older))) { "Earlier actions" } }
+                @if !filter.before.is_empty() { a.button href=(filter.link(0, "")) { "Newest" } }
+            }
         }
+    }
+}
+
+impl Filter {
+    fn is_used(&self) -> bool {
+        let texts = [&self.q, &self.show, &self.sort, &self.before];
+        self.page > 0 || texts.into_iter().any(|text| !text.is_empty())
+    }
+
+    /// Another page of the same list.
+    fn link(&self, page: usize, before: &str) -> String {
+        let fields =
+            [("q", &*self.q), ("show", &*self.show), ("sort", &*self.sort), ("before", before)];
+        let given = fields.into_iter().filter(|(_, value)| !value.is_empty());
+        let mut link = format!("?page={page}");
+        for (name, value) in given {
+            link.push_str(&format!("&{name}={}", encode(&short(value, 200), false)));
+        }
+        link + "#actions"
     }
 }
 

@@ -2,21 +2,25 @@
 
 use axum::extract::{Query as Arguments, State};
 use axum::response::Html;
-use kiln_scheduler::journal::Page;
+use kiln_scheduler::Snapshot;
+use kiln_scheduler::journal::{BuildSummary, Page};
 use maud::html;
 use serde::Deserialize;
 
-use super::layout::{self, Place};
+use super::layout::{self, Live, Place};
 use super::parts;
 use crate::web::WebState;
 use crate::web::error::WebError;
+use crate::web::format::now;
 use crate::web::json::{cursor, parse_cursor};
+use crate::web::progress::Progress;
 
 const PAGE: usize = 50;
 
 #[derive(Deserialize)]
 pub struct Paging {
     before: Option<String>,
+    hold: Option<String>,
 }
 
 pub async fn page(
@@ -26,12 +30,15 @@ pub async fn page(
     let before = paging.before.as_deref().and_then(parse_cursor);
     let builds = state.journal.builds(Page { before, limit: PAGE }).await?;
     let next = builds.last().filter(|_| builds.len() == PAGE).map(|last| cursor(last.first_seq));
+    let builds = with_progress(&state, builds, &state.queue.snapshot().await?);
+    let is_lively = before.is_none() && builds.iter().any(|(_, progress)| progress.is_lively);
+    let live = Live::of(is_lively, paging.hold.is_some());
     let body = html! {
-        div.title { h1 { "Builds" } }
+        div.title { h1 { "Builds" } p { (layout::hold(live, "/builds")) } }
         @if builds.is_empty() && before.is_none() {
             section.panel.empty {
                 h2 { "No builds yet" }
-                p { "A build appears here as soon as its first action is looked up or run." }
+                p { "A build appears here with its first request." }
                 (parts::how_to_build(&state.base_url))
             }
         } @else {
@@ -47,5 +54,19 @@ pub async fn page(
             }
         }
     };
-    Ok(layout::page(Place::Builds, "Builds", state.version, &body))
+    Ok(layout::live(Place::Builds, "Builds", state.version, live, &body))
+}
+
+/// Each build with how it goes.
+pub fn with_progress(
+    state: &WebState,
+    builds: Vec<BuildSummary>,
+    queue: &Snapshot,
+) -> Vec<(BuildSummary, Progress)> {
+    let now = now();
+    let with = |build| {
+        let progress = Progress::of(&state.journal, &build, queue, now);
+        (build, progress)
+    };
+    builds.into_iter().map(with).collect()
 }

@@ -17,16 +17,21 @@ pub fn num(value: f64) -> String {
     format!("{value:.2}")
 }
 
-/// Hits, merged, executed and failed as parts of one bar.
-pub fn share_bar(counts: &Counts) -> Markup {
-    let total = counts.total().max(1) as f64;
+fn parts(counts: &Counts) -> [(&'static str, u64); 5] {
     let failed = counts.failed.min(counts.executed);
-    let parts = [
+    [
         ("hit", counts.hits),
         ("merged", counts.merged),
         ("executed", counts.executed - failed),
+        ("cancelled", counts.cancelled),
         ("failed", failed),
-    ];
+    ]
+}
+
+/// Hits, merged, executed and failed as parts of one bar.
+pub fn share_bar(counts: &Counts) -> Markup {
+    let total = counts.total().max(1) as f64;
+    let parts = parts(counts);
     let mut x = 0.0;
     let rects = parts.map(|(class, part)| {
         let (start, width) = (x, part as f64 / total * 100.0);
@@ -51,26 +56,27 @@ pub fn share_bar(counts: &Counts) -> Markup {
 }
 
 /// One column a build, oldest on the left: its actions by how they were answered, and the
-/// share of cache hits as a line.
+/// share of cache hits as a line. The scale of the actions is at the left, that of the line at
+/// the right.
 pub fn builds(newest_first: &[BuildSummary], columns: usize) -> Markup {
     const HEIGHT: f64 = 160.0;
     let builds: Vec<_> = newest_first.iter().take(columns).rev().collect();
     let slot = WIDTH / columns.min(builds.len()).max(MIN_COLUMNS) as f64;
     // The newest is always at the right edge.
     let left = WIDTH - builds.len() as f64 * slot;
-    let most = builds.iter().map(|build| build.counts.total()).max().unwrap_or(0).max(1);
-    // The root keeps small builds visible beside large ones.
-    let scale = |n: u64| (n as f64 / most as f64).sqrt() * HEIGHT;
+    let top = round_up(builds.iter().map(|build| build.counts.total()).max().unwrap_or(0));
+    // The smallest builds stay visible beside large ones.
+    let scale = |n: u64| (n as f64 / top as f64 * HEIGHT).max(if n > 0 { 2.0 } else { 0.0 });
     let points: Vec<String> = builds
         .iter()
         .enumerate()
         .filter_map(|(i, build)| {
             let rate = build.counts.hit_rate()?;
             let x = left + (i as f64 + 0.5) * slot;
-            Some(format!("{},{}", num(x), num(HEIGHT - rate * (HEIGHT - 4.0) - 2.0)))
+            Some(format!("{},{}", num(x), num(HEIGHT - rate * HEIGHT)))
         })
         .collect();
-    html! {
+    let chart = html! {
         svg.chart.builds viewBox={ "0 0 1000 " (HEIGHT) } preserveAspectRatio="none" role="img"
             aria-label="Actions of recent builds, and their cache hit rates" {
             (grid(HEIGHT))
@@ -79,19 +85,46 @@ pub fn builds(newest_first: &[BuildSummary], columns: usize) -> Markup {
             }
             @if points.len() > 1 { polyline.rate points=(points.join(" ")) {} }
         }
+    };
+    let actions = [top, top / 2, 0].map(count);
+    let rates = ["100 %", "50 %", "0 %"].map(str::to_owned);
+    scaled(&chart, &actions, Some(&rates), &["older".into(), "newest".into()])
+}
+
+/// A chart with its scales: values from top to bottom at the left (and the right), and what is
+/// below from left to right.
+pub fn scaled(
+    chart: &Markup,
+    left: &[String],
+    right: Option<&[String]>,
+    below: &[String],
+) -> Markup {
+    let side = |values: &[String]| html! { @for value in values { span { (value) } } };
+    html! {
+        div.plot {
+            div.scale aria-hidden="true" { (side(left)) }
+            (chart)
+            @if let Some(right) = right { div.scale.right aria-hidden="true" { (side(right)) } }
+            div.axis aria-hidden="true" { (side(below)) }
+        }
     }
+}
+
+/// The next even number that begins with 1, 2, 3, 4, 5, 6, 8 and ends with zeros.
+pub fn round_up(value: u64) -> u64 {
+    let mut unit = 1;
+    while value > 10 * unit {
+        unit *= 10;
+    }
+    let steps = [1, 2, 3, 4, 5, 6, 8, 10];
+    let top = steps.into_iter().map(|step| step * unit).find(|top| *top >= value);
+    top.unwrap_or(10 * unit).next_multiple_of(2).max(2)
 }
 
 fn column(build: &BuildSummary, x: f64, slot: f64, tall: f64, height: f64) -> Markup {
     let counts = &build.counts;
     let total = counts.total().max(1) as f64;
-    let failed = counts.failed.min(counts.executed);
-    let parts = [
-        ("hit", counts.hits),
-        ("merged", counts.merged),
-        ("executed", counts.executed - failed),
-        ("failed", failed),
-    ];
+    let parts = parts(counts);
     let mut bottom = height;
     let rects = parts.map(|(class, part)| {
         let part = part as f64 / total * tall;
@@ -139,8 +172,10 @@ pub struct Phase {
 
 pub fn phases(t: &Timeline) -> Vec<Phase> {
     let phase = |name, class, start, end| Phase { name, class, start, end };
+    // What no worker ever had waited to its end.
+    let queue_end = if t.leased == 0 { t.finished } else { t.leased };
     [
-        phase("Queue", "queue", t.queued, t.leased),
+        phase("Queue", "queue", t.queued, queue_end),
         phase("Fetch inputs", "fetch", t.input_fetch_start, t.input_fetch_end),
         phase("Run", "run", t.run_start, t.run_end),
         phase("Upload outputs", "upload", t.upload_start, t.upload_end),
@@ -180,5 +215,27 @@ pub fn timeline(t: &Timeline) -> Markup {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scales_end_with_round_numbers() {
+        for (value, top) in [(0, 2), (1, 2), (3, 4), (7, 8), (11, 20), (45, 50), (260, 300)] {
+            assert_eq!(round_up(value), top, "{value}");
+        }
+    }
+
+    #[test]
+    fn what_no_worker_had_waited_to_its_end() {
+        let waited = Timeline { received: 5, queued: 6, finished: 30, ..Timeline::default() };
+        let phases = phases(&waited);
+        assert_eq!(phases.len(), 1);
+        assert_eq!((phases[0].name, phases[0].start, phases[0].end), ("Queue", 6, 30));
+        let hit = Timeline { received: 5, finished: 6, ..Timeline::default() };
+        assert!(super::phases(&hit).is_empty());
     }
 }

@@ -1,19 +1,21 @@
 //! The start page: how well the cache does, how busy the workers are, what was built last.
 
-use axum::extract::State;
+use axum::extract::{Query as Arguments, State};
 use axum::response::Html;
 use kiln_cas::stores::StorageSnapshot;
 use kiln_scheduler::Snapshot;
 use kiln_scheduler::journal::{BuildSummary, Counts, Entry, Page, Query, has_failed};
 use maud::{Markup, html};
+use serde::Deserialize;
 
 use super::activity::Activity;
-use super::layout::{self, Place};
+use super::builds::with_progress;
+use super::layout::{self, Live, Place};
 use super::queue::worker_cards;
 use super::{chart, parts};
 use crate::web::WebState;
 use crate::web::error::WebError;
-use crate::web::format::{bytes, count, duration, now};
+use crate::web::format::{bytes, count, counted, duration, now};
 use crate::web::json::Shared;
 
 /// Builds in the chart.
@@ -23,7 +25,15 @@ const BUILDS: usize = 10;
 const EXECUTIONS: usize = 1000;
 const FAILURES: usize = 6;
 
-pub async fn page(State(state): State<WebState>) -> Result<Html<String>, WebError> {
+#[derive(Deserialize)]
+pub struct Looking {
+    hold: Option<String>,
+}
+
+pub async fn page(
+    State(state): State<WebState>,
+    Arguments(looking): Arguments<Looking>,
+) -> Result<Html<String>, WebError> {
     let builds = state.journal.builds(Page::first(COLUMNS)).await?;
     let recent = state.journal.executions(&Query::Recent, Page::first(EXECUTIONS)).await?;
     let snapshot = state.queue.snapshot().await?;
@@ -32,6 +42,11 @@ pub async fn page(State(state): State<WebState>) -> Result<Html<String>, WebErro
         None => None,
     };
     let activity = Activity::of(&state.journal.recent_runs(), &snapshot, now());
+    let newest = builds.iter().take(BUILDS).cloned().collect();
+    let newest = with_progress(&state, newest, &snapshot);
+    let busy = snapshot.running_count + snapshot.queue_depth > 0;
+    let is_lively = busy || newest.iter().any(|(_, progress)| progress.is_lively);
+    let live = Live::of(is_lively, looking.hold.is_some());
     let body = html! {
         h1.sr { "Overview" }
         (tiles(&state, &builds, &snapshot, shared.as_ref()))
@@ -40,8 +55,8 @@ pub async fn page(State(state): State<WebState>) -> Result<Html<String>, WebErro
         div.columns {
             @if !builds.is_empty() {
                 section.panel.main {
-                    header { h2 { "Recent builds" } a href="/builds" { "All builds" } }
-                    (parts::builds(&builds[..builds.len().min(BUILDS)]))
+                    header { h2 { "Recent builds" } p.pager { (layout::hold(live, "/")) " " a href="/builds" { "All builds" } } }
+                    (parts::builds(&newest))
                 }
             }
             div.side {
@@ -53,7 +68,7 @@ pub async fn page(State(state): State<WebState>) -> Result<Html<String>, WebErro
             }
         }
     };
-    Ok(layout::page(Place::Overview, "Overview", state.version, &body))
+    Ok(layout::live(Place::Overview, "Overview", state.version, live, &body))
 }
 
 fn tiles(
@@ -68,6 +83,7 @@ fn tiles(
         all.merged += build.counts.merged;
         all.executed += build.counts.executed;
         all.failed += build.counts.failed;
+        all.cancelled += build.counts.cancelled;
         all.queue_ns = all.queue_ns.saturating_add(build.counts.queue_ns);
         all.run_ns = all.run_ns.saturating_add(build.counts.run_ns);
     }
@@ -79,11 +95,11 @@ fn tiles(
     html! {
         dl.tiles {
             (parts::tile("Cache hit rate", &html! { (parts::rate(&all)) }, &html! {
-                "last " (builds.len()) " builds, " (count(all.total())) " actions"
+                "last " (counted(builds.len() as u64, "build")) ", " (counted(all.total(), "action"))
             }))
             (parts::tile("Running", &html! {
                 (snapshot.running_count) span.dim { " / " (snapshot.slots) " slots" }
-            }, &html! { (snapshot.workers.len()) " workers" @if snapshot.draining { ", draining" } }))
+            }, &html! { (counted(snapshot.workers.len() as u64, "worker")) @if snapshot.draining { ", draining" } }))
             (parts::tile("Queued", &html! { (count(snapshot.queue_depth as u64)) }, &html! {
                 @match oldest {
                     Some(oldest) => { "oldest waits " (oldest) },
@@ -96,7 +112,7 @@ fn tiles(
             (storage_tile(&storage, shared))
             (parts::tile("Up", &html! {
                 (duration(u64::try_from(uptime).unwrap_or(u64::MAX)))
-            }, &html! { (count(stats.counts.total())) " requests answered" }))
+            }, &html! { (counted(stats.counts.total(), "request")) " answered" }))
         }
     }
 }
@@ -110,14 +126,14 @@ fn storage_tile(here: &StorageSnapshot, shared: Option<&Shared>) -> Markup {
                 (bytes(here.used_bytes))
                 @if here.max_bytes > 0 { span.dim { " / " (bytes(here.max_bytes)) } }
             },
-            &html! { (count(here.blobs)) " blobs" },
+            &html! { (counted(here.blobs, "blob")) },
         ),
         Some(shared) => parts::tile(
             "Shared storage",
             &html! { (bytes(shared.bytes)) },
             &html! {
                 @if shared.index_incomplete { "incomplete: kiln index rebuild" }
-                @else { (count(shared.blobs)) " blobs, " (bytes(here.used_bytes)) " copied here" }
+                @else { (counted(shared.blobs, "blob")) ", " (bytes(here.used_bytes)) " copied here" }
             },
         ),
     }
@@ -135,7 +151,6 @@ fn charts(builds: &[BuildSummary], activity: &Activity, slots: u64) -> Markup {
                     }
                 }
                 (chart::builds(builds, COLUMNS))
-                div.axis aria-hidden="true" { span { "older" } span { "newest" } }
             }
             section.panel {
                 header {

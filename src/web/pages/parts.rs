@@ -3,7 +3,7 @@
 use kiln_protos::events::Execution;
 use kiln_protos::events::execution::Origin;
 use kiln_scheduler::journal::{
-    BuildSummary, Counts, Entry, action_of, has_failed, queue_ns, run_ns,
+    BuildSummary, Counts, Entry, action_of, between, has_failed, queue_ns, run_ns,
 };
 use maud::{Markup, html};
 
@@ -11,6 +11,7 @@ use super::chart;
 use crate::web::format::{
     abbreviated, ago, code_name, count, duration, encode, now, path_of, short, utc,
 };
+use crate::web::progress::{Progress, State as BuildState};
 
 /// Longest string from outside that a table shows, in characters.
 pub const MAX_CELL: usize = 160;
@@ -19,6 +20,7 @@ pub const MAX_CELL: usize = 160;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     Failed,
+    Cancelled,
     Hit,
     Merged,
     Executed,
@@ -27,6 +29,7 @@ pub enum State {
 impl State {
     pub fn of(execution: &Execution) -> Self {
         match execution.origin() {
+            _ if execution.cancelled => Self::Cancelled,
             _ if has_failed(execution) => Self::Failed,
             Origin::CacheHit => Self::Hit,
             Origin::Merged => Self::Merged,
@@ -37,6 +40,7 @@ impl State {
     pub fn class(self) -> &'static str {
         match self {
             Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
             Self::Hit => "hit",
             Self::Merged => "merged",
             Self::Executed => "executed",
@@ -50,6 +54,7 @@ pub fn chip(execution: &Execution) -> Markup {
     let text = match (state, execution.status_code, execution.exit_code) {
         (State::Failed, 0, code) => format!("exit {code}"),
         (State::Failed, code, _) => code_name(code).to_owned(),
+        (State::Cancelled, ..) => "cancelled".to_owned(),
         (State::Hit, ..) => "cache hit".to_owned(),
         (State::Merged, ..) => "merged".to_owned(),
         (State::Executed, ..) => "executed".to_owned(),
@@ -147,13 +152,28 @@ fn execution_row(run: &Execution, with_build: bool) -> Markup {
     }
 }
 
+/// How a build goes, where there is something to say.
+pub fn progress(progress: &Progress) -> Markup {
+    html! {
+        @match progress.state {
+            BuildState::Running => span.chip.running { (count(progress.open)) " open" },
+            BuildState::Cancelled => span.chip.cancelled { "cancelled" },
+            BuildState::Lost => span.chip.failed title="The server that knew them is gone." {
+                (count(progress.lost)) " lost"
+            },
+            BuildState::Idle => {},
+        }
+    }
+}
+
 /// Rows of builds.
-pub fn builds(builds: &[BuildSummary]) -> Markup {
+pub fn builds(builds: &[(BuildSummary, Progress)]) -> Markup {
     html! {
         div.scroll tabindex="0" role="region" aria-label="Builds" {
             table.rows {
                 thead { tr {
                     th { "Build" }
+                    th { "Now" }
                     th { "Tool" }
                     th.num { "Targets" }
                     th.num { "Actions" }
@@ -163,26 +183,35 @@ pub fn builds(builds: &[BuildSummary]) -> Markup {
                     th.num { "Took" }
                     th.num { "When" }
                 } }
-                tbody { @for build in builds { (build_row(build)) } }
+                tbody { @for (build, progress) in builds { (build_row(build, progress)) } }
             }
         }
     }
 }
 
-fn build_row(build: &BuildSummary) -> Markup {
+fn build_row(build: &BuildSummary, how: &Progress) -> Markup {
     let counts = &build.counts;
     html! {
         tr {
             td { a.mono href=(build_link(&build.invocation_id)) { (abbreviated(&build.invocation_id)) } }
+            td { (progress(how)) }
             td { (tool(build)) }
             td.num { (count(build.targets)) }
             td.num { (count(counts.total())) }
             td.bar { (chart::share_bar(counts)) }
             td.num { (rate(counts)) }
             td.num { @if counts.failed > 0 { span.bad { (count(counts.failed)) } } @else { span.dim { "0" } } }
-            td.num { (nanos(build.elapsed_ns())) }
+            td.num { (nanos(elapsed(build, how))) }
             td.num.dim { (when(build.first_at)) }
         }
+    }
+}
+
+/// Nanoseconds from the first request to the last answer, or to now.
+pub fn elapsed(build: &BuildSummary, progress: &Progress) -> u64 {
+    match progress.state {
+        BuildState::Running => between(build.first_at, now()),
+        _ => build.elapsed_ns(),
     }
 }
 

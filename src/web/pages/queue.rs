@@ -8,39 +8,43 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::activity::Activity;
-use super::layout::{self, Place};
+use super::layout::{self, Live, Place};
 use super::parts::{self, build_link, label};
 use crate::web::WebState;
 use crate::web::error::WebError;
-use crate::web::format::{abbreviated, count, duration, encode, now, short};
+use crate::web::format::{abbreviated, count, counted, duration, encode, now, short};
+use crate::web::progress::Unserved;
 
 /// Slots drawn one by one.
 const MAX_SLOTS: u32 = 128;
-const REFRESH_SECONDS: u32 = 3;
 
 #[derive(Deserialize)]
-pub struct Live {
-    /// Set: the page loads itself again.
-    live: Option<String>,
+pub struct Looking {
+    /// Set: the page does not load itself again.
+    hold: Option<String>,
 }
 
 pub async fn page(
     State(state): State<WebState>,
-    Arguments(live): Arguments<Live>,
+    Arguments(looking): Arguments<Looking>,
 ) -> Result<Html<String>, WebError> {
     let snapshot = state.queue.snapshot().await?;
     let activity = Activity::of(&state.journal.recent_runs(), &snapshot, now());
-    let is_live = live.live.is_some();
+    let unserved = Unserved::of(&snapshot);
+    // What waits for its first worker is news as well.
+    let busy = snapshot.running_count + snapshot.queue_depth > 0 || snapshot.workers.is_empty();
+    let live = Live::of(busy, looking.hold.is_some());
+    let expected = |operation: &OperationView| expected(&state, operation);
     let body = html! {
         div.title {
             h1 { "Queue & workers" }
             p {
                 @if snapshot.draining { span.chip.failed { "draining" } " " }
-                @if is_live { a.button href="/queue" { "Stop refreshing" } }
-                @else { a.button href="/queue?live=1" { "Refresh every " (REFRESH_SECONDS) " s" } }
+                (layout::hold(live, "/queue"))
             }
         }
         (tiles(&snapshot))
+        (unserved_sets(&unserved))
         section.panel {
             header {
                 h2 { "Slots and queue" }
@@ -50,12 +54,29 @@ pub async fn page(
             @else { (activity.chart(snapshot.slots)) }
         }
         section.panel { header { h2 { "Workers" } } (worker_table(&snapshot)) }
-        (operations("Running", "Nothing is running.", &snapshot.running, snapshot.running_count))
-        (operations("Waiting", "Nothing waits for a worker.", &snapshot.queued, snapshot.queue_depth))
+        (operations("Running", "Nothing is running.", &snapshot.running, snapshot.running_count, &unserved, &expected))
+        (operations("Waiting", "Nothing waits for a worker.", &snapshot.queued, snapshot.queue_depth, &unserved, &expected))
         (property_sets(&snapshot.property_sets))
     };
-    let refresh = is_live.then_some(REFRESH_SECONDS);
-    Ok(layout::live(Place::Queue, "Queue & workers", state.version, refresh, &body))
+    Ok(layout::live(Place::Queue, "Queue & workers", state.version, live, &body))
+}
+
+/// What waits in vain, above everything else.
+fn unserved_sets(unserved: &Unserved) -> Markup {
+    html! {
+        @for (properties, queued, reason) in unserved.iter() {
+            section.panel.alarm {
+                header { h2 { "No worker can take " (counted(queued as u64, "waiting action")) } }
+                p { "Required: " (tags(properties)) }
+                p.quiet { (short(reason, 1000)) "." }
+            }
+        }
+    }
+}
+
+/// Milliseconds that an operation is expected to run; `None`: its target has not run yet.
+pub fn expected(state: &WebState, operation: &OperationView) -> Option<u64> {
+    operation.expected_ms.filter(|_| state.journal.has_run(&operation.target, &operation.mnemonic))
 }
 
 fn tiles(snapshot: &Snapshot) -> Markup {
@@ -142,8 +163,8 @@ fn worker_table(snapshot: &Snapshot) -> Markup {
                             td.mono { (short(&worker.id, 40)) @if worker.draining { " " span.chip.failed { "draining" } } }
                             td { (short(&worker.host_name, 40)) }
                             td.nowrap { (slots(worker)) " " span.dim { (worker.occupied) "/" (worker.slots) } }
-                            td { (properties(&worker.properties)) }
-                            td.dim { @if worker.not_enforced.is_empty() { "–" } @else {
+                            td.many { (tags(&worker.properties)) }
+                            td.many.dim { @if worker.not_enforced.is_empty() { "–" } @else {
                                 (short(&worker.not_enforced.join("; "), 200)) } }
                             td.num.dim { (millis(worker.last_seen_ms)) " ago" }
                             td.dim { (short(&worker.version, 20)) }
@@ -155,7 +176,7 @@ fn worker_table(snapshot: &Snapshot) -> Markup {
     }
 }
 
-fn properties(properties: &[(String, String)]) -> Markup {
+fn tags(properties: &[(String, String)]) -> Markup {
     html! {
         @if properties.is_empty() { span.dim { "–" } }
         @for (name, value) in properties.iter().take(20) {
@@ -164,7 +185,14 @@ fn properties(properties: &[(String, String)]) -> Markup {
     }
 }
 
-pub fn operations(title: &str, empty: &str, operations: &[OperationView], all: usize) -> Markup {
+pub fn operations(
+    title: &str,
+    empty: &str,
+    operations: &[OperationView],
+    all: usize,
+    unserved: &Unserved,
+    expected: &dyn Fn(&OperationView) -> Option<u64>,
+) -> Markup {
     html! {
         section.panel {
             header {
@@ -181,7 +209,10 @@ pub fn operations(title: &str, empty: &str, operations: &[OperationView], all: u
                             th { "Target" } th { "Mnemonic" } th { "Build" } th { "Worker" }
                             th.num { "For" } th.num { "Expected" } th.num { "Try" } th.num { "Clients" }
                         } }
-                        tbody { @for operation in operations { (operation_row(operation)) } }
+                        tbody { @for operation in operations {
+                            @let lacking = unserved.reason(&operation.properties);
+                            (operation_row(operation, lacking, expected(operation)))
+                        } }
                     }
                 }
             }
@@ -189,25 +220,32 @@ pub fn operations(title: &str, empty: &str, operations: &[OperationView], all: u
     }
 }
 
-fn operation_row(operation: &OperationView) -> Markup {
+pub fn operation_row(
+    operation: &OperationView,
+    lacking: Option<&str>,
+    expected_ms: Option<u64>,
+) -> Markup {
     let name = if operation.target.is_empty() { "(no target)" } else { &operation.target };
     html! {
         tr {
-            td.wide { a.target href=(operation_link(operation)) { (label(&short(name, parts::MAX_CELL))) } }
+            td.wide {
+                a.target href=(operation_link(operation)) { (label(&short(name, parts::MAX_CELL))) }
+                @if let Some(lacking) = lacking { p.bad { (short(lacking, 400)) } }
+            }
             td { (short(&operation.mnemonic, 40)) }
             td { @if !operation.invocation.is_empty() {
                 a.mono href=(build_link(&operation.invocation)) { (abbreviated(&operation.invocation)) }
             } }
             td.dim { (short(&operation.worker, 32)) }
             td.num { (millis(operation.for_ms)) }
-            td.num.dim { @match operation.expected_ms { Some(ms) => (millis(ms)), None => "–" } }
+            td.num.dim { @match expected_ms { Some(ms) => (millis(ms)), None => "–" } }
             td.num { (operation.attempt) }
             td.num { (operation.waiters) }
         }
     }
 }
 
-fn operation_link(operation: &OperationView) -> String {
+pub fn operation_link(operation: &OperationView) -> String {
     let function = if operation.action.starts_with("blake3/") { "" } else { "sha256/" };
     format!(
         "/actions/{function}{}?instance={}&operation={}",
@@ -230,7 +268,7 @@ fn property_sets(sets: &[PropertySetView]) -> Markup {
                         } }
                         tbody { @for set in sets {
                             tr {
-                                td.wide { (properties(&set.properties)) }
+                                td.wide { (tags(&set.properties)) }
                                 td.num { (set.queued) }
                                 td.num { (set.running) }
                                 td.num { (set.slots_wanted) }

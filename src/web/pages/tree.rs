@@ -11,7 +11,7 @@ use super::layout::{self, Place};
 use crate::web::WebState;
 use crate::web::content::{digest, parse_digest};
 use crate::web::error::WebError;
-use crate::web::format::{abbreviated, bytes, count, encode, path_of, short};
+use crate::web::format::{abbreviated, bytes, count, counted, encode, path_of, short};
 use crate::web::tree::{Kind, walk};
 
 /// Entries shown of one directory.
@@ -92,12 +92,15 @@ fn summary(directory: &Directory) -> String {
         .iter()
         .filter_map(|file| Some(file.digest.as_ref()?.size_bytes.max(0)))
         .sum();
+    let directories = match directory.directories.len() {
+        1 => "1 directory".to_owned(),
+        more => format!("{} directories", count(more as u64)),
+    };
     format!(
-        "{} directories, {} files of {}, {} symbolic links",
-        count(directory.directories.len() as u64),
-        count(directory.files.len() as u64),
+        "{directories}, {} of {}, {}",
+        counted(directory.files.len() as u64, "file"),
         bytes(size as u64),
-        count(directory.symlinks.len() as u64)
+        counted(directory.symlinks.len() as u64, "symbolic link")
     )
 }
 
@@ -148,7 +151,7 @@ fn file_row(file: &reapi::FileNode, function: DigestFunction) -> Markup {
     }
 }
 
-/// A download under the file's own name.
+/// Shows a file, or downloads it under its own name.
 pub fn blob_link(name: &str, wire: Option<&reapi::Digest>, function: DigestFunction) -> Markup {
     let shown = short(name, MAX_NAME);
     let file = name.rsplit('/').next().unwrap_or(name);

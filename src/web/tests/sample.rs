@@ -79,6 +79,7 @@ async fn state(snapshot: Snapshot) -> (WebState, Events) {
     let blobs: SharedBlobStore =
         Arc::new(MemoryBlobStore::new(1 << 30, Duration::from_secs(3600), Clock::system()));
     let actions: SharedActionCache = Arc::new(MemoryActionCache::default());
+    let logs = LogStreams::default();
     let events = Events::new();
     let journal =
         Journal::start(Arc::new(MemoryRecords::default()), &events, JournalConfig::default()).await;
@@ -88,7 +89,7 @@ async fn state(snapshot: Snapshot) -> (WebState, Events) {
         Parts {
             blobs: blobs.clone(),
             actions: actions.clone(),
-            logs: LogStreams::default(),
+            logs: logs.clone(),
             events: events.clone(),
             estimator: Arc::new(NoEstimates),
             access: Arc::new(Everybody { write_results: false }),
@@ -105,6 +106,7 @@ async fn state(snapshot: Snapshot) -> (WebState, Events) {
     let state = WebState {
         blobs,
         actions,
+        logs,
         journal,
         auditor,
         queue: Arc::new(FixedQueue(snapshot)),
@@ -418,6 +420,8 @@ fn busy() -> Snapshot {
         worker: worker.into(),
         attempt: 1,
         waiters: 1,
+        properties: vec![("OSFamily".into(), "linux".into())],
+        streams: [format!("logstreams/live-{i}/stdout"), format!("logstreams/live-{i}/stderr")],
     };
     let set = |name: &str, queued, running, served| PropertySetView {
         properties: vec![("OSFamily".into(), name.into())],
