@@ -9,6 +9,7 @@ use axum::Router;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use kiln_scheduler::presence::OpenConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream as TokioStream;
 use tokio_rustls::server::TlsStream;
@@ -70,8 +71,11 @@ pub async fn serve_connection(
     stream.set_nodelay(true)?;
     let stream = TokioStream::from_std(stream)?;
     let address = stream.peer_addr().ok();
+    // Dropped with the connection: whoever answers its requests sees that it is gone.
+    let open = OpenConnection::new();
+    let connection = open.connection();
     let Some(tls) = &service.tls else {
-        let origin = Origin { address, peer: Peer::default() };
+        let origin = Origin { address, peer: Peer::default(), connection };
         return serve(stream, service, origin, shutdown).await;
     };
     let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.acceptor().accept(stream));
@@ -81,7 +85,7 @@ pub async fn serve_connection(
             .map_err(|_| ConnectionError::HandshakeTimeout)?
             .map_err(ConnectionError::Handshake)?,
     };
-    let origin = Origin { address, peer: Peer::new(certificate(&stream)?) };
+    let origin = Origin { address, peer: Peer::new(certificate(&stream)?), connection };
     serve(stream, service, origin, shutdown).await
 }
 

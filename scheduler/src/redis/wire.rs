@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::queue::paused_in_words;
 use crate::queue::platform::{Offer, Requirement, explain};
 use crate::queue::{
     CancelReason, CloseReason, Effect, Ending, LeaseId, OperationId, Refusal, TaskId, WorkerId,
@@ -201,6 +202,8 @@ pub enum Told {
     /// This frontend is new to the queue, or was taken for lost: it is not known what it waits
     /// for.
     Lapsed,
+    /// What all frontends make names of leases with.
+    Secret([u8; 32]),
     Totals {
         queued: usize,
         running: usize,
@@ -227,6 +230,8 @@ pub struct WorkerRow {
     pub properties: Vec<(String, String)>,
     /// Encoded `kiln.queue.v1.Worker`.
     pub info: Bytes,
+    /// Why it takes nothing for now; empty: it does.
+    pub paused: String,
 }
 
 /// Everything in `input`.
@@ -322,6 +327,11 @@ impl Fields {
             b"Cancelled" => Ending::Cancelled,
             b"NobodyWaits" => Ending::NobodyWaits,
             b"Unsatisfiable" => Ending::Unsatisfiable(unsatisfiable(details()?)?),
+            b"WorkersPaused" => {
+                let all: Vec<String> = details()?.fields.map(|field| text(&field)).collect();
+                let pairs = all.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone()));
+                Ending::WorkersPaused(paused_in_words(&pairs.collect::<Vec<_>>()))
+            }
             b"RetriesExhausted" => {
                 let mut details = details()?;
                 Ending::RetriesExhausted { attempts: details.number()?, last: details.text()? }
@@ -384,6 +394,7 @@ impl Fields {
                 reason: match &*self.bytes()? {
                     b"Cancelled" => CancelReason::Cancelled,
                     b"NobodyWaits" => CancelReason::NobodyWaits,
+                    b"Unknown" => CancelReason::Unknown,
                     _ => CancelReason::LeaseExpired,
                 },
             },
@@ -432,6 +443,10 @@ impl Fields {
             b"Unknown" => Told::Unknown { task: self.task()? },
             b"Drain" => Told::Drain { worker: self.worker()? },
             b"Lapsed" => Told::Lapsed,
+            b"Secret" => {
+                let secret = <[u8; 32]>::try_from(&*self.bytes()?);
+                Told::Secret(secret.map_err(|_| Garbled("a secret of another size".to_owned()))?)
+            }
             b"Totals" => Told::Totals {
                 queued: self.number()?,
                 running: self.number()?,
@@ -446,6 +461,7 @@ impl Fields {
                 seen: self.number()?,
                 properties: parse_pairs(&self.bytes()?)?,
                 info: self.bytes()?,
+                paused: self.text()?,
             })),
             b"Lane" => Told::Lane {
                 properties: parse_pairs(&self.bytes()?)?,
@@ -497,6 +513,7 @@ impl Told {
             | Self::Unknown { .. }
             | Self::Drain { .. }
             | Self::Lapsed
+            | Self::Secret(_)
             | Self::Totals { .. }
             | Self::Counters(_)
             | Self::Worker(_)

@@ -11,4 +11,5 @@ mod faults;
 mod harness;
 mod merging;
 mod operations;
+mod truth;
 mod workers;
