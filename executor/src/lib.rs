@@ -12,7 +12,6 @@ mod command;
 pub mod config;
 mod execute;
 pub mod failure;
-mod health;
 pub mod images;
 pub mod input_root;
 mod keyed_lock;

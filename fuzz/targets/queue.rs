@@ -174,7 +174,6 @@ fuzz_target!(|steps: Vec<Step>| {
                     slots,
                     offer: Offer::new(property(number)),
                     leases: Vec::new(),
-                    paused: None,
                 })
             }
             Step::Left(number) => Event::WorkerLeft { worker: worker(number) },

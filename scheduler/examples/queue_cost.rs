@@ -58,7 +58,6 @@ fn measure(queued: u64) -> (u128, u128) {
             // Each worker serves a third of the sets.
             offer: Offer::new((0..PROPERTY_SETS).filter(|n| n % 3 == worker % 3).map(property)),
             leases: Vec::new(),
-            paused: None,
         };
         machine.handle(0, Event::WorkerJoined(joined), &mut effects);
     }

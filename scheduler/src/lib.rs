@@ -12,7 +12,6 @@ mod driver;
 mod job;
 pub mod journal;
 mod names;
-pub mod presence;
 pub mod queue;
 pub mod redis;
 mod request;

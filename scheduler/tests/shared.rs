@@ -17,7 +17,5 @@ mod harness;
 mod merging;
 #[path = "services/operations.rs"]
 mod operations;
-#[path = "services/truth.rs"]
-mod truth;
 #[path = "services/workers.rs"]
 mod workers;

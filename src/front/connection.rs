@@ -9,7 +9,6 @@ use axum::Router;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use kiln_scheduler::presence::OpenConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream as TokioStream;
 use tokio_rustls::server::TlsStream;
@@ -71,11 +70,8 @@ pub async fn serve_connection(
     stream.set_nodelay(true)?;
     let stream = TokioStream::from_std(stream)?;
     let address = stream.peer_addr().ok();
-    // Dropped with the connection: whoever answers its requests sees that it is gone.
-    let open = OpenConnection::new();
-    let connection = open.connection();
     let Some(tls) = &service.tls else {
-        let origin = Origin { address, peer: Peer::default(), connection };
+        let origin = Origin { address, peer: Peer::default() };
         return serve(stream, service, origin, shutdown).await;
     };
     let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.acceptor().accept(stream));
@@ -85,7 +81,7 @@ pub async fn serve_connection(
             .map_err(|_| ConnectionError::HandshakeTimeout)?
             .map_err(ConnectionError::Handshake)?,
     };
-    let origin = Origin { address, peer: Peer::new(certificate(&stream)?), connection };
+    let origin = Origin { address, peer: Peer::new(certificate(&stream)?) };
     serve(stream, service, origin, shutdown).await
 }
 

@@ -9,7 +9,6 @@ use axum::response::IntoResponse;
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{HeaderValue, Request, Response, StatusCode};
 use kiln_cas::access::Refused;
-use kiln_scheduler::presence::Connection;
 use tonic::Status;
 
 use super::unknown::is_grpc;
@@ -36,7 +35,6 @@ pub struct Gate(pub Arc<Auth>);
 pub struct Origin {
     pub address: Option<SocketAddr>,
     pub peer: Peer,
-    pub connection: Connection,
 }
 
 enum Refusal {

@@ -17,8 +17,6 @@ use super::gate::Origin;
 use super::unknown::is_grpc;
 use crate::telemetry::requests::{Call, Lane, Route, UNKNOWN_PLACE, place};
 
-/// Its answers are worth their work only while somebody waits for them.
-const EXECUTION: &str = "/build.bazel.remote.execution.v2.Execution/";
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// What a request counts as.
@@ -38,9 +36,6 @@ pub async fn measured(
         Some(gate) => gate.admit(&origin, &mut request).await,
         None => Ok(()),
     };
-    if request.uri().path().starts_with(EXECUTION) {
-        request.extensions_mut().insert(origin.connection.clone());
-    }
     let response = match admitted {
         Ok(()) => service.router.clone().call(request).await?,
         Err(refusal) => refusal,

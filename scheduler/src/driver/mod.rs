@@ -17,18 +17,17 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::boundary::{
-    Hold, Matches, NotTaken, OperationState, Queue, Report, Seat, Stage, StreamNames, Ticket,
+    Matches, NotTaken, OperationState, Queue, Report, Seat, Stage, StreamNames, Ticket,
     Unavailable, Update,
 };
 use crate::completion::SharedCompletion;
 use crate::config::SchedulerConfig;
 use crate::job::{Finished, Job, Outcome, Request, Run, UnixNanos, unix_nanos};
-use crate::names::{ForeignLeases, Names};
+use crate::names::Names;
 use crate::queue::platform::Offer;
 use crate::queue::{
     Effect, Event, Joined, LeaseId, Machine, Millis, OperationId, Refusal, Submit, TaskId, WorkerId,
 };
-use crate::session::pause_reason;
 use crate::snapshot::Snapshot;
 
 use effects::After;
@@ -95,7 +94,6 @@ struct Session {
     host_name: String,
     version: String,
     not_enforced: Vec<String>,
-    foreign: ForeignLeases,
     outbound: mpsc::Sender<SchedulerMessage>,
     /// Dropped with the session, which tells its task.
     _seat: oneshot::Sender<()>,
@@ -214,13 +212,6 @@ impl Inner {
         value
     }
 
-    /// The ids of leases that a worker has listed.
-    fn listed(&self, worker: WorkerId, listed: Vec<String>) -> Vec<LeaseId> {
-        let mut state = self.lock();
-        let session = state.sessions.get_mut(&worker);
-        session.map(|session| session.foreign.list(&self.names, listed)).unwrap_or_default()
-    }
-
     fn ticket(self: &Arc<Self>, state: &State, id: OperationId) -> Option<Ticket> {
         let entry = state.entries.get(&id.task)?;
         Some(Ticket {
@@ -230,7 +221,7 @@ impl Inner {
             owner: entry.owner(id),
             streams: entry.streams.clone(),
             updates: entry.updates.subscribe(),
-            hold: Box::new(Waiter { inner: self.clone(), id, gave_up: false }),
+            _hold: Box::new(Hold { inner: self.clone(), id }),
         })
     }
 
@@ -257,22 +248,14 @@ impl Inner {
 }
 
 /// A waiter; dropping it is noticed at once.
-struct Waiter {
+struct Hold {
     inner: Arc<Inner>,
     id: OperationId,
-    gave_up: bool,
 }
 
-impl Hold for Waiter {
-    fn give_up(mut self: Box<Self>) {
-        self.gave_up = true;
-    }
-}
-
-impl Drop for Waiter {
+impl Drop for Hold {
     fn drop(&mut self) {
-        let left = if self.gave_up { Event::GaveUp } else { Event::Detach };
-        self.inner.feed(left(self.id));
+        self.inner.feed(Event::Detach(self.id));
     }
 }
 
@@ -368,11 +351,8 @@ impl Queue for MemoryQueue {
             let welcome = Welcome { heartbeat_interval_ms: inner.worker_heartbeat_ms };
             // A full or closed channel shows when the first lease is sent.
             let _ = outbound.try_send(SchedulerMessage { kind: Some(Kind::Welcome(welcome)) });
-            let mut foreign = ForeignLeases::default();
-            let leases = foreign.list(&inner.names, hello.lease_ids);
             let session = Session {
                 name: name.clone(),
-                foreign,
                 host_name: hello.host_name,
                 version: hello.version,
                 not_enforced: hello.not_enforced,
@@ -381,8 +361,9 @@ impl Queue for MemoryQueue {
             };
             state.sessions.insert(worker, session);
             let offer = Offer::new(hello.properties.into_iter().map(|p| (p.name, p.value)));
-            let paused = pause_reason(&hello.paused);
-            let joined = Joined { worker, name, slots: hello.slots, offer, leases, paused };
+            let leases = hello.lease_ids.iter();
+            let leases = leases.filter_map(|lease| inner.names.parse_lease(lease)).collect();
+            let joined = Joined { worker, name, slots: hello.slots, offer, leases };
             inner.handle(state, Event::WorkerJoined(joined), after);
             Seat { worker, taken_away }
         })
@@ -390,15 +371,7 @@ impl Queue for MemoryQueue {
 
     async fn report(&self, worker: WorkerId, report: Report) {
         let event = match report {
-            Report::Heartbeat(listed) => {
-                let leases = self.inner.listed(worker, listed);
-                Event::Heartbeat { worker, leases }
-            }
-            Report::Refused { lease, message, holds } => {
-                let holds = self.inner.listed(worker, holds);
-                Event::Refused { worker, lease, message, holds }
-            }
-            Report::Paused(reason) => Event::WorkerPaused { worker, reason },
+            Report::Heartbeat(leases) => Event::Heartbeat { worker, leases },
             Report::Draining => Event::WorkerDraining { worker },
             Report::Progress { lease, phase } => Event::Progress { worker, lease, phase },
             Report::Failed { lease, message } => Event::Failed { worker, lease, message },
@@ -424,8 +397,8 @@ impl Queue for MemoryQueue {
         });
     }
 
-    fn lease_id(&self, name: &str) -> LeaseId {
-        self.inner.names.lease_id(name)
+    fn parse_lease(&self, id: &str) -> Option<LeaseId> {
+        self.inner.names.parse_lease(id)
     }
 
     async fn drain(&self) {

@@ -23,7 +23,6 @@ use kiln_cas::ActionKey;
 use fleet::Fleet;
 use ready::{InvocationId, LaneId, Place, Ready};
 
-pub(crate) use fleet::paused_in_words;
 pub use ready::UNKNOWN_EXPECTED_MS;
 pub use types::*;
 pub use view::{LaneFigures, LeaseFigures, WorkerFigures};
@@ -63,8 +62,6 @@ struct Task {
     skips_cache: bool,
     /// For each request whether it was cancelled.
     cancelled: Vec<bool>,
-    /// For each request how many clients wait for it.
-    waiting_for: Vec<u32>,
     waiters: usize,
     state: State,
     attempts: u32,
@@ -72,8 +69,6 @@ struct Task {
     returns: u32,
     killed: Vec<Arc<str>>,
     avoid: Option<WorkerId>,
-    /// Until then it does not go to the worker that it avoids.
-    elsewhere_until: Option<Millis>,
     abandon_at: Option<Millis>,
 }
 
@@ -114,8 +109,6 @@ enum Timer {
     Abandon(TaskId),
     Unsatisfiable(LaneId),
     Forget,
-    Stray(WorkerId, LeaseId),
-    Elsewhere(TaskId),
 }
 
 impl Machine {
@@ -151,14 +144,12 @@ impl Machine {
             Event::Submit(submit) => self.submit(*submit, effects),
             Event::Attach(id) => self.attach(id),
             Event::Detach(id) => self.detach(id),
-            Event::GaveUp(id) => self.gave_up(id, effects),
             Event::Cancel(id) => self.cancel(id, effects),
             Event::WorkerJoined(joined) => self.worker_joined(joined, effects),
             Event::WorkerLeft { worker } => self.worker_lost(worker, effects),
             Event::Alive { worker } => self.seen(worker),
             Event::Heartbeat { worker, leases } => self.heartbeat(worker, &leases, effects),
             Event::WorkerDraining { worker } => self.worker_draining(worker),
-            Event::WorkerPaused { worker, reason } => self.worker_paused(worker, reason, effects),
             Event::Progress { worker, lease, phase } => self.progress(worker, lease, phase),
             Event::Completed { worker, lease } => self.completed(worker, lease, effects),
             Event::Failed { worker, lease, message } => {
@@ -166,9 +157,6 @@ impl Machine {
             }
             Event::Returned { worker, lease, message } => {
                 self.returned(worker, lease, message, effects);
-            }
-            Event::Refused { worker, lease, message, holds } => {
-                self.refused(worker, lease, message, &holds, effects);
             }
             Event::Published { task, bytes } => self.published(task, bytes, effects),
             Event::Drain => self.draining = true,
@@ -194,8 +182,6 @@ impl Machine {
                 Timer::Abandon(task) => self.check_abandoned(task, effects),
                 Timer::Unsatisfiable(lane) => self.check_unsatisfiable(lane, effects),
                 Timer::Forget => self.forget_finished(effects),
-                Timer::Stray(worker, lease) => self.stray_expired(worker, lease, effects),
-                Timer::Elsewhere(task) => self.anywhere(task, effects),
             }
         }
     }

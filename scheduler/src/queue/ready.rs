@@ -125,15 +125,12 @@ impl Ready {
         }
     }
 
-    /// The lane's tasks, each with its turn among those of other lanes: the next one first.
-    pub fn in_turn(&self, lane: LaneId) -> impl Iterator<Item = (Turn, TaskId)> {
-        let levels = self.levels.get(&lane).into_iter().flatten();
-        levels.flat_map(|(priority, level)| {
-            level.turns.iter().flat_map(move |(running, served, invocation)| {
-                let tasks = level.waiting.get(invocation).into_iter().flatten();
-                tasks.map(move |(_, task)| ((*priority, *running, *served), *task))
-            })
-        })
+    /// The lane's next task and its turn among other lanes.
+    pub fn head(&self, lane: LaneId) -> Option<(Turn, TaskId)> {
+        let (priority, level) = self.levels.get(&lane)?.first_key_value()?;
+        let (running, served, invocation) = level.turns.first()?;
+        let (_, task) = level.waiting.get(invocation)?.first()?;
+        Some(((*priority, *running, *served), *task))
     }
 
     /// A slot of the invocation begins to run: it goes to the back of its equals.
@@ -177,7 +174,7 @@ mod tests {
     const LANE: LaneId = LaneId(0);
 
     fn take(ready: &mut Ready, places: &HashMap<u64, Place>) -> Option<u64> {
-        let (_, task) = ready.in_turn(LANE).next()?;
+        let (_, task) = ready.head(LANE)?;
         let place = places[&task.0];
         ready.remove(task, place);
         ready.started(place.invocation);

@@ -30,14 +30,12 @@ impl Machine {
             mergeable: !submit.do_not_cache,
             skips_cache: submit.skip_cache_lookup,
             cancelled: vec![false],
-            waiting_for: vec![1],
             waiters: 1,
             state: State::Waiting { since: self.now },
             attempts: 0,
             returns: 0,
             killed: Vec::new(),
             avoid: submit.avoid.as_ref().and_then(|name| self.fleet.named(name)),
-            elsewhere_until: None,
             abandon_at: None,
         };
         if task.mergeable && !self.by_key.contains_key(&task.key) {
@@ -69,7 +67,6 @@ impl Machine {
         self.counters.merged += 1;
         let request = task.cancelled.len() as u32;
         task.cancelled.push(false);
-        task.waiting_for.push(1);
         task.waiters += 1;
         task.skips_cache |= submit.skip_cache_lookup;
         effects.push(Effect::Accepted { id: OperationId { task: id, request }, merged: true });
@@ -138,13 +135,10 @@ impl Machine {
         if self.fleet.is_served(id) {
             return;
         }
-        let ending = match self.fleet.paused(id) {
-            Some(reasons) => Ending::WorkersPaused(reasons),
-            None => Ending::Unsatisfiable(self.fleet.explain(id)),
-        };
+        let reason = self.fleet.explain(id);
         for _ in 0..MAX_UNSATISFIABLE_AT_ONCE {
             let Some(task) = self.waits_in_vain(id) else { break };
-            self.finish(task, ending.clone(), 0, effects);
+            self.finish(task, Ending::Unsatisfiable(reason.clone()), 0, effects);
         }
         self.expect_worker(id);
     }
@@ -160,9 +154,6 @@ impl Machine {
     pub(super) fn attach(&mut self, id: OperationId) {
         if let Some(task) = self.tasks.get_mut(&id.task) {
             task.waiters += 1;
-            if let Some(count) = task.waiting_for.get_mut(id.request as usize) {
-                *count += 1;
-            }
             self.stop_abandoning(id.task);
         }
     }
@@ -170,26 +161,10 @@ impl Machine {
     pub(super) fn detach(&mut self, id: OperationId) {
         let Some(task) = self.tasks.get_mut(&id.task) else { return };
         task.waiters = task.waiters.saturating_sub(1);
-        if let Some(count) = task.waiting_for.get_mut(id.request as usize) {
-            *count = count.saturating_sub(1);
-        }
         if task.waiters == 0 && task.abandon_at.is_none() {
             let at = self.now + self.limits.abandon_grace;
             task.abandon_at = Some(at);
             self.timers.insert((at, Timer::Abandon(id.task)));
-        }
-    }
-
-    /// Where nobody else waits there is nothing to wait for: the task ends now, or the request
-    /// alone where the task goes on for others.
-    pub(super) fn gave_up(&mut self, id: OperationId, effects: &mut Vec<Effect>) {
-        self.detach(id);
-        let Some(task) = self.tasks.get(&id.task) else { return };
-        let alone = task.waiting_for.get(id.request as usize) == Some(&0);
-        if task.waiters == 0 && task.state != State::Publishing {
-            self.stop(id.task, Ending::NobodyWaits, CancelReason::NobodyWaits, effects);
-        } else if task.waiters > 0 && alone {
-            self.cancel(id, effects);
         }
     }
 
@@ -258,7 +233,6 @@ impl Machine {
     ) {
         self.dequeue(id);
         self.stop_abandoning(id);
-        self.stop_going_elsewhere(id);
         let Some(task) = self.tasks.remove(&id) else { return };
         match task.state {
             State::Publishing => self.publishing -= 1,
@@ -284,7 +258,7 @@ impl Machine {
             Ending::Published => &mut counters.published,
             Ending::Cancelled => &mut counters.cancelled,
             Ending::NobodyWaits => &mut counters.abandoned,
-            Ending::Unsatisfiable(_) | Ending::WorkersPaused(_) => &mut counters.unsatisfiable,
+            Ending::Unsatisfiable(_) => &mut counters.unsatisfiable,
             Ending::RetriesExhausted { .. } => &mut counters.retries_exhausted,
             Ending::Poison { .. } => &mut counters.poisoned,
         } += 1;

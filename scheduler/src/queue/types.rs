@@ -56,11 +56,8 @@ pub struct Joined {
     pub name: Arc<str>,
     pub slots: u32,
     pub offer: Offer,
-    /// What it holds from an earlier session: it keeps what is still its own, and is told to
-    /// cancel the rest, which takes up slots until it has.
+    /// What it still runs from an earlier session: it keeps what is still its own.
     pub leases: Vec<LeaseId>,
-    /// Why it takes nothing for now.
-    pub paused: Option<Arc<str>>,
 }
 
 /// Which part of an action a worker is in.
@@ -76,10 +73,8 @@ pub enum Event {
     Submit(Box<Submit>),
     /// A client waits for the operation.
     Attach(OperationId),
-    /// A client that waited does so no longer; it may come back.
+    /// A client that waited does so no longer.
     Detach(OperationId),
-    /// A client that waited does not want the answer any more.
-    GaveUp(OperationId),
     Cancel(OperationId),
     WorkerJoined(Joined),
     WorkerLeft {
@@ -89,15 +84,9 @@ pub enum Event {
     Alive {
         worker: WorkerId,
     },
-    /// `leases`: all that the worker runs.
     Heartbeat {
         worker: WorkerId,
         leases: Vec<LeaseId>,
-    },
-    /// The worker takes nothing until it says otherwise (`None`), for the reason given.
-    WorkerPaused {
-        worker: WorkerId,
-        reason: Option<Arc<str>>,
     },
     /// The worker takes nothing more, by its own wish or by an operator's.
     WorkerDraining {
@@ -124,14 +113,6 @@ pub enum Event {
         worker: WorkerId,
         lease: LeaseId,
         message: String,
-    },
-    /// The worker did not begin the action, or stopped it for want of a scheduler: that is no
-    /// run. `holds`: all leases that it has instead.
-    Refused {
-        worker: WorkerId,
-        lease: LeaseId,
-        message: String,
-        holds: Vec<LeaseId>,
     },
     /// The answer of a task that was to be published is published (`bytes` long), and its
     /// waiters may see it.
@@ -219,8 +200,6 @@ pub enum CancelReason {
     Cancelled,
     NobodyWaits,
     LeaseExpired,
-    /// The worker holds a lease that this queue did not give it, or has taken from it.
-    Unknown,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -241,8 +220,6 @@ pub enum Ending {
     NobodyWaits,
     /// The reason in words.
     Unsatisfiable(String),
-    /// All workers that could run it have paused. Their names and reasons, in words.
-    WorkersPaused(String),
     RetriesExhausted {
         attempts: u32,
         last: String,
@@ -272,13 +249,10 @@ pub struct Limits {
     pub cancel_timeout: Millis,
     /// Runs after the first, at most.
     pub max_retries: u32,
-    /// Runs that workers refused, or gave back because they drain, and that do not count; any
-    /// more do.
+    /// Runs that draining workers gave back, and that do not count; any more do.
     pub max_returns: u32,
     /// Before the n-th run again after a failure: n times this.
     pub retry_delay: Millis,
-    /// How long a task that failed on one worker waits for another that could run it.
-    pub elsewhere_wait: Millis,
     /// A task that lost so many workers is taken to be their killer.
     pub poison_kills: u32,
     /// Finished tasks are kept so long, so many and with answers of so many bytes.
@@ -302,7 +276,6 @@ impl Default for Limits {
             max_retries: 3,
             max_returns: 50,
             retry_delay: 200,
-            elsewhere_wait: 30_000,
             poison_kills: 3,
             completed_ttl: 10 * 60_000,
             max_completed: 10_000,
@@ -331,6 +304,4 @@ pub struct Counters {
     pub leases_expired: u64,
     pub stale_results: u64,
     pub returned: u64,
-    /// Leases that workers did not take.
-    pub leases_refused: u64,
 }

@@ -11,8 +11,6 @@ pub struct WorkerFigures<'a> {
     pub slots: u32,
     pub occupied: u32,
     pub draining: bool,
-    /// Why it takes nothing for now.
-    pub paused: Option<&'a Arc<str>>,
     pub last_seen: Millis,
     pub offer: Option<&'a Offer>,
 }
@@ -80,9 +78,8 @@ impl Machine {
             id: *id,
             name: &worker.name,
             slots: worker.slots,
-            occupied: worker.occupied(),
+            occupied: worker.leases.len() as u32,
             draining: worker.draining,
-            paused: worker.paused.as_ref(),
             last_seen: worker.last_seen,
             offer: self.fleet.offer(worker),
         })
@@ -144,9 +141,7 @@ impl Machine {
             assert!(timer.is_none_or(|timer| self.timers.contains(&timer)));
             assert!(timer.is_none() || !lane.waiting.is_empty());
         }
-        let strays: usize = self.fleet.workers.values().map(|worker| worker.strays.len()).sum();
-        let timers =
-            1 + 5 * self.tasks.len() + self.leases.len() + strays + self.fleet.workers.len();
+        let timers = 1 + 4 * self.tasks.len() + self.leases.len() + self.fleet.workers.len();
         assert!(self.timers.len() <= timers, "timers pile up");
     }
 }

@@ -11,14 +11,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::boundary::{
-    Hold, Matches, NotTaken, OperationState, Queue, Report, Seat, Stage, Ticket, Unavailable,
-    Update,
+    Matches, NotTaken, OperationState, Queue, Report, Seat, Stage, Ticket, Unavailable, Update,
 };
 use crate::job::{Job, Outcome};
-use crate::names::ForeignLeases;
 use crate::queue::platform::Offer;
 use crate::queue::{Event, Joined, LeaseId, OperationId, Refusal, Submit, TaskId, WorkerId};
-use crate::session::pause_reason;
 use crate::snapshot::Snapshot;
 
 use super::calls::Answer;
@@ -30,30 +27,22 @@ use super::wire::{Step, TaskState, Times, Told};
 use super::{Inner, RedisQueue, script};
 
 /// A client's hold on a task; dropping it is noticed at once.
-struct Waiter {
+struct Hold {
     inner: Arc<Inner>,
-    id: OperationId,
-    gave_up: bool,
+    task: TaskId,
 }
 
-impl Hold for Waiter {
-    fn give_up(mut self: Box<Self>) {
-        self.gave_up = true;
-    }
-}
-
-impl Drop for Waiter {
+impl Drop for Hold {
     fn drop(&mut self) {
         let mut local = self.inner.lock();
-        let Some(watched) = local.tasks.get_mut(&self.id.task) else { return };
+        let Some(watched) = local.tasks.get_mut(&self.task) else { return };
         watched.tickets -= 1;
         let (done, last) = (watched.is_done(), watched.tickets == 0);
         if last {
-            local.tasks.remove(&self.id.task);
+            local.tasks.remove(&self.task);
         }
         if !done {
-            let left = if self.gave_up { &mut local.gave_up } else { &mut local.left };
-            left.push(self.id);
+            local.left.push(self.task);
             self.inner.wake.notify_one();
         }
     }
@@ -75,7 +64,7 @@ impl Inner {
             job: watched.job.clone(),
             streams: watched.streams.clone(),
             updates: watched.updates.subscribe(),
-            hold: Box::new(Waiter { inner: self.clone(), id, gave_up: false }),
+            _hold: Box::new(Hold { inner: self.clone(), task: id.task }),
         })
     }
 
@@ -229,16 +218,13 @@ impl Inner {
 
     async fn join(self: Arc<Self>, hello: Hello, outbound: mpsc::Sender<SchedulerMessage>) -> Seat {
         let (seat, taken_away) = oneshot::channel();
-        let mut foreign = ForeignLeases::default();
-        let leases = foreign.list(&self.names, hello.lease_ids);
-        let strays = leases.iter().copied().collect();
+        let leases = hello.lease_ids.iter();
         let joined = Joined {
             worker: WorkerId(0),
             name: hello.worker_id.as_str().into(),
             slots: hello.slots,
             offer: Offer::new(hello.properties.into_iter().map(|p| (p.name, p.value))),
-            leases,
-            paused: pause_reason(&hello.paused),
+            leases: leases.filter_map(|lease| self.names.parse_lease(lease)).collect(),
         };
         let info = queue::Worker {
             host_name: hello.host_name,
@@ -258,9 +244,7 @@ impl Inner {
         // A full or closed channel shows when the first lease is sent.
         let _ = outbound.try_send(SchedulerMessage { kind: Some(Kind::Welcome(welcome)) });
         let reports = Arc::new(watch::Sender::new(0));
-        let name = joined.name;
-        let session =
-            Session { name, outbound, heard: None, foreign, strays, reports, _seat: seat };
+        let session = Session { name: joined.name, outbound, heard: None, reports, _seat: seat };
         let worker = self.seated(session, answer);
         Seat { worker, taken_away }
     }
@@ -332,46 +316,6 @@ impl Inner {
     async fn returned(self: &Arc<Self>, worker: WorkerId, lease: LeaseId, message: String) {
         self.lock().runs.remove(&lease);
         self.tell(Event::Returned { worker, lease, message }).await;
-    }
-
-    /// What a worker runs. Redis hears it with others' later, unless it differs from what Redis
-    /// believes: then it is returned.
-    fn hear_leases(&self, worker: WorkerId, listed: Vec<String>) -> Option<Vec<LeaseId>> {
-        let mut local = self.lock();
-        let (leases, news) = local.listed(&self.names, worker, listed);
-        if news {
-            return Some(leases);
-        }
-        if let Some(session) = local.sessions.get_mut(&worker) {
-            session.heard = Some((leases, Instant::now()));
-        }
-        None
-    }
-
-    /// `leases` differ from what Redis believes.
-    async fn heartbeat(self: &Arc<Self>, worker: WorkerId, leases: Vec<LeaseId>) {
-        // What the worker has answered before is heard before.
-        self.all_reported(worker).await;
-        self.tell(Event::Heartbeat { worker, leases }).await;
-    }
-
-    async fn all_reported(&self, worker: WorkerId) {
-        let reports = self.lock().sessions.get(&worker).map(|session| session.reports.clone());
-        if let Some(reports) = reports {
-            let _ = reports.subscribe().wait_for(|count| *count == 0).await;
-        }
-    }
-
-    async fn refused(
-        self: &Arc<Self>,
-        worker: WorkerId,
-        lease: LeaseId,
-        message: String,
-        holds: Vec<LeaseId>,
-    ) {
-        self.all_reported(worker).await;
-        self.lock().runs.remove(&lease);
-        self.tell(Event::Refused { worker, lease, message, holds }).await;
     }
 
     /// Does not keep the worker waiting, who has more to say: no more of these are under way than
@@ -472,15 +416,10 @@ impl Queue for RedisQueue {
     async fn report(&self, worker: WorkerId, report: Report) {
         let inner = &self.inner;
         match report {
-            Report::Heartbeat(listed) => {
-                if let Some(news) = inner.hear_leases(worker, listed) {
-                    inner.heartbeat(worker, news).await;
+            Report::Heartbeat(leases) => {
+                if let Some(session) = inner.lock().sessions.get_mut(&worker) {
+                    session.heard = Some((leases, Instant::now()));
                 }
-            }
-            Report::Paused(reason) => inner.tell(Event::WorkerPaused { worker, reason }).await,
-            Report::Refused { lease, message, holds } => {
-                let (holds, _) = inner.lock().listed(&inner.names, worker, holds);
-                inner.refused(worker, lease, message, holds).await;
             }
             Report::Draining => inner.tell(Event::WorkerDraining { worker }).await,
             Report::Progress { lease, phase } => {
@@ -509,16 +448,19 @@ impl Queue for RedisQueue {
 
     async fn leave(&self, worker: WorkerId) {
         let inner = &self.inner;
-        // What it has answered is heard before it is gone.
-        inner.all_reported(worker).await;
+        let reports = inner.lock().sessions.get(&worker).map(|session| session.reports.clone());
+        if let Some(reports) = reports {
+            // What it has answered is heard before it is gone.
+            let _ = reports.subscribe().wait_for(|count| *count == 0).await;
+        }
         // When this frontend goes, its workers take what they run to another one.
         if !inner.is_closed() && inner.lock().close_session(worker).is_some() {
             inner.tell(Event::WorkerLeft { worker }).await;
         }
     }
 
-    fn lease_id(&self, name: &str) -> LeaseId {
-        self.inner.names.lease_id(name)
+    fn parse_lease(&self, id: &str) -> Option<LeaseId> {
+        self.inner.names.parse_lease(id)
     }
 
     async fn drain(&self) {

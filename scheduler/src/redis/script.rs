@@ -33,7 +33,6 @@ pub fn preamble(now: Option<u64>, frontend: &str, limits: &Limits) -> Arguments 
         u64::from(limits.max_retries),
         u64::from(limits.max_returns),
         limits.retry_delay,
-        limits.elsewhere_wait,
         u64::from(limits.poison_kills),
         limits.completed_ttl,
         limits.max_completed as u64,
@@ -81,10 +80,11 @@ pub fn event(event: &Event) -> Option<Arguments> {
         Event::Attach(operation) => {
             say("attach");
             say(&id(operation.task.0));
-            say(&operation.request.to_string());
         }
-        Event::Detach(operation) => return Some(left("detach", &[*operation])),
-        Event::GaveUp(operation) => return Some(left("gave_up", &[*operation])),
+        Event::Detach(operation) => {
+            say("detach");
+            say(&id(operation.task.0));
+        }
         Event::Cancel(operation) => {
             say("cancel");
             say(&id(operation.task.0));
@@ -128,18 +128,6 @@ pub fn event(event: &Event) -> Option<Arguments> {
             say(&id(lease.0));
             say(message);
         }
-        Event::WorkerPaused { worker, reason } => {
-            say("pause");
-            say(&id(worker.0));
-            say(reason.as_deref().unwrap_or_default());
-        }
-        Event::Refused { worker, lease, message, holds } => {
-            say("refused");
-            say(&id(worker.0));
-            say(&id(lease.0));
-            say(message);
-            holds.iter().for_each(|lease| say(&id(lease.0)));
-        }
         Event::Tick => say("tick"),
         Event::Submit(_) | Event::Published { .. } | Event::Drain => return None,
     }
@@ -156,7 +144,6 @@ pub fn joined(joined: &Joined, info: Vec<u8>) -> Arguments {
         joined.slots.to_string().into_bytes(),
         pairs(joined.offer.pairs()),
         info,
-        joined.paused.as_deref().unwrap_or_default().as_bytes().to_vec(),
     ];
     arguments.extend(joined.leases.iter().map(|lease| id(lease.0).into_bytes()));
     arguments
@@ -184,10 +171,9 @@ pub fn about(event: &str, operation: OperationId) -> Arguments {
     words.into_iter().take(count).map(String::into_bytes).collect()
 }
 
-/// Whether workers are alive and what they run, and that this frontend is. `secret`: what it
-/// makes names of leases with.
-pub fn beat(secret: &[u8; 32], workers: &[(WorkerId, Vec<LeaseId>)]) -> Arguments {
-    let mut arguments = vec![b"beat".to_vec(), secret.to_vec()];
+/// Whether workers are alive and what they run, and that this frontend is.
+pub fn beat(workers: &[(WorkerId, Vec<LeaseId>)]) -> Arguments {
+    let mut arguments = vec![b"beat".to_vec()];
     for (worker, leases) in workers {
         arguments.push(id(worker.0).into_bytes());
         arguments.push(leases.len().to_string().into_bytes());
@@ -196,17 +182,7 @@ pub fn beat(secret: &[u8; 32], workers: &[(WorkerId, Vec<LeaseId>)]) -> Argument
     arguments
 }
 
-/// `detach` or `gave_up`: once for each waiter.
-pub fn left(event: &str, operations: &[OperationId]) -> Arguments {
-    let mut arguments = vec![event.as_bytes().to_vec()];
-    for operation in operations {
-        arguments.push(id(operation.task.0).into_bytes());
-        arguments.push(operation.request.to_string().into_bytes());
-    }
-    arguments
-}
-
-/// `look` or `publishes`.
+/// `detach`, `look` or `publishes`.
 pub fn tasks(event: &str, tasks: &[TaskId]) -> Arguments {
     let mut arguments = vec![event.as_bytes().to_vec()];
     arguments.extend(tasks.iter().map(|task| id(task.0).into_bytes()));

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::queue::paused_in_words;
 use crate::queue::platform::{Offer, Requirement, explain};
 use crate::queue::{
     CancelReason, CloseReason, Effect, Ending, LeaseId, OperationId, Refusal, TaskId, WorkerId,
@@ -202,8 +201,6 @@ pub enum Told {
     /// This frontend is new to the queue, or was taken for lost: it is not known what it waits
     /// for.
     Lapsed,
-    /// What all frontends make names of leases with.
-    Secret([u8; 32]),
     Totals {
         queued: usize,
         running: usize,
@@ -230,8 +227,6 @@ pub struct WorkerRow {
     pub properties: Vec<(String, String)>,
     /// Encoded `kiln.queue.v1.Worker`.
     pub info: Bytes,
-    /// Why it takes nothing for now; empty: it does.
-    pub paused: String,
 }
 
 /// Everything in `input`.
@@ -327,11 +322,6 @@ impl Fields {
             b"Cancelled" => Ending::Cancelled,
             b"NobodyWaits" => Ending::NobodyWaits,
             b"Unsatisfiable" => Ending::Unsatisfiable(unsatisfiable(details()?)?),
-            b"WorkersPaused" => {
-                let all: Vec<String> = details()?.fields.map(|field| text(&field)).collect();
-                let pairs = all.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone()));
-                Ending::WorkersPaused(paused_in_words(&pairs.collect::<Vec<_>>()))
-            }
             b"RetriesExhausted" => {
                 let mut details = details()?;
                 Ending::RetriesExhausted { attempts: details.number()?, last: details.text()? }
@@ -394,7 +384,6 @@ impl Fields {
                 reason: match &*self.bytes()? {
                     b"Cancelled" => CancelReason::Cancelled,
                     b"NobodyWaits" => CancelReason::NobodyWaits,
-                    b"Unknown" => CancelReason::Unknown,
                     _ => CancelReason::LeaseExpired,
                 },
             },
@@ -443,10 +432,6 @@ impl Fields {
             b"Unknown" => Told::Unknown { task: self.task()? },
             b"Drain" => Told::Drain { worker: self.worker()? },
             b"Lapsed" => Told::Lapsed,
-            b"Secret" => {
-                let secret = <[u8; 32]>::try_from(&*self.bytes()?);
-                Told::Secret(secret.map_err(|_| Garbled("a secret of another size".to_owned()))?)
-            }
             b"Totals" => Told::Totals {
                 queued: self.number()?,
                 running: self.number()?,
@@ -461,7 +446,6 @@ impl Fields {
                 seen: self.number()?,
                 properties: parse_pairs(&self.bytes()?)?,
                 info: self.bytes()?,
-                paused: self.text()?,
             })),
             b"Lane" => Told::Lane {
                 properties: parse_pairs(&self.bytes()?)?,
@@ -513,7 +497,6 @@ impl Told {
             | Self::Unknown { .. }
             | Self::Drain { .. }
             | Self::Lapsed
-            | Self::Secret(_)
             | Self::Totals { .. }
             | Self::Counters(_)
             | Self::Worker(_)

@@ -23,7 +23,6 @@ use tonic::{Code, Request, Response, Status};
 use crate::boundary::{NotTaken, Stage, Ticket, Unavailable};
 use crate::completion::{Record, cached, link};
 use crate::job::{ActionFacts, Finished, Job, unix_nanos};
-use crate::presence::{Client, Watched};
 use crate::queue::Refusal;
 use crate::request::{Asked, Caller, Inline, completed, parse, read_action};
 use crate::services::status::{status, store_status};
@@ -66,11 +65,10 @@ impl Execution for ExecutionService {
         let asked =
             parse(&core.config, request, &headers, received_at, caller).map_err(grpc_error)?;
         let asked = Arc::new(asked);
-        let client = Client::new(&caller, &headers);
         let mut answer = Box::pin(answer(core.clone(), asked.clone()));
         let stream = match tokio::time::timeout(CACHE_CHECK_NOTICE, &mut answer).await {
-            Ok(answer) => answered(core.clone(), &asked, client, answer.map_err(grpc_error)?),
-            Err(_) => slowly_answered(core.clone(), asked, client, answer),
+            Ok(answer) => answered(core.clone(), &asked, answer.map_err(grpc_error)?),
+            Err(_) => slowly_answered(core.clone(), asked, answer),
         };
         Ok(Response::new(stream))
     }
@@ -79,12 +77,11 @@ impl Execution for ExecutionService {
         &self,
         request: Request<WaitExecutionRequest>,
     ) -> Result<Response<Self::WaitExecutionStream>, Status> {
-        let (headers, caller, WaitExecutionRequest { name }) = request.into_parts();
+        let (_, caller, WaitExecutionRequest { name }) = request.into_parts();
         let ticket = self.core.queue.attach(&name).await.map_err(unavailable)?;
         let ticket = ticket.ok_or_else(|| unknown_operation(&name))?;
         self.core.guard().check(&caller, Right::Execute, &ticket.job.key.instance)?;
-        let client = Client::new(&caller, &headers);
-        Ok(Response::new(updates(self.core.clone(), ticket, client, Inline::default())))
+        Ok(Response::new(updates(self.core.clone(), ticket, Inline::default())))
     }
 }
 
@@ -168,9 +165,9 @@ fn record_hit(
     });
 }
 
-fn answered(core: Arc<Core>, asked: &Asked, client: Client, answer: Answer) -> OperationStream {
+fn answered(core: Arc<Core>, asked: &Asked, answer: Answer) -> OperationStream {
     match answer {
-        Answer::Queued(ticket) => updates(core, ticket, client, asked.inline.clone()),
+        Answer::Queued(ticket) => updates(core, ticket, asked.inline.clone()),
         Answer::Hit(finished) => {
             let (key, wanted) = (asked.key.clone(), asked.inline.clone());
             Box::pin(stream::once(async move {
@@ -187,7 +184,6 @@ fn answered(core: Arc<Core>, asked: &Asked, client: Client, answer: Answer) -> O
 fn slowly_answered(
     core: Arc<Core>,
     asked: Arc<Asked>,
-    client: Client,
     answer: impl Future<Output = Result<Answer, rpc::Status>> + Send + 'static,
 ) -> OperationStream {
     let name = core.unqueued_name(&asked.key.instance);
@@ -195,7 +191,7 @@ fn slowly_answered(
     let notice = pending(name.clone(), &asked.key, stage, None);
     let rest = async move {
         match answer.await {
-            Ok(answer) => answered(core, &asked, client, answer),
+            Ok(answer) => answered(core, &asked, answer),
             Err(status) => {
                 let response = ExecuteResponse { status: Some(status), ..Default::default() };
                 let operation = done(name, &asked.key, None, response.encode_to_vec());
@@ -207,31 +203,28 @@ fn slowly_answered(
 }
 
 /// The operation now, then at every change and heartbeat, until it is done.
-fn updates(core: Arc<Core>, ticket: Ticket, client: Client, inline: Inline) -> OperationStream {
+fn updates(core: Arc<Core>, ticket: Ticket, inline: Inline) -> OperationStream {
     struct Watch {
         core: Arc<Core>,
-        watched: Watched,
+        ticket: Ticket,
         inline: Inline,
         begun: bool,
     }
-    let watched = Watched::new(core.presence.clone(), client, ticket);
-    let watch = Watch { core, watched, inline, begun: false };
+    let watch = Watch { core, ticket, inline, begun: false };
     Box::pin(stream::unfold(Some(watch), |watch| async move {
         let mut watch = watch?;
         let heartbeat = watch.core.config.operation_heartbeat;
         let mut closed = false;
-        let ticket = watch.watched.ticket()?;
         if watch.begun {
             tokio::select! {
-                changed = ticket.updates.changed() => closed = changed.is_err(),
+                changed = watch.ticket.updates.changed() => closed = changed.is_err(),
                 () = tokio::time::sleep(heartbeat) => {}
             }
         }
         watch.begun = true;
-        let state = ticket.state();
+        let state = watch.ticket.state();
         match &state.stage {
             Stage::Done(finished) => {
-                watch.watched.answered();
                 let blobs = watch.core.parts.blobs.as_ref();
                 let function = state.job.key.action.function;
                 let response = inlined(blobs, function, &watch.inline, &finished.response).await;
@@ -239,7 +232,6 @@ fn updates(core: Arc<Core>, ticket: Ticket, client: Client, inline: Inline) -> O
                 Some((Ok(operation), None))
             }
             _ if closed => {
-                watch.watched.answered();
                 let status = Status::unavailable("this server is shutting down; execute again");
                 Some((Err(status), None))
             }

@@ -11,5 +11,4 @@ mod faults;
 mod harness;
 mod merging;
 mod operations;
-mod truth;
 mod workers;

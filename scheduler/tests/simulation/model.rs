@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use kiln_scheduler::queue::platform::{Offer, Requirement};
-use kiln_scheduler::queue::{
-    CancelReason, Effect, Ending, LeaseId, Limits, Millis, Submit, TaskId, WorkerId,
-};
+use kiln_scheduler::queue::{Effect, Ending, LeaseId, Limits, Millis, Submit, TaskId, WorkerId};
 
 pub struct Task {
     pub submit: Submit,
@@ -23,26 +21,11 @@ pub struct Task {
     cancelled: Vec<bool>,
 }
 
-impl Task {
-    pub fn is_publishing(&self) -> bool {
-        self.publishing
-    }
-}
-
 struct Session {
     slots: u32,
     offer: Offer,
     draining: bool,
-    paused: bool,
     leases: BTreeSet<LeaseId>,
-    /// What it holds though it should not.
-    strays: BTreeSet<LeaseId>,
-}
-
-impl Session {
-    fn takes(&self) -> bool {
-        !self.draining && !self.paused
-    }
 }
 
 #[derive(Clone, Copy)]
@@ -72,11 +55,8 @@ pub struct Model {
     /// With the number of leases, revoked ones included.
     invocation_of: HashMap<TaskId, (Arc<str>, u32)>,
     forgotten: HashSet<TaskId>,
-    /// What the latest worker that listed its leases named: these may be cancelled whatever they
-    /// are.
+    /// What the latest session began with: these may be cancelled whatever they are.
     listed: HashSet<LeaseId>,
-    /// Leases that workers had no room for.
-    pub refused: u64,
     pub adopted: u64,
     /// Runs that draining workers gave back, and those of them that counted all the same.
     pub returned: u64,
@@ -94,8 +74,7 @@ impl Model {
 
     pub fn joined(&mut self, worker: WorkerId, slots: u32, offer: Offer, leases: &[LeaseId]) {
         self.listed = leases.iter().copied().collect();
-        let (leases, strays) = Default::default();
-        let session = Session { slots, offer, draining: false, paused: false, leases, strays };
+        let session = Session { slots, offer, draining: false, leases: BTreeSet::new() };
         assert!(self.sessions.insert(worker, session).is_none());
     }
 
@@ -122,20 +101,6 @@ impl Model {
         session.map(|session| session.leases.iter().copied().collect()).unwrap_or_default()
     }
 
-    /// The worker says what it holds.
-    pub fn listed(&mut self, worker: WorkerId, leases: &[LeaseId]) {
-        self.listed = leases.iter().copied().collect();
-        if let Some(session) = self.sessions.get_mut(&worker) {
-            session.strays.retain(|lease| self.listed.contains(lease));
-        }
-    }
-
-    pub fn paused(&mut self, worker: WorkerId, paused: bool) {
-        if let Some(session) = self.sessions.get_mut(&worker) {
-            session.paused = paused;
-        }
-    }
-
     pub fn draining(&mut self, worker: WorkerId) {
         if let Some(session) = self.sessions.get_mut(&worker) {
             session.draining = true;
@@ -144,9 +109,6 @@ impl Model {
 
     /// The worker gives a lease back, whatever it has to say with it.
     pub fn gave_back(&mut self, worker: WorkerId, lease: LeaseId) {
-        if let Some(session) = self.sessions.get_mut(&worker) {
-            session.strays.remove(&lease);
-        }
         if self.leases.get(&lease).is_some_and(|held| held.worker == worker) {
             self.release(lease);
         }
@@ -155,20 +117,8 @@ impl Model {
     /// The worker gives a lease back because it drains: that was no run.
     pub fn returned(&mut self, worker: WorkerId, lease: LeaseId) {
         let drains = self.sessions.get(&worker).is_some_and(|session| session.draining);
-        self.was_no_run(worker, lease, drains);
-    }
-
-    /// The worker has no room for a lease: that was no run.
-    pub fn refused(&mut self, worker: WorkerId, lease: LeaseId) {
-        let held = self.leases.get(&lease);
-        let known = held.is_some_and(|held| held.worker == worker && !held.revoked);
-        self.refused += u64::from(known);
-        self.was_no_run(worker, lease, true);
-    }
-
-    fn was_no_run(&mut self, worker: WorkerId, lease: LeaseId, believed: bool) {
         let held = self.leases.get(&lease).filter(|held| held.worker == worker && !held.revoked);
-        if believed
+        if drains
             && let Some(held) = held
             && let Some(task) = self.tasks.get_mut(&held.task)
         {
@@ -288,12 +238,6 @@ impl Model {
             Effect::Assign { worker, lease, task, attempt } => {
                 self.assigned(*worker, *lease, *task, *attempt, fairly);
             }
-            Effect::CancelLease { worker, lease, reason: CancelReason::Unknown } => {
-                assert!(self.listed.contains(lease), "only what a worker listed is unknown");
-                let session = self.sessions.get_mut(worker).expect("its session is open");
-                assert!(!session.leases.contains(lease), "a lease is both known and unknown");
-                assert!(session.strays.insert(*lease), "a stray was cancelled twice");
-            }
             Effect::CancelLease { worker, lease, .. } => {
                 let listed = self.listed.contains(lease);
                 let Some(held) = self.leases.get_mut(lease) else {
@@ -366,10 +310,9 @@ impl Model {
         }
         self.set_queued(id, false);
         let session = self.sessions.get_mut(&worker).expect("leases go to open sessions");
-        assert!(session.takes(), "a worker got a lease that takes nothing");
+        assert!(!session.draining, "a draining worker got a lease");
         assert!(session.leases.insert(lease));
-        let taken = session.leases.len() + session.strays.len();
-        assert!(taken <= session.slots as usize, "{worker:?} is over its slots");
+        assert!(session.leases.len() <= session.slots as usize, "{worker:?} is over its slots");
         let task = self.tasks.get_mut(&id).expect("only unfinished tasks are leased");
         assert!(session.offer.satisfies(&task.submit.requirement));
         assert_eq!(task.lease, None, "a task has two current leases");
@@ -422,11 +365,11 @@ impl Model {
                 assert_eq!(task.waiters, 0, "somebody waited");
                 "nobody waits"
             }
-            Ending::Unsatisfiable(reason) | Ending::WorkersPaused(reason) => {
+            Ending::Unsatisfiable(reason) => {
                 assert!(!reason.is_empty());
                 assert!(now >= task.submitted + limits.unsatisfiable_grace);
                 let fits = |session: &Session| {
-                    session.takes() && session.offer.satisfies(&task.submit.requirement)
+                    !session.draining && session.offer.satisfies(&task.submit.requirement)
                 };
                 assert!(!self.sessions.values().any(fits), "a worker could have run {id:?}");
                 "unsatisfiable"

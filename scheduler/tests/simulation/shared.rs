@@ -90,15 +90,6 @@ impl Shared {
     }
 }
 
-impl Shared {
-    /// The server has lost everything.
-    pub fn forget_all(&mut self) {
-        let _: () = redis::cmd("FLUSHALL").query(&mut self.connection).unwrap();
-        self.next_timer = None;
-        self.publishing.clear();
-    }
-}
-
 impl Subject for Shared {
     fn handle(&mut self, now: Millis, event: Event, effects: &mut Vec<Effect>) {
         let arguments = self.arguments(&event);
@@ -129,7 +120,6 @@ impl Subject for Shared {
             leases_expired: self.counter("c.leases_expired"),
             stale_results: self.counter("c.stale_results"),
             returned: self.counter("c.returned"),
-            leases_refused: self.counter("c.leases_refused"),
         }
     }
 
@@ -198,7 +188,7 @@ impl Subject for Frontends {
     }
 
     fn beat(&mut self, now: Millis, effects: &mut Vec<Effect>) -> bool {
-        self.shared.call(now, beat(&[7; 32], &[]), effects)
+        self.shared.call(now, beat(&[]), effects)
     }
 
     fn compare(

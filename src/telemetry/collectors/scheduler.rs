@@ -132,22 +132,13 @@ fn label(properties: &[(String, String)]) -> String {
 }
 
 fn workers(families: &mut Families<'_>, snapshot: &Snapshot) -> Result<(), Error> {
-    let (mut active, mut paused, mut draining) = (0_u64, 0, 0);
-    for worker in &snapshot.workers {
-        *match (worker.draining, &worker.paused) {
-            (true, _) => &mut draining,
-            (false, Some(_)) => &mut paused,
-            (false, None) => &mut active,
-        } += 1;
-    }
+    let count = |draining| {
+        snapshot.workers.iter().filter(|worker| worker.draining == draining).count() as u64
+    };
     families.gauges(
         "kiln_workers",
         "Workers that are connected, by whether they take new operations.",
-        [
-            ([("state", "active")], active),
-            ([("state", "paused")], paused),
-            ([("state", "draining")], draining),
-        ],
+        [([("state", "active")], count(false)), ([("state", "draining")], count(true))],
     )?;
     families.gauge(
         "kiln_workers_not_enforcing",
@@ -181,7 +172,6 @@ fn events(families: &mut Families<'_>, snapshot: &Snapshot) -> Result<(), Error>
         ("lease_expired", counters.leases_expired),
         ("stale_result", counters.stale_results),
         ("returned", counters.returned),
-        ("lease_refused", counters.leases_refused),
     ];
     families.counters(
         "kiln_scheduler_events",

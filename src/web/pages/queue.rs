@@ -94,8 +94,7 @@ fn tiles(snapshot: &Snapshot) -> Markup {
                 }
             }))
             (parts::tile("Workers", &html! { (snapshot.workers.len()) }, &html! {
-                (snapshot.workers.iter().filter(|worker| worker.draining).count()) " draining, "
-                (snapshot.workers.iter().filter(|worker| worker.paused.is_some()).count()) " paused"
+                (snapshot.workers.iter().filter(|worker| worker.draining).count()) " draining"
             }))
             (parts::tile("Merged", &html! { (count(counters.merged)) }, &html! { "joined a run in flight" }))
         }
@@ -115,7 +114,6 @@ pub fn worker_cards(snapshot: &Snapshot) -> Markup {
                 li {
                     span.mono { (short(&worker.id, 28)) }
                     @if worker.draining { " " span.chip.failed { "draining" } }
-                    @if worker.paused.is_some() { " " span.chip.failed { "paused" } }
                     span.right.dim { (worker.occupied) " / " (worker.slots) }
                     (slots(worker))
                 }
@@ -162,10 +160,7 @@ fn worker_table(snapshot: &Snapshot) -> Markup {
                     } }
                     tbody { @for worker in &snapshot.workers {
                         tr {
-                            td.mono { (short(&worker.id, 40)) @if worker.draining { " " span.chip.failed { "draining" } }
-                                @if let Some(reason) = &worker.paused {
-                                    " " span.chip.failed { "paused" } div.dim { (short(reason, 200)) }
-                                } }
+                            td.mono { (short(&worker.id, 40)) @if worker.draining { " " span.chip.failed { "draining" } } }
                             td { (short(&worker.host_name, 40)) }
                             td.nowrap { (slots(worker)) " " span.dim { (worker.occupied) "/" (worker.slots) } }
                             td.many { (tags(&worker.properties)) }

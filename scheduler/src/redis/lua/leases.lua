@@ -4,16 +4,15 @@ local MAX_OMITTED = 2
 
 local function lk(id) return P .. ':l:' .. id end
 
--- worker ('' draws one), name, slots, offer, what people want to know of it, why it takes nothing
--- for now, leases...
+-- worker ('' draws one), name, slots, offer, what people want to know of it, leases...
 function Q.joined()
   local worker, name, slots = arg(1), arg(2), tonumber(arg(3))
   if worker == '' then worker = next_id('next_worker') end
   local old, kept = call('HGET', P .. ':wn', name), {}
   if old then
     local held, count = {}, 0
-    for _, lease in ipairs(args(7)) do
-      if call('ZSCORE', P .. ':wl:' .. old, lease) then held[#held + 1] = lease end
+    for i = 24, #ARGV do
+      if call('ZSCORE', P .. ':wl:' .. old, ARGV[i]) then held[#held + 1] = ARGV[i] end
     end
     table.sort(held)
     for _, lease in ipairs(held) do
@@ -27,11 +26,15 @@ function Q.joined()
     Q.lose_worker(old, kept)
   end
   bump('c.workers_joined')
-  Q.worker_joins(worker, name, slots, arg(4), arg(5), arg(6))
+  Q.worker_joins(worker, name, slots, arg(4), arg(5))
   set_timer(now + limit('heartbeat_timeout'), 'a', worker)
   emit('Joined', worker)
-  for _, lease in ipairs(args(7)) do
-    if kept[lease] then Q.adopt(worker, lease) else Q.stray(worker, lease) end
+  for i = 24, #ARGV do
+    if kept[ARGV[i]] then
+      Q.adopt(worker, ARGV[i])
+    else
+      emit('CancelLease', worker, ARGV[i], 'LeaseExpired')
+    end
   end
   Q.dispatch_worker(worker)
 end
@@ -47,53 +50,8 @@ function Q.adopt(worker, id)
   if lease.task == '' then emit('CancelLease', worker, id, 'Cancelled') end
 end
 
--- The worker holds a lease that it should not: its slot is taken until it gives that back.
-function Q.stray(worker, lease)
-  if Q.add_stray(worker, lease) then
-    set_timer(now + limit('cancel_timeout'), 'h', worker .. lease)
-    emit('CancelLease', worker, lease, 'Unknown')
-  end
-end
-
--- False: it was no stray.
-function Q.drop_stray(worker, lease)
-  if not Q.remove_stray(worker, lease) then return false end
-  drop_timer('h', worker .. lease)
-  return true
-end
-
-function Q.stray_expired(both)
-  local worker, lease = string.sub(both, 1, 16), string.sub(both, 17)
-  if Q.remove_stray(worker, lease) then
-    emit('CloseWorker', worker, 'DidNotCancel')
-    tell(call('HGET', P .. ':wk:' .. worker, 'fe'), 'CloseWorker', worker, 'DidNotCancel')
-    Q.lose_worker(worker, {})
-  end
-end
-
 local function expect_workers(lanes)
   for _, lane in ipairs(lanes) do Q.expect_worker(lane) end
-end
-
--- The worker says what it holds, and that is the truth: what it should not hold takes up slots
--- (where it is `news`), and what it holds no more does not.
-function Q.holds(id, listed, news)
-  for _, lease in ipairs(members(P .. ':ws:' .. id)) do
-    if not listed[lease] then Q.drop_stray(id, lease) end
-  end
-  local new = {}
-  for lease in pairs(listed) do
-    if news and not call('ZSCORE', P .. ':wl:' .. id, lease) then new[#new + 1] = lease end
-  end
-  table.sort(new)
-  for _, lease in ipairs(new) do Q.stray(id, lease) end
-end
-
--- worker, why it takes nothing ('': it takes tasks again)
-function Q.pause()
-  Q.seen(arg(1))
-  expect_workers(Q.worker_pauses(arg(1), arg(2)))
-  Q.dispatch_worker(arg(1))
 end
 
 -- worker
@@ -163,11 +121,10 @@ function Q.check_silence(id)
   Q.lose_worker(id, {})
 end
 
-local function heartbeat(id, listed, news)
+local function heartbeat(id, listed)
   Q.seen(id)
   local name = call('HGET', P .. ':wk:' .. id, 'name')
   if not name then return false end
-  Q.holds(id, listed, news)
   local lost = {}
   for _, lease in ipairs(call('ZRANGE', P .. ':wl:' .. id, 0, -1)) do
     local omitted = call('HGET', lk(lease), 'omitted')
@@ -180,37 +137,29 @@ local function heartbeat(id, listed, news)
   for _, lease in ipairs(lost) do
     Q.failed_lease(id, lease, 'worker ' .. name .. ' does not know of its lease any more')
   end
-  Q.dispatch_worker(id)
   return true
 end
 
--- For each worker of this frontend, from an argument on: worker, number of leases, leases... `news`: whether all that
--- the workers said before is known here. Returns the workers that have no session.
-local function heartbeats(first, news)
-  local i, unknown = first, {}
-  while arg(i) do
-    local count, listed = tonumber(arg(i + 1)), {}
-    for k = i + 2, i + 1 + count do listed[arg(k)] = true end
-    if not heartbeat(arg(i), listed, news) then unknown[#unknown + 1] = arg(i) end
+-- For each worker of this frontend: worker, number of leases, leases... Returns the workers that
+-- have no session.
+function Q.heartbeat()
+  local i, unknown = 19, {}
+  while i <= #ARGV do
+    local count, listed = tonumber(ARGV[i + 1]), {}
+    for k = i + 2, i + 1 + count do listed[ARGV[k]] = true end
+    if not heartbeat(ARGV[i], listed) then unknown[#unknown + 1] = ARGV[i] end
     i = i + 2 + count
   end
   return unknown
 end
 
-function Q.heartbeat() heartbeats(1, true) end
-
--- What this frontend makes names of leases with (all must use what the first one drew), then
--- like heartbeat, of some time ago; says as well that this frontend is alive. It may have been taken for lost
+-- Like heartbeat; says as well that this frontend is alive. It may have been taken for lost
 -- without hearing of it: then it is told so, and which of its sessions are over.
 function Q.beat()
   call('HSET', M, 'beat', int(now))
-  if call('HSETNX', M, 'secret', arg(1)) == 0 then
-    local secret = call('HGET', M, 'secret')
-    if secret ~= arg(1) then emit('Secret', secret) end
-  end
   if call('HSET', P .. ':fe', me, now) == 1 then emit('Lapsed') end
   if not call('ZSCORE', T, 'g' .. me) then set_timer(now + limit('heartbeat_timeout'), 'g', me) end
-  for _, worker in ipairs(heartbeats(2, false)) do emit('CloseWorker', worker, 'Silent') end
+  for _, worker in ipairs(Q.heartbeat()) do emit('CloseWorker', worker, 'Silent') end
 end
 
 function Q.check_frontend(id)
@@ -240,7 +189,7 @@ end
 -- failure of Redis.
 function Q.publishes()
   local known = {}
-  for _, task in ipairs(args(1)) do known[task] = true end
+  for i = 19, #ARGV do known[ARGV[i]] = true end
   for _, task in ipairs(members(P .. ':fp:' .. me)) do
     if not known[task] then
       call('SREM', P .. ':fp:' .. me, task)
@@ -325,34 +274,12 @@ function Q.returned()
   Q.dispatch_worker(worker)
 end
 
--- worker, lease, message, leases that it holds instead... The worker has no room for it, which is
--- no fault of the action's.
-function Q.refused()
-  local worker, id, message = arg(1), arg(2), arg(3)
-  Q.seen(worker)
-  local lease, listed = Q.give_back(worker, id), {}
-  for _, held in ipairs(args(4)) do listed[held] = true end
-  if call('EXISTS', P .. ':wk:' .. worker) == 1 then Q.holds(worker, listed, true) end
-  if lease and lease.task ~= '' then
-    bump('c.leases_refused')
-    if uncount_run(lease.task) then
-      emit('Requeued', lease.task, 0)
-      tell_waiters(lease.task, 'Requeued', lease.task)
-      Q.put_off(lease.task, call('HGET', tk(lease.task), 'returns'), worker)
-    else
-      Q.run_again(lease.task, message, worker)
-    end
-  end
-  Q.dispatch_worker(worker)
-end
-
 -- Frees the slot of a lease that this worker holds.
 function Q.give_back(worker, id)
   local lease = fetch(lk(id), 'task', 'worker', 'lane', 'inv', 'attempt')
   if lease.worker ~= worker then
     bump('c.stale_results')
     emit('Stale', id)
-    if Q.drop_stray(worker, id) then Q.dispatch_worker(worker) end
     return nil
   end
   return Q.remove_lease(id, lease)
@@ -382,41 +309,15 @@ function Q.run_again(id, message, failed_on)
     return Q.finish(id, 'RetriesExhausted', enc({ t.attempts, message }), 0)
   end
   bump('c.retries')
+  call('HSET', tk(id), 'avoid', failed_on)
   local at_once = failed_on == '' and 1 or 0
   emit('Requeued', id, at_once)
   tell_waiters(id, 'Requeued', id)
-  if at_once == 0 then return Q.put_off(id, t.attempts, failed_on) end
-  call('HSET', tk(id), 'avoid', '')
-  Q.enqueue(id, place_of(id))
-end
-
--- The task waits, the longer the more often it did, and then for some time for another worker
--- that could run it.
-function Q.put_off(id, times, avoid)
-  local until_ = now + tonumber(times) * limit('retry_delay')
-  call('HSET', tk(id), 'avoid', avoid, 'st', 'D', 'at', until_)
+  if at_once == 1 then return Q.enqueue(id, place_of(id)) end
+  local until_ = now + tonumber(t.attempts) * limit('retry_delay')
+  call('HSET', tk(id), 'st', 'D', 'at', until_)
   bump('delayed')
   set_timer(until_, 'c', id)
-  if Q.has_other_taker(call('HGET', tk(id), 'lane'), avoid) then
-    call('HSET', tk(id), 'elsewhere', 1)
-    call('SADD', P .. ':else', id)
-    set_timer(until_ + limit('elsewhere_wait'), 'i', id)
-  end
-end
-
--- The task may go to any worker.
-function Q.anywhere(id)
-  call('SREM', P .. ':else', id)
-  local t = task_of(id, 'lane')
-  if not t then return end
-  call('HDEL', tk(id), 'elsewhere')
-  if t.st == 'W' then Q.dispatch_lane(t.lane) end
-end
-
-function Q.stop_going_elsewhere(id)
-  call('SREM', P .. ':else', id)
-  call('HDEL', tk(id), 'elsewhere')
-  drop_timer('i', id)
 end
 
 function Q.lease_expired(id)
@@ -444,28 +345,15 @@ function Q.revoke(id, reason)
   tell(call('HGET', P .. ':wk:' .. worker, 'fe'), 'CancelLease', worker, id, reason)
 end
 
--- A waiting task of the lane, and the free worker that should run it.
-local function next_pair(lane)
-  local task, worker
-  local function try(candidate)
-    local t = fetch(tk(candidate.task), 'avoid', 'elsewhere')
-    worker = Q.free_worker(lane, t.avoid, t.elsewhere)
-    if worker then task = candidate.task end
-    -- Another task may go where this one may not.
-    return worker or not t.elsewhere
-  end
-  local head = Q.head(lane)
-  if head and not try(head) then Q.in_turn(lane, try) end
-  return task, worker
-end
-
 -- Gives waiting tasks of the lane to free workers.
 function Q.dispatch_lane(lane)
   while true do
-    local task, worker = next_pair(lane)
-    if not task then return end
-    Q.dequeue(task)
-    Q.assign(task, worker)
+    local head = Q.head(lane)
+    if not head then return end
+    local worker = Q.free_worker(lane, call('HGET', tk(head.task), 'avoid'))
+    if not worker then return end
+    Q.dequeue(head.task)
+    Q.assign(head.task, worker)
   end
 end
 
@@ -484,9 +372,8 @@ function Q.assign(id, worker)
   local lease = next_id('next_lease')
   local attempt = call('HINCRBY', tk(id), 'attempts', 1)
   local w = fetch(P .. ':wk:' .. worker, 'name', 'fe')
-  local t = fetch(tk(id), 'lane', 'inv', 'timeout', 'job', 'qat', 'carried', 'elsewhere')
+  local t = fetch(tk(id), 'lane', 'inv', 'timeout', 'job', 'qat', 'carried')
   if t.carried then call('HDEL', tk(id), 'carried') end
-  if t.elsewhere then Q.stop_going_elsewhere(id) end
   call('HSET', tk(id), 'st', 'L', 'at', lease, 'lat', now, 'wname', w.name)
   call('HSET', lk(lease), 'task', id, 'worker', worker, 'lane', t.lane, 'inv', t.inv,
     'started', now, 'omitted', 0, 'attempt', attempt)

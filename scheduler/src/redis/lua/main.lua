@@ -6,7 +6,6 @@ local MAX_FIRED = 2000
 local FIRE = {
   a = 'check_silence', b = 'lease_expired', c = 'retry', d = 'check_abandoned',
   e = 'check_unsatisfiable', f = 'forget_finished', g = 'check_frontend',
-  h = 'stray_expired', i = 'anywhere',
 }
 
 for _ = 1, MAX_FIRED do

@@ -1,8 +1,5 @@
 -- Tasks that wait, in the order in which they should run: see scheduler/src/queue/ready.rs.
 
--- Tasks of a lane that are looked at for one that may go to a free worker.
-local MAX_LOOKED_AT = 32
-
 -- A turn as one score: slots that run, then when the invocation was last served.
 local SERVES = 2 ^ 36
 local function turn(running, served) return tonumber(running) * SERVES + tonumber(served) end
@@ -60,22 +57,6 @@ function Q.head(lane)
   local first = call('ZRANGE', P .. ':tu:' .. place, 0, 0, 'WITHSCORES')
   local task = call('ZRANGE', P .. ':w:' .. place .. ':' .. first[1], 0, 0)[1]
   return { tonumber(prio), tonumber(first[2]), task = task }
-end
-
--- Shows `take` the lane's tasks, the next one first, until it takes one or enough were looked at.
-function Q.in_turn(lane, take)
-  local left = MAX_LOOKED_AT
-  for _, prio in ipairs(call('ZRANGE', P .. ':lv:' .. lane, 0, -1)) do
-    local place = level(lane, prio)
-    local turns = call('ZRANGE', P .. ':tu:' .. place, 0, left - 1, 'WITHSCORES')
-    for i = 1, #turns, 2 do
-      for _, task in ipairs(call('ZRANGE', P .. ':w:' .. place .. ':' .. turns[i], 0, left - 1)) do
-        if take({ tonumber(prio), tonumber(turns[i + 1]), task = task }) then return end
-        left = left - 1
-        if left == 0 then return end
-      end
-    end
-  end
 end
 
 local function take_turn(inv, running, served)

@@ -35,8 +35,7 @@ end
 local function merge(id, t, s)
   bump('c.merged')
   local request = tonumber(t.nreq)
-  call('HSET', tk(id), 'nreq', request + 1, 'waiters', t.waiters + 1, 'r' .. request, s.request,
-    'w' .. request, 1)
+  call('HSET', tk(id), 'nreq', request + 1, 'waiters', t.waiters + 1, 'r' .. request, s.request)
   if s.skip == '1' then call('HSET', tk(id), 'skip', 1) end
   count_waiter(id, 1)
   local a = fetch(tk(id), 'qat', 'lat', 'wname', 'attempts')
@@ -79,8 +78,7 @@ function Q.submit()
   local lane, inv = Q.refer_lane(s.req), Q.refer_invocation(s.invocation)
   call('HSET', tk(id), 'key', s.key, 'lane', lane, 'inv', inv, 'prio', s.prio, 'exp', s.exp,
     'timeout', s.timeout, 'skip', s.skip, 'nreq', 1, 'waiters', 1, 'attempts', 0, 'returns', 0,
-    'kills', 0, 'st', 'W', 'at', now, 'qat', now, 'job', s.job, 'r0', s.request,
-    'w0', 1)
+    'kills', 0, 'st', 'W', 'at', now, 'qat', now, 'job', s.job, 'r0', s.request)
   -- With a long queue it would take too much memory.
   if s.carried ~= '' and queued() < CARRIED_WHILE then
     call('HSET', tk(id), 'carried', s.carried)
@@ -99,8 +97,8 @@ function Q.enqueue(id, place, is_new)
   local served = Q.is_served(place.lane)
   -- Where nobody waits the task would only come to stand there and leave again.
   if served and call('EXISTS', P .. ':lv:' .. place.lane) == 0 then
-    local t = is_new and {} or fetch(tk(id), 'avoid', 'elsewhere')
-    local worker = Q.free_worker(place.lane, place.avoid or t.avoid, t.elsewhere)
+    local avoid = place.avoid or not is_new and call('HGET', tk(id), 'avoid')
+    local worker = Q.free_worker(place.lane, avoid)
     if worker then return Q.assign(id, worker) end
   end
   if not is_new then call('HSET', tk(id), 'st', 'W', 'at', now) end
@@ -136,13 +134,11 @@ end
 function Q.check_unsatisfiable(lane)
   local requirement = call('HGET', P .. ':lane:' .. lane, 'req')
   if not requirement or Q.is_served(lane) then return end
-  local paused = Q.paused(lane)
-  local ending = paused and 'WorkersPaused' or 'Unsatisfiable'
-  local detail = enc(paused or { requirement, unpack(Q.offers()) })
+  local offers = Q.offers()
   for _ = 1, MAX_UNSATISFIABLE_AT_ONCE do
     local task, at = in_vain(lane)
     if not task or at > now then break end
-    Q.finish(task, ending, detail, 0)
+    Q.finish(task, 'Unsatisfiable', enc({ requirement, unpack(offers) }), 0)
   end
   Q.expect_worker(lane)
 end
@@ -171,7 +167,6 @@ function Q.attach()
   local t = task_of(id, 'waiters', 'nreq')
   if t then
     call('HINCRBY', tk(id), 'waiters', 1)
-    if tonumber(arg(2)) < tonumber(t.nreq) then call('HINCRBY', tk(id), 'w' .. arg(2), 1) end
     count_waiter(id, 1)
     stop_abandoning(id)
   end
@@ -192,7 +187,7 @@ end
 
 -- tasks
 function Q.look()
-  for _, task in ipairs(args(1)) do Q.state(task) end
+  for i = 19, #ARGV do Q.state(ARGV[i]) end
 end
 
 local function left(id, by)
@@ -206,34 +201,13 @@ local function left(id, by)
   end
 end
 
--- Returns how many wait for the request; nil where there is no such task.
-local function detach(id, request)
-  local t = task_of(id, 'w' .. request)
-  if not t then return nil end
-  count_waiter(id, -1)
-  left(id, 1)
-  local count = tonumber(t['w' .. request] or 0)
-  if count == 0 then return 0 end
-  return call('HINCRBY', tk(id), 'w' .. request, -1)
-end
-
--- task, request..., once for each waiter that left
+-- tasks, once for each waiter that left
 function Q.detach()
-  local told = args(1)
-  for i = 1, #told, 2 do detach(told[i], told[i + 1]) end
-end
-
--- task, request..., once for each waiter that does not want the answer any more
-function Q.gave_up()
-  local told = args(1)
-  for i = 1, #told, 2 do
-    local id, request = told[i], told[i + 1]
-    local others = detach(id, request)
-    local t = others and task_of(id, 'waiters')
-    if t and t.waiters == '0' and t.st ~= 'P' then
-      Q.stop(id, 'NobodyWaits', 'NobodyWaits')
-    elseif t and t.waiters ~= '0' and others == 0 then
-      Q.cancel_request(id, tonumber(request))
+  for i = 19, #ARGV do
+    local id = ARGV[i]
+    if task_of(id) then
+      count_waiter(id, -1)
+      left(id, 1)
     end
   end
 end
@@ -242,9 +216,8 @@ end
 -- what is named, less may be known: the frontend was taken for lost, or Redis failed.
 function Q.waits()
   local counts = {}
-  local told = args(1)
-  for i = 1, #told, 2 do
-    local id, count = told[i], tonumber(told[i + 1])
+  for i = 19, #ARGV, 2 do
+    local id, count = ARGV[i], tonumber(ARGV[i + 1])
     counts[id] = count
     local more = count - tonumber(call('HGET', P .. ':tw:' .. id, me) or 0)
     if more > 0 and task_of(id) then
@@ -271,9 +244,8 @@ function Q.check_abandoned(id)
 end
 
 -- task, request
-function Q.cancel() Q.cancel_request(arg(1), tonumber(arg(2))) end
-
-function Q.cancel_request(id, request)
+function Q.cancel()
+  local id, request = arg(1), tonumber(arg(2))
   local t = task_of(id, 'nreq', 'ncan', 'x' .. request)
   if not t or request >= tonumber(t.nreq) or t['x' .. request] or t.st == 'P' then return end
   call('HSET', tk(id), 'x' .. request, 1)
@@ -324,14 +296,13 @@ end
 
 local ENDED = {
   Published = 'published', Cancelled = 'cancelled', NobodyWaits = 'abandoned',
-  Unsatisfiable = 'unsatisfiable', WorkersPaused = 'unsatisfiable', RetriesExhausted = 'retries_exhausted', Poison = 'poisoned',
+  Unsatisfiable = 'unsatisfiable', RetriesExhausted = 'retries_exhausted', Poison = 'poisoned',
 }
 
 function Q.finish(id, ending, detail, bytes)
   local t = fetch(tk(id), 'st', 'key', 'inv', 'lane', 'lat', 'wname', 'attempts', 'answer',
-    'abandon', 'elsewhere')
+    'abandon')
   if t.st == 'W' then Q.dequeue(id) end
-  if t.elsewhere then Q.stop_going_elsewhere(id) end
   if t.abandon then drop_timer('d', id) end
   if t.st == 'D' then
     bump('delayed', -1)

@@ -19,9 +19,9 @@ function Q.figures()
       lanes[lane] = (lanes[lane] or 0) + 1
       leases[#leases + 1] = lease
     end
-    local w = fetch(P .. ':wk:' .. id, 'name', 'slots', 'draining', 'seen', 'class', 'info', 'paused')
-    emit('Worker', w.name, w.slots, occupied(id), w.draining, w.seen,
-      call('HGET', P .. ':class:' .. w.class, 'offer'), w.info, w.paused or '')
+    local w = fetch(P .. ':wk:' .. id, 'name', 'slots', 'draining', 'seen', 'class', 'info')
+    emit('Worker', w.name, w.slots, call('ZCARD', P .. ':wl:' .. id), w.draining, w.seen,
+      call('HGET', P .. ':class:' .. w.class, 'offer'), w.info)
   end
   for _, lane in ipairs(registered(P .. ':lanes')) do
     emit('Lane', lane.text, call('ZCARD', P .. ':ls:' .. lane.id),
