@@ -3,6 +3,7 @@
 mod auth;
 mod cli;
 mod config;
+mod data_dir;
 mod front;
 mod port;
 mod reload;

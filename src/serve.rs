@@ -148,6 +148,7 @@ impl Server {
         let scheme = if tls.is_some() { "https" } else { "http" };
         let base_url = options.base_url.clone().unwrap_or_else(|| format!("{scheme}://{address}"));
 
+        crate::data_dir::close(&options.storage.data_dir);
         let storage = Storage::open(options.storage.clone()).await?;
         let worker = match options.worker.clone() {
             Some(config) => {

@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::images::{Image, ImageReference};
 use crate::outputs::{Expected, OutputKind, OutputSpec};
 use crate::paths;
-use crate::platform::{Persistent, Wishes};
+use crate::platform::{self, Persistent, Wishes};
 use crate::sandbox::{CommandSpec, Conditions, Limits, RootFs};
 
 /// What an action that declares no PATH gets: Buck2 sends none.
@@ -107,6 +107,13 @@ pub fn prepare(
     if wishes.network && !config.allow_network {
         return Err(Failure::InvalidAction(
             "platform property kiln-network = \"true\": this worker grants no network".to_owned(),
+        ));
+    }
+    if wishes.root == Some(RootFs::Host) && !platform::shows_machine(&config.root_fs) {
+        return Err(Failure::InvalidAction(
+            "platform property kiln-root = \"host\": this worker shows actions nothing of its machine \
+             (workers.root); name strict or inputs, or no root"
+                .to_owned(),
         ));
     }
     let working_directory = paths::resolve("", &command.working_directory)
@@ -318,6 +325,27 @@ mod tests {
         };
         assert_eq!(writable("inputs"), ["build/here", "install"]);
         assert!(writable("host").is_empty());
+    }
+
+    #[test]
+    fn an_action_cannot_see_more_of_the_machine_than_the_worker_shows() {
+        let asked = |value: &str, default: RootFs| {
+            let property =
+                reapi::platform::Property { name: "kiln-root".into(), value: value.into() };
+            let platform = Some(reapi::Platform { properties: vec![property] });
+            let config = WorkerConfig { root_fs: default, ..WorkerConfig::new("w", "/nowhere", 1) };
+            let command = reapi::Command { platform, ..command() };
+            prepare(&action(), command, Duration::ZERO, &config).map(|prepared| prepared.spec.root)
+        };
+        for default in [RootFs::Empty, RootFs::Inputs] {
+            let error = asked("host", default.clone()).unwrap_err();
+            assert!(matches!(error, Failure::InvalidAction(_)));
+            assert!(error.to_string().contains("workers.root"), "{error}");
+            assert_eq!(asked("strict", default.clone()).unwrap(), RootFs::Empty);
+            assert_eq!(asked("inputs", default).unwrap(), RootFs::Inputs);
+        }
+        assert_eq!(asked("host", RootFs::Host).unwrap(), RootFs::Host);
+        assert_eq!(asked("strict", RootFs::Host).unwrap(), RootFs::Empty);
     }
 
     #[test]

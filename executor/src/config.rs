@@ -38,6 +38,8 @@ pub struct WorkerConfig {
     /// hard links are to work. One worker process per directory.
     pub work_dir: PathBuf,
     pub sandbox: SandboxMode,
+    /// Directories and files of this machine that no action may see, besides `work_dir`.
+    pub hidden: Vec<PathBuf>,
     /// Where neither the action nor this worker's `properties` name a `kiln-root`.
     pub root_fs: RootFs,
     /// Whether `kiln-network: true` is granted.
@@ -74,6 +76,7 @@ impl WorkerConfig {
             properties: Vec::new(),
             work_dir: work_dir.into(),
             sandbox: SandboxMode::default(),
+            hidden: Vec::new(),
             root_fs: RootFs::Host,
             allow_network: true,
             limits: default_limits(machine_memory(), slots.max(1)),

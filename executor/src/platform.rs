@@ -12,6 +12,10 @@
 //!
 //! A worker whose own properties name a `kiln-root` uses that one for actions that name none: clients
 //! such as BuildStream, which expects its input root to be `/`, send no properties of this kind.
+//!
+//! A worker that shows actions nothing of its machine by default shows it to none: it does not offer
+//! `kiln-root=host`, so that such an action waits for a worker that does, and its client is told that there
+//! is none.
 
 use kiln_protos::reapi::Platform;
 
@@ -33,9 +37,15 @@ const TOOL_INPUTS: &str = "kiln-tool-inputs";
 
 /// The properties that a worker understands, for matching: `*` stands for any value. Which images a
 /// worker that takes some allows is its own to say: the scheduler knows nothing of registries.
-pub fn offers(network: bool, images: bool) -> impl Iterator<Item = (String, String)> {
+pub fn offers(
+    root: &RootFs,
+    network: bool,
+    images: bool,
+) -> impl Iterator<Item = (String, String)> {
+    let host = shows_machine(root);
+    // `*` is for values that nobody knows, too: the worker says which there are.
+    let roots: &[_] = if host { &[(ROOT, "*")] } else { &[(ROOT, "strict"), (ROOT, "inputs")] };
     let all = [
-        (ROOT, "*"),
         (MEMORY, "*"),
         (NETWORK, "false"),
         (NETWORK, "true"),
@@ -43,11 +53,19 @@ pub fn offers(network: bool, images: bool) -> impl Iterator<Item = (String, Stri
         (IMAGE, "none"),
         (IMAGE, "*"),
     ];
-    all.into_iter()
+    roots
+        .iter()
+        .copied()
+        .chain(all)
         .chain(PERSISTENT.map(|name| (name, "*")))
         .filter(move |(name, value)| network || (*name, *value) != (NETWORK, "true"))
         .filter(move |(name, value)| images || (*name, *value) != (IMAGE, "*"))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
+}
+
+/// Whether a worker with this default root lets actions see its machine.
+pub fn shows_machine(root: &RootFs) -> bool {
+    *root == RootFs::Host
 }
 
 /// The root that the worker's own properties name, for actions that name none.
@@ -207,20 +225,34 @@ mod tests {
     #[test]
     fn the_network_is_offered_only_where_it_is_granted() {
         let network = ("kiln-network".to_owned(), "true".to_owned());
-        assert!(offers(true, false).any(|offer| offer == network));
-        assert!(!offers(false, false).any(|offer| offer == network));
+        assert!(offers(&RootFs::Host, true, false).any(|offer| offer == network));
+        assert!(!offers(&RootFs::Host, false, false).any(|offer| offer == network));
         for name in
             ["kiln-root", "persistentWorkerKey", "persistentWorkerProtocol", "kiln-tool-inputs"]
         {
             let offer = (name.to_owned(), "*".to_owned());
-            assert!(offers(false, false).any(|offered| offered == offer), "{name}");
+            assert!(offers(&RootFs::Host, false, false).any(|offered| offered == offer), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_machine_is_offered_only_where_it_is_the_default() {
+        let offered = |root: RootFs| {
+            offers(&root, false, false)
+                .filter(|(name, _)| name == ROOT)
+                .map(|(_, value)| value)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(offered(RootFs::Host), ["*"]);
+        for strict in [RootFs::Empty, RootFs::Inputs] {
+            assert_eq!(offered(strict), ["strict", "inputs"]);
         }
     }
 
     #[test]
     fn images_are_offered_only_where_some_are_allowed() {
         let offered = |images| {
-            offers(true, images)
+            offers(&RootFs::Host, true, images)
                 .filter(|(name, _)| name == IMAGE)
                 .map(|(_, value)| value)
                 .collect::<Vec<_>>()

@@ -58,12 +58,15 @@ impl SandboxRunners {
     /// Starts the sandbox once, to see what it enforces here.
     pub async fn probe(
         config: &WorkerConfig,
-        lower_dirs: Vec<PathBuf>,
+        input_dir: PathBuf,
+        image_dir: PathBuf,
     ) -> Result<Self, SandboxError> {
         let mut template = SlotConfig {
             name: format!("{}-probe", slot_prefix()),
             scratch_dir: config.work_dir.join("scratch"),
-            input_dirs: lower_dirs,
+            input_dirs: vec![input_dir],
+            image_dirs: vec![image_dir],
+            hidden: config.hidden.iter().chain([&config.work_dir]).cloned().collect(),
             upper: config.upper,
             ..SlotConfig::default()
         };

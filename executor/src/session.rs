@@ -161,12 +161,13 @@ fn hello(work: &Work) -> Hello {
     let config = &work.executor().config;
     let property = |(name, value): (String, String)| Property { name, value };
     let own = config.properties.iter().cloned();
+    let images = !config.images.allow.is_empty();
     Hello {
         worker_id: config.worker_id.clone(),
         host_name: config.host_name.clone(),
         slots: config.slots,
         properties: own
-            .chain(platform::offers(config.allow_network, !config.images.allow.is_empty()))
+            .chain(platform::offers(&config.root_fs, config.allow_network, images))
             .map(property)
             .collect(),
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -74,12 +74,12 @@ pub struct Worker {
 impl Worker {
     /// Starts all slots in the sandbox.
     pub async fn start(config: WorkerConfig, store: SharedBlobStore) -> Result<Self, WorkerError> {
-        let lower_dirs = vec![inputs_dir(&config.work_dir), images_dir(&config.work_dir)];
-        for path in &lower_dirs {
+        let (inputs, images) = (inputs_dir(&config.work_dir), images_dir(&config.work_dir));
+        for path in [&inputs, &images] {
             std::fs::create_dir_all(path)
                 .map_err(|error| WorkerError::WorkDir { path: path.clone(), error })?;
         }
-        let runners = SandboxRunners::probe(&config, lower_dirs).await?;
+        let runners = SandboxRunners::probe(&config, inputs, images).await?;
         let not_enforced = runners.not_enforced();
         if config.sandbox == SandboxMode::Required && !not_enforced.is_empty() {
             return Err(WorkerError::NotEnforced(not_enforced));

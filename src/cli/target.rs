@@ -65,6 +65,8 @@ pub struct Target {
     pub others: Vec<String>,
     pub instance: String,
     pub credentials: Credentials,
+    /// Files of it that nobody else may see.
+    pub secrets: Vec<PathBuf>,
 }
 
 impl TargetOptions {
@@ -88,6 +90,8 @@ impl TargetOptions {
                 return Err(CliError::usage(message).hint(hint));
             }
         };
+        let secrets = self.token_file.iter().chain(identity.as_ref().map(|(_, key)| key));
+        let secrets = secrets.cloned().collect();
         let token = match self.token_file {
             Some(path) => Some(Token::from_file(&path)?),
             None => match std::env::var(TOKEN) {
@@ -99,7 +103,7 @@ impl TargetOptions {
         let mut servers = self.server.into_iter();
         let url = servers.next().ok_or_else(|| CliError::usage("--server names no server"))?;
         let (others, instance) = (servers.collect(), self.instance);
-        Ok(Target { url, others, instance, credentials: Credentials { tls, token } })
+        Ok(Target { url, others, instance, credentials: Credentials { tls, token }, secrets })
     }
 }
 

@@ -84,6 +84,7 @@ impl WorkerCommand {
     pub fn run(self, target: &Target) -> Result<Exit, CliError> {
         let settings = self.settings()?;
         let (mut config, storage) = worker_options(&settings)?;
+        config.hidden.extend(target.secrets.iter().cloned());
         let port = worker_port(&settings)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
@@ -99,6 +100,7 @@ impl WorkerCommand {
             let remote = RemoteStore::on(server.clone(), &target.instance);
             let transfers = remote.transfers();
             let machine = |error: &dyn std::fmt::Display| CliError::machine(error.to_string());
+            crate::data_dir::close(&storage.data_dir);
             let local = Storage::open(storage).await.map_err(|error| machine(&error))?;
             let store: SharedBlobStore =
                 Arc::new(Coalesced::new(local.blobs.clone(), Arc::new(remote)));

@@ -365,7 +365,7 @@ pub const KEYS: &[Key] = &[
         "workers.root",
         "host",
         Kind::Choice(&["host", "strict", "inputs"]),
-        "What an action sees beside its inputs. host: this machine's /usr and the like, read-only. strict: nothing. inputs: nothing, and the input root is / itself, as BuildStream needs it.",
+        "What an action sees beside its inputs. host: this machine's /usr and the like, read-only. strict: nothing. inputs: nothing, and the input root is / itself, as BuildStream needs it. Where it is not host, no action may ask for host.",
     ),
     key("workers.allow_network", "false", Kind::Bool, "Grant the property kiln-network=true."),
     key(
@@ -390,7 +390,7 @@ pub const KEYS: &[Key] = &[
         "workers.output",
         "128MiB",
         Kind::SizeFrom(KIB),
-        "Bytes kept of stdout and of stderr of one action: of more, the first and the last. An action that prints 16 times as much is stopped.",
+        "Most bytes of stdout and stderr of one action.",
     ),
     key(
         "workers.absence",

@@ -23,6 +23,16 @@ use crate::serve::ServeOptions;
 use crate::telemetry::OtlpOptions;
 
 const GIB: u64 = 1 << 30;
+/// Files and directories that no action may see.
+const SECRETS: [&str; 7] = [
+    "auth.access_files",
+    "auth.jwt_secret",
+    "images.auth_file",
+    "redis.client_key",
+    "redis.password_file",
+    "storage.data_dir",
+    "tls.key",
+];
 /// In a worker's own storage, a blob that was just read is not evicted at once.
 const LOCAL_LEASE: Duration = Duration::from_secs(600);
 /// More front threads than this have nothing to do before the disk is busy.
@@ -43,7 +53,7 @@ pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
     let data_dir = data_dir(settings, "kiln")?;
     let slots = slots(settings, "workers.count");
     let id = format!("{}-{}", host(), listen.listen().port);
-    let mut worker = worker_config(settings, id, &data_dir.join("worker"), slots)?;
+    let mut worker = worker_config(settings, id, &data_dir, slots)?;
     // The server waits for `server.drain` before it tells its worker to end.
     worker.drain_timeout = Duration::ZERO;
     let worker = (slots > 0).then_some(worker);
@@ -110,7 +120,7 @@ pub fn worker_options(settings: &Settings) -> Result<(WorkerConfig, StorageConfi
     let data_dir = data_dir(settings, "kiln-worker")?;
     let slots = slots(settings, "workers.count").max(1);
     let id = format!("{}-{}", host(), std::process::id());
-    let worker = worker_config(settings, id, &data_dir.join("worker"), slots)?;
+    let worker = worker_config(settings, id, &data_dir, slots)?;
     // Nobody was promised what is here: it is a copy of what the server keeps.
     let local = StorageConfig { lease: LOCAL_LEASE, ..storage(settings, data_dir) };
     Ok((worker, local))
@@ -357,10 +367,11 @@ fn images_config(settings: &Settings) -> Result<ImagesConfig, ConfigError> {
 fn worker_config(
     settings: &Settings,
     id: String,
-    work_dir: &Path,
+    data_dir: &Path,
     slots: u32,
 ) -> Result<WorkerConfig, ConfigError> {
-    let mut config = WorkerConfig::new(id, work_dir, slots);
+    let mut config = WorkerConfig::new(id, data_dir.join("worker"), slots);
+    config.hidden = secrets(settings, data_dir);
     config.properties = settings.properties("workers.properties");
     let properties = config.properties.len();
     if properties > MAX_PROPERTIES {
@@ -407,6 +418,21 @@ fn worker_config(
     Ok(config)
 }
 
+/// With the configuration file itself: a URL in it may hold a password.
+fn secrets(settings: &Settings, data_dir: &Path) -> Vec<PathBuf> {
+    let named = SECRETS.iter().flat_map(|name| settings.list(name));
+    let files = settings.iter().filter_map(|(_, setting)| match &setting.origin {
+        Origin::File(path) => Some(path.clone()),
+        _ => None,
+    });
+    let mut all: Vec<PathBuf> = named.map(PathBuf::from).chain(files).collect();
+    all.push(data_dir.to_owned());
+    all.sort();
+    all.dedup();
+    all.retain(|path| path.is_absolute() || path.exists());
+    all
+}
+
 fn host() -> String {
     nix::unistd::gethostname()
         .ok()
@@ -417,6 +443,21 @@ fn host() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn secrets_are_hidden_from_actions() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("kiln.toml");
+        std::fs::write(&file, "[auth]\naccess_files = [\"/a/one\", \"/a/two\"]\n").unwrap();
+        let data = ("KILN_STORAGE_DATA_DIR".to_owned(), "/usr/kiln".to_owned());
+        let settings = Settings::load(Some(&file), [data], Vec::new()).unwrap();
+        let hidden = serve_options(&settings).unwrap().worker.unwrap().hidden;
+        for path in
+            [file.as_path(), Path::new("/a/one"), Path::new("/a/two"), Path::new("/usr/kiln")]
+        {
+            assert!(hidden.iter().any(|it| it == path), "{path:?} in {hidden:?}");
+        }
+    }
 
     #[test]
     fn the_settings_of_s3_reach_its_clients() {

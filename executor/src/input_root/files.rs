@@ -20,6 +20,8 @@ use crate::keyed_lock::KeyedLocks;
 
 /// From this size on a hard link is cheaper than a copy.
 const LINK_FROM_BYTES: u64 = 64 << 10;
+/// As a user who keeps to umask 022 has them at home. What an action writes to them is in its own copy.
+const EXECUTABLE: u32 = 0o755;
 /// Small files written to disk by one blocking task.
 const WRITE_BATCH: usize = 64;
 /// Large files fetched at the same time for one input root.
@@ -100,14 +102,17 @@ impl FileFetcher {
             return Ok(Retained::new(shared, vec![key]));
         }
         let unfinished = Unfinished::new(shared);
-        // A link has mode 0555: right only for what is executable.
+        // Links have the mode of what is executable.
         let linked = key.executable && self.store.link(&key.digest, &unfinished.path).await?;
         if linked {
             let path = unfinished.path.clone();
             blocking(move || {
                 File::open(&path)
-                    .and_then(|file| set_fixed_time(&file))
-                    .map_err(InputError::io(format!("set the time of {}", path.display())))
+                    .and_then(|file| {
+                        file.set_permissions(Permissions::from_mode(EXECUTABLE))?;
+                        set_fixed_time(&file)
+                    })
+                    .map_err(InputError::io(format!("set mode and time of {}", path.display())))
             })
             .await?;
         } else {
@@ -186,5 +191,5 @@ fn write_file(path: &Path, data: &[u8], mode: u32) -> std::io::Result<()> {
 }
 
 fn mode(key: &FileKey) -> u32 {
-    if key.executable { 0o555 } else { 0o444 }
+    if key.executable { EXECUTABLE } else { 0o644 }
 }

@@ -5,7 +5,7 @@
 //! directory trees of hard links to those files: large directories are layers of their own,
 //! shared by all input roots that have them at the same path. A layer becomes known only when
 //! it is complete, and the whole cache is emptied when a worker starts, so that a half-built
-//! one is never used. Files have mode 0444 or 0555 and directories 0777, all with one fixed
+//! one is never used. Files have mode 0644 or 0755 and directories 0777, all with one fixed
 //! modification time.
 
 mod directory;

@@ -36,9 +36,15 @@ pub struct SlotConfig {
     /// The user and group, outside of the sandbox, of the slot's actions when the server is
     /// root; give each slot its own. An ordinary user's actions run as that user.
     pub outer_id: u32,
-    /// Directories beneath which all `CommandSpec::lower` and image trees lie. Naming them
-    /// makes actions start faster than the default, the whole file system.
+    /// Directories beneath which all `CommandSpec::lower` lie, and nothing but the server's own files: an
+    /// action sees them as its own. Naming them makes actions start faster than the default, the whole
+    /// file system.
     pub input_dirs: Vec<PathBuf>,
+    /// The same for the trees of images, which stay root's.
+    pub image_dirs: Vec<PathBuf>,
+    /// Directories and files that no action may see, wherever they lie. Of a file its directory is
+    /// hidden, unless that holds programs.
+    pub hidden: Vec<PathBuf>,
     pub upper: UpperDir,
     /// Between SIGTERM and SIGKILL at a timeout or cancellation.
     pub grace: Duration,
@@ -55,6 +61,8 @@ impl Default for SlotConfig {
             user_namespace: UserNamespace::Auto,
             outer_id: 61_000,
             input_dirs: Vec::new(),
+            image_dirs: Vec::new(),
+            hidden: Vec::new(),
             upper: UpperDir::Tmpfs,
             grace: Duration::from_secs(1),
             open_files: 16_384,

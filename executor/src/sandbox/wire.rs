@@ -22,6 +22,8 @@ pub(super) struct ZygoteConfig {
     pub user_namespace: UserNamespace,
     pub outer_id: u32,
     pub input_dirs: Vec<PathBuf>,
+    pub image_dirs: Vec<PathBuf>,
+    pub hidden: Vec<PathBuf>,
     pub upper: UpperDir,
     pub open_files: u64,
     pub cgroups: CgroupSet,
@@ -297,7 +299,9 @@ impl Writer {
             UserNamespace::Never => 2,
         });
         self.u64(u64::from(config.outer_id));
-        self.list(&config.input_dirs, |out, path| out.path(path));
+        for paths in [&config.input_dirs, &config.image_dirs, &config.hidden] {
+            self.list(paths, |out, path| out.path(path));
+        }
         self.u64(u64::from(config.upper == UpperDir::Disk));
         self.u64(config.open_files);
         self.list(&config.cgroups.controllers, |out, controller| {
@@ -445,6 +449,8 @@ impl Reader<'_> {
             },
             outer_id: self.u32()?,
             input_dirs: self.list(Self::path)?,
+            image_dirs: self.list(Self::path)?,
+            hidden: self.list(Self::path)?,
             upper: if self.u64()? == 0 { UpperDir::Tmpfs } else { UpperDir::Disk },
             open_files: self.u64()?,
             cgroups: CgroupSet {

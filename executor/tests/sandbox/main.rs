@@ -8,5 +8,6 @@ mod harness;
 mod isolation;
 mod leftovers;
 mod misbehaving;
+mod needs;
 mod roots;
 mod tools;

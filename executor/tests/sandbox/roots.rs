@@ -36,7 +36,7 @@ both! {
                       echo out > /dev/stdout; cat <(echo fd); ! echo x 2>/dev/null > /dev/full; \
                       ls /dev | tr '\\n' ' '";
         let ran = slot.sh(script).await;
-        assert_eq!(ran.succeeded(), " 00 00 00\n8\nout\nfd\nfd full null random shm stderr stdin stdout tty urandom zero");
+        assert_eq!(ran.succeeded(), " 00 00 00\n8\nout\nfd\nfd full null ptmx pts random shm stderr stdin stdout tty urandom zero");
     }
 
     async fn a_root_of_nothing_has_only_the_inputs(slot: &mut Fixture) {
@@ -131,7 +131,7 @@ both! {
         spec.root = RootFs::Directory(image.clone());
         for _ in 0..2 {
             let ran = slot.run(&spec).await;
-            assert_eq!(ran.succeeded(), "of the image /bin /dev /etc /kiln /lib /proc /tmp /tmp/*\nread-only");
+            assert_eq!(ran.succeeded(), "of the image /bin /dev /etc /kiln /lib /proc /sys /tmp /tmp/*\nread-only");
             assert_eq!(ran.output("out").as_deref(), Ok("made\n"));
         }
         spec.root = RootFs::Directory(slot.dir.path().join("missing"));

@@ -24,7 +24,7 @@ use crate::boundary::{NotTaken, Stage, Ticket, Unavailable};
 use crate::completion::{Record, cached, link};
 use crate::job::{ActionFacts, Finished, Job, unix_nanos};
 use crate::queue::Refusal;
-use crate::request::{Asked, Caller, Inline, completed, parse, read_action};
+use crate::request::{Asked, Inline, parse, read_action};
 use crate::services::status::{status, store_status};
 
 use super::inline::inlined;
@@ -59,11 +59,9 @@ impl Execution for ExecutionService {
         let (headers, caller, request) = request.into_parts();
         let core = &self.core;
         core.guard().check(&caller, Right::Execute, &request.instance_name)?;
-        let access = &core.parts.access;
-        let tools = access.tools(&caller, &request.instance_name);
-        let caller = Caller { owner: access.name(&caller), tools };
+        let owner = core.parts.access.name(&caller);
         let asked =
-            parse(&core.config, request, &headers, received_at, caller).map_err(grpc_error)?;
+            parse(&core.config, request, &headers, received_at, owner).map_err(grpc_error)?;
         let asked = Arc::new(asked);
         let mut answer = Box::pin(answer(core.clone(), asked.clone()));
         let stream = match tokio::time::timeout(CACHE_CHECK_NOTICE, &mut answer).await {
@@ -95,19 +93,18 @@ pub(super) fn unknown_operation(name: &str) -> Status {
 
 async fn answer(core: Arc<Core>, asked: Arc<Asked>) -> Result<Answer, rpc::Status> {
     let blobs = core.parts.blobs.as_ref();
-    let (facts, command) = read_action(&core.config, blobs, &asked.key.action).await?;
-    let request = completed(&asked.request, command.as_ref());
+    let facts = read_action(&core.config, blobs, &asked.key.action).await?;
     if !asked.request.skip_cache_lookup && !facts.do_not_cache {
         let hit = core.parts.actions.get(&asked.key).await;
         let hit = hit.map_err(|error| store_status("the action cache cannot be read", &error))?;
         if let Some(result) = hit {
             let message = link(&core.config.base_url, &asked.key, None);
             let finished = cached(result, asked.request.received_at, &message);
-            record_hit(&core, &asked, &request, &facts, &finished);
+            record_hit(&core, &asked, &facts, &finished);
             return Ok(Answer::Hit(finished));
         }
     }
-    let metadata = &request.metadata;
+    let metadata = &asked.request.metadata;
     let job = Job {
         key: asked.key.clone(),
         facts,
@@ -116,10 +113,10 @@ async fn answer(core: Arc<Core>, asked: Arc<Asked>) -> Result<Answer, rpc::Statu
             .parts
             .estimator
             .expected_ms(&metadata.target_id, &metadata.action_mnemonic),
-        request: request.clone(),
+        request: asked.request.clone(),
     };
     let ticket = core.queue.submit(job).await.map_err(refused)?;
-    core.completion.begin(&asked.key, &request);
+    core.completion.begin(&asked.key, &asked.request);
     Ok(Answer::Queued(ticket))
 }
 
@@ -146,19 +143,13 @@ fn refused(reason: NotTaken) -> rpc::Status {
     }
 }
 
-fn record_hit(
-    core: &Core,
-    asked: &Asked,
-    request: &crate::job::Request,
-    facts: &ActionFacts,
-    finished: &Finished,
-) {
+fn record_hit(core: &Core, asked: &Asked, facts: &ActionFacts, finished: &Finished) {
     core.cache_hits.fetch_add(1, Ordering::Relaxed);
     core.completion.record(Record {
         id: core.unqueued_name(&asked.key.instance),
         key: &asked.key,
         facts,
-        request,
+        request: &asked.request,
         origin: Origin::CacheHit,
         expected_ms: 0,
         finished,

@@ -141,12 +141,10 @@ fn failure(loaded: &Loaded) -> Option<Markup> {
     if run.status_code == 0 && run.status_message.is_empty() {
         return None;
     }
-    let failed = run.status_code != 0 || run.exit_code != 0;
-    let class = if failed { "panel alarm" } else { "panel" };
-    let title = if run.status_code == 0 { "Reason" } else { code_name(run.status_code) };
+    let class = if run.status_code == 0 { "panel" } else { "panel alarm" };
     Some(html! {
         section class=(class) {
-            header { h2 { (title) } }
+            header { h2 { (code_name(run.status_code)) } }
             pre.wrap { (short(&run.status_message, 4000)) }
         }
     })

@@ -34,6 +34,8 @@ impl Connection {
         ours.set_nonblocking(true).map_err(failed)?;
         let child = Command::new(program)
             .args(arguments)
+            // Secrets of the server are none of its business.
+            .env_clear()
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .stderr(Stdio::inherit())

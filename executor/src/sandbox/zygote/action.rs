@@ -23,17 +23,13 @@ use super::process::{self, Ended};
 use super::roots::Roots;
 use super::scratch::{self, Scratch};
 use super::socket::Socket;
-use crate::sandbox::cgroup::{Cgroups, SMALLEST};
+use crate::sandbox::cgroup::Cgroups;
 use crate::sandbox::wire::{Reply, Report, Request, Status};
 use crate::sandbox::{CommandSpec, Conditions, Limits, NotChanged, UpperDir};
 
 /// Processes of the slot's user that are not the action's: the zygote and init, where they are
 /// the same user.
 const OWN_PROCESSES: u64 = 2;
-
-/// What to do about too little memory.
-const MORE_MEMORY: &str =
-    "raise the property kiln-memory where the action names one, else workers.memory";
 
 /// What a slot's actions are made with, one after the other.
 #[derive(Debug)]
@@ -49,6 +45,8 @@ pub(super) struct Workshop {
     pub last: Option<MountNamespace>,
     /// Where in the running tool's namespace the parts of its input root are mounted.
     pub shown: Vec<PathBuf>,
+    /// The user namespace that programs enter from the zygote's, if there is one.
+    pub namespace: Option<OwnedFd>,
     /// `None`: to be made anew.
     pub network: Option<EmptyNetwork>,
     pub outcome: Outcome,
@@ -101,7 +99,7 @@ impl Workshop {
         })?;
         let (spec, not_changed) = &self.possible(spec);
         let identity = self.identity.under(spec.conditions);
-        let (root, fits) = self.scratch.prepare(spec, identity)?;
+        let root = self.scratch.prepare(spec, identity)?;
         give(&identity, &stdout)?;
         give(&identity, &stderr)?;
         let command = match Command::new(spec) {
@@ -111,12 +109,10 @@ impl Workshop {
         if let Some(name) = scratch::blocked_mount_point(spec) {
             return Ok(Some((not_started(&command::unfit_root(name), &stderr), root)));
         }
-        if !fits || !self.scratch.hand_over(spec, &root)? {
+        if !self.scratch.hand_over(spec, &root)? {
             return Ok(Some((not_started(&command::no_room(), &stderr), root)));
         }
-        if !self.limit(&spec.limits)? {
-            return Ok(Some((self.too_little_memory(spec, &stderr), root)));
-        }
+        self.cgroups.prepare(&spec.limits).map_err(ZygoteError::Refused)?;
         let trees = self.scratch.trees(spec)?;
         let streams = Streams { stdin: None, stdout: &stdout, stderr: &stderr };
         let init = self.start(spec, identity, &command, streams, &trees)?;
@@ -140,8 +136,6 @@ impl Workshop {
         self.cgroups.relieve();
         let status = match self.outcome.read() {
             Told::Ended(status) => status,
-            // Its very first steps may be too much for its limits.
-            Told::Failed(_) if self.cgroups.seen().out_of_memory => ended.status,
             Told::Failed(message) => return Err(ZygoteError::Refused(message)),
             Told::Nothing => ended.status,
         };
@@ -175,6 +169,7 @@ impl Workshop {
             spec,
             command,
             identity,
+            namespace: self.namespace.as_ref().map(OwnedFd::as_fd),
             trees,
             network: self.network.as_ref().filter(|_| !spec.network),
             stand_ins: self.stand_ins(spec),
@@ -199,35 +194,15 @@ impl Workshop {
         spawned
     }
 
-    /// Sets the limits of the next action. False: they leave no room to start anything.
-    pub(super) fn limit(&mut self, limits: &Limits) -> Result<bool, ZygoteError> {
-        if limits.memory_bytes.is_some_and(|bytes| bytes < SMALLEST) {
-            return Ok(false);
-        }
-        let refused = ZygoteError::Refused;
-        if self.cgroups.prepare(limits).map_err(refused)? {
-            return Ok(true);
-        }
-        // What the last action left in memory counts as well.
-        self.last = None;
-        self.scratch.forget()?;
-        self.cgroups.prepare(limits).map_err(refused)
-    }
-
-    fn too_little_memory(&self, spec: &CommandSpec, stderr: &OwnedFd) -> Report {
-        let bytes = spec.limits.memory_bytes.unwrap_or(0);
-        let limit = format!("memory: in {bytes} bytes nothing can be started; {MORE_MEMORY}");
-        Report { over_limit: Some(limit), ..not_started(&command::no_memory(), stderr) }
-    }
-
-    /// Resource limits for what no cgroup and no file system of this machine limits.
+    /// Resource limits for what no cgroup and no file system of this machine limits. That of processes is
+    /// always set, so that it is not the server's; where a cgroup counts them it is not met first.
     fn stand_ins(&self, spec: &CommandSpec) -> StandIns {
         let limits = &spec.limits;
         StandIns {
-            processes: limits
-                .processes
-                .filter(|_| !self.cgroups.limits_processes())
-                .map(|count| u64::from(count) + OWN_PROCESSES),
+            processes: limits.processes.map(|count| {
+                let spare = if self.cgroups.limits_processes() { u64::from(count) } else { 0 };
+                u64::from(count) + OWN_PROCESSES + spare
+            }),
             data_bytes: limits.memory_bytes.filter(|_| !self.cgroups.limits_memory()),
             file_bytes: limits.disk_bytes.filter(|_| self.upper == UpperDir::Disk),
         }
@@ -253,23 +228,18 @@ impl Workshop {
         let seen = self.cgroups.seen();
         if let Some(bytes) = spec.limits.memory_bytes.filter(|_| seen.out_of_memory) {
             return Some(format!(
-                "memory: the action needed more than {bytes} bytes, its files in /tmp included; {MORE_MEMORY}"
+                "memory: the action needed more than {bytes} bytes, its files in /tmp included"
             ));
         }
         if let Some(count) = spec.limits.processes.filter(|_| seen.out_of_processes) {
-            return Some(format!(
-                "processes: the action wanted more than {count} at once; have it start fewer, or raise \
-                 workers.processes"
-            ));
+            return Some(format!("processes: the action wanted more than {count} at once"));
         }
         self.disk_full(&spec.limits)
     }
 
     pub(super) fn disk_full(&self, limits: &Limits) -> Option<String> {
         let bytes = limits.disk_bytes.filter(|_| self.scratch.is_full())?;
-        Some(format!(
-            "disk: the action filled the {bytes} bytes it may write; have it write less, or raise workers.disk"
-        ))
+        Some(format!("disk: the action filled the {bytes} bytes it may write"))
     }
 }
 

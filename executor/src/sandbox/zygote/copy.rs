@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{UtimensatFlags, utimensat};
@@ -66,9 +66,11 @@ pub(super) fn inputs(
     trees: &[PathBuf],
     to: &Path,
     conditions: Conditions,
+    owner: Option<(u32, u32)>,
 ) -> Result<(), ZygoteError> {
     let newest_first = lists_newest_first(to).context("list", to.display())?;
     let copy = Copy {
+        owner,
         reverse: newest_first != conditions.has(Condition::FileOrder),
         later: if conditions.has(Condition::ModificationTimes) { LATER_SECONDS } else { 0 },
     };
@@ -76,6 +78,8 @@ pub(super) fn inputs(
 }
 
 struct Copy {
+    /// User and group that the copies are to belong to.
+    owner: Option<(u32, u32)>,
     /// Entries are made in reverse, so that they are listed as they should be.
     reverse: bool,
     later: i64,
@@ -119,6 +123,9 @@ impl Copy {
             fs::set_permissions(to, PermissionsExt::from_mode(metadata.mode() & 0o7777))?;
         } else {
             fs::copy(first, to)?;
+        }
+        if let Some((uid, gid)) = self.owner {
+            lchown(to, Some(uid), Some(gid))?;
         }
         self.set_time(&metadata, to)
     }

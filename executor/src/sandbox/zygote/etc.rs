@@ -9,24 +9,28 @@ use super::identity::Identity;
 use super::layout;
 
 /// What toolchains need to find their parts. Nothing that names the machine, its users or its time zone.
-const COPIED: [&str; 20] = [
+const COPIED: [&str; 24] = [
     "alternatives",
     "ca-certificates",
     "ca-certificates.conf",
     "crypto-policies",
+    "debian_version",
     "fonts",
     "gcrypt",
     "ld.so.cache",
     "ld.so.conf",
     "ld.so.conf.d",
+    "lsb-release",
     "magic",
     "magic.mime",
     "mime.types",
     "nsswitch.conf.d",
+    "os-release",
     "perl",
     "pki",
     "protocols",
     "python3",
+    "redhat-release",
     "services",
     "ssl",
     "ucf.conf",

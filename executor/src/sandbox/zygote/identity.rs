@@ -1,12 +1,13 @@
 //! The user namespace of a slot, and who an action is in it.
 
 use std::fs;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{self, Gid, Uid};
 
 use super::error::{Context, ZygoteError};
+use super::layout::{INPUTS, OTHER_INPUTS};
 use super::process;
 use crate::sandbox::{Condition, Conditions, UserNamespace};
 
@@ -15,7 +16,7 @@ const INNER_ID: u32 = 1000;
 /// What an audit makes of it.
 const OTHER_INNER_ID: u32 = 2345;
 /// Beyond those of the slots, on the machine.
-const OTHER_OUTER_ID: u32 = 100_000;
+pub(super) const OTHER_OUTER_ID: u32 = 100_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Identity {
@@ -24,6 +25,10 @@ pub(super) struct Identity {
     pub user_namespace: bool,
     /// The zygote has another user than its actions, and changes to theirs for each.
     pub switches_user: bool,
+    /// Inputs belong to the action.
+    pub owns_inputs: bool,
+    /// Where they lie in the zygote's root.
+    pub inputs: &'static str,
 }
 
 impl Identity {
@@ -33,12 +38,16 @@ impl Identity {
             return self;
         }
         let other = if self.user_namespace { OTHER_INNER_ID } else { self.uid + OTHER_OUTER_ID };
-        Self { uid: other, gid: other, ..self }
+        let inputs = if self.owns_inputs { OTHER_INPUTS } else { self.inputs };
+        Self { uid: other, gid: other, inputs, ..self }
     }
 }
 
+/// Who an action is, and the user namespace that its program enters from the zygote's, if it does.
+type Entered = (Identity, Option<OwnedFd>);
+
 /// Enters a user namespace if `wanted` and the kernel allow it.
-pub(super) fn enter(wanted: UserNamespace, outer_id: u32) -> Result<Identity, ZygoteError> {
+pub(super) fn enter(wanted: UserNamespace, outer_id: u32) -> Result<Entered, ZygoteError> {
     let root = Uid::effective().is_root();
     if root {
         unistd::setgroups(&[]).context("setgroups", "none")?;
@@ -55,17 +64,24 @@ pub(super) fn enter(wanted: UserNamespace, outer_id: u32) -> Result<Identity, Zy
     }
 }
 
-fn without(root: bool, outer_id: u32) -> Result<Identity, ZygoteError> {
+fn without(root: bool, outer_id: u32) -> Result<Entered, ZygoteError> {
     if !root {
         return Err(ZygoteError::Refused(
             "isolation without a user namespace needs root: run the server as root, or allow user namespaces".to_owned(),
         ));
     }
-    Ok(Identity { uid: outer_id, gid: outer_id, user_namespace: false, switches_user: true })
+    Ok((identity(outer_id, false, true), None))
 }
 
-/// Only the own user can be mapped, so the zygote and its actions are the same user.
-fn enter_as_user() -> Result<Identity, ZygoteError> {
+fn identity(id: u32, user_namespace: bool, switches_user: bool) -> Identity {
+    let (uid, gid, owns_inputs, inputs) = (id, id, false, INPUTS);
+    Identity { uid, gid, user_namespace, switches_user, owns_inputs, inputs }
+}
+
+/// Only the own user can be mapped, so the zygote and its actions are the same user. Terminals can be
+/// mounted only where a user is root, so the zygote calls it that, and programs, in a user namespace of
+/// their own, what every action's user is called.
+fn enter_as_user() -> Result<Entered, ZygoteError> {
     let (uid, gid) = (Uid::effective(), Gid::effective());
     unshare(CloneFlags::CLONE_NEWUSER).map_err(|error| {
         ZygoteError::Refused(format!(
@@ -74,16 +90,38 @@ fn enter_as_user() -> Result<Identity, ZygoteError> {
              user.max_user_namespaces above 0)"
         ))
     })?;
-    fs::write("/proc/self/setgroups", "deny").context("write", "/proc/self/setgroups")?;
-    fs::write("/proc/self/uid_map", format!("{INNER_ID} {uid} 1"))
-        .context("write", "/proc/self/uid_map")?;
-    fs::write("/proc/self/gid_map", format!("{INNER_ID} {gid} 1"))
-        .context("write", "/proc/self/gid_map")?;
-    Ok(Identity { uid: INNER_ID, gid: INNER_ID, user_namespace: true, switches_user: false })
+    map_self((0, uid.as_raw()), (0, gid.as_raw()))?;
+    let mut made = None;
+    let mut stack = process::stack();
+    // The child shares memory and descriptors: what it opens in its namespace stays open here.
+    let flags = CloneFlags::CLONE_FILES | CloneFlags::CLONE_NEWUSER;
+    let child = process::vfork(flags, &mut stack, &mut || {
+        let mapped = map_self((INNER_ID, 0), (INNER_ID, 0));
+        let path = "/proc/self/ns/user";
+        made = Some(mapped.and_then(|()| fs::File::open(path).context("open", path)));
+        0
+    })?;
+    process::wait(child)?;
+    let namespace = made.unwrap_or_else(|| {
+        Err(ZygoteError::Refused("no process in the new user namespace".to_owned()))
+    })?;
+    Ok((identity(INNER_ID, true, false), Some(namespace.into())))
+}
+
+/// One user and one group: each the number in this process's new user namespace and that outside.
+fn map_self(user: (u32, u32), group: (u32, u32)) -> Result<(), ZygoteError> {
+    let line = |(inside, outside)| format!("{inside} {outside} 1");
+    let files =
+        [("setgroups", "deny".to_owned()), ("uid_map", line(user)), ("gid_map", line(group))];
+    for (name, text) in files {
+        let path = format!("/proc/self/{name}");
+        fs::write(&path, text).context("write", path)?;
+    }
+    Ok(())
 }
 
 /// Root stays root inside, to own and mount; actions are the slot's own user outside.
-fn enter_as_root(outer_id: u32) -> Result<Identity, ZygoteError> {
+fn enter_as_root(outer_id: u32) -> Result<Entered, ZygoteError> {
     let zygote = unistd::getpid();
     let (wait_end, go_end) =
         unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).context("pipe2", "for the id maps")?;
@@ -117,5 +155,5 @@ fn enter_as_root(outer_id: u32) -> Result<Identity, ZygoteError> {
             "the user namespace's id maps could not be written".to_owned(),
         ));
     }
-    Ok(Identity { uid: INNER_ID, gid: INNER_ID, user_namespace: true, switches_user: true })
+    Ok((identity(INNER_ID, true, true), None))
 }

@@ -1,13 +1,12 @@
 //! Process 1 of an action's namespaces: puts the action's own mounts in, starts the program, reaps whatever
 //! is orphaned, and ends with the program. Its end is the end of every process of the action.
 
-use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sched::CloneFlags;
+use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -23,7 +22,7 @@ use super::namespace::change_root;
 use super::network::EmptyNetwork;
 use super::outcome::Outcome;
 use super::privileges::{self, StandIns};
-use super::{layout, mounts, process};
+use super::{attributes, layout, mounts, process};
 use crate::sandbox::wire::Status;
 use crate::sandbox::{CommandSpec, Condition, EXEC_ROOT, RootFs};
 
@@ -31,13 +30,12 @@ use crate::sandbox::{CommandSpec, Condition, EXEC_ROOT, RootFs};
 /// network is joined; those of users and the host name are the slot's, and no action can change them.
 pub(super) const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWPID.union(CloneFlags::CLONE_NEWIPC);
 
-/// Actions are to be killed before the zygote and anything else when memory runs out.
-const OOM_SCORE: &str = "500";
-
 pub(super) struct Plan<'a> {
     pub spec: &'a CommandSpec,
     pub command: &'a Command,
     pub identity: Identity,
+    /// The program's user namespace, where that is not init's.
+    pub namespace: Option<BorrowedFd<'a>>,
     /// What is to be mounted where.
     pub trees: &'a [(OwnedFd, PathBuf)],
     /// `None`: the machine's.
@@ -77,8 +75,7 @@ impl Plan<'_> {
         if has_ended(self.zygote) {
             return Err(ZygoteError::Refused("the zygote is gone".to_owned()));
         }
-        // Without it the machine's own choice stands.
-        let _ = fs::write("/proc/self/oom_score_adj", OOM_SCORE);
+        attributes::raise_oom_score();
         conditions::enter(self.spec.conditions)?;
         // An action of the same user must not look into this process.
         prctl::set_dumpable(false).context("prctl", "PR_SET_DUMPABLE")?;
@@ -103,6 +100,7 @@ impl Plan<'_> {
                 mounts::restrict(at, false, false)?;
             }
         }
+        mounts::devpts(Path::new("/dev/pts"))?;
         if self.spec.root == RootFs::Inputs {
             return inputs_become_root();
         }
@@ -163,6 +161,9 @@ impl Plan<'_> {
             let (uid, gid) = (Uid::from_raw(self.identity.uid), Gid::from_raw(self.identity.gid));
             setresgid(gid, gid, gid).context("setresgid", gid)?;
             setresuid(uid, uid, uid).context("setresuid", uid)?;
+        }
+        if let Some(namespace) = self.namespace {
+            setns(namespace, CloneFlags::CLONE_NEWUSER).context("setns", "a user namespace")?;
         }
         conditions::in_program(self.spec.conditions).context("sched_setaffinity", "")?;
         privileges::keep_capabilities(0).context("capset", "")?;

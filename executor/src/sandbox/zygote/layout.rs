@@ -4,6 +4,8 @@
 //! | path | what |
 //! | --- | --- |
 //! | `/inputs` | the directories beneath which lower trees and images lie, at their own paths |
+//! | `/inputs.other` | the same for lower trees, where an audit runs an action as another user |
+//! | `/devices` | the slot's own device nodes, where it has any |
 //! | `/roots/N` | prepared root file systems |
 //! | `/scratch` | the running action's writable places, mounted anew for each |
 //! | `/disk` | the slot's directory on a disk |
@@ -20,6 +22,8 @@ use super::error::{Context, ZygoteError};
 use super::mounts;
 
 pub(super) const INPUTS: &str = "/inputs";
+pub(super) const OTHER_INPUTS: &str = "/inputs.other";
+pub(super) const DEVICES: &str = "/devices";
 pub(super) const ROOTS: &str = "/roots";
 pub(super) const SCRATCH: &str = "/scratch";
 pub(super) const DISK: &str = "/disk";
@@ -31,16 +35,22 @@ const HOST_NAME: &str = "kiln";
 
 /// Leaves the machine's mounts for a root of the zygote's own. Any existing directory serves as
 /// `place`: the new root lies over it for a moment.
-pub(super) fn enter(place: &Path, input_dirs: &[PathBuf]) -> Result<(), ZygoteError> {
+pub(super) fn enter(
+    place: &Path,
+    input_dirs: &[PathBuf],
+    image_dirs: &[PathBuf],
+) -> Result<(), ZygoteError> {
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS)
         .context("unshare", "mounts and host name")?;
     sethostname(HOST_NAME).context("sethostname", HOST_NAME)?;
-    let inputs = canonical(input_dirs)?;
+    // Without it actions see in which group of the machine's processes they are, and no more.
+    let _ = unshare(CloneFlags::CLONE_NEWCGROUP);
+    let inputs = canonical(input_dirs, image_dirs)?;
     let disk = fs::canonicalize(place).context("find", place.display())?;
     mounts::make_private()?;
     mounts::tmpfs(&disk, "mode=0755")?;
     chdir(&disk).context("chdir", disk.display())?;
-    for path in [INPUTS, ROOTS, SCRATCH, DISK, PROC, MACHINE] {
+    for path in [INPUTS, OTHER_INPUTS, DEVICES, ROOTS, SCRATCH, DISK, PROC, MACHINE] {
         make_dir(Path::new(path.trim_start_matches('/')))?;
     }
     pivot_root(".", MACHINE.trim_start_matches('/')).context("pivot_root", disk.display())?;
@@ -69,13 +79,16 @@ pub(super) fn make_dir(path: &Path) -> Result<(), ZygoteError> {
     fs::create_dir_all(path).context("mkdir", path.display())
 }
 
-/// Where each input directory is to appear, and where it really is. None given: all there is.
-fn canonical(input_dirs: &[PathBuf]) -> Result<Vec<(PathBuf, PathBuf)>, ZygoteError> {
+/// Where each directory is to appear, and where it really is. No input directory given: all there is.
+fn canonical(
+    input_dirs: &[PathBuf],
+    image_dirs: &[PathBuf],
+) -> Result<Vec<(PathBuf, PathBuf)>, ZygoteError> {
     if input_dirs.is_empty() {
         return Ok(vec![(PathBuf::from("/"), PathBuf::from("/"))]);
     }
     let find = |given: &PathBuf| {
         Ok((given.clone(), fs::canonicalize(given).context("find", given.display())?))
     };
-    input_dirs.iter().map(find).collect()
+    input_dirs.iter().chain(image_dirs).map(find).collect()
 }

@@ -2,12 +2,14 @@
 //! grows. It lives in the slot's user namespace with the roots prepared, and makes each action.
 
 mod action;
+mod attributes;
 mod command;
 mod conditions;
 mod copy;
 mod devices;
 mod error;
 mod etc;
+mod hide;
 mod identity;
 mod init;
 mod layout;
@@ -15,24 +17,28 @@ mod mounts;
 mod namespace;
 mod network;
 mod outcome;
+mod owner;
 mod privileges;
 mod process;
 mod roots;
 mod scratch;
 mod seccomp;
 mod socket;
+mod system;
 mod tool;
 mod writable;
 
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::process::ExitCode;
 
 use nix::unistd::{dup2_stdin, getpid};
 
 use self::action::Workshop;
 use self::error::{Context, ZygoteError};
+use self::identity::Identity;
 use self::namespace::MountNamespace;
 use self::network::EmptyNetwork;
 use self::roots::Roots;
@@ -54,6 +60,7 @@ pub fn zygote_main() -> ExitCode {
 }
 
 fn serve() -> Result<(), ZygoteError> {
+    let kept = attributes::set()?;
     let mut socket = Socket::new(take_stdin()?);
     let config = match socket.receive()? {
         Some((Request::Configure(config), _)) => config,
@@ -64,7 +71,7 @@ fn serve() -> Result<(), ZygoteError> {
         }
         None => return Ok(()),
     };
-    let mut workshop = match set_up(&config) {
+    let mut workshop = match set_up(&config, kept) {
         Ok((workshop, ready)) => {
             socket.send(&ready, None)?;
             workshop
@@ -95,25 +102,35 @@ fn take_stdin() -> Result<OwnedFd, ZygoteError> {
 
 /// The order matters: cgroup files are opened with the server's rights, the roots are filled while the
 /// machine is still mounted, and nothing is given up before it was used.
-fn set_up(config: &ZygoteConfig) -> Result<(Workshop, Reply), ZygoteError> {
-    let mut not_enforced = Vec::new();
+fn set_up(
+    config: &ZygoteConfig,
+    mut not_enforced: Vec<String>,
+) -> Result<(Workshop, Reply), ZygoteError> {
+    not_enforced.extend(attributes::set_limits(config.open_files)?);
     let cgroups = Cgroups::open(&config.cgroups).map_err(ZygoteError::Refused)?;
     cgroups.enter().context("enter", "the slot's cgroups")?;
     let null = File::open("/dev/null").context("open", "/dev/null")?;
     let zygote = process::pidfd(getpid())?;
 
-    let identity = identity::enter(config.user_namespace, config.outer_id)?;
+    let inputs = owner::inputs(&config.input_dirs, config.outer_id);
+    let devices = devices::private();
+    let (identity, namespace) = identity::enter(config.user_namespace, config.outer_id)?;
     if !identity.user_namespace {
         not_enforced.push(
             "user namespace: this machine allows none; actions run as the slot's own user"
                 .to_owned(),
         );
     }
-    layout::enter(&config.scratch_dir, &config.input_dirs)?;
-    let roots = Roots::prepare(identity)?;
+    let hidden = hide::find(&config.hidden);
+    layout::enter(&config.scratch_dir, &config.input_dirs, &config.image_dirs)?;
+    if let Some(devices) = devices {
+        mounts::attach(&devices, Path::new(layout::DEVICES))?;
+    }
+    let owned = inputs.is_some_and(|inputs| inputs.mount(&identity));
+    let identity = Identity { owns_inputs: owned || !identity.switches_user, ..identity };
+    let roots = Roots::prepare(identity, hidden)?;
     layout::leave_machine()?;
     let network = EmptyNetwork::create()?;
-    privileges::limit_all(config.open_files)?;
     privileges::forbid_new_privileges()?;
 
     let workshop = Workshop {
@@ -122,6 +139,7 @@ fn set_up(config: &ZygoteConfig) -> Result<(Workshop, Reply), ZygoteError> {
         init_stack: process::stack(),
         program_stack: process::stack(),
         upper: config.upper,
+        namespace,
         home: MountNamespace::current()?,
         last: None,
         shown: Vec::new(),

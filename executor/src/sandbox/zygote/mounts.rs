@@ -2,7 +2,7 @@
 #![allow(unsafe_code)] // mount_setattr, open_tree and move_mount have no safe counterpart
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -12,6 +12,8 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use super::error::{Context, ZygoteError};
 
 const NONE: Option<&str> = None;
+/// Of one action, of the 4,096 that a machine usually has.
+const MAX_TERMINALS: u32 = 256;
 
 /// From now on no mount is seen by, or comes from, another namespace.
 pub(super) fn make_private() -> Result<(), ZygoteError> {
@@ -36,6 +38,14 @@ pub(super) fn proc(at: &Path) -> Result<(), ZygoteError> {
     mount(Some("proc"), at, Some("proc"), flags, NONE).context("mount", "/proc")
 }
 
+/// Terminals of its own, which end with it.
+pub(super) fn devpts(at: &Path) -> Result<(), ZygoteError> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+    let options = format!("newinstance,mode=0620,ptmxmode=0666,max={MAX_TERMINALS}");
+    mount(Some("devpts"), at, Some("devpts"), flags, Some(options.as_str()))
+        .context("mount", at.display())
+}
+
 pub(super) fn overlay(at: &Path, options: &str) -> Result<(), ZygoteError> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     mount(Some("overlay"), at, Some("overlay"), flags, Some(options))
@@ -56,6 +66,39 @@ pub(super) fn open_tree(path: &Path) -> Result<OwnedFd, ZygoteError> {
     let fd = i32::try_from(fd).map_err(|_| Errno::EBADF).context("open_tree", path.display())?;
     // SAFETY: the kernel has just made this descriptor for this process.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The same with everything mounted beneath it, in which what root owns is owned by `owner`, a user
+/// namespace that maps 0 to somebody.
+pub(super) fn open_tree_owned(path: &Path, owner: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
+    let name = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
+    let clone = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
+    // SAFETY: the path is a terminated string that outlives the call.
+    let fd = Errno::result(unsafe {
+        libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, name.as_ptr(), clone)
+    })?;
+    let fd = i32::try_from(fd).map_err(|_| Errno::EBADF)?;
+    // SAFETY: the kernel has just made this descriptor for this process.
+    let tree = unsafe { OwnedFd::from_raw_fd(fd) };
+    let attributes = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: u64::try_from(owner.as_raw_fd()).map_err(|_| Errno::EBADF)?,
+    };
+    // SAFETY: the path is empty, so that the descriptor itself is meant, and the attributes are a live
+    // mount_attr of the size given.
+    Errno::result(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    })?;
+    Ok(tree)
 }
 
 /// Mounts what [`open_tree`] has copied.

@@ -4,7 +4,7 @@
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
-use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::error::{Context, ZygoteError};
 
@@ -34,6 +34,9 @@ pub(super) fn forbid_new_privileges() -> Result<(), ZygoteError> {
             other => drop(other.context("prctl", "PR_CAPBSET_DROP")?),
         }
     }
+    // A user namespace has begun with none set; without one, what cannot be changed binds root alone.
+    // SAFETY: integers only.
+    unsafe { libc::prctl(libc::PR_SET_SECUREBITS, 0, 0, 0, 0) };
     nix::sys::prctl::set_no_new_privs().context("prctl", "PR_SET_NO_NEW_PRIVS")
 }
 
@@ -44,6 +47,13 @@ pub(super) fn close_on_exec() -> nix::Result<()> {
         libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
     };
     Errno::result(result).map(drop)
+}
+
+/// Closes all descriptors but the standard three: for a process that has opened nothing yet.
+pub(super) fn close_all() -> nix::Result<()> {
+    // SAFETY: integers only; nothing in this process owns any of them yet.
+    Errno::result(unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) })
+        .map(drop)
 }
 
 /// Closes all descriptors but the standard three and `kept`: for a process that ends without dropping
@@ -59,15 +69,7 @@ pub(super) fn close_all_but(kept: BorrowedFd<'_>) -> nix::Result<()> {
     Ok(())
 }
 
-/// Limits that hold for every action of the slot.
-pub(super) fn limit_all(open_files: u64) -> Result<(), ZygoteError> {
-    setrlimit(Resource::RLIMIT_CORE, 0, 0).context("setrlimit", "RLIMIT_CORE")?;
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("getrlimit", "RLIMIT_NOFILE")?;
-    let open_files = open_files.min(hard);
-    setrlimit(Resource::RLIMIT_NOFILE, open_files, open_files).context("setrlimit", "RLIMIT_NOFILE")
-}
-
-/// Limits that stand in where the machine has no cgroup or file system limit for the same.
+/// Limits of one action: they stand in where the machine has no cgroup or file system limit for the same.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct StandIns {
     pub processes: Option<u64>,
@@ -85,7 +87,7 @@ impl StandIns {
         for (resource, wanted) in limits {
             let Some(wanted) = wanted else { continue };
             let (_, hard) = getrlimit(resource)?;
-            let value = if hard == RLIM_INFINITY { wanted } else { wanted.min(hard) };
+            let value = wanted.min(hard);
             setrlimit(resource, value, value)?;
         }
         Ok(())

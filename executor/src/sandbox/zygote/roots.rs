@@ -10,14 +10,19 @@ use super::error::{Context, ZygoteError};
 use super::identity::Identity;
 use super::layout::{self, INPUTS, MACHINE, ROOTS, make_dir, under};
 use super::namespace::MountNamespace;
-use super::{devices, etc, mounts};
+use super::{devices, etc, hide, mounts, system};
 use crate::sandbox::{EXEC_ROOT, RootFs};
 
 /// What the machine's own root contributes; missing ones are skipped.
 const MACHINE_DIRS: [&str; 9] =
     ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "opt", "nix"];
 /// What every root brings itself, whatever an image has there.
-const OWN: [&str; 4] = ["dev", "proc", "tmp", "kiln"];
+const OWN: [&str; 5] = ["dev", "kiln", "proc", "sys", "tmp"];
+/// Empty directories that programs expect beside the machine's own.
+const EMPTY_DIRS: [&str; 3] = ["home", "run", "var"];
+/// What refers to another place there.
+const VAR_LINKS: [(&str, &str); 3] =
+    [("lock", "../run/lock"), ("run", "../run"), ("tmp", "../tmp")];
 /// Most prepared images of a slot: the oldest makes room.
 const MAX_IMAGES: usize = 8;
 
@@ -45,14 +50,16 @@ pub(super) struct Roots {
     /// The machine's name servers, for actions with its network.
     resolv_conf: Vec<u8>,
     identity: Identity,
+    /// Of the machine, and not to be seen in any root.
+    hidden: Vec<PathBuf>,
 }
 
 impl Roots {
     /// Prepares what needs the machine's root while that is still mounted.
-    pub(super) fn prepare(identity: Identity) -> Result<Self, ZygoteError> {
+    pub(super) fn prepare(identity: Identity, hidden: Vec<PathBuf>) -> Result<Self, ZygoteError> {
         let resolv_conf =
             fs::read(under(MACHINE, Path::new("/etc/resolv.conf"))).unwrap_or_default();
-        let mut roots = Self { prepared: Vec::new(), next: 0, resolv_conf, identity };
+        let mut roots = Self { prepared: Vec::new(), next: 0, resolv_conf, identity, hidden };
         roots.add(HOST)?;
         Ok(roots)
     }
@@ -113,18 +120,21 @@ impl Roots {
         }
         if *key == HOST {
             devices::populate(&path.join("dev"))?;
+            system::populate(&path.join("sys"))?;
         } else {
             mounts::bind(&self.first()?.join("dev"), &path.join("dev"))?;
         }
         match &key.root {
             RootFs::Empty | RootFs::Inputs => {}
             RootFs::Host if key.network => {
+                place(&self.first()?.join("sys"), &path.join("sys"))?;
                 self.host(&self.first()?, path)?;
                 fs::write(path.join("etc/resolv.conf"), &self.resolv_conf)
                     .context("write", "resolv.conf")?;
             }
             RootFs::Host => self.host(Path::new(MACHINE), path)?,
             RootFs::Directory(image) => {
+                place(&self.first()?.join("sys"), &path.join("sys"))?;
                 contents(&under(INPUTS, image), path)?;
                 self.network_files(path, key.network)?;
             }
@@ -156,8 +166,13 @@ impl Roots {
         for name in MACHINE_DIRS {
             place(&source.join(name), &path.join(name))?;
         }
-        make_dir(&path.join("var"))?;
-        symlink("../tmp", path.join("var/tmp")).context("symlink", "/var/tmp")?;
+        hide::cover(path, &self.hidden)?;
+        for name in EMPTY_DIRS {
+            make_dir(&path.join(name))?;
+        }
+        for (name, target) in VAR_LINKS {
+            symlink(target, path.join("var").join(name)).context("symlink", name)?;
+        }
         etc::populate(&path.join("etc"), &source.join("etc"), &self.identity)
     }
 }
@@ -185,7 +200,7 @@ fn cover(from: &Path, to: &Path) -> Result<(), ZygoteError> {
 }
 
 /// Makes `from` appear at `to`, read-only: links as links, the rest as a bind mount.
-fn place(from: &Path, to: &Path) -> Result<(), ZygoteError> {
+pub(super) fn place(from: &Path, to: &Path) -> Result<(), ZygoteError> {
     let Ok(metadata) = fs::symlink_metadata(from) else { return Ok(()) };
     if metadata.is_symlink() {
         let target = fs::read_link(from).context("readlink", from.display())?;

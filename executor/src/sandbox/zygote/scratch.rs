@@ -234,13 +234,12 @@ impl Scratch {
         &self.places[self.current]
     }
 
-    /// Makes place for the next action. The descriptor is its input root's, and outlives it. False: what
-    /// it may write has no room for the directories that it is to find.
+    /// Makes place for the next action. The descriptor is its input root's, and outlives it.
     pub(super) fn prepare(
         &mut self,
         spec: &CommandSpec,
         identity: Identity,
-    ) -> Result<(OwnedFd, bool), ZygoteError> {
+    ) -> Result<OwnedFd, ZygoteError> {
         self.identity = identity;
         self.forget_large()?;
         self.current = 1 - self.current;
@@ -249,27 +248,25 @@ impl Scratch {
         self.own_dir(&place.upper(), 0o755)?;
         self.own_dir(&place.tmp(), 0o1777)?;
         self.own_dir(&place.shm(), 0o1777)?;
-        let lower = lower_paths(&spec.lower)?;
+        let lower = lower_paths(&spec.lower, self.identity.inputs)?;
         let copies = spec.conditions.copies_inputs();
         if copies {
-            copy::inputs(&lower, &place.upper(), spec.conditions)?;
+            let owner = self.identity.owns_inputs && self.identity.switches_user;
+            let owner = owner.then_some((self.identity.uid, self.identity.gid));
+            copy::inputs(&lower, &place.upper(), spec.conditions, owner)?;
         }
-        let fits = match self.make_directories(spec, &lower) {
-            Err(error) if matches!(error.errno(), Some(Errno::ENOSPC | Errno::EDQUOT)) => false,
-            made => made.map(|()| true)?,
-        };
-        if fits && !lower.is_empty() && !copies {
+        self.make_directories(spec, &lower)?;
+        if !lower.is_empty() && !copies {
             self.mount_overlay(&lower)?;
         }
-        let root = if fits { place.root(spec) } else { place.upper() };
+        let root = place.root(spec);
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let opened = open(&root, flags, Mode::empty()).context("open", root.display())?;
-        Ok((opened, fits))
+        open(&root, flags, Mode::empty()).context("open", root.display())
     }
 
     /// Why the inputs are not copied; `None`: they can be.
     pub(super) fn copy_hindrance(&self, spec: &CommandSpec) -> Option<String> {
-        match lower_paths(&spec.lower) {
+        match lower_paths(&spec.lower, INPUTS) {
             Ok(lower) => copy::hindrance(&lower, spec.limits.disk_bytes),
             Err(error) => Some(error.to_string()),
         }
@@ -449,7 +446,7 @@ fn is_other_than_directory(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|metadata| !metadata.is_dir())
 }
 
-fn lower_paths(lower: &[PathBuf]) -> Result<Vec<PathBuf>, ZygoteError> {
+fn lower_paths(lower: &[PathBuf], base: &str) -> Result<Vec<PathBuf>, ZygoteError> {
     if lower.len() > MAX_LOWER {
         return Err(ZygoteError::Refused(format!(
             "{} input trees are more than {MAX_LOWER}",
@@ -462,7 +459,7 @@ fn lower_paths(lower: &[PathBuf]) -> Result<Vec<PathBuf>, ZygoteError> {
             relative.display()
         )));
     }
-    Ok(lower.iter().map(|path| under(INPUTS, path)).collect())
+    Ok(lower.iter().map(|path| under(base, path)).collect())
 }
 
 /// The trees in the words of the mount option. Colons and commas would end a word, so such paths, and

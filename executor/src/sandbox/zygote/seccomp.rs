@@ -1,94 +1,206 @@
-//! Which system calls an action cannot make.
+//! Which system calls an action cannot make, in every set of numbers that the kernel takes them in.
 //!
 //! Actions have no capability, and no way to a user namespace in which they would have some, so
 //! mounts and namespaces are out of their reach anyway. The filter keeps them away from further
-//! kernel code that has been a way out of sandboxes before. Installing one costs as much as starting
-//! a small program: it lies on the zygote, and actions inherit it.
+//! kernel code that has been a way out of sandboxes before, and from sockets that no network namespace
+//! bounds. Installing one costs as much as starting a small program: it lies on the zygote, and actions
+//! inherit it.
+#![allow(unsafe_code)] // the seccomp call has no safe counterpart
 
-use std::collections::BTreeMap;
+mod numbers;
+mod program;
 
-use libc::CLONE_NEWUSER;
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, apply_filter,
-};
+use nix::errno::Errno;
 
-use super::error::ZygoteError;
+use self::numbers::{Abi, abis};
+use self::program::{Program, equal, greater_or_equal, has_bits};
+use super::error::{Context, ZygoteError};
 
-type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+/// `struct seccomp_data`: where the number, the architecture and the low half of an argument are.
+const NUMBER: u32 = 0;
+const ARCHITECTURE: u32 = 4;
+const fn argument(index: u32) -> u32 {
+    let low = if cfg!(target_endian = "little") { 0 } else { 4 };
+    16 + index * 8 + low
+}
 
-/// What neither actions nor the zygote, once it is set up, ever need.
-const NEVER: &[i64] = &[
-    libc::SYS_acct,
-    libc::SYS_add_key,
-    libc::SYS_bpf,
-    libc::SYS_clock_adjtime,
-    libc::SYS_clock_settime,
-    libc::SYS_delete_module,
-    libc::SYS_fanotify_init,
-    libc::SYS_finit_module,
-    libc::SYS_fsconfig,
-    libc::SYS_fsmount,
-    libc::SYS_fsopen,
-    libc::SYS_fspick,
-    libc::SYS_init_module,
-    libc::SYS_kexec_file_load,
-    libc::SYS_kexec_load,
-    libc::SYS_keyctl,
-    libc::SYS_open_by_handle_at,
-    libc::SYS_perf_event_open,
-    libc::SYS_quotactl,
-    libc::SYS_reboot,
-    libc::SYS_request_key,
-    libc::SYS_settimeofday,
-    libc::SYS_swapoff,
-    libc::SYS_swapon,
-    libc::SYS_syslog,
-    libc::SYS_userfaultfd,
-    libc::SYS_vhangup,
-];
+/// From here on x86-64 numbers are those of x32, which no distribution uses any more.
+const X32: u32 = 0x4000_0000;
+const CLONE_NEWUSER: u32 = 0x1000_0000;
+/// What `socketcall` does, by its first argument; the family lies in memory, where no filter sees it.
+const SOCKETCALL_SOCKET: u32 = 1;
+const SOCKETCALL_SOCKETPAIR: u32 = 8;
 
-/// Said not to exist, so that callers take their other way. The flags of `clone3` lie in memory
-/// where a filter cannot see them; C libraries fall back to `clone`.
-const ABSENT: &[i64] = &[
-    libc::SYS_clone3,
-    libc::SYS_io_uring_setup,
-    libc::SYS_io_uring_enter,
-    libc::SYS_io_uring_register,
-];
+/// Families of sockets that a network namespace bounds and programs need.
+const FAMILIES: [i32; 3] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6];
+/// What may be asked over netlink: addresses and routes (`getifaddrs`), and the own sockets (`ss`).
+const NETLINK_PROTOCOLS: [i32; 2] = [libc::NETLINK_ROUTE, libc::NETLINK_SOCK_DIAG];
 
 /// Holds for this process and all that it becomes and starts.
 pub(super) fn apply() -> Result<(), ZygoteError> {
-    let absent = unconditional(ABSENT);
-    let mut refused = unconditional(NEVER);
-    refused.insert(libc::SYS_clone, vec![with_flag(CLONE_NEWUSER)?]);
-    refused.insert(libc::SYS_unshare, vec![with_flag(CLONE_NEWUSER)?]);
-    for (rules, errno) in [(absent, libc::ENOSYS), (refused, libc::EPERM)] {
-        apply_filter(&program(rules, errno)?)
-            .map_err(|error| ZygoteError::Refused(format!("seccomp: {error}")))?;
+    let mut filter = whole().into_filter();
+    let program = libc::sock_fprog {
+        len: u16::try_from(filter.len())
+            .map_err(|_| ZygoteError::Refused("the system call filter is too long".to_owned()))?,
+        filter: filter.as_mut_ptr(),
+    };
+    // SAFETY: the kernel reads a live sock_fprog, whose length is that of the live array it points to.
+    let result = unsafe {
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program)
+    };
+    Errno::result(result).map(drop).context("seccomp", "SECCOMP_SET_MODE_FILTER")
+}
+
+fn whole() -> Program {
+    let mut program = Program::default();
+    program.load(ARCHITECTURE);
+    for abi in abis() {
+        program.when(equal(abi.architecture), calls(&abi));
     }
-    Ok(())
+    program.answer(libc::SECCOMP_RET_KILL_PROCESS);
+    program
 }
 
-fn unconditional(calls: &[i64]) -> Rules {
-    calls.iter().map(|call| (*call, Vec::new())).collect()
+fn calls(abi: &Abi) -> Program {
+    let mut program = Program::default();
+    program.load(NUMBER);
+    if abi.has_x32 {
+        program.when(greater_or_equal(X32), refuse(libc::ENOSYS));
+    }
+    for call in &abi.never {
+        program.when(equal(*call), refuse(libc::EPERM));
+    }
+    // Said not to exist, so that callers take their other way.
+    for call in &abi.absent {
+        program.when(equal(*call), refuse(libc::ENOSYS));
+    }
+    for call in abi.namespaces {
+        program.when(equal(call), no_user_namespace());
+    }
+    for call in abi.sockets {
+        program.when(equal(call), known_families());
+    }
+    if let Some(call) = abi.socketcall {
+        program.when(equal(call), no_unseen_family());
+    }
+    program.answer(libc::SECCOMP_RET_ALLOW);
+    program
 }
 
-/// Matches when the first argument has the flag.
-fn with_flag(flag: i32) -> Result<SeccompRule, ZygoteError> {
-    let flag = u64::from(flag.cast_unsigned());
-    SeccompCondition::new(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(flag), flag)
-        .and_then(|condition| SeccompRule::new(vec![condition]))
-        .map_err(broken)
+fn refuse(errno: i32) -> Program {
+    let mut program = Program::default();
+    program.answer(libc::SECCOMP_RET_ERRNO | errno.cast_unsigned());
+    program
 }
 
-fn program(rules: Rules, errno: i32) -> Result<BpfProgram, ZygoteError> {
-    let arch = std::env::consts::ARCH.try_into().map_err(broken)?;
-    let action = SeccompAction::Errno(errno.cast_unsigned());
-    let filter = SeccompFilter::new(rules, SeccompAction::Allow, action, arch).map_err(broken)?;
-    filter.try_into().map_err(broken)
+fn allow() -> Program {
+    let mut program = Program::default();
+    program.answer(libc::SECCOMP_RET_ALLOW);
+    program
 }
 
-fn broken(error: seccompiler::BackendError) -> ZygoteError {
-    ZygoteError::Refused(format!("the system call filter cannot be made: {error}"))
+fn no_user_namespace() -> Program {
+    let mut program = Program::default();
+    program.load(argument(0));
+    program.when(has_bits(CLONE_NEWUSER), refuse(libc::EPERM));
+    program.append(allow());
+    program
+}
+
+fn known_families() -> Program {
+    let mut program = Program::default();
+    program.load(argument(0));
+    for family in FAMILIES {
+        program.when(equal(family.cast_unsigned()), allow());
+    }
+    let mut netlink = Program::default();
+    netlink.load(argument(2));
+    for protocol in NETLINK_PROTOCOLS {
+        netlink.when(equal(protocol.cast_unsigned()), allow());
+    }
+    netlink.append(refuse(libc::EPROTONOSUPPORT));
+    program.when(equal(libc::AF_NETLINK.cast_unsigned()), netlink);
+    program.append(refuse(libc::EAFNOSUPPORT));
+    program
+}
+
+/// `socketcall` makes no sockets: programs have a call of its own for that, which can be seen through.
+fn no_unseen_family() -> Program {
+    let mut program = Program::default();
+    program.load(argument(0));
+    for call in [SOCKETCALL_SOCKET, SOCKETCALL_SOCKETPAIR] {
+        program.when(equal(call), refuse(libc::EAFNOSUPPORT));
+    }
+    program.append(allow());
+    program
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the filter answers.
+    fn answer(architecture: u32, number: u32, arguments: [u64; 3]) -> u32 {
+        let mut data = Vec::new();
+        data.extend(number.to_ne_bytes());
+        data.extend(architecture.to_ne_bytes());
+        data.extend(0_u64.to_ne_bytes());
+        arguments.iter().for_each(|argument| data.extend(argument.to_ne_bytes()));
+        whole().run(&data)
+    }
+
+    fn errno(errno: i32) -> u32 {
+        libc::SECCOMP_RET_ERRNO | errno.cast_unsigned()
+    }
+
+    #[test]
+    fn every_abi_refuses_the_same() {
+        for abi in abis() {
+            let of = |number, first: u64, third: u64| {
+                answer(abi.architecture, number, [first, 0, third])
+            };
+            for call in &abi.never {
+                assert_eq!(of(*call, 0, 0), errno(libc::EPERM), "{call}");
+            }
+            for call in &abi.absent {
+                assert_eq!(of(*call, 0, 0), errno(libc::ENOSYS), "{call}");
+            }
+            for call in abi.namespaces {
+                assert_eq!(of(call, u64::from(CLONE_NEWUSER) | 17, 0), errno(libc::EPERM));
+                assert_eq!(of(call, 17, 0), libc::SECCOMP_RET_ALLOW);
+            }
+            for call in abi.sockets {
+                for family in FAMILIES {
+                    assert_eq!(of(call, family as u64, 0), libc::SECCOMP_RET_ALLOW);
+                }
+                for family in [libc::AF_VSOCK, libc::AF_ALG, libc::AF_PACKET, 0, 99] {
+                    assert_eq!(of(call, family as u64, 0), errno(libc::EAFNOSUPPORT), "{family}");
+                }
+                // The kernel looks at the low half alone.
+                let hidden = libc::AF_VSOCK as u64 | 1 << 32;
+                assert_eq!(of(call, hidden, 0), errno(libc::EAFNOSUPPORT));
+                let netlink = libc::AF_NETLINK as u64;
+                assert_eq!(of(call, netlink, 0), libc::SECCOMP_RET_ALLOW);
+                let audit = libc::NETLINK_AUDIT as u64;
+                assert_eq!(of(call, netlink, audit), errno(libc::EPROTONOSUPPORT));
+            }
+            if let Some(call) = abi.socketcall {
+                for (what, expected) in [
+                    (1, errno(libc::EAFNOSUPPORT)),
+                    (8, errno(libc::EAFNOSUPPORT)),
+                    (2, libc::SECCOMP_RET_ALLOW),
+                ] {
+                    assert_eq!(of(call, what, 0), expected, "{what}");
+                }
+            }
+            if abi.has_x32 {
+                assert_eq!(of(X32 | 39, 0, 0), errno(libc::ENOSYS));
+            }
+        }
+    }
+
+    #[test]
+    fn what_speaks_another_abi_is_killed() {
+        assert_eq!(answer(0x1234, 0, [0; 3]), libc::SECCOMP_RET_KILL_PROCESS);
+    }
 }

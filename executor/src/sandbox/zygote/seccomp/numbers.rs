@@ -1,0 +1,132 @@
+//! System call numbers of each ABI that a kernel of this architecture runs programs of.
+
+/// One of them, as an audit architecture, and its calls.
+pub(super) struct Abi {
+    pub architecture: u32,
+    /// What neither actions nor the zygote, once it is set up, ever need.
+    pub never: Vec<u32>,
+    pub absent: Vec<u32>,
+    /// Calls whose first argument is flags of namespaces.
+    pub namespaces: [u32; 2],
+    /// Calls whose first argument is a family of sockets, and the third its protocol.
+    pub sockets: [u32; 2],
+    pub socketcall: Option<u32>,
+    pub has_x32: bool,
+}
+
+/// A program of any other is killed. On Arm these are the 32-bit ones.
+pub(super) fn abis() -> Vec<Abi> {
+    let mut all = vec![native()];
+    if cfg!(target_arch = "x86_64") {
+        all.push(i386());
+    }
+    all
+}
+
+const NATIVE: u32 = if cfg!(target_arch = "aarch64") { 0xc000_00b7 } else { 0xc000_003e };
+
+fn native() -> Abi {
+    let never = [
+        libc::SYS_acct,
+        libc::SYS_add_key,
+        libc::SYS_bpf,
+        libc::SYS_clock_adjtime,
+        libc::SYS_clock_settime,
+        libc::SYS_delete_module,
+        libc::SYS_fanotify_init,
+        libc::SYS_finit_module,
+        libc::SYS_fsconfig,
+        libc::SYS_fsmount,
+        libc::SYS_fsopen,
+        libc::SYS_fspick,
+        libc::SYS_init_module,
+        libc::SYS_kexec_file_load,
+        libc::SYS_kexec_load,
+        libc::SYS_keyctl,
+        libc::SYS_open_by_handle_at,
+        libc::SYS_perf_event_open,
+        libc::SYS_quotactl,
+        libc::SYS_quotactl_fd,
+        libc::SYS_reboot,
+        libc::SYS_request_key,
+        libc::SYS_settimeofday,
+        libc::SYS_swapoff,
+        libc::SYS_swapon,
+        libc::SYS_syslog,
+        libc::SYS_userfaultfd,
+        libc::SYS_vhangup,
+    ];
+    // The flags of clone3 lie in memory where a filter cannot see them; C libraries fall back to clone.
+    let absent = [
+        libc::SYS_clone3,
+        libc::SYS_io_uring_setup,
+        libc::SYS_io_uring_enter,
+        libc::SYS_io_uring_register,
+    ];
+    Abi {
+        architecture: NATIVE,
+        never: never.map(number).to_vec(),
+        absent: absent.map(number).to_vec(),
+        namespaces: [libc::SYS_clone, libc::SYS_unshare].map(number),
+        sockets: [libc::SYS_socket, libc::SYS_socketpair].map(number),
+        socketcall: None,
+        has_x32: cfg!(target_arch = "x86_64"),
+    }
+}
+
+fn number(call: libc::c_long) -> u32 {
+    u32::try_from(call).unwrap_or(u32::MAX)
+}
+
+/// 32-bit programs, and 64-bit ones that use `int 0x80`. The same calls, and what only this ABI has.
+fn i386() -> Abi {
+    let never = [
+        51,  // acct
+        286, // add_key
+        357, // bpf
+        343, // clock_adjtime
+        405, // clock_adjtime64
+        264, // clock_settime
+        404, // clock_settime64
+        129, // delete_module
+        338, // fanotify_init
+        350, // finit_module
+        431, // fsconfig
+        432, // fsmount
+        430, // fsopen
+        433, // fspick
+        128, // init_module
+        283, // kexec_load
+        288, // keyctl
+        342, // open_by_handle_at
+        336, // perf_event_open
+        131, // quotactl
+        443, // quotactl_fd
+        88,  // reboot
+        287, // request_key
+        79,  // settimeofday
+        25,  // stime
+        115, // swapoff
+        87,  // swapon
+        103, // syslog
+        374, // userfaultfd
+        111, // vhangup
+        113, // vm86old
+        166, // vm86
+    ];
+    let absent = [
+        435, // clone3
+        425, // io_uring_setup
+        426, // io_uring_enter
+        427, // io_uring_register
+    ];
+    Abi {
+        architecture: 0x4000_0003,
+        never: never.to_vec(),
+        absent: absent.to_vec(),
+        namespaces: [120, 310],
+        sockets: [359, 360],
+        socketcall: Some(102),
+        has_x32: false,
+    }
+}

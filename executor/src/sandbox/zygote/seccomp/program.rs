@@ -1,0 +1,79 @@
+//! Classic BPF, as much of it as a filter of system calls needs.
+
+/// An opcode and what it compares with.
+#[derive(Clone, Copy)]
+pub(super) struct Test(u32, u32);
+
+pub(super) fn equal(value: u32) -> Test {
+    Test(libc::BPF_JEQ, value)
+}
+
+pub(super) fn greater_or_equal(value: u32) -> Test {
+    Test(libc::BPF_JGE, value)
+}
+
+/// Any of them.
+pub(super) fn has_bits(bits: u32) -> Test {
+    Test(libc::BPF_JSET, bits)
+}
+
+#[derive(Default)]
+pub(super) struct Program(Vec<libc::sock_filter>);
+
+impl Program {
+    /// The word at this offset of `struct seccomp_data` is looked at from here on.
+    pub(super) fn load(&mut self, offset: u32) {
+        self.push(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, offset);
+    }
+
+    pub(super) fn answer(&mut self, action: u32) {
+        self.push(libc::BPF_RET | libc::BPF_K, 0, 0, action);
+    }
+
+    /// `then` has to end in an answer: what it has loaded is not what comes next looks at.
+    pub(super) fn when(&mut self, Test(code, value): Test, then: Self) {
+        // Conditional jumps are short, so the body is jumped over by another one.
+        self.push(libc::BPF_JMP | code | libc::BPF_K, 1, 0, value);
+        let length = u32::try_from(then.0.len()).unwrap_or(u32::MAX);
+        self.push(libc::BPF_JMP | libc::BPF_JA, 0, 0, length);
+        self.append(then);
+    }
+
+    pub(super) fn append(&mut self, mut other: Self) {
+        self.0.append(&mut other.0);
+    }
+
+    pub(super) fn into_filter(self) -> Vec<libc::sock_filter> {
+        self.0
+    }
+
+    fn push(&mut self, code: u32, jt: u8, jf: u8, k: u32) {
+        let code = u16::try_from(code).unwrap_or(u16::MAX);
+        self.0.push(libc::sock_filter { code, jt, jf, k });
+    }
+
+    /// What the kernel would answer.
+    #[cfg(test)]
+    pub(super) fn run(&self, data: &[u8]) -> u32 {
+        let (mut at, mut loaded) = (0, 0);
+        loop {
+            let libc::sock_filter { code, jt, jf, k } = self.0[at];
+            let code = u32::from(code);
+            at += 1;
+            let holds = match code & 0xf0 {
+                libc::BPF_JEQ => loaded == k,
+                libc::BPF_JGE => loaded >= k,
+                _ => loaded & k != 0,
+            };
+            match code & 0x07 {
+                libc::BPF_RET => return k,
+                libc::BPF_LD => {
+                    let from = k as usize;
+                    loaded = u32::from_ne_bytes(data[from..from + 4].try_into().unwrap());
+                }
+                _ if code & 0xf0 == libc::BPF_JA => at += k as usize,
+                _ => at += usize::from(if holds { jt } else { jf }),
+            }
+        }
+    }
+}
