@@ -59,9 +59,11 @@ impl Execution for ExecutionService {
         let (headers, caller, request) = request.into_parts();
         let core = &self.core;
         core.guard().check(&caller, Right::Execute, &request.instance_name)?;
-        let owner = core.parts.access.name(&caller);
+        let access = &core.parts.access;
+        let tools = access.tools(&caller, &request.instance_name);
+        let known = Caller { owner: access.name(&caller), tools };
         let asked =
-            parse(&core.config, request, &headers, received_at, owner).map_err(grpc_error)?;
+            parse(&core.config, request, &headers, received_at, known).map_err(grpc_error)?;
         let asked = Arc::new(asked);
         let mut answer = Box::pin(answer(core.clone(), asked.clone()));
         let stream = match tokio::time::timeout(CACHE_CHECK_NOTICE, &mut answer).await {
