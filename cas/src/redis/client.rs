@@ -108,14 +108,21 @@ impl Redis {
     /// Answers are in the order of the calls.
     pub async fn run_many(&self, calls: Vec<Call>) -> Vec<Result<Value, RedisError>> {
         let config = &self.inner.config;
-        let deadline = Instant::now() + config.timeout;
+        let mut deadline = Instant::now() + config.timeout;
         // A call that began late in its time must not tear down a connection that works.
         let patience = config.timeout / 2;
-        let terms = Terms { deadline, patience, observer: config.observer.clone() };
+        let mut terms = Terms { deadline, patience, observer: config.observer.clone() };
         let mut batch = Batch::new(calls);
+        let mut is_extended = false;
         for round in 0..MAX_ROUNDS {
             let age = self.inner.topology.age();
             let Some(after) = batch.round(&self.inner.topology, &terms).await else { break };
+            if batch.lacks_script && !std::mem::replace(&mut is_extended, true) {
+                // A busy server took the time to find out that it lacks a script: the calls begin
+                // anew, with the script.
+                deadline = Instant::now() + config.timeout;
+                terms.deadline = deadline;
+            }
             let resume = Instant::now() + pause(round);
             if Instant::now() >= deadline || (after == After::Pause && resume >= deadline) {
                 break;
@@ -203,6 +210,8 @@ fn hint(error: RedisError, tls: bool) -> RedisError {
 struct Batch {
     pending: Vec<Pending>,
     answers: Vec<Option<Result<Value, RedisError>>>,
+    /// A server did not know a script in the latest round: it ran nothing, and is sent it next.
+    lacks_script: bool,
 }
 
 impl Batch {
@@ -215,13 +224,14 @@ impl Batch {
                 answers[index] = Some(Err(RedisError::Script { name: call.name, message }));
                 continue;
             }
-            pending.push(Pending { index, call, route: Route::Slot, load: false, error: None });
+            pending.push(Pending { index, call, route: Route::Slot, error: None });
         }
-        Self { pending, answers }
+        Self { pending, answers, lacks_script: false }
     }
 
     /// Sends what is pending. `None`: nothing is pending any more.
     async fn round(&mut self, topology: &Topology, terms: &Terms) -> Option<After> {
+        self.lacks_script = false;
         let groups = self.group(topology);
         let flushes = groups.into_iter().map(|(node, calls)| flush(node, calls, terms.clone()));
         let mut flushes: Vec<_> = flushes.collect();
@@ -236,8 +246,9 @@ impl Batch {
         for (mut call, verdict) in judged.into_iter().flatten() {
             match verdict {
                 Verdict::Done(answer) => self.answers[call.index] = Some(answer),
-                Verdict::Again { error, route, load, after: next } => {
-                    (call.error, call.route, call.load) = (Some(error), route, load);
+                Verdict::Again { error, route, after: next } => {
+                    self.lacks_script |= next == After::Load;
+                    (call.error, call.route) = (Some(error), route);
                     after = after.max(Some(next));
                     self.pending.push(call);
                 }
@@ -270,7 +281,7 @@ impl Batch {
     }
 
     fn finish(self, unanswered: impl Fn() -> RedisError) -> Vec<Result<Value, RedisError>> {
-        let Self { pending, mut answers } = self;
+        let Self { pending, mut answers, .. } = self;
         for call in pending {
             answers[call.index] = call.error.map(Err);
         }

@@ -1,11 +1,11 @@
 //! The line to one server: one pipeline at a time. What is called while that is on its way goes
 //! out together with the next one; nobody waits for company.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ::redis::{Arg, Cmd, Pipeline, Value};
+use ::redis::{Arg, Cmd, Pipeline, ServerError, Value};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
@@ -14,17 +14,27 @@ use super::error::RedisError;
 use super::node::{Link, Node};
 use super::observe::Flush;
 use super::round::Terms;
+use super::script::Script;
 
 /// Most commands and bytes of arguments that go out together; a single load may be heavier.
 const COMMANDS: usize = 1000;
 const BYTES: usize = 1 << 20;
+/// Code of the answer to a script that the server does not know.
+pub(super) const UNKNOWN_SCRIPT: &str = "NOSCRIPT";
 
 /// Commands of one caller, which stay together and in order.
 pub(super) struct Load {
     /// Of the first script or command.
     pub(super) name: &'static str,
     pub(super) calls: usize,
-    pub(super) commands: Vec<Cmd>,
+    pub(super) commands: Vec<Step>,
+}
+
+/// One command of a load.
+pub(super) struct Step {
+    pub(super) command: Cmd,
+    /// What the server has to know before.
+    pub(super) script: Option<Script>,
 }
 
 /// What became of a load.
@@ -75,7 +85,7 @@ impl Line {
     pub(super) async fn send(node: &Arc<Node>, link: &Link, load: Load, terms: &Terms) -> Fate {
         let (fate, mut answered) = oneshot::channel();
         let sent = Arc::new(AtomicBool::new(false));
-        let bytes = load.commands.iter().map(bytes).sum();
+        let bytes = load.commands.iter().map(|step| bytes(&step.command)).sum();
         let (link, flag) = (link.clone(), sent.clone());
         let waiting = Waiting { load, link, terms: terms.clone(), bytes, fate, sent: flag };
         let begin = {
@@ -168,15 +178,15 @@ async fn carry(node: &Node, batch: Vec<Waiting>) {
     let calls = batch.iter().map(|waiting| waiting.load.calls).sum();
     let deadlines = batch.iter().map(|waiting| waiting.terms.deadline);
     let deadline = deadlines.max().unwrap_or(terms.deadline);
-    let mut commands = Vec::new();
+    let mut steps = Vec::new();
     let mut callers = Vec::with_capacity(batch.len());
     for waiting in batch {
         callers.push((waiting.load.commands.len(), waiting.fate));
-        commands.extend(waiting.load.commands);
+        steps.extend(waiting.load.commands);
     }
     let started = Instant::now();
     node.count();
-    let answers = timeout_at(deadline, exchange(&link, commands)).await;
+    let answers = timeout_at(deadline, run(&link, steps)).await;
     if let Some(observer) = &terms.observer {
         let failed = !matches!(answers, Ok(Ok(_)));
         observer.flushed(&Flush { name, calls, elapsed: started.elapsed(), failed });
@@ -198,6 +208,44 @@ async fn carry(node: &Node, batch: Vec<Waiting>) {
     for (_, fate) in callers {
         let _ = fate.send(Fate::Lost(error.clone()));
     }
+}
+
+/// Runs the steps, after loading each script that this connection has not loaded yet. Answers
+/// are those of the steps; one whose script could not be loaded answers with the reason.
+async fn run(link: &Link, steps: Vec<Step>) -> Result<Vec<Value>, ::redis::RedisError> {
+    let mut absent: Vec<Script> = Vec::new();
+    {
+        let known = link.scripts();
+        for script in steps.iter().filter_map(|step| step.script.as_ref()) {
+            let is_new = absent.iter().all(|other| other.sha1() != script.sha1());
+            if is_new && !known.contains(script.sha1()) {
+                absent.push(script.clone());
+            }
+        }
+    }
+    let mut commands: Vec<Cmd> = absent.iter().map(Script::load).collect();
+    let (scripts, called): (Vec<_>, Vec<_>) =
+        steps.into_iter().map(|step| (step.script, step.command)).unzip();
+    commands.extend(called);
+    let mut answers = exchange(link, commands).await?.into_iter();
+    let mut known = link.scripts();
+    let mut failed: HashMap<&str, ServerError> = HashMap::new();
+    for (script, answer) in absent.iter().zip(answers.by_ref()) {
+        match answer {
+            Value::ServerError(error) => drop(failed.insert(script.sha1(), error)),
+            _ => drop(known.insert(script.sha1().to_owned())),
+        }
+    }
+    let judged = scripts.into_iter().zip(answers).map(|(script, answer)| {
+        let (Some(script), Value::ServerError(error)) = (&script, &answer) else { return answer };
+        if error.code() != UNKNOWN_SCRIPT {
+            return answer;
+        }
+        // It was forgotten in between: the next who calls it loads it again.
+        known.remove(script.sha1());
+        failed.get(script.sha1()).cloned().map_or(answer, Value::ServerError)
+    });
+    Ok(judged.collect())
 }
 
 async fn exchange(link: &Link, mut commands: Vec<Cmd>) -> Result<Vec<Value>, ::redis::RedisError> {

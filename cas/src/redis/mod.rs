@@ -2,7 +2,8 @@
 //! pipelines and subscriptions, on a single server or a cluster.
 //!
 //! What every call may rely on:
-//! - It ends: within [`RedisConfig::timeout`], retries included.
+//! - It ends: within [`RedisConfig::timeout`], retries included; within twice that where the
+//!   server turned out to have lost a script.
 //! - It is not run twice unless it says that this does no harm ([`Script::idempotent`]). What
 //!   the server refused before running it (loading, failing over, moved, script unknown) is
 //!   retried always.

@@ -1,7 +1,8 @@
 //! One server and the connection to it, which comes back by itself.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
@@ -30,6 +31,8 @@ pub(super) struct Link {
     pub(super) server: Arc<Server>,
     /// The other end has hung up, or it is of no use for another reason.
     closed: Arc<AtomicBool>,
+    /// Hashes of the scripts that were loaded over this connection.
+    scripts: Arc<Mutex<HashSet<String>>>,
 }
 
 impl Link {
@@ -40,6 +43,11 @@ impl Link {
 
     pub(super) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
+    }
+
+    /// Hashes of the scripts that the server knows, as far as this connection has loaded them.
+    pub(super) fn scripts(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.scripts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -153,7 +161,7 @@ impl Node {
         result
     }
 
-    fn trouble(&self) -> std::sync::MutexGuard<'_, Trouble> {
+    fn trouble(&self) -> MutexGuard<'_, Trouble> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -174,7 +182,7 @@ impl Node {
         let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
         let mut connection = Box::pin(connecting).await.map_err(failed)?;
         let server = Arc::new(self.inspect(&mut connection).await?);
-        Ok(Link { connection, server, closed })
+        Ok(Link { connection, server, closed, scripts: Arc::default() })
     }
 
     async fn inspect(&self, connection: &mut MultiplexedConnection) -> Result<Server, RedisError> {

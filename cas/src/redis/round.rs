@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::config::Address;
 use super::error::RedisError;
-use super::line::{Fate, Line, Load};
+use super::line::{Fate, Line, Load, Step, UNKNOWN_SCRIPT};
 use super::node::{Link, Node};
 use super::observe::Observer;
 use super::script::Call;
@@ -19,8 +19,6 @@ pub(super) struct Pending {
     pub(super) index: usize,
     pub(super) call: Call,
     pub(super) route: Route,
-    /// The server does not know the script.
-    pub(super) load: bool,
     /// Why it was not answered before.
     pub(super) error: Option<RedisError>,
 }
@@ -36,13 +34,15 @@ pub(super) enum Route {
 
 pub(super) enum Verdict {
     Done(Result<Value, RedisError>),
-    Again { error: RedisError, route: Route, load: bool, after: After },
+    Again { error: RedisError, route: Route, after: After },
 }
 
 /// What comes before the next round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum After {
     Nothing,
+    /// Loading the script, which the next pipeline does.
+    Load,
     /// Learning the slots of the cluster again.
     Refresh,
     /// The same, and a pause.
@@ -51,7 +51,7 @@ pub(super) enum After {
 
 impl Verdict {
     fn pause(error: RedisError) -> Self {
-        Self::Again { error, route: Route::Slot, load: false, after: After::Pause }
+        Self::Again { error, route: Route::Slot, after: After::Pause }
     }
 }
 
@@ -126,14 +126,12 @@ fn load(calls: &[Pending]) -> (Load, Vec<usize>) {
     let mut commands = Vec::with_capacity(calls.len());
     let mut wanted = Vec::with_capacity(calls.len());
     for pending in calls {
-        if let (true, Some(script)) = (pending.load, &pending.call.script) {
-            commands.push(script.load());
-        }
         if matches!(pending.route, Route::Ask(_)) {
-            commands.push(::redis::cmd("ASKING"));
+            commands.push(Step { command: ::redis::cmd("ASKING"), script: None });
         }
         wanted.push(commands.len());
-        commands.push(pending.call.command.clone());
+        let (command, script) = (pending.call.command.clone(), pending.call.script.clone());
+        commands.push(Step { command, script });
     }
     let name = calls.first().map_or("", |first| first.call.name);
     (Load { name, calls: calls.len(), commands }, wanted)
@@ -167,15 +165,15 @@ fn refused(node: &Node, link: &Link, pending: &Pending, error: &ServerError) -> 
     };
     let redirect = || Address::parse(error.details()?.split(' ').nth(1)?);
     let error = RedisError::answered(&node.address, pending.call.name, Some(code), message);
-    let again = |error, route, load, after| Verdict::Again { error, route, load, after };
+    let again = |error, route, after| Verdict::Again { error, route, after };
     match code {
-        "NOSCRIPT" => again(error, Route::Slot, true, After::Nothing),
+        UNKNOWN_SCRIPT => again(error, Route::Slot, After::Load),
         "MOVED" => match redirect() {
-            Some(there) => again(error, Route::Moved(there), pending.load, After::Refresh),
+            Some(there) => again(error, Route::Moved(there), After::Refresh),
             None => Verdict::pause(error),
         },
         "ASK" => match redirect() {
-            Some(there) => again(error, Route::Ask(there), true, After::Nothing),
+            Some(there) => again(error, Route::Ask(there), After::Nothing),
             None => Verdict::pause(error),
         },
         "READONLY" => {

@@ -6,8 +6,8 @@ use ::redis::{Cmd, ToRedisArgs};
 
 use super::slots::slot;
 
-/// A Lua script that runs as one step on the server. It is sent by its hash; where the server
-/// does not know it (yet, or after a restart), it is loaded and run.
+/// A Lua script that runs as one step on the server. It is sent by its hash, and loaded before
+/// its first use on a connection; a server that has forgotten it since gets it again.
 #[derive(Debug, Clone)]
 pub struct Script(Arc<Inner>);
 
@@ -35,6 +35,11 @@ impl Script {
 
     pub fn name(&self) -> &'static str {
         self.0.name
+    }
+
+    /// Names the script to the server.
+    pub(super) fn sha1(&self) -> &str {
+        &self.0.sha1
     }
 
     pub(super) fn load(&self) -> Cmd {

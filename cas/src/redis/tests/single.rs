@@ -18,7 +18,8 @@ async fn scripts_run_and_are_loaded_again_when_the_server_forgot_them() {
         let before = redis.round_trips();
         let sum: u64 = redis.query(add.call(&[&key]).arg(1)).await.unwrap();
         assert_eq!(sum, 2 * round - 1);
-        assert_eq!(redis.round_trips() - before, 2, "the call, and again with the script");
+        let expected = if round == 1 { 1 } else { 2 };
+        assert_eq!(redis.round_trips() - before, expected, "again where the script was lost");
         let before = redis.round_trips();
         let sum: u64 = redis.query(add.call(&[&key]).arg(1)).await.unwrap();
         assert_eq!(sum, 2 * round);
@@ -26,6 +27,32 @@ async fn scripts_run_and_are_loaded_again_when_the_server_forgot_them() {
         assert_eq!(server.command(&["SCRIPT", "FLUSH"]), "OK");
     }
     assert_eq!(server.command(&["GET", "{kiln:test}:counter"]), "6");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_script_is_sent_once_however_many_call_it_first() {
+    let Some((server, redis)) = alone().await else { return };
+    let add = add();
+    let loads = || -> u64 {
+        let stats = server.command(&["INFO", "commandstats"]);
+        let line = stats.lines().find_map(|line| line.strip_prefix("cmdstat_script|load:calls="));
+        line.map_or(0, |line| line.split(',').next().unwrap().parse().unwrap())
+    };
+    let many = async || {
+        let calls = (0..5000).map(|_| {
+            let (redis, call) = (redis.clone(), add.call(&["sum"]).arg(1));
+            tokio::spawn(async move { redis.run(call).await })
+        });
+        for call in calls.collect::<Vec<_>>() {
+            call.await.unwrap().unwrap();
+        }
+    };
+    many().await;
+    assert_eq!(loads(), 1);
+    assert_eq!(server.command(&["SCRIPT", "FLUSH"]), "OK");
+    many().await;
+    assert_eq!(loads(), 2);
+    assert_eq!(server.command(&["GET", "sum"]), "10000");
 }
 
 #[tokio::test]
@@ -125,7 +152,7 @@ async fn an_observer_sees_every_flush() {
     redis.query_many::<String>(calls.collect()).await.unwrap();
     redis.run(Call::command("GET", "none")).await.unwrap();
     let seen = recorder.0.lock().unwrap().clone();
-    assert_eq!(seen, [("test.set", 3, false), ("test.set", 3, false), ("GET", 1, false)]);
+    assert_eq!(seen, [("test.set", 3, false), ("GET", 1, false)]);
 }
 
 #[tokio::test]
