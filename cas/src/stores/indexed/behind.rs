@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::Instant;
 
 use super::index::Generation;
 use super::parts::Parts;
@@ -19,9 +20,14 @@ const ROOM: usize = 64 << 10;
 const CARRIED: usize = 32;
 /// How long a write waits for room before it is refused.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Pauses after failed attempts: the first, which every caller of `sync` waits for, and the
-/// longest.
+/// Pauses after failed attempts: the first, which every attempt waits for, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// How long `sync` goes on after a failed attempt while nothing at all reaches the object store...
+pub const SYNC_PATIENCE: Duration = Duration::from_secs(60);
+/// ...and how often it has blobs that pause tried again meanwhile.
+const SYNC_ROUND: Duration = Duration::from_secs(1);
+/// Between two warnings that work waits for the object store.
+const WARNING_EVERY: Duration = Duration::from_secs(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 pub struct Behind {
@@ -66,6 +72,9 @@ struct State {
     bytes: u64,
     /// Round and error of the latest attempt that failed.
     failed: BTreeMap<u64, (u64, StoreError)>,
+    /// When a blob last reached the object store.
+    reached: Option<Instant>,
+    warned: Option<Instant>,
 }
 
 /// Room for one blob.
@@ -146,6 +155,7 @@ impl Behind {
 
     fn done(&self, number: u64) {
         let mut state = self.state();
+        state.reached = Some(Instant::now());
         state.failed.remove(&number);
         if let Some(digest) = state.pending.remove(&number)
             && let Some(data) = state.data.remove(&digest)
@@ -162,26 +172,58 @@ impl Behind {
     }
 
     /// Returns when all blobs that came before this call are in the object store. Errors:
-    /// `Unavailable` as soon as an attempt of one of them that began after this call has failed;
-    /// they are tried again all the same.
-    pub async fn sync(&self, mut stop: watch::Receiver<bool>) -> Result<(), StoreError> {
+    /// `Unavailable` when an attempt of one of them that began after this call has failed and
+    /// nothing has reached the object store for `patience`; they are tried again all the same.
+    pub async fn sync(
+        &self,
+        patience: Duration,
+        mut stop: watch::Receiver<bool>,
+    ) -> Result<(), StoreError> {
         let mut changed = self.changed.subscribe();
-        let end = self.state().next;
+        let (began, end) = (Instant::now(), self.state().next);
+        let round = self.next_round();
+        loop {
+            let failed = match self.outcome(end, round) {
+                Some(Err(error)) if !self.is_hopeless(began, patience) => Some(error),
+                Some(result) => return result,
+                None => None,
+            };
+            if let Some(error) = &failed {
+                self.warn(error);
+            }
+            tokio::select! {
+                _ = changed.changed(), if failed.is_none() => {}
+                () = tokio::time::sleep(SYNC_ROUND), if failed.is_some() => {
+                    self.next_round();
+                }
+                _ = stop.wait_for(|stop| *stop) => {
+                    return Err(StoreError::Unavailable("the store is closed".to_owned()));
+                }
+            }
+        }
+    }
+
+    /// Has blobs that pause tried again now. Returns the number of the round.
+    fn next_round(&self) -> u64 {
         let mut round = 0;
         self.round.send_modify(|latest| {
             *latest += 1;
             round = *latest;
         });
-        loop {
-            if let Some(result) = self.outcome(end, round) {
-                return result;
-            }
-            tokio::select! {
-                _ = changed.changed() => {}
-                _ = stop.wait_for(|stop| *stop) => {
-                    return Err(StoreError::Unavailable("the store is closed".to_owned()));
-                }
-            }
+        round
+    }
+
+    /// Whether nothing has reached the object store for so long, and since then.
+    fn is_hopeless(&self, began: Instant, patience: Duration) -> bool {
+        let reached = self.state().reached.map_or(began, |reached| reached.max(began));
+        reached.elapsed() >= patience
+    }
+
+    fn warn(&self, error: &StoreError) {
+        let mut state = self.state();
+        if state.warned.is_none_or(|at| at.elapsed() >= WARNING_EVERY) {
+            state.warned = Some(Instant::now());
+            tracing::warn!(%error, "finished work waits for the object store");
         }
     }
 

@@ -1,6 +1,7 @@
 //! The limit of the whole store.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::sync::Mutex;
 
@@ -93,7 +94,7 @@ impl Parts {
         if space.fruitless_at.load(Ordering::Relaxed) != now {
             // What is pending cannot go; what cannot be written now stays pending.
             let _hurry = self.behind.hurry_up();
-            if let Err(error) = self.behind.sync(self.stop.clone()).await {
+            if let Err(error) = self.behind.sync(Duration::ZERO, self.stop.clone()).await {
                 tracing::debug!(%error, "some small blobs stay pending");
             }
             busy = self.collect(size).await?.busy;
@@ -109,6 +110,6 @@ impl Parts {
         }
         space.fruitless_at.store(now, Ordering::Relaxed);
         space.refused.fetch_add(1, Ordering::Relaxed);
-        Err(StoreError::Full { used: space.used(), limit: space.max })
+        Err(StoreError::Full { used: space.used(), limit: space.max, setting: "s3.max_size" })
     }
 }

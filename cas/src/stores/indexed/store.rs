@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -9,7 +10,7 @@ use futures_util::StreamExt;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::behind::carry;
+use super::behind::{SYNC_PATIENCE, carry};
 use super::collect::Collected;
 use super::index::{BlobIndex, Generation, IndexUsage, Place};
 use super::objects::Objects;
@@ -56,13 +57,20 @@ impl Indexed {
     /// Writes what is pending to the object store, and ends the background tasks. Errors: those
     /// of [`BlobStore::sync`]; what is still pending is taken over by other processes.
     pub async fn close(&self) -> Result<(), StoreError> {
-        let result = self.sync().await;
+        // Whoever ends does not wait for a store that is away.
+        let result = self.sync_within(Duration::ZERO).await;
         self.life.stop.send_replace(true);
         let upkeep = self.life.upkeep.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(upkeep) = upkeep {
             let _ = upkeep.await;
         }
         result
+    }
+
+    async fn sync_within(&self, patience: Duration) -> Result<(), StoreError> {
+        let _hurry = self.parts.behind.hurry_up();
+        self.parts.behind.sync(patience, self.parts.stop.clone()).await?;
+        self.parts.settle_foreign().await
     }
 
     /// Of the whole fleet.
@@ -291,8 +299,6 @@ impl BlobStore for Indexed {
     }
 
     async fn sync(&self) -> Result<(), StoreError> {
-        let _hurry = self.parts.behind.hurry_up();
-        self.parts.behind.sync(self.parts.stop.clone()).await?;
-        self.parts.settle_foreign().await
+        self.sync_within(SYNC_PATIENCE).await
     }
 }

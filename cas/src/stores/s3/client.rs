@@ -11,6 +11,7 @@ use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::retry::{RetryPartition, TokenBucket};
 use aws_sdk_s3::config::{
     AppName, Builder, Credentials, RequestChecksumCalculation, ResponseChecksumValidation,
 };
@@ -29,7 +30,7 @@ const FIRST_BACKOFF: u32 = 50;
 const LONGEST_BACKOFF: u32 = 2;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// A request with all its attempts may take this many times as long as one attempt.
-const WHOLE_REQUEST: u32 = 4;
+pub const WHOLE_REQUEST: u32 = 4;
 /// An attempt that carries a part of a blob may take this many times as long as another.
 const UPLOAD: u32 = 6;
 /// What requests to an endpoint are signed for when nothing names a region: stores other than
@@ -53,8 +54,14 @@ impl Clients {
         let custom = checks::endpoint(config, &sdk)?;
         checks::region(config, &sdk)?;
         let counts = Arc::<Counts>::default();
+        // The SDK shares a quota of repetitions between all requests of a process: an outage of a
+        // few seconds uses it up, and from then on each first failure is the last. Repetitions
+        // are bounded by their number and time here.
+        let repetitions =
+            RetryPartition::custom("kiln").token_bucket(TokenBucket::unlimited()).build();
         let client = |attempt: Duration| {
             let mut builder = Builder::from(&sdk)
+                .retry_partition(repetitions.clone())
                 .timeout_config(timeouts(attempt))
                 .interceptor(Counting(counts.clone()))
                 .force_path_style(config.path_style.unwrap_or(custom.is_some()));

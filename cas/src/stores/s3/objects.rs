@@ -10,9 +10,10 @@ use aws_sdk_s3::types::{Delete, MultipartUpload, Object, ObjectIdentifier};
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio::time::Instant;
 
 use super::body::body;
-use super::client::Clients;
+use super::client::{Clients, WHOLE_REQUEST};
 use super::config::S3Config;
 use super::counts::S3Stats;
 use super::error::{Failure, Site};
@@ -37,6 +38,8 @@ const PAGE: i32 = 1000;
 const REQUESTS_IN_FLIGHT: usize = 128;
 /// Parts of all uploads that are on their way, each in memory, at the same time.
 const PARTS_IN_FLIGHT: usize = 16;
+/// Between two requests of which the first found the store away.
+const PAUSE: Duration = Duration::from_secs(1);
 /// Larger objects are copied through this process: the store might take too long for a request.
 const COPY_LIMIT: u64 = 1 << 30;
 
@@ -57,6 +60,8 @@ pub struct Shared {
     parts: Arc<Semaphore>,
     /// How long the next bytes of a read may take.
     pub stall: Duration,
+    /// For how long blobs are asked for, and written, again and again while the store is away.
+    patience: Duration,
 }
 
 impl S3Objects {
@@ -78,8 +83,9 @@ impl S3Objects {
         let (clock_key, mark_key) = (format!("{top}clock"), format!("{top}index"));
         let (requests, parts) =
             (Semaphore::new(REQUESTS_IN_FLIGHT), Arc::new(Semaphore::new(PARTS_IN_FLIGHT)));
-        let stall = config.timeout;
-        let shared = Shared { clients, site, root, clock_key, mark_key, requests, parts, stall };
+        let (stall, patience) = (config.timeout, config.timeout * WHOLE_REQUEST);
+        let shared =
+            Shared { clients, site, root, clock_key, mark_key, requests, parts, stall, patience };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -216,11 +222,19 @@ impl Shared {
 
     pub async fn put(&self, key: &str, pieces: &[Bytes]) -> Result<(), StoreError> {
         let _permit = self.permit(&self.requests).await?;
-        let request =
-            self.clients.uploads.put_object().bucket(&self.site.bucket).key(key).body(body(pieces));
-        let answer = Box::pin(request.send()).await;
-        answer.map_err(|error| self.site.failure("put an object", error))?;
-        Ok(())
+        let patience = self.patience();
+        loop {
+            let request = self.clients.uploads.put_object().bucket(&self.site.bucket).key(key);
+            let answer = Box::pin(request.body(body(pieces)).send()).await;
+            let answer = answer.map_err(|error| self.site.failure("put an object", error).into());
+            if let Some(ended) = patience.judge(answer).await {
+                return ended.map(drop);
+            }
+        }
+    }
+
+    pub fn patience(&self) -> Patience {
+        Patience { until: Instant::now() + self.patience }
     }
 
     fn no_mark(&self) -> StoreError {
@@ -264,6 +278,26 @@ impl Shared {
                 Failure::Absent { .. } => Ok(None),
                 failure => Err(failure.into()),
             },
+        }
+    }
+}
+
+/// How long one request, which may be repeated, is repeated while the store is away. The SDK does
+/// so for some seconds where connections are refused; a store that is started again takes longer.
+pub struct Patience {
+    until: Instant,
+}
+
+impl Patience {
+    /// What the request came to; `None`, after a pause: it is to be repeated.
+    pub async fn judge<T>(&self, result: Result<T, StoreError>) -> Option<Result<T, StoreError>> {
+        match result {
+            Err(StoreError::Unavailable(reason)) if Instant::now() + PAUSE < self.until => {
+                tracing::debug!(reason, "S3 is away: a request is repeated");
+                tokio::time::sleep(PAUSE.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+                None
+            }
+            result => Some(result),
         }
     }
 }

@@ -55,7 +55,12 @@ pub async fn read(
         breaks: 0,
         progress: 0,
     };
-    reading.body = Some(reading.request().await?);
+    let patience = reading.shared.patience();
+    while reading.body.is_none() {
+        if let Some(ended) = patience.judge(reading.request().await).await {
+            reading.body = Some(ended?);
+        }
+    }
     Ok(Box::pin(unfold(Some(reading), |reading| async {
         let mut reading = reading?;
         match reading.chunk().await {

@@ -126,9 +126,16 @@ impl Writer {
 impl Upload {
     async fn begin(shared: &Shared, key: &str, digest: &Digest) -> Result<Self, StoreError> {
         let bucket = &shared.site.bucket;
-        let request = shared.clients.usual.create_multipart_upload().bucket(bucket).key(key);
-        let answer = Box::pin(request.send()).await;
-        let answer = answer.map_err(|error| shared.site.failure("begin an upload", error))?;
+        let patience = shared.patience();
+        let answer = loop {
+            let request = shared.clients.usual.create_multipart_upload().bucket(bucket).key(key);
+            let answer = Box::pin(request.send()).await;
+            let answer =
+                answer.map_err(|error| shared.site.failure("begin an upload", error).into());
+            if let Some(ended) = patience.judge(answer).await {
+                break ended?;
+            }
+        };
         let id = answer.upload_id.ok_or_else(|| {
             StoreError::Corrupt(format!("{}: an upload of {digest} got no name", shared.site))
         })?;
@@ -154,21 +161,27 @@ impl Upload {
     ) -> Result<(), StoreError> {
         self.done.sort_unstable_by_key(|part| part.part_number);
         let parts = std::mem::take(&mut self.done);
-        let request = shared
-            .clients
-            .usual
-            .complete_multipart_upload()
-            .bucket(&shared.site.bucket)
-            .key(key)
-            .upload_id(&self.id)
-            .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build());
-        let Err(error) = Box::pin(request.send()).await else { return Ok(()) };
-        let failure = shared.site.failure("complete an upload", error);
-        // A retry of a request whose answer was lost finds no upload, but the object.
-        if failure.is_absent("NoSuchUpload") && shared.size(key).await? == Some(digest.size) {
-            return Ok(());
+        let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
+        let patience = shared.patience();
+        loop {
+            let request = shared
+                .clients
+                .usual
+                .complete_multipart_upload()
+                .bucket(&shared.site.bucket)
+                .key(key)
+                .upload_id(&self.id)
+                .multipart_upload(parts.clone());
+            let Err(error) = Box::pin(request.send()).await else { return Ok(()) };
+            let failure = shared.site.failure("complete an upload", error);
+            // A retry of a request whose answer was lost finds no upload, but the object.
+            if failure.is_absent("NoSuchUpload") && shared.size(key).await? == Some(digest.size) {
+                return Ok(());
+            }
+            if let Some(ended) = patience.judge(Err(failure.into())).await {
+                return ended;
+            }
         }
-        Err(failure.into())
     }
 }
 
@@ -179,18 +192,24 @@ async fn send(
     number: i32,
     pieces: Vec<Bytes>,
 ) -> Result<CompletedPart, StoreError> {
-    let request = shared
-        .clients
-        .uploads
-        .upload_part()
-        .bucket(&shared.site.bucket)
-        .key(key)
-        .upload_id(upload)
-        .part_number(number)
-        .body(body(&pieces));
-    let answer = Box::pin(request.send()).await;
-    let answer = answer.map_err(|error| shared.site.failure("upload a part", error))?;
-    Ok(CompletedPart::builder().part_number(number).set_e_tag(answer.e_tag).build())
+    let patience = shared.patience();
+    loop {
+        let request = shared
+            .clients
+            .uploads
+            .upload_part()
+            .bucket(&shared.site.bucket)
+            .key(&key)
+            .upload_id(&upload)
+            .part_number(number)
+            .body(body(&pieces));
+        let answer = Box::pin(request.send()).await;
+        let answer = answer.map_err(|error| shared.site.failure("upload a part", error).into());
+        if let Some(ended) = patience.judge(answer).await {
+            let part = CompletedPart::builder().part_number(number).set_e_tag(ended?.e_tag);
+            return Ok(part.build());
+        }
+    }
 }
 
 #[async_trait]

@@ -41,6 +41,41 @@ async fn a_small_blob_is_there_at_once_and_synced_only_when_it_is_in_the_object_
     store.close().await.unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn whoever_syncs_waits_for_a_store_that_answers_now_and_then() {
+    let rig = Rig::new();
+    let store = rig.process().await;
+    rig.objects.set_down(true);
+    let work = async {
+        for seed in 0..40 {
+            let (digest, data) = blob(seed, 1000);
+            store.write(&digest, data).await.unwrap();
+            store.sync().await.unwrap();
+        }
+    };
+    let outages = async {
+        loop {
+            tokio::time::sleep(Duration::from_secs(18)).await;
+            rig.objects.set_down(false);
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+            rig.objects.set_down(true);
+        }
+    };
+    tokio::select! {
+        () = work => {}
+        () = outages => {}
+    }
+    assert_eq!(rig.objects.inner.names().len(), 40);
+    // One that does not answer at all is given up.
+    rig.objects.set_down(true);
+    let (digest, data) = blob(99, 1000);
+    store.write(&digest, data).await.unwrap();
+    let began = tokio::time::Instant::now();
+    assert!(is_unavailable(&store.sync().await));
+    let waited = began.elapsed();
+    assert!((Duration::from_secs(60)..Duration::from_secs(70)).contains(&waited), "{waited:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_syncs_finds_all_that_was_acknowledged_before_in_the_object_store() {
     let rig = Arc::new(Rig::new());
