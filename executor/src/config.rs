@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kiln_cas::stores::Premises;
+
 use crate::images::ImagesConfig;
 use crate::input_root::{CacheLimits, InputLimits};
 use crate::outputs::OutputLimits;
@@ -50,6 +52,8 @@ pub struct WorkerConfig {
     pub outputs: OutputLimits,
     /// Of the local cache of input roots.
     pub cache: CacheLimits,
+    /// The store under whose limit that cache is; `None`: it has a limit of its own only.
+    pub premises: Option<Premises>,
     /// Which images actions may name as their root, and where they come from.
     pub images: ImagesConfig,
     /// Tools that stay between actions.
@@ -83,6 +87,7 @@ impl WorkerConfig {
             input: InputLimits::default(),
             outputs: OutputLimits::default(),
             cache: CacheLimits::default(),
+            premises: None,
             images: ImagesConfig::default(),
             persistent: PersistentConfig::of_slots(slots.max(1)),
             upper: UpperDir::default(),

@@ -107,8 +107,14 @@ impl Worker {
         let spool_dir = config.work_dir.join("spool");
         std::fs::create_dir_all(&spool_dir).map_err(failed)?;
         let inputs = inputs_dir(&config.work_dir);
-        let (input, cache) = (config.input.clone(), config.cache.clone());
+        let (input, mut cache) = (config.input.clone(), config.cache.clone());
+        if let Some(premises) = &config.premises {
+            cache.bytes = cache.bytes.min(premises.share());
+        }
         let roots = InputRoots::open(&inputs, store.clone(), input, cache).map_err(failed)?;
+        if let Some(premises) = config.premises.clone() {
+            roots.move_into(premises);
+        }
         let images = images_dir(&config.work_dir);
         let images =
             Images::open(&images, config.images.clone(), Arc::default()).map_err(failed)?;

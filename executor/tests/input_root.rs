@@ -4,18 +4,20 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use common::{
     FUNCTION, Node, directory, executable, file, memory_store, put, put_message, put_tree,
 };
+use kiln_cas::stores::{Clock, Coalesced, DiskBlobStore, DiskOptions};
 use kiln_cas::{Blob, BlobStore, BlobWriter, Digest, SharedBlobStore, StoreError};
 use kiln_executor::input_root::{CacheLimits, InputError, InputLimits, InputRoot, InputRoots};
 use kiln_protos::reapi;
@@ -232,6 +234,58 @@ async fn the_cache_is_bounded_and_what_is_in_use_stays() {
     assert!(count("files") <= 4, "{} files", count("files"));
     let held = held.unwrap();
     assert_eq!(fs::read_to_string(only(&held).join("a")).unwrap(), "0");
+}
+
+/// Bytes of all files below `dir`, hard links counted once.
+fn bytes_on_disk(dir: &Path, seen: &mut HashSet<u64>) -> u64 {
+    let entries = fs::read_dir(dir).unwrap().flatten();
+    let bytes = entries.map(|entry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => bytes_on_disk(&entry.path(), seen),
+        Ok(metadata) if seen.insert(metadata.ino()) => metadata.len(),
+        _ => 0,
+    });
+    bytes.sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_limit_bounds_blobs_and_the_inputs_that_outlive_them() {
+    const MAX: u64 = 24 << 20;
+    let dir = tempfile::tempdir().unwrap();
+    let remote = memory_store();
+    let disk = DiskBlobStore::open(DiskOptions {
+        dir: dir.path().join("blobs"),
+        max_size: MAX,
+        lease: Duration::ZERO,
+        invocations: None,
+        clock: Clock::system(),
+    });
+    let disk = disk.await.unwrap();
+    let store: SharedBlobStore = Arc::new(Coalesced::new(Arc::new(disk.clone()), remote.clone()));
+    let cache = CacheLimits { bytes: disk.premises().share(), ..Default::default() };
+    let roots = open_with(dir.path(), &store, InputLimits::default(), cache);
+    roots.move_into(disk.premises());
+    let mut held = None;
+    for n in 0..40u8 {
+        let data = |size: usize| (0..size).map(|i| (i / 7) as u8 ^ n).collect::<Vec<u8>>();
+        let tool = Node::File { data: data(2 << 20), executable: true };
+        let text = Node::File { data: data(1 << 20), executable: false };
+        let tree = directory([("tool", tool), ("text", text)]);
+        let root = roots.prepare(put_tree(&remote, &tree).await).await.unwrap().unwrap();
+        assert_eq!(fs::read(only(&root).join("tool")).unwrap(), data(2 << 20));
+        if n % 10 == 0 {
+            held = Some(root);
+        }
+        let used = bytes_on_disk(dir.path(), &mut HashSet::new());
+        assert!(used <= MAX, "{used} bytes after {n} actions");
+    }
+    assert!(fs::read(only(&held.unwrap()).join("text")).is_ok(), "what is in use stays");
+    // Blobs may have all of it when nothing runs.
+    for n in 0..30u8 {
+        let data = Bytes::from(vec![n; 1 << 20]);
+        disk.write(&FUNCTION.digest(&data), data).await.unwrap();
+    }
+    let used = bytes_on_disk(dir.path(), &mut HashSet::new());
+    assert!(used <= MAX, "{used} bytes");
 }
 
 #[tokio::test]

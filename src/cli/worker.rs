@@ -102,6 +102,7 @@ impl WorkerCommand {
             let machine = |error: &dyn std::fmt::Display| CliError::machine(error.to_string());
             crate::data_dir::close(&storage.data_dir);
             let local = Storage::open(storage).await.map_err(|error| machine(&error))?;
+            config.premises = Some(local.premises());
             let store: SharedBlobStore =
                 Arc::new(Coalesced::new(local.blobs.clone(), Arc::new(remote)));
             let shutdown = CancellationToken::new();

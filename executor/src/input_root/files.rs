@@ -49,6 +49,12 @@ impl FileFetcher {
         Ok(self.store.find_missing(&digests).await?)
     }
 
+    /// Bytes that copies of these files take; the others are hard links to blobs.
+    pub fn copied_bytes(keys: &[FileKey]) -> u64 {
+        let copied = keys.iter().filter(|key| !is_linked(key));
+        copied.map(|key| key.digest.size).sum()
+    }
+
     /// Fetches all of `keys`, and notes in `retained` each as soon as it is there.
     pub async fn fetch(
         &self,
@@ -103,7 +109,7 @@ impl FileFetcher {
         }
         let unfinished = Unfinished::new(shared);
         // Links have the mode of what is executable.
-        let linked = key.executable && self.store.link(&key.digest, &unfinished.path).await?;
+        let linked = is_linked(&key) && self.store.link(&key.digest, &unfinished.path).await?;
         if linked {
             let path = unfinished.path.clone();
             blocking(move || {
@@ -118,7 +124,7 @@ impl FileFetcher {
         } else {
             self.copy(&key, &unfinished.path).await?;
         }
-        unfinished.keep(key);
+        unfinished.keep(key, linked);
         Ok(Retained::new(shared, vec![key]))
     }
 
@@ -142,6 +148,11 @@ impl FileFetcher {
     }
 }
 
+/// Whether a file is to be a hard link to its blob.
+fn is_linked(key: &FileKey) -> bool {
+    key.executable && key.digest.size >= LINK_FROM_BYTES
+}
+
 fn write_batch(shared: &Arc<Shared>, batch: Vec<(FileKey, Bytes)>) -> Result<Retained, InputError> {
     let mut written = Retained::new(shared, Vec::with_capacity(batch.len()));
     for (key, data) in batch {
@@ -149,7 +160,7 @@ fn write_batch(shared: &Arc<Shared>, batch: Vec<(FileKey, Bytes)>) -> Result<Ret
         let path = &unfinished.path;
         write_file(path, &data, mode(&key))
             .map_err(InputError::io(format!("write {}", path.display())))?;
-        unfinished.keep(key);
+        unfinished.keep(key, false);
         written.keys.push(key);
     }
     Ok(written)
@@ -168,9 +179,10 @@ impl<'a> Unfinished<'a> {
         Self { shared, id: Some(id), path: shared.file_path(id) }
     }
 
-    fn keep(mut self, key: FileKey) {
+    /// `linked`: it is a hard link to a blob of the store.
+    fn keep(mut self, key: FileKey, linked: bool) {
         if let Some(id) = self.id.take() {
-            self.shared.index().insert_file(key, id);
+            self.shared.index().insert_file(key, id, linked);
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use kiln_cas::Digest;
 
@@ -33,20 +34,37 @@ pub(super) struct Index {
     garbage: Garbage,
     next: u64,
     bytes: u64,
+    /// Without the contents of files that are hard links to blobs of the store.
+    own: Arc<AtomicU64>,
     entries: usize,
 }
 
 struct FileEntry {
     id: Id,
     references: usize,
+    linked: bool,
 }
 
 struct TreeEntry {
     id: Id,
     files: Arc<[FileKey]>,
-    entries: usize,
+    size: TreeSize,
     pins: usize,
     last_used: u64,
+}
+
+/// What a tree takes on disk besides the contents of files.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TreeSize {
+    /// Files, directories and symlinks.
+    pub entries: usize,
+    pub directories: usize,
+}
+
+impl TreeSize {
+    fn bytes(self) -> u64 {
+        self.entries as u64 * ENTRY_BYTES + self.directories as u64 * BLOCK_BYTES
+    }
 }
 
 /// What is no longer part of the cache but still on disk.
@@ -73,6 +91,7 @@ impl Index {
             garbage: Garbage::default(),
             next: 0,
             bytes: 0,
+            own: Arc::default(),
             entries: 0,
         }
     }
@@ -80,6 +99,21 @@ impl Index {
     /// As the limits count them.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// The same without hard links to blobs, as it changes.
+    pub fn own_bytes(&self) -> Arc<AtomicU64> {
+        self.own.clone()
+    }
+
+    fn add(&mut self, bytes: u64, own: u64) {
+        self.bytes += bytes;
+        self.own.fetch_add(own, Ordering::Relaxed);
+    }
+
+    fn subtract(&mut self, bytes: u64, own: u64) {
+        self.bytes -= bytes;
+        self.own.fetch_sub(own, Ordering::Relaxed);
     }
 
     /// Of all trees together.
@@ -144,15 +178,15 @@ impl Index {
         self.files.get(key).map(|file| file.id)
     }
 
-    /// A file that is complete on disk, with one reference for the caller. An equal file that
-    /// came first is used instead.
-    pub fn insert_file(&mut self, key: FileKey, id: Id) {
+    /// A file that is complete on disk, with one reference for the caller; `linked`: as a hard
+    /// link to a blob. An equal file that came first is used instead.
+    pub fn insert_file(&mut self, key: FileKey, id: Id, linked: bool) {
         if self.retain(&key).is_some() {
             self.garbage.files.push(id);
             return;
         }
-        self.bytes += file_bytes(&key);
-        self.files.insert(key, FileEntry { id, references: 1 });
+        self.add(file_bytes(&key), own_bytes(&key, linked));
+        self.files.insert(key, FileEntry { id, references: 1, linked });
     }
 
     /// A file that was begun and not finished, if it is there at all.
@@ -166,18 +200,19 @@ impl Index {
             let Some(file) = self.files.get_mut(key) else { continue };
             file.references -= 1;
             if file.references == 0 {
-                self.garbage.files.push(file.id);
+                let (id, linked) = (file.id, file.linked);
+                self.garbage.files.push(id);
                 self.files.remove(key);
-                self.bytes -= file_bytes(key);
+                self.subtract(file_bytes(key), own_bytes(key, linked));
             }
         }
     }
 
     /// A tree that is complete on disk, pinned once; it takes over one reference to each of `files`.
-    pub fn insert_tree(&mut self, layer: Digest, id: Id, files: Arc<[FileKey]>, entries: usize) {
-        self.bytes += entries as u64 * ENTRY_BYTES;
-        self.entries += entries;
-        self.trees.insert(layer, TreeEntry { id, files, entries, pins: 1, last_used: 0 });
+    pub fn insert_tree(&mut self, layer: Digest, id: Id, files: Arc<[FileKey]>, size: TreeSize) {
+        self.add(size.bytes(), size.bytes());
+        self.entries += size.entries;
+        self.trees.insert(layer, TreeEntry { id, files, size, pins: 1, last_used: 0 });
     }
 
     /// Drops idle trees until the limits hold, and hands over everything to be deleted.
@@ -189,17 +224,31 @@ impl Index {
         std::mem::take(&mut self.garbage)
     }
 
+    /// Drops idle trees of about so many bytes, the one used longest ago first.
+    pub fn shed(&mut self, bytes: u64) -> Garbage {
+        let enough = self.bytes.saturating_sub(bytes);
+        while self.bytes > enough {
+            let Some((_, layer)) = self.idle.pop_first() else { break };
+            self.drop_tree(&layer);
+        }
+        std::mem::take(&mut self.garbage)
+    }
+
     fn drop_tree(&mut self, layer: &Digest) {
         let Some(tree) = self.trees.remove(layer) else { return };
         self.garbage.trees.push(tree.id);
-        self.bytes -= tree.entries as u64 * ENTRY_BYTES;
-        self.entries -= tree.entries;
+        self.subtract(tree.size.bytes(), tree.size.bytes());
+        self.entries -= tree.size.entries;
         self.release(&tree.files);
     }
 }
 
 fn file_bytes(key: &FileKey) -> u64 {
     key.digest.size.next_multiple_of(BLOCK_BYTES) + ENTRY_BYTES
+}
+
+fn own_bytes(key: &FileKey, linked: bool) -> u64 {
+    if linked { ENTRY_BYTES } else { file_bytes(key) }
 }
 
 #[cfg(test)]
@@ -216,11 +265,12 @@ mod tests {
         for file in files {
             if index.retain(file).is_none() {
                 let id = index.next_id();
-                index.insert_file(*file, id);
+                index.insert_file(*file, id, false);
             }
         }
         let id = index.next_id();
-        index.insert_tree(key(name).digest, id, files.into(), files.len());
+        let size = TreeSize { entries: files.len(), directories: 1 };
+        index.insert_tree(key(name).digest, id, files.into(), size);
         id
     }
 
@@ -252,6 +302,32 @@ mod tests {
         index.unpin(&key("1").digest);
         assert_eq!(index.collect_garbage().trees.len(), 1);
         assert_eq!((index.bytes, index.entries), (0, 0));
+    }
+
+    #[test]
+    fn what_is_asked_for_goes_with_the_links_and_what_is_used_stays() {
+        let sized = |name, size| {
+            let digest = Digest { size, ..key(name).digest };
+            FileKey { digest, executable: true }
+        };
+        let mut index = limited(usize::MAX);
+        let own = index.own_bytes();
+        let own = || own.load(Ordering::Relaxed);
+        for (name, linked) in [("1", false), ("2", true), ("3", true)] {
+            let id = index.next_id();
+            index.insert_file(sized(name, 100_000), id, linked);
+            add_tree(&mut index, name, &[sized(name, 100_000)]);
+            index.release(&[sized(name, 100_000)]);
+        }
+        assert!((100_000..130_000).contains(&own()), "{}", own());
+        assert!(index.bytes() > 300_000);
+        index.unpin(&key("1").digest);
+        index.unpin(&key("2").digest);
+        assert_eq!(index.shed(1).trees.len(), 1);
+        assert!(own() < 20_000, "{}", own());
+        assert_eq!(index.shed(1 << 40).trees.len(), 1);
+        assert!(index.shed(1 << 40).is_empty());
+        assert!(index.pin(&key("3").digest).is_some());
     }
 
     #[test]

@@ -19,8 +19,10 @@ mod stats;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
+use kiln_cas::stores::{Premises, Tenant};
 use kiln_cas::{Digest, SharedBlobStore, StoreError};
 
 use crate::failure::Failure;
@@ -28,7 +30,7 @@ use crate::keyed_lock::KeyedLocks;
 use crate::paths;
 pub use directory::{Directory, DirectoryError};
 use files::FileFetcher;
-use index::{Garbage, Id, Index};
+use index::{Garbage, Id, Index, TreeSize};
 pub use list::{InputFile, InputSymlink, Listing};
 use load::DirectoryLoader;
 use plan::Layer;
@@ -138,6 +140,9 @@ struct Shared {
     /// At most one deletion of what was evicted runs at a time.
     deleting: tokio::sync::Mutex<()>,
     stats: Arc<InputStats>,
+    /// Bytes that are not hard links to blobs.
+    own: Arc<AtomicU64>,
+    premises: OnceLock<Premises>,
 }
 
 /// A complete input root that stays on disk while this exists.
@@ -205,11 +210,15 @@ impl InputRoots {
         }
         let stats = Arc::<InputStats>::default();
         stats.limit(cache.bytes);
+        let layer_entries = cache.layer_entries;
+        let index = Index::new(cache);
         let shared = Shared {
             directory: directory.to_owned(),
             limits,
-            layer_entries: cache.layer_entries,
-            index: Mutex::new(Index::new(cache)),
+            layer_entries,
+            own: index.own_bytes(),
+            premises: OnceLock::new(),
+            index: Mutex::new(index),
             loader: DirectoryLoader::new(store.clone()),
             fetcher: FileFetcher::new(store),
             building: KeyedLocks::default(),
@@ -217,6 +226,14 @@ impl InputRoots {
             stats,
         };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// What is kept here counts against the limit of this store from now on.
+    pub fn move_into(&self, premises: Premises) {
+        let tenant: Weak<dyn Tenant> = Arc::<Shared>::downgrade(&self.shared);
+        premises.move_in(tenant);
+        // An error means that it has moved in already.
+        let _ = self.shared.premises.set(premises);
     }
 
     pub fn stats(&self) -> Arc<InputStats> {
@@ -292,6 +309,9 @@ impl InputRoots {
         if !missing.is_empty() {
             return Err(InputError::Missing(missing));
         }
+        if let Some(premises) = shared.premises.get() {
+            premises.make_room(FileFetcher::copied_bytes(&absent)).await;
+        }
         shared.fetcher.fetch(shared, absent, &mut retained).await?;
         Ok(retained)
     }
@@ -303,22 +323,27 @@ impl InputRoots {
         }
         let _alone = self.shared.deleting.lock().await;
         let shared = self.shared.clone();
-        let deleted = blocking(move || {
-            for id in garbage.trees {
-                let path = shared.tree_path(id);
-                materialise::remove_tree(&path)
-                    .map_err(InputError::io(format!("remove {}", path.display())))?;
-            }
-            for id in garbage.files {
-                let path = shared.file_path(id);
-                materialise::remove_file(&path)
-                    .map_err(InputError::io(format!("remove {}", path.display())))?;
-            }
-            Ok(())
-        });
+        let deleted = blocking(move || shared.delete(garbage));
         if let Err(error) = deleted.await {
             tracing::warn!(%error, "the input root cache could not delete what it evicted");
         }
+    }
+}
+
+impl Tenant for Shared {
+    fn used(&self) -> u64 {
+        self.own.load(Ordering::Relaxed)
+    }
+
+    fn give_way(&self, bytes: u64) -> bool {
+        let garbage = self.note(|index| index.shed(bytes));
+        if garbage.is_empty() {
+            return false;
+        }
+        if let Err(error) = self.delete(garbage) {
+            tracing::warn!(%error, "the input root cache could not delete what it gave up");
+        }
+        true
     }
 }
 
@@ -328,11 +353,30 @@ impl Shared {
     }
 
     fn collect_garbage(&self) -> Garbage {
+        self.note(Index::collect_garbage)
+    }
+
+    fn note(&self, collect: impl FnOnce(&mut Index) -> Garbage) -> Garbage {
         let mut index = self.index();
-        let garbage = index.collect_garbage();
+        let garbage = collect(&mut index);
         self.stats.evicted(garbage.trees.len());
         self.stats.holds(&index);
         garbage
+    }
+
+    /// Blocks.
+    fn delete(&self, garbage: Garbage) -> Result<(), InputError> {
+        for id in garbage.trees {
+            let path = self.tree_path(id);
+            materialise::remove_tree(&path)
+                .map_err(InputError::io(format!("remove {}", path.display())))?;
+        }
+        for id in garbage.files {
+            let path = self.file_path(id);
+            materialise::remove_file(&path)
+                .map_err(InputError::io(format!("remove {}", path.display())))?;
+        }
+        Ok(())
     }
 
     fn pinned(self: &Arc<Self>, root: Digest) -> Option<InputRoot> {
@@ -362,7 +406,8 @@ impl Shared {
             return Err(error);
         }
         let keys: Arc<[FileKey]> = std::mem::take(&mut files.keys).into();
-        self.index().insert_tree(key, id, keys, layer.entries());
+        let size = TreeSize { entries: layer.entries(), directories: layer.directories.len() + 1 };
+        self.index().insert_tree(key, id, keys, size);
         Ok(id)
     }
 

@@ -5,13 +5,14 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::append::Appender;
 use crate::digest::{Digest, DigestFunction};
 use crate::error::StoreError;
+use crate::promises::Ruling;
 use crate::stores::log::sidecar;
-use crate::stores::log::{Key, KeyMap, Times};
+use crate::stores::log::{ANYBODY, Key, KeyMap, Times};
 
 /// Outputs may be executables; nobody writes to a stored blob.
 const MODE: u32 = 0o555;
@@ -32,12 +33,27 @@ pub struct LargeFiles {
     /// Held while a name appears or disappears, so that the index and the directory agree.
     naming: Mutex<()>,
     unsynced: Mutex<Vec<PathBuf>>,
+    /// Evicted blobs that somebody holds a hard link to: their bytes are still on the disk.
+    graves: Mutex<Vec<Grave>>,
+}
+
+struct Grave {
+    path: PathBuf,
+    size: u64,
+}
+
+impl Grave {
+    /// Nobody else has a link to the file, or it is gone.
+    fn is_last(&self) -> bool {
+        self.path.symlink_metadata().map_or(true, |metadata| metadata.nlink() <= 1)
+    }
 }
 
 struct Slot {
     digest: Digest,
     accessed: AtomicU32,
     leased_until: AtomicU32,
+    holders: AtomicU32,
     /// When the bytes were last known to match the digest; 0: not by this process.
     checked_at: AtomicU32,
     /// Modification time of the file then, nanoseconds.
@@ -50,6 +66,7 @@ impl Slot {
             digest,
             accessed: times.accessed.into(),
             leased_until: times.leased_until.into(),
+            holders: times.holders.into(),
             checked_at: AtomicU32::new(0),
             checked_mtime: AtomicI64::new(0),
         }
@@ -59,12 +76,14 @@ impl Slot {
         Times {
             accessed: self.accessed.load(Ordering::Relaxed),
             leased_until: self.leased_until.load(Ordering::Relaxed),
+            holders: self.holders.load(Ordering::Relaxed),
         }
     }
 
     fn touch(&self, times: Times) {
         self.accessed.fetch_max(times.accessed, Ordering::Relaxed);
         self.leased_until.fetch_max(times.leased_until, Ordering::Relaxed);
+        self.holders.fetch_or(times.holders, Ordering::Relaxed);
     }
 }
 
@@ -103,6 +122,7 @@ impl LargeFiles {
             next_temporary: AtomicU64::new(0),
             naming: Mutex::default(),
             unsynced: Mutex::default(),
+            graves: Mutex::default(),
         };
         files.load(now, lease)?;
         Ok(files)
@@ -116,7 +136,7 @@ impl LargeFiles {
         let known: KeyMap<Times> =
             known.into_iter().flat_map(|file| file.entries).map(|e| (e.key, e.times)).collect();
         let leased_until = if clean { now } else { now.saturating_add(lease) };
-        let fallback = Times { accessed: now, leased_until };
+        let fallback = Times { accessed: now, leased_until, holders: ANYBODY };
         let mut index = self.index_mut();
         for path in list(&self.dir)?.into_iter().filter(|path| path.is_dir()) {
             for path in list(&path)? {
@@ -304,10 +324,33 @@ impl LargeFiles {
                 tracing::warn!(%digest, %error, "could not remove a blob");
             }
         }
-        // A file that stays is found by the next start, which empties the directory.
-        let _ = std::fs::remove_file(&grave);
-        self.used.fetch_sub(digest.size, Ordering::Relaxed);
+        let grave = Grave { path: grave, size: digest.size };
+        if grave.is_last() {
+            self.free(&grave);
+        } else {
+            self.graves().push(grave);
+        }
         true
+    }
+
+    fn graves(&self) -> MutexGuard<'_, Vec<Grave>> {
+        self.graves.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn free(&self, grave: &Grave) {
+        // A file that stays is found by the next start, which empties the directory.
+        let _ = std::fs::remove_file(&grave.path);
+        self.used.fetch_sub(grave.size, Ordering::Relaxed);
+    }
+
+    /// Frees evicted blobs whose last other link has gone. `false`: there are none.
+    pub fn bury(&self) -> bool {
+        let last: Vec<_> = {
+            let mut graves = self.graves();
+            graves.extract_if(.., |grave| grave.is_last()).collect()
+        };
+        last.iter().for_each(|grave| self.free(grave));
+        !last.is_empty()
     }
 
     /// Calls `visit` with the size and times of every blob.
@@ -317,18 +360,19 @@ impl LargeFiles {
         }
     }
 
-    /// Removes the unpromised blobs that `choose` picks by size and times. Returns how many.
-    pub fn evict(&self, now: u32, mut choose: impl FnMut(u64, Times) -> bool) -> u64 {
+    /// Removes the blobs without a promise that stands that `choose` picks by size and times.
+    /// Returns how many.
+    pub fn evict(&self, ruling: &Ruling, mut choose: impl FnMut(u64, Times) -> bool) -> u64 {
         let chosen: Vec<Digest> = {
             let index = self.index();
-            let unpromised = index.values().filter(|slot| slot.times().leased_until <= now);
+            let unpromised = index.values().filter(|slot| !ruling.stands(slot.times()));
             unpromised
                 .filter(|slot| choose(slot.digest.size, slot.times()))
                 .map(|slot| slot.digest)
                 .collect()
         };
         let removed =
-            chosen.iter().filter(|digest| self.remove(digest, |times| times.leased_until <= now));
+            chosen.iter().filter(|digest| self.remove(digest, |times| !ruling.stands(times)));
         removed.count() as u64
     }
 
