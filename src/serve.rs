@@ -10,6 +10,7 @@ use kiln_cas::StoreError;
 use kiln_cas::access::{Everybody, SharedAuthorizer};
 use kiln_cas::events::Events;
 use kiln_cas::logs::LogStreams;
+use kiln_cas::promises::Attributed;
 use kiln_cas::records::RecordsError;
 use kiln_cas::redis::RedisError;
 use kiln_cas::services::{CasServices, ServicesConfig};
@@ -151,7 +152,8 @@ impl Server {
         crate::data_dir::close(&options.storage.data_dir);
         let storage = Storage::open(options.storage.clone()).await?;
         let worker = match options.worker.clone() {
-            Some(config) => {
+            Some(mut config) => {
+                config.premises = Some(storage.premises());
                 Some((config.slots, Worker::start(config, storage.blobs.clone()).await?))
             }
             None => None,
@@ -169,6 +171,7 @@ impl Server {
             events: events.clone(),
             estimator: Arc::new(journal.clone()),
             access: access.clone(),
+            invocations: storage.invocations.clone(),
         };
         let config = SchedulerConfig { base_url: base_url.clone(), ..options.scheduler.clone() };
         let scheduler = match &storage.redis {
@@ -366,6 +369,7 @@ fn cas_services(
         events,
         exec_enabled: true,
         access,
+        invocations: storage.invocations.clone(),
         fetch_allowed_prefixes: options.fetch_allowed.clone(),
         downloader: None,
         max_blob_size: options.max_blob_size,
@@ -378,7 +382,9 @@ fn router(parts: Routed<'_>) -> Router {
     let Routed { readiness, logs, base_url, .. } = parts;
     let mut grpc = tonic::service::Routes::builder();
     cas.add_to(&mut grpc);
-    grpc.add_service(scheduler.execution_service())
+    // Its answers last as long as actions do: who waits for one runs.
+    let execution = scheduler.execution_service();
+    grpc.add_service(Attributed::streams(execution, storage.invocations.clone()))
         .add_service(scheduler.operations_service())
         .add_service(scheduler.workers_service())
         .add_service(auditor.service());

@@ -14,12 +14,13 @@ pub enum StoreError {
     OutOfRange { digest: Digest, offset: u64 },
     #[error("{size} bytes are more than the limit of {limit}")]
     TooLarge { size: u64, limit: u64 },
-    /// Everything stored is promised to somebody: writing more would break a promise.
+    /// Everything stored is promised to somebody: writing more would break a promise. `setting`
+    /// is the key of the limit.
     #[error(
-        "the store is full: {used} of {limit} bytes are in use and promised; \
-         raise storage.max_size or shorten storage.lease"
+        "the store is full: {used} of {limit} bytes are in use and promised to builds that run, \
+         or that asked for them a short while ago (storage.min_lease); raise {setting}"
     )]
-    Full { used: u64, limit: u64 },
+    Full { used: u64, limit: u64, setting: &'static str },
     /// The medium has no space left, below the configured limit.
     #[error("no space left on the device that holds {path}")]
     DiskFull { path: String },

@@ -7,6 +7,7 @@ pub mod digest;
 pub mod error;
 pub mod events;
 pub mod logs;
+pub mod promises;
 pub mod records;
 pub mod redis;
 pub mod result;

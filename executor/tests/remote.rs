@@ -85,6 +85,7 @@ async fn start(dir: &Path) -> Running {
         events: Default::default(),
         exec_enabled: true,
         access: Arc::new(Everybody { write_results: true }),
+        invocations: storage.invocations.clone(),
         fetch_allowed_prefixes: Vec::new(),
         downloader: None,
         max_blob_size: 0,

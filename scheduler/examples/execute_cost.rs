@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use kiln_cas::access::Everybody;
+use kiln_cas::promises::Invocations;
 use kiln_cas::redis::{Call, Redis, RedisConfig};
 use kiln_cas::stores::{Clock, MemoryActionCache, MemoryBlobStore};
 use kiln_cas::{BlobStore, Digest, DigestFunction, events::Events, logs::LogStreams};
@@ -39,6 +40,7 @@ async fn main() -> Result<(), Failure> {
         events: Events::new(),
         estimator: Arc::new(NoEstimates),
         access: Arc::new(Everybody { write_results: true }),
+        invocations: Invocations::default(),
     };
     let mut arguments = std::env::args().skip(1);
     let redis = match arguments.next() {

@@ -4,8 +4,9 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use kiln_cas::promises::on_behalf;
 use kiln_cas::stores::{ClosureError, closure};
-use kiln_cas::{BlobStore, Digest};
+use kiln_cas::{BlobStore, Digest, DigestFunction};
 use kiln_protos::events::{self, Execution, execution::Origin};
 use kiln_protos::protobuf::Timestamp;
 use kiln_protos::rpc::Status;
@@ -77,8 +78,9 @@ impl Completion {
     /// relies on it.
     async fn promise_outputs(&self, run: &Run, result: &reapi::ActionResult) -> Result<(), Status> {
         let blobs = &*self.parts.blobs;
+        let present = self.parts.invocations.begin(invocation(&run.job.request));
         let missing = match closure(result, run.job.key.action.function, blobs).await {
-            Ok(outputs) => blobs.find_missing(&outputs).await,
+            Ok(outputs) => on_behalf(present.as_ref(), blobs.find_missing(&outputs)).await,
             Err(ClosureError::Missing(tree)) => Ok(vec![tree]),
             Err(ClosureError::Store(error)) => Err(error),
             Err(error) => {
@@ -91,6 +93,18 @@ impl Completion {
         match missing.first() {
             None => Ok(()),
             Some(first) => Err(lost_outputs(missing.len(), first)),
+        }
+    }
+
+    /// Promises what a result names to whom this task answers, who joined an action of another
+    /// invocation. What is not there any more, the client finds out.
+    pub async fn promise(&self, result: &Bytes, function: DigestFunction) {
+        let blobs = &*self.parts.blobs;
+        let Ok(result) = reapi::ActionResult::decode(result.clone()) else { return };
+        if let Ok(outputs) = closure(&result, function, blobs).await
+            && let Err(error) = blobs.find_missing(&outputs).await
+        {
+            tracing::debug!(%error, "outputs were not promised to all who waited for them");
         }
     }
 
@@ -250,6 +264,11 @@ impl Record<'_> {
 
 fn event_digest(digest: &kiln_cas::Digest) -> events::Digest {
     events::Digest { hash: digest.hex(), size_bytes: digest.size as i64 }
+}
+
+/// The id of the invocation that a request belongs to, as promises are attributed to it.
+pub fn invocation(request: &Request) -> &[u8] {
+    request.metadata.tool_invocation_id.as_bytes()
 }
 
 /// Clients try again what is unavailable.

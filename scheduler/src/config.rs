@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kiln_cas::access::SharedAuthorizer;
+use kiln_cas::promises::Invocations;
 use kiln_cas::{DigestFunction, SharedActionCache, SharedBlobStore};
 use kiln_cas::{events::Events, logs::LogStreams};
 
@@ -56,4 +57,6 @@ pub struct Parts {
     pub estimator: Arc<dyn DurationEstimator>,
     /// Who may have actions run, run them, and act on operations.
     pub access: SharedAuthorizer,
+    /// To which promises of outputs are attributed.
+    pub invocations: Invocations,
 }

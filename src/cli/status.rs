@@ -115,9 +115,19 @@ fn alone(status: &Status) -> String {
         0 => String::new(),
         evicted => format!(", {} evicted", count(evicted)),
     };
+    let small = match storage.cut_blobs_total {
+        0 => String::new(),
+        cut => format!(
+            "\x20           too small: {} blobs promised to builds that are over made room early; \
+             storage.max_size of {} would have kept them\n",
+            count(cut),
+            bytes(storage.wanted_bytes),
+        ),
+    };
     format!(
         "\x20 served    {}\n\
          \x20 storage   {} of {} in {}{evicted}\n\
+{small}\
          \x20 cache     {}, {}\n",
         counts(&status.journal.since_start),
         bytes(storage.used_bytes),

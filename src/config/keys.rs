@@ -224,8 +224,9 @@ pub const KEYS: &[Key] = &[
         "storage.max_size",
         "auto",
         Kind::SizeFrom(LEAST_STORAGE),
-        "Most bytes of blobs on disk. auto: half of what is free there at the start, kept and free \
-         together, at least 1GiB.",
+        "Most bytes on disk of blobs and, where actions run, of their inputs, of which at most a quarter \
+         stays for the next action. What running actions need is kept beyond it. auto: half of what is free \
+         there at the start, kept and free together, at least 1GiB.",
     ),
     key(
         "storage.max_blob_size",
@@ -238,6 +239,13 @@ pub const KEYS: &[Key] = &[
         "13h",
         Kind::DurationFrom(1_000),
         "How long what was reported present is kept. Bazel relies on 3h, Buck2 on 12h and its cas_ttl_secs.",
+    ),
+    key(
+        "storage.min_lease",
+        "30m",
+        Kind::Duration,
+        "Where there is no room, what was promised to a build that is over is kept at least so long. A build \
+         counts as over so long after its last request.",
     ),
     key(
         "storage.action_cache_max_size",

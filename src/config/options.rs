@@ -34,7 +34,7 @@ const SECRETS: [&str; 7] = [
     "tls.key",
 ];
 /// In a worker's own storage, a blob that was just read is not evicted at once.
-const LOCAL_LEASE: Duration = Duration::from_secs(600);
+const LOCAL_LEASE: Duration = Duration::from_secs(10);
 /// More front threads than this have nothing to do before the disk is busy.
 const MAX_FRONT_THREADS: usize = 8;
 
@@ -284,6 +284,7 @@ fn storage(settings: &Settings, data_dir: PathBuf) -> StorageConfig {
         data_dir,
         max_size,
         lease: settings.duration("storage.lease"),
+        min_lease: settings.duration("storage.min_lease"),
         action_cache_max_size: settings
             .size("storage.action_cache_max_size")
             .unwrap_or(defaults.action_cache_max_size),

@@ -75,6 +75,7 @@ async fn the_manual_names_every_metric_and_no_other() {
         events: events.clone(),
         estimator: Arc::new(NoEstimates),
         access: Arc::new(Everybody { write_results: true }),
+        invocations: storage.invocations.clone(),
     };
     let scheduler = Scheduler::start(SchedulerConfig::default(), parts);
     let observed = Observed {

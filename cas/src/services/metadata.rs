@@ -8,7 +8,7 @@ use tonic::metadata::{Binary, MetadataMap, MetadataValue};
 /// Name of the header (REAPI: `RequestMetadata`).
 pub const REQUEST_METADATA: &str = "build.bazel.remote.execution.v2.requestmetadata-bin";
 /// Longer headers are not decoded.
-const MAX_ENCODED: usize = 16 << 10;
+pub const MAX_METADATA: usize = 16 << 10;
 
 /// The request's metadata. `None`: there is none, or it is malformed (it never matters to the
 /// answer, so that is no error).
@@ -25,7 +25,7 @@ pub(crate) fn from_headers(headers: &HeaderMap) -> Option<RequestMetadata> {
 }
 
 fn decode(value: &MetadataValue<Binary>) -> Option<RequestMetadata> {
-    if value.as_encoded_bytes().len() > MAX_ENCODED {
+    if value.as_encoded_bytes().len() > MAX_METADATA {
         return None;
     }
     RequestMetadata::decode(value.to_bytes().ok()?).ok()

@@ -40,7 +40,7 @@ pub use self::download::{Download, DownloadError, Downloader};
 pub use self::get_tree::MAX_TREE_DIRECTORIES;
 pub use self::guard::Guard;
 pub use self::http::MAX_INSTANCE_SEGMENTS;
-pub use self::metadata::{REQUEST_METADATA, request_metadata};
+pub use self::metadata::{MAX_METADATA, REQUEST_METADATA, request_metadata};
 pub use self::missing::{MAX_NAMED_IN_TRAILER, grpc_error, missing_blobs};
 pub use self::rpc::{MAX_BATCH_MESSAGE, MAX_MESSAGE, MAX_STREAM_MESSAGE};
 pub use self::status::{code_of, digest_status, records_status, refused_status, store_status};
@@ -54,12 +54,13 @@ use self::chunking::Chunking;
 use self::hits::Hits;
 use self::http::HttpCache;
 use self::log_stream::{LogStreamServer, LogTokens};
-use self::rpc::Grpc;
+use self::rpc::{Grpc, Handler};
 use crate::access::SharedAuthorizer;
 use crate::action_cache::SharedActionCache;
 use crate::blob::SharedBlobStore;
 use crate::events::Events;
 use crate::logs::LogStreams;
+use crate::promises::{Attributed, Invocations};
 use crate::records::SharedRecords;
 
 /// What the services stand on.
@@ -75,6 +76,8 @@ pub struct ServicesConfig {
     pub exec_enabled: bool,
     /// Who may do what.
     pub access: SharedAuthorizer,
+    /// To which the promises of the stores are attributed.
+    pub invocations: Invocations,
     /// URIs that FetchBlob may download begin with one of these; empty: none.
     pub fetch_allowed_prefixes: Vec<String>,
     /// How to download them. `None`: the built-in client for http and https.
@@ -105,9 +108,9 @@ impl CasServices {
         let config = &self.config;
         let asset = Arc::new(AssetService::new(config));
         routes
-            .add_service(Deadlines(Grpc(Arc::new(self.byte_stream()))))
-            .add_service(Deadlines(Grpc(Arc::new(self.action_cache()))))
-            .add_service(Deadlines(Grpc(Arc::new(self.cas()))))
+            .add_service(Deadlines(self.attributed(self.byte_stream())))
+            .add_service(Deadlines(self.attributed(self.action_cache())))
+            .add_service(Deadlines(self.attributed(self.cas())))
             .add_service(CapabilitiesServer::new(self.capabilities()))
             .add_service(Deadlines(FetchServer::from_arc(asset.clone())))
             .add_service(Deadlines(PushServer::from_arc(asset)))
@@ -138,6 +141,10 @@ impl CasServices {
             max_blob_size: config.max_blob_size,
         }
         .router()
+    }
+
+    fn attributed<H: Handler>(&self, handler: H) -> Attributed<Grpc<H>> {
+        Attributed::calls(Grpc(Arc::new(handler)), self.config.invocations.clone())
     }
 
     fn guard(&self) -> Guard {

@@ -80,7 +80,7 @@ mod tests {
             ),
             (StoreError::SizeMismatch { expected: digest, actual: 3 }, Code::InvalidArgument),
             (StoreError::OutOfRange { digest, offset: 9 }, Code::OutOfRange),
-            (StoreError::Full { used: 1, limit: 1 }, Code::ResourceExhausted),
+            (StoreError::Full { used: 1, limit: 1, setting: "x" }, Code::ResourceExhausted),
             (StoreError::DiskFull { path: "/x".into() }, Code::ResourceExhausted),
             (StoreError::Unavailable("later".into()), Code::Unavailable),
             (StoreError::Corrupt("bits".into()), Code::DataLoss),

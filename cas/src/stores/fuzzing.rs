@@ -37,7 +37,7 @@ fn key(seed: &[u8]) -> Key {
 }
 
 fn times() -> Times {
-    Times { accessed: NOW, leased_until: 0 }
+    Times { accessed: NOW, leased_until: 0, holders: 0 }
 }
 
 /// How a segment file begins.

@@ -72,7 +72,7 @@ impl Contents {
                 .filter(|(_, entry)| entry.leased_until <= now)
                 .min_by_key(|(_, entry)| entry.accessed)
                 .map(|(digest, _)| *digest)
-                .ok_or(StoreError::Full { used: self.used, limit })?;
+                .ok_or(StoreError::Full { used: self.used, limit, setting: "storage.max_size" })?;
             self.blobs.remove(&oldest);
             self.used -= oldest.size;
         }

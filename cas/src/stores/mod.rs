@@ -3,6 +3,7 @@
 
 mod actions;
 pub mod audit;
+mod checked;
 mod clock;
 mod coalesce;
 mod compose;
@@ -26,6 +27,7 @@ pub mod s3;
 mod tiered;
 mod verify;
 
+pub(crate) use self::log::Times;
 pub use actions::{
     ClosureError, CompletenessChecking, DiskActionCache, DiskActionCacheOptions, MemoryActionCache,
     Recent, closure,
@@ -36,7 +38,7 @@ pub use compose::{
     SharedConfig, SharedIndex, SharedSnapshot, Storage, StorageConfig, StorageSnapshot,
     StorageStats,
 };
-pub use disk::{DiskBlobStore, DiskOptions, SMALL_BLOB};
+pub use disk::{DiskBlobStore, DiskOptions, Premises, SMALL_BLOB, Tenant};
 pub use faults::{Faults, Faulty, Operation};
 pub use memory::MemoryBlobStore;
 pub use records::{DiskRecords, MemoryRecords};

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use kiln_cas::access::Everybody;
 use kiln_cas::events::Events;
 use kiln_cas::logs::LogStreams;
+use kiln_cas::promises::Invocations;
 use kiln_cas::services::{CasServices, ServicesConfig};
 use kiln_cas::stores::{
     Clock, CompletenessChecking, MemoryActionCache, MemoryBlobStore, MemoryRecords, Verified,
@@ -56,6 +57,7 @@ pub async fn start_with(change: impl FnOnce(&mut ServicesConfig)) -> Server {
         events: Events::new(),
         exec_enabled: true,
         access: Arc::new(Everybody { write_results: true }),
+        invocations: Invocations::default(),
         fetch_allowed_prefixes: Vec::new(),
         downloader: None,
         max_blob_size: 0,

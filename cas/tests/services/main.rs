@@ -12,4 +12,5 @@ mod chunking;
 mod harness;
 mod http_cache;
 mod logs;
+mod promises;
 mod trees;

@@ -21,7 +21,7 @@ use prost::Message;
 use tonic::{Code, Request, Response, Status};
 
 use crate::boundary::{NotTaken, Stage, Ticket, Unavailable};
-use crate::completion::{Record, cached, link};
+use crate::completion::{Record, cached, invocation, link};
 use crate::job::{ActionFacts, Finished, Job, unix_nanos};
 use crate::queue::Refusal;
 use crate::request::{Asked, Inline, parse, read_action};
@@ -81,7 +81,8 @@ impl Execution for ExecutionService {
         let ticket = self.core.queue.attach(&name).await.map_err(unavailable)?;
         let ticket = ticket.ok_or_else(|| unknown_operation(&name))?;
         self.core.guard().check(&caller, Right::Execute, &ticket.job.key.instance)?;
-        Ok(Response::new(updates(self.core.clone(), ticket, Inline::default())))
+        let joined = false;
+        Ok(Response::new(updates(self.core.clone(), ticket, Inline::default(), joined)))
     }
 }
 
@@ -160,7 +161,10 @@ fn record_hit(core: &Core, asked: &Asked, facts: &ActionFacts, finished: &Finish
 
 fn answered(core: Arc<Core>, asked: &Asked, answer: Answer) -> OperationStream {
     match answer {
-        Answer::Queued(ticket) => updates(core, ticket, asked.inline.clone()),
+        Answer::Queued(ticket) => {
+            let joined = invocation(&ticket.job.request) != invocation(&asked.request);
+            updates(core, ticket, asked.inline.clone(), joined)
+        }
         Answer::Hit(finished) => {
             let (key, wanted) = (asked.key.clone(), asked.inline.clone());
             Box::pin(stream::once(async move {
@@ -195,15 +199,17 @@ fn slowly_answered(
     Box::pin(stream::iter([Ok(notice)]).chain(stream::once(rest).flatten()))
 }
 
-/// The operation now, then at every change and heartbeat, until it is done.
-fn updates(core: Arc<Core>, ticket: Ticket, inline: Inline) -> OperationStream {
+/// The operation now, then at every change and heartbeat, until it is done. `joined`: another
+/// invocation asked for it first.
+fn updates(core: Arc<Core>, ticket: Ticket, inline: Inline, joined: bool) -> OperationStream {
     struct Watch {
         core: Arc<Core>,
         ticket: Ticket,
         inline: Inline,
+        joined: bool,
         begun: bool,
     }
-    let watch = Watch { core, ticket, inline, begun: false };
+    let watch = Watch { core, ticket, inline, joined, begun: false };
     Box::pin(stream::unfold(Some(watch), |watch| async move {
         let mut watch = watch?;
         let heartbeat = watch.core.config.operation_heartbeat;
@@ -220,6 +226,9 @@ fn updates(core: Arc<Core>, ticket: Ticket, inline: Inline) -> OperationStream {
             Stage::Done(finished) => {
                 let blobs = watch.core.parts.blobs.as_ref();
                 let function = state.job.key.action.function;
+                if watch.joined {
+                    watch.core.completion.promise(&finished.result, function).await;
+                }
                 let response = inlined(blobs, function, &watch.inline, &finished.response).await;
                 let operation = done(state.name, &state.job.key, Some(&state.streams), response);
                 Some((Ok(operation), None))

@@ -11,6 +11,7 @@ use hyper_util::rt::TokioIo;
 use kiln_cas::access::Everybody;
 use kiln_cas::events::Events;
 use kiln_cas::logs::LogStreams;
+use kiln_cas::promises::Invocations;
 use kiln_cas::redis::{Redis, RedisConfig};
 use kiln_cas::stores::{Clock, MemoryActionCache, MemoryBlobStore};
 use kiln_cas::{
@@ -329,6 +330,7 @@ impl MemoryParts {
             events: self.events.clone(),
             estimator: Arc::new(NoEstimates),
             access: Arc::new(Everybody { write_results: true }),
+            invocations: Invocations::default(),
         }
     }
 

@@ -47,6 +47,26 @@ pub fn encode(families: &mut Families<'_>, storage: &StorageSnapshot) -> Result<
         "kiln_storage_refused_writes",
         "Writes refused because everything stored was promised.",
         storage.refused_writes_total,
+    )?;
+    families.counter(
+        "kiln_storage_cut_promises",
+        "Blobs promised to builds that are over which made room before their lease ended.",
+        storage.cut_blobs_total,
+    )?;
+    families.counter(
+        "kiln_storage_cut_bytes",
+        "Bytes promised to builds that are over which made room before their lease ended.",
+        storage.cut_bytes_total,
+    )?;
+    families.gauge(
+        "kiln_storage_wanted_bytes",
+        "The storage.max_size with which every promise since the start would have been kept.",
+        storage.wanted_bytes,
+    )?;
+    families.gauge(
+        "kiln_storage_running_invocations",
+        "Builds that run as far as the store knows: their promises are never cut short.",
+        storage.running_invocations,
     )
 }
 

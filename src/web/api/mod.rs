@@ -70,6 +70,8 @@ async fn status(State(state): State<WebState>) -> Result<Json<Status>, ApiError>
             promised_bytes: storage.promised_bytes,
             evicted_blobs_total: storage.evicted_blobs_total,
             refused_writes_total: storage.refused_writes_total,
+            cut_blobs_total: storage.cut_blobs_total,
+            wanted_bytes: storage.wanted_bytes,
             actions: storage.actions,
             action_cache_used_bytes: storage.action_cache_used_bytes,
             action_cache_max_bytes: storage.action_cache_max_bytes,

@@ -44,6 +44,12 @@ pub struct Storage {
     pub promised_bytes: u64,
     pub evicted_blobs_total: u64,
     pub refused_writes_total: u64,
+    /// Blobs promised to builds that are over which made room before their lease ended.
+    #[serde(default)]
+    pub cut_blobs_total: u64,
+    /// The limit with which every promise since the start would have been kept.
+    #[serde(default)]
+    pub wanted_bytes: u64,
     pub actions: u64,
     pub action_cache_used_bytes: u64,
     pub action_cache_max_bytes: u64,

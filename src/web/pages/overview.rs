@@ -126,7 +126,11 @@ fn storage_tile(here: &StorageSnapshot, shared: Option<&Shared>) -> Markup {
                 (bytes(here.used_bytes))
                 @if here.max_bytes > 0 { span.dim { " / " (bytes(here.max_bytes)) } }
             },
-            &html! { (counted(here.blobs, "blob")) },
+            &html! {
+                @if here.cut_blobs_total > 0 {
+                    "too small: promises were cut short, " (bytes(here.wanted_bytes)) " would do"
+                } @else { (counted(here.blobs, "blob")) }
+            },
         ),
         Some(shared) => parts::tile(
             "Shared storage",

@@ -93,6 +93,7 @@ async fn state(snapshot: Snapshot) -> (WebState, Events) {
             events: events.clone(),
             estimator: Arc::new(NoEstimates),
             access: Arc::new(Everybody { write_results: false }),
+            invocations: Default::default(),
         },
     );
     let records = Arc::new(MemoryRecords::default());

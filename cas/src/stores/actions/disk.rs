@@ -9,11 +9,12 @@ use bytes::Bytes;
 use crate::action_cache::{ActionCache, ActionKey};
 use crate::digest::DigestFunction;
 use crate::error::StoreError;
+use crate::promises::Ruling;
 use crate::stores::clock::Clock;
 use crate::stores::disk::segment_size;
 use crate::stores::group::blocking;
 use crate::stores::log::{Key, LogOptions, LogStore, Put, Times};
-use crate::stores::room::{Evictable, Room};
+use crate::stores::room::{Evictable, Room, Terms};
 
 /// Bytes of the largest result that is kept.
 const MAX_RESULT: u64 = 16 << 20;
@@ -56,8 +57,8 @@ impl Evictable for Contents {
         self.log.survey(visit);
     }
 
-    fn evict(&self, now: u32, choose: &mut dyn FnMut(u64, Times) -> bool) -> u64 {
-        self.log.evict(now, choose)
+    fn evict(&self, ruling: &Ruling, choose: &mut dyn FnMut(u64, Times) -> bool) -> u64 {
+        self.log.evict(ruling, choose)
     }
 
     fn compact_worst(&self, divisor: u64) -> Result<bool, StoreError> {
@@ -74,7 +75,7 @@ impl DiskActionCache {
         // Results are not promised to anybody: no leases.
         let log = LogOptions { dir, segment_size, lease: 0, mutable: true };
         let log = blocking(move || LogStore::open(log, now)).await?;
-        let room = Room::new(max_size, segment_size, clock.clone());
+        let room = Room::new(max_size, segment_size, Terms::of(clock.clone()));
         Ok(Self { contents: Arc::new(Contents { log }), room, clock })
     }
 
@@ -104,7 +105,7 @@ impl DiskActionCache {
     }
 
     fn times(&self) -> Times {
-        Times { accessed: self.clock.now(), leased_until: 0 }
+        Times { accessed: self.clock.now(), leased_until: 0, holders: 0 }
     }
 }
 

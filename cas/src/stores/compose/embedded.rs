@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use super::{Opened, Storage, StorageConfig, StorageStats, complete, from_records, open_disk};
 use crate::blob::SharedBlobStore;
 use crate::error::StoreError;
+use crate::promises::Invocations;
 use crate::stores::actions::{DiskActionCache, DiskActionCacheOptions};
 use crate::stores::clock::Clock;
 use crate::stores::directory::DirectoryLock;
@@ -20,7 +21,8 @@ pub async fn open(
     let records = blocking(move || DiskRecords::open(&path).map_err(from_records));
     let records = Arc::new(records.await?);
     let clock = Clock::system();
-    let disk = open_disk(config, &clock).await?;
+    let invocations = Invocations::new(clock.clone(), config.min_lease);
+    let disk = open_disk(config, Some(invocations.clone()), &clock).await?;
     let results = DiskActionCache::open(DiskActionCacheOptions {
         dir: config.data_dir.join("actions"),
         max_size: config.action_cache_max_size,
@@ -28,12 +30,18 @@ pub async fn open(
     });
     let results = Arc::new(results.await?);
     let blobs: SharedBlobStore = Arc::new(Verified::new(disk.clone()));
-    let stats = StorageStats { disk: disk.clone(), actions: Some(results.clone()), shared: None };
+    let stats = StorageStats {
+        disk: disk.clone(),
+        actions: Some(results.clone()),
+        shared: None,
+        invocations: invocations.clone(),
+    };
     Ok(Storage {
         actions: complete(config, results.clone(), blobs.clone(), clock),
         blobs,
         records: records.clone(),
         stats: Arc::new(stats),
+        invocations,
         redis: None,
         opened: Arc::new(Opened {
             disk,

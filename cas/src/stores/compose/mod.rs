@@ -13,7 +13,7 @@ pub use shared::SharedIndex;
 use super::actions::{CompletenessChecking, DiskActionCache};
 use super::clock::Clock;
 use super::directory::DirectoryLock;
-use super::disk::{DiskBlobStore, DiskOptions};
+use super::disk::{DiskBlobStore, DiskOptions, Premises};
 use super::group::blocking;
 use super::indexed::{Indexed, IndexedStats};
 use super::records::DiskRecords;
@@ -21,6 +21,7 @@ use super::s3::{S3Config, S3Objects, S3Stats};
 use crate::action_cache::SharedActionCache;
 use crate::blob::SharedBlobStore;
 use crate::error::StoreError;
+use crate::promises::{DEFAULT_MIN_LEASE, Invocations};
 use crate::records::{RecordsError, SharedRecords};
 use crate::redis::{Redis, RedisConfig, RedisStats};
 
@@ -36,6 +37,8 @@ pub struct StorageConfig {
     pub max_size: u64,
     /// How long a blob is kept after it was written or reported present.
     pub lease: Duration,
+    /// What is left at least of a promise to a build that is over, where there is no room.
+    pub min_lease: Duration,
     /// Most bytes of action results on disk.
     pub action_cache_max_size: u64,
     /// Most bytes of action results kept in memory, ready to be sent.
@@ -74,6 +77,7 @@ impl Default for StorageConfig {
             data_dir: PathBuf::from("kiln-data"),
             max_size: 50 * GIB,
             lease: DEFAULT_LEASE,
+            min_lease: DEFAULT_MIN_LEASE,
             action_cache_max_size: GIB,
             action_cache_memory: 32 << 20,
             shared: None,
@@ -89,6 +93,8 @@ pub struct Storage {
     pub actions: SharedActionCache,
     pub records: SharedRecords,
     pub stats: Arc<StorageStats>,
+    /// Whose promises the blobs are kept for.
+    pub invocations: Invocations,
     /// What the fleet shares besides.
     pub redis: Option<Redis>,
     opened: Arc<Opened>,
@@ -116,6 +122,11 @@ impl Storage {
         }
     }
 
+    /// Where others may keep files under the limit of the blobs in the data directory.
+    pub fn premises(&self) -> Premises {
+        self.opened.disk.premises()
+    }
+
     /// Makes everything durable, writes down leases, and gives the directory free. Call it when
     /// nobody uses the storage any more: what is written during or after it may be lost.
     pub async fn close(&self) -> Result<(), StoreError> {
@@ -137,11 +148,16 @@ impl Storage {
     }
 }
 
-async fn open_disk(config: &StorageConfig, clock: &Clock) -> Result<DiskBlobStore, StoreError> {
+async fn open_disk(
+    config: &StorageConfig,
+    invocations: Option<Invocations>,
+    clock: &Clock,
+) -> Result<DiskBlobStore, StoreError> {
     DiskBlobStore::open(DiskOptions {
         dir: config.data_dir.join("blobs"),
         max_size: config.max_size,
         lease: config.lease,
+        invocations,
         clock: clock.clone(),
     })
     .await
@@ -170,6 +186,7 @@ pub struct StorageStats {
     disk: DiskBlobStore,
     actions: Option<Arc<DiskActionCache>>,
     shared: Option<SharedParts>,
+    invocations: Invocations,
 }
 
 impl StorageStats {
@@ -187,6 +204,10 @@ impl StorageStats {
             evicted_bytes_total: blobs.evicted_bytes,
             corrupt_blobs_total: blobs.corrupt_blobs,
             refused_writes_total: blobs.refused_writes,
+            cut_blobs_total: blobs.cut_blobs,
+            cut_bytes_total: blobs.cut_bytes,
+            wanted_bytes: blobs.wanted_bytes,
+            running_invocations: self.invocations.running() as u64,
             actions: actions.results,
             action_cache_used_bytes: actions.used_bytes,
             action_cache_max_bytes: actions.max_bytes,
@@ -241,6 +262,13 @@ pub struct StorageSnapshot {
     pub corrupt_blobs_total: u64,
     /// Writes refused because everything stored was promised.
     pub refused_writes_total: u64,
+    /// Blobs that were promised to builds that are over and made room before their lease ended.
+    pub cut_blobs_total: u64,
+    pub cut_bytes_total: u64,
+    /// The limit with which every promise since the start would have been kept.
+    pub wanted_bytes: u64,
+    /// Builds whose promises are not cut short.
+    pub running_invocations: u64,
     pub actions: u64,
     pub action_cache_used_bytes: u64,
     pub action_cache_max_bytes: u64,

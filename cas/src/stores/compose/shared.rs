@@ -8,6 +8,7 @@ use super::{
 };
 use crate::blob::SharedBlobStore;
 use crate::error::StoreError;
+use crate::promises::Invocations;
 use crate::redis::{Redis, RedisError};
 use crate::stores::clock::Clock;
 use crate::stores::coalesce::Coalesced;
@@ -21,8 +22,8 @@ use crate::stores::redis::{
 use crate::stores::s3::S3Objects;
 use crate::stores::verify::Verified;
 
-/// A copy that was just made is not evicted at once. Nobody was promised it.
-const COPY_LEASE: Duration = Duration::from_secs(600);
+/// A copy that was just made stays until whoever fetched it has read it. Nobody was promised it.
+const COPY_LEASE: Duration = Duration::from_secs(10);
 
 pub async fn open(
     config: &StorageConfig,
@@ -30,8 +31,9 @@ pub async fn open(
     lock: Mutex<Option<DirectoryLock>>,
 ) -> Result<Storage, StoreError> {
     let clock = Clock::system();
+    let invocations = Invocations::new(clock.clone(), config.min_lease);
     let copies = StorageConfig { lease: COPY_LEASE.min(config.lease), ..config.clone() };
-    let disk = open_disk(&copies, &clock).await?;
+    let disk = open_disk(&copies, None, &clock).await?;
     // What is configured wrongly is said before anything is waited for.
     let objects = Arc::new(S3Objects::connect(&shared.s3).await?);
     let redis = Redis::connect(shared.redis).await.map_err(unusable)?;
@@ -53,12 +55,18 @@ pub async fn open(
     let results = RedisActionCacheOptions { keep: shared.keep_results };
     let results = Arc::new(RedisActionCache::new(redis.clone(), results));
     let figures = SharedParts { indexed: indexed.clone(), redis: redis.clone(), objects };
-    let stats = StorageStats { disk: disk.clone(), actions: None, shared: Some(figures) };
+    let stats = StorageStats {
+        disk: disk.clone(),
+        actions: None,
+        shared: Some(figures),
+        invocations: invocations.clone(),
+    };
     Ok(Storage {
         actions: complete(config, results, blobs.clone(), clock),
         blobs,
         records: Arc::new(RedisRecords::new(redis.clone())),
         stats: Arc::new(stats),
+        invocations,
         redis: Some(redis),
         opened: Arc::new(Opened {
             disk,

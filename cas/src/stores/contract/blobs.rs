@@ -49,7 +49,7 @@ fn memory(max_size: u64, clock: &Clock) -> MemoryBlobStore {
 async fn disk(max_size: u64, clock: &Clock) -> (DiskBlobStore, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let (clock, path) = (clock.clone(), dir.path().to_owned());
-    let options = DiskOptions { dir: path, max_size, lease: LEASE, clock };
+    let options = DiskOptions { dir: path, max_size, lease: LEASE, invocations: None, clock };
     (DiskBlobStore::open(options).await.unwrap(), dir)
 }
 

@@ -2,6 +2,7 @@
 
 mod append;
 mod large;
+mod premises;
 mod reader;
 #[cfg(test)]
 mod tests;
@@ -15,15 +16,18 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use self::large::LargeFiles;
+use self::premises::Occupancy;
+pub use self::premises::{Premises, Tenant};
 use self::writer::{LargeWriter, SmallWriter};
 use super::clock::Clock;
 use super::group::{GroupCommit, blocking};
 use super::log::{Key, LogOptions, LogStore, Put, Times};
 use super::range::{EmptyWriter, clip, slice};
-use super::room::{Evictable, Reservation, Room};
+use super::room::{Evictable, Reservation, Room, Terms};
 use crate::blob::{Blob, BlobStore, BlobWriter, MAX_WHOLE_BLOB};
 use crate::digest::Digest;
 use crate::error::StoreError;
+use crate::promises::{self, Invocations, Ruling};
 
 /// Blobs of up to this many bytes live in the log.
 pub const SMALL_BLOB: u64 = 256 * 1024;
@@ -39,6 +43,8 @@ pub struct DiskOptions {
     /// Most bytes of all files in `dir`.
     pub max_size: u64,
     pub lease: Duration,
+    /// Which promises may be cut short where there is no room; `None`: none.
+    pub invocations: Option<Invocations>,
     pub clock: Clock,
 }
 
@@ -60,6 +66,7 @@ struct Inner {
     commits: GroupCommit,
     clock: Clock,
     lease: u32,
+    tenant: Occupancy,
 }
 
 /// Counters of one moment, in the terms of [`super::StorageSnapshot`].
@@ -74,6 +81,9 @@ pub struct DiskSnapshot {
     pub evicted_bytes: u64,
     pub corrupt_blobs: u64,
     pub refused_writes: u64,
+    pub cut_blobs: u64,
+    pub cut_bytes: u64,
+    pub wanted_bytes: u64,
 }
 
 impl DiskBlobStore {
@@ -83,20 +93,22 @@ impl DiskBlobStore {
     }
 
     fn open_blocking(options: DiskOptions) -> Result<Self, StoreError> {
-        let DiskOptions { dir, max_size, lease, clock } = options;
+        let DiskOptions { dir, max_size, lease, invocations, clock } = options;
         let lease = u32::try_from(lease.as_secs()).unwrap_or(u32::MAX);
         let segment_size = segment_size(max_size);
         let now = clock.now();
         let log = LogOptions { dir: dir.join("small"), segment_size, lease, mutable: false };
         let log = LogStore::open(log, now)?;
         let large = LargeFiles::open(&dir, now, lease)?;
+        let terms = Terms { lease, invocations, clock: clock.clone() };
         let inner = Inner {
             log,
             large,
-            room: Room::new(max_size, segment_size, clock.clone()),
+            room: Room::new(max_size, segment_size, terms),
             commits: GroupCommit::default(),
             clock,
             lease,
+            tenant: Occupancy::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -121,6 +133,11 @@ impl DiskBlobStore {
         self.sync().await.unwrap();
     }
 
+    /// Where another one may keep files under this store's limit.
+    pub fn premises(&self) -> Premises {
+        Premises { inner: self.inner.clone() }
+    }
+
     /// The counters as they are now.
     pub fn snapshot(&self) -> DiskSnapshot {
         let inner = &self.inner;
@@ -134,13 +151,16 @@ impl DiskBlobStore {
             evicted_bytes: inner.room.evicted_bytes(),
             corrupt_blobs: inner.log.corrupt() + inner.large.corrupt(),
             refused_writes: inner.room.refused(),
+            cut_blobs: inner.room.cut().count,
+            cut_bytes: inner.room.cut().bytes,
+            wanted_bytes: inner.room.wanted(),
         }
     }
 }
 
 impl Evictable for Inner {
     fn used(&self) -> u64 {
-        self.log.used() + self.large.used()
+        self.log.used() + self.large.used() + self.tenant.used(self.room.max())
     }
 
     fn survey(&self, visit: &mut dyn FnMut(u64, Times)) {
@@ -148,12 +168,16 @@ impl Evictable for Inner {
         self.large.survey(visit);
     }
 
-    fn evict(&self, now: u32, choose: &mut dyn FnMut(u64, Times) -> bool) -> u64 {
-        self.log.evict(now, &mut *choose) + self.large.evict(now, choose)
+    fn evict(&self, ruling: &Ruling, choose: &mut dyn FnMut(u64, Times) -> bool) -> u64 {
+        self.log.evict(ruling, &mut *choose) + self.large.evict(ruling, choose)
     }
 
     fn compact_worst(&self, divisor: u64) -> Result<bool, StoreError> {
-        self.log.compact_worst(divisor)
+        Ok(self.large.bury() || self.log.compact_worst(divisor)?)
+    }
+
+    fn give_way(&self, bytes: u64) -> bool {
+        self.tenant.give_way(bytes)
     }
 }
 
@@ -164,13 +188,14 @@ impl Inner {
 
     /// Raises the access time only.
     fn accessed_now(&self) -> Times {
-        Times { accessed: self.clock.now(), leased_until: 0 }
+        Times { accessed: self.clock.now(), leased_until: 0, holders: 0 }
     }
 
-    /// Raises access time and lease.
+    /// Raises access time and lease: a promise to those for whom this task works.
     fn promised_now(&self) -> Times {
         let now = self.clock.now();
-        Times { accessed: now, leased_until: now.saturating_add(self.lease) }
+        let leased_until = now.saturating_add(self.lease);
+        Times { accessed: now, leased_until, holders: promises::holders() }
     }
 
     async fn put_small(self: &Arc<Self>, digest: &Digest, data: &[u8]) -> Result<(), StoreError> {

@@ -8,7 +8,9 @@ const MIB: u64 = 1 << 20;
 
 async fn open(dir: &Path, max_size: u64, clock: &Clock) -> DiskBlobStore {
     let (dir, clock) = (dir.to_owned(), clock.clone());
-    DiskBlobStore::open(DiskOptions { dir, max_size, lease: LEASE, clock }).await.unwrap()
+    let invocations = None;
+    let options = DiskOptions { dir, max_size, lease: LEASE, invocations, clock };
+    DiskBlobStore::open(options).await.unwrap()
 }
 
 async fn read(store: &DiskBlobStore, digest: &Digest) -> Result<Bytes, StoreError> {

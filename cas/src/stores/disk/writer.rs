@@ -160,9 +160,11 @@ impl BlobWriter for LargeWriter {
         let file = self.settled().await?;
         let Self { inner, digest, reservation, batch, .. } = *self;
         let store = inner.clone();
+        // Of this task: the thread that writes works for nobody.
+        let promised = inner.promised_now();
         let published = super::blocking(move || {
             let file = append(&store, digest.size, file, &batch)?;
-            store.large.publish(&digest, file, store.promised_now())?;
+            store.large.publish(&digest, file, promised)?;
             drop(reservation);
             Ok(())
         })

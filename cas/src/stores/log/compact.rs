@@ -8,6 +8,7 @@ use super::record::{HEADER, Header};
 use super::segment::{Found, PREFIX, Segment};
 use super::{LogStore, lock};
 use crate::error::StoreError;
+use crate::promises::Ruling;
 
 impl LogStore {
     /// Calls `visit` with the bytes and times of every entry.
@@ -15,11 +16,11 @@ impl LogStore {
         self.index.for_each(|_, at, times| visit(at.space(), times));
     }
 
-    /// Forgets the unpromised entries that `choose` picks by bytes and times. Returns how
-    /// many went. Their space is free only after compaction.
-    pub fn evict(&self, now: u32, mut choose: impl FnMut(u64, Times) -> bool) -> u64 {
+    /// Forgets the entries without a promise that stands that `choose` picks by bytes and times.
+    /// Returns how many went. Their space is free only after compaction.
+    pub fn evict(&self, ruling: &Ruling, mut choose: impl FnMut(u64, Times) -> bool) -> u64 {
         let mut gone = Vec::new();
-        self.index.evict(now, |at, times| choose(at.space(), times), |at| gone.push(at));
+        self.index.evict(ruling, |at, times| choose(at.space(), times), |at| gone.push(at));
         for at in &gone {
             let Some(segment) = self.segment(at.segment) else { continue };
             if self.options.mutable

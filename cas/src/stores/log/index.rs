@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::record::{Key, KeyMap, space};
+use crate::promises::Ruling;
 
 const SHARDS: usize = 64;
 
@@ -24,29 +25,36 @@ impl Location {
     }
 }
 
-/// Times in seconds since the epoch.
+/// Whose promises those are of which nobody knows any more whose they were.
+pub const ANYBODY: u32 = u32::MAX;
+
+/// Times in seconds since the epoch, and who was promised something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Times {
     pub accessed: u32,
     pub leased_until: u32,
+    /// Bits of seats ([`crate::promises`]).
+    pub holders: u32,
 }
 
 struct Slot {
     at: Location,
     accessed: AtomicU32,
     leased_until: AtomicU32,
+    holders: AtomicU32,
 }
 
 impl Slot {
     fn new(at: Location, times: Times) -> Self {
         let (accessed, leased_until) = (times.accessed.into(), times.leased_until.into());
-        Self { at, accessed, leased_until }
+        Self { at, accessed, leased_until, holders: times.holders.into() }
     }
 
     fn times(&self) -> Times {
         Times {
             accessed: self.accessed.load(Ordering::Relaxed),
             leased_until: self.leased_until.load(Ordering::Relaxed),
+            holders: self.holders.load(Ordering::Relaxed),
         }
     }
 
@@ -57,6 +65,9 @@ impl Slot {
         }
         if self.leased_until.load(Ordering::Relaxed) < times.leased_until {
             self.leased_until.store(times.leased_until, Ordering::Relaxed);
+        }
+        if self.holders.load(Ordering::Relaxed) & times.holders != times.holders {
+            self.holders.fetch_or(times.holders, Ordering::Relaxed);
         }
     }
 }
@@ -169,10 +180,11 @@ impl Index {
         }
     }
 
-    /// Removes the unpromised entries that `choose` picks, and reports where they were.
+    /// Removes the entries without a promise that stands that `choose` picks, and reports where
+    /// they were.
     pub fn evict(
         &self,
-        now: u32,
+        ruling: &Ruling,
         mut choose: impl FnMut(Location, Times) -> bool,
         mut gone: impl FnMut(Location),
     ) {
@@ -180,7 +192,7 @@ impl Index {
             let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
             shard.retain(|_, slot| {
                 let times = slot.times();
-                let keep = times.leased_until > now || !choose(slot.at, times);
+                let keep = ruling.stands(times) || !choose(slot.at, times);
                 if !keep {
                     self.count.fetch_sub(1, Ordering::Relaxed);
                     gone(slot.at);

@@ -33,7 +33,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use bytes::Bytes;
 
 use index::Index;
-pub use index::{Location, Times};
+pub use index::{ANYBODY, Location, Times};
 use record::{HEADER, Header};
 pub use record::{Key, KeyMap};
 use segment::Segment;

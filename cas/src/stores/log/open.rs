@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
-use super::index::{Index, Location, Times};
+use super::index::{ANYBODY, Index, Location, Times};
 use super::segment::{PREFIX, Segment};
 use super::{Active, LogOptions, LogStore, sidecar};
 use crate::error::StoreError;
@@ -37,8 +37,9 @@ impl LogStore {
         let mut segments = BTreeMap::new();
         let mut last_entries = Vec::new();
         let mut used = 0;
-        let after_crash = (!clean)
-            .then(|| Times { accessed: now, leased_until: now.saturating_add(options.lease) });
+        let leased_until = now.saturating_add(options.lease);
+        let after_crash =
+            (!clean).then_some(Times { accessed: now, leased_until, holders: ANYBODY });
         for id in segment_ids(&dir)? {
             let Some(loaded) = load(&dir, id, after_crash, now)? else { continue };
             used += loaded.segment.length() + loaded.segment.sidecar.load(Ordering::Relaxed);
@@ -126,7 +127,7 @@ fn load(
             entry.times.leased_until = entry.times.leased_until.max(times.leased_until);
         }
     }
-    let times = after_crash.unwrap_or(Times { accessed: now, leased_until: now });
+    let times = after_crash.unwrap_or(Times { accessed: now, leased_until: now, holders: ANYBODY });
     let end = segment.walk(covered, |found| {
         let (offset, length) = (found.offset as u32, found.length);
         if found.live {

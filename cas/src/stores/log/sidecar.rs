@@ -5,7 +5,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::index::Times;
+use super::index::{ANYBODY, Times};
 use super::record::{ALIGN, KEY, Key, space};
 use crate::error::StoreError;
 
@@ -72,7 +72,7 @@ pub fn encode(segment: u32, covered: u64, entries: &[Entry]) -> Vec<u8> {
     data.extend_from_slice(&(entries.len() as u64).to_le_bytes());
     for entry in entries {
         data.extend_from_slice(&entry.key.0);
-        let Times { accessed, leased_until } = entry.times;
+        let Times { accessed, leased_until, .. } = entry.times;
         for word in [entry.offset, entry.length, accessed, leased_until] {
             data.extend_from_slice(&word.to_le_bytes());
         }
@@ -106,7 +106,7 @@ fn decode_entry(bytes: &[u8]) -> Entry {
         let at = KEY + 4 * number;
         u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
     };
-    let times = Times { accessed: word(2), leased_until: word(3) };
+    let times = Times { accessed: word(2), leased_until: word(3), holders: ANYBODY };
     Entry { key: Key(key), offset: word(0), length: word(1), times }
 }
 

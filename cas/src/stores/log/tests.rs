@@ -6,6 +6,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
+use crate::promises::Ruling;
 
 const SEGMENT: u64 = 2048;
 const LEASE: u32 = 100;
@@ -22,11 +23,11 @@ fn key(number: u8) -> Key {
 }
 
 fn at(accessed: u32) -> Times {
-    Times { accessed, leased_until: 0 }
+    Times { accessed, leased_until: 0, holders: ANYBODY }
 }
 
 fn leased(until: u32) -> Times {
-    Times { accessed: START, leased_until: until }
+    Times { accessed: START, leased_until: until, holders: ANYBODY }
 }
 
 /// Bytes of all segment and sidecar files.
@@ -122,7 +123,7 @@ impl Model {
         let Some(victim) = victim else { return };
         // The engine chooses by size and time only: give the victim a time of its own.
         self.log().touch(&key(number), at(START + 1));
-        let gone = self.log().evict(START + 10_000, |bytes, times| {
+        let gone = self.log().evict(&Ruling::strict(START + 10_000), |bytes, times| {
             times.accessed == START + 1 && bytes == victim.space()
         });
         assert!(gone >= 1);
@@ -326,8 +327,8 @@ fn leases_survive_a_clean_restart_and_grow_in_a_crash() {
     for number in 0..20 {
         assert_eq!(times(&log, number).leased_until, START + 9 + LEASE);
     }
-    assert_eq!(log.evict(START + 9 + LEASE - 1, |_, _| true), 0);
-    assert_eq!(log.evict(START + 9 + LEASE, |_, _| true), 20);
+    assert_eq!(log.evict(&Ruling::strict(START + 9 + LEASE - 1), |_, _| true), 0);
+    assert_eq!(log.evict(&Ruling::strict(START + 9 + LEASE), |_, _| true), 20);
 }
 
 #[test]
@@ -377,7 +378,7 @@ fn readers_writers_evictions_and_compactions_at_once() {
         let (log, running) = (&log, &running);
         let janitor = scope.spawn(move || {
             while running.load(Ordering::Relaxed) {
-                log.evict(START, |bytes, _| bytes % 64 == 0);
+                log.evict(&Ruling::strict(START), |bytes, _| bytes % 64 == 0);
                 log.compact_worst(4).unwrap();
                 log.sync().unwrap();
             }

@@ -1,6 +1,8 @@
-//! Making room: unpromised entries go, those not used for longest first.
+//! Making room: unpromised entries go, those not used for longest first. Where that is not
+//! enough and promises may be cut short, those go whose promise is oldest.
 
 use crate::error::StoreError;
+use crate::promises::{Ruling, Shortfall};
 use crate::stores::log::Times;
 
 /// A segment is compacted when a third of it is dead...
@@ -16,12 +18,18 @@ pub trait Evictable: Send + Sync + 'static {
     /// Visits bytes and times of every entry.
     fn survey(&self, visit: &mut dyn FnMut(u64, Times));
 
-    /// Evicts the entries without a lease beyond `now` that `choose` picks; returns how many.
-    fn evict(&self, now: u32, choose: &mut dyn FnMut(u64, Times) -> bool) -> u64;
+    /// Evicts the entries without a promise that stands that `choose` picks; returns how many.
+    fn evict(&self, ruling: &Ruling, choose: &mut dyn FnMut(u64, Times) -> bool) -> u64;
 
     /// Gets back the space of evicted entries where at least `1/divisor` of a file is
     /// theirs. `false`: there was none.
     fn compact_worst(&self, divisor: u64) -> Result<bool, StoreError>;
+
+    /// Has others who keep files under the same limit delete about so many bytes that they can
+    /// spare. `false`: there are none.
+    fn give_way(&self, _bytes: u64) -> bool {
+        false
+    }
 }
 
 #[derive(Debug, Default)]
@@ -33,11 +41,13 @@ pub struct Freed {
 }
 
 /// Evicts and compacts until at most `target` bytes are used, or nothing more can go. A
-/// compaction that fails, as on a full disk, does not keep the rest from going.
+/// compaction that fails, as on a full disk, does not keep the rest from going. Promises that
+/// are cut short are noted in `shortfall`.
 pub fn reclaim(
     contents: &(impl Evictable + ?Sized),
     target: u64,
-    now: u32,
+    ruling: &Ruling,
+    shortfall: &mut Shortfall,
 ) -> Result<Freed, StoreError> {
     let mut freed = Freed::default();
     loop {
@@ -47,7 +57,7 @@ pub fn reclaim(
             freed.reached = true;
             return Ok(freed);
         }
-        let gone = evict_oldest(contents, used - target, now, &mut freed);
+        let gone = evict_oldest(contents, used - target, ruling, &mut freed, shortfall);
         if let Err(error) = compacted {
             // What is wholly dead by now needs no copies, and so no space for them.
             if gone > 0 && compact(contents, target, USUAL_DEAD_SHARE).is_ok() {
@@ -57,7 +67,10 @@ pub fn reclaim(
             freed.reached = contents.used() <= target;
             return if freed.reached { Ok(freed) } else { Err(error) };
         }
-        if gone == 0 && !contents.compact_worst(LEAST_DEAD_SHARE)? {
+        if gone == 0
+            && !contents.compact_worst(LEAST_DEAD_SHARE)?
+            && !contents.give_way(used - target)
+        {
             return Ok(freed);
         }
     }
@@ -76,19 +89,25 @@ fn compact(
 fn evict_oldest(
     contents: &(impl Evictable + ?Sized),
     bytes: u64,
-    now: u32,
+    ruling: &Ruling,
     freed: &mut Freed,
+    shortfall: &mut Shortfall,
 ) -> u64 {
-    let Some(cutoff) = cutoff(contents, bytes, now) else { return 0 };
+    let Some(cutoff) = cutoff(contents, bytes, ruling) else { return 0 };
     let (mut count, mut sum) = (0, 0);
     // Everything older than the cutoff, then of those as old as it is until it suffices.
     for exactly in [false, true] {
-        count += contents.evict(now, &mut |size, times| {
+        count += contents.evict(ruling, &mut |size, times| {
             let chosen = match exactly {
-                false => times.accessed < cutoff,
-                true => times.accessed == cutoff && sum < bytes,
+                false => age(ruling, times) < cutoff,
+                true => age(ruling, times) == cutoff && sum < bytes,
             };
-            sum += if chosen { size } else { 0 };
+            if chosen {
+                sum += size;
+                if times.leased_until > ruling.now {
+                    shortfall.add(times.leased_until, size);
+                }
+            }
             chosen
         });
     }
@@ -97,21 +116,27 @@ fn evict_oldest(
     count
 }
 
-/// The access time up to which unpromised entries add up to `bytes`.
-fn cutoff(contents: &(impl Evictable + ?Sized), bytes: u64, now: u32) -> Option<u32> {
+/// What goes first has the least: without promises what was not used for longest, else what was
+/// promised longest ago.
+fn age(ruling: &Ruling, times: Times) -> u32 {
+    if ruling.cut.is_some() { times.leased_until } else { times.accessed }
+}
+
+/// The age up to which entries that may go add up to `bytes`.
+fn cutoff(contents: &(impl Evictable + ?Sized), bytes: u64, ruling: &Ruling) -> Option<u32> {
     let mut candidates = Vec::new();
     contents.survey(&mut |size, times| {
-        if times.leased_until <= now {
-            candidates.push((times.accessed, size));
+        if !ruling.stands(times) {
+            candidates.push((age(ruling, times), size));
         }
     });
-    candidates.sort_unstable_by_key(|(accessed, _)| *accessed);
+    candidates.sort_unstable_by_key(|(age, _)| *age);
     let mut sum = 0;
     let enough = candidates.iter().find(|(_, size)| {
         sum += size;
         sum >= bytes
     });
-    enough.or(candidates.last()).map(|(accessed, _)| *accessed)
+    enough.or(candidates.last()).map(|(age, _)| *age)
 }
 
 #[cfg(test)]
@@ -129,11 +154,11 @@ mod tests {
         }
         fn survey(&self, visit: &mut dyn FnMut(u64, Times)) {
             for _ in 0..self.used() / 10 {
-                visit(10, Times { accessed: 1, leased_until: 0 });
+                visit(10, Times { accessed: 1, leased_until: 0, holders: 0 });
             }
         }
-        fn evict(&self, _: u32, choose: &mut dyn FnMut(u64, Times) -> bool) -> u64 {
-            let times = Times { accessed: 1, leased_until: 0 };
+        fn evict(&self, _: &Ruling, choose: &mut dyn FnMut(u64, Times) -> bool) -> u64 {
+            let times = Times { accessed: 1, leased_until: 0, holders: 0 };
             let gone = (0..self.used() / 10).filter(|_| choose(10, times)).count() as u64;
             self.0.fetch_sub(gone * 10, Ordering::Relaxed);
             gone
@@ -155,11 +180,11 @@ mod tests {
         }
         fn survey(&self, visit: &mut dyn FnMut(u64, Times)) {
             for _ in 0..self.alive.load(Ordering::Relaxed) {
-                visit(1, Times { accessed: 1, leased_until: 0 });
+                visit(1, Times { accessed: 1, leased_until: 0, holders: 0 });
             }
         }
-        fn evict(&self, _: u32, choose: &mut dyn FnMut(u64, Times) -> bool) -> u64 {
-            let times = Times { accessed: 1, leased_until: 0 };
+        fn evict(&self, _: &Ruling, choose: &mut dyn FnMut(u64, Times) -> bool) -> u64 {
+            let times = Times { accessed: 1, leased_until: 0, holders: 0 };
             let alive = self.alive.load(Ordering::Relaxed);
             let gone = (0..alive).filter(|_| choose(1, times)).count() as u64;
             self.alive.fetch_sub(gone, Ordering::Relaxed);
@@ -182,7 +207,8 @@ mod tests {
     #[test]
     fn what_is_wholly_dead_goes_although_it_could_not_be_copied_before() {
         let log = Log { alive: 60.into(), dead: 40.into() };
-        let freed = reclaim(&log, 0, 5).expect("nothing is left to copy");
+        let freed = reclaim(&log, 0, &Ruling::strict(5), &mut Shortfall::default())
+            .expect("nothing is left to copy");
         assert!(freed.reached);
         assert_eq!((freed.count, log.used()), (60, 0));
     }
@@ -190,11 +216,12 @@ mod tests {
     #[test]
     fn what_needs_no_compaction_goes_although_compaction_fails() {
         let contents = Crowded(AtomicU64::new(100));
-        let freed = reclaim(&contents, 40, 5).expect("something could go");
+        let freed = reclaim(&contents, 40, &Ruling::strict(5), &mut Shortfall::default())
+            .expect("something could go");
         assert!(freed.reached);
         assert_eq!((freed.count, contents.used()), (6, 40));
         // Nothing is left to go: now its failure is told.
         let leased = Crowded(AtomicU64::new(9));
-        assert!(reclaim(&leased, 0, 5).is_err());
+        assert!(reclaim(&leased, 0, &Ruling::strict(5), &mut Shortfall::default()).is_err());
     }
 }

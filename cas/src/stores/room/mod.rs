@@ -1,10 +1,13 @@
-//! Keeping a store within its size: reservations, watermarks and eviction.
+//! Keeping a store within its size: reservations, watermarks, eviction, and promises that give
+//! way.
 
 mod evict;
 mod space;
+#[cfg(test)]
+mod tests;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
 
 use tokio::sync::Mutex;
 
@@ -15,20 +18,49 @@ use self::space::Space;
 use super::clock::Clock;
 use super::group::blocking;
 use crate::error::StoreError;
+use crate::promises::{CutShort, Invocations, Ruling, Shortfall};
 
+/// The key of the limit.
+const SETTING: &str = "storage.max_size";
 /// Seconds for which a count of promised bytes is shown.
 const PROMISED_COUNT_AGE: u32 = 60;
+/// Seconds between two warnings that promises were cut short.
+const WARNING_EVERY: u32 = 60;
+/// When promises are cut short, so much more room than is needed is made, as a share of the
+/// limit: each pass looks at every entry.
+const CUT_STEP: u64 = 64;
+
+/// How the promises of a store are kept.
+#[derive(Clone)]
+pub struct Terms {
+    /// What promises are made for, in seconds.
+    pub lease: u32,
+    /// Whose promises may be cut short; `None`: nobody's.
+    pub invocations: Option<Invocations>,
+    pub clock: Clock,
+}
+
+impl Terms {
+    /// Nothing is promised to anybody.
+    pub fn of(clock: Clock) -> Self {
+        Self { lease: 0, invocations: None, clock }
+    }
+}
 
 /// The room that the contents of one store may take.
 pub struct Room {
     space: Space,
-    clock: Clock,
+    terms: Terms,
     one_at_a_time: Mutex<()>,
     closed: AtomicBool,
     in_background: AtomicBool,
     /// When a pass last found nothing more to free: leases are in seconds, so within this
     /// second it would find nothing again.
     fruitless_at: AtomicU32,
+    /// The same of a pass that cut promises short.
+    uncut_at: AtomicU32,
+    shortfall: Arc<std::sync::Mutex<Shortfall>>,
+    warned_at: AtomicU32,
     evicted: AtomicU64,
     evicted_bytes: AtomicU64,
     refused: AtomicU64,
@@ -38,14 +70,17 @@ pub struct Room {
 
 impl Room {
     /// At most `max` bytes, of which `headroom` is left to compaction.
-    pub fn new(max: u64, headroom: u64, clock: Clock) -> Arc<Self> {
+    pub fn new(max: u64, headroom: u64, terms: Terms) -> Arc<Self> {
         Arc::new(Self {
             space: Space::new(max, headroom),
-            clock,
+            terms,
             one_at_a_time: Mutex::default(),
             closed: AtomicBool::new(false),
             in_background: AtomicBool::new(false),
             fruitless_at: AtomicU32::new(0),
+            uncut_at: AtomicU32::new(0),
+            shortfall: Arc::default(),
+            warned_at: AtomicU32::new(0),
             evicted: AtomicU64::new(0),
             evicted_bytes: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -75,8 +110,26 @@ impl Room {
         self.refused.load(Ordering::Relaxed)
     }
 
+    /// Promises that were cut short since the start.
+    pub fn cut(&self) -> CutShort {
+        self.shortfall().total()
+    }
+
+    /// The limit with which every promise since the start would have been kept, in bytes.
+    pub fn wanted(&self) -> u64 {
+        self.space.max + self.shortfall().peak()
+    }
+
+    fn shortfall(&self) -> std::sync::MutexGuard<'_, Shortfall> {
+        self.shortfall.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> u32 {
+        self.terms.clock.now()
+    }
+
     /// Sets `bytes` aside, making room first if need be.
-    /// Errors: `Full` when too little is unpromised; `TooLarge` when it could never fit.
+    /// Errors: `Full` when too much is promised; `TooLarge` when it could never fit.
     pub async fn reserve<E: Evictable>(
         self: &Arc<Self>,
         contents: &Arc<E>,
@@ -84,7 +137,7 @@ impl Room {
     ) -> Result<Reservation, StoreError> {
         if let Some(reservation) = self.space.try_reserve(bytes, || contents.used()) {
             if contents.used() > self.space.high() {
-                self.reclaim_in_background(contents, self.space.low());
+                self.reclaim_in_background(contents, self.space.low(), false);
             }
             return Ok(reservation);
         }
@@ -95,14 +148,16 @@ impl Room {
         if let Some(reservation) = self.space.try_reserve(bytes, || contents.used()) {
             return Ok(reservation);
         }
-        if self.fruitless_at.load(Ordering::Relaxed) != self.clock.now() {
-            let target = self.space.limit.saturating_sub(bytes + self.space.reserved());
-            self.reclaim(contents, target.min(self.space.low())).await?;
+        let target = self.space.limit.saturating_sub(bytes + self.space.reserved());
+        self.reclaim(contents, target.min(self.space.low())).await?;
+        if let Some(reservation) = self.space.try_reserve(bytes, || contents.used()) {
+            return Ok(reservation);
         }
+        self.cut_short(contents, target).await?;
         self.space.try_reserve(bytes, || contents.used()).ok_or_else(|| {
             self.refused.fetch_add(1, Ordering::Relaxed);
             let used = contents.used() + self.space.reserved();
-            StoreError::Full { used, limit: self.space.max }
+            StoreError::Full { used, limit: self.space.max, setting: SETTING }
         })
     }
 
@@ -115,18 +170,30 @@ impl Room {
     /// The disk is full below the limit: frees a tenth in the background, so that later writes
     /// find room.
     pub fn relieve<E: Evictable>(self: &Arc<Self>, contents: &Arc<E>) {
-        self.reclaim_in_background(contents, contents.used() / 10 * 9);
+        self.reclaim_in_background(contents, contents.used() / 10 * 9, true);
     }
 
-    fn reclaim_in_background<E: Evictable>(self: &Arc<Self>, contents: &Arc<E>, target: u64) {
-        if self.fruitless_at.load(Ordering::Relaxed) == self.clock.now()
+    /// `cut`: promises may be cut short.
+    fn reclaim_in_background<E: Evictable>(
+        self: &Arc<Self>,
+        contents: &Arc<E>,
+        target: u64,
+        cut: bool,
+    ) {
+        let done = if cut { &self.uncut_at } else { &self.fruitless_at };
+        if done.load(Ordering::Relaxed) == self.now()
             || self.in_background.swap(true, Ordering::AcqRel)
         {
             return;
         }
         let (room, contents) = (self.clone(), contents.clone());
         tokio::spawn(async move {
-            if let Err(error) = room.free(&contents, target).await {
+            let freed = async {
+                let _turn = room.one_at_a_time.lock().await;
+                room.reclaim(&contents, target).await?;
+                if cut { room.cut_short(&contents, target).await } else { Ok(()) }
+            };
+            if let Err(error) = freed.await {
                 tracing::warn!(%error, "could not free space");
             }
             room.in_background.store(false, Ordering::Release);
@@ -134,6 +201,7 @@ impl Room {
     }
 
     /// Frees what is beyond `target` bytes, after whoever does so now.
+    #[cfg(test)]
     pub async fn free<E: Evictable>(
         &self,
         contents: &Arc<E>,
@@ -149,23 +217,82 @@ impl Room {
         contents: &Arc<E>,
         target: u64,
     ) -> Result<(), StoreError> {
-        if self.closed.load(Ordering::Acquire) {
-            return Err(StoreError::Unavailable("it is closed".to_owned()));
+        let now = self.now();
+        if self.fruitless_at.load(Ordering::Relaxed) == now {
+            return Ok(());
         }
-        let (contents, now) = (contents.clone(), self.clock.now());
-        let Freed { count, bytes, reached } =
-            blocking(move || reclaim(&*contents, target, now)).await?;
-        self.evicted.fetch_add(count, Ordering::Relaxed);
-        self.evicted_bytes.fetch_add(bytes, Ordering::Relaxed);
-        if !reached {
+        if !self.pass(contents, target, Ruling::strict(now)).await? {
             self.fruitless_at.store(now, Ordering::Relaxed);
         }
         Ok(())
     }
 
+    /// The same by cutting promises short that were made to nobody who still runs.
+    async fn cut_short<E: Evictable>(
+        &self,
+        contents: &Arc<E>,
+        target: u64,
+    ) -> Result<(), StoreError> {
+        let (now, lease) = (self.now(), self.terms.lease);
+        let Some(invocations) = &self.terms.invocations else { return Ok(()) };
+        if contents.used() <= target || self.uncut_at.load(Ordering::Relaxed) == now {
+            return Ok(());
+        }
+        let before = self.cut();
+        let cut = Some(invocations.cut(lease));
+        let target = target.saturating_sub(self.space.limit / CUT_STEP);
+        if !self.pass(contents, target, Ruling { now, cut }).await? {
+            self.uncut_at.store(now, Ordering::Relaxed);
+        }
+        self.warn(before, now);
+        Ok(())
+    }
+
+    fn warn(&self, before: CutShort, now: u32) {
+        let cut = self.cut();
+        let due = self.warned_at.load(Ordering::Relaxed).saturating_add(WARNING_EVERY) <= now;
+        if cut == before || !due {
+            return;
+        }
+        self.warned_at.store(now, Ordering::Relaxed);
+        tracing::warn!(
+            blobs = cut.count,
+            bytes = cut.bytes,
+            max_size = self.space.max,
+            wanted = self.wanted(),
+            "the store is too small for what it promised: promises to builds that are over were \
+             cut short; storage.max_size of {} bytes would have kept them all",
+            self.wanted()
+        );
+    }
+
+    /// Whether the target was reached.
+    async fn pass<E: Evictable>(
+        &self,
+        contents: &Arc<E>,
+        target: u64,
+        ruling: Ruling,
+    ) -> Result<bool, StoreError> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(StoreError::Unavailable("it is closed".to_owned()));
+        }
+        let (contents, shortfall) = (contents.clone(), self.shortfall.clone());
+        let work = move || {
+            let mut cut = Shortfall::default();
+            let freed = reclaim(&*contents, target, &ruling, &mut cut);
+            // Not held during the pass, for those who look at the figures meanwhile.
+            shortfall.lock().unwrap_or_else(PoisonError::into_inner).absorb(cut, ruling.now);
+            freed
+        };
+        let Freed { count, bytes, reached } = blocking(work).await?;
+        self.evicted.fetch_add(count, Ordering::Relaxed);
+        self.evicted_bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(reached)
+    }
+
     /// Bytes under lease, counted at most once in [`PROMISED_COUNT_AGE`] seconds.
     pub fn promised_bytes(&self, contents: &impl Evictable) -> u64 {
-        let now = self.clock.now();
+        let now = self.now();
         let counted_at = self.promised_counted_at.load(Ordering::Relaxed);
         if counted_at != 0 && now.saturating_sub(counted_at) < PROMISED_COUNT_AGE {
             return self.promised_bytes.load(Ordering::Relaxed);
