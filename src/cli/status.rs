@@ -127,7 +127,7 @@ fn alone(status: &Status) -> String {
     format!(
         "\x20 served    {}\n\
          \x20 storage   {} of {} in {}{evicted}\n\
-{small}\
+         {small}\
          \x20 cache     {}, {}\n",
         counts(&status.journal.since_start),
         bytes(storage.used_bytes),
