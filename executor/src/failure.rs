@@ -23,6 +23,9 @@ pub enum Failure {
     Draining(&'static str),
     #[error("{0}")]
     StoreFull(String),
+    /// Before its command had begun, the text says where.
+    #[error("{0}")]
+    TimedOut(String),
     /// The client gets this answer (`google.rpc.Code`): no other worker knows better.
     #[error("{message}")]
     Answer { code: i32, message: String },
@@ -43,7 +46,9 @@ impl Failure {
             Self::MissingInputs(missing) => (Kind::MissingInputs, missing.as_slice()),
             Self::InvalidAction(_) => (Kind::InvalidAction, [].as_slice()),
             // An answer is sent as one; whoever comes here with it has lost its code.
-            Self::Infrastructure(_) | Self::Answer { .. } => (Kind::Infrastructure, [].as_slice()),
+            Self::Infrastructure(_) | Self::Answer { .. } | Self::TimedOut(_) => {
+                (Kind::Infrastructure, [].as_slice())
+            }
             Self::Cancelled => (Kind::Cancelled, [].as_slice()),
             Self::Draining(_) => (Kind::Draining, [].as_slice()),
             Self::StoreFull(_) => (Kind::StoreFull, [].as_slice()),

@@ -48,6 +48,7 @@ impl Completion {
             Outcome::StoreFull(message) => failure(status(Code::ResourceExhausted, message)),
         };
         response.cached_result = false;
+        let reason = reason(&response);
         if let Some(result) = &mut response.result {
             fill_metadata(result.execution_metadata.get_or_insert_default(), run);
         }
@@ -57,13 +58,15 @@ impl Completion {
             response = failure(status);
         }
         self.explain(run, &mut response).await;
-        self.finished(run, response)
+        self.finished(run, response, reason)
     }
 
     async fn publish(&self, run: &Run, response: &reapi::ExecuteResponse) -> Result<(), Status> {
         let ok = response.status.as_ref().is_none_or(|status| status.code == 0);
         let Some(result) = &response.result else { return Ok(()) };
-        if !ok || result.exit_code != 0 || run.job.facts.do_not_cache {
+        // What the worker has to say about a result is about this run, and not for the next build.
+        let remarked = !response.message.is_empty();
+        if !ok || remarked || result.exit_code != 0 || run.job.facts.do_not_cache {
             return Ok(());
         }
         self.promise_outputs(run, result).await?;
@@ -120,7 +123,16 @@ impl Completion {
                 response.server_logs.insert(TIMELINE_LOG.to_owned(), log);
             }
         }
-        append_link(&mut response.message, &self.link(run));
+        self.add_link(run, response);
+    }
+
+    /// Some clients show the response's message, some only that of its status.
+    fn add_link(&self, run: &Run, response: &mut reapi::ExecuteResponse) {
+        let link = self.link(run);
+        append_link(&mut response.message, &link);
+        if let Some(status) = response.status.as_mut().filter(|status| status.code != 0) {
+            append_link(&mut status.message, &link);
+        }
     }
 
     /// The answer to a task that ended without one from a worker.
@@ -142,7 +154,7 @@ impl Completion {
             Ending::RetriesExhausted { attempts, last } => status(
                 Code::Internal,
                 format!(
-                    "the action was tried {attempts} times and no worker could run it; at last: {last}"
+                    "the action was tried {attempts} times and no worker could run it; at last: {last}; the logs of its workers may say more"
                 ),
             ),
             Ending::Poison { workers } => status(
@@ -155,21 +167,28 @@ impl Completion {
             ),
         };
         let mut response = failure(status);
-        append_link(&mut response.message, &self.link(run));
+        let reason = reason(&response);
+        self.add_link(run, &mut response);
         let cancelled = matches!(ending, Ending::Cancelled | Ending::NobodyWaits);
-        Finished { cancelled, ..self.finished(run, response) }
+        Finished { cancelled, ..self.finished(run, response, reason) }
     }
 
     fn link(&self, run: &Run) -> String {
         link(&self.base_url, &run.job.key, Some(&run.operation))
     }
 
-    fn finished(&self, run: &Run, response: reapi::ExecuteResponse) -> Finished {
+    /// `message`: why it failed, without a link.
+    fn finished(
+        &self,
+        run: &Run,
+        mut response: reapi::ExecuteResponse,
+        message: String,
+    ) -> Finished {
+        let code = response.status.as_ref().map_or(0, |status| status.code);
+        if answers_outcomes_only(run) && response.result.is_some() {
+            response.status = None;
+        }
         let result = response.result.as_ref();
-        let (code, message) = match &response.status {
-            Some(status) => (status.code, status.message.clone()),
-            None => (0, String::new()),
-        };
         let metadata = result.and_then(|result| result.execution_metadata.as_ref());
         Finished {
             code,
@@ -291,6 +310,19 @@ fn missing_inputs(run: &Run, message: String, missing: &[worker::Digest]) -> Sta
     } else {
         missing_blobs(&digests)
     }
+}
+
+/// Why it failed, where its own output does not say so.
+fn reason(response: &reapi::ExecuteResponse) -> String {
+    let status = response.status.as_ref().filter(|status| status.code != 0);
+    status.map_or_else(|| response.message.clone(), |status| status.message.clone())
+}
+
+/// Buck2 takes every status for an error of the infrastructure and looks at no result beside one. The
+/// specification has an action's timeout as a status, which Bazel needs; Buck2 is told by the exit code.
+fn answers_outcomes_only(run: &Run) -> bool {
+    let tool = run.job.request.metadata.tool_details.as_ref();
+    tool.is_some_and(|tool| tool.tool_name == "buck2")
 }
 
 fn failure(status: Status) -> reapi::ExecuteResponse {

@@ -142,6 +142,7 @@ impl Inner {
             stream_output: true,
             // They are in the same process.
             blobs: Vec::new(),
+            tools: job.request.tools.as_deref().map(str::to_owned),
             audit: job.request.audit.as_ref().map(|rerun| rerun.conditions.clone()),
         };
         self.send(state, worker, Kind::Lease(message));

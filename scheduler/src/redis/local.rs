@@ -214,6 +214,7 @@ pub fn lease_message(
         queued_at: nanos(running.times.queued),
         stream_output: true,
         blobs,
+        tools: job.request.tools.as_deref().map(str::to_owned),
         audit: job.request.audit.as_ref().map(|rerun| rerun.conditions.clone()),
     }
 }

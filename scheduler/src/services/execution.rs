@@ -24,7 +24,7 @@ use crate::boundary::{NotTaken, Stage, Ticket, Unavailable};
 use crate::completion::{Record, cached, invocation, link};
 use crate::job::{ActionFacts, Finished, Job, unix_nanos};
 use crate::queue::Refusal;
-use crate::request::{Asked, Inline, parse, read_action};
+use crate::request::{Asked, Caller, Inline, completed, parse, read_action};
 use crate::services::status::{status, store_status};
 
 use super::inline::inlined;
@@ -96,18 +96,19 @@ pub(super) fn unknown_operation(name: &str) -> Status {
 
 async fn answer(core: Arc<Core>, asked: Arc<Asked>) -> Result<Answer, rpc::Status> {
     let blobs = core.parts.blobs.as_ref();
-    let facts = read_action(&core.config, blobs, &asked.key.action).await?;
+    let (facts, command) = read_action(&core.config, blobs, &asked.key.action).await?;
+    let request = completed(&asked.request, command.as_ref());
     if !asked.request.skip_cache_lookup && !facts.do_not_cache {
         let hit = core.parts.actions.get(&asked.key).await;
         let hit = hit.map_err(|error| store_status("the action cache cannot be read", &error))?;
         if let Some(result) = hit {
             let message = link(&core.config.base_url, &asked.key, None);
             let finished = cached(result, asked.request.received_at, &message);
-            record_hit(&core, &asked, &facts, &finished);
+            record_hit(&core, &asked, &request, &facts, &finished);
             return Ok(Answer::Hit(finished));
         }
     }
-    let metadata = &asked.request.metadata;
+    let metadata = &request.metadata;
     let job = Job {
         key: asked.key.clone(),
         facts,
@@ -116,10 +117,10 @@ async fn answer(core: Arc<Core>, asked: Arc<Asked>) -> Result<Answer, rpc::Statu
             .parts
             .estimator
             .expected_ms(&metadata.target_id, &metadata.action_mnemonic),
-        request: asked.request.clone(),
+        request: request.clone(),
     };
     let ticket = core.queue.submit(job).await.map_err(refused)?;
-    core.completion.begin(&asked.key, &asked.request);
+    core.completion.begin(&asked.key, &request);
     Ok(Answer::Queued(ticket))
 }
 
@@ -146,13 +147,19 @@ fn refused(reason: NotTaken) -> rpc::Status {
     }
 }
 
-fn record_hit(core: &Core, asked: &Asked, facts: &ActionFacts, finished: &Finished) {
+fn record_hit(
+    core: &Core,
+    asked: &Asked,
+    request: &crate::job::Request,
+    facts: &ActionFacts,
+    finished: &Finished,
+) {
     core.cache_hits.fetch_add(1, Ordering::Relaxed);
     core.completion.record(Record {
         id: core.unqueued_name(&asked.key.instance),
         key: &asked.key,
         facts,
-        request: &asked.request,
+        request,
         origin: Origin::CacheHit,
         expected_ms: 0,
         finished,
