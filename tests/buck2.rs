@@ -216,16 +216,56 @@ async fn a_failing_action_is_a_result_with_its_outputs_and_is_not_cached() {
 
 /// As tests are run: with a timeout, and pings while nothing is said.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_timeout_is_an_error_with_a_message_and_the_connection_stays() {
+async fn a_timeout_is_a_failed_action_with_its_log_and_the_connection_stays() {
     let house = House::new(&[]);
     let buck2 = house.usual().await;
     let began = std::time::Instant::now();
-    let failed = Action::shell("sleep 60", &[], Some(4)).run(&buck2).await.unwrap_err();
-    assert_eq!(failed.code, Code::DeadlineExceeded);
-    assert!(failed.message.contains("timeout of 4s"), "{}", failed.message);
+    let script = "echo before; echo part > log; sleep 60";
+    let action = Action::shell(script, &["log"], Some(4));
+    // Any status would be an internal error to it, without what was printed.
+    let failed = action.run(&buck2).await.unwrap();
+    assert_eq!(failed.exit_code, 124);
+    assert_eq!(buck2.text(&failed.stdout).await, "before\n");
+    let stderr = buck2.text(&failed.stderr).await;
+    assert!(stderr.contains("timeout of 4s"), "{stderr}");
+    assert_eq!(buck2.download(&failed.files["log"].0).await, b"part\n");
+    assert!(buck2.cached(&action.digest).await.is_none());
     assert!((Duration::from_secs(4)..Duration::from_secs(30)).contains(&began.elapsed()));
     let passed = Action::shell("true", &[], Some(600)).run(&buck2).await.unwrap();
     assert_eq!(passed.exit_code, 0);
+}
+
+/// Buck2 names neither target nor mnemonic: both are told from the paths of outputs and scratch.
+#[tokio::test(flavor = "multi_thread")]
+async fn actions_and_hits_are_named_by_their_target() {
+    let house = House::new(&[]);
+    let buck2 = house.usual().await;
+    let output = "buck-out/v2/gen/root/904931f735703749/app/__main__/src/lib.cc.o";
+    let scratch = "buck-out/v2/tmp/root/904931f735703749/cxx_compile/lib.cc";
+    let script = format!("echo made > {output}");
+    let arguments = ["sh", "-eu", "-c", &script];
+    let variables = [("BUCK_SCRATCH_PATH", scratch)];
+    let outputs = (OutputPaths::OutputPaths, [output].as_slice());
+    let action = Action::new(&arguments, &variables, &Inputs::default(), outputs, None);
+    assert_eq!(action.run(&buck2).await.unwrap().exit_code, 0);
+    assert!(buck2.cached(&action.digest).await.is_some());
+    let executions =
+        || support::server::get_json(&house.server.address, "/api/v1/executions?limit=10");
+    // The journal hears of them a moment later.
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    let listed = loop {
+        assert!(std::time::Instant::now() < deadline, "{}", executions());
+        let listed = executions()["executions"].as_array().cloned().unwrap_or_default();
+        if listed.len() == 2 {
+            break listed;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    for run in &listed {
+        assert_eq!(run["target_id"], "root//app:main", "{run}");
+        let mnemonic = if run["origin"] == "executed" { "cxx_compile" } else { "" };
+        assert_eq!(run["mnemonic"], mnemonic, "{run}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

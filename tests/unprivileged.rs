@@ -50,6 +50,23 @@ async fn actions_run_in_the_sandbox_of_an_ordinary_user() {
     assert_eq!(result.output_files.len(), 1);
 }
 
+/// Root passes every closed door; the user that the actions run as does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn outputs_behind_closed_directories_are_found() {
+    let place = tempfile::tempdir().expect("a temporary directory");
+    let server = Server::spawn(as_nobody(place.path(), &[]), place.path());
+    let client = Client::connect(&server.url()).await;
+    let script = "echo made > a/b/out; mkdir -p tree/x; echo in > tree/x/y; chmod 0 tree/x tree; \
+                  chmod 0 a/b; chmod 0 a";
+    let response = client.execute(&Spec::shell(script, &["a/b/out", "tree", "a/b/none"])).await;
+    let response = response.expect("an answer");
+    let result = response.result.expect("a result");
+    assert_eq!(result.exit_code, 0, "{}", response.message);
+    assert_eq!(result.output_files.len(), 1, "{result:?}");
+    assert_eq!(client.read(result.output_files[0].digest.as_ref().unwrap()).await, b"made\n");
+    assert_eq!(result.output_directories.len(), 1, "{result:?}");
+}
+
 /// Starts the program of its arguments with every attribute unlike what a shell gives.
 const HOSTILE: &str = r#"
 import ctypes, os, resource, signal, sys

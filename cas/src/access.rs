@@ -45,6 +45,10 @@ pub trait Authorizer: Send + Sync + 'static {
     /// A name for the caller, the same for all its requests; `None`: anybody.
     fn name(&self, caller: &Extensions) -> Option<Arc<str>>;
 
+    /// With whom the caller's actions share tools that stay between actions and remember: those with the
+    /// same answer. `None`: with nobody, they use none.
+    fn tools(&self, caller: &Extensions, instance: &str) -> Option<Arc<str>>;
+
     fn allows(&self, caller: &Extensions, right: Right, instance: &str) -> bool {
         self.check(caller, right, instance).is_ok()
     }
@@ -78,5 +82,10 @@ impl Authorizer for Everybody {
 
     fn name(&self, _: &Extensions) -> Option<Arc<str>> {
         None
+    }
+
+    /// Nobody is kept from anything that others do.
+    fn tools(&self, _: &Extensions, _instance: &str) -> Option<Arc<str>> {
+        Some("".into())
     }
 }

@@ -3,6 +3,7 @@
 pub mod access;
 pub mod action_cache;
 pub mod blob;
+pub mod buck2;
 pub mod digest;
 pub mod error;
 pub mod events;

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use kiln_cas::{Digest, DigestFunction, SharedBlobStore, StoreError};
@@ -20,12 +20,12 @@ use crate::config::WorkerConfig;
 use crate::failure::Failure;
 use crate::images::{Image, Images, Problem};
 use crate::input_root::{InputRoot, InputRoots};
-use crate::outputs::{self, Collected, OutputError, OutputSpec};
+use crate::outputs::{self, Collected, OutputError, OutputSpec, Patience};
 use crate::persistent::{Answer, Job, Kept, Subject, Tools, Unfit};
 use crate::report::Reporter;
 use crate::response::{self, Timeline, Verdict};
 use crate::runner::Runner;
-use crate::sandbox::{Finished, OutputStream};
+use crate::sandbox::{Ending, Finished, OutputStream};
 use crate::streams::{self, CHUNKS_WAITING, Streams};
 
 /// Largest Action and Command messages, in bytes.
@@ -56,6 +56,7 @@ impl Executor {
     ) -> Result<reapi::ExecuteResponse, Failure> {
         match self.run(lease, runner, reporter, cancel).await {
             Err(Failure::Answer { code, message }) => Ok(response::refused(code, message)),
+            Err(Failure::TimedOut(reason)) => Ok(response::timed_out_early(reason)),
             other => other,
         }
     }
@@ -76,15 +77,16 @@ impl Executor {
             unless_cancelled(cancel, self.fetch(&action, lease.default_timeout_ms)).await?;
         let audit = Audit::of(lease)?;
         fetched.command.spec.conditions = audit.as_ref().map(Audit::conditions).unwrap_or_default();
-        let job = unless_cancelled(cancel, self.job(&fetched, &lease.instance_name)).await?;
+        let job = unless_cancelled(cancel, self.job(&fetched, lease)).await?;
 
         timeline.fetch_end = SystemTime::now();
         reporter.progress(Stage::Running).await;
         timeline.run_start = SystemTime::now();
         let (sender, chunks) = mpsc::channel(CHUNKS_WAITING);
+        let kept = self.config.limits.output_bytes;
         let (finished, streams) = tokio::join!(
             self.run_command(&fetched, job, runner, sender, cancel),
-            streams::keep(chunks, &self.spool_dir, action.function, reporter),
+            streams::keep(chunks, &self.spool_dir, action.function, kept, reporter),
         );
         timeline.run_end = SystemTime::now();
         let Answer { finished, tool: _tool } = finished?;
@@ -94,8 +96,8 @@ impl Executor {
         reporter.progress(Stage::UploadingOutputs).await;
         timeline.upload_start = SystemTime::now();
         let Prepared { spec, outputs, .. } = fetched.command;
-        let upload = self.conclude(finished, streams, outputs, action.function, spec.timeout);
-        let (result, verdict) = unless_cancelled(cancel, upload).await?;
+        let left = Left { finished, streams, timeout: spec.timeout };
+        let (result, verdict) = self.conclude(left, outputs, action.function, cancel).await?;
         timeline.upload_end = SystemTime::now();
         let mut response = response::assemble(result, verdict, &timeline, timeline.upload_end);
         let metadata = response.result.as_mut().and_then(|it| it.execution_metadata.as_mut());
@@ -106,12 +108,13 @@ impl Executor {
     }
 
     /// The request to a tool that does the same. `None`: the action runs by itself.
-    async fn job(&self, fetched: &Fetched, instance: &str) -> Result<Option<Job>, Failure> {
+    async fn job(&self, fetched: &Fetched, lease: &Lease) -> Result<Option<Job>, Failure> {
         let Prepared { spec, outputs, persistent, .. } = &fetched.command;
         let Some(wish) = persistent.as_ref().filter(|_| self.tools.are_kept()) else {
             return Ok(None);
         };
-        let subject = Subject { wish, spec, outputs, instance };
+        let (instance, tools) = (lease.instance_name.as_str(), lease.tools.as_deref());
+        let subject = Subject { wish, spec, outputs, instance, tools };
         let planned = async {
             let candidate = subject.candidate()?;
             let listing = self.roots.list(fetched.root).await.map_err(|error| {
@@ -206,51 +209,71 @@ impl Executor {
     /// Names and stores what the action left.
     async fn conclude(
         &self,
-        finished: Finished,
-        streams: Streams,
+        left: Left,
         spec: OutputSpec,
         function: DigestFunction,
-        timeout: Duration,
+        cancel: &CancellationToken,
     ) -> Result<(reapi::ActionResult, Verdict), Failure> {
-        let Finished { ending, root, .. } = finished;
-        let (collected, root, fault) = match self.collect(root, spec, function).await? {
-            Ok(Collected { result, blobs, root }) => ((result, blobs), root, None),
-            Err((error, root)) => (Default::default(), root, Some(error)),
-        };
-        let verdict = Verdict::of(&ending, timeout, fault.as_ref()).ok_or(Failure::Cancelled)?;
-        let (mut result, mut blobs) = collected;
-        response::set_streams(&mut result, &streams.stdout, &streams.stderr);
-        for stream in [streams.stdout, streams.stderr] {
+        let Left { finished: Finished { ending, root, .. }, mut streams, timeout } = left;
+        if ending == Ending::Cancelled {
+            return Err(Failure::Cancelled);
+        }
+        let Collected { mut result, mut blobs, root, fault } =
+            self.collect(root, spec, function, cancel).await?;
+        let verdict = Verdict::of(&ending, timeout, fault.as_ref());
+        let mut verdict = verdict.ok_or(Failure::Cancelled)?;
+        let kept = |error| Failure::io("keep stdout and stderr", error);
+        if verdict.reason.is_empty() {
+            verdict.reason = streams.left_out().unwrap_or_default();
+        } else {
+            streams.note(&verdict.reason).await.map_err(kept)?;
+        }
+        let [stdout, stderr] = streams.finish().await.map_err(kept)?;
+        response::set_streams(&mut result, &stdout, &stderr);
+        for stream in [stdout, stderr] {
             if !stream.digest.is_empty_blob() {
                 blobs.push((stream.digest, stream.content));
             }
         }
-        outputs::upload(&self.store, &root, blobs, self.config.absence).await?;
+        let upload = async {
+            outputs::upload(&self.store, &root, blobs, self.config.absence).await?;
+            Ok(())
+        };
+        unless_cancelled(cancel, upload).await?;
         Ok((result, verdict))
     }
 
-    /// The inner error is the action's own fault.
+    /// Returns only when nothing reads the action's files any more, also when it is cancelled.
     async fn collect(
         &self,
         root: OwnedFd,
         spec: OutputSpec,
         function: DigestFunction,
-    ) -> Result<Result<Collected, (OutputError, Arc<OwnedFd>)>, Failure> {
+        cancel: &CancellationToken,
+    ) -> Result<Collected, Failure> {
         let root = Arc::new(root);
         if spec.expected.is_empty() {
             let (result, blobs) = Default::default();
-            return Ok(Ok(Collected { result, blobs, root }));
+            return Ok(Collected { result, blobs, root, fault: None });
         }
-        let (beneath, limits) = (root.clone(), self.config.outputs.clone());
+        let limits = self.config.outputs.clone();
+        let patience = Patience { cancel: cancel.clone(), until: Instant::now() + limits.time };
         let collected = tokio::task::spawn_blocking(move || {
-            outputs::collect(beneath, &spec, function, &limits)
+            outputs::collect(root, &spec, function, &limits, &patience)
         });
         match collected.await.map_err(|error| Failure::io("collect outputs", error))? {
-            Ok(collected) => Ok(Ok(collected)),
-            Err(error @ OutputError::Io { .. }) => Err(Failure::Infrastructure(error.to_string())),
-            Err(error) => Ok(Err((error, root))),
+            Ok(collected) => Ok(response::within_bounds(collected)),
+            Err(OutputError::Cancelled) => Err(Failure::Cancelled),
+            Err(error) => Err(Failure::Infrastructure(error.to_string())),
         }
     }
+}
+
+/// What an action left.
+struct Left {
+    finished: Finished,
+    streams: Streams,
+    timeout: Duration,
 }
 
 /// A command that can run, and what has to stay while it does.

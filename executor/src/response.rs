@@ -5,26 +5,24 @@ use std::time::{Duration, SystemTime};
 use kiln_protos::protobuf::Timestamp;
 use kiln_protos::reapi::{self, ExecutedActionMetadata};
 use kiln_protos::rpc;
+use prost::Message as _;
 
-use crate::outputs::{Content, OutputError};
-use crate::sandbox::Ending;
+use crate::outputs::{Collected, Content, OutputError};
+use crate::sandbox::{Ending, TIMED_OUT_EXIT_CODE, UNUSABLE_EXIT_CODE};
 use crate::spool::Spooled;
 
 /// stdout and stderr of up to this size are part of the result besides being blobs: it saves
 /// every client that prints them a round trip.
 pub const INLINE_OUTPUT_BYTES: usize = 16 << 10;
 
-/// Exit code of an action that ran into its timeout, as with timeout(1).
-const TIMED_OUT_EXIT_CODE: i32 = 124;
-/// Added to the number of the signal that ended an action, as shells do.
-const SIGNAL_EXIT_CODE: i32 = 128;
-const SIGKILL: i32 = 9;
+/// Most bytes of an encoded result before its streams are in it: Bazel and others take messages of 4 MiB,
+/// and the answer has an envelope.
+pub const MAX_RESULT_BYTES: usize = (4 << 20) - (128 << 10);
 
 /// google.rpc.Code
 pub mod code {
     pub const OK: i32 = 0;
     pub const DEADLINE_EXCEEDED: i32 = 4;
-    pub const RESOURCE_EXHAUSTED: i32 = 8;
     pub const FAILED_PRECONDITION: i32 = 9;
     pub const UNAVAILABLE: i32 = 14;
 }
@@ -97,36 +95,45 @@ fn timestamp(time: SystemTime) -> Timestamp {
 }
 
 /// How an action ended, in the response's terms.
+#[derive(Debug, PartialEq, Eq)]
 pub struct Verdict {
     pub exit_code: i32,
-    pub status: rpc::Status,
+    /// `google.rpc.Code`: whatever an action does is its outcome (OK); its timeout alone is a status of
+    /// its own, as the specification has it.
+    pub code: i32,
+    /// Why it failed and what to do, where its own output cannot say so; empty where it can.
+    pub reason: String,
 }
 
 impl Verdict {
-    /// `None`: cancelled, there is no response. An action that left unusable outputs failed,
-    /// unless it failed before for a reason of its own.
+    /// `None`: cancelled, there is no response. `outputs`: why they cannot be taken as they are; an
+    /// action that ended well has failed then.
     pub fn of(ending: &Ending, timeout: Duration, outputs: Option<&OutputError>) -> Option<Self> {
-        let (exit_code, code, message) = match ending {
-            Ending::Exited(exit_code) => (*exit_code, code::OK, String::new()),
-            Ending::Signalled(signal) => (SIGNAL_EXIT_CODE + signal, code::OK, String::new()),
-            Ending::TimedOut => (
-                TIMED_OUT_EXIT_CODE,
-                code::DEADLINE_EXCEEDED,
-                format!("the action ran into its timeout of {timeout:?} and was killed"),
-            ),
-            Ending::OverLimit(limit) => (
-                SIGNAL_EXIT_CODE + SIGKILL,
-                code::RESOURCE_EXHAUSTED,
-                format!("the action was killed: {limit}"),
-            ),
+        let (code, reason) = match ending {
+            Ending::Exited(_) | Ending::Signalled(_) => (code::OK, String::new()),
+            Ending::TimedOut => (code::DEADLINE_EXCEEDED, timed_out(timeout)),
+            Ending::OverLimit { limit, .. } => {
+                (code::OK, format!("the action met a limit of its worker: {limit}"))
+            }
+            Ending::Unusable(why) => (code::OK, why.clone()),
             Ending::Cancelled => return None,
         };
-        let status = match outputs {
-            Some(error) if code == code::OK => status(code::FAILED_PRECONDITION, error.to_string()),
-            _ => status(code, message),
-        };
-        Some(Self { exit_code, status })
+        let exit_code = ending.exit_code();
+        Some(match outputs {
+            Some(error) if reason.is_empty() => {
+                let exit_code = if exit_code == 0 { UNUSABLE_EXIT_CODE } else { exit_code };
+                Self { exit_code, code, reason: error.to_string() }
+            }
+            _ => Self { exit_code, code, reason },
+        })
     }
+}
+
+fn timed_out(timeout: Duration) -> String {
+    format!(
+        "the action ran into its timeout of {timeout:?} and was killed; raise its own (a test's is \
+         --test_timeout with Bazel), or scheduler.default_timeout for actions that name none"
+    )
 }
 
 fn status(code: i32, message: String) -> rpc::Status {
@@ -147,6 +154,21 @@ fn stream_fields(stream: &Spooled) -> (Option<reapi::Digest>, Vec<u8>) {
     (Some(stream.digest.to_wire()), raw)
 }
 
+/// A result that clients cannot take is worth nothing: the action has made more outputs than it may name.
+pub fn within_bounds(collected: Collected) -> Collected {
+    let bytes = collected.result.encoded_len();
+    if bytes <= MAX_RESULT_BYTES {
+        return collected;
+    }
+    let count = collected.result.output_files.len() + collected.result.output_directories.len();
+    let fault = OutputError::TooMuch(format!(
+        "are {count}, and naming them takes {bytes} bytes, more than the {MAX_RESULT_BYTES} that clients \
+         take in one answer; have the action leave a directory or an archive instead"
+    ));
+    let (result, blobs) = Default::default();
+    Collected { result, blobs, fault: Some(fault), ..collected }
+}
+
 /// `result` has its outputs and streams.
 pub fn assemble(
     mut result: reapi::ActionResult,
@@ -156,9 +178,12 @@ pub fn assemble(
 ) -> reapi::ExecuteResponse {
     result.exit_code = verdict.exit_code;
     result.execution_metadata = Some(timeline.metadata(now));
+    let Verdict { code, reason, .. } = verdict;
+    let told = if code == code::OK { String::new() } else { reason.clone() };
     reapi::ExecuteResponse {
         result: Some(result),
-        status: Some(verdict.status),
+        status: Some(status(code, told)),
+        message: reason,
         ..Default::default()
     }
 }
@@ -168,32 +193,56 @@ pub fn refused(code: i32, message: String) -> reapi::ExecuteResponse {
     reapi::ExecuteResponse { status: Some(status(code, message)), ..Default::default() }
 }
 
+/// For an action whose time was over before its command had begun.
+pub fn timed_out_early(reason: String) -> reapi::ExecuteResponse {
+    let result = reapi::ActionResult {
+        exit_code: TIMED_OUT_EXIT_CODE,
+        stderr_raw: note(&reason).into_bytes(),
+        ..Default::default()
+    };
+    reapi::ExecuteResponse {
+        result: Some(result),
+        message: reason.clone(),
+        ..refused(code::DEADLINE_EXCEEDED, reason)
+    }
+}
+
+/// What is added to an action's stderr: several clients show nothing else of an action that failed.
+pub fn note(reason: &str) -> String {
+    format!("kiln: {reason}\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn verdict(ending: Ending) -> (i32, i32) {
-        let verdict = Verdict::of(&ending, Duration::from_secs(3), None).unwrap();
-        (verdict.exit_code, verdict.status.code)
+    fn verdict(ending: Ending, outputs: Option<&OutputError>) -> (i32, i32, String) {
+        let verdict = Verdict::of(&ending, Duration::from_secs(3), outputs).unwrap();
+        (verdict.exit_code, verdict.code, verdict.reason)
     }
 
     #[test]
-    fn every_ending_has_its_exit_code_and_status() {
-        assert_eq!(verdict(Ending::Exited(3)), (3, 0));
-        assert_eq!(verdict(Ending::Signalled(11)), (139, 0));
-        assert_eq!(verdict(Ending::TimedOut), (124, 4));
-        assert_eq!(verdict(Ending::OverLimit("memory".into())), (137, 8));
-        assert!(Verdict::of(&Ending::Cancelled, Duration::ZERO, None).is_none());
+    fn every_ending_is_an_outcome_and_the_timeout_a_status_too() {
+        let nothing = String::new;
+        assert_eq!(verdict(Ending::Exited(3), None), (3, 0, nothing()));
+        assert_eq!(verdict(Ending::Signalled(11), None), (139, 0, nothing()));
+        let (exit_code, code, reason) = verdict(Ending::TimedOut, None);
+        assert_eq!((exit_code, code), (124, 4));
+        assert!(reason.starts_with("the action ran into its timeout of 3s"), "{reason}");
+        let limit = Ending::OverLimit { limit: "memory: much".into(), exit_code: 137 };
+        let reason = "the action met a limit of its worker: memory: much";
+        assert_eq!(verdict(limit, None), (137, 0, reason.into()));
+        assert_eq!(verdict(Ending::Unusable("odd".into()), None), (1, 0, "odd".into()));
+        assert_eq!(Verdict::of(&Ending::Cancelled, Duration::ZERO, None), None);
     }
 
     #[test]
-    fn unusable_outputs_are_a_failed_precondition_unless_there_is_a_better_reason() {
+    fn unusable_outputs_fail_what_ended_well_and_are_named_unless_there_is_a_better_reason() {
         let error = OutputError::Unusable { path: "out".into(), fault: "is a socket".into() };
-        let of =
-            |ending| Verdict::of(&ending, Duration::from_secs(3), Some(&error)).unwrap().status;
-        let status = of(Ending::Exited(0));
-        assert_eq!((status.code, status.message.as_str()), (9, "output \"out\" is a socket"));
-        assert_eq!(of(Ending::TimedOut).code, 4);
+        let named = "output \"out\" is a socket";
+        assert_eq!(verdict(Ending::Exited(0), Some(&error)), (1, 0, named.into()));
+        assert_eq!(verdict(Ending::Exited(7), Some(&error)), (7, 0, named.into()));
+        assert!(!verdict(Ending::TimedOut, Some(&error)).2.contains("socket"));
     }
 
     #[test]

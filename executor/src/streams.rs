@@ -1,4 +1,4 @@
-//! stdout and stderr of a running action: kept whole, and passed on live.
+//! stdout and stderr of a running action: kept, and passed on live.
 
 use std::io;
 use std::path::Path;
@@ -8,6 +8,7 @@ use kiln_cas::DigestFunction;
 use tokio::sync::mpsc;
 
 use crate::report::{MAX_LIVE_BYTES, Reporter};
+use crate::response;
 use crate::sandbox::OutputStream;
 use crate::spool::{Spool, Spooled};
 
@@ -16,21 +17,50 @@ pub const CHUNKS_WAITING: usize = 16;
 /// Bytes said at a time to a session that begins while the action runs.
 const AGAIN_BYTES: usize = 256 << 10;
 
+/// What an action has printed; more may be added.
 pub struct Streams {
-    pub stdout: Spooled,
-    pub stderr: Spooled,
+    stdout: Stream,
+    stderr: Stream,
+    reporter: Reporter,
+}
+
+impl Streams {
+    /// What is said where not all of it was kept.
+    pub fn left_out(&self) -> Option<String> {
+        let left_out = self.stdout.spool.left_out() + self.stderr.spool.left_out();
+        (left_out > 0).then(|| {
+            format!(
+                "the action printed more than is kept: {left_out} bytes are left out in the middle of its \
+                 log, and the result is not cached; print less, or raise workers.output"
+            )
+        })
+    }
+
+    /// Adds a line to stderr.
+    pub async fn note(&mut self, reason: &str) -> io::Result<()> {
+        let line_feed = if self.stderr.ends_line { "" } else { "\n" };
+        let text = format!("{line_feed}{}", response::note(reason));
+        self.stderr.take(text.into(), &self.reporter).await
+    }
+
+    /// stdout and stderr.
+    pub async fn finish(self) -> io::Result<[Spooled; 2]> {
+        Ok([self.stdout.spool.finish().await?, self.stderr.spool.finish().await?])
+    }
 }
 
 /// Takes everything until the sender is gone, even when it cannot be kept: then the first error
-/// is returned at the end.
+/// is returned at the end. `limit`: bytes kept of each.
 pub async fn keep(
     mut chunks: mpsc::Receiver<(OutputStream, Bytes)>,
     directory: &Path,
     function: DigestFunction,
+    limit: Option<u64>,
     reporter: &Reporter,
 ) -> io::Result<Streams> {
     let mut reporter = reporter.clone();
-    let stream = |kind| Stream { kind, spool: Spool::new(directory, function), said: 0 };
+    let spool = || Spool::new(directory, function, limit);
+    let stream = |kind| Stream { kind, spool: spool(), said: 0, ends_line: true };
     let mut streams = [OutputStream::Stdout, OutputStream::Stderr].map(stream);
     let mut kept = Ok(());
     loop {
@@ -51,7 +81,7 @@ pub async fn keep(
     }
     kept?;
     let [stdout, stderr] = streams;
-    Ok(Streams { stdout: stdout.spool.finish().await?, stderr: stderr.spool.finish().await? })
+    Ok(Streams { stdout, stderr, reporter })
 }
 
 struct Stream {
@@ -59,11 +89,13 @@ struct Stream {
     spool: Spool,
     /// Bytes that the open session has heard.
     said: u64,
+    ends_line: bool,
 }
 
 impl Stream {
     async fn take(&mut self, data: Bytes, reporter: &Reporter) -> io::Result<()> {
         let offset = self.spool.size();
+        self.ends_line = data.last().map_or(self.ends_line, |byte| *byte == b'\n');
         self.spool.append(&data).await?;
         if self.said == offset && reporter.output(self.kind, offset, data).await {
             self.said = self.spool.size();

@@ -15,11 +15,13 @@ use common::{FUNCTION, Node, get, memory_store, put_tree};
 use kiln_cas::{Digest, SharedBlobStore};
 use kiln_executor::input_root::{CacheLimits, InputLimits, InputRoots};
 use kiln_executor::outputs::{
-    Collected, Expected, OutputError, OutputKind, OutputLimits, OutputSpec, collect, upload,
+    Collected, Expected, OutputError, OutputKind, OutputLimits, OutputSpec, Patience, collect,
+    upload,
 };
 use kiln_protos::reapi;
 use proptest::prelude::*;
 use prost::Message;
+use tokio_util::sync::CancellationToken;
 
 fn collect_kinds(root: &Path, outputs: &[(&str, OutputKind)]) -> Result<Collected, OutputError> {
     let expected = outputs
@@ -31,8 +33,13 @@ fn collect_kinds(root: &Path, outputs: &[(&str, OutputKind)]) -> Result<Collecte
         })
         .collect();
     let spec = OutputSpec { expected, directories_apart: true };
-    let limits = OutputLimits { entries: 1_000, bytes: 1 << 30 };
-    collect(Arc::new(File::open(root).unwrap().into()), &spec, FUNCTION, &limits)
+    let time = Duration::from_secs(60);
+    let limits = OutputLimits { entries: 1_000, bytes: 4 << 20, hole_bytes: 1 << 30, time };
+    let patience =
+        Patience { cancel: CancellationToken::new(), until: std::time::Instant::now() + time };
+    let root = Arc::new(File::open(root).unwrap().into());
+    let mut collected = collect(root, &spec, FUNCTION, &limits, &patience)?;
+    collected.fault.take().map_or(Ok(collected), Err)
 }
 
 fn collect_all(root: &Path, outputs: &[&str]) -> Result<Collected, OutputError> {
@@ -41,7 +48,7 @@ fn collect_all(root: &Path, outputs: &[&str]) -> Result<Collected, OutputError> 
 }
 
 async fn store_all(store: &SharedBlobStore, collected: Collected) -> reapi::ActionResult {
-    let Collected { result, blobs, root } = collected;
+    let Collected { result, blobs, root, .. } = collected;
     upload(store, &root, blobs, Duration::ZERO).await.unwrap();
     result
 }
@@ -165,11 +172,13 @@ fn too_many_too_large_and_too_deep_outputs_are_refused() {
     }
     let holes = File::create(dir.path().join("holes")).unwrap();
     holes.set_len(1 << 40).unwrap();
+    fs::write(dir.path().join("large"), vec![1; (4 << 20) + 1]).unwrap();
     let deep: String = "d/".repeat(600);
     fs::create_dir_all(dir.path().join("deep").join(deep)).unwrap();
     for (output, said) in [
         ("many", "more than 1000 entries"),
-        ("holes", "more than 1073741824 bytes"),
+        ("holes", "more than 1073741824 bytes of holes"),
+        ("large", "more than 4194304 bytes"),
         ("deep", "directories deep"),
     ] {
         let error = collect_all(dir.path(), &[output]).map(|_| ()).unwrap_err().to_string();
@@ -195,6 +204,43 @@ async fn the_whole_root_can_be_an_output_and_unreadable_files_are_read() {
     assert!(!secret.is_executable);
     assert_eq!(get(&store, secret.digest.as_ref().unwrap()).await, vec![3; 1 << 20]);
     fs::set_permissions(dir.path().join("closed"), Permissions::from_mode(0o700)).unwrap();
+}
+
+/// As root nothing is closed: run as an ordinary user this shows that the way is opened again.
+#[tokio::test]
+async fn closed_directories_on_the_way_to_an_output_are_opened_again() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir_all(dir.path().join("a/b/c")).unwrap();
+    fs::write(dir.path().join("a/b/c/out"), "text").unwrap();
+    for path in ["a/b/c", "a/b", "a"] {
+        fs::set_permissions(dir.path().join(path), Permissions::from_mode(0o000)).unwrap();
+    }
+    let result = collect_all(dir.path(), &["a/b/c/out", "a/b/c/none"]).unwrap().result;
+    assert_eq!(result.output_files.len(), 1);
+    assert_eq!(result.output_files[0].path, "a/b/c/out");
+}
+
+/// What is wrong with one output takes none of the others away.
+#[test]
+fn the_other_outputs_are_there() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("log"), "text").unwrap();
+    nix::unistd::mkfifo(&dir.path().join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let expected = ["log", "pipe"].map(|path| Expected {
+        declared: path.into(),
+        path: path.into(),
+        kind: OutputKind::File,
+    });
+    let spec = OutputSpec { expected: expected.to_vec(), directories_apart: false };
+    let patience = Patience {
+        cancel: CancellationToken::new(),
+        until: std::time::Instant::now() + Duration::from_secs(60),
+    };
+    let root = Arc::new(File::open(dir.path()).unwrap().into());
+    let limits = OutputLimits::default();
+    let collected = collect(root, &spec, FUNCTION, &limits, &patience).unwrap();
+    assert_eq!(collected.result.output_files[0].path, "log");
+    assert!(collected.fault.unwrap().to_string().contains("a named pipe"));
 }
 
 fn any_node() -> impl Strategy<Value = Node> {

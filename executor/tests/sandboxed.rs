@@ -121,11 +121,17 @@ async fn limits_end_an_action_with_the_reason_and_what_it_printed() {
     let mut scheduler = start_with(config, &store).await;
     let none = directory([]);
     let response = run(&mut scheduler, &store, "echo begin; yes", &[], none).await;
-    assert_eq!(code(&response), (8, 137));
-    let message = response.status.unwrap().message;
-    assert!(message.starts_with("the action was killed: "), "{message}");
-    let stdout = response.result.unwrap().stdout_digest.unwrap();
-    assert!(get(&store, &stdout).await.starts_with(b"begin\ny\n"));
+    assert_eq!(code(&response), (0, 137));
+    let reason =
+        "the action met a limit of its worker: output: it printed more than 16777216 bytes";
+    assert!(response.message.starts_with(reason), "{}", response.message);
+    let result = response.result.unwrap();
+    let stdout = get(&store, &result.stdout_digest.unwrap()).await;
+    assert!(stdout.starts_with(b"begin\ny\n") && stdout.ends_with(b"y\n"));
+    assert!(String::from_utf8_lossy(&stdout).contains("bytes are left out here"));
+    assert!(stdout.len() < (1 << 20) + 200, "{}", stdout.len());
+    let stderr = String::from_utf8(result.stderr_raw).unwrap();
+    assert!(stderr.starts_with(&format!("kiln: {reason}")), "{stderr}");
 
     let timeout = Some(kiln_protos::protobuf::Duration { seconds: 0, nanos: 200_000_000 });
     let rest = reapi::Action { timeout, ..Default::default() };

@@ -32,6 +32,8 @@ pub struct Request {
     pub skip_cache_lookup: bool,
     /// Whose it is; `None`: nobody in particular.
     pub owner: Option<Arc<str>>,
+    /// With whom it shares tools that stay between actions; `None`: it may use none.
+    pub tools: Option<Arc<str>>,
     /// Of a run of the hermeticity audit, which nobody but the audit hears of.
     pub audit: Option<Rerun>,
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kiln_cas::{ActionKey, BlobStore, Digest, DigestFunction, StoreError};
+use kiln_cas::{ActionKey, BlobStore, Digest, DigestFunction, StoreError, buck2};
 use kiln_protos::{protobuf, reapi, rpc};
 use prost::Message;
 use tonic::Code;
@@ -50,12 +50,20 @@ impl Inline {
     }
 }
 
+/// What is known of who asks.
+#[derive(Debug, Clone, Default)]
+pub struct Caller {
+    /// See [`Request::owner`] and [`Request::tools`].
+    pub owner: Option<Arc<str>>,
+    pub tools: Option<Arc<str>>,
+}
+
 pub fn parse(
     config: &SchedulerConfig,
     request: reapi::ExecuteRequest,
     headers: &MetadataMap,
     received_at: UnixNanos,
-    owner: Option<Arc<str>>,
+    caller: Caller,
 ) -> Result<Asked, rpc::Status> {
     let instance = request.instance_name;
     if instance.len() > MAX_INSTANCE_NAME {
@@ -76,7 +84,8 @@ pub fn parse(
         metadata_bytes,
         received_at,
         skip_cache_lookup: request.skip_cache_lookup,
-        owner,
+        owner: caller.owner,
+        tools: caller.tools,
         audit: None,
     };
     Ok(Asked {
@@ -101,12 +110,13 @@ fn request_metadata(headers: &MetadataMap) -> (reapi::RequestMetadata, Bytes) {
     }
 }
 
-/// Reads and checks the action, and the command where only it names the platform.
+/// Reads and checks the action, and the command where only it names the platform: that one is returned
+/// as well, because clients that do so leave its name to be told from it.
 pub async fn read_action(
     config: &SchedulerConfig,
     blobs: &dyn BlobStore,
     action: &Digest,
-) -> Result<ActionFacts, rpc::Status> {
+) -> Result<(ActionFacts, Option<buck2::Named>), rpc::Status> {
     let bytes = read(blobs, "the action", action, MAX_ACTION).await?;
     let message = reapi::Action::decode(bytes)
         .map_err(|error| invalid(format!("blob {action} is not an Action: {error}")))?;
@@ -115,32 +125,41 @@ pub async fn read_action(
     let input_root =
         digest("Action.input_root_digest", message.input_root_digest.as_ref(), function)?;
     let timeout_ms = timeout(config, message.timeout.as_ref())?;
-    let platform = match message.platform {
-        Some(platform) => platform,
+    let (platform, named) = match message.platform {
+        Some(platform) => (platform, None),
         // Before REAPI 2.2, and in Buck2, only the command has one.
-        None => command_platform(blobs, &command, &input_root).await?,
+        None => {
+            let mut named = read_command(blobs, &command, &input_root).await?;
+            (named.platform.take().unwrap_or_default(), Some(named))
+        }
     };
-    Ok(ActionFacts {
+    let facts = ActionFacts {
         command,
         input_root,
         platform: requirement(platform)?,
         timeout_ms,
         do_not_cache: message.do_not_cache,
-    })
+    };
+    Ok((facts, named))
 }
 
-/// The one field of `Command` that is needed here; the others are skipped, not copied.
-#[derive(Clone, PartialEq, Message)]
-struct CommandPlatform {
-    #[prost(message, optional, tag = "5")]
-    platform: Option<reapi::Platform>,
+/// The request with a target and a mnemonic, where those of Buck2 can be told from the command.
+pub fn completed(request: &Arc<Request>, command: Option<&buck2::Named>) -> Arc<Request> {
+    let Some(command) = command else { return request.clone() };
+    let mut metadata = request.metadata.clone();
+    buck2::complete(&mut metadata, command);
+    if metadata == request.metadata {
+        return request.clone();
+    }
+    let metadata_bytes = metadata.encode_to_vec().into();
+    Arc::new(Request { metadata, metadata_bytes, ..Request::clone(request) })
 }
 
-async fn command_platform(
+async fn read_command(
     blobs: &dyn BlobStore,
     command: &Digest,
     input_root: &Digest,
-) -> Result<reapi::Platform, rpc::Status> {
+) -> Result<buck2::Named, rpc::Status> {
     // Where the one is not at hand the other is not either, and it goes with the lease.
     let small = input_root.size <= MAX_AHEAD && !input_root.is_empty_blob();
     let ahead = async {
@@ -159,9 +178,8 @@ async fn command_platform(
     };
     let bytes = blob.collect(MAX_COMMAND).await;
     let bytes = bytes.map_err(|error| store_status("the command cannot be read", &error))?;
-    let message = CommandPlatform::decode(bytes)
-        .map_err(|error| invalid(format!("blob {command} is not a Command: {error}")))?;
-    Ok(message.platform.unwrap_or_default())
+    buck2::Named::decode(bytes)
+        .map_err(|error| invalid(format!("blob {command} is not a Command: {error}")))
 }
 
 async fn read(

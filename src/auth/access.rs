@@ -144,6 +144,17 @@ impl Authorizer for RoleAuthorizer {
         caller(extensions).ok()?.name().cloned()
     }
 
+    /// Whoever can make a tool do what it should not decides what its later actions result in, and what
+    /// others get for them from the cache. So tools are for those alone who may write results anyway,
+    /// and each has its own. Who is not known by a name is nobody in particular.
+    fn tools(&self, extensions: &Extensions, instance: &str) -> Option<Arc<str>> {
+        if !self.allows(extensions, Right::WriteResults, instance) {
+            return None;
+        }
+        let caller = caller(extensions).ok()?;
+        Some(caller.name().cloned().unwrap_or_else(|| "".into()))
+    }
+
     /// A question that nobody is refused by counts as no failure.
     fn allows(&self, extensions: &Extensions, right: Right, instance: &str) -> bool {
         caller(extensions).is_ok_and(|caller| caller.may(right, instance))
@@ -189,6 +200,25 @@ mod tests {
         assert!(caller.check(Right::Read, "open").is_ok());
         let refused = caller.check(Right::Read, "closed").unwrap_err();
         assert!(matches!(&refused, Refused::Unauthenticated(text) if text.contains("read-cache")));
+    }
+
+    #[test]
+    fn tools_are_each_callers_own_and_only_for_who_may_write_results() {
+        let authorizer = RoleAuthorizer(Arc::default());
+        let tools = |name: Option<&str>, roles: &[Role], instance: &str| {
+            let token = roles.iter().map(|role| access(name, *role, &["main"]).scopes.clone());
+            let token = Access { name: name.map(Into::into), scopes: token.flatten().collect() };
+            let mut extensions = Extensions::new();
+            let connection = Arc::default();
+            extensions.insert(Caller { connection, token: Some(Arc::new(token)) });
+            authorizer.tools(&extensions, instance).map(|group| group.to_string())
+        };
+        let both = [Role::Execute, Role::WriteCache];
+        assert_eq!(tools(Some("ci"), &both, "main").as_deref(), Some("ci"));
+        assert_eq!(tools(Some("al"), &both, "main").as_deref(), Some("al"));
+        assert_eq!(tools(Some("ci"), &both, "other"), None);
+        assert_eq!(tools(Some("laptop"), &[Role::Execute], "main"), None);
+        assert_eq!(authorizer.tools(&Extensions::new(), "main"), None);
     }
 
     #[test]

@@ -398,7 +398,7 @@ pub const KEYS: &[Key] = &[
         "workers.output",
         "128MiB",
         Kind::SizeFrom(KIB),
-        "Most bytes of stdout and stderr of one action.",
+        "Bytes kept of stdout and of stderr of one action: of more, the first and the last. An action that prints 16 times as much is stopped.",
     ),
     key(
         "workers.absence",

@@ -6,10 +6,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use http::HeaderMap;
 use kiln_protos::events::{Digest, Execution, Timeline, execution::Origin};
+use kiln_protos::reapi::ActionResult;
+use prost::Message as _;
 
 use super::metadata::from_headers;
 use super::wire::take_varint;
 use crate::action_cache::ActionKey;
+use crate::buck2;
 use crate::events::Events;
 
 /// Tag of `ActionResult.exit_code`.
@@ -29,7 +32,13 @@ impl Hits {
 
     /// Does nothing without a `RequestMetadata` header.
     pub fn publish(&self, headers: &HeaderMap, key: &ActionKey, result: &Bytes) {
-        let Some(metadata) = from_headers(headers) else { return };
+        let Some(mut metadata) = from_headers(headers) else { return };
+        if metadata.target_id.is_empty()
+            && metadata.tool_details.as_ref().is_some_and(|tool| tool.tool_name == "buck2")
+            && let Ok(result) = ActionResult::decode(result.clone())
+        {
+            buck2::complete_hit(&mut metadata, &result);
+        }
         let number = self.count.fetch_add(1, Ordering::Relaxed);
         let received = now();
         let tool = metadata.tool_details.unwrap_or_default();

@@ -12,12 +12,19 @@ use crate::paths;
 
 /// The kernel asks for another try when a rename elsewhere raced with a look-up of `..`.
 const TRIES: usize = 32;
+/// What its owner may do with a directory that is to be looked through.
+const OPEN: Mode = Mode::S_IRWXU;
+
+/// What `st_blocks` counts in.
+const BLOCK_BYTES: u64 = 512;
 
 /// What a directory entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     File {
         size: u64,
+        /// Bytes on the disk or in memory: fewer than `size` where the file has holes.
+        allocated: u64,
         executable: bool,
     },
     Directory,
@@ -39,12 +46,37 @@ pub enum Found {
 /// followed, none that leads out of it.
 pub fn find_directory(root: BorrowedFd<'_>, path: &str) -> io::Result<Found> {
     let path = if path.is_empty() { "." } else { path };
-    match open(root, path, OFlag::O_PATH | OFlag::O_DIRECTORY) {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+    let found = match open(root, path, flags) {
+        Err(Errno::EACCES) => {
+            open_up(root, path)?;
+            open(root, path, flags)
+        }
+        found => found,
+    };
+    match found {
         Ok(directory) => Ok(Found::Parent(directory)),
-        Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(Found::Nothing),
+        Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ENAMETOOLONG) => Ok(Found::Nothing),
         Err(Errno::EXDEV | Errno::ELOOP) => Ok(Found::Outside),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Gives the owner back the way through each directory on the path, as far as an action has closed it.
+fn open_up(root: BorrowedFd<'_>, path: &str) -> io::Result<()> {
+    let ends = path.match_indices('/').map(|(end, _)| end).chain([path.len()]);
+    for end in ends {
+        let (parent, name) = paths::split(&path[..end]);
+        let parent = if parent.is_empty() { "." } else { parent };
+        let parent = open(root, parent, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+        if let Some(Kind::Directory) = kind(parent.as_fd(), name)? {
+            let directory = open(parent.as_fd(), name, OFlag::O_PATH | OFlag::O_NOFOLLOW)?;
+            if let Err(Errno::EACCES) = fstatat(&directory, ".", AtFlags::empty()) {
+                set_mode(&directory, OPEN)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Opens a file that was seen before, to read it again.
@@ -89,17 +121,28 @@ fn readable(
 fn allow(directory: BorrowedFd<'_>, name: &str, mode: Mode) -> io::Result<()> {
     let entry = open(directory, name, OFlag::O_PATH | OFlag::O_NOFOLLOW)?;
     if matches!(kind_of(&fstat(&entry)?), Kind::File { .. } | Kind::Directory) {
-        let itself = format!("/proc/self/fd/{}", entry.as_raw_fd());
-        fchmodat(AT_FDCWD, itself.as_str(), mode, FchmodatFlags::FollowSymlink)?;
+        set_mode(&entry, mode)?;
     }
     Ok(())
 }
 
+fn set_mode(entry: &impl AsRawFd, mode: Mode) -> io::Result<()> {
+    let itself = format!("/proc/self/fd/{}", entry.as_raw_fd());
+    Ok(fchmodat(AT_FDCWD, itself.as_str(), mode, FchmodatFlags::FollowSymlink)?)
+}
+
 /// `None`: there is no such entry.
 pub fn kind(directory: BorrowedFd<'_>, name: &str) -> io::Result<Option<Kind>> {
-    match fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+    let found = match fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Err(Errno::EACCES) => {
+            set_mode(&directory, OPEN)?;
+            fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW)
+        }
+        found => found,
+    };
+    match found {
         Ok(stat) => Ok(Some(kind_of(&stat))),
-        Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
+        Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ENAMETOOLONG) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
@@ -108,7 +151,8 @@ fn kind_of(stat: &FileStat) -> Kind {
     let format = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
     match format {
         SFlag::S_IFREG => {
-            Kind::File { size: stat.st_size as u64, executable: stat.st_mode & 0o111 != 0 }
+            let (size, allocated) = (stat.st_size as u64, stat.st_blocks as u64 * BLOCK_BYTES);
+            Kind::File { size, allocated, executable: stat.st_mode & 0o111 != 0 }
         }
         SFlag::S_IFDIR => Kind::Directory,
         SFlag::S_IFLNK => Kind::Symlink,

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,10 +13,11 @@ use kiln_protos::reapi;
 use nix::dir::Dir;
 
 use super::beneath::{self, Found, Kind};
+use super::holes::{Piece, piece};
 use super::tree::TreeBuilder;
 use super::{
     Collected, Content, Expected, MAX_OUTPUT_DEPTH, OutputError, OutputKind, OutputLimits,
-    OutputSpec,
+    OutputSpec, Patience,
 };
 use crate::paths;
 
@@ -24,32 +26,48 @@ const KEPT_FILE_BYTES: u64 = 256 << 10;
 const KEPT_BUDGET: u64 = 32 << 20;
 /// Bytes hashed at a time.
 const BUFFER_BYTES: usize = 256 << 10;
+static ZEROS: [u8; BUFFER_BYTES] = [0; BUFFER_BYTES];
 
 /// Missing outputs are left out; symlinks are reported, never followed. The same files give the
-/// same result, byte by byte. Blocks.
+/// same result, byte by byte. Blocks. Fails where this machine does, or `patience` ends; what the action
+/// has done is in [`Collected::fault`].
 pub fn collect(
     root: Arc<OwnedFd>,
     spec: &OutputSpec,
     function: DigestFunction,
     limits: &OutputLimits,
+    patience: &Patience,
 ) -> Result<Collected, OutputError> {
     let mut collector = Collector {
         root: root.as_fd(),
         spec,
         function,
         limits,
+        patience,
         result: reapi::ActionResult::default(),
         blobs: Vec::new(),
         named: HashSet::new(),
         kept: 0,
         entries: 0,
         bytes: 0,
+        hole_bytes: 0,
     };
+    let mut fault = None;
     for output in &spec.expected {
-        collector.output(output)?;
+        match collector.output(output) {
+            Ok(()) => {}
+            Err(error @ OutputError::Unusable { .. }) => {
+                fault.get_or_insert(error);
+            }
+            Err(error @ OutputError::TooMuch(_)) => {
+                let (result, blobs) = Default::default();
+                return Ok(Collected { result, blobs, root, fault: Some(error) });
+            }
+            Err(error) => return Err(error),
+        }
     }
     let Collector { result, blobs, .. } = collector;
-    Ok(Collected { result, blobs, root })
+    Ok(Collected { result, blobs, root, fault })
 }
 
 struct Collector<'a> {
@@ -57,6 +75,7 @@ struct Collector<'a> {
     spec: &'a OutputSpec,
     function: DigestFunction,
     limits: &'a OutputLimits,
+    patience: &'a Patience,
     result: reapi::ActionResult,
     blobs: Vec<(Digest, Content)>,
     named: HashSet<Digest>,
@@ -64,6 +83,7 @@ struct Collector<'a> {
     kept: u64,
     entries: usize,
     bytes: u64,
+    hole_bytes: u64,
 }
 
 impl Collector<'_> {
@@ -71,7 +91,7 @@ impl Collector<'_> {
         let path = &output.path;
         let (parent, name) = paths::split(path);
         let parent = match beneath::find_directory(self.root, parent)
-            .map_err(OutputError::io(format!("open the parent of {path}")))?
+            .map_err(OutputError::met("open the parent of", path))?
         {
             Found::Parent(parent) => parent,
             Found::Nothing => return Ok(()),
@@ -84,7 +104,7 @@ impl Collector<'_> {
         let Some(kind) = self.kind(parent.as_fd(), name, path)? else { return Ok(()) };
         self.check_kind(output, kind)?;
         match kind {
-            Kind::File { size, executable } => {
+            Kind::File { size, executable, .. } => {
                 let digest = self.file(parent.as_fd(), name, path, size)?;
                 self.result.output_files.push(reapi::OutputFile {
                     path: output.declared.clone(),
@@ -152,7 +172,7 @@ impl Collector<'_> {
             OutputKind::Directory => true,
             OutputKind::File => false,
             OutputKind::Any => beneath::leads_to_directory(self.root, &output.path)
-                .map_err(OutputError::io(format!("follow {}", output.path)))?,
+                .map_err(OutputError::met("follow", &output.path))?,
         };
         if directory {
             self.result.output_directory_symlinks.push(symlink.clone());
@@ -175,8 +195,7 @@ impl Collector<'_> {
             let fault = format!("is more than {MAX_OUTPUT_DEPTH} directories deep");
             return Err(OutputError::unusable(path, fault));
         }
-        let opened =
-            beneath::open_listing(parent, name).map_err(OutputError::io(format!("open {path}")))?;
+        let opened = beneath::open_listing(parent, name).map_err(OutputError::met("open", path))?;
         let mut listing = Dir::from_fd(opened)
             .map_err(|error| OutputError::io(format!("list {path}"))(error.into()))?;
         let names = names(&mut listing, path)?;
@@ -185,7 +204,7 @@ impl Collector<'_> {
             let path = paths::join(path, &name);
             let Some(kind) = self.kind(listing.as_fd(), &name, &path)? else { continue };
             match kind {
-                Kind::File { size, executable } => {
+                Kind::File { size, executable, .. } => {
                     let digest = self.file(listing.as_fd(), &name, &path, size)?;
                     message.files.push(reapi::FileNode {
                         name,
@@ -221,11 +240,13 @@ impl Collector<'_> {
         name: &str,
         path: &str,
     ) -> Result<Option<Kind>, OutputError> {
-        let kind =
-            beneath::kind(directory, name).map_err(OutputError::io(format!("look at {path}")))?;
+        self.patience.check()?;
+        let kind = beneath::kind(directory, name).map_err(OutputError::met("look at", path))?;
         self.entries += 1;
-        if let Some(Kind::File { size, .. }) = kind {
-            self.bytes = self.bytes.saturating_add(size);
+        if let Some(Kind::File { size, allocated, .. }) = kind {
+            let there = allocated.min(size);
+            self.bytes = self.bytes.saturating_add(there);
+            self.hole_bytes = self.hole_bytes.saturating_add(size - there);
         }
         if self.entries > self.limits.entries {
             let limit = self.limits.entries;
@@ -239,6 +260,13 @@ impl Collector<'_> {
                 "have more than {limit} bytes with {path:?}, the limit of this worker"
             )));
         }
+        if self.hole_bytes > self.limits.hole_bytes {
+            let limit = self.limits.hole_bytes;
+            return Err(OutputError::TooMuch(format!(
+                "have more than {limit} bytes of holes, which were never written, with {path:?}; that is the \
+                 limit of this worker"
+            )));
+        }
         Ok(kind)
     }
 
@@ -249,7 +277,7 @@ impl Collector<'_> {
         path: &str,
         size: u64,
     ) -> Result<Digest, OutputError> {
-        let read = |error| OutputError::io(format!("read {path}"))(error);
+        let read = |error| OutputError::met("read", path)(error);
         let mut file = beneath::open_entry(directory, name).map_err(read)?;
         if size <= KEPT_FILE_BYTES && self.kept + size <= KEPT_BUDGET {
             let mut data = Vec::with_capacity(size as usize + 1);
@@ -260,7 +288,11 @@ impl Collector<'_> {
             self.keep(digest, Content::Memory(Bytes::from(data)));
             return Ok(digest);
         }
-        let digest = hash(&mut file, size, self.function).map_err(read)?;
+        let digest =
+            hash(&file, size, self.function, self.patience).map_err(|stopped| match stopped {
+                Stopped::Io(error) => read(error),
+                Stopped::By(error) => error,
+            })?;
         self.keep(digest, Content::Beneath(path.to_owned()));
         Ok(digest)
     }
@@ -306,21 +338,53 @@ fn names(listing: &mut Dir, path: &str) -> Result<Vec<String>, OutputError> {
     Ok(names)
 }
 
+/// Why a file was not hashed.
+#[derive(Debug)]
+enum Stopped {
+    Io(std::io::Error),
+    By(OutputError),
+}
+
 /// Reads no further than one byte above `size`: a file that grows all the time would never end.
-fn hash(file: &mut File, size: u64, function: DigestFunction) -> std::io::Result<Digest> {
+fn hash(
+    file: &File,
+    size: u64,
+    function: DigestFunction,
+    patience: &Patience,
+) -> Result<Digest, Stopped> {
     let mut hasher = function.hasher();
     let mut buffer = vec![0; BUFFER_BYTES];
-    let mut file = file.take(size.saturating_add(1));
-    let mut total = 0;
-    loop {
-        let read = file.read(&mut buffer)?;
-        if read == 0 {
-            break;
+    let mut at = 0;
+    while at < size {
+        let (length, is_hole) = match piece(file, at, size).map_err(Stopped::Io)? {
+            Piece::Hole(length) => (length, true),
+            Piece::Data(length) => (length, false),
+        };
+        let end = at + length;
+        while at < end {
+            patience.check().map_err(Stopped::By)?;
+            let most = (end - at).min(BUFFER_BYTES as u64) as usize;
+            let read = if is_hole {
+                hasher.update(&ZEROS[..most]);
+                most
+            } else {
+                let read = file.read_at(&mut buffer[..most], at).map_err(Stopped::Io)?;
+                hasher.update(&buffer[..read]);
+                read
+            };
+            if read == 0 {
+                return check_size(at, size).map(|()| hasher.finish()).map_err(Stopped::Io);
+            }
+            at += read as u64;
         }
-        total += read as u64;
-        hasher.update(&buffer[..read]);
     }
-    check_size(total, size)?;
+    let more = file.read_at(&mut buffer[..1], size).map_err(Stopped::Io)?;
+    check_size(size + more as u64, size).map_err(Stopped::Io)?;
+    // Behind its end a file is as if it had a hole there.
+    let metadata = file.metadata().map_err(Stopped::Io)?;
+    if metadata.is_file() {
+        check_size(metadata.len(), size).map_err(Stopped::Io)?;
+    }
     Ok(hasher.finish())
 }
 
@@ -335,6 +399,10 @@ fn check_size(read: u64, size: u64) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
+    use tokio_util::sync::CancellationToken;
+
     use super::*;
 
     #[test]
@@ -342,14 +410,44 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
         std::fs::write(&path, vec![7; 2 * BUFFER_BYTES]).unwrap();
-        let hash = |size| hash(&mut File::open(&path).unwrap(), size, DigestFunction::Sha256);
+        let patience = Patience { cancel: CancellationToken::new(), until: later() };
+        let hash = |file: &File, size| hash(file, size, DigestFunction::Sha256, &patience);
+        let file = File::open(&path).unwrap();
+        let fault = |stopped| match stopped {
+            Stopped::Io(error) => error.to_string(),
+            Stopped::By(error) => panic!("{error}"),
+        };
         let size = 2 * BUFFER_BYTES as u64;
-        assert_eq!(hash(size).unwrap().size, size);
-        assert!(hash(size - 1).unwrap_err().to_string().contains("has grown"));
-        assert!(hash(size + 1).unwrap_err().to_string().contains("was cut"));
+        assert_eq!(hash(&file, size).unwrap().size, size);
+        assert!(fault(hash(&file, size - 1).unwrap_err()).contains("has grown"));
+        assert!(fault(hash(&file, size + 1).unwrap_err()).contains("was cut"));
         // One that never ends.
-        let mut endless = File::open("/dev/zero").unwrap();
-        let error = super::hash(&mut endless, size, DigestFunction::Sha256).unwrap_err();
-        assert!(error.to_string().contains("has grown"), "{error}");
+        let error = fault(hash(&File::open("/dev/zero").unwrap(), size).unwrap_err());
+        assert!(error.contains("has grown"), "{error}");
+    }
+
+    fn later() -> Instant {
+        Instant::now() + Duration::from_secs(60)
+    }
+
+    #[test]
+    fn holes_are_hashed_as_zeros_until_nobody_waits() {
+        let file = tempfile::tempfile().unwrap();
+        let size = 9 * BUFFER_BYTES as u64 + 5;
+        file.set_len(size).unwrap();
+        file.write_all_at(b"data", 4 * BUFFER_BYTES as u64).unwrap();
+        let mut whole = vec![0; size as usize];
+        whole[4 * BUFFER_BYTES..][..4].copy_from_slice(b"data");
+        let function = DigestFunction::Blake3;
+        let mut patience = Patience { cancel: CancellationToken::new(), until: later() };
+        assert_eq!(hash(&file, size, function, &patience).unwrap(), function.digest(&whole));
+        patience.until = Instant::now();
+        let late = hash(&file, size, function, &patience);
+        assert!(matches!(late, Err(Stopped::By(OutputError::TooMuch(_)))));
+        patience.cancel.cancel();
+        // More than could be hashed in a year.
+        file.set_len(1 << 40).unwrap();
+        let cancelled = hash(&file, 1 << 40, function, &patience);
+        assert!(matches!(cancelled, Err(Stopped::By(OutputError::Cancelled))));
     }
 }

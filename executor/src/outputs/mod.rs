@@ -2,15 +2,18 @@
 
 mod beneath;
 mod collect;
+mod holes;
 mod tree;
 mod upload;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kiln_cas::Digest;
 use kiln_protos::reapi;
+use tokio_util::sync::CancellationToken;
 
 pub use collect::collect;
 pub use upload::upload;
@@ -49,13 +52,23 @@ pub struct OutputSpec {
 #[derive(Debug, Clone)]
 pub struct OutputLimits {
     pub entries: usize,
-    /// As `stat` tells it: a file with holes counts whole.
+    /// That are there.
     pub bytes: u64,
+    /// That were never written, and read as zeros: nothing limits them while the action runs, and in the
+    /// store and at the client they are bytes like others.
+    pub hole_bytes: u64,
+    /// How long naming them may take. It is no part of the action's own time.
+    pub time: Duration,
 }
 
 impl Default for OutputLimits {
     fn default() -> Self {
-        Self { entries: 500_000, bytes: 64 << 30 }
+        Self {
+            entries: 500_000,
+            bytes: 64 << 30,
+            hole_bytes: 8 << 30,
+            time: Duration::from_secs(600),
+        }
     }
 }
 
@@ -67,6 +80,9 @@ pub struct Collected {
     pub blobs: Vec<(Digest, Content)>,
     /// For [`Content::Beneath`].
     pub root: Arc<OwnedFd>,
+    /// The first that is wrong with what the action left; the rest is in `result` all the same, but
+    /// nothing is where the outputs are too much.
+    pub fault: Option<OutputError>,
 }
 
 /// Where the bytes of a blob are.
@@ -78,6 +94,27 @@ pub enum Content {
     File(std::fs::File),
 }
 
+/// What ends the collection of outputs before it is done.
+#[derive(Debug, Clone)]
+pub struct Patience {
+    pub cancel: CancellationToken,
+    pub until: Instant,
+}
+
+impl Patience {
+    fn check(&self) -> Result<(), OutputError> {
+        if self.cancel.is_cancelled() {
+            return Err(OutputError::Cancelled);
+        }
+        if Instant::now() >= self.until {
+            let text =
+                "take longer to be read than this worker allows; leave fewer or smaller ones";
+            return Err(OutputError::TooMuch(text.to_owned()));
+        }
+        Ok(())
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
     /// The action's own doing.
@@ -85,6 +122,8 @@ pub enum OutputError {
     Unusable { path: String, fault: String },
     #[error("the outputs {0}")]
     TooMuch(String),
+    #[error("nobody wants the outputs any more")]
+    Cancelled,
     #[error("collect outputs: {context}: {error}")]
     Io { context: String, error: std::io::Error },
 }
@@ -93,6 +132,16 @@ impl OutputError {
     fn io(context: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let context = context.into();
         move |error| Self::Io { context, error }
+    }
+
+    /// The action may have closed the way to its outputs so that not even their owner has one.
+    fn met(what: &str, path: &str) -> impl Fn(std::io::Error) -> Self {
+        move |error| match error.kind() {
+            std::io::ErrorKind::PermissionDenied => {
+                Self::unusable(path, "is behind permissions that the action has taken away")
+            }
+            _ => Self::Io { context: format!("{what} {path}"), error },
+        }
     }
 
     fn unusable(path: &str, fault: impl Into<String>) -> Self {

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::io::{Read as _, Seek as _};
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use kiln_cas::{Digest, SharedBlobStore, StoreError};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::holes::{Piece, piece};
 use super::{Content, beneath};
 use crate::remote::delay;
 
@@ -26,6 +28,7 @@ const TOGETHER_BYTES: u64 = 2 << 20;
 /// Bytes of a large file read at a time, and pieces that wait for the store.
 const CHUNK_BYTES: usize = 256 << 10;
 const CHUNKS_AHEAD: usize = 2;
+static ZEROS: [u8; CHUNK_BYTES] = [0; CHUNK_BYTES];
 /// How often a large blob is sent at least when the store becomes unavailable in between.
 const TRIES: u32 = 3;
 
@@ -159,7 +162,8 @@ async fn write_file(
     let mut writer = store.writer(digest).await?;
     let (sender, mut chunks) = mpsc::channel(CHUNKS_AHEAD);
     let (root, content) = (root.clone(), content.clone());
-    let reader = tokio::task::spawn_blocking(move || read(&root, &content, &sender));
+    let size = digest.size;
+    let reader = tokio::task::spawn_blocking(move || read(&root, &content, size, &sender));
     while let Some(chunk) = chunks.recv().await {
         writer.write(chunk).await?;
     }
@@ -173,26 +177,44 @@ async fn write_file(
     }
 }
 
-/// Blocks. Ends early when nobody listens any more.
-fn read(root: &OwnedFd, content: &Content, sender: &mpsc::Sender<Bytes>) -> std::io::Result<()> {
-    let mut file = match content {
+/// Blocks. Ends early when nobody listens any more. Reads as much as was hashed.
+fn read(
+    root: &OwnedFd,
+    content: &Content,
+    size: u64,
+    sender: &mpsc::Sender<Bytes>,
+) -> std::io::Result<()> {
+    let file = match content {
         Content::Memory(data) => {
             let _ = sender.blocking_send(data.clone());
             return Ok(());
         }
         Content::Beneath(path) => beneath::open_file(root.as_fd(), path)?,
-        Content::File(file) => {
-            let mut file = file.try_clone()?;
-            file.rewind()?;
-            file
-        }
+        Content::File(file) => file.try_clone()?,
     };
-    loop {
-        let mut buffer = BytesMut::zeroed(CHUNK_BYTES);
-        let read = file.read(&mut buffer)?;
-        buffer.truncate(read);
-        if read == 0 || sender.blocking_send(buffer.freeze()).is_err() {
-            return Ok(());
+    let mut at = 0;
+    while at < size {
+        let (length, is_hole) = match piece(&file, at, size)? {
+            Piece::Hole(length) => (length, true),
+            Piece::Data(length) => (length, false),
+        };
+        let end = at + length;
+        while at < end {
+            let most = (end - at).min(CHUNK_BYTES as u64) as usize;
+            let chunk = if is_hole {
+                Bytes::from_static(&ZEROS[..most])
+            } else {
+                let mut buffer = BytesMut::zeroed(most);
+                let read = file.read_at(&mut buffer, at)?;
+                buffer.truncate(read);
+                buffer.freeze()
+            };
+            at += chunk.len() as u64;
+            // What was cut since is found by whoever checks the digest.
+            if chunk.is_empty() || sender.blocking_send(chunk).is_err() {
+                return Ok(());
+            }
         }
     }
+    Ok(())
 }

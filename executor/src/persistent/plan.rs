@@ -18,12 +18,16 @@ use crate::sandbox::{CommandSpec, Conditions, RootFs};
 const MAX_UPPERMOST: usize = 512;
 /// Most paths in `kiln-tool-inputs`: each is compared with each file.
 const MAX_NAMED: usize = 256;
+/// Names the directory in which Buck2 has an action put what it does not keep.
+const BUCK2_SCRATCH: &[u8] = b"BUCK_SCRATCH_PATH";
 /// Largest flag file.
 const MAX_FLAG_FILE_BYTES: u64 = 16 << 20;
 
 /// Why an action that asks for a tool runs by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Unfit {
+    /// Whoever asked may not use tools that remember what they did.
+    Caller,
     /// The hermeticity audit is to see what the action does by itself.
     Audit,
     /// The input root is `/`.
@@ -53,7 +57,8 @@ pub enum Unfit {
 }
 
 impl Unfit {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
+        Self::Caller,
         Self::Audit,
         Self::Root,
         Self::WorkingDirectory,
@@ -74,6 +79,7 @@ impl Unfit {
 
     pub fn name(self) -> &'static str {
         match self {
+            Self::Caller => "caller",
             Self::Audit => "audit",
             Self::Root => "root",
             Self::WorkingDirectory => "working_directory",
@@ -114,6 +120,8 @@ pub struct Subject<'a> {
     pub spec: &'a CommandSpec,
     pub outputs: &'a OutputSpec,
     pub instance: &'a str,
+    /// Whose tools it may use; `None`: nobody's.
+    pub tools: Option<&'a str>,
 }
 
 /// What can be said of an action before its inputs are looked at.
@@ -127,6 +135,7 @@ impl Subject<'_> {
         let spec = self.spec;
         let hindrances = [
             (spec.conditions != Conditions::default(), Unfit::Audit),
+            (self.tools.is_none(), Unfit::Caller),
             (spec.root == RootFs::Inputs, Unfit::Root),
             (!spec.working_directory.is_empty(), Unfit::WorkingDirectory),
             (self.outputs.expected.iter().any(|it| !it.path.contains('/')), Unfit::Outputs),
@@ -209,18 +218,19 @@ impl Subject<'_> {
         tool: &[&InputFile],
         symlinks: &[InputSymlink],
     ) -> Digest {
-        let Self { wish, spec, instance, .. } = self;
+        let Self { wish, spec, instance, tools, .. } = self;
         let mut key = Key(DigestFunction::Blake3.hasher());
         key.field(b"client", wish.key.as_bytes());
         key.field(b"instance", instance.as_bytes());
+        key.field(b"caller", tools.unwrap_or_default().as_bytes());
         key.field(b"protocol", format!("{protocol:?}").as_bytes());
         key.field(b"network", &[u8::from(spec.network)]);
         key.field(b"root", format!("{:?}", spec.root).as_bytes());
         key.field(b"limits", format!("{:?}", spec.limits).as_bytes());
         startup.iter().for_each(|argument| key.field(b"argument", argument));
-        let mut environment: Vec<_> = spec.environment.iter().collect();
+        let mut environment = environment(spec);
         environment.sort();
-        for (name, value) in environment {
+        for (name, value) in &environment {
             key.field(b"variable", name);
             key.field(b"value", value);
         }
@@ -238,6 +248,16 @@ impl Subject<'_> {
         }
         key.0.finish()
     }
+}
+
+/// A tool's environment. Where Buck2 has an action put what it does not keep is another place for each
+/// action, and no request tells a tool of it: it gets the one place that stays as long as it does.
+pub fn environment(spec: &CommandSpec) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut environment = spec.environment.clone();
+    for (_, value) in environment.iter_mut().filter(|(name, _)| name == BUCK2_SCRATCH) {
+        *value = b"/tmp".to_vec();
+    }
+    environment
 }
 
 struct Key(Hasher);

@@ -12,14 +12,13 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::PersistentConfig;
-use super::plan::{Job, Unfit};
+use super::plan::{self, Job, Unfit};
 use super::pool::{Pool, Room};
 use super::protocol::{MAX_RESPONSE_BYTES, Malformed, Responses, Tail};
 use super::stats::{End, ToolStats};
 use crate::failure::Failure;
 use crate::images::Image;
 use crate::input_root::InputRoot;
-use crate::response::code;
 use crate::runner::Runners;
 use crate::sandbox::{
     CommandSpec, Ending, Finished, LONGEST_TIMEOUT, OutputStream, SandboxError, Tool, ToolEvent,
@@ -227,13 +226,16 @@ impl Tools {
                     warm.finish(End::StillWriting).await.map_err(not_gone)?;
                 }
                 let lent = Lent(Some(warm));
-                let over_limit = left.over_limit.filter(|_| response.exit_code != 0);
+                let exit_code = response.exit_code;
+                let over_limit = left.over_limit.filter(|_| exit_code != 0);
                 if !response.output.is_empty() {
                     // Nobody listens: then nobody misses it.
                     let _ = output.send((OutputStream::Stderr, response.output.into())).await;
                 }
-                let exited = Ending::Exited(response.exit_code);
-                let ending = over_limit.map_or(exited, Ending::OverLimit);
+                let ending = match over_limit {
+                    Some(limit) => Ending::OverLimit { limit, exit_code },
+                    None => Ending::Exited(exit_code),
+                };
                 Ok(Some(Answer { finished: finished(ending, root), tool: Some(lent) }))
             }
             Ok(Err(Fault::Unfit(why, detail))) => {
@@ -245,10 +247,12 @@ impl Tools {
                 Ok(None)
             }
             Ok(Err(Fault::Malformed(message))) => {
-                if let Some(warm) = warm {
-                    warm.stop(End::Malformed).await;
-                }
-                Err(Failure::Answer { code: code::FAILED_PRECONDITION, message })
+                let (Some(mut warm), Some(root)) = (warm, root) else {
+                    return Err(Failure::Infrastructure(message));
+                };
+                warm.finish(End::Malformed).await.map_err(not_gone)?;
+                let finished = finished(Ending::Unusable(message), root);
+                Ok(Some(Answer { finished, tool: Some(Lent(Some(warm))) }))
             }
         }
     }
@@ -260,7 +264,8 @@ impl Tools {
         kept: Kept,
         at_work: &mut Option<(Warm, OwnedFd)>,
     ) -> Result<(WorkResponse, Withdrawal), Fault> {
-        let started = CommandSpec { arguments: job.startup.clone(), ..spec.clone() };
+        let (arguments, environment) = (job.startup.clone(), plan::environment(spec));
+        let started = CommandSpec { arguments, environment, ..spec.clone() };
         let ready = match self.waiting(job, &started).await {
             Some(found) => found,
             None => self.start(job, &started, kept).await?,
@@ -479,11 +484,10 @@ fn stopped_at_its_start(ending: Ending, spec: &CommandSpec) -> Failure {
     if ending == Ending::Cancelled {
         return Failure::Cancelled;
     }
-    let message = format!(
+    Failure::TimedOut(format!(
         "the action ran into its timeout of {:?} while its tool was being started",
         spec.timeout
-    );
-    Failure::Answer { code: code::DEADLINE_EXCEEDED, message }
+    ))
 }
 
 /// What a tool that may still run has written cannot be read.

@@ -36,6 +36,8 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use nix::libc;
+
 /// What the root file system of an action is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RootFs {
@@ -79,11 +81,15 @@ pub struct Limits {
     pub processes: Option<u32>,
     /// Bytes that the action may write in its input root and /tmp together.
     pub disk_bytes: Option<u64>,
-    /// Bytes of stdout and stderr together, beyond which the action is killed.
+    /// Bytes of stdout and of stderr that are kept. An action that prints [`FLOOD`] times as many in all
+    /// is killed.
     pub output_bytes: Option<u64>,
     /// Processor time per second, in thousandths of a core.
     pub cpu_millis: Option<u32>,
 }
+
+/// An action that prints so many times what is kept of it is taken for one that would not end.
+pub const FLOOD: u64 = 16;
 
 /// Which of the two streams a chunk of output came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,8 +108,39 @@ pub enum Ending {
     Signalled(i32),
     TimedOut,
     Cancelled,
-    /// Killed for a limit; the text says which, and what it was.
-    OverLimit(String),
+    /// It failed, and a limit is why: `limit` says which, what it was, and what to do. The exit code is its
+    /// own where it ended by itself.
+    OverLimit {
+        limit: String,
+        exit_code: i32,
+    },
+    /// It ended well but is worth nothing; the text says why.
+    Unusable(String),
+}
+
+/// Exit code of an action that ran into its timeout, as with timeout(1).
+pub const TIMED_OUT_EXIT_CODE: i32 = 124;
+/// Exit code of an action that did not fail by itself, and failed all the same.
+pub const UNUSABLE_EXIT_CODE: i32 = 1;
+/// Added to the number of the signal that ended an action, as shells do.
+const SIGNAL_EXIT_CODE: i32 = 128;
+
+impl Ending {
+    /// Killed for a limit.
+    pub(crate) fn killed(limit: String) -> Self {
+        Self::OverLimit { limit, exit_code: SIGNAL_EXIT_CODE + libc::SIGKILL }
+    }
+
+    /// What a shell would say.
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            Self::Exited(code) | Self::OverLimit { exit_code: code, .. } => *code,
+            Self::Signalled(signal) => SIGNAL_EXIT_CODE + signal,
+            Self::TimedOut => TIMED_OUT_EXIT_CODE,
+            Self::Cancelled => SIGNAL_EXIT_CODE + libc::SIGKILL,
+            Self::Unusable(_) => UNUSABLE_EXIT_CODE,
+        }
+    }
 }
 
 /// How a command ended, and what it left.

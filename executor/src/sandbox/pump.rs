@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
 
-use super::OutputStream;
+use super::{FLOOD, OutputStream};
 
 /// What one read takes at most: a pipe's usual capacity.
 const CHUNK: usize = 64 << 10;
@@ -24,6 +24,7 @@ pub(super) struct Pump {
     waiting: Option<(OutputStream, Bytes)>,
     /// `None` once nobody listens: then output is read and thrown away, so the action can go on.
     output: Option<mpsc::Sender<(OutputStream, Bytes)>>,
+    /// Bytes of both streams together.
     limit: Option<u64>,
     seen: u64,
 }
@@ -33,8 +34,9 @@ impl Pump {
         stdout: pipe::Receiver,
         stderr: pipe::Receiver,
         output: mpsc::Sender<(OutputStream, Bytes)>,
-        limit: Option<u64>,
+        kept: Option<u64>,
     ) -> Self {
+        let limit = kept.map(|kept| kept.saturating_mul(FLOOD));
         Self {
             stdout: Some(stdout),
             stderr: Some(stderr),
@@ -49,7 +51,10 @@ impl Pump {
     /// Says which limit was exceeded.
     pub(super) fn exceeded(&self) -> Option<String> {
         let limit = self.limit.filter(|limit| self.seen > *limit)?;
-        Some(format!("output: more than {limit} bytes on stdout and stderr"))
+        Some(format!(
+            "output: it printed more than {limit} bytes on stdout and stderr; print less, or raise \
+             workers.output, of which this is {FLOOD} times"
+        ))
     }
 
     /// Moves one chunk. Waits for ever when there is nothing left to move. May be given up at any point.

@@ -138,14 +138,14 @@ impl Slot {
                 () = cancel.cancelled(), if stop.running() => stop.ask(connection, Ending::Cancelled).await?,
                 () = stop.due() => stop.escalate(connection).await?,
                 () = pump.step() => if let Some(limit) = pump.exceeded() {
-                    stop.kill(connection, Ending::OverLimit(limit)).await?;
+                    stop.kill(connection, Ending::killed(limit)).await?;
                 },
             }
         };
         match reply {
             Reply::Done(report) => {
                 pump.drain().await;
-                let late = pump.exceeded().map(Ending::OverLimit);
+                let late = pump.exceeded().map(Ending::killed);
                 let root =
                     fds.pop().ok_or(SandboxError::Malformed("a report came without its root"))?;
                 Ok(finished(report, stop.into_ending().or(late), root))
@@ -186,13 +186,20 @@ fn by_itself(status: Status) -> Ending {
     }
 }
 
+/// Of an action that nobody stopped.
+fn ending(over_limit: Option<String>, status: Status) -> Ending {
+    let by_itself = by_itself(status);
+    match over_limit {
+        Some(limit) => Ending::OverLimit { limit, exit_code: by_itself.exit_code() },
+        None => by_itself,
+    }
+}
+
 fn finished(report: Report, stopped: Option<Ending>, root: OwnedFd) -> Finished {
-    let by_itself = by_itself(report.status);
-    let ending = match (report.over_limit, stopped) {
-        (_, Some(Ending::Cancelled)) => Ending::Cancelled,
-        (Some(limit), _) => Ending::OverLimit(limit),
-        (None, Some(stopped)) => stopped,
-        (None, None) => by_itself,
+    let ending = match stopped {
+        Some(Ending::Cancelled) => Ending::Cancelled,
+        Some(stopped) if report.over_limit.is_none() => stopped,
+        _ => ending(report.over_limit, report.status),
     };
     let usage = Usage {
         user: report.user,

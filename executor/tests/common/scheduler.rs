@@ -108,6 +108,7 @@ pub fn lease(id: &str, action: Digest) -> Lease {
         attempt: 1,
         default_timeout_ms: 60_000,
         queued_at: 1_000_000_000,
+        tools: Some(String::new()),
         ..Default::default()
     }
 }

@@ -35,6 +35,7 @@ pub struct Asked {
     pub tool_inputs: Option<String>,
     pub working_directory: String,
     pub timeout: Option<Duration>,
+    pub scratch: Option<String>,
 }
 
 pub fn ask(flags: &[&str]) -> Asked {
@@ -50,6 +51,7 @@ pub fn ask(flags: &[&str]) -> Asked {
         tool_inputs: None,
         working_directory: String::new(),
         timeout: None,
+        scratch: None,
     }
 }
 
@@ -89,10 +91,14 @@ impl Asked {
             name: "VARIABLE".into(),
             value: self.variable.clone(),
         };
+        let scratch = self.scratch.clone().map(|value| reapi::command::EnvironmentVariable {
+            name: "BUCK_SCRATCH_PATH".into(),
+            value,
+        });
         let command = reapi::Command {
             arguments: self.arguments.clone(),
             output_paths: self.outputs.clone(),
-            environment_variables: vec![variable],
+            environment_variables: scratch.into_iter().chain([variable]).collect(),
             working_directory: self.working_directory.clone(),
             ..Default::default()
         };

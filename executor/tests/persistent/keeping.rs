@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::harness::{Fixture, ask, processes};
+use kiln_protos::worker::scheduler_message::Kind;
+
+use crate::harness::{Done, Fixture, ask, processes};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_tool_that_waits_longest_makes_room() {
@@ -20,6 +22,43 @@ async fn the_tool_that_waits_longest_makes_room() {
     assert_eq!(worker.done(a).await.by(), (first, 3), "b had waited longer");
     assert_eq!(worker.done(b).await.by().1, 1);
     assert_eq!(worker.stop().await.figures().running, 0);
+}
+
+/// Whoever can make a tool do what it should not does so to nobody else.
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_share_no_tool_and_who_may_use_none_gets_none() {
+    let mut worker = Fixture::with(1, |config| config.persistent.tools = 3).await;
+    let mut by = Vec::new();
+    for (number, tools) in [Some("ci"), Some("al"), Some("ci"), None].into_iter().enumerate() {
+        let asked = ask(&[]).input("number", &number.to_string());
+        let action = asked.put(&worker.store).await;
+        let lease = kiln_protos::worker::Lease {
+            tools: tools.map(str::to_owned),
+            ..crate::scheduler::lease(&number.to_string(), action)
+        };
+        worker.scheduler.send(Kind::Lease(lease)).await;
+        let response = worker.scheduler.completed().await.1.unwrap();
+        by.push(Done(response.result.unwrap()).by());
+    }
+    assert_eq!(by[2], (by[0].0.clone(), 2));
+    assert_eq!((by[1].1, by[3].1), (1, 0));
+    assert_ne!(by[1].0, by[0].0);
+    assert_eq!(worker.unfit("caller"), 1);
+    worker.stop().await;
+}
+
+/// Buck2 gives each action a scratch directory of its own: it makes no other tool.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scratch_directory_is_no_part_of_a_tool() {
+    let mut worker = Fixture::new().await;
+    let mut asked = ask(&[]);
+    let mut counts = Vec::new();
+    for action in ["one", "two", "three"] {
+        asked.scratch = Some(format!("buck-out/v2/tmp/root/0123456789abcdef/compile/{action}"));
+        counts.push(worker.done(&asked).await.by().1);
+    }
+    assert_eq!(counts, [1, 2, 3]);
+    worker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

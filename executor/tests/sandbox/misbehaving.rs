@@ -10,7 +10,10 @@ use crate::harness::{Fixture, as_ordinary_user, as_root, block_on};
 
 #[track_caller]
 fn over(ending: &Ending, limit: &str) {
-    assert!(matches!(ending, Ending::OverLimit(text) if text.starts_with(limit)), "{ending:?}");
+    assert!(
+        matches!(ending, Ending::OverLimit { limit: text, .. } if text.starts_with(limit)),
+        "{ending:?}"
+    );
 }
 
 both! {
@@ -48,8 +51,11 @@ both! {
 
     async fn a_gigabyte_of_output_is_stopped(slot: &mut Fixture) {
         let before = resident();
-        let ran = slot.sh("head -c 1000000000 /dev/zero").await;
-        over(&ran.ending, "output: more than 4194304 bytes");
+        let mut spec = slot.shell("head -c 1000000000 /dev/zero");
+        spec.limits.output_bytes = Some(256 << 10);
+        let ran = slot.run(&spec).await;
+        over(&ran.ending, "output: it printed more than 4194304 bytes");
+        assert_eq!(ran.ending.exit_code(), 137);
         assert_eq!(ran.stdout.len(), 4 << 20);
         let grown = resident().saturating_sub(before);
         assert!(grown < 64 << 20, "{grown} bytes more");
@@ -131,7 +137,8 @@ fn a_memory_hog_fails_as_ordinary_user() {
             let mut slot = Fixture::new().await;
             let ran = slot.sh(HOG).await;
             assert!(
-                ran.stderr.contains("MemoryError") || matches!(ran.ending, Ending::OverLimit(_)),
+                ran.stderr.contains("MemoryError")
+                    || matches!(ran.ending, Ending::OverLimit { .. }),
                 "{:?}: {}",
                 ran.ending,
                 ran.stderr

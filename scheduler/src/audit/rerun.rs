@@ -49,7 +49,8 @@ pub async fn rerun(
     action: Digest,
     changed: &[Condition],
 ) -> Result<Ran, String> {
-    let facts = read_action(&core.config, core.parts.blobs.as_ref(), &action).await;
+    let read = read_action(&core.config, core.parts.blobs.as_ref(), &action).await;
+    let facts = read.map(|(facts, _)| facts);
     let mut facts = facts.map_err(|status| status.message)?;
     // That is what keeps it alone and its result to itself.
     facts.do_not_cache = true;
@@ -66,6 +67,7 @@ pub async fn rerun(
         received_at: unix_nanos(),
         skip_cache_lookup: true,
         owner: None,
+        tools: None,
         audit: Some(Rerun {
             conditions: Bytes::from(changed.encode_to_vec()),
             avoid: execution.worker.as_str().into(),

@@ -342,7 +342,8 @@ async fn a_waiting_client_hears_heartbeats() {
 
 #[tokio::test(start_paused = true)]
 async fn what_no_worker_can_run_fails_with_the_reason_after_a_grace_period() {
-    let mut kiln = Kiln::in_memory(SchedulerConfig::default()).await;
+    let config = SchedulerConfig { base_url: "http://kiln".to_owned(), ..Default::default() };
+    let mut kiln = Kiln::in_memory(config).await;
     let worker = kiln.worker("w", 1, &[("os", "linux")]).await;
     let spec = ActionSpec { platform: vec![("os", "plan9")], ..Default::default() };
     let action = kiln.action(spec).await;
@@ -366,6 +367,9 @@ async fn what_no_worker_can_run_fails_with_the_reason_after_a_grace_period() {
         "{}",
         status.message
     );
+    let (told, link) = status.message.rsplit_once('\n').expect("a line of its own for the link");
+    assert!(link.starts_with("http://kiln/actions/sha256/"), "{link}");
+    assert!(told.ends_with("correct its platform properties or add a worker"), "{told}");
     assert_eq!(begun.elapsed().as_secs(), 30);
     assert_eq!(kiln.events.recv().await.unwrap().status_code, Code::FailedPrecondition as i32);
     alive.abort();

@@ -141,10 +141,12 @@ fn failure(loaded: &Loaded) -> Option<Markup> {
     if run.status_code == 0 && run.status_message.is_empty() {
         return None;
     }
-    let class = if run.status_code == 0 { "panel" } else { "panel alarm" };
+    let failed = run.status_code != 0 || run.exit_code != 0;
+    let class = if failed { "panel alarm" } else { "panel" };
+    let title = if run.status_code == 0 { "Reason" } else { code_name(run.status_code) };
     Some(html! {
         section class=(class) {
-            header { h2 { (code_name(run.status_code)) } }
+            header { h2 { (title) } }
             pre.wrap { (short(&run.status_message, 4000)) }
         }
     })

@@ -14,6 +14,8 @@ const CPU_PERIOD: u64 = 100_000;
 const OWN_PROCESSES: u64 = 2;
 /// Memory that the zygote may want between two actions.
 const RESERVE: u64 = 16 << 20;
+/// What the smallest process takes, with its page tables and what starts it.
+pub(in crate::sandbox) const SMALLEST: u64 = 1 << 20;
 /// Large enough for any of the small files read here.
 const SMALL_FILE: usize = 1024;
 
@@ -79,13 +81,17 @@ impl Cgroups {
         self.pids.is_some()
     }
 
-    /// Sets the limits for the next action and forgets what was seen of the last.
-    pub(in crate::sandbox) fn prepare(&mut self, limits: &Limits) -> Result<(), String> {
+    /// Sets the limits for the next action and forgets what was seen of the last. False: there is more in
+    /// the cgroup already than the memory limit allows an action with all that starts it.
+    pub(in crate::sandbox) fn prepare(&mut self, limits: &Limits) -> Result<bool, String> {
         let applied = self.applied.take();
         let differs =
             |get: fn(&Limits) -> Option<u64>| applied.as_ref().map(get) != Some(get(limits));
         if let Some(memory) = &mut self.memory {
             if differs(|limits| limits.memory_bytes) {
+                if limits.memory_bytes.is_some_and(|bytes| !memory.has_room(bytes)) {
+                    return Ok(false);
+                }
                 memory.limit(limits.memory_bytes).map_err(failed("set the memory limit"))?;
             }
             memory.forget().map_err(failed("read the memory cgroup"))?;
@@ -102,7 +108,7 @@ impl Cgroups {
             cpu.limit(limits.cpu_millis).map_err(failed("set the cpu limit"))?;
         }
         self.applied = Some(limits.clone());
-        Ok(())
+        Ok(true)
     }
 
     /// Moves the calling process in; what it starts is born inside. Not to be done for each action: the
@@ -159,6 +165,7 @@ struct Memory {
     swap: Option<File>,
     /// Missing in version 2 before Linux 5.19, and not to be reset before 6.12.
     peak: Option<File>,
+    usage: File,
     events: File,
     force_empty: Option<File>,
     kills_before: u64,
@@ -166,24 +173,39 @@ struct Memory {
 
 impl Memory {
     fn open(dir: &Path, version: Version) -> io::Result<Self> {
-        let (limit, swap, peak, events) = match version {
+        let (limit, swap, peak, usage, events) = match version {
             Version::V1 => (
                 "memory.limit_in_bytes",
                 "memory.memsw.limit_in_bytes",
                 "memory.max_usage_in_bytes",
+                "memory.usage_in_bytes",
                 "memory.oom_control",
             ),
-            Version::V2 => ("memory.max", "memory.swap.max", "memory.peak", "memory.events"),
+            Version::V2 => {
+                ("memory.max", "memory.swap.max", "memory.peak", "memory.current", "memory.events")
+            }
         };
         Ok(Self {
             version,
             limit: open_rw(dir, limit)?,
             swap: open_rw(dir, swap).ok(),
             peak: open_rw(dir, peak).ok(),
+            usage: File::open(dir.join(usage))?,
             events: File::open(dir.join(events))?,
             force_empty: open_rw(dir, "memory.force_empty").ok(),
             kills_before: 0,
         })
+    }
+
+    /// Whether so many bytes are enough for what is there and for a process more: below that a limit
+    /// would be refused, or be the end of the zygote.
+    fn has_room(&self, bytes: u64) -> bool {
+        let fits = || {
+            let usage = get(&self.usage).ok().and_then(|text| text.trim().parse::<u64>().ok());
+            usage.is_none_or(|usage| usage.saturating_add(SMALLEST) <= bytes)
+        };
+        // Caches of earlier actions are given up for it.
+        fits() || (self.force_empty.as_ref().is_some_and(|file| put(file, "0").is_ok()) && fits())
     }
 
     fn limit(&self, bytes: Option<u64>) -> io::Result<()> {

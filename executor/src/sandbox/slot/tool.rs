@@ -10,7 +10,7 @@ use tokio::net::unix::pipe;
 use tokio::time::Instant;
 
 use super::connection::Connection;
-use super::{KILL_PATIENCE, Slot, by_itself, input_pipe, output_pipe};
+use super::{KILL_PATIENCE, Slot, input_pipe, output_pipe};
 use crate::sandbox::pump::read_now;
 use crate::sandbox::wire::{Reply, Report, Request};
 use crate::sandbox::{CommandSpec, Ending, SandboxError, SlotConfig, Withdrawal};
@@ -235,7 +235,7 @@ fn connected(slot: &mut Slot) -> Result<&mut Connection, SandboxError> {
 }
 
 fn ending(report: Report) -> Ending {
-    report.over_limit.map_or_else(|| by_itself(report.status), Ending::OverLimit)
+    super::ending(report.over_limit, report.status)
 }
 
 #[allow(unsafe_code)] // ioctl is unsafe for what it may point to

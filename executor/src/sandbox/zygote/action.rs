@@ -23,13 +23,17 @@ use super::process::{self, Ended};
 use super::roots::Roots;
 use super::scratch::{self, Scratch};
 use super::socket::Socket;
-use crate::sandbox::cgroup::Cgroups;
+use crate::sandbox::cgroup::{Cgroups, SMALLEST};
 use crate::sandbox::wire::{Reply, Report, Request, Status};
 use crate::sandbox::{CommandSpec, Conditions, Limits, NotChanged, UpperDir};
 
 /// Processes of the slot's user that are not the action's: the zygote and init, where they are
 /// the same user.
 const OWN_PROCESSES: u64 = 2;
+
+/// What to do about too little memory.
+const MORE_MEMORY: &str =
+    "raise the property kiln-memory where the action names one, else workers.memory";
 
 /// What a slot's actions are made with, one after the other.
 #[derive(Debug)]
@@ -99,7 +103,7 @@ impl Workshop {
         })?;
         let (spec, not_changed) = &self.possible(spec);
         let identity = self.identity.under(spec.conditions);
-        let root = self.scratch.prepare(spec, identity)?;
+        let (root, fits) = self.scratch.prepare(spec, identity)?;
         give(&identity, &stdout)?;
         give(&identity, &stderr)?;
         let command = match Command::new(spec) {
@@ -109,10 +113,12 @@ impl Workshop {
         if let Some(name) = scratch::blocked_mount_point(spec) {
             return Ok(Some((not_started(&command::unfit_root(name), &stderr), root)));
         }
-        if !self.scratch.hand_over(spec, &root)? {
+        if !fits || !self.scratch.hand_over(spec, &root)? {
             return Ok(Some((not_started(&command::no_room(), &stderr), root)));
         }
-        self.cgroups.prepare(&spec.limits).map_err(ZygoteError::Refused)?;
+        if !self.limit(&spec.limits)? {
+            return Ok(Some((self.too_little_memory(spec, &stderr), root)));
+        }
         let trees = self.scratch.trees(spec)?;
         let streams = Streams { stdin: None, stdout: &stdout, stderr: &stderr };
         let init = self.start(spec, identity, &command, streams, &trees)?;
@@ -136,6 +142,8 @@ impl Workshop {
         self.cgroups.relieve();
         let status = match self.outcome.read() {
             Told::Ended(status) => status,
+            // Its very first steps may be too much for its limits.
+            Told::Failed(_) if self.cgroups.seen().out_of_memory => ended.status,
             Told::Failed(message) => return Err(ZygoteError::Refused(message)),
             Told::Nothing => ended.status,
         };
@@ -194,6 +202,27 @@ impl Workshop {
         spawned
     }
 
+    /// Sets the limits of the next action. False: they leave no room to start anything.
+    pub(super) fn limit(&mut self, limits: &Limits) -> Result<bool, ZygoteError> {
+        if limits.memory_bytes.is_some_and(|bytes| bytes < SMALLEST) {
+            return Ok(false);
+        }
+        let refused = ZygoteError::Refused;
+        if self.cgroups.prepare(limits).map_err(refused)? {
+            return Ok(true);
+        }
+        // What the last action left in memory counts as well.
+        self.last = None;
+        self.scratch.forget()?;
+        self.cgroups.prepare(limits).map_err(refused)
+    }
+
+    fn too_little_memory(&self, spec: &CommandSpec, stderr: &OwnedFd) -> Report {
+        let bytes = spec.limits.memory_bytes.unwrap_or(0);
+        let limit = format!("memory: in {bytes} bytes nothing can be started; {MORE_MEMORY}");
+        Report { over_limit: Some(limit), ..not_started(&command::no_memory(), stderr) }
+    }
+
     /// Resource limits for what no cgroup and no file system of this machine limits. That of processes is
     /// always set, so that it is not the server's; where a cgroup counts them it is not met first.
     fn stand_ins(&self, spec: &CommandSpec) -> StandIns {
@@ -228,18 +257,23 @@ impl Workshop {
         let seen = self.cgroups.seen();
         if let Some(bytes) = spec.limits.memory_bytes.filter(|_| seen.out_of_memory) {
             return Some(format!(
-                "memory: the action needed more than {bytes} bytes, its files in /tmp included"
+                "memory: the action needed more than {bytes} bytes, its files in /tmp included; {MORE_MEMORY}"
             ));
         }
         if let Some(count) = spec.limits.processes.filter(|_| seen.out_of_processes) {
-            return Some(format!("processes: the action wanted more than {count} at once"));
+            return Some(format!(
+                "processes: the action wanted more than {count} at once; have it start fewer, or raise \
+                 workers.processes"
+            ));
         }
         self.disk_full(&spec.limits)
     }
 
     pub(super) fn disk_full(&self, limits: &Limits) -> Option<String> {
         let bytes = limits.disk_bytes.filter(|_| self.scratch.is_full())?;
-        Some(format!("disk: the action filled the {bytes} bytes it may write"))
+        Some(format!(
+            "disk: the action filled the {bytes} bytes it may write; have it write less, or raise workers.disk"
+        ))
     }
 }
 

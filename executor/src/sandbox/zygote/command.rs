@@ -103,7 +103,12 @@ impl Command {
 }
 
 pub(super) fn no_room() -> NotStarted {
-    let message = "kiln: the inputs that the action may change are more than it may write\n";
+    let message = "kiln: the inputs that the action may change, or the directories of its outputs, are more than it may write\n";
+    NotStarted { message: message.to_owned(), code: NOT_RUNNABLE }
+}
+
+pub(super) fn no_memory() -> NotStarted {
+    let message = "kiln: the memory that the action may use does not suffice to start it\n";
     NotStarted { message: message.to_owned(), code: NOT_RUNNABLE }
 }
 

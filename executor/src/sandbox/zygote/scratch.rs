@@ -234,12 +234,13 @@ impl Scratch {
         &self.places[self.current]
     }
 
-    /// Makes place for the next action. The descriptor is its input root's, and outlives it.
+    /// Makes place for the next action. The descriptor is its input root's, and outlives it. False: what
+    /// it may write has no room for the directories that it is to find.
     pub(super) fn prepare(
         &mut self,
         spec: &CommandSpec,
         identity: Identity,
-    ) -> Result<OwnedFd, ZygoteError> {
+    ) -> Result<(OwnedFd, bool), ZygoteError> {
         self.identity = identity;
         self.forget_large()?;
         self.current = 1 - self.current;
@@ -255,13 +256,17 @@ impl Scratch {
             let owner = owner.then_some((self.identity.uid, self.identity.gid));
             copy::inputs(&lower, &place.upper(), spec.conditions, owner)?;
         }
-        self.make_directories(spec, &lower)?;
-        if !lower.is_empty() && !copies {
+        let fits = match self.make_directories(spec, &lower) {
+            Err(error) if matches!(error.errno(), Some(Errno::ENOSPC | Errno::EDQUOT)) => false,
+            made => made.map(|()| true)?,
+        };
+        if fits && !lower.is_empty() && !copies {
             self.mount_overlay(&lower)?;
         }
-        let root = place.root(spec);
+        let root = if fits { place.root(spec) } else { place.upper() };
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        open(&root, flags, Mode::empty()).context("open", root.display())
+        let opened = open(&root, flags, Mode::empty()).context("open", root.display())?;
+        Ok((opened, fits))
     }
 
     /// Why the inputs are not copied; `None`: they can be.

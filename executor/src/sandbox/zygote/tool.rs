@@ -7,7 +7,7 @@
 use std::os::fd::OwnedFd;
 
 use super::action::{Streams, Workshop, attend, give, not_started};
-use super::command::Command;
+use super::command::{self, Command};
 use super::error::ZygoteError;
 use super::mounts;
 use super::scratch::Fill;
@@ -46,12 +46,14 @@ impl Workshop {
             Ok(command) => command,
             Err(why) => return Ok(Some(not_started(&why, &stderr))),
         };
-        let root = self.scratch.prepare(spec, self.identity)?;
+        let root = self.prepare_request(spec)?;
         let mut trees = Vec::from(self.scratch.tool_trees(&spec.limits)?);
         let entries = self.scratch.show(spec)?;
         self.shown = entries.iter().map(|(_, at)| at.clone()).collect();
         trees.extend(entries);
-        self.cgroups.prepare(&spec.limits).map_err(ZygoteError::Refused)?;
+        if !self.limit(&spec.limits)? {
+            return Err(ZygoteError::Refused("its memory limit leaves no room for it".to_owned()));
+        }
         let streams = Streams { stdin: Some(&stdin), stdout: &stdout, stderr: &stderr };
         let init = self.start(spec, self.identity, &command, streams, &trees)?;
         // Only the tool holds the ends of its pipes from here on.
@@ -64,6 +66,13 @@ impl Workshop {
         };
         let ended = attend(init, socket, serve)?;
         ended.map(|ended| self.conclude(spec, ended)).transpose()
+    }
+
+    fn prepare_request(&mut self, spec: &CommandSpec) -> Result<OwnedFd, ZygoteError> {
+        match self.scratch.prepare(spec, self.identity)? {
+            (root, true) => Ok(root),
+            (_, false) => Err(ZygoteError::Refused(command::no_room().message)),
+        }
     }
 
     /// `limits`: those of the tool and of each request.
@@ -79,7 +88,7 @@ impl Workshop {
                     return Err(ZygoteError::Refused(why.to_owned()));
                 }
                 self.scratch.check_held()?;
-                let root = self.scratch.prepare(&spec, self.identity)?;
+                let root = self.prepare_request(&spec)?;
                 self.present(&spec)?;
                 Ok(Some((Reply::Presented, Some(root))))
             }
