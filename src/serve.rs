@@ -13,7 +13,7 @@ use kiln_cas::logs::LogStreams;
 use kiln_cas::promises::Attributed;
 use kiln_cas::records::RecordsError;
 use kiln_cas::redis::RedisError;
-use kiln_cas::services::{CasServices, ServicesConfig};
+use kiln_cas::services::{CasServices, FetchConfig, ServicesConfig};
 use kiln_cas::stores::{SharedConfig, Storage, StorageConfig};
 use kiln_executor::session::SessionEnd;
 use kiln_executor::{Worker, WorkerConfig, WorkerError};
@@ -57,8 +57,8 @@ pub struct ServeOptions {
     pub worker: Option<WorkerConfig>,
     /// Whether everybody may write action results where nobody is asked who calls.
     pub allow_cache_updates: bool,
-    /// URIs that the Remote Asset service may download begin with one of these.
-    pub fetch_allowed: Vec<String>,
+    /// What the Remote Asset service may download.
+    pub fetch: FetchConfig,
     /// Bytes; 0: no limit.
     pub max_blob_size: u64,
     /// Where traces go; `None`: nowhere.
@@ -370,8 +370,7 @@ fn cas_services(
         exec_enabled: true,
         access,
         invocations: storage.invocations.clone(),
-        fetch_allowed_prefixes: options.fetch_allowed.clone(),
-        downloader: None,
+        fetch: options.fetch.clone(),
         max_blob_size: options.max_blob_size,
         secret: secret().map_err(ServeError::Random)?,
     }))

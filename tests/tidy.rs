@@ -7,17 +7,26 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Crate -> the Kiln crates it may depend on (docs/ARCHITECTURE.md).
-const MAY_DEPEND_ON: [(&str, &[&str]); 8] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 9] = [
     ("kiln-test-servers", &[]),
+    ("kiln-net", &[]),
     ("kiln-protos", &[]),
-    ("kiln-cas", &["kiln-protos"]),
-    ("kiln-scheduler", &["kiln-protos", "kiln-cas"]),
-    ("kiln-executor", &["kiln-protos", "kiln-cas"]),
-    ("kiln-ci", &["kiln-protos", "kiln-cas"]),
-    ("kiln-deploy", &["kiln-protos", "kiln-cas"]),
+    ("kiln-cas", &["kiln-net", "kiln-protos"]),
+    ("kiln-scheduler", &["kiln-net", "kiln-protos", "kiln-cas"]),
+    ("kiln-executor", &["kiln-net", "kiln-protos", "kiln-cas"]),
+    ("kiln-ci", &["kiln-net", "kiln-protos", "kiln-cas"]),
+    ("kiln-deploy", &["kiln-net", "kiln-protos", "kiln-cas"]),
     (
         "kiln",
-        &["kiln-protos", "kiln-cas", "kiln-scheduler", "kiln-executor", "kiln-ci", "kiln-deploy"],
+        &[
+            "kiln-net",
+            "kiln-protos",
+            "kiln-cas",
+            "kiln-scheduler",
+            "kiln-executor",
+            "kiln-ci",
+            "kiln-deploy",
+        ],
     ),
 ];
 
@@ -178,6 +187,32 @@ fn unsafe_code_lives_in_the_sandbox_alone() {
             .expect("UTF-8")
             .contains(concat!("allow(", "unsafe_code"));
         assert!(inside || !allows, "{} allows unsafe code", path.display());
+    }
+}
+
+/// Whoever fetches does so through `kiln-net`: one place honours proxies, trust and time limits, and
+/// one parser reads what is fetched. S3's SDK brings a client of its own.
+#[test]
+fn one_crate_alone_speaks_http_to_others() {
+    const CLIENTS: [&str; 6] =
+        ["reqwest", "hyper-rustls", "hyper-tls", "ureq", "isahc", "rustls-native-certs"];
+    let metadata = metadata();
+    for package in list(&metadata, "packages") {
+        let name = text(package, "name");
+        if !MAY_DEPEND_ON.iter().any(|(own, _)| *own == name) || name == "kiln-net" {
+            continue;
+        }
+        for dependency in list(package, "dependencies") {
+            let other = text(dependency, "name");
+            assert!(!CLIENTS.contains(&other), "{name} depends on {other}: use kiln_net::http");
+            let features = list(dependency, "features").iter().filter_map(Value::as_str);
+            let client = features.into_iter().any(|it| it.starts_with("client"));
+            let normal = dependency["kind"].is_null();
+            assert!(
+                !(normal && client && other.starts_with("hyper")),
+                "{name} uses the client of {other}: use kiln_net::http"
+            );
+        }
     }
 }
 

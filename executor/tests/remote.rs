@@ -14,7 +14,7 @@ use bytes::Bytes;
 use common::{FUNCTION, PlainRunners, put, put_action, shell};
 use futures_util::{Stream, StreamExt};
 use kiln_cas::access::Everybody;
-use kiln_cas::services::{CasServices, ServicesConfig};
+use kiln_cas::services::{CasServices, FetchConfig, ServicesConfig};
 use kiln_cas::stores::{Storage, StorageConfig};
 use kiln_cas::{Blob, BlobStore, DigestFunction, SharedBlobStore, StoreError};
 use kiln_executor::remote::{Credentials, RemoteStore, Server, serve};
@@ -86,8 +86,7 @@ async fn start(dir: &Path) -> Running {
         exec_enabled: true,
         access: Arc::new(Everybody { write_results: true }),
         invocations: storage.invocations.clone(),
-        fetch_allowed_prefixes: Vec::new(),
-        downloader: None,
+        fetch: FetchConfig::default(),
         max_blob_size: 0,
         secret: [0; 32],
     });

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use kiln_cas::promises::on_behalf;
 use kiln_cas::stores::{ClosureError, closure};
 use kiln_cas::{BlobStore, Digest, DigestFunction};
+use kiln_net::urls::path;
 use kiln_protos::events::{self, Execution, execution::Origin};
 use kiln_protos::protobuf::Timestamp;
 use kiln_protos::rpc::Status;
@@ -335,25 +336,18 @@ pub(crate) fn link(base_url: &str, key: &kiln_cas::ActionKey, operation: Option<
         return String::new();
     }
     let action = &key.action;
-    let mut url =
-        format!("{base_url}/actions/{}/{}/{}", action.function, action.hex(), action.size);
-    url.push_str("?instance=");
-    percent_encode(&key.instance, &mut url);
+    let mut url = format!(
+        "{base_url}/actions/{}/{}/{}?instance={}",
+        action.function,
+        action.hex(),
+        action.size,
+        path(&key.instance)
+    );
     if let Some(operation) = operation {
-        url.push_str("&operation=");
-        percent_encode(operation, &mut url);
+        // Writing to a String cannot fail.
+        let _ = write!(url, "&operation={}", path(operation));
     }
     url
-}
-
-fn percent_encode(text: &str, url: &mut String) {
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
-            url.push(byte as char);
-        } else {
-            let _ = write!(url, "%{byte:02X}");
-        }
-    }
 }
 
 fn append_link(message: &mut String, link: &str) {

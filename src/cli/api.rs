@@ -2,18 +2,11 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::AUTHORIZATION;
-use http::{HeaderValue, Request, StatusCode};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
-use kiln_executor::remote::{
-    ServerError, Token, address, client_config, of_other_protocol, provider,
-};
-use rustls::{ClientConfig, RootCertStore};
+use kiln_executor::remote::{ServerError, Token, address, of_other_protocol};
+use kiln_net::http::header::{AUTHORIZATION, HeaderValue};
+use kiln_net::http::{Client, Options, StatusCode, client, collect};
+use kiln_net::tls::{client_config, without_trust};
+use kiln_net::{Url, causes, urls};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -31,7 +24,7 @@ const MAX_ANSWER: usize = 256 << 20;
 pub struct Api {
     /// `http://HOST:PORT` or `https://HOST:PORT`
     base: String,
-    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    client: Client,
     token: Option<Token>,
 }
 
@@ -41,17 +34,10 @@ impl Api {
         let (base, secure) = address(target.url.trim_end_matches('/'))?;
         let tls = match secure {
             true => client_config(&target.credentials.tls).map_err(ServerError::from)?,
-            false => no_tls()?,
+            false => without_trust().map_err(ServerError::from)?,
         };
-        let mut connector = HttpConnector::new();
-        connector.enforce_http(false);
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(connector);
-        let client = Client::builder(TokioExecutor::new()).build(connector);
+        let client = client(Options::new(tls, CONNECT_TIMEOUT));
+        let client = client.map_err(|error| CliError::machine(error.to_string()))?;
         Ok(Self { base, client, token: target.credentials.token.clone() })
     }
 
@@ -83,11 +69,9 @@ impl Api {
         Err(error.hint(said.error.hint))
     }
 
-    async fn fetch(&self, path: &str, within: Duration) -> Result<(StatusCode, Bytes), CliError> {
-        let url = format!("{}{path}", self.base);
-        let url: http::Uri = url
-            .parse()
-            .map_err(|error| CliError::usage(format!("{url} is not an address: {error}")))?;
+    async fn fetch(&self, path: &str, within: Duration) -> Result<(StatusCode, Vec<u8>), CliError> {
+        let url = urls::parse(&format!("{}{path}", self.base))
+            .map_err(|error| CliError::usage(error.to_string()))?;
         let answer = tokio::time::timeout(within, self.answer(url)).await;
         let late = |_| format!("no answer within {} s", within.as_secs());
         answer
@@ -96,38 +80,23 @@ impl Api {
             .map_err(|error| CliError::unreachable(&self.base, error))
     }
 
-    async fn answer(&self, url: http::Uri) -> Result<(StatusCode, Bytes), String> {
-        let mut request = Request::get(url).body(Empty::new()).map_err(|e| e.to_string())?;
+    async fn answer(&self, url: Url) -> Result<(StatusCode, Vec<u8>), String> {
+        let mut request = self.client.get(url);
         if let Some(token) = &self.token {
             let mut value = HeaderValue::try_from(token.authorization())
                 .map_err(|_| "the token cannot be sent in a header".to_owned())?;
             value.set_sensitive(true);
-            request.headers_mut().insert(AUTHORIZATION, value);
+            request = request.header(AUTHORIZATION, value);
         }
         let secure = self.base.starts_with("https:");
-        let failed = |error| of_other_protocol(&error, secure).unwrap_or_else(|| innermost(&error));
-        let answer = self.client.request(request).await.map_err(failed)?;
+        // Outer errors only say that a request failed.
+        let failed =
+            |error| of_other_protocol(&error, secure).unwrap_or_else(|| causes::innermost(&error));
+        let answer = request.send().await.map_err(failed)?;
         let status = answer.status();
-        let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
-        Ok((status, body.map_err(|error| error.to_string())?.to_bytes()))
+        let body = collect(answer, MAX_ANSWER).await.map_err(|error| error.to_string())?;
+        Ok((status, body))
     }
-}
-
-/// For a server without TLS: trusts nobody.
-fn no_tls() -> Result<ClientConfig, CliError> {
-    let config = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| CliError::machine(error.to_string()))?;
-    Ok(config.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
-}
-
-/// Outer errors only say that a request failed.
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut inner = error;
-    while let Some(source) = inner.source() {
-        inner = source;
-    }
-    inner.to_string()
 }
 
 fn not_kiln(base: &str, cause: impl std::fmt::Display) -> CliError {

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
-use kiln_executor::remote::{
-    Credentials, Server, ServerError, TlsFiles, Token, TokenError, address,
-};
+use kiln_executor::remote::{Credentials, Server, ServerError, Token, TokenError, address};
+use kiln_net::tls::TlsFiles;
+use kiln_net::urls;
 
 use super::CliError;
 
@@ -129,8 +129,8 @@ impl Target {
 }
 
 fn is_here(url: &str) -> bool {
-    let host = url.split_once("://").map_or(url, |(_, rest)| rest);
-    ["localhost:", "127.", "[::1]"].iter().any(|here| host.starts_with(here))
+    let url = address(url).ok().and_then(|(url, _)| urls::parse(&url).ok());
+    url.is_some_and(|url| urls::is_loopback(&url))
 }
 
 impl From<TokenError> for CliError {

@@ -349,7 +349,14 @@ pub const KEYS: &[Key] = &[
         "fetch.allow",
         "",
         Kind::List,
-        "URIs that the Remote Asset service may download begin with one of these.",
+        "URLs that the Remote Asset service may download begin with one of these: https://HOST, \
+         https://HOST/DIRECTORY/, or https:// for the whole internet.",
+    ),
+    key(
+        "fetch.max_size",
+        "16GiB",
+        Kind::Size,
+        "Most bytes of one download, and of all downloads under way, which lie in the data directory.",
     ),
     key(
         "workers.count",

@@ -5,11 +5,13 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use kiln_cas::redis::{RedisConfig, RedisError};
+use kiln_cas::services::FetchConfig;
 use kiln_cas::stores::s3::S3Config;
 use kiln_cas::stores::{SharedConfig, StorageConfig};
 use kiln_executor::images::{AllowList, ImageLimits, ImagesConfig, Timing};
 use kiln_executor::sandbox::RootFs;
 use kiln_executor::{SandboxMode, WorkerConfig};
+use kiln_net::Allowed;
 use kiln_scheduler::SchedulerConfig;
 use kiln_scheduler::audit::AuditConfig;
 use kiln_scheduler::journal::JournalConfig;
@@ -35,6 +37,8 @@ const SECRETS: [&str; 7] = [
 ];
 /// In a worker's own storage, a blob that was just read is not evicted at once.
 const LOCAL_LEASE: Duration = Duration::from_secs(10);
+/// In the data directory: downloads whose digest is not known yet.
+const DOWNLOADS: &str = "downloads";
 /// More front threads than this have nothing to do before the disk is busy.
 const MAX_FRONT_THREADS: usize = 8;
 
@@ -70,11 +74,21 @@ pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
         audit: audit(settings),
         worker,
         allow_cache_updates: settings.flag("cache.allow_updates"),
-        fetch_allowed: settings.list("fetch.allow"),
+        fetch: fetch(settings)?,
         max_blob_size: settings.size("storage.max_blob_size").unwrap_or(0),
         otlp: otlp(settings)?,
         drain: settings.duration("server.drain"),
     })
+}
+
+fn fetch(settings: &Settings) -> Result<FetchConfig, ConfigError> {
+    let allowed = Allowed::new(&settings.list("fetch.allow")).map_err(|error| {
+        ConfigError::Combination(format!(
+            "fetch.allow: {error}; write how URLs begin, e.g. https://files.example/releases/"
+        ))
+    })?;
+    let max_size = settings.size("fetch.max_size").unwrap_or(u64::MAX);
+    Ok(FetchConfig { allowed, directory: data_dir(settings).join(DOWNLOADS), max_size })
 }
 
 fn audit(settings: &Settings) -> AuditConfig {

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use kiln_net::urls;
+
 use super::{ConfigError, Settings};
 use crate::auth::AuthOptions;
 use crate::auth::jwt::fetch::MIN_INTERVAL;
@@ -113,12 +115,12 @@ fn jwks(settings: &Settings) -> Result<Option<JwksOptions>, ConfigError> {
     let wrong = |problem: &str| {
         Err(ConfigError::Combination(format!("auth.jwks_url = {text:?}: {problem}")))
     };
-    let Ok(url) = text.parse::<http::Uri>() else { return wrong("it is not a URL") };
-    let here = matches!(url.host(), Some("127.0.0.1" | "localhost" | "[::1]"));
-    match url.scheme_str() {
-        Some("https") => {}
-        Some("http") if here => {}
-        _ => return wrong("expected https://: whoever could change the answer could make tokens"),
+    let url = match urls::parse(text) {
+        Ok(url) => url,
+        Err(error) => return wrong(&error.to_string()),
+    };
+    if url.scheme() != "https" && !urls::is_loopback(&url) {
+        return wrong("expected https://: whoever could change the answer could make tokens");
     }
     let refresh = settings.duration("auth.jwks_refresh");
     if refresh < MIN_INTERVAL {

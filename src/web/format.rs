@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use kiln_cas::Digest;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use kiln_net::urls;
 use time::OffsetDateTime;
 
 const SECOND: u64 = 1_000_000_000;
@@ -128,9 +128,7 @@ pub fn abbreviated(text: &str) -> String {
 
 /// One segment, or with `keep_slashes` several, of a path in an address.
 pub fn encode(text: &str, keep_slashes: bool) -> String {
-    const SEGMENT: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-    const SEGMENTS: AsciiSet = SEGMENT.remove(b'/');
-    utf8_percent_encode(text, if keep_slashes { &SEGMENTS } else { &SEGMENT }).to_string()
+    if keep_slashes { urls::path(text).to_string() } else { urls::component(text).to_string() }
 }
 
 /// `{function}/{hash}/{size}`: how pages name a blob.

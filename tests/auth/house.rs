@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use kiln_executor::remote::{TlsFiles, client_config};
+use kiln_net::grpc::connector;
+use kiln_net::tls::{TlsFiles, client_config};
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
@@ -85,15 +86,8 @@ pub async fn connect(
     let identity: Option<(PathBuf, PathBuf)> =
         identity.map(|pair| (pair.certificate.clone(), pair.key.clone()));
     let tls = client_config(&TlsFiles { ca: Some(authority.to_owned()), identity }).unwrap();
-    let mut tcp = hyper_util::client::legacy::connect::HttpConnector::new();
-    tcp.enforce_http(false);
-    let connector = hyper_rustls::HttpsConnectorBuilder::new()
-        .with_tls_config(tls)
-        .https_only()
-        .enable_http2()
-        .wrap_connector(tcp);
     let endpoint = Endpoint::from_shared(url.to_owned()).unwrap();
-    endpoint.connect_with_connector(connector).await
+    endpoint.connect_with_connector(connector(tls)).await
 }
 
 /// Exit code and everything that was said.

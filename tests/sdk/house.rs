@@ -24,10 +24,15 @@ impl House {
 
     /// Assets may be fetched where the URI begins with `prefix`.
     pub async fn fetching_from(prefix: &str) -> Self {
+        Self::with(&[("KILN_FETCH_ALLOW", prefix)]).await
+    }
+
+    /// With these environment variables.
+    pub async fn with(variables: &[(&str, &str)]) -> Self {
         let data = tempfile::tempdir().expect("a temporary directory");
         let arguments = ["--allow-cache-updates", "--workers", "2"];
         let mut command = server::command("127.0.0.1:0", data.path(), &arguments);
-        command.env("KILN_FETCH_ALLOW", prefix);
+        command.envs(variables.iter().copied());
         let server = Server::spawn(command, data.path());
         let endpoint = Endpoint::from_shared(server.url()).expect("a URL");
         let channel = endpoint.connect().await.expect("the server accepts connections");

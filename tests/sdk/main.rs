@@ -9,6 +9,7 @@ mod execution;
 mod house;
 mod live;
 mod oddities;
+mod proxies;
 mod storage;
 #[path = "../support/mod.rs"]
 mod support;

@@ -161,7 +161,7 @@ impl RedisConfig {
             let (user, password) = login.split_once(':').unwrap_or((login, ""));
             let part = |text: &str| match text {
                 "" => Ok(None),
-                text => percent_decode(text).map(Some).ok_or_else(|| {
+                text => kiln_net::urls::decoded(text).map(Some).ok_or_else(|| {
                     invalid("the user or the password is not percent-encoded UTF-8")
                 }),
             };
@@ -280,21 +280,6 @@ fn read(path: &Path, what: &str) -> Result<Vec<u8>, RedisError> {
     std::fs::read(path).map_err(|error| {
         RedisError::Config(format!("the {what} for Redis, {}: {error}", path.display()))
     })
-}
-
-fn percent_decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
-        let (high, low) = (digit(rest.next())?, digit(rest.next())?);
-        bytes.push((high * 16 + low) as u8);
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]

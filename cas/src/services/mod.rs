@@ -2,13 +2,13 @@
 
 mod action_cache;
 mod asset;
+mod bad_request;
 mod bytestream;
 mod capabilities;
 mod cas;
 mod chunking;
 mod compression;
 mod deadline;
-mod download;
 mod get_tree;
 mod guard;
 mod hits;
@@ -32,11 +32,10 @@ use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
 pub use self::action_cache::store_result;
-pub use self::asset::Allowed;
+pub use self::asset::FetchConfig;
 pub use self::bytestream::{MAX_PARTIAL_UPLOADS, PARTIAL_LIFETIME};
 pub use self::capabilities::{HIGH_VERSION, LOW_VERSION, MAX_BATCH_TOTAL};
 pub use self::deadline::Deadlines;
-pub use self::download::{Download, DownloadError, Downloader};
 pub use self::get_tree::MAX_TREE_DIRECTORIES;
 pub use self::guard::Guard;
 pub use self::http::MAX_INSTANCE_SEGMENTS;
@@ -78,10 +77,8 @@ pub struct ServicesConfig {
     pub access: SharedAuthorizer,
     /// To which the promises of the stores are attributed.
     pub invocations: Invocations,
-    /// URIs that FetchBlob may download begin with one of these; empty: none.
-    pub fetch_allowed_prefixes: Vec<String>,
-    /// How to download them. `None`: the built-in client for http and https.
-    pub downloader: Option<Arc<dyn Downloader>>,
+    /// What FetchBlob may download.
+    pub fetch: FetchConfig,
     /// Largest blob taken, in bytes; 0: no limit.
     pub max_blob_size: u64,
     /// Random bytes: whoever knows them can write to logs.
@@ -103,7 +100,7 @@ impl CasServices {
     }
 
     /// Adds Capabilities, ContentAddressableStorage, ByteStream, ActionCache, Fetch, Push,
-    /// LogStreamService and grpc.health.v1.Health.
+    /// LogStreamService and grpc.health.v1.Health. Needs a tokio runtime.
     pub fn add_to(&self, routes: &mut RoutesBuilder) {
         let config = &self.config;
         let asset = Arc::new(AssetService::new(config));

@@ -1,8 +1,5 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use axum::Router;
-use axum::response::Redirect;
-use axum::routing::get;
 use kiln_cas::Digest;
 use kiln_cas::access::Everybody;
 use kiln_protos::asset::fetch_client::FetchClient;
@@ -18,15 +15,18 @@ use tonic::{Code, Status};
 
 use crate::harness::{BLAKE3, SHA256, Server, refused, start, start_with, wire};
 
-fn qualifier(name: &str, value: &str) -> Qualifier {
+pub fn qualifier(name: &str, value: &str) -> Qualifier {
     Qualifier { name: name.into(), value: value.into() }
 }
 
-fn blob_request(uri: &str) -> FetchBlobRequest {
+pub fn blob_request(uri: &str) -> FetchBlobRequest {
     FetchBlobRequest { uris: vec![uri.into()], ..Default::default() }
 }
 
-async fn fetch(server: &Server, request: FetchBlobRequest) -> Result<FetchBlobResponse, Status> {
+pub async fn fetch(
+    server: &Server,
+    request: FetchBlobRequest,
+) -> Result<FetchBlobResponse, Status> {
     Ok(FetchClient::new(server.channel.clone()).fetch_blob(request).await?.into_inner())
 }
 
@@ -43,7 +43,7 @@ fn pushed(uris: &[&str], digest: &Digest) -> PushBlobRequest {
 }
 
 #[track_caller]
-fn failed(response: &FetchBlobResponse, code: Code, part: &str) {
+pub fn failed(response: &FetchBlobResponse, code: Code, part: &str) {
     let status = response.status.clone().unwrap();
     assert_eq!(status.code, code as i32, "{status:?}");
     assert!(status.message.contains(part), "{:?} does not hold {part:?}", status.message);
@@ -157,97 +157,4 @@ async fn directories_are_pushed_whole_or_not_at_all() {
     };
     assert_eq!(fetch("urn:dir").await.root_directory_digest, wire(&root));
     assert_eq!(fetch("urn:no").await.status.unwrap().code, Code::NotFound as i32);
-}
-
-/// A web server with some content, and Kiln with the right to download from one part of it.
-async fn origin() -> (String, Server) {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let base = format!("http://{}", listener.local_addr().unwrap());
-    let secret = |headers: http::HeaderMap| async move {
-        match headers.get("authorization").map(|value| value.as_bytes()) {
-            Some(b"Bearer right") => Ok("secret content"),
-            _ => Err(http::StatusCode::UNAUTHORIZED),
-        }
-    };
-    let router = Router::new()
-        .route("/ok/hello", get(|| async { "hello" }))
-        .route("/ok/empty", get(|| async { "" }))
-        .route("/ok/moved", get(|| async { Redirect::temporary("/ok/hello") }))
-        .route("/ok/out", get(|| async { Redirect::temporary("/private/hello") }))
-        .route("/ok/loop", get(|| async { Redirect::temporary("/ok/loop") }))
-        .route("/ok/large", get(|| async { vec![0_u8; 3 << 20] }))
-        .route("/ok/secret", get(secret))
-        .route("/ok/never", get(std::future::pending::<()>))
-        .route("/private/hello", get(|| async { "hello" }));
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    let prefix = format!("{base}/ok/");
-    let server = start_with(|config| {
-        config.fetch_allowed_prefixes = vec![prefix];
-        config.max_blob_size = 1 << 20;
-    })
-    .await;
-    (base, server)
-}
-
-#[tokio::test]
-async fn allowed_uris_are_downloaded_once() {
-    let (base, server) = origin().await;
-    for (path, content) in [("hello", "hello"), ("moved", "hello"), ("empty", "")] {
-        let uri = format!("{base}/ok/{path}");
-        let found = fetch(&server, blob_request(&uri)).await.unwrap();
-        assert_eq!(found.status.unwrap().code, 0);
-        let digest = SHA256.digest(content.as_bytes());
-        assert_eq!((found.uri, found.blob_digest), (uri, wire(&digest)));
-        assert!(server.has(&digest).await);
-    }
-    let both = FetchBlobRequest {
-        uris: vec![format!("{base}/ok/none"), format!("{base}/ok/hello")],
-        digest_function: 9,
-        ..Default::default()
-    };
-    let found = fetch(&server, both).await.unwrap();
-    assert_eq!(found.blob_digest, wire(&BLAKE3.digest(b"hello")));
-    assert_eq!(found.uri, format!("{base}/ok/hello"));
-}
-
-#[tokio::test]
-async fn what_may_not_or_cannot_be_downloaded_says_why() {
-    let (base, server) = origin().await;
-    let ask =
-        async |path: &str| fetch(&server, blob_request(&format!("{base}{path}"))).await.unwrap();
-    failed(&ask("/private/hello").await, Code::PermissionDenied, "allows to download none");
-    failed(&ask("/ok/../private/hello").await, Code::PermissionDenied, "allows");
-    failed(&ask("/ok/out").await, Code::PermissionDenied, "does not allow");
-    failed(&ask("/ok/none").await, Code::NotFound, "404");
-    failed(&ask("/ok/loop").await, Code::Unavailable, "redirections");
-    failed(&ask("/ok/large").await, Code::ResourceExhausted, "larger than the limit");
-    failed(&ask("/ok/secret").await, Code::PermissionDenied, "401");
-    let mut slow = blob_request(&format!("{base}/ok/never"));
-    slow.timeout = Some(protobuf::Duration { seconds: 0, nanos: 50_000_000 });
-    failed(&fetch(&server, slow).await.unwrap(), Code::DeadlineExceeded, "took longer");
-    let disabled = start().await;
-    let response = fetch(&disabled, blob_request(&format!("{base}/ok/hello"))).await.unwrap();
-    failed(&response, Code::NotFound, "downloading is not enabled");
-}
-
-#[tokio::test]
-async fn qualifiers_are_honoured_or_refused() {
-    let (base, server) = origin().await;
-    let ask = |path: &str, name: &str, value: &str| FetchBlobRequest {
-        qualifiers: vec![qualifier(name, value)],
-        ..blob_request(&format!("{base}/ok/{path}"))
-    };
-    let sri = "sha256-LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=";
-    let found = fetch(&server, ask("hello", "checksum.sri", sri)).await.unwrap();
-    assert_eq!(found.blob_digest, wire(&SHA256.digest(b"hello")));
-    let wrong = sri.replace("LPJ", "AAA");
-    let response = fetch(&server, ask("hello", "checksum.sri", &wrong)).await.unwrap();
-    failed(&response, Code::Aborted, "checksum.sri");
-    let found =
-        fetch(&server, ask("secret", "http_header:authorization", "Bearer right")).await.unwrap();
-    assert_eq!(found.blob_digest, wire(&SHA256.digest(b"secret content")));
-    let result = fetch(&server, ask("hello", "checksum.sri", "md5-x")).await;
-    refused(result, Code::InvalidArgument, "qualifiers: checksum.sri");
-    let result = fetch(&server, ask("hello", "vcs.branch", "main")).await;
-    refused(result, Code::InvalidArgument, "qualifiers: \"vcs.branch\" is not supported");
 }

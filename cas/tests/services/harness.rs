@@ -8,7 +8,8 @@ use kiln_cas::access::Everybody;
 use kiln_cas::events::Events;
 use kiln_cas::logs::LogStreams;
 use kiln_cas::promises::Invocations;
-use kiln_cas::services::{CasServices, ServicesConfig};
+use kiln_cas::records::SharedRecords;
+use kiln_cas::services::{CasServices, FetchConfig, ServicesConfig};
 use kiln_cas::stores::{
     Clock, CompletenessChecking, MemoryActionCache, MemoryBlobStore, MemoryRecords, Verified,
 };
@@ -33,6 +34,7 @@ pub struct Server {
     pub address: std::net::SocketAddr,
     pub channel: Channel,
     pub blobs: SharedBlobStore,
+    pub records: SharedRecords,
     pub logs: LogStreams,
     pub events: Events,
     pub health: tonic_health::server::HealthReporter,
@@ -58,13 +60,13 @@ pub async fn start_with(change: impl FnOnce(&mut ServicesConfig)) -> Server {
         exec_enabled: true,
         access: Arc::new(Everybody { write_results: true }),
         invocations: Invocations::default(),
-        fetch_allowed_prefixes: Vec::new(),
-        downloader: None,
+        fetch: FetchConfig::default(),
         max_blob_size: 0,
         secret: [7; 32],
     };
     change(&mut config);
     let (logs, events, blobs) = (config.logs.clone(), config.events.clone(), config.blobs.clone());
+    let records = config.records.clone();
     let services = CasServices::new(config);
     let mut routes = RoutesBuilder::default();
     services.add_to(&mut routes);
@@ -74,7 +76,7 @@ pub async fn start_with(change: impl FnOnce(&mut ServicesConfig)) -> Server {
     tokio::spawn(async move { axum::serve(listener, router).await });
     let channel =
         Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
-    Server { address, channel, blobs, logs, events, health: services.health() }
+    Server { address, channel, blobs, records, logs, events, health: services.health() }
 }
 
 impl Server {

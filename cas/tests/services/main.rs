@@ -9,6 +9,7 @@ mod byte_stream_write;
 mod capabilities;
 mod cas;
 mod chunking;
+mod download;
 mod harness;
 mod http_cache;
 mod logs;

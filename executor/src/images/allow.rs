@@ -45,6 +45,14 @@ impl AllowList {
     pub fn allows(&self, image: &ImageReference) -> bool {
         self.0.iter().any(|rule| rule.allows(&image.source))
     }
+
+    /// Registries that are named: `HOST` or `HOST:PORT`.
+    pub fn hosts(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|rule| match rule {
+            Rule::Registry { host, .. } => Some(host.as_str()),
+            Rule::AnyRegistry | Rule::Layouts(_) => None,
+        })
+    }
 }
 
 fn rule(entry: &str) -> Result<Rule, &'static str> {

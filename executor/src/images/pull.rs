@@ -91,8 +91,7 @@ impl Puller {
         if let Some(http) = self.http.get() {
             return Ok(http.clone());
         }
-        let ImagesConfig { insecure, ca, timing, .. } = &self.config;
-        let http = Arc::new(Http::new(insecure, ca.as_deref(), timing.clone())?);
+        let http = Arc::new(Http::new(&self.config)?);
         Ok(self.http.get_or_init(|| http).clone())
     }
 }

@@ -6,6 +6,7 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
+use kiln_net::causes::{self, one_line};
 use rustls::CertificateError;
 use tokio::time::Instant;
 use tonic::{Code, Status};
@@ -75,7 +76,7 @@ fn not_reached(status: &Status, url: &str) -> String {
     if let Some(words) = status.source().and_then(|error| of_other_protocol(error, secure)) {
         return words;
     }
-    match find::<io::Error>(status).map(io::Error::kind) {
+    match causes::find::<io::Error>(status).map(io::Error::kind) {
         Some(io::ErrorKind::ConnectionRefused) => {
             "nothing listens there: start the server, or correct --server".to_owned()
         }
@@ -88,7 +89,7 @@ fn not_reached(status: &Status, url: &str) -> String {
 
 /// Why a call came to nothing: what lies under it, rather than that a transport failed.
 pub fn unheard(status: &Status) -> String {
-    match find::<rustls::Error>(status) {
+    match causes::find::<rustls::Error>(status) {
         Some(error) => of_tls(error),
         None => innermost(status),
     }
@@ -97,10 +98,10 @@ pub fn unheard(status: &Status) -> String {
 /// What is wrong where one side speaks TLS and the other does not, or does not accept the other's.
 /// `secure`: whether the client does. `None`: it is something else.
 pub fn of_other_protocol(error: &(dyn Error + 'static), secure: bool) -> Option<String> {
-    if let Some(error) = find_in::<rustls::Error>(error) {
+    if let Some(error) = causes::find::<rustls::Error>(error) {
         return Some(of_tls(error));
     }
-    let kind = find_in::<io::Error>(error).map(io::Error::kind);
+    let kind = causes::find::<io::Error>(error).map(io::Error::kind);
     let broken_off =
         matches!(kind, Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset));
     let words = match secure {
@@ -108,7 +109,7 @@ pub fn of_other_protocol(error: &(dyn Error + 'static), secure: bool) -> Option<
             "the server broke off the TLS handshake: if that port is without TLS, write http:// \
              in --server; if it wants a certificate, give one (--tls-client-cert)"
         }
-        false if find_in::<hyper::Error>(error).is_some() && kind.is_none() => {
+        false if causes::find::<hyper::Error>(error).is_some() && kind.is_none() => {
             "what answers there does not speak gRPC without TLS: if that port is one with TLS, \
              write https:// in --server"
         }
@@ -149,43 +150,11 @@ fn of_tls(error: &rustls::Error) -> String {
     }
 }
 
-/// Errors from the outermost in.
-fn chain(status: &Status) -> impl Iterator<Item = &(dyn Error + 'static)> {
-    chain_of(status.source())
-}
-
-fn chain_of<'a>(
-    outermost: Option<&'a (dyn Error + 'static)>,
-) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(outermost, |error| source_of(*error))
-}
-
-/// An I/O error that wraps another one hides it from `source`.
-fn source_of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
-    let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    match wrapped {
-        Some(wrapped) => Some(wrapped),
-        None => error.source(),
-    }
-}
-
-fn find<E: Error + 'static>(status: &Status) -> Option<&E> {
-    chain(status).find_map(|error| error.downcast_ref())
-}
-
-fn find_in<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
-    chain_of(Some(error)).find_map(|error| error.downcast_ref())
-}
-
 fn innermost(status: &Status) -> String {
-    match chain(status).last() {
-        Some(error) => one_line(&error.to_string()),
+    match status.source() {
+        Some(error) => causes::innermost(error),
         None => one_line(status.message()),
     }
-}
-
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

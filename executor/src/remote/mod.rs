@@ -13,18 +13,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::connect::HttpConnector;
-use rustls::ClientConfig;
+use kiln_net::grpc::connector;
+use kiln_net::tls::{FileError, client_config};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 
 pub use complaints::{of_other_protocol, unheard};
 use credentials::Authorization;
-pub use credentials::{
-    Credentials, FileError, TlsFiles, Token, TokenError, certificates, certified_key,
-    client_config, client_config_with, provider, roots,
-};
+pub use credentials::{Credentials, Token, TokenError};
+
 use retry::Failures;
 pub(crate) use retry::delay;
 pub use session::serve;
@@ -160,18 +157,6 @@ impl Server {
     }
 }
 
-/// Makes connections over which gRPC is spoken with TLS.
-pub fn connector(config: ClientConfig) -> HttpsConnector<HttpConnector> {
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
-    tcp.set_nodelay(true);
-    HttpsConnectorBuilder::new()
-        .with_tls_config(config)
-        .https_only()
-        .enable_http2()
-        .wrap_connector(tcp)
-}
-
 impl Address {
     fn new(url: &str, credentials: &Credentials) -> Result<Self, ServerError> {
         let failed = |reason| ServerError::Url { url: url.to_owned(), reason };
@@ -205,6 +190,8 @@ impl Address {
 
 #[cfg(test)]
 mod tests {
+    use kiln_net::tls::TlsFiles;
+
     use super::*;
 
     #[tokio::test]

@@ -146,8 +146,8 @@ async fn redirections_end_and_stay_secure() {
     assert!(round.asked().len() <= 8, "{}", round.asked().len());
     for (target, said) in [
         ("http://example.invalid/x", "images.insecure"),
-        ("ftp://example.invalid/x", "not an http"),
-        ("https://user:pass@example.invalid/", "not an http"),
+        ("ftp://example.invalid/x", "only http://"),
+        ("https://user:pass@example.invalid/", "user or a password"),
     ] {
         let registry =
             TestRegistry::start(move |_| Answer::status(307).header("location", target)).await;

@@ -4,14 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
-use kiln_executor::remote::provider;
+use kiln_net::Url;
+use kiln_net::http::{
+    BodyError, Client, ClientError, Options, StatusCode, client, collect, described,
+};
+use kiln_net::tls::{FileError, client_config_with};
+use kiln_net::urls::shown;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -31,8 +29,10 @@ const MAX_ANSWER: usize = 1 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    #[error("{0}")]
-    Client(#[from] std::io::Error),
+    #[error(transparent)]
+    Trust(#[from] FileError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
     #[error("no answer within {TIMEOUT:?}")]
     Timeout,
     #[error("{0}")]
@@ -40,25 +40,24 @@ pub enum FetchError {
     #[error("it answers {0}")]
     Status(StatusCode),
     #[error(transparent)]
+    Body(#[from] BodyError),
+    #[error("the answer is no text")]
+    NoText,
+    #[error(transparent)]
     Keys(#[from] KeyError),
 }
 
 /// Fetches from one URL.
 pub struct Fetcher {
-    url: Uri,
-    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    url: Url,
+    client: Client,
 }
 
 impl Fetcher {
-    /// Trusts the system's authorities.
-    pub fn new(url: &Uri) -> Result<Self, FetchError> {
-        let connector = HttpsConnectorBuilder::new()
-            .with_provider_and_native_roots(provider())?
-            .https_or_http()
-            .enable_http1()
-            .build();
-        let client = Client::builder(TokioExecutor::new()).build(connector);
-        Ok(Self { url: url.clone(), client })
+    /// Trusts the system's authorities, which may be none where the URL is on this machine.
+    pub fn new(url: &Url) -> Result<Self, FetchError> {
+        let tls = client_config_with(None)?;
+        Ok(Self { url: url.clone(), client: client(Options::new(tls, TIMEOUT))? })
     }
 
     pub async fn fetch(&self) -> Result<Vec<Key>, FetchError> {
@@ -66,16 +65,14 @@ impl Fetcher {
     }
 
     async fn try_fetch(&self) -> Result<Vec<Key>, FetchError> {
-        let failed = |error: &dyn std::fmt::Display| FetchError::Failed(error.to_string());
-        let request = Request::get(&self.url).body(Empty::new()).map_err(|error| failed(&error))?;
-        let answer = self.client.request(request).await.map_err(|error| failed(&error))?;
+        let answer = self.client.get(self.url.clone()).send().await;
+        let answer = answer.map_err(|error| FetchError::Failed(described(error)))?;
         if answer.status() != StatusCode::OK {
             return Err(FetchError::Status(answer.status()));
         }
-        let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
-        let body = body.map_err(|error| failed(&error))?.to_bytes();
-        let text = std::str::from_utf8(&body).map_err(|error| failed(&error))?;
-        Ok(key_set(&self.url.to_string(), text, false)?)
+        let body = collect(answer, MAX_ANSWER).await?;
+        let text = std::str::from_utf8(&body).map_err(|_| FetchError::NoText)?;
+        Ok(key_set(&shown(&self.url).to_string(), text, false)?)
     }
 }
 
@@ -149,12 +146,12 @@ impl Keeper {
     async fn round(&mut self) {
         match self.fetcher.fetch().await {
             Ok(keys) => {
-                tracing::debug!(url = %self.fetcher.url, keys = keys.len(), "fetched keys");
+                tracing::debug!(url = %shown(&self.fetcher.url), keys = keys.len(), "fetched keys");
                 self.fetched = Some(Instant::now());
                 (self.take)(Some(keys));
             }
             Err(error) => {
-                tracing::warn!(url = %self.fetcher.url, %error, "cannot fetch keys for tokens");
+                tracing::warn!(url = %shown(&self.fetcher.url), %error, "cannot fetch keys for tokens");
                 if self.fetched.is_some_and(|fetched| fetched.elapsed() >= MAX_AGE) {
                     self.fetched = None;
                     (self.take)(None);

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
+use kiln_net::Url;
 use serde_json::{Map, Value};
 
 use super::Failure;
@@ -35,7 +36,7 @@ pub struct JwtOptions {
 
 #[derive(Debug, Clone)]
 pub struct JwksOptions {
-    pub url: http::Uri,
+    pub url: Url,
     pub refresh: Duration,
 }
 

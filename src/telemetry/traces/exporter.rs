@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use kiln_executor::remote::{TlsFiles, client_config, connector};
+use kiln_net::grpc::connector;
+use kiln_net::tls::{TlsFiles, client_config};
 use opentelemetry::KeyValue;
 use opentelemetry_otlp::{SpanExporter as OtlpExporter, WithExportConfig, WithTonicConfig};
 use opentelemetry_sdk::Resource;

@@ -1,33 +1,28 @@
 //! Fetch: from what was pushed or fetched before, otherwise by download.
 
-use std::io::SeekFrom;
 use std::time::Duration;
 
-use bytes::BytesMut;
-use futures_util::StreamExt;
+use kiln_net::{Url, urls};
 use kiln_protos::asset::fetch_server::Fetch;
 use kiln_protos::asset::{
-    FetchBlobRequest, FetchBlobResponse, FetchDirectoryRequest, FetchDirectoryResponse, Qualifier,
+    FetchBlobRequest, FetchBlobResponse, FetchDirectoryRequest, FetchDirectoryResponse,
 };
 use kiln_protos::protobuf;
-use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
-use tonic::{Code, Request, Response, Status};
+use tonic::{Request, Response, Status};
 
-use super::sri::Integrity;
+use super::downloads::{Failure, Job};
+use super::names::Names;
+use super::qualifiers::Wanted;
 use super::stored::{Kind, StoredAsset};
-use super::{AssetService, Names, complete, nanoseconds, now, timestamp};
+use super::{AssetService, complete, nanoseconds, now, timestamp};
 use crate::access::Right;
-use crate::digest::{Digest, DigestFunction, Hasher};
-use crate::error::StoreError;
+use crate::digest::Digest;
 use crate::services::cas::function;
-use crate::services::download::{Download, DownloadError};
 use crate::services::status::{inner_status, records_status, store_status};
 
 /// Time for a download where the request sets none, and the most it may set.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
 const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
-/// Bytes moved at a time from the spool into the store.
-const SPOOL_CHUNK: usize = 1 << 20;
 
 /// What was found, and under which of the URIs.
 struct Found {
@@ -36,15 +31,10 @@ struct Found {
     expires: Option<i64>,
 }
 
-/// A failure that belongs into the response: nobody's fault here.
+/// Nobody's fault here: it belongs into the response.
 struct Outside {
     uri: String,
     status: Status,
-}
-
-enum Failure {
-    Outside(Outside),
-    Ours(Status),
 }
 
 #[tonic::async_trait]
@@ -67,7 +57,13 @@ impl Fetch for AssetService {
         let oldest = request.oldest_content_accepted.as_ref().map(nanoseconds);
         let found = match self.known(&names, oldest).await? {
             Some(found) => Ok(found),
-            None => self.download(&names, timeout).await,
+            None => {
+                let candidates = self.candidates(&names);
+                if !candidates.is_empty() {
+                    self.may_download(&caller, &request.instance_name)?;
+                }
+                self.download(&names, candidates, oldest, timeout).await?
+            }
         };
         let digest_function = function.to_wire().into();
         let response = match found {
@@ -79,13 +75,12 @@ impl Fetch for AssetService {
                 blob_digest: Some(found.digest.to_wire()),
                 digest_function,
             },
-            Err(Failure::Outside(Outside { uri, status })) => FetchBlobResponse {
+            Err(Outside { uri, status }) => FetchBlobResponse {
                 status: Some(inner_status(&status)),
                 uri,
                 digest_function,
                 ..Default::default()
             },
-            Err(Failure::Ours(status)) => return Err(status),
         };
         Ok(Response::new(response))
     }
@@ -132,8 +127,8 @@ impl Fetch for AssetService {
 impl AssetService {
     /// From an earlier push or fetch, if everything is still there.
     async fn known(&self, names: &Names<'_>, oldest: Option<i64>) -> Result<Option<Found>, Status> {
-        for uri in names.uris {
-            let record = self.records.get(&names.key(uri)).await;
+        for (index, uri) in names.uris.iter().enumerate() {
+            let record = self.records.get(&names.key(index)).await;
             let record = record.map_err(|error| records_status("asset", &error))?;
             let asset = record.and_then(|record| StoredAsset::decode_record(record.value));
             let Some(asset) = asset.filter(|asset| asset.is_fresh(now(), oldest)) else {
@@ -158,37 +153,50 @@ impl AssetService {
         }
     }
 
-    /// Tries the URIs in order.
-    async fn download(&self, names: &Names<'_>, timeout: Duration) -> Result<Found, Failure> {
+    /// The URIs that may be downloaded, with their numbers.
+    fn candidates(&self, names: &Names<'_>) -> Vec<(usize, Url)> {
+        let allowed = self.downloads.allowed();
+        let urls = names.uris.iter().map(|uri| urls::parse(uri)).enumerate();
+        urls.filter_map(|(index, url)| Some((index, url.ok()?)))
+            .filter(|(_, url)| allowed.allows(url))
+            .collect()
+    }
+
+    /// A download stores a blob, and what its URI stands for.
+    fn may_download(&self, caller: &http::Extensions, instance: &str) -> Result<(), Status> {
+        self.guard.check(caller, Right::WriteBlobs, instance).map_err(|status| {
+            let why = status.message();
+            let message = format!(
+                "uris: nothing is known by them, and a download needs the right to store blobs: {why}"
+            );
+            Status::new(status.code(), message)
+        })
+    }
+
+    /// Tries the candidates in order.
+    async fn download(
+        &self,
+        names: &Names<'_>,
+        candidates: Vec<(usize, Url)>,
+        oldest: Option<i64>,
+        timeout: Duration,
+    ) -> Result<Result<Found, Outside>, Status> {
         let mut last = Outside { uri: names.uris[0].clone(), status: self.nothing_to_try() };
-        for (i, uri) in names.uris.iter().enumerate() {
-            if !self.allowed.allows(uri) {
-                continue;
-            }
-            let wanted = Wanted::new(i, &names.qualifiers).map_err(Failure::Ours)?;
-            let attempt = self.download_one(uri, &wanted, names.function);
-            let result = tokio::time::timeout(timeout, attempt).await.unwrap_or_else(|_| {
-                let text = format!("the download took longer than {timeout:?}");
-                Err(Failure::Outside(Outside {
-                    uri: uri.clone(),
-                    status: Status::deadline_exceeded(text),
-                }))
-            });
-            match result {
-                Ok((digest, since)) => {
-                    let asset = StoredAsset::new(&digest, since, None);
-                    self.store(asset, names).await.map_err(Failure::Ours)?;
-                    return Ok(Found { uri: uri.clone(), digest, expires: None });
-                }
-                Err(Failure::Outside(outside)) => last = outside,
-                Err(ours) => return Err(ours),
+        for (index, url) in candidates {
+            let uri = names.uris[index].clone();
+            let wanted = Wanted::new(index, &names.qualifiers)?;
+            let (key, function) = (names.key(index), names.function);
+            match self.downloads.fetch(Job { key, url, wanted, function }, oldest, timeout).await {
+                Ok(digest) => return Ok(Ok(Found { uri, digest, expires: None })),
+                Err(Failure::Outside(status)) => last = Outside { uri, status },
+                Err(Failure::Ours(status)) => return Err(status),
             }
         }
-        Err(Failure::Outside(last))
+        Ok(Err(last))
     }
 
     fn nothing_to_try(&self) -> Status {
-        if self.allowed.is_empty() {
+        if self.downloads.allowed().is_empty() {
             return Status::not_found(
                 "uris: nothing is known by them, and downloading is not enabled \
                  (no allowed prefix is configured)",
@@ -198,133 +206,6 @@ impl AssetService {
             "uris: nothing is known by them, and the configuration allows to download none",
         )
     }
-
-    async fn download_one(
-        &self,
-        uri: &str,
-        wanted: &Wanted,
-        function: DigestFunction,
-    ) -> Result<(Digest, i64), Failure> {
-        let since = now();
-        let outside = |status| Failure::Outside(Outside { uri: uri.to_owned(), status });
-        let download = self.downloader.download(uri, &wanted.headers, &self.allowed).await;
-        let download = download.map_err(|error| outside(download_status(&error)))?;
-        let mut spool = Spool::new(function).map_err(Failure::Ours)?;
-        self.receive(download, wanted, &mut spool).await.map_err(outside)?;
-        let digest = self.store_spooled(spool).await.map_err(Failure::Ours)?;
-        Ok((digest, since))
-    }
-
-    async fn receive(
-        &self,
-        mut download: Download,
-        wanted: &Wanted,
-        spool: &mut Spool,
-    ) -> Result<(), Status> {
-        let mut checker = wanted.integrity.as_ref().map(Integrity::checker);
-        while let Some(data) = download.body.next().await {
-            let data = data.map_err(|error| download_status(&error))?;
-            spool.size += data.len() as u64;
-            if spool.size > self.max_size {
-                let limit = self.max_size;
-                return Err(Status::resource_exhausted(format!(
-                    "the content is larger than the limit of {limit} bytes"
-                )));
-            }
-            if let Some(checker) = &mut checker {
-                checker.update(&data);
-            }
-            spool.hasher.update(&data);
-            spool.file.write_all(&data).await.map_err(|e| spool_status(&e))?;
-        }
-        if let (Some(integrity), Some(checker)) = (&wanted.integrity, checker)
-            && !integrity.accepts(checker)
-        {
-            return Err(Status::aborted("the content does not match the qualifier checksum.sri"));
-        }
-        Ok(())
-    }
-
-    async fn store_spooled(&self, spool: Spool) -> Result<Digest, Status> {
-        let Spool { mut file, hasher, .. } = spool;
-        let digest = hasher.finish();
-        let refuse = |error: StoreError| store_status("uris", &error);
-        if digest.is_empty_blob() {
-            return Ok(digest);
-        }
-        file.flush().await.map_err(|e| spool_status(&e))?;
-        file.seek(SeekFrom::Start(0)).await.map_err(|e| spool_status(&e))?;
-        let mut writer = self.blobs.writer(&digest).await.map_err(refuse)?;
-        loop {
-            let mut chunk = BytesMut::with_capacity(SPOOL_CHUNK);
-            if file.read_buf(&mut chunk).await.map_err(|e| spool_status(&e))? == 0 {
-                break;
-            }
-            writer.write(chunk.freeze()).await.map_err(refuse)?;
-        }
-        writer.commit().await.map_err(refuse)?;
-        Ok(digest)
-    }
-}
-
-/// The digest is known only when everything has come: until then it lies in a nameless file.
-struct Spool {
-    file: tokio::fs::File,
-    hasher: Hasher,
-    size: u64,
-}
-
-impl Spool {
-    fn new(function: DigestFunction) -> Result<Self, Status> {
-        let file = tempfile::tempfile().map_err(|error| spool_status(&error))?;
-        Ok(Self { file: file.into(), hasher: function.hasher(), size: 0 })
-    }
-}
-
-fn spool_status(error: &std::io::Error) -> Status {
-    store_status("uris", &StoreError::io("temporary file of a download", error))
-}
-
-/// What the qualifiers ask of a download.
-struct Wanted {
-    integrity: Option<Integrity>,
-    headers: Vec<(String, String)>,
-}
-
-impl Wanted {
-    /// `index`: of the URI. Errors: a qualifier that a download cannot honour.
-    fn new(index: usize, qualifiers: &[&Qualifier]) -> Result<Self, Status> {
-        let mut wanted = Self { integrity: None, headers: Vec::new() };
-        let for_one = format!("http_header_url:{index}:");
-        for Qualifier { name, value } in qualifiers {
-            if name == "checksum.sri" {
-                let integrity = Integrity::parse(value).map_err(|error| {
-                    Status::invalid_argument(format!("qualifiers: checksum.sri: {error}"))
-                })?;
-                wanted.integrity = Some(integrity);
-            } else if let Some(header) =
-                name.strip_prefix("http_header:").or_else(|| name.strip_prefix(&for_one))
-            {
-                wanted.headers.push((header.to_owned(), value.clone()));
-            } else if name != "bazel.canonical_id" && !name.starts_with("http_header_url:") {
-                return Err(Status::invalid_argument(format!(
-                    "qualifiers: {name:?} is not supported for downloads; checksum.sri, \
-                     http_header:NAME and bazel.canonical_id are"
-                )));
-            }
-        }
-        Ok(wanted)
-    }
-}
-
-fn download_status(error: &DownloadError) -> Status {
-    let code = match error {
-        DownloadError::NotFound(_) => Code::NotFound,
-        DownloadError::Denied(_) => Code::PermissionDenied,
-        DownloadError::Malformed(_) => Code::InvalidArgument,
-        DownloadError::Failed(_) => Code::Unavailable,
-    };
-    Status::new(code, error.to_string())
 }
 
 fn timeout(wanted: &Option<protobuf::Duration>) -> Result<Duration, Status> {

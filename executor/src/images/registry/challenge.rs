@@ -1,6 +1,8 @@
 //! `WWW-Authenticate` (RFC 9110, section 11.6.1), and the tokens that registries give.
 
-use http::HeaderValue;
+use kiln_net::Url;
+use kiln_net::http::header::HeaderValue;
+use kiln_net::urls::{self, UrlError, component};
 use serde::Deserialize;
 
 /// Challenges of one answer that are looked at.
@@ -25,26 +27,18 @@ impl Challenge {
     }
 
     /// Where to ask for a token with `scope` (Docker's token authentication).
-    pub fn token_url(&self, scope: &str) -> Option<String> {
+    pub fn token_url(&self, scope: &str) -> Option<Result<Url, UrlError>> {
         let realm = self.parameter("realm")?;
-        let separator = if realm.contains('?') { '&' } else { '?' };
-        let mut url = format!("{realm}{separator}scope={}", encoded(scope));
+        let mut query = format!("scope={}", component(scope));
         if let Some(service) = self.parameter("service") {
-            url.push_str(&format!("&service={}", encoded(service)));
+            query.push_str(&format!("&service={}", component(service)));
         }
-        Some(url)
+        Some(urls::parse(realm).map(|mut url| {
+            let given = url.query().map(|given| format!("{given}&"));
+            url.set_query(Some(&(given.unwrap_or_default() + &query)));
+            url
+        }))
     }
-}
-
-/// For a query.
-fn encoded(text: &str) -> String {
-    let byte = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-            char::from(byte).to_string()
-        }
-        other => format!("%{other:02X}"),
-    };
-    text.bytes().map(byte).collect()
 }
 
 /// Reads what can be read; the rest is left out.
@@ -127,6 +121,10 @@ mod tests {
 
     use super::*;
 
+    fn token_url(challenge: &Challenge, scope: &str) -> String {
+        challenge.token_url(scope).unwrap().unwrap().into()
+    }
+
     #[test]
     fn challenges_of_real_registries() {
         let text = r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="a,b""#;
@@ -135,12 +133,12 @@ mod tests {
         assert!(all[0].is("bearer"));
         assert_eq!(all[0].parameter("scope"), Some("a,b"));
         assert_eq!(
-            all[0].token_url("repository:a/b:pull").unwrap(),
+            token_url(&all[0], "repository:a/b:pull"),
             "https://auth.docker.io/token?scope=repository%3Aa%2Fb%3Apull&service=registry.docker.io"
         );
         let both = challenges(r#"Basic realm="x \"y\"", Bearer realm="https://r/t?a=b""#);
         assert_eq!(both[0].parameter("realm"), Some("x \"y\""));
-        assert_eq!(both[1].token_url("s").unwrap(), "https://r/t?a=b&scope=s");
+        assert_eq!(token_url(&both[1], "s"), "https://r/t?a=b&scope=s");
         assert!(challenges("Negotiate")[0].is("negotiate"));
         assert_eq!(challenges("Bearer service=x")[0].token_url("s"), None);
     }

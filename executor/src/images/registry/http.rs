@@ -1,21 +1,17 @@
 //! Single requests to registries, with their time limits.
 
-use std::fmt;
-use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT, AUTHORIZATION, USER_AGENT};
-use http::{HeaderValue, Request, Response, Uri};
-use http_body_util::{BodyExt, Empty};
-use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use kiln_net::http::header::{ACCEPT, AUTHORIZATION, HeaderValue};
+use kiln_net::http::{Client, Options, RequestBuilder, Response, client, described};
+use kiln_net::tls::client_config_with;
+use kiln_net::urls::{self, literal_address, shown};
+use kiln_net::{Reach, Url, causes, reach};
 
+use crate::images::ImagesConfig;
 use crate::images::problem::Problem;
-use crate::remote::client_config_with;
 
 /// Idle connections kept to one registry: its blobs are fetched a few at a time.
 const IDLE_CONNECTIONS: usize = 4;
@@ -51,116 +47,138 @@ impl Default for Timing {
     }
 }
 
-/// An absolute address, http or https.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Url(Uri);
-
-impl Url {
-    pub fn new(text: &str) -> Result<Self, Problem> {
-        let malformed = || Problem::Final(format!("{text:?} is not an http or https address"));
-        let uri: Uri = text.parse().map_err(|_| malformed())?;
-        let known = matches!(uri.scheme_str(), Some("http" | "https"));
-        let plain = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
-        if known && plain { Ok(Self(uri)) } else { Err(malformed()) }
-    }
-
-    pub fn join(&self, path: &str) -> Result<Self, Problem> {
-        Self::new(&format!("{}{path}", self.0))
-    }
-
-    /// Where a `Location` header leads.
-    pub fn follow(&self, target: &str) -> Result<Self, Problem> {
-        if !target.starts_with('/') || target.starts_with("//") {
-            return Self::new(target);
-        }
-        Self::new(&format!("{}://{}{target}", self.scheme(), self.authority()))
-    }
-
-    fn scheme(&self) -> &str {
-        self.0.scheme_str().unwrap_or_default()
-    }
-
-    fn authority(&self) -> &str {
-        self.0.authority().map_or("", |authority| authority.as_str())
-    }
-
-    pub fn same_origin(&self, other: &Self) -> bool {
-        self.scheme() == other.scheme() && self.authority().eq_ignore_ascii_case(other.authority())
-    }
-}
-
-impl fmt::Display for Url {
-    /// Without its query: signed addresses of storage services are as good as passwords.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}{}", self.scheme(), self.authority(), self.0.path())
-    }
-}
-
-type HttpClient = Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
-
 pub struct Http {
-    client: HttpClient,
-    /// `HOST` or `HOST:PORT`, lowercase.
-    insecure: Vec<String>,
+    client: Client,
+    hosts: Arc<Hosts>,
     timing: Timing,
 }
 
+/// What the operator says of hosts: `HOST` or `HOST:PORT`, lowercase.
+struct Hosts {
+    insecure: Vec<String>,
+    /// Registries whose images are allowed.
+    named: Vec<String>,
+}
+
+impl Hosts {
+    fn new(config: &ImagesConfig) -> Self {
+        let insecure = config.insecure.iter().map(|host| host.to_ascii_lowercase()).collect();
+        let named = config.allow.hosts().map(str::to_ascii_lowercase).collect();
+        Self { insecure, named }
+    }
+
+    /// Clients name registries, and registries say where their blobs are: neither may lead this
+    /// machine to itself or to its link by a name that the operator did not list.
+    fn reach_of(&self, host: &str) -> Reach {
+        if self.lists(host) { Reach::Anywhere } else { reach::of_name(host, Reach::Network) }
+    }
+
+    /// Whether the URL itself says that it leads to this machine or its link, and nobody listed it.
+    fn leads_home(&self, url: &Url) -> bool {
+        let here = match literal_address(url) {
+            Some(address) => !Reach::Network.includes(address),
+            None => urls::is_loopback(url),
+        };
+        here && !self.lists(host(url))
+    }
+
+    /// `host`: without a port.
+    fn lists(&self, host: &str) -> bool {
+        let mut listed = self.insecure.iter().chain(&self.named);
+        listed.any(|listed| without_port(listed).eq_ignore_ascii_case(host))
+    }
+
+    fn may_be_plain(&self, url: &Url) -> bool {
+        let (host, authority) = (host(url), url.authority());
+        urls::is_loopback(url)
+            || self
+                .insecure
+                .iter()
+                .any(|listed| listed == authority || listed.trim_matches(['[', ']']) == host)
+    }
+}
+
+/// Of an address of version 6 without brackets.
+fn host(url: &Url) -> &str {
+    url.host_str().unwrap_or_default().trim_matches(['[', ']'])
+}
+
+/// `listed`: `HOST` or `HOST:PORT`.
+fn without_port(listed: &str) -> &str {
+    let host = match listed.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => listed,
+    };
+    host.trim_matches(['[', ']'])
+}
+
 impl Http {
-    /// Trusts the system's authorities and those in `ca`.
-    pub fn new(insecure: &[String], ca: Option<&Path>, timing: Timing) -> Result<Self, Problem> {
-        let tls = client_config_with(ca).map_err(|error| Problem::Local(error.to_string()))?;
-        let mut tcp = HttpConnector::new();
-        tcp.set_connect_timeout(Some(timing.connect));
-        tcp.set_nodelay(true);
-        tcp.enforce_http(false);
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(tcp);
-        let mut client = Client::builder(TokioExecutor::new());
-        client.pool_max_idle_per_host(IDLE_CONNECTIONS);
-        let insecure = insecure.iter().map(|host| host.to_ascii_lowercase()).collect();
-        Ok(Self { client: client.build(connector), insecure, timing })
+    /// Trusts the system's authorities and those of the configuration.
+    pub fn new(config: &ImagesConfig) -> Result<Self, Problem> {
+        let local = |error: &dyn std::fmt::Display| Problem::Local(error.to_string());
+        let tls = client_config_with(config.ca.as_deref()).map_err(|error| local(&error))?;
+        let hosts = Arc::new(Hosts::new(config));
+        let timing = config.timing.clone();
+        let client = client(Options {
+            idle_connections: IDLE_CONNECTIONS,
+            reach: Some({
+                let hosts = hosts.clone();
+                Arc::new(move |name: &str| hosts.reach_of(name))
+            }),
+            ..Options::new(tls, timing.connect)
+        });
+        Ok(Self { client: client.map_err(|error| local(&error))?, hosts, timing })
     }
 
     pub fn timing(&self) -> &Timing {
         &self.timing
     }
 
-    /// Refuses what would travel in the clear.
-    pub fn allowed(&self, url: Url) -> Result<Url, Problem> {
-        if url.scheme() == "https" || self.may_be_plain(url.authority()) {
+    /// A place that `registry` sends us to. Refuses what would travel in the clear, and this machine
+    /// where the registry is not on it as well.
+    pub fn allowed(&self, url: Url, registry: &Url) -> Result<Url, Problem> {
+        if self.hosts.leads_home(&url) && host(&url) != host(registry) {
+            return Err(self.home(&url));
+        }
+        if url.scheme() == "https" || self.hosts.may_be_plain(&url) {
             return Ok(url);
         }
         Err(Problem::Final(format!(
-            "the registry sends us to {url}, which is not https; if that network is trusted, add \
-             its host to images.insecure"
+            "the registry sends us to {}, which is not https; if that network is trusted, add \
+             its host to images.insecure",
+            shown(&url)
         )))
     }
 
-    fn may_be_plain(&self, authority: &str) -> bool {
-        let authority = authority.to_ascii_lowercase();
-        let host = authority.parse().map_or(String::new(), |it: http::uri::Authority| {
-            it.host().trim_matches(['[', ']']).to_owned()
-        });
-        let loopback = host == "localhost"
-            || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
-        loopback || self.insecure.iter().any(|listed| *listed == authority || *listed == host)
+    fn home(&self, url: &Url) -> Problem {
+        let host = host(url);
+        Problem::Final(format!(
+            "{} leads to the worker itself or its link; if images may come from there, add \
+             {host} to images.allow",
+            shown(url)
+        ))
     }
 
-    /// `http` only where it is allowed and where nobody answers the first word of TLS.
-    pub async fn scheme(&self, authority: &str) -> &'static str {
-        if !self.may_be_plain(authority) {
-            return "https";
+    /// The address of a registry: `http` only where it is allowed and where nobody answers the
+    /// first word of TLS. `authority`: `HOST` or `HOST:PORT`.
+    pub async fn registry(&self, authority: &str) -> Result<Url, Problem> {
+        let read = |scheme: &str| {
+            let url = urls::parse(&format!("{scheme}://{authority}/v2/"));
+            url.map_err(|error| Problem::Final(error.to_string()))
+        };
+        let (secure, plain) = (read("https")?, read("http")?);
+        if self.hosts.leads_home(&secure) && !urls::is_loopback(&secure) {
+            return Err(self.home(&secure));
         }
-        let Ok(url) = Url::new(&format!("https://{authority}/v2/")) else { return "https" };
-        let probe = self.client.request(request(&url, None, None));
-        match tokio::time::timeout(self.timing.connect, probe).await {
-            Ok(Err(error)) if error.is_connect() => "http",
-            Err(_) => "http",
-            Ok(_) => "https",
+        if !self.hosts.may_be_plain(&plain) {
+            return Ok(secure);
         }
+        let probe = self.client.get(secure.clone()).send();
+        Ok(match tokio::time::timeout(self.timing.connect, probe).await {
+            Ok(Err(error)) if error.is_connect() => plain,
+            Err(_) => plain,
+            Ok(_) => secure,
+        })
     }
 
     pub async fn get(
@@ -168,53 +186,59 @@ impl Http {
         url: &Url,
         accept: Option<&str>,
         authorization: Option<HeaderValue>,
-    ) -> Result<Response<Incoming>, Problem> {
-        let request = self.client.request(request(url, accept, authorization));
+    ) -> Result<Response, Problem> {
+        let request = self.request(url, accept, authorization).send();
         match tokio::time::timeout(self.timing.answer, request).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) if is_distrust(&error) => Err(Problem::Final(format!(
-                "{url}: {}; name the authority that signed its certificate in images.ca",
-                chain(&error)
+                "{}: {}; name the authority that signed its certificate in images.ca",
+                shown(url),
+                described(error)
             ))),
-            Ok(Err(error)) => Err(Problem::passing(format!("{url}: {}", chain(&error)))),
+            Ok(Err(error)) => {
+                Err(Problem::passing(format!("{}: {}", shown(url), described(error))))
+            }
             Err(_) => {
-                let waited = self.timing.answer;
+                let (url, waited) = (shown(url), self.timing.answer);
                 Err(Problem::passing(format!("{url} did not answer within {waited:?}")))
             }
         }
     }
 
+    fn request(
+        &self,
+        url: &Url,
+        accept: Option<&str>,
+        authorization: Option<HeaderValue>,
+    ) -> RequestBuilder {
+        let mut request = self.client.get(url.clone());
+        if let Some(accept) = accept {
+            request = request.header(ACCEPT, accept);
+        }
+        if let Some(authorization) = authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        request
+    }
+
     /// The next piece of an answer; `None`: that was all of it.
-    pub async fn chunk(&self, body: &mut Incoming) -> Result<Option<Bytes>, Problem> {
-        loop {
-            match tokio::time::timeout(self.timing.idle, body.frame()).await {
-                Ok(None) => return Ok(None),
-                Ok(Some(Ok(frame))) => {
-                    // Trailers say nothing here.
-                    let Ok(data) = frame.into_data() else { continue };
-                    return Ok(Some(data));
-                }
-                Ok(Some(Err(error))) => {
-                    let text = format!("the answer broke off: {}", chain(&error));
-                    return Err(Problem::passing(text));
-                }
-                Err(_) => {
-                    let waited = self.timing.idle;
-                    return Err(Problem::passing(format!("nothing came for {waited:?}")));
-                }
+    pub async fn chunk(&self, response: &mut Response) -> Result<Option<Bytes>, Problem> {
+        match tokio::time::timeout(self.timing.idle, response.chunk()).await {
+            Ok(Ok(chunk)) => Ok(chunk),
+            Ok(Err(error)) => {
+                Err(Problem::passing(format!("the answer broke off: {}", described(error))))
+            }
+            Err(_) => {
+                let waited = self.timing.idle;
+                Err(Problem::passing(format!("nothing came for {waited:?}")))
             }
         }
     }
 
     /// A whole answer of at most `limit` bytes.
-    pub async fn collect(
-        &self,
-        response: Response<Incoming>,
-        limit: u64,
-    ) -> Result<Bytes, Problem> {
-        let mut body = response.into_body();
+    pub async fn collect(&self, mut response: Response, limit: u64) -> Result<Bytes, Problem> {
         let mut all = BytesMut::new();
-        while let Some(chunk) = self.chunk(&mut body).await? {
+        while let Some(chunk) = self.chunk(&mut response).await? {
             if (all.len() + chunk.len()) as u64 > limit {
                 return Err(Problem::Final(format!("the answer has more than {limit} bytes")));
             }
@@ -224,82 +248,59 @@ impl Http {
     }
 }
 
-fn request(
-    url: &Url,
-    accept: Option<&str>,
-    authorization: Option<HeaderValue>,
-) -> Request<Empty<Bytes>> {
-    const AGENT: &str = concat!("kiln/", env!("CARGO_PKG_VERSION"));
-    let mut request = Request::new(Empty::new());
-    *request.uri_mut() = url.0.clone();
-    let headers = request.headers_mut();
-    headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
-    if let Some(accept) = accept.and_then(|accept| HeaderValue::from_str(accept).ok()) {
-        headers.insert(ACCEPT, accept);
-    }
-    if let Some(authorization) = authorization {
-        headers.insert(AUTHORIZATION, authorization);
-    }
-    request
-}
-
 /// Whether the server's certificate was refused.
 fn is_distrust(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let io = error.downcast_ref::<std::io::Error>();
-        let inner = io.and_then(|io| io.get_ref()?.downcast_ref::<rustls::Error>());
-        if let Some(rustls::Error::InvalidCertificate(_)) = inner {
-            return true;
-        }
-        next = error.source();
-    }
-    false
-}
-
-/// An error with all its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
+    matches!(causes::find(error), Some(rustls::Error::InvalidCertificate(_)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::images::AllowList;
 
-    #[test]
-    fn locations_are_followed_relative_to_their_origin() {
-        let from = Url::new("https://registry.example:5000/v2/a/blobs/x").unwrap();
-        let to = |target: &str| from.follow(target).map(|url| url.to_string());
-        assert_eq!(to("/v2/b").unwrap(), "https://registry.example:5000/v2/b");
-        assert_eq!(to("http://other/x?secret=1").unwrap(), "http://other/x", "no query is shown");
-        for bad in ["", "b", "//other/x", "ftp://other/x", "https://user:pass@other/"] {
-            assert!(to(bad).is_err(), "{bad}");
-        }
-        let same = |other: &str| Url::new(other).unwrap().same_origin(&from);
-        assert!(same("https://REGISTRY.example:5000/x"));
-        assert!(!same("http://registry.example:5000/x") && !same("https://registry.example/x"));
+    fn http(insecure: &[&str], allow: &[&str]) -> Http {
+        let owned = |list: &[&str]| list.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>();
+        let allow = AllowList::new(&owned(allow)).unwrap();
+        let insecure = owned(insecure);
+        Http::new(&ImagesConfig { insecure, allow, ..ImagesConfig::default() }).unwrap()
+    }
+
+    fn url(text: &str) -> Url {
+        urls::parse(text).unwrap()
     }
 
     #[test]
     fn plain_http_is_for_loopback_and_what_is_listed() {
-        let insecure = ["Registry.lan:5000".to_owned(), "other.lan".to_owned()];
-        let http = Http::new(&insecure, None, Timing::default()).unwrap();
-        let plain =
-            ["localhost", "127.0.0.1:5000", "[::1]:5000", "registry.lan:5000", "other.lan:1"];
-        assert!(plain.iter().all(|host| http.may_be_plain(host)));
-        assert!(
-            !["registry.lan", "example.com", "127.0.0.1.example"]
-                .iter()
-                .any(|host| http.may_be_plain(host))
-        );
-        assert!(http.allowed(Url::new("http://example.com/").unwrap()).is_err());
-        assert!(http.allowed(Url::new("https://example.com/").unwrap()).is_ok());
+        let http = http(&["Registry.lan:5000", "other.lan"], &["*"]);
+        let local = url("http://127.0.0.1:5000/v2/");
+        for plain in ["http://127.0.0.1:1", "http://registry.lan:5000", "http://other.lan:1"] {
+            assert!(http.allowed(url(plain), &local).is_ok(), "{plain}");
+        }
+        for open in ["http://registry.lan", "http://example.com", "http://127.0.0.1.example"] {
+            let problem = http.allowed(url(open), &local).unwrap_err().to_string();
+            assert!(problem.contains("images.insecure"), "{problem}");
+        }
+        assert!(http.allowed(url("https://example.com/"), &local).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_registry_elsewhere_does_not_lead_here() {
+        let http = http(&["[::1]:1"], &["*", "10.0.0.1", "127.0.0.2:5000"]);
+        let far = url("https://registry.example/v2/");
+        for near in ["https://10.0.0.9/", "https://127.0.0.2:5000/", "http://[::1]:1/"] {
+            assert!(http.allowed(url(near), &far).is_ok(), "{near}");
+        }
+        for own in [
+            "https://127.0.0.1/",
+            "http://localhost:1/",
+            "https://169.254.169.254/",
+            "https://[::ffff:127.0.0.1]/",
+        ] {
+            let problem = http.allowed(url(own), &far).unwrap_err().to_string();
+            assert!(problem.contains("images.allow"), "{problem}");
+        }
+        assert_eq!(http.hosts.reach_of("any.example"), Reach::Network);
+        let problem = http.registry("169.254.169.254").await.unwrap_err().to_string();
+        assert!(problem.contains("images.allow"), "{problem}");
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use http::HeaderValue;
+use kiln_net::http::header::HeaderValue;
 use serde::Deserialize;
 
 use crate::images::problem::Problem;

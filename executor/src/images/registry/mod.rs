@@ -12,17 +12,21 @@ pub(super) mod http;
 mod login;
 mod retry;
 
+use std::fmt::Display;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ::http::header::{CONTENT_LENGTH, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
-use ::http::{HeaderValue, Response, StatusCode};
 use bytes::Bytes;
-use hyper::body::Incoming;
 use kiln_cas::Digest;
+use kiln_net::Url;
+use kiln_net::http::header::{
+    CONTENT_LENGTH, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use kiln_net::http::{Response, StatusCode};
+use kiln_net::urls::{UrlError, follow, same_origin, shown};
 
 use self::challenge::Challenge;
-use self::http::{Http, Url};
+use self::http::Http;
 use self::login::Login;
 use self::retry::Retries;
 use super::blob::Sink;
@@ -59,15 +63,14 @@ impl Registry {
             None => None,
         };
         let host = if host == DOCKER_HUB { DOCKER_HUB_REGISTRY } else { host };
-        let scheme = http.scheme(host).await;
-        let base = Url::new(&format!("{scheme}://{host}/v2/{repository}"))?;
+        let base = beneath(&http.registry(host).await?, repository);
         let (repository, authorization) = (repository.to_owned(), Mutex::default());
         Ok(Self { http, base, repository, login, authorization })
     }
 
     /// A manifest or index; its bytes are checked by the caller, who alone may know their number.
     pub async fn manifest(&self, hex: &str) -> Result<Bytes, Problem> {
-        let path = format!("/manifests/sha256:{hex}");
+        let path = format!("manifests/sha256:{hex}");
         let mut retries = Retries::new(self.http.timing());
         loop {
             let attempt = async {
@@ -83,7 +86,7 @@ impl Registry {
 
     /// Writes a blob into `sink`, which checks it.
     pub async fn blob(&self, digest: &Digest, sink: &mut Sink) -> Result<(), Problem> {
-        let path = format!("/blobs/sha256:{}", digest.hex());
+        let path = format!("blobs/sha256:{}", digest.hex());
         let mut retries = Retries::new(self.http.timing());
         loop {
             match self.try_blob(&path, digest, sink).await {
@@ -95,7 +98,7 @@ impl Registry {
 
     async fn try_blob(&self, path: &str, digest: &Digest, sink: &mut Sink) -> Result<(), Problem> {
         sink.restart()?;
-        let response = self.get(path, None).await?;
+        let mut response = self.get(path, None).await?;
         let announced = response.headers().get(CONTENT_LENGTH).and_then(|it| it.to_str().ok());
         if let Some(length) = announced.and_then(|length| length.parse::<u64>().ok())
             && length != digest.size
@@ -106,19 +109,18 @@ impl Registry {
                 digest.hex()
             )));
         }
-        let mut body = response.into_body();
-        while let Some(chunk) = self.http.chunk(&mut body).await? {
+        while let Some(chunk) = self.http.chunk(&mut response).await? {
             sink.write(&chunk)?;
         }
         sink.finish()
     }
 
     /// Follows redirections and authenticates once. The answer's status is 200.
-    async fn get(&self, path: &str, accept: Option<&str>) -> Result<Response<Incoming>, Problem> {
-        let mut url = self.base.join(path)?;
+    async fn get(&self, path: &str, accept: Option<&str>) -> Result<Response, Problem> {
+        let mut url = beneath(&self.base, path);
         let mut challenged = false;
         for _ in 0..=MAX_REDIRECTS + 1 {
-            let own = url.same_origin(&self.base);
+            let own = same_origin(&url, &self.base);
             // Credentials are for the registry alone: where it sends us, others listen.
             let authorization = if own { self.authorization() } else { None };
             let response = self.http.get(&url, accept, authorization).await?;
@@ -129,15 +131,17 @@ impl Registry {
                     self.authenticate(&response).await?;
                 }
                 status if status.is_redirection() => {
-                    let target = response.headers().get(LOCATION).and_then(|it| it.to_str().ok());
-                    let target = target.ok_or_else(|| {
+                    let target = response.headers().get(LOCATION).ok_or_else(|| {
+                        let url = shown(&url);
                         Problem::Final(format!("{url} answered {status} without saying where to"))
                     })?;
-                    url = self.http.allowed(url.follow(target)?)?;
+                    let target = follow(&url, target.as_bytes()).map_err(malformed)?;
+                    url = self.http.allowed(target, &self.base)?;
                 }
                 _ => return Err(self.refusal(&url, &response)),
             }
         }
+        let url = shown(&url);
         Err(Problem::Final(format!("{url}: more than {MAX_REDIRECTS} redirections")))
     }
 
@@ -145,7 +149,7 @@ impl Registry {
         self.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    async fn authenticate(&self, response: &Response<Incoming>) -> Result<(), Problem> {
+    async fn authenticate(&self, response: &Response) -> Result<(), Problem> {
         let challenges = challenge::read(response.headers().get_all(WWW_AUTHENTICATE));
         let bearer = challenges.iter().find(|challenge| challenge.is("bearer"));
         let basic = challenges.iter().find(|challenge| challenge.is("basic"));
@@ -169,7 +173,7 @@ impl Registry {
         let url = challenge.token_url(&scope).ok_or_else(|| {
             Problem::Final("the registry names no place to get a token (realm)".to_owned())
         })?;
-        let url = self.http.allowed(Url::new(&url)?)?;
+        let url = self.http.allowed(url.map_err(malformed)?, &self.base)?;
         let basic = self.login.as_ref().map(Login::basic).transpose()?;
         let response = self.http.get(&url, None, basic).await?;
         if response.status() != StatusCode::OK {
@@ -177,11 +181,11 @@ impl Registry {
         }
         let body = self.http.collect(response, MAX_TOKEN_BYTES).await?;
         challenge::token(&body)
-            .ok_or_else(|| Problem::Final(format!("{url} answered without a token")))
+            .ok_or_else(|| Problem::Final(format!("{} answered without a token", shown(&url))))
     }
 
-    fn refusal(&self, url: &Url, response: &Response<Incoming>) -> Problem {
-        let status = response.status();
+    fn refusal(&self, url: &Url, response: &Response) -> Problem {
+        let (url, status) = (shown(url), response.status());
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 Problem::Final(self.denied(&format!("{url} answered {status}")))
@@ -207,8 +211,19 @@ impl Registry {
     }
 }
 
-fn passing(url: &Url, status: StatusCode, response: &Response<Incoming>) -> Problem {
+fn passing(url: impl Display, status: StatusCode, response: &Response) -> Problem {
     let after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
     let after = after.and_then(|text| text.trim().parse().ok()).map(std::time::Duration::from_secs);
     Problem::Passing { text: format!("{url} answered {status}"), after }
+}
+
+/// `path` beneath a URL.
+fn beneath(url: &Url, path: &str) -> Url {
+    let mut url = url.clone();
+    url.set_path(&format!("{}/{path}", url.path().trim_end_matches('/')));
+    url
+}
+
+fn malformed(error: UrlError) -> Problem {
+    Problem::Final(format!("the registry sends us to a place that cannot be used: {error}"))
 }

@@ -1,0 +1,175 @@
+//! One download: the request, where it is redirected to, and what comes back.
+
+use kiln_net::http::header::{
+    ACCEPT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, LOCATION,
+};
+use kiln_net::http::{Client, Response, StatusCode, described};
+use kiln_net::urls::{follow, same_origin, shown};
+use kiln_net::{Allowed, Url};
+
+use super::coding::Coding;
+
+/// Redirections followed for one download.
+const MAX_REDIRECTS: usize = 10;
+/// Headers that belong to the connection or say which server is meant, not to what is asked for.
+const NOT_THEIRS: [&str; 9] = [
+    "host",
+    "connection",
+    "content-length",
+    "transfer-encoding",
+    "te",
+    "trailer",
+    "upgrade",
+    "expect",
+    "keep-alive",
+];
+/// Headers for proxies begin so.
+const OF_PROXIES: &str = "proxy-";
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DownloadError {
+    #[error("the server answered {0}")]
+    NotFound(String),
+    /// By the server, or by the configuration here.
+    #[error("{0}")]
+    Denied(String),
+    #[error("the download failed: {0}")]
+    Failed(String),
+}
+
+/// Content on its way.
+#[derive(Debug)]
+pub struct Download {
+    response: Response,
+    coding: Coding,
+}
+
+impl Download {
+    /// Bytes of the content, where the server says it.
+    pub fn announced(&self) -> Option<u64> {
+        if !self.coding.is_identity() {
+            return None;
+        }
+        let length = self.response.headers().get(CONTENT_LENGTH)?.to_str().ok()?;
+        length.parse().ok()
+    }
+
+    /// The next bytes as they came, to be put through [`Download::coding`]; `None`: that was all.
+    pub async fn next(&mut self) -> Result<Option<bytes::Bytes>, DownloadError> {
+        let next = self.response.chunk().await;
+        next.map_err(|error| DownloadError::Failed(described(error)))
+    }
+
+    pub fn coding(&mut self) -> &mut Coding {
+        &mut self.coding
+    }
+}
+
+/// Begins to download. `allowed` holds for redirections too; `url` has been checked.
+pub async fn begin(
+    client: &Client,
+    url: &Url,
+    headers: &HeaderMap,
+    allowed: &Allowed,
+) -> Result<Download, DownloadError> {
+    let (mut at, mut headers) = (url.clone(), headers.clone());
+    for _ in 0..=MAX_REDIRECTS {
+        let response = request(client, &at, headers.clone()).await?;
+        let Some(target) = redirection(&at, &response)? else {
+            return accept(url, &at, response);
+        };
+        if !allowed.allows(&target) {
+            return Err(DownloadError::Denied(format!(
+                "{} redirects to {}, which the configuration does not allow (fetch.allow)",
+                shown(&at),
+                shown(&target)
+            )));
+        }
+        if !same_origin(&at, &target) {
+            // Credentials are for the one server only.
+            headers.clear();
+        }
+        at = target;
+    }
+    Err(DownloadError::Failed(format!("{}: more than {MAX_REDIRECTS} redirections", shown(url))))
+}
+
+async fn request(
+    client: &Client,
+    url: &Url,
+    mut headers: HeaderMap,
+) -> Result<Response, DownloadError> {
+    // A coding would have to be undone: the content is what is left then.
+    headers.entry(ACCEPT_ENCODING).or_insert(HeaderValue::from_static("identity"));
+    let response = client.get(url.clone()).headers(headers).send().await;
+    response.map_err(|error| DownloadError::Failed(format!("{}: {}", shown(url), described(error))))
+}
+
+/// Where the answer sends us. `None`: it is no redirection.
+fn redirection(url: &Url, response: &Response) -> Result<Option<Url>, DownloadError> {
+    let status = response.status();
+    if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
+        return Ok(None);
+    }
+    let failed = |what: &dyn std::fmt::Display| {
+        DownloadError::Failed(format!("{} answered {status}: {what}", shown(url)))
+    };
+    let location = response.headers().get(LOCATION);
+    let location = location.ok_or_else(|| failed(&"it does not say where to"))?;
+    follow(url, location.as_bytes()).map(Some).map_err(|error| failed(&error))
+}
+
+/// `asked`: the URL before redirections.
+fn accept(asked: &Url, url: &Url, response: Response) -> Result<Download, DownloadError> {
+    let status = response.status();
+    if status == StatusCode::OK {
+        let coding = Coding::of(response.headers(), [asked, url]);
+        let coding = coding.map_err(|coding| {
+            let url = shown(url);
+            DownloadError::Failed(format!(
+                "{url} answered with the content coding {coding:?}, which it was not asked for"
+            ))
+        })?;
+        return Ok(Download { response, coding });
+    }
+    let text = format!("{status} for {}", shown(url));
+    Err(match status {
+        StatusCode::NOT_FOUND | StatusCode::GONE => DownloadError::NotFound(text),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            DownloadError::Denied(format!("the server answered {text}"))
+        }
+        _ => DownloadError::Failed(format!("the server answered {text}")),
+    })
+}
+
+/// A header that a caller wants to be sent. Errors: why it is not; the value is not repeated, it
+/// may be a secret.
+pub fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), &'static str> {
+    let name: HeaderName = name.parse().map_err(|_| "it is no name of a header")?;
+    if NOT_THEIRS.contains(&name.as_str()) || name.as_str().starts_with(OF_PROXIES) {
+        return Err("that header is not for callers to set");
+    }
+    let mut value: HeaderValue = value.parse().map_err(|_| "its value fits no header")?;
+    value.set_sensitive(true);
+    Ok((name, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_are_whole_and_about_the_content() {
+        let (name, value) = header("Authorization", "Bearer x").unwrap();
+        assert_eq!((name.as_str(), value.is_sensitive()), ("authorization", true));
+        for (name, value) in [
+            ("authorization", "se\ncret"),
+            ("a b", "x"),
+            ("Host", "other.example"),
+            ("Transfer-Encoding", "chunked"),
+            ("Proxy-Authorization", "x"),
+        ] {
+            assert!(header(name, value).is_err(), "{name}");
+        }
+    }
+}

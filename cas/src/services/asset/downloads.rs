@@ -1,0 +1,300 @@
+//! Downloads under way. One that several callers want is one; it goes on when the call that began it
+//! has ended, for as long as a caller gave it; and all of them together are bounded.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use kiln_net::http::{Client, Options, client};
+use kiln_net::tls::client_config_with;
+use kiln_net::{Allowed, Url};
+use tokio::runtime::Handle;
+use tokio::sync::{OnceCell, Semaphore, watch};
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tonic::{Code, Status};
+
+use super::download::{Download, DownloadError, begin};
+use super::now;
+use super::qualifiers::Wanted;
+use super::spool::{Room, Spool, SpoolError};
+use super::sri::Integrity;
+use super::stored::StoredAsset;
+use crate::blob::SharedBlobStore;
+use crate::digest::{Digest, DigestFunction};
+use crate::records::{Expect, SharedRecords, Write};
+use crate::services::ServicesConfig;
+use crate::services::status::{records_status, store_status};
+
+/// Downloads that receive at the same time; further ones wait.
+const MAX_RECEIVING: usize = 16;
+/// Downloads that receive or wait; further ones are refused.
+const MAX_DOWNLOADS: usize = 256;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Idle connections kept to one host.
+const IDLE_CONNECTIONS: usize = 4;
+
+/// What may be downloaded, and what that may cost.
+#[derive(Debug, Clone, Default)]
+pub struct FetchConfig {
+    /// Empty: nothing is downloaded.
+    pub allowed: Allowed,
+    /// Where content lies until its digest is known.
+    pub directory: PathBuf,
+    /// Most bytes of one download, and of all that are under way.
+    pub max_size: u64,
+}
+
+/// What is to be downloaded, and for which record.
+pub struct Job {
+    pub key: String,
+    pub url: Url,
+    pub wanted: Wanted,
+    pub function: DigestFunction,
+}
+
+#[derive(Debug, Clone)]
+pub enum Failure {
+    /// Nobody's fault here.
+    Outside(Status),
+    Ours(Status),
+}
+
+type Outcome = Result<Digest, Failure>;
+
+pub struct Downloads(Arc<Shared>);
+
+struct Shared {
+    blobs: SharedBlobStore,
+    records: SharedRecords,
+    allowed: Arc<Allowed>,
+    directory: PathBuf,
+    /// Most bytes of one download.
+    max_size: u64,
+    room: Arc<Room>,
+    receiving: Semaphore,
+    /// By the keys of their records.
+    under_way: Mutex<HashMap<String, UnderWay>>,
+    /// Made at the first use: reading the authorities takes time and memory.
+    client: OnceCell<Client>,
+    /// Calls come in on threads that serve connections: the bytes come in elsewhere.
+    runtime: Handle,
+}
+
+struct UnderWay {
+    /// When it began, in nanoseconds since the Unix epoch.
+    since: i64,
+    /// The latest that any caller allows.
+    deadline: watch::Sender<Instant>,
+    outcome: watch::Receiver<Option<Outcome>>,
+}
+
+impl Downloads {
+    pub fn new(config: &ServicesConfig) -> Self {
+        let FetchConfig { allowed, directory, max_size } = config.fetch.clone();
+        let max_blob = if config.max_blob_size == 0 { u64::MAX } else { config.max_blob_size };
+        Self(Arc::new(Shared {
+            blobs: config.blobs.clone(),
+            records: config.records.clone(),
+            allowed: Arc::new(allowed),
+            directory,
+            max_size: max_size.min(max_blob),
+            room: Arc::new(Room::new(max_size)),
+            receiving: Semaphore::new(MAX_RECEIVING),
+            under_way: Mutex::default(),
+            client: OnceCell::new(),
+            runtime: Handle::current(),
+        }))
+    }
+
+    pub fn allowed(&self) -> &Allowed {
+        &self.0.allowed
+    }
+
+    /// Downloads, or waits for a download that is under way; it goes on when this call is dropped.
+    /// `oldest`: when it may have begun at the earliest. `timeout`: how long the caller allows.
+    pub async fn fetch(&self, job: Job, oldest: Option<i64>, timeout: Duration) -> Outcome {
+        let deadline = Instant::now() + timeout;
+        let mut outcome = self.join(job, oldest, deadline)?;
+        let result = match timeout_at(deadline, outcome.wait_for(Option::is_some)).await {
+            Ok(Ok(outcome)) => outcome.clone(),
+            Ok(Err(_)) => {
+                let text = "uris: the download was given up, because the server ends";
+                Some(Err(Failure::Ours(Status::unavailable(text))))
+            }
+            Err(_) => None,
+        };
+        result.unwrap_or_else(|| Err(late(timeout)))
+    }
+
+    fn join(
+        &self,
+        job: Job,
+        oldest: Option<i64>,
+        deadline: Instant,
+    ) -> Result<watch::Receiver<Option<Outcome>>, Failure> {
+        let mut all = self.0.under_way();
+        let known = all.get(&job.key);
+        if let Some(known) = known.filter(|it| oldest.is_none_or(|oldest| oldest <= it.since)) {
+            known.deadline.send_if_modified(|latest| {
+                let later = deadline > *latest;
+                *latest = deadline.max(*latest);
+                later
+            });
+            return Ok(known.outcome.clone());
+        }
+        if all.len() >= MAX_DOWNLOADS {
+            let text = format!("{MAX_DOWNLOADS} downloads are under way or wait: try again later");
+            return Err(Failure::Outside(Status::resource_exhausted(text)));
+        }
+        let (key, since) = (job.key.clone(), now());
+        let (deadline, until) = watch::channel(deadline);
+        let (tell, outcome) = watch::channel(None);
+        all.insert(key, UnderWay { since, deadline, outcome: outcome.clone() });
+        let shared = self.0.clone();
+        self.0.runtime.spawn(async move {
+            let outcome = shared.until(until, shared.run(&job, since)).await;
+            let mut all = shared.under_way();
+            // A later one may have taken its place.
+            if all.get(&job.key).is_some_and(|it| it.since == since) {
+                all.remove(&job.key);
+            }
+            tell.send_replace(Some(outcome));
+        });
+        Ok(outcome)
+    }
+}
+
+impl Shared {
+    fn under_way(&self) -> MutexGuard<'_, HashMap<String, UnderWay>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends `work` when no caller allows it any more time.
+    async fn until(
+        &self,
+        mut deadline: watch::Receiver<Instant>,
+        work: impl Future<Output = Outcome>,
+    ) -> Outcome {
+        let (mut work, began) = (std::pin::pin!(work), Instant::now());
+        loop {
+            let at = *deadline.borrow_and_update();
+            tokio::select! {
+                outcome = &mut work => return outcome,
+                () = sleep_until(at) => return Err(late(at - began)),
+                Ok(()) = deadline.changed() => {}
+            }
+        }
+    }
+
+    async fn run(&self, job: &Job, since: i64) -> Outcome {
+        let _slot = self.receiving.acquire().await;
+        let client = self.client.get_or_try_init(|| async { self.make_client() }).await?;
+        let Wanted { headers, integrity } = &job.wanted;
+        let download = begin(client, &job.url, headers, &self.allowed).await?;
+        let announced = download.announced().unwrap_or(0);
+        self.check_size(announced)?;
+        let room = self.room.clone();
+        let mut spool = Spool::new(&self.directory, room, Some(announced), job.function)?;
+        self.receive(download, integrity.as_ref(), &mut spool).await?;
+        let digest = spool.store(&self.blobs).await.map_err(SpoolError::from)?;
+        self.record(job, &digest, since).await?;
+        Ok(digest)
+    }
+
+    fn make_client(&self) -> Result<Client, Failure> {
+        let allowed = self.allowed.clone();
+        let tls = client_config_with(None).map_err(|error| internal(&error))?;
+        let client = client(Options {
+            idle_connections: IDLE_CONNECTIONS,
+            reach: Some(Arc::new(move |name: &str| allowed.reach_of(name))),
+            ..Options::new(tls, CONNECT_TIMEOUT)
+        });
+        client.map_err(|error| internal(&error))
+    }
+
+    fn check_size(&self, size: u64) -> Result<(), Failure> {
+        if size <= self.max_size {
+            return Ok(());
+        }
+        let limit = self.max_size;
+        Err(Failure::Outside(Status::resource_exhausted(format!(
+            "the content is larger than the limit of {limit} bytes (fetch.max_size, \
+             storage.max_blob_size)"
+        ))))
+    }
+
+    async fn receive(
+        &self,
+        mut download: Download,
+        integrity: Option<&Integrity>,
+        spool: &mut Spool,
+    ) -> Result<(), Failure> {
+        let mut checker = integrity.map(Integrity::checker);
+        let mut take = async |data: &[u8]| {
+            self.check_size(spool.size() + data.len() as u64)?;
+            if let Some(checker) = &mut checker {
+                checker.update(data);
+            }
+            Ok::<(), Failure>(spool.write(data).await?)
+        };
+        while let Some(data) = download.next().await? {
+            let step = download.coding().step();
+            for part in data.chunks(step) {
+                take(&download.coding().decode(part).map_err(|error| undecodable(&error))?).await?;
+            }
+        }
+        take(&download.coding().finish().map_err(|error| undecodable(&error))?).await?;
+        if let (Some(integrity), Some(checker)) = (integrity, checker)
+            && !integrity.accepts(checker)
+        {
+            let text = "the content does not match the qualifier checksum.sri";
+            return Err(Failure::Outside(Status::aborted(text)));
+        }
+        Ok(())
+    }
+
+    /// Only of the URI that was downloaded: nothing says that others stand for the same.
+    async fn record(&self, job: &Job, digest: &Digest, since: i64) -> Result<(), Failure> {
+        let value = Some(StoredAsset::new(digest, since, None).encode());
+        let write = Write { key: job.key.clone(), expect: Expect::Anything, value };
+        let written = self.records.write(vec![write]).await;
+        written.map(drop).map_err(|error| Failure::Ours(records_status("asset", &error)))
+    }
+}
+
+fn late(after: Duration) -> Failure {
+    let text = format!("the download took longer than {after:?}");
+    Failure::Outside(Status::deadline_exceeded(text))
+}
+
+fn internal(error: &dyn std::fmt::Display) -> Failure {
+    Failure::Ours(Status::internal(format!("uris: nothing can be downloaded: {error}")))
+}
+
+fn undecodable(error: &std::io::Error) -> Failure {
+    let text = format!("the content coding of the answer cannot be undone: {error}");
+    Failure::Outside(Status::unavailable(text))
+}
+
+impl From<DownloadError> for Failure {
+    fn from(error: DownloadError) -> Self {
+        let code = match error {
+            DownloadError::NotFound(_) => Code::NotFound,
+            DownloadError::Denied(_) => Code::PermissionDenied,
+            DownloadError::Failed(_) => Code::Unavailable,
+        };
+        Self::Outside(Status::new(code, error.to_string()))
+    }
+}
+
+impl From<SpoolError> for Failure {
+    fn from(error: SpoolError) -> Self {
+        match error {
+            SpoolError::NoRoom(error) => {
+                Self::Outside(Status::resource_exhausted(format!("{error}: try again later")))
+            }
+            SpoolError::Store(error) => Self::Ours(store_status("uris", &error)),
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What the qualifiers ask of a download.
+
+use kiln_net::http::header::HeaderMap;
+use kiln_protos::asset::Qualifier;
+use tonic::Status;
+
+use super::download::header;
+use super::sri::Integrity;
+use crate::services::bad_request::{Violation, bad_request};
+
+/// A header for all URIs, and for one of them, whose number follows.
+pub const HTTP_HEADER: &str = "http_header:";
+pub const HTTP_HEADER_URL: &str = "http_header_url:";
+const CHECKSUM: &str = "checksum.sri";
+/// Says nothing that a download could heed; it is part of the asset's name.
+const CANONICAL_ID: &str = "bazel.canonical_id";
+
+pub struct Wanted {
+    pub integrity: Option<Integrity>,
+    pub headers: HeaderMap,
+}
+
+impl Wanted {
+    /// `index`: of the URI. Errors: qualifiers that a download cannot honour.
+    pub fn new(index: usize, qualifiers: &[&Qualifier]) -> Result<Self, Status> {
+        let mut wanted = Self { integrity: None, headers: HeaderMap::new() };
+        let mut wrong = Vec::new();
+        let for_one = format!("{HTTP_HEADER_URL}{index}:");
+        for Qualifier { name, value } in qualifiers {
+            let header = name.strip_prefix(HTTP_HEADER).or_else(|| name.strip_prefix(&for_one));
+            let result = match (name.as_str(), header) {
+                (_, Some(header)) => wanted.add_header(header, value),
+                (CHECKSUM, _) => Integrity::parse(value).map(|it| wanted.integrity = Some(it)),
+                (CANONICAL_ID, _) => Ok(()),
+                (name, _) if name.starts_with(HTTP_HEADER_URL) => Ok(()),
+                _ => {
+                    wrong
+                        .push(Violation::new("qualifiers.name", format!("{name:?} not supported")));
+                    continue;
+                }
+            };
+            if let Err(problem) = result {
+                wrong.push(Violation::new("qualifiers.value", format!("{name}: {problem}")));
+            }
+        }
+        if wrong.is_empty() { Ok(wanted) } else { Err(refusal(wrong)) }
+    }
+
+    fn add_header(&mut self, name: &str, value: &str) -> Result<(), String> {
+        let (name, value) = header(name, value)?;
+        self.headers.append(name, value);
+        Ok(())
+    }
+}
+
+fn refusal(wrong: Vec<Violation>) -> Status {
+    let said: Vec<_> = wrong.iter().map(|violation| violation.description.as_str()).collect();
+    let message = format!(
+        "qualifiers: {}; downloads take checksum.sri, http_header:NAME, http_header_url:INDEX:NAME \
+         and bazel.canonical_id",
+        said.join("; ")
+    );
+    bad_request(message, wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_is_wrong_is_said_at_once() {
+        let qualifier =
+            |name: &str, value: &str| Qualifier { name: name.into(), value: value.into() };
+        let (sri, unknown) = (qualifier("checksum.sri", "md5-x"), qualifier("vcs.branch", "main"));
+        let (host, other) =
+            (qualifier("http_header:host", "x"), qualifier("http_header_url:1:a", "b"));
+        let status = Wanted::new(0, &[&sri, &unknown, &host, &other]).err().unwrap();
+        for part in ["checksum.sri", "\"vcs.branch\" not supported", "http_header:host"] {
+            assert!(status.message().contains(part), "{status}");
+        }
+        assert!(!status.details().is_empty());
+        let wanted = Wanted::new(1, &[&other]).unwrap();
+        assert_eq!(wanted.headers.get("a").unwrap(), "b");
+        assert!(Wanted::new(0, &[&other]).unwrap().headers.is_empty());
+    }
+}

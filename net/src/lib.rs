@@ -1,0 +1,25 @@
+//! What goes out of Kiln: TLS and trust, the one HTTP client, URLs and which of them may be fetched.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | `tls` | certificates, keys and authorities from files |
+//! | `http` | builds the HTTP client that assets, images, keys and the command line use |
+//! | `grpc` | connections for gRPC with TLS |
+//! | `proxy` | proxies from the environment |
+//! | `urls` | reads URLs, follows redirections, shows URLs without secrets |
+//! | `allowed` | URLs that an operator lists by their beginnings |
+//! | `reach` | which addresses a host name may lead to |
+//! | `causes` | an error with what caused it, as one line |
+
+mod allowed;
+pub mod causes;
+pub mod grpc;
+pub mod http;
+mod proxy;
+pub mod reach;
+pub mod tls;
+pub mod urls;
+
+pub use allowed::{Allowed, AllowedError};
+pub use reach::Reach;
+pub use url::Url;
