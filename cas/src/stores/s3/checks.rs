@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use aws_config::{Region, SdkConfig};
 use aws_smithy_http_client::tls::TrustStore;
+use kiln_net::{Url, urls};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -34,24 +35,31 @@ fn variable(names: [&'static str; 2]) -> Option<Given> {
 }
 
 /// The URL of the store; `None`: AWS itself. Errors: `Config`.
-pub fn endpoint(config: &S3Config, sdk: &SdkConfig) -> Result<Option<String>, StoreError> {
+pub fn endpoint(config: &S3Config, sdk: &SdkConfig) -> Result<Option<Url>, StoreError> {
     let given = given("s3.endpoint", config.endpoint.as_deref())
         .or_else(|| variable(ENDPOINT_VARIABLES))
         .or_else(|| given("endpoint_url of the profile", sdk.endpoint_url()));
     let Some(Given { value, origin }) = given else { return Ok(None) };
-    if !is_endpoint(&value) {
-        return Err(StoreError::Config(format!(
+    let wrong = |problem: String| {
+        let value = urls::without_secrets(&value);
+        StoreError::Config(format!(
             "{origin} = {value:?}: expected the URL of an S3-compatible store, \
-             http://HOST:PORT or https://HOST"
-        )));
-    }
-    Ok(Some(value))
+             http://HOST:PORT or https://HOST, with a path where it has one: {problem}"
+        ))
+    };
+    read_endpoint(&value).map(Some).map_err(wrong)
 }
 
-fn is_endpoint(text: &str) -> bool {
-    let host = ["http://", "https://"].iter().find_map(|scheme| text.strip_prefix(scheme));
-    let known = |uri: http::Uri| uri.host().is_some_and(|host| !host.is_empty());
-    host.is_some() && text.parse().is_ok_and(known)
+/// Its path ends with a slash: the SDK appends the bucket to it as it is.
+fn read_endpoint(text: &str) -> Result<Url, String> {
+    let mut url = urls::parse(text).map_err(|error| error.to_string())?;
+    if url.query().is_some() || text.contains('#') {
+        return Err("it has a query or a fragment".to_owned());
+    }
+    if !url.path().ends_with('/') {
+        url.set_path(&format!("{}/", url.path()));
+    }
+    Ok(url)
 }
 
 /// Errors: `Config`, when requests cannot be signed for this region.
@@ -110,11 +118,26 @@ mod tests {
 
     #[test]
     fn endpoints_are_urls_and_regions_are_labels() {
-        for good in ["http://minio:9000", "https://s3.example", "http://[::1]:8333/"] {
-            assert!(is_endpoint(good), "{good}");
+        for (good, url) in [
+            ("http://minio:9000", "http://minio:9000/"),
+            ("HTTPS://s3.example", "https://s3.example/"),
+            ("http://[::1]:8333/", "http://[::1]:8333/"),
+            ("https://h.example/storage/v1/s3", "https://h.example/storage/v1/s3/"),
+            ("https://h.example/storage/v1/s3/", "https://h.example/storage/v1/s3/"),
+        ] {
+            assert_eq!(read_endpoint(good).unwrap().as_str(), url);
         }
-        for bad in ["minio:9000", "minio", "", "http://", "ftp://minio", "http://a b", "https:/x"] {
-            assert!(!is_endpoint(bad), "{bad}");
+        for bad in [
+            "minio:9000",
+            "minio",
+            "",
+            "http://",
+            "ftp://minio",
+            "http://a b",
+            "https://key:secret@minio",
+            "https://minio/?x",
+        ] {
+            assert!(read_endpoint(bad).is_err(), "{bad}");
         }
         for good in ["us-east-1", "garage", "Default"] {
             assert!(is_label(good), "{good}");

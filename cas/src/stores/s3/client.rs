@@ -17,6 +17,8 @@ use aws_sdk_s3::config::{
 };
 use aws_smithy_http_client::tls;
 
+use kiln_net::Url;
+
 use super::checks::{self, ENDPOINT_VARIABLES};
 use super::config::S3Config;
 use super::counts::{Counting, Counts};
@@ -65,8 +67,8 @@ impl Clients {
                 .timeout_config(timeouts(attempt))
                 .interceptor(Counting(counts.clone()))
                 .force_path_style(config.path_style.unwrap_or(custom.is_some()));
-            if let Some(endpoint) = &config.endpoint {
-                builder = builder.endpoint_url(endpoint);
+            if let Some(endpoint) = &custom {
+                builder = builder.endpoint_url(endpoint.as_str());
             }
             if let Some(keys) = &config.credentials {
                 let (access, secret) = (&keys.access_key, &keys.secret_key);
@@ -80,7 +82,7 @@ impl Clients {
             usual: client(config.timeout),
             uploads: client(config.timeout * UPLOAD),
             counts: counts.clone(),
-            endpoint: custom.clone().unwrap_or_else(|| format!("AWS ({region})")),
+            endpoint: custom.as_ref().map_or_else(|| format!("AWS ({region})"), Url::to_string),
         })
     }
 }

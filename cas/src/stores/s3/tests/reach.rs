@@ -50,6 +50,10 @@ async fn the_bucket_is_in_the_path_or_in_the_host() {
     assert_eq!(url(&at(Some(ENDPOINT), None)).await, in_path);
     assert_eq!(url(&at(Some(ENDPOINT), Some(true))).await, in_path);
     assert_eq!(url(&at(Some(ENDPOINT), Some(false))).await, in_host);
+    let path = "http://store.example:9000/storage/v1/s3";
+    let beneath = format!("{path}/builds/kiln/clock");
+    assert_eq!(url(&at(Some(path), None)).await, beneath);
+    assert_eq!(url(&at(Some(&format!("{path}/")), None)).await, beneath);
     let in_path = "https://s3.eu-west-1.amazonaws.com/builds/kiln/clock";
     let in_host = "https://builds.s3.eu-west-1.amazonaws.com/kiln/clock";
     assert_eq!(url(&at(None, None)).await, in_host);
@@ -78,6 +82,7 @@ async fn what_is_configured_wrongly_is_an_error_of_the_configuration() {
     for (config, words) in [
         (endpoint("minio:9000"), ["s3.endpoint = \"minio:9000\"", "http://HOST:PORT"]),
         (endpoint("minio"), ["s3.endpoint = \"minio\"", "https://HOST"]),
+        (endpoint("http://key:secret@minio/"), ["\"http://minio/\"", "password"]),
         (region("us east"), ["s3.region = \"us east\"", "us-east-1"]),
         (region(""), ["s3.region = \"\"", "us-east-1"]),
         (ca(&none), ["s3.ca", "No such file"]),
