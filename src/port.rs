@@ -13,7 +13,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::failures::Failures;
 use crate::auth::{Auth, AuthOptions};
-use crate::front::{Front, FrontParts, Reserved, Resolved, Tls, TlsOptions, health, unknown};
+use crate::front::{
+    Front, FrontLimits, FrontParts, Reserved, Resolved, Site, Tls, TlsOptions, health, unknown,
+};
 use crate::reload;
 use crate::serve::{ServeError, authentication, reloaded};
 use crate::telemetry::requests::Requests;
@@ -27,6 +29,9 @@ const DRAIN: Duration = Duration::from_secs(2);
 
 pub struct PortOptions {
     pub listen: Resolved,
+    pub limits: FrontLimits,
+    /// What the worker is called.
+    pub hosts: Vec<String>,
     /// `None`: without TLS.
     pub tls: Option<TlsOptions>,
     /// `None`: nobody is asked who calls.
@@ -43,6 +48,8 @@ pub struct Figures {
 /// An address that is taken; nobody can connect yet.
 pub struct Port {
     reserved: Reserved,
+    limits: FrontLimits,
+    hosts: Vec<String>,
     tls: Option<Arc<Tls>>,
     auth: Option<Arc<Auth>>,
     failures: Arc<Failures>,
@@ -57,14 +64,14 @@ pub struct OpenPort {
 
 impl Port {
     pub fn reserve(options: PortOptions) -> Result<Self, ServeError> {
-        let PortOptions { listen, tls, auth } = options;
+        let PortOptions { listen, limits, hosts, tls, auth } = options;
         let address = listen.listen().to_string();
         let reserved = listen.reserve();
         let reserved = reserved.map_err(|error| ServeError::Listen { address, error })?;
         let failures = Arc::<Failures>::default();
         let auth = authentication(auth, tls.as_ref(), &listen, &failures)?;
         let tls = tls.map(Tls::load).transpose()?.map(Arc::new);
-        Ok(Self { reserved, tls, auth, failures })
+        Ok(Self { reserved, limits, hosts, tls, auth, failures })
     }
 
     pub fn url(&self) -> String {
@@ -78,7 +85,8 @@ impl Port {
         worker: WorkerStatus,
         figures: Figures,
     ) -> Result<OpenPort, ServeError> {
-        let Self { reserved, tls, auth, failures } = self;
+        let site = Site::new(&self.url(), self.hosts.clone(), self.tls.is_some());
+        let Self { reserved, limits, tls, auth, failures, .. } = self;
         let stop = CancellationToken::new();
         let mut background = vec![reload::watch(reloaded(&tls, &auth), stop.clone())];
         if let Some(auth) = &auth {
@@ -87,7 +95,16 @@ impl Port {
         let requests = Requests::new(THREADS);
         let security = Security { failures: failures.clone(), tls: tls.clone() };
         let router = router(worker, figures, requests.clone(), security);
-        let parts = FrontParts { router, tls, auth, failures, requests: &requests, drain: DRAIN };
+        let parts = FrontParts {
+            router,
+            tls,
+            auth,
+            failures,
+            site,
+            limits,
+            requests: &requests,
+            drain: DRAIN,
+        };
         let address = reserved.authority();
         let listeners = reserved.listen();
         let listeners = listeners.map_err(|error| ServeError::Listen { address, error })?;

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use kiln_cas::StoreError;
-use kiln_cas::access::{Everybody, SharedAuthorizer};
+use kiln_cas::access::{Everybody, Right, SharedAuthorizer};
 use kiln_cas::events::Events;
 use kiln_cas::logs::LogStreams;
 use kiln_cas::promises::Attributed;
@@ -27,24 +27,35 @@ use tonic_health::server::HealthReporter;
 
 use crate::auth::access::RoleAuthorizer;
 use crate::auth::failures::Failures;
+use crate::auth::local::LocalAuthorizer;
+use crate::auth::needs::{Door, Need};
 use crate::auth::{Auth, AuthError, AuthOptions};
 use crate::front::health::{self, Readiness};
-use crate::front::{Front, FrontParts, Resolved, Tls, TlsError, TlsOptions, unknown};
+use crate::front::{
+    Front, FrontLimits, FrontParts, Resolved, Site, Tls, TlsError, TlsOptions, unknown,
+};
 use crate::reload::{self, Reload};
 use crate::telemetry::redis::RedisTimes;
 use crate::telemetry::requests::Requests;
 use crate::telemetry::{EndpointError, Observed, OtlpOptions, Security, Telemetry};
 use crate::web::{self, WebState};
 
+/// What a reader of metrics needs.
+const METRICS: Need = Need::Closable(Door::Metrics, Right::Read);
 /// What grpc.health.v1 calls the server as a whole.
 const WHOLE_SERVER: &str = "";
 
 pub struct ServeOptions {
     pub listen: Resolved,
+    pub limits: FrontLimits,
+    /// What the server is called besides its base URL.
+    pub hosts: Vec<String>,
     /// `None`: without TLS.
     pub tls: Option<TlsOptions>,
     /// `None`: nobody is asked who calls.
     pub auth: Option<AuthOptions>,
+    /// Whether everybody who reaches the server may also run actions for it.
+    pub insecure: bool,
     /// How clients reach the server; `None`: `http://` or `https://` and where it listens.
     pub base_url: Option<String>,
     pub front_threads: usize,
@@ -143,7 +154,7 @@ impl Server {
         let auth = authentication(options.auth.clone(), tls, listens, &failures)?;
         let access: SharedAuthorizer = match &auth {
             Some(_) => Arc::new(RoleAuthorizer(failures.clone())),
-            None => Arc::new(Everybody { write_results: options.allow_cache_updates }),
+            None => anybody(&options),
         };
         let tls = options.tls.clone().map(Tls::load).transpose()?.map(Arc::new);
         let scheme = if tls.is_some() { "https" } else { "http" };
@@ -195,6 +206,7 @@ impl Server {
             auditor: auditor.clone(),
             requests: requests.clone(),
             security: Security { failures: failures.clone(), tls: tls.clone() },
+            names_properties: auth.as_ref().is_none_or(|auth| !auth.opens(METRICS)),
             redis: redis_times,
         };
         let telemetry = Telemetry::start(observed, options.otlp.as_ref(), &base_url)?;
@@ -217,8 +229,9 @@ impl Server {
         if let Some(auth) = &auth {
             background.extend(auth.keep_keys(stop_front.clone()).await?);
         }
-        let (requests, drain) = (&requests, options.drain);
-        let parts = FrontParts { router, tls, auth, failures, requests, drain };
+        let (requests, drain, limits) = (&requests, options.drain, options.limits);
+        let site = Site::new(&base_url, options.hosts, tls.is_some());
+        let parts = FrontParts { router, tls, auth, failures, site, limits, requests, drain };
         let listeners = reserved.listen().map_err(refused)?;
         let front = Front::start(listeners, parts, &stop_front).map_err(ServeError::Front)?;
 
@@ -303,6 +316,15 @@ pub fn authentication(
     let secret = secret().map_err(ServeError::Random)?;
     let certificates = tls.is_some_and(|tls| tls.client_ca.is_some());
     Ok(Some(Arc::new(Auth::new(auth, certificates, secret, failures.clone())?)))
+}
+
+/// Where nobody is asked who calls.
+fn anybody(options: &ServeOptions) -> SharedAuthorizer {
+    let everybody = Everybody { write_results: options.allow_cache_updates };
+    match options.listen.is_loopback() && !options.insecure {
+        true => Arc::new(LocalAuthorizer::new(everybody)),
+        false => Arc::new(everybody),
+    }
 }
 
 pub fn reloaded(tls: &Option<Arc<Tls>>, auth: &Option<Arc<Auth>>) -> Vec<Arc<dyn Reload>> {

@@ -229,3 +229,28 @@ fn only_adapters_know_the_grpc_status() {
         assert!(adapter || !knows || name == "/tests/tidy.rs", "{name} knows tonic::Status");
     }
 }
+
+/// What the threat model says is shown by a test is.
+#[test]
+fn the_threat_model_names_what_is_there() {
+    let text = std::fs::read_to_string(root().join("docs/threat-model.md")).expect("it is there");
+    let mut named = 0;
+    for span in text.split('`').skip(1).step_by(2) {
+        // It may go on in the next line.
+        let span = span.split_whitespace().collect::<Vec<_>>().join(" ");
+        let (file, test) = span.split_once(": ").unwrap_or((&span, ""));
+        let is_path = ["src/", "tests/", "cas/", "scheduler/", "executor/"]
+            .iter()
+            .any(|start| file.starts_with(start));
+        if !is_path {
+            continue;
+        }
+        named += 1;
+        assert!(root().join(file).exists(), "{file} is not there");
+        if !test.is_empty() {
+            let source = std::fs::read_to_string(root().join(file)).expect("a source file");
+            assert!(source.contains(&format!("fn {test}(")), "{file} has no test {test}");
+        }
+    }
+    assert!(named > 20, "only {named} tests are named");
+}

@@ -46,6 +46,9 @@ pub async fn handshake(
     if hello.worker_id.is_empty() || hello.worker_id.len() > MAX_WORKER_ID {
         return Err(format!("Hello.worker_id must have 1 to {MAX_WORKER_ID} bytes"));
     }
+    if hello.worker_id.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err("Hello.worker_id must have no spaces and no control characters".to_owned());
+    }
     if hello.slots == 0 || hello.slots > MAX_SLOTS {
         return Err(format!("Hello.slots is {}, not within 1 to {MAX_SLOTS}", hello.slots));
     }
@@ -54,6 +57,16 @@ pub async fn handshake(
         return Err(format!("Hello.properties has {count} entries, more than {MAX_PROPERTIES}"));
     }
     Ok(hello)
+}
+
+/// What the queue calls a worker. A worker that shows a credential is known together with it: another
+/// credential's worker of the same id is another one, and takes over neither its seat nor its leases.
+/// Ids have no spaces, so that no id looks like one with a credential.
+pub fn known_as(worker_id: &str, credential: Option<&str>) -> String {
+    match credential {
+        Some(credential) => format!("{worker_id} ({credential})"),
+        None => worker_id.to_owned(),
+    }
 }
 
 /// Serves a worker until it leaves or its seat is taken away.

@@ -31,9 +31,13 @@ pub enum Reason {
     Audience,
     /// The keys cannot be fetched for now.
     KeysUnavailable,
+    /// A browser sends it for a page of another site, or writes.
+    OtherSite,
+    /// It is for a server of another name.
+    OtherName,
 }
 
-pub const REASONS: [(Reason, &str); 11] = [
+pub const REASONS: [(Reason, &str); 13] = [
     (Reason::NoCredentials, "no_credentials"),
     (Reason::Denied, "denied"),
     (Reason::Malformed, "malformed"),
@@ -45,6 +49,8 @@ pub const REASONS: [(Reason, &str); 11] = [
     (Reason::Issuer, "issuer"),
     (Reason::Audience, "audience"),
     (Reason::KeysUnavailable, "keys_unavailable"),
+    (Reason::OtherSite, "other_site"),
+    (Reason::OtherName, "other_name"),
 ];
 
 impl Reason {
@@ -60,11 +66,18 @@ impl Reason {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Failures {
     counts: [AtomicU64; REASONS.len()],
     handshakes: AtomicU64,
     limiter: Mutex<Limiter>,
+}
+
+impl Default for Failures {
+    fn default() -> Self {
+        let limiter = Mutex::new(Limiter::new(LINES, WINDOW));
+        Self { counts: Default::default(), handshakes: AtomicU64::default(), limiter }
+    }
 }
 
 impl Failures {
@@ -91,22 +104,29 @@ impl Failures {
     }
 }
 
-/// At most [`LINES`] in each [`WINDOW`].
-#[derive(Debug, Default)]
-struct Limiter {
+/// At most so many lines in the log in each window of time.
+#[derive(Debug)]
+pub struct Limiter {
+    most: u32,
+    within: Duration,
     window: Option<Instant>,
     lines: u32,
     left_out: u64,
 }
 
 impl Limiter {
-    fn admit(&mut self, now: Instant) -> Option<u64> {
-        let is_over = |start: Instant| now.saturating_duration_since(start) >= WINDOW;
+    pub fn new(most: u32, within: Duration) -> Self {
+        Self { most, within, window: None, lines: 0, left_out: 0 }
+    }
+
+    /// Whether a line may be logged now, and if so, how many were left out before it.
+    pub fn admit(&mut self, now: Instant) -> Option<u64> {
+        let is_over = |start: Instant| now.saturating_duration_since(start) >= self.within;
         if self.window.is_none_or(is_over) {
             self.window = Some(now);
             self.lines = 0;
         }
-        if self.lines == LINES {
+        if self.lines == self.most {
             self.left_out += 1;
             return None;
         }
@@ -129,7 +149,7 @@ mod tests {
     #[test]
     fn a_flood_is_logged_in_few_lines_that_say_how_much_is_left_out() {
         let start = Instant::now();
-        let mut limiter = Limiter::default();
+        let mut limiter = Limiter::new(LINES, WINDOW);
         let logged = (0..1000).filter(|_| limiter.admit(start) == Some(0)).count();
         assert_eq!(logged, LINES as usize);
         assert_eq!(limiter.admit(start + WINDOW), Some(1000 - u64::from(LINES)));

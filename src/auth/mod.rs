@@ -9,6 +9,7 @@ mod credentials;
 pub mod failures;
 pub mod file;
 pub mod jwt;
+pub mod local;
 pub mod needs;
 pub mod pattern;
 pub mod policy;

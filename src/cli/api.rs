@@ -89,9 +89,11 @@ impl Api {
             request = request.header(AUTHORIZATION, value);
         }
         let secure = self.base.starts_with("https:");
-        // Outer errors only say that a request failed.
-        let failed =
-            |error| of_other_protocol(&error, secure).unwrap_or_else(|| causes::innermost(&error));
+        let failed = |error| {
+            let other = of_other_protocol(&error, secure).filter(|_| secure);
+            // Outer errors only say that a request failed.
+            other.unwrap_or_else(|| causes::innermost(&error))
+        };
         let answer = request.send().await.map_err(failed)?;
         let status = answer.status();
         let body = collect(answer, MAX_ANSWER).await.map_err(|error| error.to_string())?;

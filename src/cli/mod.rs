@@ -151,6 +151,22 @@ fn block_on(command: impl Future<Output = Result<Exit, CliError>>) -> Result<Exi
     runtime.block_on(command)
 }
 
+/// Descriptors that a server or a worker asks for at most.
+const OPEN_FILES: u64 = 1 << 20;
+
+/// Lets this process open as many files as the machine allows: the 1,024 that shells give are fewer than
+/// the connections and blobs of a large build.
+fn raise_open_files() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    let wanted = hard.min(OPEN_FILES);
+    if soft < wanted
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, wanted, hard)
+    {
+        tracing::warn!(%error, "no more than {soft} files can be open");
+    }
+}
+
 /// Settings from `--config` (or `KILN_CONFIG`), the environment and flags.
 fn settings(
     file: Option<&PathBuf>,

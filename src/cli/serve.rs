@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{CliError, Exit, given, settings};
+use super::{CliError, Exit, given, raise_open_files, settings};
 use crate::config::{Settings, serve_options};
 use crate::serve::{Ready, Server};
 use crate::telemetry;
+use crate::web::format::{buck2_address, grpc_address};
 
 /// Run a whole Kiln: storage, scheduler, sandboxed workers, web pages, on one port.
 #[derive(Debug, Args)]
@@ -106,6 +107,7 @@ impl Serve {
             .map_err(|error| CliError::machine(format!("cannot start threads: {error}")))?;
         runtime.block_on(async {
             telemetry::start(&settings)?;
+            raise_open_files();
             // It may wait for Redis; who wants it to end need not wait with it.
             let server = tokio::select! {
                 started = Server::start(options) => started?,
@@ -157,10 +159,11 @@ fn print_ready(ready: &Ready) {
         println!("  sandbox    not enforced here: {lacking}");
     }
     println!("  web pages  {}/", ready.base_url);
-    // Both begin with http.
-    let address = ready.base_url.replacen("http", "grpc", 1);
+    let address = grpc_address(&ready.base_url);
     println!("  bazel      bazel build --remote_executor={address} //...");
+    let (address, tls) = buck2_address(&ready.base_url);
     println!(
-        "  buck2      [buck2_re_client] engine_address, cas_address, action_cache_address = {address}",
+        "  buck2      [buck2_re_client] engine_address, cas_address, action_cache_address = {address}; \
+         tls = {tls}",
     );
 }

@@ -11,7 +11,7 @@ use kiln_executor::remote::{RemoteStore, serve};
 use tokio_util::sync::CancellationToken;
 
 use super::serve::wait_for_signal;
-use super::{CliError, Exit, Target, given, settings};
+use super::{CliError, Exit, Target, given, raise_open_files, settings};
 use crate::config::{Settings, worker_options, worker_port};
 use crate::port::{Figures, Port};
 use crate::telemetry::{self, stages::Stages};
@@ -92,6 +92,7 @@ impl WorkerCommand {
             .map_err(|error| CliError::machine(format!("cannot start threads: {error}")))?;
         runtime.block_on(async {
             telemetry::start(&settings)?;
+            raise_open_files();
             let server = target.connect()?.patient(config.absence);
             // Before anything that takes long: a port that is taken is said at once.
             let port = port.map(Port::reserve).transpose()?;

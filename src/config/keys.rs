@@ -123,13 +123,52 @@ pub const KEYS: &[Key] = &[
         "false",
         Kind::Bool,
         "Allow an address that is not loopback without auth.access_files. Whoever reaches it may read, \
-         write and execute.",
+         write and execute, and run actions for others; on loopback too.",
     ),
     key(
         "server.base_url",
         "auto",
         Kind::BaseUrl,
         "How people reach the web pages, for links. auto: http:// or https:// and the address.",
+    ),
+    key(
+        "server.hosts",
+        "",
+        Kind::List,
+        "Names by which browsers and HTTP clients may call the server besides those of \
+         server.base_url and server.listen, this machine's own and those without a dot. *: any. \
+         Without TLS others are turned away.",
+    ),
+    key(
+        "server.handshake_timeout",
+        "10s",
+        Kind::DurationFrom(100),
+        "How long a client may take for its TLS handshake, and then to say which protocol it speaks.",
+    ),
+    key(
+        "server.header_timeout",
+        "30s",
+        Kind::DurationFrom(100),
+        "How long an HTTP/1 client may take for the headers of a request, and be silent between two.",
+    ),
+    key(
+        "server.body_timeout",
+        "2m",
+        Kind::DurationFrom(100),
+        "How long a client may send nothing of a request's body that is waited for, and take nothing \
+         of an answer.",
+    ),
+    key(
+        "server.max_connections",
+        "8192",
+        Kind::NumberIn(1, 1_000_000),
+        "Most connections at a time.",
+    ),
+    key(
+        "server.max_connections_per_peer",
+        "2048",
+        Kind::NumberIn(1, 1_000_000),
+        "The same from one address (IPv6: one /64). A balancer is one.",
     ),
     key(
         "server.front_threads",

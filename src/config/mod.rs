@@ -118,6 +118,8 @@ impl Settings {
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
             ConfigError::Toml { path: path.to_owned(), message: error.to_string() }
         })?;
+        // Wherever it is used: what actions must not read is named by it as well.
+        let file = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         for (section, entries) in &table {
             let Some(entries) = entries.as_table() else {
                 return Err(unknown(path, &text, section, section));
@@ -125,7 +127,7 @@ impl Settings {
             for (entry, value) in entries {
                 let name = format!("{section}.{entry}");
                 let key = keys::find(&name).ok_or_else(|| unknown(path, &text, &name, entry))?;
-                self.set(key, values::from_toml(value), Origin::File(path.to_owned()))?;
+                self.set(key, values::from_toml(value), Origin::File(file.clone()))?;
             }
         }
         Ok(())

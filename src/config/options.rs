@@ -19,7 +19,7 @@ use kiln_scheduler::session::MAX_PROPERTIES;
 
 use super::security::{auth, tls};
 use super::{ConfigError, Origin, Settings};
-use crate::front::{Listen, Resolved};
+use crate::front::{FrontLimits, Listen, Resolved};
 use crate::port::PortOptions;
 use crate::serve::ServeOptions;
 use crate::telemetry::OtlpOptions;
@@ -64,8 +64,11 @@ pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
     let base_url = settings.text("server.base_url");
     Ok(ServeOptions {
         listen,
+        limits: front_limits(settings),
+        hosts: hosts(settings, "server.listen"),
         tls,
         auth,
+        insecure: settings.flag("server.insecure"),
         base_url: (base_url != "auto").then(|| base_url.trim_end_matches('/').to_owned()),
         front_threads: front_threads(settings),
         storage: StorageConfig { shared: shared_storage(settings)?, ..storage(settings, data_dir) },
@@ -97,6 +100,25 @@ fn audit(settings: &Settings) -> AuditConfig {
         rate: settings.text("audit.rate").parse().unwrap_or(0.0),
         concurrency: usize::try_from(concurrency).unwrap_or(usize::MAX),
     }
+}
+
+fn front_limits(settings: &Settings) -> FrontLimits {
+    let number = |name| settings.number(name).unwrap_or(u64::MAX);
+    FrontLimits {
+        handshake: settings.duration("server.handshake_timeout"),
+        headers: settings.duration("server.header_timeout"),
+        body: settings.duration("server.body_timeout"),
+        connections: number("server.max_connections"),
+        connections_per_peer: u32::try_from(number("server.max_connections_per_peer"))
+            .unwrap_or(u32::MAX),
+    }
+}
+
+/// What a server is called, besides its base URL. `listens`: the key that says where it listens.
+fn hosts(settings: &Settings, listens: &str) -> Vec<String> {
+    let listen = Listen::parse(settings.text(listens));
+    let name = listen.and_then(|listen| listen.name().map(str::to_owned));
+    settings.list("server.hosts").into_iter().chain(name).chain([host()]).collect()
 }
 
 fn resolved(settings: &Settings, name: &str) -> Result<Resolved, ConfigError> {
@@ -161,7 +183,8 @@ pub fn worker_port(settings: &Settings) -> Result<Option<PortOptions>, ConfigErr
              127.0.0.1, or add {closed} to auth.open"
         )));
     }
-    Ok(Some(PortOptions { listen, tls, auth }))
+    let (limits, hosts) = (front_limits(settings), hosts(settings, "worker.listen"));
+    Ok(Some(PortOptions { listen, limits, hosts, tls, auth }))
 }
 
 fn cores() -> usize {
@@ -448,10 +471,13 @@ fn secrets(settings: &Settings, data_dir: &Path) -> Vec<PathBuf> {
     all
 }
 
+/// This machine's name, as far as it is one.
 fn host() -> String {
+    let of_names = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
     nix::unistd::gethostname()
         .ok()
         .and_then(|name| name.into_string().ok())
+        .filter(|name| !name.is_empty() && name.chars().all(|c| of_names(&c)))
         .unwrap_or_else(|| "kiln".into())
 }
 

@@ -1,4 +1,4 @@
-//! One connection: TLS, protocol detection, keep-alive, graceful end.
+//! One connection: TLS, protocol detection, time limits, keep-alive, graceful end.
 
 use std::io;
 use std::net::TcpStream;
@@ -10,12 +10,15 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream as TokioStream;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use super::gate::{Gate, Origin};
+use super::limits::FrontLimits;
 use super::measure::measured;
+use super::opening::Opening;
+use super::site::Site;
+use super::socket::Socket;
 use super::tls::Tls;
 use crate::auth::Peer;
 use crate::auth::certificate::{Certificate, CertificateError};
@@ -34,9 +37,6 @@ const MAX_STRAY_FRAMES: usize = 1 << 20;
 /// Largest block of request headers in bytes (RequestMetadata travels in one).
 const MAX_HEADERS: u32 = 64 * 1024;
 
-/// A client that has not ended its TLS handshake by then is dropped.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// What the connections of one thread share.
 pub struct Service {
     pub router: Router,
@@ -44,6 +44,8 @@ pub struct Service {
     pub tls: Option<Arc<Tls>>,
     /// `None`: everybody may do everything.
     pub gate: Option<Gate>,
+    pub site: Arc<Site>,
+    pub limits: FrontLimits,
     pub failures: Arc<Failures>,
 }
 
@@ -53,8 +55,8 @@ pub enum ConnectionError {
     Socket(#[from] io::Error),
     #[error("no TLS handshake: {0}")]
     Handshake(io::Error),
-    #[error("no TLS handshake within {HANDSHAKE_TIMEOUT:?}")]
-    HandshakeTimeout,
+    #[error("no TLS handshake within {0:?} (server.handshake_timeout)")]
+    HandshakeTimeout(Duration),
     #[error("the client's certificate: {0}")]
     Certificate(#[from] CertificateError),
     #[error(transparent)]
@@ -66,27 +68,26 @@ pub async fn serve_connection(
     service: Arc<Service>,
     shutdown: CancellationToken,
 ) -> Result<(), ConnectionError> {
-    stream.set_nonblocking(true)?;
-    stream.set_nodelay(true)?;
-    let stream = TokioStream::from_std(stream)?;
-    let address = stream.peer_addr().ok();
+    let ends = stream.peer_addr().ok().zip(stream.local_addr().ok());
+    let stream = Socket::new(stream, service.limits.body)?;
     let Some(tls) = &service.tls else {
-        let origin = Origin { address, peer: Peer::default() };
+        let origin = Origin { ends, peer: Peer::default() };
         return serve(stream, service, origin, shutdown).await;
     };
-    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.acceptor().accept(stream));
+    let limit = service.limits.handshake;
+    let handshake = tokio::time::timeout(limit, tls.acceptor().accept(stream));
     let stream = tokio::select! {
         () = shutdown.cancelled() => return Ok(()),
         accepted = handshake => accepted
-            .map_err(|_| ConnectionError::HandshakeTimeout)?
+            .map_err(|_| ConnectionError::HandshakeTimeout(limit))?
             .map_err(ConnectionError::Handshake)?,
     };
-    let origin = Origin { address, peer: Peer::new(certificate(&stream)?) };
+    let origin = Origin { ends, peer: Peer::new(certificate(&stream)?) };
     serve(stream, service, origin, shutdown).await
 }
 
 /// What the client has shown, after rustls has checked who vouches for it.
-fn certificate(stream: &TlsStream<TokioStream>) -> Result<Option<Certificate>, ConnectionError> {
+fn certificate(stream: &TlsStream<Socket>) -> Result<Option<Certificate>, ConnectionError> {
     let (_, connection) = stream.get_ref();
     let shown = connection.peer_certificates().and_then(<[_]>::first);
     Ok(shown.map(|der| Certificate::parse(der)).transpose()?)
@@ -99,6 +100,7 @@ async fn serve(
     shutdown: CancellationToken,
 ) -> Result<(), ConnectionError> {
     let origin = Arc::new(origin);
+    let stream = Opening::new(stream, service.limits.handshake);
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http2()
@@ -108,7 +110,7 @@ async fn serve(
         .max_local_error_reset_streams(MAX_STRAY_FRAMES)
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE);
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(KEEP_ALIVE);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(service.limits.headers);
     let answer = service_fn(move |request| measured(service.clone(), origin.clone(), request));
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), answer);
     tokio::pin!(connection);

@@ -11,9 +11,10 @@ use http::{HeaderValue, Request, Response, StatusCode};
 use kiln_cas::access::Refused;
 use tonic::Status;
 
+use super::site::Stranger;
 use super::unknown::is_grpc;
 use crate::auth::access::Caller;
-use crate::auth::failures::Reason;
+use crate::auth::failures::{Failures, Reason};
 use crate::auth::needs::{Need, of_grpc, of_http};
 use crate::auth::{Auth, Failure, Peer};
 use crate::web::json::{ErrorBody, ErrorDetail};
@@ -27,14 +28,24 @@ const BEARER_INVALID: HeaderValue =
 const HINT: &str = "Give a token (--token-file, KILN_TOKEN) or a client certificate \
                     (--tls-client-cert); docs/security.md has more.";
 
+const STRANGER_HINT: &str = "docs/security.md says who may send what.";
+
 /// Lets requests of one server in.
 #[derive(Clone)]
 pub struct Gate(pub Arc<Auth>);
 
 /// Where a request comes from.
 pub struct Origin {
-    pub address: Option<SocketAddr>,
+    /// The addresses of the connection's two ends: the client's, and this one.
+    pub ends: Option<(SocketAddr, SocketAddr)>,
     pub peer: Peer,
+}
+
+impl Origin {
+    /// The client's.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.ends.map(|(client, _)| client)
+    }
 }
 
 enum Refusal {
@@ -42,6 +53,24 @@ enum Refusal {
     NoSuchMethod,
     Credentials(Failure),
     Access(Refused),
+}
+
+/// Answers a request that is not for this server, or that its sender did not mean, and notes it.
+pub fn turn_away<B>(
+    stranger: &Stranger,
+    origin: &Origin,
+    request: &Request<B>,
+    failures: &Failures,
+) -> Response<Body> {
+    let path = request.uri().path();
+    if let Some(reason) = stranger.reason() {
+        failures.count(reason);
+        if let Some(left_out) = failures.may_log(Instant::now()) {
+            let peer = origin.address().map(tracing::field::display);
+            tracing::warn!(peer, path, left_out, "turned away: {stranger}");
+        }
+    }
+    in_words(stranger.status(), stranger.to_string(), path, STRANGER_HINT)
 }
 
 impl Gate {
@@ -79,7 +108,7 @@ impl Gate {
             Refusal::Credentials(failure) => {
                 failures.count(failure.reason);
                 if let Some(left_out) = failures.may_log(Instant::now()) {
-                    let peer = origin.address.map(tracing::field::display);
+                    let peer = origin.address().map(tracing::field::display);
                     let reason = failure.reason.name();
                     tracing::warn!(peer, path, reason, left_out, "authentication failed");
                 }
@@ -127,18 +156,23 @@ fn respond<B>(refusal: Refusal, request: &Request<B>) -> Response<Body> {
         }
         Refusal::Access(Refused::Denied(message)) => (StatusCode::FORBIDDEN, message, BEARER),
     };
-    let mut response = match path.starts_with("/api/") {
-        true => {
-            let error = ErrorDetail { message, hint: HINT.to_owned() };
-            (status, axum::Json(ErrorBody { error })).into_response()
-        }
-        false => (status, format!("{message}\n")).into_response(),
-    };
+    let mut response = in_words(status, message, path, HINT);
     if status == StatusCode::UNAUTHORIZED {
         response.headers_mut().append(WWW_AUTHENTICATE, CHALLENGE);
         response.headers_mut().append(WWW_AUTHENTICATE, bearer);
     }
     response
+}
+
+/// Programs get JSON, people a line.
+fn in_words(status: StatusCode, message: String, path: &str, hint: &str) -> Response<Body> {
+    match path.starts_with("/api/") {
+        true => {
+            let error = ErrorDetail { message, hint: hint.to_owned() };
+            (status, axum::Json(ErrorBody { error })).into_response()
+        }
+        false => (status, format!("{message}\n")).into_response(),
+    }
 }
 
 fn grpc_status(refusal: Refusal, path: &str) -> Status {

@@ -71,6 +71,14 @@ impl Listen {
             false => Ok(Resolved { listen: self, addresses }),
         }
     }
+
+    /// `None`: it is an address.
+    pub fn name(&self) -> Option<&str> {
+        match &self.host {
+            Host::Address(_) => None,
+            Host::Name(name) => Some(name),
+        }
+    }
 }
 
 impl fmt::Display for Listen {

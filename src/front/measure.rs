@@ -6,18 +6,27 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum::body::{Body, Bytes};
-use http::{HeaderMap, HeaderName, Request, Response};
+use http::{HeaderMap, HeaderName, Request, Response, Version};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
+use kiln_cas::access::Right;
 use tonic::Code;
 use tower::Service as _;
 
+use super::body::Expected;
 use super::connection::Service;
-use super::gate::Origin;
+use super::gate::{Origin, turn_away};
+use super::site::Stranger;
 use super::unknown::is_grpc;
+use crate::auth::access::Caller;
+use crate::auth::local::Neighbour;
+use crate::auth::needs::{Need, of_grpc};
 use crate::telemetry::requests::{Call, Lane, Route, UNKNOWN_PLACE, place};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
+/// What running actions for others needs.
+const WORK: Need = Need::All(Right::Work);
 
 /// What a request counts as.
 enum Kind {
@@ -32,12 +41,8 @@ pub async fn measured(
     mut request: Request<Incoming>,
 ) -> Result<Response<Measured>, Infallible> {
     let kind = kind(service.counters.clone(), &request);
-    let admitted = match &service.gate {
-        Some(gate) => gate.admit(&origin, &mut request).await,
-        None => Ok(()),
-    };
-    let response = match admitted {
-        Ok(()) => service.router.clone().call(request).await?,
+    let response = match admit(&service, &origin, &mut request).await {
+        Ok(()) => service.router.clone().call(expecting(&service, request)).await?,
         Err(refusal) => refusal,
     };
     Ok(match kind {
@@ -47,6 +52,48 @@ pub async fn measured(
             response.map(|body| Measured { body, call: None })
         }
     })
+}
+
+/// Whether the request may come further; else what to answer instead.
+async fn admit(
+    service: &Service,
+    origin: &Origin,
+    request: &mut Request<Incoming>,
+) -> Result<(), Response<Body>> {
+    let away = |stranger: &Stranger, request: &Request<Incoming>| {
+        turn_away(stranger, origin, request, &service.failures)
+    };
+    let method = of_grpc(request.uri().path());
+    if let Err(stranger) = service.site.check(request, method.is_some()) {
+        return Err(away(&stranger, request));
+    }
+    match &service.gate {
+        Some(gate) => gate.admit(origin, request).await?,
+        None if method == Some(WORK) => introduce(origin, request),
+        None => {}
+    }
+    let is_known = |request: &Request<Incoming>| {
+        request.extensions().get::<Caller>().is_some_and(|caller| caller.name().is_some())
+    };
+    match service.site.check_name(request) {
+        Err(stranger) if !is_known(request) => Err(away(&stranger, request)),
+        _ => Ok(()),
+    }
+}
+
+/// Where nobody is asked who calls, it matters who is at the other end all the same.
+fn introduce(origin: &Origin, request: &mut Request<Incoming>) {
+    if let Some((client, here)) = origin.ends {
+        request.extensions_mut().insert(Arc::new(Neighbour::new(client, here)));
+    }
+}
+
+/// With a limit to how long its body may take.
+fn expecting(service: &Service, request: Request<Incoming>) -> Request<Expected<Incoming>> {
+    let (parts, body) = request.into_parts();
+    let is_http2 = parts.version >= Version::HTTP_2;
+    let body = Expected::new(body, parts.uri.path(), is_http2, service.limits.body);
+    Request::from_parts(parts, body)
 }
 
 fn kind(lane: Arc<Lane>, request: &Request<Incoming>) -> Kind {

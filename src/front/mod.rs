@@ -3,38 +3,49 @@
 //! A connection lives on one thread: no request crosses cores, which more than doubles the
 //! rate of small calls compared with a work-stealing runtime (docs/benchmarks.md).
 
+mod acks;
+mod body;
 mod connection;
 mod gate;
 pub mod health;
+mod limits;
 mod listen;
 mod measure;
+mod opening;
+mod peers;
+mod site;
+mod socket;
 mod tls;
 pub mod unknown;
 
 use std::io;
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Auth;
-use crate::auth::failures::Failures;
+use crate::auth::failures::{Failures, Limiter};
 use crate::telemetry::requests::{self, Requests};
 use connection::{ConnectionError, Service, serve_connection};
 use gate::Gate;
+pub use limits::FrontLimits;
 pub use listen::{Listen, Reserved, Resolved};
+use peers::{Peers, Place};
+pub use site::Site;
 pub use tls::{Tls, TlsError, TlsOptions};
 
 /// Connections accepted and not yet taken over by a thread.
 const HANDOVER_BACKLOG: usize = 256;
-/// Open connections of one server; more are closed at once.
-pub const MAX_CONNECTIONS: u64 = 8192;
 /// Threads that a front runtime may start for blocking reads and writes of large blobs.
 const BLOCKING_THREADS: usize = 16;
+/// Lines in the log about connections that were closed at once, in one [`LINES_WITHIN`].
+const LINES: u32 = 5;
+const LINES_WITHIN: Duration = Duration::from_secs(10);
 /// After a failed `accept` (no file descriptors left), before the next.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 
@@ -46,8 +57,14 @@ pub struct Front {
 /// One thread's inbox and its counters, which say how many connections it holds.
 #[derive(Clone)]
 struct Lane {
-    inbox: mpsc::Sender<TcpStream>,
+    inbox: mpsc::Sender<Accepted>,
     counters: Arc<requests::Lane>,
+}
+
+/// A new connection, and its place among those of its peer.
+struct Accepted {
+    stream: TcpStream,
+    place: Place,
 }
 
 /// What a front serves, and how.
@@ -58,6 +75,8 @@ pub struct FrontParts<'a> {
     /// `None`: nobody is asked who calls.
     pub auth: Option<Arc<Auth>>,
     pub failures: Arc<Failures>,
+    pub site: Site,
+    pub limits: FrontLimits,
     pub requests: &'a Requests,
     /// What open connections get to finish.
     pub drain: Duration,
@@ -71,7 +90,8 @@ impl Front {
         parts: FrontParts<'_>,
         shutdown: &CancellationToken,
     ) -> io::Result<Self> {
-        let FrontParts { router, tls, auth, failures, requests, drain } = parts;
+        let FrontParts { router, tls, auth, failures, site, limits, requests, drain } = parts;
+        let site = Arc::new(site);
         let mut lanes = Vec::new();
         let mut handles = Vec::new();
         for (index, counters) in requests.lanes().iter().enumerate() {
@@ -82,6 +102,8 @@ impl Front {
                 counters: lane.counters.clone(),
                 tls: tls.clone(),
                 gate: auth.clone().map(Gate),
+                site: site.clone(),
+                limits: limits.clone(),
                 failures: failures.clone(),
             };
             let shutdown = shutdown.clone();
@@ -98,10 +120,14 @@ impl Front {
             );
             lanes.push(lane);
         }
+        let peers = Peers::new(limits.connections_per_peer);
         for listener in listeners {
             listener.set_nonblocking(true)?;
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            tokio::spawn(accept(listener, lanes.clone(), shutdown.clone()));
+            let (lanes, peers, most) = (lanes.clone(), peers.clone(), limits.connections);
+            let acceptor =
+                Acceptor { lanes, peers, most, limiter: Limiter::new(LINES, LINES_WITHIN) };
+            tokio::spawn(acceptor.run(listener, shutdown.clone()));
         }
         Ok(Self { threads: handles })
     }
@@ -121,37 +147,58 @@ impl Front {
     }
 }
 
-async fn accept(listener: tokio::net::TcpListener, lanes: Vec<Lane>, shutdown: CancellationToken) {
-    loop {
-        let accepted = tokio::select! {
-            () = shutdown.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, _)) => hand_over(stream, &lanes),
-            Err(error) => {
-                tracing::warn!(%error, "accepting a connection failed");
-                tokio::time::sleep(ACCEPT_BACKOFF).await;
+/// Takes connections in and gives them to threads.
+struct Acceptor {
+    lanes: Vec<Lane>,
+    peers: Peers,
+    /// Connections that may be open at a time.
+    most: u64,
+    limiter: Limiter,
+}
+
+impl Acceptor {
+    async fn run(mut self, listener: tokio::net::TcpListener, shutdown: CancellationToken) {
+        loop {
+            let accepted = tokio::select! {
+                () = shutdown.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    if let Err(why) = self.hand_over(stream, peer)
+                        && let Some(left_out) = self.limiter.admit(Instant::now())
+                    {
+                        tracing::warn!(%peer, left_out, "a new connection is closed: {why}");
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "accepting a connection failed");
+                    tokio::time::sleep(ACCEPT_BACKOFF).await;
+                }
             }
         }
     }
-}
 
-/// Gives the connection to the thread with the fewest.
-fn hand_over(stream: tokio::net::TcpStream, lanes: &[Lane]) {
-    let open: u64 = lanes.iter().map(|lane| lane.counters.connections()).sum();
-    if open >= MAX_CONNECTIONS {
-        tracing::warn!(open, "too many connections: closing a new one");
-        return;
-    }
-    let Ok(stream) = stream.into_std() else { return };
-    let Some(lane) = lanes.iter().min_by_key(|lane| lane.counters.connections()) else {
-        return;
-    };
-    lane.counters.opened();
-    if lane.inbox.try_send(stream).is_err() {
-        lane.counters.closed();
-        tracing::warn!("a front thread is too busy to take a connection: closing it");
+    /// Gives the connection to the thread with the fewest. The error says why it is closed instead.
+    fn hand_over(
+        &self,
+        stream: tokio::net::TcpStream,
+        peer: SocketAddr,
+    ) -> Result<(), &'static str> {
+        let open: u64 = self.lanes.iter().map(|lane| lane.counters.connections()).sum();
+        if open >= self.most {
+            return Err("there are as many as server.max_connections allows");
+        }
+        let full = "its peer has as many as server.max_connections_per_peer allows";
+        let place = self.peers.admit(peer.ip()).ok_or(full)?;
+        let stream = stream.into_std().map_err(|_| "its socket cannot be used")?;
+        let lane = self.lanes.iter().min_by_key(|lane| lane.counters.connections());
+        let lane = lane.ok_or("there is no thread for it")?;
+        lane.counters.opened();
+        lane.inbox.try_send(Accepted { stream, place }).map_err(|_| {
+            lane.counters.closed();
+            "its thread is too busy"
+        })
     }
 }
 
@@ -162,7 +209,7 @@ struct LaneWorker {
 }
 
 impl LaneWorker {
-    async fn run(self, mut streams: mpsc::Receiver<TcpStream>) {
+    async fn run(self, mut streams: mpsc::Receiver<Accepted>) {
         let mut connections = tokio::task::JoinSet::new();
         loop {
             tokio::select! {
@@ -180,12 +227,13 @@ impl LaneWorker {
         }
     }
 
-    fn take(&self, stream: TcpStream, connections: &mut tokio::task::JoinSet<()>) {
+    fn take(&self, accepted: Accepted, connections: &mut tokio::task::JoinSet<()>) {
         let service = self.service.clone();
         let open = OpenConnection(service.counters.clone());
         let shutdown = self.shutdown.clone();
         connections.spawn(async move {
-            let _open = open;
+            let Accepted { stream, place } = accepted;
+            let _counted = (open, place);
             let failures = service.failures.clone();
             if let Err(error) = serve_connection(stream, service, shutdown).await {
                 note(&error, &failures);
@@ -196,7 +244,7 @@ impl LaneWorker {
 
 /// Clients break off for many reasons; what ended a connection is rarely news.
 fn note(error: &ConnectionError, failures: &Failures) {
-    if let ConnectionError::Handshake(_) | ConnectionError::HandshakeTimeout = error {
+    if let ConnectionError::Handshake(_) | ConnectionError::HandshakeTimeout(_) = error {
         failures.count_handshake();
     }
     tracing::debug!(%error, "a connection ended with an error");

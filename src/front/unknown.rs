@@ -34,8 +34,10 @@ pub fn unknown_method(path: &str) -> Status {
     Status::unimplemented(format!("Kiln does not know the method {path}"))
 }
 
+/// `application/grpc`, also with a codec (`+proto`); not `application/grpc-web`, which browsers speak.
 pub fn is_grpc(headers: &HeaderMap) -> bool {
     headers
         .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+        .and_then(|kind| kind.as_bytes().strip_prefix(b"application/grpc"))
+        .is_some_and(|rest| matches!(rest, [] | [b'+' | b';' | b' ', ..]))
 }

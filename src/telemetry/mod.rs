@@ -3,6 +3,7 @@
 mod collectors;
 mod durations;
 mod exposition;
+mod lines;
 mod observer;
 mod process;
 pub mod redis;
@@ -37,6 +38,7 @@ use crate::auth::failures::Failures;
 use crate::config::{ConfigError, Settings};
 use crate::front::Tls;
 use collectors::{Latest, Sources};
+use lines::Lines;
 use observer::Observer;
 use redis::RedisTimes;
 use requests::Requests;
@@ -50,10 +52,12 @@ pub fn start(settings: &Settings) -> Result<(), ConfigError> {
     let filter = EnvFilter::try_new(settings.text("log.filter")).map_err(|error| {
         ConfigError::Combination(format!("log.filter is not a filter: {error}"))
     })?;
-    let output = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let output = match settings.text("log.format") {
-        "json" => output.json().boxed(),
-        _ => output.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).boxed(),
+    let json = settings.text("log.format") == "json";
+    let colours = !json && std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let output = tracing_subscriber::fmt::layer().with_writer(Lines { colours });
+    let output = match json {
+        true => output.json().boxed(),
+        false => output.with_ansi(colours).boxed(),
     };
     let secrets = filter_fn(shows_no_secret).with_max_level_hint(LevelFilter::TRACE);
     tracing_subscriber::registry().with(secrets).with(filter).with(output).init();
@@ -82,6 +86,9 @@ pub struct Observed<'a> {
     pub auditor: Auditor,
     pub requests: Requests,
     pub security: Security,
+    /// Whether metrics may name platform properties that clients made up: who reads metrics may then
+    /// read of builds as well.
+    pub names_properties: bool,
     /// Of the connections to Redis, where there are any.
     pub redis: Arc<RedisTimes>,
     /// Of the workers in this process.
@@ -131,6 +138,7 @@ impl Telemetry {
             auditor,
             requests,
             security,
+            names_properties,
             redis,
             images,
             tools,
@@ -151,6 +159,7 @@ impl Telemetry {
             auditor,
             requests,
             security,
+            names_properties,
             images,
             tools,
             inputs,

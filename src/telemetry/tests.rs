@@ -86,6 +86,7 @@ async fn the_manual_names_every_metric_and_no_other() {
         auditor: Auditor::new(&scheduler, journal.clone(), storage.records.clone()),
         requests: Requests::new(1),
         security: Security { failures: Arc::default(), tls: None },
+        names_properties: true,
         redis: Arc::default(),
         images: Arc::default(),
         tools: Arc::default(),

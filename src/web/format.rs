@@ -182,6 +182,25 @@ pub fn code_name(code: i32) -> &'static str {
     usize::try_from(code).ok().and_then(|code| NAMES.get(code)).copied().unwrap_or("error")
 }
 
+/// Where Bazel is sent, for a server's base URL.
+pub fn grpc_address(base_url: &str) -> String {
+    match base_url.split_once("://") {
+        Some(("https", rest)) => format!("grpcs://{rest}"),
+        Some((_, rest)) => format!("grpc://{rest}"),
+        None => "grpc://localhost:8980".to_owned(),
+    }
+}
+
+/// The same for Buck2, which refuses `grpcs://`: an address without TLS in its scheme, and the setting
+/// `tls` beside it.
+pub fn buck2_address(base_url: &str) -> (String, bool) {
+    let address = grpc_address(base_url);
+    match address.strip_prefix("grpcs://") {
+        Some(rest) => (format!("grpc://{rest}"), true),
+        None => (address, false),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,12 +13,13 @@ use crate::support::reapi::{Authorization, Client, Spec};
 use crate::support::server::{Server, command, program};
 
 /// Name, token, roles, instances.
-const CALLERS: [(&str, &str, &str, &str); 7] = [
+const CALLERS: [(&str, &str, &str, &str); 8] = [
     ("reader", "tok-reader", r#""read-cache""#, r#""*""#),
     ("laptop", "tok-laptop", r#""read-cache", "execute""#, r#""main", "team/*""#),
     ("other-laptop", "tok-other", r#""execute""#, r#""main""#),
     ("ci", "tok-ci", r#""write-cache", "execute""#, r#""*""#),
     ("worker", "tok-worker", r#""worker""#, r#""*""#),
+    ("other-worker", "tok-other-worker", r#""worker""#, r#""*""#),
     ("elsewhere", "tok-elsewhere", r#""write-cache", "execute""#, r#""elsewhere""#),
     ("boss", "tok-boss", r#""admin""#, r#""*""#),
 ];
@@ -222,6 +223,41 @@ async fn only_a_worker_may_join() {
     );
     // Let in, and then told that its first message makes no sense.
     refused(join("tok-worker").await, Code::InvalidArgument, &[]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_of_a_worker_belongs_to_its_credential() {
+    use futures_util::{StreamExt, stream};
+    use worker::workers_client::WorkersClient;
+
+    let house = guarded(&["--workers", "0"]);
+    let join = async |token: &str| {
+        let client = house.caller(bearer(token)).await;
+        let hello = worker::Hello { worker_id: "w-1".into(), slots: 1, ..Default::default() };
+        let hello =
+            worker::WorkerMessage { kind: Some(worker::worker_message::Kind::Hello(hello)) };
+        let messages = stream::iter([hello]).chain(stream::pending());
+        WorkersClient::new(client.channel).session(messages).await.unwrap().into_inner()
+    };
+    let ids = || {
+        let output =
+            house.kiln(&["status", "--json"]).env("KILN_TOKEN", "tok-boss").output().unwrap();
+        let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let workers = status["worker_list"].as_array().unwrap().iter();
+        workers.map(|worker| worker["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let mut owner = join("tok-worker").await;
+    owner.message().await.unwrap().expect("a welcome");
+    let mut thief = join("tok-other-worker").await;
+    thief.message().await.unwrap().expect("a welcome");
+    let mut both = ids();
+    both.sort();
+    assert_eq!(both, ["w-1 (token other-worker)", "w-1 (token worker)"]);
+    // The same credential's next session takes the place of the one before.
+    let mut again = join("tok-worker").await;
+    again.message().await.unwrap().expect("a welcome");
+    assert!(owner.message().await.unwrap_or_default().is_none(), "the earlier session ends");
+    assert_eq!(ids().len(), 2);
 }
 
 /// `kiln worker` with and without the role, and a token that only its file and memory hold.

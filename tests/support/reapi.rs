@@ -104,6 +104,17 @@ impl Client {
         digest
     }
 
+    pub async fn missing(&self, digests: &[reapi::Digest]) -> Vec<reapi::Digest> {
+        let request = reapi::FindMissingBlobsRequest {
+            instance_name: self.instance.clone(),
+            blob_digests: digests.to_vec(),
+            ..Default::default()
+        };
+        let mut blobs = ContentAddressableStorageClient::new(self.channel.clone());
+        let answer = blobs.find_missing_blobs(request).await.expect("an answer");
+        answer.into_inner().missing_blob_digests
+    }
+
     pub async fn read(&self, digest: &reapi::Digest) -> Vec<u8> {
         let prefix = match self.instance.as_str() {
             "" => String::new(),

@@ -91,6 +91,7 @@ impl IntoResponse for Refusal {
             Code::NotFound => StatusCode::NOT_FOUND,
             Code::InvalidArgument | Code::OutOfRange => StatusCode::BAD_REQUEST,
             Code::FailedPrecondition => StatusCode::PRECONDITION_FAILED,
+            Code::Cancelled => StatusCode::REQUEST_TIMEOUT,
             Code::Unauthenticated => StatusCode::UNAUTHORIZED,
             Code::PermissionDenied => StatusCode::FORBIDDEN,
             Code::ResourceExhausted => StatusCode::INSUFFICIENT_STORAGE,

@@ -101,6 +101,7 @@ pub fn of_other_protocol(error: &(dyn Error + 'static), secure: bool) -> Option<
     if let Some(error) = causes::find::<rustls::Error>(error) {
         return Some(of_tls(error));
     }
+    const REFUSED: Option<io::ErrorKind> = Some(io::ErrorKind::ConnectionRefused);
     let kind = causes::find::<io::Error>(error).map(io::Error::kind);
     let broken_off =
         matches!(kind, Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset));
@@ -109,7 +110,7 @@ pub fn of_other_protocol(error: &(dyn Error + 'static), secure: bool) -> Option<
             "the server broke off the TLS handshake: if that port is without TLS, write http:// \
              in --server; if it wants a certificate, give one (--tls-client-cert)"
         }
-        false if causes::find::<hyper::Error>(error).is_some() && kind.is_none() => {
+        false if causes::find::<hyper::Error>(error).is_some() && kind != REFUSED => {
             "what answers there does not speak gRPC without TLS: if that port is one with TLS, \
              write https:// in --server"
         }

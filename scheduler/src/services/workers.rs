@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::session::{OUTBOUND_CAPACITY, handshake, serve};
+use crate::session::{OUTBOUND_CAPACITY, handshake, known_as, serve};
 
 use super::Core;
 
@@ -32,12 +32,14 @@ impl Workers for WorkersService {
         // Actions of any instance may come its way.
         let access = &self.core.parts.access;
         access.check_everywhere(request.extensions(), Right::Work).map_err(refused_status)?;
+        let credential = access.name(request.extensions());
         // A broken connection ends the session as its orderly end does.
         let inbound = request.into_inner();
         let mut inbound = inbound
             .take_while(|message| future::ready(message.is_ok()))
             .filter_map(|message| future::ready(message.ok()));
-        let hello = handshake(&mut inbound).await.map_err(Status::invalid_argument)?;
+        let mut hello = handshake(&mut inbound).await.map_err(Status::invalid_argument)?;
+        hello.worker_id = known_as(&hello.worker_id, credential.as_deref());
         let (sender, receiver) = mpsc::channel(OUTBOUND_CAPACITY);
         tokio::spawn(serve(self.core.queue.clone(), hello, inbound, sender));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver).map(Ok))))

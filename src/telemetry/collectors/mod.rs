@@ -45,6 +45,7 @@ pub struct Sources {
     pub auditor: Auditor,
     pub requests: Requests,
     pub security: Security,
+    pub names_properties: bool,
     pub images: Arc<ImageStats>,
     pub tools: Arc<ToolStats>,
     pub inputs: Arc<InputStats>,
@@ -99,7 +100,7 @@ impl Collector for Sources {
         actions::encode(&mut families, &journal, &self.stages)?;
         audit::encode(&mut families, self.auditor.stats())?;
         if let Some(queue) = self.queue.get() {
-            scheduler::encode(&mut families, &queue)?;
+            scheduler::encode(&mut families, &queue, self.names_properties)?;
         }
         let storage = self.storage.snapshot();
         storage::encode(&mut families, &storage)?;

@@ -1,5 +1,6 @@
 //! Queue, workers and what became of operations.
 
+use std::collections::HashSet;
 use std::fmt::Error;
 
 use kiln_scheduler::Snapshot;
@@ -14,9 +15,19 @@ const MAX_LABEL: usize = 200;
 const OTHER: &str = "other";
 const MILLIS: f64 = 1e3;
 
-pub fn encode(families: &mut Families<'_>, snapshot: &Snapshot) -> Result<(), Error> {
+/// `names_all`: whether properties that no worker offers, which are clients' words alone, are named.
+pub fn encode(
+    families: &mut Families<'_>,
+    snapshot: &Snapshot,
+    names_all: bool,
+) -> Result<(), Error> {
     queue(families, snapshot)?;
-    property_sets(families, &snapshot.property_sets)?;
+    let offered: HashSet<&(String, String)> =
+        snapshot.workers.iter().flat_map(|worker| &worker.properties).collect();
+    let is_named = |set: &PropertySetView| {
+        names_all || set.properties.iter().all(|property| offered.contains(property))
+    };
+    property_sets(families, &bounded(&snapshot.property_sets, is_named))?;
     workers(families, snapshot)?;
     events(families, snapshot)
 }
@@ -59,8 +70,7 @@ struct Figures {
     unserved: u64,
 }
 
-fn property_sets(families: &mut Families<'_>, sets: &[PropertySetView]) -> Result<(), Error> {
-    let sets = bounded(sets);
+fn property_sets(families: &mut Families<'_>, sets: &[Figures]) -> Result<(), Error> {
     let series = |value: fn(&Figures) -> u64| {
         sets.iter().map(move |set| ([("properties", set.properties.as_str())], value(set)))
     };
@@ -86,12 +96,12 @@ fn property_sets(families: &mut Families<'_>, sets: &[PropertySetView]) -> Resul
     )
 }
 
-/// The sets that want most slots, and all others as one. No label twice.
-fn bounded(sets: &[PropertySetView]) -> Vec<Figures> {
+/// The sets that want most slots, of those that may be named, and all others as one. No label twice.
+fn bounded(sets: &[PropertySetView], is_named: impl Fn(&PropertySetView) -> bool) -> Vec<Figures> {
     let mut figures: Vec<Figures> = sets
         .iter()
         .map(|set| Figures {
-            properties: label(&set.properties),
+            properties: if is_named(set) { label(&set.properties) } else { OTHER.to_owned() },
             queued: set.queued as u64,
             running: set.running as u64,
             wanted: set.slots_wanted as u64,
@@ -206,7 +216,7 @@ mod tests {
     #[test]
     fn however_many_sets_there_are_the_series_are_few_and_add_up() {
         let sets: Vec<_> = (0..100).map(|number| set(&number.to_string(), number)).collect();
-        let kept = bounded(&sets);
+        let kept = bounded(&sets, |_| true);
         assert_eq!(kept.len(), MAX_PROPERTY_SETS + 1);
         assert_eq!(kept[0].properties, "pool=99");
         assert_eq!(kept.last().unwrap().properties, OTHER);
@@ -216,10 +226,18 @@ mod tests {
     #[test]
     fn no_label_stands_twice() {
         let long = "x".repeat(2 * MAX_LABEL);
-        let kept = bounded(&[set(&format!("{long}1"), 1), set(&format!("{long}2"), 2)]);
+        let kept = bounded(&[set(&format!("{long}1"), 1), set(&format!("{long}2"), 2)], |_| true);
         assert_eq!(kept.len(), 2);
         assert_eq!(kept[1].properties, OTHER);
         let other = PropertySetView { properties: vec![], ..set("", 1) };
-        assert_eq!(bounded(&[other])[0].properties, "");
+        assert_eq!(bounded(&[other], |_| true)[0].properties, "");
+    }
+
+    #[test]
+    fn what_may_not_be_named_counts_with_the_others() {
+        let sets = [set("big", 2), set("password", 3)];
+        let kept = bounded(&sets, |set| set.properties[0].1 == "big");
+        let shown: Vec<_> = kept.iter().map(|set| (&*set.properties, set.wanted)).collect();
+        assert_eq!(shown, [("pool=big", 2), (OTHER, 3)]);
     }
 }

@@ -9,7 +9,8 @@ use maud::{Markup, html};
 
 use super::chart;
 use crate::web::format::{
-    abbreviated, ago, code_name, count, duration, encode, now, path_of, short, utc,
+    abbreviated, ago, buck2_address, code_name, count, duration, encode, grpc_address, now,
+    path_of, short, utc,
 };
 use crate::web::progress::{Progress, State as BuildState};
 
@@ -246,25 +247,18 @@ pub fn tile(name: &str, figure: &Markup, remark: &Markup) -> Markup {
 /// What to type so that a build comes here.
 pub fn how_to_build(base_url: &str) -> Markup {
     let address = grpc_address(base_url);
+    let (buck2, tls) = buck2_address(base_url);
     html! {
         div.howto {
             h3 { "Bazel" }
             pre { code { "bazel build --remote_executor=" (address) " //..." } }
             h3 { "Buck2, in " code { ".buckconfig" } }
             pre { code {
-                "[buck2_re_client]\nengine_address = " (address)
-                "\naction_cache_address = " (address)
-                "\ncas_address = " (address)
-                @if !address.starts_with("grpcs") { "\ntls = false" }
+                "[buck2_re_client]\nengine_address = " (buck2)
+                "\naction_cache_address = " (buck2)
+                "\ncas_address = " (buck2)
+                "\ntls = " (tls)
             } }
         }
-    }
-}
-
-pub fn grpc_address(base_url: &str) -> String {
-    match base_url.split_once("://") {
-        Some(("https", rest)) => format!("grpcs://{rest}"),
-        Some((_, rest)) => format!("grpc://{rest}"),
-        None => "grpc://localhost:8980".to_owned(),
     }
 }

@@ -1,0 +1,105 @@
+//! A connection's socket: acknowledgements in time, and an end to clients that take no answer.
+
+use std::io;
+use std::net::TcpStream;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream as TokioStream;
+use tokio::time::Sleep;
+
+use super::acks::Acks;
+
+pub struct Socket {
+    stream: TokioStream,
+    acks: Acks,
+    /// How long a client may take nothing of what is sent to it.
+    limit: Duration,
+    /// Runs while it takes nothing.
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+impl Socket {
+    /// Call within a tokio runtime.
+    pub fn new(stream: TcpStream, limit: Duration) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        stream.set_nodelay(true)?;
+        let stream = TokioStream::from_std(stream)?;
+        Ok(Self { stream, acks: Acks::default(), limit, stalled: None })
+    }
+
+    fn written(
+        &mut self,
+        context: &mut Context<'_>,
+        polled: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        match polled {
+            Poll::Ready(result) => {
+                self.acks.wrote();
+                self.stalled = None;
+                Poll::Ready(result)
+            }
+            Poll::Pending => {
+                let sleep = || Box::pin(tokio::time::sleep(self.limit));
+                let late = self.stalled.get_or_insert_with(sleep).as_mut().poll(context);
+                late.map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, "it takes no answer")))
+            }
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        match &polled {
+            Poll::Ready(Ok(())) if buffer.filled().len() > before => self.acks.read(Instant::now),
+            Poll::Ready(_) => {}
+            Poll::Pending => {
+                if self.acks.drained(Instant::now) {
+                    // It only costs time where it is not possible.
+                    let _ = self.stream.set_quickack(true);
+                }
+            }
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(context, data);
+        self.written(context, polled)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        data: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(context, data);
+        self.written(context, polled)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
