@@ -116,6 +116,10 @@ impl Authorizer for LocalAuthorizer {
     fn name(&self, caller: &Extensions) -> Option<Arc<str>> {
         self.everybody.name(caller)
     }
+
+    fn tools(&self, caller: &Extensions, instance: &str) -> Option<Arc<str>> {
+        self.everybody.tools(caller, instance)
+    }
 }
 
 #[cfg(test)]
