@@ -61,6 +61,7 @@ pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
     // The server waits for `server.drain` before it tells its worker to end.
     worker.drain_timeout = Duration::ZERO;
     let worker = (slots > 0).then_some(worker);
+    let fetch = fetch(settings, &data_dir)?;
     let base_url = settings.text("server.base_url");
     Ok(ServeOptions {
         listen,
@@ -77,21 +78,21 @@ pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
         audit: audit(settings),
         worker,
         allow_cache_updates: settings.flag("cache.allow_updates"),
-        fetch: fetch(settings)?,
+        fetch,
         max_blob_size: settings.size("storage.max_blob_size").unwrap_or(0),
         otlp: otlp(settings)?,
         drain: settings.duration("server.drain"),
     })
 }
 
-fn fetch(settings: &Settings) -> Result<FetchConfig, ConfigError> {
+fn fetch(settings: &Settings, data_dir: &Path) -> Result<FetchConfig, ConfigError> {
     let allowed = Allowed::new(&settings.list("fetch.allow")).map_err(|error| {
         ConfigError::Combination(format!(
             "fetch.allow: {error}; write how URLs begin, e.g. https://files.example/releases/"
         ))
     })?;
     let max_size = settings.size("fetch.max_size").unwrap_or(u64::MAX);
-    Ok(FetchConfig { allowed, directory: data_dir(settings).join(DOWNLOADS), max_size })
+    Ok(FetchConfig { allowed, directory: data_dir.join(DOWNLOADS), max_size })
 }
 
 fn audit(settings: &Settings) -> AuditConfig {

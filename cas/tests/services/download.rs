@@ -280,6 +280,10 @@ impl Authorizer for Readers {
     fn name(&self, _: &http::Extensions) -> Option<Arc<str>> {
         None
     }
+
+    fn tools(&self, _: &http::Extensions, _: &str) -> Option<Arc<str>> {
+        None
+    }
 }
 
 #[tokio::test]
