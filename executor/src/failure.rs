@@ -21,6 +21,9 @@ pub enum Failure {
     /// Given back, and no fault of the action's.
     #[error("the worker drains: {0}")]
     Draining(&'static str),
+    /// Not begun, or stopped for want of a scheduler: no fault of the action's either.
+    #[error("the worker did not take it: {0}")]
+    Refused(String),
     #[error("{0}")]
     StoreFull(String),
     /// Before its command had begun, the text says where.
@@ -51,12 +54,14 @@ impl Failure {
             }
             Self::Cancelled => (Kind::Cancelled, [].as_slice()),
             Self::Draining(_) => (Kind::Draining, [].as_slice()),
+            Self::Refused(_) => (Kind::Refused, [].as_slice()),
             Self::StoreFull(_) => (Kind::StoreFull, [].as_slice()),
         };
         WorkerFailure {
             kind: kind.into(),
             message: self.to_string(),
             missing: missing.iter().map(digest_to_wire).collect(),
+            held_lease_ids: Vec::new(),
         }
     }
 }

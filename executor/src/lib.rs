@@ -12,6 +12,7 @@ mod command;
 pub mod config;
 mod execute;
 pub mod failure;
+mod health;
 pub mod images;
 pub mod input_root;
 mod keyed_lock;

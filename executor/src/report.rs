@@ -34,6 +34,13 @@ pub fn completed(
     message(worker_message::Kind::Completed(Completed { lease_id, outcome: Some(outcome) }))
 }
 
+/// The lease was not taken. `holds`: all that the worker has instead.
+pub fn refused(lease_id: String, why: &Failure, holds: Vec<String>) -> WorkerMessage {
+    let failure = worker::WorkerFailure { held_lease_ids: holds, ..why.to_wire() };
+    let outcome = Some(completed::Outcome::Failure(failure));
+    message(worker_message::Kind::Completed(Completed { lease_id, outcome }))
+}
+
 /// The session that is open, if one is.
 pub type Outlet = watch::Receiver<Option<mpsc::Sender<WorkerMessage>>>;
 

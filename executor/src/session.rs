@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kiln_protos::worker::{
-    Draining, Heartbeat, Hello, Lease, Property, SchedulerMessage, WorkerMessage,
+    Draining, Heartbeat, Hello, Lease, Paused, Property, SchedulerMessage, WorkerMessage,
     scheduler_message, worker_message,
 };
 use tokio::sync::mpsc;
@@ -32,6 +32,8 @@ pub struct Session<'a> {
     outgoing: mpsc::Sender<WorkerMessage>,
     /// Whether the scheduler has said something: a session may begin before its connection.
     heard: bool,
+    /// Why the worker takes nothing, as the scheduler knows it.
+    said_paused: Option<String>,
 }
 
 /// The other side does not listen any more.
@@ -39,7 +41,7 @@ struct Gone;
 
 impl<'a> Session<'a> {
     pub fn new(work: &'a mut Work, outgoing: mpsc::Sender<WorkerMessage>) -> Self {
-        Self { work, outgoing, heard: false }
+        Self { work, outgoing, heard: false, said_paused: None }
     }
 
     pub async fn run(
@@ -63,7 +65,7 @@ impl<'a> Session<'a> {
         self.begin().await?;
         let mut heartbeat = heartbeat_every(FIRST_HEARTBEAT);
         while !self.is_done() {
-            let deadline = self.work.deadline();
+            let (deadline, trial) = (self.work.deadline(), self.work.trial_at());
             tokio::select! {
                 message = incoming.recv() => {
                     let kind = message.ok_or(Gone)?.kind;
@@ -77,14 +79,18 @@ impl<'a> Session<'a> {
                 _ = heartbeat.tick() => self.send_heartbeat().await?,
                 () = shutdown.cancelled(), if !self.work.is_draining() => self.drain().await?,
                 () = until(deadline) => self.work.expire(),
+                () = until(trial) => self.work.try_itself().await,
             }
+            self.say_paused().await?;
         }
         Ok(())
     }
 
     /// Says who is there, and what has happened since the session before.
     async fn begin(&mut self) -> Result<(), Gone> {
+        self.work.look_for_room();
         let hello = hello(self.work);
+        self.said_paused = self.work.paused().map(str::to_owned);
         let told_more = !hello.lease_ids.is_empty();
         self.send(worker_message::Kind::Hello(hello)).await?;
         // First: what is given back is no failure only where it is known that the worker drains.
@@ -126,14 +132,29 @@ impl<'a> Session<'a> {
         let id = lease.lease_id.clone();
         match self.work.start(lease) {
             Ok(()) => Ok(()),
-            Err(failure) => self.send_message(report::completed(id, Err(failure))).await,
+            Err(failure) => {
+                // First, so that nothing else is sent instead.
+                self.say_paused().await?;
+                let holds = self.work.lease_ids();
+                self.send_message(report::refused(id, &failure, holds)).await
+            }
         }
+    }
+
+    /// Says whether the worker takes leases, where that is news.
+    async fn say_paused(&mut self) -> Result<(), Gone> {
+        if self.work.paused() == self.said_paused.as_deref() {
+            return Ok(());
+        }
+        let now = self.work.paused().map(str::to_owned);
+        self.said_paused.clone_from(&now);
+        self.send(worker_message::Kind::Paused(Paused { reason: now.unwrap_or_default() })).await
     }
 
     async fn report(&mut self, ended: Option<Outcome>) -> Result<(), Gone> {
         let Some(outcome) = ended else { return Ok(()) };
         self.work.saying(outcome.clone());
-        self.send_message(outcome.1).await
+        self.send_message(outcome.message).await
     }
 
     async fn drain(&mut self) -> Result<(), Gone> {
@@ -173,6 +194,7 @@ fn hello(work: &Work) -> Hello {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         not_enforced: work.not_enforced(),
         lease_ids: work.lease_ids(),
+        paused: work.paused().unwrap_or_default().to_owned(),
     }
 }
 

@@ -44,6 +44,9 @@ impl WorkerStatus {
                 more => format!("draining: {more} actions still run"),
             });
         }
+        if let Some(reason) = condition.paused() {
+            return Err(format!("paused: {reason}"));
+        }
         if condition.in_session() {
             return Ok(());
         }
@@ -64,6 +67,7 @@ pub struct Condition {
     failures: AtomicU64,
     /// Why the last session ended, or came to nothing.
     reason: Mutex<String>,
+    paused: Mutex<Option<String>>,
 }
 
 impl Condition {
@@ -91,6 +95,11 @@ impl Condition {
         self.failures.load(Relaxed)
     }
 
+    /// Why the worker takes no actions for now; `None`: it does.
+    pub fn paused(&self) -> Option<String> {
+        self.paused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn reason(&self) -> String {
         self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -112,6 +121,13 @@ impl Condition {
 
     pub(crate) fn drains(&self) {
         self.draining.store(true, Relaxed);
+    }
+
+    pub(crate) fn set_paused(&self, reason: Option<&str>) {
+        let mut paused = self.paused.lock().unwrap_or_else(PoisonError::into_inner);
+        if paused.as_deref() != reason {
+            *paused = reason.map(str::to_owned);
+        }
     }
 
     pub(crate) fn set_running(&self, actions: usize) {
@@ -137,6 +153,9 @@ mod tests {
         assert_eq!(why, "no session with a scheduler: nobody listens");
         condition.heard();
         assert_eq!((condition.sessions(), condition.failures()), (2, 1));
+        condition.set_paused(Some("the disk is full"));
+        assert_eq!(status.ready().unwrap_err(), "paused: the disk is full");
+        condition.set_paused(None);
         condition.set_running(2);
         condition.drains();
         assert_eq!(status.ready().unwrap_err(), "draining: 2 actions still run");

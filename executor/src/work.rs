@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::execute::Executor;
 use crate::failure::Failure;
+use crate::health::Health;
 use crate::outcomes::Outcomes;
 use crate::report::{self, Reporter};
 use crate::runner::{Runner, Runners};
@@ -34,9 +35,19 @@ struct Running {
     given_back: bool,
 }
 
+/// How long a trial of the worker may take: not so long that it is taken for lost.
+const TRIAL_TIMEOUT: Duration = Duration::from_secs(10);
+
 type TaskResult = (SlotPlace, Result<ExecuteResponse, Failure>);
-/// A lease and the message that says what became of it.
-pub type Outcome = (String, WorkerMessage);
+
+/// What became of a lease.
+#[derive(Clone)]
+pub struct Outcome {
+    pub lease_id: String,
+    pub message: WorkerMessage,
+    /// It is true now only: whoever does not hear it need not hear it later.
+    passing: bool,
+}
 
 pub struct Work {
     executor: Arc<Executor>,
@@ -53,10 +64,12 @@ pub struct Work {
     /// When what still runs is given up because no scheduler is heard.
     away_until: Option<Instant>,
     condition: Arc<Condition>,
+    health: Health,
 }
 
 impl Work {
     pub fn new(executor: Arc<Executor>, runners: Arc<dyn Runners>, free: Vec<SlotPlace>) -> Self {
+        let health = Health::new(executor.config.work_dir.clone());
         Self {
             executor,
             runners,
@@ -69,6 +82,7 @@ impl Work {
             drain_until: None,
             away_until: None,
             condition: Arc::default(),
+            health,
         }
     }
 
@@ -84,14 +98,29 @@ impl Work {
         self.runners.not_enforced()
     }
 
+    /// Why the worker takes nothing for now.
+    pub fn paused(&self) -> Option<&str> {
+        self.health.paused()
+    }
+
+    /// Pauses where there is no room for an action.
+    pub fn look_for_room(&mut self) {
+        self.health.look_for_room(Instant::now());
+        self.show_health();
+    }
+
+    fn show_health(&self) {
+        self.condition.set_paused(self.health.paused());
+    }
+
     /// What is running, and what has ended so lately that the scheduler may not know.
     pub fn lease_ids(&self) -> Vec<String> {
         self.running_ids().chain(self.outcomes.lease_ids()).map(str::to_owned).collect()
     }
 
+    /// All that take up a slot.
     pub fn running_ids(&self) -> impl Iterator<Item = &str> {
-        let current = self.running.values().filter(|running| !running.abandoned);
-        current.map(|running| running.reporter.lease_id.as_str())
+        self.running.values().map(|running| running.reporter.lease_id.as_str())
     }
 
     /// Something runs, or has ended and nobody knows.
@@ -116,7 +145,11 @@ impl Work {
         if self.draining {
             return Err(Failure::Draining("it takes nothing more"));
         }
-        let full = || Failure::Infrastructure("the worker has no free slot".to_owned());
+        self.look_for_room();
+        if let Some(reason) = self.paused() {
+            return Err(Failure::Refused(reason.to_owned()));
+        }
+        let full = || Failure::Refused("it has no free slot".to_owned());
         let slot = self.free.pop().ok_or_else(full)?;
         let cancel = CancellationToken::new();
         let reporter = Reporter::new(id.clone(), lease.stream_output, self.outlet.subscribe());
@@ -156,6 +189,11 @@ impl Work {
         let lost = SlotPlace { number: running.slot, runner: None };
         self.free.push(slot.unwrap_or(lost));
         let lease_id = running.reporter.lease_id;
+        if let Err(failure @ Failure::Infrastructure(_)) = &result {
+            tracing::warn!(lease = lease_id, %failure, "an action did not run to an end");
+        }
+        self.health.ended(&result, Instant::now());
+        self.show_health();
         let result = match result {
             Err(Failure::Cancelled) if running.given_back => {
                 Err(Failure::Draining("its drain time was over before the action had ended"))
@@ -165,8 +203,15 @@ impl Work {
         if let Some(observer) = &self.executor.config.observer {
             observer.ended(&result);
         }
-        let message = report::completed(lease_id.clone(), result);
-        (!running.abandoned).then_some((lease_id, message))
+        if !running.abandoned {
+            let message = report::completed(lease_id.clone(), result);
+            return Some(Outcome { lease_id, message, passing: false });
+        }
+        // Whoever listens now was told that it takes up a slot.
+        let why = Failure::Refused("it was stopped: no scheduler was heard".to_owned());
+        let message = report::refused(lease_id.clone(), &why, self.lease_ids());
+        let listened_to = self.outlet.borrow().is_some();
+        listened_to.then_some(Outcome { lease_id, message, passing: true })
     }
 
     /// From now on, what runs reports to this session; `Hello` has been sent. Returns what the
@@ -194,9 +239,11 @@ impl Work {
     }
 
     /// Keeps what the session is about to say.
-    pub fn saying(&mut self, (lease_id, message): Outcome) {
+    pub fn saying(&mut self, outcome: Outcome) {
         let now = Instant::now();
-        self.outcomes.keep(lease_id, message, Some(now), now);
+        if !outcome.passing {
+            self.outcomes.keep(outcome.lease_id, outcome.message, Some(now), now);
+        }
     }
 
     pub fn cancel(&mut self, lease_id: &str) {
@@ -215,6 +262,32 @@ impl Work {
             self.drain_until = Some(Instant::now() + self.executor.config.drain_timeout);
         }
         first
+    }
+
+    /// When the worker should try itself.
+    pub fn trial_at(&self) -> Option<Instant> {
+        self.health.trial_at()
+    }
+
+    /// Finds out whether actions would run here. A slot that is free is made anew for it.
+    pub async fn try_itself(&mut self) {
+        let disk = self.health.disk_trial();
+        let runners = self.runners.clone();
+        let slot = self.free.last_mut();
+        let trial = async {
+            disk.await?;
+            let Some(slot) = slot else { return Ok(()) };
+            if let Some(runner) = slot.runner.take() {
+                runner.stop().await;
+            }
+            let runner = runners.start(slot.number).await;
+            slot.runner = Some(runner.map_err(|failure| failure.to_string())?);
+            Ok::<(), String>(())
+        };
+        let trial = tokio::time::timeout(TRIAL_TIMEOUT, trial).await;
+        let late = || Err(format!("a trial was not over after {TRIAL_TIMEOUT:?}"));
+        self.health.tried(trial.unwrap_or_else(|_| late()), Instant::now());
+        self.show_health();
     }
 
     /// When [`Self::expire`] has something to do.
@@ -241,7 +314,7 @@ impl Work {
             tokio::select! {
                 () = tokio::time::sleep_until(over) => return,
                 Some(ended) = self.ended() => {
-                    if let Some((lease_id, message)) = ended {
+                    if let Some(Outcome { lease_id, message, passing: false }) = ended {
                         self.outcomes.keep(lease_id, message, None, Instant::now());
                     }
                 }

@@ -172,12 +172,49 @@ async fn a_cancelled_lease_is_reported_and_its_slot_is_free() {
     scheduler.lease("refused", short).await;
     let (id, refused) = scheduler.completed().await;
     assert_eq!(id, "refused");
-    assert_eq!(refused.unwrap_err().kind(), FailureKind::Infrastructure);
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.kind(), FailureKind::Refused);
+    assert_eq!(refused.held_lease_ids, ["long"]);
     scheduler.cancel("long").await;
     let (id, cancelled) = scheduler.completed().await;
     assert_eq!(id, "long");
     assert_eq!(cancelled.unwrap_err().kind(), FailureKind::Cancelled);
     assert_eq!(scheduler.execute(short).await.unwrap().result.unwrap().exit_code, 3);
+}
+
+#[tokio::test]
+async fn faults_in_a_row_pause_the_worker_until_a_trial_goes_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = memory_store();
+    let empty = FUNCTION.digest(b"");
+    let panics = reapi::Command { arguments: vec!["panic!".into()], ..Default::default() };
+    let panics = put_action(&store, &panics, empty).await;
+    let fine = put_action(&store, &shell("exit 4", &[]), empty).await;
+    let mut scheduler = Scheduler::start(config(dir.path(), 1), store).await;
+    for _ in 0..3 {
+        assert_eq!(
+            scheduler.execute(panics).await.unwrap_err().kind(),
+            FailureKind::Infrastructure
+        );
+    }
+    let paused = |message| match message {
+        worker_message::Kind::Paused(paused) => Some(paused.reason),
+        _ => None,
+    };
+    let reason = loop {
+        if let Some(reason) = paused(scheduler.next().await) {
+            break reason;
+        }
+    };
+    assert!(reason.contains("a runner that panics"), "{reason}");
+    // It tries itself, and says that it takes leases again.
+    loop {
+        if let Some(reason) = paused(scheduler.next().await) {
+            assert_eq!(reason, "");
+            break;
+        }
+    }
+    assert_eq!(scheduler.execute(fine).await.unwrap().result.unwrap().exit_code, 4);
 }
 
 #[tokio::test]

@@ -82,6 +82,7 @@ fn submit(step: Step) -> Option<Submit> {
         timeout_ms: 60_000,
         do_not_cache: cache & 1 != 0,
         skip_cache_lookup: cache & 2 != 0,
+        caller: None,
         avoid: None,
     })
 }
@@ -174,6 +175,7 @@ fuzz_target!(|steps: Vec<Step>| {
                     slots,
                     offer: Offer::new(property(number)),
                     leases: Vec::new(),
+                    paused: None,
                 })
             }
             Step::Left(number) => Event::WorkerLeft { worker: worker(number) },

@@ -39,6 +39,7 @@ fn submit(number: u64, sets: &[Requirement], invocations: &[Arc<str>]) -> Event 
         timeout_ms: 60_000,
         do_not_cache: false,
         skip_cache_lookup: false,
+        caller: None,
         avoid: None,
     }))
 }
@@ -58,6 +59,7 @@ fn measure(queued: u64) -> (u128, u128) {
             // Each worker serves a third of the sets.
             offer: Offer::new((0..PROPERTY_SETS).filter(|n| n % 3 == worker % 3).map(property)),
             leases: Vec::new(),
+            paused: None,
         };
         machine.handle(0, Event::WorkerJoined(joined), &mut effects);
     }

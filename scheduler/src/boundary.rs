@@ -1,7 +1,6 @@
 //! The boundary between services and queue. The services know this trait alone; the
 //! in-process queue is one implementation of it.
 
-use std::any::Any;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -62,12 +61,24 @@ pub struct Ticket {
     pub streams: StreamNames,
     pub updates: watch::Receiver<Update>,
     /// Lets go of the operation when dropped.
-    pub(crate) _hold: Box<dyn Any + Send + Sync>,
+    pub(crate) hold: Box<dyn Hold>,
+}
+
+/// Somebody waits while it lives.
+pub(crate) trait Hold: Send + Sync {
+    /// Who waited does not want the answer any more.
+    fn give_up(self: Box<Self>);
 }
 
 impl Ticket {
     pub fn stage(&mut self) -> Stage {
         self.updates.borrow_and_update().stage_of(self.id.request)
+    }
+
+    /// Its client does not want the answer any more. One that is merely gone may come back: for
+    /// it, the ticket is dropped.
+    pub fn give_up(self) {
+        self.hold.give_up();
     }
 
     pub fn state(&mut self) -> OperationState {
@@ -86,8 +97,11 @@ impl Ticket {
 /// What a worker says about its leases.
 #[derive(Debug)]
 pub enum Report {
-    Heartbeat(Vec<LeaseId>),
+    /// Names of the leases that it runs.
+    Heartbeat(Vec<String>),
     Draining,
+    /// It takes nothing until it says otherwise (`None`), for the reason given.
+    Paused(Option<Arc<str>>),
     Progress {
         lease: LeaseId,
         phase: Phase,
@@ -106,6 +120,12 @@ pub enum Report {
     Failed {
         lease: LeaseId,
         message: String,
+    },
+    /// The worker has no room for it. `holds`: names of the leases that it has instead.
+    Refused {
+        lease: LeaseId,
+        message: String,
+        holds: Vec<String>,
     },
     /// The same because the worker drains, which is no fault of anybody's.
     Returned {
@@ -173,8 +193,8 @@ pub trait Queue: Send + Sync + 'static {
 
     async fn leave(&self, worker: WorkerId);
 
-    /// The id of a lease as it was written in a message; `None`: not one of ours.
-    fn parse_lease(&self, id: &str) -> Option<LeaseId>;
+    /// The id of a lease by its name in a message. One of another queue has an id as well.
+    fn lease_id(&self, name: &str) -> LeaseId;
 
     /// Takes no new work; returns when nothing runs any more.
     async fn drain(&self);

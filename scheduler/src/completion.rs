@@ -152,6 +152,12 @@ impl Completion {
                     "the action can run nowhere: {reason}; correct its platform properties or add a worker"
                 ),
             ),
+            Ending::WorkersPaused(reasons) => status(
+                Code::Unavailable,
+                format!(
+                    "all workers that could run the action have paused ({reasons}); mend one, or add another"
+                ),
+            ),
             Ending::RetriesExhausted { attempts, last } => status(
                 Code::Internal,
                 format!(

@@ -12,6 +12,7 @@ mod driver;
 mod job;
 pub mod journal;
 mod names;
+pub mod presence;
 pub mod queue;
 pub mod redis;
 mod request;

@@ -4,33 +4,81 @@
 //! earlier process is never taken for one of this process. Frontends that share a queue share
 //! its epoch as well: their ids are never given out twice.
 
-use std::fmt::Write;
-use std::hash::{BuildHasher, RandomState};
+//!
+//! A lease's name ends in a code that only who knows the queue's secret can make: a worker can
+//! guess no lease but its own.
 
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
+use std::sync::{PoisonError, RwLock};
+
+use constant_time_eq::constant_time_eq;
 use kiln_cas::DigestFunction;
+use ring::hmac;
+use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::queue::{LeaseId, OperationId, TaskId};
 
-#[derive(Debug, Clone, Copy)]
+/// What lease names are made with. In bytes, as HMAC with SHA-256 wants it.
+pub(crate) type Secret = [u8; 32];
+/// Bytes of the code in a lease's name: 128 bits cannot be guessed.
+const CODE: usize = 16;
+
+/// Leases of other queues are known by ids from here on. The queue's own stay below for
+/// centuries, and both have 16 digits at most.
+const FIRST_FOREIGN: u64 = 9_000_000_000_000_000;
+const FOREIGN: u64 = 1_000_000_000_000_000;
+
 pub(crate) struct Names {
     epoch: u64,
+    key: RwLock<(Secret, hmac::Key)>,
+}
+
+/// Drawn from the system's randomness.
+pub(crate) fn draw_secret() -> Secret {
+    let mut secret = [0; 32];
+    SystemRandom::new().fill(&mut secret).expect("the system gives randomness");
+    secret
+}
+
+fn key(secret: &Secret) -> (Secret, hmac::Key) {
+    (*secret, hmac::Key::new(hmac::HMAC_SHA256, secret))
 }
 
 impl Names {
     /// Of a queue in this process.
     pub fn new() -> Self {
         // The standard library seeds its hasher from the system's randomness.
-        Self { epoch: RandomState::new().hash_one(std::process::id()) }
+        let epoch = RandomState::new().hash_one(std::process::id());
+        Self { epoch, key: RwLock::new(key(&draw_secret())) }
     }
 
-    /// Of the queue that all with this key share.
-    pub fn shared(key: &[u8]) -> Self {
-        let digest = DigestFunction::Sha256.digest(key).hash;
+    /// Of the queue that all with this key share; they should share the secret as well.
+    pub fn shared(queue: &[u8], secret: &Secret) -> Self {
+        let digest = DigestFunction::Sha256.digest(queue).hash;
         let first = digest.first_chunk().copied().unwrap_or_default();
-        Self { epoch: u64::from_be_bytes(first) }
+        Self { epoch: u64::from_be_bytes(first), key: RwLock::new(key(secret)) }
     }
 
-    fn join(self, instance: &str, collection: &str, number: u64) -> String {
+    /// All who share the queue use this secret from now on.
+    pub fn use_secret(&self, secret: &Secret) {
+        *self.key.write().unwrap_or_else(PoisonError::into_inner) = key(secret);
+    }
+
+    pub fn secret(&self) -> Secret {
+        self.key.read().unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn code(&self, lease: LeaseId) -> [u8; CODE] {
+        let mut message = self.epoch.to_be_bytes().to_vec();
+        message.extend_from_slice(&lease.0.to_be_bytes());
+        let key = self.key.read().unwrap_or_else(PoisonError::into_inner);
+        let tag = hmac::sign(&key.1, &message);
+        tag.as_ref().first_chunk().copied().unwrap_or_default()
+    }
+
+    fn join(&self, instance: &str, collection: &str, number: u64) -> String {
         let mut name = String::with_capacity(instance.len() + collection.len() + 44);
         if !instance.is_empty() {
             name.push_str(instance);
@@ -40,7 +88,7 @@ impl Names {
         name
     }
 
-    pub fn operation(self, instance: &str, id: OperationId) -> String {
+    pub fn operation(&self, instance: &str, id: OperationId) -> String {
         let mut name = self.join(instance, "operations", id.task.0);
         if id.request > 0 {
             let _ = write!(name, "-{:x}", id.request);
@@ -49,7 +97,7 @@ impl Names {
     }
 
     /// Instance name and id.
-    pub fn parse_operation(self, name: &str) -> Option<(&str, OperationId)> {
+    pub fn parse_operation<'a>(&self, name: &'a str) -> Option<(&'a str, OperationId)> {
         let (front, id) = name.rsplit_once('/')?;
         let instance = match front.strip_suffix("operations")? {
             "" => "",
@@ -65,24 +113,65 @@ impl Names {
         parts.next().is_none().then_some((instance, OperationId { task, request }))
     }
 
-    pub fn lease(self, lease: LeaseId) -> String {
-        format!("{:016x}-{:x}", self.epoch, lease.0)
+    pub fn lease(&self, lease: LeaseId) -> String {
+        let mut name = format!("{:016x}-{:x}-", self.epoch, lease.0);
+        for byte in self.code(lease) {
+            let _ = write!(name, "{byte:02x}");
+        }
+        name
     }
 
-    pub fn parse_lease(self, name: &str) -> Option<LeaseId> {
-        let (epoch, lease) = name.split_once('-')?;
-        self.check_epoch(epoch)?;
-        parse_hex(lease).map(LeaseId)
+    /// The id by which a lease of this name is known here, whether it is of this queue or not.
+    pub fn lease_id(&self, name: &str) -> LeaseId {
+        self.parse_lease(name).unwrap_or_else(|| {
+            let mut hasher = DefaultHasher::new();
+            name.hash(&mut hasher);
+            LeaseId(FIRST_FOREIGN + hasher.finish() % FOREIGN)
+        })
+    }
+
+    /// `None`: not a lease that this queue gave out.
+    fn parse_lease(&self, name: &str) -> Option<LeaseId> {
+        let mut parts = name.split('-');
+        self.check_epoch(parts.next()?)?;
+        let lease = LeaseId(parse_hex(parts.next()?)?);
+        parts.next()?;
+        let genuine = constant_time_eq(self.lease(lease).as_bytes(), name.as_bytes());
+        genuine.then_some(lease)
     }
 
     /// Of stdout and stderr, for `ByteStream.Read`; all requests of a task share them.
-    pub fn streams(self, instance: &str, task: TaskId) -> [String; 2] {
+    pub fn streams(&self, instance: &str, task: TaskId) -> [String; 2] {
         let base = self.join(instance, "logstreams", task.0);
         [format!("{base}/stdout"), format!("{base}/stderr")]
     }
 
-    fn check_epoch(self, epoch: &str) -> Option<()> {
+    fn check_epoch(&self, epoch: &str) -> Option<()> {
         (parse_hex(epoch)? == self.epoch).then_some(())
+    }
+}
+
+/// What a session calls the leases of other queues that its worker has listed.
+#[derive(Debug, Default)]
+pub(crate) struct ForeignLeases(HashMap<LeaseId, String>);
+
+impl ForeignLeases {
+    /// All that the worker has now. Returns their ids.
+    pub fn list(&mut self, names: &Names, listed: Vec<String>) -> Vec<LeaseId> {
+        self.0.clear();
+        let id = |name: String| {
+            let lease = names.lease_id(&name);
+            if lease.0 >= FIRST_FOREIGN {
+                self.0.insert(lease, name);
+            }
+            lease
+        };
+        listed.into_iter().map(id).collect()
+    }
+
+    /// What the worker calls the lease.
+    pub fn name(&self, names: &Names, lease: LeaseId) -> String {
+        self.0.get(&lease).cloned().unwrap_or_else(|| names.lease(lease))
     }
 }
 
@@ -97,7 +186,8 @@ mod tests {
 
     #[test]
     fn names_round_trip_and_foreign_ones_are_refused() {
-        let (names, other) = (Names { epoch: 7 }, Names { epoch: 8 });
+        let of = |epoch, secret| Names { epoch, key: RwLock::new(key(&[secret; 32])) };
+        let (names, other) = (of(7, 1), of(8, 1));
         for (instance, request) in [("", 0), ("main", 3), ("a/b/operations", 0)] {
             let id = OperationId { task: TaskId(0xabc), request };
             let name = names.operation(instance, id);
@@ -119,8 +209,31 @@ mod tests {
         ] {
             assert_eq!(names.parse_operation(bad), None, "{bad}");
         }
-        assert_eq!(names.parse_lease(&names.lease(LeaseId(9))), Some(LeaseId(9)));
-        assert_eq!(other.parse_lease(&names.lease(LeaseId(9))), None);
+        let name = names.lease(LeaseId(9));
+        assert_eq!(names.lease_id(&name), LeaseId(9));
+        assert_eq!(name, names.lease(LeaseId(9)));
+        for stranger in [&other, &of(7, 2)] {
+            assert!(stranger.lease_id(&name).0 >= FIRST_FOREIGN, "{name}");
+        }
+        // Neither the number alone, nor another with the same code.
+        let (front, code) = name.rsplit_once('-').unwrap();
+        for guess in
+            [front.to_owned(), format!("{front}-"), format!("{front}0-{code}"), format!("{name}-0")]
+        {
+            assert!(names.lease_id(&guess).0 >= FIRST_FOREIGN, "{guess}");
+        }
         assert_eq!(names.streams("", TaskId(1))[0], "logstreams/0000000000000007-1/stdout");
+    }
+
+    #[test]
+    fn a_session_knows_foreign_leases_by_their_names() {
+        let (names, other) = (Names::new(), Names::new());
+        let (own, foreign) = (names.lease(LeaseId(5)), other.lease(LeaseId(5)));
+        let mut leases = ForeignLeases::default();
+        let ids = leases.list(&names, vec![own.clone(), foreign.clone(), "?".to_owned()]);
+        let called: Vec<_> = ids.iter().map(|id| leases.name(&names, *id)).collect();
+        assert_eq!(called, [own, foreign, "?".to_owned()]);
+        let text = crate::redis::wire::id(ids[1].0);
+        assert_eq!(text.len(), 16, "ids of 16 digits have an order as text");
     }
 }

@@ -25,6 +25,10 @@ pub const INBOUND_CAPACITY: usize = 1024;
 pub const MAX_SLOTS: u32 = 4096;
 /// Platform properties that one worker may offer.
 pub const MAX_PROPERTIES: usize = 1024;
+/// Leases that a worker may name at once: what it runs, and what it has not been heard about.
+const MAX_LEASES: usize = 2 * MAX_SLOTS as usize;
+/// Characters of a worker's reason for taking nothing; the rest is cut off.
+const MAX_REASON: usize = 1024;
 /// Bytes.
 const MAX_WORKER_ID: usize = 256;
 /// How long a session may be open without a Hello.
@@ -56,6 +60,10 @@ pub async fn handshake(
         let count = hello.properties.len();
         return Err(format!("Hello.properties has {count} entries, more than {MAX_PROPERTIES}"));
     }
+    if hello.lease_ids.len() > MAX_LEASES {
+        let count = hello.lease_ids.len();
+        return Err(format!("Hello.lease_ids has {count} entries, more than {MAX_LEASES}"));
+    }
     Ok(hello)
 }
 
@@ -67,6 +75,13 @@ pub fn known_as(worker_id: &str, credential: Option<&str>) -> String {
         Some(credential) => format!("{worker_id} ({credential})"),
         None => worker_id.to_owned(),
     }
+}
+
+/// `None`: the worker takes tasks.
+pub(crate) fn pause_reason(text: &str) -> Option<Arc<str>> {
+    let printable = |c: char| if c.is_control() { ' ' } else { c };
+    let reason: String = text.chars().map(printable).take(MAX_REASON).collect();
+    Some(reason.trim().into()).filter(|reason: &Arc<str>| !reason.is_empty())
 }
 
 /// Serves a worker until it leaves or its seat is taken away.
@@ -102,17 +117,15 @@ pub async fn serve(
     tracing::info!(worker = %name, "a worker's session ended");
 }
 
-/// `None`: a message that says nothing here, such as one about a lease of another process.
+/// `None`: a message that says nothing here.
 fn report(queue: &dyn Queue, kind: Kind) -> Option<Report> {
     Some(match kind {
         Kind::Hello(_) => return None,
         Kind::Draining(_) => Report::Draining,
-        Kind::Heartbeat(heartbeat) => {
-            let leases = heartbeat.lease_ids.iter();
-            Report::Heartbeat(leases.filter_map(|lease| queue.parse_lease(lease)).collect())
-        }
+        Kind::Heartbeat(heartbeat) => Report::Heartbeat(bounded(heartbeat.lease_ids)),
+        Kind::Paused(paused) => Report::Paused(pause_reason(&paused.reason)),
         Kind::Progress(progress) => Report::Progress {
-            lease: queue.parse_lease(&progress.lease_id)?,
+            lease: queue.lease_id(&progress.lease_id),
             phase: match progress.stage() {
                 Stage::Unspecified => return None,
                 Stage::FetchingInputs => Phase::FetchingInputs,
@@ -121,19 +134,24 @@ fn report(queue: &dyn Queue, kind: Kind) -> Option<Report> {
             },
         },
         Kind::Output(output) => Report::Output {
-            lease: queue.parse_lease(&output.lease_id)?,
+            lease: queue.lease_id(&output.lease_id),
             stderr: output.stream() == OutputStream::Stderr,
             offset: output.offset,
             data: output.data,
         },
-        Kind::Completed(completed) => completion(queue, completed)?,
+        Kind::Completed(completed) => completion(queue, completed),
     })
 }
 
-fn completion(queue: &dyn Queue, completed: Completed) -> Option<Report> {
-    let lease = queue.parse_lease(&completed.lease_id)?;
+fn bounded(mut leases: Vec<String>) -> Vec<String> {
+    leases.truncate(MAX_LEASES);
+    leases
+}
+
+fn completion(queue: &dyn Queue, completed: Completed) -> Report {
+    let lease = queue.lease_id(&completed.lease_id);
     let failed = |message: String| Report::Failed { lease, message };
-    Some(match completed.outcome {
+    match completed.outcome {
         Some(completed::Outcome::ExecuteResponse(bytes)) => match ExecuteResponse::decode(bytes) {
             Ok(response) if says_something(&response) => {
                 Report::Completed { lease, outcome: Outcome::Response(Box::new(response)) }
@@ -143,7 +161,7 @@ fn completion(queue: &dyn Queue, completed: Completed) -> Option<Report> {
         },
         Some(completed::Outcome::Failure(failure)) => of_failure(lease, failure),
         None => failed("the worker sent a completion without an outcome".to_owned()),
-    })
+    }
 }
 
 /// Success without a result would be read as an action that ran and left nothing.
@@ -164,6 +182,9 @@ fn of_failure(lease: LeaseId, failure: WorkerFailure) -> Report {
             return Report::Failed { lease, message: format!("the worker stopped it: {message}") };
         }
         Kind::Draining => return Report::Returned { lease, message },
+        Kind::Refused => {
+            return Report::Refused { lease, message, holds: bounded(failure.held_lease_ids) };
+        }
     };
     Report::Completed { lease, outcome }
 }

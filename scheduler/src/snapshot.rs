@@ -35,6 +35,9 @@ pub struct WorkerView {
     pub slots: u32,
     pub occupied: u32,
     pub draining: bool,
+    /// Why it takes nothing for now; `None`: it does.
+    #[serde(default)]
+    pub paused: Option<String>,
     pub last_seen_ms: u64,
     pub properties: Vec<(String, String)>,
     pub not_enforced: Vec<String>,

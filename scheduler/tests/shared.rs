@@ -17,5 +17,9 @@ mod harness;
 mod merging;
 #[path = "services/operations.rs"]
 mod operations;
+#[path = "services/quotas.rs"]
+mod quotas;
+#[path = "services/truth.rs"]
+mod truth;
 #[path = "services/workers.rs"]
 mod workers;

@@ -189,9 +189,10 @@ fn worker_rows(workers: &[WorkerView]) -> String {
     for worker in workers.iter().take(MAX_WORKERS) {
         let properties = worker.properties.iter().map(|(name, value)| format!("{name}={value}"));
         let draining = if worker.draining { " draining" } else { "" };
+        let paused = if worker.paused.is_some() { " paused" } else { "" };
         table.row([
             worker.id.clone(),
-            format!("{}/{}{draining}", worker.occupied, worker.slots),
+            format!("{}/{}{draining}{paused}", worker.occupied, worker.slots),
             worker.host_name.clone(),
             worker.version.clone(),
             short(&properties.collect::<Vec<_>>().join(" "), 120),
@@ -199,9 +200,13 @@ fn worker_rows(workers: &[WorkerView]) -> String {
     }
     let more = workers.len().saturating_sub(MAX_WORKERS);
     let more = if more > 0 { format!("  and {more} more\n") } else { String::new() };
+    let why = |worker: &WorkerView| {
+        Some(format!("  {} takes nothing for now: {}\n", worker.id, worker.paused.as_ref()?))
+    };
+    let paused: String = workers.iter().filter_map(why).take(MAX_WORKERS).collect();
     let mut lacking: Vec<_> = workers.iter().flat_map(|worker| &worker.not_enforced).collect();
     lacking.sort_unstable();
     lacking.dedup();
     let lacking = lacking.iter().map(|what| format!("  not enforced: {what}\n"));
-    table.text("  ") + &more + &lacking.collect::<String>()
+    table.text("  ") + &more + &paused + &lacking.collect::<String>()
 }

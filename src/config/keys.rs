@@ -535,6 +535,30 @@ pub const KEYS: &[Key] = &[
         Kind::NumberIn(1, 10_000_000),
         "Most operations that wait. auto: 250000.",
     ),
+    key(
+        "scheduler.instance_queued",
+        "auto",
+        Kind::NumberIn(1, 10_000_000),
+        "Most operations of one instance that wait; more are refused. auto: no bound of its own.",
+    ),
+    key(
+        "scheduler.instance_running",
+        "auto",
+        Kind::NumberIn(1, 10_000_000),
+        "Slots that run actions of one instance at a time; more wait though slots are free. auto: all.",
+    ),
+    key(
+        "scheduler.caller_queued",
+        "auto",
+        Kind::NumberIn(1, 10_000_000),
+        "Most operations of one caller that wait, of those that auth can tell apart; more are refused. auto: no bound of its own.",
+    ),
+    key(
+        "scheduler.caller_running",
+        "auto",
+        Kind::NumberIn(1, 10_000_000),
+        "Slots that run actions of one caller at a time, of those that auth can tell apart; more wait though slots are free. auto: all.",
+    ),
     key("journal.max_executions", "100000", Kind::Number, "Executions kept for the web pages."),
     key("journal.max_builds", "2000", Kind::Number, "Builds kept for the web pages."),
     key(

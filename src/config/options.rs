@@ -15,6 +15,7 @@ use kiln_net::Allowed;
 use kiln_scheduler::SchedulerConfig;
 use kiln_scheduler::audit::AuditConfig;
 use kiln_scheduler::journal::JournalConfig;
+use kiln_scheduler::queue::Quota;
 use kiln_scheduler::session::MAX_PROPERTIES;
 
 use super::security::{auth, tls};
@@ -373,6 +374,15 @@ fn scheduler(settings: &Settings) -> Result<SchedulerConfig, ConfigError> {
     if let Some(queued) = settings.number("scheduler.max_queued") {
         config.limits.max_queued = usize::try_from(queued).unwrap_or(usize::MAX);
     }
+    let quota = |whose: &str| {
+        let most = |what: &str| settings.number(&format!("scheduler.{whose}_{what}"));
+        let bound = |most: Option<u64>| {
+            most.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX))
+        };
+        Quota { queued: bound(most("queued")), running: bound(most("running")) }
+    };
+    config.limits.instance = quota("instance");
+    config.limits.caller = quota("caller");
     Ok(config)
 }
 

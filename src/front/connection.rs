@@ -9,6 +9,7 @@ use axum::Router;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use kiln_scheduler::presence::OpenConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
@@ -70,8 +71,11 @@ pub async fn serve_connection(
 ) -> Result<(), ConnectionError> {
     let ends = stream.peer_addr().ok().zip(stream.local_addr().ok());
     let stream = Socket::new(stream, service.limits.body)?;
+    // Dropped with the connection: whoever answers its requests sees that it is gone.
+    let open = OpenConnection::new();
+    let connection = open.connection();
     let Some(tls) = &service.tls else {
-        let origin = Origin { ends, peer: Peer::default() };
+        let origin = Origin { ends, peer: Peer::default(), connection };
         return serve(stream, service, origin, shutdown).await;
     };
     let limit = service.limits.handshake;
@@ -82,7 +86,7 @@ pub async fn serve_connection(
             .map_err(|_| ConnectionError::HandshakeTimeout(limit))?
             .map_err(ConnectionError::Handshake)?,
     };
-    let origin = Origin { ends, peer: Peer::new(certificate(&stream)?) };
+    let origin = Origin { ends, peer: Peer::new(certificate(&stream)?), connection };
     serve(stream, service, origin, shutdown).await
 }
 

@@ -9,6 +9,7 @@ use axum::response::IntoResponse;
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{HeaderValue, Request, Response, StatusCode};
 use kiln_cas::access::Refused;
+use kiln_scheduler::presence::Connection;
 use tonic::Status;
 
 use super::site::Stranger;
@@ -39,6 +40,7 @@ pub struct Origin {
     /// The addresses of the connection's two ends: the client's, and this one.
     pub ends: Option<(SocketAddr, SocketAddr)>,
     pub peer: Peer,
+    pub connection: Connection,
 }
 
 impl Origin {

@@ -23,6 +23,8 @@ use crate::auth::local::Neighbour;
 use crate::auth::needs::{Need, of_grpc};
 use crate::telemetry::requests::{Call, Lane, Route, UNKNOWN_PLACE, place};
 
+/// Its answers are worth their work only while somebody waits for them.
+const EXECUTION: &str = "/build.bazel.remote.execution.v2.Execution/";
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// What running actions for others needs.
@@ -41,7 +43,11 @@ pub async fn measured(
     mut request: Request<Incoming>,
 ) -> Result<Response<Measured>, Infallible> {
     let kind = kind(service.counters.clone(), &request);
-    let response = match admit(&service, &origin, &mut request).await {
+    let admitted = admit(&service, &origin, &mut request).await;
+    if request.uri().path().starts_with(EXECUTION) {
+        request.extensions_mut().insert(origin.connection.clone());
+    }
+    let response = match admitted {
         Ok(()) => service.router.clone().call(expecting(&service, request)).await?,
         Err(refusal) => refusal,
     };

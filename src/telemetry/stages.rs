@@ -75,7 +75,7 @@ impl Outcome {
                 response.status.as_ref().map_or(0, |status| status.code),
                 response.result.as_ref().map_or(0, |result| result.exit_code),
             ),
-            Err(Failure::Cancelled) => Self::Cancelled,
+            Err(Failure::Cancelled | Failure::Refused(_)) => Self::Cancelled,
             Err(_) => Self::Error,
         }
     }

@@ -52,7 +52,9 @@ impl Inner {
             }
             Effect::CancelLease { worker, lease, reason } => {
                 let reason = format!("{reason:?}");
-                let cancel = worker::CancelLease { lease_id: self.names.lease(lease), reason };
+                let Some(session) = state.sessions.get(&worker) else { return };
+                let lease_id = session.foreign.name(&self.names, lease);
+                let cancel = worker::CancelLease { lease_id, reason };
                 self.send(state, worker, Kind::Cancel(cancel));
             }
             Effect::Requeued { task, .. } => set_stage(state, task, Stage::Queued),

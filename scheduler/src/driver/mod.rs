@@ -17,17 +17,18 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::boundary::{
-    Matches, NotTaken, OperationState, Queue, Report, Seat, Stage, StreamNames, Ticket,
+    Hold, Matches, NotTaken, OperationState, Queue, Report, Seat, Stage, StreamNames, Ticket,
     Unavailable, Update,
 };
 use crate::completion::SharedCompletion;
 use crate::config::SchedulerConfig;
 use crate::job::{Finished, Job, Outcome, Request, Run, UnixNanos, unix_nanos};
-use crate::names::Names;
+use crate::names::{ForeignLeases, Names};
 use crate::queue::platform::Offer;
 use crate::queue::{
     Effect, Event, Joined, LeaseId, Machine, Millis, OperationId, Refusal, Submit, TaskId, WorkerId,
 };
+use crate::session::pause_reason;
 use crate::snapshot::Snapshot;
 
 use effects::After;
@@ -94,6 +95,7 @@ struct Session {
     host_name: String,
     version: String,
     not_enforced: Vec<String>,
+    foreign: ForeignLeases,
     outbound: mpsc::Sender<SchedulerMessage>,
     /// Dropped with the session, which tells its task.
     _seat: oneshot::Sender<()>,
@@ -212,6 +214,13 @@ impl Inner {
         value
     }
 
+    /// The ids of leases that a worker has listed.
+    fn listed(&self, worker: WorkerId, listed: Vec<String>) -> Vec<LeaseId> {
+        let mut state = self.lock();
+        let session = state.sessions.get_mut(&worker);
+        session.map(|session| session.foreign.list(&self.names, listed)).unwrap_or_default()
+    }
+
     fn ticket(self: &Arc<Self>, state: &State, id: OperationId) -> Option<Ticket> {
         let entry = state.entries.get(&id.task)?;
         Some(Ticket {
@@ -221,7 +230,7 @@ impl Inner {
             owner: entry.owner(id),
             streams: entry.streams.clone(),
             updates: entry.updates.subscribe(),
-            _hold: Box::new(Hold { inner: self.clone(), id }),
+            hold: Box::new(Waiter { inner: self.clone(), id, gave_up: false }),
         })
     }
 
@@ -248,14 +257,22 @@ impl Inner {
 }
 
 /// A waiter; dropping it is noticed at once.
-struct Hold {
+struct Waiter {
     inner: Arc<Inner>,
     id: OperationId,
+    gave_up: bool,
 }
 
-impl Drop for Hold {
+impl Hold for Waiter {
+    fn give_up(mut self: Box<Self>) {
+        self.gave_up = true;
+    }
+}
+
+impl Drop for Waiter {
     fn drop(&mut self) {
-        self.inner.feed(Event::Detach(self.id));
+        let left = if self.gave_up { Event::GaveUp } else { Event::Detach };
+        self.inner.feed(left(self.id));
     }
 }
 
@@ -272,6 +289,7 @@ impl Queue for MemoryQueue {
             timeout_ms: job.facts.timeout_ms.unwrap_or(default_timeout),
             do_not_cache: job.facts.do_not_cache,
             skip_cache_lookup: job.request.skip_cache_lookup,
+            caller: job.request.owner.clone(),
             avoid: job.request.audit.as_ref().map(|rerun| rerun.avoid.clone()),
         };
         let queue = &self.inner;
@@ -351,8 +369,11 @@ impl Queue for MemoryQueue {
             let welcome = Welcome { heartbeat_interval_ms: inner.worker_heartbeat_ms };
             // A full or closed channel shows when the first lease is sent.
             let _ = outbound.try_send(SchedulerMessage { kind: Some(Kind::Welcome(welcome)) });
+            let mut foreign = ForeignLeases::default();
+            let leases = foreign.list(&inner.names, hello.lease_ids);
             let session = Session {
                 name: name.clone(),
+                foreign,
                 host_name: hello.host_name,
                 version: hello.version,
                 not_enforced: hello.not_enforced,
@@ -361,9 +382,8 @@ impl Queue for MemoryQueue {
             };
             state.sessions.insert(worker, session);
             let offer = Offer::new(hello.properties.into_iter().map(|p| (p.name, p.value)));
-            let leases = hello.lease_ids.iter();
-            let leases = leases.filter_map(|lease| inner.names.parse_lease(lease)).collect();
-            let joined = Joined { worker, name, slots: hello.slots, offer, leases };
+            let paused = pause_reason(&hello.paused);
+            let joined = Joined { worker, name, slots: hello.slots, offer, leases, paused };
             inner.handle(state, Event::WorkerJoined(joined), after);
             Seat { worker, taken_away }
         })
@@ -371,7 +391,15 @@ impl Queue for MemoryQueue {
 
     async fn report(&self, worker: WorkerId, report: Report) {
         let event = match report {
-            Report::Heartbeat(leases) => Event::Heartbeat { worker, leases },
+            Report::Heartbeat(listed) => {
+                let leases = self.inner.listed(worker, listed);
+                Event::Heartbeat { worker, leases }
+            }
+            Report::Refused { lease, message, holds } => {
+                let holds = self.inner.listed(worker, holds);
+                Event::Refused { worker, lease, message, holds }
+            }
+            Report::Paused(reason) => Event::WorkerPaused { worker, reason },
             Report::Draining => Event::WorkerDraining { worker },
             Report::Progress { lease, phase } => Event::Progress { worker, lease, phase },
             Report::Failed { lease, message } => Event::Failed { worker, lease, message },
@@ -397,8 +425,8 @@ impl Queue for MemoryQueue {
         });
     }
 
-    fn parse_lease(&self, id: &str) -> Option<LeaseId> {
-        self.inner.names.parse_lease(id)
+    fn lease_id(&self, name: &str) -> LeaseId {
+        self.inner.names.lease_id(name)
     }
 
     async fn drain(&self) {

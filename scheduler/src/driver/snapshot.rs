@@ -71,6 +71,7 @@ impl State {
                 slots: worker.slots,
                 occupied: worker.occupied,
                 draining: worker.draining,
+                paused: worker.paused.map(|reason| reason.to_string()),
                 last_seen_ms: now.saturating_sub(worker.last_seen),
                 properties: worker.offer.map(|offer| offer.pairs().to_vec()).unwrap_or_default(),
                 not_enforced: session.not_enforced.clone(),

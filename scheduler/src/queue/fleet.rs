@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::platform::{Offer, Requirement, explain};
+use super::quotas::Owner;
 use super::ready::{LaneId, Ready};
 use super::types::{Joined, LeaseId, Millis, TaskId, WorkerId};
 
@@ -18,7 +19,12 @@ pub(super) struct Worker {
     pub name: Arc<str>,
     pub slots: u32,
     pub leases: BTreeSet<LeaseId>,
+    /// What it holds though it should not, and when it must have given that back: it takes up
+    /// slots until then.
+    pub strays: BTreeMap<LeaseId, Millis>,
     pub draining: bool,
+    /// Why it takes nothing for now.
+    pub paused: Option<Arc<str>>,
     pub last_seen: Millis,
     /// When the silence timer that is set fires.
     pub silence_timer: Millis,
@@ -26,8 +32,17 @@ pub(super) struct Worker {
 }
 
 impl Worker {
+    /// Slots that it says are taken.
+    pub fn occupied(&self) -> u32 {
+        (self.leases.len() + self.strays.len()) as u32
+    }
+
+    fn takes(&self) -> bool {
+        !self.draining && self.paused.is_none()
+    }
+
     fn free(&self) -> u32 {
-        if self.draining { 0 } else { self.slots.saturating_sub(self.leases.len() as u32) }
+        if self.takes() { self.slots.saturating_sub(self.occupied()) } else { 0 }
     }
 }
 
@@ -39,7 +54,7 @@ struct Class {
     /// Workers with free slots, most free first.
     free: BTreeSet<(Reverse<u32>, WorkerId)>,
     members: usize,
-    /// Members that are not draining.
+    /// Members that neither drain nor have paused.
     takers: usize,
 }
 
@@ -54,6 +69,17 @@ pub(super) struct Lane {
     /// When it is looked at whether its tasks wait in vain.
     pub unsatisfiable_at: Option<Millis>,
     references: usize,
+}
+
+/// Tasks of a lane that are looked at for one that may go to a free worker.
+pub(super) const MAX_LOOKED_AT: usize = 32;
+/// Workers whose reason is named where all have paused.
+const MAX_PAUSED_NAMED: usize = 3;
+
+/// `name: reason; …`.
+pub(crate) fn paused_in_words(reasons: &[(String, String)]) -> String {
+    let each = reasons.iter().map(|(name, reason)| format!("{name}: {reason}"));
+    each.collect::<Vec<_>>().join("; ")
 }
 
 #[derive(Default)]
@@ -155,15 +181,19 @@ impl Fleet {
             name: joined.name,
             slots: joined.slots,
             leases: BTreeSet::new(),
+            strays: BTreeMap::new(),
             draining: false,
+            paused: joined.paused,
             last_seen: now,
             silence_timer,
             class,
         };
         if let Some(class) = self.classes.get_mut(&class) {
             class.members += 1;
-            class.takers += 1;
-            class.free.insert((Reverse(worker.free()), joined.worker));
+            if worker.takes() {
+                class.takers += 1;
+                class.free.insert((Reverse(worker.free()), joined.worker));
+            }
         }
         self.workers.insert(joined.worker, worker);
     }
@@ -220,14 +250,32 @@ impl Fleet {
 
     /// The worker takes nothing more. Returns the lanes that nobody serves any more.
     pub fn drain(&mut self, id: WorkerId, now: Millis) -> Vec<LaneId> {
-        let Some(worker) = self.workers.get_mut(&id) else { return Vec::new() };
-        if worker.draining {
+        self.change_taking(id, now, |worker| worker.draining = true)
+    }
+
+    /// The worker takes nothing for now or, without a reason, takes tasks again. Returns the
+    /// lanes that nobody serves any more.
+    pub fn pause(&mut self, id: WorkerId, reason: Option<Arc<str>>, now: Millis) -> Vec<LaneId> {
+        self.change_taking(id, now, |worker| worker.paused = reason)
+    }
+
+    fn change_taking(
+        &mut self,
+        id: WorkerId,
+        now: Millis,
+        change: impl FnOnce(&mut Worker),
+    ) -> Vec<LaneId> {
+        let Some(took) = self.workers.get(&id).map(Worker::takes) else { return Vec::new() };
+        self.change_slots(id, change);
+        let Some(worker) = self.workers.get(&id) else { return Vec::new() };
+        let takes = worker.takes();
+        let Some(class) = self.classes.get_mut(&worker.class) else { return Vec::new() };
+        if takes && !took {
+            class.takers += 1;
+        }
+        if takes || !took {
             return Vec::new();
         }
-        let free = worker.free();
-        worker.draining = true;
-        let Some(class) = self.classes.get_mut(&worker.class) else { return Vec::new() };
-        class.free.remove(&(Reverse(free), id));
         class.takers -= 1;
         if class.takers > 0 {
             return Vec::new();
@@ -253,6 +301,26 @@ impl Fleet {
         self.change_slots(id, |worker| {
             worker.leases.remove(&lease);
         });
+    }
+
+    /// `false`: that was known, or there is no such worker.
+    pub fn add_stray(&mut self, id: WorkerId, lease: LeaseId, deadline: Millis) -> bool {
+        if self.workers.get(&id).is_none_or(|worker| worker.strays.contains_key(&lease)) {
+            return false;
+        }
+        self.change_slots(id, |worker| {
+            worker.strays.insert(lease, deadline);
+        });
+        true
+    }
+
+    /// When the worker had to have given it back; `None`: it was no stray.
+    pub fn remove_stray(&mut self, id: WorkerId, lease: LeaseId) -> Option<Millis> {
+        let deadline = *self.workers.get(&id)?.strays.get(&lease)?;
+        self.change_slots(id, |worker| {
+            worker.strays.remove(&lease);
+        });
+        Some(deadline)
     }
 
     fn change_slots(&mut self, id: WorkerId, change: impl FnOnce(&mut Worker)) {
@@ -303,22 +371,58 @@ impl Fleet {
         classes.filter_map(|class| self.classes.get(class)).any(|class| class.takers > 0)
     }
 
-    /// A worker with a free slot for the lane: the one with the most, if possible not `avoid`.
-    pub fn free_worker(&self, lane: LaneId, avoid: Option<WorkerId>) -> Option<WorkerId> {
+    /// Whether a worker but this one takes tasks of the lane.
+    pub fn has_other_taker(&self, lane: LaneId, id: WorkerId) -> bool {
+        let Some(lane) = self.lanes.get(&lane) else { return false };
+        let own = self.workers.get(&id).filter(|worker| worker.takes());
+        let own = own.filter(|worker| lane.classes.contains(&worker.class));
+        let classes = lane.classes.iter().filter_map(|class| self.classes.get(class));
+        classes.map(|class| class.takers).sum::<usize>() > usize::from(own.is_some())
+    }
+
+    /// Names and reasons of paused workers that offer what the lane requires, in words.
+    pub fn paused(&self, lane: LaneId) -> Option<String> {
+        let lane = self.lanes.get(&lane)?;
+        let fitting = self.workers.values().filter(|worker| {
+            !worker.draining && lane.classes.contains(&worker.class) && worker.paused.is_some()
+        });
+        let why =
+            |worker: &Worker| Some((worker.name.to_string(), worker.paused.as_ref()?.to_string()));
+        let reasons: Vec<_> = fitting.filter_map(why).take(MAX_PAUSED_NAMED).collect();
+        (!reasons.is_empty()).then(|| paused_in_words(&reasons))
+    }
+
+    /// A worker with a free slot for the lane: the one with the most, if possible not `avoid`;
+    /// where `elsewhere`, never that.
+    pub fn free_worker(
+        &self,
+        lane: LaneId,
+        avoid: Option<WorkerId>,
+        elsewhere: bool,
+    ) -> Option<WorkerId> {
         let classes = &self.lanes.get(&lane)?.classes;
         let classes = || classes.iter().filter_map(|class| self.classes.get(class));
         let other =
             |class: &Class| class.free.iter().find(|(_, worker)| Some(*worker) != avoid).copied();
         let preferred = classes().filter_map(other).min();
         let any = || classes().filter_map(|class| class.free.first().copied()).min();
-        preferred.or_else(any).map(|(_, worker)| worker)
+        preferred.or_else(|| any().filter(|_| !elsewhere)).map(|(_, worker)| worker)
     }
 
-    /// The task that a free slot of this worker should run next.
-    pub fn next_task(&self, id: WorkerId, ready: &Ready) -> Option<TaskId> {
+    /// The task that a free slot of this worker should run next, of those that `may` go to it.
+    pub fn next_task(
+        &self,
+        id: WorkerId,
+        ready: &Ready,
+        may_run: &dyn Fn(&Owner) -> bool,
+        may: impl Fn(TaskId) -> bool,
+    ) -> Option<TaskId> {
         let worker = self.workers.get(&id).filter(|worker| worker.free() > 0)?;
         let lanes = &self.classes.get(&worker.class)?.ready;
-        lanes.iter().filter_map(|lane| ready.head(*lane)).min().map(|(_, task)| task)
+        let first = |lane: &LaneId| {
+            ready.in_turn(*lane, may_run).take(MAX_LOOKED_AT).find(|(_, task)| may(*task))
+        };
+        lanes.iter().filter_map(first).min().map(|(_, task)| task)
     }
 
     pub fn offer(&self, worker: &Worker) -> Option<&Offer> {
@@ -350,7 +454,7 @@ impl Fleet {
         for (id, class) in &self.classes {
             let members = || self.workers.values().filter(|worker| worker.class == *id);
             assert_eq!(class.members, members().count());
-            assert_eq!(class.takers, members().filter(|worker| !worker.draining).count());
+            assert_eq!(class.takers, members().filter(|worker| worker.takes()).count());
             for (lane_id, lane) in &self.lanes {
                 let fits = class.offer.satisfies(&lane.requirement);
                 assert_eq!(fits, class.lanes.contains(lane_id));

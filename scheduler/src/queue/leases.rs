@@ -1,5 +1,6 @@
 //! Workers and the leases they hold.
 
+use super::fleet::MAX_LOOKED_AT;
 use super::*;
 
 /// Heartbeats in a row that must omit a lease before it is taken for lost: the first may
@@ -19,8 +20,7 @@ impl Machine {
             if kept.contains(&lease) {
                 self.adopt(worker, lease, effects);
             } else {
-                let reason = CancelReason::LeaseExpired;
-                effects.push(Effect::CancelLease { worker, lease, reason });
+                self.stray(worker, lease, effects);
             }
         }
         self.dispatch_worker(worker, effects);
@@ -55,6 +55,62 @@ impl Machine {
         }
     }
 
+    /// The worker holds a lease that it should not: its slot is taken until it gives that back.
+    fn stray(&mut self, worker: WorkerId, lease: LeaseId, effects: &mut Vec<Effect>) {
+        let deadline = self.now + self.limits.cancel_timeout;
+        if self.fleet.add_stray(worker, lease, deadline) {
+            self.timers.insert((deadline, Timer::Stray(worker, lease)));
+            let reason = CancelReason::Unknown;
+            effects.push(Effect::CancelLease { worker, lease, reason });
+        }
+    }
+
+    /// `false`: it was no stray.
+    fn drop_stray(&mut self, worker: WorkerId, lease: LeaseId) -> bool {
+        let Some(deadline) = self.fleet.remove_stray(worker, lease) else { return false };
+        self.timers.remove(&(deadline, Timer::Stray(worker, lease)))
+    }
+
+    pub(super) fn stray_expired(
+        &mut self,
+        worker: WorkerId,
+        lease: LeaseId,
+        effects: &mut Vec<Effect>,
+    ) {
+        if self.fleet.remove_stray(worker, lease).is_some() {
+            effects.push(Effect::CloseWorker { worker, reason: CloseReason::DidNotCancel });
+            self.worker_lost(worker, effects);
+        }
+    }
+
+    /// The worker says what it holds, and that is the truth: what it should not hold takes up
+    /// slots, and what it holds no more does not.
+    fn holds(&mut self, id: WorkerId, listed: &[LeaseId], effects: &mut Vec<Effect>) {
+        let Some(worker) = self.fleet.workers.get(&id) else { return };
+        let listed: BTreeSet<LeaseId> = listed.iter().copied().collect();
+        let gone = worker.strays.keys().filter(|lease| !listed.contains(lease));
+        let gone: Vec<LeaseId> = gone.copied().collect();
+        let new: Vec<LeaseId> = listed.difference(&worker.leases).copied().collect();
+        for lease in gone {
+            self.drop_stray(id, lease);
+        }
+        for lease in new {
+            self.stray(id, lease, effects);
+        }
+    }
+
+    pub(super) fn worker_paused(
+        &mut self,
+        worker: WorkerId,
+        reason: Option<Arc<str>>,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.seen(worker);
+        let unserved = self.fleet.pause(worker, reason, self.now);
+        self.expect_workers(&unserved);
+        self.dispatch_worker(worker, effects);
+    }
+
     pub(super) fn worker_draining(&mut self, worker: WorkerId) {
         self.seen(worker);
         let unserved = self.fleet.drain(worker, self.now);
@@ -79,6 +135,9 @@ impl Machine {
             self.counters.workers_lost += 1;
         }
         self.timers.remove(&(worker.silence_timer, Timer::Silence(id)));
+        for (lease, deadline) in &worker.strays {
+            self.timers.remove(&(*deadline, Timer::Stray(id, *lease)));
+        }
         self.expect_workers(&unserved);
         for lease in worker.leases.difference(kept) {
             let Some(lease) = self.remove_lease(*lease) else { continue };
@@ -115,6 +174,7 @@ impl Machine {
         effects: &mut Vec<Effect>,
     ) {
         self.seen(id);
+        self.holds(id, listed, effects);
         let Some(worker) = self.fleet.workers.get(&id) else { return };
         let mut lost = Vec::new();
         for lease_id in &worker.leases {
@@ -133,6 +193,7 @@ impl Machine {
             let message = format!("worker {name} does not know of its lease any more");
             self.failed(id, lease, message, effects);
         }
+        self.dispatch_worker(id, effects);
     }
 
     pub(super) fn progress(&mut self, worker: WorkerId, id: LeaseId, phase: Phase) {
@@ -211,6 +272,31 @@ impl Machine {
         self.dispatch_worker(worker, effects);
     }
 
+    /// The worker has no room for it, which is no fault of the action's.
+    pub(super) fn refused(
+        &mut self,
+        worker: WorkerId,
+        id: LeaseId,
+        message: String,
+        holds: &[LeaseId],
+        effects: &mut Vec<Effect>,
+    ) {
+        self.seen(worker);
+        let lease = self.give_back(worker, id, effects);
+        self.holds(worker, holds, effects);
+        if let Some(task) = lease.and_then(|lease| lease.task) {
+            self.counters.leases_refused += 1;
+            if self.uncount_run(task) {
+                let returns = self.tasks.get(&task).map_or(0, |task| task.returns);
+                effects.push(Effect::Requeued { task, at_once: false });
+                self.put_off(task, returns, worker);
+            } else {
+                self.run_again(task, message, Some(worker), effects);
+            }
+        }
+        self.dispatch_worker(worker, effects);
+    }
+
     /// The task's latest run was none. `false`: that happened too often.
     fn uncount_run(&mut self, id: TaskId) -> bool {
         let Some(task) = self.tasks.get_mut(&id) else { return false };
@@ -234,6 +320,9 @@ impl Machine {
         if self.leases.get(&id).is_none_or(|lease| lease.worker != worker) {
             self.counters.stale_results += 1;
             effects.push(Effect::Stale { lease: id });
+            if self.drop_stray(worker, id) {
+                self.dispatch_worker(worker, effects);
+            }
             return None;
         }
         self.remove_lease(id)
@@ -246,6 +335,10 @@ impl Machine {
             lane.running -= 1;
         }
         self.fleet.unrefer(lease.lane, self.limits.max_idle_lanes);
+        if let Some(owner) = self.ready.owner(lease.invocation) {
+            self.freed |= self.quotas.is_full(owner);
+            self.quotas.running(owner, false);
+        }
         self.ready.stopped(lease.invocation);
         self.ready.forget(lease.invocation);
         self.timers.remove(&(lease.deadline, Timer::Lease(id)));
@@ -272,15 +365,51 @@ impl Machine {
             return self.finish(id, ending, 0, effects);
         }
         self.counters.retries += 1;
-        task.avoid = failed_on;
+        let attempts = task.attempts;
         effects.push(Effect::Requeued { task: id, at_once: failed_on.is_none() });
-        if failed_on.is_none() {
-            return self.enqueue(id, effects);
+        match failed_on {
+            None => {
+                task.avoid = None;
+                self.enqueue(id, effects);
+            }
+            Some(worker) => self.put_off(id, attempts, worker),
         }
-        let until = self.now + u64::from(task.attempts) * self.limits.retry_delay;
+    }
+
+    /// The task waits, the longer the more often it did, and then for some time for another
+    /// worker that could run it.
+    fn put_off(&mut self, id: TaskId, times: u32, avoid: WorkerId) {
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let until = self.now + u64::from(times) * self.limits.retry_delay;
+        task.avoid = Some(avoid);
         task.state = State::Delayed { until };
         self.delayed += 1;
+        if let Some(owner) = self.ready.owner(task.invocation) {
+            self.quotas.queued(owner, true);
+        }
         self.timers.insert((until, Timer::Retry(id)));
+        if self.fleet.has_other_taker(task.lane, avoid) {
+            let until = until + self.limits.elsewhere_wait;
+            task.elsewhere_until = Some(until);
+            self.timers.insert((until, Timer::Elsewhere(id)));
+        }
+    }
+
+    /// The task may go to any worker.
+    pub(super) fn anywhere(&mut self, id: TaskId, effects: &mut Vec<Effect>) {
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        task.elsewhere_until = None;
+        if matches!(task.state, State::Waiting { .. }) {
+            let lane = task.lane;
+            self.dispatch_lane(lane, effects);
+        }
+    }
+
+    pub(super) fn stop_going_elsewhere(&mut self, id: TaskId) {
+        let until = self.tasks.get_mut(&id).and_then(|task| task.elsewhere_until.take());
+        if let Some(until) = until {
+            self.timers.remove(&(until, Timer::Elsewhere(id)));
+        }
     }
 
     pub(super) fn lease_expired(&mut self, id: LeaseId, effects: &mut Vec<Effect>) {
@@ -311,18 +440,56 @@ impl Machine {
     /// Gives waiting tasks of the lane to free workers.
     pub(super) fn dispatch_lane(&mut self, lane: LaneId, effects: &mut Vec<Effect>) {
         while !self.draining
-            && let Some((_, task)) = self.ready.head(lane)
-            && let avoid = self.tasks.get(&task).and_then(|task| task.avoid)
-            && let Some(worker) = self.fleet.free_worker(lane, avoid)
+            && let Some((_, task, worker)) = self.next_pair(lane)
         {
             self.assign(task, worker, effects);
         }
     }
 
+    /// A waiting task of the lane with its turn, and the free worker that should run it.
+    fn next_pair(&self, lane: LaneId) -> Option<(Turn, TaskId, WorkerId)> {
+        let may_run = |owner: &Owner| !self.quotas.is_full(owner);
+        for (turn, id) in self.ready.in_turn(lane, &may_run).take(MAX_LOOKED_AT) {
+            let task = self.tasks.get(&id)?;
+            let elsewhere = task.elsewhere_until.is_some();
+            match self.fleet.free_worker(lane, task.avoid, elsewhere) {
+                Some(worker) => return Some((turn, id, worker)),
+                // Another task may go where this one may not.
+                None if elsewhere => {}
+                None => return None,
+            }
+        }
+        None
+    }
+
     /// Fills the free slots of the worker.
     fn dispatch_worker(&mut self, worker: WorkerId, effects: &mut Vec<Effect>) {
         while !self.draining
-            && let Some(task) = self.fleet.next_task(worker, &self.ready)
+            && let Some(task) = self.next_task(worker)
+        {
+            self.assign(task, worker, effects);
+        }
+    }
+
+    fn next_task(&self, worker: WorkerId) -> Option<TaskId> {
+        let may = |task: TaskId| {
+            let task = self.tasks.get(&task);
+            task.is_some_and(|task| task.elsewhere_until.is_none() || task.avoid != Some(worker))
+        };
+        let may_run = |owner: &Owner| !self.quotas.is_full(owner);
+        self.fleet.next_task(worker, &self.ready, &may_run, may)
+    }
+
+    /// Whoever was held back by a quota, whatever its tasks require, may run more.
+    pub(super) fn dispatch_freed(&mut self, effects: &mut Vec<Effect>) {
+        if !std::mem::take(&mut self.freed) {
+            return;
+        }
+        let waiting = self.fleet.lanes.iter().filter(|(_, lane)| !lane.waiting.is_empty());
+        let waiting: Vec<LaneId> = waiting.map(|(id, _)| *id).collect();
+        while !self.draining
+            && let pairs = waiting.iter().filter_map(|lane| self.next_pair(*lane))
+            && let Some((_, task, worker)) = pairs.min()
         {
             self.assign(task, worker, effects);
         }
@@ -330,6 +497,7 @@ impl Machine {
 
     fn assign(&mut self, id: TaskId, worker: WorkerId, effects: &mut Vec<Effect>) {
         self.dequeue(id);
+        self.stop_going_elsewhere(id);
         self.next_lease += 1;
         let lease_id = LeaseId(self.next_lease);
         let Some(task) = self.tasks.get_mut(&id) else { return };
@@ -350,6 +518,9 @@ impl Machine {
         self.fleet.occupy(worker, lease_id);
         self.fleet.count_running(lease.lane);
         self.ready.refer_again(lease.invocation);
+        if let Some(owner) = self.ready.owner(lease.invocation) {
+            self.quotas.running(owner, true);
+        }
         self.ready.started(lease.invocation);
         self.timers.insert((lease.deadline, Timer::Lease(lease_id)));
         self.leases.insert(lease_id, lease);

@@ -10,6 +10,7 @@
 mod fleet;
 mod leases;
 pub mod platform;
+mod quotas;
 mod ready;
 mod tasks;
 mod types;
@@ -21,8 +22,10 @@ use std::sync::Arc;
 use kiln_cas::ActionKey;
 
 use fleet::Fleet;
-use ready::{InvocationId, LaneId, Place, Ready};
+use quotas::{Owner, Quotas};
+use ready::{InvocationId, LaneId, Place, Ready, Turn};
 
+pub(crate) use fleet::paused_in_words;
 pub use ready::UNKNOWN_EXPECTED_MS;
 pub use types::*;
 pub use view::{LaneFigures, LeaseFigures, WorkerFigures};
@@ -35,6 +38,9 @@ pub struct Machine {
     by_key: HashMap<ActionKey, TaskId>,
     fleet: Fleet,
     ready: Ready,
+    quotas: Quotas,
+    /// Who could run no more can again, of one instance or caller.
+    freed: bool,
     leases: BTreeMap<LeaseId, Lease>,
     timers: BTreeSet<(Millis, Timer)>,
     /// Waiting tasks by the time since when.
@@ -62,6 +68,8 @@ struct Task {
     skips_cache: bool,
     /// For each request whether it was cancelled.
     cancelled: Vec<bool>,
+    /// For each request how many clients wait for it.
+    waiting_for: Vec<u32>,
     waiters: usize,
     state: State,
     attempts: u32,
@@ -69,6 +77,8 @@ struct Task {
     returns: u32,
     killed: Vec<Arc<str>>,
     avoid: Option<WorkerId>,
+    /// Until then it does not go to the worker that it avoids.
+    elsewhere_until: Option<Millis>,
     abandon_at: Option<Millis>,
 }
 
@@ -109,17 +119,20 @@ enum Timer {
     Abandon(TaskId),
     Unsatisfiable(LaneId),
     Forget,
+    Stray(WorkerId, LeaseId),
+    Elsewhere(TaskId),
 }
 
 impl Machine {
     pub fn new(limits: Limits) -> Self {
         Self {
-            limits,
             now: 0,
             tasks: HashMap::new(),
             by_key: HashMap::new(),
             fleet: Fleet::default(),
             ready: Ready::default(),
+            quotas: Quotas::new(limits.instance, limits.caller),
+            freed: false,
             leases: BTreeMap::new(),
             timers: BTreeSet::new(),
             waiting: BTreeSet::new(),
@@ -132,6 +145,7 @@ impl Machine {
             draining: false,
             drained: false,
             counters: Counters::default(),
+            limits,
         }
     }
 
@@ -144,12 +158,14 @@ impl Machine {
             Event::Submit(submit) => self.submit(*submit, effects),
             Event::Attach(id) => self.attach(id),
             Event::Detach(id) => self.detach(id),
+            Event::GaveUp(id) => self.gave_up(id, effects),
             Event::Cancel(id) => self.cancel(id, effects),
             Event::WorkerJoined(joined) => self.worker_joined(joined, effects),
             Event::WorkerLeft { worker } => self.worker_lost(worker, effects),
             Event::Alive { worker } => self.seen(worker),
             Event::Heartbeat { worker, leases } => self.heartbeat(worker, &leases, effects),
             Event::WorkerDraining { worker } => self.worker_draining(worker),
+            Event::WorkerPaused { worker, reason } => self.worker_paused(worker, reason, effects),
             Event::Progress { worker, lease, phase } => self.progress(worker, lease, phase),
             Event::Completed { worker, lease } => self.completed(worker, lease, effects),
             Event::Failed { worker, lease, message } => {
@@ -158,10 +174,14 @@ impl Machine {
             Event::Returned { worker, lease, message } => {
                 self.returned(worker, lease, message, effects);
             }
+            Event::Refused { worker, lease, message, holds } => {
+                self.refused(worker, lease, message, &holds, effects);
+            }
             Event::Published { task, bytes } => self.published(task, bytes, effects),
             Event::Drain => self.draining = true,
             Event::Tick => {}
         }
+        self.dispatch_freed(effects);
         self.notice_drained(effects);
     }
 
@@ -182,6 +202,8 @@ impl Machine {
                 Timer::Abandon(task) => self.check_abandoned(task, effects),
                 Timer::Unsatisfiable(lane) => self.check_unsatisfiable(lane, effects),
                 Timer::Forget => self.forget_finished(effects),
+                Timer::Stray(worker, lease) => self.stray_expired(worker, lease, effects),
+                Timer::Elsewhere(task) => self.anywhere(task, effects),
             }
         }
     }

@@ -9,6 +9,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::quotas::Owner;
 use super::types::TaskId;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -36,7 +37,7 @@ pub(super) type Turn = (i32, u32, u64);
 pub(super) struct Ready {
     levels: HashMap<LaneId, BTreeMap<i32, Level>>,
     invocations: HashMap<InvocationId, Invocation>,
-    by_name: HashMap<Arc<str>, InvocationId>,
+    by_name: HashMap<(Arc<str>, Owner), InvocationId>,
     next_invocation: u64,
     serves: u64,
 }
@@ -50,6 +51,7 @@ struct Level {
 
 struct Invocation {
     name: Arc<str>,
+    owner: Owner,
     /// Tasks and leases that refer to it.
     references: usize,
     running: u32,
@@ -58,15 +60,16 @@ struct Invocation {
 }
 
 impl Ready {
-    /// Refers to the invocation of this name; each reference is given back by `forget`.
-    pub fn refer(&mut self, name: &Arc<str>) -> InvocationId {
+    /// Refers to the owner's invocation of this name; each reference is given back by `forget`.
+    pub fn refer(&mut self, name: &Arc<str>, owner: &Owner) -> InvocationId {
         let next = &mut self.next_invocation;
-        let id = *self.by_name.entry(name.clone()).or_insert_with(|| {
+        let id = *self.by_name.entry((name.clone(), owner.clone())).or_insert_with(|| {
             *next += 1;
             InvocationId(*next)
         });
         let invocation = self.invocations.entry(id).or_insert_with(|| Invocation {
             name: name.clone(),
+            owner: owner.clone(),
             references: 0,
             running: 0,
             served: 0,
@@ -87,9 +90,13 @@ impl Ready {
         let Some(invocation) = self.invocations.get_mut(&id) else { return };
         invocation.references -= 1;
         if invocation.references == 0 {
-            self.by_name.remove(&invocation.name);
+            self.by_name.remove(&(invocation.name.clone(), invocation.owner.clone()));
             self.invocations.remove(&id);
         }
+    }
+
+    pub fn owner(&self, id: InvocationId) -> Option<&Owner> {
+        self.invocations.get(&id).map(|invocation| &invocation.owner)
     }
 
     pub fn push(&mut self, task: TaskId, place: Place) {
@@ -125,12 +132,23 @@ impl Ready {
         }
     }
 
-    /// The lane's next task and its turn among other lanes.
-    pub fn head(&self, lane: LaneId) -> Option<(Turn, TaskId)> {
-        let (priority, level) = self.levels.get(&lane)?.first_key_value()?;
-        let (running, served, invocation) = level.turns.first()?;
-        let (_, task) = level.waiting.get(invocation)?.first()?;
-        Some(((*priority, *running, *served), *task))
+    /// The lane's tasks of those who `may` run more, each with its turn among those of other
+    /// lanes: the next one first.
+    pub fn in_turn<'a>(
+        &'a self,
+        lane: LaneId,
+        may: &'a dyn Fn(&Owner) -> bool,
+    ) -> impl Iterator<Item = (Turn, TaskId)> {
+        let levels = self.levels.get(&lane).into_iter().flatten();
+        levels.flat_map(move |(priority, level)| {
+            let may = move |(_, _, invocation): &&(u32, u64, InvocationId)| {
+                self.owner(*invocation).is_some_and(may)
+            };
+            level.turns.iter().filter(may).flat_map(move |(running, served, invocation)| {
+                let tasks = level.waiting.get(invocation).into_iter().flatten();
+                tasks.map(move |(_, task)| ((*priority, *running, *served), *task))
+            })
+        })
     }
 
     /// A slot of the invocation begins to run: it goes to the back of its equals.
@@ -174,7 +192,7 @@ mod tests {
     const LANE: LaneId = LaneId(0);
 
     fn take(ready: &mut Ready, places: &HashMap<u64, Place>) -> Option<u64> {
-        let (_, task) = ready.head(LANE)?;
+        let (_, task) = ready.in_turn(LANE, &|_| true).next()?;
         let place = places[&task.0];
         ready.remove(task, place);
         ready.started(place.invocation);
@@ -184,7 +202,8 @@ mod tests {
     #[test]
     fn priority_then_fewest_running_then_longest_then_oldest() {
         let mut ready = Ready::default();
-        let (a, b) = (ready.refer(&"a".into()), ready.refer(&"b".into()));
+        let owner = Owner { instance: "".into(), caller: None };
+        let (a, b) = (ready.refer(&"a".into(), &owner), ready.refer(&"b".into(), &owner));
         let mut places = HashMap::new();
         let mut push = |ready: &mut Ready, task, invocation, priority, expected_ms| {
             let place = Place { lane: LANE, priority, invocation, expected_ms };

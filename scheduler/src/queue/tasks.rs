@@ -17,12 +17,16 @@ impl Machine {
         if queued >= self.limits.max_queued {
             return self.refuse(Refusal::QueueFull { limit: self.limits.max_queued }, effects);
         }
+        let owner = Owner { instance: submit.key.instance.clone(), caller: submit.caller.clone() };
+        if let Some(refusal) = self.quotas.refuses(&owner) {
+            return self.refuse(refusal, effects);
+        }
         self.counters.submitted += 1;
         self.next_task += 1;
         let id = TaskId(self.next_task);
         let task = Task {
             lane: self.fleet.refer(&submit.requirement, self.now),
-            invocation: self.ready.refer(&submit.invocation),
+            invocation: self.ready.refer(&submit.invocation, &owner),
             key: submit.key,
             priority: submit.priority,
             expected_ms: submit.expected_ms.unwrap_or(UNKNOWN_EXPECTED_MS),
@@ -30,12 +34,14 @@ impl Machine {
             mergeable: !submit.do_not_cache,
             skips_cache: submit.skip_cache_lookup,
             cancelled: vec![false],
+            waiting_for: vec![1],
             waiters: 1,
             state: State::Waiting { since: self.now },
             attempts: 0,
             returns: 0,
             killed: Vec::new(),
             avoid: submit.avoid.as_ref().and_then(|name| self.fleet.named(name)),
+            elsewhere_until: None,
             abandon_at: None,
         };
         if task.mergeable && !self.by_key.contains_key(&task.key) {
@@ -67,6 +73,7 @@ impl Machine {
         self.counters.merged += 1;
         let request = task.cancelled.len() as u32;
         task.cancelled.push(false);
+        task.waiting_for.push(1);
         task.waiters += 1;
         task.skips_cache |= submit.skip_cache_lookup;
         effects.push(Effect::Accepted { id: OperationId { task: id, request }, merged: true });
@@ -87,6 +94,9 @@ impl Machine {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         task.state = State::Waiting { since: self.now };
         let (lane, place) = (task.lane, task.place());
+        if let Some(owner) = self.ready.owner(place.invocation) {
+            self.quotas.queued(owner, true);
+        }
         self.waiting.insert((self.now, id));
         self.ready.push(id, place);
         self.fleet.set_waiting(lane, self.now, id, true);
@@ -103,6 +113,9 @@ impl Machine {
         let State::Waiting { since } = task.state else { return };
         self.waiting.remove(&(since, id));
         self.ready.remove(id, task.place());
+        if let Some(owner) = self.ready.owner(task.invocation) {
+            self.quotas.queued(owner, false);
+        }
         let lane = task.lane;
         self.fleet.set_waiting(lane, since, id, false);
         if self.fleet.lanes.get(&lane).is_some_and(|lane| lane.waiting.is_empty()) {
@@ -135,10 +148,13 @@ impl Machine {
         if self.fleet.is_served(id) {
             return;
         }
-        let reason = self.fleet.explain(id);
+        let ending = match self.fleet.paused(id) {
+            Some(reasons) => Ending::WorkersPaused(reasons),
+            None => Ending::Unsatisfiable(self.fleet.explain(id)),
+        };
         for _ in 0..MAX_UNSATISFIABLE_AT_ONCE {
             let Some(task) = self.waits_in_vain(id) else { break };
-            self.finish(task, Ending::Unsatisfiable(reason.clone()), 0, effects);
+            self.finish(task, ending.clone(), 0, effects);
         }
         self.expect_worker(id);
     }
@@ -154,6 +170,9 @@ impl Machine {
     pub(super) fn attach(&mut self, id: OperationId) {
         if let Some(task) = self.tasks.get_mut(&id.task) {
             task.waiters += 1;
+            if let Some(count) = task.waiting_for.get_mut(id.request as usize) {
+                *count += 1;
+            }
             self.stop_abandoning(id.task);
         }
     }
@@ -161,10 +180,26 @@ impl Machine {
     pub(super) fn detach(&mut self, id: OperationId) {
         let Some(task) = self.tasks.get_mut(&id.task) else { return };
         task.waiters = task.waiters.saturating_sub(1);
+        if let Some(count) = task.waiting_for.get_mut(id.request as usize) {
+            *count = count.saturating_sub(1);
+        }
         if task.waiters == 0 && task.abandon_at.is_none() {
             let at = self.now + self.limits.abandon_grace;
             task.abandon_at = Some(at);
             self.timers.insert((at, Timer::Abandon(id.task)));
+        }
+    }
+
+    /// Where nobody else waits there is nothing to wait for: the task ends now, or the request
+    /// alone where the task goes on for others.
+    pub(super) fn gave_up(&mut self, id: OperationId, effects: &mut Vec<Effect>) {
+        self.detach(id);
+        let Some(task) = self.tasks.get(&id.task) else { return };
+        let alone = task.waiting_for.get(id.request as usize) == Some(&0);
+        if task.waiters == 0 && task.state != State::Publishing {
+            self.stop(id.task, Ending::NobodyWaits, CancelReason::NobodyWaits, effects);
+        } else if task.waiters > 0 && alone {
+            self.cancel(id, effects);
         }
     }
 
@@ -212,10 +247,13 @@ impl Machine {
     }
 
     pub(super) fn retry(&mut self, id: TaskId, effects: &mut Vec<Effect>) {
-        if self.tasks.get(&id).is_some_and(|task| matches!(task.state, State::Delayed { .. })) {
-            self.delayed -= 1;
-            self.enqueue(id, effects);
+        let task = self.tasks.get(&id).filter(|task| matches!(task.state, State::Delayed { .. }));
+        let Some(invocation) = task.map(|task| task.invocation) else { return };
+        self.delayed -= 1;
+        if let Some(owner) = self.ready.owner(invocation) {
+            self.quotas.queued(owner, false);
         }
+        self.enqueue(id, effects);
     }
 
     pub(super) fn published(&mut self, id: TaskId, bytes: usize, effects: &mut Vec<Effect>) {
@@ -233,11 +271,15 @@ impl Machine {
     ) {
         self.dequeue(id);
         self.stop_abandoning(id);
+        self.stop_going_elsewhere(id);
         let Some(task) = self.tasks.remove(&id) else { return };
         match task.state {
             State::Publishing => self.publishing -= 1,
             State::Delayed { until } => {
                 self.delayed -= 1;
+                if let Some(owner) = self.ready.owner(task.invocation) {
+                    self.quotas.queued(owner, false);
+                }
                 self.timers.remove(&(until, Timer::Retry(id)));
             }
             State::Waiting { .. } | State::Leased(_) => {}
@@ -258,7 +300,7 @@ impl Machine {
             Ending::Published => &mut counters.published,
             Ending::Cancelled => &mut counters.cancelled,
             Ending::NobodyWaits => &mut counters.abandoned,
-            Ending::Unsatisfiable(_) => &mut counters.unsatisfiable,
+            Ending::Unsatisfiable(_) | Ending::WorkersPaused(_) => &mut counters.unsatisfiable,
             Ending::RetriesExhausted { .. } => &mut counters.retries_exhausted,
             Ending::Poison { .. } => &mut counters.poisoned,
         } += 1;

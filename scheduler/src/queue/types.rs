@@ -44,6 +44,8 @@ pub struct Submit {
     pub timeout_ms: Millis,
     pub do_not_cache: bool,
     pub skip_cache_lookup: bool,
+    /// Who asks, as far as quotas go; `None`: nobody in particular. The instance is the key's.
+    pub caller: Option<Arc<str>>,
     /// The name of a worker that should not run it where another one can.
     pub avoid: Option<Arc<str>>,
 }
@@ -56,8 +58,11 @@ pub struct Joined {
     pub name: Arc<str>,
     pub slots: u32,
     pub offer: Offer,
-    /// What it still runs from an earlier session: it keeps what is still its own.
+    /// What it holds from an earlier session: it keeps what is still its own, and is told to
+    /// cancel the rest, which takes up slots until it has.
     pub leases: Vec<LeaseId>,
+    /// Why it takes nothing for now.
+    pub paused: Option<Arc<str>>,
 }
 
 /// Which part of an action a worker is in.
@@ -73,8 +78,10 @@ pub enum Event {
     Submit(Box<Submit>),
     /// A client waits for the operation.
     Attach(OperationId),
-    /// A client that waited does so no longer.
+    /// A client that waited does so no longer; it may come back.
     Detach(OperationId),
+    /// A client that waited does not want the answer any more.
+    GaveUp(OperationId),
     Cancel(OperationId),
     WorkerJoined(Joined),
     WorkerLeft {
@@ -84,9 +91,15 @@ pub enum Event {
     Alive {
         worker: WorkerId,
     },
+    /// `leases`: all that the worker runs.
     Heartbeat {
         worker: WorkerId,
         leases: Vec<LeaseId>,
+    },
+    /// The worker takes nothing until it says otherwise (`None`), for the reason given.
+    WorkerPaused {
+        worker: WorkerId,
+        reason: Option<Arc<str>>,
     },
     /// The worker takes nothing more, by its own wish or by an operator's.
     WorkerDraining {
@@ -113,6 +126,14 @@ pub enum Event {
         worker: WorkerId,
         lease: LeaseId,
         message: String,
+    },
+    /// The worker did not begin the action, or stopped it for want of a scheduler: that is no
+    /// run. `holds`: all leases that it has instead.
+    Refused {
+        worker: WorkerId,
+        lease: LeaseId,
+        message: String,
+        holds: Vec<LeaseId>,
     },
     /// The answer of a task that was to be published is published (`bytes` long), and its
     /// waiters may see it.
@@ -191,8 +212,35 @@ pub enum Effect {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    QueueFull { limit: usize },
+    QueueFull {
+        limit: usize,
+    },
+    /// So many actions of one instance or caller wait already.
+    QuotaReached {
+        of: Scope,
+        limit: usize,
+    },
     Draining,
+}
+
+/// What a quota is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scope {
+    Instance,
+    Caller,
+}
+
+/// What one instance or caller may have at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quota {
+    /// Actions that wait; beyond, `Submit` is refused.
+    pub queued: usize,
+    /// Slots that run its actions; beyond, its actions wait though slots are free.
+    pub running: usize,
+}
+
+impl Quota {
+    pub const NONE: Self = Self { queued: usize::MAX, running: usize::MAX };
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -200,6 +248,8 @@ pub enum CancelReason {
     Cancelled,
     NobodyWaits,
     LeaseExpired,
+    /// The worker holds a lease that this queue did not give it, or has taken from it.
+    Unknown,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -220,6 +270,8 @@ pub enum Ending {
     NobodyWaits,
     /// The reason in words.
     Unsatisfiable(String),
+    /// All workers that could run it have paused. Their names and reasons, in words.
+    WorkersPaused(String),
     RetriesExhausted {
         attempts: u32,
         last: String,
@@ -235,6 +287,10 @@ pub enum Ending {
 pub struct Limits {
     /// Tasks that wait for a worker, at most; beyond, `Submit` is refused.
     pub max_queued: usize,
+    /// Of each instance.
+    pub instance: Quota,
+    /// Of each caller.
+    pub caller: Quota,
     /// Requests that share one task, at most; beyond, a task of its own is made.
     pub max_requests_per_task: usize,
     /// How long a task waits for a worker that could run it.
@@ -249,10 +305,13 @@ pub struct Limits {
     pub cancel_timeout: Millis,
     /// Runs after the first, at most.
     pub max_retries: u32,
-    /// Runs that draining workers gave back, and that do not count; any more do.
+    /// Runs that workers refused, or gave back because they drain, and that do not count; any
+    /// more do.
     pub max_returns: u32,
     /// Before the n-th run again after a failure: n times this.
     pub retry_delay: Millis,
+    /// How long a task that failed on one worker waits for another that could run it.
+    pub elsewhere_wait: Millis,
     /// A task that lost so many workers is taken to be their killer.
     pub poison_kills: u32,
     /// Finished tasks are kept so long, so many and with answers of so many bytes.
@@ -267,6 +326,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_queued: 250_000,
+            instance: Quota::NONE,
+            caller: Quota::NONE,
             max_requests_per_task: 10_000,
             unsatisfiable_grace: 30_000,
             abandon_grace: 30_000,
@@ -276,11 +337,23 @@ impl Default for Limits {
             max_retries: 3,
             max_returns: 50,
             retry_delay: 200,
+            elsewhere_wait: 30_000,
             poison_kills: 3,
             completed_ttl: 10 * 60_000,
             max_completed: 10_000,
             max_completed_bytes: 16 << 20,
             max_idle_lanes: 256,
+        }
+    }
+}
+
+impl Limits {
+    /// Why an action is not taken: of whom too many wait.
+    pub fn refusal(&self, of: Option<Scope>) -> Refusal {
+        match of {
+            None => Refusal::QueueFull { limit: self.max_queued },
+            Some(of @ Scope::Instance) => Refusal::QuotaReached { of, limit: self.instance.queued },
+            Some(of @ Scope::Caller) => Refusal::QuotaReached { of, limit: self.caller.queued },
         }
     }
 }
@@ -304,4 +377,6 @@ pub struct Counters {
     pub leases_expired: u64,
     pub stale_results: u64,
     pub returned: u64,
+    /// Leases that workers did not take.
+    pub leases_refused: u64,
 }

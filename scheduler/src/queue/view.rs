@@ -11,6 +11,8 @@ pub struct WorkerFigures<'a> {
     pub slots: u32,
     pub occupied: u32,
     pub draining: bool,
+    /// Why it takes nothing for now.
+    pub paused: Option<&'a Arc<str>>,
     pub last_seen: Millis,
     pub offer: Option<&'a Offer>,
 }
@@ -78,8 +80,9 @@ impl Machine {
             id: *id,
             name: &worker.name,
             slots: worker.slots,
-            occupied: worker.leases.len() as u32,
+            occupied: worker.occupied(),
             draining: worker.draining,
+            paused: worker.paused.as_ref(),
             last_seen: worker.last_seen,
             offer: self.fleet.offer(worker),
         })
@@ -123,6 +126,7 @@ impl Machine {
         assert_eq!(running, self.leases.len());
         let shares: u32 = self.shares().map(|(_, running)| running).sum();
         assert_eq!(shares as usize, self.leases.len());
+        assert_eq!(self.quotas.totals(), (self.queued(), self.leases.len()));
         for (id, lease) in &self.leases {
             assert!(self.fleet.workers[&lease.worker].leases.contains(id));
             if let Some(task) = lease.task {
@@ -141,7 +145,9 @@ impl Machine {
             assert!(timer.is_none_or(|timer| self.timers.contains(&timer)));
             assert!(timer.is_none() || !lane.waiting.is_empty());
         }
-        let timers = 1 + 4 * self.tasks.len() + self.leases.len() + self.fleet.workers.len();
+        let strays: usize = self.fleet.workers.values().map(|worker| worker.strays.len()).sum();
+        let timers =
+            1 + 5 * self.tasks.len() + self.leases.len() + strays + self.fleet.workers.len();
         assert!(self.timers.len() <= timers, "timers pile up");
     }
 }

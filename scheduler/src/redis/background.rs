@@ -100,7 +100,7 @@ impl Inner {
 
     async fn beat(self: &Arc<Self>) {
         let beats = self.lock().take_heartbeats();
-        if self.try_call(script::beat(&beats)).await.is_ok() {
+        if self.try_call(script::beat(&self.names.secret(), &beats)).await.is_ok() {
             return;
         }
         // Said again with the next beat, unless the worker has spoken since.
@@ -116,11 +116,16 @@ impl Inner {
     /// Tells Redis of the waiters that have left. Not twice: when the answer is lost, the next
     /// time that all is compared sets it right.
     async fn flush_left(self: &Arc<Self>) {
-        let left: Vec<TaskId> = std::mem::take(&mut self.lock().left);
-        for tasks in left.chunks(MAX_LOOKED_AT) {
-            match self.calls.once(script::tasks("detach", tasks)).await {
-                Ok(answer) => self.answered(answer, Own::default()),
-                Err(error) => tracing::warn!(%error, "the queue was not told who left"),
+        let (left, gave_up) = {
+            let mut local = self.lock();
+            (std::mem::take(&mut local.left), std::mem::take(&mut local.gave_up))
+        };
+        for (event, operations) in [("detach", left), ("gave_up", gave_up)] {
+            for operations in operations.chunks(MAX_LOOKED_AT) {
+                match self.calls.once(script::left(event, operations)).await {
+                    Ok(answer) => self.answered(answer, Own::default()),
+                    Err(error) => tracing::warn!(%error, "the queue was not told who left"),
+                }
             }
         }
     }

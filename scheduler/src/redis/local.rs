@@ -11,7 +11,8 @@ use tokio::time::Instant;
 
 use crate::boundary::{Stage, StreamNames, Update};
 use crate::job::{Finished, Job, Run, UnixNanos};
-use crate::queue::{LeaseId, TaskId, WorkerId};
+use crate::names::{ForeignLeases, Names};
+use crate::queue::{LeaseId, OperationId, TaskId, WorkerId};
 
 use super::wire::{Times, Told};
 
@@ -28,7 +29,9 @@ pub struct Local {
     pub publishing: HashSet<TaskId>,
     early: VecDeque<Told>,
     /// Waiters that have left and of whom Redis does not know it yet.
-    pub left: Vec<TaskId>,
+    pub left: Vec<OperationId>,
+    /// The same of those who do not want the answer any more.
+    pub gave_up: Vec<OperationId>,
     /// Finished executions by status code.
     pub completed: BTreeMap<i32, u64>,
 }
@@ -48,6 +51,9 @@ pub struct Session {
     pub outbound: mpsc::Sender<SchedulerMessage>,
     /// Leases that it listed, and when; `None`: nothing that Redis has not heard yet.
     pub heard: Option<(Vec<LeaseId>, Instant)>,
+    pub foreign: ForeignLeases,
+    /// Leases of the worker that this frontend did not give it, and that Redis has heard of.
+    pub strays: HashSet<LeaseId>,
     /// Answers of the worker that Redis is still to hear of.
     pub reports: Arc<watch::Sender<usize>>,
     /// Dropped with the session, which tells its task.
@@ -159,6 +165,25 @@ impl Local {
     pub fn close_session(&mut self, worker: WorkerId) -> Option<Session> {
         self.runs.retain(|_, run| run.worker != worker);
         self.sessions.remove(&worker)
+    }
+
+    /// The leases that a worker has listed, and whether Redis must hear at once that some of them
+    /// are not what it believes.
+    pub fn listed(
+        &mut self,
+        names: &Names,
+        worker: WorkerId,
+        listed: Vec<String>,
+    ) -> (Vec<LeaseId>, bool) {
+        let Some(session) = self.sessions.get_mut(&worker) else { return (Vec::new(), false) };
+        let leases = session.foreign.list(names, listed);
+        let runs = &self.runs;
+        let is_given = |lease: &LeaseId| runs.get(lease).is_some_and(|run| run.worker == worker);
+        let strays = leases.iter().copied().filter(|lease| !is_given(lease));
+        let strays: HashSet<LeaseId> = strays.collect();
+        let news = !strays.is_subset(&session.strays);
+        session.strays = strays;
+        (leases, news)
     }
 
     /// What Redis should hear of each worker that spoke since it last did.

@@ -34,7 +34,7 @@ use crate::boundary::Unavailable;
 use crate::completion::SharedCompletion;
 use crate::config::SchedulerConfig;
 use crate::job::Outcome;
-use crate::names::Names;
+use crate::names::{Names, draw_secret};
 use crate::queue::{LeaseId, TaskId};
 
 use calls::{Answer, CallError, Calls};
@@ -90,7 +90,7 @@ impl RedisQueue {
         let channel = calls.channel(&frontend);
         let subscription = calls.redis().subscribe(vec![channel]).await.map_err(CallError::from)?;
         let inner = Arc::new(Inner {
-            names: Names::shared(calls.key()),
+            names: Names::shared(calls.key(), &draw_secret()),
             calls,
             completion,
             logs,
@@ -108,7 +108,7 @@ impl RedisQueue {
             busy: watch::Sender::new(0),
         });
         // From now on it is noticed when this frontend is gone.
-        let answer = inner.calls.again(script::beat(&[])).await?;
+        let answer = inner.calls.again(script::beat(&inner.names.secret(), &[])).await?;
         inner.answered(answer, Own::default());
         // It waits for nothing yet.
         inner.lapsed.store(false, Ordering::Release);

@@ -11,11 +11,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::boundary::{
-    Matches, NotTaken, OperationState, Queue, Report, Seat, Stage, Ticket, Unavailable, Update,
+    Hold, Matches, NotTaken, OperationState, Queue, Report, Seat, Stage, Ticket, Unavailable,
+    Update,
 };
 use crate::job::{Job, Outcome};
+use crate::names::ForeignLeases;
 use crate::queue::platform::Offer;
 use crate::queue::{Event, Joined, LeaseId, OperationId, Refusal, Submit, TaskId, WorkerId};
+use crate::session::pause_reason;
 use crate::snapshot::Snapshot;
 
 use super::calls::Answer;
@@ -27,22 +30,30 @@ use super::wire::{Step, TaskState, Times, Told};
 use super::{Inner, RedisQueue, script};
 
 /// A client's hold on a task; dropping it is noticed at once.
-struct Hold {
+struct Waiter {
     inner: Arc<Inner>,
-    task: TaskId,
+    id: OperationId,
+    gave_up: bool,
 }
 
-impl Drop for Hold {
+impl Hold for Waiter {
+    fn give_up(mut self: Box<Self>) {
+        self.gave_up = true;
+    }
+}
+
+impl Drop for Waiter {
     fn drop(&mut self) {
         let mut local = self.inner.lock();
-        let Some(watched) = local.tasks.get_mut(&self.task) else { return };
+        let Some(watched) = local.tasks.get_mut(&self.id.task) else { return };
         watched.tickets -= 1;
         let (done, last) = (watched.is_done(), watched.tickets == 0);
         if last {
-            local.tasks.remove(&self.task);
+            local.tasks.remove(&self.id.task);
         }
         if !done {
-            local.left.push(self.task);
+            let left = if self.gave_up { &mut local.gave_up } else { &mut local.left };
+            left.push(self.id);
             self.inner.wake.notify_one();
         }
     }
@@ -64,7 +75,7 @@ impl Inner {
             job: watched.job.clone(),
             streams: watched.streams.clone(),
             updates: watched.updates.subscribe(),
-            _hold: Box::new(Hold { inner: self.clone(), task: id.task }),
+            hold: Box::new(Waiter { inner: self.clone(), id, gave_up: false }),
         })
     }
 
@@ -92,6 +103,7 @@ impl Inner {
             timeout_ms: job.facts.timeout_ms.unwrap_or(self.default_timeout_ms),
             do_not_cache: job.facts.do_not_cache,
             skip_cache_lookup: job.request.skip_cache_lookup,
+            caller: job.request.owner.clone(),
             avoid: job.request.audit.as_ref().map(|rerun| rerun.avoid.clone()),
         };
         let (payload, request) = (encode_job(&job), encode_request(&job.request));
@@ -105,9 +117,13 @@ impl Inner {
     fn submitted(self: &Arc<Self>, job: Arc<Job>, answer: Answer) -> Result<Ticket, NotTaken> {
         self.arm(answer.next);
         let mut after = Vec::new();
-        let mut ticket = Err(Refusal::QueueFull { limit: self.limits.max_queued }.into());
+        let mut ticket = Err(self.limits.refusal(None).into());
         let mut local = self.lock();
         for told in answer.told {
+            if let Told::Refused(of) = told {
+                ticket = Err(self.limits.refusal(of).into());
+                continue;
+            }
             let Told::Accepted { id, step, times, .. } = told else {
                 self.one(&mut local, told, Some(&mut Own::default()), &mut after);
                 continue;
@@ -218,13 +234,16 @@ impl Inner {
 
     async fn join(self: Arc<Self>, hello: Hello, outbound: mpsc::Sender<SchedulerMessage>) -> Seat {
         let (seat, taken_away) = oneshot::channel();
-        let leases = hello.lease_ids.iter();
+        let mut foreign = ForeignLeases::default();
+        let leases = foreign.list(&self.names, hello.lease_ids);
+        let strays = leases.iter().copied().collect();
         let joined = Joined {
             worker: WorkerId(0),
             name: hello.worker_id.as_str().into(),
             slots: hello.slots,
             offer: Offer::new(hello.properties.into_iter().map(|p| (p.name, p.value))),
-            leases: leases.filter_map(|lease| self.names.parse_lease(lease)).collect(),
+            leases,
+            paused: pause_reason(&hello.paused),
         };
         let info = queue::Worker {
             host_name: hello.host_name,
@@ -244,7 +263,9 @@ impl Inner {
         // A full or closed channel shows when the first lease is sent.
         let _ = outbound.try_send(SchedulerMessage { kind: Some(Kind::Welcome(welcome)) });
         let reports = Arc::new(watch::Sender::new(0));
-        let session = Session { name: joined.name, outbound, heard: None, reports, _seat: seat };
+        let name = joined.name;
+        let session =
+            Session { name, outbound, heard: None, foreign, strays, reports, _seat: seat };
         let worker = self.seated(session, answer);
         Seat { worker, taken_away }
     }
@@ -316,6 +337,46 @@ impl Inner {
     async fn returned(self: &Arc<Self>, worker: WorkerId, lease: LeaseId, message: String) {
         self.lock().runs.remove(&lease);
         self.tell(Event::Returned { worker, lease, message }).await;
+    }
+
+    /// What a worker runs. Redis hears it with others' later, unless it differs from what Redis
+    /// believes: then it is returned.
+    fn hear_leases(&self, worker: WorkerId, listed: Vec<String>) -> Option<Vec<LeaseId>> {
+        let mut local = self.lock();
+        let (leases, news) = local.listed(&self.names, worker, listed);
+        if news {
+            return Some(leases);
+        }
+        if let Some(session) = local.sessions.get_mut(&worker) {
+            session.heard = Some((leases, Instant::now()));
+        }
+        None
+    }
+
+    /// `leases` differ from what Redis believes.
+    async fn heartbeat(self: &Arc<Self>, worker: WorkerId, leases: Vec<LeaseId>) {
+        // What the worker has answered before is heard before.
+        self.all_reported(worker).await;
+        self.tell(Event::Heartbeat { worker, leases }).await;
+    }
+
+    async fn all_reported(&self, worker: WorkerId) {
+        let reports = self.lock().sessions.get(&worker).map(|session| session.reports.clone());
+        if let Some(reports) = reports {
+            let _ = reports.subscribe().wait_for(|count| *count == 0).await;
+        }
+    }
+
+    async fn refused(
+        self: &Arc<Self>,
+        worker: WorkerId,
+        lease: LeaseId,
+        message: String,
+        holds: Vec<LeaseId>,
+    ) {
+        self.all_reported(worker).await;
+        self.lock().runs.remove(&lease);
+        self.tell(Event::Refused { worker, lease, message, holds }).await;
     }
 
     /// Does not keep the worker waiting, who has more to say: no more of these are under way than
@@ -416,10 +477,15 @@ impl Queue for RedisQueue {
     async fn report(&self, worker: WorkerId, report: Report) {
         let inner = &self.inner;
         match report {
-            Report::Heartbeat(leases) => {
-                if let Some(session) = inner.lock().sessions.get_mut(&worker) {
-                    session.heard = Some((leases, Instant::now()));
+            Report::Heartbeat(listed) => {
+                if let Some(news) = inner.hear_leases(worker, listed) {
+                    inner.heartbeat(worker, news).await;
                 }
+            }
+            Report::Paused(reason) => inner.tell(Event::WorkerPaused { worker, reason }).await,
+            Report::Refused { lease, message, holds } => {
+                let (holds, _) = inner.lock().listed(&inner.names, worker, holds);
+                inner.refused(worker, lease, message, holds).await;
             }
             Report::Draining => inner.tell(Event::WorkerDraining { worker }).await,
             Report::Progress { lease, phase } => {
@@ -448,19 +514,16 @@ impl Queue for RedisQueue {
 
     async fn leave(&self, worker: WorkerId) {
         let inner = &self.inner;
-        let reports = inner.lock().sessions.get(&worker).map(|session| session.reports.clone());
-        if let Some(reports) = reports {
-            // What it has answered is heard before it is gone.
-            let _ = reports.subscribe().wait_for(|count| *count == 0).await;
-        }
+        // What it has answered is heard before it is gone.
+        inner.all_reported(worker).await;
         // When this frontend goes, its workers take what they run to another one.
         if !inner.is_closed() && inner.lock().close_session(worker).is_some() {
             inner.tell(Event::WorkerLeft { worker }).await;
         }
     }
 
-    fn parse_lease(&self, id: &str) -> Option<LeaseId> {
-        self.inner.names.parse_lease(id)
+    fn lease_id(&self, name: &str) -> LeaseId {
+        self.inner.names.lease_id(name)
     }
 
     async fn drain(&self) {

@@ -115,7 +115,8 @@ impl Inner {
                 }
             }
             Told::CancelLease { worker, lease, reason } => {
-                let lease_id = self.names.lease(lease);
+                let Some(session) = local.sessions.get(&worker) else { return };
+                let lease_id = session.foreign.name(&self.names, lease);
                 // What it prints from now on is of no interest, wherever the task ends.
                 if let Some(running) = local.runs.get(&lease) {
                     running.output.finish();
@@ -155,6 +156,7 @@ impl Inner {
                 self.request_cancelled(local, id, &run, own.is_some(), after);
             }
             Told::State(state) => self.learn(local, *state),
+            Told::Secret(secret) => self.names.use_secret(&secret),
             Told::Lapsed => self.lapsed.store(true, Ordering::Release),
             Told::Unknown { task } => {
                 // Redis lost it: whoever waits is told to execute again.

@@ -12,11 +12,15 @@ pub const SOURCE: &str = concat!(
     include_str!("lua/base.lua"),
     include_str!("lua/ready.lua"),
     include_str!("lua/fleet.lua"),
+    include_str!("lua/quotas.lua"),
     include_str!("lua/tasks.lua"),
     include_str!("lua/leases.lua"),
     include_str!("lua/view.lua"),
     include_str!("lua/main.lua"),
 );
+
+/// The script counts exactly up to 2^53.
+const NO_QUOTA: u64 = 1 << 53;
 
 pub type Arguments = Vec<Vec<u8>>;
 
@@ -24,6 +28,10 @@ pub type Arguments = Vec<Vec<u8>>;
 pub fn preamble(now: Option<u64>, frontend: &str, limits: &Limits) -> Arguments {
     let numbers = [
         limits.max_queued as u64,
+        quota(limits.instance.queued),
+        quota(limits.instance.running),
+        quota(limits.caller.queued),
+        quota(limits.caller.running),
         limits.max_requests_per_task as u64,
         limits.unsatisfiable_grace,
         limits.abandon_grace,
@@ -33,6 +41,7 @@ pub fn preamble(now: Option<u64>, frontend: &str, limits: &Limits) -> Arguments 
         u64::from(limits.max_retries),
         u64::from(limits.max_returns),
         limits.retry_delay,
+        limits.elsewhere_wait,
         u64::from(limits.poison_kills),
         limits.completed_ttl,
         limits.max_completed as u64,
@@ -43,6 +52,11 @@ pub fn preamble(now: Option<u64>, frontend: &str, limits: &Limits) -> Arguments 
     let mut arguments = vec![now.into_bytes(), frontend.into()];
     arguments.extend(numbers.map(|number| number.to_string().into_bytes()));
     arguments
+}
+
+/// As the script can count. What is as large as this is no bound.
+fn quota(limit: usize) -> u64 {
+    (limit as u64).min(NO_QUOTA)
 }
 
 /// `job`, `request` and `carried` are not looked at by the script.
@@ -68,6 +82,8 @@ pub fn submit(
         request,
         submit.avoid.as_deref().unwrap_or_default().as_bytes().to_vec(),
         carried,
+        submit.key.instance.as_bytes().to_vec(),
+        submit.caller.as_deref().unwrap_or_default().as_bytes().to_vec(),
     ]
 }
 
@@ -80,11 +96,10 @@ pub fn event(event: &Event) -> Option<Arguments> {
         Event::Attach(operation) => {
             say("attach");
             say(&id(operation.task.0));
+            say(&operation.request.to_string());
         }
-        Event::Detach(operation) => {
-            say("detach");
-            say(&id(operation.task.0));
-        }
+        Event::Detach(operation) => return Some(left("detach", &[*operation])),
+        Event::GaveUp(operation) => return Some(left("gave_up", &[*operation])),
         Event::Cancel(operation) => {
             say("cancel");
             say(&id(operation.task.0));
@@ -128,6 +143,18 @@ pub fn event(event: &Event) -> Option<Arguments> {
             say(&id(lease.0));
             say(message);
         }
+        Event::WorkerPaused { worker, reason } => {
+            say("pause");
+            say(&id(worker.0));
+            say(reason.as_deref().unwrap_or_default());
+        }
+        Event::Refused { worker, lease, message, holds } => {
+            say("refused");
+            say(&id(worker.0));
+            say(&id(lease.0));
+            say(message);
+            holds.iter().for_each(|lease| say(&id(lease.0)));
+        }
         Event::Tick => say("tick"),
         Event::Submit(_) | Event::Published { .. } | Event::Drain => return None,
     }
@@ -144,6 +171,7 @@ pub fn joined(joined: &Joined, info: Vec<u8>) -> Arguments {
         joined.slots.to_string().into_bytes(),
         pairs(joined.offer.pairs()),
         info,
+        joined.paused.as_deref().unwrap_or_default().as_bytes().to_vec(),
     ];
     arguments.extend(joined.leases.iter().map(|lease| id(lease.0).into_bytes()));
     arguments
@@ -171,9 +199,10 @@ pub fn about(event: &str, operation: OperationId) -> Arguments {
     words.into_iter().take(count).map(String::into_bytes).collect()
 }
 
-/// Whether workers are alive and what they run, and that this frontend is.
-pub fn beat(workers: &[(WorkerId, Vec<LeaseId>)]) -> Arguments {
-    let mut arguments = vec![b"beat".to_vec()];
+/// Whether workers are alive and what they run, and that this frontend is. `secret`: what it
+/// makes names of leases with.
+pub fn beat(secret: &[u8; 32], workers: &[(WorkerId, Vec<LeaseId>)]) -> Arguments {
+    let mut arguments = vec![b"beat".to_vec(), secret.to_vec()];
     for (worker, leases) in workers {
         arguments.push(id(worker.0).into_bytes());
         arguments.push(leases.len().to_string().into_bytes());
@@ -182,7 +211,17 @@ pub fn beat(workers: &[(WorkerId, Vec<LeaseId>)]) -> Arguments {
     arguments
 }
 
-/// `detach`, `look` or `publishes`.
+/// `detach` or `gave_up`: once for each waiter.
+pub fn left(event: &str, operations: &[OperationId]) -> Arguments {
+    let mut arguments = vec![event.as_bytes().to_vec()];
+    for operation in operations {
+        arguments.push(id(operation.task.0).into_bytes());
+        arguments.push(operation.request.to_string().into_bytes());
+    }
+    arguments
+}
+
+/// `look` or `publishes`.
 pub fn tasks(event: &str, tasks: &[TaskId]) -> Arguments {
     let mut arguments = vec![event.as_bytes().to_vec()];
     arguments.extend(tasks.iter().map(|task| id(task.0).into_bytes()));

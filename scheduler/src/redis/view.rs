@@ -129,6 +129,7 @@ fn worker(row: WorkerRow, now: i64) -> WorkerView {
         slots: row.slots,
         occupied: row.occupied,
         draining: row.draining,
+        paused: Some(row.paused).filter(|reason| !reason.is_empty()),
         last_seen_ms: u64::try_from(now - row.seen).unwrap_or(0),
         properties: row.properties,
         not_enforced: info.not_enforced,
@@ -155,6 +156,7 @@ fn counters(pairs: &[(String, u64)]) -> Counters {
             "leases_expired" => &mut counters.leases_expired,
             "stale_results" => &mut counters.stale_results,
             "returned" => &mut counters.returned,
+            "leases_refused" => &mut counters.leases_refused,
             _ => continue,
         };
         *counter = *value;

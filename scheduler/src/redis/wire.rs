@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::queue::paused_in_words;
 use crate::queue::platform::{Offer, Requirement, explain};
 use crate::queue::{
-    CancelReason, CloseReason, Effect, Ending, LeaseId, OperationId, Refusal, TaskId, WorkerId,
+    CancelReason, CloseReason, Effect, Ending, LeaseId, Limits, OperationId, Scope, TaskId,
+    WorkerId,
 };
 
 /// `N;` and, for each of the N fields, its length, `:` and its bytes.
@@ -123,7 +125,8 @@ pub enum Told {
         step: Step,
         times: Times,
     },
-    Refused,
+    /// Of whom too many actions wait; `None`: of all together.
+    Refused(Option<Scope>),
     Joined {
         worker: WorkerId,
     },
@@ -201,6 +204,8 @@ pub enum Told {
     /// This frontend is new to the queue, or was taken for lost: it is not known what it waits
     /// for.
     Lapsed,
+    /// What all frontends make names of leases with.
+    Secret([u8; 32]),
     Totals {
         queued: usize,
         running: usize,
@@ -227,6 +232,8 @@ pub struct WorkerRow {
     pub properties: Vec<(String, String)>,
     /// Encoded `kiln.queue.v1.Worker`.
     pub info: Bytes,
+    /// Why it takes nothing for now; empty: it does.
+    pub paused: String,
 }
 
 /// Everything in `input`.
@@ -322,6 +329,11 @@ impl Fields {
             b"Cancelled" => Ending::Cancelled,
             b"NobodyWaits" => Ending::NobodyWaits,
             b"Unsatisfiable" => Ending::Unsatisfiable(unsatisfiable(details()?)?),
+            b"WorkersPaused" => {
+                let all: Vec<String> = details()?.fields.map(|field| text(&field)).collect();
+                let pairs = all.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone()));
+                Ending::WorkersPaused(paused_in_words(&pairs.collect::<Vec<_>>()))
+            }
             b"RetriesExhausted" => {
                 let mut details = details()?;
                 Ending::RetriesExhausted { attempts: details.number()?, last: details.text()? }
@@ -358,7 +370,11 @@ impl Fields {
                 step: self.step()?,
                 times: self.times()?,
             },
-            b"Refused" => Told::Refused,
+            b"Refused" => Told::Refused(match &*self.bytes()? {
+                b"Instance" => Some(Scope::Instance),
+                b"Caller" => Some(Scope::Caller),
+                _ => None,
+            }),
             b"Joined" => Told::Joined { worker: self.worker()? },
             b"Assign" => {
                 let (worker, lease, task) = (self.worker()?, self.lease()?, self.task()?);
@@ -384,6 +400,7 @@ impl Fields {
                 reason: match &*self.bytes()? {
                     b"Cancelled" => CancelReason::Cancelled,
                     b"NobodyWaits" => CancelReason::NobodyWaits,
+                    b"Unknown" => CancelReason::Unknown,
                     _ => CancelReason::LeaseExpired,
                 },
             },
@@ -432,6 +449,10 @@ impl Fields {
             b"Unknown" => Told::Unknown { task: self.task()? },
             b"Drain" => Told::Drain { worker: self.worker()? },
             b"Lapsed" => Told::Lapsed,
+            b"Secret" => {
+                let secret = <[u8; 32]>::try_from(&*self.bytes()?);
+                Told::Secret(secret.map_err(|_| Garbled("a secret of another size".to_owned()))?)
+            }
             b"Totals" => Told::Totals {
                 queued: self.number()?,
                 running: self.number()?,
@@ -446,6 +467,7 @@ impl Fields {
                 seen: self.number()?,
                 properties: parse_pairs(&self.bytes()?)?,
                 info: self.bytes()?,
+                paused: self.text()?,
             })),
             b"Lane" => Told::Lane {
                 properties: parse_pairs(&self.bytes()?)?,
@@ -468,10 +490,10 @@ fn unsatisfiable(mut fields: Fields) -> Result<String, Garbled> {
 
 impl Told {
     /// The same as an effect of the state machine in memory; `None` for what that need not say.
-    pub fn effect(self, max_queued: usize) -> Option<Effect> {
+    pub fn effect(self, limits: &Limits) -> Option<Effect> {
         Some(match self {
             Self::Accepted { id, merged, .. } => Effect::Accepted { id, merged },
-            Self::Refused => Effect::Refused(Refusal::QueueFull { limit: max_queued }),
+            Self::Refused(of) => Effect::Refused(limits.refusal(of)),
             Self::Assign { worker, lease, task, times, .. } => {
                 Effect::Assign { worker, lease, task, attempt: times.attempts }
             }
@@ -497,6 +519,7 @@ impl Told {
             | Self::Unknown { .. }
             | Self::Drain { .. }
             | Self::Lapsed
+            | Self::Secret(_)
             | Self::Totals { .. }
             | Self::Counters(_)
             | Self::Worker(_)

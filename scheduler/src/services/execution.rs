@@ -23,7 +23,8 @@ use tonic::{Code, Request, Response, Status};
 use crate::boundary::{NotTaken, Stage, Ticket, Unavailable};
 use crate::completion::{Record, cached, invocation, link};
 use crate::job::{ActionFacts, Finished, Job, unix_nanos};
-use crate::queue::Refusal;
+use crate::presence::{Client, Watched};
+use crate::queue::{Refusal, Scope};
 use crate::request::{Asked, Caller, Inline, completed, parse, read_action};
 use crate::services::status::{status, store_status};
 
@@ -65,10 +66,11 @@ impl Execution for ExecutionService {
         let asked =
             parse(&core.config, request, &headers, received_at, known).map_err(grpc_error)?;
         let asked = Arc::new(asked);
+        let client = Client::new(&caller, &headers);
         let mut answer = Box::pin(answer(core.clone(), asked.clone()));
         let stream = match tokio::time::timeout(CACHE_CHECK_NOTICE, &mut answer).await {
-            Ok(answer) => answered(core.clone(), &asked, answer.map_err(grpc_error)?),
-            Err(_) => slowly_answered(core.clone(), asked, answer),
+            Ok(answer) => answered(core.clone(), &asked, client, answer.map_err(grpc_error)?),
+            Err(_) => slowly_answered(core.clone(), asked, client, answer),
         };
         Ok(Response::new(stream))
     }
@@ -77,12 +79,12 @@ impl Execution for ExecutionService {
         &self,
         request: Request<WaitExecutionRequest>,
     ) -> Result<Response<Self::WaitExecutionStream>, Status> {
-        let (_, caller, WaitExecutionRequest { name }) = request.into_parts();
+        let (headers, caller, WaitExecutionRequest { name }) = request.into_parts();
         let ticket = self.core.queue.attach(&name).await.map_err(unavailable)?;
         let ticket = ticket.ok_or_else(|| unknown_operation(&name))?;
         self.core.guard().check(&caller, Right::Execute, &ticket.job.key.instance)?;
-        let joined = false;
-        Ok(Response::new(updates(self.core.clone(), ticket, Inline::default(), joined)))
+        let (client, joined) = (Client::new(&caller, &headers), false);
+        Ok(Response::new(updates(self.core.clone(), ticket, client, Inline::default(), joined)))
     }
 }
 
@@ -141,6 +143,17 @@ fn refused(reason: NotTaken) -> rpc::Status {
             Code::ResourceExhausted,
             format!("{limit} actions wait already, which is the limit; try again later"),
         ),
+        Refusal::QuotaReached { of, limit } => {
+            let (whose, key) = match of {
+                Scope::Instance => ("this instance", "scheduler.instance_queued"),
+                Scope::Caller => ("this caller", "scheduler.caller_queued"),
+            };
+            let message = format!(
+                "{limit} actions of {whose} wait already, which is its quota ({key}); \
+                 try again when some of them have ended"
+            );
+            status(Code::ResourceExhausted, message)
+        }
         Refusal::Draining => {
             status(Code::Unavailable, "this server is shutting down; try again, or another one")
         }
@@ -166,11 +179,11 @@ fn record_hit(
     });
 }
 
-fn answered(core: Arc<Core>, asked: &Asked, answer: Answer) -> OperationStream {
+fn answered(core: Arc<Core>, asked: &Asked, client: Client, answer: Answer) -> OperationStream {
     match answer {
         Answer::Queued(ticket) => {
             let joined = invocation(&ticket.job.request) != invocation(&asked.request);
-            updates(core, ticket, asked.inline.clone(), joined)
+            updates(core, ticket, client, asked.inline.clone(), joined)
         }
         Answer::Hit(finished) => {
             let (key, wanted) = (asked.key.clone(), asked.inline.clone());
@@ -188,6 +201,7 @@ fn answered(core: Arc<Core>, asked: &Asked, answer: Answer) -> OperationStream {
 fn slowly_answered(
     core: Arc<Core>,
     asked: Arc<Asked>,
+    client: Client,
     answer: impl Future<Output = Result<Answer, rpc::Status>> + Send + 'static,
 ) -> OperationStream {
     let name = core.unqueued_name(&asked.key.instance);
@@ -195,7 +209,7 @@ fn slowly_answered(
     let notice = pending(name.clone(), &asked.key, stage, None);
     let rest = async move {
         match answer.await {
-            Ok(answer) => answered(core, &asked, answer),
+            Ok(answer) => answered(core, &asked, client, answer),
             Err(status) => {
                 let response = ExecuteResponse { status: Some(status), ..Default::default() };
                 let operation = done(name, &asked.key, None, response.encode_to_vec());
@@ -208,29 +222,38 @@ fn slowly_answered(
 
 /// The operation now, then at every change and heartbeat, until it is done. `joined`: another
 /// invocation asked for it first.
-fn updates(core: Arc<Core>, ticket: Ticket, inline: Inline, joined: bool) -> OperationStream {
+fn updates(
+    core: Arc<Core>,
+    ticket: Ticket,
+    client: Client,
+    inline: Inline,
+    joined: bool,
+) -> OperationStream {
     struct Watch {
         core: Arc<Core>,
-        ticket: Ticket,
+        watched: Watched,
         inline: Inline,
         joined: bool,
         begun: bool,
     }
-    let watch = Watch { core, ticket, inline, joined, begun: false };
+    let watched = Watched::new(core.presence.clone(), client, ticket);
+    let watch = Watch { core, watched, inline, joined, begun: false };
     Box::pin(stream::unfold(Some(watch), |watch| async move {
         let mut watch = watch?;
         let heartbeat = watch.core.config.operation_heartbeat;
         let mut closed = false;
+        let ticket = watch.watched.ticket()?;
         if watch.begun {
             tokio::select! {
-                changed = watch.ticket.updates.changed() => closed = changed.is_err(),
+                changed = ticket.updates.changed() => closed = changed.is_err(),
                 () = tokio::time::sleep(heartbeat) => {}
             }
         }
         watch.begun = true;
-        let state = watch.ticket.state();
+        let state = ticket.state();
         match &state.stage {
             Stage::Done(finished) => {
+                watch.watched.answered();
                 let blobs = watch.core.parts.blobs.as_ref();
                 let function = state.job.key.action.function;
                 if watch.joined {
@@ -241,6 +264,7 @@ fn updates(core: Arc<Core>, ticket: Ticket, inline: Inline, joined: bool) -> Ope
                 Some((Ok(operation), None))
             }
             _ if closed => {
+                watch.watched.answered();
                 let status = Status::unavailable("this server is shutting down; execute again");
                 Some((Err(status), None))
             }

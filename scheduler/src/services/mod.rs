@@ -21,6 +21,7 @@ use prost::Message;
 use crate::boundary::{OperationState, Queue, Stage};
 use crate::completion::Completion;
 use crate::config::{Parts, SchedulerConfig};
+use crate::presence::Presence;
 
 const METADATA: &str =
     "type.googleapis.com/build.bazel.remote.execution.v2.ExecuteOperationMetadata";
@@ -32,6 +33,7 @@ pub(crate) struct Core {
     pub parts: Parts,
     pub queue: Arc<dyn Queue>,
     pub completion: Arc<Completion>,
+    pub presence: Arc<Presence>,
     pub cache_hits: AtomicU64,
     unqueued: AtomicU64,
     epoch: u64,
@@ -45,8 +47,9 @@ impl Core {
         completion: Arc<Completion>,
     ) -> Self {
         let epoch = RandomState::new().hash_one(std::process::id());
-        let zero = AtomicU64::new;
-        Self { config, parts, queue, completion, cache_hits: zero(0), unqueued: zero(0), epoch }
+        let (cache_hits, unqueued) = Default::default();
+        let presence = Arc::new(Presence::start());
+        Self { config, parts, queue, completion, presence, cache_hits, unqueued, epoch }
     }
 
     pub fn guard(&self) -> Guard {

@@ -24,7 +24,7 @@ use kiln_protos::reapi::execution_client::ExecutionClient;
 use kiln_protos::reapi::{self, execution_stage::Value as Stage};
 use kiln_protos::worker::workers_client::WorkersClient;
 use kiln_protos::worker::{
-    Completed, Heartbeat, Hello, Lease, Output, OutputStream, Property, SchedulerMessage,
+    Completed, Heartbeat, Hello, Lease, Output, OutputStream, Paused, Property, SchedulerMessage,
     WorkerFailure, WorkerMessage, completed, scheduler_message, worker_failure, worker_message,
 };
 use kiln_scheduler::{NoEstimates, Parts, Scheduler, SchedulerConfig, Snapshot};
@@ -401,6 +401,7 @@ pub fn hello(id: &str, slots: u32, properties: &[(&str, &str)]) -> WorkerMessage
         version: "1".to_owned(),
         not_enforced: Vec::new(),
         lease_ids: Vec::new(),
+        paused: String::new(),
     };
     WorkerMessage { kind: Some(worker_message::Kind::Hello(hello)) }
 }
@@ -539,6 +540,26 @@ impl Worker {
         self.say(worker_message::Kind::Heartbeat(Heartbeat { lease_ids })).await;
     }
 
+    /// Takes no lease until it is said with no reason.
+    pub async fn pause(&self, reason: &str) {
+        let reason = reason.to_owned();
+        self.say(worker_message::Kind::Paused(Paused { reason })).await;
+    }
+
+    /// Has no room for the lease, but `holds` these.
+    pub async fn refuse(&self, lease: &Lease, holds: &[&str]) {
+        let held_lease_ids = holds.iter().map(|id| (*id).to_owned()).collect();
+        let failure = failure(worker_failure::Kind::Refused, "no room");
+        self.fail(lease, WorkerFailure { held_lease_ids, ..failure }).await;
+    }
+
+    pub async fn cancelled(&mut self) -> String {
+        match self.next().await {
+            Some(scheduler_message::Kind::Cancel(cancel)) => cancel.lease_id,
+            other => panic!("not a cancellation: {other:?}"),
+        }
+    }
+
     async fn complete(&self, lease: &Lease, outcome: completed::Outcome) {
         let lease_id = lease.lease_id.clone();
         let completed = Completed { lease_id, outcome: Some(outcome) };
@@ -552,5 +573,5 @@ pub fn exited(exit_code: i32) -> reapi::ExecuteResponse {
 }
 
 pub fn failure(kind: worker_failure::Kind, message: &str) -> WorkerFailure {
-    WorkerFailure { kind: kind as i32, message: message.to_owned(), missing: Vec::new() }
+    WorkerFailure { kind: kind as i32, message: message.to_owned(), ..WorkerFailure::default() }
 }

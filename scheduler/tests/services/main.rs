@@ -11,4 +11,6 @@ mod faults;
 mod harness;
 mod merging;
 mod operations;
+mod quotas;
+mod truth;
 mod workers;

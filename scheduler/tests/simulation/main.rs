@@ -6,6 +6,7 @@
 
 mod model;
 mod properties;
+mod restarts;
 mod rng;
 mod shared;
 mod subject;
@@ -50,6 +51,7 @@ fn simulate<S: Subject>(machine: S, seed: u64, hosts: usize, actions: u64) -> Wo
     assert_eq!(counters.submitted + counters.merged + counters.refused, actions);
     assert_eq!(world.model.published, counters.published);
     assert_eq!(world.model.returned, counters.returned);
+    assert_eq!(world.model.refused, counters.leases_refused);
     world
 }
 
@@ -65,6 +67,8 @@ fn a_faulty_fleet_ends_every_action_exactly_once() {
     assert!(world.model.adopted > 0, "no session was taken up again");
     assert!(counters.poisoned > 0 && counters.cancelled > 0);
     assert!(counters.returned > 0 && world.model.returned_too_often > 0);
+    assert!(counters.leases_refused > 0, "no worker refused anything");
+    assert!(world.model.at_quota > 0, "no caller came to its quota");
 }
 
 #[test]

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use kiln_scheduler::queue::platform::{Offer, Requirement};
-use kiln_scheduler::queue::{Effect, Ending, LeaseId, Limits, Millis, Submit, TaskId, WorkerId};
+use kiln_scheduler::queue::{
+    CancelReason, Effect, Ending, LeaseId, Limits, Millis, Submit, TaskId, WorkerId,
+};
 
 pub struct Task {
     pub submit: Submit,
@@ -21,11 +23,26 @@ pub struct Task {
     cancelled: Vec<bool>,
 }
 
+impl Task {
+    pub fn is_publishing(&self) -> bool {
+        self.publishing
+    }
+}
+
 struct Session {
     slots: u32,
     offer: Offer,
     draining: bool,
+    paused: bool,
     leases: BTreeSet<LeaseId>,
+    /// What it holds though it should not.
+    strays: BTreeSet<LeaseId>,
+}
+
+impl Session {
+    fn takes(&self) -> bool {
+        !self.draining && !self.paused
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -52,11 +69,19 @@ pub struct Model {
     ended: HashSet<TaskId>,
     queued: BTreeMap<Group, u64>,
     running: HashMap<Arc<str>, u64>,
+    /// Callers of invocations, and how many slots run their actions.
+    callers: HashMap<Arc<str>, Arc<str>>,
+    caller_running: HashMap<Arc<str>, usize>,
+    /// Dispatches that left a caller without room for more.
+    pub at_quota: u64,
     /// With the number of leases, revoked ones included.
     invocation_of: HashMap<TaskId, (Arc<str>, u32)>,
     forgotten: HashSet<TaskId>,
-    /// What the latest session began with: these may be cancelled whatever they are.
+    /// What the latest worker that listed its leases named: these may be cancelled whatever they
+    /// are.
     listed: HashSet<LeaseId>,
+    /// Leases that workers had no room for.
+    pub refused: u64,
     pub adopted: u64,
     /// Runs that draining workers gave back, and those of them that counted all the same.
     pub returned: u64,
@@ -74,7 +99,8 @@ impl Model {
 
     pub fn joined(&mut self, worker: WorkerId, slots: u32, offer: Offer, leases: &[LeaseId]) {
         self.listed = leases.iter().copied().collect();
-        let session = Session { slots, offer, draining: false, leases: BTreeSet::new() };
+        let (leases, strays) = Default::default();
+        let session = Session { slots, offer, draining: false, paused: false, leases, strays };
         assert!(self.sessions.insert(worker, session).is_none());
     }
 
@@ -101,6 +127,20 @@ impl Model {
         session.map(|session| session.leases.iter().copied().collect()).unwrap_or_default()
     }
 
+    /// The worker says what it holds.
+    pub fn listed(&mut self, worker: WorkerId, leases: &[LeaseId]) {
+        self.listed = leases.iter().copied().collect();
+        if let Some(session) = self.sessions.get_mut(&worker) {
+            session.strays.retain(|lease| self.listed.contains(lease));
+        }
+    }
+
+    pub fn paused(&mut self, worker: WorkerId, paused: bool) {
+        if let Some(session) = self.sessions.get_mut(&worker) {
+            session.paused = paused;
+        }
+    }
+
     pub fn draining(&mut self, worker: WorkerId) {
         if let Some(session) = self.sessions.get_mut(&worker) {
             session.draining = true;
@@ -109,6 +149,9 @@ impl Model {
 
     /// The worker gives a lease back, whatever it has to say with it.
     pub fn gave_back(&mut self, worker: WorkerId, lease: LeaseId) {
+        if let Some(session) = self.sessions.get_mut(&worker) {
+            session.strays.remove(&lease);
+        }
         if self.leases.get(&lease).is_some_and(|held| held.worker == worker) {
             self.release(lease);
         }
@@ -117,8 +160,20 @@ impl Model {
     /// The worker gives a lease back because it drains: that was no run.
     pub fn returned(&mut self, worker: WorkerId, lease: LeaseId) {
         let drains = self.sessions.get(&worker).is_some_and(|session| session.draining);
+        self.was_no_run(worker, lease, drains);
+    }
+
+    /// The worker has no room for a lease: that was no run.
+    pub fn refused(&mut self, worker: WorkerId, lease: LeaseId) {
+        let held = self.leases.get(&lease);
+        let known = held.is_some_and(|held| held.worker == worker && !held.revoked);
+        self.refused += u64::from(known);
+        self.was_no_run(worker, lease, true);
+    }
+
+    fn was_no_run(&mut self, worker: WorkerId, lease: LeaseId, believed: bool) {
         let held = self.leases.get(&lease).filter(|held| held.worker == worker && !held.revoked);
-        if drains
+        if believed
             && let Some(held) = held
             && let Some(task) = self.tasks.get_mut(&held.task)
         {
@@ -164,6 +219,9 @@ impl Model {
                 self.invocation_of.remove(&lease.task);
             }
             *self.running.get_mut(&name).expect("it ran") -= 1;
+            if let Some(caller) = self.callers.get(&name) {
+                *self.caller_running.get_mut(caller).expect("it ran") -= 1;
+            }
         }
         if !lease.revoked
             && let Some(task) = self.tasks.get_mut(&lease.task)
@@ -213,7 +271,11 @@ impl Model {
                 cancelled: vec![false],
                 submit,
             };
-            self.invocation_of.insert(id, (task.submit.invocation.clone(), 0));
+            let invocation = task.submit.invocation.clone();
+            if let Some(caller) = &task.submit.caller {
+                self.callers.insert(invocation.clone(), caller.clone());
+            }
+            self.invocation_of.insert(id, (invocation, 0));
             assert!(self.tasks.insert(id, task).is_none(), "a task id came twice");
             self.set_queued(id, true);
             return;
@@ -237,6 +299,12 @@ impl Model {
         match effect {
             Effect::Assign { worker, lease, task, attempt } => {
                 self.assigned(*worker, *lease, *task, *attempt, fairly);
+            }
+            Effect::CancelLease { worker, lease, reason: CancelReason::Unknown } => {
+                assert!(self.listed.contains(lease), "only what a worker listed is unknown");
+                let session = self.sessions.get_mut(worker).expect("its session is open");
+                assert!(!session.leases.contains(lease), "a lease is both known and unknown");
+                assert!(session.strays.insert(*lease), "a stray was cancelled twice");
             }
             Effect::CancelLease { worker, lease, .. } => {
                 let listed = self.listed.contains(lease);
@@ -310,9 +378,10 @@ impl Model {
         }
         self.set_queued(id, false);
         let session = self.sessions.get_mut(&worker).expect("leases go to open sessions");
-        assert!(!session.draining, "a draining worker got a lease");
+        assert!(session.takes(), "a worker got a lease that takes nothing");
         assert!(session.leases.insert(lease));
-        assert!(session.leases.len() <= session.slots as usize, "{worker:?} is over its slots");
+        let taken = session.leases.len() + session.strays.len();
+        assert!(taken <= session.slots as usize, "{worker:?} is over its slots");
         let task = self.tasks.get_mut(&id).expect("only unfinished tasks are leased");
         assert!(session.offer.satisfies(&task.submit.requirement));
         assert_eq!(task.lease, None, "a task has two current leases");
@@ -324,6 +393,12 @@ impl Model {
         let held = Lease { task: id, worker, revoked: false };
         assert!(self.leases.insert(lease, held).is_none(), "a lease id came twice");
         *self.running.entry(task.submit.invocation.clone()).or_default() += 1;
+        if let Some(caller) = self.callers.get(&task.submit.invocation) {
+            let running = self.caller_running.entry(caller.clone()).or_default();
+            *running += 1;
+            assert!(*running <= self.limits.caller.running, "{caller} is over its quota");
+            self.at_quota += u64::from(*running == self.limits.caller.running);
+        }
         self.invocation_of.get_mut(&id).expect("it was accepted").1 += 1;
     }
 
@@ -338,11 +413,19 @@ impl Model {
         let chosen = (submit.priority, running(&submit.invocation));
         for (requirement, priority, invocation) in self.queued.keys() {
             let other = (*priority, running(invocation));
+            if self.is_held_back(invocation) {
+                continue;
+            }
             assert!(
                 chosen <= other || !offer.satisfies(requirement),
                 "{id:?} ({chosen:?}) was chosen before {invocation} ({other:?})"
             );
         }
+    }
+
+    fn is_held_back(&self, invocation: &Arc<str>) -> bool {
+        let running = self.callers.get(invocation).and_then(|it| self.caller_running.get(it));
+        running.is_some_and(|running| *running >= self.limits.caller.running)
     }
 
     fn ended(&mut self, now: Millis, id: TaskId, ending: &Ending) {
@@ -365,11 +448,11 @@ impl Model {
                 assert_eq!(task.waiters, 0, "somebody waited");
                 "nobody waits"
             }
-            Ending::Unsatisfiable(reason) => {
+            Ending::Unsatisfiable(reason) | Ending::WorkersPaused(reason) => {
                 assert!(!reason.is_empty());
                 assert!(now >= task.submitted + limits.unsatisfiable_grace);
                 let fits = |session: &Session| {
-                    !session.draining && session.offer.satisfies(&task.submit.requirement)
+                    session.takes() && session.offer.satisfies(&task.submit.requirement)
                 };
                 assert!(!self.sessions.values().any(fits), "a worker could have run {id:?}");
                 "unsatisfiable"

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use kiln_cas::{ActionKey, DigestFunction};
 use kiln_scheduler::queue::platform::{Offer, Requirement};
 use kiln_scheduler::queue::{
-    Effect, Event, Joined, LeaseId, Limits, Machine, Millis, OperationId, Submit, TaskId, WorkerId,
+    Effect, Event, Joined, LeaseId, Limits, Machine, Millis, OperationId, Quota, Submit, TaskId,
+    WorkerId,
 };
 use proptest::prelude::*;
 
@@ -28,10 +29,14 @@ enum Step {
     Complete(usize),
     Fail(usize),
     Return(usize),
+    /// Whether it holds something else instead.
+    Refuse(usize, bool),
+    Pause(usize, bool),
     Publish(usize),
     Heartbeat(usize, bool),
     Attach(usize),
     Detach(usize),
+    GiveUp(usize, u32),
     Cancel(usize, u32),
     Wait(Millis),
     /// About something that does not exist.
@@ -50,13 +55,16 @@ fn step() -> impl Strategy<Value = Step> {
         5 => one.clone().prop_map(Step::Complete),
         2 => one.clone().prop_map(Step::Fail),
         2 => one.clone().prop_map(Step::Return),
+        2 => (one.clone(), any::<bool>()).prop_map(|(i, other)| Step::Refuse(i, other)),
+        2 => (one.clone(), any::<bool>()).prop_map(|(i, paused)| Step::Pause(i, paused)),
         5 => one.clone().prop_map(Step::Publish),
         2 => (one.clone(), any::<bool>()).prop_map(|(i, all)| Step::Heartbeat(i, all)),
         1 => one.clone().prop_map(Step::Attach),
         2 => one.clone().prop_map(Step::Detach),
+        2 => (one.clone(), 0..3_u32).prop_map(|(i, request)| Step::GiveUp(i, request)),
         1 => (one.clone(), 0..3_u32).prop_map(|(i, request)| Step::Cancel(i, request)),
         3 => prop_oneof![Just(1), Just(500), Just(40_000), Just(700_000)].prop_map(Step::Wait),
-        1 => (0..9_u8).prop_map(Step::Nonsense),
+        1 => (0..11_u8).prop_map(Step::Nonsense),
     ]
 }
 
@@ -80,6 +88,8 @@ impl Checked {
             max_requests_per_task: 3,
             max_completed: 4,
             max_idle_lanes: 1,
+            instance: Quota { queued: 10, running: 3 },
+            caller: Quota { queued: 4, running: 2 },
             max_returns: 2,
             ..Limits::default()
         };
@@ -148,6 +158,7 @@ impl Checked {
                     timeout_ms: 60_000,
                     do_not_cache: key == 7,
                     skip_cache_lookup: skip,
+                    caller: (invocation > 0).then(|| Arc::from("somebody")),
                     avoid: skip.then(|| Arc::from("1")),
                 })));
             }
@@ -167,6 +178,7 @@ impl Checked {
                     slots,
                     offer,
                     leases: Vec::new(),
+                    paused: None,
                 }));
             }
             Step::Leave(i) => self.with_worker(i, |worker| Event::WorkerLeft { worker }),
@@ -191,6 +203,23 @@ impl Checked {
                     self.feed(Event::Returned { worker, lease, message });
                 }
             }
+            Step::Refuse(i, other) => {
+                if let Some((worker, lease)) = pick(&self.leases, i) {
+                    self.model.refused(worker, lease);
+                    let mut holds = self.model.leases_of(worker);
+                    holds.extend(other.then_some(LeaseId(8_000 + self.leases.len() as u64)));
+                    self.model.listed(worker, &holds);
+                    let message = "it has no room".to_owned();
+                    self.feed(Event::Refused { worker, lease, message, holds });
+                }
+            }
+            Step::Pause(i, paused) => {
+                if let Some(worker) = pick(&self.workers, i) {
+                    self.model.paused(worker, paused);
+                    let reason = paused.then(|| "it is sick".into());
+                    self.feed(Event::WorkerPaused { worker, reason });
+                }
+            }
             Step::Publish(i) => {
                 if let Some(task) = pick(&self.publishing, i) {
                     self.feed(Event::Published { task, bytes: 1 });
@@ -200,7 +229,9 @@ impl Checked {
                 if let Some(worker) = pick(&self.workers, i) {
                     // What is omitted twice is given up; the model learns it by its effects.
                     let held = self.model.leases_of(worker);
-                    let leases = if all || !held.is_empty() { held } else { Vec::new() };
+                    let mut leases = if all || !held.is_empty() { held } else { Vec::new() };
+                    leases.extend((i % 5 == 0).then_some(LeaseId(7_000 + i as u64)));
+                    self.model.listed(worker, &leases);
                     self.feed(Event::Heartbeat { worker, leases });
                 }
             }
@@ -217,6 +248,15 @@ impl Checked {
                 {
                     known.waiters -= 1;
                     self.feed(Event::Detach(OperationId { task, request: 0 }));
+                }
+            }
+            Step::GiveUp(i, request) => {
+                if let Some(task) = self.task(i)
+                    && let Some(known) = self.model.tasks.get_mut(&task)
+                    && known.waiters > 0
+                {
+                    known.waiters -= 1;
+                    self.feed(Event::GaveUp(OperationId { task, request }));
                 }
             }
             Step::Cancel(i, request) => {
@@ -265,6 +305,9 @@ fn nonsense(kind: u8) -> Event {
         4 => Event::Detach(id),
         5 => Event::Attach(id),
         6 => Event::WorkerLeft { worker },
+        8 => Event::Refused { worker, lease, message: String::new(), holds: vec![lease] },
+        9 => Event::WorkerPaused { worker, reason: None },
+        10 => Event::GaveUp(id),
         7 => Event::Returned { worker, lease, message: String::new() },
         _ => Event::Heartbeat { worker, leases: vec![lease] },
     }

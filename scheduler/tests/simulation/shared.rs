@@ -73,7 +73,7 @@ impl Shared {
         let mut lapsed = false;
         for told in parse_all(Bytes::from(told)).unwrap() {
             lapsed |= told == Told::Lapsed;
-            let Some(effect) = told.effect(self.limits.max_queued) else { continue };
+            let Some(effect) = told.effect(&self.limits) else { continue };
             if let Effect::Publish { task, lease, .. } = &effect {
                 self.publishing.insert(*task, *lease);
             }
@@ -87,6 +87,15 @@ impl Shared {
         let found: Option<u64> =
             redis::cmd("HGET").arg(key).arg(name).query(&mut self.connection).unwrap();
         found.unwrap_or(0)
+    }
+}
+
+impl Shared {
+    /// The server has lost everything.
+    pub fn forget_all(&mut self) {
+        let _: () = redis::cmd("FLUSHALL").query(&mut self.connection).unwrap();
+        self.next_timer = None;
+        self.publishing.clear();
     }
 }
 
@@ -120,6 +129,7 @@ impl Subject for Shared {
             leases_expired: self.counter("c.leases_expired"),
             stale_results: self.counter("c.stale_results"),
             returned: self.counter("c.returned"),
+            leases_refused: self.counter("c.leases_refused"),
         }
     }
 
@@ -188,7 +198,7 @@ impl Subject for Frontends {
     }
 
     fn beat(&mut self, now: Millis, effects: &mut Vec<Effect>) -> bool {
-        self.shared.call(now, beat(&[]), effects)
+        self.shared.call(now, beat(&[7; 32], &[]), effects)
     }
 
     fn compare(

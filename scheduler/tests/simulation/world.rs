@@ -9,8 +9,8 @@ use std::sync::Arc;
 use kiln_cas::{ActionKey, Digest, DigestFunction};
 use kiln_scheduler::queue::platform::{Offer, Requirement};
 use kiln_scheduler::queue::{
-    Effect, Ending, Event, Joined, LeaseId, Limits, Millis, OperationId, Phase, Submit, TaskId,
-    WorkerId,
+    Effect, Ending, Event, Joined, LeaseId, Limits, Millis, OperationId, Phase, Quota, Submit,
+    TaskId, WorkerId,
 };
 
 use crate::model::Model;
@@ -50,6 +50,10 @@ enum Deed {
     Answer(usize, WorkerId, LeaseId, bool),
     /// The host gives a lease back, most times because it drains.
     Return(usize, WorkerId, LeaseId),
+    /// The host has no room for a lease.
+    Refuse(usize, WorkerId, LeaseId),
+    /// The host takes nothing, or takes tasks again.
+    Pause(usize, WorkerId, bool),
     Drain(usize),
     Progress(WorkerId, LeaseId),
     Published(TaskId, LeaseId, Life),
@@ -59,6 +63,8 @@ enum Deed {
     Move(usize),
     Misfortune,
     ClientLeaves(OperationId),
+    /// Its client does not want the answer any more.
+    ClientGivesUp(OperationId),
     ClientReturns(OperationId),
     ClientCancels(OperationId),
 }
@@ -103,10 +109,12 @@ fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
 pub fn limits() -> Limits {
     Limits {
         max_queued: 20_000,
+        caller: Quota { queued: 2_000, running: 24 },
         max_returns: 2,
         unsatisfiable_grace: 4_000,
         abandon_grace: 2_000,
         heartbeat_timeout: 3 * HEARTBEAT,
+        elsewhere_wait: 1_000,
         lease_slack: 2_000,
         cancel_timeout: 1_500,
         completed_ttl: 5_000,
@@ -215,6 +223,8 @@ impl<S: Subject> World<S> {
             Deed::Answer(host, session, lease, good) => self.answer(host, session, lease, good),
             Deed::Drain(host) => self.drain(host),
             Deed::Return(host, session, lease) => self.give_back(host, session, lease),
+            Deed::Refuse(host, session, lease) => self.refuse(host, session, lease),
+            Deed::Pause(host, session, paused) => self.pause(host, session, paused),
             Deed::Progress(worker, lease) => {
                 let phase = Phase::Running;
                 let front = self.some_front();
@@ -225,6 +235,7 @@ impl<S: Subject> World<S> {
             Deed::Move(host) => self.reconnect(host),
             Deed::Misfortune => self.misfortune(),
             Deed::ClientLeaves(id) => self.client_leaves(id),
+            Deed::ClientGivesUp(id) => self.client_gives_up(id),
             Deed::ClientReturns(id) => {
                 if let Some(task) = self.model.tasks.get_mut(&id.task) {
                     task.waiters += 1;
@@ -252,6 +263,24 @@ impl<S: Subject> World<S> {
             if self.rng.permille(300) {
                 self.plan(1_000, Deed::ClientReturns(id));
             }
+        }
+    }
+
+    fn client_gives_up(&mut self, id: OperationId) {
+        let Some(front) = self.client_at(id) else { return };
+        if let Some(away) = self.front_is_away(front) {
+            return self.plan(away, Deed::ClientGivesUp(id));
+        }
+        self.client_goes(id);
+        if let Some(task) = self.model.tasks.get_mut(&id.task) {
+            task.waiters -= 1;
+            // Of clients of a frontend that was lost the queue hears only later.
+            let alone = self.fronts.is_empty() && task.waiters == 0 && !task.is_publishing();
+            self.feed(front, Event::GaveUp(id), None);
+            assert!(
+                !alone || !self.model.tasks.contains_key(&id.task),
+                "{id:?} goes on for nobody"
+            );
         }
     }
 
@@ -288,11 +317,15 @@ impl<S: Subject> World<S> {
             self.recent.remove(0);
         }
         self.recent.push(key.clone());
+        let priority = [0, 0, 0, -1, 1][self.rng.below(5) as usize];
+        let invocation = self.rng.below(INVOCATIONS);
         let submit = Submit {
             key,
             requirement: Requirement::new(pairs(REQUIREMENTS[requirement])),
-            priority: [0, 0, 0, -1, 1][self.rng.below(5) as usize],
-            invocation: Arc::from(format!("build-{}", self.rng.below(INVOCATIONS))),
+            priority,
+            invocation: Arc::from(format!("build-{invocation}")),
+            // A few callers run into their quota, the others are nobody in particular.
+            caller: (invocation % 6 == 0).then(|| Arc::from(format!("user-{}", invocation / 12))),
             expected_ms: self.rng.permille(800).then(|| self.rng.below(3_000)),
             timeout_ms: 3_000,
             do_not_cache,
@@ -336,7 +369,8 @@ impl<S: Subject> World<S> {
         (self.hosts[host].session, self.hosts[host].front) = (Some(worker), front);
         self.model.joined(worker, slots, offer.clone(), &leases);
         let name = Arc::from(format!("host-{host}"));
-        self.feed(front, Event::WorkerJoined(Joined { worker, name, slots, offer, leases }), None);
+        let joined = Joined { worker, name, slots, offer, leases, paused: None };
+        self.feed(front, Event::WorkerJoined(joined), None);
         self.plan(HEARTBEAT, Deed::Heartbeat(host, worker));
     }
 
@@ -361,6 +395,11 @@ impl<S: Subject> World<S> {
             if let Some(away) = self.front_is_away(front) {
                 return self.plan(away, Deed::Heartbeat(host, session));
             }
+            if self.rng.permille(10) {
+                leases.push(LeaseId(8_000_000_000 + self.steps));
+            }
+            self.tick_first();
+            self.model.listed(session, &leases);
             self.feed(front, Event::Heartbeat { worker: session, leases }, None);
         }
         self.plan(HEARTBEAT, Deed::Heartbeat(host, session));
@@ -407,13 +446,45 @@ impl<S: Subject> World<S> {
         self.feed(front, Event::Returned { worker: session, lease, message }, None);
     }
 
+    fn refuse(&mut self, host: usize, session: WorkerId, lease: LeaseId) {
+        let front = self.hosts[host].front;
+        if let Some(away) = self.front_is_away(front) {
+            return self.plan(away, Deed::Refuse(host, session, lease));
+        }
+        self.tick_first();
+        self.model.refused(session, lease);
+        let mut holds = self.model.leases_of(session);
+        holds.extend(self.rng.permille(500).then_some(LeaseId(7_000_000_000 + self.steps)));
+        self.model.listed(session, &holds);
+        let message = "it has no room".to_owned();
+        self.feed(front, Event::Refused { worker: session, lease, message, holds }, None);
+    }
+
+    fn pause(&mut self, host: usize, worker: WorkerId, paused: bool) {
+        self.tick_first();
+        self.model.paused(worker, paused);
+        let front = self.there_or_some(host);
+        let reason = paused.then(|| "it is sick".into());
+        self.feed(front, Event::WorkerPaused { worker, reason }, None);
+        if paused {
+            // Long enough for some tasks to give up.
+            let after = self.rng.between(100, 6_000);
+            self.plan(after, Deed::Pause(host, worker, false));
+        }
+    }
+
     fn misfortune(&mut self) {
         let count = self.hosts.len() as u64;
         let host = self.rng.below(count) as usize;
         if !self.fronts.is_empty() && self.rng.permille(250) {
             self.frontend_fails();
         }
-        match self.rng.below(10) {
+        match self.rng.below(12) {
+            10.. => {
+                if let Some(session) = self.hosts[host].session {
+                    self.pause(host, session, true);
+                }
+            }
             0..3 => self.crash(host),
             3..5 => self.reconnect(host),
             5..8 => {
@@ -487,6 +558,8 @@ impl<S: Subject> World<S> {
             Event::WorkerLeft { .. }
                 | Event::WorkerJoined(_)
                 | Event::Heartbeat { .. }
+                | Event::WorkerPaused { .. }
+                | Event::Refused { .. }
                 | Event::Tick
         );
         if exact {
@@ -549,6 +622,9 @@ impl<S: Subject> World<S> {
         if self.rng.permille(40) {
             let after = self.rng.between(1, 3_000);
             self.plan(after, Deed::ClientLeaves(id));
+        } else if self.rng.permille(30) {
+            let after = self.rng.between(1, 3_000);
+            self.plan(after, Deed::ClientGivesUp(id));
         }
         if self.rng.permille(10) {
             let after = self.rng.between(1, 1_000);
@@ -608,6 +684,9 @@ impl<S: Subject> World<S> {
             return self.plan(100, Deed::Progress(worker, lease));
         }
         let after = self.rng.between(5, 1_500);
+        if self.rng.permille(10) {
+            return self.plan(after, Deed::Refuse(host, worker, lease));
+        }
         if self.rng.permille(3) {
             // It says that it drains, but the queue was not told before.
             return self.plan(after, Deed::Return(host, worker, lease));

@@ -142,13 +142,22 @@ fn label(properties: &[(String, String)]) -> String {
 }
 
 fn workers(families: &mut Families<'_>, snapshot: &Snapshot) -> Result<(), Error> {
-    let count = |draining| {
-        snapshot.workers.iter().filter(|worker| worker.draining == draining).count() as u64
-    };
+    let (mut active, mut paused, mut draining) = (0_u64, 0, 0);
+    for worker in &snapshot.workers {
+        *match (worker.draining, &worker.paused) {
+            (true, _) => &mut draining,
+            (false, Some(_)) => &mut paused,
+            (false, None) => &mut active,
+        } += 1;
+    }
     families.gauges(
         "kiln_workers",
         "Workers that are connected, by whether they take new operations.",
-        [([("state", "active")], count(false)), ([("state", "draining")], count(true))],
+        [
+            ([("state", "active")], active),
+            ([("state", "paused")], paused),
+            ([("state", "draining")], draining),
+        ],
     )?;
     families.gauge(
         "kiln_workers_not_enforcing",
@@ -182,6 +191,7 @@ fn events(families: &mut Families<'_>, snapshot: &Snapshot) -> Result<(), Error>
         ("lease_expired", counters.leases_expired),
         ("stale_result", counters.stale_results),
         ("returned", counters.returned),
+        ("lease_refused", counters.leases_refused),
     ];
     families.counters(
         "kiln_scheduler_events",

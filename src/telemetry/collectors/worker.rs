@@ -52,6 +52,11 @@ fn condition(families: &mut Families<'_>, worker: &WorkerStatus) -> Result<(), E
         "1 while the worker takes no new actions because it is ending.",
         u64::from(condition.draining()),
     )?;
+    families.gauge(
+        "kiln_worker_paused",
+        "1 while the worker takes no actions: faults in a row, or no room on its disk.",
+        u64::from(condition.paused().is_some()),
+    )?;
     families.counter(
         "kiln_worker_sessions",
         "Sessions in which a scheduler answered: after the first, the worker has connected again.",

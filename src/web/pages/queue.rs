@@ -94,7 +94,8 @@ fn tiles(snapshot: &Snapshot) -> Markup {
                 }
             }))
             (parts::tile("Workers", &html! { (snapshot.workers.len()) }, &html! {
-                (snapshot.workers.iter().filter(|worker| worker.draining).count()) " draining"
+                (snapshot.workers.iter().filter(|worker| worker.draining).count()) " draining, "
+                (snapshot.workers.iter().filter(|worker| worker.paused.is_some()).count()) " paused"
             }))
             (parts::tile("Merged", &html! { (count(counters.merged)) }, &html! { "joined a run in flight" }))
         }
@@ -114,6 +115,7 @@ pub fn worker_cards(snapshot: &Snapshot) -> Markup {
                 li {
                     span.mono { (short(&worker.id, 28)) }
                     @if worker.draining { " " span.chip.failed { "draining" } }
+                    @if worker.paused.is_some() { " " span.chip.failed { "paused" } }
                     span.right.dim { (worker.occupied) " / " (worker.slots) }
                     (slots(worker))
                 }
@@ -160,7 +162,10 @@ fn worker_table(snapshot: &Snapshot) -> Markup {
                     } }
                     tbody { @for worker in &snapshot.workers {
                         tr {
-                            td.mono { (short(&worker.id, 40)) @if worker.draining { " " span.chip.failed { "draining" } } }
+                            td.mono { (short(&worker.id, 40)) @if worker.draining { " " span.chip.failed { "draining" } }
+                                @if let Some(reason) = &worker.paused {
+                                    " " span.chip.failed { "paused" } div.dim { (short(reason, 200)) }
+                                } }
                             td { (short(&worker.host_name, 40)) }
                             td.nowrap { (slots(worker)) " " span.dim { (worker.occupied) "/" (worker.slots) } }
                             td.many { (tags(&worker.properties)) }

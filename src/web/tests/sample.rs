@@ -405,6 +405,7 @@ fn busy() -> Snapshot {
         slots: 4,
         occupied,
         draining: false,
+        paused: (number == 3).then(|| "the disk is full: /var/kiln has 3 MiB left".into()),
         last_seen_ms: 320 * u64::from(number),
         properties: vec![("OSFamily".into(), "linux".into()), ("Arch".into(), "x86_64".into())],
         not_enforced: Vec::new(),

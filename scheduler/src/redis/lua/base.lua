@@ -3,13 +3,21 @@
 -- against each other, effect by effect.
 --
 -- KEYS[1]: what every key begins with, hash tag included.
--- ARGV: the time in ms, or '' for the server's own; the frontend that calls; 15 limits in the
--- order of `Limits`; the event; its arguments.
+-- ARGV: the time in ms, or '' for the server's own; the frontend that calls; the limits in the
+-- order of `LIMITS`; the event; its arguments.
 -- Answer: the time, that of the next timer ('' for none), and the effects, each encoded by `enc`.
 -- What another frontend must know is published to its channel at the same time.
 
 local call, P, M, T = redis.call, KEYS[1], KEYS[1] .. ':m', KEYS[1] .. ':timers'
-local Q = {}
+-- Functions that few calls need are made when the first of them is asked for: to make one costs
+-- about as much as to call a command.
+local rare = {}
+local function rarely(make) rare[#rare + 1] = make end
+local Q = setmetatable({}, { __index = function(all, name)
+  for _, make in ipairs(rare) do make() end
+  rare = {}
+  return rawget(all, name)
+end })
 
 local given = ARGV[1] ~= ''
 local now
@@ -21,14 +29,24 @@ else
 end
 local me = ARGV[2]
 local LIMITS = {
-  max_queued = 3, max_requests = 4, unsatisfiable_grace = 5, abandon_grace = 6,
-  heartbeat_timeout = 7, lease_slack = 8, cancel_timeout = 9, max_retries = 10,
-  max_returns = 11, retry_delay = 12, poison_kills = 13, completed_ttl = 14, max_completed = 15,
-  max_completed_bytes = 16, max_idle_lanes = 17,
+  'max_queued', 'instance_queued', 'instance_running', 'caller_queued', 'caller_running',
+  'max_requests', 'unsatisfiable_grace', 'abandon_grace', 'heartbeat_timeout', 'lease_slack',
+  'cancel_timeout', 'max_retries', 'max_returns', 'retry_delay', 'elsewhere_wait',
+  'poison_kills', 'completed_ttl', 'max_completed', 'max_completed_bytes', 'max_idle_lanes',
 }
-local function limit(name) return tonumber(ARGV[LIMITS[name]]) end
-local event = ARGV[18]
-local function arg(i) return ARGV[18 + i] end
+local BEFORE_LIMITS = 2
+local limits = {}
+for i, name in ipairs(LIMITS) do limits[name] = i + BEFORE_LIMITS end
+local function limit(name) return tonumber(ARGV[limits[name]]) end
+local EVENT = BEFORE_LIMITS + #LIMITS + 1
+local event = ARGV[EVENT]
+local function arg(i) return ARGV[EVENT + i] end
+-- The arguments of the event from the i-th on.
+local function args(i)
+  local list = {}
+  for k = EVENT + i, #ARGV do list[#list + 1] = ARGV[k] end
+  return list
+end
 
 -- Ids are 16 digits, so that their order as text is their order as numbers.
 local function pad(n) return string.format('%016.0f', n) end

@@ -6,6 +6,7 @@ local MAX_FIRED = 2000
 local FIRE = {
   a = 'check_silence', b = 'lease_expired', c = 'retry', d = 'check_abandoned',
   e = 'check_unsatisfiable', f = 'forget_finished', g = 'check_frontend',
+  h = 'stray_expired', i = 'anywhere',
 }
 
 for _ = 1, MAX_FIRED do
@@ -16,6 +17,7 @@ for _ = 1, MAX_FIRED do
 end
 
 if event ~= 'tick' then Q[event]() end
+if freed then Q.dispatch_freed() end
 
 for frontend, post in pairs(posts) do
   call('PUBLISH', P .. ':f:' .. frontend, table.concat(post))

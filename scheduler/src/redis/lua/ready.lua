@@ -1,15 +1,20 @@
 -- Tasks that wait, in the order in which they should run: see scheduler/src/queue/ready.rs.
 
+-- Tasks of a lane that are looked at for one that may go to a free worker.
+local MAX_LOOKED_AT = 32
+
 -- A turn as one score: slots that run, then when the invocation was last served.
 local SERVES = 2 ^ 36
 local function turn(running, served) return tonumber(running) * SERVES + tonumber(served) end
 
-function Q.refer_invocation(name)
+function Q.refer_invocation(name, owner)
+  name = enc({ name, owner.instance, owner.caller })
   local id = call('HGET', P .. ':invs', name)
   if not id then
     id = pad(bump('next_invocation'))
     call('HSET', P .. ':invs', name, id)
-    call('HSET', P .. ':inv:' .. id, 'name', name, 'refs', 0, 'running', 0, 'served', 0)
+    call('HSET', P .. ':inv:' .. id, 'name', name, 'refs', 0, 'running', 0, 'served', 0,
+      'instance', owner.instance, 'caller', owner.caller)
   end
   call('HINCRBY', P .. ':inv:' .. id, 'refs', 1)
   return id
@@ -59,6 +64,30 @@ function Q.head(lane)
   return { tonumber(prio), tonumber(first[2]), task = task }
 end
 
+function Q.is_before(a, b)
+  return a[1] < b[1] or a[1] == b[1] and (a[2] < b[2] or a[2] == b[2] and a.task < b.task)
+end
+
+rarely(function()
+  -- Shows `take` the lane's tasks of those who may run more, the next one first, until it takes one or enough were looked at.
+  function Q.in_turn(lane, take)
+    local left = MAX_LOOKED_AT
+    for _, prio in ipairs(call('ZRANGE', P .. ':lv:' .. lane, 0, -1)) do
+      local place = level(lane, prio)
+      local turns = call('ZRANGE', P .. ':tu:' .. place, 0, -1, 'WITHSCORES')
+      for i = 1, #turns, 2 do
+        local waiting = P .. ':w:' .. place .. ':' .. turns[i]
+        local tasks = Q.is_full(turns[i]) and {} or call('ZRANGE', waiting, 0, left - 1)
+        for _, task in ipairs(tasks) do
+          if take({ tonumber(prio), tonumber(turns[i + 1]), task = task }) then return end
+          left = left - 1
+          if left == 0 then return end
+        end
+      end
+    end
+  end
+end)
+
 local function take_turn(inv, running, served)
   local places = call('SMEMBERS', P .. ':ip:' .. inv)
   if not places[1] then return end
@@ -74,8 +103,10 @@ function Q.started(inv)
   local running = call('HINCRBY', P .. ':inv:' .. inv, 'running', 1)
   call('HSET', P .. ':inv:' .. inv, 'served', served)
   take_turn(inv, running, served)
+  Q.count_running(inv, 1)
 end
 
 function Q.stopped(inv)
+  Q.count_running(inv, -1)
   take_turn(inv, call('HINCRBY', P .. ':inv:' .. inv, 'running', -1))
 end

@@ -32,23 +32,26 @@ local function stop_abandoning(id)
   call('HDEL', tk(id), 'abandon')
 end
 
-local function merge(id, t, s)
-  bump('c.merged')
-  local request = tonumber(t.nreq)
-  call('HSET', tk(id), 'nreq', request + 1, 'waiters', t.waiters + 1, 'r' .. request, s.request)
-  if s.skip == '1' then call('HSET', tk(id), 'skip', 1) end
-  count_waiter(id, 1)
-  local a = fetch(tk(id), 'qat', 'lat', 'wname', 'attempts')
-  emit('Accepted', id, request, 1, t.st, a.qat, a.lat or '0', a.wname or '', a.attempts)
-  if tonumber(s.prio) < tonumber(t.prio) then
-    local place = place_of(id)
-    if t.st == 'W' then Q.remove(id, place) end
-    call('HSET', tk(id), 'prio', s.prio)
-    place.prio = s.prio
-    if t.st == 'W' then Q.push(id, place) end
+rarely(function()
+  function Q.merge(id, t, s)
+    bump('c.merged')
+    local request = tonumber(t.nreq)
+    call('HSET', tk(id), 'nreq', request + 1, 'waiters', t.waiters + 1, 'r' .. request, s.request,
+      'w' .. request, 1)
+    if s.skip == '1' then call('HSET', tk(id), 'skip', 1) end
+    count_waiter(id, 1)
+    local a = fetch(tk(id), 'qat', 'lat', 'wname', 'attempts')
+    emit('Accepted', id, request, 1, t.st, a.qat, a.lat or '0', a.wname or '', a.attempts)
+    if tonumber(s.prio) < tonumber(t.prio) then
+      local place = place_of(id)
+      if t.st == 'W' then Q.remove(id, place) end
+      call('HSET', tk(id), 'prio', s.prio)
+      place.prio = s.prio
+      if t.st == 'W' then Q.push(id, place) end
+    end
+    stop_abandoning(id)
   end
-  stop_abandoning(id)
-end
+end)
 
 -- Tasks that wait at most for what goes with leases to be kept: with 16 KiB each, 160 MiB.
 local CARRIED_WHILE = 10000
@@ -56,29 +59,32 @@ local CARRIED_WHILE = 10000
 local function queued() return call('ZCARD', P .. ':waiting') + tonumber(call('HGET', M, 'delayed') or 0) end
 
 -- key, requirement, priority, invocation, expected ms, timeout ms, do_not_cache,
--- skip_cache_lookup, job, request, name of a worker to avoid, what goes with the first lease
+-- skip_cache_lookup, job, request, name of a worker to avoid, what goes with the first lease,
+-- instance, caller
 function Q.submit()
   local s = {
     key = arg(1), req = arg(2), prio = arg(3), invocation = arg(4), exp = arg(5),
     timeout = arg(6), alone = arg(7), skip = arg(8), job = arg(9), request = arg(10),
-    avoid = arg(11), carried = arg(12),
+    avoid = arg(11), carried = arg(12), instance = arg(13), caller = arg(14),
   }
   local known = s.alone ~= '1' and call('HGET', P .. ':k', s.key)
   if known then
     local t = task_of(known, 'nreq', 'skip', 'waiters', 'prio')
     local room = t and tonumber(t.nreq) < limit('max_requests')
-    if room and not (t.skip == '1' and s.skip == '1') then return merge(known, t, s) end
+    if room and not (t.skip == '1' and s.skip == '1') then return Q.merge(known, t, s) end
   end
-  if queued() >= limit('max_queued') then
+  local of = queued() >= limit('max_queued') and '' or Q.refuses(s)
+  if of then
     bump('c.refused')
-    return emit('Refused')
+    return emit('Refused', of)
   end
   bump('c.submitted')
   local id = next_id('next_task')
-  local lane, inv = Q.refer_lane(s.req), Q.refer_invocation(s.invocation)
+  local lane, inv = Q.refer_lane(s.req), Q.refer_invocation(s.invocation, s)
   call('HSET', tk(id), 'key', s.key, 'lane', lane, 'inv', inv, 'prio', s.prio, 'exp', s.exp,
     'timeout', s.timeout, 'skip', s.skip, 'nreq', 1, 'waiters', 1, 'attempts', 0, 'returns', 0,
-    'kills', 0, 'st', 'W', 'at', now, 'qat', now, 'job', s.job, 'r0', s.request)
+    'kills', 0, 'st', 'W', 'at', now, 'qat', now, 'job', s.job, 'r0', s.request,
+    'w0', 1)
   -- With a long queue it would take too much memory.
   if s.carried ~= '' and queued() < CARRIED_WHILE then
     call('HSET', tk(id), 'carried', s.carried)
@@ -96,13 +102,14 @@ end
 function Q.enqueue(id, place, is_new)
   local served = Q.is_served(place.lane)
   -- Where nobody waits the task would only come to stand there and leave again.
-  if served and call('EXISTS', P .. ':lv:' .. place.lane) == 0 then
-    local avoid = place.avoid or not is_new and call('HGET', tk(id), 'avoid')
-    local worker = Q.free_worker(place.lane, avoid)
+  if served and call('EXISTS', P .. ':lv:' .. place.lane) == 0 and not Q.is_full(place.inv) then
+    local t = is_new and {} or fetch(tk(id), 'avoid', 'elsewhere')
+    local worker = Q.free_worker(place.lane, place.avoid or t.avoid, t.elsewhere)
     if worker then return Q.assign(id, worker) end
   end
   if not is_new then call('HSET', tk(id), 'st', 'W', 'at', now) end
   call('ZADD', P .. ':waiting', now, id)
+  Q.count_queued(place.inv, 1)
   Q.push(id, place)
   Q.set_waiting(place.lane, now, id, true)
   if served then Q.dispatch_lane(place.lane) else Q.expect_worker(place.lane) end
@@ -113,35 +120,40 @@ function Q.dequeue(id)
   if call('ZREM', P .. ':waiting', id) == 0 then return end
   local place = place_of(id)
   Q.remove(id, place)
+  Q.count_queued(place.inv, -1)
   Q.set_waiting(place.lane, nil, id, false)
   if call('EXISTS', P .. ':ls:' .. place.lane) == 0 then drop_timer('e', place.lane) end
 end
 
--- The lane's oldest task, and when it has waited for a worker for too long.
-local function in_vain(lane)
-  local first = call('ZRANGE', P .. ':ls:' .. lane, 0, 0, 'WITHSCORES')
-  if not first[1] then return nil end
-  local unserved = tonumber(call('HGET', P .. ':lane:' .. lane, 'unserved'))
-  return first[1], math.max(unserved, tonumber(first[2])) + limit('unsatisfiable_grace')
-end
-
--- No worker serves the lane: its tasks fail unless one comes in time.
-function Q.expect_worker(lane)
-  local task, at = in_vain(lane)
-  if task then set_timer(math.max(at, now + 1), 'e', lane) else drop_timer('e', lane) end
-end
-
-function Q.check_unsatisfiable(lane)
-  local requirement = call('HGET', P .. ':lane:' .. lane, 'req')
-  if not requirement or Q.is_served(lane) then return end
-  local offers = Q.offers()
-  for _ = 1, MAX_UNSATISFIABLE_AT_ONCE do
-    local task, at = in_vain(lane)
-    if not task or at > now then break end
-    Q.finish(task, 'Unsatisfiable', enc({ requirement, unpack(offers) }), 0)
+rarely(function()
+  -- The lane's oldest task, and when it has waited for a worker for too long.
+  local function in_vain(lane)
+    local first = call('ZRANGE', P .. ':ls:' .. lane, 0, 0, 'WITHSCORES')
+    if not first[1] then return nil end
+    local unserved = tonumber(call('HGET', P .. ':lane:' .. lane, 'unserved'))
+    return first[1], math.max(unserved, tonumber(first[2])) + limit('unsatisfiable_grace')
   end
-  Q.expect_worker(lane)
-end
+
+  -- No worker serves the lane: its tasks fail unless one comes in time.
+  function Q.expect_worker(lane)
+    local task, at = in_vain(lane)
+    if task then set_timer(math.max(at, now + 1), 'e', lane) else drop_timer('e', lane) end
+  end
+
+  function Q.check_unsatisfiable(lane)
+    local requirement = call('HGET', P .. ':lane:' .. lane, 'req')
+    if not requirement or Q.is_served(lane) then return end
+    local paused = Q.paused(lane)
+    local ending = paused and 'WorkersPaused' or 'Unsatisfiable'
+    local detail = enc(paused or { requirement, unpack(Q.offers()) })
+    for _ = 1, MAX_UNSATISFIABLE_AT_ONCE do
+      local task, at = in_vain(lane)
+      if not task or at > now then break end
+      Q.finish(task, ending, detail, 0)
+    end
+    Q.expect_worker(lane)
+  end
+end)
 
 -- For each request whether it is marked: x cancelled, g forgotten by its client. `any`: false
 -- where none is.
@@ -152,125 +164,153 @@ local function flags(id, count, mark, any)
   return text
 end
 
--- A task as it is now, finished or not.
-function Q.state(id)
-  local t = fetch(tk(id), 'st', 'job', 'qat', 'lat', 'wname', 'attempts', 'nreq', 'ending',
-    'detail', 'answer', 'ncan', 'nfor')
-  if not t.st then return emit('Unknown', id) end
-  emit('State', id, t.st, t.job, t.qat, t.lat or '0', t.wname or '', t.attempts,
-    flags(id, tonumber(t.nreq), 'x', t.ncan), flags(id, tonumber(t.nreq), 'g', t.nfor), t.ending or '', t.detail or '', t.answer or '')
-end
-
--- task, request
-function Q.attach()
-  local id = arg(1)
-  local t = task_of(id, 'waiters', 'nreq')
-  if t then
-    call('HINCRBY', tk(id), 'waiters', 1)
-    count_waiter(id, 1)
-    stop_abandoning(id)
+rarely(function()
+  -- A task as it is now, finished or not.
+  function Q.state(id)
+    local t = fetch(tk(id), 'st', 'job', 'qat', 'lat', 'wname', 'attempts', 'nreq', 'ending',
+      'detail', 'answer', 'ncan', 'nfor')
+    if not t.st then return emit('Unknown', id) end
+    emit('State', id, t.st, t.job, t.qat, t.lat or '0', t.wname or '', t.attempts,
+      flags(id, tonumber(t.nreq), 'x', t.ncan), flags(id, tonumber(t.nreq), 'g', t.nfor), t.ending or '', t.detail or '', t.answer or '')
   end
-  Q.state(id)
-end
 
--- first task, how many
-function Q.page()
-  local from = arg(1) == '' and '-' or '[' .. arg(1)
-  local tasks = call('ZRANGEBYLEX', P .. ':tasks', from, '+', 'LIMIT', 0, arg(2))
-  for _, id in ipairs(tasks) do Q.state(id) end
-end
-
--- task, request
-function Q.forget()
-  if call('EXISTS', tk(arg(1))) == 1 then call('HSET', tk(arg(1)), 'g' .. arg(2), 1, 'nfor', 1) end
-end
-
--- tasks
-function Q.look()
-  for i = 19, #ARGV do Q.state(ARGV[i]) end
-end
-
-local function left(id, by)
-  local t = task_of(id, 'waiters', 'abandon')
-  if not t then return end
-  local waiters = math.max(0, tonumber(t.waiters) - by)
-  call('HSET', tk(id), 'waiters', waiters)
-  if waiters == 0 and not t.abandon then
-    call('HSET', tk(id), 'abandon', 1)
-    set_timer(now + limit('abandon_grace'), 'd', id)
-  end
-end
-
--- tasks, once for each waiter that left
-function Q.detach()
-  for i = 19, #ARGV do
-    local id = ARGV[i]
-    if task_of(id) then
-      count_waiter(id, -1)
-      left(id, 1)
-    end
-  end
-end
-
--- What this frontend waits for, as task and count: what is not named is waited for no more. Of
--- what is named, less may be known: the frontend was taken for lost, or Redis failed.
-function Q.waits()
-  local counts = {}
-  for i = 19, #ARGV, 2 do
-    local id, count = ARGV[i], tonumber(ARGV[i + 1])
-    counts[id] = count
-    local more = count - tonumber(call('HGET', P .. ':tw:' .. id, me) or 0)
-    if more > 0 and task_of(id) then
-      call('HINCRBY', tk(id), 'waiters', more)
-      count_waiter(id, more)
+  -- task, request
+  function Q.attach()
+    local id = arg(1)
+    local t = task_of(id, 'waiters', 'nreq')
+    if t then
+      call('HINCRBY', tk(id), 'waiters', 1)
+      if tonumber(arg(2)) < tonumber(t.nreq) then call('HINCRBY', tk(id), 'w' .. arg(2), 1) end
+      count_waiter(id, 1)
       stop_abandoning(id)
     end
+    Q.state(id)
   end
-  for _, id in ipairs(members(P .. ':fw:' .. me)) do
-    local known = tonumber(call('HGET', P .. ':tw:' .. id, me) or 0)
-    local gone = known - (counts[id] or 0)
-    if gone > 0 and task_of(id) then
-      count_waiter(id, -gone)
-      left(id, gone)
+
+  -- first task, how many
+  function Q.page()
+    local from = arg(1) == '' and '-' or '[' .. arg(1)
+    local tasks = call('ZRANGEBYLEX', P .. ':tasks', from, '+', 'LIMIT', 0, arg(2))
+    for _, id in ipairs(tasks) do Q.state(id) end
+  end
+
+  -- task, request
+  function Q.forget()
+    if call('EXISTS', tk(arg(1))) == 1 then call('HSET', tk(arg(1)), 'g' .. arg(2), 1, 'nfor', 1) end
+  end
+
+  -- tasks
+  function Q.look()
+    for _, task in ipairs(args(1)) do Q.state(task) end
+  end
+
+  function Q.waiters_left(id, by)
+    local t = task_of(id, 'waiters', 'abandon')
+    if not t then return end
+    local waiters = math.max(0, tonumber(t.waiters) - by)
+    call('HSET', tk(id), 'waiters', waiters)
+    if waiters == 0 and not t.abandon then
+      call('HSET', tk(id), 'abandon', 1)
+      set_timer(now + limit('abandon_grace'), 'd', id)
     end
   end
-end
 
-function Q.check_abandoned(id)
-  local t = task_of(id, 'waiters')
-  if not t then return end
-  call('HDEL', tk(id), 'abandon')
-  if tonumber(t.waiters) == 0 and t.st ~= 'P' then Q.stop(id, 'NobodyWaits', 'NobodyWaits') end
-end
-
--- task, request
-function Q.cancel()
-  local id, request = arg(1), tonumber(arg(2))
-  local t = task_of(id, 'nreq', 'ncan', 'x' .. request)
-  if not t or request >= tonumber(t.nreq) or t['x' .. request] or t.st == 'P' then return end
-  call('HSET', tk(id), 'x' .. request, 1)
-  if call('HINCRBY', tk(id), 'ncan', 1) == tonumber(t.nreq) then
-    return Q.stop(id, 'Cancelled', 'Cancelled')
+  -- Returns how many wait for the request; nil where there is no such task.
+  local function detach(id, request)
+    local t = task_of(id, 'w' .. request)
+    if not t then return nil end
+    count_waiter(id, -1)
+    Q.waiters_left(id, 1)
+    local count = tonumber(t['w' .. request] or 0)
+    if count == 0 then return 0 end
+    return call('HINCRBY', tk(id), 'w' .. request, -1)
   end
-  local run = Q.run_of(id)
-  emit('RequestCancelled', id, request, run)
-  tell_waiters(id, 'RequestCancelled', id, request, run)
-end
 
--- Ends a task before it has an answer. A lease keeps its slot until it is given back.
-function Q.stop(id, ending, reason)
-  local t = task_of(id, 'at')
-  if t.st == 'L' then Q.revoke(t.at, reason) end
-  Q.finish(id, ending, enc({}), 0)
-end
-
-function Q.retry(id)
-  local t = task_of(id)
-  if t and t.st == 'D' then
-    bump('delayed', -1)
-    Q.enqueue(id, place_of(id))
+  -- task, request..., once for each waiter that left
+  function Q.detach()
+    local told = args(1)
+    for i = 1, #told, 2 do detach(told[i], told[i + 1]) end
   end
-end
+
+  -- task, request..., once for each waiter that does not want the answer any more
+  function Q.gave_up()
+    local told = args(1)
+    for i = 1, #told, 2 do
+      local id, request = told[i], told[i + 1]
+      local others = detach(id, request)
+      local t = others and task_of(id, 'waiters')
+      if t and t.waiters == '0' and t.st ~= 'P' then
+        Q.stop(id, 'NobodyWaits', 'NobodyWaits')
+      elseif t and t.waiters ~= '0' and others == 0 then
+        Q.cancel_request(id, tonumber(request))
+      end
+    end
+  end
+
+  -- What this frontend waits for, as task and count: what is not named is waited for no more. Of
+  -- what is named, less may be known: the frontend was taken for lost, or Redis failed.
+  function Q.waits()
+    local counts = {}
+    local told = args(1)
+    for i = 1, #told, 2 do
+      local id, count = told[i], tonumber(told[i + 1])
+      counts[id] = count
+      local more = count - tonumber(call('HGET', P .. ':tw:' .. id, me) or 0)
+      if more > 0 and task_of(id) then
+        call('HINCRBY', tk(id), 'waiters', more)
+        count_waiter(id, more)
+        stop_abandoning(id)
+      end
+    end
+    for _, id in ipairs(members(P .. ':fw:' .. me)) do
+      local known = tonumber(call('HGET', P .. ':tw:' .. id, me) or 0)
+      local gone = known - (counts[id] or 0)
+      if gone > 0 and task_of(id) then
+        count_waiter(id, -gone)
+        Q.waiters_left(id, gone)
+      end
+    end
+  end
+
+  function Q.check_abandoned(id)
+    local t = task_of(id, 'waiters')
+    if not t then return end
+    call('HDEL', tk(id), 'abandon')
+    if tonumber(t.waiters) == 0 and t.st ~= 'P' then Q.stop(id, 'NobodyWaits', 'NobodyWaits') end
+  end
+
+  -- task, request
+  function Q.cancel() Q.cancel_request(arg(1), tonumber(arg(2))) end
+
+  function Q.cancel_request(id, request)
+    local t = task_of(id, 'nreq', 'ncan', 'x' .. request)
+    if not t or request >= tonumber(t.nreq) or t['x' .. request] or t.st == 'P' then return end
+    call('HSET', tk(id), 'x' .. request, 1)
+    if call('HINCRBY', tk(id), 'ncan', 1) == tonumber(t.nreq) then
+      return Q.stop(id, 'Cancelled', 'Cancelled')
+    end
+    local run = Q.run_of(id)
+    emit('RequestCancelled', id, request, run)
+    tell_waiters(id, 'RequestCancelled', id, request, run)
+  end
+
+  -- Ends a task before it has an answer. A lease keeps its slot until it is given back.
+  function Q.stop(id, ending, reason)
+    local t = task_of(id, 'at')
+    if t.st == 'L' then Q.revoke(t.at, reason) end
+    Q.finish(id, ending, enc({}), 0)
+  end
+
+  function Q.retry(id)
+    local t = task_of(id)
+    if t and t.st == 'D' then
+      bump('delayed', -1)
+      local place = place_of(id)
+      Q.count_queued(place.inv, -1)
+      Q.enqueue(id, place)
+    end
+  end
+end)
 
 -- task, lease, bytes, answer. The lease is the one that led to `Publish`: whoever was paused in
 -- between and comes late is not believed.
@@ -296,16 +336,18 @@ end
 
 local ENDED = {
   Published = 'published', Cancelled = 'cancelled', NobodyWaits = 'abandoned',
-  Unsatisfiable = 'unsatisfiable', RetriesExhausted = 'retries_exhausted', Poison = 'poisoned',
+  Unsatisfiable = 'unsatisfiable', WorkersPaused = 'unsatisfiable', RetriesExhausted = 'retries_exhausted', Poison = 'poisoned',
 }
 
 function Q.finish(id, ending, detail, bytes)
   local t = fetch(tk(id), 'st', 'key', 'inv', 'lane', 'lat', 'wname', 'attempts', 'answer',
-    'abandon')
+    'abandon', 'elsewhere')
   if t.st == 'W' then Q.dequeue(id) end
+  if t.elsewhere then Q.stop_going_elsewhere(id) end
   if t.abandon then drop_timer('d', id) end
   if t.st == 'D' then
     bump('delayed', -1)
+    Q.count_queued(t.inv, -1)
     drop_timer('c', id)
   end
   if call('HGET', P .. ':k', t.key) == id then call('HDEL', P .. ':k', t.key) end

@@ -1,0 +1,209 @@
+//! Whether this worker should take actions: it looks for room before each, and after some faults
+//! of its own in a row it takes none until a trial has gone well.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use kiln_protos::reapi::ExecuteResponse;
+use nix::sys::statvfs::statvfs;
+use tokio::time::Instant;
+
+use crate::failure::Failure;
+
+/// Faults in a row, in whatever slots, after which the worker pauses.
+const MAX_FAULTS: u32 = 3;
+/// Before the first trial of a pause; each one that follows waits twice as long.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// What the work directory's file system must have left for an action, in bytes and files.
+const MIN_BYTES: u64 = 32 << 20;
+const MIN_FILES: u64 = 1_000;
+/// Written in a trial.
+const TRIAL_BYTES: usize = 64 << 10;
+
+/// See the module.
+pub struct Health {
+    work_dir: PathBuf,
+    faults: u32,
+    /// Pauses since an action last went well here.
+    pauses: u32,
+    paused: Option<Pause>,
+}
+
+struct Pause {
+    reason: String,
+    trial_at: Instant,
+}
+
+impl Health {
+    pub fn new(work_dir: PathBuf) -> Self {
+        Self { work_dir, faults: 0, pauses: 0, paused: None }
+    }
+
+    /// Why the worker takes nothing; `None`: it does.
+    pub fn paused(&self) -> Option<&str> {
+        self.paused.as_ref().map(|pause| pause.reason.as_str())
+    }
+
+    /// When the worker should try itself.
+    pub fn trial_at(&self) -> Option<Instant> {
+        self.paused.as_ref().map(|pause| pause.trial_at)
+    }
+
+    /// Counts how an action ended here. What says nothing about this worker changes nothing.
+    pub fn ended(&mut self, result: &Result<ExecuteResponse, Failure>, now: Instant) {
+        match result {
+            Err(Failure::Infrastructure(reason)) => {
+                self.faults += 1;
+                if self.faults >= MAX_FAULTS && self.paused.is_none() {
+                    self.pause(format!("{} faults in a row, the last: {reason}", self.faults), now);
+                }
+            }
+            Ok(_)
+            | Err(Failure::MissingInputs(_) | Failure::InvalidAction(_) | Failure::Answer { .. }) =>
+            {
+                (self.faults, self.pauses) = (0, 0);
+            }
+            Err(
+                Failure::Cancelled
+                | Failure::Draining(_)
+                | Failure::Refused(_)
+                | Failure::TimedOut(_)
+                | Failure::StoreFull(_),
+            ) => {}
+        }
+    }
+
+    /// Pauses where there is no room for another action.
+    pub fn look_for_room(&mut self, now: Instant) {
+        if self.paused.is_none()
+            && let Err(reason) = room(&self.work_dir)
+        {
+            self.pause(reason, now);
+        }
+    }
+
+    fn pause(&mut self, reason: String, now: Instant) {
+        let wait = FIRST_WAIT * 2_u32.saturating_pow(self.pauses.min(16));
+        let wait = wait.min(LONGEST_WAIT);
+        if self.paused.is_none() {
+            tracing::warn!(reason, trial_in = ?wait, "this worker takes no actions for now");
+        }
+        self.pauses += 1;
+        self.paused = Some(Pause { reason, trial_at: now + wait });
+    }
+
+    /// The worker has tried itself. Where that went well, one more fault is enough to pause again.
+    pub fn tried(&mut self, trial: Result<(), String>, now: Instant) {
+        match trial {
+            Ok(()) => {
+                self.faults = MAX_FAULTS - 1;
+                self.paused = None;
+                tracing::info!("this worker takes actions again: its trial went well");
+            }
+            Err(reason) => self.pause(reason, now),
+        }
+    }
+
+    /// What of a trial needs no slot: room, and a file that can be written and read.
+    pub fn disk_trial(&self) -> impl Future<Output = Result<(), String>> + Send + use<> {
+        let work_dir = self.work_dir.clone();
+        async move {
+            let trial = tokio::task::spawn_blocking(move || {
+                room(&work_dir)?;
+                write_and_read(&work_dir)
+                    .map_err(|error| format!("{} cannot be written: {error}", work_dir.display()))
+            });
+            trial.await.map_err(|error| error.to_string())?
+        }
+    }
+}
+
+fn room(place: &Path) -> Result<(), String> {
+    let shown = place.display();
+    let found = statvfs(place).map_err(|error| format!("{shown} cannot be looked at: {error}"))?;
+    let bytes = found.blocks_available().saturating_mul(found.fragment_size());
+    if bytes < MIN_BYTES {
+        return Err(format!(
+            "the disk is full: {shown} has {} MiB left, less than {} MiB",
+            bytes >> 20,
+            MIN_BYTES >> 20
+        ));
+    }
+    // Some file systems do not count files.
+    let (all, left) = (found.files(), found.files_available());
+    if all > 0 && left < MIN_FILES {
+        return Err(format!("the disk is full: {shown} has room for {left} files only"));
+    }
+    Ok(())
+}
+
+fn write_and_read(work_dir: &Path) -> std::io::Result<()> {
+    use std::io::{Read, Seek, Write};
+    let mut file = tempfile::tempfile_in(work_dir)?;
+    let data = vec![0x5a; TRIAL_BYTES];
+    file.write_all(&data)?;
+    file.sync_all()?;
+    file.rewind()?;
+    let mut found = Vec::with_capacity(data.len());
+    file.read_to_end(&mut found)?;
+    if found == data { Ok(()) } else { Err(std::io::Error::other("what was written is not read")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault() -> Result<ExecuteResponse, Failure> {
+        Err(Failure::Infrastructure("the sandbox broke".to_owned()))
+    }
+
+    fn health() -> (Health, Instant) {
+        (Health::new(std::env::temp_dir()), Instant::now())
+    }
+
+    #[test]
+    fn faults_in_a_row_pause_the_worker_and_others_do_not() {
+        let (mut health, now) = health();
+        for result in [fault(), fault(), Ok(ExecuteResponse::default()), fault(), fault()] {
+            health.ended(&result, now);
+        }
+        health.ended(&Err(Failure::Cancelled), now);
+        assert_eq!(health.paused(), None);
+        health.ended(&fault(), now);
+        let reason = health.paused().unwrap();
+        assert!(reason.contains("3 faults") && reason.contains("the sandbox broke"), "{reason}");
+        assert_eq!(health.trial_at(), Some(now + FIRST_WAIT));
+    }
+
+    #[test]
+    fn trials_come_ever_later_and_one_fault_after_a_good_one_pauses_again() {
+        let (mut health, now) = health();
+        (0..3).for_each(|_| health.ended(&fault(), now));
+        let mut waits = Vec::new();
+        for _ in 0..8 {
+            health.tried(Err("still broken".to_owned()), now);
+            waits.push(health.trial_at().unwrap().duration_since(now).as_secs());
+        }
+        assert_eq!(waits, [2, 4, 8, 16, 32, 60, 60, 60]);
+        health.tried(Ok(()), now);
+        assert_eq!(health.paused(), None);
+        health.ended(&fault(), now);
+        assert!(health.paused().is_some());
+        health.tried(Ok(()), now);
+        health.ended(&Ok(ExecuteResponse::default()), now);
+        (0..3).for_each(|_| health.ended(&fault(), now));
+        assert_eq!(health.trial_at(), Some(now + FIRST_WAIT), "an action went well in between");
+    }
+
+    #[tokio::test]
+    async fn a_place_that_is_not_there_is_no_room() {
+        let place = tempfile::tempdir().unwrap();
+        let mut health = Health::new(place.path().join("gone"));
+        health.look_for_room(Instant::now());
+        assert!(health.paused().unwrap().contains("gone"));
+        assert!(health.disk_trial().await.is_err());
+        let there = Health::new(place.path().to_owned());
+        assert_eq!(there.disk_trial().await, Ok(()));
+    }
+}

@@ -1,0 +1,174 @@
+//! Whether a client that is gone gave up or lost its connection.
+//!
+//! Both end its stream of answers. Who gave up (Ctrl-C, a race that a local run has won) resets
+//! the stream and keeps the connection; who lost the connection comes back with `WaitExecution`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tonic::metadata::MetadataMap;
+
+use crate::boundary::Ticket;
+
+/// How long the end of a connection may take to show after that of its streams.
+const SETTLE: Duration = Duration::from_millis(250);
+/// Clients whose streams have just ended and of whom it is not known yet why; of more it is
+/// assumed that they may come back.
+const MAX_UNDECIDED: usize = 10_000;
+/// A client ends its stream by itself when its deadline is over, and that is no giving up: it
+/// may do so this much before the server would.
+const BEFORE_DEADLINE: Duration = Duration::from_secs(1);
+
+/// The connection that a request came over, put into its extensions by who took it in.
+#[derive(Debug, Clone)]
+pub struct Connection(watch::Receiver<()>);
+
+/// Held while the connection is open.
+#[derive(Debug)]
+pub struct OpenConnection(watch::Sender<()>);
+
+impl OpenConnection {
+    #[expect(clippy::new_without_default, reason = "one is opened, not assumed")]
+    pub fn new() -> Self {
+        Self(watch::Sender::new(()))
+    }
+
+    pub fn connection(&self) -> Connection {
+        Connection(self.0.subscribe())
+    }
+}
+
+impl Connection {
+    fn is_open(&self) -> bool {
+        self.0.has_changed().is_ok()
+    }
+}
+
+/// The client's side of one stream.
+pub(crate) struct Client {
+    /// `None`: not known.
+    connection: Option<Connection>,
+    deadline: Option<Instant>,
+}
+
+impl Client {
+    pub fn new(extensions: &tonic::Extensions, headers: &MetadataMap) -> Self {
+        let timeout = headers.get("grpc-timeout").and_then(|value| timeout(value.to_str().ok()?));
+        Self {
+            connection: extensions.get().cloned(),
+            deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
+        }
+    }
+}
+
+/// gRPC over HTTP/2, "Timeout": digits and a unit.
+fn timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let number: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(number.saturating_mul(3600)),
+        "M" => Duration::from_secs(number.saturating_mul(60)),
+        "S" => Duration::from_secs(number),
+        "m" => Duration::from_millis(number),
+        "u" => Duration::from_micros(number),
+        "n" => Duration::from_nanos(number),
+        _ => return None,
+    })
+}
+
+struct Left {
+    ticket: Ticket,
+    connection: Connection,
+    at: Instant,
+}
+
+/// Finds out of clients that are gone whether they gave up. Clones share one.
+#[derive(Clone)]
+pub(crate) struct Presence {
+    undecided: mpsc::Sender<Left>,
+}
+
+impl Presence {
+    /// Must be called within a Tokio runtime.
+    pub fn start() -> Self {
+        let (undecided, left) = mpsc::channel(MAX_UNDECIDED);
+        tokio::spawn(decide(left));
+        Self { undecided }
+    }
+
+    /// The client's stream has ended before its answer came.
+    pub fn left(&self, client: &Client, ticket: Ticket) {
+        let at = Instant::now();
+        let in_time = client.deadline.is_none_or(|deadline| at + BEFORE_DEADLINE < deadline);
+        if in_time && let Some(connection) = client.connection.clone() {
+            // Where it is not taken the ticket is dropped: the client may come back.
+            let _ = self.undecided.try_send(Left { ticket, connection, at });
+        }
+    }
+}
+
+async fn decide(mut left: mpsc::Receiver<Left>) {
+    while let Some(Left { ticket, connection, at }) = left.recv().await {
+        tokio::time::sleep_until(at + SETTLE).await;
+        if connection.is_open() {
+            ticket.give_up();
+        }
+    }
+}
+
+/// A ticket whose client may go away before the answer comes.
+pub(crate) struct Watched {
+    presence: Arc<Presence>,
+    client: Client,
+    ticket: Option<Ticket>,
+}
+
+impl Watched {
+    pub fn new(presence: Arc<Presence>, client: Client, ticket: Ticket) -> Self {
+        Self { presence, client, ticket: Some(ticket) }
+    }
+
+    /// `None`: the answer has been given.
+    pub fn ticket(&mut self) -> Option<&mut Ticket> {
+        self.ticket.as_mut()
+    }
+
+    /// An answer is being given, or this server can give none: the client is not waited for.
+    pub fn answered(&mut self) {
+        self.ticket = None;
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.presence.left(&self.client, ticket);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_are_read_as_grpc_writes_them() {
+        assert_eq!(timeout("5S"), Some(Duration::from_secs(5)));
+        assert_eq!(timeout("99999999m"), Some(Duration::from_millis(99_999_999)));
+        assert_eq!(timeout("2H"), Some(Duration::from_secs(7200)));
+        for bad in ["", "S", "5", "5x", "-5S", "5é"] {
+            assert_eq!(timeout(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_connection_is_open_until_its_end() {
+        let open = OpenConnection::new();
+        let connection = open.connection();
+        assert!(connection.is_open());
+        drop(open);
+        assert!(!connection.is_open());
+    }
+}
