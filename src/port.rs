@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use axum::Router;
 use kiln_cas::stores::StorageStats;
+use kiln_cas::stores::Transfers;
 use kiln_executor::WorkerStatus;
-use kiln_executor::remote::Transfers;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 

@@ -216,11 +216,34 @@ fn one_crate_alone_speaks_http_to_others() {
     }
 }
 
+/// Whoever tries again waits as `kiln_net::Backoff` says: longer each time, and not all at once.
+#[test]
+fn one_module_alone_knows_how_long_to_wait_before_trying_again() {
+    const SIGNS: [&str; 5] =
+        ["fastrand::f64", "fastrand::f32", "pause * 2", "delay * 2", "failures.min("];
+    for path in files(".rs") {
+        let name = path.strip_prefix(root()).expect("below the root");
+        let own = name == Path::new("net/src/backoff.rs") || name == Path::new("tests/tidy.rs");
+        let text = std::fs::read_to_string(&path).expect("UTF-8");
+        for sign in SIGNS.iter().filter(|_| !own) {
+            assert!(!text.contains(sign), "{}: {sign}: use kiln_net::Backoff", name.display());
+        }
+    }
+}
+
 /// Domain code answers with its own errors; only adapters know gRPC's.
 #[test]
 fn only_adapters_know_the_grpc_status() {
-    let adapters =
-        ["/services/", "/remote/", "/front/", "/cli/", "/tests/", "/benches/", "/protos/"];
+    let adapters = [
+        "/services/",
+        "/remote/",
+        "/grpc/",
+        "/front/",
+        "/cli/",
+        "/tests/",
+        "/benches/",
+        "/protos/",
+    ];
     for path in files(".rs") {
         let name = path.strip_prefix(root()).expect("below the root");
         let name = format!("/{}", name.display());

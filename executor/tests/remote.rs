@@ -15,10 +15,12 @@ use common::{FUNCTION, PlainRunners, put, put_action, shell};
 use futures_util::{Stream, StreamExt};
 use kiln_cas::access::Everybody;
 use kiln_cas::services::{CasServices, FetchConfig, ServicesConfig};
+use kiln_cas::stores::RemoteStore;
 use kiln_cas::stores::{Storage, StorageConfig};
 use kiln_cas::{Blob, BlobStore, DigestFunction, SharedBlobStore, StoreError};
-use kiln_executor::remote::{Credentials, RemoteStore, Server, serve};
+use kiln_executor::remote::work_for;
 use kiln_executor::{Worker, WorkerConfig};
+use kiln_net::grpc::{Connections, Credentials};
 use kiln_protos::reapi::ExecuteResponse;
 use kiln_protos::worker::workers_server::{Workers, WorkersServer};
 use kiln_protos::worker::{
@@ -202,10 +204,10 @@ async fn a_worker_connects_works_and_comes_back_when_the_connection_is_lost() {
     let config = WorkerConfig::new("far", dir.path().join("worker"), 1);
     let runners = Arc::new(PlainRunners { directory: dir.path().join("plain") });
     let mut worker = Worker::with_runners(config, remote, runners).await.unwrap();
-    let server = Server::new(&format!("grpc://{}", running.address)).unwrap();
+    let server = Connections::new(&format!("grpc://{}", running.address)).unwrap();
     let shutdown = CancellationToken::new();
     let stop = shutdown.clone();
-    let serving = tokio::spawn(async move { serve(&server, &mut worker, &stop).await });
+    let serving = tokio::spawn(async move { work_for(&server, &mut worker, &stop).await });
 
     let command = shell("echo far away > out", &["out"]);
     let action = put_action(&running.store, &command, FUNCTION.digest(b"")).await;
@@ -261,7 +263,7 @@ async fn blobs_go_to_the_next_address_when_one_is_not_heard() {
     let nobody = format!("grpc://{}", listener.local_addr().unwrap());
     drop(listener);
     let heard = format!("grpc://{}", running.address);
-    let server = Server::with_all(&[&nobody, &heard], &Credentials::default()).unwrap();
+    let server = Connections::with_all(&[&nobody, &heard], &Credentials::default()).unwrap();
     let remote = RemoteStore::on(server.clone(), "");
     assert_eq!(server.url(), nobody);
     let data = Bytes::from(vec![7; 3_000_000]);
@@ -273,7 +275,7 @@ async fn blobs_go_to_the_next_address_when_one_is_not_heard() {
     remote.write(&digest, data.clone()).await.unwrap();
     let stored = running.store.read(&digest, 0, None).await.unwrap();
     assert_eq!(stored.collect(1 << 30).await.unwrap(), data);
-    let server = Server::with_all(&[&nobody, &heard], &Credentials::default()).unwrap();
+    let server = Connections::with_all(&[&nobody, &heard], &Credentials::default()).unwrap();
     let remote = RemoteStore::on(server, "");
     assert_eq!(remote.find_missing(&[digest]).await.unwrap(), []);
 }

@@ -4,14 +4,16 @@
 //! | --- | --- |
 //! | `tls` | certificates, keys and authorities from files |
 //! | `http` | builds the HTTP client that assets, images, keys and the command line use |
-//! | `grpc` | connections for gRPC with TLS |
+//! | `grpc` | connections to servers, tokens, failed calls |
 //! | `proxy` | proxies from the environment |
 //! | `urls` | reads URLs, follows redirections, shows URLs without secrets |
 //! | `allowed` | URLs that an operator lists by their beginnings |
 //! | `reach` | which addresses a host name may lead to |
+//! | `backoff` | how long to wait before something is tried again |
 //! | `causes` | an error with what caused it, as one line |
 
 mod allowed;
+mod backoff;
 pub mod causes;
 pub mod grpc;
 pub mod http;
@@ -21,5 +23,6 @@ pub mod tls;
 pub mod urls;
 
 pub use allowed::{Allowed, AllowedError};
+pub use backoff::{Backoff, spread};
 pub use reach::Reach;
 pub use url::Url;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kiln_executor::remote::{ServerError, Token, address, of_other_protocol};
+use kiln_net::grpc::{AddressError, Token, address, of_other_protocol};
 use kiln_net::http::header::{AUTHORIZATION, HeaderValue};
 use kiln_net::http::{Client, Options, StatusCode, client, collect};
 use kiln_net::tls::{client_config, without_trust};
@@ -33,8 +33,8 @@ impl Api {
         target.warn_of_a_bare_token();
         let (base, secure) = address(target.url.trim_end_matches('/'))?;
         let tls = match secure {
-            true => client_config(&target.credentials.tls).map_err(ServerError::from)?,
-            false => without_trust().map_err(ServerError::from)?,
+            true => client_config(&target.credentials.tls).map_err(AddressError::from)?,
+            false => without_trust().map_err(AddressError::from)?,
         };
         let client = client(Options::new(tls, CONNECT_TIMEOUT));
         let client = client.map_err(|error| CliError::machine(error.to_string()))?;

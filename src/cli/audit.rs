@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 
 use clap::{Args, Subcommand};
-use kiln_executor::remote::unheard;
+use kiln_net::grpc::unheard;
 use kiln_protos::audit::audit_client::AuditClient;
 use kiln_protos::audit::{HermeticityRequest, update::Kind};
 use kiln_protos::events::Digest;

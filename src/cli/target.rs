@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
-use kiln_executor::remote::{Credentials, Server, ServerError, Token, TokenError, address};
+use kiln_net::grpc::{AddressError, Connections, Credentials, Token, TokenError, address};
 use kiln_net::tls::TlsFiles;
 use kiln_net::urls;
 
@@ -109,10 +109,10 @@ impl TargetOptions {
 
 impl Target {
     /// Connections to the server. Call within a tokio runtime.
-    pub fn connect(&self) -> Result<Server, CliError> {
+    pub fn connect(&self) -> Result<Connections, CliError> {
         self.warn_of_a_bare_token();
         let urls: Vec<_> = self.urls().collect();
-        Ok(Server::with_all(&urls, &self.credentials)?)
+        Ok(Connections::with_all(&urls, &self.credentials)?)
     }
 
     pub fn urls(&self) -> impl Iterator<Item = &str> {
@@ -139,8 +139,8 @@ impl From<TokenError> for CliError {
     }
 }
 
-impl From<ServerError> for CliError {
-    fn from(error: ServerError) -> Self {
+impl From<AddressError> for CliError {
+    fn from(error: AddressError) -> Self {
         Self::usage(error.to_string())
     }
 }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use clap::Args;
 use kiln_cas::SharedBlobStore;
+use kiln_cas::stores::RemoteStore;
 use kiln_cas::stores::{Coalesced, Storage};
 use kiln_executor::Worker;
-use kiln_executor::remote::{RemoteStore, serve};
+use kiln_executor::remote::work_for;
 use tokio_util::sync::CancellationToken;
 
 use super::serve::wait_for_signal;
@@ -125,7 +126,7 @@ impl WorkerCommand {
                 }
             };
             let work = async {
-                serve(&server, &mut worker, &shutdown).await;
+                work_for(&server, &mut worker, &shutdown).await;
                 worker.stop().await;
             };
             tokio::select! {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use kiln_net::Backoff;
 use kiln_protos::logs::{Piece, Wanted};
 use prost::Message;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
@@ -27,8 +28,10 @@ const MAX_SENT: usize = 256;
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// How often a reader says that it still waits. What was lost on the way comes again then.
 const ASK_EVERY: Duration = Duration::from_secs(10);
-/// How soon it asks again when nobody answers; the pauses grow from there.
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// How soon it asks again when nobody answers.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), ASK_EVERY);
+/// After so many questions the pauses are the longest.
+const OFTEN: u32 = 7;
 /// Readers that have not asked for so long are gone.
 const GONE_AFTER: Duration = Duration::from_secs(30);
 /// Silence after which the log is gone: its action may be waiting for another worker meanwhile.
@@ -96,7 +99,7 @@ impl Relay {
             early: None,
             answered: Instant::now(),
             ask_at: Instant::now(),
-            pause: FIRST_PAUSE,
+            unanswered: 0,
             asked_for: None,
             _permit: permit,
         };
@@ -115,7 +118,8 @@ pub struct Following {
     /// When somebody last had the log.
     answered: Instant,
     ask_at: Instant,
-    pause: Duration,
+    /// How often it has asked since the log moved.
+    unanswered: u32,
     /// The gap that was asked for: what was on its way then shows the same gap.
     asked_for: Option<u64>,
     _permit: OwnedSemaphorePermit,
@@ -123,8 +127,8 @@ pub struct Following {
 
 impl Following {
     async fn ask(&mut self) -> Result<(), StoreError> {
-        self.ask_at = Instant::now() + self.pause;
-        self.pause = (self.pause * 2).min(ASK_EVERY);
+        self.unanswered = self.unanswered.saturating_add(1);
+        self.ask_at = Instant::now() + BACKOFF.pause(self.unanswered);
         let message = self.wanted.encode_to_vec();
         Ok(self.relay.redis.publish(&self.relay.wanted, &message).await?)
     }
@@ -169,11 +173,11 @@ impl Following {
         let now = Instant::now();
         self.answered = now;
         if moved {
-            self.pause = FIRST_PAUSE;
-            self.ask_at = now + self.pause;
-        } else if self.pause < ASK_EVERY {
-            self.pause = ASK_EVERY;
-            self.ask_at = now + self.pause;
+            self.unanswered = 0;
+            self.ask_at = now + BACKOFF.pause(1);
+        } else if self.unanswered < OFTEN {
+            self.unanswered = OFTEN;
+            self.ask_at = now + ASK_EVERY;
         }
     }
 

@@ -44,8 +44,8 @@ impl Redis {
                 Ok(warnings) => break warnings,
                 Err(error) if error.is_transient() && Instant::now() < deadline => {
                     tracing::info!(%error, "waiting for Redis");
-                    sleep_until(deadline.min(Instant::now() + pause(failures))).await;
                     failures += 1;
+                    sleep_until(deadline.min(Instant::now() + pause(failures))).await;
                 }
                 Err(error) => return Err(hint(error, config.tls.is_some())),
             }

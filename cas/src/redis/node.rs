@@ -9,6 +9,7 @@ use ::redis::aio::MultiplexedConnection;
 use ::redis::{AsyncConnectionConfig, Client, PushInfo, PushKind, Value};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
+use kiln_net::Backoff;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::config::Address;
@@ -20,7 +21,7 @@ use super::server::{Server, inspect};
 /// For a connection until the server has accepted the login, and for its answer to `INFO`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Between failed attempts to connect: doubled from the first to the last of these.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
 /// Requests that wait to be written to one connection; more wait outside.
 const PIPELINE_BUFFER: usize = 1024;
 
@@ -75,7 +76,7 @@ struct Trouble {
 
 /// The pause after so many failures in a row.
 pub(super) fn pause(failures: u32) -> Duration {
-    PAUSE.1.min(PAUSE.0.saturating_mul(1 << failures.min(16)))
+    BACKOFF.pause(failures)
 }
 
 impl Node {
@@ -153,8 +154,8 @@ impl Node {
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(link.clone());
             }
             Err(error) => {
-                trouble.not_before = Some(Instant::now() + pause(trouble.failures));
                 trouble.failures += 1;
+                trouble.not_before = Some(Instant::now() + pause(trouble.failures));
                 trouble.last = Some(error.clone());
             }
         }

@@ -122,8 +122,8 @@ impl Task {
                 Ok(connection) => return connection,
                 Err(error) => tracing::debug!(%error, "a subscription does not come back"),
             }
-            sleep(pause(failures)).await;
             failures += 1;
+            sleep(pause(failures)).await;
             self.topology.refresh(self.topology.age()).await;
         }
     }

@@ -22,6 +22,7 @@ mod memory;
 mod range;
 mod records;
 mod redis;
+mod remote;
 mod room;
 pub mod s3;
 mod tiered;
@@ -45,5 +46,6 @@ pub use records::{DiskRecords, MemoryRecords};
 pub use redis::{
     RedisActionCache, RedisActionCacheOptions, RedisBlobIndex, RedisBlobIndexOptions, RedisRecords,
 };
+pub use remote::{RemoteStore, TransferFigures, Transfers};
 pub use tiered::Tiered;
 pub use verify::Verified;

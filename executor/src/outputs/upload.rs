@@ -10,12 +10,12 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
 use kiln_cas::{Digest, SharedBlobStore, StoreError};
+use kiln_net::Backoff;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::holes::{Piece, piece};
 use super::{Content, beneath};
-use crate::remote::delay;
 
 /// Blobs written at the same time for one action.
 pub const UPLOAD_CONCURRENCY: usize = 32;
@@ -31,6 +31,7 @@ const CHUNKS_AHEAD: usize = 2;
 static ZEROS: [u8; CHUNK_BYTES] = [0; CHUNK_BYTES];
 /// How often a large blob is sent at least when the store becomes unavailable in between.
 const TRIES: u32 = 3;
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(3));
 
 /// When this returns `Ok`, every blob is in the store. `patience`: how long a large blob is sent
 /// again and again while the store is unavailable.
@@ -149,7 +150,7 @@ async fn write(
         if !again || !matches!(result, Err(StoreError::Unavailable(_))) {
             return result;
         }
-        tokio::time::sleep(delay(failures)).await;
+        tokio::time::sleep(BACKOFF.pause(failures)).await;
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use kiln_net::grpc::{Connections, MAX_MESSAGE, is_refusal, pause};
 use kiln_protos::worker::workers_client::WorkersClient;
 use kiln_protos::worker::{SchedulerMessage, WorkerMessage};
 use tokio::sync::mpsc;
@@ -13,8 +14,6 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::complaints::{Complaints, explain};
-use super::retry::{delay, is_refusal};
-use super::{MAX_MESSAGE, Server};
 use crate::session::SessionEnd;
 use crate::worker::Worker;
 
@@ -30,7 +29,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// Works for the scheduler behind `server` until `shutdown`, or until it tells the worker to
 /// drain. When the connection is lost, what runs goes on for `WorkerConfig::absence`, and the
 /// worker connects again and reports it.
-pub async fn serve(server: &Server, worker: &mut Worker, shutdown: &CancellationToken) {
+pub async fn work_for(server: &Connections, worker: &mut Worker, shutdown: &CancellationToken) {
     let (mut failures, mut complaints) = (0, Complaints::default());
     while !shutdown.is_cancelled() || worker.is_pending() {
         let (start, place) = (Instant::now(), server.place());
@@ -38,7 +37,7 @@ pub async fn serve(server: &Server, worker: &mut Worker, shutdown: &Cancellation
             (SessionEnd::Drained, _) => return,
             (SessionEnd::Lost, Ended { reason, heard }) => {
                 failures = if start.elapsed() > GOOD_SESSION { 1 } else { failures + 1 };
-                let wait = if is_refusal(&reason) { REFUSED_DELAY } else { delay(failures) };
+                let wait = if is_refusal(&reason) { REFUSED_DELAY } else { pause(failures) };
                 if heard {
                     complaints.forget();
                 }
@@ -71,7 +70,7 @@ fn complain(complaints: &mut Complaints, server: &str, reason: &Status, words: &
 
 /// Also returns why the connection ended.
 async fn one_session(
-    server: &Server,
+    server: &Connections,
     worker: &mut Worker,
     shutdown: &CancellationToken,
 ) -> (SessionEnd, Ended) {
@@ -94,7 +93,7 @@ async fn one_session(
 }
 
 async fn bridge(
-    server: Server,
+    server: Connections,
     from_worker: mpsc::Receiver<WorkerMessage>,
     to_worker: mpsc::Sender<SchedulerMessage>,
     heard: Arc<AtomicBool>,
@@ -106,7 +105,7 @@ async fn bridge(
 }
 
 async fn forward(
-    server: Server,
+    server: Connections,
     from_worker: mpsc::Receiver<WorkerMessage>,
     to_worker: mpsc::Sender<SchedulerMessage>,
     heard: &AtomicBool,

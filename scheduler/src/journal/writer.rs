@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kiln_cas::events::EVENT_BUFFER;
 use kiln_cas::records::RecordsError;
+use kiln_net::Backoff;
 use kiln_protos::events::{Begun, Execution};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
@@ -191,9 +192,9 @@ impl Writer {
     }
 
     fn back_off(&mut self, error: &RecordsError) {
-        let factor = 1 << self.failures.min(10);
-        let delay = (self.inner.config.batch_delay * factor).min(MAX_BACKOFF);
         self.failures += 1;
+        let backoff = Backoff::new(self.inner.config.batch_delay, MAX_BACKOFF);
+        let delay = backoff.pause(self.failures);
         self.memory().failed_writes += 1;
         self.due = Some(Instant::now() + delay);
         tracing::warn!(%error, ?delay, "the journal could not be written; it will be tried again");

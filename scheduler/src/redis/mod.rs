@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use kiln_cas::logs::LogStreams;
 use kiln_cas::redis::Redis;
+use kiln_net::Backoff;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -45,8 +46,7 @@ use script::Arguments;
 /// How long a frontend tries to tell Redis what a worker has done: then the lease is lost, as
 /// if the worker were.
 const PATIENCE: Duration = Duration::from_secs(120);
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
 /// See the module. Clones share one frontend.
 #[derive(Clone)]
@@ -152,19 +152,20 @@ impl Inner {
     /// Tells Redis what must not get lost, for as long as it takes within [`PATIENCE`].
     async fn insist(&self, arguments: Arguments) -> Result<Answer, CallError> {
         let deadline = Instant::now() + PATIENCE;
-        let mut pause = FIRST_PAUSE;
+        let mut failures = 0;
         loop {
             let error = match self.calls.again(arguments.clone()).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
             let transient = matches!(&error, CallError::Redis(error) if error.is_transient());
+            failures += 1;
+            let pause = BACKOFF.pause(failures);
             if !transient || Instant::now() + pause > deadline || self.is_closed() {
                 return Err(error);
             }
             tracing::warn!(%error, "the queue does not answer; trying again");
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 }

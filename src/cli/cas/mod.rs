@@ -6,8 +6,8 @@ mod put;
 mod tree;
 
 use clap::{Args, Subcommand};
+use kiln_cas::stores::RemoteStore;
 use kiln_cas::{BlobStore, Digest, DigestFunction, StoreError};
-use kiln_executor::remote::RemoteStore;
 
 use super::digest::DigestArgument;
 use super::{CliError, Exit, Target, text};

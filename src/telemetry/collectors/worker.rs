@@ -2,8 +2,8 @@
 
 use std::fmt::{Debug, Error, Formatter};
 
+use kiln_cas::stores::TransferFigures;
 use kiln_executor::WorkerStatus;
-use kiln_executor::remote::TransferFigures;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use kiln_net::Backoff;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
@@ -28,7 +29,7 @@ pub const SYNC_PATIENCE: Duration = Duration::from_secs(60);
 const SYNC_ROUND: Duration = Duration::from_secs(1);
 /// Between two warnings that work waits for the object store.
 const WARNING_EVERY: Duration = Duration::from_secs(10);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+const BACKOFF: Backoff = Backoff::new(FIRST_PAUSE, Duration::from_secs(10));
 
 pub struct Behind {
     state: Mutex<State>,
@@ -264,7 +265,7 @@ async fn try_until_done(parts: &Parts, number: u64, digest: Digest, data: Bytes)
     let behind = &parts.behind;
     // The same object in all attempts: one whose answer was lost leaves nothing behind.
     let generation = Generation::fresh();
-    let mut longest = FIRST_PAUSE;
+    let mut failures = 0;
     loop {
         let mut rounds = behind.round.subscribe();
         let result = {
@@ -279,9 +280,8 @@ async fn try_until_done(parts: &Parts, number: u64, digest: Digest, data: Bytes)
         tracing::warn!(%digest, %error, "a small blob is not in the object store yet");
         behind.failed(number, round, error);
         tokio::time::sleep(FIRST_PAUSE).await;
-        let pause = longest.mul_f64(fastrand::f64());
+        failures += 1;
         // An error means that no round can come any more; the pause goes on.
-        let _ = tokio::time::timeout(pause, rounds.changed()).await;
-        longest = (longest * 2).min(LONGEST_PAUSE);
+        let _ = tokio::time::timeout(BACKOFF.pause(failures), rounds.changed()).await;
     }
 }

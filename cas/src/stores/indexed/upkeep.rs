@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use kiln_net::spread;
 use tokio::time::Instant;
 
 use super::parts::Parts;
@@ -24,9 +25,8 @@ const IDLE_TURNS: u32 = 11;
 /// to do.
 pub async fn run(parts: Arc<Parts>) {
     let mut stop = parts.stop.clone();
-    let some_of = |time: Duration| time.mul_f64(fastrand::f64());
-    let mut collect_at = Instant::now() + some_of(parts.options.collect_every);
-    let mut orphans_at = Instant::now() + some_of(ORPHANS_EVERY);
+    let mut collect_at = Instant::now() + spread(parts.options.collect_every);
+    let mut orphans_at = Instant::now() + spread(ORPHANS_EVERY);
     let (mut turn, mut seen, mut idle) = (0u64, 0, 0);
     loop {
         tokio::select! {

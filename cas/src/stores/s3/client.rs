@@ -16,7 +16,6 @@ use aws_sdk_s3::config::{
     AppName, Builder, Credentials, RequestChecksumCalculation, ResponseChecksumValidation,
 };
 use aws_smithy_http_client::tls;
-
 use kiln_net::Url;
 
 use super::checks::{self, ENDPOINT_VARIABLES};

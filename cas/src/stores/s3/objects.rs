@@ -9,6 +9,7 @@ use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::{Delete, MultipartUpload, Object, ObjectIdentifier};
 use bytes::Bytes;
 use futures_util::TryStreamExt;
+use kiln_net::Backoff;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
@@ -40,6 +41,7 @@ const REQUESTS_IN_FLIGHT: usize = 128;
 const PARTS_IN_FLIGHT: usize = 16;
 /// Between two requests of which the first found the store away.
 const PAUSE: Duration = Duration::from_secs(1);
+const BACKOFF: Backoff = Backoff::new(PAUSE, PAUSE);
 /// Larger objects are copied through this process: the store might take too long for a request.
 const COPY_LIMIT: u64 = 1 << 30;
 
@@ -294,7 +296,7 @@ impl Patience {
         match result {
             Err(StoreError::Unavailable(reason)) if Instant::now() + PAUSE < self.until => {
                 tracing::debug!(reason, "S3 is away: a request is repeated");
-                tokio::time::sleep(PAUSE.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+                tokio::time::sleep(BACKOFF.pause(1)).await;
                 None
             }
             result => Some(result),

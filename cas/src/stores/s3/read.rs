@@ -8,6 +8,7 @@ use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
 use futures_util::stream::unfold;
+use kiln_net::Backoff;
 
 use super::objects::Shared;
 use crate::blob::{BlobStream, MAX_WHOLE_BLOB};
@@ -18,7 +19,7 @@ use crate::error::StoreError;
 const RESUMES: u32 = 5;
 /// ...before it has brought this many bytes, which make it count anew.
 const PROGRESS: u64 = 1 << 20;
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(3));
 
 /// A read in progress: `next..end` of the blob is still to come.
 struct Reading {
@@ -161,8 +162,7 @@ impl Reading {
             return Err(error);
         }
         tracing::debug!(key = self.key, %error, at = self.next, "a read goes on");
-        let longest = FIRST_PAUSE * 2u32.pow(self.breaks - 1);
-        tokio::time::sleep(longest.mul_f64(fastrand::f64())).await;
+        tokio::time::sleep(BACKOFF.pause(self.breaks)).await;
         Ok(())
     }
 

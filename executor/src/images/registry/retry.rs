@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use kiln_net::Backoff;
+
 use super::http::Timing;
 use crate::images::problem::Problem;
 
 pub struct Retries {
     left: u32,
-    pause: Duration,
+    failures: u32,
+    backoff: Backoff,
     longest: Duration,
 }
 
@@ -15,7 +18,8 @@ impl Retries {
     pub fn new(timing: &Timing) -> Self {
         Self {
             left: timing.attempts.saturating_sub(1),
-            pause: timing.first_pause,
+            failures: 0,
+            backoff: Backoff::new(timing.first_pause, timing.longest_pause),
             longest: timing.longest_pause,
         }
     }
@@ -28,12 +32,10 @@ impl Retries {
             return Err(Problem::Passing { text, after });
         }
         self.left -= 1;
-        // Half of it at random: many workers want the same image at the same time.
-        let wanted = after.unwrap_or(self.pause.mul_f64(0.5 + fastrand::f64() / 2.0));
-        let pause = wanted.min(self.longest);
+        self.failures += 1;
+        let pause = after.unwrap_or_else(|| self.backoff.pause(self.failures)).min(self.longest);
         tracing::debug!(?pause, problem = text, "trying again");
         tokio::time::sleep(pause).await;
-        self.pause = (self.pause * 2).min(self.longest);
         Ok(())
     }
 }

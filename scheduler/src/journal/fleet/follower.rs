@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use kiln_cas::records::RecordsError;
 use kiln_cas::redis::Subscription;
+use kiln_net::Backoff;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -132,8 +133,9 @@ impl Follower {
 
     fn later(&self) -> Instant {
         let spread = Duration::from_millis(self.stream.frontend() % SPREAD_MILLIS);
-        let factor = 1 << self.failures.min(10);
-        Instant::now() + (TAKE_OVER * factor).min(MAX_BACKOFF) + spread
+        // Never sooner: whoever writes has to have had its time.
+        let pause = Backoff::new(TAKE_OVER, MAX_BACKOFF).pause(self.failures + 1);
+        Instant::now() + pause.max(TAKE_OVER) + spread
     }
 
     /// Becomes the writer, if there is something to write.

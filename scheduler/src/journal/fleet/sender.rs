@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kiln_cas::events::EVENT_BUFFER;
 use kiln_cas::redis::RedisError;
+use kiln_net::Backoff;
 use kiln_protos::events::{Begun, Execution};
 use prost::Message;
 use tokio::sync::broadcast::Receiver;
@@ -202,9 +203,9 @@ impl Sender {
     }
 
     fn back_off(&mut self, error: &RedisError) {
-        let factor = 1 << self.failures.min(10);
-        let delay = (self.inner.config.batch_delay * factor).min(MAX_BACKOFF);
         self.failures += 1;
+        let backoff = Backoff::new(self.inner.config.batch_delay, MAX_BACKOFF);
+        let delay = backoff.pause(self.failures);
         self.inner.memory().failed_writes += 1;
         self.due = Some(Instant::now() + delay);
         tracing::warn!(%error, ?delay, "the fleet does not hear what finished; trying again");

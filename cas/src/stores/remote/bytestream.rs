@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream;
-use kiln_cas::{BlobStream, BlobWriter, Digest, Hasher, StoreError};
+use kiln_net::grpc::{Connections, Failures, MAX_MESSAGE, is_unheard};
 use kiln_protos::bytestream::byte_stream_client::ByteStreamClient;
 use kiln_protos::bytestream::{ReadRequest, ReadResponse, WriteRequest, WriteResponse};
 use tokio::sync::mpsc;
@@ -14,8 +14,11 @@ use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
-use super::retry::{Failures, is_unheard, store_error};
-use super::{MAX_MESSAGE, Server, Transfers};
+use super::calls::store_error;
+use super::transfers::Transfers;
+use crate::blob::{BlobStream, BlobWriter};
+use crate::digest::{Digest, Hasher};
+use crate::error::StoreError;
 
 /// Bytes of one WriteRequest.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -26,7 +29,7 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// `read_limit` 0 means no limit in the protocol: `limit` must not be 0.
 pub fn read(
-    server: Server,
+    server: Connections,
     instance: &str,
     digest: Digest,
     offset: u64,
@@ -51,7 +54,7 @@ pub fn read(
 }
 
 struct Reader {
-    server: Server,
+    server: Connections,
     resource: String,
     digest: Digest,
     offset: u64,
@@ -137,7 +140,10 @@ impl Reader {
     }
 }
 
-async fn open(server: &Server, request: ReadRequest) -> Result<Streaming<ReadResponse>, Status> {
+async fn open(
+    server: &Connections,
+    request: ReadRequest,
+) -> Result<Streaming<ReadResponse>, Status> {
     let mut client = ByteStreamClient::new(server.channel()).max_decoding_message_size(MAX_MESSAGE);
     Ok(client.read(request).await?.into_inner())
 }
@@ -154,7 +160,12 @@ pub struct Writer {
 }
 
 impl Writer {
-    pub fn new(server: &Server, instance: &str, digest: Digest, transfers: Arc<Transfers>) -> Self {
+    pub fn new(
+        server: &Connections,
+        instance: &str,
+        digest: Digest,
+        transfers: Arc<Transfers>,
+    ) -> Self {
         let (requests, receiver) = mpsc::channel(CHUNKS_AHEAD);
         let upload = format!("uploads/{}/blobs", random_uuid());
         let (server, place) = (server.clone(), server.place());

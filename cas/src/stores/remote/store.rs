@@ -1,4 +1,4 @@
-//! A blob store on the other side of a REAPI connection.
+//! The store: which call each operation is.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -6,8 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::TryStreamExt;
-use kiln_cas::blob::MAX_WHOLE_BLOB;
-use kiln_cas::{Blob, BlobStore, BlobWriter, Digest, DigestFunction, StoreError};
+use kiln_net::grpc::{AddressError, Connection, Connections, MAX_MESSAGE};
 use kiln_protos::reapi::{
     BatchReadBlobsRequest, BatchUpdateBlobsRequest, FindMissingBlobsRequest,
     batch_update_blobs_request,
@@ -18,8 +17,11 @@ use tonic::{Code, Status};
 
 use super::batch::{BatchCall, Batcher};
 use super::bytestream::{self, Writer};
-use super::retry::{retrying, store_error};
-use super::{Connection, MAX_MESSAGE, Server, ServerError, Transfers};
+use super::calls::{retrying, store_error};
+use super::transfers::Transfers;
+use crate::blob::{Blob, BlobStore, BlobWriter, MAX_WHOLE_BLOB};
+use crate::digest::{Digest, DigestFunction};
+use crate::error::StoreError;
 
 /// Digests in one FindMissingBlobs call: about 1 MB.
 const MAX_DIGESTS: usize = 10_000;
@@ -34,7 +36,7 @@ pub struct RemoteStore {
 
 #[derive(Clone)]
 struct Client {
-    server: Server,
+    server: Connections,
     instance: Arc<str>,
     transfers: Arc<Transfers>,
 }
@@ -48,12 +50,12 @@ impl Client {
 
 impl RemoteStore {
     /// Connects when it is first used. Needs a tokio runtime.
-    pub fn new(url: &str, instance: &str) -> Result<Self, ServerError> {
-        Ok(Self::on(Server::new(url)?, instance))
+    pub fn new(url: &str, instance: &str) -> Result<Self, AddressError> {
+        Ok(Self::on(Connections::new(url)?, instance))
     }
 
     /// The store of a server, over the connections to it.
-    pub fn on(server: Server, instance: &str) -> Self {
+    pub fn on(server: Connections, instance: &str) -> Self {
         let client = Client { server, instance: instance.into(), transfers: Arc::default() };
         Self {
             reads: Batcher::new(Reads(client.clone())),

@@ -4,8 +4,10 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use kiln_cas::{DigestFunction, StoreError};
 use tokio::sync::oneshot;
+
+use crate::digest::DigestFunction;
+use crate::error::StoreError;
 
 /// Calls under way at the same time.
 const CALLS: usize = 4;
