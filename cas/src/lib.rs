@@ -4,6 +4,8 @@ pub mod access;
 pub mod action_cache;
 pub mod blob;
 pub mod buck2;
+pub mod budget;
+pub mod counted;
 pub mod digest;
 pub mod error;
 pub mod events;

@@ -1,7 +1,10 @@
 //! Rules for names, paths and `Directory` messages (REAPI: canonical form of `Directory`).
 
+use bytes::{Buf, Bytes};
 use kiln_protos::reapi;
+use prost::encoding::{DecodeContext, WireType, decode_key, skip_field};
 
+use crate::counted::{CountError, take};
 use crate::digest::{Digest, DigestError, DigestFunction};
 
 /// Longest name of one path segment in bytes (Linux `NAME_MAX`).
@@ -110,6 +113,58 @@ pub fn validate_directory(directory: &reapi::Directory) -> Result<(), TreeError>
     Ok(())
 }
 
+/// The directories of an encoded `Tree` one by one, as slices of it: a tree of a few megabytes
+/// would take a hundred times as much if it were decoded whole.
+pub struct TreeParts {
+    rest: Bytes,
+}
+
+/// One directory of a `Tree`, still encoded: its digest is that of these bytes.
+pub struct TreePart {
+    pub is_root: bool,
+    pub directory: Bytes,
+}
+
+impl TreeParts {
+    pub fn new(tree: Bytes) -> Self {
+        Self { rest: tree }
+    }
+
+    fn next_part(&mut self) -> Result<Option<TreePart>, CountError> {
+        const ROOT: u32 = 1;
+        const CHILD: u32 = 2;
+        while self.rest.has_remaining() {
+            let mut data = &self.rest[..];
+            let (tag, wire) = decode_key(&mut data)?;
+            let mut part = None;
+            if matches!(tag, ROOT | CHILD) && wire == WireType::LengthDelimited {
+                let directory = self.rest.slice_ref(take(&mut data)?);
+                part = Some(TreePart { is_root: tag == ROOT, directory });
+            } else {
+                skip_field(wire, tag, &mut data, DecodeContext::default())?;
+            }
+            let used = self.rest.len() - data.len();
+            self.rest.advance(used);
+            if part.is_some() {
+                return Ok(part);
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Iterator for TreeParts {
+    type Item = Result<TreePart, CountError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let part = self.next_part();
+        if part.is_err() {
+            self.rest.clear();
+        }
+        part.transpose()
+    }
+}
+
 fn check_sorted<T>(list: &str, nodes: &[T], name: fn(&T) -> &String) -> Result<(), TreeError> {
     let field = |i: usize| format!("{list}[{i}].name");
     let mut previous: Option<&String> = None;
@@ -165,8 +220,9 @@ fn check_digest(list: &str, i: usize, digest: Option<&reapi::Digest>) -> Result<
 
 #[cfg(test)]
 mod tests {
-    use kiln_protos::reapi::{Directory, DirectoryNode, FileNode, SymlinkNode};
+    use kiln_protos::reapi::{Directory, DirectoryNode, FileNode, SymlinkNode, Tree};
     use proptest::prelude::*;
+    use prost::Message;
 
     use super::*;
 
@@ -185,6 +241,22 @@ mod tests {
     fn refused(directory: &Directory, part: &str) {
         let error = validate_directory(directory).expect_err("it is not canonical").to_string();
         assert!(error.contains(part), "{error:?} does not name {part:?}");
+    }
+
+    #[test]
+    fn a_tree_comes_in_the_parts_that_it_was_made_of() {
+        let (root, child) = (files(&["a"]), files(&["b", "c"]));
+        let tree = Tree { root: Some(root.clone()), children: vec![child.clone(), root.clone()] };
+        let mut encoded = tree.encode_to_vec();
+        let parts: Result<Vec<_>, _> = TreeParts::new(encoded.clone().into()).collect();
+        let parts = parts.unwrap();
+        let directories: Vec<_> = parts.iter().map(|part| part.directory.to_vec()).collect();
+        assert_eq!(directories, [&root, &child, &root].map(|part| part.encode_to_vec()));
+        assert_eq!(parts.iter().map(|part| part.is_root).collect::<Vec<_>>(), [true, false, false]);
+        encoded.truncate(encoded.len() - 1);
+        let broken: Vec<_> = TreeParts::new(encoded.into()).collect();
+        assert!(broken.last().unwrap().is_err());
+        assert_eq!(broken.len(), 3);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Extensions, Request, Response, request};
-use kiln_protos::reapi::{self, ActionResult, Tree};
+use kiln_protos::reapi::{self, ActionResult, Directory};
 use prost::Message;
 use tonic::Status;
 use tonic::body::Body;
@@ -14,18 +14,19 @@ use super::cas::{function, wire_digest};
 use super::guard::Guard;
 use super::hits::Hits;
 use super::missing::missing_blobs_error;
-use super::rpc::{
-    Handler, MAX_MESSAGE, decode, decode_single, method, reply, single, unknown_method,
-};
+use super::off_thread::off_thread;
+use super::rpc::{Handler, MAX_MESSAGE, add, decode_single, method, reply, unknown_method};
 use super::status::{digest_status, store_status};
 use super::wire::{self, Encoded, RequestBody};
 use crate::access::Right;
 use crate::action_cache::{ActionKey, SharedActionCache};
 use crate::blob::SharedBlobStore;
-use crate::digest::{Digest, DigestError};
+use crate::budget::Charge;
+use crate::counted;
+use crate::digest::{Digest, DigestError, DigestFunction};
 use crate::error::StoreError;
 use crate::result::{MAX_ACTION_RESULT, Named, complete_for_all_clients, named_blobs};
-use crate::tree::validate_directory;
+use crate::tree::{TreeParts, validate_directory};
 
 /// Room for inlined output: what gRPC's default limit leaves above the largest result.
 const MAX_INLINE: u64 = (4 << 20) - (64 << 10) - MAX_ACTION_RESULT as u64;
@@ -67,8 +68,8 @@ impl ActionCacheService {
         body: impl RequestBody,
     ) -> Result<Response<Body>, Status> {
         const NAME: &str = "GetActionResultRequest";
-        let message = single(body, NAME, MAX_MESSAGE).await?;
-        let request: wire::GetActionResultRequest = decode(NAME, message)?;
+        let (request, mut charge): (wire::GetActionResultRequest, _) =
+            decode_single(&parts.extensions, body, NAME, MAX_MESSAGE).await?;
         let key = key(&request)?;
         self.guard.check(&parts.extensions, Right::Read, &key.instance)?;
         let result = self
@@ -84,8 +85,10 @@ impl ActionCacheService {
         if !wants_inline {
             return Ok(reply(Encoded::whole(result)));
         }
+        // Decoded, with what is inlined, and as the message that goes out.
+        add(&mut charge, (result.len() as u64 + MAX_INLINE) * 2).await?;
         let result = Box::pin(self.inline(&request, &key, result)).await?;
-        Ok(reply(Encoded::message(&result)))
+        Ok(reply(Encoded::message(&result).charged(charge)))
     }
 
     /// Puts what was asked for into the result, as long as it fits into a message.
@@ -142,8 +145,9 @@ impl ActionCacheService {
         caller: Extensions,
         body: impl RequestBody,
     ) -> Result<Response<Body>, Status> {
-        let request: reapi::UpdateActionResultRequest =
-            decode_single(body, "UpdateActionResultRequest", MAX_MESSAGE).await?;
+        const NAME: &str = "UpdateActionResultRequest";
+        let (request, mut charge): (reapi::UpdateActionResultRequest, _) =
+            decode_single(&caller, body, NAME, MAX_MESSAGE).await?;
         self.guard.check(&caller, Right::WriteResults, &request.instance_name)?;
         let function = function(request.digest_function)?;
         let action = wire_digest("action_digest", &request.action_digest, function)?;
@@ -151,7 +155,7 @@ impl ActionCacheService {
             .action_result
             .ok_or_else(|| Status::invalid_argument("action_result: it is not set"))?;
         let key = ActionKey { instance: request.instance_name.into(), action };
-        let stored = store_result(&self.blobs, &self.actions, &key, result).await?;
+        let stored = store_result(&self.blobs, &self.actions, &key, result, &mut charge).await?;
         Ok(reply(Encoded::whole(stored)))
     }
 }
@@ -163,10 +167,11 @@ pub async fn store_result(
     actions: &SharedActionCache,
     key: &ActionKey,
     mut result: ActionResult,
+    charge: &mut Charge,
 ) -> Result<Bytes, Status> {
     let named = named_blobs(&result, key.action.function)
         .map_err(|error| Status::invalid_argument(error.to_string()))?;
-    check_present(blobs, named, key).await?;
+    check_present(blobs, named, key, charge).await?;
     complete_for_all_clients(&mut result);
     let encoded = Bytes::from(result.encode_to_vec());
     if encoded.len() > MAX_ACTION_RESULT {
@@ -187,12 +192,13 @@ async fn check_present(
     blobs: &SharedBlobStore,
     named: Named,
     key: &ActionKey,
+    charge: &mut Charge,
 ) -> Result<(), Status> {
     refuse_missing(blobs, &named.trees).await?;
     // Each once, however often the result or its trees name it.
     let mut all: HashSet<Digest> = named.blobs.into_iter().chain(named.roots).collect();
     for tree in &named.trees.into_iter().collect::<HashSet<_>>() {
-        all.extend(files_of(blobs, tree, key).await?);
+        all.extend(files_of(blobs, tree, key, charge).await?);
     }
     let mut all: Vec<Digest> = all.into_iter().collect();
     all.sort_unstable();
@@ -214,25 +220,38 @@ async fn files_of(
     blobs: &SharedBlobStore,
     tree_digest: &Digest,
     key: &ActionKey,
+    charge: &mut Charge,
 ) -> Result<Vec<Digest>, Status> {
     let field = format!("action_result.output_directories: tree {tree_digest}");
     let refuse = |error| store_status(&field, &error);
+    let size = tree_digest.size;
+    if size > MAX_TREE {
+        return Err(refuse(StoreError::TooLarge { size, limit: MAX_TREE }));
+    }
+    // The message, and the digests of the files that it names.
+    add(charge, size * 2).await?;
     let blob = blobs.read(tree_digest, 0, None).await.map_err(refuse)?;
     let data = blob.collect(MAX_TREE).await.map_err(refuse)?;
-    let invalid = |error: String| Status::invalid_argument(format!("{field}: {error}"));
-    let tree = Tree::decode(data)
-        .map_err(|error| invalid(format!("it is not a Tree message: {error}")))?;
+    let function = key.action.function;
+    let files = off_thread(size, move || tree_files(&data, function)).await?;
+    files.map_err(|error| Status::invalid_argument(format!("{field}: {error}")))
+}
+
+/// One directory is decoded at a time.
+fn tree_files(tree: &Bytes, function: DigestFunction) -> Result<Vec<Digest>, String> {
     let mut files = Vec::new();
-    let root = tree.root.ok_or_else(|| invalid("root is not set".into()))?;
-    for directory in std::iter::once(&root).chain(&tree.children) {
-        validate_directory(directory).map_err(|error| invalid(error.to_string()))?;
+    let mut has_root = false;
+    for part in TreeParts::new(tree.clone()) {
+        let part = part.map_err(|error| format!("it is not a Tree message: {error}"))?;
+        has_root |= part.is_root;
+        let directory: Directory = counted::decode(part.directory)
+            .map_err(|error| format!("it is not a Tree message: {error}"))?;
+        validate_directory(&directory).map_err(|error| error.to_string())?;
         for digest in directory.files.iter().filter_map(|file| file.digest.as_ref()) {
-            let digest = Digest::from_wire(digest, key.action.function)
-                .map_err(|error| invalid(error.to_string()))?;
-            files.push(digest);
+            files.push(Digest::from_wire(digest, function).map_err(|error| error.to_string())?);
         }
     }
-    Ok(files)
+    if has_root { Ok(files) } else { Err("root is not set".to_owned()) }
 }
 
 fn key(request: &wire::GetActionResultRequest) -> Result<ActionKey, Status> {

@@ -14,9 +14,9 @@ use super::guard::Guard;
 use crate::access::Right;
 use crate::digest::DigestFunction;
 
-/// Advertised total of a batch: gRPC's default message limit of 4 MiB, with room for digests
-/// and statuses. Larger requests are accepted.
-pub const MAX_BATCH_TOTAL: u64 = (4 << 20) - (64 << 10);
+/// Advertised total of a batch: gRPC's default message limit of 4 MiB, less the digests and
+/// statuses of some ten thousand blobs. Larger uploads are accepted.
+pub const MAX_BATCH_TOTAL: u64 = 3 << 20;
 /// REAPI versions served.
 pub const LOW_VERSION: (i32, i32) = (2, 0);
 /// GetChunkMapping and RegisterChunkMapping came with 2.13; the calls they replace stay served.

@@ -14,19 +14,25 @@ use super::chunking::Chunking;
 use super::compression::{compress, decompress};
 use super::get_tree;
 use super::guard::Guard;
+use super::off_thread::off_thread;
 use super::rpc::{
-    Handler, MAX_BATCH_MESSAGE, MAX_MESSAGE, decode, decode_single, method_of, reply, reply_stream,
-    single, unknown_method,
+    Handler, MAX_BATCH_MESSAGE, MAX_MESSAGE, add, decode, decode_single, method_of, reply,
+    reply_stream, single, unknown_method,
 };
 use super::status::{digest_status, inner_status, store_status};
 use super::wire::{self, Encoded, Messages, RequestBody, decode_find_missing, encode_missing};
 use crate::access::Right;
 use crate::blob::SharedBlobStore;
+use crate::budget::Charge;
 use crate::digest::{Digest, DigestError, DigestFunction};
 use crate::error::StoreError;
 
 /// Blobs of one batch that are read or written at a time.
 const BATCH_CONCURRENCY: usize = 32;
+/// Largest message that clients of gRPC take by default.
+const MAX_ANSWER: u64 = 4 << 20;
+/// Bytes of one blob in the answer to a batch besides its data: digest, status, tags and lengths.
+const BLOB_OVERHEAD: u64 = 96;
 /// Blobs below this size are not worth compressing.
 const MIN_COMPRESSED: usize = 256;
 
@@ -70,7 +76,10 @@ impl Cas {
         caller: &Extensions,
         body: impl RequestBody,
     ) -> Result<Response<Body>, Status> {
-        let message = single(body, "FindMissingBlobsRequest", MAX_BATCH_MESSAGE).await?;
+        const NAME: &str = "FindMissingBlobsRequest";
+        let (message, mut charge) = single(caller, body, NAME, MAX_BATCH_MESSAGE).await?;
+        // The digests, and an answer that may name them all.
+        add(&mut charge, message.len() as u64 * 2).await?;
         let asked = decode_find_missing(&message)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
         self.guard.check_bytes(caller, Right::Read, &asked.instance)?;
@@ -79,7 +88,7 @@ impl Cas {
             .find_missing(&asked.digests)
             .await
             .map_err(|error| store_status("blob_digests", &error))?;
-        Ok(reply(Encoded::whole(encode_missing(&missing).into())))
+        Ok(reply(Encoded::whole(encode_missing(&missing).into()).charged(charge)))
     }
 
     async fn batch_update(
@@ -88,10 +97,11 @@ impl Cas {
         body: impl RequestBody,
     ) -> Result<Response<Body>, Status> {
         const NAME: &str = "BatchUpdateBlobsRequest";
-        let message = single(body, NAME, MAX_BATCH_MESSAGE).await?;
-        let batch: wire::BatchUpdateBlobsRequest = decode(NAME, message)?;
+        let (batch, mut charge): (wire::BatchUpdateBlobsRequest, _) =
+            decode_single(caller, body, NAME, MAX_BATCH_MESSAGE).await?;
         self.guard.check_bytes(caller, Right::WriteBlobs, &batch.instance_name)?;
         let function = function(batch.digest_function)?;
+        add(&mut charge, expanded(&batch.requests)?).await?;
         let responses = futures_util::stream::iter(batch.requests.into_iter().enumerate())
             .map(|(i, request)| async move {
                 let digest = request.digest.clone();
@@ -117,9 +127,12 @@ impl Cas {
         check_size(|| format!("requests[{i}].digest"), &digest, self.max_blob_size)?;
         let data = match request.compressor {
             IDENTITY => request.data,
-            ZSTD => decompress(request.data, digest.size).map_err(|error| {
-                Status::invalid_argument(format!("requests[{i}].data: {error}"))
-            })?,
+            ZSTD => {
+                let data = off_thread(digest.size, move || decompress(request.data, digest.size));
+                data.await?.map_err(|error| {
+                    Status::invalid_argument(format!("requests[{i}].data: {error}"))
+                })?
+            }
             other => return Err(unknown_compressor(&format!("requests[{i}].compressor"), other)),
         };
         if data.len() as u64 != digest.size {
@@ -138,11 +151,12 @@ impl Cas {
         body: impl RequestBody,
     ) -> Result<Response<Body>, Status> {
         const NAME: &str = "BatchReadBlobsRequest";
-        let message = single(body, NAME, MAX_BATCH_MESSAGE).await?;
-        let batch: wire::BatchReadBlobsRequest = decode(NAME, message)?;
+        let (batch, mut charge): (wire::BatchReadBlobsRequest, _) =
+            decode_single(caller, body, NAME, MAX_BATCH_MESSAGE).await?;
         self.guard.check_bytes(caller, Right::Read, &batch.instance_name)?;
         let function = function(batch.digest_function)?;
-        check_total(&batch.digests)?;
+        // Once as blobs, once as the message that they go out in.
+        add(&mut charge, check_total(&batch.digests)? * 2).await?;
         let zstd = batch.acceptable_compressors.contains(&ZSTD);
         let responses = futures_util::stream::iter(batch.digests.into_iter().enumerate())
             .map(|(i, digest)| async move {
@@ -156,7 +170,7 @@ impl Cas {
             .buffered(BATCH_CONCURRENCY)
             .collect()
             .await;
-        Ok(reply(Encoded::message(&wire::BatchReadBlobsResponse { responses })))
+        Ok(reply(Encoded::message(&wire::BatchReadBlobsResponse { responses }).charged(charge)))
     }
 
     async fn read_one(
@@ -173,7 +187,9 @@ impl Cas {
         let blob = self.blobs.read(&digest, 0, None).await.map_err(refuse)?;
         let data = blob.collect(MAX_BATCH_TOTAL).await.map_err(refuse)?;
         if zstd && data.len() >= MIN_COMPRESSED {
-            let compressed = compress(&data).map_err(refuse)?;
+            let raw = data.clone();
+            let compressed = off_thread(digest.size, move || compress(&raw)).await?;
+            let compressed = compressed.map_err(refuse)?;
             if compressed.len() < data.len() {
                 return Ok((compressed, ZSTD));
             }
@@ -186,12 +202,12 @@ impl Cas {
         caller: &Extensions,
         body: impl RequestBody,
     ) -> Result<Response<Body>, Status> {
-        let request: reapi::GetTreeRequest =
-            decode_single(body, "GetTreeRequest", MAX_MESSAGE).await?;
+        let (request, charge): (reapi::GetTreeRequest, _) =
+            decode_single(caller, body, "GetTreeRequest", MAX_MESSAGE).await?;
         self.guard.check(caller, Right::Read, &request.instance_name)?;
         let function = function(request.digest_function)?;
         let root = wire_digest("root_digest", &request.root_digest, function)?;
-        let walk = get_tree::Walk::start(&self.blobs, root, &request).await?;
+        let walk = get_tree::Walk::start(&self.blobs, root, &request, charge).await?;
         Ok(reply_stream(Box::pin(walk.pages())))
     }
 
@@ -200,8 +216,8 @@ impl Cas {
         caller: &Extensions,
         body: impl RequestBody,
     ) -> Result<Response<Body>, Status> {
-        let request: reapi::SplitBlobRequest =
-            decode_single(body, "SplitBlobRequest", MAX_MESSAGE).await?;
+        let (request, _charge): (reapi::SplitBlobRequest, _) =
+            decode_single(caller, body, "SplitBlobRequest", MAX_MESSAGE).await?;
         self.guard.check(caller, Right::Read, &request.instance_name)?;
         let function = function(request.digest_function)?;
         let blob = wire_digest("blob_digest", &request.blob_digest, function)?;
@@ -214,8 +230,8 @@ impl Cas {
         caller: &Extensions,
         body: impl RequestBody,
     ) -> Result<Response<Body>, Status> {
-        let request: reapi::GetChunkMappingRequest =
-            decode_single(body, "GetChunkMappingRequest", MAX_MESSAGE).await?;
+        let (request, _charge): (reapi::GetChunkMappingRequest, _) =
+            decode_single(caller, body, "GetChunkMappingRequest", MAX_MESSAGE).await?;
         self.guard.check(caller, Right::Read, &request.instance_name)?;
         let function = function(request.digest_function)?;
         let blob = wire_digest("blob_digest", &request.blob_digest, function)?;
@@ -229,8 +245,8 @@ impl Cas {
         caller: &Extensions,
         body: impl RequestBody,
     ) -> Result<Response<Body>, Status> {
-        let request: reapi::SpliceBlobRequest =
-            decode_single(body, "SpliceBlobRequest", MAX_BATCH_MESSAGE).await?;
+        let (request, _charge): (reapi::SpliceBlobRequest, _) =
+            decode_single(caller, body, "SpliceBlobRequest", MAX_BATCH_MESSAGE).await?;
         self.guard.check(caller, Right::WriteBlobs, &request.instance_name)?;
         let function = function(request.digest_function)?;
         let blob = wire_digest("blob_digest", &request.blob_digest, function)?;
@@ -247,19 +263,21 @@ impl Cas {
         body: impl RequestBody,
     ) -> Result<Response<Body>, Status> {
         const NAME: &str = "RegisterChunkMappingRequest";
-        let mut messages = Messages::new(body, NAME, MAX_BATCH_MESSAGE);
+        let mut messages = Messages::new(body, NAME, MAX_BATCH_MESSAGE, Charge::of(caller));
+        let mut charge = Charge::of(caller);
         let first = messages
             .next()
             .await?
             .ok_or_else(|| Status::invalid_argument(format!("{NAME}: no message came")))?;
-        let first: reapi::RegisterChunkMappingRequest = decode(NAME, first)?;
+        let first: reapi::RegisterChunkMappingRequest = decode(NAME, first, &mut charge).await?;
         self.guard.check(caller, Right::WriteBlobs, &first.instance_name)?;
         let function = function(first.digest_function)?;
         let blob = wire_digest("blob_digest", &first.blob_digest, function)?;
         check_size(|| "blob_digest".into(), &blob, self.max_blob_size)?;
         let mut chunks = wire_digests("chunk_digests", 0, &first.chunk_digests, function)?;
         while let Some(message) = messages.next().await? {
-            let more: reapi::RegisterChunkMappingRequest = decode(NAME, message)?;
+            let more: reapi::RegisterChunkMappingRequest =
+                decode(NAME, message, &mut charge).await?;
             let more = wire_digests("chunk_digests", chunks.len(), &more.chunk_digests, function)?;
             chunks.extend(more);
             Chunking::check_count(chunks.len())?;
@@ -324,15 +342,42 @@ pub fn check_size(field: impl Fn() -> String, digest: &Digest, limit: u64) -> Re
     )))
 }
 
-fn check_total(digests: &[wire::Digest]) -> Result<(), Status> {
+/// Bytes of the blobs of a batch that is read. Errors: they do not fit into one answer, which
+/// says the digest and a status of each besides.
+fn check_total(digests: &[wire::Digest]) -> Result<u64, Status> {
     let sizes = digests.iter().map(|digest| u64::try_from(digest.size_bytes).unwrap_or(0));
     let total = sizes.fold(0, u64::saturating_add);
+    let overhead = digests.len() as u64 * BLOB_OVERHEAD;
+    if total <= MAX_BATCH_TOTAL && total + overhead <= MAX_ANSWER {
+        return Ok(total + overhead);
+    }
     if total <= MAX_BATCH_TOTAL {
-        return Ok(());
+        return Err(Status::invalid_argument(format!(
+            "digests: an answer with {} blobs of {total} bytes in all is more than the \
+             {MAX_ANSWER} bytes that clients take in one message; ask for fewer at a time",
+            digests.len()
+        )));
     }
     Err(Status::invalid_argument(format!(
         "digests: {total} bytes in all are over max_batch_total_size_bytes ({MAX_BATCH_TOTAL}); \
          read large blobs with ByteStream.Read"
+    )))
+}
+
+/// Bytes that the compressed blobs of a batch come to, as their digests say. What is compressed
+/// may not hold more than what is not.
+fn expanded(requests: &[wire::UpdateBlob]) -> Result<u64, Status> {
+    let compressed = requests.iter().filter(|request| request.compressor == ZSTD);
+    let sizes = compressed.filter_map(|request| request.digest.as_ref());
+    let sizes = sizes.map(|digest| u64::try_from(digest.size_bytes).unwrap_or(0));
+    let total = sizes.fold(0, u64::saturating_add);
+    if total <= MAX_BATCH_MESSAGE as u64 {
+        return Ok(total);
+    }
+    Err(Status::invalid_argument(format!(
+        "requests: the compressed blobs come to {total} bytes, and a batch may hold \
+         {MAX_BATCH_MESSAGE} (max_batch_total_size_bytes is {MAX_BATCH_TOTAL}); write large blobs \
+         with ByteStream.Write"
     )))
 }
 

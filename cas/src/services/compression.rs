@@ -14,6 +14,8 @@ const PIECE: usize = 256 << 10;
 /// Largest window a frame may ask for, as a power of two (16 MiB): more than zstd's levels up
 /// to 19 use. It bounds the memory of one upload.
 const MAX_WINDOW_LOG: u32 = 24;
+/// The same in bytes.
+pub const MAX_WINDOW: u64 = 1 << MAX_WINDOW_LOG;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ZstdError {

@@ -8,12 +8,13 @@ use std::collections::{HashSet, VecDeque};
 use bytes::Bytes;
 use futures_util::Stream;
 use kiln_protos::reapi::{Directory, GetTreeRequest};
-use prost::Message;
 use tonic::Status;
 
-use super::status::store_status;
+use super::status::{budget_status, store_status};
 use super::wire::{Encoded, put_varint};
 use crate::blob::SharedBlobStore;
+use crate::budget::Charge;
+use crate::counted;
 use crate::digest::{Digest, DigestFunction};
 use crate::error::StoreError;
 use crate::tree::validate_directory;
@@ -28,6 +29,8 @@ const MAX_PAGE: usize = 1000;
 const PAGE_BYTES: usize = 1 << 20;
 /// Directories read at a time.
 const READ_AHEAD: usize = 8;
+/// Most bytes of them, where there is more than one.
+const READ_AHEAD_BYTES: u64 = 2 << 20;
 /// Tags of `GetTreeResponse`.
 const DIRECTORIES: u8 = 0x0a;
 const NEXT_PAGE_TOKEN: u8 = 0x12;
@@ -46,6 +49,8 @@ pub struct Walk {
     skip: usize,
     page_size: usize,
     done: bool,
+    /// For the largest group of directories that was held at a time.
+    charge: Charge,
 }
 
 impl Walk {
@@ -54,6 +59,7 @@ impl Walk {
         blobs: &SharedBlobStore,
         root: Digest,
         request: &GetTreeRequest,
+        charge: Charge,
     ) -> Result<Self, Status> {
         let mut walk = Self {
             blobs: blobs.clone(),
@@ -65,7 +71,9 @@ impl Walk {
             skip: parse_token(&request.page_token)?,
             page_size: page_size(request.page_size)?,
             done: false,
+            charge,
         };
+        walk.charge_for(root.size).await?;
         let data = walk
             .read(&root)
             .await?
@@ -106,8 +114,15 @@ impl Walk {
 
     /// `false`: there is nothing more to read.
     async fn read_more(&mut self) -> Result<bool, Status> {
-        let count = self.queue.len().min(READ_AHEAD);
+        let mut bytes = 0;
+        let ahead = self.queue.iter().take(READ_AHEAD).take_while(|digest| {
+            bytes += digest.size;
+            bytes <= READ_AHEAD_BYTES
+        });
+        // One at least, however large.
+        let count = ahead.count().max(1).min(self.queue.len());
         let batch: Vec<Digest> = self.queue.drain(..count).collect();
+        self.charge_for(batch.iter().map(|digest| digest.size).sum()).await?;
         let reads = batch.iter().map(|digest| self.read(digest));
         let read = futures_util::future::try_join_all(reads).await?;
         for (digest, data) in batch.iter().zip(read) {
@@ -116,9 +131,18 @@ impl Walk {
         Ok(count > 0)
     }
 
+    /// For directories of `bytes` bytes in all: as they came, decoded (one at a time), and in a page.
+    async fn charge_for(&mut self, bytes: u64) -> Result<(), Status> {
+        let bytes = bytes.min(MAX_DIRECTORY + READ_AHEAD_BYTES) * 4;
+        self.charge.grow_to(bytes).await.map_err(|error| budget_status(&error))
+    }
+
     /// `None`: absent. The specification has the server leave out what is missing.
     async fn read(&self, digest: &Digest) -> Result<Option<Bytes>, Status> {
         let refuse = |error: StoreError| store_status(&format!("directory {digest}"), &error);
+        if digest.size > MAX_DIRECTORY {
+            return Err(refuse(StoreError::TooLarge { size: digest.size, limit: MAX_DIRECTORY }));
+        }
         let blob = match self.blobs.read(digest, 0, None).await {
             Ok(blob) => blob,
             Err(StoreError::NotFound(_)) => return Ok(None),
@@ -133,8 +157,8 @@ impl Walk {
         let invalid = |error: String| {
             Status::invalid_argument(format!("root_digest: directory {digest} below it: {error}"))
         };
-        let directory =
-            Directory::decode(data.clone()).map_err(|error| invalid(error.to_string()))?;
+        let directory: Directory =
+            counted::decode(data.clone()).map_err(|error| invalid(error.to_string()))?;
         validate_directory(&directory).map_err(|error| invalid(error.to_string()))?;
         for child in directory.directories.iter().filter_map(|child| child.digest.as_ref()) {
             let child = Digest::from_wire(child, self.function)

@@ -18,16 +18,17 @@ use futures_util::{StreamExt, TryStreamExt};
 use http::request::Parts;
 use http::{Extensions, HeaderMap, HeaderValue, StatusCode, header};
 use kiln_protos::reapi::ActionResult;
-use prost::Message;
 use tonic::{Code, Status};
 
 use super::action_cache::store_result;
 use super::cas::check_size;
 use super::guard::Guard;
-use super::status::{digest_status, records_status, store_status};
+use super::rpc::{add, decode};
+use super::status::{budget_status, digest_status, records_status, store_status};
 use crate::access::Right;
 use crate::action_cache::{ActionKey, SharedActionCache};
-use crate::blob::{Blob, MAX_WHOLE_BLOB, SharedBlobStore};
+use crate::blob::{MAX_WHOLE_BLOB, SharedBlobStore};
+use crate::budget::Charge;
 use crate::digest::{Digest, DigestFunction};
 use crate::error::StoreError;
 use crate::records::{Expect, SharedRecords, Write};
@@ -35,6 +36,9 @@ use crate::result::MAX_ACTION_RESULT;
 
 /// Most segments of an instance name in a URL.
 pub const MAX_INSTANCE_SEGMENTS: usize = 6;
+
+/// Most bytes of one blob that wait to be written, or to be sent.
+const IN_FLIGHT: u64 = 4 << 20;
 
 pub struct HttpCache {
     pub blobs: SharedBlobStore,
@@ -150,11 +154,12 @@ async fn get_blob(
     cache.guard.check(&caller.0, Right::Read, &name.instance)?;
     let size = cache.size_of(&name).await?;
     let digest = name.digest(size)?;
+    let mut charge = Charge::of(&caller.0);
+    add(&mut charge, digest.size.min(IN_FLIGHT)).await?;
     let blob = cache.blobs.read(&digest, 0, None).await.map_err(|e| store_status("hash", &e))?;
-    let body = match blob {
-        Blob::Whole(data) => Body::from(data),
-        Blob::Stream(stream) => Body::from_stream(stream.map_err(std::io::Error::other)),
-    };
+    // What is not read yet stays charged.
+    let pieces = blob.into_stream().map_err(std::io::Error::other);
+    let body = Body::from_stream(pieces.inspect(move |_| _ = &charge));
     Ok((octets(size), body).into_response())
 }
 
@@ -168,9 +173,10 @@ async fn put_blob(
     let name = Name::new(&params);
     cache.guard.check(&caller.0, Right::WriteBlobs, &name.instance)?;
     name.digest(0)?;
+    let mut charge = Charge::of(&caller.0);
     let digest = match content_length(&headers) {
-        Some(size) => cache.put_sized(name.digest(size)?, body).await?,
-        None => cache.put_unsized(&name, body).await?,
+        Some(size) => cache.put_sized(name.digest(size)?, body, &mut charge).await?,
+        None => cache.put_unsized(&name, body, &mut charge).await?,
     };
     cache.remember_size(&digest).await?;
     Ok(StatusCode::OK)
@@ -196,10 +202,10 @@ async fn put_result(
 ) -> Result<StatusCode, Refusal> {
     let key = Name::new(&params).action()?;
     cache.guard.check(&caller.0, Right::WriteResults, &key.instance)?;
-    let body = collect(body, MAX_ACTION_RESULT).await?;
-    let result = ActionResult::decode(body)
-        .map_err(|e| Status::invalid_argument(format!("the body is no ActionResult: {e}")))?;
-    store_result(&cache.blobs, &cache.actions, &key, result).await?;
+    let mut charge = Charge::of(&caller.0);
+    let body = collect(body, MAX_ACTION_RESULT, &mut charge).await?;
+    let result: ActionResult = decode("the body", body, &mut charge).await?;
+    store_result(&cache.blobs, &cache.actions, &key, result, &mut charge).await?;
     Ok(StatusCode::OK)
 }
 
@@ -228,14 +234,20 @@ impl HttpCache {
         written.map(drop).map_err(|e| records_status("hash", &e))
     }
 
-    async fn put_sized(&self, digest: Digest, body: Body) -> Result<Digest, Status> {
+    async fn put_sized(
+        &self,
+        digest: Digest,
+        body: Body,
+        charge: &mut Charge,
+    ) -> Result<Digest, Status> {
         let refuse = |error: StoreError| store_status("body", &error);
         check_size(|| "Content-Length".into(), &digest, self.max_blob_size)?;
         if digest.size <= MAX_WHOLE_BLOB {
-            let data = collect(body, MAX_WHOLE_BLOB as usize).await?;
+            let data = collect(body, MAX_WHOLE_BLOB as usize, charge).await?;
             self.write(&digest, data).await?;
             return Ok(digest);
         }
+        add(charge, digest.size.min(IN_FLIGHT)).await?;
         let mut writer = self.blobs.writer(&digest).await.map_err(refuse)?;
         let mut stream = body.into_data_stream();
         while let Some(data) = stream.next().await {
@@ -246,14 +258,19 @@ impl HttpCache {
     }
 
     /// Without a Content-Length the size is known at the end only.
-    async fn put_unsized(&self, name: &Name, body: Body) -> Result<Digest, Status> {
-        let data =
-            collect(body, MAX_WHOLE_BLOB as usize).await.map_err(|status| match status.code() {
-                Code::InvalidArgument => Status::unimplemented(
-                    "send a Content-Length header with bodies of more than 1 MiB",
-                ),
-                _ => status,
-            })?;
+    async fn put_unsized(
+        &self,
+        name: &Name,
+        body: Body,
+        charge: &mut Charge,
+    ) -> Result<Digest, Status> {
+        let data = collect(body, MAX_WHOLE_BLOB as usize, charge).await;
+        let data = data.map_err(|status| match status.code() {
+            Code::InvalidArgument => {
+                Status::unimplemented("send a Content-Length header with bodies of more than 1 MiB")
+            }
+            _ => status,
+        })?;
         let digest = name.digest(data.len() as u64)?;
         self.write(&digest, data).await?;
         Ok(digest)
@@ -284,7 +301,7 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
 }
 
 /// `InvalidArgument` when there is more than `limit`.
-async fn collect(body: Body, limit: usize) -> Result<Bytes, Status> {
+async fn collect(body: Body, limit: usize, charge: &mut Charge) -> Result<Bytes, Status> {
     let mut stream = body.into_data_stream();
     let mut all = Vec::new();
     while let Some(data) = stream.next().await {
@@ -292,6 +309,8 @@ async fn collect(body: Body, limit: usize) -> Result<Bytes, Status> {
         if all.len() + data.len() > limit {
             return Err(Status::invalid_argument(format!("body: more than {limit} bytes")));
         }
+        let held = (all.len() + data.len()) as u64;
+        charge.grow_to(held).await.map_err(|error| budget_status(&error))?;
         all.extend_from_slice(&data);
     }
     Ok(all.into())

@@ -16,6 +16,7 @@ mod http;
 mod log_stream;
 mod metadata;
 mod missing;
+mod off_thread;
 pub mod resource;
 mod rpc;
 mod status;

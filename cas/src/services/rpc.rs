@@ -8,14 +8,16 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::Stream;
-use http::{HeaderValue, Request, Response, Uri};
-use prost::Message;
+use http::{Extensions, HeaderValue, Request, Response, Uri};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::server::NamedService;
 
+use super::status::budget_status;
 use super::wire::{Encoded, Messages, Reply, RequestBody, StreamReply};
+use crate::budget::Charge;
+use crate::counted::{self, Counted, ENTRY_BYTES};
 
 /// Largest request message of calls that carry blobs or long lists of digests. More than is
 /// advertised: some clients fill batches to the advertised size and then add framing.
@@ -81,28 +83,44 @@ pub fn unknown_method(service: &str, method: &str) -> Status {
     Status::unimplemented(format!("{service} has no method {method:?}"))
 }
 
-/// The only message of a unary call.
+/// The only message of a unary call, and what it is charged: keep that for as long as the call
+/// lasts. `caller`: the extensions of the request.
 pub async fn single<B: RequestBody>(
+    caller: &Extensions,
     body: B,
     name: &'static str,
     limit: usize,
-) -> Result<Bytes, Status> {
-    Messages::new(body, name, limit).single().await
+) -> Result<(Bytes, Charge), Status> {
+    Messages::new(body, name, limit, Charge::of(caller)).single().await
 }
 
 /// The same, decoded.
-pub async fn decode_single<M: Message + Default, B: RequestBody>(
+pub async fn decode_single<M: Counted, B: RequestBody>(
+    caller: &Extensions,
     body: B,
     name: &'static str,
     limit: usize,
-) -> Result<M, Status> {
-    decode(name, single(body, name, limit).await?)
+) -> Result<(M, Charge), Status> {
+    let (message, mut charge) = single(caller, body, name, limit).await?;
+    let message = decode(name, message, &mut charge).await?;
+    Ok((message, charge))
 }
 
-pub fn decode<M: Message + Default>(name: &str, message: Bytes) -> Result<M, Status> {
-    M::decode(message).map_err(|error| {
-        Status::invalid_argument(format!("{name} is not a valid message: {error}"))
-    })
+/// Decodes a message after its entries were counted and charged.
+pub async fn decode<M: Counted>(
+    name: &str,
+    message: Bytes,
+    charge: &mut Charge,
+) -> Result<M, Status> {
+    let invalid = |error| Status::invalid_argument(format!("{name}: {error}"));
+    let entries = counted::count::<M>(&message).map_err(invalid)?;
+    add(charge, entries as u64 * ENTRY_BYTES).await?;
+    M::decode(message).map_err(|error| invalid(error.into()))
+}
+
+/// Charges `bytes` more.
+pub async fn add(charge: &mut Charge, bytes: u64) -> Result<(), Status> {
+    charge.add(bytes).await.map_err(|error| budget_status(&error))
 }
 
 /// A response of one message.

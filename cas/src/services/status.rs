@@ -4,6 +4,7 @@ use kiln_protos::rpc;
 use tonic::{Code, Status};
 
 use crate::access::Refused;
+use crate::budget::BudgetError;
 use crate::digest::DigestError;
 use crate::error::StoreError;
 use crate::records::RecordsError;
@@ -46,6 +47,14 @@ pub fn records_status(context: &str, error: &RecordsError) -> Status {
         RecordsError::Corrupt(_) => Code::DataLoss,
     };
     Status::new(code, format!("{context}: {error}"))
+}
+
+/// `UNAVAILABLE` where the same request may be served a moment later.
+pub fn budget_status(error: &BudgetError) -> Status {
+    match error {
+        BudgetError::Busy { .. } => Status::unavailable(error.to_string()),
+        BudgetError::Never { .. } => Status::resource_exhausted(error.to_string()),
+    }
 }
 
 pub fn refused_status(refused: Refused) -> Status {

@@ -60,6 +60,16 @@ impl StreamHasher {
     }
 }
 
+/// The digest of `data`, taken on another thread where there is much of it.
+pub async fn hash(function: DigestFunction, data: &Bytes) -> Result<Digest, StoreError> {
+    if data.len() < BATCH {
+        return Ok(function.digest(data));
+    }
+    let data = data.clone();
+    let hashed = tokio::task::spawn_blocking(move || function.digest(&data)).await;
+    hashed.map_err(|error| lost(&error.to_string()))
+}
+
 fn lost(reason: &str) -> StoreError {
     StoreError::Io { context: "hash a blob".to_owned(), message: reason.to_owned() }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::hashing::StreamHasher;
+use super::hashing::{StreamHasher, hash};
 use super::range::EmptyWriter;
 use crate::blob::{Blob, BlobStore, BlobWriter};
 use crate::digest::Digest;
@@ -42,7 +42,7 @@ impl<S: BlobStore> BlobStore for Verified<S> {
         if actual != digest.size {
             return Err(StoreError::SizeMismatch { expected: *digest, actual });
         }
-        check(digest, digest.function.digest(&data))?;
+        check(digest, hash(digest.function, &data).await?)?;
         if digest.is_empty_blob() {
             return Ok(());
         }

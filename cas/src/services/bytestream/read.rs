@@ -9,16 +9,21 @@ use tonic::body::Body;
 use super::ByteStream;
 use crate::access::Right;
 use crate::blob::{Blob, BlobStream, MAX_WHOLE_BLOB};
+use crate::budget::Charge;
 use crate::digest::Digest;
 use crate::error::StoreError;
 use crate::services::compression::{compress, compressed_stream};
+use crate::services::off_thread::off_thread;
 use crate::services::resource::{Compression, ReadName, parse_read};
-use crate::services::rpc::{MAX_MESSAGE, decode_single, reply, reply_stream};
+use crate::services::rpc::{MAX_MESSAGE, add, decode_single, reply, reply_stream};
 use crate::services::status::store_status;
 use crate::services::wire::{Encoded, ReadRequest, RequestBody, put_varint};
 
 /// Most bytes of a blob in one message: below the 4 MiB that clients take by default.
 const MAX_DATA: usize = MAX_WHOLE_BLOB as usize;
+/// Most bytes of a blob that a read holds at a time: what the store reads ahead, and what the
+/// client has not taken yet.
+const IN_FLIGHT: u64 = 2 * MAX_WHOLE_BLOB;
 /// Tag of `ReadResponse.data`.
 const DATA: u8 = 0x52;
 
@@ -28,7 +33,8 @@ impl ByteStream {
         caller: &Extensions,
         body: impl RequestBody,
     ) -> Result<Response<Body>, Status> {
-        let request: ReadRequest = decode_single(body, "ReadRequest", MAX_MESSAGE).await?;
+        let (request, charge): (ReadRequest, _) =
+            decode_single(caller, body, "ReadRequest", MAX_MESSAGE).await?;
         let name = parse_read(&request.resource_name)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
         self.guard.check(caller, Right::Read, name.instance())?;
@@ -41,10 +47,10 @@ impl ByteStream {
         let limit = (limit > 0).then_some(limit);
         match name {
             ReadName::Blob { digest, compression: Compression::Identity, .. } => {
-                self.read_plain(&digest, offset, limit).await
+                self.read_plain(&digest, offset, limit, charge).await
             }
             ReadName::Blob { digest, compression: Compression::Zstd, .. } => {
-                Box::pin(self.read_zstd(&digest, offset, limit)).await
+                Box::pin(self.read_zstd(&digest, offset, limit, charge)).await
             }
             ReadName::Log(name) => self.read_log(name, offset, limit).await,
         }
@@ -55,10 +61,14 @@ impl ByteStream {
         digest: &Digest,
         offset: u64,
         limit: Option<u64>,
+        mut charge: Charge,
     ) -> Result<Response<Body>, Status> {
+        add(&mut charge, digest.size.min(IN_FLIGHT)).await?;
         match self.blobs.read(digest, offset, limit).await.map_err(|e| refuse(&e))? {
-            Blob::Whole(data) if data.len() <= MAX_DATA => Ok(reply(response(data))),
-            blob => Ok(reply_stream(messages(blob.into_stream()))),
+            Blob::Whole(data) if data.len() <= MAX_DATA => {
+                Ok(reply(response(data).charged(charge)))
+            }
+            blob => Ok(reply_stream(messages(blob.into_stream(), charge))),
         }
     }
 
@@ -67,7 +77,9 @@ impl ByteStream {
         digest: &Digest,
         offset: u64,
         limit: Option<u64>,
+        mut charge: Charge,
     ) -> Result<Response<Body>, Status> {
+        add(&mut charge, digest.size.min(IN_FLIGHT)).await?;
         if limit.is_some() {
             return Err(Status::invalid_argument(
                 "read_limit: it must be 0 where resource_name asks for compressed data",
@@ -75,11 +87,12 @@ impl ByteStream {
         }
         match self.blobs.read(digest, offset, None).await.map_err(|e| refuse(&e))? {
             Blob::Whole(data) if data.len() <= MAX_DATA => {
-                Ok(reply(response(compress(&data).map_err(|e| refuse(&e))?)))
+                let compressed = off_thread(digest.size, move || compress(&data)).await?;
+                Ok(reply(response(compressed.map_err(|e| refuse(&e))?).charged(charge)))
             }
             blob => {
                 let stream = compressed_stream(blob).map_err(|e| refuse(&e))?;
-                Ok(reply_stream(messages(stream)))
+                Ok(reply_stream(messages(stream, charge)))
             }
         }
     }
@@ -94,7 +107,7 @@ impl ByteStream {
             self.logs.read(name, offset).await.map_err(|e| refuse(&e))?.ok_or_else(|| {
                 Status::not_found(format!("resource_name: there is no log {name:?} (any more)"))
             })?;
-        Ok(reply_stream(messages(limited(stream, limit))))
+        Ok(reply_stream(messages(limited(stream, limit), Charge::default())))
     }
 }
 
@@ -115,10 +128,10 @@ fn response(data: Bytes) -> Encoded {
 
 type Pieces = std::pin::Pin<Box<dyn futures_util::Stream<Item = Result<Encoded, Status>> + Send>>;
 
-/// Chunks as messages; chunks that are too large for one are cut.
-fn messages(stream: BlobStream) -> Pieces {
-    let state = (stream, Bytes::new());
-    Box::pin(futures_util::stream::try_unfold(state, |(mut stream, mut rest)| async move {
+/// Chunks as messages; chunks that are too large for one are cut. `charge` is kept to the end.
+fn messages(stream: BlobStream, charge: Charge) -> Pieces {
+    let state = (stream, Bytes::new(), charge);
+    Box::pin(futures_util::stream::try_unfold(state, |(mut stream, mut rest, charge)| async move {
         while rest.is_empty() {
             match stream.next().await {
                 None => return Ok(None),
@@ -126,7 +139,7 @@ fn messages(stream: BlobStream) -> Pieces {
             }
         }
         let piece = rest.split_to(rest.len().min(MAX_DATA));
-        Ok(Some((response(piece), (stream, rest))))
+        Ok(Some((response(piece), (stream, rest, charge))))
     }))
 }
 

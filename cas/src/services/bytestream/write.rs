@@ -5,6 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::{Extensions, Response};
 use kiln_protos::bytestream::{QueryWriteStatusRequest, QueryWriteStatusResponse, WriteResponse};
+use prost::Message;
 use tonic::Status;
 use tonic::body::Body;
 
@@ -13,16 +14,19 @@ use super::sink::Sink;
 use super::uploads::{Partial, UploadKey};
 use crate::access::Right;
 use crate::blob::MAX_WHOLE_BLOB;
+use crate::budget::Charge;
 use crate::digest::Digest;
 use crate::error::StoreError;
 use crate::services::cas::check_size;
-use crate::services::compression::decompress;
+use crate::services::compression::{MAX_WINDOW, decompress};
 use crate::services::resource::{Compression, NameError, WriteName, parse_write};
-use crate::services::rpc::{MAX_MESSAGE, MAX_STREAM_MESSAGE, decode, decode_single, reply};
+use crate::services::rpc::{MAX_MESSAGE, MAX_STREAM_MESSAGE, decode_single, reply};
 use crate::services::status::store_status;
 use crate::services::wire::{Encoded, Messages, RequestBody, WriteRequest};
 
 const NAME: &str = "WriteRequest";
+/// Most bytes of an upload that wait to be hashed and written.
+const IN_FLIGHT: u64 = 4 << 20;
 /// `committed_size` of a compressed upload of a blob that is there already.
 const ALREADY_THERE: i64 = -1;
 
@@ -33,7 +37,7 @@ impl ByteStream {
         body: impl RequestBody,
     ) -> Result<Response<Body>, Status> {
         self.uploads.expire(Instant::now());
-        let mut incoming = Incoming::start(body).await?;
+        let mut incoming = Incoming::start(caller, body).await?;
         let name = incoming.name.clone();
         let name = parse_write(&name).map_err(|e| malformed(&e))?;
         self.guard.check(caller, Right::WriteBlobs, name.instance())?;
@@ -85,6 +89,8 @@ impl ByteStream {
         mut incoming: Incoming<impl RequestBody>,
     ) -> Result<i64, Status> {
         let (digest, compressed) = (key.digest, key.compressed);
+        let window = if compressed { MAX_WINDOW } else { 0 };
+        incoming.messages.charge(digest.size.min(window + IN_FLIGHT)).await?;
         if self.is_present(&digest).await? {
             return Ok(if compressed { ALREADY_THERE } else { digest.size as i64 });
         }
@@ -183,8 +189,8 @@ impl ByteStream {
         caller: &Extensions,
         body: impl RequestBody,
     ) -> Result<Response<Body>, Status> {
-        let request: QueryWriteStatusRequest =
-            decode_single(body, "QueryWriteStatusRequest", MAX_MESSAGE).await?;
+        let (request, _charge): (QueryWriteStatusRequest, _) =
+            decode_single(caller, body, "QueryWriteStatusRequest", MAX_MESSAGE).await?;
         let name = parse_write(request.resource_name.as_bytes()).map_err(|e| malformed(&e))?;
         self.guard.check(caller, Right::WriteBlobs, name.instance())?;
         let (committed, complete) = match name {
@@ -204,6 +210,12 @@ impl ByteStream {
         let committed_size = committed as i64;
         Ok(reply(Encoded::message(&QueryWriteStatusResponse { committed_size, complete })))
     }
+}
+
+fn request(message: Bytes) -> Result<WriteRequest, Status> {
+    WriteRequest::decode(message).map_err(|error| {
+        Status::invalid_argument(format!("{NAME} is not a valid message: {error}"))
+    })
 }
 
 /// `committed_size` of a finished upload: all bytes, counted as the client counts its offsets.
@@ -227,12 +239,13 @@ struct Incoming<B> {
 }
 
 impl<B: RequestBody> Incoming<B> {
-    async fn start(body: B) -> Result<Self, Status> {
-        let mut messages = Messages::new(body, NAME, MAX_STREAM_MESSAGE);
+    async fn start(caller: &Extensions, body: B) -> Result<Self, Status> {
+        let charge = Charge::of(caller);
+        let mut messages = Messages::new(body, NAME, MAX_STREAM_MESSAGE, charge);
         let Some(message) = messages.next().await? else {
             return Err(Status::invalid_argument("WriteRequest: no message came"));
         };
-        let first: WriteRequest = decode(NAME, message)?;
+        let first = request(message)?;
         let (name, start) = (first.resource_name.clone(), first.write_offset);
         if start < 0 {
             return Err(Status::invalid_argument(format!("write_offset: {start} is negative")));
@@ -253,7 +266,7 @@ impl<B: RequestBody> Incoming<B> {
         let request = match self.first.take() {
             Some(first) => first,
             None => match self.messages.next().await? {
-                Some(message) => decode::<WriteRequest>(NAME, message)?,
+                Some(message) => request(message)?,
                 None => return Ok(None),
             },
         };

@@ -49,6 +49,11 @@ impl Assembler {
         self.continue_partial()
     }
 
+    /// Bytes of a message that is not whole yet.
+    pub fn held(&self) -> usize {
+        self.partial.len()
+    }
+
     /// Called at the end of the body.
     pub fn finish(&self) -> Result<(), FrameError> {
         if self.partial.is_empty() { Ok(()) } else { Err(FrameError::Truncated) }

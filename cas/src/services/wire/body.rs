@@ -12,6 +12,8 @@ use http_body_util::BodyExt;
 use tonic::{Code, Status};
 
 use super::{Assembler, FrameError, PREFIX};
+use crate::budget::Charge;
+use crate::services::status::budget_status;
 
 /// Any request body that the services take.
 pub trait RequestBody:
@@ -30,11 +32,19 @@ pub struct Messages<B> {
     assembler: Assembler,
     /// The message's type, for errors.
     name: &'static str,
+    /// What has arrived of the largest message.
+    charge: Charge,
 }
 
 impl<B: RequestBody> Messages<B> {
-    pub fn new(body: B, name: &'static str, limit: usize) -> Self {
-        Self { body, assembler: Assembler::new(limit), name }
+    /// `charge` pays for the bytes of a message while it is put together, and afterwards.
+    pub fn new(body: B, name: &'static str, limit: usize, charge: Charge) -> Self {
+        Self { body, assembler: Assembler::new(limit), name, charge }
+    }
+
+    /// Adds `bytes` to what this request holds.
+    pub async fn charge(&mut self, bytes: u64) -> Result<(), Status> {
+        self.charge.add(bytes).await.map_err(|error| budget_status(&error))
     }
 
     /// `None`: the client has ended its side.
@@ -50,13 +60,15 @@ impl<B: RequestBody> Messages<B> {
             let frame = frame
                 .map_err(|error| Status::cancelled(format!("the request broke off: {error}")))?;
             if let Ok(data) = frame.into_data() {
+                let held = (self.assembler.held() + data.len()) as u64;
+                self.charge.grow_to(held).await.map_err(|error| budget_status(&error))?;
                 self.assembler.push(data);
             }
         }
     }
 
-    /// The one message of a unary call.
-    pub async fn single(mut self) -> Result<Bytes, Status> {
+    /// The one message of a unary call, and what it is charged.
+    pub async fn single(mut self) -> Result<(Bytes, Charge), Status> {
         let Some(message) = self.next().await? else {
             return Err(Status::invalid_argument(format!("{}: no message came", self.name)));
         };
@@ -66,7 +78,7 @@ impl<B: RequestBody> Messages<B> {
                 self.name
             )));
         }
-        Ok(message)
+        Ok((message, self.charge))
     }
 
     fn refuse(&self, error: FrameError) -> Status {
@@ -86,6 +98,8 @@ const JOIN_UP_TO: usize = 8 << 10;
 pub struct Encoded {
     head: Bytes,
     payload: Bytes,
+    /// What the message is charged until it has been sent.
+    charge: Charge,
 }
 
 impl Encoded {
@@ -97,9 +111,18 @@ impl Encoded {
         buffer.extend_from_slice(head);
         if join {
             buffer.extend_from_slice(&payload);
-            return Self { head: buffer.freeze(), payload: Bytes::new() };
+            return Self::of(buffer.freeze(), Bytes::new());
         }
-        Self { head: buffer.freeze(), payload }
+        Self::of(buffer.freeze(), payload)
+    }
+
+    fn of(head: Bytes, payload: Bytes) -> Self {
+        Self { head, payload, charge: Charge::default() }
+    }
+
+    /// Keeps `charge` for as long as the message is not sent.
+    pub fn charged(self, charge: Charge) -> Self {
+        Self { charge, ..self }
     }
 
     /// A message that is encoded already.
@@ -113,7 +136,7 @@ impl Encoded {
         put_prefix(&mut buffer, size);
         let encoded = message.encode(&mut buffer);
         debug_assert!(encoded.is_ok(), "the buffer grows as needed");
-        Self { head: buffer.freeze(), payload: Bytes::new() }
+        Self::of(buffer.freeze(), Bytes::new())
     }
 
     pub fn size(&self) -> usize {
@@ -144,14 +167,16 @@ fn ok_trailers() -> HeaderMap {
 
 /// The body of a response with exactly one message.
 pub struct Reply {
-    message: Option<Encoded>,
+    head: Option<Bytes>,
     payload: Bytes,
+    _charge: Charge,
     done: bool,
 }
 
 impl Reply {
     pub fn new(message: Encoded) -> Self {
-        Self { message: Some(message), payload: Bytes::new(), done: false }
+        let Encoded { head, payload, charge } = message;
+        Self { head: Some(head), payload, _charge: charge, done: false }
     }
 }
 
@@ -163,9 +188,8 @@ impl Body for Reply {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        if let Some(message) = self.message.take() {
-            self.payload = message.payload;
-            return Poll::Ready(Some(Ok(Frame::data(message.head))));
+        if let Some(head) = self.head.take() {
+            return Poll::Ready(Some(Ok(Frame::data(head))));
         }
         if !self.payload.is_empty() {
             return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.payload)))));

@@ -2,9 +2,9 @@
 //! request, a `String` for each would be most of its cost.
 
 use bytes::Bytes;
-use prost::Message;
 
 use super::{FindMissingBlobsRequest, put_varint, take_varint};
+use crate::counted::{self, CountError};
 use crate::digest::{Digest, DigestError, DigestFunction};
 
 const INSTANCE_NAME: u8 = 0x0a;
@@ -19,8 +19,8 @@ const HEX: usize = 64;
 /// What is wrong with a request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FindMissingError {
-    #[error("FindMissingBlobsRequest is not a valid message: {0}")]
-    Malformed(prost::DecodeError),
+    #[error("FindMissingBlobsRequest: {0}")]
+    Malformed(CountError),
     #[error("digest_function: {0}")]
     Function(DigestError),
     #[error("blob_digests[{index}]: {source}")]
@@ -39,8 +39,8 @@ pub fn decode_find_missing(message: &Bytes) -> Result<FindMissing, FindMissingEr
     if let Some((instance, digests)) = decode_usual(message) {
         return Ok(FindMissing { instance: message.slice_ref(instance), digests });
     }
-    let request =
-        FindMissingBlobsRequest::decode(message.clone()).map_err(FindMissingError::Malformed)?;
+    let request: FindMissingBlobsRequest =
+        counted::decode(message.clone()).map_err(FindMissingError::Malformed)?;
     let function =
         DigestFunction::from_wire(request.digest_function).map_err(FindMissingError::Function)?;
     let parse = |(index, digest): (usize, &super::Digest)| {
@@ -139,6 +139,7 @@ fn push_hex(buffer: &mut Vec<u8>, hash: &[u8; 32]) {
 mod tests {
     use kiln_protos::reapi;
     use proptest::prelude::*;
+    use prost::Message;
 
     use super::*;
 

@@ -2,9 +2,31 @@
 //! format a string is bytes, and these decode as slices of what arrived.
 
 use bytes::Bytes;
-use kiln_protos::rpc;
+use kiln_protos::{bytestream, reapi, rpc};
 
+use crate::counted::{Counted, LEAF, LIST_IN_2, Shape, counted, many};
 use crate::digest::{DigestError, DigestFunction};
+
+/// Most blobs of one batch: the answer, which names each, stays below the 4 MiB that clients of
+/// gRPC take by default.
+pub const MAX_BATCH_BLOBS: usize = 50_000;
+/// Most digests of one request that is nothing but a list of them.
+pub const MAX_DIGESTS: usize = 1 << 20;
+
+counted! {
+    ReadRequest: LEAF, 0;
+    WriteRequest: LEAF, 0;
+    FindMissingBlobsRequest: LIST_IN_2, MAX_DIGESTS;
+    GetActionResultRequest: Shape(&[many(5, &LEAF)]), MAX_BATCH_BLOBS;
+    BatchUpdateBlobsRequest: LIST_IN_2, MAX_BATCH_BLOBS;
+    BatchReadBlobsRequest: LIST_IN_2, MAX_BATCH_BLOBS;
+    reapi::GetTreeRequest: LEAF, 0;
+    reapi::SplitBlobRequest: LEAF, 0;
+    reapi::GetChunkMappingRequest: LEAF, 0;
+    reapi::SpliceBlobRequest: Shape(&[many(3, &LEAF)]), MAX_DIGESTS;
+    reapi::RegisterChunkMappingRequest: Shape(&[many(3, &LEAF)]), MAX_DIGESTS;
+    bytestream::QueryWriteStatusRequest: LEAF, 0;
+}
 
 /// `google.bytestream.ReadRequest`
 #[derive(Clone, PartialEq, prost::Message)]
@@ -148,7 +170,6 @@ impl Digest {
 
 #[cfg(test)]
 mod tests {
-    use kiln_protos::{bytestream, reapi};
     use proptest::prelude::*;
     use prost::Message;
 

@@ -2,16 +2,20 @@
 
 use std::collections::HashSet;
 
+use bytes::Bytes;
 use kiln_protos::reapi;
-use prost::Message;
 
 use crate::blob::BlobStore;
+use crate::counted;
 use crate::digest::{Digest, DigestError, DigestFunction};
 use crate::error::StoreError;
 use crate::result::{ResultError, named_blobs};
+use crate::tree::TreeParts;
 
 /// Bytes of the largest `Tree` or `Directory` that is read.
 const MAX_TREE: u64 = 256 << 20;
+/// A larger `Tree` is decoded on another thread: it would hold up the connections of this one.
+const WORTH_A_TRIP: usize = 128 << 10;
 /// Directories walked below one `root_directory_digest`.
 const MAX_DIRECTORIES: usize = 1_000_000;
 
@@ -55,43 +59,24 @@ struct Gather {
 }
 
 impl Gather {
-    fn digest(
-        &self,
-        holder: &Digest,
-        digest: &Option<reapi::Digest>,
-    ) -> Result<Digest, ClosureError> {
-        digest
-            .as_ref()
-            .ok_or(DigestError::Absent)
-            .and_then(|digest| Digest::from_wire(digest, self.function))
-            .map_err(|error| ClosureError::Directory {
-                digest: *holder,
-                message: error.to_string(),
-            })
-    }
-
     async fn add_tree(
         &mut self,
         digest: Digest,
         blobs: &dyn BlobStore,
     ) -> Result<(), ClosureError> {
         self.found.insert(digest);
-        let tree: reapi::Tree = load(blobs, &digest).await?;
-        for directory in tree.root.iter().chain(&tree.children) {
-            self.add_files(&digest, directory)?;
-        }
-        Ok(())
-    }
-
-    fn add_files(
-        &mut self,
-        holder: &Digest,
-        directory: &reapi::Directory,
-    ) -> Result<(), ClosureError> {
-        for file in &directory.files {
-            let digest = self.digest(holder, &file.digest)?;
-            self.found.insert(digest);
-        }
+        let data = load(blobs, &digest).await?;
+        let function = self.function;
+        let files = match data.len() > WORTH_A_TRIP {
+            false => tree_files(&digest, data, function),
+            true => {
+                let work = move || tree_files(&digest, data, function);
+                tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+                    Err(ClosureError::Directory { digest, message: error.to_string() })
+                })
+            }
+        };
+        self.found.extend(files?);
         Ok(())
     }
 
@@ -101,10 +86,10 @@ impl Gather {
         let mut pending = vec![root];
         while let Some(digest) = pending.pop() {
             self.found.insert(digest);
-            let directory: reapi::Directory = load(blobs, &digest).await?;
-            self.add_files(&digest, &directory)?;
+            let directory = decode(&digest, load(blobs, &digest).await?)?;
+            self.found.extend(files_of(&digest, &directory, self.function)?);
             for child in &directory.directories {
-                let child = self.digest(&digest, &child.digest)?;
+                let child = named(&digest, &child.digest, self.function)?;
                 if seen.insert(child) {
                     pending.push(child);
                 }
@@ -118,19 +103,58 @@ impl Gather {
     }
 }
 
-async fn load<M: Message + Default>(
-    blobs: &dyn BlobStore,
-    digest: &Digest,
-) -> Result<M, ClosureError> {
-    let blob = match blobs.read(digest, 0, None).await {
-        Ok(blob) => blob,
-        Err(StoreError::NotFound(digest)) => return Err(ClosureError::Missing(digest)),
-        Err(error) => return Err(ClosureError::Store(error)),
-    };
-    let data = blob.collect(MAX_TREE).await.map_err(|error| match error {
+/// What `holder` names in a field.
+fn named(
+    holder: &Digest,
+    digest: &Option<reapi::Digest>,
+    function: DigestFunction,
+) -> Result<Digest, ClosureError> {
+    digest
+        .as_ref()
+        .ok_or(DigestError::Absent)
+        .and_then(|digest| Digest::from_wire(digest, function))
+        .map_err(|error| wrong(holder, &error))
+}
+
+fn files_of(
+    holder: &Digest,
+    directory: &reapi::Directory,
+    function: DigestFunction,
+) -> Result<Vec<Digest>, ClosureError> {
+    directory.files.iter().map(|file| named(holder, &file.digest, function)).collect()
+}
+
+/// The files of a `Tree`, of which one directory is decoded at a time.
+fn tree_files(
+    tree: &Digest,
+    data: Bytes,
+    function: DigestFunction,
+) -> Result<HashSet<Digest>, ClosureError> {
+    let mut files = HashSet::new();
+    for part in TreeParts::new(data) {
+        let part = part.map_err(|error| wrong(tree, &error))?;
+        files.extend(files_of(tree, &decode(tree, part.directory)?, function)?);
+    }
+    Ok(files)
+}
+
+fn decode(holder: &Digest, data: Bytes) -> Result<reapi::Directory, ClosureError> {
+    counted::decode(data).map_err(|error| wrong(holder, &error))
+}
+
+fn wrong(digest: &Digest, error: &dyn std::error::Error) -> ClosureError {
+    ClosureError::Directory { digest: *digest, message: error.to_string() }
+}
+
+async fn load(blobs: &dyn BlobStore, digest: &Digest) -> Result<Bytes, ClosureError> {
+    let missing = |error| match error {
         StoreError::NotFound(digest) => ClosureError::Missing(digest),
         error => ClosureError::Store(error),
-    })?;
-    M::decode(data)
-        .map_err(|error| ClosureError::Directory { digest: *digest, message: error.to_string() })
+    };
+    if digest.size > MAX_TREE {
+        let message = format!("{} bytes are more than the limit of {MAX_TREE}", digest.size);
+        return Err(ClosureError::Directory { digest: *digest, message });
+    }
+    let blob = blobs.read(digest, 0, None).await.map_err(missing)?;
+    blob.collect(MAX_TREE).await.map_err(missing)
 }
