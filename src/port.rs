@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use kiln_cas::budget::{Budget, MIN_BUDGET};
 use kiln_cas::stores::StorageStats;
 use kiln_cas::stores::Transfers;
 use kiln_executor::WorkerStatus;
@@ -92,7 +93,7 @@ impl Port {
         if let Some(auth) = &auth {
             background.extend(auth.keep_keys(stop.clone()).await?);
         }
-        let requests = Requests::new(THREADS);
+        let requests = Requests::new(THREADS, Budget::new(MIN_BUDGET));
         let security = Security { failures: failures.clone(), tls: tls.clone() };
         let router = router(worker, figures, requests.clone(), security);
         let parts = FrontParts {

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use axum::Router;
 use kiln_cas::StoreError;
 use kiln_cas::access::{Everybody, Right, SharedAuthorizer};
+use kiln_cas::budget::Budget;
 use kiln_cas::events::Events;
 use kiln_cas::logs::LogStreams;
 use kiln_cas::promises::Attributed;
@@ -59,6 +60,8 @@ pub struct ServeOptions {
     /// How clients reach the server; `None`: `http://` or `https://` and where it listens.
     pub base_url: Option<String>,
     pub front_threads: usize,
+    /// Bytes that requests under way may hold in memory.
+    pub request_memory: u64,
     pub storage: StorageConfig,
     pub scheduler: SchedulerConfig,
     pub journal: JournalConfig,
@@ -190,7 +193,7 @@ impl Server {
             Some(redis) => Scheduler::join(config, parts, redis.clone()).await?,
         };
         let auditor = Auditor::new(&scheduler, journal.clone(), storage.records.clone());
-        let requests = Requests::new(options.front_threads);
+        let requests = Requests::new(options.front_threads, Budget::new(options.request_memory));
         let status = worker.as_ref().map(|(_, worker)| worker.status());
         let inputs = status.as_ref().map(|status| status.inputs.clone()).unwrap_or_default();
         let tools = status.as_ref().map(|status| status.tools.clone()).unwrap_or_default();

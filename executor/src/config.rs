@@ -115,8 +115,8 @@ fn default_limits(machine: Option<u64>, slots: u32) -> Limits {
     }
 }
 
-/// Bytes; `None` where /proc does not tell.
-fn machine_memory() -> Option<u64> {
+/// Memory of this machine in bytes; `None` where /proc does not tell.
+pub fn machine_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)

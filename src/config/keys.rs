@@ -177,6 +177,13 @@ pub const KEYS: &[Key] = &[
         "Threads that serve connections. auto: one a core, at most 8.",
     ),
     key(
+        "server.request_memory",
+        "auto",
+        Kind::SizeFrom(kiln_cas::budget::MIN_BUDGET),
+        "Most memory of all requests under way; half of it for one address. Requests wait for it, and are \
+         then refused. auto: an eighth of the memory here, at least 256MiB.",
+    ),
+    key(
         "server.drain",
         "30s",
         Kind::Duration,

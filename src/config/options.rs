@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use kiln_cas::budget::MIN_BUDGET;
 use kiln_cas::redis::{RedisConfig, RedisError};
 use kiln_cas::services::FetchConfig;
 use kiln_cas::stores::s3::S3Config;
@@ -73,6 +74,7 @@ pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
         insecure: settings.flag("server.insecure"),
         base_url: (base_url != "auto").then(|| base_url.trim_end_matches('/').to_owned()),
         front_threads: front_threads(settings),
+        request_memory: request_memory(settings),
         storage: StorageConfig { shared: shared_storage(settings)?, ..storage(settings, data_dir) },
         scheduler: scheduler(settings)?,
         journal: journal(settings),
@@ -94,6 +96,20 @@ fn fetch(settings: &Settings, data_dir: &Path) -> Result<FetchConfig, ConfigErro
     })?;
     let max_size = settings.size("fetch.max_size").unwrap_or(u64::MAX);
     Ok(FetchConfig { allowed, directory: data_dir.join(DOWNLOADS), max_size })
+}
+
+/// Bytes; the table of keys has seen to the least.
+fn request_memory(settings: &Settings) -> u64 {
+    let given = settings.size("server.request_memory");
+    given.unwrap_or_else(|| memory_here().map_or(0, |memory| memory / 8)).max(MIN_BUDGET)
+}
+
+/// Of the machine, or of the container that this runs in, in bytes.
+fn memory_here() -> Option<u64> {
+    let machine = kiln_executor::config::machine_memory();
+    let container = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
+    let container = container.and_then(|text| text.trim().parse().ok());
+    machine.into_iter().chain(container).min()
 }
 
 fn audit(settings: &Settings) -> AuditConfig {

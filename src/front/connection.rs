@@ -9,6 +9,7 @@ use axum::Router;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use kiln_cas::budget::Budget;
 use kiln_scheduler::presence::OpenConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::server::TlsStream;
@@ -48,6 +49,7 @@ pub struct Service {
     pub site: Arc<Site>,
     pub limits: FrontLimits,
     pub failures: Arc<Failures>,
+    pub budget: Budget,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -115,7 +117,10 @@ async fn serve(
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE);
     builder.http1().timer(TokioTimer::new()).header_read_timeout(service.limits.headers);
-    let answer = service_fn(move |request| measured(service.clone(), origin.clone(), request));
+    let share = service.budget.share(origin.ends.map(|(client, _)| client.ip()));
+    let answer = service_fn(move |request| {
+        measured(service.clone(), origin.clone(), share.clone(), request)
+    });
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), answer);
     tokio::pin!(connection);
     tokio::select! {

@@ -10,12 +10,14 @@ use http::{HeaderMap, HeaderName, Request, Response, Version};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use kiln_cas::access::Right;
+use kiln_cas::budget::Share;
 use tonic::Code;
 use tower::Service as _;
 
 use super::body::Expected;
 use super::connection::Service;
 use super::gate::{Origin, turn_away};
+use super::memory::charged;
 use super::site::Stranger;
 use super::unknown::is_grpc;
 use crate::auth::access::Caller;
@@ -40,6 +42,7 @@ enum Kind {
 pub async fn measured(
     service: Arc<Service>,
     origin: Arc<Origin>,
+    share: Share,
     mut request: Request<Incoming>,
 ) -> Result<Response<Measured>, Infallible> {
     let kind = kind(service.counters.clone(), &request);
@@ -48,7 +51,10 @@ pub async fn measured(
         request.extensions_mut().insert(origin.connection.clone());
     }
     let response = match admitted {
-        Ok(()) => service.router.clone().call(expecting(&service, request)).await?,
+        Ok(()) => {
+            let (request, _held) = charged(expecting(&service, request), &share);
+            service.router.clone().call(request).await?
+        }
         Err(refusal) => refusal,
     };
     Ok(match kind {
@@ -178,7 +184,7 @@ mod tests {
     use crate::telemetry::requests::Requests;
 
     fn start() -> (Requests, Call) {
-        let requests = Requests::new(1);
+        let requests = Requests::new(1, kiln_cas::budget::Budget::new(0));
         let call = requests.lanes()[0].clone().call(0);
         (requests, call)
     }

@@ -11,6 +11,7 @@ pub mod health;
 mod limits;
 mod listen;
 mod measure;
+mod memory;
 mod opening;
 mod peers;
 mod site;
@@ -105,6 +106,7 @@ impl Front {
                 site: site.clone(),
                 limits: limits.clone(),
                 failures: failures.clone(),
+                budget: requests.budget().clone(),
             };
             let shutdown = shutdown.clone();
             let worker = LaneWorker { service: Arc::new(service), drain, shutdown };

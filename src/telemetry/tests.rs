@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use http_body_util::BodyExt;
 use kiln_cas::access::Everybody;
+use kiln_cas::budget::Budget;
 use kiln_cas::events::Events;
 use kiln_cas::logs::LogStreams;
 use kiln_cas::stores::{Storage, StorageConfig};
@@ -84,7 +85,7 @@ async fn the_manual_names_every_metric_and_no_other() {
         scheduler: scheduler.clone(),
         journal: journal.clone(),
         auditor: Auditor::new(&scheduler, journal.clone(), storage.records.clone()),
-        requests: Requests::new(1),
+        requests: Requests::new(1, Budget::new(0)),
         security: Security { failures: Arc::default(), tls: None },
         names_properties: true,
         redis: Arc::default(),
@@ -99,7 +100,7 @@ async fn the_manual_names_every_metric_and_no_other() {
         storage: storage.stats.clone(),
         transfers: Arc::default(),
         stages: Arc::default(),
-        requests: Requests::new(1),
+        requests: Requests::new(1, Budget::new(0)),
         security: Security { failures: Arc::default(), tls: None },
     };
     let mut exported = scraped(telemetry.routes()).await;

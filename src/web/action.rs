@@ -1,5 +1,6 @@
 //! What is known of one action, from the store, the action cache and the journal.
 
+use kiln_cas::counted::Counted;
 use kiln_cas::{Digest, DigestFunction, StoreError};
 use kiln_protos::events::execution::Origin;
 use kiln_protos::reapi;
@@ -164,7 +165,7 @@ fn own_result(run: &Entry) -> Option<reapi::ActionResult> {
     reapi::ActionResult::decode(encoded.clone()).ok()
 }
 
-async fn message_at<M: Message + Default>(
+async fn message_at<M: Counted + 'static>(
     state: &WebState,
     wire: Option<&reapi::Digest>,
     action: Digest,

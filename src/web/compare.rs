@@ -1,8 +1,9 @@
 //! Why an action missed the cache: what differs from an earlier one, in words.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
+use kiln_cas::counted::Counted;
 use kiln_cas::{Digest, DigestFunction, StoreError};
 use kiln_protos::reapi::{Action, Command, Directory, Platform};
 use similar::TextDiff;
@@ -127,7 +128,7 @@ pub async fn compare(
     Ok(comparison)
 }
 
-async fn child<M: prost::Message + Default>(
+async fn child<M: Counted + 'static>(
     state: &WebState,
     wire: Option<&kiln_protos::reapi::Digest>,
     parent: &Digest,
@@ -245,8 +246,9 @@ async fn compare_inputs(
                 _ => {}
             }
         }
+        let kept: HashSet<&str> = after.directories.iter().map(|kept| kept.name.as_str()).collect();
         for child in &before.directories {
-            if !after.directories.iter().any(|kept| kept.name == child.name) {
+            if !kept.contains(child.name.as_str()) {
                 let name = format!("{path}{}/", child.name);
                 comparison.add("input", name, Some("directory".into()), None);
             }

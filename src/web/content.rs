@@ -1,6 +1,7 @@
 //! Reads messages and text out of the store, with a limit on each.
 
 use bytes::Bytes;
+use kiln_cas::counted::{self, Counted};
 use kiln_cas::{ActionKey, Digest, DigestFunction, StoreError};
 use kiln_protos::reapi;
 use prost::Message;
@@ -14,6 +15,23 @@ pub const MAX_MESSAGE: u64 = 4 << 20;
 pub const MAX_TREE: u64 = 32 << 20;
 /// Bytes of stdout and stderr that a page shows.
 pub const MAX_TEXT: u64 = 64 << 10;
+
+/// More bytes than these are worked on elsewhere than on the thread that serves connections.
+const WORTH_A_TRIP: usize = 64 << 10;
+
+/// Does `work`, which is about `bytes` bytes.
+pub async fn off_thread<T: Send + 'static>(
+    bytes: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, StoreError> {
+    if bytes <= WORTH_A_TRIP {
+        return Ok(work());
+    }
+    tokio::task::spawn_blocking(work).await.map_err(|error| StoreError::Io {
+        context: "decode a message".to_owned(),
+        message: error.to_string(),
+    })
+}
 
 /// `{function}/{hash}/{size}` of an address.
 pub fn parse_digest(function: &str, hash: &str, size: &str) -> Result<Digest, WebError> {
@@ -62,13 +80,14 @@ impl WebState {
         self.blobs.read(digest, 0, None).await?.collect(limit).await
     }
 
-    pub async fn message<M: Message + Default>(
+    /// A message of at most `limit` bytes. Its entries are counted before it is decoded.
+    pub async fn message<M: Counted + 'static>(
         &self,
         digest: &Digest,
         limit: u64,
     ) -> Result<M, StoreError> {
         let data = self.bytes(digest, limit).await?;
-        M::decode(data).map_err(|error| {
+        off_thread(data.len(), move || counted::decode(data)).await?.map_err(|error| {
             StoreError::Invalid(format!("blob {digest} is not the message it should be: {error}"))
         })
     }

@@ -1,11 +1,13 @@
 //! Walks an input root, or an output directory, one path at a time.
 
+use bytes::Bytes;
+use kiln_cas::counted::{self, CountError};
+use kiln_cas::tree::TreeParts;
 use kiln_cas::{Digest, StoreError};
-use kiln_protos::reapi::{Directory, DirectoryNode, Tree};
-use prost::Message;
+use kiln_protos::reapi::{Directory, DirectoryNode};
 
 use super::WebState;
-use super::content::{MAX_MESSAGE, MAX_TREE};
+use super::content::{MAX_MESSAGE, MAX_TREE, off_thread};
 use super::error::WebError;
 use super::format::short;
 
@@ -43,21 +45,36 @@ pub async fn walk(
             }
             Ok(directory)
         }
-        Kind::Tree => walk_tree(&state.message(digest, MAX_TREE).await?, digest, &names),
+        Kind::Tree => {
+            let tree = state.bytes(digest, MAX_TREE).await?;
+            let names: Vec<_> = names.into_iter().map(str::to_owned).collect();
+            let digest = *digest;
+            off_thread(tree.len(), move || walk_tree(&tree, &digest, &names)).await?
+        }
     }
 }
 
-fn walk_tree(tree: &Tree, digest: &Digest, names: &[&str]) -> Result<Directory, WebError> {
-    let mut directory = tree.root.clone().unwrap_or_default();
+/// Decodes the directories on the way and no other: each is found by the digest of its bytes.
+fn walk_tree(tree: &Bytes, digest: &Digest, names: &[String]) -> Result<Directory, WebError> {
+    let parts: Result<Vec<_>, _> = TreeParts::new(tree.clone()).collect();
+    let parts = parts.map_err(|error| not_a_tree(digest, &error))?;
+    let decode = |data: &Bytes| -> Result<Directory, WebError> {
+        Ok(counted::decode(data.clone()).map_err(|error| not_a_tree(digest, &error))?)
+    };
+    let root = parts.iter().rfind(|part| part.is_root);
+    let mut directory = root.map_or(Ok(Directory::default()), |root| decode(&root.directory))?;
     for name in names {
         let wanted = child_digest(child(&directory, name)?, digest)?;
-        let found = tree
-            .children
-            .iter()
-            .find(|child| digest.function.digest(&child.encode_to_vec()) == wanted);
-        directory = found.cloned().ok_or(StoreError::NotFound(wanted))?;
+        let found = parts.iter().map(|part| &part.directory).find(|data| {
+            data.len() as u64 == wanted.size && digest.function.digest(data) == wanted
+        });
+        directory = decode(found.ok_or(StoreError::NotFound(wanted))?)?;
     }
     Ok(directory)
+}
+
+fn not_a_tree(digest: &Digest, error: &CountError) -> StoreError {
+    StoreError::Invalid(format!("blob {digest} is not the message it should be: {error}"))
 }
 
 fn child<'a>(directory: &'a Directory, name: &str) -> Result<&'a DirectoryNode, WebError> {

@@ -43,7 +43,9 @@ pub use self::http::MAX_INSTANCE_SEGMENTS;
 pub use self::metadata::{MAX_METADATA, REQUEST_METADATA, request_metadata};
 pub use self::missing::{MAX_NAMED_IN_TRAILER, grpc_error, missing_blobs};
 pub use self::rpc::{MAX_BATCH_MESSAGE, MAX_MESSAGE, MAX_STREAM_MESSAGE};
-pub use self::status::{code_of, digest_status, records_status, refused_status, store_status};
+pub use self::status::{
+    budget_status, code_of, digest_status, records_status, refused_status, store_status,
+};
 
 use self::action_cache::ActionCacheService;
 use self::asset::AssetService;

@@ -1,6 +1,7 @@
 use kiln_cas::services::MAX_BATCH_TOTAL;
 use kiln_protos::reapi;
 use kiln_protos::reapi::batch_update_blobs_request::Request as Upload;
+use kiln_protos::reapi::content_addressable_storage_client::ContentAddressableStorageClient;
 use kiln_protos::reapi::{
     BatchReadBlobsRequest, BatchUpdateBlobsRequest, FindMissingBlobsRequest, compressor,
 };
@@ -198,4 +199,60 @@ async fn blobs_over_the_configured_size_are_refused() {
     let statuses = update(&server, vec![upload(wire(&digest), b"eleven bytes")], 0).await;
     assert_eq!(statuses[0].0, Code::InvalidArgument as i32);
     assert!(statuses[0].1.contains("max_cas_blob_size_bytes"), "{}", statuses[0].1);
+}
+
+/// A request that says of a few bytes that they are very many.
+fn bomb(size: usize) -> Upload {
+    let zeros = vec![0; size];
+    let data = zstd::bulk::compress(&zeros, 3).unwrap();
+    Upload { digest: wire(&SHA256.digest(&zeros)), compressor: ZSTD, data }
+}
+
+#[tokio::test]
+async fn what_comes_out_of_a_compressed_batch_is_bounded_as_what_goes_in() {
+    let server = start().await;
+    let requests: Vec<_> = [bomb(40 << 20), bomb(40 << 20)].into();
+    let request = BatchUpdateBlobsRequest { requests, ..Default::default() };
+    let result = server.cas().batch_update_blobs(request).await;
+    refused(result, Code::InvalidArgument, "requests: the compressed blobs come to 83886080 bytes");
+    let statuses = update(&server, vec![bomb(40 << 20)], 0).await;
+    assert_eq!(statuses[0].0, 0, "{statuses:?}");
+}
+
+#[tokio::test]
+async fn entries_are_counted_before_they_are_decoded() {
+    let server = start().await;
+    let request =
+        BatchUpdateBlobsRequest { requests: vec![Upload::default(); 50_001], ..Default::default() };
+    let result = server.cas().batch_update_blobs(request).await;
+    refused(result, Code::InvalidArgument, "BatchUpdateBlobsRequest: it has more than 50000");
+    let digests = vec![reapi::Digest::default(); 50_001];
+    let request = BatchReadBlobsRequest { digests, ..Default::default() };
+    let result = server.cas().batch_read_blobs(request).await;
+    refused(result, Code::InvalidArgument, "BatchReadBlobsRequest: it has more than 50000");
+    let blob_digests = vec![reapi::Digest::default(); (1 << 20) + 1];
+    let request = FindMissingBlobsRequest { blob_digests, ..Default::default() };
+    let result = server.cas().find_missing_blobs(request).await;
+    refused(result, Code::InvalidArgument, "FindMissingBlobsRequest: it has more than 1048576");
+}
+
+#[tokio::test]
+async fn the_answer_to_a_batch_is_no_larger_than_clients_take_by_default() {
+    let server = start().await;
+    let limit = MAX_BATCH_TOTAL as usize;
+    for count in [1, 800, 10_000] {
+        let mut digests = Vec::new();
+        for i in 0..count {
+            let digest = server.put(SHA256, noise(limit / count, i as u64)).await;
+            digests.push(digest.to_wire());
+        }
+        let request = BatchReadBlobsRequest { digests, ..Default::default() };
+        let mut by_default = ContentAddressableStorageClient::new(server.channel.clone());
+        let answer = by_default.batch_read_blobs(request).await.unwrap().into_inner();
+        assert!(answer.responses.iter().all(|read| read.data.len() == limit / count), "{count}");
+    }
+    let many = vec![SHA256.digest(b"x").to_wire(); 45_000];
+    let request = BatchReadBlobsRequest { digests: many, ..Default::default() };
+    let result = server.cas().batch_read_blobs(request).await;
+    refused(result, Code::InvalidArgument, "digests: an answer with 45000 blobs");
 }

@@ -176,3 +176,11 @@ async fn bad_requests_for_trees() {
     let size = GetTreeRequest { page_size: -1, ..request };
     refused(pages(&server, size).await, Code::InvalidArgument, "page_size");
 }
+
+#[tokio::test]
+async fn a_directory_that_is_small_only_on_the_wire_is_refused() {
+    let server = start().await;
+    // Field 1, an empty file, two bytes each.
+    let root = server.put(SHA256, [0x0a, 0].repeat(1 << 20)).await;
+    refused(tree(&server, &root).await, Code::InvalidArgument, "it has more than 250000 entries");
+}

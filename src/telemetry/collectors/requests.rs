@@ -29,6 +29,22 @@ pub fn encode_calls(families: &mut Families<'_>, requests: &Requests) -> Result<
         "gRPC calls that have begun and not ended, streams included.",
         requests.in_flight(),
     )?;
+    let memory = requests.budget().snapshot();
+    families.gauge(
+        "kiln_request_memory_bytes",
+        "Memory that requests under way are charged.",
+        memory.used_bytes,
+    )?;
+    families.gauge(
+        "kiln_request_memory_max_bytes",
+        "Most memory of requests under way (server.request_memory).",
+        memory.limit_bytes,
+    )?;
+    families.counter(
+        "kiln_request_memory_refused",
+        "Requests refused because they found no memory.",
+        memory.refused_total,
+    )?;
     let calls = (0..PLACES).flat_map(|place| {
         let method = method(place);
         CODES.iter().enumerate().filter_map(move |(code, name)| {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use kiln_cas::budget::Budget;
 use tonic::Code;
 
 pub use http::{ROUTES, Route, STATUSES};
@@ -42,6 +43,7 @@ pub const CODES: [&str; 17] = [
 #[derive(Debug, Clone)]
 pub struct Requests {
     lanes: Vec<Arc<Lane>>,
+    budget: Budget,
 }
 
 /// The counters of one thread.
@@ -60,9 +62,14 @@ struct Calls {
 }
 
 impl Requests {
-    /// One set of counters for each of `threads`, at least one.
-    pub fn new(threads: usize) -> Self {
-        Self { lanes: (0..threads.max(1)).map(|_| Arc::new(Lane::new())).collect() }
+    /// One set of counters for each of `threads`, at least one; `budget` is what the requests may
+    /// hold.
+    pub fn new(threads: usize, budget: Budget) -> Self {
+        Self { lanes: (0..threads.max(1)).map(|_| Arc::new(Lane::new())).collect(), budget }
+    }
+
+    pub fn budget(&self) -> &Budget {
+        &self.budget
     }
 
     pub fn lanes(&self) -> &[Arc<Lane>] {
@@ -172,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_call_counts_once_with_its_code_or_as_cancelled() {
-        let requests = Requests::new(2);
+        let requests = Requests::new(2, Budget::new(0));
         let place = place("/google.bytestream.ByteStream/Read").unwrap();
         let ended = requests.lanes()[0].clone().call(place);
         let dropped = requests.lanes()[1].clone().call(place);
