@@ -215,6 +215,7 @@ impl Server {
         let telemetry = Telemetry::start(observed, options.otlp.as_ref(), &base_url)?;
         let sampling = auditor.sample(&events, options.audit);
         let cas = cas_services(&options, &storage, access, events, logs.clone())?;
+        storage.on_full(cas.give_up_uploads());
         let readiness = Readiness::default();
         let router = router(Routed {
             cas: &cas,

@@ -124,6 +124,13 @@ impl CasServices {
             ))));
     }
 
+    /// Gives up the uploads that broke off and may be continued, so that others find their room.
+    /// `false`: there are none.
+    pub fn give_up_uploads(&self) -> impl Fn() -> bool + Send + Sync + 'static {
+        let uploads = self.uploads.clone();
+        move || uploads.give_up_all()
+    }
+
     /// What the health service answers: `SERVING` for the server (the empty name) until it is
     /// told otherwise, e.g. when draining.
     pub fn health(&self) -> HealthReporter {

@@ -38,7 +38,7 @@ pub struct Partial {
 
 /// All uploads that wait to be continued. Time is passed in.
 ///
-/// Each holds the room that its whole blob will need, so none may stay for longer than it should.
+/// Each holds the room of the bytes that came, so none may stay for longer than it should.
 #[derive(Default)]
 pub struct Uploads {
     waiting: Mutex<HashMap<UploadKey, (Instant, Partial)>>,

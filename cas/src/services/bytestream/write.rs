@@ -119,12 +119,7 @@ impl ByteStream {
         if offset == 0 {
             // Frees the room that this upload itself had set aside before.
             drop(earlier);
-            let mut writer = self.blobs.writer(&key.digest).await;
-            if let Err(StoreError::Full { .. }) = writer
-                && self.uploads.give_up_all()
-            {
-                writer = self.blobs.writer(&key.digest).await;
-            }
+            let writer = self.blobs.writer(&key.digest).await;
             let writer = writer.map_err(|error| store_status("resource_name", &error))?;
             return Ok(Partial { writer, committed: 0 });
         }

@@ -127,6 +127,12 @@ impl Storage {
         self.opened.disk.premises()
     }
 
+    /// `give_up` is asked for what unfinished uploads hold before a write is refused for want of
+    /// room, whoever writes. `false`: they hold nothing.
+    pub fn on_full(&self, give_up: impl Fn() -> bool + Send + Sync + 'static) {
+        self.opened.disk.on_full(give_up);
+    }
+
     /// Makes everything durable, writes down leases, and gives the directory free. Call it when
     /// nobody uses the storage any more: what is written during or after it may be lost.
     pub async fn close(&self) -> Result<(), StoreError> {

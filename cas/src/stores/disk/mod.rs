@@ -138,6 +138,11 @@ impl DiskBlobStore {
         Premises { inner: self.inner.clone() }
     }
 
+    /// See [`Room::on_full`].
+    pub fn on_full(&self, give_up: impl Fn() -> bool + Send + Sync + 'static) {
+        self.inner.room.on_full(give_up);
+    }
+
     /// The counters as they are now.
     pub fn snapshot(&self) -> DiskSnapshot {
         let inner = &self.inner;
@@ -317,7 +322,7 @@ impl BlobStore for DiskBlobStore {
         if digest.size <= SMALL_BLOB {
             return Ok(Box::new(SmallWriter::new(inner.clone(), *digest)));
         }
-        let reservation = inner.reserve(digest.size).await?;
+        let reservation = inner.room.begin(digest.size)?;
         Ok(Box::new(LargeWriter::new(inner.clone(), *digest, reservation)))
     }
 

@@ -206,15 +206,60 @@ async fn a_write_in_progress_holds_its_room() {
     let (one, one_data) = blob(1, 5 << 20);
     let (two, two_data) = blob(2, 5 << 20);
     let mut writer = store.writer(&one).await.unwrap();
+    assert_eq!(store.snapshot().reserved_bytes, 0, "nothing has come yet");
+    writer.write(one_data).await.unwrap();
+    assert_eq!(store.snapshot().reserved_bytes, 5 << 20);
     let refused = store.write(&two, two_data.clone()).await;
     assert!(matches!(refused, Err(StoreError::Full { .. })), "{refused:?}");
-    assert_eq!(store.snapshot().reserved_bytes, 5 << 20);
-    writer.write(one_data).await.unwrap();
     drop(writer);
     store.write(&two, two_data).await.unwrap();
     let (huge, _) = blob(3, 9 << 20);
     let refused = store.writer(&huge).await.map(drop);
     assert!(matches!(refused, Err(StoreError::TooLarge { .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn what_a_blob_claims_to_be_evicts_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(1000);
+    let store = open(dir.path(), 16 * MIB, &clock).await;
+    let kept: Vec<_> = (1..=4).map(|i| blob(i, 2 << 20)).collect();
+    for (digest, data) in &kept {
+        store.write(digest, data.clone()).await.unwrap();
+    }
+    clock.advance(LEASE.as_secs() as u32 + 1);
+    let (claimed, data) = blob(9, 14 << 20);
+    let mut writer = store.writer(&claimed).await.unwrap();
+    writer.write(data.slice(..1)).await.unwrap();
+    let here = async || {
+        let mut here = 0;
+        for (digest, _) in &kept {
+            here += usize::from(read(&store, digest).await.is_ok());
+        }
+        here
+    };
+    assert_eq!(here().await, 4);
+    // Bytes that are there do.
+    writer.write(data.slice(1..)).await.unwrap();
+    writer.commit().await.unwrap();
+    assert!(here().await < 4);
+}
+
+#[tokio::test]
+async fn unfinished_writes_are_given_up_for_whoever_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(1000);
+    let store = open(dir.path(), 8 * MIB, &clock).await;
+    let (broken, data) = blob(1, 5 << 20);
+    let mut writer = store.writer(&broken).await.unwrap();
+    writer.write(data).await.unwrap();
+    let unfinished = std::sync::Mutex::new(Some(writer));
+    store.on_full(move || unfinished.lock().unwrap().take().is_some());
+    let (whole, data) = blob(2, 5 << 20);
+    store.write(&whole, data).await.unwrap();
+    let (more, data) = blob(3, 5 << 20);
+    let refused = store.write(&more, data).await;
+    assert!(matches!(refused, Err(StoreError::Full { .. })), "{refused:?}");
 }
 
 const FULL_DISK: &str = "KILN_TEST_FULL_DISK";

@@ -68,7 +68,7 @@ impl BlobWriter for SmallWriter {
     }
 }
 
-/// Writes a file next to the receipt of its bytes.
+/// Writes a file next to the receipt of its bytes, and sets room aside as they come.
 pub struct LargeWriter {
     inner: Arc<Inner>,
     digest: Digest,
@@ -89,6 +89,18 @@ impl LargeWriter {
     pub fn new(inner: Arc<Inner>, digest: Digest, reservation: Reservation) -> Self {
         let (batch, file) = (Vec::new(), FileState::NotCreated);
         Self { inner, digest, reservation, received: 0, batch, batched: 0, file }
+    }
+
+    /// Makes room for `received` bytes, and some ahead of those that come next.
+    async fn set_aside(&mut self, received: u64) -> Result<(), StoreError> {
+        let held = self.reservation.bytes();
+        if received <= held {
+            return Ok(());
+        }
+        let missing = (received - held).max(BATCH as u64).min(self.digest.size - held);
+        let more = self.inner.reserve(missing).await?;
+        self.reservation.absorb(more);
+        Ok(())
     }
 
     /// The file, once what was handed to it before is written. `None`: it is not created yet.
@@ -141,10 +153,12 @@ fn append(
 #[async_trait]
 impl BlobWriter for LargeWriter {
     async fn write(&mut self, data: Bytes) -> Result<(), StoreError> {
-        self.received += data.len() as u64;
-        if self.received > self.digest.size {
-            return Err(mismatch(&self.digest, self.received));
+        let received = self.received + data.len() as u64;
+        if received > self.digest.size {
+            return Err(mismatch(&self.digest, received));
         }
+        self.set_aside(received).await?;
+        self.received = received;
         self.batched += data.len();
         self.batch.push(data);
         if self.batched >= BATCH {

@@ -7,7 +7,7 @@ mod space;
 mod tests;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 
 use tokio::sync::Mutex;
 
@@ -66,6 +66,7 @@ pub struct Room {
     refused: AtomicU64,
     promised_bytes: AtomicU64,
     promised_counted_at: AtomicU32,
+    give_up: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
 }
 
 impl Room {
@@ -86,6 +87,7 @@ impl Room {
             refused: AtomicU64::new(0),
             promised_bytes: AtomicU64::new(0),
             promised_counted_at: AtomicU32::new(0),
+            give_up: OnceLock::new(),
         })
     }
 
@@ -128,6 +130,22 @@ impl Room {
         self.terms.clock.now()
     }
 
+    /// A reservation for a blob of `size` bytes, of which none has come yet: what it claims to be
+    /// evicts nothing. Errors: `TooLarge` when it could never fit.
+    pub fn begin(&self, size: u64) -> Result<Reservation, StoreError> {
+        match size > self.space.limit {
+            true => Err(StoreError::TooLarge { size, limit: self.space.limit }),
+            false => Ok(self.space.nothing()),
+        }
+    }
+
+    /// `give_up` frees what unfinished writes hold that nobody may come back for. It is asked
+    /// before a promise is cut short or a write refused; `false`: there was nothing. The first one stays.
+    pub fn on_full(&self, give_up: impl Fn() -> bool + Send + Sync + 'static) {
+        // An error means that there is one already.
+        let _ = self.give_up.set(Box::new(give_up));
+    }
+
     /// Sets `bytes` aside, making room first if need be.
     /// Errors: `Full` when too much is promised; `TooLarge` when it could never fit.
     pub async fn reserve<E: Evictable>(
@@ -151,6 +169,12 @@ impl Room {
         let target = self.space.limit.saturating_sub(bytes + self.space.reserved());
         self.reclaim(contents, target.min(self.space.low())).await?;
         if let Some(reservation) = self.space.try_reserve(bytes, || contents.used()) {
+            return Ok(reservation);
+        }
+        // Before a promise is cut short: nobody may ever come back for these.
+        if self.give_up.get().is_some_and(|give_up| give_up())
+            && let Some(reservation) = self.space.try_reserve(bytes, || contents.used())
+        {
             return Ok(reservation);
         }
         self.cut_short(contents, target).await?;

@@ -23,6 +23,17 @@ pub struct Reservation {
     bytes: u64,
 }
 
+impl Reservation {
+    /// Takes over what another one has set aside in the same store.
+    pub fn absorb(&mut self, mut other: Self) {
+        self.bytes += std::mem::take(&mut other.bytes);
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
 impl Drop for Reservation {
     fn drop(&mut self) {
         self.reserved.fetch_sub(self.bytes, Ordering::AcqRel);
@@ -44,6 +55,11 @@ impl Space {
 
     pub fn low(&self) -> u64 {
         self.limit / 100 * LOW_WATERMARK
+    }
+
+    /// Sets nothing aside yet.
+    pub fn nothing(&self) -> Reservation {
+        Reservation { reserved: self.reserved.clone(), bytes: 0 }
     }
 
     /// `used` is asked for after the bytes are set aside: what another write turned from
