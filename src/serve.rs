@@ -14,7 +14,7 @@ use kiln_cas::logs::LogStreams;
 use kiln_cas::promises::Attributed;
 use kiln_cas::records::RecordsError;
 use kiln_cas::redis::RedisError;
-use kiln_cas::services::{CasServices, FetchConfig, ServicesConfig};
+use kiln_cas::services::{CasServices, FetchConfig, QuotaLimits, ServicesConfig};
 use kiln_cas::stores::{SharedConfig, Storage, StorageConfig};
 use kiln_executor::session::SessionEnd;
 use kiln_executor::{Worker, WorkerConfig, WorkerError};
@@ -75,6 +75,8 @@ pub struct ServeOptions {
     pub fetch: FetchConfig,
     /// Bytes; 0: no limit.
     pub max_blob_size: u64,
+    /// What one caller, and one instance, may have the store promise; the lease is the storage's.
+    pub quotas: QuotaLimits,
     /// Where traces go; `None`: nowhere.
     pub otlp: Option<OtlpOptions>,
     /// What running actions and open requests get at shutdown.
@@ -398,6 +400,7 @@ fn cas_services(
         invocations: storage.invocations.clone(),
         fetch: options.fetch.clone(),
         max_blob_size: options.max_blob_size,
+        quotas: QuotaLimits { lease: options.storage.lease, ..options.quotas },
         secret: secret().map_err(ServeError::Random)?,
     }))
 }

@@ -64,6 +64,7 @@ pub struct BudgetSnapshot {
 /// Travels in the extensions of requests.
 #[derive(Debug, Clone)]
 pub struct Share {
+    address: Option<IpAddr>,
     pool: Arc<Pool>,
     own: Arc<Semaphore>,
 }
@@ -82,18 +83,18 @@ impl Budget {
 
     /// The share of whoever connects from `address`; of everybody whose address is not known.
     pub fn share(&self, address: Option<IpAddr>) -> Share {
-        let address = address.unwrap_or(IpAddr::from([0, 0, 0, 0]));
+        let of = address.unwrap_or(IpAddr::from([0, 0, 0, 0]));
         let pool = self.0.clone();
         let mut peers = pool.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(own) = peers.get(&address).and_then(Weak::upgrade) {
+        if let Some(own) = peers.get(&of).and_then(Weak::upgrade) {
             drop(peers);
-            return Share { pool, own };
+            return Share { address, pool, own };
         }
         peers.retain(|_, own| own.strong_count() > 0);
         let own = Arc::new(Semaphore::new(units(pool.limit / 2)));
-        peers.insert(address, Arc::downgrade(&own));
+        peers.insert(of, Arc::downgrade(&own));
         drop(peers);
-        Share { pool, own }
+        Share { address, pool, own }
     }
 
     pub fn snapshot(&self) -> BudgetSnapshot {
@@ -189,6 +190,11 @@ impl Charge {
 }
 
 impl Share {
+    /// Where the requests come from, if that is known.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.address
+    }
+
     fn try_take(&self, units: u32) -> Option<Held> {
         let own = self.own.clone().try_acquire_many_owned(units).ok()?;
         let all = self.pool.all.clone().try_acquire_many_owned(units).ok()?;

@@ -21,6 +21,12 @@ pub enum StoreError {
          or that asked for them a short while ago (storage.min_lease); raise {setting}"
     )]
     Full { used: u64, limit: u64, setting: &'static str },
+    /// Whoever writes was promised as much as it may be.
+    #[error(
+        "{key}: {who} was promised {used} of {limit} bytes within storage.lease, {asked} more are \
+         too many; wait until promises end, or have {key} raised"
+    )]
+    Quota { key: &'static str, who: String, used: u64, limit: u64, asked: u64 },
     /// The medium has no space left, below the configured limit.
     #[error("no space left on the device that holds {path}")]
     DiskFull { path: String },

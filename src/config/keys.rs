@@ -306,6 +306,19 @@ pub const KEYS: &[Key] = &[
         "Most bytes of action results kept in memory.",
     ),
     key(
+        "quotas.caller_bytes",
+        "0",
+        Kind::Size,
+        "Most bytes that one caller (a credential; without one, an address) may have stored within \
+         storage.lease. 0: no limit.",
+    ),
+    key(
+        "quotas.instance_bytes",
+        "0",
+        Kind::Size,
+        "Most bytes that all callers together may have stored in one instance within storage.lease. 0: no limit.",
+    ),
+    key(
         "redis.url",
         "",
         Kind::Secret,

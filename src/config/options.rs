@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kiln_cas::budget::MIN_BUDGET;
 use kiln_cas::redis::{RedisConfig, RedisError};
-use kiln_cas::services::FetchConfig;
+use kiln_cas::services::{FetchConfig, QuotaLimits};
 use kiln_cas::stores::s3::S3Config;
 use kiln_cas::stores::{SharedConfig, StorageConfig};
 use kiln_executor::images::{AllowList, ImageLimits, ImagesConfig, Timing};
@@ -83,6 +83,11 @@ pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
         allow_cache_updates: settings.flag("cache.allow_updates"),
         fetch,
         max_blob_size: settings.size("storage.max_blob_size").unwrap_or(0),
+        quotas: QuotaLimits {
+            caller_bytes: settings.size("quotas.caller_bytes").unwrap_or(0),
+            instance_bytes: settings.size("quotas.instance_bytes").unwrap_or(0),
+            ..QuotaLimits::default()
+        },
         otlp: otlp(settings)?,
         drain: settings.duration("server.drain"),
     })

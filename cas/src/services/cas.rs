@@ -15,6 +15,7 @@ use super::compression::{compress, decompress};
 use super::get_tree;
 use super::guard::Guard;
 use super::off_thread::off_thread;
+use super::quotas::Quotas;
 use super::rpc::{
     Handler, MAX_BATCH_MESSAGE, MAX_MESSAGE, add, decode, decode_single, method_of, reply,
     reply_stream, single, unknown_method,
@@ -26,6 +27,7 @@ use crate::blob::SharedBlobStore;
 use crate::budget::Charge;
 use crate::digest::{Digest, DigestError, DigestFunction};
 use crate::error::StoreError;
+use crate::records::SharedRecords;
 
 /// Blobs of one batch that are read or written at a time.
 const BATCH_CONCURRENCY: usize = 32;
@@ -42,7 +44,8 @@ const ZSTD: i32 = reapi::compressor::Value::Zstd as i32;
 pub struct Cas {
     pub guard: Guard,
     pub blobs: SharedBlobStore,
-    pub chunking: Chunking,
+    pub records: SharedRecords,
+    pub quotas: Arc<Quotas>,
     /// Bytes; 0: no limit.
     pub max_blob_size: u64,
 }
@@ -71,6 +74,20 @@ impl Handler for Cas {
 }
 
 impl Cas {
+    /// The store as `caller` may write to it.
+    fn written_by(&self, caller: &Extensions, instance: &str) -> SharedBlobStore {
+        self.quotas.store(&self.blobs, &self.guard, caller, instance)
+    }
+
+    /// Chunks for `caller`: who may only read stores none.
+    fn chunking(&self, caller: &Extensions, instance: &str) -> Chunking {
+        Chunking {
+            blobs: self.written_by(caller, instance),
+            records: self.records.clone(),
+            may_store: self.guard.0.allows(caller, Right::WriteBlobs, instance),
+        }
+    }
+
     async fn find_missing(
         &self,
         caller: &Extensions,
@@ -102,10 +119,12 @@ impl Cas {
         self.guard.check_bytes(caller, Right::WriteBlobs, &batch.instance_name)?;
         let function = function(batch.digest_function)?;
         add(&mut charge, expanded(&batch.requests)?).await?;
+        let instance = std::str::from_utf8(&batch.instance_name).unwrap_or_default();
+        let blobs = &self.written_by(caller, instance);
         let responses = futures_util::stream::iter(batch.requests.into_iter().enumerate())
             .map(|(i, request)| async move {
                 let digest = request.digest.clone();
-                let status = match self.update_one(i, request, function).await {
+                let status = match self.update_one(blobs, i, request, function).await {
                     Ok(()) => rpc::Status::default(),
                     Err(status) => inner_status(&status),
                 };
@@ -119,6 +138,7 @@ impl Cas {
 
     async fn update_one(
         &self,
+        blobs: &SharedBlobStore,
         i: usize,
         request: wire::UpdateBlob,
         function: DigestFunction,
@@ -139,7 +159,7 @@ impl Cas {
             let error = StoreError::SizeMismatch { expected: digest, actual: data.len() as u64 };
             return Err(store_status(&format!("requests[{i}].data"), &error));
         }
-        self.blobs
+        blobs
             .write(&digest, data)
             .await
             .map_err(|error| store_status(&format!("requests[{i}].data"), &error))
@@ -221,7 +241,7 @@ impl Cas {
         self.guard.check(caller, Right::Read, &request.instance_name)?;
         let function = function(request.digest_function)?;
         let blob = wire_digest("blob_digest", &request.blob_digest, function)?;
-        let mapping = self.chunking.split(&blob).await?;
+        let mapping = self.chunking(caller, &request.instance_name).split(&blob).await?;
         Ok(reply(Encoded::message(&mapping.into_split_response()?)))
     }
 
@@ -235,7 +255,7 @@ impl Cas {
         self.guard.check(caller, Right::Read, &request.instance_name)?;
         let function = function(request.digest_function)?;
         let blob = wire_digest("blob_digest", &request.blob_digest, function)?;
-        let mapping = self.chunking.split(&blob).await?;
+        let mapping = self.chunking(caller, &request.instance_name).split(&blob).await?;
         let pages = mapping.into_pages().map(|page| Ok(Encoded::message(&page)));
         Ok(reply_stream(futures_util::stream::iter(pages)))
     }
@@ -252,7 +272,8 @@ impl Cas {
         let blob = wire_digest("blob_digest", &request.blob_digest, function)?;
         check_size(|| "blob_digest".into(), &blob, self.max_blob_size)?;
         let chunks = wire_digests("chunk_digests", 0, &request.chunk_digests, function)?;
-        self.chunking.splice(&blob, chunks, request.chunking_function).await?;
+        let chunking = self.chunking(caller, &request.instance_name);
+        chunking.splice(&blob, chunks, request.chunking_function).await?;
         let response = reapi::SpliceBlobResponse { blob_digest: Some(blob.to_wire()) };
         Ok(reply(Encoded::message(&response)))
     }
@@ -282,7 +303,8 @@ impl Cas {
             chunks.extend(more);
             Chunking::check_count(chunks.len())?;
         }
-        self.chunking.splice(&blob, chunks, first.chunking_function).await?;
+        let chunking = self.chunking(caller, &first.instance_name);
+        chunking.splice(&blob, chunks, first.chunking_function).await?;
         let response = reapi::RegisterChunkMappingResponse { blob_digest: Some(blob.to_wire()) };
         Ok(reply(Encoded::message(&response)))
     }

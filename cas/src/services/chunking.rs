@@ -42,6 +42,8 @@ pub struct Mapping {
 pub struct Chunking {
     pub blobs: SharedBlobStore,
     pub records: SharedRecords,
+    /// Whether blobs that nobody has cut yet may be.
+    pub may_store: bool,
 }
 
 impl Chunking {
@@ -54,7 +56,8 @@ impl Chunking {
         )))
     }
 
-    /// The chunks of `blob`, all of them stored. Errors: `NOT_FOUND` without the blob.
+    /// The chunks of `blob`, all of them stored. Errors: `NOT_FOUND` without the blob;
+    /// `PERMISSION_DENIED` where it would have to be cut first and may not be.
     pub async fn split(&self, blob: &Digest) -> Result<Mapping, Status> {
         let refuse = |error| store_status("blob_digest", &error);
         if blob.is_empty_blob() {
@@ -66,6 +69,12 @@ impl Chunking {
         }
         if let Some(mapping) = self.known(blob).await? {
             return Ok(mapping);
+        }
+        if !self.may_store {
+            return Err(Status::permission_denied(
+                "blob_digest: nobody has split the blob yet, and to do so stores its chunks: that \
+                 needs a role that may upload blobs",
+            ));
         }
         let mapping = Mapping::fast_cdc(self.cut(blob).await.map_err(refuse)?);
         self.remember(blob, &mapping).await?;

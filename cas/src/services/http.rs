@@ -23,6 +23,7 @@ use tonic::{Code, Status};
 use super::action_cache::store_result;
 use super::cas::check_size;
 use super::guard::Guard;
+use super::quotas::Quotas;
 use super::rpc::{add, decode};
 use super::status::{budget_status, digest_status, records_status, store_status};
 use crate::access::Right;
@@ -45,6 +46,7 @@ pub struct HttpCache {
     pub actions: SharedActionCache,
     pub records: SharedRecords,
     pub guard: Guard,
+    pub quotas: Arc<Quotas>,
     /// Bytes; 0: no limit.
     pub max_blob_size: u64,
 }
@@ -174,9 +176,10 @@ async fn put_blob(
     cache.guard.check(&caller.0, Right::WriteBlobs, &name.instance)?;
     name.digest(0)?;
     let mut charge = Charge::of(&caller.0);
+    let blobs = cache.quotas.store(&cache.blobs, &cache.guard, &caller.0, &name.instance);
     let digest = match content_length(&headers) {
-        Some(size) => cache.put_sized(name.digest(size)?, body, &mut charge).await?,
-        None => cache.put_unsized(&name, body, &mut charge).await?,
+        Some(size) => cache.put_sized(&blobs, name.digest(size)?, body, &mut charge).await?,
+        None => put_unsized(&blobs, &name, body, &mut charge).await?,
     };
     cache.remember_size(&digest).await?;
     Ok(StatusCode::OK)
@@ -236,6 +239,7 @@ impl HttpCache {
 
     async fn put_sized(
         &self,
+        blobs: &SharedBlobStore,
         digest: Digest,
         body: Body,
         charge: &mut Charge,
@@ -244,11 +248,11 @@ impl HttpCache {
         check_size(|| "Content-Length".into(), &digest, self.max_blob_size)?;
         if digest.size <= MAX_WHOLE_BLOB {
             let data = collect(body, MAX_WHOLE_BLOB as usize, charge).await?;
-            self.write(&digest, data).await?;
+            write(blobs, &digest, data).await?;
             return Ok(digest);
         }
         add(charge, digest.size.min(IN_FLIGHT)).await?;
-        let mut writer = self.blobs.writer(&digest).await.map_err(refuse)?;
+        let mut writer = blobs.writer(&digest).await.map_err(refuse)?;
         let mut stream = body.into_data_stream();
         while let Some(data) = stream.next().await {
             writer.write(data.map_err(|e| broken(&e))?).await.map_err(refuse)?;
@@ -256,33 +260,33 @@ impl HttpCache {
         writer.commit().await.map_err(refuse)?;
         Ok(digest)
     }
+}
 
-    /// Without a Content-Length the size is known at the end only.
-    async fn put_unsized(
-        &self,
-        name: &Name,
-        body: Body,
-        charge: &mut Charge,
-    ) -> Result<Digest, Status> {
-        let data = collect(body, MAX_WHOLE_BLOB as usize, charge).await;
-        let data = data.map_err(|status| match status.code() {
-            Code::InvalidArgument => {
-                Status::unimplemented("send a Content-Length header with bodies of more than 1 MiB")
-            }
-            _ => status,
-        })?;
-        let digest = name.digest(data.len() as u64)?;
-        self.write(&digest, data).await?;
-        Ok(digest)
-    }
-
-    async fn write(&self, digest: &Digest, data: Bytes) -> Result<(), Status> {
-        if data.len() as u64 != digest.size {
-            let error = StoreError::SizeMismatch { expected: *digest, actual: data.len() as u64 };
-            return Err(store_status("body", &error));
+/// Without a Content-Length the size is known at the end only.
+async fn put_unsized(
+    blobs: &SharedBlobStore,
+    name: &Name,
+    body: Body,
+    charge: &mut Charge,
+) -> Result<Digest, Status> {
+    let data = collect(body, MAX_WHOLE_BLOB as usize, charge).await;
+    let data = data.map_err(|status| match status.code() {
+        Code::InvalidArgument => {
+            Status::unimplemented("send a Content-Length header with bodies of more than 1 MiB")
         }
-        self.blobs.write(digest, data).await.map_err(|e| store_status("body", &e))
+        _ => status,
+    })?;
+    let digest = name.digest(data.len() as u64)?;
+    write(blobs, &digest, data).await?;
+    Ok(digest)
+}
+
+async fn write(blobs: &SharedBlobStore, digest: &Digest, data: Bytes) -> Result<(), Status> {
+    if data.len() as u64 != digest.size {
+        let error = StoreError::SizeMismatch { expected: *digest, actual: data.len() as u64 };
+        return Err(store_status("body", &error));
     }
+    blobs.write(digest, data).await.map_err(|e| store_status("body", &e))
 }
 
 fn size_key(digest: &Digest) -> String {

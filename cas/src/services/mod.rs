@@ -17,6 +17,7 @@ mod log_stream;
 mod metadata;
 mod missing;
 mod off_thread;
+mod quotas;
 pub mod resource;
 mod rpc;
 mod status;
@@ -42,6 +43,7 @@ pub use self::guard::Guard;
 pub use self::http::MAX_INSTANCE_SEGMENTS;
 pub use self::metadata::{MAX_METADATA, REQUEST_METADATA, request_metadata};
 pub use self::missing::{MAX_NAMED_IN_TRAILER, grpc_error, missing_blobs};
+pub use self::quotas::QuotaLimits;
 pub use self::rpc::{MAX_BATCH_MESSAGE, MAX_MESSAGE, MAX_STREAM_MESSAGE};
 pub use self::status::{
     budget_status, code_of, digest_status, records_status, refused_status, store_status,
@@ -52,10 +54,10 @@ use self::asset::AssetService;
 use self::bytestream::{ByteStream, Uploads};
 use self::capabilities::CapabilitiesService;
 use self::cas::Cas;
-use self::chunking::Chunking;
 use self::hits::Hits;
 use self::http::HttpCache;
 use self::log_stream::{LogStreamServer, LogTokens};
+use self::quotas::Quotas;
 use self::rpc::{Grpc, Handler};
 use crate::access::SharedAuthorizer;
 use crate::action_cache::SharedActionCache;
@@ -84,6 +86,8 @@ pub struct ServicesConfig {
     pub fetch: FetchConfig,
     /// Largest blob taken, in bytes; 0: no limit.
     pub max_blob_size: u64,
+    /// What one caller, and one instance, may have the store promise.
+    pub quotas: QuotaLimits,
     /// Random bytes: whoever knows them can write to logs.
     pub secret: [u8; 32],
 }
@@ -93,13 +97,16 @@ pub struct CasServices {
     config: ServicesConfig,
     tokens: Arc<LogTokens>,
     uploads: Arc<Uploads>,
+    quotas: Arc<Quotas>,
     health: HealthReporter,
 }
 
 impl CasServices {
     pub fn new(config: ServicesConfig) -> Self {
         let tokens = Arc::new(LogTokens::new(config.secret));
-        Self { config, tokens, uploads: Arc::default(), health: HealthReporter::new() }
+        let quotas = Arc::new(Quotas::new(config.quotas));
+        let (uploads, health) = (Arc::default(), HealthReporter::new());
+        Self { config, tokens, uploads, quotas, health }
     }
 
     /// Adds Capabilities, ContentAddressableStorage, ByteStream, ActionCache, Fetch, Push,
@@ -145,6 +152,7 @@ impl CasServices {
             actions: config.actions.clone(),
             records: config.records.clone(),
             guard: self.guard(),
+            quotas: self.quotas.clone(),
             max_blob_size: config.max_blob_size,
         }
         .router()
@@ -165,6 +173,7 @@ impl CasServices {
             logs: self.config.logs.clone(),
             tokens: self.tokens.clone(),
             uploads: self.uploads.clone(),
+            quotas: self.quotas.clone(),
             max_blob_size: self.config.max_blob_size,
         }
     }
@@ -183,8 +192,9 @@ impl CasServices {
         let records = self.config.records.clone();
         Cas {
             guard: self.guard(),
-            blobs: blobs.clone(),
-            chunking: Chunking { blobs, records },
+            blobs,
+            records,
+            quotas: self.quotas.clone(),
             max_blob_size: self.config.max_blob_size,
         }
     }

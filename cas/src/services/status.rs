@@ -18,7 +18,9 @@ pub fn code_of(error: &StoreError) -> Code {
         | StoreError::TooLarge { .. }
         | StoreError::Invalid(_) => Code::InvalidArgument,
         StoreError::OutOfRange { .. } => Code::OutOfRange,
-        StoreError::Full { .. } | StoreError::DiskFull { .. } => Code::ResourceExhausted,
+        StoreError::Full { .. } | StoreError::DiskFull { .. } | StoreError::Quota { .. } => {
+            Code::ResourceExhausted
+        }
         StoreError::Unavailable(_) => Code::Unavailable,
         // Not the client was refused, but this server by its storage.
         StoreError::Io { .. } | StoreError::Denied(_) | StoreError::Config(_) => Code::Internal,

@@ -14,6 +14,7 @@ use tonic::body::Body;
 pub use self::uploads::{MAX_PARTIAL_UPLOADS, PARTIAL_LIFETIME, Uploads};
 use super::guard::Guard;
 use super::log_stream::LogTokens;
+use super::quotas::Quotas;
 use super::rpc::{Handler, method_of, unknown_method};
 use super::wire::RequestBody;
 use crate::blob::SharedBlobStore;
@@ -25,6 +26,7 @@ pub struct ByteStream {
     pub logs: LogStreams,
     pub tokens: Arc<LogTokens>,
     pub uploads: Arc<Uploads>,
+    pub quotas: Arc<Quotas>,
     /// Bytes; 0: no limit.
     pub max_blob_size: u64,
 }

@@ -13,7 +13,7 @@ use super::ByteStream;
 use super::sink::Sink;
 use super::uploads::{Partial, UploadKey};
 use crate::access::Right;
-use crate::blob::MAX_WHOLE_BLOB;
+use crate::blob::{MAX_WHOLE_BLOB, SharedBlobStore};
 use crate::budget::Charge;
 use crate::digest::Digest;
 use crate::error::StoreError;
@@ -45,46 +45,26 @@ impl ByteStream {
             WriteName::Log { name, token } => {
                 Box::pin(self.write_log(name, token, incoming)).await?
             }
-            WriteName::Blob { digest, compression, .. }
+            WriteName::Blob { instance, digest, compression, .. }
                 if incoming.is_whole() && digest.size <= MAX_WHOLE_BLOB =>
             {
                 check_size(|| "resource_name".into(), &digest, self.max_blob_size)?;
-                self.write_whole(&digest, compression, &mut incoming).await?
+                let blobs = self.quotas.store(&self.blobs, &self.guard, caller, instance);
+                write_whole(&blobs, &digest, compression, &mut incoming).await?
             }
             WriteName::Blob { instance, uuid, digest, compression } => {
                 check_size(|| "resource_name".into(), &digest, self.max_blob_size)?;
                 let key = UploadKey::new(instance, uuid, digest, compression);
-                Box::pin(self.write_streamed(key, incoming)).await?
+                let blobs = self.quotas.store(&self.blobs, &self.guard, caller, instance);
+                Box::pin(self.write_streamed(&blobs, key, incoming)).await?
             }
         };
         Ok(reply(Encoded::message(&WriteResponse { committed_size: committed })))
     }
 
-    /// A small blob in one message: the usual case, without a writer.
-    async fn write_whole(
-        &self,
-        digest: &Digest,
-        compression: Compression,
-        incoming: &mut Incoming<impl RequestBody>,
-    ) -> Result<i64, Status> {
-        let sent = incoming.take_first().data;
-        let committed = sent.len() as i64;
-        let data = match compression {
-            Compression::Identity => sent,
-            Compression::Zstd => decompress(sent, digest.size)
-                .map_err(|error| Status::invalid_argument(format!("data: {error}")))?,
-        };
-        if data.len() as u64 != digest.size {
-            let error = StoreError::SizeMismatch { expected: *digest, actual: data.len() as u64 };
-            return Err(store_status("data", &error));
-        }
-        incoming.expect_end().await?;
-        self.blobs.write(digest, data).await.map_err(|error| store_status("data", &error))?;
-        Ok(committed)
-    }
-
     async fn write_streamed(
         &self,
+        blobs: &SharedBlobStore,
         key: UploadKey,
         mut incoming: Incoming<impl RequestBody>,
     ) -> Result<i64, Status> {
@@ -94,7 +74,7 @@ impl ByteStream {
         if self.is_present(&digest).await? {
             return Ok(if compressed { ALREADY_THERE } else { digest.size as i64 });
         }
-        let partial = self.begin(&key, incoming.start).await?;
+        let partial = self.begin(blobs, &key, incoming.start).await?;
         let mut sink = Sink::new(self.uploads.clone(), key, partial)?;
         while let Some(request) = incoming.next().await? {
             sink.write(request.data).await?;
@@ -114,12 +94,17 @@ impl ByteStream {
     }
 
     /// A new upload, or the one that broke off at `offset`.
-    async fn begin(&self, key: &UploadKey, offset: i64) -> Result<Partial, Status> {
+    async fn begin(
+        &self,
+        blobs: &SharedBlobStore,
+        key: &UploadKey,
+        offset: i64,
+    ) -> Result<Partial, Status> {
         let earlier = self.uploads.take(key, Instant::now());
         if offset == 0 {
             // Frees the room that this upload itself had set aside before.
             drop(earlier);
-            let writer = self.blobs.writer(&key.digest).await;
+            let writer = blobs.writer(&key.digest).await;
             let writer = writer.map_err(|error| store_status("resource_name", &error))?;
             return Ok(Partial { writer, committed: 0 });
         }
@@ -205,6 +190,29 @@ impl ByteStream {
         let committed_size = committed as i64;
         Ok(reply(Encoded::message(&QueryWriteStatusResponse { committed_size, complete })))
     }
+}
+
+/// A small blob in one message: the usual case, without a writer.
+async fn write_whole(
+    blobs: &SharedBlobStore,
+    digest: &Digest,
+    compression: Compression,
+    incoming: &mut Incoming<impl RequestBody>,
+) -> Result<i64, Status> {
+    let sent = incoming.take_first().data;
+    let committed = sent.len() as i64;
+    let data = match compression {
+        Compression::Identity => sent,
+        Compression::Zstd => decompress(sent, digest.size)
+            .map_err(|error| Status::invalid_argument(format!("data: {error}")))?,
+    };
+    if data.len() as u64 != digest.size {
+        let error = StoreError::SizeMismatch { expected: *digest, actual: data.len() as u64 };
+        return Err(store_status("data", &error));
+    }
+    incoming.expect_end().await?;
+    blobs.write(digest, data).await.map_err(|error| store_status("data", &error))?;
+    Ok(committed)
 }
 
 fn request(message: Bytes) -> Result<WriteRequest, Status> {
