@@ -90,6 +90,7 @@ async fn start(dir: &Path) -> Running {
         invocations: storage.invocations.clone(),
         fetch: FetchConfig::default(),
         max_blob_size: 0,
+        quotas: Default::default(),
         secret: [0; 32],
     });
     let (sender, conversations) = mpsc::channel(8);

@@ -78,7 +78,11 @@ impl ActionCacheService {
             .await
             .map_err(|error| store_status("action_digest", &error))?
             .ok_or_else(|| no_result(&key.action))?;
-        self.hits.publish(&parts.headers, &key, &result);
+        // Hits become part of builds that everybody sees, and push old ones out: a caller that may
+        // only read writes nothing there either.
+        if self.guard.0.allows(&parts.extensions, Right::WriteBlobs, &key.instance) {
+            self.hits.publish(&parts.headers, &key, &result);
+        }
         let wants_inline = request.inline_stdout
             || request.inline_stderr
             || !request.inline_output_files.is_empty();

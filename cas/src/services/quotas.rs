@@ -286,7 +286,11 @@ mod tests {
     use super::*;
     use crate::access::Everybody;
     use crate::stores::MemoryBlobStore;
-    use crate::stores::contract::blob;
+
+    fn blob(seed: u8, size: usize) -> (Digest, Bytes) {
+        let data = Bytes::from(vec![seed; size]);
+        (crate::digest::DigestFunction::Sha256.digest(&data), data)
+    }
 
     fn quotas(caller_bytes: u64, instance_bytes: u64, lease: Duration) -> Arc<Quotas> {
         Arc::new(Quotas::new(QuotaLimits { caller_bytes, instance_bytes, lease }))

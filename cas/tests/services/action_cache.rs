@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
-use kiln_cas::Digest;
 use kiln_cas::access::Everybody;
 use kiln_cas::services::{MAX_NAMED_IN_TRAILER, REQUEST_METADATA};
+use kiln_cas::{ActionKey, Digest};
 use kiln_protos::events::execution::Origin;
 use kiln_protos::reapi::{
     ActionResult, Directory, FileNode, GetActionResultRequest, OutputDirectory, OutputFile,
@@ -13,7 +13,7 @@ use prost::Message;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Status};
 
-use crate::harness::{BLAKE3, SHA256, Server, refused, start, start_with, wire};
+use crate::harness::{BLAKE3, Readers, SHA256, Server, refused, start, start_with, wire};
 
 fn action() -> Digest {
     SHA256.digest(b"an action")
@@ -273,6 +273,20 @@ async fn hits_become_events_where_the_client_says_who_it_is() {
     let mut events = server.events.subscribe();
     update(&server, ActionResult { exit_code: 3, ..Default::default() }).await.unwrap();
     get(&server, get_request()).await.unwrap();
+    let result = server.action_cache().get_action_result(of_a_build()).await.unwrap().into_inner();
+
+    let event = events.try_recv().expect("one hit had metadata");
+    assert_eq!(event.origin(), Origin::CacheHit);
+    assert_eq!((event.invocation_id.as_str(), event.exit_code), ("invocation", 3));
+    assert_eq!((event.target_id.as_str(), event.mnemonic.as_str()), ("//a:b", "CppCompile"));
+    assert_eq!((event.tool_name.as_str(), event.instance_name.as_str()), ("bazel", "a/b"));
+    assert_eq!(event.action.as_ref().map(|d| d.hash.clone()), Some(action().hex()));
+    assert_eq!(event.action_result, result.encode_to_vec());
+    assert!(events.try_recv().is_err(), "the hit without metadata published nothing");
+}
+
+/// A look-up by a client that says which build it belongs to.
+fn of_a_build() -> Request<GetActionResultRequest> {
     let metadata = RequestMetadata {
         tool_details: Some(ToolDetails { tool_name: "bazel".into(), tool_version: "4.2.3".into() }),
         tool_invocation_id: "invocation".into(),
@@ -283,14 +297,33 @@ async fn hits_become_events_where_the_client_says_who_it_is() {
     let mut request = Request::new(get_request());
     let value = MetadataValue::from_bytes(&metadata.encode_to_vec());
     request.metadata_mut().insert_bin(REQUEST_METADATA, value);
-    let result = server.action_cache().get_action_result(request).await.unwrap().into_inner();
+    request
+}
 
-    let event = events.try_recv().expect("one hit had metadata");
-    assert_eq!(event.origin(), Origin::CacheHit);
-    assert_eq!((event.invocation_id.as_str(), event.exit_code), ("invocation", 3));
-    assert_eq!((event.target_id.as_str(), event.mnemonic.as_str()), ("//a:b", "CppCompile"));
-    assert_eq!((event.tool_name.as_str(), event.instance_name.as_str()), ("bazel", "a/b"));
-    assert_eq!(event.action.as_ref().map(|d| d.hash.clone()), Some(action().hex()));
-    assert_eq!(event.action_result, result.encode_to_vec());
-    assert!(events.try_recv().is_err(), "the hit without metadata published nothing");
+#[tokio::test]
+async fn who_may_only_read_is_no_part_of_any_build() {
+    let server = start_with(|config| config.access = Arc::new(Readers)).await;
+    let mut events = server.events.subscribe();
+    let key = ActionKey { instance: "a/b".into(), action: action() };
+    server.actions.put(&key, ActionResult::default().encode_to_vec().into()).await.unwrap();
+    server.action_cache().get_action_result(of_a_build()).await.unwrap();
+    assert!(events.try_recv().is_err(), "a reader has written to the journal");
+}
+
+#[tokio::test]
+async fn a_tree_is_counted_before_it_is_decoded() {
+    let server = start().await;
+    // A root (field 1) of empty files (field 1), two bytes each.
+    let root = [0x0a, 0].repeat(1 << 20);
+    let mut encoded = vec![0x0a];
+    prost::encoding::encode_varint(root.len() as u64, &mut encoded);
+    encoded.extend(root);
+    let tree = server.put(SHA256, encoded).await;
+    let directory =
+        OutputDirectory { path: "out".into(), tree_digest: wire(&tree), ..Default::default() };
+    let result = ActionResult { output_directories: vec![directory], ..Default::default() };
+    refused(update(&server, result).await, Code::InvalidArgument, "more than 250000 entries");
+    let links = vec![OutputSymlink::default(); 250_001];
+    let result = ActionResult { output_symlinks: links, ..Default::default() };
+    refused(update(&server, result).await, Code::InvalidArgument, "more than 250000 entries");
 }

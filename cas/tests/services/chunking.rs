@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use kiln_cas::Digest;
 use kiln_protos::reapi::{
     self, GetChunkMappingRequest, RegisterChunkMappingRequest, SpliceBlobRequest, SplitBlobRequest,
@@ -5,7 +7,7 @@ use kiln_protos::reapi::{
 };
 use tonic::{Code, Status};
 
-use crate::harness::{BLAKE3, SHA256, Server, noise, refused, start, wire};
+use crate::harness::{BLAKE3, Readers, SHA256, Server, noise, refused, start, start_with, wire};
 
 const FAST_CDC: i32 = chunking_function::Value::FastCdc2020 as i32;
 
@@ -157,4 +159,13 @@ async fn bad_requests_are_refused_by_name() {
     let bad = vec![reapi::Digest { hash: "x".into(), size_bytes: 0 }];
     let result = splice(&server, &SHA256.digest(b"x"), bad).await;
     refused(result, Code::InvalidArgument, "chunk_digests[0]: hash");
+}
+
+#[tokio::test]
+async fn who_may_only_read_stores_no_chunks() {
+    let server = start_with(|config| config.access = Arc::new(Readers)).await;
+    let blob = server.put(SHA256, noise(3 << 20, 5)).await;
+    let request = SplitBlobRequest { blob_digest: wire(&blob), ..Default::default() };
+    let result = server.cas().split_blob(request).await;
+    refused(result, Code::PermissionDenied, "nobody has split the blob yet");
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kiln_cas::access::Everybody;
+use http::Extensions;
+use kiln_cas::access::{Authorizer, Everybody, Refused, Right};
 use kiln_cas::events::Events;
 use kiln_cas::logs::LogStreams;
 use kiln_cas::promises::Invocations;
@@ -13,7 +14,7 @@ use kiln_cas::services::{CasServices, FetchConfig, QuotaLimits, ServicesConfig};
 use kiln_cas::stores::{
     Clock, CompletenessChecking, MemoryActionCache, MemoryBlobStore, MemoryRecords, Verified,
 };
-use kiln_cas::{Digest, DigestFunction, SharedBlobStore};
+use kiln_cas::{Digest, DigestFunction, SharedActionCache, SharedBlobStore};
 use kiln_protos::bytestream::WriteRequest;
 use kiln_protos::bytestream::byte_stream_client::ByteStreamClient;
 use kiln_protos::reapi;
@@ -30,6 +31,26 @@ pub const BLAKE3: DigestFunction = DigestFunction::Blake3;
 /// Larger than what the clients here take by default.
 const CLIENT_LIMIT: usize = 256 << 20;
 
+/// Everybody may read, and nothing else.
+pub struct Readers;
+
+impl Authorizer for Readers {
+    fn check(&self, _: &Extensions, right: Right, _instance: &str) -> Result<(), Refused> {
+        match right {
+            Right::Read => Ok(()),
+            _ => Err(Refused::Denied("may only read".to_owned())),
+        }
+    }
+
+    fn check_everywhere(&self, caller: &Extensions, right: Right) -> Result<(), Refused> {
+        self.check(caller, right, "")
+    }
+
+    fn name(&self, _: &Extensions) -> Option<Arc<str>> {
+        Some("reader".into())
+    }
+}
+
 pub struct Server {
     pub address: std::net::SocketAddr,
     pub channel: Channel,
@@ -37,6 +58,7 @@ pub struct Server {
     pub records: SharedRecords,
     pub logs: LogStreams,
     pub events: Events,
+    pub actions: SharedActionCache,
     pub health: tonic_health::server::HealthReporter,
 }
 
@@ -68,6 +90,7 @@ pub async fn start_with(change: impl FnOnce(&mut ServicesConfig)) -> Server {
     change(&mut config);
     let (logs, events, blobs) = (config.logs.clone(), config.events.clone(), config.blobs.clone());
     let records = config.records.clone();
+    let actions = config.actions.clone();
     let services = CasServices::new(config);
     let mut routes = RoutesBuilder::default();
     services.add_to(&mut routes);
@@ -77,7 +100,8 @@ pub async fn start_with(change: impl FnOnce(&mut ServicesConfig)) -> Server {
     tokio::spawn(async move { axum::serve(listener, router).await });
     let channel =
         Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
-    Server { address, channel, blobs, records, logs, events, health: services.health() }
+    let health = services.health();
+    Server { address, channel, blobs, records, logs, events, actions, health }
 }
 
 impl Server {
