@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::Router;
 use kiln_cas::StoreError;
@@ -135,6 +135,8 @@ pub struct Server {
     background: Vec<JoinHandle<()>>,
     /// Audits in the background.
     sampling: Option<JoinHandle<()>>,
+    /// Removes records of evicted blobs.
+    sweeping: JoinHandle<()>,
     worker: Option<JoinHandle<()>>,
     stop_worker: CancellationToken,
     stop_front: CancellationToken,
@@ -218,6 +220,7 @@ impl Server {
         let sampling = auditor.sample(&events, options.audit);
         let cas = cas_services(&options, &storage, access, events, logs.clone())?;
         storage.on_full(cas.give_up_uploads());
+        let sweeping = tokio::spawn(cas.keep_swept(evictions(&storage)));
         let readiness = Readiness::default();
         let router = router(Routed {
             cas: &cas,
@@ -266,6 +269,7 @@ impl Server {
             front,
             background,
             sampling,
+            sweeping,
             worker,
             stop_worker,
             stop_front,
@@ -302,10 +306,23 @@ impl Server {
                 tracing::error!(%error, "a task that keeps files or keys current failed");
             }
         }
+        self.sweeping.abort();
         self.journal.shutdown().await;
         self.telemetry.shutdown().await;
         self.storage.close().await?;
         Ok(())
+    }
+}
+
+/// A fleet's blobs are collected by any of its frontends: each looks after their records so often.
+const SWEEP_SHARED: Duration = Duration::from_secs(3600);
+
+/// Changes whenever blobs may have gone.
+fn evictions(storage: &Storage) -> impl Fn() -> u64 + Send + 'static {
+    let (stats, started) = (storage.stats.clone(), Instant::now());
+    move || match stats.shared_blobs() {
+        None => stats.evicted_blobs(),
+        Some(_) => started.elapsed().as_secs() / SWEEP_SHARED.as_secs(),
     }
 }
 

@@ -53,6 +53,12 @@ pub trait BlobStore: Send + Sync + 'static {
     /// Returns when all writes acknowledged before this call survive a power cut.
     async fn sync(&self) -> Result<(), StoreError>;
 
+    /// Those of `digests` that are absent. Promises nothing, and uses nothing: what is asked after
+    /// here is evicted as if it had not been. A store that cannot tell names none.
+    async fn absent(&self, _digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
+        Ok(Vec::new())
+    }
+
     /// The bytes of a blob of at most `limit` bytes where this process has them at hand, without
     /// asking any other one.
     async fn at_hand(&self, _digest: &Digest, _limit: u64) -> Option<Bytes> {

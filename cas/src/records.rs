@@ -47,6 +47,11 @@ pub trait Records: Send + Sync + 'static {
     /// Errors: `Conflict` with the first key whose expectation failed.
     async fn write(&self, writes: Vec<Write>) -> Result<Vec<Version>, RecordsError>;
 
+    /// Gives back the space of deleted records where there is much of it.
+    async fn compact(&self) -> Result<(), RecordsError> {
+        Ok(())
+    }
+
     /// Records whose key starts with `prefix` and comes after `after` (exclusive), in key order
     /// (or reversed: then before `after`), at most `limit`.
     async fn list(

@@ -14,7 +14,7 @@ use super::status::{records_status, store_status};
 use crate::blob::SharedBlobStore;
 use crate::digest::{Digest, DigestFunction};
 use crate::error::StoreError;
-use crate::records::{Expect, MAX_VALUE, SharedRecords, Write};
+use crate::records::{Expect, MAX_VALUE, Record, SharedRecords, Write};
 
 /// Average chunk in bytes: the value that the specification recommends. A quarter of it is the
 /// smallest, four times it the largest chunk.
@@ -193,8 +193,25 @@ fn first_chunk(data: &[u8]) -> usize {
         .1
 }
 
+/// What the keys of remembered mappings begin with.
+pub const MAPPINGS: &str = "chunks/";
+
 fn key(blob: &Digest) -> String {
-    format!("chunks/{}/{}/{}", blob.function, blob.hex(), blob.size)
+    format!("{MAPPINGS}{}/{}/{}", blob.function, blob.hex(), blob.size)
+}
+
+/// The blob that a mapping is of.
+pub fn owner(record: &Record) -> Option<Digest> {
+    let mut parts = record.key.strip_prefix(MAPPINGS)?.split('/');
+    let function = parts.next()?;
+    let function = DigestFunction::ALL.into_iter().find(|known| known.to_string() == function)?;
+    let hash = parts.next()?;
+    Digest::from_hex(hash.as_bytes(), parts.next()?.parse().ok()?, function).ok()
+}
+
+#[cfg(test)]
+pub fn remembered(blob: &Digest, chunks: &[Digest]) -> (String, Vec<u8>) {
+    (key(blob), Mapping::fast_cdc(chunks.to_vec()).to_stored())
 }
 
 impl Mapping {

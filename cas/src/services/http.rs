@@ -32,7 +32,7 @@ use crate::blob::{MAX_WHOLE_BLOB, SharedBlobStore};
 use crate::budget::Charge;
 use crate::digest::{Digest, DigestFunction};
 use crate::error::StoreError;
-use crate::records::{Expect, SharedRecords, Write};
+use crate::records::{Expect, Record, SharedRecords, Write};
 use crate::result::MAX_ACTION_RESULT;
 
 /// Most segments of an instance name in a URL.
@@ -228,7 +228,7 @@ impl HttpCache {
     async fn remember_size(&self, digest: &Digest) -> Result<(), Status> {
         let key = size_key(digest);
         let known = self.records.get(&key).await.map_err(|e| records_status("hash", &e))?;
-        let value = Bytes::copy_from_slice(&digest.size.to_le_bytes());
+        let value = size_value(digest);
         if digest.is_empty_blob() || known.is_some_and(|record| record.value == value) {
             return Ok(());
         }
@@ -289,8 +289,27 @@ async fn write(blobs: &SharedBlobStore, digest: &Digest, data: Bytes) -> Result<
     blobs.write(digest, data).await.map_err(|e| store_status("body", &e))
 }
 
+/// What the keys of remembered sizes begin with.
+pub const SIZES: &str = "httpcas/";
+
 fn size_key(digest: &Digest) -> String {
-    format!("httpcas/{}", digest.hex())
+    format!("{SIZES}{}", digest.hex())
+}
+
+fn size_value(digest: &Digest) -> Bytes {
+    Bytes::copy_from_slice(&digest.size.to_le_bytes())
+}
+
+/// The blob that a record of a size is about.
+pub fn owner(record: &Record) -> Option<Digest> {
+    let hash = record.key.strip_prefix(SIZES)?;
+    let size = u64::from_le_bytes(record.value.as_ref().try_into().ok()?);
+    Digest::from_hex(hash.as_bytes(), size, DigestFunction::Sha256).ok()
+}
+
+#[cfg(test)]
+pub fn remembered(digest: &Digest) -> (String, Vec<u8>) {
+    (size_key(digest), size_value(digest).into())
 }
 
 fn octets(size: u64) -> [(header::HeaderName, String); 2] {

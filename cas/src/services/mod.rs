@@ -17,6 +17,7 @@ mod log_stream;
 mod metadata;
 mod missing;
 mod off_thread;
+mod owners;
 mod quotas;
 pub mod resource;
 mod rpc;
@@ -129,6 +130,16 @@ impl CasServices {
             .add_service(Deadlines(HealthServer::new(HealthService::from_health_reporter(
                 self.health.clone(),
             ))));
+    }
+
+    /// Removes what is remembered of blobs that are gone, each time that `evicted` tells something
+    /// new. Never returns; drop it to end it.
+    pub fn keep_swept(
+        &self,
+        evicted: impl Fn() -> u64 + Send + 'static,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let config = &self.config;
+        owners::keep_swept(config.records.clone(), config.blobs.clone(), evicted)
     }
 
     /// Gives up the uploads that broke off and may be continued, so that others find their room.

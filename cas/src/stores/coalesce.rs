@@ -258,6 +258,10 @@ impl BlobStore for Coalesced {
         self.past(digest, offset, limit).await
     }
 
+    async fn absent(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
+        self.remote.absent(digests).await
+    }
+
     async fn at_hand(&self, digest: &Digest, limit: u64) -> Option<Bytes> {
         if digest.size > limit {
             return None;

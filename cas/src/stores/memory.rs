@@ -93,6 +93,12 @@ impl BlobStore for MemoryBlobStore {
         self.read(digest, 0, None).await.ok()?.collect(limit).await.ok()
     }
 
+    async fn absent(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
+        let contents = self.lock();
+        let known = |digest: &Digest| digest.is_empty_blob() || contents.blobs.contains_key(digest);
+        Ok(digests.iter().filter(|digest| !known(digest)).copied().collect())
+    }
+
     async fn find_missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
         let now = self.clock.now();
         let mut contents = self.lock();

@@ -49,6 +49,10 @@ impl<S: BlobStore> BlobStore for Verified<S> {
         self.inner.write(digest, data).await
     }
 
+    async fn absent(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
+        self.inner.absent(digests).await
+    }
+
     async fn at_hand(&self, digest: &Digest, limit: u64) -> Option<Bytes> {
         self.inner.at_hand(digest, limit).await
     }

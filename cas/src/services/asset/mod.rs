@@ -30,9 +30,14 @@ use kiln_protos::protobuf::Timestamp;
 use self::downloads::Downloads;
 pub use self::downloads::FetchConfig;
 use super::ServicesConfig;
+use self::stored::StoredAsset;
 use super::guard::Guard;
 use crate::blob::SharedBlobStore;
-use crate::records::SharedRecords;
+use crate::digest::{Digest, DigestFunction};
+use crate::records::{Record, SharedRecords};
+
+/// What the keys of assets begin with.
+pub const ASSETS: &str = "asset/";
 
 pub struct AssetService {
     blobs: SharedBlobStore,
@@ -51,6 +56,21 @@ impl AssetService {
             downloads: Downloads::new(config),
         }
     }
+}
+
+/// The blob, or the root of the directory, that an asset is.
+pub fn owner(record: &Record) -> Option<Digest> {
+    let function = record.key.strip_prefix(ASSETS)?.split('/').nth(1)?;
+    let function = DigestFunction::ALL.into_iter().find(|known| known.to_string() == function)?;
+    StoredAsset::decode_record(record.value.clone())?.digest(function)
+}
+
+#[cfg(test)]
+pub fn remembered(blob: &Digest) -> (String, Vec<u8>) {
+    let uris = [format!("https://example/{}", blob.hex())];
+    let names = names::Names::new(stored::Kind::Blob, "", &uris, &[], blob.function);
+    let key = names.map(|names| names.key(0)).unwrap_or_default();
+    (key, StoredAsset::new(blob, 0, None).encode().into())
 }
 
 /// Nanoseconds since the Unix epoch.

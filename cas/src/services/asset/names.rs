@@ -3,6 +3,7 @@
 use kiln_protos::asset::Qualifier;
 use tonic::Status;
 
+use super::ASSETS;
 use super::qualifiers::{HTTP_HEADER, HTTP_HEADER_URL};
 use super::stored::Kind;
 use crate::digest::DigestFunction;
@@ -65,7 +66,7 @@ impl<'a> Names<'a> {
             part(&name);
             part(value);
         }
-        format!("asset/{}/{}/{}", self.kind.name(), self.function, hasher.finalize().to_hex())
+        format!("{ASSETS}{}/{}/{}", self.kind.name(), self.function, hasher.finalize().to_hex())
     }
 
     /// A header for one URI counts for that one only, like a header for all of them.

@@ -221,6 +221,11 @@ impl StorageStats {
         }
     }
 
+    /// Blobs evicted from the disk since the start.
+    pub fn evicted_blobs(&self) -> u64 {
+        self.disk.evicted_blobs()
+    }
+
     /// The blobs of a fleet; `None`: nothing is shared.
     pub fn shared_blobs(&self) -> Option<Indexed> {
         self.shared.as_ref().map(|shared| shared.indexed.clone())

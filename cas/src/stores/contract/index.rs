@@ -41,6 +41,7 @@ async fn small_blobs_are_there_at_once_and_pending(index: &dyn BlobIndex) {
     let digests: Vec<_> = blobs.iter().map(|(digest, _)| *digest).collect();
     assert!(index.find(&digests, HOUR).await.unwrap().iter().all(Option::is_none));
     assert!(index.small(&digests).await.unwrap().iter().all(Option::is_none));
+    assert_eq!(index.absent(&digests).await.unwrap().len(), digests.len());
     index.put_small(&blobs, HOUR).await.unwrap();
     // Again, and twice in one batch: what is known already is left as it is.
     index.put_small(&[blobs[7].clone(), blobs[7].clone()], SECOND).await.unwrap();

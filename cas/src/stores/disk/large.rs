@@ -204,6 +204,11 @@ impl LargeFiles {
         slot.inspect(|slot| slot.touch(times)).is_some()
     }
 
+    /// Whether the blob is here; its times stay.
+    pub fn contains(&self, digest: &Digest) -> bool {
+        self.index().contains_key(&digest.into())
+    }
+
     /// A new file for `size` bytes.
     pub fn temporary(&self, size: u64) -> Result<Temporary, StoreError> {
         let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);

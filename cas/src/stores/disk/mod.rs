@@ -143,6 +143,11 @@ impl DiskBlobStore {
         self.inner.room.on_full(give_up);
     }
 
+    /// Blobs evicted since the start.
+    pub fn evicted_blobs(&self) -> u64 {
+        self.inner.room.evicted()
+    }
+
     /// The counters as they are now.
     pub fn snapshot(&self) -> DiskSnapshot {
         let inner = &self.inner;
@@ -324,6 +329,16 @@ impl BlobStore for DiskBlobStore {
         }
         let reservation = inner.room.begin(digest.size)?;
         Ok(Box::new(LargeWriter::new(inner.clone(), *digest, reservation)))
+    }
+
+    async fn absent(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
+        let inner = &self.inner;
+        let known = |digest: &Digest| match digest.size {
+            0 => true,
+            size if size <= SMALL_BLOB => inner.log.contains(&Key::from(digest)),
+            _ => inner.large.contains(digest),
+        };
+        Ok(digests.iter().filter(|digest| !known(digest)).copied().collect())
     }
 
     async fn sync(&self) -> Result<(), StoreError> {

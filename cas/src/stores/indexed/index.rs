@@ -72,6 +72,9 @@ pub trait BlobIndex: Send + Sync + 'static {
         lease: Duration,
     ) -> Result<Vec<Option<Entry>>, StoreError>;
 
+    /// Those of `digests` that the index does not know. Promises nothing.
+    async fn absent(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError>;
+
     /// Bytes of small blobs that the index holds, in order; `None`: not here (perhaps in the
     /// object store). Promises nothing.
     async fn small(&self, digests: &[Digest]) -> Result<Vec<Option<Bytes>>, StoreError>;

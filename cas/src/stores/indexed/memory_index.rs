@@ -88,6 +88,12 @@ impl BlobIndex for MemoryIndex {
         Ok(found.collect())
     }
 
+    async fn absent(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
+        let state = self.state();
+        let known = |digest: &Digest| state.blobs.contains_key(digest);
+        Ok(digests.iter().filter(|digest| !known(digest)).copied().collect())
+    }
+
     async fn small(&self, digests: &[Digest]) -> Result<Vec<Option<Bytes>>, StoreError> {
         let state = self.state();
         Ok(digests.iter().map(|digest| state.blobs.get(digest)?.data.clone()).collect())

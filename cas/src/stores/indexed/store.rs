@@ -219,6 +219,17 @@ fn check_size(digest: &Digest, actual: u64) -> Result<(), StoreError> {
 
 #[async_trait]
 impl BlobStore for Indexed {
+    async fn absent(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
+        let asked: Vec<_> =
+            digests.iter().filter(|digest| !digest.is_empty_blob()).copied().collect();
+        self.parts.confirm_epoch().await?;
+        if self.stats().index_incomplete {
+            // What an index that was lost does not know may well be in the object store.
+            return Ok(Vec::new());
+        }
+        self.parts.index.absent(&asked).await
+    }
+
     async fn find_missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
         let parts = &self.parts;
         if digests.iter().any(|digest| parts.promised(digest)) {

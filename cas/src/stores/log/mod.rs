@@ -120,6 +120,11 @@ impl LogStore {
         self.index.touch(key, times).is_some()
     }
 
+    /// Whether the key is here; its times stay.
+    pub fn contains(&self, key: &Key) -> bool {
+        self.index.locate(key).is_some()
+    }
+
     /// Raises the times of all `keys`; calls `absent` with the positions of absent ones, in no
     /// particular order.
     pub fn touch_all(&self, keys: &[Key], times: Times, absent: impl FnMut(usize)) {

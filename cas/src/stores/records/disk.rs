@@ -1,8 +1,8 @@
 //! Records in an embedded database. One thread writes: it takes all batches that wait and
 //! makes them durable together.
 
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
@@ -26,7 +26,9 @@ const QUEUE: usize = 256;
 const GROUP: usize = 64;
 
 pub struct DiskRecords {
-    database: Arc<Database>,
+    path: PathBuf,
+    /// Held exclusively by compaction alone.
+    database: Arc<RwLock<Database>>,
     writer: Mutex<Option<Writer>>,
 }
 
@@ -76,15 +78,19 @@ impl DiskRecords {
             .set_cache_size(CACHE)
             .create(path)
             .map_err(|error| context(database_error(error)))?;
-        let database = Arc::new(database);
         create_tables(&database).map_err(context)?;
+        let database = Arc::new(RwLock::new(database));
         let (queue, jobs) = mpsc::channel(QUEUE);
         let for_writer = database.clone();
         let thread = std::thread::Builder::new()
             .name("records".to_owned())
             .spawn(move || write_groups(&for_writer, jobs))
             .map_err(unavailable)?;
-        Ok(Self { database, writer: Mutex::new(Some(Writer { queue, thread })) })
+        Ok(Self {
+            path: path.to_owned(),
+            database,
+            writer: Mutex::new(Some(Writer { queue, thread })),
+        })
     }
 
     /// Waits for writes in progress; later ones fail.
@@ -104,7 +110,8 @@ impl DiskRecords {
         work: impl FnOnce(&Database) -> Result<T, RecordsError> + Send + 'static,
     ) -> Result<T, RecordsError> {
         let database = self.database.clone();
-        tokio::task::spawn_blocking(move || work(&database)).await.map_err(unavailable)?
+        let work = move || work(&database.read().unwrap_or_else(PoisonError::into_inner));
+        tokio::task::spawn_blocking(work).await.map_err(unavailable)?
     }
 }
 
@@ -115,12 +122,29 @@ fn create_tables(database: &Database) -> Result<(), RecordsError> {
     transaction.commit().map_err(database_error)
 }
 
-fn write_groups(database: &Database, mut jobs: mpsc::Receiver<Job>) {
+/// A file of this many bytes is not worth the work.
+const SMALL_FILE: u64 = 1 << 20;
+
+/// Makes the file smaller where less than half of it is in use.
+fn compact(path: &Path, database: &mut Database) -> Result<(), RecordsError> {
+    let transaction = database.begin_write().map_err(database_error)?;
+    let stats = transaction.stats().map_err(database_error)?;
+    transaction.abort().map_err(database_error)?;
+    let used = stats.allocated_pages() * stats.page_size() as u64;
+    let size = std::fs::metadata(path).map_err(unavailable)?.len();
+    if size <= SMALL_FILE || used > size / 2 {
+        return Ok(());
+    }
+    database.compact().map(drop).map_err(unavailable)
+}
+
+fn write_groups(database: &RwLock<Database>, mut jobs: mpsc::Receiver<Job>) {
     let mut group = Vec::with_capacity(GROUP);
     while jobs.blocking_recv_many(&mut group, GROUP) > 0 {
         let (writes, replies): (Vec<_>, Vec<_>) =
             group.drain(..).map(|job| (job.writes, job.reply)).unzip();
-        let results = match commit(database, writes) {
+        let database = database.read().unwrap_or_else(PoisonError::into_inner);
+        let results = match commit(&database, writes) {
             Ok(results) => results,
             Err(error) => vec![Err(error); replies.len()],
         };
@@ -218,6 +242,13 @@ impl Records for DiskRecords {
         let (reply, answer) = oneshot::channel();
         queue.send(Job { writes, reply }).await.map_err(|_| closed())?;
         answer.await.map_err(|_| closed())?
+    }
+
+    async fn compact(&self) -> Result<(), RecordsError> {
+        let (path, database) = (self.path.clone(), self.database.clone());
+        let work =
+            move || compact(&path, &mut database.write().unwrap_or_else(PoisonError::into_inner));
+        tokio::task::spawn_blocking(work).await.map_err(unavailable)?
     }
 
     async fn list(

@@ -98,6 +98,11 @@ impl BlobIndex for Counting {
         self.inner.find(digests, lease).await
     }
 
+    async fn absent(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
+        self.count().await;
+        self.inner.absent(digests).await
+    }
+
     async fn small(&self, digests: &[Digest]) -> Result<Vec<Option<Bytes>>, StoreError> {
         self.count().await;
         self.inner.small(digests).await

@@ -136,6 +136,22 @@ impl BlobIndex for RedisBlobIndex {
         Ok(found)
     }
 
+    async fn absent(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
+        let groups = self.group_fields(digests);
+        let calls = groups.iter().map(|(bucket, fields)| {
+            let entries = Call::command("HMGET", &bucket.entries).idempotent();
+            fields.iter().fold(entries, |call, (_, field)| call.arg(&field[..]))
+        });
+        let answers = self.redis.run_many(calls.collect()).await;
+        let mut absent = Vec::new();
+        for ((_, fields), answer) in groups.iter().zip(answers) {
+            let entries: Vec<Option<Vec<u8>>> = scripts::decode(answer?)?;
+            let gone = fields.iter().zip(entries).filter(|(_, entry)| entry.is_none());
+            absent.extend(gone.map(|((index, _), _)| digests[*index]));
+        }
+        Ok(absent)
+    }
+
     async fn small(&self, digests: &[Digest]) -> Result<Vec<Option<Bytes>>, StoreError> {
         let groups = self.group_fields(digests);
         let mut calls = Vec::with_capacity(groups.len() + digests.len());

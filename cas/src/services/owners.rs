@@ -1,0 +1,181 @@
+//! What is remembered of a blob goes when the blob goes: sizes of the HTTP cache, chunks, assets.
+
+use std::time::{Duration, Instant};
+
+use super::{asset, chunking, http};
+use crate::blob::SharedBlobStore;
+use crate::digest::Digest;
+use crate::error::StoreError;
+use crate::records::{Expect, Record, RecordsError, SharedRecords, Write};
+
+/// Records looked at together. Mappings of chunks may have a megabyte each.
+const PAGE: usize = 64;
+/// How often it is looked whether blobs were evicted.
+const LOOK: Duration = Duration::from_secs(1);
+/// A round is followed by so many times what it took: at most a twentieth of a processor.
+const REST: u32 = 20;
+
+/// Records of one kind.
+struct Kind {
+    prefix: &'static str,
+    /// The blob that a record is about; `None`: it cannot be read, and is of no use.
+    owner: fn(&Record) -> Option<Digest>,
+}
+
+const KINDS: [Kind; 3] = [
+    Kind { prefix: http::SIZES, owner: http::owner },
+    Kind { prefix: chunking::MAPPINGS, owner: chunking::owner },
+    Kind { prefix: asset::ASSETS, owner: asset::owner },
+];
+
+#[derive(Debug, thiserror::Error)]
+pub enum SweepError {
+    #[error("the records: {0}")]
+    Records(#[from] RecordsError),
+    #[error("the blobs: {0}")]
+    Blobs(#[from] StoreError),
+}
+
+/// Removes records without a blob, a round each time that `evicted` tells something new. Never
+/// returns.
+pub async fn keep_swept(
+    records: SharedRecords,
+    blobs: SharedBlobStore,
+    evicted: impl Fn() -> u64 + Send,
+) {
+    // What went in the last run is not known.
+    let mut swept = None;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let now = evicted();
+        if swept == Some(now) {
+            continue;
+        }
+        let began = Instant::now();
+        match sweep(&records, &blobs).await {
+            Ok(gone) => {
+                swept = Some(now);
+                tracing::debug!(gone, "removed what was remembered of evicted blobs");
+            }
+            Err(error) => tracing::warn!(%error, "records of evicted blobs stay for now"),
+        }
+        tokio::time::sleep(began.elapsed() * REST).await;
+    }
+}
+
+/// One round. Returns how many records went.
+pub async fn sweep(records: &SharedRecords, blobs: &SharedBlobStore) -> Result<u64, SweepError> {
+    let mut gone = 0;
+    for kind in &KINDS {
+        let mut after: Option<String> = None;
+        loop {
+            let page = records.list(kind.prefix, after.as_deref(), false, PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.key.clone());
+            gone += sweep_page(records, blobs, kind, &page).await?;
+        }
+    }
+    if gone > 0 {
+        records.compact().await?;
+    }
+    Ok(gone)
+}
+
+async fn sweep_page(
+    records: &SharedRecords,
+    blobs: &SharedBlobStore,
+    kind: &Kind,
+    page: &[Record],
+) -> Result<u64, SweepError> {
+    let owners: Vec<_> = page.iter().map(kind.owner).collect();
+    let asked: Vec<_> = owners.iter().flatten().copied().collect();
+    let absent = blobs.absent(&asked).await?;
+    let orphaned = |owner: &Option<Digest>| owner.is_none_or(|owner| absent.contains(&owner));
+    let orphans: Vec<_> = page.iter().zip(&owners).filter(|(_, owner)| orphaned(owner)).collect();
+    if orphans.is_empty() {
+        return Ok(0);
+    }
+    let writes = orphans.iter().map(|(record, _)| Write {
+        key: record.key.clone(),
+        expect: Expect::Version(record.version),
+        value: None,
+    });
+    match records.write(writes.collect()).await {
+        Ok(_) => {}
+        // Somebody remembers one of them anew: the next round sees what became of it.
+        Err(RecordsError::Conflict { .. }) => return Ok(0),
+        Err(error) => return Err(error.into()),
+    }
+    restore(records, blobs, &orphans).await?;
+    Ok(orphans.len() as u64)
+}
+
+/// A blob that came back in between keeps what is known of it.
+async fn restore(
+    records: &SharedRecords,
+    blobs: &SharedBlobStore,
+    removed: &[(&Record, &Option<Digest>)],
+) -> Result<(), SweepError> {
+    let owners: Vec<_> = removed.iter().filter_map(|(_, owner)| **owner).collect();
+    let absent = blobs.absent(&owners).await?;
+    for (record, owner) in removed {
+        if owner.is_none_or(|owner| absent.contains(&owner)) {
+            continue;
+        }
+        let write = Write {
+            key: record.key.clone(),
+            expect: Expect::Absent,
+            value: Some(record.value.clone()),
+        };
+        match records.write(vec![write]).await {
+            Ok(_) | Err(RecordsError::Conflict { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::digest::DigestFunction;
+    use crate::stores::{Clock, MemoryBlobStore, MemoryRecords};
+
+    async fn put(records: &SharedRecords, key: String, value: Vec<u8>) {
+        let value = Some(Bytes::from(value));
+        records.write(vec![Write { key, expect: Expect::Anything, value }]).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_remembered_of_a_blob_goes_with_it() {
+        let clock = Clock::manual(1000);
+        let lease = Duration::from_secs(10);
+        let blobs: SharedBlobStore = Arc::new(MemoryBlobStore::new(100, lease, clock.clone()));
+        let records: SharedRecords = Arc::new(MemoryRecords::default());
+        let (old, new) = (Bytes::from(vec![1; 60]), Bytes::from(vec![2; 60]));
+        let digests = [&old, &new].map(|data| DigestFunction::Sha256.digest(data));
+        put(&records, "jobs/1".to_owned(), vec![1]).await;
+        for digest in &digests {
+            for (key, value) in [
+                http::remembered(digest),
+                chunking::remembered(digest, &[*digest]),
+                asset::remembered(digest),
+            ] {
+                put(&records, key, value).await;
+            }
+        }
+        let left = async || records.list("", None, false, 100).await.unwrap().len();
+        blobs.write(&digests[0], old).await.unwrap();
+        clock.advance(11);
+        // Whoever sweeps keeps nothing alive.
+        assert_eq!(sweep(&records, &blobs).await.unwrap(), 3);
+        assert_eq!((left().await, sweep(&records, &blobs).await.unwrap()), (4, 0));
+        blobs.write(&digests[1], new).await.unwrap();
+        assert_eq!(sweep(&records, &blobs).await.unwrap(), 3);
+        assert_eq!(left().await, 1, "what is no blob's stays");
+    }
+}
