@@ -133,6 +133,11 @@ impl Charge {
         Self { share: caller.get::<Share>().cloned(), ..Self::default() }
     }
 
+    /// Another charge of nothing yet, for a part of the same request.
+    pub fn another(&self) -> Self {
+        Self { share: self.share.clone(), ..Self::default() }
+    }
+
     /// Adds `bytes`. Errors: no memory came free in time, or there never is so much.
     pub async fn add(&mut self, bytes: u64) -> Result<(), BudgetError> {
         self.grow_to(self.bytes.saturating_add(bytes)).await

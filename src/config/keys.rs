@@ -181,7 +181,7 @@ pub const KEYS: &[Key] = &[
         "auto",
         Kind::SizeFrom(kiln_cas::budget::MIN_BUDGET),
         "Most memory of all requests under way; half of it for one address. Requests wait for it, and are \
-         then refused. auto: an eighth of the memory here, at least 256MiB.",
+         then refused. auto: a quarter of the memory here, at least 256MiB.",
     ),
     key(
         "server.drain",

@@ -106,7 +106,7 @@ fn fetch(settings: &Settings, data_dir: &Path) -> Result<FetchConfig, ConfigErro
 /// Bytes; the table of keys has seen to the least.
 fn request_memory(settings: &Settings) -> u64 {
     let given = settings.size("server.request_memory");
-    given.unwrap_or_else(|| memory_here().map_or(0, |memory| memory / 8)).max(MIN_BUDGET)
+    given.unwrap_or_else(|| memory_here().map_or(0, |memory| memory / 4)).max(MIN_BUDGET)
 }
 
 /// Of the machine, or of the container that this runs in, in bytes.

@@ -232,13 +232,16 @@ async fn files_of(
     if size > MAX_TREE {
         return Err(refuse(StoreError::TooLarge { size, limit: MAX_TREE }));
     }
-    // The message, and the digests of the files that it names.
-    add(charge, size * 2).await?;
+    // The message goes with the next tree, the digests of the files that it names stay.
+    let mut tree = charge.another();
+    add(&mut tree, size).await?;
     let blob = blobs.read(tree_digest, 0, None).await.map_err(refuse)?;
     let data = blob.collect(MAX_TREE).await.map_err(refuse)?;
     let function = key.action.function;
     let files = off_thread(size, move || tree_files(&data, function)).await?;
-    files.map_err(|error| Status::invalid_argument(format!("{field}: {error}")))
+    let files = files.map_err(|error| Status::invalid_argument(format!("{field}: {error}")))?;
+    add(charge, (files.len() * size_of::<Digest>()) as u64).await?;
+    Ok(files)
 }
 
 /// One directory is decoded at a time.

@@ -16,6 +16,9 @@ const PIECE: usize = 256 << 10;
 const MAX_WINDOW_LOG: u32 = 24;
 /// The same in bytes.
 pub const MAX_WINDOW: u64 = 1 << MAX_WINDOW_LOG;
+/// Window of the levels that clients use (up to 3), in bytes: no frame has to say beforehand that
+/// it needs as much.
+pub const USUAL_WINDOW: u64 = 2 << 20;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ZstdError {
@@ -25,6 +28,30 @@ pub enum ZstdError {
     Truncated,
     #[error("the zstd data decompresses to more than the {limit} bytes of its digest")]
     TooLarge { limit: u64 },
+}
+
+/// The window that the frame at the front of `data` asks for, in bytes (RFC 8878, section 3.1.1.1):
+/// what decompressing it holds. `None`: too little is there, or it is something else.
+pub fn window_of(data: &[u8]) -> Option<u64> {
+    const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+    let header = data.strip_prefix(&MAGIC)?;
+    let (&descriptor, rest) = header.split_first()?;
+    let is_single_segment = descriptor & 0x20 != 0;
+    if !is_single_segment {
+        let window = rest.first()?;
+        let base = 1_u64 << (10 + (window >> 3));
+        return Some(base + base / 8 * u64::from(window & 7));
+    }
+    // The window is the content, whose size comes after the id of a dictionary.
+    let size = rest.get([0, 1, 2, 4][usize::from(descriptor & 3)]..)?;
+    let little_endian =
+        |bytes: &[u8]| bytes.iter().rev().fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
+    match descriptor >> 6 {
+        0 => size.get(..1).map(little_endian),
+        1 => size.get(..2).map(|bytes| little_endian(bytes) + 256),
+        2 => size.get(..4).map(little_endian),
+        _ => size.get(..8).map(little_endian),
+    }
 }
 
 /// Decompresses a sequence of zstd frames that arrives in pieces.
@@ -38,8 +65,14 @@ pub struct Decompressor {
 impl Decompressor {
     /// `limit`: most bytes that may come out. Going over it is an error before they are kept.
     pub fn new(limit: u64) -> Result<Self, ZstdError> {
+        Self::with_window(limit, MAX_WINDOW)
+    }
+
+    /// The same, for frames with windows of at most `window` bytes, or of [`USUAL_WINDOW`].
+    pub fn with_window(limit: u64, window: u64) -> Result<Self, ZstdError> {
+        let log = window.clamp(USUAL_WINDOW, MAX_WINDOW).next_power_of_two().ilog2();
         let mut decoder = Decoder::new().map_err(invalid)?;
-        decoder.set_parameter(DParameter::WindowLogMax(MAX_WINDOW_LOG)).map_err(invalid)?;
+        decoder.set_parameter(DParameter::WindowLogMax(log)).map_err(invalid)?;
         Ok(Self { decoder, in_frame: false, produced: 0, limit })
     }
 
@@ -171,6 +204,34 @@ mod tests {
     }
 
     #[test]
+    fn a_window_is_known_before_it_is_needed() {
+        let noise: Vec<u8> = (0..9_u32 << 20).map(|i| (i.wrapping_mul(i) >> 7) as u8).collect();
+        let packed = |size: usize, level| zstd::bulk::compress(&noise[..size], level).unwrap();
+        for (size, level, window) in [
+            (0, 1, 0),
+            (200, 3, 200),
+            (300, 3, 300),
+            (70_000, 3, 70_000),
+            (9 << 20, 3, 2 << 20),
+            (9 << 20, 19, 8 << 20),
+        ] {
+            assert_eq!(
+                window_of(&packed(size, level)),
+                Some(window),
+                "{size} bytes, level {level}"
+            );
+        }
+        assert_eq!(window_of(&packed(200, 3)[..4]), None);
+        assert_eq!(window_of(b"not zstd"), None);
+        // What asks for more than it said at first is refused.
+        let mut data = Bytes::from(packed(9 << 20, 19));
+        let mut small = Decompressor::with_window(9 << 20, USUAL_WINDOW).unwrap();
+        assert!(small.step(&mut data.clone()).is_err());
+        let mut large = Decompressor::with_window(9 << 20, 8 << 20).unwrap();
+        assert!(large.step(&mut data).is_ok());
+    }
+
+    #[test]
     fn a_bomb_is_stopped_early() {
         let bomb = compress(&vec![0; 64 << 20]).unwrap();
         assert!(bomb.len() < 10_000);
@@ -217,6 +278,8 @@ mod tests {
 
         #[test]
         fn arbitrary_bytes_never_panic(data: Vec<u8>) {
+            window_of(&data);
+            window_of(&[&[0x28, 0xb5, 0x2f, 0xfd], &data[..]].concat());
             let _ = decompress(data.into(), 1000);
         }
     }

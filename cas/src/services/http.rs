@@ -38,8 +38,8 @@ use crate::result::MAX_ACTION_RESULT;
 /// Most segments of an instance name in a URL.
 pub const MAX_INSTANCE_SEGMENTS: usize = 6;
 
-/// Most bytes of one blob that wait to be written, or to be sent.
-const IN_FLIGHT: u64 = 4 << 20;
+/// Bytes of one blob that wait to be written, or to be sent.
+const IN_FLIGHT: u64 = MAX_WHOLE_BLOB;
 
 pub struct HttpCache {
     pub blobs: SharedBlobStore,

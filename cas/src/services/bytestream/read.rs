@@ -21,9 +21,8 @@ use crate::services::wire::{Encoded, ReadRequest, RequestBody, put_varint};
 
 /// Most bytes of a blob in one message: below the 4 MiB that clients take by default.
 const MAX_DATA: usize = MAX_WHOLE_BLOB as usize;
-/// Most bytes of a blob that a read holds at a time: what the store reads ahead, and what the
-/// client has not taken yet.
-const IN_FLIGHT: u64 = 2 * MAX_WHOLE_BLOB;
+/// Bytes of a blob that a read holds at a time: what the client has not taken yet.
+const IN_FLIGHT: u64 = MAX_WHOLE_BLOB;
 /// Tag of `ReadResponse.data`.
 const DATA: u8 = 0x52;
 

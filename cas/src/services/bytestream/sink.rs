@@ -23,14 +23,16 @@ pub(super) struct Sink {
 }
 
 impl Sink {
+    /// `window`: most bytes that decompression may look back.
     pub(super) fn new(
         uploads: Arc<Uploads>,
         key: UploadKey,
         partial: Partial,
+        window: u64,
     ) -> Result<Self, Status> {
         let left = key.digest.size.saturating_sub(partial.committed);
-        let decompressor =
-            key.compressed.then(|| Decompressor::new(left)).transpose().map_err(|e| zstd(&e))?;
+        let decompressor = key.compressed.then(|| Decompressor::with_window(left, window));
+        let decompressor = decompressor.transpose().map_err(|e| zstd(&e))?;
         Ok(Self { uploads, key, partial: Some(partial), writing: false, decompressor })
     }
 

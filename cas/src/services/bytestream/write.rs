@@ -18,15 +18,15 @@ use crate::budget::Charge;
 use crate::digest::Digest;
 use crate::error::StoreError;
 use crate::services::cas::check_size;
-use crate::services::compression::{MAX_WINDOW, decompress};
+use crate::services::compression::{MAX_WINDOW, USUAL_WINDOW, decompress, window_of};
 use crate::services::resource::{Compression, NameError, WriteName, parse_write};
 use crate::services::rpc::{MAX_MESSAGE, MAX_STREAM_MESSAGE, decode_single, reply};
 use crate::services::status::store_status;
 use crate::services::wire::{Encoded, Messages, RequestBody, WriteRequest};
 
 const NAME: &str = "WriteRequest";
-/// Most bytes of an upload that wait to be hashed and written.
-const IN_FLIGHT: u64 = 4 << 20;
+/// Bytes of an upload that wait to be hashed and written.
+const IN_FLIGHT: u64 = MAX_WHOLE_BLOB;
 /// `committed_size` of a compressed upload of a blob that is there already.
 const ALREADY_THERE: i64 = -1;
 
@@ -69,13 +69,13 @@ impl ByteStream {
         mut incoming: Incoming<impl RequestBody>,
     ) -> Result<i64, Status> {
         let (digest, compressed) = (key.digest, key.compressed);
-        let window = if compressed { MAX_WINDOW } else { 0 };
+        let window = if compressed { incoming.window() } else { 0 };
         incoming.messages.charge(digest.size.min(window + IN_FLIGHT)).await?;
         if self.is_present(&digest).await? {
             return Ok(if compressed { ALREADY_THERE } else { digest.size as i64 });
         }
         let partial = self.begin(blobs, &key, incoming.start).await?;
-        let mut sink = Sink::new(self.uploads.clone(), key, partial)?;
+        let mut sink = Sink::new(self.uploads.clone(), key, partial, window)?;
         while let Some(request) = incoming.next().await? {
             sink.write(request.data).await?;
             if request.finish_write {
@@ -259,6 +259,12 @@ impl<B: RequestBody> Incoming<B> {
     /// The first request is the whole upload.
     fn is_whole(&self) -> bool {
         self.start == 0 && self.first.as_ref().is_some_and(|first| first.finish_write)
+    }
+
+    /// What decompressing the data needs, as its beginning says; the most where it does not.
+    fn window(&self) -> u64 {
+        let said = self.first.as_ref().and_then(|first| window_of(&first.data));
+        said.unwrap_or(MAX_WINDOW).max(USUAL_WINDOW)
     }
 
     fn take_first(&mut self) -> WriteRequest {
