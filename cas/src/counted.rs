@@ -1,7 +1,7 @@
 //! Messages whose entries are counted before they are decoded: two bytes on the wire may become
 //! a struct of two hundred.
 
-use bytes::{Buf, Bytes};
+use bytes::Buf;
 use kiln_protos::reapi;
 use prost::Message;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
@@ -87,12 +87,14 @@ macro_rules! counted {
 }
 pub(crate) use counted;
 
-/// Most entries of one `Directory`, `Command` or `ActionResult`.
+/// Most entries of one `Directory` or `ActionResult`.
 pub const MAX_ENTRIES: usize = 250_000;
+/// Most arguments, variables, outputs and properties of one `Command`.
+pub const MAX_ARGUMENTS: usize = 1 << 20;
 
 counted! {
     reapi::Action: Shape(&[one(10, &PROPERTIES)]), MAX_ENTRIES;
-    reapi::Command: COMMAND, MAX_ENTRIES;
+    reapi::Command: COMMAND, MAX_ARGUMENTS;
     reapi::Directory: DIRECTORY, MAX_ENTRIES;
     reapi::ActionResult: RESULT, MAX_ENTRIES;
     reapi::UpdateActionResultRequest: Shape(&[one(3, &RESULT)]), MAX_ENTRIES;
@@ -109,8 +111,8 @@ pub fn count<M: Counted>(data: &[u8]) -> Result<usize, CountError> {
 }
 
 /// Counts, then decodes.
-pub fn decode<M: Counted>(data: Bytes) -> Result<M, CountError> {
-    count::<M>(&data)?;
+pub fn decode<M: Counted>(data: impl Buf + AsRef<[u8]>) -> Result<M, CountError> {
+    count::<M>(data.as_ref())?;
     Ok(M::decode(data)?)
 }
 
@@ -149,6 +151,7 @@ pub(crate) fn take<'a>(data: &mut &'a [u8]) -> Result<&'a [u8], CountError> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use kiln_protos::reapi::{ActionResult, Directory, FileNode, NodeProperties, NodeProperty};
     use proptest::prelude::*;
 
@@ -161,10 +164,10 @@ mod tests {
 
     #[test]
     fn what_is_small_on_the_wire_and_large_in_memory_is_refused_before_it_is_decoded() {
-        let error = decode::<Directory>(empty(1, MAX_ENTRIES + 1).into()).unwrap_err();
+        let error = decode::<Directory>(Bytes::from(empty(1, MAX_ENTRIES + 1))).unwrap_err();
         assert_eq!(error, CountError::TooMany { limit: MAX_ENTRIES });
-        assert!(decode::<Directory>(empty(1, 1000).into()).is_ok());
-        let error = decode::<ActionResult>(empty(12, MAX_ENTRIES + 1).into()).unwrap_err();
+        assert!(decode::<Directory>(Bytes::from(empty(1, 1000))).is_ok());
+        let error = decode::<ActionResult>(Bytes::from(empty(12, MAX_ENTRIES + 1))).unwrap_err();
         assert_eq!(error, CountError::TooMany { limit: MAX_ENTRIES });
         let nested = FileNode {
             node_properties: Some(NodeProperties {
@@ -174,14 +177,14 @@ mod tests {
             ..Default::default()
         };
         let directory = Directory { files: vec![nested], ..Default::default() };
-        let error = decode::<Directory>(directory.encode_to_vec().into()).unwrap_err();
+        let error = decode::<Directory>(Bytes::from(directory.encode_to_vec())).unwrap_err();
         assert_eq!(error, CountError::TooMany { limit: MAX_ENTRIES });
     }
 
     proptest! {
         #[test]
         fn what_prost_takes_is_taken(data: Vec<u8>) {
-            let ours = decode::<Directory>(data.clone().into()).ok();
+            let ours = decode::<Directory>(data.as_slice()).ok();
             prop_assert_eq!(ours, Directory::decode(data.as_slice()).ok());
         }
     }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
+use kiln_cas::counted::{self, Counted};
 use kiln_cas::{Digest, DigestFunction, SharedBlobStore, StoreError};
 use kiln_protos::reapi;
 use kiln_protos::worker::{Lease, Stage};
-use prost::Message;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -185,7 +185,7 @@ impl Executor {
         Ok((prepared, image))
     }
 
-    async fn message<M: Message + Default>(
+    async fn message<M: Counted>(
         &self,
         digest: &Digest,
         what: &str,
@@ -201,7 +201,7 @@ impl Executor {
             }
             data => data?,
         };
-        M::decode(data).map_err(|error| {
+        counted::decode(data).map_err(|error| {
             Failure::InvalidAction(format!("blob {digest} is not a {what} message: {error}"))
         })
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kiln_cas::{ActionKey, BlobStore, Digest, DigestFunction, StoreError, buck2};
+use kiln_cas::{ActionKey, BlobStore, Digest, DigestFunction, StoreError, buck2, counted};
 use kiln_protos::{protobuf, reapi, rpc};
 use prost::Message;
 use tonic::Code;
@@ -178,6 +178,8 @@ async fn read_command(
     };
     let bytes = blob.collect(MAX_COMMAND).await;
     let bytes = bytes.map_err(|error| store_status("the command cannot be read", &error))?;
+    counted::count::<reapi::Command>(&bytes)
+        .map_err(|error| invalid(format!("blob {command} is not a Command: {error}")))?;
     buck2::Named::decode(bytes)
         .map_err(|error| invalid(format!("blob {command} is not a Command: {error}")))
 }

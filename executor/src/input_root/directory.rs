@@ -1,9 +1,9 @@
 //! A Directory message, checked once and then trusted.
 
+use kiln_cas::counted;
 use kiln_cas::tree::{TreeError, validate_directory};
 use kiln_cas::{Digest, DigestError, DigestFunction};
 use kiln_protos::reapi;
-use prost::Message;
 
 /// The node property that Bazel gives to a tool's files with `--experimental_remote_mark_tool_inputs`.
 const TOOL_MARK: &str = "bazel_tool_input";
@@ -54,7 +54,7 @@ impl Directory {
     /// Of the node properties only the mark of tools is heard of: every input has a fixed mode and
     /// time.
     pub fn decode(data: &[u8], function: DigestFunction) -> Result<Self, DirectoryError> {
-        let message = reapi::Directory::decode(data)
+        let message: reapi::Directory = counted::decode(data)
             .map_err(|error| DirectoryError::Undecodable(error.to_string()))?;
         validate_directory(&message)?;
         let digest = |digest: Option<reapi::Digest>| {
@@ -91,6 +91,8 @@ impl Directory {
 
 #[cfg(test)]
 mod tests {
+    use prost::Message;
+
     use super::*;
 
     fn file(name: &str) -> reapi::FileNode {

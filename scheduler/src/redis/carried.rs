@@ -5,6 +5,7 @@
 use std::collections::{HashSet, VecDeque};
 
 use bytes::Bytes;
+use kiln_cas::counted;
 use kiln_cas::{BlobStore, Digest};
 use kiln_protos::{queue, reapi};
 use prost::Message;
@@ -56,7 +57,7 @@ impl Gathered<'_> {
         while let Some(digest) = directories.pop_front() {
             let Some(data) = self.add(&digest).await else { continue };
             // What is no Directory the worker will say.
-            let Ok(directory) = reapi::Directory::decode(data) else { continue };
+            let Ok(directory) = counted::decode::<reapi::Directory>(data) else { continue };
             let parse = |wire: Option<&reapi::Digest>| Digest::from_wire(wire?, root.function).ok();
             directories
                 .extend(directory.directories.iter().filter_map(|d| parse(d.digest.as_ref())));

@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 
 use kiln_protos::reapi::Directory;
-use prost::Message;
 use tonic::Status;
 
 use crate::blob::SharedBlobStore;
+use crate::counted;
 use crate::digest::Digest;
 use crate::error::StoreError;
 use crate::services::get_tree::{MAX_DIRECTORY, MAX_TREE_DIRECTORIES};
@@ -67,7 +67,8 @@ async fn read(blobs: &SharedBlobStore, digest: &Digest) -> Result<Option<Directo
         Err(error) => return Err(store_status(FIELD, &error)),
     };
     let data = blob.collect(MAX_DIRECTORY).await.map_err(|e| store_status(FIELD, &e))?;
-    let directory = Directory::decode(data).map_err(|e| invalid(digest, &e.to_string()))?;
+    let directory: Directory =
+        counted::decode(data).map_err(|e| invalid(digest, &e.to_string()))?;
     validate_directory(&directory).map_err(|e| invalid(digest, &e.to_string()))?;
     Ok(Some(directory))
 }
