@@ -49,6 +49,10 @@ impl Authorizer for Readers {
     fn name(&self, _: &Extensions) -> Option<Arc<str>> {
         Some("reader".into())
     }
+
+    fn tools(&self, _: &Extensions, _: &str) -> Option<Arc<str>> {
+        None
+    }
 }
 
 pub struct Server {

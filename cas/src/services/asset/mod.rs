@@ -29,8 +29,8 @@ use kiln_protos::protobuf::Timestamp;
 
 use self::downloads::Downloads;
 pub use self::downloads::FetchConfig;
-use super::ServicesConfig;
 use self::stored::StoredAsset;
+use super::ServicesConfig;
 use super::guard::Guard;
 use crate::blob::SharedBlobStore;
 use crate::digest::{Digest, DigestFunction};
