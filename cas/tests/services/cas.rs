@@ -1,4 +1,4 @@
-use kiln_cas::services::MAX_BATCH_TOTAL;
+use kiln_cas::services::{MAX_BATCH_TOTAL, QuotaLimits};
 use kiln_protos::reapi;
 use kiln_protos::reapi::batch_update_blobs_request::Request as Upload;
 use kiln_protos::reapi::content_addressable_storage_client::ContentAddressableStorageClient;
@@ -7,7 +7,9 @@ use kiln_protos::reapi::{
 };
 use tonic::Code;
 
-use crate::harness::{BLAKE3, SHA256, Server, noise, refused, start, start_with, wire};
+use crate::harness::{
+    BLAKE3, SHA256, Server, noise, refused, start, start_with, wire, write_request,
+};
 
 const ZSTD: i32 = compressor::Value::Zstd as i32;
 
@@ -255,4 +257,24 @@ async fn the_answer_to_a_batch_is_no_larger_than_clients_take_by_default() {
     let request = BatchReadBlobsRequest { digests: many, ..Default::default() };
     let result = server.cas().batch_read_blobs(request).await;
     refused(result, Code::InvalidArgument, "digests: an answer with 45000 blobs");
+}
+
+#[tokio::test]
+async fn who_is_over_a_quota_is_told_which_and_how_far() {
+    let lease = std::time::Duration::from_secs(3600);
+    let server = start_with(|config| {
+        config.quotas = QuotaLimits { caller_bytes: 10, instance_bytes: 0, lease };
+    })
+    .await;
+    let (first, second) = (SHA256.digest(b"0123456"), SHA256.digest(b"abcdefg"));
+    let both = vec![upload(wire(&first), b"0123456"), upload(wire(&first), b"0123456")];
+    let statuses = update(&server, both, 0).await;
+    assert!(statuses.iter().any(|(code, _)| *code == 0), "{statuses:?}");
+    let statuses = update(&server, vec![upload(wire(&second), b"abcdefg")], 0).await;
+    assert_eq!(statuses[0].0, Code::ResourceExhausted as i32, "{statuses:?}");
+    let said = &statuses[0].1;
+    assert!(said.contains("quotas.caller_bytes") && said.contains("7 of 10 bytes"), "{said}");
+    let name = format!("uploads/1/blobs/{second}");
+    let refusal = server.write(vec![write_request(&name, 0, b"abcdefg", true)]).await;
+    refused(refusal, Code::ResourceExhausted, "quotas.caller_bytes");
 }
