@@ -86,8 +86,8 @@ both! {
     async fn the_machine_is_not_visible(slot: &mut Fixture) {
         let secret = slot.dir.path().join("secret");
         std::fs::write(&secret, "s").unwrap();
-        let ran = slot.sh(&format!("ls -A {} /root /home /work /run /mnt 2>/dev/null; true", secret.display())).await;
-        assert_eq!(ran.succeeded(), "");
+        let ran = slot.sh(&format!("ls -A {} /root /work /mnt 2>/dev/null; cd /home; ls -A . /run/.", secret.display())).await;
+        assert_eq!(ran.succeeded(), ".:\n\n/run/.:");
         let ran = slot.sh("cat /etc/passwd; ls /etc/shadow /etc/hostname /etc/machine-id 2>/dev/null; true").await;
         let users: Vec<_> = ran.succeeded().lines().map(|line| line.split(':').next().unwrap()).collect();
         assert_eq!(users, ["root", "kiln", "nobody"]);
