@@ -98,8 +98,9 @@ os.execv(sys.argv[1], sys.argv[1:])
 /// What an action sees of what it inherits.
 const INHERITED: &str = r"
 umask
-grep -E '^(SigPnd|ShdPnd|SigBlk|SigIgn|SigCgt|NoNewPrivs|THP_enabled|Cap...):' /proc/self/status | tr -d '\t'
-sed -n '2,$p' /proc/self/limits | tr -s ' '
+cat /proc/self/status > status
+grep -E '^(SigPnd|ShdPnd|SigBlk|SigIgn|SigCgt|NoNewPrivs|THP_enabled|Cap...):' status | tr -d '\t'
+sed -n '2,$p' /proc/self/limits | tr -s ' ' | sed 's/ $//'
 cat /proc/self/oom_score_adj /proc/self/coredump_filter /proc/self/personality /proc/self/timerslack_ns
 nice; chrt -p $$ | head -1 | cut -d: -f2; ionice -p $$; ls /proc/self/fd
 cut -d: -f3 /proc/self/cgroup | sort -u
@@ -108,6 +109,7 @@ cut -d' ' -f5-8 /proc/$$/stat; tty; env; date +%Z; hostname; cat /proc/self/logi
 
 /// The same, whoever starts the server and how.
 const EXPECTED: &str = "0022
+THP_enabled:1
 SigPnd:0000000000000000
 ShdPnd:0000000000000000
 SigBlk:0000000000000000
@@ -119,7 +121,6 @@ CapEff:0000000000000000
 CapBnd:0000000000000000
 CapAmb:0000000000000000
 NoNewPrivs:1
-THP_enabled:1
 Max cpu time unlimited unlimited seconds
 Max file size unlimited unlimited bytes
 Max data size unlimited unlimited bytes

@@ -164,6 +164,7 @@ impl Plan<'_> {
         }
         if let Some(namespace) = self.namespace {
             setns(namespace, CloneFlags::CLONE_NEWUSER).context("setns", "a user namespace")?;
+            privileges::drop_bounding_set().context("prctl", "PR_CAPBSET_DROP")?;
         }
         conditions::in_program(self.spec.conditions).context("sched_setaffinity", "")?;
         privileges::keep_capabilities(0).context("capset", "")?;

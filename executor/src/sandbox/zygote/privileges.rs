@@ -24,16 +24,22 @@ pub(super) fn keep_capabilities(kept: u32) -> nix::Result<()> {
         .map(drop)
 }
 
-/// After this no exec in this process or its children can gain a capability or another user.
-pub(super) fn forbid_new_privileges() -> Result<(), ZygoteError> {
+/// A process that enters a user namespace begins with all of it again.
+pub(super) fn drop_bounding_set() -> nix::Result<()> {
     for capability in 0..CAPABILITY_END {
         // SAFETY: integers only.
         let result = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
         match Errno::result(result) {
             Err(Errno::EINVAL) => break,
-            other => drop(other.context("prctl", "PR_CAPBSET_DROP")?),
+            other => drop(other?),
         }
     }
+    Ok(())
+}
+
+/// After this no exec in this process or its children can gain a capability or another user.
+pub(super) fn forbid_new_privileges() -> Result<(), ZygoteError> {
+    drop_bounding_set().context("prctl", "PR_CAPBSET_DROP")?;
     // A user namespace has begun with none set; without one, what cannot be changed binds root alone.
     // SAFETY: integers only.
     unsafe { libc::prctl(libc::PR_SET_SECUREBITS, 0, 0, 0, 0) };
