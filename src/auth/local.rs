@@ -9,7 +9,7 @@ use http::Extensions;
 use kiln_cas::access::{Authorizer, Everybody, Refused, Right};
 
 /// Connections within this machine, of IPv4 and of IPv6.
-const TABLES: [&str; 2] = ["/proc/net/tcp", "/proc/net/tcp6"];
+const TABLES: [&str; 2] = ["/proc/self/net/tcp", "/proc/self/net/tcp6"];
 /// A connection whose both ends are open. The kernel tells no user of others.
 const ESTABLISHED: &str = "01";
 
