@@ -109,7 +109,7 @@ impl Worker {
         let inputs = inputs_dir(&config.work_dir);
         let (input, mut cache) = (config.input.clone(), config.cache.clone());
         if let Some(premises) = &config.premises {
-            cache.bytes = cache.bytes.min(premises.share());
+            cache.own_bytes = premises.share();
         }
         let roots = InputRoots::open(&inputs, store.clone(), input, cache).map_err(failed)?;
         if let Some(premises) = config.premises.clone() {

@@ -261,7 +261,7 @@ async fn one_limit_bounds_blobs_and_the_inputs_that_outlive_them() {
     });
     let disk = disk.await.unwrap();
     let store: SharedBlobStore = Arc::new(Coalesced::new(Arc::new(disk.clone()), remote.clone()));
-    let cache = CacheLimits { bytes: disk.premises().share(), ..Default::default() };
+    let cache = CacheLimits { own_bytes: disk.premises().share(), ..Default::default() };
     let roots = open_with(dir.path(), &store, InputLimits::default(), cache);
     roots.move_into(disk.premises());
     let mut held = None;

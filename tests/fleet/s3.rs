@@ -59,6 +59,21 @@ fn a_build_waits_while_s3_is_down_for_ten_seconds() {
 }
 
 #[test]
+fn a_build_finishes_while_s3_answers_now_and_then() {
+    let (Some(binary), Some((shared, proxy))) = (client("KILN_BAZEL"), proxied()) else { return };
+    let server = shared.serve("alone", &[]);
+    let bazel = Bazel::new(binary, "tests/workspace");
+    // Away for twelve seconds, there for two, again and again; the build is told nothing of it.
+    let begun = Instant::now();
+    proxy.plan(move |_| (begun.elapsed().as_secs() % 14 < 12).then_some(Fault::Hangup));
+    bazel.remote(&server.address, &["build", "//paths/...", "//links/..."]).expect_success();
+    bazel.clean();
+    let again =
+        bazel.remote(&server.address, &["build", "//paths/...", "//links/..."]).expect_success();
+    assert_eq!(again.processes("remote"), 0, "{}", again.text);
+}
+
+#[test]
 fn a_build_that_s3_fails_for_good_ends_with_the_reason() {
     let (Some(binary), Some((shared, proxy))) = (client("KILN_BAZEL"), proxied()) else { return };
     let mut command = shared.command("alone", &[]);

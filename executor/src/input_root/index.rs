@@ -217,11 +217,17 @@ impl Index {
 
     /// Drops idle trees until the limits hold, and hands over everything to be deleted.
     pub fn collect_garbage(&mut self) -> Garbage {
-        while self.bytes > self.limits.bytes || self.entries > self.limits.entries {
+        while self.is_over() {
             let Some((_, layer)) = self.idle.pop_first() else { break };
             self.drop_tree(&layer);
         }
         std::mem::take(&mut self.garbage)
+    }
+
+    fn is_over(&self) -> bool {
+        self.bytes > self.limits.bytes
+            || self.own.load(Ordering::Relaxed) > self.limits.own_bytes
+            || self.entries > self.limits.entries
     }
 
     /// Drops idle trees of about so many bytes, the one used longest ago first.

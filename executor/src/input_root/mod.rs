@@ -58,6 +58,8 @@ impl Default for InputLimits {
 #[derive(Debug, Clone)]
 pub struct CacheLimits {
     pub bytes: u64,
+    /// The same without hard links to blobs of the store.
+    pub own_bytes: u64,
     /// Entries of all trees together.
     pub entries: usize,
     /// Directories with at least so many entries are layers of their own.
@@ -66,7 +68,7 @@ pub struct CacheLimits {
 
 impl Default for CacheLimits {
     fn default() -> Self {
-        Self { bytes: 16 << 30, entries: 4_000_000, layer_entries: 64 }
+        Self { bytes: 16 << 30, own_bytes: u64::MAX, entries: 4_000_000, layer_entries: 64 }
     }
 }
 

@@ -24,6 +24,8 @@ use crate::stores::verify::Verified;
 
 /// A copy that was just made stays until whoever fetched it has read it. Nobody was promised it.
 const COPY_LEASE: Duration = Duration::from_secs(10);
+/// Finished work waits so many times as long as an attempt of a request for an S3 that is away.
+const SYNC_PATIENCE: u32 = 6;
 
 pub async fn open(
     config: &StorageConfig,
@@ -40,6 +42,7 @@ pub async fn open(
     objects.check().await?;
     let index = RedisBlobIndex::new(redis.clone(), RedisBlobIndexOptions::default());
     let options = IndexedOptions {
+        patience: shared.s3.timeout * SYNC_PATIENCE,
         lease: config.lease,
         small: shared.small,
         max_size: shared.max_size,

@@ -23,9 +23,7 @@ const CARRIED: usize = 32;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Pauses after failed attempts: the first, which every attempt waits for, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// How long `sync` goes on after a failed attempt while nothing at all reaches the object store...
-pub const SYNC_PATIENCE: Duration = Duration::from_secs(60);
-/// ...and how often it has blobs that pause tried again meanwhile.
+/// How often a `sync` that waits has blobs that pause tried again.
 const SYNC_ROUND: Duration = Duration::from_secs(1);
 /// Between two warnings that work waits for the object store.
 const WARNING_EVERY: Duration = Duration::from_secs(10);

@@ -59,6 +59,8 @@ pub struct IndexedOptions {
     pub interval: Duration,
     /// Pause between two passes that collect garbage.
     pub collect_every: Duration,
+    /// How long `sync` goes on after a failed write while nothing at all reaches the object store.
+    pub patience: Duration,
     /// For what this process remembers; the index has its own clock.
     pub clock: Clock,
 }
@@ -72,6 +74,7 @@ impl Default for IndexedOptions {
             keep: None,
             interval: Duration::from_secs(5),
             collect_every: Duration::from_secs(600),
+            patience: Duration::from_secs(60),
             clock: Clock::system(),
         }
     }

@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::behind::{SYNC_PATIENCE, carry};
+use super::behind::carry;
 use super::collect::Collected;
 use super::index::{BlobIndex, Generation, IndexUsage, Place};
 use super::objects::Objects;
@@ -310,6 +310,6 @@ impl BlobStore for Indexed {
     }
 
     async fn sync(&self) -> Result<(), StoreError> {
-        self.sync_within(SYNC_PATIENCE).await
+        self.sync_within(self.parts.options.patience).await
     }
 }
