@@ -76,6 +76,13 @@ struct State {
     warned: Option<Instant>,
 }
 
+/// Why blobs are not in the object store.
+struct Failed {
+    error: StoreError,
+    /// It may be over a little later.
+    passes: bool,
+}
+
 /// Room for one blob.
 pub struct Room {
     _permit: OwnedSemaphorePermit,
@@ -171,8 +178,9 @@ impl Behind {
     }
 
     /// Returns when all blobs that came before this call are in the object store. Errors:
-    /// `Unavailable` when an attempt of one of them that began after this call has failed and
-    /// nothing has reached the object store for `patience`; they are tried again all the same.
+    /// `Unavailable` when an attempt of one of them that began after this call has failed, for a
+    /// reason that does not pass by itself, or while nothing has reached the object store for
+    /// `patience`; they are tried again all the same.
     pub async fn sync(
         &self,
         patience: Duration,
@@ -183,8 +191,13 @@ impl Behind {
         let round = self.next_round();
         loop {
             let failed = match self.outcome(end, round) {
-                Some(Err(error)) if !self.is_hopeless(began, patience) => Some(error),
-                Some(result) => return result,
+                Some(Err(Failed { error, passes })) => {
+                    if !passes || self.is_hopeless(began, patience) {
+                        return Err(error);
+                    }
+                    Some(error)
+                }
+                Some(Ok(())) => return Ok(()),
                 None => None,
             };
             if let Some(error) = &failed {
@@ -227,7 +240,7 @@ impl Behind {
     }
 
     /// What became of the blobs numbered below `end`; `None`: that is not known yet.
-    fn outcome(&self, end: u64, round: u64) -> Option<Result<(), StoreError>> {
+    fn outcome(&self, end: u64, round: u64) -> Option<Result<(), Failed>> {
         let state = self.state();
         if state.pending.first_key_value().is_none_or(|(first, _)| *first >= end) {
             return Some(Ok(()));
@@ -235,10 +248,12 @@ impl Behind {
         let failures = state.failed.range(..end);
         let (number, (_, error)) = failures.into_iter().find(|(_, (tried, _))| *tried >= round)?;
         let digest = state.pending.get(number)?;
-        Some(Err(StoreError::Unavailable(format!(
+        let passes = matches!(error, StoreError::Unavailable(_));
+        let error = StoreError::Unavailable(format!(
             "{} small blobs are not in the object store yet, among them {digest}: {error}",
             state.pending.range(..end).count()
-        ))))
+        ));
+        Some(Err(Failed { error, passes }))
     }
 }
 
