@@ -28,7 +28,8 @@ pub fn config(weed: &Weed, endpoint: String, timeout: Duration) -> S3Config {
 }
 
 async fn indexed(index: &Arc<MemoryIndex>, objects: S3Objects) -> Indexed {
-    let options = IndexedOptions { lease: LEASE, ..IndexedOptions::default() };
+    let patience = Duration::from_secs(3);
+    let options = IndexedOptions { lease: LEASE, patience, ..IndexedOptions::default() };
     Indexed::open(index.clone(), Arc::new(objects), options).await
 }
 
