@@ -16,6 +16,9 @@ use common::{
 use kiln_cas::SharedBlobStore;
 use kiln_executor::{Worker, WorkerConfig};
 use kiln_protos::reapi::{self, ExecuteResponse};
+use kiln_protos::worker::Stage;
+use kiln_protos::worker::worker_failure::Kind as FailureKind;
+use kiln_protos::worker::worker_message::Kind;
 use scheduler::{Scheduler, config};
 
 async fn start_with(config: WorkerConfig, store: &SharedBlobStore) -> Scheduler {
@@ -109,6 +112,35 @@ async fn misbehaving_outputs_harm_nobody_and_say_what_is_wrong() {
 
     let response = run(&mut scheduler, &store, "exit 4", &["gone"], none).await;
     assert_eq!(code(&response), (0, 4));
+    stop(scheduler).await;
+}
+
+/// A slot is taken as long as anything reads what its action left, and no longer than anybody wants it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_takes_for_ever_to_hash_holds_its_slot_until_it_is_cancelled() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = memory_store();
+    let mut config = config(dir.path(), 1);
+    config.outputs.hole_bytes = u64::MAX;
+    let mut scheduler = start_with(config, &store).await;
+    let root = put_tree(&store, &directory([])).await;
+    let long = put_action(&store, &shell("truncate -s 8T out", &["out"]), root).await;
+    let next = put_action(&store, &shell("echo well", &[]), root).await;
+    scheduler.lease("long", long).await;
+    loop {
+        let Kind::Progress(progress) = scheduler.next().await else { continue };
+        if progress.stage == Stage::UploadingOutputs as i32 {
+            break;
+        }
+    }
+    scheduler.lease("early", next).await;
+    let (id, refused) = scheduler.completed().await;
+    assert_eq!(id, "early");
+    assert!(refused.unwrap_err().message.contains("no free slot"));
+    scheduler.cancel("long").await;
+    let (id, ended) = scheduler.completed().await;
+    assert_eq!((id.as_str(), ended.unwrap_err().kind()), ("long", FailureKind::Cancelled));
+    assert_eq!(code(&scheduler.execute(next).await.unwrap()), (0, 0));
     stop(scheduler).await;
 }
 
