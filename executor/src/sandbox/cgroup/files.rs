@@ -165,7 +165,7 @@ struct Memory {
     swap: Option<File>,
     /// Missing in version 2 before Linux 5.19, and not to be reset before 6.12.
     peak: Option<File>,
-    usage: File,
+    usage: Option<File>,
     events: File,
     force_empty: Option<File>,
     kills_before: u64,
@@ -190,7 +190,7 @@ impl Memory {
             limit: open_rw(dir, limit)?,
             swap: open_rw(dir, swap).ok(),
             peak: open_rw(dir, peak).ok(),
-            usage: File::open(dir.join(usage))?,
+            usage: File::open(dir.join(usage)).ok(),
             events: File::open(dir.join(events))?,
             force_empty: open_rw(dir, "memory.force_empty").ok(),
             kills_before: 0,
@@ -201,7 +201,8 @@ impl Memory {
     /// would be refused, or be the end of the zygote.
     fn has_room(&self, bytes: u64) -> bool {
         let fits = || {
-            let usage = get(&self.usage).ok().and_then(|text| text.trim().parse::<u64>().ok());
+            let text = self.usage.as_ref().and_then(|file| get(file).ok());
+            let usage = text.and_then(|text| text.trim().parse::<u64>().ok());
             usage.is_none_or(|usage| usage.saturating_add(SMALLEST) <= bytes)
         };
         // Caches of earlier actions are given up for it.
