@@ -67,6 +67,9 @@ async fn outputs_behind_closed_directories_are_found() {
     assert_eq!(result.output_directories.len(), 1, "{result:?}");
 }
 
+/// The machine's own: another one in a home directory is not for everybody.
+const PYTHON: &str = "/usr/bin/python3";
+
 /// Starts the program of its arguments with every attribute unlike what a shell gives.
 const HOSTILE: &str = r#"
 import ctypes, os, resource, signal, sys
@@ -165,9 +168,9 @@ async fn nothing_of_whoever_starts_the_server_reaches_an_action() {
         }
         let place = tempfile::tempdir().expect("a temporary directory");
         let start = as_nobody(place.path(), &["--workers", "1"]);
-        let mut command = Command::new(if ordinary && root { "setpriv" } else { "python3" });
+        let mut command = Command::new(if ordinary && root { "setpriv" } else { PYTHON });
         if ordinary && root {
-            command.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "python3"]);
+            command.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", PYTHON]);
         }
         command.args(["-c", HOSTILE]).arg(place.path().join("kiln"));
         let arguments = start.get_args().skip_while(|argument| *argument != "serve");
