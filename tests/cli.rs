@@ -185,7 +185,9 @@ async fn a_build_is_shown_from_its_first_request_to_whatever_end() {
     let running = execute(&endless, "//app:endless", "build-cancelled");
 
     let shown = says_soon(&kiln, &["build", "show", "last"], "| begun");
-    for part in ["build build-cancelled", "1 run or wait", "//app:endless Genrule  runs for"] {
+    for part in
+        ["build build-cancelled", "1 action runs or waits", "//app:endless Genrule  runs for"]
+    {
         assert!(shown.contains(part), "{part} is not in {shown}");
     }
     assert!(!shown.contains('\u{1b}'), "colours are for terminals: {shown}");

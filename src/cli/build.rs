@@ -284,7 +284,8 @@ fn summary(build: &Build) -> String {
     let time = duration(elapsed(build, now()));
     let (time, going) = match &*build.state {
         "running" => {
-            let open = look(Look::Busy, &format!("{} run or wait", count(build.open)));
+            let verb = if build.open == 1 { "runs or waits" } else { "run or wait" };
+            let open = look(Look::Busy, &format!("{} {verb}", counted(build.open, "action")));
             (format!("for {time} now"), format!("  {open}\n"))
         }
         "cancelled" => {

@@ -235,7 +235,7 @@ pub fn operation_row(
         tr {
             td.wide {
                 a.target href=(operation_link(operation)) { (label(&short(name, parts::MAX_CELL))) }
-                @if let Some(lacking) = lacking { p.bad { (short(lacking, 400)) } }
+                @if let Some(lacking) = lacking { p.lacking { (short(lacking, 400)) } }
             }
             td { (short(&operation.mnemonic, 40)) }
             td { @if !operation.invocation.is_empty() {
