@@ -27,6 +27,8 @@ pub struct Options {
     /// Name of the operation that the run is compared with; empty: the last one of its target.
     #[serde(default)]
     compare: String,
+    /// Set: the page does not load itself again.
+    pub hold: Option<String>,
 }
 
 const UNKNOWN_RUN: &str = "The run that was asked for is not known any more: this is the last one.";

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use crate::rig::{Fleet, await_status, count};
+use kiln_protos::reapi::RequestMetadata;
+
+use crate::rig::{Fleet, Shared, await_status, count};
 use crate::support::bazel::Bazel;
 use crate::support::client;
+use crate::support::reapi::{Client, Spec};
 use crate::support::server::{Server, get_json, get_text};
 
 #[test]
@@ -58,4 +61,30 @@ fn a_build_through_the_balancer_is_whole_on_the_pages_of_each_frontend() {
     // Nothing of it was kept by the one that goes.
     fleet.frontends.remove(0).kill();
     fleet.frontends.iter().for_each(expect_whole);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_runs_is_shown_at_every_frontend_with_what_it_prints() {
+    let Some(shared) = Shared::start() else { return };
+    let (one, two) = (shared.frontend("one"), shared.frontend("two"));
+    // Its output comes to the one frontend, its client to the other.
+    let _worker = shared.worker("w", &one.url());
+    let client = Client::connect(&two.url()).await;
+    let action = client.prepare(&Spec::shell("echo begun; sleep 50", &[])).await;
+    let running = tokio::spawn(async move {
+        let metadata =
+            RequestMetadata { tool_invocation_id: "the-build".into(), ..Default::default() };
+        client.execute_with(action, &metadata).await
+    });
+    for frontend in [&one, &two] {
+        await_status(&frontend.address, "the build on the list", |_| {
+            count(&get_json(&frontend.address, "/api/v1/builds"), "/builds/0/open") == 1
+        });
+        await_status(&frontend.address, "its output", |_| {
+            let build = get_json(&frontend.address, "/api/v1/builds/the-build");
+            build["operations"][0]["output"] == "begun\n"
+        });
+        assert!(get_text(&frontend.address, "/builds/the-build").contains("begun"));
+    }
+    running.abort();
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use futures_util::{StreamExt, TryStreamExt, stream};
 use kiln_cas::Digest;
 use kiln_cas::records::RecordsError;
 use kiln_protos::events::Execution;
@@ -16,6 +17,8 @@ use super::{Journal, keys};
 
 /// Most entries of one page.
 pub const MAX_PAGE: usize = 2000;
+/// Executions read at the same time: in a fleet each is a round trip to Redis.
+const READ_AT_ONCE: usize = 32;
 /// Records looked through for what begins like something.
 const MAX_LIKE: usize = 200;
 /// Earlier runs looked through for one of the same target and mnemonic.
@@ -152,16 +155,12 @@ impl Journal {
         };
         sequences.retain(|seq| before.is_none_or(|before| *seq < before));
         sequences.sort_unstable_by(|a, b| b.cmp(a));
-        let mut entries = Vec::new();
-        for seq in sequences.into_iter().take(limit) {
-            // Gone in between, or of another string with the same hash: not ours.
-            if let Some(entry) = self.at(seq).await?
-                && query.matches(&entry.execution)
-            {
-                entries.push(entry);
-            }
-        }
-        Ok(entries)
+        sequences.truncate(limit);
+        let read = stream::iter(sequences).map(|seq| self.at(seq)).buffered(READ_AT_ONCE);
+        let entries: Vec<Option<Entry>> = read.try_collect().await?;
+        // Gone in between, or of another string with the same hash: not ours.
+        let is_ours = |entry: &Entry| query.matches(&entry.execution);
+        Ok(entries.into_iter().flatten().filter(is_ours).collect())
     }
 
     async fn sequences(

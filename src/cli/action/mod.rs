@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueHint};
 
 use super::api::{self, Api};
 use super::digest::ActionName;
-use super::text::{self, Look, Table, look};
+use super::text::{Look, Table, look};
 use super::{CliError, Exit, Target};
 use crate::web::format::{ago, code_name, duration, encode, now, path_of, short};
 use crate::web::json::{self, Execution, Executions, Explanation};

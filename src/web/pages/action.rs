@@ -9,6 +9,7 @@ use maud::{Markup, html};
 
 use super::action_parts as show;
 use super::layout::{self, Live, Place};
+use super::queue::operation_link;
 use super::tree::listing;
 use super::{chart, parts, why};
 use crate::web::WebState;
@@ -26,13 +27,14 @@ pub async fn page(
     Arguments(options): Arguments<Options>,
 ) -> Result<Html<String>, WebError> {
     let digest = parse_digest(&function, &hash, &size)?;
+    let is_held = options.hold.is_some();
     let loaded = load(&state, digest, options).await?;
     let explanation = why::section(&state, &loaded).await;
     let logs = show::logs(&state, &loaded).await;
     let title = title(&loaded);
-    let live = Live::of(loaded.running.is_some(), false);
+    let live = Live::of(loaded.running.is_some(), is_held);
     let body = html! {
-        (head(&loaded, &title))
+        (head(&loaded, &title, live))
         @if let Some(remark) = loaded.remark { section.panel.slim { p.quiet { (remark) } } }
         div.columns {
             div.main {
@@ -107,14 +109,14 @@ fn crumbs(invocation: &str) -> Markup {
     }
 }
 
-fn head(loaded: &Loaded, title: &str) -> Markup {
+fn head(loaded: &Loaded, title: &str, live: Live) -> Markup {
     html! {
         div.title {
             @match (&loaded.run, &loaded.running) {
                 (_, Some(running)) => {
                     (crumbs(&running.operation.invocation))
                     h1 { (parts::label(title)) }
-                    p { (now(running)) }
+                    p { (now(running)) " " (layout::hold(live, &operation_link(&running.operation))) }
                 }
                 (Some(entry), None) => {
                     @let run = &entry.execution;

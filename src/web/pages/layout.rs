@@ -56,12 +56,13 @@ impl Live {
     }
 }
 
-/// What to click to stop or to go on. `address`: of the page, without arguments.
+/// What to click to stop or to go on. `address`: of the page, without that it is held.
 pub fn hold(live: Live, address: &str) -> Markup {
+    let joint = if address.contains('?') { "&" } else { "?" };
     html! {
         @match live {
             Live::No => {},
-            Live::Yes => a.button href={ (address) "?hold=1" } { "Stop refreshing" },
+            Live::Yes => a.button href={ (address) (joint) "hold=1" } { "Stop refreshing" },
             Live::Held => a.button href=(address) { "Refresh every " (REFRESH_SECONDS) " s" },
         }
     }

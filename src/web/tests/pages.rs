@@ -135,7 +135,7 @@ async fn a_build_that_runs_is_shown_with_what_its_actions_print() {
         value["operations"][0]["action"].as_str().expect("a digest")
     );
     let body = page(&router, &link).await;
-    for part in ["Output so far", "one\ntwo", "running", "kiln-worker-1", "http-equiv"] {
+    for part in ["Output so far", "one\ntwo", "running", "kiln-worker-1", "http-equiv", "hold=1"] {
         assert!(body.contains(part), "{part} is not on the page: {body}");
     }
     let found = json(&router, "/api/v1/find?name=//storage/index:index").await;
