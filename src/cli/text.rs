@@ -47,7 +47,7 @@ fn shown(text: &str) -> String {
 
 /// Prints over and over on a cleared terminal.
 pub fn print_again(text: &str) -> Result<(), CliError> {
-    const CLEAR: &str = "\u{1b}[H\u{1b}[2J\u{1b}[3J";
+    const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
     write_out(format!("{CLEAR}{}", shown(text)).as_bytes())
 }
 
