@@ -72,9 +72,10 @@ async fn running_of(
 ) -> Running {
     let mut output = String::new();
     if limit > 0 {
-        for stream in &operation.streams {
-            output.push_str(&output_of(&state.logs, stream, limit).await);
-        }
+        let [stdout, stderr] = &operation.streams;
+        let read = |stream| output_of(&state.logs, stream, limit);
+        let (stdout, stderr) = tokio::join!(read(stdout), read(stderr));
+        output = stdout + &stderr;
     }
     let lacking = if is_running { None } else { unserved.reason(&operation.properties) };
     Running {
