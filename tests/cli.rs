@@ -173,6 +173,7 @@ fn says_soon(kiln: &Kiln, arguments: &[&str], part: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[allow(deprecated)] // Buck2 names the platform on the command alone.
 async fn a_build_is_shown_from_its_first_request_to_whatever_end() {
     let setting = setting().await;
     let Setting { kiln, client, directory, _server: server } = setting;
