@@ -168,7 +168,7 @@ fn says_soon(kiln: &Kiln, arguments: &[&str], part: &str) -> String {
         }
         let late = std::time::Instant::now() > deadline;
         assert!(!late, "{part} is not in {arguments:?}: {}{}", said.stdout, said.stderr);
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::thread::park_timeout(std::time::Duration::from_millis(50));
     }
 }
 
