@@ -19,9 +19,9 @@ esac
 need_rust
 need_cc
 need_bazel
-say "building kiln (a few minutes the first time)"
-(cd "$root" && cargo build --release --locked --bin kiln)
-kiln="$root/target/release/kiln"
+say "building kiln (some minutes the first time)"
+(cd "$root" && cargo build --profile quick --locked --bin kiln)
+kiln="${CARGO_TARGET_DIR:-$root/target}/quick/kiln"
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/kiln-quickstart.XXXXXX")
 server=

@@ -18,12 +18,13 @@ need_casd || missing "buildbox-casd"
 need_chromium || missing "Chromium"
 need_redis || missing "redis-server"
 need_node_worker || missing "node and @bazel/worker"
-need_promtool || missing "promtool (Prometheus)"
+need_promtool || missing "Prometheus"
 need_registry || missing "docker-registry, skopeo, umoci and busybox"
 need_weed || missing "weed (SeaweedFS)"
+need_cargo_deb || missing "cargo-deb"
 [ "${KILN_ALLOW_SKIPS:-}" = 1 ] || export KILN_NO_SKIPS=1
 if cargo nextest --version >/dev/null 2>&1; then
-  cargo nextest run --workspace --locked "$@"
+  cargo nextest run --workspace --locked --no-fail-fast "$@"
 else
-  cargo test --workspace --locked "$@"
+  cargo test --workspace --locked --no-fail-fast "$@"
 fi

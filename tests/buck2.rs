@@ -245,7 +245,8 @@ async fn actions_and_hits_are_named_by_their_target() {
     let script = format!("echo made > {output}");
     let arguments = ["sh", "-eu", "-c", &script];
     let variables = [("BUCK_SCRATCH_PATH", scratch)];
-    let outputs = (OutputPaths::OutputPaths, [output].as_slice());
+    let output = [output];
+    let outputs = (OutputPaths::OutputPaths, output.as_slice());
     let action = Action::new(&arguments, &variables, &Inputs::default(), outputs, None);
     assert_eq!(action.run(&buck2).await.unwrap().exit_code, 0);
     // One that skipped its own look-up.

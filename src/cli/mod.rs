@@ -10,6 +10,7 @@ mod digest;
 mod error;
 mod health;
 mod index;
+mod man;
 mod serve;
 mod status;
 mod target;
@@ -67,6 +68,7 @@ enum Command {
     Index(index::IndexCommand),
     Token(token::TokenCommand),
     Config(config::ConfigCommand),
+    Man(man::ManCommand),
     /// Print a completion script for a shell.
     Completions {
         shell: clap_complete::Shell,
@@ -74,7 +76,7 @@ enum Command {
 }
 
 /// Commands that ask no server: flags that say which one are neither shown nor taken there.
-const LOCAL: [&str; 5] = ["serve", "index", "token", "config", "completions"];
+const LOCAL: [&str; 6] = ["serve", "index", "token", "config", "man", "completions"];
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
@@ -132,6 +134,7 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Index(command) => block_on(command.run()),
         Command::Token(command) => command.run(),
         Command::Config(command) => command.run(),
+        Command::Man(command) => command.run(self::command()),
         Command::Completions { shell } => {
             // To stdout directly it would panic when nobody reads to the end.
             let mut script = Vec::new();

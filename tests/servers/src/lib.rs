@@ -7,7 +7,7 @@ use std::path::PathBuf;
 mod certificates;
 mod process;
 pub use certificates::Certificates;
-pub use process::free_port;
+pub use process::{Process, free_port};
 pub mod proxy;
 pub mod redis;
 pub mod registry;
