@@ -8,12 +8,16 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use kiln_cas::access::{Authorizer, Everybody, Refused, Right};
 use kiln_cas::services::{FetchConfig, ServicesConfig};
 use kiln_net::Allowed;
+use kiln_protos::asset::fetch_client::FetchClient;
 use kiln_protos::asset::{FetchBlobRequest, FetchBlobResponse, Qualifier};
 use kiln_protos::protobuf;
 use tokio::sync::{Semaphore, watch};
+use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 
 use crate::asset::{blob_request, failed, fetch, qualifier};
@@ -349,6 +353,36 @@ async fn downloads_under_way_share_the_room_that_there_is() {
     let (origin, server) = origin_with(|config| config.fetch.max_size = 4).await;
     let response = fetch(&server, blob_request(&origin.ok("hello"))).await.unwrap();
     failed(&response, Code::ResourceExhausted, "larger than the limit of 4 bytes");
+}
+
+/// Whoever asks for ever newer content starts a download each time.
+#[tokio::test]
+async fn more_downloads_than_may_wait_are_refused() {
+    const CALLS: usize = 300;
+    const ADMITTED: usize = 256;
+    let (origin, server) = origin().await;
+    let uri = origin.ok("gate/newer");
+    let mut calls = FuturesUnordered::new();
+    for _ in 0..3 {
+        // One connection carries no more than 200 calls at a time.
+        let endpoint = Endpoint::from_shared(format!("http://{}", server.address)).unwrap();
+        let client = FetchClient::new(endpoint.connect().await.unwrap());
+        for _ in 0..CALLS / 3 {
+            let (mut client, mut request) = (client.clone(), blob_request(&uri));
+            request.oldest_content_accepted =
+                Some(protobuf::Timestamp { seconds: i64::from(u32::MAX), nanos: 0 });
+            calls.push(async move { client.fetch_blob(request).await.unwrap().into_inner() });
+        }
+    }
+    for _ in ADMITTED..CALLS {
+        let refused = calls.next().await.unwrap();
+        failed(&refused, Code::ResourceExhausted, "256 downloads are under way");
+    }
+    origin.seen.gate.add_permits(CALLS);
+    while let Some(response) = calls.next().await {
+        found(&response, "newer");
+    }
+    assert_eq!(origin.asked(), ADMITTED);
 }
 
 #[tokio::test]

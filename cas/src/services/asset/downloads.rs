@@ -72,6 +72,7 @@ struct Shared {
     /// Most bytes of one download.
     max_size: u64,
     room: Arc<Room>,
+    admitted: Arc<Semaphore>,
     receiving: Semaphore,
     /// By the keys of their records.
     under_way: Mutex<HashMap<String, UnderWay>>,
@@ -100,6 +101,7 @@ impl Downloads {
             directory,
             max_size: max_size.min(max_blob),
             room: Arc::new(Room::new(max_size)),
+            admitted: Arc::new(Semaphore::new(MAX_DOWNLOADS)),
             receiving: Semaphore::new(MAX_RECEIVING),
             under_way: Mutex::default(),
             client: OnceCell::new(),
@@ -143,16 +145,18 @@ impl Downloads {
             });
             return Ok(known.outcome.clone());
         }
-        if all.len() >= MAX_DOWNLOADS {
+        // Not by the number of entries: a later download takes the place of an earlier one.
+        let Ok(admitted) = self.0.admitted.clone().try_acquire_owned() else {
             let text = format!("{MAX_DOWNLOADS} downloads are under way or wait: try again later");
             return Err(Failure::Outside(Status::resource_exhausted(text)));
-        }
+        };
         let (key, since) = (job.key.clone(), now());
         let (deadline, until) = watch::channel(deadline);
         let (tell, outcome) = watch::channel(None);
         all.insert(key, UnderWay { since, deadline, outcome: outcome.clone() });
         let shared = self.0.clone();
         self.0.runtime.spawn(async move {
+            let _admitted = admitted;
             let outcome = shared.until(until, shared.run(&job, since)).await;
             let mut all = shared.under_way();
             // A later one may have taken its place.
