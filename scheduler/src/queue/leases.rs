@@ -439,7 +439,9 @@ impl Machine {
 
     /// Gives waiting tasks of the lane to free workers.
     pub(super) fn dispatch_lane(&mut self, lane: LaneId, effects: &mut Vec<Effect>) {
+        // Whoever was held back, in whatever lane, has its turn in `dispatch_freed`.
         while !self.draining
+            && !self.freed
             && let Some((_, task, worker)) = self.next_pair(lane)
         {
             self.assign(task, worker, effects);

@@ -471,7 +471,8 @@ end
 
 -- Gives waiting tasks of the lane to free workers.
 function Q.dispatch_lane(lane)
-  while true do
+  -- Whoever was held back, in whatever lane, has its turn in `dispatch_freed`.
+  while not freed do
     local found, worker = next_pair(lane)
     if not found then return end
     Q.dequeue(found.task)

@@ -102,7 +102,8 @@ end
 function Q.enqueue(id, place, is_new)
   local served = Q.is_served(place.lane)
   -- Where nobody waits the task would only come to stand there and leave again.
-  if served and call('EXISTS', P .. ':lv:' .. place.lane) == 0 and not Q.is_full(place.inv) then
+  if served and not freed and call('EXISTS', P .. ':lv:' .. place.lane) == 0
+    and not Q.is_full(place.inv) then
     local t = is_new and {} or fetch(tk(id), 'avoid', 'elsewhere')
     local worker = Q.free_worker(place.lane, place.avoid or t.avoid, t.elsewhere)
     if worker then return Q.assign(id, worker) end
