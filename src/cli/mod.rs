@@ -12,6 +12,7 @@ mod health;
 mod index;
 mod man;
 mod serve;
+mod signals;
 mod status;
 mod target;
 mod text;

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
 
+use super::signals::Signals;
 use super::{CliError, Exit, given, raise_open_files, settings};
 use crate::config::{Settings, serve_options};
 use crate::serve::{Ready, Server};
@@ -108,39 +108,26 @@ impl Serve {
         runtime.block_on(async {
             telemetry::start(&settings)?;
             raise_open_files();
+            let mut signals = Signals::listen()?;
             // It may wait for Redis; who wants it to end need not wait with it.
             let server = tokio::select! {
                 started = Server::start(options) => started?,
-                ended = wait_for_signal() => {
-                    ended?;
+                () = signals.next() => {
                     return Err(CliError::machine("ended before the server was ready"));
                 }
             };
             print_ready(&server.ready);
-            wait_for_signal().await?;
+            signals.next().await;
             eprintln!("draining; a second signal ends at once");
             tokio::select! {
                 ended = server.shutdown() => ended?,
-                second = wait_for_signal() => {
-                    second?;
+                () = signals.next() => {
                     return Err(CliError::machine("ended before the drain was over"));
                 }
             }
             Ok(Exit::Done)
         })
     }
-}
-
-/// Returns on SIGTERM or SIGINT.
-pub async fn wait_for_signal() -> Result<(), CliError> {
-    let failed = |error| CliError::machine(format!("cannot wait for signals: {error}"));
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
 }
 
 fn print_ready(ready: &Ready) {

@@ -11,7 +11,7 @@ use kiln_executor::Worker;
 use kiln_executor::remote::work_for;
 use tokio_util::sync::CancellationToken;
 
-use super::serve::wait_for_signal;
+use super::signals::Signals;
 use super::{CliError, Exit, Target, given, raise_open_files, settings};
 use crate::config::{Settings, worker_options, worker_port};
 use crate::port::{Figures, Port};
@@ -94,6 +94,7 @@ impl WorkerCommand {
         runtime.block_on(async {
             telemetry::start(&settings)?;
             raise_open_files();
+            let mut signals = Signals::listen()?;
             let server = target.connect()?.patient(config.absence);
             // Before anything that takes long: a port that is taken is said at once.
             let port = port.map(Port::reserve).transpose()?;
@@ -131,8 +132,7 @@ impl WorkerCommand {
             };
             tokio::select! {
                 () = work => {}
-                ended = second_signal(&shutdown) => {
-                    ended?;
+                () = second_signal(&mut signals, &shutdown) => {
                     return Err(CliError::machine("ended before the drain was over"));
                 }
             }
@@ -146,9 +146,9 @@ impl WorkerCommand {
 }
 
 /// The first signal lets the worker drain; returns at the second.
-async fn second_signal(shutdown: &CancellationToken) -> Result<(), CliError> {
-    wait_for_signal().await?;
+async fn second_signal(signals: &mut Signals, shutdown: &CancellationToken) {
+    signals.next().await;
     eprintln!("draining; a second signal ends at once");
     shutdown.cancel();
-    wait_for_signal().await
+    signals.next().await;
 }
