@@ -1,6 +1,8 @@
 //! docs/endings.md, row by row: what real Bazel shows of each way in which an action ends, and how often
 //! the action runs for that.
 
+#![allow(clippy::panic)]
+
 mod support;
 
 use support::bazel::{Bazel, Run};

@@ -99,7 +99,7 @@ mod tests {
         let mut buffer = [0; 64];
         for part in parts {
             client.write_all(part).await.unwrap();
-            opening.read(&mut buffer).await.unwrap();
+            opening.read_exact(&mut buffer[..part.len()]).await.unwrap();
         }
         tokio::time::timeout(6 * LIMIT, opening.read(&mut buffer)).await.is_err()
     }

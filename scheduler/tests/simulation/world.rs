@@ -325,7 +325,9 @@ impl<S: Subject> World<S> {
             priority,
             invocation: Arc::from(format!("build-{invocation}")),
             // A few callers run into their quota, the others are nobody in particular.
-            caller: (invocation % 6 == 0).then(|| Arc::from(format!("user-{}", invocation / 12))),
+            caller: invocation
+                .is_multiple_of(6)
+                .then(|| Arc::from(format!("user-{}", invocation / 12))),
             expected_ms: self.rng.permille(800).then(|| self.rng.below(3_000)),
             timeout_ms: 3_000,
             do_not_cache,
