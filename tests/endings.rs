@@ -61,9 +61,11 @@ fn whatever_an_action_does_is_its_outcome_once() {
     failed_with(&run, "disk", "Exit 1", &[limit, "disk: ", "workers.disk"]);
     failed_with(&run, "talks", "Exit 5", &["workers.output"]);
     // Bazel prints what actions print to stdout apart from its own lines.
-    let kept = ["the first words", "bytes are left out here", "the last words"];
-    let places = kept.map(|words| run.text.find(words));
-    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?}");
+    let mut rest = run.text.as_str();
+    for words in ["\nthe first words", "bytes are left out here", "\nthe last words"] {
+        let found = rest.find(words).unwrap_or_else(|| panic!("no {words:?} in its turn"));
+        rest = &rest[found..];
+    }
     failed_with(&run, "talks_for_ever", "Killed", &[limit, "output: ", "workers.output"]);
     failed_with(&run, "a_directory", "Exit 1", &["kiln: output", "is a directory"]);
     failed_with(&run, "a_pipe", "Exit 1", &["kiln: output", "a named pipe"]);

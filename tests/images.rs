@@ -55,11 +55,11 @@ async fn assert_in_image(client: &Client, image: &str) {
         "{stderr}"
     );
     assert_eq!(
-        lines[4..11],
-        ["/bin", "/dev", "/etc", "/kiln", "/proc", "/tmp", "/tools"],
+        lines[4..12],
+        ["/bin", "/dev", "/etc", "/kiln", "/proc", "/sys", "/tmp", "/tools"],
         "{stdout}"
     );
-    assert!(lines[11].contains("localhost"), "{stdout}");
+    assert!(lines[12].contains("localhost"), "{stdout}");
     assert_eq!(lines[lines.len() - 2..], ["read-only", "read-only"], "{stdout}");
     assert_eq!((result.exit_code, result.output_files.len()), (0, 1), "{stderr}");
     let metadata = result.execution_metadata.expect("metadata");

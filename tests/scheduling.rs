@@ -183,7 +183,7 @@ fn a_client_that_resets_its_stream_ends_its_action_and_one_that_is_cut_off_does_
     cut.shutdown_timeout(Duration::ZERO);
     drop((updates, client));
     // That nothing happens can only be seen by waiting: a client that gave up counts within half a second.
-    keeps.block_on(tokio::time::sleep(Duration::from_secs(2)));
+    keeps.block_on(async { tokio::time::sleep(Duration::from_secs(2)).await });
     assert!(is_running(&queue(&server)), "a client that is cut off may come back");
 }
 

@@ -152,12 +152,12 @@ struct Held {
 
 impl http_body::Body for Held {
     type Data = Bytes;
-    type Error = tonic::Status;
+    type Error = <Body as http_body::Body>::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = &mut *self;
         let poll = || Pin::new(&mut this.inner).poll_frame(context);
         HOLDERS.sync_scope(this.presence.holders(), poll)
