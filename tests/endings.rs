@@ -62,7 +62,7 @@ fn whatever_an_action_does_is_its_outcome_once() {
     failed_with(&run, "talks", "Exit 5", &["workers.output"]);
     // Bazel prints what actions print to stdout apart from its own lines.
     let mut rest = run.text.as_str();
-    for words in ["\nthe first words", "bytes are left out here", "\nthe last words"] {
+    for words in ["the first words\n", "bytes are left out here", "the last words\n"] {
         let found = rest.find(words).unwrap_or_else(|| panic!("no {words:?} in its turn"));
         rest = &rest[found..];
     }
