@@ -1,1 +1,3 @@
+//! Test intelligence: what runs of tests say about the tests, and what follows from it.
 
+pub mod model;
