@@ -2,6 +2,9 @@
 //!
 //! Nothing here has behaviour. Crates convert these messages into domain types
 //! once, at their edge.
+//!
+//! `generated/` is made from `proto/` by `tests/generated.rs`, and kept, so that whoever compiles Kiln
+//! need not compile a compiler of protocol buffers first.
 
 pub use bazel_remote_apis::build::bazel::remote::asset::v1 as asset;
 pub use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
@@ -12,35 +15,35 @@ pub use bazel_remote_apis::google::{bytestream, longrunning, protobuf, rpc};
 /// Kiln's protocol between scheduler and worker (`proto/kiln/worker/v1`).
 pub mod worker {
     #![allow(clippy::all, missing_docs)]
-    include!(concat!(env!("OUT_DIR"), "/kiln.worker.v1.rs"));
+    include!("generated/kiln.worker.v1.rs");
 }
 
 /// Finished executions as events and records (`proto/kiln/events/v1`).
 pub mod events {
     #![allow(clippy::all, missing_docs)]
-    include!(concat!(env!("OUT_DIR"), "/kiln.events.v1.rs"));
+    include!("generated/kiln.events.v1.rs");
 }
 
 /// What frontends keep of a task in Redis (`proto/kiln/queue/v1`).
 pub mod queue {
     #![allow(clippy::all, missing_docs)]
-    include!(concat!(env!("OUT_DIR"), "/kiln.queue.v1.rs"));
+    include!("generated/kiln.queue.v1.rs");
 }
 
 /// The hermeticity audit (`proto/kiln/audit/v1`).
 pub mod audit {
     #![allow(clippy::all, missing_docs)]
-    include!(concat!(env!("OUT_DIR"), "/kiln.audit.v1.rs"));
+    include!("generated/kiln.audit.v1.rs");
 }
 
 /// Live output on its way between frontends (`proto/kiln/logs/v1`).
 pub mod logs {
     #![allow(clippy::all, missing_docs)]
-    include!(concat!(env!("OUT_DIR"), "/kiln.logs.v1.rs"));
+    include!("generated/kiln.logs.v1.rs");
 }
 
 /// What persistent workers are asked and answer (`proto/kiln/persistent/v1`).
 pub mod persistent {
     #![allow(clippy::all, missing_docs)]
-    include!(concat!(env!("OUT_DIR"), "/kiln.persistent.v1.rs"));
+    include!("generated/kiln.persistent.v1.rs");
 }

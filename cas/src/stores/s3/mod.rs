@@ -3,21 +3,39 @@
 //! A blob is the object `{prefix}/blobs/{function}/{hh}/{hash}-{size}-{generation}`, where `hh`
 //! are the first two digits of the hash and the generation is 16 hexadecimal digits.
 
-mod body;
-mod checks;
-mod client;
 mod config;
+mod stats;
+
+#[cfg(not(feature = "s3"))]
+mod absent;
+#[cfg(feature = "s3")]
+mod body;
+#[cfg(feature = "s3")]
+mod checks;
+#[cfg(feature = "s3")]
+mod client;
+#[cfg(feature = "s3")]
 mod counts;
+#[cfg(feature = "s3")]
 mod error;
+#[cfg(feature = "s3")]
 mod key;
 #[cfg(test)]
+#[cfg(feature = "s3")]
 mod measure;
+#[cfg(feature = "s3")]
 mod objects;
+#[cfg(feature = "s3")]
 mod read;
 #[cfg(test)]
+#[cfg(feature = "s3")]
 mod tests;
+#[cfg(feature = "s3")]
 mod upload;
 
+#[cfg(not(feature = "s3"))]
+pub use absent::S3Objects;
 pub use config::{S3Config, S3Credentials, S3UrlError};
-pub use counts::{S3_METHODS, S3_OUTCOMES, S3Outcome, S3Stats};
+#[cfg(feature = "s3")]
 pub use objects::S3Objects;
+pub use stats::{S3_METHODS, S3_OUTCOMES, S3Outcome, S3Stats};

@@ -118,7 +118,9 @@ async fn pending_blobs_are_taken_by_one_each() {
                     let from = Instant::now();
                     let blobs = index.take_pending(age, 30).await.unwrap();
                     let until = Instant::now();
-                    taken.extend(blobs.into_iter().map(|(digest, data)| (digest, data, from, until)));
+                    taken.extend(
+                        blobs.into_iter().map(|(digest, data)| (digest, data, from, until)),
+                    );
                 }
                 taken
             })
