@@ -1,3 +1,4 @@
 //! Test intelligence: what runs of tests say about the tests, and what follows from it.
 
+pub mod flakes;
 pub mod model;

@@ -1,8 +1,12 @@
 //! What all parts of test intelligence speak of: tests, the runs of them, and how these ended.
 
+mod time;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub use time::Time;
 
 /// A test as its users know it, over all revisions of its sources.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -21,6 +25,25 @@ pub struct CaseName {
     /// The class, file or module that the case is in, as its runner writes it.
     pub class: String,
     pub name: String,
+}
+
+/// What evidence is about: a test, or one case of it where cases are known. Cases are the better subject:
+/// two cases that fail in turn look like one test that never passes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Subject {
+    pub test: TestKey,
+    pub case: Option<CaseName>,
+}
+
+impl std::fmt::Display for Subject {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{}", self.test.label)?;
+        match &self.case {
+            Some(case) if case.class.is_empty() => write!(out, " ({})", case.name),
+            Some(case) => write!(out, " ({} {})", case.class, case.name),
+            None => Ok(()),
+        }
+    }
 }
 
 /// How one attempt at a test, or one case of it, ended.

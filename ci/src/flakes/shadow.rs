@@ -1,0 +1,398 @@
+//! Which failure to run again next, on workers that have nothing else to do.
+//!
+//! Shadow runs only ever take idle slots, and give them back when real work waits. A run is worth the chance
+//! that it decides a case, per second of its time. When many fail at once, something that passed before is
+//! run first: if it fails now, the surroundings are at fault and nothing is decided.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Identity, Judgement, Mixture, Prior, Tries, Verdict, judge, verdict};
+use crate::model::{Outcome, Subject, Time};
+
+/// What may be spent.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Idle slots that are left alone, for what may come.
+    pub reserve: usize,
+    /// Shadow runs at once.
+    pub at_once: usize,
+    /// Runs for one failure.
+    pub per_failure: u32,
+    /// Worker time in a day.
+    pub per_day: Duration,
+    /// Failures that are remembered; the oldest make room.
+    pub open: usize,
+    /// How long an outage is waited for before it is looked at again.
+    pub pause: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            reserve: 1,
+            at_once: 16,
+            per_failure: 64,
+            per_day: Duration::from_secs(8 * 3600),
+            open: 10_000,
+            pause: Duration::from_secs(300),
+        }
+    }
+}
+
+/// A failure that nobody has explained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Fresh {
+    pub subject: Subject,
+    pub identity: Identity,
+    pub at: Time,
+    /// What is believed of its rate: by its own history where there is one.
+    pub rate: Mixture,
+    pub expected: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// To tell flaky from broken.
+    Decide,
+    /// To see whether what passed before still does.
+    Control,
+    /// To see whether a quarantined test has become reliable.
+    Probe,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RerunId(pub u64);
+
+/// Run this action again as it was, and write its result nowhere but into the history.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rerun {
+    pub id: RerunId,
+    pub subject: Subject,
+    pub identity: Identity,
+    pub purpose: Purpose,
+}
+
+type Key = (Subject, Identity);
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Open {
+    fresh: Fresh,
+    tries: Tries,
+    /// Shadow runs that were started for it.
+    runs: u32,
+    waiting: u32,
+    running: bool,
+    hold: Option<u64>,
+}
+
+/// Failures that happened together wait until a control has passed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Hold {
+    controls: VecDeque<Key>,
+    not_before: Time,
+    running: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Running {
+    rerun: Rerun,
+    hold: Option<u64>,
+    expected: Duration,
+    value: f64,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Shadows {
+    limits: Limits,
+    prior: Prior,
+    open: BTreeMap<Key, Open>,
+    holds: BTreeMap<u64, Hold>,
+    running: BTreeMap<RerunId, Running>,
+    probes: VecDeque<(Subject, Identity, Duration)>,
+    next: u64,
+    day: u64,
+    spent: Duration,
+}
+
+impl Shadows {
+    pub fn new(limits: Limits, prior: Prior) -> Self {
+        Self { limits, prior, ..Self::default() }
+    }
+
+    /// A failure of real work. It says one more thing about a failure that is known already.
+    pub fn failed(&mut self, fresh: Fresh) {
+        let key = (fresh.subject.clone(), fresh.identity);
+        if let Some(open) = self.open.get_mut(&key) {
+            open.tries.failed();
+            return;
+        }
+        if self.open.len() >= self.limits.open {
+            let oldest =
+                self.open.iter().filter(|(_, it)| !it.running).min_by_key(|(_, it)| it.fresh.at);
+            if let Some(key) = oldest.map(|(key, _)| key.clone()) {
+                self.open.remove(&key);
+            }
+        }
+        let tries = Tries { straight: 1, passes: 0 };
+        let open = Open { fresh, tries, runs: 0, waiting: 0, running: false, hold: None };
+        self.open.insert(key, open);
+    }
+
+    /// A pass of real work, such as a retry by the client.
+    pub fn passed(&mut self, subject: &Subject, identity: Identity) {
+        if let Some(open) = self.open.get_mut(&(subject.clone(), identity)) {
+            open.tries.passed();
+        }
+    }
+
+    /// Says how many gates wait for a verdict.
+    pub fn wanted(&mut self, subject: &Subject, identity: Identity, waiting: u32) {
+        if let Some(open) = self.open.get_mut(&(subject.clone(), identity)) {
+            open.waiting = waiting;
+        }
+    }
+
+    /// These failed together. What they show counts as one failure until one of the `controls`, which passed
+    /// before with other inputs, has passed again.
+    pub fn together(&mut self, event: u64, members: &[Key], controls: Vec<Key>) {
+        if controls.is_empty() || self.holds.contains_key(&event) {
+            return;
+        }
+        for key in members {
+            if let Some(open) = self.open.get_mut(key) {
+                open.hold = Some(event);
+                open.tries.straight = open.tries.straight.min(1);
+            }
+        }
+        let hold = Hold { controls: controls.into(), not_before: Time(0), running: false };
+        self.holds.insert(event, hold);
+    }
+
+    /// A quarantined test that has had no run for long: it is run when nothing else is to be done.
+    pub fn probe(&mut self, subject: Subject, identity: Identity, expected: Duration) {
+        let known = self.probes.iter().any(|it| it.0 == subject);
+        if !known && self.probes.len() < self.limits.open {
+            self.probes.push_back((subject, identity, expected));
+        }
+    }
+
+    /// What is to be run now that so many slots have nothing to do.
+    pub fn next(&mut self, now: Time, idle: usize) -> Vec<Rerun> {
+        if self.day != now.day() {
+            self.day = now.day();
+            self.spent = Duration::ZERO;
+        }
+        let room = self.limits.at_once.saturating_sub(self.running.len());
+        let slots = idle.saturating_sub(self.limits.reserve).min(room);
+        let mut reruns = Vec::new();
+        for candidate in self.candidates(now, slots) {
+            if reruns.len() == slots || self.spent >= self.limits.per_day {
+                break;
+            }
+            reruns.push(self.start(candidate));
+        }
+        reruns
+    }
+
+    fn candidates(&mut self, now: Time, slots: usize) -> Vec<Running> {
+        if slots == 0 {
+            return Vec::new();
+        }
+        let mut found = self.controls(now);
+        let mut cases: Vec<_> = self.open.values().filter_map(|it| self.candidate(it)).collect();
+        cases.sort_by(|one, other| other.value.total_cmp(&one.value));
+        found.extend(cases);
+        let missing = slots.saturating_sub(found.len()).min(self.probes.len());
+        for (subject, identity, expected) in self.probes.drain(..missing) {
+            let rerun = Rerun { id: RerunId(0), subject, identity, purpose: Purpose::Probe };
+            found.push(Running { rerun, hold: None, expected, value: 0.0 });
+        }
+        found
+    }
+
+    fn controls(&self, now: Time) -> Vec<Running> {
+        let due = self.holds.iter().filter(|(_, it)| !it.running && it.not_before <= now);
+        let control = |(id, hold): (&u64, &Hold)| {
+            let (subject, identity) = hold.controls.front()?.clone();
+            let rerun = Rerun { id: RerunId(0), subject, identity, purpose: Purpose::Control };
+            Some(Running { rerun, hold: Some(*id), expected: Duration::ZERO, value: f64::INFINITY })
+        };
+        due.filter_map(control).collect()
+    }
+
+    fn candidate(&self, open: &Open) -> Option<Running> {
+        let judgement = judge(&self.prior, &open.fresh.rate, open.tries);
+        let decided = judgement.verdict != Verdict::Undecided;
+        if decided || open.running || open.hold.is_some() || open.runs >= self.limits.per_failure {
+            return None;
+        }
+        let seconds = open.fresh.expected.as_secs_f64().max(0.1);
+        let value = self.chance(open) * f64::from(open.waiting.saturating_add(1)) / seconds;
+        let (subject, identity) = (open.fresh.subject.clone(), open.fresh.identity);
+        let rerun = Rerun { id: RerunId(0), subject, identity, purpose: Purpose::Decide };
+        Some(Running { rerun, hold: None, expected: open.fresh.expected, value })
+    }
+
+    /// The probability that the next run decides the case.
+    fn chance(&self, open: &Open) -> f64 {
+        let rate = &open.fresh.rate;
+        let failures = open.tries.straight;
+        let broken = verdict::broken(self.prior.broken, rate, failures);
+        let again = rate.straight(failures + 1) / rate.straight(failures).max(f64::MIN_POSITIVE);
+        let pass = (1.0 - broken) * (1.0 - again);
+        let mut tries = open.tries;
+        tries.failed();
+        let settles = judge(&self.prior, rate, tries).verdict != Verdict::Undecided;
+        (pass + if settles { 1.0 - pass } else { 0.0 }).clamp(0.0, 1.0)
+    }
+
+    fn start(&mut self, mut running: Running) -> Rerun {
+        let id = RerunId(self.next);
+        self.next += 1;
+        running.rerun.id = id;
+        let rerun = running.rerun.clone();
+        self.spent = self.spent.saturating_add(running.expected);
+        match rerun.purpose {
+            Purpose::Decide => {
+                if let Some(open) = self.open.get_mut(&(rerun.subject.clone(), rerun.identity)) {
+                    open.running = true;
+                    open.runs += 1;
+                }
+            }
+            Purpose::Control => {
+                if let Some(hold) = running.hold.and_then(|it| self.holds.get_mut(&it)) {
+                    hold.running = true;
+                }
+            }
+            Purpose::Probe => {}
+        }
+        self.running.insert(id, running);
+        rerun
+    }
+
+    /// A shadow run has ended. Answers nothing when it was not running, or not any more.
+    pub fn ended(
+        &mut self,
+        id: RerunId,
+        outcome: Outcome,
+        took: Duration,
+        now: Time,
+    ) -> Option<Rerun> {
+        let running = self.running.remove(&id)?;
+        self.spent = self.spent.saturating_sub(running.expected).saturating_add(took);
+        let key = (running.rerun.subject.clone(), running.rerun.identity);
+        match running.rerun.purpose {
+            Purpose::Decide => {
+                if let Some(open) = self.open.get_mut(&key) {
+                    open.running = false;
+                    match outcome {
+                        Outcome::Passed => open.tries.passed(),
+                        // Whether this one is independent is not known while others fail along with it.
+                        Outcome::Failed if open.hold.is_none() => open.tries.failed(),
+                        _ => {}
+                    }
+                }
+            }
+            Purpose::Control => self.controlled(running.hold, outcome, now),
+            Purpose::Probe => {}
+        }
+        Some(running.rerun)
+    }
+
+    fn controlled(&mut self, event: Option<u64>, outcome: Outcome, now: Time) {
+        let Some(event) = event else { return };
+        if outcome == Outcome::Passed {
+            self.holds.remove(&event);
+            for open in self.open.values_mut().filter(|it| it.hold == Some(event)) {
+                open.hold = None;
+            }
+        } else if let Some(hold) = self.holds.get_mut(&event) {
+            hold.running = false;
+            hold.not_before = now.plus(self.limits.pause);
+            // Another one next time: this one may be flaky itself.
+            hold.controls.rotate_left(1);
+        }
+    }
+
+    /// So many actions of real work wait for a slot: which shadow runs are to be stopped, the least telling
+    /// first. They count as not started.
+    pub fn preempt(&mut self, waiting: usize) -> Vec<RerunId> {
+        let mut running: Vec<_> = self.running.iter().map(|(id, it)| (it.value, *id)).collect();
+        running.sort_by(|one, other| one.0.total_cmp(&other.0).then(other.1.cmp(&one.1)));
+        let stopped: Vec<_> = running.into_iter().take(waiting).map(|(_, id)| id).collect();
+        for id in &stopped {
+            self.stop(*id);
+        }
+        stopped
+    }
+
+    fn stop(&mut self, id: RerunId) {
+        let Some(running) = self.running.remove(&id) else { return };
+        self.spent = self.spent.saturating_sub(running.expected);
+        let key = (running.rerun.subject.clone(), running.rerun.identity);
+        match running.rerun.purpose {
+            Purpose::Decide => {
+                if let Some(open) = self.open.get_mut(&key) {
+                    open.running = false;
+                    open.runs = open.runs.saturating_sub(1);
+                }
+            }
+            Purpose::Control => {
+                if let Some(hold) = running.hold.and_then(|it| self.holds.get_mut(&it)) {
+                    hold.running = false;
+                }
+            }
+            Purpose::Probe => self.probe(key.0, key.1, running.expected),
+        }
+    }
+
+    /// What came of a failure; nothing when it is not known (any more).
+    pub fn judgement(&self, subject: &Subject, identity: Identity) -> Option<Judgement> {
+        let open = self.open.get(&(subject.clone(), identity))?;
+        let judgement = judge(&self.prior, &open.fresh.rate, open.tries);
+        let held = open.hold.is_some() && judgement.verdict == Verdict::Broken;
+        let verdict = if held { Verdict::Undecided } else { judgement.verdict };
+        Some(Judgement { verdict, ..judgement })
+    }
+
+    pub fn tries(&self, subject: &Subject, identity: Identity) -> Option<Tries> {
+        self.open.get(&(subject.clone(), identity)).map(|it| it.tries)
+    }
+
+    /// How many shadow runs a failure has cost so far.
+    pub fn runs(&self, subject: &Subject, identity: Identity) -> u32 {
+        self.open.get(&(subject.clone(), identity)).map_or(0, |it| it.runs)
+    }
+
+    /// Whether nothing is left to do about a failure: it is decided, or its budget is spent.
+    pub fn settled(&self, subject: &Subject, identity: Identity) -> bool {
+        self.open.get(&(subject.clone(), identity)).is_none_or(|it| {
+            let judgement = judge(&self.prior, &it.fresh.rate, it.tries);
+            let decided = judgement.verdict != Verdict::Undecided && it.hold.is_none();
+            !it.running && (decided || it.tries.passes > 0 || it.runs >= self.limits.per_failure)
+        })
+    }
+
+    /// Drops failures from before `oldest`, and holds that nobody waits for any more.
+    pub fn forget(&mut self, oldest: Time) {
+        self.open.retain(|_, it| it.fresh.at >= oldest || it.running);
+        let wanted: BTreeSet<_> = self.open.values().filter_map(|it| it.hold).collect();
+        self.holds.retain(|id, hold| wanted.contains(id) || hold.running);
+    }
+
+    pub fn in_flight(&self) -> usize {
+        self.running.len()
+    }
+
+    pub fn spent(&self) -> Duration {
+        self.spent
+    }
+}
+
+#[cfg(test)]
+#[path = "shadow_tests.rs"]
+mod tests;
