@@ -1,4 +1,5 @@
 //! Test intelligence: what runs of tests say about the tests, and what follows from it.
 
 pub mod flakes;
+pub mod junit;
 pub mod model;
