@@ -1,5 +1,7 @@
 //! Test intelligence: what runs of tests say about the tests, and what follows from it.
 
+pub mod durations;
 pub mod flakes;
 pub mod junit;
 pub mod model;
+pub mod shards;

@@ -1,0 +1,69 @@
+//! Cuts tests into shards that take equally long.
+//!
+//! A plan is made from what tests took and judged by what they take next. So it does not only balance the
+//! sums (longest first, then moves and swaps between shards); it also gives every shard its share of each
+//! part of the suite, since tests of one part get slower together, and it keeps a test that looks like it
+//! paid for a set-up with its neighbours, on any of which the set-up may land next.
+
+mod balance;
+mod count;
+mod format;
+mod place;
+mod together;
+
+pub use count::{Impossible, count_for, useful_shards};
+pub use format::{Format, FormatError, arguments, quoted};
+
+use place::Suite;
+
+/// A test with the seconds that it is expected to take: finite, not negative.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Item {
+    pub name: String,
+    pub seconds: f64,
+}
+
+/// Tests of one shard by name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Shard {
+    pub tests: Vec<String>,
+    pub expected_s: f64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    pub shards: Vec<Shard>,
+    /// What the longest shard is expected to take.
+    pub makespan_s: f64,
+    /// No plan takes less: the mean of the shards, or the longest test.
+    pub lower_bound_s: f64,
+}
+
+/// How much longer than by balancing alone a plan may take for being robust.
+const ROBUSTNESS: f64 = 1.002;
+
+/// Cuts tests into `shards`, or as many as there are tests if that is less, each with at least one test. It
+/// depends on nothing but names, seconds and the number; not on the order of the tests.
+pub fn plan(mut tests: Vec<Item>, shards: usize) -> Plan {
+    tests.sort_by(|one, other| one.name.cmp(&other.name));
+    let shards = shards.min(tests.len());
+    if shards == 0 {
+        return Plan::default();
+    }
+    let suite = Suite::new(&tests, shards);
+    let mut robust = place::spread(&suite, &together::units(&suite));
+    balance::improve(&mut robust, &suite);
+    let mut even = place::longest_first(&suite);
+    balance::improve(&mut even, &suite);
+    let is_close = robust.makespan() <= even.makespan().max(suite.lower_bound()) * ROBUSTNESS;
+    let chosen = if is_close { robust } else { even };
+    let lower_bound_s = suite.lower_bound();
+    let makespan_s = chosen.makespan();
+    let mut plan = Plan { shards: Vec::with_capacity(shards), makespan_s, lower_bound_s };
+    let names: Vec<String> = tests.into_iter().map(|test| test.name).collect();
+    plan.shards = chosen.shards(names);
+    plan
+}
+
+#[cfg(test)]
+mod tests;
