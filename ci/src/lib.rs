@@ -2,6 +2,8 @@
 
 pub mod durations;
 pub mod flakes;
+pub mod gate;
 pub mod junit;
 pub mod model;
+pub mod quarantine;
 pub mod shards;

@@ -21,6 +21,8 @@ const LEAST_BY_TIME: usize = 5;
 /// How improbable as many failures must be, by chance, on one worker and on all together.
 const SURPRISE_ON_WORKER: f64 = 1e-4;
 const SURPRISE: f64 = 1e-6;
+/// How improbable it must be that as many of an earlier event fail together again.
+const SURPRISE_AGAIN: f64 = 1e-4;
 /// Where this share of all runs fail it is an outage, whoever failed together before.
 const OUTAGE_SHARE: f64 = 0.5;
 /// A subject with at least this rate is known to fail now and then.
@@ -49,7 +51,8 @@ pub struct Load {
     pub expected: f64,
 }
 
-/// What ended within a few minutes.
+/// What ended within a few minutes: first attempts of real work. Re-runs, which are made of what has failed
+/// already, are no further coincidence.
 #[derive(Clone, Debug, Default)]
 pub struct Window<'a> {
     pub from: Time,
@@ -127,7 +130,7 @@ impl Clusters {
         let members: BTreeSet<_> =
             failures.iter().map(|it| it.subject.clone()).take(MAX_MEMBERS).collect();
         let known = failures.iter().filter(|it| it.rate >= KNOWN_RATE).count() * 2 > failures.len();
-        let together = known || self.recurs(&members, window.from);
+        let together = known || self.recurs(&members, window);
         let id = self.remember(window, cause, members);
         if together && !is_outage(window, window.failures.len()) {
             Piece::Cluster(id)
@@ -136,11 +139,15 @@ impl Clusters {
         }
     }
 
-    /// Whether at least half of these failed together before, at another time.
-    fn recurs(&self, members: &BTreeSet<Subject>, now: Time) -> bool {
-        self.events.iter().filter(|it| it.until.plus(LULL) < now).any(|event| {
+    /// Whether at least half of these failed together before, at another time, and more of them than would by
+    /// chance.
+    fn recurs(&self, members: &BTreeSet<Subject>, window: &Window<'_>) -> bool {
+        let runs = f64::from(total(window).runs).max(1.0);
+        self.events.iter().filter(|it| it.until.plus(LULL) < window.from).any(|event| {
             let both = event.members.intersection(members).count();
-            both >= 2 && both * 2 >= event.members.len().min(members.len())
+            let (many, few) = (event.members.len(), members.len());
+            let chance = (many as f64 / runs).min(1.0) * few as f64;
+            both >= 2 && both * 2 >= many.min(few) && at_least(both, chance) < SURPRISE_AGAIN
         })
     }
 

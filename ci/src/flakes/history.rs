@@ -1,6 +1,7 @@
 //! What the runs of one subject have shown so far, in bounded space.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,11 @@ pub const MAX_DAYS: u64 = 30;
 /// among the inputs has broken the test.
 const STREAK: u32 = 3;
 
+/// Two proven flips so far apart make a test flaky, or so many at any time: what fails twice within minutes
+/// may have failed for one reason.
+const APART: Duration = Duration::from_secs(3600);
+const MANY: usize = 4;
+
 /// One run that was executed: not cached, not of the tool that writes XML.
 #[derive(Clone, Copy, Debug)]
 pub struct Attempt<'a> {
@@ -32,6 +38,7 @@ pub struct Attempt<'a> {
     pub at: Time,
     pub outcome: Outcome,
     pub signature: Option<Signature>,
+    /// A re-run weighs what the failure weighs that it repeats, whatever is said here.
     pub piece: Piece,
 }
 
@@ -104,6 +111,8 @@ struct Group {
     waiting: VecDeque<Waiting>,
     /// Failures since the last pass, also those that are not kept.
     straight: u32,
+    /// What the first of these weighs, and with it those that repeat it.
+    piece: Option<Piece>,
 }
 
 /// A failure that no pass of its identity has followed yet. The test may be broken.
@@ -122,10 +131,12 @@ impl History {
             (Outcome::Skipped, _) => {}
             (Outcome::Passed, _) => self.passed(attempt),
             (Outcome::TimedOut, _) => self.day(attempt.at).timeouts += 1,
-            (Outcome::Infrastructure, _) | (Outcome::Failed, Piece::Outage) => {
-                self.day(attempt.at).infrastructure += 1;
-            }
-            (Outcome::Failed, piece) => self.failed(attempt, piece),
+            (Outcome::Infrastructure, _) => self.day(attempt.at).infrastructure += 1,
+            (Outcome::Failed, piece) => match *self.group(attempt).piece.get_or_insert(piece) {
+                Piece::Outage => self.day(attempt.at).infrastructure += 1,
+                Piece::Own => self.failed(attempt, None),
+                Piece::Cluster(id) => self.failed(attempt, Some(id)),
+            },
         }
     }
 
@@ -134,6 +145,7 @@ impl History {
         self.clean = self.clean.saturating_add(1);
         let group = self.group(attempt);
         group.straight = 0;
+        group.piece = None;
         if !group.passed.iter().any(|it| it.as_deref() == attempt.seed) {
             push(&mut group.passed, attempt.seed.map(str::to_owned), MAX_SEEDS);
         }
@@ -145,44 +157,43 @@ impl History {
                 flip.tier = Tier::Proven;
             }
         }
-        for failure in waiting {
-            self.settle(failure, attempt);
-        }
+        self.settle(waiting, attempt);
     }
 
-    /// A failure turns out to be none of a broken test.
-    fn settle(&mut self, failure: Waiting, pass: &Attempt<'_>) {
-        if let Some(signature) = failure.signature
-            && !self.signatures.contains(&signature)
-        {
-            push(&mut self.signatures, signature, MAX_SIGNATURES);
-        }
-        if let Some(cluster) = failure.cluster {
-            if self.clusters.contains(&cluster) {
-                return;
+    /// Failures in a row turn out to be none of a broken test. Each counts for the rate, all are one flip.
+    fn settle(&mut self, failures: VecDeque<Waiting>, pass: &Attempt<'_>) {
+        let mut flips: Vec<Flip> = Vec::new();
+        for failure in failures {
+            if let Some(signature) = failure.signature
+                && !self.signatures.contains(&signature)
+            {
+                push(&mut self.signatures, signature, MAX_SIGNATURES);
             }
-            push(&mut self.clusters, cluster, MAX_CLUSTERS);
+            if let Some(cluster) = failure.cluster {
+                if self.clusters.contains(&cluster) {
+                    continue;
+                }
+                push(&mut self.clusters, cluster, MAX_CLUSTERS);
+            }
+            self.day(failure.at).failures += 1;
+            let same = failure.seed.as_deref() == pass.seed;
+            if !flips.iter().any(|it| it.seed == failure.seed) {
+                flips.push(Flip {
+                    identity: pass.identity,
+                    seed: failure.seed,
+                    commit: failure.commit,
+                    at: failure.at,
+                    tier: if same { Tier::Proven } else { Tier::AcrossSeeds },
+                    signature: failure.signature,
+                });
+            }
         }
-        self.day(failure.at).failures += 1;
-        let same = failure.seed.as_deref() == pass.seed;
-        let flip = Flip {
-            identity: pass.identity,
-            seed: failure.seed,
-            commit: failure.commit,
-            at: failure.at,
-            tier: if same { Tier::Proven } else { Tier::AcrossSeeds },
-            signature: failure.signature,
-        };
-        push(&mut self.flips, flip, MAX_FLIPS);
+        flips.into_iter().for_each(|it| push(&mut self.flips, it, MAX_FLIPS));
     }
 
-    fn failed(&mut self, attempt: &Attempt<'_>, piece: Piece) {
+    fn failed(&mut self, attempt: &Attempt<'_>, cluster: Option<u64>) {
         self.clean = 0;
         self.last_failure = Some(attempt.at);
-        let cluster = match piece {
-            Piece::Cluster(id) => Some(id),
-            Piece::Own | Piece::Outage => None,
-        };
         let failure = Waiting {
             seed: attempt.seed.map(str::to_owned),
             commit: attempt.commit.map(str::to_owned),
@@ -195,6 +206,19 @@ impl History {
         push(&mut group.waiting, failure, MAX_WAITING);
     }
 
+    /// A control failed: inputs with which the test passed before do not pass now. So the surroundings are at
+    /// fault, and failures that wait for a pass say nothing about the test.
+    pub fn control_failed(&mut self, at: Time) {
+        let mut excused = 1;
+        for group in self.groups.iter_mut().filter(|it| !it.waiting.is_empty()) {
+            excused += u32::try_from(group.waiting.len()).unwrap_or(u32::MAX);
+            group.waiting.clear();
+            group.piece = Some(Piece::Outage);
+        }
+        let day = self.day(at);
+        day.infrastructure = day.infrastructure.saturating_add(excused);
+    }
+
     fn group(&mut self, attempt: &Attempt<'_>) -> &mut Group {
         let found = self.groups.iter().rposition(|it| it.identity == attempt.identity);
         let group = found.and_then(|at| self.groups.remove(at)).unwrap_or_else(|| Group {
@@ -203,6 +227,7 @@ impl History {
             passed: VecDeque::new(),
             waiting: VecDeque::new(),
             straight: 0,
+            piece: None,
         });
         if self.groups.len() == MAX_GROUPS {
             let idle = self.groups.iter().position(|it| it.waiting.is_empty()).unwrap_or(0);
@@ -255,6 +280,14 @@ impl History {
     /// Failures that were followed by a pass of the same identity, oldest first.
     pub fn flips(&self) -> impl DoubleEndedIterator<Item = &Flip> {
         self.flips.iter()
+    }
+
+    /// Whether it failed and then passed with equal inputs and seed more than once. Once may be the machine's
+    /// fault, where too little else failed along with it to tell.
+    pub fn is_flaky(&self) -> bool {
+        let mut proven = self.flips.iter().filter(|it| it.tier == Tier::Proven).map(|it| it.at);
+        let many = proven.clone().count() >= MANY;
+        many || proven.next().is_some_and(|first| proven.any(|it| it.since(first) >= APART))
     }
 
     /// The counts of `days` days that end with the one of `now`.
@@ -373,6 +406,30 @@ mod tests {
     }
 
     #[test]
+    fn flaky_is_what_flips_at_other_times_or_often() {
+        let at = |number: u32, seconds: u64, outcome| Attempt {
+            at: Time(seconds * 1000),
+            ..attempt(number, outcome)
+        };
+        let mut it = History::default();
+        let mut flip = |number, seconds| {
+            it.record(&at(number, seconds, Outcome::Failed));
+            it.record(&at(number, seconds, Outcome::Failed));
+            it.record(&at(number, seconds, Outcome::Passed));
+            (it.flips().count(), it.counts(Time(0), 1).failures, it.is_flaky())
+        };
+        assert_eq!(flip(1, 0), (1, 2, false));
+        assert_eq!(flip(2, 60), (2, 4, false));
+        let mut apart = flip(3, 120);
+        assert!(!apart.2);
+        apart = flip(4, 180);
+        assert!(apart.2);
+        let later = [at(1, 0, Outcome::Failed), at(1, 1, Outcome::Passed)];
+        let more = [at(2, 3600, Outcome::Failed), at(2, 3601, Outcome::Passed)];
+        assert!(history(&[later, more].concat()).is_flaky());
+    }
+
+    #[test]
     fn seeds_are_weaker_until_one_of_them_shows_both() {
         let with = |seed, outcome| Attempt { seed: Some(seed), ..attempt(1, outcome) };
         let mut it = history(&[with("1", Outcome::Failed), with("2", Outcome::Passed)]);
@@ -401,14 +458,28 @@ mod tests {
         let outage = Attempt { piece: Piece::Outage, ..attempt(1, Outcome::Failed) };
         let it = history(&[
             outage,
+            attempt(1, Outcome::Failed),
             attempt(1, Outcome::Infrastructure),
             attempt(1, Outcome::TimedOut),
             attempt(1, Outcome::Skipped),
             attempt(1, Outcome::Passed),
         ]);
         assert_eq!((it.tier(), it.last_failure(), it.clean()), (None, None, 1));
-        let day = Day { passes: 1, timeouts: 1, infrastructure: 2, ..Day::default() };
+        let day = Day { passes: 1, timeouts: 1, infrastructure: 3, ..Day::default() };
         assert_eq!(it.counts(Time(0), 1), day);
+    }
+
+    #[test]
+    fn what_fails_with_inputs_that_passed_before_is_excused() {
+        let mut it = history(&[attempt(1, Outcome::Passed), attempt(2, Outcome::Failed)]);
+        assert_eq!(it.last_good(identity(2)), Some(identity(1)));
+        it.control_failed(Time(0));
+        it.record(&attempt(2, Outcome::Failed));
+        it.record(&attempt(2, Outcome::Passed));
+        assert_eq!((it.tier(), it.flips().count(), it.counts(Time(0), 1).failures), (None, 0, 0));
+        // After that it counts again.
+        it.record(&attempt(2, Outcome::Failed));
+        assert_eq!(it.tier(), Some(Tier::Proven));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Which failure to run again next, on workers that have nothing else to do.
 //!
 //! Shadow runs only ever take idle slots, and give them back when real work waits. A run is worth the chance
-//! that it decides a case, per second of its time. When many fail at once, something that passed before is
-//! run first: if it fails now, the surroundings are at fault and nothing is decided.
+//! that it decides a case, per second of its time. Nothing is held to be broken before a control has passed:
+//! the same test with inputs with which it passed before. Where the control fails too, the surroundings are at
+//! fault, not the change. When many fail at once, one control for all goes before everything else.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -27,6 +28,8 @@ pub struct Limits {
     pub open: usize,
     /// How long an outage is waited for before it is looked at again.
     pub pause: Duration,
+    /// Between runs of one failure from the third on: what has a common cause fails together within minutes.
+    pub spacing: Duration,
 }
 
 impl Default for Limits {
@@ -38,6 +41,7 @@ impl Default for Limits {
             per_day: Duration::from_secs(8 * 3600),
             open: 10_000,
             pause: Duration::from_secs(300),
+            spacing: Duration::from_secs(120),
         }
     }
 }
@@ -51,6 +55,10 @@ pub struct Fresh {
     /// What is believed of its rate: by its own history where there is one.
     pub rate: Mixture,
     pub expected: Duration,
+    /// Where it failed: it is run again elsewhere if that can be.
+    pub worker: Option<String>,
+    /// Other inputs with which it passed: see [`super::History::last_good`].
+    pub good: Option<Identity>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,7 +66,8 @@ pub struct Fresh {
 pub enum Purpose {
     /// To tell flaky from broken.
     Decide,
-    /// To see whether what passed before still does.
+    /// To see whether what passed before still does. Where it fails, the surroundings are at fault, and
+    /// [`super::History::control_failed`] is told instead of an attempt.
     Control,
     /// To see whether a quarantined test has become reliable.
     Probe,
@@ -74,11 +83,13 @@ pub struct Rerun {
     pub subject: Subject,
     pub identity: Identity,
     pub purpose: Purpose,
+    /// A worker that is to be avoided if there are others.
+    pub avoid: Option<String>,
 }
 
 type Key = (Subject, Identity);
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 struct Open {
     fresh: Fresh,
     tries: Tries,
@@ -87,19 +98,34 @@ struct Open {
     waiting: u32,
     running: bool,
     hold: Option<u64>,
+    control: Control,
+    /// When the control may be run (again).
+    not_before: Time,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Control {
+    /// It has not run yet.
+    Due,
+    /// It failed, so what failed beside it does not count.
+    Failed,
+    /// It passed, or there is none.
+    Passed,
 }
 
 /// Failures that happened together wait until a control has passed.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 struct Hold {
     controls: VecDeque<Key>,
     not_before: Time,
     running: bool,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 struct Running {
     rerun: Rerun,
+    /// The failure that it is run for.
+    case: Option<Key>,
     hold: Option<u64>,
     expected: Duration,
     value: f64,
@@ -138,7 +164,11 @@ impl Shadows {
             }
         }
         let tries = Tries { straight: 1, passes: 0 };
-        let open = Open { fresh, tries, runs: 0, waiting: 0, running: false, hold: None };
+        let control = if fresh.good.is_some() { Control::Due } else { Control::Passed };
+        let not_before = fresh.at;
+        let (runs, waiting) = (0, 0);
+        let (running, hold) = (false, None);
+        let open = Open { fresh, tries, runs, waiting, running, hold, control, not_before };
         self.open.insert(key, open);
     }
 
@@ -203,13 +233,15 @@ impl Shadows {
             return Vec::new();
         }
         let mut found = self.controls(now);
-        let mut cases: Vec<_> = self.open.values().filter_map(|it| self.candidate(it)).collect();
+        let mut cases: Vec<_> =
+            self.open.values().filter_map(|it| self.candidate(it, now)).collect();
         cases.sort_by(|one, other| other.value.total_cmp(&one.value));
         found.extend(cases);
         let missing = slots.saturating_sub(found.len()).min(self.probes.len());
         for (subject, identity, expected) in self.probes.drain(..missing) {
-            let rerun = Rerun { id: RerunId(0), subject, identity, purpose: Purpose::Probe };
-            found.push(Running { rerun, hold: None, expected, value: 0.0 });
+            let rerun =
+                Rerun { id: RerunId(0), subject, identity, purpose: Purpose::Probe, avoid: None };
+            found.push(Running { rerun, case: None, hold: None, expected, value: 0.0 });
         }
         found
     }
@@ -218,23 +250,42 @@ impl Shadows {
         let due = self.holds.iter().filter(|(_, it)| !it.running && it.not_before <= now);
         let control = |(id, hold): (&u64, &Hold)| {
             let (subject, identity) = hold.controls.front()?.clone();
-            let rerun = Rerun { id: RerunId(0), subject, identity, purpose: Purpose::Control };
-            Some(Running { rerun, hold: Some(*id), expected: Duration::ZERO, value: f64::INFINITY })
+            let rerun =
+                Rerun { id: RerunId(0), subject, identity, purpose: Purpose::Control, avoid: None };
+            Some(Running {
+                rerun,
+                case: None,
+                hold: Some(*id),
+                expected: Duration::ZERO,
+                value: f64::INFINITY,
+            })
         };
         due.filter_map(control).collect()
     }
 
-    fn candidate(&self, open: &Open) -> Option<Running> {
-        let judgement = judge(&self.prior, &open.fresh.rate, open.tries);
-        let decided = judgement.verdict != Verdict::Undecided;
-        if decided || open.running || open.hold.is_some() || open.runs >= self.limits.per_failure {
+    fn candidate(&self, open: &Open, now: Time) -> Option<Running> {
+        let rests = open.running || open.hold.is_some() || open.not_before > now;
+        if rests || open.runs >= self.limits.per_failure {
             return None;
         }
-        let seconds = open.fresh.expected.as_secs_f64().max(0.1);
-        let value = self.chance(open) * f64::from(open.waiting.saturating_add(1)) / seconds;
-        let (subject, identity) = (open.fresh.subject.clone(), open.fresh.identity);
-        let rerun = Rerun { id: RerunId(0), subject, identity, purpose: Purpose::Decide };
-        Some(Running { rerun, hold: None, expected: open.fresh.expected, value })
+        let judgement = judge(&self.prior, &open.fresh.rate, open.tries);
+        let (identity, purpose, chance) = match judgement.verdict {
+            // It has decided when it has passed, and most do.
+            Verdict::Broken if open.control != Control::Passed => {
+                (open.fresh.good?, Purpose::Control, 1.0)
+            }
+            Verdict::Undecided if open.control != Control::Failed => {
+                (open.fresh.identity, Purpose::Decide, self.chance(open))
+            }
+            _ => return None,
+        };
+        let expected = open.fresh.expected;
+        let seconds = expected.as_secs_f64().max(0.1);
+        let value = chance * f64::from(open.waiting.saturating_add(1)) / seconds;
+        let case = Some((open.fresh.subject.clone(), open.fresh.identity));
+        let (subject, avoid) = (open.fresh.subject.clone(), open.fresh.worker.clone());
+        let rerun = Rerun { id: RerunId(0), subject, identity, purpose, avoid };
+        Some(Running { rerun, case, hold: None, expected, value })
     }
 
     /// The probability that the next run decides the case.
@@ -256,19 +307,12 @@ impl Shadows {
         running.rerun.id = id;
         let rerun = running.rerun.clone();
         self.spent = self.spent.saturating_add(running.expected);
-        match rerun.purpose {
-            Purpose::Decide => {
-                if let Some(open) = self.open.get_mut(&(rerun.subject.clone(), rerun.identity)) {
-                    open.running = true;
-                    open.runs += 1;
-                }
-            }
-            Purpose::Control => {
-                if let Some(hold) = running.hold.and_then(|it| self.holds.get_mut(&it)) {
-                    hold.running = true;
-                }
-            }
-            Purpose::Probe => {}
+        if let Some(open) = running.case.as_ref().and_then(|it| self.open.get_mut(it)) {
+            open.running = true;
+            open.runs += 1;
+        }
+        if let Some(hold) = running.hold.and_then(|it| self.holds.get_mut(&it)) {
+            hold.running = true;
         }
         self.running.insert(id, running);
         rerun
@@ -284,26 +328,19 @@ impl Shadows {
     ) -> Option<Rerun> {
         let running = self.running.remove(&id)?;
         self.spent = self.spent.saturating_sub(running.expected).saturating_add(took);
-        let key = (running.rerun.subject.clone(), running.rerun.identity);
-        match running.rerun.purpose {
-            Purpose::Decide => {
-                if let Some(open) = self.open.get_mut(&key) {
-                    open.running = false;
-                    match outcome {
-                        Outcome::Passed => open.tries.passed(),
-                        // Whether this one is independent is not known while others fail along with it.
-                        Outcome::Failed if open.hold.is_none() => open.tries.failed(),
-                        _ => {}
-                    }
-                }
+        let again = now.plus(self.limits.pause);
+        let next = now.plus(self.limits.spacing);
+        if let Some(open) = running.case.as_ref().and_then(|it| self.open.get_mut(it)) {
+            open.ended(running.rerun.purpose, outcome, again);
+            if open.tries.straight > 2 {
+                open.not_before = open.not_before.max(next);
             }
-            Purpose::Control => self.controlled(running.hold, outcome, now),
-            Purpose::Probe => {}
         }
+        self.controlled(running.hold, outcome, again);
         Some(running.rerun)
     }
 
-    fn controlled(&mut self, event: Option<u64>, outcome: Outcome, now: Time) {
+    fn controlled(&mut self, event: Option<u64>, outcome: Outcome, again: Time) {
         let Some(event) = event else { return };
         if outcome == Outcome::Passed {
             self.holds.remove(&event);
@@ -312,7 +349,7 @@ impl Shadows {
             }
         } else if let Some(hold) = self.holds.get_mut(&event) {
             hold.running = false;
-            hold.not_before = now.plus(self.limits.pause);
+            hold.not_before = again;
             // Another one next time: this one may be flaky itself.
             hold.controls.rotate_left(1);
         }
@@ -333,30 +370,22 @@ impl Shadows {
     fn stop(&mut self, id: RerunId) {
         let Some(running) = self.running.remove(&id) else { return };
         self.spent = self.spent.saturating_sub(running.expected);
-        let key = (running.rerun.subject.clone(), running.rerun.identity);
-        match running.rerun.purpose {
-            Purpose::Decide => {
-                if let Some(open) = self.open.get_mut(&key) {
-                    open.running = false;
-                    open.runs = open.runs.saturating_sub(1);
-                }
-            }
-            Purpose::Control => {
-                if let Some(hold) = running.hold.and_then(|it| self.holds.get_mut(&it)) {
-                    hold.running = false;
-                }
-            }
-            Purpose::Probe => self.probe(key.0, key.1, running.expected),
+        if let Some(open) = running.case.as_ref().and_then(|it| self.open.get_mut(it)) {
+            open.running = false;
+            open.runs = open.runs.saturating_sub(1);
+        }
+        if let Some(hold) = running.hold.and_then(|it| self.holds.get_mut(&it)) {
+            hold.running = false;
+        }
+        if running.rerun.purpose == Purpose::Probe {
+            self.probe(running.rerun.subject, running.rerun.identity, running.expected);
         }
     }
 
     /// What came of a failure; nothing when it is not known (any more).
     pub fn judgement(&self, subject: &Subject, identity: Identity) -> Option<Judgement> {
         let open = self.open.get(&(subject.clone(), identity))?;
-        let judgement = judge(&self.prior, &open.fresh.rate, open.tries);
-        let held = open.hold.is_some() && judgement.verdict == Verdict::Broken;
-        let verdict = if held { Verdict::Undecided } else { judgement.verdict };
-        Some(Judgement { verdict, ..judgement })
+        Some(open.judgement(&self.prior))
     }
 
     pub fn tries(&self, subject: &Subject, identity: Identity) -> Option<Tries> {
@@ -371,9 +400,8 @@ impl Shadows {
     /// Whether nothing is left to do about a failure: it is decided, or its budget is spent.
     pub fn settled(&self, subject: &Subject, identity: Identity) -> bool {
         self.open.get(&(subject.clone(), identity)).is_none_or(|it| {
-            let judgement = judge(&self.prior, &it.fresh.rate, it.tries);
-            let decided = judgement.verdict != Verdict::Undecided && it.hold.is_none();
-            !it.running && (decided || it.tries.passes > 0 || it.runs >= self.limits.per_failure)
+            let decided = it.judgement(&self.prior).verdict != Verdict::Undecided;
+            !it.running && (decided || it.runs >= self.limits.per_failure)
         })
     }
 
@@ -390,6 +418,42 @@ impl Shadows {
 
     pub fn spent(&self) -> Duration {
         self.spent
+    }
+}
+
+impl Open {
+    fn ended(&mut self, purpose: Purpose, outcome: Outcome, again: Time) {
+        self.running = false;
+        match (purpose, outcome) {
+            (Purpose::Decide, Outcome::Passed) => self.tries.passed(),
+            // Whether this one is independent is not known while others fail along with it.
+            (Purpose::Decide, Outcome::Failed) if self.hold.is_none() => self.tries.failed(),
+            (Purpose::Control, Outcome::Passed) => {
+                // The surroundings may have recovered just before it: only what fails beside it or after it
+                // shows that the change is at fault.
+                let counts = if self.control == Control::Failed {
+                    1
+                } else {
+                    self.tries.straight.saturating_sub(1)
+                };
+                self.tries.straight = counts.max(1);
+                self.control = Control::Passed;
+            }
+            (Purpose::Control, Outcome::Failed) => {
+                self.control = Control::Failed;
+                self.not_before = again;
+            }
+            _ => self.not_before = again,
+        }
+    }
+
+    fn judgement(&self, prior: &Prior) -> Judgement {
+        let judgement = judge(prior, &self.fresh.rate, self.tries);
+        let open = self.hold.is_some() || self.control != Control::Passed;
+        match judgement.verdict {
+            Verdict::Broken if open => Judgement { verdict: Verdict::Undecided, ..judgement },
+            _ => judgement,
+        }
     }
 }
 

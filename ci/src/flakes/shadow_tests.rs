@@ -19,7 +19,8 @@ fn identity(number: u32) -> Identity {
 
 fn fresh(number: u32, rate: Mixture) -> Fresh {
     let expected = Duration::from_secs(10);
-    Fresh { subject: subject(number), identity: identity(number), at: Time(0), rate, expected }
+    let (subject, identity) = (subject(number), identity(number));
+    Fresh { subject, identity, at: Time(0), rate, expected, worker: Some("w".into()), good: None }
 }
 
 fn shadows(limits: Limits) -> Shadows {
@@ -137,6 +138,34 @@ fn failures_together_wait_for_a_control() {
     assert!(it.open.is_empty() && it.holds.is_empty());
 }
 
+#[test]
+fn nothing_is_broken_while_what_passed_before_fails_too() {
+    let mut it = shadows(Limits::default());
+    let clean = Mixture::of_tests().after(0.0, 500.0);
+    it.failed(Fresh { good: Some(identity(50)), ..fresh(1, clean) });
+    let mut turn = |minutes: u64, purpose, outcome| {
+        let reruns = it.next(Time(minutes * 60_000), 9);
+        assert_eq!(reruns.iter().map(|it| it.purpose).collect::<Vec<_>>(), [purpose]);
+        assert_eq!(reruns[0].avoid.as_deref(), Some("w"));
+        it.ended(reruns[0].id, outcome, TEN, Time(minutes * 60_000)).unwrap();
+        assert!(it.next(Time(minutes * 60_000), 9).is_empty() || purpose != Purpose::Control);
+        it.preempt(9);
+        (verdict(&it, 1), it.settled(&subject(1), identity(1)))
+    };
+    let undecided = (Verdict::Undecided, false);
+    assert_eq!(turn(0, Purpose::Decide, Outcome::Failed), undecided);
+    assert_eq!(turn(0, Purpose::Control, Outcome::Failed), undecided);
+    assert_eq!(turn(5, Purpose::Control, Outcome::Failed), undecided);
+    let reruns = {
+        let reruns = it.next(Time(10 * 60_000), 9);
+        it.ended(reruns[0].id, Outcome::Passed, TEN, Time(10 * 60_000)).unwrap();
+        it.next(Time(10 * 60_000), 9)
+    };
+    assert_eq!(reruns[0].purpose, Purpose::Decide, "what failed beside the control does not count");
+    end(&mut it, &reruns[0], Outcome::Failed);
+    assert_eq!(verdict(&it, 1), Verdict::Broken);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Fail(u32),
@@ -167,7 +196,10 @@ proptest! {
         for (index, step) in steps.into_iter().enumerate() {
             let now = Time(index as u64 * 60_000);
             match step {
-                Step::Fail(number) => it.failed(fresh(number, Mixture::of_tests())),
+                Step::Fail(number) => {
+                    let good = (number % 2 == 0).then(|| identity(number + 200));
+                    it.failed(Fresh { good, ..fresh(number, Mixture::of_tests()) });
+                }
                 Step::Pass(number) => it.passed(&subject(number), identity(number)),
                 Step::Next(idle) => prop_assert!(it.next(now, idle).len() <= idle.saturating_sub(1)),
                 Step::End(at, passed) => {
@@ -184,7 +216,7 @@ proptest! {
             }
             prop_assert!(it.in_flight() <= 5);
             let running = it.open.values().filter(|it| it.running).count();
-            let decide = it.running.values().filter(|it| it.rerun.purpose == Purpose::Decide).count();
+            let decide = it.running.values().filter(|it| it.case.is_some()).count();
             prop_assert_eq!(running, decide);
             prop_assert!(it.open.values().all(|it| it.runs <= 4));
         }
