@@ -120,6 +120,97 @@ print([name for _, name in socket.if_nameindex()])
         }
     }
 
+    async fn directories_of_inputs_can_be_renamed(slot: &mut Fixture) {
+        input(slot, "d/sub/deep/f", "1");
+        input(slot, "d/sub/run", "2");
+        input(slot, "d/g", "3");
+        input(slot, "other/h", "4");
+        let python = "
+import errno, os
+def fails(expected, old, new):
+    try:
+        os.rename(old, new)
+    except OSError as error:
+        assert error.errno == expected, (old, new, error)
+    else:
+        raise AssertionError((old, new))
+os.chmod('d/sub', 0o750)
+os.chmod('d/sub/run', 0o755)
+held = open('d/sub/run', 'a')
+os.makedirs('out/full/x'); os.mkdir('out/empty'); os.symlink('d', 'link')
+fails(errno.ENOENT, 'nothing', 'out/n')
+fails(errno.ENOTEMPTY, 'd/sub', 'out/full')
+fails(errno.ENOTDIR, 'd/sub', 'd/g')
+fails(errno.EINVAL, 'd', 'd/sub/d')
+fails(errno.EXDEV, 'd/sub', '/tmp/sub')
+os.rename('d', 'd')
+os.rename('d/sub', 'out/empty/')
+held.write('more'); held.flush()
+assert oct(os.stat('out/empty').st_mode) == '0o40750'
+assert os.stat('out/empty').st_mtime == os.stat('out/empty/deep').st_mtime == 1e6
+assert oct(os.stat('out/empty/run').st_mode) == '0o100755'
+assert open('out/empty/run').read() == '2more'
+there = os.open('out', os.O_RDONLY)
+os.rename(os.path.abspath('d'), 'moved', dst_dir_fd=there)
+os.rename('other', 'd')
+os.rename('d', 'd2'); os.rename('link', 'link2')
+for root, directories, files in sorted(os.walk('.')):
+    print(root, sorted(directories + files))
+";
+        for directory in ["d/sub", "d/sub/deep"] {
+            let time = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
+            fs::File::open(slot.inputs().join(directory)).unwrap().set_modified(time).unwrap();
+        }
+        let ran = slot.run(&slot.command(&["python3", "-c", python])).await;
+        let expected = [
+            ". ['d2', 'link2', 'out']", "./d2 ['h']", "./out ['empty', 'full', 'moved']",
+            "./out/empty ['deep', 'run']", "./out/empty/deep ['f']", "./out/full ['x']", "./out/full/x []",
+            "./out/moved ['g']",
+        ];
+        assert_eq!(ran.succeeded(), expected.join("\n"));
+        // As the worker collects it, and nothing of it is in the cache.
+        assert_eq!(ran.output("out/empty/deep/f").unwrap(), "1");
+        assert_eq!(ran.output("d/g").unwrap_err(), nix::errno::Errno::ENOENT);
+        assert_eq!(fs::read_to_string(slot.inputs().join("d/sub/run")).unwrap(), "2");
+        assert_eq!(fs::read_dir(slot.inputs()).unwrap().count(), 2);
+    }
+
+    async fn a_rename_that_finds_no_room_changes_nothing(slot: &mut Fixture) {
+        for name in ["a", "b", "c"] {
+            input(slot, &format!("d/x/{name}"), &"x".repeat(1 << 20));
+        }
+        let python = "
+import os
+try:
+    os.rename('d', 'e')
+except OSError as error:
+    print(error.strerror, sorted(os.listdir('.')), sorted(os.listdir('d/x')))
+";
+        let mut spec = slot.command(&["python3", "-c", python]);
+        spec.limits.disk_bytes = Some(2 << 20);
+        let ran = slot.run(&spec).await;
+        assert_eq!(ran.stdout.trim_end(), "No space left on device ['d'] ['a', 'b', 'c']", "{}", ran.stderr);
+    }
+
+    async fn large_directories_are_renamed_soon_and_an_action_that_ends_meanwhile_ends(slot: &mut Fixture) {
+        for number in 0..10_000 {
+            fs::create_dir_all(slot.inputs().join("d")).unwrap();
+            fs::write(slot.inputs().join(format!("d/{number}")), "").unwrap();
+        }
+        fs::set_permissions(slot.inputs().join("d"), PermissionsExt::from_mode(0o777)).unwrap();
+        let python = "import os; os.rename('d', 'e'); print(len(os.listdir('e')))";
+        let mut spec = slot.command(&["python3", "-c", python]);
+        spec.limits.disk_bytes = Some(256 << 20);
+        let begun = std::time::Instant::now();
+        assert_eq!(slot.run(&spec).await.succeeded(), "10000");
+        eprintln!("10,000 files: {:?}", begun.elapsed());
+        let script = "python3 -c \"import os; os.rename('d', 'e')\" & sleep 0.05";
+        let mut spec = slot.shell(script);
+        spec.limits.disk_bytes = Some(256 << 20);
+        slot.run(&spec).await.succeeded();
+        slot.sh("ls d | wc -l").await.succeeded();
+    }
+
     async fn what_programs_read_of_the_machine_is_there(slot: &mut Fixture) {
         for script in ["lscpu > /dev/null", "cat /sys/devices/system/cpu/possible", "ls -d /run /home /var/run/.",
                        ". /etc/os-release && test -n \"$ID\""] {

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -20,6 +21,7 @@ use super::network::EmptyNetwork;
 use super::outcome::{Outcome, Told};
 use super::privileges::StandIns;
 use super::process::{self, Ended};
+use super::renames::{Listener, Renames, Rights};
 use super::roots::Roots;
 use super::scratch::{self, Scratch};
 use super::socket::Socket;
@@ -59,6 +61,8 @@ pub(super) struct Workshop {
     pub null: File,
     /// This process.
     pub zygote: OwnedFd,
+    /// `None`: this kernel asks about no renames.
+    pub renames: Option<Rc<Listener>>,
 }
 
 impl Workshop {
@@ -127,7 +131,9 @@ impl Workshop {
         let unexpected = &mut |_, _: &Socket| {
             Err(ZygoteError::Refused("a request came while an action runs".to_owned()))
         };
-        let Some(ended) = attend(init, socket, unexpected)? else { return Ok(None) };
+        let rights = Rights { identity, namespace: self.namespace.as_ref().map(OwnedFd::as_fd) };
+        let renames = Renames::new(self.renames.as_deref(), Some(rights));
+        let Some(ended) = attend(init, socket, renames, unexpected)? else { return Ok(None) };
         let mut report = self.conclude(spec, ended)?;
         report.not_changed.clone_from(not_changed);
         Ok(Some((report, root)))
@@ -314,18 +320,23 @@ pub(super) type Serve<'a> = &'a mut dyn FnMut(Request, &Socket) -> Result<(), Zy
 pub(super) fn attend(
     init: Pid,
     socket: &mut Socket,
+    mut renames: Renames<'_>,
     serve: Serve<'_>,
 ) -> Result<Option<Ended>, ZygoteError> {
     let pidfd = process::pidfd(init)?;
     loop {
-        let (ended, called) = wait_for_either(pidfd.as_fd(), socket.as_fd())?;
+        let [ended, called, renamed] =
+            wait_for_any([Some(pidfd.as_fd()), Some(socket.as_fd()), renames.waits_for()])?;
         if ended {
             return process::wait(init).map(Some);
         }
-        if !called {
-            continue;
+        let mut heard = Ok(true);
+        if renamed {
+            heard = renames.attend().map(|()| true);
         }
-        let heard = listen(init, socket, serve);
+        if called && heard.is_ok() {
+            heard = listen(init, socket, serve);
+        }
         if !matches!(heard, Ok(true)) {
             signal(init, Signal::SIGKILL);
             process::wait(init)?;
@@ -354,17 +365,20 @@ fn signal(init: Pid, signal: Signal) {
     let _ = kill(init, signal);
 }
 
-fn wait_for_either(
-    first: BorrowedFd<'_>,
-    second: BorrowedFd<'_>,
-) -> Result<(bool, bool), ZygoteError> {
+/// Which of them can be read, waiting for the first; what is not there cannot.
+fn wait_for_any<const N: usize>(
+    fds: [Option<BorrowedFd<'_>>; N],
+) -> Result<[bool; N], ZygoteError> {
     loop {
-        let mut fds =
-            [PollFd::new(first, PollFlags::POLLIN), PollFd::new(second, PollFlags::POLLIN)];
-        match poll(&mut fds, PollTimeout::NONE) {
+        let given = fds.iter().flatten();
+        let mut polled: Vec<_> = given.map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
+        match poll(&mut polled, PollTimeout::NONE) {
             Err(Errno::EINTR) => {}
             Err(error) => return Err(error).context("poll", "for the action's end"),
-            Ok(_) => return Ok((fds[0].any().unwrap_or(false), fds[1].any().unwrap_or(false))),
+            Ok(_) => {
+                let mut ready = polled.iter().map(|fd| fd.any().unwrap_or(false));
+                return Ok(fds.map(|fd| fd.is_some() && ready.next() == Some(true)));
+            }
         }
     }
 }

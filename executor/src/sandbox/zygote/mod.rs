@@ -20,6 +20,7 @@ mod outcome;
 mod owner;
 mod privileges;
 mod process;
+mod renames;
 mod roots;
 mod scratch;
 mod seccomp;
@@ -33,6 +34,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use nix::unistd::{dup2_stdin, getpid};
 
@@ -41,6 +43,7 @@ use self::error::{Context, ZygoteError};
 use self::identity::Identity;
 use self::namespace::MountNamespace;
 use self::network::EmptyNetwork;
+use self::renames::Listener;
 use self::roots::Roots;
 use self::scratch::Scratch;
 use self::socket::Socket;
@@ -149,7 +152,9 @@ fn set_up(
         roots,
         null,
         zygote,
+        renames: None,
     };
-    seccomp::apply()?;
+    let renames = seccomp::apply()?.map(|listener| Rc::new(Listener::new(listener)));
+    let workshop = Workshop { renames, ..workshop };
     Ok((workshop, Reply::Ready { user_namespace: identity.user_namespace, not_enforced }))
 }

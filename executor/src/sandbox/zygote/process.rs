@@ -16,7 +16,7 @@ use crate::sandbox::pidfd;
 use crate::sandbox::wire::Status;
 
 /// Deep enough for everything that runs between clone and exec.
-const STACK: usize = 256 << 10;
+pub(super) const STACK: usize = 256 << 10;
 
 /// How a child ended and what it and its waited-for descendants used.
 #[derive(Debug, Clone, Copy)]

@@ -10,6 +10,8 @@
 mod numbers;
 mod program;
 
+use std::os::fd::{FromRawFd, OwnedFd};
+
 use nix::errno::Errno;
 
 use self::numbers::{Abi, abis};
@@ -36,9 +38,43 @@ const FAMILIES: [i32; 3] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6];
 /// What may be asked over netlink: addresses and routes (`getifaddrs`), and the own sockets (`ss`).
 const NETLINK_PROTOCOLS: [i32; 2] = [libc::NETLINK_ROUTE, libc::NETLINK_SOCK_DIAG];
 
-/// Holds for this process and all that it becomes and starts.
-pub(super) fn apply() -> Result<(), ZygoteError> {
-    let mut filter = whole().into_filter();
+/// A system call that renames, by its arguments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rename {
+    /// Two paths.
+    Plain,
+    /// Each path behind the directory that it is meant from.
+    At,
+}
+
+/// Of a call that the filter asks about.
+pub(super) fn rename_of(architecture: u32, call: u32) -> Rename {
+    let plain = |abi: &Abi| abi.architecture == architecture && abi.rename == Some(call);
+    if abis().iter().any(plain) { Rename::Plain } else { Rename::At }
+}
+
+/// Holds for this process and all that it becomes and starts. The descriptor is where the kernel asks
+/// about renames from now on; `None`: it cannot, being older than 5.19, or a filter around this process
+/// asks already.
+pub(super) fn apply() -> Result<Option<OwnedFd>, ZygoteError> {
+    let flags =
+        libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+    match install(true, flags) {
+        Ok(fd) => {
+            let fd =
+                i32::try_from(fd).map_err(|_| Errno::EBADF).context("seccomp", "a listener")?;
+            // SAFETY: the kernel has just made this descriptor for this process.
+            Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) }))
+        }
+        Err(error) if matches!(error.errno(), Some(Errno::EINVAL | Errno::EBUSY)) => {
+            install(false, 0).map(|_| None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn install(asks: bool, flags: libc::c_ulong) -> Result<libc::c_long, ZygoteError> {
+    let mut filter = whole(asks).into_filter();
     let program = libc::sock_fprog {
         len: u16::try_from(filter.len())
             .map_err(|_| ZygoteError::Refused("the system call filter is too long".to_owned()))?,
@@ -46,22 +82,23 @@ pub(super) fn apply() -> Result<(), ZygoteError> {
     };
     // SAFETY: the kernel reads a live sock_fprog, whose length is that of the live array it points to.
     let result = unsafe {
-        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program)
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program)
     };
-    Errno::result(result).map(drop).context("seccomp", "SECCOMP_SET_MODE_FILTER")
+    Errno::result(result).context("seccomp", "SECCOMP_SET_MODE_FILTER")
 }
 
-fn whole() -> Program {
+/// `asks`: about renames.
+fn whole(asks: bool) -> Program {
     let mut program = Program::default();
     program.load(ARCHITECTURE);
     for abi in abis() {
-        program.when(equal(abi.architecture), calls(&abi));
+        program.when(equal(abi.architecture), calls(&abi, asks));
     }
     program.answer(libc::SECCOMP_RET_KILL_PROCESS);
     program
 }
 
-fn calls(abi: &Abi) -> Program {
+fn calls(abi: &Abi, asks: bool) -> Program {
     let mut program = Program::default();
     program.load(NUMBER);
     if abi.has_x32 {
@@ -83,7 +120,27 @@ fn calls(abi: &Abi) -> Program {
     if let Some(call) = abi.socketcall {
         program.when(equal(call), no_unseen_family());
     }
+    if asks {
+        for call in abi.rename.into_iter().chain([abi.renameat]) {
+            program.when(equal(call), ask());
+        }
+        program.when(equal(abi.renameat2), ask_without_flags());
+    }
     program.answer(libc::SECCOMP_RET_ALLOW);
+    program
+}
+
+fn ask() -> Program {
+    let mut program = Program::default();
+    program.answer(libc::SECCOMP_RET_USER_NOTIF);
+    program
+}
+
+fn ask_without_flags() -> Program {
+    let mut program = Program::default();
+    program.load(argument(4));
+    program.when(equal(0), ask());
+    program.append(allow());
     program
 }
 
@@ -140,13 +197,13 @@ mod tests {
     use super::*;
 
     /// What the filter answers.
-    fn answer(architecture: u32, number: u32, arguments: [u64; 3]) -> u32 {
+    fn answer<const N: usize>(architecture: u32, number: u32, arguments: [u64; N]) -> u32 {
         let mut data = Vec::new();
         data.extend(number.to_ne_bytes());
         data.extend(architecture.to_ne_bytes());
         data.extend(0_u64.to_ne_bytes());
         arguments.iter().for_each(|argument| data.extend(argument.to_ne_bytes()));
-        whole().run(&data)
+        whole(true).run(&data)
     }
 
     fn errno(errno: i32) -> u32 {
@@ -193,6 +250,12 @@ mod tests {
                     assert_eq!(of(call, what, 0), expected, "{what}");
                 }
             }
+            for call in abi.rename.into_iter().chain([abi.renameat, abi.renameat2]) {
+                let of = |flags| answer(abi.architecture, call, [0, 0, 0, 0, flags]);
+                assert_eq!(of(0), libc::SECCOMP_RET_USER_NOTIF, "{call}");
+            }
+            let exchange = answer(abi.architecture, abi.renameat2, [0, 0, 0, 0, 2]);
+            assert_eq!(exchange, libc::SECCOMP_RET_ALLOW);
             if abi.has_x32 {
                 assert_eq!(of(X32 | 39, 0, 0), errno(libc::ENOSYS));
             }

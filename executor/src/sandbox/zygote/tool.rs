@@ -10,6 +10,7 @@ use super::action::{Streams, Workshop, attend, give, not_started};
 use super::command::{self, Command};
 use super::error::ZygoteError;
 use super::mounts;
+use super::renames::Renames;
 use super::scratch::Fill;
 use super::socket::Socket;
 use crate::sandbox::wire::{Reply, Report, Request, Withdrawal};
@@ -60,11 +61,13 @@ impl Workshop {
         drop((stdin, stdout, stderr, trees));
         // Where this fails the server is gone: so will be this process, and the tool with it.
         socket.send(&Reply::Presented, Some(root))?;
+        let listener = self.renames.clone();
         let serve = &mut |request, socket: &Socket| {
             let Some((reply, root)) = self.serve(request, &spec.limits)? else { return Ok(()) };
             socket.send(&reply, root)
         };
-        let ended = attend(init, socket, serve)?;
+        // Its input root is one of many mounts: what the kernel says of renames is right.
+        let ended = attend(init, socket, Renames::new(listener.as_deref(), None), serve)?;
         ended.map(|ended| self.conclude(spec, ended)).transpose()
     }
 

@@ -11,6 +11,10 @@ pub(super) struct Abi {
     /// Calls whose first argument is a family of sockets, and the third its protocol.
     pub sockets: [u32; 2],
     pub socketcall: Option<u32>,
+    /// Not where there is only `renameat`.
+    pub rename: Option<u32>,
+    pub renameat: u32,
+    pub renameat2: u32,
     pub has_x32: bool,
 }
 
@@ -70,6 +74,9 @@ fn native() -> Abi {
         namespaces: [libc::SYS_clone, libc::SYS_unshare].map(number),
         sockets: [libc::SYS_socket, libc::SYS_socketpair].map(number),
         socketcall: None,
+        rename: cfg!(target_arch = "x86_64").then_some(82),
+        renameat: number(libc::SYS_renameat),
+        renameat2: number(libc::SYS_renameat2),
         has_x32: cfg!(target_arch = "x86_64"),
     }
 }
@@ -127,6 +134,9 @@ fn i386() -> Abi {
         namespaces: [120, 310],
         sockets: [359, 360],
         socketcall: Some(102),
+        rename: Some(38),
+        renameat: 302,
+        renameat2: 353,
         has_x32: false,
     }
 }

@@ -1,0 +1,170 @@
+//! Renames of input directories.
+//!
+//! Inputs lie beneath an overlay, which says EXDEV to a `rename(2)` of a directory that has a part in a
+//! read-only layer. The filter of system calls so asks the zygote about each rename. What is no directory
+//! the kernel goes on with; a directory is renamed by a process that has the rights of the action and no
+//! more, entry by entry where it has to be (`directory`). `renameat2` with flags is not asked about: who
+//! uses it knows other ways, and this needs it itself.
+
+mod directory;
+mod notice;
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, open};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::prctl;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::{Mode, fstatat};
+use nix::unistd::{Gid, Pid, Uid, setresgid, setresuid};
+
+use self::notice::{Answer, Notice};
+use super::error::ZygoteError;
+use super::identity::Identity;
+use super::{privileges, process};
+use crate::sandbox::wire::Status;
+
+/// Where the kernel asks about renames.
+#[derive(Debug)]
+pub(super) struct Listener(OwnedFd);
+
+impl Listener {
+    pub(super) fn new(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+}
+
+/// Who renames for an action: nobody where its tree is not one of its own.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rights<'a> {
+    pub identity: Identity,
+    /// The user namespace of its programs, where that is not the zygote's.
+    pub namespace: Option<BorrowedFd<'a>>,
+}
+
+/// The renames of what runs.
+pub(super) struct Renames<'a> {
+    listener: Option<&'a Listener>,
+    /// `None`: every rename is the kernel's.
+    rights: Option<Rights<'a>>,
+    running: Option<Running>,
+    stack: Vec<u8>,
+}
+
+/// A rename under way; there is one at a time, and others wait in the kernel.
+struct Running {
+    notice: Notice,
+    child: Pid,
+    ended: OwnedFd,
+}
+
+impl<'a> Renames<'a> {
+    pub(super) fn new(listener: Option<&'a Listener>, rights: Option<Rights<'a>>) -> Self {
+        Self { listener, rights, running: None, stack: Vec::new() }
+    }
+
+    /// Readable when [`Self::attend`] has something to do.
+    pub(super) fn waits_for(&self) -> Option<BorrowedFd<'_>> {
+        let listener = self.listener.map(|listener| listener.0.as_fd());
+        self.running.as_ref().map(|running| running.ended.as_fd()).or(listener)
+    }
+
+    pub(super) fn attend(&mut self) -> Result<(), ZygoteError> {
+        let Some(Listener(listener)) = self.listener else { return Ok(()) };
+        if let Some(Running { notice, child, .. }) = self.running.take() {
+            let answer = match process::wait(child)?.status {
+                Status::Exited(0) => Answer::Done,
+                Status::Exited(errno) => Answer::Failed(Errno::from_raw(errno)),
+                // Of its memory limit, say.
+                Status::Signalled(_) => Answer::Failed(Errno::EXDEV),
+            };
+            return notice.answer(listener, answer);
+        }
+        let Some(notice) = Notice::receive(listener)? else { return Ok(()) };
+        match self.rights.and_then(|rights| Some((rights, Wanted::of(&notice)?))) {
+            Some((rights, wanted)) => {
+                self.stack.resize(process::STACK, 0);
+                let child = process::spawn(CloneFlags::empty(), &mut self.stack, &mut || {
+                    wanted.rename(rights).map_or_else(|errno| errno as i32, |()| 0)
+                })?;
+                let ended = process::pidfd(child)?;
+                self.running = Some(Running { notice, child, ended });
+                Ok(())
+            }
+            None => notice.answer(listener, Answer::Continue),
+        }
+    }
+}
+
+impl Drop for Renames<'_> {
+    /// Nothing may go on in the tree of an action that has ended.
+    fn drop(&mut self) {
+        if let Some(Running { child, .. }) = &self.running {
+            let _ = kill(*child, Signal::SIGKILL);
+            let _ = process::wait(*child);
+        }
+    }
+}
+
+/// A rename of what may be a directory, with what its paths are meant from.
+struct Wanted {
+    mounts: File,
+    old: (OwnedFd, PathBuf),
+    new: (OwnedFd, PathBuf),
+}
+
+impl Wanted {
+    /// `None`: it is the kernel's, or whoever wanted it is gone or cannot be looked into.
+    fn of(notice: &Notice) -> Option<Self> {
+        let (old, new) = notice.paths()?;
+        let process = PathBuf::from(format!("/proc/{}", notice.process()));
+        let old = (base(&process, old.0, &old.1).ok()?, old.1);
+        // A stranger's links may lead this look somewhere else: then the kernel says EXDEV, no more.
+        let seen = if old.1.is_absolute() {
+            let path = process.join("root").join(old.1.strip_prefix("/").ok()?);
+            fstatat(nix::fcntl::AT_FDCWD, &path, AtFlags::AT_SYMLINK_NOFOLLOW)
+        } else {
+            fstatat(&old.0, &old.1, AtFlags::AT_SYMLINK_NOFOLLOW)
+        };
+        if !directory::is_directory(&seen.ok()?) {
+            return None;
+        }
+        let new = (base(&process, new.0, &new.1).ok()?, new.1);
+        let mounts = File::open(process.join("ns/mnt")).ok()?;
+        Some(Self { mounts, old, new })
+    }
+
+    /// In a process of its own, which becomes one of the action's before it follows any path.
+    fn rename(&self, rights: Rights<'_>) -> nix::Result<()> {
+        prctl::set_pdeathsig(Signal::SIGKILL)?;
+        setns(&self.mounts, CloneFlags::CLONE_NEWNS)?;
+        if rights.identity.switches_user {
+            let (uid, gid) = (rights.identity.uid, rights.identity.gid);
+            let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+            setresgid(gid, gid, gid)?;
+            setresuid(uid, uid, uid)?;
+        }
+        if let Some(namespace) = rights.namespace {
+            setns(namespace, CloneFlags::CLONE_NEWUSER)?;
+        }
+        privileges::keep_capabilities(0)?;
+        directory::rename(self.old.0.as_fd(), &self.old.1, self.new.0.as_fd(), &self.new.1)
+    }
+}
+
+/// What a relative path is meant from, of that process.
+fn base(process: &Path, directory: i32, path: &Path) -> io::Result<OwnedFd> {
+    let base = match directory {
+        _ if path.is_absolute() => process.join("root"),
+        libc::AT_FDCWD => process.join("cwd"),
+        number => process.join("fd").join(number.to_string()),
+    };
+    let base = CString::new(base.as_os_str().as_bytes())?;
+    Ok(open(base.as_c_str(), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?)
+}
