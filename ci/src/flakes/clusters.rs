@@ -16,17 +16,16 @@ use crate::model::{Subject, Time};
 
 /// So many subjects make a cluster.
 const LEAST: usize = 3;
-/// Without a common signature or worker it takes more.
-const LEAST_BY_TIME: usize = 5;
-/// How improbable as many failures must be, by chance, on one worker and on all together.
-const SURPRISE_ON_WORKER: f64 = 1e-4;
-const SURPRISE: f64 = 1e-6;
+/// Of subjects that are not known to fail, it takes fewer on one worker or at one time.
+const LEAST_UNKNOWN: usize = 2;
+/// So many failures can be an outage of everything.
+const LEAST_OUTAGE: usize = 5;
+/// How improbable as many failures of these must be, by chance.
+const SURPRISE: f64 = 1e-2;
 /// How improbable it must be that as many of an earlier event fail together again.
 const SURPRISE_AGAIN: f64 = 1e-4;
 /// Where this share of all runs fail it is an outage, whoever failed together before.
 const OUTAGE_SHARE: f64 = 0.5;
-/// A subject with at least this rate is known to fail now and then.
-const KNOWN_RATE: f64 = 0.005;
 /// An event goes on while the next failures of its cause come within this time.
 const LULL: Duration = Duration::from_secs(3600);
 /// How many events, and how many members of one, are remembered.
@@ -39,16 +38,26 @@ pub struct Failure<'a> {
     pub subject: &'a Subject,
     pub worker: &'a str,
     pub signature: Option<Signature>,
-    /// The expected failure rate of the subject, by what was known before.
-    pub rate: f64,
+    /// The subject is known to be flaky: see [`super::History::is_flaky`].
+    pub known: bool,
 }
 
-/// How many tests ran on a worker within the window, and how many of them were expected to fail: the sum of
-/// their rates.
+/// How many tests ran on a worker within the window, and how many were expected to fail of those that are not
+/// known to: the sum of their rates.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Load {
     pub runs: u32,
     pub expected: f64,
+}
+
+impl Load {
+    /// Adds a run of a subject, with its rate by what was known before.
+    pub fn add(&mut self, rate: f64, known: bool) {
+        self.runs = self.runs.saturating_add(1);
+        if !known {
+            self.expected += rate;
+        }
+    }
 }
 
 /// What ended within a few minutes: first attempts of real work. Re-runs, which are made of what has failed
@@ -93,7 +102,12 @@ impl Clusters {
         let mut pieces = vec![Piece::Own; window.failures.len()];
         let mut free: BTreeSet<usize> = (0..window.failures.len()).collect();
         for (cause, group) in self.groups(window) {
-            let group: Vec<_> = group.into_iter().filter(|it| free.contains(it)).collect();
+            // What is known to fail now and then needs no outage to do so.
+            let unknown =
+                |it: &usize| matches!(cause, Cause::Signature(_)) || !window.failures[*it].known;
+            let outage = is_outage(window, window.failures.len());
+            let fits = |it: &usize| free.contains(it) && (outage || unknown(it));
+            let group: Vec<_> = group.into_iter().filter(fits).collect();
             if !surprising(window, &cause, &group) {
                 continue;
             }
@@ -129,7 +143,7 @@ impl Clusters {
         let failures: Vec<_> = group.iter().map(|it| &window.failures[*it]).collect();
         let members: BTreeSet<_> =
             failures.iter().map(|it| it.subject.clone()).take(MAX_MEMBERS).collect();
-        let known = failures.iter().filter(|it| it.rate >= KNOWN_RATE).count() * 2 > failures.len();
+        let known = failures.iter().filter(|it| it.known).count() * 2 > failures.len();
         let together = known || self.recurs(&members, window);
         let id = self.remember(window, cause, members);
         if together && !is_outage(window, window.failures.len()) {
@@ -175,17 +189,16 @@ impl Clusters {
 }
 
 fn surprising(window: &Window<'_>, cause: &Cause, group: &[usize]) -> bool {
-    let subjects: BTreeSet<_> = group.iter().map(|it| window.failures[*it].subject).collect();
+    let signature = matches!(cause, Cause::Signature(_));
+    let counts = |it: &&Failure<'_>| signature || !it.known;
+    let failures = group.iter().map(|it| &window.failures[*it]).filter(counts);
+    let subjects: BTreeSet<_> = failures.map(|it| it.subject).collect();
     let load = match cause {
         Cause::Signature(_) => return subjects.len() >= LEAST,
         Cause::Worker(worker) => window.workers.get(worker.as_str()).copied().unwrap_or_default(),
         Cause::Time => total(window),
     };
-    let (least, surprise) = match cause {
-        Cause::Worker(_) => (LEAST, SURPRISE_ON_WORKER),
-        Cause::Signature(_) | Cause::Time => (LEAST_BY_TIME, SURPRISE),
-    };
-    subjects.len() >= least && at_least(group.len(), load.expected) < surprise
+    subjects.len() >= LEAST_UNKNOWN && at_least(subjects.len(), load.expected) < SURPRISE
 }
 
 fn total(window: &Window<'_>) -> Load {
@@ -196,7 +209,7 @@ fn total(window: &Window<'_>) -> Load {
 }
 
 fn is_outage(window: &Window<'_>, failures: usize) -> bool {
-    failures >= LEAST_BY_TIME && failures as f64 >= OUTAGE_SHARE * f64::from(total(window).runs)
+    failures >= LEAST_OUTAGE && failures as f64 >= OUTAGE_SHARE * f64::from(total(window).runs)
 }
 
 /// The probability of at least `count` events where `expected` are (Poisson).
@@ -224,7 +237,7 @@ mod tests {
 
     const WORKERS: [&str; 4] = ["w0", "w1", "w2", "w3"];
 
-    /// Failures of `failing`, among 1,000 runs on four workers of which about 2 fail by chance.
+    /// Failures of `failing`, among 1,000 runs on four workers of which one fails by chance.
     fn window<'a>(
         minute: u64,
         failing: &[&'a Subject],
@@ -235,9 +248,9 @@ mod tests {
             subject,
             worker: worker.unwrap_or(WORKERS[index % 4]),
             signature: text.and_then(Signature::of),
-            rate: 0.001,
+            known: false,
         });
-        let load = Load { runs: 250, expected: 0.5 };
+        let load = Load { runs: 250, expected: 0.25 };
         Window {
             from: Time(minute * 60_000),
             until: Time((minute + 10) * 60_000),
@@ -252,6 +265,9 @@ mod tests {
         let failing: Vec<_> = all.iter().collect();
         let mut clusters = Clusters::default();
         assert_eq!(clusters.weigh(&window(0, &failing, None, None)), [Piece::Own; 4]);
+        let mut known = window(0, &failing, Some("w1"), None);
+        known.failures.iter_mut().for_each(|it| it.known = true);
+        assert_eq!(clusters.weigh(&known), [Piece::Own; 4]);
         assert_eq!(clusters.events().count(), 0);
     }
 
@@ -303,7 +319,7 @@ mod tests {
         let all = subjects(5);
         let failing: Vec<_> = all.iter().collect();
         let mut it = window(0, &failing, None, Some("boom"));
-        it.failures.iter_mut().for_each(|it| it.rate = 0.03);
+        it.failures.iter_mut().for_each(|it| it.known = true);
         assert_eq!(Clusters::default().weigh(&it), [Piece::Cluster(0); 5]);
     }
 

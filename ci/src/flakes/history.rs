@@ -47,7 +47,7 @@ pub struct Attempt<'a> {
 pub enum Piece {
     /// It stands by itself.
     Own,
-    /// It has a cause in common with others; failures of one subject in one cluster count once.
+    /// It has a cause in common with others; failures of one subject in one cluster are one flip.
     Cluster(u64),
     /// The infrastructure failed: it says nothing about the test.
     Outage,
@@ -98,7 +98,10 @@ pub struct Day {
     pub passes: u32,
     pub failures: u32,
     pub timeouts: u32,
+    /// Lost workers and the like.
     pub infrastructure: u32,
+    /// Failures for which the surroundings are to blame.
+    pub excused: u32,
 }
 
 /// Runs of one identity.
@@ -133,7 +136,7 @@ impl History {
             (Outcome::TimedOut, _) => self.day(attempt.at).timeouts += 1,
             (Outcome::Infrastructure, _) => self.day(attempt.at).infrastructure += 1,
             (Outcome::Failed, piece) => match *self.group(attempt).piece.get_or_insert(piece) {
-                Piece::Outage => self.day(attempt.at).infrastructure += 1,
+                Piece::Outage => self.day(attempt.at).excused += 1,
                 Piece::Own => self.failed(attempt, None),
                 Piece::Cluster(id) => self.failed(attempt, Some(id)),
             },
@@ -160,7 +163,8 @@ impl History {
         self.settle(waiting, attempt);
     }
 
-    /// Failures in a row turn out to be none of a broken test. Each counts for the rate, all are one flip.
+    /// Failures in a row turn out to be none of a broken test. Each counts for the rate; all of them, and all of
+    /// one cluster, are one flip.
     fn settle(&mut self, failures: VecDeque<Waiting>, pass: &Attempt<'_>) {
         let mut flips: Vec<Flip> = Vec::new();
         for failure in failures {
@@ -169,13 +173,13 @@ impl History {
             {
                 push(&mut self.signatures, signature, MAX_SIGNATURES);
             }
+            self.day(failure.at).failures += 1;
             if let Some(cluster) = failure.cluster {
                 if self.clusters.contains(&cluster) {
                     continue;
                 }
                 push(&mut self.clusters, cluster, MAX_CLUSTERS);
             }
-            self.day(failure.at).failures += 1;
             let same = failure.seed.as_deref() == pass.seed;
             if !flips.iter().any(|it| it.seed == failure.seed) {
                 flips.push(Flip {
@@ -216,7 +220,7 @@ impl History {
             group.piece = Some(Piece::Outage);
         }
         let day = self.day(at);
-        day.infrastructure = day.infrastructure.saturating_add(excused);
+        day.excused = day.excused.saturating_add(excused);
     }
 
     fn group(&mut self, attempt: &Attempt<'_>) -> &mut Group {
@@ -299,6 +303,7 @@ impl History {
             sum.failures = sum.failures.saturating_add(day.failures);
             sum.timeouts = sum.timeouts.saturating_add(day.timeouts);
             sum.infrastructure = sum.infrastructure.saturating_add(day.infrastructure);
+            sum.excused = sum.excused.saturating_add(day.excused);
         }
         sum
     }
@@ -307,6 +312,13 @@ impl History {
     pub fn rate(&self, prior: &Mixture, now: Time, days: u64) -> Mixture {
         let counts = self.counts(now, days);
         prior.after(counts.failures.into(), counts.passes.into())
+    }
+
+    /// At which rate it fails though it is not broken, outages included: what a fresh failure is judged by.
+    pub fn failing(&self, prior: &Mixture, now: Time, days: u64) -> Mixture {
+        let counts = self.counts(now, days);
+        let failures = counts.failures.saturating_add(counts.excused);
+        prior.after(failures.into(), counts.passes.into())
     }
 
     /// Passes since the last failure, whatever came of that.
@@ -465,7 +477,7 @@ mod tests {
             attempt(1, Outcome::Passed),
         ]);
         assert_eq!((it.tier(), it.last_failure(), it.clean()), (None, None, 1));
-        let day = Day { passes: 1, timeouts: 1, infrastructure: 3, ..Day::default() };
+        let day = Day { passes: 1, timeouts: 1, infrastructure: 1, excused: 2, ..Day::default() };
         assert_eq!(it.counts(Time(0), 1), day);
     }
 
@@ -483,10 +495,10 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_counts_once() {
+    fn a_cluster_is_one_flip() {
         let of = |number| Attempt { piece: Piece::Cluster(9), ..attempt(number, Outcome::Failed) };
         let it = history(&[of(1), attempt(1, Outcome::Passed), of(2), attempt(2, Outcome::Passed)]);
-        assert_eq!((it.flips().count(), it.counts(Time(0), 1).failures), (1, 1));
+        assert_eq!((it.flips().count(), it.counts(Time(0), 1).failures), (1, 2));
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub struct Fresh {
     pub subject: Subject,
     pub identity: Identity,
     pub at: Time,
-    /// What is believed of its rate: by its own history where there is one.
+    /// What is believed of its rate: see [`super::History::failing`].
     pub rate: Mixture,
     pub expected: Duration,
     /// Where it failed: it is run again elsewhere if that can be.
@@ -93,6 +93,8 @@ type Key = (Subject, Identity);
 struct Open {
     fresh: Fresh,
     tries: Tries,
+    /// What these tries say, kept since it takes long to find out.
+    says: Judgement,
     /// Shadow runs that were started for it.
     runs: u32,
     waiting: u32,
@@ -154,6 +156,7 @@ impl Shadows {
         let key = (fresh.subject.clone(), fresh.identity);
         if let Some(open) = self.open.get_mut(&key) {
             open.tries.failed();
+            open.says = judge(&self.prior, &open.fresh.rate, open.tries);
             return;
         }
         if self.open.len() >= self.limits.open {
@@ -168,7 +171,8 @@ impl Shadows {
         let not_before = fresh.at;
         let (runs, waiting) = (0, 0);
         let (running, hold) = (false, None);
-        let open = Open { fresh, tries, runs, waiting, running, hold, control, not_before };
+        let says = judge(&self.prior, &fresh.rate, tries);
+        let open = Open { fresh, tries, says, runs, waiting, running, hold, control, not_before };
         self.open.insert(key, open);
     }
 
@@ -176,6 +180,7 @@ impl Shadows {
     pub fn passed(&mut self, subject: &Subject, identity: Identity) {
         if let Some(open) = self.open.get_mut(&(subject.clone(), identity)) {
             open.tries.passed();
+            open.says = judge(&self.prior, &open.fresh.rate, open.tries);
         }
     }
 
@@ -196,6 +201,7 @@ impl Shadows {
             if let Some(open) = self.open.get_mut(key) {
                 open.hold = Some(event);
                 open.tries.straight = open.tries.straight.min(1);
+                open.says = judge(&self.prior, &open.fresh.rate, open.tries);
             }
         }
         let hold = Hold { controls: controls.into(), not_before: Time(0), running: false };
@@ -268,8 +274,7 @@ impl Shadows {
         if rests || open.runs >= self.limits.per_failure {
             return None;
         }
-        let judgement = judge(&self.prior, &open.fresh.rate, open.tries);
-        let (identity, purpose, chance) = match judgement.verdict {
+        let (identity, purpose, chance) = match open.says.verdict {
             // It has decided when it has passed, and most do.
             Verdict::Broken if open.control != Control::Passed => {
                 (open.fresh.good?, Purpose::Control, 1.0)
@@ -332,6 +337,7 @@ impl Shadows {
         let next = now.plus(self.limits.spacing);
         if let Some(open) = running.case.as_ref().and_then(|it| self.open.get_mut(it)) {
             open.ended(running.rerun.purpose, outcome, again);
+            open.says = judge(&self.prior, &open.fresh.rate, open.tries);
             if open.tries.straight > 2 {
                 open.not_before = open.not_before.max(next);
             }
@@ -385,7 +391,7 @@ impl Shadows {
     /// What came of a failure; nothing when it is not known (any more).
     pub fn judgement(&self, subject: &Subject, identity: Identity) -> Option<Judgement> {
         let open = self.open.get(&(subject.clone(), identity))?;
-        Some(open.judgement(&self.prior))
+        Some(open.judgement())
     }
 
     pub fn tries(&self, subject: &Subject, identity: Identity) -> Option<Tries> {
@@ -400,7 +406,7 @@ impl Shadows {
     /// Whether nothing is left to do about a failure: it is decided, or its budget is spent.
     pub fn settled(&self, subject: &Subject, identity: Identity) -> bool {
         self.open.get(&(subject.clone(), identity)).is_none_or(|it| {
-            let decided = it.judgement(&self.prior).verdict != Verdict::Undecided;
+            let decided = it.judgement().verdict != Verdict::Undecided;
             !it.running && (decided || it.runs >= self.limits.per_failure)
         })
     }
@@ -447,12 +453,11 @@ impl Open {
         }
     }
 
-    fn judgement(&self, prior: &Prior) -> Judgement {
-        let judgement = judge(prior, &self.fresh.rate, self.tries);
+    fn judgement(&self) -> Judgement {
         let open = self.hold.is_some() || self.control != Control::Passed;
-        match judgement.verdict {
-            Verdict::Broken if open => Judgement { verdict: Verdict::Undecided, ..judgement },
-            _ => judgement,
+        match self.says.verdict {
+            Verdict::Broken if open => Judgement { verdict: Verdict::Undecided, ..self.says },
+            _ => self.says,
         }
     }
 }
