@@ -14,7 +14,7 @@ use kiln_cas::logs::LogStreams;
 use kiln_cas::promises::Attributed;
 use kiln_cas::records::RecordsError;
 use kiln_cas::redis::RedisError;
-use kiln_cas::services::{CasServices, FetchConfig, QuotaLimits, ServicesConfig};
+use kiln_cas::services::{CasServices, FetchConfig, QuotaLimits, Quotas, ServicesConfig};
 use kiln_cas::stores::{SharedConfig, Storage, StorageConfig};
 use kiln_executor::session::SessionEnd;
 use kiln_executor::{Worker, WorkerConfig, WorkerError};
@@ -182,6 +182,8 @@ impl Server {
             Some(redis) => LogStreams::join(redis.clone()).await?,
         };
         let journal = journal(&storage, &events, options.journal.clone()).await?;
+        let limits = QuotaLimits { lease: options.storage.lease, ..options.quotas };
+        let quotas = Arc::new(Quotas::new(limits));
         let parts = Parts {
             blobs: storage.blobs.clone(),
             actions: storage.actions.clone(),
@@ -190,6 +192,7 @@ impl Server {
             estimator: Arc::new(journal.clone()),
             access: access.clone(),
             invocations: storage.invocations.clone(),
+            quotas: quotas.clone(),
         };
         let config = SchedulerConfig { base_url: base_url.clone(), ..options.scheduler.clone() };
         let scheduler = match &storage.redis {
@@ -218,7 +221,7 @@ impl Server {
         };
         let telemetry = Telemetry::start(observed, options.otlp.as_ref(), &base_url)?;
         let sampling = auditor.sample(&events, options.audit);
-        let cas = cas_services(&options, &storage, access, events, logs.clone())?;
+        let cas = cas_services(&options, &storage, access, events, logs.clone(), quotas)?;
         storage.on_full(cas.give_up_uploads());
         let sweeping = tokio::spawn(cas.keep_swept(evictions(&storage)));
         let readiness = Readiness::default();
@@ -405,6 +408,7 @@ fn cas_services(
     access: SharedAuthorizer,
     events: Events,
     logs: LogStreams,
+    quotas: Arc<Quotas>,
 ) -> Result<CasServices, ServeError> {
     Ok(CasServices::new(ServicesConfig {
         blobs: storage.blobs.clone(),
@@ -417,7 +421,7 @@ fn cas_services(
         invocations: storage.invocations.clone(),
         fetch: options.fetch.clone(),
         max_blob_size: options.max_blob_size,
-        quotas: QuotaLimits { lease: options.storage.lease, ..options.quotas },
+        quotas,
         secret: secret().map_err(ServeError::Random)?,
     }))
 }

@@ -8,7 +8,7 @@ mod support;
 
 use kiln_protos::reapi;
 use support::reapi::{Client, Spec, output_text};
-use support::server::Server;
+use support::server::{self, Server};
 
 struct House {
     _data: tempfile::TempDir,
@@ -48,6 +48,44 @@ fn exit(response: &reapi::ExecuteResponse) -> i32 {
 }
 
 const DEADLINE_EXCEEDED: i32 = 4;
+
+/// What it makes is kept as long as what is uploaded.
+#[tokio::test(flavor = "multi_thread")]
+async fn outputs_over_a_quota_are_an_outcome_and_what_is_cached_is_served() {
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let mut command = server::command("127.0.0.1:0", data.path(), &["--workers", "1"]);
+    command.env("KILN_QUOTAS_CALLER_BYTES", "1MiB");
+    let server = Server::spawn(command, data.path());
+    let client = Client::connect(&server.url()).await;
+    let house = House { _data: data, server, client };
+    let makes = |letter: &str| {
+        let script = format!("yes {letter} | head -c 600000 > out; echo said >&2");
+        Spec::shell(&script, &["out"])
+    };
+    let actions =
+        [house.client.prepare(&makes("a")).await, house.client.prepare(&makes("b")).await];
+    let run =
+        async |action: &reapi::Digest| house.client.execute_action(action.clone(), false).await;
+    let first = run(&actions[0]).await.expect("an answer");
+    assert_eq!((exit(&first), code(&first)), (0, 0), "{}", first.message);
+    let metadata = first.result.unwrap().execution_metadata.unwrap();
+    assert_eq!(metadata.auxiliary_metadata, [], "what is said to the scheduler stays there");
+    let second = run(&actions[1]).await.expect("an answer");
+    let result = second.result.clone().unwrap_or_default();
+    assert_eq!((result.exit_code, code(&second)), (1, 0), "{second:?}");
+    assert!(result.output_files.is_empty() && result.output_symlinks.is_empty(), "{result:?}");
+    let reason = "the outputs are not taken: quotas.caller_bytes: 127.0.0.1 was promised 6";
+    assert!(second.message.starts_with(reason), "{}", second.message);
+    let (_, stderr) = output_text(&house.client, &result).await;
+    assert!(stderr.starts_with(&format!("said\nkiln: {reason}")), "{stderr}");
+    assert!(house.client.cached(&actions[1]).await.is_none(), "it is not cached");
+    // Nothing more is begun for the caller, and what is cached costs nothing.
+    let refused = run(&actions[1]).await.expect_err("the quota is used up");
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted, "{refused}");
+    assert!(refused.message().contains("quotas.caller_bytes"), "{refused}");
+    let hit = run(&actions[0]).await.expect("an answer");
+    assert!(hit.cached_result && exit(&hit) == 0, "{hit:?}");
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_background_process_dies_with_its_action() {

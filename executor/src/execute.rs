@@ -97,12 +97,14 @@ impl Executor {
         timeline.upload_start = SystemTime::now();
         let Prepared { spec, outputs, .. } = fetched.command;
         let left = Left { finished, streams, timeout: spec.timeout };
-        let (result, verdict) = self.conclude(left, outputs, action.function, cancel).await?;
+        let (result, verdict, stored) =
+            self.conclude(left, outputs, action.function, cancel).await?;
         timeline.upload_end = SystemTime::now();
         let mut response = response::assemble(result, verdict, &timeline, timeline.upload_end);
         let metadata = response.result.as_mut().and_then(|it| it.execution_metadata.as_mut());
         if let Some(metadata) = metadata {
             metadata.auxiliary_metadata.extend(applied);
+            metadata.auxiliary_metadata.extend(response::stored(stored));
         }
         Ok(response)
     }
@@ -206,14 +208,14 @@ impl Executor {
         })
     }
 
-    /// Names and stores what the action left.
+    /// Names and stores what the action left; at last how many bytes the store lacked.
     async fn conclude(
         &self,
         left: Left,
         spec: OutputSpec,
         function: DigestFunction,
         cancel: &CancellationToken,
-    ) -> Result<(reapi::ActionResult, Verdict), Failure> {
+    ) -> Result<(reapi::ActionResult, Verdict, u64), Failure> {
         let Left { finished: Finished { ending, root, .. }, mut streams, timeout } = left;
         if ending == Ending::Cancelled {
             return Err(Failure::Cancelled);
@@ -235,12 +237,10 @@ impl Executor {
                 blobs.push((stream.digest, stream.content));
             }
         }
-        let upload = async {
-            outputs::upload(&self.store, &root, blobs, self.config.absence).await?;
-            Ok(())
-        };
-        unless_cancelled(cancel, upload).await?;
-        Ok((result, verdict))
+        let upload =
+            async { Ok(outputs::upload(&self.store, &root, blobs, self.config.absence).await?) };
+        let stored = unless_cancelled(cancel, upload).await?;
+        Ok((result, verdict, stored))
     }
 
     /// Returns only when nothing reads the action's files any more, also when it is cancelled.

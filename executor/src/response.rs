@@ -2,9 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use kiln_protos::protobuf::Timestamp;
+use kiln_protos::protobuf::{Any, Timestamp};
 use kiln_protos::reapi::{self, ExecutedActionMetadata};
-use kiln_protos::rpc;
+use kiln_protos::{rpc, worker};
 use prost::Message as _;
 
 use crate::outputs::{Collected, Content, OutputError};
@@ -186,6 +186,12 @@ pub fn assemble(
         message: reason,
         ..Default::default()
     }
+}
+
+/// For the scheduler, which counts them for whoever asked; `None`: there were none.
+pub fn stored(bytes: u64) -> Option<Any> {
+    let value = worker::Stored { bytes }.encode_to_vec();
+    (bytes > 0).then(|| Any { type_url: worker::STORED.to_owned(), value })
 }
 
 /// For an action that was not run.

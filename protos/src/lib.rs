@@ -16,6 +16,9 @@ pub use bazel_remote_apis::google::{bytestream, longrunning, protobuf, rpc};
 pub mod worker {
     #![allow(clippy::all, missing_docs)]
     include!("generated/kiln.worker.v1.rs");
+
+    /// How [`Stored`] is named in an `Any`.
+    pub const STORED: &str = "type.googleapis.com/kiln.worker.v1.Stored";
 }
 
 /// Finished executions as events and records (`proto/kiln/events/v1`).

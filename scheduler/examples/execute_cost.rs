@@ -41,6 +41,7 @@ async fn main() -> Result<(), Failure> {
         estimator: Arc::new(NoEstimates),
         access: Arc::new(Everybody { write_results: true }),
         invocations: Invocations::default(),
+        quotas: Arc::default(),
     };
     let mut arguments = std::env::args().skip(1);
     let redis = match arguments.next() {

@@ -21,6 +21,8 @@ use crate::queue::Ending;
 use crate::services::status::{missing_blobs, status, store_status};
 
 const NANOS: i64 = 1_000_000_000;
+/// Of a success whose outputs are over a quota.
+const OVER_QUOTA_EXIT_CODE: i32 = 1;
 const TIMELINE_LOG: &str = "kiln: where and when the action ran";
 
 pub struct Completion {
@@ -49,6 +51,7 @@ impl Completion {
             Outcome::StoreFull(message) => failure(status(Code::ResourceExhausted, message)),
         };
         response.cached_result = false;
+        self.count_outputs(run, &mut response).await;
         let reason = reason(&response);
         if let Some(result) = &mut response.result {
             fill_metadata(result.execution_metadata.get_or_insert_default(), run);
@@ -60,6 +63,51 @@ impl Completion {
         }
         self.explain(run, &mut response).await;
         self.finished(run, response, reason)
+    }
+
+    /// What the store keeps for the action counts for whoever asked first. A success that is over a quota
+    /// is a failure of the action: its outputs are not named, so that nothing relies on them.
+    async fn count_outputs(&self, run: &Run, response: &mut reapi::ExecuteResponse) {
+        let Some(result) = &mut response.result else { return };
+        let stored = take_stored(result);
+        let account = &run.job.request.account;
+        if account.is_empty() {
+            return;
+        }
+        let Err(error) = self.parts.quotas.charge(account, &run.job.key.instance, stored) else {
+            return;
+        };
+        let failed = response.status.as_ref().is_some_and(|status| status.code != 0);
+        if failed || result.exit_code != 0 {
+            return;
+        }
+        response.message = format!("the outputs are not taken: {error}");
+        *result = reapi::ActionResult {
+            exit_code: OVER_QUOTA_EXIT_CODE,
+            stdout_raw: std::mem::take(&mut result.stdout_raw),
+            stdout_digest: result.stdout_digest.take(),
+            stderr_raw: std::mem::take(&mut result.stderr_raw),
+            stderr_digest: result.stderr_digest.take(),
+            execution_metadata: result.execution_metadata.take(),
+            ..Default::default()
+        };
+        self.note(run, result, &response.message).await;
+    }
+
+    /// Adds the reason to the action's stderr, where all of that is at hand: some clients show nothing else.
+    async fn note(&self, run: &Run, result: &mut reapi::ActionResult, reason: &str) {
+        let size = result.stderr_digest.as_ref().map_or(0, |digest| digest.size_bytes);
+        if usize::try_from(size) != Ok(result.stderr_raw.len()) {
+            return;
+        }
+        let mut text = result.stderr_raw.clone();
+        text.extend_from_slice(format!("kiln: {reason}\n").as_bytes());
+        let text = Bytes::from(text);
+        let digest = run.job.key.action.function.digest(&text);
+        if self.parts.blobs.write(&digest, text.clone()).await.is_ok() {
+            result.stderr_digest = Some(digest.to_wire());
+            result.stderr_raw = text.into();
+        }
     }
 
     async fn publish(&self, run: &Run, response: &reapi::ExecuteResponse) -> Result<(), Status> {
@@ -317,6 +365,16 @@ fn missing_inputs(run: &Run, message: String, missing: &[worker::Digest]) -> Sta
     } else {
         missing_blobs(&digests)
     }
+}
+
+/// Takes out what the worker says of the bytes that it stored: it is for nobody else.
+fn take_stored(result: &mut reapi::ActionResult) -> u64 {
+    let Some(metadata) = &mut result.execution_metadata else { return 0 };
+    let stored = metadata.auxiliary_metadata.extract_if(.., |any| any.type_url == worker::STORED);
+    stored
+        .filter_map(|any| worker::Stored::decode(&*any.value).ok())
+        .map(|stored| stored.bytes)
+        .sum()
 }
 
 /// Why it failed, where its own output does not say so.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use kiln_cas::access::SharedAuthorizer;
 use kiln_cas::promises::Invocations;
+use kiln_cas::services::Quotas;
 use kiln_cas::{DigestFunction, SharedActionCache, SharedBlobStore};
 use kiln_cas::{events::Events, logs::LogStreams};
 
@@ -59,4 +60,6 @@ pub struct Parts {
     pub access: SharedAuthorizer,
     /// To which promises of outputs are attributed.
     pub invocations: Invocations,
+    /// What outputs count for.
+    pub quotas: Arc<Quotas>,
 }

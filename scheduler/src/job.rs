@@ -34,6 +34,8 @@ pub struct Request {
     pub owner: Option<Arc<str>>,
     /// With whom it shares tools that stay between actions; `None`: it may use none.
     pub tools: Option<Arc<str>>,
+    /// For whom what it stores counts ([`kiln_cas::services::Quotas`]); empty: for nobody.
+    pub account: Arc<str>,
     /// Of a run of the hermeticity audit, which nobody but the audit hears of.
     pub audit: Option<Rerun>,
 }

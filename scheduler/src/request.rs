@@ -56,6 +56,8 @@ pub struct Caller {
     /// See [`Request::owner`] and [`Request::tools`].
     pub owner: Option<Arc<str>>,
     pub tools: Option<Arc<str>>,
+    /// See [`Request::account`].
+    pub account: Arc<str>,
 }
 
 pub fn parse(
@@ -86,6 +88,7 @@ pub fn parse(
         skip_cache_lookup: request.skip_cache_lookup,
         owner: caller.owner,
         tools: caller.tools,
+        account: caller.account,
         audit: None,
     };
     Ok(Asked {

@@ -1,17 +1,21 @@
 //! Configuration: one TOML file, environment variables and flags, in rising precedence.
 
+mod files;
 pub mod keys;
 mod options;
 mod security;
+mod storage;
 mod values;
+mod workers;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use keys::{KEYS, Key};
+use keys::Key;
 
-pub use options::{serve_options, shared_storage, worker_options, worker_port};
+pub use options::{serve_options, worker_options, worker_port};
+pub use storage::shared_storage;
 pub use values::shown;
 
 /// Where a value came from.
@@ -70,8 +74,7 @@ impl Settings {
         environment: impl IntoIterator<Item = (String, String)>,
         flags: Vec<FlagValue>,
     ) -> Result<Self, ConfigError> {
-        let values = KEYS
-            .iter()
+        let values = keys::all()
             .map(|key| {
                 (key.name, Setting { text: key.default.to_owned(), origin: Origin::Default })
             })
@@ -100,7 +103,7 @@ impl Settings {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&'static Key, &Setting)> {
-        KEYS.iter().map(|key| (key, self.get(key.name)))
+        keys::all().map(|key| (key, self.get(key.name)))
     }
 
     /// The one place where values come in: from here on all paths are absolute.
@@ -138,7 +141,7 @@ impl Settings {
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<(), ConfigError> {
         let known: BTreeMap<String, &Key> =
-            KEYS.iter().map(|key| (keys::variable(key.name), key)).collect();
+            keys::all().map(|key| (keys::variable(key.name), key)).collect();
         for (variable, text) in environment {
             if let Some(key) = known.get(&variable) {
                 self.set(key, text, Origin::Environment(variable))?;
@@ -178,7 +181,7 @@ fn base(origin: &Origin) -> Result<PathBuf, ConfigError> {
 
 /// Variables of other uses (`KILN_SERVER`, `KILN_BAZEL`) are none of the configuration's.
 fn is_ours(variable: &str) -> bool {
-    KEYS.iter().filter_map(|key| key.name.split_once('.')).any(|(section, _)| {
+    keys::all().filter_map(|key| key.name.split_once('.')).any(|(section, _)| {
         variable
             .strip_prefix("KILN_")
             .and_then(|rest| rest.strip_prefix(&section.to_uppercase()))
@@ -202,7 +205,7 @@ fn unknown(path: &Path, text: &str, name: &str, entry: &str) -> ConfigError {
 pub fn default_toml() -> String {
     let mut text = String::new();
     let mut section = "";
-    for key in KEYS {
+    for key in keys::all() {
         let (of, name) = key.name.split_once('.').unwrap_or(("", key.name));
         if of != section {
             section = of;
@@ -346,7 +349,7 @@ mod tests {
     fn every_key_is_in_the_manual() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
         let manual = std::fs::read_to_string(path).unwrap();
-        for key in KEYS {
+        for key in keys::all() {
             assert!(manual.contains(&format!("`{}`", key.name)), "{} is not in it", key.name);
         }
     }

@@ -1,42 +1,28 @@
 //! From settings to what the parts are started with.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
 use kiln_cas::budget::MIN_BUDGET;
-use kiln_cas::redis::{RedisConfig, RedisError};
 use kiln_cas::services::{FetchConfig, QuotaLimits};
-use kiln_cas::stores::s3::S3Config;
-use kiln_cas::stores::{SharedConfig, StorageConfig};
-use kiln_executor::images::{AllowList, ImageLimits, ImagesConfig, Timing};
-use kiln_executor::sandbox::RootFs;
-use kiln_executor::{SandboxMode, WorkerConfig};
+use kiln_cas::stores::StorageConfig;
+use kiln_executor::WorkerConfig;
 use kiln_net::Allowed;
 use kiln_scheduler::SchedulerConfig;
 use kiln_scheduler::audit::AuditConfig;
 use kiln_scheduler::journal::JournalConfig;
 use kiln_scheduler::queue::Quota;
-use kiln_scheduler::session::MAX_PROPERTIES;
 
 use super::security::{auth, tls};
-use super::{ConfigError, Origin, Settings};
+use super::storage::{data_dir, shared_storage, storage};
+use super::workers::worker_config;
+use super::{ConfigError, Settings, files};
 use crate::front::{FrontLimits, Listen, Resolved};
 use crate::port::PortOptions;
 use crate::serve::ServeOptions;
 use crate::telemetry::OtlpOptions;
 
-const GIB: u64 = 1 << 30;
-/// Files and directories that no action may see.
-const SECRETS: [&str; 7] = [
-    "auth.access_files",
-    "auth.jwt_secret",
-    "images.auth_file",
-    "redis.client_key",
-    "redis.password_file",
-    "storage.data_dir",
-    "tls.key",
-];
 /// In a worker's own storage, a blob that was just read is not evicted at once.
 const LOCAL_LEASE: Duration = Duration::from_secs(10);
 /// In the data directory: downloads whose digest is not known yet.
@@ -46,6 +32,7 @@ const MAX_FRONT_THREADS: usize = 8;
 
 /// What `kiln serve` starts with.
 pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
+    files::check(settings)?;
     let listen = resolved(settings, "server.listen")?;
     let (tls, auth) = (tls(settings)?, auth(settings)?);
     if !listen.is_loopback() && auth.is_none() && !settings.flag("server.insecure") {
@@ -176,6 +163,7 @@ fn otlp(settings: &Settings) -> Result<Option<OtlpOptions>, ConfigError> {
 
 /// What `kiln worker` starts with: the worker and its local storage.
 pub fn worker_options(settings: &Settings) -> Result<(WorkerConfig, StorageConfig), ConfigError> {
+    files::check(settings)?;
     let data_dir = data_dir(settings, "kiln-worker")?;
     let slots = slots(settings, "workers.count").max(1);
     let id = format!("{}-{}", host(), std::process::id());
@@ -226,156 +214,6 @@ fn front_threads(settings: &Settings) -> usize {
     }
 }
 
-/// `name`: of the directory that is taken where none is configured. A server and a worker on one
-/// machine have one each.
-fn data_dir(settings: &Settings, name: &str) -> Result<PathBuf, ConfigError> {
-    let text = settings.text("storage.data_dir");
-    if text != "auto" {
-        return Ok(text.into());
-    }
-    if nix::unistd::geteuid().is_root() {
-        return Ok(Path::new("/var/lib").join(name));
-    }
-    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|it| it.is_absolute());
-    let home = || absolute("HOME").or_else(home_of_user).map(|home| home.join(".local/share"));
-    absolute("XDG_DATA_HOME").or_else(home).map(|data| data.join(name)).ok_or_else(|| {
-        ConfigError::Combination(
-            "there is no place for data: neither HOME nor XDG_DATA_HOME names a directory, and this \
-             user has none; name one with --data-dir"
-                .into(),
-        )
-    })
-}
-
-/// As the user database has it: services are started without HOME.
-fn home_of_user() -> Option<PathBuf> {
-    let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok()??;
-    Some(user.dir).filter(|home| home.is_absolute() && home.is_dir())
-}
-
-/// Redis and S3 of a fleet; `None`: everything is in the data directory.
-pub fn shared_storage(settings: &Settings) -> Result<Option<SharedConfig>, ConfigError> {
-    let (redis, s3) = (settings.text("redis.url"), settings.text("s3.url"));
-    match (redis.is_empty(), s3.is_empty()) {
-        (true, true) => return Ok(None),
-        (false, false) => {}
-        (no_redis, _) => {
-            let (given, lacking) = if no_redis {
-                ("s3.url", "redis.url (--redis)")
-            } else {
-                ("redis.url", "s3.url (--s3)")
-            };
-            return Err(ConfigError::Combination(format!(
-                "{given} is set, but not {lacking}: a fleet keeps its blobs in S3 and what it knows \
-                 of them in Redis"
-            )));
-        }
-    }
-    let duration = |name| settings.duration(name);
-    Ok(Some(SharedConfig {
-        redis: redis_config(settings)?,
-        s3: s3_config(settings)?,
-        small: settings.size("s3.small_blob").unwrap_or(0),
-        max_size: settings.size("s3.max_size").unwrap_or(0),
-        keep: Some(duration("s3.keep")),
-        keep_results: duration("cache.keep_results"),
-    }))
-}
-
-fn redis_config(settings: &Settings) -> Result<RedisConfig, ConfigError> {
-    let invalid = |error: RedisError| ConfigError::Combination(error.to_string());
-    let url = settings.get("redis.url");
-    if matches!(url.origin, Origin::Flag(_)) && url.text.contains('@') {
-        return Err(ConfigError::Combination(
-            "--redis holds a user or password, which everybody on this machine could read in the \
-             list of processes; give the URL in KILN_REDIS_URL, or the password in \
-             redis.password_file"
-                .into(),
-        ));
-    }
-    let mut config = RedisConfig::from_url(&url.text).map_err(invalid)?;
-    let path = |name| settings.path(name);
-    if let Some(file) = path("redis.password_file") {
-        config = config.with_password_file(&file).map_err(invalid)?;
-    }
-    let client = match (path("redis.client_cert"), path("redis.client_key")) {
-        (None, None) => None,
-        (Some(certificate), Some(key)) => Some((certificate, key)),
-        _ => {
-            let message = "redis.client_cert and redis.client_key go together";
-            return Err(ConfigError::Combination(message.into()));
-        }
-    };
-    let ca = path("redis.ca");
-    match &mut config.tls {
-        Some(tls) => (tls.ca, tls.client) = (ca, client),
-        None if ca.is_some() || client.is_some() => {
-            let message =
-                "redis.ca and redis.client_cert are for TLS: write rediss:// in redis.url";
-            return Err(ConfigError::Combination(message.into()));
-        }
-        None => {}
-    }
-    config.prefix = settings.text("redis.prefix").to_owned();
-    config.timeout = settings.duration("redis.timeout");
-    config.wait = settings.duration("redis.wait");
-    Ok(config)
-}
-
-fn s3_config(settings: &Settings) -> Result<S3Config, ConfigError> {
-    let url = settings.text("s3.url");
-    let config = url.parse::<S3Config>();
-    let mut config =
-        config.map_err(|error| ConfigError::Combination(format!("s3.url: {error}")))?;
-    let text = |name| Some(settings.text(name).to_owned()).filter(|text| !text.is_empty());
-    config.endpoint = text("s3.endpoint");
-    config.region = text("s3.region");
-    config.profile = text("s3.profile");
-    config.ca = settings.path("s3.ca");
-    config.timeout = settings.duration("s3.timeout");
-    config.path_style = settings.text("s3.path_style").parse().ok();
-    Ok(config)
-}
-
-fn storage(settings: &Settings, data_dir: PathBuf) -> StorageConfig {
-    let defaults = StorageConfig::default();
-    let max_size = settings.size("storage.max_size").unwrap_or_else(|| half_of_the_disk(&data_dir));
-    StorageConfig {
-        data_dir,
-        max_size,
-        lease: settings.duration("storage.lease"),
-        min_lease: settings.duration("storage.min_lease"),
-        action_cache_max_size: settings
-            .size("storage.action_cache_max_size")
-            .unwrap_or(defaults.action_cache_max_size),
-        action_cache_memory: settings
-            .size("storage.action_cache_memory")
-            .unwrap_or(defaults.action_cache_memory),
-        shared: None,
-    }
-}
-
-/// Half of what is free where `data_dir` is or will be, what Kiln holds there counted as free.
-fn half_of_the_disk(data_dir: &Path) -> u64 {
-    let existing = data_dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-    let free = nix::sys::statvfs::statvfs(existing)
-        .map_or(0, |stat| stat.blocks_available() * stat.fragment_size());
-    let held = size_below(&data_dir.join("blobs"));
-    ((free + held) / 2).max(GIB)
-}
-
-fn size_below(directory: &Path) -> u64 {
-    let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
-    entries
-        .flatten()
-        .map(|entry| match entry.metadata() {
-            Ok(metadata) if metadata.is_dir() => size_below(&entry.path()),
-            Ok(metadata) => metadata.len(),
-            Err(_) => 0,
-        })
-        .sum()
-}
-
 fn scheduler(settings: &Settings) -> Result<SchedulerConfig, ConfigError> {
     let mut config = SchedulerConfig {
         default_timeout: settings.duration("scheduler.default_timeout"),
@@ -396,7 +234,9 @@ fn scheduler(settings: &Settings) -> Result<SchedulerConfig, ConfigError> {
         config.limits.max_queued = usize::try_from(queued).unwrap_or(usize::MAX);
     }
     let quota = |whose: &str| {
-        let most = |what: &str| settings.number(&format!("scheduler.{whose}_{what}"));
+        let most = |what: &str| {
+            settings.number(&format!("quotas.{whose}_{what}")).filter(|most| *most > 0)
+        };
         let bound = |most: Option<u64>| {
             most.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX))
         };
@@ -418,91 +258,6 @@ fn journal(settings: &Settings) -> JournalConfig {
     }
 }
 
-fn images_config(settings: &Settings) -> Result<ImagesConfig, ConfigError> {
-    let path = |name| settings.path(name);
-    let allow = AllowList::new(&settings.list("images.allow"))
-        .map_err(|problem| ConfigError::Combination(format!("images.allow: {problem}")))?;
-    let defaults = ImageLimits::default();
-    let bytes = settings.size("images.max_size").unwrap_or(defaults.bytes);
-    Ok(ImagesConfig {
-        allow,
-        insecure: settings.list("images.insecure"),
-        auth_file: path("images.auth_file"),
-        ca: path("images.ca"),
-        limits: ImageLimits { bytes, ..defaults },
-        timing: Timing::default(),
-    })
-}
-
-fn worker_config(
-    settings: &Settings,
-    id: String,
-    data_dir: &Path,
-    slots: u32,
-) -> Result<WorkerConfig, ConfigError> {
-    let mut config = WorkerConfig::new(id, data_dir.join("worker"), slots);
-    config.hidden = secrets(settings, data_dir);
-    config.properties = settings.properties("workers.properties");
-    let properties = config.properties.len();
-    if properties > MAX_PROPERTIES {
-        return Err(ConfigError::Combination(format!(
-            "workers.properties has {properties} entries; a worker can offer {MAX_PROPERTIES}"
-        )));
-    }
-    config.sandbox = match settings.text("workers.sandbox") {
-        "required" => SandboxMode::Required,
-        _ => SandboxMode::BestEffort,
-    };
-    config.root_fs = match settings.text("workers.root") {
-        "strict" => RootFs::Empty,
-        "inputs" => RootFs::Inputs,
-        _ => RootFs::Host,
-    };
-    config.images = images_config(settings)?;
-    config.allow_network = settings.flag("workers.allow_network");
-    config.drain_timeout = settings.duration("workers.drain");
-    config.absence = settings.duration("workers.absence");
-    if let Some(tools) = settings.number("workers.persistent") {
-        let most = kiln_executor::persistent::MAX_TOOLS;
-        let fits = u32::try_from(tools).ok().filter(|tools| *tools <= most);
-        config.persistent.tools = fits.ok_or_else(|| {
-            ConfigError::Combination(format!(
-                "workers.persistent is {tools}; at most {most} tools can be kept on one machine"
-            ))
-        })?;
-    }
-    config.persistent.idle = settings.duration("workers.persistent_idle");
-    if let Some(memory) = settings.size("workers.memory") {
-        config.limits.memory_bytes = Some(memory);
-        config.limits.disk_bytes = Some(memory);
-    }
-    if let Some(disk) = settings.size("workers.disk") {
-        config.limits.disk_bytes = Some(disk);
-    }
-    if let Some(processes) = settings.number("workers.processes") {
-        config.limits.processes = Some(u32::try_from(processes).unwrap_or(u32::MAX));
-    }
-    if let Some(output) = settings.size("workers.output") {
-        config.limits.output_bytes = Some(output);
-    }
-    Ok(config)
-}
-
-/// With the configuration file itself: a URL in it may hold a password.
-fn secrets(settings: &Settings, data_dir: &Path) -> Vec<PathBuf> {
-    let named = SECRETS.iter().flat_map(|name| settings.list(name));
-    let files = settings.iter().filter_map(|(_, setting)| match &setting.origin {
-        Origin::File(path) => Some(path.clone()),
-        _ => None,
-    });
-    let mut all: Vec<PathBuf> = named.map(PathBuf::from).chain(files).collect();
-    all.push(data_dir.to_owned());
-    all.sort();
-    all.dedup();
-    all.retain(|path| path.is_absolute() || path.exists());
-    all
-}
-
 /// This machine's name, as far as it is one.
 fn host() -> String {
     let of_names = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
@@ -511,40 +266,4 @@ fn host() -> String {
         .and_then(|name| name.into_string().ok())
         .filter(|name| !name.is_empty() && name.chars().all(|c| of_names(&c)))
         .unwrap_or_else(|| "kiln".into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn secrets_are_hidden_from_actions() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("kiln.toml");
-        std::fs::write(&file, "[auth]\naccess_files = [\"/a/one\", \"/a/two\"]\n").unwrap();
-        let data = ("KILN_STORAGE_DATA_DIR".to_owned(), "/usr/kiln".to_owned());
-        let settings = Settings::load(Some(&file), [data], Vec::new()).unwrap();
-        let hidden = serve_options(&settings).unwrap().worker.unwrap().hidden;
-        for path in
-            [file.as_path(), Path::new("/a/one"), Path::new("/a/two"), Path::new("/usr/kiln")]
-        {
-            assert!(hidden.iter().any(|it| it == path), "{path:?} in {hidden:?}");
-        }
-    }
-
-    #[test]
-    fn the_settings_of_s3_reach_its_clients() {
-        let s3 = |variables: &[(&str, &str)]| {
-            let all = variables.iter().chain(&[("KILN_S3_URL", "s3://builds")]);
-            let all = all.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-            s3_config(&Settings::load(None, all, Vec::new()).unwrap()).unwrap()
-        };
-        for (text, expected) in [("auto", None), ("true", Some(true)), ("false", Some(false))] {
-            assert_eq!(s3(&[("KILN_S3_PATH_STYLE", text)]).path_style, expected);
-        }
-        let none = s3(&[]);
-        assert_eq!((none.path_style, none.ca), (None, None));
-        let named = s3(&[("KILN_S3_CA", "/etc/ca.pem")]);
-        assert_eq!(named.ca, Some(PathBuf::from("/etc/ca.pem")));
-    }
 }

@@ -77,6 +77,7 @@ async fn the_manual_names_every_metric_and_no_other() {
         estimator: Arc::new(NoEstimates),
         access: Arc::new(Everybody { write_results: true }),
         invocations: storage.invocations.clone(),
+        quotas: Arc::default(),
     };
     let scheduler = Scheduler::start(SchedulerConfig::default(), parts);
     let observed = Observed {

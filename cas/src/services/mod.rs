@@ -44,7 +44,7 @@ pub use self::guard::Guard;
 pub use self::http::MAX_INSTANCE_SEGMENTS;
 pub use self::metadata::{MAX_METADATA, REQUEST_METADATA, request_metadata};
 pub use self::missing::{MAX_NAMED_IN_TRAILER, grpc_error, missing_blobs};
-pub use self::quotas::QuotaLimits;
+pub use self::quotas::{QuotaLimits, Quotas, account_of};
 pub use self::rpc::{MAX_BATCH_MESSAGE, MAX_MESSAGE, MAX_STREAM_MESSAGE};
 pub use self::status::{
     budget_status, code_of, digest_status, records_status, refused_status, store_status,
@@ -58,7 +58,6 @@ use self::cas::Cas;
 use self::hits::Hits;
 use self::http::HttpCache;
 use self::log_stream::{LogStreamServer, LogTokens};
-use self::quotas::Quotas;
 use self::rpc::{Grpc, Handler};
 use crate::access::SharedAuthorizer;
 use crate::action_cache::SharedActionCache;
@@ -88,7 +87,7 @@ pub struct ServicesConfig {
     /// Largest blob taken, in bytes; 0: no limit.
     pub max_blob_size: u64,
     /// What one caller, and one instance, may have the store promise.
-    pub quotas: QuotaLimits,
+    pub quotas: Arc<Quotas>,
     /// Random bytes: whoever knows them can write to logs.
     pub secret: [u8; 32],
 }
@@ -98,16 +97,14 @@ pub struct CasServices {
     config: ServicesConfig,
     tokens: Arc<LogTokens>,
     uploads: Arc<Uploads>,
-    quotas: Arc<Quotas>,
     health: HealthReporter,
 }
 
 impl CasServices {
     pub fn new(config: ServicesConfig) -> Self {
         let tokens = Arc::new(LogTokens::new(config.secret));
-        let quotas = Arc::new(Quotas::new(config.quotas));
         let (uploads, health) = (Arc::default(), HealthReporter::new());
-        Self { config, tokens, uploads, quotas, health }
+        Self { config, tokens, uploads, health }
     }
 
     /// Adds Capabilities, ContentAddressableStorage, ByteStream, ActionCache, Fetch, Push,
@@ -163,7 +160,7 @@ impl CasServices {
             actions: config.actions.clone(),
             records: config.records.clone(),
             guard: self.guard(),
-            quotas: self.quotas.clone(),
+            quotas: self.config.quotas.clone(),
             max_blob_size: config.max_blob_size,
         }
         .router()
@@ -184,7 +181,7 @@ impl CasServices {
             logs: self.config.logs.clone(),
             tokens: self.tokens.clone(),
             uploads: self.uploads.clone(),
-            quotas: self.quotas.clone(),
+            quotas: self.config.quotas.clone(),
             max_blob_size: self.config.max_blob_size,
         }
     }
@@ -205,7 +202,7 @@ impl CasServices {
             guard: self.guard(),
             blobs,
             records,
-            quotas: self.quotas.clone(),
+            quotas: self.config.quotas.clone(),
             max_blob_size: self.config.max_blob_size,
         }
     }

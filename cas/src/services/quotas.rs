@@ -1,8 +1,9 @@
 //! How much one caller, and one instance, may have the store promise to keep.
 //!
 //! What is written is promised for the store's lease: somebody who writes without end fills it for
-//! everybody until promises end. Each server counts what came through it since it started; a
-//! blob that is there already counts for nobody.
+//! everybody until promises end. Uploads, downloads for the Remote Asset service and outputs of actions
+//! count for whoever asked. Each server counts what came through it since it started; a blob that is
+//! there already counts for nobody.
 
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
@@ -14,6 +15,7 @@ use bytes::Bytes;
 use http::Extensions;
 
 use super::guard::Guard;
+use crate::access::{Authorizer, Right};
 use crate::blob::{Blob, BlobStore, BlobWriter, SharedBlobStore};
 use crate::budget::Share;
 use crate::digest::Digest;
@@ -84,6 +86,13 @@ impl Account {
     }
 }
 
+impl Default for Quotas {
+    /// Without limits.
+    fn default() -> Self {
+        Self::new(QuotaLimits::default())
+    }
+}
+
 impl Quotas {
     pub fn new(limits: QuotaLimits) -> Self {
         Self { limits, started: Instant::now(), accounts: Mutex::default() }
@@ -97,11 +106,52 @@ impl Quotas {
         caller: &Extensions,
         instance: &str,
     ) -> SharedBlobStore {
-        if self.limits.caller_bytes == 0 && self.limits.instance_bytes == 0 {
+        let access = &*guard.0;
+        // What a worker brings counts for who asked for the action, by `charge`.
+        let works = || {
+            let may = |right| access.allows(caller, right, instance);
+            access.name(caller).is_some() && may(Right::Work) && !may(Right::Execute)
+        };
+        if self.is_unlimited() || works() {
             return blobs.clone();
         }
-        let account = Holder { caller: name(guard, caller), instance: instance.into() };
+        let account = Holder { caller: account_of(access, caller), instance: instance.into() };
         Arc::new(Counted { inner: blobs.clone(), quotas: self.clone(), account })
+    }
+
+    fn is_unlimited(&self) -> bool {
+        self.limits.caller_bytes == 0 && self.limits.instance_bytes == 0
+    }
+
+    /// Counts `bytes` that have been stored for `caller` already. Says which quota they are over, if they
+    /// are; they count all the same, since they are there.
+    pub fn charge(
+        &self,
+        caller: &Arc<str>,
+        instance: &Arc<str>,
+        bytes: u64,
+    ) -> Result<(), StoreError> {
+        if self.is_unlimited() || bytes == 0 {
+            return Ok(());
+        }
+        let holder = Holder { caller: caller.clone(), instance: instance.clone() };
+        self.with_accounts(&holder, |slot, [caller, instance]| {
+            let checked = self.check(&holder, caller, instance, bytes);
+            caller.add(slot, bytes);
+            instance.add(slot, bytes);
+            checked
+        })
+    }
+
+    /// Whether anything more may be stored for `caller`.
+    pub fn check_room(&self, caller: &Arc<str>, instance: &Arc<str>) -> Result<(), StoreError> {
+        if self.is_unlimited() {
+            return Ok(());
+        }
+        let holder = Holder { caller: caller.clone(), instance: instance.clone() };
+        self.with_accounts(&holder, |_, [caller, instance]| {
+            self.check(&holder, caller, instance, 1)
+        })
     }
 
     fn slot(&self) -> u64 {
@@ -115,21 +165,41 @@ impl Quotas {
 
     /// Promises `bytes` to `holder`, unless that is more than it may have.
     fn pledge(self: &Arc<Self>, holder: &Holder, bytes: u64) -> Result<Pledge, StoreError> {
+        self.with_accounts(holder, |slot, [caller, instance]| {
+            self.check(holder, caller, instance, bytes)?;
+            caller.add(slot, bytes);
+            instance.add(slot, bytes);
+            Ok(Pledge { quotas: self.clone(), holder: holder.clone(), slot, bytes })
+        })
+    }
+
+    /// `work` gets the present slot and the accounts of caller and instance.
+    fn with_accounts<T>(
+        &self,
+        holder: &Holder,
+        work: impl FnOnce(u64, [&mut Account; 2]) -> T,
+    ) -> T {
         let slot = self.slot();
         let before = slot.saturating_sub(u64::from(SLOTS));
-        let QuotaLimits { caller_bytes, instance_bytes, .. } = self.limits;
         let mut accounts = self.accounts();
         let Accounts { callers, instances } = &mut *accounts;
         let caller = account(callers, &holder.caller, before);
-        check(caller, caller_bytes, bytes, || ("quotas.caller_bytes", holder.caller.to_string()))?;
         let instance = account(instances, &holder.instance, before);
+        work(slot, [caller, instance])
+    }
+
+    fn check(
+        &self,
+        holder: &Holder,
+        caller: &Account,
+        instance: &Account,
+        bytes: u64,
+    ) -> Result<(), StoreError> {
+        let QuotaLimits { caller_bytes, instance_bytes, .. } = self.limits;
+        check(caller, caller_bytes, bytes, || ("quotas.caller_bytes", holder.caller.to_string()))?;
         check(instance, instance_bytes, bytes, || {
             ("quotas.instance_bytes", format!("instance {:?}", holder.instance))
-        })?;
-        caller.add(slot, bytes);
-        instance.add(slot, bytes);
-        drop(accounts);
-        Ok(Pledge { quotas: self.clone(), holder: holder.clone(), slot, bytes })
+        })
     }
 }
 
@@ -165,9 +235,9 @@ fn check(
     Err(StoreError::Quota { key, who, used: account.total, limit, asked: bytes })
 }
 
-/// The credential's name; of somebody without one the address.
-fn name(guard: &Guard, caller: &Extensions) -> Arc<str> {
-    if let Some(name) = guard.0.name(caller) {
+/// Who a caller's bytes count for: the credential's name; of somebody without one the address.
+pub fn account_of(access: &dyn Authorizer, caller: &Extensions) -> Arc<str> {
+    if let Some(name) = access.name(caller) {
         return name;
     }
     let address = caller.get::<Share>().and_then(Share::address);
@@ -338,6 +408,24 @@ mod tests {
         while one.write(&second, data.clone()).await.is_err() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    #[test]
+    fn what_is_stored_already_counts_even_where_it_is_too_much() {
+        let quotas = quotas(1000, 2000, Duration::from_secs(3600));
+        let (al, instance) = ("al".into(), "a".into());
+        quotas.charge(&al, &instance, 600).unwrap();
+        quotas.check_room(&al, &instance).unwrap();
+        let over = quotas.charge(&al, &instance, 600).unwrap_err().to_string();
+        assert!(over.contains("al was promised 600 of 1000 bytes"), "{over}");
+        let full = quotas.check_room(&al, &instance).unwrap_err().to_string();
+        assert!(full.contains("quotas.caller_bytes: al was promised 1200"), "{full}");
+        let other = "other".into();
+        quotas.check_room(&other, &instance).unwrap();
+        quotas.charge(&other, &instance, 800).unwrap();
+        let full = quotas.check_room(&other, &instance).unwrap_err().to_string();
+        assert!(full.contains("quotas.instance_bytes"), "{full}");
+        Quotas::default().charge(&al, &instance, u64::MAX).unwrap();
     }
 
     #[test]

@@ -1,4 +1,6 @@
-use kiln_cas::services::{MAX_BATCH_TOTAL, QuotaLimits};
+use std::sync::Arc;
+
+use kiln_cas::services::{MAX_BATCH_TOTAL, QuotaLimits, Quotas};
 use kiln_protos::reapi;
 use kiln_protos::reapi::batch_update_blobs_request::Request as Upload;
 use kiln_protos::reapi::content_addressable_storage_client::ContentAddressableStorageClient;
@@ -263,7 +265,8 @@ async fn the_answer_to_a_batch_is_no_larger_than_clients_take_by_default() {
 async fn who_is_over_a_quota_is_told_which_and_how_far() {
     let lease = std::time::Duration::from_secs(3600);
     let server = start_with(|config| {
-        config.quotas = QuotaLimits { caller_bytes: 10, instance_bytes: 0, lease };
+        let limits = QuotaLimits { caller_bytes: 10, instance_bytes: 0, lease };
+        config.quotas = Arc::new(Quotas::new(limits));
     })
     .await;
     let (first, second) = (SHA256.digest(b"0123456"), SHA256.digest(b"abcdefg"));

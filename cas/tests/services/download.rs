@@ -11,7 +11,7 @@ use axum::routing::get;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use kiln_cas::access::{Authorizer, Everybody, Refused, Right};
-use kiln_cas::services::{FetchConfig, ServicesConfig};
+use kiln_cas::services::{FetchConfig, QuotaLimits, Quotas, ServicesConfig};
 use kiln_net::Allowed;
 use kiln_protos::asset::fetch_client::FetchClient;
 use kiln_protos::asset::{FetchBlobRequest, FetchBlobResponse, Qualifier};
@@ -172,6 +172,20 @@ async fn allowed_uris_are_downloaded_wherever_they_redirect_to() {
     let response = fetch(&server, both).await.unwrap();
     assert_eq!(response.blob_digest, wire(&BLAKE3.digest(b"hello")));
     assert_eq!(response.uri, origin.ok("hello"));
+}
+
+#[tokio::test]
+async fn downloads_count_for_whoever_asked() {
+    let (origin, server) = origin_with(|config| {
+        let lease = std::time::Duration::from_secs(3600);
+        let limits = QuotaLimits { caller_bytes: 0, instance_bytes: 4, lease };
+        config.quotas = Arc::new(Quotas::new(limits));
+    })
+    .await;
+    let refused = fetch(&server, blob_request(&origin.ok("hello"))).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    assert!(refused.message().contains("quotas.instance_bytes: instance \"\""), "{refused}");
+    assert!(!server.has(&SHA256.digest(b"hello")).await);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use kiln_cas::events::Events;
 use kiln_cas::logs::LogStreams;
 use kiln_cas::promises::Invocations;
 use kiln_cas::records::SharedRecords;
-use kiln_cas::services::{CasServices, FetchConfig, QuotaLimits, ServicesConfig};
+use kiln_cas::services::{CasServices, FetchConfig, ServicesConfig};
 use kiln_cas::stores::{
     Clock, CompletenessChecking, MemoryActionCache, MemoryBlobStore, MemoryRecords, Verified,
 };
@@ -88,7 +88,7 @@ pub async fn start_with(change: impl FnOnce(&mut ServicesConfig)) -> Server {
         invocations: Invocations::default(),
         fetch: FetchConfig::default(),
         max_blob_size: 0,
-        quotas: QuotaLimits::default(),
+        quotas: Arc::default(),
         secret: [7; 32],
     };
     change(&mut config);

@@ -36,8 +36,9 @@ use futures_util::future::{BoxFuture, Shared, WeakShared};
 pub use allow::AllowList;
 pub use manifest::Environment;
 pub use problem::Problem;
-pub use reference::{ImageReference, ImageSource, ReferenceError};
+pub use reference::{ImageReference, ImageSource, ReferenceError, check_insecure};
 pub use registry::http::Timing;
+pub use registry::login::check as check_auth_file;
 pub use stats::{ImageFigures, ImageStats};
 pub use store::Image;
 

@@ -106,6 +106,14 @@ pub(super) fn check_host(host: &str) -> Result<String, ReferenceError> {
     Ok(if host == "index.docker.io" { DOCKER_HUB.to_owned() } else { host })
 }
 
+/// Whether a registry that is to be spoken to without TLS is one: `HOST`, `HOST:PORT` or an address.
+pub fn check_insecure(host: &str) -> Result<(), ReferenceError> {
+    if host.parse::<std::net::IpAddr>().is_ok() {
+        return Ok(());
+    }
+    check_host(host).map(drop)
+}
+
 /// Beside a digest a tag says nothing.
 fn without_tag(path: &str) -> &str {
     let name = path.rfind('/').map_or(0, |slash| slash + 1);

@@ -33,18 +33,19 @@ static ZEROS: [u8; CHUNK_BYTES] = [0; CHUNK_BYTES];
 const TRIES: u32 = 3;
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(3));
 
-/// When this returns `Ok`, every blob is in the store. `patience`: how long a large blob is sent
+/// When this returns `Ok`, every blob is in the store: how many bytes it lacked. `patience`: how long a large blob is sent
 /// again and again while the store is unavailable.
 pub async fn upload(
     store: &SharedBlobStore,
     root: &Arc<OwnedFd>,
     blobs: Vec<(Digest, Content)>,
     patience: Duration,
-) -> Result<(), StoreError> {
+) -> Result<u64, StoreError> {
     let blobs = only_missing(store, blobs).await?;
+    let bytes = blobs.iter().map(|(digest, _)| digest.size).sum();
     let (small, large) = blobs.into_iter().partition(|(digest, _)| digest.size <= WHOLE_BYTES);
     tokio::try_join!(write_small(store, root, small), write_all(store, root, large, patience))?;
-    Ok(())
+    Ok(bytes)
 }
 
 async fn write_all(

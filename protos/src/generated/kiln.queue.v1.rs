@@ -43,6 +43,9 @@ pub struct Request {
     /// See Lease.tools of kiln.worker.v1.
     #[prost(string, optional, tag = "5")]
     pub tools: ::core::option::Option<::prost::alloc::string::String>,
+    /// For whom what the action stores counts; empty: for nobody.
+    #[prost(string, tag = "6")]
+    pub account: ::prost::alloc::string::String,
     /// Encoded kiln.audit.v1.Conditions; absent: not a run of the hermeticity audit.
     #[prost(bytes = "bytes", optional, tag = "30")]
     pub audit: ::core::option::Option<::prost::bytes::Bytes>,

@@ -198,6 +198,13 @@ pub mod completed {
         Failure(super::WorkerFailure),
     }
 }
+/// In ExecutedActionMetadata.auxiliary_metadata of an execute_response, from where the scheduler takes it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Stored {
+    /// Bytes of outputs that the store lacked and that the worker brought there.
+    #[prost(uint64, tag = "1")]
+    pub bytes: u64,
+}
 /// The action did not run to an end that says anything about the action.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WorkerFailure {

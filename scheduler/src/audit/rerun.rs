@@ -68,6 +68,7 @@ pub async fn rerun(
         skip_cache_lookup: true,
         owner: None,
         tools: None,
+        account: Arc::default(),
         audit: Some(Rerun {
             conditions: Bytes::from(changed.encode_to_vec()),
             avoid: execution.worker.as_str().into(),

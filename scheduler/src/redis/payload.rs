@@ -44,6 +44,7 @@ fn request_message(request: &Request) -> queue::Request {
         skip_cache_lookup: request.skip_cache_lookup,
         owner: request.owner.as_deref().map(str::to_owned),
         tools: request.tools.as_deref().map(str::to_owned),
+        account: request.account.to_string(),
         audit: request.audit.as_ref().map(|rerun| rerun.conditions.clone()),
         avoid: request.audit.as_ref().map(|rerun| rerun.avoid.to_string()).unwrap_or_default(),
     }
@@ -94,6 +95,7 @@ fn request(message: queue::Request) -> Request {
         skip_cache_lookup: message.skip_cache_lookup,
         owner: message.owner.map(Into::into),
         tools: message.tools.map(Into::into),
+        account: message.account.into(),
         audit: message
             .audit
             .map(|conditions| Rerun { conditions, avoid: message.avoid.as_str().into() }),

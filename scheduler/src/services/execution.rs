@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, stream};
 use kiln_cas::access::Right;
-use kiln_cas::services::grpc_error;
+use kiln_cas::services::{account_of, grpc_error};
 use kiln_protos::events::execution::Origin;
 use kiln_protos::longrunning::Operation;
 use kiln_protos::reapi::execution_server::Execution;
@@ -62,7 +62,8 @@ impl Execution for ExecutionService {
         core.guard().check(&caller, Right::Execute, &request.instance_name)?;
         let access = &core.parts.access;
         let tools = access.tools(&caller, &request.instance_name);
-        let known = Caller { owner: access.name(&caller), tools };
+        let account = account_of(&**access, &caller);
+        let known = Caller { owner: access.name(&caller), tools, account };
         let asked =
             parse(&core.config, request, &headers, received_at, known).map_err(grpc_error)?;
         let asked = Arc::new(asked);
@@ -110,6 +111,10 @@ async fn answer(core: Arc<Core>, asked: Arc<Asked>) -> Result<Answer, rpc::Statu
             return Ok(Answer::Hit(finished));
         }
     }
+    let room = core.parts.quotas.check_room(&request.account, &asked.key.instance);
+    room.map_err(|error| {
+        status(Code::ResourceExhausted, format!("the action's outputs cannot be stored: {error}"))
+    })?;
     let metadata = &request.metadata;
     let job = Job {
         key: asked.key.clone(),
@@ -145,8 +150,8 @@ fn refused(reason: NotTaken) -> rpc::Status {
         ),
         Refusal::QuotaReached { of, limit } => {
             let (whose, key) = match of {
-                Scope::Instance => ("this instance", "scheduler.instance_queued"),
-                Scope::Caller => ("this caller", "scheduler.caller_queued"),
+                Scope::Instance => ("this instance", "quotas.instance_queued"),
+                Scope::Caller => ("this caller", "quotas.caller_queued"),
             };
             let message = format!(
                 "{limit} actions of {whose} wait already, which is its quota ({key}); \

@@ -331,6 +331,7 @@ impl MemoryParts {
             estimator: Arc::new(NoEstimates),
             access: Arc::new(Everybody { write_results: true }),
             invocations: Invocations::default(),
+            quotas: Arc::default(),
         }
     }
 

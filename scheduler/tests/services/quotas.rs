@@ -21,7 +21,7 @@ async fn more_than_may_wait_is_refused_with_the_reason() {
     let mut clients = [kiln.execute(&first).await, kiln.execute(&second).await];
     let error = kiln.try_execute(request(&kiln.simple().await)).await.err().unwrap();
     assert_eq!(error.code(), Code::ResourceExhausted);
-    for said in ["2 actions of this instance", "scheduler.instance_queued"] {
+    for said in ["2 actions of this instance", "quotas.instance_queued"] {
         assert!(error.message().contains(said), "{error}");
     }
     // Another instance is not concerned, and neither is a request for what waits already.

@@ -94,6 +94,7 @@ async fn state(snapshot: Snapshot) -> (WebState, Events) {
             estimator: Arc::new(NoEstimates),
             access: Arc::new(Everybody { write_results: false }),
             invocations: Default::default(),
+            quotas: Default::default(),
         },
     );
     let records = Arc::new(MemoryRecords::default());

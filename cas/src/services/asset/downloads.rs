@@ -51,6 +51,8 @@ pub struct Job {
     pub url: Url,
     pub wanted: Wanted,
     pub function: DigestFunction,
+    /// As whoever began the download may write to it.
+    pub blobs: SharedBlobStore,
 }
 
 #[derive(Debug, Clone)]
@@ -65,7 +67,6 @@ type Outcome = Result<Digest, Failure>;
 pub struct Downloads(Arc<Shared>);
 
 struct Shared {
-    blobs: SharedBlobStore,
     records: SharedRecords,
     allowed: Arc<Allowed>,
     directory: PathBuf,
@@ -95,7 +96,6 @@ impl Downloads {
         let FetchConfig { allowed, directory, max_size } = config.fetch.clone();
         let max_blob = if config.max_blob_size == 0 { u64::MAX } else { config.max_blob_size };
         Self(Arc::new(Shared {
-            blobs: config.blobs.clone(),
             records: config.records.clone(),
             allowed: Arc::new(allowed),
             directory,
@@ -201,7 +201,7 @@ impl Shared {
         let room = self.room.clone();
         let mut spool = Spool::new(&self.directory, room, Some(announced), job.function)?;
         self.receive(download, integrity.as_ref(), &mut spool).await?;
-        let digest = spool.store(&self.blobs).await.map_err(SpoolError::from)?;
+        let digest = spool.store(&job.blobs).await.map_err(SpoolError::from)?;
         self.record(job, &digest, since).await?;
         Ok(digest)
     }

@@ -16,6 +16,7 @@ use super::qualifiers::Wanted;
 use super::stored::{Kind, StoredAsset};
 use super::{AssetService, complete, nanoseconds, now, timestamp};
 use crate::access::Right;
+use crate::blob::SharedBlobStore;
 use crate::digest::Digest;
 use crate::services::cas::function;
 use crate::services::status::{inner_status, records_status, store_status};
@@ -62,7 +63,9 @@ impl Fetch for AssetService {
                 if !candidates.is_empty() {
                     self.may_download(&caller, &request.instance_name)?;
                 }
-                self.download(&names, candidates, oldest, timeout).await?
+                let blobs =
+                    self.quotas.store(&self.blobs, &self.guard, &caller, &request.instance_name);
+                self.download(&names, candidates, oldest, timeout, blobs).await?
             }
         };
         let digest_function = function.to_wire().into();
@@ -180,13 +183,15 @@ impl AssetService {
         candidates: Vec<(usize, Url)>,
         oldest: Option<i64>,
         timeout: Duration,
+        blobs: SharedBlobStore,
     ) -> Result<Result<Found, Outside>, Status> {
         let mut last = Outside { uri: names.uris[0].clone(), status: self.nothing_to_try() };
         for (index, url) in candidates {
             let uri = names.uris[index].clone();
             let wanted = Wanted::new(index, &names.qualifiers)?;
             let (key, function) = (names.key(index), names.function);
-            match self.downloads.fetch(Job { key, url, wanted, function }, oldest, timeout).await {
+            let job = Job { key, url, wanted, function, blobs: blobs.clone() };
+            match self.downloads.fetch(job, oldest, timeout).await {
                 Ok(digest) => return Ok(Ok(Found { uri, digest, expires: None })),
                 Err(Failure::Outside(status)) => last = Outside { uri, status },
                 Err(Failure::Ours(status)) => return Err(status),

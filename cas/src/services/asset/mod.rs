@@ -23,6 +23,7 @@ mod spool;
 mod sri;
 mod stored;
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use kiln_protos::protobuf::Timestamp;
@@ -32,6 +33,7 @@ pub use self::downloads::FetchConfig;
 use self::stored::StoredAsset;
 use super::ServicesConfig;
 use super::guard::Guard;
+use super::quotas::Quotas;
 use crate::blob::SharedBlobStore;
 use crate::digest::{Digest, DigestFunction};
 use crate::records::{Record, SharedRecords};
@@ -43,6 +45,7 @@ pub struct AssetService {
     blobs: SharedBlobStore,
     records: SharedRecords,
     guard: Guard,
+    quotas: Arc<Quotas>,
     downloads: Downloads,
 }
 
@@ -53,6 +56,7 @@ impl AssetService {
             blobs: config.blobs.clone(),
             records: config.records.clone(),
             guard: Guard(config.access.clone()),
+            quotas: config.quotas.clone(),
             downloads: Downloads::new(config),
         }
     }

@@ -55,17 +55,7 @@ struct WireAuth {
 
 /// What `file` has for `host`. Read for every pull: credentials that are renewed in place count at once.
 pub fn find(file: &Path, host: &str) -> Result<Option<Login>, Problem> {
-    let text = std::fs::read(file).map_err(|error| {
-        Problem::Local(format!("cannot read images.auth_file {}: {error}", file.display()))
-    })?;
-    // The parser's message could show what is in the file.
-    let wire: WireFile = serde_json::from_slice(&text).map_err(|error| {
-        let (line, column) = (error.line(), error.column());
-        let file = file.display();
-        Problem::Local(format!(
-            "images.auth_file {file} is not a docker config.json: line {line}, column {column}"
-        ))
-    })?;
+    let wire = read(file)?;
     let found = wire.auths.iter().find(|(key, _)| is_for(key, host));
     match found {
         Some((_, auth)) => login(auth).map(Some).ok_or_else(|| {
@@ -84,6 +74,25 @@ pub fn find(file: &Path, host: &str) -> Result<Option<Login>, Problem> {
         }
         None => Ok(None),
     }
+}
+
+/// Whether `file` can be read as one.
+pub fn check(file: &Path) -> Result<(), Problem> {
+    read(file).map(drop)
+}
+
+fn read(file: &Path) -> Result<WireFile, Problem> {
+    let text = std::fs::read(file).map_err(|error| {
+        Problem::Local(format!("cannot read images.auth_file {}: {error}", file.display()))
+    })?;
+    // The parser's message could show what is in the file.
+    serde_json::from_slice(&text).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        let file = file.display();
+        Problem::Local(format!(
+            "images.auth_file {file} is not a docker config.json: line {line}, column {column}"
+        ))
+    })
 }
 
 fn is_for(key: &str, host: &str) -> bool {

@@ -9,7 +9,7 @@
 
 mod challenge;
 pub(super) mod http;
-mod login;
+pub mod login;
 mod retry;
 
 use std::fmt::Display;

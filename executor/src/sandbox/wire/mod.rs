@@ -2,14 +2,17 @@
 //!
 //! A frame is a little-endian u32 length and a body; the first byte of a body names the message.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+mod read;
+mod write;
+
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::cgroup::{CgroupSet, Controller, Kind, Version};
-use super::conditions::{Condition, Conditions, NotChanged};
-use super::{CommandSpec, Limits, RootFs, SandboxError, UpperDir, UserNamespace};
+use self::read::Reader;
+use self::write::Writer;
+use super::cgroup::CgroupSet;
+use super::conditions::{Conditions, NotChanged};
+use super::{CommandSpec, SandboxError, UpperDir, UserNamespace};
 
 /// Arguments, environment and paths of one action together. The kernel itself takes 2 to 6 MiB.
 pub(super) const MAX_FRAME: usize = 32 << 20;
@@ -132,7 +135,7 @@ impl Request {
     }
 
     pub(super) fn decode(body: &[u8]) -> Result<Self, SandboxError> {
-        let mut input = Reader { rest: body };
+        let mut input = Reader::new(body);
         let request = match input.u8()? {
             0 => Self::Configure(input.config()?),
             1 => Self::Run(Box::new(input.spec()?)),
@@ -194,7 +197,7 @@ impl Reply {
     }
 
     pub(super) fn decode(body: &[u8]) -> Result<Self, SandboxError> {
-        let mut input = Reader { rest: body };
+        let mut input = Reader::new(body);
         let reply = match input.u8()? {
             0 => Self::Ready {
                 user_namespace: input.u64()? != 0,
@@ -210,268 +213,10 @@ impl Reply {
     }
 }
 
-struct Writer(Vec<u8>);
-
-impl Writer {
-    fn new(kind: u8) -> Self {
-        let mut buffer = Vec::with_capacity(256);
-        buffer.extend_from_slice(&[0; LENGTH_BYTES]);
-        buffer.push(kind);
-        Self(buffer)
-    }
-
-    fn finish(mut self) -> Result<Vec<u8>, SandboxError> {
-        let size = self.0.len() - LENGTH_BYTES;
-        match u32::try_from(size) {
-            Ok(length) if size <= MAX_FRAME => {
-                self.0[..LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
-                Ok(self.0)
-            }
-            _ => Err(SandboxError::CommandTooLarge { size, limit: MAX_FRAME }),
-        }
-    }
-
-    fn u64(&mut self, value: u64) {
-        self.0.extend_from_slice(&value.to_le_bytes());
-    }
-
-    fn bytes(&mut self, value: &[u8]) {
-        self.u64(value.len() as u64);
-        self.0.extend_from_slice(value);
-    }
-
-    fn path(&mut self, value: &Path) {
-        self.bytes(value.as_os_str().as_bytes());
-    }
-
-    fn duration(&mut self, value: Duration) {
-        self.u64(u64::try_from(value.as_nanos()).unwrap_or(u64::MAX));
-    }
-
-    fn list<T>(&mut self, items: &[T], mut each: impl FnMut(&mut Self, &T)) {
-        self.u64(items.len() as u64);
-        for item in items {
-            each(self, item);
-        }
-    }
-
-    fn option<T>(&mut self, value: Option<T>, each: impl FnOnce(&mut Self, T)) {
-        self.u64(u64::from(value.is_some()));
-        if let Some(value) = value {
-            each(self, value);
-        }
-    }
-
-    fn spec(&mut self, spec: &CommandSpec) {
-        self.list(&spec.arguments, |out, argument| out.bytes(argument));
-        self.list(&spec.environment, |out, (name, value)| {
-            out.bytes(name);
-            out.bytes(value);
-        });
-        self.bytes(spec.working_directory.as_bytes());
-        self.list(&spec.lower, |out, path| out.path(path));
-        self.list(&spec.directories, |out, path| out.bytes(path.as_bytes()));
-        self.list(&spec.writable, |out, path| out.bytes(path.as_bytes()));
-        match &spec.root {
-            RootFs::Host => self.u64(0),
-            RootFs::Empty => self.u64(1),
-            RootFs::Directory(path) => {
-                self.u64(2);
-                self.path(path);
-            }
-            RootFs::Inputs => self.u64(3),
-        }
-        self.u64(u64::from(spec.network));
-        self.duration(spec.timeout);
-        self.option(spec.limits.memory_bytes, Self::u64);
-        self.option(spec.limits.processes.map(u64::from), Self::u64);
-        self.option(spec.limits.disk_bytes, Self::u64);
-        self.option(spec.limits.output_bytes, Self::u64);
-        self.option(spec.limits.cpu_millis.map(u64::from), Self::u64);
-        self.u64(spec.conditions.bits());
-    }
-
-    fn config(&mut self, config: &ZygoteConfig) {
-        self.path(&config.scratch_dir);
-        self.u64(match config.user_namespace {
-            UserNamespace::Auto => 0,
-            UserNamespace::Always => 1,
-            UserNamespace::Never => 2,
-        });
-        self.u64(u64::from(config.outer_id));
-        for paths in [&config.input_dirs, &config.image_dirs, &config.hidden] {
-            self.list(paths, |out, path| out.path(path));
-        }
-        self.u64(u64::from(config.upper == UpperDir::Disk));
-        self.u64(config.open_files);
-        self.list(&config.cgroups.controllers, |out, controller| {
-            out.u64(controller.kind as u64);
-            out.u64(u64::from(controller.version == Version::V2));
-            out.path(&controller.dir);
-        });
-    }
-}
-
-struct Reader<'a> {
-    rest: &'a [u8],
-}
-
-impl Reader<'_> {
-    fn take(&mut self, count: usize) -> Result<&[u8], SandboxError> {
-        let (head, rest) =
-            self.rest.split_at_checked(count).ok_or(SandboxError::Malformed("it is cut short"))?;
-        self.rest = rest;
-        Ok(head)
-    }
-
-    fn end<T>(&self, value: T) -> Result<T, SandboxError> {
-        if self.rest.is_empty() {
-            Ok(value)
-        } else {
-            Err(SandboxError::Malformed("bytes follow its end"))
-        }
-    }
-
-    fn u8(&mut self) -> Result<u8, SandboxError> {
-        Ok(self.take(1)?[0])
-    }
-
-    fn u64(&mut self) -> Result<u64, SandboxError> {
-        let mut bytes = [0; 8];
-        bytes.copy_from_slice(self.take(8)?);
-        Ok(u64::from_le_bytes(bytes))
-    }
-
-    fn u32(&mut self) -> Result<u32, SandboxError> {
-        u32::try_from(self.u64()?).map_err(|_| SandboxError::Malformed("a number is too large"))
-    }
-
-    fn bytes(&mut self) -> Result<Vec<u8>, SandboxError> {
-        let length = usize::try_from(self.u64()?)
-            .map_err(|_| SandboxError::Malformed("a length is too large"))?;
-        Ok(self.take(length)?.to_vec())
-    }
-
-    fn string(&mut self) -> Result<String, SandboxError> {
-        String::from_utf8(self.bytes()?).map_err(|_| SandboxError::Malformed("a text is not UTF-8"))
-    }
-
-    fn path(&mut self) -> Result<PathBuf, SandboxError> {
-        Ok(PathBuf::from(OsString::from_vec(self.bytes()?)))
-    }
-
-    fn duration(&mut self) -> Result<Duration, SandboxError> {
-        Ok(Duration::from_nanos(self.u64()?))
-    }
-
-    fn list<T>(
-        &mut self,
-        mut each: impl FnMut(&mut Self) -> Result<T, SandboxError>,
-    ) -> Result<Vec<T>, SandboxError> {
-        let count = self.u64()?;
-        // Each item has at least eight bytes, so a wrong count cannot make the loop long.
-        if count > self.rest.len() as u64 {
-            return Err(SandboxError::Malformed("a list is longer than its message"));
-        }
-        (0..count).map(|_| each(self)).collect()
-    }
-
-    fn option<T>(
-        &mut self,
-        each: impl FnOnce(&mut Self) -> Result<T, SandboxError>,
-    ) -> Result<Option<T>, SandboxError> {
-        if self.u64()? == 0 { Ok(None) } else { each(self).map(Some) }
-    }
-
-    fn report(&mut self) -> Result<Report, SandboxError> {
-        let kind = self.u64()?;
-        let code = self.u32()?.cast_signed();
-        Ok(Report {
-            status: if kind == 0 { Status::Exited(code) } else { Status::Signalled(code) },
-            user: self.duration()?,
-            system: self.duration()?,
-            peak_memory_bytes: self.u64()?,
-            over_limit: self.option(Self::string)?,
-            not_changed: self.list(Self::not_changed)?,
-        })
-    }
-
-    fn withdrawal(&mut self) -> Result<Withdrawal, SandboxError> {
-        Ok(Withdrawal {
-            still_writing: self.u64()? != 0,
-            over_limit: self.option(Self::string)?,
-            hampered: self.option(Self::string)?,
-            worn: self.u64()? != 0,
-        })
-    }
-
-    fn not_changed(&mut self) -> Result<NotChanged, SandboxError> {
-        let one = Conditions::from_bits(self.u64()?);
-        let condition = Condition::ALL.into_iter().find(|condition| one.has(*condition));
-        let condition = condition.ok_or(SandboxError::Malformed("an unknown condition"))?;
-        Ok((condition, self.string()?))
-    }
-
-    fn spec(&mut self) -> Result<CommandSpec, SandboxError> {
-        Ok(CommandSpec {
-            arguments: self.list(Self::bytes)?,
-            environment: self.list(|input| Ok((input.bytes()?, input.bytes()?)))?,
-            working_directory: self.string()?,
-            lower: self.list(Self::path)?,
-            directories: self.list(Self::string)?,
-            writable: self.list(Self::string)?,
-            root: match self.u64()? {
-                0 => RootFs::Host,
-                1 => RootFs::Empty,
-                2 => RootFs::Directory(self.path()?),
-                _ => RootFs::Inputs,
-            },
-            network: self.u64()? != 0,
-            timeout: self.duration()?,
-            limits: Limits {
-                memory_bytes: self.option(Self::u64)?,
-                processes: self.option(Self::u32)?,
-                disk_bytes: self.option(Self::u64)?,
-                output_bytes: self.option(Self::u64)?,
-                cpu_millis: self.option(Self::u32)?,
-            },
-            conditions: Conditions::from_bits(self.u64()?),
-        })
-    }
-
-    fn config(&mut self) -> Result<ZygoteConfig, SandboxError> {
-        Ok(ZygoteConfig {
-            scratch_dir: self.path()?,
-            user_namespace: match self.u64()? {
-                0 => UserNamespace::Auto,
-                1 => UserNamespace::Always,
-                _ => UserNamespace::Never,
-            },
-            outer_id: self.u32()?,
-            input_dirs: self.list(Self::path)?,
-            image_dirs: self.list(Self::path)?,
-            hidden: self.list(Self::path)?,
-            upper: if self.u64()? == 0 { UpperDir::Tmpfs } else { UpperDir::Disk },
-            open_files: self.u64()?,
-            cgroups: CgroupSet {
-                controllers: self.list(|input| {
-                    Ok(Controller {
-                        kind: match input.u64()? {
-                            0 => Kind::Memory,
-                            1 => Kind::Pids,
-                            _ => Kind::Cpu,
-                        },
-                        version: if input.u64()? == 0 { Version::V1 } else { Version::V2 },
-                        dir: input.path()?,
-                    })
-                })?,
-            },
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::conditions::Condition;
+    use super::super::{Limits, RootFs};
     use super::*;
 
     fn spec() -> CommandSpec {

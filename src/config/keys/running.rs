@@ -1,0 +1,67 @@
+//! The scheduler, and what is told of what happens.
+
+use super::{Key, Kind, key};
+
+/// Operations that a scheduler is asked to hold.
+const MOST_QUEUED: u64 = 10_000_000;
+
+pub const KEYS: &[Key] = &[
+    key(
+        "scheduler.default_timeout",
+        "1h",
+        Kind::DurationFrom(1_000),
+        "For actions that name no timeout.",
+    ),
+    key(
+        "scheduler.max_timeout",
+        "24h",
+        Kind::DurationFrom(1_000),
+        "An action that names a longer timeout is refused.",
+    ),
+    key(
+        "scheduler.worker_grace",
+        "30s",
+        Kind::Duration,
+        "How long an action waits for a worker that could run it at all.",
+    ),
+    key(
+        "scheduler.max_queued",
+        "auto",
+        Kind::NumberIn(1, MOST_QUEUED),
+        "Most operations that wait. auto: 250000.",
+    ),
+    key("journal.max_executions", "100000", Kind::Number, "Executions kept for the web pages."),
+    key("journal.max_builds", "2000", Kind::Number, "Builds kept for the web pages."),
+    key(
+        "audit.rate",
+        "0",
+        Kind::Share,
+        "The part of executed actions that is run again under changed conditions while workers are \
+         idle, from 0 (none) to 1 (all). See docs/audit.md.",
+    ),
+    key(
+        "audit.concurrency",
+        "1",
+        Kind::NumberIn(1, 4096),
+        "Actions that are audited at the same time.",
+    ),
+    key("log.format", "text", Kind::Choice(&["text", "json"]), "How logs are written to stderr."),
+    key(
+        "log.filter",
+        "info,aws_config=warn",
+        Kind::LogFilter,
+        "What is logged, e.g. info,kiln_scheduler=debug.",
+    ),
+    key(
+        "telemetry.otlp_endpoint",
+        "",
+        Kind::Text,
+        "Where traces go, e.g. http://127.0.0.1:4317, or https:// (OTLP over gRPC). Empty: nowhere.",
+    ),
+    key(
+        "telemetry.otlp_ca",
+        "",
+        Kind::Path,
+        "Authorities (PEM) that are trusted for an https:// collector. Empty: the system's.",
+    ),
+];
