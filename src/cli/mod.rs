@@ -14,6 +14,7 @@ mod man;
 mod serve;
 mod signals;
 mod status;
+mod suite;
 mod target;
 mod text;
 mod token;
@@ -50,7 +51,7 @@ Examples:
 
 Exit codes:
   0  done
-  1  not found, or a difference was found
+  1  not found, a difference was found, or no plan is quick enough
   2  the command line or the configuration is wrong
   3  the server cannot be reached
   4  the server answered with an error
@@ -67,6 +68,7 @@ enum Command {
     Audit(audit::AuditCommand),
     Cas(cas::CasCommand),
     Index(index::IndexCommand),
+    Tests(suite::TestsCommand),
     Token(token::TokenCommand),
     Config(config::ConfigCommand),
     Man(man::ManCommand),
@@ -77,7 +79,7 @@ enum Command {
 }
 
 /// Commands that ask no server: flags that say which one are neither shown nor taken there.
-const LOCAL: [&str; 6] = ["serve", "index", "token", "config", "man", "completions"];
+const LOCAL: [&str; 7] = ["serve", "index", "tests", "token", "config", "man", "completions"];
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
@@ -133,6 +135,7 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Audit(command) => block_on(command.run(&cli.target.target()?)),
         Command::Cas(command) => block_on(command.run(&cli.target.target()?)),
         Command::Index(command) => block_on(command.run()),
+        Command::Tests(command) => command.run(),
         Command::Token(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Man(command) => command.run(self::command()),

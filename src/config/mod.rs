@@ -16,7 +16,7 @@ use keys::Key;
 
 pub use options::{serve_options, worker_options, worker_port};
 pub use storage::shared_storage;
-pub use values::shown;
+pub use values::{parse_duration, shown};
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! What a test will take by what it, or its like, took.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 
 use super::names::{function, module};
@@ -14,7 +15,15 @@ const UNKNOWN_S: f64 = 1.0;
 /// Estimates for known and for new tests.
 #[derive(Debug, Default)]
 pub struct Estimates {
-    known: HashMap<String, f64>,
+    /// Names with seconds, in the order of names.
+    known: Durations,
+    /// Worked out when the first new test is asked for.
+    like: OnceCell<Like>,
+}
+
+/// What tests that have something in common take.
+#[derive(Debug, Default)]
+struct Like {
     functions: HashMap<String, f64>,
     modules: HashMap<String, f64>,
     mean: Option<f64>,
@@ -23,53 +32,58 @@ pub struct Estimates {
 impl Estimates {
     /// From the durations of some revisions, the newest one last: the median of a test's last three.
     pub fn new(revisions: Vec<Durations>) -> Self {
-        let mut values: HashMap<String, Vec<f64>> = HashMap::new();
-        // Newest first, so that the first values are the ones to keep.
-        for (name, seconds) in revisions.into_iter().rev().flatten() {
-            let values = values.entry(name).or_default();
-            if values.len() < REVISIONS {
-                values.push(seconds);
-            }
-        }
-        let known = values.into_iter();
-        let known = known.filter_map(|(name, mut all)| Some((name, median(&mut all)?)));
-        Self::of_known(known.collect())
-    }
-
-    fn of_known(known: HashMap<String, f64>) -> Self {
-        // In the order of names: sums of numbers depend on their order.
-        let mut all: Vec<_> = known.iter().map(|(name, &seconds)| (&**name, seconds)).collect();
-        all.sort_by(|one, other| one.0.cmp(other.0));
-        let sum: f64 = all.iter().map(|(_, seconds)| seconds).sum();
-        let mean = (!all.is_empty()).then(|| sum / all.len() as f64);
-        let (functions, modules) = (medians(&all, function), medians(&all, module));
-        Self { known, functions, modules, mean }
+        // Newest first, which the sort keeps within a name.
+        let mut all: Durations = revisions.into_iter().rev().flatten().collect();
+        all.sort_by(|one, other| one.0.cmp(&other.0));
+        let middle = |same: &mut [(String, f64)]| {
+            let last = same.iter().take(REVISIONS).map(|(_, seconds)| *seconds);
+            let seconds = median(&mut last.collect::<Vec<_>>())?;
+            Some((std::mem::take(&mut same.first_mut()?.0), seconds))
+        };
+        let known = all.chunk_by_mut(|one, other| one.0 == other.0).filter_map(middle).collect();
+        Self { known, like: OnceCell::new() }
     }
 
     /// Names that have values of their own, in order.
-    pub fn known(&self) -> Vec<&str> {
-        let mut names: Vec<_> = self.known.keys().map(String::as_str).collect();
-        names.sort_unstable();
-        names
+    pub fn known(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.known.iter().map(|(name, _)| name.as_str())
     }
 
     pub fn is_known(&self, name: &str) -> bool {
-        self.known.contains_key(name)
+        self.own(name).is_some()
     }
 
     /// Seconds. A new test lasts as long as the middle one of its variants with other parameters, else of
     /// its module, else as long as the mean of all.
     pub fn seconds(&self, name: &str) -> f64 {
-        let like = || self.functions.get(function(name)).or_else(|| self.modules.get(module(name)));
-        let found = self.known.get(name).or_else(like).copied();
+        self.own(name)
+            .unwrap_or_else(|| self.like.get_or_init(|| Like::new(&self.known)).seconds(name))
+    }
+
+    fn own(&self, name: &str) -> Option<f64> {
+        let place = self.known.binary_search_by(|(known, _)| known.as_str().cmp(name)).ok()?;
+        Some(self.known[place].1)
+    }
+}
+
+impl Like {
+    fn new(known: &Durations) -> Self {
+        let sum: f64 = known.iter().map(|(_, seconds)| seconds).sum();
+        let mean = (!known.is_empty()).then(|| sum / known.len() as f64);
+        Self { functions: medians(known, function), modules: medians(known, module), mean }
+    }
+
+    fn seconds(&self, name: &str) -> f64 {
+        let of_module = || self.modules.get(module(name));
+        let found = self.functions.get(function(name)).or_else(of_module).copied();
         found.or(self.mean).unwrap_or(UNKNOWN_S)
     }
 }
 
-fn medians(all: &[(&str, f64)], part: impl Fn(&str) -> &str) -> HashMap<String, f64> {
+fn medians(all: &[(String, f64)], part: impl Fn(&str) -> &str) -> HashMap<String, f64> {
     let mut groups: HashMap<&str, Vec<f64>> = HashMap::new();
-    for &(name, seconds) in all {
-        groups.entry(part(name)).or_default().push(seconds);
+    for (name, seconds) in all {
+        groups.entry(part(name)).or_default().push(*seconds);
     }
     // The empty part is what names have in common that have nothing in common.
     groups.remove("");
@@ -109,6 +123,7 @@ mod tests {
             assert!((estimates.seconds(name) - seconds).abs() < 1e-9, "{name}");
         }
         assert!((Estimates::default().seconds("t") - UNKNOWN_S).abs() < 1e-9);
-        assert_eq!(estimates.known(), ["a.py::t[1]", "a.py::u", "a.py::v", "b.py::w"]);
+        let known: Vec<_> = estimates.known().collect();
+        assert_eq!(known, ["a.py::t[1]", "a.py::u", "a.py::v", "b.py::w"]);
     }
 }

@@ -37,6 +37,8 @@ pub struct Ending {
 /// A `<testcase>`, or a suite that failed by itself.
 #[derive(Debug)]
 pub struct Case {
+    /// It is the suite itself, which has no case of its own.
+    pub is_suite: bool,
     pub name: CaseName,
     pub duration: Option<Duration>,
     /// What the case says of itself beside its elements.
@@ -78,7 +80,7 @@ impl Case {
         const MARK: &str = "failed on teardown with";
         let is_mark =
             |ending: &Ending| ending.kind == Kind::Failed && ending.message.starts_with(MARK);
-        !self.endings.is_empty() && self.endings.iter().all(is_mark)
+        !self.is_suite && !self.endings.is_empty() && self.endings.iter().all(is_mark)
     }
 
     /// The attempts, first one first. Messages are cut to `limit` bytes.

@@ -87,6 +87,14 @@ impl<R: Read> Input<R> {
             } else if ahead.starts_with(COMMENT) {
                 self.consume(COMMENT.len());
                 self.until(b"-->", |_| {})?;
+            } else if ahead.starts_with(b"<!") {
+                let is_cut = CDATA.starts_with(ahead) || COMMENT.starts_with(ahead);
+                match ahead.get(2) {
+                    Some(b'D' | b'd') => return Err(Reason::DocumentType),
+                    _ if !is_cut => return Err(Reason::Declaration),
+                    _ => {}
+                }
+                self.consume(self.end - self.start);
             } else if ahead.first() == Some(&b'<') {
                 return Ok(text);
             } else {

@@ -90,6 +90,8 @@ pub enum Reason {
     Stray,
     #[error("it has a document type (<!DOCTYPE>): entities are never followed")]
     DocumentType,
+    #[error("<! begins neither a comment nor a section of text")]
+    Declaration,
     #[error("&{0}; is none of XML's own entities, and no others are followed")]
     Entity(String),
     #[error("it is in {0}: only UTF-8 is read")]

@@ -178,6 +178,14 @@ fn a_suite_that_fails_by_itself_is_a_failure_without_a_name() {
 }
 
 #[test]
+fn what_a_suite_says_of_itself_is_never_the_tear_down_of_a_case() {
+    let error = "<error message='failed on teardown with x'/>";
+    let xml = format!("<testsuite name='s'>{error}{error}<testcase name=''/></testsuite>");
+    let (totals, found) = all(xml.as_bytes(), &limits()).expect("it is read");
+    assert_eq!((totals.cases, found.len()), (1, 3));
+}
+
+#[test]
 fn entities_and_document_types_are_refused() {
     let declared = b"<?xml version='1.0'?>\n<!DOCTYPE r [<!ENTITY x SYSTEM 'file:///etc/passwd'>]>\n<testsuite/>";
     let (line, reason) = refusal(declared, &limits());
@@ -213,6 +221,8 @@ fn what_is_no_report_is_refused_with_its_line() {
             "within",
         ),
         (b"<testsuite>\n</testsuites>", 2, "not well-formed"),
+        (b"<testsuite>\n<!-> x --></testsuite>", 2, "<! begins neither"),
+        (b"<testsuite>\n<!ELEMENT a ANY></testsuite>", 2, "<! begins neither"),
         (b"<testsuite>\n<testcase name=a/></testsuite>", 2, "not well-formed"),
     ] {
         let (at, reason) = refusal(xml, &limits());
@@ -364,7 +374,7 @@ proptest! {
             "<testsuite name='a'>", "</testsuite>", "<testsuites>", "</testsuites>", "<testcase name='b'>",
             "</testcase>", "<testcase name='c' time='1,5'/>", "<failure message='m'>", "</failure>", "<error/>",
             "<![CDATA[", "]]>", "<!--", "-->", "&amp;", "&#x", ";", "text", "<?xml version='1.0'?>", "\n",
-            "<!DOCTYPE", ">", "<", "\u{feff}", "<rerunFailure>", "</rerunFailure>", "'", "]", "-",
+            "<!DOCTYPE", "<!", "?>", ">", "<", "\u{feff}", "<rerunFailure>", "</rerunFailure>", "'", "]", "-",
         ]), 0..30),
         piece in 1_usize..20,
     ) {

@@ -8,6 +8,9 @@ const STEPS: usize = 4_000_000;
 /// A plan within this of the lower bound is as good as estimates are.
 const CLOSE: f64 = 1e-4;
 
+/// A move that leaves no more than this part of the difference between two shards is good.
+const NEAR: f64 = 0.05;
+
 pub fn improve(placed: &mut Placed, suite: &Suite) {
     let by_seconds = |(a, one): &(f64, Unit), (b, other): &(f64, Unit)| {
         a.total_cmp(b).then_with(|| one.cmp(other))
@@ -38,25 +41,44 @@ fn longest(placed: &Placed) -> Option<usize> {
 /// The unit of the longer shard, and the one of the shorter that it changes places with.
 type Exchange = (usize, Option<usize>);
 
+/// The best exchange so far between two shards.
+struct Offers {
+    /// What the longer shard takes longer.
+    gap: f64,
+    /// How far the best exchange is from making both equal.
+    off: f64,
+    best: Option<Exchange>,
+}
+
+impl Offers {
+    /// An exchange that makes the longer shard shorter by `change` seconds.
+    fn add(&mut self, change: f64, exchange: Exchange) {
+        // Less than this part of the gap is not worth it.
+        let least = self.gap * 1e-3;
+        let off = (self.gap / 2.0 - change).abs();
+        if change > least && change < self.gap - least && off < self.off {
+            (self.off, self.best) = (off, Some(exchange));
+        }
+    }
+}
+
 /// The exchange after which both are most equal, if any makes the longer one shorter by a sensible part.
 /// Both are sorted, so that one pass over them finds it.
 fn exchange(placed: &Placed, longer: usize, shorter: usize) -> Option<Exchange> {
     let (long, short) = (&placed.units[longer], &placed.units[shorter]);
     let gap = placed.loads[longer] - placed.loads[shorter];
-    let least = gap * 1e-3;
-    let mut best: Option<(f64, Exchange)> = None;
-    let mut offer = |change: f64, exchange: Exchange| {
-        let off = (gap / 2.0 - change).abs();
-        let helps = change > least && change < gap - least;
-        if helps && best.as_ref().is_none_or(|(best, _)| off < *best) {
-            best = Some((off, exchange));
-        }
-    };
+    let mut offers = Offers { gap, off: f64::INFINITY, best: None };
     if long.len() > 1 {
         let fits = long.partition_point(|(seconds, _)| *seconds <= gap / 2.0);
-        for unit in [fits.checked_sub(1), Some(fits).filter(|&unit| unit < long.len())] {
-            unit.into_iter().for_each(|unit| offer(long[unit].0, (unit, None)));
+        for unit in [fits.checked_sub(1), Some(fits)].into_iter().flatten() {
+            if let Some((seconds, _)) = long.get(unit) {
+                offers.add(*seconds, (unit, None));
+            }
         }
+    }
+    // A move that evens out nearly all of it is not worth bettering by looking at every pair.
+    if offers.off <= gap * NEAR {
+        return offers.best;
     }
     let mut other = 0;
     for (unit, (seconds, _)) in long.iter().enumerate() {
@@ -66,11 +88,11 @@ fn exchange(placed: &Placed, longer: usize, shorter: usize) -> Option<Exchange> 
         }
         for partner in [other.checked_sub(1), Some(other)].into_iter().flatten() {
             if let Some((partner_seconds, _)) = short.get(partner) {
-                offer(seconds - partner_seconds, (unit, Some(partner)));
+                offers.add(seconds - partner_seconds, (unit, Some(partner)));
             }
         }
     }
-    best.map(|(_, exchange)| exchange)
+    offers.best
 }
 
 fn apply(placed: &mut Placed, longer: usize, shorter: usize, (unit, partner): Exchange) {

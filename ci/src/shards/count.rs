@@ -3,7 +3,16 @@
 use thiserror::Error;
 
 use super::place::longest_first_makespan;
-use super::{Item, Plan, plan};
+use super::{Item, Plan, plan, plan_within};
+
+/// No plan is better than longest first by more than this.
+const BETTER: f64 = 4.0 / 3.0;
+
+/// Nor, where there are many tests, by more than this, as a rule: plans for them take long to try.
+const BETTER_OF_MANY: f64 = 1.02;
+
+/// Tests of which plans are tried wherever there is hope.
+const FEW: usize = 1000;
 
 #[derive(Debug, Error, PartialEq)]
 pub enum Impossible {
@@ -40,13 +49,13 @@ pub fn count_for(tests: Vec<Item>, target_s: f64, overhead_s: f64) -> Result<Pla
     longest_first.sort_by(|one, other| other.total_cmp(one));
     let total: f64 = longest_first.iter().sum();
     let least = ((total / room).ceil() as usize).clamp(1, tests.len());
+    let hope = if tests.len() <= FEW { BETTER } else { BETTER_OF_MANY };
     // With a shard a test the longest one fits, so the search ends.
     for shards in least..tests.len() {
-        // Plans are never much worse than longest first, and rarely much better.
-        if longest_first_makespan(&longest_first, shards) > room * 1.05 {
+        if longest_first_makespan(&longest_first, shards) > room * hope {
             continue;
         }
-        let plan = plan(tests.clone(), shards);
+        let plan = plan_within(tests.clone(), shards, room);
         if plan.makespan_s <= room {
             return Ok(plan);
         }

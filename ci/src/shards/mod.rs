@@ -14,7 +14,7 @@ mod together;
 pub use count::{Impossible, count_for, useful_shards};
 pub use format::{Format, FormatError, arguments, quoted};
 
-use place::Suite;
+use place::{Placed, Suite};
 
 /// A test with the seconds that it is expected to take: finite, not negative.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,8 +44,15 @@ const ROBUSTNESS: f64 = 1.002;
 
 /// Cuts tests into `shards`, or as many as there are tests if that is less, each with at least one test. It
 /// depends on nothing but names, seconds and the number; not on the order of the tests.
-pub fn plan(mut tests: Vec<Item>, shards: usize) -> Plan {
-    tests.sort_by(|one, other| one.name.cmp(&other.name));
+pub fn plan(tests: Vec<Item>, shards: usize) -> Plan {
+    plan_within(tests, shards, f64::INFINITY)
+}
+
+/// The same; robustness counts for less than to be done in `limit_s` seconds.
+fn plan_within(mut tests: Vec<Item>, shards: usize, limit_s: f64) -> Plan {
+    if !tests.is_sorted_by(|one, other| one.name <= other.name) {
+        tests.sort_by(|one, other| one.name.cmp(&other.name));
+    }
     let shards = shards.min(tests.len());
     if shards == 0 {
         return Plan::default();
@@ -53,11 +60,15 @@ pub fn plan(mut tests: Vec<Item>, shards: usize) -> Plan {
     let suite = Suite::new(&tests, shards);
     let mut robust = place::spread(&suite, &together::units(&suite));
     balance::improve(&mut robust, &suite);
-    let mut even = place::longest_first(&suite);
-    balance::improve(&mut even, &suite);
-    let is_close = robust.makespan() <= even.makespan().max(suite.lower_bound()) * ROBUSTNESS;
-    let chosen = if is_close { robust } else { even };
     let lower_bound_s = suite.lower_bound();
+    let good = |placed: &Placed, than: f64| placed.makespan() <= (than * ROBUSTNESS).min(limit_s);
+    let chosen = if good(&robust, lower_bound_s) {
+        robust
+    } else {
+        let mut even = place::longest_first(&suite);
+        balance::improve(&mut even, &suite);
+        if good(&robust, even.makespan()) { robust } else { even }
+    };
     let makespan_s = chosen.makespan();
     let mut plan = Plan { shards: Vec::with_capacity(shards), makespan_s, lower_bound_s };
     let names: Vec<String> = tests.into_iter().map(|test| test.name).collect();

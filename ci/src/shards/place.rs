@@ -13,8 +13,8 @@ const PARTS: [usize; 4] = [4, 16, 64, 256];
 const STEPS: usize = 8_000_000;
 
 /// Tests in the order of their names, and how many shards there are.
-pub struct Suite {
-    pub names: Vec<String>,
+pub struct Suite<'a> {
+    pub names: Vec<&'a str>,
     pub seconds: Vec<f64>,
     pub shards: usize,
     pub total: f64,
@@ -33,12 +33,12 @@ pub struct Placed {
     pub loads: Vec<f64>,
 }
 
-impl Suite {
-    pub fn new(tests: &[Item], shards: usize) -> Self {
+impl<'a> Suite<'a> {
+    pub fn new(tests: &'a [Item], shards: usize) -> Self {
         let seconds: Vec<_> = tests.iter().map(|test| test.seconds).collect();
         let mut order: Vec<_> = (0..tests.len()).collect();
         order.sort_by(|&a, &b| seconds[b].total_cmp(&seconds[a]).then(a.cmp(&b)));
-        let names = tests.iter().map(|test| test.name.clone()).collect();
+        let names = tests.iter().map(|test| test.name.as_str()).collect();
         Self { names, total: seconds.iter().sum(), seconds, shards, order }
     }
 

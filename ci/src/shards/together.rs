@@ -59,10 +59,10 @@ pub fn units(suite: &Suite) -> Vec<Unit> {
 
 /// Neighbours of the same module first, then the nearer ones.
 fn nearest(suite: &Suite, suspect: usize) -> Vec<usize> {
-    let module = names::module(&suite.names[suspect]);
+    let module = names::module(suite.names[suspect]);
     let mut tests: Vec<_> = around(suite, suspect, REACH).collect();
     tests.sort_by_key(|&test| {
-        (names::module(&suite.names[test]) != module, test.abs_diff(suspect), test)
+        (names::module(suite.names[test]) != module, test.abs_diff(suspect), test)
     });
     tests
 }
@@ -88,7 +88,7 @@ fn is_suspect(suite: &Suite, test: usize) -> bool {
 /// Seconds of the other tests of the module, of which the nearest ones are enough.
 fn siblings(suite: &Suite, test: usize) -> Vec<f64> {
     const MOST: usize = 64;
-    let module = names::module(&suite.names[test]);
-    let is_sibling = |&other: &usize| names::module(&suite.names[other]) == module;
+    let module = names::module(suite.names[test]);
+    let is_sibling = |&other: &usize| names::module(suite.names[other]) == module;
     around(suite, test, MOST).filter(is_sibling).map(|other| suite.seconds[other]).collect()
 }

@@ -1,0 +1,279 @@
+//! `kiln tests shards`.
+
+use std::collections::HashSet;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::builder::ValueParser;
+use clap::{ArgGroup, Args, ValueEnum};
+use kiln_ci::durations::{self, Durations, Estimates, FileError};
+use kiln_ci::shards::{self, Impossible, Item, Plan};
+use serde::Serialize;
+
+use super::super::text::{Look, Table, look};
+use super::super::{CliError, Exit, text};
+use super::{open, shown};
+use crate::config::parse_duration;
+use crate::web::format;
+
+/// Cut tests into shards that take equally long.
+///
+/// From what tests took before: a file in pytest-split's format, a JSON object from names to seconds. The
+/// same input gives the same plan. A shard is never empty: where there are fewer tests than shards, there
+/// are as many shards as tests.
+#[derive(Debug, Args)]
+#[command(
+    group = ArgGroup::new("number").required(true).args(["shards", "target_time"]),
+    after_help = "\
+Examples:
+  kiln tests shards --durations .test_durations --shards 8
+  kiln tests shards --durations .test_durations --target-time 5m --overhead 30s --json
+  kiln tests shards --durations .test_durations --shards 4 --tests list.txt --format bazel
+  words=$(kiln tests shards --durations d.json --shards 4 --format pytest --only 2) &&
+    eval \"pytest $words\"
+
+Lines of --format, one a shard, in words of a shell:
+  bazel    //a:b //c:d, or --test_filter=... where the tests are cases of one target
+  pytest   node ids
+  gtest    GTEST_FILTER=Suite.Case:Suite.Other
+  junit    --select-method=Class#method ..., for the console launcher
+  nextest  -E 'test(=name) + ...', and the binary's id where names are `ID NAME`"
+)]
+pub struct Shards {
+    /// Seconds by test, as pytest-split writes them; given several times, oldest revision first, the median
+    /// of a test's last three counts
+    #[arg(long, value_name = "FILE", required = true)]
+    durations: Vec<PathBuf>,
+
+    /// Tests to plan, one a line (`-`: standard input), instead of all in --durations: new ones get an
+    /// estimate, the others are left out
+    #[arg(long, value_name = "FILE")]
+    tests: Option<PathBuf>,
+
+    /// Number of shards
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    shards: Option<u32>,
+
+    /// The fewest shards of which each is done in this time
+    #[arg(long, value_name = "TIME", value_parser = ValueParser::from(time))]
+    target_time: Option<Duration>,
+
+    /// What a shard takes before its first test, for --target-time
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "0s",
+        value_parser = ValueParser::from(time),
+        requires = "target_time"
+    )]
+    overhead: Duration,
+
+    /// What to print [default: a table]
+    #[arg(long, value_enum, hide_default_value = true, default_value_t = Format::Table)]
+    format: Format,
+
+    /// The same as --format json
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
+
+    /// Only this shard, counted from 1; exit code 1 where there are fewer shards
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    only: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    #[value(hide = true)]
+    Table,
+    Json,
+    Bazel,
+    Pytest,
+    Gtest,
+    Junit,
+    Nextest,
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    parse_duration(text).ok_or_else(|| "not a time like 90s, 5m or 1h".to_owned())
+}
+
+/// The plan as other programs read it.
+#[derive(Serialize)]
+struct Json<'a> {
+    shards: Vec<JsonShard<'a>>,
+    makespan_s: f64,
+    lower_bound_s: f64,
+}
+
+#[derive(Serialize)]
+struct JsonShard<'a> {
+    tests: &'a [String],
+    expected_s: f64,
+}
+
+impl Shards {
+    pub fn run(self) -> Result<Exit, CliError> {
+        let (from, names) = (self.durations.len(), self.durations.iter());
+        let read = names.map(|path| read_durations(path)).collect::<Result<Vec<_>, _>>()?;
+        let estimates = Estimates::new(read);
+        let tests = match &self.tests {
+            Some(path) => listed(path, &estimates, from)?,
+            None => estimates.known().map(str::to_owned).collect(),
+        };
+        let item = |name: String| Item { seconds: estimates.seconds(&name), name };
+        let plan = self.plan(tests.into_iter().map(item).collect())?;
+        // Without tests to name, many runners would run all of them.
+        if let Some(only) = self.only.filter(|&only| only as usize > plan.shards.len()) {
+            let message = format!("there is no shard {only}: there are {}", plan.shards.len());
+            return Err(CliError::not_found(message).hint("this job has nothing to run"));
+        }
+        self.print(&plan)?;
+        Ok(Exit::Done)
+    }
+
+    fn plan(&self, tests: Vec<Item>) -> Result<Plan, CliError> {
+        if tests.is_empty() {
+            eprintln!("warning: there are no tests, so there are no shards");
+        }
+        let Some(target) = self.target_time else {
+            let shards = self.shards.unwrap_or(1) as usize;
+            warn_of_useless(&tests, shards);
+            return Ok(shards::plan(tests, shards));
+        };
+        let (target_s, overhead_s) = (target.as_secs_f64(), self.overhead.as_secs_f64());
+        shards::count_for(tests, target_s, overhead_s).map_err(|why| {
+            let target = format::duration(nanos(target_s));
+            let hint = match why {
+                Impossible::LongTest { .. } => "cut that test into several, or give it more time",
+                Impossible::Overhead(_) => "--target-time has to be longer than --overhead",
+            };
+            CliError::not_found(format!("no number of shards is done in {target}: {why}"))
+                .hint(hint)
+        })
+    }
+
+    fn print(&self, plan: &Plan) -> Result<(), CliError> {
+        let format = match (self.json, self.format) {
+            (true, _) | (_, Format::Json) => {
+                return text::write_out(json(plan, self.only)?.as_bytes());
+            }
+            (_, Format::Table) => return text::print(&table(plan, self.only)),
+            (_, Format::Bazel) => shards::Format::Bazel,
+            (_, Format::Pytest) => shards::Format::Pytest,
+            (_, Format::Gtest) => shards::Format::Googletest,
+            (_, Format::Junit) => shards::Format::Junit,
+            (_, Format::Nextest) => shards::Format::Nextest,
+        };
+        let mut lines = String::new();
+        for (_, shard) in chosen(plan, self.only) {
+            let line = shards::arguments(format, &shard.tests).map_err(|error| {
+                CliError::usage(error.to_string()).hint("--format json takes every name")
+            })?;
+            lines.push_str(&line);
+            lines.push('\n');
+        }
+        text::write_out(lines.as_bytes())
+    }
+}
+
+/// Shards with their numbers, all or one of them.
+fn chosen(plan: &Plan, only: Option<u32>) -> impl Iterator<Item = (usize, &shards::Shard)> {
+    let numbered = (1..).zip(&plan.shards);
+    numbered.filter(move |(number, _)| only.is_none_or(|only| *number == only as usize))
+}
+
+fn read_durations(path: &Path) -> Result<Durations, CliError> {
+    durations::read(open(path)?).map_err(|error| {
+        let hint = match &error {
+            FileError::Io(_) | FileError::TooLong => "give the file of durations",
+            FileError::Empty => "an object without tests is {}",
+            FileError::Json(_) => "the format is pytest-split's: {\"name\": seconds, …}",
+        };
+        CliError::usage(format!("{}: {error}", shown(path))).hint(hint)
+    })
+}
+
+/// Bytes of a list of tests.
+const MAX_LIST: u64 = 1 << 30;
+
+/// The tests of a list, each once, and a word on how they differ from those that are known.
+fn listed(path: &Path, estimates: &Estimates, files: usize) -> Result<Vec<String>, CliError> {
+    let failed = |why: String| CliError::usage(format!("cannot read {}: {why}", shown(path)));
+    let mut list = String::new();
+    let read = open(path)?.take(MAX_LIST + 1).read_to_string(&mut list);
+    read.map_err(|error| failed(error.to_string()))?;
+    if list.len() as u64 > MAX_LIST {
+        return Err(failed(format!("it has more than {MAX_LIST} bytes")));
+    }
+    let mut seen = HashSet::new();
+    let names = list.lines().map(str::trim).filter(|name| !name.is_empty());
+    let tests: Vec<_> = names.filter(|name| seen.insert(*name)).map(str::to_owned).collect();
+    let new = tests.iter().filter(|name| !estimates.is_known(name)).count();
+    let gone = estimates.known().len() - (tests.len() - new);
+    if new > 0 || gone > 0 {
+        let file = if files > 1 { "files" } else { "file" };
+        eprintln!("{new} new tests are estimated, {gone} of the {file} are not in the list");
+    }
+    Ok(tests)
+}
+
+fn warn_of_useless(tests: &[Item], shards: usize) {
+    let useful = shards::useful_shards(tests);
+    if tests.is_empty() || shards <= useful {
+        return;
+    }
+    let longest = tests.iter().max_by(|one, other| {
+        one.seconds.total_cmp(&other.seconds).then_with(|| other.name.cmp(&one.name))
+    });
+    if shards > tests.len() {
+        eprintln!("warning: there are {} tests only, so there are as many shards", tests.len());
+    } else if let Some(Item { name, seconds }) = longest.filter(|longest| longest.seconds > 0.0) {
+        let seconds = format::duration(nanos(*seconds));
+        eprintln!(
+            "warning: more than {useful} shards are no faster: {name:?} alone takes {seconds}"
+        );
+    }
+}
+
+/// Seconds with as many places as clocks are worth.
+fn rounded(seconds: f64) -> f64 {
+    (seconds * 1e6).round() / 1e6
+}
+
+fn nanos(seconds: f64) -> u64 {
+    // Saturates: what is longer than centuries is shown as such.
+    (seconds * 1e9) as u64
+}
+
+fn json(plan: &Plan, only: Option<u32>) -> Result<String, CliError> {
+    let shards = chosen(plan, only)
+        .map(|(_, shard)| JsonShard { tests: &shard.tests, expected_s: rounded(shard.expected_s) });
+    let json = Json {
+        shards: shards.collect(),
+        makespan_s: rounded(plan.makespan_s),
+        lower_bound_s: rounded(plan.lower_bound_s),
+    };
+    let json =
+        serde_json::to_string(&json).map_err(|error| CliError::machine(error.to_string()))?;
+    Ok(json + "\n")
+}
+
+fn table(plan: &Plan, only: Option<u32>) -> String {
+    let mut table = Table::new(&["shard", "tests", "expected"], &[0, 1, 2]);
+    for (number, shard) in chosen(plan, only) {
+        table.row([
+            number.to_string(),
+            shard.tests.len().to_string(),
+            format::duration(nanos(shard.expected_s)),
+        ]);
+    }
+    let (makespan, bound) = (plan.makespan_s, plan.lower_bound_s);
+    let over = if bound > 0.0 { (makespan / bound - 1.0) * 100.0 } else { 0.0 };
+    let sum = format!(
+        "longest {}, {over:.1} % over the lower bound of {}",
+        format::duration(nanos(makespan)),
+        format::duration(nanos(bound))
+    );
+    format!("{}{}\n", table.text(""), look(Look::Bold, &sum))
+}
