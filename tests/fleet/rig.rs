@@ -16,7 +16,8 @@ use tokio::runtime::Runtime;
 
 use crate::support::balancer::Balancer;
 use crate::support::bazel::{Bazel, Run};
-use crate::support::server::{Server, command, get_json, get_text};
+pub use crate::support::server::metric;
+use crate::support::server::{Server, command, get_json};
 
 pub const WITHIN: Duration = Duration::from_secs(90);
 
@@ -217,20 +218,6 @@ pub fn await_status(address: &str, what: &str, condition: impl Fn(&Value) -> boo
         }
         assert!(Instant::now() < deadline, "{what} did not happen; status: {status:#}");
     }
-}
-
-/// The sum of the samples of a metric that carry these labels.
-pub fn metric(address: &str, name: &str, labels: &[(&str, &str)]) -> f64 {
-    let text = get_text(address, "/metrics");
-    let labelled = |line: &&str| {
-        labels.iter().all(|(label, value)| line.contains(&format!("{label}=\"{value}\"")))
-    };
-    let samples = text
-        .lines()
-        .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
-    let values =
-        samples.filter(labelled).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
-    values.sum::<f64>()
 }
 
 /// Of the queue in Redis: `c.retries` and the like.

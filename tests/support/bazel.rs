@@ -9,6 +9,8 @@ pub struct Bazel {
     binary: PathBuf,
     workspace: PathBuf,
     user_root: TempDir,
+    /// Startup options beside the usual ones: another set is another Bazel server.
+    pub startup: Vec<&'static str>,
 }
 
 pub struct Run {
@@ -21,7 +23,8 @@ impl Bazel {
     /// `workspace` is relative to the repository's root.
     pub fn new(binary: PathBuf, workspace: &str) -> Self {
         let user_root = TempDir::with_prefix("kiln-bazel-").expect("a temporary directory");
-        Self { binary, workspace: super::root().join(workspace), user_root }
+        let workspace = super::root().join(workspace);
+        Self { binary, workspace, user_root, startup: Vec::new() }
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -30,6 +33,7 @@ impl Bazel {
             .arg(format!("--output_user_root={}", self.user_root.path().display()))
             // Debian's Bazel finds its own parts through the system's bazelrc: that one is read.
             .args(["--max_idle_secs=60", "--nohome_rc"])
+            .args(&self.startup)
             .args(arguments)
             .current_dir(&self.workspace);
         command

@@ -141,6 +141,20 @@ pub fn get_text(address: &str, path: &str) -> String {
     body.to_owned()
 }
 
+/// The sum of the samples of a metric that carry these labels.
+pub fn metric(address: &str, name: &str, labels: &[(&str, &str)]) -> f64 {
+    let text = get_text(address, "/metrics");
+    let labelled = |line: &&str| {
+        labels.iter().all(|(label, value)| line.contains(&format!("{label}=\"{value}\"")))
+    };
+    let samples = text
+        .lines()
+        .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+    let values =
+        samples.filter(labelled).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+    values.sum::<f64>()
+}
+
 /// The status of the answer to `GET path`.
 pub fn get_status(address: &str, path: &str) -> u16 {
     use std::io::{Read, Write};

@@ -1,0 +1,4 @@
+#!/bin/bash
+touch "$TEST_SHARD_STATUS_FILE"
+echo "shard $TEST_SHARD_INDEX of $TEST_TOTAL_SHARDS"
+[ "$TEST_TOTAL_SHARDS" = 3 ]
