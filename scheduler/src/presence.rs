@@ -53,7 +53,7 @@ impl OpenConnection {
         Connection(self.0.clone())
     }
 
-    /// It was closed in order, by a client that had nothing open: no time limit, no error.
+    /// It has ended without an error or a time limit: one of the two sides has closed it in order.
     pub fn ended(self) {
         self.0.state.store(ENDED, Ordering::Release);
     }

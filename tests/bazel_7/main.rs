@@ -1,6 +1,8 @@
 //! A newer Bazel, 7.7.1, with what no older one has. One server of Bazel does all of it, one scenario after
 //! the other: to start it costs more than most of them.
 
+#![allow(clippy::panic)]
+
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -14,6 +16,8 @@ use std::process::Command;
 use support::bazel::{Bazel, Run};
 use support::client;
 use support::server::{Server, command, metric};
+
+type Scenario = (&'static str, fn(&Rig));
 
 /// A copy of the workspace that scenarios may change, and a server.
 struct Rig {
@@ -77,7 +81,7 @@ fn copy(from: &str, to: &Path) {
 fn a_newer_bazel_finds_all_that_it_asks_for() {
     let Some(binary) = client("KILN_BAZEL_7") else { return };
     let mut rig = Rig::new(binary);
-    let scenarios: [(&str, fn(&Rig)); 12] = [
+    let scenarios: [Scenario; 12] = [
         ("tools are told by Bazel's own marks", builds::marks),
         ("messages of what succeeds", builds::messages),
         ("names beyond ASCII", names::beyond_ascii),
@@ -91,15 +95,15 @@ fn a_newer_bazel_finds_all_that_it_asks_for() {
         ("a final output that has gone", losses::toplevel),
         ("inputs that have gone", losses::inputs),
     ];
-    let run = |rig: &Rig, name: &str, scenario: fn(&Rig)| {
+    let run = |rig: &Rig, (name, scenario): Scenario| {
         println!("{name}");
         let start = std::time::Instant::now();
         scenario(rig);
         println!("  {:.1} s", start.elapsed().as_secs_f64());
     };
-    for (name, scenario) in scenarios {
-        run(&rig, name, scenario);
+    for scenario in scenarios {
+        run(&rig, scenario);
     }
     rig.bazel.startup = vec!["--digest_function=BLAKE3"];
-    run(&rig, "BLAKE3", builds::blake3);
+    run(&rig, ("BLAKE3", builds::blake3));
 }
