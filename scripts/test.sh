@@ -14,7 +14,8 @@ missing() {
   say "SKIPPED: the tests that need $1"
 }
 need_bazel_2 || missing "Bazel 2.1.0"
-need_bazel_7 || missing "Bazel 7"
+# Debian sid moves and is not always whole: the one client that may be absent.
+need_bazel_7 || { unset KILN_BAZEL_7; say "SKIPPED: the tests that need Bazel 7 (log: $tools_dir/bazel-7.log)"; }
 need_casd || missing "buildbox-casd"
 need_chromium || missing "Chromium"
 need_redis || missing "redis-server"

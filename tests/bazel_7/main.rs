@@ -14,7 +14,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use support::bazel::{Bazel, Run};
-use support::client;
 use support::server::{Server, command, metric};
 
 type Scenario = (&'static str, fn(&Rig));
@@ -79,7 +78,11 @@ fn copy(from: &str, to: &Path) {
 
 #[test]
 fn a_newer_bazel_finds_all_that_it_asks_for() {
-    let Some(binary) = client("KILN_BAZEL_7") else { return };
+    // Debian sid, where it comes from, moves and is not always whole: the one client that may be absent.
+    let Some(binary) = std::env::var_os("KILN_BAZEL_7").map(PathBuf::from) else {
+        eprintln!("SKIPPED: KILN_BAZEL_7 is not set; scripts/test.sh installs it where it can");
+        return;
+    };
     let mut rig = Rig::new(binary);
     let scenarios: [Scenario; 12] = [
         ("tools are told by Bazel's own marks", builds::marks),
