@@ -296,7 +296,8 @@ fn an_endpoint_that_cannot_work_is_refused_at_the_start() {
         assert!(text.contains("telemetry.otlp_endpoint") && text.contains("http://"), "{text}");
     }
     let mut command = command("127.0.0.1:0", &data.path().join("kiln"), &["--workers", "0"]);
-    command.env(ENDPOINT, "http://127.0.0.1:4317").env("KILN_TELEMETRY_OTLP_CA", "ca.pem");
+    let authority = Authority::new(data.path(), "ca");
+    command.env(ENDPOINT, "http://127.0.0.1:4317").env("KILN_TELEMETRY_OTLP_CA", &authority.file);
     let (code, text) = program(command).expect("it does not start");
     assert_eq!((code, text.contains("https://")), (2, true), "{text}");
 }

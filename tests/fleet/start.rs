@@ -102,7 +102,7 @@ fn what_of_s3_is_configured_wrongly_is_said_before_anything_is_waited_for() {
     refused("KILN_S3_REGION", "us east", &["s3.region = \"us east\""]);
     refused("AWS_REGION", "", &["AWS_REGION = \"\"", "us-east-1"]);
     refused("AWS_CA_BUNDLE", "/no/such/file", &["AWS_CA_BUNDLE = /no/such/file"]);
-    refused("KILN_S3_CA", "/no/such/file", &["s3.ca = /no/such/file"]);
+    refused("KILN_S3_CA", "/no/such/file", &["s3.ca = \"/no/such/file\"", "cannot read"]);
     let mut command = shared.command("one", &[]);
     command.env_remove("KILN_S3_ENDPOINT").env("AWS_ENDPOINT_URL_S3", "minio:9000");
     expect_code(2, command, &["AWS_ENDPOINT_URL_S3 = \"minio:9000\""]);

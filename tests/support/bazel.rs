@@ -33,6 +33,8 @@ impl Bazel {
             .arg(format!("--output_user_root={}", self.user_root.path().display()))
             // Debian's Bazel finds its own parts through the system's bazelrc: that one is read.
             .args(["--max_idle_secs=60", "--nohome_rc"])
+            // It lives for seconds: what it compiles well it never earns back.
+            .args(["--host_jvm_args=-XX:TieredStopAtLevel=1", "--host_jvm_args=-XX:+UseSerialGC"])
             .args(&self.startup)
             .args(arguments)
             .current_dir(&self.workspace);

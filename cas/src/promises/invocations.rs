@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -15,6 +15,11 @@ use crate::stores::Clock;
 const MOST: usize = 4096;
 /// Bytes of an invocation's id that count.
 const ID: usize = 128;
+/// An invocation with a request under way is said to run for at least so many seconds: it is reported
+/// again before they are over.
+const REPORTED: u32 = 180;
+/// Ages are whole seconds of two clocks: promises of the first moments count as well.
+const SKEW: u32 = 2;
 
 /// The invocations that clients name in their requests. Clones share it.
 #[derive(Clone)]
@@ -34,6 +39,8 @@ struct Shared {
     quiet: u32,
     began: u32,
     known: RwLock<Known>,
+    /// One began that was not reported yet.
+    unreported: AtomicBool,
 }
 
 #[derive(Default)]
@@ -56,6 +63,17 @@ impl Invocation {
         self.open.load(Ordering::Acquire) > 0
             || self.seen.load(Ordering::Relaxed).saturating_add(quiet) > now
     }
+}
+
+/// An invocation that runs, as far as one process of a fleet knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    /// Drawn from its name: the same at every process.
+    pub id: [u8; 16],
+    /// Seconds since it began.
+    pub age: u32,
+    /// Seconds after which it counts as over when nobody reports it again.
+    pub left: u32,
 }
 
 /// A request of an invocation that is under way: while it is, the invocation runs.
@@ -84,7 +102,8 @@ impl Invocations {
     pub fn new(clock: Clock, min_lease: Duration) -> Self {
         let quiet = u32::try_from(min_lease.as_secs()).unwrap_or(u32::MAX);
         let began = clock.now();
-        Self { shared: Arc::new(Shared { clock, quiet, began, known: RwLock::default() }) }
+        let (known, unreported) = (RwLock::default(), AtomicBool::new(false));
+        Self { shared: Arc::new(Shared { clock, quiet, began, known, unreported }) }
     }
 
     /// Begins a request of this invocation. `None`: it has no name.
@@ -117,6 +136,42 @@ impl Invocations {
             *since = invocation.since.min(*since);
         }
         Cut { lease, min_lease: self.shared.quiet.min(lease), running }
+    }
+
+    /// How long promises are kept at least, in seconds.
+    pub fn min_lease(&self) -> u32 {
+        self.shared.quiet
+    }
+
+    /// Those that run, to be told to other processes.
+    pub fn report(&self) -> Vec<Run> {
+        let now = self.shared.clock.now();
+        // Before the look: who comes after it is reported the next time.
+        self.shared.unreported.store(false, Ordering::Release);
+        let known = self.shared.known.read().unwrap_or_else(PoisonError::into_inner);
+        let runs = known.by_id.iter().filter(|(_, run)| run.runs(now, self.shared.quiet));
+        let report = runs.map(|(id, run)| {
+            let mut name = [0; 16];
+            name.copy_from_slice(&blake3::hash(id).as_bytes()[..16]);
+            let age = now.saturating_sub(run.since).saturating_add(SKEW);
+            let quiet_for = now.saturating_sub(run.seen.load(Ordering::Relaxed));
+            let left = match run.open.load(Ordering::Acquire) {
+                0 => self.shared.quiet.saturating_sub(quiet_for),
+                _ => self.shared.quiet.max(REPORTED),
+            };
+            Run { id: name, age, left }
+        });
+        report.collect()
+    }
+
+    /// Whether one began that [`Invocations::report`] has not told of.
+    pub fn unreported(&self) -> bool {
+        self.shared.unreported.load(Ordering::Acquire)
+    }
+
+    /// What [`Invocations::report`] told of did not arrive.
+    pub fn report_again(&self) {
+        self.shared.unreported.store(true, Ordering::Release);
     }
 
     /// How many run.
@@ -153,6 +208,7 @@ impl Known {
             let since = if early { 0 } else { now };
             let invocation = Invocation { seat, since, seen: now.into(), open: 0.into() };
             self.by_id.insert(id.into(), Arc::new(invocation));
+            shared.unreported.store(true, Ordering::Release);
         }
         &self.by_id[id]
     }

@@ -13,7 +13,7 @@ mod shortfall;
 mod tests;
 
 pub use attribute::{Attributed, holders, invocation_id, on_behalf};
-pub use invocations::{Invocations, Presence};
+pub use invocations::{Invocations, Presence, Run};
 pub use ruling::{Cut, Ruling, SEATS};
 pub use shortfall::{CutShort, Shortfall};
 

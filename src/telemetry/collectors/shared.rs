@@ -98,6 +98,12 @@ fn upkeep(families: &mut Families<'_>, blobs: &IndexedStats) -> Result<(), Error
         ),
         ("kiln_shared_evicted_bytes", "Their bytes.", blobs.evicted_bytes_total),
         (
+            "kiln_shared_cut_short_blobs",
+            "Of these, blobs whose promise was cut short: it was made to a build that is over.",
+            blobs.cut_short_blobs_total,
+        ),
+        ("kiln_shared_cut_short_bytes", "Their bytes.", blobs.cut_short_bytes_total),
+        (
             "kiln_shared_orphans",
             "Objects that this process deleted because no blob is in them.",
             blobs.orphans_total,

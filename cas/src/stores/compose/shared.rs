@@ -40,7 +40,13 @@ pub async fn open(
     let objects = Arc::new(S3Objects::connect(&shared.s3).await?);
     let redis = Redis::connect(shared.redis).await.map_err(unusable)?;
     objects.check().await?;
-    let index = RedisBlobIndex::new(redis.clone(), RedisBlobIndexOptions::default());
+    // Where promises may be cut short, the index has to know when they were made.
+    let ahead = match shared.max_size {
+        0 => Duration::MAX,
+        _ => config.min_lease / 2,
+    };
+    let index_options = RedisBlobIndexOptions { ahead, ..RedisBlobIndexOptions::default() };
+    let index = RedisBlobIndex::new(redis.clone(), index_options);
     let options = IndexedOptions {
         patience: shared.s3.timeout * SYNC_PATIENCE,
         lease: config.lease,
@@ -48,6 +54,7 @@ pub async fn open(
         max_size: shared.max_size,
         keep: shared.keep,
         clock: clock.clone(),
+        invocations: Some(invocations.clone()),
         ..IndexedOptions::default()
     };
     let indexed = Indexed::open(Arc::new(index), objects.clone(), options).await;

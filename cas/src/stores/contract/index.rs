@@ -8,9 +8,10 @@ use bytes::Bytes;
 use super::blob;
 use crate::digest::{Digest, DigestFunction};
 use crate::error::StoreError;
+use crate::promises::Run;
 use crate::stores::Clock;
 use crate::stores::indexed::{
-    BlobIndex, Candidate, Entry, Generation, IndexUsage, MemoryIndex, Place,
+    BlobIndex, Candidate, Entry, Generation, IndexUsage, MemoryIndex, Place, Runs,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -105,6 +106,33 @@ async fn the_first_place_counts(index: &dyn BlobIndex) {
     assert_eq!(index.usage().await.unwrap(), before);
 }
 
+async fn the_oldest_of_those_who_run_is_known(
+    index: &dyn BlobIndex,
+    pass: &impl AsyncFn(Duration),
+) {
+    let run = |name: u8, age, left| Run { id: [name; 16], age, left };
+    let report = async |runs: &[Run]| {
+        let Runs { now, oldest } = index.report_runs(runs).await.unwrap();
+        oldest.map(|oldest| now - oldest)
+    };
+    let about = |age: Option<u32>, expected: u32| {
+        let age = age.expect("one runs");
+        assert!((expected..expected + 60).contains(&age), "{age} for {expected}");
+    };
+    assert_eq!(report(&[]).await, None);
+    about(report(&[run(1, 100, 3600)]).await, 100);
+    // Another process knows one that began earlier, and the first one since later.
+    about(report(&[run(2, 500, 3), run(1, 10, 3)]).await, 500);
+    about(report(&[]).await, 500);
+    pass(2 * SHORT).await;
+    about(report(&[]).await, 100);
+    // One may have begun before any clock.
+    let Runs { oldest, .. } = index.report_runs(&[run(3, u32::MAX, 2)]).await.unwrap();
+    assert_eq!(oldest, Some(0));
+    pass(2 * SHORT).await;
+    about(report(&[]).await, 100);
+}
+
 async fn answers_are_in_order(index: &dyn BlobIndex) {
     let digests: Vec<_> = (0..2000u64)
         .map(|number| {
@@ -174,6 +202,12 @@ async fn promises_are_kept(index: &dyn BlobIndex, pass: &impl AsyncFn(Duration))
     assert_eq!(find(index, &short.0).await, None);
     let usage = index.usage().await.unwrap();
     assert_eq!((usage.blobs - before.blobs, usage.bytes - before.bytes), (4, 40));
+    // Until a second that lies ahead, where promises are cut short.
+    let ends = scan_all(index).await[&long.0].ends;
+    let cut = async |until| index.evict_until(&[long], until).await.unwrap();
+    assert_eq!(cut(ends - 1).await, [false]);
+    assert_eq!(cut(ends).await, [true]);
+    index.place(&long.0, long.1, HOUR).await.unwrap();
     // What comes back is another object.
     index.place(&short.0, Generation(8), HOUR).await.unwrap();
     assert_eq!(index.evict(&[short, (short.0, Generation(8))]).await.unwrap(), [false; 2]);
@@ -239,6 +273,7 @@ pub async fn suite(index: &dyn BlobIndex, pass: impl AsyncFn(Duration)) {
     the_first_place_counts(index).await;
     answers_are_in_order(index).await;
     promises_are_kept(index, &pass).await;
+    the_oldest_of_those_who_run_is_known(index, &pass).await;
     pending_blobs_are_handed_out_to_one_at_a_time(index, &pass).await;
     one_at_a_time_collects(index, &pass).await;
     assert_eq!(index.usage().await.unwrap(), IndexUsage::default());

@@ -1,14 +1,13 @@
 //! Collecting garbage: blobs whose lease has ended go, those whose lease ended longest ago
-//! first; out of the index, and only then out of the object store.
+//! first; out of the index, and only then out of the object store. Where that is not enough,
+//! blobs go that were promised to nobody who runs ([`super::cut`]).
 
-use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::index::{Candidate, Generation};
+use super::index::Candidate;
 use super::parts::Parts;
-use crate::digest::Digest;
 use crate::error::StoreError;
 
 /// Candidates that one survey keeps in mind.
@@ -33,61 +32,89 @@ impl Parts {
         self.index.claim_collection(&self.owner, HOLD).await
     }
 
-    /// Evicts what has outlived its time, and what is in the way of `need` more bytes.
+    /// Evicts what has outlived its time, and what is in the way of `need` more bytes: first what nobody is
+    /// promised, then what was promised to nobody who runs.
     pub async fn collect(&self, need: u64) -> Result<Collected, StoreError> {
         let mut collected = Collected::default();
+        self.collect_until(need, 0, &mut collected).await?;
+        if collected.busy || self.excess(need).await? == 0 {
+            return Ok(collected);
+        }
+        if let Some(until) = self.cut_until().await? {
+            let before = self.cut_short();
+            self.collect_until(need, until, &mut collected).await?;
+            self.warn_of_cuts(before);
+        }
+        Ok(collected)
+    }
+
+    /// Bytes that are to go, for `need` more to come.
+    async fn excess(&self, need: u64) -> Result<u64, StoreError> {
+        match self.space.limited() {
+            true => Ok(self.space.excess(self.count_space().await?, need)),
+            false => Ok(0),
+        }
+    }
+
+    /// Also of blobs whose lease ends in this second of the index's clock, or before.
+    async fn collect_until(
+        &self,
+        need: u64,
+        until: u32,
+        collected: &mut Collected,
+    ) -> Result<(), StoreError> {
         loop {
-            if !self.claim().await? {
-                return Ok(Collected { busy: true, ..collected });
+            collected.busy = !self.claim().await?;
+            if collected.busy {
+                return Ok(());
             }
-            let excess = match self.space.limited() {
-                true => self.space.excess(self.count_space().await?, need),
-                false => 0,
-            };
+            let excess = self.excess(need).await?;
             if excess == 0 && self.options.keep.is_none() {
-                return Ok(collected);
+                return Ok(());
             }
-            let survey = self.survey().await?;
+            let survey = self.survey(until).await?;
             let truncated = survey.len() == SURVEY;
             let chosen = self.choose(survey, excess);
-            if chosen.is_empty() {
-                return Ok(collected);
-            }
             let before = collected.blobs;
             for batch in chosen.chunks(BATCH) {
-                if !self.claim().await? {
-                    return Ok(Collected { busy: true, ..collected });
+                collected.busy = !self.claim().await?;
+                if collected.busy {
+                    return Ok(());
                 }
-                self.evict(batch, &mut collected).await?;
+                self.evict(batch, until, collected).await?;
             }
             if !truncated || collected.blobs == before {
-                return Ok(collected);
+                return Ok(());
             }
         }
     }
 
-    /// Those whose lease ended longest ago, the longest first.
-    async fn survey(&self) -> Result<Vec<Candidate>, StoreError> {
+    /// Those that may go; whose lease ends first, or ended longest ago, comes first.
+    async fn survey(&self, until: u32) -> Result<Vec<Candidate>, StoreError> {
+        let may_go =
+            |candidate: &Candidate| !candidate.expired.is_zero() || candidate.ends <= until;
         let mut oldest = BinaryHeap::new();
         let mut from = None;
         loop {
             let (page, next) = self.index.scan(from).await?;
-            for candidate in page.into_iter().filter(|candidate| !candidate.expired.is_zero()) {
-                oldest.push(Reverse(ByAge(candidate)));
+            for candidate in page.into_iter().filter(may_go) {
+                oldest.push(ByEnd(candidate));
                 if oldest.len() > SURVEY {
                     oldest.pop();
                 }
             }
             from = next;
             if from.is_none() {
-                // Sorted as `Reverse` is: what ended longest ago comes first.
-                let sorted = oldest.into_sorted_vec();
-                return Ok(sorted.into_iter().map(|Reverse(ByAge(found))| found).collect());
+                return Ok(oldest
+                    .into_sorted_vec()
+                    .into_iter()
+                    .map(|ByEnd(found)| found)
+                    .collect());
             }
         }
     }
 
-    fn choose(&self, survey: Vec<Candidate>, excess: u64) -> Vec<(Digest, Generation)> {
+    fn choose(&self, survey: Vec<Candidate>, excess: u64) -> Vec<Candidate> {
         let mut freed = 0;
         let chosen = survey.into_iter().filter(|candidate| {
             let outlived = self.options.keep.is_some_and(|keep| candidate.expired > keep);
@@ -95,53 +122,81 @@ impl Parts {
             freed += if goes { candidate.digest.size } else { 0 };
             goes
         });
-        chosen.map(|candidate| (candidate.digest, candidate.generation)).collect()
+        chosen.collect()
     }
 
     async fn evict(
         &self,
-        batch: &[(Digest, Generation)],
+        batch: &[Candidate],
+        until: u32,
         collected: &mut Collected,
     ) -> Result<(), StoreError> {
-        let evicted = self.index.evict(batch).await?;
-        let gone: Vec<_> = batch
-            .iter()
-            .zip(evicted)
-            .filter_map(|(blob, evicted)| evicted.then_some(*blob))
-            .collect();
-        if gone.is_empty() {
+        let blobs: Vec<_> = batch.iter().map(|found| (found.digest, found.generation)).collect();
+        let evicted = self.index.evict_until(&blobs, until).await?;
+        let gone =
+            batch.iter().zip(evicted).filter_map(|(found, evicted)| evicted.then_some(found));
+        let counters = &self.counters;
+        let count = |blobs: &AtomicU64, bytes: &AtomicU64, size| {
+            blobs.fetch_add(1, Ordering::Relaxed);
+            bytes.fetch_add(size, Ordering::Relaxed);
+        };
+        let mut objects = Vec::new();
+        for found in gone {
+            collected.blobs += 1;
+            collected.bytes += found.digest.size;
+            count(&counters.evicted_blobs, &counters.evicted_bytes, found.digest.size);
+            if found.expired.is_zero() {
+                count(&counters.cut_short_blobs, &counters.cut_short_bytes, found.digest.size);
+            }
+            self.known.forget(&found.digest);
+            objects.push((found.digest, found.generation));
+        }
+        if objects.is_empty() {
             return Ok(());
         }
-        let bytes = gone.iter().map(|(digest, _)| digest.size).sum();
-        collected.blobs += gone.len() as u64;
-        collected.bytes += bytes;
-        self.counters.evicted_blobs.fetch_add(gone.len() as u64, Ordering::Relaxed);
-        self.counters.evicted_bytes.fetch_add(bytes, Ordering::Relaxed);
-        gone.iter().for_each(|(digest, _)| self.known.forget(digest));
         // What cannot be deleted now is an orphan, and found as such later.
-        self.objects.delete(&gone).await
+        self.objects.delete(&objects).await
+    }
+
+    /// Blobs and bytes so far.
+    fn cut_short(&self) -> (u64, u64) {
+        let counters = &self.counters;
+        let total = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (total(&counters.cut_short_blobs), total(&counters.cut_short_bytes))
+    }
+
+    fn warn_of_cuts(&self, before: (u64, u64)) {
+        let now = self.cut_short();
+        if now != before {
+            tracing::warn!(
+                blobs = now.0 - before.0,
+                bytes = now.1 - before.1,
+                "the store is too small for what it promised: promises to builds that are over were \
+                 cut short; raise s3.max_size by about so many bytes to keep them"
+            );
+        }
     }
 }
 
-struct ByAge(Candidate);
+struct ByEnd(Candidate);
 
-impl Ord for ByAge {
+impl Ord for ByEnd {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        let key = |this: &Self| (this.0.expired, this.0.digest);
+        let key = |this: &Self| (this.0.ends, this.0.digest);
         key(self).cmp(&key(other))
     }
 }
 
-impl PartialOrd for ByAge {
+impl PartialOrd for ByEnd {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for ByAge {
+impl PartialEq for ByEnd {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other).is_eq()
     }
 }
 
-impl Eq for ByAge {}
+impl Eq for ByEnd {}

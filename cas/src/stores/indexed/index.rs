@@ -9,6 +9,7 @@ use futures_util::{StreamExt, TryStreamExt};
 
 use crate::digest::Digest;
 use crate::error::StoreError;
+use crate::promises::Run;
 
 /// Calls of [`BlobIndex::place`] at the same time, where an index has nothing better.
 const PLACES_IN_FLIGHT: usize = 64;
@@ -58,6 +59,17 @@ pub struct Candidate {
     pub generation: Generation,
     /// How long ago its lease ended; zero while it lasts.
     pub expired: Duration,
+    /// The second of the index's clock in which its lease ends or ended.
+    pub ends: u32,
+}
+
+/// Which invocations run, as all processes of the fleet have reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Runs {
+    /// The second of the index's clock.
+    pub now: u32,
+    /// The second in which the one began that runs longest; `None`: none runs.
+    pub oldest: Option<u32>,
 }
 
 /// Shared by all processes of a fleet. Every method takes one round trip per bounded batch,
@@ -127,7 +139,21 @@ pub trait BlobIndex: Send + Sync + 'static {
 
     /// Forgets those whose lease has ended and whose generation is still the one named; returns
     /// for each whether it did. Only then may its object be deleted.
-    async fn evict(&self, blobs: &[(Digest, Generation)]) -> Result<Vec<bool>, StoreError>;
+    async fn evict(&self, blobs: &[(Digest, Generation)]) -> Result<Vec<bool>, StoreError> {
+        self.evict_until(blobs, 0).await
+    }
+
+    /// [`BlobIndex::evict`], and also of those whose lease ends in this second or before: promises are
+    /// cut short.
+    async fn evict_until(
+        &self,
+        blobs: &[(Digest, Generation)],
+        ends: u32,
+    ) -> Result<Vec<bool>, StoreError>;
+
+    /// Notes the invocations that run at this process, and says what all have noted. One that several
+    /// processes know began when the first of them says.
+    async fn report_runs(&self, runs: &[Run]) -> Result<Runs, StoreError>;
 
     /// Drawn at random when the index is created: another value means that what was remembered
     /// of the index is void.

@@ -7,9 +7,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::index::{BlobIndex, Candidate, Entry, Generation, IndexUsage, Place};
+use super::index::{BlobIndex, Candidate, Entry, Generation, IndexUsage, Place, Runs};
 use crate::digest::Digest;
 use crate::error::StoreError;
+use crate::promises::Run;
 use crate::stores::clock::Clock;
 
 /// Blobs of one answer of [`BlobIndex::scan`].
@@ -25,6 +26,8 @@ struct State {
     blobs: HashMap<Digest, Record>,
     /// Who collects, and until when.
     collector: Option<(String, u32)>,
+    /// When invocations began, and until when they count as running.
+    runs: HashMap<[u8; 16], (u32, u32)>,
 }
 
 struct Record {
@@ -66,7 +69,12 @@ impl MemoryIndex {
 
 impl State {
     fn new() -> Self {
-        Self { epoch: fastrand::u64(..), blobs: HashMap::new(), collector: None }
+        Self {
+            epoch: fastrand::u64(..),
+            blobs: HashMap::new(),
+            collector: None,
+            runs: HashMap::new(),
+        }
     }
 }
 
@@ -187,14 +195,19 @@ impl BlobIndex for MemoryIndex {
         let page = digests.iter().skip(from).take(PAGE).filter_map(|digest| {
             let record = state.blobs.get(digest)?;
             let expired = Duration::from_secs(now.saturating_sub(record.leased_until).into());
-            Some(Candidate { digest: *digest, generation: record.generation?, expired })
+            let (generation, ends) = (record.generation?, record.leased_until);
+            Some(Candidate { digest: *digest, generation, expired, ends })
         });
         let next = from.saturating_add(PAGE);
         Ok((page.collect(), (next < digests.len()).then_some(next as u64)))
     }
 
-    async fn evict(&self, blobs: &[(Digest, Generation)]) -> Result<Vec<bool>, StoreError> {
-        let now = self.clock.now();
+    async fn evict_until(
+        &self,
+        blobs: &[(Digest, Generation)],
+        ends: u32,
+    ) -> Result<Vec<bool>, StoreError> {
+        let now = self.clock.now().max(ends);
         let mut state = self.state();
         let evicted = blobs.iter().map(|(digest, generation)| {
             let gone = state.blobs.get(digest).is_some_and(|record| {
@@ -206,6 +219,18 @@ impl BlobIndex for MemoryIndex {
             gone
         });
         Ok(evicted.collect())
+    }
+
+    async fn report_runs(&self, runs: &[Run]) -> Result<Runs, StoreError> {
+        let now = self.clock.now();
+        let mut state = self.state();
+        for run in runs {
+            let (since, until) = (now.saturating_sub(run.age), now.saturating_add(run.left));
+            let known = state.runs.entry(run.id).or_insert((since, until));
+            *known = (known.0.min(since), known.1.max(until));
+        }
+        state.runs.retain(|_, (_, until)| *until > now);
+        Ok(Runs { now, oldest: state.runs.values().map(|(since, _)| *since).min() })
     }
 
     async fn epoch(&self) -> Result<u64, StoreError> {

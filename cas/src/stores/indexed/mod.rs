@@ -8,6 +8,7 @@
 mod batch;
 mod behind;
 mod collect;
+mod cut;
 mod epoch;
 mod foreign;
 mod heal;
@@ -27,7 +28,7 @@ mod upkeep;
 mod writer;
 
 pub use collect::Collected;
-pub use index::{BlobIndex, Candidate, Entry, Generation, IndexUsage, Place};
+pub use index::{BlobIndex, Candidate, Entry, Generation, IndexUsage, Place, Runs};
 pub use memory_index::MemoryIndex;
 pub use memory_objects::MemoryObjects;
 pub use objects::{Listed, Objects, copy_through};

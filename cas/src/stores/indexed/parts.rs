@@ -20,6 +20,7 @@ use super::objects::Objects;
 use super::space::Space;
 use crate::digest::Digest;
 use crate::error::StoreError;
+use crate::promises::Invocations;
 use crate::stores::actions::Recent;
 use crate::stores::clock::Clock;
 use crate::stores::compose::DEFAULT_LEASE;
@@ -63,6 +64,23 @@ pub struct IndexedOptions {
     pub patience: Duration,
     /// For what this process remembers; the index has its own clock.
     pub clock: Clock,
+    /// Whose promises are not cut short when there is no room. `None`: nobody's are.
+    pub invocations: Option<Invocations>,
+}
+
+impl IndexedOptions {
+    /// What the index is asked to promise: more than callers are, so that a while passes before
+    /// it has to be asked again. Where promises may be cut short, little more: until then nobody
+    /// knows how long ago they were made.
+    fn asked_lease(&self) -> Duration {
+        let half = self.lease / 2;
+        match &self.invocations {
+            Some(invocations) if self.max_size > 0 => {
+                self.lease + half.min(Duration::from_secs(invocations.min_lease().into()) / 2)
+            }
+            _ => self.lease + half,
+        }
+    }
 }
 
 impl Default for IndexedOptions {
@@ -76,6 +94,7 @@ impl Default for IndexedOptions {
             collect_every: Duration::from_secs(600),
             patience: Duration::from_secs(60),
             clock: Clock::system(),
+            invocations: None,
         }
     }
 }
@@ -91,6 +110,9 @@ pub struct IndexedStats {
     pub max_bytes: u64,
     pub evicted_blobs_total: u64,
     pub evicted_bytes_total: u64,
+    /// Of these, the blobs whose promise was cut short.
+    pub cut_short_blobs_total: u64,
+    pub cut_short_bytes_total: u64,
     /// Objects deleted because no blob is in them.
     pub orphans_total: u64,
     /// Blobs that the index did not know and the object store had.
@@ -106,6 +128,8 @@ pub struct IndexedStats {
 pub struct Counters {
     pub evicted_blobs: AtomicU64,
     pub evicted_bytes: AtomicU64,
+    pub cut_short_blobs: AtomicU64,
+    pub cut_short_bytes: AtomicU64,
     pub orphans: AtomicU64,
     pub healed: AtomicU64,
     pub adopted: AtomicU64,
@@ -152,7 +176,7 @@ impl Parts {
         options: IndexedOptions,
         stop: watch::Receiver<bool>,
     ) -> Self {
-        let lease = options.lease * 3 / 2;
+        let lease = options.asked_lease();
         let (finding, reading, putting) = (index.clone(), index.clone(), index.clone());
         let place = |placing: Arc<dyn BlobIndex>| {
             move |blobs: Vec<(Digest, Generation)>| -> BoxFuture<'static, _> {
@@ -202,10 +226,8 @@ impl Parts {
         }
     }
 
-    /// What the index is asked to promise: more than callers are, so that a while passes before
-    /// it has to be asked again.
     pub fn asked_lease(&self) -> Duration {
-        self.options.lease * 3 / 2
+        self.options.asked_lease()
     }
 
     pub fn is_small(&self, digest: &Digest) -> bool {
@@ -224,6 +246,7 @@ impl Parts {
 
     /// Asks the index, and remembers what it says.
     pub async fn find(&self, digests: Vec<Digest>) -> Result<Vec<Option<Entry>>, StoreError> {
+        self.announce().await?;
         let asked = self.known.asking();
         self.uses.fetch_add(1, Ordering::Relaxed);
         let entries = self.finds.call(digests.clone(), digests.len()).await?;
@@ -342,6 +365,8 @@ impl Parts {
             max_bytes: self.options.max_size,
             evicted_blobs_total: total(&counters.evicted_blobs),
             evicted_bytes_total: total(&counters.evicted_bytes),
+            cut_short_blobs_total: total(&counters.cut_short_blobs),
+            cut_short_bytes_total: total(&counters.cut_short_bytes),
             orphans_total: total(&counters.orphans),
             healed_blobs_total: total(&counters.healed),
             adopted_blobs_total: total(&counters.adopted),

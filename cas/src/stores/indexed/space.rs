@@ -77,6 +77,7 @@ impl Parts {
     /// Returns when a blob of this size may be written, which may need others to go first.
     /// Errors: `Full` when too few may go; `TooLarge` when it could never fit.
     pub async fn admit(&self, size: u64) -> Result<(), StoreError> {
+        self.announce().await?;
         let space = &self.space;
         if !space.limited() || space.take(size, space.max) {
             return Ok(());

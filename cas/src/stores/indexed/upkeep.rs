@@ -49,6 +49,7 @@ pub async fn run(parts: Arc<Parts>) {
                 collect_at = now + parts.options.collect_every;
                 return parts.look_for_garbage().await;
             }
+            parts.report_runs().await?;
             turn += 1;
             match (turn - 1) % 3 {
                 _ if parts.is_unmarked() => parts.check_epoch().await,

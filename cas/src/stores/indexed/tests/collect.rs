@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::rig::{Fragile, LAPSE, LEASE, Rig, read};
 use crate::blob::BlobStore;
 use crate::error::StoreError;
+use crate::promises::Invocations;
 use crate::stores::contract::blob;
 use crate::stores::indexed::{BlobIndex, Generation, Indexed, IndexedOptions, Objects, Place};
 
@@ -211,4 +212,89 @@ async fn objects_that_cannot_be_deleted_now_become_orphans() {
     rig.clock.advance(DAY);
     assert_eq!(store.collect_orphans().await.unwrap().objects, 3);
     assert_eq!(rig.objects.inner.names(), []);
+}
+
+const MIN_LEASE: Duration = Duration::from_secs(600);
+
+/// A process with room for 100 blobs of 70,000 bytes, and who runs there.
+async fn narrow(rig: &Rig) -> (Indexed, Invocations) {
+    let invocations = Invocations::new(rig.clock.clone(), MIN_LEASE);
+    let options = IndexedOptions {
+        max_size: 7_000_000,
+        invocations: Some(invocations.clone()),
+        ..rig.options()
+    };
+    (rig.process_with(options).await, invocations)
+}
+
+#[tokio::test]
+async fn promises_to_builds_that_are_over_give_way_the_oldest_first() {
+    let rig = Rig::new();
+    let (store, _) = narrow(&rig).await;
+    let digests = fill(&rig, &store, 0..99).await;
+    let (digest, data) = blob(1000, 100_000);
+    let full = store.write(&digest, data.clone()).await;
+    assert!(matches!(full, Err(StoreError::Full { .. })), "within the least: {full:?}");
+    // Less than the lease, more than what is kept at least, and what was promised in advance.
+    rig.clock.advance(1000);
+    store.write(&digest, data.clone()).await.unwrap();
+    let stats = store.stats();
+    assert_eq!((stats.cut_short_blobs_total, stats.evicted_blobs_total), (9, 9));
+    let missing = store.find_missing(&digests).await.unwrap();
+    assert_eq!(missing, digests[..9], "the oldest");
+    // They were asked for again just now: these promises stand.
+    let (other, data) = blob(1001, 900_000);
+    let full = store.write(&other, data).await;
+    assert!(matches!(full, Err(StoreError::Full { .. })), "{full:?}");
+}
+
+/// Lets both clocks go on, and the processes look after the store meanwhile.
+async fn minutes(rig: &Rig, minutes: u32) {
+    for _ in 0..minutes {
+        rig.clock.advance(60);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_build_that_runs_anywhere_was_promised_stays() {
+    let rig = Rig::new();
+    let (store, _) = narrow(&rig).await;
+    let (elsewhere, running) = narrow(&rig).await;
+    // Past the time in which a build may have begun before these processes.
+    rig.clock.advance(1000);
+    let before = fill(&rig, &store, 0..50).await;
+    // Promises are made for a little longer than asked for.
+    minutes(&rig, 10).await;
+    let build = running.begin(b"a build").unwrap();
+    let after = fill(&rig, &elsewhere, 50..99).await;
+    minutes(&rig, 30).await;
+    let (digest, data) = blob(1000, 300_000);
+    store.write(&digest, data).await.unwrap();
+    assert_eq!(elsewhere.find_missing(&after).await.unwrap(), []);
+    // All that may go is gone, and the next one finds no room.
+    let (large, data) = blob(1001, 6_000_000);
+    let full = store.write(&large, data.clone()).await;
+    assert!(matches!(full, Err(StoreError::Full { .. })), "{full:?}");
+    assert_eq!(store.find_missing(&after).await.unwrap(), []);
+    assert_eq!(store.find_missing(&before).await.unwrap(), before);
+    drop(build);
+    // It counts as over a while after its last request, and is not reported any longer.
+    minutes(&rig, 50).await;
+    store.write(&large, data).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_remembered_of_a_promise_ends_with_it() {
+    let rig = Rig::new();
+    let (store, _) = narrow(&rig).await;
+    let (elsewhere, _) = narrow(&rig).await;
+    let digests = fill(&rig, &store, 0..99).await;
+    assert_eq!(elsewhere.find_missing(&digests).await.unwrap(), [], "and remembers them");
+    rig.clock.advance(1000);
+    let (digest, data) = blob(1000, 100_000);
+    store.write(&digest, data).await.unwrap();
+    let gone = store.find_missing(&digests).await.unwrap();
+    assert!(!gone.is_empty());
+    assert_eq!(elsewhere.find_missing(&digests).await.unwrap(), gone);
 }

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use crate::blob::{BlobStore, BlobStream, BlobWriter};
 use crate::digest::Digest;
 use crate::error::StoreError;
+use crate::promises::Run;
 use crate::stores::clock::Clock;
 use crate::stores::indexed::*;
 
@@ -159,9 +160,18 @@ impl BlobIndex for Counting {
         self.inner.scan(from).await
     }
 
-    async fn evict(&self, blobs: &[(Digest, Generation)]) -> Result<Vec<bool>, StoreError> {
+    async fn evict_until(
+        &self,
+        blobs: &[(Digest, Generation)],
+        ends: u32,
+    ) -> Result<Vec<bool>, StoreError> {
         self.count().await;
-        self.inner.evict(blobs).await
+        self.inner.evict_until(blobs, ends).await
+    }
+
+    async fn report_runs(&self, runs: &[Run]) -> Result<Runs, StoreError> {
+        self.count().await;
+        self.inner.report_runs(runs).await
     }
 
     async fn epoch(&self) -> Result<u64, StoreError> {

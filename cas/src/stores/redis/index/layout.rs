@@ -73,7 +73,7 @@ pub(super) fn parse_generation(bytes: &[u8]) -> Result<Generation, StoreError> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stored {
     /// The second by the server's clock in which the lease is over.
-    ends: u32,
+    pub(super) ends: u32,
     pub(super) place: Place,
 }
 

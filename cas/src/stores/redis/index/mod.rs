@@ -28,8 +28,9 @@ use self::scripts::Scripts;
 use super::seconds;
 use crate::digest::Digest;
 use crate::error::StoreError;
+use crate::promises::Run;
 use crate::redis::{Call, Redis};
-use crate::stores::indexed::{BlobIndex, Candidate, Entry, Generation, IndexUsage, Place};
+use crate::stores::indexed::{BlobIndex, Candidate, Entry, Generation, IndexUsage, Place, Runs};
 
 /// Entries that one call of `scan` reads, roughly.
 const SCAN: usize = 4096;
@@ -39,11 +40,14 @@ pub struct RedisBlobIndexOptions {
     /// Bytes of a small blob that has a place in the object store are kept here for so long
     /// after their last use.
     pub keep_small: Duration,
+    /// By how much a promise that is renewed is longer than asked for, so that most calls write nothing;
+    /// at most a quarter of it.
+    pub ahead: Duration,
 }
 
 impl Default for RedisBlobIndexOptions {
     fn default() -> Self {
-        Self { keep_small: Duration::from_secs(7 * 24 * 3600) }
+        Self { keep_small: Duration::from_secs(7 * 24 * 3600), ahead: Duration::MAX }
     }
 }
 
@@ -53,6 +57,7 @@ pub struct RedisBlobIndex {
     buckets: Vec<Bucket>,
     scripts: Scripts,
     keep_small: u64,
+    ahead: u64,
 }
 
 /// What belongs to one bucket, and where each stood among all.
@@ -62,7 +67,14 @@ impl RedisBlobIndex {
     pub fn new(redis: Redis, options: RedisBlobIndexOptions) -> Self {
         let buckets = (0..BUCKETS).map(|number| Bucket::new(&redis, number)).collect();
         let keep_small = seconds(options.keep_small).max(1);
-        Self { redis, buckets, scripts: Scripts::default(), keep_small }
+        let ahead = seconds(options.ahead);
+        Self { redis, buckets, scripts: Scripts::default(), keep_small, ahead }
+    }
+
+    /// As the scripts read it.
+    fn lease(&self, lease: Duration) -> String {
+        let lease = lease_seconds(lease);
+        format!("{lease}+{}", self.ahead.min(lease / 4))
     }
 
     fn bucket(&self, digest: &Digest) -> &Bucket {
@@ -88,7 +100,7 @@ impl RedisBlobIndex {
         let keys = [&bucket.entries, &bucket.pending, &bucket.queue, &bucket.bytes];
         let small = bucket.small(&field);
         let keys: Vec<_> = keys.into_iter().chain([&small]).collect();
-        let call = self.scripts.place.call(&keys).arg(lease_seconds(lease)).arg(self.keep_small);
+        let call = self.scripts.place.call(&keys).arg(self.lease(lease)).arg(self.keep_small);
         call.arg(&field[..]).arg(&generation.0.to_be_bytes()[..])
     }
 
@@ -117,9 +129,9 @@ impl BlobIndex for RedisBlobIndex {
         lease: Duration,
     ) -> Result<Vec<Option<Entry>>, StoreError> {
         let groups = self.group_fields(digests);
-        let lease = lease_seconds(lease);
+        let lease = self.lease(lease);
         let find = |(bucket, fields): &Group<'_, Field>| {
-            let call = self.scripts.find.call(&[&bucket.entries]).arg(lease);
+            let call = self.scripts.find.call(&[&bucket.entries]).arg(lease.as_str());
             fields.iter().fold(call, |call, (_, field)| call.arg(&field[..]))
         };
         let answers: Vec<(u32, Vec<Option<Vec<u8>>>)> =
@@ -195,6 +207,7 @@ impl BlobIndex for RedisBlobIndex {
                 });
             }
         }
+        let lease = self.lease(lease);
         let groups = self.group(blobs.iter().map(|(digest, bytes)| (*digest, (digest, bytes))));
         let put = |(bucket, blobs): &Group<'_, (&Digest, &Bytes)>| {
             let mut keys = vec![&bucket.entries, &bucket.pending, &bucket.queue, &bucket.bytes];
@@ -202,7 +215,7 @@ impl BlobIndex for RedisBlobIndex {
             let small: Vec<_> = fields.iter().map(|field| bucket.small(field)).collect();
             keys.extend(&small);
             let call = self.scripts.put_small.call(&keys);
-            let call = call.arg(lease_seconds(lease)).arg(self.keep_small);
+            let call = call.arg(lease.as_str()).arg(self.keep_small);
             let blobs = fields.iter().zip(blobs);
             blobs.fold(call, |call, (field, (_, (_, bytes)))| call.arg(&field[..]).arg(&bytes[..]))
         };
@@ -294,7 +307,8 @@ impl BlobIndex for RedisBlobIndex {
                 let stored = Stored::parse(&entry)?;
                 if let Place::Object(generation) = stored.place {
                     let (digest, expired) = (parse_field(&field)?, stored.expired(now));
-                    candidates.push(Candidate { digest, generation, expired });
+                    let ends = stored.ends;
+                    candidates.push(Candidate { digest, generation, expired, ends });
                 }
             }
             if within != 0 {
@@ -307,13 +321,17 @@ impl BlobIndex for RedisBlobIndex {
         Ok((candidates, next))
     }
 
-    async fn evict(&self, blobs: &[(Digest, Generation)]) -> Result<Vec<bool>, StoreError> {
+    async fn evict_until(
+        &self,
+        blobs: &[(Digest, Generation)],
+        ends: u32,
+    ) -> Result<Vec<bool>, StoreError> {
         let groups = self.group(blobs.iter().copied().map(|blob| (blob.0, blob)));
         let evict = |(bucket, blobs): &Group<'_, (Digest, Generation)>| {
             let fields: Vec<_> = blobs.iter().map(|(_, (digest, _))| field(digest)).collect();
             let small: Vec<_> = fields.iter().map(|field| bucket.small(field)).collect();
             let keys: Vec<_> = [&bucket.entries, &bucket.bytes].into_iter().chain(&small).collect();
-            let call = self.scripts.evict.call(&keys);
+            let call = self.scripts.evict.call(&keys).arg(ends);
             fields.iter().zip(blobs).fold(call, |call, (field, (_, (_, generation)))| {
                 call.arg(&field[..]).arg(&generation.0.to_be_bytes()[..])
             })
@@ -327,6 +345,14 @@ impl BlobIndex for RedisBlobIndex {
             }
         }
         Ok(evicted)
+    }
+
+    async fn report_runs(&self, runs: &[Run]) -> Result<Runs, StoreError> {
+        let call = self.scripts.runs.call(&[&self.redis.lone_key("runs")]);
+        let call =
+            runs.iter().fold(call, |call, run| call.arg(&run.id[..]).arg(run.age).arg(run.left));
+        let (now, oldest) = self.redis.query(call).await?;
+        Ok(Runs { now, oldest })
     }
 
     /// Over all buckets: it changes also when one node of a cluster lost its data.

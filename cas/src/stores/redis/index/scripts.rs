@@ -13,6 +13,7 @@ pub(super) struct Scripts {
     pub(super) evict: Script,
     pub(super) draw: Script,
     pub(super) claim: Script,
+    pub(super) runs: Script,
 }
 
 /// The source of a script, with what all share before it.
@@ -38,6 +39,7 @@ impl Default for Scripts {
             evict: Script::new("index.evict", source!("evict")),
             draw: Script::idempotent("index.draw", source!("draw")),
             claim: Script::idempotent("index.claim", source!("claim")),
+            runs: Script::idempotent("index.runs", source!("runs")),
         }
     }
 }

@@ -18,12 +18,13 @@ local function generation(entry)
   return string.sub(entry, 5)
 end
 
--- The least end of a lease that keeps a promise of so many seconds, counted from the end of
--- this second; and the end that it gets when it is renewed, which is later, so that most calls
--- find a lease that is long enough and write nothing.
-local function lease(seconds)
+-- Of a lease, written SECONDS+MORE: the least end that keeps a promise of so many seconds, counted
+-- from the end of this second; and the end that it gets when it is renewed, which is later, so that
+-- most calls find a lease that is long enough and write nothing.
+local function lease(text)
+  local seconds, more = string.match(text, '^(%d+)%+(%d+)$')
   local least = now() + tonumber(seconds) + 1
-  return least, least + math.floor(tonumber(seconds) / 4)
+  return least, least + tonumber(more)
 end
 
 local function with_end(entry, seconds)

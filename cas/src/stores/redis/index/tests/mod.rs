@@ -95,7 +95,10 @@ async fn finding_what_is_promised_writes_nothing() {
 async fn bytes_that_expired_come_back_when_they_are_put_again() {
     let Some((server, redis)) = alone().await else { return };
     let keep_small = Duration::from_secs(100);
-    let index = RedisBlobIndex::new(redis.clone(), RedisBlobIndexOptions { keep_small });
+    let index = RedisBlobIndex::new(
+        redis.clone(),
+        RedisBlobIndexOptions { keep_small, ..Default::default() },
+    );
     let (digest, bytes) = blob(1, 900);
     index.put_small(&[(digest, bytes.clone())], HOUR).await.unwrap();
     index.place(&digest, Generation(3), HOUR).await.unwrap();
