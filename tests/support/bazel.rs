@@ -37,6 +37,8 @@ impl Bazel {
             .args(["--host_jvm_args=-XX:TieredStopAtLevel=1", "--host_jvm_args=-XX:+UseSerialGC"])
             .args(&self.startup)
             .args(arguments)
+            // Java without a locale finds no file whose name goes beyond ASCII.
+            .env("LC_ALL", "C.UTF-8")
             .current_dir(&self.workspace);
         command
     }
