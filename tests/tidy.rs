@@ -6,6 +6,11 @@ use std::process::Command;
 
 use serde_json::Value;
 
+#[path = "tidy/imports.rs"]
+mod imports;
+#[path = "tidy/source.rs"]
+mod source;
+
 /// Crate -> the Kiln crates it may depend on (docs/ARCHITECTURE.md).
 const MAY_DEPEND_ON: [(&str, &[&str]); 9] = [
     ("kiln-test-servers", &[]),

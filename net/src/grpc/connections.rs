@@ -8,7 +8,6 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 
 use super::connector::connector;
-use super::failures::Failures;
 use super::token::{Authorization, Token};
 use crate::tls::{FileError, TlsFiles, client_config};
 
@@ -106,9 +105,9 @@ impl Connections {
         Self { patience, ..self }
     }
 
-    /// Counts failed calls over these connections.
-    pub fn failures(&self) -> Failures {
-        Failures::new(self.patience).of(self.clone())
+    /// How long calls are repeated while the server is not heard.
+    pub fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// The address in use.

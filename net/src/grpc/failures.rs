@@ -55,11 +55,10 @@ impl Failures {
         Self { patience, count: 0, since: None, server: None }
     }
 
-    /// Turns to the next address of `server` where one is not heard.
-    #[must_use]
-    pub fn of(self, server: Connections) -> Self {
-        let place = server.place();
-        Self { server: Some((server, place)), ..self }
+    /// Of calls to `server`: turns to its next address where one is not heard.
+    pub fn over(server: &Connections) -> Self {
+        let at = (server.clone(), server.place());
+        Self { server: Some(at), ..Self::new(server.patience()) }
     }
 
     /// It went well.

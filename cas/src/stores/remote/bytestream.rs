@@ -37,7 +37,7 @@ pub fn read(
 ) -> BlobStream {
     let end = limit.map_or(digest.size, |limit| digest.size.min(offset.saturating_add(limit)));
     let whole = offset == 0 && end == digest.size;
-    let failures = server.failures();
+    let failures = Failures::over(&server);
     let reader = Reader {
         server,
         resource: resource(instance, "blobs", &digest),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::TryStreamExt;
-use kiln_net::grpc::{AddressError, Connection, Connections, MAX_MESSAGE};
+use kiln_net::grpc::{AddressError, Connection, Connections, Failures, MAX_MESSAGE};
 use kiln_protos::reapi::{
     BatchReadBlobsRequest, BatchUpdateBlobsRequest, FindMissingBlobsRequest,
     batch_update_blobs_request,
@@ -79,7 +79,7 @@ impl RemoteStore {
             blob_digests: digests.iter().map(Digest::to_wire).collect(),
             digest_function: function.to_wire().into(),
         };
-        let answer = retrying("find missing blobs", self.client.server.failures(), || {
+        let answer = retrying("find missing blobs", Failures::over(&self.client.server), || {
             let (mut cas, request) = (self.client.cas(), request.clone());
             async move { cas.find_missing_blobs(request).await }
         })
@@ -208,7 +208,7 @@ impl Reads {
             digest_function: function.to_wire().into(),
             ..Default::default()
         };
-        let answer = retrying("read blobs", self.0.server.failures(), || {
+        let answer = retrying("read blobs", Failures::over(&self.0.server), || {
             let (mut cas, request) = (self.0.cas(), request.clone());
             async move { cas.batch_read_blobs(request).await }
         })
@@ -275,7 +275,7 @@ impl Updates {
             requests: requests.collect(),
             digest_function: function.to_wire().into(),
         };
-        let answer = retrying("write blobs", self.0.server.failures(), || {
+        let answer = retrying("write blobs", Failures::over(&self.0.server), || {
             let (mut cas, request) = (self.0.cas(), request.clone());
             async move { cas.batch_update_blobs(request).await }
         })
