@@ -11,10 +11,11 @@ use kiln_cas::access::{Everybody, Right, SharedAuthorizer};
 use kiln_cas::budget::Budget;
 use kiln_cas::events::Events;
 use kiln_cas::logs::LogStreams;
-use kiln_cas::promises::Attributed;
 use kiln_cas::records::RecordsError;
 use kiln_cas::redis::RedisError;
-use kiln_cas::services::{CasServices, FetchConfig, QuotaLimits, Quotas, ServicesConfig};
+use kiln_cas::services::{
+    Attributed, CasServices, FetchConfig, QuotaLimits, Quotas, ServicesConfig,
+};
 use kiln_cas::stores::{SharedConfig, Storage, StorageConfig};
 use kiln_executor::session::SessionEnd;
 use kiln_executor::{Worker, WorkerConfig, WorkerError};

@@ -2,9 +2,11 @@
 
 pub mod access;
 pub mod action_cache;
+mod batch;
 pub mod blob;
 pub mod buck2;
 pub mod budget;
+pub mod clock;
 pub mod counted;
 pub mod digest;
 pub mod error;

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::error::StoreError;
+
 /// Grows with every write of a key; never reused for the same key while it exists.
 pub type Version = u64;
 
@@ -75,4 +77,13 @@ pub enum RecordsError {
     Unavailable(String),
     #[error("stored records are damaged: {0}")]
     Corrupt(String),
+}
+
+impl From<RecordsError> for StoreError {
+    fn from(error: RecordsError) -> Self {
+        match error {
+            RecordsError::Corrupt(message) => Self::Corrupt(message),
+            error => Self::Unavailable(error.to_string()),
+        }
+    }
 }

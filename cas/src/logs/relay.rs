@@ -15,7 +15,8 @@ use prost::Message;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::{Log, LogStreams, Next};
+use super::local::LocalLogs;
+use super::log::{Log, Next};
 use crate::error::StoreError;
 use crate::redis::{Event, Redis, RedisError, Subscription};
 
@@ -49,12 +50,10 @@ pub struct Relay {
 
 impl Relay {
     /// Sends the logs of `logs` to whoever asks, until this is dropped.
-    pub async fn start(redis: Redis, logs: &LogStreams) -> Result<Arc<Self>, RedisError> {
+    pub async fn start(redis: Redis, logs: LocalLogs) -> Result<Arc<Self>, RedisError> {
         let wanted = redis.channel(WANTED);
         let subscription = redis.subscribe_patiently(vec![wanted.clone()], PING).await?;
         let (stop, stopped) = oneshot::channel();
-        // Without the relay, which would keep itself alive.
-        let logs = LogStreams { relay: None, ..logs.clone() };
         let owner = Owner { redis: redis.clone(), logs, sending: HashMap::new() };
         tokio::spawn(async move {
             tokio::select! {
@@ -218,7 +217,7 @@ pub(super) fn take(offset: u64, piece: Piece) -> Taken {
 /// The side that has logs.
 struct Owner {
     redis: Redis,
-    logs: LogStreams,
+    logs: LocalLogs,
     /// By reply channel: what the reader has not seen yet.
     sending: HashMap<String, watch::Sender<u64>>,
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::DEFAULT_MIN_LEASE;
 use super::ruling::{Cut, SEATS};
-use crate::stores::Clock;
+use crate::clock::Clock;
 
 /// Invocations that are told apart; those beyond count as one.
 const MOST: usize = 4096;

@@ -1,6 +1,6 @@
 //! The policy: which promises have to be kept at a moment.
 
-use crate::stores::Times;
+use super::times::Times;
 
 /// Seats that invocations take: each blob has one bit for each, so that a promise is attributed
 /// by setting a bit. Invocations share a seat where there are more of them than seats.

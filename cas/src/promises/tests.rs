@@ -1,45 +1,10 @@
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
-use http::HeaderMap;
-use kiln_protos::reapi::{RequestMetadata, ToolDetails};
-use proptest::prelude::*;
-use prost::Message;
-
 use super::*;
-use crate::services::REQUEST_METADATA;
-use crate::stores::{Clock, Times};
+use crate::clock::Clock;
 
 const LEASE: u32 = 1000;
 const MIN: u64 = 100;
-
-fn named(encoded: &[u8]) -> Option<Vec<u8>> {
-    let mut headers = HeaderMap::new();
-    headers.insert(REQUEST_METADATA, encoded.try_into().ok()?);
-    invocation_id(&headers, |id| Some(id.to_vec()))
-}
-
-proptest! {
-    #[test]
-    fn the_invocation_is_what_prost_decodes(id in ".{0,200}", rest in ".{0,900}", target: String) {
-        let sent = RequestMetadata {
-            tool_details: Some(ToolDetails { tool_name: rest, ..Default::default() }),
-            tool_invocation_id: id.clone(),
-            target_id: target,
-            ..Default::default()
-        };
-        let expected = (!id.is_empty()).then(|| id.into_bytes());
-        prop_assert_eq!(named(STANDARD.encode(sent.encode_to_vec()).as_bytes()), expected.clone());
-        prop_assert_eq!(named(STANDARD_NO_PAD.encode(sent.encode_to_vec()).as_bytes()), expected);
-    }
-
-    #[test]
-    fn arbitrary_headers_never_panic(data: Vec<u8>, raw: Vec<u8>) {
-        named(STANDARD.encode(data).as_bytes());
-        named(&raw);
-    }
-}
 
 fn promised(at: u32, holders: u32) -> Times {
     Times { accessed: at, leased_until: at + LEASE, holders }

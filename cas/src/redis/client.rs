@@ -6,13 +6,15 @@ use ::redis::{FromRedisValue, Value};
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::config::{Address, RedisConfig};
+use super::address::Address;
+use super::config::RedisConfig;
 use super::error::RedisError;
 use super::node::{Node, pause};
 use super::observe::{Counts, RedisStats};
-use super::round::{After, Pending, Route, Terms, Verdict, flush};
+use super::round::{After, Pending, Route, Verdict, flush};
 use super::script::Call;
 use super::subscription::{PING, Subscription};
+use super::terms::Terms;
 use super::topology::Topology;
 
 /// Times that a call goes out at most, to the first node and to those that it names.
@@ -85,14 +87,6 @@ impl Redis {
         self.inner.counts.snapshot()
     }
 
-    pub(super) fn timeout(&self) -> Duration {
-        self.inner.config.timeout
-    }
-
-    pub(super) fn topology(&self) -> &Arc<Topology> {
-        &self.inner.topology
-    }
-
     pub async fn run(&self, call: Call) -> Result<Value, RedisError> {
         let answer = self.run_many(vec![call]).await.pop();
         answer.unwrap_or_else(|| Err(unanswered(&self.inner.topology)))
@@ -156,7 +150,7 @@ impl Redis {
 
     /// Messages to these channels (full names) from now on.
     pub async fn subscribe(&self, channels: Vec<String>) -> Result<Subscription, RedisError> {
-        Subscription::start(self, channels, PING).await
+        self.subscribe_patiently(channels, PING).await
     }
 
     /// The same for those whom late news harm little: only after a silence of `ping` is the
@@ -166,7 +160,8 @@ impl Redis {
         channels: Vec<String>,
         ping: Duration,
     ) -> Result<Subscription, RedisError> {
-        Subscription::start(self, channels, ping).await
+        let Inner { config, topology, .. } = &*self.inner;
+        Subscription::start(topology.clone(), config.timeout, channels, ping).await
     }
 }
 

@@ -10,11 +10,10 @@ use ::redis::{
     RedisConnectionInfo, TlsCertificates,
 };
 
+use super::address::Address;
 use super::error::RedisError;
 use super::observe::Observer;
 
-/// The port of `redis://host`.
-const DEFAULT_PORT: u16 = 6379;
 /// Of one call, retries included.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 const DEFAULT_PREFIX: &str = "kiln";
@@ -33,40 +32,6 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("(secret)")
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Address {
-    pub host: String,
-    pub port: u16,
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host.contains(':') {
-            true => write!(f, "[{}]:{}", self.host, self.port),
-            false => write!(f, "{}:{}", self.host, self.port),
-        }
-    }
-}
-
-impl Address {
-    /// `host`, `host:port`, `[v6]` or `[v6]:port`.
-    pub(super) fn parse(text: &str) -> Option<Self> {
-        let (host, port) = match text.strip_prefix('[') {
-            Some(rest) => {
-                let (host, port) = rest.split_once(']')?;
-                (host, if port.is_empty() { None } else { Some(port.strip_prefix(':')?) })
-            }
-            None => match text.rsplit_once(':') {
-                Some((host, port)) if !host.contains(':') => (host, Some(port)),
-                Some(_) => return None,
-                None => (text, None),
-            },
-        };
-        let port = port.map_or(Ok(DEFAULT_PORT), str::parse).ok()?;
-        (!host.is_empty()).then(|| Self { host: host.to_owned(), port })
     }
 }
 

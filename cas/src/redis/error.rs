@@ -1,6 +1,6 @@
 use ::redis::{ErrorKind, ServerErrorKind};
 
-use super::config::Address;
+use super::address::Address;
 use crate::error::StoreError;
 use crate::records::RecordsError;
 

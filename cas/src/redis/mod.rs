@@ -17,24 +17,29 @@
 //! The routing to the nodes of a cluster is done here, because the cluster connection of the
 //! `redis` crate repeats whatever failed, run or not, and sends no pipeline over several slots.
 
+mod address;
 mod client;
 mod config;
 mod error;
-mod line;
+mod exchange;
+mod link;
 mod node;
 mod observe;
+mod pipeline;
 mod round;
 mod script;
 mod server;
 mod slots;
 mod subscription;
+mod terms;
 #[cfg(test)]
 pub(crate) mod tests;
 mod topology;
 
 pub use ::redis::{FromRedisValue, ToRedisArgs, Value};
+pub use address::Address;
 pub use client::Redis;
-pub use config::{Address, RedisConfig, Secret, TlsFiles};
+pub use config::{RedisConfig, Secret, TlsFiles};
 pub use error::RedisError;
 pub use observe::{Flush, Observer, RedisStats};
 pub use script::{Call, Script};

@@ -1,7 +1,6 @@
 //! One server and the connection to it, which comes back by itself.
 
-use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -12,10 +11,11 @@ use futures_util::future::{BoxFuture, Shared};
 use kiln_net::Backoff;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::config::Address;
+use super::address::Address;
 use super::error::RedisError;
-use super::line::Line;
+use super::link::{Closed, Link};
 use super::observe::{Counts, Incarnation};
+use super::pipeline::Pipeline;
 use super::server::{Server, inspect};
 
 /// For a connection until the server has accepted the login, and for its answer to `INFO`.
@@ -25,33 +25,6 @@ const BACKOFF: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_
 /// Requests that wait to be written to one connection; more wait outside.
 const PIPELINE_BUFFER: usize = 1024;
 
-/// A connection that worked when it was handed out. Clones share it.
-#[derive(Clone)]
-pub(super) struct Link {
-    pub(super) connection: MultiplexedConnection,
-    pub(super) server: Arc<Server>,
-    /// The other end has hung up, or it is of no use for another reason.
-    closed: Arc<AtomicBool>,
-    /// Hashes of the scripts that were loaded over this connection.
-    scripts: Arc<Mutex<HashSet<String>>>,
-}
-
-impl Link {
-    /// The same connection.
-    pub(super) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.closed, &other.closed)
-    }
-
-    pub(super) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
-    }
-
-    /// Hashes of the scripts that the server knows, as far as this connection has loaded them.
-    pub(super) fn scripts(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.scripts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 type Attempt = Shared<BoxFuture<'static, Result<Link, RedisError>>>;
 
 pub(super) struct Node {
@@ -59,7 +32,7 @@ pub(super) struct Node {
     client: Client,
     /// For subscriptions: they speak the older protocol.
     pub(super) subscriber: Client,
-    pub(super) line: Line,
+    pub(super) pipeline: Pipeline,
     counts: Arc<Counts>,
     incarnation: Incarnation,
     current: RwLock<Option<Link>>,
@@ -87,10 +60,10 @@ impl Node {
         counts: Arc<Counts>,
     ) -> Self {
         Self {
+            pipeline: Pipeline::new(address.clone(), counts.clone()),
             address,
             client,
             subscriber,
-            line: Line::new(),
             counts,
             incarnation: Incarnation::default(),
             current: RwLock::default(),
@@ -167,7 +140,7 @@ impl Node {
     }
 
     async fn connect(&self) -> Result<Link, RedisError> {
-        let closed = Arc::new(AtomicBool::new(false));
+        let closed = Closed::default();
         let notice = closed.clone();
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
@@ -175,15 +148,15 @@ impl Node {
             .set_pipeline_buffer_size(PIPELINE_BUFFER)
             .set_push_sender(move |push: PushInfo| {
                 if push.kind == PushKind::Disconnection {
-                    notice.store(true, Ordering::Release);
+                    notice.set();
                 }
                 Ok::<_, ::redis::aio::SendError>(())
             });
         let failed = |error| RedisError::connecting(&self.address, &error);
         let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
         let mut connection = Box::pin(connecting).await.map_err(failed)?;
-        let server = Arc::new(self.inspect(&mut connection).await?);
-        Ok(Link { connection, server, closed, scripts: Arc::default() })
+        let server = self.inspect(&mut connection).await?;
+        Ok(Link::new(connection, server, closed))
     }
 
     async fn inspect(&self, connection: &mut MultiplexedConnection) -> Result<Server, RedisError> {
@@ -203,22 +176,12 @@ impl Node {
         Ok(server)
     }
 
-    /// The link is of no use: the next who asks gets a new connection.
-    pub(super) fn discard(&self, link: &Link) {
-        // Also for those who have it and have not sent anything over it yet.
-        link.closed.store(true, Ordering::Release);
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        if current.as_ref().is_some_and(|current| current.is(link)) {
-            *current = None;
-        }
-    }
-
     /// Why connecting failed last, if it did since it last worked.
     pub(super) fn last_failure(&self) -> Option<RedisError> {
         self.trouble().last.clone()
     }
 
-    pub(super) fn count(&self) {
+    fn count(&self) {
         self.counts.round_trips.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -232,11 +195,11 @@ impl Node {
         match timeout(CONNECT_TIMEOUT, asked).await {
             Ok(Ok(slots)) => Ok(slots),
             Ok(Err(error)) => {
-                self.discard(&link);
+                link.discard();
                 Err(RedisError::connecting(&self.address, &error))
             }
             Err(_) => {
-                self.discard(&link);
+                link.discard();
                 Err(RedisError::unavailable(
                     &self.address,
                     "CLUSTER SLOTS was not answered in time",

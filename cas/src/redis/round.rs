@@ -1,17 +1,17 @@
 //! One pipeline to one node, and what its answers mean for each call in it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use ::redis::{ServerError, Value};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout_at;
 
-use super::config::Address;
+use super::address::Address;
 use super::error::RedisError;
-use super::line::{Fate, Line, Load, Step, UNKNOWN_SCRIPT};
-use super::node::{Link, Node};
-use super::observe::Observer;
-use super::script::Call;
+use super::link::Link;
+use super::node::Node;
+use super::pipeline::{Fate, Load, Step};
+use super::script::{Call, UNKNOWN_SCRIPT};
+use super::terms::Terms;
 
 /// A call that has no answer yet.
 pub(super) struct Pending {
@@ -55,16 +55,6 @@ impl Verdict {
     }
 }
 
-/// How long calls may take, and who is told.
-#[derive(Clone)]
-pub(super) struct Terms {
-    /// All rounds end by then.
-    pub(super) deadline: Instant,
-    /// A server that was silent for so long is taken for lost.
-    pub(super) patience: Duration,
-    pub(super) observer: Option<Arc<dyn Observer>>,
-}
-
 /// Sends the calls as one pipeline and judges each.
 pub(super) async fn flush(
     node: Arc<Node>,
@@ -94,8 +84,7 @@ pub(super) async fn flush(
         }
     };
     let (load, wanted) = load(&calls);
-    let started = Instant::now();
-    let lost = match Line::send(&node, &link, load, &terms).await {
+    let lost = match node.pipeline.send(&link, load, &terms).await {
         Fate::Answered(answers) => {
             let mut answers = answers.into_iter().enumerate();
             let mut answer = |index| answers.find(|(at, _)| *at == index).map(|(_, value)| value);
@@ -110,10 +99,6 @@ pub(super) async fn flush(
         }
         Fate::Lost(error) => error,
     };
-    // The network may have dropped the connection without a word.
-    if started.elapsed() >= terms.patience {
-        node.discard(&link);
-    }
     all(calls, &|pending| match pending.call.idempotent {
         true => Verdict::pause(lost.clone()),
         false => Verdict::Done(Err(lost.clone())),
@@ -178,7 +163,7 @@ fn refused(node: &Node, link: &Link, pending: &Pending, error: &ServerError) -> 
         },
         "READONLY" => {
             // Perhaps the address leads to another server by now.
-            node.discard(link);
+            link.discard();
             Verdict::pause(error)
         }
         _ if error.is_transient() => Verdict::pause(error),

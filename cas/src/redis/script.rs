@@ -6,6 +6,9 @@ use ::redis::{Cmd, ToRedisArgs};
 
 use super::slots::slot;
 
+/// Code of the answer to a script that the server does not know.
+pub(super) const UNKNOWN_SCRIPT: &str = "NOSCRIPT";
+
 /// A Lua script that runs as one step on the server. It is sent by its hash, and loaded before
 /// its first use on a connection; a server that has forgotten it since gets it again.
 #[derive(Debug, Clone)]

@@ -3,7 +3,7 @@
 
 use ::redis::Value;
 
-use super::config::Address;
+use super::address::Address;
 
 pub(super) const SLOTS: u16 = 16_384;
 

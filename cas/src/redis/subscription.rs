@@ -9,7 +9,6 @@ use futures_util::StreamExt;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval_at, sleep, timeout};
 
-use super::client::Redis;
 use super::error::RedisError;
 use super::node::pause;
 use super::topology::Topology;
@@ -37,20 +36,16 @@ pub struct Subscription {
 }
 
 impl Subscription {
+    /// `patience`: with the server, for a connection or an answer. `ping`: silence after which the
+    /// server is asked whether it is still there.
     pub(super) async fn start(
-        redis: &Redis,
+        topology: Arc<Topology>,
+        patience: Duration,
         channels: Vec<String>,
         ping: Duration,
     ) -> Result<Self, RedisError> {
-        let (sender, events) = mpsc::channel(BUFFER);
-        let mut task = Task {
-            topology: redis.topology().clone(),
-            patience: redis.timeout(),
-            ping,
-            channels,
-            events: sender,
-            attempts: 0,
-        };
+        let (events_in, events) = mpsc::channel(BUFFER);
+        let mut task = Task { topology, patience, ping, channels, events: events_in, attempts: 0 };
         let connection = task.connect().await?;
         tokio::spawn(task.run(connection));
         Ok(Self { events })

@@ -6,7 +6,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use ::redis::{ProtocolVersion, TlsCertificates};
 use futures_util::future::select_ok;
 
-use super::config::{Address, RedisConfig};
+use super::address::Address;
+use super::config::RedisConfig;
 use super::error::RedisError;
 use super::node::Node;
 use super::observe::Counts;

@@ -10,7 +10,7 @@ use prost::Message;
 use tonic::Status;
 use tonic::body::Body;
 
-use super::cas::{function, wire_digest};
+use super::fields::{function, wire_digest};
 use super::guard::Guard;
 use super::hits::Hits;
 use super::missing::missing_blobs_error;

@@ -21,7 +21,7 @@ use kiln_protos::reapi::ActionResult;
 use tonic::{Code, Status};
 
 use super::action_cache::store_result;
-use super::cas::check_size;
+use super::fields::check_size;
 use super::guard::Guard;
 use super::quotas::Quotas;
 use super::rpc::{add, decode};

@@ -3,8 +3,9 @@
 
 use std::path::Path;
 
-use super::log::{Key, LogOptions, LogStore, Put, Times, segment, sidecar};
+use super::log::{Key, LogOptions, LogStore, Put, segment, sidecar};
 use crate::digest::DigestFunction;
+use crate::promises::Times;
 
 const SEGMENT: u64 = 16 << 10;
 const NOW: u32 = 1000;

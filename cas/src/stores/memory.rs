@@ -7,9 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 
-use super::clock::Clock;
 use super::range::{EmptyWriter, clip, slice};
 use crate::blob::{Blob, BlobStore, BlobWriter, MAX_WHOLE_BLOB};
+use crate::clock::Clock;
 use crate::digest::Digest;
 use crate::error::StoreError;
 
@@ -83,7 +83,7 @@ impl Contents {
 impl Default for MemoryBlobStore {
     /// Without a limit worth naming, and with the usual lease.
     fn default() -> Self {
-        Self::new(u64::MAX / 2, super::compose::DEFAULT_LEASE, Clock::system())
+        Self::new(u64::MAX / 2, crate::promises::DEFAULT_LEASE, Clock::system())
     }
 }
 

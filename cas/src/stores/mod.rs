@@ -1,12 +1,11 @@
-//! Implementations of the storage traits and the decorators around them. [`compose`] is the
+//! Implementations of the storage traits and the decorators around them. [`wiring`] is the
 //! one place that puts them together.
 
 mod actions;
 pub mod audit;
+mod capacity;
 mod checked;
-mod clock;
 mod coalesce;
-mod compose;
 #[cfg(test)]
 mod contract;
 mod directory;
@@ -23,22 +22,17 @@ mod range;
 mod records;
 mod redis;
 mod remote;
-mod room;
 pub mod s3;
 mod tiered;
 mod verify;
+mod wiring;
 
-pub(crate) use self::log::Times;
+pub use crate::clock::Clock;
 pub use actions::{
     ClosureError, CompletenessChecking, DiskActionCache, DiskActionCacheOptions, MemoryActionCache,
     Recent, closure,
 };
-pub use clock::Clock;
 pub use coalesce::Coalesced;
-pub use compose::{
-    SharedConfig, SharedIndex, SharedSnapshot, Storage, StorageConfig, StorageSnapshot,
-    StorageStats,
-};
 pub use disk::{DiskBlobStore, DiskOptions, Premises, SMALL_BLOB, Tenant};
 pub use faults::{Faults, Faulty, Operation};
 pub use memory::MemoryBlobStore;
@@ -49,3 +43,7 @@ pub use redis::{
 pub use remote::{RemoteStore, TransferFigures, Transfers};
 pub use tiered::Tiered;
 pub use verify::Verified;
+pub use wiring::{
+    SharedConfig, SharedIndex, SharedSnapshot, Storage, StorageConfig, StorageSnapshot,
+    StorageStats,
+};

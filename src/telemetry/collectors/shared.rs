@@ -110,8 +110,8 @@ fn upkeep(families: &mut Families<'_>, blobs: &IndexedStats) -> Result<(), Error
         ),
         (
             "kiln_shared_healed_blobs",
-            "Blobs that the index did not know and S3 had.",
-            blobs.healed_blobs_total,
+            "Blobs that the index did not know and a reader found in S3 (read repair).",
+            blobs.repaired_blobs_total,
         ),
         (
             "kiln_shared_adopted_blobs",

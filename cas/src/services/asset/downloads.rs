@@ -14,16 +14,16 @@ use tokio::sync::{OnceCell, Semaphore, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tonic::{Code, Status};
 
+use super::config::FetchConfig;
 use super::download::{Download, DownloadError, begin};
-use super::now;
 use super::qualifiers::Wanted;
 use super::spool::{Room, Spool, SpoolError};
 use super::sri::Integrity;
 use super::stored::StoredAsset;
+use super::time::now;
 use crate::blob::SharedBlobStore;
 use crate::digest::{Digest, DigestFunction};
 use crate::records::{Expect, SharedRecords, Write};
-use crate::services::ServicesConfig;
 use crate::services::status::{records_status, store_status};
 
 /// Downloads that receive at the same time; further ones wait.
@@ -33,17 +33,6 @@ const MAX_DOWNLOADS: usize = 256;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Idle connections kept to one host.
 const IDLE_CONNECTIONS: usize = 4;
-
-/// What may be downloaded, and what that may cost.
-#[derive(Debug, Clone, Default)]
-pub struct FetchConfig {
-    /// Empty: nothing is downloaded.
-    pub allowed: Allowed,
-    /// Where content lies until its digest is known.
-    pub directory: PathBuf,
-    /// Most bytes of one download, and of all that are under way.
-    pub max_size: u64,
-}
 
 /// What is to be downloaded, and for which record.
 pub struct Job {
@@ -92,11 +81,12 @@ struct UnderWay {
 }
 
 impl Downloads {
-    pub fn new(config: &ServicesConfig) -> Self {
-        let FetchConfig { allowed, directory, max_size } = config.fetch.clone();
-        let max_blob = if config.max_blob_size == 0 { u64::MAX } else { config.max_blob_size };
+    /// `max_blob_size`: largest blob taken, in bytes; 0: no limit. Needs a tokio runtime.
+    pub fn new(config: FetchConfig, max_blob_size: u64, records: SharedRecords) -> Self {
+        let FetchConfig { allowed, directory, max_size } = config;
+        let max_blob = if max_blob_size == 0 { u64::MAX } else { max_blob_size };
         Self(Arc::new(Shared {
-            records: config.records.clone(),
+            records,
             allowed: Arc::new(allowed),
             directory,
             max_size: max_size.min(max_blob),

@@ -10,15 +10,17 @@ use kiln_protos::asset::{
 use kiln_protos::protobuf;
 use tonic::{Request, Response, Status};
 
+use super::complete;
 use super::downloads::{Failure, Job};
 use super::names::Names;
 use super::qualifiers::Wanted;
+use super::service::AssetService;
 use super::stored::{Kind, StoredAsset};
-use super::{AssetService, complete, nanoseconds, now, timestamp};
+use super::time::{nanoseconds, now, timestamp};
 use crate::access::Right;
 use crate::blob::SharedBlobStore;
 use crate::digest::Digest;
-use crate::services::cas::function;
+use crate::services::fields::function;
 use crate::services::status::{inner_status, records_status, store_status};
 
 /// Time for a download where the request sets none, and the most it may set.

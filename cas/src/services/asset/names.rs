@@ -3,11 +3,12 @@
 use kiln_protos::asset::Qualifier;
 use tonic::Status;
 
-use super::ASSETS;
 use super::qualifiers::{HTTP_HEADER, HTTP_HEADER_URL};
 use super::stored::Kind;
 use crate::digest::DigestFunction;
 
+/// What the keys of assets begin with.
+pub const ASSETS: &str = "asset/";
 /// Most URIs, and most qualifiers, in one request.
 const MAX_URIS: usize = 64;
 /// Longest URI in bytes.

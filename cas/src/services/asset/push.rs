@@ -8,13 +8,15 @@ use kiln_protos::protobuf::Timestamp;
 use kiln_protos::reapi;
 use tonic::{Request, Response, Status};
 
+use super::complete;
 use super::names::Names;
+use super::service::AssetService;
 use super::stored::{Kind, StoredAsset};
-use super::{AssetService, complete, nanoseconds, now};
+use super::time::{nanoseconds, now};
 use crate::access::Right;
 use crate::digest::{Digest, DigestFunction};
 use crate::records::{Expect, Write};
-use crate::services::cas::{function, wire_digest};
+use crate::services::fields::{function, wire_digest};
 use crate::services::status::{digest_status, records_status, store_status};
 
 #[tonic::async_trait]

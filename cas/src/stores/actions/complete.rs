@@ -12,9 +12,9 @@ use super::closure::{ClosureError, closure};
 use super::recent::Recent;
 use crate::action_cache::{ActionCache, ActionKey, SharedActionCache};
 use crate::blob::SharedBlobStore;
+use crate::clock::Clock;
 use crate::digest::Digest;
 use crate::error::StoreError;
-use crate::stores::clock::Clock;
 
 /// Seconds after which a result in memory is asked for again below: that keeps its access time
 /// there fresh, and bounds how long another process's overwrite goes unseen.

@@ -7,14 +7,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::action_cache::{ActionCache, ActionKey};
+use crate::clock::Clock;
 use crate::digest::DigestFunction;
 use crate::error::StoreError;
-use crate::promises::Ruling;
-use crate::stores::clock::Clock;
+use crate::promises::{Ruling, Times};
+use crate::stores::capacity::{Capacity, Evictable, Terms};
 use crate::stores::disk::segment_size;
 use crate::stores::group::blocking;
-use crate::stores::log::{Key, LogOptions, LogStore, Put, Times};
-use crate::stores::room::{Evictable, Room, Terms};
+use crate::stores::log::{Key, LogOptions, LogStore, Put};
 
 /// Bytes of the largest result that is kept.
 const MAX_RESULT: u64 = 16 << 20;
@@ -31,7 +31,7 @@ pub struct DiskActionCacheOptions {
 
 pub struct DiskActionCache {
     contents: Arc<Contents>,
-    room: Arc<Room>,
+    capacity: Arc<Capacity>,
     clock: Clock,
 }
 
@@ -75,14 +75,14 @@ impl DiskActionCache {
         // Results are not promised to anybody: no leases.
         let log = LogOptions { dir, segment_size, lease: 0, mutable: true };
         let log = blocking(move || LogStore::open(log, now)).await?;
-        let room = Room::new(max_size, segment_size, Terms::of(clock.clone()));
-        Ok(Self { contents: Arc::new(Contents { log }), room, clock })
+        let capacity = Capacity::new(max_size, segment_size, Terms::of(clock.clone()));
+        Ok(Self { contents: Arc::new(Contents { log }), capacity, clock })
     }
 
     /// Makes everything durable and writes down access times. Nothing may be put during or
     /// after it.
     pub async fn close(&self) -> Result<(), StoreError> {
-        self.room.close().await;
+        self.capacity.close().await;
         let contents = self.contents.clone();
         blocking(move || contents.log.close()).await
     }
@@ -90,7 +90,7 @@ impl DiskActionCache {
     /// Ends work in the background without writing down anything else, as a crash would.
     #[cfg(test)]
     pub(crate) async fn abandon(&self) {
-        self.room.close().await;
+        self.capacity.close().await;
         let contents = self.contents.clone();
         blocking(move || contents.log.sync()).await.unwrap();
     }
@@ -99,8 +99,8 @@ impl DiskActionCache {
         DiskActionCacheSnapshot {
             results: self.contents.log.count(),
             used_bytes: self.contents.log.used(),
-            max_bytes: self.room.max(),
-            evicted: self.room.evicted(),
+            max_bytes: self.capacity.max(),
+            evicted: self.capacity.evicted(),
         }
     }
 
@@ -129,7 +129,7 @@ impl ActionCache for DiskActionCache {
         if size > MAX_RESULT {
             return Err(StoreError::TooLarge { size, limit: MAX_RESULT });
         }
-        let _reserved = self.room.reserve(&self.contents, LogStore::space(size)).await?;
+        let _reserved = self.capacity.reserve(&self.contents, LogStore::space(size)).await?;
         self.contents.log.put(&log_key(key), &result, Put::Replace, self.times())?;
         if self.contents.log.take_sealing_due() {
             let contents = self.contents.clone();

@@ -6,10 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::blob;
+use crate::clock::Clock;
 use crate::digest::{Digest, DigestFunction};
 use crate::error::StoreError;
 use crate::promises::Run;
-use crate::stores::Clock;
 use crate::stores::indexed::{
     BlobIndex, Candidate, Entry, Generation, IndexUsage, MemoryIndex, Place, Runs,
 };

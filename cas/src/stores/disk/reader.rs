@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 
-use super::Inner;
-use super::large::failed;
+use super::contents::Contents;
+use super::names::failed;
 use crate::blob::BlobStream;
 use crate::digest::{Digest, Hasher};
 use crate::error::StoreError;
@@ -23,7 +23,7 @@ const CHUNK: u64 = 256 * 1024;
 const SPARE_BUFFERS: usize = 4;
 
 struct Source {
-    inner: Arc<Inner>,
+    contents: Arc<Contents>,
     digest: Digest,
     file: File,
     /// `Some`: hash what is read, and compare at the end.
@@ -32,22 +32,22 @@ struct Source {
 
 impl Source {
     /// Opens the blob. Reads of all of it are checked, if a check is due.
-    fn open(inner: &Arc<Inner>, digest: Digest, whole: bool) -> Result<Self, StoreError> {
-        let file = inner.large.open_blob(&digest)?;
-        let check = whole && inner.large.check_due(&digest, &file, inner.clock.now());
+    fn open(contents: &Arc<Contents>, digest: Digest, whole: bool) -> Result<Self, StoreError> {
+        let file = contents.large.open_blob(&digest)?;
+        let check = whole && contents.large.check_due(&digest, &file, contents.clock.now());
         let hasher = check.then(|| digest.function.hasher());
-        Ok(Self { inner: inner.clone(), digest, file, hasher })
+        Ok(Self { contents: contents.clone(), digest, file, hasher })
     }
 
     fn read(&mut self, buffer: &mut [u8], offset: u64) -> Result<(), StoreError> {
         match self.file.read_exact_at(buffer, offset) {
             Ok(()) => {}
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-                self.inner.large.drop_damaged(&self.digest);
+                self.contents.large.drop_damaged(&self.digest);
                 return Err(StoreError::NotFound(self.digest));
             }
             Err(error) => {
-                return Err(failed("read", &self.inner.large.path(&self.digest), &error));
+                return Err(failed("read", &self.contents.large.path(&self.digest), &error));
             }
         }
         if let Some(hasher) = &mut self.hasher {
@@ -78,24 +78,24 @@ impl Source {
     fn compare(&mut self) -> Result<(), StoreError> {
         let Some(hasher) = self.hasher.take() else { return Ok(()) };
         if hasher.finish() != self.digest {
-            self.inner.large.drop_damaged(&self.digest);
+            self.contents.large.drop_damaged(&self.digest);
             return Err(StoreError::NotFound(self.digest));
         }
-        self.inner.large.mark_checked(&self.digest, &self.file, self.inner.clock.now());
+        self.contents.large.mark_checked(&self.digest, &self.file, self.contents.clock.now());
         Ok(())
     }
 }
 
 /// Reads a range that fits in memory.
 pub async fn read_whole(
-    inner: &Arc<Inner>,
+    contents: &Arc<Contents>,
     digest: Digest,
     range: Range<u64>,
 ) -> Result<Bytes, StoreError> {
-    let inner = inner.clone();
+    let contents = contents.clone();
     blocking(move || {
         let size = range.end - range.start;
-        let mut source = Source::open(&inner, digest, size == digest.size)?;
+        let mut source = Source::open(&contents, digest, size == digest.size)?;
         let mut buffer = vec![0; size as usize];
         source.read(&mut buffer, range.start)?;
         Ok(Bytes::from(buffer))
@@ -106,13 +106,13 @@ pub async fn read_whole(
 /// Streams a range; one piece is read while the one before it is sent. A check that is due comes
 /// before the first piece: of a damaged blob nothing is sent, and it can be had from elsewhere.
 pub async fn stream(
-    inner: &Arc<Inner>,
+    contents: &Arc<Contents>,
     digest: Digest,
     range: Range<u64>,
 ) -> Result<BlobStream, StoreError> {
-    let (inner, whole) = (inner.clone(), range.end - range.start == digest.size);
+    let (contents, whole) = (contents.clone(), range.end - range.start == digest.size);
     let open = move || {
-        let mut source = Source::open(&inner, digest, whole)?;
+        let mut source = Source::open(&contents, digest, whole)?;
         source.check()?;
         Ok(source)
     };
@@ -189,9 +189,13 @@ impl Drop for Loan {
 }
 
 /// Links the blob to `destination`, after a check if one is due. Blocks.
-pub fn link(inner: &Arc<Inner>, digest: &Digest, destination: &Path) -> Result<bool, StoreError> {
-    Source::open(inner, *digest, true)?.check()?;
-    let path = inner.large.path(digest);
+pub fn link(
+    contents: &Arc<Contents>,
+    digest: &Digest,
+    destination: &Path,
+) -> Result<bool, StoreError> {
+    Source::open(contents, *digest, true)?.check()?;
+    let path = contents.large.path(digest);
     match std::fs::hard_link(&path, destination) {
         Ok(()) => Ok(true),
         // Another file system, or the inode has no links left: the caller copies.

@@ -1,6 +1,13 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
 
 use super::*;
+use crate::blob::BlobStore;
+use crate::clock::Clock;
+use crate::digest::Digest;
+use crate::error::StoreError;
 use crate::stores::contract::blob;
 
 const LEASE: Duration = Duration::from_secs(1000);
@@ -156,7 +163,7 @@ async fn a_start_removes_what_was_unfinished() {
     let (digest, data) = blob(1, 3 << 20);
     store.write(&digest, data.clone()).await.unwrap();
     store.abandon().await;
-    let large = store.inner.large.path(&digest);
+    let large = store.contents.large.path(&digest);
     drop(store);
     std::fs::write(dir.path().join("tmp/77"), b"half a blob").unwrap();
     let file = std::fs::OpenOptions::new().write(true).open(&large);
@@ -292,7 +299,7 @@ async fn on_a_full_disk() {
         }
         // Room again: the store goes on.
         clock.advance(5000);
-        store.inner.room.free(&store.inner, 0).await.unwrap();
+        store.contents.capacity.free(&store.contents, 0).await.unwrap();
         assert_eq!(store.snapshot().blobs, 0);
         let (digest, data) = blob(7, size);
         store.write(&digest, data).await.unwrap();

@@ -6,12 +6,13 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use tokio::task::JoinHandle;
 
-use super::Inner;
+use super::contents::Contents;
 use super::large::Temporary;
 use crate::blob::BlobWriter;
 use crate::digest::Digest;
 use crate::error::StoreError;
-use crate::stores::room::Reservation;
+use crate::stores::capacity::Reservation;
+use crate::stores::group::blocking;
 
 /// Bytes gathered before they go to the file in one piece of blocking work. At most twice as
 /// many are held: one batch is gathered while another is written.
@@ -19,7 +20,7 @@ const BATCH: usize = 1 << 20;
 
 /// Gathers a blob for the log.
 pub struct SmallWriter {
-    inner: Arc<Inner>,
+    contents: Arc<Contents>,
     digest: Digest,
     /// The first piece is kept as it came: most small blobs have only one.
     first: Bytes,
@@ -27,8 +28,8 @@ pub struct SmallWriter {
 }
 
 impl SmallWriter {
-    pub fn new(inner: Arc<Inner>, digest: Digest) -> Self {
-        Self { inner, digest, first: Bytes::new(), gathered: BytesMut::new() }
+    pub fn new(contents: Arc<Contents>, digest: Digest) -> Self {
+        Self { contents, digest, first: Bytes::new(), gathered: BytesMut::new() }
     }
 
     fn received(&self) -> usize {
@@ -64,13 +65,13 @@ impl BlobWriter for SmallWriter {
             return Err(mismatch(&self.digest, self.received() as u64));
         }
         let data = if self.gathered.is_empty() { &self.first[..] } else { &self.gathered[..] };
-        self.inner.put_small(&self.digest, data).await
+        self.contents.put_small(&self.digest, data).await
     }
 }
 
 /// Writes a file next to the receipt of its bytes, and sets room aside as they come.
 pub struct LargeWriter {
-    inner: Arc<Inner>,
+    contents: Arc<Contents>,
     digest: Digest,
     reservation: Reservation,
     received: u64,
@@ -86,9 +87,9 @@ enum FileState {
 }
 
 impl LargeWriter {
-    pub fn new(inner: Arc<Inner>, digest: Digest, reservation: Reservation) -> Self {
+    pub fn new(contents: Arc<Contents>, digest: Digest, reservation: Reservation) -> Self {
         let (batch, file) = (Vec::new(), FileState::NotCreated);
-        Self { inner, digest, reservation, received: 0, batch, batched: 0, file }
+        Self { contents, digest, reservation, received: 0, batch, batched: 0, file }
     }
 
     /// Makes room for `received` bytes, and some ahead of those that come next.
@@ -98,7 +99,7 @@ impl LargeWriter {
             return Ok(());
         }
         let missing = (received - held).max(BATCH as u64).min(self.digest.size - held);
-        let more = self.inner.reserve(missing).await?;
+        let more = self.contents.reserve(missing).await?;
         self.reservation.absorb(more);
         Ok(())
     }
@@ -116,7 +117,7 @@ impl LargeWriter {
         self.file = match &result {
             Ok(_) => FileState::NotCreated,
             Err(error) => {
-                self.inner.relieve_if_full(error);
+                self.contents.relieve_if_full(error);
                 FileState::Failed(error.clone())
             }
         };
@@ -126,10 +127,10 @@ impl LargeWriter {
     /// Begins to write the batch.
     async fn flush(&mut self) -> Result<(), StoreError> {
         let file = self.settled().await?;
-        let (inner, size) = (self.inner.clone(), self.digest.size);
+        let (contents, size) = (self.contents.clone(), self.digest.size);
         let batch = std::mem::take(&mut self.batch);
         self.batched = 0;
-        let task = tokio::task::spawn_blocking(move || append(&inner, size, file, &batch));
+        let task = tokio::task::spawn_blocking(move || append(&contents, size, file, &batch));
         self.file = FileState::Writing(task);
         Ok(())
     }
@@ -137,14 +138,14 @@ impl LargeWriter {
 
 /// Creates the file if need be and appends `batch`.
 fn append(
-    inner: &Inner,
+    contents: &Contents,
     size: u64,
     file: Option<Temporary>,
     batch: &[Bytes],
 ) -> Result<Temporary, StoreError> {
     let mut file = match file {
         Some(file) => file,
-        None => inner.large.temporary(size)?,
+        None => contents.large.temporary(size)?,
     };
     file.file.append(batch).map_err(|error| StoreError::io("write a blob", &error))?;
     Ok(file)
@@ -172,17 +173,17 @@ impl BlobWriter for LargeWriter {
             return Err(mismatch(&self.digest, self.received));
         }
         let file = self.settled().await?;
-        let Self { inner, digest, reservation, batch, .. } = *self;
-        let store = inner.clone();
+        let Self { contents, digest, reservation, batch, .. } = *self;
+        let store = contents.clone();
         // Of this task: the thread that writes works for nobody.
-        let promised = inner.promised_now();
-        let published = super::blocking(move || {
+        let promised = contents.promised_now();
+        let published = blocking(move || {
             let file = append(&store, digest.size, file, &batch)?;
             store.large.publish(&digest, file, promised)?;
             drop(reservation);
             Ok(())
         })
         .await;
-        published.inspect_err(|error| inner.relieve_if_full(error))
+        published.inspect_err(|error| contents.relieve_if_full(error))
     }
 }

@@ -1,21 +1,24 @@
 //! Collecting garbage: blobs whose lease has ended go, those whose lease ended longest ago
 //! first; out of the index, and only then out of the object store. Where that is not enough,
-//! blobs go that were promised to nobody who runs ([`super::cut`]).
+//! blobs go that were promised to nobody who runs ([`super::running`]).
 
 use std::collections::BinaryHeap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::index::Candidate;
-use super::parts::Parts;
+use super::claim::CollectionClaim;
+use super::index::{BlobIndex, Candidate};
+use super::objects::Objects;
+use super::presence::PresenceCache;
+use super::running::RunningInvocations;
+use super::space::Space;
 use crate::error::StoreError;
 
 /// Candidates that one survey keeps in mind.
 const SURVEY: usize = 50_000;
 /// Blobs that are evicted, and objects that are deleted, at once.
 const BATCH: usize = 1000;
-/// How long a process keeps the right to collect without using it.
-pub const HOLD: Duration = Duration::from_secs(60);
 
 /// What a pass has done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -26,10 +29,59 @@ pub struct Collected {
     pub bytes: u64,
 }
 
-impl Parts {
-    /// Whether this process may collect now; others may not meanwhile.
-    pub async fn claim(&self) -> Result<bool, StoreError> {
-        self.index.claim_collection(&self.owner, HOLD).await
+/// Blobs and their bytes.
+#[derive(Default)]
+struct Tally {
+    blobs: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Tally {
+    fn add(&self, bytes: u64) {
+        self.blobs.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn now(&self) -> (u64, u64) {
+        (self.blobs.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+}
+
+/// Evicts blobs from the index, and deletes their objects.
+pub struct Collector {
+    index: Arc<dyn BlobIndex>,
+    objects: Arc<dyn Objects>,
+    presence: Arc<PresenceCache>,
+    space: Arc<Space>,
+    running: Arc<RunningInvocations>,
+    claim: Arc<CollectionClaim>,
+    /// Blobs go this long after their lease has ended; `None`: when room is needed.
+    keep: Option<Duration>,
+    evicted: Tally,
+    cut_short: Tally,
+}
+
+impl Collector {
+    pub fn new(
+        (index, objects): (Arc<dyn BlobIndex>, Arc<dyn Objects>),
+        presence: Arc<PresenceCache>,
+        space: Arc<Space>,
+        running: Arc<RunningInvocations>,
+        claim: Arc<CollectionClaim>,
+        keep: Option<Duration>,
+    ) -> Self {
+        let (evicted, cut_short) = Default::default();
+        Self { index, objects, presence, space, running, claim, keep, evicted, cut_short }
+    }
+
+    /// Blobs and bytes that were evicted since the start.
+    pub fn evicted(&self) -> (u64, u64) {
+        self.evicted.now()
+    }
+
+    /// Of these, the blobs whose promise was cut short, and their bytes.
+    pub fn cut_short(&self) -> (u64, u64) {
+        self.cut_short.now()
     }
 
     /// Evicts what has outlived its time, and what is in the way of `need` more bytes: first what nobody is
@@ -40,7 +92,7 @@ impl Parts {
         if collected.busy || self.excess(need).await? == 0 {
             return Ok(collected);
         }
-        if let Some(until) = self.cut_until().await? {
+        if let Some(until) = self.running.cut_until().await? {
             let before = self.cut_short();
             self.collect_until(need, until, &mut collected).await?;
             self.warn_of_cuts(before);
@@ -51,7 +103,7 @@ impl Parts {
     /// Bytes that are to go, for `need` more to come.
     async fn excess(&self, need: u64) -> Result<u64, StoreError> {
         match self.space.limited() {
-            true => Ok(self.space.excess(self.count_space().await?, need)),
+            true => Ok(self.space.excess(self.space.count(&*self.index).await?, need)),
             false => Ok(0),
         }
     }
@@ -64,12 +116,12 @@ impl Parts {
         collected: &mut Collected,
     ) -> Result<(), StoreError> {
         loop {
-            collected.busy = !self.claim().await?;
+            collected.busy = !self.claim.take().await?;
             if collected.busy {
                 return Ok(());
             }
             let excess = self.excess(need).await?;
-            if excess == 0 && self.options.keep.is_none() {
+            if excess == 0 && self.keep.is_none() {
                 return Ok(());
             }
             let survey = self.survey(until).await?;
@@ -77,7 +129,7 @@ impl Parts {
             let chosen = self.choose(survey, excess);
             let before = collected.blobs;
             for batch in chosen.chunks(BATCH) {
-                collected.busy = !self.claim().await?;
+                collected.busy = !self.claim.take().await?;
                 if collected.busy {
                     return Ok(());
                 }
@@ -117,7 +169,7 @@ impl Parts {
     fn choose(&self, survey: Vec<Candidate>, excess: u64) -> Vec<Candidate> {
         let mut freed = 0;
         let chosen = survey.into_iter().filter(|candidate| {
-            let outlived = self.options.keep.is_some_and(|keep| candidate.expired > keep);
+            let outlived = self.keep.is_some_and(|keep| candidate.expired > keep);
             let goes = outlived || freed < excess;
             freed += if goes { candidate.digest.size } else { 0 };
             goes
@@ -135,20 +187,15 @@ impl Parts {
         let evicted = self.index.evict_until(&blobs, until).await?;
         let gone =
             batch.iter().zip(evicted).filter_map(|(found, evicted)| evicted.then_some(found));
-        let counters = &self.counters;
-        let count = |blobs: &AtomicU64, bytes: &AtomicU64, size| {
-            blobs.fetch_add(1, Ordering::Relaxed);
-            bytes.fetch_add(size, Ordering::Relaxed);
-        };
         let mut objects = Vec::new();
         for found in gone {
             collected.blobs += 1;
             collected.bytes += found.digest.size;
-            count(&counters.evicted_blobs, &counters.evicted_bytes, found.digest.size);
+            self.evicted.add(found.digest.size);
             if found.expired.is_zero() {
-                count(&counters.cut_short_blobs, &counters.cut_short_bytes, found.digest.size);
+                self.cut_short.add(found.digest.size);
             }
-            self.known.forget(&found.digest);
+            self.presence.forget(&found.digest);
             objects.push((found.digest, found.generation));
         }
         if objects.is_empty() {
@@ -156,13 +203,6 @@ impl Parts {
         }
         // What cannot be deleted now is an orphan, and found as such later.
         self.objects.delete(&objects).await
-    }
-
-    /// Blobs and bytes so far.
-    fn cut_short(&self) -> (u64, u64) {
-        let counters = &self.counters;
-        let total = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        (total(&counters.cut_short_blobs), total(&counters.cut_short_bytes))
     }
 
     fn warn_of_cuts(&self, before: (u64, u64)) {

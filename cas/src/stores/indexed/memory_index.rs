@@ -8,10 +8,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::index::{BlobIndex, Candidate, Entry, Generation, IndexUsage, Place, Runs};
+use crate::clock::Clock;
 use crate::digest::Digest;
 use crate::error::StoreError;
 use crate::promises::Run;
-use crate::stores::clock::Clock;
 
 /// Blobs of one answer of [`BlobIndex::scan`].
 const PAGE: usize = 1000;

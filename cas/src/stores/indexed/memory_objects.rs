@@ -9,9 +9,9 @@ use bytes::{Bytes, BytesMut};
 use super::index::Generation;
 use super::objects::{Listed, Objects, copy_through};
 use crate::blob::{BlobStream, BlobWriter};
+use crate::clock::Clock;
 use crate::digest::Digest;
 use crate::error::StoreError;
-use crate::stores::clock::Clock;
 use crate::stores::range::slice;
 
 /// Pieces of a read.

@@ -1,12 +1,14 @@
 //! Objects that no blob is in: a process ended between writing and placing them, or between
 //! evicting a blob and deleting its object.
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::index::{Entry, Place};
-use super::objects::Listed;
-use super::parts::Parts;
+use super::claim::CollectionClaim;
+use super::epoch::is_marked;
+use super::index::{BlobIndex, Entry, Place};
+use super::objects::{Listed, Objects};
 use crate::error::StoreError;
 
 /// Younger objects may still be on their way into the index.
@@ -24,18 +26,32 @@ pub struct Orphans {
     pub uploads: u64,
 }
 
-impl Parts {
-    /// Whether the index knows all objects. One that was lost knows none, and by its word all
-    /// of them would be orphans.
-    pub async fn index_is_complete(&self) -> Result<bool, StoreError> {
-        let (mark, epoch) = (self.objects.mark().await?, self.index.epoch().await?);
-        Ok(mark == Some(epoch))
+/// Finds objects that no blob is in, and deletes them.
+pub struct OrphanCollector {
+    index: Arc<dyn BlobIndex>,
+    objects: Arc<dyn Objects>,
+    claim: Arc<CollectionClaim>,
+    deleted: AtomicU64,
+}
+
+impl OrphanCollector {
+    pub fn new(
+        index: Arc<dyn BlobIndex>,
+        objects: Arc<dyn Objects>,
+        claim: Arc<CollectionClaim>,
+    ) -> Self {
+        Self { index, objects, claim, deleted: AtomicU64::new(0) }
+    }
+
+    /// Objects that were deleted since the start.
+    pub fn deleted(&self) -> u64 {
+        self.deleted.load(Ordering::Relaxed)
     }
 
     /// Deletes old objects that no blob is in, and what is left of old uploads.
-    pub async fn collect_orphans(&self) -> Result<Orphans, StoreError> {
+    pub async fn collect(&self) -> Result<Orphans, StoreError> {
         let mut found = Orphans::default();
-        if !self.claim().await? {
+        if !self.claim.take().await? {
             return Ok(Orphans { stopped: true, ..found });
         }
         let before = self.objects.now().await?.saturating_sub(AGE);
@@ -44,7 +60,7 @@ impl Parts {
         loop {
             let (page, next) = self.objects.list(after).await?;
             let old: Vec<_> = page.into_iter().filter(|listed| listed.modified < before).collect();
-            if !old.is_empty() && !self.delete_orphans(&old, &mut found).await? {
+            if !old.is_empty() && !self.delete(&old, &mut found).await? {
                 return Ok(Orphans { stopped: true, ..found });
             }
             after = next;
@@ -55,15 +71,11 @@ impl Parts {
     }
 
     /// `false`: it must not go on.
-    async fn delete_orphans(
-        &self,
-        old: &[Listed],
-        found: &mut Orphans,
-    ) -> Result<bool, StoreError> {
+    async fn delete(&self, old: &[Listed], found: &mut Orphans) -> Result<bool, StoreError> {
         let digests: Vec<_> = old.iter().map(|listed| listed.digest).collect();
         let entries = self.index.find(&digests, Duration::ZERO).await?;
         // Asked last, so that the answers above are those of a complete index.
-        if !self.claim().await? || !self.index_is_complete().await? {
+        if !self.claim.take().await? || !is_marked(&*self.index, &*self.objects).await? {
             return Ok(false);
         }
         let orphans: Vec<_> = old
@@ -78,7 +90,7 @@ impl Parts {
         self.objects.delete(&orphans).await?;
         found.objects += orphans.len() as u64;
         found.bytes += orphans.iter().map(|(digest, _)| digest.size).sum::<u64>();
-        self.counters.orphans.fetch_add(orphans.len() as u64, Ordering::Relaxed);
+        self.deleted.fetch_add(orphans.len() as u64, Ordering::Relaxed);
         Ok(true)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::collect::HOLD;
+use super::claim::HOLD;
 use super::index::{BlobIndex, Generation};
 use super::objects::Objects;
 use crate::digest::Digest;

@@ -6,17 +6,23 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 
 use super::index::Generation;
-use super::parts::Parts;
-use super::store::write_small;
+use super::writes::Writes;
 use crate::blob::BlobWriter;
 use crate::digest::Digest;
 use crate::error::StoreError;
 
 /// Collects a small blob.
 pub struct SmallWriter {
-    pub parts: Arc<Parts>,
-    pub digest: Digest,
-    pub data: BytesMut,
+    writes: Arc<Writes>,
+    digest: Digest,
+    data: BytesMut,
+}
+
+impl SmallWriter {
+    pub fn new(writes: Arc<Writes>, digest: Digest) -> Self {
+        let data = BytesMut::with_capacity(digest.size as usize);
+        Self { writes, digest, data }
+    }
 }
 
 #[async_trait]
@@ -31,16 +37,23 @@ impl BlobWriter for SmallWriter {
     }
 
     async fn commit(self: Box<Self>) -> Result<(), StoreError> {
-        write_small(&self.parts, &self.digest, self.data.freeze()).await
+        self.writes.small(&self.digest, self.data.freeze()).await
     }
 }
 
 /// Streams a large blob into an object, and places it.
 pub struct LargeWriter {
-    pub parts: Arc<Parts>,
-    pub digest: Digest,
-    pub generation: Generation,
-    pub object: Box<dyn BlobWriter>,
+    writes: Arc<Writes>,
+    digest: Digest,
+    generation: Generation,
+    object: Box<dyn BlobWriter>,
+}
+
+impl LargeWriter {
+    pub async fn begin(writes: Arc<Writes>, digest: Digest) -> Result<Self, StoreError> {
+        let (generation, object) = writes.begin_large(&digest).await?;
+        Ok(Self { writes, digest, generation, object })
+    }
 }
 
 #[async_trait]
@@ -51,6 +64,6 @@ impl BlobWriter for LargeWriter {
 
     async fn commit(self: Box<Self>) -> Result<(), StoreError> {
         self.object.commit().await?;
-        self.parts.publish(&self.digest, self.generation).await.map(drop)
+        self.writes.uploads.publish(&self.digest, self.generation).await.map(drop)
     }
 }

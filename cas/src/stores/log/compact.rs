@@ -3,12 +3,12 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
-use super::index::{Location, Times};
+use super::index::Location;
 use super::record::{HEADER, Header};
 use super::segment::{Found, PREFIX, Segment};
 use super::{LogStore, lock};
 use crate::error::StoreError;
-use crate::promises::Ruling;
+use crate::promises::{Ruling, Times};
 
 impl LogStore {
     /// Calls `visit` with the bytes and times of every entry.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::record::{Key, KeyMap, space};
-use crate::promises::Ruling;
+use crate::promises::{Ruling, Times};
 
 const SHARDS: usize = 64;
 
@@ -23,18 +23,6 @@ impl Location {
     pub fn space(&self) -> u64 {
         space(u64::from(self.length))
     }
-}
-
-/// Whose promises those are of which nobody knows any more whose they were.
-pub const ANYBODY: u32 = u32::MAX;
-
-/// Times in seconds since the epoch, and who was promised something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Times {
-    pub accessed: u32,
-    pub leased_until: u32,
-    /// Bits of seats ([`crate::promises`]).
-    pub holders: u32,
 }
 
 struct Slot {

@@ -16,6 +16,7 @@
 //! a crash they are unknown, so everything is promised for one lease from the start: too
 //! long, never too short.
 
+mod clean;
 mod compact;
 mod index;
 mod open;
@@ -33,12 +34,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use bytes::Bytes;
 
 use index::Index;
-pub use index::{ANYBODY, Location, Times};
+pub use index::Location;
 use record::{HEADER, Header};
 pub use record::{Key, KeyMap};
 use segment::Segment;
 
 use crate::error::StoreError;
+use crate::promises::Times;
 
 #[derive(Debug, Clone)]
 pub struct LogOptions {
@@ -341,6 +343,6 @@ impl LogStore {
             let entries = entries.remove(&segment.id).unwrap_or_default();
             self.write_sidecar(&segment, &entries)?;
         }
-        open::mark_clean(&self.options.dir)
+        clean::set_mark(&self.options.dir)
     }
 }

@@ -5,19 +5,11 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
-use super::index::{ANYBODY, Index, Location, Times};
+use super::index::{Index, Location};
 use super::segment::{PREFIX, Segment};
-use super::{Active, LogOptions, LogStore, sidecar};
+use super::{Active, LogOptions, LogStore, clean, sidecar};
 use crate::error::StoreError;
-
-/// Present only between a clean close and the next start.
-const CLEAN_MARK: &str = "clean";
-
-pub fn mark_clean(dir: &Path) -> Result<(), StoreError> {
-    let path = dir.join(CLEAN_MARK);
-    std::fs::write(&path, b"")
-        .map_err(|error| StoreError::io(format!("write {}", path.display()), &error))
-}
+use crate::promises::{ANYBODY, Times};
 
 /// What one segment file held.
 struct Loaded {
@@ -32,7 +24,7 @@ impl LogStore {
         let dir = options.dir.clone();
         std::fs::create_dir_all(&dir)
             .map_err(|error| StoreError::io(format!("create {}", dir.display()), &error))?;
-        let clean = std::fs::remove_file(dir.join(CLEAN_MARK)).is_ok();
+        let clean = clean::take_mark(&dir);
         let index = Index::new();
         let mut segments = BTreeMap::new();
         let mut last_entries = Vec::new();

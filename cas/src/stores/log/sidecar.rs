@@ -5,9 +5,9 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::index::{ANYBODY, Times};
 use super::record::{ALIGN, KEY, Key, space};
 use crate::error::StoreError;
+use crate::promises::{ANYBODY, Times};
 
 const MAGIC: [u8; 8] = *b"KILNIDX\n";
 const VERSION: u32 = 1;

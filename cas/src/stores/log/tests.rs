@@ -6,7 +6,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
-use crate::promises::Ruling;
+use crate::promises::{ANYBODY, Ruling};
 
 const SEGMENT: u64 = 2048;
 const LEASE: u32 = 100;

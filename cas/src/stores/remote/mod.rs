@@ -1,8 +1,9 @@
 //! A blob store on the other side of a REAPI connection.
 
-mod batch;
+mod batches;
 mod bytestream;
 mod calls;
+mod client;
 mod store;
 mod transfers;
 

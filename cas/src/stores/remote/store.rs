@@ -1,23 +1,18 @@
 //! The store: which call each operation is.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::TryStreamExt;
-use kiln_net::grpc::{AddressError, Connection, Connections, Failures, MAX_MESSAGE};
-use kiln_protos::reapi::{
-    BatchReadBlobsRequest, BatchUpdateBlobsRequest, FindMissingBlobsRequest,
-    batch_update_blobs_request,
-    content_addressable_storage_client::ContentAddressableStorageClient,
-};
-use kiln_protos::rpc;
-use tonic::{Code, Status};
+use kiln_net::grpc::{AddressError, Connections};
+use kiln_protos::reapi::FindMissingBlobsRequest;
 
-use super::batch::{BatchCall, Batcher};
+use super::batches::SmallBlobs;
 use super::bytestream::{self, Writer};
-use super::calls::{retrying, store_error};
+use super::calls::retrying;
+use super::client::Client;
 use super::transfers::Transfers;
 use crate::blob::{Blob, BlobStore, BlobWriter, MAX_WHOLE_BLOB};
 use crate::digest::{Digest, DigestFunction};
@@ -30,22 +25,7 @@ const MAX_DIGESTS: usize = 10_000;
 /// whole it verifies. Small blobs travel in batches.
 pub struct RemoteStore {
     client: Client,
-    reads: Batcher<Reads>,
-    updates: Batcher<Updates>,
-}
-
-#[derive(Clone)]
-struct Client {
-    server: Connections,
-    instance: Arc<str>,
-    transfers: Arc<Transfers>,
-}
-
-impl Client {
-    fn cas(&self) -> ContentAddressableStorageClient<Connection> {
-        ContentAddressableStorageClient::new(self.server.main())
-            .max_decoding_message_size(MAX_MESSAGE)
-    }
+    small: SmallBlobs,
 }
 
 impl RemoteStore {
@@ -54,14 +34,10 @@ impl RemoteStore {
         Ok(Self::on(Connections::new(url)?, instance))
     }
 
-    /// The store of a server, over the connections to it.
+    /// The store of a server, over the connections to it. Needs a tokio runtime.
     pub fn on(server: Connections, instance: &str) -> Self {
         let client = Client { server, instance: instance.into(), transfers: Arc::default() };
-        Self {
-            reads: Batcher::new(Reads(client.clone())),
-            updates: Batcher::new(Updates(client.clone())),
-            client,
-        }
+        Self { small: SmallBlobs::new(&client), client }
     }
 
     /// What goes over the connections.
@@ -79,7 +55,7 @@ impl RemoteStore {
             blob_digests: digests.iter().map(Digest::to_wire).collect(),
             digest_function: function.to_wire().into(),
         };
-        let answer = retrying("find missing blobs", Failures::over(&self.client.server), || {
+        let answer = retrying("find missing blobs", self.client.failures(), || {
             let (mut cas, request) = (self.client.cas(), request.clone());
             async move { cas.find_missing_blobs(request).await }
         })
@@ -126,7 +102,7 @@ impl BlobStore for RemoteStore {
             return Ok(Blob::Whole(Bytes::new()));
         }
         if digest.size <= MAX_WHOLE_BLOB {
-            let data = self.reads.ask(*digest).await?;
+            let data = self.small.read(digest).await?;
             let end =
                 limit.map_or(digest.size, |limit| digest.size.min(offset.saturating_add(limit)));
             return Ok(Blob::Whole(data.slice(offset as usize..end as usize)));
@@ -144,7 +120,7 @@ impl BlobStore for RemoteStore {
             return Ok(());
         }
         if data.len() as u64 <= MAX_WHOLE_BLOB {
-            return self.updates.ask((*digest, data)).await;
+            return self.small.write(digest, data).await;
         }
         let mut writer = self.writer(digest).await?;
         writer.write(data).await?;
@@ -160,146 +136,4 @@ impl BlobStore for RemoteStore {
     async fn sync(&self) -> Result<(), StoreError> {
         Ok(())
     }
-}
-
-/// BatchReadBlobs.
-struct Reads(Client);
-
-#[async_trait]
-impl BatchCall for Reads {
-    type Item = Digest;
-    type Answer = Bytes;
-
-    fn bytes(item: &Digest) -> u64 {
-        item.size
-    }
-
-    fn function(item: &Digest) -> DigestFunction {
-        item.function
-    }
-
-    async fn call(&self, mut items: Vec<Digest>) -> Vec<Result<Bytes, StoreError>> {
-        let asked = items.clone();
-        items.sort_unstable();
-        items.dedup();
-        match self.read(&items).await {
-            Ok(blobs) => asked
-                .iter()
-                .map(|digest| match blobs.get(&digest.hash) {
-                    Some(answer) => answer.clone(),
-                    None => Err(incomplete()),
-                })
-                .collect(),
-            Err(error) => asked.iter().map(|_| Err(error.clone())).collect(),
-        }
-    }
-}
-
-type Answers<T> = HashMap<[u8; 32], Result<T, StoreError>>;
-
-impl Reads {
-    async fn read(&self, digests: &[Digest]) -> Result<Answers<Bytes>, StoreError> {
-        let Some(function) = digests.first().map(Self::function) else {
-            return Ok(HashMap::new());
-        };
-        let request = BatchReadBlobsRequest {
-            instance_name: self.0.instance.to_string(),
-            digests: digests.iter().map(Digest::to_wire).collect(),
-            digest_function: function.to_wire().into(),
-            ..Default::default()
-        };
-        let answer = retrying("read blobs", Failures::over(&self.0.server), || {
-            let (mut cas, request) = (self.0.cas(), request.clone());
-            async move { cas.batch_read_blobs(request).await }
-        })
-        .await?;
-        let verified = answer.responses.into_iter().filter_map(|response| {
-            let digest = Digest::from_wire(response.digest.as_ref()?, function).ok()?;
-            let data = check("read", &digest, response.status).and_then(|()| {
-                match function.digest(&response.data) {
-                    actual if actual == digest => {
-                        self.0.transfers.fetched(digest.size);
-                        Ok(Bytes::from(response.data))
-                    }
-                    actual => Err(StoreError::DigestMismatch { expected: digest, actual }),
-                }
-            });
-            Some((digest.hash, data))
-        });
-        Ok(verified.collect())
-    }
-}
-
-/// BatchUpdateBlobs.
-struct Updates(Client);
-
-#[async_trait]
-impl BatchCall for Updates {
-    type Item = (Digest, Bytes);
-    type Answer = ();
-
-    fn bytes((digest, _): &(Digest, Bytes)) -> u64 {
-        digest.size
-    }
-
-    fn function((digest, _): &(Digest, Bytes)) -> DigestFunction {
-        digest.function
-    }
-
-    async fn call(&self, items: Vec<(Digest, Bytes)>) -> Vec<Result<(), StoreError>> {
-        match self.update(&items).await {
-            Ok(answers) => items
-                .iter()
-                .map(|(digest, _)| match answers.get(&digest.hash) {
-                    Some(answer) => answer.clone(),
-                    None => Err(incomplete()),
-                })
-                .collect(),
-            Err(error) => items.iter().map(|_| Err(error.clone())).collect(),
-        }
-    }
-}
-
-impl Updates {
-    async fn update(&self, items: &[(Digest, Bytes)]) -> Result<Answers<()>, StoreError> {
-        let Some(function) = items.first().map(Self::function) else {
-            return Ok(HashMap::new());
-        };
-        let requests = items.iter().map(|(digest, data)| batch_update_blobs_request::Request {
-            digest: Some(digest.to_wire()),
-            data: data.to_vec(),
-            ..Default::default()
-        });
-        let request = BatchUpdateBlobsRequest {
-            instance_name: self.0.instance.to_string(),
-            requests: requests.collect(),
-            digest_function: function.to_wire().into(),
-        };
-        let answer = retrying("write blobs", Failures::over(&self.0.server), || {
-            let (mut cas, request) = (self.0.cas(), request.clone());
-            async move { cas.batch_update_blobs(request).await }
-        })
-        .await?;
-        let answers = answer.responses.into_iter().filter_map(|response| {
-            let digest = Digest::from_wire(response.digest.as_ref()?, function).ok()?;
-            let taken = check("write", &digest, response.status);
-            if taken.is_ok() {
-                self.0.transfers.uploaded(digest.size);
-            }
-            Some((digest.hash, taken))
-        });
-        Ok(answers.collect())
-    }
-}
-
-fn check(what: &str, digest: &Digest, status: Option<rpc::Status>) -> Result<(), StoreError> {
-    let Some(status) = status.filter(|status| status.code != 0) else { return Ok(()) };
-    match Code::from_i32(status.code) {
-        Code::NotFound => Err(StoreError::NotFound(*digest)),
-        code => Err(store_error(&format!("{what} {digest}"), &Status::new(code, status.message))),
-    }
-}
-
-fn incomplete() -> StoreError {
-    StoreError::Unavailable("the server left a blob out of its answer to a batch".to_owned())
 }

@@ -11,11 +11,15 @@ mod absent;
 #[cfg(feature = "s3")]
 mod body;
 #[cfg(feature = "s3")]
+mod bucket;
+#[cfg(feature = "s3")]
 mod checks;
 #[cfg(feature = "s3")]
 mod client;
 #[cfg(feature = "s3")]
 mod counts;
+#[cfg(feature = "s3")]
+mod deletes;
 #[cfg(feature = "s3")]
 mod error;
 #[cfg(feature = "s3")]
@@ -25,6 +29,8 @@ mod key;
 mod measure;
 #[cfg(feature = "s3")]
 mod objects;
+#[cfg(feature = "s3")]
+mod patience;
 #[cfg(feature = "s3")]
 mod read;
 #[cfg(test)]

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::stream::unfold;
 use kiln_net::Backoff;
 
-use super::objects::Shared;
+use super::bucket::Bucket;
 use crate::blob::{BlobStream, MAX_WHOLE_BLOB};
 use crate::digest::Digest;
 use crate::error::StoreError;
@@ -23,7 +23,7 @@ const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from
 
 /// A read in progress: `next..end` of the blob is still to come.
 struct Reading {
-    shared: Arc<Shared>,
+    bucket: Arc<Bucket>,
     key: String,
     digest: Digest,
     next: u64,
@@ -37,7 +37,7 @@ struct Reading {
 
 /// Errors: `NotFound`, at once; `Corrupt` when the object is not as long as the blob.
 pub async fn read(
-    shared: Arc<Shared>,
+    bucket: Arc<Bucket>,
     key: String,
     digest: Digest,
     range: Range<u64>,
@@ -46,7 +46,7 @@ pub async fn read(
         return Ok(Box::pin(futures_util::stream::empty()));
     }
     let mut reading = Reading {
-        shared,
+        bucket,
         key,
         digest,
         next: range.start,
@@ -56,7 +56,7 @@ pub async fn read(
         breaks: 0,
         progress: 0,
     };
-    let patience = reading.shared.patience();
+    let patience = reading.bucket.patience();
     while reading.body.is_none() {
         if let Some(ended) = patience.judge(reading.request().await).await {
             reading.body = Some(ended?);
@@ -74,15 +74,15 @@ pub async fn read(
 
 impl Reading {
     async fn request(&self) -> Result<ByteStream, StoreError> {
-        let shared = &self.shared;
+        let bucket = &self.bucket;
         let mut request =
-            shared.clients.usual.get_object().bucket(&shared.site.bucket).key(&self.key);
+            bucket.clients.usual.get_object().bucket(&bucket.site.bucket).key(&self.key);
         if self.next > 0 || self.end < self.digest.size {
             request = request.range(format!("bytes={}-{}", self.next, self.end - 1));
         }
         let answer = Box::pin(request.send()).await;
         let answer = answer
-            .map_err(|error| shared.site.failure("read an object", error).about(&self.digest))?;
+            .map_err(|error| bucket.site.failure("read an object", error).about(&self.digest))?;
         self.check(&answer)?;
         Ok(answer.body)
     }
@@ -102,7 +102,7 @@ impl Reading {
         Err(StoreError::Corrupt(format!(
             "object {} in {}: {} bytes of {whole} came, bytes {}-{} of {} were asked for",
             self.key,
-            self.shared.site,
+            self.bucket.site,
             length.unwrap_or_default(),
             self.next,
             self.end - 1,
@@ -127,13 +127,13 @@ impl Reading {
                 Some(body) => body,
                 None => self.request().await?,
             };
-            match tokio::time::timeout(self.shared.stall, body.next()).await {
+            match tokio::time::timeout(self.bucket.stall, body.next()).await {
                 Ok(Some(Ok(chunk))) => {
                     self.body = Some(body);
                     self.account(chunk.len() as u64)?;
                     return Ok(Some(chunk));
                 }
-                Ok(Some(Err(error))) => self.pause(self.shared.site.broken_body(&error)).await?,
+                Ok(Some(Err(error))) => self.pause(self.bucket.site.broken_body(&error)).await?,
                 Ok(None) => self.pause(self.cut("it ended early")).await?,
                 Err(_) => self.pause(self.cut("nothing came any more")).await?,
             }
@@ -144,7 +144,7 @@ impl Reading {
     fn account(&mut self, bytes: u64) -> Result<(), StoreError> {
         self.next += bytes;
         if self.next > self.end {
-            let message = format!("object {} in {} is too long", self.key, self.shared.site);
+            let message = format!("object {} in {} is too long", self.key, self.bucket.site);
             return Err(StoreError::Corrupt(message));
         }
         self.progress += bytes;
@@ -169,7 +169,7 @@ impl Reading {
     fn cut(&self, how: &str) -> StoreError {
         StoreError::Unavailable(format!(
             "S3: object {} in {}: {how} at byte {} of {}",
-            self.key, self.shared.site, self.next, self.end
+            self.key, self.bucket.site, self.next, self.end
         ))
     }
 }

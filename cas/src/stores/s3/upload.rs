@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::task::JoinSet;
 
 use super::body::body;
-use super::objects::Shared;
+use super::bucket::Bucket;
 use crate::blob::BlobWriter;
 use crate::digest::Digest;
 use crate::error::StoreError;
@@ -24,7 +24,7 @@ const PARTS_IN_FLIGHT: usize = 4;
 /// Dropped without a commit it leaves, if it has sent parts, an upload that
 /// [`crate::stores::indexed::Objects::sweep`] removes.
 pub struct Writer {
-    shared: Arc<Shared>,
+    bucket: Arc<Bucket>,
     key: String,
     digest: Digest,
     received: u64,
@@ -42,10 +42,10 @@ struct Upload {
 }
 
 impl Writer {
-    pub fn new(shared: Arc<Shared>, key: String, digest: Digest) -> Self {
+    pub fn new(bucket: Arc<Bucket>, key: String, digest: Digest) -> Self {
         let part_size = PART_SIZE.max(digest.size.div_ceil(MAX_PARTS));
         let (pieces, upload) = (Vec::new(), None);
-        Self { shared, key, digest, received: 0, part_size, pieces, buffered: 0, upload }
+        Self { bucket, key, digest, received: 0, part_size, pieces, buffered: 0, upload }
     }
 
     fn mismatch(&self) -> StoreError {
@@ -76,14 +76,14 @@ impl Writer {
         self.buffered = 0;
         let mut upload = match self.upload.take() {
             Some(upload) => upload,
-            None => Upload::begin(&self.shared, &self.key, &self.digest).await?,
+            None => Upload::begin(&self.bucket, &self.key, &self.digest).await?,
         };
         upload.parts += 1;
         // Before the part is out of this writer's hands: whoever sends the blob is held back
         // while too many parts, of all uploads, are in memory.
-        let permit = self.shared.part_permit().await?;
-        let (shared, key) = (self.shared.clone(), self.key.clone());
-        let part = send(shared, key, upload.id.clone(), upload.parts, pieces);
+        let permit = self.bucket.part_permit().await?;
+        let (bucket, key) = (self.bucket.clone(), self.key.clone());
+        let part = send(bucket, key, upload.id.clone(), upload.parts, pieces);
         upload.in_flight.spawn(async move {
             let _permit = permit;
             part.await
@@ -97,7 +97,7 @@ impl Writer {
             return Err(self.mismatch());
         }
         if self.upload.is_none() {
-            return self.shared.put(&self.key, &self.pieces).await;
+            return self.bucket.put(&self.key, &self.pieces).await;
         }
         if self.buffered > 0 {
             self.send_part().await?;
@@ -105,7 +105,7 @@ impl Writer {
         match &mut self.upload {
             Some(upload) => {
                 upload.settle(0).await?;
-                upload.complete(&self.shared, &self.key, &self.digest).await
+                upload.complete(&self.bucket, &self.key, &self.digest).await
             }
             None => Ok(()),
         }
@@ -116,7 +116,7 @@ impl Writer {
         self.pieces.clear();
         if let Some(mut upload) = self.upload.take() {
             upload.in_flight.shutdown().await;
-            if let Err(error) = self.shared.abort(&self.key, &upload.id).await {
+            if let Err(error) = self.bucket.abort(&self.key, &upload.id).await {
                 tracing::debug!(key = self.key, %error, "an upload is left to be swept");
             }
         }
@@ -124,20 +124,20 @@ impl Writer {
 }
 
 impl Upload {
-    async fn begin(shared: &Shared, key: &str, digest: &Digest) -> Result<Self, StoreError> {
-        let bucket = &shared.site.bucket;
-        let patience = shared.patience();
+    async fn begin(bucket: &Bucket, key: &str, digest: &Digest) -> Result<Self, StoreError> {
+        let name = &bucket.site.bucket;
+        let patience = bucket.patience();
         let answer = loop {
-            let request = shared.clients.usual.create_multipart_upload().bucket(bucket).key(key);
+            let request = bucket.clients.usual.create_multipart_upload().bucket(name).key(key);
             let answer = Box::pin(request.send()).await;
             let answer =
-                answer.map_err(|error| shared.site.failure("begin an upload", error).into());
+                answer.map_err(|error| bucket.site.failure("begin an upload", error).into());
             if let Some(ended) = patience.judge(answer).await {
                 break ended?;
             }
         };
         let id = answer.upload_id.ok_or_else(|| {
-            StoreError::Corrupt(format!("{}: an upload of {digest} got no name", shared.site))
+            StoreError::Corrupt(format!("{}: an upload of {digest} got no name", bucket.site))
         })?;
         Ok(Self { id, parts: 0, in_flight: JoinSet::new(), done: Vec::new() })
     }
@@ -155,27 +155,27 @@ impl Upload {
 
     async fn complete(
         &mut self,
-        shared: &Shared,
+        bucket: &Bucket,
         key: &str,
         digest: &Digest,
     ) -> Result<(), StoreError> {
         self.done.sort_unstable_by_key(|part| part.part_number);
         let parts = std::mem::take(&mut self.done);
         let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
-        let patience = shared.patience();
+        let patience = bucket.patience();
         loop {
-            let request = shared
+            let request = bucket
                 .clients
                 .usual
                 .complete_multipart_upload()
-                .bucket(&shared.site.bucket)
+                .bucket(&bucket.site.bucket)
                 .key(key)
                 .upload_id(&self.id)
                 .multipart_upload(parts.clone());
             let Err(error) = Box::pin(request.send()).await else { return Ok(()) };
-            let failure = shared.site.failure("complete an upload", error);
+            let failure = bucket.site.failure("complete an upload", error);
             // A retry of a request whose answer was lost finds no upload, but the object.
-            if failure.is_absent("NoSuchUpload") && shared.size(key).await? == Some(digest.size) {
+            if failure.is_absent("NoSuchUpload") && bucket.size(key).await? == Some(digest.size) {
                 return Ok(());
             }
             if let Some(ended) = patience.judge(Err(failure.into())).await {
@@ -186,25 +186,25 @@ impl Upload {
 }
 
 async fn send(
-    shared: Arc<Shared>,
+    bucket: Arc<Bucket>,
     key: String,
     upload: String,
     number: i32,
     pieces: Vec<Bytes>,
 ) -> Result<CompletedPart, StoreError> {
-    let patience = shared.patience();
+    let patience = bucket.patience();
     loop {
-        let request = shared
+        let request = bucket
             .clients
             .uploads
             .upload_part()
-            .bucket(&shared.site.bucket)
+            .bucket(&bucket.site.bucket)
             .key(&key)
             .upload_id(&upload)
             .part_number(number)
             .body(body(&pieces));
         let answer = Box::pin(request.send()).await;
-        let answer = answer.map_err(|error| shared.site.failure("upload a part", error).into());
+        let answer = answer.map_err(|error| bucket.site.failure("upload a part", error).into());
         if let Some(ended) = patience.judge(answer).await {
             let part = CompletedPart::builder().part_number(number).set_e_tag(ended?.e_tag);
             return Ok(part.build());

@@ -78,7 +78,7 @@ async fn without_a_limit_blobs_go_when_they_have_outlived_their_lease_for_long_e
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_collector_that_pauses_before_it_deletes_does_not_delete_what_came_meanwhile() {
-    for heal in [false, true] {
+    for repair in [false, true] {
         let rig = Rig::new();
         let options = IndexedOptions { keep: Some(Duration::ZERO), ..rig.options() };
         let paused = rig.process_with(options).await;
@@ -91,7 +91,7 @@ async fn a_collector_that_pauses_before_it_deletes_does_not_delete_what_came_mea
         // Evicted, and not deleted yet: a client uploads it again, or reads it.
         let swift = rig.process_on(&Arc::new(Fragile::new(rig.objects.inner.clone()))).await;
         assert_eq!(swift.find_missing(&[digest]).await.unwrap(), [digest]);
-        if heal {
+        if repair {
             assert_eq!(read(&swift, &digest).await.unwrap(), data);
         } else {
             swift.write(&digest, data.clone()).await.unwrap();
@@ -101,7 +101,7 @@ async fn a_collector_that_pauses_before_it_deletes_does_not_delete_what_came_mea
         assert_eq!(collecting.await.unwrap().unwrap().blobs, 1);
         let fresh = rig.process_on(&Arc::new(Fragile::new(rig.objects.inner.clone()))).await;
         assert_eq!(fresh.find_missing(&[digest]).await.unwrap(), []);
-        assert_eq!(read(&fresh, &digest).await.unwrap(), data, "heal: {heal}");
+        assert_eq!(read(&fresh, &digest).await.unwrap(), data, "repair: {repair}");
         assert_eq!(rig.objects.inner.names().len(), 1);
     }
 }

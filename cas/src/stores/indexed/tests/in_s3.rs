@@ -8,8 +8,8 @@ use kiln_test_servers::s3::Weed;
 
 use super::rig::{LEASE, read};
 use crate::blob::BlobStore;
+use crate::clock::Clock;
 use crate::error::StoreError;
-use crate::stores::clock::Clock;
 use crate::stores::contract::blob;
 use crate::stores::indexed::{Indexed, IndexedOptions, MemoryIndex, rebuild};
 use crate::stores::s3::{S3Config, S3Credentials, S3Objects};

@@ -14,11 +14,11 @@ use super::in_s3::config;
 use super::rig::{LEASE, Rig, read};
 use crate::action_cache::{ActionCache, ActionKey};
 use crate::blob::BlobStore;
+use crate::clock::Clock;
 use crate::digest::Digest;
 use crate::redis::Redis;
 use crate::redis::tests::alone;
 use crate::stores::actions::CompletenessChecking;
-use crate::stores::clock::Clock;
 use crate::stores::contract::blob;
 use crate::stores::indexed::{Indexed, IndexedOptions};
 use crate::stores::redis::{

@@ -1,10 +1,11 @@
 //! An indexed store whose parts fail, pause and end.
 
-mod behind;
+mod alone;
 mod collect;
-mod heal;
 mod in_s3;
 mod lookups;
 mod lost;
+mod read_repair;
 mod rig;
 mod skew;
+mod write_behind;

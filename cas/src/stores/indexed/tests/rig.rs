@@ -9,10 +9,10 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use crate::blob::{BlobStore, BlobStream, BlobWriter};
+use crate::clock::Clock;
 use crate::digest::Digest;
 use crate::error::StoreError;
 use crate::promises::Run;
-use crate::stores::clock::Clock;
 use crate::stores::indexed::*;
 
 pub const LEASE: Duration = Duration::from_secs(3600);

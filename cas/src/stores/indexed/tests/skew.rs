@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::rig::read;
 use crate::blob::BlobStore;
+use crate::clock::Clock;
 use crate::redis::Redis;
 use crate::redis::tests::alone;
-use crate::stores::clock::Clock;
 use crate::stores::contract::blob;
 use crate::stores::indexed::*;
 use crate::stores::redis::{RedisBlobIndex, RedisBlobIndexOptions};

@@ -15,7 +15,10 @@
 //! packs the entries of a bucket (`hash-max-listpack-entries`, by default up to 512).
 
 mod layout;
+mod scan;
 mod scripts;
+#[cfg(test)]
+mod tests;
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
@@ -23,7 +26,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use self::layout::{BUCKETS, Bucket, Cursor, Field, Stored, field, lease_seconds, parse_field};
+use self::layout::{BUCKETS, Bucket, Field, Stored, field, lease_seconds, parse_field};
 use self::scripts::Scripts;
 use super::seconds;
 use crate::digest::Digest;
@@ -31,9 +34,6 @@ use crate::error::StoreError;
 use crate::promises::Run;
 use crate::redis::{Call, Redis};
 use crate::stores::indexed::{BlobIndex, Candidate, Entry, Generation, IndexUsage, Place, Runs};
-
-/// Entries that one call of `scan` reads, roughly.
-const SCAN: usize = 4096;
 
 #[derive(Debug, Clone)]
 pub struct RedisBlobIndexOptions {
@@ -291,34 +291,7 @@ impl BlobIndex for RedisBlobIndex {
     }
 
     async fn scan(&self, from: Option<u64>) -> Result<(Vec<Candidate>, Option<u64>), StoreError> {
-        let start = Cursor::from_u64(from.unwrap_or(0))
-            .ok_or_else(|| StoreError::Invalid("a cursor that scan did not give".to_owned()))?;
-        // In the middle of a bucket, the rest of that alone; else as many as fit.
-        let count = if start.within > 0 { 1 } else { self.buckets_that_fit(start.bucket).await? };
-        let buckets = &self.buckets[start.bucket..start.bucket + count];
-        let scan = |bucket: &Bucket| {
-            self.scripts.scan.call(&[&bucket.entries]).arg(start.within).arg(SCAN)
-        };
-        let parts: Vec<(u32, u64, Vec<(Vec<u8>, Vec<u8>)>)> =
-            self.redis.query_many(buckets.iter().map(scan).collect()).await?;
-        let mut candidates = Vec::new();
-        for (number, (now, within, entries)) in parts.into_iter().enumerate() {
-            for (field, entry) in entries {
-                let stored = Stored::parse(&entry)?;
-                if let Place::Object(generation) = stored.place {
-                    let (digest, expired) = (parse_field(&field)?, stored.expired(now));
-                    let ends = stored.ends;
-                    candidates.push(Candidate { digest, generation, expired, ends });
-                }
-            }
-            if within != 0 {
-                let bucket = start.bucket + number;
-                return Ok((candidates, Some(Cursor { bucket, within }.to_u64()?)));
-            }
-        }
-        let next = Cursor { bucket: start.bucket + count, within: 0 };
-        let next = (next.bucket < BUCKETS).then(|| next.to_u64()).transpose()?;
-        Ok((candidates, next))
+        self.scan_from(from).await
     }
 
     async fn evict_until(
@@ -382,21 +355,3 @@ impl BlobIndex for RedisBlobIndex {
         Ok(self.redis.query(self.scripts.claim.call(&[&key]).arg(owner).arg(hold)).await?)
     }
 }
-
-impl RedisBlobIndex {
-    /// How many buckets from this one on have about as many entries as one scan reads.
-    async fn buckets_that_fit(&self, from: usize) -> Result<usize, StoreError> {
-        let length = |bucket: &Bucket| Call::command("HLEN", &bucket.entries).idempotent();
-        let lengths = self.buckets[from..].iter().map(length).collect();
-        let lengths: Vec<usize> = self.redis.query_many(lengths).await?;
-        let mut sum = 0;
-        let fit = lengths.iter().take_while(|&&length| {
-            sum += length;
-            sum <= SCAN
-        });
-        Ok(fit.count().max(1))
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,57 @@
+//! One connection to one server.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ::redis::aio::MultiplexedConnection;
+
+use super::server::Server;
+
+/// A connection that worked when it was handed out. Clones share it.
+#[derive(Clone)]
+pub(super) struct Link {
+    pub(super) connection: MultiplexedConnection,
+    pub(super) server: Arc<Server>,
+    closed: Closed,
+    /// Hashes of the scripts that were loaded over this connection.
+    scripts: Arc<Mutex<HashSet<String>>>,
+}
+
+/// Whether a connection is of no use any more. Clones share it.
+#[derive(Clone, Default)]
+pub(super) struct Closed(Arc<AtomicBool>);
+
+impl Closed {
+    pub(super) fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+impl Link {
+    /// `closed` is set by whoever sees the other end hang up.
+    pub(super) fn new(connection: MultiplexedConnection, server: Server, closed: Closed) -> Self {
+        Self { connection, server: Arc::new(server), closed, scripts: Arc::default() }
+    }
+
+    /// Whether this is the same connection.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.closed.0, &other.closed.0)
+    }
+
+    /// Nobody begins to use this connection from here on, not even who has it already: its node
+    /// makes another one for the next who asks.
+    pub(super) fn discard(&self) {
+        self.closed.set();
+    }
+
+    /// Whether it was discarded, or the other end has hung up.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.0.load(Ordering::Acquire)
+    }
+
+    /// Hashes of the scripts that the server knows, as far as this connection has loaded them.
+    pub(super) fn scripts(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.scripts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,16 @@
+//! What may be downloaded, and what that may cost.
+
+use std::path::PathBuf;
+
+use kiln_net::Allowed;
+
+/// Limits of downloads.
+#[derive(Debug, Clone, Default)]
+pub struct FetchConfig {
+    /// Empty: nothing is downloaded.
+    pub allowed: Allowed,
+    /// Where content lies until its digest is known.
+    pub directory: PathBuf,
+    /// Most bytes of one download, and of all that are under way.
+    pub max_size: u64,
+}

@@ -1,0 +1,38 @@
+//! What the services stand on.
+
+use std::sync::Arc;
+
+use super::asset::FetchConfig;
+use super::quotas::Quotas;
+use crate::access::SharedAuthorizer;
+use crate::action_cache::SharedActionCache;
+use crate::blob::SharedBlobStore;
+use crate::events::Events;
+use crate::logs::LogStreams;
+use crate::promises::Invocations;
+use crate::records::SharedRecords;
+
+/// Stores, limits and settings of all services of this crate.
+pub struct ServicesConfig {
+    /// Verifying: a wrong digest never lands.
+    pub blobs: SharedBlobStore,
+    /// Checks its hits for completeness.
+    pub actions: SharedActionCache,
+    pub records: SharedRecords,
+    pub logs: LogStreams,
+    pub events: Events,
+    /// Whether the same server executes actions.
+    pub exec_enabled: bool,
+    /// Who may do what.
+    pub access: SharedAuthorizer,
+    /// To which the promises of the stores are attributed.
+    pub invocations: Invocations,
+    /// What FetchBlob may download.
+    pub fetch: FetchConfig,
+    /// Largest blob taken, in bytes; 0: no limit.
+    pub max_blob_size: u64,
+    /// What one caller, and one instance, may have the store promise.
+    pub quotas: Arc<Quotas>,
+    /// Random bytes: whoever knows them can write to logs.
+    pub secret: [u8; 32],
+}
