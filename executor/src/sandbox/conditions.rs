@@ -1,8 +1,10 @@
 //! What an action should not depend on, and can be made another for it: the hermeticity audit runs
 //! an action again under such changed conditions.
 
+use serde::{Deserialize, Serialize};
+
 /// One of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Condition {
     HostName,
     /// The numbers of the action's processes.
@@ -39,7 +41,7 @@ impl Condition {
 }
 
 /// A set of conditions that are changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Conditions(u64);
 
 impl Conditions {
@@ -55,15 +57,6 @@ impl Conditions {
     /// Whether the action gets copies of its inputs.
     pub fn copies_inputs(self) -> bool {
         self.has(Condition::FileOrder) || self.has(Condition::ModificationTimes)
-    }
-
-    pub(super) fn bits(self) -> u64 {
-        self.0
-    }
-
-    /// Bits that mean nothing are left out.
-    pub(super) fn from_bits(bits: u64) -> Self {
-        Condition::ALL.into_iter().filter(|condition| bits & condition.bit() != 0).collect()
     }
 }
 

@@ -2,8 +2,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// Whether actions run in a user namespace of their own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum UserNamespace {
     /// Yes where the kernel allows it; without one only root can isolate at all.
     #[default]
@@ -14,7 +16,7 @@ pub enum UserNamespace {
 }
 
 /// Where an action's writes go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum UpperDir {
     /// In memory: fast, and limited by `Limits::disk_bytes`; its pages count against the action's memory.
     #[default]

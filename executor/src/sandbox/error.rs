@@ -32,6 +32,9 @@ pub enum SandboxError {
 
     #[error("message from the sandbox process is malformed: {0}")]
     Malformed(&'static str),
+
+    #[error("message from the sandbox process is malformed")]
+    Undecodable(#[from] postcard::Error),
 }
 
 impl SandboxError {

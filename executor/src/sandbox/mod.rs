@@ -37,28 +37,32 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::libc;
+use serde::{Deserialize, Serialize};
 
 /// What the root file system of an action is made of.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RootFs {
     /// The machine's /usr, /bin, /lib* and a minimal /etc, read-only.
     Host,
     /// Nothing but the declared inputs.
     Empty,
     /// An unpacked image, read-only.
-    Directory(PathBuf),
+    Directory(#[serde(with = "wire::octets::path")] PathBuf),
     /// The input root is `/` itself, with /dev, /proc and /tmp mounted in it.
     Inputs,
 }
 
 /// One command and its limits. Paths are inside the sandbox unless said otherwise.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommandSpec {
+    #[serde(with = "wire::octets::list")]
     pub arguments: Vec<Vec<u8>>,
+    #[serde(with = "wire::octets::pairs")]
     pub environment: Vec<(Vec<u8>, Vec<u8>)>,
     /// Relative to the input root; it exists in `lower` or among `directories`.
     pub working_directory: String,
     /// On this machine: read-only trees that make up the input root, uppermost first. Empty: no inputs.
+    #[serde(with = "wire::octets::list")]
     pub lower: Vec<PathBuf>,
     /// Directories to create in the input root before the start (parents of outputs).
     pub directories: Vec<String>,
@@ -75,7 +79,7 @@ pub struct CommandSpec {
 }
 
 /// `None`: no limit.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     pub memory_bytes: Option<u64>,
     pub processes: Option<u32>,

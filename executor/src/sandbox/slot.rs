@@ -106,7 +106,7 @@ impl Slot {
             cgroups: self.cgroups.set.clone(),
         };
         let mut connection = Connection::start(&self.config.zygote_command)?;
-        connection.send(&Request::configure_frame(&config)?, Vec::new()).await?;
+        connection.send(&Request::Configure(config), Vec::new()).await?;
         match connection.receive().await? {
             (Reply::Ready { user_namespace, mut not_enforced }, _) => {
                 not_enforced.extend(self.cgroups.missing.iter().cloned());
@@ -127,7 +127,7 @@ impl Slot {
     ) -> Result<Finished, SandboxError> {
         let (stdout, stdout_end) = output_pipe()?;
         let (stderr, stderr_end) = output_pipe()?;
-        connection.send(&Request::run_frame(spec)?, vec![stdout_end, stderr_end]).await?;
+        connection.send(&Request::Run(spec), vec![stdout_end, stderr_end]).await?;
 
         let mut pump = Pump::new(stdout, stderr, output, spec.limits.output_bytes);
         let mut stop = Stop::new(spec.timeout, self.config.grace);
@@ -248,7 +248,7 @@ impl Stop {
     ) -> Result<(), SandboxError> {
         self.ending = Some(ending);
         self.at = Instant::now() + self.grace;
-        connection.send(&Request::Terminate.signal_frame()?, Vec::new()).await
+        connection.send(&Request::Terminate, Vec::new()).await
     }
 
     async fn kill(
@@ -262,7 +262,7 @@ impl Stop {
         }
         self.killed = true;
         self.at = Instant::now() + KILL_PATIENCE;
-        connection.send(&Request::Kill.signal_frame()?, Vec::new()).await
+        connection.send(&Request::Kill, Vec::new()).await
     }
 
     async fn escalate(&mut self, connection: &mut Connection) -> Result<(), SandboxError> {

@@ -120,6 +120,33 @@ print([name for _, name in socket.if_nameindex()])
         }
     }
 
+    async fn who_has_used_up_its_processes_is_told_and_goes_on(slot: &mut Fixture) {
+        input(slot, "d/f", "1");
+        let python = "
+import errno, os, signal
+children = []
+while True:
+    try:
+        child = os.fork()
+    except OSError as error:
+        break
+    if child == 0:
+        signal.pause()
+    children.append(child)
+try:
+    os.rename('d', 'e')
+except OSError as error:
+    # Where a cgroup counts processes, what renames for the action is one of them.
+    assert error.errno == errno.EXDEV, error
+    os.kill(children.pop(), signal.SIGKILL)
+    os.wait()
+    os.rename('d', 'e')
+print(os.listdir('e'))
+";
+        let ran = slot.run(&slot.command(&["python3", "-c", python])).await;
+        assert_eq!(ran.succeeded(), "['f']");
+    }
+
     async fn directories_of_inputs_can_be_renamed(slot: &mut Fixture) {
         input(slot, "d/sub/deep/f", "1");
         input(slot, "d/sub/run", "2");

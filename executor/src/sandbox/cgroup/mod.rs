@@ -11,9 +11,13 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
+use super::wire::octets;
+
 pub(super) use files::{Cgroups, SMALLEST};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) enum Kind {
     Memory = 0,
     Pids = 1,
@@ -33,22 +37,23 @@ impl Kind {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Version {
     V1,
     V2,
 }
 
 /// A directory in which one controller's files are. Version 2 has them all in the same one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Controller {
     pub kind: Kind,
     pub version: Version,
+    #[serde(with = "octets::path")]
     pub dir: PathBuf,
 }
 
 /// The cgroups of one slot.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct CgroupSet {
     pub controllers: Vec<Controller>,
 }

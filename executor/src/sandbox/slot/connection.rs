@@ -11,9 +11,9 @@ use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
-use crate::sandbox::SandboxError;
 use crate::sandbox::channel::{Inbox, send_some};
-use crate::sandbox::wire::Reply;
+use crate::sandbox::wire::{self, Reply, Request};
+use crate::sandbox::{CommandSpec, SandboxError};
 
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -55,13 +55,14 @@ impl Connection {
 
     pub(super) async fn send(
         &mut self,
-        frame: &[u8],
+        request: &Request<&CommandSpec>,
         fds: Vec<OwnedFd>,
     ) -> Result<(), SandboxError> {
+        let frame = wire::frame(request)?;
         let numbers: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
         let sent = self
             .stream
-            .async_io(Interest::WRITABLE, || send_some(self.stream.as_fd(), frame, &numbers))
+            .async_io(Interest::WRITABLE, || send_some(self.stream.as_fd(), &frame, &numbers))
             .await
             .map_err(lost)?;
         drop(fds);
@@ -69,8 +70,9 @@ impl Connection {
     }
 
     /// The same without waiting: for a few bytes there is room while nothing else is being said.
-    pub(super) fn send_now(&self, frame: &[u8]) -> Result<(), SandboxError> {
-        let send = || send_some(self.stream.as_fd(), frame, &[]);
+    pub(super) fn send_now(&self, request: &Request<&CommandSpec>) -> Result<(), SandboxError> {
+        let frame = wire::frame(request)?;
+        let send = || send_some(self.stream.as_fd(), &frame, &[]);
         match self.stream.try_io(Interest::WRITABLE, send) {
             Ok(sent) if sent == frame.len() => Ok(()),
             Ok(_) => Err(SandboxError::ZygoteLost("it takes no more messages".to_owned())),
@@ -82,7 +84,7 @@ impl Connection {
     pub(super) async fn receive(&mut self) -> Result<(Reply, Vec<OwnedFd>), SandboxError> {
         loop {
             if let Some(frame) = self.inbox.next_frame()? {
-                return Ok((Reply::decode(&frame.body)?, frame.fds));
+                return Ok((wire::decode(&frame.body)?, frame.fds));
             }
             let (stream, inbox) = (&self.stream, &mut self.inbox);
             let count = stream

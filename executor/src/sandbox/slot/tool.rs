@@ -1,7 +1,7 @@
 //! A process that stays for further requests, with the input root of one after the other.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -57,7 +57,7 @@ impl Tool {
         let (stdout, stdout_end) = output_pipe()?;
         let (stderr, stderr_end) = output_pipe()?;
         let fds = vec![stdin_end, stdout_end, stderr_end];
-        connected(&mut slot)?.send(&Request::start_tool_frame(spec)?, fds).await?;
+        connected(&mut slot)?.send(&Request::StartTool(spec), fds).await?;
         let (stdout, stderr) = (Some(stdout), Some(stderr));
         let mut tool = Self { slot, stdin, stdout, stderr, ended: None, closed: None };
         let root = tool.presented().await?;
@@ -68,7 +68,7 @@ impl Tool {
     /// has answered the one before: then it has begun, and its first input root is all there.
     pub async fn present(&mut self, spec: &CommandSpec) -> Result<OwnedFd, SandboxError> {
         self.check_runs()?;
-        connected(&mut self.slot)?.send(&Request::present_frame(spec)?, Vec::new()).await?;
+        connected(&mut self.slot)?.send(&Request::Present(spec), Vec::new()).await?;
         self.presented().await
     }
 
@@ -91,8 +91,7 @@ impl Tool {
     /// there, unless it is [still writing](Withdrawal::still_writing).
     pub async fn withdraw(&mut self) -> Result<Withdrawal, SandboxError> {
         self.check_runs()?;
-        let frame = Request::Withdraw.signal_frame()?;
-        connected(&mut self.slot)?.send(&frame, Vec::new()).await?;
+        connected(&mut self.slot)?.send(&Request::Withdraw, Vec::new()).await?;
         match self.reply().await? {
             (Reply::Withdrawn(left), _) => Ok(left),
             _ => Err(SandboxError::Malformed("the input root was not withdrawn")),
@@ -102,8 +101,7 @@ impl Tool {
     /// Throws away what the withdrawn request wrote, and everything before it.
     pub fn release(&mut self) -> Result<(), SandboxError> {
         self.check_runs()?;
-        let frame = Request::Release.signal_frame()?;
-        connected(&mut self.slot)?.send_now(&frame)
+        connected(&mut self.slot)?.send_now(&Request::Release)
     }
 
     async fn reply(&mut self) -> Result<(Reply, Vec<OwnedFd>), SandboxError> {
@@ -219,7 +217,7 @@ impl Tool {
 
     async fn kill(&mut self) -> Result<(), SandboxError> {
         let connection = connected(&mut self.slot)?;
-        connection.send(&Request::Kill.signal_frame()?, Vec::new()).await?;
+        connection.send(&Request::Kill, Vec::new()).await?;
         let gone = async {
             // A reply to what was asked before may come first.
             while !matches!(connection.receive().await?.0, Reply::Done(_) | Reply::Failed(_)) {}
@@ -238,13 +236,10 @@ fn ending(report: Report) -> Ending {
     super::ending(report.over_limit, report.status)
 }
 
-#[allow(unsafe_code)] // ioctl is unsafe for what it may point to
+/// What cannot be asked is taken for unread.
 fn waiting_in(pipe: &pipe::Sender) -> usize {
-    let mut count: libc::c_int = 0;
-    // SAFETY: FIONREAD writes one int, and `count` is a live one.
-    let asked = unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &raw mut count) };
-    // What cannot be asked is taken for unread.
-    if asked == 0 { usize::try_from(count).unwrap_or(usize::MAX) } else { usize::MAX }
+    let asked = rustix::io::ioctl_fionread(pipe);
+    asked.ok().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(usize::MAX)
 }
 
 /// `None` when nothing more can come, once. Then it waits for ever.

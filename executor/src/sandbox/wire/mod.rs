@@ -1,17 +1,18 @@
 //! The messages between a slot and its zygote, and their bytes.
 //!
-//! A frame is a little-endian u32 length and a body; the first byte of a body names the message.
+//! A frame is a little-endian u32 length and a body: one message as postcard writes it. Both ends are the
+//! same build of Kiln, so the order of fields and variants may change freely.
 
-mod read;
-mod write;
+pub(super) mod octets;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use self::read::Reader;
-use self::write::Writer;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
 use super::cgroup::CgroupSet;
-use super::conditions::{Conditions, NotChanged};
+use super::conditions::NotChanged;
 use super::{CommandSpec, SandboxError, UpperDir, UserNamespace};
 
 /// Arguments, environment and paths of one action together. The kernel itself takes 2 to 6 MiB.
@@ -19,40 +20,45 @@ pub(super) const MAX_FRAME: usize = 32 << 20;
 pub(super) const LENGTH_BYTES: usize = 4;
 
 /// What the zygote needs to know once, before its first action.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ZygoteConfig {
+    #[serde(with = "octets::path")]
     pub scratch_dir: PathBuf,
     pub user_namespace: UserNamespace,
     pub outer_id: u32,
+    #[serde(with = "octets::list")]
     pub input_dirs: Vec<PathBuf>,
+    #[serde(with = "octets::list")]
     pub image_dirs: Vec<PathBuf>,
+    #[serde(with = "octets::list")]
     pub hidden: Vec<PathBuf>,
     pub upper: UpperDir,
     pub open_files: u64,
     pub cgroups: CgroupSet,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Request {
+/// `Spec` is a reference where a command is sent and owned where one is received.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Request<Spec> {
     Configure(ZygoteConfig),
     /// Comes with two descriptors: the action's stdout and stderr.
-    Run(Box<CommandSpec>),
+    Run(Spec),
     /// SIGTERM to every process of the action.
     Terminate,
     /// SIGKILL to every process of the action.
     Kill,
     /// A tool that stays for further requests, with the input root of the first. Comes with three
     /// descriptors: its stdin, stdout and stderr.
-    StartTool(Box<CommandSpec>),
+    StartTool(Spec),
     /// The tool that runs is to see this input root from now on.
-    Present(Box<CommandSpec>),
+    Present(Spec),
     /// The tool is not to see its input root any more.
     Withdraw,
     /// What the last request has written has been read. Has no reply.
     Release,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Reply {
     Ready {
         user_namespace: bool,
@@ -67,8 +73,11 @@ pub(super) enum Reply {
     Withdrawn(Withdrawal),
 }
 
+/// What the zygote receives.
+pub(super) type Asked = Request<Box<CommandSpec>>;
+
 /// How a tool has left its input root.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Withdrawal {
     /// It has files of it open for writing, or mapped so: what it wrote changes until it is ended.
     pub still_writing: bool,
@@ -81,7 +90,7 @@ pub struct Withdrawal {
     pub worn: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Report {
     pub status: Status,
     pub user: Duration,
@@ -92,132 +101,45 @@ pub(super) struct Report {
     pub not_changed: Vec<NotChanged>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Status {
     Exited(i32),
     Signalled(i32),
 }
 
-impl Request {
-    pub(super) fn run_frame(spec: &CommandSpec) -> Result<Vec<u8>, SandboxError> {
-        Self::spec_frame(1, spec)
-    }
-
-    pub(super) fn start_tool_frame(spec: &CommandSpec) -> Result<Vec<u8>, SandboxError> {
-        Self::spec_frame(4, spec)
-    }
-
-    pub(super) fn present_frame(spec: &CommandSpec) -> Result<Vec<u8>, SandboxError> {
-        Self::spec_frame(5, spec)
-    }
-
-    fn spec_frame(kind: u8, spec: &CommandSpec) -> Result<Vec<u8>, SandboxError> {
-        let mut out = Writer::new(kind);
-        out.spec(spec);
-        out.finish()
-    }
-
-    pub(super) fn configure_frame(config: &ZygoteConfig) -> Result<Vec<u8>, SandboxError> {
-        let mut out = Writer::new(0);
-        out.config(config);
-        out.finish()
-    }
-
-    /// A frame without content.
-    pub(super) fn signal_frame(&self) -> Result<Vec<u8>, SandboxError> {
-        let kind = match self {
-            Self::Withdraw => 6,
-            Self::Release => 7,
-            Self::Kill => 3,
-            _ => 2,
-        };
-        Writer::new(kind).finish()
-    }
-
-    pub(super) fn decode(body: &[u8]) -> Result<Self, SandboxError> {
-        let mut input = Reader::new(body);
-        let request = match input.u8()? {
-            0 => Self::Configure(input.config()?),
-            1 => Self::Run(Box::new(input.spec()?)),
-            2 => Self::Terminate,
-            3 => Self::Kill,
-            4 => Self::StartTool(Box::new(input.spec()?)),
-            5 => Self::Present(Box::new(input.spec()?)),
-            6 => Self::Withdraw,
-            7 => Self::Release,
-            _ => return Err(SandboxError::Malformed("unknown request")),
-        };
-        input.end(request)
+/// The length of `message` and its bytes.
+pub(super) fn frame(message: &impl Serialize) -> Result<Vec<u8>, SandboxError> {
+    let mut buffer = Vec::with_capacity(256);
+    buffer.extend_from_slice(&[0; LENGTH_BYTES]);
+    let mut frame = postcard::to_extend(message, buffer)?;
+    let size = frame.len() - LENGTH_BYTES;
+    match u32::try_from(size) {
+        Ok(length) if size <= MAX_FRAME => {
+            frame[..LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
+            Ok(frame)
+        }
+        _ => Err(SandboxError::CommandTooLarge { size, limit: MAX_FRAME }),
     }
 }
 
-impl Reply {
-    pub(super) fn frame(&self) -> Result<Vec<u8>, SandboxError> {
-        match self {
-            Self::Ready { user_namespace, not_enforced } => {
-                let mut out = Writer::new(0);
-                out.u64(u64::from(*user_namespace));
-                out.list(not_enforced, |out, text| out.bytes(text.as_bytes()));
-                out.finish()
-            }
-            Self::Done(report) => {
-                let mut out = Writer::new(1);
-                let (kind, code) = match report.status {
-                    Status::Exited(code) => (0, code),
-                    Status::Signalled(signal) => (1, signal),
-                };
-                out.u64(kind);
-                out.u64(u64::from(code.cast_unsigned()));
-                out.duration(report.user);
-                out.duration(report.system);
-                out.u64(report.peak_memory_bytes);
-                out.option(report.over_limit.as_ref(), |out, text| out.bytes(text.as_bytes()));
-                out.list(&report.not_changed, |out, (condition, reason)| {
-                    out.u64([*condition].into_iter().collect::<Conditions>().bits());
-                    out.bytes(reason.as_bytes());
-                });
-                out.finish()
-            }
-            Self::Failed(message) => {
-                let mut out = Writer::new(2);
-                out.bytes(message.as_bytes());
-                out.finish()
-            }
-            Self::Presented => Writer::new(3).finish(),
-            Self::Withdrawn(left) => {
-                let mut out = Writer::new(4);
-                out.u64(u64::from(left.still_writing));
-                for text in [&left.over_limit, &left.hampered] {
-                    out.option(text.as_ref(), |out, text| out.bytes(text.as_bytes()));
-                }
-                out.u64(u64::from(left.worn));
-                out.finish()
-            }
-        }
-    }
-
-    pub(super) fn decode(body: &[u8]) -> Result<Self, SandboxError> {
-        let mut input = Reader::new(body);
-        let reply = match input.u8()? {
-            0 => Self::Ready {
-                user_namespace: input.u64()? != 0,
-                not_enforced: input.list(Reader::string)?,
-            },
-            1 => Self::Done(input.report()?),
-            2 => Self::Failed(input.string()?),
-            3 => Self::Presented,
-            4 => Self::Withdrawn(input.withdrawal()?),
-            _ => return Err(SandboxError::Malformed("unknown reply")),
-        };
-        input.end(reply)
+/// The message that `body` is, all of it.
+pub(super) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, SandboxError> {
+    match postcard::take_from_bytes(body)? {
+        (message, []) => Ok(message),
+        _ => Err(SandboxError::Malformed("bytes follow its end")),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::conditions::Condition;
-    use super::super::{Limits, RootFs};
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
+
+    use proptest::prelude::{prop_assert_eq, proptest};
+
     use super::*;
+    use crate::sandbox::cgroup::{Controller, Kind, Version};
+    use crate::sandbox::{Condition, Limits, RootFs};
 
     fn spec() -> CommandSpec {
         CommandSpec {
@@ -235,59 +157,112 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_command_survives_the_wire() {
-        let frame = Request::run_frame(&spec()).unwrap();
-        let Request::Run(decoded) = Request::decode(&frame[LENGTH_BYTES..]).unwrap() else {
-            unreachable!()
-        };
-        assert_eq!(format!("{decoded:?}"), format!("{:?}", spec()));
+    fn body(message: &impl Serialize) -> Vec<u8> {
+        frame(message).unwrap().split_off(LENGTH_BYTES)
     }
 
-    #[test]
-    fn every_cut_of_a_frame_is_an_error() {
-        for frame in [Request::run_frame, Request::start_tool_frame, Request::present_frame] {
-            let frame = frame(&spec()).unwrap();
-            for end in LENGTH_BYTES..frame.len() {
-                assert!(Request::decode(&frame[LENGTH_BYTES..end]).is_err(), "cut at {end}");
-            }
+    fn config() -> ZygoteConfig {
+        let dir = PathBuf::from(OsString::from_vec(vec![b'/', 0xff]));
+        ZygoteConfig {
+            scratch_dir: dir.clone(),
+            user_namespace: UserNamespace::Never,
+            outer_id: u32::MAX,
+            input_dirs: vec![dir.clone()],
+            image_dirs: Vec::new(),
+            hidden: vec!["/root".into(), dir.clone()],
+            upper: UpperDir::Disk,
+            open_files: u64::MAX,
+            cgroups: CgroupSet {
+                controllers: vec![Controller { kind: Kind::Cpu, version: Version::V2, dir }],
+            },
         }
     }
 
-    #[test]
-    fn requests_to_a_tool_survive_the_wire() {
-        let decoded = |frame: Vec<u8>| Request::decode(&frame[LENGTH_BYTES..]).unwrap();
-        let start = decoded(Request::start_tool_frame(&spec()).unwrap());
-        assert_eq!(start, Request::StartTool(Box::new(spec())));
-        let present = decoded(Request::present_frame(&spec()).unwrap());
-        assert_eq!(present, Request::Present(Box::new(spec())));
-        for plain in [Request::Terminate, Request::Kill, Request::Withdraw, Request::Release] {
-            assert_eq!(decoded(plain.signal_frame().unwrap()), plain);
-        }
-        let full = Withdrawal {
+    fn requests() -> impl Iterator<Item = Asked> {
+        let with_spec = [Request::Run, Request::StartTool, Request::Present];
+        let plain = [Request::Terminate, Request::Kill, Request::Withdraw, Request::Release];
+        let configure = [Request::Configure(config())];
+        with_spec.map(|of| of(Box::new(spec()))).into_iter().chain(plain).chain(configure)
+    }
+
+    fn replies() -> Vec<Reply> {
+        let withdrawal = Withdrawal {
             still_writing: true,
             over_limit: Some("disk".to_owned()),
             hampered: Some("memory".to_owned()),
             worn: true,
         };
-        let withdrawn = [Withdrawal::default(), full].map(Reply::Withdrawn);
-        for reply in withdrawn.into_iter().chain([Reply::Presented]) {
-            let frame = reply.frame().unwrap();
-            assert_eq!(Reply::decode(&frame[LENGTH_BYTES..]).unwrap(), reply);
+        let report = |status| Report {
+            status,
+            user: Duration::from_micros(3),
+            system: Duration::MAX,
+            peak_memory_bytes: 5,
+            over_limit: Some("memory".to_owned()),
+            not_changed: vec![(Condition::Cpus, "one only".to_owned())],
+        };
+        vec![
+            Reply::Ready { user_namespace: true, not_enforced: vec!["cpu".to_owned()] },
+            Reply::Done(report(Status::Exited(-1))),
+            Reply::Done(report(Status::Signalled(9))),
+            Reply::Failed("no".to_owned()),
+            Reply::Presented,
+            Reply::Withdrawn(Withdrawal::default()),
+            Reply::Withdrawn(withdrawal),
+        ]
+    }
+
+    #[test]
+    fn messages_survive_the_wire() {
+        for request in requests() {
+            assert_eq!(decode::<Asked>(&body(&request)).unwrap(), request);
+        }
+        for reply in replies() {
+            assert_eq!(decode::<Reply>(&body(&reply)).unwrap(), reply);
         }
     }
 
     #[test]
-    fn a_report_survives_the_wire() {
-        let reply = Reply::Done(Report {
-            status: Status::Exited(-1),
-            user: Duration::from_micros(3),
-            system: Duration::ZERO,
-            peak_memory_bytes: 5,
-            over_limit: Some("memory".to_owned()),
-            not_changed: vec![(Condition::Cpus, "one only".to_owned())],
-        });
-        let frame = reply.frame().unwrap();
-        assert_eq!(Reply::decode(&frame[LENGTH_BYTES..]).unwrap(), reply);
+    fn a_command_is_sent_without_being_copied() {
+        let borrowed = spec();
+        let received = decode::<Asked>(&body(&Request::Run(&borrowed))).unwrap();
+        assert_eq!(received, Request::Run(Box::new(spec())));
+    }
+
+    #[test]
+    fn what_is_cut_short_or_goes_on_is_refused() {
+        for mut body in requests().map(|request| body(&request)) {
+            for end in 0..body.len() {
+                assert!(decode::<Asked>(&body[..end]).is_err(), "cut at {end}");
+            }
+            body.push(0);
+            assert!(matches!(decode::<Asked>(&body), Err(SandboxError::Malformed(_))));
+        }
+    }
+
+    #[test]
+    fn an_unknown_message_is_refused() {
+        assert!(decode::<Asked>(&[8]).is_err());
+        assert!(decode::<Reply>(&[5]).is_err());
+    }
+
+    #[test]
+    fn a_frame_beyond_the_limit_is_not_sent() {
+        let spec = CommandSpec { arguments: vec![vec![0; MAX_FRAME]], ..spec() };
+        let refused = frame(&Request::Run(&spec)).unwrap_err();
+        assert!(matches!(refused, SandboxError::CommandTooLarge { size, .. } if size > MAX_FRAME));
+    }
+
+    proptest! {
+        /// A zygote whose action got hold of it may say anything.
+        #[test]
+        fn any_bytes_are_a_message_or_an_error(bytes: Vec<u8>, kind in 0..8u8) {
+            let bytes = [vec![kind], bytes].concat();
+            if let Ok(reply) = decode::<Reply>(&bytes) {
+                prop_assert_eq!(decode::<Reply>(&body(&reply)).unwrap(), reply);
+            }
+            if let Ok(request) = decode::<Asked>(&bytes) {
+                prop_assert_eq!(decode::<Asked>(&body(&request)).unwrap(), request);
+            }
+        }
     }
 }

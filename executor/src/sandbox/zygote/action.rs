@@ -26,7 +26,7 @@ use super::roots::Roots;
 use super::scratch::{self, Scratch};
 use super::socket::Socket;
 use crate::sandbox::cgroup::{Cgroups, SMALLEST};
-use crate::sandbox::wire::{Reply, Report, Request, Status};
+use crate::sandbox::wire::{Asked, Reply, Report, Request, Status};
 use crate::sandbox::{CommandSpec, Conditions, Limits, NotChanged, UpperDir};
 
 /// Processes of the slot's user that are not the action's: the zygote and init, where they are
@@ -313,7 +313,7 @@ pub(super) fn not_started(why: &NotStarted, stderr: &OwnedFd) -> Report {
 }
 
 /// Does what the server asks for while something runs.
-pub(super) type Serve<'a> = &'a mut dyn FnMut(Request, &Socket) -> Result<(), ZygoteError>;
+pub(super) type Serve<'a> = &'a mut dyn FnMut(Asked, &Socket) -> Result<(), ZygoteError>;
 
 /// Waits for init's end while listening to the server; `serve` gets what is no signal. `None`: the
 /// server is gone, and the action has been killed.

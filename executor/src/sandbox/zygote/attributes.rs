@@ -1,14 +1,22 @@
 //! What a process inherits from whoever started the server, set to fixed values before the zygote does
 //! anything else: its actions inherit it from there. docs/sandbox.md has the whole list.
-#![allow(unsafe_code)] // most of these calls have no safe counterpart
+#![allow(unsafe_code)] // some of these calls have no safe counterpart
 
 use std::fs;
+use std::num::NonZeroU64;
 
 use nix::errno::Errno;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use nix::sys::signal::SigSet;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::setsid;
+use rustix::process::{
+    TimeStampCounterReadability, configure_io_flusher_behavior, getpriority_process,
+    set_machine_check_memory_corruption_kill_policy, set_time_stamp_counter_readability,
+};
+use rustix::thread::{
+    clear_ambient_capability_set, disable_transparent_huge_pages, set_current_timer_slack,
+};
 
 use super::error::{Context, ZygoteError};
 use super::privileges;
@@ -19,15 +27,13 @@ const UMASK: Mode = Mode::from_bits_truncate(0o022);
 pub(super) const OOM_SCORE: i32 = 500;
 const OOM_SCORE_FILE: &str = "/proc/self/oom_score_adj";
 /// The kernel's own default.
-const TIMER_SLACK_NANOS: libc::c_ulong = 50_000;
+const TIMER_SLACK_NANOS: NonZeroU64 = NonZeroU64::new(50_000).expect("it is not zero");
 const COREDUMP_FILTER: &str = "0x33";
 /// No user of the machine has logged in for this.
 const NO_LOGIN: &str = "4294967295";
 const LAST_SIGNAL: libc::c_int = 64;
 
-const PR_SET_IO_FLUSHER: libc::c_int = 57;
 const PR_GET_MDWE: libc::c_int = 66;
-const PR_TSC_ENABLE: libc::c_ulong = 1;
 const KEYCTL_JOIN_SESSION_KEYRING: libc::c_ulong = 1;
 const IOPRIO_WHO_PROCESS: libc::c_ulong = 1;
 const STACK_BYTES: u64 = 8 << 20;
@@ -74,11 +80,11 @@ fn default_signals() {
 
 /// What an old kernel does not know stays as it is everywhere.
 fn memory() {
-    control(libc::PR_SET_TIMERSLACK, TIMER_SLACK_NANOS);
-    control(libc::PR_SET_THP_DISABLE, 0);
-    control(libc::PR_MCE_KILL, libc::PR_MCE_KILL_CLEAR as libc::c_ulong);
-    control(PR_SET_IO_FLUSHER, 0);
-    control(libc::PR_SET_TSC, PR_TSC_ENABLE);
+    let _ = set_current_timer_slack(Some(TIMER_SLACK_NANOS));
+    let _ = disable_transparent_huge_pages(false);
+    let _ = set_machine_check_memory_corruption_kill_policy(None);
+    let _ = configure_io_flusher_behavior(false);
+    let _ = set_time_stamp_counter_readability(TimeStampCounterReadability::Readable);
     // SAFETY: an integer only; nothing here relies on another execution domain.
     unsafe { libc::personality(0) };
     let _ = fs::write("/proc/self/coredump_filter", COREDUMP_FILTER);
@@ -89,12 +95,7 @@ fn identity() {
     let _ = fs::write("/proc/self/loginuid", NO_LOGIN);
     // SAFETY: without a name the kernel reads no memory of this process.
     unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, 0) };
-    control(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as libc::c_ulong);
-}
-
-fn control(option: libc::c_int, value: libc::c_ulong) {
-    // SAFETY: integers only.
-    unsafe { libc::prctl(option, value, 0, 0, 0) };
+    let _ = clear_ambient_capability_set();
 }
 
 /// `struct sched_attr`. All zeroes but the size: the normal policy, nice 0, the default time slice.
@@ -131,8 +132,7 @@ fn scheduling() -> Option<String> {
     if schedule(unbounded).or_else(|_| schedule(usual())).is_ok() {
         return None;
     }
-    // SAFETY: integers only.
-    let nice = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
+    let nice = getpriority_process(None).unwrap_or(0);
     let _ = schedule(SchedulingAttributes { nice, ..usual() });
     Some(format!(
         "priority: this server was started with nice {nice}, and its actions have that too"

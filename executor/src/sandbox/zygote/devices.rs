@@ -1,14 +1,13 @@
 //! An action's /dev.
-#![allow(unsafe_code)] // fsopen, fsconfig and fsmount have no safe counterpart
 
 use std::fs::File;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use nix::errno::Errno;
 use nix::sys::stat::{Mode, SFlag, fchmodat, makedev, mknodat};
 use nix::unistd::Uid;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 
 use super::error::{Context, ZygoteError};
 use super::layout::{self, DEVICES, MACHINE};
@@ -56,29 +55,11 @@ pub(super) fn private() -> Option<OwnedFd> {
     null.is_ok().then_some(mount)
 }
 
-fn detached_tmpfs() -> nix::Result<OwnedFd> {
-    const CREATE: libc::c_uint = 6;
-    const CLOSE_ON_EXEC: libc::c_uint = 1;
-    // SAFETY: the name is a terminated string that outlives the call.
-    let context =
-        descriptor(unsafe { libc::syscall(libc::SYS_fsopen, c"tmpfs".as_ptr(), CLOSE_ON_EXEC) })?;
-    // SAFETY: this command takes no key and no value.
-    let created = unsafe {
-        let none = std::ptr::null::<libc::c_char>();
-        libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), CREATE, none, none, 0)
-    };
-    Errno::result(created)?;
-    let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
-    // SAFETY: integers only.
-    descriptor(unsafe {
-        libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), CLOSE_ON_EXEC, attributes)
-    })
-}
-
-fn descriptor(result: libc::c_long) -> nix::Result<OwnedFd> {
-    let fd = i32::try_from(Errno::result(result)?).map_err(|_| Errno::EBADF)?;
-    // SAFETY: the kernel has just made this descriptor for this process.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+fn detached_tmpfs() -> rustix::io::Result<OwnedFd> {
+    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(&context)?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
 /// Fills `dev`, a directory of a root that is being prepared.

@@ -27,6 +27,11 @@ impl<T, E: Into<io::Error>> Context<T> for Result<T, E> {
     }
 }
 
+/// The same number: both crates have a type for it.
+pub(super) fn errno(error: rustix::io::Errno) -> Errno {
+    Errno::from_raw(error.raw_os_error())
+}
+
 impl ZygoteError {
     pub(super) fn errno(&self) -> Option<Errno> {
         match self {

@@ -13,6 +13,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{
     Gid, Pid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, setresgid, setresuid, setsid,
 };
+use rustix::thread::CapabilitySet;
 
 use super::command::{self, Command, NotStarted};
 use super::conditions::{self, COVERED, OTHER_EXEC_ROOT};
@@ -133,7 +134,10 @@ impl Plan<'_> {
         })?;
         match failure {
             None => {
-                let kept = if self.identity.switches_user { 1 << privileges::CAP_KILL } else { 0 };
+                let kept = match self.identity.switches_user {
+                    true => CapabilitySet::KILL,
+                    false => CapabilitySet::empty(),
+                };
                 privileges::keep_capabilities(kept).context("capset", "in init")?;
                 Ok(Started::Program(child))
             }
@@ -167,7 +171,7 @@ impl Plan<'_> {
             privileges::drop_bounding_set().context("prctl", "PR_CAPBSET_DROP")?;
         }
         conditions::in_program(self.spec.conditions).context("sched_setaffinity", "")?;
-        privileges::keep_capabilities(0).context("capset", "")?;
+        privileges::keep_capabilities(CapabilitySet::empty()).context("capset", "")?;
         self.stand_ins.apply().context("setrlimit", "")
     }
 }

@@ -1,17 +1,21 @@
 //! Single mount calls.
-#![allow(unsafe_code)] // mount_setattr, open_tree and move_mount have no safe counterpart
+#![allow(unsafe_code)] // mount_setattr has no safe counterpart
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use rustix::fs::CWD;
+use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount};
 
-use super::error::{Context, ZygoteError};
+use super::error::{Context, ZygoteError, errno};
 
 const NONE: Option<&str> = None;
+const UNCHANGED: libc::mount_attr =
+    libc::mount_attr { attr_set: 0, attr_clr: 0, propagation: 0, userns_fd: 0 };
 /// Of one action, of the 4,096 that a machine usually has.
 const MAX_TERMINALS: u32 = 256;
 
@@ -58,71 +62,29 @@ pub(super) fn detach(at: &Path) -> Result<(), ZygoteError> {
 
 /// A copy of what is at `path`, mounted nowhere yet.
 pub(super) fn open_tree(path: &Path) -> Result<OwnedFd, ZygoteError> {
-    let name = c_path(path)?;
-    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
-    // SAFETY: the path is a terminated string that outlives the call.
-    let fd = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, name.as_ptr(), flags) };
-    let fd = Errno::result(fd).context("open_tree", path.display())?;
-    let fd = i32::try_from(fd).map_err(|_| Errno::EBADF).context("open_tree", path.display())?;
-    // SAFETY: the kernel has just made this descriptor for this process.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    clone_tree(path).context("open_tree", path.display())
+}
+
+fn clone_tree(path: &Path) -> nix::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    rustix::mount::open_tree(CWD, path, flags).map_err(errno)
 }
 
 /// The same with everything mounted beneath it, in which what root owns is owned by `owner`, a user
 /// namespace that maps 0 to somebody.
 pub(super) fn open_tree_owned(path: &Path, owner: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
-    let name = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
-    let clone = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
-    // SAFETY: the path is a terminated string that outlives the call.
-    let fd = Errno::result(unsafe {
-        libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, name.as_ptr(), clone)
-    })?;
-    let fd = i32::try_from(fd).map_err(|_| Errno::EBADF)?;
-    // SAFETY: the kernel has just made this descriptor for this process.
-    let tree = unsafe { OwnedFd::from_raw_fd(fd) };
-    let attributes = libc::mount_attr {
-        attr_set: libc::MOUNT_ATTR_IDMAP,
-        attr_clr: 0,
-        propagation: 0,
-        userns_fd: u64::try_from(owner.as_raw_fd()).map_err(|_| Errno::EBADF)?,
-    };
-    // SAFETY: the path is empty, so that the descriptor itself is meant, and the attributes are a live
-    // mount_attr of the size given.
-    Errno::result(unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            tree.as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_EMPTY_PATH,
-            &raw const attributes,
-            size_of::<libc::mount_attr>(),
-        )
-    })?;
+    let tree = clone_tree(path)?;
+    let userns_fd = u64::try_from(owner.as_raw_fd()).map_err(|_| Errno::EBADF)?;
+    let owned = libc::mount_attr { attr_set: libc::MOUNT_ATTR_IDMAP, userns_fd, ..UNCHANGED };
+    // An empty path means the descriptor itself.
+    set_attributes(tree.as_fd(), c"", libc::AT_EMPTY_PATH, &owned)?;
     Ok(tree)
 }
 
 /// Mounts what [`open_tree`] has copied.
 pub(super) fn attach(tree: &OwnedFd, at: &Path) -> Result<(), ZygoteError> {
-    let name = c_path(at)?;
-    // SAFETY: both paths are terminated strings that outlive the call; the first is empty, so that
-    // the descriptor itself is meant.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_move_mount,
-            tree.as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_FDCWD,
-            name.as_ptr(),
-            libc::MOVE_MOUNT_F_EMPTY_PATH,
-        )
-    };
-    Errno::result(result).map(drop).context("move_mount", at.display())
-}
-
-fn c_path(path: &Path) -> Result<CString, ZygoteError> {
-    CString::new(path.as_os_str().as_bytes())
-        .map_err(|_| Errno::EINVAL)
-        .context("use", path.display())
+    move_mount(tree, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .context("move_mount", at.display())
 }
 
 /// Adds to the mount at `at`, and with `recursive` to all beneath it. Devices are left usable
@@ -130,30 +92,38 @@ fn c_path(path: &Path) -> Result<CString, ZygoteError> {
 pub(super) fn restrict(at: &Path, recursive: bool, devices: bool) -> Result<(), ZygoteError> {
     let nodev = if devices { 0 } else { libc::MOUNT_ATTR_NODEV };
     let added = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | nodev;
-    set_attributes(&c_path(at)?, recursive, added).context("mount_setattr", at.display())
+    add_attributes(at, recursive, added).context("mount_setattr", at.display())
 }
 
 /// Ends writing through the mount at `at`, also by who keeps one of its directories open when it has
 /// been detached. False: somebody has a file of it open for writing, or mapped so.
 pub(super) fn end_writing(at: &Path) -> Result<bool, ZygoteError> {
-    match set_attributes(&c_path(at)?, false, libc::MOUNT_ATTR_RDONLY) {
+    match add_attributes(at, false, libc::MOUNT_ATTR_RDONLY) {
         Err(Errno::EBUSY) => Ok(false),
         ended => ended.map(|()| true).context("mount_setattr", at.display()),
     }
 }
 
-fn set_attributes(path: &CStr, recursive: bool, added: u64) -> nix::Result<()> {
-    let attributes =
-        libc::mount_attr { attr_set: added, attr_clr: 0, propagation: 0, userns_fd: 0 };
+fn add_attributes(at: &Path, recursive: bool, attr_set: u64) -> nix::Result<()> {
+    let path = CString::new(at.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
     let flags = if recursive { libc::AT_RECURSIVE } else { 0 };
+    set_attributes(CWD, &path, flags, &libc::mount_attr { attr_set, ..UNCHANGED })
+}
+
+fn set_attributes(
+    directory: BorrowedFd<'_>,
+    path: &CStr,
+    flags: libc::c_int,
+    attributes: &libc::mount_attr,
+) -> nix::Result<()> {
     // SAFETY: the path is a terminated string and the attributes a live mount_attr of the size given.
     let result = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
-            libc::AT_FDCWD,
+            directory.as_raw_fd(),
             path.as_ptr(),
             flags,
-            &raw const attributes,
+            std::ptr::from_ref(attributes),
             size_of::<libc::mount_attr>(),
         )
     };

@@ -5,23 +5,21 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use serde::{Deserialize, Serialize};
 
 use super::error::{Context, ZygoteError};
 use crate::sandbox::wire::Status;
 
-/// A kind and a code, then text.
-const HEAD: usize = 5;
+/// What init can tell: the longest message that the zygote reads.
 const LONGEST: usize = 4096;
-
-const EXITED: u8 = 1;
-const SIGNALLED: u8 = 2;
-const FAILED: u8 = 3;
+/// Most characters of a text: each has up to four bytes, and a kind and a length come before them.
+const LONGEST_TEXT: usize = LONGEST / 4 - 2;
 
 /// A few bytes of memory that init writes and the zygote reads after init's death.
 #[derive(Debug)]
 pub(super) struct Outcome(File);
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Told {
     Ended(Status),
     Failed(String),
@@ -44,38 +42,32 @@ impl Outcome {
     }
 
     pub(super) fn ended(&self, status: Status) {
-        match status {
-            Status::Exited(code) => self.put(EXITED, code, ""),
-            Status::Signalled(signal) => self.put(SIGNALLED, signal, ""),
-        }
+        self.put(&Told::Ended(status));
     }
 
     pub(super) fn failed(&self, message: &str) {
-        self.put(FAILED, 0, message);
+        self.put(&Told::Failed(message.chars().take(LONGEST_TEXT).collect()));
     }
 
-    fn put(&self, kind: u8, code: i32, text: &str) {
-        let mut bytes = vec![kind];
-        bytes.extend_from_slice(&code.to_le_bytes());
-        bytes.extend_from_slice(&text.as_bytes()[..text.len().min(LONGEST - HEAD)]);
-        // If it cannot be written, the zygote finds nothing and says so.
-        let _ = self.0.write_all_at(&bytes, 0);
+    /// What cannot be written is found as nothing, which the zygote reports.
+    fn put(&self, told: &Told) {
+        if let Ok(bytes) = postcard::to_extend(told, Vec::new()) {
+            let _ = self.0.write_all_at(&bytes, 0);
+        }
     }
 
     pub(super) fn read(&self) -> Told {
         let mut buffer = [0; LONGEST];
         let count = self.0.read_at(&mut buffer, 0).unwrap_or(0);
-        let Some((head, text)) = buffer[..count].split_first_chunk::<HEAD>() else {
-            return Told::Nothing;
-        };
-        let [kind, code @ ..] = *head;
-        let code = i32::from_le_bytes(code);
-        match kind {
-            EXITED => Told::Ended(Status::Exited(code)),
-            SIGNALLED => Told::Ended(Status::Signalled(code)),
-            _ => Told::Failed(String::from_utf8_lossy(text).into_owned()),
+        match &buffer[..count] {
+            [] => Told::Nothing,
+            told => postcard::from_bytes(told).unwrap_or_else(unreadable),
         }
     }
+}
+
+fn unreadable(error: postcard::Error) -> Told {
+    Told::Failed(format!("what init told cannot be read: {error}"))
 }
 
 #[cfg(test)]
@@ -91,5 +83,13 @@ mod tests {
         outcome.clear().unwrap();
         outcome.ended(Status::Signalled(9));
         assert_eq!(outcome.read(), Told::Ended(Status::Signalled(9)));
+    }
+
+    #[test]
+    fn a_long_reason_is_cut() {
+        let outcome = Outcome::new().unwrap();
+        outcome.failed(&"ä".repeat(LONGEST));
+        let Told::Failed(text) = outcome.read() else { unreachable!() };
+        assert_eq!(text, "ä".repeat(LONGEST_TEXT));
     }
 }

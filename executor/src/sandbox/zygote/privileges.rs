@@ -1,37 +1,32 @@
 //! Giving up what an action must not have: capabilities, new privileges, resources, descriptors.
-#![allow(unsafe_code)] // capset, prctl and close_range have no safe counterpart
+#![allow(unsafe_code)] // close_range has no safe counterpart
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use rustix::thread::{
+    CapabilitiesSecureBits, CapabilitySet, CapabilitySets, remove_capability_from_bounding_set,
+    set_capabilities, set_capabilities_secure_bits,
+};
 
-use super::error::{Context, ZygoteError};
+use super::error::{Context, ZygoteError, errno};
 
-pub(super) const CAP_KILL: u32 = 5;
-const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
-/// More than the kernel knows; it says EINVAL at its own end.
-const CAPABILITY_END: libc::c_ulong = 64;
-
-/// Keeps `kept` alone (a set of bits) of the capabilities of this process.
-pub(super) fn keep_capabilities(kept: u32) -> nix::Result<()> {
-    // The layouts of struct __user_cap_header_struct and of two __user_cap_data_struct:
-    // effective, permitted, inheritable for capabilities 0-31, then the same for 32-63.
-    let header = [CAPABILITY_VERSION_3, 0];
-    let data = [kept, kept, 0, 0, 0, 0];
-    // SAFETY: the kernel reads the two arrays, which have the sizes that version 3 states.
-    Errno::result(unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), data.as_ptr()) })
-        .map(drop)
+/// Keeps `kept` alone of the capabilities of this process.
+pub(super) fn keep_capabilities(kept: CapabilitySet) -> nix::Result<()> {
+    let inheritable = CapabilitySet::empty();
+    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable };
+    set_capabilities(None, sets).map_err(errno)
 }
 
 /// A process that enters a user namespace begins with all of it again.
 pub(super) fn drop_bounding_set() -> nix::Result<()> {
-    for capability in 0..CAPABILITY_END {
-        // SAFETY: integers only.
-        let result = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
-        match Errno::result(result) {
+    // More than the kernel knows; it says EINVAL at its own end.
+    for number in 0..u64::BITS {
+        let capability = CapabilitySet::from_bits_retain(1 << number);
+        match remove_capability_from_bounding_set(capability).map_err(errno) {
             Err(Errno::EINVAL) => break,
-            other => drop(other?),
+            other => other?,
         }
     }
     Ok(())
@@ -41,8 +36,7 @@ pub(super) fn drop_bounding_set() -> nix::Result<()> {
 pub(super) fn forbid_new_privileges() -> Result<(), ZygoteError> {
     drop_bounding_set().context("prctl", "PR_CAPBSET_DROP")?;
     // A user namespace has begun with none set; without one, what cannot be changed binds root alone.
-    // SAFETY: integers only.
-    unsafe { libc::prctl(libc::PR_SET_SECUREBITS, 0, 0, 0, 0) };
+    let _ = set_capabilities_secure_bits(CapabilitiesSecureBits::empty());
     nix::sys::prctl::set_no_new_privs().context("prctl", "PR_SET_NO_NEW_PRIVS")
 }
 

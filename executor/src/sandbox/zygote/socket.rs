@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::error::{Context, ZygoteError};
 use crate::sandbox::channel::{Inbox, send_some};
-use crate::sandbox::wire::{Reply, Request};
+use crate::sandbox::wire::{self, Asked, Reply};
 
 #[derive(Debug)]
 pub(super) struct Socket {
@@ -22,7 +22,7 @@ impl Socket {
     }
 
     /// The next request; `None` when the server is gone.
-    pub(super) fn receive(&mut self) -> Result<Option<(Request, Vec<OwnedFd>)>, ZygoteError> {
+    pub(super) fn receive(&mut self) -> Result<Option<(Asked, Vec<OwnedFd>)>, ZygoteError> {
         loop {
             if let Some(request) = self.next()? {
                 return Ok(Some(request));
@@ -34,13 +34,13 @@ impl Socket {
     }
 
     /// A request that has already come whole.
-    pub(super) fn next(&mut self) -> Result<Option<(Request, Vec<OwnedFd>)>, ZygoteError> {
+    pub(super) fn next(&mut self) -> Result<Option<(Asked, Vec<OwnedFd>)>, ZygoteError> {
         let malformed =
             |error: crate::sandbox::SandboxError| ZygoteError::Refused(error.to_string());
         let Some(frame) = self.inbox.next_frame().map_err(malformed)? else {
             return Ok(None);
         };
-        Ok(Some((Request::decode(&frame.body).map_err(malformed)?, frame.fds)))
+        Ok(Some((wire::decode(&frame.body).map_err(malformed)?, frame.fds)))
     }
 
     /// Waits for more bytes; zero when the server is gone.
@@ -49,7 +49,7 @@ impl Socket {
     }
 
     pub(super) fn send(&self, reply: &Reply, fd: Option<OwnedFd>) -> Result<(), ZygoteError> {
-        let frame = reply.frame().map_err(|error| ZygoteError::Refused(error.to_string()))?;
+        let frame = wire::frame(reply).map_err(|error| ZygoteError::Refused(error.to_string()))?;
         let numbers: Vec<_> = fd.iter().map(AsRawFd::as_raw_fd).collect();
         let mut sent =
             send_some(self.fd.as_fd(), &frame, &numbers).context("sendmsg", "to the server")?;

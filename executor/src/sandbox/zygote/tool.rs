@@ -13,7 +13,7 @@ use super::mounts;
 use super::renames::Renames;
 use super::scratch::Fill;
 use super::socket::Socket;
-use crate::sandbox::wire::{Reply, Report, Request, Withdrawal};
+use crate::sandbox::wire::{Asked, Reply, Report, Request, Withdrawal};
 use crate::sandbox::{CommandSpec, Limits};
 
 impl Workshop {
@@ -81,7 +81,7 @@ impl Workshop {
     /// `limits`: those of the tool and of each request.
     fn serve(
         &mut self,
-        request: Request,
+        request: Asked,
         limits: &Limits,
     ) -> Result<Option<(Reply, Option<OwnedFd>)>, ZygoteError> {
         match request {

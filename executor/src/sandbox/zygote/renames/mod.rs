@@ -22,7 +22,8 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{Mode, fstatat};
-use nix::unistd::{Gid, Pid, Uid, setresgid, setresuid};
+use nix::unistd::{Gid, Pid, Uid, getpid, getppid, setresgid, setresuid};
+use rustix::thread::CapabilitySet;
 
 use self::notice::{Answer, Notice};
 use super::error::ZygoteError;
@@ -87,18 +88,32 @@ impl<'a> Renames<'a> {
             return notice.answer(listener, answer);
         }
         let Some(notice) = Notice::receive(listener)? else { return Ok(()) };
-        match self.rights.and_then(|rights| Some((rights, Wanted::of(&notice)?))) {
-            Some((rights, wanted)) => {
-                self.stack.resize(process::STACK, 0);
-                let child = process::spawn(CloneFlags::empty(), &mut self.stack, &mut || {
-                    wanted.rename(rights).map_or_else(|errno| errno as i32, |()| 0)
-                })?;
-                let ended = process::pidfd(child)?;
+        let wanted = self.rights.and_then(|rights| Some((rights, Wanted::of(&notice)?)));
+        let Some((rights, wanted)) = wanted.filter(|_| notice.still_waits(listener)) else {
+            return notice.answer(listener, Answer::Continue);
+        };
+        match self.start(&wanted, rights) {
+            Ok((child, ended)) => {
                 self.running = Some(Running { notice, child, ended });
                 Ok(())
             }
-            None => notice.answer(listener, Answer::Continue),
+            // The action has used up the processes or the memory that this would take.
+            Err(_) => notice.answer(listener, Answer::Failed(Errno::EXDEV)),
         }
+    }
+
+    fn start(
+        &mut self,
+        wanted: &Wanted,
+        rights: Rights<'_>,
+    ) -> Result<(Pid, OwnedFd), ZygoteError> {
+        self.stack.resize(process::STACK, 0);
+        let zygote = getpid();
+        let child = process::spawn(CloneFlags::empty(), &mut self.stack, &mut || {
+            wanted.rename(rights, zygote).map_or_else(|errno| errno as i32, |()| 0)
+        })?;
+        let ended = process::pidfd(child).inspect_err(|_| end(child))?;
+        Ok((child, ended))
     }
 }
 
@@ -106,9 +121,31 @@ impl Drop for Renames<'_> {
     /// Nothing may go on in the tree of an action that has ended.
     fn drop(&mut self) {
         if let Some(Running { child, .. }) = &self.running {
-            let _ = kill(*child, Signal::SIGKILL);
-            let _ = process::wait(*child);
+            end(*child);
         }
+    }
+}
+
+fn end(child: Pid) {
+    let _ = kill(child, Signal::SIGKILL);
+    let _ = process::wait(child);
+}
+
+impl Rights<'_> {
+    /// Makes this process one of the action's.
+    fn assume(self) -> nix::Result<()> {
+        if self.identity.switches_user {
+            let (uid, gid) = (self.identity.uid, self.identity.gid);
+            let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+            setresgid(gid, gid, gid)?;
+            setresuid(uid, uid, uid)?;
+        }
+        if let Some(namespace) = self.namespace {
+            setns(namespace, CloneFlags::CLONE_NEWUSER)?;
+        }
+        privileges::keep_capabilities(CapabilitySet::empty())?;
+        // Last: the kernel forgets it of a process that becomes somebody else.
+        prctl::set_pdeathsig(Signal::SIGKILL)
     }
 }
 
@@ -141,19 +178,12 @@ impl Wanted {
     }
 
     /// In a process of its own, which becomes one of the action's before it follows any path.
-    fn rename(&self, rights: Rights<'_>) -> nix::Result<()> {
-        prctl::set_pdeathsig(Signal::SIGKILL)?;
+    fn rename(&self, rights: Rights<'_>, zygote: Pid) -> nix::Result<()> {
         setns(&self.mounts, CloneFlags::CLONE_NEWNS)?;
-        if rights.identity.switches_user {
-            let (uid, gid) = (rights.identity.uid, rights.identity.gid);
-            let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-            setresgid(gid, gid, gid)?;
-            setresuid(uid, uid, uid)?;
+        rights.assume()?;
+        if getppid() != zygote {
+            return Err(Errno::ESRCH);
         }
-        if let Some(namespace) = rights.namespace {
-            setns(namespace, CloneFlags::CLONE_NEWUSER)?;
-        }
-        privileges::keep_capabilities(0)?;
         directory::rename(self.old.0.as_fd(), &self.old.1, self.new.0.as_fd(), &self.new.1)
     }
 }
@@ -167,4 +197,28 @@ fn base(process: &Path, directory: i32, path: &Path) -> io::Result<OwnedFd> {
     };
     let base = CString::new(base.as_os_str().as_bytes())?;
     Ok(open(base.as_c_str(), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_renames_for_an_action_ends_with_the_zygote() {
+        let identity = Identity {
+            uid: 61_000,
+            gid: 61_000,
+            user_namespace: false,
+            switches_user: Uid::effective().is_root(),
+            owns_inputs: false,
+            inputs: "",
+        };
+        let mut stack = process::stack();
+        let child = process::spawn(CloneFlags::empty(), &mut stack, &mut || {
+            let assumed = Rights { identity, namespace: None }.assume();
+            let ends = prctl::get_pdeathsig() == Ok(Some(Signal::SIGKILL));
+            i32::from(assumed.is_err() || !ends)
+        });
+        assert_eq!(process::wait(child.unwrap()).unwrap().status, Status::Exited(0));
+    }
 }

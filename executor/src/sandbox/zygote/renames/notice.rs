@@ -77,6 +77,16 @@ impl Notice {
         }
     }
 
+    /// Whether who asked waits for the answer. Until then its number is no other process's: what was read
+    /// of that process before was its own.
+    pub(super) fn still_waits(&self, listener: &OwnedFd) -> bool {
+        let mut id = self.id;
+        let call = libc::SECCOMP_IOCTL_NOTIF_ID_VALID;
+        // SAFETY: the kernel reads a live u64.
+        let result = unsafe { libc::ioctl(listener.as_raw_fd(), call, &raw mut id) };
+        result == 0
+    }
+
     pub(super) fn process(&self) -> Pid {
         self.process
     }
