@@ -264,7 +264,7 @@ impl Executor {
         match collected.await.map_err(|error| Failure::io("collect outputs", error))? {
             Ok(collected) => Ok(response::within_bounds(collected)),
             Err(OutputError::Cancelled) => Err(Failure::Cancelled),
-            Err(error) => Err(Failure::Infrastructure(error.to_string())),
+            Err(error) => Err(Failure::Infrastructure(error.into())),
         }
     }
 }
@@ -289,7 +289,7 @@ fn image_failure(problem: Problem) -> Failure {
     let code = match &problem {
         Problem::Final(_) => response::code::FAILED_PRECONDITION,
         Problem::Passing { .. } => response::code::UNAVAILABLE,
-        Problem::Local(text) => return Failure::Infrastructure(text.clone()),
+        Problem::Local(text) => return Failure::Infrastructure(text.as_str().into()),
     };
     Failure::Answer { code, message: problem.to_string() }
 }

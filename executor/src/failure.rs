@@ -1,8 +1,14 @@
 //! Why an action has no result. A command that ran and failed is a result, not a failure.
 
+use std::error::Error;
+use std::fmt::Display;
+
 use kiln_cas::{Digest, StoreError};
+use kiln_net::causes;
 use kiln_protos::worker::WorkerFailure;
 use kiln_protos::worker::worker_failure::Kind;
+
+use crate::paths::PathError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -13,9 +19,9 @@ pub enum Failure {
     /// Running it again cannot help.
     #[error("{0}")]
     InvalidAction(String),
-    /// Another worker may be able to.
-    #[error("{0}")]
-    Infrastructure(String),
+    /// This worker could not run it, for this reason and what caused that; another one may be able to.
+    #[error(transparent)]
+    Infrastructure(Box<dyn Error + Send + Sync>),
     #[error("the action was cancelled")]
     Cancelled,
     /// Given back, and no fault of the action's.
@@ -24,8 +30,8 @@ pub enum Failure {
     /// Not begun, or stopped for want of a scheduler: no fault of the action's either.
     #[error("the worker did not take it: {0}")]
     Refused(String),
-    #[error("{0}")]
-    StoreFull(String),
+    #[error(transparent)]
+    StoreFull(StoreError),
     /// Before its command had begun, the text says where.
     #[error("{0}")]
     TimedOut(String),
@@ -34,14 +40,28 @@ pub enum Failure {
     Answer { code: i32, message: String },
 }
 
+/// What this worker was doing when something failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{doing}")]
+struct While {
+    doing: String,
+    source: Box<dyn Error + Send + Sync>,
+}
+
 fn first(missing: &[Digest]) -> String {
     missing.first().map_or_else(|| "unknown".to_owned(), Digest::to_string)
 }
 
 impl Failure {
     /// An I/O error of this machine, with what was being done.
-    pub fn io(context: impl std::fmt::Display, error: impl std::fmt::Display) -> Self {
-        Self::Infrastructure(format!("{context}: {error}"))
+    pub fn io(doing: impl Display, error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        let (doing, source) = (doing.to_string(), error.into());
+        Self::Infrastructure(Box::new(While { doing, source }))
+    }
+
+    /// What failed and all that caused it, on one line.
+    pub fn in_full(&self) -> String {
+        causes::chain(self)
     }
 
     pub fn to_wire(&self) -> WorkerFailure {
@@ -59,7 +79,7 @@ impl Failure {
         };
         WorkerFailure {
             kind: kind.into(),
-            message: self.to_string(),
+            message: self.in_full(),
             missing: missing.iter().map(digest_to_wire).collect(),
             held_lease_ids: Vec::new(),
         }
@@ -74,10 +94,34 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::NotFound(digest) => Self::MissingInputs(vec![digest]),
-            StoreError::Full { .. } | StoreError::DiskFull { .. } => {
-                Self::StoreFull(error.to_string())
-            }
-            other => Self::Infrastructure(other.to_string()),
+            StoreError::Full { .. } | StoreError::DiskFull { .. } => Self::StoreFull(error),
+            other => Self::Infrastructure(other.into()),
         }
+    }
+}
+
+impl From<PathError> for Failure {
+    fn from(error: PathError) -> Self {
+        Self::InvalidAction(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::SandboxError;
+
+    #[test]
+    fn a_scheduler_hears_what_caused_a_failure_and_each_cause_once() {
+        let refused = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        let slot = SandboxError::Io { action: "make a pipe", source: refused };
+        let failure = Failure::io("start a slot", slot);
+        assert_eq!(failure.to_string(), "start a slot");
+        assert_eq!(
+            failure.to_wire().message,
+            "start a slot: cannot make a pipe: permission denied"
+        );
+        let failure = Failure::Infrastructure("the disk is gone".into());
+        assert_eq!(failure.to_wire().message, "the disk is gone");
     }
 }

@@ -53,10 +53,11 @@ impl Health {
     /// Counts how an action ended here. What says nothing about this worker changes nothing.
     pub fn ended(&mut self, result: &Result<ExecuteResponse, Failure>, now: Instant) {
         match result {
-            Err(Failure::Infrastructure(reason)) => {
+            Err(failure @ Failure::Infrastructure(_)) => {
                 self.faults += 1;
                 if self.faults >= MAX_FAULTS && self.paused.is_none() {
-                    self.pause(format!("{} faults in a row, the last: {reason}", self.faults), now);
+                    let last = failure.in_full();
+                    self.pause(format!("{} faults in a row, the last: {last}", self.faults), now);
                 }
             }
             Ok(_)
@@ -155,7 +156,7 @@ mod tests {
     use super::*;
 
     fn fault() -> Result<ExecuteResponse, Failure> {
-        Err(Failure::Infrastructure("the sandbox broke".to_owned()))
+        Err(Failure::Infrastructure("the sandbox broke".into()))
     }
 
     fn health() -> (Health, Instant) {

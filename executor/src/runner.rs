@@ -99,7 +99,7 @@ impl Runners for SandboxRunners {
         };
         match Slot::start(config).await {
             Ok(slot) => Ok(Box::new(slot)),
-            Err(error) => Err(Failure::Infrastructure(error.to_string())),
+            Err(error) => Err(Failure::Infrastructure(error.into())),
         }
     }
 
@@ -132,7 +132,7 @@ impl Runner for Slot {
     ) -> Result<Finished, Failure> {
         Slot::run(self, spec, output, cancel).await.map_err(|error| match error {
             SandboxError::CommandTooLarge { .. } => Failure::InvalidAction(error.to_string()),
-            other => Failure::Infrastructure(other.to_string()),
+            other => Failure::Infrastructure(other.into()),
         })
     }
 

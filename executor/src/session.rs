@@ -10,9 +10,10 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use crate::deadline::until;
 use crate::platform;
 use crate::report;
-use crate::work::{Outcome, Work, until};
+use crate::work::{Outcome, Work};
 
 /// Until the scheduler's Welcome says another.
 const FIRST_HEARTBEAT: Duration = Duration::from_secs(5);

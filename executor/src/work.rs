@@ -11,13 +11,14 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::deadline::until;
 use crate::execute::Executor;
 use crate::failure::Failure;
 use crate::health::Health;
-use crate::outcomes::Outcomes;
 use crate::report::{self, Reporter};
 use crate::runner::{Runner, Runners};
 use crate::status::Condition;
+use crate::unacknowledged::Unacknowledged;
 
 /// A place for one action. Its runner is lost when a task panics, and made anew when needed.
 pub struct SlotPlace {
@@ -55,7 +56,7 @@ pub struct Work {
     free: Vec<SlotPlace>,
     tasks: JoinSet<TaskResult>,
     running: HashMap<Id, Running>,
-    outcomes: Outcomes,
+    unacknowledged: Unacknowledged,
     /// The session that is open.
     outlet: watch::Sender<Option<mpsc::Sender<WorkerMessage>>>,
     draining: bool,
@@ -76,7 +77,7 @@ impl Work {
             free,
             tasks: JoinSet::new(),
             running: HashMap::new(),
-            outcomes: Outcomes::default(),
+            unacknowledged: Unacknowledged::default(),
             outlet: watch::Sender::new(None),
             draining: false,
             drain_until: None,
@@ -115,7 +116,7 @@ impl Work {
 
     /// What is running, and what has ended so lately that the scheduler may not know.
     pub fn lease_ids(&self) -> Vec<String> {
-        self.running_ids().chain(self.outcomes.lease_ids()).map(str::to_owned).collect()
+        self.running_ids().chain(self.unacknowledged.lease_ids()).map(str::to_owned).collect()
     }
 
     /// All that take up a slot.
@@ -125,7 +126,7 @@ impl Work {
 
     /// Something runs, or has ended and nobody knows.
     pub fn is_pending(&self) -> bool {
-        !self.running.is_empty() || self.outcomes.is_unsaid()
+        !self.running.is_empty() || self.unacknowledged.is_unsaid()
     }
 
     pub fn is_idle(&self) -> bool {
@@ -139,7 +140,7 @@ impl Work {
     /// The error says why not. A lease that came before is ignored.
     pub fn start(&mut self, lease: Lease) -> Result<(), Failure> {
         let id = &lease.lease_id;
-        if self.outcomes.contains(id) || self.running_ids().any(|running| running == id) {
+        if self.unacknowledged.contains(id) || self.running_ids().any(|running| running == id) {
             return Ok(());
         }
         if self.draining {
@@ -181,7 +182,7 @@ impl Work {
             Err(error) => {
                 tracing::error!(%error, "an action made the worker panic");
                 let text = format!("the worker failed while it ran the action: {error}");
-                (error.id(), None, Err(Failure::Infrastructure(text)))
+                (error.id(), None, Err(Failure::Infrastructure(text.into())))
             }
         };
         let running = self.running.remove(&id)?;
@@ -190,7 +191,8 @@ impl Work {
         self.free.push(slot.unwrap_or(lost));
         let lease_id = running.reporter.lease_id;
         if let Err(failure @ Failure::Infrastructure(_)) = &result {
-            tracing::warn!(lease = lease_id, %failure, "an action did not run to an end");
+            let failure = failure.in_full();
+            tracing::warn!(lease = lease_id, failure, "an action did not run to an end");
         }
         self.health.ended(&result, Instant::now());
         self.show_health();
@@ -220,7 +222,7 @@ impl Work {
         self.outlet.send_replace(Some(session));
         let stages = self.running.values().filter_map(|running| running.reporter.stage());
         let stages: Vec<_> = stages.collect();
-        stages.into_iter().chain(self.outcomes.say_again(Instant::now())).collect()
+        stages.into_iter().chain(self.unacknowledged.say_again(Instant::now())).collect()
     }
 
     /// The scheduler is there.
@@ -234,7 +236,7 @@ impl Work {
         let now = Instant::now();
         self.outlet.send_replace(None);
         self.condition.disconnected();
-        self.outcomes.session_lost(now);
+        self.unacknowledged.session_lost(now);
         self.away_until.get_or_insert(now + self.executor.config.absence);
     }
 
@@ -242,12 +244,12 @@ impl Work {
     pub fn saying(&mut self, outcome: Outcome) {
         let now = Instant::now();
         if !outcome.passing {
-            self.outcomes.keep(outcome.lease_id, outcome.message, Some(now), now);
+            self.unacknowledged.keep(outcome.lease_id, outcome.message, Some(now), now);
         }
     }
 
     pub fn cancel(&mut self, lease_id: &str) {
-        self.outcomes.forget(lease_id);
+        self.unacknowledged.forget(lease_id);
         let mut running = self.running.values();
         if let Some(running) = running.find(|running| running.reporter.lease_id == lease_id) {
             running.cancel.cancel();
@@ -281,7 +283,7 @@ impl Work {
                 runner.stop().await;
             }
             let runner = runners.start(slot.number).await;
-            slot.runner = Some(runner.map_err(|failure| failure.to_string())?);
+            slot.runner = Some(runner.map_err(|failure| failure.in_full())?);
             Ok::<(), String>(())
         };
         let trial = tokio::time::timeout(TRIAL_TIMEOUT, trial).await;
@@ -315,7 +317,7 @@ impl Work {
                 () = tokio::time::sleep_until(over) => return,
                 Some(ended) = self.ended() => {
                     if let Some(Outcome { lease_id, message, passing: false }) = ended {
-                        self.outcomes.keep(lease_id, message, None, Instant::now());
+                        self.unacknowledged.keep(lease_id, message, None, Instant::now());
                     }
                 }
                 () = shutdown.cancelled(), if !self.draining => { self.drain(); }
@@ -345,7 +347,7 @@ impl Work {
 
     /// Nobody will hear of what still runs.
     fn abandon(&mut self) {
-        self.outcomes.clear();
+        self.unacknowledged.clear();
         self.running.values_mut().for_each(|running| running.abandoned = true);
         self.cancel_all();
     }
@@ -383,11 +385,4 @@ async fn work(
         Err(failure) => Err(failure),
     };
     (slot, result)
-}
-
-pub async fn until(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => tokio::time::sleep_until(instant).await,
-        None => std::future::pending().await,
-    }
 }

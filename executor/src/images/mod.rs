@@ -15,6 +15,7 @@
 
 mod allow;
 mod blob;
+mod config;
 mod layout;
 pub mod manifest;
 mod problem;
@@ -26,7 +27,7 @@ mod store;
 pub mod unpack;
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -34,45 +35,16 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 
 pub use allow::AllowList;
+pub use config::{ImageLimits, ImagesConfig, Timing};
 pub use manifest::Environment;
 pub use problem::Problem;
 pub use reference::{ImageReference, ImageSource, ReferenceError, check_insecure};
-pub use registry::http::Timing;
 pub use registry::login::check as check_auth_file;
 pub use stats::{ImageFigures, ImageStats};
 pub use store::Image;
 
 use self::pull::{Pulled, Puller};
 use self::store::Store;
-
-/// What images a worker takes, and from where.
-#[derive(Debug, Clone, Default)]
-pub struct ImagesConfig {
-    /// Empty: actions that name an image are not offered to be run.
-    pub allow: AllowList,
-    /// Registries that may be spoken to without TLS: `HOST` or `HOST:PORT`. Loopback always may.
-    pub insecure: Vec<String>,
-    /// A docker `config.json`.
-    pub auth_file: Option<PathBuf>,
-    /// Authorities (PEM) that are trusted besides the system's.
-    pub ca: Option<PathBuf>,
-    pub limits: ImageLimits,
-    pub timing: Timing,
-}
-
-#[derive(Debug, Clone)]
-pub struct ImageLimits {
-    /// Of all unpacked images; those in use are kept beyond it. Also of one image.
-    pub bytes: u64,
-    /// Of all layers of one image.
-    pub entries: u64,
-}
-
-impl Default for ImageLimits {
-    fn default() -> Self {
-        Self { bytes: 20 << 30, entries: 2_000_000 }
-    }
-}
 
 type PullFuture = BoxFuture<'static, Result<Arc<Image>, Problem>>;
 

@@ -12,6 +12,8 @@ use tempfile::TempDir;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::blob::Sink;
+use super::config::ImagesConfig;
+use super::layout;
 use super::manifest::{
     self, Compression, Document, Environment, Layer, MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES, Manifest,
 };
@@ -21,7 +23,6 @@ use super::registry::Registry;
 use super::registry::http::Http;
 use super::store::{Store, Unpacked};
 use super::unpack::{self, Budget, Tree, UnpackError};
-use super::{ImagesConfig, layout};
 
 /// Layers of one image that are fetched at the same time.
 const FETCHES: usize = 3;

@@ -13,9 +13,12 @@ use kiln_cas::blob::MAX_WHOLE_BLOB;
 use kiln_cas::{Digest, SharedBlobStore};
 use tokio::io::AsyncWriteExt as _;
 
+use super::cache::{Cache, Retained, blocking};
+use super::error::InputError;
 use super::index::Id;
+use super::key::FileKey;
+use super::limits::FETCH_CONCURRENCY;
 use super::materialise::set_fixed_time;
-use super::{FETCH_CONCURRENCY, FileKey, InputError, Retained, Shared, blocking};
 use crate::keyed_lock::KeyedLocks;
 
 /// From this size on a hard link is cheaper than a copy.
@@ -58,14 +61,14 @@ impl FileFetcher {
     /// Fetches all of `keys`, and notes in `retained` each as soon as it is there.
     pub async fn fetch(
         &self,
-        shared: &Arc<Shared>,
+        cache: &Arc<Cache>,
         keys: Vec<FileKey>,
         retained: &mut Retained,
     ) -> Result<(), InputError> {
         let (large, small): (Vec<_>, Vec<_>) =
             keys.into_iter().partition(|key| key.digest.size >= LINK_FROM_BYTES);
-        self.fetch_small(shared, small, retained).await?;
-        let mut fetches = stream::iter(large.into_iter().map(|key| self.fetch_large(shared, key)))
+        self.fetch_small(cache, small, retained).await?;
+        let mut fetches = stream::iter(large.into_iter().map(|key| self.fetch_large(cache, key)))
             .buffer_unordered(LARGE_CONCURRENCY);
         while let Some(fetched) = fetches.next().await {
             retained.absorb(fetched?);
@@ -75,7 +78,7 @@ impl FileFetcher {
 
     async fn fetch_small(
         &self,
-        shared: &Arc<Shared>,
+        cache: &Arc<Cache>,
         keys: Vec<FileKey>,
         retained: &mut Retained,
     ) -> Result<(), InputError> {
@@ -84,8 +87,8 @@ impl FileFetcher {
         let mut batches = std::pin::pin!(reads.ready_chunks(WRITE_BATCH));
         while let Some(batch) = batches.next().await {
             let batch: Vec<(FileKey, Bytes)> = batch.into_iter().collect::<Result<_, _>>()?;
-            let shared = shared.clone();
-            retained.absorb(blocking(move || write_batch(&shared, batch)).await?);
+            let cache = cache.clone();
+            retained.absorb(blocking(move || write_batch(&cache, batch)).await?);
         }
         Ok(())
     }
@@ -98,16 +101,12 @@ impl FileFetcher {
         Ok((key, blob.collect(MAX_WHOLE_BLOB).await?))
     }
 
-    async fn fetch_large(
-        &self,
-        shared: &Arc<Shared>,
-        key: FileKey,
-    ) -> Result<Retained, InputError> {
+    async fn fetch_large(&self, cache: &Arc<Cache>, key: FileKey) -> Result<Retained, InputError> {
         let _alone = self.fetching.lock(key).await;
-        if shared.index().retain(&key).is_some() {
-            return Ok(Retained::new(shared, vec![key]));
+        if cache.index().retain(&key).is_some() {
+            return Ok(Retained::new(cache, vec![key]));
         }
-        let unfinished = Unfinished::new(shared);
+        let unfinished = Unfinished::new(cache);
         // Links have the mode of what is executable.
         let linked = is_linked(&key) && self.store.link(&key.digest, &unfinished.path).await?;
         if linked {
@@ -125,7 +124,7 @@ impl FileFetcher {
             self.copy(&key, &unfinished.path).await?;
         }
         unfinished.keep(key, linked);
-        Ok(Retained::new(shared, vec![key]))
+        Ok(Retained::new(cache, vec![key]))
     }
 
     async fn copy(&self, key: &FileKey, path: &Path) -> Result<(), InputError> {
@@ -153,10 +152,10 @@ fn is_linked(key: &FileKey) -> bool {
     key.executable && key.digest.size >= LINK_FROM_BYTES
 }
 
-fn write_batch(shared: &Arc<Shared>, batch: Vec<(FileKey, Bytes)>) -> Result<Retained, InputError> {
-    let mut written = Retained::new(shared, Vec::with_capacity(batch.len()));
+fn write_batch(cache: &Arc<Cache>, batch: Vec<(FileKey, Bytes)>) -> Result<Retained, InputError> {
+    let mut written = Retained::new(cache, Vec::with_capacity(batch.len()));
     for (key, data) in batch {
-        let unfinished = Unfinished::new(shared);
+        let unfinished = Unfinished::new(cache);
         let path = &unfinished.path;
         write_file(path, &data, mode(&key))
             .map_err(InputError::io(format!("write {}", path.display())))?;
@@ -168,21 +167,21 @@ fn write_batch(shared: &Arc<Shared>, batch: Vec<(FileKey, Bytes)>) -> Result<Ret
 
 /// A file of the cache that is not complete: dropping it gives it to the garbage.
 struct Unfinished<'a> {
-    shared: &'a Arc<Shared>,
+    cache: &'a Arc<Cache>,
     id: Option<Id>,
     path: PathBuf,
 }
 
 impl<'a> Unfinished<'a> {
-    fn new(shared: &'a Arc<Shared>) -> Self {
-        let id = shared.index().next_id();
-        Self { shared, id: Some(id), path: shared.file_path(id) }
+    fn new(cache: &'a Arc<Cache>) -> Self {
+        let id = cache.index().next_id();
+        Self { cache, id: Some(id), path: cache.file_path(id) }
     }
 
     /// `linked`: it is a hard link to a blob of the store.
     fn keep(mut self, key: FileKey, linked: bool) {
         if let Some(id) = self.id.take() {
-            self.shared.index().insert_file(key, id, linked);
+            self.cache.index().insert_file(key, id, linked);
         }
     }
 }
@@ -190,7 +189,7 @@ impl<'a> Unfinished<'a> {
 impl Drop for Unfinished<'_> {
     fn drop(&mut self) {
         if let Some(id) = self.id {
-            self.shared.index().discard_file(id);
+            self.cache.index().discard_file(id);
         }
     }
 }

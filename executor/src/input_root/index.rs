@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use kiln_cas::Digest;
 
-use super::{CacheLimits, FileKey};
+use super::key::FileKey;
+use super::limits::CacheLimits;
 
 /// Names a file or a directory of the cache on disk; never used twice in one process.
 pub(super) type Id = u64;

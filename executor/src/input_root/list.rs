@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use kiln_cas::Digest;
 
-use super::{Directory, InputError, InputRoots};
+use super::directory::Directory;
+use super::error::InputError;
+use super::roots::InputRoots;
 use crate::paths;
 
 /// One file of an input root.

@@ -7,7 +7,8 @@ use futures_util::{StreamExt, stream};
 use kiln_cas::{Digest, SharedBlobStore, StoreError};
 
 use super::directory::Directory;
-use super::{FETCH_CONCURRENCY, InputError, InputLimits};
+use super::error::InputError;
+use super::limits::{FETCH_CONCURRENCY, InputLimits};
 use crate::paths::MAX_PATH_BYTES;
 
 /// Largest Directory message, in bytes: some 150,000 entries.
@@ -93,7 +94,7 @@ impl DirectoryLoader {
             Err(error) => return Err(error.into()),
         };
         let directory = Directory::decode(&data, digest.function)
-            .map_err(|error| InputError::Directory { digest, error })?;
+            .map_err(|source| InputError::Directory { digest, source })?;
         let directory = Arc::new(directory);
         self.lock().insert(digest, directory.clone());
         Ok((digest, Some(directory)))

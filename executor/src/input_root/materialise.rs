@@ -6,8 +6,9 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use super::error::InputError;
+use super::key::FileKey;
 use super::plan::Layer;
-use super::{FileKey, InputError};
 
 /// Modification time of every input: 2000-01-01T00:00:00Z, which zip archives can express.
 const FIXED_TIME: Duration = Duration::from_secs(946_684_800);

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use kiln_cas::{Digest, DigestFunction};
 
 use super::directory::Directory;
-use super::{FileKey, InputError, InputLimits};
+use super::error::InputError;
+use super::key::FileKey;
+use super::limits::InputLimits;
 use crate::paths::{self, MAX_PATH_BYTES};
 
 /// Each layer makes every look-up a little slower; what would be more stays with its parent.

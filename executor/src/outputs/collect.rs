@@ -1,10 +1,8 @@
 //! Finds the declared outputs beneath the root of a finished action, and names them.
 
 use std::collections::HashSet;
-use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,7 +11,7 @@ use kiln_protos::reapi;
 use nix::dir::Dir;
 
 use super::beneath::{self, Found, Kind};
-use super::holes::{Piece, piece};
+use super::hash::{Stopped, check_size, hash};
 use super::tree::TreeBuilder;
 use super::{
     Collected, Content, Expected, MAX_OUTPUT_DEPTH, OutputError, OutputKind, OutputLimits,
@@ -24,9 +22,6 @@ use crate::paths;
 /// Files of up to this size are read once and kept until they are stored, within the budget.
 const KEPT_FILE_BYTES: u64 = 256 << 10;
 const KEPT_BUDGET: u64 = 32 << 20;
-/// Bytes hashed at a time.
-const BUFFER_BYTES: usize = 256 << 10;
-static ZEROS: [u8; BUFFER_BYTES] = [0; BUFFER_BYTES];
 
 /// Missing outputs are left out; symlinks are reported, never followed. The same files give the
 /// same result, byte by byte. Blocks. Fails where this machine does, or `patience` ends; what the action
@@ -198,7 +193,7 @@ impl Collector<'_> {
         let opened = beneath::open_listing(parent, name).map_err(OutputError::met("open", path))?;
         let mut listing = Dir::from_fd(opened)
             .map_err(|error| OutputError::io(format!("list {path}"))(error.into()))?;
-        let names = names(&mut listing, path)?;
+        let names = self.names(&mut listing, path)?;
         let mut message = reapi::Directory::default();
         for name in names {
             let path = paths::join(path, &name);
@@ -233,6 +228,37 @@ impl Collector<'_> {
         Ok(builder.add(message))
     }
 
+    /// The names in a directory, sorted; no more of them than there may be entries.
+    fn names(&self, listing: &mut Dir, path: &str) -> Result<Vec<String>, OutputError> {
+        let mut names = Vec::new();
+        for entry in listing.iter() {
+            let entry =
+                entry.map_err(|error| OutputError::io(format!("list {path}"))(error.into()))?;
+            let name = entry.file_name();
+            if name == c"." || name == c".." {
+                continue;
+            }
+            let name = name.to_str().map_err(|_| {
+                let fault = format!("holds {name:?}, a name that is not UTF-8");
+                OutputError::unusable(path, fault)
+            })?;
+            names.push(name.to_owned());
+            self.check_entries(self.entries + names.len())?;
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn check_entries(&self, entries: usize) -> Result<(), OutputError> {
+        let limit = self.limits.entries;
+        if entries <= limit {
+            return Ok(());
+        }
+        Err(OutputError::TooMuch(format!(
+            "have more than {limit} entries, the limit of this worker"
+        )))
+    }
+
     /// Counts the entry as well.
     fn kind(
         &mut self,
@@ -248,12 +274,7 @@ impl Collector<'_> {
             self.bytes = self.bytes.saturating_add(there);
             self.hole_bytes = self.hole_bytes.saturating_add(size - there);
         }
-        if self.entries > self.limits.entries {
-            let limit = self.limits.entries;
-            return Err(OutputError::TooMuch(format!(
-                "have more than {limit} entries, the limit of this worker"
-            )));
-        }
+        self.check_entries(self.entries)?;
         if self.bytes > self.limits.bytes {
             let limit = self.limits.bytes;
             return Err(OutputError::TooMuch(format!(
@@ -317,137 +338,4 @@ fn symlink_target(
     beneath::target(directory, name)
         .map_err(OutputError::io(format!("read the symlink {path}")))?
         .ok_or_else(|| OutputError::unusable(path, "is a symlink whose target is not UTF-8"))
-}
-
-/// Sorted.
-fn names(listing: &mut Dir, path: &str) -> Result<Vec<String>, OutputError> {
-    let mut names = Vec::new();
-    for entry in listing.iter() {
-        let entry = entry.map_err(|error| OutputError::io(format!("list {path}"))(error.into()))?;
-        let name = entry.file_name();
-        if name == c"." || name == c".." {
-            continue;
-        }
-        let name = name.to_str().map_err(|_| {
-            let fault = format!("holds {name:?}, a name that is not UTF-8");
-            OutputError::unusable(path, fault)
-        })?;
-        names.push(name.to_owned());
-    }
-    names.sort_unstable();
-    Ok(names)
-}
-
-/// Why a file was not hashed.
-#[derive(Debug)]
-enum Stopped {
-    Io(std::io::Error),
-    By(OutputError),
-}
-
-/// Reads no further than one byte above `size`: a file that grows all the time would never end.
-fn hash(
-    file: &File,
-    size: u64,
-    function: DigestFunction,
-    patience: &Patience,
-) -> Result<Digest, Stopped> {
-    let mut hasher = function.hasher();
-    let mut buffer = vec![0; BUFFER_BYTES];
-    let mut at = 0;
-    while at < size {
-        let (length, is_hole) = match piece(file, at, size).map_err(Stopped::Io)? {
-            Piece::Hole(length) => (length, true),
-            Piece::Data(length) => (length, false),
-        };
-        let end = at + length;
-        while at < end {
-            patience.check().map_err(Stopped::By)?;
-            let most = (end - at).min(BUFFER_BYTES as u64) as usize;
-            let read = if is_hole {
-                hasher.update(&ZEROS[..most]);
-                most
-            } else {
-                let read = file.read_at(&mut buffer[..most], at).map_err(Stopped::Io)?;
-                hasher.update(&buffer[..read]);
-                read
-            };
-            if read == 0 {
-                return check_size(at, size).map(|()| hasher.finish()).map_err(Stopped::Io);
-            }
-            at += read as u64;
-        }
-    }
-    let more = file.read_at(&mut buffer[..1], size).map_err(Stopped::Io)?;
-    check_size(size + more as u64, size).map_err(Stopped::Io)?;
-    // Behind its end a file is as if it had a hole there.
-    let metadata = file.metadata().map_err(Stopped::Io)?;
-    if metadata.is_file() {
-        check_size(metadata.len(), size).map_err(Stopped::Io)?;
-    }
-    Ok(hasher.finish())
-}
-
-/// The action is over, and nobody else writes its files.
-fn check_size(read: u64, size: u64) -> std::io::Result<()> {
-    if read == size {
-        return Ok(());
-    }
-    let how = if read > size { "has grown" } else { "was cut" };
-    Err(std::io::Error::other(format!("it {how} while it was read, from {size} bytes")))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::{Duration, Instant};
-
-    use tokio_util::sync::CancellationToken;
-
-    use super::*;
-
-    #[test]
-    fn a_file_that_changes_while_it_is_read_is_no_output() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("f");
-        std::fs::write(&path, vec![7; 2 * BUFFER_BYTES]).unwrap();
-        let patience = Patience { cancel: CancellationToken::new(), until: later() };
-        let hash = |file: &File, size| hash(file, size, DigestFunction::Sha256, &patience);
-        let file = File::open(&path).unwrap();
-        let fault = |stopped| match stopped {
-            Stopped::Io(error) => error.to_string(),
-            Stopped::By(error) => panic!("{error}"),
-        };
-        let size = 2 * BUFFER_BYTES as u64;
-        assert_eq!(hash(&file, size).unwrap().size, size);
-        assert!(fault(hash(&file, size - 1).unwrap_err()).contains("has grown"));
-        assert!(fault(hash(&file, size + 1).unwrap_err()).contains("was cut"));
-        // One that never ends.
-        let error = fault(hash(&File::open("/dev/zero").unwrap(), size).unwrap_err());
-        assert!(error.contains("has grown"), "{error}");
-    }
-
-    fn later() -> Instant {
-        Instant::now() + Duration::from_secs(60)
-    }
-
-    #[test]
-    fn holes_are_hashed_as_zeros_until_nobody_waits() {
-        let file = tempfile::tempfile().unwrap();
-        let size = 9 * BUFFER_BYTES as u64 + 5;
-        file.set_len(size).unwrap();
-        file.write_all_at(b"data", 4 * BUFFER_BYTES as u64).unwrap();
-        let mut whole = vec![0; size as usize];
-        whole[4 * BUFFER_BYTES..][..4].copy_from_slice(b"data");
-        let function = DigestFunction::Blake3;
-        let mut patience = Patience { cancel: CancellationToken::new(), until: later() };
-        assert_eq!(hash(&file, size, function, &patience).unwrap(), function.digest(&whole));
-        patience.until = Instant::now();
-        let late = hash(&file, size, function, &patience);
-        assert!(matches!(late, Err(Stopped::By(OutputError::TooMuch(_)))));
-        patience.cancel.cancel();
-        // More than could be hashed in a year.
-        file.set_len(1 << 40).unwrap();
-        let cancelled = hash(&file, 1 << 40, function, &patience);
-        assert!(matches!(cancelled, Err(Stopped::By(OutputError::Cancelled))));
-    }
 }

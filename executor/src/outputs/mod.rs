@@ -2,6 +2,7 @@
 
 mod beneath;
 mod collect;
+mod hash;
 mod holes;
 mod tree;
 mod upload;
@@ -124,23 +125,23 @@ pub enum OutputError {
     TooMuch(String),
     #[error("nobody wants the outputs any more")]
     Cancelled,
-    #[error("collect outputs: {context}: {error}")]
-    Io { context: String, error: std::io::Error },
+    #[error("collect outputs: {context}")]
+    Io { context: String, source: std::io::Error },
 }
 
 impl OutputError {
     fn io(context: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let context = context.into();
-        move |error| Self::Io { context, error }
+        move |source| Self::Io { context, source }
     }
 
     /// The action may have closed the way to its outputs so that not even their owner has one.
     fn met(what: &str, path: &str) -> impl Fn(std::io::Error) -> Self {
-        move |error| match error.kind() {
+        move |source| match source.kind() {
             std::io::ErrorKind::PermissionDenied => {
                 Self::unusable(path, "is behind permissions that the action has taken away")
             }
-            _ => Self::Io { context: format!("{what} {path}"), error },
+            _ => Self::Io { context: format!("{what} {path}"), source },
         }
     }
 

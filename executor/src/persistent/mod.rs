@@ -6,24 +6,29 @@
 //! | `plan` | whether an action can be a request to a tool, to which, and which one |
 //! | [`protocol`] | requests and responses as bytes |
 //! | `pool` | which tools are kept, and for whom |
-//! | `tools` | starts, asks and ends them |
+//! | `tools` | starts and ends them, and has them do what an action would |
+//! | `warm` | a tool that runs: a request to it, and its way back to those that wait |
 //!
 //! An action whose tool cannot stay, or for which there is no room, runs by itself, as all others do.
 //! See docs/persistent-workers.md.
 
 mod arguments;
+mod json;
 mod plan;
 mod pool;
 pub mod protocol;
 mod stats;
+mod tail;
 mod tools;
+mod warm;
 
 use std::time::Duration;
 
 pub use arguments::{Arguments, ExpandError, is_flag_file, lines, split};
 pub use plan::{Job, Subject, Unfit};
 pub use stats::{ToolFigures, ToolStats};
-pub use tools::{Answer, Kept, Tools};
+pub use tools::Tools;
+pub use warm::{Answer, Kept};
 
 /// Most tools on one machine: each has a user of its own, from a range that ends.
 pub const MAX_TOOLS: u32 = 1024;

@@ -1,15 +1,13 @@
 //! Requests and responses as they go through a tool's stdin and stdout.
 
-use std::fmt::{self, Write as _};
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{Buf as _, Bytes};
 use kiln_protos::persistent::{WorkRequest, WorkResponse};
 use prost::Message as _;
-use serde::de::{self, Visitor};
-use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
+
+use super::json::{Scan, from_json};
 
 /// Most bytes of one response.
 pub const MAX_RESPONSE_BYTES: usize = 64 << 20;
@@ -71,15 +69,6 @@ pub struct Responses {
     scan: Scan,
     /// Bytes since the last response, the space before the next included.
     received: usize,
-}
-
-/// How far an object has been read.
-#[derive(Debug, Default)]
-struct Scan {
-    at: usize,
-    depth: usize,
-    in_text: bool,
-    escaped: bool,
 }
 
 impl Responses {
@@ -212,121 +201,6 @@ impl Responses {
     }
 }
 
-impl Scan {
-    /// True at the end of the object.
-    fn step(&mut self, byte: u8) -> bool {
-        if self.in_text {
-            match (self.escaped, byte) {
-                (true, _) => self.escaped = false,
-                (false, b'\\') => self.escaped = true,
-                (false, b'"') => self.in_text = false,
-                _ => {}
-            }
-            return false;
-        }
-        match byte {
-            b'"' => self.in_text = true,
-            b'{' | b'[' => self.depth += 1,
-            b'}' | b']' => self.depth = self.depth.saturating_sub(1),
-            _ => {}
-        }
-        self.depth == 0
-    }
-}
-
-/// A WorkResponse in protobuf's own mapping. Names that are not known are ignored, as of a protocol
-/// newer than this, and take no memory.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct JsonResponse {
-    #[serde(alias = "exitCode")]
-    exit_code: Number,
-    output: Option<String>,
-    #[serde(alias = "requestId")]
-    request_id: Number,
-    #[serde(alias = "wasCancelled")]
-    was_cancelled: Option<bool>,
-}
-
-/// The mapping allows numbers as texts, and null.
-#[derive(Default)]
-struct Number(i32);
-
-impl<'de> Deserialize<'de> for Number {
-    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        input.deserialize_any(NumberVisitor)
-    }
-}
-
-struct NumberVisitor;
-
-impl Visitor<'_> for NumberVisitor {
-    type Value = Number;
-
-    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("a whole number of 32 bits")
-    }
-
-    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Number, E> {
-        let wrong = || E::invalid_value(de::Unexpected::Signed(value), &self);
-        i32::try_from(value).map(Number).map_err(|_| wrong())
-    }
-
-    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Number, E> {
-        let wrong = || E::invalid_value(de::Unexpected::Unsigned(value), &self);
-        i32::try_from(value).map(Number).map_err(|_| wrong())
-    }
-
-    fn visit_str<E: de::Error>(self, value: &str) -> Result<Number, E> {
-        value.parse().map(Number).map_err(|_| E::custom("a text is no whole number of 32 bits"))
-    }
-
-    fn visit_unit<E>(self) -> Result<Number, E> {
-        Ok(Number(0))
-    }
-}
-
-fn from_json(body: &[u8]) -> Result<WorkResponse, String> {
-    let response: JsonResponse = serde_json::from_slice(body).map_err(|error| {
-        let what = if error.is_data() { "no WorkResponse" } else { "not JSON" };
-        format!("it is {what}: {error}")
-    })?;
-    Ok(WorkResponse {
-        exit_code: response.exit_code.0,
-        output: response.output.unwrap_or_default(),
-        request_id: response.request_id.0,
-        was_cancelled: response.was_cancelled.unwrap_or_default(),
-    })
-}
-
-/// The last bytes of a tool's stderr.
-#[derive(Debug, Default)]
-pub struct Tail(Vec<u8>);
-
-impl Tail {
-    const KEPT_BYTES: usize = 8 << 10;
-
-    pub fn push(&mut self, bytes: &[u8]) {
-        self.0.extend_from_slice(bytes);
-        let surplus = self.0.len().saturating_sub(Self::KEPT_BYTES);
-        self.0.drain(..surplus);
-    }
-
-    pub fn clear(&mut self) {
-        self.0.clear();
-    }
-
-    /// To follow another sentence; empty where nothing was said.
-    pub fn sentence(&self) -> String {
-        let text = String::from_utf8_lossy(&self.0);
-        let mut sentence = String::new();
-        if !text.trim().is_empty() {
-            let _ = write!(sentence, "; its stderr ends with {:?}", text.trim_end());
-        }
-        sentence
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use kiln_protos::persistent::Input;
@@ -420,16 +294,6 @@ mod tests {
         assert!(push(b"Compiling").unwrap_err().fault.contains("does not begin as a WorkResponse"));
         assert_eq!(push(&[0xff; 4]).unwrap(), None);
         assert!(push(b"Hello, world!").unwrap_err().head.starts_with("Hello, world!"));
-    }
-
-    #[test]
-    fn the_tail_of_stderr_is_short() {
-        let mut tail = Tail::default();
-        assert_eq!(tail.sentence(), "");
-        tail.push(&vec![b'a'; Tail::KEPT_BYTES]);
-        tail.push(b"\nlast\n");
-        assert!(tail.sentence().ends_with("\\nlast\""), "{}", tail.sentence());
-        assert!(tail.sentence().len() < Tail::KEPT_BYTES + 100);
     }
 
     proptest! {

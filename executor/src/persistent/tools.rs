@@ -1,10 +1,9 @@
 //! The tools of a worker: starts, asks and ends them.
 
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use kiln_cas::Digest;
 use kiln_protos::persistent::WorkResponse;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
@@ -14,15 +13,16 @@ use tokio_util::sync::CancellationToken;
 use super::PersistentConfig;
 use super::plan::{self, Job, Unfit};
 use super::pool::{Pool, Room};
-use super::protocol::{MAX_RESPONSE_BYTES, Malformed, Responses, Tail};
+use super::protocol::{MAX_RESPONSE_BYTES, Responses};
 use super::stats::{End, ToolStats};
+use super::tail::Tail;
+use super::warm::{Answer, Kept, Lent, Number, Shared, Silence, Warm, converse, is_fit, malformed};
+use crate::deadline::until;
 use crate::failure::Failure;
-use crate::images::Image;
-use crate::input_root::InputRoot;
 use crate::runner::Runners;
 use crate::sandbox::{
-    CommandSpec, Ending, Finished, LONGEST_TIMEOUT, OutputStream, SandboxError, Tool, ToolEvent,
-    Usage, Withdrawal,
+    CommandSpec, Ending, Finished, LONGEST_TIMEOUT, OutputStream, SandboxError, Tool, Usage,
+    Withdrawal,
 };
 
 /// How many times a tool that waits is tried before another is started: each may have died.
@@ -32,114 +32,6 @@ pub struct Tools {
     shared: Arc<Shared>,
     /// Ends those that nobody asks. `None`: no tool is kept at all.
     reaper: Mutex<Option<JoinHandle<()>>>,
-}
-
-struct Shared {
-    config: PersistentConfig,
-    runners: Arc<dyn Runners>,
-    pool: Mutex<Pool<Warm>>,
-    stats: Arc<ToolStats>,
-    /// A tool begins to wait.
-    waits: Notify,
-    stopping: CancellationToken,
-}
-
-/// What has to be there as long as the tool.
-#[derive(Clone)]
-pub struct Kept {
-    pub image: Option<Arc<Image>>,
-    pub input_root: Option<Arc<InputRoot>>,
-}
-
-/// A tool that runs.
-struct Warm {
-    tool: Option<Tool>,
-    key: Digest,
-    responses: Responses,
-    /// Most bytes it may print on its stderr while it does one request.
-    noise: usize,
-    stderr: Tail,
-    answered: u32,
-    /// Why it is not to have another request.
-    unfit: Option<End>,
-    /// Why it is no more, when it is not known better.
-    end: End,
-    /// Of its first request: what it has read of its own files at its start it may read again.
-    _kept: Kept,
-    number: Arc<Number>,
-}
-
-/// Given back when its tool is gone, and nobody else waits for that.
-struct Number {
-    number: u32,
-    shared: Arc<Shared>,
-}
-
-impl Drop for Number {
-    fn drop(&mut self) {
-        self.shared.pool().free(self.number);
-    }
-}
-
-impl Drop for Warm {
-    fn drop(&mut self) {
-        // Its zygote is killed, and with it the tool, before another may have its number.
-        drop(self.tool.take());
-        self.number.shared.stats.ended(self.end);
-    }
-}
-
-impl Warm {
-    async fn stop(mut self, end: End) {
-        // It is being killed all the same.
-        if let Err(error) = self.finish(end).await {
-            tracing::debug!(%error, "a tool was not ended in order");
-        }
-    }
-
-    /// Ends the tool, and returns when it is gone. Its number stays taken while this exists.
-    async fn finish(&mut self, end: End) -> Result<(), SandboxError> {
-        self.end = end;
-        match self.tool.take() {
-            Some(tool) => tool.stop().await,
-            None => Ok(()),
-        }
-    }
-}
-
-/// A tool's answer to an action.
-pub struct Answer {
-    pub finished: Finished,
-    /// What it wrote may be read while this exists; then another request may have the tool, or
-    /// another tool its place.
-    pub tool: Option<Lent>,
-}
-
-/// A tool that has answered, on its way back, or its place where it has been ended.
-pub struct Lent(Option<Warm>);
-
-impl Drop for Lent {
-    fn drop(&mut self) {
-        let Some(mut warm) = self.0.take() else { return };
-        if warm.tool.is_none() {
-            return;
-        }
-        let shared = warm.number.shared.clone();
-        let worn_out = (warm.answered >= shared.config.requests).then_some(End::WornOut);
-        if let Some(end) = warm.unfit.or(worn_out) {
-            warm.end = end;
-            return;
-        }
-        let released = warm.tool.as_mut().map(Tool::release);
-        if !matches!(released, Some(Ok(()))) {
-            warm.end = End::Died;
-            return;
-        }
-        warm.end = End::Shutdown;
-        let refused = shared.pool().keep(warm.key, warm, Instant::now());
-        drop(refused);
-        shared.waits.notify_one();
-    }
 }
 
 /// How an attempt to be answered ended, other than by an answer.
@@ -219,7 +111,7 @@ impl Tools {
             }
             Ok(Ok((response, left))) => {
                 let (Some(mut warm), Some(root)) = (warm, root) else {
-                    return Err(Failure::Infrastructure("a tool that is not there".to_owned()));
+                    return Err(Failure::Infrastructure("a tool that is not there".into()));
                 };
                 if left.still_writing {
                     tracing::warn!("a persistent worker writes after its response and is ended");
@@ -248,7 +140,7 @@ impl Tools {
             }
             Ok(Err(Fault::Malformed(message))) => {
                 let (Some(mut warm), Some(root)) = (warm, root) else {
-                    return Err(Failure::Infrastructure(message));
+                    return Err(Failure::Infrastructure(message.into()));
                 };
                 warm.finish(End::Malformed).await.map_err(not_gone)?;
                 let finished = finished(Ending::Unusable(message), root);
@@ -389,18 +281,12 @@ impl Drop for Tools {
     }
 }
 
-impl Shared {
-    fn pool(&self) -> MutexGuard<'_, Pool<Warm>> {
-        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 async fn end_idle(shared: Arc<Shared>) {
     let idle = shared.config.idle;
     loop {
         let next = shared.pool().next_expiry(idle);
         tokio::select! {
-            () = crate::work::until(next) => {}
+            () = until(next) => {}
             () = shared.waits.notified() => {}
             () = shared.stopping.cancelled() => return,
         }
@@ -409,70 +295,6 @@ async fn end_idle(shared: Arc<Shared>) {
             warm.stop(End::Idle).await;
         }
     }
-}
-
-/// Whether it runs and has said nothing since its last response.
-fn is_fit(warm: &mut Warm) -> bool {
-    let Some(tool) = &mut warm.tool else { return false };
-    let printed = tool.printed();
-    let silent = printed.is_empty() || matches!(warm.responses.push(&printed), Ok(None));
-    tool.is_alive() && silent && warm.responses.is_between()
-}
-
-/// Why there is no response.
-enum Silence {
-    Ended(String),
-    Malformed(Malformed),
-}
-
-/// The response, and how the tool has left its input root: it sees nothing any more then.
-async fn converse(
-    warm: &mut Warm,
-    mut request: Bytes,
-) -> Result<(WorkResponse, Withdrawal), Silence> {
-    let Some(tool) = warm.tool.as_mut() else { return Err(Silence::Ended("it is gone".into())) };
-    let mut noise = 0;
-    // What it said to another's request is not for this one's eyes.
-    warm.stderr.clear();
-    loop {
-        match tool.step(&mut request).await {
-            Ok(ToolEvent::Stdout(bytes)) => {
-                let response = warm.responses.push(&bytes).map_err(Silence::Malformed)?;
-                if let Some(response) = response {
-                    let unwritten = request.len();
-                    if unwritten > 0 {
-                        return Err(Silence::Malformed(warm.responses.too_early(unwritten)));
-                    }
-                    if !warm.responses.is_read(tool.unread()) {
-                        warm.unfit = Some(End::HalfRead);
-                    }
-                    let withdrawn = tool.withdraw().await;
-                    return withdrawn
-                        .map(|left| (response, left))
-                        .map_err(|error| Silence::Ended(error.to_string()));
-                }
-            }
-            Ok(ToolEvent::Stderr(bytes)) => {
-                warm.stderr.push(&bytes);
-                noise += bytes.len();
-                if noise > warm.noise {
-                    let most = warm.noise;
-                    let how = format!("it printed more than {most} bytes on its stderr");
-                    return Err(Silence::Ended(how));
-                }
-            }
-            Ok(ToolEvent::Ended(ending)) => return Err(Silence::Ended(format!("{ending:?}"))),
-            Err(error) => return Err(Silence::Ended(error.to_string())),
-        }
-    }
-}
-
-fn malformed(error: &Malformed, stderr: &Tail) -> String {
-    format!(
-        "the persistent worker's answer is no response: {error}{}. A persistent worker may print \
-         responses only on its stdout; what it has to say belongs on its stderr or into the response",
-        stderr.sentence()
-    )
 }
 
 fn not_started(error: SandboxError) -> Fault {
@@ -492,7 +314,7 @@ fn stopped_at_its_start(ending: Ending, spec: &CommandSpec) -> Failure {
 
 /// What a tool that may still run has written cannot be read.
 fn not_gone(error: SandboxError) -> Failure {
-    Failure::Infrastructure(format!("a persistent worker was to be ended: {error}"))
+    Failure::io("end a persistent worker", error)
 }
 
 fn finished(ending: Ending, root: OwnedFd) -> Finished {

@@ -1,6 +1,6 @@
-//! A worker far from its scheduler: leases over a session that reconnects.
+//! A worker on another machine than its scheduler: sessions over a connection that is made again when it breaks.
 
-mod complaints;
+mod diagnostics;
 mod session;
 
 pub use session::work_for;

@@ -13,7 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::complaints::{Complaints, explain};
+use super::diagnostics::{SessionDiagnostics, explain};
 use crate::session::SessionEnd;
 use crate::worker::Worker;
 
@@ -30,7 +30,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// drain. When the connection is lost, what runs goes on for `WorkerConfig::absence`, and the
 /// worker connects again and reports it.
 pub async fn work_for(server: &Connections, worker: &mut Worker, shutdown: &CancellationToken) {
-    let (mut failures, mut complaints) = (0, Complaints::default());
+    let (mut failures, mut diagnostics) = (0, SessionDiagnostics::default());
     while !shutdown.is_cancelled() || worker.is_pending() {
         let (start, place) = (Instant::now(), server.place());
         match one_session(server, worker, shutdown).await {
@@ -39,10 +39,10 @@ pub async fn work_for(server: &Connections, worker: &mut Worker, shutdown: &Canc
                 failures = if start.elapsed() > GOOD_SESSION { 1 } else { failures + 1 };
                 let wait = if is_refusal(&reason) { REFUSED_DELAY } else { pause(failures) };
                 if heard {
-                    complaints.forget();
+                    diagnostics.forget();
                 }
                 let words = explain(&reason, server.url(), heard);
-                complain(&mut complaints, server.url(), &reason, &words);
+                log_once(&mut diagnostics, server.url(), &reason, &words);
                 worker.session_failed(format!("{}: {words}", server.url()));
                 server.turn_from(place);
                 worker.away(wait, shutdown).await;
@@ -57,9 +57,9 @@ struct Ended {
     heard: bool,
 }
 
-fn complain(complaints: &mut Complaints, server: &str, reason: &Status, words: &str) {
+fn log_once(diagnostics: &mut SessionDiagnostics, server: &str, reason: &Status, words: &str) {
     tracing::debug!(server, ?reason, "a session has ended");
-    match complaints.due(server, words, Instant::now()) {
+    match diagnostics.due(server, words, Instant::now()) {
         None => {}
         Some(0) => tracing::warn!(server, "no session with the scheduler, trying again: {words}"),
         Some(times) => {

@@ -12,6 +12,7 @@
 //! | `slot::tool` | a process that stays for further requests, and what it says |
 //! | `zygote` | everything that happens in the other process: namespaces, mounts, init, exec |
 
+mod capabilities;
 mod cgroup;
 mod channel;
 mod conditions;
@@ -24,10 +25,11 @@ mod slot;
 mod wire;
 mod zygote;
 
+pub use capabilities::Capabilities;
 pub use conditions::{Condition, Conditions, NotChanged};
 pub use config::{SlotConfig, UpperDir, UserNamespace};
 pub use error::SandboxError;
-pub use probe::{Capabilities, probe};
+pub use probe::probe;
 pub use slot::{LONGEST_TIMEOUT, Slot, Tool, ToolEvent};
 pub use wire::Withdrawal;
 pub use zygote::zygote_main;

@@ -5,23 +5,10 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{CommandSpec, Limits, RootFs, SandboxError, Slot, SlotConfig};
+use super::{Capabilities, CommandSpec, Limits, RootFs, SandboxError, Slot, SlotConfig};
 
 /// Mounting and cloning take milliseconds; a machine that needs so long cannot run actions.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Capabilities {
-    pub user_namespace: bool,
-    pub(super) not_enforced: Vec<String>,
-}
-
-impl Capabilities {
-    /// What is not enforced, and why: one sentence each. Empty: everything is.
-    pub fn not_enforced(&self) -> &[String] {
-        &self.not_enforced
-    }
-}
 
 /// Starts a slot, sees what it can do, runs an action in it, and stops it. Fails where no action
 /// could run.

@@ -179,7 +179,7 @@ impl Runner for PlainRunner {
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
-            .map_err(|error| Failure::Infrastructure(error.to_string()))?;
+            .map_err(|error| Failure::Infrastructure(error.into()))?;
         let group = nix::unistd::Pid::from_raw(child.id().unwrap() as i32);
         let streams = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
         let pumps = async {

@@ -10,42 +10,11 @@ use kiln_net::tls::client_config_with;
 use kiln_net::urls::{self, literal_address, shown};
 use kiln_net::{Reach, Url, causes, reach};
 
-use crate::images::ImagesConfig;
+use crate::images::config::{ImagesConfig, Timing};
 use crate::images::problem::Problem;
 
 /// Idle connections kept to one registry: its blobs are fetched a few at a time.
 const IDLE_CONNECTIONS: usize = 4;
-
-/// How long a registry may take, and how often it is asked.
-#[derive(Debug, Clone)]
-pub struct Timing {
-    pub connect: Duration,
-    /// From the request to the head of its answer.
-    pub answer: Duration,
-    /// Between two pieces of an answer.
-    pub idle: Duration,
-    /// Of one pull, from beginning to end.
-    pub pull: Duration,
-    /// Attempts at one request.
-    pub attempts: u32,
-    /// Before the second attempt; doubled with each further one.
-    pub first_pause: Duration,
-    pub longest_pause: Duration,
-}
-
-impl Default for Timing {
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(10),
-            answer: Duration::from_secs(60),
-            idle: Duration::from_secs(60),
-            pull: Duration::from_secs(3600),
-            attempts: 5,
-            first_pause: Duration::from_millis(500),
-            longest_pause: Duration::from_secs(15),
-        }
-    }
-}
 
 pub struct Http {
     client: Client,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kiln_net::Backoff;
 
-use super::http::Timing;
+use crate::images::config::Timing;
 use crate::images::problem::Problem;
 
 pub struct Retries {

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Controller, Kind, Version};
+use super::set::{Controller, Kind, Version};
 
 /// The cgroup into which the server itself moves where version 2 wants its parent empty.
 const SERVER_LEAF: &str = "kiln-server";

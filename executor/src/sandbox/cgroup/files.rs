@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::{CgroupSet, Kind, Version};
+use super::set::{CgroupSet, Kind, Version};
 use crate::sandbox::Limits;
 
 /// The period of a cpu quota, microseconds.

@@ -5,58 +5,15 @@
 
 mod discover;
 mod files;
+mod set;
 mod stale;
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
-use super::wire::octets;
-
 pub(super) use files::{Cgroups, SMALLEST};
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(super) enum Kind {
-    Memory = 0,
-    Pids = 1,
-    Cpu = 2,
-}
-
-impl Kind {
-    const ALL: [Self; 3] = [Self::Memory, Self::Pids, Self::Cpu];
-
-    /// The controller's name in both versions.
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Memory => "memory",
-            Self::Pids => "pids",
-            Self::Cpu => "cpu",
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Version {
-    V1,
-    V2,
-}
-
-/// A directory in which one controller's files are. Version 2 has them all in the same one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Controller {
-    pub kind: Kind,
-    pub version: Version,
-    #[serde(with = "octets::path")]
-    pub dir: PathBuf,
-}
-
-/// The cgroups of one slot.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct CgroupSet {
-    pub controllers: Vec<Controller>,
-}
+pub(super) use set::{CgroupSet, Controller, Kind, Version};
 
 /// The cgroups that the server made for a slot: its own while this lives.
 #[derive(Debug, Default)]

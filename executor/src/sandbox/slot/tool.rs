@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::connection::Connection;
 use super::{KILL_PATIENCE, Slot, input_pipe, output_pipe};
+use crate::deadline::until;
 use crate::sandbox::pump::read_now;
 use crate::sandbox::wire::{Reply, Report, Request};
 use crate::sandbox::{CommandSpec, Ending, SandboxError, SlotConfig, Withdrawal};
@@ -148,7 +149,7 @@ impl Tool {
                 chunk = read(stderr) => if let Some(chunk) = chunk {
                     return Ok(ToolEvent::Stderr(chunk));
                 },
-                () = crate::work::until(closed.map(|since| since + CLOSED_PATIENCE)) => {
+                () = until(closed.map(|since| since + CLOSED_PATIENCE)) => {
                     let why = "it has closed its stdin or stdout";
                     return Err(SandboxError::ToolEnded(why.to_owned()));
                 }

@@ -12,7 +12,8 @@
 //! | `/proc` | the machine's: the kernel mounts a new one only where a whole one is visible |
 //! | `/machine` | the machine's root, only while the zygote starts |
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use nix::sched::{CloneFlags, unshare};
@@ -73,6 +74,22 @@ pub(super) fn leave_machine() -> Result<(), ZygoteError> {
 /// `path` as seen from the zygote's root, below `base`.
 pub(super) fn under(base: &str, path: &Path) -> PathBuf {
     Path::new(base).join(path.strip_prefix("/").unwrap_or(path))
+}
+
+/// Makes `from` appear at `to`, read-only: links as links, the rest as a bind mount.
+pub(super) fn place(from: &Path, to: &Path) -> Result<(), ZygoteError> {
+    let Ok(metadata) = fs::symlink_metadata(from) else { return Ok(()) };
+    if metadata.is_symlink() {
+        let target = fs::read_link(from).context("readlink", from.display())?;
+        return symlink(target, to).context("symlink", to.display());
+    }
+    if metadata.is_dir() {
+        make_dir(to)?;
+    } else {
+        File::create(to).context("create", to.display())?;
+    }
+    mounts::bind(from, to)?;
+    mounts::restrict(to, true, false)
 }
 
 pub(super) fn make_dir(path: &Path) -> Result<(), ZygoteError> {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::{Context, ZygoteError};
 use super::identity::Identity;
-use super::layout::{self, INPUTS, MACHINE, ROOTS, make_dir, under};
+use super::layout::{INPUTS, MACHINE, ROOTS, make_dir, place, under};
 use super::namespace::MountNamespace;
 use super::{devices, etc, hide, mounts, system};
 use crate::sandbox::{EXEC_ROOT, RootFs};
@@ -197,20 +197,4 @@ fn cover(from: &Path, to: &Path) -> Result<(), ZygoteError> {
         mounts::restrict(to, false, false)?;
     }
     Ok(())
-}
-
-/// Makes `from` appear at `to`, read-only: links as links, the rest as a bind mount.
-pub(super) fn place(from: &Path, to: &Path) -> Result<(), ZygoteError> {
-    let Ok(metadata) = fs::symlink_metadata(from) else { return Ok(()) };
-    if metadata.is_symlink() {
-        let target = fs::read_link(from).context("readlink", from.display())?;
-        return symlink(target, to).context("symlink", to.display());
-    }
-    if metadata.is_dir() {
-        layout::make_dir(to)?;
-    } else {
-        File::create(to).context("create", to.display())?;
-    }
-    mounts::bind(from, to)?;
-    mounts::restrict(to, true, false)
 }

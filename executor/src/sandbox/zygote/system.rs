@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use super::error::{Context, ZygoteError};
+use super::layout::place;
 use super::layout::{MACHINE, make_dir};
-use super::roots::place;
 
 /// Read-only, as far as the machine has them.
 const SHOWN: [&str; 4] = [

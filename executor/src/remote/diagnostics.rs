@@ -1,5 +1,5 @@
-//! Why there is no session with a scheduler: in one line that says what to do, and not again and
-//! again.
+//! Says why there is no session with a scheduler, in one line with what to do about it, and the same line
+//! once a minute only.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -11,38 +11,39 @@ use kiln_net::grpc::{address, innermost, of_other_protocol};
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
-/// Until the same reason is said again.
+/// How long the same reason is not logged again.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
 
-/// What was said last of each address.
+/// The last reason that was logged for each address.
 #[derive(Default)]
-pub struct Complaints(HashMap<String, Said>);
+pub struct SessionDiagnostics(HashMap<String, Logged>);
 
-struct Said {
+struct Logged {
     words: String,
     at: Instant,
-    /// How often it would have been said since.
-    kept_back: u32,
+    /// How often the same was to be logged since.
+    suppressed: u32,
 }
 
-impl Complaints {
-    /// How often the same was kept back before; `None`: it is kept back now.
+impl SessionDiagnostics {
+    /// Whether to log `words` about the scheduler at `url`: how often they were suppressed before, or `None`
+    /// where they are suppressed now.
     pub fn due(&mut self, url: &str, words: &str, now: Instant) -> Option<u32> {
         let same = self.0.get_mut(url).filter(|said| said.words == words);
-        let kept_back = match same {
+        let suppressed = match same {
             Some(said) if now < said.at + SAY_AGAIN => {
-                said.kept_back += 1;
+                said.suppressed += 1;
                 return None;
             }
-            Some(said) => said.kept_back,
+            Some(said) => said.suppressed,
             None => 0,
         };
-        let said = Said { words: words.to_owned(), at: now, kept_back: 0 };
+        let said = Logged { words: words.to_owned(), at: now, suppressed: 0 };
         self.0.insert(url.to_owned(), said);
-        Some(kept_back)
+        Some(suppressed)
     }
 
-    /// All was well in between.
+    /// A session has begun since: the next reason is a new one.
     pub fn forget(&mut self) {
         self.0.clear();
     }
@@ -91,17 +92,17 @@ mod tests {
 
     #[test]
     fn the_same_is_said_once_a_minute_and_something_new_at_once() {
-        let (mut complaints, now) = (Complaints::default(), Instant::now());
-        assert_eq!(complaints.due("a", "refused", now), Some(0));
-        assert_eq!(complaints.due("b", "refused", now), Some(0), "another address");
+        let (mut diagnostics, now) = (SessionDiagnostics::default(), Instant::now());
+        assert_eq!(diagnostics.due("a", "refused", now), Some(0));
+        assert_eq!(diagnostics.due("b", "refused", now), Some(0), "another address");
         for seconds in [1, 30, 59] {
-            assert_eq!(complaints.due("a", "refused", now + Duration::from_secs(seconds)), None);
+            assert_eq!(diagnostics.due("a", "refused", now + Duration::from_secs(seconds)), None);
         }
-        assert_eq!(complaints.due("a", "refused", now + SAY_AGAIN), Some(3));
-        assert_eq!(complaints.due("a", "refused", now + SAY_AGAIN), None);
-        assert_eq!(complaints.due("a", "expired", now + SAY_AGAIN), Some(0));
-        complaints.forget();
-        assert_eq!(complaints.due("a", "expired", now + SAY_AGAIN), Some(0));
+        assert_eq!(diagnostics.due("a", "refused", now + SAY_AGAIN), Some(3));
+        assert_eq!(diagnostics.due("a", "refused", now + SAY_AGAIN), None);
+        assert_eq!(diagnostics.due("a", "expired", now + SAY_AGAIN), Some(0));
+        diagnostics.forget();
+        assert_eq!(diagnostics.due("a", "expired", now + SAY_AGAIN), Some(0));
     }
 
     #[test]

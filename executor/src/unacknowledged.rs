@@ -1,4 +1,4 @@
-//! What became of leases, kept until the scheduler must have heard of it.
+//! Results of leases that the scheduler may not have heard of yet.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -9,15 +9,15 @@ use tokio::time::Instant;
 
 /// A connection that has died is noticed sooner than this: what was said before has arrived.
 const KEPT_FOR: Duration = Duration::from_secs(30);
-/// Outcomes kept at most, and their bytes; the oldest go first.
-const MAX_OUTCOMES: usize = 1_024;
+/// Most results that are kept, and most bytes of them; the oldest go first.
+const MAX_RESULTS: usize = 1_024;
 const MAX_BYTES: usize = 32 << 20;
 
-/// Nothing acknowledges an outcome: one that went into a connection which then broke may be
-/// lost. In the next session all that are kept are said again; what the scheduler has heard
-/// before it ignores.
+/// The results of leases that were not sent, or were sent so lately that their connection may have broken
+/// before they arrived: no message acknowledges a result. Each new session sends all of them again, and the
+/// scheduler ignores those that it has heard before.
 #[derive(Default)]
-pub struct Outcomes {
+pub struct Unacknowledged {
     kept: VecDeque<Kept>,
     bytes: usize,
 }
@@ -25,13 +25,13 @@ pub struct Outcomes {
 struct Kept {
     lease_id: String,
     message: WorkerMessage,
-    /// When, in the session that is open.
+    /// When the open session sent it.
     said: Option<Instant>,
     bytes: usize,
 }
 
-impl Outcomes {
-    /// `said`: when it is being said; `None`: there is nobody to say it to.
+impl Unacknowledged {
+    /// Keeps the message with a lease's result. `said`: when it is sent; `None`: no session is open.
     pub fn keep(
         &mut self,
         lease_id: String,
@@ -43,7 +43,7 @@ impl Outcomes {
         let bytes = message.encoded_len();
         self.bytes += bytes;
         self.kept.push_back(Kept { lease_id, message, said, bytes });
-        while self.kept.len() > MAX_OUTCOMES || (self.bytes > MAX_BYTES && self.kept.len() > 1) {
+        while self.kept.len() > MAX_RESULTS || (self.bytes > MAX_BYTES && self.kept.len() > 1) {
             self.forget_first();
         }
     }
@@ -61,7 +61,7 @@ impl Outcomes {
         }
     }
 
-    /// The scheduler does not want to hear of it.
+    /// Forgets the result of a lease that the scheduler has cancelled.
     pub fn forget(&mut self, lease_id: &str) {
         self.kept.retain(|kept| kept.lease_id != lease_id);
         self.bytes = self.kept.iter().map(|kept| kept.bytes).sum();
@@ -71,13 +71,13 @@ impl Outcomes {
         *self = Self::default();
     }
 
-    /// The session is over: nobody knows what of it has arrived.
+    /// The session is over, and nobody knows which of its messages have arrived.
     pub fn session_lost(&mut self, now: Instant) {
         self.forget_old(now);
         self.kept.iter_mut().for_each(|kept| kept.said = None);
     }
 
-    /// All of them, to be said now.
+    /// The messages with all results, to be sent now.
     pub fn say_again(&mut self, now: Instant) -> Vec<WorkerMessage> {
         self.kept.iter_mut().for_each(|kept| kept.said = Some(now));
         self.kept.iter().map(|kept| kept.message.clone()).collect()
@@ -103,45 +103,48 @@ mod tests {
     use crate::report::completed;
 
     fn message(text: &str) -> WorkerMessage {
-        completed(text.to_owned(), Err(Failure::Infrastructure(text.to_owned())))
+        completed(text.to_owned(), Err(Failure::Infrastructure(text.into())))
     }
 
-    fn ids(outcomes: &Outcomes) -> Vec<&str> {
-        outcomes.lease_ids().collect()
+    fn ids(unacknowledged: &Unacknowledged) -> Vec<&str> {
+        unacknowledged.lease_ids().collect()
     }
 
     #[test]
     fn what_was_said_long_ago_is_forgotten_and_the_rest_is_said_again() {
         let now = Instant::now();
-        let mut outcomes = Outcomes::default();
-        outcomes.keep("old".into(), message("old"), Some(now), now);
+        let mut unacknowledged = Unacknowledged::default();
+        unacknowledged.keep("old".into(), message("old"), Some(now), now);
         let later = now + KEPT_FOR;
-        outcomes.keep("new".into(), message("new"), Some(later), later);
-        assert_eq!(ids(&outcomes), ["new"]);
-        assert!(!outcomes.is_unsaid());
-        outcomes.session_lost(later);
-        assert!(outcomes.is_unsaid());
-        outcomes.keep("away".into(), message("away"), None, later + 9 * KEPT_FOR);
-        assert_eq!(outcomes.say_again(later), [message("new"), message("away")]);
-        assert!(!outcomes.is_unsaid());
-        outcomes.forget("new");
-        assert_eq!(ids(&outcomes), ["away"]);
+        unacknowledged.keep("new".into(), message("new"), Some(later), later);
+        assert_eq!(ids(&unacknowledged), ["new"]);
+        assert!(!unacknowledged.is_unsaid());
+        unacknowledged.session_lost(later);
+        assert!(unacknowledged.is_unsaid());
+        unacknowledged.keep("away".into(), message("away"), None, later + 9 * KEPT_FOR);
+        assert_eq!(unacknowledged.say_again(later), [message("new"), message("away")]);
+        assert!(!unacknowledged.is_unsaid());
+        unacknowledged.forget("new");
+        assert_eq!(ids(&unacknowledged), ["away"]);
     }
 
     #[test]
     fn number_and_bytes_are_bounded() {
         let now = Instant::now();
-        let mut outcomes = Outcomes::default();
-        for number in 0..MAX_OUTCOMES + 7 {
-            outcomes.keep(number.to_string(), message("x"), None, now);
+        let mut unacknowledged = Unacknowledged::default();
+        for number in 0..MAX_RESULTS + 7 {
+            unacknowledged.keep(number.to_string(), message("x"), None, now);
         }
-        assert_eq!((outcomes.kept.len(), outcomes.kept[0].lease_id.as_str()), (MAX_OUTCOMES, "7"));
+        assert_eq!(
+            (unacknowledged.kept.len(), unacknowledged.kept[0].lease_id.as_str()),
+            (MAX_RESULTS, "7")
+        );
         let large = message(&"x".repeat(MAX_BYTES / 3));
         for number in 0..5 {
-            outcomes.keep(number.to_string(), large.clone(), None, now);
+            unacknowledged.keep(number.to_string(), large.clone(), None, now);
         }
-        assert!(outcomes.bytes <= MAX_BYTES && !outcomes.kept.is_empty());
-        let sum: usize = outcomes.kept.iter().map(|kept| kept.bytes).sum();
-        assert_eq!(outcomes.bytes, sum);
+        assert!(unacknowledged.bytes <= MAX_BYTES && !unacknowledged.kept.is_empty());
+        let sum: usize = unacknowledged.kept.iter().map(|kept| kept.bytes).sum();
+        assert_eq!(unacknowledged.bytes, sum);
     }
 }

@@ -1,0 +1,11 @@
+//! Waiting until a moment that may never come.
+
+use tokio::time::Instant;
+
+/// Returns at `instant`; never where there is none.
+pub async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,66 @@
+//! What a worker's settings say of images.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::allow::AllowList;
+
+/// What images a worker takes, and from where.
+#[derive(Debug, Clone, Default)]
+pub struct ImagesConfig {
+    /// Empty: actions that name an image are not offered to be run.
+    pub allow: AllowList,
+    /// Registries that may be spoken to without TLS: `HOST` or `HOST:PORT`. Loopback always may.
+    pub insecure: Vec<String>,
+    /// A docker `config.json`.
+    pub auth_file: Option<PathBuf>,
+    /// Authorities (PEM) that are trusted besides the system's.
+    pub ca: Option<PathBuf>,
+    pub limits: ImageLimits,
+    pub timing: Timing,
+}
+
+#[derive(Debug, Clone)]
+pub struct ImageLimits {
+    /// Of all unpacked images; those in use are kept beyond it. Also of one image.
+    pub bytes: u64,
+    /// Of all layers of one image.
+    pub entries: u64,
+}
+
+impl Default for ImageLimits {
+    fn default() -> Self {
+        Self { bytes: 20 << 30, entries: 2_000_000 }
+    }
+}
+
+/// How long a registry may take, and how often it is asked.
+#[derive(Debug, Clone)]
+pub struct Timing {
+    pub connect: Duration,
+    /// From the request to the head of its answer.
+    pub answer: Duration,
+    /// Between two pieces of an answer.
+    pub idle: Duration,
+    /// Of one pull, from beginning to end.
+    pub pull: Duration,
+    /// Attempts at one request.
+    pub attempts: u32,
+    /// Before the second attempt; doubled with each further one.
+    pub first_pause: Duration,
+    pub longest_pause: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            answer: Duration::from_secs(60),
+            idle: Duration::from_secs(60),
+            pull: Duration::from_secs(3600),
+            attempts: 5,
+            first_pause: Duration::from_millis(500),
+            longest_pause: Duration::from_secs(15),
+        }
+    }
+}

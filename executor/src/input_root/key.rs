@@ -1,0 +1,10 @@
+//! What a file in the cache is known by.
+
+use kiln_cas::Digest;
+
+/// A file's content and mode: what equal files share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct FileKey {
+    pub digest: Digest,
+    pub executable: bool,
+}
