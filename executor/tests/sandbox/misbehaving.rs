@@ -185,6 +185,12 @@ fn scratch_on_disk_works_and_limits_each_file() {
                 assert_eq!(slot.sh("ls").await.succeeded(), "in");
                 let ran = slot.sh("head -c 1000000000 /dev/zero > big").await;
                 assert_ne!(ran.ending, Ending::Exited(0));
+                // Deeper than a process can have directories open, and than a path can name.
+                let deep = "import os\nfor _ in range(20000): os.mkdir('d'); os.chdir('d')";
+                slot.run(&slot.command(&["python3", "-c", deep])).await.succeeded();
+                for _ in 0..3 {
+                    assert_eq!(slot.sh("ls").await.succeeded(), "in");
+                }
                 slot.stop().await;
             });
         }));

@@ -2,6 +2,7 @@
 
 mod lower;
 mod place;
+mod remove;
 mod tool;
 
 use std::collections::BTreeSet;

@@ -1,6 +1,5 @@
 //! Where one action writes, and how full that is.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use nix::sys::statvfs::Statvfs;
@@ -8,6 +7,7 @@ use nix::sys::statvfs::Statvfs;
 use super::super::error::{Context, ZygoteError};
 use super::super::layout::{DISK, SCRATCH, make_dir};
 use super::super::mounts;
+use super::remove;
 use crate::sandbox::{CommandSpec, Limits, UpperDir};
 
 /// One inode for each such part of the disk limit, within bounds: empty files take memory too.
@@ -83,7 +83,7 @@ impl Place {
             self.mounted = false;
         }
         if upper == UpperDir::Disk && self.disk.exists() {
-            fs::remove_dir_all(&self.disk).context("remove", "an earlier action's files")?;
+            remove::tree(&self.disk).context("remove", "an earlier action's files")?;
         }
         Ok(())
     }
