@@ -1,6 +1,7 @@
 //! Content-addressed storage, action cache, records and their services.
 
 pub mod access;
+pub mod action;
 pub mod action_cache;
 mod batch;
 pub mod blob;

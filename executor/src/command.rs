@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use kiln_cas::{Digest, DigestFunction};
+use kiln_cas::action::Action;
 use kiln_protos::reapi;
 use kiln_protos::reapi::command::OutputDirectoryFormat;
 
@@ -20,54 +20,6 @@ use crate::sandbox::{CommandSpec, Conditions, Limits, RootFs};
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Where neither the action nor the lease names a timeout.
 const FALLBACK_TIMEOUT: Duration = Duration::from_secs(3_600);
-
-/// An Action message with its digests checked.
-#[derive(Debug)]
-pub struct Action {
-    pub command: Digest,
-    pub input_root: Digest,
-    pub timeout: Option<Duration>,
-    pub platform: Option<reapi::Platform>,
-}
-
-impl Action {
-    /// `function`: that of the action's own digest.
-    pub fn new(action: reapi::Action, function: DigestFunction) -> Result<Self, Failure> {
-        Ok(Self {
-            command: digest("command_digest", action.command_digest.as_ref(), function)?,
-            input_root: digest("input_root_digest", action.input_root_digest.as_ref(), function)?,
-            timeout: timeout(action.timeout)?,
-            platform: action.platform,
-        })
-    }
-}
-
-fn digest(
-    field: &str,
-    digest: Option<&reapi::Digest>,
-    function: DigestFunction,
-) -> Result<Digest, Failure> {
-    digest
-        .ok_or(kiln_cas::DigestError::Absent)
-        .and_then(|digest| Digest::from_wire(digest, function))
-        .map_err(|error| Failure::InvalidAction(format!("action.{field}: {error}")))
-}
-
-/// Zero is as good as unset.
-fn timeout(value: Option<kiln_protos::protobuf::Duration>) -> Result<Option<Duration>, Failure> {
-    let Some(value) = value.filter(|value| value.seconds != 0 || value.nanos != 0) else {
-        return Ok(None);
-    };
-    match (u64::try_from(value.seconds), u32::try_from(value.nanos)) {
-        (Ok(seconds), Ok(nanos)) if nanos < 1_000_000_000 => {
-            Ok(Some(Duration::new(seconds, nanos)))
-        }
-        _ => Err(Failure::InvalidAction(format!(
-            "action.timeout of {} s and {} ns is negative or malformed",
-            value.seconds, value.nanos
-        ))),
-    }
-}
 
 /// A command ready to run once its input root is there.
 #[derive(Debug)]
@@ -262,13 +214,20 @@ fn limits(of_worker: &Limits, memory: Option<u64>) -> Limits {
 #[cfg(test)]
 #[allow(deprecated, reason = "the old fields are tested too")]
 mod tests {
+    use kiln_cas::DigestFunction;
     use kiln_protos::reapi::command::EnvironmentVariable;
 
     use super::*;
 
     fn action() -> Action {
         let digest = DigestFunction::Sha256.digest(b"");
-        Action { command: digest, input_root: digest, timeout: None, platform: None }
+        Action {
+            command: digest,
+            input_root: digest,
+            timeout: None,
+            platform: None,
+            do_not_cache: false,
+        }
     }
 
     fn prepared(command: reapi::Command) -> Result<Prepared, Failure> {
@@ -426,17 +385,5 @@ mod tests {
         assert_eq!(limits(&worker, Some(50)).memory_bytes, Some(50));
         assert_eq!(limits(&worker, Some(500)).memory_bytes, Some(100));
         assert_eq!(limits(&Limits::default(), Some(5)).memory_bytes, Some(5));
-    }
-
-    #[test]
-    fn negative_timeouts_and_absent_digests_are_refused() {
-        let wire = DigestFunction::Sha256.digest(b"x").to_wire();
-        let absent = reapi::Action { command_digest: Some(wire.clone()), ..Default::default() };
-        let error = Action::new(absent.clone(), DigestFunction::Sha256).unwrap_err();
-        assert!(error.to_string().contains("action.input_root_digest"), "{error}");
-        let timeout = Some(kiln_protos::protobuf::Duration { seconds: -1, nanos: 0 });
-        let negative = reapi::Action { input_root_digest: Some(wire), timeout, ..absent };
-        let error = Action::new(negative, DigestFunction::Sha256).unwrap_err();
-        assert!(error.to_string().contains("action.timeout"), "{error}");
     }
 }

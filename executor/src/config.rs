@@ -42,15 +42,15 @@ pub struct WorkerConfig {
     pub sandbox: SandboxMode,
     /// Directories and files of this machine that no action may see, besides `work_dir`.
     pub hidden: Vec<PathBuf>,
-    /// Where neither the action nor this worker's `properties` name a `kiln-root`.
+    /// The root of actions where neither they nor this worker's `properties` name a `kiln-root`.
     pub root_fs: RootFs,
     /// Whether `kiln-network: true` is granted.
     pub allow_network: bool,
-    /// Of each action; `kiln-memory` may lower the memory limit.
+    /// Limits of each action; `kiln-memory` may lower the memory limit.
     pub limits: Limits,
     pub input: InputLimits,
     pub outputs: OutputLimits,
-    /// Of the local cache of input roots.
+    /// Limits of the local cache of input roots.
     pub cache: CacheLimits,
     /// The store under whose limit that cache is; `None`: it has a limit of its own only.
     pub premises: Option<Premises>,
@@ -71,7 +71,7 @@ pub struct WorkerConfig {
 }
 
 impl WorkerConfig {
-    /// Defaults for everything but the name, the place and the number of actions at a time.
+    /// A configuration with defaults for all but the name, the place and the number of actions at a time.
     pub fn new(worker_id: impl Into<String>, work_dir: impl Into<PathBuf>, slots: u32) -> Self {
         Self {
             worker_id: worker_id.into(),

@@ -1,4 +1,4 @@
-//! One action from its digest to its result.
+//! Executes one action, from its digest to its result.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use kiln_cas::counted::{self, Counted};
+use kiln_cas::action::{Action, MAX_ACTION_BYTES, MAX_COMMAND_BYTES};
+use kiln_cas::counted;
 use kiln_cas::{Digest, DigestFunction, SharedBlobStore, StoreError};
 use kiln_protos::reapi;
 use kiln_protos::worker::{Lease, Stage};
@@ -14,12 +15,12 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::{self, Audit};
-use crate::carried::Carried;
-use crate::command::{self, Action, Prepared};
+use crate::command::{self, Prepared};
 use crate::config::WorkerConfig;
 use crate::failure::Failure;
 use crate::images::{Image, Images, Problem};
 use crate::input_root::{InputRoot, InputRoots};
+use crate::lease_blobs::LeaseBlobs;
 use crate::outputs::{self, Collected, OutputError, OutputSpec, Patience};
 use crate::persistent::{Answer, Job, Kept, Subject, Tools, Unfit};
 use crate::report::Reporter;
@@ -28,20 +29,16 @@ use crate::runner::Runner;
 use crate::sandbox::{Ending, Finished, OutputStream};
 use crate::streams::{self, CHUNKS_WAITING, Streams};
 
-/// Largest Action and Command messages, in bytes.
-const MAX_ACTION_BYTES: u64 = 1 << 20;
-const MAX_COMMAND_BYTES: u64 = 16 << 20;
-
 /// What all slots of a worker share.
 pub struct Executor {
     pub config: WorkerConfig,
-    /// With `carried` in front of it.
+    /// The store, which serves `lease_blobs` first.
     pub store: SharedBlobStore,
-    pub carried: Arc<Carried>,
+    pub lease_blobs: Arc<LeaseBlobs>,
     pub roots: InputRoots,
     pub images: Arc<Images>,
     pub tools: Tools,
-    /// For streams that outgrow memory.
+    /// The directory for output that outgrows memory.
     pub spool_dir: PathBuf,
 }
 
@@ -72,7 +69,7 @@ impl Executor {
         let mut timeline = Timeline::begin(name, lease.queued_at, now);
         reporter.progress(Stage::FetchingInputs).await;
         let action = action_digest(lease)?;
-        self.carried.keep(action.function, &lease.blobs);
+        self.lease_blobs.keep(action.function, &lease.blobs);
         let mut fetched =
             unless_cancelled(cancel, self.fetch(&action, lease.default_timeout_ms)).await?;
         let audit = Audit::of(lease)?;
@@ -158,8 +155,9 @@ impl Executor {
     }
 
     async fn fetch(&self, digest: &Digest, default_timeout_ms: u64) -> Result<Fetched, Failure> {
-        let action = self.message(digest, "Action", MAX_ACTION_BYTES).await?;
-        let action = Action::new(action, digest.function)?;
+        let data = self.message(digest, "Action", MAX_ACTION_BYTES).await?;
+        let action = Action::decode(data, digest)
+            .map_err(|error| Failure::InvalidAction(error.to_string()))?;
         let timeout = Duration::from_millis(default_timeout_ms);
         let (command, root) =
             tokio::join!(self.command(&action, timeout), self.roots.prepare(action.input_root),);
@@ -175,7 +173,10 @@ impl Executor {
         action: &Action,
         timeout: Duration,
     ) -> Result<(Prepared, Option<Arc<Image>>), Failure> {
-        let command = self.message(&action.command, "Command", MAX_COMMAND_BYTES).await?;
+        let data = self.message(&action.command, "Command", MAX_COMMAND_BYTES).await?;
+        let command = counted::decode(data).map_err(|error| {
+            Failure::InvalidAction(format!("blob {} is not a Command: {error}", action.command))
+        })?;
         let mut prepared = command::prepare(action, command, timeout, &self.config)?;
         let image = match &prepared.image {
             None => None,
@@ -187,25 +188,18 @@ impl Executor {
         Ok((prepared, image))
     }
 
-    async fn message<M: Counted>(
-        &self,
-        digest: &Digest,
-        what: &str,
-        limit: u64,
-    ) -> Result<M, Failure> {
+    /// A message that came with the lease, or else the store's.
+    async fn message(&self, digest: &Digest, what: &str, limit: u64) -> Result<Bytes, Failure> {
         if digest.is_empty_blob() {
-            return Ok(M::default());
+            return Ok(Bytes::new());
         }
-        let data = match self.store.read(digest, 0, None).await?.collect(limit).await {
+        match self.store.read(digest, 0, None).await?.collect(limit).await {
             Err(StoreError::TooLarge { .. }) => {
                 let text = format!("the {what} message {digest} has more than {limit} bytes");
-                return Err(Failure::InvalidAction(text));
+                Err(Failure::InvalidAction(text))
             }
-            data => data?,
-        };
-        counted::decode(data).map_err(|error| {
-            Failure::InvalidAction(format!("blob {digest} is not a {what} message: {error}"))
-        })
+            data => Ok(data?),
+        }
     }
 
     /// Names and stores what the action left; at last how many bytes the store lacked.

@@ -12,11 +12,11 @@ use crate::paths::PathError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// All that are absent, in the order in which they were found.
+    /// The blobs that are absent, in the order in which they were found.
     #[error("{} blobs that the action needs are not in the store, the first is {}",
         .0.len(), first(.0))]
     MissingInputs(Vec<Digest>),
-    /// Running it again cannot help.
+    /// The action is malformed: running it again cannot help.
     #[error("{0}")]
     InvalidAction(String),
     /// This worker could not run it, for this reason and what caused that; another one may be able to.
@@ -24,15 +24,15 @@ pub enum Failure {
     Infrastructure(Box<dyn Error + Send + Sync>),
     #[error("the action was cancelled")]
     Cancelled,
-    /// Given back, and no fault of the action's.
+    /// The worker drains and gives the action back. That says nothing about the action.
     #[error("the worker drains: {0}")]
     Draining(&'static str),
-    /// Not begun, or stopped for want of a scheduler: no fault of the action's either.
+    /// The worker has not begun the action, or has stopped it because no scheduler was heard.
     #[error("the worker did not take it: {0}")]
     Refused(String),
     #[error(transparent)]
     StoreFull(StoreError),
-    /// Before its command had begun, the text says where.
+    /// The action's time was over before its command had begun. The text says where.
     #[error("{0}")]
     TimedOut(String),
     /// The client gets this answer (`google.rpc.Code`): no other worker knows better.

@@ -12,20 +12,20 @@ use crate::failure::Failure;
 
 /// Faults in a row, in whatever slots, after which the worker pauses.
 const MAX_FAULTS: u32 = 3;
-/// Before the first trial of a pause; each one that follows waits twice as long.
+/// How long a pause lasts before its first trial; each one that follows waits twice as long.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// What the work directory's file system must have left for an action, in bytes and files.
 const MIN_BYTES: u64 = 32 << 20;
 const MIN_FILES: u64 = 1_000;
-/// Written in a trial.
+/// Bytes that are written in a trial.
 const TRIAL_BYTES: usize = 64 << 10;
 
-/// See the module.
+/// Decides whether the worker takes actions.
 pub struct Health {
     work_dir: PathBuf,
     faults: u32,
-    /// Pauses since an action last went well here.
+    /// How often the worker has paused since an action last went well here.
     pauses: u32,
     paused: Option<Pause>,
 }
@@ -106,7 +106,7 @@ impl Health {
         }
     }
 
-    /// What of a trial needs no slot: room, and a file that can be written and read.
+    /// The part of a trial that needs no slot: there is room, and a file can be written and read.
     pub fn disk_trial(&self) -> impl Future<Output = Result<(), String>> + Send + use<> {
         let work_dir = self.work_dir.clone();
         async move {

@@ -7,8 +7,7 @@
 //! what it prints; [`outputs`] names and stores what it left; [`response`] is what the client gets.
 
 mod audit;
-pub mod carried;
-mod command;
+pub mod command;
 pub mod config;
 mod deadline;
 mod execute;
@@ -17,6 +16,7 @@ mod health;
 pub mod images;
 pub mod input_root;
 mod keyed_lock;
+pub mod lease_blobs;
 pub mod outputs;
 pub mod paths;
 pub mod persistent;

@@ -1,4 +1,4 @@
-//! What a worker tells about its leases.
+//! The messages in which a worker reports on its leases.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -34,7 +34,7 @@ pub fn completed(
     message(worker_message::Kind::Completed(Completed { lease_id, outcome: Some(outcome) }))
 }
 
-/// The lease was not taken. `holds`: all that the worker has instead.
+/// The message for a lease that was not taken. `holds`: the leases that the worker has instead.
 pub fn refused(lease_id: String, why: &Failure, holds: Vec<String>) -> WorkerMessage {
     let failure = worker::WorkerFailure { held_lease_ids: holds, ..why.to_wire() };
     let outcome = Some(completed::Outcome::Failure(failure));
@@ -44,7 +44,7 @@ pub fn refused(lease_id: String, why: &Failure, holds: Vec<String>) -> WorkerMes
 /// The session that is open, if one is.
 pub type Outlet = watch::Receiver<Option<mpsc::Sender<WorkerMessage>>>;
 
-/// Sends for one lease, to whichever session is open. What is not heard there is said again in
+/// Sends messages about one lease to the open session. What does not arrive there is sent again in
 /// the next one.
 #[derive(Clone)]
 pub struct Reporter {
@@ -85,7 +85,7 @@ impl Reporter {
         }
     }
 
-    /// `offset`: of the first byte of `data` in its stream. `false`: nobody listens.
+    /// Sends live output. `offset`: of the first byte of `data` in its stream. `false`: no session is open.
     pub async fn output(&self, stream: OutputStream, offset: u64, data: Bytes) -> bool {
         if !self.live || offset >= MAX_LIVE_BYTES {
             return true;

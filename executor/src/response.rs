@@ -154,7 +154,7 @@ fn stream_fields(stream: &Spooled) -> (Option<reapi::Digest>, Vec<u8>) {
     (Some(stream.digest.to_wire()), raw)
 }
 
-/// A result that clients cannot take is worth nothing: the action has made more outputs than it may name.
+/// Drops the outputs where naming them takes more than clients accept: the action has failed then.
 pub fn within_bounds(collected: Collected) -> Collected {
     let bytes = collected.result.encoded_len();
     if bytes <= MAX_RESULT_BYTES {
@@ -169,7 +169,7 @@ pub fn within_bounds(collected: Collected) -> Collected {
     Collected { result, blobs, fault: Some(fault), ..collected }
 }
 
-/// `result` has its outputs and streams.
+/// Makes the response; `result` has its outputs and streams.
 pub fn assemble(
     mut result: reapi::ActionResult,
     verdict: Verdict,
@@ -188,18 +188,18 @@ pub fn assemble(
     }
 }
 
-/// For the scheduler, which counts them for whoever asked; `None`: there were none.
+/// Tells the scheduler how many bytes were stored, which counts them for whoever asked; `None`: none.
 pub fn stored(bytes: u64) -> Option<Any> {
     let value = worker::Stored { bytes }.encode_to_vec();
     (bytes > 0).then(|| Any { type_url: worker::STORED.to_owned(), value })
 }
 
-/// For an action that was not run.
+/// The response to an action that was not run.
 pub fn refused(code: i32, message: String) -> reapi::ExecuteResponse {
     reapi::ExecuteResponse { status: Some(status(code, message)), ..Default::default() }
 }
 
-/// For an action whose time was over before its command had begun.
+/// The response to an action whose time was over before its command had begun.
 pub fn timed_out_early(reason: String) -> reapi::ExecuteResponse {
     let result = reapi::ActionResult {
         exit_code: TIMED_OUT_EXIT_CODE,

@@ -1,4 +1,4 @@
-//! What runs a command: the sandbox, behind a trait of one method.
+//! What runs a command: a trait, and the sandbox behind it.
 
 use std::path::PathBuf;
 
@@ -25,7 +25,7 @@ pub trait Runner: Send + 'static {
         cancel: CancellationToken,
     ) -> Result<Finished, Failure>;
 
-    /// Ends what it consists of.
+    /// Ends the processes of this runner.
     async fn stop(self: Box<Self>);
 }
 
@@ -83,7 +83,7 @@ impl SandboxRunners {
     }
 }
 
-/// Several workers may share a machine.
+/// A prefix of names that no other worker on this machine has.
 fn slot_prefix() -> String {
     format!("kiln-{}", std::process::id())
 }
@@ -103,7 +103,7 @@ impl Runners for SandboxRunners {
         }
     }
 
-    /// On a disk nothing bounds what a tool holds on to of one request after the other.
+    /// `None` where writes go to a disk: nothing bounds there what a tool keeps of one request after the other.
     fn tool_slot(&self, number: u32) -> Option<SlotConfig> {
         if self.template.upper == UpperDir::Disk {
             return None;

@@ -15,16 +15,16 @@ use crate::platform;
 use crate::report;
 use crate::work::{Outcome, Work};
 
-/// Until the scheduler's Welcome says another.
+/// The interval until the scheduler's Welcome says another.
 const FIRST_HEARTBEAT: Duration = Duration::from_secs(5);
 const SHORTEST_HEARTBEAT: Duration = Duration::from_millis(50);
 
 /// How a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SessionEnd {
-    /// Asked for by either side: everything that ran has been reported.
+    /// Either side asked for the end, and everything that ran has been reported.
     Drained,
-    /// The scheduler went away: what ran goes on for a while.
+    /// The connection to the scheduler was lost: what ran goes on for a while.
     Lost,
 }
 
@@ -87,7 +87,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Says who is there, and what has happened since the session before.
+    /// Sends Hello, and what has happened since the session before.
     async fn begin(&mut self) -> Result<(), Gone> {
         self.work.look_for_room();
         let hello = hello(self.work);
@@ -110,7 +110,7 @@ impl<'a> Session<'a> {
         self.work.is_draining() && self.work.is_idle() && self.heard
     }
 
-    /// Returns the heartbeat interval when it changes.
+    /// Does what a message asks for. Returns the heartbeat interval when it changes.
     async fn handle(
         &mut self,
         kind: Option<scheduler_message::Kind>,

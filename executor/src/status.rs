@@ -1,4 +1,4 @@
-//! How a worker fares, for whoever asks its process. The scheduler hears of leases only.
+//! The state of a worker, for the status page and metrics of its process.
 
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -11,12 +11,12 @@ use crate::images::ImageStats;
 use crate::input_root::InputStats;
 use crate::persistent::ToolStats;
 
-/// Hears of every action that has ended here, also when no scheduler does.
+/// Is told of every action that has ended on this worker, also where no scheduler is.
 pub trait Observer: Debug + Send + Sync + 'static {
     fn ended(&self, result: &Result<ExecuteResponse, Failure>);
 }
 
-/// A look at a worker from outside. Clones look at the same one.
+/// A view of a worker from outside. Clones show the same one.
 #[derive(Debug, Clone, Default)]
 pub struct WorkerStatus {
     pub worker_id: String,
@@ -57,7 +57,7 @@ impl WorkerStatus {
     }
 }
 
-/// What changes while a worker runs.
+/// The part of the state that changes while a worker runs.
 #[derive(Debug, Default)]
 pub struct Condition {
     in_session: AtomicBool,

@@ -14,7 +14,7 @@ use crate::spool::{Spool, Spooled};
 
 /// Chunks of output that wait to be kept; then the action waits.
 pub const CHUNKS_WAITING: usize = 16;
-/// Bytes said at a time to a session that begins while the action runs.
+/// Bytes that are sent at a time to a session that begins while the action runs.
 const AGAIN_BYTES: usize = 256 << 10;
 
 /// What an action has printed; more may be added.
@@ -25,7 +25,7 @@ pub struct Streams {
 }
 
 impl Streams {
-    /// What is said where not all of it was kept.
+    /// A sentence on what was left out, where not all was kept.
     pub fn left_out(&self) -> Option<String> {
         let left_out = self.stdout.spool.left_out() + self.stderr.spool.left_out();
         (left_out > 0).then(|| {
@@ -43,13 +43,13 @@ impl Streams {
         self.stderr.take(text.into(), &self.reporter).await
     }
 
-    /// stdout and stderr.
+    /// Completes stdout and stderr.
     pub async fn finish(self) -> io::Result<[Spooled; 2]> {
         Ok([self.stdout.spool.finish().await?, self.stderr.spool.finish().await?])
     }
 }
 
-/// Takes everything until the sender is gone, even when it cannot be kept: then the first error
+/// Keeps all output until the sender is gone, and goes on when it cannot be kept: then the first error
 /// is returned at the end. `limit`: bytes kept of each.
 pub async fn keep(
     mut chunks: mpsc::Receiver<(OutputStream, Bytes)>,
@@ -87,7 +87,7 @@ pub async fn keep(
 struct Stream {
     kind: OutputStream,
     spool: Spool,
-    /// Bytes that the open session has heard.
+    /// Bytes that were sent to the open session.
     said: u64,
     ends_line: bool,
 }

@@ -1,4 +1,4 @@
-//! What a worker runs. It goes on while no scheduler listens, for a while.
+//! The actions that a worker runs. They go on for a while when no scheduler is heard.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ struct Running {
     slot: u32,
     cancel: CancellationToken,
     reporter: Reporter,
-    /// Nobody is told what becomes of it.
+    /// No scheduler is told what becomes of it.
     abandoned: bool,
     /// Stopped because the worker has no more time for it.
     given_back: bool,
@@ -46,7 +46,7 @@ type TaskResult = (SlotPlace, Result<ExecuteResponse, Failure>);
 pub struct Outcome {
     pub lease_id: String,
     pub message: WorkerMessage,
-    /// It is true now only: whoever does not hear it need not hear it later.
+    /// Of use to the open session only: it is not kept for the next one.
     passing: bool,
 }
 
@@ -119,12 +119,12 @@ impl Work {
         self.running_ids().chain(self.unacknowledged.lease_ids()).map(str::to_owned).collect()
     }
 
-    /// All that take up a slot.
+    /// The leases that take up a slot.
     pub fn running_ids(&self) -> impl Iterator<Item = &str> {
         self.running.values().map(|running| running.reporter.lease_id.as_str())
     }
 
-    /// Something runs, or has ended and nobody knows.
+    /// Whether an action runs, or has ended without a scheduler that was told.
     pub fn is_pending(&self) -> bool {
         !self.running.is_empty() || self.unacknowledged.is_unsaid()
     }
@@ -137,7 +137,7 @@ impl Work {
         self.draining
     }
 
-    /// The error says why not. A lease that came before is ignored.
+    /// Takes a lease. The error says why not. A lease that came before is ignored.
     pub fn start(&mut self, lease: Lease) -> Result<(), Failure> {
         let id = &lease.lease_id;
         if self.unacknowledged.contains(id) || self.running_ids().any(|running| running == id) {
@@ -225,13 +225,13 @@ impl Work {
         stages.into_iter().chain(self.unacknowledged.say_again(Instant::now())).collect()
     }
 
-    /// The scheduler is there.
+    /// The scheduler has said something.
     pub fn heard(&mut self) {
         self.condition.heard();
         self.away_until = None;
     }
 
-    /// Nobody listens any more.
+    /// The session is over.
     pub fn disconnect(&mut self) {
         let now = Instant::now();
         self.outlet.send_replace(None);
@@ -240,7 +240,7 @@ impl Work {
         self.away_until.get_or_insert(now + self.executor.config.absence);
     }
 
-    /// Keeps what the session is about to say.
+    /// Keeps the result that the session is about to send.
     pub fn saying(&mut self, outcome: Outcome) {
         let now = Instant::now();
         if !outcome.passing {
@@ -332,7 +332,7 @@ impl Work {
         }
     }
 
-    /// Another worker is to run what still runs here.
+    /// Stops what still runs, so that another worker runs it.
     fn give_back(&mut self) {
         if !self.running.is_empty() {
             tracing::warn!(actions = self.running.len(), "given back: the drain time is over");
@@ -345,7 +345,7 @@ impl Work {
         self.running.values().for_each(|running| running.cancel.cancel());
     }
 
-    /// Nobody will hear of what still runs.
+    /// Stops what still runs, of which no scheduler will hear.
     fn abandon(&mut self) {
         self.unacknowledged.clear();
         self.running.values_mut().for_each(|running| running.abandoned = true);

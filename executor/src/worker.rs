@@ -12,12 +12,12 @@ use nix::fcntl::{Flock, FlockArg};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::carried::Carried;
 use crate::config::{SandboxMode, WorkerConfig};
 use crate::execute::Executor;
 use crate::failure::Failure;
 use crate::images::Images;
 use crate::input_root::InputRoots;
+use crate::lease_blobs::LeaseBlobs;
 use crate::persistent::Tools;
 use crate::platform;
 use crate::runner::{Runners, SandboxRunners};
@@ -90,14 +90,14 @@ impl Worker {
         Self::with_runners(config, store, Arc::new(runners)).await
     }
 
-    /// The same with other runners.
+    /// Starts a worker with other runners than the sandbox.
     pub async fn with_runners(
         mut config: WorkerConfig,
         store: SharedBlobStore,
         runners: Arc<dyn Runners>,
     ) -> Result<Self, WorkerError> {
-        let carried = Arc::new(Carried::before(store));
-        let store: SharedBlobStore = carried.clone();
+        let lease_blobs = Arc::new(LeaseBlobs::before(store));
+        let store: SharedBlobStore = lease_blobs.clone();
         if let Some(root) = platform::own_root(&config.properties).map_err(WorkerError::Root)? {
             config.root_fs = root;
         }
@@ -125,11 +125,11 @@ impl Worker {
         }
         let (images, tools) = (Arc::new(images), Tools::new(config.persistent, runners.clone()));
         let executor =
-            Arc::new(Executor { config, store, carried, roots, images, tools, spool_dir });
+            Arc::new(Executor { config, store, lease_blobs, roots, images, tools, spool_dir });
         Ok(Self { work: Work::new(executor, runners, slots), _lock: lock })
     }
 
-    /// One session. What runs when it is lost goes on for `WorkerConfig::absence`, and the next
+    /// Works in one session. What runs when it is lost goes on for `WorkerConfig::absence`, and the next
     /// session reports it; call [`Self::away`] in between.
     pub async fn session(
         &mut self,
@@ -146,7 +146,7 @@ impl Worker {
         self.work.away(wait, shutdown).await;
     }
 
-    /// Something runs, or has ended and no scheduler knows.
+    /// Whether an action runs, or has ended without a scheduler that was told.
     pub fn is_pending(&self) -> bool {
         self.work.is_pending()
     }
@@ -156,7 +156,7 @@ impl Worker {
         self.work.not_enforced()
     }
 
-    /// For whoever looks at the worker while it runs.
+    /// A view of the worker while it runs.
     pub fn status(&self) -> WorkerStatus {
         let executor = self.work.executor();
         WorkerStatus {
@@ -170,7 +170,7 @@ impl Worker {
         }
     }
 
-    /// A session was lost, or came to nothing.
+    /// Notes why a session was lost, or came to nothing.
     pub fn session_failed(&self, reason: String) {
         self.work.condition().failed(reason);
     }
@@ -189,7 +189,7 @@ fn images_dir(work_dir: &Path) -> PathBuf {
     work_dir.join("images")
 }
 
-/// Also closes the directory to all other users of the machine.
+/// Locks the work directory, and closes it to all other users of the machine.
 fn lock(work_dir: &Path) -> Result<Flock<File>, WorkerError> {
     let failed = |error| WorkerError::WorkDir { path: work_dir.to_owned(), error };
     std::fs::create_dir_all(work_dir).map_err(failed)?;

@@ -117,10 +117,10 @@ async fn malformed_actions_are_invalid_and_say_where() {
     };
     let unsorted = put_message(&store, &unsorted).await;
     let actions = [
-        (put(&store, "noise\u{1}").await, "not a Action message"),
+        (put(&store, "noise\u{1}").await, "not an Action"),
         (
             put_message(&store, &reapi::Action { do_not_cache: true, ..Default::default() }).await,
-            "action.command_digest",
+            "Action.command_digest",
         ),
         (put_action(&store, &reapi::Command::default(), empty).await, "command.arguments"),
         (put_action(&store, &shell("true", &["../out"]), empty).await, "command.output_paths[0]"),

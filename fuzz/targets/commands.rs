@@ -4,8 +4,10 @@
 use std::path::{Component, Path};
 use std::time::Duration;
 
+use bytes::Bytes;
 use kiln_cas::DigestFunction;
-use kiln_executor::command::{Action, prepare};
+use kiln_cas::action::Action;
+use kiln_executor::command::prepare;
 use kiln_executor::platform::Wishes;
 use kiln_executor::{WorkerConfig, paths};
 use kiln_protos::reapi;
@@ -31,10 +33,10 @@ fuzz_target!(|data: &[u8]| {
     let Some((&cut, data)) = data.split_first() else { return };
     let (first, second) = data.split_at(usize::from(cut).min(data.len()));
     let digest = DigestFunction::Sha256.digest(b"");
-    let mut action = Action { command: digest, input_root: digest, timeout: None, platform: None };
-    if let Ok(message) = reapi::Action::decode(first)
-        && let Ok(decoded) = Action::new(message, DigestFunction::Sha256)
-    {
+    let (timeout, platform) = Default::default();
+    let mut action =
+        Action { command: digest, input_root: digest, timeout, platform, do_not_cache: false };
+    if let Ok(decoded) = Action::decode(Bytes::copy_from_slice(first), &digest) {
         action = decoded;
     }
     if let Ok(command) = reapi::Command::decode(second) {

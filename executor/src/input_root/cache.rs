@@ -77,7 +77,7 @@ impl Cache {
         garbage
     }
 
-    /// Blocks.
+    /// Deletes from the disk what was evicted. Blocks.
     fn delete(&self, garbage: Garbage) -> Result<(), InputError> {
         for id in garbage.trees {
             let path = self.tree_path(id);
@@ -106,7 +106,7 @@ impl Cache {
         self.directory.join("files").join(id.to_string())
     }
 
-    /// Blocks. Returns the tree pinned.
+    /// Lays out a layer whose files are in the cache. Returns its tree pinned. Blocks.
     pub(super) fn materialise(
         self: Arc<Self>,
         key: Digest,

@@ -78,7 +78,7 @@ impl Directory {
         Ok(directory)
     }
 
-    /// Entries of this directory alone.
+    /// How many entries the directory itself has.
     pub fn entries(&self) -> usize {
         self.files.len() + self.directories.len() + self.symlinks.len()
     }

@@ -23,7 +23,7 @@ use crate::keyed_lock::KeyedLocks;
 
 /// From this size on a hard link is cheaper than a copy.
 const LINK_FROM_BYTES: u64 = 64 << 10;
-/// As a user who keeps to umask 022 has them at home. What an action writes to them is in its own copy.
+/// Mode of executable files, as umask 022 leaves them. An action writes to a copy of its own.
 const EXECUTABLE: u32 = 0o755;
 /// Small files written to disk by one blocking task.
 const WRITE_BATCH: usize = 64;
@@ -40,7 +40,7 @@ impl FileFetcher {
         Self { store, fetching: KeyedLocks::default() }
     }
 
-    /// Each missing digest once.
+    /// The digests that the store lacks, each once.
     pub async fn find_missing(&self, keys: &[FileKey]) -> Result<Vec<Digest>, InputError> {
         let digests: HashSet<Digest> =
             keys.iter().map(|key| key.digest).filter(|digest| !digest.is_empty_blob()).collect();

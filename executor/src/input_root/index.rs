@@ -26,7 +26,7 @@ const BLOCK_BYTES: u64 = 4096;
 pub(super) struct Index {
     limits: CacheLimits,
     files: HashMap<FileKey, FileEntry>,
-    /// By the key of the layer.
+    /// Trees by the key of their layer.
     trees: HashMap<Digest, TreeEntry>,
     /// Which layers an input root has.
     roots: HashMap<Digest, Arc<[Digest]>>,
@@ -35,7 +35,7 @@ pub(super) struct Index {
     garbage: Garbage,
     next: u64,
     bytes: u64,
-    /// Without the contents of files that are hard links to blobs of the store.
+    /// Bytes of the cache, without the contents of files that are hard links to blobs of the store.
     own: Arc<AtomicU64>,
     entries: usize,
 }
@@ -97,12 +97,12 @@ impl Index {
         }
     }
 
-    /// As the limits count them.
+    /// Bytes of the cache, as its limit counts them.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// The same without hard links to blobs, as it changes.
+    /// A counter of the bytes that are not hard links to blobs. It follows the cache.
     pub fn own_bytes(&self) -> Arc<AtomicU64> {
         self.own.clone()
     }
@@ -117,7 +117,7 @@ impl Index {
         self.own.fetch_sub(own, Ordering::Relaxed);
     }
 
-    /// Of all trees together.
+    /// Entries of all trees together.
     pub fn entries(&self) -> usize {
         self.entries
     }
@@ -149,7 +149,7 @@ impl Index {
         self.roots.insert(root, layers);
     }
 
-    /// The tree stays until [`Self::unpin`] has been called as often.
+    /// Keeps the tree of a layer until [`Self::unpin`] has been called as often.
     pub fn pin(&mut self, layer: &Digest) -> Option<Id> {
         let tree = self.trees.get_mut(layer)?;
         self.idle.remove(&tree.last_used);
@@ -167,19 +167,19 @@ impl Index {
         }
     }
 
-    /// Adds a reference to a file that is there.
+    /// Adds a reference to a file; `None`: the cache does not have it.
     pub fn retain(&mut self, key: &FileKey) -> Option<Id> {
         let file = self.files.get_mut(key)?;
         file.references += 1;
         Some(file.id)
     }
 
-    /// A file that the caller has a reference to.
+    /// The id of a file to which the caller holds a reference.
     pub fn find(&self, key: &FileKey) -> Option<Id> {
         self.files.get(key).map(|file| file.id)
     }
 
-    /// A file that is complete on disk, with one reference for the caller; `linked`: as a hard
+    /// Adds a file that is complete on disk, with one reference for the caller; `linked`: as a hard
     /// link to a blob. An equal file that came first is used instead.
     pub fn insert_file(&mut self, key: FileKey, id: Id, linked: bool) {
         if self.retain(&key).is_some() {
@@ -190,12 +190,12 @@ impl Index {
         self.files.insert(key, FileEntry { id, references: 1, linked });
     }
 
-    /// A file that was begun and not finished, if it is there at all.
+    /// Gives a file that was not finished to the garbage. It may not exist.
     pub fn discard_file(&mut self, id: Id) {
         self.garbage.files.push(id);
     }
 
-    /// Takes one reference from each.
+    /// Takes back one reference to each of the files.
     pub fn release(&mut self, keys: &[FileKey]) {
         for key in keys {
             let Some(file) = self.files.get_mut(key) else { continue };
@@ -209,7 +209,7 @@ impl Index {
         }
     }
 
-    /// A tree that is complete on disk, pinned once; it takes over one reference to each of `files`.
+    /// Adds a tree that is complete on disk, pinned once. It takes over one reference to each of `files`.
     pub fn insert_tree(&mut self, layer: Digest, id: Id, files: Arc<[FileKey]>, size: TreeSize) {
         self.add(size.bytes(), size.bytes());
         self.entries += size.entries;

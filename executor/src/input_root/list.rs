@@ -16,7 +16,7 @@ pub struct InputFile {
     pub path: String,
     pub digest: Digest,
     pub executable: bool,
-    /// It belongs to the tool.
+    /// The client has marked it as one of the tool's own.
     pub tool: bool,
 }
 
@@ -39,7 +39,7 @@ pub struct Listing {
 }
 
 impl InputRoots {
-    /// Of a root that has been [prepared](Self::prepare): its directories are there, and no more than
+    /// Lists a root that has been [prepared](Self::prepare): its directories are in the store, no more than
     /// the limits allow.
     pub async fn list(&self, root: Digest) -> Result<Listing, InputError> {
         if root.is_empty_blob() {
@@ -55,7 +55,7 @@ impl InputRoots {
     }
 }
 
-/// All but the names of the uppermost entries.
+/// Lists all but the names of the uppermost entries.
 fn listing(
     root: Digest,
     known: &HashMap<Digest, Arc<Directory>>,

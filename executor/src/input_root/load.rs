@@ -61,7 +61,7 @@ impl DirectoryLoader {
         Err(InputError::TooDeep { limit: MAX_DEPTH })
     }
 
-    /// In the order of `level`; `None` for what is missing.
+    /// Loads directories, in the order of `level`; `None` for one that is missing.
     async fn load_level(
         &self,
         level: &[Digest],

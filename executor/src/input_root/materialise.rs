@@ -42,7 +42,7 @@ pub(super) fn build(
     Ok(())
 }
 
-/// No more entries will come. Everybody may write to a directory: an action works in a copy of
+/// Completes a directory that has all its entries. Everybody may write to it: an action works in a copy of
 /// its own above this tree, and builds there as it would at home. Nobody else reaches the
 /// tree, for the worker's directory is closed to all other users.
 fn close(directory: &Path) -> io::Result<()> {
@@ -78,7 +78,7 @@ fn renew(file: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Absent is success. Blocks.
+/// Removes a file; one that is absent is no error. Blocks.
 pub(super) fn remove_file(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

@@ -26,7 +26,7 @@ pub(super) struct Layer {
 }
 
 impl Layer {
-    /// Entries of all kinds.
+    /// How many entries the layer has.
     pub fn entries(&self) -> usize {
         self.directories.len() + self.files.len() + self.symlinks.len()
     }
@@ -118,14 +118,14 @@ impl Weights<'_> {
 struct Expansion<'a> {
     limits: &'a InputLimits,
     layers: Vec<Layer>,
-    /// Of all layers.
+    /// Entries of all layers.
     entries: usize,
-    /// Of all files, each as often as it occurs.
+    /// Bytes of all files, each counted as often as it occurs.
     bytes: u64,
 }
 
 impl Expansion<'_> {
-    /// A new layer that holds the parents of `path`.
+    /// Begins a layer that holds the parents of `path`.
     fn begin_layer(&mut self, path: &str) -> usize {
         let parents = path.match_indices('/').map(|(end, _)| path[..end].to_owned()).collect();
         self.layers.push(Layer { directories: parents, ..Default::default() });

@@ -30,7 +30,7 @@ pub(super) struct Shared {
     cache: Arc<Cache>,
     pub(super) loader: DirectoryLoader,
     fetcher: FileFetcher,
-    /// Of input roots and of layers. Who holds one of a layer waits for no other.
+    /// Held while an input root or a layer is built. Who holds one of a layer waits for no other.
     building: KeyedLocks<Digest>,
     premises: OnceLock<Premises>,
 }
@@ -56,7 +56,7 @@ impl InputRoots {
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// What is kept here counts against the limit of this store from now on.
+    /// Counts the bytes of the cache against the limit of this store from now on.
     pub fn move_into(&self, premises: Premises) {
         let tenant: Weak<dyn Tenant> = Arc::<Cache>::downgrade(&self.shared.cache);
         premises.move_in(tenant);
@@ -111,7 +111,7 @@ impl InputRoots {
         Ok(built)
     }
 
-    /// All files of `layer` are in the file cache. Returns it pinned.
+    /// Lays out `layer`, whose files are all in the file cache. Returns its tree pinned.
     async fn build_layer(&self, key: Digest, layer: Layer) -> Result<Id, InputError> {
         let _alone = self.shared.building.lock(key).await;
         if let Some(id) = self.shared.cache.index().pin(&key) {

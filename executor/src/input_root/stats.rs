@@ -14,19 +14,19 @@ pub struct InputStats {
     entries: AtomicU64,
 }
 
-/// The figures of one moment.
+/// The figures of the input root cache at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct InputFigures {
-    /// Input roots that were there as a whole.
+    /// Input roots that were in the cache as a whole.
     pub hits: u64,
-    /// Those that were not: what they lacked was fetched and laid out.
+    /// Input roots of which something had to be fetched and laid out.
     pub built: u64,
-    /// Layers of input roots that made room.
+    /// Layers of input roots that were deleted to make room.
     pub evicted: u64,
-    /// On disk, as the cache accounts for it.
+    /// Bytes on disk, as the cache counts them.
     pub bytes: u64,
     pub max_bytes: u64,
-    /// Files, directories and symlinks.
+    /// Files, directories and symlinks of all layers.
     pub entries: u64,
 }
 

@@ -131,7 +131,7 @@ fn set_mode(entry: &impl AsRawFd, mode: Mode) -> io::Result<()> {
     Ok(fchmodat(AT_FDCWD, itself.as_str(), mode, FchmodatFlags::FollowSymlink)?)
 }
 
-/// `None`: there is no such entry.
+/// What the entry is; `None`: there is none of this name.
 pub fn kind(directory: BorrowedFd<'_>, name: &str) -> io::Result<Option<Kind>> {
     let found = match fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
         Err(Errno::EACCES) => {

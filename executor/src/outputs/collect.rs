@@ -115,7 +115,7 @@ impl Collector<'_> {
         Ok(())
     }
 
-    /// Errors as ActionResult.output_files and output_directories demand.
+    /// Fails where ActionResult.output_files and output_directories demand it.
     fn check_kind(&self, output: &Expected, kind: Kind) -> Result<(), OutputError> {
         let fault = match (output.kind, kind) {
             (OutputKind::File, Kind::Directory) => "is a directory; output_files declares a file",
@@ -152,7 +152,7 @@ impl Collector<'_> {
         Ok(())
     }
 
-    /// In the field of REAPI 2.1 and in that of 2.0: clients read only one of them.
+    /// Reports a symlink in the fields of REAPI 2.1 and of 2.0: clients read only one of them.
     #[allow(deprecated, reason = "clients before REAPI 2.1 read only these fields")]
     fn symlink_output(
         &mut self,
@@ -259,7 +259,7 @@ impl Collector<'_> {
         )))
     }
 
-    /// Counts the entry as well.
+    /// Looks at an entry, and counts it.
     fn kind(
         &mut self,
         directory: BorrowedFd<'_>,

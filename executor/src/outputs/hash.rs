@@ -62,7 +62,7 @@ pub(super) fn hash(
     Ok(hasher.finish())
 }
 
-/// The action is over, and nobody else writes its files.
+/// Fails where the file has changed: the action is over, and nobody else writes its files.
 pub(super) fn check_size(read: u64, size: u64) -> std::io::Result<()> {
     if read == size {
         return Ok(());

@@ -53,9 +53,9 @@ pub struct OutputSpec {
 #[derive(Debug, Clone)]
 pub struct OutputLimits {
     pub entries: usize,
-    /// That are there.
+    /// Bytes that the files hold.
     pub bytes: u64,
-    /// That were never written, and read as zeros: nothing limits them while the action runs, and in the
+    /// Bytes that were never written, and read as zeros: nothing limits them while the action runs, and in the
     /// store and at the client they are bytes like others.
     pub hole_bytes: u64,
     /// How long naming them may take. It is no part of the action's own time.
@@ -79,7 +79,7 @@ pub struct Collected {
     pub result: reapi::ActionResult,
     /// Each blob once, the empty one left out.
     pub blobs: Vec<(Digest, Content)>,
-    /// For [`Content::Beneath`].
+    /// Where the files of [`Content::Beneath`] lie.
     pub root: Arc<OwnedFd>,
     /// The first that is wrong with what the action left; the rest is in `result` all the same, but
     /// nothing is where the outputs are too much.
@@ -118,7 +118,7 @@ impl Patience {
 
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
-    /// The action's own doing.
+    /// One output is not what it may be, by what the action did.
     #[error("output {path:?} {fault}")]
     Unusable { path: String, fault: String },
     #[error("the outputs {0}")]
@@ -135,7 +135,7 @@ impl OutputError {
         move |source| Self::Io { context, source }
     }
 
-    /// The action may have closed the way to its outputs so that not even their owner has one.
+    /// The error of a look at `path`. An action may have closed the way to its outputs even to their owner.
     fn met(what: &str, path: &str) -> impl Fn(std::io::Error) -> Self {
         move |source| match source.kind() {
             std::io::ErrorKind::PermissionDenied => {

@@ -1,4 +1,4 @@
-//! Brings blobs to the store: those it lacks, several at a time.
+//! Brings the blobs to the store that it lacks, several at a time.
 
 use std::collections::HashSet;
 use std::io::{Read as _, Seek as _};
@@ -63,7 +63,7 @@ async fn write_all(
     Ok(())
 }
 
-/// All that are read together are handed to the store at once: it may send them as one.
+/// Writes small blobs in groups: the store may send the blobs of a group in one message.
 async fn write_small(
     store: &SharedBlobStore,
     root: &Arc<OwnedFd>,
@@ -89,7 +89,7 @@ async fn write_small(
     Ok(())
 }
 
-/// Blocks.
+/// Reads a group of small blobs. Blocks.
 fn read_all(
     root: &OwnedFd,
     blobs: Vec<(Digest, Content)>,
@@ -102,7 +102,7 @@ fn read_all(
     blobs.into_iter().map(whole).collect()
 }
 
-/// No more than one byte above `size`: that is enough to see that the file has changed.
+/// Reads no more than one byte above `size`: that is enough to see that the file has changed.
 fn read_whole(root: &OwnedFd, content: Content, size: u64) -> std::io::Result<Bytes> {
     let mut file = match content {
         Content::Memory(data) => return Ok(data),
@@ -179,7 +179,7 @@ async fn write_file(
     }
 }
 
-/// Blocks. Ends early when nobody listens any more. Reads as much as was hashed.
+/// Reads as many bytes as were hashed. Ends early when nobody listens any more. Blocks.
 fn read(
     root: &OwnedFd,
     content: &Content,

@@ -16,7 +16,7 @@ pub(super) struct Scan {
 }
 
 impl Scan {
-    /// True at the end of the object.
+    /// Takes the next byte; true at the end of the object.
     pub(super) fn step(&mut self, byte: u8) -> bool {
         if self.in_text {
             match (self.escaped, byte) {

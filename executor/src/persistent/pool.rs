@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 /// How long a tool that never answered is not tried again.
 const UNRELIABLE_FOR: Duration = Duration::from_secs(600);
-/// Most of those that are remembered.
+/// Most tools of which that is remembered.
 const MAX_UNRELIABLE: usize = 256;
 
 /// `T`: a tool that waits. Its number is given back when it is gone.
@@ -64,7 +64,7 @@ impl<T> Pool<T> {
         self.idle.pop_front().map_or(Room::None, |idle| Room::Evict(idle.tool))
     }
 
-    /// No tool has this number any more.
+    /// Frees the number of a tool that has ended.
     pub fn free(&mut self, number: u32) {
         self.free.push(number);
     }
@@ -83,14 +83,14 @@ impl<T> Pool<T> {
         self.idle.front().map(|first| first.since + idle)
     }
 
-    /// Those that have waited for so long.
+    /// Takes out the tools that have waited for so long.
     pub fn expire(&mut self, idle: Duration, now: Instant) -> Vec<T> {
         let waiting = self.idle.iter().position(|tool| tool.since + idle > now);
         let expired = waiting.unwrap_or(self.idle.len());
         self.idle.drain(..expired).map(|tool| tool.tool).collect()
     }
 
-    /// Keeps nothing from now on.
+    /// Takes out all tools that wait, and keeps none from now on.
     pub fn close(&mut self) -> Vec<T> {
         self.closed = true;
         self.idle.drain(..).map(|tool| tool.tool).collect()

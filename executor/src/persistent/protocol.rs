@@ -102,12 +102,12 @@ impl Responses {
         response.map_err(|fault| Malformed { fault, head: self.head() })
     }
 
-    /// Whether all that came was whole responses.
+    /// Whether nothing has come since the last whole response.
     pub fn is_between(&self) -> bool {
         self.buffer.is_empty()
     }
 
-    /// It came while so many bytes of the request were still to be sent: they would mix with the next.
+    /// The error for a response that came while so many bytes of its request were still to be sent.
     pub fn too_early(&self, unwritten: usize) -> Malformed {
         let fault = format!("it came before the last {unwritten} bytes of the request were read");
         Malformed { fault, head: self.head() }
@@ -119,7 +119,7 @@ impl Responses {
         unread <= usize::from(self.protocol == Protocol::Json)
     }
 
-    /// Of what has come since the last response.
+    /// The beginning of what has come since the last response.
     fn head(&self) -> String {
         let shown = &self.buffer[..self.buffer.len().min(SHOWN_BYTES)];
         String::from_utf8_lossy(shown).into_owned()

@@ -16,10 +16,10 @@ pub struct ToolStats {
     running: AtomicI64,
 }
 
-/// Why a tool is no more.
+/// Why a tool has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// By itself, or of a limit.
+    /// It ended by itself, or met a limit.
     Died,
     /// What it printed was no response.
     Malformed,
@@ -65,13 +65,13 @@ impl End {
     }
 }
 
-/// The figures of one moment.
+/// The figures of the tools at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ToolFigures {
     pub started: u64,
-    /// That were answered.
+    /// Requests that were answered.
     pub requests: u64,
-    /// Of these by a tool that had answered before.
+    /// Of these, requests to a tool that had answered one before.
     pub reused: u64,
     pub ended: [(&'static str, u64); End::ALL.len()],
     /// Actions that asked for a tool and ran by themselves.

@@ -19,7 +19,7 @@ impl Tail {
         self.0.clear();
     }
 
-    /// To follow another sentence; empty where nothing was said.
+    /// The tail in words that follow another sentence; empty where the tool printed nothing.
     pub fn sentence(&self) -> String {
         let text = String::from_utf8_lossy(&self.0);
         let mut sentence = String::new();

@@ -1,4 +1,4 @@
-//! The tools of a worker: starts, asks and ends them.
+//! Starts and ends the tools of a worker, and has them do what actions ask for.
 
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,7 +30,7 @@ const MAX_TRIES: usize = 4;
 
 pub struct Tools {
     shared: Arc<Shared>,
-    /// Ends those that nobody asks. `None`: no tool is kept at all.
+    /// The task that ends idle tools. `None`: no tool is kept at all.
     reaper: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -42,7 +42,7 @@ enum Fault {
 }
 
 impl Tools {
-    /// Within a runtime.
+    /// Must be called within a Tokio runtime.
     pub fn new(config: PersistentConfig, runners: Arc<dyn Runners>) -> Self {
         let tools = if runners.tool_slot(0).is_some() { config.tools } else { 0 };
         let config = PersistentConfig { tools, ..config };
@@ -67,7 +67,7 @@ impl Tools {
         self.shared.stats.clone()
     }
 
-    /// The action runs by itself.
+    /// Counts an action that asked for a tool and runs by itself.
     pub fn unfit(&self, why: Unfit, detail: &str) {
         tracing::debug!(
             reason = why.name(),
@@ -191,7 +191,7 @@ impl Tools {
         }
     }
 
-    /// One that waits, with its next input root.
+    /// Takes a tool that waits, and shows it its next input root.
     async fn waiting(&self, job: &Job, spec: &CommandSpec) -> Option<(Warm, OwnedFd)> {
         for _ in 0..MAX_TRIES {
             let mut warm = self.shared.pool().take(&job.key)?;
@@ -257,7 +257,7 @@ impl Tools {
         }
     }
 
-    /// Ends those that wait, and keeps none from now on.
+    /// Ends the tools that wait, and keeps none from now on.
     pub async fn stop(&self) {
         self.shared.stopping.cancel();
         let reaper = self.reaper.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -301,7 +301,7 @@ fn not_started(error: SandboxError) -> Fault {
     Fault::Unfit(Unfit::NotStarted, error.to_string())
 }
 
-/// What did not end in time had not even begun.
+/// The failure of an action that was stopped while its tool was being started.
 fn stopped_at_its_start(ending: Ending, spec: &CommandSpec) -> Failure {
     if ending == Ending::Cancelled {
         return Failure::Cancelled;
@@ -312,7 +312,7 @@ fn stopped_at_its_start(ending: Ending, spec: &CommandSpec) -> Failure {
     ))
 }
 
-/// What a tool that may still run has written cannot be read.
+/// The failure of an action whose tool could not be ended: it may still write the outputs.
 fn not_gone(error: SandboxError) -> Failure {
     Failure::io("end a persistent worker", error)
 }

@@ -1,6 +1,5 @@
 //! A tool that runs: what it is asked, and how it goes back to those that wait.
 
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -26,7 +25,7 @@ pub(super) struct Shared {
     pub(super) runners: Arc<dyn Runners>,
     pub(super) pool: Mutex<Pool<Warm>>,
     pub(super) stats: Arc<ToolStats>,
-    /// A tool begins to wait.
+    /// Notified when a tool begins to wait for its next request.
     pub(super) waits: Notify,
     pub(super) stopping: CancellationToken,
 }
@@ -37,7 +36,7 @@ impl Shared {
     }
 }
 
-/// What has to be there as long as the tool.
+/// What has to stay on disk as long as the tool runs.
 #[derive(Clone)]
 pub struct Kept {
     pub image: Option<Arc<Image>>,
@@ -55,14 +54,14 @@ pub(super) struct Warm {
     pub(super) answered: u32,
     /// Why it is not to have another request.
     pub(super) unfit: Option<End>,
-    /// Why it is no more, when it is not known better.
+    /// What is counted as the reason of its end.
     pub(super) end: End,
     /// Of its first request: what it has read of its own files at its start it may read again.
     pub(super) _kept: Kept,
     pub(super) number: Arc<Number>,
 }
 
-/// Given back when its tool is gone, and nobody else waits for that.
+/// The number of a tool. It is free again when the tool is gone, and nobody waits for that any more.
 pub(super) struct Number {
     pub(super) number: u32,
     pub(super) shared: Arc<Shared>,
@@ -135,7 +134,7 @@ impl Drop for Lent {
     }
 }
 
-/// Whether it runs and has said nothing since its last response.
+/// Whether the tool runs and has said nothing since its last response.
 pub(super) fn is_fit(warm: &mut Warm) -> bool {
     let Some(tool) = &mut warm.tool else { return false };
     let printed = tool.printed();
@@ -149,7 +148,7 @@ pub(super) enum Silence {
     Malformed(Malformed),
 }
 
-/// The response, and how the tool has left its input root: it sees nothing any more then.
+/// Sends the request, and waits for the response. Then the tool sees nothing of its input root any more.
 pub(super) async fn converse(
     warm: &mut Warm,
     mut request: Bytes,

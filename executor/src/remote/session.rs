@@ -21,7 +21,7 @@ use crate::worker::Worker;
 const MESSAGES_WAITING: usize = 256;
 /// A session that lasted this long was a good one: the next attempt comes soon.
 const GOOD_SESSION: Duration = Duration::from_secs(10);
-/// After the server said no to who calls, until it is asked again: credentials may be renewed.
+/// How long a server that refused the credentials is not asked again: they may be renewed.
 const REFUSED_DELAY: Duration = Duration::from_secs(30);
 /// How long the server may take to hear the last words of a worker that has drained.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -51,7 +51,7 @@ pub async fn work_for(server: &Connections, worker: &mut Worker, shutdown: &Canc
     }
 }
 
-/// Of a connection: why, and whether the scheduler has said something before.
+/// Why a connection ended, and whether the scheduler has said something before.
 struct Ended {
     reason: Status,
     heard: bool,
@@ -68,7 +68,7 @@ fn log_once(diagnostics: &mut SessionDiagnostics, server: &str, reason: &Status,
     }
 }
 
-/// Also returns why the connection ended.
+/// Works in one session. Returns why its connection ended as well.
 async fn one_session(
     server: &Connections,
     worker: &mut Worker,

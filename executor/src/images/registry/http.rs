@@ -1,7 +1,6 @@
 //! Single requests to registries, with their time limits.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use kiln_net::http::header::{ACCEPT, AUTHORIZATION, HeaderValue};

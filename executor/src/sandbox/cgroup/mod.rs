@@ -13,7 +13,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub(super) use files::{Cgroups, SMALLEST};
-pub(super) use set::{CgroupSet, Controller, Kind, Version};
+#[cfg(test)]
+pub(super) use set::Version;
+pub(super) use set::{CgroupSet, Controller, Kind};
 
 /// The cgroups that the server made for a slot: its own while this lives.
 #[derive(Debug, Default)]

@@ -2,7 +2,7 @@
 //! directories bound into it, and a mount namespace that has it as its root. An action gets a copy
 //! of that namespace: nothing has to be taken off it any more.
 
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! Blobs that came with leases, in front of the store.
+//! Blobs that arrived with leases.
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,27 +8,27 @@ use bytes::Bytes;
 use kiln_cas::stores::Recent;
 use kiln_cas::{Blob, BlobStore, BlobWriter, Digest, DigestFunction, SharedBlobStore, StoreError};
 
-/// Most bytes of them that are kept.
-const KEPT: usize = 16 << 20;
-/// What one takes beside its bytes.
+/// Most bytes that the blobs of all leases take.
+const MAX_BYTES: usize = 16 << 20;
+/// Bytes that each of them takes beside its content.
 const ITEM: usize = 128;
 
-/// The store, less the reads that what came with leases makes needless.
-pub struct Carried {
+/// Serves blobs that arrived with a lease without asking the store, and all others from it.
+pub struct LeaseBlobs {
     store: SharedBlobStore,
     recent: Mutex<Recent<Digest, Bytes>>,
 }
 
-impl Carried {
+impl LeaseBlobs {
     pub fn before(store: SharedBlobStore) -> Self {
-        Self { store, recent: Mutex::new(Recent::new(KEPT)) }
+        Self { store, recent: Mutex::new(Recent::new(MAX_BYTES)) }
     }
 
     fn recent(&self) -> MutexGuard<'_, Recent<Digest, Bytes>> {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// They are named by what they hash to here.
+    /// Keeps the blobs of a lease. Nobody says their digests: each is known by what it hashes to here.
     pub fn keep(&self, function: DigestFunction, blobs: &[Bytes]) {
         for data in blobs {
             let digest = function.digest(data);
@@ -40,7 +40,7 @@ impl Carried {
 }
 
 #[async_trait]
-impl BlobStore for Carried {
+impl BlobStore for LeaseBlobs {
     async fn find_missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
         self.store.find_missing(digests).await
     }
@@ -87,14 +87,14 @@ mod tests {
     async fn what_came_is_not_read_and_only_under_its_own_digest() {
         let faults = Faults::default();
         let store = Arc::new(Faulty::new(MemoryBlobStore::default(), faults.clone()));
-        let carried = Carried::before(store);
+        let blobs = LeaseBlobs::before(store);
         let data = Bytes::from_static(b"came with a lease");
-        carried.keep(DigestFunction::Sha256, std::slice::from_ref(&data));
-        let read = carried.read(&DigestFunction::Sha256.digest(&data), 0, None).await.unwrap();
+        blobs.keep(DigestFunction::Sha256, std::slice::from_ref(&data));
+        let read = blobs.read(&DigestFunction::Sha256.digest(&data), 0, None).await.unwrap();
         assert_eq!(read.collect(u64::MAX).await.unwrap(), data);
         assert_eq!(faults.count(Operation::Read), 0);
         for other in [DigestFunction::Blake3.digest(&data), DigestFunction::Sha256.digest(b"no")] {
-            let read = carried.read(&other, 0, None).await;
+            let read = blobs.read(&other, 0, None).await;
             assert!(matches!(read, Err(StoreError::NotFound(_))));
         }
         assert_eq!(faults.count(Operation::Read), 2);
