@@ -97,7 +97,7 @@ pub enum ServeError {
     #[error("cannot open the storage: {}", .0.reason())]
     Storage(#[from] StoreError),
     #[error("cannot join the queue: {0}")]
-    Queue(#[from] kiln_scheduler::boundary::Unavailable),
+    Queue(#[from] kiln_scheduler::api::Unavailable),
     #[error("cannot join the fleet: {0}")]
     Redis(#[from] RedisError),
     #[error("cannot open the records: {0}")]

@@ -103,6 +103,13 @@ pub struct Finished {
     pub cancelled: bool,
 }
 
+impl Finished {
+    /// Bytes that count among the answers that are kept.
+    pub fn size(&self) -> usize {
+        self.response.len() + self.result.len()
+    }
+}
+
 /// Durations learned from earlier runs.
 pub trait DurationEstimator: Send + Sync + 'static {
     /// Milliseconds that an action of this target and mnemonic is expected to run.

@@ -1,20 +1,19 @@
 //! Operations, queue and leases, and the services over them.
 //!
-//! `queue` decides, `driver` carries out, `services` speak gRPC; `boundary` is the trait
-//! between services and queue, so that a queue elsewhere can take the place of the one in
-//! this process.
+//! `queue` decides, in this process or as a script in Redis (`engine`); `frontend` carries out;
+//! `services` speak gRPC. `api` is the trait between services and queue.
 
+pub mod api;
 pub mod audit;
-pub mod boundary;
 mod completion;
 mod config;
-mod driver;
+pub mod engine;
+pub mod frontend;
 mod job;
 pub mod journal;
 mod names;
 pub mod presence;
 pub mod queue;
-pub mod redis;
 mod request;
 mod scheduler;
 mod services;

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
 
-use crate::boundary::Ticket;
+use crate::api::Ticket;
 
 /// How long the end of a connection may take to show after that of its streams.
 const SETTLE: Duration = Duration::from_millis(250);

@@ -12,11 +12,10 @@ use kiln_protos::worker::{SchedulerMessage, WorkerMessage};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::boundary::Unavailable;
+use crate::api::Unavailable;
 use crate::completion::Completion;
 use crate::config::{Parts, SchedulerConfig};
-use crate::driver::MemoryQueue;
-use crate::redis::RedisQueue;
+use crate::engine::{memory, redis};
 use crate::services::Core;
 use crate::services::execution::ExecutionService;
 use crate::services::operations::OperationsService;
@@ -34,20 +33,20 @@ impl Scheduler {
     /// Must be called within a Tokio runtime.
     pub fn start(config: SchedulerConfig, parts: Parts) -> Self {
         let completion = Arc::new(Completion::new(parts.clone(), config.base_url.clone()));
-        let queue = MemoryQueue::start(&config, parts.logs.clone(), completion.clone());
+        let queue = memory::start(&config, parts.logs.clone(), completion.clone());
         Self { core: Arc::new(Core::new(config, parts, Arc::new(queue), completion)) }
     }
 
-    /// One frontend of the queue in `redis`, which any number of them share. Errors: Redis
+    /// One frontend of the queue in Redis at `server`, which any number of them share. Errors: Redis
     /// does not answer, or holds a queue of another version.
     pub async fn join(
         config: SchedulerConfig,
         parts: Parts,
-        redis: Redis,
+        server: Redis,
     ) -> Result<Self, Unavailable> {
         let completion = Arc::new(Completion::new(parts.clone(), config.base_url.clone()));
         let logs = parts.logs.clone();
-        let queue = RedisQueue::start(&config, redis, logs, completion.clone()).await?;
+        let queue = redis::join(&config, server, logs, completion.clone()).await?;
         Ok(Self { core: Arc::new(Core::new(config, parts, Arc::new(queue), completion)) })
     }
 

@@ -12,7 +12,7 @@ use kiln_protos::worker::{
 use prost::Message;
 use tokio::sync::mpsc;
 
-use crate::boundary::{Queue, Report};
+use crate::api::{Queue, Report};
 use crate::job::Outcome;
 use crate::queue::{LeaseId, Phase};
 

@@ -5,7 +5,7 @@ use axum::response::{Html, IntoResponse, Response};
 use http::StatusCode;
 use kiln_cas::StoreError;
 use kiln_cas::records::RecordsError;
-use kiln_scheduler::boundary::Unavailable;
+use kiln_scheduler::api::Unavailable;
 
 use super::json::{ErrorBody, ErrorDetail};
 use super::pages::layout;

@@ -32,8 +32,8 @@ use kiln_cas::logs::LogStreams;
 use kiln_cas::stores::StorageSnapshot;
 use kiln_cas::stores::indexed::Indexed;
 use kiln_cas::{SharedActionCache, SharedBlobStore, StoreError};
+use kiln_scheduler::api::Unavailable;
 use kiln_scheduler::audit::Auditor;
-use kiln_scheduler::boundary::Unavailable;
 use kiln_scheduler::journal::Journal;
 use kiln_scheduler::{Scheduler, Snapshot};
 

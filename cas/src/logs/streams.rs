@@ -23,10 +23,12 @@ pub struct LogStreams {
 pub type LogNames = Arc<[String; 2]>;
 
 /// The logs of a run that a worker reports to this frontend. What is not finished when this is
-/// dropped goes on at another frontend, or ends.
+/// dropped goes on at another frontend, or later.
 pub struct OpenLogs {
     logs: LocalLogs,
     names: LogNames,
+    /// Whether there are other frontends.
+    elsewhere: bool,
 }
 
 /// Where a reader reads.
@@ -47,7 +49,7 @@ impl LogStreams {
     /// Opens the logs of a run.
     pub fn open(&self, names: LogNames) -> OpenLogs {
         names.iter().for_each(|name| self.local.create(name));
-        OpenLogs { logs: self.local.clone(), names }
+        OpenLogs { logs: self.local.clone(), names, elsewhere: self.relay.is_some() }
     }
 
     /// Opens a stream; an open one of the same name is kept.
@@ -101,7 +103,10 @@ impl OpenLogs {
 
 impl Drop for OpenLogs {
     fn drop(&mut self) {
-        self.names.iter().for_each(|name| self.logs.leave(name));
+        // Where there is no other frontend, a log goes on here.
+        if self.elsewhere {
+            self.names.iter().for_each(|name| self.logs.leave(name));
+        }
     }
 }
 

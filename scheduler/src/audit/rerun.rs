@@ -10,7 +10,7 @@ use kiln_protos::events::Execution;
 use kiln_protos::reapi;
 use prost::Message;
 
-use crate::boundary::{NotTaken, Stage};
+use crate::api::{NotTaken, Stage};
 use crate::job::{Job, Request, Rerun, unix_nanos};
 use crate::request::read_action;
 use crate::services::Core;

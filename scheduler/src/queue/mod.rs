@@ -1,7 +1,7 @@
 //! The queue as a pure state machine: events and the time in, effects out.
 //!
-//! It knows no clock, no randomness, no message and no blob. The driver feeds it, carries
-//! out its effects and keeps what belongs to tasks and workers but does not decide anything.
+//! It knows no clock, no randomness, no message and no blob. An engine feeds it and keeps what
+//! belongs to tasks and workers but does not decide anything; a frontend carries its effects out.
 //!
 //! A task waits (`Waiting`), perhaps for a while after a failure (`Delayed`), runs under a
 //! lease (`Leased`), has its answer made durable (`Publishing`) and is then finished: it
@@ -52,7 +52,6 @@ pub struct Machine {
     next_task: u64,
     next_lease: u64,
     draining: bool,
-    drained: bool,
     counters: Counters,
 }
 
@@ -143,7 +142,6 @@ impl Machine {
             next_task: 0,
             next_lease: 0,
             draining: false,
-            drained: false,
             counters: Counters::default(),
             limits,
         }
@@ -162,7 +160,6 @@ impl Machine {
             Event::Cancel(id) => self.cancel(id, effects),
             Event::WorkerJoined(joined) => self.worker_joined(joined, effects),
             Event::WorkerLeft { worker } => self.worker_lost(worker, effects),
-            Event::Alive { worker } => self.seen(worker),
             Event::Heartbeat { worker, leases } => self.heartbeat(worker, &leases, effects),
             Event::WorkerDraining { worker } => self.worker_draining(worker),
             Event::WorkerPaused { worker, reason } => self.worker_paused(worker, reason, effects),
@@ -182,7 +179,6 @@ impl Machine {
             Event::Tick => {}
         }
         self.dispatch_freed(effects);
-        self.notice_drained(effects);
     }
 
     /// When `handle` must be called again, with [`Event::Tick`] if nothing else happens.
@@ -205,13 +201,6 @@ impl Machine {
                 Timer::Stray(worker, lease) => self.stray_expired(worker, lease, effects),
                 Timer::Elsewhere(task) => self.anywhere(task, effects),
             }
-        }
-    }
-
-    fn notice_drained(&mut self, effects: &mut Vec<Effect>) {
-        if self.draining && !self.drained && self.leases.is_empty() && self.publishing == 0 {
-            self.drained = true;
-            effects.push(Effect::Drained);
         }
     }
 }

@@ -6,7 +6,7 @@ use kiln_cas::ActionKey;
 
 use super::platform::{Offer, Requirement};
 
-/// Milliseconds on the driver's monotonic clock.
+/// Milliseconds on the engine's monotonic clock.
 pub type Millis = u64;
 
 /// One execution, which several requests may share.
@@ -52,7 +52,7 @@ pub struct Submit {
 
 #[derive(Debug, Clone)]
 pub struct Joined {
-    /// Chosen by the driver, never used before.
+    /// Chosen by the engine, never used before.
     pub worker: WorkerId,
     /// A second session of the same name ends the first.
     pub name: Arc<str>,
@@ -85,10 +85,6 @@ pub enum Event {
     Cancel(OperationId),
     WorkerJoined(Joined),
     WorkerLeft {
-        worker: WorkerId,
-    },
-    /// The worker said something that is of no other interest here.
-    Alive {
         worker: WorkerId,
     },
     /// `leases`: all that the worker runs.
@@ -206,8 +202,6 @@ pub enum Effect {
         worker: WorkerId,
         reason: CloseReason,
     },
-    /// After `Drain`: nothing runs any more.
-    Drained,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -379,4 +373,30 @@ pub struct Counters {
     pub returned: u64,
     /// Leases that workers did not take.
     pub leases_refused: u64,
+}
+
+impl Counters {
+    /// `None`: of another version.
+    pub fn by_name(&mut self, name: &str) -> Option<&mut u64> {
+        Some(match name {
+            "submitted" => &mut self.submitted,
+            "merged" => &mut self.merged,
+            "refused" => &mut self.refused,
+            "dispatched" => &mut self.dispatched,
+            "published" => &mut self.published,
+            "cancelled" => &mut self.cancelled,
+            "abandoned" => &mut self.abandoned,
+            "unsatisfiable" => &mut self.unsatisfiable,
+            "retries_exhausted" => &mut self.retries_exhausted,
+            "poisoned" => &mut self.poisoned,
+            "retries" => &mut self.retries,
+            "workers_joined" => &mut self.workers_joined,
+            "workers_lost" => &mut self.workers_lost,
+            "leases_expired" => &mut self.leases_expired,
+            "stale_results" => &mut self.stale_results,
+            "returned" => &mut self.returned,
+            "leases_refused" => &mut self.leases_refused,
+            _ => return None,
+        })
+    }
 }

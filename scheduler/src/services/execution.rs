@@ -20,7 +20,7 @@ use kiln_protos::rpc;
 use prost::Message;
 use tonic::{Code, Request, Response, Status};
 
-use crate::boundary::{NotTaken, Stage, Ticket, Unavailable};
+use crate::api::{NotTaken, Stage, Ticket, Unavailable};
 use crate::completion::{Record, cached, invocation, link};
 use crate::job::{ActionFacts, Finished, Job, unix_nanos};
 use crate::presence::{Client, Watched};

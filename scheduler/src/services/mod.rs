@@ -18,7 +18,7 @@ use kiln_protos::protobuf::Any;
 use kiln_protos::reapi::{ExecuteOperationMetadata, execution_stage};
 use prost::Message;
 
-use crate::boundary::{OperationState, Queue, Stage};
+use crate::api::{OperationState, Queue, Stage};
 use crate::completion::Completion;
 use crate::config::{Parts, SchedulerConfig};
 use crate::presence::Presence;

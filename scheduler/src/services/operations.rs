@@ -12,7 +12,7 @@ use kiln_protos::longrunning::{
 use kiln_protos::protobuf::Empty;
 use tonic::{Extensions, Request, Response, Status};
 
-use crate::boundary::{OperationState, Stage};
+use crate::api::{OperationState, Stage};
 use crate::queue::{OperationId, TaskId};
 
 use super::execution::{unavailable, unknown_operation};
@@ -121,7 +121,7 @@ impl Operations for OperationsService {
         });
         let request = ticket.id.request;
         let is_done =
-            |update: &crate::boundary::Update| matches!(update.stage_of(request), Stage::Done(_));
+            |update: &crate::api::Update| matches!(update.stage_of(request), Stage::Done(_));
         // At the timeout, or when the server shuts down, the latest state is the answer.
         let _ = tokio::time::timeout(timeout, ticket.updates.wait_for(is_done)).await;
         Ok(Response::new(message(ticket.state())))

@@ -344,8 +344,7 @@ impl Model {
             | Effect::Requeued { .. }
             | Effect::Stale { .. }
             | Effect::Accepted { .. }
-            | Effect::Refused(_)
-            | Effect::Drained => {}
+            | Effect::Refused(_) => {}
         }
     }
 

@@ -4,17 +4,55 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use kiln_scheduler::queue::{Counters, Effect, Event, LeaseId, Limits, Machine, Millis, TaskId};
-use kiln_scheduler::redis::script::{
-    Arguments, SOURCE, beat, event, preamble, published, submit, tasks, waits,
+use kiln_protos::{events, queue};
+use kiln_scheduler::engine::redis::script::{
+    Arguments, SOURCE, beat, event, preamble, published_encoded, submit_encoded, tasks, waits,
 };
-use kiln_scheduler::redis::wire::{Told, parse_all};
+use kiln_scheduler::engine::redis::wire::Parser;
+use kiln_scheduler::frontend::told::Told;
+use kiln_scheduler::queue::{Counters, Effect, Event, LeaseId, Limits, Machine, Millis, TaskId};
 use kiln_test_servers::redis::RedisServer;
+use prost::Message;
 use redis::Script;
 
 use crate::subject::Subject;
 
 const PREFIX: &str = "{queue}";
+
+fn a_job() -> Vec<u8> {
+    let digest = || Some(events::Digest { hash: "00".repeat(32), size_bytes: 1 });
+    let (action, command, input_root) = (digest(), digest(), digest());
+    queue::Job { action, digest_function: 1, command, input_root, ..Default::default() }
+        .encode_to_vec()
+}
+
+/// The same as an effect of the state machine in memory; `None` for what that need not say.
+fn effect(told: Told) -> Option<Effect> {
+    Some(match told {
+        Told::Accepted { id, joined, .. } => Effect::Accepted { id, merged: joined.is_some() },
+        Told::Refused(refusal) => Effect::Refused(refusal),
+        Told::Assign { worker, lease, task, attempt, .. } => {
+            Effect::Assign { worker, lease, task, attempt: attempt.number }
+        }
+        Told::Adopted { worker, lease, task, attempt } => {
+            let task = task.map(|(task, _)| task);
+            Effect::Adopted { worker, lease, task, attempt: attempt.number }
+        }
+        Told::CancelLease { worker, lease, reason } => {
+            Effect::CancelLease { worker, lease, reason }
+        }
+        Told::CloseWorker { worker, reason } => Effect::CloseWorker { worker, reason },
+        Told::Requeued { task, at_once } => Effect::Requeued { task, at_once },
+        Told::Publish { task, lease, worker, attempt } => {
+            Effect::Publish { task, lease, worker, attempt }
+        }
+        Told::Stale { lease } => Effect::Stale { lease },
+        Told::RequestCancelled { id, .. } => Effect::RequestCancelled { id },
+        Told::Finished { task, ending, .. } => Effect::Finished { task, ending },
+        Told::Forgotten { task } => Effect::Forgotten { task },
+        _ => return None,
+    })
+}
 
 /// The script in a real Redis, with time given.
 pub struct Shared {
@@ -23,6 +61,8 @@ pub struct Shared {
     caller: String,
     limits: Limits,
     next_timer: Option<Millis>,
+    /// Of every task: the queue does not look at it.
+    job: Vec<u8>,
     /// Under which lease a task is being published.
     publishing: HashMap<TaskId, LeaseId>,
     _server: RedisServer,
@@ -39,6 +79,7 @@ impl Shared {
             caller: "simulation".to_owned(),
             limits,
             next_timer: None,
+            job: a_job(),
             publishing: HashMap::new(),
             _server: server,
         })
@@ -48,11 +89,11 @@ impl Shared {
         match happened {
             Event::Submit(what) => {
                 let key = what.key.action.hash;
-                submit(what, &key, Vec::new(), Vec::new(), Vec::new())
+                submit_encoded(what, &key, (self.job.clone(), Vec::new()), Vec::new())
             }
             Event::Published { task, bytes } => {
                 let lease = self.publishing.get(task).copied().unwrap_or(LeaseId(0));
-                published(*task, lease, *bytes, Vec::new())
+                published_encoded(*task, lease, *bytes, Vec::new())
             }
             other => event(other).expect("nothing else is simulated"),
         }
@@ -67,19 +108,18 @@ impl Shared {
         for argument in arguments {
             call.arg(argument);
         }
-        let (_, timer, told): (String, String, Vec<u8>) =
+        let (_, timer, said): (String, String, Vec<u8>) =
             call.invoke(&mut self.connection).unwrap();
         self.next_timer = timer.parse().ok();
-        let mut lapsed = false;
-        for told in parse_all(Bytes::from(told)).unwrap() {
-            lapsed |= told == Told::Lapsed;
-            let Some(effect) = told.effect(&self.limits) else { continue };
+        let parser = Parser { limits: &self.limits, now: now as i64 };
+        let said = parser.all(Bytes::from(said)).unwrap();
+        for effect in said.told.into_iter().filter_map(effect) {
             if let Effect::Publish { task, lease, .. } = &effect {
                 self.publishing.insert(*task, *lease);
             }
             effects.push(effect);
         }
-        lapsed
+        said.lapsed
     }
 
     fn counter(&mut self, name: &str) -> u64 {

@@ -13,8 +13,8 @@ use kiln_cas::{ActionKey, Digest, DigestFunction, SharedActionCache, SharedBlobS
 use kiln_protos::events::execution::Origin;
 use kiln_protos::events::{self, Execution, Timeline};
 use kiln_protos::reapi;
+use kiln_scheduler::api::Unavailable;
 use kiln_scheduler::audit::Auditor;
-use kiln_scheduler::boundary::Unavailable;
 use kiln_scheduler::journal::{Journal, JournalConfig};
 use kiln_scheduler::queue::Counters;
 use kiln_scheduler::snapshot::{OperationView, PropertySetView, WorkerView};

@@ -30,7 +30,7 @@ pub async fn gather(blobs: &dyn BlobStore, job: &Job) -> Vec<u8> {
 }
 
 /// What cannot be read is as if it were not there.
-pub fn decode_carried(bytes: &Bytes) -> Vec<Bytes> {
+pub fn decode(bytes: &Bytes) -> Vec<Bytes> {
     queue::Carried::decode(bytes.clone()).unwrap_or_default().blobs
 }
 
@@ -77,9 +77,9 @@ mod tests {
     use kiln_cas::{ActionKey, DigestFunction};
 
     use super::*;
+    use crate::engine::redis::payload::decode_request;
     use crate::job::ActionFacts;
     use crate::queue::platform::Requirement;
-    use crate::redis::payload::decode_request;
 
     async fn put(store: &MemoryBlobStore, data: Vec<u8>) -> Digest {
         let digest = DigestFunction::Sha256.digest(&data);
@@ -129,7 +129,7 @@ mod tests {
         let action = put(&store, b"action".to_vec()).await;
         let command = put(&store, b"command".to_vec()).await;
         let carried = gather(&store, &job(action, command, root)).await;
-        let digests: Vec<_> = decode_carried(&carried.into())
+        let digests: Vec<_> = decode(&carried.into())
             .iter()
             .map(|data| DigestFunction::Sha256.digest(data))
             .collect();

@@ -1,10 +1,12 @@
 //! The script, and events as its arguments.
 
+use crate::job::{Finished, Job};
 use crate::queue::{
     Event, Joined, LeaseId, Limits, OperationId, Phase, Submit, TaskId, UNKNOWN_EXPECTED_MS,
     WorkerId,
 };
 
+use super::payload::{encode_answer, encode_job, encode_key, encode_request};
 use super::wire::{id, pairs};
 
 /// The whole program, in the order in which its parts need each other.
@@ -59,13 +61,18 @@ fn quota(limit: usize) -> u64 {
     (limit as u64).min(NO_QUOTA)
 }
 
-/// `job`, `request` and `carried` are not looked at by the script.
-pub fn submit(
+/// `blobs` go with the first lease: encoded `kiln.queue.v1.Carried`.
+pub fn submit(submit: &Submit, job: &Job, blobs: Vec<u8>) -> Arguments {
+    let payload = (encode_job(job), encode_request(&job.request));
+    submit_encoded(submit, &encode_key(&job.key), payload, blobs)
+}
+
+/// The script does not look at job, request and `blobs`.
+pub fn submit_encoded(
     submit: &Submit,
     key: &[u8],
-    job: Vec<u8>,
-    request: Vec<u8>,
-    carried: Vec<u8>,
+    (job, request): (Vec<u8>, Vec<u8>),
+    blobs: Vec<u8>,
 ) -> Arguments {
     let flag = |flag: bool| vec![if flag { b'1' } else { b'0' }];
     vec![
@@ -81,37 +88,25 @@ pub fn submit(
         job,
         request,
         submit.avoid.as_deref().unwrap_or_default().as_bytes().to_vec(),
-        carried,
+        blobs,
         submit.key.instance.as_bytes().to_vec(),
         submit.caller.as_deref().unwrap_or_default().as_bytes().to_vec(),
     ]
 }
 
 /// Every event but `Submit`, `Published` and `Drain`, which need more or are nobody's business
-/// but the frontend's.
+/// but the engine's.
 pub fn event(event: &Event) -> Option<Arguments> {
     let mut arguments = Vec::new();
     let mut say = |argument: &str| arguments.push(argument.as_bytes().to_vec());
     match event {
-        Event::Attach(operation) => {
-            say("attach");
-            say(&id(operation.task.0));
-            say(&operation.request.to_string());
-        }
+        Event::Attach(operation) => return Some(about("attach", *operation)),
         Event::Detach(operation) => return Some(left("detach", &[*operation])),
         Event::GaveUp(operation) => return Some(left("gave_up", &[*operation])),
-        Event::Cancel(operation) => {
-            say("cancel");
-            say(&id(operation.task.0));
-            say(&operation.request.to_string());
-        }
+        Event::Cancel(operation) => return Some(about("cancel", *operation)),
         Event::WorkerJoined(joined) => return Some(self::joined(joined, Vec::new())),
         Event::WorkerLeft { worker } => {
             say("left");
-            say(&id(worker.0));
-        }
-        Event::Alive { worker } => {
-            say("alive");
             say(&id(worker.0));
         }
         Event::Heartbeat { worker, leases } => {
@@ -120,10 +115,7 @@ pub fn event(event: &Event) -> Option<Arguments> {
             say(&leases.len().to_string());
             leases.iter().for_each(|lease| say(&id(lease.0)));
         }
-        Event::WorkerDraining { worker } => {
-            say("draining");
-            say(&id(worker.0));
-        }
+        Event::WorkerDraining { worker } => return Some(draining(&[*worker])),
         Event::Progress { worker, lease, phase } => {
             say("progress");
             say(&id(worker.0));
@@ -184,19 +176,40 @@ pub fn completed(worker: WorkerId, lease: LeaseId, task: Option<TaskId>) -> Argu
     words.map(String::into_bytes).into()
 }
 
+pub fn published(task: TaskId, lease: LeaseId, answer: &Finished) -> Arguments {
+    published_encoded(task, lease, answer.size(), encode_answer(answer))
+}
+
 /// `bytes`: what it counts as among the answers that are kept.
-pub fn published(task: TaskId, lease: LeaseId, bytes: usize, answer: Vec<u8>) -> Arguments {
+pub fn published_encoded(task: TaskId, lease: LeaseId, bytes: usize, answer: Vec<u8>) -> Arguments {
     let words = ["published".to_owned(), id(task.0), id(lease.0), bytes.to_string()];
     let mut arguments: Arguments = words.map(String::into_bytes).into();
     arguments.push(answer);
     arguments
 }
 
-/// `attach`, `look`, `cancel` or `forget`.
+/// `attach`, `cancel` or `forget`.
 pub fn about(event: &str, operation: OperationId) -> Arguments {
     let words = [event.to_owned(), id(operation.task.0), operation.request.to_string()];
-    let count = if event == "look" { 2 } else { 3 };
-    words.into_iter().take(count).map(String::into_bytes).collect()
+    words.map(String::into_bytes).into()
+}
+
+pub fn page(from: TaskId, count: usize) -> Arguments {
+    ["page".to_owned(), id(from.0), count.to_string()].map(String::into_bytes).into()
+}
+
+pub fn figures(listed: usize) -> Arguments {
+    named("figures", &listed.to_string())
+}
+
+pub fn named(event: &str, argument: &str) -> Arguments {
+    vec![event.as_bytes().to_vec(), argument.as_bytes().to_vec()]
+}
+
+pub fn draining(workers: &[WorkerId]) -> Arguments {
+    let mut arguments = vec![b"draining".to_vec()];
+    arguments.extend(workers.iter().map(|worker| id(worker.0).into_bytes()));
+    arguments
 }
 
 /// Whether workers are alive and what they run, and that this frontend is. `secret`: what it

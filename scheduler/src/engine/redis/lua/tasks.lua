@@ -40,8 +40,8 @@ rarely(function()
       'w' .. request, 1)
     if s.skip == '1' then call('HSET', tk(id), 'skip', 1) end
     count_waiter(id, 1)
-    local a = fetch(tk(id), 'qat', 'lat', 'wname', 'attempts')
-    emit('Accepted', id, request, 1, t.st, a.qat, a.lat or '0', a.wname or '', a.attempts)
+    local a = fetch(tk(id), 'qat', 'lat', 'wname', 'attempts', 'job')
+    emit('Accepted', id, request, 1, t.st, a.qat, a.lat or '0', a.wname or '', a.attempts, a.job)
     if tonumber(s.prio) < tonumber(t.prio) then
       local place = place_of(id)
       if t.st == 'W' then Q.remove(id, place) end
@@ -171,8 +171,12 @@ rarely(function()
     local t = fetch(tk(id), 'st', 'job', 'qat', 'lat', 'wname', 'attempts', 'nreq', 'ending',
       'detail', 'answer', 'ncan', 'nfor')
     if not t.st then return emit('Unknown', id) end
-    emit('State', id, t.st, t.job, t.qat, t.lat or '0', t.wname or '', t.attempts,
-      flags(id, tonumber(t.nreq), 'x', t.ncan), flags(id, tonumber(t.nreq), 'g', t.nfor), t.ending or '', t.detail or '', t.answer or '')
+    local count = tonumber(t.nreq)
+    local state = { 'State', id, t.st, t.job, t.qat, t.lat or '0', t.wname or '', t.attempts,
+      flags(id, count, 'x', t.ncan), flags(id, count, 'g', t.nfor), t.ending or '', t.detail or '',
+      t.answer or '' }
+    for i = 1, count - 1 do state[#state + 1] = call('HGET', tk(id), 'r' .. i) end
+    reply[#reply + 1] = enc(state)
   end
 
   -- task, request
@@ -286,10 +290,11 @@ rarely(function()
   function Q.cancel_request(id, request)
     local t = task_of(id, 'nreq', 'ncan', 'x' .. request)
     if not t or request >= tonumber(t.nreq) or t['x' .. request] or t.st == 'P' then return end
-    call('HSET', tk(id), 'x' .. request, 1)
+    -- The last one ends with the task.
     if call('HINCRBY', tk(id), 'ncan', 1) == tonumber(t.nreq) then
       return Q.stop(id, 'Cancelled', 'Cancelled')
     end
+    call('HSET', tk(id), 'x' .. request, 1)
     local run = Q.run_of(id)
     emit('RequestCancelled', id, request, run)
     tell_waiters(id, 'RequestCancelled', id, request, run)

@@ -1,5 +1,4 @@
-//! The boundary between services and queue. The services know this trait alone; the
-//! in-process queue is one implementation of it.
+//! What services ask of a queue. They know this trait alone.
 
 use std::sync::Arc;
 
@@ -156,9 +155,9 @@ pub enum NotTaken {
     Unavailable(Unavailable),
 }
 
-impl From<Refusal> for NotTaken {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
+impl From<Unavailable> for NotTaken {
+    fn from(error: Unavailable) -> Self {
+        Self::Unavailable(error)
     }
 }
 

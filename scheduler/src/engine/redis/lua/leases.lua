@@ -97,10 +97,12 @@ rarely(function()
     Q.dispatch_worker(arg(1))
   end
 
-  -- worker
+  -- workers
   function Q.draining()
-    Q.seen(arg(1))
-    if call('EXISTS', P .. ':wk:' .. arg(1)) == 1 then expect_workers(Q.worker_drains(arg(1))) end
+    for _, id in ipairs(args(1)) do
+      Q.seen(id)
+      if call('EXISTS', P .. ':wk:' .. id) == 1 then expect_workers(Q.worker_drains(id)) end
+    end
   end
 
   -- name
@@ -145,9 +147,6 @@ function Q.seen(id)
 end
 
 rarely(function()
-  -- worker
-  function Q.alive() Q.seen(arg(1)) end
-
   -- Nobody could speak for so long that silence says nothing: Redis was away, or all frontends.
   local function all_were_cut_off()
     local beat = tonumber(call('HGET', M, 'beat') or now)
@@ -527,8 +526,11 @@ function Q.assign(id, worker)
   call('HINCRBY', P .. ':inv:' .. t.inv, 'refs', 1)
   Q.started(t.inv)
   set_timer(now + tonumber(t.timeout) + limit('lease_slack'), 'b', lease)
-  local carried = t.carried or ''
-  emit('Assign', worker, lease, id, attempt, t.job, t.qat, now, w.name, carried)
-  tell(w.fe, 'Assign', worker, lease, id, attempt, t.job, t.qat, now, w.name, carried)
+  -- Who does not have the worker needs no more than to know.
+  local mine = w.fe == me
+  local job, carried = t.job, t.carried or ''
+  emit('Assign', worker, lease, id, attempt, mine and job or '', t.qat, now, w.name,
+    mine and carried or '')
+  tell(w.fe, 'Assign', worker, lease, id, attempt, job, t.qat, now, w.name, carried)
   tell_waiters(id, 'Leased', id, attempt, now, w.name)
 end

@@ -6,11 +6,11 @@ use bytes::Bytes;
 use kiln_cas::redis::{Redis, RedisError, Script};
 use tokio::time::Instant;
 
-use crate::boundary::Unavailable;
+use crate::api::Unavailable;
 use crate::queue::Limits;
 
 use super::script::{Arguments, SOURCE, preamble};
-use super::wire::{Garbled, Told, parse_all};
+use super::wire::{Garbled, Parser, Said};
 
 /// Tag of the slot in which everything about the queue lies.
 const TAG: &str = "queue";
@@ -22,6 +22,7 @@ pub struct Calls {
     again: Script,
     key: Vec<u8>,
     preamble: Arguments,
+    limits: Limits,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -39,10 +40,9 @@ impl From<CallError> for Unavailable {
 }
 
 /// What a call brought.
-pub struct Answer {
-    pub told: Vec<Told>,
-    /// Redis's clock, in ms since the Unix epoch.
-    pub now: i64,
+#[derive(Default)]
+pub struct Heard {
+    pub said: Said,
     /// When something is due next.
     pub next: Option<Instant>,
 }
@@ -54,6 +54,7 @@ impl Calls {
             preamble: preamble(None, frontend, limits),
             once: Script::new("queue", SOURCE),
             again: Script::idempotent("queue", SOURCE),
+            limits: limits.clone(),
             redis,
         }
     }
@@ -72,25 +73,29 @@ impl Calls {
     }
 
     /// For an event that must not be told twice.
-    pub async fn once(&self, arguments: Arguments) -> Result<Answer, CallError> {
+    pub async fn once(&self, arguments: Arguments) -> Result<Heard, CallError> {
         self.call(&self.once, arguments).await
     }
 
     /// For an event that may be told twice: it is, when its answer is lost.
-    pub async fn again(&self, arguments: Arguments) -> Result<Answer, CallError> {
+    pub async fn again(&self, arguments: Arguments) -> Result<Heard, CallError> {
         self.call(&self.again, arguments).await
     }
 
-    async fn call(&self, script: &Script, arguments: Arguments) -> Result<Answer, CallError> {
+    async fn call(&self, script: &Script, arguments: Arguments) -> Result<Heard, CallError> {
         let mut call = script.call(&[self.key.as_slice()]);
         for argument in self.preamble.iter().chain(&arguments) {
             call = call.arg(argument.as_slice());
         }
-        let (now, timer, told): (i64, Option<i64>, Bytes) =
-            parse_answer(self.redis.query(call).await?)?;
+        let (now, timer, said) = parse_answer(self.redis.query(call).await?)?;
         let wait = |timer: i64| Duration::from_millis(u64::try_from(timer - now).unwrap_or(0));
         let next = timer.map(|timer| Instant::now() + wait(timer));
-        Ok(Answer { told: parse_all(told)?, now, next })
+        Ok(Heard { said: Parser { limits: &self.limits, now }.all(said)?, next })
+    }
+
+    /// What another frontend's call published.
+    pub fn parse_message(&self, message: Bytes) -> Result<Said, Garbled> {
+        Parser { limits: &self.limits, now: 0 }.all(message)
     }
 }
 
@@ -102,8 +107,8 @@ fn key(redis: &Redis) -> Vec<u8> {
 }
 
 fn parse_answer(
-    (now, timer, told): (String, String, Vec<u8>),
+    (now, timer, said): (String, String, Vec<u8>),
 ) -> Result<(i64, Option<i64>, Bytes), Garbled> {
     let now = now.parse().map_err(|_| Garbled(format!("the time {now:?}")))?;
-    Ok((now, timer.parse().ok(), told.into()))
+    Ok((now, timer.parse().ok(), said.into()))
 }

@@ -7,6 +7,7 @@ use kiln_cas::{ActionKey, Digest, DigestFunction};
 use kiln_protos::{events, queue, reapi};
 use prost::Message;
 
+use crate::frontend::engine::WorkerInfo;
 use crate::job::{ActionFacts, Finished, Job, Request, Rerun};
 use crate::queue::platform::Requirement;
 
@@ -129,6 +130,18 @@ pub fn decode_answer(bytes: &Bytes) -> Result<Finished, Garbled> {
         attempts: message.attempts,
         cancelled: false,
     })
+}
+
+pub fn encode_worker(info: WorkerInfo) -> Vec<u8> {
+    let WorkerInfo { host_name, version, not_enforced } = info;
+    queue::Worker { host_name, version, not_enforced }.encode_to_vec()
+}
+
+/// What cannot be read is shown as empty.
+pub fn decode_worker(bytes: &Bytes) -> WorkerInfo {
+    let info = queue::Worker::decode(bytes.clone()).unwrap_or_default();
+    let queue::Worker { host_name, version, not_enforced } = info;
+    WorkerInfo { host_name, version, not_enforced }
 }
 
 /// What an action is known by among those in flight.

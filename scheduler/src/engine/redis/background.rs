@@ -1,0 +1,153 @@
+//! What goes on without being asked: the channel, heartbeats, timers, waiters that left.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, Weak};
+use std::time::Duration;
+
+use kiln_cas::redis::{Event, Subscription};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::frontend::{Inner, Own};
+use crate::queue::{Limits, TaskId};
+
+use super::RedisEngine;
+use super::calls::{CallError, Heard};
+use super::script::{self, Arguments};
+
+/// How many times a frontend says that it and its workers are alive, in one call for all, within
+/// the time after which they are taken for lost.
+const BEATS: f64 = 3.5;
+/// Tasks asked about in one call.
+const MAX_LOOKED_AT: usize = 500;
+/// Before Redis is asked again after it did not answer.
+const PAUSE: Duration = Duration::from_secs(1);
+
+type Frontend = Arc<Inner<RedisEngine>>;
+
+pub fn beat_every(limits: &Limits) -> Duration {
+    Duration::from_millis(limits.heartbeat_timeout).div_f64(BEATS)
+}
+
+fn open(frontend: &Weak<Inner<RedisEngine>>) -> Option<Frontend> {
+    frontend.upgrade().filter(|frontend| !frontend.engine.is_closed())
+}
+
+/// Follows the frontend's channel for as long as there is a frontend.
+pub async fn listen(frontend: Weak<Inner<RedisEngine>>, mut subscription: Subscription) {
+    while let Some(event) = subscription.next().await {
+        let Some(frontend) = open(&frontend) else { return };
+        match event {
+            Event::Message { payload, .. } => match frontend.engine.calls.parse_message(payload) {
+                Ok(said) => frontend.hear(said.told),
+                Err(error) => tracing::error!(%error, "a message of another frontend is lost"),
+            },
+            Event::Reconnected => catch_up(&frontend).await,
+        }
+    }
+}
+
+/// Beats, ticks and tells who has left, until the frontend is closed.
+pub async fn run(frontend: Weak<Inner<RedisEngine>>, wake: Arc<Notify>) {
+    let mut next_beat = Instant::now();
+    loop {
+        let Some(strong) = open(&frontend) else { return };
+        let at = strong.engine.due().map_or(next_beat, |tick| tick.min(next_beat));
+        drop(strong);
+        tokio::select! {
+            () = tokio::time::sleep_until(at) => {}
+            () = wake.notified() => {}
+        }
+        let Some(strong) = open(&frontend) else { return };
+        flush_left(&strong).await;
+        let now = Instant::now();
+        if next_beat <= now {
+            next_beat = now + strong.engine.beat_every;
+            // Whether it succeeds or not, the next time is set.
+            let _ = beat(&strong).await;
+            if strong.engine.lapsed.swap(false, Ordering::AcqRel) {
+                catch_up(&strong).await;
+            }
+        }
+        if strong.engine.due().is_some_and(|due| due <= now) {
+            let _ = try_call(&strong, vec![b"tick".to_vec()]).await;
+        }
+    }
+}
+
+impl RedisEngine {
+    fn due(&self) -> Option<Instant> {
+        *self.next_tick.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn answered(frontend: &Frontend, heard: Heard) {
+    let after = frontend.react(frontend.engine.noted(heard), Own::default());
+    frontend.follow_up(after);
+}
+
+async fn call(frontend: &Frontend, arguments: Arguments) -> Result<(), CallError> {
+    answered(frontend, frontend.engine.calls.again(arguments).await?);
+    Ok(())
+}
+
+/// Calls, and is called again a little later when that failed.
+async fn try_call(frontend: &Frontend, arguments: Arguments) -> Result<(), CallError> {
+    let result = call(frontend, arguments).await;
+    if let Err(error) = &result {
+        tracing::warn!(%error, "the queue does not answer");
+        frontend.engine.arm(Some(Instant::now() + PAUSE));
+    }
+    result
+}
+
+/// Says that this frontend and its workers are alive.
+pub async fn beat(frontend: &Frontend) -> Result<(), CallError> {
+    let beats = frontend.lock().take_heartbeats();
+    let told = try_call(frontend, script::beat(&frontend.names.secret(), &beats)).await;
+    if told.is_err() {
+        frontend.lock().put_back(beats);
+    }
+    told
+}
+
+/// Tells Redis of the waiters that have left. Not twice: when the answer is lost, the next
+/// time that all is compared sets it right.
+async fn flush_left(frontend: &Frontend) {
+    let left =
+        std::mem::take(&mut *frontend.engine.left.lock().unwrap_or_else(PoisonError::into_inner));
+    for (event, operations) in [("detach", left.gone), ("gave_up", left.gave_up)] {
+        for operations in operations.chunks(MAX_LOOKED_AT) {
+            match frontend.engine.calls.once(script::left(event, operations)).await {
+                Ok(heard) => answered(frontend, heard),
+                Err(error) => tracing::warn!(%error, "the queue was not told who left"),
+            }
+        }
+    }
+}
+
+/// After messages may have been lost: asks for everything that somebody waits for here, and
+/// says what that is, and what is published here.
+async fn catch_up(frontend: &Frontend) {
+    while !frontend.engine.is_closed() {
+        match compare(frontend).await {
+            Ok(()) => return,
+            Err(error) => {
+                tracing::warn!(%error, "the queue does not answer; trying again");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn compare(frontend: &Frontend) -> Result<(), CallError> {
+    let waits = frontend.lock().waits();
+    call(frontend, script::waits(&waits)).await?;
+    let publishing: Vec<TaskId> = frontend.lock().publishing.values().copied().collect();
+    call(frontend, script::tasks("publishes", &publishing)).await?;
+    let tasks: Vec<TaskId> = waits.iter().map(|(task, _)| *task).collect();
+    for tasks in tasks.chunks(MAX_LOOKED_AT) {
+        call(frontend, script::tasks("look", tasks)).await?;
+    }
+    Ok(())
+}

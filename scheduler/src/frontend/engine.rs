@@ -1,0 +1,70 @@
+//! What a frontend needs of a queue's state machine, wherever that is.
+
+use std::sync::Arc;
+
+use crate::api::Unavailable;
+use crate::job::{Finished, Job};
+use crate::queue::{Event, Joined, LeaseId, OperationId, Submit, TaskId, WorkerId};
+
+use super::Inner;
+use super::told::Told;
+
+/// A queue's state machine: calls go in, what follows from them comes out.
+pub trait Engine: Send + Sync + Sized + 'static {
+    /// Whether heartbeats without news are told together with others', at the engine's own pace.
+    const HEARTBEATS_TOGETHER: bool;
+
+    /// Tells the engine what happened, or asks it. `react` gets all that follows. In an engine of
+    /// this process it does so before anybody gets what follows from a later call, and without a
+    /// task switch.
+    fn call<T: Send>(
+        &self,
+        call: Call,
+        react: impl FnOnce(Vec<Told>) -> T + Send,
+    ) -> impl Future<Output = Result<T, Unavailable>> + Send;
+
+    /// A client that waited at `frontend` does so no longer; one that `gave_up` does not want the
+    /// answer any more. Does not block.
+    fn left(frontend: &Arc<Inner<Self>>, id: OperationId, gave_up: bool);
+
+    /// Nothing more is told.
+    fn close(&self);
+}
+
+/// What a frontend tells or asks.
+#[derive(Debug)]
+pub enum Call {
+    /// Followed by `Accepted` or `Refused`.
+    Submit(Box<Submit>, Arc<Job>),
+    /// A client waits as well. Followed by `State` or `Unknown`.
+    Attach(OperationId),
+    /// The client is not interested any more; its operation is listed no longer.
+    Forget(OperationId),
+    /// Followed by `State` or `Unknown`.
+    Look(TaskId),
+    /// Followed by `State` for `count` tasks at most, `from` one on.
+    Page { from: TaskId, count: usize },
+    /// Followed by `Worker`, `Lane`, `Counters`, `Totals`, and by `State` for `listed` tasks at
+    /// most that wait and as many that run.
+    Figures { listed: usize },
+    /// The engine chooses the id of the session. Followed by `Joined`.
+    Join(Joined, WorkerInfo),
+    /// Followed by `Publish`, or `Stale`. `task`: as far as the frontend knows it.
+    Completed { worker: WorkerId, lease: LeaseId, task: Option<TaskId> },
+    /// The answer that came under this lease is durable.
+    Published { task: TaskId, lease: LeaseId, answer: Arc<Finished> },
+    /// Whatever else happens to clients and workers.
+    Event(Event),
+    /// An operator drains the worker of this name. Followed by `Drain`, where there is one.
+    DrainWorker(String),
+    /// The frontend drains; these are its workers.
+    Drain(Vec<WorkerId>),
+}
+
+/// What people want to know of a worker, and no queue needs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WorkerInfo {
+    pub host_name: String,
+    pub version: String,
+    pub not_enforced: Vec<String>,
+}

@@ -1,0 +1,381 @@
+//! What a frontend does with what the engine says, be it in an answer to its own call or because
+//! another frontend's call concerns it.
+
+use std::sync::Arc;
+
+use kiln_protos::events::execution::Origin;
+use kiln_protos::worker::{self, Drain, scheduler_message::Kind};
+use tokio::time::Instant;
+
+use crate::api::Stage;
+use crate::completion::Record;
+use crate::job::{Finished, Job, Outcome, Request};
+use crate::queue::{CancelReason, Ending, Event, LeaseId, OperationId, TaskId, WorkerId};
+
+use super::engine::{Call, Engine};
+use super::local::{Local, Running};
+use super::told::{Assigned, Attempt, Step, TaskRecord, TaskState, Told};
+use super::{Inner, go_on, publish};
+
+/// What the caller has at hand while it reacts to its own call.
+#[derive(Default)]
+pub struct Own {
+    pub outcome: Option<Outcome>,
+    pub answer: Option<Arc<Finished>>,
+}
+
+/// What is done outside of the locks.
+pub enum After {
+    Publish {
+        task: TaskId,
+        lease: LeaseId,
+        running: Running,
+        outcome: Outcome,
+    },
+    Record {
+        id: String,
+        job: Arc<Job>,
+        request: Arc<Request>,
+        origin: Origin,
+        finished: Arc<Finished>,
+    },
+    /// The worker does not take its messages: it is lost.
+    Lost(WorkerId),
+    /// A client that was counted as waiting does not.
+    Detach(OperationId),
+}
+
+impl<E: Engine> Inner<E> {
+    /// Tells what happened, and reacts to what follows.
+    pub(super) async fn tell(
+        self: &Arc<Self>,
+        call: Call,
+        own: Own,
+    ) -> Result<(), crate::api::Unavailable> {
+        let after = self.engine.call(call, |told| self.react(told, own)).await?;
+        self.follow_up(after);
+        Ok(())
+    }
+
+    /// Asks, and reacts to what happens to come with the answers.
+    pub(super) async fn ask(
+        self: &Arc<Self>,
+        call: Call,
+    ) -> Result<Vec<Told>, crate::api::Unavailable> {
+        let (answers, after) = self
+            .engine
+            .call(call, |told| {
+                let (answers, news) = told.into_iter().partition(Told::is_answer);
+                (answers, self.react(news, Own::default()))
+            })
+            .await?;
+        self.follow_up(after);
+        Ok(answers)
+    }
+
+    /// Reacts to what a call of this frontend led to.
+    pub fn react(&self, told: Vec<Told>, mut own: Own) -> Vec<After> {
+        let mut after = Vec::new();
+        let mut local = self.lock();
+        for told in told {
+            self.one(&mut local, told, Some(&mut own), &mut after);
+        }
+        self.count_busy(&local);
+        after
+    }
+
+    /// Reacts to what a call of another frontend led to.
+    pub fn hear(self: &Arc<Self>, told: Vec<Told>) {
+        let mut after = Vec::new();
+        let mut local = self.lock();
+        for told in told {
+            self.one(&mut local, told, None, &mut after);
+        }
+        self.count_busy(&local);
+        drop(local);
+        self.follow_up(after);
+    }
+
+    pub fn follow_up(self: &Arc<Self>, after: Vec<After>) {
+        for after in after {
+            match after {
+                After::Publish { task, lease, running, outcome } => {
+                    tokio::spawn(publish(self.clone(), task, lease, running, outcome));
+                }
+                After::Record { id, job, request, origin, finished } => {
+                    self.completion.record(Record {
+                        id,
+                        key: &job.key,
+                        facts: &job.facts,
+                        request: &request,
+                        origin,
+                        expected_ms: job.expected_ms.unwrap_or(0),
+                        finished: &finished,
+                    });
+                }
+                After::Lost(worker) => {
+                    let inner = self.clone();
+                    let _ = go_on(async move { inner.report(Event::WorkerLeft { worker }).await });
+                }
+                After::Detach(id) => E::left(self, id, false),
+            }
+        }
+    }
+
+    pub(super) fn one(
+        &self,
+        local: &mut Local,
+        told: Told,
+        own: Option<&mut Own>,
+        after: &mut Vec<After>,
+    ) {
+        match told {
+            Told::Assign { worker, .. }
+                if own.is_none() && !local.sessions.contains_key(&worker) =>
+            {
+                local.keep_early(told);
+            }
+            Told::Assign { worker, lease, task, attempt, assigned } => {
+                if let Some(watched) = local.tasks.get_mut(&task) {
+                    watched.learn(&attempt);
+                    watched.set_stage(Stage::Executing);
+                }
+                if let Some(assigned) = assigned.filter(|_| local.sessions.contains_key(&worker)) {
+                    self.give(local, (worker, lease, task), attempt, assigned, after);
+                }
+            }
+            Told::Adopted { worker, lease, task: Some((task, job)), attempt } => {
+                let running = self.running(worker, task, job, attempt);
+                local.runs.insert(lease, running);
+            }
+            Told::CancelLease { worker, lease, reason } => {
+                self.cancel_lease(local, worker, lease, reason, after);
+            }
+            Told::CloseWorker { worker, reason } => {
+                if let Some(session) = local.close_session(worker) {
+                    tracing::warn!(worker = %session.name, ?reason, "a worker's session is closed");
+                }
+            }
+            Told::Drain { worker } => self.send(local, worker, Kind::Drain(Drain {}), after),
+            Told::Publish { task, lease, .. } => {
+                let outcome = own.and_then(|own| own.outcome.take());
+                match (local.runs.remove(&lease), outcome) {
+                    (Some(running), Some(outcome)) => {
+                        local.publishing.insert(lease, task);
+                        after.push(After::Publish { task, lease, running, outcome });
+                    }
+                    // The engine may think that it is published here: it is told the truth soon.
+                    _ => _ = local.publishing.remove(&lease),
+                }
+            }
+            Told::Stale { lease } => {
+                local.runs.remove(&lease);
+                local.publishing.remove(&lease);
+                tracing::info!(?lease, "a result came under a lease that is not current");
+            }
+            Told::Finished { task, ending, record } => {
+                let answer = own.and_then(|own| own.answer.clone());
+                let finished = answer.unwrap_or_else(|| self.failed(task, &record, &ending));
+                after.extend(self.finished(local, task, &record, &finished));
+            }
+            Told::RequestCancelled { id, record } => {
+                self.request_cancelled(local, id, &record, own.is_some(), after);
+            }
+            Told::State(state) => self.learn(local, &state),
+            Told::Unknown { task } => {
+                // The engine lost it: whoever waits is told to execute again.
+                local.tasks.remove(&task);
+            }
+            about_a_task => self.waiting(local, about_a_task),
+        }
+    }
+
+    /// News for those who wait for a task.
+    fn waiting(&self, local: &mut Local, told: Told) {
+        let task = match &told {
+            Told::Leased { task, .. } | Told::Requeued { task, .. } | Told::Ended { task, .. } => {
+                *task
+            }
+            _ => return,
+        };
+        let Some(watched) = local.tasks.get_mut(&task) else { return local.keep_early(told) };
+        match told {
+            Told::Leased { attempt, .. } => {
+                watched.learn(&attempt);
+                watched.set_stage(Stage::Executing);
+            }
+            Told::Requeued { .. } => watched.set_stage(Stage::Queued),
+            Told::Ended { ending, attempt, answer, .. } => {
+                watched.learn(&attempt);
+                let failed = || Arc::new(self.completion.failed(&watched.run(), &ending));
+                watched.set_stage(Stage::Done(answer.unwrap_or_else(failed)));
+            }
+            _ => {}
+        }
+    }
+
+    fn running(&self, worker: WorkerId, task: TaskId, job: Arc<Job>, attempt: Attempt) -> Running {
+        let names = self.names.streams(&job.key.instance, task);
+        let now = Instant::now();
+        Running {
+            worker,
+            task,
+            operation: self.operation(&job, task, 0).into(),
+            output: Some(Arc::new(self.logs.open(Arc::new(names)))),
+            job,
+            attempt,
+            since: now,
+            extended: now,
+        }
+    }
+
+    fn give(
+        &self,
+        local: &mut Local,
+        (worker, lease, task): (WorkerId, LeaseId, TaskId),
+        attempt: Attempt,
+        Assigned { job, blobs }: Assigned,
+        after: &mut Vec<After>,
+    ) {
+        let running = self.running(worker, task, job, attempt);
+        let message = worker::Lease {
+            blobs,
+            ..lease_message(self.names.lease(lease), &running, self.default_timeout_ms)
+        };
+        local.runs.insert(lease, running);
+        self.send(local, worker, Kind::Lease(message), after);
+    }
+
+    fn send(&self, local: &mut Local, worker: WorkerId, kind: Kind, after: &mut Vec<After>) {
+        if !local.send(worker, kind) && local.close_session(worker).is_some() {
+            after.push(After::Lost(worker));
+        }
+    }
+
+    fn cancel_lease(
+        &self,
+        local: &mut Local,
+        worker: WorkerId,
+        lease: LeaseId,
+        reason: CancelReason,
+        after: &mut Vec<After>,
+    ) {
+        let Some(session) = local.sessions.get(&worker) else { return };
+        let lease_id = session.foreign.name(&self.names, lease);
+        if let Some(output) = local.runs.get_mut(&lease).and_then(|run| run.output.take())
+            && reason != CancelReason::LeaseExpired
+        {
+            // The task has ended: nobody else prints to it.
+            output.finish();
+        }
+        let cancel = worker::CancelLease { lease_id, reason: format!("{reason:?}") };
+        self.send(local, worker, Kind::Cancel(cancel), after);
+    }
+
+    /// The call of this frontend ended the task: it alone records that.
+    fn finished(
+        &self,
+        local: &mut Local,
+        task: TaskId,
+        record: &TaskRecord,
+        finished: &Arc<Finished>,
+    ) -> Vec<After> {
+        *local.completed.entry(finished.code).or_default() += 1;
+        for stream in self.names.streams(&record.job.key.instance, task) {
+            self.logs.finish(&stream);
+        }
+        if let Some(watched) = local.tasks.get_mut(&task) {
+            watched.set_stage(Stage::Done(finished.clone()));
+        }
+        let requests = (0..).zip(&record.cancelled).filter(|(_, cancelled)| !**cancelled);
+        let record_of = |(request, _): (u32, &bool)| {
+            self.record(record, OperationId { task, request }, finished.clone())
+        };
+        requests.map(record_of).collect()
+    }
+
+    fn failed(&self, task: TaskId, record: &TaskRecord, ending: &Ending) -> Arc<Finished> {
+        let operation = self.operation(&record.job, task, 0).into();
+        let run = record.attempt.run(operation, record.job.clone());
+        Arc::new(self.completion.failed(&run, ending))
+    }
+
+    fn record(&self, record: &TaskRecord, id: OperationId, finished: Arc<Finished>) -> After {
+        let job = record.job.clone();
+        let other = id.request.checked_sub(1).and_then(|other| record.requests.get(other as usize));
+        After::Record {
+            id: self.names.operation(&job.key.instance, id),
+            request: other.unwrap_or(&job.request).clone(),
+            origin: if id.request == 0 { Origin::Executed } else { Origin::Merged },
+            job,
+            finished,
+        }
+    }
+
+    fn request_cancelled(
+        &self,
+        local: &mut Local,
+        id: OperationId,
+        record: &TaskRecord,
+        own: bool,
+        after: &mut Vec<After>,
+    ) {
+        let finished = self.failed(id.task, record, &Ending::Cancelled);
+        if own {
+            after.push(self.record(record, id, finished.clone()));
+        }
+        if let Some(watched) = local.tasks.get_mut(&id.task) {
+            watched.cancel(id.request, finished);
+        }
+    }
+
+    /// The state of a task, for those who wait for it.
+    pub(super) fn learn(&self, local: &mut Local, state: &TaskState) {
+        let Some(watched) = local.tasks.get_mut(&state.task) else { return };
+        watched.learn(&state.attempt);
+        for request in (0..).zip(&state.requests).filter(|(_, request)| request.cancelled) {
+            let finished = Arc::new(self.completion.failed(&watched.run(), &Ending::Cancelled));
+            watched.cancel(request.0, finished);
+        }
+        watched.set_stage(self.stage(state));
+    }
+
+    pub(super) fn stage(&self, state: &TaskState) -> Stage {
+        match (state.step, &state.ending) {
+            (Step::Finished, Some(ending)) => {
+                let failed = || {
+                    let operation = self.operation(&state.job, state.task, 0).into();
+                    let run = state.attempt.run(operation, state.job.clone());
+                    Arc::new(self.completion.failed(&run, ending))
+                };
+                Stage::Done(state.answer.clone().unwrap_or_else(failed))
+            }
+            (step, _) => step.stage(),
+        }
+    }
+
+    pub(super) fn operation(&self, job: &Job, task: TaskId, request: u32) -> String {
+        self.names.operation(&job.key.instance, OperationId { task, request })
+    }
+}
+
+/// The message that gives a lease to a worker.
+fn lease_message(lease_id: String, running: &Running, default_timeout_ms: u64) -> worker::Lease {
+    let job = &running.job;
+    let action = &job.key.action;
+    worker::Lease {
+        lease_id,
+        operation_name: running.operation.to_string(),
+        instance_name: job.key.instance.to_string(),
+        action: Some(worker::Digest { hash: action.hex(), size_bytes: action.size as i64 }),
+        digest_function: action.function.to_wire() as i32,
+        attempt: running.attempt.number,
+        default_timeout_ms,
+        request_metadata: job.request.metadata_bytes.clone(),
+        queued_at: running.attempt.queued_at,
+        stream_output: true,
+        blobs: Vec::new(),
+        tools: job.request.tools.as_deref().map(str::to_owned),
+        audit: job.request.audit.as_ref().map(|rerun| rerun.conditions.clone()),
+    }
+}

@@ -1,0 +1,228 @@
+//! What an engine says to a frontend.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::api::Stage;
+use crate::job::{Finished, Job, Request, Run, UnixNanos};
+use crate::queue::{
+    CancelReason, CloseReason, Counters, Ending, LeaseId, OperationId, Refusal, TaskId, WorkerId,
+};
+
+use super::engine::WorkerInfo;
+
+/// How far a task is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    Queued,
+    Leased,
+    /// The worker has given its answer.
+    Publishing,
+    Finished,
+}
+
+/// The latest run of a task.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Attempt {
+    /// When the task came; 0 where that is not said again.
+    pub queued_at: UnixNanos,
+    /// 0: no worker ever had it.
+    pub leased_at: UnixNanos,
+    /// Name of the worker.
+    pub worker: Arc<str>,
+    /// Counts from 1; 0: no worker ever had it.
+    pub number: u32,
+}
+
+/// A request for a task.
+#[derive(Debug, Clone, Default)]
+pub struct RequestState {
+    pub owner: Option<Arc<str>>,
+    pub cancelled: bool,
+    /// Its client said that it is not interested any more.
+    pub forgotten: bool,
+}
+
+/// A task as it is now.
+#[derive(Debug, Clone)]
+pub struct TaskState {
+    pub task: TaskId,
+    pub step: Step,
+    pub job: Arc<Job>,
+    pub attempt: Attempt,
+    pub requests: Vec<RequestState>,
+    pub ending: Option<Ending>,
+    pub answer: Option<Arc<Finished>>,
+}
+
+/// All that the journal needs of a task.
+#[derive(Debug, Clone)]
+pub struct TaskRecord {
+    pub job: Arc<Job>,
+    pub attempt: Attempt,
+    /// For each request whether it was cancelled.
+    pub cancelled: Vec<bool>,
+    /// All but the first, which is in the job.
+    pub requests: Vec<Arc<Request>>,
+}
+
+/// What a worker needs to run a task.
+#[derive(Debug, Clone)]
+pub struct Assigned {
+    pub job: Arc<Job>,
+    /// Blobs that it reads first.
+    pub blobs: Vec<Bytes>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub enum Told {
+    Accepted {
+        id: OperationId,
+        /// The job of the request that came first, where this one joined it.
+        joined: Option<Arc<Job>>,
+        step: Step,
+        attempt: Attempt,
+    },
+    Refused(Refusal),
+    Joined {
+        worker: WorkerId,
+    },
+    Assign {
+        worker: WorkerId,
+        lease: LeaseId,
+        task: TaskId,
+        attempt: Attempt,
+        /// `None`: the worker is at another frontend.
+        assigned: Option<Assigned>,
+    },
+    /// The same, for who only waits.
+    Leased {
+        task: TaskId,
+        attempt: Attempt,
+    },
+    Adopted {
+        worker: WorkerId,
+        lease: LeaseId,
+        /// `None`: its result is not wanted any more.
+        task: Option<(TaskId, Arc<Job>)>,
+        attempt: Attempt,
+    },
+    CancelLease {
+        worker: WorkerId,
+        lease: LeaseId,
+        reason: CancelReason,
+    },
+    CloseWorker {
+        worker: WorkerId,
+        reason: CloseReason,
+    },
+    Requeued {
+        task: TaskId,
+        at_once: bool,
+    },
+    Publish {
+        task: TaskId,
+        lease: LeaseId,
+        worker: WorkerId,
+        attempt: u32,
+    },
+    Stale {
+        lease: LeaseId,
+    },
+    RequestCancelled {
+        id: OperationId,
+        record: TaskRecord,
+    },
+    /// To the one whose call ended the task.
+    Finished {
+        task: TaskId,
+        ending: Ending,
+        record: TaskRecord,
+    },
+    /// To the others who wait for it.
+    Ended {
+        task: TaskId,
+        ending: Ending,
+        attempt: Attempt,
+        answer: Option<Arc<Finished>>,
+    },
+    Forgotten {
+        task: TaskId,
+    },
+    /// An operator drains this worker.
+    Drain {
+        worker: WorkerId,
+    },
+    State(Box<TaskState>),
+    Unknown {
+        task: TaskId,
+    },
+    Totals {
+        now: UnixNanos,
+        queued: usize,
+        running: usize,
+        oldest_queued_ms: Option<u64>,
+    },
+    Counters(Counters),
+    Worker(Box<WorkerState>),
+    Lane {
+        properties: Vec<(String, String)>,
+        queued: usize,
+        running: usize,
+        served: bool,
+    },
+}
+
+/// A worker as the queue knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerState {
+    pub name: String,
+    pub slots: u32,
+    pub occupied: u32,
+    pub draining: bool,
+    pub last_seen_ms: u64,
+    pub properties: Vec<(String, String)>,
+    pub info: WorkerInfo,
+    /// Why it takes nothing for now.
+    pub paused: Option<String>,
+}
+
+impl Step {
+    /// Where the task has not ended.
+    pub fn stage(self) -> Stage {
+        match self {
+            Self::Queued => Stage::Queued,
+            Self::Leased | Self::Publishing | Self::Finished => Stage::Executing,
+        }
+    }
+}
+
+impl Attempt {
+    pub fn run(&self, operation: Arc<str>, job: Arc<Job>) -> Run {
+        Run {
+            operation,
+            job,
+            queued_at: self.queued_at,
+            leased_at: self.leased_at,
+            worker: self.worker.clone(),
+            attempts: self.number,
+        }
+    }
+}
+
+impl Told {
+    /// Whether it answers a question, and is no news.
+    pub fn is_answer(&self) -> bool {
+        matches!(
+            self,
+            Self::State(_)
+                | Self::Unknown { .. }
+                | Self::Totals { .. }
+                | Self::Counters(_)
+                | Self::Worker(_)
+                | Self::Lane { .. }
+        )
+    }
+}

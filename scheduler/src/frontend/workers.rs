@@ -1,0 +1,265 @@
+//! What workers say to the queue.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kiln_protos::worker::{Hello, SchedulerMessage, Welcome, scheduler_message::Kind};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use crate::api::{Report, Seat, Unavailable};
+use crate::job::Outcome;
+use crate::names::ForeignLeases;
+use crate::queue::platform::Offer;
+use crate::queue::{Event, Joined, LeaseId, WorkerId};
+use crate::session::pause_reason;
+
+use super::engine::{Call, Engine, WorkerInfo};
+use super::local::Session;
+use super::react::{After, Own};
+use super::told::Told;
+use super::{Inner, go_on};
+
+impl<E: Engine> Inner<E> {
+    pub(super) async fn join(
+        self: &Arc<Self>,
+        hello: Hello,
+        outbound: mpsc::Sender<SchedulerMessage>,
+    ) -> Seat {
+        let (seat, taken_away) = oneshot::channel();
+        let mut foreign = ForeignLeases::default();
+        let leases = foreign.list(&self.names, hello.lease_ids);
+        let session = Session {
+            name: hello.worker_id.as_str().into(),
+            outbound,
+            heard: None,
+            foreign,
+            strays: leases.iter().copied().collect(),
+            reports: Arc::new(watch::Sender::new(0)),
+            _seat: seat,
+        };
+        let joined = Joined {
+            // The engine gives it one.
+            worker: WorkerId(0),
+            name: session.name.clone(),
+            slots: hello.slots,
+            offer: Offer::new(hello.properties.into_iter().map(|p| (p.name, p.value))),
+            leases,
+            paused: pause_reason(&hello.paused),
+        };
+        let info = WorkerInfo {
+            host_name: hello.host_name,
+            version: hello.version,
+            not_enforced: hello.not_enforced,
+        };
+        let call = Call::Join(joined, info);
+        match self.engine.call(call, |told| self.seated(session, told)).await {
+            Ok((worker, after)) => {
+                self.follow_up(after);
+                if self.is_draining() {
+                    self.report(Event::WorkerDraining { worker }).await;
+                }
+                Seat { worker, taken_away }
+            }
+            Err(error) => {
+                // The seat is taken away at once: the worker comes back later.
+                tracing::warn!(%error, worker = %hello.worker_id, "a worker could not join");
+                Seat { worker: WorkerId(0), taken_away }
+            }
+        }
+    }
+
+    fn seated(self: &Arc<Self>, session: Session, told: Vec<Told>) -> (WorkerId, Vec<After>) {
+        let welcome = Welcome { heartbeat_interval_ms: self.worker_heartbeat_ms };
+        // A full or closed channel shows when the first lease is sent.
+        let welcome = SchedulerMessage { kind: Some(Kind::Welcome(welcome)) };
+        let _ = session.outbound.try_send(welcome);
+        let (mut session, mut seated) = (Some(session), WorkerId(0));
+        let mut after = Vec::new();
+        let mut local = self.lock();
+        for told in told {
+            if let Told::Joined { worker } = &told
+                && let Some(session) = session.take()
+            {
+                seated = *worker;
+                local.sessions.insert(seated, session);
+                continue;
+            }
+            self.one(&mut local, told, Some(&mut Own::default()), &mut after);
+        }
+        for early in local.take_early(None, Some(seated)) {
+            self.one(&mut local, early, None, &mut after);
+        }
+        self.count_busy(&local);
+        (seated, after)
+    }
+
+    pub(super) async fn reported(self: &Arc<Self>, worker: WorkerId, report: Report) {
+        match report {
+            Report::Heartbeat(listed) => self.heartbeat(worker, listed).await,
+            Report::Paused(reason) => self.report(Event::WorkerPaused { worker, reason }).await,
+            Report::Refused { lease, message, holds } => {
+                self.refused(worker, lease, message, holds).await;
+            }
+            Report::Draining => self.report(Event::WorkerDraining { worker }).await,
+            Report::Progress { lease, phase } => {
+                if self.is_long(lease) {
+                    self.report(Event::Progress { worker, lease, phase }).await;
+                }
+            }
+            Report::Output { lease, stderr, offset, data } => {
+                self.append_output(worker, lease, stderr, offset, &data);
+            }
+            Report::Completed { lease, outcome } => {
+                let inner = self.clone();
+                self.aside(worker, async move { inner.completed(worker, lease, outcome).await });
+            }
+            Report::Failed { lease, message } => {
+                self.given_back(worker, lease, Event::Failed { worker, lease, message });
+            }
+            Report::Returned { lease, message } => {
+                self.given_back(worker, lease, Event::Returned { worker, lease, message });
+            }
+        }
+    }
+
+    /// Tells an event whose loss does little harm.
+    pub(super) async fn report(self: &Arc<Self>, event: Event) {
+        if let Err(error) = self.tell(Call::Event(event), Own::default()).await {
+            tracing::warn!(%error, "the queue was not told of an event");
+        }
+    }
+
+    /// What the worker runs. The engine may hear it with others' later, unless it differs from what
+    /// that believes.
+    async fn heartbeat(self: &Arc<Self>, worker: WorkerId, listed: Vec<String>) {
+        let leases = {
+            let mut local = self.lock();
+            let (leases, news) = local.listed(&self.names, worker, listed, self.heartbeat_timeout);
+            self.count_busy(&local);
+            let Some(session) = local.sessions.get_mut(&worker) else { return };
+            if E::HEARTBEATS_TOGETHER && !news {
+                session.heard = Some((leases, Instant::now()));
+                return;
+            }
+            leases
+        };
+        // What the worker has answered before is heard before.
+        self.all_reported(worker).await;
+        self.report(Event::Heartbeat { worker, leases }).await;
+    }
+
+    async fn refused(
+        self: &Arc<Self>,
+        worker: WorkerId,
+        lease: LeaseId,
+        message: String,
+        holds: Vec<String>,
+    ) {
+        let (holds, _) = self.lock().listed(&self.names, worker, holds, self.heartbeat_timeout);
+        self.all_reported(worker).await;
+        self.lock().runs.remove(&lease);
+        self.report(Event::Refused { worker, lease, message, holds }).await;
+    }
+
+    fn given_back(self: &Arc<Self>, worker: WorkerId, lease: LeaseId, event: Event) {
+        let inner = self.clone();
+        self.aside(worker, async move {
+            inner.lock().runs.remove(&lease);
+            inner.report(event).await;
+        });
+    }
+
+    async fn completed(self: &Arc<Self>, worker: WorkerId, lease: LeaseId, outcome: Outcome) {
+        let task = {
+            let mut local = self.lock();
+            let task = local.runs.get(&lease).map(|run| run.task);
+            // Until it is published or known not to be: what drains waits for it.
+            local.publishing.extend(task.map(|task| (lease, task)));
+            task
+        };
+        let call = Call::Completed { worker, lease, task };
+        let own = Own { outcome: Some(outcome), answer: None };
+        if let Err(error) = self.tell(call, own).await {
+            tracing::error!(%error, "a worker's answer is lost: the queue cannot be told");
+            let mut local = self.lock();
+            local.publishing.remove(&lease);
+            local.runs.remove(&lease);
+            self.count_busy(&local);
+        }
+    }
+
+    /// Does not keep the worker waiting, who has more to say: no more of these are under way than
+    /// it has slots.
+    fn aside(
+        self: &Arc<Self>,
+        worker: WorkerId,
+        report: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let reports = self.lock().sessions.get(&worker).map(|session| session.reports.clone());
+        let Some(reports) = reports else { return };
+        reports.send_modify(|count| *count += 1);
+        let _ = go_on(async move {
+            report.await;
+            reports.send_modify(|count| *count -= 1);
+        });
+    }
+
+    async fn all_reported(&self, worker: WorkerId) {
+        let reports = self.lock().sessions.get(&worker).map(|session| session.reports.clone());
+        if let Some(reports) = reports {
+            let _ = reports.subscribe().wait_for(|count| *count == 0).await;
+        }
+    }
+
+    fn is_long(&self, lease: LeaseId) -> bool {
+        let mut local = self.lock();
+        let Some(run) = local.runs.get_mut(&lease) else { return false };
+        let now = Instant::now();
+        let long = now - run.extended > self.prolong_after;
+        if long {
+            run.extended = now;
+        }
+        long
+    }
+
+    fn append_output(
+        &self,
+        worker: WorkerId,
+        lease: LeaseId,
+        stderr: bool,
+        offset: u64,
+        data: &Bytes,
+    ) {
+        let output = {
+            let local = self.lock();
+            let run = local.runs.get(&lease).filter(|run| run.worker == worker);
+            run.and_then(|run| run.output.clone())
+        };
+        if let Some(output) = output {
+            output.append(stderr, offset, data);
+        }
+    }
+
+    pub(super) async fn leave(self: &Arc<Self>, worker: WorkerId) {
+        // What it has answered is heard before it is gone.
+        self.all_reported(worker).await;
+        // When this frontend goes, its workers take what they run to another one.
+        if !self.is_closed() && self.lock().close_session(worker).is_some() {
+            self.report(Event::WorkerLeft { worker }).await;
+        }
+    }
+
+    pub(super) async fn drain_worker(self: &Arc<Self>, name: &str) -> Result<bool, Unavailable> {
+        let call = Call::DrainWorker(name.to_owned());
+        let (known, after) = self
+            .engine
+            .call(call, |told| {
+                let known = told.iter().any(|told| matches!(told, Told::Drain { .. }));
+                (known, self.react(told, Own::default()))
+            })
+            .await?;
+        self.follow_up(after);
+        Ok(known)
+    }
+}
