@@ -5,18 +5,22 @@
 /// Whether the queue is in Redis.
 const SHARED: bool = true;
 
+#[path = "services/errors.rs"]
+mod errors;
 #[path = "services/execute.rs"]
 mod execute;
 #[path = "services/faults.rs"]
 mod faults;
 #[path = "services/fleet.rs"]
 mod fleet;
-#[path = "services/harness.rs"]
+#[path = "services/harness/mod.rs"]
 mod harness;
 #[path = "services/merging.rs"]
 mod merging;
 #[path = "services/operations.rs"]
 mod operations;
+#[path = "services/outages.rs"]
+mod outages;
 #[path = "services/quotas.rs"]
 mod quotas;
 #[path = "services/truth.rs"]

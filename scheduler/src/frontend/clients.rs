@@ -8,11 +8,11 @@ use crate::api::{Hold, Matches, OperationState, Stage, Ticket, Unavailable, Upda
 use crate::job::Job;
 use crate::queue::{Ending, Event, OperationId, Refusal, Submit, TaskId};
 
-use super::Inner;
 use super::engine::{Call, Engine};
+use super::inner::Inner;
 use super::local::{Local, Watched};
-use super::react::{After, Own};
-use super::told::{Attempt, TaskState, Told};
+use super::react::{FollowUp, Own};
+use super::told::{Attempt, TaskStatus, Told};
 
 /// Tasks that are read at once for a list.
 const PAGE: usize = 200;
@@ -90,9 +90,9 @@ impl<E: Engine> Inner<E> {
     }
 
     /// What came too early for who waits now.
-    fn take_early(&self, local: &mut Local, task: TaskId, after: &mut Vec<After>) {
+    fn take_early(&self, local: &mut Local, task: TaskId, after: &mut Vec<FollowUp>) {
         for early in local.take_early(Some(task), None) {
-            self.one(local, early, None, after);
+            self.react_to(local, early, None, after);
         }
     }
 
@@ -130,7 +130,7 @@ impl<E: Engine> Inner<E> {
         self: &Arc<Self>,
         job: Arc<Job>,
         told: Vec<Told>,
-    ) -> (Option<Result<Ticket, Refusal>>, Vec<After>) {
+    ) -> (Option<Result<Ticket, Refusal>>, Vec<FollowUp>) {
         let (mut ticket, mut after) = (None, Vec::new());
         let mut local = self.lock();
         for told in told {
@@ -142,7 +142,7 @@ impl<E: Engine> Inner<E> {
                     ticket = self.ticket(&mut local, id, owner).map(Ok);
                     self.take_early(&mut local, id.task, &mut after);
                 }
-                other => self.one(&mut local, other, Some(&mut Own::default()), &mut after),
+                other => self.react_to(&mut local, other, Some(&mut Own::default()), &mut after),
             }
         }
         (ticket, after)
@@ -167,16 +167,16 @@ impl<E: Engine> Inner<E> {
         instance: &str,
         id: OperationId,
         told: Vec<Told>,
-    ) -> (Option<Ticket>, Vec<After>) {
+    ) -> (Option<Ticket>, Vec<FollowUp>) {
         let (mut ticket, mut after) = (None, Vec::new());
         let mut local = self.lock();
         for told in told {
-            let Told::State(state) = told else {
-                self.one(&mut local, told, Some(&mut Own::default()), &mut after);
+            let Told::Task(state) = told else {
+                self.react_to(&mut local, told, Some(&mut Own::default()), &mut after);
                 continue;
             };
             if !exists(&state, instance, id) {
-                after.push(After::Detach(id));
+                after.push(FollowUp::Detach(id));
                 continue;
             }
             let owner = state.requests.get(id.request as usize).and_then(|it| it.owner.clone());
@@ -209,7 +209,7 @@ impl<E: Engine> Inner<E> {
         let mut from = after.map_or(TaskId(0), |after| after.task);
         loop {
             let told = self.ask(Call::Page { from, count: PAGE }).await?;
-            let states: Vec<Box<TaskState>> = told.into_iter().filter_map(state).collect();
+            let states: Vec<Box<TaskStatus>> = told.into_iter().filter_map(state).collect();
             for operation in states.iter().flat_map(|state| self.operations(state)) {
                 if after.is_some_and(|after| operation.id <= after) || !matches(&operation) {
                     continue;
@@ -239,12 +239,12 @@ impl<E: Engine> Inner<E> {
     }
 
     /// All requests of a task, in order.
-    fn operations(&self, state: &TaskState) -> Vec<OperationState> {
+    fn operations(&self, state: &TaskStatus) -> Vec<OperationState> {
         let requests = (0..).zip(&state.requests).filter(|(_, request)| !request.forgotten);
         requests.map(|(request, _)| self.operation_state(state, request)).collect()
     }
 
-    fn operation_state(&self, state: &TaskState, request: u32) -> OperationState {
+    fn operation_state(&self, state: &TaskStatus, request: u32) -> OperationState {
         let job = state.job.clone();
         let asked = state.requests.get(request as usize).cloned().unwrap_or_default();
         let stage = if asked.cancelled {
@@ -266,14 +266,14 @@ impl<E: Engine> Inner<E> {
 }
 
 /// Whether there is an operation of this very name.
-fn exists(state: &TaskState, instance: &str, id: OperationId) -> bool {
+fn exists(state: &TaskStatus, instance: &str, id: OperationId) -> bool {
     let request = state.requests.get(id.request as usize);
     *state.job.key.instance == *instance && request.is_some_and(|request| !request.forgotten)
 }
 
-fn state(told: Told) -> Option<Box<TaskState>> {
+fn state(told: Told) -> Option<Box<TaskStatus>> {
     match told {
-        Told::State(state) => Some(state),
+        Told::Task(state) => Some(state),
         _ => None,
     }
 }

@@ -6,8 +6,8 @@ use crate::api::Unavailable;
 use crate::job::{Finished, Job};
 use crate::queue::{Event, Joined, LeaseId, OperationId, Submit, TaskId, WorkerId};
 
-use super::Inner;
-use super::told::Told;
+use super::inner::Inner;
+use super::told::{Told, WorkerInfo};
 
 /// A queue's state machine: calls go in, what follows from them comes out.
 pub trait Engine: Send + Sync + Sized + 'static {
@@ -36,15 +36,15 @@ pub trait Engine: Send + Sync + Sized + 'static {
 pub enum Call {
     /// Followed by `Accepted` or `Refused`.
     Submit(Box<Submit>, Arc<Job>),
-    /// A client waits as well. Followed by `State` or `Unknown`.
+    /// A client waits as well. Followed by `Task` or `Unknown`.
     Attach(OperationId),
     /// The client is not interested any more; its operation is listed no longer.
     Forget(OperationId),
-    /// Followed by `State` or `Unknown`.
+    /// Followed by `Task` or `Unknown`.
     Look(TaskId),
-    /// Followed by `State` for `count` tasks at most, `from` one on.
+    /// Followed by `Task` for `count` tasks at most, `from` one on.
     Page { from: TaskId, count: usize },
-    /// Followed by `Worker`, `Lane`, `Counters`, `Totals`, and by `State` for `listed` tasks at
+    /// Followed by `Worker`, `Lane`, `Counters`, `Totals`, and by `Task` for `listed` tasks at
     /// most that wait and as many that run.
     Figures { listed: usize },
     /// The engine chooses the id of the session. Followed by `Joined`.
@@ -59,12 +59,4 @@ pub enum Call {
     DrainWorker(String),
     /// The frontend drains; these are its workers.
     Drain(Vec<WorkerId>),
-}
-
-/// What people want to know of a worker, and no queue needs.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct WorkerInfo {
-    pub host_name: String,
-    pub version: String,
-    pub not_enforced: Vec<String>,
 }

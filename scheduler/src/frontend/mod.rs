@@ -8,35 +8,31 @@
 
 mod clients;
 pub mod engine;
+mod go_on;
+pub(crate) mod inner;
 mod local;
-mod react;
+pub(crate) mod react;
+mod tell;
 pub mod told;
 mod view;
 mod workers;
 
-use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
-use kiln_cas::logs::LogStreams;
 use kiln_protos::worker::{Hello, SchedulerMessage};
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::sync::mpsc;
 
 use crate::api::{Matches, NotTaken, OperationState, Queue, Report, Seat, Ticket, Unavailable};
-use crate::completion::SharedCompletion;
-use crate::config::SchedulerConfig;
-use crate::job::{Job, Outcome};
-use crate::names::Names;
-use crate::queue::{LeaseId, OperationId, TaskId, WorkerId};
+use crate::job::Job;
+use crate::queue::{LeaseId, OperationId, WorkerId};
 use crate::snapshot::Snapshot;
 
 use engine::{Call, Engine};
-use local::{Local, Running};
-pub use react::Own;
+use go_on::to_the_end;
+use inner::Inner;
+use react::Own;
 
 /// See the module. Clones share one frontend.
 #[derive(Clone)]
@@ -44,68 +40,7 @@ pub struct Frontend<E> {
     pub(crate) inner: Arc<Inner<E>>,
 }
 
-/// What a frontend works with.
-pub struct Inner<E> {
-    pub(crate) engine: E,
-    pub(crate) names: Arc<Names>,
-    completion: SharedCompletion,
-    logs: LogStreams,
-    local: Mutex<Local>,
-    heartbeat_timeout: Duration,
-    /// A lease is prolonged when so much time has passed since it was: most actions are over
-    /// before.
-    prolong_after: Duration,
-    default_timeout_ms: u64,
-    worker_heartbeat_ms: u32,
-    draining: AtomicBool,
-    closed: AtomicBool,
-    /// Leases and publications, counted while the frontend drains.
-    busy: watch::Sender<usize>,
-}
-
 impl<E: Engine> Inner<E> {
-    pub(crate) fn new(
-        config: &SchedulerConfig,
-        engine: E,
-        names: Arc<Names>,
-        logs: LogStreams,
-        completion: SharedCompletion,
-    ) -> Arc<Self> {
-        let heartbeat = config.worker_heartbeat.as_millis();
-        Arc::new(Self {
-            engine,
-            names,
-            completion,
-            logs,
-            local: Mutex::default(),
-            heartbeat_timeout: Duration::from_millis(config.limits.heartbeat_timeout),
-            prolong_after: Duration::from_millis(config.limits.lease_slack / 4),
-            default_timeout_ms: config.default_timeout.as_millis() as u64,
-            worker_heartbeat_ms: u32::try_from(heartbeat).unwrap_or(u32::MAX),
-            draining: AtomicBool::new(false),
-            closed: AtomicBool::new(false),
-            busy: watch::Sender::new(0),
-        })
-    }
-
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Local> {
-        self.local.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
-    }
-
-    fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
-    }
-
-    fn count_busy(&self, local: &Local) {
-        if self.is_draining() {
-            self.busy.send_replace(local.busy());
-        }
-    }
-
     async fn drain(self: &Arc<Self>) {
         self.draining.store(true, Ordering::Release);
         let mut busy = self.busy.subscribe();
@@ -128,50 +63,6 @@ impl<E: Engine> Inner<E> {
         // Waiters see that nothing will come any more.
         local.tasks.clear();
         self.count_busy(&local);
-    }
-}
-
-/// Makes an answer durable and says so. Only the lease that led here is believed: when another
-/// run has taken the task over meanwhile, nothing happens.
-async fn publish<E: Engine>(
-    inner: Arc<Inner<E>>,
-    task: TaskId,
-    lease: LeaseId,
-    running: Running,
-    outcome: Outcome,
-) {
-    let run = running.run();
-    let answer = Arc::new(inner.completion.complete(&run, outcome).await);
-    let call = Call::Published { task, lease, answer: answer.clone() };
-    let told = inner.tell(call, Own { answer: Some(answer), ..Own::default() }).await;
-    let mut local = inner.lock();
-    local.publishing.remove(&lease);
-    inner.count_busy(&local);
-    drop(local);
-    if let Err(error) = told {
-        tracing::error!(%error, operation = %run.operation, "an answer was not published");
-    }
-}
-
-/// Does `work` as far as that goes without waiting, which is all of it where the queue is in this
-/// process; a task of its own does the rest, whoever goes away meanwhile.
-fn go_on<T: Send + 'static>(
-    work: impl Future<Output = T> + Send + 'static,
-) -> Result<T, JoinHandle<T>> {
-    let mut work: Pin<Box<dyn Future<Output = T> + Send>> = Box::pin(work);
-    match work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => Ok(value),
-        Poll::Pending => Err(tokio::spawn(work)),
-    }
-}
-
-/// A client that goes away in the middle must not leave a call half noticed.
-async fn to_the_end<T: Send + 'static>(
-    work: impl Future<Output = Result<T, Unavailable>> + Send + 'static,
-) -> Result<T, Unavailable> {
-    match go_on(work) {
-        Ok(value) => value,
-        Err(task) => task.await.map_err(|error| Unavailable(error.to_string()))?,
     }
 }
 

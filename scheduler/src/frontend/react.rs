@@ -8,14 +8,12 @@ use kiln_protos::worker::{self, Drain, scheduler_message::Kind};
 use tokio::time::Instant;
 
 use crate::api::Stage;
-use crate::completion::Record;
 use crate::job::{Finished, Job, Outcome, Request};
-use crate::queue::{CancelReason, Ending, Event, LeaseId, OperationId, TaskId, WorkerId};
+use crate::queue::{CancelReason, Ending, LeaseId, OperationId, TaskId, WorkerId};
 
-use super::engine::{Call, Engine};
+use super::inner::Inner;
 use super::local::{Local, Running};
-use super::told::{Assigned, Attempt, Step, TaskRecord, TaskState, Told};
-use super::{Inner, go_on, publish};
+use super::told::{Assigned, Attempt, Step, TaskRecord, TaskStatus, Told};
 
 /// What the caller has at hand while it reacts to its own call.
 #[derive(Default)]
@@ -25,7 +23,7 @@ pub struct Own {
 }
 
 /// What is done outside of the locks.
-pub enum After {
+pub enum FollowUp {
     Publish {
         task: TaskId,
         lease: LeaseId,
@@ -45,89 +43,24 @@ pub enum After {
     Detach(OperationId),
 }
 
-impl<E: Engine> Inner<E> {
-    /// Tells what happened, and reacts to what follows.
-    pub(super) async fn tell(
-        self: &Arc<Self>,
-        call: Call,
-        own: Own,
-    ) -> Result<(), crate::api::Unavailable> {
-        let after = self.engine.call(call, |told| self.react(told, own)).await?;
-        self.follow_up(after);
-        Ok(())
-    }
-
-    /// Asks, and reacts to what happens to come with the answers.
-    pub(super) async fn ask(
-        self: &Arc<Self>,
-        call: Call,
-    ) -> Result<Vec<Told>, crate::api::Unavailable> {
-        let (answers, after) = self
-            .engine
-            .call(call, |told| {
-                let (answers, news) = told.into_iter().partition(Told::is_answer);
-                (answers, self.react(news, Own::default()))
-            })
-            .await?;
-        self.follow_up(after);
-        Ok(answers)
-    }
-
+impl<E> Inner<E> {
     /// Reacts to what a call of this frontend led to.
-    pub fn react(&self, told: Vec<Told>, mut own: Own) -> Vec<After> {
+    pub fn react(&self, told: Vec<Told>, mut own: Own) -> Vec<FollowUp> {
         let mut after = Vec::new();
         let mut local = self.lock();
         for told in told {
-            self.one(&mut local, told, Some(&mut own), &mut after);
+            self.react_to(&mut local, told, Some(&mut own), &mut after);
         }
         self.count_busy(&local);
         after
     }
 
-    /// Reacts to what a call of another frontend led to.
-    pub fn hear(self: &Arc<Self>, told: Vec<Told>) {
-        let mut after = Vec::new();
-        let mut local = self.lock();
-        for told in told {
-            self.one(&mut local, told, None, &mut after);
-        }
-        self.count_busy(&local);
-        drop(local);
-        self.follow_up(after);
-    }
-
-    pub fn follow_up(self: &Arc<Self>, after: Vec<After>) {
-        for after in after {
-            match after {
-                After::Publish { task, lease, running, outcome } => {
-                    tokio::spawn(publish(self.clone(), task, lease, running, outcome));
-                }
-                After::Record { id, job, request, origin, finished } => {
-                    self.completion.record(Record {
-                        id,
-                        key: &job.key,
-                        facts: &job.facts,
-                        request: &request,
-                        origin,
-                        expected_ms: job.expected_ms.unwrap_or(0),
-                        finished: &finished,
-                    });
-                }
-                After::Lost(worker) => {
-                    let inner = self.clone();
-                    let _ = go_on(async move { inner.report(Event::WorkerLeft { worker }).await });
-                }
-                After::Detach(id) => E::left(self, id, false),
-            }
-        }
-    }
-
-    pub(super) fn one(
+    pub(super) fn react_to(
         &self,
         local: &mut Local,
         told: Told,
         own: Option<&mut Own>,
-        after: &mut Vec<After>,
+        after: &mut Vec<FollowUp>,
     ) {
         match told {
             Told::Assign { worker, .. }
@@ -162,7 +95,7 @@ impl<E: Engine> Inner<E> {
                 match (local.runs.remove(&lease), outcome) {
                     (Some(running), Some(outcome)) => {
                         local.publishing.insert(lease, task);
-                        after.push(After::Publish { task, lease, running, outcome });
+                        after.push(FollowUp::Publish { task, lease, running, outcome });
                     }
                     // The engine may think that it is published here: it is told the truth soon.
                     _ => _ = local.publishing.remove(&lease),
@@ -181,7 +114,7 @@ impl<E: Engine> Inner<E> {
             Told::RequestCancelled { id, record } => {
                 self.request_cancelled(local, id, &record, own.is_some(), after);
             }
-            Told::State(state) => self.learn(local, &state),
+            Told::Task(state) => self.learn(local, &state),
             Told::Unknown { task } => {
                 // The engine lost it: whoever waits is told to execute again.
                 local.tasks.remove(&task);
@@ -235,7 +168,7 @@ impl<E: Engine> Inner<E> {
         (worker, lease, task): (WorkerId, LeaseId, TaskId),
         attempt: Attempt,
         Assigned { job, blobs }: Assigned,
-        after: &mut Vec<After>,
+        after: &mut Vec<FollowUp>,
     ) {
         let running = self.running(worker, task, job, attempt);
         let message = worker::Lease {
@@ -246,9 +179,9 @@ impl<E: Engine> Inner<E> {
         self.send(local, worker, Kind::Lease(message), after);
     }
 
-    fn send(&self, local: &mut Local, worker: WorkerId, kind: Kind, after: &mut Vec<After>) {
+    fn send(&self, local: &mut Local, worker: WorkerId, kind: Kind, after: &mut Vec<FollowUp>) {
         if !local.send(worker, kind) && local.close_session(worker).is_some() {
-            after.push(After::Lost(worker));
+            after.push(FollowUp::Lost(worker));
         }
     }
 
@@ -258,7 +191,7 @@ impl<E: Engine> Inner<E> {
         worker: WorkerId,
         lease: LeaseId,
         reason: CancelReason,
-        after: &mut Vec<After>,
+        after: &mut Vec<FollowUp>,
     ) {
         let Some(session) = local.sessions.get(&worker) else { return };
         let lease_id = session.foreign.name(&self.names, lease);
@@ -279,7 +212,7 @@ impl<E: Engine> Inner<E> {
         task: TaskId,
         record: &TaskRecord,
         finished: &Arc<Finished>,
-    ) -> Vec<After> {
+    ) -> Vec<FollowUp> {
         *local.completed.entry(finished.code).or_default() += 1;
         for stream in self.names.streams(&record.job.key.instance, task) {
             self.logs.finish(&stream);
@@ -300,10 +233,10 @@ impl<E: Engine> Inner<E> {
         Arc::new(self.completion.failed(&run, ending))
     }
 
-    fn record(&self, record: &TaskRecord, id: OperationId, finished: Arc<Finished>) -> After {
+    fn record(&self, record: &TaskRecord, id: OperationId, finished: Arc<Finished>) -> FollowUp {
         let job = record.job.clone();
         let other = id.request.checked_sub(1).and_then(|other| record.requests.get(other as usize));
-        After::Record {
+        FollowUp::Record {
             id: self.names.operation(&job.key.instance, id),
             request: other.unwrap_or(&job.request).clone(),
             origin: if id.request == 0 { Origin::Executed } else { Origin::Merged },
@@ -318,7 +251,7 @@ impl<E: Engine> Inner<E> {
         id: OperationId,
         record: &TaskRecord,
         own: bool,
-        after: &mut Vec<After>,
+        after: &mut Vec<FollowUp>,
     ) {
         let finished = self.failed(id.task, record, &Ending::Cancelled);
         if own {
@@ -330,7 +263,7 @@ impl<E: Engine> Inner<E> {
     }
 
     /// The state of a task, for those who wait for it.
-    pub(super) fn learn(&self, local: &mut Local, state: &TaskState) {
+    pub(super) fn learn(&self, local: &mut Local, state: &TaskStatus) {
         let Some(watched) = local.tasks.get_mut(&state.task) else { return };
         watched.learn(&state.attempt);
         for request in (0..).zip(&state.requests).filter(|(_, request)| request.cancelled) {
@@ -340,7 +273,7 @@ impl<E: Engine> Inner<E> {
         watched.set_stage(self.stage(state));
     }
 
-    pub(super) fn stage(&self, state: &TaskState) -> Stage {
+    pub(super) fn stage(&self, state: &TaskStatus) -> Stage {
         match (state.step, &state.ending) {
             (Step::Finished, Some(ending)) => {
                 let failed = || {

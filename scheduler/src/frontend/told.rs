@@ -10,8 +10,6 @@ use crate::queue::{
     CancelReason, CloseReason, Counters, Ending, LeaseId, OperationId, Refusal, TaskId, WorkerId,
 };
 
-use super::engine::WorkerInfo;
-
 /// How far a task is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
@@ -37,7 +35,7 @@ pub struct Attempt {
 
 /// A request for a task.
 #[derive(Debug, Clone, Default)]
-pub struct RequestState {
+pub struct RequestStatus {
     pub owner: Option<Arc<str>>,
     pub cancelled: bool,
     /// Its client said that it is not interested any more.
@@ -46,12 +44,12 @@ pub struct RequestState {
 
 /// A task as it is now.
 #[derive(Debug, Clone)]
-pub struct TaskState {
+pub struct TaskStatus {
     pub task: TaskId,
     pub step: Step,
     pub job: Arc<Job>,
     pub attempt: Attempt,
-    pub requests: Vec<RequestState>,
+    pub requests: Vec<RequestStatus>,
     pub ending: Option<Ending>,
     pub answer: Option<Arc<Finished>>,
 }
@@ -155,7 +153,7 @@ pub enum Told {
     Drain {
         worker: WorkerId,
     },
-    State(Box<TaskState>),
+    Task(Box<TaskStatus>),
     Unknown {
         task: TaskId,
     },
@@ -166,7 +164,7 @@ pub enum Told {
         oldest_queued_ms: Option<u64>,
     },
     Counters(Counters),
-    Worker(Box<WorkerState>),
+    Worker(Box<WorkerStatus>),
     Lane {
         properties: Vec<(String, String)>,
         queued: usize,
@@ -175,9 +173,17 @@ pub enum Told {
     },
 }
 
+/// What people want to know of a worker, and no queue needs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WorkerInfo {
+    pub host_name: String,
+    pub version: String,
+    pub not_enforced: Vec<String>,
+}
+
 /// A worker as the queue knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WorkerState {
+pub struct WorkerStatus {
     pub name: String,
     pub slots: u32,
     pub occupied: u32,
@@ -217,7 +223,7 @@ impl Told {
     pub fn is_answer(&self) -> bool {
         matches!(
             self,
-            Self::State(_)
+            Self::Task(_)
                 | Self::Unknown { .. }
                 | Self::Totals { .. }
                 | Self::Counters(_)

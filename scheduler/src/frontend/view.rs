@@ -9,9 +9,9 @@ use crate::api::Unavailable;
 use crate::job::UnixNanos;
 use crate::snapshot::{MAX_LISTED, OperationView, PropertySetView, Snapshot, WorkerView};
 
-use super::Inner;
 use super::engine::{Call, Engine};
-use super::told::{Step, TaskState, Told, WorkerState};
+use super::inner::Inner;
+use super::told::{Step, TaskStatus, Told, WorkerStatus};
 
 const NANOS_PER_MILLI: i64 = 1_000_000;
 
@@ -44,7 +44,7 @@ impl<E: Engine> Inner<E> {
                         served,
                     });
                 }
-                Told::State(state) => tasks.push(state),
+                Told::Task(state) => tasks.push(state),
                 _ => {}
             }
         }
@@ -64,7 +64,7 @@ impl<E: Engine> Inner<E> {
         local.completed.iter().map(name).collect()
     }
 
-    fn operation_view(&self, state: &TaskState, now: UnixNanos) -> OperationView {
+    fn operation_view(&self, state: &TaskStatus, now: UnixNanos) -> OperationView {
         let job = &state.job;
         let metadata = &job.request.metadata;
         let attempt = &state.attempt;
@@ -87,7 +87,7 @@ impl<E: Engine> Inner<E> {
     }
 }
 
-fn worker_view(worker: WorkerState) -> WorkerView {
+fn worker_view(worker: WorkerStatus) -> WorkerView {
     WorkerView {
         id: worker.name,
         host_name: worker.info.host_name,

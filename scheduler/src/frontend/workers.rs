@@ -14,11 +14,12 @@ use crate::queue::platform::Offer;
 use crate::queue::{Event, Joined, LeaseId, WorkerId};
 use crate::session::pause_reason;
 
-use super::engine::{Call, Engine, WorkerInfo};
+use super::engine::{Call, Engine};
+use super::go_on::go_on;
+use super::inner::Inner;
 use super::local::Session;
-use super::react::{After, Own};
-use super::told::Told;
-use super::{Inner, go_on};
+use super::react::{FollowUp, Own};
+use super::told::{Told, WorkerInfo};
 
 impl<E: Engine> Inner<E> {
     pub(super) async fn join(
@@ -69,7 +70,7 @@ impl<E: Engine> Inner<E> {
         }
     }
 
-    fn seated(self: &Arc<Self>, session: Session, told: Vec<Told>) -> (WorkerId, Vec<After>) {
+    fn seated(self: &Arc<Self>, session: Session, told: Vec<Told>) -> (WorkerId, Vec<FollowUp>) {
         let welcome = Welcome { heartbeat_interval_ms: self.worker_heartbeat_ms };
         // A full or closed channel shows when the first lease is sent.
         let welcome = SchedulerMessage { kind: Some(Kind::Welcome(welcome)) };
@@ -85,10 +86,10 @@ impl<E: Engine> Inner<E> {
                 local.sessions.insert(seated, session);
                 continue;
             }
-            self.one(&mut local, told, Some(&mut Own::default()), &mut after);
+            self.react_to(&mut local, told, Some(&mut Own::default()), &mut after);
         }
         for early in local.take_early(None, Some(seated)) {
-            self.one(&mut local, early, None, &mut after);
+            self.react_to(&mut local, early, None, &mut after);
         }
         self.count_busy(&local);
         (seated, after)
@@ -120,13 +121,6 @@ impl<E: Engine> Inner<E> {
             Report::Returned { lease, message } => {
                 self.given_back(worker, lease, Event::Returned { worker, lease, message });
             }
-        }
-    }
-
-    /// Tells an event whose loss does little harm.
-    pub(super) async fn report(self: &Arc<Self>, event: Event) {
-        if let Err(error) = self.tell(Call::Event(event), Own::default()).await {
-            tracing::warn!(%error, "the queue was not told of an event");
         }
     }
 

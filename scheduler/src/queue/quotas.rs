@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::types::{Quota, Refusal, Scope};
+use super::limits::{Quota, Refusal, Scope};
 
 /// Whose an action is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -61,15 +61,7 @@ impl Quotas {
             .any(|account| self.used(&account).running >= self.quota(account.0).running)
     }
 
-    pub fn queued(&mut self, owner: &Owner, waits: bool) {
-        self.count(owner, |used| &mut used.queued, waits);
-    }
-
-    pub fn running(&mut self, owner: &Owner, runs: bool) {
-        self.count(owner, |used| &mut used.running, runs);
-    }
-
-    fn count(&mut self, owner: &Owner, which: fn(&mut Used) -> &mut usize, more: bool) {
+    fn count_used(&mut self, owner: &Owner, which: fn(&mut Used) -> &mut usize, more: bool) {
         for account in Self::accounts(owner) {
             let used = self.used.entry(account.clone()).or_default();
             let count = which(used);
@@ -78,6 +70,14 @@ impl Quotas {
                 self.used.remove(&account);
             }
         }
+    }
+
+    pub fn count_queued(&mut self, owner: &Owner, waits: bool) {
+        self.count_used(owner, |used| &mut used.queued, waits);
+    }
+
+    pub fn count_running(&mut self, owner: &Owner, runs: bool) {
+        self.count_used(owner, |used| &mut used.running, runs);
     }
 
     /// For tests: all that wait and that run, by instance.

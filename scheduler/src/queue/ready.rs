@@ -60,8 +60,8 @@ struct Invocation {
 }
 
 impl Ready {
-    /// Refers to the owner's invocation of this name; each reference is given back by `forget`.
-    pub fn refer(&mut self, name: &Arc<str>, owner: &Owner) -> InvocationId {
+    /// Refers to the owner's invocation of this name; each reference is given back by `forget_invocation`.
+    pub fn refer_invocation(&mut self, name: &Arc<str>, owner: &Owner) -> InvocationId {
         let next = &mut self.next_invocation;
         let id = *self.by_name.entry((name.clone(), owner.clone())).or_insert_with(|| {
             *next += 1;
@@ -80,13 +80,13 @@ impl Ready {
     }
 
     /// One more reference to an invocation that has some.
-    pub fn refer_again(&mut self, id: InvocationId) {
+    pub fn refer_invocation_again(&mut self, id: InvocationId) {
         if let Some(invocation) = self.invocations.get_mut(&id) {
             invocation.references += 1;
         }
     }
 
-    pub fn forget(&mut self, id: InvocationId) {
+    pub fn forget_invocation(&mut self, id: InvocationId) {
         let Some(invocation) = self.invocations.get_mut(&id) else { return };
         invocation.references -= 1;
         if invocation.references == 0 {
@@ -151,6 +151,20 @@ impl Ready {
         })
     }
 
+    fn turn(&mut self, id: InvocationId, change: impl FnOnce(&mut Invocation)) {
+        let Some(invocation) = self.invocations.get_mut(&id) else { return };
+        let before = (invocation.running, invocation.served, id);
+        change(invocation);
+        let after = (invocation.running, invocation.served, id);
+        for (lane, priority) in &invocation.places {
+            let levels = self.levels.get_mut(lane);
+            if let Some(level) = levels.and_then(|levels| levels.get_mut(priority)) {
+                level.turns.remove(&before);
+                level.turns.insert(after);
+            }
+        }
+    }
+
     /// A slot of the invocation begins to run: it goes to the back of its equals.
     pub fn started(&mut self, id: InvocationId) {
         self.serves += 1;
@@ -168,20 +182,6 @@ impl Ready {
     /// Slots that each invocation with waiting or running tasks occupies.
     pub fn running(&self) -> impl Iterator<Item = (&Arc<str>, u32)> {
         self.invocations.values().map(|invocation| (&invocation.name, invocation.running))
-    }
-
-    fn turn(&mut self, id: InvocationId, change: impl FnOnce(&mut Invocation)) {
-        let Some(invocation) = self.invocations.get_mut(&id) else { return };
-        let before = (invocation.running, invocation.served, id);
-        change(invocation);
-        let after = (invocation.running, invocation.served, id);
-        for (lane, priority) in &invocation.places {
-            let levels = self.levels.get_mut(lane);
-            if let Some(level) = levels.and_then(|levels| levels.get_mut(priority)) {
-                level.turns.remove(&before);
-                level.turns.insert(after);
-            }
-        }
     }
 }
 
@@ -203,7 +203,10 @@ mod tests {
     fn priority_then_fewest_running_then_longest_then_oldest() {
         let mut ready = Ready::default();
         let owner = Owner { instance: "".into(), caller: None };
-        let (a, b) = (ready.refer(&"a".into(), &owner), ready.refer(&"b".into(), &owner));
+        let (a, b) = (
+            ready.refer_invocation(&"a".into(), &owner),
+            ready.refer_invocation(&"b".into(), &owner),
+        );
         let mut places = HashMap::new();
         let mut push = |ready: &mut Ready, task, invocation, priority, expected_ms| {
             let place = Place { lane: LANE, priority, invocation, expected_ms };
@@ -224,8 +227,8 @@ mod tests {
             ready.stopped(a);
         }
         assert_eq!(ready.running().map(|(_, n)| n).sum::<u32>(), 2);
-        ready.forget(a);
-        ready.forget(b);
+        ready.forget_invocation(a);
+        ready.forget_invocation(b);
         assert!(ready.invocations.is_empty() && ready.by_name.is_empty());
     }
 }

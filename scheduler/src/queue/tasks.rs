@@ -1,6 +1,10 @@
-//! Life of a task but for its leases: requests, waiters, waiting, the end.
+//! Life of a task but for its leases and waiters: how it comes, waits and ends.
 
-use super::*;
+use super::limits::Refusal;
+use super::machine::{Finished, Machine, Task, TaskState, Timer};
+use super::quotas::Owner;
+use super::ready::{LaneId, Place, UNKNOWN_EXPECTED_MS};
+use super::types::{CancelReason, Effect, Ending, OperationId, Submit, TaskId};
 
 /// Tasks that fail in one turn because no worker came; the others follow in the next.
 const MAX_UNSATISFIABLE_AT_ONCE: usize = 1_000;
@@ -25,8 +29,8 @@ impl Machine {
         self.next_task += 1;
         let id = TaskId(self.next_task);
         let task = Task {
-            lane: self.fleet.refer(&submit.requirement, self.now),
-            invocation: self.ready.refer(&submit.invocation, &owner),
+            lane: self.fleet.lanes.refer_lane(&submit.requirement, self.now),
+            invocation: self.ready.refer_invocation(&submit.invocation, &owner),
             key: submit.key,
             priority: submit.priority,
             expected_ms: submit.expected_ms.unwrap_or(UNKNOWN_EXPECTED_MS),
@@ -36,7 +40,7 @@ impl Machine {
             cancelled: vec![false],
             waiting_for: vec![1],
             waiters: 1,
-            state: State::Waiting { since: self.now },
+            state: TaskState::Waiting { since: self.now },
             attempts: 0,
             returns: 0,
             killed: Vec::new(),
@@ -52,11 +56,6 @@ impl Machine {
         self.enqueue(id, effects);
     }
 
-    fn refuse(&mut self, refusal: Refusal, effects: &mut Vec<Effect>) {
-        self.counters.refused += 1;
-        effects.push(Effect::Refused(refusal));
-    }
-
     /// A task in flight that may answer this request as well.
     fn joinable(&self, submit: &Submit) -> Option<TaskId> {
         if submit.do_not_cache {
@@ -66,6 +65,11 @@ impl Machine {
         let task = self.tasks.get(&id)?;
         let room = task.cancelled.len() < self.limits.max_requests_per_task;
         (room && !(task.skips_cache && submit.skip_cache_lookup)).then_some(id)
+    }
+
+    fn refuse(&mut self, refusal: Refusal, effects: &mut Vec<Effect>) {
+        self.counters.refused += 1;
+        effects.push(Effect::Refused(refusal));
     }
 
     fn merge(&mut self, id: TaskId, submit: &Submit, effects: &mut Vec<Effect>) {
@@ -80,7 +84,7 @@ impl Machine {
         if submit.priority < task.priority {
             let before = task.place();
             task.priority = submit.priority;
-            if matches!(task.state, State::Waiting { .. }) {
+            if matches!(task.state, TaskState::Waiting { .. }) {
                 let after = task.place();
                 self.ready.remove(id, before);
                 self.ready.push(id, after);
@@ -92,15 +96,15 @@ impl Machine {
     /// Waits for a worker from now on, or is given to one at once.
     pub(super) fn enqueue(&mut self, id: TaskId, effects: &mut Vec<Effect>) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
-        task.state = State::Waiting { since: self.now };
+        task.state = TaskState::Waiting { since: self.now };
         let (lane, place) = (task.lane, task.place());
         if let Some(owner) = self.ready.owner(place.invocation) {
-            self.quotas.queued(owner, true);
+            self.quotas.count_queued(owner, true);
         }
         self.waiting.insert((self.now, id));
         self.ready.push(id, place);
-        self.fleet.set_waiting(lane, self.now, id, true);
-        if self.fleet.is_served(lane) {
+        self.fleet.lanes.set_waiting(lane, self.now, id, true);
+        if self.fleet.lanes.is_served(lane) {
             self.dispatch_lane(lane, effects);
         } else {
             self.expect_worker(lane);
@@ -110,16 +114,23 @@ impl Machine {
     /// Takes a task out of the waiting ones.
     pub(super) fn dequeue(&mut self, id: TaskId) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
-        let State::Waiting { since } = task.state else { return };
+        let TaskState::Waiting { since } = task.state else { return };
         self.waiting.remove(&(since, id));
         self.ready.remove(id, task.place());
         if let Some(owner) = self.ready.owner(task.invocation) {
-            self.quotas.queued(owner, false);
+            self.quotas.count_queued(owner, false);
         }
         let lane = task.lane;
-        self.fleet.set_waiting(lane, since, id, false);
-        if self.fleet.lanes.get(&lane).is_some_and(|lane| lane.waiting.is_empty()) {
+        self.fleet.lanes.set_waiting(lane, since, id, false);
+        if self.fleet.lanes.all.get(&lane).is_some_and(|lane| lane.waiting.is_empty()) {
             self.expect_no_worker(lane);
+        }
+    }
+
+    fn expect_no_worker(&mut self, id: LaneId) {
+        let Some(lane) = self.fleet.lanes.all.get_mut(&id) else { return };
+        if let Some(at) = lane.unsatisfiable_at.take() {
+            self.timers.remove(&(at, Timer::Unsatisfiable(id)));
         }
     }
 
@@ -127,7 +138,7 @@ impl Machine {
     pub(super) fn expect_worker(&mut self, id: LaneId) {
         self.expect_no_worker(id);
         let grace = self.limits.unsatisfiable_grace;
-        let Some(lane) = self.fleet.lanes.get_mut(&id) else { return };
+        let Some(lane) = self.fleet.lanes.all.get_mut(&id) else { return };
         let Some((since, _)) = lane.waiting.first() else { return };
         // Not now: what is due already was left for another turn.
         let at = (lane.unserved_since.max(*since) + grace).max(self.now + 1);
@@ -135,22 +146,15 @@ impl Machine {
         self.timers.insert((at, Timer::Unsatisfiable(id)));
     }
 
-    fn expect_no_worker(&mut self, id: LaneId) {
-        let Some(lane) = self.fleet.lanes.get_mut(&id) else { return };
-        if let Some(at) = lane.unsatisfiable_at.take() {
-            self.timers.remove(&(at, Timer::Unsatisfiable(id)));
-        }
-    }
-
     pub(super) fn check_unsatisfiable(&mut self, id: LaneId, effects: &mut Vec<Effect>) {
-        let Some(lane) = self.fleet.lanes.get_mut(&id) else { return };
+        let Some(lane) = self.fleet.lanes.all.get_mut(&id) else { return };
         lane.unsatisfiable_at = None;
-        if self.fleet.is_served(id) {
+        if self.fleet.lanes.is_served(id) {
             return;
         }
         let ending = match self.fleet.paused(id) {
             Some(reasons) => Ending::WorkersPaused(reasons),
-            None => Ending::Unsatisfiable(self.fleet.explain(id)),
+            None => Ending::Unsatisfiable(self.fleet.lanes.explain(id)),
         };
         for _ in 0..MAX_UNSATISFIABLE_AT_ONCE {
             let Some(task) = self.waits_in_vain(id) else { break };
@@ -161,103 +165,39 @@ impl Machine {
 
     /// The task of the lane that has waited for a worker for longest, if for too long.
     fn waits_in_vain(&self, id: LaneId) -> Option<TaskId> {
-        let lane = self.fleet.lanes.get(&id)?;
+        let lane = self.fleet.lanes.all.get(&id)?;
         let (since, task) = lane.waiting.first()?;
         let due = lane.unserved_since.max(*since) + self.limits.unsatisfiable_grace;
         (due <= self.now).then_some(*task)
     }
 
-    pub(super) fn attach(&mut self, id: OperationId) {
-        if let Some(task) = self.tasks.get_mut(&id.task) {
-            task.waiters += 1;
-            if let Some(count) = task.waiting_for.get_mut(id.request as usize) {
-                *count += 1;
-            }
-            self.stop_abandoning(id.task);
-        }
-    }
-
-    pub(super) fn detach(&mut self, id: OperationId) {
-        let Some(task) = self.tasks.get_mut(&id.task) else { return };
-        task.waiters = task.waiters.saturating_sub(1);
-        if let Some(count) = task.waiting_for.get_mut(id.request as usize) {
-            *count = count.saturating_sub(1);
-        }
-        if task.waiters == 0 && task.abandon_at.is_none() {
-            let at = self.now + self.limits.abandon_grace;
-            task.abandon_at = Some(at);
-            self.timers.insert((at, Timer::Abandon(id.task)));
-        }
-    }
-
-    /// Where nobody else waits there is nothing to wait for: the task ends now, or the request
-    /// alone where the task goes on for others.
-    pub(super) fn gave_up(&mut self, id: OperationId, effects: &mut Vec<Effect>) {
-        self.detach(id);
-        let Some(task) = self.tasks.get(&id.task) else { return };
-        let alone = task.waiting_for.get(id.request as usize) == Some(&0);
-        if task.waiters == 0 && task.state != State::Publishing {
-            self.stop(id.task, Ending::NobodyWaits, CancelReason::NobodyWaits, effects);
-        } else if task.waiters > 0 && alone {
-            self.cancel(id, effects);
-        }
-    }
-
-    fn stop_abandoning(&mut self, id: TaskId) {
-        let abandon_at = self.tasks.get_mut(&id).and_then(|task| task.abandon_at.take());
-        if let Some(at) = abandon_at {
-            self.timers.remove(&(at, Timer::Abandon(id)));
-        }
-    }
-
-    pub(super) fn check_abandoned(&mut self, id: TaskId, effects: &mut Vec<Effect>) {
-        let Some(task) = self.tasks.get_mut(&id) else { return };
-        task.abandon_at = None;
-        if task.waiters == 0 && task.state != State::Publishing {
-            self.stop(id, Ending::NobodyWaits, CancelReason::NobodyWaits, effects);
-        }
-    }
-
-    pub(super) fn cancel(&mut self, id: OperationId, effects: &mut Vec<Effect>) {
-        let Some(task) = self.tasks.get_mut(&id.task) else { return };
-        let Some(cancelled) = task.cancelled.get_mut(id.request as usize) else { return };
-        if *cancelled || task.state == State::Publishing {
-            return;
-        }
-        *cancelled = true;
-        if task.cancelled.iter().all(|cancelled| *cancelled) {
-            self.stop(id.task, Ending::Cancelled, CancelReason::Cancelled, effects);
-        } else {
-            effects.push(Effect::RequestCancelled { id });
-        }
-    }
-
     /// Ends a task before it has an answer. A lease keeps its slot until it is given back.
-    fn stop(
+    pub(super) fn stop(
         &mut self,
         id: TaskId,
         ending: Ending,
         reason: CancelReason,
         effects: &mut Vec<Effect>,
     ) {
-        if let Some(State::Leased(lease)) = self.tasks.get(&id).map(|task| task.state) {
+        if let Some(TaskState::Leased(lease)) = self.tasks.get(&id).map(|task| task.state) {
             self.revoke(lease, reason, effects);
         }
         self.finish(id, ending, 0, effects);
     }
 
     pub(super) fn retry(&mut self, id: TaskId, effects: &mut Vec<Effect>) {
-        let task = self.tasks.get(&id).filter(|task| matches!(task.state, State::Delayed { .. }));
+        let task =
+            self.tasks.get(&id).filter(|task| matches!(task.state, TaskState::Delayed { .. }));
         let Some(invocation) = task.map(|task| task.invocation) else { return };
         self.delayed -= 1;
         if let Some(owner) = self.ready.owner(invocation) {
-            self.quotas.queued(owner, false);
+            self.quotas.count_queued(owner, false);
         }
         self.enqueue(id, effects);
     }
 
     pub(super) fn published(&mut self, id: TaskId, bytes: usize, effects: &mut Vec<Effect>) {
-        if self.tasks.get(&id).is_some_and(|task| task.state == State::Publishing) {
+        if self.tasks.get(&id).is_some_and(|task| task.state == TaskState::Publishing) {
             self.finish(id, Ending::Published, bytes, effects);
         }
     }
@@ -274,21 +214,21 @@ impl Machine {
         self.stop_going_elsewhere(id);
         let Some(task) = self.tasks.remove(&id) else { return };
         match task.state {
-            State::Publishing => self.publishing -= 1,
-            State::Delayed { until } => {
+            TaskState::Publishing => self.publishing -= 1,
+            TaskState::Delayed { until } => {
                 self.delayed -= 1;
                 if let Some(owner) = self.ready.owner(task.invocation) {
-                    self.quotas.queued(owner, false);
+                    self.quotas.count_queued(owner, false);
                 }
                 self.timers.remove(&(until, Timer::Retry(id)));
             }
-            State::Waiting { .. } | State::Leased(_) => {}
+            TaskState::Waiting { .. } | TaskState::Leased(_) => {}
         }
         if self.by_key.get(&task.key) == Some(&id) {
             self.by_key.remove(&task.key);
         }
-        self.ready.forget(task.invocation);
-        self.fleet.unrefer(task.lane, self.limits.max_idle_lanes);
+        self.ready.forget_invocation(task.invocation);
+        self.fleet.lanes.unrefer_lane(task.lane, self.limits.max_idle_lanes);
         self.count(&ending);
         effects.push(Effect::Finished { task: id, ending });
         self.keep(id, bytes, effects);

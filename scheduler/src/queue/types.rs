@@ -4,10 +4,8 @@ use std::sync::Arc;
 
 use kiln_cas::ActionKey;
 
+use super::limits::{Millis, Refusal};
 use super::platform::{Offer, Requirement};
-
-/// Milliseconds on the engine's monotonic clock.
-pub type Millis = u64;
 
 /// One execution, which several requests may share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -205,39 +203,6 @@ pub enum Effect {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    QueueFull {
-        limit: usize,
-    },
-    /// So many actions of one instance or caller wait already.
-    QuotaReached {
-        of: Scope,
-        limit: usize,
-    },
-    Draining,
-}
-
-/// What a quota is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Scope {
-    Instance,
-    Caller,
-}
-
-/// What one instance or caller may have at a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Quota {
-    /// Actions that wait; beyond, `Submit` is refused.
-    pub queued: usize,
-    /// Slots that run its actions; beyond, its actions wait though slots are free.
-    pub running: usize,
-}
-
-impl Quota {
-    pub const NONE: Self = Self { queued: usize::MAX, running: usize::MAX };
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CancelReason {
     Cancelled,
     NobodyWaits,
@@ -274,129 +239,4 @@ pub enum Ending {
     Poison {
         workers: Vec<Arc<str>>,
     },
-}
-
-/// Limits and times of the queue.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// Tasks that wait for a worker, at most; beyond, `Submit` is refused.
-    pub max_queued: usize,
-    /// Of each instance.
-    pub instance: Quota,
-    /// Of each caller.
-    pub caller: Quota,
-    /// Requests that share one task, at most; beyond, a task of its own is made.
-    pub max_requests_per_task: usize,
-    /// How long a task waits for a worker that could run it.
-    pub unsatisfiable_grace: Millis,
-    /// How long a task goes on after its last waiter left.
-    pub abandon_grace: Millis,
-    /// A worker that says nothing for so long is lost.
-    pub heartbeat_timeout: Millis,
-    /// Added to an action's own time limit for fetching inputs and uploading outputs.
-    pub lease_slack: Millis,
-    /// How long a worker may take to give back a cancelled lease.
-    pub cancel_timeout: Millis,
-    /// Runs after the first, at most.
-    pub max_retries: u32,
-    /// Runs that workers refused, or gave back because they drain, and that do not count; any
-    /// more do.
-    pub max_returns: u32,
-    /// Before the n-th run again after a failure: n times this.
-    pub retry_delay: Millis,
-    /// How long a task that failed on one worker waits for another that could run it.
-    pub elsewhere_wait: Millis,
-    /// A task that lost so many workers is taken to be their killer.
-    pub poison_kills: u32,
-    /// Finished tasks are kept so long, so many and with answers of so many bytes.
-    pub completed_ttl: Millis,
-    pub max_completed: usize,
-    pub max_completed_bytes: usize,
-    /// Property sets without work that are remembered.
-    pub max_idle_lanes: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            max_queued: 250_000,
-            instance: Quota::NONE,
-            caller: Quota::NONE,
-            max_requests_per_task: 10_000,
-            unsatisfiable_grace: 30_000,
-            abandon_grace: 30_000,
-            heartbeat_timeout: 35_000,
-            lease_slack: 10 * 60_000,
-            cancel_timeout: 60_000,
-            max_retries: 3,
-            max_returns: 50,
-            retry_delay: 200,
-            elsewhere_wait: 30_000,
-            poison_kills: 3,
-            completed_ttl: 10 * 60_000,
-            max_completed: 10_000,
-            max_completed_bytes: 16 << 20,
-            max_idle_lanes: 256,
-        }
-    }
-}
-
-impl Limits {
-    /// Why an action is not taken: of whom too many wait.
-    pub fn refusal(&self, of: Option<Scope>) -> Refusal {
-        match of {
-            None => Refusal::QueueFull { limit: self.max_queued },
-            Some(of @ Scope::Instance) => Refusal::QuotaReached { of, limit: self.instance.queued },
-            Some(of @ Scope::Caller) => Refusal::QuotaReached { of, limit: self.caller.queued },
-        }
-    }
-}
-
-/// What happened since the start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Counters {
-    pub submitted: u64,
-    pub merged: u64,
-    pub refused: u64,
-    pub dispatched: u64,
-    pub published: u64,
-    pub cancelled: u64,
-    pub abandoned: u64,
-    pub unsatisfiable: u64,
-    pub retries_exhausted: u64,
-    pub poisoned: u64,
-    pub retries: u64,
-    pub workers_joined: u64,
-    pub workers_lost: u64,
-    pub leases_expired: u64,
-    pub stale_results: u64,
-    pub returned: u64,
-    /// Leases that workers did not take.
-    pub leases_refused: u64,
-}
-
-impl Counters {
-    /// `None`: of another version.
-    pub fn by_name(&mut self, name: &str) -> Option<&mut u64> {
-        Some(match name {
-            "submitted" => &mut self.submitted,
-            "merged" => &mut self.merged,
-            "refused" => &mut self.refused,
-            "dispatched" => &mut self.dispatched,
-            "published" => &mut self.published,
-            "cancelled" => &mut self.cancelled,
-            "abandoned" => &mut self.abandoned,
-            "unsatisfiable" => &mut self.unsatisfiable,
-            "retries_exhausted" => &mut self.retries_exhausted,
-            "poisoned" => &mut self.poisoned,
-            "retries" => &mut self.retries,
-            "workers_joined" => &mut self.workers_joined,
-            "workers_lost" => &mut self.workers_lost,
-            "leases_expired" => &mut self.leases_expired,
-            "stale_results" => &mut self.stale_results,
-            "returned" => &mut self.returned,
-            "leases_refused" => &mut self.leases_refused,
-            _ => return None,
-        })
-    }
 }

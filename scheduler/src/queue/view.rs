@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use super::counters::Counters;
+use super::limits::Millis;
+use super::machine::{Machine, TaskState, Timer};
 use super::platform::{Offer, Requirement};
-use super::*;
+use super::types::{LeaseId, TaskId, WorkerId};
 
 pub struct WorkerFigures<'a> {
     pub id: WorkerId,
@@ -89,11 +92,11 @@ impl Machine {
     }
 
     pub fn lanes(&self) -> impl Iterator<Item = LaneFigures<'_>> {
-        self.fleet.lanes.iter().map(|(id, lane)| LaneFigures {
+        self.fleet.lanes.all.iter().map(|(id, lane)| LaneFigures {
             requirement: &lane.requirement,
             queued: lane.waiting.len(),
             running: lane.running,
-            served: self.fleet.is_served(*id),
+            served: self.fleet.lanes.is_served(*id),
         })
     }
 
@@ -114,15 +117,15 @@ impl Machine {
     /// Panics where redundant parts of the state disagree. For tests; costs O(everything).
     pub fn check(&self) {
         self.fleet.check();
-        let count = |wanted: fn(&State) -> bool| {
+        let count = |wanted: fn(&TaskState) -> bool| {
             self.tasks.values().filter(|task| wanted(&task.state)).count()
         };
-        assert_eq!(self.waiting.len(), count(|state| matches!(state, State::Waiting { .. })));
-        assert_eq!(self.delayed, count(|state| matches!(state, State::Delayed { .. })));
-        assert_eq!(self.publishing, count(|state| *state == State::Publishing));
-        let queued: usize = self.fleet.lanes.values().map(|lane| lane.waiting.len()).sum();
+        assert_eq!(self.waiting.len(), count(|state| matches!(state, TaskState::Waiting { .. })));
+        assert_eq!(self.delayed, count(|state| matches!(state, TaskState::Delayed { .. })));
+        assert_eq!(self.publishing, count(|state| *state == TaskState::Publishing));
+        let queued: usize = self.fleet.lanes.all.values().map(|lane| lane.waiting.len()).sum();
         assert_eq!(queued, self.waiting.len());
-        let running: usize = self.fleet.lanes.values().map(|lane| lane.running).sum();
+        let running: usize = self.fleet.lanes.all.values().map(|lane| lane.running).sum();
         assert_eq!(running, self.leases.len());
         let shares: u32 = self.shares().map(|(_, running)| running).sum();
         assert_eq!(shares as usize, self.leases.len());
@@ -130,17 +133,17 @@ impl Machine {
         for (id, lease) in &self.leases {
             assert!(self.fleet.workers[&lease.worker].leases.contains(id));
             if let Some(task) = lease.task {
-                assert_eq!(self.tasks[&task].state, State::Leased(*id));
+                assert_eq!(self.tasks[&task].state, TaskState::Leased(*id));
             }
         }
         for (id, task) in &self.tasks {
-            if let State::Leased(lease) = task.state {
+            if let TaskState::Leased(lease) = task.state {
                 assert_eq!(self.leases[&lease].task, Some(*id));
             }
         }
         assert!(self.by_key.values().all(|task| self.tasks.contains_key(task)));
         assert!(self.finished.len() <= self.limits.max_completed);
-        for (id, lane) in &self.fleet.lanes {
+        for (id, lane) in &self.fleet.lanes.all {
             let timer = lane.unsatisfiable_at.map(|at| (at, Timer::Unsatisfiable(*id)));
             assert!(timer.is_none_or(|timer| self.timers.contains(&timer)));
             assert!(timer.is_none() || !lane.waiting.is_empty());

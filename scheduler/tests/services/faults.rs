@@ -153,7 +153,7 @@ async fn what_nobody_waits_for_is_cancelled_after_a_grace_period() {
 
 #[tokio::test]
 async fn a_cancelled_action_is_stopped_and_answered() {
-    let kiln = Kiln::start().await;
+    let mut kiln = Kiln::start().await;
     let mut worker = kiln.worker("w", 1, &[]).await;
     let mut client = kiln.execute(&kiln.simple().await).await;
     let lease = worker.lease().await;
@@ -161,6 +161,7 @@ async fn a_cancelled_action_is_stopped_and_answered() {
     let cancel = kiln_protos::longrunning::CancelOperationRequest { name };
     kiln.operations().cancel_operation(cancel).await.unwrap();
     assert_eq!(client.status().await.code, Code::Cancelled as i32);
+    assert_eq!(kiln.events.recv().await.unwrap().status_code, Code::Cancelled as i32);
     assert!(matches!(worker.next().await, Some(scheduler_message::Kind::Cancel(_))));
     // An answer that comes all the same is not published.
     worker.succeed(&lease).await;
@@ -228,6 +229,24 @@ async fn a_drained_scheduler_finishes_what_runs_and_refuses_the_rest() {
     let error = waiting.next().await.unwrap().err().unwrap();
     assert_eq!(error.code(), Code::Unavailable);
     assert!(worker.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_lease_that_its_worker_does_not_know_keeps_no_server_from_draining() {
+    let limits = Limits { heartbeat_timeout: 200, ..Limits::default() };
+    let kiln = Kiln::with(SchedulerConfig { limits, ..SchedulerConfig::default() }).await;
+    let mut worker = kiln.worker("w", 1, &[]).await;
+    let _client = kiln.execute(&kiln.simple().await).await;
+    worker.lease().await;
+    let scheduler = kiln.scheduler.clone();
+    let drained = tokio::time::timeout(Duration::from_secs(10), scheduler.drain());
+    tokio::pin!(drained);
+    loop {
+        tokio::select! {
+            drained = &mut drained => break drained.unwrap(),
+            () = tokio::time::sleep(Duration::from_millis(20)) => worker.heartbeat(&[]).await,
+        }
+    }
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 /// Whether the queue is in Redis.
 const SHARED: bool = false;
 
+mod errors;
 mod execute;
 mod faults;
 #[allow(dead_code, reason = "several frontends are only tested on a shared queue")]

@@ -4,12 +4,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail this way")]
 
+mod coverage;
 mod model;
 mod properties;
 mod restarts;
 mod rng;
 mod shared;
 mod subject;
+mod twins;
 mod world;
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -89,6 +91,19 @@ fn the_queue_in_redis_does_what_the_one_in_memory_does() {
     world.rest();
     let left = world.machine.left_behind();
     assert!(left.len() < 100, "{} keys stay behind: {left:?}", left.len());
+}
+
+/// The same events lead to the same effects, and there is no function of the script to which none
+/// has led. Prints the branches of which that cannot be said.
+#[test]
+fn each_function_of_the_script_is_compared_with_its_twin() {
+    let Some(both) = shared::Both::marked(limits()) else { return };
+    let mut world = simulate(both, 7, 60, 6_000);
+    world.rest();
+    let coverage = world.machine.coverage();
+    println!("never compared: {:#?}", coverage.branches_missed());
+    let missed = coverage.functions_missed(&["lua/frontends.lua", "lua/view.lua"]);
+    assert!(missed.is_empty(), "never compared: {missed:?}");
 }
 
 #[test]

@@ -15,6 +15,7 @@ use kiln_test_servers::redis::RedisServer;
 use prost::Message;
 use redis::Script;
 
+use crate::coverage::Marked;
 use crate::subject::Subject;
 
 const PREFIX: &str = "{queue}";
@@ -58,6 +59,8 @@ fn effect(told: Told) -> Option<Effect> {
 pub struct Shared {
     connection: redis::Connection,
     script: Script,
+    /// Where the script says where it came by.
+    marked: Option<Marked>,
     caller: String,
     limits: Limits,
     next_timer: Option<Millis>,
@@ -76,6 +79,7 @@ impl Shared {
         Some(Self {
             connection: client.get_connection().unwrap(),
             script: Script::new(SOURCE),
+            marked: None,
             caller: "simulation".to_owned(),
             limits,
             next_timer: None,
@@ -83,6 +87,13 @@ impl Shared {
             publishing: HashMap::new(),
             _server: server,
         })
+    }
+
+    /// The same, with a script that says where it came by.
+    fn marked(limits: Limits) -> Option<Self> {
+        let marked = Marked::new();
+        let script = Script::new(&marked.source);
+        Some(Self { script, marked: Some(marked), ..Self::start(limits)? })
     }
 
     fn arguments(&self, happened: &Event) -> Vec<Vec<u8>> {
@@ -108,8 +119,18 @@ impl Shared {
         for argument in arguments {
             call.arg(argument);
         }
-        let (_, timer, said): (String, String, Vec<u8>) =
-            call.invoke(&mut self.connection).unwrap();
+        let (timer, said): (String, Vec<u8>) = match &mut self.marked {
+            None => {
+                let (_, timer, said): (String, _, _) = call.invoke(&mut self.connection).unwrap();
+                (timer, said)
+            }
+            Some(marked) => {
+                let (_, timer, said, reached): (String, _, _, _) =
+                    call.invoke(&mut self.connection).unwrap();
+                marked.reached(reached);
+                (timer, said)
+            }
+        };
         self.next_timer = timer.parse().ok();
         let parser = Parser { limits: &self.limits, now: now as i64 };
         let said = parser.all(Bytes::from(said)).unwrap();
@@ -262,6 +283,15 @@ pub struct Both {
 impl Both {
     pub fn start(limits: Limits) -> Option<Self> {
         Some(Self { machine: Machine::new(limits.clone()), shared: Shared::start(limits)? })
+    }
+
+    /// With a script that says where it came by.
+    pub fn marked(limits: Limits) -> Option<Self> {
+        Some(Self { machine: Machine::new(limits.clone()), shared: Shared::marked(limits)? })
+    }
+
+    pub fn coverage(&self) -> &Marked {
+        self.shared.marked.as_ref().expect("it was started with marks")
     }
 
     /// Keys that are left, by kind: nothing may stay behind.

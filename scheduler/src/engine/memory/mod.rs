@@ -14,9 +14,11 @@ use tokio::time::Instant;
 use crate::api::Unavailable;
 use crate::completion::SharedCompletion;
 use crate::config::SchedulerConfig;
+use crate::frontend::Frontend;
 use crate::frontend::engine::{Call, Engine};
+use crate::frontend::inner::Inner;
+use crate::frontend::react::Own;
 use crate::frontend::told::Told;
-use crate::frontend::{Frontend, Inner, Own};
 use crate::names::Names;
 use crate::queue::{Event, Limits, Millis, OperationId};
 

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::frontend::engine::{Call, WorkerInfo};
+use crate::frontend::engine::Call;
 use crate::frontend::told::{
-    Assigned, Attempt, RequestState, Step, TaskRecord, TaskState, Told, WorkerState,
+    Assigned, Attempt, RequestStatus, Step, TaskRecord, TaskStatus, Told, WorkerInfo, WorkerStatus,
 };
 use crate::job::{Finished, Job, Request, unix_nanos};
 use crate::queue::{
@@ -58,13 +58,13 @@ impl Task {
         self.forgotten.push(false);
     }
 
-    fn state(&self, task: TaskId) -> TaskState {
+    fn state(&self, task: TaskId) -> TaskStatus {
         let flags = self.cancelled.iter().zip(&self.forgotten);
         let request = |(request, (cancelled, forgotten)): (&Arc<Request>, (&bool, &bool))| {
             let owner = request.owner.clone();
-            RequestState { owner, cancelled: *cancelled, forgotten: *forgotten }
+            RequestStatus { owner, cancelled: *cancelled, forgotten: *forgotten }
         };
-        TaskState {
+        TaskStatus {
             task,
             step: self.step,
             job: self.job.clone(),
@@ -115,7 +115,7 @@ impl Queued {
             Call::Look(task) => self.look(task, &mut told),
             Call::Page { from, count } => {
                 let tasks = self.tasks.range(from..).take(count);
-                told.extend(tasks.map(|(id, task)| Told::State(Box::new(task.state(*id)))));
+                told.extend(tasks.map(|(id, task)| Told::Task(Box::new(task.state(*id)))));
             }
             Call::Figures { listed } => self.figures(now, listed, &mut told),
             Call::Join(joined, info) => self.join(now, joined, info, &mut told),
@@ -246,7 +246,7 @@ impl Queued {
 
     fn look(&self, id: TaskId, told: &mut Vec<Told>) {
         told.push(match self.tasks.get(&id) {
-            Some(task) => Told::State(Box::new(task.state(id))),
+            Some(task) => Told::Task(Box::new(task.state(id))),
             None => Told::Unknown { task: id },
         });
     }
@@ -256,7 +256,7 @@ impl Queued {
         told.push(Told::Counters(machine.counters()));
         told.extend(machine.workers().map(|worker| {
             let info = self.sessions.get(&worker.id).map(|(_, info)| info.clone());
-            Told::Worker(Box::new(WorkerState {
+            Told::Worker(Box::new(WorkerStatus {
                 name: worker.name.to_string(),
                 slots: worker.slots,
                 occupied: worker.occupied,
@@ -282,6 +282,6 @@ impl Queued {
         let waiting = machine.waiting().map(|(task, _)| task).take(listed);
         let running = machine.leases().filter_map(|lease| lease.task).take(listed);
         let tasks = waiting.chain(running).filter_map(|id| Some((id, self.tasks.get(&id)?)));
-        told.extend(tasks.map(|(id, task)| Told::State(Box::new(task.state(id)))));
+        told.extend(tasks.map(|(id, task)| Told::Task(Box::new(task.state(id)))));
     }
 }

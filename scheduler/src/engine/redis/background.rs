@@ -1,33 +1,27 @@
 //! What goes on without being asked: the channel, heartbeats, timers, waiters that left.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use kiln_cas::redis::{Event, Subscription};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::frontend::{Inner, Own};
-use crate::queue::{Limits, TaskId};
+use crate::frontend::inner::Inner;
+use crate::frontend::react::Own;
+use crate::queue::TaskId;
 
-use super::RedisEngine;
 use super::calls::{CallError, Heard};
+use super::engine::RedisEngine;
 use super::script::{self, Arguments};
 
-/// How many times a frontend says that it and its workers are alive, in one call for all, within
-/// the time after which they are taken for lost.
-const BEATS: f64 = 3.5;
 /// Tasks asked about in one call.
 const MAX_LOOKED_AT: usize = 500;
 /// Before Redis is asked again after it did not answer.
 const PAUSE: Duration = Duration::from_secs(1);
 
 type Frontend = Arc<Inner<RedisEngine>>;
-
-pub fn beat_every(limits: &Limits) -> Duration {
-    Duration::from_millis(limits.heartbeat_timeout).div_f64(BEATS)
-}
 
 fn open(frontend: &Weak<Inner<RedisEngine>>) -> Option<Frontend> {
     frontend.upgrade().filter(|frontend| !frontend.engine.is_closed())
@@ -75,12 +69,6 @@ pub async fn run(frontend: Weak<Inner<RedisEngine>>, wake: Arc<Notify>) {
     }
 }
 
-impl RedisEngine {
-    fn due(&self) -> Option<Instant> {
-        *self.next_tick.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 fn answered(frontend: &Frontend, heard: Heard) {
     let after = frontend.react(frontend.engine.noted(heard), Own::default());
     frontend.follow_up(after);
@@ -114,8 +102,7 @@ pub async fn beat(frontend: &Frontend) -> Result<(), CallError> {
 /// Tells Redis of the waiters that have left. Not twice: when the answer is lost, the next
 /// time that all is compared sets it right.
 async fn flush_left(frontend: &Frontend) {
-    let left =
-        std::mem::take(&mut *frontend.engine.left.lock().unwrap_or_else(PoisonError::into_inner));
+    let left = frontend.engine.take_left();
     for (event, operations) in [("detach", left.gone), ("gave_up", left.gave_up)] {
         for operations in operations.chunks(MAX_LOOKED_AT) {
             match frontend.engine.calls.once(script::left(event, operations)).await {

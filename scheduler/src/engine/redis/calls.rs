@@ -10,7 +10,8 @@ use crate::api::Unavailable;
 use crate::queue::Limits;
 
 use super::script::{Arguments, SOURCE, preamble};
-use super::wire::{Garbled, Parser, Said};
+use super::wire::fields::Garbled;
+use super::wire::{Parser, Said};
 
 /// Tag of the slot in which everything about the queue lies.
 const TAG: &str = "queue";

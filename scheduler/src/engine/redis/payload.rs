@@ -7,11 +7,11 @@ use kiln_cas::{ActionKey, Digest, DigestFunction};
 use kiln_protos::{events, queue, reapi};
 use prost::Message;
 
-use crate::frontend::engine::WorkerInfo;
+use crate::frontend::told::WorkerInfo;
 use crate::job::{ActionFacts, Finished, Job, Request, Rerun};
 use crate::queue::platform::Requirement;
 
-use super::wire::Garbled;
+use super::wire::fields::Garbled;
 
 pub fn encode_job(job: &Job) -> Vec<u8> {
     let digest = |digest: &Digest| {

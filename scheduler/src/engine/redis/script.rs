@@ -7,19 +7,41 @@ use crate::queue::{
 };
 
 use super::payload::{encode_answer, encode_job, encode_key, encode_request};
-use super::wire::{id, pairs};
+use super::wire::fields::{id, pairs};
 
-/// The whole program, in the order in which its parts need each other.
-pub const SOURCE: &str = concat!(
-    include_str!("lua/base.lua"),
-    include_str!("lua/ready.lua"),
-    include_str!("lua/fleet.lua"),
-    include_str!("lua/quotas.lua"),
-    include_str!("lua/tasks.lua"),
-    include_str!("lua/leases.lua"),
-    include_str!("lua/view.lua"),
-    include_str!("lua/main.lua"),
-);
+/// Runs what the files define.
+macro_rules! entry {
+    () => {
+        "return run(KEYS, ARGV)\n"
+    };
+}
+
+pub const ENTRY: &str = entry!();
+
+/// The script and its files, in the order in which they need each other.
+macro_rules! parts {
+    ($($file:literal),* $(,)?) => {
+        pub const SOURCE: &str = concat!($(include_str!($file),)* entry!());
+        /// With the name of each file.
+        pub const PARTS: &[(&str, &str)] = &[$(($file, include_str!($file))),*];
+    };
+}
+
+parts![
+    "lua/base.lua",
+    "../../queue/quotas.lua",
+    "../../queue/ready.lua",
+    "../../queue/lanes.lua",
+    "../../queue/fleet.lua",
+    "../../queue/tasks.lua",
+    "../../queue/waiters.lua",
+    "../../queue/workers.lua",
+    "../../queue/leases.lua",
+    "../../queue/dispatch.lua",
+    "lua/frontends.lua",
+    "lua/view.lua",
+    "lua/main.lua",
+];
 
 /// The script counts exactly up to 2^53.
 const NO_QUOTA: u64 = 1 << 53;
@@ -106,7 +128,7 @@ pub fn event(event: &Event) -> Option<Arguments> {
         Event::Cancel(operation) => return Some(about("cancel", *operation)),
         Event::WorkerJoined(joined) => return Some(self::joined(joined, Vec::new())),
         Event::WorkerLeft { worker } => {
-            say("left");
+            say("worker_lost");
             say(&id(worker.0));
         }
         Event::Heartbeat { worker, leases } => {
@@ -136,7 +158,7 @@ pub fn event(event: &Event) -> Option<Arguments> {
             say(message);
         }
         Event::WorkerPaused { worker, reason } => {
-            say("pause");
+            say("worker_paused");
             say(&id(worker.0));
             say(reason.as_deref().unwrap_or_default());
         }
@@ -157,7 +179,7 @@ pub fn event(event: &Event) -> Option<Arguments> {
 pub fn joined(joined: &Joined, info: Vec<u8>) -> Arguments {
     let worker = if joined.worker.0 == 0 { String::new() } else { id(joined.worker.0) };
     let mut arguments = vec![
-        b"joined".to_vec(),
+        b"worker_joined".to_vec(),
         worker.into_bytes(),
         joined.name.as_bytes().to_vec(),
         joined.slots.to_string().into_bytes(),
@@ -207,7 +229,7 @@ pub fn named(event: &str, argument: &str) -> Arguments {
 }
 
 pub fn draining(workers: &[WorkerId]) -> Arguments {
-    let mut arguments = vec![b"draining".to_vec()];
+    let mut arguments = vec![b"worker_draining".to_vec()];
     arguments.extend(workers.iter().map(|worker| id(worker.0).into_bytes()));
     arguments
 }

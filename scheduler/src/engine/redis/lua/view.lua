@@ -1,8 +1,8 @@
--- What people and metrics see.
+-- The engine's own: what people and metrics see.
 
 rarely(function()
-  -- how many tasks are listed, queued and running each
-  function Q.figures()
+  -- `most`: how many tasks are listed, queued and running each.
+  function Q.figures(most)
     local oldest = call('ZRANGE', P .. ':waiting', 0, 0, 'WITHSCORES')
     local counters = { 'Counters' }
     local flat = call('HGETALL', M)
@@ -29,7 +29,6 @@ rarely(function()
         lanes[lane.id] or 0, Q.is_served(lane.id) and 1 or 0)
     end
     emit('Totals', queued(), #leases, oldest[2] or '')
-    local most = tonumber(arg(1))
     for _, id in ipairs(call('ZRANGE', P .. ':waiting', 0, most - 1)) do Q.state(id) end
     table.sort(leases)
     for i = 1, math.min(most, #leases) do

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::engine::redis::lease_blobs;
 use crate::engine::redis::payload::{decode_answer, decode_job, decode_request, decode_worker};
 use crate::frontend::told::{
-    Assigned, Attempt, RequestState, Step, TaskRecord, TaskState, Told, WorkerState,
+    Assigned, Attempt, RequestStatus, Step, TaskRecord, TaskStatus, Told, WorkerStatus,
 };
 use crate::job::{Finished, Job, Request, UnixNanos};
 use crate::queue::paused_in_words;
@@ -17,7 +17,7 @@ use crate::queue::{
     WorkerId,
 };
 
-use super::{Garbled, decode, parse, parse_pairs, text};
+use super::fields::{Garbled, decode, parse, parse_pairs, text};
 
 const NANOS_PER_MILLI: i64 = 1_000_000;
 
@@ -226,7 +226,7 @@ impl Fields<'_> {
         Ok(Attempt { queued_at: 0, leased_at, worker, number: self.number()? })
     }
 
-    fn state(&mut self) -> Result<TaskState, Garbled> {
+    fn state(&mut self) -> Result<TaskStatus, Garbled> {
         let (task, step, job) = (self.task()?, self.step()?, self.a_job()?);
         let (attempt, cancelled, forgotten) = (self.attempt()?, self.flags()?, self.flags()?);
         let (ending, answer) = (self.ending()?, self.answer()?);
@@ -234,17 +234,17 @@ impl Fields<'_> {
         let asked = std::iter::once(&job.request).chain(&others);
         let owners = asked.map(|request| request.owner.clone()).chain(std::iter::repeat(None));
         let requests = cancelled.into_iter().zip(forgotten).zip(owners);
-        let requests = requests.map(|((cancelled, forgotten), owner)| RequestState {
+        let requests = requests.map(|((cancelled, forgotten), owner)| RequestStatus {
             owner,
             cancelled,
             forgotten,
         });
         let requests = requests.collect();
-        Ok(TaskState { task, step, job, attempt, requests, ending, answer })
+        Ok(TaskStatus { task, step, job, attempt, requests, ending, answer })
     }
 
-    fn worker_state(&mut self) -> Result<WorkerState, Garbled> {
-        Ok(WorkerState {
+    fn worker_state(&mut self) -> Result<WorkerStatus, Garbled> {
+        Ok(WorkerStatus {
             name: self.text()?,
             slots: self.number()?,
             occupied: self.number()?,
@@ -350,7 +350,7 @@ impl Fields<'_> {
                 Told::Ended { task, ending, attempt, answer: self.answer()? }
             }
             b"Forgotten" => Told::Forgotten { task: self.task()? },
-            b"State" => Told::State(Box::new(self.state()?)),
+            b"State" => Told::Task(Box::new(self.state()?)),
             b"Unknown" => Told::Unknown { task: self.task()? },
             b"Drain" => Told::Drain { worker: self.worker()? },
             b"Totals" => self.totals()?,

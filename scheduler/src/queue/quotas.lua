@@ -1,9 +1,6 @@
--- What each instance and each caller may have waiting, and running: see
--- scheduler/src/queue/quotas.rs.
+-- What each instance and each caller may have waiting, and running.
 
 local NO_QUOTA = 2 ^ 53
--- Who could run no more can again, of one instance or caller.
-local freed = false
 
 -- The owner's accounts by the name of their quota.
 local function accounts(owner)

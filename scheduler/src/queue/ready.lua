@@ -1,11 +1,11 @@
--- Tasks that wait, in the order in which they should run: see scheduler/src/queue/ready.rs.
+-- Tasks that wait, in the order in which they should run.
 
 -- Tasks of a lane that are looked at for one that may go to a free worker.
 local MAX_LOOKED_AT = 32
 
 -- A turn as one score: slots that run, then when the invocation was last served.
 local SERVES = 2 ^ 36
-local function turn(running, served) return tonumber(running) * SERVES + tonumber(served) end
+local function score(running, served) return tonumber(running) * SERVES + tonumber(served) end
 
 function Q.refer_invocation(name, owner)
   name = enc({ name, owner.instance, owner.caller })
@@ -16,9 +16,11 @@ function Q.refer_invocation(name, owner)
     call('HSET', P .. ':inv:' .. id, 'name', name, 'refs', 0, 'running', 0, 'served', 0,
       'instance', owner.instance, 'caller', owner.caller)
   end
-  call('HINCRBY', P .. ':inv:' .. id, 'refs', 1)
+  Q.refer_invocation_again(id)
   return id
 end
+
+function Q.refer_invocation_again(id) call('HINCRBY', P .. ':inv:' .. id, 'refs', 1) end
 
 function Q.forget_invocation(id)
   local key = P .. ':inv:' .. id
@@ -35,7 +37,7 @@ function Q.push(task, p)
   local waiting = P .. ':w:' .. place .. ':' .. p.inv
   if call('EXISTS', waiting) == 0 then
     local i = fetch(P .. ':inv:' .. p.inv, 'running', 'served')
-    call('ZADD', P .. ':tu:' .. place, turn(i.running, i.served), p.inv)
+    call('ZADD', P .. ':tu:' .. place, score(i.running, i.served), p.inv)
     call('SADD', P .. ':ip:' .. p.inv, place)
     call('ZADD', P .. ':lv:' .. p.lane, p.prio, p.prio)
   end
@@ -69,7 +71,8 @@ function Q.is_before(a, b)
 end
 
 rarely(function()
-  -- Shows `take` the lane's tasks of those who may run more, the next one first, until it takes one or enough were looked at.
+  -- Shows `take` the lane's tasks of those who may run more, the next one first, until it takes one
+  -- or enough were looked at.
   function Q.in_turn(lane, take)
     local left = MAX_LOOKED_AT
     for _, prio in ipairs(call('ZRANGE', P .. ':lv:' .. lane, 0, -1)) do
@@ -88,12 +91,13 @@ rarely(function()
   end
 end)
 
-local function take_turn(inv, running, served)
+-- The invocation has its place in each line anew.
+local function turn(inv, running, served)
   local places = call('SMEMBERS', P .. ':ip:' .. inv)
   if not places[1] then return end
   served = served or call('HGET', P .. ':inv:' .. inv, 'served')
   for _, place in ipairs(places) do
-    call('ZADD', P .. ':tu:' .. place, turn(running, served), inv)
+    call('ZADD', P .. ':tu:' .. place, score(running, served), inv)
   end
 end
 
@@ -102,11 +106,7 @@ function Q.started(inv)
   local served = bump('serves')
   local running = call('HINCRBY', P .. ':inv:' .. inv, 'running', 1)
   call('HSET', P .. ':inv:' .. inv, 'served', served)
-  take_turn(inv, running, served)
-  Q.count_running(inv, 1)
+  turn(inv, running, served)
 end
 
-function Q.stopped(inv)
-  Q.count_running(inv, -1)
-  take_turn(inv, call('HINCRBY', P .. ':inv:' .. inv, 'running', -1))
-end
+function Q.stopped(inv) turn(inv, call('HINCRBY', P .. ':inv:' .. inv, 'running', -1)) end

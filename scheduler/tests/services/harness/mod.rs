@@ -1,12 +1,13 @@
 //! A real gRPC server over memory stores, clients, and a worker that follows a script.
 
+mod client;
+mod stores;
+mod worker;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use bytes::Bytes;
-use futures_util::StreamExt;
 use hyper_util::rt::TokioIo;
 use kiln_cas::access::Everybody;
 use kiln_cas::events::Events;
@@ -14,84 +15,24 @@ use kiln_cas::logs::LogStreams;
 use kiln_cas::promises::Invocations;
 use kiln_cas::redis::{Redis, RedisConfig};
 use kiln_cas::stores::{Clock, MemoryActionCache, MemoryBlobStore};
-use kiln_cas::{
-    ActionCache, ActionKey, Blob, BlobStore, BlobWriter, Digest, DigestFunction, StoreError,
-};
+use kiln_cas::{ActionCache, ActionKey, BlobStore, Digest, DigestFunction};
 use kiln_protos::events::Execution as ExecutionEvent;
 use kiln_protos::longrunning::operations_client::OperationsClient;
-use kiln_protos::longrunning::{Operation, operation};
+use kiln_protos::reapi;
 use kiln_protos::reapi::execution_client::ExecutionClient;
-use kiln_protos::reapi::{self, execution_stage::Value as Stage};
 use kiln_protos::worker::workers_client::WorkersClient;
-use kiln_protos::worker::{
-    Completed, Heartbeat, Hello, Lease, Output, OutputStream, Paused, Property, SchedulerMessage,
-    WorkerFailure, WorkerMessage, completed, scheduler_message, worker_failure, worker_message,
-};
+use kiln_protos::worker::{Lease, WorkerMessage, scheduler_message, worker_message};
 use kiln_scheduler::{NoEstimates, Parts, Scheduler, SchedulerConfig, Snapshot};
 use kiln_test_servers::redis::RedisServer;
 use prost::Message;
 use tokio::sync::{broadcast, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint, Server};
-use tonic::{Request, Status, Streaming};
+use tonic::{Request, Status};
 
-/// Notes in which order blobs were made durable and results published.
-pub struct Recorded<T> {
-    inner: T,
-    notes: Arc<Mutex<Vec<&'static str>>>,
-    delay: Mutex<Duration>,
-}
-
-impl<T> Recorded<T> {
-    fn new(inner: T, notes: &Arc<Mutex<Vec<&'static str>>>) -> Arc<Self> {
-        Arc::new(Self { inner, notes: notes.clone(), delay: Mutex::default() })
-    }
-
-    /// Every read and sync takes so long from now on.
-    pub fn delay(&self, delay: Duration) {
-        *self.delay.lock().unwrap() = delay;
-    }
-}
-
-#[async_trait]
-impl BlobStore for Recorded<MemoryBlobStore> {
-    async fn find_missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
-        self.inner.find_missing(digests).await
-    }
-    async fn read(
-        &self,
-        digest: &Digest,
-        offset: u64,
-        limit: Option<u64>,
-    ) -> Result<Blob, StoreError> {
-        let delay = *self.delay.lock().unwrap();
-        tokio::time::sleep(delay).await;
-        self.inner.read(digest, offset, limit).await
-    }
-    async fn write(&self, digest: &Digest, data: Bytes) -> Result<(), StoreError> {
-        self.inner.write(digest, data).await
-    }
-    async fn writer(&self, digest: &Digest) -> Result<Box<dyn BlobWriter>, StoreError> {
-        self.inner.writer(digest).await
-    }
-    async fn sync(&self) -> Result<(), StoreError> {
-        self.notes.lock().unwrap().push("sync");
-        let delay = *self.delay.lock().unwrap();
-        tokio::time::sleep(delay).await;
-        self.inner.sync().await
-    }
-}
-
-#[async_trait]
-impl ActionCache for Recorded<MemoryActionCache> {
-    async fn get(&self, key: &ActionKey) -> Result<Option<Bytes>, StoreError> {
-        self.inner.get(key).await
-    }
-    async fn put(&self, key: &ActionKey, result: Bytes) -> Result<(), StoreError> {
-        self.notes.lock().unwrap().push("put");
-        self.inner.put(key, result).await
-    }
-}
+pub use client::{Client, Update, understand};
+pub use stores::Recorded;
+pub use worker::{Worker, exited, failure, hello};
 
 pub struct Kiln {
     pub scheduler: Scheduler,
@@ -387,192 +328,4 @@ pub fn labelled<T>(message: T) -> Request<T> {
     let value = tonic::metadata::MetadataValue::from_bytes(&metadata.encode_to_vec());
     request.metadata_mut().insert_bin("build.bazel.remote.execution.v2.requestmetadata-bin", value);
     request
-}
-
-pub fn hello(id: &str, slots: u32, properties: &[(&str, &str)]) -> WorkerMessage {
-    let property = |(name, value): &(&str, &str)| Property {
-        name: (*name).to_owned(),
-        value: (*value).to_owned(),
-    };
-    let hello = Hello {
-        worker_id: id.to_owned(),
-        host_name: "host".to_owned(),
-        slots,
-        properties: properties.iter().map(property).collect(),
-        version: "1".to_owned(),
-        not_enforced: Vec::new(),
-        lease_ids: Vec::new(),
-        paused: String::new(),
-    };
-    WorkerMessage { kind: Some(worker_message::Kind::Hello(hello)) }
-}
-
-/// One stream of an operation's updates, each checked against what clients rely on.
-pub struct Client {
-    stream: Streaming<Operation>,
-}
-
-/// What an update says.
-#[derive(Debug)]
-pub struct Update {
-    pub name: String,
-    pub stage: Stage,
-    pub metadata: reapi::ExecuteOperationMetadata,
-    pub response: Option<reapi::ExecuteResponse>,
-}
-
-pub fn understand(operation: Operation) -> Update {
-    assert!(!operation.name.is_empty(), "every update is named");
-    let any = operation.metadata.expect("every update has metadata");
-    assert!(any.type_url.ends_with("/build.bazel.remote.execution.v2.ExecuteOperationMetadata"));
-    let metadata = reapi::ExecuteOperationMetadata::decode(any.value.as_slice()).unwrap();
-    assert!(metadata.action_digest.is_some());
-    let response = match operation.result {
-        None => None,
-        Some(operation::Result::Error(error)) => panic!("Operation.error is set: {error:?}"),
-        Some(operation::Result::Response(any)) => {
-            assert!(any.type_url.ends_with("/build.bazel.remote.execution.v2.ExecuteResponse"));
-            Some(reapi::ExecuteResponse::decode(any.value.as_slice()).unwrap())
-        }
-    };
-    assert_eq!(operation.done, response.is_some());
-    assert_eq!(operation.done, metadata.stage() == Stage::Completed);
-    Update { name: operation.name, stage: metadata.stage(), metadata, response }
-}
-
-impl Client {
-    /// `None`: the stream ended.
-    pub async fn next(&mut self) -> Option<Result<Update, Status>> {
-        let update = self.stream.next().await?;
-        Some(update.map(understand))
-    }
-
-    pub async fn update(&mut self) -> Update {
-        self.next().await.expect("the stream goes on").unwrap()
-    }
-
-    pub async fn until(&mut self, stage: Stage) -> Update {
-        loop {
-            let update = self.update().await;
-            if update.stage == stage {
-                return update;
-            }
-            assert!(update.response.is_none(), "ended early: {update:?}");
-        }
-    }
-
-    /// The answer, after which the stream must end.
-    pub async fn response(&mut self) -> reapi::ExecuteResponse {
-        let update = self.until(Stage::Completed).await;
-        assert!(self.next().await.is_none(), "the stream goes on after the end");
-        update.response.unwrap()
-    }
-
-    pub async fn status(&mut self) -> kiln_protos::rpc::Status {
-        self.response().await.status.unwrap_or_default()
-    }
-}
-
-pub struct Worker {
-    pub outbound: mpsc::Sender<WorkerMessage>,
-    pub inbound: Streaming<SchedulerMessage>,
-}
-
-impl Worker {
-    /// `None`: the session is over.
-    pub async fn next(&mut self) -> Option<scheduler_message::Kind> {
-        self.inbound.next().await?.ok()?.kind
-    }
-
-    pub async fn lease(&mut self) -> Lease {
-        match self.next().await {
-            Some(scheduler_message::Kind::Lease(lease)) => lease,
-            other => panic!("not a lease: {other:?}"),
-        }
-    }
-
-    pub async fn say(&self, kind: worker_message::Kind) {
-        self.outbound.send(WorkerMessage { kind: Some(kind) }).await.unwrap();
-    }
-
-    /// `offset`: of the first byte of `text` in its stream.
-    pub async fn print(
-        &self,
-        lease: &Lease,
-        stream: OutputStream,
-        offset: u64,
-        text: &'static str,
-    ) {
-        let lease_id = lease.lease_id.clone();
-        let data = Bytes::from_static(text.as_bytes());
-        let output = Output { lease_id, stream: stream as i32, offset, data };
-        self.say(worker_message::Kind::Output(output)).await;
-    }
-
-    pub async fn answer(&self, lease: &Lease, response: reapi::ExecuteResponse) {
-        let outcome = completed::Outcome::ExecuteResponse(response.encode_to_vec().into());
-        self.complete(lease, outcome).await;
-    }
-
-    pub async fn succeed(&self, lease: &Lease) {
-        self.answer(lease, exited(0)).await;
-    }
-
-    pub async fn fail(&self, lease: &Lease, failure: WorkerFailure) {
-        self.complete(lease, completed::Outcome::Failure(failure)).await;
-    }
-
-    pub async fn succeed_next(&mut self) {
-        self.answer_next(exited(0)).await;
-    }
-
-    pub async fn answer_next(&mut self, response: reapi::ExecuteResponse) {
-        let lease = self.lease().await;
-        self.answer(&lease, response).await;
-    }
-
-    pub async fn fail_next(&mut self, failure: WorkerFailure) {
-        let lease = self.lease().await;
-        self.fail(&lease, failure).await;
-    }
-
-    pub async fn heartbeat(&self, leases: &[&Lease]) {
-        let lease_ids = leases.iter().map(|lease| lease.lease_id.clone()).collect();
-        self.say(worker_message::Kind::Heartbeat(Heartbeat { lease_ids })).await;
-    }
-
-    /// Takes no lease until it is said with no reason.
-    pub async fn pause(&self, reason: &str) {
-        let reason = reason.to_owned();
-        self.say(worker_message::Kind::Paused(Paused { reason })).await;
-    }
-
-    /// Has no room for the lease, but `holds` these.
-    pub async fn refuse(&self, lease: &Lease, holds: &[&str]) {
-        let held_lease_ids = holds.iter().map(|id| (*id).to_owned()).collect();
-        let failure = failure(worker_failure::Kind::Refused, "no room");
-        self.fail(lease, WorkerFailure { held_lease_ids, ..failure }).await;
-    }
-
-    pub async fn cancelled(&mut self) -> String {
-        match self.next().await {
-            Some(scheduler_message::Kind::Cancel(cancel)) => cancel.lease_id,
-            other => panic!("not a cancellation: {other:?}"),
-        }
-    }
-
-    async fn complete(&self, lease: &Lease, outcome: completed::Outcome) {
-        let lease_id = lease.lease_id.clone();
-        let completed = Completed { lease_id, outcome: Some(outcome) };
-        self.say(worker_message::Kind::Completed(completed)).await;
-    }
-}
-
-pub fn exited(exit_code: i32) -> reapi::ExecuteResponse {
-    let result = reapi::ActionResult { exit_code, ..Default::default() };
-    reapi::ExecuteResponse { result: Some(result), ..Default::default() }
-}
-
-pub fn failure(kind: worker_failure::Kind, message: &str) -> WorkerFailure {
-    WorkerFailure { kind: kind as i32, message: message.to_owned(), ..WorkerFailure::default() }
 }

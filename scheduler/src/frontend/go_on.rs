@@ -1,0 +1,30 @@
+//! Work that is done at once where it need not wait.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use tokio::task::JoinHandle;
+
+use crate::api::Unavailable;
+
+/// Does `work` as far as that goes without waiting, which is all of it where the queue is in this
+/// process; a task of its own does the rest, whoever goes away meanwhile.
+pub fn go_on<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> Result<T, JoinHandle<T>> {
+    let mut work: Pin<Box<dyn Future<Output = T> + Send>> = Box::pin(work);
+    match work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => Ok(value),
+        Poll::Pending => Err(tokio::spawn(work)),
+    }
+}
+
+/// A client that goes away in the middle must not leave a call half noticed.
+pub async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Unavailable>> + Send + 'static,
+) -> Result<T, Unavailable> {
+    match go_on(work) {
+        Ok(value) => value,
+        Err(task) => task.await.map_err(|error| Unavailable(error.to_string()))?,
+    }
+}

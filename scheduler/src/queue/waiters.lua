@@ -1,0 +1,76 @@
+-- Who waits for a task, and what becomes of it when nobody does.
+
+rarely(function()
+  -- The task's state follows.
+  function Q.attach(id, request)
+    local t = task_of(id, 'nreq')
+    if t then
+      call('HINCRBY', tk(id), 'waiters', 1)
+      if tonumber(request) < tonumber(t.nreq) then call('HINCRBY', tk(id), 'w' .. request, 1) end
+      count_waiter(id, 1)
+      Q.stop_abandoning(id)
+    end
+    Q.state(id)
+  end
+
+  -- Returns how many wait for the request; nil where there is no such task.
+  function Q.detach(id, request)
+    local t = task_of(id, 'w' .. request)
+    if not t then return nil end
+    count_waiter(id, -1)
+    Q.waiters_left(id, 1)
+    local count = tonumber(t['w' .. request] or 0)
+    if count == 0 then return 0 end
+    return call('HINCRBY', tk(id), 'w' .. request, -1)
+  end
+
+  function Q.waiters_left(id, by)
+    local t = task_of(id, 'waiters', 'abandon')
+    if not t then return end
+    local left = math.max(0, tonumber(t.waiters) - by)
+    call('HSET', tk(id), 'waiters', left)
+    if left == 0 and not t.abandon then
+      call('HSET', tk(id), 'abandon', 1)
+      set_timer(now + limit('abandon_grace'), 'd', id)
+    end
+  end
+
+  -- Where nobody else waits there is nothing to wait for: the task ends now, or the request alone
+  -- where the task goes on for others.
+  function Q.gave_up(id, request)
+    local others = Q.detach(id, request)
+    local t = others and task_of(id, 'waiters')
+    if t and t.waiters == '0' and t.st ~= 'P' then
+      Q.stop(id, 'NobodyWaits', 'NobodyWaits')
+    elseif t and t.waiters ~= '0' and others == 0 then
+      Q.cancel(id, request)
+    end
+  end
+
+  function Q.stop_abandoning(id)
+    drop_timer('d', id)
+    call('HDEL', tk(id), 'abandon')
+  end
+
+  function Q.check_abandoned(id)
+    local t = task_of(id, 'waiters')
+    if not t then return end
+    call('HDEL', tk(id), 'abandon')
+    if tonumber(t.waiters) == 0 and t.st ~= 'P' then Q.stop(id, 'NobodyWaits', 'NobodyWaits') end
+  end
+
+  function Q.cancel(id, request)
+    local t = task_of(id, 'nreq', 'ncan', 'x' .. request)
+    if not t or tonumber(request) >= tonumber(t.nreq) or t['x' .. request] or t.st == 'P' then
+      return
+    end
+    -- The last one ends with the task.
+    if call('HINCRBY', tk(id), 'ncan', 1) == tonumber(t.nreq) then
+      return Q.stop(id, 'Cancelled', 'Cancelled')
+    end
+    call('HSET', tk(id), 'x' .. request, 1)
+    local run = record(id)
+    emit('RequestCancelled', id, request, run)
+    tell_waiters(id, 'RequestCancelled', id, request, run)
+  end
+end)
