@@ -19,7 +19,7 @@ use kiln_cas::services::{
 use kiln_cas::stores::{SharedConfig, Storage, StorageConfig};
 use kiln_executor::session::SessionEnd;
 use kiln_executor::{Worker, WorkerConfig, WorkerError};
-use kiln_scheduler::audit::{AuditConfig, Auditor};
+use kiln_scheduler::hermeticity::{Checker, HermeticityConfig};
 use kiln_scheduler::journal::{Journal, JournalConfig};
 use kiln_scheduler::{Parts, Scheduler, SchedulerConfig};
 use tokio::task::JoinHandle;
@@ -66,8 +66,8 @@ pub struct ServeOptions {
     pub storage: StorageConfig,
     pub scheduler: SchedulerConfig,
     pub journal: JournalConfig,
-    /// Audits in the background.
-    pub audit: AuditConfig,
+    /// Hermeticity checks in the background.
+    pub hermeticity: HermeticityConfig,
     /// `None`: workers join from elsewhere.
     pub worker: Option<WorkerConfig>,
     /// Whether everybody may write action results where nobody is asked who calls.
@@ -134,7 +134,7 @@ pub struct Server {
     front: Front,
     /// Reads files and fetches keys again.
     background: Vec<JoinHandle<()>>,
-    /// Audits in the background.
+    /// Hermeticity checks in the background.
     sampling: Option<JoinHandle<()>>,
     /// Removes records of evicted blobs.
     sweeping: JoinHandle<()>,
@@ -200,7 +200,7 @@ impl Server {
             None => Scheduler::start(config, parts),
             Some(redis) => Scheduler::join(config, parts, redis.clone()).await?,
         };
-        let auditor = Auditor::new(&scheduler, journal.clone(), storage.records.clone());
+        let hermeticity = Checker::new(&scheduler, journal.clone(), storage.records.clone());
         let requests = Requests::new(options.front_threads, Budget::new(options.request_memory));
         let status = worker.as_ref().map(|(_, worker)| worker.status());
         let inputs = status.as_ref().map(|status| status.inputs.clone()).unwrap_or_default();
@@ -214,14 +214,14 @@ impl Server {
             storage: storage.stats.clone(),
             scheduler: scheduler.clone(),
             journal: journal.clone(),
-            auditor: auditor.clone(),
+            hermeticity: hermeticity.clone(),
             requests: requests.clone(),
             security: Security { failures: failures.clone(), tls: tls.clone() },
             names_properties: auth.as_ref().is_none_or(|auth| !auth.opens(METRICS)),
             redis: redis_times,
         };
         let telemetry = Telemetry::start(observed, options.otlp.as_ref(), &base_url)?;
-        let sampling = auditor.sample(&events, options.audit);
+        let sampling = hermeticity.sample(&events, options.hermeticity);
         let cas = cas_services(&options, &storage, access, events, logs.clone(), quotas)?;
         storage.on_full(cas.give_up_uploads());
         let sweeping = tokio::spawn(cas.keep_swept(evictions(&storage)));
@@ -231,7 +231,7 @@ impl Server {
             storage: &storage,
             scheduler: &scheduler,
             journal: &journal,
-            auditor: &auditor,
+            hermeticity: &hermeticity,
             telemetry: &telemetry,
             readiness: &readiness,
             logs: &logs,
@@ -396,7 +396,7 @@ struct Routed<'a> {
     storage: &'a Storage,
     scheduler: &'a Scheduler,
     journal: &'a Journal,
-    auditor: &'a Auditor,
+    hermeticity: &'a Checker,
     telemetry: &'a Telemetry,
     readiness: &'a Readiness,
     logs: &'a LogStreams,
@@ -428,7 +428,7 @@ fn cas_services(
 }
 
 fn router(parts: Routed<'_>) -> Router {
-    let Routed { cas, storage, scheduler, journal, auditor, telemetry, .. } = parts;
+    let Routed { cas, storage, scheduler, journal, hermeticity, telemetry, .. } = parts;
     let Routed { readiness, logs, base_url, .. } = parts;
     let mut grpc = tonic::service::Routes::builder();
     cas.add_to(&mut grpc);
@@ -437,14 +437,14 @@ fn router(parts: Routed<'_>) -> Router {
     grpc.add_service(Attributed::streams(execution, storage.invocations.clone()))
         .add_service(scheduler.operations_service())
         .add_service(scheduler.workers_service())
-        .add_service(auditor.service());
+        .add_service(hermeticity.service());
     let stats = storage.stats.clone();
     let pages = web::router(WebState {
         blobs: storage.blobs.clone(),
         actions: storage.actions.clone(),
         logs: logs.clone(),
         journal: journal.clone(),
-        auditor: auditor.clone(),
+        hermeticity: hermeticity.clone(),
         queue: Arc::new(scheduler.clone()),
         storage: Arc::new(move || stats.snapshot()),
         shared: storage.stats.shared_blobs().map(|blobs| Arc::new(blobs) as _),

@@ -100,7 +100,7 @@ fn what_could_serve_nothing_is_refused_by_every_command_that_reads_it() {
         ("storage.data_dir", "\"~/kiln\"", "~ is for shells"),
         ("workers.count", "5000", "from 0 to 4096"),
         ("workers.disk", "\"1B\"", "1MiB or more"),
-        ("audit.rate", "7", "from 0 (none) to 1 (all)"),
+        ("hermeticity.rate", "7", "from 0 (none) to 1 (all)"),
         ("log.filter", "\"inof\"", "levels"),
         ("scheduler.max_timeout", "\"1m\"", "scheduler.default_timeout = 1h"),
         ("tls.cert", "\"missing.pem\"", "tls.cert and tls.key belong together"),

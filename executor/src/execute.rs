@@ -14,10 +14,10 @@ use kiln_protos::worker::{Lease, Stage};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::audit::{self, Audit};
 use crate::command::{self, Prepared};
 use crate::config::WorkerConfig;
 use crate::failure::Failure;
+use crate::hermeticity::{self, Rerun};
 use crate::images::{Image, Images, Problem};
 use crate::input_root::{InputRoot, InputRoots};
 use crate::lease_blobs::LeaseBlobs;
@@ -72,8 +72,8 @@ impl Executor {
         self.lease_blobs.keep(action.function, &lease.blobs);
         let mut fetched =
             unless_cancelled(cancel, self.fetch(&action, lease.default_timeout_ms)).await?;
-        let audit = Audit::of(lease)?;
-        fetched.command.spec.conditions = audit.as_ref().map(Audit::conditions).unwrap_or_default();
+        let rerun = Rerun::of(lease)?;
+        fetched.command.spec.conditions = rerun.as_ref().map(Rerun::conditions).unwrap_or_default();
         let job = unless_cancelled(cancel, self.job(&fetched, lease)).await?;
 
         timeline.fetch_end = SystemTime::now();
@@ -87,7 +87,7 @@ impl Executor {
         );
         timeline.run_end = SystemTime::now();
         let Answer { finished, tool: _tool } = finished?;
-        let applied = audit.map(|_| audit::applied(&finished.not_changed));
+        let applied = rerun.map(|_| hermeticity::applied(&finished.not_changed));
         let streams = streams.map_err(|error| Failure::io("keep stdout and stderr", error))?;
 
         reporter.progress(Stage::UploadingOutputs).await;

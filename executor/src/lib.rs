@@ -6,13 +6,13 @@
 //! the [`sandbox`] while `streams` keeps
 //! what it prints; [`outputs`] names and stores what it left; [`response`] is what the client gets.
 
-mod audit;
 pub mod command;
 pub mod config;
 mod deadline;
 mod execute;
 pub mod failure;
 mod health;
+mod hermeticity;
 pub mod images;
 pub mod input_root;
 mod keyed_lock;

@@ -33,10 +33,10 @@ pub mod queue {
     include!("generated/kiln.queue.v1.rs");
 }
 
-/// The hermeticity audit (`proto/kiln/audit/v1`).
-pub mod audit {
+/// The hermeticity check (`proto/kiln/hermeticity/v1`).
+pub mod hermeticity {
     #![allow(clippy::all, missing_docs)]
-    include!("generated/kiln.audit.v1.rs");
+    include!("generated/kiln.hermeticity.v1.rs");
 }
 
 /// Live output on its way between frontends (`proto/kiln/logs/v1`).

@@ -21,7 +21,7 @@ fn generate(proto: &Path, out: &Path) {
     let builder = || tonic_prost_build::configure().bytes(".").out_dir(out);
     builder().compile_fds(descriptors).unwrap();
     // On its own, because it uses the messages of the others.
-    let users = ["kiln/queue/v1/queue.proto", "kiln/audit/v1/audit.proto"];
+    let users = ["kiln/queue/v1/queue.proto", "kiln/hermeticity/v1/hermeticity.proto"];
     let descriptors = protox::compile(users, [proto]).unwrap();
     builder().extern_path(".kiln.events.v1", "crate::events").compile_fds(descriptors).unwrap();
 }

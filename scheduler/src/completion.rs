@@ -274,9 +274,9 @@ impl Completion {
         });
     }
 
-    /// Tells subscribers how one request ended. Runs of the audit are no part of any build.
+    /// Tells subscribers how one request ended. Runs of the hermeticity check are no part of any build.
     pub fn record(&self, record: Record<'_>) {
-        if record.request.audit.is_some() {
+        if record.request.rerun.is_some() {
             return;
         }
         self.parts.events.publish(record.into_event());

@@ -36,14 +36,14 @@ pub struct Request {
     pub tools: Option<Arc<str>>,
     /// For whom what it stores counts ([`kiln_cas::services::Quotas`]); empty: for nobody.
     pub account: Arc<str>,
-    /// Of a run of the hermeticity audit, which nobody but the audit hears of.
-    pub audit: Option<Rerun>,
+    /// Of a run of the hermeticity check, which nobody but the check hears of.
+    pub rerun: Option<Rerun>,
 }
 
 /// An action that ran before runs again.
 #[derive(Debug, Clone)]
 pub struct Rerun {
-    /// Encoded `kiln.audit.v1.Conditions`.
+    /// Encoded `kiln.hermeticity.v1.Conditions`.
     pub conditions: Bytes,
     /// The worker that should not get it where another one can.
     pub avoid: Arc<str>,

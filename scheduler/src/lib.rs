@@ -4,11 +4,11 @@
 //! `services` speak gRPC. `api` is the trait between services and queue.
 
 pub mod api;
-pub mod audit;
 mod completion;
 mod config;
 pub mod engine;
 pub mod frontend;
+pub mod hermeticity;
 mod job;
 pub mod journal;
 mod names;

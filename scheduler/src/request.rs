@@ -89,7 +89,7 @@ pub fn parse(
         owner: caller.owner,
         tools: caller.tools,
         account: caller.account,
-        audit: None,
+        rerun: None,
     };
     Ok(Asked {
         key: ActionKey { instance: instance.into(), action },

@@ -74,8 +74,8 @@ const GRPC: &[(&str, Methods)] = &[
         ("CancelOperation", Instance(Execute)),
         ("DeleteOperation", Instance(Execute)),
     ]),
-    ("kiln.audit.v1.Audit", &[
-        ("Hermeticity", Instance(Execute)),
+    ("kiln.hermeticity.v1.Hermeticity", &[
+        ("Check", Instance(Execute)),
     ]),
     ("kiln.worker.v1.Workers", &[
         ("Session", All(Work)),
@@ -99,7 +99,7 @@ const GRPC: &[(&str, Methods)] = &[
 
 /// First segments of the paths of pages and their API, which have precedence over the HTTP cache.
 const PAGES: [&str; 9] =
-    ["", "builds", "actions", "queue", "audit", "blobs", "api", "style.css", "favicon.svg"];
+    ["", "builds", "actions", "queue", "hermeticity", "blobs", "api", "style.css", "favicon.svg"];
 
 /// What a gRPC call of this path needs; `None`: there is no such method.
 pub fn of_grpc(path: &str) -> Option<Need> {

@@ -2,13 +2,13 @@
 
 mod action;
 mod api;
-mod audit;
 mod build;
 mod cas;
 mod config;
 mod digest;
 mod error;
 mod health;
+mod hermeticity;
 mod index;
 mod man;
 mod serve;
@@ -65,7 +65,9 @@ enum Command {
     Health(health::HealthCommand),
     Build(build::BuildCommand),
     Action(action::ActionCommand),
-    Audit(audit::AuditCommand),
+    Hermeticity(hermeticity::HermeticityCommand),
+    #[command(hide = true)]
+    Audit(hermeticity::FormerCommand),
     Cas(cas::CasCommand),
     Index(index::IndexCommand),
     Tests(suite::TestsCommand),
@@ -132,6 +134,7 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Health(command) => block_on(command.run(&cli.target.target()?)),
         Command::Build(command) => block_on(command.run(&cli.target.target()?)),
         Command::Action(command) => block_on(command.run(&cli.target.target()?)),
+        Command::Hermeticity(command) => block_on(command.run(&cli.target.target()?)),
         Command::Audit(command) => block_on(command.run(&cli.target.target()?)),
         Command::Cas(command) => block_on(command.run(&cli.target.target()?)),
         Command::Index(command) => block_on(command.run()),

@@ -181,7 +181,9 @@ fn base(origin: &Origin) -> Result<PathBuf, ConfigError> {
 
 /// Variables of other uses (`KILN_SERVER`, `KILN_BAZEL`) are none of the configuration's.
 fn is_ours(variable: &str) -> bool {
-    keys::all().filter_map(|key| key.name.split_once('.')).any(|(section, _)| {
+    let renamed = keys::RENAMED.iter().map(|(before, _)| *before);
+    let names = keys::all().map(|key| key.name).chain(renamed);
+    names.filter_map(|name| name.split_once('.')).any(|(section, _)| {
         variable
             .strip_prefix("KILN_")
             .and_then(|rest| rest.strip_prefix(&section.to_uppercase()))
@@ -254,6 +256,10 @@ mod tests {
         let text = error.to_string();
         assert!(text.contains(":3: unknown key storage.maxsize"), "{text}");
         assert!(text.contains("did you mean storage.max_size?"), "{text}");
+        let error = load("[audit]\nrate = 1", &[], vec![]).unwrap_err();
+        assert!(error.to_string().contains("did you mean hermeticity.rate?"), "{error}");
+        let error = load("", &[("KILN_AUDIT_RATE", "1")], vec![]).unwrap_err();
+        assert!(error.to_string().contains("did you mean hermeticity.rate?"), "{error}");
         let error = load("", &[("KILN_STORAGE_LEESE", "1h")], vec![]).unwrap_err();
         assert!(error.to_string().contains("did you mean storage.lease?"), "{error}");
     }
@@ -324,7 +330,7 @@ mod tests {
             ("workers.properties", "=x", "pool="),
             ("scheduler.max_timeout", "0s", "1h"),
             ("scheduler.max_queued", "0", "1"),
-            ("audit.rate", "7", "0.5"),
+            ("hermeticity.rate", "7", "0.5"),
             ("log.filter", "inof", "info"),
             ("log.filter", "info,kiln_cas=loud", "info,kiln_cas=debug"),
             ("log.filter", "", "off"),

@@ -10,7 +10,7 @@ use kiln_cas::stores::StorageConfig;
 use kiln_executor::WorkerConfig;
 use kiln_net::Allowed;
 use kiln_scheduler::SchedulerConfig;
-use kiln_scheduler::audit::AuditConfig;
+use kiln_scheduler::hermeticity::HermeticityConfig;
 use kiln_scheduler::journal::JournalConfig;
 use kiln_scheduler::queue::Quota;
 
@@ -65,7 +65,7 @@ pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
         storage: StorageConfig { shared: shared_storage(settings)?, ..storage(settings, data_dir) },
         scheduler: scheduler(settings)?,
         journal: journal(settings),
-        audit: audit(settings),
+        hermeticity: hermeticity(settings),
         worker,
         allow_cache_updates: settings.flag("cache.allow_updates"),
         fetch,
@@ -104,10 +104,10 @@ fn memory_here() -> Option<u64> {
     machine.into_iter().chain(container).min()
 }
 
-fn audit(settings: &Settings) -> AuditConfig {
-    let concurrency = settings.number("audit.concurrency").unwrap_or(1);
-    AuditConfig {
-        rate: settings.text("audit.rate").parse().unwrap_or(0.0),
+fn hermeticity(settings: &Settings) -> HermeticityConfig {
+    let concurrency = settings.number("hermeticity.concurrency").unwrap_or(1);
+    HermeticityConfig {
+        rate: settings.text("hermeticity.rate").parse().unwrap_or(0.0),
         concurrency: usize::try_from(concurrency).unwrap_or(usize::MAX),
     }
 }

@@ -24,7 +24,7 @@ use kiln_executor::images::ImageStats;
 use kiln_executor::input_root::InputStats;
 use kiln_executor::persistent::ToolStats;
 use kiln_scheduler::Scheduler;
-use kiln_scheduler::audit::Auditor;
+use kiln_scheduler::hermeticity::Checker;
 use kiln_scheduler::journal::Journal;
 use prometheus_client::registry::Registry;
 use tracing::level_filters::LevelFilter;
@@ -83,7 +83,7 @@ pub struct Observed<'a> {
     pub storage: Arc<StorageStats>,
     pub scheduler: Scheduler,
     pub journal: Journal,
-    pub auditor: Auditor,
+    pub hermeticity: Checker,
     pub requests: Requests,
     pub security: Security,
     /// Whether metrics may name platform properties that clients made up: who reads metrics may then
@@ -135,7 +135,7 @@ impl Telemetry {
             storage,
             scheduler,
             journal,
-            auditor,
+            hermeticity,
             requests,
             security,
             names_properties,
@@ -156,7 +156,7 @@ impl Telemetry {
             storage,
             queue: queue.clone(),
             journal,
-            auditor,
+            hermeticity,
             requests,
             security,
             names_properties,

@@ -11,7 +11,7 @@ use kiln_cas::events::Events;
 use kiln_cas::logs::LogStreams;
 use kiln_cas::stores::{Storage, StorageConfig};
 use kiln_executor::WorkerStatus;
-use kiln_scheduler::audit::Auditor;
+use kiln_scheduler::hermeticity::Checker;
 use kiln_scheduler::journal::{Journal, JournalConfig};
 use kiln_scheduler::{NoEstimates, Parts, Scheduler, SchedulerConfig};
 use prometheus_client::registry::Registry;
@@ -85,7 +85,7 @@ async fn the_manual_names_every_metric_and_no_other() {
         storage: storage.stats.clone(),
         scheduler: scheduler.clone(),
         journal: journal.clone(),
-        auditor: Auditor::new(&scheduler, journal.clone(), storage.records.clone()),
+        hermeticity: Checker::new(&scheduler, journal.clone(), storage.records.clone()),
         requests: Requests::new(1, Budget::new(0)),
         security: Security { failures: Arc::default(), tls: None },
         names_properties: true,

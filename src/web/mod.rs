@@ -33,7 +33,7 @@ use kiln_cas::stores::StorageSnapshot;
 use kiln_cas::stores::indexed::Indexed;
 use kiln_cas::{SharedActionCache, SharedBlobStore, StoreError};
 use kiln_scheduler::api::Unavailable;
-use kiln_scheduler::audit::Auditor;
+use kiln_scheduler::hermeticity::Checker;
 use kiln_scheduler::journal::Journal;
 use kiln_scheduler::{Scheduler, Snapshot};
 
@@ -79,7 +79,7 @@ pub struct WebState {
     /// What running actions print.
     pub logs: LogStreams,
     pub journal: Journal,
-    pub auditor: Auditor,
+    pub hermeticity: Checker,
     pub queue: Arc<dyn QueueView>,
     pub storage: Arc<dyn Fn() -> StorageSnapshot + Send + Sync>,
     /// `None`: nothing is shared with other servers.
@@ -100,7 +100,7 @@ pub fn router(state: WebState) -> Router {
         .route("/cas/tree/{function}/{hash}/{size}", get(pages::tree::root))
         .route("/cas/tree/{function}/{hash}/{size}/{*path}", get(pages::tree::below))
         .route("/queue", get(pages::queue::page))
-        .route("/audit", get(pages::audit::page))
+        .route("/hermeticity", get(pages::hermeticity::page))
         .route("/blobs/{function}/{hash}/{size}", get(blobs::download))
         .route("/style.css", get(pages::layout::stylesheet))
         .route("/favicon.svg", get(pages::layout::favicon))

@@ -3,15 +3,15 @@
 use futures_util::stream::iter;
 use kiln_protos::asset::fetch_client::FetchClient;
 use kiln_protos::asset::push_client::PushClient;
-use kiln_protos::audit::audit_client::AuditClient;
 use kiln_protos::bytestream::byte_stream_client::ByteStreamClient;
+use kiln_protos::hermeticity::hermeticity_client::HermeticityClient;
 use kiln_protos::logstream::log_stream_service_client::LogStreamServiceClient;
 use kiln_protos::longrunning::operations_client::OperationsClient;
 use kiln_protos::reapi::action_cache_client::ActionCacheClient;
 use kiln_protos::reapi::capabilities_client::CapabilitiesClient;
 use kiln_protos::reapi::content_addressable_storage_client::ContentAddressableStorageClient as Cas;
 use kiln_protos::reapi::execution_client::ExecutionClient;
-use kiln_protos::{asset, audit, bytestream, logstream, longrunning, reapi};
+use kiln_protos::{asset, bytestream, hermeticity, logstream, longrunning, reapi};
 use tonic::{Code, Status};
 
 use crate::roles::{bearer, guarded};
@@ -51,7 +51,7 @@ async fn cache(client: &Client, asked: &mut Asked) {
         ExecutionClient.execute(reapi::ExecuteRequest {
             instance_name: main(), action_digest, ..Default::default()
         });
-        AuditClient.hermeticity(audit::HermeticityRequest {
+        HermeticityClient.check(hermeticity::CheckRequest {
             instance_name: main(), target: "//...".into(), ..Default::default()
         });
     );

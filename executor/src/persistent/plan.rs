@@ -28,8 +28,8 @@ const MAX_FLAG_FILE_BYTES: u64 = 16 << 20;
 pub enum Unfit {
     /// Whoever asked may not use tools that remember what they did.
     Caller,
-    /// The hermeticity audit is to see what the action does by itself.
-    Audit,
+    /// The hermeticity check is to see what the action does by itself.
+    HermeticityCheck,
     /// The input root is `/`.
     Root,
     WorkingDirectory,
@@ -59,7 +59,7 @@ pub enum Unfit {
 impl Unfit {
     pub const ALL: [Self; 17] = [
         Self::Caller,
-        Self::Audit,
+        Self::HermeticityCheck,
         Self::Root,
         Self::WorkingDirectory,
         Self::Outputs,
@@ -80,7 +80,7 @@ impl Unfit {
     pub fn name(self) -> &'static str {
         match self {
             Self::Caller => "caller",
-            Self::Audit => "audit",
+            Self::HermeticityCheck => "audit",
             Self::Root => "root",
             Self::WorkingDirectory => "working_directory",
             Self::Outputs => "outputs",
@@ -134,7 +134,7 @@ impl Subject<'_> {
     pub fn candidate(&self) -> Result<Candidate, Unfit> {
         let spec = self.spec;
         let hindrances = [
-            (spec.conditions != Conditions::default(), Unfit::Audit),
+            (spec.conditions != Conditions::default(), Unfit::HermeticityCheck),
             (self.tools.is_none(), Unfit::Caller),
             (spec.root == RootFs::Inputs, Unfit::Root),
             (!spec.working_directory.is_empty(), Unfit::WorkingDirectory),

@@ -1,4 +1,4 @@
-//! What an action should not depend on, and can be made another for it: the hermeticity audit runs
+//! What an action should not depend on, and can be made another for it: the hermeticity check runs
 //! an action again under such changed conditions.
 
 use serde::{Deserialize, Serialize};

@@ -1,6 +1,6 @@
 //! What a tool is asked, sees, and leaves.
 
-use kiln_protos::audit;
+use kiln_protos::hermeticity;
 use kiln_protos::worker::scheduler_message;
 use prost::Message;
 
@@ -128,10 +128,10 @@ async fn what_no_tool_can_do_runs_by_itself_and_says_why() {
     assert_eq!(worker.figures().unfit.iter().map(|(_, count)| count).sum::<u64>(), 8);
     assert_eq!(worker.figures().started, 0);
 
-    let mut audited = lease("audited", usual.put(&worker.store).await);
-    let changed = vec![audit::Condition::HostName.into()];
-    audited.audit = Some(audit::Conditions { changed }.encode_to_vec().into());
-    worker.scheduler.send(scheduler_message::Kind::Lease(audited)).await;
+    let mut checked = lease("checked", usual.put(&worker.store).await);
+    let changed = vec![hermeticity::Condition::HostName.into()];
+    checked.conditions = Some(hermeticity::Conditions { changed }.encode_to_vec().into());
+    worker.scheduler.send(scheduler_message::Kind::Lease(checked)).await;
     let result = worker.scheduler.completed().await.1.unwrap().result.unwrap();
     assert_eq!((result.exit_code, Done(result).by().1), (0, 0));
     assert_eq!(worker.unfit("audit"), 1);

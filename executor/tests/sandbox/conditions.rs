@@ -1,4 +1,4 @@
-//! What the hermeticity audit changes for an action.
+//! What the hermeticity check changes for an action.
 
 use kiln_executor::sandbox::{CommandSpec, Condition, Conditions};
 

@@ -112,7 +112,7 @@ print([name for _, name in socket.if_nameindex()])
         let after = fs::metadata(slot.inputs().join("in.txt")).unwrap();
         let of = |metadata: &fs::Metadata| (metadata.uid(), metadata.mode(), metadata.mtime());
         assert_eq!(of(&before), of(&after));
-        // An audit that runs as somebody else, or with copies, sees its own as well.
+        // A check that runs as somebody else, or with copies, sees its own as well.
         for condition in [Condition::User, Condition::FileOrder, Condition::ModificationTimes] {
             let mut spec = slot.shell("chmod -R u+w d && echo 5 >> d/g && cat d/g");
             spec.conditions = [condition].into_iter().collect();

@@ -46,9 +46,9 @@ pub struct Request {
     /// For whom what the action stores counts; empty: for nobody.
     #[prost(string, tag = "6")]
     pub account: ::prost::alloc::string::String,
-    /// Encoded kiln.audit.v1.Conditions; absent: not a run of the hermeticity audit.
+    /// Encoded kiln.hermeticity.v1.Conditions; absent: not of a run of the hermeticity check.
     #[prost(bytes = "bytes", optional, tag = "30")]
-    pub audit: ::core::option::Option<::prost::bytes::Bytes>,
+    pub conditions: ::core::option::Option<::prost::bytes::Bytes>,
     /// The worker that should not get it where another one can.
     #[prost(string, tag = "31")]
     pub avoid: ::prost::alloc::string::String,

@@ -146,9 +146,9 @@ pub struct Lease {
     /// them. Absent: none, it runs by itself.
     #[prost(string, optional, tag = "12")]
     pub tools: ::core::option::Option<::prost::alloc::string::String>,
-    /// Encoded kiln.audit.v1.Conditions; absent: not a run of the hermeticity audit.
+    /// Encoded kiln.hermeticity.v1.Conditions; absent: not of a run of the hermeticity check.
     #[prost(bytes = "bytes", optional, tag = "30")]
-    pub audit: ::core::option::Option<::prost::bytes::Bytes>,
+    pub conditions: ::core::option::Option<::prost::bytes::Bytes>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CancelLease {

@@ -122,7 +122,7 @@ impl<E: Engine> Inner<E> {
             do_not_cache: job.facts.do_not_cache,
             skip_cache_lookup: job.request.skip_cache_lookup,
             caller: job.request.owner.clone(),
-            avoid: job.request.audit.as_ref().map(|rerun| rerun.avoid.clone()),
+            avoid: job.request.rerun.as_ref().map(|rerun| rerun.avoid.clone()),
         }
     }
 

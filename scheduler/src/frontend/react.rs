@@ -309,6 +309,6 @@ fn lease_message(lease_id: String, running: &Running, default_timeout_ms: u64) -
         stream_output: true,
         blobs: Vec::new(),
         tools: job.request.tools.as_deref().map(str::to_owned),
-        audit: job.request.audit.as_ref().map(|rerun| rerun.conditions.clone()),
+        conditions: job.request.rerun.as_ref().map(|rerun| rerun.conditions.clone()),
     }
 }

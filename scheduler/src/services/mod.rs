@@ -1,7 +1,7 @@
 //! gRPC services. Only here, and in `status`, is gRPC known.
 
-pub mod audit;
 pub mod execution;
+pub mod hermeticity;
 mod inline;
 pub mod operations;
 pub mod status;

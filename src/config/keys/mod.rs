@@ -122,8 +122,17 @@ pub fn find(name: &str) -> Option<&'static Key> {
     all().find(|key| key.name == name)
 }
 
-/// The known key that is spelled most alike.
+/// What keys were called before, and what they are called now.
+pub const RENAMED: [(&str, &str); 2] =
+    [("audit.rate", "hermeticity.rate"), ("audit.concurrency", "hermeticity.concurrency")];
+
+/// The key that `name` was renamed to, else the known key that is spelled most alike.
 pub fn nearest(name: &str) -> Option<&'static str> {
+    let renamed = RENAMED.iter().find(|(before, _)| *before == name).map(|(_, now)| *now);
+    renamed.or_else(|| most_alike(name))
+}
+
+fn most_alike(name: &str) -> Option<&'static str> {
     all()
         .map(|key| (strsim::jaro_winkler(name, key.name), key.name))
         .max_by(|a, b| a.0.total_cmp(&b.0))

@@ -33,17 +33,17 @@ pub const KEYS: &[Key] = &[
     key("journal.max_executions", "100000", Kind::Number, "Executions kept for the web pages."),
     key("journal.max_builds", "2000", Kind::Number, "Builds kept for the web pages."),
     key(
-        "audit.rate",
+        "hermeticity.rate",
         "0",
         Kind::Share,
         "The part of executed actions that is run again under changed conditions while workers are \
-         idle, from 0 (none) to 1 (all). See docs/audit.md.",
+         idle, from 0 (none) to 1 (all). See docs/hermeticity.md.",
     ),
     key(
-        "audit.concurrency",
+        "hermeticity.concurrency",
         "1",
         Kind::NumberIn(1, 4096),
-        "Actions that are audited at the same time.",
+        "Actions whose hermeticity is checked at the same time.",
     ),
     key("log.format", "text", Kind::Choice(&["text", "json"]), "How logs are written to stderr."),
     key(

@@ -2,8 +2,8 @@
 //! for, and not counted a second time.
 
 mod actions;
-mod audit;
 mod families;
+mod hermeticity;
 mod images;
 mod inputs;
 mod process;
@@ -23,7 +23,7 @@ use kiln_cas::stores::StorageStats;
 use kiln_executor::images::ImageStats;
 use kiln_executor::input_root::InputStats;
 use kiln_executor::persistent::ToolStats;
-use kiln_scheduler::audit::Auditor;
+use kiln_scheduler::hermeticity::Checker;
 use kiln_scheduler::journal::Journal;
 use kiln_scheduler::{Scheduler, Snapshot};
 use prometheus_client::collector::Collector;
@@ -42,7 +42,7 @@ pub struct Sources {
     pub storage: Arc<StorageStats>,
     pub queue: Latest,
     pub journal: Journal,
-    pub auditor: Auditor,
+    pub hermeticity: Checker,
     pub requests: Requests,
     pub security: Security,
     pub names_properties: bool,
@@ -98,7 +98,7 @@ impl Collector for Sources {
         requests::encode_calls(&mut families, &self.requests)?;
         security::encode(&mut families, &self.security)?;
         actions::encode(&mut families, &journal, &self.stages)?;
-        audit::encode(&mut families, self.auditor.stats())?;
+        hermeticity::encode(&mut families, self.hermeticity.stats())?;
         if let Some(queue) = self.queue.get() {
             scheduler::encode(&mut families, &queue, self.names_properties)?;
         }

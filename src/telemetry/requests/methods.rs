@@ -29,7 +29,7 @@ pub const METHODS: &[Method] = methods! {
     "build.bazel.remote.execution.v2.Capabilities": "GetCapabilities";
     "google.longrunning.Operations":
         "GetOperation" "ListOperations" "CancelOperation" "DeleteOperation" "WaitOperation";
-    "kiln.audit.v1.Audit": "Hermeticity";
+    "kiln.hermeticity.v1.Hermeticity": "Check";
     "kiln.worker.v1.Workers": "Session";
     "build.bazel.remote.asset.v1.Fetch": "FetchBlob" "FetchDirectory";
     "build.bazel.remote.asset.v1.Push": "PushBlob" "PushDirectory";
@@ -60,7 +60,7 @@ pub const UNKNOWN_PLACE: usize = METHODS.len();
 mod tests {
     use std::collections::BTreeSet;
 
-    use kiln_protos::{asset, audit, bytestream, logstream, longrunning, reapi, worker};
+    use kiln_protos::{asset, bytestream, hermeticity, logstream, longrunning, reapi, worker};
 
     use super::*;
 
@@ -86,7 +86,7 @@ mod tests {
             asset::fetch_server::SERVICE_NAME,
             asset::push_server::SERVICE_NAME,
             logstream::log_stream_service_server::SERVICE_NAME,
-            audit::audit_server::SERVICE_NAME,
+            hermeticity::hermeticity_server::SERVICE_NAME,
             worker::workers_server::SERVICE_NAME,
             "grpc.health.v1.Health",
         ]);

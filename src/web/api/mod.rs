@@ -16,7 +16,7 @@ use super::content::parse_digest;
 use super::error::{ApiError, WebError};
 use super::format::now;
 use super::json::{
-    Audited, Audits, Build, BuildCounts, Builds, Execution, Executions, Found, JournalStatus,
+    Build, BuildCounts, Builds, Checked, Checks, Execution, Executions, Found, JournalStatus,
     Status, Storage, cursor, parse_cursor,
 };
 use super::progress::Progress;
@@ -39,7 +39,7 @@ pub fn routes() -> Router<WebState> {
         .route("/builds/{*invocation}", get(build))
         .route("/workers", get(workers))
         .route("/queue", get(queue))
-        .route("/audit", get(audit))
+        .route("/hermeticity", get(hermeticity))
         .fallback(unknown)
 }
 
@@ -290,20 +290,21 @@ async fn queue(State(state): State<WebState>) -> Result<Json<Queue>, ApiError> {
 }
 
 #[derive(Deserialize)]
-struct AuditFilter {
+struct HermeticityFilter {
     limit: Option<usize>,
 }
 
-async fn audit(
+async fn hermeticity(
     State(state): State<WebState>,
-    filter: Result<Arguments<AuditFilter>, QueryRejection>,
-) -> Result<Json<Audits>, ApiError> {
+    filter: Result<Arguments<HermeticityFilter>, QueryRejection>,
+) -> Result<Json<Checks>, ApiError> {
     let limit = page(arguments(filter)?.limit, None)?.limit;
-    let audits = state.auditor.newest(limit).await?;
-    Ok(Json(Audits { audits: audits.iter().map(Audited::from).collect() }))
+    let checks = state.hermeticity.newest(limit).await?;
+    Ok(Json(Checks { checks: checks.iter().map(Checked::from).collect() }))
 }
 
 async fn unknown() -> ApiError {
-    let hint = "There are status, actions, executions, find, builds, workers, queue and audit.";
+    let hint =
+        "There are status, actions, executions, find, builds, workers, queue and hermeticity.";
     ApiError::from(WebError::not_found("no such part of the API", hint))
 }

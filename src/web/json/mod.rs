@@ -3,9 +3,9 @@
 //! and 0); durations say their unit in their names.
 
 mod action;
-mod audit;
 mod build;
 mod execution;
+mod hermeticity;
 mod status;
 mod time;
 
@@ -13,9 +13,9 @@ use kiln_protos::{events, reapi};
 use serde::{Deserialize, Serialize};
 
 pub use action::{Action, Explanation, Found, Log};
-pub use audit::{Audited, Audits, Difference};
 pub use build::{Build, BuildCounts, Builds, Running};
 pub use execution::{ActionResult, Execution, Executions};
+pub use hermeticity::{Checked, Checks, Difference};
 pub use status::{JournalStatus, Shared, Status, Storage, Unserved};
 
 #[derive(Debug, Serialize, Deserialize)]

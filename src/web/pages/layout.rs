@@ -18,7 +18,7 @@ pub enum Place {
     Overview,
     Builds,
     Queue,
-    Audit,
+    Hermeticity,
     Elsewhere,
 }
 
@@ -26,7 +26,7 @@ const PLACES: [(Place, &str, &str); 4] = [
     (Place::Overview, "/", "Overview"),
     (Place::Builds, "/builds", "Builds"),
     (Place::Queue, "/queue", "Queue & workers"),
-    (Place::Audit, "/audit", "Hermeticity"),
+    (Place::Hermeticity, "/hermeticity", "Hermeticity"),
 ];
 
 pub fn page(place: Place, title: &str, version: &str, body: &Markup) -> Html<String> {

@@ -3,10 +3,10 @@
 pub mod action;
 mod action_parts;
 mod activity;
-pub mod audit;
 pub mod build;
 pub mod builds;
 mod chart;
+pub mod hermeticity;
 pub mod layout;
 pub mod overview;
 mod parts;

@@ -14,7 +14,7 @@ use kiln_protos::events::execution::Origin;
 use kiln_protos::events::{self, Execution, Timeline};
 use kiln_protos::reapi;
 use kiln_scheduler::api::Unavailable;
-use kiln_scheduler::audit::Auditor;
+use kiln_scheduler::hermeticity::Checker;
 use kiln_scheduler::journal::{Journal, JournalConfig};
 use kiln_scheduler::queue::Counters;
 use kiln_scheduler::snapshot::{OperationView, PropertySetView, WorkerView};
@@ -98,7 +98,7 @@ async fn state(snapshot: Snapshot) -> (WebState, Events) {
         },
     );
     let records = Arc::new(MemoryRecords::default());
-    let auditor = Auditor::new(&scheduler, journal.clone(), records);
+    let hermeticity = Checker::new(&scheduler, journal.clone(), records);
     let storage = StorageSnapshot {
         blobs: 182_344,
         used_bytes: 14_900_000_000,
@@ -110,7 +110,7 @@ async fn state(snapshot: Snapshot) -> (WebState, Events) {
         actions,
         logs,
         journal,
-        auditor,
+        hermeticity,
         queue: Arc::new(FixedQueue(snapshot)),
         storage: Arc::new(move || storage),
         shared: None,

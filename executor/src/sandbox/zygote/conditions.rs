@@ -12,10 +12,10 @@ use crate::sandbox::conditions::{Condition, Conditions, NotChanged};
 use crate::sandbox::{CommandSpec, RootFs, UpperDir};
 
 /// Longer than the usual one, as the directory is, so that a length that leaks shows as well.
-const OTHER_HOST_NAME: &str = "kiln-hermeticity-audit";
+const OTHER_HOST_NAME: &str = "kiln-hermeticity-check";
 /// Where the input root is when it is elsewhere; `/kiln` is covered for it.
 pub(super) const COVERED: &str = "/kiln";
-pub(super) const OTHER_EXEC_ROOT: &str = "/kiln/hermeticity/audit/elsewhere";
+pub(super) const OTHER_EXEC_ROOT: &str = "/kiln/hermeticity/check/elsewhere";
 /// The last process number that counts as used: the action gets the next.
 const OTHER_LAST_PID: &str = "23456";
 const LAST_PID: &str = "/proc/sys/kernel/ns_last_pid";

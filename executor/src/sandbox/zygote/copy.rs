@@ -1,4 +1,4 @@
-//! Copies of an action's inputs, for an audit that changes the order of directories or the times of
+//! Copies of an action's inputs, for a check that changes the order of directories or the times of
 //! files: trees of inputs are shared and cannot be changed.
 
 use std::collections::BTreeMap;

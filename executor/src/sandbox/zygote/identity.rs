@@ -13,7 +13,7 @@ use crate::sandbox::{Condition, Conditions, UserNamespace};
 
 /// The user and group of every action, seen from inside.
 const INNER_ID: u32 = 1000;
-/// What an audit makes of it.
+/// What a check makes of it.
 const OTHER_INNER_ID: u32 = 2345;
 /// Beyond those of the slots, on the machine.
 pub(super) const OTHER_OUTER_ID: u32 = 100_000;

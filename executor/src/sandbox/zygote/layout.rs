@@ -4,7 +4,7 @@
 //! | path | what |
 //! | --- | --- |
 //! | `/inputs` | the directories beneath which lower trees and images lie, at their own paths |
-//! | `/inputs.other` | the same for lower trees, where an audit runs an action as another user |
+//! | `/inputs.other` | the same for lower trees, where a check runs an action as another user |
 //! | `/devices` | the slot's own device nodes, where it has any |
 //! | `/roots/N` | prepared root file systems |
 //! | `/scratch` | the running action's writable places, mounted anew for each |

@@ -46,8 +46,8 @@ fn request_message(request: &Request) -> queue::Request {
         owner: request.owner.as_deref().map(str::to_owned),
         tools: request.tools.as_deref().map(str::to_owned),
         account: request.account.to_string(),
-        audit: request.audit.as_ref().map(|rerun| rerun.conditions.clone()),
-        avoid: request.audit.as_ref().map(|rerun| rerun.avoid.to_string()).unwrap_or_default(),
+        conditions: request.rerun.as_ref().map(|rerun| rerun.conditions.clone()),
+        avoid: request.rerun.as_ref().map(|rerun| rerun.avoid.to_string()).unwrap_or_default(),
     }
 }
 
@@ -97,8 +97,8 @@ fn request(message: queue::Request) -> Request {
         owner: message.owner.map(Into::into),
         tools: message.tools.map(Into::into),
         account: message.account.into(),
-        audit: message
-            .audit
+        rerun: message
+            .conditions
             .map(|conditions| Rerun { conditions, avoid: message.avoid.as_str().into() }),
     }
 }

@@ -9,7 +9,7 @@ use super::parts::{self, MAX_CELL};
 use crate::web::WebState;
 use crate::web::error::WebError;
 use crate::web::format::{count, counted, short};
-use crate::web::json::{Audited, Difference};
+use crate::web::json::{Checked, Difference};
 
 /// Results that are looked through, and findings and others shown of them.
 const LOOKED_AT: usize = 1000;
@@ -17,25 +17,25 @@ const FINDINGS: usize = 200;
 const OTHERS: usize = 100;
 
 pub async fn page(State(state): State<WebState>) -> Result<Html<String>, WebError> {
-    let found = state.auditor.newest(LOOKED_AT).await?;
-    let audits: Vec<Audited> = found.iter().map(Audited::from).collect();
-    let of = |verdict: &str| audits.iter().filter(|one| one.verdict == verdict).count() as u64;
-    let (findings, others): (Vec<_>, Vec<_>) = audits.iter().partition(|one| one.differs());
+    let found = state.hermeticity.newest(LOOKED_AT).await?;
+    let checks: Vec<Checked> = found.iter().map(Checked::from).collect();
+    let of = |verdict: &str| checks.iter().filter(|one| one.verdict == verdict).count() as u64;
+    let (findings, others): (Vec<_>, Vec<_>) = checks.iter().partition(|one| one.differs());
     let body = html! {
         div.title { h1 { "Hermeticity" } }
-        @if audits.is_empty() {
+        @if checks.is_empty() {
             section.panel.empty {
                 h2 { "Nothing checked yet" }
                 p { "The hermeticity check runs actions again under changed conditions and compares what they make." }
-                pre { code { "kiln audit hermeticity --invocation INVOCATION" } }
-                p { "With " code { "audit.rate" } " in the configuration the server does it for some of all actions." }
+                pre { code { "kiln hermeticity --invocation INVOCATION" } }
+                p { "With " code { "hermeticity.rate" } " in the configuration the server does it for some of all actions." }
             }
         } @else {
             dl.tiles {
-                (parts::tile("Same", &html! { (count(of("same"))) }, &html! { "of the newest " (audits.len()) }))
+                (parts::tile("Same", &html! { (count(of("same"))) }, &html! { "of the newest " (checks.len()) }))
                 (parts::tile("Not hermetic", &html! { (count(of("not_hermetic"))) }, &html! { "depend on a condition" }))
                 (parts::tile("Not deterministic", &html! { (count(of("not_deterministic"))) }, &html! { "time, randomness, races" }))
-                (parts::tile("Not checked", &html! { (count(of("not_audited"))) }, &html! { "could not run again" }))
+                (parts::tile("Not checked", &html! { (count(of("not_checked"))) }, &html! { "could not run again" }))
             }
             section.panel {
                 header { h2 { "Findings" }
@@ -55,10 +55,10 @@ pub async fn page(State(state): State<WebState>) -> Result<Html<String>, WebErro
             }
         }
     };
-    Ok(layout::page(Place::Audit, "Hermeticity", state.version, &body))
+    Ok(layout::page(Place::Hermeticity, "Hermeticity", state.version, &body))
 }
 
-fn table(audits: &[&Audited], caption: &str) -> Markup {
+fn table(checks: &[&Checked], caption: &str) -> Markup {
     html! {
         div.scroll tabindex="0" role="region" aria-label=(caption) {
             table.rows {
@@ -66,47 +66,47 @@ fn table(audits: &[&Audited], caption: &str) -> Markup {
                     th { "Result" } th { "Target" } th { "Mnemonic" } th { "What differs" }
                     th { "Worker" } th.num { "Runs" } th.num { "When" }
                 } }
-                tbody { @for audited in audits { (row(audited)) } }
+                tbody { @for checked in checks { (row(checked)) } }
             }
         }
     }
 }
 
-fn row(audited: &Audited) -> Markup {
-    let class = match audited.verdict.as_str() {
+fn row(checked: &Checked) -> Markup {
+    let class = match checked.verdict.as_str() {
         "same" => "hit",
-        "not_audited" => "merged",
+        "not_checked" => "merged",
         _ => "failed",
     };
-    let worker = match audited.worker == audited.first_worker {
-        true => format!("{} (the same)", audited.worker),
-        false => audited.worker.clone(),
+    let worker = match checked.worker == checked.first_worker {
+        true => format!("{} (the same)", checked.worker),
+        false => checked.worker.clone(),
     };
     html! {
         tr {
-            td { span class={ "chip " (class) } { (audited.verdict.replace('_', " ")) } }
-            td.wide { (target(audited)) }
-            td { (short(&audited.mnemonic, 40)) }
+            td { span class={ "chip " (class) } { (checked.verdict.replace('_', " ")) } }
+            td.wide { (target(checked)) }
+            td { (short(&checked.mnemonic, 40)) }
             td.many {
-                (short(&audited.summary(), MAX_CELL))
-                @for difference in &audited.differences { (details(difference)) }
-                @if audited.more_differences > 0 { p.dim { "and " (audited.more_differences) " more" } }
+                (short(&checked.summary(), MAX_CELL))
+                @for difference in &checked.differences { (details(difference)) }
+                @if checked.more_differences > 0 { p.dim { "and " (checked.more_differences) " more" } }
             }
             td.dim { (short(&worker, 40)) }
-            td.num { (audited.runs) }
-            td.num.dim { (parts::when(audited.at)) }
+            td.num { (checked.runs) }
+            td.num.dim { (parts::when(checked.at)) }
         }
     }
 }
 
 /// The target as a link to its action.
-fn target(audited: &Audited) -> Markup {
-    let name = if audited.target.is_empty() { "(no target)" } else { &audited.target };
+fn target(checked: &Checked) -> Markup {
+    let name = if checked.target.is_empty() { "(no target)" } else { &checked.target };
     let name = parts::label(&short(name, MAX_CELL));
     html! {
-        @match &audited.action {
+        @match &checked.action {
             Some(action) => a.target href={
-                "/actions/" (audited.digest_function) "/" (action.hash) "/" (action.size_bytes)
+                "/actions/" (checked.digest_function) "/" (action.hash) "/" (action.size_bytes)
             } { (name) },
             None => span.target { (name) },
         }

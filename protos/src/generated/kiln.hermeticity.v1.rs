@@ -20,7 +20,7 @@ pub struct NotChanged {
     pub reason: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
-pub struct HermeticityRequest {
+pub struct CheckRequest {
     #[prost(string, tag = "1")]
     pub instance_name: ::prost::alloc::string::String,
     /// Exactly one of invocation_id, target and actions.
@@ -53,7 +53,7 @@ pub mod update {
         #[prost(message, tag = "1")]
         Planned(super::Planned),
         #[prost(message, tag = "2")]
-        Audited(super::Audited),
+        Checked(super::Checked),
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -67,8 +67,8 @@ pub struct Planned {
 }
 /// Also the form in which it is kept in records.
 #[derive(Clone, PartialEq, ::prost::Message)]
-pub struct Audited {
-    /// Nanoseconds since the Unix epoch, when the audit ended.
+pub struct Checked {
+    /// Nanoseconds since the Unix epoch, when the check ended.
     #[prost(int64, tag = "1")]
     pub at: i64,
     #[prost(string, tag = "2")]
@@ -106,7 +106,7 @@ pub struct Audited {
     pub stdout_differs: bool,
     #[prost(bool, tag = "17")]
     pub stderr_differs: bool,
-    /// Executions that the audit took.
+    /// Executions that the check took.
     #[prost(uint32, tag = "18")]
     pub runs: u32,
     #[prost(string, tag = "19")]
@@ -249,7 +249,7 @@ pub enum Verdict {
     /// Differs under the same conditions too: time, randomness, a race.
     NotDeterministic = 3,
     /// It could not be run again; `message` says why.
-    NotAudited = 4,
+    NotChecked = 4,
 }
 impl Verdict {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -262,7 +262,7 @@ impl Verdict {
             Self::Same => "VERDICT_SAME",
             Self::NotHermetic => "VERDICT_NOT_HERMETIC",
             Self::NotDeterministic => "VERDICT_NOT_DETERMINISTIC",
-            Self::NotAudited => "VERDICT_NOT_AUDITED",
+            Self::NotChecked => "VERDICT_NOT_CHECKED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -272,13 +272,13 @@ impl Verdict {
             "VERDICT_SAME" => Some(Self::Same),
             "VERDICT_NOT_HERMETIC" => Some(Self::NotHermetic),
             "VERDICT_NOT_DETERMINISTIC" => Some(Self::NotDeterministic),
-            "VERDICT_NOT_AUDITED" => Some(Self::NotAudited),
+            "VERDICT_NOT_CHECKED" => Some(Self::NotChecked),
             _ => None,
         }
     }
 }
 /// Generated client implementations.
-pub mod audit_client {
+pub mod hermeticity_client {
     #![allow(
         unused_variables,
         dead_code,
@@ -289,10 +289,10 @@ pub mod audit_client {
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
     #[derive(Debug, Clone)]
-    pub struct AuditClient<T> {
+    pub struct HermeticityClient<T> {
         inner: tonic::client::Grpc<T>,
     }
-    impl AuditClient<tonic::transport::Channel> {
+    impl HermeticityClient<tonic::transport::Channel> {
         /// Attempt to create a new client by connecting to a given endpoint.
         pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
         where
@@ -303,7 +303,7 @@ pub mod audit_client {
             Ok(Self::new(conn))
         }
     }
-    impl<T> AuditClient<T>
+    impl<T> HermeticityClient<T>
     where
         T: tonic::client::GrpcService<tonic::body::Body>,
         T::Error: Into<StdError>,
@@ -321,7 +321,7 @@ pub mod audit_client {
         pub fn with_interceptor<F>(
             inner: T,
             interceptor: F,
-        ) -> AuditClient<InterceptedService<T, F>>
+        ) -> HermeticityClient<InterceptedService<T, F>>
         where
             F: tonic::service::Interceptor,
             T::ResponseBody: Default,
@@ -335,7 +335,7 @@ pub mod audit_client {
                 http::Request<tonic::body::Body>,
             >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
         {
-            AuditClient::new(InterceptedService::new(inner, interceptor))
+            HermeticityClient::new(InterceptedService::new(inner, interceptor))
         }
         /// Compress requests with the given encoding.
         ///
@@ -368,11 +368,11 @@ pub mod audit_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Runs actions that the journal knows again. Planned comes first, then one Audited for each.
+        /// Runs actions that the journal knows again. Planned comes first, then one Checked for each.
         /// The results that clients get from the cache stay what they are. Closing the stream ends it.
-        pub async fn hermeticity(
+        pub async fn check(
             &mut self,
-            request: impl tonic::IntoRequest<super::HermeticityRequest>,
+            request: impl tonic::IntoRequest<super::CheckRequest>,
         ) -> std::result::Result<
             tonic::Response<tonic::codec::Streaming<super::Update>>,
             tonic::Status,
@@ -387,17 +387,17 @@ pub mod audit_client {
                 })?;
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
-                "/kiln.audit.v1.Audit/Hermeticity",
+                "/kiln.hermeticity.v1.Hermeticity/Check",
             );
             let mut req = request.into_request();
             req.extensions_mut()
-                .insert(GrpcMethod::new("kiln.audit.v1.Audit", "Hermeticity"));
+                .insert(GrpcMethod::new("kiln.hermeticity.v1.Hermeticity", "Check"));
             self.inner.server_streaming(req, path, codec).await
         }
     }
 }
 /// Generated server implementations.
-pub mod audit_server {
+pub mod hermeticity_server {
     #![allow(
         unused_variables,
         dead_code,
@@ -406,34 +406,31 @@ pub mod audit_server {
         clippy::let_unit_value,
     )]
     use tonic::codegen::*;
-    /// Generated trait containing gRPC methods that should be implemented for use with AuditServer.
+    /// Generated trait containing gRPC methods that should be implemented for use with HermeticityServer.
     #[async_trait]
-    pub trait Audit: std::marker::Send + std::marker::Sync + 'static {
-        /// Server streaming response type for the Hermeticity method.
-        type HermeticityStream: tonic::codegen::tokio_stream::Stream<
+    pub trait Hermeticity: std::marker::Send + std::marker::Sync + 'static {
+        /// Server streaming response type for the Check method.
+        type CheckStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::Update, tonic::Status>,
             >
             + std::marker::Send
             + 'static;
-        /// Runs actions that the journal knows again. Planned comes first, then one Audited for each.
+        /// Runs actions that the journal knows again. Planned comes first, then one Checked for each.
         /// The results that clients get from the cache stay what they are. Closing the stream ends it.
-        async fn hermeticity(
+        async fn check(
             &self,
-            request: tonic::Request<super::HermeticityRequest>,
-        ) -> std::result::Result<
-            tonic::Response<Self::HermeticityStream>,
-            tonic::Status,
-        >;
+            request: tonic::Request<super::CheckRequest>,
+        ) -> std::result::Result<tonic::Response<Self::CheckStream>, tonic::Status>;
     }
     #[derive(Debug)]
-    pub struct AuditServer<T> {
+    pub struct HermeticityServer<T> {
         inner: Arc<T>,
         accept_compression_encodings: EnabledCompressionEncodings,
         send_compression_encodings: EnabledCompressionEncodings,
         max_decoding_message_size: Option<usize>,
         max_encoding_message_size: Option<usize>,
     }
-    impl<T> AuditServer<T> {
+    impl<T> HermeticityServer<T> {
         pub fn new(inner: T) -> Self {
             Self::from_arc(Arc::new(inner))
         }
@@ -484,9 +481,9 @@ pub mod audit_server {
             self
         }
     }
-    impl<T, B> tonic::codegen::Service<http::Request<B>> for AuditServer<T>
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for HermeticityServer<T>
     where
-        T: Audit,
+        T: Hermeticity,
         B: Body + std::marker::Send + 'static,
         B::Error: Into<StdError> + std::marker::Send + 'static,
     {
@@ -501,26 +498,26 @@ pub mod audit_server {
         }
         fn call(&mut self, req: http::Request<B>) -> Self::Future {
             match req.uri().path() {
-                "/kiln.audit.v1.Audit/Hermeticity" => {
+                "/kiln.hermeticity.v1.Hermeticity/Check" => {
                     #[allow(non_camel_case_types)]
-                    struct HermeticitySvc<T: Audit>(pub Arc<T>);
+                    struct CheckSvc<T: Hermeticity>(pub Arc<T>);
                     impl<
-                        T: Audit,
-                    > tonic::server::ServerStreamingService<super::HermeticityRequest>
-                    for HermeticitySvc<T> {
+                        T: Hermeticity,
+                    > tonic::server::ServerStreamingService<super::CheckRequest>
+                    for CheckSvc<T> {
                         type Response = super::Update;
-                        type ResponseStream = T::HermeticityStream;
+                        type ResponseStream = T::CheckStream;
                         type Future = BoxFuture<
                             tonic::Response<Self::ResponseStream>,
                             tonic::Status,
                         >;
                         fn call(
                             &mut self,
-                            request: tonic::Request<super::HermeticityRequest>,
+                            request: tonic::Request<super::CheckRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
                             let fut = async move {
-                                <T as Audit>::hermeticity(&inner, request).await
+                                <T as Hermeticity>::check(&inner, request).await
                             };
                             Box::pin(fut)
                         }
@@ -531,7 +528,7 @@ pub mod audit_server {
                     let max_encoding_message_size = self.max_encoding_message_size;
                     let inner = self.inner.clone();
                     let fut = async move {
-                        let method = HermeticitySvc(inner);
+                        let method = CheckSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -569,7 +566,7 @@ pub mod audit_server {
             }
         }
     }
-    impl<T> Clone for AuditServer<T> {
+    impl<T> Clone for HermeticityServer<T> {
         fn clone(&self) -> Self {
             let inner = self.inner.clone();
             Self {
@@ -582,8 +579,8 @@ pub mod audit_server {
         }
     }
     /// Generated gRPC service name
-    pub const SERVICE_NAME: &str = "kiln.audit.v1.Audit";
-    impl<T> tonic::server::NamedService for AuditServer<T> {
+    pub const SERVICE_NAME: &str = "kiln.hermeticity.v1.Hermeticity";
+    impl<T> tonic::server::NamedService for HermeticityServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }

@@ -1,36 +1,36 @@
-//! `kiln.audit.v1.Audit`.
+//! `kiln.hermeticity.v1.Hermeticity`.
 
 use std::pin::Pin;
 
 use futures_util::{Stream, StreamExt, stream};
 use kiln_cas::access::Right;
 use kiln_cas::{Digest, DigestFunction};
-use kiln_protos::audit::audit_server::Audit;
-use kiln_protos::audit::{HermeticityRequest, Planned, Update, update::Kind};
+use kiln_protos::hermeticity::hermeticity_server::Hermeticity;
+use kiln_protos::hermeticity::{CheckRequest, Planned, Update, update::Kind};
 use tonic::{Request, Response, Status};
 
-use crate::audit::{Auditor, MAX_ACTIONS, Wanted};
+use crate::hermeticity::{Checker, MAX_ACTIONS, Wanted};
 
 #[derive(Clone)]
-pub struct AuditService {
-    pub(crate) auditor: Auditor,
+pub struct HermeticityService {
+    pub(crate) checker: Checker,
 }
 
 #[tonic::async_trait]
-impl Audit for AuditService {
-    type HermeticityStream = Pin<Box<dyn Stream<Item = Result<Update, Status>> + Send>>;
+impl Hermeticity for HermeticityService {
+    type CheckStream = Pin<Box<dyn Stream<Item = Result<Update, Status>> + Send>>;
 
-    async fn hermeticity(
+    async fn check(
         &self,
-        request: Request<HermeticityRequest>,
-    ) -> Result<Response<Self::HermeticityStream>, Status> {
+        request: Request<CheckRequest>,
+    ) -> Result<Response<Self::CheckStream>, Status> {
         let (_, caller, request) = request.into_parts();
-        let guard = self.auditor.core().guard();
+        let guard = self.checker.core().guard();
         guard.check(&caller, Right::Execute, &request.instance_name)?;
         let (rate, max) = (rate(request.rate)?, max(request.max));
         let instance = request.instance_name.clone();
         let wanted = wanted(request)?;
-        let plan = self.auditor.plan(&instance, &wanted, rate, max).await;
+        let plan = self.checker.plan(&instance, &wanted, rate, max).await;
         let plan = plan.map_err(|error| Status::unavailable(error.to_string()))?;
         if plan.known == 0 {
             return Err(Status::not_found(format!(
@@ -41,8 +41,8 @@ impl Audit for AuditService {
         }
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let planned = Planned { actions: count(plan.executions.len()), known: count(plan.known) };
-        let audits = self.auditor.clone().audits(plan.executions).map(Kind::Audited);
-        let updates = stream::iter([Kind::Planned(planned)]).chain(audits);
+        let checks = self.checker.clone().checks(plan.executions).map(Kind::Checked);
+        let updates = stream::iter([Kind::Planned(planned)]).chain(checks);
         Ok(Response::new(Box::pin(updates.map(|kind| Ok(Update { kind: Some(kind) })))))
     }
 }
@@ -71,8 +71,8 @@ fn max(max: u32) -> usize {
     }
 }
 
-fn wanted(request: HermeticityRequest) -> Result<Wanted, Status> {
-    let HermeticityRequest { invocation_id, target, actions, digest_function, .. } = request;
+fn wanted(request: CheckRequest) -> Result<Wanted, Status> {
+    let CheckRequest { invocation_id, target, actions, digest_function, .. } = request;
     match (invocation_id.as_str(), target.as_str(), actions.is_empty()) {
         (_, "", true) if !invocation_id.is_empty() => Ok(Wanted::Invocation(invocation_id)),
         ("", _, true) if !target.is_empty() => Ok(Wanted::Target(target)),

@@ -1,18 +1,18 @@
-//! What audits found.
+//! What checks found.
 
-use kiln_protos::audit::{self, Condition, Verdict, difference::Kind};
+use kiln_protos::hermeticity::{self, Condition, Verdict, difference::Kind};
 use serde::{Deserialize, Serialize};
 
 use super::Digest;
 
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Audits {
-    pub audits: Vec<Audited>,
+pub struct Checks {
+    pub checks: Vec<Checked>,
 }
 
 /// One action that was run again.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Audited {
+pub struct Checked {
     #[serde(with = "super::time")]
     pub at: i64,
     pub instance_name: String,
@@ -25,7 +25,7 @@ pub struct Audited {
     pub invocation: String,
     pub first_worker: String,
     pub worker: String,
-    /// `same`, `not_hermetic`, `not_deterministic` or `not_audited`
+    /// `same`, `not_hermetic`, `not_deterministic` or `not_checked`
     pub verdict: String,
     /// Each makes a difference alone.
     pub causes: Vec<String>,
@@ -59,7 +59,7 @@ pub struct Difference {
     pub hints: Vec<String>,
 }
 
-impl Audited {
+impl Checked {
     pub fn differs(&self) -> bool {
         matches!(self.verdict.as_str(), "not_hermetic" | "not_deterministic")
     }
@@ -80,47 +80,47 @@ impl Audited {
     }
 }
 
-impl From<&audit::Audited> for Audited {
-    fn from(audited: &audit::Audited) -> Self {
-        let verdict = match audited.verdict() {
+impl From<&hermeticity::Checked> for Checked {
+    fn from(checked: &hermeticity::Checked) -> Self {
+        let verdict = match checked.verdict() {
             Verdict::Same => "same",
             Verdict::NotHermetic => "not_hermetic",
             Verdict::NotDeterministic => "not_deterministic",
-            Verdict::NotAudited | Verdict::Unspecified => "not_audited",
+            Verdict::NotChecked | Verdict::Unspecified => "not_checked",
         };
-        let function = kiln_cas::DigestFunction::from_wire(audited.digest_function);
+        let function = kiln_cas::DigestFunction::from_wire(checked.digest_function);
         Self {
-            at: audited.at,
-            instance_name: audited.instance_name.clone(),
-            action: audited.action.as_ref().map(Digest::from),
+            at: checked.at,
+            instance_name: checked.instance_name.clone(),
+            action: checked.action.as_ref().map(Digest::from),
             digest_function: function.map(|function| function.to_string()).unwrap_or_default(),
-            target: audited.target_id.clone(),
-            mnemonic: audited.mnemonic.clone(),
-            invocation: audited.invocation_id.clone(),
-            first_worker: audited.first_worker.clone(),
-            worker: audited.worker.clone(),
+            target: checked.target_id.clone(),
+            mnemonic: checked.mnemonic.clone(),
+            invocation: checked.invocation_id.clone(),
+            first_worker: checked.first_worker.clone(),
+            worker: checked.worker.clone(),
             verdict: verdict.to_owned(),
-            causes: audited.causes().map(name).collect(),
-            changed: audited.changed().map(name).collect(),
-            not_changed: audited.not_changed.iter().map(NotChanged::from).collect(),
-            differences: audited.differences.iter().map(Difference::from).collect(),
-            more_differences: audited.more_differences,
-            stdout_differs: audited.stdout_differs,
-            stderr_differs: audited.stderr_differs,
-            runs: audited.runs,
-            message: audited.message.clone(),
+            causes: checked.causes().map(name).collect(),
+            changed: checked.changed().map(name).collect(),
+            not_changed: checked.not_changed.iter().map(NotChanged::from).collect(),
+            differences: checked.differences.iter().map(Difference::from).collect(),
+            more_differences: checked.more_differences,
+            stdout_differs: checked.stdout_differs,
+            stderr_differs: checked.stderr_differs,
+            runs: checked.runs,
+            message: checked.message.clone(),
         }
     }
 }
 
-impl From<&audit::NotChanged> for NotChanged {
-    fn from(not_changed: &audit::NotChanged) -> Self {
+impl From<&hermeticity::NotChanged> for NotChanged {
+    fn from(not_changed: &hermeticity::NotChanged) -> Self {
         Self { condition: name(not_changed.condition()), reason: not_changed.reason.clone() }
     }
 }
 
-impl From<&audit::Difference> for Difference {
-    fn from(difference: &audit::Difference) -> Self {
+impl From<&hermeticity::Difference> for Difference {
+    fn from(difference: &hermeticity::Difference) -> Self {
         let kind = match difference.kind() {
             Kind::Missing => "missing",
             Kind::Added => "added",

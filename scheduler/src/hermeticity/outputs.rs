@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use kiln_cas::DigestFunction;
-use kiln_protos::audit::{Difference, difference::Kind};
+use kiln_protos::hermeticity::{Difference, difference::Kind};
 use kiln_protos::{events, reapi};
 use prost::Message;
 

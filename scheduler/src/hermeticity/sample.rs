@@ -1,4 +1,4 @@
-//! Audits in the background: a sample of what builds have executed, while workers are idle.
+//! Checks in the background: a sample of what builds have executed, while workers are idle.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::select::{is_comparable, is_sampled};
-use super::{AuditConfig, Auditor};
+use super::{Checker, HermeticityConfig};
 use crate::journal::action_of;
 
 /// Sampled executions that wait; more are dropped, and counted.
@@ -24,33 +24,37 @@ const LOOK: Duration = Duration::from_secs(1);
 const AGE: Duration = Duration::from_secs(2);
 
 /// Runs until nobody publishes events any more.
-pub async fn run(auditor: Auditor, mut events: Receiver<Arc<Execution>>, config: AuditConfig) {
+pub async fn run(
+    checker: Checker,
+    mut events: Receiver<Arc<Execution>>,
+    config: HermeticityConfig,
+) {
     let mut waiting: VecDeque<(Instant, Arc<Execution>)> = VecDeque::new();
-    let mut audits = JoinSet::new();
+    let mut checks = JoinSet::new();
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        let room = audits.len() < config.concurrency.max(1);
+        let room = checks.len() < config.concurrency.max(1);
         tokio::select! {
             event = events.recv() => match event {
                 Ok(execution) if is_wanted(&execution, config.rate) => {
                     if waiting.len() < MAX_WAITING {
                         waiting.push_back((Instant::now(), execution));
                     } else {
-                        auditor.inner.history.dropped.fetch_add(1, Ordering::Relaxed);
+                        checker.inner.history.dropped.fetch_add(1, Ordering::Relaxed);
                     }
                 }
                 Ok(_) | Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return,
             },
-            _ = audits.join_next(), if !audits.is_empty() => {}
+            _ = checks.join_next(), if !checks.is_empty() => {}
             _ = look.tick(), if room && !waiting.is_empty() => {
                 let is_due = waiting.front().is_some_and(|(since, _)| since.elapsed() >= AGE);
-                if is_due && is_idle(&auditor).await
+                if is_due && is_idle(&checker).await
                     && let Some((_, execution)) = waiting.pop_front()
                 {
-                    let auditor = auditor.clone();
-                    audits.spawn(async move { auditor.audit(&execution).await });
+                    let checker = checker.clone();
+                    checks.spawn(async move { checker.check(&execution).await });
                 }
             }
         }
@@ -64,8 +68,8 @@ fn is_wanted(execution: &Execution, rate: f64) -> bool {
 }
 
 /// Nothing waits, and a slot would stay free for a build that comes next.
-async fn is_idle(auditor: &Auditor) -> bool {
-    let snapshot = auditor.core().queue.snapshot().await;
+async fn is_idle(checker: &Checker) -> bool {
+    let snapshot = checker.core().queue.snapshot().await;
     snapshot.is_ok_and(|snapshot| {
         let running = snapshot.running_count as u64;
         snapshot.queue_depth == 0 && running < snapshot.slots

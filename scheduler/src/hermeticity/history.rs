@@ -1,29 +1,30 @@
-//! What audits found: the newest as records, and counts since the start.
+//! What checks found: the newest as records, and counts since the start.
 //!
 //! | key | value |
 //! | --- | --- |
-//! | `audit/x/{time}/{action}` | the encoded `kiln.audit.v1.Audited` |
+//! | `audit/x/{time}/{action}` | the encoded `kiln.hermeticity.v1.Checked` |
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use kiln_cas::records::{Expect, RecordsError, SharedRecords, Write};
-use kiln_protos::audit::{Audited, Verdict};
+use kiln_protos::hermeticity::{Checked, Verdict};
 use prost::Message;
 
+/// What these checks were called when the first records were written.
 const PREFIX: &str = "audit/x/";
-/// Audits kept.
+/// Checks kept.
 pub const MAX_KEPT: usize = 1_000;
 /// So many more may be there for a while: old ones are removed together.
 const SLACK: u64 = 50;
 
 /// Counts since the process started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct AuditStats {
+pub struct HermeticityStats {
     pub same: u64,
     pub not_hermetic: u64,
     pub not_deterministic: u64,
-    pub not_audited: u64,
-    /// Executions that the audit took.
+    pub not_checked: u64,
+    /// Executions that the checks took.
     pub runs: u64,
     /// Sampled, but too many waited already.
     pub dropped: u64,
@@ -48,25 +49,25 @@ impl History {
         }
     }
 
-    /// Failures are logged: an audit is no build.
-    pub async fn add(&self, audited: &Audited) {
-        let place = match audited.verdict() {
+    /// Keeps what one check found. That it cannot be written is logged alone: no build waits for it.
+    pub async fn add(&self, checked: &Checked) {
+        let place = match checked.verdict() {
             Verdict::Same => 0,
             Verdict::NotHermetic => 1,
             Verdict::NotDeterministic => 2,
-            Verdict::NotAudited | Verdict::Unspecified => 3,
+            Verdict::NotChecked | Verdict::Unspecified => 3,
         };
         self.verdicts[place].fetch_add(1, Ordering::Relaxed);
-        self.runs.fetch_add(u64::from(audited.runs), Ordering::Relaxed);
-        if let Err(error) = self.keep(audited).await {
-            tracing::warn!(%error, "the result of an audit was not kept");
+        self.runs.fetch_add(u64::from(checked.runs), Ordering::Relaxed);
+        if let Err(error) = self.keep(checked).await {
+            tracing::warn!(%error, "the result of a hermeticity check was not kept");
         }
     }
 
-    async fn keep(&self, audited: &Audited) -> Result<(), RecordsError> {
-        let action = audited.action.as_ref().map_or("", |action| action.hash.as_str());
-        let key = format!("{PREFIX}{:016x}/{action}", audited.at);
-        let value = Some(audited.encode_to_vec().into());
+    async fn keep(&self, checked: &Checked) -> Result<(), RecordsError> {
+        let action = checked.action.as_ref().map_or("", |action| action.hash.as_str());
+        let key = format!("{PREFIX}{:016x}/{action}", checked.at);
+        let value = Some(checked.encode_to_vec().into());
         self.records.write(vec![Write { key, expect: Expect::Anything, value }]).await?;
         if self.written.fetch_add(1, Ordering::Relaxed).is_multiple_of(SLACK) {
             self.prune().await?;
@@ -88,24 +89,24 @@ impl History {
     }
 
     /// Newest first, at most `limit`.
-    pub async fn newest(&self, limit: usize) -> Result<Vec<Audited>, RecordsError> {
+    pub async fn newest(&self, limit: usize) -> Result<Vec<Checked>, RecordsError> {
         let records = self.records.list(PREFIX, None, true, limit.min(MAX_KEPT)).await?;
         let decode = |record: &kiln_cas::records::Record| {
-            Audited::decode(record.value.clone())
+            Checked::decode(record.value.clone())
                 .map_err(|error| RecordsError::Corrupt(format!("{}: {error}", record.key)))
         };
         records.iter().map(decode).collect()
     }
 
-    pub fn stats(&self) -> AuditStats {
+    pub fn stats(&self) -> HermeticityStats {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let [same, not_hermetic, not_deterministic, not_audited] =
+        let [same, not_hermetic, not_deterministic, not_checked] =
             [0, 1, 2, 3].map(|place: usize| count(&self.verdicts[place]));
-        AuditStats {
+        HermeticityStats {
             same,
             not_hermetic,
             not_deterministic,
-            not_audited,
+            not_checked,
             runs: count(&self.runs),
             dropped: count(&self.dropped),
         }

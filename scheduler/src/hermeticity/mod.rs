@@ -1,8 +1,8 @@
-//! The hermeticity audit: actions run again under changed conditions, where their outputs should be
+//! The hermeticity check: actions run again under changed conditions, where their outputs should be
 //! the same.
 //!
 //! `outputs` and `content` compare, `rerun` has an action run once more, `examine` finds the cause,
-//! `select` says which actions, `sample` audits some of all builds in the background, `history` keeps
+//! `select` says which actions, `sample` checks some of all builds in the background, `history` keeps
 //! what was found.
 
 mod content;
@@ -18,43 +18,43 @@ use std::sync::Arc;
 use futures_util::{Stream, StreamExt, stream};
 use kiln_cas::events::Events;
 use kiln_cas::records::{RecordsError, SharedRecords};
-use kiln_protos::audit::Audited;
-use kiln_protos::audit::audit_server::AuditServer;
 use kiln_protos::events::Execution;
+use kiln_protos::hermeticity::Checked;
+use kiln_protos::hermeticity::hermeticity_server::HermeticityServer;
 use tokio::task::JoinHandle;
 
-pub use history::{AuditStats, MAX_KEPT};
+pub use history::{HermeticityStats, MAX_KEPT};
 pub use select::{Wanted, matches};
 
 use crate::Scheduler;
 use crate::journal::Journal;
 use crate::services::Core;
-use crate::services::audit::AuditService;
+use crate::services::hermeticity::HermeticityService;
 use history::History;
 
-/// Actions that one request has audited at the same time.
+/// Actions that one request has checked at the same time.
 const PARALLEL: usize = 4;
 /// Most actions of one request.
 pub const MAX_ACTIONS: usize = 10_000;
 
-/// Audits in the background.
+/// Checks in the background.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct AuditConfig {
-    /// The part of executed actions that is audited, from 0 (none) to 1.
+pub struct HermeticityConfig {
+    /// The part of executed actions that is checked, from 0 (none) to 1.
     pub rate: f64,
-    /// Actions audited at the same time, at least 1.
+    /// Actions checked at the same time, at least 1.
     pub concurrency: usize,
 }
 
-impl Default for AuditConfig {
+impl Default for HermeticityConfig {
     fn default() -> Self {
         Self { rate: 0.0, concurrency: 1 }
     }
 }
 
-/// Clones share one audit.
+/// Clones share one check and its history.
 #[derive(Clone)]
-pub struct Auditor {
+pub struct Checker {
     inner: Arc<Inner>,
 }
 
@@ -64,35 +64,35 @@ struct Inner {
     history: History,
 }
 
-/// Actions to audit, and how many there were to choose from.
+/// Actions to check, and how many there were to choose from.
 pub(crate) struct Plan {
     pub executions: Vec<Execution>,
     pub known: usize,
 }
 
-impl Auditor {
+impl Checker {
     pub fn new(scheduler: &Scheduler, journal: Journal, records: SharedRecords) -> Self {
         let core = scheduler.core().clone();
         Self { inner: Arc::new(Inner { core, journal, history: History::new(records) }) }
     }
 
-    pub fn service(&self) -> AuditServer<AuditService> {
-        AuditServer::new(AuditService { auditor: self.clone() })
+    pub fn service(&self) -> HermeticityServer<HermeticityService> {
+        HermeticityServer::new(HermeticityService { checker: self.clone() })
     }
 
-    /// Audits some of what is executed from now on, while workers have nothing else to do. Call
+    /// Checks some of what is executed from now on, while workers have nothing else to do. Call
     /// within a Tokio runtime. `None`: the rate is zero.
-    pub fn sample(&self, events: &Events, config: AuditConfig) -> Option<JoinHandle<()>> {
+    pub fn sample(&self, events: &Events, config: HermeticityConfig) -> Option<JoinHandle<()>> {
         let runs = config.rate > 0.0;
         runs.then(|| tokio::spawn(sample::run(self.clone(), events.subscribe(), config)))
     }
 
-    /// What audits found, newest first, at most [`MAX_KEPT`].
-    pub async fn newest(&self, limit: usize) -> Result<Vec<Audited>, RecordsError> {
+    /// What checks found, newest first, at most [`MAX_KEPT`].
+    pub async fn newest(&self, limit: usize) -> Result<Vec<Checked>, RecordsError> {
         self.inner.history.newest(limit).await
     }
 
-    pub fn stats(&self) -> AuditStats {
+    pub fn stats(&self) -> HermeticityStats {
         self.inner.history.stats()
     }
 
@@ -118,22 +118,22 @@ impl Auditor {
         Ok(Plan { executions, known })
     }
 
-    /// The audits of `executions`, as they end. Dropping the stream ends what runs.
-    pub(crate) fn audits(
+    /// The checks of `executions`, as they end. Dropping the stream ends what runs.
+    pub(crate) fn checks(
         self,
         executions: Vec<Execution>,
-    ) -> impl Stream<Item = Audited> + Send + 'static {
+    ) -> impl Stream<Item = Checked> + Send + 'static {
         stream::iter(executions)
             .map(move |execution| {
-                let auditor = self.clone();
-                async move { auditor.audit(&execution).await }
+                let checker = self.clone();
+                async move { checker.check(&execution).await }
             })
             .buffer_unordered(PARALLEL)
     }
 
-    async fn audit(&self, execution: &Execution) -> Audited {
-        let audited = examine::examine(&self.inner.core, execution).await;
-        self.inner.history.add(&audited).await;
-        audited
+    async fn check(&self, execution: &Execution) -> Checked {
+        let checked = examine::examine(&self.inner.core, execution).await;
+        self.inner.history.add(&checked).await;
+        checked
     }
 }

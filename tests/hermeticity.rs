@@ -1,4 +1,4 @@
-//! The hermeticity audit: actions that leak a condition are caught and the cause is named.
+//! The hermeticity check: actions that leak a condition are caught and the cause is named.
 
 mod support;
 
@@ -11,7 +11,7 @@ use support::server::{Server, get_json};
 
 const INVOCATION: &str = "leaks";
 
-/// Target, script, and what the audit says of it.
+/// Target, script, and what the check says of it.
 const ACTIONS: [(&str, &str, &str, &str); 9] = [
     ("//leak:host", "uname -n > out", "not_hermetic", "host name"),
     ("//leak:process", "echo $$ > out", "not_hermetic", "process numbers"),
@@ -78,17 +78,17 @@ async fn leaks_are_caught_and_their_causes_named() {
     let output = Command::new(env!("CARGO_BIN_EXE_kiln"))
         .env("KILN_SERVER", server.url())
         .env("KILN_INSTANCE", "e2e/tests")
-        .args(["audit", "hermeticity", "--invocation", INVOCATION, "--json"])
+        .args(["hermeticity", "--invocation", INVOCATION, "--json"])
         .stdin(Stdio::null())
         .output()
         .expect("kiln runs");
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    let audits = report["audits"].as_array().expect("a list");
-    assert_eq!(audits.len(), ACTIONS.len());
+    let checks = report["checks"].as_array().expect("a list");
+    assert_eq!(checks.len(), ACTIONS.len());
     for (target, script, verdict, cause) in ACTIONS {
-        let found = audits.iter().find(|one| one["target"] == target).expect(target);
+        let found = checks.iter().find(|one| one["target"] == target).expect(target);
         assert_eq!(found["verdict"], verdict, "{script}: {found:#}");
         if !cause.is_empty() {
             assert_eq!(found["causes"], serde_json::json!([cause]), "{found:#}");
@@ -98,6 +98,6 @@ async fn leaks_are_caught_and_their_causes_named() {
     }
     // Nothing of it reached the journal or the cache, and the page shows it.
     assert_eq!(get_json(&server.address, "/api/v1/status")["journal"]["executions"], ACTIONS.len());
-    let kept = get_json(&server.address, "/api/v1/audit");
-    assert_eq!(kept["audits"].as_array().map(Vec::len), Some(ACTIONS.len()));
+    let kept = get_json(&server.address, "/api/v1/hermeticity");
+    assert_eq!(kept["checks"].as_array().map(Vec::len), Some(ACTIONS.len()));
 }

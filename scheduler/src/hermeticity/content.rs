@@ -7,9 +7,9 @@ pub const AFTER: u64 = 512;
 const SHOWN_BEFORE: usize = 24;
 const SHOWN_AFTER: usize = 40;
 
-/// As the sandboxes of workers name them: usually, and for the audit.
-const DIRECTORIES: [&str; 2] = ["/kiln/root", "/kiln/hermeticity/audit/elsewhere"];
-const OTHER_HOST_NAME: &str = "kiln-hermeticity-audit";
+/// As the sandboxes of workers name them: usually, and for the hermeticity check.
+const DIRECTORIES: [&str; 2] = ["/kiln/root", "/kiln/hermeticity/check/elsewhere"];
+const OTHER_HOST_NAME: &str = "kiln-hermeticity-check";
 const OTHER_USER: &str = "2345";
 const OTHER_PROCESS_IDS: &str = "234";
 
@@ -232,10 +232,10 @@ mod tests {
         assert!(hint(b"\x1f\x8b\x08\0abcd", b"\x1f\x8b\x08\0abce").contains("gzip -n"));
         assert!(hint(b"\x7fELF..GNU\0abc", b"\x7fELF..GNU\0abd").contains("build id"));
         assert!(
-            hint(b"in /kiln/root/a.c", b"in /kiln/hermeticity/audit/elsewhere/a.c")
+            hint(b"in /kiln/root/a.c", b"in /kiln/hermeticity/check/elsewhere/a.c")
                 .contains("directory")
         );
-        assert!(hint(b"on kiln", b"on kiln-hermeticity-audit").contains("host name"));
+        assert!(hint(b"on kiln", b"on kiln-hermeticity-check").contains("host name"));
         assert!(hint(b"at 2024-05-06", b"at 2024-05-07").contains("date"));
         assert_eq!(hint(b"plain", b"plein"), "");
     }

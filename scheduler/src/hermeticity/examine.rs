@@ -1,10 +1,10 @@
-//! The audit of one execution: run it again under other conditions, and when something differs find
+//! The hermeticity check of one execution: run it again under other conditions, and when something differs find
 //! out which of them it was.
 
 use kiln_cas::{BlobStore, Digest, DigestFunction, StoreError};
-use kiln_protos::audit::difference::Kind;
-use kiln_protos::audit::{Audited, Condition, Difference, Verdict};
 use kiln_protos::events::{self, Execution};
+use kiln_protos::hermeticity::difference::Kind;
+use kiln_protos::hermeticity::{Checked, Condition, Difference, Verdict};
 use kiln_protos::reapi::{ActionResult, Tree};
 use prost::Message;
 
@@ -23,9 +23,9 @@ const PIECE: u64 = 1 << 20;
 /// Largest `Tree` that is looked into.
 const MAX_TREE: u64 = 8 << 20;
 
-/// The audit of `execution`, which is comparable.
-pub async fn examine(core: &Core, execution: &Execution) -> Audited {
-    let mut audited = Audited {
+/// The hermeticity check of `execution`, which is comparable.
+pub async fn examine(core: &Core, execution: &Execution) -> Checked {
+    let mut checked = Checked {
         instance_name: execution.instance_name.clone(),
         action: execution.action.clone(),
         digest_function: execution.digest_function,
@@ -35,59 +35,59 @@ pub async fn examine(core: &Core, execution: &Execution) -> Audited {
         first_worker: execution.worker.clone(),
         ..Default::default()
     };
-    if let Err(message) = run_again(core, execution, &mut audited).await {
-        audited.message = message;
-        audited.verdict = Verdict::NotAudited as i32;
+    if let Err(message) = run_again(core, execution, &mut checked).await {
+        checked.message = message;
+        checked.verdict = Verdict::NotChecked as i32;
     }
-    audited.at = unix_nanos();
-    audited
+    checked.at = unix_nanos();
+    checked
 }
 
 async fn run_again(
     core: &Core,
     execution: &Execution,
-    audited: &mut Audited,
+    checked: &mut Checked,
 ) -> Result<(), String> {
     let action = action_of(execution).ok_or("the journal has no digest of this action")?;
     let first = ActionResult::decode(execution.action_result.clone())
         .map_err(|error| format!("the journal's result is not valid: {error}"))?;
     let compare = Compare { blobs: core.parts.blobs.as_ref(), function: action.function };
-    let again = once_more(core, execution, action, &CONDITIONS, audited).await?;
-    audited.worker = again.worker.to_string();
-    audited.not_changed.clone_from(&again.not_changed);
+    let again = once_more(core, execution, action, &CONDITIONS, checked).await?;
+    checked.worker = again.worker.to_string();
+    checked.not_changed.clone_from(&again.not_changed);
     let is_changed = |one: &Condition| {
         !again.not_changed.iter().any(|not_changed| not_changed.condition() == *one)
     };
     let changed: Vec<Condition> = CONDITIONS.into_iter().filter(is_changed).collect();
-    audited.changed = changed.iter().map(|one| *one as i32).collect();
-    audited.stdout_differs = first.stdout_digest != again.result.stdout_digest;
-    audited.stderr_differs = first.stderr_digest != again.result.stderr_digest;
+    checked.changed = changed.iter().map(|one| *one as i32).collect();
+    checked.stdout_differs = first.stdout_digest != again.result.stdout_digest;
+    checked.stderr_differs = first.stderr_digest != again.result.stderr_digest;
 
     let mut found = compare.results(&first, &again.result).await;
     if found.is_empty() {
-        audited.verdict = Verdict::Same as i32;
+        checked.verdict = Verdict::Same as i32;
         return Ok(());
     }
-    audited.more_differences =
+    checked.more_differences =
         u32::try_from(found.len().saturating_sub(MAX_DIFFERENCES)).unwrap_or(u32::MAX);
     found.truncate(MAX_DIFFERENCES);
     for difference in &mut found {
         compare.locate(difference).await;
     }
-    audited.differences = found;
+    checked.differences = found;
 
-    let unchanged = once_more(core, execution, action, &[], audited).await?;
+    let unchanged = once_more(core, execution, action, &[], checked).await?;
     if compare.differ(&first, &unchanged.result) {
-        audited.verdict = Verdict::NotDeterministic as i32;
+        checked.verdict = Verdict::NotDeterministic as i32;
         return Ok(());
     }
     for condition in changed {
-        let alone = once_more(core, execution, action, &[condition], audited).await?;
+        let alone = once_more(core, execution, action, &[condition], checked).await?;
         if compare.differ(&first, &alone.result) {
-            audited.causes.push(condition as i32);
+            checked.causes.push(condition as i32);
         }
     }
-    audited.verdict = Verdict::NotHermetic as i32;
+    checked.verdict = Verdict::NotHermetic as i32;
     Ok(())
 }
 
@@ -96,9 +96,9 @@ async fn once_more(
     execution: &Execution,
     action: Digest,
     changed: &[Condition],
-    audited: &mut Audited,
+    checked: &mut Checked,
 ) -> Result<Ran, String> {
-    audited.runs += 1;
+    checked.runs += 1;
     rerun(core, execution, action, changed).await
 }
 

@@ -1,12 +1,12 @@
-//! One more execution of an action, of which nobody but the audit hears: it is not answered from
+//! One more execution of an action, of which nobody but the check hears: it is not answered from
 //! the cache, joins no other execution, and its result is not published.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use kiln_cas::{ActionKey, Digest};
-use kiln_protos::audit::{Applied, Condition, Conditions, NotChanged};
 use kiln_protos::events::Execution;
+use kiln_protos::hermeticity::{Applied, Condition, Conditions, NotChanged};
 use kiln_protos::reapi;
 use prost::Message;
 
@@ -17,9 +17,9 @@ use crate::services::Core;
 
 /// Everything else comes first.
 const LOWEST_PRIORITY: i32 = i32::MAX;
-/// All of the audit share the workers as one build.
-const INVOCATION: &str = "hermeticity-audit";
-const APPLIED: &str = "type.googleapis.com/kiln.audit.v1.Applied";
+/// All runs of checks share the workers as one build.
+const INVOCATION: &str = "hermeticity-check";
+const APPLIED: &str = "type.googleapis.com/kiln.hermeticity.v1.Applied";
 
 /// What can be another for an action.
 pub const CONDITIONS: [Condition; 8] = [
@@ -69,7 +69,7 @@ pub async fn rerun(
         owner: None,
         tools: None,
         account: Arc::default(),
-        audit: Some(Rerun {
+        rerun: Some(Rerun {
             conditions: Bytes::from(changed.encode_to_vec()),
             avoid: execution.worker.as_str().into(),
         }),
@@ -88,7 +88,10 @@ pub async fn rerun(
     let result = reapi::ActionResult::decode(finished.result.clone())
         .map_err(|error| format!("the worker's result is not valid: {error}"))?;
     let applied = applied(&result).ok_or_else(|| {
-        format!("worker {} is older than the audit and changed nothing", finished.worker)
+        format!(
+            "worker {} is older than the hermeticity check and changed nothing",
+            finished.worker
+        )
     })?;
     Ok(Ran { result, worker: finished.worker.clone(), not_changed: applied.not_changed })
 }

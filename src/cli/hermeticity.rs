@@ -1,39 +1,27 @@
-//! `kiln audit`.
+//! `kiln hermeticity`.
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 
 use clap::{Args, Subcommand};
 use kiln_net::grpc::unheard;
-use kiln_protos::audit::audit_client::AuditClient;
-use kiln_protos::audit::{HermeticityRequest, update::Kind};
 use kiln_protos::events::Digest;
+use kiln_protos::hermeticity::hermeticity_client::HermeticityClient;
+use kiln_protos::hermeticity::{CheckRequest, update::Kind};
 use tonic::{Code, Status};
 
 use super::digest::DigestArgument;
 use super::{CliError, Exit, Target, text};
-use crate::web::json::{Audited, Audits, Difference};
+use crate::web::json::{Checked, Checks, Difference};
 
-/// Check what builds rely on.
+/// Run actions again under changed conditions; exit code 1 when something differs
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  kiln audit hermeticity --invocation 5f3c1e1a-7a7e-4c0e-a8fd-0b1a6a0d94b2
-  kiln audit hermeticity --target //app/... --rate 0.1
-  kiln audit hermeticity 7f3a...e1/142 --json")]
-pub struct AuditCommand {
-    #[command(subcommand)]
-    what: What,
-}
-
-#[derive(Debug, Subcommand)]
-enum What {
-    /// Run actions again under changed conditions; exit code 1 when something differs
-    Hermeticity(Hermeticity),
-}
-
-#[derive(Debug, Args)]
-struct Hermeticity {
+  kiln hermeticity --invocation 5f3c1e1a-7a7e-4c0e-a8fd-0b1a6a0d94b2
+  kiln hermeticity --target //app/... --rate 0.1
+  kiln hermeticity 7f3a...e1/142 --json")]
+pub struct HermeticityCommand {
     /// All actions of this build
     #[arg(long, value_name = "ID", conflicts_with_all = ["target", "actions"])]
     invocation: Option<String>,
@@ -54,15 +42,27 @@ struct Hermeticity {
     json: bool,
 }
 
-impl AuditCommand {
+/// `kiln audit hermeticity`, as the command was called before: scripts may still say so.
+#[derive(Debug, Args)]
+pub struct FormerCommand {
+    #[command(subcommand)]
+    what: Former,
+}
+
+#[derive(Debug, Subcommand)]
+enum Former {
+    Hermeticity(HermeticityCommand),
+}
+
+impl FormerCommand {
     pub async fn run(self, target: &Target) -> Result<Exit, CliError> {
-        let What::Hermeticity(options) = self.what;
-        options.run(target).await
+        let Former::Hermeticity(command) = self.what;
+        command.run(target).await
     }
 }
 
-impl Hermeticity {
-    fn request(&self, instance: &str) -> Result<HermeticityRequest, CliError> {
+impl HermeticityCommand {
+    fn request(&self, instance: &str) -> Result<CheckRequest, CliError> {
         if !(self.rate > 0.0 && self.rate <= 1.0) {
             let message = format!("--rate {} is not above 0 and up to 1", self.rate);
             return Err(CliError::usage(message).hint("0.1 runs a tenth of the actions again"));
@@ -70,13 +70,13 @@ impl Hermeticity {
         let function = self.actions.first().map(|first| first.0.function);
         if self.actions.iter().any(|action| Some(action.0.function) != function) {
             return Err(CliError::usage("the actions are of different digest functions")
-                .hint("audit them one function after the other"));
+                .hint("check them one function after the other"));
         }
         let digest = |DigestArgument(digest): &DigestArgument| Digest {
             hash: digest.hex(),
             size_bytes: digest.size.cast_signed(),
         };
-        Ok(HermeticityRequest {
+        Ok(CheckRequest {
             instance_name: instance.to_owned(),
             invocation_id: self.invocation.clone().unwrap_or_default(),
             target: self.target.clone().unwrap_or_default(),
@@ -87,13 +87,13 @@ impl Hermeticity {
         })
     }
 
-    async fn run(self, target: &Target) -> Result<Exit, CliError> {
+    pub async fn run(self, target: &Target) -> Result<Exit, CliError> {
         let request = self.request(&target.instance)?;
         let server = target.connect()?;
         let failed = |status: Status| said(&target.url, &status);
-        let mut client = AuditClient::new(server.channel());
-        let mut updates = client.hermeticity(request).await.map_err(failed)?.into_inner();
-        let mut audits: Vec<Audited> = Vec::new();
+        let mut client = HermeticityClient::new(server.channel());
+        let mut updates = client.check(request).await.map_err(failed)?.into_inner();
+        let mut checks: Vec<Checked> = Vec::new();
         let mut planned = 0;
         while let Some(update) = updates.message().await.map_err(failed)? {
             match update.kind {
@@ -101,23 +101,23 @@ impl Hermeticity {
                     planned = plan.actions;
                     eprintln!("running {} of {} actions again", plan.actions, plan.known);
                 }
-                Some(Kind::Audited(audited)) => {
-                    audits.push(Audited::from(&audited));
-                    progress(audits.len(), planned);
+                Some(Kind::Checked(checked)) => {
+                    checks.push(Checked::from(&checked));
+                    progress(checks.len(), planned);
                 }
                 None => {}
             }
         }
-        audits.sort_by(|a, b| (&a.target, &a.mnemonic).cmp(&(&b.target, &b.mnemonic)));
-        let differs = audits.iter().any(Audited::differs);
-        let failed = audits.iter().filter(|one| one.verdict == "not_audited").count();
+        checks.sort_by(|a, b| (&a.target, &a.mnemonic).cmp(&(&b.target, &b.mnemonic)));
+        let differs = checks.iter().any(Checked::differs);
+        let failed = checks.iter().filter(|one| one.verdict == "not_checked").count();
         match self.json {
             true => {
-                let json = serde_json::to_value(Audits { audits })
+                let json = serde_json::to_value(Checks { checks })
                     .map_err(|error| CliError::machine(error.to_string()))?;
                 text::print(&format!("{json:#}\n"))?;
             }
-            false => text::print(&report(&audits))?,
+            false => text::print(&report(&checks))?,
         }
         if !differs && failed > 0 {
             return Err(CliError::answered(format!("{failed} actions could not be run again"))
@@ -133,7 +133,7 @@ fn said(server: &str, status: &Status) -> CliError {
             .hint("`kiln build list` and `kiln action list` show what the journal knows"),
         Code::InvalidArgument => CliError::usage(status.message()),
         Code::Unavailable => CliError::unreachable(server, unheard(status)),
-        Code::Unimplemented => CliError::answered("this server has no audit")
+        Code::Unimplemented => CliError::answered("this server has no hermeticity check")
             .hint("are server and command of the same version?"),
         _ => CliError::answered(status.message()),
     }
@@ -145,24 +145,24 @@ fn progress(done: usize, planned: u32) {
     if stderr.is_terminal() {
         let end = if done as u64 == u64::from(planned) { "\n" } else { "" };
         // Progress that cannot be shown is no error.
-        let _ = write!(stderr, "\r{done}/{planned} audited{end}");
+        let _ = write!(stderr, "\r{done}/{planned} checked{end}");
         let _ = stderr.flush();
     }
 }
 
-fn report(audits: &[Audited]) -> String {
+fn report(checks: &[Checked]) -> String {
     let mut text = String::new();
-    for audited in audits.iter().filter(|one| one.verdict != "same") {
-        text.push_str(&one(audited));
+    for checked in checks.iter().filter(|one| one.verdict != "same") {
+        text.push_str(&one(checked));
     }
     let mut reasons: BTreeMap<(&str, &str), usize> = BTreeMap::new();
-    for not_changed in audits.iter().flat_map(|audited| &audited.not_changed) {
+    for not_changed in checks.iter().flat_map(|checked| &checked.not_changed) {
         *reasons.entry((&not_changed.condition, &not_changed.reason)).or_default() += 1;
     }
     for ((condition, reason), times) in reasons {
         text.push_str(&format!("not changed for {times} actions: {condition}: {reason}\n"));
     }
-    let same_worker = audits
+    let same_worker = checks
         .iter()
         .filter(|one| !one.worker.is_empty() && one.worker == one.first_worker)
         .count();
@@ -171,34 +171,34 @@ fn report(audits: &[Audited]) -> String {
             "{same_worker} actions ran again on the worker that ran them first\n"
         ));
     }
-    let streams = audits.iter().filter(|one| one.stdout_differs || one.stderr_differs).count();
+    let streams = checks.iter().filter(|one| one.stdout_differs || one.stderr_differs).count();
     if streams > 0 {
         text.push_str(&format!("{streams} actions printed something else\n"));
     }
-    let of = |verdict: &str| audits.iter().filter(|one| one.verdict == verdict).count();
+    let of = |verdict: &str| checks.iter().filter(|one| one.verdict == verdict).count();
     text.push_str(&format!(
-        "{} audited: {} the same, {} not hermetic, {} not deterministic, {} could not be run again\n",
-        audits.len(),
+        "{} checked: {} the same, {} not hermetic, {} not deterministic, {} could not be run again\n",
+        checks.len(),
         of("same"),
         of("not_hermetic"),
         of("not_deterministic"),
-        of("not_audited"),
+        of("not_checked"),
     ));
     text
 }
 
-fn one(audited: &Audited) -> String {
+fn one(checked: &Checked) -> String {
     let name = |name: &str| if name.is_empty() { "(none)".to_owned() } else { name.to_owned() };
-    let mut text = format!("{} {}\n", name(&audited.target), name(&audited.mnemonic));
-    if let Some(action) = &audited.action {
+    let mut text = format!("{} {}\n", name(&checked.target), name(&checked.mnemonic));
+    if let Some(action) = &checked.action {
         text.push_str(&format!("  action {}/{}\n", action.hash, action.size_bytes));
     }
-    text.push_str(&format!("  {}\n", audited.summary()));
-    for difference in &audited.differences {
+    text.push_str(&format!("  {}\n", checked.summary()));
+    for difference in &checked.differences {
         text.push_str(&told(difference));
     }
-    if audited.more_differences > 0 {
-        text.push_str(&format!("  and {} more\n", audited.more_differences));
+    if checked.more_differences > 0 {
+        text.push_str(&format!("  and {} more\n", checked.more_differences));
     }
     text
 }
