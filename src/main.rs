@@ -5,9 +5,9 @@ mod cli;
 mod config;
 mod data_dir;
 mod front;
-mod port;
 mod reload;
 mod serve;
+mod status_server;
 mod telemetry;
 mod web;
 

@@ -235,3 +235,42 @@ fn a_worker_without_room_takes_nothing_and_the_others_take_its_actions() {
     std::fs::remove_file(&filler).expect("it can be removed");
     await_queue(&server, "a sound worker", |queue| paused(queue).is_empty());
 }
+
+/// `kiln worker drain`, asked of `server`.
+fn drain(server: &Server, name: &str, flags: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_kiln"))
+        .args(["worker", "drain", name, "--server", &server.url()])
+        .args(flags)
+        .output()
+        .expect("kiln runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn an_operator_drains_the_worker_of_a_server_itself() {
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let server = Server::start(data.path(), &["--workers", "1"]);
+    let (code, _, said) = drain(&server, "nobody", &[]);
+    assert_eq!(code, Some(1), "{said}");
+    let workers = queue(&server);
+    let name = list(&workers, "workers")[0]["id"].as_str().expect("a name").to_owned();
+    assert!(said.contains(&format!("there are {name}")), "{said}");
+    assert!(said.contains("hint: `kiln status` lists"), "{said}");
+    let runtime = runtime();
+    let client = runtime.block_on(Client::connect(&server.url()));
+    let updates = begin(&runtime, &server, &client);
+    let (code, told, said) = drain(&server, &name, &["--json"]);
+    assert_eq!(code, Some(0), "{said}");
+    let told: Value = serde_json::from_str(&told).expect("JSON");
+    assert_eq!((&told["occupied"], &told["already_draining"]), (&1.into(), &false.into()));
+    let page = get_text(&server.address, "/queue");
+    assert!(page.contains("1 draining"), "{page}");
+    // The last action ends, and with it the worker; the server serves on, and opens no other session.
+    runtime.block_on(async { drop(updates) });
+    let (code, told, said) = drain(&server, &name, &["--wait"]);
+    assert!(code == Some(0) || said.contains("no worker is connected"), "{told} {said}");
+    await_queue(&server, "the worker's end", |queue| list(queue, "workers").is_empty());
+    let joined = events(&server, "worker_joined");
+    assert_eq!((joined, get_text(&server.address, "/readyz").as_str()), (1, "ready\n"));
+}

@@ -50,3 +50,9 @@ pub mod persistent {
     #![allow(clippy::all, missing_docs)]
     include!("generated/kiln.persistent.v1.rs");
 }
+
+/// What operators do to a running server or fleet (`proto/kiln/admin/v1`).
+pub mod admin {
+    #![allow(clippy::all, missing_docs)]
+    include!("generated/kiln.admin.v1.rs");
+}

@@ -16,6 +16,7 @@ fn generate(proto: &Path, out: &Path) {
         "kiln/events/v1/events.proto",
         "kiln/logs/v1/logs.proto",
         "kiln/persistent/v1/persistent.proto",
+        "kiln/admin/v1/admin.proto",
     ];
     let descriptors = protox::compile(own, [proto]).unwrap();
     let builder = || tonic_prost_build::configure().bytes(".").out_dir(out);

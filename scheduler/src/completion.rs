@@ -17,6 +17,7 @@ use tonic::Code;
 
 use crate::config::Parts;
 use crate::job::{ActionFacts, Finished, Outcome, Request, Run, UnixNanos, unix_nanos};
+use crate::journal::{STAGES, take_worker_times};
 use crate::queue::Ending;
 use crate::services::status::{missing_blobs, status, store_status};
 
@@ -425,10 +426,6 @@ pub(crate) fn timestamp(nanos: UnixNanos) -> Timestamp {
     Timestamp { seconds: nanos.div_euclid(NANOS), nanos: nanos.rem_euclid(NANOS) as i32 }
 }
 
-fn nanos(timestamp: Option<&Timestamp>) -> UnixNanos {
-    timestamp.map_or(0, |t| t.seconds.saturating_mul(NANOS).saturating_add(i64::from(t.nanos)))
-}
-
 /// A non-empty `worker` means to clients that every timestamp is set. What the worker left
 /// open is taken from the step before.
 fn fill_metadata(metadata: &mut reapi::ExecutedActionMetadata, run: &Run) {
@@ -464,12 +461,7 @@ fn timeline(run: &Run, metadata: Option<&reapi::ExecutedActionMetadata>) -> even
         ..Default::default()
     };
     if let Some(metadata) = metadata {
-        timeline.input_fetch_start = nanos(metadata.input_fetch_start_timestamp.as_ref());
-        timeline.input_fetch_end = nanos(metadata.input_fetch_completed_timestamp.as_ref());
-        timeline.run_start = nanos(metadata.execution_start_timestamp.as_ref());
-        timeline.run_end = nanos(metadata.execution_completed_timestamp.as_ref());
-        timeline.upload_start = nanos(metadata.output_upload_start_timestamp.as_ref());
-        timeline.upload_end = nanos(metadata.output_upload_completed_timestamp.as_ref());
+        take_worker_times(&mut timeline, metadata);
     }
     timeline
 }
@@ -496,15 +488,9 @@ fn describe(run: &Run, response: &reapi::ExecuteResponse) -> String {
     }
     let metadata = response.result.as_ref().and_then(|result| result.execution_metadata.as_ref());
     let line = timeline(run, metadata);
-    let steps = [
-        ("in the queue", line.queued, line.leased),
-        ("fetching inputs", line.input_fetch_start, line.input_fetch_end),
-        ("running", line.run_start, line.run_end),
-        ("uploading outputs", line.upload_start, line.upload_end),
-    ];
-    for (name, start, end) in steps {
-        if start != 0 && end >= start {
-            let _ = writeln!(text, "{name}: {:.3} ms", (end - start) as f64 / 1e6);
+    for stage in STAGES {
+        if let Some((start, end)) = stage.span(&line) {
+            let _ = writeln!(text, "{}: {:.3} ms", stage.words(), (end - start) as f64 / 1e6);
         }
     }
     text

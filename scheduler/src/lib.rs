@@ -19,11 +19,14 @@ mod scheduler;
 mod services;
 pub mod session;
 pub mod snapshot;
+mod start;
 
 pub use config::{Parts, SchedulerConfig};
 pub use job::{DurationEstimator, NoEstimates};
 pub use scheduler::Scheduler;
+pub use services::admin::AdminService;
 pub use services::execution::ExecutionService;
 pub use services::operations::OperationsService;
 pub use services::workers::WorkersService;
 pub use snapshot::Snapshot;
+pub use start::{SchedulerOptions, SchedulerParts, SchedulerServices, StartError};

@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use kiln_cas::records::SharedRecords;
 use kiln_cas::redis::Redis;
 use kiln_cas::services::Deadlines;
+use kiln_cas::stores::audit::AuditLog;
+use kiln_protos::admin::admin_server::AdminServer;
 use kiln_protos::longrunning::operations_server::OperationsServer;
 use kiln_protos::reapi::execution_server::ExecutionServer;
 use kiln_protos::worker::workers_server::WorkersServer;
@@ -17,6 +20,7 @@ use crate::completion::Completion;
 use crate::config::{Parts, SchedulerConfig};
 use crate::engine::{memory, redis};
 use crate::services::Core;
+use crate::services::admin::AdminService;
 use crate::services::execution::ExecutionService;
 use crate::services::operations::OperationsService;
 use crate::services::workers::WorkersService;
@@ -73,6 +77,12 @@ impl Scheduler {
             .max_encoding_message_size(limit)
     }
 
+    /// What operators do to workers, noted in the audit log of `records`.
+    pub fn admin_service(&self, records: SharedRecords) -> AdminServer<AdminService> {
+        let audit = Arc::new(AuditLog::new(records));
+        AdminServer::new(AdminService { core: self.core.clone(), audit })
+    }
+
     /// A session for a worker in this process, which speaks the same protocol as one over
     /// gRPC. It ends when either channel is dropped.
     pub fn open_session(&self) -> (mpsc::Sender<WorkerMessage>, mpsc::Receiver<SchedulerMessage>) {
@@ -93,11 +103,6 @@ impl Scheduler {
     /// waiting: [`Scheduler::shutdown`] ends them.
     pub async fn drain(&self) {
         self.core.queue.drain().await;
-    }
-
-    /// The worker of this id takes nothing more and is told so. `false`: no such worker.
-    pub async fn drain_worker(&self, id: &str) -> Result<bool, Unavailable> {
-        self.core.queue.drain_worker(id).await
     }
 
     /// Ends all sessions and operation streams at once. Clients see UNAVAILABLE and try

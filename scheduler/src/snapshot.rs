@@ -27,7 +27,7 @@ pub struct Snapshot {
     pub completed: BTreeMap<String, u64>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct WorkerView {
     pub id: String,
     pub host_name: String,

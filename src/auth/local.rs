@@ -85,7 +85,8 @@ impl LocalAuthorizer {
         Self { everybody, user: nix::unistd::geteuid().as_raw() }
     }
 
-    fn check_work(&self, extensions: &Extensions) -> Result<(), Refused> {
+    /// `what` the caller wants to do, which concerns everybody.
+    fn check_own(&self, extensions: &Extensions, what: &str) -> Result<(), Refused> {
         let user = extensions.get::<Arc<Neighbour>>().and_then(|neighbour| neighbour.user());
         let who = match user {
             Some(user) if user == self.user || user == 0 => return Ok(()),
@@ -94,21 +95,26 @@ impl LocalAuthorizer {
         };
         Err(Refused::Denied(format!(
             "on a loopback address without access files only processes of the server's own user ({}) \
-             and of root may run actions for it, and {who}; set auth.access_files and give the worker \
-             a token, or start the server with --insecure",
+             and of root may {what}, and {who}; set auth.access_files and give it a token, or start the \
+             server with --insecure",
             self.user
         )))
     }
 }
 
 impl Authorizer for LocalAuthorizer {
+    /// Whose an operation is is not known where nobody is asked: everybody may end those of an instance.
     fn check(&self, caller: &Extensions, right: Right, _instance: &str) -> Result<(), Refused> {
-        self.check_everywhere(caller, right)
+        match right {
+            Right::Administer => self.everybody.check_everywhere(caller, right),
+            right => self.check_everywhere(caller, right),
+        }
     }
 
     fn check_everywhere(&self, caller: &Extensions, right: Right) -> Result<(), Refused> {
         match right {
-            Right::Work => self.check_work(caller),
+            Right::Work => self.check_own(caller, "run actions for it"),
+            Right::Administer => self.check_own(caller, "administer it"),
             right => self.everybody.check_everywhere(caller, right),
         }
     }
@@ -180,6 +186,8 @@ mod tests {
         let text = refused.to_string();
         assert!(text.contains("(7)") && text.contains("user 1000"), "{text}");
         assert_eq!(authorizer(7).check(&stranger(), Right::Execute, ""), Ok(()));
+        assert_eq!(authorizer(7).check(&stranger(), Right::Administer, ""), Ok(()));
+        assert!(authorizer(7).check_everywhere(&stranger(), Right::Administer).is_err());
         assert_eq!(authorizer(1000).check_everywhere(&stranger(), Right::Work), Ok(()));
         assert!(authorizer(7).check_everywhere(&Extensions::new(), Right::Work).is_err());
     }

@@ -1,6 +1,6 @@
 //! Who calls, and what they may do.
 //!
-//! A request is taken in by [`Auth::caller`], which finds out who sent it; [`needs`] says what
+//! A request is taken in by [`Auth::caller`], which finds out who sent it; [`permissions`] says what
 //! each way in asks of them; services ask [`access::RoleAuthorizer`] for the instance.
 
 pub mod access;
@@ -10,8 +10,8 @@ pub mod failures;
 pub mod file;
 pub mod jwt;
 pub mod local;
-pub mod needs;
 pub mod pattern;
+pub mod permissions;
 pub mod policy;
 pub mod roles;
 mod verified;
@@ -31,7 +31,7 @@ use file::AccessFileError;
 use jwt::fetch::{self, FetchError, Refresh};
 use jwt::keys::{Key, KeyError};
 use jwt::{JwtOptions, Verifier};
-use needs::{Door, Need};
+use permissions::{Door, Permission};
 use policy::{Policy, Who};
 use verified::Verified;
 
@@ -213,9 +213,9 @@ impl Auth {
         *current = Arc::new(Current { generation, policy, file_keys, jwt, verified });
     }
 
-    /// Whether everybody may do what has this need.
-    pub fn opens(&self, need: Need) -> bool {
-        matches!(need, Need::Closable(door, _) if self.options.open.contains(&door))
+    /// Whether everybody may do what takes this permission.
+    pub fn opens(&self, permission: Permission) -> bool {
+        matches!(permission, Permission::Closable(door, _) if self.options.open.contains(&door))
     }
 
     /// Who sends a request with this `authorization` header over the connection of `peer`.
@@ -397,8 +397,8 @@ mod tests {
     #[test]
     fn only_what_is_named_is_open() {
         let house = house(&entry("ci", "s3cret", "roles = [\"execute\"]"));
-        assert!(house.auth.opens(Need::Closable(Door::Health, Right::Read)));
-        assert!(!house.auth.opens(Need::Closable(Door::Pages, Right::Read)));
-        assert!(!house.auth.opens(Need::Instance(Right::Read)));
+        assert!(house.auth.opens(Permission::Closable(Door::Health, Right::Read)));
+        assert!(!house.auth.opens(Permission::Closable(Door::Pages, Right::Read)));
+        assert!(!house.auth.opens(Permission::Instance(Right::Read)));
     }
 }

@@ -1,14 +1,12 @@
 //! `kiln config`.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 
 use super::{CliError, Exit, settings};
-use crate::config::{default_toml, serve_options, shown, worker_options, worker_port};
-use crate::front::Tls;
-use crate::serve::{ServeError, authentication};
+use crate::config::{default_toml, serve_options, shown, status_server_options, worker_options};
+use crate::serve::Admission;
 
 /// Print configuration keys, their values and where those come from.
 #[derive(Debug, Args)]
@@ -60,10 +58,8 @@ fn check(file: Option<&PathBuf>) -> Result<(), CliError> {
     let settings = settings(file, Vec::new())?;
     let options = serve_options(&settings)?;
     worker_options(&settings)?;
-    worker_port(&settings)?;
-    let failures = Arc::default();
-    authentication(options.auth, options.tls.as_ref(), &options.listen, &failures)?;
-    options.tls.map(Tls::load).transpose().map_err(ServeError::from)?;
+    status_server_options(&settings)?;
+    Admission::load(&options.listen, options.tls, options.auth)?;
     super::text::print("the configuration can be used\n")
 }
 

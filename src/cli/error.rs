@@ -1,10 +1,14 @@
 //! What a user reads when something fails: message, cause, hint; and the exit code.
 
+use std::error::Error;
 use std::process::ExitCode;
 
 use kiln_cas::StoreError;
 use kiln_cas::redis::RedisError;
 use kiln_executor::worker::WorkerError;
+use kiln_net::causes;
+use kiln_net::grpc::unheard;
+use tonic::{Code, Status};
 
 use crate::config::ConfigError;
 use crate::serve::ServeError;
@@ -66,6 +70,31 @@ impl CliError {
         self
     }
 
+    /// The hint where there is none yet, of what was not found.
+    #[must_use]
+    pub fn or_hint(self, hint: &str) -> Self {
+        match (&self.hint, self.code) {
+            (None, 1) => self.hint(hint),
+            _ => self,
+        }
+    }
+
+    /// What a gRPC call to `server` failed with.
+    pub fn from_status(server: &str, status: &Status) -> Self {
+        match status.code() {
+            Code::NotFound => Self::not_found(status.message()),
+            Code::InvalidArgument => Self::usage(status.message()),
+            Code::Unavailable if status.source().is_some() => {
+                Self::unreachable(server, unheard(status))
+            }
+            Code::Unimplemented => Self::answered("this server does not know what was asked for")
+                .hint("are server and command of the same version?"),
+            Code::Unauthenticated => Self::answered(status.message())
+                .hint("give a token (--token-file, KILN_TOKEN) or a client certificate"),
+            _ => Self::answered(status.message()),
+        }
+    }
+
     /// Prints to stderr.
     pub fn report(&self) -> ExitCode {
         eprintln!("error: {}", self.message);
@@ -89,7 +118,7 @@ impl From<ConfigError> for CliError {
 impl From<ServeError> for CliError {
     fn from(error: ServeError) -> Self {
         let hint = match &error {
-            ServeError::Listen { error, .. } if error.kind() == std::io::ErrorKind::AddrInUse => {
+            ServeError::Listen { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => {
                 Some(
                     "another server has this port; choose one with --listen (port 0: any free one)",
                 )
@@ -104,14 +133,14 @@ impl From<ServeError> for CliError {
             | ServeError::Redis(RedisError::Config(_)) => 2,
             _ => 5,
         };
-        Self { code, message: error.to_string(), hint: hint.map(str::to_owned) }
+        Self { code, message: causes::chain(&error), hint: hint.map(str::to_owned) }
     }
 }
 
 impl From<WorkerError> for CliError {
     fn from(error: WorkerError) -> Self {
         let hint = worker_hint(&error).map(str::to_owned);
-        Self { code: 5, message: error.to_string(), hint }
+        Self { code: 5, message: causes::chain(&error), hint }
     }
 }
 

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 
 use clap::{Args, Subcommand};
-use kiln_net::grpc::unheard;
 use kiln_protos::events::Digest;
 use kiln_protos::hermeticity::hermeticity_client::HermeticityClient;
 use kiln_protos::hermeticity::{CheckRequest, update::Kind};
-use tonic::{Code, Status};
+use tonic::Status;
 
 use super::digest::DigestArgument;
 use super::{CliError, Exit, Target, text};
@@ -90,7 +89,10 @@ impl HermeticityCommand {
     pub async fn run(self, target: &Target) -> Result<Exit, CliError> {
         let request = self.request(&target.instance)?;
         let server = target.connect()?;
-        let failed = |status: Status| said(&target.url, &status);
+        let failed = |status: Status| {
+            CliError::from_status(&target.url, &status)
+                .or_hint("`kiln build list` and `kiln action list` show what the journal knows")
+        };
         let mut client = HermeticityClient::new(server.channel());
         let mut updates = client.check(request).await.map_err(failed)?.into_inner();
         let mut checks: Vec<Checked> = Vec::new();
@@ -112,11 +114,7 @@ impl HermeticityCommand {
         let differs = checks.iter().any(Checked::differs);
         let failed = checks.iter().filter(|one| one.verdict == "not_checked").count();
         match self.json {
-            true => {
-                let json = serde_json::to_value(Checks { checks })
-                    .map_err(|error| CliError::machine(error.to_string()))?;
-                text::print(&format!("{json:#}\n"))?;
-            }
+            true => text::print_json(&Checks { checks })?,
             false => text::print(&report(&checks))?,
         }
         if !differs && failed > 0 {
@@ -124,18 +122,6 @@ impl HermeticityCommand {
                 .hint("the report says why; inputs that were evicted come back with a build"));
         }
         Ok(if differs { Exit::Negative } else { Exit::Done })
-    }
-}
-
-fn said(server: &str, status: &Status) -> CliError {
-    match status.code() {
-        Code::NotFound => CliError::not_found(status.message())
-            .hint("`kiln build list` and `kiln action list` show what the journal knows"),
-        Code::InvalidArgument => CliError::usage(status.message()),
-        Code::Unavailable => CliError::unreachable(server, unheard(status)),
-        Code::Unimplemented => CliError::answered("this server has no hermeticity check")
-            .hint("are server and command of the same version?"),
-        _ => CliError::answered(status.message()),
     }
 }
 

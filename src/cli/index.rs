@@ -8,7 +8,8 @@ use kiln_cas::StoreError;
 use kiln_cas::stores::SharedIndex;
 use kiln_cas::stores::indexed::Rebuilt;
 
-use super::{CliError, Exit, given, settings};
+use super::flags::{Flag, FlagTable, Flags};
+use super::{CliError, Exit, settings};
 use crate::config::{Settings, shared_storage};
 use crate::web::format::{bytes, count};
 
@@ -33,17 +34,22 @@ enum What {
     Rebuild(Place),
 }
 
+/// Which flags set which keys.
+#[derive(Debug)]
+pub struct OfIndex;
+
+impl FlagTable for OfIndex {
+    const FLAGS: &'static [Flag] =
+        &[Flag("--redis", "redis.url", "URL"), Flag("--s3", "s3.url", "URL")];
+}
+
 #[derive(Debug, Args)]
 struct Place {
     /// Configuration file (TOML)
     #[arg(long, env = "KILN_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Redis of the fleet [key: redis.url]
-    #[arg(long, value_name = "URL")]
-    redis: Option<String>,
-    /// Where the fleet keeps its blobs [key: s3.url]
-    #[arg(long, value_name = "URL")]
-    s3: Option<String>,
+    #[command(flatten)]
+    flags: Flags<OfIndex>,
     /// For programs
     #[arg(long)]
     json: bool,
@@ -51,10 +57,7 @@ struct Place {
 
 impl Place {
     fn settings(&self) -> Result<Settings, CliError> {
-        let mut flags = Vec::new();
-        given(&mut flags, "--redis", "redis.url", self.redis.as_ref());
-        given(&mut flags, "--s3", "s3.url", self.s3.as_ref());
-        Ok(settings(self.config.as_ref(), flags)?)
+        Ok(settings(self.config.as_ref(), self.flags.values.clone())?)
     }
 
     async fn open(&self, settings: &Settings) -> Result<SharedIndex, CliError> {

@@ -7,6 +7,7 @@ mod cas;
 mod config;
 mod digest;
 mod error;
+mod flags;
 mod health;
 mod hermeticity;
 mod index;
@@ -183,18 +184,6 @@ fn settings(
     flags: Vec<crate::config::FlagValue>,
 ) -> Result<Settings, ConfigError> {
     Settings::load(file.map(PathBuf::as_path), std::env::vars(), flags)
-}
-
-/// Pushes a flag that was given.
-fn given<T: ToString>(
-    flags: &mut Vec<crate::config::FlagValue>,
-    flag: &'static str,
-    key: &'static str,
-    value: Option<&T>,
-) {
-    if let Some(value) = value {
-        flags.push((flag, key, value.to_string()));
-    }
 }
 
 #[cfg(test)]

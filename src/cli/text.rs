@@ -3,6 +3,8 @@
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::sync::LazyLock;
 
+use serde::Serialize;
+
 use super::CliError;
 use crate::web::ansi;
 
@@ -43,6 +45,13 @@ pub fn print(text: &str) -> Result<(), CliError> {
 
 fn shown(text: &str) -> String {
     if *COLOURS { ansi::coloured(text) } else { ansi::plain(text) }
+}
+
+/// A value for programs, over several lines.
+pub fn print_json<T: Serialize>(value: &T) -> Result<(), CliError> {
+    let json = serde_json::to_string_pretty(value);
+    let json = json.map_err(|error| CliError::machine(format!("cannot write JSON: {error}")))?;
+    print(&format!("{json}\n"))
 }
 
 /// Prints over and over on a cleared terminal.

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use keys::Key;
 
-pub use options::{serve_options, worker_options, worker_port};
+pub use options::{serve_options, status_server_options, worker_options};
 pub use storage::shared_storage;
 pub use values::{parse_duration, shown};
 

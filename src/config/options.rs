@@ -9,18 +9,18 @@ use kiln_cas::services::{FetchConfig, QuotaLimits};
 use kiln_cas::stores::StorageConfig;
 use kiln_executor::WorkerConfig;
 use kiln_net::Allowed;
-use kiln_scheduler::SchedulerConfig;
 use kiln_scheduler::hermeticity::HermeticityConfig;
 use kiln_scheduler::journal::JournalConfig;
 use kiln_scheduler::queue::Quota;
+use kiln_scheduler::{SchedulerConfig, SchedulerOptions};
 
 use super::security::{auth, tls};
 use super::storage::{data_dir, shared_storage, storage};
 use super::workers::worker_config;
 use super::{ConfigError, Settings, files};
 use crate::front::{FrontLimits, Listen, Resolved};
-use crate::port::PortOptions;
 use crate::serve::ServeOptions;
+use crate::status_server::StatusServerOptions;
 use crate::telemetry::OtlpOptions;
 
 /// In a worker's own storage, a blob that was just read is not evicted at once.
@@ -63,9 +63,11 @@ pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
         front_threads: front_threads(settings),
         request_memory: request_memory(settings),
         storage: StorageConfig { shared: shared_storage(settings)?, ..storage(settings, data_dir) },
-        scheduler: scheduler(settings)?,
-        journal: journal(settings),
-        hermeticity: hermeticity(settings),
+        scheduler: SchedulerOptions {
+            scheduler: scheduler(settings)?,
+            journal: journal(settings),
+            hermeticity: hermeticity(settings),
+        },
         worker,
         allow_cache_updates: settings.flag("cache.allow_updates"),
         fetch,
@@ -175,7 +177,9 @@ pub fn worker_options(settings: &Settings) -> Result<(WorkerConfig, StorageConfi
 
 /// The port of `kiln worker`; `None`: it has none. Nothing there executes or shows content, so
 /// that what `auth.open` opens may be reached from anywhere, as at a server.
-pub fn worker_port(settings: &Settings) -> Result<Option<PortOptions>, ConfigError> {
+pub fn status_server_options(
+    settings: &Settings,
+) -> Result<Option<StatusServerOptions>, ConfigError> {
     let text = settings.text("worker.listen");
     if text.is_empty() {
         return Ok(None);
@@ -195,7 +199,7 @@ pub fn worker_port(settings: &Settings) -> Result<Option<PortOptions>, ConfigErr
         )));
     }
     let (limits, hosts) = (front_limits(settings), hosts(settings, "worker.listen"));
-    Ok(Some(PortOptions { listen, limits, hosts, tls, auth }))
+    Ok(Some(StatusServerOptions { listen, limits, hosts, tls, auth }))
 }
 
 fn cores() -> usize {

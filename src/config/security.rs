@@ -9,7 +9,7 @@ use super::{ConfigError, Settings};
 use crate::auth::AuthOptions;
 use crate::auth::jwt::fetch::MIN_INTERVAL;
 use crate::auth::jwt::{JwksOptions, JwtOptions};
-use crate::auth::needs::Door;
+use crate::auth::permissions::Door;
 use crate::front::TlsOptions;
 
 /// Clocks that differ by more are broken.

@@ -16,7 +16,7 @@ use super::site::Stranger;
 use super::unknown::is_grpc;
 use crate::auth::access::Caller;
 use crate::auth::failures::{Failures, Reason};
-use crate::auth::needs::{Need, of_grpc, of_http};
+use crate::auth::permissions::{Permission, of_grpc, of_http};
 use crate::auth::{Auth, Failure, Peer};
 use crate::web::json::{ErrorBody, ErrorDetail};
 
@@ -89,15 +89,15 @@ impl Gate {
     }
 
     async fn try_admit<B>(&self, origin: &Origin, request: &mut Request<B>) -> Result<(), Refusal> {
-        let need = need(request).ok_or(Refusal::NoSuchMethod)?;
-        if self.0.opens(need) {
+        let permission = permission(request).ok_or(Refusal::NoSuchMethod)?;
+        if self.0.opens(permission) {
             return Ok(());
         }
         // Nobody behind the gate needs it.
         let header = request.headers_mut().remove(AUTHORIZATION);
         let caller = self.0.caller(&origin.peer, header.as_ref(), now()).await;
         let caller = caller.map_err(Refusal::Credentials)?;
-        check(&caller, need).map_err(Refusal::Access)?;
+        check(&caller, permission).map_err(Refusal::Access)?;
         request.extensions_mut().insert(caller);
         Ok(())
     }
@@ -119,19 +119,19 @@ impl Gate {
     }
 }
 
-fn need<B>(request: &Request<B>) -> Option<Need> {
+fn permission<B>(request: &Request<B>) -> Option<Permission> {
     let path = request.uri().path();
     match of_grpc(path) {
-        Some(need) => Some(need),
+        Some(permission) => Some(permission),
         None if is_grpc(request.headers()) => None,
         None => Some(of_http(request.method(), path)),
     }
 }
 
-fn check(caller: &Caller, need: Need) -> Result<(), Refused> {
-    match need {
-        Need::Instance(right) => caller.check_somewhere(right),
-        Need::All(right) | Need::Closable(_, right) => caller.check_everywhere(right),
+fn check(caller: &Caller, permission: Permission) -> Result<(), Refused> {
+    match permission {
+        Permission::Instance(right) => caller.check_somewhere(right),
+        Permission::All(right) | Permission::Closable(_, right) => caller.check_everywhere(right),
     }
 }
 

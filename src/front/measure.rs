@@ -22,15 +22,16 @@ use super::site::Stranger;
 use super::unknown::is_grpc;
 use crate::auth::access::Caller;
 use crate::auth::local::Neighbour;
-use crate::auth::needs::{Need, of_grpc};
+use crate::auth::permissions::{Permission, of_grpc};
 use crate::telemetry::requests::{Call, Lane, Route, UNKNOWN_PLACE, place};
 
 /// Its answers are worth their work only while somebody waits for them.
 const EXECUTION: &str = "/build.bazel.remote.execution.v2.Execution/";
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
-/// What running actions for others needs.
-const WORK: Need = Need::All(Right::Work);
+/// What concerns everybody: running actions for others, and administering the server.
+const WORK: Permission = Permission::All(Right::Work);
+const ADMINISTER: Permission = Permission::All(Right::Administer);
 
 /// What a request counts as.
 enum Kind {
@@ -81,7 +82,7 @@ async fn admit(
     }
     match &service.gate {
         Some(gate) => gate.admit(origin, request).await?,
-        None if method == Some(WORK) => introduce(origin, request),
+        None if matches!(method, Some(WORK | ADMINISTER)) => introduce(origin, request),
         None => {}
     }
     let is_known = |request: &Request<Incoming>| {

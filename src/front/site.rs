@@ -11,7 +11,7 @@ use http::{HeaderMap, Method, Request, StatusCode, Uri, Version};
 
 use super::unknown::is_grpc;
 use crate::auth::failures::Reason;
-use crate::auth::needs::{Door, Need, of_http};
+use crate::auth::permissions::{Door, Permission, of_http};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
@@ -173,8 +173,8 @@ fn has_password(headers: &HeaderMap) -> bool {
 
 /// Probes and scrapers use whatever name they were told; what they read tells nothing of builds.
 fn is_harmless<B>(request: &Request<B>) -> bool {
-    let need = of_http(request.method(), request.uri().path());
-    matches!(need, Need::Closable(Door::Health | Door::Metrics, _))
+    let permission = of_http(request.method(), request.uri().path());
+    matches!(permission, Permission::Closable(Door::Health | Door::Metrics, _))
 }
 
 /// `HOST` or `HOST:PORT`; `None`: the request does not say.

@@ -4,44 +4,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use kiln_executor::{Failure, Observer};
 use kiln_protos::events::{Execution, Timeline, execution::Origin};
-use kiln_protos::protobuf::Timestamp;
-use kiln_protos::reapi::{ExecuteResponse, ExecutedActionMetadata};
-use kiln_scheduler::journal::between;
+use kiln_protos::reapi::ExecuteResponse;
+use kiln_scheduler::journal::{STAGES, Stage, between, take_worker_times};
 use tonic::Code;
 
 use super::durations::{Durations, Observed};
-
-/// A part of an execution's way through the house.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    /// In the queue, until a worker took it.
-    Queue,
-    /// The worker fetches what is missing of the input root and lays it out.
-    InputFetch,
-    Run,
-    /// The worker names outputs and stores them.
-    Upload,
-}
-
-pub const STAGES: [(Stage, &str); 4] = [
-    (Stage::Queue, "queue"),
-    (Stage::InputFetch, "input_fetch"),
-    (Stage::Run, "run"),
-    (Stage::Upload, "upload"),
-];
-
-impl Stage {
-    /// Begin and end in nanoseconds since the Unix epoch; `None`: it did not happen.
-    pub fn span(self, timeline: &Timeline) -> Option<(i64, i64)> {
-        let (start, end) = match self {
-            Self::Queue => (timeline.queued, timeline.leased),
-            Self::InputFetch => (timeline.input_fetch_start, timeline.input_fetch_end),
-            Self::Run => (timeline.run_start, timeline.run_end),
-            Self::Upload => (timeline.upload_start, timeline.upload_end),
-        };
-        (start > 0 && end >= start).then_some((start, end))
-    }
-}
 
 /// How an execution ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,7 +86,7 @@ impl Stages {
     }
 
     fn observe(&self, timeline: &Timeline) {
-        for (stage, _) in STAGES {
+        for stage in STAGES {
             if let Some((start, end)) = stage.span(timeline) {
                 self.durations[stage as usize].observe(between(start, end));
             }
@@ -159,32 +126,17 @@ impl Observer for Stages {
         self.count(Outcome::of_worker(result));
         let result = result.as_ref().ok().and_then(|response| response.result.as_ref());
         if let Some(metadata) = result.and_then(|result| result.execution_metadata.as_ref()) {
-            self.observe(&timeline(metadata));
+            let mut timeline = Timeline::default();
+            take_worker_times(&mut timeline, metadata);
+            self.observe(&timeline);
         }
-    }
-}
-
-/// What the worker's clock has timed.
-fn timeline(metadata: &ExecutedActionMetadata) -> Timeline {
-    let at = |time: &Option<Timestamp>| {
-        time.as_ref().map_or(0, |time| {
-            time.seconds.saturating_mul(1_000_000_000).saturating_add(time.nanos.into())
-        })
-    };
-    Timeline {
-        input_fetch_start: at(&metadata.input_fetch_start_timestamp),
-        input_fetch_end: at(&metadata.input_fetch_completed_timestamp),
-        run_start: at(&metadata.execution_start_timestamp),
-        run_end: at(&metadata.execution_completed_timestamp),
-        upload_start: at(&metadata.output_upload_start_timestamp),
-        upload_end: at(&metadata.output_upload_completed_timestamp),
-        ..Timeline::default()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use kiln_protos::reapi::ActionResult;
+    use kiln_protos::protobuf::Timestamp;
+    use kiln_protos::reapi::{ActionResult, ExecutedActionMetadata};
 
     use super::*;
 

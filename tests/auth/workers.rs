@@ -104,3 +104,25 @@ async fn a_worker_says_what_became_of_its_session() {
     assert!(said.contains("the server has ended the session"), "{said}");
     assert!(!said.contains("successfully"), "{said}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_an_administrator_drains_workers() {
+    let house = guarded(&["--workers", "1"]);
+    let drain = |token: &'static str| {
+        let (url, file) = (house.url(), house.authority.file.clone());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
+        command.args(["worker", "drain", "nobody", "--server", &url]);
+        command.env("KILN_CA_FILE", file).env("KILN_TOKEN", token);
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for token in ["tok-ci", "tok-worker"] {
+        let (code, said) = drain(token);
+        assert!(code == Some(4) && said.contains("the role admin is missing"), "{code:?} {said}");
+    }
+    let (code, said) = drain("tok-wrong");
+    assert!(code == Some(4) && said.contains("--token-file"), "{code:?} {said}");
+    // Who may is told which workers there are.
+    let (code, said) = drain("tok-boss");
+    assert!(code == Some(1) && said.contains("no worker is called \"nobody\""), "{code:?} {said}");
+}

@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use kiln_test_servers::redis::RedisServer;
@@ -63,6 +64,34 @@ fn a_worker_that_is_told_to_end_finishes_what_it_runs() {
     let none = [("c.retries", 0), ("c.workers_lost", 0), ("c.returned", 0)];
     expect_counters(&shared.redis, &none);
     expect_counters(&shared.redis, &[("c.dispatched", 1), ("c.published", 1)]);
+}
+
+#[test]
+fn an_operator_drains_a_worker_that_is_connected_elsewhere() {
+    let (Some(binary), Some(shared)) = (client("KILN_BAZEL"), Shared::start()) else { return };
+    let (here, there) = (shared.frontend("here"), shared.frontend("there"));
+    let data = shared.dir.path().join("w");
+    let mut worker = Worker::start(&there.url(), &data, "w", &[NETWORK]);
+    await_counter(&shared.redis, "c.workers_joined", 1);
+    let (asked, bazel) = (Asked::start(), Bazel::new(binary, "tests/workspace"));
+    let build = asked.build(&bazel, &here.address);
+    let run = asked.next_run();
+    let workers = get_json(&here.address, "/api/v1/workers");
+    let name = workers["workers"][0]["id"].as_str().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
+    command.args(["worker", "drain", name, "--wait", "--server", &here.url()]);
+    let waits = command.stdout(Stdio::piped()).spawn().unwrap();
+    await_draining(&here.address);
+    await_draining(&there.address);
+    assert!(worker.is_running(), "it did not wait for its action");
+    answer(run, "finished where it began");
+    assert_eq!(worker.ended(), Some(0));
+    let told = waits.wait_with_output().unwrap();
+    assert!(told.status.success());
+    let told = String::from_utf8_lossy(&told.stdout);
+    assert!(told.contains("what runs on 1 slot") && told.contains("is gone"), "{told}");
+    expect_answer(&bazel, build, "finished where it began");
+    expect_counters(&shared.redis, &[("c.dispatched", 1), ("c.published", 1), ("c.returned", 0)]);
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod keys;
 mod limits;
 mod memory;
 mod query;
+mod stages;
 mod store;
 mod summary;
 #[cfg(test)]
@@ -30,6 +31,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use memory::{Entry, MAX_PENDING, MAX_RECENT_RUNS};
 pub use query::{Earlier, MAX_PAGE, Page, Query, outputs_of};
+pub use stages::{STAGES, Stage, take_worker_times};
 pub use store::{action_of, digest_of};
 pub use summary::{BuildSummary, Counts, MnemonicCounts, between, has_failed, queue_ns, run_ns};
 

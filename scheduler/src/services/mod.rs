@@ -1,5 +1,6 @@
 //! gRPC services. Only here, and in `status`, is gRPC known.
 
+pub mod admin;
 pub mod execution;
 pub mod hermeticity;
 mod inline;

@@ -22,7 +22,7 @@ pub const KEYS: &[Key] = &[
         "workers.properties",
         "OSFamily=linux, OSFamily=Linux, ISA=x86-64",
         Kind::Properties,
-        "Platform properties that the workers here offer.",
+        "Platform properties that the workers here offer; a value replaces the default ones.",
     ),
     key(
         "workers.sandbox",

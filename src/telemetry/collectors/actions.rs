@@ -2,10 +2,10 @@
 
 use std::fmt::Error;
 
-use kiln_scheduler::journal::JournalStats;
+use kiln_scheduler::journal::{JournalStats, STAGES};
 
 use super::families::Families;
-use crate::telemetry::stages::{OUTCOMES, STAGES, Stages};
+use crate::telemetry::stages::{OUTCOMES, Stages};
 
 pub fn encode(
     families: &mut Families<'_>,
@@ -35,7 +35,7 @@ pub fn encode(
     families.histograms(
         "kiln_action_stage_duration_seconds",
         "Time of executed actions in each stage.",
-        STAGES.map(|(stage, name)| ([("stage", name)], stages.stage(stage))),
+        STAGES.map(|stage| ([("stage", stage.label())], stages.stage(stage))),
     )?;
     families.histogram(
         "kiln_action_duration_seconds",

@@ -4,6 +4,7 @@ use std::fmt::{Debug, Error, Formatter};
 
 use kiln_cas::stores::TransferFigures;
 use kiln_executor::WorkerStatus;
+use kiln_scheduler::journal::{STAGES, Stage};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 
@@ -11,7 +12,7 @@ use super::families::Families;
 use super::{images, inputs, process, requests, security, storage, tools};
 use crate::telemetry::ObservedWorker;
 use crate::telemetry::process::ProcessStats;
-use crate::telemetry::stages::{OUTCOMES, STAGES, Stage, Stages};
+use crate::telemetry::stages::{OUTCOMES, Stages};
 
 impl Debug for ObservedWorker {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
@@ -86,11 +87,11 @@ fn actions(families: &mut Families<'_>, stages: &Stages) -> Result<(), Error> {
         "Actions that ended at this worker, by outcome.",
         OUTCOMES.map(|(outcome, name)| ([("outcome", name)], stages.outcome(outcome))),
     )?;
-    let own = STAGES.into_iter().filter(|(stage, _)| *stage != Stage::Queue);
+    let own = STAGES.into_iter().filter(|stage| *stage != Stage::Queue);
     families.histograms(
         "kiln_worker_stage_duration_seconds",
         "Time of actions that this worker ran in each stage.",
-        own.map(|(stage, name)| ([("stage", name)], stages.stage(stage))),
+        own.map(|stage| ([("stage", stage.label())], stages.stage(stage))),
     )
 }
 

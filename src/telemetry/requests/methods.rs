@@ -31,6 +31,7 @@ pub const METHODS: &[Method] = methods! {
         "GetOperation" "ListOperations" "CancelOperation" "DeleteOperation" "WaitOperation";
     "kiln.hermeticity.v1.Hermeticity": "Check";
     "kiln.worker.v1.Workers": "Session";
+    "kiln.admin.v1.Admin": "DrainWorker";
     "build.bazel.remote.asset.v1.Fetch": "FetchBlob" "FetchDirectory";
     "build.bazel.remote.asset.v1.Push": "PushBlob" "PushDirectory";
     "build.bazel.remote.logstream.v1.LogStreamService": "CreateLogStream";
@@ -60,7 +61,9 @@ pub const UNKNOWN_PLACE: usize = METHODS.len();
 mod tests {
     use std::collections::BTreeSet;
 
-    use kiln_protos::{asset, bytestream, hermeticity, logstream, longrunning, reapi, worker};
+    use kiln_protos::{
+        admin, asset, bytestream, hermeticity, logstream, longrunning, reapi, worker,
+    };
 
     use super::*;
 
@@ -88,6 +91,7 @@ mod tests {
             logstream::log_stream_service_server::SERVICE_NAME,
             hermeticity::hermeticity_server::SERVICE_NAME,
             worker::workers_server::SERVICE_NAME,
+            admin::admin_server::SERVICE_NAME,
             "grpc.health.v1.Health",
         ]);
         assert_eq!(METHODS.iter().map(|method| method.service).collect::<BTreeSet<_>>(), generated);

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kiln_protos::events::{Execution, execution::Origin};
+use kiln_scheduler::journal::STAGES;
 use opentelemetry::trace::{
     SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
 };
@@ -11,7 +12,6 @@ use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 
 use super::ids::{span_id, trace_id};
-use crate::telemetry::stages::STAGES;
 
 /// Longest text in a span, in bytes; clients choose targets and mnemonics.
 const MAX_TEXT: usize = 1024;
@@ -89,8 +89,9 @@ pub fn action_spans(execution: &Execution, parent: SpanId) -> Vec<SpanData> {
         // The stages are told once, by the request that started the execution.
         return spans;
     }
-    spans.extend(STAGES.iter().filter_map(|(stage, name)| {
+    spans.extend(STAGES.iter().filter_map(|stage| {
         let (start, end) = stage.span(&timeline)?;
+        let name = stage.label();
         Some(SpanData::from(Span {
             trace,
             id: span_id(&["stage", &execution.id, name]),

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use kiln_protos::events::execution::Origin;
 use kiln_protos::{events, reapi};
-use kiln_scheduler::journal::Entry;
+use kiln_scheduler::journal::{Entry, STAGES, Stage, between};
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
@@ -90,18 +90,12 @@ impl Timeline {
     /// What the time went into: name and nanoseconds, in order. Empty when the action cache
     /// answered.
     pub fn stages(&self) -> Vec<(&'static str, u64)> {
-        // What no worker ever had waited to its end.
-        let queue_end = if self.leased == 0 { self.finished } else { self.leased };
-        [
-            ("queue", self.queued, queue_end),
-            ("fetch inputs", self.input_fetch_start, self.input_fetch_end),
-            ("run", self.run_start, self.run_end),
-            ("upload outputs", self.upload_start, self.upload_end),
-        ]
-        .into_iter()
-        .filter(|(_, start, _)| *start > 0)
-        .filter_map(|(name, start, end)| Some((name, u64::try_from(end - start).ok()?)))
-        .collect()
+        let timeline = events::Timeline::from(self);
+        let stage = |stage: Stage| {
+            let (start, end) = stage.span_of_finished(&timeline)?;
+            Some((stage.words(), between(start, end)))
+        };
+        STAGES.into_iter().filter_map(stage).collect()
     }
 
     /// Nanoseconds from the request to the answer.
@@ -194,6 +188,23 @@ fn result(run: &events::Execution) -> Option<ActionResult> {
 
 impl From<&events::Timeline> for Timeline {
     fn from(t: &events::Timeline) -> Self {
+        Self {
+            received: t.received,
+            queued: t.queued,
+            leased: t.leased,
+            input_fetch_start: t.input_fetch_start,
+            input_fetch_end: t.input_fetch_end,
+            run_start: t.run_start,
+            run_end: t.run_end,
+            upload_start: t.upload_start,
+            upload_end: t.upload_end,
+            finished: t.finished,
+        }
+    }
+}
+
+impl From<&Timeline> for events::Timeline {
+    fn from(t: &Timeline) -> Self {
         Self {
             received: t.received,
             queued: t.queued,

@@ -1,7 +1,7 @@
 //! Charts as SVG. They are stretched to their place, so that no text is inside them.
 
 use kiln_protos::events::Timeline;
-use kiln_scheduler::journal::{BuildSummary, Counts, between};
+use kiln_scheduler::journal::{BuildSummary, Counts, STAGES, Stage, between};
 use maud::{Markup, html};
 
 use super::parts::{build_link, nanos};
@@ -162,27 +162,30 @@ pub fn grid(height: f64) -> Markup {
     }
 }
 
-/// What an action spent its time on.
+/// One stage of an action that has finished, as the chart shows it.
 pub struct Phase {
-    pub name: &'static str,
-    pub class: &'static str,
+    pub stage: Stage,
     pub start: i64,
     pub end: i64,
 }
 
-pub fn phases(t: &Timeline) -> Vec<Phase> {
-    let phase = |name, class, start, end| Phase { name, class, start, end };
-    // What no worker ever had waited to its end.
-    let queue_end = if t.leased == 0 { t.finished } else { t.leased };
-    [
-        phase("Queue", "queue", t.queued, queue_end),
-        phase("Fetch inputs", "fetch", t.input_fetch_start, t.input_fetch_end),
-        phase("Run", "run", t.run_start, t.run_end),
-        phase("Upload outputs", "upload", t.upload_start, t.upload_end),
-    ]
-    .into_iter()
-    .filter(|phase| phase.start > 0 && phase.end >= phase.start)
-    .collect()
+impl Phase {
+    fn class(&self) -> &'static str {
+        match self.stage {
+            Stage::Queue => "queue",
+            Stage::InputFetch => "fetch",
+            Stage::Run => "run",
+            Stage::Upload => "upload",
+        }
+    }
+}
+
+pub fn phases(timeline: &Timeline) -> Vec<Phase> {
+    let phase = |stage: Stage| {
+        let (start, end) = stage.span_of_finished(timeline)?;
+        Some(Phase { stage, start, end })
+    };
+    STAGES.into_iter().filter_map(phase).collect()
 }
 
 /// One row a phase, on one scale from the request to the answer.
@@ -199,10 +202,10 @@ pub fn timeline(t: &Timeline) -> Markup {
             tbody {
                 @for phase in &phases {
                     tr {
-                        th scope="row" { (phase.name) }
+                        th scope="row" { (phase.stage.words()) }
                         td { svg viewBox="0 0 1000 10" preserveAspectRatio="none" aria-hidden="true" {
                             rect.ground x="0" y="0" width="1000" height="10" {}
-                            rect class=(phase.class) x=(num(at(phase.start))) y="0" height="10"
+                            rect class=(phase.class()) x=(num(at(phase.start))) y="0" height="10"
                                 width=(num((at(phase.end) - at(phase.start)).max(2.0))) {}
                         } }
                         td.num { (nanos(between(phase.start, phase.end))) }
@@ -227,15 +230,5 @@ mod tests {
         for (value, top) in [(0, 2), (1, 2), (3, 4), (7, 8), (11, 20), (45, 50), (260, 300)] {
             assert_eq!(round_up(value), top, "{value}");
         }
-    }
-
-    #[test]
-    fn what_no_worker_had_waited_to_its_end() {
-        let waited = Timeline { received: 5, queued: 6, finished: 30, ..Timeline::default() };
-        let phases = phases(&waited);
-        assert_eq!(phases.len(), 1);
-        assert_eq!((phases[0].name, phases[0].start, phases[0].end), ("Queue", 6, 30));
-        let hit = Timeline { received: 5, finished: 6, ..Timeline::default() };
-        assert!(super::phases(&hit).is_empty());
     }
 }

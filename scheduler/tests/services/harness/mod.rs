@@ -14,8 +14,11 @@ use kiln_cas::events::Events;
 use kiln_cas::logs::LogStreams;
 use kiln_cas::promises::Invocations;
 use kiln_cas::redis::{Redis, RedisConfig};
-use kiln_cas::stores::{Clock, MemoryActionCache, MemoryBlobStore};
+use kiln_cas::stores::audit::AuditLog;
+use kiln_cas::stores::{Clock, MemoryActionCache, MemoryBlobStore, MemoryRecords};
 use kiln_cas::{ActionCache, ActionKey, BlobStore, Digest, DigestFunction};
+use kiln_protos::admin::admin_client::AdminClient;
+use kiln_protos::admin::{DrainWorkerRequest, DrainWorkerResponse};
 use kiln_protos::events::Execution as ExecutionEvent;
 use kiln_protos::longrunning::operations_client::OperationsClient;
 use kiln_protos::reapi;
@@ -104,10 +107,21 @@ impl Kiln {
         let router = Server::builder()
             .add_service(scheduler.execution_service())
             .add_service(scheduler.operations_service())
-            .add_service(scheduler.workers_service());
+            .add_service(scheduler.workers_service())
+            .add_service(scheduler.admin_service(parts.records.clone()));
         tokio::spawn(router.serve_with_incoming(incoming));
         let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
         parts.into_kiln(scheduler, endpoint.connect_lazy())
+    }
+
+    pub async fn drain_worker(&self, name: &str) -> Result<DrainWorkerResponse, Status> {
+        let request = DrainWorkerRequest { name: name.to_owned() };
+        let answer = AdminClient::new(self.channel.clone()).drain_worker(request).await?;
+        Ok(answer.into_inner())
+    }
+
+    pub fn audit_log(&self) -> AuditLog {
+        AuditLog::new(self.parts.records.clone())
     }
 
     pub async fn snapshot(&self) -> Snapshot {
@@ -123,7 +137,8 @@ impl Kiln {
         let router = Server::builder()
             .add_service(scheduler.execution_service())
             .add_service(scheduler.operations_service())
-            .add_service(scheduler.workers_service());
+            .add_service(scheduler.workers_service())
+            .add_service(scheduler.admin_service(parts.records.clone()));
         tokio::spawn(router.serve_with_incoming(ReceiverStream::new(receiver)));
         let connector = tower::service_fn(move |_| {
             let sender = sender.clone();
@@ -247,6 +262,7 @@ struct MemoryParts {
     actions: Arc<Recorded<MemoryActionCache>>,
     logs: LogStreams,
     events: Events,
+    records: Arc<MemoryRecords>,
     notes: Arc<Mutex<Vec<&'static str>>>,
 }
 
@@ -259,6 +275,7 @@ impl MemoryParts {
             actions: Recorded::new(MemoryActionCache::default(), &notes),
             logs: LogStreams::default(),
             events: Events::new(),
+            records: Arc::default(),
             notes,
         }
     }

@@ -1,4 +1,4 @@
-//! The port of `kiln worker`: whether it is there, whether it works, and its figures. The server's
+//! The status server of `kiln worker`: whether it is there, whether it works, and its figures. The server's
 //! own front answers, but nothing behind it reads a blob or runs anything.
 
 use std::sync::Arc;
@@ -12,13 +12,11 @@ use kiln_executor::WorkerStatus;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::failures::Failures;
-use crate::auth::{Auth, AuthOptions};
+use crate::auth::AuthOptions;
 use crate::front::{
-    Front, FrontLimits, FrontParts, Reserved, Resolved, Site, Tls, TlsOptions, health, unknown,
+    Front, FrontLimits, FrontParts, Reserved, Resolved, Site, TlsOptions, health, unknown,
 };
-use crate::reload;
-use crate::serve::{ServeError, authentication, reloaded};
+use crate::serve::{Admission, ServeError, join_all};
 use crate::telemetry::requests::Requests;
 use crate::telemetry::stages::Stages;
 use crate::telemetry::{ObservedWorker, Security, worker_routes};
@@ -28,7 +26,7 @@ const THREADS: usize = 1;
 /// What an open request gets when the worker has ended.
 const DRAIN: Duration = Duration::from_secs(2);
 
-pub struct PortOptions {
+pub struct StatusServerOptions {
     pub listen: Resolved,
     pub limits: FrontLimits,
     /// What the worker is called.
@@ -47,37 +45,32 @@ pub struct Figures {
 }
 
 /// An address that is taken; nobody can connect yet.
-pub struct Port {
+pub struct ReservedStatusServer {
     reserved: Reserved,
     limits: FrontLimits,
     hosts: Vec<String>,
-    tls: Option<Arc<Tls>>,
-    auth: Option<Arc<Auth>>,
-    failures: Arc<Failures>,
+    admission: Admission,
 }
 
-/// A port that answers.
-pub struct OpenPort {
+/// A status server that answers.
+pub struct StatusServer {
     front: Front,
     background: Vec<JoinHandle<()>>,
     stop: CancellationToken,
 }
 
-impl Port {
-    pub fn reserve(options: PortOptions) -> Result<Self, ServeError> {
-        let PortOptions { listen, limits, hosts, tls, auth } = options;
+impl ReservedStatusServer {
+    pub fn reserve(options: StatusServerOptions) -> Result<Self, ServeError> {
+        let StatusServerOptions { listen, limits, hosts, tls, auth } = options;
         let address = listen.listen().to_string();
         let reserved = listen.reserve();
-        let reserved = reserved.map_err(|error| ServeError::Listen { address, error })?;
-        let failures = Arc::<Failures>::default();
-        let auth = authentication(auth, tls.as_ref(), &listen, &failures)?;
-        let tls = tls.map(Tls::load).transpose()?.map(Arc::new);
-        Ok(Self { reserved, limits, hosts, tls, auth, failures })
+        let reserved = reserved.map_err(|source| ServeError::Listen { address, source })?;
+        let admission = Admission::load(&listen, tls, auth)?;
+        Ok(Self { reserved, limits, hosts, admission })
     }
 
     pub fn url(&self) -> String {
-        let scheme = if self.tls.is_some() { "https" } else { "http" };
-        format!("{scheme}://{}", self.reserved.authority())
+        format!("{}://{}", self.admission.scheme(), self.reserved.authority())
     }
 
     /// Answers for the worker from now on. Call within a tokio runtime.
@@ -85,22 +78,18 @@ impl Port {
         self,
         worker: WorkerStatus,
         figures: Figures,
-    ) -> Result<OpenPort, ServeError> {
-        let site = Site::new(&self.url(), self.hosts.clone(), self.tls.is_some());
-        let Self { reserved, limits, tls, auth, failures, .. } = self;
+    ) -> Result<StatusServer, ServeError> {
+        let site = Site::new(&self.url(), self.hosts.clone(), self.admission.tls.is_some());
+        let Self { reserved, limits, admission, .. } = self;
         let stop = CancellationToken::new();
-        let mut background = vec![reload::watch(reloaded(&tls, &auth), stop.clone())];
-        if let Some(auth) = &auth {
-            background.extend(auth.keep_keys(stop.clone()).await?);
-        }
+        let background = admission.keep_current(&stop).await?;
         let requests = Requests::new(THREADS, Budget::new(MIN_BUDGET));
-        let security = Security { failures: failures.clone(), tls: tls.clone() };
-        let router = router(worker, figures, requests.clone(), security);
+        let router = router(worker, figures, requests.clone(), admission.security());
         let parts = FrontParts {
             router,
-            tls,
-            auth,
-            failures,
+            tls: admission.tls,
+            auth: admission.auth,
+            failures: admission.failures,
             site,
             limits,
             requests: &requests,
@@ -108,21 +97,17 @@ impl Port {
         };
         let address = reserved.authority();
         let listeners = reserved.listen();
-        let listeners = listeners.map_err(|error| ServeError::Listen { address, error })?;
+        let listeners = listeners.map_err(|source| ServeError::Listen { address, source })?;
         let front = Front::start(listeners, parts, &stop).map_err(ServeError::Front)?;
-        Ok(OpenPort { front, background, stop })
+        Ok(StatusServer { front, background, stop })
     }
 }
 
-impl OpenPort {
+impl StatusServer {
     pub async fn close(self) {
         self.stop.cancel();
         self.front.join().await;
-        for task in self.background {
-            if let Err(error) = task.await {
-                tracing::error!(%error, "a task that keeps files or keys current failed");
-            }
-        }
+        join_all(self.background).await;
     }
 }
 

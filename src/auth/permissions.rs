@@ -1,4 +1,4 @@
-//! What each way into the server needs: the one table of it.
+//! What a caller has to be allowed for each way into the server: the one table of it.
 //!
 //! Whoever takes a request in asks for the right before anything of the request is read, in any
 //! instance; the services ask again for the instance, which most requests name in their message.
@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 /// What has to be allowed before a request goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Need {
+pub enum Permission {
     /// In the instance that the request names.
     Instance(Right),
     /// In all instances: the answer shows or touches all of them.
@@ -32,12 +32,12 @@ impl Door {
         [(Self::Health, "health"), (Self::Metrics, "metrics"), (Self::Pages, "pages")];
 }
 
-use Need::{All, Closable, Instance};
-use Right::{Execute, Read, Work, WriteBlobs, WriteResults};
+use Permission::{All, Closable, Instance};
+use Right::{Administer, Execute, Read, Work, WriteBlobs, WriteResults};
 
-type Methods = &'static [(&'static str, Need)];
+type Methods = &'static [(&'static str, Permission)];
 
-/// gRPC: service, method, need.
+/// gRPC: service, method, permission.
 #[rustfmt::skip]
 const GRPC: &[(&str, Methods)] = &[
     ("build.bazel.remote.execution.v2.ActionCache", &[
@@ -80,6 +80,9 @@ const GRPC: &[(&str, Methods)] = &[
     ("kiln.worker.v1.Workers", &[
         ("Session", All(Work)),
     ]),
+    ("kiln.admin.v1.Admin", &[
+        ("DrainWorker", All(Administer)),
+    ]),
     ("build.bazel.remote.asset.v1.Fetch", &[
         ("FetchBlob", Instance(Read)),
         ("FetchDirectory", Instance(Read)),
@@ -101,15 +104,15 @@ const GRPC: &[(&str, Methods)] = &[
 const PAGES: [&str; 9] =
     ["", "builds", "actions", "queue", "hermeticity", "blobs", "api", "style.css", "favicon.svg"];
 
-/// What a gRPC call of this path needs; `None`: there is no such method.
-pub fn of_grpc(path: &str) -> Option<Need> {
+/// What a gRPC call of this path takes; `None`: there is no such method.
+pub fn of_grpc(path: &str) -> Option<Permission> {
     let (service, method) = path.strip_prefix('/')?.split_once('/')?;
     let (_, methods) = GRPC.iter().find(|(name, _)| *name == service)?;
-    methods.iter().find(|(name, _)| *name == method).map(|(_, need)| *need)
+    methods.iter().find(|(name, _)| *name == method).map(|(_, permission)| *permission)
 }
 
-/// What any other request needs.
-pub fn of_http(method: &Method, path: &str) -> Need {
+/// What any other request takes.
+pub fn of_http(method: &Method, path: &str) -> Permission {
     let mut segments = path.trim_start_matches('/').split('/');
     let first = segments.next().unwrap_or_default();
     let reads = matches!(*method, Method::GET | Method::HEAD);
@@ -128,7 +131,7 @@ pub fn of_http(method: &Method, path: &str) -> Need {
         (Some("cas"), false) => Instance(WriteBlobs),
         (Some("ac"), false) => Instance(WriteResults),
         (_, true) => All(Read),
-        (_, false) => All(Right::Administer),
+        (_, false) => All(Administer),
     }
 }
 
@@ -138,7 +141,7 @@ mod tests {
     use crate::telemetry::requests::METHODS;
 
     #[test]
-    fn every_method_of_the_server_has_a_need_and_no_other_has() {
+    fn every_method_of_the_server_takes_a_permission_and_no_other_does() {
         for method in METHODS {
             let path = format!("/{}/{}", method.service, method.name);
             assert!(of_grpc(&path).is_some(), "{path}");
@@ -156,7 +159,7 @@ mod tests {
     fn paths_need_what_they_lead_to() {
         let hash = "ab".repeat(32);
         let pages = Closable(Door::Pages, Read);
-        for (method, path, need) in [
+        for (method, path, permission) in [
             ("GET", "/".to_owned(), pages),
             ("GET", "/builds/x/ac/y".to_owned(), pages),
             ("GET", format!("/cas/tree/sha256/{hash}/1"), pages),
@@ -168,9 +171,9 @@ mod tests {
             ("PUT", format!("/team/a/cas/{hash}"), Instance(WriteBlobs)),
             ("PUT", format!("/team/a/ac/{hash}"), Instance(WriteResults)),
             ("GET", "/metrics2".to_owned(), All(Read)),
-            ("POST", "/anything".to_owned(), All(Right::Administer)),
+            ("POST", "/anything".to_owned(), All(Administer)),
         ] {
-            assert_eq!(of_http(&method.parse().unwrap(), &path), need, "{method} {path}");
+            assert_eq!(of_http(&method.parse().unwrap(), &path), permission, "{method} {path}");
         }
     }
 }

@@ -1,0 +1,266 @@
+//! `kiln serve`: the one place where the parts become a system. Each crate starts its own services
+//! ([`SchedulerServices`], [`CasServices`], [`Worker`]); here they are given to each other.
+
+mod admission;
+mod options;
+mod routes;
+mod worker;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kiln_cas::access::SharedAuthorizer;
+use kiln_cas::budget::Budget;
+use kiln_cas::events::Events;
+use kiln_cas::logs::LogStreams;
+use kiln_cas::services::{CasServices, QuotaLimits, Quotas, ServicesConfig};
+use kiln_cas::stores::{SharedConfig, Storage};
+use kiln_scheduler::{SchedulerParts, SchedulerServices};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::front::health::Readiness;
+use crate::front::{Front, FrontParts, Site};
+use crate::telemetry::redis::RedisTimes;
+use crate::telemetry::requests::Requests;
+use crate::telemetry::{Observed, Telemetry};
+
+pub use admission::{Admission, join_all};
+pub use options::{ServeError, ServeOptions};
+use worker::OwnWorker;
+
+/// What grpc.health.v1 calls the server as a whole.
+const WHOLE_SERVER: &str = "";
+
+/// What a server that has started tells about itself.
+pub struct Ready {
+    /// `HOST:PORT`
+    pub address: String,
+    pub base_url: String,
+    pub data_dir: PathBuf,
+    /// Where a fleet's blobs and queue are; `None`: all is in `data_dir`.
+    pub shared: Option<String>,
+    pub slots: u32,
+    pub not_enforced: Vec<String>,
+}
+
+/// A running server.
+pub struct Server {
+    pub ready: Ready,
+    storage: Storage,
+    services: SchedulerServices,
+    telemetry: Telemetry,
+    health: HealthReporter,
+    readiness: Readiness,
+    front: Front,
+    /// Reads files and fetches keys again.
+    background: Vec<JoinHandle<()>>,
+    /// Removes records of evicted blobs.
+    sweeping: JoinHandle<()>,
+    worker: Option<OwnWorker>,
+    stop_front: CancellationToken,
+    drain: Duration,
+}
+
+/// What several crates are given alike.
+struct Common {
+    access: SharedAuthorizer,
+    events: Events,
+    logs: LogStreams,
+    quotas: Arc<Quotas>,
+    base_url: String,
+}
+
+impl Server {
+    pub async fn start(mut options: ServeOptions) -> Result<Self, ServeError> {
+        // First of all: a port that is taken should not cost a recovery of the storage. Nobody
+        // can connect yet: who looks whether the server is ready sees that it is not.
+        let listen = options.listen.listen().to_string();
+        let refused = |source| ServeError::Listen { address: listen.clone(), source };
+        let reserved = options.listen.reserve().map_err(refused)?;
+        let address = reserved.authority();
+        let redis_times = Arc::<RedisTimes>::default();
+        if let Some(shared) = &mut options.storage.shared {
+            shared.redis.observer = Some(redis_times.clone());
+        }
+        let admission =
+            Admission::load(&options.listen, options.tls.clone(), options.auth.clone())?;
+        let base_url = options.base_url.clone();
+        let base_url = base_url.unwrap_or_else(|| format!("{}://{address}", admission.scheme()));
+        crate::data_dir::close(&options.storage.data_dir);
+        let storage = Storage::open(options.storage.clone()).await?;
+        let worker = worker::prepare(options.worker.clone(), &storage).await?;
+        let common = Common::new(&options, &admission, &storage, base_url).await?;
+        let services = scheduler(&options, &storage, &common).await?;
+        let requests = Requests::new(options.front_threads, Budget::new(options.request_memory));
+        let status = worker.as_ref().map(|worker| worker.status());
+        let telemetry = Telemetry::start(
+            Observed {
+                inputs: status.as_ref().map(|it| it.inputs.clone()).unwrap_or_default(),
+                tools: status.as_ref().map(|it| it.tools.clone()).unwrap_or_default(),
+                images: status.map(|status| status.images).unwrap_or_default(),
+                events: &common.events,
+                storage: storage.stats.clone(),
+                scheduler: services.scheduler.clone(),
+                journal: services.journal.clone(),
+                hermeticity: services.hermeticity.clone(),
+                requests: requests.clone(),
+                security: admission.security(),
+                names_properties: admission.metrics_may_name_properties(),
+                redis: redis_times,
+            },
+            options.otlp.as_ref(),
+            &common.base_url,
+        )?;
+        let cas = cas(&options, &storage, &common)?;
+        storage.on_full(cas.give_up_uploads());
+        let sweeping = tokio::spawn(cas.keep_swept(evictions(&storage)));
+        let readiness = Readiness::default();
+        let router =
+            routes::router(&cas, &storage, &services, &common, &telemetry, readiness.clone());
+        let stop_front = CancellationToken::new();
+        let background = admission.keep_current(&stop_front).await?;
+        let parts = FrontParts {
+            router,
+            site: Site::new(&common.base_url, options.hosts, admission.tls.is_some()),
+            tls: admission.tls,
+            auth: admission.auth,
+            failures: admission.failures,
+            limits: options.limits,
+            requests: &requests,
+            drain: options.drain,
+        };
+        let listeners = reserved.listen().map_err(refused)?;
+        let front = Front::start(listeners, parts, &stop_front).map_err(ServeError::Front)?;
+        let ready = Ready {
+            address,
+            base_url: common.base_url,
+            shared: options.storage.shared.as_ref().map(SharedConfig::to_string),
+            data_dir: options.storage.data_dir,
+            slots: worker.as_ref().map_or(0, |worker| worker.slots()),
+            not_enforced: worker.as_ref().map_or_else(Vec::new, |worker| worker.not_enforced()),
+        };
+        let worker = worker.map(|worker| OwnWorker::start(worker, services.scheduler.clone()));
+        readiness.set(true);
+        Ok(Self {
+            ready,
+            storage,
+            services,
+            telemetry,
+            health: cas.health(),
+            readiness,
+            front,
+            background,
+            sweeping,
+            worker,
+            stop_front,
+            drain: options.drain,
+        })
+    }
+
+    /// Ends in order: balancers are told to look elsewhere, no new work, running actions finish,
+    /// connections close, then what is pending becomes durable.
+    pub async fn shutdown(mut self) -> Result<(), ServeError> {
+        self.readiness.set(false);
+        self.health.set_service_status(WHOLE_SERVER, ServingStatus::NotServing).await;
+        self.services.stop_sampling();
+        let scheduler = &self.services.scheduler;
+        if tokio::time::timeout(self.drain, scheduler.drain()).await.is_err() {
+            tracing::warn!(drain = ?self.drain, "actions still run after the drain time");
+        }
+        // While the queue still listens: what its worker gives back runs elsewhere in the fleet.
+        if let Some(worker) = self.worker {
+            worker.stop().await;
+        }
+        scheduler.shutdown();
+        // Who watches the state would keep a connection open for the whole drain time.
+        self.health.clear_service_status(WHOLE_SERVER).await;
+        self.stop_front.cancel();
+        self.front.join().await;
+        join_all(self.background).await;
+        self.sweeping.abort();
+        self.services.journal.shutdown().await;
+        self.telemetry.shutdown().await;
+        self.storage.close().await?;
+        Ok(())
+    }
+}
+
+impl Common {
+    async fn new(
+        options: &ServeOptions,
+        admission: &Admission,
+        storage: &Storage,
+        base_url: String,
+    ) -> Result<Self, ServeError> {
+        let logs = match &storage.redis {
+            None => LogStreams::default(),
+            Some(redis) => LogStreams::join(redis.clone()).await?,
+        };
+        let limits = QuotaLimits { lease: options.storage.lease, ..options.quotas };
+        Ok(Self {
+            access: admission.authorizer(options),
+            events: Events::new(),
+            logs,
+            quotas: Arc::new(Quotas::new(limits)),
+            base_url,
+        })
+    }
+}
+
+async fn scheduler(
+    options: &ServeOptions,
+    storage: &Storage,
+    common: &Common,
+) -> Result<SchedulerServices, ServeError> {
+    let mut settings = options.scheduler.clone();
+    settings.scheduler.base_url.clone_from(&common.base_url);
+    let parts = SchedulerParts {
+        blobs: storage.blobs.clone(),
+        actions: storage.actions.clone(),
+        records: storage.records.clone(),
+        redis: storage.redis.clone(),
+        logs: common.logs.clone(),
+        events: common.events.clone(),
+        access: common.access.clone(),
+        invocations: storage.invocations.clone(),
+        quotas: common.quotas.clone(),
+    };
+    Ok(SchedulerServices::start(settings, parts).await?)
+}
+
+fn cas(
+    options: &ServeOptions,
+    storage: &Storage,
+    common: &Common,
+) -> Result<CasServices, ServeError> {
+    Ok(CasServices::new(ServicesConfig {
+        blobs: storage.blobs.clone(),
+        actions: storage.actions.clone(),
+        records: storage.records.clone(),
+        logs: common.logs.clone(),
+        events: common.events.clone(),
+        exec_enabled: true,
+        access: common.access.clone(),
+        invocations: storage.invocations.clone(),
+        fetch: options.fetch.clone(),
+        max_blob_size: options.max_blob_size,
+        quotas: common.quotas.clone(),
+        secret: admission::secret().map_err(ServeError::Random)?,
+    }))
+}
+
+/// A fleet's blobs are collected by any of its frontends: each looks after their records so often.
+const SWEEP_SHARED: Duration = Duration::from_secs(3600);
+
+/// Changes whenever blobs may have gone.
+fn evictions(storage: &Storage) -> impl Fn() -> u64 + Send + 'static {
+    let (stats, started) = (storage.stats.clone(), Instant::now());
+    move || match stats.shared_blobs() {
+        None => stats.evicted_blobs(),
+        Some(_) => started.elapsed().as_secs() / SWEEP_SHARED.as_secs(),
+    }
+}

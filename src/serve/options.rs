@@ -1,0 +1,81 @@
+//! What a server is started with, and why it does not start.
+
+use std::io;
+use std::time::Duration;
+
+use kiln_cas::StoreError;
+use kiln_cas::redis::RedisError;
+use kiln_cas::services::{FetchConfig, QuotaLimits};
+use kiln_cas::stores::StorageConfig;
+use kiln_executor::{WorkerConfig, WorkerError};
+use kiln_scheduler::{SchedulerOptions, StartError};
+
+use crate::auth::{AuthError, AuthOptions};
+use crate::front::{FrontLimits, Resolved, TlsError, TlsOptions};
+use crate::telemetry::{EndpointError, OtlpOptions};
+
+pub struct ServeOptions {
+    pub listen: Resolved,
+    pub limits: FrontLimits,
+    /// What the server is called besides its base URL.
+    pub hosts: Vec<String>,
+    /// `None`: without TLS.
+    pub tls: Option<TlsOptions>,
+    /// `None`: nobody is asked who calls.
+    pub auth: Option<AuthOptions>,
+    /// Whether everybody who reaches the server may also run actions for it.
+    pub insecure: bool,
+    /// How clients reach the server; `None`: `http://` or `https://` and where it listens.
+    pub base_url: Option<String>,
+    pub front_threads: usize,
+    /// Bytes that requests under way may hold in memory.
+    pub request_memory: u64,
+    pub storage: StorageConfig,
+    pub scheduler: SchedulerOptions,
+    /// `None`: workers join from elsewhere.
+    pub worker: Option<WorkerConfig>,
+    /// Whether everybody may write action results where nobody is asked who calls.
+    pub allow_cache_updates: bool,
+    /// What the Remote Asset service may download.
+    pub fetch: FetchConfig,
+    /// Bytes; 0: no limit.
+    pub max_blob_size: u64,
+    /// What one caller, and one instance, may have the store promise; the lease is the storage's.
+    pub quotas: QuotaLimits,
+    /// Where traces go; `None`: nowhere.
+    pub otlp: Option<OtlpOptions>,
+    /// What running actions and open requests get at shutdown.
+    pub drain: Duration,
+}
+
+/// Why a server, or the status server of a worker, does not start. The cause is the error's source.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error("cannot listen on {address}")]
+    Listen { address: String, source: io::Error },
+    #[error("cannot start serving")]
+    Front(#[source] io::Error),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    /// Of the cause only the reason is said: of which kind a store's error is says nothing at a start.
+    #[error("cannot open the storage: {}", .0.reason())]
+    Storage(StoreError),
+    #[error(transparent)]
+    Scheduler(#[from] StartError),
+    #[error("cannot join the fleet")]
+    Redis(#[from] RedisError),
+    #[error("cannot start the worker")]
+    Worker(#[from] WorkerError),
+    #[error(transparent)]
+    Telemetry(#[from] EndpointError),
+    #[error("no random bytes from the kernel")]
+    Random(#[source] io::Error),
+}
+
+impl From<StoreError> for ServeError {
+    fn from(error: StoreError) -> Self {
+        Self::Storage(error)
+    }
+}

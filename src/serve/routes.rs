@@ -1,0 +1,51 @@
+//! What the server answers: gRPC, pages with their API, metrics, probes and the HTTP cache, on one port.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use axum::Router;
+use kiln_cas::services::CasServices;
+use kiln_cas::stores::Storage;
+use kiln_scheduler::SchedulerServices;
+
+use super::Common;
+use crate::front::health::{self, Readiness};
+use crate::front::unknown;
+use crate::telemetry::Telemetry;
+use crate::web::{self, WebState};
+
+pub fn router(
+    cas: &CasServices,
+    storage: &Storage,
+    services: &SchedulerServices,
+    common: &Common,
+    telemetry: &Telemetry,
+    readiness: Readiness,
+) -> Router {
+    let mut grpc = tonic::service::Routes::builder();
+    cas.add_to(&mut grpc);
+    services.add_to(&mut grpc);
+    // The HTTP cache matches paths of any depth, so it comes after all fixed ones.
+    let grpc = grpc.routes().prepare().into_axum_router();
+    grpc.merge(web::router(pages(storage, services, common)))
+        .merge(telemetry.routes())
+        .merge(health::routes(move || readiness.check()))
+        .fallback_service(cas.http_cache().fallback(unknown::of_server))
+}
+
+fn pages(storage: &Storage, services: &SchedulerServices, common: &Common) -> WebState {
+    let stats = storage.stats.clone();
+    WebState {
+        blobs: storage.blobs.clone(),
+        actions: storage.actions.clone(),
+        logs: common.logs.clone(),
+        journal: services.journal.clone(),
+        hermeticity: services.hermeticity.clone(),
+        queue: Arc::new(services.scheduler.clone()),
+        storage: Arc::new(move || stats.snapshot()),
+        shared: storage.stats.shared_blobs().map(|blobs| Arc::new(blobs) as _),
+        base_url: common.base_url.as_str().into(),
+        version: env!("CARGO_PKG_VERSION"),
+        started: SystemTime::now(),
+    }
+}
