@@ -266,6 +266,7 @@ fn an_operator_drains_the_worker_of_a_server_itself() {
     assert_eq!((&told["occupied"], &told["already_draining"]), (&1.into(), &false.into()));
     let page = get_text(&server.address, "/queue");
     assert!(page.contains("1 draining"), "{page}");
+    assert!(is_running(&queue(&server)), "it is given back only after workers.drain");
     // The last action ends, and with it the worker; the server serves on, and opens no other session.
     runtime.block_on(async { drop(updates) });
     let (code, told, said) = drain(&server, &name, &["--wait"]);
@@ -273,4 +274,25 @@ fn an_operator_drains_the_worker_of_a_server_itself() {
     await_queue(&server, "the worker's end", |queue| list(queue, "workers").is_empty());
     let joined = events(&server, "worker_joined");
     assert_eq!((joined, get_text(&server.address, "/readyz").as_str()), (1, "ready\n"));
+}
+
+#[test]
+fn a_server_that_ends_does_not_wait_for_what_its_draining_worker_runs() {
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let log = data.path().join("log");
+    let mut command = support::server::command("127.0.0.1:0", data.path(), &["--workers", "1"]);
+    command.env("KILN_SERVER_DRAIN", "1s");
+    command.stderr(std::fs::File::create(&log).expect("a file"));
+    let server = Server::spawn_logged(command, data.path());
+    await_queue(&server, "a worker", |queue| list(queue, "workers").len() == 1);
+    let workers = queue(&server);
+    let name = list(&workers, "workers")[0]["id"].as_str().expect("a name");
+    let runtime = runtime();
+    let client = runtime.block_on(Client::connect(&server.url()));
+    let _updates = begin(&runtime, &server, &client);
+    assert_eq!(drain(&server, name, &[]).0, Some(0));
+    assert!(server.terminate().success());
+    let said = std::fs::read_to_string(&log).expect("a log");
+    assert!(said.contains("actions still run after the drain time"), "{said}");
+    assert!(!said.contains("the worker did not end"), "{said}");
 }

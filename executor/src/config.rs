@@ -62,6 +62,8 @@ pub struct WorkerConfig {
     pub upper: UpperDir,
     /// How long running actions may go on after the shutdown was asked for.
     pub drain_timeout: Duration,
+    /// How long they may go on after the scheduler has asked the worker to drain; `None`: as long.
+    pub asked_drain_timeout: Option<Duration>,
     /// How long running actions, and transfers of blobs, go on while no server is heard.
     pub absence: Duration,
     /// Program and arguments that end in `sandbox::zygote_main`; empty: this program with the
@@ -92,6 +94,7 @@ impl WorkerConfig {
             persistent: PersistentConfig::of_slots(slots.max(1)),
             upper: UpperDir::default(),
             drain_timeout: Duration::from_secs(30),
+            asked_drain_timeout: None,
             absence: DEFAULT_ABSENCE,
             zygote_command: Vec::new(),
             observer: None,

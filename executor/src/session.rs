@@ -65,6 +65,7 @@ impl<'a> Session<'a> {
     ) -> Result<(), Gone> {
         self.begin().await?;
         let mut heartbeat = heartbeat_every(FIRST_HEARTBEAT);
+        let mut told = false;
         while !self.is_done() {
             let (deadline, trial) = (self.work.deadline(), self.work.trial_at());
             tokio::select! {
@@ -78,7 +79,11 @@ impl<'a> Session<'a> {
                 }
                 Some(ended) = self.work.ended() => self.report(ended).await?,
                 _ = heartbeat.tick() => self.send_heartbeat().await?,
-                () = shutdown.cancelled(), if !self.work.is_draining() => self.drain().await?,
+                () = shutdown.cancelled(), if !told => {
+                    told = true;
+                    let first = self.work.drain();
+                    self.say_draining(first).await?;
+                }
                 () = until(deadline) => self.work.expire(),
                 () = until(trial) => self.work.try_itself().await,
             }
@@ -122,7 +127,10 @@ impl<'a> Session<'a> {
             }
             Some(scheduler_message::Kind::Lease(lease)) => self.take(lease).await?,
             Some(scheduler_message::Kind::Cancel(cancel)) => self.work.cancel(&cancel.lease_id),
-            Some(scheduler_message::Kind::Drain(_)) => self.drain().await?,
+            Some(scheduler_message::Kind::Drain(_)) => {
+                let first = self.work.drain_as_asked();
+                self.say_draining(first).await?;
+            }
             // Of a scheduler newer than this worker.
             None => {}
         }
@@ -158,8 +166,8 @@ impl<'a> Session<'a> {
         self.send_message(outcome.message).await
     }
 
-    async fn drain(&mut self) -> Result<(), Gone> {
-        match self.work.drain() {
+    async fn say_draining(&mut self, first: bool) -> Result<(), Gone> {
+        match first {
             true => self.send(worker_message::Kind::Draining(Draining {})).await,
             false => Ok(()),
         }

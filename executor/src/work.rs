@@ -256,14 +256,27 @@ impl Work {
         }
     }
 
-    /// Takes nothing more. `false`: it did so before.
+    /// Takes nothing more, because this process is to end. `false`: it drained before.
     pub fn drain(&mut self) -> bool {
-        let first = !std::mem::replace(&mut self.draining, true);
-        if first {
-            self.condition.drains();
-            self.drain_until = Some(Instant::now() + self.executor.config.drain_timeout);
+        self.drain_within(self.executor.config.drain_timeout)
+    }
+
+    /// Takes nothing more, because the scheduler asks for it. `false`: it drained before.
+    pub fn drain_as_asked(&mut self) -> bool {
+        let config = &self.executor.config;
+        self.drain_within(config.asked_drain_timeout.unwrap_or(config.drain_timeout))
+    }
+
+    /// What still runs after `within` is given back; who asks again can only make it sooner.
+    fn drain_within(&mut self, within: Duration) -> bool {
+        let until = Instant::now() + within;
+        if std::mem::replace(&mut self.draining, true) {
+            self.drain_until = self.drain_until.map(|before| before.min(until));
+            return false;
         }
-        first
+        self.condition.drains();
+        self.drain_until = Some(until);
+        true
     }
 
     /// When the worker should try itself.
@@ -311,6 +324,7 @@ impl Work {
     /// Between two sessions: waits for `wait`, or until a worker that drains has nothing left.
     pub async fn away(&mut self, wait: Duration, shutdown: &CancellationToken) {
         let over = Instant::now() + wait;
+        let mut told = false;
         loop {
             let deadline = self.deadline();
             tokio::select! {
@@ -320,7 +334,10 @@ impl Work {
                         self.unacknowledged.keep(lease_id, message, None, Instant::now());
                     }
                 }
-                () = shutdown.cancelled(), if !self.draining => { self.drain(); }
+                () = shutdown.cancelled(), if !told => {
+                    told = true;
+                    self.drain();
+                }
                 () = until(deadline) => self.expire(),
             }
             if self.draining && self.drain_until.is_none() {

@@ -47,7 +47,8 @@ pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
     let slots = slots(settings, "workers.count");
     let id = format!("{}-{}", host(), listen.listen().port);
     let mut worker = worker_config(settings, id, &data_dir, slots)?;
-    // The server waits for `server.drain` before it tells its worker to end.
+    // The server waits for `server.drain` before it tells its worker to end; operators ask for no end.
+    worker.asked_drain_timeout = Some(worker.drain_timeout);
     worker.drain_timeout = Duration::ZERO;
     let worker = (slots > 0).then_some(worker);
     let fetch = fetch(settings, &data_dir)?;
