@@ -27,7 +27,7 @@ struct Violation {
 }
 
 /// Subjects of the one detail that clients accept.
-fn missing(status: &rpc::Status) -> Vec<String> {
+pub fn missing(status: &rpc::Status) -> Vec<String> {
     assert_eq!(status.code, Code::FailedPrecondition as i32);
     let [detail] = status.details.as_slice() else { panic!("not one detail: {status:?}") };
     assert_eq!(detail.type_url, "type.googleapis.com/google.rpc.PreconditionFailure");

@@ -7,12 +7,12 @@ use kiln_cas::{ActionCache, BlobStore, Digest, DigestFunction};
 use kiln_protos::events::execution::Origin;
 use kiln_protos::reapi::{self, execution_stage::Value as Stage};
 use kiln_protos::rpc;
-use kiln_protos::worker;
 use kiln_scheduler::SchedulerConfig;
 use prost::Message;
 use tonic::Code;
 
-use crate::harness::{ActionSpec, Kiln, exited, failure, request};
+use crate::errors::missing;
+use crate::harness::{ActionSpec, Kiln, exited, request};
 
 #[tokio::test]
 async fn a_run_goes_through_its_stages_and_is_published_after_its_blobs_are_durable() {

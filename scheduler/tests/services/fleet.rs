@@ -31,6 +31,12 @@ pub async fn two() -> (Kiln, Kiln) {
     (one, other)
 }
 
+/// Frontends that wait for something, as the queue knows.
+pub fn waited_for(kiln: &Kiln) -> u64 {
+    let count = ["EVAL", "return #redis.call('KEYS', '*:fw:*')", "0"];
+    kiln.redis.as_ref().unwrap().command(&count).parse().unwrap()
+}
+
 #[tokio::test]
 async fn client_and_worker_may_be_at_different_frontends() {
     let (one, other) = two().await;

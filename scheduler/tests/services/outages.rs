@@ -77,12 +77,6 @@ async fn an_answer_whose_publication_redis_lost_is_made_again() {
     assert_eq!(same.status().await.code, 0);
 }
 
-/// Frontends that wait for something, as the queue knows.
-fn waited_for(kiln: &Kiln) -> u64 {
-    let count = ["EVAL", "return #redis.call('KEYS', '*:fw:*')", "0"];
-    kiln.redis.as_ref().unwrap().command(&count).parse().unwrap()
-}
-
 #[tokio::test]
 async fn an_action_survives_a_restart_of_redis() {
     let mut kiln = Kiln::with(quick()).await;

@@ -33,7 +33,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Status};
 
-pub use client::{Client, Update, understand};
+pub use client::{Client, understand};
 pub use stores::Recorded;
 pub use worker::{Worker, exited, failure, hello};
 

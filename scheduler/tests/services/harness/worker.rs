@@ -1,5 +1,6 @@
 //! A worker that does what it is told.
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use kiln_protos::reapi;
 use kiln_protos::worker::{
