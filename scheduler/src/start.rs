@@ -5,15 +5,15 @@ use std::sync::Arc;
 use kiln_cas::access::SharedAuthorizer;
 use kiln_cas::events::Events;
 use kiln_cas::logs::LogStreams;
-use kiln_cas::promises::{Attributed, Invocations};
+use kiln_cas::promises::Invocations;
 use kiln_cas::records::{RecordsError, SharedRecords};
 use kiln_cas::redis::Redis;
-use kiln_cas::services::Quotas;
+use kiln_cas::services::{Attributed, Quotas};
 use kiln_cas::{SharedActionCache, SharedBlobStore};
 use tokio::task::JoinHandle;
 use tonic::service::RoutesBuilder;
 
-use crate::boundary::Unavailable;
+use crate::api::Unavailable;
 use crate::config::{Parts, SchedulerConfig};
 use crate::hermeticity::{Checker, HermeticityConfig};
 use crate::journal::{Journal, JournalConfig};
