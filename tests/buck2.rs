@@ -6,6 +6,7 @@
 
 mod buck2 {
     pub mod action;
+    mod channel;
     pub mod client;
     pub mod line;
 }

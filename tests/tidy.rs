@@ -35,7 +35,22 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 9] = [
     ),
 ];
 
-const MAX_FILE_LINES: usize = 700;
+const MAX_FILE_LINES: usize = 400;
+/// Files that are longer, to be split when they are next worked on. What the compiler of protocols
+/// writes is data.
+const LONGER: [&str; 11] = [
+    "cas/src/stores/contract/blobs.rs",
+    "cas/src/stores/log/tests.rs",
+    "cas/tests/services/download.rs",
+    "ci/src/flakes/history.rs",
+    "ci/src/flakes/shadow.rs",
+    "ci/src/junit/reader.rs",
+    "ci/tests/simulation/driver.rs",
+    "executor/src/work.rs",
+    "executor/tests/sandbox/tools.rs",
+    "scheduler/src/completion.rs",
+    "scheduler/src/journal/tests.rs",
+];
 
 /// Licences that may be linked into an Apache-2.0 binary without conditions on its source.
 const LICENCES: [&str; 14] = [
@@ -176,12 +191,19 @@ fn the_binary_holds_one_version_of_each_crate() {
 
 #[test]
 fn no_file_is_too_long() {
-    let long: Vec<_> = files(".rs")
-        .into_iter()
-        .map(|path| (std::fs::read_to_string(&path).expect("UTF-8").lines().count(), path))
-        .filter(|(lines, _)| *lines > MAX_FILE_LINES)
+    let name = |path: &Path| path.strip_prefix(root()).expect("below it").display().to_string();
+    let lines = |path: &Path| std::fs::read_to_string(path).expect("UTF-8").lines().count();
+    let long: BTreeSet<_> = files(".rs")
+        .iter()
+        .filter(|path| !path.starts_with(root().join("protos/src/generated")))
+        .filter(|path| lines(path) > MAX_FILE_LINES)
+        .map(|path| name(path))
         .collect();
-    assert!(long.is_empty(), "longer than {MAX_FILE_LINES} lines: {long:?}");
+    let known: BTreeSet<_> = LONGER.iter().map(|name| (*name).to_owned()).collect();
+    let more: Vec<_> = long.difference(&known).collect();
+    assert!(more.is_empty(), "longer than {MAX_FILE_LINES} lines: {more:?}");
+    let less: Vec<_> = known.difference(&long).collect();
+    assert!(less.is_empty(), "not so long any more, or gone: take {less:?} out of the list");
 }
 
 #[test]

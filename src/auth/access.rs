@@ -44,14 +44,14 @@ impl Access {
 /// Who sent a request: all its credentials together. Travels in the request's extensions.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// Of the connection: its client certificate, and what everybody may do.
+    /// What the connection's client certificate allows, and what everybody may do.
     pub connection: Arc<Access>,
-    /// Of the request: its token.
+    /// What the token of the request allows.
     pub token: Option<Arc<Access>>,
 }
 
 impl Caller {
-    /// The token's, else the certificate's.
+    /// The name of the token's owner, else of the certificate's.
     pub fn name(&self) -> Option<&Arc<str>> {
         self.accesses().find_map(|access| access.name.as_ref())
     }
@@ -68,12 +68,12 @@ impl Caller {
         self.roles(|scope| scope.covers(instance)).grants(right)
     }
 
-    /// In all instances.
+    /// Whether the caller may do so in all instances.
     pub fn may_everywhere(&self, right: Right) -> bool {
         self.roles(Scope::covers_all).grants(right)
     }
 
-    /// In one instance at least.
+    /// Whether the caller may do so in one instance at least.
     pub fn may_somewhere(&self, right: Right) -> bool {
         self.roles(|_| true).grants(right)
     }

@@ -13,9 +13,9 @@ const WINDOW: Duration = Duration::from_secs(10);
 /// Why somebody was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// None came where some are needed.
+    /// No credentials came where some are needed.
     NoCredentials,
-    /// It is known who calls, who lacks the role.
+    /// The caller is known and lacks the role.
     Denied,
     /// The header is none of the known forms.
     Malformed,
@@ -33,7 +33,7 @@ pub enum Reason {
     KeysUnavailable,
     /// A browser sends it for a page of another site, or writes.
     OtherSite,
-    /// It is for a server of another name.
+    /// The request is for a server of another name.
     OtherName,
 }
 
@@ -132,6 +132,21 @@ impl Limiter {
         }
         self.lines += 1;
         Some(std::mem::take(&mut self.left_out))
+    }
+}
+
+/// Credentials came, and cannot be accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    pub reason: Reason,
+    /// For whoever sent them: what is wrong, what to do.
+    pub message: String,
+}
+
+impl Failure {
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
     }
 }
 

@@ -80,12 +80,12 @@ pub struct LocalAuthorizer {
 }
 
 impl LocalAuthorizer {
-    /// For the user of this process.
+    /// Decides for the user of this process.
     pub fn new(everybody: Everybody) -> Self {
         Self { everybody, user: nix::unistd::geteuid().as_raw() }
     }
 
-    /// `what` the caller wants to do, which concerns everybody.
+    /// Refuses everybody but the server's own user and root. `what` they want to do is for the message.
     fn check_own(&self, extensions: &Extensions, what: &str) -> Result<(), Refused> {
         let user = extensions.get::<Arc<Neighbour>>().and_then(|neighbour| neighbour.user());
         let who = match user {
@@ -103,7 +103,7 @@ impl LocalAuthorizer {
 }
 
 impl Authorizer for LocalAuthorizer {
-    /// Whose an operation is is not known where nobody is asked: everybody may end those of an instance.
+    /// Where nobody is asked who calls it is not known whose an operation is: everybody may end one.
     fn check(&self, caller: &Extensions, right: Right, _instance: &str) -> Result<(), Refused> {
         match right {
             Right::Administer => self.everybody.check_everywhere(caller, right),

@@ -6,10 +6,9 @@ use constant_time_eq::constant_time_eq_32;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::Failure;
 use super::access::{Access, Scope};
 use super::certificate::Certificate;
-use super::failures::Reason;
+use super::failures::{Failure, Reason};
 use super::pattern::Pattern;
 
 #[derive(Debug, Clone, PartialEq, Eq)]

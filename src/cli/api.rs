@@ -10,12 +10,13 @@ use kiln_net::{Url, causes, urls};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{CliError, Target};
+use crate::cli::error::CliError;
+use crate::cli::target::Target;
 use crate::web::json::ErrorBody;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
-/// For answers that cost nothing.
+/// How long an answer may take that costs the server nothing.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest answer that is read, in bytes.
 const MAX_ANSWER: usize = 256 << 20;
@@ -37,7 +38,7 @@ impl Api {
             false => without_trust().map_err(AddressError::from)?,
         };
         let client = client(Options::new(tls, CONNECT_TIMEOUT));
-        let client = client.map_err(|error| CliError::machine(error.to_string()))?;
+        let client = client.map_err(|error| CliError::of_machine(&error))?;
         Ok(Self { base, client, token: target.credentials.token.clone() })
     }
 
@@ -96,7 +97,7 @@ impl Api {
         };
         let answer = request.send().await.map_err(failed)?;
         let status = answer.status();
-        let body = collect(answer, MAX_ANSWER).await.map_err(|error| error.to_string())?;
+        let body = collect(answer, MAX_ANSWER).await.map_err(|error| causes::chain(&error))?;
         Ok((status, body))
     }
 }

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{CliError, Exit, settings};
+use crate::cli::error::{CliError, Exit};
+use crate::cli::process::settings;
 use crate::config::{default_toml, serve_options, shown, status_server_options, worker_options};
 use crate::serve::Admission;
 

@@ -64,6 +64,11 @@ impl CliError {
         Self { code: 5, message: message.into(), hint: None }
     }
 
+    /// The machine cannot do it: the error with its causes.
+    pub fn of_machine(error: &(dyn Error + 'static)) -> Self {
+        Self::machine(causes::chain(error))
+    }
+
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -111,7 +116,7 @@ impl From<ConfigError> for CliError {
             ConfigError::Unknown { .. } => Some("`kiln config default` prints every key"),
             _ => None,
         };
-        Self { code: 2, message: error.to_string(), hint: hint.map(str::to_owned) }
+        Self { code: 2, message: causes::chain(&error), hint: hint.map(str::to_owned) }
     }
 }
 

@@ -156,7 +156,7 @@ mod tests {
     fn every_flag_sets_a_key_that_there_is() {
         let tables = [
             crate::cli::serve::OfServe::FLAGS,
-            crate::cli::worker::OfWorker::FLAGS,
+            crate::cli::workers::OfWorker::FLAGS,
             crate::cli::index::OfIndex::FLAGS,
         ];
         for Flag(name, key, _) in tables.concat() {

@@ -3,7 +3,9 @@
 use clap::Args;
 
 use super::api::Api;
-use super::{CliError, Exit, Target, text};
+use crate::cli::error::{CliError, Exit};
+use crate::cli::target::Target;
+use crate::cli::text;
 
 /// Say whether a server or worker takes work: for health checks in containers and scripts.
 #[derive(Debug, Args)]

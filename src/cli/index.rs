@@ -9,7 +9,8 @@ use kiln_cas::stores::SharedIndex;
 use kiln_cas::stores::indexed::Rebuilt;
 
 use super::flags::{Flag, FlagTable, Flags};
-use super::{CliError, Exit, settings};
+use crate::cli::error::{CliError, Exit};
+use crate::cli::process::settings;
 use crate::config::{Settings, shared_storage};
 use crate::web::format::{bytes, count};
 

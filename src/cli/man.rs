@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Command};
 
-use super::{CliError, Exit, text};
+use crate::cli::error::{CliError, Exit};
+use crate::cli::text;
 
 /// Write the manual pages.
 ///

@@ -1,8 +1,8 @@
 //! The command line. Errors become message, cause and hint here, and nowhere earlier.
 
-mod action;
+mod actions;
 mod api;
-mod build;
+mod builds;
 mod cas;
 mod config;
 mod digest;
@@ -12,6 +12,7 @@ mod health;
 mod hermeticity;
 mod index;
 mod man;
+mod process;
 mod serve;
 mod signals;
 mod status;
@@ -19,17 +20,15 @@ mod suite;
 mod target;
 mod text;
 mod token;
-mod worker;
+mod workers;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::config::{ConfigError, Settings};
-pub use error::{CliError, Exit};
-use target::Target;
+use error::{CliError, Exit};
+use process::block_on;
 
 /// Hermetic remote execution and caching for Bazel and Buck2.
 #[derive(Debug, Parser)]
@@ -61,11 +60,11 @@ Exit codes:
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Serve),
-    Worker(worker::WorkerCommand),
+    Worker(workers::WorkerCommand),
     Status(status::StatusCommand),
     Health(health::HealthCommand),
-    Build(build::BuildCommand),
-    Action(action::ActionCommand),
+    Build(builds::BuildCommand),
+    Action(actions::ActionCommand),
     Hermeticity(hermeticity::HermeticityCommand),
     #[command(hide = true)]
     Audit(hermeticity::FormerCommand),
@@ -151,39 +150,6 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
             Ok(Exit::Done)
         }
     }
-}
-
-/// Runs a client command on this thread.
-fn block_on(command: impl Future<Output = Result<Exit, CliError>>) -> Result<Exit, CliError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| CliError::machine(format!("cannot start: {error}")))?;
-    runtime.block_on(command)
-}
-
-/// Descriptors that a server or a worker asks for at most.
-const OPEN_FILES: u64 = 1 << 20;
-
-/// Lets this process open as many files as the machine allows: the 1,024 that shells give are fewer than
-/// the connections and blobs of a large build.
-fn raise_open_files() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
-    let wanted = hard.min(OPEN_FILES);
-    if soft < wanted
-        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, wanted, hard)
-    {
-        tracing::warn!(%error, "no more than {soft} files can be open");
-    }
-}
-
-/// Settings from `--config` (or `KILN_CONFIG`), the environment and flags.
-fn settings(
-    file: Option<&PathBuf>,
-    flags: Vec<crate::config::FlagValue>,
-) -> Result<Settings, ConfigError> {
-    Settings::load(file.map(PathBuf::as_path), std::env::vars(), flags)
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use clap::Args;
 
 use super::flags::{Flag, FlagTable, Flags};
 use super::signals::Signals;
-use super::{CliError, Exit, raise_open_files, settings};
+use crate::cli::error::{CliError, Exit};
+use crate::cli::process::{raise_open_files, settings};
 use crate::config::serve_options;
 use crate::serve::{Ready, Server};
 use crate::telemetry;

@@ -2,7 +2,7 @@
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::CliError;
+use crate::cli::error::CliError;
 
 /// Hears every signal from when it was made: one that comes between two calls of
 /// [`Signals::next`] is answered by the second.

@@ -8,7 +8,8 @@ use serde::Deserialize;
 
 use super::api::{self, Api};
 use super::text::{self, Look, Table};
-use super::{CliError, Exit, Target};
+use crate::cli::error::{CliError, Exit};
+use crate::cli::target::Target;
 use crate::web::format::{bytes, count, counted, duration, percent, short};
 use crate::web::json::{BuildCounts, Shared, Status, Unserved};
 
@@ -30,7 +31,7 @@ pub struct StatusCommand {
     json: bool,
 }
 
-/// Between two looks of `--watch`.
+/// How long `--watch` waits between two looks.
 const EVERY: Duration = Duration::from_secs(2);
 
 #[derive(Deserialize)]
@@ -138,7 +139,7 @@ fn alone(status: &Status) -> String {
     )
 }
 
-/// What is only this server's says so.
+/// Storage of a fleet; what is only this server's says so.
 fn of_a_fleet(status: &Status, shared: &Shared) -> String {
     let incomplete = if shared.index_incomplete {
         "\x20           the index is incomplete: run `kiln index rebuild`\n"

@@ -7,7 +7,7 @@ use kiln_net::grpc::{AddressError, Connections, Credentials, Token, TokenError, 
 use kiln_net::tls::TlsFiles;
 use kiln_net::urls;
 
-use super::CliError;
+use crate::cli::error::CliError;
 
 /// The variable that holds a token. There is no flag: command lines are public.
 const TOKEN: &str = "KILN_TOKEN";
@@ -58,14 +58,14 @@ pub struct TargetOptions {
     token_file: Option<PathBuf>,
 }
 
-/// The same, read and checked.
+/// The server and what is shown to it, read and checked.
 pub struct Target {
     pub url: String,
     /// More frontends of the same fleet, for when that one is not heard.
     pub others: Vec<String>,
     pub instance: String,
     pub credentials: Credentials,
-    /// Files of it that nobody else may see.
+    /// Files with credentials, which no action may see.
     pub secrets: Vec<PathBuf>,
 }
 
@@ -119,7 +119,7 @@ impl Target {
         std::iter::once(&self.url).chain(&self.others).map(String::as_str)
     }
 
-    /// Whoever is on the way could read it.
+    /// Warns where a token would go over a connection that others can read.
     pub fn warn_of_a_bare_token(&self) {
         let bare = |url: &&str| matches!(address(url), Ok((_, false))) && !is_here(url);
         if let (Some(url), Some(_)) = (self.urls().find(bare), &self.credentials.token) {

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use serde::Serialize;
 
-use super::CliError;
+use crate::cli::error::CliError;
 use crate::web::ansi;
 
 /// How a part of a text looks on a terminal that shows colours.

@@ -9,10 +9,11 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::{Args, Subcommand};
 
-use super::{CliError, Exit, text};
 use crate::auth::file::stanza;
 use crate::auth::policy;
 use crate::auth::roles::{Role, Roles};
+use crate::cli::error::{CliError, Exit};
+use crate::cli::text;
 
 /// What scanners for leaked secrets know a token by.
 const PREFIX: &str = "kiln_";

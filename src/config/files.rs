@@ -1,11 +1,12 @@
-//! What settings name is there and can be used: what is missing is told at the start, and not by the
+//! Whether files that settings name are there and can be used: what is missing is told at the start, not by the
 //! first action that needs it.
 
 use kiln_executor::images;
 use kiln_net::{tls, urls};
 
+use super::error::ConfigError;
 use super::keys::find;
-use super::{ConfigError, Settings};
+use super::settings::Settings;
 
 /// Files with authorities (PEM).
 const AUTHORITIES: [&str; 4] = ["images.ca", "redis.ca", "s3.ca", "telemetry.otlp_ca"];
@@ -64,7 +65,7 @@ fn endpoint(settings: &Settings) -> Result<(), ConfigError> {
     }
 }
 
-/// As the guard of the front reads them: see `server.hosts`.
+/// Names of hosts as the front reads them: see `server.hosts`.
 fn is_name(host: &str) -> bool {
     let of_names = |c: char| c.is_ascii_alphanumeric() || "-._[]:".contains(c);
     host == "*" || (!host.is_empty() && host.chars().all(of_names) && !host.contains("//"))

@@ -14,10 +14,12 @@ use kiln_scheduler::journal::JournalConfig;
 use kiln_scheduler::queue::Quota;
 use kiln_scheduler::{SchedulerConfig, SchedulerOptions};
 
+use super::error::ConfigError;
+use super::files;
 use super::security::{auth, tls};
+use super::settings::Settings;
 use super::storage::{data_dir, shared_storage, storage};
 use super::workers::worker_config;
-use super::{ConfigError, Settings, files};
 use crate::front::{FrontLimits, Listen, Resolved};
 use crate::serve::ServeOptions;
 use crate::status_server::StatusServerOptions;
@@ -99,7 +101,7 @@ fn request_memory(settings: &Settings) -> u64 {
     given.unwrap_or_else(|| memory_here().map_or(0, |memory| memory / 4)).max(MIN_BUDGET)
 }
 
-/// Of the machine, or of the container that this runs in, in bytes.
+/// Memory of the machine, or of the container that this runs in, in bytes.
 fn memory_here() -> Option<u64> {
     let machine = kiln_executor::config::machine_memory();
     let container = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
@@ -127,7 +129,7 @@ fn front_limits(settings: &Settings) -> FrontLimits {
     }
 }
 
-/// What a server is called, besides its base URL. `listens`: the key that says where it listens.
+/// Names of a server besides that in its base URL. `listens`: the key that says where it listens.
 fn hosts(settings: &Settings, listens: &str) -> Vec<String> {
     let listen = Listen::parse(settings.text(listens));
     let name = listen.and_then(|listen| listen.name().map(str::to_owned));
@@ -176,7 +178,7 @@ pub fn worker_options(settings: &Settings) -> Result<(WorkerConfig, StorageConfi
     Ok((worker, local))
 }
 
-/// The port of `kiln worker`; `None`: it has none. Nothing there executes or shows content, so
+/// The status server of `kiln worker`; `None`: it has none. Nothing there executes or shows content, so
 /// that what `auth.open` opens may be reached from anywhere, as at a server.
 pub fn status_server_options(
     settings: &Settings,

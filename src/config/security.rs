@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use kiln_net::urls;
 
-use super::{ConfigError, Settings};
+use super::error::ConfigError;
+use super::settings::Settings;
 use crate::auth::AuthOptions;
 use crate::auth::jwt::fetch::MIN_INTERVAL;
 use crate::auth::jwt::{JwksOptions, JwtOptions};

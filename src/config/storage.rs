@@ -6,7 +6,9 @@ use kiln_cas::redis::{RedisConfig, RedisError};
 use kiln_cas::stores::s3::S3Config;
 use kiln_cas::stores::{SharedConfig, StorageConfig};
 
-use super::{ConfigError, Origin, Settings};
+use super::error::ConfigError;
+use super::setting::Origin;
+use super::settings::Settings;
 
 const GIB: u64 = 1 << 30;
 
@@ -31,7 +33,7 @@ pub fn data_dir(settings: &Settings, name: &str) -> Result<PathBuf, ConfigError>
     })
 }
 
-/// As the user database has it: services are started without HOME.
+/// The home directory by the user database: services are started without HOME.
 fn home_of_user() -> Option<PathBuf> {
     let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok()??;
     Some(user.dir).filter(|home| home.is_absolute() && home.is_dir())

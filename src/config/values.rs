@@ -6,8 +6,9 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
+use super::error::ConfigError;
 use super::keys::{Key, Kind};
-use super::{ConfigError, Setting, Settings};
+use super::setting::Setting;
 use crate::front::Listen;
 
 /// `512`, `512MiB`, `10GB`: bytes.
@@ -59,7 +60,7 @@ pub fn shown(key: &Key, setting: &Setting) -> String {
     }
 }
 
-fn items(text: &str) -> impl Iterator<Item = &str> {
+pub fn items(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|item| !item.is_empty())
 }
 
@@ -184,45 +185,6 @@ pub fn to_toml(key: &Key) -> String {
         Kind::Bool => key.default.to_owned(),
         Kind::Number | Kind::NumberIn(..) if key.default != "auto" => key.default.to_owned(),
         _ => quoted(key.default),
-    }
-}
-
-/// Typed reading. Values were checked when they were loaded; `auto` reads as `None`.
-impl Settings {
-    pub fn text(&self, name: &str) -> &str {
-        &self.get(name).text
-    }
-
-    pub fn flag(&self, name: &str) -> bool {
-        self.text(name) == "true"
-    }
-
-    pub fn number(&self, name: &str) -> Option<u64> {
-        self.text(name).parse().ok()
-    }
-
-    pub fn size(&self, name: &str) -> Option<u64> {
-        parse_size(self.text(name))
-    }
-
-    /// A path, where one is set.
-    pub fn path(&self, name: &str) -> Option<PathBuf> {
-        Some(self.text(name)).filter(|text| !text.is_empty()).map(PathBuf::from)
-    }
-
-    pub fn duration(&self, name: &str) -> Duration {
-        parse_duration(self.text(name)).unwrap_or_default()
-    }
-
-    pub fn list(&self, name: &str) -> Vec<String> {
-        items(self.text(name)).map(str::to_owned).collect()
-    }
-
-    pub fn properties(&self, name: &str) -> Vec<(String, String)> {
-        items(self.text(name))
-            .filter_map(|item| item.split_once('='))
-            .map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()))
-            .collect()
     }
 }
 

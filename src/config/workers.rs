@@ -7,7 +7,9 @@ use kiln_executor::sandbox::RootFs;
 use kiln_executor::{SandboxMode, WorkerConfig};
 use kiln_scheduler::session::MAX_PROPERTIES;
 
-use super::{ConfigError, Origin, Settings};
+use super::error::ConfigError;
+use super::setting::Origin;
+use super::settings::Settings;
 
 /// Files and directories that no action may see.
 const SECRETS: [&str; 7] = [
@@ -90,7 +92,7 @@ pub fn worker_config(
     Ok(config)
 }
 
-/// With the configuration file itself: a URL in it may hold a password.
+/// The configuration file itself is among them: a URL in it may hold a password.
 fn secrets(settings: &Settings, data_dir: &Path) -> Vec<PathBuf> {
     let named = SECRETS.iter().flat_map(|name| settings.list(name));
     let files = settings.iter().filter_map(|(_, setting)| match &setting.origin {

@@ -16,21 +16,21 @@ const EAGER: u32 = 64;
 const DELAYED: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(36)..=Duration::from_millis(80);
 
-/// One connection's.
+/// Decides for one connection when to acknowledge.
 #[derive(Debug)]
 pub struct Acks {
     mode: Mode,
-    /// Something was read that no answer has acknowledged since.
+    /// Whether something was read that no answer has acknowledged since.
     owed: bool,
-    /// Since when the server waits while something is owed.
+    /// Since when the server has been waiting while it owes the client an acknowledgement.
     waits: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
-    /// At once, so many times more.
+    /// Acknowledge at once, so many times more.
     Eager(u32),
-    /// Not, unless the client turns out to wait for it.
+    /// Leave acknowledgements to the kernel, unless the client turns out to wait for them.
     Watching,
     Always,
 }
@@ -42,7 +42,7 @@ impl Default for Acks {
 }
 
 impl Acks {
-    /// Something came.
+    /// Notes that the client has sent something.
     pub fn read(&mut self, now: impl FnOnce() -> Instant) {
         self.owed = true;
         if let Some(since) = self.waits.take()
@@ -52,13 +52,13 @@ impl Acks {
         }
     }
 
-    /// Something was sent, which acknowledges all that came before.
+    /// Notes that the server has sent something, which acknowledges all that came before.
     pub fn wrote(&mut self) {
         self.owed = false;
         self.waits = None;
     }
 
-    /// There is nothing more to read. Whether to acknowledge at once what there was.
+    /// Notes that there is nothing more to read, and says whether to acknowledge at once what there was.
     pub fn drained(&mut self, now: impl FnOnce() -> Instant) -> bool {
         if !self.owed {
             return false;

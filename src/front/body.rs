@@ -1,4 +1,4 @@
-//! Bodies of requests, which have to come.
+//! Bodies of requests that end with an error when their client sends nothing for too long.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -7,7 +7,7 @@ use std::time::Duration;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
-/// Where long silence has a meaning of its own: a worker with nothing to do, a log that nobody writes to.
+/// Methods whose clients may be silent for long: a worker with nothing to do, a log that nobody writes to.
 /// Keep-alive tells whether the client is there.
 const SILENT: [&str; 2] =
     ["/kiln.worker.v1.Workers/Session", "/google.bytestream.ByteStream/Write"];
@@ -16,9 +16,9 @@ const SILENT: [&str; 2] =
 pub struct Expected<B> {
     body: B,
     limit: Duration,
-    /// It may be silent once it has begun.
+    /// Whether the client may be silent once the body has begun.
     may_be_silent: bool,
-    /// Runs while it is waited for.
+    /// The limit to silence: it runs while the next part of the body is waited for.
     waits: Option<Pin<Box<Sleep>>>,
 }
 

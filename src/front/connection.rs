@@ -5,27 +5,21 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use kiln_cas::budget::Budget;
 use kiln_scheduler::presence::OpenConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use super::gate::{Gate, Origin};
-use super::limits::FrontLimits;
+use super::gate::Origin;
 use super::measure::measured;
 use super::opening::Opening;
-use super::site::Site;
+use super::service::Service;
 use super::socket::Socket;
-use super::tls::Tls;
 use crate::auth::Peer;
 use crate::auth::certificate::{Certificate, CertificateError};
-use crate::auth::failures::Failures;
-use crate::telemetry::requests::Lane;
 
 /// Streams a client may have open on one connection.
 const MAX_STREAMS: u32 = 1024;
@@ -38,19 +32,6 @@ const KEEP_ALIVE: Duration = Duration::from_secs(30);
 const MAX_STRAY_FRAMES: usize = 1 << 20;
 /// Largest block of request headers in bytes (RequestMetadata travels in one).
 const MAX_HEADERS: u32 = 64 * 1024;
-
-/// What the connections of one thread share.
-pub struct Service {
-    pub router: Router,
-    pub counters: Arc<Lane>,
-    pub tls: Option<Arc<Tls>>,
-    /// `None`: everybody may do everything.
-    pub gate: Option<Gate>,
-    pub site: Arc<Site>,
-    pub limits: FrontLimits,
-    pub failures: Arc<Failures>,
-    pub budget: Budget,
-}
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectionError {

@@ -44,14 +44,14 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// The client's.
+    /// The address of the client.
     pub fn address(&self) -> Option<SocketAddr> {
         self.ends.map(|(client, _)| client)
     }
 }
 
 enum Refusal {
-    /// gRPC only.
+    /// A gRPC call of a method that the server does not have.
     NoSuchMethod,
     Credentials(Failure),
     Access(Refused),

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 #[derive(Debug, Clone)]
 pub struct FrontLimits {
-    /// Until it is known which protocol a client speaks, TLS included.
+    /// How long a client may take until it is known which protocol it speaks, TLS included.
     pub handshake: Duration,
-    /// For the headers of an HTTP/1 request, and between two of them.
+    /// How long a client may take for the headers of an HTTP/1 request, and between two requests.
     pub headers: Duration,
-    /// For the next part of a request's body, and for a client to take the next part of an answer.
+    /// How long a client may take to send the next part of a body, or to take the next part of an answer.
     pub body: Duration,
-    /// Open at a time; more are closed at once.
+    /// Most open connections; more are closed at once.
     pub connections: u64,
-    /// The same of one peer.
+    /// Most open connections of one peer.
     pub connections_per_peer: u32,
 }

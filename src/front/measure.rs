@@ -15,9 +15,9 @@ use tonic::Code;
 use tower::Service as _;
 
 use super::body::Expected;
-use super::connection::Service;
 use super::gate::{Origin, turn_away};
 use super::memory::charged;
+use super::service::Service;
 use super::site::Stranger;
 use super::unknown::is_grpc;
 use crate::auth::access::Caller;
@@ -25,7 +25,7 @@ use crate::auth::local::Neighbour;
 use crate::auth::permissions::{Permission, of_grpc};
 use crate::telemetry::requests::{Call, Lane, Route, UNKNOWN_PLACE, place};
 
-/// Its answers are worth their work only while somebody waits for them.
+/// Calls of this service end with their client: an answer is worth its work only while somebody waits.
 const EXECUTION: &str = "/build.bazel.remote.execution.v2.Execution/";
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
@@ -67,7 +67,7 @@ pub async fn measured(
     })
 }
 
-/// Whether the request may come further; else what to answer instead.
+/// Says whether the request may come further, or what to answer instead.
 async fn admit(
     service: &Service,
     origin: &Origin,
@@ -101,7 +101,7 @@ fn introduce(origin: &Origin, request: &mut Request<Incoming>) {
     }
 }
 
-/// With a limit to how long its body may take.
+/// Gives the request a limit to how long its body may take.
 fn expecting(service: &Service, request: Request<Incoming>) -> Request<Expected<Incoming>> {
     let (parts, body) = request.into_parts();
     let is_http2 = parts.version >= Version::HTTP_2;

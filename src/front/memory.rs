@@ -21,7 +21,7 @@ const CHARGING: [&str; 4] = [
     "/kiln.worker.v1.Workers/",
 ];
 
-/// Kept until the request is answered.
+/// The share of memory that a request holds until it is answered.
 pub type Held = Option<Arc<Mutex<Charge>>>;
 
 /// Puts the share of whoever sent the request into its extensions, for those who charge by

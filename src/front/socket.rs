@@ -16,13 +16,13 @@ use super::acks::Acks;
 pub struct Socket {
     stream: TokioStream,
     acks: Acks,
-    /// What others know of this connection.
+    /// The connection as services know it.
     connection: Connection,
-    /// Nothing more comes, as is said at the next turn: the client has closed its side, or an error.
+    /// Why nothing more will come, for the next read: the client has closed its side, or an error.
     end: Option<Poll<io::Result<()>>>,
     /// How long a client may take nothing of what is sent to it.
     limit: Duration,
-    /// Runs while it takes nothing.
+    /// The limit to that: it runs while the client takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 

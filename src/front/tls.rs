@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use kiln_net::causes;
 use kiln_net::tls::{FileError, certified_key, provider, roots};
 use rustls::ServerConfig;
 use rustls::server::WebPkiClientVerifier;
@@ -74,7 +75,7 @@ impl Tls {
         Ok(Self { options, current })
     }
 
-    /// For the next connection.
+    /// The configuration for the next connection.
     pub fn acceptor(&self) -> TlsAcceptor {
         self.current().config.into()
     }
@@ -100,7 +101,7 @@ impl Reload for Tls {
     }
 
     fn reload(&self) -> Result<(), String> {
-        let loaded = load(&self.options, now()).map_err(|error| error.to_string())?;
+        let loaded = load(&self.options, now()).map_err(|error| causes::chain(&error))?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = loaded;
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What a request gets that no service knows.
+//! Answers to requests that no service knows.
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -16,7 +16,7 @@ pub async fn of_server(request: Request) -> Response<Body> {
     unknown(&request, "There is nothing here; the web pages start at /\n")
 }
 
-/// The same at the port of a worker.
+/// The same answers at the status server of a worker.
 pub async fn of_worker(request: Request) -> Response<Body> {
     unknown(&request, "This is a worker: it answers /healthz, /readyz and /metrics\n")
 }

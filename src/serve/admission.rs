@@ -7,7 +7,7 @@ use kiln_cas::access::{Everybody, Right, SharedAuthorizer};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{ServeError, ServeOptions};
+use super::options::{ServeError, ServeOptions};
 use crate::auth::access::RoleAuthorizer;
 use crate::auth::failures::Failures;
 use crate::auth::local::LocalAuthorizer;

@@ -2,6 +2,7 @@
 //! ([`SchedulerServices`], [`CasServices`], [`Worker`]); here they are given to each other.
 
 mod admission;
+mod common;
 mod options;
 mod routes;
 mod worker;
@@ -10,11 +11,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kiln_cas::access::SharedAuthorizer;
 use kiln_cas::budget::Budget;
-use kiln_cas::events::Events;
-use kiln_cas::logs::LogStreams;
-use kiln_cas::services::{CasServices, QuotaLimits, Quotas, ServicesConfig};
+use kiln_cas::services::{CasServices, ServicesConfig};
 use kiln_cas::stores::{SharedConfig, Storage};
 use kiln_scheduler::{SchedulerParts, SchedulerServices};
 use tokio::task::JoinHandle;
@@ -29,6 +27,7 @@ use crate::telemetry::requests::Requests;
 use crate::telemetry::{Observed, Telemetry};
 
 pub use admission::{Admission, join_all};
+use common::Common;
 pub use options::{ServeError, ServeOptions};
 use worker::OwnWorker;
 
@@ -63,15 +62,6 @@ pub struct Server {
     worker: Option<OwnWorker>,
     stop_front: CancellationToken,
     drain: Duration,
-}
-
-/// What several crates are given alike.
-struct Common {
-    access: SharedAuthorizer,
-    events: Events,
-    logs: LogStreams,
-    quotas: Arc<Quotas>,
-    base_url: String,
 }
 
 impl Server {
@@ -186,28 +176,6 @@ impl Server {
         self.telemetry.shutdown().await;
         self.storage.close().await?;
         Ok(())
-    }
-}
-
-impl Common {
-    async fn new(
-        options: &ServeOptions,
-        admission: &Admission,
-        storage: &Storage,
-        base_url: String,
-    ) -> Result<Self, ServeError> {
-        let logs = match &storage.redis {
-            None => LogStreams::default(),
-            Some(redis) => LogStreams::join(redis.clone()).await?,
-        };
-        let limits = QuotaLimits { lease: options.storage.lease, ..options.quotas };
-        Ok(Self {
-            access: admission.authorizer(options),
-            events: Events::new(),
-            logs,
-            quotas: Arc::new(Quotas::new(limits)),
-            base_url,
-        })
     }
 }
 

@@ -8,7 +8,7 @@ use kiln_cas::services::CasServices;
 use kiln_cas::stores::Storage;
 use kiln_scheduler::SchedulerServices;
 
-use super::Common;
+use super::common::Common;
 use crate::front::health::{self, Readiness};
 use crate::front::unknown;
 use crate::telemetry::Telemetry;

@@ -13,7 +13,7 @@ pub struct ProcessStats {
     pub threads: u64,
     pub open_fds: u64,
     pub max_fds: u64,
-    /// Since the Unix epoch.
+    /// When the process began, in seconds since the Unix epoch.
     pub start_seconds: f64,
 }
 

@@ -21,7 +21,7 @@ impl RedisTimes {
         observed
     }
 
-    /// Scripts and commands.
+    /// Scripts and commands that were sent.
     pub fn calls(&self) -> u64 {
         self.calls.load(Ordering::Relaxed)
     }

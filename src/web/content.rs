@@ -6,8 +6,8 @@ use kiln_cas::{ActionKey, Digest, DigestFunction, StoreError};
 use kiln_protos::reapi;
 use prost::Message;
 
-use super::WebState;
 use super::error::WebError;
+use super::state::WebState;
 
 /// Largest `Action`, `Command` or `Directory` that is decoded for a page.
 pub const MAX_MESSAGE: u64 = 4 << 20;

@@ -7,8 +7,8 @@ use kiln_cas::StoreError;
 use kiln_cas::records::RecordsError;
 use kiln_scheduler::api::Unavailable;
 
+use super::design::layout;
 use super::json::{ErrorBody, ErrorDetail};
-use super::pages::layout;
 
 /// What was wrong and what to do about it.
 #[derive(Debug)]

@@ -6,8 +6,8 @@ use kiln_scheduler::Snapshot;
 use kiln_scheduler::journal::{Entry, Page, Query};
 use kiln_scheduler::snapshot::OperationView;
 
-use super::WebState;
 use super::error::WebError;
+use super::state::WebState;
 
 /// Fewest characters of the beginning of a hash or of an invocation id.
 pub const MIN_BEGINNING: usize = 4;

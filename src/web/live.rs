@@ -10,9 +10,10 @@ use kiln_scheduler::Snapshot;
 use kiln_scheduler::snapshot::OperationView;
 use tokio::time::{Instant, timeout};
 
-use super::WebState;
+use super::builds::progress::operations_of;
 use super::json::Running;
-use super::progress::{Unserved, operations_of};
+use super::state::WebState;
+use super::workers::unserved::Unserved;
 
 /// Operations of one build that are shown.
 const MAX_OPERATIONS: usize = 100;

@@ -6,6 +6,7 @@ mod bazel;
 mod certificates;
 mod house;
 mod http;
+mod joining;
 mod jwt;
 mod methods;
 mod roles;

@@ -2,7 +2,6 @@
 //! where Buck2 would report an error, an assertion fails here.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use kiln_cas::DigestFunction;
 use kiln_protos::bytestream::byte_stream_client::ByteStreamClient;
@@ -10,12 +9,15 @@ use kiln_protos::bytestream::{ReadRequest, WriteRequest};
 use kiln_protos::longrunning::operation;
 use kiln_protos::reapi;
 use kiln_protos::reapi::action_cache_client::ActionCacheClient;
-use kiln_protos::reapi::capabilities_client::CapabilitiesClient;
 use kiln_protos::reapi::compressor::Value as Compressor;
 use kiln_protos::reapi::content_addressable_storage_client::ContentAddressableStorageClient;
 use kiln_protos::reapi::execution_client::ExecutionClient;
 use prost::Message;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
+
+use super::channel::{
+    BUILD_ID, cache_capabilities, channel, compress, forward, with_metadata, without_build,
+};
 
 /// Of one FindMissingBlobs, unless `find_missing_blobs_batch_size` says otherwise.
 const FIND_MISSING_BATCH: usize = 100;
@@ -23,7 +25,6 @@ const FIND_MISSING_BATCH: usize = 100;
 const DEFAULT_MAX_TOTAL_BATCH_SIZE: usize = 4 * 1000 * 1000;
 /// Smaller blobs travel uncompressed in batches.
 const BATCH_COMPRESSION_THRESHOLD: usize = 100;
-const BUILD_ID: &str = "7f3c0b3e-4a66-4c3f-9d2c-0f5a3b1e8d21";
 
 /// Keys of `[buck2_re_client]`.
 #[derive(Clone, Copy, Default)]
@@ -385,67 +386,4 @@ impl Outcome {
         }
         outcome
     }
-}
-
-/// Paths are relative and normalised; one slash at the end is allowed.
-fn forward(path: String) -> String {
-    let path = path.strip_suffix('/').unwrap_or(&path).to_owned();
-    let normal = |part: &str| !part.is_empty() && part != "." && part != "..";
-    assert!(path.split('/').all(normal), "{path:?} is not a forward relative path");
-    path
-}
-
-/// With or without the scheme `grpc`; `http` is refused. One connection for each service.
-async fn channel(address: &str) -> Channel {
-    let authority = address.strip_prefix("grpc://").unwrap_or(address);
-    Endpoint::from_shared(format!("http://{authority}"))
-        .unwrap()
-        // `grpc_keepalive_time_secs` and its companions, shorter than any user would have them.
-        .http2_keep_alive_interval(Duration::from_secs(1))
-        .keep_alive_timeout(Duration::from_secs(2))
-        .keep_alive_while_idle(true)
-        .connect()
-        .await
-        .expect("the server accepts connections")
-}
-
-async fn cache_capabilities(channel: Channel, settings: &Settings) -> reapi::CacheCapabilities {
-    let instance_name = settings.instance_name.unwrap_or_default().to_owned();
-    // The one call without RequestMetadata.
-    let answer = CapabilitiesClient::new(channel)
-        .get_capabilities(reapi::GetCapabilitiesRequest { instance_name })
-        .await
-        .unwrap();
-    answer.into_inner().cache_capabilities.unwrap()
-}
-
-/// Calls for an action name the build.
-fn with_metadata<T>(message: T) -> tonic::Request<T> {
-    metadata_of(BUILD_ID, message)
-}
-
-/// Those of the action cache do not.
-fn without_build<T>(message: T) -> tonic::Request<T> {
-    metadata_of("", message)
-}
-
-fn metadata_of<T>(tool_invocation_id: &str, message: T) -> tonic::Request<T> {
-    let metadata = reapi::RequestMetadata {
-        tool_details: Some(reapi::ToolDetails {
-            tool_name: "buck2".into(),
-            tool_version: "0.1.0".into(),
-        }),
-        tool_invocation_id: tool_invocation_id.into(),
-        ..Default::default()
-    };
-    let mut request = tonic::Request::new(message);
-    request.metadata_mut().insert_bin(
-        "build.bazel.remote.execution.v2.requestmetadata-bin",
-        tonic::metadata::MetadataValue::from_bytes(&metadata.encode_to_vec()),
-    );
-    request
-}
-
-fn compress(data: &[u8]) -> Vec<u8> {
-    zstd::encode_all(data, 0).unwrap()
 }

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::JwksOptions;
 use super::keys::{Key, KeyError, key_set};
 
-/// Whatever tokens ask for, the provider is left alone for so long.
+/// The provider is left alone for so long between two fetches, whatever tokens ask for.
 pub const MIN_INTERVAL: Duration = Duration::from_secs(10);
 /// Keys that could not be fetched again for so long are not trusted any more.
 pub const MAX_AGE: Duration = Duration::from_secs(24 * 3600);
@@ -132,7 +132,7 @@ pub async fn start(
 struct Keeper {
     fetcher: Fetcher,
     take: Take,
-    /// When it went well last.
+    /// When a fetch last went well.
     fetched: Option<Instant>,
     interval: Duration,
 }

@@ -15,8 +15,7 @@ use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
 use kiln_net::Url;
 use serde_json::{Map, Value};
 
-use super::Failure;
-use super::failures::Reason;
+use super::failures::{Failure, Reason};
 use keys::{Key, KeyError};
 
 #[derive(Debug, Clone)]

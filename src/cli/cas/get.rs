@@ -8,10 +8,11 @@ use futures_util::StreamExt;
 use kiln_cas::blob::BlobStream;
 use kiln_cas::{BlobStore, Digest};
 
-use super::super::digest::DigestArgument;
-use super::super::{CliError, Exit, text};
-use super::Remote;
 use super::progress::Progress;
+use super::remote::Remote;
+use crate::cli::digest::DigestArgument;
+use crate::cli::error::{CliError, Exit};
+use crate::cli::text;
 
 /// Write a blob to stdout or a file; what arrives is verified
 #[derive(Debug, Args)]

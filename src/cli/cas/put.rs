@@ -11,9 +11,10 @@ use kiln_cas::{BlobStore, Digest, DigestFunction};
 use kiln_protos::reapi::{Directory, DirectoryNode, FileNode, SymlinkNode};
 use prost::Message;
 
-use super::super::{CliError, Exit, text};
 use super::progress::Progress;
-use super::{Remote, named, parse_function};
+use super::remote::{Remote, named, parse_function};
+use crate::cli::error::{CliError, Exit};
+use crate::cli::text;
 
 /// Bytes read and sent at a time.
 const CHUNK: usize = 1 << 20;

@@ -10,9 +10,10 @@ use kiln_protos::reapi::Directory;
 use prost::Message;
 use serde::Serialize;
 
-use super::super::digest::DigestArgument;
-use super::super::{CliError, Exit, text};
-use super::Remote;
+use super::remote::Remote;
+use crate::cli::digest::DigestArgument;
+use crate::cli::error::{CliError, Exit};
+use crate::cli::text;
 use crate::web::format::{bytes, count};
 
 /// Directories read at a time.

@@ -8,9 +8,10 @@ use kiln_ci::junit::{self, CaseAttempt, Limits, Reason, Refused, Totals};
 use kiln_ci::model::Outcome;
 use serde::Serialize;
 
-use super::super::text::{Look, Table, look};
-use super::super::{CliError, Exit, text};
-use super::{open, shown};
+use super::files::{open, shown};
+use crate::cli::error::{CliError, Exit};
+use crate::cli::text;
+use crate::cli::text::{Look, Table, look};
 
 /// Read reports of test runners.
 ///

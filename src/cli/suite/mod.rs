@@ -1,15 +1,12 @@
 //! `kiln tests`: what runs of tests say, from files. No server is asked.
 
+mod files;
 mod import;
 mod shards;
 
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
-
 use clap::{Args, Subcommand};
 
-use super::{CliError, Exit};
+use crate::cli::error::{CliError, Exit};
 
 /// Cut a suite into shards, and read what test runners report.
 #[derive(Debug, Args)]
@@ -36,23 +33,4 @@ impl TestsCommand {
             What::Import(import) => import.run(),
         }
     }
-}
-
-/// What stands for standard input.
-const STDIN: &str = "-";
-
-/// A file that the user named, or standard input.
-fn open(path: &Path) -> Result<Box<dyn Read>, CliError> {
-    if path.as_os_str() == STDIN {
-        return Ok(Box::new(std::io::stdin().lock()));
-    }
-    match File::open(path) {
-        Ok(file) => Ok(Box::new(file)),
-        Err(error) => Err(CliError::usage(format!("cannot open {}: {error}", path.display()))),
-    }
-}
-
-/// How a file is named in messages.
-fn shown(path: &Path) -> String {
-    if path.as_os_str() == STDIN { "standard input".to_owned() } else { path.display().to_string() }
 }

@@ -11,9 +11,10 @@ use kiln_ci::durations::{self, Durations, Estimates, FileError};
 use kiln_ci::shards::{self, Impossible, Item, Plan};
 use serde::Serialize;
 
-use super::super::text::{Look, Table, look};
-use super::super::{CliError, Exit, text};
-use super::{open, shown};
+use super::files::{open, shown};
+use crate::cli::error::{CliError, Exit};
+use crate::cli::text;
+use crate::cli::text::{Look, Table, look};
 use crate::config::parse_duration;
 use crate::web::format;
 

@@ -1,115 +1,13 @@
 //! Every key there is: its name, default and meaning. Flags, environment variables, the
 //! configuration file, `kiln config` and docs/configuration.md all follow this table.
 
+mod key;
 mod running;
 mod server;
 mod storage;
 mod workers;
 
-/// One setting. Values are text until they are read ([`super::values`]).
-#[derive(Debug)]
-pub struct Key {
-    /// `section.key`, as in the file.
-    pub name: &'static str,
-    /// As it would stand in the file, without quotes.
-    pub default: &'static str,
-    pub kind: Kind,
-    pub help: &'static str,
-}
-
-/// How a value is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    Text,
-    /// May hold a password: never shown.
-    Secret,
-    /// A file or directory. What is relative is meant from the directory of the file that says so,
-    /// else from the current one; it is absolute once it is read.
-    Path,
-    /// A list of such paths.
-    Paths,
-    Address,
-    /// An address, or empty: none.
-    OptionalAddress,
-    /// `http://` or `https://`, a host and perhaps a path.
-    BaseUrl,
-    Number,
-    /// A number between these two, both included.
-    NumberIn(u64, u64),
-    /// A part of a whole, from 0 to 1.
-    Share,
-    Bool,
-    /// `512MiB`, `10GB`, `auto` where the key says so.
-    Size,
-    /// The same, of so many bytes at least.
-    SizeFrom(u64),
-    /// `30s`, `12h`.
-    Duration,
-    /// The same, of so many milliseconds at least.
-    DurationFrom(u64),
-    /// What is logged.
-    LogFilter,
-    /// A list of strings.
-    List,
-    /// A list of `name=value`.
-    Properties,
-    Choice(&'static [&'static str]),
-}
-
-impl Kind {
-    /// What is expected, in words.
-    pub fn expected(self) -> String {
-        match self {
-            Self::Text | Self::Secret => "text".into(),
-            Self::Path => "a path (~ is for shells alone)".into(),
-            Self::Paths => "a list of paths (~ is for shells alone)".into(),
-            Self::Address => {
-                "a host and a port, e.g. 127.0.0.1:8980, [::1]:8980 or localhost:8980".into()
-            }
-            Self::OptionalAddress => {
-                "a host and a port, e.g. 127.0.0.1:8981 or localhost:8981, or nothing".into()
-            }
-            Self::BaseUrl => "auto, or an address such as https://build.example".into(),
-            Self::Number => "a whole number, or auto".into(),
-            Self::NumberIn(least, most) => {
-                format!("a whole number from {least} to {most}, or auto")
-            }
-            Self::Share => "a number from 0 (none) to 1 (all)".into(),
-            Self::Bool => "true or false".into(),
-            Self::Size => "a size, e.g. 512MiB or 10GB".into(),
-            Self::SizeFrom(least) => {
-                format!("a size of {} or more, e.g. 512MiB or 10GB", bytes(least))
-            }
-            Self::Duration => "a duration, e.g. 30s, 10m or 12h".into(),
-            Self::DurationFrom(least) => {
-                let least = std::time::Duration::from_millis(least);
-                format!("a duration of {least:?} or more, e.g. 30s, 10m or 12h")
-            }
-            Self::LogFilter => "levels (error, warn, info, debug, trace, off), each alone or for \
-                                what it names, e.g. info,kiln_scheduler=debug"
-                .into(),
-            Self::List => "a list of strings".into(),
-            Self::Properties => "a list of name=value".into(),
-            Self::Choice(choices) => format!("one of {}", choices.join(", ")),
-        }
-    }
-}
-
-/// With the largest unit that leaves nothing over.
-fn bytes(bytes: u64) -> String {
-    match bytes {
-        bytes if bytes % MIB == 0 => format!("{}MiB", bytes / MIB),
-        bytes if bytes % KIB == 0 => format!("{}KiB", bytes / KIB),
-        bytes => format!("{bytes} bytes"),
-    }
-}
-
-const KIB: u64 = 1 << 10;
-const MIB: u64 = 1 << 20;
-
-const fn key(name: &'static str, default: &'static str, kind: Kind, help: &'static str) -> Key {
-    Key { name, default, kind, help }
-}
+pub use key::{Key, Kind};
 
 /// By their sections, in the order of the manual.
 const TABLES: [&[Key]; 4] = [server::KEYS, storage::KEYS, workers::KEYS, running::KEYS];

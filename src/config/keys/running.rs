@@ -1,6 +1,6 @@
 //! The scheduler, and what is told of what happens.
 
-use super::{Key, Kind, key};
+use super::key::{Key, Kind, key};
 
 /// Operations that a scheduler is asked to hold.
 const MOST_QUEUED: u64 = 10_000_000;

@@ -1,6 +1,6 @@
 //! The port: who may connect, by what, and as whom.
 
-use super::{Key, Kind, key};
+use super::key::{Key, Kind, key};
 
 pub const KEYS: &[Key] = &[
     key("server.listen", "127.0.0.1:8980", Kind::Address, "Address for gRPC and HTTP."),

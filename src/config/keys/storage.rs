@@ -1,8 +1,8 @@
 //! What is kept, where, and how much of it.
 
-use super::{Key, Kind, MIB, key};
+use super::key::{Key, Kind, MIB, key};
 
-/// A store that holds less refuses the outputs of ordinary actions.
+/// Smallest store: one that holds less refuses the outputs of ordinary actions.
 const LEAST_STORAGE: u64 = 16 * MIB;
 /// Operations that a scheduler is asked to hold.
 const MOST_QUEUED: u64 = 10_000_000;

@@ -1,14 +1,14 @@
 //! Workers, and what actions get there.
 
-use super::{KIB, Key, Kind, MIB, key};
+use super::key::{KIB, Key, Kind, MIB, key};
 
-/// A shell alone needs some of it.
+/// Least memory of an action: a shell alone needs some of it.
 const LEAST_MEMORY: u64 = 16 * MIB;
-/// The sandbox has two processes of its own.
+/// Fewest processes of an action: the sandbox has two of its own.
 const LEAST_PROCESSES: u64 = 8;
-/// What a kernel knows at a time.
+/// Most processes of an action: as many as a kernel knows at a time.
 const MOST_PROCESSES: u64 = 1 << 22;
-/// What the scheduler takes from one worker.
+/// Most slots that the scheduler takes from one worker.
 const MOST_SLOTS: u64 = kiln_scheduler::session::MAX_SLOTS as u64;
 
 pub const KEYS: &[Key] = &[

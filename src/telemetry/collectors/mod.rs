@@ -29,7 +29,7 @@ use kiln_scheduler::{Scheduler, Snapshot};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 
-use super::Security;
+use super::observed::Security;
 use super::process::ProcessStats;
 use super::redis::RedisTimes;
 use super::requests::Requests;

@@ -4,7 +4,7 @@ use std::fmt::Error;
 
 use super::families::Families;
 use crate::auth::failures::REASONS;
-use crate::telemetry::Security;
+use crate::telemetry::observed::Security;
 
 pub fn encode(families: &mut Families<'_>, security: &Security) -> Result<(), Error> {
     let failures = &security.failures;

@@ -10,7 +10,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 
 use super::families::Families;
 use super::{images, inputs, process, requests, security, storage, tools};
-use crate::telemetry::ObservedWorker;
+use crate::telemetry::observed::ObservedWorker;
 use crate::telemetry::process::ProcessStats;
 use crate::telemetry::stages::{OUTCOMES, Stages};
 

@@ -23,9 +23,9 @@ pub const MAX_QUEUED: usize = 4096;
 const MAX_BATCH: usize = 1024;
 /// How long a batch is gathered.
 const BATCH_DELAY: Duration = Duration::from_millis(500);
-/// For one batch, with the retries of the library.
+/// How long sending one batch may take, with the retries of the library.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
-/// What is left to be sent gets so long at the end.
+/// How long the spans that are left may take at the end.
 pub const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A collector.
@@ -141,7 +141,7 @@ async fn send(
     }
 }
 
-/// Told once, and again after it has worked in between.
+/// Counts spans that were not sent. The log says so once, and again after it has worked in between.
 fn failed(
     counters: &SpanCounters,
     count: u64,

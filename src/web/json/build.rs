@@ -6,8 +6,8 @@ use kiln_scheduler::journal::{BuildSummary, Counts};
 use kiln_scheduler::snapshot::OperationView;
 use serde::{Deserialize, Serialize};
 
-use super::cursor;
-use crate::web::progress::Progress;
+use super::cursor::cursor;
+use crate::web::builds::progress::Progress;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Builds {

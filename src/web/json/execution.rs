@@ -8,7 +8,8 @@ use kiln_scheduler::journal::{Entry, STAGES, Stage, between};
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, Property, cursor};
+use super::cursor::cursor;
+use super::digest::{Digest, Property};
 
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Executions {

@@ -3,7 +3,7 @@
 use kiln_protos::hermeticity::{self, Condition, Verdict, difference::Kind};
 use serde::{Deserialize, Serialize};
 
-use super::Digest;
+use super::digest::Digest;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Checks {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::BuildCounts;
+use super::build::BuildCounts;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Status {

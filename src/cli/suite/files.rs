@@ -1,0 +1,26 @@
+//! Files that the user names.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use crate::cli::error::CliError;
+
+/// What stands for standard input.
+const STDIN: &str = "-";
+
+/// A file that the user named, or standard input.
+pub fn open(path: &Path) -> Result<Box<dyn Read>, CliError> {
+    if path.as_os_str() == STDIN {
+        return Ok(Box::new(std::io::stdin().lock()));
+    }
+    match File::open(path) {
+        Ok(file) => Ok(Box::new(file)),
+        Err(error) => Err(CliError::usage(format!("cannot open {}: {error}", path.display()))),
+    }
+}
+
+/// How a file is named in messages.
+pub fn shown(path: &Path) -> String {
+    if path.as_os_str() == STDIN { "standard input".to_owned() } else { path.display().to_string() }
+}

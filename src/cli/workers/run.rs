@@ -1,0 +1,118 @@
+//! `kiln worker` as the process that runs actions.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use kiln_cas::SharedBlobStore;
+use kiln_cas::stores::RemoteStore;
+use kiln_cas::stores::{Coalesced, Storage};
+use kiln_executor::Worker;
+use kiln_executor::remote::work_for;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::error::{CliError, Exit};
+use crate::cli::flags::{Flag, FlagTable, Flags};
+use crate::cli::process::{raise_open_files, settings};
+use crate::cli::signals::Signals;
+use crate::cli::target::Target;
+use crate::config::{status_server_options, worker_options};
+use crate::status_server::{Figures, ReservedStatusServer};
+use crate::telemetry::{self, stages::Stages};
+
+/// Which flags set which keys.
+#[derive(Debug)]
+pub struct OfWorker;
+
+impl FlagTable for OfWorker {
+    const FLAGS: &'static [Flag] = &[
+        Flag("--slots", "workers.count", "N"),
+        Flag("--listen", "worker.listen", "ADDR"),
+        Flag("--data-dir", "storage.data_dir", "DIR"),
+        Flag("--property", "workers.properties", "NAME=VALUE"),
+        Flag("--allow-image", "images.allow", "PREFIX"),
+        Flag("--sandbox", "workers.sandbox", "MODE"),
+        Flag("--max-size", "storage.max_size", "SIZE"),
+    ];
+}
+
+#[derive(Debug, Args)]
+pub struct Run {
+    #[command(flatten)]
+    flags: Flags<OfWorker>,
+    /// Configuration file (TOML)
+    #[arg(long, env = "KILN_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Run {
+    pub fn run(self, target: &Target) -> Result<Exit, CliError> {
+        let settings = settings(self.config.as_ref(), self.flags.values)?;
+        let (mut config, storage) = worker_options(&settings)?;
+        config.hidden.extend(target.secrets.iter().cloned());
+        let status_server = status_server_options(&settings)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| CliError::machine(format!("cannot start threads: {error}")))?;
+        runtime.block_on(async {
+            telemetry::start(&settings)?;
+            raise_open_files();
+            let mut signals = Signals::listen()?;
+            let server = target.connect()?.patient(config.absence);
+            // Before anything that takes long: a port that is taken is said at once.
+            let status_server = status_server.map(ReservedStatusServer::reserve).transpose()?;
+            let stages = Arc::new(Stages::default());
+            config.observer = Some(stages.clone());
+            let remote = RemoteStore::on(server.clone(), &target.instance);
+            let transfers = remote.transfers();
+            crate::data_dir::close(&storage.data_dir);
+            let local =
+                Storage::open(storage).await.map_err(|error| CliError::of_machine(&error))?;
+            config.premises = Some(local.premises());
+            let store: SharedBlobStore =
+                Arc::new(Coalesced::new(local.blobs.clone(), Arc::new(remote)));
+            let shutdown = CancellationToken::new();
+            println!(
+                "kiln worker {} with {} slots for {}",
+                config.worker_id,
+                config.slots,
+                target.urls().collect::<Vec<_>>().join(", ")
+            );
+            let mut worker = Worker::start(config, store).await?;
+            let status_server = match status_server {
+                None => None,
+                Some(reserved) => {
+                    let url = reserved.url();
+                    let figures = Figures { storage: local.stats.clone(), transfers, stages };
+                    let opened = reserved.open(worker.status(), figures).await?;
+                    println!("  listens    {url} (/healthz, /readyz, /metrics)");
+                    Some(opened)
+                }
+            };
+            let work = async {
+                work_for(&server, &mut worker, &shutdown).await;
+                worker.stop().await;
+            };
+            tokio::select! {
+                () = work => {}
+                () = second_signal(&mut signals, &shutdown) => {
+                    return Err(CliError::machine("ended before the drain was over"));
+                }
+            }
+            if let Some(status_server) = status_server {
+                status_server.close().await;
+            }
+            local.close().await.map_err(|error| CliError::of_machine(&error))?;
+            Ok(Exit::Done)
+        })
+    }
+}
+
+/// The first signal lets the worker drain; returns at the second.
+async fn second_signal(signals: &mut Signals, shutdown: &CancellationToken) {
+    signals.next().await;
+    eprintln!("draining; a second signal ends at once");
+    shutdown.cancel();
+    signals.next().await;
+}

@@ -1,0 +1,57 @@
+//! What metrics and traces are about.
+
+use std::sync::Arc;
+
+use kiln_cas::events::Events;
+use kiln_cas::stores::{StorageStats, Transfers};
+use kiln_executor::WorkerStatus;
+use kiln_executor::images::ImageStats;
+use kiln_executor::input_root::InputStats;
+use kiln_executor::persistent::ToolStats;
+use kiln_scheduler::Scheduler;
+use kiln_scheduler::hermeticity::Checker;
+use kiln_scheduler::journal::Journal;
+
+use super::redis::RedisTimes;
+use super::requests::Requests;
+use super::stages::Stages;
+use crate::auth::failures::Failures;
+use crate::front::Tls;
+
+/// What the metrics and traces of a server are about.
+pub struct Observed<'a> {
+    pub events: &'a Events,
+    pub storage: Arc<StorageStats>,
+    pub scheduler: Scheduler,
+    pub journal: Journal,
+    pub hermeticity: Checker,
+    pub requests: Requests,
+    pub security: Security,
+    /// Whether metrics may name platform properties that clients made up: who reads metrics may then
+    /// read of builds as well.
+    pub names_properties: bool,
+    /// Times of calls to Redis, where there is one.
+    pub redis: Arc<RedisTimes>,
+    /// Figures of the workers in this process: images, tools and input roots.
+    pub images: Arc<ImageStats>,
+    pub tools: Arc<ToolStats>,
+    pub inputs: Arc<InputStats>,
+}
+
+/// What the metrics of `kiln worker` are about.
+pub struct ObservedWorker {
+    pub worker: WorkerStatus,
+    /// Figures of the copies of blobs on the worker's disk.
+    pub storage: Arc<StorageStats>,
+    pub transfers: Arc<Transfers>,
+    pub stages: Arc<Stages>,
+    pub requests: Requests,
+    pub security: Security,
+}
+
+/// Authentication and TLS, as metrics show them.
+pub struct Security {
+    pub failures: Arc<Failures>,
+    /// `None`: without TLS.
+    pub tls: Option<Arc<Tls>>,
+}

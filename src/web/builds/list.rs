@@ -1,0 +1,73 @@
+//! All builds, page by page.
+
+use axum::extract::{Query as Arguments, State};
+use axum::response::Html;
+use kiln_scheduler::Snapshot;
+use kiln_scheduler::journal::{BuildSummary, Page};
+use maud::html;
+use serde::Deserialize;
+
+use super::progress::Progress;
+use super::rows;
+use crate::web::design::layout::{self, Live, Place};
+use crate::web::design::parts;
+use crate::web::error::WebError;
+use crate::web::format::now;
+use crate::web::json::{cursor, parse_cursor};
+use crate::web::state::WebState;
+
+const PAGE: usize = 50;
+
+#[derive(Deserialize)]
+pub struct Paging {
+    before: Option<String>,
+    hold: Option<String>,
+}
+
+pub async fn page(
+    State(state): State<WebState>,
+    Arguments(paging): Arguments<Paging>,
+) -> Result<Html<String>, WebError> {
+    let before = paging.before.as_deref().and_then(parse_cursor);
+    let builds = state.journal.builds(Page { before, limit: PAGE }).await?;
+    let next = builds.last().filter(|_| builds.len() == PAGE).map(|last| cursor(last.first_seq));
+    let builds = with_progress(&state, builds, &state.queue.snapshot().await?);
+    let is_lively = before.is_none() && builds.iter().any(|(_, progress)| progress.is_lively);
+    let live = Live::of(is_lively, paging.hold.is_some());
+    let body = html! {
+        div.title { h1 { "Builds" } p { (layout::hold(live, "/builds")) } }
+        @if builds.is_empty() && before.is_none() {
+            section.panel.empty {
+                h2 { "No builds yet" }
+                p { "A build appears here with its first request." }
+                (parts::how_to_build(&state.base_url))
+            }
+        } @else {
+            section.panel {
+                @if builds.is_empty() { p.quiet { "There are no older builds." } }
+                @else { (rows::builds(&builds)) }
+            }
+            p.pager {
+                @if before.is_some() { a.button href="/builds" { "Newest" } }
+                @if let Some(next) = next {
+                    a.button href={ "/builds?before=" (next) } { "Older" }
+                }
+            }
+        }
+    };
+    Ok(layout::live(Place::Builds, "Builds", state.version, live, &body))
+}
+
+/// Each build with how it goes.
+pub fn with_progress(
+    state: &WebState,
+    builds: Vec<BuildSummary>,
+    queue: &Snapshot,
+) -> Vec<(BuildSummary, Progress)> {
+    let now = now();
+    let with = |build| {
+        let progress = Progress::of(&state.journal, &build, queue, now);
+        (build, progress)
+    };
+    builds.into_iter().map(with).collect()
+}

@@ -1,0 +1,101 @@
+//! How far a build is. A server is never told that a build ends: what is known is what waits and
+//! runs, and how the last of it ended.
+
+use kiln_scheduler::Snapshot;
+use kiln_scheduler::journal::{BuildSummary, Journal};
+use kiln_scheduler::snapshot::OperationView;
+
+/// What the queue does not know and nothing was heard of for so long has no end: in a fleet a
+/// frontend may have been lost with it. In nanoseconds.
+const LOST_AFTER: i64 = 3_600_000_000_000;
+/// A build that was active so shortly before may go on any moment; in nanoseconds.
+const LIVELY: i64 = 30_000_000_000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Something runs or waits.
+    Running,
+    /// All that has begun has ended.
+    Idle,
+    /// The same, and the last of it was cancelled.
+    Cancelled,
+    /// Something will never end.
+    Lost,
+}
+
+impl State {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Idle => "idle",
+            Self::Cancelled => "cancelled",
+            Self::Lost => "lost",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    pub state: State,
+    /// Requests that wait or run.
+    pub open: u64,
+    /// Requests that will never end.
+    pub lost: u64,
+    /// It may look otherwise in a moment.
+    pub is_lively: bool,
+}
+
+impl Progress {
+    /// Of a build as the journal knows it. `now`: nanoseconds since the Unix epoch.
+    pub fn of(journal: &Journal, build: &BuildSummary, queue: &Snapshot, now: i64) -> Self {
+        let (lost, open) = journal.lost_and_open(build);
+        Self::judge(build, (lost, open), operations_of(queue, &build.invocation_id).count(), now)
+    }
+
+    fn judge(build: &BuildSummary, (lost, open): (u64, u64), listed: usize, now: i64) -> Self {
+        let silent = now.saturating_sub(build.active_at);
+        let gone = open > 0 && listed == 0 && silent > LOST_AFTER;
+        let (lost, open) = if gone { (lost + open, 0) } else { (lost, open) };
+        let state = match () {
+            () if open > 0 || listed > 0 => State::Running,
+            () if lost > 0 => State::Lost,
+            () if build.is_cancelled => State::Cancelled,
+            () => State::Idle,
+        };
+        let is_lively = state == State::Running || (silent < LIVELY && state == State::Idle);
+        Self { state, open: open.max(listed as u64), lost, is_lively }
+    }
+}
+
+/// What of a build the queue lists, running ones first; `true`: it runs.
+pub fn operations_of<'a>(
+    queue: &'a Snapshot,
+    invocation: &'a str,
+) -> impl Iterator<Item = (&'a OperationView, bool)> {
+    let running = queue.running.iter().map(|operation| (operation, true));
+    let queued = queue.queued.iter().map(|operation| (operation, false));
+    running.chain(queued).filter(move |(operation, _)| operation.invocation == invocation)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_runs_idles_was_cancelled_or_is_lost() {
+        let now = 10 * LOST_AFTER;
+        let state = |is_cancelled, counts, listed, active_at| {
+            let build = BuildSummary { is_cancelled, active_at, ..BuildSummary::default() };
+            Progress::judge(&build, counts, listed, now).state
+        };
+        assert_eq!(state(false, (0, 2), 2, now), State::Running);
+        assert_eq!(state(true, (0, 1), 0, now - LIVELY), State::Running);
+        assert_eq!(state(true, (0, 0), 0, now), State::Cancelled);
+        assert_eq!(state(true, (3, 0), 0, now), State::Lost);
+        assert_eq!(state(false, (0, 3), 0, now - LOST_AFTER - 1), State::Lost);
+        assert_eq!(state(false, (0, 3), 1, now - LOST_AFTER - 1), State::Running);
+        assert_eq!(state(false, (0, 0), 0, now - LIVELY), State::Idle);
+        // Begun in this moment, and not heard of in the journal yet.
+        assert_eq!(state(false, (0, 0), 1, now), State::Running);
+    }
+}

@@ -1,0 +1,6 @@
+//! How pages look: their frame, charts, and the pieces that all of them use.
+
+pub mod chart;
+pub mod layout;
+pub mod parts;
+pub mod text;

@@ -1,0 +1,25 @@
+//! What hermeticity checks found.
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query as Arguments, State};
+use serde::Deserialize;
+
+use crate::web::api::{arguments, page};
+use crate::web::error::ApiError;
+use crate::web::json::{Checked, Checks};
+use crate::web::state::WebState;
+
+#[derive(Deserialize)]
+pub struct Filter {
+    limit: Option<usize>,
+}
+
+pub async fn checks(
+    State(state): State<WebState>,
+    filter: Result<Arguments<Filter>, QueryRejection>,
+) -> Result<Json<Checks>, ApiError> {
+    let limit = page(arguments(filter)?.limit, None)?.limit;
+    let checks = state.hermeticity.newest(limit).await?;
+    Ok(Json(Checks { checks: checks.iter().map(Checked::from).collect() }))
+}

@@ -1,0 +1,18 @@
+//! What hermeticity checks found.
+
+mod api;
+mod page;
+
+use axum::Router;
+use axum::routing::get;
+
+use super::state::WebState;
+
+pub fn pages() -> Router<WebState> {
+    Router::new().route("/hermeticity", get(page::page))
+}
+
+/// What is below `/api/v1`.
+pub fn api() -> Router<WebState> {
+    Router::new().route("/hermeticity", get(api::checks))
+}

@@ -1,0 +1,67 @@
+//! What pages and the API show, and where they have it from.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use kiln_cas::logs::LogStreams;
+use kiln_cas::stores::StorageSnapshot;
+use kiln_cas::stores::indexed::Indexed;
+use kiln_cas::{SharedActionCache, SharedBlobStore, StoreError};
+use kiln_scheduler::api::Unavailable;
+use kiln_scheduler::hermeticity::Checker;
+use kiln_scheduler::journal::Journal;
+use kiln_scheduler::{Scheduler, Snapshot};
+
+use super::json;
+
+/// The scheduler as pages see it.
+#[async_trait]
+pub trait QueueView: Send + Sync + 'static {
+    async fn snapshot(&self) -> Result<Snapshot, Unavailable>;
+}
+
+#[async_trait]
+impl QueueView for Scheduler {
+    async fn snapshot(&self) -> Result<Snapshot, Unavailable> {
+        Self::snapshot(self).await
+    }
+}
+
+/// What a fleet shares, as pages see it.
+#[async_trait]
+pub trait SharedView: Send + Sync + 'static {
+    async fn usage(&self) -> Result<json::Shared, StoreError>;
+}
+
+#[async_trait]
+impl SharedView for Indexed {
+    async fn usage(&self) -> Result<json::Shared, StoreError> {
+        let usage = Indexed::usage(self).await?;
+        Ok(json::Shared {
+            blobs: usage.blobs,
+            bytes: usage.bytes,
+            pending: usage.pending,
+            index_incomplete: self.stats().index_incomplete,
+        })
+    }
+}
+
+/// What the pages show.
+#[derive(Clone)]
+pub struct WebState {
+    pub blobs: SharedBlobStore,
+    pub actions: SharedActionCache,
+    /// What running actions print.
+    pub logs: LogStreams,
+    pub journal: Journal,
+    pub hermeticity: Checker,
+    pub queue: Arc<dyn QueueView>,
+    pub storage: Arc<dyn Fn() -> StorageSnapshot + Send + Sync>,
+    /// `None`: nothing is shared with other servers.
+    pub shared: Option<Arc<dyn SharedView>>,
+    /// How clients reach this server, without a slash at the end: `http://host:8980`.
+    pub base_url: Arc<str>,
+    pub version: &'static str,
+    pub started: SystemTime,
+}
