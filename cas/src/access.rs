@@ -39,14 +39,14 @@ pub enum Refused {
 pub trait Authorizer: Send + Sync + 'static {
     fn check(&self, caller: &Extensions, right: Right, instance: &str) -> Result<(), Refused>;
 
-    /// The same for all instances at once.
+    /// Checks a right in all instances at once.
     fn check_everywhere(&self, caller: &Extensions, right: Right) -> Result<(), Refused>;
 
     /// A name for the caller, the same for all its requests; `None`: anybody.
     fn name(&self, caller: &Extensions) -> Option<Arc<str>>;
 
-    /// With whom the caller's actions share tools that stay between actions and remember: those with the
-    /// same answer. `None`: with nobody, they use none.
+    /// Names the group whose actions share tools that stay between actions and remember: callers with
+    /// the same answer share. `None`: the caller's actions use no such tools.
     fn tools(&self, caller: &Extensions, instance: &str) -> Option<Arc<str>>;
 
     fn allows(&self, caller: &Extensions, right: Right, instance: &str) -> bool {
@@ -56,7 +56,7 @@ pub trait Authorizer: Send + Sync + 'static {
 
 pub type SharedAuthorizer = Arc<dyn Authorizer>;
 
-/// Where nobody is asked who calls.
+/// The authorizer of a server that does not ask who calls.
 #[derive(Debug, Clone, Copy)]
 pub struct Everybody {
     /// Whether everybody may also write action results. Otherwise nobody does: they come from the
@@ -84,7 +84,7 @@ impl Authorizer for Everybody {
         None
     }
 
-    /// Nobody is kept from anything that others do.
+    /// All callers share tools: nobody is kept from anything that others do.
     fn tools(&self, _: &Extensions, _instance: &str) -> Option<Arc<str>> {
         Some("".into())
     }

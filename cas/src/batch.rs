@@ -39,7 +39,7 @@ impl<C> From<Limits> for Rules<C> {
 }
 
 impl<C> Rules<C> {
-    /// For calls that nobody is in a hurry for: each batch waits for company first.
+    /// Has each batch wait for more calls before it goes out: nobody is in a hurry for these.
     pub fn linger(
         self,
         linger: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static,

@@ -30,7 +30,7 @@ pub const MAX_WHOLE_BLOB: u64 = 1 << 20;
 /// without touching their medium.
 #[async_trait]
 pub trait BlobStore: Send + Sync + 'static {
-    /// Those of `digests` that are absent, in order. The others are promised: they survive
+    /// Returns those of `digests` that are absent, in order. The others are promised: they survive
     /// at least the store's lease from now on.
     async fn find_missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError>;
 
@@ -53,7 +53,7 @@ pub trait BlobStore: Send + Sync + 'static {
     /// Returns when all writes acknowledged before this call survive a power cut.
     async fn sync(&self) -> Result<(), StoreError>;
 
-    /// Those of `digests` that are absent. Promises nothing, and uses nothing: what is asked after
+    /// Returns those of `digests` that are absent. Promises nothing, and uses nothing: what is asked after
     /// here is evicted as if it had not been. A store that cannot tell names none.
     async fn absent(&self, _digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
         Ok(Vec::new())
@@ -85,7 +85,7 @@ pub trait BlobWriter: Send {
 pub type SharedBlobStore = Arc<dyn BlobStore>;
 
 impl Blob {
-    /// All bytes. Errors: `TooLarge` when there are more than `limit`.
+    /// Collects all bytes. Errors: `TooLarge` when there are more than `limit`.
     pub async fn collect(self, limit: u64) -> Result<Bytes, StoreError> {
         use futures_util::StreamExt;
         let mut stream = match self {

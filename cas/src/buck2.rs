@@ -20,7 +20,8 @@ const TEST: &str = "test";
 /// Arguments that are looked at for the program of a test.
 const MAX_ARGUMENTS: usize = 64;
 
-/// The same of a result that is in the cache: nothing says more of its action there.
+/// Fills in what the client has left open, by a result that is in the cache: nothing says more of its
+/// action there.
 pub fn complete_hit(metadata: &mut reapi::RequestMetadata, result: &reapi::ActionResult) {
     let named = Named {
         output_paths: result.output_files.iter().map(|output| output.path.clone()).collect(),
@@ -31,7 +32,7 @@ pub fn complete_hit(metadata: &mut reapi::RequestMetadata, result: &reapi::Actio
     complete(metadata, &named);
 }
 
-/// Fills in what the client has left open.
+/// Fills in what the client has left open, by the command of its action.
 pub fn complete(metadata: &mut reapi::RequestMetadata, command: &Named) {
     if !metadata.target_id.is_empty() || !metadata.action_mnemonic.is_empty() {
         return;

@@ -157,7 +157,7 @@ impl Charge {
         Ok(())
     }
 
-    /// The same without waiting.
+    /// Sees to it that `bytes` are counted in all, without waiting.
     pub fn try_grow_to(&mut self, bytes: u64) -> Result<(), BudgetError> {
         let Some((share, units)) = self.wanted(bytes)? else { return Ok(()) };
         let found = share.try_take(units).ok_or_else(|| share.busy())?;
@@ -195,7 +195,7 @@ impl Charge {
 }
 
 impl Share {
-    /// Where the requests come from, if that is known.
+    /// The address that the requests come from, if that is known.
     pub fn address(&self) -> Option<IpAddr> {
         self.address
     }

@@ -30,7 +30,7 @@ const fn one(tag: u32, of: &'static Shape) -> Field {
     Field { tag, repeated: false, of }
 }
 
-/// Without entries of its own.
+/// The shape of a message without entries.
 pub const LEAF: Shape = Shape(&[]);
 /// A list of digests or strings in field 2.
 pub(crate) const LIST_IN_2: Shape = Shape(&[many(2, &LEAF)]);

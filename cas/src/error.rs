@@ -1,6 +1,68 @@
 //! What can go wrong in storage. gRPC adapters turn it into a status; nothing else knows one.
+//!
+//! An error says in words what users need to know, and keeps the error that caused it as its source:
+//! logs show both (`kiln_net::causes::chain`).
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
 
 use crate::digest::Digest;
+
+/// Why something failed, in words, and the error that caused it, if one did.
+#[derive(Clone)]
+pub struct Reason {
+    message: Cow<'static, str>,
+    /// Shared, because errors of storage are told to all who waited for the same thing.
+    source: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+impl Reason {
+    /// `message` says what `error` means to whoever reads it.
+    pub fn caused(
+        message: impl Into<Cow<'static, str>>,
+        error: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> Self {
+        Self { message: message.into(), source: Some(Arc::from(error.into())) }
+    }
+
+    /// What `error` says itself.
+    pub fn of(error: impl Error + Send + Sync + 'static) -> Self {
+        Self::caused(error.to_string(), error)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl fmt::Debug for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.message, f)
+    }
+}
+
+impl Error for Reason {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn Error + 'static))
+    }
+}
+
+impl From<String> for Reason {
+    fn from(message: String) -> Self {
+        Self { message: message.into(), source: None }
+    }
+}
+
+impl From<&'static str> for Reason {
+    fn from(message: &'static str) -> Self {
+        Self { message: message.into(), source: None }
+    }
+}
 
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
@@ -21,7 +83,7 @@ pub enum StoreError {
          or that asked for them a short while ago (storage.min_lease); raise {setting}"
     )]
     Full { used: u64, limit: u64, setting: &'static str },
-    /// Whoever writes was promised as much as it may be.
+    /// The caller or the instance has been promised as much as its quota allows.
     #[error(
         "{key}: {who} was promised {used} of {limit} bytes within storage.lease, {asked} more are \
          too many; wait until promises end, or have {key} raised"
@@ -30,21 +92,26 @@ pub enum StoreError {
     /// The medium has no space left, below the configured limit.
     #[error("no space left on the device that holds {path}")]
     DiskFull { path: String },
-    #[error("{context}: {message}")]
-    Io { context: String, message: String },
+    /// `context`: what was being done.
+    #[error("{context}: {reason}")]
+    Io {
+        context: String,
+        #[source]
+        reason: Reason,
+    },
     /// The other end did not answer, for now: a retry may succeed.
     #[error("storage is unavailable: {0}")]
-    Unavailable(String),
+    Unavailable(#[source] Reason),
     /// The other end answers, and refuses whoever asks.
     #[error("access is denied: {0}")]
-    Denied(String),
+    Denied(#[source] Reason),
     #[error("stored data is damaged: {0}")]
-    Corrupt(String),
+    Corrupt(#[source] Reason),
     #[error("invalid request: {0}")]
-    Invalid(String),
+    Invalid(#[source] Reason),
     /// What is configured cannot be used, whatever the other end does.
     #[error("{0}")]
-    Config(String),
+    Config(#[source] Reason),
 }
 
 impl StoreError {
@@ -53,20 +120,75 @@ impl StoreError {
     pub fn reason(&self) -> String {
         match self {
             Self::Unavailable(reason) | Self::Denied(reason) | Self::Invalid(reason) => {
-                reason.clone()
+                reason.to_string()
             }
             other => other.to_string(),
         }
     }
 
     /// An I/O error with what was being done, e.g. `"open blobs/large/ab…"`.
-    pub fn io(context: impl Into<String>, error: &std::io::Error) -> Self {
+    pub fn io(context: impl Into<String>, error: io::Error) -> Self {
         let context = context.into();
         match error.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 Self::DiskFull { path: context }
             }
-            _ => Self::Io { context, message: error.to_string() },
+            _ => Self::failed(context, error),
         }
+    }
+
+    /// Any other error with what was being done.
+    pub fn failed(context: impl Into<String>, error: impl Error + Send + Sync + 'static) -> Self {
+        Self::Io { context: context.into(), reason: Reason::of(error) }
+    }
+
+    /// See [`StoreError::Unavailable`].
+    pub fn unavailable(reason: impl Into<Reason>) -> Self {
+        Self::Unavailable(reason.into())
+    }
+
+    /// See [`StoreError::Denied`].
+    pub fn denied(reason: impl Into<Reason>) -> Self {
+        Self::Denied(reason.into())
+    }
+
+    /// See [`StoreError::Corrupt`].
+    pub fn corrupt(reason: impl Into<Reason>) -> Self {
+        Self::Corrupt(reason.into())
+    }
+
+    /// See [`StoreError::Invalid`].
+    pub fn invalid(reason: impl Into<Reason>) -> Self {
+        Self::Invalid(reason.into())
+    }
+
+    /// See [`StoreError::Config`].
+    pub fn config(reason: impl Into<Reason>) -> Self {
+        Self::Config(reason.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kiln_net::causes::{chain, find};
+
+    use super::*;
+
+    #[test]
+    fn an_error_keeps_what_caused_it_and_says_it_once() {
+        let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
+        let error = StoreError::io("open x", denied());
+        assert_eq!(error.to_string(), "open x: permission denied");
+        assert_eq!(chain(&error), error.to_string());
+        assert!(find::<io::Error>(&error.clone()).is_some());
+        let error = StoreError::unavailable(Reason::caused("the index does not answer", denied()));
+        assert_eq!(error.to_string(), "storage is unavailable: the index does not answer");
+        assert_eq!(chain(&error), format!("{error}: permission denied"));
+    }
+
+    #[test]
+    fn a_full_disk_is_told_apart() {
+        let full = StoreError::io("write x", io::ErrorKind::StorageFull.into());
+        assert!(matches!(full, StoreError::DiskFull { .. }), "{full}");
     }
 }

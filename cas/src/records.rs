@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::error::StoreError;
+use crate::error::{Reason, StoreError};
 
 /// Grows with every write of a key; never reused for the same key while it exists.
 pub type Version = u64;
@@ -82,8 +82,8 @@ pub enum RecordsError {
 impl From<RecordsError> for StoreError {
     fn from(error: RecordsError) -> Self {
         match error {
-            RecordsError::Corrupt(message) => Self::Corrupt(message),
-            error => Self::Unavailable(error.to_string()),
+            RecordsError::Corrupt(message) => Self::corrupt(message),
+            error => Self::unavailable(Reason::of(error)),
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::tree::{TreeError, check_output_path, check_target};
 /// Largest encoded result: it has to fit into one message with room for inlined output.
 pub const MAX_ACTION_RESULT: usize = 3 << 20;
 
-/// Where a result is malformed, e.g. `action_result.output_files[2].path`.
+/// What is wrong with a result, and in which field, e.g. `action_result.output_files[2].path`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ResultError {
     #[error("action_result.{field}: {source}")]

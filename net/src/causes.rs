@@ -24,7 +24,7 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
     let mut parts: Vec<String> = Vec::new();
     for cause in all(error) {
         let text = one_line(&cause.to_string());
-        if parts.last().is_some_and(|last| last.ends_with(&text)) {
+        if parts.iter().any(|part| part.contains(&text)) {
             continue;
         }
         parts.push(text);

@@ -26,7 +26,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// For few requests to hosts that the user names.
+    /// Options for few requests to hosts that the user names.
     pub fn new(tls: ClientConfig, connect: Duration) -> Self {
         Self { tls, connect, idle_connections: 1, reach: None }
     }

@@ -7,7 +7,7 @@ use url::Url;
 
 use crate::urls::shown;
 
-/// This machine: a proxy elsewhere would lead to itself.
+/// Names of this machine: a proxy elsewhere would take them for its own.
 const NEVER: &str = "localhost,127.0.0.0/8,::1";
 
 /// The proxies in use, for a client.

@@ -14,7 +14,7 @@ use crate::urls::is_localhost;
 pub enum Reach {
     /// Addresses of the internet.
     Public,
-    /// The same and those of private networks, but neither this machine nor its neighbours' link:
+    /// Public addresses and those of private networks, but neither this machine nor its neighbours' link:
     /// services there, such as a cloud's metadata, trust whoever reaches them.
     Network,
     /// Any address.

@@ -30,7 +30,7 @@ pub fn parse(text: &str) -> Result<Url, UrlError> {
     checked(Url::parse(text).map_err(malformed)?)
 }
 
-/// Where a `Location` header leads from `from` (RFC 9110, section 10.2.2).
+/// The URL that a `Location` header leads to from `from` (RFC 9110, section 10.2.2).
 pub fn follow(from: &Url, location: &[u8]) -> Result<Url, UrlError> {
     let text = std::str::from_utf8(location).map_err(|_| UrlError::NoText)?;
     let malformed = |error| UrlError::Malformed { text: without_secrets(text), error };
@@ -61,7 +61,7 @@ pub fn without_secrets(text: &str) -> String {
     text.chars().take(LONGEST).collect()
 }
 
-/// For messages: queries of signed URLs are as good as passwords.
+/// The URL as messages show it: queries of signed URLs are as good as passwords.
 pub fn shown(url: &Url) -> impl fmt::Display + '_ {
     &url[..url::Position::AfterPath]
 }

@@ -138,9 +138,9 @@ async fn rebuild(place: &Place) -> Result<Exit, CliError> {
 
 fn unusable(error: StoreError) -> CliError {
     match error {
-        StoreError::Unavailable(cause) => CliError::machine(cause)
+        StoreError::Unavailable(cause) => CliError::machine(cause.to_string())
             .hint("correct redis.url, s3.url and the credentials, or try again"),
-        StoreError::Config(message) => CliError::usage(message),
+        StoreError::Config(message) => CliError::usage(message.to_string()),
         error => CliError::machine(error.reason()),
     }
 }

@@ -27,10 +27,9 @@ pub async fn off_thread<T: Send + 'static>(
     if bytes <= WORTH_A_TRIP {
         return Ok(work());
     }
-    tokio::task::spawn_blocking(work).await.map_err(|error| StoreError::Io {
-        context: "decode a message".to_owned(),
-        message: error.to_string(),
-    })
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| StoreError::failed("decode a message", error))
 }
 
 /// `{function}/{hash}/{size}` of an address.
@@ -88,7 +87,7 @@ impl WebState {
     ) -> Result<M, StoreError> {
         let data = self.bytes(digest, limit).await?;
         off_thread(data.len(), move || counted::decode(data)).await?.map_err(|error| {
-            StoreError::Invalid(format!("blob {digest} is not the message it should be: {error}"))
+            StoreError::invalid(format!("blob {digest} is not the message it should be: {error}"))
         })
     }
 

@@ -18,13 +18,13 @@ pub(super) const CUT_NOTE: &[u8] =
 pub(super) struct Log {
     state: Mutex<LogState>,
     changed: Notify,
-    /// Of all streams.
+    /// Bytes of all streams.
     kept: Arc<AtomicU64>,
 }
 
 #[derive(Default)]
 struct LogState {
-    /// All but the last of [`PIECE`] bytes.
+    /// The bytes, in pieces of [`PIECE`] bytes but for the last.
     pieces: Vec<Vec<u8>>,
     size: u64,
     cut: bool,

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kiln_net::Backoff;
+use kiln_net::causes::chain;
 use kiln_protos::logs::{Piece, Wanted};
 use prost::Message;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
@@ -25,7 +26,7 @@ const WANTED: &str = "logs-wanted";
 const MAX_READERS: usize = 64;
 /// Readers elsewhere of logs at this frontend.
 const MAX_SENT: usize = 256;
-/// Who has a log says so at once.
+/// How long a reader waits for the frontend that has the log: that one answers at once.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// How often a reader says that it still waits. What was lost on the way comes again then.
 const ASK_EVERY: Duration = Duration::from_secs(10);
@@ -83,11 +84,11 @@ impl Relay {
         }
     }
 
-    /// The same for a log that there was a moment ago: waits longer for somebody to have it.
+    /// Reads a log that there was a moment ago: waits longer for a frontend that has it.
     pub async fn ask(self: &Arc<Self>, name: &str, offset: u64) -> Result<Following, StoreError> {
         let permit = self.readers.clone().try_acquire_owned().map_err(|_| {
             let message = "too many logs of other frontends are being read here; try again";
-            StoreError::Unavailable(message.to_owned())
+            StoreError::unavailable(message)
         })?;
         let reply = self.redis.channel(&format!("log:{:032x}", fastrand::u128(..)));
         let subscription = self.redis.subscribe(vec![reply.clone()]).await?;
@@ -183,7 +184,7 @@ impl Following {
     async fn ask_again(&mut self) -> Result<(), StoreError> {
         if self.answered.elapsed() > LOST_AFTER {
             let message = format!("the log {:?} is at no frontend any more", self.wanted.name);
-            return Err(StoreError::Unavailable(message));
+            return Err(StoreError::unavailable(message));
         }
         self.asked_for = None;
         self.ask().await
@@ -191,7 +192,7 @@ impl Following {
 }
 
 fn shutdown() -> StoreError {
-    StoreError::Unavailable("the server shuts down".to_owned())
+    StoreError::unavailable("the server shuts down")
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -218,7 +219,7 @@ pub(super) fn take(offset: u64, piece: Piece) -> Taken {
 struct Owner {
     redis: Redis,
     logs: LocalLogs,
-    /// By reply channel: what the reader has not seen yet.
+    /// Readers by their reply channel, and the first byte that each has not seen yet.
     sending: HashMap<String, watch::Sender<u64>>,
 }
 
@@ -248,7 +249,7 @@ impl Owner {
         let sender = Sender { redis: self.redis.clone(), log, reply: wanted.reply };
         tokio::spawn(async move {
             if let Err(error) = sender.run(offset).await {
-                tracing::debug!(%error, "a log was not sent to its reader");
+                tracing::debug!(error = %chain(&error), "a log was not sent to its reader");
             }
         });
     }

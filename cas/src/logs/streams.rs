@@ -31,7 +31,7 @@ pub struct OpenLogs {
     elsewhere: bool,
 }
 
-/// Where a reader reads.
+/// Where the log of a reader is: at this frontend or at another one.
 enum Source {
     Here(Arc<Log>),
     There(Box<Following>),

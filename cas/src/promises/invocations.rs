@@ -143,7 +143,7 @@ impl Invocations {
         self.shared.quiet
     }
 
-    /// Those that run, to be told to other processes.
+    /// The invocations that run, to be told to other processes.
     pub fn report(&self) -> Vec<Run> {
         let now = self.shared.clock.now();
         // Before the look: who comes after it is reported the next time.

@@ -15,7 +15,7 @@ pub struct CutShort {
 /// Bytes whose promise was cut short, until that would have ended.
 #[derive(Debug, Default)]
 pub struct Shortfall {
-    /// By the end of the lease, in grains: a lease of 13 hours has less than 200 of them.
+    /// Bytes by the end of their lease, in grains: a lease of 13 hours has less than 200 of them.
     lacking: BTreeMap<u32, u64>,
     total: CutShort,
     /// The most that was lacking at a time.
@@ -41,7 +41,7 @@ impl Shortfall {
         self.peak = self.peak.max(self.lacking.values().sum());
     }
 
-    /// All that was cut short.
+    /// All promises that were cut short since the start.
     pub fn total(&self) -> CutShort {
         self.total
     }

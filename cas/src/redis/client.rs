@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ::redis::{FromRedisValue, Value};
 use futures_util::future::join_all;
+use kiln_net::causes::chain;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::address::Address;
@@ -45,7 +46,7 @@ impl Redis {
             match topology.discover().await {
                 Ok(warnings) => break warnings,
                 Err(error) if error.is_transient() && Instant::now() < deadline => {
-                    tracing::info!(%error, "waiting for Redis");
+                    tracing::info!(error = %chain(&error), "waiting for Redis");
                     failures += 1;
                     sleep_until(deadline.min(Instant::now() + pause(failures))).await;
                 }
@@ -132,7 +133,7 @@ impl Redis {
         batch.finish(|| unanswered(&self.inner.topology))
     }
 
-    /// As [`Redis::run_many`]; the first error is the error of all.
+    /// Runs all as [`Redis::run_many`] does; the first error is the error of all.
     pub async fn query_many<T: FromRedisValue>(
         &self,
         calls: Vec<Call>,
@@ -153,8 +154,8 @@ impl Redis {
         self.subscribe_patiently(channels, PING).await
     }
 
-    /// The same for those whom late news harm little: only after a silence of `ping` is the
-    /// server asked whether it is still there.
+    /// Subscribes as [`Redis::subscribe`] does, for those whom late news harm little: only after a silence
+    /// of `ping` is the server asked whether it is still there.
     pub async fn subscribe_patiently(
         &self,
         channels: Vec<String>,

@@ -14,7 +14,7 @@ use super::address::Address;
 use super::error::RedisError;
 use super::observe::Observer;
 
-/// Of one call, retries included.
+/// How long one call may take, retries included.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 const DEFAULT_PREFIX: &str = "kiln";
 const MAX_PREFIX: usize = 64;

@@ -1,13 +1,13 @@
 use ::redis::{ErrorKind, ServerErrorKind};
 
 use super::address::Address;
-use crate::error::StoreError;
+use crate::error::{Reason, StoreError};
 use crate::records::RecordsError;
 
 /// What went wrong, by what the caller can do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RedisError {
-    /// Nobody answers there, for now.
+    /// No server answers at the address, for now.
     #[error("Redis at {address} is unavailable: {message}")]
     Unavailable {
         address: String,
@@ -38,12 +38,12 @@ pub enum RedisError {
 }
 
 impl RedisError {
-    /// The same call may succeed a little later.
+    /// Whether the same call may succeed a little later.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::FailingOver { .. })
     }
 
-    /// Nobody knows whether the call was run.
+    /// Whether the call may have been run: it was sent, and its answer is lost.
     pub fn may_have_run(&self) -> bool {
         matches!(self, Self::Unavailable { sent: true, .. })
     }
@@ -101,10 +101,8 @@ impl RedisError {
 impl From<RedisError> for StoreError {
     fn from(error: RedisError) -> Self {
         match &error {
-            RedisError::Script { .. } => {
-                Self::Io { context: "Redis".to_owned(), message: error.to_string() }
-            }
-            _ => Self::Unavailable(error.to_string()),
+            RedisError::Script { .. } => Self::failed("Redis", error),
+            _ => Self::unavailable(Reason::of(error)),
         }
     }
 }

@@ -18,7 +18,7 @@ use super::observe::{Counts, Incarnation};
 use super::pipeline::Pipeline;
 use super::server::{Server, inspect};
 
-/// For a connection until the server has accepted the login, and for its answer to `INFO`.
+/// How long the server may take to accept the login, and again to answer `INFO`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Between failed attempts to connect: doubled from the first to the last of these.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
@@ -30,7 +30,7 @@ type Attempt = Shared<BoxFuture<'static, Result<Link, RedisError>>>;
 pub(super) struct Node {
     pub(super) address: Address,
     client: Client,
-    /// For subscriptions: they speak the older protocol.
+    /// Makes connections for subscriptions, which speak the older protocol.
     pub(super) subscriber: Client,
     pub(super) pipeline: Pipeline,
     counts: Arc<Counts>,

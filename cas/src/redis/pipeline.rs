@@ -24,7 +24,7 @@ const COMMAND: usize = 1 << 10;
 
 /// Commands of one caller, which stay together and in order.
 pub(super) struct Load {
-    /// Of the first script or command.
+    /// Name of the first script or command.
     pub(super) name: &'static str,
     pub(super) calls: usize,
     pub(super) commands: Vec<Step>,

@@ -45,7 +45,7 @@ pub(super) enum After {
     Load,
     /// Learning the slots of the cluster again.
     Refresh,
-    /// The same, and a pause.
+    /// Learning the slots again, and a pause.
     Pause,
 }
 

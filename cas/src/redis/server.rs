@@ -8,7 +8,7 @@ pub(super) struct Server {
     pub(super) cluster: bool,
     /// It follows another server and takes no writes.
     pub(super) replica: bool,
-    /// Of this process of the server.
+    /// Names this process of the server: another one at the same address has another id.
     pub(super) run_id: String,
     /// Settings that may lose data, in words for the log.
     pub(super) warnings: Vec<String>,

@@ -49,7 +49,7 @@ pub(super) struct SlotMap {
 }
 
 impl SlotMap {
-    /// From the answer to `CLUSTER SLOTS`. `from`: who answered; a node that does not know its
+    /// Reads the answer to `CLUSTER SLOTS`. `from`: who answered; a node that does not know its
     /// own name is meant by an empty one.
     pub(super) fn parse(answer: &Value, from: &Address) -> Option<Self> {
         let Value::Array(entries) = answer else { return None };

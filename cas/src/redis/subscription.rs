@@ -6,6 +6,7 @@ use std::time::Duration;
 use ::redis::aio::{PubSubSink, PubSubStream};
 use bytes::Bytes;
 use futures_util::StreamExt;
+use kiln_net::causes::chain;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval_at, sleep, timeout};
 
@@ -66,7 +67,7 @@ type Connection = (PubSubSink, PubSubStream);
 
 struct Task {
     topology: Arc<Topology>,
-    /// With the server, for a connection or an answer.
+    /// How long the server may take for a connection or an answer.
     patience: Duration,
     /// Silence after which the server is asked whether it is still there.
     ping: Duration,
@@ -93,7 +94,7 @@ impl Task {
         }
     }
 
-    /// To one of the known nodes, another one each time: messages reach all nodes of a cluster.
+    /// Connects to one of the known nodes, another one each time: messages reach all nodes of a cluster.
     async fn connect(&mut self) -> Result<Connection, RedisError> {
         let known = self.topology.known();
         let address = &known[self.attempts % known.len()];
@@ -115,7 +116,9 @@ impl Task {
         loop {
             match self.connect().await {
                 Ok(connection) => return connection,
-                Err(error) => tracing::debug!(%error, "a subscription does not come back"),
+                Err(error) => {
+                    tracing::debug!(error = %chain(&error), "a subscription does not come back")
+                }
             }
             failures += 1;
             sleep(pause(failures)).await;

@@ -10,7 +10,7 @@ use super::observe::Observer;
 /// Terms of calls that are made together.
 #[derive(Clone)]
 pub(super) struct Terms {
-    /// All rounds end by then.
+    /// When the calls end at the latest, retries included.
     pub(super) deadline: Instant,
     /// A server that was silent for so long is taken for lost.
     pub(super) patience: Duration,

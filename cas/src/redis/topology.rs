@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use ::redis::{ProtocolVersion, TlsCertificates};
 use futures_util::future::select_ok;
+use kiln_net::causes::chain;
 
 use super::address::Address;
 use super::config::RedisConfig;
@@ -172,7 +173,7 @@ impl Topology {
             return;
         }
         if let Err(error) = select_ok(asked).await {
-            tracing::debug!(%error, "the slots of the cluster are not learned");
+            tracing::debug!(error = %chain(&error), "the slots of the cluster are not learned");
         }
     }
 }

@@ -103,7 +103,7 @@ impl ActionCacheService {
         result: Bytes,
     ) -> Result<ActionResult, Status> {
         let mut result = ActionResult::decode(result).map_err(|error| {
-            store_status("action_digest", &StoreError::Corrupt(error.to_string()))
+            store_status("action_digest", &StoreError::corrupt(error.to_string()))
         })?;
         let mut room = MAX_INLINE;
         if request.inline_stdout && result.stdout_raw.is_empty() {

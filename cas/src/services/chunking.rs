@@ -10,8 +10,11 @@ use futures_util::StreamExt;
 use kiln_protos::reapi::{self, chunking_function};
 use tonic::Status;
 
+use super::rpc::add;
 use super::status::{records_status, store_status};
-use crate::blob::SharedBlobStore;
+use crate::blob::{MAX_WHOLE_BLOB, SharedBlobStore};
+use crate::budget::Charge;
+use crate::counted::ENTRY_BYTES;
 use crate::digest::{Digest, DigestFunction};
 use crate::error::StoreError;
 use crate::records::{Expect, MAX_VALUE, Record, SharedRecords, Write};
@@ -27,6 +30,8 @@ pub const MAX_CHUNKS: usize = 1 << 20;
 const PAGE: usize = 10_000;
 /// Most digests in a unary answer: the message stays below 4 MiB.
 const MAX_UNARY: usize = 40_000;
+/// Bytes that cutting a blob holds: what waits to be cut, and a chunk that is being stored.
+const CUTTING: u64 = 2 * MAX_CHUNK as u64;
 /// Bytes of a chunk in a stored mapping: hash and size.
 const STORED_CHUNK: usize = 40;
 
@@ -56,9 +61,10 @@ impl Chunking {
         )))
     }
 
-    /// The chunks of `blob`, all of them stored. Errors: `NOT_FOUND` without the blob;
-    /// `PERMISSION_DENIED` where it would have to be cut first and may not be.
-    pub async fn split(&self, blob: &Digest) -> Result<Mapping, Status> {
+    /// The chunks of `blob`, all of them stored. `charge` is for what cutting and the mapping hold.
+    /// Errors: `NOT_FOUND` without the blob; `PERMISSION_DENIED` where it would have to be cut first
+    /// and may not be.
+    pub async fn split(&self, blob: &Digest, charge: &mut Charge) -> Result<Mapping, Status> {
         let refuse = |error| store_status("blob_digest", &error);
         if blob.is_empty_blob() {
             return Ok(Mapping::fast_cdc(Vec::new()));
@@ -68,6 +74,7 @@ impl Chunking {
             return Err(refuse(StoreError::NotFound(*blob)));
         }
         if let Some(mapping) = self.known(blob).await? {
+            add(charge, mapping.memory()).await?;
             return Ok(mapping);
         }
         if !self.may_store {
@@ -76,7 +83,9 @@ impl Chunking {
                  needs a role that may upload blobs",
             ));
         }
+        add(charge, blob.size.min(CUTTING)).await?;
         let mapping = Mapping::fast_cdc(self.cut(blob).await.map_err(refuse)?);
+        add(charge, mapping.memory()).await?;
         self.remember(blob, &mapping).await?;
         Ok(mapping)
     }
@@ -137,8 +146,11 @@ impl Chunking {
         blob: &Digest,
         chunks: Vec<Digest>,
         function: i32,
+        charge: &mut Charge,
     ) -> Result<(), Status> {
         Self::check_count(chunks.len())?;
+        // One chunk is read while the one before it is written.
+        add(charge, blob.size.min(2 * MAX_WHOLE_BLOB)).await?;
         let refuse = |error| store_status("blob_digest", &error);
         if self.blobs.find_missing(&[*blob]).await.map_err(refuse)?.is_empty() {
             return Ok(());
@@ -219,6 +231,11 @@ impl Mapping {
         Self { chunks, function: chunking_function::Value::FastCdc2020.into() }
     }
 
+    /// Bytes that the mapping takes in memory and in an answer.
+    fn memory(&self) -> u64 {
+        self.chunks.len() as u64 * ENTRY_BYTES
+    }
+
     fn to_stored(&self) -> Vec<u8> {
         let mut value = Vec::with_capacity(4 + self.chunks.len() * STORED_CHUNK);
         value.extend(self.function.to_le_bytes());
@@ -253,7 +270,7 @@ impl Mapping {
         })
     }
 
-    /// At least one page, so that the function is always said.
+    /// Splits the mapping into pages; there is at least one, so that the function is always said.
     pub fn into_pages(self) -> impl Iterator<Item = reapi::GetChunkMappingResponse> + Send {
         let pages = self.chunks.len().div_ceil(PAGE).max(1);
         (0..pages).map(move |i| {
@@ -268,9 +285,14 @@ impl Mapping {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use http::Extensions;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::budget::{Budget, MIN_BUDGET};
+    use crate::stores::{MemoryBlobStore, MemoryRecords};
 
     #[test]
     fn cutting_piece_by_piece_is_cutting_the_whole() {
@@ -295,6 +317,27 @@ mod tests {
         }
         assert_eq!(pieces, whole);
         assert!(pieces.len() > 4, "{pieces:?}");
+    }
+
+    #[tokio::test]
+    async fn what_cutting_holds_is_charged_to_the_request() {
+        let budget = Budget::new(MIN_BUDGET);
+        let mut caller = Extensions::new();
+        caller.insert(budget.share(None));
+        let data = Bytes::from(vec![7; 5 << 20]);
+        let blob = DigestFunction::Sha256.digest(&data);
+        let blobs: SharedBlobStore = Arc::new(MemoryBlobStore::default());
+        blobs.write(&blob, data).await.unwrap();
+        let records: SharedRecords = Arc::new(MemoryRecords::default());
+        let chunking = Chunking { blobs, records, may_store: true };
+        let mut charge = Charge::of(&caller);
+        let cut = chunking.split(&blob, &mut charge).await.unwrap();
+        assert!(budget.snapshot().used_bytes >= CUTTING + cut.memory());
+        drop(charge);
+        let mut charge = Charge::of(&caller);
+        assert_eq!(chunking.split(&blob, &mut charge).await.unwrap(), cut);
+        let known = budget.snapshot().used_bytes;
+        assert!(known < CUTTING, "{known} bytes are charged for a mapping that is known");
     }
 
     proptest! {

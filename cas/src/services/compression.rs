@@ -101,7 +101,7 @@ impl Decompressor {
         }
     }
 
-    /// To be called when no more input comes.
+    /// Call it when no more input comes.
     pub fn finish(&self) -> Result<(), ZstdError> {
         if self.in_frame { Err(ZstdError::Truncated) } else { Ok(()) }
     }
@@ -124,12 +124,12 @@ pub fn decompress(mut data: Bytes, size: u64) -> Result<Bytes, ZstdError> {
 }
 
 pub fn compress(data: &[u8]) -> Result<Bytes, StoreError> {
-    zstd::bulk::compress(data, LEVEL).map(Bytes::from).map_err(|e| StoreError::io("compress", &e))
+    zstd::bulk::compress(data, LEVEL).map(Bytes::from).map_err(|e| StoreError::io("compress", e))
 }
 
 /// The blob's bytes as one zstd frame.
 pub fn compressed_stream(blob: Blob) -> Result<BlobStream, StoreError> {
-    let encoder = Encoder::new(LEVEL).map_err(|e| StoreError::io("compress", &e))?;
+    let encoder = Encoder::new(LEVEL).map_err(|e| StoreError::io("compress", e))?;
     let state = Compressing { source: blob.into_stream(), encoder: Some(encoder) };
     Ok(Box::pin(futures_util::stream::try_unfold(state, |mut state| async move {
         Ok(state.next().await?.map(|piece| (piece, state)))
@@ -177,7 +177,7 @@ fn with_room(
 ) -> Result<usize, StoreError> {
     let filled = output.len();
     output.reserve(64 << 10);
-    run(&mut OutBuffer::around_pos(output, filled)).map_err(|e| StoreError::io("compress", &e))
+    run(&mut OutBuffer::around_pos(output, filled)).map_err(|e| StoreError::io("compress", e))
 }
 
 fn invalid(error: std::io::Error) -> ZstdError {

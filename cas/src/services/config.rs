@@ -23,9 +23,9 @@ pub struct ServicesConfig {
     pub events: Events,
     /// Whether the same server executes actions.
     pub exec_enabled: bool,
-    /// Who may do what.
+    /// Decides who may do what.
     pub access: SharedAuthorizer,
-    /// To which the promises of the stores are attributed.
+    /// The invocations that promises of the stores are attributed to.
     pub invocations: Invocations,
     /// What FetchBlob may download.
     pub fetch: FetchConfig,

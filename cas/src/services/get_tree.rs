@@ -49,7 +49,7 @@ pub struct Walk {
     skip: usize,
     page_size: usize,
     done: bool,
-    /// For the largest group of directories that was held at a time.
+    /// Charged for the largest group of directories that was held at a time.
     charge: Charge,
 }
 
@@ -131,7 +131,8 @@ impl Walk {
         Ok(count > 0)
     }
 
-    /// For directories of `bytes` bytes in all: as they came, decoded (one at a time), and in a page.
+    /// Charges for directories of `bytes` bytes in all: as they came, decoded (one at a time), and in a
+    /// page.
     async fn charge_for(&mut self, bytes: u64) -> Result<(), Status> {
         let bytes = bytes.min(MAX_DIRECTORY + READ_AHEAD_BYTES) * 4;
         self.charge.grow_to(bytes).await.map_err(|error| budget_status(&error))

@@ -16,7 +16,7 @@ impl Guard {
         self.0.check(caller, right, instance).map_err(refused_status)
     }
 
-    /// The same for an instance name as it came.
+    /// Checks as [`Guard::check`] does, for an instance name as it came.
     pub fn check_bytes(
         &self,
         caller: &Extensions,

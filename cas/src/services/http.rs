@@ -262,7 +262,7 @@ impl HttpCache {
     }
 }
 
-/// Without a Content-Length the size is known at the end only.
+/// Stores a body without a Content-Length: its size is known at the end only.
 async fn put_unsized(
     blobs: &SharedBlobStore,
     name: &Name,

@@ -16,7 +16,7 @@ pub fn request_metadata(metadata: &MetadataMap) -> Option<RequestMetadata> {
     decode(metadata.get_bin(REQUEST_METADATA)?)
 }
 
-/// The same from HTTP headers.
+/// The metadata of a request by its HTTP headers.
 pub(crate) fn from_headers(headers: &HeaderMap) -> Option<RequestMetadata> {
     let value = headers.get(REQUEST_METADATA)?;
     let mut map = HeaderMap::with_capacity(1);

@@ -51,7 +51,7 @@ pub fn missing_blobs(what: &str, remedy: &str, missing: &[Digest]) -> rpc::Statu
     rpc::Status { code, message, details: vec![detail(missing)] }
 }
 
-/// The same as a gRPC error: the detail lists the first [`MAX_NAMED_IN_TRAILER`].
+/// A gRPC error that names the blobs that are missing: the detail lists the first [`MAX_NAMED_IN_TRAILER`].
 pub fn missing_blobs_error(what: &str, remedy: &str, missing: &[Digest]) -> Status {
     let mut status = missing_blobs(what, remedy, missing);
     if missing.len() > MAX_NAMED_IN_TRAILER {
@@ -60,7 +60,7 @@ pub fn missing_blobs_error(what: &str, remedy: &str, missing: &[Digest]) -> Stat
     grpc_error(status)
 }
 
-/// As a gRPC error: details travel in `grpc-status-details-bin`.
+/// Turns a status with details into a gRPC error: details travel in `grpc-status-details-bin`.
 pub fn grpc_error(status: rpc::Status) -> Status {
     let code = Code::from_i32(status.code);
     if status.details.is_empty() {

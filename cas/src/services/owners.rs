@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use kiln_net::Backoff;
+use kiln_net::causes::chain;
+
 use super::{asset, chunking, http};
 use crate::blob::SharedBlobStore;
 use crate::digest::Digest;
@@ -14,6 +17,8 @@ const PAGE: usize = 64;
 const LOOK: Duration = Duration::from_secs(1);
 /// A round is followed by so many times what it took: at most a twentieth of a processor.
 const REST: u32 = 20;
+/// Pauses after rounds that failed.
+const BACKOFF: Backoff = Backoff::new(LOOK, Duration::from_secs(60));
 
 /// Records of one kind.
 struct Kind {
@@ -45,6 +50,7 @@ pub async fn keep_swept(
 ) {
     // What went in the last run is not known.
     let mut swept = None;
+    let mut failures = 0;
     loop {
         tokio::time::sleep(LOOK).await;
         let now = evicted();
@@ -54,10 +60,14 @@ pub async fn keep_swept(
         let began = Instant::now();
         match sweep(&records, &blobs).await {
             Ok(gone) => {
-                swept = Some(now);
+                (swept, failures) = (Some(now), 0);
                 tracing::debug!(gone, "removed what was remembered of evicted blobs");
             }
-            Err(error) => tracing::warn!(%error, "records of evicted blobs stay for now"),
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "records of evicted blobs stay for now");
+                failures += 1;
+                tokio::time::sleep(BACKOFF.pause(failures)).await;
+            }
         }
         tokio::time::sleep(began.elapsed() * REST).await;
     }
@@ -138,11 +148,13 @@ async fn restore(
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
 
     use bytes::Bytes;
 
     use super::*;
     use crate::digest::DigestFunction;
+    use crate::records::{Records, Version};
     use crate::stores::{Clock, MemoryBlobStore, MemoryRecords};
 
     async fn put(records: &SharedRecords, key: String, value: Vec<u8>) {
@@ -177,5 +189,42 @@ mod tests {
         blobs.write(&digests[1], new).await.unwrap();
         assert_eq!(sweep(&records, &blobs).await.unwrap(), 3);
         assert_eq!(left().await, 1, "what is no blob's stays");
+    }
+
+    /// Records that cannot be read.
+    #[derive(Default)]
+    struct Away(AtomicU32);
+
+    #[async_trait::async_trait]
+    impl Records for Away {
+        async fn get(&self, _: &str) -> Result<Option<Record>, RecordsError> {
+            Err(RecordsError::Unavailable("away".to_owned()))
+        }
+
+        async fn write(&self, _: Vec<Write>) -> Result<Vec<Version>, RecordsError> {
+            Err(RecordsError::Unavailable("away".to_owned()))
+        }
+
+        async fn list(
+            &self,
+            _: &str,
+            _: Option<&str>,
+            _: bool,
+            _: usize,
+        ) -> Result<Vec<Record>, RecordsError> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Err(RecordsError::Unavailable("away".to_owned()))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_round_that_fails_is_repeated_ever_less_often() {
+        let away = Arc::new(Away::default());
+        let blobs: SharedBlobStore = Arc::new(MemoryBlobStore::default());
+        let ten_minutes = Duration::from_secs(600);
+        let sweeping = keep_swept(away.clone(), blobs, || 0);
+        assert!(tokio::time::timeout(ten_minutes, sweeping).await.is_err());
+        let rounds = away.0.load(Ordering::Relaxed);
+        assert!((10..40).contains(&rounds), "{rounds} rounds");
     }
 }

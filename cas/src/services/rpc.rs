@@ -73,7 +73,7 @@ pub fn method<B>(request: &Request<B>) -> &str {
     method_of(request.uri())
 }
 
-/// The same of a request's URI.
+/// The method's name, by a request's URI.
 pub fn method_of(uri: &Uri) -> &str {
     let path = uri.path();
     path.rsplit_once('/').map_or(path, |(_, method)| method)
@@ -94,7 +94,7 @@ pub async fn single<B: RequestBody>(
     Messages::new(body, name, limit, Charge::of(caller)).single().await
 }
 
-/// The same, decoded.
+/// The only message of a unary call, decoded, and what it is charged.
 pub async fn decode_single<M: Counted, B: RequestBody>(
     caller: &Extensions,
     body: B,

@@ -1,5 +1,6 @@
 //! Errors of storage as gRPC statuses: the one place where both are known.
 
+use kiln_net::causes::chain;
 use kiln_protos::rpc;
 use tonic::{Code, Status};
 
@@ -32,7 +33,7 @@ pub fn code_of(error: &StoreError) -> Code {
 pub fn store_status(field: &str, error: &StoreError) -> Status {
     let code = code_of(error);
     if matches!(code, Code::Internal | Code::DataLoss) {
-        tracing::error!(field, %error, "storage failed");
+        tracing::error!(field, error = %chain(error), "storage failed");
     }
     Status::new(code, format!("{field}: {error}"))
 }
@@ -93,8 +94,8 @@ mod tests {
             (StoreError::OutOfRange { digest, offset: 9 }, Code::OutOfRange),
             (StoreError::Full { used: 1, limit: 1, setting: "x" }, Code::ResourceExhausted),
             (StoreError::DiskFull { path: "/x".into() }, Code::ResourceExhausted),
-            (StoreError::Unavailable("later".into()), Code::Unavailable),
-            (StoreError::Corrupt("bits".into()), Code::DataLoss),
+            (StoreError::unavailable("later"), Code::Unavailable),
+            (StoreError::corrupt("bits"), Code::DataLoss),
         ];
         for (error, code) in cases {
             let status = store_status("data", &error);

@@ -23,7 +23,7 @@ pub struct AuditEvent {
     pub actor: String,
     /// What was done, e.g. `release.promote`.
     pub action: String,
-    /// To what.
+    /// What it was done to.
     pub subject: String,
     /// A JSON object as text.
     pub details: String,

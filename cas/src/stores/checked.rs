@@ -30,7 +30,7 @@ pub fn checked(digest: &Digest, blob: Blob) -> Result<Blob, StoreError> {
 }
 
 fn damaged(expected: &Digest, actual: &Digest) -> StoreError {
-    StoreError::Corrupt(format!("the bytes of blob {expected} came as {actual}"))
+    StoreError::corrupt(format!("the bytes of blob {expected} came as {actual}"))
 }
 
 struct Checking {

@@ -17,9 +17,9 @@ impl DirectoryLock {
     /// Creates `dir` if it is absent.
     pub fn acquire(dir: &Path) -> Result<Self, StoreError> {
         std::fs::create_dir_all(dir)
-            .map_err(|error| StoreError::io(format!("create {}", dir.display()), &error))?;
+            .map_err(|error| StoreError::io(format!("create {}", dir.display()), error))?;
         let path = dir.join(LOCK_FILE);
-        let failed = |error| StoreError::io(format!("lock {}", path.display()), &error);
+        let failed = |error| StoreError::io(format!("lock {}", path.display()), error);
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -48,7 +48,7 @@ fn in_use(dir: &Path, file: &mut File) -> StoreError {
         "" => "another process".to_owned(),
         id => format!("process {id}"),
     };
-    StoreError::Invalid(format!(
+    StoreError::invalid(format!(
         "data directory {} is in use by {holder}; stop it, or choose another --data-dir",
         dir.display()
     ))

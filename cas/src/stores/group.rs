@@ -42,9 +42,7 @@ pub async fn blocking<T: Send + 'static>(
 ) -> Result<T, StoreError> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
-        Err(error) => {
-            Err(StoreError::Io { context: "storage task".to_owned(), message: error.to_string() })
-        }
+        Err(error) => Err(StoreError::failed("storage task", error)),
     }
 }
 

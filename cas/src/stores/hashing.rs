@@ -7,6 +7,7 @@ use tokio::task::JoinHandle;
 use crate::digest::{Digest, DigestFunction, Hasher};
 use crate::error::StoreError;
 
+const HASHING: &str = "hash a blob";
 /// Bytes that are worth a trip to another thread. At most twice as many are held.
 pub const BATCH: usize = 512 << 10;
 
@@ -54,8 +55,11 @@ impl StreamHasher {
     async fn settled(&mut self) -> Result<Hasher, StoreError> {
         match std::mem::replace(&mut self.state, State::Lost) {
             State::Here(hasher) => Ok(hasher),
-            State::Away(task) => task.await.map_err(|error| lost(&error.to_string())),
-            State::Lost => Err(lost("it failed before")),
+            State::Away(task) => task.await.map_err(|error| StoreError::failed(HASHING, error)),
+            State::Lost => Err(StoreError::Io {
+                context: HASHING.to_owned(),
+                reason: "it failed before".into(),
+            }),
         }
     }
 }
@@ -67,11 +71,7 @@ pub async fn hash(function: DigestFunction, data: &Bytes) -> Result<Digest, Stor
     }
     let data = data.clone();
     let hashed = tokio::task::spawn_blocking(move || function.digest(&data)).await;
-    hashed.map_err(|error| lost(&error.to_string()))
-}
-
-fn lost(reason: &str) -> StoreError {
-    StoreError::Io { context: "hash a blob".to_owned(), message: reason.to_owned() }
+    hashed.map_err(|error| StoreError::failed(HASHING, error))
 }
 
 #[cfg(test)]

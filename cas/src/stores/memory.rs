@@ -81,7 +81,7 @@ impl Contents {
 }
 
 impl Default for MemoryBlobStore {
-    /// Without a limit worth naming, and with the usual lease.
+    /// A store without a limit worth naming, and with the usual lease.
     fn default() -> Self {
         Self::new(u64::MAX / 2, crate::promises::DEFAULT_LEASE, Clock::system())
     }

@@ -23,7 +23,6 @@ mod records;
 mod redis;
 mod remote;
 pub mod s3;
-mod tiered;
 mod verify;
 mod wiring;
 
@@ -41,7 +40,6 @@ pub use redis::{
     RedisActionCache, RedisActionCacheOptions, RedisBlobIndex, RedisBlobIndexOptions, RedisRecords,
 };
 pub use remote::{RemoteStore, TransferFigures, Transfers};
-pub use tiered::Tiered;
 pub use verify::Verified;
 pub use wiring::{
     SharedConfig, SharedIndex, SharedSnapshot, Storage, StorageConfig, StorageSnapshot,

@@ -13,5 +13,6 @@ mod download;
 mod harness;
 mod http_cache;
 mod logs;
+mod origin;
 mod promises;
 mod trees;

@@ -79,10 +79,7 @@ async fn write_small(
         let group = std::mem::replace(&mut blobs, rest);
         let root = root.clone();
         let read = tokio::task::spawn_blocking(move || read_all(&root, group)).await;
-        let read = read.map_err(|error| StoreError::Io {
-            context: "read small outputs".to_owned(),
-            message: error.to_string(),
-        })??;
+        let read = read.map_err(|error| StoreError::failed("read small outputs", error))??;
         let writes = read.iter().map(|(digest, data)| store.write(digest, data.clone()));
         futures_util::future::try_join_all(writes).await?;
     }
@@ -96,7 +93,7 @@ fn read_all(
 ) -> Result<Vec<(Digest, Bytes)>, StoreError> {
     let whole = |(digest, content): (Digest, Content)| {
         let data = read_whole(root, content, digest.size);
-        let failed = |error| StoreError::io(format!("read the output {digest}"), &error);
+        let failed = |error| StoreError::io(format!("read the output {digest}"), error);
         data.map(|data| (digest, data)).map_err(failed)
     };
     blobs.into_iter().map(whole).collect()
@@ -171,11 +168,8 @@ async fn write_file(
     }
     match reader.await {
         Ok(Ok(())) => writer.commit().await,
-        Ok(Err(error)) => Err(StoreError::io(format!("read the output {digest}"), &error)),
-        Err(error) => Err(StoreError::Io {
-            context: format!("read the output {digest}"),
-            message: error.to_string(),
-        }),
+        Ok(Err(error)) => Err(StoreError::io(format!("read the output {digest}"), error)),
+        Err(error) => Err(StoreError::failed(format!("read the output {digest}"), error)),
     }
 }
 

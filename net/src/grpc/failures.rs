@@ -46,7 +46,7 @@ pub struct Failures {
     patience: Duration,
     count: u32,
     since: Option<Instant>,
-    /// Whose failures, and at which of its addresses.
+    /// The server that is called, and the number of its address in use.
     server: Option<(Connections, usize)>,
 }
 
@@ -55,7 +55,7 @@ impl Failures {
         Self { patience, count: 0, since: None, server: None }
     }
 
-    /// Of calls to `server`: turns to its next address where one is not heard.
+    /// Counts failures of calls to `server`, and turns to its next address where one is not heard.
     pub fn over(server: &Connections) -> Self {
         let at = (server.clone(), server.place());
         Self { server: Some(at), ..Self::new(server.patience()) }

@@ -10,6 +10,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::{Request, Status};
 
+use crate::causes::chain;
 /// A file is read again after this time: short-lived tokens are renewed in place.
 const FILE_LIFETIME: Duration = Duration::from_secs(10);
 /// Longest token in bytes; what headers can carry.
@@ -66,7 +67,9 @@ impl Source {
             current.0 = Instant::now();
             match read(path) {
                 Ok(token) => current.1 = token,
-                Err(error) => tracing::warn!(%error, "the earlier token is used on"),
+                Err(error) => {
+                    tracing::warn!(error = %chain(&error), "the earlier token is used on")
+                }
             }
         }
         current.1.clone()

@@ -40,7 +40,7 @@ pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// All certificates of a file, in order; at least one.
+/// Reads all certificates of a file, in order. Errors: there is none.
 pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileError> {
     let none = || FileError::NoCertificate { path: path.to_owned() };
     let found: Result<Vec<_>, _> =

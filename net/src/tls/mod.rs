@@ -9,6 +9,7 @@ use rustls::client::ResolvesClientCert;
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, SignatureScheme};
 
+use crate::causes::chain;
 pub use files::{FileError, certificates, certified_key, provider, roots};
 
 /// Files of a client's TLS. All `None`: the system's authorities are trusted, nothing is shown.
@@ -93,7 +94,11 @@ struct Identity {
 impl ResolvesClientCert for Identity {
     fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         certified_key(&self.certificate, &self.key)
-            .inspect_err(|error| tracing::warn!(%error, "no certificate is shown to the server"))
+            .inspect_err(|error| {
+                tracing::warn!(
+                error = %chain(error),
+                "no certificate is shown to the server")
+            })
             .ok()
             .map(Arc::new)
     }

@@ -90,7 +90,7 @@ async fn message<M: Message + Default>(
 ) -> Result<M, StoreError> {
     let data = remote.store.read(&digest, 0, None).await?.collect(MAX_MESSAGE).await?;
     M::decode(data).map_err(|error| {
-        StoreError::Invalid(format!("blob {digest} is not the message it should be: {error}"))
+        StoreError::invalid(format!("blob {digest} is not the message it should be: {error}"))
     })
 }
 
@@ -140,7 +140,7 @@ fn child_digest(
 ) -> Result<Digest, StoreError> {
     let wire = child.digest.clone().unwrap_or_default();
     Digest::from_wire(&wire, function)
-        .map_err(|error| StoreError::Invalid(format!("directory {:?}: {error}", child.name)))
+        .map_err(|error| StoreError::invalid(format!("directory {:?}: {error}", child.name)))
 }
 
 struct Listing<'a> {

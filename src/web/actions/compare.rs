@@ -134,7 +134,7 @@ async fn child<M: Counted + 'static>(
     parent: &Digest,
 ) -> Result<M, StoreError> {
     let digest = digest(wire, parent.function)
-        .ok_or_else(|| StoreError::Invalid(format!("action {parent} names no proper digest")))?;
+        .ok_or_else(|| StoreError::invalid(format!("action {parent} names no proper digest")))?;
     state.message(&digest, MAX_MESSAGE).await
 }
 

@@ -173,7 +173,7 @@ async fn message_at<M: Counted + 'static>(
     action: Digest,
 ) -> Result<(Digest, M), StoreError> {
     let digest = digest(wire, action.function)
-        .ok_or_else(|| StoreError::Invalid("the action names it with no proper digest".into()))?;
+        .ok_or_else(|| StoreError::invalid("the action names it with no proper digest"))?;
     Ok((digest, state.message(&digest, MAX_MESSAGE).await?))
 }
 

@@ -74,7 +74,7 @@ fn walk_tree(tree: &Bytes, digest: &Digest, names: &[String]) -> Result<Director
 }
 
 fn not_a_tree(digest: &Digest, error: &CountError) -> StoreError {
-    StoreError::Invalid(format!("blob {digest} is not the message it should be: {error}"))
+    StoreError::invalid(format!("blob {digest} is not the message it should be: {error}"))
 }
 
 fn child<'a>(directory: &'a Directory, name: &str) -> Result<&'a DirectoryNode, WebError> {
@@ -87,5 +87,5 @@ fn child<'a>(directory: &'a Directory, name: &str) -> Result<&'a DirectoryNode, 
 fn child_digest(node: &DirectoryNode, parent: &Digest) -> Result<Digest, StoreError> {
     let wire = node.digest.clone().unwrap_or_default();
     Digest::from_wire(&wire, parent.function)
-        .map_err(|error| StoreError::Invalid(format!("directory {:?}: {error}", node.name)))
+        .map_err(|error| StoreError::invalid(format!("directory {:?}: {error}", node.name)))
 }

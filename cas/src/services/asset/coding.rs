@@ -67,7 +67,7 @@ impl Coding {
     }
 }
 
-/// By its name the file is a compressed one.
+/// Whether the file is a compressed one, by its name.
 fn is_compressed(url: &Url) -> bool {
     let path = url.path().to_ascii_lowercase();
     [".gz", ".tgz"].iter().any(|end| path.ends_with(end))

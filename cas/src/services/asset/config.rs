@@ -9,7 +9,7 @@ use kiln_net::Allowed;
 pub struct FetchConfig {
     /// Empty: nothing is downloaded.
     pub allowed: Allowed,
-    /// Where content lies until its digest is known.
+    /// The directory in which content lies until its digest is known.
     pub directory: PathBuf,
     /// Most bytes of one download, and of all that are under way.
     pub max_size: u64,

@@ -30,7 +30,7 @@ const OF_PROXIES: &str = "proxy-";
 pub enum DownloadError {
     #[error("the server answered {0}")]
     NotFound(String),
-    /// By the server, or by the configuration here.
+    /// The web server refuses, or the configuration here does.
     #[error("{0}")]
     Denied(String),
     #[error("the download failed: {0}")]
@@ -105,7 +105,7 @@ async fn request(
     response.map_err(|error| DownloadError::Failed(format!("{}: {}", shown(url), described(error))))
 }
 
-/// Where the answer sends us. `None`: it is no redirection.
+/// The URL that the answer redirects to. `None`: it is no redirection.
 fn redirection(url: &Url, response: &Response) -> Result<Option<Url>, DownloadError> {
     let status = response.status();
     if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {

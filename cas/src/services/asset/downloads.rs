@@ -40,13 +40,13 @@ pub struct Job {
     pub url: Url,
     pub wanted: Wanted,
     pub function: DigestFunction,
-    /// As whoever began the download may write to it.
+    /// The store as whoever began the download may write to it.
     pub blobs: SharedBlobStore,
 }
 
 #[derive(Debug, Clone)]
 pub enum Failure {
-    /// Nobody's fault here.
+    /// The caller or the web server is at fault, not this server.
     Outside(Status),
     Ours(Status),
 }
@@ -64,7 +64,7 @@ struct Shared {
     room: Arc<Room>,
     admitted: Arc<Semaphore>,
     receiving: Semaphore,
-    /// By the keys of their records.
+    /// Downloads by the keys of their records.
     under_way: Mutex<HashMap<String, UnderWay>>,
     /// Made at the first use: reading the authorities takes time and memory.
     client: OnceCell<Client>,
@@ -248,7 +248,8 @@ impl Shared {
         Ok(())
     }
 
-    /// Only of the URI that was downloaded: nothing says that others stand for the same.
+    /// Writes the record of the URI that was downloaded alone: nothing says that the others of the request
+    /// stand for the same content.
     async fn record(&self, job: &Job, digest: &Digest, since: i64) -> Result<(), Failure> {
         let value = Some(StoredAsset::new(digest, since, None).encode());
         let write = Write { key: job.key.clone(), expect: Expect::Anything, value };

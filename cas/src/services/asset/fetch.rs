@@ -34,7 +34,7 @@ struct Found {
     expires: Option<i64>,
 }
 
-/// Nobody's fault here: it belongs into the response.
+/// A failure that is no fault of this server: it belongs into the response.
 struct Outside {
     uri: String,
     status: Status,
@@ -130,7 +130,7 @@ impl Fetch for AssetService {
 }
 
 impl AssetService {
-    /// From an earlier push or fetch, if everything is still there.
+    /// What an earlier push or fetch has left, if everything is still there.
     async fn known(&self, names: &Names<'_>, oldest: Option<i64>) -> Result<Option<Found>, Status> {
         for (index, uri) in names.uris.iter().enumerate() {
             let record = self.records.get(&names.key(index)).await;

@@ -74,7 +74,7 @@ impl Spool {
         room.take(taken)?;
         let file = std::fs::create_dir_all(directory)
             .and_then(|()| tempfile::tempfile_in(directory))
-            .map_err(|error| io(&error));
+            .map_err(io);
         // What was taken is given back if there is no file.
         match file {
             Ok(file) => {
@@ -98,7 +98,7 @@ impl Spool {
             self.taken += more;
         }
         self.hasher.update(data);
-        self.file.write_all(data).await.map_err(|error| io(&error))?;
+        self.file.write_all(data).await.map_err(io)?;
         Ok(())
     }
 
@@ -109,12 +109,12 @@ impl Spool {
         if digest.is_empty_blob() {
             return Ok(digest);
         }
-        self.file.flush().await.map_err(|error| io(&error))?;
-        self.file.seek(SeekFrom::Start(0)).await.map_err(|error| io(&error))?;
+        self.file.flush().await.map_err(io)?;
+        self.file.seek(SeekFrom::Start(0)).await.map_err(io)?;
         let mut writer = blobs.writer(&digest).await?;
         loop {
             let mut chunk = BytesMut::with_capacity(CHUNK);
-            if self.file.read_buf(&mut chunk).await.map_err(|error| io(&error))? == 0 {
+            if self.file.read_buf(&mut chunk).await.map_err(io)? == 0 {
                 break;
             }
             writer.write(chunk.freeze()).await?;
@@ -130,7 +130,7 @@ impl Drop for Spool {
     }
 }
 
-fn io(error: &std::io::Error) -> StoreError {
+fn io(error: std::io::Error) -> StoreError {
     StoreError::io("temporary file of a download", error)
 }
 

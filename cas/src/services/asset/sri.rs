@@ -19,10 +19,10 @@ pub(super) struct Integrity {
     sums: Vec<Vec<u8>>,
 }
 
-/// In rising order of strength.
+/// Hash functions, in rising order of strength.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Algorithm {
-    /// Not of the specification, but Bazel knows it.
+    /// The specification does not have it, but Bazel knows it.
     Blake3,
     Sha256,
     Sha384,

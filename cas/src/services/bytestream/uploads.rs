@@ -57,6 +57,21 @@ impl Uploads {
         (now.duration_since(since) < PARTIAL_LIFETIME).then_some(partial)
     }
 
+    /// Takes the upload out if so many of its bytes are there. Errors: how many there are; it stays
+    /// where it is, for no longer than before.
+    pub fn take_at(&self, key: &UploadKey, offset: u64, now: Instant) -> Result<Partial, u64> {
+        let mut waiting = self.lock();
+        let there = match waiting.get(key) {
+            Some((since, partial)) if now.duration_since(*since) < PARTIAL_LIFETIME => {
+                partial.committed
+            }
+            _ => 0,
+        };
+        let taken = if there == offset { waiting.remove(key) } else { None };
+        self.count.store(waiting.len(), Ordering::Release);
+        taken.map(|(_, partial)| partial).ok_or(there)
+    }
+
     /// Gives up those that nobody continued in time. Costs next to nothing without any.
     pub fn expire(&self, now: Instant) {
         if self.count.load(Ordering::Acquire) == 0 {
@@ -143,6 +158,19 @@ mod tests {
         assert_eq!(uploads.committed(&key(1), start), Some(7));
         assert_eq!(uploads.committed(&key(1), start + PARTIAL_LIFETIME), None);
         assert!(uploads.take(&key(1), start + PARTIAL_LIFETIME).is_none());
+    }
+
+    #[test]
+    fn an_upload_goes_on_where_it_is_and_a_wrong_offset_keeps_it_for_no_longer() {
+        let (uploads, start) = (Uploads::default(), Instant::now());
+        uploads.keep(key(1), partial(7), start);
+        let late = start + PARTIAL_LIFETIME / 2;
+        assert_eq!(uploads.take_at(&key(1), 6, late).err(), Some(7));
+        assert_eq!(uploads.take_at(&key(2), 7, late).err(), Some(0));
+        assert_eq!(uploads.committed(&key(1), late), Some(7));
+        assert_eq!(uploads.take_at(&key(1), 7, start + PARTIAL_LIFETIME).err(), Some(0));
+        assert_eq!(uploads.take_at(&key(1), 7, late).map(|it| it.committed).ok(), Some(7));
+        assert_eq!(uploads.committed(&key(1), late), None, "whoever has it continues it alone");
     }
 
     #[test]

@@ -100,27 +100,20 @@ impl ByteStream {
         key: &UploadKey,
         offset: i64,
     ) -> Result<Partial, Status> {
-        let earlier = self.uploads.take(key, Instant::now());
         if offset == 0 {
             // Frees the room that this upload itself had set aside before.
-            drop(earlier);
+            drop(self.uploads.take(key, Instant::now()));
             let writer = blobs.writer(&key.digest).await;
             let writer = writer.map_err(|error| store_status("resource_name", &error))?;
             return Ok(Partial { writer, committed: 0 });
         }
-        let committed = earlier.as_ref().map_or(0, |partial| partial.committed);
-        match earlier {
-            Some(partial) if committed as i64 == offset => Ok(partial),
-            other => {
-                if let Some(partial) = other {
-                    self.uploads.keep(key.clone(), partial, Instant::now());
-                }
-                Err(Status::invalid_argument(format!(
-                    "write_offset: {offset} is wrong, {committed} bytes of this upload are here; \
-                     ask QueryWriteStatus where to go on, or start again at 0"
-                )))
-            }
-        }
+        let taken = self.uploads.take_at(key, offset.unsigned_abs(), Instant::now());
+        taken.map_err(|committed| {
+            Status::invalid_argument(format!(
+                "write_offset: {offset} is wrong, {committed} bytes of this upload are here; \
+                 ask QueryWriteStatus where to go on, or start again at 0"
+            ))
+        })
     }
 
     async fn is_present(&self, digest: &Digest) -> Result<bool, Status> {

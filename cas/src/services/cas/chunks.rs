@@ -21,13 +21,14 @@ impl Cas {
         caller: &Extensions,
         body: impl RequestBody,
     ) -> Result<Response<Body>, Status> {
-        let (request, _charge): (reapi::SplitBlobRequest, _) =
+        let (request, mut charge): (reapi::SplitBlobRequest, _) =
             decode_single(caller, body, "SplitBlobRequest", MAX_MESSAGE).await?;
         self.guard.check(caller, Right::Read, &request.instance_name)?;
         let function = function(request.digest_function)?;
         let blob = wire_digest("blob_digest", &request.blob_digest, function)?;
-        let mapping = self.chunking(caller, &request.instance_name).split(&blob).await?;
-        Ok(reply(Encoded::message(&mapping.into_split_response()?)))
+        let chunking = self.chunking(caller, &request.instance_name);
+        let mapping = chunking.split(&blob, &mut charge).await?;
+        Ok(reply(Encoded::message(&mapping.into_split_response()?).charged(charge)))
     }
 
     pub(super) async fn get_mapping(
@@ -35,13 +36,18 @@ impl Cas {
         caller: &Extensions,
         body: impl RequestBody,
     ) -> Result<Response<Body>, Status> {
-        let (request, _charge): (reapi::GetChunkMappingRequest, _) =
+        let (request, mut charge): (reapi::GetChunkMappingRequest, _) =
             decode_single(caller, body, "GetChunkMappingRequest", MAX_MESSAGE).await?;
         self.guard.check(caller, Right::Read, &request.instance_name)?;
         let function = function(request.digest_function)?;
         let blob = wire_digest("blob_digest", &request.blob_digest, function)?;
-        let mapping = self.chunking(caller, &request.instance_name).split(&blob).await?;
-        let pages = mapping.into_pages().map(|page| Ok(Encoded::message(&page)));
+        let chunking = self.chunking(caller, &request.instance_name);
+        let mapping = chunking.split(&blob, &mut charge).await?;
+        let pages = mapping.into_pages().map(move |page| {
+            // Until the last page is out.
+            let _held = &charge;
+            Ok(Encoded::message(&page))
+        });
         Ok(reply_stream(futures_util::stream::iter(pages)))
     }
 
@@ -50,7 +56,7 @@ impl Cas {
         caller: &Extensions,
         body: impl RequestBody,
     ) -> Result<Response<Body>, Status> {
-        let (request, _charge): (reapi::SpliceBlobRequest, _) =
+        let (request, mut charge): (reapi::SpliceBlobRequest, _) =
             decode_single(caller, body, "SpliceBlobRequest", MAX_BATCH_MESSAGE).await?;
         self.guard.check(caller, Right::WriteBlobs, &request.instance_name)?;
         let function = function(request.digest_function)?;
@@ -58,7 +64,7 @@ impl Cas {
         check_size(|| "blob_digest".into(), &blob, self.max_blob_size)?;
         let chunks = wire_digests("chunk_digests", 0, &request.chunk_digests, function)?;
         let chunking = self.chunking(caller, &request.instance_name);
-        chunking.splice(&blob, chunks, request.chunking_function).await?;
+        chunking.splice(&blob, chunks, request.chunking_function, &mut charge).await?;
         let response = reapi::SpliceBlobResponse { blob_digest: Some(blob.to_wire()) };
         Ok(reply(Encoded::message(&response)))
     }
@@ -89,7 +95,7 @@ impl Cas {
             Chunking::check_count(chunks.len())?;
         }
         let chunking = self.chunking(caller, &first.instance_name);
-        chunking.splice(&blob, chunks, first.chunking_function).await?;
+        chunking.splice(&blob, chunks, first.chunking_function, &mut charge).await?;
         let response = reapi::RegisterChunkMappingResponse { blob_digest: Some(blob.to_wire()) };
         Ok(reply(Encoded::message(&response)))
     }

@@ -38,7 +38,7 @@ impl Quotas {
     }
 }
 
-/// Who a caller's bytes count for: the credential's name; of somebody without one the address.
+/// The account that a caller's bytes count for: the name of its credential, else its address.
 pub fn account_of(access: &dyn Authorizer, caller: &Extensions) -> Arc<str> {
     if let Some(name) = access.name(caller) {
         return name;

@@ -28,7 +28,7 @@ pub struct Quotas {
 }
 
 impl Default for Quotas {
-    /// Without limits.
+    /// Accounts without limits.
     fn default() -> Self {
         Self::new(QuotaLimits::default())
     }
@@ -140,7 +140,7 @@ fn check(
     Err(StoreError::Quota { key, who, used: account.total, limit, asked: bytes })
 }
 
-/// Who bytes count for.
+/// The caller and the instance that bytes count for.
 #[derive(Debug, Clone)]
 pub(super) struct Holder {
     pub(super) caller: Arc<str>,

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use kiln_net::causes::chain;
 use kiln_protos::reapi;
 use prost::Message;
 
@@ -92,7 +93,10 @@ impl CompletenessChecking {
         let decoded = match reapi::ActionResult::decode(result.clone()) {
             Ok(decoded) => decoded,
             Err(error) => {
-                tracing::warn!(action = %key.action, %error, "ignored an unreadable result");
+                tracing::warn!(
+                    action = %key.action, error = %chain(&error),
+                    "ignored an unreadable result"
+                );
                 return Ok(None);
             }
         };
@@ -101,7 +105,10 @@ impl CompletenessChecking {
             Err(ClosureError::Missing(_)) => Ok(None),
             Err(ClosureError::Store(error)) => Err(error),
             Err(error) => {
-                tracing::warn!(action = %key.action, %error, "ignored a malformed result");
+                tracing::warn!(
+                    action = %key.action, error = %chain(&error),
+                    "ignored a malformed result"
+                );
                 Ok(None)
             }
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use kiln_net::causes::chain;
 
 use crate::action_cache::{ActionCache, ActionKey};
 use crate::clock::Clock;
@@ -135,7 +136,10 @@ impl ActionCache for DiskActionCache {
             let contents = self.contents.clone();
             tokio::task::spawn_blocking(move || {
                 if let Err(error) = contents.log.sync() {
-                    tracing::warn!(%error, "could not make a full log segment durable");
+                    tracing::warn!(
+                        error = %chain(&error),
+                        "could not make a full log segment durable"
+                    );
                 }
             });
         }

@@ -13,7 +13,7 @@ pub struct Recent<K, V> {
 }
 
 impl<K: Hash + Eq + Clone, V: Clone> Recent<K, V> {
-    /// At most `capacity` bytes, in the sizes that callers name.
+    /// Keeps at most `capacity` bytes, in the sizes that callers name.
     pub fn new(capacity: usize) -> Self {
         Self { young: HashMap::new(), old: HashMap::new(), young_bytes: 0, capacity }
     }

@@ -177,7 +177,7 @@ async fn unusable_results_are_misses_and_a_failing_store_is_an_error() {
 
     let (result, _) = rich_result(&house).await;
     house.actions.put(&key(), result.encode_to_vec().into()).await.unwrap();
-    let down = StoreError::Unavailable("down".to_owned());
+    let down = StoreError::unavailable("down");
     house.faults.fail_next(Operation::FindMissing, down);
     assert!(matches!(house.checked.get(&key()).await, Err(StoreError::Unavailable(_))));
     assert!(house.checked.get(&key()).await.unwrap().is_some());

@@ -163,7 +163,7 @@ mod tests {
             gone
         }
         fn compact_worst(&self, _: u64) -> Result<bool, StoreError> {
-            Err(StoreError::Unavailable("no space for copies".to_owned()))
+            Err(StoreError::unavailable("no space for copies"))
         }
     }
 

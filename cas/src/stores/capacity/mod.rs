@@ -9,6 +9,7 @@ mod tests;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError};
 
+use kiln_net::causes::chain;
 use tokio::sync::Mutex;
 
 pub use self::evict::Evictable;
@@ -35,7 +36,7 @@ const CUT_STEP: u64 = 64;
 pub struct Terms {
     /// What promises are made for, in seconds.
     pub lease: u32,
-    /// Whose promises may be cut short; `None`: nobody's.
+    /// Knows which promises may be cut short; `None`: none may.
     pub invocations: Option<Invocations>,
     pub clock: Clock,
 }
@@ -57,7 +58,7 @@ pub struct Capacity {
     /// When a pass last found nothing more to free: leases are in seconds, so within this
     /// second it would find nothing again.
     fruitless_at: AtomicU32,
-    /// The same of a pass that cut promises short.
+    /// When a pass that cut promises short last found nothing more to free.
     uncut_at: AtomicU32,
     shortfall: Arc<std::sync::Mutex<Shortfall>>,
     warned_at: AtomicU32,
@@ -70,7 +71,7 @@ pub struct Capacity {
 }
 
 impl Capacity {
-    /// At most `max` bytes, of which `headroom` is left to compaction.
+    /// `max`: most bytes of all files, of which `headroom` is left to compaction.
     pub fn new(max: u64, headroom: u64, terms: Terms) -> Arc<Self> {
         Arc::new(Self {
             space: Space::new(max, headroom),
@@ -139,8 +140,8 @@ impl Capacity {
         }
     }
 
-    /// `give_up` frees what unfinished writes hold that nobody may come back for. It is asked
-    /// before a promise is cut short or a write refused; `false`: there was nothing. The first one stays.
+    /// `give_up` frees what unfinished writes hold that nobody may come back for. It is asked before a
+    /// promise is cut short or a write refused; `false`: there was nothing. The first one stays.
     pub fn on_full(&self, give_up: impl Fn() -> bool + Send + Sync + 'static) {
         // An error means that there is one already.
         let _ = self.give_up.set(Box::new(give_up));
@@ -218,7 +219,7 @@ impl Capacity {
                 if cut { capacity.cut_short(&contents, target).await } else { Ok(()) }
             };
             if let Err(error) = freed.await {
-                tracing::warn!(%error, "could not free space");
+                tracing::warn!(error = %chain(&error), "could not free space");
             }
             capacity.in_background.store(false, Ordering::Release);
         });
@@ -251,7 +252,8 @@ impl Capacity {
         Ok(())
     }
 
-    /// The same by cutting promises short that were made to nobody who still runs.
+    /// Frees what is beyond `target` bytes by cutting promises short that were made to nobody who still
+    /// runs.
     async fn cut_short<E: Evictable>(
         &self,
         contents: &Arc<E>,
@@ -298,7 +300,7 @@ impl Capacity {
         ruling: Ruling,
     ) -> Result<bool, StoreError> {
         if self.closed.load(Ordering::Acquire) {
-            return Err(StoreError::Unavailable("it is closed".to_owned()));
+            return Err(StoreError::unavailable("it is closed"));
         }
         let (contents, shortfall) = (contents.clone(), self.shortfall.clone());
         let work = move || {

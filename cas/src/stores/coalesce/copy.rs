@@ -1,6 +1,7 @@
 //! Copying a blob from one store to another.
 
 use futures_util::StreamExt;
+use kiln_net::causes::chain;
 
 use crate::blob::{Blob, BlobStore};
 use crate::digest::Digest;
@@ -26,10 +27,13 @@ pub async fn copy(
     loop {
         match copy_once(from, to, digest).await {
             Err(CopyError::Local(error) | CopyError::Remote(error)) if is_damage(&error) => {
-                tracing::warn!(%digest, %error, attempt, "a blob came damaged from its store");
+                tracing::warn!(
+                    %digest, error = %chain(&error), attempt,
+                    "a blob came damaged from its store"
+                );
                 if attempt == DAMAGED_FETCHES {
                     let message = format!("blob {digest}, {attempt} times in a row: {error}");
-                    return Err(CopyError::Remote(StoreError::Corrupt(message)));
+                    return Err(CopyError::Remote(StoreError::corrupt(message)));
                 }
                 attempt += 1;
             }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use kiln_net::causes::chain;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -61,7 +62,7 @@ impl Coalesced {
     /// Returns when the blob is in the local store, or cannot be.
     async fn fetch(&self, digest: &Digest) -> Result<Copied, StoreError> {
         let mut outcome = self.join_or_begin(digest);
-        let gone = |_| StoreError::Unavailable(format!("the fetch of {digest} was cut off"));
+        let gone = |_| StoreError::unavailable(format!("the fetch of {digest} was cut off"));
         let outcome = outcome.wait_for(Option::is_some).await.map_err(gone)?;
         outcome.clone().unwrap_or(Ok(Copied::Here))
     }
@@ -114,7 +115,7 @@ impl Coalesced {
         }
     }
 
-    /// The same from the remote store, checked where it is read whole.
+    /// A part of the blob from the remote store, checked where it is read whole.
     async fn past(
         &self,
         digest: &Digest,
@@ -146,7 +147,10 @@ fn warn(warned: &Mutex<Option<Instant>>, error: &StoreError) {
     let mut warned = warned.lock().unwrap_or_else(PoisonError::into_inner);
     if warned.is_none_or(|at| at.elapsed() >= WARNING_EVERY) {
         *warned = Some(Instant::now());
-        tracing::warn!(%error, "no local copies of blobs: they are read from where they are kept");
+        tracing::warn!(
+            error = %chain(error),
+            "no local copies of blobs: they are read from where they are kept"
+        );
     }
 }
 

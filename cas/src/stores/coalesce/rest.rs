@@ -1,6 +1,7 @@
 //! A read goes on at the remote store where the local copy breaks off.
 
 use futures_util::StreamExt;
+use kiln_net::causes::chain;
 
 use crate::blob::{BlobStream, SharedBlobStore};
 use crate::digest::Digest;
@@ -19,7 +20,10 @@ impl Rest {
         Box::pin(futures_util::stream::unfold((Some(self), pieces), |(rest, mut pieces)| async {
             let (piece, mut rest) = match (pieces.next().await?, rest) {
                 (Err(error), Some(Rest { remote, digest, offset, limit })) => {
-                    tracing::warn!(%digest, %error, "a local copy cannot be read to its end");
+                    tracing::warn!(
+                        %digest, error = %chain(&error),
+                        "a local copy cannot be read to its end"
+                    );
                     return match remote.read(&digest, offset, limit).await {
                         Ok(blob) => {
                             let mut pieces = blob.into_stream();

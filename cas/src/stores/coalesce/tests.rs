@@ -47,7 +47,7 @@ async fn a_failed_fetch_is_told_to_all_and_the_next_one_tries_again() {
     let (store, faults, remote) = subject();
     let (digest, data) = blob(1, 1000);
     remote.write(&digest, data.clone()).await.unwrap();
-    faults.fail_next(Operation::Read, StoreError::Unavailable("down".to_owned()));
+    faults.fail_next(Operation::Read, StoreError::unavailable("down"));
     let (one, two) = tokio::join!(store.read(&digest, 0, None), store.read(&digest, 0, None));
     assert!(matches!(one, Err(StoreError::Unavailable(_))));
     assert!(matches!(two, Err(StoreError::Unavailable(_))));
@@ -59,7 +59,7 @@ async fn a_failed_fetch_is_told_to_all_and_the_next_one_tries_again() {
 fn broken() -> [StoreError; 4] {
     [
         StoreError::DiskFull { path: "blobs".to_owned() },
-        StoreError::Io { context: "open".to_owned(), message: "Read-only".to_owned() },
+        StoreError::Io { context: "open".to_owned(), reason: "Read-only".into() },
         StoreError::Full { used: 1, limit: 1, setting: "x" },
         StoreError::TooLarge { size: 2, limit: 1 },
     ]
@@ -106,7 +106,7 @@ async fn a_copy_that_breaks_off_is_read_on_from_where_it_is_kept() {
             limit: Option<u64>,
         ) -> Result<Blob, StoreError> {
             let first = self.0.read(digest, offset, limit).await?.collect(u64::MAX).await?;
-            let broken = StoreError::Io { context: "read".into(), message: "I/O".into() };
+            let broken = StoreError::Io { context: "read".into(), reason: "I/O".into() };
             let pieces = [Ok(first.slice(..first.len() / 3)), Err(broken)];
             Ok(Blob::Stream(Box::pin(futures_util::stream::iter(pieces))))
         }

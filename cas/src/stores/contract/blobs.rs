@@ -16,7 +16,7 @@ use crate::stores::indexed::{BlobIndex, Indexed, IndexedOptions, MemoryIndex, Me
 use crate::stores::redis::{RedisBlobIndex, RedisBlobIndexOptions};
 use crate::stores::s3::{S3Config, S3Credentials, S3Objects};
 use crate::stores::{
-    Clock, Coalesced, DiskBlobStore, DiskOptions, MemoryBlobStore, SMALL_BLOB, Tiered, Verified,
+    Clock, Coalesced, DiskBlobStore, DiskOptions, MemoryBlobStore, SMALL_BLOB, Verified,
 };
 
 const MIB: usize = 1 << 20;
@@ -64,11 +64,6 @@ async fn subject(kind: &str, max_size: u64) -> Subject {
             Arc::new(memory(max_size, &clock)),
             Arc::new(memory(max_size, &clock)),
         )),
-        "tiered" => {
-            let (fast, dir) = disk(max_size, &clock).await;
-            kept = Some(dir);
-            Arc::new(Tiered::new(fast, memory(max_size, &clock)))
-        }
         "disk" | "verified disk" => {
             let (store, dir) = disk(max_size, &clock).await;
             kept = Some(dir);
@@ -352,7 +347,6 @@ suite! {
     verified_memory_keeps_the_contract: "verified memory", general;
     disk_keeps_the_contract: "disk", general;
     verified_disk_keeps_the_contract: "verified disk", general;
-    tiered_keeps_the_contract: "tiered", general;
     coalesced_keeps_the_contract: "coalesced memory", general;
     indexed_keeps_the_contract: "indexed", general;
     indexed_keeps_promises_under_pressure: "indexed", pressure;

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use kiln_net::causes::chain;
+
 use super::large::LargeFiles;
 use super::tenant::Occupancy;
 use crate::clock::Clock;
@@ -97,7 +99,7 @@ impl Contents {
         let inner = self.clone();
         tokio::task::spawn_blocking(move || {
             if let Err(error) = inner.log.sync() {
-                tracing::warn!(%error, "could not make a full log segment durable");
+                tracing::warn!(error = %chain(&error), "could not make a full log segment durable");
             }
         });
     }

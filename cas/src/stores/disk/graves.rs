@@ -13,7 +13,7 @@ struct Grave {
 }
 
 impl Grave {
-    /// Nobody else has a link to the file, or it is gone.
+    /// Whether nobody else has a link to the file, or it is gone.
     fn is_last(&self) -> bool {
         self.path.symlink_metadata().map_or(true, |metadata| metadata.nlink() <= 1)
     }

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use kiln_net::causes::chain;
+
 use super::append::Appender;
 use super::graves::Graves;
 use super::names::{self, failed, list, rename_into};
@@ -57,10 +59,10 @@ impl LargeFiles {
     pub fn open(base: &Path, now: u32, lease: u32) -> Result<Self, StoreError> {
         let (dir, temporary) = (base.join("large"), base.join("tmp"));
         for dir in [&dir, &temporary] {
-            std::fs::create_dir_all(dir).map_err(|error| failed("create", dir, &error))?;
+            std::fs::create_dir_all(dir).map_err(|error| failed("create", dir, error))?;
         }
         for entry in list(&temporary)? {
-            std::fs::remove_file(&entry).map_err(|error| failed("remove", &entry, &error))?;
+            std::fs::remove_file(&entry).map_err(|error| failed("remove", &entry, error))?;
         }
         let files = Self {
             dir,
@@ -90,10 +92,10 @@ impl LargeFiles {
         for path in list(&self.dir)?.into_iter().filter(|path| path.is_dir()) {
             for path in list(&path)? {
                 let Some(digest) = names::parse(&self.dir, &path) else { continue };
-                let size = path.metadata().map_err(|error| failed("stat", &path, &error))?.len();
+                let size = path.metadata().map_err(|error| failed("stat", &path, error))?.len();
                 if size != digest.size {
                     // Cut short by a power failure before it was made durable.
-                    std::fs::remove_file(&path).map_err(|error| failed("remove", &path, &error))?;
+                    std::fs::remove_file(&path).map_err(|error| failed("remove", &path, error))?;
                     continue;
                 }
                 let key = Key::from(&digest);
@@ -151,7 +153,7 @@ impl LargeFiles {
             .create_new(true)
             .mode(MODE)
             .open(&path)
-            .map_err(|error| failed("create", &path, &error))?;
+            .map_err(|error| failed("create", &path, error))?;
         Ok(Temporary { file: Appender::new(file, size), path, published: false })
     }
 
@@ -164,15 +166,15 @@ impl LargeFiles {
     ) -> Result<(), StoreError> {
         let path = self.path(digest);
         let permissions = std::fs::Permissions::from_mode(MODE);
-        temporary.file.finish().map_err(|error| failed("write", &temporary.path, &error))?;
+        temporary.file.finish().map_err(|error| failed("write", &temporary.path, error))?;
         let file = temporary.file.file();
-        file.set_permissions(permissions).map_err(|error| failed("chmod", &path, &error))?;
-        let metadata = file.metadata().map_err(|error| failed("stat", &path, &error))?;
+        file.set_permissions(permissions).map_err(|error| failed("chmod", &path, error))?;
+        let metadata = file.metadata().map_err(|error| failed("stat", &path, error))?;
         let _naming = self.naming.lock().unwrap_or_else(PoisonError::into_inner);
         if self.touch(digest, times) {
             return Ok(());
         }
-        rename_into(&temporary.path, &path).map_err(|error| failed("rename to", &path, &error))?;
+        rename_into(&temporary.path, &path).map_err(|error| failed("rename to", &path, error))?;
         temporary.published = true;
         let slot = Slot::new(*digest, times);
         slot.mark_checked(&metadata, times.accessed);
@@ -195,7 +197,7 @@ impl LargeFiles {
                 }
                 Err(StoreError::NotFound(*digest))
             }
-            Err(error) => Err(failed("open", &path, &error)),
+            Err(error) => Err(failed("open", &path, error)),
         }
     }
 
@@ -244,7 +246,7 @@ impl LargeFiles {
             index.remove(&key);
             drop(index);
             if let Err(error) = std::fs::rename(self.path(digest), &grave) {
-                tracing::warn!(%digest, %error, "could not remove a blob");
+                tracing::warn!(%digest, error = %chain(&error), "could not remove a blob");
             }
         }
         let freed = self.graves.dig(grave, digest.size);

@@ -43,12 +43,12 @@ pub fn rename_into(from: &Path, to: &Path) -> io::Result<()> {
 
 /// What is in a directory.
 pub fn list(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
-    let entries = std::fs::read_dir(dir).map_err(|error| failed("list", dir, &error))?;
+    let entries = std::fs::read_dir(dir).map_err(|error| failed("list", dir, error))?;
     let paths: Result<_, _> = entries.map(|entry| entry.map(|entry| entry.path())).collect();
-    paths.map_err(|error| failed("list", dir, &error))
+    paths.map_err(|error| failed("list", dir, error))
 }
 
 /// An I/O error with what was done to which file.
-pub fn failed(what: &str, path: &Path, error: &io::Error) -> StoreError {
+pub fn failed(what: &str, path: &Path, error: io::Error) -> StoreError {
     StoreError::io(format!("{what} {}", path.display()), error)
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::{Arc, Weak};
 
+use kiln_net::causes::chain;
+
 use super::contents::Contents;
 use super::tenant::{SHARE, Tenant};
 
@@ -38,7 +40,7 @@ impl Premises {
     /// whoever asks cannot do without.
     pub async fn make_room(&self, bytes: u64) {
         if let Err(error) = self.contents.reserve(bytes).await {
-            tracing::debug!(%error, bytes, "no room could be made for inputs");
+            tracing::debug!(error = %chain(&error), bytes, "no room could be made for inputs");
         }
     }
 }

@@ -47,7 +47,7 @@ impl Source {
                 return Err(StoreError::NotFound(self.digest));
             }
             Err(error) => {
-                return Err(failed("read", &self.contents.large.path(&self.digest), &error));
+                return Err(failed("read", &self.contents.large.path(&self.digest), error));
             }
         }
         if let Some(hasher) = &mut self.hasher {
@@ -74,7 +74,7 @@ impl Source {
         Ok(())
     }
 
-    /// At the end: the bytes were right, or the blob is dropped.
+    /// Compares the digest at the end: the bytes were right, or the blob is dropped.
     fn compare(&mut self) -> Result<(), StoreError> {
         let Some(hasher) = self.hasher.take() else { return Ok(()) };
         if hasher.finish() != self.digest {
@@ -123,17 +123,14 @@ pub async fn stream(
         match task?.await {
             Ok(Ok((bytes, reading, source))) => Some((Ok(bytes), reading.begin(source))),
             Ok(Err(error)) => Some((Err(error), None)),
-            Err(error) => {
-                let (context, message) = ("read a blob".to_owned(), error.to_string());
-                Some((Err(StoreError::Io { context, message }), None))
-            }
+            Err(error) => Some((Err(StoreError::failed("read a blob", error)), None)),
         }
     })))
 }
 
 type Piece = JoinHandle<Result<(Bytes, Reading, Source), StoreError>>;
 
-/// Where a stream is.
+/// How far a stream has come.
 struct Reading {
     spare: Spare,
     next: u64,
@@ -207,6 +204,6 @@ pub fn link(
         {
             Ok(false)
         }
-        Err(error) => Err(failed("link to", destination, &error)),
+        Err(error) => Err(failed("link to", destination, error)),
     }
 }

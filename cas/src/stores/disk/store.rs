@@ -106,7 +106,7 @@ impl DiskBlobStore {
         self.sync().await.unwrap();
     }
 
-    /// Where another one may keep files under this store's limit.
+    /// A place for a tenant to keep files in, under this store's limit.
     pub fn premises(&self) -> Premises {
         Premises::of(self.contents.clone())
     }

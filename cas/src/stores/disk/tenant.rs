@@ -16,7 +16,7 @@ pub trait Tenant: Send + Sync + 'static {
     fn give_way(&self, bytes: u64) -> bool;
 }
 
-/// Who has moved in.
+/// The tenant of a store, if one has moved in.
 #[derive(Default)]
 pub struct Occupancy(OnceLock<Weak<dyn Tenant>>);
 

@@ -43,8 +43,8 @@ fn sync(dir: &Path, paths: &[PathBuf]) -> Result<(), StoreError> {
         return Ok(());
     }
     if paths.len() > MAX_SINGLE_SYNCS {
-        let all = File::open(dir).map_err(|error| failed("open", dir, &error))?;
-        return nix::unistd::syncfs(&all).map_err(|error| failed("sync", dir, &error.into()));
+        let all = File::open(dir).map_err(|error| failed("open", dir, error))?;
+        return nix::unistd::syncfs(&all).map_err(|error| failed("sync", dir, error.into()));
     }
     let mut directories: Vec<&Path> = paths.iter().filter_map(|path| path.parent()).collect();
     directories.sort_unstable();
@@ -56,7 +56,7 @@ fn sync(dir: &Path, paths: &[PathBuf]) -> Result<(), StoreError> {
         match File::open(path).and_then(|file| file.sync_all()) {
             // Evicted since: nothing to keep.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            result => result.map_err(|error| failed("sync", path, &error))?,
+            result => result.map_err(|error| failed("sync", path, error))?,
         }
     }
     Ok(())

@@ -109,10 +109,9 @@ impl LargeWriter {
         let result = match &mut self.file {
             FileState::NotCreated => return Ok(None),
             FileState::Failed(error) => return Err(error.clone()),
-            FileState::Writing(task) => task.await.unwrap_or_else(|error| {
-                let message = error.to_string();
-                Err(StoreError::Io { context: "write a blob".to_owned(), message })
-            }),
+            FileState::Writing(task) => {
+                task.await.unwrap_or_else(|error| Err(StoreError::failed("write a blob", error)))
+            }
         };
         self.file = match &result {
             Ok(_) => FileState::NotCreated,
@@ -147,7 +146,7 @@ fn append(
         Some(file) => file,
         None => contents.large.temporary(size)?,
     };
-    file.file.append(batch).map_err(|error| StoreError::io("write a blob", &error))?;
+    file.file.append(batch).map_err(|error| StoreError::io("write a blob", error))?;
     Ok(file)
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use kiln_net::causes::chain;
 use tokio::sync::Mutex;
 
 use super::collect::Collector;
@@ -82,7 +83,7 @@ impl Admission {
         }
         if busy {
             let message = "the store is full, and another process is making room: try again";
-            return Err(StoreError::Unavailable(message.to_owned()));
+            return Err(StoreError::unavailable(message));
         }
         self.fruitless_at.store(now, Ordering::Relaxed);
         self.refused.fetch_add(1, Ordering::Relaxed);
@@ -94,7 +95,7 @@ impl Admission {
         // What is pending cannot go; what cannot be written now stays pending.
         let _hurry = self.write_behind.hurry_up();
         if let Err(error) = self.write_behind.sync(Duration::ZERO).await {
-            tracing::debug!(%error, "some small blobs stay pending");
+            tracing::debug!(error = %chain(&error), "some small blobs stay pending");
         }
         let busy = self.collector.collect(size).await?.busy;
         self.space.count(&*self.index).await?;

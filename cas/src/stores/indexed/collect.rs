@@ -108,7 +108,8 @@ impl Collector {
         }
     }
 
-    /// Also of blobs whose lease ends in this second of the index's clock, or before.
+    /// One pass. Blobs go whose lease has ended, and also those whose lease ends in the second `until` of
+    /// the index's clock, or before.
     async fn collect_until(
         &self,
         need: u64,
@@ -141,7 +142,7 @@ impl Collector {
         }
     }
 
-    /// Those that may go; whose lease ends first, or ended longest ago, comes first.
+    /// Finds the blobs that may go: those first whose lease ends first, or ended longest ago.
     async fn survey(&self, until: u32) -> Result<Vec<Candidate>, StoreError> {
         let may_go =
             |candidate: &Candidate| !candidate.expired.is_zero() || candidate.ends <= until;

@@ -84,7 +84,7 @@ pub trait BlobIndex: Send + Sync + 'static {
         lease: Duration,
     ) -> Result<Vec<Option<Entry>>, StoreError>;
 
-    /// Those of `digests` that the index does not know. Promises nothing.
+    /// Returns those of `digests` that the index does not know. Promises nothing.
     async fn absent(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError>;
 
     /// Bytes of small blobs that the index holds, in order; `None`: not here (perhaps in the
@@ -123,8 +123,8 @@ pub trait BlobIndex: Send + Sync + 'static {
     /// Forgets the blob if it is still at this place: its bytes turned out to be lost or damaged.
     async fn forget(&self, digest: &Digest, place: Place) -> Result<bool, StoreError>;
 
-    /// At most `limit` blobs that have been pending for longer than `age`: whoever kept them is
-    /// gone or slow. They are not handed out again before `age` has passed once more.
+    /// Takes at most `limit` blobs that have been pending for longer than `age`: the process that put
+    /// them is gone or slow. They are not handed out again before `age` has passed once more.
     async fn take_pending(
         &self,
         age: Duration,

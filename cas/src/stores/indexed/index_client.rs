@@ -116,7 +116,7 @@ impl IndexClient {
         Ok(entries)
     }
 
-    /// Those of `digests` that the index does not know. Promises nothing.
+    /// Returns those of `digests` that the index does not know. Promises nothing.
     pub async fn absent(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
         self.index.absent(digests).await
     }
@@ -125,7 +125,7 @@ impl IndexClient {
     pub async fn small(&self, digest: &Digest) -> Result<Option<Bytes>, StoreError> {
         let data = self.smalls.ask_one(*digest, digest.size as usize + ITEM).await?;
         match data {
-            Some(data) if data.len() as u64 != digest.size => Err(StoreError::Corrupt(format!(
+            Some(data) if data.len() as u64 != digest.size => Err(StoreError::corrupt(format!(
                 "the index holds {} bytes of blob {digest}",
                 data.len()
             ))),

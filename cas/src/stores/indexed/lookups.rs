@@ -35,7 +35,7 @@ impl Lookups {
         Ok(entries)
     }
 
-    /// Those of `digests` that are absent, in order; the others are promised.
+    /// Returns those of `digests` that are absent, in order; the others are promised.
     pub async fn find_missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
         let promised = |digest: &Digest| self.client.promised(digest);
         if digests.iter().any(promised) {
@@ -52,7 +52,7 @@ impl Lookups {
         Ok(missing.map(|(digest, _)| digest).collect())
     }
 
-    /// Those of `digests` that are absent for certain; nothing is promised.
+    /// Returns those of `digests` that are absent for certain; nothing is promised.
     pub async fn absent(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
         let asked: Vec<_> =
             digests.iter().filter(|digest| !digest.is_empty_blob()).copied().collect();

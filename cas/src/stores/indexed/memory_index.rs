@@ -24,7 +24,7 @@ pub struct MemoryIndex {
 struct State {
     epoch: u64,
     blobs: HashMap<Digest, Record>,
-    /// Who collects, and until when.
+    /// The process that may collect garbage, and until when.
     collector: Option<(String, u32)>,
     /// When invocations began, and until when they count as running.
     runs: HashMap<[u8; 16], (u32, u32)>,

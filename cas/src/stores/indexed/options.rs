@@ -24,9 +24,10 @@ pub struct IndexedOptions {
     pub collect_every: Duration,
     /// How long `sync` goes on after a failed write while nothing at all reaches the object store.
     pub patience: Duration,
-    /// For what this process remembers; the index has its own clock.
+    /// Tells the time for what this process remembers; the index has its own clock.
     pub clock: Clock,
-    /// Whose promises are not cut short when there is no room. `None`: nobody's are.
+    /// The invocations whose promises are kept when there is no room and others are cut short.
+    /// `None`: no promise is cut short.
     pub invocations: Option<Invocations>,
 }
 

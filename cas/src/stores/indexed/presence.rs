@@ -56,8 +56,7 @@ impl PresenceCache {
         shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// To be called before the index is asked, and handed to [`PresenceCache::remember`] with its
-    /// answer.
+    /// Call it before the index is asked, and hand it to [`PresenceCache::remember`] with the answer.
     pub fn asking(&self) -> Asked {
         Asked { era: self.era.load(Ordering::Acquire), at: self.clock.now() }
     }

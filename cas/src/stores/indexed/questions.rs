@@ -38,10 +38,10 @@ impl<I: Send + 'static, O: Send + 'static> Questions<I, O> {
 }
 
 fn cut_off(_: CutOff) -> StoreError {
-    StoreError::Unavailable("a call to the index was cut off: its process is ending".to_owned())
+    StoreError::unavailable("a call to the index was cut off: its process is ending")
 }
 
-/// To each list its answers.
+/// Gives each list its answers, in order.
 fn share<O>(lengths: &[usize], answers: Answers<O>) -> Vec<Answers<O>> {
     let asked: usize = lengths.iter().sum();
     let mut answers = match answers {
@@ -49,7 +49,7 @@ fn share<O>(lengths: &[usize], answers: Answers<O>) -> Vec<Answers<O>> {
         Ok(answers) => {
             let answered = answers.len();
             let error = format!("{asked} questions to the index got {answered} answers");
-            return lengths.iter().map(|_| Err(StoreError::Corrupt(error.clone()))).collect();
+            return lengths.iter().map(|_| Err(StoreError::corrupt(error.clone()))).collect();
         }
         Err(error) => return lengths.iter().map(|_| Err(error.clone())).collect(),
     };
@@ -70,7 +70,7 @@ mod tests {
                 // What comes meanwhile goes out together.
                 tokio::task::yield_now().await;
                 match items.contains(&13) {
-                    true => Err(StoreError::Unavailable("unlucky".to_owned())),
+                    true => Err(StoreError::unavailable("unlucky")),
                     false => Ok(items.into_iter().filter(|it| *it > 0).map(|it| it * 2).collect()),
                 }
             })

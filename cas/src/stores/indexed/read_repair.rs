@@ -51,7 +51,7 @@ impl ReadRepair {
         if self.is_absent(digest) {
             return Ok(None);
         }
-        let closed = |_| StoreError::Unavailable("the store is closed".to_owned());
+        let closed = |_| StoreError::unavailable("the store is closed");
         let _look = self.looks.acquire().await.map_err(closed)?;
         // Whoever looked before this one may have found out.
         if self.is_absent(digest) {

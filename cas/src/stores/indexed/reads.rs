@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
+use kiln_net::causes::chain;
 
 use super::index::{Generation, Place};
 use super::index_client::IndexClient;
@@ -138,7 +139,10 @@ impl Reads {
         if digest.function.digest(data) == *digest
             && let Err(error) = self.client.put_small(digest, data.clone()).await
         {
-            tracing::debug!(%digest, %error, "a small blob was not given back to the index");
+            tracing::debug!(
+                %digest, error = %chain(&error),
+                "a small blob was not given back to the index"
+            );
         }
     }
 }
@@ -151,7 +155,7 @@ fn whole(data: &Bytes, range: &Range<u64>) -> Blob {
 fn exactly(digest: Digest, size: u64, pieces: BlobStream) -> BlobStream {
     let wrong = move |came: u64| {
         let message = format!("{came} of {size} bytes of blob {digest} came from its object");
-        StoreError::Corrupt(message)
+        StoreError::corrupt(message)
     };
     Box::pin(futures_util::stream::unfold(Some((pieces, 0)), move |state| async move {
         let (mut pieces, before) = state?;

@@ -16,10 +16,10 @@ const OWNER: &str = "rebuild";
 pub struct Rebuilt {
     /// Objects listed.
     pub objects: u64,
-    /// Of them, those that are now the place of their blob.
+    /// Objects that are now the place of their blob.
     pub blobs: u64,
     pub bytes: u64,
-    /// Those whose blob has another object; the collector deletes them when they are old.
+    /// Objects whose blob has another one; the collector deletes them when they are old.
     pub spare: u64,
 }
 
@@ -36,7 +36,7 @@ pub async fn rebuild(
     let (mut rebuilt, mut after) = (Rebuilt::default(), None);
     loop {
         if !index.claim_collection(OWNER, HOLD).await? {
-            return Err(StoreError::Unavailable(format!(
+            return Err(StoreError::unavailable(format!(
                 "another process is collecting garbage or rebuilding the index: try again in {} s",
                 HOLD.as_secs()
             )));
@@ -53,7 +53,7 @@ pub async fn rebuild(
     }
     if index.epoch().await? != epoch {
         let message = "the index was lost again while it was rebuilt: rebuild it once more";
-        return Err(StoreError::Unavailable(message.to_owned()));
+        return Err(StoreError::unavailable(message));
     }
     objects.set_mark(epoch).await?;
     Ok(rebuilt)

@@ -12,12 +12,12 @@ const LOW: (u64, u64) = (90, 100);
 /// Bytes of all blobs of the fleet, and their limit.
 pub struct Space {
     max: u64,
-    /// As the index last said, and what this process wrote since.
+    /// What the index last said, and what this process wrote since.
     used: AtomicU64,
 }
 
 impl Space {
-    /// At most `max` bytes; 0: no limit.
+    /// `max`: most bytes of all blobs; 0: no limit.
     pub fn new(max: u64) -> Self {
         Self { max, used: 0.into() }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use kiln_net::causes::chain;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -50,7 +51,7 @@ impl Indexed {
         let mechanisms = Mechanisms::new(index, objects, &options, stopped.clone());
         // Before the first write: an empty store is only told from a lost index while empty.
         if let Err(error) = mechanisms.epochs.check().await {
-            tracing::warn!(%error, "index and object store could not be compared");
+            tracing::warn!(error = %chain(&error), "index and object store could not be compared");
         }
         let upkeep = tokio::spawn(mechanisms.upkeep(&options).run(stopped));
         let inner = Inner {

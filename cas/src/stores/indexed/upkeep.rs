@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kiln_net::causes::chain;
 use kiln_net::spread;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -77,7 +78,10 @@ impl Upkeep {
             tokio::select! {
                 result = work => {
                     if let Err(error) = result {
-                        tracing::warn!(%error, "upkeep of the store failed; it is tried again");
+                        tracing::warn!(
+                            error = %chain(&error),
+                            "upkeep of the store failed; it is tried again"
+                        );
                     }
                 }
                 _ = stop.wait_for(|stop| *stop) => return,

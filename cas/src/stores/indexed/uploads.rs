@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use kiln_net::causes::chain;
 
 use super::index::Generation;
 use super::index_client::IndexClient;
@@ -50,7 +51,10 @@ impl Uploads {
         if winner != generation
             && let Err(error) = self.objects.delete(&[(*digest, generation)]).await
         {
-            tracing::debug!(%digest, %error, "an object nobody needs is left to the collector");
+            tracing::debug!(
+                %digest, error = %chain(&error),
+                "an object nobody needs is left to the collector"
+            );
         }
     }
 }

@@ -10,7 +10,7 @@ const CLEAN_MARK: &str = "clean";
 pub fn set_mark(dir: &Path) -> Result<(), StoreError> {
     let path = dir.join(CLEAN_MARK);
     std::fs::write(&path, b"")
-        .map_err(|error| StoreError::io(format!("write {}", path.display()), &error))
+        .map_err(|error| StoreError::io(format!("write {}", path.display()), error))
 }
 
 /// Whether the log was closed cleanly. The mark is gone after this: what is not closed is not clean.

@@ -3,6 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
+use kiln_net::causes::chain;
+
 use super::index::Location;
 use super::record::{HEADER, Header};
 use super::segment::{Found, PREFIX, Segment};
@@ -26,7 +28,10 @@ impl LogStore {
             if self.options.mutable
                 && let Err(error) = segment.mark_dead(u64::from(at.offset))
             {
-                tracing::warn!(%error, "a restart may bring an evicted record back");
+                tracing::warn!(
+                    error = %chain(&error),
+                    "a restart may bring an evicted record back"
+                );
             }
             segment.add_dead(at.space());
         }
@@ -104,7 +109,7 @@ impl LogStore {
         let from = location(segment, found);
         let record = segment
             .read(found.offset, HEADER + found.length as usize)
-            .map_err(|error| StoreError::io(format!("read log segment {}", segment.id), &error))?;
+            .map_err(|error| StoreError::io(format!("read log segment {}", segment.id), error))?;
         let intact = Header::decode(&record)
             .filter(|header| header.live && header.matches(&record[HEADER..]));
         let (Some(_), Some(header)) = (intact, record.first_chunk::<HEADER>()) else {

@@ -14,7 +14,7 @@ const SHARDS: usize = 64;
 pub struct Location {
     pub segment: u32,
     pub offset: u32,
-    /// Of the payload, in bytes.
+    /// Bytes of the payload.
     pub length: u32,
 }
 
@@ -94,7 +94,7 @@ impl Index {
         shard.get(key).filter(|slot| slot.at == at).map(Slot::times)
     }
 
-    /// As [`Index::locate`]; raises access time and lease.
+    /// Finds the record as [`Index::locate`] does, and raises its access time and lease.
     pub fn touch(&self, key: &Key, times: Times) -> Option<Location> {
         let shard = self.read(key.shard(SHARDS));
         let slot = shard.get(key)?;

@@ -32,6 +32,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
+use kiln_net::causes::chain;
 
 use index::Index;
 pub use index::Location;
@@ -163,7 +164,7 @@ impl LogStore {
                     self.drop_damaged(key, at);
                 }
                 Err(error) => {
-                    return Err(StoreError::io(format!("read log segment {}", at.segment), &error));
+                    return Err(StoreError::io(format!("read log segment {}", at.segment), error));
                 }
             }
         }
@@ -198,7 +199,7 @@ impl LogStore {
         if let Some(segment) = self.segment(at.segment)
             && let Err(error) = self.remove_sidecar(&segment)
         {
-            tracing::warn!(%error, "a restart may bring the damaged record back");
+            tracing::warn!(error = %chain(&error), "a restart may bring the damaged record back");
         }
     }
 
@@ -303,7 +304,7 @@ impl LogStore {
             let dir = &self.options.dir;
             std::fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| {
                 self.directory_dirty.store(true, Ordering::Release);
-                StoreError::io(format!("sync {}", dir.display()), &error)
+                StoreError::io(format!("sync {}", dir.display()), error)
             })?;
         }
         Ok(())

@@ -23,7 +23,7 @@ impl LogStore {
     pub fn open(options: LogOptions, now: u32) -> Result<Self, StoreError> {
         let dir = options.dir.clone();
         std::fs::create_dir_all(&dir)
-            .map_err(|error| StoreError::io(format!("create {}", dir.display()), &error))?;
+            .map_err(|error| StoreError::io(format!("create {}", dir.display()), error))?;
         let clean = clean::take_mark(&dir);
         let index = Index::new();
         let mut segments = BTreeMap::new();
@@ -66,7 +66,7 @@ impl LogStore {
 /// Numbers of the segments in `dir`, in order. Removes unfinished sidecars, and those whose
 /// segment is gone: the next segment of that number must not find them.
 fn segment_ids(dir: &Path) -> Result<Vec<u32>, StoreError> {
-    let failed = |error| StoreError::io(format!("list {}", dir.display()), &error);
+    let failed = |error| StoreError::io(format!("list {}", dir.display()), error);
     let (mut ids, mut sidecars) = (Vec::new(), Vec::new());
     for file in std::fs::read_dir(dir).map_err(failed)? {
         let path = file.map_err(failed)?.path();
@@ -99,7 +99,7 @@ fn load(
 ) -> Result<Option<Loaded>, StoreError> {
     let Some(segment) = Segment::open(dir, id)? else {
         std::fs::remove_file(super::segment::path(dir, id))
-            .map_err(|error| StoreError::io(format!("remove segment {id}"), &error))?;
+            .map_err(|error| StoreError::io(format!("remove segment {id}"), error))?;
         sidecar::remove(dir, id)?;
         return Ok(None);
     };

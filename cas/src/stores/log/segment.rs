@@ -65,11 +65,11 @@ impl Segment {
             .create(true)
             .truncate(true)
             .open(&path)
-            .map_err(|error| failed("create", &path, &error))?;
+            .map_err(|error| failed("create", &path, error))?;
         if let Err(error) = file.write_all_at(&prefix(id), 0) {
             // Nothing partial stays behind; that the removal fails too changes nothing.
             let _ = std::fs::remove_file(&path);
-            return Err(failed("write", &path, &error));
+            return Err(failed("write", &path, error));
         }
         Ok(Self::new(id, path, file, PREFIX, true))
     }
@@ -81,15 +81,15 @@ impl Segment {
             .read(true)
             .write(true)
             .open(&path)
-            .map_err(|error| failed("open", &path, &error))?;
-        let length = file.metadata().map_err(|error| failed("stat", &path, &error))?.len();
+            .map_err(|error| failed("open", &path, error))?;
+        let length = file.metadata().map_err(|error| failed("stat", &path, error))?.len();
         if length < PREFIX {
             return Ok(None);
         }
         let mut prefix = [0; PREFIX as usize];
-        file.read_exact_at(&mut prefix, 0).map_err(|error| failed("read", &path, &error))?;
+        file.read_exact_at(&mut prefix, 0).map_err(|error| failed("read", &path, error))?;
         if prefix[..8] != MAGIC || prefix[8..12] != VERSION.to_le_bytes() {
-            return Err(StoreError::Corrupt(format!(
+            return Err(StoreError::corrupt(format!(
                 "{} is not a log segment of version {VERSION}; move it away to go on without it",
                 path.display()
             )));
@@ -146,7 +146,7 @@ impl Segment {
                 // If the cut fails too, the bytes are overwritten by the next record, and a
                 // restart cuts them off.
                 let _ = self.file.set_len(offset);
-                Err(failed("write", &self.path, &error))
+                Err(failed("write", &self.path, error))
             }
         }
     }
@@ -155,7 +155,7 @@ impl Segment {
     pub fn mark_dead(&self, offset: u64) -> Result<(), StoreError> {
         let marked = self.file.write_all_at(&DEAD, offset);
         self.dirty.store(true, Ordering::Release);
-        marked.map_err(|error| failed("write", &self.path, &error))
+        marked.map_err(|error| failed("write", &self.path, error))
     }
 
     pub fn read(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
@@ -173,13 +173,13 @@ impl Segment {
         self.durable.fetch_max(self.length(), Ordering::AcqRel);
         self.file.sync_data().map_err(|error| {
             self.dirty.store(true, Ordering::Release);
-            failed("sync", &self.path, &error)
+            failed("sync", &self.path, error)
         })
     }
 
     /// Cuts the file off at `length`.
     pub fn truncate(&self, length: u64) -> Result<(), StoreError> {
-        self.file.set_len(length).map_err(|error| failed("truncate", &self.path, &error))?;
+        self.file.set_len(length).map_err(|error| failed("truncate", &self.path, error))?;
         self.length.store(length, Ordering::Release);
         self.dirty.store(true, Ordering::Release);
         Ok(())
@@ -191,7 +191,7 @@ impl Segment {
         let end = self.length();
         let (mut at, mut intact) = (from, from);
         while at + HEADER as u64 <= end {
-            match self.record_at(at, end).map_err(|error| failed("read", &self.path, &error))? {
+            match self.record_at(at, end).map_err(|error| failed("read", &self.path, error))? {
                 Some(header) => {
                     let next = at + super::record::space(u64::from(header.length));
                     let Header { live, length, key, .. } = header;
@@ -200,7 +200,7 @@ impl Segment {
                 }
                 None => {
                     let next = self.next_candidate(at + ALIGN, end);
-                    at = next.map_err(|error| failed("read", &self.path, &error))?;
+                    at = next.map_err(|error| failed("read", &self.path, error))?;
                 }
             }
         }
@@ -232,11 +232,11 @@ impl Segment {
     }
 
     pub fn delete(&self) -> Result<(), StoreError> {
-        std::fs::remove_file(&self.path).map_err(|error| failed("remove", &self.path, &error))
+        std::fs::remove_file(&self.path).map_err(|error| failed("remove", &self.path, error))
     }
 }
 
-fn failed(what: &str, path: &Path, error: &io::Error) -> StoreError {
+fn failed(what: &str, path: &Path, error: io::Error) -> StoreError {
     StoreError::io(format!("{what} {}", path.display()), error)
 }
 

@@ -27,7 +27,7 @@ pub struct Sidecar {
     /// The entries describe the segment up to this offset.
     pub covered: u64,
     pub entries: Vec<Entry>,
-    /// Of the file.
+    /// Size of the file.
     pub bytes: u64,
 }
 
@@ -58,7 +58,7 @@ pub fn write(dir: &Path, segment: u32, covered: u64, entries: &[Entry]) -> Resul
     if let Err(error) = result {
         // Start-up removes it as well.
         let _ = std::fs::remove_file(&temporary);
-        return Err(StoreError::io(format!("write {}", path.display()), &error));
+        return Err(StoreError::io(format!("write {}", path.display()), error));
     }
     Ok(data.len() as u64)
 }
@@ -114,7 +114,7 @@ pub fn remove(dir: &Path, segment: u32) -> Result<(), StoreError> {
     let path = path(dir, segment);
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(StoreError::io(format!("remove {}", path.display()), &error))
+            Err(StoreError::io(format!("remove {}", path.display()), error))
         }
         _ => Ok(()),
     }

@@ -67,13 +67,14 @@ impl SmallBlobs {
     }
 }
 
-/// Whoever asks first often asks for more in the same breath.
+/// Rules of both batchers. A batch waits for one turn of the runtime: whoever asks first often asks for
+/// more in the same breath.
 fn eager<C>() -> Rules<C> {
     Rules::from(LIMITS).linger(|| -> BoxFuture<'static, ()> { Box::pin(tokio::task::yield_now()) })
 }
 
 fn lost() -> StoreError {
-    StoreError::Unavailable("the call that carried the request was lost".to_owned())
+    StoreError::unavailable("the call that carried the request was lost")
 }
 
 /// What the server said of each blob.
@@ -92,7 +93,7 @@ fn in_order<'a, T: Clone>(
 }
 
 fn incomplete() -> StoreError {
-    StoreError::Unavailable("the server left a blob out of its answer to a batch".to_owned())
+    StoreError::unavailable("the server left a blob out of its answer to a batch")
 }
 
 async fn read(client: &Client, asked: &[Digest]) -> Answers<Bytes> {
@@ -188,7 +189,7 @@ mod tests {
         assert!(matches!(answered[0], Err(StoreError::DigestMismatch { .. })), "{answered:?}");
         assert_eq!(answered[1].as_ref().unwrap(), &data);
         assert!(matches!(answered[2], Err(StoreError::Unavailable(_))), "{answered:?}");
-        let failed = in_order(asked.iter(), &Answers::<()>::Err(StoreError::Denied("x".into())));
+        let failed = in_order(asked.iter(), &Answers::<()>::Err(StoreError::denied("x")));
         assert!(failed.len() == 3 && failed.iter().all(Result::is_err));
     }
 }

@@ -194,7 +194,7 @@ impl Writer {
                 self.requests = None;
                 Ok(())
             }
-            Err(_) => Err(StoreError::Unavailable(format!(
+            Err(_) => Err(StoreError::unavailable(format!(
                 "write {}: the stream stands still",
                 self.resource
             ))),
@@ -225,9 +225,9 @@ impl BlobWriter for Writer {
         let answer = match tokio::time::timeout(STALL_TIMEOUT, &mut self.call).await {
             Ok(Ok(answer)) => answer.map_err(|status| store_error(&context, &status))?,
             Ok(Err(error)) => {
-                return Err(StoreError::Io { context, message: error.to_string() });
+                return Err(StoreError::failed(context, error));
             }
-            Err(_) => return Err(StoreError::Unavailable(format!("{context}: no answer"))),
+            Err(_) => return Err(StoreError::unavailable(format!("{context}: no answer"))),
         };
         let committed = u64::try_from(answer.committed_size).unwrap_or(0);
         if committed != self.digest.size {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use kiln_net::grpc::{Failures, is_refusal, is_transient, unheard};
 use tonic::{Code, Status};
 
-use crate::error::StoreError;
+use crate::error::{Reason, StoreError};
 
 /// How long one unary call may take.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(60);
@@ -17,13 +17,15 @@ pub fn store_error(context: &str, status: &Status) -> StoreError {
         Code::ResourceExhausted => {
             StoreError::DiskFull { path: format!("the server's blobs ({message})") }
         }
-        Code::InvalidArgument => StoreError::Invalid(format!("{context}: {message}")),
-        _ if is_refusal(status) => StoreError::Denied(format!("{context}: {message}")),
+        Code::InvalidArgument => StoreError::invalid(format!("{context}: {message}")),
+        _ if is_refusal(status) => StoreError::denied(format!("{context}: {message}")),
         _ if is_transient(status) => {
-            StoreError::Unavailable(format!("{context}: {}: {}", status.code(), unheard(status)))
+            let message = format!("{context}: {}: {}", status.code(), unheard(status));
+            StoreError::unavailable(Reason::caused(message, status.clone()))
         }
         code => {
-            StoreError::Io { context: context.to_owned(), message: format!("{code}: {message}") }
+            let reason = Reason::caused(format!("{code}: {message}"), status.clone());
+            StoreError::Io { context: context.to_owned(), reason }
         }
     }
 }

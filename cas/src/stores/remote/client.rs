@@ -1,4 +1,4 @@
-//! Who calls the server, and for which instance.
+//! The client of the server: its connections, and the instance that it asks for.
 
 use std::sync::Arc;
 

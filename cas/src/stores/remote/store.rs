@@ -65,7 +65,7 @@ impl RemoteStore {
             .iter()
             .map(|digest| {
                 Digest::from_wire(digest, function).map_err(|error| {
-                    StoreError::Invalid(format!("the server's answer names a digest: {error}"))
+                    StoreError::invalid(format!("the server's answer names a digest: {error}"))
                 })
             })
             .collect()

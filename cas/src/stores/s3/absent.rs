@@ -1,4 +1,4 @@
-//! In place of S3 where it was left out of the build, because its SDK is a sixth of all that is compiled.
+//! Stands in for S3 where that was left out of the build: its SDK is a sixth of all that is compiled.
 
 use std::convert::Infallible;
 
@@ -26,7 +26,7 @@ impl S3Objects {
 
     /// Errors: `Config`, always.
     pub async fn connect(config: &S3Config) -> Result<Self, StoreError> {
-        Err(StoreError::Config(format!(
+        Err(StoreError::config(format!(
             "s3://{}: this binary was built without S3; build it with the default features",
             config.bucket
         )))

@@ -26,7 +26,7 @@ pub struct Bucket {
     parts: Arc<Semaphore>,
     /// How long the next bytes of a read may take.
     pub stall: Duration,
-    /// For how long blobs are asked for, and written, again and again while the store is away.
+    /// How long reads and writes of blobs are repeated while the store is away.
     patience: Duration,
 }
 
@@ -45,12 +45,12 @@ impl Bucket {
         })
     }
 
-    /// To make one more request that is no stream.
+    /// The right to make one more request that is no stream; waits for it.
     pub async fn permit(&self) -> Result<SemaphorePermit<'_>, StoreError> {
         self.requests.acquire().await.map_err(|_| closed())
     }
 
-    /// To hold one more part of a blob in memory while it is on its way.
+    /// The right to hold one more part of a blob in memory while it is on its way; waits for it.
     pub async fn part_permit(&self) -> Result<OwnedSemaphorePermit, StoreError> {
         self.parts.clone().acquire_owned().await.map_err(|_| closed())
     }
@@ -69,7 +69,7 @@ impl Bucket {
         }
     }
 
-    /// For one request, with its repetitions.
+    /// The patience of one request, with its repetitions.
     pub fn patience(&self) -> Patience {
         Patience::new(self.patience)
     }
@@ -117,5 +117,5 @@ impl Bucket {
 }
 
 fn closed() -> StoreError {
-    StoreError::Unavailable("S3 was closed".to_owned())
+    StoreError::unavailable("S3 was closed")
 }

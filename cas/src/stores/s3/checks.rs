@@ -16,7 +16,7 @@ use crate::error::StoreError;
 pub const ENDPOINT_VARIABLES: [&str; 2] = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"];
 const REGION_VARIABLES: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
 const CA_VARIABLE: &str = "AWS_CA_BUNDLE";
-/// Of a label of a host name.
+/// Most characters of a label of a host name.
 const MAX_LABEL: usize = 63;
 
 /// Something that was set, and where.
@@ -42,7 +42,7 @@ pub fn endpoint(config: &S3Config, sdk: &SdkConfig) -> Result<Option<Url>, Store
     let Some(Given { value, origin }) = given else { return Ok(None) };
     let wrong = |problem: String| {
         let value = urls::without_secrets(&value);
-        StoreError::Config(format!(
+        StoreError::config(format!(
             "{origin} = {value:?}: expected the URL of an S3-compatible store, \
              http://HOST:PORT or https://HOST, with a path where it has one: {problem}"
         ))
@@ -69,11 +69,11 @@ pub fn region(config: &S3Config, sdk: &SdkConfig) -> Result<(), StoreError> {
         .or_else(|| given("region of the profile", sdk.region().map(Region::as_ref)));
     match given {
         Some(given) if is_label(&given.value) => Ok(()),
-        Some(Given { value, origin }) => Err(StoreError::Config(format!(
+        Some(Given { value, origin }) => Err(StoreError::config(format!(
             "{origin} = {value:?}: expected the name of a region, made of letters, digits and -, \
              e.g. us-east-1"
         ))),
-        None => Err(StoreError::Config(
+        None => Err(StoreError::config(
             "no region is known for S3: set s3.region or AWS_REGION, or s3.endpoint for a store \
              other than Amazon's"
                 .to_owned(),
@@ -93,7 +93,7 @@ pub fn authorities(config: &S3Config) -> Result<TrustStore, StoreError> {
     let given = config.ca.clone().map(|path| ("s3.ca", path)).or_else(from_variable);
     let Some((origin, path)) = given else { return Ok(TrustStore::default()) };
     let pem = read_authorities(&path).map_err(|message| {
-        StoreError::Config(format!("{origin} = {}: {message}", path.display()))
+        StoreError::config(format!("{origin} = {}: {message}", path.display()))
     })?;
     Ok(TrustStore::default().with_pem_certificate(pem))
 }

@@ -21,7 +21,7 @@ use kiln_net::Url;
 use super::checks::{self, ENDPOINT_VARIABLES};
 use super::config::S3Config;
 use super::counts::{Counting, Counts};
-use crate::error::StoreError;
+use crate::error::{Reason, StoreError};
 
 /// Attempts of one request, the first included.
 const ATTEMPTS: u32 = 6;
@@ -39,11 +39,11 @@ const UPLOAD: u32 = 6;
 const DEFAULT_REGION: &str = "us-east-1";
 
 pub struct Clients {
-    /// For requests that carry little.
+    /// Sends requests that carry little.
     pub usual: Client,
-    /// For requests that carry bytes of blobs.
+    /// Sends requests that carry bytes of blobs, and gives them more time.
     pub uploads: Client,
-    /// For messages.
+    /// The endpoint as messages name it.
     pub endpoint: String,
     pub counts: Arc<Counts>,
 }
@@ -89,7 +89,9 @@ impl Clients {
 async fn load(config: &S3Config) -> Result<SdkConfig, StoreError> {
     let trusted = checks::authorities(config)?;
     let trusted = tls::TlsContext::builder().with_trust_store(trusted).build();
-    let trusted = trusted.map_err(|error| StoreError::Config(format!("TLS to S3: {error}")))?;
+    let trusted = trusted.map_err(|error| {
+        StoreError::config(Reason::caused(format!("TLS to S3: {error}"), error))
+    })?;
     let http = aws_smithy_http_client::Builder::new()
         .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
         .tls_context(trusted)

@@ -5,7 +5,7 @@ use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 use futures_util::TryStreamExt;
 
 use super::bucket::Bucket;
-use crate::error::StoreError;
+use crate::error::{Reason, StoreError};
 
 /// Keys of one DeleteObjects request: as many as S3 allows.
 pub const DELETE_BATCH: usize = 1000;
@@ -19,7 +19,7 @@ impl Bucket {
         let objects = keys.iter().map(identify).collect::<Result<Vec<_>, _>>();
         let delete = objects
             .and_then(|objects| Delete::builder().set_objects(Some(objects)).quiet(true).build());
-        let delete = delete.map_err(|error| StoreError::Invalid(error.to_string()))?;
+        let delete = delete.map_err(|error| StoreError::invalid(Reason::of(error)))?;
         let request = self.clients.usual.delete_objects().bucket(&self.site.bucket).delete(delete);
         let answer = {
             let _permit = self.permit().await?;
@@ -40,7 +40,7 @@ impl Bucket {
         failed.map_or(Ok(()), |error| {
             let (code, key) = (error.code.as_deref(), error.key.as_deref());
             let message = error.message.as_deref().unwrap_or("no reason given");
-            Err(StoreError::Unavailable(format!(
+            Err(StoreError::unavailable(format!(
                 "S3: cannot delete {} in {}: {message} ({})",
                 key.unwrap_or("an object"),
                 self.site,

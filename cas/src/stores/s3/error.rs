@@ -8,7 +8,7 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStreamError;
 
 use crate::digest::Digest;
-use crate::error::StoreError;
+use crate::error::{Reason, StoreError};
 
 /// The bucket that a failed request was for.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// For requests about one blob: what is absent is the blob.
+    /// The error of a request about one blob: what is absent is the blob.
     pub fn about(self, digest: &Digest) -> StoreError {
         match self {
             Self::Absent { code, .. } if code != "NoSuchBucket" => StoreError::NotFound(*digest),
@@ -61,8 +61,8 @@ impl Site {
                 let (code, message) = (answer.err().code(), answer.err().message());
                 self.answer(doing, answer.raw(), code, message)
             }
-            _ if lacks_credentials(&error) => Failure::Other(self.not_signed(doing, &error)),
-            _ => Failure::Other(self.no_answer(doing, &error)),
+            _ if lacks_credentials(&error) => Failure::Other(self.not_signed(doing, error)),
+            _ => Failure::Other(self.no_answer(doing, error)),
         }
     }
 
@@ -80,12 +80,13 @@ impl Site {
         let message = message.unwrap_or("no reason given");
         let region = response.headers().get("x-amz-bucket-region");
         let said = format!("{self}: {message} ({status} {code})");
-        let lasting = |hint: &str| StoreError::Io {
-            context: format!("S3: cannot {doing}"),
-            message: if hint.is_empty() { said.clone() } else { format!("{said}; {hint}") },
+        let lasting = |hint: &str| {
+            let context = format!("S3: cannot {doing}");
+            let reason = if hint.is_empty() { said.clone() } else { format!("{said}; {hint}") };
+            StoreError::Io { context, reason: reason.into() }
         };
         if is_transient(status, code) {
-            return Failure::Other(StoreError::Unavailable(format!("S3: cannot {doing}: {said}")));
+            return Failure::Other(StoreError::unavailable(format!("S3: cannot {doing}: {said}")));
         }
         match (code, status) {
             ("NoSuchBucket", _) => Failure::Absent {
@@ -121,32 +122,31 @@ impl Site {
     fn foreign(&self, doing: &str, status: u16) -> Failure {
         let said = format!("{self}: the answer is {status} without a reason of S3");
         if is_transient(status, "") {
-            return Failure::Other(StoreError::Unavailable(format!("S3: cannot {doing}: {said}")));
+            return Failure::Other(StoreError::unavailable(format!("S3: cannot {doing}: {said}")));
         }
         Failure::Other(StoreError::Io {
             context: format!("S3: cannot {doing}"),
-            message: format!(
+            reason: format!(
                 "{said}; perhaps another server or a proxy is there, or a store that wants \
                  https://: correct s3.endpoint"
-            ),
+            )
+            .into(),
         })
     }
 
-    fn not_signed(&self, doing: &str, error: &(dyn Error + 'static)) -> StoreError {
-        let reasons = reasons(error).join(": ");
+    fn not_signed(&self, doing: &str, error: impl Error + Send + Sync + 'static) -> StoreError {
+        let reasons = reasons(&error).join(": ");
         let hint = credentials_hint(&reasons);
-        StoreError::Io {
-            context: format!("S3: cannot {doing}"),
-            message: format!("no credentials for {self}: {reasons}; {hint}"),
-        }
+        let message = format!("no credentials for {self}: {reasons}; {hint}");
+        let context = format!("S3: cannot {doing}");
+        StoreError::Io { context, reason: Reason::caused(message, error) }
     }
 
-    fn no_answer(&self, doing: &str, error: &(dyn Error + 'static)) -> StoreError {
-        let reasons = reasons(error).join(": ");
+    fn no_answer(&self, doing: &str, error: impl Error + Send + Sync + 'static) -> StoreError {
+        let reasons = reasons(&error).join(": ");
         let hint = self.connection_hint(&reasons);
-        StoreError::Unavailable(format!(
-            "S3: cannot {doing}: no answer from {self}: {reasons}; {hint}"
-        ))
+        let message = format!("S3: cannot {doing}: no answer from {self}: {reasons}; {hint}");
+        StoreError::unavailable(Reason::caused(message, error))
     }
 
     /// What to do about a store that cannot be spoken to.
@@ -169,9 +169,10 @@ impl Site {
     }
 
     /// The body of an answer broke off.
-    pub fn broken_body(&self, error: &ByteStreamError) -> StoreError {
-        let reasons = reasons(error).join(": ");
-        StoreError::Unavailable(format!("S3: the answer of {self} broke off: {reasons}"))
+    pub fn broken_body(&self, error: ByteStreamError) -> StoreError {
+        let reasons = reasons(&error).join(": ");
+        let message = format!("S3: the answer of {self} broke off: {reasons}");
+        StoreError::unavailable(Reason::caused(message, error))
     }
 }
 

@@ -68,7 +68,7 @@ impl S3Objects {
     }
 
     fn no_mark(&self) -> StoreError {
-        StoreError::Corrupt(format!(
+        StoreError::corrupt(format!(
             "{} in {} is not 16 hexadecimal digits",
             self.mark_key, self.bucket.site
         ))
@@ -252,7 +252,7 @@ impl Objects for S3Objects {
             return Err(self.no_mark());
         }
         let text = answer.body.collect().await;
-        let text = text.map_err(|error| bucket.site.broken_body(&error))?.into_bytes();
+        let text = text.map_err(|error| bucket.site.broken_body(error))?.into_bytes();
         let text = std::str::from_utf8(&text).ok();
         let epoch = text.and_then(|text| u64::from_str_radix(text.trim(), 16).ok());
         epoch.map(Some).ok_or_else(|| self.no_mark())

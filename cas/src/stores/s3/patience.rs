@@ -27,7 +27,7 @@ impl Patience {
     pub async fn judge<T>(&self, result: Result<T, StoreError>) -> Option<Result<T, StoreError>> {
         match result {
             Err(StoreError::Unavailable(reason)) if Instant::now() + PAUSE < self.until => {
-                tracing::debug!(reason, "S3 is away: a request is repeated");
+                tracing::debug!(%reason, "S3 is away: a request is repeated");
                 tokio::time::sleep(BACKOFF.pause(1)).await;
                 None
             }

@@ -9,6 +9,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
 use futures_util::stream::unfold;
 use kiln_net::Backoff;
+use kiln_net::causes::chain;
 
 use super::bucket::Bucket;
 use crate::blob::{BlobStream, MAX_WHOLE_BLOB};
@@ -99,7 +100,7 @@ impl Reading {
         if whole == self.digest.size && length.is_none_or(|length| length == self.end - self.next) {
             return Ok(());
         }
-        Err(StoreError::Corrupt(format!(
+        Err(StoreError::corrupt(format!(
             "object {} in {}: {} bytes of {whole} came, bytes {}-{} of {} were asked for",
             self.key,
             self.bucket.site,
@@ -133,7 +134,7 @@ impl Reading {
                     self.account(chunk.len() as u64)?;
                     return Ok(Some(chunk));
                 }
-                Ok(Some(Err(error))) => self.pause(self.bucket.site.broken_body(&error)).await?,
+                Ok(Some(Err(error))) => self.pause(self.bucket.site.broken_body(error)).await?,
                 Ok(None) => self.pause(self.cut("it ended early")).await?,
                 Err(_) => self.pause(self.cut("nothing came any more")).await?,
             }
@@ -145,7 +146,7 @@ impl Reading {
         self.next += bytes;
         if self.next > self.end {
             let message = format!("object {} in {} is too long", self.key, self.bucket.site);
-            return Err(StoreError::Corrupt(message));
+            return Err(StoreError::corrupt(message));
         }
         self.progress += bytes;
         if self.progress >= PROGRESS {
@@ -161,13 +162,13 @@ impl Reading {
         if self.breaks > RESUMES {
             return Err(error);
         }
-        tracing::debug!(key = self.key, %error, at = self.next, "a read goes on");
+        tracing::debug!(key = self.key, error = %chain(&error), at = self.next, "a read goes on");
         tokio::time::sleep(BACKOFF.pause(self.breaks)).await;
         Ok(())
     }
 
     fn cut(&self, how: &str) -> StoreError {
-        StoreError::Unavailable(format!(
+        StoreError::unavailable(format!(
             "S3: object {} in {}: {how} at byte {} of {}",
             self.key, self.bucket.site, self.next, self.end
         ))

@@ -14,7 +14,7 @@ pub enum S3Outcome {
     Unanswered,
 }
 
-/// With their names.
+/// All outcomes, with the names that metrics have for them.
 pub const S3_OUTCOMES: [(S3Outcome, &str); 5] = [
     (S3Outcome::Ok, "ok"),
     (S3Outcome::Refused, "refused"),

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
+use kiln_net::causes::chain;
 use tokio::task::JoinSet;
 
 use super::body::body;
 use super::bucket::Bucket;
 use crate::blob::BlobWriter;
 use crate::digest::Digest;
-use crate::error::StoreError;
+use crate::error::{Reason, StoreError};
 
 /// Usual size of a part; also the largest object that is written in one request.
 pub const PART_SIZE: u64 = 8 << 20;
@@ -117,7 +118,10 @@ impl Writer {
         if let Some(mut upload) = self.upload.take() {
             upload.in_flight.shutdown().await;
             if let Err(error) = self.bucket.abort(&self.key, &upload.id).await {
-                tracing::debug!(key = self.key, %error, "an upload is left to be swept");
+                tracing::debug!(
+                    key = self.key, error = %chain(&error),
+                    "an upload is left to be swept"
+                );
             }
         }
     }
@@ -137,7 +141,7 @@ impl Upload {
             }
         };
         let id = answer.upload_id.ok_or_else(|| {
-            StoreError::Corrupt(format!("{}: an upload of {digest} got no name", bucket.site))
+            StoreError::corrupt(format!("{}: an upload of {digest} got no name", bucket.site))
         })?;
         Ok(Self { id, parts: 0, in_flight: JoinSet::new(), done: Vec::new() })
     }
@@ -147,7 +151,7 @@ impl Upload {
         while self.in_flight.len() > left
             && let Some(part) = self.in_flight.join_next().await
         {
-            let lost = |error| StoreError::Unavailable(format!("a part was cut off: {error}"));
+            let lost = |error| StoreError::unavailable(Reason::caused("a part was cut off", error));
             self.done.push(part.map_err(lost)??);
         }
         Ok(())

@@ -27,7 +27,7 @@ pub async fn open_disk(
     .await
 }
 
-/// Only complete results, the latest of them in memory.
+/// An action cache that answers with complete results only, and keeps recent ones in memory.
 pub fn complete(
     config: &StorageConfig,
     actions: SharedActionCache,

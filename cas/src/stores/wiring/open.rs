@@ -1,4 +1,4 @@
-//! From configuration to storage.
+//! Opens what the configuration names.
 
 use super::config::StorageConfig;
 use super::storage::Storage;

@@ -9,7 +9,7 @@ use super::stats::{FleetFigures, StorageStats};
 use super::storage::{Opened, Storage};
 use crate::blob::SharedBlobStore;
 use crate::clock::Clock;
-use crate::error::StoreError;
+use crate::error::{Reason, StoreError};
 use crate::promises::Invocations;
 use crate::redis::{Redis, RedisError};
 use crate::stores::coalesce::Coalesced;
@@ -126,9 +126,9 @@ impl SharedIndex {
 
 fn unusable(error: RedisError) -> StoreError {
     match error {
-        RedisError::Config(message) => StoreError::Config(message),
-        RedisError::Auth { .. } => StoreError::Denied(error.to_string()),
-        error if error.is_transient() => StoreError::Unavailable(error.to_string()),
-        error => StoreError::Invalid(error.to_string()),
+        RedisError::Config(message) => StoreError::config(message),
+        RedisError::Auth { .. } => StoreError::denied(Reason::of(error)),
+        error if error.is_transient() => StoreError::unavailable(Reason::of(error)),
+        error => StoreError::invalid(Reason::of(error)),
     }
 }

@@ -23,7 +23,7 @@ pub struct Storage {
     pub actions: SharedActionCache,
     pub records: SharedRecords,
     pub stats: Arc<StorageStats>,
-    /// Whose promises the blobs are kept for.
+    /// The invocations that promises of the blobs are attributed to.
     pub invocations: Invocations,
     /// What the fleet shares besides.
     pub redis: Option<Redis>,
@@ -40,7 +40,7 @@ pub(super) struct Opened {
 }
 
 impl Storage {
-    /// Where others may keep files under the limit of the blobs in the data directory.
+    /// A place for others to keep files in, under the limit of the blobs in the data directory.
     pub fn premises(&self) -> Premises {
         self.opened.disk.premises()
     }

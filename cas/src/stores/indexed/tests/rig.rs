@@ -219,7 +219,7 @@ impl Fragile {
 
     fn check(&self) -> Result<(), StoreError> {
         match self.down.load(Ordering::Relaxed) {
-            true => Err(StoreError::Unavailable("the object store is down".to_owned())),
+            true => Err(StoreError::unavailable("the object store is down")),
             false => Ok(()),
         }
     }

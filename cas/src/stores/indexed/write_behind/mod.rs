@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kiln_net::Backoff;
+use kiln_net::causes::chain;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
@@ -150,7 +151,7 @@ impl WriteBehind {
                     shared.next_round();
                 }
                 _ = stop.wait_for(|stop| *stop) => {
-                    return Err(StoreError::Unavailable("the store is closed".to_owned()));
+                    return Err(StoreError::unavailable("the store is closed"));
                 }
             }
         }
@@ -165,7 +166,7 @@ impl Shared {
     fn too_full(&self) -> StoreError {
         let state = self.state();
         let reason = state.pending.first_error().map(ToString::to_string);
-        StoreError::Unavailable(format!(
+        StoreError::unavailable(format!(
             "{} small blobs wait to be written to the object store: {}",
             state.pending.len(),
             reason.unwrap_or_else(|| "it is too slow".to_owned())
@@ -192,7 +193,7 @@ impl Shared {
         let mut state = self.state();
         if state.warned.is_none_or(|at| at.elapsed() >= WARNING_EVERY) {
             state.warned = Some(Instant::now());
-            tracing::warn!(%error, "finished work waits for the object store");
+            tracing::warn!(error = %chain(error), "finished work waits for the object store");
         }
     }
 
@@ -210,7 +211,10 @@ impl Shared {
                 settled.map_err(|error| (round, error))
             };
             let Err((round, error)) = result else { return self.done(number) };
-            tracing::warn!(%digest, %error, "a small blob is not in the object store yet");
+            tracing::warn!(
+                %digest, error = %chain(&error),
+                "a small blob is not in the object store yet"
+            );
             self.failed(number, round, error);
             tokio::time::sleep(FIRST_PAUSE).await;
             failures += 1;

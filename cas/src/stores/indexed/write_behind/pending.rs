@@ -89,7 +89,7 @@ impl PendingBlobs {
         let (number, (_, error)) = failures.find(|(_, (tried, _))| *tried >= round)?;
         let digest = self.by_number.get(number)?;
         let passes = matches!(error, StoreError::Unavailable(_));
-        let error = StoreError::Unavailable(format!(
+        let error = StoreError::unavailable(format!(
             "{} small blobs are not in the object store yet, among them {digest}: {error}",
             self.by_number.range(..end).count()
         ));
@@ -122,14 +122,14 @@ mod tests {
                 pending.admit(&digest, &data).unwrap()
             })
             .collect();
-        let down = || StoreError::Unavailable("down".to_owned());
+        let down = || StoreError::unavailable("down");
         pending.failed(numbers[2], 9, down());
         pending.failed(numbers[1], 4, down());
         assert!(pending.outcome(numbers[2], 5).is_none(), "one is tried, one was before");
         pending.failed(numbers[1], 5, down());
         let Some(Err(failed)) = pending.outcome(numbers[2], 5) else { panic!("it has failed") };
         assert!(failed.passes && failed.error.to_string().contains("2 small blobs"));
-        pending.failed(numbers[1], 5, StoreError::Denied("no".to_owned()));
+        pending.failed(numbers[1], 5, StoreError::denied("no"));
         let Some(Err(failed)) = pending.outcome(numbers[2], 5) else { panic!("it has failed") };
         assert!(!failed.passes);
         pending.done(numbers[0]);

@@ -8,7 +8,7 @@ use crate::error::StoreError;
 use crate::redis::Redis;
 use crate::stores::indexed::{Entry, Generation, Place};
 
-/// By the first byte of the hash.
+/// Buckets, which are numbered by the first byte of the hash.
 pub(super) const BUCKETS: usize = 256;
 
 /// Keys of one bucket.
@@ -54,7 +54,7 @@ pub(super) fn field(digest: &Digest) -> Field {
 }
 
 pub(super) fn parse_field(field: &[u8]) -> Result<Digest, StoreError> {
-    let damaged = || StoreError::Corrupt("a field of the index is no digest".to_owned());
+    let damaged = || StoreError::corrupt("a field of the index is no digest");
     let field: &Field = field.try_into().map_err(|_| damaged())?;
     let function = DigestFunction::ALL.into_iter().find(|function| *function as u8 == field[0]);
     let (mut hash, mut size) = ([0; 32], [0; 8]);
@@ -65,7 +65,7 @@ pub(super) fn parse_field(field: &[u8]) -> Result<Digest, StoreError> {
 }
 
 pub(super) fn parse_generation(bytes: &[u8]) -> Result<Generation, StoreError> {
-    let damaged = |_| StoreError::Corrupt("a generation in the index is damaged".to_owned());
+    let damaged = |_| StoreError::corrupt("a generation in the index is damaged");
     Ok(Generation(u64::from_be_bytes(bytes.try_into().map_err(damaged)?)))
 }
 
@@ -80,7 +80,7 @@ pub(super) struct Stored {
 impl Stored {
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, StoreError> {
         let Some((ends, generation)) = bytes.split_first_chunk() else {
-            return Err(StoreError::Corrupt("an entry of the index is too short".to_owned()));
+            return Err(StoreError::corrupt("an entry of the index is too short"));
         };
         let place = match generation {
             [] => Place::Index,
@@ -125,7 +125,7 @@ impl Cursor {
 
     pub(super) fn to_u64(self) -> Result<u64, StoreError> {
         if self.within >> WITHIN_BITS != 0 {
-            return Err(StoreError::Corrupt("the server's cursor has too many bits".to_owned()));
+            return Err(StoreError::corrupt("the server's cursor has too many bits"));
         }
         Ok((self.bucket as u64) << WITHIN_BITS | self.within)
     }

@@ -40,8 +40,8 @@ pub struct RedisBlobIndexOptions {
     /// Bytes of a small blob that has a place in the object store are kept here for so long
     /// after their last use.
     pub keep_small: Duration,
-    /// By how much a promise that is renewed is longer than asked for, so that most calls write nothing;
-    /// at most a quarter of it.
+    /// How much longer than asked for a promise is made when it is renewed, so that most calls write
+    /// nothing; at most a quarter of what was asked for.
     pub ahead: Duration,
 }
 
@@ -71,7 +71,7 @@ impl RedisBlobIndex {
         Self { redis, buckets, scripts: Scripts::default(), keep_small, ahead }
     }
 
-    /// As the scripts read it.
+    /// The lease as the scripts read it: what is asked for, and how much longer it is made.
     fn lease(&self, lease: Duration) -> String {
         let lease = lease_seconds(lease);
         format!("{lease}+{}", self.ahead.min(lease / 4))
@@ -81,7 +81,7 @@ impl RedisBlobIndex {
         &self.buckets[usize::from(digest.hash[0])]
     }
 
-    /// By bucket; only buckets that have something.
+    /// Groups items by the bucket of their digest; buckets without any are left out.
     fn group<T>(&self, items: impl Iterator<Item = (Digest, T)>) -> Vec<Group<'_, T>> {
         let mut groups: Vec<Vec<(usize, T)>> = (0..BUCKETS).map(|_| Vec::new()).collect();
         for (index, (digest, item)) in items.enumerate() {

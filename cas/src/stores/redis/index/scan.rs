@@ -20,7 +20,7 @@ impl RedisBlobIndex {
         from: Option<u64>,
     ) -> Result<(Vec<Candidate>, Option<u64>), StoreError> {
         let start = Cursor::from_u64(from.unwrap_or(0))
-            .ok_or_else(|| StoreError::Invalid("a cursor that scan did not give".to_owned()))?;
+            .ok_or_else(|| StoreError::invalid("a cursor that scan did not give"))?;
         // In the middle of a bucket, the rest of that alone; else as many as fit.
         let count = if start.within > 0 { 1 } else { self.buckets_that_fit(start.bucket).await? };
         let buckets = &self.buckets[start.bucket..start.bucket + count];

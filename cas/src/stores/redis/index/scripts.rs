@@ -1,4 +1,4 @@
-use crate::error::StoreError;
+use crate::error::{Reason, StoreError};
 use crate::redis::{FromRedisValue, Script, Value};
 
 /// The scripts of the index; each sees one bucket.
@@ -45,6 +45,7 @@ impl Default for Scripts {
 }
 
 pub(super) fn decode<T: FromRedisValue>(value: Value) -> Result<T, StoreError> {
-    T::from_redis_value(value)
-        .map_err(|error| StoreError::Corrupt(format!("an answer of the index: {error}")))
+    T::from_redis_value(value).map_err(|error| {
+        StoreError::corrupt(Reason::caused(format!("an answer of the index: {error}"), error))
+    })
 }

@@ -215,7 +215,7 @@ async fn reads_go_on_where_they_broke_off() {
     proxy.plan(|request| (request.method == "GET").then_some(Fault::Truncate(10)));
     let error = whole(&objects, &digest, 1).await.unwrap_err();
     assert!(
-        matches!(&error, StoreError::Unavailable(text) if text.contains("kiln-test")),
+        matches!(&error, StoreError::Unavailable(text) if text.to_string().contains("kiln-test")),
         "{error}"
     );
 }
