@@ -83,7 +83,7 @@ fn a_newer_bazel_finds_all_that_it_asks_for() {
         eprintln!("SKIPPED: KILN_BAZEL_7 is not set; scripts/test.sh installs it where it can");
         return;
     };
-    let mut rig = Rig::new(binary);
+    let mut rig = Rig::new(binary.clone());
     let scenarios: [Scenario; 12] = [
         ("tools are told by Bazel's own marks", builds::marks),
         ("messages of what succeeds", builds::messages),
@@ -109,4 +109,15 @@ fn a_newer_bazel_finds_all_that_it_asks_for() {
     }
     rig.bazel.startup = vec!["--digest_function=BLAKE3"];
     run(&rig, ("BLAKE3", builds::blake3));
+    example(binary, &rig.server);
+}
+
+/// The example as a newcomer builds it, without a network. Its C++ is only analysed: there is no compiler in
+/// this Bazel's `/usr`.
+fn example(binary: PathBuf, server: &Server) {
+    let bazel = Bazel::new(binary, "examples/bazel");
+    let options = ["build", "--config=offline", "--repo_env=CC=/usr/bin/true"];
+    bazel.local(&[&options[..], &["--nobuild", "//..."]].concat()).expect_success();
+    let text = bazel.remote(&server.address, &[&options[..], &["//text/..."]].concat());
+    assert!(text.expect_success().processes("remote") > 0, "nothing ran remotely");
 }
