@@ -42,12 +42,15 @@ step serve, as the unit does
 install -d -o kiln -g kiln -m 700 /var/lib/kiln
 setpriv --reuid kiln --regid kiln --clear-groups --no-new-privs --bounding-set=-all \
   env -i PATH=/usr/bin:/bin sh -c 'umask 077; cd /;
-    exec kiln serve --config /etc/kiln/kiln.toml --data-dir /var/lib/kiln --listen 127.0.0.1:0' >/tmp/ready &
+    exec kiln serve --config /etc/kiln/kiln.toml --listen 127.0.0.1:0' >/tmp/ready &
 server=$!
 touch /tmp/ready; until url=$(sed -n 's/^ *web pages *//p' /tmp/ready) && [ -n "$url" ]; do kill -0 $server; sleep 0.1; done
 kiln --server "${url%/}" health
 kiln --server "${url%/}" status --json | grep -q slots
 kill $server; wait $server
+test -e /var/lib/kiln/blobs
+kiln config show --config /etc/kiln/worker.toml | grep -q 'data_dir  */var/lib/kiln-worker'
+! grep -q data-dir /lib/systemd/system/kiln.service /lib/systemd/system/kiln-worker.service
 step remove and purge
 dpkg --remove kiln
 test ! -e /usr/bin/kiln
