@@ -19,8 +19,8 @@ impl Remote<'_> {
                 "the server has no blob {digest}"
             ))
             .hint("it was never uploaded, or removed after its lease; a build uploads it again"),
-            StoreError::Unavailable(cause) => CliError::unreachable(self.server, cause),
-            StoreError::Denied(said) => CliError::answered(said),
+            StoreError::Unavailable(cause) => CliError::unreachable(self.server, cause.to_string()),
+            StoreError::Denied(said) => CliError::answered(said.to_string()),
             StoreError::Io { .. } => CliError::of_machine(&error),
             error => CliError::answered(causes::chain(&error)),
         }
