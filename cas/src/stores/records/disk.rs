@@ -123,7 +123,7 @@ fn create_tables(database: &Database) -> Result<(), RecordsError> {
 }
 
 /// A file of this many bytes is not worth the work.
-const SMALL_FILE: u64 = 1 << 20;
+const SMALL_FILE: u64 = 128 << 10;
 
 /// Makes the file smaller where less than half of it is in use.
 fn compact(path: &Path, database: &mut Database) -> Result<(), RecordsError> {
