@@ -3,6 +3,7 @@
 pub mod durations;
 pub mod flakes;
 pub mod gate;
+pub mod impact;
 pub mod junit;
 pub mod model;
 pub mod quarantine;

@@ -56,3 +56,9 @@ pub mod admin {
     #![allow(clippy::all, missing_docs)]
     include!("generated/kiln.admin.v1.rs");
 }
+
+/// What `bazel query --output=proto` prints (`proto/bazel/query.proto`).
+pub mod query {
+    #![allow(clippy::all, missing_docs)]
+    include!("generated/blaze_query.rs");
+}

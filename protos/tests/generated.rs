@@ -17,6 +17,7 @@ fn generate(proto: &Path, out: &Path) {
         "kiln/logs/v1/logs.proto",
         "kiln/persistent/v1/persistent.proto",
         "kiln/admin/v1/admin.proto",
+        "bazel/query.proto",
     ];
     let descriptors = protox::compile(own, [proto]).unwrap();
     let builder = || tonic_prost_build::configure().bytes(".").out_dir(out);
@@ -27,12 +28,15 @@ fn generate(proto: &Path, out: &Path) {
     builder().extern_path(".kiln.events.v1", "crate::events").compile_fds(descriptors).unwrap();
 }
 
+/// The files that Kiln's protocols are generated into; others are of packages that come with a crate.
+const OWN: [&str; 2] = ["kiln.", "blaze_query."];
+
 /// The Kiln messages among the files of a directory, by name.
 fn files(dir: &Path) -> Files {
     let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
     let named = entries.map(|entry| (entry.file_name().into_string().unwrap(), entry.path()));
     named
-        .filter(|(name, _)| name.starts_with("kiln."))
+        .filter(|(name, _)| OWN.iter().any(|own| name.starts_with(own)))
         .map(|(name, path)| (name, fs::read_to_string(path).unwrap()))
         .collect()
 }

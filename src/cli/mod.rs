@@ -10,6 +10,7 @@ mod error;
 mod flags;
 mod health;
 mod hermeticity;
+mod impact;
 mod index;
 mod man;
 mod process;
@@ -70,6 +71,7 @@ enum Command {
     Audit(hermeticity::FormerCommand),
     Cas(cas::CasCommand),
     Index(index::IndexCommand),
+    Impact(impact::ImpactCommand),
     Tests(suite::TestsCommand),
     Token(token::TokenCommand),
     Config(config::ConfigCommand),
@@ -81,7 +83,8 @@ enum Command {
 }
 
 /// Commands that ask no server: flags that say which one are neither shown nor taken there.
-const LOCAL: [&str; 7] = ["serve", "index", "tests", "token", "config", "man", "completions"];
+const LOCAL: [&str; 8] =
+    ["serve", "index", "impact", "tests", "token", "config", "man", "completions"];
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
@@ -138,6 +141,7 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Audit(command) => block_on(command.run(&cli.target.target()?)),
         Command::Cas(command) => block_on(command.run(&cli.target.target()?)),
         Command::Index(command) => block_on(command.run()),
+        Command::Impact(command) => block_on(command.run()),
         Command::Tests(command) => command.run(),
         Command::Token(command) => command.run(),
         Command::Config(command) => command.run(),

@@ -113,7 +113,13 @@ async fn what_a_lost_process_left_is_taken_over() {
     let survivor = rig.process().await;
     rig.clock.advance(11);
     // Its upkeep looks at the index once a minute while it is not used, every other time for this.
-    tokio::time::sleep(Duration::from_secs(150)).await;
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    for _ in 0..60 {
+        if survivor.stats().adopted_blobs_total == 600 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_secs(10)).await;
+    }
     assert_eq!(rig.index.inner.usage().await.unwrap().pending, 0);
     assert_eq!(survivor.stats().adopted_blobs_total, 600);
     assert_eq!(rig.objects.inner.names().len(), 600);

@@ -1,0 +1,68 @@
+//! Targets and what they depend on, as a build tool says it.
+
+use std::collections::HashMap;
+
+use super::snapshot::Hash;
+
+/// What a target is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// With the class of the rule, `cc_test` for instance.
+    Rule(String),
+    /// With where its content lies.
+    Source(SourceFile),
+    Generated,
+}
+
+/// A source file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceFile {
+    /// Relative to the package, with slashes.
+    pub path: String,
+    /// The directory of its package where the tool names it: absolute.
+    pub directory: Option<String>,
+}
+
+/// What a source file's path leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Nothing is there. Not the same as an empty file.
+    Absent,
+    /// A hash of type, mode and content.
+    Known(Hash),
+}
+
+#[derive(Clone, Debug)]
+pub struct Node {
+    pub label: String,
+    pub kind: Kind,
+    /// Of the target alone. `None` for a source file: its content says it.
+    pub own: Option<Hash>,
+    /// Of the target and all that it depends on, where the tool says it.
+    pub whole: Option<Hash>,
+    pub tags: Vec<String>,
+    /// Labels.
+    pub deps: Vec<String>,
+}
+
+/// The targets of a commit.
+#[derive(Clone, Debug, Default)]
+pub struct Graph {
+    pub nodes: Vec<Node>,
+}
+
+impl Graph {
+    /// Where each label is in `nodes`. The last one counts of a label that is there twice.
+    pub(super) fn places(&self) -> HashMap<&str, usize> {
+        let named = self.nodes.iter().enumerate();
+        named.map(|(place, node)| (node.label.as_str(), place)).collect()
+    }
+
+    /// The source files that are looked at for a snapshot.
+    pub fn sources(&self) -> impl Iterator<Item = (&str, &SourceFile)> {
+        self.nodes.iter().filter_map(|node| match &node.kind {
+            Kind::Source(file) => Some((node.label.as_str(), file)),
+            Kind::Rule(_) | Kind::Generated => None,
+        })
+    }
+}
