@@ -3,15 +3,39 @@
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
 
 const OWN: u32 = 0o700;
 const OTHERS: u32 = 0o077;
+/// The file that each data directory has from its first start.
+const MARK: &str = "lock";
+/// What a file system puts into its own root.
+const LOST: &str = "lost+found";
+/// What is in a data directory and is no link: programs run in there, and its rights are changed.
+const WORKER: &str = "worker";
 
-/// Makes `path` if it is not there, and closes it to all other users. What cannot be made is for the storage
-/// to complain about.
-pub fn close(path: &Path) {
+/// What a start is refused for.
+#[derive(Debug, Error)]
+pub enum DataDirError {
+    #[error("{} is no directory; name one with --data-dir", .0.display())]
+    NoDirectory(PathBuf),
+    #[error(
+        "{} holds {found:?}, and nothing that says it is Kiln's; name an empty directory, or one \
+         that Kiln has made, with --data-dir",
+        path.display()
+    )]
+    NotOurs { path: PathBuf, found: String },
+    #[error("{} is a symbolic link: inside a data directory Kiln follows none", .0.display())]
+    Link(PathBuf),
+}
+
+/// Makes `path` if it is not there, and closes it to all other users. It is left alone, and the start is
+/// refused, where it may be anybody else's. What cannot be made is for the storage to complain about.
+pub fn close(path: &Path) -> Result<(), DataDirError> {
+    check(path)?;
     match try_close(path) {
         Ok(None) => {}
         Ok(Some(mode)) => tracing::warn!(
@@ -26,6 +50,30 @@ pub fn close(path: &Path) {
              an account here may read all blobs; make it the server's own (chown) with mode 0700"
         ),
     }
+    Ok(())
+}
+
+/// Before anything is changed: is it Kiln's, or nobody's yet?
+fn check(path: &Path) -> Result<(), DataDirError> {
+    let Ok(about) = fs::metadata(path) else { return Ok(()) };
+    if !about.is_dir() {
+        return Err(DataDirError::NoDirectory(path.to_owned()));
+    }
+    let worker = path.join(WORKER);
+    if worker.is_symlink() {
+        return Err(DataDirError::Link(worker));
+    }
+    let is_ours = fs::symlink_metadata(path.join(MARK)).is_ok_and(|mark| mark.is_file());
+    // One that cannot be read is not ours to close either; the storage says what is wrong.
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    let mut others = entries.map(|entry| entry.file_name()).filter(|name| name != LOST);
+    match others.next() {
+        Some(found) if !is_ours => {
+            let found = found.to_string_lossy().into_owned();
+            Err(DataDirError::NotOurs { path: path.to_owned(), found })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The mode that an existing directory had, if that was wider.
@@ -35,9 +83,14 @@ fn try_close(path: &Path) -> io::Result<Option<u32>> {
         fs::set_permissions(path, Permissions::from_mode(OWN))?;
         return Ok(None);
     }
-    let mode = fs::metadata(path)?.permissions().mode() & 0o7777;
+    let about = fs::metadata(path)?;
+    let mode = about.permissions().mode() & 0o7777;
     if mode & OTHERS == 0 {
         return Ok(None);
+    }
+    // Root may close anybody's; whoever made it for others to use is not asked.
+    if about.uid() != nix::unistd::geteuid().as_raw() {
+        return Err(io::Error::other(format!("it belongs to the user with id {}", about.uid())));
     }
     fs::set_permissions(path, Permissions::from_mode(mode & OWN))?;
     Ok(Some(mode))
@@ -63,5 +116,31 @@ mod tests {
             assert_eq!(try_close(&path).unwrap(), Some(wide));
             assert_eq!(mode(&path), left);
         }
+    }
+
+    #[test]
+    fn what_may_be_anybody_elses_is_refused_and_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("shared");
+        fs::create_dir(&path).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o1777)).unwrap();
+        fs::create_dir(path.join(LOST)).unwrap();
+        assert!(check(&path).is_ok(), "an empty file system");
+        fs::write(path.join("theirs"), "").unwrap();
+        let error = close(&path).unwrap_err();
+        assert!(
+            matches!(&error, DataDirError::NotOurs { found, .. } if found == "theirs"),
+            "{error}"
+        );
+        assert_eq!(mode(&path), 0o1777);
+        fs::write(path.join(MARK), "").unwrap();
+        assert!(close(&path).is_ok(), "an earlier start left its mark");
+        std::os::unix::fs::symlink(dir.path(), path.join(WORKER)).unwrap();
+        assert!(matches!(close(&path), Err(DataDirError::Link(_))));
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+        assert!(matches!(close(&file), Err(DataDirError::NoDirectory(_))));
+        assert_eq!(mode(&file), 0o644);
     }
 }

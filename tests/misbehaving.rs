@@ -207,6 +207,23 @@ async fn a_disk_filler_meets_its_own_limit() {
     house.expect_well().await;
 }
 
+/// However often it ran, the store would take it no more than the first time.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_output_that_the_store_never_takes_is_an_outcome() {
+    let house = house(&["--max-size", "64MiB", "--workers", "1"]).await;
+    for (script, outputs) in [
+        ("head -c 70000000 /dev/zero > big", &["big"][..]),
+        ("mkdir tree; head -c 70000000 /dev/zero > tree/big", &["tree"]),
+        ("head -c 70000000 /dev/zero", &[]),
+    ] {
+        let (response, ..) = house.run(&Spec::shell(script, outputs)).await;
+        assert_eq!((code(&response), exit(&response)), (0, 1), "{response:?}");
+        assert!(response.message.contains("larger than the"), "{}", response.message);
+    }
+    // It counts as no fault of the worker's, which would have paused for it by now.
+    house.expect_well().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_start_says_why() {
     let house = house(&[]).await;

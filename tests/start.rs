@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 
 use kiln_protos::reapi;
 use support::reapi::{Client, Spec, output_text};
-use support::server::{Server, get_json, program};
+use support::server::{Server, get_json, metric, program};
 
 fn kiln(here: &Path, words: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
@@ -100,6 +100,8 @@ fn what_could_serve_nothing_is_refused_by_every_command_that_reads_it() {
         ("storage.data_dir", "\"~/kiln\"", "~ is for shells"),
         ("workers.count", "5000", "from 0 to 4096"),
         ("workers.disk", "\"1B\"", "1MiB or more"),
+        ("workers.properties", "[\"kiln-network=true\"]", "this worker grants no network"),
+        ("workers.properties", "[\"kiln-memory=lots\"]", "give bytes"),
         ("hermeticity.rate", "7", "from 0 (none) to 1 (all)"),
         ("log.filter", "\"inof\"", "levels"),
         ("scheduler.max_timeout", "\"1m\"", "scheduler.default_timeout = 1h"),
@@ -190,4 +192,68 @@ fn https_to_a_plain_port_says_so() {
         assert!(text.contains("does not speak TLS"), "{words:?}: {text}");
         assert!(text.contains("http://"), "{words:?}: {text}");
     }
+}
+
+#[test]
+fn what_may_be_anybody_elses_is_no_data_directory_and_stays_as_it_was() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let theirs = dir.path().join("theirs");
+    std::fs::create_dir(&theirs).unwrap();
+    std::fs::write(theirs.join("a file"), "precious").unwrap();
+    std::fs::write(dir.path().join("file"), "precious").unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    for (path, wide, why) in [("theirs", 0o1777, "a file"), ("file", 0o644, "is no directory")] {
+        let full = dir.path().join(path);
+        std::fs::set_permissions(&full, std::fs::Permissions::from_mode(wide)).unwrap();
+        let serve = ["serve", "--listen", "127.0.0.1:0", "--workers", "0", "--data-dir", path];
+        let (code, text) = program(kiln(dir.path(), &serve)).unwrap_or_else(|| panic!("{path}"));
+        assert_eq!(code, 5, "{text}");
+        assert!(text.contains(why) && text.contains("--data-dir"), "{text}");
+        assert_eq!(mode(&full), wide, "{path}");
+    }
+    assert_eq!(std::fs::read_dir(&theirs).unwrap().count(), 1);
+}
+
+/// Whoever read what a server says may be gone by the time that it ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_nobody_listens_to_drains_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--workers", "1", "--data-dir", "data"];
+    let mut command = kiln(dir.path(), &serve);
+    let (reader, writer) = std::io::pipe().unwrap();
+    command.stderr(writer);
+    let server = Server::spawn_logged(command, &data);
+    drop(reader);
+    let client = Client::connect(&server.url()).await;
+    let spec = Spec::shell("sleep 2; echo done > out", &["out"]);
+    let running = tokio::spawn(async move { client.execute(&spec).await });
+    while metric(&server.address, "kiln_operations_running", &[]) < 1.0 {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let ended = tokio::task::spawn_blocking(move || server.terminate());
+    let response = running.await.unwrap().expect("an answer");
+    assert_eq!(response.result.expect("a result").exit_code, 0);
+    assert_eq!(ended.await.unwrap().code(), Some(0));
+}
+
+/// A shell's limit on the size of files is raised, and SIGHUP ends nobody who has no terminal.
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_and_hangups_of_whoever_starts_a_server_do_not_end_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new("sh");
+    let binary = env!("CARGO_BIN_EXE_kiln");
+    let script = format!(
+        "ulimit -S -f 64; exec '{binary}' serve --listen 127.0.0.1:0 --workers 1 --data-dir data"
+    );
+    command.args(["-c", &script]).current_dir(dir.path()).env("KILN_WORKERS_MEMORY", "1GiB");
+    let server = Server::spawn(command, &dir.path().join("data"));
+    let client = Client::connect(&server.url()).await;
+    let digest = client.put(&vec![7; 2 << 20]).await;
+    assert_eq!(digest.size_bytes, 2 << 20);
+    let hangup = Command::new("kill").args(["-HUP", &server.id().to_string()]).status().unwrap();
+    assert!(hangup.success());
+    expect_action(&server.url()).await;
+    assert_eq!(server.terminate().code(), Some(0));
 }

@@ -114,6 +114,23 @@ pub enum StoreError {
     Config(#[source] Reason),
 }
 
+/// How a server says that a blob is over its limit. Its answer has no code of its own for that, and a worker
+/// has to tell it from its own mistakes.
+pub const OVER_BLOB_SIZE: &str = "is over max_cas_blob_size_bytes";
+
+/// Size and limit in what [`over_blob_size`] has written.
+pub fn parse_over_blob_size(message: &str) -> Option<(u64, u64)> {
+    let (before, after) = message.split_once(OVER_BLOB_SIZE)?;
+    let size = before.trim_end().strip_suffix(" bytes")?.rsplit(' ').next()?.parse().ok()?;
+    let limit = after.trim_start().strip_prefix('(')?.split(')').next()?.parse().ok()?;
+    Some((size, limit))
+}
+
+/// `size` and `limit` in bytes.
+pub fn over_blob_size(size: u64, limit: u64) -> String {
+    format!("a blob of {size} bytes {OVER_BLOB_SIZE} ({limit})")
+}
+
 impl StoreError {
     /// What went wrong, without the words that say of which kind it is: for those who have said
     /// already what could not be done.
@@ -190,5 +207,18 @@ mod tests {
     fn a_full_disk_is_told_apart() {
         let full = StoreError::io("write x", io::ErrorKind::StorageFull.into());
         assert!(matches!(full, StoreError::DiskFull { .. }), "{full}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blob_over_the_limit_is_told_from_other_refusals() {
+        let said = format!("resource_name: {}", over_blob_size(2_000_000, 1 << 20));
+        assert_eq!(parse_over_blob_size(&said), Some((2_000_000, 1 << 20)));
+        assert_eq!(parse_over_blob_size("resource_name: no such form"), None);
+        assert_eq!(parse_over_blob_size("is over max_cas_blob_size_bytes"), None);
     }
 }

@@ -231,10 +231,18 @@ impl Executor {
                 blobs.push((stream.digest, stream.content));
             }
         }
-        let upload =
-            async { Ok(outputs::upload(&self.store, &root, blobs, self.config.absence).await?) };
-        let stored = unless_cancelled(cancel, upload).await?;
-        Ok((result, verdict, stored))
+        let upload = outputs::upload(&self.store, &root, blobs, self.config.absence);
+        let stored = unless_cancelled(cancel, async { Ok(upload.await) }).await?;
+        match stored {
+            Ok(stored) => Ok((result, verdict, stored)),
+            // However often it ran, and wherever, the store would take it no more than now.
+            Err(StoreError::TooLarge { size, limit }) => {
+                let fault = OutputError::TooLarge { size, limit };
+                let verdict = Verdict::of(&ending, timeout, Some(&fault));
+                Ok((response::without_blobs(result), verdict.ok_or(Failure::Cancelled)?, 0))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Returns only when nothing reads the action's files any more, also when it is cancelled.

@@ -68,11 +68,23 @@ pub fn shows_machine(root: &RootFs) -> bool {
     *root == RootFs::Host
 }
 
-/// The root that the worker's own properties name, for actions that name none.
-pub fn own_root(properties: &[(String, String)]) -> Result<Option<RootFs>, &'static str> {
+/// Holds a worker's own properties against what it does: one that it acts on is a promise to each action that
+/// asks for it. Returns the root that they name, for actions that name none. `network`: whether it is granted.
+/// Errors say which property, and why.
+pub fn check_own(properties: &[(String, String)], network: bool) -> Result<Option<RootFs>, String> {
     let mut own = Wishes::default();
-    for (name, value) in properties.iter().filter(|(name, _)| name == ROOT) {
-        own.apply(name, value)?;
+    for (name, value) in properties {
+        let refused = |why: &str| format!("{name} = {value:?}: {why}");
+        match name.as_str() {
+            IMAGE => return Err(refused("images.allow says which images a worker takes")),
+            _ if PERSISTENT.contains(&name.as_str()) => {
+                return Err(refused("an action asks for it; every worker offers it"));
+            }
+            _ => own.apply(name, value).map_err(refused)?,
+        }
+        if own.network && !network {
+            return Err(refused("this worker grants no network; workers.allow_network grants it"));
+        }
     }
     Ok(own.root)
 }
@@ -216,10 +228,25 @@ mod tests {
 
     #[test]
     fn a_workers_own_property_is_the_default_root() {
-        let own = |name: &str, value: &str| own_root(&[(name.to_owned(), value.to_owned())]);
+        let own =
+            |name: &str, value: &str| check_own(&[(name.to_owned(), value.to_owned())], false);
         assert_eq!(own("OSFamily", "linux"), Ok(None));
         assert_eq!(own("kiln-root", "inputs"), Ok(Some(RootFs::Inputs)));
-        assert!(own("kiln-root", "moon").is_err());
+        assert_eq!(own("kiln-network", "false"), Ok(None));
+        assert_eq!(own("kiln-memory", "4GiB"), Ok(None));
+        for (name, value) in [
+            ("kiln-root", "moon"),
+            ("kiln-network", "true"),
+            ("kiln-network", "maybe"),
+            ("kiln-memory", "lots"),
+            ("container-image", "docker://x"),
+            ("persistentWorkerProtocol", "xml"),
+        ] {
+            let error = own(name, value).unwrap_err();
+            assert!(error.starts_with(name), "{error}");
+        }
+        let network = ("kiln-network".to_owned(), "true".to_owned());
+        assert_eq!(check_own(&[network], true), Ok(None));
     }
 
     #[test]

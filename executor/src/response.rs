@@ -154,6 +154,15 @@ fn stream_fields(stream: &Spooled) -> (Option<reapi::Digest>, Vec<u8>) {
     (Some(stream.digest.to_wire()), raw)
 }
 
+/// What is left of a result where the store has not taken its blobs: whatever of its logs needs none.
+pub fn without_blobs(result: reapi::ActionResult) -> reapi::ActionResult {
+    reapi::ActionResult {
+        stdout_raw: result.stdout_raw,
+        stderr_raw: result.stderr_raw,
+        ..reapi::ActionResult::default()
+    }
+}
+
 /// Drops the outputs where naming them takes more than clients accept: the action has failed then.
 pub fn within_bounds(collected: Collected) -> Collected {
     let bytes = collected.result.encoded_len();

@@ -39,8 +39,8 @@ pub enum WorkerError {
         .0.join("; ")
     )]
     NotEnforced(Vec<String>),
-    #[error("the worker's own property kiln-root: {0}")]
-    Root(&'static str),
+    #[error("the worker's own property {0}")]
+    Property(String),
     #[error("a slot does not start: {0}")]
     Slot(Failure),
     #[error("the scheduler ended the session")]
@@ -98,7 +98,8 @@ impl Worker {
     ) -> Result<Self, WorkerError> {
         let lease_blobs = Arc::new(LeaseBlobs::before(store));
         let store: SharedBlobStore = lease_blobs.clone();
-        if let Some(root) = platform::own_root(&config.properties).map_err(WorkerError::Root)? {
+        let own = platform::check_own(&config.properties, config.allow_network);
+        if let Some(root) = own.map_err(WorkerError::Property)? {
             config.root_fs = root;
         }
         let path = config.work_dir.clone();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use kiln_cas::services::make_plain;
 use kiln_cas::{ActionKey, BlobStore, Digest, DigestFunction, StoreError, buck2, counted};
 use kiln_protos::{protobuf, reapi, rpc};
 use prost::Message;
@@ -107,10 +108,11 @@ pub fn parse(
 fn request_metadata(headers: &MetadataMap) -> (reapi::RequestMetadata, Bytes) {
     let bytes = headers.get_bin(METADATA_HEADER).and_then(|value| value.to_bytes().ok());
     let bytes = bytes.filter(|bytes| bytes.len() <= MAX_METADATA).unwrap_or_default();
-    match reapi::RequestMetadata::decode(bytes.clone()) {
-        Ok(metadata) => (metadata, bytes),
-        Err(_) => Default::default(),
-    }
+    let Ok(mut metadata) = reapi::RequestMetadata::decode(bytes.clone()) else {
+        return Default::default();
+    };
+    let bytes = if make_plain(&mut metadata) { metadata.encode_to_vec().into() } else { bytes };
+    (metadata, bytes)
 }
 
 /// Reads and checks the action, and the command where only it names the platform: that one is returned

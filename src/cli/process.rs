@@ -17,16 +17,20 @@ pub fn block_on(command: impl Future<Output = Result<Exit, CliError>>) -> Result
 /// Descriptors that a server or a worker asks for at most.
 const OPEN_FILES: u64 = 1 << 20;
 
-/// Lets this process open as many files as the machine allows: the 1,024 that shells give are fewer than
-/// the connections and blobs of a large build.
-pub fn raise_open_files() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
-    let wanted = hard.min(OPEN_FILES);
-    if soft < wanted
-        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, wanted, hard)
+/// Lets this process have what the machine allows and shells do not give: 1,024 open files are fewer than the
+/// connections and blobs of a large build, and a limit of a file's size is met by any large blob.
+pub fn raise_limits() {
+    use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
+    for (resource, most) in
+        [(Resource::RLIMIT_NOFILE, OPEN_FILES), (Resource::RLIMIT_FSIZE, RLIM_INFINITY)]
     {
-        tracing::warn!(%error, "no more than {soft} files can be open");
+        let Ok((soft, hard)) = getrlimit(resource) else { continue };
+        let wanted = hard.min(most);
+        if soft < wanted
+            && let Err(error) = setrlimit(resource, wanted, hard)
+        {
+            tracing::warn!(%error, "{resource:?} stays at {soft}");
+        }
     }
 }
 

@@ -6,8 +6,9 @@ use clap::Args;
 
 use super::flags::{Flag, FlagTable, Flags};
 use super::signals::Signals;
+use super::text;
 use crate::cli::error::{CliError, Exit};
-use crate::cli::process::{raise_open_files, settings};
+use crate::cli::process::{raise_limits, settings};
 use crate::config::serve_options;
 use crate::serve::{Ready, Server};
 use crate::telemetry;
@@ -66,7 +67,7 @@ impl Serve {
             .map_err(|error| CliError::machine(format!("cannot start threads: {error}")))?;
         runtime.block_on(async {
             telemetry::start(&settings)?;
-            raise_open_files();
+            raise_limits();
             let mut signals = Signals::listen()?;
             // It may wait for Redis; who wants it to end need not wait with it.
             let server = tokio::select! {
@@ -77,7 +78,7 @@ impl Serve {
             };
             print_ready(&server.ready);
             signals.next().await;
-            eprintln!("draining; a second signal ends at once");
+            text::say("draining; a second signal ends at once");
             tokio::select! {
                 ended = server.shutdown() => ended?,
                 () = signals.next() => {

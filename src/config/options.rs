@@ -52,6 +52,9 @@ pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
     // The server waits for `server.drain` before it tells its worker to end; operators ask for no end.
     worker.asked_drain_timeout = Some(worker.drain_timeout);
     worker.drain_timeout = Duration::ZERO;
+    // A worker elsewhere hears it from the server.
+    worker.outputs.blob =
+        settings.size("storage.max_blob_size").filter(|size| *size > 0).unwrap_or(u64::MAX);
     let worker = (slots > 0).then_some(worker);
     let fetch = fetch(settings, &data_dir)?;
     let base_url = settings.text("server.base_url");

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use kiln_executor::images::{AllowList, ImageLimits, ImagesConfig, Timing};
+use kiln_executor::platform;
 use kiln_executor::sandbox::RootFs;
 use kiln_executor::{SandboxMode, WorkerConfig};
 use kiln_scheduler::session::MAX_PROPERTIES;
@@ -64,6 +65,8 @@ pub fn worker_config(
     };
     config.images = images_config(settings)?;
     config.allow_network = settings.flag("workers.allow_network");
+    platform::check_own(&config.properties, config.allow_network)
+        .map_err(|error| ConfigError::Combination(format!("workers.properties: {error}")))?;
     config.drain_timeout = settings.duration("workers.drain");
     config.absence = settings.duration("workers.absence");
     if let Some(tools) = settings.number("workers.persistent") {

@@ -80,7 +80,7 @@ impl Server {
             Admission::load(&options.listen, options.tls.clone(), options.auth.clone())?;
         let base_url = options.base_url.clone();
         let base_url = base_url.unwrap_or_else(|| format!("{}://{address}", admission.scheme()));
-        crate::data_dir::close(&options.storage.data_dir);
+        crate::data_dir::close(&options.storage.data_dir)?;
         let storage = Storage::open(options.storage.clone()).await?;
         let worker = worker::prepare(options.worker.clone(), &storage).await?;
         let common = Common::new(&options, &admission, &storage, base_url).await?;

@@ -11,6 +11,7 @@ use kiln_executor::{WorkerConfig, WorkerError};
 use kiln_scheduler::{SchedulerOptions, StartError};
 
 use crate::auth::{AuthError, AuthOptions};
+use crate::data_dir::DataDirError;
 use crate::front::{FrontLimits, Resolved, TlsError, TlsOptions};
 use crate::telemetry::{EndpointError, OtlpOptions};
 
@@ -62,6 +63,8 @@ pub enum ServeError {
     /// Of the cause only the reason is said: of which kind a store's error is says nothing at a start.
     #[error("cannot open the storage: {}", .0.reason())]
     Storage(StoreError),
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
     #[error(transparent)]
     Scheduler(#[from] StartError),
     #[error("cannot join the fleet")]

@@ -5,6 +5,7 @@ use tonic::Status;
 
 use super::status::digest_status;
 use crate::digest::{Digest, DigestError, DigestFunction};
+use crate::error::over_blob_size;
 
 /// The function that a message names by its number.
 pub fn function(value: i32) -> Result<DigestFunction, Status> {
@@ -43,9 +44,5 @@ pub fn check_size(field: impl Fn() -> String, digest: &Digest, limit: u64) -> Re
     if limit == 0 || digest.size <= limit {
         return Ok(());
     }
-    Err(Status::invalid_argument(format!(
-        "{}: a blob of {} bytes is over max_cas_blob_size_bytes ({limit})",
-        field(),
-        digest.size
-    )))
+    Err(Status::invalid_argument(format!("{}: {}", field(), over_blob_size(digest.size, limit))))
 }

@@ -28,7 +28,41 @@ fn decode(value: &MetadataValue<Binary>) -> Option<RequestMetadata> {
     if value.as_encoded_bytes().len() > MAX_METADATA {
         return None;
     }
-    RequestMetadata::decode(value.to_bytes().ok()?).ok()
+    let mut metadata = RequestMetadata::decode(value.to_bytes().ok()?).ok()?;
+    make_plain(&mut metadata);
+    Some(metadata)
+}
+
+/// Takes out of a client's names what would show as something else where people read them: line breaks and
+/// other control characters, and those that turn the direction of a text. Returns whether there were any.
+pub fn make_plain(metadata: &mut RequestMetadata) -> bool {
+    let tool = metadata
+        .tool_details
+        .iter_mut()
+        .flat_map(|tool| [&mut tool.tool_name, &mut tool.tool_version]);
+    let own = [
+        &mut metadata.action_id,
+        &mut metadata.tool_invocation_id,
+        &mut metadata.correlated_invocations_id,
+        &mut metadata.action_mnemonic,
+        &mut metadata.target_id,
+        &mut metadata.configuration_id,
+    ];
+    let mut changed = false;
+    for name in tool.chain(own).filter(|name| name.contains(is_deceptive)) {
+        *name = name.replace(is_deceptive, "\u{fffd}");
+        changed = true;
+    }
+    changed
+}
+
+/// Control characters, line and paragraph separators, and the bidirectional controls of UAX #9.
+fn is_deceptive(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        )
 }
 
 #[cfg(test)]
@@ -45,5 +79,24 @@ mod tests {
         assert_eq!(from_headers(&map.clone().into_headers()), Some(sent));
         map.insert_bin(REQUEST_METADATA, MetadataValue::from_bytes(b"\xff\xff"));
         assert_eq!(request_metadata(&map), None);
+    }
+
+    #[test]
+    fn names_that_would_show_as_something_else_are_made_plain() {
+        let mut metadata = RequestMetadata {
+            tool_details: Some(kiln_protos::reapi::ToolDetails {
+                tool_name: "bazel\nFORGED  0 failed".into(),
+                tool_version: "7".into(),
+            }),
+            target_id: "//t\u{202e}x".into(),
+            action_mnemonic: "日本語".into(),
+            ..Default::default()
+        };
+        assert!(make_plain(&mut metadata));
+        let tool = metadata.tool_details.clone().unwrap();
+        assert_eq!(tool.tool_name, "bazel\u{fffd}FORGED  0 failed");
+        assert_eq!(metadata.target_id, "//t\u{fffd}x");
+        assert_eq!(metadata.action_mnemonic, "日本語");
+        assert!(!make_plain(&mut metadata));
     }
 }

@@ -43,7 +43,7 @@ impl Graph {
     /// Target hashes of Buck2 cover sources and dependencies: they are taken as they are.
     pub fn from_buck2(lines: &str) -> Result<Self, BuckError> {
         let numbered = (1..).zip(lines.lines()).filter(|(_, line)| !line.trim().is_empty());
-        let nodes = numbered.map(|(number, line)| node(number, line).transpose()).flatten();
+        let nodes = numbered.filter_map(|(number, line)| node(number, line).transpose());
         Ok(Self { nodes: nodes.collect::<Result<_, _>>()? })
     }
 }

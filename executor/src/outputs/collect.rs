@@ -54,7 +54,7 @@ pub fn collect(
             Err(error @ OutputError::Unusable { .. }) => {
                 fault.get_or_insert(error);
             }
-            Err(error @ OutputError::TooMuch(_)) => {
+            Err(error @ (OutputError::TooMuch(_) | OutputError::TooLarge { .. })) => {
                 let (result, blobs) = Default::default();
                 return Ok(Collected { result, blobs, root, fault: Some(error) });
             }
@@ -270,6 +270,9 @@ impl Collector<'_> {
         let kind = beneath::kind(directory, name).map_err(OutputError::met("look at", path))?;
         self.entries += 1;
         if let Some(Kind::File { size, allocated, .. }) = kind {
+            if size > self.limits.blob {
+                return Err(OutputError::TooLarge { size, limit: self.limits.blob });
+            }
             let there = allocated.min(size);
             self.bytes = self.bytes.saturating_add(there);
             self.hole_bytes = self.hole_bytes.saturating_add(size - there);

@@ -53,6 +53,8 @@ pub struct OutputSpec {
 #[derive(Debug, Clone)]
 pub struct OutputLimits {
     pub entries: usize,
+    /// Bytes of one file: the store takes no larger blob.
+    pub blob: u64,
     /// Bytes that the files hold.
     pub bytes: u64,
     /// Bytes that were never written, and read as zeros: nothing limits them while the action runs, and in the
@@ -66,6 +68,7 @@ impl Default for OutputLimits {
     fn default() -> Self {
         Self {
             entries: 500_000,
+            blob: u64::MAX,
             bytes: 64 << 30,
             hole_bytes: 8 << 30,
             time: Duration::from_secs(600),
@@ -123,6 +126,11 @@ pub enum OutputError {
     Unusable { path: String, fault: String },
     #[error("the outputs {0}")]
     TooMuch(String),
+    #[error(
+        "an output or a log of {size} bytes is larger than the {limit} that the store takes \
+         (storage.max_blob_size, storage.max_size): split or compress it, or have the limit raised"
+    )]
+    TooLarge { size: u64, limit: u64 },
     #[error("nobody wants the outputs any more")]
     Cancelled,
     #[error("collect outputs: {context}")]

@@ -14,6 +14,12 @@ both! {
         let ran = slot.sh("echo out; echo err >&2; exit 7").await;
         assert_eq!((ran.ending, ran.stdout.as_str(), ran.stderr.as_str()), (Ending::Exited(7), "out\n", "err\n"));
         assert_eq!(slot.sh("kill -SEGV $$").await.ending, Ending::Signalled(libc::SIGSEGV));
+        // These have no names, only numbers; of an orphan they say nothing about the program.
+        for signal in [32, 34, 40, 64] {
+            assert_eq!(slot.sh(&format!("kill -{signal} $$")).await.ending, Ending::Signalled(signal));
+            let orphan = format!("(sh -c 'kill -{signal} $$' &) ; sleep 0.1; exit 3");
+            assert_eq!(slot.sh(&orphan).await.ending, Ending::Exited(3));
+        }
         assert_eq!(slot.sh("true").await.ending, Ending::Exited(0));
     }
 

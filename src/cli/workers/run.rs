@@ -13,9 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::error::{CliError, Exit};
 use crate::cli::flags::{Flag, FlagTable, Flags};
-use crate::cli::process::{raise_open_files, settings};
+use crate::cli::process::{raise_limits, settings};
 use crate::cli::signals::Signals;
 use crate::cli::target::Target;
+use crate::cli::text;
 use crate::config::{status_server_options, worker_options};
 use crate::status_server::{Figures, ReservedStatusServer};
 use crate::telemetry::{self, stages::Stages};
@@ -57,7 +58,7 @@ impl Run {
             .map_err(|error| CliError::machine(format!("cannot start threads: {error}")))?;
         runtime.block_on(async {
             telemetry::start(&settings)?;
-            raise_open_files();
+            raise_limits();
             let mut signals = Signals::listen()?;
             let server = target.connect()?.patient(config.absence);
             // Before anything that takes long: a port that is taken is said at once.
@@ -66,7 +67,8 @@ impl Run {
             config.observer = Some(stages.clone());
             let remote = RemoteStore::on(server.clone(), &target.instance);
             let transfers = remote.transfers();
-            crate::data_dir::close(&storage.data_dir);
+            crate::data_dir::close(&storage.data_dir)
+                .map_err(|error| CliError::machine(error.to_string()))?;
             let local =
                 Storage::open(storage).await.map_err(|error| CliError::of_machine(&error))?;
             config.premises = Some(local.premises());
@@ -112,7 +114,7 @@ impl Run {
 /// The first signal lets the worker drain; returns at the second.
 async fn second_signal(signals: &mut Signals, shutdown: &CancellationToken) {
     signals.next().await;
-    eprintln!("draining; a second signal ends at once");
+    text::say("draining; a second signal ends at once");
     shutdown.cancel();
     signals.next().await;
 }

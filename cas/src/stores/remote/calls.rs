@@ -5,7 +5,7 @@ use std::time::Duration;
 use kiln_net::grpc::{Failures, is_refusal, is_transient, unheard};
 use tonic::{Code, Status};
 
-use crate::error::{Reason, StoreError};
+use crate::error::{Reason, StoreError, parse_over_blob_size};
 
 /// How long one unary call may take.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(60);
@@ -17,7 +17,10 @@ pub fn store_error(context: &str, status: &Status) -> StoreError {
         Code::ResourceExhausted => {
             StoreError::DiskFull { path: format!("the server's blobs ({message})") }
         }
-        Code::InvalidArgument => StoreError::invalid(format!("{context}: {message}")),
+        Code::InvalidArgument => match parse_over_blob_size(&message) {
+            Some((size, limit)) => StoreError::TooLarge { size, limit },
+            None => StoreError::invalid(format!("{context}: {message}")),
+        },
         _ if is_refusal(status) => StoreError::denied(format!("{context}: {message}")),
         _ if is_transient(status) => {
             let message = format!("{context}: {}: {}", status.code(), unheard(status));

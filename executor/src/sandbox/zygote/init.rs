@@ -9,7 +9,6 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{
     Gid, Pid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, setresgid, setresuid, setsid,
 };
@@ -205,14 +204,9 @@ fn watched() -> SigSet {
 /// Reaps until the program itself has ended.
 fn tend(program: Pid) -> Status {
     loop {
-        while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            match status {
-                WaitStatus::Exited(pid, code) if pid == program => return Status::Exited(code),
-                WaitStatus::Signaled(pid, signal, _) if pid == program => {
-                    return Status::Signalled(signal as i32);
-                }
-                WaitStatus::StillAlive => break,
-                _ => {}
+        while let Some((pid, status)) = process::reap() {
+            if pid == program {
+                return status;
             }
         }
         if watched().wait() == Ok(Signal::SIGTERM) {

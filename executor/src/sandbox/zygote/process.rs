@@ -80,18 +80,37 @@ pub(super) fn wait(pid: Pid) -> Result<Ended, ZygoteError> {
             }
         }
     }
-    let status = if libc::WIFSIGNALED(status) {
-        Status::Signalled(libc::WTERMSIG(status))
-    } else {
-        Status::Exited(libc::WEXITSTATUS(status))
-    };
     Ok(Ended {
-        status,
+        status: meaning(status),
         user: duration(usage.ru_utime),
         system: duration(usage.ru_stime),
         // ru_maxrss is in KiB.
         peak_memory_bytes: u64::try_from(usage.ru_maxrss).unwrap_or(0) << 10,
     })
+}
+
+/// What the status of a child that has ended says. Signals have numbers here, not names: those from 32 on
+/// have none, and a program may die of them as well.
+fn meaning(status: libc::c_int) -> Status {
+    if libc::WIFSIGNALED(status) {
+        Status::Signalled(libc::WTERMSIG(status))
+    } else {
+        Status::Exited(libc::WEXITSTATUS(status))
+    }
+}
+
+/// Takes leave of one child that has ended, whichever it is; `None`: none has.
+pub(super) fn reap() -> Option<(Pid, Status)> {
+    let mut status = 0;
+    loop {
+        // SAFETY: the pointer is to a live variable of the right type.
+        let result = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+        match Errno::result(result) {
+            Err(Errno::EINTR) => {}
+            Err(_) | Ok(0) => return None,
+            Ok(pid) => return Some((Pid::from_raw(pid), meaning(status))),
+        }
+    }
 }
 
 fn duration(time: libc::timeval) -> Duration {
