@@ -83,7 +83,7 @@ async fn uploads_that_lost_are_deleted() {
 #[tokio::test(start_paused = true)]
 async fn what_is_written_behind_is_tried_until_it_is_in_the_object_store() {
     let rig = Rig::new();
-    let Process { write_behind, .. } = process(&rig);
+    let Process { write_behind, stop: _open, .. } = process(&rig);
     let (digest, data) = put(&rig, 1).await;
     rig.objects.set_down(true);
     for _ in 0..2 {
@@ -123,7 +123,7 @@ async fn nothing_is_written_behind_after_the_store_was_closed() {
 #[tokio::test(start_paused = true)]
 async fn what_was_noted_as_pending_elsewhere_is_settled() {
     let rig = Rig::new();
-    let Process { client, uploads, write_behind, .. } = process(&rig);
+    let Process { client, uploads, write_behind, stop: _open, .. } = process(&rig);
     let (index, here) = (rig.index.clone(), write_behind.clone());
     let elsewhere = PendingElsewhere::new(index, client.clone(), uploads, here);
     let (theirs, _) = put(&rig, 1).await;
@@ -147,7 +147,7 @@ async fn what_was_noted_as_pending_elsewhere_is_settled() {
 #[tokio::test(start_paused = true)]
 async fn what_lost_processes_left_is_adopted_once_it_is_old_enough() {
     let rig = Rig::new();
-    let Process { client, uploads, write_behind, .. } = process(&rig);
+    let Process { client, uploads, write_behind, stop: _open, .. } = process(&rig);
     let elsewhere = PendingElsewhere::new(rig.index.clone(), client, uploads, write_behind);
     let age = Duration::from_secs(10);
     for seed in 0..5 {
