@@ -243,7 +243,7 @@ mod tests {
     fn tools_beyond_what_a_machine_keeps_are_refused() {
         let of = |tools: u32| {
             let toml = format!("[workers]\npersistent = {tools}");
-            worker_options(&load(&toml, &[], vec![]).unwrap())
+            crate::config::worker_options(&load(&toml, &[], vec![]).unwrap())
         };
         assert_eq!(of(1024).unwrap().0.persistent.tools, 1024);
         let error = of(1025).unwrap_err().to_string();

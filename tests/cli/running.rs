@@ -3,7 +3,7 @@
 use crate::*;
 
 /// Asks until the answer holds `part`: the journal and the queue are behind by moments.
-fn says_soon(kiln: &Kiln, arguments: &[&str], part: &str) -> String {
+pub fn says_soon(kiln: &Kiln, arguments: &[&str], part: &str) -> String {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
     loop {
         let said = kiln.run(arguments);

@@ -14,7 +14,7 @@ use crate::web::content::{MAX_TEXT, digest};
 use crate::web::design::text::when;
 use crate::web::format::{bytes, command_line, counted, duration, path_of, short};
 use crate::web::state::WebState;
-use crate::web::workers::page::expected;
+use crate::web::workers::page;
 
 /// Arguments shown of one command line.
 const MAX_ARGUMENTS: usize = 2000;
@@ -91,7 +91,7 @@ pub fn facts(state: &WebState, loaded: &Loaded) -> Markup {
                     @if !run.configuration_id.is_empty() { dt { "Configuration" } dd.mono { (short(&run.configuration_id, 80)) } }
                 }
                 @if let Some(running) = &loaded.running
-                    && let Some(expected) = expected(state, &running.operation)
+                    && let Some(expected) = page::expected(state, &running.operation)
                 { dt { "Expected" } dd { (duration(expected.saturating_mul(1_000_000))) } }
                 @if !loaded.instance.is_empty() { dt { "Instance" } dd.mono { (short(&loaded.instance, 80)) } }
                 @if let Some(timeout) = timeout { dt { "Timeout" } dd { (timeout) } }

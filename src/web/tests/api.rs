@@ -2,7 +2,7 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::pages::{json, open};
-use super::sample;
+use super::sample::{self, Sample};
 use crate::web::router;
 
 #[tokio::test]
