@@ -208,11 +208,6 @@ mod tests {
         let full = StoreError::io("write x", io::ErrorKind::StorageFull.into());
         assert!(matches!(full, StoreError::DiskFull { .. }), "{full}");
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
 
     #[test]
     fn a_blob_over_the_limit_is_told_from_other_refusals() {

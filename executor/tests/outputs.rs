@@ -34,7 +34,8 @@ fn collect_kinds(root: &Path, outputs: &[(&str, OutputKind)]) -> Result<Collecte
         .collect();
     let spec = OutputSpec { expected, directories_apart: true };
     let time = Duration::from_secs(60);
-    let limits = OutputLimits { entries: 1_000, bytes: 4 << 20, hole_bytes: 1 << 30, time };
+    let limits =
+        OutputLimits { entries: 1_000, blob: 1 << 30, bytes: 4 << 20, hole_bytes: 2 << 30, time };
     let patience =
         Patience { cancel: CancellationToken::new(), until: std::time::Instant::now() + time };
     let root = Arc::new(File::open(root).unwrap().into());
@@ -287,5 +288,18 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let (stored, collected) = runtime.block_on(round_trip(root));
         prop_assert_eq!(stored, collected);
+    }
+}
+
+/// Found out before a byte of it is read.
+#[test]
+fn a_file_that_the_store_would_not_take_is_a_fault_of_the_action() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("tree")).unwrap();
+    let large = File::create(dir.path().join("tree/large")).unwrap();
+    large.set_len((1 << 30) + 1).unwrap();
+    for output in ["tree", "tree/large"] {
+        let fault = collect_all(dir.path(), &[output]);
+        assert!(matches!(fault, Err(OutputError::TooLarge { limit, .. }) if limit == 1 << 30));
     }
 }

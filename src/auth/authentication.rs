@@ -296,7 +296,8 @@ mod tests {
     }
 
     fn entry(name: &str, token: &str, rest: &str) -> String {
-        let hash: String = super::super::policy::hash(token).iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash: String =
+            super::super::policy::hash(token).iter().map(|byte| format!("{byte:02x}")).collect();
         format!("[[token]]\nname = \"{name}\"\nsha256 = \"{hash}\"\n{rest}\n")
     }
 

@@ -170,7 +170,8 @@ async fn failures_are_shown_with_the_end_of_their_logs_by_whatever_name() {
     let failing = client.prepare(&Spec::shell(script, &[])).await;
     let metadata = metadata("//app:app_test", "build-1");
     client.execute_with(failing.clone(), &metadata).await.expect("it runs");
-    let shown = running::says_soon(kiln, &["build", "show", "last", "--failed"], "//app:app_test Genrule");
+    let shown =
+        running::says_soon(kiln, &["build", "show", "last", "--failed"], "//app:app_test Genrule");
     for part in ["exit code 7", "line 9000 of a long log", "    wrong\n"] {
         assert!(shown.contains(part), "{part} is not in {shown}");
     }
