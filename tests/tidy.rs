@@ -277,6 +277,23 @@ fn only_adapters_know_the_grpc_status() {
     }
 }
 
+/// Files and folders that the architecture names are there.
+#[test]
+fn the_architecture_names_what_is_there() {
+    let text = std::fs::read_to_string(root().join("docs/ARCHITECTURE.md")).expect("it is there");
+    let crates = ["net", "protos", "cas", "scheduler", "executor", "ci", "deploy", "src", "tests"];
+    let named: Vec<_> = text
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|span| span.split_once('/').is_some_and(|(first, _)| crates.contains(&first)))
+        .filter(|span| !span.contains(['*', ' ']))
+        .collect();
+    assert!(named.len() > 40, "only {} are named", named.len());
+    let gone: Vec<_> = named.into_iter().filter(|path| !root().join(path).exists()).collect();
+    assert!(gone.is_empty(), "not there: {gone:?}");
+}
+
 /// What the threat model says is shown by a test is.
 #[test]
 fn the_threat_model_names_what_is_there() {
