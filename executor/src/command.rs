@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use kiln_cas::action::Action;
+use kiln_cas::tree::check_output_path;
 use kiln_protos::reapi;
 use kiln_protos::reapi::command::OutputDirectoryFormat;
 
@@ -145,9 +146,14 @@ fn output_spec(command: &reapi::Command, base: &str) -> Result<OutputSpec, Failu
     let mut expected = Vec::new();
     let mut add = |field: &str, declared: &[String], kind| {
         for (index, path) in declared.iter().enumerate() {
-            let resolved = paths::resolve(base, path).map_err(|error| {
-                Failure::InvalidAction(format!("command.{field}[{index}]: {error}"))
-            })?;
+            let invalid = |error: &dyn std::fmt::Display| {
+                Failure::InvalidAction(format!("command.{field}[{index}] = {path:?}: {error}"))
+            };
+            // The result will name it as the client does, and such a result is taken by nobody.
+            if !path.is_empty() {
+                check_output_path(path).map_err(|error| invalid(&error))?;
+            }
+            let resolved = paths::resolve(base, path).map_err(|error| invalid(&error))?;
             expected.push(Expected { declared: path.clone(), path: resolved, kind });
         }
         Ok::<(), Failure>(())
@@ -360,6 +366,13 @@ mod tests {
                 reapi::Command { output_files: vec!["../../x".into()], ..command() },
                 "command.output_files[0]",
             ),
+            (
+                reapi::Command { output_paths: vec!["b".into(), "a/../b".into()], ..command() },
+                "command.output_paths[1] = \"a/../b\"",
+            ),
+            (reapi::Command { output_paths: vec!["b/".into()], ..command() }, "empty segment"),
+            (reapi::Command { output_paths: vec!["a//b".into()], ..command() }, "empty segment"),
+            (reapi::Command { output_paths: vec!["a/./b".into()], ..command() }, "a/./b"),
             (
                 reapi::Command { environment_variables: vec![variable("A=", "b")], ..command() },
                 "command.environment_variables[0]",
