@@ -1,8 +1,9 @@
 //! Files that are read again when they change, while the server runs.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -14,8 +15,11 @@ const INTERVAL: Duration = Duration::from_secs(2);
 
 /// Something made of files.
 pub trait Reload: Send + Sync + 'static {
-    /// In words, for the log.
+    /// In words, for people.
     fn what(&self) -> &'static str;
+
+    /// In one word, for metrics.
+    fn label(&self) -> &'static str;
 
     fn files(&self) -> Vec<PathBuf>;
 
@@ -45,15 +49,44 @@ impl Stamp {
     }
 }
 
+/// Whether what is in force is what the files say.
+#[derive(Debug, Clone, Default)]
+pub struct Reloads(Arc<Mutex<BTreeMap<&'static str, LastReload>>>);
+
+/// How the last change of something's files went.
+#[derive(Debug, Clone)]
+pub struct LastReload {
+    pub what: &'static str,
+    /// `None`: it is in force.
+    pub error: Option<String>,
+}
+
+impl Reloads {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, LastReload>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, item: &dyn Reload, error: Option<String>) {
+        self.lock().insert(item.label(), LastReload { what: item.what(), error });
+    }
+
+    /// All that is watched, by its label.
+    pub fn all(&self) -> Vec<(&'static str, LastReload)> {
+        self.lock().iter().map(|(label, last)| (*label, last.clone())).collect()
+    }
+}
+
 struct Watched {
     item: Arc<dyn Reload>,
     stamps: Vec<Option<Stamp>>,
+    reloads: Reloads,
 }
 
 impl Watched {
-    fn new(item: Arc<dyn Reload>) -> Self {
+    fn new(item: Arc<dyn Reload>, reloads: Reloads) -> Self {
         let stamps = stamps(item.as_ref());
-        Self { item, stamps }
+        reloads.note(item.as_ref(), None);
+        Self { item, stamps, reloads }
     }
 
     fn look(&mut self) {
@@ -64,10 +97,12 @@ impl Watched {
         }
         self.stamps = stamps;
         let what = self.item.what();
-        match self.item.reload() {
-            Ok(()) => tracing::info!(what, "read again after a change"),
-            Err(error) => tracing::warn!(what, error, "a change is not taken over"),
+        let error = self.item.reload().err();
+        match &error {
+            None => tracing::info!(what, "read again after a change"),
+            Some(error) => tracing::warn!(what, error, "a change is not taken over"),
         }
+        self.reloads.note(self.item.as_ref(), error);
     }
 }
 
@@ -75,9 +110,15 @@ fn stamps(item: &dyn Reload) -> Vec<Option<Stamp>> {
     item.files().iter().map(|path| Stamp::of(path)).collect()
 }
 
-/// Looks at the files of `items` until `stop` is cancelled. Make it before they are first read.
-pub fn watch(items: Vec<Arc<dyn Reload>>, stop: CancellationToken) -> JoinHandle<()> {
-    let mut watched: Vec<Watched> = items.into_iter().map(Watched::new).collect();
+/// Looks at the files of `items` until `stop` is cancelled, and says in `reloads` how that went. Make it
+/// before they are first read.
+pub fn watch(
+    items: Vec<Arc<dyn Reload>>,
+    reloads: &Reloads,
+    stop: CancellationToken,
+) -> JoinHandle<()> {
+    let watched = |item| Watched::new(item, reloads.clone());
+    let mut watched: Vec<Watched> = items.into_iter().map(watched).collect();
     tokio::spawn(async move {
         loop {
             tokio::select! {
@@ -105,6 +146,10 @@ mod tests {
             "text"
         }
 
+        fn label(&self) -> &'static str {
+            "text"
+        }
+
         fn files(&self) -> Vec<PathBuf> {
             vec![self.path.clone()]
         }
@@ -125,7 +170,9 @@ mod tests {
         }
         std::os::unix::fs::symlink("a", &path).unwrap();
         let text = Arc::new(Text { path: path.clone(), read: Mutex::default() });
-        let mut watched = Watched::new(text.clone());
+        let reloads = Reloads::default();
+        let mut watched = Watched::new(text.clone(), reloads.clone());
+        let failed = || reloads.all()[0].1.error.is_some();
         watched.look();
         assert!(text.read.lock().unwrap().is_empty());
 
@@ -135,8 +182,14 @@ mod tests {
         watched.look();
         std::fs::write(dir.path().join("b"), "longer").unwrap();
         watched.look();
+        assert!(!failed());
         std::fs::remove_file(&path).unwrap();
         watched.look();
+        watched.look();
         assert_eq!(*text.read.lock().unwrap(), ["b", "longer"]);
+        assert!(failed(), "until it is mended");
+        std::fs::write(&path, "mended").unwrap();
+        watched.look();
+        assert!(!failed());
     }
 }

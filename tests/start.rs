@@ -257,3 +257,142 @@ async fn limits_and_hangups_of_whoever_starts_a_server_do_not_end_it() {
     expect_action(&server.url()).await;
     assert_eq!(server.terminate().code(), Some(0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_for_all_of_the_machine_is_nobodys_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = ["--insecure", "--workers", "1"];
+    let server = Server::start_on("0.0.0.0:0", &dir.path().join("data"), &open);
+    let (name, port) = server.address.rsplit_once(':').unwrap();
+    assert!(!name.contains("0.0.0.0"), "{name}");
+    let here = format!("127.0.0.1:{port}");
+    let failing = Spec::shell("exit 3", &[]);
+    let message = |server: String| async move {
+        let client = Client::connect(&server).await;
+        client.execute(&Spec::shell("exit 3", &[])).await.unwrap().message
+    };
+    let said = message(format!("http://{here}")).await;
+    assert!(said.contains(&format!("http://{here}/actions/")), "{said}");
+    assert_eq!(get_json(&here, "/api/v1/status")["base_url"], format!("http://{here}"));
+    let asked = kiln(dir.path(), &["--server", &format!("http://{here}"), "status"]);
+    let shown = String::from_utf8(asked_output(asked)).unwrap();
+    assert!(shown.contains(&format!(" at http://{here},")), "{shown}");
+    drop(server);
+
+    let mut command =
+        kiln(dir.path(), &["serve", "--listen", "127.0.0.1:0", "--data-dir", "named"]);
+    command.args(["--workers", "1", "--base-url", "https://build.example/"]);
+    command.stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
+    let address = loop {
+        let line = lines.next().unwrap().unwrap();
+        if let Some(address) = line.trim().strip_prefix("listens ") {
+            break address.trim().to_owned();
+        }
+    };
+    let client = Client::connect(&format!("http://{address}")).await;
+    let said = client.execute(&failing).await.unwrap().message;
+    let _ = child.kill();
+    let _ = child.wait();
+    assert!(said.contains("https://build.example/actions/"), "{said}");
+}
+
+fn asked_output(mut command: Command) -> Vec<u8> {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    output.stdout
+}
+
+#[test]
+fn variables_that_others_set_stop_no_start_and_misspelled_ones_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = kiln(dir.path(), &["config", "check"]);
+    for (variable, value) in [
+        ("KILN_REDIS_SERVICE_HOST", "10.0.0.1"),
+        ("KILN_WORKER_PORT", "tcp://10.0.0.1:80"),
+        ("KILN_SERVER_PORT_8980_TCP", "tcp://10.0.0.1:8980"),
+        ("KILN_LISTEN", "0.0.0.0:80"),
+        ("KILN_WORKRS_COUNT", "4"),
+    ] {
+        command.env(variable, value);
+    }
+    let (code, text) = said(command);
+    assert_eq!(code, 0, "{text}");
+    assert!(!text.contains("_SERVICE_") && !text.contains("_PORT"), "{text}");
+    for (variable, meant) in
+        [("KILN_LISTEN", "KILN_SERVER_LISTEN"), ("KILN_WORKRS_COUNT", "KILN_WORKERS_COUNT")]
+    {
+        let line = text.lines().find(|line| line.contains(variable)).unwrap_or_default();
+        assert!(line.starts_with("warning: ") && line.contains(meant), "{text}");
+    }
+}
+
+#[test]
+fn a_worker_has_slots() {
+    let dir = tempfile::tempdir().unwrap();
+    let (code, text) = said(kiln(dir.path(), &["worker", "--slots", "0"]));
+    assert_eq!(code, 2, "{text}");
+    assert!(text.contains("no slots") && text.contains("--slots"), "{text}");
+}
+
+#[test]
+fn a_full_stdout_is_an_error_and_no_panic() {
+    let dir = tempfile::tempdir().unwrap();
+    for words in [&["config", "default"][..], &["config", "show"], &["config", "show", "--json"]] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut command = kiln(dir.path(), words);
+        command.stdout(full);
+        let (code, text) = said_to_stderr(command);
+        assert_eq!(code, 5, "{words:?}: {text}");
+        assert!(text.contains("cannot write to stdout"), "{words:?}: {text}");
+    }
+}
+
+/// As [`said`], of a command whose stdout goes elsewhere.
+fn said_to_stderr(mut command: Command) -> (i32, String) {
+    let output = command.stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn pages_and_completions_have_what_people_type() {
+    let dir = tempfile::tempdir().unwrap();
+    let says = |words: &[&str]| String::from_utf8(asked_output(kiln(dir.path(), words))).unwrap();
+    assert!(says(&["completions", "bash"]).contains("read-cache write-cache execute worker"));
+    assert!(says(&["status", "--help"]).contains("\nServer:\n"));
+    says(&["man", "--output", "man"]);
+    let pages: Vec<_> = std::fs::read_dir(dir.path().join("man"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert!(pages.contains(&"kiln-serve.1".to_owned()), "{pages:?}");
+    assert!(pages.contains(&"kiln-worker-drain.1".to_owned()), "{pages:?}");
+    assert!(!pages.iter().any(|page| page.contains("help")), "{pages:?}");
+    let first = std::fs::read_to_string(dir.path().join("man/kiln.1")).unwrap();
+    assert!(!first.contains("kiln\\-help(1)") && first.contains("kiln\\-serve(1)"), "{first}");
+}
+
+#[test]
+fn a_worker_may_be_named_and_says_whose_data_is_in_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Server::start(&data, &["--workers", "0"]);
+    let url = server.url();
+    let join = ["worker", "--server", &url, "--slots", "1"];
+    let in_use = [&join[..], &["--data-dir", "data"]].concat();
+    let (code, text) = said(kiln(dir.path(), &in_use));
+    assert_eq!(code, 5, "{text}");
+    assert!(text.contains("error: cannot open the storage: data directory"), "{text}");
+    let (code, text) = said(kiln(dir.path(), &[&join[..], &["--name", "has spaces"]].concat()));
+    assert_eq!(code, 2, "{text}");
+    let named = [&join[..], &["--data-dir", "worker", "--name", "builder-7"]].concat();
+    let _worker = Worker(kiln(dir.path(), &named).stdout(Stdio::null()).spawn().unwrap());
+    loop {
+        let workers = get_json(&server.address, "/api/v1/workers");
+        if let Some(worker) = workers["workers"].as_array().and_then(|all| all.first()) {
+            assert_eq!(worker["id"], "builder-7", "{workers}");
+            return;
+        }
+    }
+}

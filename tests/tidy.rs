@@ -318,3 +318,24 @@ fn the_threat_model_names_what_is_there() {
     }
     assert!(named > 20, "only {named} tests are named");
 }
+
+/// A closed or full stdout is an error to tell, and no panic.
+#[test]
+fn only_one_place_prints_to_stdout() {
+    for path in files(".rs") {
+        let shown = path.strip_prefix(root()).unwrap_or(&path).display().to_string();
+        let allowed = !shown.starts_with("src/") || shown == "src/cli/text.rs";
+        if allowed || shown.contains("/tests/") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).expect("UTF-8");
+        for (number, line) in text.lines().enumerate() {
+            let words = line.trim_start();
+            let prints = words.contains("println!(")
+                || words.contains(" print!(")
+                || words.starts_with("print!(");
+            let to_stderr = words.contains("eprintln!(") || words.contains("eprint!(");
+            assert!(!prints || to_stderr, "{shown}:{}: use text::print", number + 1);
+        }
+    }
+}

@@ -5,6 +5,7 @@ mod support;
 use std::path::Path;
 use std::process::Command;
 
+use kiln_protos::reapi;
 use support::reapi::{Client, Spec};
 use support::server::Server;
 
@@ -46,4 +47,60 @@ async fn the_pages_show_an_action_that_ran() {
         let page = open(&chromium, &format!("{}{path}", server.url()), &profile);
         assert!(page.contains(word), "{path}: {page}");
     }
+}
+
+/// Shows a page in frames of several widths, and says which of them it runs out of.
+fn too_wide(chromium: &Path, page: &str, style: &str, dir: &Path) -> String {
+    let link = page.find("<link rel=\"stylesheet\"").expect("a style sheet");
+    let end = link + page[link..].find('>').expect("an end") + 1;
+    let styled = format!("{}<style>{style}</style>{}", &page[..link], &page[end..]);
+    let frame = |width: u32| {
+        let source = styled.replace('&', "&amp;").replace('"', "&quot;");
+        format!("<iframe width={width} height=900 style=\"border:0\" srcdoc=\"{source}\"></iframe>")
+    };
+    let script = "<script>onload = () => { document.title = [...document.querySelectorAll('iframe')]\
+                  .map(frame => frame.contentDocument.documentElement)\
+                  .filter(page => page.scrollWidth > page.clientWidth)\
+                  .map(page => page.clientWidth + ' shows ' + page.scrollWidth).join(', ') || 'all fit' }</script>";
+    let path = dir.join("frames.html");
+    let frames = [1280, 400].map(frame).concat();
+    std::fs::write(&path, format!("<!doctype html><title></title>{frames}{script}"))
+        .expect("written");
+    let shown = open(chromium, &format!("file://{}", path.display()), &dir.join("chromium"));
+    let title = shown.split_once("<title>").and_then(|(_, rest)| rest.split_once("</title>"));
+    title.expect("a title").0.to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_action_that_differs_much_stays_within_its_page() {
+    let Some(chromium) = support::client("KILN_CHROMIUM") else { return };
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let server = Server::start(&data.path().join("kiln"), &[]);
+    let client = Client::connect(&server.url()).await;
+    let metadata = reapi::RequestMetadata {
+        tool_invocation_id: "build".into(),
+        target_id: "//app:gen".into(),
+        action_mnemonic: "Genrule".into(),
+        ..Default::default()
+    };
+    let mut action = reapi::Digest::default();
+    for level in ["debug", "release"] {
+        let mut spec = Spec::shell("true", &[]);
+        spec.command.arguments.push(format!("--{level}={}", level.repeat(80)));
+        action = client.prepare(&spec).await;
+        client.execute_with(action.clone(), &metadata).await.expect("it runs");
+    }
+    let path =
+        format!("/actions/sha256/{}/{}?instance=e2e%2Ftests", action.hash, action.size_bytes);
+    let page = loop {
+        let page = support::server::get_text(&server.address, &path);
+        if page.contains("class=\"changes\"") {
+            break page;
+        }
+        tokio::task::yield_now().await;
+    };
+    let style = support::server::get_text(&server.address, "/style.css");
+    assert_eq!(too_wide(&chromium, &page, &style, data.path()), "all fit");
+    let wide = page.replace("class=\"changes\"", "style=\"width: 3000px\"");
+    assert_ne!(too_wide(&chromium, &wide, &style, data.path()), "all fit", "it is measured");
 }

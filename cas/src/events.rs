@@ -39,7 +39,7 @@ impl Events {
         self.finished.subscribe()
     }
 
-    /// The beginnings of requests that the action cache did not answer.
+    /// The beginnings of requests that the action cache did not answer, and look-ups that found nothing.
     pub fn subscribe_begun(&self) -> broadcast::Receiver<Arc<Begun>> {
         self.begun.subscribe()
     }

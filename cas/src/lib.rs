@@ -4,6 +4,7 @@ pub mod access;
 pub mod action;
 pub mod action_cache;
 mod batch;
+pub mod bazel;
 pub mod blob;
 pub mod buck2;
 pub mod budget;

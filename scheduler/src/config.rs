@@ -47,6 +47,11 @@ impl Default for SchedulerConfig {
     }
 }
 
+/// How the sender of a request reaches the server, as far as the request tells: put into its extensions by
+/// who took it in, who has checked that the server is called so. As [`SchedulerConfig::base_url`].
+#[derive(Debug, Clone)]
+pub struct BaseUrl(pub Arc<str>);
+
 /// What the scheduler works with.
 #[derive(Clone)]
 pub struct Parts {

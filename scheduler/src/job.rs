@@ -36,8 +36,17 @@ pub struct Request {
     pub tools: Option<Arc<str>>,
     /// For whom what it stores counts ([`kiln_cas::services::Quotas`]); empty: for nobody.
     pub account: Arc<str>,
+    /// How whoever asked reaches the server, for links; `None`: as the server is configured.
+    pub base_url: Option<Arc<str>>,
     /// Of a run of the hermeticity check, which nobody but the check hears of.
     pub rerun: Option<Rerun>,
+}
+
+impl Request {
+    /// What links for whoever asked begin with.
+    pub fn links_from<'a>(&'a self, configured: &'a str) -> &'a str {
+        self.base_url.as_deref().unwrap_or(configured)
+    }
 }
 
 /// An action that ran before runs again.

@@ -21,7 +21,7 @@ pub mod session;
 pub mod snapshot;
 mod start;
 
-pub use config::{Parts, SchedulerConfig};
+pub use config::{BaseUrl, Parts, SchedulerConfig};
 pub use job::{DurationEstimator, NoEstimates};
 pub use scheduler::Scheduler;
 pub use services::admin::AdminService;

@@ -59,6 +59,8 @@ pub struct Caller {
     pub tools: Option<Arc<str>>,
     /// See [`Request::account`].
     pub account: Arc<str>,
+    /// See [`Request::base_url`].
+    pub base_url: Option<Arc<str>>,
 }
 
 pub fn parse(
@@ -90,6 +92,7 @@ pub fn parse(
         owner: caller.owner,
         tools: caller.tools,
         account: caller.account,
+        base_url: caller.base_url,
         rerun: None,
     };
     Ok(Asked {

@@ -30,7 +30,7 @@ const MAX_LEASES: usize = 2 * MAX_SLOTS as usize;
 /// Characters of a worker's reason for taking nothing; the rest is cut off.
 const MAX_REASON: usize = 1024;
 /// Bytes.
-const MAX_WORKER_ID: usize = 256;
+pub const MAX_WORKER_ID: usize = 256;
 /// How long a session may be open without a Hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -54,6 +54,9 @@ pub struct OperationView {
     pub invocation: String,
     /// Since it was queued or, when it runs, leased.
     pub for_ms: u64,
+    /// How long it waited until it was leased; 0 while it waits.
+    #[serde(default)]
+    pub waited_ms: u64,
     /// How long it is expected to run, learned from other targets of its mnemonic where it has
     /// not run itself.
     pub expected_ms: Option<u64>,
@@ -75,4 +78,11 @@ pub struct PropertySetView {
     pub slots_wanted: usize,
     /// Some worker offers these properties.
     pub served: bool,
+}
+
+impl PropertySetView {
+    /// Something waits that no worker can take.
+    pub fn waits_in_vain(&self) -> bool {
+        !self.served && self.queued > 0
+    }
 }

@@ -274,6 +274,10 @@ impl Reload for Auth {
         "access files and keys"
     }
 
+    fn label(&self) -> &'static str {
+        "access"
+    }
+
     fn files(&self) -> Vec<PathBuf> {
         let keys = self.options.jwt.iter().flat_map(JwtOptions::files);
         self.options.access_files.iter().chain(keys).cloned().collect()

@@ -42,6 +42,11 @@ impl Api {
         Ok(Self { base, client, token: target.credentials.token.clone() })
     }
 
+    /// `http://HOST:PORT`, without a slash at the end.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
     /// Whether a path of health answers 200, and what it says.
     pub async fn health(&self, path: &str) -> Result<(bool, String), CliError> {
         let (status, body) = self.fetch(path, HEALTH_TIMEOUT).await?;
@@ -91,7 +96,10 @@ impl Api {
         }
         let secure = self.base.starts_with("https:");
         let failed = |error| {
-            let other = of_other_protocol(&error, secure).filter(|_| secure);
+            let other = match secure {
+                true => of_other_protocol(&error, secure),
+                false => of_tls_port(&error),
+            };
             // Outer errors only say that a request failed.
             other.unwrap_or_else(|| causes::innermost(&error))
         };
@@ -100,6 +108,14 @@ impl Api {
         let body = collect(answer, MAX_ANSWER).await.map_err(|error| causes::chain(&error))?;
         Ok((status, body))
     }
+}
+
+/// A port with TLS answers a request without by an alert, which is no HTTP.
+fn of_tls_port(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    causes::find::<hyper::Error>(error).filter(|error| error.is_parse()).map(|_| {
+        "what answers there does not speak HTTP: if that port is one with TLS, write https:// in --server"
+            .to_owned()
+    })
 }
 
 fn not_kiln(base: &str, cause: impl std::fmt::Display) -> CliError {

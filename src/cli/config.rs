@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 
 use crate::cli::error::{CliError, Exit};
 use crate::cli::process::settings;
+use crate::cli::text;
 use crate::config::{default_toml, serve_options, shown, status_server_options, worker_options};
 use crate::serve::Admission;
 
@@ -46,7 +47,7 @@ enum What {
 impl ConfigCommand {
     pub fn run(self) -> Result<Exit, CliError> {
         match self.what {
-            What::Default => print!("{}", default_toml()),
+            What::Default => text::print(&default_toml())?,
             What::Check { config } => check(config.as_ref())?,
             What::Show { config, json } => show(config.as_ref(), json)?,
         }
@@ -61,7 +62,7 @@ fn check(file: Option<&PathBuf>) -> Result<(), CliError> {
     worker_options(&settings)?;
     status_server_options(&settings)?;
     Admission::load(&options.listen, options.tls, options.auth)?;
-    super::text::print("the configuration can be used\n")
+    text::print("the configuration can be used\n")
 }
 
 fn show(file: Option<&PathBuf>, json: bool) -> Result<(), CliError> {
@@ -77,11 +78,10 @@ fn show(file: Option<&PathBuf>, json: bool) -> Result<(), CliError> {
                 (key.name.to_owned(), value)
             })
             .collect();
-        println!("{:#}", serde_json::Value::Object(all));
-        return Ok(());
+        return text::print_json(&all);
     }
-    for (key, setting) in settings.iter() {
-        println!("{:<34} {:<44} {}", key.name, shown(key, setting), setting.origin);
-    }
-    Ok(())
+    let lines = settings.iter().map(|(key, setting)| {
+        format!("{:<34} {:<44} {}\n", key.name, shown(key, setting), setting.origin)
+    });
+    text::print(&lines.collect::<String>())
 }

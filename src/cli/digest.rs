@@ -44,6 +44,9 @@ impl FromStr for ActionName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if text.trim().is_empty() {
+            return Err(format!("nothing is named: {FORMS}, or by a label or an operation"));
+        }
         let is_address = text.contains("://");
         if let Ok(DigestArgument(action)) = text.parse() {
             let (operation, instance) = match text.split_once('?') {
@@ -73,9 +76,9 @@ impl FromStr for ActionName {
     }
 }
 
-/// A label with the target's name, `//a/b:b` for `//a/b`.
-fn label(text: &str) -> String {
-    let (_, package) = text.rsplit_once("//").unwrap_or_default();
+/// A label with the target's name, `//a/b:b` for `//a/b`; anything else as it is.
+pub fn label(text: &str) -> String {
+    let Some((_, package)) = text.rsplit_once("//") else { return text.to_owned() };
     match package.rsplit('/').next() {
         Some(name) if !package.contains(':') && !name.is_empty() => format!("{text}:{name}"),
         _ => text.to_owned(),

@@ -1,13 +1,16 @@
 //! What a user reads when something fails: message, cause, hint; and the exit code.
 
 use std::error::Error;
+use std::net::TcpStream;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use kiln_cas::StoreError;
 use kiln_cas::redis::RedisError;
 use kiln_executor::worker::WorkerError;
 use kiln_net::causes;
 use kiln_net::grpc::unheard;
+use kiln_net::urls;
 use tonic::{Code, Status};
 
 use crate::config::ConfigError;
@@ -47,13 +50,9 @@ impl CliError {
     }
 
     pub fn unreachable(server: &str, cause: impl std::fmt::Display) -> Self {
-        Self {
-            code: 3,
-            message: format!("cannot reach the server at {server}: {cause}"),
-            hint: Some(
-                "start one with `kiln serve`, or name it with --server or KILN_SERVER".into(),
-            ),
-        }
+        let hint = "start one with `kiln serve`, or name it with --server or KILN_SERVER";
+        let hint = (!something_listens(server)).then(|| hint.to_owned());
+        Self { code: 3, message: format!("cannot reach the server at {server}: {cause}"), hint }
     }
 
     pub fn answered(message: impl Into<String>) -> Self {
@@ -108,6 +107,16 @@ impl CliError {
         }
         ExitCode::from(self.code)
     }
+}
+
+/// How long [`something_listens`] may take for each address.
+const LISTENS_WITHIN: Duration = Duration::from_secs(1);
+
+/// Whether something takes connections there: then nobody has to start anything.
+fn something_listens(server: &str) -> bool {
+    let Ok(url) = urls::parse(server) else { return false };
+    let Ok(addresses) = url.socket_addrs(|| None) else { return false };
+    addresses.iter().any(|address| TcpStream::connect_timeout(address, LISTENS_WITHIN).is_ok())
 }
 
 impl From<ConfigError> for CliError {

@@ -21,13 +21,21 @@ pub struct HealthCommand {
     /// Whether it answers at all
     #[arg(long)]
     live: bool,
+    /// For programs
+    #[arg(long)]
+    json: bool,
 }
 
 impl HealthCommand {
     pub async fn run(self, target: &Target) -> Result<Exit, CliError> {
         let path = if self.live { "/healthz" } else { "/readyz" };
         let (ready, said) = Api::new(target)?.health(path).await?;
-        text::print(&said)?;
+        match self.json {
+            true => {
+                text::print_json(&serde_json::json!({"ready": ready, "said": said.trim_end()}))?
+            }
+            false => text::print(&said)?,
+        }
         Ok(if ready { Exit::Done } else { Exit::Negative })
     }
 }

@@ -11,6 +11,7 @@ use kiln_cas::stores::indexed::Rebuilt;
 use super::flags::{Flag, FlagTable, Flags};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::process::settings;
+use crate::cli::text;
 use crate::config::{Settings, shared_storage};
 use crate::web::format::{bytes, count};
 
@@ -90,10 +91,14 @@ async fn show(place: &Place) -> Result<Exit, CliError> {
             "blobs": usage.blobs, "bytes": usage.bytes, "pending": usage.pending,
             "complete": complete,
         });
-        println!("{json:#}");
+        text::print_json(&json)?;
     } else {
-        println!("blobs    {} ({})", count(usage.blobs), bytes(usage.bytes));
-        println!("pending  {} small ones are still to be written to S3", count(usage.pending));
+        text::print(&format!(
+            "blobs    {} ({})\npending  {} small ones are still to be written to S3\n",
+            count(usage.blobs),
+            bytes(usage.bytes),
+            count(usage.pending),
+        ))?;
     }
     if complete {
         return Ok(Exit::Done);
@@ -124,14 +129,14 @@ async fn rebuild(place: &Place) -> Result<Exit, CliError> {
             "objects": rebuilt.objects, "blobs": rebuilt.blobs, "bytes": rebuilt.bytes,
             "spare": rebuilt.spare,
         });
-        println!("{json:#}");
+        text::print_json(&json)?;
     } else {
-        println!(
-            "{} blobs ({}) from {} objects are in the index",
+        text::print(&format!(
+            "{} blobs ({}) from {} objects are in the index\n",
             count(rebuilt.blobs),
             bytes(rebuilt.bytes),
             count(rebuilt.objects)
-        );
+        ))?;
     }
     Ok(Exit::Done)
 }

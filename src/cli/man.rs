@@ -1,6 +1,7 @@
 //! `kiln man`: the manual pages, made from the same definitions as the help texts.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Command};
 
@@ -23,10 +24,11 @@ pub struct ManCommand {
 
 impl ManCommand {
     pub fn run(self, command: Command) -> Result<Exit, CliError> {
+        let command = without_help(command);
         match self.output {
             Some(directory) => {
                 std::fs::create_dir_all(&directory)
-                    .and_then(|()| clap_mangen::generate_to(command, &directory))
+                    .and_then(|()| write(&command, &directory))
                     .map_err(|error| {
                         let at = directory.display();
                         CliError::machine(format!("cannot write manual pages to {at}: {error}"))
@@ -42,4 +44,20 @@ impl ManCommand {
         }
         Ok(Exit::Done)
     }
+}
+
+/// `kiln help status` is for terminals: `man kiln-status` says the same.
+fn without_help(command: Command) -> Command {
+    command.mut_subcommands(|inner| match inner.get_name() {
+        "help" => inner.hide(true),
+        _ => without_help(inner),
+    })
+}
+
+/// A page for a command, and one for each below it.
+fn write(command: &Command, directory: &Path) -> io::Result<()> {
+    for inner in command.get_subcommands().filter(|inner| !inner.is_hide_set()) {
+        write(inner, directory)?;
+    }
+    clap_mangen::Man::new(command.clone()).generate_to(directory).map(drop)
 }

@@ -36,5 +36,9 @@ pub fn raise_limits() {
 
 /// Settings from `--config` (or `KILN_CONFIG`), the environment and flags.
 pub fn settings(file: Option<&PathBuf>, flags: Vec<FlagValue>) -> Result<Settings, ConfigError> {
-    Settings::load(file.map(PathBuf::as_path), std::env::vars(), flags)
+    let settings = Settings::load(file.map(PathBuf::as_path), std::env::vars(), flags)?;
+    for remark in settings.remarks() {
+        eprintln!("warning: {remark}");
+    }
+    Ok(settings)
 }

@@ -20,7 +20,8 @@ use crate::web::format::{buck2_address, grpc_address};
 Examples:
   kiln serve
   kiln serve --listen 127.0.0.1:9000 --data-dir /var/lib/kiln --workers 8
-  kiln serve --listen 0.0.0.0:8980 --tls-cert server.pem --tls-key server.key --access-file access.toml
+  kiln serve --listen 0.0.0.0:8980 --base-url https://build.example:8980 \\
+    --tls-cert server.pem --tls-key server.key --access-file access.toml
   kiln serve --workers 0      # workers join with: kiln worker --server http://HOST:8980
   kiln serve --workers 0 --redis redis://redis:6379 --s3 s3://builds/kiln   # one of several
 
@@ -40,6 +41,7 @@ pub struct OfServe;
 impl FlagTable for OfServe {
     const FLAGS: &'static [Flag] = &[
         Flag("--listen", "server.listen", "ADDR"),
+        Flag("--base-url", "server.base_url", "URL"),
         Flag("--data-dir", "storage.data_dir", "DIR"),
         Flag("--workers", "workers.count", "N"),
         Flag("--insecure", "server.insecure", ""),
@@ -76,7 +78,10 @@ impl Serve {
                     return Err(CliError::machine("ended before the server was ready"));
                 }
             };
-            print_ready(&server.ready);
+            // Who serves need not be read.
+            if let Err(error) = text::print(&introduction(&server.ready)) {
+                tracing::warn!("{}", error.message);
+            }
             signals.next().await;
             text::say("draining; a second signal ends at once");
             tokio::select! {
@@ -90,27 +95,36 @@ impl Serve {
     }
 }
 
-fn print_ready(ready: &Ready) {
+/// What people and programs want to know of a server that is ready.
+fn introduction(ready: &Ready) -> String {
     let workers = match ready.slots {
         0 => "no workers here; they join with `kiln worker --server URL`".to_owned(),
         1 => "1 sandboxed action at a time".to_owned(),
         slots => format!("{slots} sandboxed actions at a time"),
     };
-    println!("kiln {} is ready: {workers}", env!("CARGO_PKG_VERSION"));
-    println!("  listens    {}", ready.address);
-    println!("  data       {}", ready.data_dir.display());
-    if let Some(shared) = &ready.shared {
-        println!("  shared     {shared}");
-    }
-    for lacking in &ready.not_enforced {
-        println!("  sandbox    not enforced here: {lacking}");
-    }
-    println!("  web pages  {}/", ready.base_url);
+    let shared = ready.shared.iter().map(|shared| format!("  shared     {shared}\n"));
+    let lacking = ready.not_enforced.iter();
+    let lacking = lacking.map(|what| format!("  sandbox    not enforced here: {what}\n"));
+    let links = if ready.follows_callers { FOLLOWS_CALLERS } else { "" };
     let address = grpc_address(&ready.base_url);
-    println!("  bazel      bazel build --remote_executor={address} //...");
-    let (address, tls) = buck2_address(&ready.base_url);
-    println!(
-        "  buck2      [buck2_re_client] engine_address, cas_address, action_cache_address = {address}; \
-         tls = {tls}",
-    );
+    let (buck2, tls) = buck2_address(&ready.base_url);
+    format!(
+        "kiln {} is ready: {workers}\n\
+         \x20 listens    {}\n\
+         \x20 data       {}\n{}{}\
+         \x20 web pages  {}/\n{links}\
+         \x20 bazel      bazel build --remote_executor={address} //...\n\
+         \x20 buck2      [buck2_re_client] engine_address, cas_address, action_cache_address = {buck2}; \
+         tls = {tls}\n",
+        env!("CARGO_PKG_VERSION"),
+        ready.address,
+        ready.data_dir.display(),
+        shared.collect::<String>(),
+        lacking.collect::<String>(),
+        ready.base_url,
+    )
 }
+
+/// Where the address stands for all of this machine.
+const FOLLOWS_CALLERS: &str = "  links      name this server as each client does, elsewhere this machine; \
+                               --base-url https://NAME gives it one name\n";

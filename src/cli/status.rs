@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use kiln_scheduler::queue::platform::is_of_every_worker;
 use kiln_scheduler::snapshot::WorkerView;
 use serde::Deserialize;
 
@@ -11,9 +12,11 @@ use super::text::{self, Look, Table};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
 use crate::web::format::{bytes, count, counted, duration, percent, short};
-use crate::web::json::{BuildCounts, Shared, Status, Unserved};
+use crate::web::json::{BuildCounts, FailedReload, Shared, Status, Unserved};
 
 const MAX_WORKERS: usize = 50;
+/// Characters of a worker's properties on a terminal; elsewhere there are all.
+const MAX_PROPERTIES: usize = 120;
 
 /// Show what the server is doing: actions, workers, cache, storage.
 #[derive(Debug, Args)]
@@ -74,8 +77,20 @@ impl StatusCommand {
         }
         let status: Status = api::read(answer)?;
         let Workers { workers } = api::read(workers)?;
-        Ok(head(&status) + &waits_in_vain(&status) + &worker_rows(&workers))
+        Ok(head(&status, api.base())
+            + &not_in_force(&status)
+            + &waits_in_vain(&status)
+            + &worker_rows(&workers))
     }
+}
+
+/// Files that were changed in vain.
+fn not_in_force(status: &Status) -> String {
+    let line = |failed: &FailedReload| {
+        let text = format!("a change of {} is not in force: {}", failed.what, failed.error);
+        format!("  {}\n", text::look(Look::Bad, &text))
+    };
+    status.failed_reloads.iter().map(line).collect()
 }
 
 /// Actions that no worker can take, and why.
@@ -88,7 +103,8 @@ fn waits_in_vain(status: &Status) -> String {
     status.unserved.iter().map(line).collect()
 }
 
-fn head(status: &Status) -> String {
+/// `asked`: how this command reaches the server.
+fn head(status: &Status, asked: &str) -> String {
     let uptime = duration(status.uptime_seconds.saturating_mul(1_000_000_000));
     let draining = if status.draining { ", draining" } else { "" };
     let waits = status.oldest_queued_ms.map_or_else(String::new, |ms| {
@@ -98,7 +114,7 @@ fn head(status: &Status) -> String {
         "kiln {} at {}, up {uptime}{draining}\n\
          \x20 actions   {} running, {} queued{waits}; {} on {}\n{}",
         status.version,
-        status.base_url,
+        asked,
         status.running,
         status.queued,
         counted(status.slots, "slot"),
@@ -160,13 +176,17 @@ fn of_a_fleet(status: &Status, shared: &Shared) -> String {
     )
 }
 
-/// `12 executed, 38 from the cache (76.0 %), 0 merged, 1 failed`
+/// `12 executed, 38 from the cache (76.0 %), 0 merged, 1 failed`, with what no worker ran where there is any.
 pub fn counts(counts: &BuildCounts) -> String {
-    let all = counts.executed + counts.cache_hits + counts.merged;
+    let ran = counts.executed + counts.refused + counts.ran_at_client;
+    let all = ran + counts.cache_hits + counts.merged;
     let share = match all {
         0 => String::new(),
         all => format!(" ({})", percent(counts.cache_hits as f64 / all as f64)),
     };
+    let others = [(counts.refused, "refused"), (counts.ran_at_client, "run by clients")];
+    let others = others.iter().filter(|(count, _)| *count > 0);
+    let others: String = others.map(|(n, what)| format!(", {} {what}", count(*n))).collect();
     let failed = format!("{} failed", count(counts.failed));
     let failed = if counts.failed > 0 { text::look(Look::Bad, &failed) } else { failed };
     let cancelled = match counts.cancelled {
@@ -174,11 +194,25 @@ pub fn counts(counts: &BuildCounts) -> String {
         cancelled => format!(", {} cancelled", count(cancelled)),
     };
     format!(
-        "{} executed, {} from the cache{share}, {} merged, {failed}{cancelled}",
+        "{} executed, {} from the cache{share}, {} merged{others}, {failed}{cancelled}",
         count(counts.executed),
         count(counts.cache_hits),
         count(counts.merged),
     )
+}
+
+/// What the operator configured, and how much of Kiln's own there is besides. `most`: characters.
+fn properties(all: &[(String, String)], most: Option<usize>) -> String {
+    let (kilns, own): (Vec<_>, Vec<_>) =
+        all.iter().partition(|(name, value)| is_of_every_worker(name, value));
+    let own: Vec<_> = own.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let own = own.join(" ");
+    let own = most.map_or_else(|| own.clone(), |most| short(&own, most));
+    match kilns.len() {
+        0 => own,
+        kilns if own.is_empty() => format!("{kilns} of Kiln's own"),
+        kilns => format!("{own} and {kilns} of Kiln's own"),
+    }
 }
 
 fn worker_rows(workers: &[WorkerView]) -> String {
@@ -188,7 +222,6 @@ fn worker_rows(workers: &[WorkerView]) -> String {
     }
     let mut table = Table::new(&["worker", "slots", "host", "version", "properties"], &[]);
     for worker in workers.iter().take(MAX_WORKERS) {
-        let properties = worker.properties.iter().map(|(name, value)| format!("{name}={value}"));
         let draining = if worker.draining { " draining" } else { "" };
         let paused = if worker.paused.is_some() { " paused" } else { "" };
         table.row([
@@ -196,7 +229,7 @@ fn worker_rows(workers: &[WorkerView]) -> String {
             format!("{}/{}{draining}{paused}", worker.occupied, worker.slots),
             worker.host_name.clone(),
             worker.version.clone(),
-            short(&properties.collect::<Vec<_>>().join(" "), 120),
+            properties(&worker.properties, text::is_terminal().then_some(MAX_PROPERTIES)),
         ]);
     }
     let more = workers.len().saturating_sub(MAX_WORKERS);
@@ -210,4 +243,33 @@ fn worker_rows(workers: &[WorkerView]) -> String {
     lacking.dedup();
     let lacking = lacking.iter().map(|what| format!("  not enforced: {what}\n"));
     table.text("  ") + &more + &paused + &lacking.collect::<String>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_properties_come_first_and_are_cut_for_terminals_alone() {
+        let pair = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        let of_kiln = [("kiln-root", "*"), ("container-image", "none")].map(pair);
+        let own: Vec<_> = (0..30).map(|i| pair(("pool", &i.to_string()))).collect();
+        let all = [&of_kiln[..], &own].concat();
+        let whole = properties(&all, None);
+        assert!(whole.starts_with("pool=0 pool=1 "), "{whole}");
+        assert!(whole.ends_with("pool=29 and 2 of Kiln's own"), "{whole}");
+        let cut = properties(&all, Some(20));
+        assert!(cut.starts_with("pool=0 ") && !cut.contains("pool=29"), "{cut}");
+        assert_eq!(properties(&of_kiln, None), "2 of Kiln's own");
+        assert_eq!(properties(&own[..1], None), "pool=0");
+        let offered = [true, false].into_iter().flat_map(|on| {
+            let host =
+                kiln_executor::platform::offers(&kiln_executor::sandbox::RootFs::Host, on, on);
+            let strict = kiln_executor::sandbox::RootFs::Empty;
+            host.chain(kiln_executor::platform::offers(&strict, on, on)).collect::<Vec<_>>()
+        });
+        for (name, value) in offered {
+            assert!(is_of_every_worker(&name, &value), "{name}={value}");
+        }
+    }
 }

@@ -22,6 +22,7 @@ pub struct TargetOptions {
     #[arg(
         long,
         global = true,
+        help_heading = "Server",
         env = "KILN_SERVER",
         default_value = "http://127.0.0.1:8980",
         value_delimiter = ',',
@@ -34,6 +35,7 @@ pub struct TargetOptions {
     #[arg(
         long,
         global = true,
+        help_heading = "Server",
         env = "KILN_INSTANCE",
         default_value = "",
         value_name = "NAME",
@@ -42,19 +44,37 @@ pub struct TargetOptions {
     instance: String,
 
     /// Authorities (PEM) to trust instead of the system's, for https:// servers
-    #[arg(long, global = true, env = "KILN_CA_FILE", value_name = "FILE")]
+    #[arg(long, global = true, help_heading = "Server", env = "KILN_CA_FILE", value_name = "FILE")]
     tls_ca: Option<PathBuf>,
 
     /// Certificate (PEM) to show to the server
-    #[arg(long, global = true, env = "KILN_CLIENT_CERT", value_name = "FILE")]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Server",
+        env = "KILN_CLIENT_CERT",
+        value_name = "FILE"
+    )]
     tls_client_cert: Option<PathBuf>,
 
     /// Its private key (PEM)
-    #[arg(long, global = true, env = "KILN_CLIENT_KEY", value_name = "FILE")]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Server",
+        env = "KILN_CLIENT_KEY",
+        value_name = "FILE"
+    )]
     tls_client_key: Option<PathBuf>,
 
     /// File with a bearer token; without, the variable KILN_TOKEN
-    #[arg(long, global = true, env = "KILN_TOKEN_FILE", value_name = "FILE")]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Server",
+        env = "KILN_TOKEN_FILE",
+        value_name = "FILE"
+    )]
     token_file: Option<PathBuf>,
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 
 use crate::auth::file::stanza;
@@ -42,7 +43,7 @@ enum What {
     New {
         /// How logs and messages call whoever has it
         name: String,
-        #[arg(long = "role", value_name = "ROLE", required = true)]
+        #[arg(long = "role", value_name = "ROLE", required = true, value_parser = role())]
         roles: Vec<Role>,
         /// Instance names or patterns, e.g. main or team/*; without, all
         #[arg(long = "instances", value_name = "PATTERN")]
@@ -56,6 +57,12 @@ enum What {
         /// File that holds it; without, stdin
         file: Option<PathBuf>,
     },
+}
+
+/// Shells complete the names.
+fn role() -> impl TypedValueParser<Value = Role> {
+    let names = Role::ALL.map(|(_, name)| name);
+    PossibleValuesParser::new(names).try_map(|name| name.parse::<Role>())
 }
 
 impl TokenCommand {
@@ -88,6 +95,12 @@ fn new_token() -> Result<String, CliError> {
 
 fn write(path: &Path, token: &str) -> Result<(), CliError> {
     let failed = |error: std::io::Error| {
+        if error.kind() == std::io::ErrorKind::AlreadyExists {
+            let message = format!("{} is there already", path.display());
+            return CliError::machine(message).hint(
+                "a token is never written over another: name a new file with --out, or remove that one",
+            );
+        }
         CliError::machine(format!("cannot write the token to {}: {error}", path.display()))
     };
     let mut options = OpenOptions::new();

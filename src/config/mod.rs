@@ -1,6 +1,7 @@
 //! Configuration: one TOML file, environment variables and flags, in rising precedence.
 
 mod default;
+mod environment;
 pub mod error;
 mod files;
 pub mod keys;

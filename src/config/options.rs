@@ -12,6 +12,7 @@ use kiln_net::Allowed;
 use kiln_scheduler::hermeticity::HermeticityConfig;
 use kiln_scheduler::journal::JournalConfig;
 use kiln_scheduler::queue::Quota;
+use kiln_scheduler::session::MAX_WORKER_ID;
 use kiln_scheduler::{SchedulerConfig, SchedulerOptions};
 
 use super::error::ConfigError;
@@ -66,6 +67,7 @@ pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
         auth,
         insecure: settings.flag("server.insecure"),
         base_url: (base_url != "auto").then(|| base_url.trim_end_matches('/').to_owned()),
+        host_name: host(),
         front_threads: front_threads(settings),
         request_memory: request_memory(settings),
         storage: StorageConfig { shared: shared_storage(settings)?, ..storage(settings, data_dir) },
@@ -174,7 +176,7 @@ pub fn worker_options(settings: &Settings) -> Result<(WorkerConfig, StorageConfi
     files::check(settings)?;
     let data_dir = data_dir(settings, "kiln-worker")?;
     let slots = slots(settings, "workers.count").max(1);
-    let id = format!("{}-{}", host(), std::process::id());
+    let id = worker_name(settings)?;
     let worker = worker_config(settings, id, &data_dir, slots)?;
     // Nobody was promised what is here: it is a copy of what the server keeps.
     let local = StorageConfig { lease: LOCAL_LEASE, ..storage(settings, data_dir) };
@@ -206,6 +208,20 @@ pub fn status_server_options(
     }
     let (limits, hosts) = (front_limits(settings), hosts(settings, "worker.listen"));
     Ok(Some(StatusServerOptions { listen, limits, hosts, tls, auth }))
+}
+
+fn worker_name(settings: &Settings) -> Result<String, ConfigError> {
+    let name = settings.text("worker.name");
+    if name.is_empty() {
+        return Ok(format!("{}-{}", host(), std::process::id()));
+    }
+    let is_name = |c: char| c.is_ascii_graphic();
+    match name.len() <= MAX_WORKER_ID && name.chars().all(is_name) {
+        true => Ok(name.to_owned()),
+        false => Err(ConfigError::Combination(format!(
+            "worker.name = {name:?}: expected at most {MAX_WORKER_ID} letters, digits and signs, without spaces"
+        ))),
+    }
 }
 
 fn cores() -> usize {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::environment::{Unknown, is_of_a_service};
 use super::error::ConfigError;
 use super::keys::{self, Key};
 use super::setting::{Origin, Setting};
@@ -13,13 +14,16 @@ use super::values::{self, items, parse_duration, parse_size};
 #[derive(Debug, Clone)]
 pub struct Settings {
     values: BTreeMap<&'static str, Setting>,
+    /// What is set without having any effect, in words.
+    remarks: Vec<String>,
 }
 
 /// A flag that sets a key: its spelling, the key, the value.
 pub type FlagValue = (&'static str, &'static str, String);
 
 impl Settings {
-    /// `environment`: all variables; those that begin with `KILN_` and a section's name count.
+    /// `environment`: all variables; those that begin with `KILN_` and a section's name count. What
+    /// orchestrators set for services of such a name does not, and others are remarked on.
     pub fn load(
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (String, String)>,
@@ -30,7 +34,7 @@ impl Settings {
                 (key.name, Setting { text: key.default.to_owned(), origin: Origin::Default })
             })
             .collect();
-        let mut settings = Self { values };
+        let mut settings = Self { values, remarks: Vec::new() };
         if let Some(path) = file {
             settings.read_file(path)?;
         }
@@ -96,17 +100,23 @@ impl Settings {
         for (variable, text) in environment {
             if let Some(key) = known.get(&variable) {
                 self.set(key, text, Origin::Environment(variable))?;
-            } else if is_ours(&variable) {
-                let name = variable["KILN_".len()..].to_lowercase().replacen('_', ".", 1);
-                let nearest = keys::nearest(&name);
-                return Err(ConfigError::Unknown {
-                    place: "environment".into(),
-                    name: variable,
-                    nearest,
-                });
+            } else if !is_of_a_service(&variable, &text) {
+                match Unknown::of(&variable) {
+                    Some(unknown) if unknown.is_of_a_section => {
+                        let (place, nearest) = ("environment".into(), unknown.nearest);
+                        return Err(ConfigError::Unknown { place, name: variable, nearest });
+                    }
+                    Some(unknown) => self.remarks.push(unknown.to_string()),
+                    None => {}
+                }
             }
         }
         Ok(())
+    }
+
+    /// For whoever started this.
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
     }
 
     /// Every value can be read, whether or not it is used.
@@ -127,18 +137,6 @@ fn base(origin: &Origin) -> Result<PathBuf, ConfigError> {
             "the current directory cannot be found ({error}), and a path from {origin} is relative: \
              write it from / on"
         ))
-    })
-}
-
-/// Variables of other uses (`KILN_SERVER`, `KILN_BAZEL`) are none of the configuration's.
-fn is_ours(variable: &str) -> bool {
-    let renamed = keys::RENAMED.iter().map(|(before, _)| *before);
-    let names = keys::all().map(|key| key.name).chain(renamed);
-    names.filter_map(|name| name.split_once('.')).any(|(section, _)| {
-        variable
-            .strip_prefix("KILN_")
-            .and_then(|rest| rest.strip_prefix(&section.to_uppercase()))
-            .is_some_and(|rest| rest.starts_with('_'))
     })
 }
 

@@ -100,6 +100,11 @@ impl Resolved {
         &self.listen
     }
 
+    /// Whether it stands for all addresses of this machine (0.0.0.0, ::), and so for none to call it by.
+    pub fn is_wildcard(&self) -> bool {
+        self.addresses.iter().any(|address| address.ip().is_unspecified())
+    }
+
     /// Takes the addresses without listening on them. Of several, this machine need not have all: it
     /// may be one without IPv6.
     pub fn reserve(&self) -> io::Result<Reserved> {

@@ -51,6 +51,11 @@ pub async fn measured(
     if request.uri().path().starts_with(EXECUTION) {
         request.extensions_mut().insert(origin.connection.clone());
     }
+    if is_linked_to(&request)
+        && let Some(url) = service.site.called(&request)
+    {
+        request.extensions_mut().insert(url);
+    }
     let response = match admitted {
         Ok(()) => {
             let (request, _held) = charged(expecting(&service, request), &share);
@@ -92,6 +97,12 @@ async fn admit(
         Err(stranger) if !is_known(request) => Err(away(&stranger, request)),
         _ => Ok(()),
     }
+}
+
+/// Whether there are links in answers to it.
+fn is_linked_to(request: &Request<Incoming>) -> bool {
+    let path = request.uri().path();
+    path.starts_with(EXECUTION) || matches!(Route::of(path), Route::Page | Route::Api)
 }
 
 /// Where nobody is asked who calls, it matters who is at the other end all the same.

@@ -8,6 +8,7 @@
 
 use http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN};
 use http::{HeaderMap, Method, Request, StatusCode, Uri, Version};
+use kiln_scheduler::BaseUrl;
 
 use super::unknown::is_grpc;
 use crate::auth::failures::Reason;
@@ -29,7 +30,12 @@ pub struct Site {
     any: bool,
     /// Over TLS a browser has checked the name by the certificate.
     tls: bool,
+    /// Links for a caller begin with what it calls the server; else all with the base URL.
+    follows_callers: bool,
 }
+
+/// The longest name there is, and a port (RFC 1035).
+const MAX_AUTHORITY: usize = 253 + 6;
 
 /// Why a request is not taken, for whoever sent it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -81,7 +87,25 @@ impl Site {
         let mut all: Vec<_> = names.into_iter().map(|name| name.to_ascii_lowercase()).collect();
         all.extend(base.as_deref().map(|base| without_port(base).to_owned()));
         let any = all.iter().any(|name| name == "*");
-        Self { base, names: all, any, tls }
+        Self { base, names: all, any, tls, follows_callers: false }
+    }
+
+    /// For a server that does not know what it is called: its callers do.
+    #[must_use]
+    pub fn following_callers(mut self, follows: bool) -> Self {
+        self.follows_callers = follows;
+        self
+    }
+
+    /// How the sender of a request reaches the server, where links for it depend on that. The name is one
+    /// that the server answers to: links for one caller may be shown to another.
+    pub fn called<B>(&self, request: &Request<B>) -> Option<BaseUrl> {
+        let authority = authority(request).filter(|_| self.follows_callers)?;
+        let is_plain =
+            (1..=MAX_AUTHORITY).contains(&authority.len()) && !authority.contains(['@', '?', '/']);
+        let known = self.any || self.tls || self.is_own(without_port(authority));
+        let scheme = if self.tls { "https" } else { "http" };
+        (is_plain && known).then(|| BaseUrl(format!("{scheme}://{authority}").into()))
     }
 
     /// Whether a request may come further, as far as its headers tell where it comes from.
@@ -273,6 +297,28 @@ mod tests {
         assert_eq!(put(&[("authorization", "Basic bWU6eA==")]), Ok(()), "Bazel, curl");
         assert_eq!(put(&[("origin", "http://127.0.0.1:8980")]), Err(Stranger::Browser));
         assert_eq!(put(&[("sec-fetch-site", "none")]), Err(Stranger::Browser));
+    }
+
+    #[test]
+    fn links_begin_with_what_a_caller_calls_the_server_if_that_is_its_name() {
+        let called = |site: Site, host: &str| {
+            let site = site.following_callers(true);
+            site.called(&request("/", &[("host", host)])).map(|url| url.0.to_string())
+        };
+        for own in ["10.1.2.3:8980", "[fd00::1]:8980", "kiln:8980", "lab.example", "127.0.0.1:1"] {
+            assert_eq!(called(site(), own), Some(format!("http://{own}")));
+        }
+        for other in ["evil.example", "evil@10.1.2.3", "10.1.2.3:8980/x", "10.1.2.3?", ""] {
+            assert_eq!(called(site(), other), None, "{other}");
+        }
+        assert_eq!(called(site(), &format!("{}:1", "a".repeat(300))), None);
+        let secure = Site::new("https://a.b", [], true);
+        assert_eq!(called(secure, "build.example:1"), Some("https://build.example:1".into()));
+        let by_target = Request::builder().uri("http://10.0.0.1:5/x").version(Version::HTTP_2);
+        let by_target = by_target.body(()).unwrap();
+        let url = site().following_callers(true).called(&by_target).unwrap();
+        assert_eq!(&*url.0, "http://10.0.0.1:5");
+        assert!(site().called(&by_target).is_none(), "all are told the base URL");
     }
 
     #[test]

@@ -95,6 +95,10 @@ impl Reload for Tls {
         "the TLS certificate"
     }
 
+    fn label(&self) -> &'static str {
+        "tls"
+    }
+
     fn files(&self) -> Vec<PathBuf> {
         let TlsOptions { certificate, key, client_ca, .. } = &self.options;
         [certificate, key].into_iter().chain(client_ca).cloned().collect()

@@ -14,7 +14,7 @@ use crate::auth::local::LocalAuthorizer;
 use crate::auth::permissions::{Door, Permission};
 use crate::auth::{Auth, AuthOptions};
 use crate::front::{Resolved, Tls, TlsOptions};
-use crate::reload::{self, Reload};
+use crate::reload::{self, Reload, Reloads};
 use crate::telemetry::Security;
 
 /// What a reader of metrics has to be allowed.
@@ -27,6 +27,7 @@ pub struct Admission {
     /// `None`: nobody is asked who calls.
     pub auth: Option<Arc<Auth>>,
     pub failures: Arc<Failures>,
+    pub reloads: Reloads,
 }
 
 impl Admission {
@@ -51,7 +52,7 @@ impl Admission {
             }
         };
         let tls = tls.map(Tls::load).transpose()?.map(Arc::new);
-        Ok(Self { tls, auth, failures })
+        Ok(Self { tls, auth, failures, reloads: Reloads::default() })
     }
 
     pub fn scheme(&self) -> &'static str {
@@ -76,7 +77,11 @@ impl Admission {
     }
 
     pub fn security(&self) -> Security {
-        Security { failures: self.failures.clone(), tls: self.tls.clone() }
+        Security {
+            failures: self.failures.clone(),
+            tls: self.tls.clone(),
+            reloads: self.reloads.clone(),
+        }
     }
 
     /// Reads files again when they change, and fetches keys, until `stop`.
@@ -86,7 +91,8 @@ impl Admission {
     ) -> Result<Vec<JoinHandle<()>>, ServeError> {
         let tls = self.tls.iter().map(|tls| tls.clone() as Arc<dyn Reload>);
         let auth = self.auth.iter().map(|auth| auth.clone() as Arc<dyn Reload>);
-        let mut tasks = vec![reload::watch(tls.chain(auth).collect(), stop.clone())];
+        let items = tls.chain(auth).collect();
+        let mut tasks = vec![reload::watch(items, &self.reloads, stop.clone())];
         if let Some(auth) = &self.auth {
             tasks.extend(auth.keep_keys(stop.clone()).await?);
         }

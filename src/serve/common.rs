@@ -10,6 +10,7 @@ use kiln_cas::stores::Storage;
 
 use super::admission::Admission;
 use super::options::{ServeError, ServeOptions};
+use crate::reload::Reloads;
 
 /// What several crates are given alike.
 pub struct Common {
@@ -18,6 +19,7 @@ pub struct Common {
     pub logs: LogStreams,
     pub quotas: Arc<Quotas>,
     pub base_url: String,
+    pub reloads: Reloads,
 }
 
 impl Common {
@@ -38,6 +40,7 @@ impl Common {
             logs,
             quotas: Arc::new(Quotas::new(limits)),
             base_url,
+            reloads: admission.reloads.clone(),
         })
     }
 }

@@ -39,6 +39,8 @@ pub struct Ready {
     /// `HOST:PORT`
     pub address: String,
     pub base_url: String,
+    /// Links are for each client what it calls the server, and begin with `base_url` elsewhere.
+    pub follows_callers: bool,
     pub data_dir: PathBuf,
     /// Where a fleet's blobs and queue are; `None`: all is in `data_dir`.
     pub shared: Option<String>,
@@ -78,8 +80,8 @@ impl Server {
         }
         let admission =
             Admission::load(&options.listen, options.tls.clone(), options.auth.clone())?;
-        let base_url = options.base_url.clone();
-        let base_url = base_url.unwrap_or_else(|| format!("{}://{address}", admission.scheme()));
+        let base_url = options.links_from(admission.scheme(), &address);
+        let follows_callers = options.follows_callers();
         crate::data_dir::close(&options.storage.data_dir)?;
         let storage = Storage::open(options.storage.clone()).await?;
         let worker = worker::prepare(options.worker.clone(), &storage).await?;
@@ -115,7 +117,8 @@ impl Server {
         let background = admission.keep_current(&stop_front).await?;
         let parts = FrontParts {
             router,
-            site: Site::new(&common.base_url, options.hosts, admission.tls.is_some()),
+            site: Site::new(&common.base_url, options.hosts, admission.tls.is_some())
+                .following_callers(follows_callers),
             tls: admission.tls,
             auth: admission.auth,
             failures: admission.failures,
@@ -128,6 +131,7 @@ impl Server {
         let ready = Ready {
             address,
             base_url: common.base_url,
+            follows_callers,
             shared: options.storage.shared.as_ref().map(SharedConfig::to_string),
             data_dir: options.storage.data_dir,
             slots: worker.as_ref().map_or(0, |worker| worker.slots()),

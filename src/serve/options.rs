@@ -28,6 +28,8 @@ pub struct ServeOptions {
     pub insecure: bool,
     /// How clients reach the server; `None`: `http://` or `https://` and where it listens.
     pub base_url: Option<String>,
+    /// What this machine is called.
+    pub host_name: String,
     pub front_threads: usize,
     /// Bytes that requests under way may hold in memory.
     pub request_memory: u64,
@@ -47,6 +49,23 @@ pub struct ServeOptions {
     pub otlp: Option<OtlpOptions>,
     /// What running actions and open requests get at shutdown.
     pub drain: Duration,
+}
+
+impl ServeOptions {
+    /// Whether only callers know how they reach the server.
+    pub fn follows_callers(&self) -> bool {
+        self.base_url.is_none() && self.listen.is_wildcard()
+    }
+
+    /// What links begin with where no caller's name for the server is known. `address`: where it listens.
+    pub fn links_from(&self, scheme: &str, address: &str) -> String {
+        let port = address.rsplit_once(':').map_or("", |(_, port)| port);
+        match &self.base_url {
+            Some(url) => url.clone(),
+            None if self.listen.is_wildcard() => format!("{scheme}://{}:{port}", self.host_name),
+            None => format!("{scheme}://{address}"),
+        }
+    }
 }
 
 /// Why a server, or the status server of a worker, does not start. The cause is the error's source.

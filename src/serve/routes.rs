@@ -45,6 +45,7 @@ fn pages(storage: &Storage, services: &SchedulerServices, common: &Common) -> We
         storage: Arc::new(move || stats.snapshot()),
         shared: storage.stats.shared_blobs().map(|blobs| Arc::new(blobs) as _),
         base_url: common.base_url.as_str().into(),
+        reloads: common.reloads.clone(),
         version: env!("CARGO_PKG_VERSION"),
         started: SystemTime::now(),
     }

@@ -17,6 +17,7 @@ use super::requests::Requests;
 use super::stages::Stages;
 use crate::auth::failures::Failures;
 use crate::front::Tls;
+use crate::reload::Reloads;
 
 /// What the metrics and traces of a server are about.
 pub struct Observed<'a> {
@@ -50,8 +51,11 @@ pub struct ObservedWorker {
 }
 
 /// Authentication and TLS, as metrics show them.
+#[derive(Default)]
 pub struct Security {
     pub failures: Arc<Failures>,
     /// `None`: without TLS.
     pub tls: Option<Arc<Tls>>,
+    /// Whether what the files say is in force.
+    pub reloads: Reloads,
 }

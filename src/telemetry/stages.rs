@@ -87,7 +87,7 @@ impl Stages {
 
     fn observe(&self, timeline: &Timeline) {
         for stage in STAGES {
-            if let Some((start, end)) = stage.span(timeline) {
+            if let Some((start, end)) = stage.span_of_finished(timeline) {
                 self.durations[stage as usize].observe(between(start, end));
             }
         }

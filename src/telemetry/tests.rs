@@ -87,7 +87,7 @@ async fn the_manual_names_every_metric_and_no_other() {
         journal: journal.clone(),
         hermeticity: Checker::new(&scheduler, journal.clone(), storage.records.clone()),
         requests: Requests::new(1, Budget::new(0)),
-        security: Security { failures: Arc::default(), tls: None },
+        security: Security::default(),
         names_properties: true,
         redis: Arc::default(),
         images: Arc::default(),
@@ -102,7 +102,7 @@ async fn the_manual_names_every_metric_and_no_other() {
         transfers: Arc::default(),
         stages: Arc::default(),
         requests: Requests::new(1, Budget::new(0)),
-        security: Security { failures: Arc::default(), tls: None },
+        security: Security::default(),
     };
     let mut exported = scraped(telemetry.routes()).await;
     exported.extend(of_a_fleet());

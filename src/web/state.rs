@@ -1,9 +1,12 @@
 //! What pages and the API show, and where they have it from.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
+use axum::extract::FromRequestParts;
+use http::request::Parts;
 use kiln_cas::logs::LogStreams;
 use kiln_cas::stores::StorageSnapshot;
 use kiln_cas::stores::indexed::Indexed;
@@ -11,9 +14,10 @@ use kiln_cas::{SharedActionCache, SharedBlobStore, StoreError};
 use kiln_scheduler::api::Unavailable;
 use kiln_scheduler::hermeticity::Checker;
 use kiln_scheduler::journal::Journal;
-use kiln_scheduler::{Scheduler, Snapshot};
+use kiln_scheduler::{BaseUrl, Scheduler, Snapshot};
 
 use super::json;
+use crate::reload::Reloads;
 
 /// The scheduler as pages see it.
 #[async_trait]
@@ -60,8 +64,23 @@ pub struct WebState {
     pub storage: Arc<dyn Fn() -> StorageSnapshot + Send + Sync>,
     /// `None`: nothing is shared with other servers.
     pub shared: Option<Arc<dyn SharedView>>,
-    /// How clients reach this server, without a slash at the end: `http://host:8980`.
+    /// How clients reach this server, without a slash at the end: `http://host:8980`. For those that say how
+    /// they do, [`LinksFrom`].
     pub base_url: Arc<str>,
+    /// Whether files of certificates and access are in force.
+    pub reloads: Reloads,
     pub version: &'static str,
     pub started: SystemTime,
+}
+
+/// What links for whoever asks begin with.
+pub struct LinksFrom(pub Arc<str>);
+
+impl FromRequestParts<WebState> for LinksFrom {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &WebState) -> Result<Self, Infallible> {
+        let called = parts.extensions.get::<BaseUrl>().map(|url| url.0.clone());
+        Ok(Self(called.unwrap_or_else(|| state.base_url.clone())))
+    }
 }

@@ -78,6 +78,66 @@ fn pages_can_be_opened_and_metrics_closed() {
     assert!(head.starts_with("HTTP/1.1 401"), "the cache is no page: {head}");
 }
 
+/// Until the files are looked at again.
+fn until(mut is_so: impl FnMut() -> bool) {
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while !is_so() {
+        assert!(std::time::Instant::now() < end, "it does not come");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn an_access_file_that_cannot_be_used_is_told_of_until_it_is_mended() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("access.toml");
+    std::fs::write(&file, access_file()).unwrap();
+    let mut open = command("127.0.0.1:0", &dir.path().join("data"), &["--workers", "0"]);
+    open.arg("--access-file").arg(&file).env("KILN_AUTH_OPEN", "pages, metrics");
+    let server = Server::spawn(open, &dir.path().join("data"));
+    let gauge = || {
+        let (_, text) = get(&server.address, "/metrics", "");
+        let line = text.lines().find(|line| line.starts_with("kiln_reload_failed{")).unwrap_or("");
+        line.to_owned()
+    };
+    assert_eq!(gauge(), "kiln_reload_failed{what=\"access\"} 0");
+    std::fs::write(&file, "[[token]]\nname = \"half").unwrap();
+    until(|| gauge().ends_with(" 1"));
+    let mut status = std::process::Command::new(env!("CARGO_BIN_EXE_kiln"));
+    status.args(["--server", &server.url(), "status"]);
+    let (code, text) = crate::house::said(&status.output().unwrap());
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("a change of access files and keys is not in force"), "{text}");
+    assert!(text.contains("access.toml"), "{text}");
+    std::fs::write(&file, access_file() + "# mended\n").unwrap();
+    until(|| gauge().ends_with(" 0"));
+}
+
+#[test]
+fn who_may_not_store_is_told_that_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let kiln = |words: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_kiln"));
+        command.args(words).current_dir(dir.path());
+        crate::house::said(&command.output().unwrap())
+    };
+    let new = ["token", "new", "reader", "--role", "read-cache", "--out", "reader.token"];
+    let (code, entry) = kiln(&new);
+    assert_eq!(code, 0, "{entry}");
+    let (code, text) = kiln(&new);
+    assert_eq!(code, 5, "{text}");
+    assert!(text.contains("error: reader.token is there already\nhint: "), "{text}");
+    std::fs::write(dir.path().join("access.toml"), entry).unwrap();
+    let mut serve = command("127.0.0.1:0", &dir.path().join("data"), &["--workers", "0"]);
+    serve.arg("--access-file").arg(dir.path().join("access.toml"));
+    let server = Server::spawn(serve, &dir.path().join("data"));
+    let put =
+        ["--server", &server.url(), "--token-file", "reader.token", "cas", "put", "access.toml"];
+    let (code, text) = kiln(&put);
+    assert_eq!(code, 4, "{text}");
+    assert!(text.starts_with("error: token reader may not store blobs"), "{text}");
+}
+
 /// Head and body of the answer to a plain GET.
 fn get(address: &str, path: &str, headers: &str) -> (String, String) {
     use std::io::{Read, Write};

@@ -41,7 +41,11 @@ fn who_does_not_trust_the_server_is_told_why() {
     let plain = format!("http://{}", house.server.address);
     let mut command = house.kiln(&["status"]);
     let output = command.env("KILN_SERVER", plain).env_remove("KILN_CA_FILE").output().unwrap();
-    assert_eq!(said(&output).0, 3, "{}", said(&output).1);
+    let (code, text) = said(&output);
+    assert_eq!(code, 3, "{text}");
+    assert!(text.contains("write https:// in --server"), "{text}");
+    // Something is there: nobody has to start it.
+    assert!(!text.contains("kiln serve"), "{text}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The client commands against a real server.
 
 mod blobs;
+mod counts;
 mod running;
 #[path = "../support/mod.rs"]
 mod support;
@@ -125,6 +126,25 @@ async fn actions_and_builds_are_shown_and_compared() {
     {
         assert!(shown.contains(part), "{part} is not in {shown}");
     }
+    let list = |arguments: &[&str]| kiln.says(&[&["action", "list"][..], arguments].concat());
+    assert!(list(&["--invocation", "last"]).contains(&text(&second)));
+    assert!(list(&["--invocation", "build-1"]).contains(&text(&first)));
+    assert_eq!(list(&["--mnemonic", "Genrule"]).lines().count(), 3);
+    assert_eq!(list(&["--mnemonic", "Genrule", "--limit", "1"]).lines().count(), 2);
+    assert_eq!(list(&["--mnemonic", "CppLink"]), "no runs\n");
+    let cold = kiln.json(&["action", "list", "--mnemonic", "Genrule", "--limit", "1"]);
+    assert_eq!(cold["executions"].as_array().map(Vec::len), Some(1), "{cold}");
+    let greet = kiln.run(&["action", "list", "--target", "greet"]);
+    assert_eq!(greet.code, 2, "{}", greet.stdout);
+    assert!(greet.stderr.contains("\"greet\" is no label"), "{}", greet.stderr);
+    for empty in
+        [&["build", "show", ""][..], &["action", "show", ""], &["action", "list", "--target", ""]]
+    {
+        let said = kiln.run(empty);
+        assert_eq!(said.code, 2, "{empty:?}: {}", said.stderr);
+    }
+    let health = kiln.json(&["health"]);
+    assert_eq!(health["ready"], true, "{health}");
     let value = kiln.json(&["action", "show", &text(&second)]);
     assert_eq!(value["execution"]["invocation_id"], "build-2");
     assert_eq!(value["result"]["output_files"][0]["path"], "out.txt");
@@ -276,7 +296,7 @@ async fn what_fails_says_what_where_and_what_to_do() {
     let digest = kiln.says(&["cas", "put", &file.to_string_lossy()]);
     let said = kiln.run(&["cas", "tree", digest.split_whitespace().next().expect("a digest")]);
     assert_eq!(said.code, 4, "{}{}", said.stdout, said.stderr);
-    assert!(said.stderr.contains("not the message it should be"), "{}", said.stderr);
+    assert!(said.stderr.contains("is no Directory: failed to decode"), "{}", said.stderr);
 }
 
 #[test]

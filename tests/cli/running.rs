@@ -44,6 +44,8 @@ async fn a_build_is_shown_from_its_first_request_to_whatever_end() {
         let shown = kiln.says(&["action", "show", name]);
         assert!(shown.contains("output so far\n  begun"), "{name}: {shown}");
     }
+    let listed = kiln.says(&["action", "list", "--target", "//app:endless"]);
+    assert!(listed.contains("runs for") && listed.contains(&operation), "{listed}");
     let page = support::server::get_text(&server.address, "/builds/build-cancelled");
     assert!(page.contains("<span class=\"c1\">begun</span>"), "{page}");
 

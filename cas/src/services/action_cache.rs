@@ -72,15 +72,18 @@ impl ActionCacheService {
             decode_single(&parts.extensions, body, NAME, MAX_MESSAGE).await?;
         let key = key(&request)?;
         self.guard.check(&parts.extensions, Right::Read, &key.instance)?;
-        let result = self
-            .actions
-            .get(&key)
-            .await
-            .map_err(|error| store_status("action_digest", &error))?
-            .ok_or_else(|| no_result(&key.action))?;
-        // Hits become part of builds that everybody sees, and push old ones out: a caller that may
+        let result =
+            self.actions.get(&key).await.map_err(|error| store_status("action_digest", &error))?;
+        // Look-ups become part of builds that everybody sees, and push old ones out: a caller that may
         // only read writes nothing there either.
-        if self.guard.0.allows(&parts.extensions, Right::WriteBlobs, &key.instance) {
+        let is_noted = self.guard.0.allows(&parts.extensions, Right::WriteBlobs, &key.instance);
+        let Some(result) = result else {
+            if is_noted {
+                self.hits.missed(&parts.headers, &key.instance);
+            }
+            return Err(no_result(&key.action));
+        };
+        if is_noted {
             self.hits.publish(&parts.headers, &key, &result);
         }
         let wants_inline = request.inline_stdout

@@ -1,19 +1,19 @@
-//! Cache hits as events, for clients that say which build they belong to.
+//! Look-ups of action results as events, for clients that say which build they belong to.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::HeaderMap;
-use kiln_protos::events::{Digest, Execution, Timeline, execution::Origin};
+use kiln_protos::events::{Begun, Digest, Execution, Timeline, execution::Origin};
 use kiln_protos::reapi::ActionResult;
 use prost::Message as _;
 
 use super::metadata::from_headers;
 use super::wire::take_varint;
 use crate::action_cache::ActionKey;
-use crate::buck2;
 use crate::events::Events;
+use crate::{bazel, buck2};
 
 /// Tag of `ActionResult.exit_code`.
 const EXIT_CODE: u64 = 4 << 3;
@@ -30,7 +30,25 @@ impl Hits {
         Self { events, started: now() as u64, count: AtomicU64::new(0) }
     }
 
-    /// Does nothing without a `RequestMetadata` header.
+    /// No result was found. Does nothing without a `RequestMetadata` header.
+    pub fn missed(&self, headers: &HeaderMap, instance: &str) {
+        let Some(metadata) = from_headers(headers) else { return };
+        let (at, tool) = (now(), metadata.tool_details.unwrap_or_default());
+        self.events.begin(Begun {
+            invocation_id: metadata.tool_invocation_id,
+            correlated_invocations_id: metadata.correlated_invocations_id,
+            tool_name: tool.tool_name,
+            tool_version: tool.tool_version,
+            instance_name: instance.to_owned(),
+            at,
+            last_at: at,
+            requests: 0,
+            missed: 1,
+            mnemonic: metadata.action_mnemonic,
+        });
+    }
+
+    /// A result was found. Does nothing without a `RequestMetadata` header.
     pub fn publish(&self, headers: &HeaderMap, key: &ActionKey, result: &Bytes) {
         let Some(mut metadata) = from_headers(headers) else { return };
         if metadata.target_id.is_empty()
@@ -38,6 +56,12 @@ impl Hits {
             && let Ok(result) = ActionResult::decode(result.clone())
         {
             buck2::complete_hit(&mut metadata, &result);
+        }
+        if bazel::is_test(&metadata.action_mnemonic)
+            && let Ok(result) = ActionResult::decode(result.clone())
+            && let Some(name) = bazel::tell_apart(&metadata.action_mnemonic, &result)
+        {
+            metadata.action_mnemonic = name.to_owned();
         }
         let number = self.count.fetch_add(1, Ordering::Relaxed);
         let received = now();

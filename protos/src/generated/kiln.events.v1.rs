@@ -112,7 +112,8 @@ pub mod execution {
         }
     }
 }
-/// Requests of one build that wait or run from now on; the end of each is an Execution.
+/// Requests of one build that wait or run from now on, the end of each is an Execution; and look-ups of
+/// results that found none.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Begun {
     #[prost(string, tag = "1")]
@@ -131,9 +132,15 @@ pub struct Begun {
     /// When the last of them came.
     #[prost(int64, tag = "7")]
     pub last_at: i64,
-    /// How many they are.
+    /// How many wait or run from now on.
     #[prost(uint64, tag = "8")]
     pub requests: u64,
+    /// How many look-ups found no result. Where no request follows, the client runs the action itself.
+    #[prost(uint64, tag = "9")]
+    pub missed: u64,
+    /// Of all of them.
+    #[prost(string, tag = "10")]
+    pub mnemonic: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Digest {

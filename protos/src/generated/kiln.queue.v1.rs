@@ -46,6 +46,9 @@ pub struct Request {
     /// For whom what the action stores counts; empty: for nobody.
     #[prost(string, tag = "6")]
     pub account: ::prost::alloc::string::String,
+    /// How whoever asked reaches the server; empty: as the server is configured.
+    #[prost(string, tag = "7")]
+    pub base_url: ::prost::alloc::string::String,
     /// Encoded kiln.hermeticity.v1.Conditions; absent: not of a run of the hermeticity check.
     #[prost(bytes = "bytes", optional, tag = "30")]
     pub conditions: ::core::option::Option<::prost::bytes::Bytes>,

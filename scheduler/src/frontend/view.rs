@@ -7,6 +7,7 @@ use tonic::Code;
 
 use crate::api::Unavailable;
 use crate::job::UnixNanos;
+use crate::journal::between;
 use crate::snapshot::{MAX_LISTED, OperationView, PropertySetView, Snapshot, WorkerView};
 
 use super::engine::{Call, Engine};
@@ -77,6 +78,10 @@ impl<E: Engine> Inner<E> {
             mnemonic: metadata.action_mnemonic.clone(),
             invocation: metadata.tool_invocation_id.clone(),
             for_ms: u64::try_from((now - since) / NANOS_PER_MILLI).unwrap_or(0),
+            waited_ms: match state.step {
+                Step::Queued => 0,
+                _ => between(attempt.queued_at, attempt.leased_at) / NANOS_PER_MILLI.unsigned_abs(),
+            },
             expected_ms: job.expected_ms,
             worker: attempt.worker.to_string(),
             attempt: attempt.number,

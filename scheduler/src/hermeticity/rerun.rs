@@ -69,6 +69,7 @@ pub async fn rerun(
         owner: None,
         tools: None,
         account: Arc::default(),
+        base_url: None,
         rerun: Some(Rerun {
             conditions: Bytes::from(changed.encode_to_vec()),
             avoid: execution.worker.as_str().into(),

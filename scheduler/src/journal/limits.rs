@@ -52,6 +52,7 @@ pub fn bounded_begun(begun: &Begun) -> Begun {
         &mut kept.tool_name,
         &mut kept.tool_version,
         &mut kept.instance_name,
+        &mut kept.mnemonic,
     ] {
         cut(text, MAX_STRING);
     }

@@ -78,6 +78,7 @@ impl Memory {
     /// Takes in that requests have begun, under the same condition.
     pub fn begin(&mut self, begun: &Begun, now: u64) {
         let seq = self.next_seq(now);
+        self.counts.begin(begun);
         self.count_begun(&bounded_begun(begun), seq);
     }
 

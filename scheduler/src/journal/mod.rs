@@ -33,7 +33,9 @@ pub use memory::{Entry, MAX_PENDING, MAX_RECENT_RUNS};
 pub use query::{Earlier, MAX_PAGE, Page, Query, outputs_of};
 pub use stages::{STAGES, Stage, take_worker_times};
 pub use store::{action_of, digest_of};
-pub use summary::{BuildSummary, Counts, MnemonicCounts, between, has_failed, queue_ns, run_ns};
+pub use summary::{
+    BuildSummary, Class, Counts, MnemonicCounts, between, has_failed, queue_ns, run_ns,
+};
 
 use crate::job::DurationEstimator;
 use memory::Memory;

@@ -6,6 +6,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use kiln_protos::events::execution::Origin;
 use kiln_protos::events::{Begun, Execution, Timeline};
 
+use super::stages::Stage;
+
 /// Mnemonics counted apart; what comes later counts as "(other)".
 pub const MAX_MNEMONICS: usize = 64;
 /// Targets counted exactly in one build.
@@ -70,7 +72,7 @@ pub struct MnemonicCounts {
 
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct Counts {
-    /// Run by a worker, with whatever end.
+    /// Run by a worker, with whatever end. One that no worker ran is [`Self::refused`].
     #[prost(uint64, tag = "1")]
     pub executed: u64,
     /// Answered from the action cache.
@@ -82,7 +84,7 @@ pub struct Counts {
     /// Of all: answered with an error or a non-zero exit code.
     #[prost(uint64, tag = "4")]
     pub failed: u64,
-    /// Nanoseconds that executed actions waited for a worker, in sum.
+    /// Nanoseconds that actions waited for a worker, in sum: to the end, where none took them.
     #[prost(uint64, tag = "5")]
     pub queue_ns: u64,
     /// Nanoseconds that executed actions ran, in sum.
@@ -91,6 +93,15 @@ pub struct Counts {
     /// Cancelled, or stopped because nobody waited any more: counted here alone.
     #[prost(uint64, tag = "7")]
     pub cancelled: u64,
+    /// Answered with an error without having been at a worker: none could take it, or none came.
+    #[prost(uint64, tag = "8")]
+    pub refused: u64,
+    /// Look-ups of results that found none.
+    #[prost(uint64, tag = "9")]
+    pub missed: u64,
+    /// Requests to execute: each of them may have been looked up before.
+    #[prost(uint64, tag = "10")]
+    pub asked: u64,
 }
 
 impl Counts {
@@ -99,28 +110,49 @@ impl Counts {
         self.answered() + self.cancelled
     }
 
-    fn answered(&self) -> u64 {
-        self.executed + self.hits + self.merged
+    /// The same, and what clients ran themselves.
+    pub fn actions(&self) -> u64 {
+        self.total() + self.ran_at_client()
     }
 
-    /// Share of requests that needed no run of their own; `None` before the first.
+    fn answered(&self) -> u64 {
+        self.executed + self.hits + self.merged + self.refused
+    }
+
+    /// Results that were looked up in vain, and that nobody asked to make here: the client ran those actions
+    /// itself, or is about to have them run.
+    pub fn ran_at_client(&self) -> u64 {
+        self.missed.saturating_sub(self.asked)
+    }
+
+    /// Share of results that needed no run of their own; `None` before the first.
     pub fn hit_rate(&self) -> Option<f64> {
-        let answered = self.answered();
-        (answered > 0).then(|| (self.hits + self.merged) as f64 / answered as f64)
+        let all = self.answered() + self.ran_at_client();
+        (all > 0).then(|| (self.hits + self.merged) as f64 / all as f64)
+    }
+
+    /// Counts what has begun.
+    pub fn begin(&mut self, begun: &Begun) {
+        self.missed += begun.missed;
+        self.asked += begun.requests;
     }
 
     pub fn add(&mut self, execution: &Execution) {
-        if execution.cancelled {
-            self.cancelled += 1;
-            return;
+        let (class, timeline) = (Class::of(execution), execution.timeline.unwrap_or_default());
+        // Who joined a run waited with it.
+        if execution.origin() != Origin::Merged {
+            self.queue_ns = self.queue_ns.saturating_add(queue_ns(&timeline));
         }
-        match execution.origin() {
-            Origin::CacheHit => self.hits += 1,
-            Origin::Merged => self.merged += 1,
-            Origin::Executed | Origin::Unspecified => {
+        match class {
+            Class::Cancelled => self.cancelled += 1,
+            Class::Merged => self.merged += 1,
+            Class::Refused => self.refused += 1,
+            Class::CacheHit => {
+                self.hits += 1;
+                self.asked += u64::from(was_asked_to_execute(execution));
+            }
+            Class::Executed => {
                 self.executed += 1;
-                let timeline = execution.timeline.unwrap_or_default();
-                self.queue_ns = self.queue_ns.saturating_add(queue_ns(&timeline));
                 self.run_ns = self.run_ns.saturating_add(run_ns(&timeline));
             }
         }
@@ -128,14 +160,49 @@ impl Counts {
     }
 }
 
+/// What became of a request: what builds and the server count apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    Executed,
+    CacheHit,
+    Merged,
+    Refused,
+    Cancelled,
+}
+
+impl Class {
+    pub fn of(execution: &Execution) -> Self {
+        match execution.origin() {
+            _ if execution.cancelled => Self::Cancelled,
+            Origin::CacheHit => Self::CacheHit,
+            Origin::Merged => Self::Merged,
+            Origin::Executed | Origin::Unspecified if execution.attempts == 0 => {
+                Self::of_no_worker(execution)
+            }
+            Origin::Executed | Origin::Unspecified => Self::Executed,
+        }
+    }
+
+    fn of_no_worker(execution: &Execution) -> Self {
+        let timeline = execution.timeline.unwrap_or_default();
+        let waited_in_vain = timeline.queued > 0 && timeline.leased == 0;
+        if waited_in_vain && execution.status_code != 0 { Self::Refused } else { Self::Executed }
+    }
+}
+
+/// A hit at `Execute`, which knows the action's command; a look-up alone does not.
+fn was_asked_to_execute(hit: &Execution) -> bool {
+    hit.command.is_some()
+}
+
 /// Answered with an error, or ended with a non-zero exit code. What was cancelled has not failed.
 pub fn has_failed(execution: &Execution) -> bool {
     !execution.cancelled && (execution.status_code != 0 || execution.exit_code != 0)
 }
 
-/// Nanoseconds in the queue; 0 where it never was.
+/// Nanoseconds in the queue, of an execution that has finished; 0 where it never was there.
 pub fn queue_ns(timeline: &Timeline) -> u64 {
-    between(timeline.queued, timeline.leased)
+    Stage::Queue.span_of_finished(timeline).map_or(0, |(start, end)| between(start, end))
 }
 
 /// Nanoseconds between start and end of the command; 0 where it did not run.
@@ -188,6 +255,12 @@ impl ActiveBuild {
         summary.came_at(begun.at);
         summary.begun += begun.requests;
         summary.active_at = summary.active_at.max(begun.last_at);
+        summary.last_at = summary.last_at.max(if begun.missed > 0 { begun.last_at } else { 0 });
+        summary.counts.begin(begun);
+        // Buck2 says what an action is with its command alone, which a look-up does not have.
+        if !begun.mnemonic.is_empty() {
+            summary.counts_of(&begun.mnemonic).begin(begun);
+        }
         self.last_seq = seq;
         self.dirty = true;
     }
@@ -245,7 +318,7 @@ impl BuildSummary {
     /// Requests that have begun, have not ended and are not known to be lost.
     pub fn open(&self) -> u64 {
         let counts = &self.counts;
-        let ended = counts.executed + counts.merged + counts.cancelled;
+        let ended = counts.executed + counts.merged + counts.refused + counts.cancelled;
         self.begun.saturating_sub(ended + self.lost)
     }
 
@@ -291,5 +364,53 @@ mod tests {
         assert_eq!(build.summary.mnemonics.len(), MAX_MNEMONICS + 1);
         let sum: u64 = build.summary.mnemonics.iter().map(|m| m.counts.total()).sum();
         assert_eq!((sum, build.summary.counts.hits), (200, 200));
+    }
+
+    #[test]
+    fn what_is_looked_up_in_vain_ran_at_the_client_unless_it_was_asked_for() {
+        let mut build = ActiveBuild::default();
+        let begun = |requests, missed| Begun {
+            requests,
+            missed,
+            mnemonic: "M".into(),
+            last_at: 7,
+            ..Begun::default()
+        };
+        for seq in 0..4 {
+            build.begin(&begun(0, 1), seq);
+        }
+        assert_eq!((build.summary.counts.ran_at_client(), build.summary.last_at), (4, 7));
+        assert_eq!(build.summary.counts.hit_rate(), Some(0.0));
+        // One of them waits, another build has made the next one meanwhile.
+        build.begin(&begun(1, 0), 5);
+        let origin = Origin::CacheHit.into();
+        let hit = Execution { origin, mnemonic: "M".into(), ..Execution::default() };
+        let at_execute = Execution { command: Some(Default::default()), ..hit.clone() };
+        build.add(&at_execute, 6);
+        build.add(&hit, 7);
+        let counts = build.summary.counts;
+        assert_eq!((counts.ran_at_client(), counts.hits, build.summary.open()), (2, 2, 1));
+        assert_eq!(counts.hit_rate(), Some(0.5));
+        assert_eq!(build.summary.mnemonics[0].counts.ran_at_client(), 2);
+    }
+
+    #[test]
+    fn what_no_worker_had_was_refused_and_waited_to_its_end() {
+        let timeline = Timeline { queued: 10, finished: 40, ..Timeline::default() };
+        let refused = Execution {
+            origin: Origin::Executed.into(),
+            status_code: 9,
+            timeline: Some(timeline),
+            ..Execution::default()
+        };
+        let mut counts = Counts::default();
+        counts.add(&refused);
+        assert_eq!((counts.refused, counts.executed, counts.failed), (1, 0, 1));
+        assert_eq!((counts.queue_ns, counts.hit_rate()), (30, Some(0.0)));
+        counts.add(&Execution { cancelled: true, ..refused.clone() });
+        assert_eq!((counts.refused, counts.cancelled, counts.queue_ns), (1, 1, 60));
+        // What a worker had and lost is no such thing.
+        counts.add(&Execution { attempts: 2, ..refused });
+        assert_eq!((counts.refused, counts.executed), (1, 1));
     }
 }

@@ -3,7 +3,8 @@
 //! A worker may run an action when it offers every property that the action names, value
 //! for value; it may offer several values of one name. An offered value `*` matches every
 //! value of its name, and the offer `*=*` matches every property. No name is special:
-//! `OSFamily`, `container-image` and the like are compared as all others are.
+//! `OSFamily`, `container-image` and the like are compared as all others are. In words for people, what an
+//! operator configured comes before what each of Kiln's workers offers by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -12,7 +13,23 @@ use std::sync::Arc;
 /// Values named in an explanation, at most.
 const MAX_NAMED: usize = 8;
 
+/// What Kiln's workers offer by themselves, whatever they are configured to.
+const OF_EVERY_WORKER: [(&str, &[&str]); 7] = [
+    ("container-image", &["", "none", "*"]),
+    ("kiln-memory", &["*"]),
+    ("kiln-network", &["false", "true"]),
+    ("kiln-root", &["*", "inputs", "strict"]),
+    ("kiln-tool-inputs", &["*"]),
+    ("persistentWorkerKey", &["*"]),
+    ("persistentWorkerProtocol", &["*"]),
+];
+
 type Pair = (String, String);
+
+/// Whether Kiln's workers offer the property by themselves.
+pub fn is_of_every_worker(name: &str, value: &str) -> bool {
+    OF_EVERY_WORKER.iter().any(|(own, values)| *own == name && values.contains(&value))
+}
 
 fn canonical(pairs: impl IntoIterator<Item = Pair>) -> Arc<[Pair]> {
     let mut pairs: Vec<Pair> = pairs.into_iter().collect();
@@ -102,8 +119,15 @@ fn offered(name: &str, offers: &[&Offer]) -> String {
     match by_name.get(name) {
         Some(values) => format!("workers offer {name}: {}", some_of(values.iter())),
         None if by_name.is_empty() => "workers offer no properties at all".to_owned(),
-        None => format!("workers offer only the names {}", some_of(by_name.keys())),
+        None => format!("workers offer only the names {}", some_of(by_importance(&by_name).iter())),
     }
+}
+
+/// The names that an operator gave values to, then those that all workers know.
+fn by_importance<'a>(by_name: &BTreeMap<&'a str, BTreeSet<&'a str>>) -> Vec<&'a str> {
+    let is_own = |name: &&str| by_name[name].iter().all(|value| is_of_every_worker(name, value));
+    let (kilns, own): (Vec<&str>, Vec<&str>) = by_name.keys().partition(|name| is_own(name));
+    own.into_iter().chain(kilns).collect()
 }
 
 fn some_of<'a>(values: impl ExactSizeIterator<Item = &'a &'a str>) -> String {
@@ -157,6 +181,11 @@ mod tests {
         assert_eq!(
             explain("os=mac cpu=x86", &[&a, &b]),
             "no single worker offers all of cpu=x86, os=mac"
+        );
+        let own = Offer::new(pairs("kiln-root=* container-image=none zone=a pool=big"));
+        assert_eq!(
+            explain("gpu=1", &[&own]),
+            "no worker offers gpu=1 (workers offer only the names pool, zone, container-image, kiln-root)"
         );
         assert_eq!(explain("os=mac", &[]), "no worker is connected; the action requires os=mac");
     }

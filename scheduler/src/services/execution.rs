@@ -22,6 +22,7 @@ use tonic::{Code, Request, Response, Status};
 
 use crate::api::{NotTaken, Stage, Ticket, Unavailable};
 use crate::completion::{Record, cached, invocation, link};
+use crate::config::BaseUrl;
 use crate::job::{ActionFacts, Finished, Job, unix_nanos};
 use crate::presence::{Client, Watched};
 use crate::queue::{Refusal, Scope};
@@ -63,7 +64,8 @@ impl Execution for ExecutionService {
         let access = &core.parts.access;
         let tools = access.tools(&caller, &request.instance_name);
         let account = account_of(&**access, &caller);
-        let known = Caller { owner: access.name(&caller), tools, account };
+        let base_url = caller.get::<BaseUrl>().map(|url| url.0.clone());
+        let known = Caller { owner: access.name(&caller), tools, account, base_url };
         let asked =
             parse(&core.config, request, &headers, received_at, known).map_err(grpc_error)?;
         let asked = Arc::new(asked);
@@ -105,7 +107,7 @@ async fn answer(core: Arc<Core>, asked: Arc<Asked>) -> Result<Answer, rpc::Statu
         let hit = core.parts.actions.get(&asked.key).await;
         let hit = hit.map_err(|error| store_status("the action cache cannot be read", &error))?;
         if let Some(result) = hit {
-            let message = link(&core.config.base_url, &asked.key, None);
+            let message = link(asked.request.links_from(&core.config.base_url), &asked.key, None);
             let finished = cached(result, asked.request.received_at, &message);
             record_hit(&core, &asked, &request, &facts, &finished);
             return Ok(Answer::Hit(finished));

@@ -1,6 +1,7 @@
 //! `kiln action`.
 
 mod find;
+mod list;
 pub mod rows;
 mod show;
 
@@ -10,11 +11,9 @@ use crate::cli::api::{self, Api};
 use crate::cli::digest::ActionName;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
-use crate::cli::text::Table;
-use crate::web::format::{ago, encode, now, path_of};
-use crate::web::json::{Executions, Explanation};
+use crate::web::format::{encode, path_of};
+use crate::web::json::Explanation;
 use find::{Chosen, find};
-use rows::row;
 use show::{comparison, show};
 
 /// See actions: command, inputs, result, timeline, and why they were not cached.
@@ -65,26 +64,7 @@ enum What {
         json: bool,
     },
     /// Runs of actions, newest first
-    List(List),
-}
-
-#[derive(Debug, Args)]
-struct List {
-    /// Runs of this target
-    #[arg(long, value_name = "LABEL", value_hint = ValueHint::Other)]
-    target: Option<String>,
-    /// Runs of this mnemonic of the target
-    #[arg(long, requires = "target", value_name = "NAME", value_hint = ValueHint::Other)]
-    mnemonic: Option<String>,
-    /// Runs of this build
-    #[arg(long, conflicts_with = "target", value_name = "ID", value_hint = ValueHint::Other)]
-    invocation: Option<String>,
-    /// Runs to list
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
-    limit: u16,
-    /// For programs
-    #[arg(long)]
-    json: bool,
+    List(list::List),
 }
 
 impl ActionCommand {
@@ -111,8 +91,8 @@ impl ActionCommand {
                 };
                 diff(&api, &first, second.as_ref(), json).await
             }
-            What::List(list) => {
-                api::print(api.get(&list.path()).await?, list.json, runs)?;
+            What::List(command) => {
+                command.run(&api).await?;
                 Ok(Exit::Done)
             }
         }
@@ -140,33 +120,4 @@ async fn diff(
     api::print(answer, json, |explanation| comparison(explanation, second.is_none()))?;
     let differs = !explanation.differences.is_empty() || explanation.is_cut;
     Ok(if differs { Exit::Negative } else { Exit::Done })
-}
-
-impl List {
-    fn path(&self) -> String {
-        let mut path = format!("/executions?limit={}", self.limit);
-        let filters = [
-            ("target", &self.target),
-            ("mnemonic", &self.mnemonic),
-            ("invocation", &self.invocation),
-        ];
-        for (name, value) in filters {
-            if let Some(value) = value {
-                path.push_str(&format!("&{name}={}", encode(value, false)));
-            }
-        }
-        path
-    }
-}
-
-fn runs(executions: &Executions) -> String {
-    if executions.executions.is_empty() {
-        return "no runs\n".to_owned();
-    }
-    let mut table = Table::new(&["finished", "ran for", "ended", "what", "action"], &[1]);
-    let now = now();
-    for run in &executions.executions {
-        table.row([ago(run.timeline.finished, now)].into_iter().chain(row(run)));
-    }
-    table.text("")
 }

@@ -5,7 +5,7 @@ use crate::web::format::{code_name, duration, short};
 use crate::web::json::{self, Execution};
 
 /// Longest target that is listed, in characters.
-const MAX_TARGET: usize = 80;
+pub const MAX_TARGET: usize = 80;
 
 /// Run time, end, target and mnemonic, digest.
 pub fn row(run: &Execution) -> [String; 4] {
@@ -20,8 +20,8 @@ pub fn row(run: &Execution) -> [String; 4] {
 pub fn ended(run: &Execution) -> String {
     match (run.status_code, run.exit_code) {
         _ if run.cancelled => look(Look::Dim, "cancelled"),
-        (0, 0) => run.origin.replace('_', " "),
-        (0, code) => look(Look::Bad, &format!("exit code {code}")),
+        (0, Some(0) | None) => run.origin.replace('_', " "),
+        (0, Some(code)) => look(Look::Bad, &format!("exit code {code}")),
         (code, _) => look(Look::Bad, code_name(code)),
     }
 }
@@ -44,5 +44,5 @@ pub fn named(digest: Option<&json::Digest>, function: &str) -> String {
 
 /// Whether the run itself failed; one that was cancelled did not.
 pub fn has_failed(run: &Execution) -> bool {
-    !run.cancelled && (run.exit_code != 0 || run.status_code != 0)
+    !run.cancelled && (run.exit_code.is_some_and(|code| code != 0) || run.status_code != 0)
 }

@@ -3,7 +3,7 @@
 use super::rows::{ended, named, what};
 use crate::cli::text::{self, Look, Table, look};
 use crate::web::format::{abbreviated, ago, bytes, command_line, duration, now};
-use crate::web::json::{Action, Execution, Explanation, Log, Running};
+use crate::web::json::{Action, Execution, Explanation, Log, NO_NETWORK, Running};
 
 /// Arguments that are shown of one command.
 const MAX_ARGUMENTS: usize = 10_000;
@@ -95,6 +95,9 @@ fn facts(action: &Action) -> Vec<(&'static str, String)> {
     }
     if action.do_not_cache {
         add("do_not_cache", "yes".to_owned());
+    }
+    if action.ran_offline {
+        add("network", NO_NETWORK.to_owned());
     }
     let platform = action.platform.iter().map(|p| format!("{}={}", p.name, p.value));
     add("platform", platform.collect::<Vec<_>>().join(" "));

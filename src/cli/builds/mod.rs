@@ -11,6 +11,7 @@ use crate::cli::api::{self, Api};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
 use list::list;
+pub use show::last;
 
 /// See builds: what ran, what was cached, where the time went.
 #[derive(Debug, Args)]

@@ -1,5 +1,6 @@
 //! `kiln build show`.
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueHint};
 
 use super::failed::{failed, indented};
@@ -21,7 +22,7 @@ const LIVE_LINES: usize = 4;
 pub struct Show {
     /// The invocation id that Bazel or Buck2 printed, its beginning or the address of its page;
     /// `last`: of the newest build
-    #[arg(value_hint = ValueHint::Other)]
+    #[arg(value_hint = ValueHint::Other, value_parser = NonEmptyStringValueParser::new())]
     invocation: String,
     /// Show the actions that failed, each with the end of its log
     #[arg(long, conflicts_with = "all")]
@@ -105,7 +106,7 @@ fn running(operations: &[Running]) -> String {
     text
 }
 
-async fn last(api: &Api) -> Result<String, CliError> {
+pub async fn last(api: &Api) -> Result<String, CliError> {
     let builds: Builds = api::read(api.get("/builds?limit=1").await?)?;
     let newest = builds.builds.into_iter().next();
     newest.map(|build| build.invocation_id).ok_or_else(|| {

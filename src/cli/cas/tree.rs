@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use clap::Args;
 use futures_util::StreamExt;
+use kiln_cas::tree::validate_directory;
 use kiln_cas::{BlobStore, Digest, DigestFunction, StoreError};
 use kiln_protos::reapi;
 use kiln_protos::reapi::Directory;
@@ -64,10 +65,16 @@ impl Tree {
         let depth = self.depth.unwrap_or(MAX_DEPTH).min(MAX_DEPTH);
         let failed = |error| remote.error(error);
         let (root, known) = if self.of_output {
-            let tree: reapi::Tree = message(remote, root).await.map_err(failed)?;
+            let tree: reapi::Tree = message(remote, root).await.map_err(|error| match error {
+                StoreError::Invalid(why) => is_no(&root, "Tree", &why.to_string()),
+                error => failed(error),
+            })?;
             of_output(tree, root.function)
         } else {
-            let known = directories(remote, root, depth).await.map_err(failed)?;
+            let known = directories(remote, root, depth).await.map_err(|error| match error {
+                StoreError::Invalid(why) => is_no(&root, "Directory", &why.to_string()),
+                error => failed(error),
+            })?;
             (root, known)
         };
         let mut listing = Listing { known: &known, depth, entries: Vec::new(), is_cut: false };
@@ -84,14 +91,31 @@ impl Tree {
     }
 }
 
+fn is_no(root: &Digest, message: &str, why: &str) -> CliError {
+    let why = why.strip_prefix(&format!("blob {root}: ")).unwrap_or(why);
+    CliError::answered(format!("{root} is no {message}: {why}")).hint(
+        "name an input root (`kiln action show` says it), or with --of-output the Tree of an output \
+         directory; `kiln cas get` fetches a file",
+    )
+}
+
+/// Other bytes may happen to be readable as a message that nobody wrote.
+async fn directory(remote: &Remote<'_>, digest: Digest) -> Result<Directory, StoreError> {
+    let directory: Directory = message(remote, digest).await?;
+    let is_other = directory == Directory::default() && !digest.is_empty_blob();
+    let unsound = validate_directory(&directory).err().map(|error| error.to_string());
+    match unsound.or_else(|| is_other.then(|| "it has no entries".to_owned())) {
+        None => Ok(directory),
+        Some(why) => Err(StoreError::invalid(format!("blob {digest}: {why}"))),
+    }
+}
+
 async fn message<M: Message + Default>(
     remote: &Remote<'_>,
     digest: Digest,
 ) -> Result<M, StoreError> {
     let data = remote.store.read(&digest, 0, None).await?.collect(MAX_MESSAGE).await?;
-    M::decode(data).map_err(|error| {
-        StoreError::invalid(format!("blob {digest} is not the message it should be: {error}"))
-    })
+    M::decode(data).map_err(|error| StoreError::invalid(format!("blob {digest}: {error}")))
 }
 
 fn of_output(tree: reapi::Tree, function: DigestFunction) -> (Digest, HashMap<Digest, Directory>) {
@@ -115,7 +139,7 @@ async fn directories(
             break;
         }
         let read = std::mem::take(&mut level).into_iter().map(|digest| async move {
-            Ok::<_, StoreError>((digest, message::<Directory>(remote, digest).await?))
+            Ok::<_, StoreError>((digest, directory(remote, digest).await?))
         });
         let mut read = futures_util::stream::iter(read).buffer_unordered(AT_A_TIME);
         let mut next = Vec::new();

@@ -18,6 +18,7 @@ use crate::cli::signals::Signals;
 use crate::cli::target::Target;
 use crate::cli::text;
 use crate::config::{status_server_options, worker_options};
+use crate::serve::ServeError;
 use crate::status_server::{Figures, ReservedStatusServer};
 use crate::telemetry::{self, stages::Stages};
 
@@ -28,6 +29,7 @@ pub struct OfWorker;
 impl FlagTable for OfWorker {
     const FLAGS: &'static [Flag] = &[
         Flag("--slots", "workers.count", "N"),
+        Flag("--name", "worker.name", "NAME"),
         Flag("--listen", "worker.listen", "ADDR"),
         Flag("--data-dir", "storage.data_dir", "DIR"),
         Flag("--property", "workers.properties", "NAME=VALUE"),
@@ -49,6 +51,12 @@ pub struct Run {
 impl Run {
     pub fn run(self, target: &Target) -> Result<Exit, CliError> {
         let settings = settings(self.config.as_ref(), self.flags.values)?;
+        if settings.number("workers.count") == Some(0) {
+            let given = &settings.get("workers.count").origin;
+            let message =
+                format!("a worker with no slots (workers.count = 0, from {given}) runs nothing");
+            return Err(CliError::usage(message).hint("give 1 or more, or auto: one a core"));
+        }
         let (mut config, storage) = worker_options(&settings)?;
         config.hidden.extend(target.secrets.iter().cloned());
         let status_server = status_server_options(&settings)?;
@@ -69,18 +77,17 @@ impl Run {
             let transfers = remote.transfers();
             crate::data_dir::close(&storage.data_dir)
                 .map_err(|error| CliError::machine(error.to_string()))?;
-            let local =
-                Storage::open(storage).await.map_err(|error| CliError::of_machine(&error))?;
+            let local = Storage::open(storage).await.map_err(ServeError::from)?;
             config.premises = Some(local.premises());
             let store: SharedBlobStore =
                 Arc::new(Coalesced::new(local.blobs.clone(), Arc::new(remote)));
             let shutdown = CancellationToken::new();
-            println!(
-                "kiln worker {} with {} slots for {}",
+            tell(&format!(
+                "kiln worker {} with {} slots for {}\n",
                 config.worker_id,
                 config.slots,
                 target.urls().collect::<Vec<_>>().join(", ")
-            );
+            ));
             let mut worker = Worker::start(config, store).await?;
             let status_server = match status_server {
                 None => None,
@@ -88,7 +95,7 @@ impl Run {
                     let url = reserved.url();
                     let figures = Figures { storage: local.stats.clone(), transfers, stages };
                     let opened = reserved.open(worker.status(), figures).await?;
-                    println!("  listens    {url} (/healthz, /readyz, /metrics)");
+                    tell(&format!("  listens    {url} (/healthz, /readyz, /metrics)\n"));
                     Some(opened)
                 }
             };
@@ -108,6 +115,13 @@ impl Run {
             local.close().await.map_err(|error| CliError::of_machine(&error))?;
             Ok(Exit::Done)
         })
+    }
+}
+
+/// Who works need not be read.
+fn tell(line: &str) {
+    if let Err(error) = text::print(line) {
+        tracing::warn!("{}", error.message);
     }
 }
 

@@ -15,7 +15,8 @@ pub const KEYS: &[Key] = &[
         "server.base_url",
         "auto",
         Kind::BaseUrl,
-        "How people reach the web pages, for links. auto: http:// or https:// and the address.",
+        "How people reach the web pages, for links. auto: http:// or https:// and the address; with one that \
+         stands for all (0.0.0.0), what each client calls the server, else this machine's name.",
     ),
     key(
         "server.hosts",

@@ -88,6 +88,13 @@ pub const KEYS: &[Key] = &[
         "A tool that no action asked for so long is ended.",
     ),
     key(
+        "worker.name",
+        "",
+        Kind::Text,
+        "What kiln worker is called, in lists and by kiln worker drain; two must not be called alike. Empty: \
+         this machine's name and a number that changes with each start.",
+    ),
+    key(
         "worker.listen",
         "",
         Kind::OptionalAddress,

@@ -20,7 +20,13 @@ pub fn encode(
             ([("origin", "executed")], counts.executed),
             ([("origin", "cache_hit")], counts.hits),
             ([("origin", "merged")], counts.merged),
+            ([("origin", "refused")], counts.refused),
         ],
+    )?;
+    families.counter(
+        "kiln_action_lookups_missed",
+        "Look-ups of action results that found none.",
+        counts.missed,
     )?;
     families.counter(
         "kiln_actions_failed",

@@ -91,7 +91,7 @@ fn property_sets(families: &mut Families<'_>, sets: &[Figures]) -> Result<(), Er
     )?;
     families.gauges(
         "kiln_property_set_unserved",
-        "Sets of platform properties, known from operations, that no worker offers.",
+        "Sets of platform properties that operations wait for and no worker offers.",
         series(|set| set.unserved),
     )
 }
@@ -105,7 +105,7 @@ fn bounded(sets: &[PropertySetView], is_named: impl Fn(&PropertySetView) -> bool
             queued: set.queued as u64,
             running: set.running as u64,
             wanted: set.slots_wanted as u64,
-            unserved: u64::from(!set.served),
+            unserved: u64::from(set.waits_in_vain()),
         })
         .collect();
     figures.sort_by(|a, b| (b.wanted, &a.properties).cmp(&(a.wanted, &b.properties)));
@@ -241,6 +241,14 @@ mod tests {
         assert_eq!(kept[1].properties, OTHER);
         let other = PropertySetView { properties: vec![], ..set("", 1) };
         assert_eq!(bounded(&[other], |_| true)[0].properties, "");
+    }
+
+    #[test]
+    fn what_nobody_waits_for_lacks_no_worker() {
+        let unserved = |queued| PropertySetView { served: false, queued, ..set("gpu", 1) };
+        let figures = |queued| bounded(&[unserved(queued)], |_| true)[0].unserved;
+        assert_eq!((figures(1), figures(0)), (1, 0));
+        assert_eq!(bounded(&[set("big", 1)], |_| true)[0].unserved, 0);
     }
 
     #[test]

@@ -26,7 +26,16 @@ pub fn encode(families: &mut Families<'_>, security: &Security) -> Result<(), Er
         "When the server's certificate ends, since the Unix epoch.",
     );
     match &security.tls {
-        Some(tls) => families.gauge(name, help, tls.not_after()),
-        None => families.gauges(name, help, std::iter::empty::<([(&str, &str); 0], i64)>()),
+        Some(tls) => families.gauge(name, help, tls.not_after())?,
+        None => families.gauges(name, help, std::iter::empty::<([(&str, &str); 0], i64)>())?,
     }
+    families.gauges(
+        "kiln_reload_failed",
+        "1 while what is in force is older than the files, because they cannot be used.",
+        security
+            .reloads
+            .all()
+            .into_iter()
+            .map(|(label, last)| ([("what", label)], u64::from(last.error.is_some()))),
+    )
 }

@@ -31,6 +31,7 @@ pub fn action(
         is_cached: loaded.is_cached,
         timeout_seconds: action.and_then(|action| action.timeout.as_ref()).map(seconds),
         do_not_cache: action.is_some_and(|action| action.do_not_cache),
+        ran_offline: loaded.ran_offline(),
         platform: loaded.platform().iter().map(Property::from).collect(),
         command: loaded.command.as_ref().ok().map(Command::from),
         command_digest: action.and_then(|action| digest_of(action.command_digest.as_ref())),

@@ -14,12 +14,13 @@ use crate::web::api::{arguments, parse_action};
 use crate::web::content::{digest, parse_digest};
 use crate::web::error::ApiError;
 use crate::web::json::{Action, Digest, Explanation, Log};
-use crate::web::state::WebState;
+use crate::web::state::{LinksFrom, WebState};
 
 type Address = Path<(String, String, String)>;
 
 pub async fn action(
     State(state): State<WebState>,
+    LinksFrom(base_url): LinksFrom,
     Path((function, hash, size)): Address,
     options: Result<Arguments<Options>, QueryRejection>,
 ) -> Result<Json<Action>, ApiError> {
@@ -28,7 +29,7 @@ pub async fn action(
     let logs = logs(&state, &loaded).await;
     let mut loaded = loaded;
     let running = loaded.running.take();
-    Ok(Json(answer::action(&loaded, &state.base_url, logs, running, why)))
+    Ok(Json(answer::action(&loaded, &base_url, logs, running, why)))
 }
 
 #[derive(Deserialize)]

@@ -4,7 +4,9 @@ use kiln_cas::counted::Counted;
 use kiln_cas::{Digest, DigestFunction, StoreError};
 use kiln_protos::events::execution::Origin;
 use kiln_protos::reapi;
-use kiln_scheduler::journal::{Earlier, Entry, Page, Query, action_of, has_failed, outputs_of};
+use kiln_scheduler::journal::{
+    Class, Earlier, Entry, Page, Query, action_of, has_failed, outputs_of,
+};
 use prost::Message;
 use serde::Deserialize;
 
@@ -207,6 +209,16 @@ async fn related(
 }
 
 impl Loaded {
+    /// It failed at a worker, and had no network there.
+    pub fn ran_offline(&self) -> bool {
+        let is_property = |name: &str, value: &str| name == "kiln-network" && value == "true";
+        let asks = self.platform().iter().any(|it| is_property(&it.name, &it.value));
+        let failed_there = |entry: &Entry| {
+            has_failed(&entry.execution) && Class::of(&entry.execution) == Class::Executed
+        };
+        !asks && self.run.as_ref().is_some_and(failed_there)
+    }
+
     /// The action's own platform; older clients set it on the command only.
     #[allow(deprecated)]
     pub fn platform(&self) -> Vec<reapi::platform::Property> {

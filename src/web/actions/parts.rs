@@ -13,6 +13,7 @@ use crate::web::blobs::tree::Kind;
 use crate::web::content::{MAX_TEXT, digest};
 use crate::web::design::text::when;
 use crate::web::format::{bytes, command_line, counted, duration, path_of, short};
+use crate::web::json::NO_NETWORK;
 use crate::web::state::WebState;
 use crate::web::workers::page;
 
@@ -102,6 +103,7 @@ pub fn facts(state: &WebState, loaded: &Loaded) -> Markup {
                     dt { "Command" } dd.mono { (digest_link(action.command_digest.as_ref(), loaded.digest.function)) }
                     dt { "Input root" } dd.mono { (root_link(action.input_root_digest.as_ref(), loaded.digest.function)) }
                 }
+                @if loaded.ran_offline() { dt { "Network" } dd { (NO_NETWORK) } }
                 @for property in loaded.platform().into_iter().take(MAX_PROPERTIES) {
                     dt { (short(&property.name, 60)) }
                     dd.mono { (short(&property.value, 200)) }

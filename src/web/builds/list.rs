@@ -14,7 +14,7 @@ use crate::web::design::parts;
 use crate::web::error::WebError;
 use crate::web::format::now;
 use crate::web::json::{cursor, parse_cursor};
-use crate::web::state::WebState;
+use crate::web::state::{LinksFrom, WebState};
 
 const PAGE: usize = 50;
 
@@ -26,6 +26,7 @@ pub struct Paging {
 
 pub async fn page(
     State(state): State<WebState>,
+    LinksFrom(base_url): LinksFrom,
     Arguments(paging): Arguments<Paging>,
 ) -> Result<Html<String>, WebError> {
     let before = paging.before.as_deref().and_then(parse_cursor);
@@ -40,7 +41,7 @@ pub async fn page(
             section.panel.empty {
                 h2 { "No builds yet" }
                 p { "A build appears here with its first request." }
-                (parts::how_to_build(&state.base_url))
+                (parts::how_to_build(&base_url))
             }
         } @else {
             section.panel {

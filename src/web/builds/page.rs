@@ -94,7 +94,7 @@ pub async fn page(
         (ending(&progress))
         (tiles(&build, &progress))
         (running(&state, &open, progress.open))
-        (by_worker(&entries))
+        (by_worker(&build, &progress, &entries))
         div.columns {
             div.main { (by_mnemonic(&build)) (failed(&entries)) }
             div.side { (slowest(&entries)) }
@@ -173,8 +173,9 @@ fn last_lines(text: &str) -> &str {
 
 fn tiles(build: &BuildSummary, progress: &Progress) -> Markup {
     let counts = &build.counts;
+    let (run_ns, queue_ns) = (counts.run_ns + progress.run_ns, counts.queue_ns + progress.queue_ns);
     let elapsed = rows::elapsed(build, progress);
-    let speed_up = counts.run_ns as f64 / elapsed.max(1) as f64;
+    let speed_up = run_ns as f64 / elapsed.max(1) as f64;
     let runs = progress.state == BuildState::Running;
     html! {
         dl.tiles {
@@ -182,7 +183,9 @@ fn tiles(build: &BuildSummary, progress: &Progress) -> Markup {
                 (counted(counts.hits, "hit")) ", " (count(counts.merged)) " merged"
             }))
             (parts::tile("Executed", &html! { (count(counts.executed)) }, &html! {
-                "of " (counted(counts.total(), "action"))
+                "of " (counted(counts.actions(), "action"))
+                @if counts.refused > 0 { ", " (count(counts.refused)) " refused" }
+                @if counts.ran_at_client() > 0 { ", " (count(counts.ran_at_client())) " run by the client" }
                 @if counts.cancelled > 0 { ", " (count(counts.cancelled)) " cancelled" }
             }))
             (parts::tile("Failed", &html! {
@@ -191,19 +194,21 @@ fn tiles(build: &BuildSummary, progress: &Progress) -> Markup {
             (parts::tile("Took", &html! { (duration(elapsed)) }, &html! {
                 @if runs { "since the first request" } @else { "first request to last answer" }
             }))
-            (parts::tile("Work", &html! { (duration(counts.run_ns)) }, &html! {
+            (parts::tile("Work", &html! { (duration(run_ns)) }, &html! {
                 (format!("{speed_up:.1}")) " actions at a time"
             }))
-            (parts::tile("Waited", &html! { (duration(counts.queue_ns)) }, &html! {
-                "mean " (duration(counts.queue_ns.checked_div(counts.executed).unwrap_or(0)))
+            (parts::tile("Waited", &html! { (duration(queue_ns)) }, &html! {
+                "mean " (duration(queue_ns.checked_div(counts.executed + counts.refused + progress.open).unwrap_or(0)))
             }))
         }
     }
 }
 
-fn by_worker(entries: &[Entry]) -> Markup {
+fn by_worker(build: &BuildSummary, progress: &Progress, entries: &[Entry]) -> Markup {
+    let whole =
+        (build.first_at, build.first_at.saturating_add_unsigned(rows::elapsed(build, progress)));
     html! {
-        @if let Some(chart) = waterfall(entries) {
+        @if let Some(chart) = waterfall(entries, whole) {
             section.panel {
                 header {
                     h2 { "By worker slot" }
@@ -220,7 +225,7 @@ fn by_mnemonic(build: &BuildSummary) -> Markup {
         return html! {};
     }
     let mut mnemonics: Vec<_> = build.mnemonics.iter().collect();
-    mnemonics.sort_by_key(|m| Reverse((m.counts.run_ns, m.counts.total())));
+    mnemonics.sort_by_key(|m| Reverse((m.counts.run_ns, m.counts.actions())));
     html! {
         section.panel {
             header { h2 { "By mnemonic" } }
@@ -234,7 +239,7 @@ fn by_mnemonic(build: &BuildSummary) -> Markup {
                         @let mean = m.counts.run_ns.checked_div(m.counts.executed).unwrap_or(0);
                         tr {
                             td { @if m.mnemonic.is_empty() { span.dim { "(none)" } } @else { (short(&m.mnemonic, 48)) } }
-                            td.num { (count(m.counts.total())) }
+                            td.num { (count(m.counts.actions())) }
                             td.bar { (chart::share_bar(&m.counts)) }
                             td.num { (rows::rate(&m.counts)) }
                             td.num { @if m.counts.failed > 0 { span.bad { (m.counts.failed) } } @else { span.dim { "0" } } }
@@ -325,7 +330,8 @@ fn actions(build: &BuildSummary, entries: &[Entry], filter: &Filter) -> Markup {
     html! {
         section.panel #actions {
             header { h2 { "Actions" } (filter_form(filter)) }
-            @if shown.is_empty() { p.quiet { "No action matches. " a href="?" { "Show all" } } }
+            @if entries.is_empty() { p.quiet { "No action of it has ended yet." } }
+            @else if shown.is_empty() { p.quiet { "No action matches. " a href="?" { "Show all" } } }
             @else {
                 (executions(&shown, false, "Actions of this build"))
                 p.note {

@@ -41,6 +41,9 @@ pub struct Progress {
     pub open: u64,
     /// Requests that will never end.
     pub lost: u64,
+    /// Nanoseconds that those which wait or run have waited and run so far, as far as the queue lists them.
+    pub queue_ns: u64,
+    pub run_ns: u64,
     /// It may look otherwise in a moment.
     pub is_lively: bool,
 }
@@ -49,7 +52,23 @@ impl Progress {
     /// Of a build as the journal knows it. `now`: nanoseconds since the Unix epoch.
     pub fn of(journal: &Journal, build: &BuildSummary, queue: &Snapshot, now: i64) -> Self {
         let (lost, open) = journal.lost_and_open(build);
-        Self::judge(build, (lost, open), operations_of(queue, &build.invocation_id).count(), now)
+        let operations = || operations_of(queue, &build.invocation_id);
+        let judged = Self::judge(build, (lost, open), operations().count(), now);
+        operations().fold(judged, Self::with)
+    }
+
+    /// Adds what an operation has waited and run.
+    fn with(self, (operation, is_running): (&OperationView, bool)) -> Self {
+        let (waited, ran) = match is_running {
+            true => (operation.waited_ms, operation.for_ms),
+            false => (operation.for_ms, 0),
+        };
+        let nanos = |ms: u64| ms.saturating_mul(1_000_000);
+        Self {
+            queue_ns: self.queue_ns.saturating_add(nanos(waited)),
+            run_ns: self.run_ns.saturating_add(nanos(ran)),
+            ..self
+        }
     }
 
     fn judge(build: &BuildSummary, (lost, open): (u64, u64), listed: usize, now: i64) -> Self {
@@ -63,7 +82,8 @@ impl Progress {
             () => State::Idle,
         };
         let is_lively = state == State::Running || (silent < LIVELY && state == State::Idle);
-        Self { state, open: open.max(listed as u64), lost, is_lively }
+        let (queue_ns, run_ns) = (0, 0);
+        Self { state, open: open.max(listed as u64), lost, queue_ns, run_ns, is_lively }
     }
 }
 
@@ -80,6 +100,16 @@ pub fn operations_of<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_waits_and_runs_counts_in_the_sums() {
+        let operation =
+            |for_ms, waited_ms| OperationView { for_ms, waited_ms, ..Default::default() };
+        let build = BuildSummary::default();
+        let progress = Progress::judge(&build, (0, 2), 2, 0);
+        let progress = progress.with((&operation(500, 0), false)).with((&operation(30, 200), true));
+        assert_eq!((progress.queue_ns, progress.run_ns), (700_000_000, 30_000_000));
+    }
 
     #[test]
     fn a_build_runs_idles_was_cancelled_or_is_lost() {

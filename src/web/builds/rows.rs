@@ -53,7 +53,7 @@ fn build_row(build: &BuildSummary, how: &Progress) -> Markup {
             td { (progress(how)) }
             td { (tool(build)) }
             td.num { (count(build.targets)) }
-            td.num { (count(counts.total())) }
+            td.num { (count(counts.actions())) }
             td.bar { (chart::share_bar(counts)) }
             td.num { (rate(counts)) }
             td.num { @if counts.failed > 0 { span.bad { (count(counts.failed)) } } @else { span.dim { "0" } } }

@@ -28,16 +28,20 @@ struct Row<'a> {
     bars: Vec<Bar<'a>>,
 }
 
-/// `None`: nothing ran on a worker.
-pub fn waterfall(entries: &[Entry]) -> Option<Markup> {
+/// `whole`: when the build began, and its end so far. `None`: nothing ran on a worker.
+pub fn waterfall(entries: &[Entry], whole: (i64, i64)) -> Option<Markup> {
     let mut bars: Vec<Bar<'_>> = entries.iter().filter_map(bar).collect();
     let left_out = bars.len().saturating_sub(MAX_BARS);
     if left_out > 0 {
         bars.sort_unstable_by_key(|bar| bar.start - bar.end);
         bars.truncate(MAX_BARS);
     }
-    let start = bars.iter().map(|bar| bar.start).min()?;
-    let end = bars.iter().map(|bar| bar.end).max()?;
+    // A build that waited shows that nothing ran meanwhile.
+    let start = bars.iter().map(|bar| bar.start).chain([whole.0]).filter(|at| *at > 0).min()?;
+    let end = bars.iter().map(|bar| bar.end).chain([whole.1]).max()?;
+    if bars.is_empty() {
+        return None;
+    }
     let rows = rows(bars);
     let more_rows = rows.len().saturating_sub(MAX_ROWS);
     let span = (end - start).max(1) as f64;

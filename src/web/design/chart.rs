@@ -16,20 +16,23 @@ pub fn num(value: f64) -> String {
     format!("{value:.2}")
 }
 
-fn parts(counts: &Counts) -> [(&'static str, u64); 5] {
-    let failed = counts.failed.min(counts.executed);
+fn parts(counts: &Counts) -> [(&'static str, u64); 6] {
+    // What was refused has failed.
+    let ended = counts.executed + counts.refused;
+    let failed = counts.failed.min(ended);
     [
         ("hit", counts.hits),
         ("merged", counts.merged),
-        ("executed", counts.executed - failed),
+        ("executed", ended - failed),
+        ("client", counts.ran_at_client()),
         ("cancelled", counts.cancelled),
         ("failed", failed),
     ]
 }
 
-/// Hits, merged, executed and failed as parts of one bar.
+/// Hits, merged, executed, run by clients and failed as parts of one bar.
 pub fn share_bar(counts: &Counts) -> Markup {
-    let total = counts.total().max(1) as f64;
+    let total = counts.actions().max(1) as f64;
     let parts = parts(counts);
     let mut x = 0.0;
     let rects = parts.map(|(class, part)| {
@@ -38,8 +41,12 @@ pub fn share_bar(counts: &Counts) -> Markup {
         (class, start, width)
     });
     let words = format!(
-        "{} cache hits, {} merged, {} executed, {} failed",
-        counts.hits, counts.merged, counts.executed, counts.failed
+        "{} cache hits, {} merged, {} executed, {} run by clients, {} failed",
+        counts.hits,
+        counts.merged,
+        counts.executed,
+        counts.ran_at_client(),
+        counts.failed
     );
     html! {
         svg.share viewBox="0 0 100 8" preserveAspectRatio="none" role="img" aria-label=(words) {
@@ -63,7 +70,7 @@ pub fn builds(newest_first: &[BuildSummary], columns: usize) -> Markup {
     let slot = WIDTH / columns.min(builds.len()).max(MIN_COLUMNS) as f64;
     // The newest is always at the right edge.
     let left = WIDTH - builds.len() as f64 * slot;
-    let top = round_up(builds.iter().map(|build| build.counts.total()).max().unwrap_or(0));
+    let top = round_up(builds.iter().map(|build| build.counts.actions()).max().unwrap_or(0));
     // The smallest builds stay visible beside large ones.
     let scale = |n: u64| (n as f64 / top as f64 * HEIGHT).max(if n > 0 { 2.0 } else { 0.0 });
     let points: Vec<String> = builds
@@ -80,7 +87,7 @@ pub fn builds(newest_first: &[BuildSummary], columns: usize) -> Markup {
             aria-label="Actions of recent builds, and their cache hit rates" {
             (grid(HEIGHT))
             @for (i, build) in builds.iter().enumerate() {
-                (column(build, left + i as f64 * slot, slot, scale(build.counts.total()), HEIGHT))
+                (column(build, left + i as f64 * slot, slot, scale(build.counts.actions()), HEIGHT))
             }
             @if points.len() > 1 { polyline.rate points=(points.join(" ")) {} }
         }
@@ -122,7 +129,7 @@ pub fn round_up(value: u64) -> u64 {
 
 fn column(build: &BuildSummary, x: f64, slot: f64, tall: f64, height: f64) -> Markup {
     let counts = &build.counts;
-    let total = counts.total().max(1) as f64;
+    let total = counts.actions().max(1) as f64;
     let parts = parts(counts);
     let mut bottom = height;
     let rects = parts.map(|(class, part)| {
@@ -133,7 +140,7 @@ fn column(build: &BuildSummary, x: f64, slot: f64, tall: f64, height: f64) -> Ma
     let words = format!(
         "{}: {} actions, {}, {} failed",
         abbreviated(&build.invocation_id),
-        count(counts.total()),
+        count(counts.actions()),
         percent(counts.hit_rate().unwrap_or(0.0)),
         counts.failed
     );

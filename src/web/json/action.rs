@@ -10,6 +10,9 @@ use super::build::Running;
 use super::digest::{Digest, Property};
 use super::execution::{ActionResult, Execution};
 
+/// What is to be said where [`Action::ran_offline`].
+pub const NO_NETWORK: &str = "none; the property kiln-network=true asks for one";
+
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Action {
     /// `sha256`, `blake3`.
@@ -23,6 +26,9 @@ pub struct Action {
     pub timeout_seconds: Option<f64>,
     pub do_not_cache: bool,
     pub platform: Vec<Property>,
+    /// The run failed, and had no network.
+    #[serde(default)]
+    pub ran_offline: bool,
     /// `null` when the store does not have it any more.
     pub command: Option<Command>,
     pub command_digest: Option<Digest>,

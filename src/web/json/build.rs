@@ -61,13 +61,23 @@ pub struct Running {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub struct BuildCounts {
+    /// Run by a worker.
     pub executed: u64,
     pub cache_hits: u64,
     pub merged: u64,
+    /// Ended with an error without having been at a worker.
+    #[serde(default)]
+    pub refused: u64,
+    /// Looked up in vain, and not executed here: the client ran them itself, or is about to ask.
+    #[serde(default)]
+    pub ran_at_client: u64,
+    /// Of executed, merged and refused ones.
     pub failed: u64,
     #[serde(default)]
     pub cancelled: u64,
+    /// What they waited for a worker; of a build, with what still waits.
     pub queue_ns: u64,
+    /// What workers ran them; of a build, with what still runs.
     pub run_ns: u64,
 }
 
@@ -84,6 +94,8 @@ impl From<&Counts> for BuildCounts {
             executed: counts.executed,
             cache_hits: counts.hits,
             merged: counts.merged,
+            refused: counts.refused,
+            ran_at_client: counts.ran_at_client(),
             failed: counts.failed,
             cancelled: counts.cancelled,
             queue_ns: counts.queue_ns,
@@ -98,6 +110,9 @@ impl Build {
             mnemonic: m.mnemonic.clone(),
             counts: BuildCounts::from(&m.counts),
         };
+        let mut counts = BuildCounts::from(&build.counts);
+        counts.queue_ns = counts.queue_ns.saturating_add(progress.queue_ns);
+        counts.run_ns = counts.run_ns.saturating_add(progress.run_ns);
         Self {
             invocation_id: build.invocation_id.clone(),
             cursor: cursor(build.first_seq),
@@ -111,7 +126,7 @@ impl Build {
             open: progress.open,
             lost: progress.lost,
             targets: build.targets,
-            counts: BuildCounts::from(&build.counts),
+            counts,
             mnemonics: build.mnemonics.iter().map(mnemonic).collect(),
             operations: Vec::new(),
         }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use kiln_protos::events::execution::Origin;
 use kiln_protos::{events, reapi};
-use kiln_scheduler::journal::{Entry, STAGES, Stage, between};
+use kiln_scheduler::journal::{Class, Entry, STAGES, Stage, between};
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +25,7 @@ pub struct Execution {
     /// Place in the journal: `before=` of the next page.
     pub cursor: String,
     pub instance_name: String,
-    /// `executed`, `cache_hit`, `merged`.
+    /// `executed`, `cache_hit`, `merged`; `refused`: it ended without having been at a worker.
     pub origin: Cow<'static, str>,
     /// `sha256`, `blake3`.
     pub digest_function: String,
@@ -44,7 +44,8 @@ pub struct Execution {
     /// `google.rpc.Code`.
     pub status_code: i32,
     pub status_message: String,
-    pub exit_code: i32,
+    /// `null`: it has no result.
+    pub exit_code: Option<i32>,
     /// Stopped because it was cancelled, or because no client waited for it any more.
     #[serde(default)]
     pub cancelled: bool,
@@ -134,13 +135,21 @@ pub struct OutputSymlink {
     pub target: String,
 }
 
-pub fn origin(origin: Origin) -> &'static str {
-    match origin {
-        Origin::Executed => "executed",
-        Origin::CacheHit => "cache_hit",
-        Origin::Merged => "merged",
-        Origin::Unspecified => "unspecified",
+/// What was cancelled keeps where it would have come from.
+fn origin(run: &events::Execution) -> &'static str {
+    match (Class::of(run), run.origin()) {
+        (Class::Refused, _) => "refused",
+        (_, Origin::Executed) => "executed",
+        (_, Origin::CacheHit) => "cache_hit",
+        (_, Origin::Merged) => "merged",
+        (_, Origin::Unspecified) => "unspecified",
     }
+}
+
+/// An error has no exit code, unless there is a result beside it; a result that is too large is not kept.
+fn exit_code(run: &events::Execution) -> Option<i32> {
+    let has_result = run.status_code == 0 || run.exit_code != 0 || !run.action_result.is_empty();
+    has_result.then_some(run.exit_code)
 }
 
 impl From<&Entry> for Execution {
@@ -151,7 +160,7 @@ impl From<&Entry> for Execution {
             id: run.id.clone(),
             cursor: cursor(entry.seq),
             instance_name: run.instance_name.clone(),
-            origin: Cow::Borrowed(origin(run.origin())),
+            origin: Cow::Borrowed(origin(run)),
             digest_function: function.map(|f| f.to_string()).unwrap_or_default(),
             action: run.action.as_ref().map(Digest::from),
             command: run.command.as_ref().map(Digest::from),
@@ -167,7 +176,7 @@ impl From<&Entry> for Execution {
             attempts: run.attempts,
             status_code: run.status_code,
             status_message: run.status_message.clone(),
-            exit_code: run.exit_code,
+            exit_code: exit_code(run),
             cancelled: run.cancelled,
             timeline: Timeline::from(&run.timeline.unwrap_or_default()),
             do_not_cache: run.do_not_cache,

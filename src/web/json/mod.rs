@@ -12,11 +12,13 @@ mod hermeticity;
 mod status;
 mod time;
 
-pub use action::{Action, Command, Difference as InputDifference, Explanation, Found, Log};
+pub use action::{
+    Action, Command, Difference as InputDifference, Explanation, Found, Log, NO_NETWORK,
+};
 pub use build::{Build, BuildCounts, Builds, Running};
 pub use cursor::{cursor, parse_cursor};
 pub use digest::{Digest, Property};
 pub use error::{ErrorBody, ErrorDetail};
 pub use execution::{ActionResult, Execution, Executions};
 pub use hermeticity::{Checked, Checks, Difference};
-pub use status::{JournalStatus, Shared, Status, Storage, Unserved};
+pub use status::{FailedReload, JournalStatus, Shared, Status, Storage, Unserved};

@@ -18,12 +18,22 @@ pub struct Status {
     /// What waits although no worker can take it.
     #[serde(default)]
     pub unserved: Vec<Unserved>,
+    /// Files that changed and cannot be used: what was read before is still in force.
+    #[serde(default)]
+    pub failed_reloads: Vec<FailedReload>,
     /// What this process keeps itself; in a fleet, its copies.
     pub storage: Storage,
     /// What a fleet shares; absent: nothing is shared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shared: Option<Shared>,
     pub journal: JournalStatus,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct FailedReload {
+    /// In words: `access files and keys`.
+    pub what: String,
+    pub error: String,
 }
 
 /// Actions whose properties no worker offers.

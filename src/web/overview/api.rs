@@ -4,12 +4,25 @@ use axum::Json;
 use axum::extract::State;
 use kiln_scheduler::Snapshot;
 
+use crate::reload::{LastReload, Reloads};
 use crate::web::error::ApiError;
-use crate::web::json::{self, BuildCounts, JournalStatus, Status, Storage};
-use crate::web::state::WebState;
+use crate::web::json::{self, BuildCounts, FailedReload, JournalStatus, Status, Storage};
+use crate::web::state::{LinksFrom, WebState};
 use crate::web::workers::unserved::Unserved;
 
-pub async fn status(State(state): State<WebState>) -> Result<Json<Status>, ApiError> {
+/// Of an error only its first line: the others may show what stands in the file.
+fn failed_reloads(reloads: &Reloads) -> Vec<FailedReload> {
+    let failed = |(_, last): (_, LastReload)| {
+        let error = last.error?.lines().next().unwrap_or_default().to_owned();
+        Some(FailedReload { what: last.what.to_owned(), error })
+    };
+    reloads.all().into_iter().filter_map(failed).collect()
+}
+
+pub async fn status(
+    State(state): State<WebState>,
+    LinksFrom(base_url): LinksFrom,
+) -> Result<Json<Status>, ApiError> {
     let queue = state.queue.snapshot().await?;
     let storage = (state.storage)();
     let journal = state.journal.stats();
@@ -19,7 +32,7 @@ pub async fn status(State(state): State<WebState>) -> Result<Json<Status>, ApiEr
     };
     Ok(Json(Status {
         version: state.version.to_owned(),
-        base_url: state.base_url.to_string(),
+        base_url: base_url.to_string(),
         uptime_seconds: state.started.elapsed().unwrap_or_default().as_secs(),
         draining: queue.draining,
         workers: queue.workers.len(),
@@ -28,6 +41,7 @@ pub async fn status(State(state): State<WebState>) -> Result<Json<Status>, ApiEr
         queued: queue.queue_depth,
         oldest_queued_ms: queue.oldest_queued_ms,
         unserved: unserved(&queue),
+        failed_reloads: failed_reloads(&state.reloads),
         storage: Storage {
             blobs: storage.blobs,
             used_bytes: storage.used_bytes,

@@ -17,7 +17,7 @@ use crate::web::design::{chart, parts};
 use crate::web::error::WebError;
 use crate::web::format::{bytes, count, counted, duration, now};
 use crate::web::json::Shared;
-use crate::web::state::WebState;
+use crate::web::state::{LinksFrom, WebState};
 use crate::web::workers::activity::Activity;
 use crate::web::workers::page::worker_cards;
 
@@ -35,6 +35,7 @@ pub struct Looking {
 
 pub async fn page(
     State(state): State<WebState>,
+    LinksFrom(base_url): LinksFrom,
     Arguments(looking): Arguments<Looking>,
 ) -> Result<Html<String>, WebError> {
     let builds = state.journal.builds(Page::first(COLUMNS)).await?;
@@ -53,7 +54,7 @@ pub async fn page(
     let body = html! {
         h1.sr { "Overview" }
         (tiles(&state, &builds, &snapshot, shared.as_ref()))
-        @if builds.is_empty() && recent.is_empty() { (welcome(&state.base_url)) }
+        @if builds.is_empty() && recent.is_empty() { (welcome(&base_url)) }
         @else { (charts(&builds, &activity, snapshot.slots)) }
         div.columns {
             @if !builds.is_empty() {
@@ -85,6 +86,9 @@ fn tiles(
         all.hits += build.counts.hits;
         all.merged += build.counts.merged;
         all.executed += build.counts.executed;
+        all.refused += build.counts.refused;
+        // Of each build by itself: what one was asked to execute was not missed in another.
+        all.missed += build.counts.ran_at_client();
         all.failed += build.counts.failed;
         all.cancelled += build.counts.cancelled;
         all.queue_ns = all.queue_ns.saturating_add(build.counts.queue_ns);
@@ -93,12 +97,12 @@ fn tiles(
     let storage: StorageSnapshot = (state.storage)();
     let stats = state.journal.stats();
     let oldest = snapshot.oldest_queued_ms.map(|ms| duration(ms.saturating_mul(1_000_000)));
-    let mean_wait = all.queue_ns.checked_div(all.executed).unwrap_or(0);
+    let mean_wait = all.queue_ns.checked_div(all.executed + all.refused).unwrap_or(0);
     let uptime = state.started.elapsed().unwrap_or_default().as_nanos();
     html! {
         dl.tiles {
             (parts::tile("Cache hit rate", &html! { (rows::rate(&all)) }, &html! {
-                "last " (counted(builds.len() as u64, "build")) ", " (counted(all.total(), "action"))
+                "last " (counted(builds.len() as u64, "build")) ", " (counted(all.actions(), "action"))
             }))
             (parts::tile("Running", &html! {
                 (snapshot.running_count) span.dim { " / " (snapshot.slots) " slots" }
@@ -154,7 +158,7 @@ fn charts(builds: &[BuildSummary], activity: &Activity, slots: u64) -> Markup {
                     h2 { "Actions by build" }
                     p.legend {
                         span.hit { "hit" } span.merged { "merged" } span.executed { "executed" }
-                        span.failed { "failed" } span.line { "hit rate" }
+                        span.client { "run by clients" } span.failed { "failed" } span.line { "hit rate" }
                     }
                 }
                 (chart::builds(builds, COLUMNS))

@@ -3,6 +3,7 @@
 
 use kiln_protos::events::Timeline;
 use kiln_scheduler::Snapshot;
+use kiln_scheduler::journal::Stage;
 use maud::{Markup, html};
 
 use crate::web::design::chart::{WIDTH, grid, num, round_up, scaled};
@@ -37,7 +38,9 @@ impl Activity {
             running: vec![0.0; BUCKETS],
         };
         for t in runs {
-            activity.add(t.queued, t.leased, false);
+            if let Some((from, to)) = Stage::Queue.span_of_finished(t) {
+                activity.add(from, to, false);
+            }
             // What is over has ended, even if the end of its last step is not known.
             activity.add(t.leased, t.finished.max(t.upload_end), true);
         }
@@ -47,7 +50,9 @@ impl Activity {
             activity.add(since(waiting.for_ms), now, false);
         }
         for running in &snapshot.running {
-            activity.add(since(running.for_ms), now, true);
+            let leased = since(running.for_ms);
+            activity.add(since(running.for_ms.saturating_add(running.waited_ms)), leased, false);
+            activity.add(leased, now, true);
         }
         activity
     }
@@ -110,6 +115,17 @@ impl Activity {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_no_worker_took_waited_to_its_end() {
+        let now = 100 * MINUTE;
+        let run =
+            Timeline { queued: now - 4 * MINUTE, finished: now - MINUTE, ..Timeline::default() };
+        let activity = Activity::of(&[run], &Snapshot::default(), now);
+        let minutes = |series: &[f64]| series.iter().sum::<f64>() * 5.0 / BUCKETS as f64;
+        assert!((minutes(&activity.queued) - 3.0).abs() < 0.01, "{:?}", activity.queued);
+        assert!(minutes(&activity.running) < 0.01);
+    }
 
     #[test]
     fn what_runs_all_the_time_counts_as_one_everywhere() {

@@ -279,7 +279,8 @@ fn property_sets(sets: &[PropertySetView]) -> Markup {
                                 td.num { (set.running) }
                                 td.num { (set.slots_wanted) }
                                 td { @if set.served { span.chip.hit { "yes" } }
-                                    @else { span.chip.failed { "no worker" } } }
+                                    @else if set.waits_in_vain() { span.chip.failed { "no worker" } }
+                                    @else { span.dim { "no worker" } } }
                             }
                         } }
                     }

@@ -21,7 +21,7 @@ pub fn store_error(context: &str, status: &Status) -> StoreError {
             Some((size, limit)) => StoreError::TooLarge { size, limit },
             None => StoreError::invalid(format!("{context}: {message}")),
         },
-        _ if is_refusal(status) => StoreError::denied(format!("{context}: {message}")),
+        _ if is_refusal(status) => StoreError::denied(format!("{message} ({context})")),
         _ if is_transient(status) => {
             let message = format!("{context}: {}: {}", status.code(), unheard(status));
             StoreError::unavailable(Reason::caused(message, status.clone()))

@@ -46,6 +46,7 @@ fn request_message(request: &Request) -> queue::Request {
         owner: request.owner.as_deref().map(str::to_owned),
         tools: request.tools.as_deref().map(str::to_owned),
         account: request.account.to_string(),
+        base_url: request.base_url.as_deref().unwrap_or_default().to_owned(),
         conditions: request.rerun.as_ref().map(|rerun| rerun.conditions.clone()),
         avoid: request.rerun.as_ref().map(|rerun| rerun.avoid.to_string()).unwrap_or_default(),
     }
@@ -97,6 +98,7 @@ fn request(message: queue::Request) -> Request {
         owner: message.owner.map(Into::into),
         tools: message.tools.map(Into::into),
         account: message.account.into(),
+        base_url: Some(message.base_url).filter(|url| !url.is_empty()).map(Into::into),
         rerun: message
             .conditions
             .map(|conditions| Rerun { conditions, avoid: message.avoid.as_str().into() }),

@@ -19,8 +19,8 @@ use crate::journal::limits::{bounded, bounded_begun};
 use crate::journal::writer::{Command, GATHER, MAX_BACKOFF, wait_until};
 use crate::journal::{Inner, MAX_PENDING};
 
-/// Builds of which beginnings wait to be sent; of more, the counts of what is open are too low.
-const MAX_BEGUN: usize = 1000;
+/// Sums of beginnings that wait to be sent; of more, the counts of what is open or missed are too low.
+const MAX_BEGUN: usize = 4000;
 /// Most bytes of executions in one batch, if it is more than one.
 const MAX_BATCH_BYTES: usize = 4 << 20;
 
@@ -34,8 +34,8 @@ pub struct Sender {
     closed: bool,
     /// Encoded, oldest first.
     pending: VecDeque<(Kind, Bytes)>,
-    /// What began since the last batch, added up by build.
-    opened: HashMap<String, Begun>,
+    /// What began since the last batch, added up by build and mnemonic.
+    opened: HashMap<(String, String), Begun>,
     /// Number of the last batch, and how many of the pending are in it until its end is known.
     batch: u64,
     in_batch: usize,
@@ -155,17 +155,20 @@ impl Sender {
 
     fn begin(&mut self, begun: &Begun) {
         let begun = bounded_begun(begun);
-        let is_known = self.opened.contains_key(&begun.invocation_id);
+        self.inner.memory().counts.begin(&begun);
+        let key = (begun.invocation_id.clone(), begun.mnemonic.clone());
+        let is_known = self.opened.contains_key(&key);
         if begun.invocation_id.is_empty() || (!is_known && self.opened.len() >= MAX_BEGUN) {
             return;
         }
-        match self.opened.get_mut(&begun.invocation_id) {
+        match self.opened.get_mut(&key) {
             Some(all) => {
                 all.requests += begun.requests;
+                all.missed += begun.missed;
                 (all.at, all.last_at) = (all.at.min(begun.at), all.last_at.max(begun.last_at));
             }
             None => {
-                self.opened.insert(begun.invocation_id.clone(), begun);
+                self.opened.insert(key, begun);
             }
         }
     }

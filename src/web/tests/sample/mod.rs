@@ -120,6 +120,7 @@ async fn state(snapshot: Snapshot) -> (WebState, Events) {
         storage: Arc::new(move || storage),
         shared: None,
         base_url: "http://build.example.com:8980".into(),
+        reloads: Default::default(),
         version: "0.1.0",
         started: SystemTime::now() - Duration::from_secs(11_640),
     };

@@ -23,6 +23,7 @@ pub fn busy() -> Snapshot {
         mnemonic: "CppCompile".into(),
         invocation: "5f3c1e1a-7a7e-4c0e-a8fd-0b1a6a0d94b2".into(),
         for_ms: 400 + i * 730,
+        waited_ms: if worker.is_empty() { 0 } else { 50 },
         expected_ms: (i != 2).then_some(2_100),
         worker: worker.into(),
         attempt: 1,

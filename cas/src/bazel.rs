@@ -1,0 +1,58 @@
+//! What Bazel calls alike and is not: a test, and the action after it that makes `test.xml` of its log.
+//! Both are its `TestRunner` of the same target.
+
+use kiln_protos::reapi;
+
+const TEST: &str = "TestRunner";
+/// What the second is called here.
+pub const TEST_XML: &str = "TestRunner (test.xml)";
+
+/// Whether [`tell_apart`] has to see the result.
+pub fn is_test(mnemonic: &str) -> bool {
+    mnemonic == TEST
+}
+
+/// What an action of this mnemonic and result is called. A test prints at least where its log begins, also
+/// one that writes `test.xml` itself; what makes that file of a log prints nothing.
+pub fn tell_apart(mnemonic: &str, result: &reapi::ActionResult) -> Option<&'static str> {
+    let printed = result.stdout_digest.as_ref().map_or(0, |digest| digest.size_bytes);
+    let is_silent = result.stdout_raw.is_empty() && printed == 0;
+    let is_report = match &result.output_files[..] {
+        [only] => only.path.ends_with("/test.xml"),
+        _ => false,
+    };
+    let alone =
+        is_report && result.output_directories.is_empty() && result.output_symlinks.is_empty();
+    (is_test(mnemonic) && alone && is_silent).then_some(TEST_XML)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn result(paths: &[&str], stdout: &[u8]) -> reapi::ActionResult {
+        let file =
+            |path: &&str| reapi::OutputFile { path: (*path).to_owned(), ..Default::default() };
+        reapi::ActionResult {
+            output_files: paths.iter().map(file).collect(),
+            stdout_raw: stdout.to_vec(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_report_is_made_by_who_prints_nothing_and_makes_nothing_else() {
+        let xml = "bazel-out/k8-fastbuild/testlogs/app/test/test.xml";
+        let of = |mnemonic: &str, paths: &[&str], stdout: &[u8]| {
+            tell_apart(mnemonic, &result(paths, stdout)).is_some()
+        };
+        assert!(of("TestRunner", &[xml], b""));
+        assert!(!of("TestRunner", &[xml], b"exec ${PAGER:-/usr/bin/less}"), "a test that wrote it");
+        assert!(!of("TestRunner", &[xml, "a/test.log"], b""));
+        assert!(!of("TestRunner", &[], b""));
+        assert!(!of("Genrule", &[xml], b""));
+        let mut stored = result(&[xml], b"");
+        stored.stdout_digest = Some(reapi::Digest { hash: String::new(), size_bytes: 9 });
+        assert_eq!(tell_apart("TestRunner", &stored), None);
+    }
+}
