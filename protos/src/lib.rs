@@ -1,4 +1,4 @@
-//! Wire types: the Remote Execution API and Kiln's own messages.
+//! Wire types: the Remote Execution API, the Build Event Service, and Kiln's own messages.
 //!
 //! Nothing here has behaviour. Crates convert these messages into domain types
 //! once, at their edge.
@@ -61,4 +61,19 @@ pub mod admin {
 pub mod query {
     #![allow(clippy::all, missing_docs)]
     include!("generated/blaze_query.rs");
+}
+
+/// The Build Event Service (`proto/google/devtools/build/v1`).
+pub mod bes {
+    #![allow(clippy::all, missing_docs)]
+    include!("generated/google.devtools.build.v1.rs");
+
+    /// How a [`crate::bep::BuildEvent`] is named in an `Any`.
+    pub const BAZEL_EVENT: &str = "type.googleapis.com/build_event_stream.BuildEvent";
+}
+
+/// Bazel's build event protocol (`proto/build_event_stream`).
+pub mod bep {
+    #![allow(clippy::all, missing_docs)]
+    include!("generated/build_event_stream.rs");
 }

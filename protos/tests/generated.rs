@@ -26,12 +26,23 @@ fn generate(proto: &Path, out: &Path) {
     let users = ["kiln/queue/v1/queue.proto", "kiln/hermeticity/v1/hermeticity.proto"];
     let descriptors = protox::compile(users, [proto]).unwrap();
     builder().extern_path(".kiln.events.v1", "crate::events").compile_fds(descriptors).unwrap();
+    let published = [
+        "google/devtools/build/v1/publish_build_event.proto",
+        "build_event_stream/build_event_stream.proto",
+    ];
+    let descriptors = protox::compile(published, [proto]).unwrap();
+    // Its own types of time and the like are those of the other protocols.
+    builder()
+        .compile_well_known_types(true)
+        .extern_path(".google.protobuf", "crate::protobuf")
+        .compile_fds(descriptors)
+        .unwrap();
 }
 
-/// The files that Kiln's protocols are generated into; others are of packages that come with a crate.
-const OWN: [&str; 2] = ["kiln.", "blaze_query."];
+/// The files that are generated here; others are of packages that come with a crate.
+const OWN: [&str; 4] = ["kiln.", "blaze_query.", "google.devtools.", "build_event_stream."];
 
-/// The Kiln messages among the files of a directory, by name.
+/// The messages among the files of a directory that are made here, by name.
 fn files(dir: &Path) -> Files {
     let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
     let named = entries.map(|entry| (entry.file_name().into_string().unwrap(), entry.path()));
