@@ -1,10 +1,15 @@
 //! Test intelligence: what runs of tests say about the tests, and what follows from it.
 
+pub mod attempts;
 pub mod durations;
+pub mod events;
 pub mod flakes;
 pub mod gate;
+pub mod history;
 pub mod impact;
 pub mod junit;
 pub mod model;
 pub mod quarantine;
+pub mod services;
 pub mod shards;
+pub mod storage;

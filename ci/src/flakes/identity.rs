@@ -48,6 +48,15 @@ impl Identity {
         hash.finalize_xof().fill(&mut short);
         Self(short)
     }
+
+    /// As it is stored.
+    pub fn bytes(self) -> [u8; 16] {
+        self.0
+    }
+
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
 }
 
 /// The seed that a run was given, if any: equal inputs with other seeds are weaker evidence.

@@ -35,6 +35,15 @@ impl Signature {
         short.copy_from_slice(&hash[..8]);
         Some(Self(u64::from_be_bytes(short)))
     }
+
+    /// As it is stored.
+    pub fn bits(self) -> u64 {
+        self.0
+    }
+
+    pub fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
 }
 
 impl fmt::Display for Signature {

@@ -1,0 +1,163 @@
+//! What a build was, as its own events say.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::attempts::BlobName;
+use crate::model::Time;
+
+/// A file that an event names.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct FileRef {
+    /// Its path, or what it is (`test.log`).
+    pub name: String,
+    /// Where the client says that it is: here, on its own disk, or anywhere.
+    pub uri: String,
+    /// Where that is the CAS.
+    pub blob: Option<BlobName>,
+}
+
+/// Whose build it was, and of what.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    pub commit: Option<String>,
+    pub branch: Option<String>,
+    pub repository: Option<String>,
+    pub user: Option<String>,
+    pub host: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Options {
+    /// What was given, as one command line.
+    pub command_line: Vec<String>,
+    /// What was given by hand, without rc files.
+    pub explicit: Vec<String>,
+    /// What counted in the end.
+    pub effective: Vec<String>,
+    pub startup: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Configuration {
+    pub mnemonic: String,
+    pub platform: String,
+    pub cpu: String,
+    pub is_tool: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TargetKey {
+    pub label: String,
+    pub configuration: String,
+    /// Not empty for what an aspect made of the target.
+    pub aspect: String,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetOutcome {
+    #[default]
+    Pending,
+    Built,
+    Failed,
+    /// It does not fit the platform, or was not asked for.
+    Skipped,
+    Aborted,
+}
+
+/// How the runs of a test came out, as the client sums them up.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TestTotals {
+    /// In the protocol's words, lower case: `passed`, `flaky`, `timeout`, `failed`, ...
+    pub status: String,
+    pub runs: u32,
+    pub shards: u32,
+    pub attempts: u32,
+    pub cached: u32,
+    pub duration: Option<Duration>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    pub kind: String,
+    pub tags: Vec<String>,
+    pub outcome: TargetOutcome,
+    pub why: Option<String>,
+    /// Output groups, and the sets of files that are in them.
+    pub outputs: Vec<(String, Vec<String>)>,
+    pub test: Option<TestTotals>,
+}
+
+/// An action that failed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedAction {
+    pub label: String,
+    pub configuration: String,
+    pub mnemonic: String,
+    pub exit_code: i32,
+    pub output: String,
+    pub logs: Vec<FileRef>,
+}
+
+/// Why an event that was announced never came.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Aborted {
+    /// In the protocol's words, lower case.
+    pub reason: String,
+    pub description: String,
+    /// The target, where it is about one.
+    pub label: Option<String>,
+}
+
+/// What was too much to be kept. All of it is in the stream itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    pub targets: u64,
+    pub files: u64,
+    pub actions: u64,
+    pub attempts: u64,
+    pub texts: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    pub invocation: String,
+    pub command: String,
+    pub tool_version: String,
+    pub directory: String,
+    pub started: Option<Time>,
+    pub finished: Option<Time>,
+    /// With its name, as `TESTS_FAILED`.
+    pub exit_code: Option<(i32, String)>,
+    pub options: Options,
+    pub patterns: Vec<String>,
+    pub origin: Origin,
+    pub workspace_status: BTreeMap<String, String>,
+    pub metadata: BTreeMap<String, String>,
+    pub configurations: BTreeMap<String, Configuration>,
+    pub targets: Vec<(TargetKey, Target)>,
+    pub failed_actions: Vec<FailedAction>,
+    pub aborted: Vec<Aborted>,
+    /// What failed first: an action's label, a target's or a test's.
+    pub first_failure: Option<String>,
+    /// Results that were not run for this build.
+    pub cached_tests: u64,
+    /// The profile and other logs of the build tool.
+    pub logs: Vec<FileRef>,
+    /// The end of what was printed on the terminal.
+    pub progress: String,
+    pub progress_bytes: u64,
+    pub events: u64,
+    /// The build tool said that nothing more comes.
+    pub is_complete: bool,
+    pub left_out: LeftOut,
+}
+
+impl Facts {
+    pub fn took(&self) -> Option<Duration> {
+        Some(self.finished?.since(self.started?))
+    }
+}

@@ -1,0 +1,225 @@
+//! Streams as they are kept: rows of chunks, each of which was durable before its events were acknowledged.
+//!
+//! A chunk is a blob, and a record under the number of its first event says which one. Who writes that
+//! record first has written these events; another server, or another connection, with the same stream
+//! finds it there and goes on behind it. So nothing is written twice, whoever receives it how often.
+
+use bytes::Bytes;
+use kiln_protos::bep;
+use prost::Message;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use thiserror::Error;
+
+use super::wire::{Entry, StreamKey};
+use crate::storage::{self, Damage, Expect, Records, Segments, StorageError, Write};
+
+const KIND: [u8; 4] = *b"KEVT";
+const VERSION: u32 = 1;
+
+/// Most bytes of events in one chunk.
+pub const MAX_CHUNK: usize = 32 << 20;
+
+/// Chunks that are listed at once.
+const PAGE: usize = 256;
+
+const OTHER: u8 = 0;
+const BAZEL: u8 = 1;
+const FINISHED: u8 = 2;
+
+#[derive(Debug, Error)]
+pub enum LogError {
+    #[error("the events of stream {stream} cannot be kept or read")]
+    Storage {
+        stream: String,
+        #[source]
+        source: StorageError,
+    },
+    #[error("a chunk of stream {stream} is damaged")]
+    Damaged {
+        stream: String,
+        #[source]
+        source: Damage,
+    },
+}
+
+/// What became of events that were to be appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// They are durable.
+    Done,
+    /// Somebody else has written there; the stream is durable up to this event.
+    Behind { durable: u64, is_finished: bool },
+}
+
+/// What a record says of a chunk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Chunk {
+    blob: String,
+    last: u64,
+    finished: bool,
+}
+
+/// All streams.
+pub struct EventLog {
+    segments: Arc<dyn Segments>,
+    records: Arc<dyn Records>,
+}
+
+impl EventLog {
+    pub fn new(segments: Arc<dyn Segments>, records: Arc<dyn Records>) -> Self {
+        Self { segments, records }
+    }
+
+    /// Up to which event a stream is durable, and whether that was its last.
+    pub async fn durable(&self, stream: &StreamKey) -> Result<(u64, bool), LogError> {
+        let newest = self.records.list(&prefix(stream), None, true, 1).await;
+        let newest = newest.map_err(|source| storage(stream, source))?;
+        match newest.first() {
+            None => Ok((0, false)),
+            Some(record) => {
+                let chunk = chunk(stream, &record.value)?;
+                Ok((chunk.last, chunk.finished))
+            }
+        }
+    }
+
+    /// Hands out the events of a stream behind one of them, in order.
+    pub async fn replay(
+        &self,
+        stream: &StreamKey,
+        behind: u64,
+        mut each: impl FnMut(u64, Entry),
+    ) -> Result<(), LogError> {
+        let mut after = None;
+        loop {
+            let page = self.records.list(&prefix(stream), after.as_deref(), false, PAGE).await;
+            let page = page.map_err(|source| storage(stream, source))?;
+            for record in &page {
+                let chunk = chunk(stream, &record.value)?;
+                if chunk.last > behind {
+                    self.replay_chunk(stream, &chunk, behind, &mut each).await?;
+                }
+            }
+            match page.into_iter().last() {
+                Some(record) => after = Some(record.key),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    async fn replay_chunk(
+        &self,
+        stream: &StreamKey,
+        chunk: &Chunk,
+        behind: u64,
+        each: &mut impl FnMut(u64, Entry),
+    ) -> Result<(), LogError> {
+        let bytes = self.segments.read(&chunk.blob, 0..u64::MAX).await;
+        let bytes = bytes.map_err(|source| storage(stream, source))?;
+        let damaged = |source| LogError::Damaged { stream: label(stream), source };
+        let (first, entries) = read_chunk(&bytes).map_err(damaged)?;
+        for (number, entry) in (first..).zip(entries) {
+            if number > behind {
+                each(number, entry);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes events durable behind those that are. `first` is the number of the first of them.
+    pub async fn append(
+        &self,
+        stream: &StreamKey,
+        first: u64,
+        entries: &[Entry],
+    ) -> Result<Appended, LogError> {
+        let damaged = |source| LogError::Damaged { stream: label(stream), source };
+        let bytes = write_chunk(first, entries).map_err(damaged)?;
+        let blob = self.segments.put(bytes).await.map_err(|source| storage(stream, source))?;
+        let last = first + entries.len() as u64 - 1;
+        let finished = matches!(entries.last(), Some(Entry::Finished));
+        let chunk = Chunk { blob, last, finished };
+        let value = serde_json::to_vec(&chunk).unwrap_or_default();
+        let key = format!("{}{first:016x}", prefix(stream));
+        let write = Write { key, expect: Expect::Absent, value: Some(value.into()) };
+        match self.records.write(vec![write]).await {
+            Ok(()) => Ok(Appended::Done),
+            Err(StorageError::Conflict(_)) => {
+                // What is left here is found and removed with everything that no record names.
+                self.segments.remove(&chunk.blob).await.ok();
+                let (durable, is_finished) = self.durable(stream).await?;
+                Ok(Appended::Behind { durable, is_finished })
+            }
+            Err(source) => Err(storage(stream, source)),
+        }
+    }
+}
+
+fn storage(stream: &StreamKey, source: StorageError) -> LogError {
+    LogError::Storage { stream: label(stream), source }
+}
+
+fn label(stream: &StreamKey) -> String {
+    format!("{}/{}", stream.build, stream.invocation)
+}
+
+fn chunk(stream: &StreamKey, value: &Bytes) -> Result<Chunk, LogError> {
+    serde_json::from_slice(value)
+        .map_err(|_| LogError::Damaged { stream: label(stream), source: Damage::Form("record") })
+}
+
+/// Names of clients are hashed: they may be long, and hold anything.
+fn prefix(stream: &StreamKey) -> String {
+    let mut hash = blake3::Hasher::new_derive_key("kiln 2026 name of an event stream");
+    for part in [&stream.instance, &stream.build, &stream.invocation] {
+        hash.update(&(part.len() as u64).to_le_bytes());
+        hash.update(part.as_bytes());
+    }
+    hash.update(&stream.component.to_le_bytes());
+    format!("events/chunks/{}/", &hash.finalize().to_hex()[..32])
+}
+
+/// Events as a blob.
+pub fn write_chunk(first: u64, entries: &[Entry]) -> Result<Bytes, Damage> {
+    let mut raw = first.to_le_bytes().to_vec();
+    for entry in entries {
+        let (kind, event) = match entry {
+            Entry::Other => (OTHER, Vec::new()),
+            Entry::Finished => (FINISHED, Vec::new()),
+            Entry::Bazel(event) => (BAZEL, event.encode_to_vec()),
+        };
+        raw.push(kind);
+        prost::encoding::encode_varint(event.len() as u64, &mut raw);
+        raw.extend(event);
+    }
+    if raw.len() > MAX_CHUNK {
+        return Err(Damage::Length(raw.len() as u64));
+    }
+    storage::seal(KIND, VERSION, &raw).map(Bytes::from)
+}
+
+/// Its events, and the number of the first one.
+pub fn read_chunk(bytes: &[u8]) -> Result<(u64, Vec<Entry>), Damage> {
+    let raw = storage::open(KIND, VERSION, bytes, MAX_CHUNK)?;
+    let (first, mut rest) = raw.split_first_chunk::<8>().ok_or(Damage::Short)?;
+    let mut entries = Vec::new();
+    while let Some((kind, more)) = rest.split_first() {
+        rest = more;
+        let length =
+            prost::encoding::decode_varint(&mut rest).map_err(|_| Damage::Form("chunk"))?;
+        let length = usize::try_from(length).map_err(|_| Damage::Form("chunk"))?;
+        let (event, more) = rest.split_at_checked(length).ok_or(Damage::Short)?;
+        rest = more;
+        entries.push(match *kind {
+            OTHER => Entry::Other,
+            FINISHED => Entry::Finished,
+            BAZEL => {
+                let event = bep::BuildEvent::decode(event).map_err(|_| Damage::Form("event"))?;
+                Entry::Bazel(Box::new(event))
+            }
+            _ => return Err(Damage::Form("kind")),
+        });
+    }
+    Ok((u64::from_le_bytes(*first), entries))
+}

@@ -1,0 +1,32 @@
+//! What build tools say of their builds, over the Build Event Service.
+//!
+//! A stream is a row of numbered events. [`Order`] brings them into order and knows which are durable;
+//! [`Build`] makes of them what a build was, and the attempts at tests in it; [`EventLog`] keeps them, so
+//! that nothing that was acknowledged is lost, and [`Publisher`] puts these together: events in, durable
+//! commits, acknowledgements out. Secrets of command lines are gone before anything is kept
+//! ([`redact`]).
+
+mod attempt;
+mod build;
+mod facts;
+mod limits;
+mod log;
+mod order;
+mod publisher;
+pub mod redact;
+mod sets;
+mod uri;
+mod wire;
+
+pub use attempt::Told;
+pub use build::Build;
+pub use facts::{
+    Aborted, Configuration, Facts, FailedAction, FileRef, LeftOut, Options, Origin, Target,
+    TargetKey, TargetOutcome, TestTotals,
+};
+pub use limits::Limits;
+pub use log::{Appended, EventLog, LogError, MAX_CHUNK, read_chunk, write_chunk};
+pub use order::{Order, OrderLimits, Refusal, Step};
+pub use publisher::{Committed, Publisher, PublisherError, Taken};
+pub use uri::blob_of;
+pub use wire::{Entry, Ordered, StreamKey, decode};

@@ -1,0 +1,178 @@
+//! Events in, durable commits, acknowledgements out: one stream at one connection.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use super::build::Build;
+use super::facts::FileRef;
+use super::limits::Limits;
+use super::log::{Appended, EventLog, LogError};
+use super::order::{Order, OrderLimits, Refusal, Step};
+use super::wire::{Entry, Ordered, StreamKey};
+use crate::attempts::Attempt;
+use crate::history::{History, HistoryError};
+use crate::model::Time;
+
+/// Bytes and events after which a commit is due though more are there.
+const BATCH_BYTES: usize = 4 << 20;
+const BATCH_EVENTS: usize = 4096;
+
+/// Events that wait for their acknowledgement. A client that sends more waits.
+const MAX_UNACKNOWLEDGED: usize = 64 << 10;
+
+#[derive(Debug, Error)]
+pub enum PublisherError {
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error("the attempts of a build cannot be kept")]
+    History(#[from] HistoryError),
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("a connection is for one stream")]
+    OtherStream,
+    #[error("more than {MAX_UNACKNOWLEDGED} events wait for their acknowledgement: commit first")]
+    Full,
+}
+
+/// What to do after an event was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// Take more while there are more at hand, then commit.
+    More,
+    /// Commit now.
+    Commit,
+}
+
+/// What a commit brought.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Committed {
+    /// To be acknowledged, in this order.
+    pub acknowledge: Vec<i64>,
+    /// Attempts whose cases are in a report: what is read from it is to be committed to the history once more.
+    pub reports: Vec<(Attempt, FileRef)>,
+    /// The last event of the stream is among those that are durable.
+    pub is_finished: bool,
+}
+
+/// A stream as one connection sends it. Others may send the same: each acknowledges what it received.
+pub struct Publisher {
+    log: Arc<EventLog>,
+    history: Arc<History>,
+    stream: StreamKey,
+    order: Order<Entry>,
+    build: Build,
+    /// Received at this connection and not acknowledged, in the order in which they came.
+    waiting: VecDeque<i64>,
+    pending: usize,
+    pending_bytes: usize,
+}
+
+impl Publisher {
+    /// Goes on where the stream stands, whoever received its beginning.
+    pub async fn open(
+        log: Arc<EventLog>,
+        history: Arc<History>,
+        stream: StreamKey,
+    ) -> Result<Self, PublisherError> {
+        let mut build = Build::new(&stream.instance, &stream.invocation, Limits::default());
+        let mut durable = 0;
+        let mut is_finished = false;
+        log.replay(&stream, 0, |number, entry| {
+            build.apply(&entry);
+            durable = number;
+            is_finished = entry == Entry::Finished;
+        })
+        .await?;
+        build.take_attempts();
+        let order = Order::new(OrderLimits::default(), durable, is_finished);
+        Ok(Self {
+            log,
+            history,
+            stream,
+            order,
+            build,
+            waiting: VecDeque::new(),
+            pending: 0,
+            pending_bytes: 0,
+        })
+    }
+
+    pub fn stream(&self) -> &StreamKey {
+        &self.stream
+    }
+
+    pub fn build(&self) -> &Build {
+        &self.build
+    }
+
+    pub fn receive(&mut self, event: Ordered) -> Result<Taken, PublisherError> {
+        if event.stream != self.stream {
+            return Err(PublisherError::OtherStream);
+        }
+        if self.waiting.len() >= MAX_UNACKNOWLEDGED {
+            return Err(PublisherError::Full);
+        }
+        let is_last = event.entry == Entry::Finished;
+        let step = self.order.receive(event.number, event.entry, event.bytes, is_last)?;
+        self.waiting.push_back(event.number);
+        if step == Step::Taken {
+            self.pending += 1;
+            self.pending_bytes += event.bytes;
+        }
+        let is_due = is_last || self.pending >= BATCH_EVENTS || self.pending_bytes >= BATCH_BYTES;
+        Ok(if is_due { Taken::Commit } else { Taken::More })
+    }
+
+    /// Makes durable what was taken: first the attempts, then the events, so that an event that is
+    /// durable needs nothing more. After an error the connection has to end: the client sends again what was
+    /// not acknowledged, and what is durable already counts once.
+    pub async fn commit(&mut self, now: Time) -> Result<Committed, PublisherError> {
+        let (first, entries) = self.order.take();
+        (self.pending, self.pending_bytes) = (0, 0);
+        let mut reports = Vec::new();
+        if !entries.is_empty() {
+            entries.iter().for_each(|it| self.build.apply(it));
+            let told = self.build.take_attempts();
+            let attempts: Vec<_> = told.iter().map(|it| it.attempt.clone()).collect();
+            self.history.commit(now, &attempts).await?;
+            let with_report = |it: super::attempt::Told| Some((it.attempt, it.report?));
+            reports = told.into_iter().filter_map(with_report).collect();
+            self.append(first, entries).await?;
+        }
+        let durable = self.order.durable();
+        let is_due = |number: &&i64| u64::try_from(**number).is_ok_and(|it| it <= durable);
+        let due = self.waiting.iter().take_while(is_due).count();
+        let acknowledge = self.waiting.drain(..due).collect();
+        Ok(Committed { acknowledge, reports, is_finished: self.order.is_finished() })
+    }
+
+    /// What others have written meanwhile is skipped.
+    async fn append(&mut self, mut first: u64, mut entries: Vec<Entry>) -> Result<(), LogError> {
+        while !entries.is_empty() {
+            let last = first + entries.len() as u64 - 1;
+            match self.log.append(&self.stream, first, &entries).await? {
+                Appended::Done => self.order.committed(last),
+                Appended::Behind { durable, is_finished } => {
+                    let build = &mut self.build;
+                    let apply = |_, entry: Entry| build.apply(&entry);
+                    if durable > last {
+                        self.log.replay(&self.stream, last, apply).await?;
+                        build.take_attempts();
+                    }
+                    self.order.advance(durable, is_finished);
+                    let skip =
+                        usize::try_from((durable + 1).saturating_sub(first)).unwrap_or(usize::MAX);
+                    if skip < entries.len() {
+                        entries.drain(..skip);
+                        first = durable + 1;
+                        continue;
+                    }
+                }
+            }
+            return Ok(());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,155 @@
+//! What the attempts at a test come to in a day.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::attempts::{Attempt, Known};
+use crate::model::Outcome;
+
+/// One day of one test, in all its shards and runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Day {
+    pub passed: u64,
+    pub failed: u64,
+    pub timed_out: u64,
+    pub skipped: u64,
+    pub infrastructure: u64,
+    /// First attempts of a run and shard that were outcomes of the test.
+    pub first: u64,
+    /// First attempts that failed, while the same invocation has a pass with equal inputs.
+    pub flaky: u64,
+    /// Of attempts that passed, in milliseconds.
+    pub took: u64,
+    pub longest: u64,
+}
+
+impl Day {
+    pub fn add(&mut self, other: &Self) {
+        let Self {
+            passed,
+            failed,
+            timed_out,
+            skipped,
+            infrastructure,
+            first,
+            flaky,
+            took,
+            longest,
+        } = self;
+        for (own, more) in [
+            (passed, other.passed),
+            (failed, other.failed),
+            (timed_out, other.timed_out),
+            (skipped, other.skipped),
+            (infrastructure, other.infrastructure),
+            (first, other.first),
+            (flaky, other.flaky),
+            (took, other.took),
+        ] {
+            *own = own.saturating_add(more);
+        }
+        *longest = (*longest).max(other.longest);
+    }
+
+    pub fn attempts(&self) -> u64 {
+        [self.passed, self.failed, self.timed_out, self.skipped, self.infrastructure]
+            .into_iter()
+            .fold(0, u64::saturating_add)
+    }
+
+    /// What a pass took on average.
+    pub fn mean(&self) -> Option<Duration> {
+        self.took.checked_div(self.passed).map(Duration::from_millis)
+    }
+
+    fn count(&mut self, it: &Attempt) {
+        match it.outcome {
+            Outcome::Passed => {
+                let millis = it.duration.map_or(0, |it| it.as_millis());
+                let millis = u64::try_from(millis).unwrap_or(u64::MAX);
+                self.passed += 1;
+                self.took = self.took.saturating_add(millis);
+                self.longest = self.longest.max(millis);
+            }
+            Outcome::Failed => self.failed += 1,
+            Outcome::TimedOut => self.timed_out += 1,
+            Outcome::Skipped => self.skipped += 1,
+            Outcome::Infrastructure => self.infrastructure += 1,
+        }
+    }
+}
+
+/// Days of one test by their number. All attempts of an invocation have to be there, joined.
+pub fn days<'a>(attempts: impl IntoIterator<Item = &'a Attempt>) -> BTreeMap<u64, Day> {
+    let mut days: BTreeMap<u64, Day> = BTreeMap::new();
+    let mut invocations: HashMap<(&str, &str), Vec<&Attempt>> = HashMap::new();
+    for it in attempts.into_iter().filter(|it| !it.known.has(Known::MERGED)) {
+        days.entry(it.started.day()).or_default().count(it);
+        let of = (it.invocation.as_str(), it.test.configuration.as_str());
+        invocations.entry(of).or_default().push(it);
+    }
+    for attempts in invocations.values() {
+        for first in firsts(attempts) {
+            let day = days.entry(first.started.day()).or_default();
+            day.first += 1;
+            let failed = matches!(first.outcome, Outcome::Failed | Outcome::TimedOut);
+            day.flaky += u64::from(failed && attempts.iter().any(|it| is_pass_of(it, first)));
+        }
+    }
+    days
+}
+
+/// The first one of each run and shard that says something of the test.
+fn firsts<'a>(attempts: &[&'a Attempt]) -> Vec<&'a Attempt> {
+    let mut firsts: BTreeMap<(u32, u32), &Attempt> = BTreeMap::new();
+    let counts = |it: &&&Attempt| !matches!(it.outcome, Outcome::Infrastructure | Outcome::Skipped);
+    for it in attempts.iter().filter(counts) {
+        let first = firsts.entry((it.slot.run, it.slot.shard)).or_insert(it);
+        let order = |it: &Attempt| (it.slot.attempt, it.started, it.execution);
+        if order(it) < order(first) {
+            *first = it;
+        }
+    }
+    firsts.into_values().collect()
+}
+
+/// Retries have the inputs of what they repeat; other runs do where their identity says so.
+fn is_pass_of(it: &Attempt, failed: &Attempt) -> bool {
+    let same = match (&it.identity, &failed.identity) {
+        (Some(one), Some(other)) => one == other,
+        _ => (it.slot.run, it.slot.shard) == (failed.slot.run, failed.slot.shard),
+    };
+    it.outcome == Outcome::Passed && same
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attempts::samples::reported;
+
+    #[test]
+    fn retries_do_not_hide_a_flake_and_are_no_first_attempts() {
+        let attempts = [
+            reported("//a:t", 1, Outcome::Failed),
+            reported("//a:t", 2, Outcome::Infrastructure),
+            reported("//a:t", 3, Outcome::Passed),
+        ];
+        let mut broken = attempts.clone().map(|it| Attempt { invocation: "other".into(), ..it });
+        broken[2].outcome = Outcome::TimedOut;
+        let days = days(attempts.iter().chain(&broken));
+        let day = days[&0];
+        assert_eq!((day.first, day.flaky), (2, 1));
+        assert_eq!((day.passed, day.failed, day.timed_out, day.infrastructure), (1, 2, 1, 2));
+        assert_eq!(day.mean(), Some(Duration::from_millis(1700)));
+        assert_eq!(day.attempts(), 6);
+    }
+
+    #[test]
+    fn what_nobody_ran_does_not_count() {
+        let mut merged = reported("//a:t", 1, Outcome::Passed);
+        merged.known |= Known::MERGED;
+        assert!(days([&merged]).is_empty());
+    }
+}

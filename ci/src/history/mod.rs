@@ -1,0 +1,126 @@
+//! The history of tests: every attempt, kept so that those of one test are found at once.
+//!
+//! Attempts come in batches, each of which is a small segment and a record that names it: fresh. From
+//! time to time fresh segments are joined into larger ones, which one record lists: the catalogue. What the
+//! history holds is a set of attempts, known by what they were: whatever is committed twice, by whomever,
+//! counts once, and what two sources know of one attempt is joined ([`crate::attempts::join`]) wherever
+//! it is read.
+//!
+//! [`plan`] says what is to be done, purely; [`History`] does it.
+
+mod catalogue;
+mod compact;
+mod days;
+mod plan;
+mod query;
+pub mod segment;
+mod snapshot;
+
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use lru::LruCache;
+use thiserror::Error;
+
+pub use catalogue::{Catalogue, Dead, Fresh, SegmentMeta};
+pub use days::{Day, days};
+pub use plan::{Policy, Task, plan};
+pub use query::Ranked;
+
+use crate::attempts::{Attempt, distinct};
+use crate::model::Time;
+use crate::storage::{Damage, Expect, Records, Segments, StorageError, Write};
+use segment::Footer;
+
+/// Attempts and cases in one fresh segment; larger commits make several.
+const MAX_FRESH_WEIGHT: u64 = 100_000;
+
+/// Footers and fresh segments that are kept in memory.
+const CACHED_FOOTERS: usize = 1024;
+const CACHED_FRESH: usize = 64;
+/// A fresh segment with more than this is read anew each time.
+const CACHED_WEIGHT: u64 = 4096;
+
+#[derive(Debug, Error)]
+pub enum HistoryError {
+    #[error("the history of tests cannot be read or written")]
+    Storage(#[from] StorageError),
+    #[error("segment {segment} of the history is damaged")]
+    Damaged {
+        segment: String,
+        #[source]
+        source: Damage,
+    },
+    #[error("attempts cannot be written")]
+    Unwritable(#[source] Damage),
+    #[error("the history changed again and again while it was read")]
+    Restless,
+}
+
+/// The history of all tests of all instances. Any number of processes may use one at the same time.
+pub struct History {
+    segments: Arc<dyn Segments>,
+    records: Arc<dyn Records>,
+    policy: Policy,
+    footers: Mutex<LruCache<String, Arc<Footer>>>,
+    fresh: Mutex<LruCache<String, Arc<Vec<Attempt>>>>,
+}
+
+impl History {
+    pub fn new(segments: Arc<dyn Segments>, records: Arc<dyn Records>, policy: Policy) -> Self {
+        let cache = |count| NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN);
+        Self {
+            segments,
+            records,
+            policy,
+            footers: Mutex::new(LruCache::new(cache(CACHED_FOOTERS))),
+            fresh: Mutex::new(LruCache::new(cache(CACHED_FRESH))),
+        }
+    }
+
+    /// Keeps attempts. They are durable when this returns, and found from then on; what is known already
+    /// counts once.
+    pub async fn commit(&self, now: Time, attempts: &[Attempt]) -> Result<(), HistoryError> {
+        let mut writes = Vec::new();
+        for batch in batches(attempts) {
+            let written = segment::write(distinct(batch)).map_err(HistoryError::Unwritable)?;
+            let name = self.segments.put(written.bytes.clone()).await?;
+            let fresh = Fresh { meta: SegmentMeta::of(name, &written), committed: now };
+            writes.push(Write {
+                key: fresh.key(),
+                expect: Expect::Absent,
+                value: Some(catalogue::encode(&fresh)),
+            });
+        }
+        if !writes.is_empty() {
+            self.records.write(writes).await?;
+        }
+        Ok(())
+    }
+
+    async fn whole(&self, name: &str) -> Result<Bytes, HistoryError> {
+        Ok(self.segments.read(name, 0..u64::MAX).await?)
+    }
+}
+
+/// What a test attempt weighs where work is bounded.
+fn weight(it: &Attempt) -> u64 {
+    1 + it.cases.len() as u64
+}
+
+fn batches(attempts: &[Attempt]) -> Vec<Vec<Attempt>> {
+    let mut batches: Vec<Vec<Attempt>> = Vec::new();
+    let mut room = 0;
+    for it in attempts {
+        if room < weight(it) || batches.is_empty() {
+            batches.push(Vec::new());
+            room = MAX_FRESH_WEIGHT;
+        }
+        room = room.saturating_sub(weight(it));
+        if let Some(batch) = batches.last_mut() {
+            batch.push(it.clone());
+        }
+    }
+    batches
+}

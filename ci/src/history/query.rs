@@ -1,0 +1,350 @@
+//! What is asked of the history.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use super::days::{Day, days};
+use super::segment::{self, Entry, Footer, Invocation, RunsBlock, TAIL, footer_range};
+use super::snapshot::Snapshot;
+use super::{CACHED_WEIGHT, History, HistoryError, SegmentMeta};
+use crate::attempts::{Attempt, join, settle};
+use crate::model::{TestKey, Time};
+use crate::storage::Damage;
+
+/// How far the times of one attempt may differ between those who know of it.
+const SKEW: Duration = Duration::from_secs(24 * 3600);
+
+/// Attempts that are read beyond those that are asked for, so that those at the edge are whole.
+const MARGIN: usize = 64;
+
+/// A test and what it came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ranked {
+    pub test: TestKey,
+    pub sum: Day,
+}
+
+impl History {
+    /// The attempts at a test that began last, newest first, with their cases if these are wanted.
+    pub async fn newest(
+        &self,
+        test: &TestKey,
+        limit: usize,
+        cases: bool,
+    ) -> Result<Vec<Attempt>, HistoryError> {
+        self.with_snapshot(|snapshot| self.newest_in(snapshot, test, limit, cases)).await
+    }
+
+    async fn newest_in(
+        &self,
+        snapshot: Snapshot,
+        test: &TestKey,
+        limit: usize,
+        cases: bool,
+    ) -> Result<Vec<Attempt>, HistoryError> {
+        let mut found = self.fresh_of(&snapshot, |it| may_be(it, test)).await?;
+        let mut segments = snapshot.catalogue.segments;
+        segments.retain(|it| it.runs > 0);
+        segments.sort_by_key(|it| std::cmp::Reverse(it.to));
+        for it in &segments {
+            let newest = newest(found.clone(), test, limit);
+            let is_enough =
+                |last: &Attempt| newest.len() == limit && last.started.since(it.to) > SKEW;
+            if limit == 0 || newest.last().is_some_and(is_enough) {
+                break;
+            }
+            let most = limit.saturating_mul(2).saturating_add(MARGIN);
+            found.extend(self.attempts_of(it, test, most, cases).await?);
+        }
+        let mut newest = newest(found, test, limit);
+        if !cases {
+            newest.iter_mut().for_each(|it| it.cases.clear());
+        }
+        Ok(newest)
+    }
+
+    /// What a test came to, by day.
+    pub async fn days(&self, test: &TestKey) -> Result<BTreeMap<u64, Day>, HistoryError> {
+        self.with_snapshot(|snapshot| self.days_in(snapshot, test)).await
+    }
+
+    /// Fresh attempts may be known to older segments in part, so that these are joined with them.
+    async fn days_in(
+        &self,
+        snapshot: Snapshot,
+        test: &TestKey,
+    ) -> Result<BTreeMap<u64, Day>, HistoryError> {
+        let fresh = self.fresh_of(&snapshot, |it| may_be(it, test)).await?;
+        let span = span(&fresh);
+        let mut sum = BTreeMap::new();
+        let mut again = fresh;
+        for it in &snapshot.catalogue.segments {
+            if span.is_some_and(|(from, to)| it.runs > 0 && it.touches(from, to)) {
+                again.extend(self.attempts_of(it, test, usize::MAX, false).await?);
+            } else {
+                self.add_days(it, test, &mut sum).await?;
+            }
+        }
+        let own: Vec<_> = join(again).into_iter().filter(|it| it.test == *test).collect();
+        add(&mut sum, days(&own));
+        Ok(sum)
+    }
+
+    /// The tests of an instance with the most flaky first attempts in these days (from, to: both are
+    /// included), and among equals those that failed most.
+    pub async fn flakiest(
+        &self,
+        instance: &str,
+        from: u64,
+        to: u64,
+        limit: usize,
+    ) -> Result<Vec<Ranked>, HistoryError> {
+        let is_within = |day: u64| (from..=to).contains(&day);
+        let sums =
+            self.with_snapshot(|snapshot| self.sums_in(snapshot, instance, is_within)).await?;
+        let mut ranked: Vec<_> = sums.into_iter().map(|(test, sum)| Ranked { test, sum }).collect();
+        ranked.retain(|it| it.sum.flaky > 0);
+        let rank = |it: &Ranked| (it.sum.flaky, it.sum.failed);
+        ranked.sort_by(|a, b| rank(b).cmp(&rank(a)).then_with(|| a.test.cmp(&b.test)));
+        ranked.truncate(limit);
+        Ok(ranked)
+    }
+
+    async fn sums_in(
+        &self,
+        snapshot: Snapshot,
+        instance: &str,
+        is_within: impl Fn(u64) -> bool,
+    ) -> Result<HashMap<TestKey, Day>, HistoryError> {
+        let mut sums: HashMap<TestKey, Day> = HashMap::new();
+        for it in &snapshot.catalogue.segments {
+            let bytes = self.days_and_tests(it).await?;
+            for (entry, own) in bytes.into_iter().filter(|(it, _)| it.test.instance == instance) {
+                let mut within = own.iter().filter(|(day, _)| is_within(*day)).peekable();
+                if within.peek().is_some() {
+                    let sum = sums.entry(entry.test).or_default();
+                    within.for_each(|(_, day)| sum.add(day));
+                }
+            }
+        }
+        let fresh = self.fresh_of(&snapshot, |it| it.test.instance == instance).await?;
+        let fresh = self.without_known(&snapshot, join(fresh)).await?;
+        let mut by_test: HashMap<TestKey, Vec<Attempt>> = HashMap::new();
+        for it in fresh {
+            by_test.entry(it.test.clone()).or_default().push(it);
+        }
+        for (test, own) in by_test {
+            for (day, own) in days(&own) {
+                if is_within(day) {
+                    sums.entry(test.clone()).or_default().add(&own);
+                }
+            }
+        }
+        Ok(sums)
+    }
+
+    /// What was told late of an invocation that is settled waits for its segment to be written anew, so that
+    /// nothing counts twice in sums over all tests.
+    async fn without_known(
+        &self,
+        snapshot: &Snapshot,
+        fresh: Vec<Attempt>,
+    ) -> Result<Vec<Attempt>, HistoryError> {
+        let Some((from, to)) = span(&fresh) else { return Ok(fresh) };
+        let mut known = HashSet::new();
+        for it in
+            snapshot.catalogue.segments.iter().filter(|it| it.runs > 0 && it.touches(from, to))
+        {
+            known.extend(self.invocations(it).await?.into_iter().map(|it| it.id));
+        }
+        Ok(fresh.into_iter().filter(|it| !known.contains(&it.invocation)).collect())
+    }
+
+    /// Attempts in fresh segments.
+    pub(super) async fn fresh_of(
+        &self,
+        snapshot: &Snapshot,
+        wanted: impl Fn(&Attempt) -> bool,
+    ) -> Result<Vec<Attempt>, HistoryError> {
+        let mut found = Vec::new();
+        for (fresh, _) in &snapshot.fresh {
+            let attempts = self.fresh_segment(&fresh.meta).await?;
+            found.extend(attempts.iter().filter(|it| wanted(it)).cloned());
+        }
+        Ok(found)
+    }
+
+    async fn fresh_segment(&self, it: &SegmentMeta) -> Result<Arc<Vec<Attempt>>, HistoryError> {
+        let cached =
+            self.fresh.lock().unwrap_or_else(PoisonError::into_inner).get(&it.name).cloned();
+        if let Some(cached) = cached {
+            return Ok(cached);
+        }
+        let bytes = self.whole(&it.name).await?;
+        let attempts = segment::read_all(&bytes).map_err(|source| damaged(it, source))?;
+        let attempts = Arc::new(attempts);
+        if it.weight() <= CACHED_WEIGHT {
+            let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+            fresh.put(it.name.clone(), attempts.clone());
+        }
+        Ok(attempts)
+    }
+
+    pub(super) async fn footer(&self, it: &SegmentMeta) -> Result<Arc<Footer>, HistoryError> {
+        let cached =
+            self.footers.lock().unwrap_or_else(PoisonError::into_inner).get(&it.name).cloned();
+        if let Some(cached) = cached {
+            return Ok(cached);
+        }
+        let tail = self.segments.read(&it.name, it.bytes.saturating_sub(TAIL)..it.bytes).await?;
+        let range = footer_range(&tail, it.bytes).map_err(|source| damaged(it, source))?;
+        let sealed = self.segments.read(&it.name, range).await?;
+        let footer = Arc::new(Footer::open(&sealed).map_err(|source| damaged(it, source))?);
+        let mut footers = self.footers.lock().unwrap_or_else(PoisonError::into_inner);
+        footers.put(it.name.clone(), footer.clone());
+        Ok(footer)
+    }
+
+    async fn entry(&self, it: &SegmentMeta, test: &TestKey) -> Result<Option<Entry>, HistoryError> {
+        let footer = self.footer(it).await?;
+        for block in footer.tests_blocks(test) {
+            let sealed = self.segments.read(&it.name, block.block.range()).await?;
+            let entries = segment::tests_of(&sealed, &block.block);
+            let entries = entries.map_err(|source| damaged(it, source))?;
+            if let Ok(at) = entries.binary_search_by(|entry| entry.test.cmp(test)) {
+                return Ok(entries.into_iter().nth(at));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The last ones of a test in a segment, at most so many.
+    async fn attempts_of(
+        &self,
+        it: &SegmentMeta,
+        test: &TestKey,
+        most: usize,
+        cases: bool,
+    ) -> Result<Vec<Attempt>, HistoryError> {
+        let Some(mut entry) = self.entry(it, test).await? else { return Ok(Vec::new()) };
+        let start = entry.runs.end.saturating_sub(most as u64);
+        entry.runs.start = entry.runs.start.max(start);
+        let footer = self.footer(it).await?;
+        let invocations = self.invocations(it).await?;
+        let mut attempts = Vec::new();
+        for block in footer.runs.iter().filter(|block| block.runs.has(&entry.runs)) {
+            attempts.extend(self.block_of(it, block, &entry, &invocations, cases).await?);
+        }
+        Ok(attempts)
+    }
+
+    async fn block_of(
+        &self,
+        it: &SegmentMeta,
+        block: &RunsBlock,
+        entry: &Entry,
+        invocations: &[Invocation],
+        cases: bool,
+    ) -> Result<Vec<Attempt>, HistoryError> {
+        let runs = self.segments.read(&it.name, block.runs.range()).await?;
+        let cases = match cases && block.cases.count > 0 {
+            true => Some(self.segments.read(&it.name, block.cases.range()).await?),
+            false => None,
+        };
+        let invocation = |at: u64| invocations.get(usize::try_from(at).ok()?).cloned();
+        let own = segment::runs_of_one(&runs, cases.as_deref(), &block.runs, entry, invocation);
+        own.map_err(|source| damaged(it, source))
+    }
+
+    pub(super) async fn invocations(
+        &self,
+        it: &SegmentMeta,
+    ) -> Result<Vec<Invocation>, HistoryError> {
+        let footer = self.footer(it).await?;
+        let mut invocations = Vec::new();
+        for block in &footer.invocations {
+            let sealed = self.segments.read(&it.name, block.range()).await?;
+            let own = segment::invocations_of(&sealed, block);
+            invocations.extend(own.map_err(|source| damaged(it, source))?);
+        }
+        Ok(invocations)
+    }
+
+    async fn add_days(
+        &self,
+        it: &SegmentMeta,
+        test: &TestKey,
+        sum: &mut BTreeMap<u64, Day>,
+    ) -> Result<(), HistoryError> {
+        let Some(entry) = self.entry(it, test).await? else { return Ok(()) };
+        let footer = self.footer(it).await?;
+        for block in footer.days.iter().filter(|block| block.has(&entry.days)) {
+            let sealed = self.segments.read(&it.name, block.range()).await?;
+            let all = segment::days_of(&sealed, block).map_err(|source| damaged(it, source))?;
+            let own = (block.first..).zip(all).filter(|(at, _)| entry.days.contains(at));
+            add(sum, own.map(|(_, day)| day));
+        }
+        Ok(())
+    }
+
+    /// All tests of a segment with their days.
+    async fn days_and_tests(
+        &self,
+        it: &SegmentMeta,
+    ) -> Result<Vec<(Entry, Vec<(u64, Day)>)>, HistoryError> {
+        let footer = self.footer(it).await?;
+        let mut all = Vec::new();
+        for block in &footer.days {
+            let sealed = self.segments.read(&it.name, block.range()).await?;
+            all.extend(segment::days_of(&sealed, block).map_err(|source| damaged(it, source))?);
+        }
+        let mut tests = Vec::new();
+        for block in &footer.tests {
+            let sealed = self.segments.read(&it.name, block.block.range()).await?;
+            let entries = segment::tests_of(&sealed, &block.block);
+            for entry in entries.map_err(|source| damaged(it, source))? {
+                let at = |it: u64| usize::try_from(it).unwrap_or(usize::MAX);
+                let own = all.get(at(entry.days.start)..at(entry.days.end));
+                let own = own.ok_or_else(|| damaged(it, Damage::Form("day")))?.to_vec();
+                tests.push((entry, own));
+            }
+        }
+        Ok(tests)
+    }
+}
+
+pub(super) fn damaged(it: &SegmentMeta, source: Damage) -> HistoryError {
+    HistoryError::Damaged { segment: it.name.clone(), source }
+}
+
+/// From when to when something is known of these, by whatever clock.
+pub(super) fn span(attempts: &[Attempt]) -> Option<(Time, Time)> {
+    let started = attempts.iter().map(|it| it.started);
+    let skew = u64::try_from(SKEW.as_millis()).unwrap_or(u64::MAX);
+    Some((Time(started.clone().min()?.0.saturating_sub(skew)), started.max()?.plus(SKEW)))
+}
+
+/// Executions of older clients do not know their configuration until they are joined.
+fn may_be(it: &Attempt, test: &TestKey) -> bool {
+    let is_configured =
+        it.test.configuration.is_empty() || it.test.configuration == test.configuration;
+    it.test.label == test.label && it.test.instance == test.instance && is_configured
+}
+
+fn newest(attempts: Vec<Attempt>, test: &TestKey, limit: usize) -> Vec<Attempt> {
+    let mut all = settle(join(attempts));
+    all.retain(|it| it.test == *test);
+    all.sort_by(|a, b| {
+        let key = |it: &Attempt| (it.started, it.slot.attempt, it.execution);
+        key(b).cmp(&key(a)).then_with(|| b.invocation.cmp(&a.invocation))
+    });
+    all.truncate(limit);
+    all
+}
+
+fn add(sum: &mut BTreeMap<u64, Day>, days: impl IntoIterator<Item = (u64, Day)>) {
+    for (number, day) in days {
+        sum.entry(number).or_default().add(&day);
+    }
+}

@@ -1,0 +1,118 @@
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::attempts::samples::{blob, executed, reported};
+use crate::attempts::{Attempt, CaseRun, Failure};
+use crate::flakes::Identity;
+use crate::model::{CaseName, Outcome, Time};
+
+fn any_outcome() -> impl Strategy<Value = Outcome> {
+    prop_oneof![
+        Just(Outcome::Passed),
+        Just(Outcome::Failed),
+        Just(Outcome::TimedOut),
+        Just(Outcome::Skipped),
+        Just(Outcome::Infrastructure),
+    ]
+}
+
+fn any_case() -> impl Strategy<Value = CaseRun> {
+    let millis = proptest::option::of(0_u64..100_000);
+    ("C[12]", "t[0-9]", any_outcome(), millis, any::<bool>()).prop_map(
+        |(class, name, outcome, millis, failed)| CaseRun {
+            case: CaseName { class, name },
+            attempt: 1,
+            outcome,
+            duration: millis.map(Duration::from_millis),
+            failure: Failure::of("boom").filter(|_| failed),
+        },
+    )
+}
+
+prop_compose! {
+    pub fn any_attempt()(
+        label in "//[ab]:[t-v]{1,2}", invocation in "[a-c]", attempt in 1_u32..4, execution in 0_u64..9,
+        started in 0_u64..400_000_000, outcome in any_outcome(), millis in proptest::option::of(any::<u32>()),
+        identity in proptest::option::of(any::<[u8; 16]>()), hash in proptest::option::of("[0-9a-f]{2}"),
+        commit in proptest::option::of("[0-9a-f]{40}|main"), failure in proptest::option::of("e[0-9]x"),
+        cases in proptest::collection::vec(any_case(), 0..4),
+    ) -> Attempt {
+        let base = match execution {
+            0 => reported(&label, attempt, outcome),
+            execution => executed(&label, started, execution, outcome),
+        };
+        Attempt {
+            invocation,
+            started: Time(started),
+            duration: millis.map(|it| Duration::from_millis(it.into())),
+            identity: identity.map(Identity::from_bytes),
+            log: hash.as_deref().map(blob),
+            failure: failure.as_deref().and_then(Failure::of),
+            commit,
+            cases,
+            ..base
+        }
+    }
+}
+
+fn sorted(mut attempts: Vec<Attempt>) -> Vec<String> {
+    attempts.sort_by_key(|it| format!("{it:?}"));
+    attempts.iter().map(|it| format!("{it:?}")).collect()
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read(attempts in proptest::collection::vec(any_attempt(), 0..30)) {
+        let written = write(attempts.clone()).unwrap();
+        prop_assert_eq!(written.runs, attempts.len() as u64);
+        prop_assert_eq!(sorted(read_all(&written.bytes).unwrap()), sorted(attempts.clone()));
+        let days = read_days(&written.bytes).unwrap();
+        for (test, days) in &days {
+            let own = attempts.iter().filter(|it| it.test == *test);
+            prop_assert_eq!(days, &crate::history::days::days(own));
+        }
+        let tests: std::collections::BTreeSet<_> = attempts.iter().map(|it| &it.test).collect();
+        prop_assert_eq!(days.keys().collect::<Vec<_>>(), tests.into_iter().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn damage_is_found(
+        attempts in proptest::collection::vec(any_attempt(), 1..8), at: prop::sample::Index, bit in 0_u8..8, keep: prop::sample::Index,
+    ) {
+        let bytes = write(attempts).unwrap().bytes;
+        let whole = format!("{:?}", read_all(&bytes).unwrap());
+        let mut damaged = bytes.to_vec();
+        let at = at.index(damaged.len());
+        damaged[at] ^= 1 << bit;
+        if let Ok(read) = read_all(&damaged) {
+            prop_assert_eq!(format!("{read:?}"), whole);
+        }
+        let cut = keep.index(bytes.len());
+        prop_assert!(read_all(&bytes[..cut]).is_err());
+    }
+
+    #[test]
+    fn anything_is_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        prop_assert!(read_all(&bytes).is_err() && read_days(&bytes).is_err());
+    }
+}
+
+#[test]
+fn an_attempt_with_many_cases_is_a_block_of_its_own() {
+    let case = |number: usize| CaseRun {
+        case: CaseName { class: "C".into(), name: format!("case {number}") },
+        attempt: 1,
+        outcome: Outcome::Passed,
+        duration: Some(Duration::from_millis(number as u64)),
+        failure: None,
+    };
+    let mut large = executed("//a:large", 5, 1, Outcome::Passed);
+    large.cases = (0..50_000).map(case).collect();
+    let small = executed("//a:small", 5, 2, Outcome::Passed);
+    let written = write(vec![small.clone(), large.clone()]).unwrap();
+    assert_eq!(written.cases, 50_000);
+    assert!(written.bytes.len() < 400_000, "{}", written.bytes.len());
+    assert_eq!(read_all(&written.bytes).unwrap(), [large, small]);
+}

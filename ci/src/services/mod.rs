@@ -1,0 +1,5 @@
+//! What of this crate is asked over gRPC.
+
+mod build_events;
+
+pub use build_events::{Admit, BuildEvents, Clock, Reports};

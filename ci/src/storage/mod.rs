@@ -1,0 +1,92 @@
+//! Where history and event streams are kept: bulk as immutable blobs, what is small and changes as records.
+//! Both are traits, so that this crate knows neither disks nor Redis nor S3.
+
+mod frame;
+pub mod memory;
+
+use std::ops::Range;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+pub use frame::{Damage, open, seal};
+
+use crate::model::Time;
+
+/// Immutable blobs that are pinned: they stay until they are removed here.
+#[async_trait]
+pub trait Segments: Send + Sync + 'static {
+    /// Durable when it returns. Gives the name by which it is read; a name is never given twice to different
+    /// contents.
+    async fn put(&self, bytes: Bytes) -> Result<String, StorageError>;
+
+    /// Part of a blob, which is cut off where the blob ends. `NotFound` when it is not there (any more).
+    async fn read(&self, name: &str, range: Range<u64>) -> Result<Bytes, StorageError>;
+
+    /// It is no error when it is gone already.
+    async fn remove(&self, name: &str) -> Result<(), StorageError>;
+
+    /// Names that are pinned, in order, after one of them, with the time at which they were put.
+    async fn list(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Time)>, StorageError>;
+}
+
+/// A small document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub key: String,
+    pub version: u64,
+    pub value: Bytes,
+}
+
+/// What must be true of a key for a write to happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    Absent,
+    Version(u64),
+    Anything,
+}
+
+/// One write of a batch; without a value the record is deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    pub key: String,
+    pub expect: Expect,
+    pub value: Option<Bytes>,
+}
+
+/// Most writes in one batch, and most bytes of a value, that are asked for here.
+pub const MAX_BATCH: usize = 1000;
+pub const MAX_VALUE: usize = 1 << 20;
+
+/// Versioned documents with compare-and-swap.
+#[async_trait]
+pub trait Records: Send + Sync + 'static {
+    async fn get(&self, key: &str) -> Result<Option<Record>, StorageError>;
+
+    /// Applies all writes or none, durably. `Conflict` when an expectation failed.
+    async fn write(&self, writes: Vec<Write>) -> Result<(), StorageError>;
+
+    /// Records whose key starts with `prefix`, in the order of keys, after one of them (or reversed: before
+    /// it), at most so many.
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        reverse: bool,
+        limit: usize,
+    ) -> Result<Vec<Record>, StorageError>;
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StorageError {
+    #[error("{0} is not there")]
+    NotFound(String),
+    #[error("record {0} was changed by someone else")]
+    Conflict(String),
+    #[error("storage is unavailable: {0}")]
+    Unavailable(String),
+}

@@ -1,0 +1,70 @@
+//! Segments of the history of tests, as they lie in a store of blobs: whatever is in their blocks, these are read
+//! within their limits or refused, and what is read can be written again.
+#![no_main]
+
+use kiln_ci::history::segment::{
+    Block, Entry, Footer, Invocation, days_of, invocations_of, read_all, runs_of, tests_of, write,
+};
+use kiln_ci::model::TestKey;
+use kiln_ci::storage::seal;
+use libfuzzer_sys::fuzz_target;
+
+fn sealed(kind: &[u8; 4], raw: &[u8]) -> Vec<u8> {
+    seal(*kind, 1, raw).expect("it is short")
+}
+
+/// Attempts with cases, of one test.
+fn runs(data: &[u8], count: u64) {
+    let Some((&middle, data)) = data.split_first() else { return };
+    let (runs, cases) = data.split_at(data.len() * usize::from(middle) / 256);
+    let (runs, cases) = (sealed(b"KRUN", runs), sealed(b"KCAS", cases));
+    let test =
+        TestKey { instance: String::new(), label: "//a:t".into(), configuration: String::new() };
+    let entries = [Entry { test, runs: 0..count, days: 0..0 }];
+    let block = Block { count, ..Block::default() };
+    let invocation =
+        |at| (at < 3).then(|| Invocation { id: format!("i{at}"), commit: None, branch: None });
+    for cases in [None, Some(&cases[..])] {
+        let Ok(attempts) = runs_of(&runs, cases, &block, &entries, invocation) else { continue };
+        assert_eq!(attempts.len() as u64, count);
+        let written = write(attempts.clone()).expect("what was read can be written");
+        let mut again = read_all(&written.bytes).expect("what was written can be read");
+        let mut attempts = attempts;
+        for all in [&mut attempts, &mut again] {
+            all.sort_by_key(|it| format!("{it:?}"));
+        }
+        assert_eq!(attempts, again);
+    }
+}
+
+// The first two bytes say which part it is and how many entries it has, the rest is what is in it.
+fuzz_target!(|data: &[u8]| {
+    let [kind, count, rest @ ..] = data else { return };
+    let count = u64::from(*count);
+    let block = Block { count, ..Block::default() };
+    match kind % 6 {
+        0 => runs(rest, count),
+        1 => {
+            if let Ok(entries) = tests_of(&sealed(b"KTST", rest), &block) {
+                assert_eq!(entries.len() as u64, count);
+                assert!(entries.is_sorted_by_key(|it| (it.runs.start, it.days.start)));
+            }
+        }
+        2 => {
+            if let Ok(days) = days_of(&sealed(b"KDAY", rest), &block) {
+                assert_eq!(days.len() as u64, count);
+            }
+        }
+        3 => {
+            if let Ok(all) = invocations_of(&sealed(b"KINV", rest), &block) {
+                assert_eq!(all.len() as u64, count);
+            }
+        }
+        4 => {
+            let _ = Footer::open(&sealed(b"KFTR", rest));
+        }
+        _ => {
+            let _ = read_all(rest);
+        }
+    }
+});
