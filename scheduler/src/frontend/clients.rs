@@ -62,7 +62,10 @@ impl<E: Engine> Inner<E> {
         watched.tickets += 1;
         Some(Ticket {
             id,
-            name: self.operation(&watched.job, id.task, id.request),
+            name: match id.request {
+                0 => watched.operation.to_string(),
+                request => self.operation(&watched.job, id.task, request),
+            },
             owner,
             job: watched.job.clone(),
             streams: watched.streams.clone(),

@@ -7,16 +7,24 @@ use tokio::task::JoinHandle;
 
 use crate::api::Unavailable;
 
+/// What is left to do.
+pub type Rest<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
 /// Does `work` as far as that goes without waiting, which is all of it where the queue is in this
-/// process; a task of its own does the rest, whoever goes away meanwhile.
+/// process.
+pub fn begin<T>(work: impl Future<Output = T> + Send + 'static) -> Result<T, Rest<T>> {
+    let mut work: Rest<T> = Box::pin(work);
+    match work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => Ok(value),
+        Poll::Pending => Err(work),
+    }
+}
+
+/// The same; a task of its own does the rest, whoever goes away meanwhile.
 pub fn go_on<T: Send + 'static>(
     work: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, JoinHandle<T>> {
-    let mut work: Pin<Box<dyn Future<Output = T> + Send>> = Box::pin(work);
-    match work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => Ok(value),
-        Poll::Pending => Err(tokio::spawn(work)),
-    }
+    begin(work).map_err(tokio::spawn)
 }
 
 /// A client that goes away in the middle must not leave a call half noticed.

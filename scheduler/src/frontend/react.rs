@@ -7,7 +7,7 @@ use kiln_protos::events::execution::Origin;
 use kiln_protos::worker::{self, Drain, scheduler_message::Kind};
 use tokio::time::Instant;
 
-use crate::api::Stage;
+use crate::api::{Stage, StreamNames};
 use crate::job::{Finished, Job, Outcome, Request};
 use crate::queue::{CancelReason, Ending, LeaseId, OperationId, TaskId, WorkerId};
 
@@ -78,7 +78,7 @@ impl<E> Inner<E> {
                 }
             }
             Told::Adopted { worker, lease, task: Some((task, job)), attempt } => {
-                let running = self.running(worker, task, job, attempt);
+                let running = self.running(local, (worker, task), job, attempt);
                 local.runs.insert(lease, running);
             }
             Told::CancelLease { worker, lease, reason } => {
@@ -147,14 +147,20 @@ impl<E> Inner<E> {
         }
     }
 
-    fn running(&self, worker: WorkerId, task: TaskId, job: Arc<Job>, attempt: Attempt) -> Running {
-        let names = self.names.streams(&job.key.instance, task);
+    fn running(
+        &self,
+        local: &Local,
+        (worker, task): (WorkerId, TaskId),
+        job: Arc<Job>,
+        attempt: Attempt,
+    ) -> Running {
+        let (operation, streams) = self.named(local, task, &job);
         let now = Instant::now();
         Running {
             worker,
             task,
-            operation: self.operation(&job, task, 0).into(),
-            output: Some(Arc::new(self.logs.open(Arc::new(names)))),
+            operation,
+            output: Some(Arc::new(self.logs.open(streams))),
             job,
             attempt,
             since: now,
@@ -170,7 +176,7 @@ impl<E> Inner<E> {
         Assigned { job, blobs }: Assigned,
         after: &mut Vec<FollowUp>,
     ) {
-        let running = self.running(worker, task, job, attempt);
+        let running = self.running(local, (worker, task), job, attempt);
         let message = worker::Lease {
             blobs,
             ..lease_message(self.names.lease(lease), &running, self.default_timeout_ms)
@@ -214,9 +220,8 @@ impl<E> Inner<E> {
         finished: &Arc<Finished>,
     ) -> Vec<FollowUp> {
         *local.completed.entry(finished.code).or_default() += 1;
-        for stream in self.names.streams(&record.job.key.instance, task) {
-            self.logs.finish(&stream);
-        }
+        let (_, streams) = self.named(local, task, &record.job);
+        streams.iter().for_each(|stream| self.logs.finish(stream));
         if let Some(watched) = local.tasks.get_mut(&task) {
             watched.set_stage(Stage::Done(finished.clone()));
         }
@@ -284,6 +289,18 @@ impl<E> Inner<E> {
                 Stage::Done(state.answer.clone().unwrap_or_else(failed))
             }
             (step, _) => step.stage(),
+        }
+    }
+
+    /// The names of a task's first operation and of its output. They are made once where somebody
+    /// waits for it here.
+    fn named(&self, local: &Local, task: TaskId, job: &Job) -> (Arc<str>, StreamNames) {
+        match local.tasks.get(&task) {
+            Some(watched) => (watched.operation.clone(), watched.streams.clone()),
+            None => {
+                let streams = self.names.streams(&job.key.instance, task);
+                (self.operation(job, task, 0).into(), Arc::new(streams))
+            }
         }
     }
 

@@ -15,7 +15,7 @@ use crate::queue::{Event, Joined, LeaseId, WorkerId};
 use crate::session::pause_reason;
 
 use super::engine::{Call, Engine};
-use super::go_on::go_on;
+use super::go_on::begin;
 use super::inner::Inner;
 use super::local::Session;
 use super::react::{FollowUp, Own};
@@ -190,12 +190,17 @@ impl<E: Engine> Inner<E> {
         worker: WorkerId,
         report: impl Future<Output = ()> + Send + 'static,
     ) {
+        let Err(rest) = begin(report) else { return };
         let reports = self.lock().sessions.get(&worker).map(|session| session.reports.clone());
-        let Some(reports) = reports else { return };
-        reports.send_modify(|count| *count += 1);
-        let _ = go_on(async move {
-            report.await;
-            reports.send_modify(|count| *count -= 1);
+        let count = move |more: bool| {
+            if let Some(reports) = &reports {
+                reports.send_modify(|count| *count = if more { *count + 1 } else { *count - 1 });
+            }
+        };
+        count(true);
+        tokio::spawn(async move {
+            rest.await;
+            count(false);
         });
     }
 

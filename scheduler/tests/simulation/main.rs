@@ -16,9 +16,10 @@ mod world;
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use kiln_scheduler::queue::Machine;
+use coverage::Marked;
+use kiln_scheduler::queue::{Limits, Machine};
 use subject::Subject;
-use world::{World, limits};
+use world::{World, limits, scarce};
 
 /// Of the queue in Redis.
 const FRONTENDS: usize = 8;
@@ -33,12 +34,18 @@ fn fresh_seed() -> u64 {
 }
 
 fn in_memory(seed: u64, hosts: usize, actions: u64) -> World<Machine> {
-    simulate(Machine::new(limits()), seed, hosts, actions)
+    simulate(Machine::new(limits()), limits(), seed, hosts, actions)
 }
 
-fn simulate<S: Subject>(machine: S, seed: u64, hosts: usize, actions: u64) -> World<S> {
+fn simulate<S: Subject>(
+    machine: S,
+    limits: Limits,
+    seed: u64,
+    hosts: usize,
+    actions: u64,
+) -> World<S> {
     println!("KILN_SEED={seed} hosts={hosts} actions={actions}");
-    let mut world = World::new(machine, seed, hosts, actions);
+    let mut world = World::new(machine, limits, seed, hosts, actions);
     world.run();
     let counters = world.machine.counters();
     println!(
@@ -83,7 +90,8 @@ fn the_same_seed_gives_the_same_run() {
 fn the_queue_in_redis_does_what_the_one_in_memory_does() {
     let Some(both) = shared::Both::start(limits()) else { return };
     let seed = number("KILN_SEED").unwrap_or_else(fresh_seed);
-    let mut world = simulate(both, seed, 60, number("KILN_SIM_ACTIONS").unwrap_or(10_000));
+    let mut world =
+        simulate(both, limits(), seed, 60, number("KILN_SIM_ACTIONS").unwrap_or(10_000));
     let counters = world.machine.counters();
     assert!(counters.workers_lost > 0 && counters.retries > 0 && counters.stale_results > 0);
     assert!(counters.leases_expired > 0 && counters.merged > 0 && counters.abandoned > 0);
@@ -97,10 +105,15 @@ fn the_queue_in_redis_does_what_the_one_in_memory_does() {
 /// has led. Prints the branches of which that cannot be said.
 #[test]
 fn each_function_of_the_script_is_compared_with_its_twin() {
-    let Some(both) = shared::Both::marked(limits()) else { return };
-    let mut world = simulate(both, 7, 60, 6_000);
-    world.rest();
-    let coverage = world.machine.coverage();
+    let seed = number("KILN_SEED").unwrap_or(7);
+    let mut coverage = Marked::new();
+    let hasty = Limits { cancel_timeout: 150, ..limits() };
+    for (limits, hosts) in [(limits(), 60), (scarce(), 5), (hasty, 40)] {
+        let Some(both) = shared::Both::marked(limits.clone(), coverage) else { return };
+        let mut world = simulate(both, limits, seed, hosts, 3_000);
+        world.rest();
+        coverage = world.machine.into_coverage();
+    }
     println!("never compared: {:#?}", coverage.branches_missed());
     let missed = coverage.functions_missed(&["lua/frontends.lua", "lua/view.lua"]);
     assert!(missed.is_empty(), "never compared: {missed:?}");
@@ -116,7 +129,7 @@ fn the_same_seed_gives_the_same_run_in_redis() {
     let [Some(a), Some(b)] = [(); 2].map(|()| shared::Frontends::start(limits(), FRONTENDS)) else {
         return;
     };
-    let [mut a, mut b] = [a, b].map(|frontends| simulate(frontends, 7, 40, 1_000));
+    let [mut a, mut b] = [a, b].map(|frontends| simulate(frontends, limits(), 7, 40, 1_000));
     assert_eq!((a.now, a.steps, a.lapses), (b.now, b.steps, b.lapses));
     assert_eq!(a.machine.counters(), b.machine.counters());
 }
@@ -132,7 +145,7 @@ fn in_redis(hosts: usize, actions: u64) {
     let Some(frontends) = shared::Frontends::start(limits(), FRONTENDS) else { return };
     let seed = number("KILN_SEED").unwrap_or_else(fresh_seed);
     let begun = Instant::now();
-    let mut world = simulate(frontends, seed, hosts, actions);
+    let mut world = simulate(frontends, limits(), seed, hosts, actions);
     let (seconds, lost) = (begun.elapsed().as_secs_f64(), world.model.unpublished);
     println!("{seconds:.0} s; {} lapses, {lost} publications lost", world.lapses);
     let counters = world.machine.counters();

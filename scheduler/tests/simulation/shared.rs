@@ -90,8 +90,7 @@ impl Shared {
     }
 
     /// The same, with a script that says where it came by.
-    fn marked(limits: Limits) -> Option<Self> {
-        let marked = Marked::new();
+    fn marked(limits: Limits, marked: Marked) -> Option<Self> {
         let script = Script::new(&marked.source);
         Some(Self { script, marked: Some(marked), ..Self::start(limits)? })
     }
@@ -286,12 +285,13 @@ impl Both {
     }
 
     /// With a script that says where it came by.
-    pub fn marked(limits: Limits) -> Option<Self> {
-        Some(Self { machine: Machine::new(limits.clone()), shared: Shared::marked(limits)? })
+    pub fn marked(limits: Limits, marked: Marked) -> Option<Self> {
+        let shared = Shared::marked(limits.clone(), marked)?;
+        Some(Self { machine: Machine::new(limits), shared })
     }
 
-    pub fn coverage(&self) -> &Marked {
-        self.shared.marked.as_ref().expect("it was started with marks")
+    pub fn into_coverage(self) -> Marked {
+        self.shared.marked.expect("it was started with marks")
     }
 
     /// Keys that are left, by kind: nothing may stay behind.

@@ -24,11 +24,22 @@ struct Task {
     step: Step,
     job: Arc<Job>,
     attempt: Attempt,
-    requests: Vec<Arc<Request>>,
-    cancelled: Vec<bool>,
-    forgotten: Vec<bool>,
+    asked: Vec<Asked>,
     ending: Option<Ending>,
     answer: Option<Arc<Finished>>,
+}
+
+/// A request for a task.
+struct Asked {
+    request: Arc<Request>,
+    cancelled: bool,
+    forgotten: bool,
+}
+
+impl Asked {
+    fn new(request: Arc<Request>) -> Self {
+        Self { request, cancelled: false, forgotten: false }
+    }
 }
 
 /// What the machine's effects are about.
@@ -43,33 +54,25 @@ impl Task {
         Self {
             step: Step::Queued,
             attempt: Attempt { queued_at: unix_nanos(), ..Attempt::default() },
-            requests: vec![job.request.clone()],
-            cancelled: vec![false],
-            forgotten: vec![false],
+            asked: vec![Asked::new(job.request.clone())],
             ending: None,
             answer: None,
             job,
         }
     }
 
-    fn join(&mut self, request: Arc<Request>) {
-        self.requests.push(request);
-        self.cancelled.push(false);
-        self.forgotten.push(false);
-    }
-
     fn state(&self, task: TaskId) -> TaskStatus {
-        let flags = self.cancelled.iter().zip(&self.forgotten);
-        let request = |(request, (cancelled, forgotten)): (&Arc<Request>, (&bool, &bool))| {
-            let owner = request.owner.clone();
-            RequestStatus { owner, cancelled: *cancelled, forgotten: *forgotten }
+        let request = |asked: &Asked| RequestStatus {
+            owner: asked.request.owner.clone(),
+            cancelled: asked.cancelled,
+            forgotten: asked.forgotten,
         };
         TaskStatus {
             task,
             step: self.step,
             job: self.job.clone(),
             attempt: self.attempt.clone(),
-            requests: self.requests.iter().zip(flags).map(request).collect(),
+            requests: self.asked.iter().map(request).collect(),
             ending: self.ending.clone(),
             answer: self.answer.clone(),
         }
@@ -79,8 +82,8 @@ impl Task {
         TaskRecord {
             job: self.job.clone(),
             attempt: self.attempt.clone(),
-            cancelled: self.cancelled.clone(),
-            requests: self.requests[1..].to_vec(),
+            cancelled: self.asked.iter().map(|asked| asked.cancelled).collect(),
+            requests: self.asked.iter().skip(1).map(|asked| asked.request.clone()).collect(),
         }
     }
 }
@@ -207,7 +210,7 @@ impl Queued {
             Effect::Stale { lease } => Told::Stale { lease },
             Effect::RequestCancelled { id } => {
                 let task = self.tasks.get_mut(&id.task)?;
-                *task.cancelled.get_mut(id.request as usize)? = true;
+                task.asked.get_mut(id.request as usize)?.cancelled = true;
                 Told::RequestCancelled { id, record: task.record() }
             }
             Effect::Finished { task: id, ending } => {
@@ -227,7 +230,7 @@ impl Queued {
     fn accepted(&mut self, id: OperationId, merged: bool, job: Arc<Job>) -> Option<Told> {
         let joined = if merged {
             let task = self.tasks.get_mut(&id.task)?;
-            task.join(job.request.clone());
+            task.asked.push(Asked::new(job.request.clone()));
             Some(task.job.clone())
         } else {
             self.tasks.insert(id.task, Task::new(job));
@@ -239,8 +242,8 @@ impl Queued {
 
     fn forget(&mut self, id: OperationId) {
         let task = self.tasks.get_mut(&id.task);
-        if let Some(flag) = task.and_then(|task| task.forgotten.get_mut(id.request as usize)) {
-            *flag = true;
+        if let Some(asked) = task.and_then(|task| task.asked.get_mut(id.request as usize)) {
+            asked.forgotten = true;
         }
     }
 

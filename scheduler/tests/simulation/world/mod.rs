@@ -105,10 +105,21 @@ pub fn limits() -> Limits {
     }
 }
 
+/// Few workers, no room, little patience and no quotas: what seldom happens with [`limits`].
+pub fn scarce() -> Limits {
+    Limits {
+        max_queued: 300,
+        caller: Quota::NONE,
+        unsatisfiable_grace: 500,
+        cancel_timeout: 600,
+        ..limits()
+    }
+}
+
 impl<S: Subject> World<S> {
-    pub fn new(machine: S, seed: u64, hosts: usize, total: u64) -> Self {
+    pub fn new(machine: S, limits: Limits, seed: u64, hosts: usize, total: u64) -> Self {
         let mut rng = Rng::new(seed);
-        let model = Model::new(limits());
+        let model = Model::new(limits);
         let host = |_| Host {
             slots: rng.between(1, 9) as u32,
             offer: if rng.permille(5) { 4 } else { rng.below(4) as usize },
