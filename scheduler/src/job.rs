@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kiln_cas::{ActionKey, Digest};
 use kiln_protos::reapi;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::queue::platform::Requirement;
 
@@ -66,6 +67,37 @@ pub struct Job {
     pub priority: i32,
     pub expected_ms: Option<u64>,
     pub request: Arc<Request>,
+    pub messages: LeaseMessages,
+}
+
+/// The Action and the Command of a job, which go with its leases: its worker reads them first. Empty where
+/// they are too large, or where too much of them waits already; then the worker reads them from the store.
+#[derive(Debug, Clone, Default)]
+pub struct LeaseMessages(Option<Arc<Kept>>);
+
+#[derive(Debug)]
+struct Kept {
+    blobs: Vec<Bytes>,
+    _room: OwnedSemaphorePermit,
+}
+
+impl LeaseMessages {
+    /// Most bytes of one action's messages.
+    pub const MOST_BYTES: usize = 16 << 10;
+
+    /// `room`: bytes that the messages of all actions may still take, one permit each.
+    pub fn keep(room: &Arc<Semaphore>, messages: &[Bytes]) -> Self {
+        let bytes: usize = messages.iter().map(Bytes::len).sum();
+        let taken = u32::try_from(bytes).ok().filter(|_| bytes <= Self::MOST_BYTES);
+        let room = taken.and_then(|bytes| room.clone().try_acquire_many_owned(bytes).ok());
+        // Copies: a slice would keep all of the message in memory that it came in.
+        let copied = || messages.iter().map(|message| Bytes::copy_from_slice(message)).collect();
+        Self(room.map(|room| Arc::new(Kept { blobs: copied(), _room: room })))
+    }
+
+    pub fn blobs(&self) -> &[Bytes] {
+        self.0.as_ref().map_or(&[], |kept| &kept.blobs)
+    }
 }
 
 /// One run of a job by a worker.
@@ -139,4 +171,23 @@ impl DurationEstimator for NoEstimates {
 pub(crate) fn unix_nanos() -> UnixNanos {
     let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since_epoch.map_or(0, |elapsed| i64::try_from(elapsed.as_nanos()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_kept_while_they_are_small_and_there_is_room() {
+        let room = Arc::new(Semaphore::new(10));
+        let messages = [Bytes::from_static(b"action"), Bytes::from_static(b"cmd")];
+        let kept = LeaseMessages::keep(&room, &messages);
+        assert_eq!(kept.blobs(), messages);
+        assert!(LeaseMessages::keep(&room, &messages).blobs().is_empty(), "there is no room");
+        drop(kept);
+        assert_eq!(LeaseMessages::keep(&room, &messages).blobs(), messages);
+        let room = Arc::new(Semaphore::new(usize::MAX >> 3));
+        let large = [Bytes::from(vec![0; LeaseMessages::MOST_BYTES + 1])];
+        assert!(LeaseMessages::keep(&room, &large).blobs().is_empty());
+    }
 }

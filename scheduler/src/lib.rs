@@ -18,8 +18,10 @@ mod request;
 mod scheduler;
 mod services;
 pub mod session;
+mod shared;
 pub mod snapshot;
 mod start;
+mod status;
 
 pub use config::{BaseUrl, Parts, SchedulerConfig};
 pub use job::{DurationEstimator, NoEstimates};

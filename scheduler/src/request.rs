@@ -1,25 +1,24 @@
-//! From an `ExecuteRequest` and its `Action` to domain types: all validation is here.
+//! From an `ExecuteRequest` and its `Action` to domain types.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use kiln_cas::action::{Action, MAX_ACTION_BYTES, MAX_COMMAND_BYTES};
 use kiln_cas::services::make_plain;
 use kiln_cas::{ActionKey, BlobStore, Digest, DigestFunction, StoreError, buck2, counted};
-use kiln_protos::{protobuf, reapi, rpc};
+use kiln_protos::{reapi, rpc};
 use prost::Message;
 use tonic::Code;
 use tonic::metadata::MetadataMap;
 
 use crate::config::SchedulerConfig;
-use crate::job::{ActionFacts, Request, UnixNanos};
+use crate::job::{ActionFacts, LeaseMessages, Request, UnixNanos};
 use crate::queue::platform::Requirement;
-use crate::services::status::{missing_blobs, status, store_status};
+use crate::status::{missing_blobs, status, store_status};
 
 /// Bytes; a longer one is not an honest instance name.
 pub const MAX_INSTANCE_NAME: usize = 512;
-/// Bytes of an `Action` and of a `Command`.
-const MAX_ACTION: u64 = 1 << 20;
-const MAX_COMMAND: u64 = 64 << 20;
 /// Largest root directory that is read ahead, in bytes.
 const MAX_AHEAD: u64 = 16 << 10;
 /// Platform properties of an action.
@@ -118,26 +117,34 @@ fn request_metadata(headers: &MetadataMap) -> (reapi::RequestMetadata, Bytes) {
     (metadata, bytes)
 }
 
-/// Reads and checks the action, and the command where only it names the platform: that one is returned
-/// as well, because clients that do so leave its name to be told from it.
+/// An action that has been read and checked.
+pub struct ReadAction {
+    pub facts: ActionFacts,
+    /// The command, where only it names the platform: clients that do so leave the action's name to be
+    /// told from it.
+    pub named: Option<buck2::Named>,
+    /// The messages that were read: the Action, and the Command if it was.
+    pub messages: Vec<Bytes>,
+}
+
 pub async fn read_action(
     config: &SchedulerConfig,
     blobs: &dyn BlobStore,
-    action: &Digest,
-) -> Result<(ActionFacts, Option<buck2::Named>), rpc::Status> {
-    let bytes = read(blobs, "the action", action, MAX_ACTION).await?;
-    let message = reapi::Action::decode(bytes)
-        .map_err(|error| invalid(format!("blob {action} is not an Action: {error}")))?;
-    let function = action.function;
-    let command = digest("Action.command_digest", message.command_digest.as_ref(), function)?;
-    let input_root =
-        digest("Action.input_root_digest", message.input_root_digest.as_ref(), function)?;
-    let timeout_ms = timeout(config, message.timeout.as_ref())?;
-    let (platform, named) = match message.platform {
+    digest: &Digest,
+) -> Result<ReadAction, rpc::Status> {
+    let bytes = read(blobs, "the action", digest, MAX_ACTION_BYTES).await?;
+    let action =
+        Action::decode(bytes.clone(), digest).map_err(|error| invalid(error.to_string()))?;
+    let timeout_ms = action.timeout.map(|timeout| timeout_ms(config, timeout)).transpose()?;
+    let (command, input_root) = (action.command, action.input_root);
+    let mut messages = vec![bytes];
+    let (platform, named) = match action.platform {
         Some(platform) => (platform, None),
         // Before REAPI 2.2, and in Buck2, only the command has one.
         None => {
-            let mut named = read_command(blobs, &command, &input_root).await?;
+            let bytes = read_command(blobs, &command, &input_root).await?;
+            let mut named = named(&command, bytes.clone())?;
+            messages.push(bytes);
             (named.platform.take().unwrap_or_default(), Some(named))
         }
     };
@@ -146,9 +153,21 @@ pub async fn read_action(
         input_root,
         platform: requirement(platform)?,
         timeout_ms,
-        do_not_cache: message.do_not_cache,
+        do_not_cache: action.do_not_cache,
     };
-    Ok((facts, named))
+    Ok(ReadAction { facts, named, messages })
+}
+
+/// The command of an action that is to be queued, unless it was read before. One that cannot be had
+/// the worker asks for again, and says all that is missing.
+pub async fn add_command(blobs: &dyn BlobStore, action: &mut ReadAction) {
+    let command = &action.facts.command;
+    if action.named.is_some() || command.size > LeaseMessages::MOST_BYTES as u64 {
+        return;
+    }
+    if let Ok(bytes) = read(blobs, "the command", command, MAX_COMMAND_BYTES).await {
+        action.messages.push(bytes);
+    }
 }
 
 /// The request with a target and a mnemonic, where those of Buck2 can be told from the command.
@@ -167,7 +186,7 @@ async fn read_command(
     blobs: &dyn BlobStore,
     command: &Digest,
     input_root: &Digest,
-) -> Result<buck2::Named, rpc::Status> {
+) -> Result<Bytes, rpc::Status> {
     // Where the one is not at hand the other is not either, and it goes with the lease.
     let small = input_root.size <= MAX_AHEAD && !input_root.is_empty_blob();
     let ahead = async {
@@ -184,8 +203,11 @@ async fn read_command(
         }
         Err(error) => return Err(store_status("the command cannot be read", &error)),
     };
-    let bytes = blob.collect(MAX_COMMAND).await;
-    let bytes = bytes.map_err(|error| store_status("the command cannot be read", &error))?;
+    let bytes = blob.collect(MAX_COMMAND_BYTES).await;
+    bytes.map_err(|error| store_status("the command cannot be read", &error))
+}
+
+fn named(command: &Digest, bytes: Bytes) -> Result<buck2::Named, rpc::Status> {
     counted::count::<reapi::Command>(&bytes)
         .map_err(|error| invalid(format!("blob {command} is not a Command: {error}")))?;
     buck2::Named::decode(bytes)
@@ -216,21 +238,10 @@ fn digest(
     Digest::from_wire(digest, function).map_err(|error| invalid(format!("{field}: {error}")))
 }
 
-fn timeout(
-    config: &SchedulerConfig,
-    timeout: Option<&protobuf::Duration>,
-) -> Result<Option<u64>, rpc::Status> {
-    let Some(timeout) = timeout else { return Ok(None) };
-    let protobuf::Duration { seconds, nanos } = *timeout;
-    let (Ok(seconds), 0..1_000_000_000) = (u64::try_from(seconds), nanos) else {
-        return Err(invalid(format!(
-            "Action.timeout: {seconds} s and {nanos} ns is not a duration that can be waited for"
-        )));
-    };
-    let ms = seconds
-        .saturating_mul(1000)
-        .saturating_add(nanos.unsigned_abs().div_ceil(1_000_000).into());
-    let max = config.max_timeout.as_millis() as u64;
+/// Rounded up.
+fn timeout_ms(config: &SchedulerConfig, timeout: Duration) -> Result<u64, rpc::Status> {
+    let ms = timeout.as_nanos().div_ceil(1_000_000);
+    let max = config.max_timeout.as_millis();
     if ms > max {
         return Err(invalid(format!(
             "Action.timeout of {} s is more than the server's maximum of {} s; \
@@ -239,8 +250,7 @@ fn timeout(
             max / 1000
         )));
     }
-    // Zero is how some clients write "none".
-    Ok((ms > 0).then_some(ms))
+    Ok(u64::try_from(ms).unwrap_or(u64::MAX))
 }
 
 fn requirement(platform: reapi::Platform) -> Result<Requirement, rpc::Status> {

@@ -19,12 +19,12 @@ use crate::api::Unavailable;
 use crate::completion::Completion;
 use crate::config::{Parts, SchedulerConfig};
 use crate::engine::{memory, redis};
-use crate::services::Core;
 use crate::services::admin::AdminService;
 use crate::services::execution::ExecutionService;
 use crate::services::operations::OperationsService;
 use crate::services::workers::WorkersService;
 use crate::session::{INBOUND_CAPACITY, OUTBOUND_CAPACITY, handshake, serve};
+use crate::shared::Core;
 use crate::snapshot::Snapshot;
 
 /// Clones share one scheduler.

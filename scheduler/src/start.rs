@@ -10,6 +10,7 @@ use kiln_cas::records::{RecordsError, SharedRecords};
 use kiln_cas::redis::Redis;
 use kiln_cas::services::{Attributed, Quotas};
 use kiln_cas::{SharedActionCache, SharedBlobStore};
+use kiln_protos::hermeticity::hermeticity_server::HermeticityServer;
 use tokio::task::JoinHandle;
 use tonic::service::RoutesBuilder;
 
@@ -18,6 +19,7 @@ use crate::config::{Parts, SchedulerConfig};
 use crate::hermeticity::{Checker, HermeticityConfig};
 use crate::journal::{Journal, JournalConfig};
 use crate::scheduler::Scheduler;
+use crate::services::hermeticity::HermeticityService;
 
 /// Settings of everything that this crate runs.
 #[derive(Debug, Clone)]
@@ -91,12 +93,13 @@ impl SchedulerServices {
     pub fn add_to(&self, routes: &mut RoutesBuilder) {
         // Its answers last as long as actions do: who waits for one runs.
         let execution = self.scheduler.execution_service();
+        let checks = HermeticityService { checker: self.hermeticity.clone() };
         routes
             .add_service(Attributed::streams(execution, self.invocations.clone()))
             .add_service(self.scheduler.operations_service())
             .add_service(self.scheduler.workers_service())
             .add_service(self.scheduler.admin_service(self.records.clone()))
-            .add_service(self.hermeticity.service());
+            .add_service(HermeticityServer::new(checks));
     }
 
     /// Checks nothing more in the background. What that has run is cancelled: nobody waits for it.

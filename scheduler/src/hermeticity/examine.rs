@@ -13,7 +13,7 @@ use super::outputs::{Made, Outputs, differences, outputs, within};
 use super::rerun::{CONDITIONS, Ran, rerun};
 use crate::job::unix_nanos;
 use crate::journal::action_of;
-use crate::services::Core;
+use crate::shared::Core;
 
 /// Differences of one action that are told one by one.
 const MAX_DIFFERENCES: usize = 20;

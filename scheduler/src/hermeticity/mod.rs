@@ -16,20 +16,16 @@ mod select;
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt, stream};
-use kiln_cas::events::Events;
 use kiln_cas::records::{RecordsError, SharedRecords};
 use kiln_protos::events::Execution;
 use kiln_protos::hermeticity::Checked;
-use kiln_protos::hermeticity::hermeticity_server::HermeticityServer;
-use tokio::task::JoinHandle;
 
 pub use history::{HermeticityStats, MAX_KEPT};
 pub use select::{Wanted, matches};
 
 use crate::Scheduler;
 use crate::journal::Journal;
-use crate::services::Core;
-use crate::services::hermeticity::HermeticityService;
+use crate::shared::Core;
 use history::History;
 
 /// Actions that one request has checked at the same time.
@@ -74,17 +70,6 @@ impl Checker {
     pub fn new(scheduler: &Scheduler, journal: Journal, records: SharedRecords) -> Self {
         let core = scheduler.core().clone();
         Self { inner: Arc::new(Inner { core, journal, history: History::new(records) }) }
-    }
-
-    pub fn service(&self) -> HermeticityServer<HermeticityService> {
-        HermeticityServer::new(HermeticityService { checker: self.clone() })
-    }
-
-    /// Checks some of what is executed from now on, while workers have nothing else to do. Call
-    /// within a Tokio runtime. `None`: the rate is zero.
-    pub fn sample(&self, events: &Events, config: HermeticityConfig) -> Option<JoinHandle<()>> {
-        let runs = config.rate > 0.0;
-        runs.then(|| tokio::spawn(sample::run(self.clone(), events.subscribe(), config)))
     }
 
     /// What checks found, newest first, at most [`MAX_KEPT`].

@@ -13,7 +13,7 @@ use prost::Message;
 use crate::api::{NotTaken, Stage};
 use crate::job::{Job, Request, Rerun, unix_nanos};
 use crate::request::read_action;
-use crate::services::Core;
+use crate::shared::Core;
 
 /// Everything else comes first.
 const LOWEST_PRIORITY: i32 = i32::MAX;
@@ -50,10 +50,9 @@ pub async fn rerun(
     changed: &[Condition],
 ) -> Result<Ran, String> {
     let read = read_action(&core.config, core.parts.blobs.as_ref(), &action).await;
-    let facts = read.map(|(facts, _)| facts);
-    let mut facts = facts.map_err(|status| status.message)?;
+    let mut read = read.map_err(|status| status.message)?;
     // That is what keeps it alone and its result to itself.
-    facts.do_not_cache = true;
+    read.facts.do_not_cache = true;
     let metadata = reapi::RequestMetadata {
         tool_invocation_id: INVOCATION.to_owned(),
         target_id: execution.target_id.clone(),
@@ -77,7 +76,8 @@ pub async fn rerun(
     };
     let job = Job {
         key: ActionKey { instance: execution.instance_name.as_str().into(), action },
-        facts,
+        messages: core.lease_messages(&read.messages),
+        facts: read.facts,
         priority: LOWEST_PRIORITY,
         expected_ms: None,
         request: Arc::new(request),

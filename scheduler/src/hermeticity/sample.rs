@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use kiln_cas::events::Events;
 use kiln_protos::events::Execution;
 use kiln_protos::events::execution::Origin;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::select::{is_comparable, is_sampled};
@@ -23,12 +24,17 @@ const LOOK: Duration = Duration::from_secs(1);
 /// What a second that leaks needs in order to be another one.
 const AGE: Duration = Duration::from_secs(2);
 
+impl Checker {
+    /// Checks some of what is executed from now on, while workers have nothing else to do. Call
+    /// within a Tokio runtime. `None`: the rate is zero.
+    pub fn sample(&self, events: &Events, config: HermeticityConfig) -> Option<JoinHandle<()>> {
+        let runs = config.rate > 0.0;
+        runs.then(|| tokio::spawn(run(self.clone(), events.subscribe(), config)))
+    }
+}
+
 /// Runs until nobody publishes events any more.
-pub async fn run(
-    checker: Checker,
-    mut events: Receiver<Arc<Execution>>,
-    config: HermeticityConfig,
-) {
+async fn run(checker: Checker, mut events: Receiver<Arc<Execution>>, config: HermeticityConfig) {
     let mut waiting: VecDeque<(Instant, Arc<Execution>)> = VecDeque::new();
     let mut checks = JoinSet::new();
     let mut look = tokio::time::interval(LOOK);

@@ -12,8 +12,8 @@ use kiln_protos::admin::admin_server::Admin;
 use kiln_protos::admin::{DrainWorkerRequest, DrainWorkerResponse};
 use tonic::{Request, Response, Status};
 
-use super::Core;
 use super::execution::unavailable;
+use crate::shared::Core;
 use crate::snapshot::WorkerView;
 
 /// Workers that the answer about an unknown one names.

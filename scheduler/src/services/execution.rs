@@ -26,11 +26,12 @@ use crate::config::BaseUrl;
 use crate::job::{ActionFacts, Finished, Job, unix_nanos};
 use crate::presence::{Client, Watched};
 use crate::queue::{Refusal, Scope};
-use crate::request::{Asked, Caller, Inline, completed, parse, read_action};
-use crate::services::status::{status, store_status};
+use crate::request::{Asked, Caller, Inline, add_command, completed, parse, read_action};
+use crate::shared::Core;
+use crate::status::{status, store_status};
 
 use super::inline::inlined;
-use super::{Core, done, message, pending};
+use super::{done, message, pending};
 
 /// When action and cache take longer to read, the client hears that they are being read.
 const CACHE_CHECK_NOTICE: Duration = Duration::from_millis(500);
@@ -101,15 +102,15 @@ pub(super) fn unknown_operation(name: &str) -> Status {
 
 async fn answer(core: Arc<Core>, asked: Arc<Asked>) -> Result<Answer, rpc::Status> {
     let blobs = core.parts.blobs.as_ref();
-    let (facts, command) = read_action(&core.config, blobs, &asked.key.action).await?;
-    let request = completed(&asked.request, command.as_ref());
-    if !asked.request.skip_cache_lookup && !facts.do_not_cache {
+    let mut action = read_action(&core.config, blobs, &asked.key.action).await?;
+    let request = completed(&asked.request, action.named.as_ref());
+    if !asked.request.skip_cache_lookup && !action.facts.do_not_cache {
         let hit = core.parts.actions.get(&asked.key).await;
         let hit = hit.map_err(|error| store_status("the action cache cannot be read", &error))?;
         if let Some(result) = hit {
             let message = link(asked.request.links_from(&core.config.base_url), &asked.key, None);
             let finished = cached(result, asked.request.received_at, &message);
-            record_hit(&core, &asked, &request, &facts, &finished);
+            record_hit(&core, &asked, &request, &action.facts, &finished);
             return Ok(Answer::Hit(finished));
         }
     }
@@ -117,10 +118,12 @@ async fn answer(core: Arc<Core>, asked: Arc<Asked>) -> Result<Answer, rpc::Statu
     room.map_err(|error| {
         status(Code::ResourceExhausted, format!("the action's outputs cannot be stored: {error}"))
     })?;
+    add_command(blobs, &mut action).await;
     let metadata = &request.metadata;
     let job = Job {
         key: asked.key.clone(),
-        facts,
+        messages: core.lease_messages(&action.messages),
+        facts: action.facts,
         priority: asked.priority,
         expected_ms: core
             .parts

@@ -1,69 +1,23 @@
-//! gRPC services. Only here, and in `status`, is gRPC known.
+//! gRPC services. Only here is gRPC known.
 
 pub mod admin;
 pub mod execution;
 pub mod hermeticity;
 mod inline;
 pub mod operations;
-pub mod status;
 pub mod workers;
 
-use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use kiln_cas::ActionKey;
-use kiln_cas::services::Guard;
 use kiln_protos::longrunning::{Operation, operation};
 use kiln_protos::protobuf::Any;
 use kiln_protos::reapi::{ExecuteOperationMetadata, execution_stage};
 use prost::Message;
 
-use crate::api::{OperationState, Queue, Stage};
-use crate::completion::Completion;
-use crate::config::{Parts, SchedulerConfig};
-use crate::presence::Presence;
+use crate::api::{OperationState, Stage};
 
 const METADATA: &str =
     "type.googleapis.com/build.bazel.remote.execution.v2.ExecuteOperationMetadata";
 const RESPONSE: &str = "type.googleapis.com/build.bazel.remote.execution.v2.ExecuteResponse";
-
-/// What the services share.
-pub(crate) struct Core {
-    pub config: SchedulerConfig,
-    pub parts: Parts,
-    pub queue: Arc<dyn Queue>,
-    pub completion: Arc<Completion>,
-    pub presence: Arc<Presence>,
-    pub cache_hits: AtomicU64,
-    unqueued: AtomicU64,
-    epoch: u64,
-}
-
-impl Core {
-    pub fn new(
-        config: SchedulerConfig,
-        parts: Parts,
-        queue: Arc<dyn Queue>,
-        completion: Arc<Completion>,
-    ) -> Self {
-        let epoch = RandomState::new().hash_one(std::process::id());
-        let (cache_hits, unqueued) = Default::default();
-        let presence = Arc::new(Presence::start());
-        Self { config, parts, queue, completion, presence, cache_hits, unqueued, epoch }
-    }
-
-    pub fn guard(&self) -> Guard {
-        Guard(self.parts.access.clone())
-    }
-
-    /// Names an operation that the queue never sees.
-    fn unqueued_name(&self, instance: &str) -> String {
-        let number = self.unqueued.fetch_add(1, Ordering::Relaxed);
-        let slash = if instance.is_empty() { "" } else { "/" };
-        format!("{instance}{slash}operations/direct-{:016x}-{number:x}", self.epoch)
-    }
-}
 
 fn metadata(key: &ActionKey, stage: execution_stage::Value, streams: Option<&[String; 2]>) -> Any {
     let [stdout, stderr] = streams.cloned().unwrap_or_default();

@@ -14,9 +14,10 @@ use tonic::{Extensions, Request, Response, Status};
 
 use crate::api::{OperationState, Stage};
 use crate::queue::{OperationId, TaskId};
+use crate::shared::Core;
 
 use super::execution::{unavailable, unknown_operation};
-use super::{Core, message};
+use super::message;
 
 const DEFAULT_PAGE: usize = 100;
 const MAX_PAGE: usize = 1000;

@@ -13,8 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::session::{OUTBOUND_CAPACITY, handshake, known_as, serve};
-
-use super::Core;
+use crate::shared::Core;
 
 #[derive(Clone)]
 pub struct WorkersService {

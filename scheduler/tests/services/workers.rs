@@ -1,8 +1,10 @@
 //! Sessions, over gRPC and in this process.
 
+use bytes::Bytes;
 use futures_util::StreamExt;
-use kiln_protos::reapi::ExecuteResponse;
+use kiln_cas::DigestFunction;
 use kiln_protos::reapi::execution_stage::Value as Stage;
+use kiln_protos::reapi::{Action, ExecuteResponse};
 use kiln_protos::rpc::Status;
 use kiln_protos::worker::workers_client::WorkersClient;
 use kiln_protos::worker::{
@@ -12,7 +14,7 @@ use kiln_scheduler::SchedulerConfig;
 use prost::Message;
 use tonic::Code;
 
-use crate::harness::{Kiln, exited, hello};
+use crate::harness::{ActionSpec, Kiln, exited, hello};
 
 #[tokio::test]
 async fn a_session_that_begins_badly_is_refused() {
@@ -40,6 +42,23 @@ async fn a_session_that_begins_badly_is_refused() {
         assert!(error.message().contains(field), "{error}");
     }
     assert!(kiln.snapshot().await.workers.is_empty());
+}
+
+#[tokio::test]
+async fn a_lease_brings_its_action_and_command() {
+    let kiln = Kiln::in_memory(SchedulerConfig::default()).await;
+    let mut worker = kiln.worker("w", 1, &[]).await;
+    for platform_on_command in [false, true] {
+        let action = kiln.action(ActionSpec { platform_on_command, ..Default::default() }).await;
+        let mut client = kiln.execute(&action).await;
+        let lease = worker.lease().await;
+        let hash = |blob: &Bytes| DigestFunction::Sha256.digest(blob).to_wire();
+        let digests: Vec<_> = lease.blobs.iter().map(hash).collect();
+        let message = Action::decode(lease.blobs[0].clone()).unwrap();
+        assert_eq!(digests, [action.to_wire(), message.command_digest.unwrap()]);
+        worker.succeed(&lease).await;
+        assert_eq!(client.status().await.code, 0);
+    }
 }
 
 #[tokio::test]

@@ -180,8 +180,8 @@ impl Queued {
                 task.attempt.leased_at = unix_nanos();
                 task.attempt.worker = name.unwrap_or_default();
                 task.attempt.number = attempt;
-                // They are in the same process.
-                let assigned = Assigned { job: task.job.clone(), blobs: Vec::new() };
+                let blobs = task.job.messages.blobs().to_vec();
+                let assigned = Assigned { job: task.job.clone(), blobs };
                 let (attempt, assigned) = (task.attempt.clone(), Some(assigned));
                 Told::Assign { worker, lease, task: id, attempt, assigned }
             }

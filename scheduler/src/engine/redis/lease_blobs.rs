@@ -78,7 +78,7 @@ mod tests {
 
     use super::*;
     use crate::engine::redis::payload::decode_request;
-    use crate::job::ActionFacts;
+    use crate::job::{ActionFacts, LeaseMessages};
     use crate::queue::platform::Requirement;
 
     async fn put(store: &MemoryBlobStore, data: Vec<u8>) -> Digest {
@@ -105,6 +105,7 @@ mod tests {
             priority: 0,
             expected_ms: None,
             request: Arc::new(decode_request(&Bytes::new()).unwrap()),
+            messages: LeaseMessages::default(),
         }
     }
 

@@ -8,7 +8,7 @@ use kiln_protos::{events, queue, reapi};
 use prost::Message;
 
 use crate::frontend::told::WorkerInfo;
-use crate::job::{ActionFacts, Finished, Job, Request, Rerun};
+use crate::job::{ActionFacts, Finished, Job, LeaseMessages, Request, Rerun};
 use crate::queue::platform::Requirement;
 
 use super::wire::fields::Garbled;
@@ -81,6 +81,7 @@ pub fn decode_job(bytes: &Bytes) -> Result<Job, Garbled> {
         priority: message.priority,
         expected_ms: message.expected_ms,
         request: Arc::new(request(message.request.unwrap_or_default())),
+        messages: LeaseMessages::default(),
     })
 }
 

@@ -1,29 +1,35 @@
 //! The end of an execution: durable blobs, the action cache, the answer, the event.
 
-use std::fmt::Write;
+mod answer;
+mod explain;
+mod record;
+mod timeline;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use kiln_cas::promises::on_behalf;
 use kiln_cas::stores::{ClosureError, closure};
-use kiln_cas::{BlobStore, Digest, DigestFunction, bazel};
-use kiln_net::urls::path;
-use kiln_protos::events::{self, Execution, execution::Origin};
-use kiln_protos::protobuf::Timestamp;
+use kiln_cas::{ActionKey, BlobStore, Digest, DigestFunction};
 use kiln_protos::rpc::Status;
-use kiln_protos::{reapi, worker};
+use kiln_protos::{events, reapi, worker};
 use prost::Message;
 use tonic::Code;
 
+pub(crate) use self::answer::cached;
+pub(crate) use self::explain::link;
+use self::explain::{append_link, describe};
+pub use self::record::Record;
+use self::timeline::{fill_metadata, timeline};
 use crate::config::Parts;
-use crate::job::{ActionFacts, Finished, Outcome, Request, Run, UnixNanos, unix_nanos};
-use crate::journal::{STAGES, take_worker_times};
+use crate::job::{Finished, Outcome, Request, Run};
 use crate::queue::Ending;
-use crate::services::status::{missing_blobs, status, store_status};
+use crate::status::{missing_blobs, status, store_status};
 
-const NANOS: i64 = 1_000_000_000;
 /// Of a success whose outputs are over a quota.
 const OVER_QUOTA_EXIT_CODE: i32 = 1;
+/// Bytes that are believed of one action: no worker collects more outputs.
+const MAX_STORED: u64 = 1 << 44;
 const TIMELINE_LOG: &str = "kiln: where and when the action ran";
 
 pub struct Completion {
@@ -57,13 +63,14 @@ impl Completion {
         if let Some(result) = &mut response.result {
             fill_metadata(result.execution_metadata.get_or_insert_default(), run);
         }
-        if let Err(status) = self.publish(run, &response).await {
+        let mut result = response.result.as_ref().map(|result| result.encode_to_vec().into());
+        if let Err(status) = self.publish(run, &response, result.as_ref()).await {
             let (action, error) = (&run.job.key.action, &status.message);
             tracing::error!(%action, error, "a result was not published");
-            response = failure(status);
+            (response, result) = (failure(status), None);
         }
         self.explain(run, &mut response).await;
-        self.finished(run, response, reason)
+        self.finished(run, response, result, reason)
     }
 
     /// What the store keeps for the action counts for whoever asked first. A success that is over a quota
@@ -111,9 +118,15 @@ impl Completion {
         }
     }
 
-    async fn publish(&self, run: &Run, response: &reapi::ExecuteResponse) -> Result<(), Status> {
+    /// `encoded`: the response's result.
+    async fn publish(
+        &self,
+        run: &Run,
+        response: &reapi::ExecuteResponse,
+        encoded: Option<&Bytes>,
+    ) -> Result<(), Status> {
         let ok = response.status.as_ref().is_none_or(|status| status.code == 0);
-        let Some(result) = &response.result else { return Ok(()) };
+        let (Some(result), Some(encoded)) = (&response.result, encoded) else { return Ok(()) };
         // What the worker has to say about a result is about this run, and not for the next build.
         let remarked = !response.message.is_empty();
         if !ok || remarked || result.exit_code != 0 || run.job.facts.do_not_cache {
@@ -122,7 +135,7 @@ impl Completion {
         self.promise_outputs(run, result).await?;
         let not_durable = |error| store_status("the result could not be made durable", &error);
         self.parts.blobs.sync().await.map_err(not_durable)?;
-        let put = self.parts.actions.put(&run.job.key, result.encode_to_vec().into());
+        let put = self.parts.actions.put(&run.job.key, encoded.clone());
         put.await.map_err(not_durable)
     }
 
@@ -226,7 +239,7 @@ impl Completion {
         let reason = reason(&response);
         self.add_link(run, &mut response);
         let cancelled = matches!(ending, Ending::Cancelled | Ending::NobodyWaits);
-        Finished { cancelled, ..self.finished(run, response, reason) }
+        Finished { cancelled, ..self.finished(run, response, None, reason) }
     }
 
     fn link(&self, run: &Run) -> String {
@@ -234,34 +247,35 @@ impl Completion {
         link(base_url, &run.job.key, Some(&run.operation))
     }
 
-    /// `message`: why it failed, without a link.
+    /// `result`: the response's, encoded. `message`: why it failed, without a link.
     fn finished(
         &self,
         run: &Run,
         mut response: reapi::ExecuteResponse,
+        result: Option<Bytes>,
         message: String,
     ) -> Finished {
         let code = response.status.as_ref().map_or(0, |status| status.code);
         if answers_outcomes_only(run) && response.result.is_some() {
             response.status = None;
         }
-        let result = response.result.as_ref();
-        let metadata = result.and_then(|result| result.execution_metadata.as_ref());
+        let decoded = response.result.take();
+        let metadata = decoded.as_ref().and_then(|result| result.execution_metadata.as_ref());
         Finished {
             code,
             message,
-            exit_code: result.map_or(0, |result| result.exit_code),
-            result: result.map(|result| result.encode_to_vec().into()).unwrap_or_default(),
+            exit_code: decoded.as_ref().map_or(0, |result| result.exit_code),
             timeline: timeline(run, metadata),
             worker: run.worker.clone(),
             attempts: run.attempts,
-            response: response.encode_to_vec().into(),
+            response: answer::encode(result.as_ref(), &response),
+            result: result.unwrap_or_default(),
             cancelled: false,
         }
     }
 
     /// Tells subscribers that a request waits or runs from now on.
-    pub fn begin(&self, key: &kiln_cas::ActionKey, request: &Request) {
+    pub fn begin(&self, key: &ActionKey, request: &Request) {
         let metadata = &request.metadata;
         let tool = metadata.tool_details.clone().unwrap_or_default();
         self.parts.events.begin(events::Begun {
@@ -285,74 +299,6 @@ impl Completion {
         }
         self.parts.events.publish(record.into_event());
     }
-}
-
-/// One request's end.
-pub struct Record<'a> {
-    pub id: String,
-    pub key: &'a kiln_cas::ActionKey,
-    pub facts: &'a ActionFacts,
-    pub request: &'a Request,
-    pub origin: Origin,
-    pub expected_ms: u64,
-    pub finished: &'a Finished,
-}
-
-impl Record<'_> {
-    fn into_event(self) -> Execution {
-        let Self { key, facts, request, finished, .. } = self;
-        let metadata = &request.metadata;
-        let tool = metadata.tool_details.clone().unwrap_or_default();
-        let mut timeline = finished.timeline;
-        timeline.received = request.received_at;
-        let property = |(name, value): &(String, String)| events::Property {
-            name: name.clone(),
-            value: value.clone(),
-        };
-        Execution {
-            id: self.id,
-            instance_name: key.instance.to_string(),
-            origin: self.origin as i32,
-            digest_function: key.action.function.to_wire() as i32,
-            action: Some(event_digest(&key.action)),
-            command: Some(event_digest(&facts.command)),
-            input_root: Some(event_digest(&facts.input_root)),
-            invocation_id: metadata.tool_invocation_id.clone(),
-            correlated_invocations_id: metadata.correlated_invocations_id.clone(),
-            target_id: metadata.target_id.clone(),
-            mnemonic: mnemonic(metadata, finished),
-            configuration_id: metadata.configuration_id.clone(),
-            tool_name: tool.tool_name,
-            tool_version: tool.tool_version,
-            worker: finished.worker.to_string(),
-            attempts: finished.attempts,
-            status_code: finished.code,
-            status_message: finished.message.clone(),
-            exit_code: finished.exit_code,
-            timeline: Some(timeline),
-            action_result: finished.result.clone(),
-            do_not_cache: facts.do_not_cache,
-            skip_cache_lookup: request.skip_cache_lookup,
-            platform: facts.platform.pairs().iter().map(property).collect(),
-            expected_ms: self.expected_ms,
-            cancelled: finished.cancelled,
-        }
-    }
-}
-
-/// As the client calls it, where it calls no two things so.
-fn mnemonic(metadata: &reapi::RequestMetadata, finished: &Finished) -> String {
-    let given = &metadata.action_mnemonic;
-    let told_apart = || {
-        let result = reapi::ActionResult::decode(finished.result.clone()).ok()?;
-        bazel::tell_apart(given, &result)
-    };
-    let found = if bazel::is_test(given) { told_apart() } else { None };
-    found.map_or_else(|| given.clone(), str::to_owned)
-}
-
-fn event_digest(digest: &kiln_cas::Digest) -> events::Digest {
-    events::Digest { hash: digest.hex(), size_bytes: digest.size as i64 }
 }
 
 /// The id of the invocation that a request belongs to, as promises are attributed to it.
@@ -386,10 +332,8 @@ fn missing_inputs(run: &Run, message: String, missing: &[worker::Digest]) -> Sta
 fn take_stored(result: &mut reapi::ActionResult) -> u64 {
     let Some(metadata) = &mut result.execution_metadata else { return 0 };
     let stored = metadata.auxiliary_metadata.extract_if(.., |any| any.type_url == worker::STORED);
-    stored
-        .filter_map(|any| worker::Stored::decode(&*any.value).ok())
-        .map(|stored| stored.bytes)
-        .sum()
+    let stored = stored.filter_map(|any| worker::Stored::decode(&*any.value).ok());
+    stored.fold(0_u64, |sum, stored| sum.saturating_add(stored.bytes)).min(MAX_STORED)
 }
 
 /// Why it failed, where its own output does not say so.
@@ -407,121 +351,6 @@ fn answers_outcomes_only(run: &Run) -> bool {
 
 fn failure(status: Status) -> reapi::ExecuteResponse {
     reapi::ExecuteResponse { status: Some(status), ..Default::default() }
-}
-
-/// `{base_url}/actions/{function}/{hash}/{size}?instance=…&operation=…`; empty without base.
-pub(crate) fn link(base_url: &str, key: &kiln_cas::ActionKey, operation: Option<&str>) -> String {
-    if base_url.is_empty() {
-        return String::new();
-    }
-    let action = &key.action;
-    let mut url = format!(
-        "{base_url}/actions/{}/{}/{}?instance={}",
-        action.function,
-        action.hex(),
-        action.size,
-        path(&key.instance)
-    );
-    if let Some(operation) = operation {
-        // Writing to a String cannot fail.
-        let _ = write!(url, "&operation={}", path(operation));
-    }
-    url
-}
-
-fn append_link(message: &mut String, link: &str) {
-    if !message.is_empty() && !link.is_empty() {
-        message.push('\n');
-    }
-    message.push_str(link);
-}
-
-pub(crate) fn timestamp(nanos: UnixNanos) -> Timestamp {
-    Timestamp { seconds: nanos.div_euclid(NANOS), nanos: nanos.rem_euclid(NANOS) as i32 }
-}
-
-/// A non-empty `worker` means to clients that every timestamp is set. What the worker left
-/// open is taken from the step before.
-fn fill_metadata(metadata: &mut reapi::ExecutedActionMetadata, run: &Run) {
-    if metadata.worker.is_empty() {
-        metadata.worker = run.worker.to_string();
-    }
-    metadata.queued_timestamp = Some(timestamp(run.queued_at));
-    let end = *metadata.worker_completed_timestamp.get_or_insert_with(|| timestamp(unix_nanos()));
-    let mut last = *metadata.worker_start_timestamp.get_or_insert(timestamp(run.leased_at));
-    for step in [
-        &mut metadata.input_fetch_start_timestamp,
-        &mut metadata.input_fetch_completed_timestamp,
-        &mut metadata.execution_start_timestamp,
-    ] {
-        last = *step.get_or_insert(last);
-    }
-    let mut next = end;
-    for step in [
-        &mut metadata.output_upload_completed_timestamp,
-        &mut metadata.output_upload_start_timestamp,
-        &mut metadata.execution_completed_timestamp,
-    ] {
-        next = *step.get_or_insert(next);
-    }
-}
-
-fn timeline(run: &Run, metadata: Option<&reapi::ExecutedActionMetadata>) -> events::Timeline {
-    let mut timeline = events::Timeline {
-        received: run.job.request.received_at,
-        queued: run.queued_at,
-        leased: run.leased_at,
-        finished: unix_nanos(),
-        ..Default::default()
-    };
-    if let Some(metadata) = metadata {
-        take_worker_times(&mut timeline, metadata);
-    }
-    timeline
-}
-
-/// What people want to know about a failed action, as plain text.
-fn describe(run: &Run, response: &reapi::ExecuteResponse) -> String {
-    let mut text = format!("operation: {}\naction: {}\n", run.operation, run.job.key.action);
-    let request = &run.job.request.metadata;
-    for (name, value) in [
-        ("target", request.target_id.as_str()),
-        ("mnemonic", &request.action_mnemonic),
-        ("worker", &run.worker),
-    ] {
-        if !value.is_empty() {
-            let _ = writeln!(text, "{name}: {value}");
-        }
-    }
-    let _ = writeln!(text, "attempts: {}", run.attempts);
-    if let Some(status) = response.status.as_ref().filter(|status| status.code != 0) {
-        let _ = writeln!(text, "status: {:?}: {}", Code::from_i32(status.code), status.message);
-    }
-    if let Some(result) = &response.result {
-        let _ = writeln!(text, "exit code: {}", result.exit_code);
-    }
-    let metadata = response.result.as_ref().and_then(|result| result.execution_metadata.as_ref());
-    let line = timeline(run, metadata);
-    for stage in STAGES {
-        if let Some((start, end)) = stage.span(&line) {
-            let _ = writeln!(text, "{}: {:.3} ms", stage.words(), (end - start) as f64 / 1e6);
-        }
-    }
-    text
-}
-
-/// An action-cache hit as an answer, without decoding the result.
-pub(crate) fn cached(result: Bytes, received_at: UnixNanos, message: &str) -> Finished {
-    use prost::encoding::{bool, bytes, string};
-    let mut response = Vec::with_capacity(result.len() + message.len() + 16);
-    bytes::encode(1, &result, &mut response);
-    bool::encode(2, &true, &mut response);
-    if !message.is_empty() {
-        string::encode(5, &message.to_owned(), &mut response);
-    }
-    let timeline =
-        events::Timeline { received: received_at, finished: unix_nanos(), ..Default::default() };
-    Finished { response: response.into(), result, timeline, ..Default::default() }
 }
 
 pub type SharedCompletion = Arc<Completion>;
