@@ -170,5 +170,5 @@ need_cc() {
 }
 
 need_rust() {
-  command -v cargo >/dev/null || fail "no Rust toolchain: install 1.90 or newer from https://rustup.rs"
+  command -v cargo >/dev/null || fail "no Rust toolchain: install 1.94.1 or newer from https://rustup.rs"
 }

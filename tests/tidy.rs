@@ -67,23 +67,11 @@ const LICENCES: [&str; 14] = [
     "CDLA-Permissive-2.0",
 ];
 
-/// Crates of which the build holds two versions, because two of our dependencies disagree.
-/// All but getrandom are the AWS SDK's: it still speaks the http of hyper 0.14, and signs with the
-/// digest crates of 2024.
-const DUPLICATES: &[&str] = &[
-    "base64",
-    "block-buffer",
-    "cpufeatures",
-    "crypto-common",
-    "digest",
-    "getrandom",
-    "hashbrown",
-    "http",
-    "http-body",
-    "rand",
-    "rand_core",
-    "sha2",
-];
+/// Crates of which the build holds two versions, because two of our dependencies disagree: aws-config still
+/// hashes with the digest crates of 2024, and cryptography and tracing ask for random numbers each in
+/// their way.
+const DUPLICATES: &[&str] =
+    &["base64", "block-buffer", "cpufeatures", "crypto-common", "digest", "getrandom", "sha1"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -184,6 +172,31 @@ fn the_binary_holds_one_version_of_each_crate() {
         .map(|(name, _)| name.as_str())
         .collect();
     assert_eq!(twice, DUPLICATES, "crates in more than one version");
+}
+
+/// The versions of each crate in a lock file.
+fn locked(lock: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let text = std::fs::read_to_string(root().join(lock)).expect("it is there");
+    let lock: toml::Table = text.parse().expect("it is TOML");
+    let mut versions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for package in lock["package"].as_array().expect("packages") {
+        let text = |key: &str| package[key].as_str().expect("text").to_owned();
+        versions.entry(text("name")).or_default().insert(text("version"));
+    }
+    versions
+}
+
+/// What is fuzzed is what ships. docs/development.md says how to bring the two together again.
+#[test]
+fn fuzzing_takes_the_versions_that_ship() {
+    let (shipped, fuzzed) = (locked("Cargo.lock"), locked("fuzz/Cargo.lock"));
+    let others: Vec<_> = fuzzed
+        .iter()
+        .filter(|(name, versions)| shipped.get(*name).is_some_and(|it| !it.is_superset(versions)))
+        .collect();
+    assert!(others.is_empty(), "not as in Cargo.lock: {others:?}");
+    let common = fuzzed.keys().filter(|name| shipped.contains_key(*name)).count();
+    assert!(common > 100, "only {common} crates in common");
 }
 
 #[test]
