@@ -35,7 +35,7 @@ fn collect_kinds(root: &Path, outputs: &[(&str, OutputKind)]) -> Result<Collecte
     let spec = OutputSpec { expected, directories_apart: true };
     let time = Duration::from_secs(60);
     let limits =
-        OutputLimits { entries: 1_000, blob: 1 << 30, bytes: 4 << 20, hole_bytes: 2 << 30, time };
+        OutputLimits { entries: 1_000, blob: 1 << 30, bytes: 4 << 20, hole_bytes: 1 << 29, time };
     let patience =
         Patience { cancel: CancellationToken::new(), until: std::time::Instant::now() + time };
     let root = Arc::new(File::open(root).unwrap().into());
@@ -172,13 +172,13 @@ fn too_many_too_large_and_too_deep_outputs_are_refused() {
         fs::write(dir.path().join("many").join(n.to_string()), "").unwrap();
     }
     let holes = File::create(dir.path().join("holes")).unwrap();
-    holes.set_len(1 << 40).unwrap();
+    holes.set_len(1 << 30).unwrap();
     fs::write(dir.path().join("large"), vec![1; (4 << 20) + 1]).unwrap();
     let deep: String = "d/".repeat(600);
     fs::create_dir_all(dir.path().join("deep").join(deep)).unwrap();
     for (output, said) in [
         ("many", "more than 1000 entries"),
-        ("holes", "more than 1073741824 bytes of holes"),
+        ("holes", "more than 536870912 bytes of holes"),
         ("large", "more than 4194304 bytes"),
         ("deep", "directories deep"),
     ] {
