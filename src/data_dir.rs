@@ -53,7 +53,7 @@ pub fn close(path: &Path) -> Result<(), DataDirError> {
     Ok(())
 }
 
-/// Before anything is changed: is it Kiln's, or nobody's yet?
+/// Before anything is changed: may it be closed?
 fn check(path: &Path) -> Result<(), DataDirError> {
     let Ok(about) = fs::metadata(path) else { return Ok(()) };
     if !about.is_dir() {
@@ -64,16 +64,25 @@ fn check(path: &Path) -> Result<(), DataDirError> {
         return Err(DataDirError::Link(worker));
     }
     let is_ours = fs::symlink_metadata(path.join(MARK)).is_ok_and(|mark| mark.is_file());
+    if is_ours || about.permissions().mode() & OTHERS == 0 {
+        return Ok(());
+    }
     // One that cannot be read is not ours to close either; the storage says what is wrong.
     let entries = fs::read_dir(path).into_iter().flatten().flatten();
-    let mut others = entries.map(|entry| entry.file_name()).filter(|name| name != LOST);
-    match others.next() {
-        Some(found) if !is_ours => {
-            let found = found.to_string_lossy().into_owned();
+    match entries.filter(|entry| entry.file_name() != LOST).find(may_be_used_by_others) {
+        Some(found) => {
+            let found = found.file_name().to_string_lossy().into_owned();
             Err(DataDirError::NotOurs { path: path.to_owned(), found })
         }
-        _ => Ok(()),
+        None => Ok(()),
     }
+}
+
+/// A log or a configuration of the same user may lie there before the first start. What is more than that is
+/// somebody's, who may want others to come to it.
+fn may_be_used_by_others(entry: &fs::DirEntry) -> bool {
+    let about = entry.metadata();
+    about.is_ok_and(|about| !about.is_file() || about.uid() != nix::unistd::geteuid().as_raw())
 }
 
 /// The mode that an existing directory had, if that was wider.
@@ -126,7 +135,9 @@ mod tests {
         fs::set_permissions(&path, Permissions::from_mode(0o1777)).unwrap();
         fs::create_dir(path.join(LOST)).unwrap();
         assert!(check(&path).is_ok(), "an empty file system");
-        fs::write(path.join("theirs"), "").unwrap();
+        fs::write(path.join("log"), "").unwrap();
+        assert!(check(&path).is_ok(), "where a shell sends what a server says");
+        fs::create_dir(path.join("theirs")).unwrap();
         let error = close(&path).unwrap_err();
         assert!(
             matches!(&error, DataDirError::NotOurs { found, .. } if found == "theirs"),

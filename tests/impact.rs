@@ -37,7 +37,7 @@ fn run(program: &Path, words: &[&str], directory: &Path) -> Said {
 }
 
 impl Repository {
-    /// The example, below the root of a repository whose path has a space.
+    /// The example, below the root of a repository.
     fn new(bazel: &Path) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let here = Self { bazel: directory.path().join("bazel.sh"), directory };
@@ -60,7 +60,7 @@ impl Repository {
     }
 
     fn top(&self) -> PathBuf {
-        self.directory.path().join("a repository")
+        self.directory.path().join("repository")
     }
 
     fn workspace(&self) -> PathBuf {

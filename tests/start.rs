@@ -199,11 +199,10 @@ fn what_may_be_anybody_elses_is_no_data_directory_and_stays_as_it_was() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
     let theirs = dir.path().join("theirs");
-    std::fs::create_dir(&theirs).unwrap();
-    std::fs::write(theirs.join("a file"), "precious").unwrap();
+    std::fs::create_dir_all(theirs.join("a place")).unwrap();
     std::fs::write(dir.path().join("file"), "precious").unwrap();
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
-    for (path, wide, why) in [("theirs", 0o1777, "a file"), ("file", 0o644, "is no directory")] {
+    for (path, wide, why) in [("theirs", 0o1777, "a place"), ("file", 0o644, "is no directory")] {
         let full = dir.path().join(path);
         std::fs::set_permissions(&full, std::fs::Permissions::from_mode(wide)).unwrap();
         let serve = ["serve", "--listen", "127.0.0.1:0", "--workers", "0", "--data-dir", path];

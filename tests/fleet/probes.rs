@@ -118,8 +118,8 @@ fn a_worker_is_ready_while_it_has_a_scheduler_and_tells_what_it_ran() {
         ("kiln_worker_draining", 0.0),
         ("kiln_worker_sessions_total", 1.0),
         ("kiln_worker_session_failures_total", 0.0),
-        // The large command; one output.
-        ("kiln_worker_fetched_blobs_total", 1.0),
+        // The large command with its action: of such a pair none comes with the lease. One output.
+        ("kiln_worker_fetched_blobs_total", 2.0),
         ("kiln_worker_uploaded_blobs_total", 1.0),
         ("kiln_worker_uploaded_bytes_total", 5.0),
     ] {

@@ -120,12 +120,18 @@ async fn a_reader_outlives_a_restart_of_redis() {
 }
 
 #[test]
-fn a_run_without_other_frontends_ends_with_its_session() {
+fn a_run_without_other_frontends_goes_on_after_its_session() {
     let logs = LogStreams::default();
     let open = logs.open(names());
     open.append(true, 0, &Bytes::from_static(b"x"));
     drop(open);
-    assert_eq!(logs.status(&names()[1]), None);
+    assert_eq!(logs.status(&names()[1]), Some((1, false)));
+    // Its worker comes back, and the run ends.
+    let again = logs.open(names());
+    again.append(true, 1, &Bytes::from_static(b"y"));
+    again.finish();
+    drop(again);
+    assert_eq!(logs.status(&names()[1]), Some((2, true)));
 }
 
 proptest! {

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use kiln_cas::action::Action;
-use kiln_cas::tree::check_output_path;
 use kiln_protos::reapi;
 
 use self::outputs::{directories, output_spec, writable};

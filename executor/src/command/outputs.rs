@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use kiln_cas::tree::check_output_path;
 use kiln_protos::reapi;
 use kiln_protos::reapi::command::OutputDirectoryFormat;
 

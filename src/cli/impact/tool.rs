@@ -36,6 +36,8 @@ const BAZEL_COMMON: [&str; 10] = [
     "tools/bazel",
 ];
 const BUCK2_COMMON: [&str; 3] = [".buckconfig", ".buckversion", ".buckroot"];
+/// Bazel's name for targets one by one; older versions name it when they refuse it.
+const STREAMED: &str = "streamed_proto";
 /// Most files that .bazelrc files import.
 const IMPORTS: usize = 100;
 
@@ -150,11 +152,31 @@ impl Tool {
     }
 
     async fn bazel(&self, workspace: &Path, alone: bool) -> Result<Graph, ToolError> {
-        // Bazel 7 and newer can print targets one by one, which has no limit of 2 GB.
+        // Bazel 7 and newer can print targets one by one, which has no limit of 2 GB. Distributions' builds
+        // say no version: they are asked.
         let streamed = !self.cquery && major(&self.version).is_none_or(|major| major >= 7);
-        let (framing, output) = match streamed {
-            true => (Framing::Streamed, "streamed_proto"),
-            false => (Framing::Whole, "proto"),
+        if !streamed {
+            return self.query(workspace, alone, Framing::Whole).await;
+        }
+        match self.query(workspace, alone, Framing::Streamed).await {
+            Err(ToolError::Process(ProcessError::Failed { said, .. }))
+                if said.contains(STREAMED) =>
+            {
+                self.query(workspace, alone, Framing::Whole).await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn query(
+        &self,
+        workspace: &Path,
+        alone: bool,
+        framing: Framing,
+    ) -> Result<Graph, ToolError> {
+        let output = match framing {
+            Framing::Streamed => STREAMED,
+            Framing::Whole => "proto",
         };
         let mut arguments: Vec<OsString> = Vec::new();
         if alone {
