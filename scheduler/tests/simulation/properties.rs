@@ -231,7 +231,7 @@ impl Checked {
                     let held = self.model.leases_of(worker);
                     let mut leases = if all || !held.is_empty() { held } else { Vec::new() };
                     leases.extend((i % 5 == 0).then_some(LeaseId(7_000 + i as u64)));
-                    self.model.listed(worker, &leases);
+                    self.model.heard(worker, &leases);
                     self.feed(Event::Heartbeat { worker, leases });
                 }
             }

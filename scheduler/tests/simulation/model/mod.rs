@@ -52,6 +52,8 @@ struct Lease {
     task: TaskId,
     worker: WorkerId,
     revoked: bool,
+    /// Heartbeats in a row that left it out.
+    omitted: u8,
 }
 
 type Group = (Requirement, i32, Arc<str>);
@@ -258,7 +260,7 @@ impl Model {
         assert_eq!(task.runs, attempt);
         assert!(task.runs <= self.limits.max_retries + 1, "too many runs");
         task.lease = Some(lease);
-        let held = Lease { task: id, worker, revoked: false };
+        let held = Lease { task: id, worker, revoked: false, omitted: 0 };
         assert!(self.leases.insert(lease, held).is_none(), "a lease id came twice");
         *self.running.entry(task.submit.invocation.clone()).or_default() += 1;
         if let Some(caller) = self.callers.get(&task.submit.invocation) {

@@ -20,6 +20,7 @@ impl Model {
     /// A lease goes over to another session of its host. Call before anything else is looked at.
     pub fn moved(&mut self, lease: LeaseId, worker: WorkerId) {
         let held = self.leases.get_mut(&lease).expect("only held leases are adopted");
+        held.omitted = 0;
         let old = std::mem::replace(&mut held.worker, worker);
         assert!(self.listed.contains(&lease), "a lease was adopted that nobody listed");
         self.sessions.get_mut(&old).expect("its session was open").leases.remove(&lease);
@@ -41,6 +42,19 @@ impl Model {
         self.listed = leases.iter().copied().collect();
         if let Some(session) = self.sessions.get_mut(&worker) {
             session.strays.retain(|lease| self.listed.contains(lease));
+        }
+    }
+
+    /// A heartbeat: what it leaves out for the second time is lost, before anything else goes on. Call before its
+    /// effects are looked at.
+    pub fn heard(&mut self, worker: WorkerId, leases: &[LeaseId]) {
+        self.listed(worker, leases);
+        for id in self.leases_of(worker) {
+            let Some(lease) = self.leases.get_mut(&id) else { continue };
+            lease.omitted = if self.listed.contains(&id) { 0 } else { lease.omitted + 1 };
+            if lease.omitted >= 2 {
+                self.release(id);
+            }
         }
     }
 

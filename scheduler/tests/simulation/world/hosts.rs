@@ -80,7 +80,7 @@ impl<S: Subject> World<S> {
                 leases.push(LeaseId(8_000_000_000 + self.steps));
             }
             self.tick_first();
-            self.model.listed(session, &leases);
+            self.model.heard(session, &leases);
             self.feed(front, Event::Heartbeat { worker: session, leases }, None);
         }
         self.plan(HEARTBEAT, Deed::Heartbeat(host, session));
