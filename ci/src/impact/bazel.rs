@@ -1,5 +1,7 @@
 //! Reads what `bazel query --output=proto` and `--output=streamed_proto` print.
 
+use std::collections::BTreeMap;
+
 use kiln_protos::query::{Attribute, QueryResult, Rule, Target, target::Discriminator};
 use prost::Message;
 use thiserror::Error;
@@ -14,6 +16,21 @@ pub enum Framing {
     Whole,
     /// Each has its length before it: `--output=streamed_proto`.
     Streamed,
+    /// One message holds all of them, one for each configuration: what `bazel cquery --output=proto` prints.
+    Configured,
+}
+
+/// Bazel's `analysis.CqueryResult` (src/main/protobuf/analysis_v2.proto), as far as it is read.
+#[derive(Clone, PartialEq, Message)]
+struct CqueryResult {
+    #[prost(message, repeated, tag = "1")]
+    results: Vec<ConfiguredTarget>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ConfiguredTarget {
+    #[prost(message, optional, tag = "1")]
+    target: Option<Target>,
 }
 
 #[derive(Debug, Error)]
@@ -34,13 +51,53 @@ impl Graph {
         let targets = match framing {
             Framing::Whole => QueryResult::decode(answer).map_err(GraphError::Answer)?.target,
             Framing::Streamed => streamed(answer)?,
+            Framing::Configured => {
+                let all = CqueryResult::decode(answer).map_err(GraphError::Answer)?;
+                all.results.into_iter().filter_map(|configured| configured.target).collect()
+            }
         };
         let nodes = targets.into_iter().enumerate();
         let nodes = nodes.map(|(place, target)| {
             node(target).map_err(|error| GraphError::Target(place, error)).transpose()
         });
-        Ok(Self { nodes: nodes.flatten().collect::<Result<_, _>>()? })
+        let nodes = nodes.flatten().collect::<Result<_, _>>()?;
+        Ok(Self { nodes: one_of_each(nodes) })
     }
+}
+
+/// A target that is there in several configurations is made from what any of them is made from.
+fn one_of_each(nodes: Vec<Node>) -> Vec<Node> {
+    let mut by_label: BTreeMap<String, Vec<Node>> = BTreeMap::new();
+    for node in nodes {
+        by_label.entry(node.label.clone()).or_default().push(node);
+    }
+    by_label.into_values().filter_map(merged).collect()
+}
+
+fn merged(mut nodes: Vec<Node>) -> Option<Node> {
+    let mut first = nodes.pop()?;
+    if nodes.is_empty() {
+        return Some(first);
+    }
+    let mut own: Vec<_> = nodes.iter().map(|node| node.own).chain([first.own]).flatten().collect();
+    own.sort_unstable();
+    own.dedup();
+    for node in nodes {
+        first.deps.extend(node.deps);
+        first.tags.extend(node.tags);
+    }
+    first.own = match own.as_slice() {
+        [] => None,
+        [only] => Some(*only),
+        several => {
+            let mut hasher = Hasher::new("configurations");
+            several.iter().for_each(|hash| {
+                hasher.hash(*hash);
+            });
+            Some(hasher.finish())
+        }
+    };
+    Some(first)
 }
 
 fn streamed(mut answer: &[u8]) -> Result<Vec<Target>, GraphError> {

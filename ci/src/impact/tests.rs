@@ -175,6 +175,28 @@ fn both_framings_are_read_and_a_cut_answer_is_refused() {
 }
 
 #[test]
+fn a_target_in_several_configurations_is_one_that_any_of_them_changes() {
+    // Bazel's message: each target within one of its own, the configuration beside it.
+    let configured = |copts: &[&str]| {
+        let mut answer = Vec::new();
+        for (number, copts) in copts.iter().enumerate() {
+            let target = rule("//a:a", "cc_library", &[("copts", copts)], &["//a:b"]);
+            let mut result = Vec::new();
+            prost::encoding::message::encode(1, &target, &mut result);
+            prost::encoding::uint32::encode(3, &(number as u32), &mut result);
+            prost::encoding::bytes::encode(1, &result, &mut answer);
+        }
+        let graph = Graph::from_query(&answer, Framing::Configured).unwrap();
+        assert_eq!(graph.nodes.len(), 1);
+        Snapshot::new(&graph, BTreeMap::new(), &HashMap::new())
+    };
+    let (one, two) = (configured(&["-O0", "-O2"]), configured(&["-O2", "-O0"]));
+    assert!(compare(Ok(&one), &two, &[]).affected.is_empty(), "their order says nothing");
+    let other = configured(&["-O0", "-O3"]);
+    assert_eq!(labels(&compare(Ok(&one), &other, &[])), [("//a:a", Some(0))]);
+}
+
+#[test]
 fn source_files_are_where_their_package_is() {
     let at = |label: &str, location: &str| {
         let graph = graph(vec![file(label, location)]);

@@ -154,7 +154,10 @@ impl Tool {
     async fn bazel(&self, workspace: &Path, alone: bool) -> Result<Graph, ToolError> {
         // Bazel 7 and newer can print targets one by one, which has no limit of 2 GB. Distributions' builds
         // say no version: they are asked.
-        let streamed = !self.cquery && major(&self.version).is_none_or(|major| major >= 7);
+        let streamed = major(&self.version).is_none_or(|major| major >= 7);
+        if self.cquery {
+            return self.query(workspace, alone, Framing::Configured).await;
+        }
         if !streamed {
             return self.query(workspace, alone, Framing::Whole).await;
         }
@@ -176,7 +179,7 @@ impl Tool {
     ) -> Result<Graph, ToolError> {
         let output = match framing {
             Framing::Streamed => STREAMED,
-            Framing::Whole => "proto",
+            Framing::Whole | Framing::Configured => "proto",
         };
         let mut arguments: Vec<OsString> = Vec::new();
         if alone {
