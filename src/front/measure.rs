@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum::body::{Body, Bytes};
-use http::{HeaderMap, HeaderName, Request, Response, Version};
+use http::{HeaderMap, Request, Response, Version};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use kiln_cas::access::Right;
@@ -20,6 +20,7 @@ use super::memory::charged;
 use super::service::Service;
 use super::site::Stranger;
 use super::unknown::is_grpc;
+use super::unreadable::{GRPC_STATUS, correct};
 use crate::auth::access::Caller;
 use crate::auth::local::Neighbour;
 use crate::auth::permissions::{Permission, of_grpc};
@@ -27,7 +28,6 @@ use crate::telemetry::requests::{Call, Lane, Route, UNKNOWN_PLACE, place};
 
 /// Calls of this service end with their client: an answer is worth its work only while somebody waits.
 const EXECUTION: &str = "/build.bazel.remote.execution.v2.Execution/";
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// What concerns everybody: running actions for others, and administering the server.
 const WORK: Permission = Permission::All(Right::Work);
@@ -130,7 +130,8 @@ fn kind(lane: Arc<Lane>, request: &Request<Incoming>) -> Kind {
 }
 
 /// A call without a body has its code in the headers; others have it in the trailers.
-fn answered(call: Call, response: Response<Body>) -> Response<Measured> {
+fn answered(call: Call, mut response: Response<Body>) -> Response<Measured> {
+    correct(response.headers_mut());
     match code(response.headers()) {
         Some(code) => {
             call.end(code);
@@ -166,10 +167,11 @@ impl http_body::Body for Measured {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        match &frame {
+        let mut frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        match &mut frame {
             Some(Ok(frame)) => {
-                if let Some(trailers) = frame.trailers_ref() {
+                if let Some(trailers) = frame.trailers_mut() {
+                    correct(trailers);
                     self.end(code(trailers).unwrap_or(Code::Unknown));
                 }
             }

@@ -19,6 +19,7 @@ mod site;
 mod socket;
 mod tls;
 pub mod unknown;
+mod unreadable;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -246,7 +246,9 @@ mod tests {
         let grpc = ("content-type", "application/grpc");
         let check = |headers: &[_]| site().check(&request(CALL, headers), true);
         assert_eq!(check(&[grpc]), Ok(()));
-        assert_eq!(check(&[("content-type", "application/grpc+proto")]), Ok(()));
+        for kind in ["application/grpc+proto", "Application/gRPC", "APPLICATION/GRPC;x=y"] {
+            assert_eq!(check(&[("content-type", kind)]), Ok(()), "{kind}");
+        }
         for other in
             ["text/plain", "application/grpc-web", "application/grpcx", "multipart/form-data"]
         {

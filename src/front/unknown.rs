@@ -34,10 +34,12 @@ pub fn unknown_method(path: &str) -> Status {
     Status::unimplemented(format!("Kiln does not know the method {path}"))
 }
 
+const GRPC: &[u8] = b"application/grpc";
+
 /// `application/grpc`, also with a codec (`+proto`); not `application/grpc-web`, which browsers speak.
 pub fn is_grpc(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|kind| kind.as_bytes().strip_prefix(b"application/grpc"))
-        .is_some_and(|rest| matches!(rest, [] | [b'+' | b';' | b' ', ..]))
+    let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
+    kind.split_at_checked(GRPC.len()).is_some_and(|(kind, rest)| {
+        kind.eq_ignore_ascii_case(GRPC) && matches!(rest, [] | [b'+' | b';' | b' ', ..])
+    })
 }

@@ -13,3 +13,4 @@ mod proxies;
 mod storage;
 #[path = "../support/mod.rs"]
 mod support;
+mod unreadable;

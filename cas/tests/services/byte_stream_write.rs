@@ -303,7 +303,7 @@ async fn malformed_names_and_large_messages_are_refused() {
         refused(server.write(sent).await, Code::InvalidArgument, "resource_name: ");
     }
     let huge = vec![write_request(&name(&digest), 0, &vec![0; 17 << 20], true)];
-    refused(server.write(huge).await, Code::ResourceExhausted, "WriteRequest: a message of");
+    refused(server.write(huge).await, Code::OutOfRange, "WriteRequest: a message of");
     let large = Digest { size: 31 << 20, ..digest };
     let sent = vec![write_request(&name(&large), 0, &data, false)];
     refused(server.write(sent).await, Code::InvalidArgument, "max_cas_blob_size_bytes");

@@ -192,7 +192,7 @@ async fn larger_batches_than_advertised_are_taken_and_the_limit_is_named() {
         ..Default::default()
     };
     let result = server.cas().batch_update_blobs(request).await;
-    refused(result, Code::ResourceExhausted, "BatchUpdateBlobsRequest: a message of");
+    refused(result, Code::OutOfRange, "BatchUpdateBlobsRequest: a message of");
     assert!(server.has(&digest).await, "the server keeps serving");
 }
 

@@ -83,7 +83,9 @@ impl<B: RequestBody> Messages<B> {
 
     fn refuse(&self, error: FrameError) -> Status {
         let code = match error {
-            FrameError::TooLarge { .. } => Code::ResourceExhausted,
+            // As the services answer that do not read messages here. Bazel tries RESOURCE_EXHAUSTED
+            // again, and no second try makes a message smaller.
+            FrameError::TooLarge { .. } => Code::OutOfRange,
             FrameError::Compressed => Code::Unimplemented,
             FrameError::Truncated => Code::InvalidArgument,
         };
