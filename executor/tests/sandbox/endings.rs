@@ -83,18 +83,19 @@ both! {
 
     async fn a_timeout_asks_first_and_keeps_the_output(slot: &mut Fixture) {
         let mut spec = slot.shell("trap 'echo bye; exit 3' TERM; echo hi; sleep 60 & wait");
-        spec.timeout = Duration::from_millis(300);
+        // On a busy machine a shell needs longer than one would think to set a trap.
+        spec.timeout = Duration::from_secs(2);
         let ran = slot.run(&spec).await;
         assert_eq!((ran.ending, ran.stdout.as_str()), (Ending::TimedOut, "hi\nbye\n"));
     }
 
     async fn ignoring_the_request_to_end_does_not_help(slot: &mut Fixture) {
         let mut spec = slot.shell("trap '' TERM; echo deaf; while :; do sleep 1; done");
-        spec.timeout = Duration::from_millis(200);
+        spec.timeout = Duration::from_secs(2);
         let start = Instant::now();
         let ran = slot.run(&spec).await;
         assert_eq!((ran.ending, ran.stdout.as_str()), (Ending::TimedOut, "deaf\n"));
-        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
     }
 
     async fn a_cancelled_action_ends_and_keeps_its_output(slot: &mut Fixture) {

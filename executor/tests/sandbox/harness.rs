@@ -112,7 +112,7 @@ pub fn config(dir: &Path) -> SlotConfig {
         scratch_dir: dir.join("scratch"),
         zygote_command: vec![env!("CARGO_BIN_EXE_kiln-zygote").into()],
         input_dirs: vec![dir.to_owned()],
-        grace: Duration::from_millis(200),
+        grace: Duration::from_secs(1),
         ..SlotConfig::default()
     }
 }

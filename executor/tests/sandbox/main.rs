@@ -5,6 +5,7 @@
 mod conditions;
 mod endings;
 mod harness;
+mod hidden;
 mod isolation;
 mod leftovers;
 mod misbehaving;

@@ -24,6 +24,7 @@ use super::process::{self, Ended};
 use super::renames::{Listener, Renames, Rights};
 use super::roots::Roots;
 use super::scratch::{self, Scratch};
+use super::seccomp::OfAction;
 use super::socket::Socket;
 use crate::sandbox::cgroup::{Cgroups, SMALLEST};
 use crate::sandbox::wire::{Asked, Reply, Report, Request, Status};
@@ -56,6 +57,7 @@ pub(super) struct Workshop {
     /// `None`: to be made anew.
     pub network: Option<EmptyNetwork>,
     pub outcome: Outcome,
+    pub filter: OfAction,
     pub init_stack: Vec<u8>,
     pub program_stack: Vec<u8>,
     pub null: File,
@@ -193,6 +195,7 @@ impl Workshop {
             stderr: streams.stderr,
             zygote: self.zygote.as_fd(),
             outcome: &self.outcome,
+            filter: &self.filter,
         };
         let namespace = self.roots.get(&spec.root, spec.network)?;
         let program_stack = &mut self.program_stack;

@@ -2,8 +2,10 @@
 //! made of the machine's own directories would show them.
 
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
+use super::elsewhere::{self, Place};
 use super::error::{Context, ZygoteError};
 use super::mounts;
 
@@ -14,16 +16,27 @@ const LEAST_DEPTH: usize = 2;
 /// In a prepared root: an empty file that nobody can read.
 const NOTHING: &str = "kiln/nothing";
 
-/// Those that exist, as paths without links. Of a file it is the directory: a file that is replaced by
-/// another one would be seen again. Only the file itself is hidden in a directory of programs.
+/// Those that exist, as paths without links, at each place where mounts show them. Of a file it is the
+/// directory: a file that is replaced by another one would be seen again. Only the file itself is hidden in a
+/// directory of programs.
 pub(super) fn find(paths: &[PathBuf]) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = paths.iter().filter_map(|path| place_of(path)).collect();
+    let mounts = elsewhere::mounts(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default());
+    let others = found.iter().flat_map(|path| elsewhere::places(&mounts, path));
+    let others: Vec<_> = others.filter(is_there).map(|place| place.path).collect();
+    found.extend(others);
     found.sort();
     found.dedup();
     // What lies in another one of them is hidden with it.
     let all = found.clone();
     found.retain(|path| !all.iter().any(|other| path != other && path.starts_with(other)));
     found
+}
+
+/// Whether it is the same file or directory, and no other mount covers it.
+fn is_there(place: &Place) -> bool {
+    let id = |path| fs::metadata(path).map(|it| (it.dev(), it.ino())).ok();
+    id(&place.path).is_some_and(|other| id(&place.original) == Some(other))
 }
 
 fn place_of(path: &Path) -> Option<PathBuf> {

@@ -22,6 +22,7 @@ use super::namespace::change_root;
 use super::network::EmptyNetwork;
 use super::outcome::Outcome;
 use super::privileges::{self, StandIns};
+use super::seccomp::OfAction;
 use super::{attributes, layout, mounts, process};
 use crate::sandbox::wire::Status;
 use crate::sandbox::{CommandSpec, Condition, EXEC_ROOT, RootFs};
@@ -49,6 +50,7 @@ pub(super) struct Plan<'a> {
     /// Readable once the zygote is dead.
     pub zygote: BorrowedFd<'a>,
     pub outcome: &'a Outcome,
+    pub filter: &'a OfAction,
 }
 
 impl Plan<'_> {
@@ -171,7 +173,8 @@ impl Plan<'_> {
         }
         conditions::in_program(self.spec.conditions).context("sched_setaffinity", "")?;
         privileges::keep_capabilities(CapabilitySet::empty()).context("capset", "")?;
-        self.stand_ins.apply().context("setrlimit", "")
+        self.stand_ins.apply().context("setrlimit", "")?;
+        self.filter.apply()
     }
 }
 

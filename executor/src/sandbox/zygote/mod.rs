@@ -7,6 +7,7 @@ mod command;
 mod conditions;
 mod copy;
 mod devices;
+mod elsewhere;
 mod error;
 mod etc;
 mod hide;
@@ -139,6 +140,7 @@ fn set_up(
     let workshop = Workshop {
         scratch: Scratch::new(config.upper, identity)?,
         outcome: outcome::Outcome::new()?,
+        filter: seccomp::OfAction::new(),
         init_stack: process::stack(),
         program_stack: process::stack(),
         upper: config.upper,

@@ -4,7 +4,8 @@
 //! mounts and namespaces are out of their reach anyway. The filter keeps them away from further
 //! kernel code that has been a way out of sandboxes before, and from sockets that no network namespace
 //! bounds. Installing one costs as much as starting a small program: it lies on the zygote, and actions
-//! inherit it.
+//! inherit it. What the zygote itself needs to mount is taken from each action by a second one, which is so
+//! short that it costs little.
 #![allow(unsafe_code)] // the seccomp call has no safe counterpart
 
 mod numbers;
@@ -73,12 +74,31 @@ pub(super) fn apply() -> Result<Option<OwnedFd>, ZygoteError> {
     }
 }
 
+/// The second filter, made once for all actions of a slot.
+#[derive(Debug)]
+pub(super) struct OfAction(Vec<libc::sock_filter>);
+
+impl OfAction {
+    pub(super) fn new() -> Self {
+        Self(no_mounts().into_filter())
+    }
+
+    /// Holds for this process and all that it becomes and starts.
+    pub(super) fn apply(&self) -> Result<(), ZygoteError> {
+        set(&self.0, 0).map(drop)
+    }
+}
+
 fn install(asks: bool, flags: libc::c_ulong) -> Result<libc::c_long, ZygoteError> {
-    let mut filter = whole(asks).into_filter();
+    set(&whole(asks).into_filter(), flags)
+}
+
+fn set(filter: &[libc::sock_filter], flags: libc::c_ulong) -> Result<libc::c_long, ZygoteError> {
     let program = libc::sock_fprog {
         len: u16::try_from(filter.len())
             .map_err(|_| ZygoteError::Refused("the system call filter is too long".to_owned()))?,
-        filter: filter.as_mut_ptr(),
+        // The kernel only reads it.
+        filter: filter.as_ptr().cast_mut(),
     };
     // SAFETY: the kernel reads a live sock_fprog, whose length is that of the live array it points to.
     let result = unsafe {
@@ -95,6 +115,23 @@ fn whole(asks: bool) -> Program {
         program.when(equal(abi.architecture), calls(&abi, asks));
     }
     program.answer(libc::SECCOMP_RET_KILL_PROCESS);
+    program
+}
+
+/// Other architectures are the first filter's affair.
+fn no_mounts() -> Program {
+    let mut program = Program::default();
+    program.load(ARCHITECTURE);
+    for abi in abis() {
+        let mut calls = Program::default();
+        calls.load(NUMBER);
+        for call in &abi.mounting {
+            calls.when(equal(*call), refuse(libc::EPERM));
+        }
+        calls.append(allow());
+        program.when(equal(abi.architecture), calls);
+    }
+    program.append(allow());
     program
 }
 
@@ -196,14 +233,23 @@ fn no_unseen_family() -> Program {
 mod tests {
     use super::*;
 
-    /// What the filter answers.
+    /// What the filter of a zygote answers.
     fn answer<const N: usize>(architecture: u32, number: u32, arguments: [u64; N]) -> u32 {
+        answer_of(&whole(true), architecture, number, arguments)
+    }
+
+    fn answer_of<const N: usize>(
+        filter: &Program,
+        architecture: u32,
+        number: u32,
+        arguments: [u64; N],
+    ) -> u32 {
         let mut data = Vec::new();
         data.extend(number.to_ne_bytes());
         data.extend(architecture.to_ne_bytes());
         data.extend(0_u64.to_ne_bytes());
         arguments.iter().for_each(|argument| data.extend(argument.to_ne_bytes()));
-        whole(true).run(&data)
+        filter.run(&data)
     }
 
     fn errno(errno: i32) -> u32 {
@@ -258,6 +304,24 @@ mod tests {
             assert_eq!(exchange, libc::SECCOMP_RET_ALLOW);
             if abi.has_x32 {
                 assert_eq!(of(X32 | 39, 0, 0), errno(libc::ENOSYS));
+            }
+        }
+    }
+
+    #[test]
+    fn an_action_mounts_nothing_and_the_zygote_does() {
+        let filter = no_mounts();
+        for abi in abis() {
+            for call in &abi.mounting {
+                let of_action = answer_of(&filter, abi.architecture, *call, [0; 3]);
+                assert_eq!(of_action, errno(libc::EPERM), "{call}");
+                let of_zygote = answer(abi.architecture, *call, [0; 3]);
+                assert_eq!(of_zygote, libc::SECCOMP_RET_ALLOW, "{call}");
+            }
+            // getpid() or getuid(), or whatever these are.
+            for call in [39, 199, 20] {
+                let others = answer_of(&filter, abi.architecture, call, [0; 3]);
+                assert_eq!(others, libc::SECCOMP_RET_ALLOW, "{call}");
             }
         }
     }

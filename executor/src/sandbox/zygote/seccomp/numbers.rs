@@ -6,6 +6,8 @@ pub(super) struct Abi {
     /// What neither actions nor the zygote, once it is set up, ever need.
     pub never: Vec<u32>,
     pub absent: Vec<u32>,
+    /// What the zygote needs for each action, and no action does.
+    pub mounting: Vec<u32>,
     /// Calls whose first argument is flags of namespaces.
     pub namespaces: [u32; 2],
     /// Calls whose first argument is a family of sockets, and the third its protocol.
@@ -26,6 +28,9 @@ pub(super) fn abis() -> Vec<Abi> {
     }
     all
 }
+
+/// Newer than the names that there are for calls; the same everywhere.
+const OPEN_TREE_ATTR: u32 = 467;
 
 const NATIVE: u32 = if cfg!(target_arch = "aarch64") { 0xc000_00b7 } else { 0xc000_003e };
 
@@ -67,10 +72,21 @@ fn native() -> Abi {
         libc::SYS_io_uring_enter,
         libc::SYS_io_uring_register,
     ];
+    let mounting = [
+        libc::SYS_chroot,
+        libc::SYS_mount,
+        libc::SYS_mount_setattr,
+        libc::SYS_move_mount,
+        libc::SYS_open_tree,
+        libc::SYS_pivot_root,
+        libc::SYS_setns,
+        libc::SYS_umount2,
+    ];
     Abi {
         architecture: NATIVE,
         never: never.map(number).to_vec(),
         absent: absent.map(number).to_vec(),
+        mounting: mounting.map(number).into_iter().chain([OPEN_TREE_ATTR]).collect(),
         namespaces: [libc::SYS_clone, libc::SYS_unshare].map(number),
         sockets: [libc::SYS_socket, libc::SYS_socketpair].map(number),
         socketcall: None,
@@ -127,10 +143,23 @@ fn i386() -> Abi {
         426, // io_uring_enter
         427, // io_uring_register
     ];
+    let mounting = [
+        61,  // chroot
+        21,  // mount
+        442, // mount_setattr
+        429, // move_mount
+        428, // open_tree
+        217, // pivot_root
+        346, // setns
+        22,  // umount
+        52,  // umount2
+        OPEN_TREE_ATTR,
+    ];
     Abi {
         architecture: 0x4000_0003,
         never: never.to_vec(),
         absent: absent.to_vec(),
+        mounting: mounting.to_vec(),
         namespaces: [120, 310],
         sockets: [359, 360],
         socketcall: Some(102),
