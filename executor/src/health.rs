@@ -1,6 +1,7 @@
 //! Whether this worker should take actions: it looks for room before each, and after some faults
 //! of its own in a row it takes none until a trial has gone well.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ const TRIAL_BYTES: usize = 64 << 10;
 
 /// Decides whether the worker takes actions.
 pub struct Health {
-    work_dir: PathBuf,
+    place: Place,
     faults: u32,
     /// How often the worker has paused since an action last went well here.
     pauses: u32,
@@ -37,7 +38,7 @@ struct Pause {
 
 impl Health {
     pub fn new(work_dir: PathBuf) -> Self {
-        Self { work_dir, faults: 0, pauses: 0, paused: None }
+        Self { place: Place::new(work_dir), faults: 0, pauses: 0, paused: None }
     }
 
     /// Why the worker takes nothing; `None`: it does.
@@ -78,7 +79,7 @@ impl Health {
     /// Pauses where there is no room for another action.
     pub fn look_for_room(&mut self, now: Instant) {
         if self.paused.is_none()
-            && let Err(reason) = room(&self.work_dir)
+            && let Err(reason) = self.place.room()
         {
             self.pause(reason, now);
         }
@@ -108,35 +109,59 @@ impl Health {
 
     /// The part of a trial that needs no slot: there is room, and a file can be written and read.
     pub fn disk_trial(&self) -> impl Future<Output = Result<(), String>> + Send + use<> {
-        let work_dir = self.work_dir.clone();
+        let place = self.place.clone();
         async move {
             let trial = tokio::task::spawn_blocking(move || {
-                room(&work_dir)?;
-                write_and_read(&work_dir)
-                    .map_err(|error| format!("{} cannot be written: {error}", work_dir.display()))
+                place.room()?;
+                write_and_read(&place.path)
+                    .map_err(|error| format!("{} cannot be written: {error}", place.path.display()))
             });
             trial.await.map_err(|error| error.to_string())?
         }
     }
 }
 
-fn room(place: &Path) -> Result<(), String> {
-    let shown = place.display();
-    let found = statvfs(place).map_err(|error| format!("{shown} cannot be looked at: {error}"))?;
-    let bytes = found.blocks_available().saturating_mul(found.fragment_size());
-    if bytes < MIN_BYTES {
-        return Err(format!(
-            "the disk is full: {shown} has {} MiB left, less than {} MiB",
-            bytes >> 20,
-            MIN_BYTES >> 20
-        ));
+/// The work directory, and which one it was at the start.
+#[derive(Debug, Clone)]
+struct Place {
+    path: PathBuf,
+    made: Option<(u64, u64)>,
+}
+
+impl Place {
+    fn new(path: PathBuf) -> Self {
+        Self { made: identity(&path), path }
     }
-    // Some file systems do not count files.
-    let (all, left) = (found.files(), found.files_available());
-    if all > 0 && left < MIN_FILES {
-        return Err(format!("the disk is full: {shown} has room for {left} files only"));
+
+    fn room(&self) -> Result<(), String> {
+        let shown = self.path.display();
+        if self.made.is_some() && identity(&self.path) != self.made {
+            return Err(format!(
+                "{shown} has been removed or replaced while it was in use: start this worker again"
+            ));
+        }
+        let found =
+            statvfs(&self.path).map_err(|error| format!("{shown} cannot be looked at: {error}"))?;
+        let bytes = found.blocks_available().saturating_mul(found.fragment_size());
+        if bytes < MIN_BYTES {
+            return Err(format!(
+                "the disk is full: {shown} has {} MiB left, less than {} MiB",
+                bytes >> 20,
+                MIN_BYTES >> 20
+            ));
+        }
+        // Some file systems do not count files.
+        let (all, left) = (found.files(), found.files_available());
+        if all > 0 && left < MIN_FILES {
+            return Err(format!("the disk is full: {shown} has room for {left} files only"));
+        }
+        Ok(())
     }
-    Ok(())
+}
+
+/// Device and inode.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
 }
 
 fn write_and_read(work_dir: &Path) -> std::io::Result<()> {
@@ -206,5 +231,21 @@ mod tests {
         assert!(health.disk_trial().await.is_err());
         let there = Health::new(place.path().to_owned());
         assert_eq!(there.disk_trial().await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_place_that_is_taken_away_pauses_until_it_is_back() {
+        let around = tempfile::tempdir().unwrap();
+        let [place, aside] = ["work", "aside"].map(|name| around.path().join(name));
+        std::fs::create_dir(&place).unwrap();
+        let mut health = Health::new(place.clone());
+        std::fs::rename(&place, &aside).unwrap();
+        health.look_for_room(Instant::now());
+        assert!(health.paused().unwrap().contains("start this worker again"));
+        std::fs::create_dir(&place).unwrap();
+        assert!(health.disk_trial().await.is_err(), "it is another one");
+        std::fs::remove_dir(&place).unwrap();
+        std::fs::rename(&aside, &place).unwrap();
+        assert_eq!(health.disk_trial().await, Ok(()));
     }
 }

@@ -164,6 +164,30 @@ fn declared_kinds_are_enforced() {
     assert_eq!(result.output_symlinks.len(), 1);
 }
 
+/// The names together have 300 times the bytes that outputs may have.
+#[tokio::test]
+async fn a_file_of_many_names_is_counted_and_read_once() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("d")).unwrap();
+    let content = vec![7; 4 << 20];
+    fs::write(dir.path().join("one"), &content).unwrap();
+    for n in 0..300 {
+        fs::hard_link(dir.path().join("one"), dir.path().join("d").join(n.to_string())).unwrap();
+    }
+    let collected = collect_all(dir.path(), &["d", "one"]).unwrap();
+    let whole = FUNCTION.digest(&content);
+    let contents = collected.blobs.iter().filter(|(digest, _)| *digest == whole);
+    assert_eq!(contents.count(), 1);
+    let store = memory_store();
+    let result = store_all(&store, collected).await;
+    assert_eq!(result.output_files[0].digest, Some(whole.to_wire()));
+    assert_eq!(get(&store, &whole.to_wire()).await, content);
+    // Another file of the same content is another file.
+    fs::write(dir.path().join("two"), &content).unwrap();
+    let error = collect_all(dir.path(), &["d", "two"]).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("more than 4194304 bytes"), "{error}");
+}
+
 #[test]
 fn too_many_too_large_and_too_deep_outputs_are_refused() {
     let dir = tempfile::tempdir().unwrap();

@@ -26,11 +26,21 @@ pub enum Kind {
         /// Bytes on the disk or in memory: fewer than `size` where the file has holes.
         allocated: u64,
         executable: bool,
+        /// Where it has other names as well.
+        inode: Option<Inode>,
     },
     Directory,
     Symlink,
     /// What it is, in words.
     Special(&'static str),
+}
+
+/// A file by whatever name; of another size it is not the same any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Inode {
+    device: u64,
+    number: u64,
+    size: u64,
 }
 
 /// Where a path leads.
@@ -152,7 +162,9 @@ fn kind_of(stat: &FileStat) -> Kind {
     match format {
         SFlag::S_IFREG => {
             let (size, allocated) = (stat.st_size as u64, stat.st_blocks as u64 * BLOCK_BYTES);
-            Kind::File { size, allocated, executable: stat.st_mode & 0o111 != 0 }
+            let inode = Inode { device: stat.st_dev, number: stat.st_ino, size };
+            let inode = (stat.st_nlink > 1).then_some(inode);
+            Kind::File { size, allocated, executable: stat.st_mode & 0o111 != 0, inode }
         }
         SFlag::S_IFDIR => Kind::Directory,
         SFlag::S_IFLNK => Kind::Symlink,

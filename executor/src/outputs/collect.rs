@@ -1,6 +1,6 @@
 //! Finds the declared outputs beneath the root of a finished action, and names them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::Read as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use kiln_cas::{Digest, DigestFunction};
 use kiln_protos::reapi;
 use nix::dir::Dir;
 
-use super::beneath::{self, Found, Kind};
+use super::beneath::{self, Found, Inode, Kind};
 use super::hash::{Stopped, check_size, hash};
 use super::tree::TreeBuilder;
 use super::{
@@ -42,6 +42,7 @@ pub fn collect(
         result: reapi::ActionResult::default(),
         blobs: Vec::new(),
         named: HashSet::new(),
+        linked: HashMap::new(),
         kept: 0,
         entries: 0,
         bytes: 0,
@@ -74,6 +75,8 @@ struct Collector<'a> {
     result: reapi::ActionResult,
     blobs: Vec<(Digest, Content)>,
     named: HashSet<Digest>,
+    /// Files that have several names: each is counted and hashed once.
+    linked: HashMap<Inode, Digest>,
     /// Bytes held in memory.
     kept: u64,
     entries: usize,
@@ -99,8 +102,8 @@ impl Collector<'_> {
         let Some(kind) = self.kind(parent.as_fd(), name, path)? else { return Ok(()) };
         self.check_kind(output, kind)?;
         match kind {
-            Kind::File { size, executable, .. } => {
-                let digest = self.file(parent.as_fd(), name, path, size)?;
+            Kind::File { size, executable, inode, .. } => {
+                let digest = self.file(parent.as_fd(), name, path, size, inode)?;
                 self.result.output_files.push(reapi::OutputFile {
                     path: output.declared.clone(),
                     digest: Some(digest.to_wire()),
@@ -199,8 +202,8 @@ impl Collector<'_> {
             let path = paths::join(path, &name);
             let Some(kind) = self.kind(listing.as_fd(), &name, &path)? else { continue };
             match kind {
-                Kind::File { size, executable, .. } => {
-                    let digest = self.file(listing.as_fd(), &name, &path, size)?;
+                Kind::File { size, executable, inode, .. } => {
+                    let digest = self.file(listing.as_fd(), &name, &path, size, inode)?;
                     message.files.push(reapi::FileNode {
                         name,
                         digest: Some(digest.to_wire()),
@@ -269,7 +272,9 @@ impl Collector<'_> {
         self.patience.check()?;
         let kind = beneath::kind(directory, name).map_err(OutputError::met("look at", path))?;
         self.entries += 1;
-        if let Some(Kind::File { size, allocated, .. }) = kind {
+        if let Some(Kind::File { size, allocated, inode, .. }) = kind
+            && inode.is_none_or(|inode| !self.linked.contains_key(&inode))
+        {
             if size > self.limits.blob {
                 return Err(OutputError::TooLarge { size, limit: self.limits.blob });
             }
@@ -295,6 +300,22 @@ impl Collector<'_> {
     }
 
     fn file(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        name: &str,
+        path: &str,
+        size: u64,
+        inode: Option<Inode>,
+    ) -> Result<Digest, OutputError> {
+        if let Some(known) = inode.and_then(|inode| self.linked.get(&inode)) {
+            return Ok(*known);
+        }
+        let digest = self.read(directory, name, path, size)?;
+        self.linked.extend(inode.map(|inode| (inode, digest)));
+        Ok(digest)
+    }
+
+    fn read(
         &mut self,
         directory: BorrowedFd<'_>,
         name: &str,
