@@ -77,8 +77,25 @@ impl Digest {
         Self::from_hex(digest.hash.as_bytes(), size, function)
     }
 
-    /// `hex`: 64 lowercase hexadecimal digits.
+    /// `hex`: 64 lowercase hexadecimal digits. Errors: it is none, or cannot be the hash of so many bytes.
     pub fn from_hex(hex: &[u8], size: u64, function: DigestFunction) -> Result<Self, DigestError> {
+        Self::of_any_size(hex, size, function)?.possible()
+    }
+
+    /// The same, unless it names no content: the one hash without bytes is that of the empty blob.
+    pub fn possible(self) -> Result<Self, DigestError> {
+        match (self.size == 0) == (self.hash == empty_hash(self.function)) {
+            true => Ok(self),
+            false => Err(DigestError::Impossible { hash: self.hex(), size: self.size }),
+        }
+    }
+
+    /// Of a name that says nothing of a size, where `size` stands for that.
+    pub fn of_any_size(
+        hex: &[u8],
+        size: u64,
+        function: DigestFunction,
+    ) -> Result<Self, DigestError> {
         let hash = decode_hex(hex)
             .ok_or_else(|| DigestError::MalformedHash(String::from_utf8_lossy(hex).into_owned()))?;
         Ok(Self { hash, size, function })
@@ -208,6 +225,10 @@ pub enum DigestError {
     MalformedHash(String),
     #[error("size_bytes {0} is negative")]
     NegativeSize(i64),
+    #[error(
+        "no content has the hash {hash} and {size} bytes: the empty blob alone has 0 bytes, and its hash"
+    )]
+    Impossible { hash: String, size: u64 },
     #[error("the digest is not set")]
     Absent,
 }
@@ -221,6 +242,23 @@ mod tests {
         for function in DigestFunction::ALL {
             assert!(function.digest(b"").is_empty_blob());
             assert!(!function.digest(b"x").is_empty_blob());
+        }
+    }
+
+    #[test]
+    fn a_digest_that_nothing_can_have_is_none() {
+        for function in DigestFunction::ALL {
+            let (empty, other) = (function.digest(b""), function.digest(b"x"));
+            for (digest, size, is_one) in
+                [(empty, 0, true), (empty, 5, false), (other, 1, true), (other, 0, false)]
+            {
+                let digest = Digest { size, ..digest };
+                let text = digest.hex();
+                let read = Digest::from_hex(text.as_bytes(), size, function);
+                assert_eq!(read.is_ok(), is_one, "{digest}");
+                assert_eq!(Digest::from_wire(&digest.to_wire(), function), read);
+                assert_eq!(Digest::of_any_size(text.as_bytes(), size, function), Ok(digest));
+            }
         }
     }
 
