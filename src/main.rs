@@ -21,5 +21,6 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|word| word == ZYGOTE) {
         return kiln_executor::sandbox::zygote_main();
     }
+    kiln_executor::sandbox::own_signals();
     cli::run()
 }

@@ -30,6 +30,11 @@ pub enum AllowedError {
     Url { prefix: String, error: UrlError },
     #[error("{0:?}: a beginning of URLs has no query and no fragment")]
     Query(String),
+    /// What stands for many elsewhere would match nothing here.
+    #[error(
+        "{0:?}: no host is called so; https:// alone stands for the whole internet, and each host has to be listed"
+    )]
+    Pattern(String),
 }
 
 impl Allowed {
@@ -77,6 +82,9 @@ impl FromStr for Prefix {
         }
         let url = urls::parse(text)
             .map_err(|error| AllowedError::Url { prefix: urls::without_secrets(text), error })?;
+        if url.host_str().is_some_and(|host| host.contains('*')) {
+            return Err(AllowedError::Pattern(urls::without_secrets(text)));
+        }
         let host = url.host().map(|host| (host.to_owned(), url.port_or_known_default()));
         Ok(Self { secure: url.scheme() == "https", host, path: url.path().to_owned() })
     }
@@ -185,6 +193,8 @@ mod tests {
             ("ftp://a/", "only http"),
             ("https://u:p@a/", "user or a password"),
             ("https://a/?b", "no query"),
+            ("https://*", "https:// alone"),
+            ("https://*.a.b/c", "https:// alone"),
         ] {
             let error = Allowed::new(&[bad.to_owned()]).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");

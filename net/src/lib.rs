@@ -3,6 +3,7 @@
 //! | module | what it does |
 //! | --- | --- |
 //! | `tls` | certificates, keys and authorities from files |
+//! | `files` | reads files that somebody names |
 //! | `http` | builds the HTTP client that assets, images, keys and the command line use |
 //! | `grpc` | connections to servers, tokens, failed calls |
 //! | `proxy` | proxies from the environment |
@@ -15,6 +16,7 @@
 mod allowed;
 mod backoff;
 pub mod causes;
+pub mod files;
 pub mod grpc;
 pub mod http;
 mod proxy;

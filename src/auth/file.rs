@@ -64,9 +64,8 @@ struct Granted {
 pub fn read(paths: &[PathBuf]) -> Result<Policy, AccessFileError> {
     let (mut tokens, mut grants) = (Vec::new(), Vec::new());
     for path in paths {
-        let text = std::fs::read_to_string(path).map_err(|error| AccessFileError::Unreadable {
-            path: path.clone(),
-            message: error.to_string(),
+        let text = kiln_net::files::read_text(path).map_err(|error| {
+            AccessFileError::Unreadable { path: path.clone(), message: error.to_string() }
         })?;
         parse(path, &text, &mut tokens, &mut grants)?;
         if tokens.len() > MAX_ENTRIES || grants.len() > MAX_ENTRIES {

@@ -1,11 +1,27 @@
 //! SIGTERM and SIGINT, which ask a server or a worker to end.
 
 use std::io::IsTerminal;
+use std::time::{Duration, Instant};
 
 use nix::libc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::error::CliError;
+
+/// One that comes so soon after another says the same: some tell a process and its group, or press a key long.
+const SAME: Duration = Duration::from_millis(200);
+/// These are heard so that they do not kill. What SIGXFSZ says, the write that caused it answers as well; the
+/// others ask for what some other program does, or come from timers that nobody here has set.
+const WITHOUT_MEANING: [libc::c_int; 8] = [
+    libc::SIGXFSZ,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGALRM,
+    libc::SIGVTALRM,
+    libc::SIGPROF,
+    libc::SIGIO,
+    libc::SIGPWR,
+];
 
 /// Hears every signal from when it was made: one that comes between two calls of
 /// [`Signals::next`] is answered by the second.
@@ -13,8 +29,9 @@ pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
-    /// Heard so that it does not kill: what it says is what the write that caused it answers as well.
-    _file_too_large: Signal,
+    _without_meaning: Vec<Signal>,
+    /// The last one that asked for the end.
+    heard: Option<Instant>,
     /// A person sits at the other end, whose leaving means that this ends too.
     has_terminal: bool,
 }
@@ -29,14 +46,30 @@ impl Signals {
             terminate: signal(SignalKind::terminate()).map_err(failed)?,
             interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
             hangup: signal(SignalKind::hangup()).map_err(failed)?,
-            _file_too_large: signal(SignalKind::from_raw(libc::SIGXFSZ)).map_err(failed)?,
+            _without_meaning: WITHOUT_MEANING
+                .into_iter()
+                .map(|number| signal(SignalKind::from_raw(number)).map_err(failed))
+                .collect::<Result<_, _>>()?,
+            heard: None,
             has_terminal,
         })
     }
 
     /// Returns at the next signal that asks for the end: SIGTERM, SIGINT, and SIGHUP from a terminal. Elsewhere
-    /// SIGHUP asks daemons to read their files again, which happens here by itself.
+    /// SIGHUP asks daemons to read their files again, which happens here by itself. What comes within [`SAME`]
+    /// of another one is no signal of its own.
     pub async fn next(&mut self) {
+        loop {
+            self.any().await;
+            let now = Instant::now();
+            if self.heard.is_none_or(|last| now.duration_since(last) >= SAME) {
+                self.heard = Some(now);
+                return;
+            }
+        }
+    }
+
+    async fn any(&mut self) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,

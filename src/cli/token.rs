@@ -112,9 +112,8 @@ fn write(path: &Path, token: &str) -> Result<(), CliError> {
 fn read(path: Option<&Path>) -> Result<String, CliError> {
     let mut token = String::new();
     let read = match path {
-        Some(path) => std::fs::File::open(path)
-            .and_then(|file| file.take(MAX_FILE).read_to_string(&mut token)),
-        None => std::io::stdin().take(MAX_FILE).read_to_string(&mut token),
+        Some(path) => kiln_net::files::read_text(path).map(|text| token = text),
+        None => std::io::stdin().take(MAX_FILE).read_to_string(&mut token).map(drop),
     };
     read.map_err(|error| CliError::machine(format!("cannot read the token: {error}")))?;
     if token.trim().is_empty() {

@@ -23,7 +23,7 @@ pub fn check(settings: &Settings) -> Result<(), ConfigError> {
     }
     if let Some(path) = settings.path("redis.password_file") {
         let name = "redis.password_file";
-        std::fs::read_to_string(path)
+        kiln_net::files::read_text(&path)
             .map_err(|error| refused(settings, name, "a file that can be read", &error))?;
     }
     client_certificate(settings)?;

@@ -1,5 +1,6 @@
 //! Configuration: one TOML file, environment variables and flags, in rising precedence.
 
+mod consistency;
 mod default;
 mod environment;
 pub mod error;

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use kiln_net::files;
+
 use super::environment::{Unknown, is_of_a_service};
 use super::error::ConfigError;
 use super::keys::{self, Key};
@@ -69,7 +71,7 @@ impl Settings {
     }
 
     fn read_file(&mut self, path: &Path) -> Result<(), ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable {
+        let text = files::read_text(path).map_err(|error| ConfigError::Unreadable {
             path: path.to_owned(),
             message: error.to_string(),
         })?;
@@ -288,6 +290,10 @@ mod tests {
             ("server.base_url", "build.example", "https://build.example/kiln/"),
             ("server.base_url", "grpc://build.example", "auto"),
             ("server.base_url", "http://", "http://[::1]:8980"),
+            ("server.base_url", "https://me:secret@build.example", "https://build.example:1"),
+            ("server.base_url", "https://build.example/#x", "https://build.example"),
+            ("storage.lease", "3651d", "3650d"),
+            ("storage.max_size", "2000000TB", "1000000TB"),
             ("server.front_threads", "0", "1"),
             ("storage.data_dir", "", "data"),
             ("storage.data_dir", "~/kiln", "/data"),

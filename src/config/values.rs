@@ -11,6 +11,11 @@ use super::keys::{Key, Kind};
 use super::setting::Setting;
 use crate::front::Listen;
 
+/// What is larger is a mistake, and would make sums overflow.
+const MAX_SIZE: u64 = 1 << 60;
+/// Ten years: what is longer, no clock can count to from any day.
+const MAX_DURATION: Duration = Duration::from_secs(3_650 * 86_400);
+
 /// `512`, `512MiB`, `10GB`: bytes.
 pub fn parse_size(text: &str) -> Option<u64> {
     let text = text.trim();
@@ -68,9 +73,12 @@ fn is_valid(kind: Kind, text: &str) -> bool {
     let number = |least: u64, most: u64| {
         text == "auto" || text.parse().is_ok_and(|number| (least..=most).contains(&number))
     };
-    let size = |least| text == "auto" || parse_size(text).is_some_and(|size| size >= least);
+    let size = |least| {
+        text == "auto" || parse_size(text).is_some_and(|size| (least..=MAX_SIZE).contains(&size))
+    };
     let duration = |least: u64| {
-        parse_duration(text).is_some_and(|duration| duration >= Duration::from_millis(least))
+        let range = Duration::from_millis(least)..=MAX_DURATION;
+        parse_duration(text).is_some_and(|duration| range.contains(&duration))
     };
     match kind {
         Kind::Text | Kind::Secret | Kind::List => true,
@@ -104,6 +112,9 @@ fn is_base_url(text: &str) -> bool {
         matches!(url.scheme_str(), Some("http" | "https"))
             && url.host().is_some_and(|host| !host.is_empty())
             && url.query().is_none()
+            // A user and a password would be in every link.
+            && url.authority().is_some_and(|authority| !authority.as_str().contains('@'))
+            && !text.contains('#')
     })
 }
 

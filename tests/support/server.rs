@@ -58,6 +58,11 @@ impl Server {
         self.child.wait().expect("the server can be reaped")
     }
 
+    /// The exit status, once whoever was to end it did.
+    pub fn ended(mut self) -> std::process::ExitStatus {
+        self.child.wait().expect("the server can be reaped")
+    }
+
     pub fn id(&self) -> u32 {
         self.child.id()
     }

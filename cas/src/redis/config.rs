@@ -242,7 +242,7 @@ impl TlsFiles {
 }
 
 fn read(path: &Path, what: &str) -> Result<Vec<u8>, RedisError> {
-    std::fs::read(path).map_err(|error| {
+    kiln_net::files::read(path).map_err(|error| {
         RedisError::Config(format!("the {what} for Redis, {}: {error}", path.display()))
     })
 }

@@ -8,6 +8,7 @@
 //! | [`config`](SlotConfig) | what a slot is given |
 //! | `slot`, `pump` | the server's side: starts the zygote, runs actions, streams their output |
 //! | `wire`, `channel` | messages and file descriptors between the two |
+//! | `signals` | what the server hears of them |
 //! | `cgroup` | limits for memory, processes and cpu, version 1 and 2 |
 //! | `slot::tool` | a process that stays for further requests, and what it says |
 //! | `zygote` | everything that happens in the other process: namespaces, mounts, init, exec |
@@ -21,6 +22,7 @@ mod error;
 mod pidfd;
 mod probe;
 mod pump;
+mod signals;
 mod slot;
 mod wire;
 mod zygote;
@@ -30,6 +32,7 @@ pub use conditions::{Condition, Conditions, NotChanged};
 pub use config::{SlotConfig, UpperDir, UserNamespace};
 pub use error::SandboxError;
 pub use probe::probe;
+pub use signals::own_signals;
 pub use slot::{LONGEST_TIMEOUT, Slot, Tool, ToolEvent};
 pub use wire::Withdrawal;
 pub use zygote::zygote_main;

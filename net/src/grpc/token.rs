@@ -86,7 +86,7 @@ impl fmt::Debug for Token {
 }
 
 fn read(path: &Path) -> Result<Arc<str>, TokenError> {
-    let text = std::fs::read_to_string(path)
+    let text = crate::files::read_text(path)
         .map_err(|error| TokenError::Unreadable { path: path.to_owned(), error })?;
     check(&text, &path.display().to_string())
 }

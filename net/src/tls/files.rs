@@ -10,6 +10,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, RootCertStore};
 
+use crate::files;
+
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     #[error("cannot read {path}: {error}")]
@@ -43,8 +45,7 @@ pub fn provider() -> Arc<CryptoProvider> {
 /// Reads all certificates of a file, in order. Errors: there is none.
 pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileError> {
     let none = || FileError::NoCertificate { path: path.to_owned() };
-    let found: Result<Vec<_>, _> =
-        CertificateDer::pem_file_iter(path).map_err(|error| refuse(path, error, none))?.collect();
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
     let found = found.map_err(|error| refuse(path, error, none))?;
     if found.is_empty() {
         return Err(none());
@@ -56,7 +57,8 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileErr
 pub fn certified_key(certificate: &Path, key: &Path) -> Result<CertifiedKey, FileError> {
     let chain = certificates(certificate)?;
     let none = || FileError::NoKey { path: key.to_owned() };
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| refuse(key, error, none))?;
+    let private = PrivateKeyDer::from_pem_slice(&read(key)?);
+    let private = private.map_err(|error| refuse(key, error, none))?;
     CertifiedKey::from_der(chain, private, &provider()).map_err(|error| match error {
         Error::InconsistentKeys(_) => {
             FileError::Mismatch { certificate: certificate.to_owned(), key: key.to_owned() }
@@ -77,9 +79,12 @@ pub fn roots(path: &Path) -> Result<RootCertStore, FileError> {
     Ok(roots)
 }
 
+fn read(path: &Path) -> Result<Vec<u8>, FileError> {
+    files::read(path).map_err(|error| FileError::Unreadable { path: path.to_owned(), error })
+}
+
 fn refuse(path: &Path, error: pem::Error, none: impl FnOnce() -> FileError) -> FileError {
     match error {
-        pem::Error::Io(error) => FileError::Unreadable { path: path.to_owned(), error },
         pem::Error::NoItemsFound => none(),
         error => malformed(path, error.to_string()),
     }

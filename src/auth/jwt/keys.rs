@@ -33,7 +33,7 @@ fn unusable(origin: &str, problem: impl Into<String>) -> KeyError {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, KeyError> {
-    std::fs::read(path)
+    kiln_net::files::read(path)
         .map_err(|error| KeyError::Unreadable { path: path.to_owned(), message: error.to_string() })
 }
 

@@ -1,7 +1,6 @@
 //! The build tool that a workspace is for, and how it is asked for its targets.
 
 use std::ffi::OsString;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -134,7 +133,8 @@ impl Tool {
         let mut next = 0;
         while next < paths.len() && paths.len() < IMPORTS {
             if paths[next].ends_with("rc") {
-                let text = fs::read_to_string(workspace.join(&paths[next])).unwrap_or_default();
+                let text = kiln_net::files::read_text(&workspace.join(&paths[next]));
+                let text = text.unwrap_or_default();
                 let new = imports(&text).filter(|path| !paths.contains(path)).collect::<Vec<_>>();
                 paths.extend(new);
             }
@@ -237,6 +237,8 @@ fn imports(text: &str) -> impl Iterator<Item = String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

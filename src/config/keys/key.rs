@@ -63,7 +63,10 @@ impl Kind {
             Self::OptionalAddress => {
                 "a host and a port, e.g. 127.0.0.1:8981 or localhost:8981, or nothing".into()
             }
-            Self::BaseUrl => "auto, or an address such as https://build.example".into(),
+            Self::BaseUrl => {
+                "auto, or an address such as https://build.example, without user and password"
+                    .into()
+            }
             Self::Number => "a whole number, or auto".into(),
             Self::NumberIn(least, most) => {
                 format!("a whole number from {least} to {most}, or auto")
@@ -74,7 +77,7 @@ impl Kind {
             Self::SizeFrom(least) => {
                 format!("a size of {} or more, e.g. 512MiB or 10GB", bytes(least))
             }
-            Self::Duration => "a duration, e.g. 30s, 10m or 12h".into(),
+            Self::Duration => "a duration of 3650d at most, e.g. 30s, 10m or 12h".into(),
             Self::DurationFrom(least) => {
                 let least = std::time::Duration::from_millis(least);
                 format!("a duration of {least:?} or more, e.g. 30s, 10m or 12h")

@@ -100,7 +100,7 @@ pub fn authorities(config: &S3Config) -> Result<TrustStore, StoreError> {
 
 /// The SDK takes no broken ones.
 fn read_authorities(path: &Path) -> Result<Vec<u8>, String> {
-    let pem = std::fs::read(path).map_err(|error| error.to_string())?;
+    let pem = kiln_net::files::read(path).map_err(|error| error.to_string())?;
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&pem) {
         let certificate = certificate.map_err(|error| format!("this is no PEM: {error}"))?;

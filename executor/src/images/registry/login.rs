@@ -82,7 +82,7 @@ pub fn check(file: &Path) -> Result<(), Problem> {
 }
 
 fn read(file: &Path) -> Result<WireFile, Problem> {
-    let text = std::fs::read(file).map_err(|error| {
+    let text = kiln_net::files::read(file).map_err(|error| {
         Problem::Local(format!("cannot read images.auth_file {}: {error}", file.display()))
     })?;
     // The parser's message could show what is in the file.

@@ -3,6 +3,9 @@
 
 #![allow(clippy::panic, clippy::unwrap_used)]
 
+mod configuration;
+mod signals;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::path::Path;
@@ -10,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 
 use kiln_protos::reapi;
 use support::reapi::{Client, Spec, output_text};
-use support::server::{Server, get_json, metric, program};
+use support::server::{Server, get_json, program};
 
 fn kiln(here: &Path, words: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
@@ -91,85 +94,6 @@ fn said(mut command: Command) -> (i32, String) {
 }
 
 #[test]
-fn what_could_serve_nothing_is_refused_by_every_command_that_reads_it() {
-    let dir = tempfile::tempdir().unwrap();
-    for (key, value, expected) in [
-        ("server.base_url", "\"build.example\"", "https://build.example"),
-        ("server.listen", "\"8980\"", "a host and a port"),
-        ("storage.max_size", "10", "16MiB or more"),
-        ("storage.data_dir", "\"~/kiln\"", "~ is for shells"),
-        ("workers.count", "5000", "from 0 to 4096"),
-        ("workers.disk", "\"1B\"", "1MiB or more"),
-        ("workers.properties", "[\"kiln-network=true\"]", "this worker grants no network"),
-        ("workers.properties", "[\"kiln-memory=lots\"]", "give bytes"),
-        ("hermeticity.rate", "7", "from 0 (none) to 1 (all)"),
-        ("log.filter", "\"inof\"", "levels"),
-        ("scheduler.max_timeout", "\"1m\"", "scheduler.default_timeout = 1h"),
-        ("tls.cert", "\"missing.pem\"", "tls.cert and tls.key belong together"),
-        ("auth.access_files", "[\"missing.toml\"]", "missing.toml"),
-        ("images.ca", "\"missing.pem\"", "(from k.toml): expected authorities in PEM: cannot read"),
-        ("images.ca", "\"k.toml\"", "holds no certificate"),
-        ("images.auth_file", "\"missing.json\"", "expected a docker config.json: cannot read"),
-        ("images.auth_file", "\"k.toml\"", "is not a docker config.json: line 1"),
-        ("images.insecure", "[\"http://registry.example\"]", "expected HOST or HOST:PORT"),
-        ("images.insecure", "[\"registry.example/team\"]", "expected HOST or HOST:PORT"),
-        ("s3.ca", "\"missing.pem\"", "expected authorities in PEM: cannot read"),
-        ("s3.endpoint", "\"store.example:9000\"", "the http:// or https:// address of a store"),
-        ("redis.ca", "\"missing.pem\"", "expected authorities in PEM: cannot read"),
-        ("redis.password_file", "\"missing\"", "a file that can be read: No such file"),
-        ("telemetry.otlp_ca", "\"missing.pem\"", "expected authorities in PEM: cannot read"),
-        ("server.hosts", "[\"https://build.example\"]", "without scheme, port and path"),
-    ] {
-        let (section, name) = key.split_once('.').unwrap();
-        std::fs::write(dir.path().join("k.toml"), format!("[{section}]\n{name} = {value}"))
-            .unwrap();
-        let check = said(kiln(dir.path(), &["config", "check", "--config", "k.toml"]));
-        assert_eq!(check.0, 2, "{key}: {}", check.1);
-        let said = check.1.replace(&format!("{}/", dir.path().display()), "");
-        assert!(said.contains(expected), "{key}: {said}");
-        let serve = kiln(dir.path(), &["serve", "--config", "k.toml", "--listen", "127.0.0.1:0"]);
-        if key != "server.listen" {
-            let (code, text) = program(serve).unwrap_or_else(|| panic!("{key} = {value} serves"));
-            assert_eq!(code, 2, "{key}: {text}");
-            let text = text.replace(&format!("{}/", dir.path().display()), "");
-            assert!(text.contains(expected), "{key}: {text}");
-        }
-    }
-    std::fs::write(dir.path().join("k.toml"), "[storage]\nlease = \"2h\"").unwrap();
-    let good = kiln(dir.path(), &["config", "check", "--config", "k.toml"]).output().unwrap();
-    assert!(good.status.success(), "{good:?}");
-    assert!(std::fs::read_dir(dir.path()).unwrap().count() == 1, "nothing was made");
-}
-
-#[test]
-fn flags_say_what_they_want_and_help_shows_those_of_the_command() {
-    let dir = tempfile::tempdir().unwrap();
-    let of = |words: &[&str]| said(kiln(dir.path(), words));
-    for (words, expected) in [
-        (vec!["serve", "--workers", "abc"], "(from --workers): expected a whole number"),
-        (vec!["worker", "--slots", "1.5"], "(from --slots): expected a whole number"),
-        (vec!["serve", "--listen", "::1:80"], "[::1]:8980"),
-        (vec!["serve", "--server", "http://h:1"], "--server is for commands that ask a server"),
-        (vec!["--token-file", "x", "config", "default"], "--token-file is for commands"),
-    ] {
-        let (code, text) = of(&words);
-        assert_eq!(code, 2, "{words:?}: {text}");
-        assert!(text.contains(expected), "{words:?}: {text}");
-    }
-    let help = |words: &[&str]| {
-        let output = kiln(dir.path(), words).output().unwrap();
-        String::from_utf8(output.stdout).unwrap()
-    };
-    for local in [&["serve", "--help"][..], &["token", "new", "--help"], &["config", "--help"]] {
-        let text = help(local);
-        assert!(!text.contains("--token-file") && !text.contains("[env: KILN_SERVER="), "{text}");
-    }
-    for client in [&["--help"][..], &["status", "--help"], &["build", "list", "--help"]] {
-        assert!(help(client).contains("--token-file"), "{client:?}");
-    }
-}
-
-#[test]
 fn no_home_is_no_hindrance_where_the_user_has_one() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = kiln(dir.path(), &["config", "check"]);
@@ -212,49 +136,6 @@ fn what_may_be_anybody_elses_is_no_data_directory_and_stays_as_it_was() {
         assert_eq!(mode(&full), wide, "{path}");
     }
     assert_eq!(std::fs::read_dir(&theirs).unwrap().count(), 1);
-}
-
-/// Whoever read what a server says may be gone by the time that it ends.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_nobody_listens_to_drains_all_the_same() {
-    let dir = tempfile::tempdir().unwrap();
-    let data = dir.path().join("data");
-    let serve = ["serve", "--listen", "127.0.0.1:0", "--workers", "1", "--data-dir", "data"];
-    let mut command = kiln(dir.path(), &serve);
-    let (reader, writer) = std::io::pipe().unwrap();
-    command.stderr(writer);
-    let server = Server::spawn_logged(command, &data);
-    drop(reader);
-    let client = Client::connect(&server.url()).await;
-    let spec = Spec::shell("sleep 2; echo done > out", &["out"]);
-    let running = tokio::spawn(async move { client.execute(&spec).await });
-    while metric(&server.address, "kiln_operations_running", &[]) < 1.0 {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
-    let ended = tokio::task::spawn_blocking(move || server.terminate());
-    let response = running.await.unwrap().expect("an answer");
-    assert_eq!(response.result.expect("a result").exit_code, 0);
-    assert_eq!(ended.await.unwrap().code(), Some(0));
-}
-
-/// A shell's limit on the size of files is raised, and SIGHUP ends nobody who has no terminal.
-#[tokio::test(flavor = "multi_thread")]
-async fn limits_and_hangups_of_whoever_starts_a_server_do_not_end_it() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut command = Command::new("sh");
-    let binary = env!("CARGO_BIN_EXE_kiln");
-    let script = format!(
-        "ulimit -S -f 64; exec '{binary}' serve --listen 127.0.0.1:0 --workers 1 --data-dir data"
-    );
-    command.args(["-c", &script]).current_dir(dir.path()).env("KILN_WORKERS_MEMORY", "1GiB");
-    let server = Server::spawn(command, &dir.path().join("data"));
-    let client = Client::connect(&server.url()).await;
-    let digest = client.put(&vec![7; 2 << 20]).await;
-    assert_eq!(digest.size_bytes, 2 << 20);
-    let hangup = Command::new("kill").args(["-HUP", &server.id().to_string()]).status().unwrap();
-    assert!(hangup.success());
-    expect_action(&server.url()).await;
-    assert_eq!(server.terminate().code(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -301,30 +182,6 @@ fn asked_output(mut command: Command) -> Vec<u8> {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{output:?}");
     output.stdout
-}
-
-#[test]
-fn variables_that_others_set_stop_no_start_and_misspelled_ones_are_named() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut command = kiln(dir.path(), &["config", "check"]);
-    for (variable, value) in [
-        ("KILN_REDIS_SERVICE_HOST", "10.0.0.1"),
-        ("KILN_WORKER_PORT", "tcp://10.0.0.1:80"),
-        ("KILN_SERVER_PORT_8980_TCP", "tcp://10.0.0.1:8980"),
-        ("KILN_LISTEN", "0.0.0.0:80"),
-        ("KILN_WORKRS_COUNT", "4"),
-    ] {
-        command.env(variable, value);
-    }
-    let (code, text) = said(command);
-    assert_eq!(code, 0, "{text}");
-    assert!(!text.contains("_SERVICE_") && !text.contains("_PORT"), "{text}");
-    for (variable, meant) in
-        [("KILN_LISTEN", "KILN_SERVER_LISTEN"), ("KILN_WORKRS_COUNT", "KILN_WORKERS_COUNT")]
-    {
-        let line = text.lines().find(|line| line.contains(variable)).unwrap_or_default();
-        assert!(line.starts_with("warning: ") && line.contains(meant), "{text}");
-    }
 }
 
 #[test]
