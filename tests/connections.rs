@@ -118,8 +118,9 @@ fn a_client_without_nodelay_waits_for_no_acknowledgement() {
     let mut stream = connect(&server, b"");
     let hash = DigestFunction::Sha256.digest(b"0123456789").hex();
     let head = format!("PUT /cas/{hash} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n");
-    let begun = Instant::now();
+    let mut quick = 0;
     for _ in 0..REQUESTS {
+        let begun = Instant::now();
         stream.write_all(head.as_bytes()).unwrap();
         stream.write_all(b"0123456789").unwrap();
         let (mut answer, mut buffer) = (Vec::new(), [0; 1024]);
@@ -129,9 +130,10 @@ fn a_client_without_nodelay_waits_for_no_acknowledgement() {
             answer.extend_from_slice(&buffer[..length]);
         }
         assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+        quick += u32::from(begun.elapsed() < Duration::from_millis(20));
     }
-    let each = begun.elapsed() / REQUESTS;
-    assert!(each < Duration::from_millis(20), "{each:?} a request: the kernel waits for 40 ms");
+    // The kernel would wait for 40 ms, but for some at the start; a busy machine makes others wait as well.
+    assert!(quick > REQUESTS / 3, "{quick} requests took less than 20 ms");
 }
 
 fn log_of(command: &mut Command, file: &Path) {
