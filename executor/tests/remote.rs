@@ -89,6 +89,7 @@ async fn start(dir: &Path) -> Running {
         access: Arc::new(Everybody { write_results: true }),
         invocations: storage.invocations.clone(),
         fetch: FetchConfig::default(),
+        opaque: Default::default(),
         max_blob_size: 0,
         quotas: Default::default(),
         secret: [0; 32],

@@ -5,7 +5,7 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use kiln_cas::budget::MIN_BUDGET;
-use kiln_cas::services::{FetchConfig, QuotaLimits};
+use kiln_cas::services::{CallerHeaders, FetchConfig, OpaqueInstances, QuotaLimits};
 use kiln_cas::stores::StorageConfig;
 use kiln_executor::WorkerConfig;
 use kiln_net::Allowed;
@@ -15,6 +15,7 @@ use kiln_scheduler::queue::Quota;
 use kiln_scheduler::session::MAX_WORKER_ID;
 use kiln_scheduler::{SchedulerConfig, SchedulerOptions};
 
+use super::consistency;
 use super::error::ConfigError;
 use super::files;
 use super::security::{auth, tls};
@@ -35,6 +36,7 @@ const MAX_FRONT_THREADS: usize = 8;
 
 /// What `kiln serve` starts with.
 pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
+    consistency::check(settings)?;
     files::check(settings)?;
     let listen = resolved(settings, "server.listen")?;
     let (tls, auth) = (tls(settings)?, auth(settings)?);
@@ -78,6 +80,7 @@ pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
         },
         worker,
         allow_cache_updates: settings.flag("cache.allow_updates"),
+        opaque: OpaqueInstances::new(settings.list("cache.opaque_instances")),
         fetch,
         max_blob_size: settings.size("storage.max_blob_size").unwrap_or(0),
         quotas: QuotaLimits {
@@ -97,7 +100,9 @@ fn fetch(settings: &Settings, data_dir: &Path) -> Result<FetchConfig, ConfigErro
         ))
     })?;
     let max_size = settings.size("fetch.max_size").unwrap_or(u64::MAX);
-    Ok(FetchConfig { allowed, directory: data_dir.join(DOWNLOADS), max_size })
+    let headers = CallerHeaders::new(&settings.list("fetch.headers"))
+        .map_err(|error| ConfigError::Combination(format!("fetch.headers: {error}")))?;
+    Ok(FetchConfig { allowed, headers, directory: data_dir.join(DOWNLOADS), max_size })
 }
 
 /// Bytes; the table of keys has seen to the least.
@@ -173,6 +178,7 @@ fn otlp(settings: &Settings) -> Result<Option<OtlpOptions>, ConfigError> {
 
 /// What `kiln worker` starts with: the worker and its local storage.
 pub fn worker_options(settings: &Settings) -> Result<(WorkerConfig, StorageConfig), ConfigError> {
+    consistency::check(settings)?;
     files::check(settings)?;
     let data_dir = data_dir(settings, "kiln-worker")?;
     let slots = slots(settings, "workers.count").max(1);

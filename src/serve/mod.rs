@@ -219,6 +219,7 @@ fn cas(
         access: common.access.clone(),
         invocations: storage.invocations.clone(),
         fetch: options.fetch.clone(),
+        opaque: options.opaque.clone(),
         max_blob_size: options.max_blob_size,
         quotas: common.quotas.clone(),
         secret: admission::secret().map_err(ServeError::Random)?,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kiln_cas::StoreError;
 use kiln_cas::redis::RedisError;
-use kiln_cas::services::{FetchConfig, QuotaLimits};
+use kiln_cas::services::{FetchConfig, OpaqueInstances, QuotaLimits};
 use kiln_cas::stores::StorageConfig;
 use kiln_executor::{WorkerConfig, WorkerError};
 use kiln_scheduler::{SchedulerOptions, StartError};
@@ -39,6 +39,8 @@ pub struct ServeOptions {
     pub worker: Option<WorkerConfig>,
     /// Whether everybody may write action results where nobody is asked who calls.
     pub allow_cache_updates: bool,
+    /// Instances whose HTTP cache keeps whatever tools put there.
+    pub opaque: OpaqueInstances,
     /// What the Remote Asset service may download.
     pub fetch: FetchConfig,
     /// Bytes; 0: no limit.

@@ -1,6 +1,9 @@
 //! Bazel as its users set it up otherwise than in `tests/bazel.rs`: as a cache alone, without the right to
-//! write, in several instances.
+//! write, in several instances; and ccache.
 
+#![allow(clippy::unwrap_used)] // a test that cannot go on has failed
+
+mod ccache;
 #[path = "../support/mod.rs"]
 mod support;
 

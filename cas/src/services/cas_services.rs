@@ -94,6 +94,7 @@ impl CasServices {
             records: config.records.clone(),
             guard: self.guard(),
             quotas: self.config.quotas.clone(),
+            opaque: config.opaque.clone(),
             max_blob_size: config.max_blob_size,
         }
         .router()

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::asset::FetchConfig;
+use super::opaque::OpaqueInstances;
 use super::quotas::Quotas;
 use crate::access::SharedAuthorizer;
 use crate::action_cache::SharedActionCache;
@@ -29,6 +30,8 @@ pub struct ServicesConfig {
     pub invocations: Invocations,
     /// What FetchBlob may download.
     pub fetch: FetchConfig,
+    /// Where entries of the HTTP cache are no results.
+    pub opaque: OpaqueInstances,
     /// Largest blob taken, in bytes; 0: no limit.
     pub max_blob_size: u64,
     /// What one caller, and one instance, may have the store promise.

@@ -17,12 +17,12 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 use http::request::Parts;
 use http::{Extensions, HeaderMap, HeaderValue, StatusCode, header};
-use kiln_protos::reapi::ActionResult;
 use tonic::{Code, Status};
 
 use super::action_cache::store_result;
 use super::fields::check_size;
 use super::guard::Guard;
+use super::opaque::{self, OpaqueInstances};
 use super::quotas::Quotas;
 use super::rpc::{add, decode};
 use super::status::{budget_status, digest_status, records_status, store_status};
@@ -47,6 +47,7 @@ pub struct HttpCache {
     pub records: SharedRecords,
     pub guard: Guard,
     pub quotas: Arc<Quotas>,
+    pub opaque: OpaqueInstances,
     /// Bytes; 0: no limit.
     pub max_blob_size: u64,
 }
@@ -136,7 +137,7 @@ impl Name {
     }
 
     fn digest(&self, size: u64) -> Result<Digest, Status> {
-        Digest::from_hex(self.hash.as_bytes(), size, DigestFunction::Sha256)
+        Digest::of_any_size(self.hash.as_bytes(), size, DigestFunction::Sha256)
             .map_err(|error| digest_status("hash in the path", &error))
     }
 
@@ -155,14 +156,7 @@ async fn get_blob(
     let name = Name::new(&params);
     cache.guard.check(&caller.0, Right::Read, &name.instance)?;
     let size = cache.size_of(&name).await?;
-    let digest = name.digest(size)?;
-    let mut charge = Charge::of(&caller.0);
-    add(&mut charge, digest.size.min(IN_FLIGHT)).await?;
-    let blob = cache.blobs.read(&digest, 0, None).await.map_err(|e| store_status("hash", &e))?;
-    // What is not read yet stays charged.
-    let pieces = blob.into_stream().map_err(std::io::Error::other);
-    let body = Body::from_stream(pieces.inspect(move |_| _ = &charge));
-    Ok((octets(size), body).into_response())
+    cache.blob(&name.digest(size)?, &caller).await
 }
 
 async fn put_blob(
@@ -193,7 +187,12 @@ async fn get_result(
     let key = Name::new(&params).action()?;
     cache.guard.check(&caller.0, Right::Read, &key.instance)?;
     let result = cache.actions.get(&key).await.map_err(|e| store_status("hash", &e))?;
-    let result = result.ok_or_else(|| Status::not_found("no result is cached for this action"))?;
+    let unknown = || Status::not_found("no result is cached for this action");
+    let result = result.ok_or_else(unknown)?;
+    if cache.opaque.contains(&key.instance) {
+        let value = opaque::unwrap(&result).ok_or_else(unknown)?;
+        return cache.blob(&value, &caller).await;
+    }
     Ok((octets(result.len() as u64), result).into_response())
 }
 
@@ -206,13 +205,43 @@ async fn put_result(
     let key = Name::new(&params).action()?;
     cache.guard.check(&caller.0, Right::WriteResults, &key.instance)?;
     let mut charge = Charge::of(&caller.0);
-    let body = collect(body, MAX_ACTION_RESULT, &mut charge).await?;
-    let result: ActionResult = decode("the body", body, &mut charge).await?;
+    let result = if cache.opaque.contains(&key.instance) {
+        opaque::wrap(&cache.put_value(&key.instance, &caller, body, &mut charge).await?)
+    } else {
+        let body = collect(body, MAX_ACTION_RESULT, &mut charge).await?;
+        decode("the body", body, &mut charge).await?
+    };
     store_result(&cache.blobs, &cache.actions, &key, result, &mut charge).await?;
     Ok(StatusCode::OK)
 }
 
 impl HttpCache {
+    async fn blob(&self, digest: &Digest, caller: &Caller) -> Result<Response, Refusal> {
+        let mut charge = Charge::of(&caller.0);
+        add(&mut charge, digest.size.min(IN_FLIGHT)).await?;
+        let blob = self.blobs.read(digest, 0, None).await.map_err(|e| store_status("hash", &e))?;
+        // What is not read yet stays charged.
+        let pieces = blob.into_stream().map_err(std::io::Error::other);
+        let body = Body::from_stream(pieces.inspect(move |_| _ = &charge));
+        Ok((octets(digest.size), body).into_response())
+    }
+
+    /// Stores the body as a blob.
+    async fn put_value(
+        &self,
+        instance: &str,
+        caller: &Caller,
+        body: Body,
+        charge: &mut Charge,
+    ) -> Result<Digest, Status> {
+        let value = collect(body, opaque::MAX_VALUE, charge).await?;
+        let digest = opaque::digest_of(&value).await?;
+        check_size(|| "the body".into(), &digest, self.max_blob_size)?;
+        let blobs = self.quotas.store(&self.blobs, &self.guard, &caller.0, instance);
+        write(&blobs, &digest, value).await?;
+        Ok(digest)
+    }
+
     async fn size_of(&self, name: &Name) -> Result<u64, Status> {
         let unknown = || Status::not_found("no blob of this hash was put over HTTP");
         let digest = name.digest(0)?;

@@ -22,6 +22,7 @@ mod log_stream;
 mod metadata;
 mod missing;
 mod off_thread;
+mod opaque;
 mod owners;
 mod quotas;
 pub mod resource;
@@ -30,7 +31,7 @@ mod status;
 pub mod wire;
 
 pub use self::action_cache::store_result;
-pub use self::asset::FetchConfig;
+pub use self::asset::{CallerHeaderError, CallerHeaders, FetchConfig};
 pub use self::attributed::Attributed;
 pub use self::bytestream::{MAX_PARTIAL_UPLOADS, PARTIAL_LIFETIME};
 pub use self::capabilities::{HIGH_VERSION, LOW_VERSION, MAX_BATCH_TOTAL};
@@ -42,6 +43,7 @@ pub use self::guard::Guard;
 pub use self::http::MAX_INSTANCE_SEGMENTS;
 pub use self::metadata::{MAX_METADATA, REQUEST_METADATA, make_plain, request_metadata};
 pub use self::missing::{MAX_NAMED_IN_TRAILER, grpc_error, missing_blobs};
+pub use self::opaque::OpaqueInstances;
 pub use self::quotas::{QuotaLimits, Quotas, account_of};
 pub use self::rpc::{MAX_BATCH_MESSAGE, MAX_MESSAGE, MAX_STREAM_MESSAGE};
 pub use self::status::{

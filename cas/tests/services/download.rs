@@ -136,8 +136,11 @@ async fn qualifiers_are_honoured_or_refused() {
     found(&fetch(&server, header).await.unwrap(), "secret content");
     let result = fetch(&server, ask("hello", "checksum.sri", "md5-x")).await;
     refused(result, Code::InvalidArgument, "qualifiers: checksum.sri");
-    let result = fetch(&server, ask("hello", "http_header:host", "other.example")).await;
-    refused(result, Code::InvalidArgument, "qualifiers: http_header:host");
+    for header in ["host", "X-Forwarded-Host", "x-http-method-override", "forwarded"] {
+        let name = format!("http_header:{header}");
+        let result = fetch(&server, ask("hello", &name, "other.example")).await;
+        refused(result, Code::InvalidArgument, &format!("qualifiers: {name}"));
+    }
     let status = fetch(&server, ask("hello", "vcs.branch", "main")).await.unwrap_err();
     let detail = String::from_utf8_lossy(status.details()).into_owned();
     for part in ["google.rpc.BadRequest", "qualifiers.name", "\"vcs.branch\" not supported"] {

@@ -87,6 +87,7 @@ pub async fn start_with(change: impl FnOnce(&mut ServicesConfig)) -> Server {
         access: Arc::new(Everybody { write_results: true }),
         invocations: Invocations::default(),
         fetch: FetchConfig::default(),
+        opaque: Default::default(),
         max_blob_size: 0,
         quotas: Arc::default(),
         secret: [7; 32],

@@ -5,6 +5,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use kiln_cas::Digest;
 use kiln_cas::access::Everybody;
+use kiln_cas::services::OpaqueInstances;
 use kiln_protos::reapi::{ActionResult, OutputFile};
 use prost::Message;
 use std::sync::Arc;
@@ -118,6 +119,33 @@ async fn action_results_are_checked_like_those_of_grpc() {
     assert_eq!(put(&server, &path, full("\u{1}no result")).await.0, StatusCode::BAD_REQUEST);
     let other = path.replace("/in/stance", "/other");
     assert_eq!(get(&server, &other).await.0, StatusCode::NOT_FOUND, "instances are apart");
+}
+
+#[tokio::test]
+async fn instances_for_it_take_any_bytes_and_no_others_see_them() {
+    let names = ["tools/ccache".to_owned()];
+    let server = start_with(|config| config.opaque = OpaqueInstances::new(names)).await;
+    let key = SHA256.digest(b"key").hex();
+    let path = format!("/tools/ccache/ac/{key}");
+    assert_eq!(get(&server, &path).await.0, StatusCode::NOT_FOUND);
+    for value in [noise(3 << 20, 1), b"\x01short".to_vec(), Vec::new()] {
+        assert_eq!(put(&server, &path, full(value.clone())).await.0, StatusCode::OK);
+        let (status, body) = get(&server, &path).await;
+        assert!(status == StatusCode::OK && body == value, "{}", value.len());
+        let (head, _) = send(&server, Method::HEAD, &path, full("")).await;
+        assert_eq!(head.headers()["content-length"], value.len().to_string());
+    }
+    // Results that were put there are values like any other.
+    let value = result(&SHA256.digest(b"absent"));
+    assert_eq!(put(&server, &path, full(value.clone())).await.0, StatusCode::OK);
+    assert_eq!(get(&server, &path).await.1, value);
+    for elsewhere in ["/ac/", "/tools/ac/", "/tools/ccache/x/ac/"].map(|at| format!("{at}{key}")) {
+        assert_eq!(get(&server, &elsewhere).await.0, StatusCode::NOT_FOUND);
+        assert_eq!(put(&server, &elsewhere, full("\u{1}any")).await.0, StatusCode::BAD_REQUEST);
+    }
+    let large = format!("/tools/ccache/ac/{}", SHA256.digest(b"large").hex());
+    let (status, text) = put(&server, &large, full(vec![0; (64 << 20) + 1])).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{text}");
 }
 
 #[tokio::test]

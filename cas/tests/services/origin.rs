@@ -8,7 +8,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
-use kiln_cas::services::{FetchConfig, ServicesConfig};
+use kiln_cas::services::{CallerHeaders, FetchConfig, ServicesConfig};
 use kiln_net::Allowed;
 use tokio::sync::{Semaphore, watch};
 
@@ -118,7 +118,8 @@ pub async fn origin_with(change: impl FnOnce(&mut ServicesConfig)) -> (Origin, S
     let allowed = Allowed::new(&[format!("{base}/ok/")]).unwrap();
     let directory = spool.path().to_owned();
     let server = start_with(|config| {
-        config.fetch = FetchConfig { allowed, directory, max_size: 2 << 20 };
+        let headers = CallerHeaders::new(&["X-Extra".to_owned()]).unwrap();
+        config.fetch = FetchConfig { allowed, headers, directory, max_size: 2 << 20 };
         config.max_blob_size = 1 << 20;
         change(config);
     })

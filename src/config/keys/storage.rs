@@ -178,11 +178,26 @@ pub const KEYS: &[Key] = &[
          auth.access_files roles decide.",
     ),
     key(
+        "cache.opaque_instances",
+        "",
+        Kind::List,
+        "Instances in whose HTTP cache /ac/ takes any bytes instead of action results alone: for ccache and its \
+         like, and for nothing else.",
+    ),
+    key(
         "fetch.allow",
         "",
         Kind::List,
         "URLs that the Remote Asset service may download begin with one of these: https://HOST, \
          https://HOST/DIRECTORY/, or https:// for the whole internet.",
+    ),
+    key(
+        "fetch.headers",
+        "",
+        Kind::List,
+        "Headers that callers of the Remote Asset service may have sent with a download, besides those for \
+         credentials and forms of content. What says which host, path or method is meant makes a URL stand for \
+         something else.",
     ),
     key(
         "fetch.max_size",

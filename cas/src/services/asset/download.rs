@@ -1,8 +1,6 @@
 //! One download: the request, where it is redirected to, and what comes back.
 
-use kiln_net::http::header::{
-    ACCEPT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, LOCATION,
-};
+use kiln_net::http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderValue, LOCATION};
 use kiln_net::http::{Client, Response, StatusCode, described};
 use kiln_net::urls::{follow, same_origin, shown};
 use kiln_net::{Allowed, Url};
@@ -11,21 +9,6 @@ use super::coding::Coding;
 
 /// Redirections followed for one download.
 const MAX_REDIRECTS: usize = 10;
-/// Headers that belong to the connection or say which server is meant, not to what is asked for.
-const NOT_THEIRS: [&str; 9] = [
-    "host",
-    "connection",
-    "content-length",
-    "transfer-encoding",
-    "te",
-    "trailer",
-    "upgrade",
-    "expect",
-    "keep-alive",
-];
-/// Headers for proxies begin so.
-const OF_PROXIES: &str = "proxy-";
-
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DownloadError {
     #[error("the server answered {0}")]
@@ -140,36 +123,4 @@ fn accept(asked: &Url, url: &Url, response: Response) -> Result<Download, Downlo
         }
         _ => DownloadError::Failed(format!("the server answered {text}")),
     })
-}
-
-/// A header that a caller wants to be sent. Errors: why it is not; the value is not repeated, it
-/// may be a secret.
-pub fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), &'static str> {
-    let name: HeaderName = name.parse().map_err(|_| "it is no name of a header")?;
-    if NOT_THEIRS.contains(&name.as_str()) || name.as_str().starts_with(OF_PROXIES) {
-        return Err("that header is not for callers to set");
-    }
-    let mut value: HeaderValue = value.parse().map_err(|_| "its value fits no header")?;
-    value.set_sensitive(true);
-    Ok((name, value))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn headers_are_whole_and_about_the_content() {
-        let (name, value) = header("Authorization", "Bearer x").unwrap();
-        assert_eq!((name.as_str(), value.is_sensitive()), ("authorization", true));
-        for (name, value) in [
-            ("authorization", "se\ncret"),
-            ("a b", "x"),
-            ("Host", "other.example"),
-            ("Transfer-Encoding", "chunked"),
-            ("Proxy-Authorization", "x"),
-        ] {
-            assert!(header(name, value).is_err(), "{name}");
-        }
-    }
 }

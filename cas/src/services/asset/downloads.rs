@@ -16,6 +16,7 @@ use tonic::{Code, Status};
 
 use super::config::FetchConfig;
 use super::download::{Download, DownloadError, begin};
+use super::headers::CallerHeaders;
 use super::qualifiers::Wanted;
 use super::spool::{Room, Spool, SpoolError};
 use super::sri::Integrity;
@@ -58,6 +59,7 @@ pub struct Downloads(Arc<Shared>);
 struct Shared {
     records: SharedRecords,
     allowed: Arc<Allowed>,
+    headers: CallerHeaders,
     directory: PathBuf,
     /// Most bytes of one download.
     max_size: u64,
@@ -83,11 +85,12 @@ struct UnderWay {
 impl Downloads {
     /// `max_blob_size`: largest blob taken, in bytes; 0: no limit. Needs a tokio runtime.
     pub fn new(config: FetchConfig, max_blob_size: u64, records: SharedRecords) -> Self {
-        let FetchConfig { allowed, directory, max_size } = config;
+        let FetchConfig { allowed, headers, directory, max_size } = config;
         let max_blob = if max_blob_size == 0 { u64::MAX } else { max_blob_size };
         Self(Arc::new(Shared {
             records,
             allowed: Arc::new(allowed),
+            headers,
             directory,
             max_size: max_size.min(max_blob),
             room: Arc::new(Room::new(max_size)),
@@ -101,6 +104,11 @@ impl Downloads {
 
     pub fn allowed(&self) -> &Allowed {
         &self.0.allowed
+    }
+
+    /// What callers may have sent with a download.
+    pub fn headers(&self) -> &CallerHeaders {
+        &self.0.headers
     }
 
     /// Downloads, or waits for a download that is under way; it goes on when this call is dropped.

@@ -190,7 +190,7 @@ impl AssetService {
         let mut last = Outside { uri: names.uris[0].clone(), status: self.nothing_to_try() };
         for (index, url) in candidates {
             let uri = names.uris[index].clone();
-            let wanted = Wanted::new(index, &names.qualifiers)?;
+            let wanted = Wanted::new(index, &names.qualifiers, self.downloads.headers())?;
             let (key, function) = (names.key(index), names.function);
             let job = Job { key, url, wanted, function, blobs: blobs.clone() };
             match self.downloads.fetch(job, oldest, timeout).await {

@@ -10,7 +10,7 @@
 //! | `downloads` | downloads under way: shared, bounded, longer than calls |
 //! | `download`, `coding` | one of them: requests, redirections, content codings |
 //! | `spool` | where its bytes lie until their digest is known |
-//! | `qualifiers`, `sri` | what a caller asks of it |
+//! | `qualifiers`, `sri`, `headers` | what a caller asks of it |
 
 mod coding;
 mod complete;
@@ -18,6 +18,7 @@ mod config;
 mod download;
 mod downloads;
 mod fetch;
+mod headers;
 mod names;
 mod owner;
 mod push;
@@ -29,6 +30,7 @@ mod stored;
 mod time;
 
 pub use self::config::FetchConfig;
+pub use self::headers::{CallerHeaderError, CallerHeaders};
 pub use self::names::ASSETS;
 pub use self::owner::owner;
 #[cfg(test)]

@@ -4,7 +4,7 @@ use kiln_net::http::header::HeaderMap;
 use kiln_protos::asset::Qualifier;
 use tonic::Status;
 
-use super::download::header;
+use super::headers::CallerHeaders;
 use super::sri::Integrity;
 use crate::services::bad_request::{Violation, bad_request};
 
@@ -22,14 +22,18 @@ pub struct Wanted {
 
 impl Wanted {
     /// `index`: of the URI. Errors: qualifiers that a download cannot honour.
-    pub fn new(index: usize, qualifiers: &[&Qualifier]) -> Result<Self, Status> {
+    pub fn new(
+        index: usize,
+        qualifiers: &[&Qualifier],
+        allowed: &CallerHeaders,
+    ) -> Result<Self, Status> {
         let mut wanted = Self { integrity: None, headers: HeaderMap::new() };
         let mut wrong = Vec::new();
         let for_one = format!("{HTTP_HEADER_URL}{index}:");
         for Qualifier { name, value } in qualifiers {
             let header = name.strip_prefix(HTTP_HEADER).or_else(|| name.strip_prefix(&for_one));
             let result = match (name.as_str(), header) {
-                (_, Some(header)) => wanted.add_header(header, value),
+                (_, Some(header)) => wanted.add_header(allowed, header, value),
                 (CHECKSUM, _) => Integrity::parse(value).map(|it| wanted.integrity = Some(it)),
                 (CANONICAL_ID, _) => Ok(()),
                 (name, _) if name.starts_with(HTTP_HEADER_URL) => Ok(()),
@@ -46,8 +50,13 @@ impl Wanted {
         if wrong.is_empty() { Ok(wanted) } else { Err(refusal(wrong)) }
     }
 
-    fn add_header(&mut self, name: &str, value: &str) -> Result<(), String> {
-        let (name, value) = header(name, value)?;
+    fn add_header(
+        &mut self,
+        allowed: &CallerHeaders,
+        name: &str,
+        value: &str,
+    ) -> Result<(), String> {
+        let (name, value) = allowed.header(name, value)?;
         self.headers.append(name, value);
         Ok(())
     }
@@ -73,14 +82,17 @@ mod tests {
             |name: &str, value: &str| Qualifier { name: name.into(), value: value.into() };
         let (sri, unknown) = (qualifier("checksum.sri", "md5-x"), qualifier("vcs.branch", "main"));
         let (host, other) =
-            (qualifier("http_header:host", "x"), qualifier("http_header_url:1:a", "b"));
-        let status = Wanted::new(0, &[&sri, &unknown, &host, &other]).err().unwrap();
+            (qualifier("http_header:host", "x"), qualifier("http_header_url:1:cookie", "b"));
+        let of = |index, qualifiers: &[&Qualifier]| {
+            Wanted::new(index, qualifiers, &CallerHeaders::default())
+        };
+        let status = of(0, &[&sri, &unknown, &host, &other]).err().unwrap();
         for part in ["checksum.sri", "\"vcs.branch\" not supported", "http_header:host"] {
             assert!(status.message().contains(part), "{status}");
         }
         assert!(!status.details().is_empty());
-        let wanted = Wanted::new(1, &[&other]).unwrap();
-        assert_eq!(wanted.headers.get("a").unwrap(), "b");
-        assert!(Wanted::new(0, &[&other]).unwrap().headers.is_empty());
+        let wanted = of(1, &[&other]).unwrap();
+        assert_eq!(wanted.headers.get("cookie").unwrap(), "b");
+        assert!(of(0, &[&other]).unwrap().headers.is_empty());
     }
 }
