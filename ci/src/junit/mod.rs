@@ -4,6 +4,7 @@
 //! read only their attempts are counted. Document types are refused, so no entity is ever followed.
 
 mod case;
+mod encoding;
 mod input;
 mod reader;
 mod seconds;

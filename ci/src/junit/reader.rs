@@ -6,12 +6,11 @@ use std::hash::{Hash, Hasher};
 use std::io::Read;
 use std::sync::Arc;
 
-use quick_xml::XmlVersion;
 use quick_xml::errors::{Error, IllFormedError};
-use quick_xml::events::attributes::Attribute;
-use quick_xml::events::{BytesDecl, BytesStart, Event};
+use quick_xml::events::{BytesStart, Event};
 
 use super::case::{Case, Ending, Kind, Status, cut, is_timeout, joined};
+use super::encoding::Encoding;
 use super::input::{Input, Text};
 use super::seconds::Times;
 use super::{CaseAttempt, Limits, Reason, Refused, Totals};
@@ -19,6 +18,9 @@ use crate::model::CaseName;
 
 /// Bytes of text outside of a report that are looked at: enough for byte order marks.
 const OUTSIDE: usize = 16;
+
+/// Elements of one case that are read: googletest writes one for each failed check.
+const MAX_ENDINGS: u64 = 1000;
 
 const BYTE_ORDER_MARK: &str = "\u{feff}";
 
@@ -87,8 +89,7 @@ struct Report<F> {
     /// Attempts by the hash of suite and case: names would fill the memory.
     attempts: HashMap<u64, u32>,
     times: Times,
-    /// What the report says it is encoded in, where that is not UTF-8.
-    encoding: Option<String>,
+    encoding: Encoding,
     totals: Totals,
 }
 
@@ -105,7 +106,7 @@ impl<F: FnMut(CaseAttempt)> Report<F> {
             last: None,
             attempts: HashMap::new(),
             times: Times::default(),
-            encoding: None,
+            encoding: Encoding::default(),
             totals: Totals::default(),
         }
     }
@@ -152,19 +153,12 @@ impl<F: FnMut(CaseAttempt)> Report<F> {
                 self.end()
             }
             Event::End(_) => self.end(),
-            Event::Decl(declaration) => self.declaration(&declaration),
+            Event::Decl(declaration) => {
+                self.encoding = Encoding::declared(&declaration);
+                Ok(())
+            }
             _ => Ok(()),
         }
-    }
-
-    fn declaration(&mut self, declaration: &BytesDecl) -> Result<(), Reason> {
-        self.encoding = match declaration.encoding() {
-            Some(Ok(name)) => Some(name.into_owned()).filter(|name| {
-                !["utf-8", "utf8", "us-ascii", "ascii"].contains(&&*name.to_ascii_lowercase())
-            }),
-            _ => None,
-        };
-        Ok(())
     }
 
     fn start(&mut self, tag: &BytesStart) -> Result<(), Reason> {
@@ -200,7 +194,7 @@ impl<F: FnMut(CaseAttempt)> Report<F> {
     fn suite(&mut self, tag: &BytesStart) -> Result<Frame, Reason> {
         let mut name = String::new();
         let mut times = Times::default();
-        self.attributes(tag, |key, value| match key {
+        self.encoding.attributes(tag, |key, value| match key {
             "name" => name = value,
             // Not kept, but it may show how this report writes times.
             "time" => _ = times.read(&value),
@@ -234,7 +228,7 @@ impl<F: FnMut(CaseAttempt)> Report<F> {
     fn case(&mut self, tag: &BytesStart) -> Result<Frame, Reason> {
         let (mut name, mut class, mut other_class, mut time) = (None, None, None, None);
         let mut status = Status::Ran;
-        self.attributes(tag, |key, value| match key {
+        self.encoding.attributes(tag, |key, value| match key {
             "name" => name = Some(value),
             "classname" => class = Some(value),
             "class" => other_class = Some(value),
@@ -255,7 +249,7 @@ impl<F: FnMut(CaseAttempt)> Report<F> {
 
     fn ending(&mut self, tag: &BytesStart, kind: Kind) -> Result<Frame, Reason> {
         let (mut message, mut class, mut time) = (String::new(), String::new(), None);
-        self.attributes(tag, |key, value| match key {
+        self.encoding.attributes(tag, |key, value| match key {
             "message" => message = value,
             "type" => class = value,
             "time" => time = Some(value),
@@ -304,8 +298,7 @@ impl<F: FnMut(CaseAttempt)> Report<F> {
         Ok(())
     }
 
-    /// The text of an ending, as far as it was kept. Bytes that are no text are shown as such: what a test
-    /// printed says nothing against its report.
+    /// The text of an ending, as far as it was kept.
     fn message(&mut self) -> Result<String, Reason> {
         let mut bytes = std::mem::take(&mut self.text);
         if bytes.len() >= self.limits.message
@@ -314,15 +307,7 @@ impl<F: FnMut(CaseAttempt)> Report<F> {
         {
             bytes.truncate(at);
         }
-        if self.encoding.is_some() && !bytes.is_ascii() {
-            return Err(self.encoding_error());
-        }
-        let text = String::from_utf8_lossy(&bytes);
-        let text = match quick_xml::escape::unescape(&text) {
-            Ok(plain) => plain.into_owned(),
-            Err(_) => text.into_owned(),
-        };
-        Ok(text.trim().to_owned())
+        self.encoding.text(&bytes)
     }
 
     fn end_case(&mut self) -> Result<(), Reason> {
@@ -371,48 +356,11 @@ impl<F: FnMut(CaseAttempt)> Report<F> {
         Ok(self.totals)
     }
 
-    /// Hands each attribute's name and value to `each`, the first one first.
-    fn attributes(
-        &self,
-        tag: &BytesStart,
-        mut each: impl FnMut(&str, String),
-    ) -> Result<(), Reason> {
-        const KNOWN: [&str; 8] =
-            ["name", "classname", "class", "time", "status", "result", "message", "type"];
-        // To look for an attribute that is there twice takes the square of their number.
-        for attribute in tag.attributes().with_checks(false) {
-            let attribute = attribute.map_err(|error| Reason::Xml(error.into()))?;
-            let key: &str = attribute.key.as_ref();
-            if KNOWN.contains(&key) {
-                each(key, self.value(&attribute)?);
-            }
-        }
-        Ok(())
-    }
-
-    fn value(&self, attribute: &Attribute) -> Result<String, Reason> {
-        let value = attribute.normalized_value(XmlVersion::Implicit1_0);
-        let value = value.map_err(|error| match error {
-            Error::Escape(quick_xml::escape::EscapeError::UnrecognizedEntity(_, name)) => {
-                Reason::Entity(name.chars().take(80).collect())
-            }
-            other => Reason::Xml(other),
-        })?;
-        match self.encoding.is_some() && !value.is_ascii() {
-            true => Err(self.encoding_error()),
-            false => Ok(value.into_owned()),
-        }
-    }
-
     fn fits(&self, what: &'static str, name: &str) -> Result<(), Reason> {
         match name.len() > self.limits.name {
             true => Err(Reason::LongName(what, self.limits.name)),
             false => Ok(()),
         }
-    }
-
-    fn encoding_error(&self) -> Reason {
-        self.encoding.clone().map_or(Reason::NotUtf8, Reason::Encoding)
     }
 
     /// What is wrong, from what the XML reader says and from where the report ends.
@@ -424,7 +372,7 @@ impl<F: FnMut(CaseAttempt)> Report<F> {
             matches!(error, Error::Syntax(_) | Error::IllFormed(IllFormedError::MissingEndTag(_)));
         match error {
             Error::Io(error) => Reason::Io(std::io::Error::new(error.kind(), error.to_string())),
-            Error::Encoding(_) => self.encoding_error(),
+            Error::Encoding(_) => self.encoding.error(),
             _ if ends && input.is_at_end() => {
                 let element = self.open.last().map(|(element, _)| element.clone());
                 Reason::CutShort(element.unwrap_or_else(|| "testsuites".to_owned()))
@@ -433,6 +381,3 @@ impl<F: FnMut(CaseAttempt)> Report<F> {
         }
     }
 }
-
-/// Elements of one case that are read: googletest writes one for each failed check.
-const MAX_ENDINGS: u64 = 1000;

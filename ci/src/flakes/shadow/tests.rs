@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::flakes::Run;
+use crate::flakes::{Mixture, Run};
 use crate::model::TestKey;
 
 fn subject(number: u32) -> Subject {

@@ -1,5 +1,8 @@
 //! Plays the changes of a month through history, clusters, shadow runs, quarantine and gate, as a server would.
 
+mod gates;
+mod report;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
@@ -7,85 +10,17 @@ use fastrand::Rng;
 use kiln_ci::flakes::clusters::{Clusters, Failure as Clustered, Window};
 use kiln_ci::flakes::{
     Attempt, Fresh, History, Identity, Limits, Mixture, Piece, Prior, Purpose, Shadows, Signature,
-    Verdict,
 };
-use kiln_ci::gate::{Answer, Failure, Finding, Run, gate};
 use kiln_ci::model::{Outcome, Time};
 use kiln_ci::quarantine::{Kind, Quarantine};
 
-use crate::world::{DAY, HOUR, MINUTE, World};
+use self::gates::{PATIENCE, Pending};
+pub use self::report::Report;
+use crate::world::{DAY, MINUTE, World};
 
 /// What ends within this time is looked at together.
 const TICK: u64 = 10 * MINUTE;
-/// A gate answers at the latest after this time.
-const PATIENCE: u64 = 2 * HOUR;
 const TOOK: Duration = Duration::from_secs(30);
-
-#[derive(Clone, Debug, Default)]
-pub struct Report {
-    pub runs: u64,
-    pub gates: u64,
-    /// Gates of changes that break nothing.
-    pub good: u64,
-    pub false_red: u64,
-    /// Red by policy alone: the change edits a flaky test.
-    pub red_by_edit: u64,
-    pub undecided: u64,
-    pub undecided_why: BTreeMap<String, u64>,
-    pub raw_false_red: u64,
-    pub breakages: u64,
-    pub masked_breakages: u64,
-    pub missed: u64,
-    pub fresh: u64,
-    pub reruns: u64,
-    pub fresh_flaky: u64,
-    pub reruns_flaky: u64,
-    pub fresh_broken: u64,
-    pub reruns_broken: u64,
-    pub controls: u64,
-    pub most_quarantined: usize,
-    pub entered: u64,
-    pub entered_wrongly: u64,
-    pub found: u64,
-    pub wrong: u64,
-    pub to_find: u64,
-    pub not_found: u64,
-    /// Days until what is to be found was, summed.
-    pub days_to_find: u64,
-}
-
-impl Report {
-    pub fn add(&mut self, other: &Self) {
-        self.runs += other.runs;
-        self.gates += other.gates;
-        self.good += other.good;
-        self.false_red += other.false_red;
-        self.red_by_edit += other.red_by_edit;
-        self.undecided += other.undecided;
-        self.raw_false_red += other.raw_false_red;
-        self.breakages += other.breakages;
-        self.masked_breakages += other.masked_breakages;
-        self.missed += other.missed;
-        self.fresh += other.fresh;
-        self.reruns += other.reruns;
-        self.fresh_flaky += other.fresh_flaky;
-        self.reruns_flaky += other.reruns_flaky;
-        self.fresh_broken += other.fresh_broken;
-        self.reruns_broken += other.reruns_broken;
-        self.controls += other.controls;
-        self.entered += other.entered;
-        self.entered_wrongly += other.entered_wrongly;
-        self.found += other.found;
-        self.wrong += other.wrong;
-        self.to_find += other.to_find;
-        self.not_found += other.not_found;
-        self.days_to_find += other.days_to_find;
-        self.most_quarantined = self.most_quarantined.max(other.most_quarantined);
-        for (why, count) in &other.undecided_why {
-            *self.undecided_why.entry(why.clone()).or_default() += count;
-        }
-    }
-}
 
 struct Log {
     test: usize,
@@ -96,13 +31,6 @@ struct Log {
     signature: Option<Signature>,
     shadow: bool,
     control: bool,
-}
-
-struct Pending {
-    change: usize,
-    until: u64,
-    /// Tests that failed, their signature, whether that was known, and when.
-    failures: BTreeMap<usize, (Option<Signature>, bool, u64)>,
 }
 
 pub struct Driver {
@@ -371,107 +299,6 @@ impl Driver {
             let worker = self.rng.usize(0..self.names.len());
             if avoid != Some(&self.names[worker]) {
                 return worker;
-            }
-        }
-    }
-
-    /// Lets gates answer that have nothing left to wait for.
-    fn answer(&mut self, now: u64) {
-        let gates = std::mem::take(&mut self.gates);
-        for pending in gates {
-            let change = pending.change;
-            let settled = |test: &usize| {
-                let identity = self.world.identity(*test, change);
-                self.shadows.settled(&self.world.tests[*test].subject, identity)
-            };
-            let ready = pending.until + TICK <= now && pending.failures.keys().all(settled);
-            if ready || pending.until + PATIENCE <= now {
-                self.close(&pending, now);
-            } else {
-                self.gates.push(pending);
-            }
-        }
-    }
-
-    fn close(&mut self, pending: &Pending, now: u64) {
-        let change = &self.world.changes[pending.change];
-        let failures = pending.failures.iter().map(|(test, (signature, known, _))| {
-            let subject = self.world.tests[*test].subject.clone();
-            let identity = self.world.identity(*test, pending.change);
-            Failure {
-                signature: *signature,
-                known: *known,
-                edited: change.edited.binary_search(test).is_ok(),
-                judgement: self.shadows.judgement(&subject, identity),
-                tries: self.shadows.tries(&subject, identity).unwrap_or_default(),
-                settled: self.shadows.settled(&subject, identity),
-                subject,
-            }
-        });
-        let run =
-            Run { incomplete: None, failures: failures.collect(), tests: self.world.tests.len() };
-        let outcome = gate(&run, &self.quarantine, Time(now));
-        let report = &mut self.report;
-        report.gates += 1;
-        let mut bombed = false;
-        for ((test, (.., at)), item) in pending.failures.iter().zip(&outcome.items) {
-            let identity = self.world.identity(*test, pending.change);
-            let runs = u64::from(self.shadows.runs(&item.subject, identity));
-            // It was broken all the time from its failure until the gate answers.
-            let broken = [*at, now].iter().all(|at| self.world.is_broken(*test, Some(change), *at));
-            bombed |= self.world.tests[*test]
-                .bomb
-                .is_some_and(|(from, until)| from < now && until + PATIENCE > change.at);
-            report.fresh += 1;
-            report.reruns += runs;
-            let flaky = self.shadows.judgement(&item.subject, identity);
-            match flaky.map(|it| it.verdict) {
-                Some(Verdict::Flaky) => {
-                    (report.fresh_flaky, report.reruns_flaky) =
-                        (report.fresh_flaky + 1, report.reruns_flaky + runs)
-                }
-                Some(Verdict::Broken) => {
-                    (report.fresh_broken, report.reruns_broken) =
-                        (report.fresh_broken + 1, report.reruns_broken + runs)
-                }
-                _ => {}
-            }
-            if broken {
-                report.breakages += 1;
-                report.masked_breakages += u64::from(item.masked());
-            }
-        }
-        if !change.broken.is_empty() {
-            report.missed += u64::from(outcome.answer == Answer::Green);
-            return;
-        }
-        if bombed {
-            return;
-        }
-        report.good += 1;
-        report.raw_false_red += u64::from(!pending.failures.is_empty());
-        let red = |which: fn(Finding) -> bool| {
-            let mut findings = outcome.items.iter().map(|it| it.finding);
-            findings.any(|it| it.answer() == Answer::Red && which(it))
-        };
-        match outcome.answer {
-            Answer::Green => {}
-            Answer::Red if !red(|it| it != Finding::Edited) => report.red_by_edit += 1,
-            Answer::Red => {
-                report.false_red += 1;
-                for (item, test) in outcome.items.iter().zip(pending.failures.keys()) {
-                    if item.finding.answer() == Answer::Red {
-                        let rate = self.world.tests[*test].rate;
-                        println!("{} is falsely red: {item} (true rate {rate:.3})", change.label);
-                    }
-                }
-            }
-            Answer::Undecided => {
-                report.undecided += 1;
-                for it in outcome.items.iter().filter(|it| it.finding.answer() == Answer::Undecided)
-                {
-                    *report.undecided_why.entry(format!("{:?}", it.finding)).or_default() += 1;
-                }
             }
         }
     }

@@ -5,115 +5,16 @@
 //! the same test with inputs with which it passed before. Where the control fails too, the surroundings are at
 //! fault, not the change. When many fail at once, one control for all goes before everything else.
 
+mod case;
+mod rerun;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use super::{Identity, Judgement, Mixture, Prior, Tries, Verdict, judge, verdict};
+use self::case::{Case, Key, Running};
+pub use self::rerun::{Fresh, Limits, Purpose, Rerun, RerunId};
+use super::{Identity, Judgement, Prior, Tries, Verdict};
 use crate::model::{Outcome, Subject, Time};
-
-/// What may be spent.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Limits {
-    /// Idle slots that are left alone, for what may come.
-    pub reserve: usize,
-    /// Shadow runs at once.
-    pub at_once: usize,
-    /// Runs for one failure.
-    pub per_failure: u32,
-    /// Worker time in a day.
-    pub per_day: Duration,
-    /// Failures that are remembered; the oldest make room.
-    pub open: usize,
-    /// How long an outage is waited for before it is looked at again.
-    pub pause: Duration,
-    /// Between runs of one failure from the third on: what has a common cause fails together within minutes.
-    pub spacing: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            reserve: 1,
-            at_once: 16,
-            per_failure: 64,
-            per_day: Duration::from_secs(8 * 3600),
-            open: 10_000,
-            pause: Duration::from_secs(300),
-            spacing: Duration::from_secs(120),
-        }
-    }
-}
-
-/// A failure that nobody has explained.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Fresh {
-    pub subject: Subject,
-    pub identity: Identity,
-    pub at: Time,
-    /// What is believed of its rate: see [`super::History::failing`].
-    pub rate: Mixture,
-    pub expected: Duration,
-    /// Where it failed: it is run again elsewhere if that can be.
-    pub worker: Option<String>,
-    /// Other inputs with which it passed: see [`super::History::last_good`].
-    pub good: Option<Identity>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Purpose {
-    /// To tell flaky from broken.
-    Decide,
-    /// To see whether what passed before still does. Where it fails, the surroundings are at fault, and
-    /// [`super::History::control_failed`] is told instead of an attempt.
-    Control,
-    /// To see whether a quarantined test has become reliable.
-    Probe,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct RerunId(pub u64);
-
-/// Run this action again as it was, and write its result nowhere but into the history.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Rerun {
-    pub id: RerunId,
-    pub subject: Subject,
-    pub identity: Identity,
-    pub purpose: Purpose,
-    /// A worker that is to be avoided if there are others.
-    pub avoid: Option<String>,
-}
-
-type Key = (Subject, Identity);
-
-#[derive(Clone, Debug)]
-struct Open {
-    fresh: Fresh,
-    tries: Tries,
-    /// What these tries say, kept since it takes long to find out.
-    says: Judgement,
-    /// Shadow runs that were started for it.
-    runs: u32,
-    waiting: u32,
-    running: bool,
-    hold: Option<u64>,
-    control: Control,
-    /// When the control may be run (again).
-    not_before: Time,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Control {
-    /// It has not run yet.
-    Due,
-    /// It failed, so what failed beside it does not count.
-    Failed,
-    /// It passed, or there is none.
-    Passed,
-}
 
 /// Failures that happened together wait until a control has passed.
 #[derive(Clone, Debug)]
@@ -123,21 +24,12 @@ struct Hold {
     running: bool,
 }
 
-#[derive(Clone, Debug)]
-struct Running {
-    rerun: Rerun,
-    /// The failure that it is run for.
-    case: Option<Key>,
-    hold: Option<u64>,
-    expected: Duration,
-    value: f64,
-}
-
+/// The failures that nobody has explained yet, and the shadow runs that are to explain them.
 #[derive(Clone, Debug, Default)]
 pub struct Shadows {
     limits: Limits,
     prior: Prior,
-    open: BTreeMap<Key, Open>,
+    open: BTreeMap<Key, Case>,
     holds: BTreeMap<u64, Hold>,
     running: BTreeMap<RerunId, Running>,
     probes: VecDeque<(Subject, Identity, Duration)>,
@@ -155,8 +47,7 @@ impl Shadows {
     pub fn failed(&mut self, fresh: Fresh) {
         let key = (fresh.subject.clone(), fresh.identity);
         if let Some(open) = self.open.get_mut(&key) {
-            open.tries.failed();
-            open.says = judge(&self.prior, &open.fresh.rate, open.tries);
+            open.failed(&self.prior);
             return;
         }
         if self.open.len() >= self.limits.open {
@@ -166,21 +57,13 @@ impl Shadows {
                 self.open.remove(&key);
             }
         }
-        let tries = Tries { straight: 1, passes: 0 };
-        let control = if fresh.good.is_some() { Control::Due } else { Control::Passed };
-        let not_before = fresh.at;
-        let (runs, waiting) = (0, 0);
-        let (running, hold) = (false, None);
-        let says = judge(&self.prior, &fresh.rate, tries);
-        let open = Open { fresh, tries, says, runs, waiting, running, hold, control, not_before };
-        self.open.insert(key, open);
+        self.open.insert(key, Case::new(&self.prior, fresh));
     }
 
     /// A pass of real work, such as a retry by the client.
     pub fn passed(&mut self, subject: &Subject, identity: Identity) {
         if let Some(open) = self.open.get_mut(&(subject.clone(), identity)) {
-            open.tries.passed();
-            open.says = judge(&self.prior, &open.fresh.rate, open.tries);
+            open.passed(&self.prior);
         }
     }
 
@@ -199,9 +82,7 @@ impl Shadows {
         }
         for key in members {
             if let Some(open) = self.open.get_mut(key) {
-                open.hold = Some(event);
-                open.tries.straight = open.tries.straight.min(1);
-                open.says = judge(&self.prior, &open.fresh.rate, open.tries);
+                open.hold(&self.prior, event);
             }
         }
         let hold = Hold { controls: controls.into(), not_before: Time(0), running: false };
@@ -239,8 +120,8 @@ impl Shadows {
             return Vec::new();
         }
         let mut found = self.controls(now);
-        let mut cases: Vec<_> =
-            self.open.values().filter_map(|it| self.candidate(it, now)).collect();
+        let due = |it: &Case| it.candidate(&self.prior, self.limits.per_failure, now);
+        let mut cases: Vec<_> = self.open.values().filter_map(due).collect();
         cases.sort_by(|one, other| other.value.total_cmp(&one.value));
         found.extend(cases);
         let missing = slots.saturating_sub(found.len()).min(self.probes.len());
@@ -267,43 +148,6 @@ impl Shadows {
             })
         };
         due.filter_map(control).collect()
-    }
-
-    fn candidate(&self, open: &Open, now: Time) -> Option<Running> {
-        let rests = open.running || open.hold.is_some() || open.not_before > now;
-        if rests || open.runs >= self.limits.per_failure {
-            return None;
-        }
-        let (identity, purpose, chance) = match open.says.verdict {
-            // It has decided when it has passed, and most do.
-            Verdict::Broken if open.control != Control::Passed => {
-                (open.fresh.good?, Purpose::Control, 1.0)
-            }
-            Verdict::Undecided if open.control != Control::Failed => {
-                (open.fresh.identity, Purpose::Decide, self.chance(open))
-            }
-            _ => return None,
-        };
-        let expected = open.fresh.expected;
-        let seconds = expected.as_secs_f64().max(0.1);
-        let value = chance * f64::from(open.waiting.saturating_add(1)) / seconds;
-        let case = Some((open.fresh.subject.clone(), open.fresh.identity));
-        let (subject, avoid) = (open.fresh.subject.clone(), open.fresh.worker.clone());
-        let rerun = Rerun { id: RerunId(0), subject, identity, purpose, avoid };
-        Some(Running { rerun, case, hold: None, expected, value })
-    }
-
-    /// The probability that the next run decides the case.
-    fn chance(&self, open: &Open) -> f64 {
-        let rate = &open.fresh.rate;
-        let failures = open.tries.straight;
-        let broken = verdict::broken(self.prior.broken, rate, failures);
-        let again = rate.straight(failures + 1) / rate.straight(failures).max(f64::MIN_POSITIVE);
-        let pass = (1.0 - broken) * (1.0 - again);
-        let mut tries = open.tries;
-        tries.failed();
-        let settles = judge(&self.prior, rate, tries).verdict != Verdict::Undecided;
-        (pass + if settles { 1.0 - pass } else { 0.0 }).clamp(0.0, 1.0)
     }
 
     fn start(&mut self, mut running: Running) -> Rerun {
@@ -336,8 +180,7 @@ impl Shadows {
         let again = now.plus(self.limits.pause);
         let next = now.plus(self.limits.spacing);
         if let Some(open) = running.case.as_ref().and_then(|it| self.open.get_mut(it)) {
-            open.ended(running.rerun.purpose, outcome, again);
-            open.says = judge(&self.prior, &open.fresh.rate, open.tries);
+            open.ended(&self.prior, running.rerun.purpose, outcome, again);
             if open.tries.straight > 2 {
                 open.not_before = open.not_before.max(next);
             }
@@ -427,41 +270,5 @@ impl Shadows {
     }
 }
 
-impl Open {
-    fn ended(&mut self, purpose: Purpose, outcome: Outcome, again: Time) {
-        self.running = false;
-        match (purpose, outcome) {
-            (Purpose::Decide, Outcome::Passed) => self.tries.passed(),
-            // Whether this one is independent is not known while others fail along with it.
-            (Purpose::Decide, Outcome::Failed) if self.hold.is_none() => self.tries.failed(),
-            (Purpose::Control, Outcome::Passed) => {
-                // The surroundings may have recovered just before it: only what fails beside it or after it
-                // shows that the change is at fault.
-                let counts = if self.control == Control::Failed {
-                    1
-                } else {
-                    self.tries.straight.saturating_sub(1)
-                };
-                self.tries.straight = counts.max(1);
-                self.control = Control::Passed;
-            }
-            (Purpose::Control, Outcome::Failed) => {
-                self.control = Control::Failed;
-                self.not_before = again;
-            }
-            _ => self.not_before = again,
-        }
-    }
-
-    fn judgement(&self) -> Judgement {
-        let open = self.hold.is_some() || self.control != Control::Passed;
-        match self.says.verdict {
-            Verdict::Broken if open => Judgement { verdict: Verdict::Undecided, ..self.says },
-            _ => self.says,
-        }
-    }
-}
-
 #[cfg(test)]
-#[path = "shadow_tests.rs"]
 mod tests;
