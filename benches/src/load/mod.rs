@@ -6,7 +6,7 @@
 //! | `wire`, `channel`, `lanes` | messages as bytes, two clients for them, and the threads they run on |
 //! | `target` | one server: its connections and what was prepared on it |
 //! | `burst` | runs one kind of operation for a while and measures it |
-//! | `prepare` | uploads what the works read |
+//! | `samples`, `prepare`, `upload`, `prepared` | the blobs that the works read are made and uploaded, once for each server |
 //! | `works` | the operations |
 //! | `process` | processor time and memory of a server on this machine |
 //! | `spawn` | what a process in new namespaces costs here |
@@ -18,11 +18,14 @@ mod channel;
 mod error;
 mod lanes;
 mod prepare;
+mod prepared;
 mod process;
 mod report;
 mod run;
+mod samples;
 mod spawn;
 mod target;
+mod upload;
 mod wire;
 mod works;
 

@@ -1,19 +1,21 @@
 //! Uploads what the works read. Nothing here is timed.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kiln_protos::{bytestream, reapi};
 use prost::Message;
 
-use super::channel::Channel;
 use super::error::CallError;
+use super::prepared::Hits;
+use super::samples::Samples;
 use super::target::Target;
+use super::upload::{BATCH_BLOBS, upload};
 use super::wire::{Framed, frame, frame_write};
 use super::works::execute;
-use super::works::names::{self, BATCH_UPDATE, UPDATE_ACTION_RESULT, WRITE};
-use crate::sample::{self, Key, LARGE, Pattern, SMALL};
+use super::works::names::{self, UPDATE_ACTION_RESULT, WRITE};
+use crate::sample::{self, Key, LARGE, Pattern};
 
 /// Small blobs that reads and FindMissingBlobs choose from.
 pub const SMALL_BLOBS: u64 = 2048;
@@ -21,54 +23,8 @@ pub const SMALL_BLOBS: u64 = 2048;
 pub const LARGE_BLOBS: u64 = 4;
 /// Actions with a result in the action cache.
 pub const ACTIONS: u64 = 64;
-/// Bytes of a blob that only fills the store.
-const FILLER: usize = 128;
-/// Most blobs, and most bytes of blobs, in one batch.
-const BATCH_BLOBS: usize = 2000;
-const BATCH_BYTES: usize = 3 << 20;
 /// Fillers belong to the blobs that are the same in every run.
 const FILLER_RUN: u64 = 0;
-
-/// The blobs of all works; made once.
-pub struct Samples {
-    pub small: Pattern,
-    pub filler: Pattern,
-    large: OnceLock<Pattern>,
-    /// Tells this run's writes from those of other runs.
-    pub run: u64,
-}
-
-impl Samples {
-    pub fn new(run: u64) -> Self {
-        Self {
-            small: Pattern::new(SMALL),
-            filler: Pattern::new(FILLER),
-            large: OnceLock::new(),
-            run,
-        }
-    }
-
-    /// 64 MiB: made when first asked for.
-    pub fn large(&self) -> &Pattern {
-        self.large.get_or_init(|| Pattern::new(LARGE))
-    }
-}
-
-/// What a target holds already.
-#[derive(Default)]
-pub struct Prepared {
-    small: bool,
-    large: bool,
-    filled: u64,
-    hits: Option<Arc<Hits>>,
-    pub execution: execute::State,
-}
-
-/// Actions with a result in the cache, and the result that each of them must have.
-pub struct Hits {
-    pub actions: Vec<reapi::Digest>,
-    pub expected: reapi::ActionResult,
-}
 
 pub async fn small_blobs(target: &mut Target, samples: &Samples) -> Result<(), CallError> {
     if !target.prepared.small {
@@ -222,55 +178,4 @@ pub async fn fill(
 
 pub fn filler_key(index: u64) -> Key {
     Key { run: FILLER_RUN, index }
-}
-
-/// Uploads blobs in batches, whatever is there already.
-pub async fn upload(
-    target: &Target,
-    blobs: impl Iterator<Item = (reapi::Digest, Bytes)>,
-) -> Result<(), CallError> {
-    let mut channel = target.channel();
-    let mut batch = Vec::new();
-    let mut bytes = 0;
-    for (digest, data) in blobs {
-        if batch.len() == BATCH_BLOBS || bytes + data.len() > BATCH_BYTES {
-            send_batch(&mut channel, &target.instance, std::mem::take(&mut batch)).await?;
-            bytes = 0;
-        }
-        bytes += data.len();
-        batch.push(reapi::batch_update_blobs_request::Request {
-            digest: Some(digest),
-            data: data.into(),
-            ..Default::default()
-        });
-    }
-    send_batch(&mut channel, &target.instance, batch).await
-}
-
-async fn send_batch(
-    channel: &mut Channel,
-    instance: &str,
-    requests: Vec<reapi::batch_update_blobs_request::Request>,
-) -> Result<(), CallError> {
-    if requests.is_empty() {
-        return Ok(());
-    }
-    let count = requests.len();
-    let request = reapi::BatchUpdateBlobsRequest {
-        instance_name: instance.to_owned(),
-        requests,
-        ..Default::default()
-    };
-    let rpc = channel.rpc(BATCH_UPDATE)?;
-    let reply = channel.unary(&rpc, frame(&request)).await?;
-    let reply = reapi::BatchUpdateBlobsResponse::decode(reply).map_err(CallError::lost)?;
-    let failed = reply.responses.iter().filter_map(|blob| blob.status.as_ref());
-    if let Some(status) = failed.into_iter().find(|status| status.code != 0) {
-        let message = format!("BatchUpdateBlobs: {}", status.message);
-        return Err(CallError::Status { code: status.code.unsigned_abs(), message });
-    }
-    if reply.responses.len() != count {
-        return Err(CallError::wrong("BatchUpdateBlobs did not answer for each blob"));
-    }
-    Ok(())
 }

@@ -11,7 +11,7 @@ use super::args::Options;
 use super::channel::{Address, Channel, Windows, request_metadata};
 use super::error::CallError;
 use super::lanes::Lanes;
-use super::prepare::Prepared;
+use super::prepared::Prepared;
 
 /// A connection and the runtime that its calls run on.
 #[derive(Clone)]

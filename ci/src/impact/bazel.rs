@@ -7,7 +7,7 @@ use prost::Message;
 use thiserror::Error;
 
 use super::graph::{Graph, Kind, Node, SourceFile};
-use super::snapshot::{Hash, Hasher};
+use super::hash::{Hash, Hasher};
 
 /// How targets follow each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use super::graph::{Graph, Kind, Node};
-use super::snapshot::Hasher;
+use super::hash::Hasher;
 
 #[derive(Debug, Error)]
 pub enum BuckError {

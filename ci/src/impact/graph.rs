@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::snapshot::Hash;
+use super::hash::Hash;
 
 /// What a target is.
 #[derive(Clone, Debug, PartialEq, Eq)]

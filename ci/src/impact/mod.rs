@@ -8,13 +8,15 @@ mod bazel;
 mod buck2;
 mod compare;
 mod graph;
+mod hash;
 mod snapshot;
 
 pub use bazel::{Framing, GraphError};
 pub use buck2::BuckError;
 pub use compare::{Affected, Cause, Everything, Impact, compare};
 pub use graph::{Content, Graph, Kind, Node, SourceFile};
-pub use snapshot::{Hash, Hasher, Snapshot, Target};
+pub use hash::{Hash, Hasher};
+pub use snapshot::{Snapshot, Target};
 
 #[cfg(test)]
 mod tests;

@@ -62,7 +62,7 @@ fn graph(targets: Vec<QueryTarget>) -> Graph {
 }
 
 fn known(text: &str) -> Content {
-    Content::Known(snapshot::Hasher::new("file").text(text).finish())
+    Content::Known(Hasher::new("file").text(text).finish())
 }
 
 fn snapshot(targets: Vec<QueryTarget>, content: Content) -> Snapshot {

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::{Item, Shard};
+use super::shard::{Item, Shard};
 
 /// Into how many parts of equal duration the suite is cut, coarse to fine. Names in order are near in the
 /// sources, whatever the naming scheme, so parts are runs of neighbours.

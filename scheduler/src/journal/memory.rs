@@ -7,7 +7,7 @@ use std::sync::Arc;
 use kiln_protos::events::execution::Origin;
 use kiln_protos::events::{Begun, Execution, Timeline};
 
-use super::JournalConfig;
+use super::config::JournalConfig;
 use super::durations::Durations;
 use super::limits::{bounded, bounded_begun};
 use super::summary::{ActiveBuild, Counts};

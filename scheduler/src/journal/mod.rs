@@ -8,12 +8,14 @@
 //! One journal at a time writes to a set of records: that of the only process, or that of a
 //! whole fleet (`fleet/`).
 
+mod config;
 mod durations;
 mod fleet;
 mod keys;
 mod limits;
 mod memory;
 mod query;
+mod shared;
 mod stages;
 mod store;
 mod summary;
@@ -21,14 +23,15 @@ mod summary;
 mod tests;
 mod writer;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use kiln_cas::events::Events;
 use kiln_cas::records::{RecordsError, SharedRecords};
 use kiln_protos::events::Timeline;
 use tokio::sync::{mpsc, oneshot};
 
+pub use config::JournalConfig;
 pub use memory::{Entry, MAX_PENDING, MAX_RECENT_RUNS};
 pub use query::{Earlier, MAX_PAGE, Page, Query, outputs_of};
 pub use stages::{STAGES, Stage, take_worker_times};
@@ -38,61 +41,18 @@ pub use summary::{
 };
 
 use crate::job::DurationEstimator;
-use memory::Memory;
-use store::{Meta, Store};
+use shared::Inner;
+use store::Store;
 use writer::{Command, Writer};
 
 /// Requests to flush or to shut down that wait.
 const MAX_COMMANDS: usize = 16;
-/// Executions read at the start for the times of recent runs.
-const RESTORED_RUNS: usize = 1000;
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JournalConfig {
-    /// Executions kept; the oldest go first.
-    pub max_executions: u64,
-    /// Builds kept; the oldest go first.
-    pub max_builds: u64,
-    /// Cache hits of one build that are kept one by one; all are counted.
-    pub max_stored_hits_per_build: u64,
-    /// Pairs of target and mnemonic whose run time is remembered.
-    pub max_durations: usize,
-    /// Written as soon as this many executions are pending ...
-    pub batch_count: usize,
-    /// ... or this long after the first of them.
-    pub batch_delay: Duration,
-}
-
-impl Default for JournalConfig {
-    fn default() -> Self {
-        Self {
-            max_executions: 100_000,
-            max_builds: 2_000,
-            max_stored_hits_per_build: 1_000,
-            max_durations: 20_000,
-            batch_count: 200,
-            batch_delay: Duration::from_millis(500),
-        }
-    }
-}
-
 /// Handle on the journal.
 #[derive(Clone)]
 pub struct Journal {
     inner: Arc<Inner>,
     /// Of each task, in the order in which events go through them.
     commands: Vec<mpsc::Sender<Command>>,
-}
-
-struct Inner {
-    config: JournalConfig,
-    records: SharedRecords,
-    memory: Mutex<Memory>,
-    /// As of the last batch.
-    meta: Mutex<Meta>,
-    /// When this process began, in nanoseconds since the Unix epoch: requests that an earlier
-    /// one knew have no end. `None`: the queue outlives its processes.
-    since: Option<i64>,
 }
 
 /// Counters of one moment.
@@ -202,47 +162,6 @@ impl Journal {
 impl DurationEstimator for Journal {
     fn expected_ms(&self, target: &str, mnemonic: &str) -> Option<u64> {
         self.inner.memory().durations.expected_ms(target, mnemonic)
-    }
-}
-
-impl Inner {
-    /// Goes on from what `records` hold, of which `meta` was read.
-    async fn restore(
-        config: JournalConfig,
-        records: SharedRecords,
-        meta: Meta,
-    ) -> Result<Self, RecordsError> {
-        let mut memory = Memory::new(&config);
-        memory.last_seq = meta.last_seq;
-        for learned in store::read_durations(&records, config.max_durations).await? {
-            memory.durations.restore(learned);
-        }
-        let recent = records.list(keys::EXECUTIONS, None, true, RESTORED_RUNS).await?;
-        for entry in recent.iter().rev().filter_map(store::entry) {
-            // What another process wrote since then comes again.
-            if entry.seq <= meta.last_seq {
-                memory.remember_run(&entry.execution);
-            }
-        }
-        let (memory, meta) = (Mutex::new(memory), Mutex::new(meta));
-        Ok(Self { config, records, memory, meta, since: None })
-    }
-
-    /// Nothing of the build has happened since this process began, which alone knows the queue.
-    fn is_of_before(&self, build: &BuildSummary) -> bool {
-        self.since.is_some_and(|since| build.active_at < since)
-    }
-
-    fn meta(&self) -> Meta {
-        *self.meta.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn publish_meta(&self, meta: Meta) {
-        *self.meta.lock().unwrap_or_else(PoisonError::into_inner) = meta;
     }
 }
 

@@ -6,16 +6,18 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use kiln_cas::events::EVENT_BUFFER;
 use kiln_cas::records::RecordsError;
 use kiln_net::Backoff;
+use kiln_net::causes::chain;
 use kiln_protos::events::{Begun, Execution};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::keys;
 use super::memory::Memory;
+use super::shared::Inner;
 use super::store::{Store, Unit, build_unit, decode, duration_unit, execution_unit};
 use super::summary::ActiveBuild;
-use super::{Inner, keys};
 
 /// Retention steps after one flush: the rest waits for the next, so that events are not kept
 /// waiting.
@@ -197,7 +199,8 @@ impl Writer {
         let delay = backoff.pause(self.failures);
         self.memory().failed_writes += 1;
         self.due = Some(Instant::now() + delay);
-        tracing::warn!(%error, ?delay, "the journal could not be written; it will be tried again");
+        let error = chain(error);
+        tracing::warn!(error, ?delay, "the journal could not be written; it will be tried again");
     }
 
     /// Only what is durable leaves the memory.
@@ -261,7 +264,7 @@ impl Writer {
             let more = match self.store.prune_executions(executions).await {
                 Ok(more) => more,
                 Err(error) => {
-                    tracing::warn!(%error, "old executions could not be removed");
+                    tracing::warn!(error = chain(&error), "old executions could not be removed");
                     return;
                 }
             };
@@ -274,7 +277,7 @@ impl Writer {
                 let gone = |first_seq| pruned.contains(&first_seq);
                 self.memory().builds.retain(|_, build| !gone(build.summary.first_seq));
             }
-            Err(error) => tracing::warn!(%error, "old builds could not be removed"),
+            Err(error) => tracing::warn!(error = chain(&error), "old builds could not be removed"),
         }
         self.inner.publish_meta(self.store.meta);
         let over = self.store.meta.executions > executions || self.store.meta.builds > builds;

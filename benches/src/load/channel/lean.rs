@@ -11,7 +11,7 @@ use http::{Method, Request};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 
-use super::{Address, REQUEST_METADATA, Rpc, Windows};
+use super::call::{Address, REQUEST_METADATA, Rpc, Windows};
 use crate::load::error::{CallError, UNKNOWN};
 use crate::load::wire::{DataScanner, Framed, next_message};
 

@@ -10,7 +10,7 @@ use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
 
-use super::{Address, Rpc};
+use super::call::{Address, Rpc};
 use crate::load::error::CallError;
 use crate::load::wire::{Framed, PREFIX};
 

@@ -10,8 +10,10 @@ use super::names::EXECUTE;
 use crate::load::burst::{self, Burst, Limits, Operation};
 use crate::load::channel::{Channel, Rpc};
 use crate::load::error::CallError;
-use crate::load::prepare::{Hits, Samples, upload};
+use crate::load::prepared::Hits;
+use crate::load::samples::Samples;
 use crate::load::target::{Numbers, Target};
+use crate::load::upload::upload;
 use crate::load::wire::{Framed, frame};
 use crate::sample;
 
@@ -27,12 +29,6 @@ const FILES: u64 = 20;
 const FILE_SIZE: usize = 1024;
 /// What `echo > out` writes.
 const OUTPUT: &[u8] = b"\n";
-
-/// What is known about a target's executions.
-#[derive(Default)]
-pub struct State {
-    rate: Option<f64>,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Inputs {

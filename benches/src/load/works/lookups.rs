@@ -10,7 +10,7 @@ use super::names::{FIND_MISSING, GET_ACTION_RESULT};
 use crate::load::burst::Operation;
 use crate::load::channel::{Channel, Rpc};
 use crate::load::error::{CallError, NOT_FOUND};
-use crate::load::prepare::Hits;
+use crate::load::prepared::Hits;
 use crate::load::target::Numbers;
 use crate::load::wire::{Framed, frame};
 use crate::sample::MISS_MARK;

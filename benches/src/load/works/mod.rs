@@ -14,7 +14,8 @@ use streams::Size;
 use super::args::{Options, WorkArg};
 use super::burst::{self, Burst, Limits};
 use super::error::CallError;
-use super::prepare::{self, LARGE_BLOBS, SMALL_BLOBS, Samples};
+use super::prepare::{self, LARGE_BLOBS, SMALL_BLOBS};
+use super::samples::Samples;
 use super::target::Target;
 use super::wire::Framed;
 

@@ -3,10 +3,11 @@
 use std::collections::HashSet;
 
 use kiln_cas::records::{MAX_BATCH, RecordsError, SharedRecords};
+use kiln_net::causes::chain;
 use kiln_protos::events::Execution;
 
 use super::stream::{PAGE, Page};
-use crate::journal::JournalConfig;
+use crate::journal::config::JournalConfig;
 use crate::journal::durations::{Key, Learned};
 use crate::journal::keys;
 use crate::journal::memory::Memory;
@@ -100,7 +101,7 @@ impl Author {
                 let build = ActiveBuild::resumed(summary);
                 self.counted.builds.insert(invocation.to_owned(), build);
             }
-            Err(error) => tracing::warn!(%error, "a build is counted from here on"),
+            Err(error) => tracing::warn!(error = chain(&error), "a build is counted from here on"),
         }
         Ok(())
     }

@@ -6,12 +6,13 @@ use std::time::Duration;
 use kiln_cas::records::RecordsError;
 use kiln_cas::redis::Subscription;
 use kiln_net::Backoff;
+use kiln_net::causes::chain;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::author::{Author, MAX_CHANGES};
 use super::stream::{News, Page, Stream};
-use crate::journal::Inner;
+use crate::journal::shared::Inner;
 use crate::journal::store::Meta;
 use crate::journal::writer::{Command, MAX_BACKOFF, PRUNE_STEPS, wait_until};
 
@@ -180,7 +181,11 @@ impl Follower {
                 self.due = Some(self.later());
                 self.failures += 1;
                 self.inner.memory().failed_writes += 1;
-                tracing::warn!(%error, "the fleet's journal could not be read or written; it will be tried again");
+                let error = chain(&error);
+                tracing::warn!(
+                    error,
+                    "the fleet's journal could not be read or written; it will be tried again"
+                );
             }
         }
     }

@@ -26,8 +26,9 @@ use kiln_cas::records::{RecordsError, SharedRecords};
 use kiln_cas::redis::Redis;
 use tokio::sync::mpsc;
 
+use super::shared::Inner;
 use super::store::Store;
-use super::{Inner, Journal, JournalConfig, MAX_COMMANDS};
+use super::{Journal, JournalConfig, MAX_COMMANDS};
 use follower::Follower;
 use sender::Sender;
 use stream::Stream;

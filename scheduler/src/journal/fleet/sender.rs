@@ -7,6 +7,7 @@ use bytes::Bytes;
 use kiln_cas::events::EVENT_BUFFER;
 use kiln_cas::redis::RedisError;
 use kiln_net::Backoff;
+use kiln_net::causes::chain;
 use kiln_protos::events::{Begun, Execution};
 use prost::Message;
 use tokio::sync::broadcast::Receiver;
@@ -16,8 +17,9 @@ use tokio::time::Instant;
 
 use super::stream::{Kind, Stream};
 use crate::journal::limits::{bounded, bounded_begun};
+use crate::journal::memory::MAX_PENDING;
+use crate::journal::shared::Inner;
 use crate::journal::writer::{Command, GATHER, MAX_BACKOFF, wait_until};
-use crate::journal::{Inner, MAX_PENDING};
 
 /// Sums of beginnings that wait to be sent; of more, the counts of what is open or missed are too low.
 const MAX_BEGUN: usize = 4000;
@@ -211,6 +213,7 @@ impl Sender {
         let delay = backoff.pause(self.failures);
         self.inner.memory().failed_writes += 1;
         self.due = Some(Instant::now() + delay);
-        tracing::warn!(%error, ?delay, "the fleet does not hear what finished; trying again");
+        let error = chain(error);
+        tracing::warn!(error, ?delay, "the fleet does not hear what finished; trying again");
     }
 }

@@ -1,0 +1,28 @@
+//! What a server under measurement holds already, so that nothing is uploaded twice.
+
+use std::sync::Arc;
+
+use kiln_protos::reapi;
+
+/// What a target holds already.
+#[derive(Default)]
+pub struct Prepared {
+    pub small: bool,
+    pub large: bool,
+    pub filled: u64,
+    pub hits: Option<Arc<Hits>>,
+    pub execution: State,
+}
+
+/// Actions with a result in the cache, and the result that each of them must have.
+pub struct Hits {
+    pub actions: Vec<reapi::Digest>,
+    pub expected: reapi::ActionResult,
+}
+
+/// What is known about a target's executions.
+#[derive(Default)]
+pub struct State {
+    /// Executions a second, at most so far.
+    pub rate: Option<f64>,
+}
