@@ -23,8 +23,8 @@ enum Rule {
 }
 
 impl AllowList {
-    /// `*`; `HOST` or `HOST/REPOSITORY`, with or without `docker://`; `oci:/DIRECTORY`. What is beneath
-    /// what is named is allowed too.
+    /// Reads rules, each of which is `*`, `HOST` or `HOST/REPOSITORY` with or without `docker://`, or
+    /// `oci:/DIRECTORY`. A rule allows what lies beneath what it names, too.
     pub fn new(entries: &[String]) -> Result<Self, String> {
         let rule = |entry: &String| {
             rule(entry).map_err(|problem| {
@@ -46,7 +46,7 @@ impl AllowList {
         self.0.iter().any(|rule| rule.allows(&image.source))
     }
 
-    /// Registries that are named: `HOST` or `HOST:PORT`.
+    /// The registries that the rules name: `HOST` or `HOST:PORT`.
     pub fn hosts(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter_map(|rule| match rule {
             Rule::Registry { host, .. } => Some(host.as_str()),

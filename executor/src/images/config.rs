@@ -8,11 +8,11 @@ use super::allow::AllowList;
 /// What images a worker takes, and from where.
 #[derive(Debug, Clone, Default)]
 pub struct ImagesConfig {
-    /// Empty: actions that name an image are not offered to be run.
+    /// Which images actions may name. Where it is empty, no action that names one is offered to be run.
     pub allow: AllowList,
     /// Registries that may be spoken to without TLS: `HOST` or `HOST:PORT`. Loopback always may.
     pub insecure: Vec<String>,
-    /// A docker `config.json`.
+    /// A docker `config.json` with credentials for registries.
     pub auth_file: Option<PathBuf>,
     /// Authorities (PEM) that are trusted besides the system's.
     pub ca: Option<PathBuf>,
@@ -22,9 +22,9 @@ pub struct ImagesConfig {
 
 #[derive(Debug, Clone)]
 pub struct ImageLimits {
-    /// Of all unpacked images; those in use are kept beyond it. Also of one image.
+    /// Most bytes of all unpacked images together, and of one; images in use are kept beyond it.
     pub bytes: u64,
-    /// Of all layers of one image.
+    /// Most entries of all layers of one image.
     pub entries: u64,
 }
 
@@ -38,15 +38,15 @@ impl Default for ImageLimits {
 #[derive(Debug, Clone)]
 pub struct Timing {
     pub connect: Duration,
-    /// From the request to the head of its answer.
+    /// Longest time from a request to the head of its answer.
     pub answer: Duration,
-    /// Between two pieces of an answer.
+    /// Longest time between two pieces of an answer.
     pub idle: Duration,
-    /// Of one pull, from beginning to end.
+    /// Longest time for one pull, from beginning to end.
     pub pull: Duration,
-    /// Attempts at one request.
+    /// How often one request is tried.
     pub attempts: u32,
-    /// Before the second attempt; doubled with each further one.
+    /// The pause before the second attempt; each further one doubles it.
     pub first_pause: Duration,
     pub longest_pause: Duration,
 }

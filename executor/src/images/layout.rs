@@ -12,7 +12,7 @@ use super::problem::Problem;
 
 const CHUNK: usize = 256 << 10;
 
-/// The whole of a small blob, not checked.
+/// Reads a small blob whole. The caller checks its bytes.
 pub fn read(layout: &Path, hex: &str, limit: u64) -> Result<Vec<u8>, Problem> {
     let (mut file, path) = open(layout, hex)?;
     let mut data = Vec::new();

@@ -11,7 +11,7 @@ pub const MAX_MANIFEST_BYTES: u64 = 4 << 20;
 pub const MAX_CONFIG_BYTES: u64 = 8 << 20;
 const MAX_LAYERS: usize = 512;
 
-/// Accepted from registries.
+/// The media types that registries are asked for.
 pub const MANIFEST_TYPES: &str = "application/vnd.oci.image.manifest.v1+json, \
      application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.v2+json, \
      application/vnd.docker.distribution.manifest.list.v2+json";
@@ -27,20 +27,20 @@ pub enum Document {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
     pub digest: Digest,
-    /// `os/architecture`; `None`: not said.
+    /// The platform as `os/architecture`; `None` where the index does not say it.
     platform: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
     pub config: Digest,
-    /// Lowest first.
+    /// The layers, the lowest first.
     pub layers: Vec<Layer>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layer {
-    /// Of the compressed bytes.
+    /// The digest of the compressed bytes.
     pub blob: Digest,
     pub compression: Compression,
 }
@@ -141,7 +141,7 @@ fn layer(descriptor: &WireDescriptor) -> Result<Layer, Problem> {
     Ok(Layer { blob: blob(descriptor)?, compression })
 }
 
-/// This machine in the words of images.
+/// This machine's platform in the words of images.
 pub fn platform() -> String {
     let architecture = match std::env::consts::ARCH {
         "x86_64" => "amd64",
@@ -151,7 +151,7 @@ pub fn platform() -> String {
     format!("linux/{architecture}")
 }
 
-/// The manifest for this machine.
+/// Picks the manifest for this machine out of an index.
 pub fn choose(choices: &[Choice]) -> Result<Digest, Problem> {
     let wanted = platform();
     let fitting = |choice: &&Choice| choice.platform.as_ref() == Some(&wanted);
@@ -167,7 +167,7 @@ pub fn choose(choices: &[Choice]) -> Result<Digest, Problem> {
     })
 }
 
-/// Variables of an image, in its order.
+/// The image's environment variables in its order.
 pub type Environment = Vec<(String, String)>;
 
 #[derive(Deserialize)]

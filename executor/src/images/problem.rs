@@ -10,7 +10,7 @@ pub enum Problem {
     /// The registry may answer in a moment; it may have said when.
     #[error("{text}")]
     Passing { text: String, after: Option<Duration> },
-    /// This machine's fault.
+    /// This machine is at fault.
     #[error("{0}")]
     Local(String),
 }
@@ -25,7 +25,7 @@ impl Problem {
         Self::Local(format!("{context}: {error}"))
     }
 
-    /// The same problem, said of `what`.
+    /// Puts `what` before the problem's words.
     pub fn of(self, what: impl std::fmt::Display) -> Self {
         match self {
             Self::Final(text) => Self::Final(format!("{what}: {text}")),

@@ -32,14 +32,14 @@ const MOUNT_POINTS: [(&str, &str); 2] = [("etc", "hosts"), ("etc", "resolv.conf"
 
 pub struct Puller {
     config: ImagesConfig,
-    /// Made at the first use: reading the authorities takes time and memory.
+    /// The HTTP client, made at its first use: reading the authorities takes time and memory.
     http: OnceLock<Arc<Http>>,
 }
 
 /// An image that is on disk.
 pub struct Pulled {
     pub unpacked: Unpacked,
-    /// Where it is now.
+    /// The directory in which it is now.
     pub directory: PathBuf,
     /// Bytes of all layers, compressed.
     pub fetched: u64,
@@ -113,7 +113,7 @@ impl Source {
         })
     }
 
-    /// Not checked yet.
+    /// Fetches a document. Its bytes are not checked yet.
     async fn document(&self, hex: &str) -> Result<Bytes, Problem> {
         match self {
             Self::Registry(registry) => registry.manifest(hex).await,
@@ -143,7 +143,7 @@ struct Fetch<'a> {
 }
 
 impl Fetch<'_> {
-    /// Of the image for this machine, where the digest names an index.
+    /// Reads the manifest of the image for this machine, where the digest names an index.
     async fn manifest(&self, hex: &str) -> Result<Manifest, Problem> {
         match self.document(hex).await? {
             Document::Manifest(manifest) => Ok(manifest),
@@ -182,14 +182,14 @@ impl Fetch<'_> {
         std::fs::read(path).map_err(|error| Problem::local("read its configuration", error))
     }
 
-    /// A file with exactly the bytes that the digest names.
+    /// Fetches a blob into a file with exactly the bytes that the digest names.
     async fn blob(&self, digest: Digest, name: &str) -> Result<PathBuf, Problem> {
         let path = self.staging.path().join(name);
         self.source.blob(digest, Sink::create(&path, digest)?).await?;
         Ok(path)
     }
 
-    /// Fetches a few at a time and unpacks them in their order, each while others come.
+    /// Fetches layers a few at a time and unpacks them in their order, each while others come.
     async fn layers(&self, layers: &[Layer], budget: Budget) -> Result<(), Problem> {
         let tree = Tree::open(&Store::root_of(&self.staging)).map_err(unpack_problem)?;
         let mut state = (tree, budget);

@@ -10,22 +10,22 @@ use http::uri::Authority;
 pub const DOCKER_HUB: &str = "docker.io";
 /// The namespace of Docker's own images.
 const OFFICIAL: &str = "library";
-/// Bytes.
+/// Longest reference, in bytes.
 const MAX_REFERENCE: usize = 1024;
-/// Of the distribution specification's names.
+/// Longest name of a repository: the distribution specification's limit.
 const MAX_REPOSITORY: usize = 255;
 const SHA256_DIGITS: usize = 64;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ImageReference {
     pub source: ImageSource,
-    /// Of the manifest or index: SHA-256 in 64 lowercase hexadecimal digits.
+    /// The digest of the manifest or index: SHA-256 in 64 lowercase hexadecimal digits.
     pub digest: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ImageSource {
-    /// `host` with a port where one is given.
+    /// A repository of a registry; `host` has a port where one is given.
     Registry { host: String, repository: String },
     /// The directory of an OCI image layout on this machine; absolute, without `.` and `..`.
     Layout(PathBuf),
@@ -114,7 +114,7 @@ pub fn check_insecure(host: &str) -> Result<(), ReferenceError> {
     check_host(host).map(drop)
 }
 
-/// Beside a digest a tag says nothing.
+/// Takes off a tag, which says nothing beside a digest.
 fn without_tag(path: &str) -> &str {
     let name = path.rfind('/').map_or(0, |slash| slash + 1);
     path[name..].find(':').map_or(path, |colon| &path[..name + colon])

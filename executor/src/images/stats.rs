@@ -24,16 +24,16 @@ pub struct ImageStats {
 /// The figures of one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ImageFigures {
-    /// Actions whose image was there.
+    /// Actions whose image was on disk already.
     pub hits: u64,
-    /// Pulls by their ends.
+    /// How many pulls ended, by how they ended.
     pub pulled: u64,
     pub refused: u64,
     pub failed: u64,
     pub cancelled: u64,
-    /// Of layers, compressed.
+    /// Compressed bytes of layers that were fetched.
     pub fetched_bytes: u64,
-    /// Of pulls that came to an image.
+    /// Time that pulls took which ended with an image.
     pub pull_time: Duration,
     pub stored: u64,
     pub stored_bytes: u64,

@@ -31,7 +31,7 @@ pub struct Image {
 }
 
 impl Image {
-    /// Its root file system.
+    /// The directory of its root file system.
     pub fn root(&self) -> PathBuf {
         self.directory.join(ROOT)
     }
@@ -55,13 +55,13 @@ impl Image {
 pub struct Unpacked {
     pub staging: Arc<TempDir>,
     pub environment: Environment,
-    /// On disk.
+    /// Bytes that it takes on disk.
     pub bytes: u64,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Description {
-    /// As it was asked for; for people.
+    /// The reference with which it was asked for, for people to read.
     image: String,
     bytes: u64,
     environment: Environment,
@@ -70,7 +70,7 @@ struct Description {
 pub struct Store {
     directory: PathBuf,
     max_bytes: u64,
-    /// By digest.
+    /// Unpacked images by their digests.
     images: Mutex<HashMap<String, Arc<Image>>>,
 }
 
@@ -179,7 +179,7 @@ impl Store {
         }
     }
 
-    /// Renamed at once and removed by and by: large images have many files.
+    /// Renames a directory at once and removes it by and by: large images have many files.
     fn discard(&self, directory: &Path) {
         let Some(name) = directory.file_name() else { return };
         let to = self.directory.join(UNFINISHED).join(name);

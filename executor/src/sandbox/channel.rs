@@ -37,7 +37,7 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
-    /// One `recvmsg`. `Ok(0)`: the other end is gone.
+    /// Receives once (`recvmsg`). `Ok(0)`: the other end is gone.
     pub(super) fn receive_some(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
         let missing = self.missing().clamp(4 << 10, RECEIVE_CHUNK);
         let filled = self.buffer.len();
@@ -47,7 +47,7 @@ impl Inbox {
         result
     }
 
-    /// The next whole frame's body with the descriptors that came so far.
+    /// Takes the next whole frame's body with the descriptors that came so far.
     pub(super) fn next_frame(&mut self) -> Result<Option<Frame>, SandboxError> {
         let Some(length) = self.frame_length() else { return Ok(None) };
         if length > MAX_FRAME {

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// One of them.
+/// One condition of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Condition {
     HostName,
@@ -11,15 +11,15 @@ pub enum Condition {
     ProcessIds,
     /// Where the input root is.
     Directory,
-    /// `CLOCK_MONOTONIC` and `CLOCK_BOOTTIME`; the kernel has no other wall clock for one process.
+    /// What `CLOCK_MONOTONIC` and `CLOCK_BOOTTIME` show; the kernel has no other wall clock for one process.
     Clock,
-    /// One processor only.
+    /// The action has one processor only.
     Cpus,
     /// In which order directories of inputs list their entries, and inode numbers.
     FileOrder,
-    /// Of the inputs.
+    /// The modification times of the inputs.
     ModificationTimes,
-    /// User and group number.
+    /// The numbers of the action's user and group.
     User,
 }
 

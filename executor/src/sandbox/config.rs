@@ -7,28 +7,29 @@ use serde::{Deserialize, Serialize};
 /// Whether actions run in a user namespace of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum UserNamespace {
-    /// Yes where the kernel allows it; without one only root can isolate at all.
+    /// Actions have one where the kernel allows it; without one only root can isolate at all.
     #[default]
     Auto,
     Always,
-    /// Needs root.
+    /// Actions have none, for which the server has to be root.
     Never,
 }
 
 /// Where an action's writes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum UpperDir {
-    /// In memory: fast, and limited by `Limits::disk_bytes`; its pages count against the action's memory.
+    /// Writes stay in memory: fast, and limited by `Limits::disk_bytes`; their pages count against the action's
+    /// memory.
     #[default]
     Tmpfs,
-    /// In `SlotConfig::scratch_dir`: for large outputs. The total is not limited, only each single file.
+    /// Writes go to `SlotConfig::scratch_dir`, for large outputs. Only each single file is limited.
     Disk,
 }
 
 /// How a slot is set up. All paths are this machine's.
 #[derive(Debug, Clone)]
 pub struct SlotConfig {
-    /// Distinct per slot of one server; letters, digits, `-` and `_`. Names its cgroups.
+    /// A name that no other slot of the server has, of letters, digits, `-` and `_`. Its cgroups have it too.
     pub name: String,
     /// A directory of this slot alone on a disk; created if missing. Used with [`UpperDir::Disk`].
     pub scratch_dir: PathBuf,
@@ -42,13 +43,13 @@ pub struct SlotConfig {
     /// action sees them as its own. Naming them makes actions start faster than the default, the whole
     /// file system.
     pub input_dirs: Vec<PathBuf>,
-    /// The same for the trees of images, which stay root's.
+    /// Directories beneath which all trees of images lie; these stay root's.
     pub image_dirs: Vec<PathBuf>,
     /// Directories and files that no action may see, wherever they lie. Of a file its directory is
     /// hidden, unless that holds programs.
     pub hidden: Vec<PathBuf>,
     pub upper: UpperDir,
-    /// Between SIGTERM and SIGKILL at a timeout or cancellation.
+    /// The time between SIGTERM and SIGKILL at a timeout or cancellation.
     pub grace: Duration,
     /// Most open files of one process of an action.
     pub open_files: u64,

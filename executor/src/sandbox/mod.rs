@@ -66,7 +66,7 @@ pub struct CommandSpec {
     pub environment: Vec<(Vec<u8>, Vec<u8>)>,
     /// Relative to the input root; it exists in `lower` or among `directories`.
     pub working_directory: String,
-    /// On this machine: read-only trees that make up the input root, uppermost first. Empty: no inputs.
+    /// Read-only trees on this machine that make up the input root, uppermost first. Empty: no inputs.
     #[serde(with = "wire::octets::list")]
     pub lower: Vec<PathBuf>,
     /// Directories to create in the input root before the start (parents of outputs).
@@ -75,11 +75,11 @@ pub struct CommandSpec {
     /// place. Elsewhere it can only put others where they are.
     pub writable: Vec<String>,
     pub root: RootFs,
-    /// A network of its own with loopback only, or the machine's.
+    /// Whether the action has the machine's network, and not one of its own with loopback only.
     pub network: bool,
     pub timeout: Duration,
     pub limits: Limits,
-    /// What is to be another than usual.
+    /// The conditions that are to be other than usual.
     pub conditions: Conditions,
 }
 
@@ -135,12 +135,12 @@ pub const UNUSABLE_EXIT_CODE: i32 = 1;
 const SIGNAL_EXIT_CODE: i32 = 128;
 
 impl Ending {
-    /// Killed for a limit.
+    /// It was killed for a limit.
     pub(crate) fn killed(limit: String) -> Self {
         Self::OverLimit { limit, exit_code: SIGNAL_EXIT_CODE + libc::SIGKILL }
     }
 
-    /// What a shell would say.
+    /// The exit code that a shell would say.
     pub fn exit_code(&self) -> i32 {
         match self {
             Self::Exited(code) | Self::OverLimit { exit_code: code, .. } => *code,
@@ -157,10 +157,10 @@ impl Ending {
 pub struct Finished {
     pub ending: Ending,
     pub usage: Usage,
-    /// Of `CommandSpec::conditions`, what stayed as usual.
+    /// Those of `CommandSpec::conditions` that stayed as usual.
     pub not_changed: Vec<NotChanged>,
-    /// On this machine, open for path lookups (`openat2` beneath it): the input root with the
-    /// action's changes. Valid until the slot's next run.
+    /// The input root with the action's changes, open for path lookups on this machine (`openat2` beneath
+    /// it). Valid until the slot's next run.
     pub root: OwnedFd,
 }
 

@@ -6,7 +6,7 @@ use nix::unistd::Pid;
 use rustix::io::{Errno, Result};
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-/// It becomes readable when the process ends.
+/// Opens a descriptor that becomes readable when the process ends.
 pub(super) fn open(pid: Pid) -> Result<OwnedFd> {
     let pid = rustix::process::Pid::from_raw(pid.as_raw()).ok_or(Errno::SRCH)?;
     pidfd_open(pid, PidfdFlags::empty())

@@ -24,7 +24,7 @@ pub(super) struct Pump {
     waiting: Option<(OutputStream, Bytes)>,
     /// `None` once nobody listens: then output is read and thrown away, so the action can go on.
     output: Option<mpsc::Sender<(OutputStream, Bytes)>>,
-    /// Bytes of both streams together.
+    /// Most bytes of both streams together.
     limit: Option<u64>,
     seen: u64,
 }

@@ -186,7 +186,7 @@ fn by_itself(status: Status) -> Ending {
     }
 }
 
-/// Of an action that nobody stopped.
+/// The ending of an action that nobody stopped.
 fn ending(over_limit: Option<String>, status: Status) -> Ending {
     let by_itself = by_itself(status);
     match over_limit {
@@ -240,7 +240,7 @@ impl Stop {
         tokio::time::sleep_until(self.at).await;
     }
 
-    /// SIGTERM, and SIGKILL when the grace is over.
+    /// Asks for SIGTERM, and for SIGKILL when the grace is over.
     async fn ask(
         &mut self,
         connection: &mut Connection,

@@ -10,9 +10,9 @@ const MAX_CHALLENGES: usize = 8;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Challenge {
-    /// Lowercase.
+    /// The name of the scheme in lowercase.
     scheme: String,
-    /// Names are lowercase.
+    /// Parameters by their names in lowercase.
     parameters: Vec<(String, String)>,
 }
 
@@ -26,7 +26,7 @@ impl Challenge {
         found.map(|(_, value)| value.as_str())
     }
 
-    /// Where to ask for a token with `scope` (Docker's token authentication).
+    /// The URL at which a token for `scope` is asked for (Docker's token authentication).
     pub fn token_url(&self, scope: &str) -> Option<Result<Url, UrlError>> {
         let realm = self.parameter("realm")?;
         let mut query = format!("scope={}", component(scope));
@@ -41,7 +41,7 @@ impl Challenge {
     }
 }
 
-/// Reads what can be read; the rest is left out.
+/// Reads the challenges of a header; those that cannot be read are left out.
 pub fn read<'a>(headers: impl IntoIterator<Item = &'a HeaderValue>) -> Vec<Challenge> {
     let texts = headers.into_iter().filter_map(|value| value.to_str().ok());
     texts.flat_map(challenges).take(MAX_CHALLENGES).collect()
@@ -69,7 +69,7 @@ fn challenges(text: &str) -> Vec<Challenge> {
     all
 }
 
-/// Parts between commas that stand in no quotes.
+/// Cuts a header at the commas that stand in no quotes.
 fn items(text: &str) -> Vec<&str> {
     let (mut parts, mut start, mut quoted, mut escaped) = (Vec::new(), 0, false, false);
     for (at, byte) in text.bytes().enumerate() {

@@ -50,7 +50,7 @@ impl Hosts {
         here && !self.lists(host(url))
     }
 
-    /// `host`: without a port.
+    /// Whether the operator listed `host`, which has no port.
     fn lists(&self, host: &str) -> bool {
         let mut listed = self.insecure.iter().chain(&self.named);
         listed.any(|listed| without_port(listed).eq_ignore_ascii_case(host))
@@ -66,12 +66,12 @@ impl Hosts {
     }
 }
 
-/// Of an address of version 6 without brackets.
+/// A host without the brackets of an IPv6 address.
 fn host(url: &Url) -> &str {
     url.host_str().unwrap_or_default().trim_matches(['[', ']'])
 }
 
-/// `listed`: `HOST` or `HOST:PORT`.
+/// The host of `listed`, which is `HOST` or `HOST:PORT`.
 fn without_port(listed: &str) -> &str {
     let host = match listed.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,

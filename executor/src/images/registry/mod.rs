@@ -37,16 +37,16 @@ use super::reference::DOCKER_HUB;
 /// Where Docker Hub's registry really is.
 const DOCKER_HUB_REGISTRY: &str = "registry-1.docker.io";
 const MAX_REDIRECTS: usize = 5;
-/// Of an answer with a token.
+/// Largest answer with a token, in bytes.
 const MAX_TOKEN_BYTES: u64 = 1 << 20;
 
 pub struct Registry {
     http: Arc<Http>,
-    /// `https://HOST/v2/REPOSITORY`
+    /// The repository's address: `https://HOST/v2/REPOSITORY`.
     base: Url,
     repository: String,
     login: Option<Login>,
-    /// What the registry wanted at last.
+    /// The header that the registry asked for last.
     authorization: Mutex<Option<HeaderValue>>,
 }
 
@@ -167,7 +167,7 @@ impl Registry {
         Ok(())
     }
 
-    /// For reading this repository, whatever else the registry proposes.
+    /// Asks for a token to read this repository, whatever else the registry proposes.
     async fn token(&self, challenge: &Challenge) -> Result<HeaderValue, Problem> {
         let scope = format!("repository:{}:pull", self.repository);
         let url = challenge.token_url(&scope).ok_or_else(|| {
@@ -217,7 +217,7 @@ fn passing(url: impl Display, status: StatusCode, response: &Response) -> Proble
     Problem::Passing { text: format!("{url} answered {status}"), after }
 }
 
-/// `path` beneath a URL.
+/// The URL of `path` beneath `url`.
 fn beneath(url: &Url, path: &str) -> Url {
     let mut url = url.clone();
     url.set_path(&format!("{}/{path}", url.path().trim_end_matches('/')));

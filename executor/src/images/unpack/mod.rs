@@ -31,16 +31,16 @@ const MAX_DEPTH: usize = 256;
 const BLOCK: u64 = 512;
 const BUFFER: usize = 128 << 10;
 const WHITEOUT: &[u8] = b".wh.";
-/// Of storage drivers and of no meaning to anybody else, but for `.wh..wh..opq`.
+/// Names of storage drivers begin so; they mean nothing to others, but for `.wh..wh..opq`.
 const DRIVER_PREFIX: &[u8] = b".wh..wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 
 #[derive(Debug, thiserror::Error)]
 pub enum UnpackError {
-    /// The layer's fault.
+    /// The layer is at fault.
     #[error("{0}")]
     Layer(String),
-    /// This machine's.
+    /// This machine is at fault.
     #[error("{0}")]
     Local(String),
     #[error("nobody waits for the image any more")]
@@ -60,9 +60,9 @@ impl From<TreeError> for UnpackError {
 /// What is left of what an image may be.
 #[derive(Debug, Clone)]
 pub struct Budget {
-    /// Of all layers together.
+    /// How many entries all layers together may still have.
     pub entries: u64,
-    /// Of the contents of all files of all layers.
+    /// How many bytes the files of all layers may still have.
     pub bytes: u64,
 }
 
@@ -258,7 +258,7 @@ fn link_name(entry: &Entry<'_, impl Read>) -> Result<Vec<u8>, UnpackError> {
     Ok(target)
 }
 
-/// Relative to the image's root. The root itself is the empty path.
+/// A path relative to the image's root, which itself is the empty path.
 fn clean(name: &[u8]) -> Result<PathBuf, UnpackError> {
     let fault = |text: &str| Err(UnpackError::Layer(format!("the path {} {text}", shown(name))));
     if name.contains(&0) {

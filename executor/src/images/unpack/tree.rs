@@ -69,7 +69,7 @@ pub struct Tree {
     root: Arc<OwnedFd>,
     /// The directory used last: entries come in order. Forgotten when anything is removed.
     last: Option<(PathBuf, Arc<OwnedFd>)>,
-    /// Names above the root.
+    /// How many names lead to the root on this machine.
     depth: usize,
 }
 
@@ -95,13 +95,13 @@ impl NewFile {
     }
 }
 
-/// Everybody gets what the owner has, but for writing.
+/// The mode of a file: everybody gets what the owner has, but for writing.
 fn file_mode(mode: u32) -> u32 {
     let owner = mode & 0o500;
     (mode & 0o777) | owner >> 3 | owner >> 6
 }
 
-/// Directories can be searched and, by the worker, changed.
+/// The mode of a directory: it can be searched and, by the worker, changed.
 fn directory_mode(mode: u32) -> u32 {
     file_mode(mode) | 0o755
 }
@@ -111,7 +111,7 @@ fn seconds(time: i64) -> TimeSpec {
 }
 
 impl Tree {
-    /// An existing directory.
+    /// Takes a directory that exists.
     pub fn open(path: &Path) -> Result<Self> {
         let root = nix::fcntl::open(path, DIRECTORY, Mode::empty()).context("open", path)?;
         let mut tree = Self { root: Arc::new(root), last: None, depth: 0 };
@@ -119,7 +119,7 @@ impl Tree {
         Ok(tree)
     }
 
-    /// Removes whatever is there.
+    /// Removes whatever is at this path.
     pub fn clear(&mut self, parent: &Path, name: &OsStr) -> Result<()> {
         let directory = self.directory(parent)?;
         let path = parent.join(name);
@@ -130,7 +130,7 @@ impl Tree {
         remove(directory.as_fd(), name, MAX_DEPTH).context("remove", &path)
     }
 
-    /// The same, where nothing of it may exist, not even its parent.
+    /// Removes what is at this path. Nothing need be there, not even the parent.
     pub fn remove(&mut self, parent: &Path, name: &OsStr) -> Result<()> {
         match self.existing(parent)? {
             Some(_) => self.clear(parent, name),
@@ -138,7 +138,7 @@ impl Tree {
         }
     }
 
-    /// What is in a directory; nothing where it is none.
+    /// The names in a directory; none where the path leads to no directory.
     pub fn names(&mut self, directory: &Path) -> Result<Vec<OsString>> {
         match self.existing(directory)? {
             Some(found) => names(found.as_fd()).context("list", directory),
@@ -146,7 +146,7 @@ impl Tree {
         }
     }
 
-    /// A directory that is there already stays, with the new mode.
+    /// Makes a directory; one that is there already stays, with the new mode.
     pub fn make_directory(&mut self, parent: &Path, name: &OsStr, mode: u32) -> Result<()> {
         let path = parent.join(name);
         let there = status(self.directory(parent)?.as_fd(), name).context("look at", &path)?;
@@ -164,7 +164,7 @@ impl Tree {
         fchmod(opened.context("open", &path)?, mode).context("chmod", &path)
     }
 
-    /// A new, empty file in the place of what was there.
+    /// Makes a new, empty file in the place of what was there.
     pub fn create(&mut self, parent: &Path, name: &OsStr) -> Result<NewFile> {
         self.clear(parent, name)?;
         let path = parent.join(name);
@@ -190,7 +190,7 @@ impl Tree {
             .context("set the time of", &path)
     }
 
-    /// A hard link to `target`, a path in the image.
+    /// Makes a hard link to `target`, a path in the image.
     pub fn make_link(&mut self, parent: &Path, name: &OsStr, target: &Path) -> Result<()> {
         let path = parent.join(name);
         if path == target {
@@ -218,7 +218,7 @@ impl Tree {
         linkat(from.as_fd(), target_name, to.as_fd(), name, AtFlags::empty()).context("link", &path)
     }
 
-    /// Empty files where the sandbox puts its own, and one time for all directories. Returns the
+    /// Makes empty files where the sandbox puts its own, and gives all directories one time. Returns the
     /// bytes that the tree takes on disk.
     pub fn finish(&mut self, mount_points: &[(&str, &str)]) -> Result<u64> {
         for (parent, name) in mount_points {
@@ -245,7 +245,7 @@ impl Tree {
         }
     }
 
-    /// Made with all above it where it is missing.
+    /// Opens a directory, made with all above it where it is missing.
     fn directory(&mut self, path: &Path) -> Result<Arc<OwnedFd>> {
         if let Some((last, directory)) = &self.last
             && last == path
@@ -291,7 +291,7 @@ impl Tree {
             .context("chmod", &path)
     }
 
-    /// Of the real path, whatever links led there.
+    /// How deep a directory's real path is, whatever links led there.
     fn depth_of(&self, directory: BorrowedFd<'_>) -> nix::Result<usize> {
         let real = readlink(Path::new(&format!("/proc/self/fd/{}", directory.as_raw_fd())))?;
         Ok(Path::new(&real).components().count())
@@ -326,7 +326,7 @@ fn names(directory: BorrowedFd<'_>) -> nix::Result<Vec<OsString>> {
     Ok(names)
 }
 
-/// With all that is beneath it.
+/// Removes a directory with all that is beneath it.
 fn remove(directory: BorrowedFd<'_>, name: &OsStr, depth: usize) -> nix::Result<()> {
     match unlinkat(directory, name, UnlinkatFlags::NoRemoveDir) {
         Err(Errno::EISDIR | Errno::EPERM) if depth > 0 => {}

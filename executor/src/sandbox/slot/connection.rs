@@ -17,14 +17,14 @@ use crate::sandbox::{CommandSpec, SandboxError};
 
 #[derive(Debug)]
 pub(super) struct Connection {
-    /// Killed when dropped; the zygote's death kills its action.
+    /// The zygote, which is killed when this is dropped; its death kills its action.
     child: Child,
     stream: UnixStream,
     inbox: Inbox,
 }
 
 impl Connection {
-    /// The zygote finds its end of the socket as its standard input.
+    /// Starts a zygote, which finds its end of the socket as its standard input.
     pub(super) fn start(command: &[OsString]) -> Result<Self, SandboxError> {
         let failed = |source| SandboxError::StartZygote { command: format!("{command:?}"), source };
         let (program, arguments) = command.split_first().ok_or_else(|| {
@@ -46,7 +46,7 @@ impl Connection {
         Ok(Self { child, stream, inbox: Inbox::default() })
     }
 
-    /// False once the other end has closed.
+    /// Whether the other end is still open.
     pub(super) fn is_alive(&self) -> bool {
         let mut byte = [0];
         // Between actions the zygote says nothing: any readable state is its end.
@@ -69,7 +69,7 @@ impl Connection {
         self.stream.write_all(&frame[sent..]).await.map_err(lost)
     }
 
-    /// The same without waiting: for a few bytes there is room while nothing else is being said.
+    /// Sends a message without waiting: for a few bytes there is room while nothing else is being said.
     pub(super) fn send_now(&self, request: &Request<&CommandSpec>) -> Result<(), SandboxError> {
         let frame = wire::frame(request)?;
         let send = || send_some(self.stream.as_fd(), &frame, &[]);

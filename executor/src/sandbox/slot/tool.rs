@@ -24,10 +24,10 @@ const PRESENT_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a tool may be on its way to its end that reads nothing, or answers nothing, any more.
 const CLOSED_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Has a zygote of its own, which is killed when this is dropped, and the tool with it.
+/// A tool with a zygote of its own, which is killed when this is dropped, and the tool with it.
 #[derive(Debug)]
 pub struct Tool {
-    /// With the connection to its zygote.
+    /// The slot, with the connection to its zygote.
     slot: Slot,
     stdin: pipe::Sender,
     stdout: Option<pipe::Receiver>,
@@ -42,7 +42,7 @@ pub struct Tool {
 pub enum ToolEvent {
     Stdout(Bytes),
     Stderr(Bytes),
-    /// All it printed before has been told.
+    /// It has ended; all it printed before has been told.
     Ended(Ending),
 }
 
@@ -88,8 +88,8 @@ impl Tool {
         }
     }
 
-    /// No path of the tool leads to its input root any more, and nothing it does changes what is
-    /// there, unless it is [still writing](Withdrawal::still_writing).
+    /// Takes its input root away: no path of the tool leads there any more, and nothing it does changes what
+    /// is there, unless it is [still writing](Withdrawal::still_writing).
     pub async fn withdraw(&mut self) -> Result<Withdrawal, SandboxError> {
         self.check_runs()?;
         connected(&mut self.slot)?.send(&Request::Withdraw, Vec::new()).await?;
@@ -157,7 +157,7 @@ impl Tool {
         }
     }
 
-    /// Bytes that it was sent and has not read yet.
+    /// How many bytes it was sent and has not read yet.
     pub fn unread(&self) -> usize {
         waiting_in(&self.stdin)
     }
@@ -191,7 +191,7 @@ impl Tool {
         false
     }
 
-    /// The zygote has killed it.
+    /// Takes note that the zygote has killed it.
     fn given_up(&mut self, why: String) -> SandboxError {
         self.ended = Some(Ending::Signalled(libc::SIGKILL));
         SandboxError::Prepare(why)
@@ -237,13 +237,13 @@ fn ending(report: Report) -> Ending {
     super::ending(report.over_limit, report.status)
 }
 
-/// What cannot be asked is taken for unread.
+/// How many bytes in a pipe are unread; as many as there can be where the pipe cannot be asked.
 fn waiting_in(pipe: &pipe::Sender) -> usize {
     let asked = rustix::io::ioctl_fionread(pipe);
     asked.ok().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(usize::MAX)
 }
 
-/// `None` when nothing more can come, once. Then it waits for ever.
+/// Reads once; `None` when nothing more can come, which it says once and then waits for ever.
 async fn read(pipe: &mut Option<pipe::Receiver>) -> Option<Bytes> {
     while let Some(open) = pipe {
         let mut chunk = BytesMut::with_capacity(CHUNK);

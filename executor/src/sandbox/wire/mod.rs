@@ -41,20 +41,20 @@ pub(super) struct ZygoteConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Request<Spec> {
     Configure(ZygoteConfig),
-    /// Comes with two descriptors: the action's stdout and stderr.
+    /// Run this action. The message comes with two descriptors: the action's stdout and stderr.
     Run(Spec),
-    /// SIGTERM to every process of the action.
+    /// Send SIGTERM to every process of the action.
     Terminate,
-    /// SIGKILL to every process of the action.
+    /// Send SIGKILL to every process of the action.
     Kill,
-    /// A tool that stays for further requests, with the input root of the first. Comes with three
+    /// Start a tool that stays for further requests, with the input root of the first. It comes with three
     /// descriptors: its stdin, stdout and stderr.
     StartTool(Spec),
     /// The tool that runs is to see this input root from now on.
     Present(Spec),
     /// The tool is not to see its input root any more.
     Withdraw,
-    /// What the last request has written has been read. Has no reply.
+    /// What the last request has written has been read. This has no reply.
     Release,
 }
 
@@ -64,11 +64,11 @@ pub(super) enum Reply {
         user_namespace: bool,
         not_enforced: Vec<String>,
     },
-    /// Of an action it comes with one descriptor: the input root. Of a tool with none.
+    /// What was run has ended. For an action this comes with one descriptor, the input root; for a tool with none.
     Done(Report),
-    /// Nothing ran, or its end is unknown: the sandbox's fault.
+    /// Nothing ran, or its end is unknown: the sandbox is at fault.
     Failed(String),
-    /// Comes with one descriptor: the input root that the tool sees.
+    /// The tool sees its input root, of which this brings a descriptor.
     Presented,
     Withdrawn(Withdrawal),
 }

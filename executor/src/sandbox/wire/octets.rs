@@ -74,7 +74,7 @@ impl<'de> Visitor<'de> for Borrow {
     }
 }
 
-/// One value.
+/// Sends one value as bytes.
 pub(in crate::sandbox) mod path {
     use super::*;
 
@@ -92,7 +92,7 @@ pub(in crate::sandbox) mod path {
     }
 }
 
-/// Any number of them.
+/// Sends a list of values, each as bytes.
 pub(in crate::sandbox) mod list {
     use super::*;
 
@@ -111,7 +111,7 @@ pub(in crate::sandbox) mod list {
     }
 }
 
-/// Names and their values.
+/// Sends names with their values, each as bytes.
 pub(in crate::sandbox) mod pairs {
     use super::*;
 

@@ -46,7 +46,7 @@ pub(super) struct Workshop {
     pub roots: Roots,
     pub scratch: Scratch,
     pub upper: UpperDir,
-    /// The zygote's own.
+    /// The mount namespace of the zygote.
     pub home: MountNamespace,
     /// The last action's, kept until its report has been sent: the kernel takes its time to end it.
     pub last: Option<MountNamespace>,
@@ -54,21 +54,21 @@ pub(super) struct Workshop {
     pub shown: Vec<PathBuf>,
     /// The user namespace that programs enter from the zygote's, if there is one.
     pub namespace: Option<OwnedFd>,
-    /// `None`: to be made anew.
+    /// The network of the next action; `None` where it is to be made anew.
     pub network: Option<EmptyNetwork>,
     pub outcome: Outcome,
     pub filter: OfAction,
     pub init_stack: Vec<u8>,
     pub program_stack: Vec<u8>,
     pub null: File,
-    /// This process.
+    /// A descriptor of this process.
     pub zygote: OwnedFd,
-    /// `None`: this kernel asks about no renames.
+    /// Answers the kernel's questions about renames; `None` where this kernel asks none.
     pub renames: Option<Rc<Listener>>,
 }
 
 impl Workshop {
-    /// `None`: the server is gone, and the action with it.
+    /// Runs an action to its report. `None`: the server is gone, and the action with it.
     pub(super) fn run(
         &mut self,
         spec: &CommandSpec,
@@ -82,7 +82,7 @@ impl Workshop {
         }
     }
 
-    /// Between actions: what the next one need not wait for.
+    /// Does between two actions what the next one need not wait for.
     pub(super) fn tidy(&mut self) {
         self.last = None;
         if let Err(error) = self.scratch.forget() {
@@ -348,7 +348,7 @@ pub(super) fn attend(
     }
 }
 
-/// False when the server is gone.
+/// Does what the server's next message asks for. False when the server is gone.
 fn listen(init: Pid, socket: &mut Socket, serve: Serve<'_>) -> Result<bool, ZygoteError> {
     if socket.receive_some()? == 0 {
         return Ok(false);

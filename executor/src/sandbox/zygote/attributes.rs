@@ -21,7 +21,7 @@ use rustix::thread::{
 use super::error::{Context, ZygoteError};
 use super::privileges;
 
-/// Of every file that the zygote and, at its start, an action makes.
+/// The mask for the modes of all files that the zygote and, at its start, an action makes.
 const UMASK: Mode = Mode::from_bits_truncate(0o022);
 /// Actions are to be killed before the zygote and anything else when memory runs out.
 pub(super) const OOM_SCORE: i32 = 500;
@@ -59,7 +59,8 @@ pub(super) fn set() -> Result<Vec<String>, ZygoteError> {
     Ok(kept)
 }
 
-/// All but SIGPIPE, which the zygote ignores like every Rust program, and an action's start resets.
+/// Resets all signals but SIGPIPE, which the zygote ignores like every Rust program, and an action's start
+/// resets.
 fn default_signals() {
     // struct sigaction as the kernel has it: no handler, no flags, an empty mask.
     let default = [0_u64; 4];
@@ -157,7 +158,8 @@ fn oom_score() -> Option<String> {
     ))
 }
 
-/// In an action's first process, before it gives anything up.
+/// Lets the kernel kill an action first when memory runs out. Called in its first process, before that gives
+/// anything up.
 pub(super) fn raise_oom_score() {
     // Without it the score of the zygote stands, which is no higher where it could be helped.
     let _ = fs::write(OOM_SCORE_FILE, OOM_SCORE.to_string());

@@ -22,7 +22,7 @@ const NOT_RUNNABLE: i32 = 126;
 pub(super) struct Command {
     arguments: Vec<CString>,
     environment: Vec<CString>,
-    /// Tried in order.
+    /// The paths that are tried, in order.
     candidates: Vec<CString>,
 }
 

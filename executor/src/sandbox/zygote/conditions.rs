@@ -82,7 +82,7 @@ fn time_at_exec() -> bool {
     version >= TIME_AT_EXEC
 }
 
-/// On which this process may run.
+/// The processors on which this process may run.
 fn cpus() -> Vec<usize> {
     let Ok(set) = sched_getaffinity(Pid::this()) else { return Vec::new() };
     (0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).collect()
@@ -93,7 +93,7 @@ pub(super) fn namespaces(conditions: Conditions) -> CloneFlags {
     if conditions.has(Condition::HostName) { CloneFlags::CLONE_NEWUTS } else { CloneFlags::empty() }
 }
 
-/// In init, before it gives anything up and while the machine's `/proc` is there.
+/// Changes what init can change before it gives anything up, while the machine's `/proc` is there.
 pub(super) fn enter(conditions: Conditions) -> Result<(), ZygoteError> {
     if conditions.has(Condition::HostName) {
         sethostname(OTHER_HOST_NAME).context("sethostname", OTHER_HOST_NAME)?;
@@ -107,7 +107,7 @@ pub(super) fn enter(conditions: Conditions) -> Result<(), ZygoteError> {
     Ok(())
 }
 
-/// In init, right before the program is started, with the action's own `/proc`.
+/// Changes what init can change right before the program is started, with the action's own `/proc`.
 pub(super) fn before_start(conditions: Conditions) -> Result<(), ZygoteError> {
     if conditions.has(Condition::ProcessIds) {
         fs::write(LAST_PID, OTHER_LAST_PID).context("write", LAST_PID)?;
@@ -115,7 +115,7 @@ pub(super) fn before_start(conditions: Conditions) -> Result<(), ZygoteError> {
     Ok(())
 }
 
-/// In the program's process.
+/// Changes what only the program's own process can.
 pub(super) fn in_program(conditions: Conditions) -> nix::Result<()> {
     if !conditions.has(Condition::Cpus) {
         return Ok(());

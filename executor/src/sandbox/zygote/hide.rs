@@ -13,7 +13,7 @@ use super::mounts;
 const SHARED: [&str; 7] = ["bin", "include", "lib", "lib64", "libexec", "sbin", "share"];
 /// `/opt` itself, say, is nobody's own.
 const LEAST_DEPTH: usize = 2;
-/// In a prepared root: an empty file that nobody can read.
+/// The path, in a prepared root, of an empty file that nobody can read.
 const NOTHING: &str = "kiln/nothing";
 
 /// Those that exist, as paths without links, at each place where mounts show them. Of a file it is the

@@ -16,7 +16,7 @@ use super::error::{Context, ZygoteError, errno};
 const NONE: Option<&str> = None;
 const UNCHANGED: libc::mount_attr =
     libc::mount_attr { attr_set: 0, attr_clr: 0, propagation: 0, userns_fd: 0 };
-/// Of one action, of the 4,096 that a machine usually has.
+/// Most terminals of one action, of the 4,096 that a machine usually has.
 const MAX_TERMINALS: u32 = 256;
 
 /// From now on no mount is seen by, or comes from, another namespace.

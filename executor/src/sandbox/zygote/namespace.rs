@@ -11,18 +11,18 @@ use nix::unistd::{chdir, pivot_root};
 use super::error::{Context, ZygoteError};
 use super::{mounts, process};
 
-/// Lives as long as this, whoever else is in it. Its end takes the kernel a while: not to be waited for
-/// where an action waits.
+/// A mount namespace, which lives as long as this, whoever else is in it. Its end takes the kernel a while, for
+/// which nobody should wait where an action waits.
 #[derive(Debug)]
 pub(super) struct MountNamespace(File);
 
 impl MountNamespace {
-    /// The calling process's.
+    /// The namespace of the calling process.
     pub(super) fn current() -> Result<Self, ZygoteError> {
         File::open("/proc/self/ns/mnt").context("open", "/proc/self/ns/mnt").map(Self)
     }
 
-    /// A new one with `root`, a mount of the current one, as its root and nothing else.
+    /// Makes a new one with `root`, a mount of the current one, as its root and nothing else.
     pub(super) fn with_root(root: &Path) -> Result<Self, ZygoteError> {
         let mut made = None;
         let mut stack = process::stack();

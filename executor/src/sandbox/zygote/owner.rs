@@ -23,7 +23,7 @@ struct Tree {
     /// Where it is said to lie.
     given: PathBuf,
     usual: OwnedFd,
-    /// Of the user that a check runs an action as.
+    /// The tree as the user owns it that a check runs an action as.
     other: OwnedFd,
 }
 

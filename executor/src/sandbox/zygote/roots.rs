@@ -35,7 +35,7 @@ struct Key {
 #[derive(Debug)]
 struct Prepared {
     key: Key,
-    /// In the zygote's own namespace.
+    /// The directory in the zygote's own namespace.
     path: PathBuf,
     namespace: MountNamespace,
 }
@@ -50,7 +50,7 @@ pub(super) struct Roots {
     /// The machine's name servers, for actions with its network.
     resolv_conf: Vec<u8>,
     identity: Identity,
-    /// Of the machine, and not to be seen in any root.
+    /// Paths of the machine that no root may show.
     hidden: Vec<PathBuf>,
 }
 
@@ -177,7 +177,7 @@ impl Roots {
     }
 }
 
-/// All of an image but what every root brings itself.
+/// Mounts all of an image but what every root brings itself.
 fn contents(image: &Path, path: &Path) -> Result<(), ZygoteError> {
     for entry in fs::read_dir(image).context("read directory", image.display())? {
         let name = entry.context("read directory", image.display())?.file_name();

@@ -48,7 +48,7 @@ pub(super) enum Rename {
     At,
 }
 
-/// Of a call that the filter asks about.
+/// Which rename a call is that the filter asks about.
 pub(super) fn rename_of(architecture: u32, call: u32) -> Rename {
     let plain = |abi: &Abi| abi.architecture == architecture && abi.rename == Some(call);
     if abis().iter().any(plain) { Rename::Plain } else { Rename::At }

@@ -134,7 +134,7 @@ impl Scratch {
         self.places[1 - self.current].clear(self.upper)
     }
 
-    /// The same, and what the prepared one left.
+    /// Removes what an action left, and what the prepared place left.
     pub(super) fn forget_all(&mut self) -> Result<(), ZygoteError> {
         self.places.iter_mut().try_for_each(|place| place.clear(self.upper))
     }

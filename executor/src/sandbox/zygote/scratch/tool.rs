@@ -108,7 +108,7 @@ impl Scratch {
         )))
     }
 
-    /// Of what a tool keeps from request to request.
+    /// How full the place is in which a tool keeps things from request to request.
     pub(in super::super) fn own_place(&self) -> Fill {
         self.fill(&self.tool)
     }
