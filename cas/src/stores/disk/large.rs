@@ -232,7 +232,8 @@ impl LargeFiles {
     }
 
     /// Removes a blob if `allowed` still agrees. The file leaves its name at once; its blocks
-    /// are freed outside the lock, which may take long.
+    /// are freed outside the lock, which may take long. A blob whose file cannot be moved stays, known and
+    /// counted.
     fn remove(&self, digest: &Digest, allowed: impl FnOnce(Times) -> bool) -> bool {
         let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
         let grave = self.temporary.join(number.to_string());
@@ -243,10 +244,12 @@ impl LargeFiles {
             if !index.get(&key).is_some_and(|slot| allowed(slot.times())) {
                 return false;
             }
-            index.remove(&key);
+            let slot = index.remove(&key);
             drop(index);
-            if let Err(error) = std::fs::rename(self.path(digest), &grave) {
+            if let Err(error) = move_away(&self.path(digest), &grave) {
                 tracing::warn!(%digest, error = %chain(&error), "could not remove a blob");
+                self.index_mut().extend(slot.map(|slot| (key, slot)));
+                return false;
             }
         }
         let freed = self.graves.dig(grave, digest.size);
@@ -302,5 +305,13 @@ impl LargeFiles {
             })
             .collect();
         sidecar::write(&self.dir, TIMES_FILE, 0, &entries).map(drop)
+    }
+}
+
+/// Renames a file; one that is gone already is no error.
+fn move_away(path: &Path, grave: &Path) -> io::Result<()> {
+    match std::fs::rename(path, grave) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !path.exists() => Ok(()),
+        moved => moved,
     }
 }

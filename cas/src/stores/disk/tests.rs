@@ -8,6 +8,7 @@ use crate::blob::BlobStore;
 use crate::clock::Clock;
 use crate::digest::Digest;
 use crate::error::StoreError;
+use crate::promises::Ruling;
 use crate::stores::contract::blob;
 
 const LEASE: Duration = Duration::from_secs(1000);
@@ -267,6 +268,43 @@ async fn unfinished_writes_are_given_up_for_whoever_comes() {
     let (more, data) = blob(3, 5 << 20);
     let refused = store.write(&more, data).await;
     assert!(matches!(refused, Err(StoreError::Full { .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_removed_stays_known_and_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), 1 << 30, &Clock::manual(1000)).await;
+    let (digest, data) = blob(1, 3 << 20);
+    store.write(&digest, data.clone()).await.unwrap();
+    let used = store.snapshot().used_bytes;
+    let ruling = Ruling::strict(1000 + 2 * LEASE.as_secs() as u32);
+    let evict = || store.contents.large.evict(&ruling, |_, _| true);
+    // No file can be moved to where a directory was.
+    let graves = dir.path().join("tmp");
+    std::fs::remove_dir(&graves).unwrap();
+    std::fs::write(&graves, "").unwrap();
+    assert_eq!(evict(), 0);
+    assert_eq!(store.snapshot().used_bytes, used);
+    assert_eq!(read(&store, &digest).await.unwrap(), data);
+    std::fs::remove_file(&graves).unwrap();
+    std::fs::create_dir(&graves).unwrap();
+    assert_eq!(evict(), 1);
+    assert_eq!(store.snapshot().used_bytes, used - (3 << 20));
+    assert_eq!(files(&graves), Vec::<PathBuf>::new());
+    assert_eq!(store.find_missing(&[digest]).await.unwrap(), [digest]);
+}
+
+#[tokio::test]
+async fn a_file_that_is_gone_already_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), 1 << 30, &Clock::manual(1000)).await;
+    let (digest, data) = blob(1, 3 << 20);
+    let used = store.snapshot().used_bytes;
+    store.write(&digest, data).await.unwrap();
+    std::fs::remove_file(store.contents.large.path(&digest)).unwrap();
+    let ruling = Ruling::strict(1000 + 2 * LEASE.as_secs() as u32);
+    assert_eq!(store.contents.large.evict(&ruling, |_, _| true), 1);
+    assert_eq!(store.snapshot().used_bytes, used);
 }
 
 const FULL_DISK: &str = "KILN_TEST_FULL_DISK";
