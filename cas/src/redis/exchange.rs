@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use ::redis::{Cmd, RedisError, ServerError, Value};
 
 use super::link::Link;
-use super::script::{Script, UNKNOWN_SCRIPT};
+use super::script::{Script, is_unknown};
 
 /// One command, and what the server has to know before.
 pub(super) struct Step {
@@ -14,8 +14,10 @@ pub(super) struct Step {
 }
 
 /// Runs the steps, after loading each script that this connection has not loaded yet. Answers
-/// are those of the steps; one whose script could not be loaded answers with the reason.
+/// are those of the steps; one whose script could not be loaded answers with the reason. Where a library
+/// is refused, it answers that it is not known, and what is called is a script from then on.
 pub(super) async fn run(link: &Link, steps: Vec<Step>) -> Result<Vec<Value>, RedisError> {
+    let functions = link.has_functions();
     let mut absent: Vec<Script> = Vec::new();
     {
         let known = link.scripts();
@@ -26,22 +28,33 @@ pub(super) async fn run(link: &Link, steps: Vec<Step>) -> Result<Vec<Value>, Red
             }
         }
     }
-    let mut commands: Vec<Cmd> = absent.iter().map(Script::load).collect();
-    let (scripts, called): (Vec<_>, Vec<_>) =
-        steps.into_iter().map(|step| (step.script, step.command)).unzip();
+    let mut commands: Vec<Cmd> = absent.iter().map(|script| script.load(functions)).collect();
+    let command = |step: Step| match step.script {
+        Some(script) if !functions => {
+            (Some(script.clone()), script.without_functions(step.command))
+        }
+        script => (script, step.command),
+    };
+    let (scripts, called): (Vec<_>, Vec<_>) = steps.into_iter().map(command).unzip();
     commands.extend(called);
     let mut answers = exchange(link, commands).await?.into_iter();
     let mut known = link.scripts();
     let mut failed: HashMap<&str, ServerError> = HashMap::new();
     for (script, answer) in absent.iter().zip(answers.by_ref()) {
         match answer {
+            Value::ServerError(error) if functions && is_there(&error) => {
+                known.insert(script.sha1().to_owned());
+            }
+            Value::ServerError(error) if functions && script.is_function() && forbids(&error) => {
+                link.forgo_functions(&error);
+            }
             Value::ServerError(error) => drop(failed.insert(script.sha1(), error)),
             _ => drop(known.insert(script.sha1().to_owned())),
         }
     }
     let judged = scripts.into_iter().zip(answers).map(|(script, answer)| {
         let (Some(script), Value::ServerError(error)) = (&script, &answer) else { return answer };
-        if error.code() != UNKNOWN_SCRIPT {
+        if !is_unknown(error) {
             return answer;
         }
         // It was forgotten in between: the next who calls it loads it again.
@@ -49,6 +62,16 @@ pub(super) async fn run(link: &Link, steps: Vec<Step>) -> Result<Vec<Value>, Red
         failed.get(script.sha1()).cloned().map_or(answer, Value::ServerError)
     });
     Ok(judged.collect())
+}
+
+/// Another connection has loaded the library, whose name says what is in it.
+fn is_there(error: &ServerError) -> bool {
+    error.code() == "ERR" && error.details().is_some_and(|it| it.ends_with("already exists"))
+}
+
+/// The server knows no libraries, or lets this user load none.
+fn forbids(error: &ServerError) -> bool {
+    matches!(error.code(), "ERR" | "NOPERM")
 }
 
 async fn exchange(link: &Link, mut commands: Vec<Cmd>) -> Result<Vec<Value>, RedisError> {

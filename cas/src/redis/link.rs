@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ::redis::ServerError;
 use ::redis::aio::MultiplexedConnection;
 
 use super::server::Server;
@@ -16,6 +17,8 @@ pub(super) struct Link {
     closed: Closed,
     /// Hashes of the scripts that were loaded over this connection.
     scripts: Arc<Mutex<HashSet<String>>>,
+    /// The server has functions, and lets them be loaded as far as is known.
+    functions: Arc<AtomicBool>,
 }
 
 /// Whether a connection is of no use any more. Clones share it.
@@ -31,7 +34,9 @@ impl Closed {
 impl Link {
     /// `closed` is set by whoever sees the other end hang up.
     pub(super) fn new(connection: MultiplexedConnection, server: Server, closed: Closed) -> Self {
-        Self { connection, server: Arc::new(server), closed, scripts: Arc::default() }
+        let functions = Arc::new(AtomicBool::new(server.functions));
+        let scripts = Arc::default();
+        Self { connection, server: Arc::new(server), closed, scripts, functions }
     }
 
     /// Whether this is the same connection.
@@ -48,6 +53,19 @@ impl Link {
     /// Whether it was discarded, or the other end has hung up.
     pub(super) fn is_closed(&self) -> bool {
         self.closed.0.load(Ordering::Acquire)
+    }
+
+    /// Whether scripts are functions here, as far as they may be.
+    pub(super) fn has_functions(&self) -> bool {
+        self.functions.load(Ordering::Acquire)
+    }
+
+    /// They are not, because the server refuses libraries.
+    pub(super) fn forgo_functions(&self, why: &ServerError) {
+        if self.functions.swap(false, Ordering::AcqRel) {
+            let why = why.to_string();
+            tracing::info!(why, "Redis takes no functions; scripts are slower");
+        }
     }
 
     /// Hashes of the scripts that the server knows, as far as this connection has loaded them.

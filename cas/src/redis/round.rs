@@ -10,7 +10,7 @@ use super::error::RedisError;
 use super::link::Link;
 use super::node::Node;
 use super::pipeline::{Fate, Load, Step};
-use super::script::{Call, UNKNOWN_SCRIPT};
+use super::script::{Call, UNKNOWN_SCRIPT, is_unknown};
 use super::terms::Terms;
 
 /// A call that has no answer yet.
@@ -171,10 +171,13 @@ fn refused(node: &Node, link: &Link, pending: &Pending, error: &ServerError) -> 
     }
 }
 
-/// The code of an error; of what failed inside a script where the server (before version 7)
+/// The code of an error; of what is not known that of an unknown script, and of what failed inside a script where the server (before version 7)
 /// wraps it.
 fn code(error: &ServerError) -> &str {
     const WRAPPED: [&str; 4] = ["READONLY", "OOM", "MISCONF", "NOREPLICAS"];
+    if is_unknown(error) {
+        return UNKNOWN_SCRIPT;
+    }
     if error.code() == "ERR"
         && let Some(details) = error.details()
         && details.starts_with("Error running script")

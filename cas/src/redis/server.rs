@@ -1,5 +1,7 @@
 //! What a server says of itself when a connection to it is made (`INFO`).
 
+/// The oldest version that has functions.
+const FUNCTIONS: (u32, u32) = (7, 0);
 /// The oldest version that has what the scripts and commands need (GETEX; TIME before writes).
 const OLDEST: (u32, u32) = (6, 2);
 
@@ -8,6 +10,8 @@ pub(super) struct Server {
     pub(super) cluster: bool,
     /// It follows another server and takes no writes.
     pub(super) replica: bool,
+    /// Libraries of functions can be loaded, as its version has it.
+    pub(super) functions: bool,
     /// Names this process of the server: another one at the same address has another id.
     pub(super) run_id: String,
     /// Settings that may lose data, in words for the log.
@@ -52,7 +56,9 @@ pub(super) fn inspect(info: &str) -> Result<Server, String> {
                 .to_owned(),
         );
     }
+    let functions = matches!(known, (Some(major), Some(minor)) if (major, minor) >= FUNCTIONS);
     Ok(Server {
+        functions,
         cluster: field("redis_mode") == Some("cluster") || field("cluster_enabled") == Some("1"),
         replica: field("role") == Some("slave"),
         run_id: field("run_id").unwrap_or_default().to_owned(),
@@ -87,6 +93,7 @@ mod tests {
             Server {
                 cluster: false,
                 replica: false,
+                functions: true,
                 run_id: "a1".to_owned(),
                 warnings: Vec::new()
             }
@@ -100,7 +107,7 @@ mod tests {
             "role:slave",
         ];
         let server = info(&risky).unwrap();
-        assert!(server.cluster && server.replica);
+        assert!(server.cluster && server.replica && !server.functions);
         assert_eq!(server.warnings.len(), 2);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use kiln_scheduler::engine::redis::script::{ENTRY, PARTS};
+use kiln_scheduler::engine::redis::script::{FUNCTION, PARTS};
 
 /// The script, which also says at which marks it came by.
 pub struct Marked {
@@ -33,7 +33,7 @@ impl Marked {
         }
         let end = source.rfind(LAST).expect("the script ends with its effects");
         source.replace_range(end..end + LAST.len(), "table.concat(reply), hits() }");
-        source.push_str(ENTRY);
+        source.push_str(&format!("return {FUNCTION}(KEYS, ARGV)\n"));
         Self { source, marks, reached: BTreeSet::new() }
     }
 

@@ -6,14 +6,14 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use kiln_protos::{events, queue};
 use kiln_scheduler::engine::redis::script::{
-    Arguments, SOURCE, beat, event, preamble, published_encoded, submit_encoded, tasks, waits,
+    Arguments, DEFINITIONS, FUNCTION, beat, event, preamble, published_encoded, submit_encoded,
+    tasks, waits,
 };
 use kiln_scheduler::engine::redis::wire::Parser;
 use kiln_scheduler::frontend::told::Told;
 use kiln_scheduler::queue::{Counters, Effect, Event, LeaseId, Limits, Machine, Millis, TaskId};
 use kiln_test_servers::redis::RedisServer;
 use prost::Message;
-use redis::Script;
 
 use crate::coverage::Marked;
 use crate::subject::Subject;
@@ -55,10 +55,41 @@ fn effect(told: Told) -> Option<Effect> {
     })
 }
 
+/// As what the script is called: as a function where the server has these, or as a script.
+struct Called {
+    command: &'static str,
+    name: String,
+}
+
+/// Set, the script is called as one whatever the server has.
+const AS_SCRIPT: &str = "KILN_SIM_SCRIPT";
+
+impl Called {
+    fn load(connection: &mut redis::Connection) -> Self {
+        const NAME: &str = "simulated";
+        let code = format!(
+            "#!lua name={NAME}\n{DEFINITIONS}redis.register_function('{NAME}', {FUNCTION})\n"
+        );
+        let loaded = redis::cmd("FUNCTION").arg("LOAD").arg(code).query::<String>(connection);
+        match loaded {
+            _ if std::env::var_os(AS_SCRIPT).is_some() => {}
+            Ok(name) => return Self { command: "FCALL", name },
+            Err(error) if error.code() == Some("ERR") => println!("as a script: {error}"),
+            Err(error) => panic!("{error}"),
+        }
+        Self::script(connection, &format!("{DEFINITIONS}return {FUNCTION}(KEYS, ARGV)\n"))
+    }
+
+    fn script(connection: &mut redis::Connection, source: &str) -> Self {
+        let name = redis::cmd("SCRIPT").arg("LOAD").arg(source).query(connection).unwrap();
+        Self { command: "EVALSHA", name }
+    }
+}
+
 /// The script in a real Redis, with time given.
 pub struct Shared {
     connection: redis::Connection,
-    script: Script,
+    called: Called,
     /// Where the script says where it came by.
     marked: Option<Marked>,
     caller: String,
@@ -76,9 +107,11 @@ impl Shared {
     pub fn start(limits: Limits) -> Option<Self> {
         let server = RedisServer::start()?;
         let client = redis::Client::open(server.url()).unwrap();
+        let mut connection = client.get_connection().unwrap();
+        let called = Called::load(&mut connection);
         Some(Self {
-            connection: client.get_connection().unwrap(),
-            script: Script::new(SOURCE),
+            connection,
+            called,
             marked: None,
             caller: "simulation".to_owned(),
             limits,
@@ -91,8 +124,10 @@ impl Shared {
 
     /// The same, with a script that says where it came by.
     fn marked(limits: Limits, marked: Marked) -> Option<Self> {
-        let script = Script::new(&marked.source);
-        Some(Self { script, marked: Some(marked), ..Self::start(limits)? })
+        let mut shared = Self::start(limits)?;
+        shared.called = Called::script(&mut shared.connection, &marked.source);
+        shared.marked = Some(marked);
+        Some(shared)
     }
 
     fn arguments(&self, happened: &Event) -> Vec<Vec<u8>> {
@@ -111,7 +146,8 @@ impl Shared {
 
     /// Returns whether the caller was taken for lost, or is new.
     fn call(&mut self, now: Millis, arguments: Arguments, effects: &mut Vec<Effect>) -> bool {
-        let mut call = self.script.key(PREFIX);
+        let mut call = redis::cmd(self.called.command);
+        call.arg(&self.called.name).arg(1).arg(PREFIX);
         for argument in preamble(Some(now), &self.caller, &self.limits) {
             call.arg(argument);
         }
@@ -120,12 +156,12 @@ impl Shared {
         }
         let (timer, said): (String, Vec<u8>) = match &mut self.marked {
             None => {
-                let (_, timer, said): (String, _, _) = call.invoke(&mut self.connection).unwrap();
+                let (_, timer, said): (String, _, _) = call.query(&mut self.connection).unwrap();
                 (timer, said)
             }
             Some(marked) => {
                 let (_, timer, said, reached): (String, _, _, _) =
-                    call.invoke(&mut self.connection).unwrap();
+                    call.query(&mut self.connection).unwrap();
                 marked.reached(reached);
                 (timer, said)
             }

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod faults;
+mod functions;
 mod single;
 
 use kiln_test_servers::redis::{RedisCluster, RedisServer};
@@ -32,6 +33,15 @@ pub(crate) async fn cluster() -> Option<(RedisCluster, Redis)> {
 /// Adds to a counter; must not run twice.
 fn add() -> Script {
     Script::new("test.add", "return redis.call('INCRBY', KEYS[1], ARGV[1])")
+}
+
+/// The same as a function. It also says how often it was called since it was set up.
+fn add_and_count(name: &str) -> Script {
+    let definitions = format!(
+        "-- {name}\nlocal calls = 0\nlocal function run(keys, arguments) calls = calls + 1 \
+         return {{ redis.call('INCRBY', keys[1], arguments[1]), calls }} end\n"
+    );
+    Script::function("test.add", &definitions, "run")
 }
 
 /// Sets a key.

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::api::Unavailable;
 use crate::queue::Limits;
 
-use super::script::{Arguments, SOURCE, preamble};
+use super::script::{Arguments, DEFINITIONS, FUNCTION, preamble};
 use super::wire::fields::Garbled;
 use super::wire::{Parser, Said};
 
@@ -50,11 +50,12 @@ pub struct Heard {
 
 impl Calls {
     pub fn new(redis: Redis, frontend: &str, limits: &Limits) -> Self {
+        let once = Script::function("queue", DEFINITIONS, FUNCTION);
         Self {
             key: key(&redis),
             preamble: preamble(None, frontend, limits),
-            once: Script::new("queue", SOURCE),
-            again: Script::idempotent("queue", SOURCE),
+            again: once.repeatable(),
+            once,
             limits: limits.clone(),
             redis,
         }

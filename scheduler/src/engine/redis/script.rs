@@ -9,19 +9,13 @@ use crate::queue::{
 use super::payload::{encode_answer, encode_job, encode_key, encode_request};
 use super::wire::fields::{id, pairs};
 
-/// Runs what the files define.
-macro_rules! entry {
-    () => {
-        "return run(KEYS, ARGV)\n"
-    };
-}
+/// What takes keys and arguments.
+pub const FUNCTION: &str = "run";
 
-pub const ENTRY: &str = entry!();
-
-/// The script and its files, in the order in which they need each other.
+/// The script but for the call of [`FUNCTION`], and its files, in the order in which they need each other.
 macro_rules! parts {
     ($($file:literal),* $(,)?) => {
-        pub const SOURCE: &str = concat!($(include_str!($file),)* entry!());
+        pub const DEFINITIONS: &str = concat!($(include_str!($file),)*);
         /// With the name of each file.
         pub const PARTS: &[(&str, &str)] = &[$(($file, include_str!($file))),*];
     };
