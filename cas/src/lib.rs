@@ -25,4 +25,4 @@ pub mod tree;
 pub use action_cache::{ActionCache, ActionKey, SharedActionCache};
 pub use blob::{Blob, BlobStore, BlobStream, BlobWriter, SharedBlobStore};
 pub use digest::{Digest, DigestError, DigestFunction, Hasher};
-pub use error::StoreError;
+pub use error::{Reason, StoreError};

@@ -74,15 +74,15 @@ pub enum RecordsError {
     #[error("invalid record: {0}")]
     Invalid(String),
     #[error("records are unavailable: {0}")]
-    Unavailable(String),
+    Unavailable(#[source] Reason),
     #[error("stored records are damaged: {0}")]
-    Corrupt(String),
+    Corrupt(#[source] Reason),
 }
 
 impl From<RecordsError> for StoreError {
     fn from(error: RecordsError) -> Self {
         match error {
-            RecordsError::Corrupt(message) => Self::corrupt(message),
+            RecordsError::Corrupt(reason) => Self::corrupt(reason),
             error => Self::unavailable(Reason::of(error)),
         }
     }

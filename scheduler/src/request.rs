@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kiln_cas::action::{Action, MAX_ACTION_BYTES, MAX_COMMAND_BYTES};
-use kiln_cas::services::make_plain;
+use kiln_cas::services::encoded_request_metadata;
 use kiln_cas::{ActionKey, BlobStore, Digest, DigestFunction, StoreError, buck2, counted};
 use kiln_protos::{reapi, rpc};
 use prost::Message;
@@ -23,10 +23,6 @@ pub const MAX_INSTANCE_NAME: usize = 512;
 const MAX_AHEAD: u64 = 16 << 10;
 /// Platform properties of an action.
 const MAX_PROPERTIES: usize = 256;
-/// Bytes of the RequestMetadata header.
-const MAX_METADATA: usize = 16 << 10;
-
-const METADATA_HEADER: &str = "build.bazel.remote.execution.v2.requestmetadata-bin";
 
 /// A well-formed request, of whose action nothing is known yet.
 pub struct Asked {
@@ -82,7 +78,8 @@ pub fn parse(
             .map_err(|error| invalid(format!("digest_function: {error}")))?,
     };
     let action = digest("action_digest", request.action_digest.as_ref(), function)?;
-    let (metadata, metadata_bytes) = request_metadata(headers);
+    // It is for people and fairness: what cannot be read is as if it were not there.
+    let (metadata, metadata_bytes) = encoded_request_metadata(headers).unwrap_or_default();
     let request_facts = Request {
         metadata,
         metadata_bytes,
@@ -104,17 +101,6 @@ pub fn parse(
             files: request.inline_output_files,
         },
     })
-}
-
-/// Metadata is for people and fairness: what cannot be read is as if it were not there.
-fn request_metadata(headers: &MetadataMap) -> (reapi::RequestMetadata, Bytes) {
-    let bytes = headers.get_bin(METADATA_HEADER).and_then(|value| value.to_bytes().ok());
-    let bytes = bytes.filter(|bytes| bytes.len() <= MAX_METADATA).unwrap_or_default();
-    let Ok(mut metadata) = reapi::RequestMetadata::decode(bytes.clone()) else {
-        return Default::default();
-    };
-    let bytes = if make_plain(&mut metadata) { metadata.encode_to_vec().into() } else { bytes };
-    (metadata, bytes)
 }
 
 /// An action that has been read and checked.

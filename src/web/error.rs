@@ -5,6 +5,7 @@ use axum::response::{Html, IntoResponse, Response};
 use http::StatusCode;
 use kiln_cas::StoreError;
 use kiln_cas::records::RecordsError;
+use kiln_net::causes::chain;
 use kiln_scheduler::api::Unavailable;
 
 use super::design::layout;
@@ -35,7 +36,7 @@ impl From<RecordsError> for WebError {
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let hint = "The journal could not be read; the server's log has more.".to_owned();
-        Self { status, message: error.to_string(), hint }
+        Self { status, message: chain(&error), hint }
     }
 }
 

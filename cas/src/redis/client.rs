@@ -17,6 +17,7 @@ use super::script::Call;
 use super::subscription::{PING, Subscription};
 use super::terms::Terms;
 use super::topology::Topology;
+use crate::error::Reason;
 
 /// Times that a call goes out at most, to the first node and to those that it names.
 const MAX_ROUNDS: u32 = 32;
@@ -170,14 +171,14 @@ impl Redis {
 fn decode<T: FromRedisValue>(name: &'static str, value: Value) -> Result<T, RedisError> {
     ::redis::from_redis_value(value).map_err(|error| {
         let message = format!("the answer is not understood: {error}");
-        RedisError::Script { name, message }
+        RedisError::Script { name, reason: Reason::caused(message, error) }
     })
 }
 
 fn unanswered(topology: &Topology) -> RedisError {
     RedisError::Unavailable {
         address: topology.names(),
-        message: "no answer in time".to_owned(),
+        reason: "no answer in time".into(),
         sent: false,
     }
 }
@@ -185,7 +186,8 @@ fn unanswered(topology: &Topology) -> RedisError {
 /// Says what to do about a server that is not there at the start, or not as the URL (`tls`) has it.
 fn hint(error: RedisError, tls: bool) -> RedisError {
     match error {
-        RedisError::Unavailable { address, message, sent } => {
+        RedisError::Unavailable { address, reason, sent } => {
+            let message = reason.to_string();
             let hint = match tls {
                 true if message.contains("UnknownIssuer") => {
                     "set redis.ca to a PEM file with the authority of its certificate"
@@ -196,7 +198,8 @@ fn hint(error: RedisError, tls: bool) -> RedisError {
                 true => "start it, or correct the Redis URL (redis:// where it does not speak TLS)",
                 false => "start it, or correct the Redis URL (rediss:// where it speaks TLS)",
             };
-            RedisError::Unavailable { address, message: format!("{message}; {hint}"), sent }
+            let reason = Reason::caused(format!("{message}; {hint}"), reason);
+            RedisError::Unavailable { address, reason, sent }
         }
         other => other,
     }
@@ -216,8 +219,8 @@ impl Batch {
         let mut pending = Vec::with_capacity(calls.len());
         for (index, call) in calls.into_iter().enumerate() {
             if call.scattered {
-                let message = "its keys are in different slots".to_owned();
-                answers[index] = Some(Err(RedisError::Script { name: call.name, message }));
+                let reason = "its keys are in different slots".into();
+                answers[index] = Some(Err(RedisError::Script { name: call.name, reason }));
                 continue;
             }
             pending.push(Pending { index, call, route: Route::Slot, error: None });

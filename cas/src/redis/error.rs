@@ -5,34 +5,55 @@ use crate::error::{Reason, StoreError};
 use crate::records::RecordsError;
 
 /// What went wrong, by what the caller can do about it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum RedisError {
     /// No server answers at the address, for now.
-    #[error("Redis at {address} is unavailable: {message}")]
+    #[error("Redis at {address} is unavailable: {reason}")]
     Unavailable {
         address: String,
-        message: String,
+        #[source]
+        reason: Reason,
         /// The call had been sent: it may have been run.
         sent: bool,
     },
     /// The server answers that it is loading its data, read-only or without a master, for now.
     /// The call was not run.
-    #[error("Redis at {address} is starting or failing over: {message}")]
-    FailingOver { address: String, message: String },
+    #[error("Redis at {address} is starting or failing over: {reason}")]
+    FailingOver {
+        address: String,
+        #[source]
+        reason: Reason,
+    },
     #[error(
-        "Redis at {address} refuses the login: {message}; give user and password in \
+        "Redis at {address} refuses the login: {reason}; give user and password in \
          KILN_REDIS_URL (rediss://USER:PASSWORD@HOST), or the password in redis.password_file"
     )]
-    Auth { address: String, message: String },
+    Auth {
+        address: String,
+        #[source]
+        reason: Reason,
+    },
     /// Too old, or configured so that it loses data.
-    #[error("Redis at {address} cannot be used: {message}")]
-    WrongServer { address: String, message: String },
-    #[error("Redis at {address} has no memory left: {message}; raise its maxmemory")]
-    Full { address: String, message: String },
+    #[error("Redis at {address} cannot be used: {reason}")]
+    WrongServer {
+        address: String,
+        #[source]
+        reason: Reason,
+    },
+    #[error("Redis at {address} has no memory left: {reason}; raise its maxmemory")]
+    Full {
+        address: String,
+        #[source]
+        reason: Reason,
+    },
     /// A script or command that the server does not accept: a defect, or foreign data under
     /// this key prefix.
-    #[error("Redis refused {name}: {message}")]
-    Script { name: &'static str, message: String },
+    #[error("Redis refused {name}: {reason}")]
+    Script {
+        name: &'static str,
+        #[source]
+        reason: Reason,
+    },
     #[error("{0}")]
     Config(String),
 }
@@ -48,33 +69,33 @@ impl RedisError {
         matches!(self, Self::Unavailable { sent: true, .. })
     }
 
-    pub(super) fn unavailable(address: &Address, message: impl ToString) -> Self {
-        let (address, message) = (address.to_string(), message.to_string());
-        Self::Unavailable { address, message, sent: false }
+    pub(super) fn unavailable(address: &Address, reason: impl Into<Reason>) -> Self {
+        Self::Unavailable { address: address.to_string(), reason: reason.into(), sent: false }
     }
 
-    pub(super) fn sent(address: &Address, message: impl ToString) -> Self {
-        let (address, message) = (address.to_string(), message.to_string());
-        Self::Unavailable { address, message, sent: true }
+    pub(super) fn sent(address: &Address, reason: impl Into<Reason>) -> Self {
+        Self::Unavailable { address: address.to_string(), reason: reason.into(), sent: true }
     }
 
     /// An error while a connection is set up: nothing was sent.
-    pub(super) fn connecting(address: &Address, error: &::redis::RedisError) -> Self {
-        let (at, message) = (address.to_string(), error.to_string());
-        match error.kind() {
+    pub(super) fn connecting(address: &Address, error: ::redis::RedisError) -> Self {
+        let (at, kind) = (address.to_string(), error.kind());
+        let code = error.code().map(str::to_owned);
+        let reason = Reason::of(error);
+        match kind {
             ErrorKind::AuthenticationFailed | ErrorKind::Server(ServerErrorKind::NoPerm) => {
-                Self::Auth { address: at, message }
+                Self::Auth { address: at, reason }
             }
             ErrorKind::InvalidClientConfig | ErrorKind::RESP3NotSupported => {
-                Self::WrongServer { address: at, message }
+                Self::WrongServer { address: at, reason }
             }
             ErrorKind::Server(_) | ErrorKind::Extension => {
-                match Self::answered(address, "", error.code(), message) {
-                    Self::Script { message, .. } => Self::WrongServer { address: at, message },
+                match Self::answered(address, "", code.as_deref(), reason) {
+                    Self::Script { reason, .. } => Self::WrongServer { address: at, reason },
                     known => known,
                 }
             }
-            _ => Self::unavailable(address, message),
+            _ => Self::unavailable(address, reason),
         }
     }
 
@@ -83,17 +104,17 @@ impl RedisError {
         address: &Address,
         name: &'static str,
         code: Option<&str>,
-        message: String,
+        reason: impl Into<Reason>,
     ) -> Self {
-        let address = address.to_string();
+        let (address, reason) = (address.to_string(), reason.into());
         match code {
-            Some("NOAUTH" | "WRONGPASS" | "NOPERM") => Self::Auth { address, message },
-            Some("OOM") => Self::Full { address, message },
+            Some("NOAUTH" | "WRONGPASS" | "NOPERM") => Self::Auth { address, reason },
+            Some("OOM") => Self::Full { address, reason },
             Some(
                 "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "BUSY" | "NOREPLICAS"
                 | "MISCONF" | "READONLY" | "MOVED" | "ASK" | "NOSCRIPT",
-            ) => Self::FailingOver { address, message },
-            _ => Self::Script { name, message },
+            ) => Self::FailingOver { address, reason },
+            _ => Self::Script { name, reason },
         }
     }
 }
@@ -110,8 +131,8 @@ impl From<RedisError> for StoreError {
 impl From<RedisError> for RecordsError {
     fn from(error: RedisError) -> Self {
         match &error {
-            RedisError::Script { .. } => Self::Corrupt(error.to_string()),
-            _ => Self::Unavailable(error.to_string()),
+            RedisError::Script { .. } => Self::Corrupt(Reason::of(error)),
+            _ => Self::Unavailable(Reason::of(error)),
         }
     }
 }

@@ -17,6 +17,7 @@ use super::link::{Closed, Link};
 use super::observe::{Counts, Incarnation};
 use super::pipeline::Pipeline;
 use super::server::{Server, inspect};
+use crate::error::Reason;
 
 /// How long the server may take to accept the login, and again to answer `INFO`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -105,7 +106,8 @@ impl Node {
         });
         let address = self.address.clone();
         let started = async move {
-            task.await.unwrap_or_else(|error| Err(RedisError::unavailable(&address, error)))
+            task.await
+                .unwrap_or_else(|error| Err(RedisError::unavailable(&address, Reason::of(error))))
         };
         attempt.insert(started.boxed().shared()).clone()
     }
@@ -152,7 +154,7 @@ impl Node {
                 }
                 Ok::<_, ::redis::aio::SendError>(())
             });
-        let failed = |error| RedisError::connecting(&self.address, &error);
+        let failed = |error| RedisError::connecting(&self.address, error);
         let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
         let mut connection = Box::pin(connecting).await.map_err(failed)?;
         let server = self.inspect(&mut connection).await?;
@@ -166,12 +168,14 @@ impl Node {
         let info = timeout(CONNECT_TIMEOUT, info.query_async::<String>(connection))
             .await
             .map_err(|_| RedisError::unavailable(address, "INFO was not answered in time"))?
-            .map_err(|error| RedisError::connecting(address, &error))?;
-        let server = inspect(&info)
-            .map_err(|message| RedisError::WrongServer { address: address.to_string(), message })?;
+            .map_err(|error| RedisError::connecting(address, error))?;
+        let server = inspect(&info).map_err(|why| RedisError::WrongServer {
+            address: address.to_string(),
+            reason: why.into(),
+        })?;
         if server.replica && !server.cluster {
-            let (address, message) = (address.to_string(), "it is a replica".to_owned());
-            return Err(RedisError::FailingOver { address, message });
+            let (address, reason) = (address.to_string(), "it is a replica".into());
+            return Err(RedisError::FailingOver { address, reason });
         }
         Ok(server)
     }
@@ -196,7 +200,7 @@ impl Node {
             Ok(Ok(slots)) => Ok(slots),
             Ok(Err(error)) => {
                 link.discard();
-                Err(RedisError::connecting(&self.address, &error))
+                Err(RedisError::connecting(&self.address, error))
             }
             Err(_) => {
                 link.discard();

@@ -15,6 +15,7 @@ use super::link::Link;
 use super::observe::{Counts, Flush};
 use super::terms::Terms;
 use crate::batch::{Batcher, Limits, Rules};
+use crate::error::Reason;
 
 /// Bytes of arguments that go out together, one flight at a time. Callers bound what waits: each
 /// waits until its answer is there, or its time is over.
@@ -152,7 +153,7 @@ async fn depart(address: &Address, counts: &Counts, batch: Vec<Waiting>) -> Vec<
         Ok(Ok(answers)) => return hand_out(sent, answers),
         Ok(Err(error)) => {
             link.discard();
-            RedisError::sent(address, error)
+            RedisError::sent(address, Reason::of(error))
         }
         Err(_) => {
             discard_if_silent(&link, began, &terms);

@@ -106,7 +106,7 @@ impl Task {
             Ok(connection.split())
         };
         match timeout(self.patience, Box::pin(connecting)).await {
-            Ok(connected) => connected.map_err(|error| RedisError::connecting(address, &error)),
+            Ok(connected) => connected.map_err(|error| RedisError::connecting(address, error)),
             Err(_) => Err(RedisError::unavailable(address, "no subscription in time")),
         }
     }

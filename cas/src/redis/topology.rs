@@ -74,7 +74,7 @@ impl Topology {
         };
         let address = address.ok_or_else(|| RedisError::FailingOver {
             address: self.names(),
-            message: "no node of the cluster serves the key at the moment".to_owned(),
+            reason: "no node of the cluster serves the key at the moment".into(),
         })?;
         self.node(&address)
     }
@@ -118,9 +118,9 @@ impl Topology {
     async fn discover_at(&self, address: &Address) -> Result<Vec<String>, RedisError> {
         let node = self.node(address)?;
         let link = node.link().await?;
-        let wrong = |message: &str| {
-            let (address, message) = (address.to_string(), message.to_owned());
-            Err(RedisError::WrongServer { address, message })
+        let wrong = |reason: &'static str| {
+            let address = address.to_string();
+            Err(RedisError::WrongServer { address, reason: reason.into() })
         };
         if link.server.cluster {
             if self.config.database != 0 {
@@ -138,11 +138,11 @@ impl Topology {
         let slots = SlotMap::parse(&answer, &node.address);
         let slots = slots.ok_or(RedisError::Script {
             name: "CLUSTER SLOTS",
-            message: "the answer is not understood".to_owned(),
+            reason: "the answer is not understood".into(),
         })?;
         if slots.masters().next().is_none() {
-            let (address, message) = (node.address.to_string(), "it serves no slots".to_owned());
-            return Err(RedisError::FailingOver { address, message });
+            let (address, reason) = (node.address.to_string(), "it serves no slots".into());
+            return Err(RedisError::FailingOver { address, reason });
         }
         let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
         let configured = &self.config.addresses;

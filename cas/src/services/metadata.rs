@@ -1,19 +1,33 @@
 //! `RequestMetadata`: who asks, and for which target.
 
+use bytes::Bytes;
 use http::HeaderMap;
 use kiln_protos::reapi::RequestMetadata;
 use prost::Message;
-use tonic::metadata::{Binary, MetadataMap, MetadataValue};
+use tonic::metadata::MetadataMap;
 
 /// Name of the header (REAPI: `RequestMetadata`).
 pub const REQUEST_METADATA: &str = "build.bazel.remote.execution.v2.requestmetadata-bin";
-/// Longer headers are not decoded.
+/// Longer headers, in bytes as they are sent, are not decoded.
 pub const MAX_METADATA: usize = 16 << 10;
 
 /// The request's metadata. `None`: there is none, or it is malformed (it never matters to the
 /// answer, so that is no error).
 pub fn request_metadata(metadata: &MetadataMap) -> Option<RequestMetadata> {
-    decode(metadata.get_bin(REQUEST_METADATA)?)
+    encoded_request_metadata(metadata).map(|(metadata, _)| metadata)
+}
+
+/// The same with its encoding, which is the client's own unless its names had to be made plain.
+pub fn encoded_request_metadata(metadata: &MetadataMap) -> Option<(RequestMetadata, Bytes)> {
+    let value = metadata.get_bin(REQUEST_METADATA)?;
+    if value.as_encoded_bytes().len() > MAX_METADATA {
+        return None;
+    }
+    let bytes = value.to_bytes().ok()?;
+    let mut metadata = RequestMetadata::decode(bytes.clone()).ok()?;
+    let changed = make_plain(&mut metadata);
+    let bytes = if changed { metadata.encode_to_vec().into() } else { bytes };
+    Some((metadata, bytes))
 }
 
 /// The metadata of a request by its HTTP headers.
@@ -24,18 +38,9 @@ pub(crate) fn from_headers(headers: &HeaderMap) -> Option<RequestMetadata> {
     request_metadata(&MetadataMap::from_headers(map))
 }
 
-fn decode(value: &MetadataValue<Binary>) -> Option<RequestMetadata> {
-    if value.as_encoded_bytes().len() > MAX_METADATA {
-        return None;
-    }
-    let mut metadata = RequestMetadata::decode(value.to_bytes().ok()?).ok()?;
-    make_plain(&mut metadata);
-    Some(metadata)
-}
-
 /// Takes out of a client's names what would show as something else where people read them: line breaks and
 /// other control characters, and those that turn the direction of a text. Returns whether there were any.
-pub fn make_plain(metadata: &mut RequestMetadata) -> bool {
+fn make_plain(metadata: &mut RequestMetadata) -> bool {
     let tool = metadata
         .tool_details
         .iter_mut()
@@ -67,6 +72,8 @@ fn is_deceptive(character: char) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use tonic::metadata::MetadataValue;
+
     use super::*;
 
     #[test]
@@ -76,9 +83,13 @@ mod tests {
         assert_eq!(request_metadata(&map), None);
         map.insert_bin(REQUEST_METADATA, MetadataValue::from_bytes(&sent.encode_to_vec()));
         assert_eq!(request_metadata(&map), Some(sent.clone()));
+        let bytes = sent.encode_to_vec();
+        assert_eq!(encoded_request_metadata(&map), Some((sent.clone(), bytes.into())));
         assert_eq!(from_headers(&map.clone().into_headers()), Some(sent));
-        map.insert_bin(REQUEST_METADATA, MetadataValue::from_bytes(b"\xff\xff"));
-        assert_eq!(request_metadata(&map), None);
+        for rubbish in [&b"\xff\xff"[..], &vec![0; MAX_METADATA]] {
+            map.insert_bin(REQUEST_METADATA, MetadataValue::from_bytes(rubbish));
+            assert_eq!(request_metadata(&map), None);
+        }
     }
 
     #[test]
@@ -92,7 +103,13 @@ mod tests {
             action_mnemonic: "日本語".into(),
             ..Default::default()
         };
+        let mut map = MetadataMap::new();
+        map.insert_bin(REQUEST_METADATA, MetadataValue::from_bytes(&metadata.encode_to_vec()));
         assert!(make_plain(&mut metadata));
+        assert_eq!(
+            encoded_request_metadata(&map),
+            Some((metadata.clone(), metadata.encode_to_vec().into()))
+        );
         let tool = metadata.tool_details.clone().unwrap();
         assert_eq!(tool.tool_name, "bazel\u{fffd}FORGED  0 failed");
         assert_eq!(metadata.target_id, "//t\u{fffd}x");

@@ -41,7 +41,9 @@ pub use self::deadline::Deadlines;
 pub use self::get_tree::MAX_TREE_DIRECTORIES;
 pub use self::guard::Guard;
 pub use self::http::MAX_INSTANCE_SEGMENTS;
-pub use self::metadata::{MAX_METADATA, REQUEST_METADATA, make_plain, request_metadata};
+pub use self::metadata::{
+    MAX_METADATA, REQUEST_METADATA, encoded_request_metadata, request_metadata,
+};
 pub use self::missing::{MAX_NAMED_IN_TRAILER, grpc_error, missing_blobs};
 pub use self::opaque::OpaqueInstances;
 pub use self::quotas::{QuotaLimits, Quotas, account_of};

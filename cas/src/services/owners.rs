@@ -198,11 +198,11 @@ mod tests {
     #[async_trait::async_trait]
     impl Records for Away {
         async fn get(&self, _: &str) -> Result<Option<Record>, RecordsError> {
-            Err(RecordsError::Unavailable("away".to_owned()))
+            Err(RecordsError::Unavailable("away".into()))
         }
 
         async fn write(&self, _: Vec<Write>) -> Result<Vec<Version>, RecordsError> {
-            Err(RecordsError::Unavailable("away".to_owned()))
+            Err(RecordsError::Unavailable("away".into()))
         }
 
         async fn list(
@@ -213,7 +213,7 @@ mod tests {
             _: usize,
         ) -> Result<Vec<Record>, RecordsError> {
             self.0.fetch_add(1, Ordering::Relaxed);
-            Err(RecordsError::Unavailable("away".to_owned()))
+            Err(RecordsError::Unavailable("away".into()))
         }
     }
 

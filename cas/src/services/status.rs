@@ -49,6 +49,9 @@ pub fn records_status(context: &str, error: &RecordsError) -> Status {
         RecordsError::Unavailable(_) => Code::Unavailable,
         RecordsError::Corrupt(_) => Code::DataLoss,
     };
+    if code == Code::DataLoss {
+        tracing::error!(context, error = chain(error), "records failed");
+    }
     Status::new(code, format!("{context}: {error}"))
 }
 

@@ -173,7 +173,7 @@ impl AuditLog {
             .iter()
             .map(|record| {
                 AuditEntry::decode(&record.value).ok_or_else(|| {
-                    RecordsError::Corrupt(format!("{} is not an audit entry", record.key))
+                    RecordsError::Corrupt(format!("{} is not an audit entry", record.key).into())
                 })
             })
             .collect()
@@ -267,7 +267,9 @@ fn decode_head(head: &Record) -> Result<(u64, [u8; 32]), RecordsError> {
         .value
         .split_first_chunk::<8>()
         .and_then(|(sequence, hash)| Some((*sequence, <[u8; 32]>::try_from(hash).ok()?)))
-        .ok_or_else(|| RecordsError::Corrupt(format!("{HEAD} is not the head of an audit log")))?;
+        .ok_or_else(|| {
+            RecordsError::Corrupt(format!("{HEAD} is not the head of an audit log").into())
+        })?;
     Ok((u64::from_le_bytes(sequence), hash))
 }
 

@@ -6,7 +6,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use kiln_cas::Reason;
 use kiln_cas::records::{Expect, RecordsError, SharedRecords, Write};
+use kiln_net::causes::chain;
 use kiln_protos::hermeticity::{Checked, Verdict};
 use prost::Message;
 
@@ -60,7 +62,7 @@ impl History {
         self.verdicts[place].fetch_add(1, Ordering::Relaxed);
         self.runs.fetch_add(u64::from(checked.runs), Ordering::Relaxed);
         if let Err(error) = self.keep(checked).await {
-            tracing::warn!(%error, "the result of a hermeticity check was not kept");
+            tracing::warn!(error = chain(&error), "the result of a hermeticity check was not kept");
         }
     }
 
@@ -92,8 +94,9 @@ impl History {
     pub async fn newest(&self, limit: usize) -> Result<Vec<Checked>, RecordsError> {
         let records = self.records.list(PREFIX, None, true, limit.min(MAX_KEPT)).await?;
         let decode = |record: &kiln_cas::records::Record| {
-            Checked::decode(record.value.clone())
-                .map_err(|error| RecordsError::Corrupt(format!("{}: {error}", record.key)))
+            Checked::decode(record.value.clone()).map_err(|error| {
+                RecordsError::Corrupt(Reason::caused(format!("{}: {error}", record.key), error))
+            })
         };
         records.iter().map(decode).collect()
     }

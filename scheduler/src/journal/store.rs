@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kiln_cas::records::{Expect, MAX_BATCH, Record, RecordsError, SharedRecords, Write};
-use kiln_cas::{Digest, DigestFunction};
+use kiln_cas::{Digest, DigestFunction, Reason};
 use kiln_protos::events::Execution;
 use prost::Message;
 
@@ -270,8 +270,9 @@ pub(super) fn entry(record: &Record) -> Option<Entry> {
 }
 
 pub(super) fn decode<M: Message + Default>(record: &Record) -> Result<M, RecordsError> {
-    M::decode(record.value.clone())
-        .map_err(|error| RecordsError::Corrupt(format!("{}: {error}", record.key)))
+    M::decode(record.value.clone()).map_err(|error| {
+        RecordsError::Corrupt(Reason::caused(format!("{}: {error}", record.key), error))
+    })
 }
 
 fn put(key: String, value: Vec<u8>) -> Write {

@@ -11,6 +11,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{successor, validate};
+use crate::error::Reason;
 use crate::records::{Expect, Record, Records, RecordsError, Version, Write};
 
 const ROWS: TableDefinition<'static, &str, (Version, &[u8])> = TableDefinition::new("records");
@@ -42,35 +43,37 @@ struct Job {
     reply: oneshot::Sender<Result<Vec<Version>, RecordsError>>,
 }
 
-fn unavailable(error: impl std::fmt::Display) -> RecordsError {
-    RecordsError::Unavailable(error.to_string())
+fn unavailable(error: impl std::error::Error + Send + Sync + 'static) -> RecordsError {
+    RecordsError::Unavailable(Reason::of(error))
 }
 
 fn database_error(error: impl Into<redb::Error>) -> RecordsError {
     match error.into() {
-        error @ redb::Error::Corrupted(_) => RecordsError::Corrupt(error.to_string()),
+        error @ redb::Error::Corrupted(_) => RecordsError::Corrupt(Reason::of(error)),
         // So says the database of a file that does not begin as one.
         redb::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-            RecordsError::Corrupt(error.to_string())
+            RecordsError::Corrupt(Reason::of(error))
         }
         error => unavailable(error),
     }
 }
 
 fn closed() -> RecordsError {
-    unavailable("the records are closed")
+    RecordsError::Unavailable("the records are closed".into())
 }
 
 impl DiskRecords {
     /// Opens or creates the database file. Blocks.
     pub fn open(path: &Path) -> Result<Self, RecordsError> {
         let context = |error: RecordsError| match error {
-            RecordsError::Unavailable(message) => {
-                unavailable(format!("{}: {message}", path.display()))
+            RecordsError::Unavailable(reason) => {
+                let message = format!("{}: {reason}", path.display());
+                RecordsError::Unavailable(Reason::caused(message, reason))
             }
-            RecordsError::Corrupt(message) => {
+            RecordsError::Corrupt(reason) => {
                 let hint = "move it away to go on without it";
-                RecordsError::Corrupt(format!("{}: {message}; {hint}", path.display()))
+                let message = format!("{}: {reason}; {hint}", path.display());
+                RecordsError::Corrupt(Reason::caused(message, reason))
             }
             other => other,
         };
@@ -101,7 +104,7 @@ impl DiskRecords {
         let joined = tokio::task::spawn_blocking(move || thread.join());
         match joined.await.map_err(unavailable)? {
             Ok(()) => Ok(()),
-            Err(_) => Err(unavailable("the writer stopped unexpectedly")),
+            Err(_) => Err(RecordsError::Unavailable("the writer stopped unexpectedly".into())),
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use kiln_cas::redis::{Event, Subscription};
+use kiln_net::causes::chain;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -34,7 +35,9 @@ pub async fn listen(frontend: Weak<Inner<RedisEngine>>, mut subscription: Subscr
         match event {
             Event::Message { payload, .. } => match frontend.engine.calls.parse_message(payload) {
                 Ok(said) => frontend.hear(said.told),
-                Err(error) => tracing::error!(%error, "a message of another frontend is lost"),
+                Err(error) => {
+                    tracing::error!(error = chain(&error), "a message of another frontend is lost")
+                }
             },
             Event::Reconnected => catch_up(&frontend).await,
         }
@@ -83,7 +86,7 @@ async fn call(frontend: &Frontend, arguments: Arguments) -> Result<(), CallError
 async fn try_call(frontend: &Frontend, arguments: Arguments) -> Result<(), CallError> {
     let result = call(frontend, arguments).await;
     if let Err(error) = &result {
-        tracing::warn!(%error, "the queue does not answer");
+        tracing::warn!(error = chain(error), "the queue does not answer");
         frontend.engine.arm(Some(Instant::now() + PAUSE));
     }
     result
@@ -107,7 +110,9 @@ async fn flush_left(frontend: &Frontend) {
         for operations in operations.chunks(MAX_LOOKED_AT) {
             match frontend.engine.calls.once(script::left(event, operations)).await {
                 Ok(heard) => answered(frontend, heard),
-                Err(error) => tracing::warn!(%error, "the queue was not told who left"),
+                Err(error) => {
+                    tracing::warn!(error = chain(&error), "the queue was not told who left")
+                }
             }
         }
     }
@@ -120,7 +125,7 @@ async fn catch_up(frontend: &Frontend) {
         match compare(frontend).await {
             Ok(()) => return,
             Err(error) => {
-                tracing::warn!(%error, "the queue does not answer; trying again");
+                tracing::warn!(error = chain(&error), "the queue does not answer; trying again");
                 tokio::time::sleep(PAUSE).await;
             }
         }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kiln_net::Backoff;
+use kiln_net::causes::chain;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -122,7 +123,7 @@ impl RedisEngine {
             if !transient || Instant::now() + pause > deadline || self.is_closed() {
                 return Err(error);
             }
-            tracing::warn!(%error, "the queue does not answer; trying again");
+            tracing::warn!(error = chain(&error), "the queue does not answer; trying again");
             tokio::time::sleep(pause).await;
         }
     }

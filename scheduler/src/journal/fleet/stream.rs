@@ -182,7 +182,7 @@ impl Stream {
 }
 
 fn foreign(message: String) -> RedisError {
-    RedisError::Script { name: "XRANGE", message }
+    RedisError::Script { name: "XRANGE", reason: message.into() }
 }
 
 /// The id of the execution at a place in the journal.

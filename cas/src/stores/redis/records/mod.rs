@@ -4,6 +4,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::error::Reason;
 use crate::records::{Expect, Record, Records, RecordsError, Version, Write};
 use crate::redis::{Call, Redis, Script, Value};
 use crate::stores::records::{successor, validate};
@@ -56,8 +57,9 @@ impl RedisRecords {
         let mut records = Vec::with_capacity(found.len() / 2);
         let mut found = found.into_iter();
         while let (Some(key), Some(stored)) = (found.next(), found.next()) {
-            let key = String::from_utf8(key)
-                .map_err(|_| RecordsError::Corrupt("a key is not UTF-8".to_owned()))?;
+            let key = String::from_utf8(key).map_err(|error| {
+                RecordsError::Corrupt(Reason::caused("a key is not UTF-8", error))
+            })?;
             records.push(decode(key, stored)?);
         }
         Ok((records, more))
@@ -69,7 +71,7 @@ fn decode(key: String, stored: Vec<u8>) -> Result<Record, RecordsError> {
     let space = stored.iter().position(|&byte| byte == b' ');
     let version = space.and_then(|space| std::str::from_utf8(&stored[..space]).ok()?.parse().ok());
     let (Some(space), Some(version)) = (space, version) else {
-        return Err(RecordsError::Corrupt(format!("the value of {key} has no version")));
+        return Err(RecordsError::Corrupt(format!("the value of {key} has no version").into()));
     };
     Ok(Record { key, version, value: Bytes::from(stored).slice(space + 1..) })
 }
@@ -120,7 +122,7 @@ impl Records for RedisRecords {
                 Err(RecordsError::Conflict { key: String::from_utf8_lossy(&key).into_owned() })
             }
             Value::Array(versions) => versions.iter().map(version).collect(),
-            other => Err(RecordsError::Corrupt(format!("records.write answered {other:?}"))),
+            other => Err(RecordsError::Corrupt(format!("records.write answered {other:?}").into())),
         }
     }
 
@@ -156,7 +158,7 @@ impl Records for RedisRecords {
 fn version(value: &Value) -> Result<Version, RecordsError> {
     match value {
         Value::Int(version) if *version >= 0 => Ok(*version as Version),
-        other => Err(RecordsError::Corrupt(format!("{other:?} is no version"))),
+        other => Err(RecordsError::Corrupt(format!("{other:?} is no version").into())),
     }
 }
 
