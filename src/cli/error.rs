@@ -13,6 +13,7 @@ use kiln_net::grpc::unheard;
 use kiln_net::urls;
 use tonic::{Code, Status};
 
+use super::say::say;
 use crate::config::ConfigError;
 use crate::serve::ServeError;
 
@@ -101,9 +102,9 @@ impl CliError {
 
     /// Prints to stderr.
     pub fn report(&self) -> ExitCode {
-        eprintln!("error: {}", self.message);
+        say(&format!("error: {}", self.message));
         if let Some(hint) = &self.hint {
-            eprintln!("hint: {hint}");
+            say(&format!("hint: {hint}"));
         }
         ExitCode::from(self.code)
     }

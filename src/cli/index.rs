@@ -11,6 +11,7 @@ use kiln_cas::stores::indexed::Rebuilt;
 use super::flags::{Flag, FlagTable, Flags};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::process::settings;
+use crate::cli::say::say;
 use crate::cli::text;
 use crate::config::{Settings, shared_storage};
 use crate::web::format::{bytes, count};
@@ -103,8 +104,8 @@ async fn show(place: &Place) -> Result<Exit, CliError> {
     if complete {
         return Ok(Exit::Done);
     }
-    eprintln!("the index is incomplete: S3 holds blobs that it does not know");
-    eprintln!("hint: run `kiln index rebuild` with the same options; servers may go on meanwhile");
+    say("the index is incomplete: S3 holds blobs that it does not know");
+    say("hint: run `kiln index rebuild` with the same options; servers may go on meanwhile");
     Ok(Exit::Negative)
 }
 

@@ -14,6 +14,7 @@ mod impact;
 mod index;
 mod man;
 mod process;
+mod say;
 mod serve;
 mod signals;
 mod status;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::error::{CliError, Exit};
+use super::say::say;
 use crate::config::{ConfigError, FlagValue, Settings};
 
 /// Runs a client command on this thread.
@@ -38,7 +39,7 @@ pub fn raise_limits() {
 pub fn settings(file: Option<&PathBuf>, flags: Vec<FlagValue>) -> Result<Settings, ConfigError> {
     let settings = Settings::load(file.map(PathBuf::as_path), std::env::vars(), flags)?;
     for remark in settings.remarks() {
-        eprintln!("warning: {remark}");
+        say(&format!("warning: {remark}"));
     }
     Ok(settings)
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::flags::{Flag, FlagTable, Flags};
+use super::say::say;
 use super::signals::Signals;
 use super::text;
 use crate::cli::error::{CliError, Exit};
@@ -83,7 +84,7 @@ impl Serve {
                 tracing::warn!("{}", error.message);
             }
             signals.next().await;
-            text::say("draining; a second signal ends at once");
+            say("draining; a second signal ends at once");
             tokio::select! {
                 ended = server.shutdown() => ended?,
                 () = signals.next() => {

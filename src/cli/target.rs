@@ -8,6 +8,7 @@ use kiln_net::tls::TlsFiles;
 use kiln_net::urls;
 
 use crate::cli::error::CliError;
+use crate::cli::say::say;
 
 /// The variable that holds a token. There is no flag: command lines are public.
 const TOKEN: &str = "KILN_TOKEN";
@@ -143,7 +144,7 @@ impl Target {
     pub fn warn_of_a_bare_token(&self) {
         let bare = |url: &&str| matches!(address(url), Ok((_, false))) && !is_here(url);
         if let (Some(url), Some(_)) = (self.urls().find(bare), &self.credentials.token) {
-            eprintln!("warning: {url} is without TLS: others can read the token");
+            say(&format!("warning: {url} is without TLS: others can read the token"));
         }
     }
 }

@@ -54,12 +54,6 @@ pub fn print_json<T: Serialize>(value: &T) -> Result<(), CliError> {
     print(&format!("{json}\n"))
 }
 
-/// A line for people on stderr. Whether anybody reads it changes nothing: a server whose terminal is gone
-/// goes on.
-pub fn say(line: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
-}
-
 /// Prints over and over on a cleared terminal.
 pub fn print_again(text: &str) -> Result<(), CliError> {
     const CLEAR: &str = "\u{1b}[H\u{1b}[2J";

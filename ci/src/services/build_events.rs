@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::FutureExt;
+use kiln_net::causes::chain;
 use kiln_protos::bes::publish_build_event_server::PublishBuildEvent;
 use kiln_protos::bes::{
     PublishBuildToolEventStreamRequest, PublishBuildToolEventStreamResponse,
@@ -176,7 +177,7 @@ fn missing(field: &str) -> Status {
 
 /// Clients repeat what is not their own fault, from the first event that was not acknowledged on.
 fn status(error: PublisherError) -> Status {
-    let message = with_sources(&error);
+    let message = chain(&error);
     match error {
         PublisherError::Refused(Refusal::Gap { .. }) => Status::aborted(message),
         PublisherError::Refused(_) | PublisherError::OtherStream => {
@@ -185,14 +186,4 @@ fn status(error: PublisherError) -> Status {
         PublisherError::Full => Status::resource_exhausted(message),
         PublisherError::Log(_) | PublisherError::History(_) => Status::unavailable(message),
     }
-}
-
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut message = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        message = format!("{message}: {error}");
-        source = error.source();
-    }
-    message
 }

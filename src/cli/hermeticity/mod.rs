@@ -12,6 +12,7 @@ use tonic::Status;
 
 use crate::cli::digest::DigestArgument;
 use crate::cli::error::{CliError, Exit};
+use crate::cli::say::say;
 use crate::cli::target::Target;
 use crate::cli::text;
 use crate::web::json::{Checked, Checks};
@@ -105,7 +106,7 @@ impl HermeticityCommand {
             match update.kind {
                 Some(Kind::Planned(plan)) => {
                     planned = plan.actions;
-                    eprintln!("running {} of {} actions again", plan.actions, plan.known);
+                    say(&format!("running {} of {} actions again", plan.actions, plan.known));
                 }
                 Some(Kind::Checked(checked)) => {
                     checks.push(Checked::from(&checked));

@@ -5,7 +5,9 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::process::{ProcessError, ask, chain};
+use kiln_net::causes::chain;
+
+use super::process::{ProcessError, ask};
 use crate::cli::error::CliError;
 
 /// How long one of git's commands may take: a checkout of a large repository is the longest.

@@ -7,6 +7,7 @@ use kiln_ci::impact::{Affected, Cause, Everything, Impact, Snapshot};
 use serde::Serialize;
 
 use crate::cli::error::CliError;
+use crate::cli::say::say;
 use crate::cli::text;
 
 /// Removed labels that are named to people.
@@ -116,20 +117,20 @@ impl<'a> Report<'a> {
     pub fn print(&self, wanted: impl Fn(&Target<'_>) -> bool) -> Result<(), CliError> {
         text::print(&self.labels(wanted))?;
         if let Some(why) = &self.everything {
-            eprintln!("everything is affected: {why}");
+            say(&format!("everything is affected: {why}"));
         }
         let rules = self.affected.iter().filter(|target| target.is_rule()).count();
         let tests = self.affected.iter().filter(|target| target.test).count();
         let cache = if self.base_from_cache { "; the base was known" } else { "" };
-        eprintln!(
+        say(&format!(
             "{rules} of {} targets affected, {tests} of them tests; {:.1} s{cache}",
             self.known, self.seconds
-        );
+        ));
         let removed: Vec<_> = self.removed.iter().filter(|label| is_own(label)).collect();
         if !removed.is_empty() {
             let named = removed.iter().take(NAMED).map(|label| label.as_str()).collect::<Vec<_>>();
             let more = if removed.len() > NAMED { ", …" } else { "" };
-            eprintln!("{} removed: {}{more}", removed.len(), named.join(", "));
+            say(&format!("{} removed: {}{more}", removed.len(), named.join(", ")));
         }
         Ok(())
     }

@@ -64,19 +64,10 @@ fn end_of(stderr: &[u8]) -> String {
     text[from..].to_owned()
 }
 
-/// An error with its causes, on one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
+    use kiln_net::causes::chain;
+
     use super::*;
 
     async fn shell(script: &str, limit: Duration) -> Result<Vec<u8>, ProcessError> {

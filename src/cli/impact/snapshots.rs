@@ -4,14 +4,16 @@ use std::io;
 use std::path::Path;
 
 use kiln_ci::impact::{Hasher, Snapshot};
+use kiln_net::causes::chain;
 use thiserror::Error;
 
 use super::content;
 use super::git::{Commit, Git};
 use super::kept::{Kept, Turn};
-use super::process::{ProcessError, chain};
+use super::process::ProcessError;
 use super::tool::{Tool, ToolError};
 use crate::cli::error::CliError;
+use crate::cli::say::say;
 
 #[derive(Debug, Error)]
 pub enum SnapshotError {
@@ -89,10 +91,10 @@ impl Snapshots {
             self.ask(&workspace, true, commit.short()).await?
         };
         if let Err(error) = self.kept.store(&key, &snapshot) {
-            eprintln!(
+            say(&format!(
                 "warning: what commit {} is made from cannot be kept: {error}",
                 commit.short()
-            );
+            ));
         }
         Ok(Found { snapshot, kept: false })
     }
@@ -117,7 +119,7 @@ impl Snapshots {
         alone: bool,
         what: &str,
     ) -> Result<Snapshot, SnapshotError> {
-        eprintln!("asking {} for the targets of {what}", self.tool.version);
+        say(&format!("asking {} for the targets of {what}", self.tool.version));
         let graph = self.tool.targets(workspace, alone).await;
         let graph =
             graph.map_err(|source| SnapshotError::Targets { what: what.to_owned(), source })?;

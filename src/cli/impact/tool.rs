@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kiln_ci::impact::{BuckError, Framing, Graph, GraphError};
+use kiln_net::causes::chain;
 use thiserror::Error;
 
-use super::process::{ProcessError, ask, chain};
+use super::process::{ProcessError, ask};
 use crate::cli::error::CliError;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

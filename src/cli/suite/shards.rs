@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::files::{open, shown};
 use crate::cli::error::{CliError, Exit};
+use crate::cli::say::say;
 use crate::cli::text;
 use crate::cli::text::{Look, Table, look};
 use crate::config::parse_duration;
@@ -135,7 +136,7 @@ impl Shards {
 
     fn plan(&self, tests: Vec<Item>) -> Result<Plan, CliError> {
         if tests.is_empty() {
-            eprintln!("warning: there are no tests, so there are no shards");
+            say("warning: there are no tests, so there are no shards");
         }
         let Some(target) = self.target_time else {
             let shards = self.shards.unwrap_or(1) as usize;
@@ -214,7 +215,7 @@ fn listed(path: &Path, estimates: &Estimates, files: usize) -> Result<Vec<String
     let gone = estimates.known().len() - (tests.len() - new);
     if new > 0 || gone > 0 {
         let file = if files > 1 { "files" } else { "file" };
-        eprintln!("{new} new tests are estimated, {gone} of the {file} are not in the list");
+        say(&format!("{new} new tests are estimated, {gone} of the {file} are not in the list"));
     }
     Ok(tests)
 }
@@ -228,12 +229,12 @@ fn warn_of_useless(tests: &[Item], shards: usize) {
         one.seconds.total_cmp(&other.seconds).then_with(|| other.name.cmp(&one.name))
     });
     if shards > tests.len() {
-        eprintln!("warning: there are {} tests only, so there are as many shards", tests.len());
+        say(&format!("warning: there are {} tests only, so there are as many shards", tests.len()));
     } else if let Some(Item { name, seconds }) = longest.filter(|longest| longest.seconds > 0.0) {
         let seconds = format::duration(nanos(*seconds));
-        eprintln!(
+        say(&format!(
             "warning: more than {useful} shards are no faster: {name:?} alone takes {seconds}"
-        );
+        ));
     }
 }
 

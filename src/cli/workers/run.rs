@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::flags::{Flag, FlagTable, Flags};
 use crate::cli::process::{raise_limits, settings};
+use crate::cli::say::say;
 use crate::cli::signals::Signals;
 use crate::cli::target::Target;
 use crate::cli::text;
@@ -128,7 +129,7 @@ fn tell(line: &str) {
 /// The first signal lets the worker drain; returns at the second.
 async fn second_signal(signals: &mut Signals, shutdown: &CancellationToken) {
     signals.next().await;
-    text::say("draining; a second signal ends at once");
+    say("draining; a second signal ends at once");
     shutdown.cancel();
     signals.next().await;
 }
