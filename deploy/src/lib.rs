@@ -1,1 +1,8 @@
+//! Releases: where what was built came from, signatures, and the formats in which other people's
+//! tools read both. What is read, kept and run is passed in as traits.
 
+mod encoding;
+pub mod json;
+pub mod resource;
+pub mod signing;
+pub mod timestamp;
