@@ -3,6 +3,7 @@
 
 mod encoding;
 pub mod json;
+pub mod provenance;
 pub mod resource;
 pub mod signing;
 pub mod timestamp;

@@ -1,0 +1,100 @@
+//! Which SLSA build level is reached, and what hinders the next one.
+
+use serde::{Deserialize, Serialize};
+
+use super::closure::Found;
+use super::record::{Origin, RootFileSystem};
+
+/// Who has the key that provenance is signed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignedBy {
+    /// The server, out of reach of those who build.
+    Server,
+    /// Whoever asked for the release.
+    Client,
+}
+
+/// A level of SLSA's build track (version 1.0), with the reason for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Level {
+    pub build_level: u8,
+    /// What is given.
+    pub because: Vec<String>,
+    /// What is in the way of the next level.
+    pub but: Vec<String>,
+}
+
+/// What of the closure decides about the level, counted while it is walked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Isolation {
+    ran: usize,
+    written: usize,
+    not_isolated: usize,
+    host: usize,
+    missing: usize,
+}
+
+impl Isolation {
+    pub fn count(&mut self, found: &Found) {
+        match found {
+            Found::Source { .. } => {}
+            Found::Missing { .. } => self.missing += 1,
+            Found::Action(record) => match &record.origin {
+                Origin::Wrote(_) => self.written += 1,
+                Origin::Ran(run) => {
+                    self.ran += 1;
+                    self.not_isolated += usize::from(run.sandbox.missing().next().is_some());
+                    self.host += usize::from(run.sandbox.root == RootFileSystem::Host);
+                }
+            },
+        }
+    }
+}
+
+/// The level that a closure reaches.
+pub fn level(closure: &Isolation, signed_by: SignedBy) -> Level {
+    let mut because =
+        vec![format!("the provenance is derived from the records of {} executions", closure.ran)];
+    let mut but = Vec::new();
+    if closure.ran == 0 {
+        but.push("nothing of it was built here".to_owned());
+        return Level { build_level: 0, because: Vec::new(), but };
+    }
+    match signed_by {
+        SignedBy::Server => {
+            because.push("the server that ran the build wrote and signed it".to_owned());
+        }
+        SignedBy::Client => {
+            but.push("it is signed with a key that the server alone does not hold".to_owned());
+        }
+    }
+    let hosted = but.is_empty();
+    but.extend(hindrances(closure));
+    let build_level = match (hosted, but.is_empty()) {
+        (false, _) => 1,
+        (true, false) => 2,
+        (true, true) => {
+            because.push("each action ran by itself, in a sandbox without a network".to_owned());
+            3
+        }
+    };
+    if closure.host > 0 {
+        because.push(format!(
+            "{} actions saw programs of the worker's machine that no digest names",
+            closure.host
+        ));
+    }
+    Level { build_level, because, but }
+}
+
+fn hindrances(closure: &Isolation) -> impl Iterator<Item = String> {
+    let hindrance = |count: usize, text: &str| (count > 0).then(|| format!("{count} {text}"));
+    [
+        hindrance(closure.written, "results were written by a client and not built here"),
+        hindrance(closure.not_isolated, "actions ran without full isolation"),
+        hindrance(closure.missing, "directories of inputs are not in the store any more"),
+    ]
+    .into_iter()
+    .flatten()
+}

@@ -1,0 +1,29 @@
+//! Where content came from: records of executions, the closure of an output over them, and what is said of it
+//! in SLSA provenance and in bills of materials. All of it is derived from what ran; what did not
+//! run here is named as such.
+
+mod bom;
+mod closure;
+mod level;
+mod list;
+mod packages;
+mod record;
+mod slsa;
+#[cfg(test)]
+mod tests;
+
+pub use bom::{BomError, Describes, cyclonedx, spdx};
+pub use closure::{Archive, Closure, ClosureError, Found, Limits, Listing, Root, walk};
+pub use level::{Isolation, Level, SignedBy, level};
+pub use list::{
+    CLOSURE_INDEX_TYPE, CLOSURE_PART_TYPE, ClosureIndex, Entry, Executed, ListError, ListWriter,
+    Part, PartSink, read_index, read_part,
+};
+pub use packages::{Package, PackageKind, Packages};
+pub use record::{
+    ActionRecord, Mechanism, Origin, Output, RootFileSystem, Run, Sandbox, Written, digest_set,
+};
+pub use slsa::{
+    BuildRequest, MAX_PREDICATE_BYTES, Provenance, ProvenanceError, SLSA_PREDICATE, Source,
+    provenance,
+};

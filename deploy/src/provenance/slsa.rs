@@ -1,0 +1,218 @@
+//! SLSA provenance, version 1, out of a closure.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value, json};
+
+use super::closure::{Archive, Closure, ClosureError, Found, Limits, Root, walk};
+use super::level::{Isolation, Level, SignedBy, level};
+use super::list::{CLOSURE_INDEX_TYPE, Entry, ListError, ListWriter, PartSink};
+use super::packages::{Package, Packages};
+use super::record::Origin;
+use crate::json::{self, JsonError};
+use crate::resource::{DigestSet, NotADigest, ResourceDescriptor};
+use crate::timestamp::Timestamp;
+
+/// The predicate's type.
+pub const SLSA_PREDICATE: &str = "https://slsa.dev/provenance/v1";
+/// What a build by Kiln is; docs/releases.md says what its parameters mean.
+const BUILD_TYPE: &str = "https://kiln.build/releases/build/v1";
+/// Bytes of a predicate. Other tools refuse what is much larger.
+pub const MAX_PREDICATE_BYTES: usize = 1 << 20;
+/// Things that are named in the provenance itself; all of them are in the list.
+const MAX_NAMED: usize = 100;
+/// Images in which actions ran.
+const MAX_IMAGES: usize = 1000;
+
+/// What was asked for, and by whom it was built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildRequest {
+    /// URI of the server that built it.
+    pub builder: String,
+    pub builder_version: String,
+    pub invocation: String,
+    pub instance: String,
+    /// What the release is of, e.g. `//app:image`.
+    pub target: String,
+    pub source: Option<Source>,
+    pub signed_by: SignedBy,
+    pub started: Timestamp,
+    pub finished: Timestamp,
+    /// When it is signed: keys are held against it.
+    pub signed: Timestamp,
+}
+
+/// The commit that was built, as whoever made the release says: the server sees files, not repositories.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// `git+https://…`, without the commit.
+    pub uri: String,
+    /// 40 or 64 hexadecimal digits.
+    pub commit: String,
+}
+
+/// What is said of a build.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Provenance {
+    pub predicate: Map<String, Value>,
+    pub level: Level,
+    pub closure: Closure,
+    /// The list's index, to be kept with the parts that the sink got.
+    pub index: Vec<u8>,
+    /// As `sha256:…`.
+    pub index_digest: String,
+    pub packages: Vec<Package>,
+}
+
+/// Why there is no provenance.
+#[derive(Debug, thiserror::Error)]
+pub enum ProvenanceError {
+    #[error("the closure could not be walked")]
+    Closure(#[from] ClosureError),
+    #[error("the closure's list could not be written")]
+    List(#[from] ListError),
+    #[error("the source is not named by a commit")]
+    Source(#[source] NotADigest),
+    #[error("the provenance cannot be written")]
+    Json(#[from] JsonError),
+    #[error("the provenance has {0} bytes, more than {MAX_PREDICATE_BYTES}")]
+    TooLarge(usize),
+}
+
+impl Source {
+    /// Reads `git+URL@COMMIT`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (uri, commit) = text.rsplit_once('@')?;
+        let source = Self { uri: uri.to_owned(), commit: commit.to_owned() };
+        let is_git = uri.starts_with("git+") && uri.contains("://");
+        (is_git && source.descriptor().check().is_ok()).then_some(source)
+    }
+
+    fn descriptor(&self) -> ResourceDescriptor {
+        let digest = DigestSet::from([("gitCommit".to_owned(), self.commit.clone())]);
+        ResourceDescriptor { uri: self.uri.clone(), digest, ..ResourceDescriptor::default() }
+    }
+}
+
+/// What is counted while the closure is walked.
+#[derive(Default)]
+struct Seen {
+    isolation: Isolation,
+    packages: Packages,
+    images: BTreeSet<String>,
+    written: Vec<Value>,
+    invocations: BTreeSet<String>,
+}
+
+impl Seen {
+    fn count(&mut self, found: &Found) {
+        self.isolation.count(found);
+        self.packages.count(found);
+        let Found::Action(record) = found else { return };
+        if self.invocations.len() < MAX_NAMED {
+            self.invocations.insert(record.invocation.clone());
+        }
+        match &record.origin {
+            Origin::Ran(run) if !run.image.is_empty() && self.images.len() < MAX_IMAGES => {
+                self.images.insert(run.image.clone());
+            }
+            Origin::Wrote(written) if self.written.len() < MAX_NAMED => {
+                self.written.push(json!({"record": record.id, "by": written.by}));
+            }
+            Origin::Ran(_) | Origin::Wrote(_) => {}
+        }
+    }
+}
+
+/// Walks through the closure of `roots`, hands the parts of its list to `sink`, and says what came out.
+pub fn provenance<A: Archive>(
+    archive: &A,
+    roots: &[Root],
+    request: &BuildRequest,
+    limits: Limits,
+    sink: &mut PartSink<'_>,
+) -> Result<Provenance, ProvenanceError> {
+    if let Some(source) = &request.source {
+        source.descriptor().check().map_err(ProvenanceError::Source)?;
+    }
+    let mut seen = Seen::default();
+    let mut list = ListWriter::new(sink);
+    let closure = walk(archive, roots, limits, &mut |found| {
+        seen.count(&found);
+        list.add(&Entry::of(&found)).map_err(|it| ClosureError::Sink(Box::new(it)))
+    })?;
+    let (index, index_digest) = list.finish(&closure)?;
+    let level = level(&seen.isolation, request.signed_by);
+    let packages = seen.packages.finish(main_package(request));
+    let predicate = predicate(request, &seen, &level, &closure, &index_digest);
+    let size = json::write(&predicate)?.len();
+    if size > MAX_PREDICATE_BYTES {
+        return Err(ProvenanceError::TooLarge(size));
+    }
+    Ok(Provenance { predicate, level, closure, index, index_digest, packages })
+}
+
+fn main_package(request: &BuildRequest) -> &str {
+    request.source.as_ref().map_or(request.target.as_str(), |it| it.uri.as_str())
+}
+
+fn predicate(
+    request: &BuildRequest,
+    seen: &Seen,
+    level: &Level,
+    closure: &Closure,
+    index: &str,
+) -> Map<String, Value> {
+    let definition = json!({
+        "buildType": BUILD_TYPE,
+        "externalParameters": external(request),
+        "internalParameters": {
+            "instance": request.instance,
+            "signedOn": request.signed,
+            "slsa": level,
+            "closure": {
+                "actions": closure.actions,
+                "executed": closure.actions.saturating_sub(closure.written),
+            },
+            "notBuiltHere": {
+                "uploadedSources": closure.sources,
+                "writtenResults": closure.written,
+                "firstWrittenResults": seen.written,
+                "missingInputs": closure.missing,
+            },
+            "invocations": seen.invocations,
+        },
+        "resolvedDependencies": dependencies(request, seen, index),
+    });
+    let details = json!({
+        "builder": {"id": request.builder, "version": {"kiln": request.builder_version}},
+        "metadata": {
+            "invocationId": request.invocation,
+            "startedOn": request.started,
+            "finishedOn": request.finished,
+        },
+    });
+    Map::from_iter([("buildDefinition".to_owned(), definition), ("runDetails".to_owned(), details)])
+}
+
+fn external(request: &BuildRequest) -> Value {
+    let mut parameters = json!({"target": request.target});
+    if let Some(source) = &request.source {
+        parameters["source"] = json!(format!("{}@{}", source.uri, source.commit));
+    }
+    parameters
+}
+
+fn dependencies(request: &BuildRequest, seen: &Seen, index: &str) -> Vec<ResourceDescriptor> {
+    let hex = |digest: &str| digest.strip_prefix("sha256:").unwrap_or(digest).to_owned();
+    let list = ResourceDescriptor {
+        media_type: CLOSURE_INDEX_TYPE.to_owned(),
+        ..ResourceDescriptor::new("closure", "sha256", &hex(index))
+    };
+    let images = seen.images.iter().map(|image| ResourceDescriptor {
+        uri: format!("oci:{image}"),
+        ..ResourceDescriptor::new("image", "sha256", &hex(image))
+    });
+    let source = request.source.as_ref().map(Source::descriptor);
+    source.into_iter().chain([list]).chain(images).collect()
+}
