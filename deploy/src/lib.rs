@@ -3,7 +3,10 @@
 
 mod encoding;
 pub mod json;
+pub mod oci;
 pub mod provenance;
+pub mod registry;
+pub mod releases;
 pub mod resource;
 pub mod signing;
 pub mod timestamp;
