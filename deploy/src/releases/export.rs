@@ -1,0 +1,127 @@
+//! The directory that a release is exported to: an image layout with the release, what was signed about it and
+//! the list of its closure. skopeo, oras and cosign read it as well.
+
+use std::collections::BTreeSet;
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+
+use super::release::Release;
+use crate::json::JsonError;
+use crate::oci::{
+    ContentDigest, Descriptor, Document, DocumentError, DocumentKind, Index, LAYOUT_FILE,
+    MAX_DOCUMENT_BYTES, REF_NAME_ANNOTATION,
+};
+
+/// The full name of the release, at its entry in the index.
+pub const RELEASE_ANNOTATION: &str = "build.kiln.release";
+const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+/// Manifests within manifests.
+const MAX_DEPTH: usize = 8;
+
+/// Where an export goes.
+pub trait Exporter {
+    /// A file at `path`, relative and with `/`, out of what is read. A file that is there has the same content.
+    fn put(&mut self, path: &str, content: &mut dyn Read) -> io::Result<()>;
+}
+
+/// Why a release was not exported.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    #[error("{0} cannot be read from the store")]
+    Read(ContentDigest, #[source] io::Error),
+    #[error("{0} cannot be written")]
+    Write(String, #[source] io::Error),
+    #[error("{0} is no manifest")]
+    Document(ContentDigest, #[source] DocumentError),
+    #[error("{0} lies too deep")]
+    TooDeep(ContentDigest),
+    #[error("the index cannot be written")]
+    Json(#[from] JsonError),
+}
+
+/// Writes an export. `open` reads content of the store.
+pub fn export(
+    release: &Release,
+    open: &dyn Fn(&ContentDigest) -> io::Result<Box<dyn Read>>,
+    out: &mut dyn Exporter,
+) -> Result<(), ExportError> {
+    let mut export = Export { open, out, written: BTreeSet::new() };
+    let roots = std::iter::once(&release.subject).chain(&release.attestations);
+    let mut entries = Vec::new();
+    for root in roots {
+        export.put_all(root, 0)?;
+        entries.push(root.clone());
+    }
+    if let Some(subject) = entries.first_mut() {
+        *subject = subject
+            .clone()
+            .with(REF_NAME_ANNOTATION, release.name.version.as_str())
+            .with(RELEASE_ANNOTATION, &release.name.to_string());
+    }
+    export.put_file("index.json", &Index::new(entries).write()?)?;
+    // It comes last: an export that was cut short is no layout.
+    export.put_file(LAYOUT_FILE, LAYOUT)
+}
+
+struct Export<'a> {
+    open: &'a dyn Fn(&ContentDigest) -> io::Result<Box<dyn Read>>,
+    out: &'a mut dyn Exporter,
+    written: BTreeSet<ContentDigest>,
+}
+
+impl Export<'_> {
+    fn put_file(&mut self, path: &str, mut content: &[u8]) -> Result<(), ExportError> {
+        let failed = |it| ExportError::Write(path.to_owned(), it);
+        self.out.put(path, &mut content).map_err(failed)
+    }
+
+    fn put_all(&mut self, root: &Descriptor, depth: usize) -> Result<(), ExportError> {
+        if !self.written.insert(root.digest.clone()) || root.is_foreign() {
+            return Ok(());
+        }
+        if depth > MAX_DEPTH {
+            return Err(ExportError::TooDeep(root.digest.clone()));
+        }
+        let path = format!("blobs/{}/{}", root.digest.algorithm().name(), root.digest.hex());
+        let read = |it| ExportError::Read(root.digest.clone(), it);
+        let mut content = (self.open)(&root.digest).map_err(read)?;
+        if DocumentKind::of(&root.media_type).is_none() {
+            return self.out.put(&path, &mut content).map_err(|it| ExportError::Write(path, it));
+        }
+        let mut data = Vec::new();
+        content.take(MAX_DOCUMENT_BYTES as u64 + 1).read_to_end(&mut data).map_err(read)?;
+        let document = Document::read(&root.media_type, &data)
+            .map_err(|it| ExportError::Document(root.digest.clone(), it))?;
+        for named in document.names() {
+            self.put_all(named, depth + 1)?;
+        }
+        self.put_file(&path, &data)
+    }
+}
+
+/// A directory of this machine.
+#[derive(Debug, Clone)]
+pub struct DirectoryExport {
+    root: PathBuf,
+}
+
+impl DirectoryExport {
+    /// `root` is made when the first file comes.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+}
+
+impl Exporter for DirectoryExport {
+    fn put(&mut self, path: &str, content: &mut dyn Read) -> io::Result<()> {
+        let path = self.root.join(path);
+        let parent = path.parent().unwrap_or(&self.root);
+        std::fs::create_dir_all(parent)?;
+        // A file appears whole or not at all.
+        let unfinished = path.with_extension("unfinished");
+        let mut file = std::fs::File::create(&unfinished)?;
+        io::copy(content, &mut file)?;
+        file.flush()?;
+        std::fs::rename(&unfinished, &path)
+    }
+}

@@ -1,0 +1,18 @@
+//! Releases: content with everything that was signed about it, exported as an image layout and verified
+//! without a network.
+
+mod attach;
+mod compressed;
+mod export;
+mod release;
+#[cfg(test)]
+mod tests;
+mod verify;
+
+pub use attach::{
+    CLOSURE_ARTIFACT_TYPE, CYCLONEDX_PREDICATE, SPDX_PREDICATE, attestation_tag_manifest,
+    bundle_manifest, closure_manifest, signature_tag_manifest,
+};
+pub use export::{DirectoryExport, ExportError, Exporter, RELEASE_ANNOTATION, export};
+pub use release::{Release, ReleaseName, ReleaseNameError};
+pub use verify::{Checked, Expected, Failure, VerifyError, verify};
