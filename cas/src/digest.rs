@@ -77,6 +77,15 @@ impl Digest {
         Self::from_hex(digest.hash.as_bytes(), size, function)
     }
 
+    /// Whether this may be a digest at all, where it is not known of which function: all give 32 bytes.
+    pub fn check_shape(digest: &reapi::Digest) -> Result<(), DigestError> {
+        decode_hex(digest.hash.as_bytes())
+            .ok_or_else(|| DigestError::MalformedHash(digest.hash.clone()))?;
+        u64::try_from(digest.size_bytes)
+            .map(drop)
+            .map_err(|_| DigestError::NegativeSize(digest.size_bytes))
+    }
+
     /// `hex`: 64 lowercase hexadecimal digits. Errors: it is none, or cannot be the hash of so many bytes.
     pub fn from_hex(hex: &[u8], size: u64, function: DigestFunction) -> Result<Self, DigestError> {
         Self::of_any_size(hex, size, function)?.possible()

@@ -5,7 +5,7 @@ use kiln_protos::reapi;
 use prost::encoding::{DecodeContext, WireType, decode_key, skip_field};
 
 use crate::counted::{CountError, take};
-use crate::digest::{Digest, DigestError, DigestFunction};
+use crate::digest::{Digest, DigestError};
 
 /// Longest name of one path segment in bytes (Linux `NAME_MAX`).
 pub const MAX_NAME: usize = 255;
@@ -210,11 +210,9 @@ fn check_disjoint<T, U>(
 }
 
 fn check_digest(list: &str, i: usize, digest: Option<&reapi::Digest>) -> Result<(), TreeError> {
-    // The shape of a digest is the same in both functions.
     digest
         .ok_or(DigestError::Absent)
-        .and_then(|digest| Digest::from_wire(digest, DigestFunction::Sha256))
-        .map(drop)
+        .and_then(Digest::check_shape)
         .map_err(|source| TreeError::Digest { field: format!("{list}[{i}].digest"), source })
 }
 
@@ -225,6 +223,7 @@ mod tests {
     use prost::Message;
 
     use super::*;
+    use crate::digest::DigestFunction;
 
     fn digest() -> Option<reapi::Digest> {
         Some(DigestFunction::Sha256.digest(b"x").to_wire())
@@ -270,6 +269,12 @@ mod tests {
         });
         assert_eq!(validate_directory(&directory), Ok(()));
         assert_eq!(validate_directory(&Directory::default()), Ok(()));
+        for function in DigestFunction::ALL {
+            let empty = Some(function.digest(b"").to_wire());
+            directory.directories[0].digest = empty.clone();
+            directory.files[0].digest = empty;
+            assert_eq!(validate_directory(&directory), Ok(()), "{function}");
+        }
     }
 
     #[test]
