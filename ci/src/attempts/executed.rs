@@ -17,6 +17,10 @@ const EXITED_PREMATURELY: &str = "test.exited_prematurely";
 const INFRASTRUCTURE_FAILURE: &str = "test.infrastructure_failure";
 const LOG: &str = "test.log";
 
+/// Set in the parts of a test that the server runs over several workers. What is put together of them is the
+/// attempt, which has all their cases: it is what the client asked for and tells of.
+const PART: &str = "KILN_SHARD";
+
 /// The oldest Bazel that fails a sharded test whose runner did not say that it knows of shards.
 const CHECKS_SHARDING: u32 = 7;
 
@@ -87,6 +91,8 @@ pub enum NotATest {
     Listing,
     /// Nobody waited for it to end.
     Cancelled,
+    /// It is a part of a run of one, which is an execution of its own.
+    Part,
 }
 
 /// The attempt that an execution was. Its cases are in the report among its outputs: [`super::add_cases`].
@@ -154,6 +160,8 @@ fn kind<'a>(
             Err(NotATest::Coverage)
         } else if writes_xml(it.argv) {
             Err(NotATest::WritesXml)
+        } else if set(PART).is_some() {
+            Err(NotATest::Part)
         } else {
             Ok(Kind::Bazel(label))
         };

@@ -151,6 +151,9 @@ fn what_looks_like_a_test_and_is_none_is_left_out() {
     }
     let coverage = sample().with(&[("IS_COVERAGE_SPAWN", "1")]);
     assert_eq!(coverage.derive(), Err(NotATest::Coverage));
+    // One of the parts that the server makes of a test.
+    let part = sample().sharded().with(&[("KILN_SHARD", "2/4")]);
+    assert_eq!(part.derive(), Err(NotATest::Part));
     assert!(sample().with(&[("IS_COVERAGE_SPAWN", "0")]).derive().is_ok());
     let compile = Sample { environment: Vec::new(), ..sample() };
     assert_eq!(compile.derive(), Err(NotATest::Other));

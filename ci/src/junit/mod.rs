@@ -8,6 +8,7 @@ mod encoding;
 mod input;
 mod reader;
 mod seconds;
+mod together;
 
 use std::io;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 pub use reader::read;
+pub use together::{NotTogether, put_together};
 
 use crate::model::CaseResult;
 

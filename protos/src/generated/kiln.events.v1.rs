@@ -63,6 +63,9 @@ pub struct Execution {
     /// success nor a failure.
     #[prost(bool, tag = "31")]
     pub cancelled: bool,
+    /// Of an action that was fanned out over several workers, and of each of its shards; absent: neither.
+    #[prost(message, optional, tag = "40")]
+    pub shard: ::core::option::Option<Shard>,
 }
 /// Nested message and enum types in `Execution`.
 pub mod execution {
@@ -111,6 +114,21 @@ pub mod execution {
             }
         }
     }
+}
+/// One part of an action that was fanned out, or the whole that was put together from all of them.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Shard {
+    /// Counted from 1; 0: the whole.
+    #[prost(uint32, tag = "1")]
+    pub number: u32,
+    #[prost(uint32, tag = "2")]
+    pub count: u32,
+    /// Of a part: the action that it is a part of.
+    #[prost(message, optional, tag = "3")]
+    pub whole: ::core::option::Option<Digest>,
+    /// Of a whole: nanoseconds that its parts ran, in sum.
+    #[prost(uint64, tag = "4")]
+    pub run_ns: u64,
 }
 /// Requests of one build that wait or run from now on, the end of each is an Execution; and look-ups of
 /// results that found none.

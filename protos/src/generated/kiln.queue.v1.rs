@@ -55,6 +55,9 @@ pub struct Request {
     /// The worker that should not get it where another one can.
     #[prost(string, tag = "31")]
     pub avoid: ::prost::alloc::string::String,
+    /// Of one part of an action that was fanned out.
+    #[prost(message, optional, tag = "40")]
+    pub shard: ::core::option::Option<crate::events::Shard>,
 }
 /// What goes with the first lease of a job, so that its worker need not read it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
