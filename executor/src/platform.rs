@@ -8,6 +8,7 @@
 //! | `persistentWorkerKey` | any | the action may be a request to a tool that stays between actions (docs/persistent-workers.md) |
 //! | `persistentWorkerProtocol` | `proto`, `json` | how such a tool is spoken to |
 //! | `kiln-tool-inputs` | paths with commas in between | what of the inputs is that tool's, beside what the client marks |
+//! | `kiln-shards`, `kiln-shard-filter` | | for the scheduler, which takes them out (docs/sharding.md) |
 //! | `container-image` | `docker://REPOSITORY@sha256:...`, `oci:/DIRECTORY@sha256:...`, `none` | the files of this image as the root file system (docs/images.md) |
 //!
 //! A worker whose own properties name a `kiln-root` uses that one for actions that name none: clients
@@ -27,6 +28,9 @@ const ROOT: &str = "kiln-root";
 const NETWORK: &str = "kiln-network";
 const MEMORY: &str = "kiln-memory";
 const IMAGE: &str = "container-image";
+/// For the scheduler alone (docs/sharding.md).
+const SHARDS: &str = "kiln-shards";
+const SHARD_FILTER: &str = "kiln-shard-filter";
 /// Bazel sends these with `--experimental_remote_mark_tool_inputs`. The command is whole without: run
 /// by itself it ends when it has done its work.
 const PERSISTENT: [&str; 3] = [PERSISTENT_KEY, PERSISTENT_PROTOCOL, TOOL_INPUTS];
@@ -77,6 +81,9 @@ pub fn check_own(properties: &[(String, String)], network: bool) -> Result<Optio
         let refused = |why: &str| format!("{name} = {value:?}: {why}");
         match name.as_str() {
             IMAGE => return Err(refused("images.allow says which images a worker takes")),
+            SHARDS | SHARD_FILTER => {
+                return Err(refused("an action asks the scheduler for it; no worker offers it"));
+            }
             _ if PERSISTENT.contains(&name.as_str()) => {
                 return Err(refused("an action asks for it; every worker offers it"));
             }
@@ -241,6 +248,7 @@ mod tests {
             ("kiln-memory", "lots"),
             ("container-image", "docker://x"),
             ("persistentWorkerProtocol", "xml"),
+            ("kiln-shards", "4"),
         ] {
             let error = own(name, value).unwrap_err();
             assert!(error.starts_with(name), "{error}");

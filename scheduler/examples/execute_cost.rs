@@ -13,7 +13,7 @@ use futures_util::StreamExt;
 use kiln_cas::access::Everybody;
 use kiln_cas::promises::Invocations;
 use kiln_cas::redis::{Call, Redis, RedisConfig};
-use kiln_cas::stores::{Clock, MemoryActionCache, MemoryBlobStore};
+use kiln_cas::stores::{Clock, MemoryActionCache, MemoryBlobStore, MemoryRecords};
 use kiln_cas::{BlobStore, Digest, DigestFunction, events::Events, logs::LogStreams};
 use kiln_protos::reapi::execution_client::ExecutionClient;
 use kiln_protos::reapi::{
@@ -22,6 +22,7 @@ use kiln_protos::reapi::{
 use kiln_protos::worker::{
     Completed, Hello, WorkerMessage, completed, scheduler_message, worker_message,
 };
+use kiln_scheduler::fanout::NoReports;
 use kiln_scheduler::{NoEstimates, Parts, Scheduler, SchedulerConfig};
 use prost::Message;
 
@@ -42,6 +43,8 @@ async fn main() -> Result<(), Failure> {
         access: Arc::new(Everybody { write_results: true }),
         invocations: Invocations::default(),
         quotas: Arc::default(),
+        records: Arc::new(MemoryRecords::default()),
+        reports: Arc::new(NoReports),
     };
     let mut arguments = std::env::args().skip(1);
     let redis = match arguments.next() {

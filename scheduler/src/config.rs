@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use kiln_cas::access::SharedAuthorizer;
 use kiln_cas::promises::Invocations;
+use kiln_cas::records::SharedRecords;
 use kiln_cas::services::Quotas;
 use kiln_cas::{DigestFunction, SharedActionCache, SharedBlobStore};
 use kiln_cas::{events::Events, logs::LogStreams};
 
+use crate::fanout::TestReports;
 use crate::job::DurationEstimator;
 use crate::queue::Limits;
 
@@ -67,4 +69,8 @@ pub struct Parts {
     pub invocations: Invocations,
     /// What outputs count for.
     pub quotas: Arc<Quotas>,
+    /// Where it is remembered what cases tests have.
+    pub records: SharedRecords,
+    /// What tests report.
+    pub reports: Arc<dyn TestReports>,
 }

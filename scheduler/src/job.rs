@@ -41,6 +41,25 @@ pub struct Request {
     pub base_url: Option<Arc<str>>,
     /// Of a run of the hermeticity check, which nobody but the check hears of.
     pub rerun: Option<Rerun>,
+    /// Of one part of an action that was fanned out.
+    pub shard: Option<Shard>,
+}
+
+/// Which part of an action a job is. Its result is of use for the whole alone, and is published nowhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shard {
+    /// Counted from 1.
+    pub number: u32,
+    pub count: u32,
+    /// The action that it is a part of, in the same digest function.
+    pub whole: kiln_protos::events::Digest,
+}
+
+impl From<&Shard> for kiln_protos::events::Shard {
+    fn from(shard: &Shard) -> Self {
+        let Shard { number, count, ref whole } = *shard;
+        Self { number, count, whole: Some(whole.clone()), run_ns: 0 }
+    }
 }
 
 impl Request {

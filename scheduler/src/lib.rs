@@ -7,6 +7,7 @@ pub mod api;
 mod completion;
 mod config;
 pub mod engine;
+pub mod fanout;
 pub mod frontend;
 pub mod hermeticity;
 mod job;

@@ -13,6 +13,7 @@ use tonic::Code;
 use tonic::metadata::MetadataMap;
 
 use crate::config::SchedulerConfig;
+use crate::fanout;
 use crate::job::{ActionFacts, LeaseMessages, Request, UnixNanos};
 use crate::queue::platform::Requirement;
 use crate::status::{missing_blobs, status, store_status};
@@ -90,6 +91,7 @@ pub fn parse(
         account: caller.account,
         base_url: caller.base_url,
         rerun: None,
+        shard: None,
     };
     Ok(Asked {
         key: ActionKey { instance: instance.into(), action },
@@ -111,6 +113,8 @@ pub struct ReadAction {
     pub named: Option<buck2::Named>,
     /// The messages that were read: the Action, and the Command if it was.
     pub messages: Vec<Bytes>,
+    /// It may be run in parts.
+    pub shards: Option<fanout::Wish>,
 }
 
 pub async fn read_action(
@@ -134,14 +138,15 @@ pub async fn read_action(
             (named.platform.take().unwrap_or_default(), Some(named))
         }
     };
+    let (platform, shards) = requirement(platform)?;
     let facts = ActionFacts {
         command,
         input_root,
-        platform: requirement(platform)?,
+        platform,
         timeout_ms,
         do_not_cache: action.do_not_cache,
     };
-    Ok(ReadAction { facts, named, messages })
+    Ok(ReadAction { facts, named, messages, shards })
 }
 
 /// The command of an action that is to be queued, unless it was read before. One that cannot be had
@@ -239,14 +244,19 @@ fn timeout_ms(config: &SchedulerConfig, timeout: Duration) -> Result<u64, rpc::S
     Ok(u64::try_from(ms).unwrap_or(u64::MAX))
 }
 
-fn requirement(platform: reapi::Platform) -> Result<Requirement, rpc::Status> {
+/// What a worker has to offer, and the wish to be run in parts, which is for the scheduler alone.
+fn requirement(
+    platform: reapi::Platform,
+) -> Result<(Requirement, Option<fanout::Wish>), rpc::Status> {
     let count = platform.properties.len();
     if count > MAX_PROPERTIES {
         return Err(invalid(format!(
             "Platform.properties has {count} entries, more than the limit of {MAX_PROPERTIES}"
         )));
     }
-    Ok(Requirement::new(platform.properties.into_iter().map(|p| (p.name, p.value))))
+    let properties = platform.properties.into_iter().map(|p| (p.name, p.value));
+    let (properties, wish) = fanout::take(properties).map_err(invalid)?;
+    Ok((Requirement::new(properties), wish))
 }
 
 fn invalid(message: String) -> rpc::Status {

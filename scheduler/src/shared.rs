@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use crate::api::Queue;
 use crate::completion::Completion;
 use crate::config::{Parts, SchedulerConfig};
+use crate::fanout::{FanOuts, WithFanOuts};
 use crate::job::LeaseMessages;
 use crate::presence::Presence;
 
@@ -20,7 +21,9 @@ const MESSAGE_ROOM: usize = 64 << 20;
 pub(crate) struct Core {
     pub config: SchedulerConfig,
     pub parts: Parts,
+    /// With the operations of fan-outs.
     pub queue: Arc<dyn Queue>,
+    pub fan_outs: Arc<FanOuts>,
     pub completion: Arc<Completion>,
     pub presence: Arc<Presence>,
     pub cache_hits: AtomicU64,
@@ -41,10 +44,14 @@ impl Core {
         let (cache_hits, unqueued) = Default::default();
         let presence = Arc::new(Presence::start());
         let message_room = Arc::new(Semaphore::new(MESSAGE_ROOM));
+        let room = message_room.clone();
+        let fan_outs = FanOuts::new(queue.clone(), completion.clone(), &parts, &config, room);
+        let queue = Arc::new(WithFanOuts { queue, fan_outs: fan_outs.clone() });
         Self {
             config,
             parts,
             queue,
+            fan_outs,
             completion,
             presence,
             cache_hits,

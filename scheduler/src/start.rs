@@ -16,6 +16,7 @@ use tonic::service::RoutesBuilder;
 
 use crate::api::Unavailable;
 use crate::config::{Parts, SchedulerConfig};
+use crate::fanout::TestReports;
 use crate::hermeticity::{Checker, HermeticityConfig};
 use crate::journal::{Journal, JournalConfig};
 use crate::scheduler::Scheduler;
@@ -43,6 +44,8 @@ pub struct SchedulerParts {
     pub access: SharedAuthorizer,
     pub invocations: Invocations,
     pub quotas: Arc<Quotas>,
+    /// What reads the reports of tests.
+    pub reports: Arc<dyn TestReports>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -121,6 +124,8 @@ impl SchedulerParts {
             access: self.access,
             invocations: self.invocations,
             quotas: self.quotas,
+            records: self.records,
+            reports: self.reports,
         }
     }
 }

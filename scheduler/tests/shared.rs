@@ -9,6 +9,12 @@ const SHARED: bool = true;
 mod errors;
 #[path = "services/execute.rs"]
 mod execute;
+#[path = "services/fanout.rs"]
+mod fanout;
+#[path = "services/fanout_fleet.rs"]
+mod fanout_fleet;
+#[path = "services/fanout_rig.rs"]
+mod fanout_rig;
 #[path = "services/faults.rs"]
 mod faults;
 #[path = "services/fleet.rs"]

@@ -4,6 +4,7 @@
 mod admission;
 mod common;
 mod options;
+mod reports;
 mod routes;
 mod worker;
 
@@ -200,6 +201,7 @@ async fn scheduler(
         access: common.access.clone(),
         invocations: storage.invocations.clone(),
         quotas: common.quotas.clone(),
+        reports: Arc::new(reports::Reports),
     };
     Ok(SchedulerServices::start(settings, parts).await?)
 }

@@ -70,7 +70,9 @@ pub struct Stages {
 impl Stages {
     /// Takes in what a worker ran; anything else has no stages.
     pub fn note(&self, execution: &Execution) {
-        if execution.origin() != Origin::Executed {
+        // A whole that was put together of parts is what its parts were.
+        let is_together = execution.shard.as_ref().is_some_and(|shard| shard.number == 0);
+        if execution.origin() != Origin::Executed || is_together {
             return;
         }
         self.count(Outcome::of(execution));

@@ -11,6 +11,7 @@ use kiln_cas::events::Events;
 use kiln_cas::logs::LogStreams;
 use kiln_cas::stores::{Storage, StorageConfig};
 use kiln_executor::WorkerStatus;
+use kiln_scheduler::fanout::NoReports;
 use kiln_scheduler::hermeticity::Checker;
 use kiln_scheduler::journal::{Journal, JournalConfig};
 use kiln_scheduler::{NoEstimates, Parts, Scheduler, SchedulerConfig};
@@ -78,6 +79,8 @@ async fn the_manual_names_every_metric_and_no_other() {
         access: Arc::new(Everybody { write_results: true }),
         invocations: storage.invocations.clone(),
         quotas: Arc::default(),
+        records: storage.records.clone(),
+        reports: Arc::new(NoReports),
     };
     let scheduler = Scheduler::start(SchedulerConfig::default(), parts);
     let observed = Observed {

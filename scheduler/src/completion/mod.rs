@@ -19,10 +19,11 @@ use tonic::Code;
 pub(crate) use self::answer::cached;
 pub(crate) use self::explain::link;
 use self::explain::{append_link, describe};
-pub use self::record::Record;
+pub(crate) use self::record::event_digest;
+pub use self::record::{Record, Together};
 use self::timeline::{fill_metadata, timeline};
 use crate::config::Parts;
-use crate::job::{Finished, Outcome, Request, Run};
+use crate::job::{Finished, Job, Outcome, Request, Run};
 use crate::queue::Ending;
 use crate::status::{missing_blobs, status, store_status};
 
@@ -129,7 +130,9 @@ impl Completion {
         let (Some(result), Some(encoded)) = (&response.result, encoded) else { return Ok(()) };
         // What the worker has to say about a result is about this run, and not for the next build.
         let remarked = !response.message.is_empty();
-        if !ok || remarked || result.exit_code != 0 || run.job.facts.do_not_cache {
+        let Job { facts, request, .. } = &*run.job;
+        let is_for_nobody = facts.do_not_cache || request.shard.is_some();
+        if !ok || remarked || result.exit_code != 0 || is_for_nobody {
             return Ok(());
         }
         self.promise_outputs(run, result).await?;

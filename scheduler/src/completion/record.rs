@@ -16,11 +16,23 @@ pub struct Record<'a> {
     pub origin: Origin,
     pub expected_ms: u64,
     pub finished: &'a Finished,
+    /// It was put together of parts.
+    pub together: Option<Together>,
+}
+
+/// Of what a whole was put together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Together {
+    /// Parts.
+    pub count: u32,
+    /// Nanoseconds that they ran, in sum.
+    pub run_ns: u64,
 }
 
 impl Record<'_> {
     pub(super) fn into_event(self) -> Execution {
         let Self { key, facts, request, finished, .. } = self;
+        let shard = shard(request, self.together);
         let metadata = &request.metadata;
         let tool = metadata.tool_details.clone().unwrap_or_default();
         let mut timeline = finished.timeline;
@@ -56,8 +68,17 @@ impl Record<'_> {
             platform: facts.platform.pairs().iter().map(property).collect(),
             expected_ms: self.expected_ms,
             cancelled: finished.cancelled,
+            shard,
         }
     }
+}
+
+/// Of which whole it is a part, or of how many parts it is the whole.
+fn shard(request: &Request, together: Option<Together>) -> Option<events::Shard> {
+    let part = request.shard.as_ref().map(events::Shard::from);
+    let whole =
+        |Together { count, run_ns }| events::Shard { number: 0, count, whole: None, run_ns };
+    part.or_else(|| together.map(whole))
 }
 
 /// As the client calls it, where it calls no two things so.
@@ -71,6 +92,6 @@ fn mnemonic(metadata: &reapi::RequestMetadata, finished: &Finished) -> String {
     found.map_or_else(|| given.clone(), str::to_owned)
 }
 
-fn event_digest(digest: &kiln_cas::Digest) -> events::Digest {
+pub(crate) fn event_digest(digest: &kiln_cas::Digest) -> events::Digest {
     events::Digest { hash: digest.hex(), size_bytes: digest.size as i64 }
 }

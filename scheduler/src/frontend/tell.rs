@@ -69,6 +69,7 @@ impl<E: Engine> Inner<E> {
                         origin,
                         expected_ms: job.expected_ms.unwrap_or(0),
                         finished: &finished,
+                        together: None,
                     });
                 }
                 FollowUp::Lost(worker) => {

@@ -73,6 +73,7 @@ pub async fn rerun(
             conditions: Bytes::from(changed.encode_to_vec()),
             avoid: execution.worker.as_str().into(),
         }),
+        shard: None,
     };
     let job = Job {
         key: ActionKey { instance: execution.instance_name.as_str().into(), action },

@@ -45,7 +45,9 @@ pub fn is_sampled(action: &Digest, rate: f64) -> bool {
 
 /// Whether there is a result that a second one can be compared with.
 pub fn is_comparable(execution: &Execution) -> bool {
-    execution.status_code == 0 && !execution.action_result.is_empty()
+    // Put together of parts, and parts of it, are compared with nothing that ran whole.
+    let ran_whole = execution.shard.is_none();
+    ran_whole && execution.status_code == 0 && !execution.action_result.is_empty()
 }
 
 /// The newest comparable execution of each action that is wanted, in `instance`.

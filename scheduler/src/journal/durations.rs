@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use kiln_protos::events::Execution;
 use kiln_protos::events::execution::Origin;
 
-use super::summary::{has_failed, run_ns};
+use super::summary::{has_failed, is_part, run_ns};
 
 /// Weight of the newest run.
 const ALPHA: f64 = 0.3;
@@ -62,8 +62,11 @@ impl Durations {
 
     /// Learns from a run. Failed and cached ones say nothing about the next.
     pub fn observe(&mut self, execution: &Execution, seq: u64) {
-        let nanos = run_ns(&execution.timeline.unwrap_or_default());
-        if execution.origin() != Origin::Executed || has_failed(execution) || nanos == 0 {
+        let together = execution.shard.as_ref().map(|shard| shard.run_ns);
+        // What ran in parts takes all of their time when it runs whole.
+        let nanos = together.unwrap_or_else(|| run_ns(&execution.timeline.unwrap_or_default()));
+        let is_run = execution.origin() == Origin::Executed && !is_part(execution);
+        if !is_run || has_failed(execution) || nanos == 0 {
             return;
         }
         let key = (execution.target_id.clone(), execution.mnemonic.clone());
@@ -169,7 +172,7 @@ fn smooth(mean: f64, newest: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use kiln_protos::events::Timeline;
+    use kiln_protos::events::{Shard, Timeline};
     use proptest::prelude::*;
 
     use super::*;
@@ -209,6 +212,16 @@ mod tests {
         }
         assert_eq!(durations.expected_ms("//a", "M"), None);
         assert!(!durations.has_changes());
+    }
+
+    #[test]
+    fn what_ran_in_parts_takes_all_of_their_time_and_each_part_teaches_nothing() {
+        let shard = |number, run_ns| Some(Shard { number, count: 2, whole: None, run_ns });
+        let mut durations = Durations::new(10);
+        durations.observe(&Execution { shard: shard(1, 0), ..run("//a", "M", 700) }, 1);
+        assert_eq!(durations.expected_ms("//a", "M"), None);
+        durations.observe(&Execution { shard: shard(0, 1_300_000_000), ..run("//a", "M", 700) }, 2);
+        assert_eq!(durations.expected_ms("//a", "M"), Some(1300));
     }
 
     #[test]

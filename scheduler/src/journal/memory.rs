@@ -100,7 +100,10 @@ impl Memory {
     }
 
     pub fn remember_run(&mut self, execution: &Execution) {
-        let timeline = execution.timeline.filter(|_| execution.origin() == Origin::Executed);
+        // A whole that was put together did not run by itself.
+        let is_run = execution.shard.as_ref().is_none_or(|shard| shard.number > 0);
+        let is_run = is_run && execution.origin() == Origin::Executed;
+        let timeline = execution.timeline.filter(|_| is_run);
         let Some(timeline) = timeline else { return };
         if self.runs.len() >= MAX_RECENT_RUNS {
             self.runs.pop_front();

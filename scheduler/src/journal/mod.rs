@@ -37,7 +37,7 @@ pub use query::{Earlier, MAX_PAGE, Page, Query, outputs_of};
 pub use stages::{STAGES, Stage, take_worker_times};
 pub use store::{action_of, digest_of};
 pub use summary::{
-    BuildSummary, Class, Counts, MnemonicCounts, between, has_failed, queue_ns, run_ns,
+    BuildSummary, Class, Counts, MnemonicCounts, between, has_failed, is_part, queue_ns, run_ns,
 };
 
 use crate::job::DurationEstimator;

@@ -12,7 +12,7 @@ use prost::Message;
 
 use super::memory::Entry;
 use super::store::{action_of, decode, entry};
-use super::summary::BuildSummary;
+use super::summary::{BuildSummary, is_part};
 use super::{Journal, keys};
 
 /// Most entries of one page.
@@ -265,6 +265,7 @@ impl Journal {
             let run = &entry.execution;
             let action = action_of(run);
             run.origin() != Origin::Merged
+                && !is_part(run)
                 && action.is_some()
                 && (earlier.not_action.is_none() || action.as_ref() != earlier.not_action)
                 && earlier.configuration.is_none_or(|wanted| run.configuration_id == wanted)

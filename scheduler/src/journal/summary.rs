@@ -137,7 +137,11 @@ impl Counts {
         self.asked += begun.requests;
     }
 
+    /// Parts of an action that was fanned out are counted with the whole.
     pub fn add(&mut self, execution: &Execution) {
+        if is_part(execution) {
+            return;
+        }
         let (class, timeline) = (Class::of(execution), execution.timeline.unwrap_or_default());
         // Who joined a run waited with it.
         if execution.origin() != Origin::Merged {
@@ -158,6 +162,11 @@ impl Counts {
         }
         self.failed += u64::from(has_failed(execution));
     }
+}
+
+/// Whether it is a part of another action, which is counted by itself.
+pub fn is_part(execution: &Execution) -> bool {
+    execution.shard.as_ref().is_some_and(|shard| shard.number > 0)
 }
 
 /// What became of a request: what builds and the server count apart.
@@ -290,7 +299,8 @@ impl ActiveBuild {
         let summary = &mut self.summary;
         summary.came_at(timeline.received);
         let ended = timeline.finished.max(timeline.received);
-        if ended >= summary.last_at {
+        // The parts of a test that are not needed any more are stopped; that says nothing about the build.
+        if ended >= summary.last_at && !is_part(execution) {
             (summary.last_at, summary.is_cancelled) = (ended, execution.cancelled);
         }
         summary.active_at = summary.active_at.max(ended);

@@ -131,7 +131,8 @@ async fn answer(core: Arc<Core>, asked: Arc<Asked>) -> Result<Answer, rpc::Statu
             .expected_ms(&metadata.target_id, &metadata.action_mnemonic),
         request: request.clone(),
     };
-    let ticket = core.queue.submit(job).await.map_err(refused)?;
+    let submitted = core.fan_outs.submit(job, action.shards, &action.messages).await;
+    let ticket = submitted.map_err(refused)?;
     core.completion.begin(&asked.key, &request);
     Ok(Answer::Queued(ticket))
 }
@@ -186,6 +187,7 @@ fn record_hit(
         origin: Origin::CacheHit,
         expected_ms: 0,
         finished,
+        together: None,
     });
 }
 

@@ -7,6 +7,8 @@ const SHARED: bool = false;
 
 mod errors;
 mod execute;
+mod fanout;
+mod fanout_rig;
 mod faults;
 #[allow(dead_code, reason = "several frontends are only tested on a shared queue")]
 mod harness;

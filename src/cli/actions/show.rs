@@ -3,7 +3,7 @@
 use super::rows::{ended, named, what};
 use crate::cli::text::{self, Look, Table, look};
 use crate::web::format::{abbreviated, ago, bytes, command_line, duration, now};
-use crate::web::json::{Action, Execution, Explanation, Log, NO_NETWORK, Running};
+use crate::web::json::{Action, Execution, Explanation, Log, NO_NETWORK, Running, Shard};
 
 /// Arguments that are shown of one command.
 const MAX_ARGUMENTS: usize = 10_000;
@@ -86,6 +86,7 @@ fn facts(action: &Action) -> Vec<(&'static str, String)> {
         if !run.worker.is_empty() {
             add("worker", format!("{}{attempt}", run.worker));
         }
+        add("shards", run.shard.as_ref().map(Shard::words).unwrap_or_default());
         add("finished", ago(run.timeline.finished, now()));
     }
     add("instance", action.instance_name.clone());

@@ -13,7 +13,7 @@ use crate::web::blobs::tree::Kind;
 use crate::web::content::{MAX_TEXT, digest};
 use crate::web::design::text::when;
 use crate::web::format::{bytes, command_line, counted, duration, path_of, short};
-use crate::web::json::NO_NETWORK;
+use crate::web::json::{NO_NETWORK, Shard};
 use crate::web::state::WebState;
 use crate::web::workers::page;
 
@@ -87,6 +87,7 @@ pub fn facts(state: &WebState, loaded: &Loaded) -> Markup {
                 @if let Some(entry) = &loaded.run {
                     @let run = &entry.execution;
                     @if !run.worker.is_empty() { dt { "Worker" } dd.mono { (short(&run.worker, 80)) } }
+                    @if let Some(shard) = &run.shard { dt { "Shards" } dd { (Shard::from(shard).words()) } }
                     @if let Some(expected) = expected(loaded) { dt { "Expected" } dd { (expected) } }
                     dt { "Finished" } dd { (when(run.timeline.unwrap_or_default().finished)) }
                     @if !run.configuration_id.is_empty() { dt { "Configuration" } dd.mono { (short(&run.configuration_id, 80)) } }

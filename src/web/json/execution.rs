@@ -57,6 +57,35 @@ pub struct Execution {
     /// not run itself; 0: unknown.
     pub expected_ms: u64,
     pub result: Option<ActionResult>,
+    /// Of an action that was run in parts, and of each of these; `null`: neither.
+    #[serde(default)]
+    pub shard: Option<Shard>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Shard {
+    /// Counted from 1; 0: the whole, put together from all of them.
+    pub number: u32,
+    pub count: u32,
+    /// Of a part: the action that it is a part of.
+    pub whole: Option<Digest>,
+}
+
+impl Shard {
+    /// For people.
+    pub fn words(&self) -> String {
+        match (self.number, self.count) {
+            (0, count) => format!("put together from {count} shards"),
+            (number, count) => format!("shard {number} of {count}"),
+        }
+    }
+}
+
+impl From<&events::Shard> for Shard {
+    fn from(shard: &events::Shard) -> Self {
+        let whole = shard.whole.as_ref().map(Digest::from);
+        Self { number: shard.number, count: shard.count, whole }
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -184,6 +213,7 @@ impl From<&Entry> for Execution {
             platform: run.platform.iter().map(Property::from).collect(),
             expected_ms: run.expected_ms,
             result: result(run),
+            shard: run.shard.as_ref().map(Shard::from),
         }
     }
 }

@@ -19,6 +19,6 @@ pub use build::{Build, BuildCounts, Builds, Running};
 pub use cursor::{cursor, parse_cursor};
 pub use digest::{Digest, Property};
 pub use error::{ErrorBody, ErrorDetail};
-pub use execution::{ActionResult, Execution, Executions};
+pub use execution::{ActionResult, Execution, Executions, Shard};
 pub use hermeticity::{Checked, Checks, Difference};
 pub use status::{FailedReload, JournalStatus, Shared, Status, Storage, Unserved};

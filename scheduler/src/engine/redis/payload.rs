@@ -8,7 +8,7 @@ use kiln_protos::{events, queue, reapi};
 use prost::Message;
 
 use crate::frontend::told::WorkerInfo;
-use crate::job::{ActionFacts, Finished, Job, LeaseMessages, Request, Rerun};
+use crate::job::{ActionFacts, Finished, Job, LeaseMessages, Request, Rerun, Shard};
 use crate::queue::platform::Requirement;
 
 use super::wire::fields::Garbled;
@@ -49,6 +49,7 @@ fn request_message(request: &Request) -> queue::Request {
         base_url: request.base_url.as_deref().unwrap_or_default().to_owned(),
         conditions: request.rerun.as_ref().map(|rerun| rerun.conditions.clone()),
         avoid: request.rerun.as_ref().map(|rerun| rerun.avoid.to_string()).unwrap_or_default(),
+        shard: request.shard.as_ref().map(events::Shard::from),
     }
 }
 
@@ -103,6 +104,11 @@ fn request(message: queue::Request) -> Request {
         rerun: message
             .conditions
             .map(|conditions| Rerun { conditions, avoid: message.avoid.as_str().into() }),
+        shard: message.shard.map(|it| Shard {
+            number: it.number,
+            count: it.count,
+            whole: it.whole.unwrap_or_default(),
+        }),
     }
 }
 

@@ -17,6 +17,26 @@ fn mnemonics_are_bounded_and_lose_no_count() {
 }
 
 #[test]
+fn parts_are_counted_with_their_whole() {
+    let mut build = ActiveBuild::default();
+    build.begin(&Begun { requests: 1, ..Begun::default() }, 0);
+    let run = |number, cancelled| Execution {
+        origin: Origin::Executed.into(),
+        attempts: 1,
+        cancelled,
+        timeline: Some(Timeline { finished: 9, ..Timeline::default() }),
+        shard: Some(kiln_protos::events::Shard { number, count: 2, ..Default::default() }),
+        ..Execution::default()
+    };
+    build.add(&run(1, false), 1);
+    assert_eq!((build.summary.counts.executed, build.summary.open()), (0, 1));
+    build.add(&run(0, false), 2);
+    build.add(&run(2, true), 3);
+    assert_eq!((build.summary.counts.total(), build.summary.open()), (1, 0));
+    assert!(!build.summary.is_cancelled, "a part that was not needed was stopped");
+}
+
+#[test]
 fn what_is_looked_up_in_vain_ran_at_the_client_unless_it_was_asked_for() {
     let mut build = ActiveBuild::default();
     let begun = |requests, missed| Begun {

@@ -1,6 +1,7 @@
 //! A real gRPC server over memory stores, clients, and a worker that follows a script.
 
 mod client;
+mod reports;
 mod stores;
 mod worker;
 
@@ -34,6 +35,7 @@ use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Status};
 
 pub use client::{Client, understand};
+pub use reports::Lines;
 pub use stores::Recorded;
 pub use worker::{Worker, exited, failure, hello};
 
@@ -122,6 +124,14 @@ impl Kiln {
 
     pub fn audit_log(&self) -> AuditLog {
         AuditLog::new(self.parts.records.clone())
+    }
+
+    /// Waits until something is remembered of a test's cases.
+    pub async fn cases_are_known(&self) {
+        use kiln_cas::records::Records;
+        while self.parts.records.list("fanout/", None, false, 1).await.unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     pub async fn snapshot(&self) -> Snapshot {
@@ -290,6 +300,8 @@ impl MemoryParts {
             access: Arc::new(Everybody { write_results: true }),
             invocations: Invocations::default(),
             quotas: Arc::default(),
+            records: self.records.clone(),
+            reports: Arc::new(Lines),
         }
     }
 

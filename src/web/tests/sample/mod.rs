@@ -17,6 +17,7 @@ use kiln_protos::events::execution::Origin;
 use kiln_protos::events::{self, Execution, Timeline};
 use kiln_protos::reapi;
 use kiln_scheduler::api::Unavailable;
+use kiln_scheduler::fanout::NoReports;
 use kiln_scheduler::hermeticity::Checker;
 use kiln_scheduler::journal::{Journal, JournalConfig};
 use kiln_scheduler::queue::Counters;
@@ -89,6 +90,7 @@ async fn state(snapshot: Snapshot) -> (WebState, Events) {
     let journal =
         Journal::start(Arc::new(MemoryRecords::default()), &events, JournalConfig::default()).await;
     let journal = journal.expect("records in memory can be read");
+    let records = Arc::new(MemoryRecords::default());
     let scheduler = Scheduler::start(
         SchedulerConfig::default(),
         Parts {
@@ -100,9 +102,10 @@ async fn state(snapshot: Snapshot) -> (WebState, Events) {
             access: Arc::new(Everybody { write_results: false }),
             invocations: Default::default(),
             quotas: Default::default(),
+            records: records.clone(),
+            reports: Arc::new(NoReports),
         },
     );
-    let records = Arc::new(MemoryRecords::default());
     let hermeticity = Checker::new(&scheduler, journal.clone(), records);
     let storage = StorageSnapshot {
         blobs: 182_344,

@@ -1,0 +1,116 @@
+//! Whether an action is fanned out, into how many parts, and what each of them runs.
+
+use bytes::Bytes;
+use kiln_cas::counted;
+use kiln_protos::reapi;
+use prost::Message;
+
+use super::derive::{Cases, Part, Whole};
+use super::filters::filters;
+use super::number::{Expected, choose};
+use super::reports::TestReports;
+use super::subject::Subject;
+use super::suites::SuiteKey;
+use super::tools::{Known, Tools};
+use super::wish::{Number, Wish};
+use crate::job::Job;
+use crate::queue::platform::Offer;
+
+/// A test of which something may be learned, if it is not run in parts.
+pub(super) struct Plan {
+    pub wish: Wish,
+    pub whole: Whole,
+    pub known: Known,
+}
+
+/// The parts of a test.
+pub(super) struct Parts {
+    pub parts: Vec<Part>,
+    /// Each has a list of its cases.
+    pub is_told: bool,
+}
+
+impl Plan {
+    /// `messages`: the Action and the Command. `None`: it is nothing that can be run in parts.
+    pub async fn of(tools: &Tools, job: &Job, wish: Wish, messages: &[Bytes]) -> Option<Self> {
+        let [action, command] = messages else { return None };
+        let action = reapi::Action::decode(action.clone()).ok()?;
+        let command: reapi::Command = counted::decode(command.clone()).ok()?;
+        let metadata = &job.request.metadata;
+        let properties = job.facts.platform.pairs();
+        let subject = match Subject::of(&command, &metadata.action_mnemonic, properties) {
+            Ok(subject) => subject,
+            Err(unfit) => {
+                tracing::debug!(
+                    target_id = metadata.target_id,
+                    ?unfit,
+                    "an action is not run in parts"
+                );
+                return None;
+            }
+        };
+        let key = SuiteKey::new(&job.key.instance, &subject.label, metadata);
+        let mut suite = tools.suites.get(&key).await;
+        let key = (!subject.is_filtered).then_some(key);
+        if key.is_none() {
+            // Cases that the client names are not those of a full run.
+            suite = suite.of_some_cases();
+        }
+        let inputs = format!("{}/{}", job.facts.command.hex(), job.facts.input_root.hex());
+        let known = Known { subject, function: job.key.action.function, inputs, suite, key };
+        Some(Self { wish, whole: Whole { action, command }, known })
+    }
+
+    /// `None`: it runs whole.
+    pub async fn parts(&self, tools: &Tools, job: &Job) -> Option<Parts> {
+        let suite = &self.known.suite;
+        if suite.ignores_with == self.known.inputs || suite.has_too_many {
+            return None;
+        }
+        let idle = match self.wish.number {
+            Number::Auto if suite.whole_ms > 0 => idle_slots(tools, job).await,
+            _ => 0,
+        };
+        let expected = Expected {
+            whole_ms: Some(suite.whole_ms).filter(|whole| *whole > 0),
+            longest_ms: suite.longest_ms(),
+            cases: suite.cases(),
+            idle,
+        };
+        let count = choose(self.wish.number, &expected)?;
+        let lists = self.lists(tools.reports.as_ref(), count);
+        let is_told = lists.is_some();
+        let cases: Vec<Cases> = match lists {
+            Some(lists) => lists.into_iter().map(Cases::Filtered).collect(),
+            None => (0..count).map(|_| Cases::OfShard).collect(),
+        };
+        let count = u32::try_from(cases.len()).ok()?;
+        let part = |(index, cases)| Part { index, count, cases };
+        Some(Parts { parts: (0..).zip(cases).map(part).collect(), is_told })
+    }
+
+    /// Balanced lists of cases, where the runner takes some and it is known what they last.
+    fn lists(&self, reports: &dyn TestReports, count: u32) -> Option<Vec<String>> {
+        let filter = self.wish.filter.filter(|_| !self.known.subject.is_filtered)?;
+        let cases = self.known.suite.timed();
+        if cases.is_empty() {
+            return None;
+        }
+        let lists = reports.balanced(&cases, count as usize);
+        let lists: Vec<_> = lists.into_iter().filter(|list| !list.is_empty()).collect();
+        filters(filter, &cases, &lists)
+    }
+}
+
+/// Slots of workers that could run it which nothing else waits for. What cannot be asked has none.
+async fn idle_slots(tools: &Tools, job: &Job) -> u64 {
+    let Ok(snapshot) = tools.queue.snapshot().await else { return 0 };
+    let fits = |properties: &Vec<(String, String)>| {
+        Offer::new(properties.iter().cloned()).satisfies(&job.facts.platform)
+    };
+    let workers = snapshot.workers.iter().filter(|it| !it.draining && it.paused.is_none());
+    let free = workers
+        .filter(|worker| fits(&worker.properties))
+        .map(|worker| u64::from(worker.slots.saturating_sub(worker.occupied)));
+    free.sum::<u64>().saturating_sub(snapshot.queue_depth as u64)
+}

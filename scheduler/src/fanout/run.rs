@@ -1,0 +1,309 @@
+//! Carries a fan-out out: waits for its parts, and makes one answer of what comes back.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use kiln_protos::protobuf::Any;
+use kiln_protos::{reapi, rpc, worker};
+use prost::Message;
+use tonic::Code;
+
+use super::course::{Course, Ending, Next, Why};
+use super::merge::{Merger, Piece};
+use super::suites::id;
+use super::tools::{Came, Known, Tools, end_of};
+use super::waited::Waited;
+use crate::api::{NotTaken, Ticket};
+use crate::completion::Together;
+use crate::job::{Finished, Job, Outcome};
+use crate::journal::run_ns;
+use crate::status::status;
+
+/// Which part ended, and how. `None`: the queue ends without that.
+type End = Option<(usize, Arc<Finished>)>;
+
+/// The parts that run, which end when this is dropped.
+struct Running {
+    tickets: Vec<Ticket>,
+    ends: FuturesUnordered<BoxFuture<'static, End>>,
+}
+
+impl Running {
+    fn new(tickets: Vec<Ticket>, waited: &Arc<Waited>) -> Self {
+        let ends = FuturesUnordered::new();
+        for (index, ticket) in tickets.iter().enumerate() {
+            let (updates, request) = (ticket.updates.clone(), ticket.id.request);
+            let waited = waited.clone();
+            let end: BoxFuture<'static, _> = Box::pin(async move {
+                let end = end_of(updates, request, || waited.executes()).await;
+                end.map(|finished| (index, finished))
+            });
+            ends.push(end);
+        }
+        Self { tickets, ends }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        for ticket in self.tickets.drain(..) {
+            ticket.give_up();
+        }
+    }
+}
+
+/// One fan-out.
+pub(super) struct FanOut {
+    pub tools: Tools,
+    pub waited: Arc<Waited>,
+    pub known: Known,
+    /// Each part was told its cases; else each takes those of its shard.
+    pub is_told: bool,
+    /// How long who lost the connection has to come back.
+    pub grace: Duration,
+}
+
+/// How it went.
+struct Over {
+    finished: Arc<Finished>,
+    together: Option<Together>,
+    /// The queue has told of it already.
+    is_recorded: bool,
+}
+
+impl FanOut {
+    /// Until there is an answer, nobody wants one any more, or the server ends.
+    pub async fn run(mut self, tickets: Vec<Ticket>) {
+        let (waited, completion) = (self.waited.clone(), self.tools.completion.clone());
+        let grace = self.grace;
+        let over = tokio::select! {
+            over = self.work(tickets) => over,
+            ending = waited.unwanted(grace) => {
+                let finished = Arc::new(completion.failed(&waited.run(), &ending));
+                Some(Over { finished, together: None, is_recorded: false })
+            }
+        };
+        // Without an answer the server ends, and whoever waits is told so.
+        if let Some(Over { finished, together, is_recorded }) = over {
+            waited.finish(&completion, &finished, together, is_recorded);
+        }
+    }
+
+    async fn work(&mut self, tickets: Vec<Ticket>) -> Option<Over> {
+        let count = tickets.len();
+        let mut course = Course::new(count, self.known.suite.full());
+        let mut came: Vec<Option<Came>> = (0..count).map(|_| None).collect();
+        let next = {
+            let mut running = Running::new(tickets, &self.waited);
+            loop {
+                let (index, finished) = running.ends.next().await??;
+                let part = self.tools.came(finished, &self.known).await;
+                let next = course.came(index, part.returned(self.is_told));
+                if let Some(place) = came.get_mut(index) {
+                    *place = Some(part);
+                }
+                if next != Next::Wait {
+                    break next;
+                }
+            }
+        };
+        let part = |came: Vec<Option<Came>>, index: usize| came.into_iter().nth(index).flatten();
+        match next {
+            Next::Whole(why) => self.run_whole(why, &came).await,
+            Next::Alone(index) => Some(self.alone(part(came, index)?).await),
+            Next::NoAnswer(index) => {
+                let finished = part(came, index)?.finished;
+                Some(Over { finished, together: None, is_recorded: false })
+            }
+            Next::PutTogether | Next::Wait => {
+                Some(self.put_together(came.into_iter().flatten().collect()).await)
+            }
+        }
+    }
+
+    async fn put_together(&mut self, parts: Vec<Came>) -> Over {
+        let together = together(&parts);
+        let response = match self.merged(&parts).await {
+            Ok(response) => response,
+            Err(error) => {
+                let message = format!(
+                    "the results of the shards cannot be put together: {error}; execute it again"
+                );
+                failed(status(Code::Unavailable, message))
+            }
+        };
+        let is_whole = response.message.is_empty() && response.status.is_none();
+        let finished = self.complete(response, &parts).await;
+        if is_whole && finished.code == 0 && finished.exit_code == 0 {
+            let whole_ms = parts.iter().map(Came::run_ms).sum();
+            let cases: Vec<_> =
+                parts.iter().flat_map(|part| part.cases.iter().flatten()).cloned().collect();
+            self.tools.learn(&mut self.known, &cases, whole_ms).await;
+        }
+        Over { finished, together: Some(together), is_recorded: false }
+    }
+
+    async fn merged(&self, parts: &[Came]) -> Result<reapi::ExecuteResponse, kiln_cas::StoreError> {
+        let piece = |(number, part): (u32, &Came)| {
+            part.result.clone().map(|result| Piece { number, result })
+        };
+        // It is never closed.
+        let _reads = self.tools.readers.acquire().await;
+        let pieces: Vec<Piece> = (1..).zip(parts).filter_map(piece).collect();
+        let merger = Merger {
+            blobs: self.tools.completion.blobs(),
+            reports: self.tools.reports.clone(),
+            subject: &self.known.subject,
+            function: self.known.function,
+            count: u32::try_from(parts.len()).unwrap_or(u32::MAX),
+        };
+        let mut merged = merger.put_together(&pieces).await?;
+        let stored = worker::Stored { bytes: merged.stored };
+        let stored = Any { type_url: worker::STORED.to_owned(), value: stored.encode_to_vec() };
+        let metadata = merged.result.execution_metadata.get_or_insert_default();
+        metadata.auxiliary_metadata.push(stored);
+        let verdict = Verdict::of(parts);
+        merged.result.exit_code = verdict.exit_code;
+        let mut reasons = merged.remarks;
+        reasons.extend(verdict.reason.clone());
+        reasons.extend(
+            parts.iter().map(|part| part.finished.message.clone()).filter(|it| !it.is_empty()),
+        );
+        reasons.dedup();
+        Ok(reapi::ExecuteResponse {
+            result: Some(merged.result),
+            status: verdict
+                .timed_out
+                .then(|| status(Code::DeadlineExceeded, verdict.reason.unwrap_or_default())),
+            message: reasons.join("; "),
+            ..Default::default()
+        })
+    }
+
+    /// The runner ignores shards: what one part ran is the whole, and counts once.
+    async fn alone(&mut self, part: Came) -> Over {
+        tracing::info!(
+            label = self.known.subject.label,
+            "a test's runner ignores shards; its whole run counts once"
+        );
+        if part.passed() {
+            self.known.suite.learn(part.cases.as_deref().unwrap_or_default(), part.run_ms());
+        }
+        self.tools.remember_ignoring(&mut self.known).await;
+        let mut result = part.result.clone().unwrap_or_default();
+        let Known { subject, .. } = &self.known;
+        result
+            .output_files
+            .retain(|file| file.path != subject.status || subject.status_is_declared);
+        let timed_out = part.ending == Ending::TimedOut;
+        let message = part.finished.message.clone();
+        let response = reapi::ExecuteResponse {
+            result: Some(result),
+            status: timed_out.then(|| status(Code::DeadlineExceeded, message.clone())),
+            message,
+            ..Default::default()
+        };
+        let parts = [part];
+        let finished = self.complete(response, &parts).await;
+        Over { finished, together: Some(together(&parts)), is_recorded: false }
+    }
+
+    /// Runs the whole as if it had not been fanned out.
+    async fn run_whole(&mut self, why: Why, came: &[Option<Came>]) -> Option<Over> {
+        let label = &self.known.subject.label;
+        tracing::info!(label, why = why.words(), "a test that was fanned out runs whole");
+        let ticket = match self.tools.queue.submit(Job::clone(&self.waited.job)).await {
+            Ok(ticket) => ticket,
+            Err(reason) => {
+                let finished = self.complete(failed(not_taken(&reason)), &[]).await;
+                return Some(Over { finished, together: None, is_recorded: false });
+            }
+        };
+        let mut running = Running::new(vec![ticket], &self.waited);
+        let (_, finished) = running.ends.next().await??;
+        let in_parts: BTreeSet<_> =
+            came.iter().flatten().flat_map(|part| part.cases.iter().flatten()).map(id).collect();
+        self.tools.learn_from_whole(&finished, &mut self.known).await;
+        // Cases that are gone for good are missing from the whole run as well.
+        let is_lost = why == Why::Missing && !self.known.suite.full().is_subset(&in_parts);
+        if why.is_of_runner() || is_lost {
+            self.tools.remember_ignoring(&mut self.known).await;
+        }
+        Some(Over { finished, together: None, is_recorded: true })
+    }
+
+    /// Publishes what may be published, under the whole action's own digest.
+    async fn complete(&self, response: reapi::ExecuteResponse, parts: &[Came]) -> Arc<Finished> {
+        let mut run = self.waited.run();
+        let leased = parts.iter().map(|part| part.finished.timeline.leased).filter(|it| *it > 0);
+        run.leased_at = leased.min().unwrap_or(0);
+        let workers = response.result.as_ref().and_then(|it| it.execution_metadata.as_ref());
+        run.worker = workers.map_or("", |it| it.worker.as_str()).into();
+        run.attempts = parts.iter().map(|part| part.finished.attempts).max().unwrap_or(0);
+        let outcome = Outcome::Response(Box::new(response));
+        Arc::new(self.tools.completion.complete(&run, outcome).await)
+    }
+}
+
+fn together(parts: &[Came]) -> Together {
+    Together {
+        count: u32::try_from(parts.len()).unwrap_or(u32::MAX),
+        run_ns: parts.iter().map(|part| run_ns(&part.finished.timeline)).sum(),
+    }
+}
+
+fn failed(status: rpc::Status) -> reapi::ExecuteResponse {
+    reapi::ExecuteResponse { status: Some(status), ..Default::default() }
+}
+
+fn not_taken(reason: &NotTaken) -> rpc::Status {
+    match reason {
+        NotTaken::Refused(refusal) => status(
+            Code::ResourceExhausted,
+            format!("the test has to run whole, and the queue does not take it: {refusal:?}"),
+        ),
+        NotTaken::Unavailable(error) => status(
+            Code::Unavailable,
+            format!("the queue cannot take the action: {error}; try again"),
+        ),
+    }
+}
+
+/// What the parts amount to. A failure counts for more than a timeout, as it does for Bazel.
+struct Verdict {
+    exit_code: i32,
+    timed_out: bool,
+    reason: Option<String>,
+}
+
+impl Verdict {
+    fn of(parts: &[Came]) -> Self {
+        let has = |part: &Came, late: bool| match part.ending {
+            Ending::Exited(code) => !late && code != 0,
+            Ending::TimedOut => late,
+            Ending::NoAnswer => false,
+        };
+        let numbers = |late: bool| -> Vec<u32> {
+            (1..).zip(parts).filter(|(_, part)| has(part, late)).map(|(number, _)| number).collect()
+        };
+        let (failed, late) = (numbers(false), numbers(true));
+        let (chosen, word) = match (failed.first(), late.first()) {
+            (Some(first), _) => (*first, "failed"),
+            (None, Some(first)) => (*first, "ran into the timeout"),
+            (None, None) => return Self { exit_code: 0, timed_out: false, reason: None },
+        };
+        let numbers = if failed.is_empty() { &late } else { &failed };
+        let listed: Vec<String> = numbers.iter().map(u32::to_string).collect();
+        let reason = format!("of {} shards {} {word}", parts.len(), listed.join(", "));
+        let part = parts.get(chosen as usize - 1);
+        Self {
+            exit_code: part.map_or(1, |part| part.finished.exit_code),
+            timed_out: failed.is_empty(),
+            reason: Some(reason),
+        }
+    }
+}
