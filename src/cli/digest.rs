@@ -27,7 +27,7 @@ impl FromStr for DigestArgument {
         let size = size.parse().map_err(|_| format!("{size:?} is not a size in bytes: {FORMS}"))?;
         Digest::from_hex(hash.as_bytes(), size, function)
             .map(Self)
-            .map_err(|_| format!("{hash:?} is not 64 lowercase hexadecimal digits: {FORMS}"))
+            .map_err(|error| format!("{error}: {FORMS}"))
     }
 }
 

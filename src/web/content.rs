@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use kiln_cas::counted::{self, Counted};
-use kiln_cas::{ActionKey, Digest, DigestFunction, StoreError};
+use kiln_cas::{ActionKey, Digest, DigestError, DigestFunction, StoreError};
 use kiln_protos::reapi;
 use prost::Message;
 
@@ -47,8 +47,12 @@ pub fn parse_digest(function: &str, hash: &str, size: &str) -> Result<Digest, We
     let size = size
         .parse()
         .map_err(|_| WebError::invalid("the size in the address is not a number", hint))?;
-    Digest::from_hex(hash.as_bytes(), size, function).map_err(|_| {
-        WebError::invalid("the hash in the address is not 64 hexadecimal digits", hint)
+    Digest::from_hex(hash.as_bytes(), size, function).map_err(|error| match error {
+        // It may be as long as an address.
+        DigestError::MalformedHash(_) => {
+            WebError::invalid("the hash in the address is not 64 hexadecimal digits", hint)
+        }
+        error => WebError::invalid(error.to_string(), hint),
     })
 }
 

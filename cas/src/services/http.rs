@@ -234,11 +234,16 @@ impl HttpCache {
         body: Body,
         charge: &mut Charge,
     ) -> Result<Digest, Status> {
-        let value = collect(body, opaque::MAX_VALUE, charge).await?;
-        let digest = opaque::digest_of(&value).await?;
+        let mut value = opaque::Incoming::new();
+        let mut stream = body.into_data_stream();
+        while let Some(data) = stream.next().await {
+            value.push(&data.map_err(|e| broken(&e))?)?;
+            charge.grow_to(value.size()).await.map_err(|error| budget_status(&error))?;
+        }
+        let (digest, pieces) = value.finish();
         check_size(|| "the body".into(), &digest, self.max_blob_size)?;
         let blobs = self.quotas.store(&self.blobs, &self.guard, &caller.0, instance);
-        write(&blobs, &digest, value).await?;
+        write_pieces(&blobs, &digest, pieces).await?;
         Ok(digest)
     }
 
@@ -308,6 +313,22 @@ async fn put_unsized(
     let digest = name.digest(data.len() as u64)?;
     write(blobs, &digest, data).await?;
     Ok(digest)
+}
+
+async fn write_pieces(
+    blobs: &SharedBlobStore,
+    digest: &Digest,
+    mut pieces: Vec<Bytes>,
+) -> Result<(), Status> {
+    let refuse = |error: StoreError| store_status("body", &error);
+    if pieces.len() <= 1 {
+        return blobs.write(digest, pieces.pop().unwrap_or_default()).await.map_err(refuse);
+    }
+    let mut writer = blobs.writer(digest).await.map_err(refuse)?;
+    for piece in pieces {
+        writer.write(piece).await.map_err(refuse)?;
+    }
+    writer.commit().await.map_err(refuse)
 }
 
 async fn write(blobs: &SharedBlobStore, digest: &Digest, data: Bytes) -> Result<(), Status> {

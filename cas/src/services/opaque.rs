@@ -7,16 +7,18 @@
 
 use std::collections::HashSet;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use kiln_protos::reapi::{ActionResult, OutputFile};
 use prost::Message;
 use tonic::Status;
 
-use super::off_thread::off_thread;
-use crate::digest::{Digest, DigestFunction};
+use crate::blob::MAX_WHOLE_BLOB;
+use crate::digest::{Digest, DigestFunction, Hasher};
 
 /// Largest entry, in bytes: it is held in memory until its digest is known.
 pub const MAX_VALUE: usize = 64 << 20;
+/// Bytes that lie together, as many as are written at once.
+const PIECE: usize = MAX_WHOLE_BLOB as usize;
 /// The one output of such a result.
 const VALUE: &str = "kiln.opaque/value";
 
@@ -34,10 +36,44 @@ impl OpaqueInstances {
     }
 }
 
-/// The digest by which `value` is stored.
-pub async fn digest_of(value: &Bytes) -> Result<Digest, Status> {
-    let value = value.clone();
-    off_thread(value.len() as u64, move || DigestFunction::Sha256.digest(&value)).await
+/// A value on its way in, in pieces: one that grew as a whole would take twice the memory that it is charged.
+pub struct Incoming {
+    pieces: Vec<BytesMut>,
+    hasher: Hasher,
+    size: usize,
+}
+
+impl Incoming {
+    pub fn new() -> Self {
+        Self { pieces: Vec::new(), hasher: DigestFunction::Sha256.hasher(), size: 0 }
+    }
+
+    /// Takes what came. Error: it is more than [`MAX_VALUE`].
+    pub fn push(&mut self, data: &[u8]) -> Result<(), Status> {
+        self.size += data.len();
+        if self.size > MAX_VALUE {
+            return Err(Status::invalid_argument(format!("body: more than {MAX_VALUE} bytes")));
+        }
+        self.hasher.update(data);
+        let room = self.pieces.last().map_or(0, |piece| PIECE.saturating_sub(piece.len()));
+        let (first, rest) = data.split_at(room.min(data.len()));
+        if let Some(piece) = self.pieces.last_mut() {
+            piece.extend_from_slice(first);
+        }
+        self.pieces.extend(rest.chunks(PIECE).map(BytesMut::from));
+        Ok(())
+    }
+
+    /// Bytes that have come.
+    pub fn size(&self) -> u64 {
+        self.size as u64
+    }
+
+    /// The digest by which the value is stored, and its pieces.
+    pub fn finish(self) -> (Digest, Vec<Bytes>) {
+        let pieces = self.pieces.into_iter().map(BytesMut::freeze).collect();
+        (self.hasher.finish(), pieces)
+    }
 }
 
 /// The result that stands for a value.
@@ -57,6 +93,21 @@ pub fn unwrap(result: &[u8]) -> Option<Digest> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_value_is_the_same_however_it_comes() {
+        let value: Vec<u8> = (0..3 * PIECE + 5).map(|n| (n % 251) as u8).collect();
+        for step in [1_000, PIECE - 1, PIECE, PIECE + 1, value.len()] {
+            let mut incoming = Incoming::new();
+            value.chunks(step).for_each(|data| incoming.push(data).unwrap());
+            assert_eq!(incoming.size(), value.len() as u64);
+            let (digest, pieces) = incoming.finish();
+            assert_eq!(digest, DigestFunction::Sha256.digest(&value));
+            assert!(pieces.concat() == value && pieces.iter().all(|piece| piece.len() <= PIECE));
+            assert_eq!(pieces.len(), 4, "{step}");
+        }
+        assert!(Incoming::new().push(&vec![0; MAX_VALUE + 1]).is_err());
+    }
 
     #[test]
     fn only_what_was_wrapped_is_unwrapped() {
