@@ -17,9 +17,9 @@ mod peers;
 mod service;
 mod site;
 mod socket;
+mod status;
 mod tls;
 pub mod unknown;
-mod unreadable;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};

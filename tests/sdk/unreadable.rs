@@ -3,6 +3,8 @@
 
 use axum::http;
 use http_body_util::BodyExt;
+use kiln_protos::longrunning::GetOperationRequest;
+use kiln_protos::longrunning::operations_client::OperationsClient;
 use tonic::{Code, Status};
 use tower::{Service, ServiceExt};
 
@@ -38,6 +40,18 @@ async fn status(caller: &Caller, path: &str, body: &[u8]) -> Status {
     }
     let body = answer.into_body().collect().await.unwrap();
     Status::from_header_map(body.trailers().unwrap()).unwrap()
+}
+
+/// Clients take 8 or 16 KiB of headers, in which a status comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_that_repeats_what_it_was_sent_is_short_enough_to_arrive() {
+    let house = House::new().await;
+    let [caller, ..] = house.callers();
+    let mut operations = OperationsClient::new(caller.channel);
+    let name = format!("operations/{}", "x".repeat(70_000));
+    let status = operations.get_operation(GetOperationRequest { name }).await.unwrap_err();
+    assert_eq!(status.code(), Code::NotFound, "{status:?}");
+    assert!(status.message().len() < 3_000, "{}", status.message().len());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,9 @@ use super::missing::grpc_error;
 
 const BAD_REQUEST: &str = "type.googleapis.com/google.rpc.BadRequest";
 /// Violations that travel with an error: trailers are small.
-const MAX_VIOLATIONS: usize = 16;
+pub const MAX_VIOLATIONS: usize = 8;
+/// Bytes of what is said of one: it may repeat what came.
+const MAX_DESCRIPTION: usize = 150;
 
 /// `google.rpc.BadRequest`, of which the generated types have none.
 #[derive(Clone, PartialEq, Message)]
@@ -28,7 +30,12 @@ pub struct Violation {
 
 impl Violation {
     pub fn new(field: &str, description: impl Into<String>) -> Self {
-        Self { field: field.to_owned(), description: description.into() }
+        let mut description = description.into();
+        if description.len() > MAX_DESCRIPTION {
+            description.truncate(description.floor_char_boundary(MAX_DESCRIPTION));
+            description.push_str("...");
+        }
+        Self { field: field.to_owned(), description }
     }
 }
 

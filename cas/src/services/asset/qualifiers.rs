@@ -6,7 +6,7 @@ use tonic::Status;
 
 use super::headers::CallerHeaders;
 use super::sri::Integrity;
-use crate::services::bad_request::{Violation, bad_request};
+use crate::services::bad_request::{MAX_VIOLATIONS, Violation, bad_request};
 
 /// A header for all URIs, and for one of them, whose number follows.
 pub const HTTP_HEADER: &str = "http_header:";
@@ -63,7 +63,8 @@ impl Wanted {
 }
 
 fn refusal(wrong: Vec<Violation>) -> Status {
-    let said: Vec<_> = wrong.iter().map(|violation| violation.description.as_str()).collect();
+    let first = wrong.iter().take(MAX_VIOLATIONS);
+    let said: Vec<_> = first.map(|violation| violation.description.as_str()).collect();
     let message = format!(
         "qualifiers: {}; downloads take checksum.sri, http_header:NAME, http_header_url:INDEX:NAME \
          and bazel.canonical_id",
@@ -91,6 +92,12 @@ mod tests {
             assert!(status.message().contains(part), "{status}");
         }
         assert!(!status.details().is_empty());
+        let long: Vec<_> =
+            (0..60).map(|n| qualifier(&format!("{n}{}", "é".repeat(900)), "v")).collect();
+        let status = of(0, &long.iter().collect::<Vec<_>>()).err().unwrap();
+        assert!(status.message().contains("downloads take") && status.message().len() < 2_000);
+        // In base64, as it is sent, it is a third longer.
+        assert!((1..4_000).contains(&status.details().len()), "{}", status.details().len());
         let wanted = of(1, &[&other]).unwrap();
         assert_eq!(wanted.headers.get("cookie").unwrap(), "b");
         assert!(of(0, &[&other]).unwrap().headers.is_empty());
