@@ -59,6 +59,18 @@ pub trait BlobStore: Send + Sync + 'static {
         Ok(Vec::new())
     }
 
+    /// Promises those of `digests` that are present for [`PIN`](crate::promises::PIN) beyond a lease, so that
+    /// they outlive whatever was promised to builds, and returns the absent ones in order. Only
+    /// [`Pins`](crate::pins::Pins) asks for it, again and again.
+    async fn pin(&self, _digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
+        Err(StoreError::invalid("this store pins nothing"))
+    }
+
+    /// Ends that: from now on these are promised for about one lease.
+    async fn unpin(&self, _digests: &[Digest]) -> Result<(), StoreError> {
+        Err(StoreError::invalid("this store pins nothing"))
+    }
+
     /// The bytes of a blob of at most `limit` bytes where this process has them at hand, without
     /// asking any other one.
     async fn at_hand(&self, _digest: &Digest, _limit: u64) -> Option<Bytes> {

@@ -23,5 +23,8 @@ pub use times::{ANYBODY, Times};
 
 /// How long what was reported present is kept. Buck2 remembers for 12 hours what it was told.
 pub const DEFAULT_LEASE: Duration = Duration::from_secs(13 * 3600);
+/// How much longer than for a lease a pinned blob is promised. Pins are made anew all the time: this is how
+/// long everything may stand still before one is in danger.
+pub const PIN: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How long what was promised to an invocation that is over is kept at least.
 pub const DEFAULT_MIN_LEASE: Duration = Duration::from_secs(30 * 60);

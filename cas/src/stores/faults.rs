@@ -122,6 +122,14 @@ impl<S: BlobStore> BlobStore for Faulty<S> {
         self.inner.sync().await
     }
 
+    async fn pin(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
+        self.inner.pin(digests).await
+    }
+
+    async fn unpin(&self, digests: &[Digest]) -> Result<(), StoreError> {
+        self.inner.unpin(digests).await
+    }
+
     async fn link(&self, digest: &Digest, destination: &Path) -> Result<bool, StoreError> {
         self.faults.check(Operation::Link)?;
         self.inner.link(digest, destination).await

@@ -12,6 +12,7 @@ use crate::blob::{Blob, BlobStore, BlobWriter, MAX_WHOLE_BLOB};
 use crate::clock::Clock;
 use crate::digest::Digest;
 use crate::error::StoreError;
+use crate::promises::PIN;
 
 /// Pieces in which blobs above [`MAX_WHOLE_BLOB`] are handed out.
 const CHUNK: u64 = 256 * 1024;
@@ -47,19 +48,40 @@ impl MemoryBlobStore {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Promises what is here for so many seconds, and returns what is not.
+    fn promise(&self, digests: &[Digest], lease: u32) -> Vec<Digest> {
+        let now = self.clock.now();
+        let until = now.saturating_add(lease);
+        let mut contents = self.lock();
+        let mut missing = Vec::new();
+        for digest in digests.iter().filter(|digest| !digest.is_empty_blob()) {
+            match contents.blobs.get_mut(digest) {
+                Some(entry) => entry.promise(now, until),
+                None => missing.push(*digest),
+            }
+        }
+        missing
+    }
+
     fn store(&self, digest: &Digest, data: Bytes) -> Result<(), StoreError> {
         let now = self.clock.now();
         let leased_until = now.saturating_add(self.lease);
         let mut contents = self.lock();
         if let Some(entry) = contents.blobs.get_mut(digest) {
-            entry.accessed = now;
-            entry.leased_until = leased_until;
+            entry.promise(now, leased_until);
             return Ok(());
         }
         contents.make_room(digest.size, self.max_size, now)?;
         contents.used += digest.size;
         contents.blobs.insert(*digest, Entry { data, accessed: now, leased_until });
         Ok(())
+    }
+}
+
+impl Entry {
+    fn promise(&mut self, now: u32, until: u32) {
+        self.accessed = now;
+        self.leased_until = self.leased_until.max(until);
     }
 }
 
@@ -100,19 +122,22 @@ impl BlobStore for MemoryBlobStore {
     }
 
     async fn find_missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
-        let now = self.clock.now();
+        Ok(self.promise(digests, self.lease))
+    }
+
+    async fn pin(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
+        Ok(self.promise(digests, self.lease.saturating_add(PIN.as_secs() as u32)))
+    }
+
+    async fn unpin(&self, digests: &[Digest]) -> Result<(), StoreError> {
+        let until = self.clock.now().saturating_add(self.lease);
         let mut contents = self.lock();
-        let mut missing = Vec::new();
-        for digest in digests.iter().filter(|digest| !digest.is_empty_blob()) {
-            match contents.blobs.get_mut(digest) {
-                Some(entry) => {
-                    entry.accessed = now;
-                    entry.leased_until = now.saturating_add(self.lease);
-                }
-                None => missing.push(*digest),
+        for digest in digests {
+            if let Some(entry) = contents.blobs.get_mut(digest) {
+                entry.leased_until = entry.leased_until.min(until);
             }
         }
-        Ok(missing)
+        Ok(())
     }
 
     async fn read(

@@ -75,6 +75,14 @@ impl<S: BlobStore> BlobStore for Verified<S> {
         self.inner.sync().await
     }
 
+    async fn pin(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
+        self.inner.pin(digests).await
+    }
+
+    async fn unpin(&self, digests: &[Digest]) -> Result<(), StoreError> {
+        self.inner.unpin(digests).await
+    }
+
     async fn link(&self, digest: &Digest, destination: &Path) -> Result<bool, StoreError> {
         self.inner.link(digest, destination).await
     }

@@ -28,6 +28,21 @@ pub fn encode(families: &mut Families<'_>, storage: &StorageSnapshot) -> Result<
         "Bytes of blobs that must not be evicted, because clients were told that they are there.",
         storage.promised_bytes,
     )?;
+    families.gauge(
+        "kiln_storage_pinned_blobs",
+        "Blobs that stay until somebody lets go of them, of the whole fleet.",
+        storage.pinned_blobs,
+    )?;
+    families.gauge(
+        "kiln_storage_pinned_bytes",
+        "Bytes of blobs that stay until somebody lets go of them, of the whole fleet.",
+        storage.pinned_bytes,
+    )?;
+    families.gauge(
+        "kiln_storage_lost_pins",
+        "Blobs that should have stayed and are gone.",
+        storage.lost_pins,
+    )?;
     families.counter(
         "kiln_storage_evicted_blobs",
         "Blobs evicted to make room.",

@@ -316,16 +316,19 @@ impl Capacity {
         Ok(reached)
     }
 
-    /// Bytes under lease, counted at most once in [`PROMISED_COUNT_AGE`] seconds.
+    /// Bytes under lease that are not pinned, counted at most once in [`PROMISED_COUNT_AGE`] seconds.
     pub fn promised_bytes(&self, contents: &impl Evictable) -> u64 {
         let now = self.now();
         let counted_at = self.promised_counted_at.load(Ordering::Relaxed);
         if counted_at != 0 && now.saturating_sub(counted_at) < PROMISED_COUNT_AGE {
             return self.promised_bytes.load(Ordering::Relaxed);
         }
+        // Nothing but a pin lasts longer than a lease.
+        let pinned = now.saturating_add(self.terms.lease);
         let mut promised = 0;
         contents.survey(&mut |size, times| {
-            promised += if times.leased_until > now { size } else { 0 };
+            let is_promised = times.leased_until > now && times.leased_until <= pinned;
+            promised += if is_promised { size } else { 0 };
         });
         self.promised_bytes.store(promised, Ordering::Relaxed);
         self.promised_counted_at.store(now, Ordering::Relaxed);

@@ -216,6 +216,15 @@ impl BlobStore for Coalesced {
         self.remote.sync().await
     }
 
+    /// Copies are never pinned: nothing depends on them.
+    async fn pin(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
+        self.remote.pin(digests).await
+    }
+
+    async fn unpin(&self, digests: &[Digest]) -> Result<(), StoreError> {
+        self.remote.unpin(digests).await
+    }
+
     async fn link(&self, digest: &Digest, destination: &Path) -> Result<bool, StoreError> {
         match self.local.link(digest, destination).await {
             Ok(linked) => return Ok(linked),

@@ -20,7 +20,7 @@ use crate::stores::{
 };
 
 const MIB: usize = 1 << 20;
-const LEASE: Duration = Duration::from_secs(3600);
+pub const LEASE: Duration = Duration::from_secs(3600);
 
 /// Sizes around every boundary that an implementation has.
 const SIZES: [usize; 9] = [
@@ -36,9 +36,9 @@ const SIZES: [usize; 9] = [
 ];
 
 /// A store under test, and what it needs to go on existing.
-struct Subject {
-    store: Arc<dyn BlobStore>,
-    clock: Clock,
+pub struct Subject {
+    pub store: Arc<dyn BlobStore>,
+    pub clock: Clock,
     _dir: Option<tempfile::TempDir>,
 }
 
@@ -54,7 +54,7 @@ async fn disk(max_size: u64, clock: &Clock) -> (DiskBlobStore, tempfile::TempDir
 }
 
 /// Every composition, by name.
-async fn subject(kind: &str, max_size: u64) -> Subject {
+pub async fn subject(kind: &str, max_size: u64) -> Subject {
     let clock = Clock::manual(1_000_000);
     let mut kept = None;
     let store: Arc<dyn BlobStore> = match kind {

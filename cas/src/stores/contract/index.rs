@@ -219,6 +219,19 @@ async fn promises_are_kept(index: &dyn BlobIndex, pass: &impl AsyncFn(Duration))
     assert_eq!(index.usage().await.unwrap(), before);
 }
 
+async fn promises_are_shortened(index: &dyn BlobIndex) {
+    let (digest, other) = (blob(1, 10).0, blob(2, 10).0);
+    index.place(&digest, Generation(1), HOUR * 100).await.unwrap();
+    index.shorten(&[digest, other], HOUR).await.unwrap();
+    let left = find(index, &digest).await.unwrap().lease;
+    assert!(left > HOUR - SECOND * 60 && left <= HOUR + SECOND * 2, "{left:?}");
+    index.shorten(&[digest], HOUR * 2).await.unwrap();
+    assert!(find(index, &digest).await.unwrap().lease <= HOUR + SECOND * 2, "it was prolonged");
+    assert_eq!(find(index, &other).await, None);
+    index.shorten(&[], HOUR).await.unwrap();
+    assert!(index.forget(&digest, Place::Object(Generation(1))).await.unwrap());
+}
+
 async fn pending_blobs_are_handed_out_to_one_at_a_time(
     index: &dyn BlobIndex,
     pass: &impl AsyncFn(Duration),
@@ -274,6 +287,7 @@ pub async fn suite(index: &dyn BlobIndex, pass: impl AsyncFn(Duration)) {
     answers_are_in_order(index).await;
     promises_are_kept(index, &pass).await;
     the_oldest_of_those_who_run_is_known(index, &pass).await;
+    promises_are_shortened(index).await;
     pending_blobs_are_handed_out_to_one_at_a_time(index, &pass).await;
     one_at_a_time_collects(index, &pass).await;
     assert_eq!(index.usage().await.unwrap(), IndexUsage::default());

@@ -3,6 +3,7 @@
 pub mod actions;
 mod blobs;
 pub mod index;
+mod pins;
 pub mod records;
 
 use bytes::Bytes;

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use kiln_net::causes::chain;
 
 use super::large::LargeFiles;
+use super::sizes::SMALL_BLOB;
 use super::tenant::Occupancy;
 use crate::clock::Clock;
 use crate::digest::Digest;
 use crate::error::StoreError;
-use crate::promises::{self, Ruling, Times};
+use crate::promises::{self, ANYBODY, PIN, Ruling, Times};
 use crate::stores::capacity::{Capacity, Evictable, Reservation};
 use crate::stores::group::GroupCommit;
 use crate::stores::log::{Key, LogStore, Put};
@@ -65,6 +66,44 @@ impl Contents {
         let now = self.clock.now();
         let leased_until = now.saturating_add(self.lease);
         Times { accessed: now, leased_until, holders: promises::holders() }
+    }
+
+    /// Raises the lease beyond whatever builds are promised, for nobody in particular.
+    pub fn pinned_now(&self) -> Times {
+        let now = self.clock.now();
+        let lease = self.lease.saturating_add(PIN.as_secs() as u32);
+        Times { accessed: now, leased_until: now.saturating_add(lease), holders: ANYBODY }
+    }
+
+    /// Raises the times of those that are here, and returns those that are not, in order.
+    pub fn touch_all(&self, digests: &[Digest], times: Times) -> Vec<Digest> {
+        let mut small = Vec::with_capacity(digests.len());
+        let mut positions = Vec::new();
+        let mut missing = Vec::new();
+        for (position, digest) in digests.iter().enumerate() {
+            if digest.size > SMALL_BLOB {
+                if !self.large.touch(digest, times) {
+                    missing.push(position);
+                }
+                continue;
+            }
+            if digest.is_empty_blob() {
+                continue;
+            }
+            // Positions are needed only once they differ from those in `digests`.
+            if small.len() != position && positions.is_empty() {
+                positions.extend(0..small.len());
+            }
+            if small.len() != position {
+                positions.push(position);
+            }
+            small.push(Key::from(digest));
+        }
+        self.log.touch_all(&small, times, |index| {
+            missing.push(positions.get(index).copied().unwrap_or(index));
+        });
+        missing.sort_unstable();
+        missing.into_iter().map(|position| digests[position]).collect()
     }
 
     /// Stores a blob in the log, which is not larger than [`SMALL_BLOB`].

@@ -139,6 +139,11 @@ impl LargeFiles {
         slot.inspect(|slot| slot.touch(times)).is_some()
     }
 
+    /// Lets the lease of a blob end at `until` if it ends later.
+    pub fn shorten(&self, digest: &Digest, until: u32) {
+        self.index().get(&digest.into()).inspect(|slot| slot.shorten(until));
+    }
+
     /// Whether the blob is here; its times stay.
     pub fn contains(&self, digest: &Digest) -> bool {
         self.index().contains_key(&digest.into())

@@ -48,6 +48,11 @@ impl Slot {
         self.holders.fetch_or(times.holders, Ordering::Relaxed);
     }
 
+    /// Lets the lease end at `until` if it ends later.
+    pub fn shorten(&self, until: u32) {
+        self.leased_until.fetch_min(until, Ordering::Relaxed);
+    }
+
     /// Whether the bytes of `file` should be compared with the digest when they are read whole: not
     /// by this process yet, long ago, or the file was touched since.
     pub fn check_due(&self, file: &File, now: u32) -> bool {

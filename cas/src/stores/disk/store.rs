@@ -144,35 +144,22 @@ impl DiskBlobStore {
 #[async_trait]
 impl BlobStore for DiskBlobStore {
     async fn find_missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
-        let contents = &self.contents;
-        let times = contents.promised_now();
-        let mut small = Vec::with_capacity(digests.len());
-        let mut positions = Vec::new();
-        let mut missing = Vec::new();
-        for (position, digest) in digests.iter().enumerate() {
-            if digest.size > SMALL_BLOB {
-                if !contents.large.touch(digest, times) {
-                    missing.push(position);
-                }
-                continue;
+        Ok(self.contents.touch_all(digests, self.contents.promised_now()))
+    }
+
+    async fn pin(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
+        Ok(self.contents.touch_all(digests, self.contents.pinned_now()))
+    }
+
+    async fn unpin(&self, digests: &[Digest]) -> Result<(), StoreError> {
+        let until = self.contents.promised_now().leased_until;
+        for digest in digests {
+            match digest.size <= SMALL_BLOB {
+                true => self.contents.log.shorten(&Key::from(digest), until),
+                false => self.contents.large.shorten(digest, until),
             }
-            if digest.is_empty_blob() {
-                continue;
-            }
-            // Positions are needed only once they differ from those in `digests`.
-            if small.len() != position && positions.is_empty() {
-                positions.extend(0..small.len());
-            }
-            if small.len() != position {
-                positions.push(position);
-            }
-            small.push(Key::from(digest));
         }
-        contents.log.touch_all(&small, times, |index| {
-            missing.push(positions.get(index).copied().unwrap_or(index));
-        });
-        missing.sort_unstable();
-        Ok(missing.into_iter().map(|position| digests[position]).collect())
+        Ok(())
     }
 
     async fn read(

@@ -87,6 +87,9 @@ pub trait BlobIndex: Send + Sync + 'static {
     /// Returns those of `digests` that the index does not know. Promises nothing.
     async fn absent(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError>;
 
+    /// Lets the leases of `digests` that end later end after `lease` from now.
+    async fn shorten(&self, digests: &[Digest], lease: Duration) -> Result<(), StoreError>;
+
     /// Bytes of small blobs that the index holds, in order; `None`: not here (perhaps in the
     /// object store). Promises nothing.
     async fn small(&self, digests: &[Digest]) -> Result<Vec<Option<Bytes>>, StoreError>;

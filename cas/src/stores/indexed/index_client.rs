@@ -15,6 +15,7 @@ use super::questions::Questions;
 use crate::batch::{Limits, Rules};
 use crate::digest::Digest;
 use crate::error::StoreError;
+use crate::promises::PIN;
 
 /// Batches of digests that are looked up.
 const FINDS: Limits = Limits { batch: 10_000, waiting: Some(100_000), flights: 1 };
@@ -39,6 +40,13 @@ pub struct Leases {
     pub told: Duration,
     /// What the index is asked for, which is longer.
     pub asked: Duration,
+}
+
+impl Leases {
+    /// What the index makes of what it is asked for, at most.
+    pub fn longest(&self) -> Duration {
+        self.asked + self.asked / 4
+    }
 }
 
 /// Asks the index on behalf of the whole process.
@@ -109,11 +117,27 @@ impl IndexClient {
         let entries = self.finds.ask(digests.clone(), digests.len()).await?;
         for (digest, entry) in digests.iter().zip(&entries) {
             match entry {
-                Some(entry) => self.presence.remember(digest, entry.place, entry.lease, asked),
+                // A pin may end any time: no more is relied on than what was promised here.
+                Some(entry) => {
+                    let lease = entry.lease.min(self.leases.longest());
+                    self.presence.remember(digest, entry.place, lease, asked);
+                }
                 None => self.presence.forget(digest),
             }
         }
         Ok(entries)
+    }
+
+    /// Promises blobs beyond every lease; returns those that the index does not know, in order.
+    pub async fn pin(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
+        let entries = self.index.find(digests, self.leases.longest() + PIN).await?;
+        let absent = digests.iter().zip(entries).filter(|(_, entry)| entry.is_none());
+        Ok(absent.map(|(digest, _)| *digest).collect())
+    }
+
+    /// Nobody relies on a longer lease than what is left.
+    pub async fn unpin(&self, digests: &[Digest]) -> Result<(), StoreError> {
+        self.index.shorten(digests, self.leases.longest()).await
     }
 
     /// Returns those of `digests` that the index does not know. Promises nothing.

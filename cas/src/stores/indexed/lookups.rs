@@ -52,6 +52,16 @@ impl Lookups {
         Ok(missing.map(|(digest, _)| digest).collect())
     }
 
+    /// Promises what is there beyond every lease, and returns those of `digests` that are absent.
+    pub async fn pin(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
+        let asked: Vec<_> = digests.iter().filter(|it| !it.is_empty_blob()).copied().collect();
+        self.client.pin(&asked).await
+    }
+
+    pub async fn unpin(&self, digests: &[Digest]) -> Result<(), StoreError> {
+        self.client.unpin(digests).await
+    }
+
     /// Returns those of `digests` that are absent for certain; nothing is promised.
     pub async fn absent(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
         let asked: Vec<_> =

@@ -102,6 +102,17 @@ impl BlobIndex for MemoryIndex {
         Ok(digests.iter().filter(|digest| !known(digest)).copied().collect())
     }
 
+    async fn shorten(&self, digests: &[Digest], lease: Duration) -> Result<(), StoreError> {
+        let until = self.after(lease);
+        let mut state = self.state();
+        for digest in digests {
+            if let Some(record) = state.blobs.get_mut(digest) {
+                record.leased_until = record.leased_until.min(until);
+            }
+        }
+        Ok(())
+    }
+
     async fn small(&self, digests: &[Digest]) -> Result<Vec<Option<Bytes>>, StoreError> {
         let state = self.state();
         Ok(digests.iter().map(|digest| state.blobs.get(digest)?.data.clone()).collect())

@@ -155,6 +155,14 @@ impl BlobStore for Indexed {
         Ok(Box::new(LargeWriter::begin(writes, *digest).await?))
     }
 
+    async fn pin(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
+        self.inner.mechanisms.lookups.pin(digests).await
+    }
+
+    async fn unpin(&self, digests: &[Digest]) -> Result<(), StoreError> {
+        self.inner.mechanisms.lookups.unpin(digests).await
+    }
+
     async fn sync(&self) -> Result<(), StoreError> {
         self.sync_within(self.inner.patience).await
     }

@@ -102,6 +102,13 @@ impl Index {
         Some(slot.at)
     }
 
+    /// Lets the lease of `key` end at `until` if it ends later.
+    pub fn shorten(&self, key: &Key, until: u32) {
+        if let Some(slot) = self.read(key.shard(SHARDS)).get(key) {
+            slot.leased_until.fetch_min(until, Ordering::Relaxed);
+        }
+    }
+
     /// Touches every key; calls `absent` with the positions of those that are not here.
     pub fn touch_all(&self, keys: &[Key], times: Times, mut absent: impl FnMut(usize)) {
         if let [key] = keys {

@@ -123,6 +123,11 @@ impl LogStore {
         self.index.touch(key, times).is_some()
     }
 
+    /// Lets the lease of `key` end at `until` if it ends later.
+    pub fn shorten(&self, key: &Key, until: u32) {
+        self.index.shorten(key, until);
+    }
+
     /// Whether the key is here; its times stay.
     pub fn contains(&self, key: &Key) -> bool {
         self.index.locate(key).is_some()

@@ -9,6 +9,7 @@ use super::storage::{Opened, Storage};
 use crate::blob::SharedBlobStore;
 use crate::clock::Clock;
 use crate::error::StoreError;
+use crate::pins::Pins;
 use crate::promises::Invocations;
 use crate::stores::actions::{DiskActionCache, DiskActionCacheOptions};
 use crate::stores::directory::DirectoryLock;
@@ -33,7 +34,11 @@ pub async fn open(
     });
     let results = Arc::new(results.await?);
     let blobs: SharedBlobStore = Arc::new(Verified::new(disk.clone()));
+    let pins = Pins::new(blobs.clone(), records.clone());
+    // Before anything can be evicted: a crash has left no other trace of them.
+    pins.renew().await.map_err(StoreError::from)?;
     let stats = StorageStats {
+        pins: pins.clone(),
         disk: disk.clone(),
         actions: Some(results.clone()),
         shared: None,
@@ -43,6 +48,7 @@ pub async fn open(
         actions: complete(config, results.clone(), blobs.clone(), clock),
         blobs,
         records: records.clone(),
+        pins,
         stats: Arc::new(stats),
         invocations,
         redis: None,

@@ -10,7 +10,9 @@ use super::storage::{Opened, Storage};
 use crate::blob::SharedBlobStore;
 use crate::clock::Clock;
 use crate::error::{Reason, StoreError};
+use crate::pins::Pins;
 use crate::promises::Invocations;
+use crate::records::SharedRecords;
 use crate::redis::{Redis, RedisError};
 use crate::stores::coalesce::Coalesced;
 use crate::stores::directory::DirectoryLock;
@@ -66,7 +68,10 @@ pub async fn open(
     let results = RedisActionCacheOptions { keep: shared.keep_results };
     let results = Arc::new(RedisActionCache::new(redis.clone(), results));
     let figures = FleetFigures { indexed: indexed.clone(), redis: redis.clone(), objects };
+    let records: SharedRecords = Arc::new(RedisRecords::new(redis.clone()));
+    let pins = Pins::new(blobs.clone(), records.clone());
     let stats = StorageStats {
+        pins: pins.clone(),
         disk: disk.clone(),
         actions: None,
         shared: Some(figures),
@@ -75,7 +80,8 @@ pub async fn open(
     Ok(Storage {
         actions: complete(config, results, blobs.clone(), clock),
         blobs,
-        records: Arc::new(RedisRecords::new(redis.clone())),
+        records,
+        pins,
         stats: Arc::new(stats),
         invocations,
         redis: Some(redis),

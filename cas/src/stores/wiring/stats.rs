@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::pins::Pins;
 use crate::promises::Invocations;
 use crate::redis::{Redis, RedisStats};
 use crate::stores::actions::DiskActionCache;
@@ -11,6 +12,7 @@ use crate::stores::s3::{S3Objects, S3Stats};
 
 /// A view of the counters of a [`super::Storage`].
 pub struct StorageStats {
+    pub(super) pins: Pins,
     pub(super) disk: DiskBlobStore,
     pub(super) actions: Option<Arc<DiskActionCache>>,
     pub(super) shared: Option<FleetFigures>,
@@ -21,6 +23,7 @@ impl StorageStats {
     /// The counters as they are now. Cheap enough for every scrape of the metrics.
     pub fn snapshot(&self) -> StorageSnapshot {
         let blobs = self.disk.snapshot();
+        let pins = self.pins.figures();
         let actions = self.actions.as_ref().map(|actions| actions.snapshot()).unwrap_or_default();
         StorageSnapshot {
             blobs: blobs.blobs,
@@ -28,6 +31,9 @@ impl StorageStats {
             reserved_bytes: blobs.reserved_bytes,
             max_bytes: blobs.max_bytes,
             promised_bytes: blobs.promised_bytes,
+            pinned_blobs: pins.blobs,
+            pinned_bytes: pins.bytes,
+            lost_pins: pins.lost,
             evicted_blobs_total: blobs.evicted_blobs,
             evicted_bytes_total: blobs.evicted_bytes,
             corrupt_blobs_total: blobs.corrupt_blobs,
@@ -87,8 +93,14 @@ pub struct StorageSnapshot {
     /// Bytes that writes in progress have set aside.
     pub reserved_bytes: u64,
     pub max_bytes: u64,
-    /// Bytes of blobs whose lease had not ended when they were last counted.
+    /// Bytes of blobs that are not pinned and whose lease had not ended when they were last counted.
     pub promised_bytes: u64,
+    /// Blobs that somebody has pinned, of the whole fleet where there is one; their bytes are not among those
+    /// that are promised.
+    pub pinned_blobs: u64,
+    pub pinned_bytes: u64,
+    /// Pinned blobs that are not there any more.
+    pub lost_pins: u64,
     pub evicted_blobs_total: u64,
     pub evicted_bytes_total: u64,
     /// Blobs dropped because their bytes on disk had changed.

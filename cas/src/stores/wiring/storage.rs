@@ -6,6 +6,7 @@ use super::stats::StorageStats;
 use crate::action_cache::SharedActionCache;
 use crate::blob::SharedBlobStore;
 use crate::error::StoreError;
+use crate::pins::Pins;
 use crate::promises::Invocations;
 use crate::records::SharedRecords;
 use crate::redis::Redis;
@@ -22,6 +23,8 @@ pub struct Storage {
     /// Hits are complete: every blob that they name is present and promised.
     pub actions: SharedActionCache,
     pub records: SharedRecords,
+    /// Blobs that stay until somebody lets go of them.
+    pub pins: Pins,
     pub stats: Arc<StorageStats>,
     /// The invocations that promises of the blobs are attributed to.
     pub invocations: Invocations,

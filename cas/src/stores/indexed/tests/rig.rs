@@ -104,6 +104,11 @@ impl BlobIndex for Counting {
         self.inner.absent(digests).await
     }
 
+    async fn shorten(&self, digests: &[Digest], lease: Duration) -> Result<(), StoreError> {
+        self.count().await;
+        self.inner.shorten(digests, lease).await
+    }
+
     async fn small(&self, digests: &[Digest]) -> Result<Vec<Option<Bytes>>, StoreError> {
         self.count().await;
         self.inner.small(digests).await

@@ -164,6 +164,16 @@ impl BlobIndex for RedisBlobIndex {
         Ok(absent)
     }
 
+    async fn shorten(&self, digests: &[Digest], lease: Duration) -> Result<(), StoreError> {
+        let groups = self.group_fields(digests);
+        let shorten = |(bucket, fields): &Group<'_, Field>| {
+            let call = self.scripts.shorten.call(&[&bucket.entries]).arg(lease_seconds(lease));
+            fields.iter().fold(call, |call, (_, field)| call.arg(&field[..]))
+        };
+        self.redis.query_many::<()>(groups.iter().map(shorten).collect()).await?;
+        Ok(())
+    }
+
     async fn small(&self, digests: &[Digest]) -> Result<Vec<Option<Bytes>>, StoreError> {
         let groups = self.group_fields(digests);
         let mut calls = Vec::with_capacity(groups.len() + digests.len());

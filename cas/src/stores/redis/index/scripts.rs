@@ -4,6 +4,7 @@ use crate::redis::{FromRedisValue, Script, Value};
 /// The scripts of the index; each sees one bucket.
 pub(super) struct Scripts {
     pub(super) find: Script,
+    pub(super) shorten: Script,
     pub(super) put_small: Script,
     pub(super) place: Script,
     pub(super) forget: Script,
@@ -27,6 +28,7 @@ impl Default for Scripts {
     fn default() -> Self {
         Self {
             find: Script::idempotent("index.find", source!("find")),
+            shorten: Script::idempotent("index.shorten", source!("shorten")),
             put_small: Script::idempotent("index.put_small", source!("put_small")),
             place: Script::idempotent("index.place", source!("place")),
             // Its answer says what it did: a second one would say that nothing was there.
