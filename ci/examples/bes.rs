@@ -8,9 +8,10 @@ use kiln_ci::attempts::Attempt;
 use kiln_ci::events::{EventLog, FileRef};
 use kiln_ci::history::{History, Policy};
 use kiln_ci::model::Time;
-use kiln_ci::services::{Admit, BuildEvents, Clock, Reports};
+use kiln_ci::services::{Admit, BuildEvents, Charge, Clock, Reports};
 use kiln_ci::storage::memory::Memory;
 use kiln_protos::bes::publish_build_event_server::PublishBuildEventServer;
+use tokio_util::sync::CancellationToken;
 use tonic::{Extensions, Status};
 
 struct Anybody;
@@ -18,6 +19,16 @@ struct Anybody;
 impl Admit for Anybody {
     fn admit(&self, _: &Extensions, project: &str) -> Result<String, Status> {
         Ok(project.to_owned())
+    }
+
+    fn charge(&self, _: &Extensions) -> Box<dyn Charge> {
+        Box::new(Self)
+    }
+}
+
+impl Charge for Anybody {
+    fn hold(&mut self, _: u64) -> Result<(), Status> {
+        Ok(())
     }
 }
 
@@ -45,6 +56,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         admit: Arc::new(Anybody),
         clock: Arc::new(Anybody),
         reports: Arc::new(Anybody),
+        records: true,
+        stop: CancellationToken::default(),
     };
     println!("listening on {address}");
     let server = PublishBuildEventServer::new(service);

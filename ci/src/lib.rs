@@ -10,6 +10,12 @@ pub mod impact;
 pub mod junit;
 pub mod model;
 pub mod quarantine;
+mod recording;
 pub mod services;
 pub mod shards;
+mod start;
 pub mod storage;
+mod upkeep;
+
+pub use recording::{Recorder, Recordings};
+pub use start::{CiOptions, CiParts, CiServices};

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use super::wire::{Entry, StreamKey};
+use crate::model::Time;
 use crate::storage::{self, Damage, Expect, Records, Segments, StorageError, Write};
 
 const KIND: [u8; 4] = *b"KEVT";
@@ -53,17 +54,23 @@ pub enum Appended {
 }
 
 /// What a record says of a chunk.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Chunk {
-    blob: String,
-    last: u64,
-    finished: bool,
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Chunk {
+    pub(super) blob: String,
+    pub(super) last: u64,
+    pub(super) finished: bool,
+    /// When it was written; 0 where that is not known.
+    #[serde(default)]
+    pub(super) at: Time,
 }
+
+/// Where records of chunks begin.
+pub(super) const CHUNKS: &str = "events/chunks/";
 
 /// All streams.
 pub struct EventLog {
-    segments: Arc<dyn Segments>,
-    records: Arc<dyn Records>,
+    pub(super) segments: Arc<dyn Segments>,
+    pub(super) records: Arc<dyn Records>,
 }
 
 impl EventLog {
@@ -131,6 +138,7 @@ impl EventLog {
     pub async fn append(
         &self,
         stream: &StreamKey,
+        now: Time,
         first: u64,
         entries: &[Entry],
     ) -> Result<Appended, LogError> {
@@ -139,7 +147,7 @@ impl EventLog {
         let blob = self.segments.put(bytes).await.map_err(|source| storage(stream, source))?;
         let last = first + entries.len() as u64 - 1;
         let finished = matches!(entries.last(), Some(Entry::Finished));
-        let chunk = Chunk { blob, last, finished };
+        let chunk = Chunk { blob, last, finished, at: now };
         let value = serde_json::to_vec(&chunk).unwrap_or_default();
         let key = format!("{}{first:016x}", prefix(stream));
         let write = Write { key, expect: Expect::Absent, value: Some(value.into()) };
@@ -177,7 +185,7 @@ fn prefix(stream: &StreamKey) -> String {
         hash.update(part.as_bytes());
     }
     hash.update(&stream.component.to_le_bytes());
-    format!("events/chunks/{}/", &hash.finalize().to_hex()[..32])
+    format!("{CHUNKS}{}/", &hash.finalize().to_hex()[..32])
 }
 
 /// Events as a blob.

@@ -6,6 +6,7 @@
 //! commits, acknowledgements out. Secrets of command lines are gone before anything is kept
 //! ([`redact`]).
 
+mod age;
 mod attempt;
 mod build;
 mod facts;

@@ -166,6 +166,11 @@ impl<T> Order<T> {
         self.received
     }
 
+    /// Bytes of events that came before those that they follow.
+    pub fn held_bytes(&self) -> usize {
+        self.early_bytes
+    }
+
     /// Whether everything up to the last event is durable.
     pub fn is_finished(&self) -> bool {
         self.last.is_some_and(|last| last <= self.durable)

@@ -103,6 +103,11 @@ impl Publisher {
         &self.stream
     }
 
+    /// Bytes of events that wait: they came too early, or are to be committed.
+    pub fn pending_bytes(&self) -> u64 {
+        (self.pending_bytes + self.order.held_bytes()) as u64
+    }
+
     pub fn build(&self) -> &Build {
         &self.build
     }
@@ -139,7 +144,7 @@ impl Publisher {
             self.history.commit(now, &attempts).await?;
             let with_report = |it: super::attempt::Told| Some((it.attempt, it.report?));
             reports = told.into_iter().filter_map(with_report).collect();
-            self.append(first, entries).await?;
+            self.append(now, first, entries).await?;
         }
         let durable = self.order.durable();
         let is_due = |number: &&i64| u64::try_from(**number).is_ok_and(|it| it <= durable);
@@ -149,10 +154,15 @@ impl Publisher {
     }
 
     /// What others have written meanwhile is skipped.
-    async fn append(&mut self, mut first: u64, mut entries: Vec<Entry>) -> Result<(), LogError> {
+    async fn append(
+        &mut self,
+        now: Time,
+        mut first: u64,
+        mut entries: Vec<Entry>,
+    ) -> Result<(), LogError> {
         while !entries.is_empty() {
             let last = first + entries.len() as u64 - 1;
-            match self.log.append(&self.stream, first, &entries).await? {
+            match self.log.append(&self.stream, now, first, &entries).await? {
                 Appended::Done => self.order.committed(last),
                 Appended::Behind { durable, is_finished } => {
                     let build = &mut self.build;

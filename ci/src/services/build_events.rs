@@ -12,6 +12,7 @@ use kiln_protos::bes::{
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Extensions, Request, Response, Status, Streaming};
 
 use crate::attempts::Attempt;
@@ -26,9 +27,26 @@ const MAX_ANSWERS: usize = 1024;
 
 type Answer = Result<PublishBuildToolEventStreamResponse, Status>;
 
+/// Most bytes of one message of a stream.
+pub const MAX_MESSAGE: usize = 16 << 20;
+/// What an event may take once it is decoded, for each byte of it.
+const DECODED: u64 = 8;
+/// What is put together of a build is charged as its events, up to so many bytes: the rest of them is
+/// mostly not kept in memory.
+const MAX_KEPT: u64 = 32 << 20;
+
 /// Who may publish for an instance: refuses, or says what the instance is called.
 pub trait Admit: Send + Sync + 'static {
     fn admit(&self, caller: &Extensions, project: &str) -> Result<String, Status>;
+
+    /// What a stream of this caller holds in memory is charged to.
+    fn charge(&self, caller: &Extensions) -> Box<dyn Charge>;
+}
+
+/// The memory of one stream, given back when it is dropped.
+pub trait Charge: Send {
+    /// Sees to it that so many bytes are counted in all. Errors: there is no room for them.
+    fn hold(&mut self, bytes: u64) -> Result<(), Status>;
 }
 
 pub trait Clock: Send + Sync + 'static {
@@ -47,6 +65,10 @@ pub struct BuildEvents {
     pub admit: Arc<dyn Admit>,
     pub clock: Arc<dyn Clock>,
     pub reports: Arc<dyn Reports>,
+    /// Whether anything is taken in.
+    pub records: bool,
+    /// When it is cancelled, streams end once what they received is durable.
+    pub stop: CancellationToken,
 }
 
 #[async_trait]
@@ -57,7 +79,7 @@ impl PublishBuildEvent for BuildEvents {
         request: Request<PublishLifecycleEventRequest>,
     ) -> Result<Response<kiln_protos::protobuf::Empty>, Status> {
         let (_, extensions, request) = request.into_parts();
-        self.admit.admit(&extensions, &request.project_id)?;
+        self.admit(&extensions, &request.project_id)?;
         let event = request.build_event.ok_or_else(|| missing("build_event"))?;
         event.stream_id.ok_or_else(|| missing("build_event.stream_id"))?;
         Ok(Response::new(kiln_protos::protobuf::Empty {}))
@@ -73,6 +95,8 @@ impl PublishBuildEvent for BuildEvents {
         let (answers, outbound) = mpsc::channel(MAX_ANSWERS);
         let connection = Connection {
             service: self.clone(),
+            charge: self.admit.charge(&extensions),
+            bytes: 0,
             caller: extensions,
             answers: answers.clone(),
             stream: None,
@@ -95,6 +119,9 @@ struct Open {
 
 struct Connection {
     service: BuildEvents,
+    charge: Box<dyn Charge>,
+    /// Of all events so far.
+    bytes: u64,
     caller: Extensions,
     answers: mpsc::Sender<Answer>,
     stream: Option<Open>,
@@ -106,11 +133,15 @@ impl Connection {
         mut self,
         mut inbound: Streaming<PublishBuildToolEventStreamRequest>,
     ) -> Result<(), Status> {
+        let stop = self.service.stop.clone();
         let mut is_due = false;
         loop {
             let next = match is_due {
                 true => inbound.message().now_or_never(),
-                false => Some(inbound.message().await),
+                false => tokio::select! {
+                    message = inbound.message() => Some(message),
+                    () = stop.cancelled() => return Err(stopping()),
+                },
             };
             let taken = match next {
                 Some(Ok(Some(request))) => self.take(request).await?,
@@ -133,7 +164,7 @@ impl Connection {
         let id = event.stream_id.clone().ok_or_else(|| missing("stream_id"))?;
         let instance = match &self.stream {
             Some(open) => open.publisher.stream().instance.clone(),
-            None => self.service.admit.admit(&self.caller, &request.project_id)?,
+            None => self.service.admit(&self.caller, &request.project_id)?,
         };
         let event = decode(&instance, event).ok_or_else(|| missing("stream_id"))?;
         let open = match &mut self.stream {
@@ -143,7 +174,12 @@ impl Connection {
                 self.stream.insert(Open { publisher, id })
             }
         };
-        open.publisher.receive(event).map_err(status)
+        let bytes = event.bytes as u64;
+        let taken = open.publisher.receive(event).map_err(status)?;
+        self.bytes = self.bytes.saturating_add(bytes);
+        let held = open.publisher.pending_bytes().saturating_mul(DECODED);
+        self.charge.hold(held.saturating_add(self.bytes.min(MAX_KEPT)))?;
+        Ok(taken)
     }
 
     async fn commit(&mut self) -> Result<(), Status> {
@@ -166,9 +202,25 @@ impl Connection {
 }
 
 impl BuildEvents {
+    /// Errors: the caller may not, or nobody may.
+    fn admit(&self, caller: &Extensions, project: &str) -> Result<String, Status> {
+        let instance = self.admit.admit(caller, project)?;
+        match self.records {
+            true => Ok(instance),
+            false => {
+                Err(Status::failed_precondition("build events are not kept here (tests.record)"))
+            }
+        }
+    }
+
     async fn open(&self, stream: StreamKey) -> Result<Publisher, Status> {
         Publisher::open(self.log.clone(), self.history.clone(), stream).await.map_err(status)
     }
+}
+
+/// Nothing that was received waits any more; the client sends the rest elsewhere, or later.
+fn stopping() -> Status {
+    Status::unavailable("the server ends: send what was not acknowledged again")
 }
 
 fn missing(field: &str) -> Status {

@@ -2,4 +2,4 @@
 
 mod build_events;
 
-pub use build_events::{Admit, BuildEvents, Clock, Reports};
+pub use build_events::{Admit, BuildEvents, Charge, Clock, MAX_MESSAGE, Reports};

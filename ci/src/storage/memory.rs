@@ -1,4 +1,4 @@
-//! Both stores in memory, with faults on request: for tests, and for trying things out.
+//! All stores in memory, with faults on request: for tests, and for trying things out.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Expect, Record, Records, Segments, StorageError, Write};
+use super::{Blobs, Expect, Record, Records, Segments, StorageError, Write};
 use crate::model::Time;
 
 /// What survives a crash. Clones share it.
@@ -18,6 +18,7 @@ pub struct Memory(Arc<Mutex<State>>);
 struct State {
     blobs: BTreeMap<String, (Bytes, Time)>,
     records: BTreeMap<String, (u64, Bytes)>,
+    contents: BTreeMap<String, Bytes>,
     version: u64,
     blob: u64,
     now: Time,
@@ -66,6 +67,11 @@ impl Memory {
 
     pub fn records(&self) -> usize {
         self.state().records.len()
+    }
+
+    /// Stores contents for [`Blobs::fetch`], under any hash.
+    pub fn store(&self, hash: &str, bytes: Bytes) {
+        self.state().contents.insert(hash.to_owned(), bytes);
     }
 
     /// One call: what it does, unless it fails before.
@@ -190,6 +196,21 @@ impl Records for Memory {
                 let behind = |key: &str| after.is_none_or(|it| key > it);
                 all.filter(|(key, _)| behind(key)).take(limit).map(record).collect()
             })
+        })
+    }
+}
+
+#[async_trait]
+impl Blobs for Memory {
+    async fn fetch(
+        &self,
+        _function: i32,
+        hash: &str,
+        _size: u64,
+        most: u64,
+    ) -> Result<Option<Bytes>, StorageError> {
+        self.call(|state| {
+            Ok(state.contents.get(hash).filter(|it| it.len() as u64 <= most).cloned())
         })
     }
 }

@@ -81,6 +81,20 @@ pub trait Records: Send + Sync + 'static {
     ) -> Result<Vec<Record>, StorageError>;
 }
 
+/// Contents that clients and workers stored: commands, reports, logs.
+#[async_trait]
+pub trait Blobs: Send + Sync + 'static {
+    /// A blob by its digest, whose hash is in hexadecimal; nothing when it is not there (any more), or has
+    /// more than `most` bytes. `function`: as REAPI numbers digest functions; 0 where nobody said.
+    async fn fetch(
+        &self,
+        function: i32,
+        hash: &str,
+        size: u64,
+        most: u64,
+    ) -> Result<Option<Bytes>, StorageError>;
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StorageError {
     #[error("{0} is not there")]

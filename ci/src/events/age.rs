@@ -1,0 +1,106 @@
+//! Streams do not stay for ever, and what crashes left of them goes.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use super::log::{CHUNKS, Chunk, EventLog, LogError};
+use crate::model::Time;
+use crate::storage::{Expect, Record, StorageError, Write};
+
+/// Records that are read or deleted at once.
+const PAGE: usize = 256;
+
+/// A blob that nothing names is no longer about to be named.
+const ORPHANED: Duration = Duration::from_secs(3600);
+
+impl EventLog {
+    /// Forgets streams of which nothing was heard for `keep`, and says how many. Whoever does it at the same
+    /// time does the same.
+    pub async fn age(&self, now: Time, keep: Duration) -> Result<u64, LogError> {
+        let mut gone = 0;
+        let mut after: Option<String> = None;
+        while let Some(first) = self.page(CHUNKS, after.as_deref(), false, 1).await?.pop() {
+            let Some((stream, _)) = first.key.rsplit_once('/') else { return Ok(gone) };
+            let prefix = format!("{stream}/");
+            let newest = self.page(&prefix, None, true, 1).await?.pop();
+            if newest.is_some_and(|it| now.since(chunk(&it).at) > keep) {
+                self.forget(&prefix).await?;
+                gone += 1;
+            }
+            // Behind all numbers of this stream.
+            after = Some(format!("{prefix}~"));
+        }
+        Ok(gone)
+    }
+
+    /// From its end on: what a crash leaves is a beginning, behind which a client goes on.
+    async fn forget(&self, prefix: &str) -> Result<(), LogError> {
+        loop {
+            let page = self.page(prefix, None, true, PAGE).await?;
+            if page.is_empty() {
+                return Ok(());
+            }
+            let delete =
+                |it: &Record| Write { key: it.key.clone(), expect: Expect::Anything, value: None };
+            self.records.write(page.iter().map(delete).collect()).await.map_err(of_all)?;
+            for it in &page {
+                self.segments.remove(&chunk(it).blob).await.map_err(of_all)?;
+            }
+        }
+    }
+
+    /// Removes chunks that were put by somebody who ended before naming them.
+    pub async fn sweep(&self, now: Time) -> Result<u64, LogError> {
+        let (hash, mut known) = (RandomState::new(), HashSet::new());
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.page(CHUNKS, after.as_deref(), false, PAGE).await?;
+            known.extend(page.iter().map(|it| hash.hash_one(&chunk(it).blob)));
+            match page.into_iter().last() {
+                Some(last) => after = Some(last.key),
+                None => break,
+            }
+        }
+        self.remove_unknown(now, |name| known.contains(&hash.hash_one(name))).await
+    }
+
+    async fn remove_unknown(
+        &self,
+        now: Time,
+        is_known: impl Fn(&String) -> bool,
+    ) -> Result<u64, LogError> {
+        let mut swept = 0;
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.segments.list(after.as_deref(), PAGE).await.map_err(of_all)?;
+            let Some((last, _)) = page.last().cloned() else { return Ok(swept) };
+            for (name, at) in page {
+                if now.since(at) >= ORPHANED && !is_known(&name) {
+                    self.segments.remove(&name).await.map_err(of_all)?;
+                    swept += 1;
+                }
+            }
+            after = Some(last);
+        }
+    }
+
+    async fn page(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        reverse: bool,
+        limit: usize,
+    ) -> Result<Vec<Record>, LogError> {
+        self.records.list(prefix, after, reverse, limit).await.map_err(of_all)
+    }
+}
+
+fn of_all(source: StorageError) -> LogError {
+    LogError::Storage { stream: "*".to_owned(), source }
+}
+
+/// A record that is no such thing names nothing, and is older than everything.
+fn chunk(record: &Record) -> Chunk {
+    serde_json::from_slice(&record.value).unwrap_or_default()
+}

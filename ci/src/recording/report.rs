@@ -1,0 +1,47 @@
+//! Reports of attempts, out of the store.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::figures::{Counters, Recorded};
+use crate::attempts::{Attempt, BlobName, add_cases};
+use crate::storage::Blobs;
+
+/// Bytes of a report that is read without being asked for. Larger ones are counted as unreadable: their
+/// attempt is known without cases.
+const MAX_REPORT: u64 = 32 << 20;
+
+/// Reads contents of the CAS, and counts what cannot be had.
+#[derive(Clone)]
+pub struct Reader {
+    pub blobs: Arc<dyn Blobs>,
+    pub counters: Arc<Counters>,
+}
+
+impl Reader {
+    /// `function`: as REAPI numbers digest functions; 0 where nobody said.
+    pub async fn fetch(&self, function: i32, blob: &BlobName, most: u64) -> Option<Bytes> {
+        let found = self.blobs.fetch(function, &blob.hash, blob.size, most).await;
+        let found = found.ok().flatten();
+        if found.is_none() {
+            self.counters.count(Recorded::Unreadable, 1);
+        }
+        found
+    }
+
+    /// The attempt with the cases of its report. One that cannot be read changes nothing.
+    pub async fn with_cases(&self, attempt: Attempt, function: i32, report: &BlobName) -> Attempt {
+        let Some(bytes) = self.fetch(function, report, MAX_REPORT).await else { return attempt };
+        let counters = self.counters.clone();
+        let mut read = attempt.clone();
+        // Parsing takes longer than anybody on this thread should wait.
+        let parsed = tokio::task::spawn_blocking(move || {
+            if add_cases(&mut read, &bytes[..]).is_err() {
+                counters.count(Recorded::Refused, 1);
+            }
+            read
+        });
+        parsed.await.unwrap_or(attempt)
+    }
+}

@@ -1,0 +1,255 @@
+//! The task that records.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use kiln_protos::events::Execution;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::executed;
+use super::figures::{Counters, Recorded};
+use super::parts::RecorderParts;
+use super::report::Reader;
+use crate::attempts::Attempt;
+use crate::events::FileRef;
+use crate::history::History;
+use crate::services::Clock;
+
+/// Executions and reports that are read at the same time.
+const MAX_READING: usize = 8;
+/// Attempts and cases that wait to be written; beyond them nothing more is taken in.
+const MAX_PENDING: usize = 200_000;
+/// A batch is written as soon as so many attempts and cases are pending ...
+const BATCH: usize = 20_000;
+/// ... or so long after the first of them.
+const DELAY: Duration = Duration::from_millis(500);
+/// After a write that failed.
+const PAUSE: Duration = Duration::from_secs(5);
+/// Tries at the end, a second apart.
+const LAST_TRIES: u32 = 3;
+const LAST_PAUSE: Duration = Duration::from_secs(1);
+
+/// An attempt that build events told of, and where its cases are.
+pub struct Reported {
+    pub attempt: Attempt,
+    pub report: FileRef,
+}
+
+pub enum Command {
+    Flush(oneshot::Sender<()>),
+    Shutdown(oneshot::Sender<()>),
+}
+
+/// Something that came in.
+enum Came {
+    Execution(Arc<Execution>),
+    Report(Box<Reported>),
+}
+
+pub struct Writer {
+    history: Arc<History>,
+    clock: Arc<dyn Clock>,
+    reader: Reader,
+    /// `None`: no more come.
+    executions: Option<broadcast::Receiver<Arc<Execution>>>,
+    offers: mpsc::Receiver<Reported>,
+    commands: mpsc::Receiver<Command>,
+    reading: FuturesUnordered<BoxFuture<'static, Option<Attempt>>>,
+    pending: Vec<Attempt>,
+    /// Attempts and cases that are pending.
+    weight: usize,
+    /// When the next batch is written.
+    due: Option<Instant>,
+    has_failed: bool,
+}
+
+impl Writer {
+    pub fn new(
+        parts: RecorderParts,
+        offers: mpsc::Receiver<Reported>,
+        commands: mpsc::Receiver<Command>,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self {
+            history: parts.history,
+            clock: parts.clock,
+            reader: Reader { blobs: parts.blobs, counters },
+            executions: parts.executions,
+            offers,
+            commands,
+            reading: FuturesUnordered::new(),
+            pending: Vec::new(),
+            weight: 0,
+            due: None,
+            has_failed: false,
+        }
+    }
+
+    pub async fn run(mut self) {
+        loop {
+            let has_room = self.reading.len() < MAX_READING && self.weight < MAX_PENDING;
+            let due = self.due;
+            tokio::select! {
+                came = came(&mut self.executions, &mut self.offers), if has_room => self.take(came),
+                Some(attempt) = self.reading.next(), if !self.reading.is_empty() => self.add(attempt),
+                () = until(due) => self.commit().await,
+                command = self.commands.recv() => match command {
+                    Some(Command::Flush(done)) => {
+                        self.drain().await;
+                        done.send(()).ok();
+                    }
+                    Some(Command::Shutdown(done)) => {
+                        self.drain().await;
+                        done.send(()).ok();
+                        return;
+                    }
+                    None => return,
+                },
+            }
+        }
+    }
+
+    fn take(&mut self, came: Result<Came, u64>) {
+        match came {
+            Ok(came) => self.begin(came),
+            Err(lost) => self.count(Recorded::ExecutionLost, lost),
+        }
+    }
+
+    /// Begins to read what came.
+    fn begin(&mut self, came: Came) {
+        let reader = self.reader.clone();
+        match came {
+            Came::Execution(event) if executed::may_be_a_test(&event) => {
+                let read = async move { executed::attempt(&reader, &event).await };
+                self.reading.push(Box::pin(read));
+            }
+            Came::Execution(_) => {}
+            Came::Report(reported) => {
+                let Reported { attempt, report } = *reported;
+                let Some(blob) = report.blob else { return };
+                let read = async move {
+                    let read = reader.with_cases(attempt, 0, &blob).await;
+                    // Without them it is in the history already.
+                    (!read.cases.is_empty()).then_some(read)
+                };
+                self.reading.push(Box::pin(read));
+            }
+        }
+    }
+
+    fn add(&mut self, attempt: Option<Attempt>) {
+        let Some(attempt) = attempt else { return };
+        self.weight += 1 + attempt.cases.len();
+        self.pending.push(attempt);
+        let now = Instant::now();
+        if !self.has_failed && self.weight >= BATCH {
+            self.due = Some(now);
+        }
+        self.due.get_or_insert(now + DELAY);
+    }
+
+    async fn commit(&mut self) {
+        self.due = None;
+        if self.pending.is_empty() {
+            return;
+        }
+        let written = self.history.commit(self.clock.now(), &self.pending).await;
+        match written {
+            Ok(()) => {
+                self.count(Recorded::Attempt, self.pending.len() as u64);
+                self.pending.clear();
+                (self.weight, self.has_failed) = (0, false);
+            }
+            Err(error) => {
+                self.count(Recorded::FailedWrite, 1);
+                self.has_failed = true;
+                tracing::warn!(%error, again_in = ?PAUSE, "attempts at tests cannot be written");
+                self.due = Some(Instant::now() + PAUSE);
+            }
+        }
+    }
+
+    /// Takes in, reads and writes all that happened so far.
+    async fn drain(&mut self) {
+        loop {
+            while self.reading.len() < MAX_READING
+                && let Some(came) = self.at_hand()
+            {
+                self.take(came);
+            }
+            match self.reading.next().await {
+                Some(attempt) => self.add(attempt),
+                None => break,
+            }
+            if self.weight >= MAX_PENDING {
+                self.write_or_drop().await;
+            }
+        }
+        self.write_or_drop().await;
+    }
+
+    async fn write_or_drop(&mut self) {
+        for _ in 0..LAST_TRIES {
+            self.commit().await;
+            if self.pending.is_empty() {
+                return;
+            }
+            tokio::time::sleep(LAST_PAUSE).await;
+        }
+        self.count(Recorded::Dropped, self.pending.len() as u64);
+        self.pending.clear();
+        (self.weight, self.has_failed, self.due) = (0, false, None);
+    }
+
+    /// What came already, without waiting.
+    fn at_hand(&mut self) -> Option<Result<Came, u64>> {
+        if let Ok(offer) = self.offers.try_recv() {
+            return Some(Ok(Came::Report(Box::new(offer))));
+        }
+        match self.executions.as_mut()?.try_recv() {
+            Ok(event) => Some(Ok(Came::Execution(event))),
+            Err(TryRecvError::Lagged(lost)) => Some(Err(lost)),
+            Err(TryRecvError::Empty | TryRecvError::Closed) => None,
+        }
+    }
+
+    fn count(&self, kind: Recorded, by: u64) {
+        self.reader.counters.count(kind, by);
+    }
+}
+
+/// The next thing, or how many executions were lost.
+async fn came(
+    executions: &mut Option<broadcast::Receiver<Arc<Execution>>>,
+    offers: &mut mpsc::Receiver<Reported>,
+) -> Result<Came, u64> {
+    loop {
+        let execution = async {
+            match executions {
+                Some(executions) => executions.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            Some(offer) = offers.recv() => return Ok(Came::Report(Box::new(offer))),
+            event = execution => match event {
+                Ok(event) => return Ok(Came::Execution(event)),
+                Err(RecvError::Lagged(lost)) => return Err(lost),
+                Err(RecvError::Closed) => *executions = None,
+            },
+        }
+    }
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,69 @@
+//! What is done to the history and the streams from time to time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::events::EventLog;
+use crate::history::History;
+use crate::services::Clock;
+
+/// How often it is looked whether segments are to be joined, or are too old.
+const MAINTAIN_EVERY: Duration = Duration::from_secs(20);
+/// Steps at once; the rest waits for the next time.
+const MAX_STEPS: u32 = 64;
+/// How often old streams, and what crashes left, are looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(3600);
+/// Who starts again and again sweeps all the same.
+const FIRST_SWEEP: Duration = Duration::from_secs(300);
+
+pub struct Upkeep {
+    pub history: Arc<History>,
+    pub streams: Arc<EventLog>,
+    pub clock: Arc<dyn Clock>,
+    /// How long streams stay after their last event.
+    pub keep_streams: Duration,
+}
+
+impl Upkeep {
+    /// Works until `stop`. A step that is cut off is as one that a crash ended: it can be.
+    pub async fn run(self, stop: CancellationToken) {
+        let work = async { tokio::join!(self.maintain(), self.sweep()) };
+        tokio::select! {
+            _ = work => {}
+            () = stop.cancelled() => {}
+        }
+    }
+
+    async fn maintain(&self) {
+        loop {
+            tokio::time::sleep(MAINTAIN_EVERY).await;
+            for _ in 0..MAX_STEPS {
+                match self.history.maintain(self.clock.now()).await {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(error) => {
+                        tracing::warn!(%error, "the history of tests is not looked after for now");
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn sweep(&self) {
+        tokio::time::sleep(FIRST_SWEEP).await;
+        loop {
+            let now = self.clock.now();
+            if let Err(error) = self.history.sweep(now).await {
+                tracing::warn!(%error, "what crashes left of the history of tests stays for now");
+            }
+            let aged = self.streams.age(now, self.keep_streams).await;
+            if let Err(error) = aged.and(self.streams.sweep(now).await) {
+                tracing::warn!(%error, "old streams of build events stay for now");
+            }
+            tokio::time::sleep(SWEEP_EVERY).await;
+        }
+    }
+}
