@@ -94,6 +94,10 @@ const GRPC: &[(&str, Methods)] = &[
     ("build.bazel.remote.logstream.v1.LogStreamService", &[
         ("CreateLogStream", Instance(WriteBlobs)),
     ]),
+    ("google.devtools.build.v1.PublishBuildEvent", &[
+        ("PublishLifecycleEvent", Instance(WriteBlobs)),
+        ("PublishBuildToolEventStream", Instance(WriteBlobs)),
+    ]),
     ("grpc.health.v1.Health", &[
         ("Check", Closable(Door::Health, Read)),
         ("Watch", Closable(Door::Health, Read)),

@@ -141,9 +141,13 @@ fn alone(status: &Status) -> String {
             bytes(storage.wanted_bytes),
         ),
     };
+    let pinned = match storage.pinned_bytes {
+        0 => String::new(),
+        pinned => format!(", {} of them pinned", bytes(pinned)),
+    };
     format!(
         "\x20 served    {}\n\
-         \x20 storage   {} of {} in {}{evicted}\n\
+         \x20 storage   {} of {} in {}{pinned}{evicted}\n\
          {small}\
          \x20 cache     {}, {}\n",
         counts(&status.journal.since_start),

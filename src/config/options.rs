@@ -7,6 +7,8 @@ use std::time::Duration;
 use kiln_cas::budget::MIN_BUDGET;
 use kiln_cas::services::{CallerHeaders, FetchConfig, OpaqueInstances, QuotaLimits};
 use kiln_cas::stores::StorageConfig;
+use kiln_ci::CiOptions;
+use kiln_ci::history::Policy;
 use kiln_executor::WorkerConfig;
 use kiln_net::Allowed;
 use kiln_scheduler::hermeticity::HermeticityConfig;
@@ -78,6 +80,7 @@ pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
             journal: journal(settings),
             hermeticity: hermeticity(settings),
         },
+        tests: tests(settings),
         worker,
         allow_cache_updates: settings.flag("cache.allow_updates"),
         opaque: OpaqueInstances::new(settings.list("cache.opaque_instances")),
@@ -124,6 +127,20 @@ fn hermeticity(settings: &Settings) -> HermeticityConfig {
     HermeticityConfig {
         rate: settings.text("hermeticity.rate").parse().unwrap_or(0.0),
         concurrency: usize::try_from(concurrency).unwrap_or(usize::MAX),
+    }
+}
+
+fn tests(settings: &Settings) -> CiOptions {
+    let defaults = Policy::default();
+    CiOptions {
+        records: settings.flag("tests.record"),
+        policy: Policy {
+            keep_attempts: settings.duration("tests.keep"),
+            keep_days: settings.duration("tests.keep_days"),
+            max_bytes: settings.size("tests.max_size").unwrap_or(defaults.max_bytes),
+            ..defaults
+        },
+        keep_streams: settings.duration("tests.keep_events"),
     }
 }
 

@@ -13,12 +13,14 @@ use kiln_cas::services::budget_status;
 /// What a message may take once it is decoded, for each byte of it.
 const DECODED: u64 = 8;
 /// Services that charge what they hold themselves, message by message and blob by blob.
-const CHARGING: [&str; 4] = [
+const CHARGING: [&str; 5] = [
     "/build.bazel.remote.execution.v2.ContentAddressableStorage/",
     "/google.bytestream.ByteStream/",
     "/build.bazel.remote.execution.v2.ActionCache/",
     // Streams for as long as a worker is there, with a limit to each message.
     "/kiln.worker.v1.Workers/",
+    // Streams for as long as a build takes; what waits to be written is charged.
+    "/google.devtools.build.v1.PublishBuildEvent/PublishBuildToolEventStream",
 ];
 
 /// The share of memory that a request holds until it is answered.

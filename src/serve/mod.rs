@@ -3,6 +3,7 @@
 
 mod admission;
 mod common;
+mod history;
 mod options;
 mod reports;
 mod routes;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 use kiln_cas::budget::Budget;
 use kiln_cas::services::{CasServices, ServicesConfig};
 use kiln_cas::stores::{SharedConfig, Storage};
+use kiln_ci::CiServices;
 use kiln_scheduler::{SchedulerParts, SchedulerServices};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -54,6 +56,7 @@ pub struct Server {
     pub ready: Ready,
     storage: Storage,
     services: SchedulerServices,
+    tests: CiServices,
     telemetry: Telemetry,
     health: HealthReporter,
     readiness: Readiness,
@@ -62,6 +65,8 @@ pub struct Server {
     background: Vec<JoinHandle<()>>,
     /// Removes records of evicted blobs.
     sweeping: JoinHandle<()>,
+    /// Makes the promises of pinned blobs anew.
+    pinning: JoinHandle<()>,
     worker: Option<OwnWorker>,
     stop_front: CancellationToken,
     drain: Duration,
@@ -87,6 +92,8 @@ impl Server {
         let storage = Storage::open(options.storage.clone()).await?;
         let worker = worker::prepare(options.worker.clone(), &storage).await?;
         let common = Common::new(&options, &admission, &storage, base_url).await?;
+        // It subscribes before anything can be executed.
+        let tests = history::start(&options, &storage, &common);
         let services = scheduler(&options, &storage, &common).await?;
         let requests = Requests::new(options.front_threads, Budget::new(options.request_memory));
         let status = worker.as_ref().map(|worker| worker.status());
@@ -111,9 +118,16 @@ impl Server {
         let cas = cas(&options, &storage, &common)?;
         storage.on_full(cas.give_up_uploads());
         let sweeping = tokio::spawn(cas.keep_swept(evictions(&storage)));
+        let pinning = tokio::spawn(storage.pins.clone().keep_renewed());
         let readiness = Readiness::default();
-        let router =
-            routes::router(&cas, &storage, &services, &common, &telemetry, readiness.clone());
+        let router = routes::router(
+            &cas,
+            &storage,
+            (&services, &tests),
+            &common,
+            &telemetry,
+            readiness.clone(),
+        );
         let stop_front = CancellationToken::new();
         let background = admission.keep_current(&stop_front).await?;
         let parts = FrontParts {
@@ -144,12 +158,14 @@ impl Server {
             ready,
             storage,
             services,
+            tests,
             telemetry,
             health: cas.health(),
             readiness,
             front,
             background,
             sweeping,
+            pinning,
             worker,
             stop_front,
             drain: options.drain,
@@ -173,11 +189,15 @@ impl Server {
         scheduler.shutdown();
         // Who watches the state would keep a connection open for the whole drain time.
         self.health.clear_service_status(WHOLE_SERVER).await;
+        // Builds that ran here have ended: what their clients still say is taken elsewhere.
+        self.tests.end_streams();
         self.stop_front.cancel();
         self.front.join().await;
         join_all(self.background).await;
         self.sweeping.abort();
+        self.pinning.abort();
         self.services.journal.shutdown().await;
+        self.tests.shutdown().await;
         self.telemetry.shutdown().await;
         self.storage.close().await?;
         Ok(())

@@ -7,6 +7,7 @@ use kiln_cas::StoreError;
 use kiln_cas::redis::RedisError;
 use kiln_cas::services::{FetchConfig, OpaqueInstances, QuotaLimits};
 use kiln_cas::stores::StorageConfig;
+use kiln_ci::CiOptions;
 use kiln_executor::{WorkerConfig, WorkerError};
 use kiln_scheduler::{SchedulerOptions, StartError};
 
@@ -35,6 +36,8 @@ pub struct ServeOptions {
     pub request_memory: u64,
     pub storage: StorageConfig,
     pub scheduler: SchedulerOptions,
+    /// The history of tests, and build events.
+    pub tests: CiOptions,
     /// `None`: workers join from elsewhere.
     pub worker: Option<WorkerConfig>,
     /// Whether everybody may write action results where nobody is asked who calls.

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use axum::Router;
 use kiln_cas::services::CasServices;
 use kiln_cas::stores::Storage;
+use kiln_ci::CiServices;
 use kiln_scheduler::SchedulerServices;
 
 use super::common::Common;
@@ -17,7 +18,7 @@ use crate::web::{self, WebState};
 pub fn router(
     cas: &CasServices,
     storage: &Storage,
-    services: &SchedulerServices,
+    (services, tests): (&SchedulerServices, &CiServices),
     common: &Common,
     telemetry: &Telemetry,
     readiness: Readiness,
@@ -25,15 +26,20 @@ pub fn router(
     let mut grpc = tonic::service::Routes::builder();
     cas.add_to(&mut grpc);
     services.add_to(&mut grpc);
+    tests.add_to(&mut grpc);
     // The HTTP cache matches paths of any depth, so it comes after all fixed ones.
     let grpc = grpc.routes().prepare().into_axum_router();
-    grpc.merge(web::router(pages(storage, services, common)))
+    grpc.merge(web::router(pages(storage, (services, tests), common)))
         .merge(telemetry.routes())
         .merge(health::routes(move || readiness.check()))
         .fallback_service(cas.http_cache().fallback(unknown::of_server))
 }
 
-fn pages(storage: &Storage, services: &SchedulerServices, common: &Common) -> WebState {
+fn pages(
+    storage: &Storage,
+    (services, tests): (&SchedulerServices, &CiServices),
+    common: &Common,
+) -> WebState {
     let stats = storage.stats.clone();
     WebState {
         blobs: storage.blobs.clone(),
@@ -41,6 +47,7 @@ fn pages(storage: &Storage, services: &SchedulerServices, common: &Common) -> We
         logs: common.logs.clone(),
         journal: services.journal.clone(),
         hermeticity: services.hermeticity.clone(),
+        tests: tests.clone(),
         queue: Arc::new(services.scheduler.clone()),
         storage: Arc::new(move || stats.snapshot()),
         shared: storage.stats.shared_blobs().map(|blobs| Arc::new(blobs) as _),

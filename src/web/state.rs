@@ -11,6 +11,7 @@ use kiln_cas::logs::LogStreams;
 use kiln_cas::stores::StorageSnapshot;
 use kiln_cas::stores::indexed::Indexed;
 use kiln_cas::{SharedActionCache, SharedBlobStore, StoreError};
+use kiln_ci::CiServices;
 use kiln_scheduler::api::Unavailable;
 use kiln_scheduler::hermeticity::Checker;
 use kiln_scheduler::journal::Journal;
@@ -60,6 +61,8 @@ pub struct WebState {
     pub logs: LogStreams,
     pub journal: Journal,
     pub hermeticity: Checker,
+    /// The history of tests, and streams of build events.
+    pub tests: CiServices,
     pub queue: Arc<dyn QueueView>,
     pub storage: Arc<dyn Fn() -> StorageSnapshot + Send + Sync>,
     /// `None`: nothing is shared with other servers.

@@ -33,6 +33,37 @@ pub const KEYS: &[Key] = &[
     key("journal.max_executions", "100000", Kind::Number, "Executions kept for the web pages."),
     key("journal.max_builds", "2000", Kind::Number, "Builds kept for the web pages."),
     key(
+        "tests.record",
+        "true",
+        Kind::Bool,
+        "Whether runs of tests become history, and build events (--bes_backend) are taken in. See \
+         docs/tests-history.md.",
+    ),
+    key(
+        "tests.keep",
+        "4320h",
+        Kind::DurationFrom(3_600_000),
+        "How long runs of tests are kept one by one.",
+    ),
+    key(
+        "tests.keep_days",
+        "19200h",
+        Kind::DurationFrom(3_600_000),
+        "How long it is kept what the runs of each day came to.",
+    ),
+    key(
+        "tests.max_size",
+        "1GiB",
+        Kind::SizeFrom(1 << 20),
+        "Most bytes of the history of tests. Beyond them the oldest runs go first.",
+    ),
+    key(
+        "tests.keep_events",
+        "720h",
+        Kind::DurationFrom(3_600_000),
+        "How long the events of a build are kept after its last one.",
+    ),
+    key(
         "hermeticity.rate",
         "0",
         Kind::Share,

@@ -35,6 +35,8 @@ pub const METHODS: &[Method] = methods! {
     "build.bazel.remote.asset.v1.Fetch": "FetchBlob" "FetchDirectory";
     "build.bazel.remote.asset.v1.Push": "PushBlob" "PushDirectory";
     "build.bazel.remote.logstream.v1.LogStreamService": "CreateLogStream";
+    "google.devtools.build.v1.PublishBuildEvent":
+        "PublishLifecycleEvent" "PublishBuildToolEventStream";
     "grpc.health.v1.Health": "Check" "Watch";
 };
 
@@ -62,7 +64,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use kiln_protos::{
-        admin, asset, bytestream, hermeticity, logstream, longrunning, reapi, worker,
+        admin, asset, bes, bytestream, hermeticity, logstream, longrunning, reapi, worker,
     };
 
     use super::*;
@@ -92,6 +94,7 @@ mod tests {
             hermeticity::hermeticity_server::SERVICE_NAME,
             worker::workers_server::SERVICE_NAME,
             admin::admin_server::SERVICE_NAME,
+            bes::publish_build_event_server::SERVICE_NAME,
             "grpc.health.v1.Health",
         ]);
         assert_eq!(METHODS.iter().map(|method| method.service).collect::<BTreeSet<_>>(), generated);

@@ -21,4 +21,4 @@ pub use digest::{Digest, Property};
 pub use error::{ErrorBody, ErrorDetail};
 pub use execution::{ActionResult, Execution, Executions, Shard};
 pub use hermeticity::{Checked, Checks, Difference};
-pub use status::{FailedReload, JournalStatus, Shared, Status, Storage, Unserved};
+pub use status::{FailedReload, JournalStatus, Shared, Status, Storage, TestsStatus, Unserved};

@@ -27,6 +27,21 @@ pub struct Status {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shared: Option<Shared>,
     pub journal: JournalStatus,
+    #[serde(default)]
+    pub tests: TestsStatus,
+}
+
+/// What became history of the tests that ran here since the start.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct TestsStatus {
+    /// Whether anything is taken in (`tests.record`).
+    pub recording: bool,
+    /// Attempts written by this process.
+    pub attempts: u64,
+    /// Executions and reports that came faster than they could be taken in.
+    pub lost: u64,
+    /// Batches that could not be written, each of which is tried again.
+    pub failed_writes: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -52,6 +67,11 @@ pub struct Storage {
     pub reserved_bytes: u64,
     pub max_bytes: u64,
     pub promised_bytes: u64,
+    /// Blobs that stay until somebody lets go of them, of the whole fleet, and their bytes.
+    #[serde(default)]
+    pub pinned_blobs: u64,
+    #[serde(default)]
+    pub pinned_bytes: u64,
     pub evicted_blobs_total: u64,
     pub refused_writes_total: u64,
     /// Blobs promised to builds that are over which made room before their lease ended.

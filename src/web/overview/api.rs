@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use kiln_ci::CiServices;
 use kiln_scheduler::Snapshot;
 
 use crate::reload::{LastReload, Reloads};
@@ -48,6 +49,8 @@ pub async fn status(
             reserved_bytes: storage.reserved_bytes,
             max_bytes: storage.max_bytes,
             promised_bytes: storage.promised_bytes,
+            pinned_blobs: storage.pinned_blobs,
+            pinned_bytes: storage.pinned_bytes,
             evicted_blobs_total: storage.evicted_blobs_total,
             refused_writes_total: storage.refused_writes_total,
             cut_blobs_total: storage.cut_blobs_total,
@@ -66,7 +69,18 @@ pub async fn status(
             dropped: journal.dropped,
             learned_durations: journal.durations,
         },
+        tests: tests(&state.tests),
     }))
+}
+
+fn tests(tests: &CiServices) -> json::TestsStatus {
+    let figures = tests.recorder.figures();
+    json::TestsStatus {
+        recording: tests.records,
+        attempts: figures.attempts,
+        lost: figures.lost_executions + figures.lost_reports,
+        failed_writes: figures.failed_writes,
+    }
 }
 
 fn unserved(queue: &Snapshot) -> Vec<json::Unserved> {

@@ -2,6 +2,7 @@
 
 mod actions;
 mod queue;
+mod tests;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -119,6 +120,7 @@ async fn state(snapshot: Snapshot) -> (WebState, Events) {
         logs,
         journal,
         hermeticity,
+        tests: tests::services(&events),
         queue: Arc::new(FixedQueue(snapshot)),
         storage: Arc::new(move || storage),
         shared: None,
