@@ -4,6 +4,7 @@
 
 mod bom;
 mod closure;
+mod diff;
 mod level;
 mod list;
 mod packages;
@@ -14,6 +15,7 @@ mod tests;
 
 pub use bom::{BomError, Describes, cyclonedx, spdx};
 pub use closure::{Archive, Closure, ClosureError, Found, Limits, Listing, Root, walk};
+pub use diff::{Change, ChangeKind, Changes, Difference, Side};
 pub use level::{Isolation, Level, SignedBy, level};
 pub use list::{
     CLOSURE_INDEX_TYPE, CLOSURE_PART_TYPE, ClosureIndex, Entry, Executed, ListError, ListWriter,
