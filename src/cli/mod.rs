@@ -14,6 +14,7 @@ mod impact;
 mod index;
 mod man;
 mod process;
+mod release;
 mod say;
 mod serve;
 mod signals;
@@ -53,7 +54,7 @@ Examples:
 
 Exit codes:
   0  done
-  1  not found, a difference was found, or no plan is quick enough
+  1  not found, a difference was found, no plan is quick enough, or a release is not verified
   2  the command line or the configuration is wrong
   3  the server cannot be reached
   4  the server answered with an error
@@ -74,6 +75,7 @@ enum Command {
     Index(index::IndexCommand),
     Impact(impact::ImpactCommand),
     Tests(suite::TestsCommand),
+    Release(release::ReleaseCommand),
     Token(token::TokenCommand),
     Config(config::ConfigCommand),
     Man(man::ManCommand),
@@ -84,8 +86,8 @@ enum Command {
 }
 
 /// Commands that ask no server: flags that say which one are neither shown nor taken there.
-const LOCAL: [&str; 8] =
-    ["serve", "index", "impact", "tests", "token", "config", "man", "completions"];
+const LOCAL: [&str; 9] =
+    ["serve", "index", "impact", "tests", "release", "token", "config", "man", "completions"];
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
@@ -144,6 +146,7 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Index(command) => block_on(command.run()),
         Command::Impact(command) => block_on(command.run()),
         Command::Tests(command) => command.run(),
+        Command::Release(command) => command.run(),
         Command::Token(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Man(command) => command.run(self::command()),

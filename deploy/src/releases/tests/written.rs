@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use super::super::{DirectoryExport, Exporter as _};
 use super::made::Made;
 use crate::oci::Descriptor;
-use crate::provenance::{SLSA_PREDICATE, SignedBy};
+use crate::provenance::{Describes, SLSA_PREDICATE, SignedBy, cyclonedx, spdx};
 use crate::resource::ResourceDescriptor;
 use crate::signing::{Attestation, Scheme, Signer as _, SigningKey, SimpleSigning, Statement};
+use crate::timestamp::Timestamp;
 
 #[test]
 #[ignore = "writes for the verifiers of others"]
@@ -35,6 +36,15 @@ fn write(root: PathBuf, scheme: Scheme) {
     let signed = signed.unwrap();
     put("simple.json", &signed.payload);
     put("simple.sig", signed.signature.as_bytes());
+    let of = made.provenance(SignedBy::Server);
+    let describes = Describes {
+        name: "app",
+        sha256: subject.digest.hex(),
+        created: Timestamp::from_unix(60),
+        tool: "kiln",
+    };
+    put("app.spdx.json", &spdx(&describes, &of.packages).unwrap());
+    put("app.cdx.json", &cyclonedx(&describes, &of.packages).unwrap());
     let mut copy = std::process::Command::new("cp");
     copy.arg("-r").arg(directory.path()).arg(root.join("layout"));
     assert!(copy.status().unwrap().success());

@@ -1,10 +1,12 @@
 //! Keys that sign, in this process.
 
-use pkcs8::der::Decode as _;
-use pkcs8::der::pem::{LineEnding, decode_vec, encode_string};
-use pkcs8::{EncryptedPrivateKeyInfoRef, ObjectIdentifier, PrivateKeyInfoRef};
+use der::asn1::{ObjectIdentifier, OctetStringRef};
+use der::pem::{LineEnding, decode_vec, encode_string};
+use der::{Reader as _, SliceReader};
+use pkcs5::EncryptionScheme;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _};
+use spki::AlgorithmIdentifierRef;
 
 use super::error::KeyError;
 use super::public::{PublicKey, Scheme};
@@ -45,18 +47,17 @@ impl SigningKey {
     }
 
     fn from_encrypted(body: &[u8], passphrase: &str) -> Result<Self, KeyError> {
-        let info = EncryptedPrivateKeyInfoRef::try_from(body)
-            .map_err(|it| KeyError::Malformed(it.to_string()))?;
-        let plain = info.decrypt(passphrase).map_err(|_| KeyError::Passphrase)?;
-        Self::from_der(plain.as_bytes())
+        let malformed = |it: der::Error| KeyError::Malformed(it.to_string());
+        let (scheme, encrypted) = encrypted_parts(body).map_err(malformed)?;
+        let plain = scheme.decrypt(passphrase, encrypted.as_bytes());
+        Self::from_der(&plain.map_err(|_| KeyError::Passphrase)?)
     }
 
     /// Reads PKCS#8.
     fn from_der(der: &[u8]) -> Result<Self, KeyError> {
-        let malformed = |it: pkcs8::der::Error| KeyError::Malformed(it.to_string());
-        let info = PrivateKeyInfoRef::from_der(der).map_err(malformed)?;
+        let malformed = |it: der::Error| KeyError::Malformed(it.to_string());
         let rejected = |it: ring::error::KeyRejected| KeyError::Malformed(it.to_string());
-        match info.algorithm.oid {
+        match algorithm(der).map_err(malformed)? {
             EC => Self::ecdsa(der).map_err(rejected)?,
             ED25519 => Self::ed25519(der).map_err(rejected)?,
             _ => Err(KeyError::Algorithm),
@@ -91,6 +92,27 @@ impl SigningKey {
         let pem = pem.map_err(|it| KeyError::Pem(it.to_string()))?;
         Ok((Self::from_der(document.as_ref())?, pem))
     }
+}
+
+/// How an encrypted key is encrypted, and the encrypted bytes (RFC 5958, EncryptedPrivateKeyInfo).
+fn encrypted_parts(body: &[u8]) -> der::Result<(EncryptionScheme, &OctetStringRef)> {
+    let mut reader = SliceReader::new(body)?;
+    let parts = reader.sequence(|it| Ok::<_, der::Error>((it.decode()?, it.decode()?)))?;
+    reader.finish()?;
+    Ok(parts)
+}
+
+/// What kind of key it is (RFC 5958, OneAsymmetricKey); the rest is read by whoever signs with it.
+fn algorithm(key: &[u8]) -> der::Result<ObjectIdentifier> {
+    let mut reader = SliceReader::new(key)?;
+    let algorithm = reader.sequence(|it| {
+        let _version: u8 = it.decode()?;
+        let algorithm: AlgorithmIdentifierRef<'_> = it.decode()?;
+        it.drain(it.remaining_len())?;
+        Ok::<_, der::Error>(algorithm.oid)
+    })?;
+    reader.finish()?;
+    Ok(algorithm)
 }
 
 impl Signer for SigningKey {

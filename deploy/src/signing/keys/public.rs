@@ -4,12 +4,12 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use pkcs8::ObjectIdentifier;
-use pkcs8::der::Decode as _;
-use pkcs8::der::pem::{LineEnding, decode_vec, encode_string};
-use pkcs8::spki::SubjectPublicKeyInfoRef;
+use der::Decode as _;
+use der::asn1::ObjectIdentifier;
+use der::pem::{LineEnding, decode_vec, encode_string};
 use ring::signature::{ECDSA_P256_SHA256_ASN1, ED25519, UnparsedPublicKey, VerificationAlgorithm};
 use sha2::{Digest as _, Sha256};
+use spki::SubjectPublicKeyInfoRef;
 
 use super::error::KeyError;
 use crate::encoding::base64;
@@ -76,7 +76,7 @@ impl PublicKey {
 
     /// Reads a SubjectPublicKeyInfo.
     pub fn from_der(der: &[u8]) -> Result<Self, KeyError> {
-        let malformed = |it: pkcs8::der::Error| KeyError::Malformed(it.to_string());
+        let malformed = |it: der::Error| KeyError::Malformed(it.to_string());
         let info = SubjectPublicKeyInfoRef::from_der(der).map_err(malformed)?;
         let scheme = match (info.algorithm.oid, info.algorithm.parameters_oid().ok()) {
             (EC, Some(P256)) => Scheme::EcdsaP256,
