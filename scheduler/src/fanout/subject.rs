@@ -62,7 +62,9 @@ impl Subject {
         let (Some(label), Some(report)) = (set("TEST_TARGET"), set("XML_OUTPUT_FILE")) else {
             return Err(Unfit::NotATest);
         };
-        if !bazel::is_test(mnemonic) || !declares(command, report) {
+        // Older clients say no mnemonic.
+        let may_be_a_test = mnemonic.is_empty() || bazel::is_test(mnemonic);
+        if !may_be_a_test || !declares(command, report) {
             return Err(Unfit::NotATest);
         }
         if writes_report(command) {
@@ -171,6 +173,7 @@ pub(super) mod tests {
         assert_eq!(of(&[(MARK, "1/3")]), Err(Unfit::Sharded));
         let command = test_command(&[]);
         assert_eq!(Subject::of(&command, "CppLink", &[]), Err(Unfit::NotATest));
+        assert!(Subject::of(&command, "", &[]).is_ok(), "older clients say none");
         let stays = [(PERSISTENT.to_owned(), "key".to_owned())];
         let unfit = Subject::of(&command, "TestRunner", &stays);
         assert_eq!(unfit, Err(Unfit::PersistentWorker));

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kiln_cas::{BlobStore, Digest, DigestFunction, StoreError};
 use kiln_protos::reapi;
-use prost::Message;
 
 use super::reports::TestReports;
 use super::subject::Subject;
@@ -155,12 +154,11 @@ impl Merger<'_> {
         let (mut trees, mut left) = (Vec::with_capacity(all.len()), MAX_TREES);
         for (number, directory) in &all {
             let tree = self.read(directory.tree_digest.as_ref(), &mut left).await?;
-            let tree = tree.and_then(|data| reapi::Tree::decode(data).ok());
             trees.extend(tree.map(|tree| (*number, tree)));
         }
         let joined = match trees.len() == all.len() {
             true => tree::put_together(&trees, self.function),
-            false => Err("the trees of the shards cannot be read, or are too large"),
+            false => Err("the trees of the shards are too large"),
         };
         match joined {
             Ok(data) => {

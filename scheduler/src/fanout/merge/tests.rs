@@ -1,4 +1,5 @@
 use kiln_cas::stores::MemoryBlobStore;
+use prost::Message;
 
 use super::super::reports::CaseTime;
 use super::super::subject::tests::{REPORT, test_command};

@@ -1,9 +1,10 @@
 //! Output directories of several parts as one. No I/O.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
-use kiln_cas::{Digest, DigestFunction, tree::check_name};
+use kiln_cas::tree::{TreeParts, check_name};
+use kiln_cas::{Digest, DigestFunction, counted};
 use kiln_protos::reapi;
 use prost::Message;
 
@@ -11,6 +12,8 @@ use prost::Message;
 const MAX_ENTRIES: usize = 100_000;
 /// Directories within directories.
 const MAX_DEPTH: usize = 64;
+
+const NO_TREE: TreeProblem = "they are no trees";
 
 /// Why trees cannot be put together, in words.
 pub type TreeProblem = &'static str;
@@ -29,20 +32,22 @@ enum Node {
 /// One Tree message with what is in all. Of files of one path that differ the first
 /// keeps it, those of later trees get it below `shard-N/`.
 pub fn put_together(
-    trees: &[(u32, reapi::Tree)],
+    trees: &[(u32, Bytes)],
     function: DigestFunction,
 ) -> Result<Bytes, TreeProblem> {
     let mut merged = Folder::default();
     let mut left = MAX_ENTRIES;
     for (number, tree) in trees {
         let mut beside = Folder::default();
-        let folder = Reader::new(tree, function, &mut left).read()?;
+        let reader = Reader { function, children: HashMap::new(), left: &mut left };
+        let folder = reader.read(tree)?;
         merged.take_in(folder, &mut beside);
         if !beside.0.is_empty() {
-            let mut root = Folder::default();
-            root.0.insert(format!("shard-{number}"), Node::Folder(beside));
-            // The tests of one part cannot have made a directory of this name for another.
-            merged.take_in(root, &mut Folder::default());
+            let mut name = format!("shard-{number}");
+            while merged.0.contains_key(&name) {
+                name.push('_');
+            }
+            merged.0.insert(name, Node::Folder(beside));
         }
     }
     Ok(Writer::new(function).tree(&merged))
@@ -68,28 +73,30 @@ impl Folder {
     }
 }
 
+/// Directories stay encoded until it is their turn: decoded, a tree takes many times as much.
 struct Reader<'a> {
-    tree: &'a reapi::Tree,
-    children: BTreeMap<String, &'a reapi::Directory>,
+    function: DigestFunction,
+    children: HashMap<Digest, Bytes>,
+    /// Entries that there may still be, each time that a directory is named.
     left: &'a mut usize,
 }
 
-impl<'a> Reader<'a> {
-    fn new(tree: &'a reapi::Tree, function: DigestFunction, left: &'a mut usize) -> Self {
-        let hash = |child: &reapi::Directory| function.digest(&child.encode_to_vec()).hex();
-        let children = tree.children.iter().map(|child| (hash(child), child)).collect();
-        Self { tree, children, left }
+impl Reader<'_> {
+    fn read(mut self, tree: &Bytes) -> Result<Folder, TreeProblem> {
+        let mut root = Bytes::new();
+        for part in TreeParts::new(tree.clone()) {
+            let part = part.map_err(|_| NO_TREE)?;
+            if part.is_root {
+                root = part.directory;
+            } else {
+                self.children.insert(self.function.digest(&part.directory), part.directory);
+            }
+        }
+        self.folder(root, 0)
     }
 
-    fn read(&mut self) -> Result<Folder, TreeProblem> {
-        self.tree.root.as_ref().map_or(Ok(Folder::default()), |root| self.folder(root, 0))
-    }
-
-    fn folder(
-        &mut self,
-        directory: &reapi::Directory,
-        depth: usize,
-    ) -> Result<Folder, TreeProblem> {
+    fn folder(&mut self, directory: Bytes, depth: usize) -> Result<Folder, TreeProblem> {
+        let directory: reapi::Directory = counted::decode(directory).map_err(|_| NO_TREE)?;
         let entries =
             directory.files.len() + directory.directories.len() + directory.symlinks.len();
         *self.left = self.left.checked_sub(entries).ok_or("they have too many entries")?;
@@ -97,31 +104,31 @@ impl<'a> Reader<'a> {
             return Err("their directories are nested too deep");
         }
         let mut folder = Folder::default();
-        for file in &directory.files {
-            folder.add(&file.name, Node::File(file.clone()))?;
+        for file in directory.files {
+            folder.add(file.name.clone(), Node::File(file))?;
         }
-        for link in &directory.symlinks {
-            folder.add(&link.name, Node::Link(link.clone()))?;
+        for link in directory.symlinks {
+            folder.add(link.name.clone(), Node::Link(link))?;
         }
-        for node in &directory.directories {
-            let hash = node.digest.as_ref().map_or("", |digest| digest.hash.as_str());
-            let child = self.children.get(hash).copied();
-            let is_empty = node.digest.as_ref().is_some_and(|digest| digest.size_bytes == 0);
-            let child = match child {
-                Some(child) => self.folder(child, depth + 1)?,
-                None if is_empty => Folder::default(),
+        for node in directory.directories {
+            let digest = node.digest.as_ref().ok_or(NO_TREE)?;
+            let digest = Digest::from_wire(digest, self.function).map_err(|_| NO_TREE)?;
+            let child = match self.children.get(&digest) {
+                Some(child) => child.clone(),
+                None if digest.is_empty_blob() => Bytes::new(),
                 None => return Err("a tree lacks one of its directories"),
             };
-            folder.add(&node.name, Node::Folder(child))?;
+            let child = self.folder(child, depth + 1)?;
+            folder.add(node.name, Node::Folder(child))?;
         }
         Ok(folder)
     }
 }
 
 impl Folder {
-    fn add(&mut self, name: &str, node: Node) -> Result<(), TreeProblem> {
-        check_name(name).map_err(|_| "a name in a tree is none")?;
-        self.0.insert(name.to_owned(), node);
+    fn add(&mut self, name: String, node: Node) -> Result<(), TreeProblem> {
+        check_name(&name).map_err(|_| "a name in a tree is none")?;
+        self.0.insert(name, node);
         Ok(())
     }
 }
@@ -191,15 +198,13 @@ mod tests {
         root
     }
 
-    fn tree(files: &[(&str, &str)]) -> reapi::Tree {
-        let bytes = Writer::new(FUNCTION).tree(&folder(files));
-        reapi::Tree::decode(bytes).unwrap()
+    fn tree(files: &[(&str, &str)]) -> Bytes {
+        Writer::new(FUNCTION).tree(&folder(files))
     }
 
-    fn read(tree: Bytes) -> Folder {
-        let tree = reapi::Tree::decode(tree).unwrap();
+    fn read(tree: &Bytes) -> Result<Folder, TreeProblem> {
         let mut left = MAX_ENTRIES;
-        Reader::new(&tree, FUNCTION, &mut left).read().unwrap()
+        Reader { function: FUNCTION, children: HashMap::new(), left: &mut left }.read(tree)
     }
 
     #[test]
@@ -215,22 +220,39 @@ mod tests {
             ("shard-2/a/x", "other"),
             ("shard-2/log", "two"),
         ]);
-        assert_eq!(read(merged), expected);
+        assert_eq!(read(&merged), Ok(expected));
     }
 
     #[test]
     fn trees_that_are_broken_or_too_large_are_refused() {
-        let mut broken = tree(&[("a/x", "1")]);
-        broken.children.clear();
-        assert!(put_together(&[(1, broken)], FUNCTION).is_err());
+        let whole = reapi::Tree::decode(tree(&[("a/x", "1")])).unwrap();
+        let refused = |root: reapi::Directory| {
+            let tree = reapi::Tree { root: Some(root), children: Vec::new() };
+            put_together(&[(1, tree.encode_to_vec().into())], FUNCTION).is_err()
+        };
+        assert!(refused(whole.root.unwrap()), "its child is not there");
         let name = |name: &str| reapi::FileNode { name: name.to_owned(), ..Default::default() };
-        let root = reapi::Directory { files: vec![name("..")], ..Default::default() };
-        let evil = reapi::Tree { root: Some(root), children: Vec::new() };
-        assert!(put_together(&[(1, evil)], FUNCTION).is_err());
+        assert!(refused(reapi::Directory { files: vec![name("..")], ..Default::default() }));
         let files = (0..=MAX_ENTRIES).map(|n| name(&n.to_string())).collect();
-        let root = reapi::Directory { files, ..Default::default() };
-        let large = reapi::Tree { root: Some(root), children: Vec::new() };
-        assert!(put_together(&[(1, large)], FUNCTION).is_err());
-        assert_eq!(read(put_together(&[], FUNCTION).unwrap()), Folder::default());
+        assert!(refused(reapi::Directory { files, ..Default::default() }));
+        assert!(put_together(&[(1, Bytes::from_static(b"\x0a\xff"))], FUNCTION).is_err());
+        assert_eq!(read(&put_together(&[], FUNCTION).unwrap()), Ok(Folder::default()));
+    }
+
+    #[test]
+    fn directories_that_name_one_another_again_and_again_are_refused() {
+        let mut children = vec![reapi::Directory::default()];
+        for _ in 0..MAX_DEPTH - 1 {
+            let digest = FUNCTION.digest(&children[children.len() - 1].encode_to_vec()).to_wire();
+            let node = |name: &str| reapi::DirectoryNode {
+                name: name.to_owned(),
+                digest: Some(digest.clone()),
+            };
+            let directories = vec![node("a"), node("b")];
+            children.push(reapi::Directory { directories, ..Default::default() });
+        }
+        let tree = reapi::Tree { root: children.pop(), children };
+        let bomb = tree.encode_to_vec().into();
+        assert_eq!(put_together(&[(1, bomb)], FUNCTION), Err("they have too many entries"));
     }
 }

@@ -117,9 +117,10 @@ pub fn put_together(archives: &[(u32, &[u8])]) -> Result<Vec<u8>, (u32, ZipError
                 continue;
             }
             let mut name = entry.name.to_vec();
-            if !seen.insert(name.clone()) {
-                name = [format!("shard-{number}/").as_bytes(), entry.name].concat();
-                seen.insert(name.clone());
+            let mut place = format!("shard-{number}/");
+            while !seen.insert(name.clone()) {
+                name = [place.as_bytes(), entry.name].concat();
+                place.insert(0, '_');
             }
             add(&mut out, &mut directory, &entry, &name).ok_or(failed(ZipError::TooLarge))?;
             count += 1;
