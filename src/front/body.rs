@@ -7,10 +7,14 @@ use std::time::Duration;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
-/// Methods whose clients may be silent for long: a worker with nothing to do, a log that nobody writes to.
+/// Methods whose clients may be silent for long: a worker with nothing to do, a log that nobody writes to, a
+/// build in which nothing ends.
 /// Keep-alive tells whether the client is there.
-const SILENT: [&str; 2] =
-    ["/kiln.worker.v1.Workers/Session", "/google.bytestream.ByteStream/Write"];
+const SILENT: [&str; 3] = [
+    "/kiln.worker.v1.Workers/Session",
+    "/google.bytestream.ByteStream/Write",
+    "/google.devtools.build.v1.PublishBuildEvent/PublishBuildToolEventStream",
+];
 
 /// A body that ends with an error when nothing of it comes for too long while it is waited for.
 pub struct Expected<B> {
