@@ -27,7 +27,7 @@ use crate::front::health::Readiness;
 use crate::front::{Front, FrontParts, Site};
 use crate::telemetry::redis::RedisTimes;
 use crate::telemetry::requests::Requests;
-use crate::telemetry::{Observed, Telemetry};
+use crate::telemetry::{Observed, RecordingsOf, Telemetry};
 
 pub use admission::{Admission, join_all};
 use common::Common;
@@ -107,6 +107,7 @@ impl Server {
                 scheduler: services.scheduler.clone(),
                 journal: services.journal.clone(),
                 hermeticity: services.hermeticity.clone(),
+                recordings: recordings(&tests),
                 requests: requests.clone(),
                 security: admission.security(),
                 names_properties: admission.metrics_may_name_properties(),
@@ -246,6 +247,11 @@ fn cas(
         quotas: common.quotas.clone(),
         secret: admission::secret().map_err(ServeError::Random)?,
     }))
+}
+
+fn recordings(tests: &CiServices) -> RecordingsOf {
+    let recorder = tests.recorder.clone();
+    Arc::new(move || recorder.figures())
 }
 
 /// A fleet's blobs are collected by any of its frontends: each looks after their records so often.

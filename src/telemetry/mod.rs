@@ -26,7 +26,7 @@ use stages::Stages;
 use traces::{Exporter, SpanCounters, Traces};
 
 pub use logs::start;
-pub use observed::{Observed, ObservedWorker, Security};
+pub use observed::{Observed, ObservedWorker, RecordingsOf, Security};
 pub use traces::{EndpointError, OtlpOptions};
 
 /// The metrics and traces of one server.
@@ -57,6 +57,7 @@ impl Telemetry {
             scheduler,
             journal,
             hermeticity,
+            recordings,
             requests,
             security,
             names_properties,
@@ -78,6 +79,7 @@ impl Telemetry {
             queue: queue.clone(),
             journal,
             hermeticity,
+            recordings,
             requests,
             security,
             names_properties,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use kiln_cas::events::Events;
 use kiln_cas::stores::{StorageStats, Transfers};
+use kiln_ci::Recordings;
 use kiln_executor::WorkerStatus;
 use kiln_executor::images::ImageStats;
 use kiln_executor::input_root::InputStats;
@@ -19,6 +20,9 @@ use crate::auth::failures::Failures;
 use crate::front::Tls;
 use crate::reload::Reloads;
 
+/// Says what became of tests so far.
+pub type RecordingsOf = Arc<dyn Fn() -> Recordings + Send + Sync>;
+
 /// What the metrics and traces of a server are about.
 pub struct Observed<'a> {
     pub events: &'a Events,
@@ -26,6 +30,8 @@ pub struct Observed<'a> {
     pub scheduler: Scheduler,
     pub journal: Journal,
     pub hermeticity: Checker,
+    /// What became of the tests that were executed here.
+    pub recordings: RecordingsOf,
     pub requests: Requests,
     pub security: Security,
     /// Whether metrics may name platform properties that clients made up: who reads metrics may then

@@ -89,6 +89,7 @@ async fn the_manual_names_every_metric_and_no_other() {
         scheduler: scheduler.clone(),
         journal: journal.clone(),
         hermeticity: Checker::new(&scheduler, journal.clone(), storage.records.clone()),
+        recordings: Arc::new(kiln_ci::Recordings::default),
         requests: Requests::new(1, Budget::new(0)),
         security: Security::default(),
         names_properties: true,

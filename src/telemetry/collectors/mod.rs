@@ -7,6 +7,7 @@ mod hermeticity;
 mod images;
 mod inputs;
 mod process;
+mod recordings;
 mod requests;
 mod scheduler;
 mod security;
@@ -29,7 +30,7 @@ use kiln_scheduler::{Scheduler, Snapshot};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 
-use super::observed::Security;
+use super::observed::{RecordingsOf, Security};
 use super::process::ProcessStats;
 use super::redis::RedisTimes;
 use super::requests::Requests;
@@ -43,6 +44,7 @@ pub struct Sources {
     pub queue: Latest,
     pub journal: Journal,
     pub hermeticity: Checker,
+    pub recordings: RecordingsOf,
     pub requests: Requests,
     pub security: Security,
     pub names_properties: bool,
@@ -99,6 +101,7 @@ impl Collector for Sources {
         security::encode(&mut families, &self.security)?;
         actions::encode(&mut families, &journal, &self.stages)?;
         hermeticity::encode(&mut families, self.hermeticity.stats())?;
+        recordings::encode(&mut families, (self.recordings)())?;
         if let Some(queue) = self.queue.get() {
             scheduler::encode(&mut families, &queue, self.names_properties)?;
         }
