@@ -7,6 +7,7 @@ pub mod flakes;
 pub mod gate;
 pub mod history;
 pub mod impact;
+pub mod imports;
 pub mod junit;
 pub mod model;
 pub mod quarantine;

@@ -9,6 +9,7 @@ use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
+use tonic::{Extensions, Status};
 
 use crate::events::EventLog;
 use crate::history::{History, Policy};
@@ -105,6 +106,11 @@ impl CiServices {
     pub fn add_to(&self, routes: &mut RoutesBuilder) {
         let service = PublishBuildEventServer::new(self.build_events.clone());
         routes.add_service(service.max_decoding_message_size(MAX_MESSAGE));
+    }
+
+    /// Whether somebody may write history of an instance, and what that is called.
+    pub fn admit(&self, caller: &Extensions, instance: &str) -> Result<String, Status> {
+        self.build_events.admit(caller, instance)
     }
 
     /// Ends streams of build events: what was received becomes durable and is acknowledged, the rest is sent

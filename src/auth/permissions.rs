@@ -108,6 +108,9 @@ const GRPC: &[(&str, Methods)] = &[
 const PAGES: [&str; 9] =
     ["", "builds", "actions", "queue", "hermeticity", "blobs", "api", "style.css", "favicon.svg"];
 
+/// Where reports of tests become history.
+pub const IMPORT: &str = "/api/v1/tests/import";
+
 /// What a gRPC call of this path takes; `None`: there is no such method.
 pub fn of_grpc(path: &str) -> Option<Permission> {
     let (service, method) = path.strip_prefix('/')?.split_once('/')?;
@@ -123,6 +126,7 @@ pub fn of_http(method: &Method, path: &str) -> Permission {
     match path {
         "/metrics" => return Closable(Door::Metrics, Read),
         "/healthz" | "/readyz" => return Closable(Door::Health, Read),
+        IMPORT if !reads => return Instance(WriteBlobs),
         _ => {}
     }
     if PAGES.contains(&first) || path.starts_with("/cas/tree/") {
@@ -168,6 +172,8 @@ mod tests {
             ("GET", "/builds/x/ac/y".to_owned(), pages),
             ("GET", format!("/cas/tree/sha256/{hash}/1"), pages),
             ("GET", "/api/v1/status".to_owned(), pages),
+            ("POST", IMPORT.to_owned(), Instance(WriteBlobs)),
+            ("GET", IMPORT.to_owned(), pages),
             ("GET", "/metrics".to_owned(), Closable(Door::Metrics, Read)),
             ("GET", "/readyz".to_owned(), Closable(Door::Health, Read)),
             ("GET", format!("/ac/{hash}"), Instance(Read)),

@@ -14,6 +14,7 @@ mod error;
 mod find;
 pub mod format;
 mod hermeticity;
+mod imports;
 pub mod json;
 mod live;
 mod overview;

@@ -7,9 +7,11 @@ use axum::routing::get;
 use super::design::layout;
 use super::error::WebError;
 use super::state::WebState;
-use super::{actions, api, blobs, builds, format, hermeticity, overview, security, workers};
+use super::{
+    actions, api, blobs, builds, format, hermeticity, imports, overview, security, workers,
+};
 
-/// All routes. Each answers GET (and HEAD) only; answers carry a strict content security policy.
+/// All routes. Each answers GET (and HEAD) only, but for imports; answers carry a strict content security policy.
 pub fn router(state: WebState) -> Router {
     let api = Router::new()
         .merge(overview::api())
@@ -17,6 +19,7 @@ pub fn router(state: WebState) -> Router {
         .merge(actions::api())
         .merge(workers::api())
         .merge(hermeticity::api())
+        .merge(imports::api())
         .fallback(api::unknown);
     Router::new()
         .merge(overview::pages())

@@ -4,6 +4,7 @@
 
 mod bazel;
 mod certificates;
+mod events;
 mod house;
 mod http;
 mod joining;

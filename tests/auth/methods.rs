@@ -3,6 +3,7 @@
 use futures_util::stream::iter;
 use kiln_protos::asset::fetch_client::FetchClient;
 use kiln_protos::asset::push_client::PushClient;
+use kiln_protos::bes::publish_build_event_client::PublishBuildEventClient;
 use kiln_protos::bytestream::byte_stream_client::ByteStreamClient;
 use kiln_protos::hermeticity::hermeticity_client::HermeticityClient;
 use kiln_protos::logstream::log_stream_service_client::LogStreamServiceClient;
@@ -11,7 +12,7 @@ use kiln_protos::reapi::action_cache_client::ActionCacheClient;
 use kiln_protos::reapi::capabilities_client::CapabilitiesClient;
 use kiln_protos::reapi::content_addressable_storage_client::ContentAddressableStorageClient as Cas;
 use kiln_protos::reapi::execution_client::ExecutionClient;
-use kiln_protos::{asset, bytestream, hermeticity, logstream, longrunning, reapi};
+use kiln_protos::{asset, bes, bytestream, hermeticity, logstream, longrunning, reapi};
 use tonic::{Code, Status};
 
 use crate::roles::{bearer, guarded};
@@ -107,6 +108,10 @@ async fn streams(client: &Client, asked: &mut Asked) {
         LogStreamServiceClient.create_log_stream(logstream::CreateLogStreamRequest {
             parent: main()
         });
+        // Streams of events are in events.rs: they are refused where their first event is read.
+        PublishBuildEventClient.publish_lifecycle_event(bes::PublishLifecycleEventRequest {
+            project_id: main(), ..Default::default()
+        });
     );
 }
 
@@ -171,7 +176,7 @@ async fn no_method_forgets_to_ask_for_the_instance() {
     streams(&client, &mut asked).await;
     assets(&client, &mut asked).await;
     operations(&client, name, &mut asked).await;
-    assert_eq!(asked.len(), 28);
+    assert_eq!(asked.len(), 29);
     for (method, result) in asked {
         let code = result.as_ref().err().map(Status::code);
         assert_eq!(code, Some(Code::PermissionDenied), "{method}: {result:?}");

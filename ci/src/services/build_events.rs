@@ -203,12 +203,12 @@ impl Connection {
 
 impl BuildEvents {
     /// Errors: the caller may not, or nobody may.
-    fn admit(&self, caller: &Extensions, project: &str) -> Result<String, Status> {
+    pub fn admit(&self, caller: &Extensions, project: &str) -> Result<String, Status> {
         let instance = self.admit.admit(caller, project)?;
         match self.records {
             true => Ok(instance),
             false => {
-                Err(Status::failed_precondition("build events are not kept here (tests.record)"))
+                Err(Status::failed_precondition("runs of tests are not kept here (tests.record)"))
             }
         }
     }

@@ -1,4 +1,5 @@
 mod api;
+mod imports;
 mod pages;
 mod sample;
 
