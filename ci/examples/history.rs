@@ -16,7 +16,7 @@ use bytes::Bytes;
 use fastrand::Rng;
 use kiln_ci::attempts::{Attempt, BlobName, CaseRun, Failure, Known, Slot};
 use kiln_ci::flakes::Identity;
-use kiln_ci::history::{History, Policy};
+use kiln_ci::history::{GridQuery, History, Policy};
 use kiln_ci::model::{CaseName, Outcome, TestKey, Time};
 use kiln_ci::storage::memory::Memory;
 use kiln_ci::storage::{Segments, StorageError};
@@ -222,6 +222,19 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let from = 20_000 + DAYS - days;
         timed(&format!("flakiest of {days} days"), 5, &files, async |_| {
             history.flakiest("main", from, u64::MAX, 50).await.map(|it| assert!(!it.is_empty()))
+        })
+        .await;
+        timed(&format!("all tests of {days} days"), 5, &files, async |_| {
+            history.tested(from..=u64::MAX).await.map(|it| assert!(it.len() > 1000))
+        })
+        .await;
+    }
+    let query = GridQuery { columns: 200, ..GridQuery::default() };
+    for look in ["first", "second"] {
+        timed(&format!("grid of 100 tests, 200 commits, {look} look"), 20, &files, async |test| {
+            let mut tests: Vec<_> = (test..test + 100).map(|it| test_key(it % TESTS)).collect();
+            tests.sort();
+            history.grid(&query, &tests).await.map(|it| assert_eq!(it.columns.len(), 200))
         })
         .await;
     }

@@ -21,7 +21,7 @@ impl EventLog {
         let mut gone = 0;
         let mut after: Option<String> = None;
         while let Some(first) = self.page(CHUNKS, after.as_deref(), false, 1).await?.pop() {
-            let Some((stream, _)) = first.key.rsplit_once('/') else { return Ok(gone) };
+            let Some((stream, _)) = first.key.rsplit_once('/') else { break };
             let prefix = format!("{stream}/");
             let newest = self.page(&prefix, None, true, 1).await?.pop();
             if newest.is_some_and(|it| now.since(chunk(&it).at) > keep) {
@@ -31,6 +31,7 @@ impl EventLog {
             // Behind all numbers of this stream.
             after = Some(format!("{prefix}~"));
         }
+        self.age_builds(now, keep).await?;
         Ok(gone)
     }
 

@@ -6,7 +6,7 @@ use kiln_protos::bep::{self, build_event::Payload, build_event_id::Id};
 
 use super::attempt::{self, NoAttempt, Told};
 use super::facts::{
-    Aborted, Configuration, Facts, FailedAction, FileRef, Options, Target, TargetKey,
+    Aborted, Configuration, Facts, FailedAction, FileRef, Options, Origin, Target, TargetKey,
     TargetOutcome, TestTotals,
 };
 use super::limits::Limits;
@@ -51,6 +51,11 @@ impl Build {
         let (one, two) = self.progress.as_slices();
         let bytes = [one, two].concat();
         Facts { progress: String::from_utf8_lossy(&bytes).into_owned(), ..self.facts.clone() }
+    }
+
+    /// The same without what was printed, of which [`Self::facts`] has the end.
+    pub fn known(&self) -> &Facts {
+        &self.facts
     }
 
     pub fn is_complete(&self) -> bool {
@@ -153,39 +158,8 @@ impl Build {
         };
     }
 
-    /// What people say of their build counts more than what a script found out.
     fn origin(&mut self) {
-        let find = |keys: &[&str]| {
-            let maps = [&self.facts.metadata, &self.facts.workspace_status];
-            let all = maps.into_iter().flat_map(|map| keys.iter().filter_map(|key| map.get(*key)));
-            all.map(|it| it.trim()).find(|it| !it.is_empty()).map(str::to_owned)
-        };
-        let origin = super::facts::Origin {
-            commit: find(&[
-                "COMMIT_SHA",
-                "GIT_COMMIT",
-                "STABLE_GIT_COMMIT",
-                "STABLE_COMMIT_SHA",
-                "BUILD_SCM_REVISION",
-                "STABLE_SCM_REVISION",
-                "GITHUB_SHA",
-                "CI_COMMIT_SHA",
-            ]),
-            branch: find(&[
-                "BRANCH_NAME",
-                "GIT_BRANCH",
-                "STABLE_GIT_BRANCH",
-                "BUILD_SCM_BRANCH",
-                "STABLE_SCM_BRANCH",
-                "GITHUB_HEAD_REF",
-                "GITHUB_REF_NAME",
-                "CI_COMMIT_BRANCH",
-            ]),
-            repository: find(&["REPO_URL", "GIT_URL", "BUILD_SCM_REMOTE", "STABLE_REPO_URL"]),
-            user: find(&["USER", "BUILD_USER", "STABLE_USER"]),
-            host: find(&["HOST", "BUILD_HOST", "STABLE_HOST"]),
-        };
-        self.facts.origin = origin;
+        self.facts.origin = Origin::of(&self.facts.metadata, &self.facts.workspace_status);
     }
 
     fn test_result(&mut self, id: &bep::build_event_id::TestResultId, it: &bep::TestResult) {

@@ -156,6 +156,42 @@ pub struct Facts {
     pub left_out: LeftOut,
 }
 
+impl Origin {
+    /// What people say of their build counts more than what a script found out.
+    pub fn of(metadata: &BTreeMap<String, String>, status: &BTreeMap<String, String>) -> Self {
+        let find = |keys: &[&str]| {
+            let maps = [metadata, status].into_iter();
+            let all = maps.flat_map(|map| keys.iter().filter_map(|key| map.get(*key)));
+            all.map(|it| it.trim()).find(|it| !it.is_empty()).map(str::to_owned)
+        };
+        Self {
+            commit: find(&[
+                "COMMIT_SHA",
+                "GIT_COMMIT",
+                "STABLE_GIT_COMMIT",
+                "STABLE_COMMIT_SHA",
+                "BUILD_SCM_REVISION",
+                "STABLE_SCM_REVISION",
+                "GITHUB_SHA",
+                "CI_COMMIT_SHA",
+            ]),
+            branch: find(&[
+                "BRANCH_NAME",
+                "GIT_BRANCH",
+                "STABLE_GIT_BRANCH",
+                "BUILD_SCM_BRANCH",
+                "STABLE_SCM_BRANCH",
+                "GITHUB_HEAD_REF",
+                "GITHUB_REF_NAME",
+                "CI_COMMIT_BRANCH",
+            ]),
+            repository: find(&["REPO_URL", "GIT_URL", "BUILD_SCM_REMOTE", "STABLE_REPO_URL"]),
+            user: find(&["USER", "BUILD_USER", "STABLE_USER"]),
+            host: find(&["HOST", "BUILD_HOST", "STABLE_HOST"]),
+        }
+    }
+}
+
 impl Facts {
     pub fn took(&self) -> Option<Duration> {
         Some(self.finished?.since(self.started?))

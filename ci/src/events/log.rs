@@ -164,7 +164,7 @@ impl EventLog {
     }
 }
 
-fn storage(stream: &StreamKey, source: StorageError) -> LogError {
+pub(super) fn storage(stream: &StreamKey, source: StorageError) -> LogError {
     LogError::Storage { stream: label(stream), source }
 }
 
@@ -177,15 +177,23 @@ fn chunk(stream: &StreamKey, value: &Bytes) -> Result<Chunk, LogError> {
         .map_err(|_| LogError::Damaged { stream: label(stream), source: Damage::Form("record") })
 }
 
-/// Names of clients are hashed: they may be long, and hold anything.
 fn prefix(stream: &StreamKey) -> String {
+    format!("{CHUNKS}{}/", stream_name(stream))
+}
+
+pub(super) fn stream_name(stream: &StreamKey) -> String {
+    let component = stream.component.to_string();
+    name_of(&[&stream.instance, &stream.build, &stream.invocation, &component])
+}
+
+/// Names of clients are hashed: they may be long, and hold anything.
+pub(super) fn name_of(parts: &[&str]) -> String {
     let mut hash = blake3::Hasher::new_derive_key("kiln 2026 name of an event stream");
-    for part in [&stream.instance, &stream.build, &stream.invocation] {
+    for part in parts {
         hash.update(&(part.len() as u64).to_le_bytes());
         hash.update(part.as_bytes());
     }
-    hash.update(&stream.component.to_le_bytes());
-    format!("{CHUNKS}{}/", &hash.finalize().to_hex()[..32])
+    hash.finalize().to_hex()[..32].to_owned()
 }
 
 /// Events as a blob.

@@ -9,18 +9,22 @@
 mod age;
 mod attempt;
 mod build;
+mod builds;
 mod facts;
 mod limits;
 mod log;
 mod order;
 mod publisher;
 pub mod redact;
+mod results;
 mod sets;
 mod uri;
+mod view;
 mod wire;
 
 pub use attempt::Told;
 pub use build::Build;
+pub use builds::{Noted, Summary};
 pub use facts::{
     Aborted, Configuration, Facts, FailedAction, FileRef, LeftOut, Options, Origin, Target,
     TargetKey, TargetOutcome, TestTotals,
@@ -29,5 +33,7 @@ pub use limits::Limits;
 pub use log::{Appended, EventLog, LogError, MAX_CHUNK, read_chunk, write_chunk};
 pub use order::{Order, OrderLimits, Refusal, Step};
 pub use publisher::{Committed, Publisher, PublisherError, Taken};
+pub use results::{Results, TestRun};
 pub use uri::blob_of;
+pub use view::View;
 pub use wire::{Entry, Ordered, StreamKey, decode};

@@ -2,10 +2,12 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use thiserror::Error;
 
 use super::build::Build;
+use super::builds::Summary;
 use super::facts::FileRef;
 use super::limits::Limits;
 use super::log::{Appended, EventLog, LogError};
@@ -21,6 +23,9 @@ const BATCH_EVENTS: usize = 4096;
 
 /// Events that wait for their acknowledgement. A client that sends more waits.
 const MAX_UNACKNOWLEDGED: usize = 64 << 10;
+
+/// How often a build that goes on is noted.
+const BETWEEN_NOTES: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Error)]
 pub enum PublisherError {
@@ -67,6 +72,7 @@ pub struct Publisher {
     waiting: VecDeque<i64>,
     pending: usize,
     pending_bytes: usize,
+    noted: Option<(Time, Summary)>,
 }
 
 impl Publisher {
@@ -96,6 +102,7 @@ impl Publisher {
             waiting: VecDeque::new(),
             pending: 0,
             pending_bytes: 0,
+            noted: None,
         })
     }
 
@@ -146,11 +153,29 @@ impl Publisher {
             reports = told.into_iter().filter_map(with_report).collect();
             self.append(now, first, entries).await?;
         }
+        self.note(now).await?;
         let durable = self.order.durable();
         let is_due = |number: &&i64| u64::try_from(**number).is_ok_and(|it| it <= durable);
         let due = self.waiting.iter().take_while(is_due).count();
         let acknowledge = self.waiting.drain(..due).collect();
         Ok(Committed { acknowledge, reports, is_finished: self.order.is_finished() })
+    }
+
+    /// Lists of builds show how far this one is: at its beginning and end, and from time to time in between.
+    async fn note(&mut self, now: Time) -> Result<(), LogError> {
+        let facts = self.build.known();
+        let is_recent = |(at, noted): &(Time, Summary)| {
+            let is_same = noted.is_complete == facts.is_complete
+                && noted.exit_code.is_some() == facts.exit_code.is_some();
+            is_same && (now.since(*at) < BETWEEN_NOTES || facts.is_complete)
+        };
+        if self.noted.as_ref().is_some_and(is_recent) {
+            return Ok(());
+        }
+        let Some(summary) = Summary::of(&self.stream, facts) else { return Ok(()) };
+        self.log.note(now, &summary).await?;
+        self.noted = Some((now, summary));
+        Ok(())
     }
 
     /// What others have written meanwhile is skipped.

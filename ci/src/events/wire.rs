@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use kiln_protos::{bep, bes, protobuf};
 use prost::Message;
+use serde::{Deserialize, Serialize};
 
 use super::facts::FileRef;
 use super::{redact, uri};
@@ -11,7 +12,7 @@ use crate::attempts::{BlobName, name};
 use crate::model::Time;
 
 /// Which stream an event belongs to. A build tool has one of its own, and so has whoever starts it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct StreamKey {
     pub instance: String,
     pub build: String,

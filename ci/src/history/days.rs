@@ -59,6 +59,11 @@ impl Day {
             .fold(0, u64::saturating_add)
     }
 
+    /// The share of first attempts that failed although equal inputs passed; nothing where there were none.
+    pub fn flake_rate(&self) -> Option<f64> {
+        (self.first > 0).then(|| self.flaky as f64 / self.first as f64)
+    }
+
     /// What a pass took on average.
     pub fn mean(&self) -> Option<Duration> {
         self.took.checked_div(self.passed).map(Duration::from_millis)

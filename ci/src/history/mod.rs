@@ -11,6 +11,9 @@
 mod catalogue;
 mod compact;
 mod days;
+mod figures;
+mod grid;
+mod overview;
 mod plan;
 mod query;
 pub mod segment;
@@ -25,13 +28,15 @@ use thiserror::Error;
 
 pub use catalogue::{Catalogue, Dead, Fresh, SegmentMeta};
 pub use days::{Day, days};
+pub use figures::{Figures, LOOKED_AT, Suites};
+pub use grid::{Across, Cell, CellState, Column, Grid, GridQuery};
+pub use overview::{Ranked, Tested};
 pub use plan::{Policy, Task, plan};
-pub use query::Ranked;
 
 use crate::attempts::{Attempt, distinct};
 use crate::model::Time;
 use crate::storage::{Damage, Expect, Records, Segments, StorageError, Write};
-use segment::Footer;
+use segment::{Footer, Glance, Invocation};
 
 /// Attempts and cases in one fresh segment; larger commits make several.
 const MAX_FRESH_WEIGHT: u64 = 100_000;
@@ -39,6 +44,11 @@ const MAX_FRESH_WEIGHT: u64 = 100_000;
 /// Footers and fresh segments that are kept in memory.
 const CACHED_FOOTERS: usize = 1024;
 const CACHED_FRESH: usize = 64;
+/// Blocks of attempts seen from afar that are kept in memory, and lists of invocations.
+const CACHED_GLANCES: usize = 512;
+const CACHED_INVOCATIONS: usize = 64;
+/// A list with more invocations is read anew each time.
+const CACHED_LIST: usize = 10_000;
 /// A fresh segment with more than this is read anew each time.
 const CACHED_WEIGHT: u64 = 4096;
 
@@ -58,13 +68,18 @@ pub enum HistoryError {
     Restless,
 }
 
+type Cached<K, V> = Mutex<LruCache<K, Arc<V>>>;
+
 /// The history of all tests of all instances. Any number of processes may use one at the same time.
 pub struct History {
     segments: Arc<dyn Segments>,
     records: Arc<dyn Records>,
     policy: Policy,
-    footers: Mutex<LruCache<String, Arc<Footer>>>,
-    fresh: Mutex<LruCache<String, Arc<Vec<Attempt>>>>,
+    footers: Cached<String, Footer>,
+    fresh: Cached<String, Vec<Attempt>>,
+    /// By segment and first attempt.
+    glances: Cached<(String, u64), Vec<Glance>>,
+    invocations: Cached<String, Vec<Invocation>>,
 }
 
 impl History {
@@ -76,6 +91,8 @@ impl History {
             policy,
             footers: Mutex::new(LruCache::new(cache(CACHED_FOOTERS))),
             fresh: Mutex::new(LruCache::new(cache(CACHED_FRESH))),
+            glances: Mutex::new(LruCache::new(cache(CACHED_GLANCES))),
+            invocations: Mutex::new(LruCache::new(cache(CACHED_INVOCATIONS))),
         }
     }
 

@@ -1,6 +1,6 @@
 //! What is asked of the history.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -13,17 +13,10 @@ use crate::model::{TestKey, Time};
 use crate::storage::Damage;
 
 /// How far the times of one attempt may differ between those who know of it.
-const SKEW: Duration = Duration::from_secs(24 * 3600);
+pub(super) const SKEW: Duration = Duration::from_secs(24 * 3600);
 
 /// Attempts that are read beyond those that are asked for, so that those at the edge are whole.
 const MARGIN: usize = 64;
-
-/// A test and what it came to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ranked {
-    pub test: TestKey,
-    pub sum: Day,
-}
 
 impl History {
     /// The attempts at a test that began last, newest first, with their cases if these are wanted.
@@ -91,62 +84,9 @@ impl History {
         Ok(sum)
     }
 
-    /// The tests of an instance with the most flaky first attempts in these days (from, to: both are
-    /// included), and among equals those that failed most.
-    pub async fn flakiest(
-        &self,
-        instance: &str,
-        from: u64,
-        to: u64,
-        limit: usize,
-    ) -> Result<Vec<Ranked>, HistoryError> {
-        let is_within = |day: u64| (from..=to).contains(&day);
-        let sums =
-            self.with_snapshot(|snapshot| self.sums_in(snapshot, instance, is_within)).await?;
-        let mut ranked: Vec<_> = sums.into_iter().map(|(test, sum)| Ranked { test, sum }).collect();
-        ranked.retain(|it| it.sum.flaky > 0);
-        let rank = |it: &Ranked| (it.sum.flaky, it.sum.failed);
-        ranked.sort_by(|a, b| rank(b).cmp(&rank(a)).then_with(|| a.test.cmp(&b.test)));
-        ranked.truncate(limit);
-        Ok(ranked)
-    }
-
-    async fn sums_in(
-        &self,
-        snapshot: Snapshot,
-        instance: &str,
-        is_within: impl Fn(u64) -> bool,
-    ) -> Result<HashMap<TestKey, Day>, HistoryError> {
-        let mut sums: HashMap<TestKey, Day> = HashMap::new();
-        for it in &snapshot.catalogue.segments {
-            let bytes = self.days_and_tests(it).await?;
-            for (entry, own) in bytes.into_iter().filter(|(it, _)| it.test.instance == instance) {
-                let mut within = own.iter().filter(|(day, _)| is_within(*day)).peekable();
-                if within.peek().is_some() {
-                    let sum = sums.entry(entry.test).or_default();
-                    within.for_each(|(_, day)| sum.add(day));
-                }
-            }
-        }
-        let fresh = self.fresh_of(&snapshot, |it| it.test.instance == instance).await?;
-        let fresh = self.without_known(&snapshot, join(fresh)).await?;
-        let mut by_test: HashMap<TestKey, Vec<Attempt>> = HashMap::new();
-        for it in fresh {
-            by_test.entry(it.test.clone()).or_default().push(it);
-        }
-        for (test, own) in by_test {
-            for (day, own) in days(&own) {
-                if is_within(day) {
-                    sums.entry(test.clone()).or_default().add(&own);
-                }
-            }
-        }
-        Ok(sums)
-    }
-
     /// What was told late of an invocation that is settled waits for its segment to be written anew, so that
     /// nothing counts twice in sums over all tests.
-    async fn without_known(
+    pub(super) async fn without_known(
         &self,
         snapshot: &Snapshot,
         fresh: Vec<Attempt>,
@@ -156,7 +96,7 @@ impl History {
         for it in
             snapshot.catalogue.segments.iter().filter(|it| it.runs > 0 && it.touches(from, to))
         {
-            known.extend(self.invocations(it).await?.into_iter().map(|it| it.id));
+            known.extend(self.invocations(it).await?.iter().map(|it| it.id.clone()));
         }
         Ok(fresh.into_iter().filter(|it| !known.contains(&it.invocation)).collect())
     }
@@ -168,11 +108,24 @@ impl History {
         wanted: impl Fn(&Attempt) -> bool,
     ) -> Result<Vec<Attempt>, HistoryError> {
         let mut found = Vec::new();
-        for (fresh, _) in &snapshot.fresh {
-            let attempts = self.fresh_segment(&fresh.meta).await?;
-            found.extend(attempts.iter().filter(|it| wanted(it)).cloned());
-        }
+        self.each_fresh(snapshot, |it| {
+            if wanted(it) {
+                found.push(it.clone());
+            }
+        })
+        .await?;
         Ok(found)
+    }
+
+    pub(super) async fn each_fresh(
+        &self,
+        snapshot: &Snapshot,
+        mut each: impl FnMut(&Attempt),
+    ) -> Result<(), HistoryError> {
+        for (fresh, _) in &snapshot.fresh {
+            self.fresh_segment(&fresh.meta).await?.iter().for_each(&mut each);
+        }
+        Ok(())
     }
 
     async fn fresh_segment(&self, it: &SegmentMeta) -> Result<Arc<Vec<Attempt>>, HistoryError> {
@@ -257,20 +210,6 @@ impl History {
         own.map_err(|source| damaged(it, source))
     }
 
-    pub(super) async fn invocations(
-        &self,
-        it: &SegmentMeta,
-    ) -> Result<Vec<Invocation>, HistoryError> {
-        let footer = self.footer(it).await?;
-        let mut invocations = Vec::new();
-        for block in &footer.invocations {
-            let sealed = self.segments.read(&it.name, block.range()).await?;
-            let own = segment::invocations_of(&sealed, block);
-            invocations.extend(own.map_err(|source| damaged(it, source))?);
-        }
-        Ok(invocations)
-    }
-
     async fn add_days(
         &self,
         it: &SegmentMeta,
@@ -286,31 +225,6 @@ impl History {
             add(sum, own.map(|(_, day)| day));
         }
         Ok(())
-    }
-
-    /// All tests of a segment with their days.
-    async fn days_and_tests(
-        &self,
-        it: &SegmentMeta,
-    ) -> Result<Vec<(Entry, Vec<(u64, Day)>)>, HistoryError> {
-        let footer = self.footer(it).await?;
-        let mut all = Vec::new();
-        for block in &footer.days {
-            let sealed = self.segments.read(&it.name, block.range()).await?;
-            all.extend(segment::days_of(&sealed, block).map_err(|source| damaged(it, source))?);
-        }
-        let mut tests = Vec::new();
-        for block in &footer.tests {
-            let sealed = self.segments.read(&it.name, block.block.range()).await?;
-            let entries = segment::tests_of(&sealed, &block.block);
-            for entry in entries.map_err(|source| damaged(it, source))? {
-                let at = |it: u64| usize::try_from(it).unwrap_or(usize::MAX);
-                let own = all.get(at(entry.days.start)..at(entry.days.end));
-                let own = own.ok_or_else(|| damaged(it, Damage::Form("day")))?.to_vec();
-                tests.push((entry, own));
-            }
-        }
-        Ok(tests)
     }
 }
 

@@ -102,6 +102,15 @@ impl<'a> In<'a> {
         Ok(text.map_err(|_| Damage::Form("text"))?.to_owned())
     }
 
+    pub fn skip_text(&mut self) -> Result<(), Damage> {
+        let length = self.count()?;
+        self.bytes(length).map(|_| ())
+    }
+
+    pub fn skip_column(&mut self, count: usize) -> Result<(), Damage> {
+        (0..count).try_for_each(|_| self.number().map(|_| ()))
+    }
+
     /// As many as are asked for; a column has at least a byte for each.
     pub fn column(&mut self, count: usize) -> Result<Vec<u64>, Damage> {
         if count > self.0.len() {

@@ -22,9 +22,9 @@ mod write;
 
 pub use footer::{Block, Footer, MAX_FOOTER, RunsBlock, TAIL, TestsBlock, footer_range};
 pub use read::{
-    Entry, days_of, invocations_of, read_all, read_days, runs_of, runs_of_one, tests_of,
+    Entry, days_of, glances_of, invocations_of, read_all, read_days, runs_of, runs_of_one, tests_of,
 };
-pub use runs::Invocation;
+pub use runs::{Glance, Invocation};
 pub use write::{Written, write, write_days};
 
 /// Most bytes of a block, when it is decompressed.

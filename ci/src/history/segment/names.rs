@@ -54,6 +54,21 @@ pub fn get_blob(read: &mut In<'_>) -> Result<BlobName, Damage> {
     Ok(BlobName { hash, size: read.number()? })
 }
 
+/// Passes over a blob's name.
+pub fn skip_blob(read: &mut In<'_>) -> Result<(), Damage> {
+    match read.array()? {
+        [NONE] => return Err(Damage::Form("blob")),
+        [TEXT] => read.skip_text()?,
+        [HEX] => {
+            let [length] = read.array()?;
+            read.bytes(length.into())?;
+        }
+        [UUID] => read.array::<16>().map(|_| ())?,
+        _ => return Err(Damage::Form("name")),
+    }
+    read.number().map(|_| ())
+}
+
 fn uuid(name: &str) -> Option<Vec<u8>> {
     let bytes = name.as_bytes();
     let has_dashes = bytes.len() == 36 && DASHES.iter().all(|at| bytes[*at] == b'-');

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::columns::In;
 use super::footer::{Block, Footer, TAIL, footer_range, get_test};
-use super::runs::{Invocation, get_cases, get_runs};
+use super::runs::{Glance, Invocation, get_cases, get_glances, get_runs};
 use super::{CASES, DAYS, INVOCATIONS, MAX_BLOCK, RUNS, TESTS, VERSION};
 use crate::attempts::Attempt;
 use crate::history::days::Day;
@@ -98,6 +98,12 @@ pub fn runs_of_one(
     let all = attempts_of(sealed, cases, block, |_| Some(&test.test), invocation)?;
     let own = (block.first..).zip(all).filter(|(number, _)| test.runs.contains(number));
     Ok(own.map(|(_, attempt)| attempt).collect())
+}
+
+/// The attempts of a block, seen from afar.
+pub fn glances_of(sealed: &[u8], block: &Block) -> Result<Vec<Glance>, Damage> {
+    let raw = storage::open(RUNS, VERSION, sealed, MAX_BLOCK)?;
+    get_glances(&raw, bounded(block.count, &In(&raw))?)
 }
 
 fn attempts_of<'a>(

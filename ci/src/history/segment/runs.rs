@@ -12,26 +12,37 @@ use crate::storage::Damage;
 /// An invocation, as a segment knows it once for all its attempts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Invocation {
+    pub instance: String,
     pub id: String,
     pub commit: Option<String>,
     pub branch: Option<String>,
+    /// When the first of its attempts in this segment began.
+    pub from: Time,
 }
 
 impl Invocation {
     pub fn of(it: &Attempt) -> Self {
-        let (commit, branch) = (it.commit.clone(), it.branch.clone());
-        Self { id: it.invocation.clone(), commit, branch }
+        Self {
+            instance: it.test.instance.clone(),
+            id: it.invocation.clone(),
+            commit: it.commit.clone(),
+            branch: it.branch.clone(),
+            from: it.started,
+        }
     }
 
     pub fn put(&self, out: &mut Out) {
         names::put(out, Some(&self.id));
         names::put(out, self.commit.as_deref());
         names::put(out, self.branch.as_deref());
+        out.text(&self.instance);
+        out.number(self.from.0);
     }
 
     pub fn get(read: &mut In<'_>) -> Result<Self, Damage> {
         let id = names::get(read)?.ok_or(Damage::Form("invocation"))?;
-        Ok(Self { id, commit: names::get(read)?, branch: names::get(read)? })
+        let (commit, branch) = (names::get(read)?, names::get(read)?);
+        Ok(Self { instance: read.text()?, id, commit, branch, from: Time(read.number()?) })
     }
 }
 
@@ -147,6 +158,54 @@ pub fn get_runs(
     }
     read.end()?;
     Ok(attempts)
+}
+
+/// What can be seen of an attempt from afar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Glance {
+    /// Its number among the invocations of the segment.
+    pub invocation: u64,
+    pub outcome: Outcome,
+    pub known: Known,
+    pub run: u32,
+    pub shard: u32,
+    pub took: Option<Duration>,
+}
+
+/// The attempts of a block, without what takes long to read.
+pub fn get_glances(bytes: &[u8], count: usize) -> Result<Vec<Glance>, Damage> {
+    let mut read = In(bytes);
+    (0..read.count()?).try_for_each(|_| read.skip_text())?;
+    (0..read.count()?).try_for_each(|_| names::skip_blob(&mut read))?;
+    let identities = read.count()?;
+    read.bytes(identities.saturating_mul(16))?;
+    (0..read.count()?).try_for_each(|_| skip_failure(&mut read))?;
+    let invocations = read.column(count)?;
+    read.skip_column(count)?;
+    let bits = read.bytes(count)?;
+    let (runs, shards) = (read.column(count)?, read.column(count)?);
+    read.skip_column(count)?;
+    read.skip_column(count)?;
+    let took = read.column(count)?;
+    let small = |it: u64| u32::try_from(it).map_err(|_| Damage::Form("slot"));
+    let glance = |at: usize| {
+        Ok(Glance {
+            invocation: invocations[at],
+            outcome: outcome_of(bits[at] & 7)?,
+            known: Known::from_bits(bits[at] >> 3).ok_or(Damage::Form("source"))?,
+            run: small(runs[at])?,
+            shard: small(shards[at])?,
+            took: duration(took[at]),
+        })
+    };
+    (0..count).map(glance).collect()
+}
+
+fn skip_failure(read: &mut In<'_>) -> Result<(), Damage> {
+    if read.array()? != [0] {
+        read.array::<8>()?;
+    }
+    read.skip_text()
 }
 
 /// The cases of the same attempts.

@@ -104,16 +104,25 @@ impl File {
 
     fn attempts(&mut self, attempts: &[Attempt]) -> Result<(), Damage> {
         let mut invocations: Vec<Invocation> = Vec::new();
-        let mut known: HashMap<(&str, Option<&str>, Option<&str>), u64> = HashMap::new();
+        let mut known: HashMap<_, usize> = HashMap::new();
         let mut rows = Vec::with_capacity(attempts.len());
         for attempt in attempts {
-            let of =
-                (attempt.invocation.as_str(), attempt.commit.as_deref(), attempt.branch.as_deref());
+            let of = (
+                attempt.test.instance.as_str(),
+                attempt.invocation.as_str(),
+                attempt.commit.as_deref(),
+                attempt.branch.as_deref(),
+            );
             let invocation = *known.entry(of).or_insert_with(|| {
                 invocations.push(Invocation::of(attempt));
-                invocations.len() as u64 - 1
+                invocations.len() - 1
             });
-            rows.push(Row { attempt, invocation });
+            let from = &mut invocations[invocation].from;
+            // 0 says that nobody knows.
+            if *from == Time(0) || Time(0) < attempt.started && attempt.started < *from {
+                *from = attempt.started;
+            }
+            rows.push(Row { attempt, invocation: invocation as u64 });
         }
         let mut first = 0;
         while first < rows.len() {
