@@ -112,6 +112,7 @@ impl Server {
                 security: admission.security(),
                 names_properties: admission.metrics_may_name_properties(),
                 redis: redis_times,
+                history: tests.history.clone(),
             },
             options.otlp.as_ref(),
             &common.base_url,

@@ -12,18 +12,20 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
 use super::collectors::Latest;
+use super::test_figures::TestFigures;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The route `/metrics`; the queue is asked first, where there is one.
-pub fn router(registry: Arc<Registry>, queue: Option<Latest>) -> Router {
+/// The route `/metrics`; a server's queue is asked first.
+pub fn router(registry: Arc<Registry>, server: Option<(Latest, TestFigures)>) -> Router {
     Router::new().route(
         "/metrics",
         get(move |headers: HeaderMap| {
-            let (registry, queue) = (registry.clone(), queue.clone());
+            let (registry, server) = (registry.clone(), server.clone());
             async move {
-                if let Some(queue) = queue {
+                if let Some((queue, tests)) = server {
+                    tests.refresh();
                     queue.refresh().await;
                 }
                 answer(&registry, &headers)

@@ -11,6 +11,7 @@ mod process;
 pub mod redis;
 pub mod requests;
 pub mod stages;
+mod test_figures;
 #[cfg(test)]
 mod tests;
 mod traces;
@@ -23,6 +24,7 @@ use prometheus_client::registry::Registry;
 use collectors::{Latest, Sources};
 use observer::Observer;
 use stages::Stages;
+use test_figures::TestFigures;
 use traces::{Exporter, SpanCounters, Traces};
 
 pub use logs::start;
@@ -33,6 +35,7 @@ pub use traces::{EndpointError, OtlpOptions};
 pub struct Telemetry {
     observer: Observer,
     queue: Latest,
+    tests: TestFigures,
     registry: Arc<Registry>,
 }
 
@@ -65,6 +68,7 @@ impl Telemetry {
             images,
             tools,
             inputs,
+            history,
         } = observed;
         let (stages, spans) = (Arc::new(Stages::default()), Arc::new(SpanCounters::default()));
         let traces = otlp
@@ -74,6 +78,7 @@ impl Telemetry {
         let observer = Observer::start(events, stages.clone(), traces);
         let mut registry = Registry::default();
         let queue = Latest::new(scheduler);
+        let tests = TestFigures::new(history);
         registry.register_collector(Box::new(Sources {
             storage,
             queue: queue.clone(),
@@ -89,13 +94,14 @@ impl Telemetry {
             stages,
             spans,
             redis,
+            tests: tests.clone(),
         }));
-        Ok(Self { observer, queue, registry: Arc::new(registry) })
+        Ok(Self { observer, queue, tests, registry: Arc::new(registry) })
     }
 
     /// `GET /metrics`.
     pub fn routes(&self) -> Router {
-        exposition::router(self.registry.clone(), Some(self.queue.clone()))
+        exposition::router(self.registry.clone(), Some((self.queue.clone(), self.tests.clone())))
     }
 
     /// Takes in what was published before, and sends the traces that are left.

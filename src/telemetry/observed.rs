@@ -5,6 +5,7 @@ use std::sync::Arc;
 use kiln_cas::events::Events;
 use kiln_cas::stores::{StorageStats, Transfers};
 use kiln_ci::Recordings;
+use kiln_ci::history::History;
 use kiln_executor::WorkerStatus;
 use kiln_executor::images::ImageStats;
 use kiln_executor::input_root::InputStats;
@@ -43,6 +44,7 @@ pub struct Observed<'a> {
     pub images: Arc<ImageStats>,
     pub tools: Arc<ToolStats>,
     pub inputs: Arc<InputStats>,
+    pub history: Arc<History>,
 }
 
 /// What the metrics of `kiln worker` are about.

@@ -10,6 +10,8 @@ use kiln_cas::budget::Budget;
 use kiln_cas::events::Events;
 use kiln_cas::logs::LogStreams;
 use kiln_cas::stores::{Storage, StorageConfig};
+use kiln_ci::history::History;
+use kiln_ci::storage::memory::Memory;
 use kiln_executor::WorkerStatus;
 use kiln_scheduler::fanout::NoReports;
 use kiln_scheduler::hermeticity::Checker;
@@ -83,6 +85,7 @@ async fn the_manual_names_every_metric_and_no_other() {
         reports: Arc::new(NoReports),
     };
     let scheduler = Scheduler::start(SchedulerConfig::default(), parts);
+    let memory = Arc::new(Memory::default());
     let observed = Observed {
         events: &events,
         storage: storage.stats.clone(),
@@ -97,6 +100,7 @@ async fn the_manual_names_every_metric_and_no_other() {
         images: Arc::default(),
         tools: Arc::default(),
         inputs: Arc::default(),
+        history: Arc::new(History::new(memory.clone(), memory, Default::default())),
     };
     let telemetry = Telemetry::start(observed, None, "test").unwrap();
 

@@ -14,6 +14,7 @@ mod security;
 mod shared;
 mod storage;
 mod telemetry;
+mod tests;
 mod tools;
 mod worker;
 
@@ -35,6 +36,7 @@ use super::process::ProcessStats;
 use super::redis::RedisTimes;
 use super::requests::Requests;
 use super::stages::Stages;
+use super::test_figures::TestFigures;
 use super::traces::SpanCounters;
 use families::Families;
 
@@ -54,6 +56,7 @@ pub struct Sources {
     pub stages: Arc<Stages>,
     pub spans: Arc<SpanCounters>,
     pub redis: Arc<RedisTimes>,
+    pub tests: TestFigures,
 }
 
 /// The queue as it was when the metrics were last asked for: it may be elsewhere, and encoding
@@ -115,6 +118,7 @@ impl Collector for Sources {
         images::encode(&mut families, &self.images)?;
         tools::encode(&mut families, &self.tools)?;
         actions::encode_journal(&mut families, &journal)?;
+        tests::encode(&mut families, &self.tests.get())?;
         telemetry::encode(&mut families, &self.stages, &self.spans)?;
         process::encode(&mut families, &ProcessStats::read())
     }

@@ -1,0 +1,45 @@
+//! The history of tests.
+
+use std::fmt::Error;
+
+use kiln_ci::history::Figures;
+
+use super::families::Families;
+
+pub fn encode(families: &mut Families<'_>, figures: &Figures) -> Result<(), Error> {
+    let (sum, suites) = (&figures.sum, &figures.suites);
+    families.gauge("kiln_tests", "Tests that ran in the last 14 days.", figures.tests)?;
+    families.gauges(
+        "kiln_test_attempts",
+        "Attempts at tests in the last 14 days, by how they ended.",
+        [
+            ([("outcome", "passed")], sum.passed),
+            ([("outcome", "failed")], sum.failed),
+            ([("outcome", "timed_out")], sum.timed_out),
+            ([("outcome", "skipped")], sum.skipped),
+            ([("outcome", "infrastructure")], sum.infrastructure),
+        ],
+    )?;
+    families.gauge(
+        "kiln_test_first_attempts",
+        "First attempts at tests in the last 14 days, retries left out.",
+        sum.first,
+    )?;
+    families.gauge(
+        "kiln_test_flaky_attempts",
+        "Of these: failed although equal inputs passed in the same invocation.",
+        sum.flaky,
+    )?;
+    families.gauges(
+        "kiln_test_false_red_ratio",
+        "Share of the newest 100 invocations that would have been red without retries.",
+        [("observed", suites.observed()), ("predicted", suites.predicted)]
+            .into_iter()
+            .filter_map(|(kind, share)| Some(([("kind", kind)], share?))),
+    )?;
+    families.gauges(
+        "kiln_test_shard_balance_ratio",
+        "What a shard took on average, as a share of the longest one, in the newest 100 invocations.",
+        suites.balance.map(|balance| ([("of", "shards")], balance)),
+    )
+}

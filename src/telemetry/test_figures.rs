@@ -1,0 +1,64 @@
+//! Figures of the history of tests, as metrics show them: made beside what is asked, at most once a minute.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use kiln_ci::history::{Figures, History, HistoryError};
+use kiln_ci::model::Time;
+use tokio::runtime::Handle;
+
+/// Days that figures are of, this one included.
+const DAYS: u64 = 14;
+/// How old they may be.
+const FRESH: Duration = Duration::from_secs(60);
+
+/// What was made last. Clones share it.
+#[derive(Clone)]
+pub struct TestFigures {
+    history: Arc<History>,
+    latest: Arc<Mutex<Latest>>,
+}
+
+#[derive(Default)]
+struct Latest {
+    figures: Arc<Figures>,
+    /// When they were begun.
+    begun: Option<Instant>,
+}
+
+impl TestFigures {
+    pub fn new(history: Arc<History>) -> Self {
+        Self { history, latest: Arc::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Latest> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nothing before the first ones were made.
+    pub fn get(&self) -> Arc<Figures> {
+        self.lock().figures.clone()
+    }
+
+    /// Begins to make new ones where those that are there are old. Must be called within a runtime.
+    pub fn refresh(&self) {
+        let now = Instant::now();
+        let mut latest = self.lock();
+        if latest.begun.is_some_and(|begun| now.duration_since(begun) < FRESH) {
+            return;
+        }
+        latest.begun = Some(now);
+        let (own, runtime) = (self.clone(), Handle::current());
+        tokio::task::spawn_blocking(move || match runtime.block_on(own.make()) {
+            Ok(figures) => own.lock().figures = Arc::new(figures),
+            Err(error) => tracing::warn!(%error, "no figures of tests"),
+        });
+    }
+
+    async fn make(&self) -> Result<Figures, HistoryError> {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let today = Time(u64::try_from(since.as_millis()).unwrap_or(u64::MAX)).day();
+        let days = today.saturating_sub(DAYS - 1)..=today.saturating_add(1);
+        self.history.figures(&self.history.tested(days).await?).await
+    }
+}
