@@ -105,8 +105,19 @@ const GRPC: &[(&str, Methods)] = &[
 ];
 
 /// First segments of the paths of pages and their API, which have precedence over the HTTP cache.
-const PAGES: [&str; 9] =
-    ["", "builds", "actions", "queue", "hermeticity", "blobs", "api", "style.css", "favicon.svg"];
+const PAGES: [&str; 11] = [
+    "",
+    "builds",
+    "actions",
+    "tests",
+    "queue",
+    "hermeticity",
+    "profile",
+    "blobs",
+    "api",
+    "style.css",
+    "favicon.svg",
+];
 
 /// Where reports of tests become history.
 pub const IMPORT: &str = "/api/v1/tests/import";
@@ -170,6 +181,7 @@ mod tests {
         for (method, path, permission) in [
             ("GET", "/".to_owned(), pages),
             ("GET", "/builds/x/ac/y".to_owned(), pages),
+            ("GET", "/tests/grid".to_owned(), pages),
             ("GET", format!("/cas/tree/sha256/{hash}/1"), pages),
             ("GET", "/api/v1/status".to_owned(), pages),
             ("POST", IMPORT.to_owned(), Instance(WriteBlobs)),

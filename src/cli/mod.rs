@@ -86,8 +86,18 @@ enum Command {
 }
 
 /// Commands that ask no server: flags that say which one are neither shown nor taken there.
-const LOCAL: [&str; 9] =
-    ["serve", "index", "impact", "tests", "release", "token", "config", "man", "completions"];
+const LOCAL: [&str; 10] = [
+    "serve",
+    "index",
+    "impact",
+    "tests shards",
+    "tests import",
+    "release",
+    "token",
+    "config",
+    "man",
+    "completions",
+];
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
@@ -106,10 +116,16 @@ fn command() -> clap::Command {
     let mut command = Cli::command();
     // Hands flags that are common to client commands on to every command.
     command.build();
-    command.mut_subcommands(|command| match LOCAL.contains(&command.get_name()) {
+    command.mut_subcommands(|command| where_local(command, ""))
+}
+
+/// `above`: the commands that it is one of, each with a space behind it.
+fn where_local(command: clap::Command, above: &str) -> clap::Command {
+    let name = format!("{above}{}", command.get_name());
+    match LOCAL.contains(&&*name) {
         true => without_client_flags(command),
-        false => command,
-    })
+        false => command.mut_subcommands(|inner| where_local(inner, &format!("{name} "))),
+    }
 }
 
 fn without_client_flags(command: clap::Command) -> clap::Command {
@@ -121,9 +137,12 @@ fn without_client_flags(command: clap::Command) -> clap::Command {
 }
 
 fn refuse_client_flags(matches: &ArgMatches) -> Result<(), CliError> {
-    let Some((name, inner)) = matches.subcommand().filter(|(name, _)| LOCAL.contains(name)) else {
-        return Ok(());
-    };
+    let (mut name, mut inner) = (String::new(), matches);
+    while !LOCAL.contains(&&*name) {
+        let Some((next, below)) = inner.subcommand() else { return Ok(()) };
+        name = format!("{name} {next}").trim_start().to_owned();
+        inner = below;
+    }
     let given = |flag: &&&str| inner.value_source(flag) == Some(ValueSource::CommandLine);
     let Some(flag) = target::FLAGS.iter().find(given) else { return Ok(()) };
     let flag = flag.replace('_', "-");
@@ -145,7 +164,7 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Cas(command) => block_on(command.run(&cli.target.target()?)),
         Command::Index(command) => block_on(command.run()),
         Command::Impact(command) => block_on(command.run()),
-        Command::Tests(command) => command.run(),
+        Command::Tests(command) => block_on(command.run(|| cli.target.target())),
         Command::Release(command) => command.run(),
         Command::Token(command) => command.run(),
         Command::Config(command) => command.run(),

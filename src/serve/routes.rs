@@ -48,6 +48,7 @@ fn pages(
         journal: services.journal.clone(),
         hermeticity: services.hermeticity.clone(),
         tests: tests.clone(),
+        kept: Default::default(),
         queue: Arc::new(services.scheduler.clone()),
         storage: Arc::new(move || stats.snapshot()),
         shared: storage.stats.shared_blobs().map(|blobs| Arc::new(blobs) as _),

@@ -14,12 +14,18 @@ const DEFAULT_LIMIT: usize = 50;
 /// Most entries of one answer.
 const MAX_LIMIT: usize = 1000;
 
-pub fn page(limit: Option<usize>, before: Option<&str>) -> Result<Page, WebError> {
+/// How many entries an answer has.
+pub fn limit(limit: Option<usize>) -> Result<usize, WebError> {
     let limit = limit.unwrap_or(DEFAULT_LIMIT);
     if limit == 0 || limit > MAX_LIMIT {
         let message = format!("limit {limit} is not between 1 and {MAX_LIMIT}");
-        return Err(WebError::invalid(message, "Ask for less, and go on with `before`."));
+        return Err(WebError::invalid(message, "Ask for less, and go on with the next page."));
     }
+    Ok(limit)
+}
+
+pub fn page(limit: Option<usize>, before: Option<&str>) -> Result<Page, WebError> {
+    let limit = self::limit(limit)?;
     let before = match before {
         None => None,
         Some(text) => Some(parse_cursor(text).ok_or_else(|| {
@@ -49,7 +55,6 @@ pub fn arguments<T>(arguments: Result<Arguments<T>, QueryRejection>) -> Result<T
 }
 
 pub async fn unknown() -> ApiError {
-    let hint =
-        "There are status, actions, executions, find, builds, workers, queue and hermeticity.";
+    let hint = "There are status, actions, executions, find, builds, tests, workers, queue and hermeticity.";
     ApiError::from(WebError::not_found("no such part of the API", hint))
 }

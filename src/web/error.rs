@@ -5,6 +5,8 @@ use axum::response::{Html, IntoResponse, Response};
 use http::StatusCode;
 use kiln_cas::StoreError;
 use kiln_cas::records::RecordsError;
+use kiln_ci::events::LogError;
+use kiln_ci::history::HistoryError;
 use kiln_net::causes::chain;
 use kiln_scheduler::api::Unavailable;
 
@@ -27,6 +29,24 @@ impl WebError {
     pub fn invalid(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { status: StatusCode::BAD_REQUEST, message: message.into(), hint: hint.into() }
     }
+
+    /// Too much is asked for at once.
+    pub fn busy() -> Self {
+        Self {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            message: "too many requests that read much at once".to_owned(),
+            hint: "Try again in a moment.".to_owned(),
+        }
+    }
+
+    /// Something broke here.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self {
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            message: message.into(),
+            hint: "The server's log has more.".to_owned(),
+        }
+    }
 }
 
 impl From<RecordsError> for WebError {
@@ -37,6 +57,31 @@ impl From<RecordsError> for WebError {
         };
         let hint = "The journal could not be read; the server's log has more.".to_owned();
         Self { status, message: chain(&error), hint }
+    }
+}
+
+impl From<HistoryError> for WebError {
+    fn from(error: HistoryError) -> Self {
+        let status = match error {
+            HistoryError::Storage(_) | HistoryError::Restless => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        tracing::warn!(error = %chain(&error), "the history of tests was asked in vain");
+        let hint = "The history of tests could not be read; the server's log has more.".to_owned();
+        Self { status, message: error.to_string(), hint }
+    }
+}
+
+impl From<LogError> for WebError {
+    fn from(error: LogError) -> Self {
+        let status = match error {
+            LogError::Storage { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            LogError::Damaged { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        tracing::warn!(error = %chain(&error), "build events were asked for in vain");
+        let hint =
+            "The events of the build could not be read; the server's log has more.".to_owned();
+        Self { status, message: "what the build told of itself cannot be read".to_owned(), hint }
     }
 }
 

@@ -105,6 +105,12 @@ pub fn utc(at: i64) -> String {
     format!("{:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}Z", date.year())
 }
 
+/// `2026-11-23` of a day's number since the Unix epoch.
+pub fn date(day: u64) -> String {
+    let at = i64::try_from(day).unwrap_or(i64::MAX).saturating_mul(86_400_000_000_000);
+    utc(at)[..10].to_owned()
+}
+
 /// `07:41` of nanoseconds since the Unix epoch, in UTC.
 pub fn clock(at: i64) -> String {
     utc(at)[11..16].to_owned()

@@ -27,8 +27,8 @@ const MAX_PIECES: usize = 16;
 const KEPT: u64 = 2;
 
 /// What a report does not say.
-#[derive(Debug, Deserialize)]
-struct Asked {
+#[derive(Debug, Deserialize, schemars::JsonSchema)]
+pub struct Asked {
     commit: String,
     branch: Option<String>,
     suite: Option<String>,

@@ -1,4 +1,4 @@
-//! Web pages and the JSON API: read-only views of builds, actions, workers, blobs and hermeticity checks,
+//! Web pages and the JSON API: read-only views of builds, actions, tests, workers, blobs and hermeticity checks,
 //! a folder for each. A folder has its pages, its part of the API, and the routes to both.
 //!
 //! Pages are rendered on the server, need no script and load nothing from elsewhere.
@@ -16,11 +16,15 @@ pub mod format;
 mod hermeticity;
 mod imports;
 pub mod json;
+mod kept;
 mod live;
+mod openapi;
 mod overview;
+mod profile;
 mod routes;
 mod security;
 mod state;
+mod suite;
 #[cfg(test)]
 mod tests;
 mod workers;

@@ -8,29 +8,37 @@ use super::design::layout;
 use super::error::WebError;
 use super::state::WebState;
 use super::{
-    actions, api, blobs, builds, format, hermeticity, imports, overview, security, workers,
+    actions, blobs, builds, format, hermeticity, imports, openapi, overview, profile, security,
+    suite, workers,
 };
 
-/// All routes. Each answers GET (and HEAD) only, but for imports; answers carry a strict content security policy.
-pub fn router(state: WebState) -> Router {
-    let api = Router::new()
+/// What is below `/api/v1`.
+pub fn api() -> Router<WebState> {
+    Router::new()
         .merge(overview::api())
         .merge(builds::api())
         .merge(actions::api())
+        .merge(suite::api())
         .merge(workers::api())
         .merge(hermeticity::api())
         .merge(imports::api())
-        .fallback(api::unknown);
+        .route("/openapi.json", get(openapi::document))
+}
+
+/// All routes. Each answers GET (and HEAD) only, but for imports; answers carry a strict content security policy.
+pub fn router(state: WebState) -> Router {
     Router::new()
         .merge(overview::pages())
         .merge(builds::pages())
         .merge(actions::pages())
+        .merge(suite::pages())
         .merge(workers::pages())
         .merge(blobs::pages())
+        .merge(profile::pages())
         .merge(hermeticity::pages())
         .route("/style.css", get(layout::stylesheet))
         .route("/favicon.svg", get(layout::favicon))
-        .nest("/api/v1", api)
+        .nest("/api/v1", self::api().fallback(super::api::unknown))
         .layer(axum::middleware::map_response(security::headers))
         .with_state(state)
 }

@@ -18,6 +18,7 @@ use kiln_scheduler::journal::Journal;
 use kiln_scheduler::{BaseUrl, Scheduler, Snapshot};
 
 use super::json;
+use super::kept::Kept;
 use crate::reload::Reloads;
 
 /// The scheduler as pages see it.
@@ -63,6 +64,8 @@ pub struct WebState {
     pub hermeticity: Checker,
     /// The history of tests, and streams of build events.
     pub tests: CiServices,
+    /// What pages keep between requests.
+    pub kept: Kept,
     pub queue: Arc<dyn QueueView>,
     pub storage: Arc<dyn Fn() -> StorageSnapshot + Send + Sync>,
     /// `None`: nothing is shared with other servers.

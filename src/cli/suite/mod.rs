@@ -1,17 +1,22 @@
-//! `kiln tests`: what runs of tests say, from files. No server is asked.
+//! `kiln tests`: what runs of tests say, from files and from a server.
 
 mod files;
 mod import;
+mod list;
 mod shards;
+mod show;
 
 use clap::{Args, Subcommand};
 
 use crate::cli::error::{CliError, Exit};
+use crate::cli::target::Target;
 
-/// Cut a suite into shards, and read what test runners report.
+/// See how tests do, cut a suite into shards, and read what test runners report.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
+  kiln tests list --outcome failing --sort failures
+  kiln tests show //app/parser:parser_test
   kiln tests shards --durations .test_durations --shards 8
   kiln tests shards --durations .test_durations --target-time 5m --format json
   kiln tests import --junit report.xml --dry-run")]
@@ -22,13 +27,21 @@ pub struct TestsCommand {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    List(list::List),
+    Show(show::Show),
     Shards(shards::Shards),
     Import(import::Import),
 }
 
 impl TestsCommand {
-    pub fn run(self) -> Result<Exit, CliError> {
+    /// `target` is asked for only where a server is.
+    pub async fn run(
+        self,
+        target: impl FnOnce() -> Result<Target, CliError>,
+    ) -> Result<Exit, CliError> {
         match self.what {
+            What::List(list) => list.run(&target()?).await,
+            What::Show(show) => show.run(&target()?).await,
             What::Shards(shards) => shards.run(),
             What::Import(import) => import.run(),
         }

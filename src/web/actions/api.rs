@@ -32,7 +32,7 @@ pub async fn action(
     Ok(Json(answer::action(&loaded, &base_url, logs, running, why)))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 pub struct Compared {
     /// `HASH/SIZE` of the earlier action; without, the last run of the same target and mnemonic.
     before: Option<String>,

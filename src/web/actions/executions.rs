@@ -12,7 +12,7 @@ use crate::web::find;
 use crate::web::json::{Execution, Executions, Found, cursor};
 use crate::web::state::WebState;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 pub struct Filter {
     /// `HASH/SIZE`, with `sha256/` or `blake3/` in front; without, SHA-256.
     action: Option<String>,
@@ -73,7 +73,7 @@ pub async fn one(
     Ok(Json(Execution::from(&entry)))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 pub struct Name {
     name: String,
 }

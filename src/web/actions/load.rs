@@ -19,7 +19,7 @@ use crate::web::state::WebState;
 /// Runs that are listed.
 const RUNS: usize = 12;
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, schemars::JsonSchema)]
 pub struct Options {
     #[serde(default)]
     instance: String,

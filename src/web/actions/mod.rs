@@ -1,9 +1,9 @@
 //! Actions: what each was and did, and why it was not cached.
 
 mod answer;
-mod api;
+pub(super) mod api;
 pub mod compare;
-mod executions;
+pub(super) mod executions;
 pub mod explain;
 pub mod load;
 mod page;

@@ -2,6 +2,7 @@
 
 mod download;
 pub mod page;
+pub mod present;
 pub mod tree;
 
 use axum::Router;

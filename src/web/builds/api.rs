@@ -7,14 +7,16 @@ use kiln_scheduler::journal::BuildSummary;
 use serde::Deserialize;
 
 use super::progress::Progress;
-use crate::web::api::{arguments, page};
+use super::search::Search;
+use super::told;
+use crate::web::api::{arguments, limit, page};
 use crate::web::error::{ApiError, WebError};
 use crate::web::format::now;
-use crate::web::json::{Build, Builds, cursor};
+use crate::web::json::{Build, Builds, Invocation, Invocations, Told, cursor};
 use crate::web::state::WebState;
 use crate::web::{find, live};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 pub struct BuildsFilter {
     limit: Option<usize>,
     before: Option<String>,
@@ -34,6 +36,17 @@ pub async fn builds(
     Ok(Json(Builds { builds: found.iter().map(build).collect(), next_before }))
 }
 
+pub async fn invocations(
+    State(state): State<WebState>,
+    wanted: Result<Arguments<Search>, QueryRejection>,
+) -> Result<Json<Invocations>, ApiError> {
+    let wanted = arguments(wanted)?;
+    wanted.check()?;
+    let found = wanted.find(&state.tests.streams, limit(wanted.limit)?).await?;
+    let invocations = found.builds.iter().map(|it| Invocation::from(&it.summary)).collect();
+    Ok(Json(Invocations { invocations, next_before: found.next }))
+}
+
 pub async fn build(
     State(state): State<WebState>,
     Path(invocation): Path<String>,
@@ -41,10 +54,12 @@ pub async fn build(
     let queue = state.queue.snapshot().await?;
     let invocation = find::invocation(&state, &queue, &invocation).await?;
     let operations = live::of_build(&state, &queue, &invocation).await;
+    let told = told::load(&state, &invocation).await?;
+    let told = told.map(|told| Told::new(&told.noted.summary, &told.view));
     let build = match state.journal.build(&invocation).await? {
         Some(build) => build,
-        // It has begun in this moment.
-        None if !operations.is_empty() => {
+        // It has begun in this moment, or asks for nothing here.
+        None if !operations.is_empty() || told.is_some() => {
             BuildSummary { invocation_id: invocation, ..BuildSummary::default() }
         }
         None => {
@@ -54,5 +69,5 @@ pub async fn build(
         }
     };
     let progress = Progress::of(&state.journal, &build, &queue, now());
-    Ok(Json(Build { operations, ..Build::new(&build, progress) }))
+    Ok(Json(Build { operations, told, ..Build::new(&build, progress) }))
 }

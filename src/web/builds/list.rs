@@ -4,11 +4,12 @@ use axum::extract::{Query as Arguments, State};
 use axum::response::Html;
 use kiln_scheduler::Snapshot;
 use kiln_scheduler::journal::{BuildSummary, Page};
-use maud::html;
+use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::progress::Progress;
-use super::rows;
+use super::search::Search;
+use super::{rows, told_list};
 use crate::web::design::layout::{self, Live, Place};
 use crate::web::design::parts;
 use crate::web::error::WebError;
@@ -24,19 +25,31 @@ pub struct Paging {
     hold: Option<String>,
 }
 
+/// What stands above the list, where any build told of itself.
+async fn search(state: &WebState) -> Result<Markup, WebError> {
+    let is_any = !state.tests.streams.builds(None, 1).await?.is_empty();
+    Ok(html! { @if is_any { section.panel.slim { (told_list::form(&Search::default())) } } })
+}
+
 pub async fn page(
     State(state): State<WebState>,
     LinksFrom(base_url): LinksFrom,
     Arguments(paging): Arguments<Paging>,
+    Arguments(wanted): Arguments<Search>,
 ) -> Result<Html<String>, WebError> {
+    if wanted.is_used() {
+        return told_list::page(&state, &wanted).await;
+    }
     let before = paging.before.as_deref().and_then(parse_cursor);
     let builds = state.journal.builds(Page { before, limit: PAGE }).await?;
     let next = builds.last().filter(|_| builds.len() == PAGE).map(|last| cursor(last.first_seq));
     let builds = with_progress(&state, builds, &state.queue.snapshot().await?);
     let is_lively = before.is_none() && builds.iter().any(|(_, progress)| progress.is_lively);
     let live = Live::of(is_lively, paging.hold.is_some());
+    let search = search(&state).await?;
     let body = html! {
         div.title { h1 { "Builds" } p { (layout::hold(live, "/builds")) } }
+        (search)
         @if builds.is_empty() && before.is_none() {
             section.panel.empty {
                 h2 { "No builds yet" }

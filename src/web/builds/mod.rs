@@ -1,10 +1,14 @@
 //! Builds: the list of them, and what each ran.
 
-mod api;
+pub(super) mod api;
 pub mod list;
+mod open;
 mod page;
 pub mod progress;
 pub mod rows;
+pub(super) mod search;
+mod told;
+mod told_list;
 mod waterfall;
 
 use axum::Router;
@@ -18,5 +22,8 @@ pub fn pages() -> Router<WebState> {
 
 /// What is below `/api/v1`.
 pub fn api() -> Router<WebState> {
-    Router::new().route("/builds", get(api::builds)).route("/builds/{*invocation}", get(api::build))
+    Router::new()
+        .route("/builds", get(api::builds))
+        .route("/builds/{*invocation}", get(api::build))
+        .route("/invocations", get(api::invocations))
 }

@@ -8,8 +8,10 @@ use kiln_scheduler::journal::{BuildSummary, Entry, MAX_PAGE, Page, Query, queue_
 use maud::{Markup, html};
 use serde::Deserialize;
 
+use super::open::running;
 use super::progress::{Progress, State as BuildState};
 use super::rows;
+use super::told::{self, Told};
 use super::waterfall::waterfall;
 use crate::web::actions::rows::{Ended, executions, target};
 use crate::web::design::layout::{self, Live, Place};
@@ -17,10 +19,9 @@ use crate::web::design::text::{build_link, nanos, when};
 use crate::web::design::{chart, parts};
 use crate::web::error::WebError;
 use crate::web::format::{abbreviated, count, counted, duration, encode, now, short};
-use crate::web::json::{Running, cursor, parse_cursor};
+use crate::web::json::{cursor, parse_cursor};
 use crate::web::state::WebState;
-use crate::web::workers::page::{expected, operation_row};
-use crate::web::{ansi, find, live};
+use crate::web::{find, live};
 
 /// Rows of the list of actions.
 const ROWS: usize = 300;
@@ -68,10 +69,13 @@ pub async fn page(
     let queue = state.queue.snapshot().await?;
     let invocation = find::invocation(&state, &queue, &invocation).await?;
     let open = live::of_build(&state, &queue, &invocation).await;
-    let build = match state.journal.build(&invocation).await? {
+    let told = told::load(&state, &invocation).await?;
+    let known = state.journal.build(&invocation).await?;
+    let has_asked = known.is_some() || !open.is_empty();
+    let build = match known {
         Some(build) => build,
-        None if open.is_empty() => return Err(no_build(&invocation)),
-        // It has begun in this moment.
+        None if open.is_empty() && told.is_none() => return Err(no_build(&invocation)),
+        // It has begun in this moment, or asks for nothing here.
         None => BuildSummary { invocation_id: invocation.clone(), ..BuildSummary::default() },
     };
     let progress = Progress::of(&state.journal, &build, &queue, now());
@@ -82,24 +86,33 @@ pub async fn page(
     let address = build_link(&invocation);
     // Who filters or leafs through the list reads it.
     let reads = filter.hold.is_some() || filter.is_used();
-    let live = Live::of(progress.is_lively, reads);
+    let is_lively = progress.is_lively || told.as_ref().is_some_and(Told::is_lively);
+    let live = Live::of(is_lively, reads);
+    let (above, below) = told::sections(&state, told.as_ref()).await?;
     let body = html! {
         div.title {
             p.crumbs { a href="/builds" { "Builds" } " / " }
             h1 { "Build " span.mono { (short(&invocation, 80)) } }
-            p.dim { (rows::progress(&progress)) " " (rows::tool(&build)) " · " (when(build.first_at))
+            p.dim { (rows::progress(&progress))
+                @if has_asked { " " (rows::tool(&build)) " · " (when(build.first_at)) }
                 @if !build.instance_name.is_empty() { " · instance " (short(&build.instance_name, 60)) } }
             p { (layout::hold(live, &address)) }
         }
         (ending(&progress))
-        (tiles(&build, &progress))
-        (running(&state, &open, progress.open))
-        (by_worker(&build, &progress, &entries))
-        div.columns {
-            div.main { (by_mnemonic(&build)) (failed(&entries)) }
-            div.side { (slowest(&entries)) }
+        (above)
+        @if has_asked {
+            (tiles(&build, &progress))
+            (running(&state, &open, progress.open))
+            (by_worker(&build, &progress, &entries))
         }
-        (actions(&build, &entries, &filter))
+        (below)
+        @if has_asked {
+            div.columns {
+                div.main { (by_mnemonic(&build)) (failed(&entries)) }
+                div.side { (slowest(&entries)) }
+            }
+            (actions(&build, &entries, &filter))
+        }
     };
     Ok(layout::live(Place::Builds, &title, state.version, live, &body))
 }
@@ -125,49 +138,6 @@ fn ending(progress: &Progress) -> Markup {
             },
             BuildState::Running | BuildState::Idle => {},
         }
-    }
-}
-
-/// What runs and waits now, with the end of what it has printed.
-fn running(state: &WebState, listed: &[Running], open: u64) -> Markup {
-    let others = open.saturating_sub(listed.len() as u64);
-    html! {
-        @if open > 0 {
-            section.panel {
-                header { h2 { "Running and waiting" }
-                    @if others > 0 {
-                        span.dim { "and " (count(others)) " that joined runs of other builds, or are about to end" }
-                    }
-                }
-                @if !listed.is_empty() {
-                    div.scroll tabindex="0" role="region" aria-label="Running and waiting" {
-                        table.rows {
-                            thead { tr {
-                                th { "Target" } th { "Mnemonic" } th { "Build" } th { "Worker" }
-                                th.num { "For" } th.num { "Expected" } th.num { "Try" } th.num { "Clients" }
-                            } }
-                            tbody { @for one in listed {
-                                (operation_row(&one.operation, one.lacking.as_deref(), expected(state, &one.operation)))
-                                @if !one.output.trim().is_empty() {
-                                    tr.output { td colspan="8" { pre.log.tail { (ansi::markup(last_lines(&one.output))) } } }
-                                }
-                            } }
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Lines shown of what an action in a list has printed.
-const LINES: usize = 4;
-
-fn last_lines(text: &str) -> &str {
-    let text = text.trim_end();
-    match text.rmatch_indices('\n').nth(LINES - 1) {
-        Some((end, _)) => &text[end + 1..],
-        None => text,
     }
 }
 

@@ -17,14 +17,16 @@ const MAX_TITLE: usize = 120;
 pub enum Place {
     Overview,
     Builds,
+    Tests,
     Queue,
     Hermeticity,
     Elsewhere,
 }
 
-const PLACES: [(Place, &str, &str); 4] = [
+const PLACES: [(Place, &str, &str); 5] = [
     (Place::Overview, "/", "Overview"),
     (Place::Builds, "/builds", "Builds"),
+    (Place::Tests, "/tests", "Tests"),
     (Place::Queue, "/queue", "Queue & workers"),
     (Place::Hermeticity, "/hermeticity", "Hermeticity"),
 ];

@@ -4,7 +4,8 @@ use kiln_protos::events::Execution;
 use kiln_scheduler::journal::action_of;
 use maud::{Markup, html};
 
-use crate::web::format::{ago, duration, encode, now, path_of, utc};
+use crate::web::ansi;
+use crate::web::format::{ago, duration, encode, now, path_of, short, utc};
 
 /// The page of the execution's action; `None` where its digest is malformed.
 pub fn action_link(execution: &Execution) -> Option<String> {
@@ -19,6 +20,15 @@ pub fn action_link(execution: &Execution) -> Option<String> {
 
 pub fn build_link(invocation: &str) -> String {
     format!("/builds/{}", encode(invocation, false))
+}
+
+/// At most `limit` characters of what a stranger wrote, without control characters and without those that turn
+/// the direction of what stands behind them.
+pub fn visible(text: &str, limit: usize) -> String {
+    let turns = |c: &char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    // What is beyond is not looked at: names may be long.
+    let text: String = ansi::plain(&short(text, 4 * limit)).chars().filter(|c| !turns(c)).collect();
+    short(&text, limit)
 }
 
 /// A label whose package is dimmer than its name.

@@ -10,7 +10,7 @@ use crate::web::error::ApiError;
 use crate::web::json::{Checked, Checks};
 use crate::web::state::WebState;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 pub struct Filter {
     limit: Option<usize>,
 }

@@ -1,6 +1,6 @@
 //! What hermeticity checks found.
 
-mod api;
+pub(super) mod api;
 mod page;
 
 use axum::Router;

@@ -4,16 +4,18 @@ use std::borrow::Cow;
 
 use kiln_protos::reapi;
 use kiln_scheduler::snapshot::OperationView;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::build::Running;
 use super::digest::{Digest, Property};
 use super::execution::{ActionResult, Execution};
+use super::queue::Operation;
 
 /// What is to be said where [`Action::ran_offline`].
 pub const NO_NETWORK: &str = "none; the property kiln-network=true asks for one";
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Action {
     /// `sha256`, `blake3`.
     pub digest_function: String,
@@ -54,7 +56,7 @@ pub struct Action {
     pub runs: Vec<Execution>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Command {
     pub arguments: Vec<String>,
     pub environment_variables: Vec<Property>,
@@ -63,15 +65,16 @@ pub struct Command {
 }
 
 /// What a name may mean.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Found {
     /// Newest first.
     pub executions: Vec<Execution>,
+    #[schemars(with = "Vec<Operation>")]
     pub operations: Vec<OperationView>,
 }
 
 /// The end of stdout or stderr.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Log {
     /// With the control sequences that colour a terminal.
     pub text: String,
@@ -84,7 +87,7 @@ pub struct Log {
     pub is_cut: bool,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Explanation {
     /// In words.
     pub reasons: Vec<String>,
@@ -98,7 +101,8 @@ pub struct Explanation {
     pub is_cut: bool,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "InputDifference")]
 pub struct Difference {
     /// `input`, `argument`, `environment variable`, `platform property`, `declared output`,
     /// `setting`.

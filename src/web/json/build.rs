@@ -4,19 +4,22 @@ use std::borrow::Cow;
 
 use kiln_scheduler::journal::{BuildSummary, Counts};
 use kiln_scheduler::snapshot::OperationView;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::cursor::cursor;
+use super::queue::Operation;
+use super::told::Told;
 use crate::web::builds::progress::Progress;
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Builds {
     /// The one that began last first.
     pub builds: Vec<Build>,
     pub next_before: Option<String>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Build {
     pub invocation_id: String,
     /// Place of its first execution in the journal: `before=` of the next page.
@@ -26,9 +29,11 @@ pub struct Build {
     pub tool_version: String,
     pub instance_name: String,
     #[serde(with = "super::time")]
+    #[schemars(with = "Option<String>")]
     pub first_at: i64,
     /// When the last answer went out.
     #[serde(with = "super::time")]
+    #[schemars(with = "Option<String>")]
     pub last_at: i64,
     /// `running`: something runs or waits; `idle`; `cancelled`: so ended the last of it; `lost`:
     /// the server that knew what was open is gone. A server is never told that a build ends.
@@ -44,12 +49,16 @@ pub struct Build {
     /// What runs and waits, the oldest first; with one build alone.
     #[serde(default)]
     pub operations: Vec<Running>,
+    /// What it told of itself by build events; with one build alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told: Option<Told>,
 }
 
 /// An action that runs or waits.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Running {
     #[serde(flatten)]
+    #[schemars(with = "Operation")]
     pub operation: OperationView,
     /// It has a worker.
     pub is_running: bool,
@@ -59,7 +68,7 @@ pub struct Running {
     pub lacking: Option<String>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct BuildCounts {
     /// Run by a worker.
     pub executed: u64,
@@ -81,7 +90,7 @@ pub struct BuildCounts {
     pub run_ns: u64,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Mnemonic {
     pub mnemonic: String,
     #[serde(flatten)]
@@ -129,6 +138,7 @@ impl Build {
             counts,
             mnemonics: build.mnemonics.iter().map(mnemonic).collect(),
             operations: Vec::new(),
+            told: None,
         }
     }
 }

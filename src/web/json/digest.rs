@@ -1,9 +1,10 @@
 //! Digests and properties, as every answer writes them.
 
 use kiln_protos::{events, reapi};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Digest {
     pub hash: String,
     pub size_bytes: i64,
@@ -21,7 +22,7 @@ impl From<&reapi::Digest> for Digest {
     }
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Property {
     pub name: String,
     pub value: String,

@@ -6,12 +6,13 @@ use kiln_protos::events::execution::Origin;
 use kiln_protos::{events, reapi};
 use kiln_scheduler::journal::{Class, Entry, STAGES, Stage, between};
 use prost::Message;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::cursor::cursor;
 use super::digest::{Digest, Property};
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Executions {
     /// Newest first.
     pub executions: Vec<Execution>,
@@ -19,7 +20,7 @@ pub struct Executions {
     pub next_before: Option<String>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Execution {
     pub id: String,
     /// Place in the journal: `before=` of the next page.
@@ -62,7 +63,7 @@ pub struct Execution {
     pub shard: Option<Shard>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Shard {
     /// Counted from 1; 0: the whole, put together from all of them.
     pub number: u32,
@@ -88,27 +89,37 @@ impl From<&events::Shard> for Shard {
     }
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Timeline {
     #[serde(with = "super::time")]
+    #[schemars(with = "Option<String>")]
     pub received: i64,
     #[serde(with = "super::time")]
+    #[schemars(with = "Option<String>")]
     pub queued: i64,
     #[serde(with = "super::time")]
+    #[schemars(with = "Option<String>")]
     pub leased: i64,
     #[serde(with = "super::time")]
+    #[schemars(with = "Option<String>")]
     pub input_fetch_start: i64,
     #[serde(with = "super::time")]
+    #[schemars(with = "Option<String>")]
     pub input_fetch_end: i64,
     #[serde(with = "super::time")]
+    #[schemars(with = "Option<String>")]
     pub run_start: i64,
     #[serde(with = "super::time")]
+    #[schemars(with = "Option<String>")]
     pub run_end: i64,
     #[serde(with = "super::time")]
+    #[schemars(with = "Option<String>")]
     pub upload_start: i64,
     #[serde(with = "super::time")]
+    #[schemars(with = "Option<String>")]
     pub upload_end: i64,
     #[serde(with = "super::time")]
+    #[schemars(with = "Option<String>")]
     pub finished: i64,
 }
 
@@ -135,7 +146,7 @@ impl Timeline {
     }
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ActionResult {
     pub output_files: Vec<OutputFile>,
     pub output_directories: Vec<OutputDirectory>,
@@ -145,20 +156,20 @@ pub struct ActionResult {
     pub exit_code: i32,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct OutputFile {
     pub path: String,
     pub digest: Option<Digest>,
     pub is_executable: bool,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct OutputDirectory {
     pub path: String,
     pub tree_digest: Option<Digest>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct OutputSymlink {
     pub path: String,
     pub target: String,

@@ -1,19 +1,21 @@
 //! What checks found.
 
 use kiln_protos::hermeticity::{self, Condition, Verdict, difference::Kind};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Checks {
     pub checks: Vec<Checked>,
 }
 
 /// One action that was run again.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Checked {
     #[serde(with = "super::time")]
+    #[schemars(with = "Option<String>")]
     pub at: i64,
     pub instance_name: String,
     pub action: Option<Digest>,
@@ -39,13 +41,13 @@ pub struct Checked {
     pub message: String,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct NotChanged {
     pub condition: String,
     pub reason: String,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Difference {
     /// `content`, `missing`, `added`, `type` or `exit_code`
     pub kind: String,

@@ -9,8 +9,12 @@ mod digest;
 mod error;
 mod execution;
 mod hermeticity;
+mod import;
+pub mod queue;
 mod status;
+mod suite;
 mod time;
+mod told;
 
 pub use action::{
     Action, Command, Difference as InputDifference, Explanation, Found, Log, NO_NETWORK,
@@ -21,4 +25,10 @@ pub use digest::{Digest, Property};
 pub use error::{ErrorBody, ErrorDetail};
 pub use execution::{ActionResult, Execution, Executions, Shard};
 pub use hermeticity::{Checked, Checks, Difference};
+pub use import::Receipt;
 pub use status::{FailedReload, JournalStatus, Shared, Status, Storage, TestsStatus, Unserved};
+pub use suite::{
+    Grid, GridCell, GridColumn, GridRow, Test, TestAttempt, TestCounts, TestDay, TestFailure,
+    TestFigures, TestName, TestShown, Tests, millis, nanos,
+};
+pub use told::{Invocation, Invocations, Told};

@@ -1,10 +1,11 @@
 //! The server as a whole.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::build::BuildCounts;
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
     pub version: String,
     pub base_url: String,
@@ -32,7 +33,7 @@ pub struct Status {
 }
 
 /// What became history of the tests that ran here since the start.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct TestsStatus {
     /// Whether anything is taken in (`tests.record`).
     pub recording: bool,
@@ -44,7 +45,7 @@ pub struct TestsStatus {
     pub failed_writes: u64,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct FailedReload {
     /// In words: `access files and keys`.
     pub what: String,
@@ -52,7 +53,7 @@ pub struct FailedReload {
 }
 
 /// Actions whose properties no worker offers.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Unserved {
     pub properties: Vec<(String, String)>,
     pub queued: usize,
@@ -60,7 +61,7 @@ pub struct Unserved {
     pub reason: String,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Storage {
     pub blobs: u64,
     pub used_bytes: u64,
@@ -86,7 +87,7 @@ pub struct Storage {
 }
 
 /// Blobs of a whole fleet.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Shared {
     pub blobs: u64,
     pub bytes: u64,
@@ -96,7 +97,7 @@ pub struct Shared {
     pub index_incomplete: bool,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct JournalStatus {
     /// Kept in records.
     pub executions: u64,

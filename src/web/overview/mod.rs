@@ -1,6 +1,6 @@
 //! The start page, and the state of the server in figures.
 
-mod api;
+pub(super) mod api;
 mod page;
 
 use axum::Router;

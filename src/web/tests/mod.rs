@@ -1,7 +1,11 @@
 mod api;
+mod browser;
 mod imports;
+mod openapi;
 mod pages;
 mod sample;
+mod suite;
+mod told;
 
 /// For looking at the pages: `KILN_PAGES=127.0.0.1:20780 cargo nextest run -p kiln
 /// --run-ignored only serve_sample_pages`, then open the address; end it with Ctrl-C.
@@ -10,6 +14,10 @@ mod sample;
 async fn serve_sample_pages() {
     let address = std::env::var("KILN_PAGES").unwrap_or_else(|_| "127.0.0.1:20780".to_owned());
     let sample = sample::full().await;
+    sample::suite::fill(&sample.state.tests.history, 400, 60).await;
+    sample::told::failed(&sample.state, "11111111-2222-4333-8444-555555555555").await;
+    sample::told::begun(&sample.state, "99999999-2222-4333-8444-555555555555").await;
+    println!("http://{address}/builds/11111111-2222-4333-8444-555555555555");
     let link = |digest: &kiln_cas::Digest| super::format::path_of(digest);
     println!("http://{address}/");
     println!("http://{address}/builds/{}", sample.last_build);

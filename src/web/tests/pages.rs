@@ -18,7 +18,7 @@ pub async fn open(router: &Router, path: &str) -> (Response<()>, String) {
     (Response::from_parts(parts, ()), String::from_utf8_lossy(&body).into_owned())
 }
 
-async fn page(router: &Router, path: &str) -> String {
+pub async fn page(router: &Router, path: &str) -> String {
     let (response, body) = open(router, path).await;
     assert_eq!(response.status(), StatusCode::OK, "{path}: {body}");
     let policy = response.headers()[CONTENT_SECURITY_POLICY].to_str().expect("ASCII");
@@ -38,7 +38,7 @@ pub async fn json(router: &Router, path: &str) -> Value {
 }
 
 /// Where `tag="` ... `"` values of a page lead to within the site.
-fn links(body: &str) -> Vec<String> {
+pub fn links(body: &str) -> Vec<String> {
     body.split("href=\"")
         .skip(1)
         .filter_map(|rest| rest.split('"').next())

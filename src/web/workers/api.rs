@@ -7,10 +7,12 @@ use kiln_scheduler::snapshot::{OperationView, PropertySetView, WorkerView};
 use serde::Serialize;
 
 use crate::web::error::ApiError;
+use crate::web::json::queue::{Operation, PropertySet, Worker};
 use crate::web::state::WebState;
 
-#[derive(Serialize)]
+#[derive(Serialize, schemars::JsonSchema)]
 pub struct Workers {
+    #[schemars(with = "Vec<Worker>")]
     workers: Vec<WorkerView>,
     slots: u64,
     running: usize,
@@ -21,7 +23,7 @@ pub async fn workers(State(state): State<WebState>) -> Result<Json<Workers>, Api
     Ok(Json(Workers { workers, slots, running: running_count }))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, schemars::JsonSchema)]
 pub struct Queue {
     queue_depth: usize,
     running_count: usize,
@@ -29,8 +31,11 @@ pub struct Queue {
     oldest_queued_ms: Option<u64>,
     draining: bool,
     /// The oldest of them.
+    #[schemars(with = "Vec<Operation>")]
     queued: Vec<OperationView>,
+    #[schemars(with = "Vec<Operation>")]
     running: Vec<OperationView>,
+    #[schemars(with = "Vec<PropertySet>")]
     property_sets: Vec<PropertySetView>,
 }
 

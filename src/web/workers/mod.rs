@@ -1,7 +1,7 @@
 //! Queue and workers.
 
 pub mod activity;
-mod api;
+pub(super) mod api;
 pub mod page;
 pub mod unserved;
 

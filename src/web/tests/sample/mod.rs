@@ -2,7 +2,9 @@
 
 mod actions;
 mod queue;
+pub mod suite;
 mod tests;
+pub mod told;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -121,6 +123,7 @@ async fn state(snapshot: Snapshot) -> (WebState, Events) {
         journal,
         hermeticity,
         tests: tests::services(&events),
+        kept: Default::default(),
         queue: Arc::new(FixedQueue(snapshot)),
         storage: Arc::new(move || storage),
         shared: None,

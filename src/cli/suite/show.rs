@@ -1,0 +1,102 @@
+//! `kiln tests show`.
+
+use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
+
+use super::list::{millis, rate};
+use crate::cli::api::{self, Api};
+use crate::cli::error::{CliError, Exit};
+use crate::cli::target::Target;
+use crate::cli::text::{Look, Table, look};
+use crate::web::format::{abbreviated, ago, count, encode, now, short};
+use crate::web::json::{TestAttempt, TestFailure, TestShown};
+
+/// Groups of failures that are printed.
+const MAX_FAILURES: usize = 10;
+
+/// One test: how long it takes, how it fails, and the newest attempts at it
+#[derive(Debug, Args)]
+pub struct Show {
+    /// Its label, in whichever configuration it ran last, or its id
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    test: String,
+    /// Attempts to list
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=200))]
+    attempts: u16,
+    /// For programs
+    #[arg(long)]
+    json: bool,
+}
+
+impl Show {
+    pub async fn run(self, target: &Target) -> Result<Exit, CliError> {
+        let api = Api::new(target)?;
+        let path = format!("/tests/{}?limit={}", encode(&self.test, false), self.attempts);
+        api::print(api.get(&path).await?, self.json, |shown| show(api.base(), shown))?;
+        Ok(Exit::Done)
+    }
+}
+
+fn show(base: &str, shown: &TestShown) -> String {
+    let (name, counts) = (&shown.test.name, &shown.test.counts);
+    let mut text =
+        format!("{}\n  {base}{}\n", look(Look::Bold, &short(&name.label, 400)), name.page);
+    for (what, value) in [("instance", &name.instance_name), ("configuration", &name.configuration)]
+    {
+        if !value.is_empty() {
+            text += &format!("  {what} {}\n", short(value, 80));
+        }
+    }
+    text += &format!(
+        "  {} passed, {} failed, {} timed out; flake rate {}; mean {}, longest {}\n",
+        count(counts.passed),
+        count(counts.failed),
+        count(counts.timed_out),
+        rate(counts),
+        millis(counts.mean_ms.unwrap_or(0)),
+        millis(counts.longest_ms),
+    );
+    text + &failures(&shown.failures) + &attempts(&shown.attempts)
+}
+
+fn failures(failures: &[TestFailure]) -> String {
+    if failures.is_empty() {
+        return String::new();
+    }
+    let mut text = format!("  {}\n", look(Look::Bold, "failures that look alike"));
+    for failure in failures.iter().take(MAX_FAILURES) {
+        let said = failure.excerpt.lines().next().unwrap_or_default();
+        let said = if said.is_empty() { "(nothing was said)" } else { said };
+        text += &format!("    {:>4} x  {}\n", count(failure.attempts), short(said, 160));
+        if !failure.cases.is_empty() {
+            text += &format!("            {}\n", short(&failure.cases.join(", "), 160));
+        }
+    }
+    text
+}
+
+fn attempts(newest_first: &[TestAttempt]) -> String {
+    if newest_first.is_empty() {
+        return String::new();
+    }
+    let head = ["outcome", "took", "shard", "try", "build", "commit", "where", "began"];
+    let mut table = Table::new(&head, &[1, 2, 3]);
+    let now = now();
+    for it in newest_first {
+        let outcome = match &*it.outcome {
+            "passed" => look(Look::Good, "passed"),
+            other => look(Look::Bad, &other.replace('_', " ")),
+        };
+        table.row([
+            outcome,
+            it.duration_ms.map_or_else(|| "-".to_owned(), millis),
+            it.shard.to_string(),
+            it.attempt.to_string(),
+            abbreviated(&it.invocation_id),
+            it.commit.as_deref().map(abbreviated).unwrap_or_default(),
+            short(if it.worker.is_empty() { &it.strategy } else { &it.worker }, 40),
+            ago(it.started_at, now),
+        ]);
+    }
+    format!("  {}\n{}", look(Look::Bold, "newest attempts"), table.text("    "))
+}

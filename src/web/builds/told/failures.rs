@@ -1,0 +1,107 @@
+//! What failed, with the end of what it printed.
+
+use futures_util::future::join_all;
+use kiln_cas::Digest;
+use kiln_ci::events::{Facts, FileRef, Results};
+use maud::{Markup, html};
+
+use super::files;
+use crate::web::ansi;
+use crate::web::blobs::present::Present;
+use crate::web::content::text_from;
+use crate::web::design::text::{label, visible};
+use crate::web::format::count;
+use crate::web::state::WebState;
+
+/// Failures shown, and those of them with the end of their logs.
+const MAX_FAILURES: usize = 100;
+const WITH_LOG: usize = 20;
+/// Bytes of the end of a log.
+const LOG_END: u64 = 6 << 10;
+
+pub struct Failure {
+    pub label: String,
+    /// `CppCompile, exit code 1`, `test, attempt 2`
+    pub what: String,
+    pub logs: Vec<FileRef>,
+}
+
+impl Failure {
+    /// Its logs, as far as they are here.
+    fn present(&self, present: &Present) -> Vec<Digest> {
+        let blobs = self.logs.iter().filter_map(|log| log.blob.as_ref());
+        blobs.filter_map(|blob| present.digest(blob).copied()).collect()
+    }
+}
+
+/// Actions first: a test that could not be built failed for their sake.
+pub fn of(facts: &Facts, results: &Results) -> Vec<Failure> {
+    let actions = facts.failed_actions.iter().map(|it| Failure {
+        label: it.label.clone(),
+        what: format!("{}, exit code {}", it.mnemonic, it.exit_code),
+        logs: it.logs.clone(),
+    });
+    let is_bad =
+        |status: &str| matches!(status, "failed" | "timeout" | "incomplete" | "remote_failure");
+    let runs = results.runs.iter().filter(|(_, run)| is_bad(&run.status));
+    let tests = runs.map(|(key, run)| Failure {
+        label: key.label.clone(),
+        what: format!(
+            "test {}, shard {}, attempt {}",
+            run.status.replace('_', " "),
+            run.slot.shard,
+            run.slot.attempt
+        ),
+        logs: files::named(run, "test.log").cloned().into_iter().collect(),
+    });
+    // A build may abort a million targets: they are among the targets.
+    let aborted = facts.aborted.iter().filter(|it| it.label.is_none()).map(|it| Failure {
+        label: String::new(),
+        what: format!("{}: {}", it.reason.replace('_', " "), it.description),
+        logs: Vec::new(),
+    });
+    actions.chain(tests).chain(aborted).collect()
+}
+
+pub async fn section(state: &WebState, failures: &[Failure], present: &Present) -> Markup {
+    if failures.is_empty() {
+        return html! {};
+    }
+    let logs: Vec<Vec<Digest>> =
+        failures.iter().take(WITH_LOG).map(|it| it.present(present)).collect();
+    let ends = join_all(logs.into_iter().map(|logs| ends(state, logs))).await;
+    let none = Vec::new();
+    html! {
+        section.panel.alarm {
+            header { h2 { "Failed" } span.dim { (count(failures.len() as u64)) } }
+            @for (at, failure) in failures.iter().take(MAX_FAILURES).enumerate() {
+                (one(failure, ends.get(at).unwrap_or(&none), present))
+            }
+            @if failures.len() > MAX_FAILURES {
+                p.note { "and " (count((failures.len() - MAX_FAILURES) as u64)) " more" }
+            }
+        }
+    }
+}
+
+fn one(failure: &Failure, ends: &[String], present: &Present) -> Markup {
+    html! {
+        div.failure {
+            p { @if !failure.label.is_empty() { b.target { bdi { (label(&visible(&failure.label, 300))) } } " " }
+                span.dim { (visible(&failure.what, 600)) } " "
+                @for log in &failure.logs { (files::link(log, present)) " " } }
+            @for end in ends { @if !end.trim().is_empty() { pre.log.tail { (ansi::markup(end.trim_end())) } } }
+        }
+    }
+}
+
+async fn ends(state: &WebState, logs: Vec<Digest>) -> Vec<String> {
+    join_all(logs.into_iter().map(|log| end(state, log))).await
+}
+
+/// A log that cannot be read is none: the link beside it says why.
+async fn end(state: &WebState, log: Digest) -> String {
+    let from = log.size.saturating_sub(LOG_END);
+    let Ok(blob) = state.blobs.read(&log, from, None).await else { return String::new() };
+    blob.collect(LOG_END).await.map(|data| text_from(&data, from > 0)).unwrap_or_default()
+}

@@ -1,0 +1,134 @@
+//! The tests of a build, those that failed first, each with its attempts and what they left.
+
+use std::collections::HashMap;
+
+use kiln_ci::events::{Facts, Results, TargetKey, TestRun, TestTotals};
+use kiln_ci::model::TestKey;
+use maud::{Markup, html};
+
+use super::files;
+use crate::web::blobs::present::Present;
+use crate::web::design::text::{label, nanos, visible};
+use crate::web::format::{count, counted};
+use crate::web::suite::{link, millis};
+
+/// Tests and runs of one test that are shown.
+const MAX_TESTS: usize = 300;
+const MAX_RUNS: usize = 60;
+
+pub struct Tested<'a> {
+    /// As the history of tests knows it.
+    pub test: TestKey,
+    pub totals: Option<&'a TestTotals>,
+    pub runs: Vec<&'a TestRun>,
+    /// More than are shown.
+    pub more: usize,
+}
+
+/// Failed ones, then flaky ones, then the others, in the order of their names.
+pub fn by_target<'a>(instance: &str, facts: &'a Facts, results: &'a Results) -> Vec<Tested<'a>> {
+    let mut runs: HashMap<&TargetKey, Vec<&TestRun>> = HashMap::new();
+    for (key, run) in &results.runs {
+        runs.entry(key).or_default().push(run);
+    }
+    let tested = facts.targets.iter().filter(|(_, target)| target.test.is_some());
+    let mut keys: Vec<(&TargetKey, Option<&TestTotals>)> =
+        tested.map(|(key, target)| (key, target.test.as_ref())).collect();
+    let known: std::collections::HashSet<&TargetKey> = keys.iter().map(|(key, _)| *key).collect();
+    // What has no summary yet is going on.
+    let open: Vec<_> =
+        runs.keys().filter(|key| !known.contains(*key)).map(|key| (*key, None)).collect();
+    keys.extend(open);
+    let rank = |totals: Option<&TestTotals>| match totals.map(|it| it.status.as_str()) {
+        Some("passed" | "no_status") => 3,
+        Some("flaky") => 1,
+        None => 2,
+        Some(_) => 0,
+    };
+    keys.sort_by(|a, b| rank(a.1).cmp(&rank(b.1)).then_with(|| a.0.cmp(b.0)));
+    let test = |key: &TargetKey| TestKey {
+        instance: instance.to_owned(),
+        label: key.label.clone(),
+        configuration: key.configuration.clone(),
+    };
+    let of = |(key, totals)| of(test(key), totals, runs.remove(key).unwrap_or_default());
+    keys.into_iter().map(of).collect()
+}
+
+fn of<'a>(test: TestKey, totals: Option<&'a TestTotals>, mut runs: Vec<&'a TestRun>) -> Tested<'a> {
+    runs.sort_by_key(|run| (run.slot.run, run.slot.shard, run.slot.attempt));
+    let more = runs.len().saturating_sub(MAX_RUNS);
+    runs.truncate(MAX_RUNS);
+    Tested { test, totals, runs, more }
+}
+
+pub fn section(tests: &[Tested<'_>], left_out: u64, present: &Present) -> Markup {
+    html! {
+        @if !tests.is_empty() {
+            section.panel {
+                header { h2 { "Tests" } span.dim { (counted(tests.len() as u64, "test")) } }
+                div.scroll tabindex="0" role="region" aria-label="Tests" {
+                    table.rows {
+                        thead { tr {
+                            th scope="col" { "Test" } th scope="col" { "Outcome" } th.num scope="col" { "Shards" }
+                            th.num scope="col" { "Attempts" } th.num scope="col" { "Took" } th scope="col" { "What it left" }
+                        } }
+                        tbody { @for it in tests.iter().take(MAX_TESTS) { (row(it, present)) } }
+                    }
+                }
+                @if tests.len() > MAX_TESTS { p.note { "The first " (MAX_TESTS) " are listed." } }
+                @if left_out > 0 { p.note { (count(left_out)) " runs of tests were left out, because there are too many." } }
+            }
+        }
+    }
+}
+
+fn row(it: &Tested<'_>, present: &Present) -> Markup {
+    let took = it.totals.and_then(|it| it.duration).map_or(0, |took| millis(took.as_millis()));
+    html! {
+        tr {
+            td.wide { a.target href=(link(&it.test)) { bdi { (label(&visible(&it.test.label, 160))) } } }
+            td { (status(it.totals.map_or("going on", |it| &it.status))) }
+            td.num { @if let Some(totals) = it.totals { (totals.shards.max(1)) } }
+            td.num { @match it.totals { Some(totals) => (totals.attempts), None => (it.runs.len()) } }
+            td.num { (nanos(took)) }
+            td.many { (runs(it, present)) }
+        }
+    }
+}
+
+fn runs(it: &Tested<'_>, present: &Present) -> Markup {
+    html! {
+        @match it.runs.as_slice() {
+            [] => span.dim { "–" },
+            [only] => (left(only, present)),
+            several => details {
+                summary { (several.len() + it.more) " runs" }
+                ul.plain { @for run in several {
+                    li { (status(&run.status)) span.dim { "shard " (run.slot.shard) ", attempt " (run.slot.attempt)
+                        @if run.slot.run > 1 { ", run " (run.slot.run) } } (left(run, present)) }
+                } }
+                @if it.more > 0 { p.note { "and " (it.more) " more" } }
+            },
+        }
+    }
+}
+
+fn left(run: &TestRun, present: &Present) -> Markup {
+    html! {
+        @if run.is_cached { span.chip.hit { "cached" } " " }
+        @for file in &run.files { (files::link(file, present)) " " }
+        @if !run.details.is_empty() { span.dim { bdi { (visible(&run.details, 200)) } } }
+    }
+}
+
+pub fn status(status: &str) -> Markup {
+    let class = match status {
+        "passed" => "hit",
+        "flaky" => "executed",
+        "going on" => "running",
+        "no_status" => "cancelled",
+        _ => "failed",
+    };
+    html! { span class={ "chip " (class) } { (status.replace('_', " ")) } }
+}

@@ -1,0 +1,123 @@
+//! What pages keep between requests, and how they do what takes long.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use kiln_ci::events::{EventLog, StreamKey, View};
+use kiln_ci::history::{History, Tested};
+use kiln_ci::model::Time;
+use lru::LruCache;
+use tokio::runtime::Handle;
+use tokio::sync::{Mutex, Semaphore};
+
+use super::error::WebError;
+
+/// Requests that are worked on at once where each may read much.
+const AT_ONCE: usize = 4;
+/// How long a request waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How old what is shown of all tests may be.
+const FRESH: Duration = Duration::from_secs(3);
+/// Spans of days of which all tests are kept.
+const MAX_SPANS: usize = 4;
+/// Builds that are kept as their streams tell them: one of a million events takes hundreds of megabytes.
+const MAX_BUILDS: NonZeroUsize = NonZeroUsize::new(4).expect("it is not 0");
+
+/// Shared by all pages.
+#[derive(Clone, Default)]
+pub struct Kept(Arc<Inner>);
+
+struct Inner {
+    turns: Arc<Semaphore>,
+    tested: Mutex<HashMap<u64, (Instant, AllTests)>>,
+    builds: Mutex<LruCache<StreamKey, Arc<View>>>,
+}
+
+/// Tests in order, with their days.
+pub type AllTests = Arc<Vec<Tested>>;
+
+impl Default for Inner {
+    fn default() -> Self {
+        Self {
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
+            tested: Mutex::default(),
+            builds: Mutex::new(LruCache::new(MAX_BUILDS)),
+        }
+    }
+}
+
+impl Kept {
+    /// Does what reads and decodes much on a thread of its own, so that whoever else is served meanwhile
+    /// does not wait.
+    pub async fn beside<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, WebError> {
+        let turn = tokio::time::timeout(PATIENCE, self.0.turns.clone().acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else { return Err(WebError::busy()) };
+        let runtime = Handle::current();
+        let done = tokio::task::spawn_blocking(move || {
+            let done = runtime.block_on(work);
+            drop(turn);
+            done
+        });
+        done.await.map_err(|error| WebError::failed(error.to_string()))
+    }
+
+    /// What a stream of build events says by now.
+    pub async fn view(
+        &self,
+        streams: &Arc<EventLog>,
+        stream: &StreamKey,
+    ) -> Result<Arc<View>, WebError> {
+        let before = self.0.builds.lock().await.pop(stream);
+        let view = match before {
+            Some(view) if view.build.is_complete() => view,
+            before => {
+                let (streams, stream) = (streams.clone(), stream.clone());
+                let before = before.map(Arc::unwrap_or_clone);
+                let read = async move { streams.view(&stream, before).await };
+                Arc::new(self.beside(read).await??)
+            }
+        };
+        self.0.builds.lock().await.put(stream.clone(), view.clone());
+        Ok(view)
+    }
+
+    /// What all tests came to in the last days, today included, a few seconds old at most. Who asks meanwhile
+    /// waits for the same answer.
+    pub async fn tested(&self, history: &Arc<History>, days: u64) -> Result<AllTests, WebError> {
+        let mut kept = self.0.tested.lock().await;
+        if let Some((_, tests)) = kept.get(&days).filter(|(read, _)| read.elapsed() < FRESH) {
+            return Ok(tests.clone());
+        }
+        let (history, span) = (history.clone(), last_days(today(), days));
+        let tests = self.beside(async move { history.tested(span).await }).await??;
+        let tests = Arc::new(tests);
+        kept.retain(|_, (read, _)| read.elapsed() < FRESH);
+        if kept.len() < MAX_SPANS {
+            kept.insert(days, (Instant::now(), tests.clone()));
+        }
+        Ok(tests)
+    }
+}
+
+/// The number of this day, in UTC.
+pub fn today() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Time(u64::try_from(since.as_millis()).unwrap_or(u64::MAX)).day()
+}
+
+/// So many days up to this one, as charts show them.
+pub fn shown_days(today: u64, days: u64) -> RangeInclusive<u64> {
+    today.saturating_sub(days.saturating_sub(1))..=today
+}
+
+/// The same, as they are read: clocks of workers may be ahead.
+fn last_days(today: u64, days: u64) -> RangeInclusive<u64> {
+    today.saturating_sub(days.saturating_sub(1))..=today.saturating_add(1)
+}

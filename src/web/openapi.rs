@@ -1,0 +1,183 @@
+//! The description of the API, as OpenAPI 3.1: schemas are derived from what is written, the rest is this table.
+
+use std::sync::LazyLock;
+
+use axum::Json;
+use schemars::generate::{SchemaGenerator, SchemaSettings};
+use schemars::{JsonSchema, Schema};
+use serde_json::{Map, Value, json};
+
+use super::actions::{api as action, executions};
+use super::builds::{api as build, search::Search};
+use super::imports::Asked as Import;
+use super::json;
+use super::suite::api as test;
+use super::suite::{Filter, Wanted};
+use super::workers::api as worker;
+
+/// What segments of paths that stand for something are.
+const SEGMENTS: [(&str, &str); 5] = [
+    ("invocation", "The id of an invocation, or its beginning where one build begins so."),
+    ("id", "The id of a test, or its label; the name of an execution."),
+    ("function", "`sha256` or `blake3`."),
+    ("hash", "Of the action."),
+    ("size", "Of the action, in bytes."),
+];
+
+static DESCRIBED: LazyLock<Value> = LazyLock::new(describe);
+
+/// Describes this API.
+pub async fn document() -> Json<&'static Value> {
+    Json(&DESCRIBED)
+}
+
+/// `{"/api/v1/status": …}` and so on, with all that they refer to.
+struct Description {
+    generator: SchemaGenerator,
+    paths: Map<String, Value>,
+}
+
+fn describe() -> Value {
+    let settings = SchemaSettings::draft2020_12()
+        .with(|settings| settings.definitions_path = "/components/schemas".into());
+    let mut all = Description { generator: settings.into_generator(), paths: Map::new() };
+    all.server();
+    all.builds();
+    all.actions();
+    all.tests();
+    all.generator.subschema_for::<json::ErrorBody>();
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Kiln",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "What ran, what was cached and why not, and what is known of tests. Times are RFC 3339 \
+                            in UTC; durations say their unit in their names.",
+            "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
+        },
+        "paths": all.paths,
+        "components": { "schemas": all.generator.take_definitions(true) },
+    })
+}
+
+impl Description {
+    fn server(&mut self) {
+        self.get::<json::Status>("/status", "How the server does", &[]);
+        self.get::<worker::Workers>("/workers", "Workers", &[]);
+        self.get::<worker::Queue>("/queue", "What runs and waits", &[]);
+        let filter = super::hermeticity::api::Filter::json_schema(&mut self.generator);
+        self.get::<json::Checks>("/hermeticity", "Actions that were run again", &[filter]);
+        self.get::<Map<String, Value>>("/openapi.json", "This description", &[]);
+    }
+
+    fn builds(&mut self) {
+        let filter = build::BuildsFilter::json_schema(&mut self.generator);
+        self.get::<json::Builds>("/builds", "Builds, newest first", &[filter]);
+        self.get::<json::Build>("/builds/{invocation}", "One build", &[]);
+        let search = Search::json_schema(&mut self.generator);
+        self.get::<json::Invocations>("/invocations", "Builds that told of themselves", &[search]);
+    }
+
+    fn actions(&mut self) {
+        let options = super::actions::load::Options::json_schema(&mut self.generator);
+        let path = "/actions/{function}/{hash}/{size}";
+        self.get::<json::Action>(path, "One action", &[options]);
+        let compared = action::Compared::json_schema(&mut self.generator);
+        let path = "/actions/{function}/{hash}/{size}/difference";
+        self.get::<json::Explanation>(path, "How it differs from another one", &[compared]);
+        let filter = executions::Filter::json_schema(&mut self.generator);
+        self.get::<json::Executions>("/executions", "Executions, newest first", &[filter]);
+        self.get::<json::Execution>("/executions/{id}", "One execution", &[]);
+        let name = executions::Name::json_schema(&mut self.generator);
+        self.get::<json::Found>("/find", "What a name may mean", &[name]);
+    }
+
+    fn tests(&mut self) {
+        let filter = Filter::json_schema(&mut self.generator);
+        let wanted = Wanted::json_schema(&mut self.generator);
+        self.get::<json::Tests>(
+            "/tests",
+            "Tests with their outcomes",
+            std::slice::from_ref(&filter),
+        );
+        self.get::<json::TestFigures>(
+            "/tests/kpi",
+            "What tests cost",
+            std::slice::from_ref(&filter),
+        );
+        let grid = "What became of tests at commits or in invocations";
+        self.get::<json::Grid>("/tests/grid", grid, &[filter, wanted]);
+        let attempts = test::Attempts::json_schema(&mut self.generator);
+        self.get::<json::TestShown>("/tests/{id}", "One test with its attempts", &[attempts]);
+        let import = Import::json_schema(&mut self.generator);
+        let mut import = self.operation::<json::Receipt>(
+            "/tests/import",
+            "Bring in a report of tests that ran elsewhere",
+            &[import],
+        );
+        import["requestBody"] = json!({
+            "description": "JUnit's XML.",
+            "required": true,
+            "content": { "application/xml": {} },
+        });
+        self.paths.insert("/api/v1/tests/import".to_owned(), json!({ "post": import }));
+    }
+
+    fn get<T: JsonSchema>(&mut self, path: &str, summary: &str, queries: &[Schema]) {
+        let operation = self.operation::<T>(path, summary, queries);
+        self.paths.insert(format!("/api/v1{path}"), json!({ "get": operation }));
+    }
+
+    /// Each operation may fail alike.
+    fn operation<T: JsonSchema>(&mut self, path: &str, summary: &str, queries: &[Schema]) -> Value {
+        let answer = self.generator.subschema_for::<T>();
+        let failed = self.generator.subschema_for::<json::ErrorBody>();
+        let content = |schema: &Schema| json!({ "application/json": { "schema": schema } });
+        let parameters: Vec<Value> =
+            segments(path).chain(queries.iter().flat_map(parameters)).collect();
+        json!({
+            "summary": summary,
+            "parameters": parameters,
+            "responses": {
+                "200": { "description": summary, "content": content(&answer) },
+                "default": {
+                    "description": "What was wrong, and what to do about it",
+                    "content": content(&failed),
+                },
+            },
+        })
+    }
+}
+
+fn segments(path: &str) -> impl Iterator<Item = Value> {
+    let named = path.split('/').filter_map(|it| it.strip_prefix('{')?.strip_suffix('}'));
+    let described = |name: &str| {
+        let known = SEGMENTS.iter().find(|(known, _)| *known == name);
+        let description = known.map_or("", |(_, description)| description);
+        json!({
+            "name": name,
+            "in": "path",
+            "required": true,
+            "description": description,
+            "schema": { "type": "string" },
+        })
+    };
+    named.map(described).collect::<Vec<_>>().into_iter()
+}
+
+/// What stands in the query, of the schema of what it is read into.
+fn parameters(query: &Schema) -> Vec<Value> {
+    let required = query.get("required").and_then(Value::as_array);
+    let is_required = |name: &str| required.is_some_and(|all| all.iter().any(|it| it == name));
+    let properties = query.get("properties").and_then(Value::as_object);
+    let described = |(name, schema): (&String, &Value)| {
+        json!({
+            "name": name,
+            "in": "query",
+            "required": is_required(name),
+            "description": schema["description"],
+            "schema": { "type": schema["type"] },
+        })
+    };
+    properties.into_iter().flatten().map(described).collect()
+}

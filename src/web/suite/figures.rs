@@ -1,0 +1,141 @@
+//! The page of the figures.
+
+use std::cmp::Reverse;
+use std::ops::RangeInclusive;
+
+use axum::extract::{Query as Arguments, State};
+use axum::response::Html;
+use kiln_ci::history::{Day, Figures, LOOKED_AT, Suites};
+use maud::{Markup, html};
+
+use super::chart;
+use super::filter::{Filter, Row, SPANS};
+use super::list::{millis, no_tests, test_link};
+use crate::web::design::chart::{WIDTH, grid, num, scaled};
+use crate::web::design::layout::{self, Place};
+use crate::web::design::parts::tile;
+use crate::web::error::WebError;
+use crate::web::format::{count, counted, date, duration, percent};
+use crate::web::kept::{shown_days, today};
+use crate::web::state::WebState;
+
+const HEIGHT: f64 = 160.0;
+/// Tests of a ranking.
+const RANKED: usize = 15;
+
+pub async fn page(
+    State(state): State<WebState>,
+    Arguments(filter): Arguments<Filter>,
+) -> Result<Html<String>, WebError> {
+    let days = filter.days();
+    let tests = state.kept.tested(&state.tests.history, days).await?;
+    let (history, all) = (state.tests.history.clone(), tests.clone());
+    let figures = state.kept.beside(async move { history.figures(&all).await }).await??;
+    let span = shown_days(today(), days);
+    let rows: Vec<Row<'_>> = tests.iter().map(Row::of).collect();
+    let body = html! {
+        div.title { p.crumbs { a href="/tests" { "Tests" } " / " } h1 { "Figures" }
+            p { @for of in SPANS { @if of == days { b { (of) " d " } } @else { a href={ "/tests/kpi?days=" (of) } { (of) " d" } " " } } } }
+        @if tests.is_empty() { (no_tests(days)) } @else {
+            (tiles(&figures))
+            div.charts {
+                section.panel { header { h2 { "Flake rate by day" } } (rates(&figures, &span)) }
+                section.panel { header { h2 { "Attempts by day" } } (chart::outcomes(&figures.days, &span)) }
+            }
+            div.charts {
+                (ranking("Flakiest", &rows, |sum| sum.flaky, |sum| {
+                    format!("{} of {}", count(sum.flaky), count(sum.first))
+                }))
+                (ranking("Most time", &rows, |sum| sum.took, |sum| duration(millis(sum.took.into()))))
+            }
+            div.charts {
+                (ranking("Slowest on average", &rows, mean, |sum| duration(millis(mean(sum).into()))))
+                (ranking("Most failures", &rows, |sum| sum.failed + sum.timed_out, |sum| {
+                    count(sum.failed + sum.timed_out)
+                }))
+            }
+        }
+    };
+    Ok(layout::page(Place::Tests, "Figures of tests", state.version, &body))
+}
+
+fn mean(sum: &Day) -> u64 {
+    sum.mean().map_or(0, |it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn share(share: Option<f64>) -> Markup {
+    html! { @match share { Some(share) => (percent(share)), None => "–" } }
+}
+
+fn tiles(figures: &Figures) -> Markup {
+    let (sum, suites) = (&figures.sum, &figures.suites);
+    let Suites { well, false_red, .. } = *suites;
+    html! {
+        dl.tiles {
+            (tile("Flake rate", &share(sum.flake_rate()), &html! {
+                (count(sum.flaky)) " of " (counted(sum.first, "first attempt"))
+            }))
+            (tile("Red without retries", &share(suites.observed()), &html! {
+                (count(false_red)) " of " (counted(well, "invocation")) " that were well, of the newest " (LOOKED_AT)
+            }))
+            (tile("The same, predicted", &share(suites.predicted), &html! { "by the flake rates of the tests that ran" }))
+            (tile("Shard balance", &share(suites.balance), &html! {
+                "mean by longest shard, " (counted(suites.sharded, "sharded run"))
+            }))
+            (tile("Tests", &html! { (count(figures.tests)) }, &html! { (counted(sum.attempts(), "attempt")) }))
+            (tile("Test time", &html! { (duration(millis(sum.took.into()))) }, &html! { "of what passed" }))
+        }
+    }
+}
+
+/// A column a day.
+fn rates(figures: &Figures, span: &RangeInclusive<u64>) -> Markup {
+    let columns = span.end().saturating_sub(*span.start()) + 1;
+    let slot = WIDTH / columns as f64;
+    let days: Vec<_> = figures.days.range(span.clone()).collect();
+    let rate = |day: &Day| day.flake_rate().unwrap_or(0.0);
+    let top = days.iter().map(|(_, day)| rate(day)).fold(0.001, f64::max);
+    let chart = html! {
+        svg.chart.tests viewBox={ "0 0 1000 " (HEIGHT) } preserveAspectRatio="none" role="img" aria-label="Flake rate by day" {
+            (grid(HEIGHT))
+            @for (number, day) in &days {
+                @let tall = (rate(day) / top * HEIGHT * 0.96).max(1.0);
+                @let x = (*number - span.start()) as f64 * slot;
+                rect.flaky x=(num(x + slot * 0.14)) y=(num(HEIGHT - tall)) width=(num(slot * 0.72)) height=(num(tall)) {
+                    title { (date(**number)) ": " (percent(rate(day))) ", " (day.flaky) " of " (day.first) }
+                }
+            }
+        }
+    };
+    let scale = [percent(top), percent(top / 2.0), "0 %".to_owned()];
+    scaled(&chart, &scale, None, &[date(*span.start()), date(*span.end())])
+}
+
+fn ranking(
+    title: &str,
+    rows: &[Row<'_>],
+    of: impl Fn(&Day) -> u64,
+    words: impl Fn(&Day) -> String,
+) -> Markup {
+    let mut ranked: Vec<&Row<'_>> = rows.iter().filter(|row| of(&row.sum) > 0).collect();
+    ranked.sort_by_key(|row| Reverse(of(&row.sum)));
+    let most = ranked.first().map_or(1, |row| of(&row.sum)).max(1) as f64;
+    html! {
+        section.panel {
+            header { h2 { (title) } }
+            @if ranked.is_empty() { p.quiet { "None." } }
+            ul.ranking {
+                @for row in ranked.into_iter().take(RANKED) {
+                    li {
+                        span { (test_link(&row.tested.test)) }
+                        span.right { (words(&row.sum)) }
+                        svg viewBox="0 0 100 4" preserveAspectRatio="none" aria-hidden="true" {
+                            rect.ground x="0" y="0" width="100" height="4" {}
+                            rect.executed x="0" y="0" height="4" width=(num(of(&row.sum) as f64 / most * 100.0)) {}
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

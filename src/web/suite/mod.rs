@@ -1,0 +1,40 @@
+//! Tests: the list of them, what became of each at which commit, and each by itself.
+
+pub(super) mod api;
+mod attempts;
+mod chart;
+mod figures;
+mod filter;
+mod grid;
+mod grid_table;
+mod id;
+mod list;
+mod page;
+mod signatures;
+
+use axum::Router;
+use axum::routing::get;
+
+use super::state::WebState;
+
+pub use filter::Filter;
+pub use grid::Wanted;
+pub use id::link;
+pub use list::millis;
+
+pub fn pages() -> Router<WebState> {
+    Router::new()
+        .route("/tests", get(list::page))
+        .route("/tests/grid", get(grid::page))
+        .route("/tests/kpi", get(figures::page))
+        .route("/tests/{id}", get(page::page))
+}
+
+/// What is below `/api/v1`.
+pub fn api() -> Router<WebState> {
+    Router::new()
+        .route("/tests", get(api::tests))
+        .route("/tests/grid", get(api::grid))
+        .route("/tests/kpi", get(api::kpi))
+        .route("/tests/{id}", get(api::test))
+}
