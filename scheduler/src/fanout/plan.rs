@@ -49,7 +49,7 @@ impl Plan {
                 return None;
             }
         };
-        let key = SuiteKey::new(&job.key.instance, &subject.label, metadata);
+        let key = SuiteKey::new(&job.key.instance, &subject.label, &subject.report);
         let mut suite = tools.suites.get(&key).await;
         let key = (!subject.is_filtered).then_some(key);
         if key.is_none() {

@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 
 use kiln_cas::DigestFunction;
 use kiln_cas::records::{Expect, SharedRecords, Write};
-use kiln_protos::reapi;
 use prost::Message;
 
 use super::course::CaseId;
@@ -27,8 +26,10 @@ pub const MAX_CASES: usize = 30_000;
 pub struct SuiteKey(String);
 
 impl SuiteKey {
-    pub fn new(instance: &str, label: &str, metadata: &reapi::RequestMetadata) -> Self {
-        let parts = [instance, label, &metadata.target_id, &metadata.configuration_id];
+    /// `report`: where it writes its report, which names the configuration that it is built in. What a client
+    /// calls its configuration changes with every flag, also with those that no test notices.
+    pub fn new(instance: &str, label: &str, report: &str) -> Self {
+        let parts = [instance, label, report];
         let lengths = parts.map(|part| format!("{}:{part}", part.len()));
         Self(DigestFunction::Sha256.digest(lengths.concat().as_bytes()).hex())
     }
@@ -188,7 +189,7 @@ mod tests {
     }
 
     fn key(label: &str) -> SuiteKey {
-        SuiteKey::new("main", label, &reapi::RequestMetadata::default())
+        SuiteKey::new("main", label, "out/test.xml")
     }
 
     #[tokio::test]
