@@ -3,6 +3,7 @@
 //! `queue` decides, in this process or as a script in Redis (`engine`); `frontend` carries out;
 //! `services` speak gRPC. `api` is the trait between services and queue.
 
+pub mod again;
 pub mod api;
 mod completion;
 mod config;

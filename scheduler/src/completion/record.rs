@@ -30,7 +30,7 @@ pub struct Together {
 }
 
 impl Record<'_> {
-    pub(super) fn into_event(self) -> Execution {
+    pub(crate) fn into_event(self) -> Execution {
         let Self { key, facts, request, finished, .. } = self;
         let shard = shard(request, self.together);
         let metadata = &request.metadata;

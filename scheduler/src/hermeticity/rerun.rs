@@ -1,22 +1,17 @@
-//! One more execution of an action, of which nobody but the check hears: it is not answered from
-//! the cache, joins no other execution, and its result is not published.
+//! One more execution of an action under other conditions, and what of these came about.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
-use bytes::Bytes;
-use kiln_cas::{ActionKey, Digest};
+use kiln_cas::Digest;
 use kiln_protos::events::Execution;
 use kiln_protos::hermeticity::{Applied, Condition, Conditions, NotChanged};
 use kiln_protos::reapi;
 use prost::Message;
 
-use crate::api::{NotTaken, Stage};
-use crate::job::{Job, Request, Rerun, unix_nanos};
-use crate::request::read_action;
+use crate::again::{Again, NotRun, again};
 use crate::shared::Core;
 
-/// Everything else comes first.
-const LOWEST_PRIORITY: i32 = i32::MAX;
 /// All runs of checks share the workers as one build.
 const INVOCATION: &str = "hermeticity-check";
 const APPLIED: &str = "type.googleapis.com/kiln.hermeticity.v1.Applied";
@@ -49,41 +44,17 @@ pub async fn rerun(
     action: Digest,
     changed: &[Condition],
 ) -> Result<Ran, String> {
-    let read = read_action(&core.config, core.parts.blobs.as_ref(), &action).await;
-    let mut read = read.map_err(|status| status.message)?;
-    // That is what keeps it alone and its result to itself.
-    read.facts.do_not_cache = true;
-    let metadata = reapi::RequestMetadata {
-        tool_invocation_id: INVOCATION.to_owned(),
-        target_id: execution.target_id.clone(),
-        action_mnemonic: execution.mnemonic.clone(),
-        ..Default::default()
-    };
     let changed = Conditions { changed: changed.iter().map(|one| *one as i32).collect() };
-    let request = Request {
-        metadata_bytes: metadata.encode_to_vec().into(),
-        metadata,
-        received_at: unix_nanos(),
-        skip_cache_lookup: true,
-        owner: None,
-        tools: None,
-        account: Arc::default(),
-        base_url: None,
-        rerun: Some(Rerun {
-            conditions: Bytes::from(changed.encode_to_vec()),
-            avoid: execution.worker.as_str().into(),
-        }),
-        shard: None,
+    let wanted = Again {
+        instance: &execution.instance_name,
+        action,
+        target: &execution.target_id,
+        mnemonic: &execution.mnemonic,
+        conditions: changed.encode_to_vec().into(),
+        avoid: &execution.worker,
     };
-    let job = Job {
-        key: ActionKey { instance: execution.instance_name.as_str().into(), action },
-        messages: core.lease_messages(&read.messages),
-        facts: read.facts,
-        priority: LOWEST_PRIORITY,
-        expected_ms: None,
-        request: Arc::new(request),
-    };
-    let finished = wait(core, job).await?;
+    let ended = again(core, &wanted, INVOCATION, &AtomicUsize::default()).await;
+    let finished = ended.map_err(NotRun::message)?.finished;
     if finished.code != 0 {
         return Err(finished.message.clone());
     }
@@ -96,21 +67,6 @@ pub async fn rerun(
         )
     })?;
     Ok(Ran { result, worker: finished.worker.clone(), not_changed: applied.not_changed })
-}
-
-async fn wait(core: &Core, job: Job) -> Result<Arc<crate::job::Finished>, String> {
-    let mut ticket = core.queue.submit(job).await.map_err(|refusal| match refusal {
-        NotTaken::Refused(refusal) => format!("the queue takes nothing: {refusal:?}"),
-        NotTaken::Unavailable(error) => format!("the queue cannot be asked: {error}"),
-    })?;
-    loop {
-        if let Stage::Done(finished) = ticket.stage() {
-            return Ok(finished);
-        }
-        if ticket.updates.changed().await.is_err() {
-            return Err("the server is shutting down".to_owned());
-        }
-    }
 }
 
 fn applied(result: &reapi::ActionResult) -> Option<Applied> {
