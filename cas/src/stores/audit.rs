@@ -126,34 +126,36 @@ impl AuditLog {
 
     /// Appends durably. Errors: `Conflict` when others were faster again and again.
     pub async fn append(&self, event: AuditEvent) -> Result<AuditEntry, RecordsError> {
-        for text in [&event.actor, &event.action, &event.subject, &event.details] {
-            if text.len() > MAX_TEXT {
-                let message =
-                    format!("an audit text of {} bytes; at most {MAX_TEXT} fit", text.len());
-                return Err(RecordsError::Invalid(message));
-            }
+        let entries = self.append_with(vec![event], Vec::new()).await?;
+        let none = || RecordsError::Invalid("nothing was to be noted".to_owned());
+        entries.into_iter().next().ok_or_else(none)
+    }
+
+    /// Appends all events and applies the writes in one step, or does neither: what is done and what is noted
+    /// of it are the same. Errors: `Conflict` when an expectation of the writes failed, or others appended faster
+    /// again and again.
+    pub async fn append_with(
+        &self,
+        events: Vec<AuditEvent>,
+        writes: Vec<Write>,
+    ) -> Result<Vec<AuditEntry>, RecordsError> {
+        events.iter().try_for_each(check)?;
+        if events.is_empty() {
+            self.records.write(writes).await?;
+            return Ok(Vec::new());
         }
         let mut last_conflict = RecordsError::Conflict { key: HEAD.to_owned() };
         for _ in 0..MAX_ATTEMPTS {
             let head = self.records.get(HEAD).await?;
-            let (sequence, previous) = match &head {
-                Some(head) => decode_head(head)?,
-                None => (0, [0; 32]),
-            };
-            let entry = AuditEntry::new(sequence + 1, event.clone(), previous);
-            let expect = head.map_or(Expect::Absent, |head| Expect::Version(head.version));
-            let writes = vec![
-                Write { key: HEAD.to_owned(), expect, value: Some(encode_head(&entry)) },
-                Write {
-                    key: key(entry.sequence),
-                    expect: Expect::Absent,
-                    value: Some(entry.encode()),
-                },
-            ];
-            match self.records.write(writes).await {
-                Ok(_) => return Ok(entry),
+            let entries = chained(head.as_ref(), &events)?;
+            let mut all = writes_of(head.as_ref(), &entries);
+            all.extend(writes.iter().cloned());
+            match self.records.write(all).await {
+                Ok(_) => return Ok(entries),
                 // An entry beyond the head was put there by nobody who appends.
-                Err(error @ RecordsError::Conflict { .. }) => last_conflict = error,
+                Err(RecordsError::Conflict { key }) if is_own(&key) => {
+                    last_conflict = RecordsError::Conflict { key };
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -258,6 +260,49 @@ impl Chain {
     }
 }
 
+fn check(event: &AuditEvent) -> Result<(), RecordsError> {
+    for text in [&event.actor, &event.action, &event.subject, &event.details] {
+        if text.len() > MAX_TEXT {
+            let message = format!("an audit text of {} bytes; at most {MAX_TEXT} fit", text.len());
+            return Err(RecordsError::Invalid(message));
+        }
+    }
+    Ok(())
+}
+
+/// The events behind the head, in their order.
+fn chained(head: Option<&Record>, events: &[AuditEvent]) -> Result<Vec<AuditEntry>, RecordsError> {
+    let (mut sequence, mut previous) = match head {
+        Some(head) => decode_head(head)?,
+        None => (0, [0; 32]),
+    };
+    let mut entries = Vec::with_capacity(events.len());
+    for event in events {
+        sequence += 1;
+        let entry = AuditEntry::new(sequence, event.clone(), previous);
+        previous = entry.hash;
+        entries.push(entry);
+    }
+    Ok(entries)
+}
+
+/// The new head is the last one of them.
+fn writes_of(head: Option<&Record>, entries: &[AuditEntry]) -> Vec<Write> {
+    let expect = head.map_or(Expect::Absent, |head| Expect::Version(head.version));
+    let next = entries.last().map(encode_head);
+    let head = Write { key: HEAD.to_owned(), expect, value: next };
+    let entry = |entry: &AuditEntry| Write {
+        key: key(entry.sequence),
+        expect: Expect::Absent,
+        value: Some(entry.encode()),
+    };
+    [head].into_iter().chain(entries.iter().map(entry)).collect()
+}
+
+fn is_own(key: &str) -> bool {
+    key == HEAD || key.starts_with(ENTRIES)
+}
+
 fn encode_head(entry: &AuditEntry) -> Bytes {
     [&entry.sequence.to_le_bytes()[..], &entry.hash].concat().into()
 }
@@ -274,103 +319,5 @@ fn decode_head(head: &Record) -> Result<(u64, [u8; 32]), RecordsError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::records::Records;
-    use crate::stores::MemoryRecords;
-
-    fn event(number: u64) -> AuditEvent {
-        AuditEvent {
-            time: 1_700_000_000 + number,
-            actor: "ana".to_owned(),
-            action: "release.promote".to_owned(),
-            subject: format!("release/{number}"),
-            details: "{}".to_owned(),
-        }
-    }
-
-    async fn log_of(entries: u64) -> (Arc<MemoryRecords>, AuditLog) {
-        let records = Arc::new(MemoryRecords::default());
-        let log = AuditLog::new(records.clone());
-        for number in 1..=entries {
-            assert_eq!(log.append(event(number)).await.unwrap().sequence, number);
-        }
-        (records, log)
-    }
-
-    async fn set(records: &MemoryRecords, key: String, value: Option<Bytes>) {
-        records.write(vec![Write { key, expect: Expect::Anything, value }]).await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn entries_come_back_in_order_and_the_chain_holds() {
-        let (_, log) = log_of(5).await;
-        let entries = log.list(1, 3).await.unwrap();
-        assert_eq!(entries.iter().map(|e| e.sequence).collect::<Vec<_>>(), [2, 3, 4]);
-        assert_eq!(entries[1].previous, entries[0].hash);
-        assert_eq!(entries[0].event, event(2));
-        let newest = log.list_newest(Some(5), 2).await.unwrap();
-        assert_eq!(newest.iter().map(|e| e.sequence).collect::<Vec<_>>(), [4, 3]);
-        for (from, to) in [(1, u64::MAX), (3, 4), (5, 5), (9, 12)] {
-            assert_eq!(log.verify(from, to).await.unwrap(), None, "{from}..{to}");
-        }
-    }
-
-    #[tokio::test]
-    async fn concurrent_appends_make_one_chain() {
-        let (_, log) = log_of(0).await;
-        let log = Arc::new(log);
-        let appends: Vec<_> = (0..20)
-            .map(|number| {
-                let log = log.clone();
-                tokio::spawn(async move { log.append(event(number)).await.unwrap().sequence })
-            })
-            .collect();
-        let mut sequences = Vec::new();
-        for append in appends {
-            sequences.push(append.await.unwrap());
-        }
-        sequences.sort_unstable();
-        assert_eq!(sequences, (1..=20).collect::<Vec<_>>());
-        assert_eq!(log.verify(1, u64::MAX).await.unwrap(), None);
-    }
-
-    #[tokio::test]
-    async fn every_change_of_history_is_found() {
-        let (records, log) = log_of(4).await;
-        set(&records, key(2), None).await;
-        assert_eq!(log.verify(1, 9).await.unwrap(), Some(AuditBreak::Missing(2)));
-
-        let (records, log) = log_of(4).await;
-        let mut changed = records.get(&key(3)).await.unwrap().unwrap().value.to_vec();
-        changed[8] ^= 1;
-        set(&records, key(3), Some(changed.into())).await;
-        assert_eq!(log.verify(1, 9).await.unwrap(), Some(AuditBreak::Changed(3)));
-
-        let (records, log) = log_of(4).await;
-        let forged = AuditEntry::new(3, event(33), [0; 32]);
-        set(&records, key(3), Some(forged.encode())).await;
-        assert_eq!(log.verify(3, 3).await.unwrap(), Some(AuditBreak::Unchained(3)));
-
-        let (records, log) = log_of(4).await;
-        let previous = log.list(2, 1).await.unwrap()[0].previous;
-        let forged = AuditEntry::new(3, event(33), previous);
-        set(&records, key(3), Some(forged.encode())).await;
-        assert_eq!(log.verify(1, 9).await.unwrap(), Some(AuditBreak::Unchained(4)));
-
-        let (records, log) = log_of(4).await;
-        let forged = AuditEntry::new(4, event(44), log.list(3, 1).await.unwrap()[0].previous);
-        set(&records, key(4), Some(forged.encode())).await;
-        assert_eq!(log.verify(1, 9).await.unwrap(), Some(AuditBreak::Head(4)));
-
-        let (records, log) = log_of(4).await;
-        set(&records, key(1), Some(Bytes::from_static(b"?"))).await;
-        assert_eq!(log.verify(1, 9).await.unwrap(), Some(AuditBreak::Unreadable(1)));
-
-        let (records, log) = log_of(4).await;
-        set(&records, HEAD.to_owned(), None).await;
-        assert_eq!(log.verify(1, 9).await.unwrap(), Some(AuditBreak::Head(0)));
-    }
-}
+#[path = "audit_tests.rs"]
+mod tests;
