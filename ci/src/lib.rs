@@ -11,12 +11,13 @@ pub mod imports;
 pub mod junit;
 pub mod model;
 pub mod quarantine;
-mod recording;
+pub mod recording;
 pub mod services;
 pub mod shards;
 mod start;
 pub mod storage;
 mod upkeep;
+pub mod verdicts;
 
 pub use recording::{Recorder, Recordings};
 pub use start::{CiOptions, CiParts, CiServices};

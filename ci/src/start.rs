@@ -11,12 +11,13 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
 use tonic::{Extensions, Status};
 
-use crate::events::EventLog;
-use crate::history::{History, Policy};
+use crate::events::{Build, Entry, EventLog, Limits, LogError};
+use crate::history::{History, Policy, Tap};
 use crate::recording::{Recorder, RecorderParts};
 use crate::services::{Admit, BuildEvents, Clock, MAX_MESSAGE};
 use crate::storage::{Blobs, Records, Segments};
 use crate::upkeep::Upkeep;
+use crate::verdicts::Account;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -49,6 +50,8 @@ pub struct CiParts {
     pub clock: Arc<dyn Clock>,
     /// What is executed from now on.
     pub executions: broadcast::Receiver<Arc<Execution>>,
+    /// Who else is to hear of committed attempts.
+    pub tap: Option<Arc<dyn Tap>>,
 }
 
 /// The services of this crate. Clones share them.
@@ -73,8 +76,9 @@ struct Background {
 impl CiServices {
     /// Must be called within a Tokio runtime.
     pub fn start(options: CiOptions, parts: CiParts) -> Self {
-        let CiParts { segments, chunks, records, blobs, admit, clock, executions } = parts;
-        let history = Arc::new(History::new(segments, records.clone(), options.policy));
+        let CiParts { segments, chunks, records, blobs, admit, clock, executions, tap } = parts;
+        let history = History::new(segments, records.clone(), options.policy).tapped(tap);
+        let history = Arc::new(history);
         let streams = Arc::new(EventLog::new(chunks, records));
         let recorder = Recorder::start(RecorderParts {
             history: history.clone(),
@@ -111,6 +115,24 @@ impl CiServices {
     /// Whether somebody may write history of an instance, and what that is called.
     pub fn admit(&self, caller: &Extensions, instance: &str) -> Result<String, Status> {
         self.build_events.admit(caller, instance)
+    }
+
+    /// What the build events of an invocation say so far; nothing where there are none.
+    pub async fn account(
+        &self,
+        instance: &str,
+        invocation: &str,
+    ) -> Result<Option<Account>, LogError> {
+        let noted = self.streams.build(invocation).await?.map(|it| it.summary.stream);
+        let Some(stream) = noted.filter(|it| it.instance == instance) else { return Ok(None) };
+        let mut build = Build::new(&stream.instance, &stream.invocation, Limits::default());
+        let mut attempts = Vec::new();
+        let apply = |_, entry: Entry| {
+            build.apply(&entry);
+            attempts.extend(build.take_attempts().into_iter().map(|it| it.attempt));
+        };
+        self.streams.replay(&stream, 0, apply).await?;
+        Ok(Some(Account::of(&build.facts(), &attempts)))
     }
 
     /// Ends streams of build events: what was received becomes durable and is acknowledged, the rest is sent

@@ -64,6 +64,7 @@ fn rig(options: CiOptions, buffer: usize) -> Rig {
         admit: Arc::new(World),
         clock: Arc::new(World),
         executions: received,
+        tap: None,
     };
     Rig { segments, blobs, executions, services: CiServices::start(options, parts) }
 }

@@ -140,6 +140,9 @@ pub fn of_http(method: &Method, path: &str) -> Permission {
         IMPORT if !reads => return Instance(WriteBlobs),
         _ => {}
     }
+    if let Some(permission) = of_api(path, reads) {
+        return permission;
+    }
     if PAGES.contains(&first) || path.starts_with("/cas/tree/") {
         return Closable(Door::Pages, Read);
     }
@@ -152,6 +155,17 @@ pub fn of_http(method: &Method, path: &str) -> Permission {
         (_, true) => All(Read),
         (_, false) => All(Administer),
     }
+}
+
+/// What parts of the API take that are no pages.
+fn of_api(path: &str, reads: bool) -> Option<Permission> {
+    let is_below = |prefix: &str| {
+        path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    if is_below("/api/v1/audit") {
+        return Some(All(Administer));
+    }
+    (is_below("/api/v1/tests/quarantine") && !reads).then_some(Instance(WriteResults))
 }
 
 #[cfg(test)]
@@ -186,6 +200,12 @@ mod tests {
             ("GET", "/api/v1/status".to_owned(), pages),
             ("POST", IMPORT.to_owned(), Instance(WriteBlobs)),
             ("GET", IMPORT.to_owned(), pages),
+            ("POST", "/api/v1/tests/gate".to_owned(), pages),
+            ("GET", "/api/v1/tests/quarantine".to_owned(), pages),
+            ("POST", "/api/v1/tests/quarantine".to_owned(), Instance(WriteResults)),
+            ("POST", "/api/v1/tests/quarantine/remove".to_owned(), Instance(WriteResults)),
+            ("GET", "/api/v1/audit".to_owned(), All(Administer)),
+            ("GET", "/api/v1/audit/check".to_owned(), All(Administer)),
             ("GET", "/metrics".to_owned(), Closable(Door::Metrics, Read)),
             ("GET", "/readyz".to_owned(), Closable(Door::Health, Read)),
             ("GET", format!("/ac/{hash}"), Instance(Read)),

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use kiln_net::grpc::{AddressError, Token, address, of_other_protocol};
-use kiln_net::http::header::{AUTHORIZATION, HeaderValue};
-use kiln_net::http::{Client, Options, StatusCode, client, collect};
+use kiln_net::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use kiln_net::http::{Client, Options, RequestBuilder, StatusCode, client, collect};
 use kiln_net::tls::{client_config, without_trust};
 use kiln_net::{Url, causes, urls};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -49,7 +50,8 @@ impl Api {
 
     /// Whether a path of health answers 200, and what it says.
     pub async fn health(&self, path: &str) -> Result<(bool, String), CliError> {
-        let (status, body) = self.fetch(path, HEALTH_TIMEOUT).await?;
+        let asked = self.client.get(self.url(path)?);
+        let (status, body) = self.within(HEALTH_TIMEOUT, asked).await?;
         let said = String::from_utf8_lossy(&body).into_owned();
         match status {
             StatusCode::OK => Ok((true, said)),
@@ -61,7 +63,20 @@ impl Api {
     /// `path` comes after `/api/v1`. Errors: as the user should read them; what is not found
     /// has exit code 1.
     pub async fn get(&self, path: &str) -> Result<Value, CliError> {
-        let (status, body) = self.fetch(&format!("/api/v1{path}"), ANSWER_TIMEOUT).await?;
+        let asked = self.client.get(self.url(&format!("/api/v1{path}"))?);
+        self.understood(asked).await
+    }
+
+    /// The same of a request with a body, which is JSON.
+    pub async fn post<T: Serialize>(&self, path: &str, body: &T) -> Result<Value, CliError> {
+        let body =
+            serde_json::to_vec(body).map_err(|error| CliError::machine(error.to_string()))?;
+        let asked = self.client.post(self.url(&format!("/api/v1{path}"))?);
+        self.understood(asked.header(CONTENT_TYPE, "application/json").body(body)).await
+    }
+
+    async fn understood(&self, asked: RequestBuilder) -> Result<Value, CliError> {
+        let (status, body) = self.within(ANSWER_TIMEOUT, asked).await?;
         if status == StatusCode::OK {
             return serde_json::from_slice(&body).map_err(|error| not_kiln(&self.base, error));
         }
@@ -75,10 +90,17 @@ impl Api {
         Err(error.hint(said.error.hint))
     }
 
-    async fn fetch(&self, path: &str, within: Duration) -> Result<(StatusCode, Vec<u8>), CliError> {
-        let url = urls::parse(&format!("{}{path}", self.base))
-            .map_err(|error| CliError::usage(error.to_string()))?;
-        let answer = tokio::time::timeout(within, self.answer(url)).await;
+    fn url(&self, path: &str) -> Result<Url, CliError> {
+        urls::parse(&format!("{}{path}", self.base))
+            .map_err(|error| CliError::usage(error.to_string()))
+    }
+
+    async fn within(
+        &self,
+        within: Duration,
+        asked: RequestBuilder,
+    ) -> Result<(StatusCode, Vec<u8>), CliError> {
+        let answer = tokio::time::timeout(within, self.answer(asked)).await;
         let late = |_| format!("no answer within {} s", within.as_secs());
         answer
             .map_err(late)
@@ -86,8 +108,8 @@ impl Api {
             .map_err(|error| CliError::unreachable(&self.base, error))
     }
 
-    async fn answer(&self, url: Url) -> Result<(StatusCode, Vec<u8>), String> {
-        let mut request = self.client.get(url);
+    async fn answer(&self, asked: RequestBuilder) -> Result<(StatusCode, Vec<u8>), String> {
+        let mut request = asked;
         if let Some(token) = &self.token {
             let mut value = HeaderValue::try_from(token.authorization())
                 .map_err(|_| "the token cannot be sent in a header".to_owned())?;

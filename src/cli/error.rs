@@ -23,6 +23,8 @@ pub enum Exit {
     Done,
     /// Not found, or a difference was found.
     Negative,
+    /// What a gate, or another program, ended with.
+    Code(u8),
 }
 
 impl From<Exit> for ExitCode {
@@ -30,6 +32,7 @@ impl From<Exit> for ExitCode {
         match exit {
             Exit::Done => Self::SUCCESS,
             Exit::Negative => Self::from(1),
+            Exit::Code(code) => Self::from(code),
         }
     }
 }

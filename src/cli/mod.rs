@@ -2,8 +2,10 @@
 
 mod actions;
 mod api;
+mod audit;
 mod builds;
 mod cas;
+mod ci;
 mod config;
 mod digest;
 mod error;
@@ -58,7 +60,8 @@ Exit codes:
   2  the command line or the configuration is wrong
   3  the server cannot be reached
   4  the server answered with an error
-  5  this machine cannot do it (port in use, data in use, disk, sandbox)";
+  5  this machine cannot do it (port in use, data in use, disk, sandbox)
+  6  a gate is undecided";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -69,12 +72,12 @@ enum Command {
     Build(builds::BuildCommand),
     Action(actions::ActionCommand),
     Hermeticity(hermeticity::HermeticityCommand),
-    #[command(hide = true)]
-    Audit(hermeticity::FormerCommand),
+    Audit(audit::AuditCommand),
     Cas(cas::CasCommand),
     Index(index::IndexCommand),
     Impact(impact::ImpactCommand),
     Tests(suite::TestsCommand),
+    Ci(ci::CiCommand),
     Release(release::ReleaseCommand),
     Token(token::TokenCommand),
     Config(config::ConfigCommand),
@@ -165,6 +168,7 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Index(command) => block_on(command.run()),
         Command::Impact(command) => block_on(command.run()),
         Command::Tests(command) => block_on(command.run(|| cli.target.target())),
+        Command::Ci(command) => block_on(command.run(&cli.target.target()?)),
         Command::Release(command) => command.run(),
         Command::Token(command) => command.run(),
         Command::Config(command) => command.run(),

@@ -12,6 +12,7 @@ mod setting;
 pub mod settings;
 mod storage;
 mod values;
+mod verdicts;
 mod workers;
 
 pub use default::default_toml;

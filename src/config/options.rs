@@ -23,6 +23,7 @@ use super::files;
 use super::security::{auth, tls};
 use super::settings::Settings;
 use super::storage::{data_dir, shared_storage, storage};
+use super::verdicts::verdicts;
 use super::workers::worker_config;
 use crate::front::{FrontLimits, Listen, Resolved};
 use crate::serve::ServeOptions;
@@ -81,6 +82,7 @@ pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
             hermeticity: hermeticity(settings),
         },
         tests: tests(settings),
+        verdicts: verdicts(settings)?,
         worker,
         allow_cache_updates: settings.flag("cache.allow_updates"),
         opaque: OpaqueInstances::new(settings.list("cache.opaque_instances")),

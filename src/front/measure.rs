@@ -23,7 +23,7 @@ use super::status::{GRPC_STATUS, correct};
 use super::unknown::is_grpc;
 use crate::auth::access::Caller;
 use crate::auth::local::Neighbour;
-use crate::auth::permissions::{Permission, of_grpc};
+use crate::auth::permissions::{Permission, of_grpc, of_http};
 use crate::telemetry::requests::{Call, Lane, Route, UNKNOWN_PLACE, place};
 
 /// Calls of this service end with their client: an answer is worth its work only while somebody waits.
@@ -32,6 +32,8 @@ const EXECUTION: &str = "/build.bazel.remote.execution.v2.Execution/";
 /// What concerns everybody: running actions for others, and administering the server.
 const WORK: Permission = Permission::All(Right::Work);
 const ADMINISTER: Permission = Permission::All(Right::Administer);
+/// What others will rely on: results, and which tests nobody has to wait for.
+const RESULTS: Permission = Permission::Instance(Right::WriteResults);
 
 /// What a request counts as.
 enum Kind {
@@ -87,7 +89,7 @@ async fn admit(
     }
     match &service.gate {
         Some(gate) => gate.admit(origin, request).await?,
-        None if matches!(method, Some(WORK | ADMINISTER)) => introduce(origin, request),
+        None if concerns_everybody(method, request) => introduce(origin, request),
         None => {}
     }
     let is_known = |request: &Request<Incoming>| {
@@ -97,6 +99,11 @@ async fn admit(
         Err(stranger) if !is_known(request) => Err(away(&stranger, request)),
         _ => Ok(()),
     }
+}
+
+fn concerns_everybody(method: Option<Permission>, request: &Request<Incoming>) -> bool {
+    let of_http = || of_http(request.method(), request.uri().path());
+    matches!(method.unwrap_or_else(of_http), WORK | ADMINISTER | RESULTS)
 }
 
 /// Whether there are links in answers to it.

@@ -7,6 +7,7 @@ mod history;
 mod options;
 mod reports;
 mod routes;
+mod verdicts;
 mod worker;
 
 use std::path::PathBuf;
@@ -17,6 +18,8 @@ use kiln_cas::budget::Budget;
 use kiln_cas::services::{CasServices, ServicesConfig};
 use kiln_cas::stores::{SharedConfig, Storage};
 use kiln_ci::CiServices;
+use kiln_ci::history::Tap;
+use kiln_ci::verdicts::{Inbox, Verdicts};
 use kiln_scheduler::{SchedulerParts, SchedulerServices};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +35,8 @@ use crate::telemetry::{Observed, RecordingsOf, Telemetry};
 pub use admission::{Admission, join_all};
 use common::Common;
 pub use options::{ServeError, ServeOptions};
+use routes::Parts;
+pub use verdicts::{Form, VerdictsOptions, WebhookOptions};
 use worker::OwnWorker;
 
 /// What grpc.health.v1 calls the server as a whole.
@@ -57,6 +62,7 @@ pub struct Server {
     storage: Storage,
     services: SchedulerServices,
     tests: CiServices,
+    verdicts: Verdicts,
     telemetry: Telemetry,
     health: HealthReporter,
     readiness: Readiness,
@@ -93,8 +99,13 @@ impl Server {
         let worker = worker::prepare(options.worker.clone(), &storage).await?;
         let common = Common::new(&options, &admission, &storage, base_url).await?;
         // It subscribes before anything can be executed.
-        let tests = history::start(&options, &storage, &common);
+        let inbox = Inbox::default();
+        let tap = options.verdicts.on.then(|| Arc::new(inbox.clone()) as Arc<dyn Tap>);
+        let tests = history::start(&options, &storage, &common, tap);
         let services = scheduler(&options, &storage, &common).await?;
+        let judged = (&tests, inbox);
+        let (on, base_url) = (&options.verdicts, &common.base_url);
+        let verdicts = verdicts::start(on, &storage, &services.scheduler, judged, base_url)?;
         let requests = Requests::new(options.front_threads, Budget::new(options.request_memory));
         let status = worker.as_ref().map(|worker| worker.status());
         let telemetry = Telemetry::start(
@@ -125,7 +136,7 @@ impl Server {
         let router = routes::router(
             &cas,
             &storage,
-            (&services, &tests),
+            Parts { services: &services, tests: &tests, verdicts: &verdicts },
             &common,
             &telemetry,
             readiness.clone(),
@@ -161,6 +172,7 @@ impl Server {
             storage,
             services,
             tests,
+            verdicts,
             telemetry,
             health: cas.health(),
             readiness,
@@ -180,6 +192,7 @@ impl Server {
         self.readiness.set(false);
         self.health.set_service_status(WHOLE_SERVER, ServingStatus::NotServing).await;
         self.services.stop_sampling();
+        self.verdicts.shutdown().await;
         let scheduler = &self.services.scheduler;
         if tokio::time::timeout(self.drain, scheduler.drain()).await.is_err() {
             tracing::warn!(drain = ?self.drain, "actions still run after the drain time");

@@ -11,6 +11,7 @@ use kiln_ci::CiOptions;
 use kiln_executor::{WorkerConfig, WorkerError};
 use kiln_scheduler::{SchedulerOptions, StartError};
 
+use super::verdicts::{VerdictError, VerdictsOptions};
 use crate::auth::{AuthError, AuthOptions};
 use crate::data_dir::DataDirError;
 use crate::front::{FrontLimits, Resolved, TlsError, TlsOptions};
@@ -38,6 +39,8 @@ pub struct ServeOptions {
     pub scheduler: SchedulerOptions,
     /// The history of tests, and build events.
     pub tests: CiOptions,
+    /// What follows from failures.
+    pub verdicts: VerdictsOptions,
     /// `None`: workers join from elsewhere.
     pub worker: Option<WorkerConfig>,
     /// Whether everybody may write action results where nobody is asked who calls.
@@ -97,6 +100,8 @@ pub enum ServeError {
     Worker(#[from] WorkerError),
     #[error(transparent)]
     Telemetry(#[from] EndpointError),
+    #[error(transparent)]
+    Verdicts(#[from] VerdictError),
     #[error("no random bytes from the kernel")]
     Random(#[source] io::Error),
 }

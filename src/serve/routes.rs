@@ -6,7 +6,9 @@ use std::time::SystemTime;
 use axum::Router;
 use kiln_cas::services::CasServices;
 use kiln_cas::stores::Storage;
+use kiln_cas::stores::audit::AuditLog;
 use kiln_ci::CiServices;
+use kiln_ci::verdicts::Verdicts;
 use kiln_scheduler::SchedulerServices;
 
 use super::common::Common;
@@ -15,31 +17,35 @@ use crate::front::unknown;
 use crate::telemetry::Telemetry;
 use crate::web::{self, WebState};
 
+/// Services that pages show, too.
+pub struct Parts<'a> {
+    pub services: &'a SchedulerServices,
+    pub tests: &'a CiServices,
+    pub verdicts: &'a Verdicts,
+}
+
 pub fn router(
     cas: &CasServices,
     storage: &Storage,
-    (services, tests): (&SchedulerServices, &CiServices),
+    parts: Parts<'_>,
     common: &Common,
     telemetry: &Telemetry,
     readiness: Readiness,
 ) -> Router {
     let mut grpc = tonic::service::Routes::builder();
     cas.add_to(&mut grpc);
-    services.add_to(&mut grpc);
-    tests.add_to(&mut grpc);
+    parts.services.add_to(&mut grpc);
+    parts.tests.add_to(&mut grpc);
     // The HTTP cache matches paths of any depth, so it comes after all fixed ones.
     let grpc = grpc.routes().prepare().into_axum_router();
-    grpc.merge(web::router(pages(storage, (services, tests), common)))
+    grpc.merge(web::router(pages(storage, &parts, common)))
         .merge(telemetry.routes())
         .merge(health::routes(move || readiness.check()))
         .fallback_service(cas.http_cache().fallback(unknown::of_server))
 }
 
-fn pages(
-    storage: &Storage,
-    (services, tests): (&SchedulerServices, &CiServices),
-    common: &Common,
-) -> WebState {
+fn pages(storage: &Storage, parts: &Parts<'_>, common: &Common) -> WebState {
+    let services = parts.services;
     let stats = storage.stats.clone();
     WebState {
         blobs: storage.blobs.clone(),
@@ -47,7 +53,10 @@ fn pages(
         logs: common.logs.clone(),
         journal: services.journal.clone(),
         hermeticity: services.hermeticity.clone(),
-        tests: tests.clone(),
+        tests: parts.tests.clone(),
+        verdicts: parts.verdicts.clone(),
+        access: common.access.clone(),
+        audit: Arc::new(AuditLog::new(storage.records.clone())),
         kept: Default::default(),
         queue: Arc::new(services.scheduler.clone()),
         storage: Arc::new(move || stats.snapshot()),

@@ -6,6 +6,7 @@
 mod actions;
 pub mod ansi;
 mod api;
+mod audit;
 mod blobs;
 mod builds;
 mod content;
@@ -27,6 +28,7 @@ mod state;
 mod suite;
 #[cfg(test)]
 mod tests;
+mod verdicts;
 mod workers;
 
 pub use routes::{no_page, router};

@@ -13,6 +13,7 @@ use super::imports::Asked as Import;
 use super::json;
 use super::suite::api as test;
 use super::suite::{Filter, Wanted};
+use super::verdicts::quarantine as exports;
 use super::workers::api as worker;
 
 /// What segments of paths that stand for something are.
@@ -45,6 +46,7 @@ fn describe() -> Value {
     all.builds();
     all.actions();
     all.tests();
+    all.audit();
     all.generator.subschema_for::<json::ErrorBody>();
     json!({
         "openapi": "3.1.0",
@@ -107,6 +109,7 @@ impl Description {
         );
         let grid = "What became of tests at commits or in invocations";
         self.get::<json::Grid>("/tests/grid", grid, &[filter, wanted]);
+        self.verdicts();
         let attempts = test::Attempts::json_schema(&mut self.generator);
         self.get::<json::TestShown>("/tests/{id}", "One test with its attempts", &[attempts]);
         let import = Import::json_schema(&mut self.generator);
@@ -120,12 +123,48 @@ impl Description {
             "required": true,
             "content": { "application/xml": {} },
         });
-        self.paths.insert("/api/v1/tests/import".to_owned(), json!({ "post": import }));
+        self.add("/tests/import", "post", import);
+    }
+
+    fn verdicts(&mut self) {
+        let gate = "Whether a change may go on in spite of failures";
+        self.post::<json::GateQuestion, json::Gate>("/tests/gate", gate);
+        let quarantine = "/tests/quarantine";
+        self.get::<json::Quarantine>(quarantine, "Tests that nobody has to wait for", &[]);
+        let enter = "Put a test there, or give it more time";
+        self.post::<json::QuarantineRequest, json::QuarantineChange>(quarantine, enter);
+        let leave = "/tests/quarantine/remove";
+        self.post::<json::QuarantineRequest, json::QuarantineChange>(leave, "Take a test out");
+        let wanted = exports::Wanted::json_schema(&mut self.generator);
+        let export = "The same in the words of test runners";
+        self.get::<json::Exported>("/tests/quarantine/export", export, &[wanted]);
+    }
+
+    fn audit(&mut self) {
+        let filter = super::audit::api::Filter::json_schema(&mut self.generator);
+        self.get::<json::AuditEntries>("/audit", "The audit log, newest first", &[filter]);
+        self.get::<json::AuditCheck>("/audit/check", "Whether its chain holds", &[]);
+    }
+
+    fn post<Q: JsonSchema, T: JsonSchema>(&mut self, path: &str, summary: &str) {
+        let question = self.generator.subschema_for::<Q>();
+        let body = json!({
+            "required": true,
+            "content": { "application/json": { "schema": question } },
+        });
+        let mut operation = self.operation::<T>(path, summary, &[]);
+        operation["requestBody"] = body;
+        self.add(path, "post", operation);
     }
 
     fn get<T: JsonSchema>(&mut self, path: &str, summary: &str, queries: &[Schema]) {
         let operation = self.operation::<T>(path, summary, queries);
-        self.paths.insert(format!("/api/v1{path}"), json!({ "get": operation }));
+        self.add(path, "get", operation);
+    }
+
+    fn add(&mut self, path: &str, method: &str, operation: Value) {
+        let path = self.paths.entry(format!("/api/v1{path}")).or_insert_with(|| json!({}));
+        path[method] = operation;
     }
 
     /// Each operation may fail alike.

@@ -8,8 +8,8 @@ use super::design::layout;
 use super::error::WebError;
 use super::state::WebState;
 use super::{
-    actions, blobs, builds, format, hermeticity, imports, openapi, overview, profile, security,
-    suite, workers,
+    actions, audit, blobs, builds, format, hermeticity, imports, openapi, overview, profile,
+    security, suite, verdicts, workers,
 };
 
 /// What is below `/api/v1`.
@@ -22,10 +22,13 @@ pub fn api() -> Router<WebState> {
         .merge(workers::api())
         .merge(hermeticity::api())
         .merge(imports::api())
+        .merge(verdicts::api())
+        .merge(audit::api())
         .route("/openapi.json", get(openapi::document))
 }
 
-/// All routes. Each answers GET (and HEAD) only, but for imports; answers carry a strict content security policy.
+/// All routes. Each answers GET (and HEAD) only, but for imports, gates and changes of the quarantine; answers
+/// carry a strict content security policy.
 pub fn router(state: WebState) -> Router {
     Router::new()
         .merge(overview::pages())

@@ -7,11 +7,14 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use axum::extract::FromRequestParts;
 use http::request::Parts;
+use kiln_cas::access::SharedAuthorizer;
 use kiln_cas::logs::LogStreams;
 use kiln_cas::stores::StorageSnapshot;
+use kiln_cas::stores::audit::AuditLog;
 use kiln_cas::stores::indexed::Indexed;
 use kiln_cas::{SharedActionCache, SharedBlobStore, StoreError};
 use kiln_ci::CiServices;
+use kiln_ci::verdicts::Verdicts;
 use kiln_scheduler::api::Unavailable;
 use kiln_scheduler::hermeticity::Checker;
 use kiln_scheduler::journal::Journal;
@@ -66,6 +69,11 @@ pub struct WebState {
     pub tests: CiServices,
     /// What pages keep between requests.
     pub kept: Kept,
+    /// The quarantine, and answers of gates.
+    pub verdicts: Verdicts,
+    /// Who may do what in which instance.
+    pub access: SharedAuthorizer,
+    pub audit: Arc<AuditLog>,
     pub queue: Arc<dyn QueueView>,
     pub storage: Arc<dyn Fn() -> StorageSnapshot + Send + Sync>,
     /// `None`: nothing is shared with other servers.

@@ -27,7 +27,8 @@ impl Bazel {
         Self { binary, workspace, user_root, startup: Vec::new() }
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    /// Bazel with these arguments, not started.
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
         command
             .arg(format!("--output_user_root={}", self.user_root.path().display()))

@@ -21,11 +21,18 @@ impl Known {
     /// Its request was answered by the execution of another one, so that nothing ran. It counts for nothing,
     /// but what the client says of it is known by it to be no run of its own.
     pub const MERGED: Self = Self(8);
+    /// Kiln ran it again by itself, in the shadow: it is no attempt of any client, and in no figures.
+    pub const SHADOW: Self = Self(16);
 
-    const ALL: u8 = 15;
+    const ALL: u8 = 31;
 
     pub fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    /// Whether it is an attempt of somebody's own, and counts in figures.
+    pub fn counts(self) -> bool {
+        !self.has(Self::MERGED) && !self.has(Self::SHADOW)
     }
 
     pub fn bits(self) -> u8 {

@@ -21,6 +21,9 @@ pub use outputs::{MAX_CASES, Report, add_cases};
 use crate::flakes::{Identity, Signature};
 use crate::model::{CaseName, Outcome, TestKey, Time};
 
+/// What strategies and invocations of shadow runs begin with.
+pub const SHADOW: &str = "shadow-";
+
 /// Bytes of a failure's message that stay with an attempt.
 pub const MAX_EXCERPT: usize = 240;
 

@@ -183,6 +183,12 @@ impl Clusters {
         id
     }
 
+    /// Forgets the older half of what happened; `false`: there is nothing to forget.
+    pub fn forget_half(&mut self) -> bool {
+        let half = self.events.len().div_ceil(2);
+        self.events.drain(..half).count() > 0
+    }
+
     pub fn events(&self) -> impl Iterator<Item = &Event> {
         self.events.iter()
     }

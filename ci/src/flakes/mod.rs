@@ -18,6 +18,6 @@ mod verdict;
 pub use history::{Attempt, Flip, History, Piece, Tier};
 pub use identity::{Identity, Run, seed};
 pub use rates::{Mixture, Part};
-pub use shadow::{Fresh, Limits, Purpose, Rerun, RerunId, Shadows};
+pub use shadow::{Case, Fresh, Hold, Limits, Purpose, Rerun, RerunId, Shadows};
 pub use signature::Signature;
 pub use verdict::{Judgement, Prior, Tries, Verdict, judge};

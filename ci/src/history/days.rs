@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::attempts::{Attempt, Known};
+use crate::attempts::Attempt;
 use crate::model::Outcome;
 
 /// One day of one test, in all its shards and runs.
@@ -90,7 +90,7 @@ impl Day {
 pub fn days<'a>(attempts: impl IntoIterator<Item = &'a Attempt>) -> BTreeMap<u64, Day> {
     let mut days: BTreeMap<u64, Day> = BTreeMap::new();
     let mut invocations: HashMap<(&str, &str), Vec<&Attempt>> = HashMap::new();
-    for it in attempts.into_iter().filter(|it| !it.known.has(Known::MERGED)) {
+    for it in attempts.into_iter().filter(|it| it.known.counts()) {
         days.entry(it.started.day()).or_default().count(it);
         let of = (it.invocation.as_str(), it.test.configuration.as_str());
         invocations.entry(of).or_default().push(it);
@@ -132,6 +132,7 @@ fn is_pass_of(it: &Attempt, failed: &Attempt) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::attempts::Known;
     use crate::attempts::samples::reported;
 
     #[test]

@@ -9,7 +9,7 @@ use super::query::{SKEW, damaged};
 use super::segment::{self, Glance, Invocation, RunsBlock};
 use super::snapshot::Snapshot;
 use super::{CACHED_LIST, History, HistoryError, SegmentMeta};
-use crate::attempts::{Attempt, Known, join};
+use crate::attempts::{Attempt, SHADOW, join};
 use crate::model::{Outcome, TestKey, Time};
 
 /// Most columns of a grid.
@@ -130,7 +130,7 @@ impl History {
             else {
                 continue;
             };
-            if !it.known.has(Known::MERGED) {
+            if it.known.counts() {
                 let (run, shard) = (it.slot.run, it.slot.shard);
                 let mark = Mark { column, run, shard, outcome: it.outcome, took: it.duration };
                 marks[row].push(mark);
@@ -316,7 +316,8 @@ impl GridQuery {
             Across::Commits => commit,
             Across::Invocations => Some(invocation),
         };
-        name.filter(|_| is_wanted)
+        // A shadow run belongs to no invocation of anybody.
+        name.filter(|_| is_wanted && !invocation.starts_with(SHADOW))
     }
 }
 
@@ -344,7 +345,7 @@ fn add_column(found: &mut HashMap<String, Column>, query: &GridQuery, it: &Invoc
 fn mark(it: &Glance, columns: &[Option<usize>]) -> Option<Mark> {
     let column = (*columns.get(usize::try_from(it.invocation).ok()?)?)?;
     let Glance { outcome, run, shard, took, .. } = *it;
-    (!it.known.has(Known::MERGED)).then_some(Mark { column, run, shard, outcome, took })
+    it.known.counts().then_some(Mark { column, run, shard, outcome, took })
 }
 
 fn cells(mut marks: Vec<Mark>, columns: usize) -> Vec<Option<Cell>> {

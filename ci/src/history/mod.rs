@@ -69,6 +69,14 @@ pub enum HistoryError {
 }
 
 type Cached<K, V> = Mutex<LruCache<K, Arc<V>>>;
+/// Whoever wants to hear of every attempt that is committed, once.
+pub trait Tap: Send + Sync + 'static {
+    /// What is written in the step in which these are committed.
+    fn writes(&self, now: Time, attempts: &[Attempt]) -> Vec<Write>;
+
+    /// They have been committed.
+    fn committed(&self);
+}
 
 /// The history of all tests of all instances. Any number of processes may use one at the same time.
 pub struct History {
@@ -80,6 +88,7 @@ pub struct History {
     /// By segment and first attempt.
     glances: Cached<(String, u64), Vec<Glance>>,
     invocations: Cached<String, Vec<Invocation>>,
+    tap: Option<Arc<dyn Tap>>,
 }
 
 impl History {
@@ -93,7 +102,13 @@ impl History {
             fresh: Mutex::new(LruCache::new(cache(CACHED_FRESH))),
             glances: Mutex::new(LruCache::new(cache(CACHED_GLANCES))),
             invocations: Mutex::new(LruCache::new(cache(CACHED_INVOCATIONS))),
+            tap: None,
         }
+    }
+
+    /// The same history; who taps it hears of what is committed through it.
+    pub fn tapped(self, tap: Option<Arc<dyn Tap>>) -> Self {
+        Self { tap, ..self }
     }
 
     /// Keeps attempts. They are durable when this returns, and found from then on; what is known already
@@ -110,8 +125,15 @@ impl History {
                 value: Some(catalogue::encode(&fresh)),
             });
         }
-        if !writes.is_empty() {
-            self.records.write(writes).await?;
+        if writes.is_empty() {
+            return Ok(());
+        }
+        if let Some(tap) = &self.tap {
+            writes.extend(tap.writes(now, attempts));
+        }
+        self.records.write(writes).await?;
+        if let Some(tap) = &self.tap {
+            tap.committed();
         }
         Ok(())
     }

@@ -139,6 +139,16 @@ impl Quarantine {
         Self { policy, ..Self::default() }
     }
 
+    /// The same quarantine by another policy, such as one that was configured meanwhile.
+    pub fn with_policy(self, policy: Policy) -> Self {
+        Self { policy, ..self }
+    }
+
+    /// How many of so many tests may be in quarantine.
+    pub fn allowed(&self, tests: usize) -> usize {
+        self.policy.allowed(tests)
+    }
+
     /// Looks at a test after its history has changed. `tests` is how many tests there are in all.
     pub fn assess(
         &mut self,

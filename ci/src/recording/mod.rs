@@ -10,22 +10,36 @@ mod writer;
 
 use std::sync::Arc;
 
+use kiln_protos::events::Execution;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::attempts::Attempt;
 use crate::events::FileRef;
 use crate::services::Reports;
+use crate::storage::Blobs;
 
 pub use figures::Recordings;
 pub use parts::RecorderParts;
 
 use figures::{Counters, Recorded};
+use report::Reader;
 use writer::{Command, Reported, Writer};
 
 /// Reports of attempts that wait to be read. What is beyond is lost, and counted.
 const MAX_OFFERS: usize = 4096;
 /// Requests to flush or to end that wait.
 const MAX_COMMANDS: usize = 16;
+
+/// Reads what an execution was, for whoever had it run.
+#[derive(Clone)]
+pub struct AttemptReader(Reader);
+
+impl AttemptReader {
+    /// The attempt that it was, with its cases; nothing when it was no run of a test.
+    pub async fn attempt(&self, execution: &Execution) -> Option<Attempt> {
+        executed::attempt(&self.0, execution).await
+    }
+}
 
 /// Handle on the task that records. Clones share it.
 #[derive(Clone)]
@@ -62,6 +76,11 @@ impl Recorder {
         if self.commands.send(command(done)).await.is_ok() {
             finished.await.ok();
         }
+    }
+
+    /// Reads attempts as this recorder does, from the same store.
+    pub fn reader(&self, blobs: Arc<dyn Blobs>) -> AttemptReader {
+        AttemptReader(Reader { blobs, counters: self.counters.clone() })
     }
 
     /// Counters since the start.

@@ -4,7 +4,7 @@ mod report;
 
 use std::io::{IsTerminal, Write};
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use kiln_protos::events::Digest;
 use kiln_protos::hermeticity::hermeticity_client::HermeticityClient;
 use kiln_protos::hermeticity::{CheckRequest, update::Kind};
@@ -44,25 +44,6 @@ pub struct HermeticityCommand {
     /// For programs
     #[arg(long)]
     json: bool,
-}
-
-/// `kiln audit hermeticity`, as the command was called before: scripts may still say so.
-#[derive(Debug, Args)]
-pub struct FormerCommand {
-    #[command(subcommand)]
-    what: Former,
-}
-
-#[derive(Debug, Subcommand)]
-enum Former {
-    Hermeticity(HermeticityCommand),
-}
-
-impl FormerCommand {
-    pub async fn run(self, target: &Target) -> Result<Exit, CliError> {
-        let Former::Hermeticity(command) = self.what;
-        command.run(target).await
-    }
 }
 
 impl HermeticityCommand {

@@ -4,7 +4,7 @@ mod content;
 mod git;
 mod kept;
 mod output;
-mod process;
+pub mod process;
 mod snapshots;
 mod tool;
 

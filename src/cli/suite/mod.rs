@@ -1,8 +1,12 @@
 //! `kiln tests`: what runs of tests say, from files and from a server.
 
+pub mod asking;
+pub mod changed;
 mod files;
+pub mod gate;
 mod import;
 mod list;
+mod quarantine;
 mod shards;
 mod show;
 
@@ -11,7 +15,7 @@ use clap::{Args, Subcommand};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
 
-/// See how tests do, cut a suite into shards, and read what test runners report.
+/// See how tests do and what failures mean, cut a suite into shards, and read what test runners report.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -19,7 +23,9 @@ Examples:
   kiln tests show //app/parser:parser_test
   kiln tests shards --durations .test_durations --shards 8
   kiln tests shards --durations .test_durations --target-time 5m --format json
-  kiln tests import --junit report.xml --dry-run")]
+  kiln tests import --junit report.xml --dry-run
+  kiln tests gate --invocation 5f3c1e1a-7a7e-4c0e-a8fd-0b1a6a0d94b2
+  kiln tests quarantine list")]
 pub struct TestsCommand {
     #[command(subcommand)]
     what: What,
@@ -31,6 +37,8 @@ enum What {
     Show(show::Show),
     Shards(shards::Shards),
     Import(import::Import),
+    Gate(gate::GateCommand),
+    Quarantine(quarantine::QuarantineCommand),
 }
 
 impl TestsCommand {
@@ -44,6 +52,8 @@ impl TestsCommand {
             What::Show(show) => show.run(&target()?).await,
             What::Shards(shards) => shards.run(),
             What::Import(import) => import.run(),
+            What::Gate(gate) => gate.run(&target()?).await,
+            What::Quarantine(quarantine) => quarantine.run(&target()?).await,
         }
     }
 }

@@ -64,6 +64,73 @@ pub const KEYS: &[Key] = &[
         "How long the events of a build are kept after its last one.",
     ),
     key(
+        "tests.judge",
+        "true",
+        Kind::Bool,
+        "Whether failures of tests are judged: run again in the shadow, and told apart as flaky or broken. Needs \
+         tests.record. See docs/tests-gate.md.",
+    ),
+    key(
+        "tests.shadow_runs",
+        "64",
+        Kind::NumberIn(0, 1_000),
+        "Most shadow runs for one failure. 0: none is run again.",
+    ),
+    key(
+        "tests.shadow_at_once",
+        "16",
+        Kind::NumberIn(1, 4_096),
+        "Most shadow runs at the same time.",
+    ),
+    key(
+        "tests.shadow_budget",
+        "8h",
+        Kind::Duration,
+        "Most worker time that shadow runs take in a day.",
+    ),
+    key(
+        "tests.shadow_reserve",
+        "1",
+        Kind::NumberIn(0, 1_000_000),
+        "Idle slots that shadow runs leave alone, for what builds ask for next.",
+    ),
+    key(
+        "tests.window",
+        "1m",
+        Kind::DurationFrom(1_000),
+        "Failures that begin within this time are looked at together, before anything is called broken.",
+    ),
+    key(
+        "tests.quarantine_stay",
+        "336h",
+        Kind::DurationFrom(3_600_000),
+        "How long a test may stay in quarantine.",
+    ),
+    key(
+        "tests.quarantine_share",
+        "0.02",
+        Kind::Share,
+        "The part of all tests that may be in quarantine; five always may. Beyond it gates mask nothing.",
+    ),
+    key(
+        "tests.codeowners",
+        "",
+        Kind::Path,
+        "A CODEOWNERS file that says who looks after tests. Read again when it changes.",
+    ),
+    key(
+        "tests.webhook",
+        "",
+        Kind::Secret,
+        "http:// or https:// address to which each change of the quarantine is sent. Empty: nowhere.",
+    ),
+    key(
+        "tests.webhook_format",
+        "json",
+        Kind::Choice(&["json", "slack"]),
+        "What is understood there.",
+    ),
+    key(
         "hermeticity.rate",
         "0",
         Kind::Share,

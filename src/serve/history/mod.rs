@@ -10,13 +10,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kiln_cas::stores::Storage;
+use kiln_ci::history::Tap;
 use kiln_ci::model::Time;
 use kiln_ci::services::Clock;
 use kiln_ci::{CiParts, CiServices};
 
 use self::admit::RoleAdmission;
-use self::blobs::StoredBlobs;
-use self::records::StoredRecords;
+pub use self::blobs::StoredBlobs;
+pub use self::records::{StoredRecords, failed, write};
 use self::segments::PinnedSegments;
 use super::common::Common;
 use super::options::ServeOptions;
@@ -35,7 +36,13 @@ impl Clock for SystemClock {
     }
 }
 
-pub fn start(options: &ServeOptions, storage: &Storage, common: &Common) -> CiServices {
+/// `tap`: who else hears of attempts that are committed.
+pub fn start(
+    options: &ServeOptions,
+    storage: &Storage,
+    common: &Common,
+    tap: Option<Arc<dyn Tap>>,
+) -> CiServices {
     let clock = Arc::new(SystemClock);
     let segments = |kind| Arc::new(PinnedSegments::new(storage, kind, clock.clone()));
     let parts = CiParts {
@@ -46,6 +53,7 @@ pub fn start(options: &ServeOptions, storage: &Storage, common: &Common) -> CiSe
         admit: Arc::new(RoleAdmission::new(common.access.clone())),
         clock: clock.clone(),
         executions: common.events.subscribe(),
+        tap,
     };
     CiServices::start(options.tests.clone(), parts)
 }

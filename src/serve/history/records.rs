@@ -35,7 +35,7 @@ fn record(it: records::Record) -> Record {
     Record { key: it.key, version: it.version, value: it.value }
 }
 
-fn write(it: Write) -> records::Write {
+pub fn write(it: Write) -> records::Write {
     let expect = match it.expect {
         Expect::Absent => records::Expect::Absent,
         Expect::Version(version) => records::Expect::Version(version),
@@ -44,7 +44,7 @@ fn write(it: Write) -> records::Write {
     records::Write { key: it.key, expect, value: it.value }
 }
 
-fn failed(error: RecordsError) -> StorageError {
+pub fn failed(error: RecordsError) -> StorageError {
     match error {
         RecordsError::Conflict { key } => StorageError::Conflict(key),
         error => unavailable(error),

@@ -3,6 +3,7 @@
 //! and 0); durations say their unit in their names.
 
 mod action;
+mod audit;
 mod build;
 mod cursor;
 mod digest;
@@ -15,10 +16,12 @@ mod status;
 mod suite;
 mod time;
 mod told;
+mod verdicts;
 
 pub use action::{
     Action, Command, Difference as InputDifference, Explanation, Found, Log, NO_NETWORK,
 };
+pub use audit::{AuditCheck, AuditEntries, AuditEntry};
 pub use build::{Build, BuildCounts, Builds, Running};
 pub use cursor::{cursor, parse_cursor};
 pub use digest::{Digest, Property};
@@ -31,4 +34,9 @@ pub use suite::{
     Grid, GridCell, GridColumn, GridRow, Test, TestAttempt, TestCounts, TestDay, TestFailure,
     TestFigures, TestName, TestShown, Tests, millis, nanos,
 };
+pub use time::rfc3339;
 pub use told::{Invocation, Invocations, Told};
+pub use verdicts::{
+    CaseName, Exported, Gate, GateFailure, GateQuestion, Quarantine, QuarantineChange,
+    QuarantineEntry, QuarantineRequest, Quarantined, SubjectName,
+};

@@ -6,12 +6,17 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-pub fn serialize<S: Serializer>(nanos: &i64, serializer: S) -> Result<S::Ok, S::Error> {
-    let text = (*nanos != 0).then(|| {
+/// Nothing for 0.
+pub fn rfc3339(nanos: i64) -> Option<String> {
+    let text = (nanos != 0).then(|| {
         // 64 bits of nanoseconds end in the year 2262, which a date can be.
-        OffsetDateTime::from_unix_timestamp_nanos((*nanos).into()).ok()?.format(&Rfc3339).ok()
+        OffsetDateTime::from_unix_timestamp_nanos(nanos.into()).ok()?.format(&Rfc3339).ok()
     });
-    text.flatten().serialize(serializer)
+    text.flatten()
+}
+
+pub fn serialize<S: Serializer>(nanos: &i64, serializer: S) -> Result<S::Ok, S::Error> {
+    rfc3339(*nanos).serialize(serializer)
 }
 
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {

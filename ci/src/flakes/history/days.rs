@@ -56,6 +56,12 @@ impl Days {
         sum
     }
 
+    /// The same without anything but passes.
+    pub fn passes(&self) -> Self {
+        let passes = |it: &Day| Day { day: it.day, passes: it.passes, ..Day::default() };
+        Self(self.0.iter().map(passes).collect())
+    }
+
     #[cfg(test)]
     pub fn list(&self) -> &[Day] {
         &self.0

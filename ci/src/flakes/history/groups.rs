@@ -173,6 +173,13 @@ impl Groups {
         self.0.iter().rev().find(good).map(|it| it.identity)
     }
 
+    /// The same without failures, of identities that passed.
+    pub fn passes(&self) -> Self {
+        let passed =
+            |it: &Group| Group { waiting: VecDeque::new(), straight: 0, piece: None, ..it.clone() };
+        Self(self.0.iter().filter(|it| !it.passed.is_empty()).map(passed).collect())
+    }
+
     #[cfg(test)]
     pub fn len(&self) -> usize {
         self.0.len()

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::rerun::{Fresh, Purpose, Rerun, RerunId};
 use crate::flakes::Identity;
 use crate::flakes::verdict::{self, Judgement, Prior, Tries, Verdict, judge};
@@ -11,7 +13,7 @@ use crate::model::{Outcome, Subject, Time};
 pub type Key = (Subject, Identity);
 
 /// A failure with what is known of it so far.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Case {
     pub fresh: Fresh,
     pub tries: Tries,
@@ -29,7 +31,7 @@ pub struct Case {
     pub not_before: Time,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Control {
     /// It has not run yet.
     Due,

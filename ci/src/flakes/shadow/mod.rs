@@ -6,19 +6,24 @@
 //! fault, not the change. When many fail at once, one control for all goes before everything else.
 
 mod case;
+mod kept;
 mod rerun;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use self::case::{Case, Key, Running};
+use serde::{Deserialize, Serialize};
+
+pub use self::case::Case;
+use self::case::{Key, Running};
 pub use self::rerun::{Fresh, Limits, Purpose, Rerun, RerunId};
 use super::{Identity, Judgement, Prior, Tries, Verdict};
 use crate::model::{Outcome, Subject, Time};
 
 /// Failures that happened together wait until a control has passed.
-#[derive(Clone, Debug)]
-struct Hold {
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hold {
+    event: u64,
     controls: VecDeque<Key>,
     not_before: Time,
     running: bool,
@@ -85,7 +90,8 @@ impl Shadows {
                 open.hold(&self.prior, event);
             }
         }
-        let hold = Hold { controls: controls.into(), not_before: Time(0), running: false };
+        let controls = controls.into();
+        let hold = Hold { event, controls, not_before: Time(0), running: false };
         self.holds.insert(event, hold);
     }
 
@@ -110,9 +116,17 @@ impl Shadows {
             if reruns.len() == slots || self.spent >= self.limits.per_day {
                 break;
             }
-            reruns.push(self.start(candidate));
+            // What runs with these inputs says the same of whoever else waits for them.
+            if !self.runs_already(&candidate.rerun) {
+                reruns.push(self.start(candidate));
+            }
         }
         reruns
+    }
+
+    fn runs_already(&self, rerun: &Rerun) -> bool {
+        let mut running = self.running.values().map(|it| &it.rerun);
+        running.any(|it| it.identity == rerun.identity && it.subject.test == rerun.subject.test)
     }
 
     fn candidates(&mut self, now: Time, slots: usize) -> Vec<Running> {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::attempts::Known;
 use crate::attempts::samples::{executed, reported};
 use crate::history::Policy;
 use crate::storage::memory::Memory;

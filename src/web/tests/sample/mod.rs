@@ -124,6 +124,11 @@ async fn state(snapshot: Snapshot) -> (WebState, Events) {
         hermeticity,
         tests: tests::services(&events),
         kept: Default::default(),
+        verdicts: tests::verdicts(),
+        access: Arc::new(kiln_cas::access::Everybody { write_results: true }),
+        audit: Arc::new(kiln_cas::stores::audit::AuditLog::new(Arc::new(
+            kiln_cas::stores::MemoryRecords::default(),
+        ))),
         queue: Arc::new(FixedQueue(snapshot)),
         storage: Arc::new(move || storage),
         shared: None,

@@ -1,0 +1,153 @@
+//! What any server answers: whether an invocation's failures are masked, from what is written.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::account::{Account, FailedRun};
+use super::book::Book;
+use super::builds::{BuildRecord, Failed, plain};
+use super::error::VerdictError;
+use super::inbox;
+use super::keys;
+use super::mind::{CaseRecord, State};
+use super::store::read;
+use crate::flakes::{Judgement, Prior, Tries, judge};
+use crate::gate::{self, Failure, Outcome, Run};
+use crate::model::{Subject, TestKey, Time};
+use crate::storage::Records;
+
+/// What a gate is asked.
+#[derive(Clone, Debug, Default)]
+pub struct Question {
+    pub instance: String,
+    pub invocation: String,
+    /// Labels of tests whose own sources the change edits.
+    pub edited: Vec<String>,
+    /// What the client says of the invocation; nothing where nobody has said it.
+    pub account: Option<Account>,
+}
+
+/// A gate's answer so far.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answered {
+    pub outcome: Outcome,
+    /// It may change without anybody doing anything: shadow runs go on, or attempts are on their way.
+    pub pending: bool,
+}
+
+/// Clones share what they answer from.
+#[derive(Clone)]
+pub struct Answers {
+    records: Arc<dyn Records>,
+    book: Book,
+    /// Whether anybody has failures run again.
+    runs_again: bool,
+}
+
+impl Answers {
+    pub fn new(records: Arc<dyn Records>, book: Book, runs_again: bool) -> Self {
+        Self { records, book, runs_again }
+    }
+
+    /// How many tests are known.
+    pub async fn tests(&self) -> Result<u64, VerdictError> {
+        let state: Option<State> = read(&*self.records, keys::STATE).await?;
+        Ok(state.map_or(0, |it| it.tests))
+    }
+
+    pub async fn gate(&self, question: &Question, now: Time) -> Result<Answered, VerdictError> {
+        let (instance, invocation) = (&question.instance, &question.invocation);
+        let on_their_way = self.on_their_way(instance, invocation).await?;
+        let key = keys::build(instance, invocation);
+        let kept: Option<BuildRecord> = read(&*self.records, &key).await?;
+        let build = kept.unwrap_or_else(|| BuildRecord::new(instance, invocation));
+        let mut failures = Vec::new();
+        for failed in &build.failures {
+            failures.push(self.failure(failed, &question.edited).await?);
+        }
+        let account = question.account.clone().unwrap_or_default();
+        let told = unexplained(question, &account, &build);
+        // Their attempts come a moment later, if at all.
+        let missing = !told.is_empty();
+        failures.extend(told);
+        let incomplete = incomplete(question, &build);
+        let tests = usize::try_from(self.tests().await?).unwrap_or(usize::MAX);
+        let run = Run { incomplete: incomplete.as_deref(), failures, tests };
+        let quarantine = self.book.open().await?.quarantine;
+        let outcome = gate::gate(&run, &quarantine, now);
+        let open = outcome.items.iter().any(|it| it.finding == gate::Finding::Open);
+        let unheard = question.account.is_none();
+        Ok(Answered { outcome, pending: open || on_their_way || missing || unheard })
+    }
+
+    /// Whether attempts of the invocation are committed that nobody has looked at yet.
+    async fn on_their_way(&self, instance: &str, invocation: &str) -> Result<bool, VerdictError> {
+        let own = |it: &inbox::Item| {
+            let mut heard = it.heard.iter();
+            heard.any(|it| it.invocation == invocation && it.test.instance == instance)
+        };
+        Ok(inbox::oldest(&*self.records).await?.iter().any(own))
+    }
+
+    async fn failure(&self, it: &Failed, edited: &[String]) -> Result<Failure, VerdictError> {
+        let key = keys::case(&it.subject, it.identity);
+        let case: Option<CaseRecord> = read(&*self.records, &key).await?;
+        let (judgement, tries, settled) = match case {
+            Some(case) => (case.judgement, case.tries, case.settled || !self.runs_again),
+            // Nobody has it run again: what the invocation itself tried is all there is.
+            None => (judged(it.tries), it.tries, true),
+        };
+        Ok(Failure {
+            signature: it.signature,
+            known: it.known,
+            edited: is_edited(&it.subject, edited),
+            judgement: Some(judgement),
+            tries,
+            settled,
+            subject: it.subject.clone(),
+        })
+    }
+}
+
+fn judged(tries: Tries) -> Judgement {
+    let prior = Prior::default();
+    judge(&prior, &prior.rate, tries)
+}
+
+fn is_edited(subject: &Subject, edited: &[String]) -> bool {
+    let own = plain(&subject.test.label);
+    edited.iter().any(|it| plain(it) == own)
+}
+
+/// What failed, as the client says, and of which no failing attempt is known: nothing can mask it.
+fn unexplained(question: &Question, account: &Account, build: &BuildRecord) -> Vec<Failure> {
+    let unknown = |it: &&FailedRun| !build.knows(&it.label, it.run, it.shard);
+    let labels: BTreeSet<_> = account.failed.iter().filter(unknown).map(|it| &it.label).collect();
+    let failure = |label: &String| {
+        let (instance, configuration) = (question.instance.clone(), String::new());
+        let test = TestKey { instance, label: label.clone(), configuration };
+        let subject = Subject { test, case: None };
+        Failure {
+            edited: is_edited(&subject, &question.edited),
+            subject,
+            signature: None,
+            known: false,
+            judgement: None,
+            tries: Tries::default(),
+            settled: true,
+        }
+    };
+    labels.into_iter().map(failure).collect()
+}
+
+fn incomplete(question: &Question, build: &BuildRecord) -> Option<String> {
+    let Some(account) = &question.account else {
+        return Some("nobody has told how it ended: it has no build events here".to_owned());
+    };
+    let many = || format!("{} more failures are not listed", build.left_out);
+    account.incomplete.clone().or_else(|| (build.left_out > 0).then(many))
+}
+
+#[cfg(test)]
+#[path = "answers_tests.rs"]
+mod tests;

@@ -1,0 +1,182 @@
+//! An attempt as far as it is evidence.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::attempts::{Attempt, BlobName, CaseRun, Known, SHADOW};
+use crate::flakes::{Identity, Purpose, Run, Signature};
+use crate::model::{CaseName, Outcome, TestKey, Time};
+
+/// Of a report with more cases, or more failed ones, the test as a whole is looked at.
+const MAX_CASES: usize = 4_096;
+const MAX_FAILED: usize = 16;
+
+/// What shadow runs are for, as their strategies say.
+const PURPOSES: [(Purpose, &str); 3] =
+    [(Purpose::Decide, "decide"), (Purpose::Control, "control"), (Purpose::Probe, "probe")];
+
+/// What counts of an attempt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Heard {
+    pub test: TestKey,
+    pub invocation: String,
+    /// Tells attempts apart: what was heard before counts no second time.
+    pub execution: u64,
+    /// Of several runs, and of shards, counted from 1.
+    pub run: u32,
+    pub shard: u32,
+    pub identity: Identity,
+    pub seed: Option<String>,
+    pub commit: Option<String>,
+    pub at: Time,
+    pub took: Option<Duration>,
+    pub worker: String,
+    /// How it can be run again; nothing where Kiln did not run it.
+    pub action: Option<BlobName>,
+    pub outcome: Outcome,
+    pub signature: Option<Signature>,
+    /// Cases that failed, where the report names them.
+    pub failed: Vec<(CaseName, Option<Signature>)>,
+    /// Hashes of the names of cases that passed in the end, 16 digits each.
+    pub(super) passed: String,
+    /// Another request's execution answered it: it is that one's failure, and evidence of nothing.
+    #[serde(default)]
+    pub merged: bool,
+    /// What a shadow run was for; nothing for what a client asked for.
+    pub shadow: Option<Purpose>,
+}
+
+impl Heard {
+    /// Nothing for what says nothing: passes of others, and what client and executions both tell of.
+    pub fn of(it: &Attempt) -> Option<Self> {
+        let merged = it.known.has(Known::MERGED);
+        if it.outcome == Outcome::Skipped || merged && it.outcome != Outcome::Failed {
+            return None;
+        }
+        let identity = identity(it)?;
+        let (failed, passed) = cases(it);
+        Some(Self {
+            test: it.test.clone(),
+            invocation: it.invocation.clone(),
+            execution: execution(it, identity),
+            run: it.slot.run,
+            shard: it.slot.shard,
+            identity,
+            seed: it.seed.clone(),
+            commit: it.commit.clone(),
+            at: it.started,
+            took: it.duration,
+            worker: it.worker.clone(),
+            action: it.action.clone(),
+            outcome: it.outcome,
+            signature: it.failure.as_ref().and_then(|it| it.signature),
+            failed,
+            passed,
+            merged,
+            shadow: it.known.has(Known::SHADOW).then(|| purpose(&it.strategy)),
+        })
+    }
+
+    pub fn has_passed(&self, case: &CaseName) -> bool {
+        let wanted = short(case);
+        self.passed.as_bytes().chunks(wanted.len()).any(|it| it == wanted.as_bytes())
+    }
+
+    /// Whether a client is to be told of it.
+    pub fn is_failure(&self) -> bool {
+        matches!(self.outcome, Outcome::Failed | Outcome::TimedOut)
+    }
+}
+
+/// Makes an attempt one of a shadow run.
+pub fn mark(attempt: &mut Attempt, purpose: Purpose, of: u64) {
+    let name = PURPOSES.iter().find(|it| it.0 == purpose).map_or("decide", |it| it.1);
+    attempt.known |= Known::SHADOW;
+    attempt.strategy = format!("{SHADOW}{name}");
+    attempt.invocation = format!("{SHADOW}{name}-{of:x}");
+}
+
+fn purpose(strategy: &str) -> Purpose {
+    let name = strategy.strip_prefix(SHADOW).unwrap_or_default();
+    PURPOSES.iter().find(|it| it.1 == name).map_or(Purpose::Decide, |it| it.0)
+}
+
+/// What Kiln did not run is equal to itself alone: to its repetitions in one report, and to retries of a client.
+fn identity(it: &Attempt) -> Option<Identity> {
+    let ran = it.known.has(Known::EXECUTED) || it.known.has(Known::MERGED);
+    if let Some(identity) = it.identity.filter(|_| ran) {
+        return Some(identity);
+    }
+    let imported = it.known.has(Known::IMPORTED);
+    // What ran at a remote executor is known from its execution, with more.
+    let elsewhere = !it.strategy.is_empty() && !it.strategy.contains("remote");
+    if !imported && !elsewhere {
+        return None;
+    }
+    let (run, shard) = (it.slot.run.to_string(), it.slot.shard.to_string());
+    let test = &it.test;
+    let parts = [&test.instance, &test.label, &test.configuration, &it.invocation, &run, &shard];
+    let argv = parts.map(String::clone);
+    Some(Identity::of(&Run {
+        argv: &argv,
+        environment: &[],
+        working_directory: "",
+        input_root: "not known",
+        platform: &[],
+    }))
+}
+
+fn execution(it: &Attempt, identity: Identity) -> u64 {
+    if it.execution != 0 {
+        return it.execution;
+    }
+    let mut hash = blake3::Hasher::new_derive_key("kiln 2026 number of an attempt that was told");
+    hash.update(&identity.bytes());
+    hash.update(&it.slot.attempt.to_le_bytes());
+    let mut short = [0; 8];
+    hash.finalize_xof().fill(&mut short);
+    u64::from_le_bytes(short).max(1)
+}
+
+/// Cases that failed, and those that passed in the end.
+fn cases(it: &Attempt) -> (Vec<(CaseName, Option<Signature>)>, String) {
+    if it.cases.len() > MAX_CASES {
+        return Default::default();
+    }
+    let mut failed: Vec<(CaseName, Option<Signature>)> = Vec::new();
+    let mut passed = String::new();
+    for case in &it.cases {
+        match case.outcome {
+            Outcome::Failed | Outcome::TimedOut if !failed.iter().any(|it| it.0 == case.case) => {
+                let signature = case.failure.as_ref().and_then(|it| it.signature);
+                failed.push((case.case.clone(), signature));
+            }
+            Outcome::Passed if is_last(case, &it.cases) => {
+                // Writing to a String cannot fail.
+                let _ = write!(passed, "{}", short(&case.case));
+            }
+            _ => {}
+        }
+        if failed.len() > MAX_FAILED {
+            return Default::default();
+        }
+    }
+    (failed, passed)
+}
+
+/// Whether the runner did not repeat it once more.
+fn is_last(case: &CaseRun, all: &[CaseRun]) -> bool {
+    case.attempt <= 1 && !all.iter().any(|it| it.attempt > 1 && it.case == case.case)
+        || case.attempt > 1
+            && !all.iter().any(|it| it.attempt > case.attempt && it.case == case.case)
+}
+
+fn short(case: &CaseName) -> String {
+    let mut hash = blake3::Hasher::new();
+    hash.update(&(case.class.len() as u64).to_le_bytes());
+    hash.update(case.class.as_bytes());
+    hash.update(case.name.as_bytes());
+    hash.finalize().to_hex()[..16].to_owned()
+}

@@ -1,0 +1,72 @@
+//! Attempts between their commit and whoever judges them. They are written in the step that commits them, and
+//! deleted in the step that counts them: none is lost, and none counts twice.
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use super::heard::Heard;
+use super::keys;
+use crate::attempts::Attempt;
+use crate::history::Tap;
+use crate::model::Time;
+use crate::storage::{Expect, Records, StorageError, Write};
+
+/// Attempts in one record.
+const PER_ITEM: usize = 100;
+/// Records that are read at once.
+pub const PAGE: usize = 100;
+
+/// Attempts that were committed together.
+#[derive(Clone, Debug)]
+pub struct Item {
+    pub key: String,
+    pub heard: Vec<Heard>,
+}
+
+/// Where committed attempts go. Clones are one.
+#[derive(Clone, Default)]
+pub struct Inbox {
+    came: Arc<Notify>,
+}
+
+impl Inbox {
+    /// Waits until something was committed by this process.
+    pub async fn came(&self) {
+        self.came.notified().await;
+    }
+}
+
+impl Tap for Inbox {
+    fn writes(&self, now: Time, attempts: &[Attempt]) -> Vec<Write> {
+        let heard: Vec<_> = attempts.iter().filter_map(Heard::of).collect();
+        heard.chunks(PER_ITEM).filter_map(|chunk| item(now, chunk)).collect()
+    }
+
+    fn committed(&self) {
+        self.came.notify_one();
+    }
+}
+
+/// The same attempts at the same time have the same key.
+fn item(now: Time, heard: &[Heard]) -> Option<Write> {
+    let value = keys::encode(&heard);
+    let value =
+        value.inspect_err(|error| tracing::error!(%error, "attempts are not judged")).ok()?;
+    let hash = blake3::hash(&value).to_hex();
+    let key = format!("{}{:016x}-{}", keys::INBOX, now.0, &hash[..16]);
+    Some(Write { key, expect: Expect::Anything, value: Some(value) })
+}
+
+/// The oldest ones, at most a page. What cannot be read has nothing in it.
+pub async fn oldest(records: &dyn Records) -> Result<Vec<Item>, StorageError> {
+    let page = records.list(keys::INBOX, None, false, PAGE).await?;
+    let read = |record: crate::storage::Record| {
+        let heard = keys::decode(&record.value).unwrap_or_else(|error| {
+            tracing::error!(%error, key = record.key, "attempts cannot be read, and are not judged");
+            Vec::new()
+        });
+        Item { key: record.key, heard }
+    };
+    Ok(page.into_iter().map(read).collect())
+}

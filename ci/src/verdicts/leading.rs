@@ -1,0 +1,281 @@
+//! What the server does that decides: takes attempts in, lets them become evidence, has failures run again, and looks
+//! after the quarantine. Whatever fails here ends it; the next one begins from what is written.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::book::Book;
+use super::builds::BuildRecord;
+use super::error::VerdictError;
+use super::heard::Heard;
+use super::inbox::{self, Item};
+use super::keys;
+use super::mind::{Builds, Mind, OPEN_FOR, State, Tests};
+use super::parts::{VerdictOptions, VerdictParts};
+use super::store::{Store, delete, put};
+use super::sweep::Sweep;
+use crate::attempts::BlobName;
+use crate::flakes::Identity;
+use crate::model::{TestKey, Time};
+use crate::quarantine::Change;
+use crate::storage::{MAX_VALUE, Write};
+
+/// A window is closed before its time when it has so much in it: all of it is written in one step.
+const MAX_ITEMS: usize = 80;
+const MAX_TESTS: usize = 250;
+/// Cases that are written in one step.
+const MAX_CASES: usize = 500;
+/// How often the record of who decides is written where nothing else is.
+const RENEW: Duration = Duration::from_secs(10);
+/// How often it is looked what is over.
+const TIDY: Duration = Duration::from_secs(60);
+
+pub struct Leading {
+    pub parts: VerdictParts,
+    pub mind: Mind,
+    pub store: Store,
+    options: VerdictOptions,
+    book: Book,
+    /// What is not evidence yet, by key.
+    pending: BTreeMap<String, Item>,
+    /// Since when.
+    since: Option<Instant>,
+    renewed: Instant,
+    tidied: Option<Instant>,
+    sweep: Sweep,
+}
+
+impl Leading {
+    pub async fn begin(
+        parts: VerdictParts,
+        options: VerdictOptions,
+        book: Book,
+        store: Store,
+    ) -> Result<Self, VerdictError> {
+        let now = parts.clock.now();
+        let state: State = store.document(keys::STATE).await?.unwrap_or_default();
+        let age = u64::try_from(OPEN_FOR.as_millis()).unwrap_or(u64::MAX);
+        let since = Time(now.0.saturating_sub(age));
+        let cases = store.cases(since, options.limits.open).await?;
+        let mind = Mind::new(options.limits, state, cases);
+        Ok(Self {
+            parts,
+            mind,
+            store,
+            options,
+            book,
+            pending: BTreeMap::new(),
+            since: None,
+            renewed: Instant::now(),
+            tidied: None,
+            sweep: Sweep::default(),
+        })
+    }
+
+    /// One look at what came. Answers whether more is expected soon.
+    pub async fn step(&mut self) -> Result<bool, VerdictError> {
+        self.take_in().await?;
+        while self.is_due() {
+            self.close().await?;
+            self.take_in().await?;
+        }
+        self.write_cases().await?;
+        if self.tidied.is_none_or(|it| it.elapsed() >= TIDY) {
+            self.tidy().await?;
+            self.tidied = Some(Instant::now());
+        }
+        if self.renewed.elapsed() >= RENEW {
+            self.write(Vec::new()).await?;
+        }
+        Ok(!self.pending.is_empty() || self.mind.has_work())
+    }
+
+    /// Failures are run again from when they come, whatever is said later of what happened with them.
+    async fn take_in(&mut self) -> Result<(), VerdictError> {
+        let now = self.parts.clock.now();
+        for item in inbox::oldest(&*self.parts.records).await? {
+            if self.pending.contains_key(&item.key) {
+                continue;
+            }
+            for heard in &item.heard {
+                let (evidence, _) = self.store.test(&heard.test).await?;
+                self.mind.hear(heard, &evidence, now);
+            }
+            self.since.get_or_insert_with(Instant::now);
+            self.pending.insert(item.key.clone(), item);
+        }
+        Ok(())
+    }
+
+    /// How inputs are run again whose first attempt is not evidence yet.
+    pub fn pending_action(&self, identity: Identity) -> Option<BlobName> {
+        let heard = self.pending.values().flat_map(|it| &it.heard);
+        let mut own = heard.filter(|it| it.identity == identity);
+        own.find_map(|it| it.action.clone())
+    }
+
+    fn is_due(&self) -> bool {
+        let heard = self.pending.values().flat_map(|it| &it.heard);
+        let tests: BTreeSet<_> = heard.map(|it| &it.test).collect();
+        let is_old = self.since.is_some_and(|it| it.elapsed() >= self.options.window);
+        is_old || self.pending.len() >= MAX_ITEMS || tests.len() >= MAX_TESTS
+    }
+
+    /// What came within a window becomes evidence, in one step.
+    async fn close(&mut self) -> Result<(), VerdictError> {
+        let items = self.next_window();
+        let mut heard: Vec<&Heard> = items.iter().flat_map(|it| &it.heard).collect();
+        heard.sort_by_key(|it| (it.at, it.execution));
+        let mut tests = self.tests_of(&heard).await?;
+        let mut builds = self.builds_of(&heard).await?;
+        let now = self.parts.clock.now();
+        let touched = self.touched(&heard);
+        self.mind.close(&heard, &mut tests, &mut builds, now);
+        let mut page = self.book.open().await?;
+        let mut changes = Vec::new();
+        let count = usize::try_from(self.mind.tests).unwrap_or(usize::MAX);
+        for evidence in tests.values().filter(|it| touched.contains(&it.test)) {
+            let owner = self.parts.owners.owner(&evidence.test.label);
+            for (subject, history) in evidence.subjects() {
+                let owner = owner.as_deref();
+                changes.extend(page.quarantine.assess(&subject, history, owner, count, now));
+            }
+        }
+        let mut writes = match changes.is_empty() {
+            true => Vec::new(),
+            false => self.book.writes(&page, &changes)?,
+        };
+        writes.extend(items.iter().map(|it| delete(it.key.clone())));
+        for build in builds.into_values().filter(|it| !it.failures.is_empty()) {
+            writes.push(put(keys::build(&build.instance, &build.invocation), &build)?);
+        }
+        for evidence in tests.into_values() {
+            writes.push(self.store.keep_test(evidence)?);
+        }
+        writes.push(self.state()?);
+        self.write_with(&changes, writes).await
+    }
+
+    /// The oldest items, with no more tests than fit into one step.
+    fn next_window(&mut self) -> Vec<Item> {
+        let mut items = Vec::new();
+        let mut tests = BTreeSet::new();
+        while let Some((key, item)) = self.pending.pop_first() {
+            let more = item.heard.iter().map(|it| it.test.clone());
+            tests.extend(more);
+            if !items.is_empty() && (tests.len() > MAX_TESTS || items.len() >= MAX_ITEMS) {
+                self.pending.insert(key, item);
+                break;
+            }
+            items.push(item);
+        }
+        self.since = (!self.pending.is_empty()).then(Instant::now);
+        items
+    }
+
+    async fn tests_of(&mut self, heard: &[&Heard]) -> Result<Tests, VerdictError> {
+        let mut tests = Tests::new();
+        for it in heard {
+            if !tests.contains_key(&it.test) {
+                let (evidence, is_known) = self.store.test(&it.test).await?;
+                self.mind.tests = self.mind.tests.saturating_add(u64::from(!is_known));
+                tests.insert(it.test.clone(), evidence);
+            }
+        }
+        Ok(tests)
+    }
+
+    async fn builds_of(&self, heard: &[&Heard]) -> Result<Builds, VerdictError> {
+        let mut builds = Builds::new();
+        for it in heard.iter().filter(|it| it.shadow.is_none()) {
+            let (instance, invocation) = (&it.test.instance, &it.invocation);
+            let key = (instance.clone(), invocation.clone());
+            if let Entry::Vacant(entry) = builds.entry(key) {
+                let kept = self.store.build(instance, invocation).await?;
+                entry.insert(kept.unwrap_or_else(|| BuildRecord::new(instance, invocation)));
+            }
+        }
+        Ok(builds)
+    }
+
+    /// Tests of which the quarantine wants to hear: those that failed, and those that ran in the shadow.
+    fn touched(&self, heard: &[&Heard]) -> BTreeSet<TestKey> {
+        let of = heard.iter().filter(|it| it.is_failure() || it.shadow.is_some());
+        of.map(|it| it.test.clone()).collect()
+    }
+
+    /// Events that are too many for one record are forgotten, oldest first.
+    fn state(&self) -> Result<Write, VerdictError> {
+        let mut state = self.mind.state();
+        loop {
+            let write = put(keys::STATE.to_owned(), &state)?;
+            let fits = write.value.as_ref().is_none_or(|it| it.len() <= MAX_VALUE);
+            if fits || !state.clusters.forget_half() {
+                return Ok(write);
+            }
+        }
+    }
+
+    /// What shadow runs said, for gates to read.
+    async fn write_cases(&mut self) -> Result<(), VerdictError> {
+        let cases = self.mind.take_changed(MAX_CASES);
+        if cases.is_empty() {
+            return Ok(());
+        }
+        let write = |((subject, identity), record): (super::mind::Key, _)| {
+            put(keys::case(&subject, identity), &record)
+        };
+        let writes = cases.into_iter().map(write).collect::<Result<_, _>>()?;
+        self.write(writes).await
+    }
+
+    /// Ends what is over, and has quarantined tests run again that nobody runs.
+    async fn tidy(&mut self) -> Result<(), VerdictError> {
+        let now = self.parts.clock.now();
+        self.mind.forget(now);
+        let mut page = self.book.open().await?;
+        let changes = page.quarantine.tick(now);
+        if !changes.is_empty() {
+            let writes = self.book.writes(&page, &changes)?;
+            self.write_with(&changes, writes).await?;
+        }
+        let quarantined: Vec<_> = page.quarantine.entries(now).map(|(it, _)| it.clone()).collect();
+        for subject in quarantined {
+            let (evidence, _) = self.store.test(&subject.test).await?;
+            if let Some(it) = evidence.newest() {
+                self.mind.probe(&subject, it.identity, it.took);
+            }
+        }
+        let (writes, gone) = self.sweep.next(&self.store, now).await?;
+        self.mind.tests = self.mind.tests.saturating_sub(gone);
+        if !writes.is_empty() {
+            self.write(writes).await?;
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self, writes: Vec<Write>) -> Result<(), VerdictError> {
+        self.store.write(writes).await?;
+        self.renewed = Instant::now();
+        Ok(())
+    }
+
+    async fn write_with(
+        &mut self,
+        changes: &[Change],
+        mut writes: Vec<Write>,
+    ) -> Result<(), VerdictError> {
+        writes.push(self.store.fence());
+        self.book.write(changes, writes).await?;
+        self.store.fenced().await?;
+        self.renewed = Instant::now();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "leading_tests.rs"]
+mod tests;

@@ -1,0 +1,214 @@
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::super::inbox::Inbox;
+use super::super::leader::{Standing, Watch};
+use super::super::ledger::{Ledger, Note, Owners};
+use super::super::reruns::{RerunError, Reruns, Room, Wanted};
+use super::super::samples::attempt;
+use super::super::shadow::Runs;
+use super::*;
+use crate::attempts::Attempt;
+use crate::flakes::Verdict;
+use crate::history::{History, Policy as HistoryPolicy};
+use crate::model::Outcome::{Failed, Passed};
+use crate::services::Clock;
+use crate::storage::memory::Memory;
+use crate::storage::{Records, StorageError};
+
+struct Fixed;
+
+impl Clock for Fixed {
+    fn now(&self) -> Time {
+        Time(1_000_000)
+    }
+}
+
+impl Owners for Fixed {
+    fn owner(&self, label: &str) -> Option<String> {
+        Some(format!("@{label}"))
+    }
+}
+
+/// Notes nothing but that there was something to note.
+struct Noting(Memory);
+
+#[async_trait]
+impl Ledger for Noting {
+    async fn write(&self, notes: Vec<Note>, mut writes: Vec<Write>) -> Result<(), StorageError> {
+        for note in notes {
+            let value = Some(note.action.into_bytes().into());
+            let key = format!("noted/{}", note.details);
+            writes.push(Write { key, expect: crate::storage::Expect::Absent, value });
+        }
+        self.0.write(writes).await
+    }
+}
+
+/// Everything passes when it is run again.
+struct Passing {
+    idle: usize,
+}
+
+#[async_trait]
+impl Reruns for Passing {
+    async fn room(&self) -> Result<Room, RerunError> {
+        Ok(Room { idle: self.idle, waiting: 0 })
+    }
+
+    async fn run(&self, wanted: &Wanted) -> Result<Attempt, RerunError> {
+        Ok(attempt(&wanted.target, 1_000, Passed))
+    }
+}
+
+struct Server {
+    memory: Memory,
+    history: Arc<History>,
+    name: String,
+    idle: usize,
+}
+
+impl Server {
+    fn new(memory: &Memory, name: &str) -> Self {
+        let (segments, records) = (Arc::new(memory.clone()), Arc::new(memory.clone()));
+        let history = History::new(segments, records, HistoryPolicy::default());
+        let history = Arc::new(history.tapped(Some(Arc::new(Inbox::default()))));
+        Self { memory: memory.clone(), history, name: name.to_owned(), idle: 0 }
+    }
+
+    fn parts(&self) -> VerdictParts {
+        VerdictParts {
+            records: Arc::new(self.memory.clone()),
+            ledger: Arc::new(Noting(self.memory.clone())),
+            history: self.history.clone(),
+            reruns: Arc::new(Passing { idle: self.idle }),
+            owners: Arc::new(Fixed),
+            teller: None,
+            clock: Arc::new(Fixed),
+            name: self.name.clone(),
+        }
+    }
+
+    async fn lead(&self) -> Result<Leading, VerdictError> {
+        let watch = Watch::new(self.name.clone());
+        let record = self.memory.get(keys::LEADER).await?;
+        let expect = match Watch::new(self.name.clone()).look(record.as_ref(), Duration::ZERO) {
+            Standing::Lead(_) | Standing::Follow => crate::storage::Expect::Anything,
+            Standing::Free(expect) => expect,
+        };
+        let claim = Write { key: keys::LEADER.into(), expect, value: Some(watch.claim()) };
+        self.memory.write(vec![claim]).await?;
+        let version = self.memory.get(keys::LEADER).await?.map_or(0, |it| it.version);
+        let store = Store::new(Arc::new(self.memory.clone()), watch.claim(), version);
+        let options = VerdictOptions { window: Duration::ZERO, ..VerdictOptions::default() };
+        let parts = self.parts();
+        let policy = options.policy.clone();
+        let book = Book::new(parts.records.clone(), parts.ledger.clone(), policy, true);
+        Leading::begin(parts, options, book, store).await
+    }
+
+    async fn once(&self) -> Result<(), VerdictError> {
+        self.lead().await?.step().await.map(drop)
+    }
+}
+
+/// Two failures in two commits, each with a pass.
+fn attempts() -> Vec<Attempt> {
+    let it = |number, outcome| attempt("//a:t", number, outcome);
+    vec![it(1, Failed), it(2, Passed), it(3, Failed), it(4, Passed), it(5, Failed)]
+}
+
+/// What was counted of the test, and what is left to count.
+async fn counted(memory: &Memory) -> (u32, u32, usize, usize) {
+    let test = attempts()[0].test.clone();
+    let record = memory.get(&keys::test(&test)).await.unwrap().unwrap();
+    let evidence: super::super::evidence::TestEvidence = keys::decode(&record.value).unwrap();
+    let (_, history) = evidence.subjects().next().unwrap();
+    let day = history.counts(Time(1_000_000), 14);
+    let inbox = memory.list(keys::INBOX, None, false, 10).await.unwrap().len();
+    (day.passes, day.failures, history.flips().count(), inbox)
+}
+
+#[tokio::test]
+async fn whatever_crashes_where_each_attempt_counts_once() {
+    let mut crashes = 0;
+    for last_is_done in [false, true] {
+        for calls in 0..60 {
+            let memory = Memory::default();
+            let server = Server::new(&memory, "a");
+            memory.fail_after(calls, last_is_done);
+            let crashed = async {
+                server.history.commit(Time(1), &attempts()).await?;
+                server.once().await
+            };
+            crashes += u32::from(crashed.await.is_err());
+            memory.recover();
+            // Whoever was not told that it is durable commits again.
+            let server = Server::new(&memory, "b");
+            server.history.commit(Time(2), &attempts()).await.unwrap();
+            server.once().await.unwrap();
+            server.once().await.unwrap();
+            assert_eq!(counted(&memory).await, (2, 2, 2, 0), "{calls} {last_is_done}");
+        }
+    }
+    assert!(crashes > 20, "{crashes} crashes");
+}
+
+#[tokio::test]
+async fn who_was_paused_while_another_one_took_over_writes_nothing() {
+    let memory = Memory::default();
+    let (one, two) = (Server::new(&memory, "a"), Server::new(&memory, "b"));
+    one.history.commit(Time(1), &attempts()).await.unwrap();
+    let mut paused = one.lead().await.unwrap();
+    two.once().await.unwrap();
+    one.history.commit(Time(2), &[attempt("//a:t", 9, Passed)]).await.unwrap();
+    assert!(matches!(paused.step().await, Err(VerdictError::Storage(StorageError::Conflict(_)))));
+    assert_eq!(counted(&memory).await, (2, 2, 2, 1));
+    two.once().await.unwrap();
+    assert_eq!(counted(&memory).await, (3, 3, 3, 0));
+}
+
+#[tokio::test]
+async fn a_shadow_run_is_committed_as_what_it_was_and_decides() {
+    let memory = Memory::default();
+    let server = Server { idle: 4, ..Server::new(&memory, "a") };
+    server.history.commit(Time(1), &[attempt("//a:t", 1, Failed)]).await.unwrap();
+    let mut leading = server.lead().await.unwrap();
+    assert!(leading.step().await.unwrap());
+    let mut runs = Runs::default();
+    leading.shadow(&mut runs).await.unwrap();
+    let ended = runs.ended().await.unwrap();
+    leading.ended(ended).await.unwrap();
+    leading.step().await.unwrap();
+    let cases = memory.list(keys::CASES, None, false, 10).await.unwrap();
+    let case: super::super::mind::CaseRecord = keys::decode(&cases[0].value).unwrap();
+    assert_eq!((case.judgement.verdict, case.runs, case.settled), (Verdict::Flaky, 1, true));
+    assert_eq!(counted(&memory).await, (1, 1, 1, 0));
+    // It is in the history, and in no figures.
+    let test = attempts()[0].test.clone();
+    let newest = server.history.newest(&test, 10, false).await.unwrap();
+    let shadow: Vec<_> = newest.iter().map(|it| it.strategy.as_str()).collect();
+    assert_eq!(shadow, ["shadow-decide", ""]);
+    let days = server.history.days(&test).await.unwrap();
+    assert_eq!(days.values().map(|it| (it.failed, it.passed)).collect::<Vec<_>>(), [(1, 0)]);
+}
+
+#[tokio::test]
+async fn a_flaky_test_enters_quarantine_once_and_is_noted_with_its_owner() {
+    let memory = Memory::default();
+    let server = Server::new(&memory, "a");
+    let mut flips = Vec::new();
+    for number in 0..8 {
+        flips.push(attempt("//a:t", 2 * number + 1, Failed));
+        flips.push(attempt("//a:t", 2 * number + 2, Passed));
+    }
+    server.history.commit(Time(1), &flips).await.unwrap();
+    server.once().await.unwrap();
+    server.once().await.unwrap();
+    let noted = memory.list("noted/", None, false, 10).await.unwrap();
+    assert_eq!(noted.len(), 1);
+    assert_eq!(noted[0].value, "tests.quarantine.enter");
+    assert!(noted[0].key.contains("\"owner\":\"@//a:t\""), "{}", noted[0].key);
+    assert_eq!(memory.list(keys::NOTICES, None, false, 10).await.unwrap().len(), 1);
+}

@@ -1,0 +1,158 @@
+//! Verdicts as a part of a server. Any number of servers have one; one of them decides, and all answer.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::answers::Answers;
+use super::book::Book;
+use super::error::VerdictError;
+use super::inbox::Inbox;
+use super::keys;
+use super::leader::{Standing, Watch};
+use super::leading::Leading;
+use super::parts::{VerdictOptions, VerdictParts};
+use super::shadow::Runs;
+use super::store::Store;
+use super::telling::Telling;
+use crate::storage::{Expect, Records, StorageError, Write};
+
+/// How often it is looked what came, while something is open and while nothing is.
+const BUSY: Duration = Duration::from_secs(1);
+const IDLE: Duration = Duration::from_secs(10);
+/// After the records could not be read or written.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// What a server has of all this. Clones share it.
+#[derive(Clone)]
+pub struct Verdicts {
+    pub book: Book,
+    pub answers: Answers,
+    /// `None`: other servers decide.
+    pub judging: Option<Judging>,
+}
+
+impl Verdicts {
+    /// Ends shadow runs, and lets another server decide.
+    pub async fn shutdown(&self) {
+        if let Some(judging) = &self.judging {
+            judging.shutdown().await;
+        }
+    }
+}
+
+/// The task that decides where no other server does. Clones share it.
+#[derive(Clone)]
+pub struct Judging {
+    stop: CancellationToken,
+    task: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+impl Judging {
+    /// Must be called within a Tokio runtime. `inbox` is the one that the history writes to.
+    pub fn start(options: VerdictOptions, parts: VerdictParts, inbox: Inbox, book: Book) -> Self {
+        let stop = CancellationToken::new();
+        let judge = Judge {
+            watch: Watch::new(parts.name.clone()),
+            began: Instant::now(),
+            options,
+            parts,
+            inbox,
+            book,
+        };
+        let task = tokio::spawn(judge.run(stop.clone()));
+        Self { stop, task: Arc::new(Mutex::new(Some(task))) }
+    }
+
+    /// Ends what runs, and lets another server decide.
+    pub async fn shutdown(&self) {
+        self.stop.cancel();
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task {
+            // An error means that it panicked, which has been told.
+            task.await.ok();
+        }
+    }
+}
+
+struct Judge {
+    options: VerdictOptions,
+    parts: VerdictParts,
+    inbox: Inbox,
+    book: Book,
+    watch: Watch,
+    began: Instant,
+}
+
+impl Judge {
+    async fn run(mut self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            let pause = match self.serve(&stop).await {
+                Ok(()) => IDLE,
+                Err(VerdictError::Storage(StorageError::Conflict(_))) => BUSY,
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "no verdicts for now");
+                    PAUSE
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Decides, until somebody else does or the end comes.
+    async fn serve(&mut self, stop: &CancellationToken) -> Result<(), VerdictError> {
+        let Some(version) = self.stand().await? else { return Ok(()) };
+        let store = Store::new(self.parts.records.clone(), self.watch.claim(), version);
+        let begun =
+            Leading::begin(self.parts.clone(), self.options.clone(), self.book.clone(), store);
+        let mut leading = begun.await?;
+        let mut runs = Runs::default();
+        let mut telling = JoinSet::new();
+        telling.spawn(Telling::new(&self.parts).run());
+        loop {
+            let busy = leading.step().await?;
+            leading.shadow(&mut runs).await?;
+            let until = tokio::time::sleep(if busy { BUSY } else { IDLE });
+            tokio::select! {
+                () = stop.cancelled() => return self.resign(leading).await,
+                Some(ended) = runs.ended() => leading.ended(ended).await?,
+                () = self.inbox.came() => {}
+                () = until => {}
+            }
+        }
+    }
+
+    /// The version of the record by which this one decides.
+    async fn stand(&mut self) -> Result<Option<u64>, VerdictError> {
+        let record = self.parts.records.get(keys::LEADER).await?;
+        let expect = match self.watch.look(record.as_ref(), self.began.elapsed()) {
+            Standing::Follow => return Ok(None),
+            Standing::Lead(version) => return Ok(Some(version)),
+            Standing::Free(expect) => expect,
+        };
+        claim(&*self.parts.records, expect, self.watch.claim()).await?;
+        let record = self.parts.records.get(keys::LEADER).await?;
+        Ok(record.filter(|it| it.value == self.watch.claim()).map(|it| it.version))
+    }
+
+    async fn resign(&self, leading: Leading) -> Result<(), VerdictError> {
+        let mut fence = leading.store.fence();
+        fence.value = Some(Watch::resignation());
+        Ok(self.parts.records.write(vec![fence]).await?)
+    }
+}
+
+async fn claim(
+    records: &dyn Records,
+    expect: Expect,
+    value: bytes::Bytes,
+) -> Result<(), StorageError> {
+    let write = Write { key: keys::LEADER.to_owned(), expect, value: Some(value) };
+    records.write(vec![write]).await
+}

@@ -1,0 +1,92 @@
+//! Changes of the quarantine on their way to somebody outside: one after the other, each until it was heard or
+//! given up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kiln_net::Backoff;
+use tokio::time::Instant;
+
+use super::error::VerdictError;
+use super::keys;
+use super::ledger::Teller;
+use super::parts::VerdictParts;
+use super::store::delete;
+use crate::quarantine::Change;
+use crate::storage::{Record, Records};
+
+/// How often one change is told at most, and how long is waited after it could not be, at first and at most.
+const TRIES: u32 = 10;
+const PAUSES: Backoff = Backoff::new(Duration::from_secs(4), Duration::from_secs(300));
+/// How long somebody outside may take.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How often it is looked whether there is anything to tell.
+const LOOK: Duration = Duration::from_secs(5);
+
+pub struct Telling {
+    records: Arc<dyn Records>,
+    teller: Option<Arc<dyn Teller>>,
+    tries: u32,
+    due: Instant,
+}
+
+impl Telling {
+    pub fn new(parts: &VerdictParts) -> Self {
+        let (records, teller) = (parts.records.clone(), parts.teller.clone());
+        Self { records, teller, tries: 0, due: Instant::now() }
+    }
+
+    /// Tells changes for ever, where there is somebody to tell.
+    pub async fn run(mut self) {
+        let Some(teller) = self.teller.clone() else { return };
+        loop {
+            tokio::time::sleep_until(self.due).await;
+            if let Err(error) = self.step(&*teller).await {
+                tracing::warn!(%error, "it is not known what is to be told");
+                self.due = Instant::now() + LOOK;
+            }
+        }
+    }
+
+    /// Tells the oldest change.
+    async fn step(&mut self, teller: &dyn Teller) -> Result<(), VerdictError> {
+        let Some(record) = self.records.list(keys::NOTICES, None, false, 1).await?.pop() else {
+            self.due = Instant::now() + LOOK;
+            return Ok(());
+        };
+        let told = match keys::decode::<Change>(&record.value) {
+            Ok(change) => tell(teller, &change).await,
+            // What cannot be read can be told to nobody.
+            Err(_) => Ok(()),
+        };
+        self.settle(record, told).await
+    }
+
+    async fn settle(
+        &mut self,
+        record: Record,
+        told: Result<(), String>,
+    ) -> Result<(), VerdictError> {
+        if let Err(reason) = told {
+            self.tries += 1;
+            let pause = PAUSES.pause(self.tries);
+            if self.tries < TRIES {
+                tracing::info!(reason, ?pause, "a change of the quarantine could not be told");
+                self.due = Instant::now() + pause;
+                return Ok(());
+            }
+            tracing::warn!(
+                reason,
+                key = record.key,
+                "a change of the quarantine is told to nobody"
+            );
+        }
+        self.tries = 0;
+        Ok(self.records.write(vec![delete(record.key)]).await?)
+    }
+}
+
+async fn tell(teller: &dyn Teller, change: &Change) -> Result<(), String> {
+    let told = tokio::time::timeout(PATIENCE, teller.tell(change)).await;
+    told.unwrap_or_else(|_| Err(format!("no answer within {PATIENCE:?}")))
+}

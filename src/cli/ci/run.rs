@@ -1,0 +1,197 @@
+//! `kiln ci run`.
+
+use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use clap::Args;
+use clap::builder::ValueParser;
+use kiln_ci::gate::Answer;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::command_line::{CommandLine, complete};
+use super::told;
+use crate::cli::api::Api;
+use crate::cli::error::{CliError, Exit};
+use crate::cli::say::say;
+use crate::cli::suite::asking::{Asking, waited};
+use crate::cli::suite::changed::{Changed, ChangedOptions};
+use crate::cli::suite::gate::{report, time};
+use crate::cli::target::Target;
+
+/// What Bazel ends with when everything was built and some test failed.
+const TESTS_FAILED: u8 = 3;
+/// What shells add to the number of the signal that ended a program.
+const SIGNALLED: i32 = 128;
+
+/// Run `bazel test`, and let it pass where every failure is masked.
+///
+/// Everything that Bazel prints is passed on, and so are signals. It ends with Bazel's own exit code, but for 3
+/// (some test failed): that becomes 0 where `kiln tests gate` says green, so where each failure has passed since
+/// with equal inputs and everything else completed. Where the server cannot be asked the exit code stays 3.
+///
+/// The tests have to run on the server that is asked (--remote_executor); an invocation id is added.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kiln ci run -- bazel test //...
+  kiln ci run --base origin/main --wait 15m -- bazel test --config=ci //...
+
+Exit codes:
+  0  all tests passed, or all failures are masked
+  n  as Bazel says")]
+pub struct Run {
+    /// How long to wait for shadow runs
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = ValueParser::from(time))]
+    wait: Duration,
+
+    #[command(flatten)]
+    changed: ChangedOptions,
+
+    /// The command line of Bazel
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+impl Run {
+    pub async fn run(self, target: &Target) -> Result<Exit, CliError> {
+        let directory = tempfile::tempdir().map_err(|error| CliError::of_machine(&error))?;
+        let events = directory.path().join("events");
+        let line = complete(&self.command, &invocation()?, &events).ok_or_else(|| {
+            CliError::usage("what follows `--` is no `bazel test`")
+                .hint("for example: kiln ci run -- bazel test //...")
+        })?;
+        // Before anything runs: a list of changes that cannot be read is known at once.
+        let changed = Changed::read(&self.changed, &line.bazel).await?;
+        let status = run(&line).await?;
+        let code = code_of(status);
+        if code != TESTS_FAILED {
+            return Ok(Exit::Code(code));
+        }
+        match judged(target, &line, &changed, self.wait).await {
+            Ok(Answer::Green) => Ok(Exit::Done),
+            Ok(Answer::Red | Answer::Undecided) => Ok(Exit::Code(code)),
+            Err(error) => {
+                say(&format!("kiln: no failure is masked: {}", error.message));
+                Ok(Exit::Code(code))
+            }
+        }
+    }
+}
+
+/// What the gate says. Its report goes to stderr, as Bazel's words do.
+async fn judged(
+    target: &Target,
+    line: &CommandLine,
+    changed: &Changed,
+    wait: Duration,
+) -> Result<Answer, CliError> {
+    let account = told::account(&line.events, &line.invocation)?;
+    let api = Api::new(target)?;
+    let asking = Asking {
+        api: &api,
+        instance: &target.instance,
+        invocation: &line.invocation,
+        account: Some(account),
+        changed,
+    };
+    let gate = waited(&asking, wait).await?;
+    say(report(&gate).trim_end());
+    Ok(gate.verdict)
+}
+
+/// Runs the command line, with this process's own streams, until it ends by itself.
+async fn run(line: &CommandLine) -> Result<ExitStatus, CliError> {
+    let (program, arguments) = line.arguments.split_first().unwrap_or((&EMPTY, &[]));
+    let mut signals = Signals::listen()?;
+    let child = Command::new(program).args(arguments).spawn().map_err(|error| {
+        let program = Path::new(program).display();
+        CliError::machine(format!("{program} cannot be started: {error}"))
+    });
+    let mut child = child?;
+    loop {
+        tokio::select! {
+            ended = child.wait() => return ended.map_err(|error| CliError::of_machine(&error)),
+            signal = signals.next() => pass_on(&child, signal),
+        }
+    }
+}
+
+static EMPTY: OsString = OsString::new();
+
+/// Signals that ask for the end, which Bazel is to hear.
+struct Signals([(Signal, tokio::signal::unix::Signal); 3]);
+
+impl Signals {
+    fn listen() -> Result<Self, CliError> {
+        let failed = |error| CliError::machine(format!("cannot wait for signals: {error}"));
+        let listen = |kind| signal(kind).map_err(failed);
+        Ok(Self([
+            (Signal::SIGINT, listen(SignalKind::interrupt())?),
+            (Signal::SIGTERM, listen(SignalKind::terminate())?),
+            (Signal::SIGHUP, listen(SignalKind::hangup())?),
+        ]))
+    }
+
+    async fn next(&mut self) -> Signal {
+        let [one, two, three] = &mut self.0;
+        tokio::select! {
+            _ = one.1.recv() => one.0,
+            _ = two.1.recv() => two.0,
+            _ = three.1.recv() => three.0,
+        }
+    }
+}
+
+/// A terminal sends Ctrl-C to all that run in it: Bazel has heard it, and would take a second one for
+/// impatience.
+fn pass_on(child: &Child, signal: Signal) {
+    use std::io::IsTerminal;
+    if signal == Signal::SIGINT && std::io::stdin().is_terminal() {
+        return;
+    }
+    if let Some(id) = child.id().and_then(|id| i32::try_from(id).ok()) {
+        // It may have ended just now.
+        let _ = kill(Pid::from_raw(id), signal);
+    }
+}
+
+fn code_of(status: ExitStatus) -> u8 {
+    let code = status.code().unwrap_or_else(|| SIGNALLED + status.signal().unwrap_or(0));
+    u8::try_from(code).unwrap_or(u8::MAX)
+}
+
+/// A random id, as Bazel makes them: a UUID of version 4.
+fn invocation() -> Result<String, CliError> {
+    use ring::rand::SecureRandom;
+    let mut bytes = [0; 16];
+    let filled = ring::rand::SystemRandom::new().fill(&mut bytes);
+    filled.map_err(|_| CliError::machine("no random bytes from the kernel"))?;
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_invocation_has_an_id_of_its_own() {
+        let (one, other) = (invocation().unwrap(), invocation().unwrap());
+        assert_ne!(one, other);
+        assert_eq!((one.len(), &one[14..15]), (36, "4"));
+    }
+
+    #[test]
+    fn a_signal_is_an_exit_code_as_in_a_shell() {
+        assert_eq!(code_of(ExitStatus::from_raw(3 << 8)), 3);
+        assert_eq!(code_of(ExitStatus::from_raw(15)), 143);
+    }
+}

@@ -1,0 +1,110 @@
+//! What Bazel wrote of its invocation.
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::Path;
+
+use kiln_ci::events::{Build, Entry, Limits};
+use kiln_ci::verdicts::Account;
+use kiln_protos::bep::BuildEvent;
+use prost::Message;
+
+use crate::cli::error::CliError;
+
+/// Bytes of one event; Bazel writes none that is nearly as large.
+const MAX_EVENT: u64 = 64 << 20;
+/// Bytes that a length takes at most.
+const MAX_LENGTH: usize = 10;
+
+/// Whether it completed, and which tests failed.
+pub fn account(events: &Path, invocation: &str) -> Result<Account, CliError> {
+    let failed = |why: String| {
+        let name = events.display();
+        CliError::answered(format!("what Bazel wrote to {name} cannot be read: {why}"))
+    };
+    let file = File::open(events).map_err(|error| failed(error.to_string()))?;
+    let mut source = BufReader::new(file);
+    let mut build = Build::new("", invocation, Limits::default());
+    let mut attempts = Vec::new();
+    while let Some(event) = next(&mut source).map_err(failed)? {
+        build.apply(&Entry::Bazel(Box::new(event)));
+        attempts.extend(build.take_attempts().into_iter().map(|it| it.attempt));
+    }
+    Ok(Account::of(&build.facts(), &attempts))
+}
+
+fn next(source: &mut impl Read) -> Result<Option<BuildEvent>, String> {
+    let Some(length) = length(source)? else { return Ok(None) };
+    if length > MAX_EVENT {
+        return Err(format!("an event of {length} bytes"));
+    }
+    let mut bytes = Vec::new();
+    let read = source.take(length).read_to_end(&mut bytes);
+    read.map_err(|error| error.to_string())?;
+    if bytes.len() as u64 != length {
+        return Err("it is cut short".to_owned());
+    }
+    BuildEvent::decode(bytes.as_slice()).map(Some).map_err(|error| error.to_string())
+}
+
+/// Seven bits a byte, the lowest first; nothing at the end.
+fn length(source: &mut impl Read) -> Result<Option<u64>, String> {
+    let mut length = 0_u64;
+    for place in 0..MAX_LENGTH {
+        let mut byte = [0];
+        match source.read(&mut byte).map_err(|error| error.to_string())? {
+            0 if place == 0 => return Ok(None),
+            0 => return Err("it is cut short".to_owned()),
+            _ => {}
+        }
+        length |= u64::from(byte[0] & 0x7f).checked_shl(7 * place as u32).unwrap_or(0);
+        if byte[0] & 0x80 == 0 {
+            return Ok(Some(length));
+        }
+    }
+    Err("a length that is none".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use kiln_protos::bep;
+
+    use super::*;
+
+    fn written(events: &[BuildEvent]) -> Vec<u8> {
+        events.iter().flat_map(Message::encode_length_delimited_to_vec).collect()
+    }
+
+    fn finished(code: i32) -> BuildEvent {
+        let exit_code = Some(bep::build_finished::ExitCode { name: "X".to_owned(), code });
+        let finished = bep::BuildFinished { exit_code, ..Default::default() };
+        BuildEvent {
+            payload: Some(bep::build_event::Payload::Finished(finished)),
+            last_message: true,
+            ..Default::default()
+        }
+    }
+
+    fn read(bytes: &[u8]) -> Result<Account, CliError> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        account(file.path(), "id")
+    }
+
+    #[test]
+    fn a_file_of_events_says_how_it_ended() {
+        assert_eq!(read(&written(&[finished(3)])).unwrap(), Account::default());
+        let why = read(&written(&[finished(8)])).unwrap().incomplete;
+        assert_eq!(why.as_deref(), Some("it ended with X (8)"));
+        let none = read(&[]).unwrap().incomplete;
+        assert_eq!(none.as_deref(), Some("its build events have not ended"));
+    }
+
+    #[test]
+    fn a_file_that_is_cut_or_garbled_is_refused() {
+        let whole = written(&[finished(3)]);
+        for bytes in [&whole[..whole.len() - 1], &[0xff; 20], &[0xff, 0xff, 0xff, 0xff, 0x7f]] {
+            assert!(read(bytes).is_err());
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! `kiln tests gate`.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use clap::builder::ValueParser;
+use clap::{Args, ValueHint};
+
+use super::asking::{Asking, waited};
+use super::changed::{Changed, ChangedOptions};
+use crate::cli::api::Api;
+use crate::cli::error::{CliError, Exit};
+use crate::cli::target::Target;
+use crate::cli::text::{self, Look, look};
+use crate::config::parse_duration;
+use crate::web::json::{Gate, GateFailure};
+use kiln_ci::gate::Answer;
+
+/// Say whether a change may go on in spite of the failures of an invocation.
+///
+/// A failure is masked where the same inputs have passed since: when the client tried the test again, or when the
+/// server did, in the shadow. Never masked are broken tests, tests whose own sources the change edits, and
+/// anything of an invocation that did not complete. A quarantined test that fails as it never did is for
+/// somebody to look at: undecided.
+///
+/// The server knows the invocation from its build events (--bes_backend).
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kiln tests gate --invocation 5f3c1e1a-7a7e-4c0e-a8fd-0b1a6a0d94b2
+  kiln tests gate --invocation \"$ID\" --wait 15m --base origin/main
+  git diff --name-only HEAD~1 | kiln tests gate --invocation \"$ID\" --changed-files - --json
+
+Exit codes:
+  0  green: every failure is masked, or there is none
+  1  red
+  6  undecided")]
+pub struct GateCommand {
+    /// What the build tool calls its invocation
+    #[arg(long, value_name = "ID", value_hint = ValueHint::Other)]
+    invocation: String,
+
+    /// How long to wait for shadow runs
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = ValueParser::from(time))]
+    wait: Duration,
+
+    #[command(flatten)]
+    changed: ChangedOptions,
+
+    /// The build tool that is asked for the sources of tests that failed
+    #[arg(long, value_name = "PROGRAM", default_value = "bazel")]
+    bazel: OsString,
+
+    /// For programs
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn time(text: &str) -> Result<Duration, String> {
+    parse_duration(text).ok_or_else(|| "not a time like 90s, 5m or 1h".to_owned())
+}
+
+impl GateCommand {
+    pub async fn run(self, target: &Target) -> Result<Exit, CliError> {
+        let api = Api::new(target)?;
+        let changed = Changed::read(&self.changed, std::slice::from_ref(&self.bazel)).await?;
+        let asking = Asking {
+            api: &api,
+            instance: &target.instance,
+            invocation: &self.invocation,
+            account: None,
+            changed: &changed,
+        };
+        let gate = waited(&asking, self.wait).await?;
+        match self.json {
+            true => text::print_json(&gate)?,
+            false => text::print(&report(&gate))?,
+        }
+        Ok(Exit::Code(gate.exit_code))
+    }
+}
+
+/// For people: the verdict, and each failure with its evidence.
+pub fn report(gate: &Gate) -> String {
+    let (word, how) = match gate.verdict {
+        Answer::Green => ("green", Look::Good),
+        Answer::Red => ("red", Look::Bad),
+        Answer::Undecided => ("undecided", Look::Busy),
+    };
+    let masked = gate.failures.iter().filter(|it| it.masked).count();
+    let count = match gate.failures.len() {
+        0 => "nothing failed".to_owned(),
+        all => format!("{masked} of {all} failures masked"),
+    };
+    let mut text = format!("{}: {count}\n", look(how, word));
+    if let Some(why) = &gate.incomplete {
+        text.push_str(&format!("  not complete: {why}\n"));
+    }
+    gate.failures.iter().for_each(|it| text.push_str(&line(it)));
+    if gate.pending {
+        text.push_str("  it may still change: ask again, or give --wait more time\n");
+    }
+    text
+}
+
+fn line(failure: &GateFailure) -> String {
+    let (sign, how) = match failure.finding.answer() {
+        Answer::Green => ("masked", Look::Good),
+        Answer::Red => ("red", Look::Bad),
+        Answer::Undecided => ("open", Look::Busy),
+    };
+    let owner = failure.quarantine.as_ref().and_then(|it| it.owner.as_deref());
+    let owner = owner.map(|it| format!(" (owner: {it})")).unwrap_or_default();
+    format!("  {:6} {}{owner}\n", look(how, sign), failure.text)
+}

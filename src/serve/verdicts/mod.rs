@@ -1,0 +1,73 @@
+//! Verdicts about tests on the stores and the scheduler of a server.
+
+mod audited;
+mod options;
+mod owners;
+mod reruns;
+mod webhook;
+
+use std::sync::Arc;
+
+use kiln_cas::stores::Storage;
+use kiln_cas::stores::audit::AuditLog;
+use kiln_ci::CiServices;
+use kiln_ci::verdicts::{Answers, Book, Inbox, Judging, Teller, VerdictParts, Verdicts};
+use kiln_scheduler::Scheduler;
+use kiln_scheduler::again::ShadowRuns;
+
+use self::audited::Audited;
+pub use self::options::{VerdictError, VerdictsOptions};
+use self::owners::OwnersFile;
+use self::reruns::OnWorkers;
+pub use self::webhook::{Form, Webhook, WebhookOptions};
+use super::history::{StoredBlobs, StoredRecords};
+
+/// Bytes of the name by which a server knows itself among all others, now and before.
+const NAME: usize = 16;
+
+/// `inbox`: what the history writes to. `base_url`: where links lead.
+pub fn start(
+    options: &VerdictsOptions,
+    storage: &Storage,
+    scheduler: &Scheduler,
+    (tests, inbox): (&CiServices, Inbox),
+    base_url: &str,
+) -> Result<Verdicts, VerdictError> {
+    let records = Arc::new(StoredRecords(storage.records.clone()));
+    let ledger = Arc::new(Audited(AuditLog::new(storage.records.clone())));
+    let webhook = options.webhook.as_ref();
+    let teller = webhook.map(|it| Webhook::new(it, base_url)).transpose()?;
+    let teller = teller.map(|it| Arc::new(it) as Arc<dyn Teller>);
+    let policy = options.judging.policy.clone();
+    let book = Book::new(records.clone(), ledger.clone(), policy, teller.is_some());
+    let runs_again = options.on && options.judging.limits.per_failure > 0;
+    let answers = Answers::new(records.clone(), book.clone(), runs_again);
+    if !options.on {
+        return Ok(Verdicts { book, answers, judging: None });
+    }
+    let blobs = Arc::new(StoredBlobs(storage.blobs.clone()));
+    let parts = VerdictParts {
+        records,
+        ledger,
+        history: tests.history.clone(),
+        reruns: Arc::new(OnWorkers {
+            runs: ShadowRuns::new(scheduler),
+            blobs: storage.blobs.clone(),
+            reader: tests.recorder.reader(blobs),
+        }),
+        owners: Arc::new(OwnersFile::new(options.owners.clone())),
+        teller,
+        clock: tests.clock.clone(),
+        name: name()?,
+    };
+    let judging = Judging::start(options.judging.clone(), parts, inbox, book.clone());
+    Ok(Verdicts { book, answers, judging: Some(judging) })
+}
+
+fn name() -> Result<String, VerdictError> {
+    use ring::rand::SecureRandom;
+    let mut bytes = [0; NAME];
+    let filled = ring::rand::SystemRandom::new().fill(&mut bytes);
+    filled.map_err(|_| VerdictError::Random)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}

@@ -1,0 +1,163 @@
+//! Which tests nobody has to wait for.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Query as Arguments, State};
+use kiln_cas::access::Right;
+use kiln_cas::services::account_of;
+use kiln_ci::model::{CaseName, Subject, TestKey};
+use kiln_ci::quarantine::{
+    Request, bazel_attempts, bazel_patterns, nextest_filter, pytest_arguments,
+};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::caller::{Caller, body};
+use crate::web::api::arguments;
+use crate::web::error::{ApiError, WebError};
+use crate::web::json::{
+    Exported, Quarantine, QuarantineChange, QuarantineEntry, QuarantineRequest, Quarantined,
+    SubjectName,
+};
+use crate::web::state::WebState;
+
+/// Attempts of a test whose cases are what a runner may be told to leave out.
+const LOOKED_AT: usize = 10;
+/// Tests whose cases are looked up for one export.
+const MAX_TESTS: usize = 500;
+/// Bytes of each name.
+const MAX_NAME: usize = 16 << 10;
+/// How often a test is tried that is exported for Bazel, where nobody says it.
+const ATTEMPTS: u32 = 3;
+
+pub async fn list(
+    State(state): State<WebState>,
+    caller: Caller,
+) -> Result<Json<Quarantine>, ApiError> {
+    let now = state.tests.clock.now();
+    let quarantine = state.verdicts.book.open().await?.quarantine;
+    let tests = state.verdicts.answers.tests().await?;
+    let count = usize::try_from(tests).unwrap_or(usize::MAX);
+    let may_see =
+        |subject: &Subject| state.access.allows(&caller.0, Right::Read, &subject.test.instance);
+    let entries = quarantine.entries(now).filter(|(it, _)| may_see(it));
+    let entries = entries.map(|(subject, entry)| Quarantined {
+        test: SubjectName::from(subject),
+        entry: QuarantineEntry::from(entry),
+    });
+    Ok(Json(Quarantine {
+        tests,
+        allowed: quarantine.allowed(count),
+        over_cap: quarantine.over_cap(count, now),
+        entries: entries.collect(),
+    }))
+}
+
+pub async fn enter(
+    State(state): State<WebState>,
+    caller: Caller,
+    asked: Result<Json<QuarantineRequest>, JsonRejection>,
+) -> Result<Json<QuarantineChange>, ApiError> {
+    let (subject, request) = request(&state, &caller, body(asked)?)?;
+    let now = state.tests.clock.now();
+    let change = state.verdicts.book.enter(&subject, &request, now).await?;
+    Ok(Json(QuarantineChange::from(&change)))
+}
+
+pub async fn leave(
+    State(state): State<WebState>,
+    caller: Caller,
+    asked: Result<Json<QuarantineRequest>, JsonRejection>,
+) -> Result<Json<QuarantineChange>, ApiError> {
+    let (subject, request) = request(&state, &caller, body(asked)?)?;
+    let now = state.tests.clock.now();
+    let change = state.verdicts.book.leave(&subject, &request, now).await?;
+    Ok(Json(QuarantineChange::from(&change)))
+}
+
+/// What is asked, by somebody who may.
+fn request(
+    state: &WebState,
+    caller: &Caller,
+    asked: QuarantineRequest,
+) -> Result<(Subject, Request), WebError> {
+    caller.may_change(&*state.access, &asked.test.instance)?;
+    check(&asked.test)?;
+    let request = Request {
+        who: account_of(&*state.access, &caller.0).to_string(),
+        reason: asked.reason,
+        owner: asked.owner,
+        stay: asked.stay_s.map(Duration::from_secs),
+    };
+    Ok((Subject::from(asked.test), request))
+}
+
+fn check(test: &SubjectName) -> Result<(), WebError> {
+    let case = test.case.clone().unwrap_or_default();
+    let names = [&test.instance, &test.label, &test.configuration, &case.class, &case.name];
+    if test.label.is_empty() || names.iter().any(|it| it.len() > MAX_NAME) {
+        let hint = "Name a test as `kiln tests quarantine list` or a gate does.";
+        let message = format!("a label is needed, and no name has more than {MAX_NAME} bytes");
+        return Err(WebError::invalid(message, hint));
+    }
+    Ok(())
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+enum Format {
+    Bazel,
+    BazelAttempts,
+    Pytest,
+    Nextest,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Wanted {
+    format: Format,
+    #[serde(default)]
+    instance: String,
+    attempts: Option<u32>,
+}
+
+pub async fn export(
+    State(state): State<WebState>,
+    caller: Caller,
+    wanted: Result<Arguments<Wanted>, QueryRejection>,
+) -> Result<Json<Exported>, ApiError> {
+    let wanted = arguments(wanted)?;
+    caller.may_read(&*state.access, &wanted.instance)?;
+    let quarantine = state.verdicts.book.open().await?.quarantine;
+    let entries = quarantine.entries(state.tests.clock.now()).map(|(subject, _)| subject);
+    let subjects: Vec<_> = entries.filter(|it| it.test.instance == wanted.instance).collect();
+    let cases = match wanted.format {
+        Format::Bazel | Format::BazelAttempts => Vec::new(),
+        Format::Pytest | Format::Nextest => known(&state, &subjects).await?,
+    };
+    let export = match wanted.format {
+        Format::Bazel => bazel_patterns(&subjects),
+        Format::BazelAttempts => bazel_attempts(&subjects, wanted.attempts.unwrap_or(ATTEMPTS)),
+        Format::Pytest => pytest_arguments(&subjects, cases.iter()),
+        Format::Nextest => nextest_filter(&subjects, cases.iter()),
+    };
+    Ok(Json(Exported::from(&export)))
+}
+
+/// The cases that the tests of these had when they ran last.
+async fn known(state: &WebState, subjects: &[&Subject]) -> Result<Vec<CaseName>, WebError> {
+    let tests: BTreeSet<&TestKey> = subjects.iter().map(|it| &it.test).collect();
+    let mut cases = BTreeSet::new();
+    for test in tests.into_iter().take(MAX_TESTS) {
+        let newest = state.tests.history.newest(test, LOOKED_AT, true).await;
+        let newest = newest.map_err(|error| WebError {
+            status: http::StatusCode::SERVICE_UNAVAILABLE,
+            message: kiln_net::causes::chain(&error).to_string(),
+            hint: "The history of tests cannot be read; try again.".to_owned(),
+        })?;
+        cases.extend(newest.into_iter().flat_map(|it| it.cases).map(|it| it.case));
+    }
+    Ok(cases.into_iter().collect())
+}
