@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn a_report_is_an_attempt_at_a_suite_with_its_cases() {
         let it = import().read(REPORT.as_bytes()).unwrap();
-        assert_eq!((it.totals.cases, it.failed, it.left_out), (2, 1, 0));
+        assert_eq!((it.totals.cases, it.failed, it.left_out), (3, 1, 0), "each element is one");
         let attempt = &it.attempt;
         assert_eq!((attempt.test.label.as_str(), attempt.known), ("unit", Known::IMPORTED));
         assert_eq!(attempt.outcome, Outcome::Passed, "its retry passed");

@@ -5,7 +5,7 @@
 use kiln_ci::history::segment::{
     Block, Entry, Footer, Invocation, days_of, invocations_of, read_all, runs_of, tests_of, write,
 };
-use kiln_ci::model::TestKey;
+use kiln_ci::model::{TestKey, Time};
 use kiln_ci::storage::seal;
 use libfuzzer_sys::fuzz_target;
 
@@ -22,8 +22,16 @@ fn runs(data: &[u8], count: u64) {
         TestKey { instance: String::new(), label: "//a:t".into(), configuration: String::new() };
     let entries = [Entry { test, runs: 0..count, days: 0..0 }];
     let block = Block { count, ..Block::default() };
-    let invocation =
-        |at| (at < 3).then(|| Invocation { id: format!("i{at}"), commit: None, branch: None });
+    let invocation = |at| {
+        let named = || Invocation {
+            instance: "main".to_owned(),
+            id: format!("i{at}"),
+            commit: None,
+            branch: None,
+            from: Time(0),
+        };
+        (at < 3).then(named)
+    };
     for cases in [None, Some(&cases[..])] {
         let Ok(attempts) = runs_of(&runs, cases, &block, &entries, invocation) else { continue };
         assert_eq!(attempts.len() as u64, count);
