@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::{Attempt, BlobName, Failure, Known, Slot, name};
 use crate::flakes::{Identity, Run, seed};
-use crate::model::{Outcome, TestKey, Time};
+use crate::model::{Outcome, TestKey, Time, run_in};
 
 /// What Bazel calls the outputs of its tests, whatever directory they are in.
 const EXITED_PREMATURELY: &str = "test.exited_prematurely";
@@ -116,7 +116,10 @@ pub fn derive(it: &Execution<'_>) -> Result<Attempt, NotATest> {
     let shards = number("TEST_TOTAL_SHARDS").unwrap_or(1).max(1);
     // The environment counts shards from 0.
     let shard = if shards > 1 { number("TEST_SHARD_INDEX").unwrap_or(0) } else { 0 };
-    let run = number("TEST_RUN_NUMBER").unwrap_or(1).max(1);
+    let run = number("TEST_RUN_NUMBER")
+        .or_else(|| run_in(environment.get("XML_OUTPUT_FILE")?))
+        .unwrap_or(1)
+        .max(1);
     let slot = Slot { run, shard: shard.saturating_add(1), attempt: 0 };
     let (outcome, why) = outcome(it, &kind, &environment, shards);
     let log = it.outputs.iter().find(|output| file_name(&output.path) == LOG);

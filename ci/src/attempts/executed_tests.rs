@@ -102,6 +102,10 @@ fn shards_and_runs_are_counted_as_build_events_count_them() {
     let it = it.with(&[("TEST_RUN_NUMBER", "3"), ("TEST_RANDOM_SEED", "3")]).derive().unwrap();
     assert_eq!((it.slot, it.shards), (Slot { run: 3, shard: 2, attempt: 0 }, 4));
     assert_eq!(it.seed.as_deref(), Some("3"));
+    // Bazel before 5 says the run in paths alone.
+    let mut it = sample().with(&[("TEST_RANDOM_SEED", "2")]);
+    it.environment[1].1 = "bazel-out/k8/testlogs/a/t/run_2_of_50/test.xml".to_owned();
+    assert_eq!(it.derive().unwrap().slot.run, 2);
     // One shard is none.
     let one = sample().with(&[("TEST_TOTAL_SHARDS", "1"), ("TEST_SHARD_INDEX", "0")]);
     assert_eq!(one.derive().unwrap().slot.shard, 1);
@@ -113,6 +117,14 @@ fn runs_of_one_test_have_one_identity_and_other_inputs_another() {
     let first = sample().with(&[("TEST_RUN_NUMBER", "1"), ("TEST_RANDOM_SEED", "1")]);
     let second = sample().with(&[("TEST_RUN_NUMBER", "2"), ("TEST_RANDOM_SEED", "2")]);
     assert_eq!(of(&first), of(&second));
+    let older = |run: u32| {
+        let (seed, directory) = (run.to_string(), format!("_tmp/{run}f"));
+        let mut it =
+            sample().with(&[("TEST_RANDOM_SEED", seed.as_str()), ("TEST_TMPDIR", &directory)]);
+        it.environment[1].1 = format!("bazel-out/k8/testlogs/a/t/run_{run}_of_50/test.xml");
+        it
+    };
+    assert_eq!(of(&older(1)), of(&older(2)));
     assert_ne!(of(&first), of(&sample().with(&[("X", "1")])));
 }
 

@@ -4,9 +4,14 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What Bazel sets anew for each of several runs (`--runs_per_test`), so that their actions differ.
+use crate::model::without_run;
+
+/// What Bazel sets anew for each of several runs (`--runs_per_test`), so that their actions differ. The
+/// directories of their outputs differ as well.
 const RUN_NUMBER: &str = "TEST_RUN_NUMBER";
 const RANDOM_SEED: &str = "TEST_RANDOM_SEED";
+/// Named by a hash of label, shard and run.
+const TMPDIR: &str = "TEST_TMPDIR";
 
 /// What a run depends on. Left out are its timeout, salt and caching, which change nothing that the test
 /// sees, and its output paths, into which Buck2 hashes which repetition it is.
@@ -36,10 +41,11 @@ impl Identity {
         let mut environment: Vec<_> = run
             .environment
             .iter()
-            .filter(|(name, _)| name != RUN_NUMBER && name != RANDOM_SEED)
+            .filter(|(name, _)| ![RUN_NUMBER, RANDOM_SEED, TMPDIR].contains(&name.as_str()))
+            .map(|(name, value)| (name.as_str(), without_run(value)))
             .collect();
         environment.sort_unstable();
-        list(&mut hash, environment.iter().flat_map(|(name, value)| [name.as_str(), value]));
+        list(&mut hash, environment.iter().flat_map(|(name, value)| [*name, value]));
         list(&mut hash, [run.working_directory, run.input_root].into_iter());
         let mut platform: Vec<_> = run.platform.iter().collect();
         platform.sort_unstable();

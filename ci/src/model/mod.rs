@@ -1,11 +1,13 @@
 //! What all parts of test intelligence speak of: tests, the runs of them, and how these ended.
 
+mod run_directory;
 mod time;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use run_directory::{run_in, without_run};
 pub use time::Time;
 
 /// A test as its users know it, over all revisions of its sources.
