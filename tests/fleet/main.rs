@@ -11,6 +11,7 @@ mod copies;
 mod drain;
 #[path = "../telemetry/exposition.rs"]
 mod exposition;
+mod history;
 mod losses;
 mod probes;
 mod redis;

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod ageing;
+
 use std::sync::Arc;
 
 use fastrand::Rng;
