@@ -9,7 +9,8 @@ use arbitrary::Arbitrary;
 use kiln_cas::access::Everybody;
 use kiln_cas::events::Events;
 use kiln_cas::logs::LogStreams;
-use kiln_cas::stores::{Clock, MemoryActionCache, MemoryBlobStore};
+use kiln_cas::promises::Invocations;
+use kiln_cas::stores::{Clock, MemoryActionCache, MemoryBlobStore, MemoryRecords};
 use kiln_cas::{BlobStore, Digest, DigestFunction};
 use kiln_protos::longrunning::{Operation, operation};
 use kiln_protos::reapi;
@@ -19,6 +20,7 @@ use kiln_protos::worker::{
     Completed, Draining, Heartbeat, Hello, Output, Progress, SchedulerMessage, WorkerFailure,
     WorkerMessage, completed, scheduler_message,
 };
+use kiln_scheduler::fanout::NoReports;
 use kiln_scheduler::{NoEstimates, Parts, Scheduler, SchedulerConfig};
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
@@ -126,6 +128,10 @@ fn start(blobs: &Arc<MemoryBlobStore>) -> Scheduler {
         events: Events::new(),
         estimator: Arc::new(NoEstimates),
         access: Arc::new(Everybody { write_results: true }),
+        invocations: Invocations::default(),
+        quotas: Arc::default(),
+        records: Arc::new(MemoryRecords::default()),
+        reports: Arc::new(NoReports),
     };
     Scheduler::start(SchedulerConfig::default(), parts)
 }
