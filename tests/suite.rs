@@ -207,4 +207,7 @@ fn reports_are_read_and_shown() {
     let said = case.run(&["import", "--junit", "r.xml", "cut.xml", "--dry-run"]);
     assert_eq!((said.code, &*said.stdout), (2, ""), "{}", said.stderr);
     assert!(said.stderr.contains("cut.xml, line 2: it ends within <"), "{}", said.stderr);
+    let said = case.run(&["import", "--junit", "r.xml"]);
+    assert_eq!(said.code, 2, "{}", said.stderr);
+    assert!(said.stderr.contains("--commit <SHA>"), "{}", said.stderr);
 }

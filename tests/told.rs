@@ -97,3 +97,24 @@ async fn a_build_with_a_failing_test_is_on_its_page_in_the_grid_and_on_the_comma
     let shown = kiln(&server, &["tests", "show", "//flaky:failing_test"]);
     assert!(shown.contains("c0ffee5c") && shown.contains("failed"), "{shown}");
 }
+
+const REPORT: &str = r#"<testsuite name="s"><testcase name="a" classname="C" time="0.5"/>
+<testcase name="b" classname="C"><failure message="no"/></testcase></testsuite>"#;
+
+#[tokio::test]
+async fn reports_of_other_runners_are_brought_in_once() {
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let server = Server::start(&data.path().join("data"), &[]);
+    let report = data.path().join("a report.xml");
+    std::fs::write(&report, REPORT).expect("it is written");
+    let report = report.to_str().expect("a name");
+    let import = ["tests", "import", "--commit", "c0ffee", "--suite", "unit", "--junit", report];
+    let said = kiln(&server, &import);
+    assert!(said.contains("unit failed, 2 cases, 1 failed"), "{said}");
+    let again: Value =
+        serde_json::from_str(&kiln(&server, &[&import[..], &["--json"]].concat())).expect("JSON");
+    assert!(said.contains(again["invocation"].as_str().expect("a name")), "{said}{again}");
+    let listed = until(&server, "/api/v1/tests", |it| it["tests"][0]["label"] == "unit").await;
+    assert_eq!(listed["tests"].as_array().map(Vec::len), Some(1), "{listed:#}");
+    assert_eq!(listed["tests"][0]["failed"], 1, "{listed:#}");
+}

@@ -10,7 +10,7 @@ use crate::history::History;
 use crate::services::Clock;
 
 /// How often it is looked whether segments are to be joined, or are too old.
-const MAINTAIN_EVERY: Duration = Duration::from_secs(20);
+const MAINTAIN_EVERY: Duration = Duration::from_secs(60);
 /// Steps at once; the rest waits for the next time.
 const MAX_STEPS: u32 = 64;
 /// How often old streams, and what crashes left, are looked for.

@@ -71,8 +71,18 @@ impl Api {
     pub async fn post<T: Serialize>(&self, path: &str, body: &T) -> Result<Value, CliError> {
         let body =
             serde_json::to_vec(body).map_err(|error| CliError::machine(error.to_string()))?;
+        self.send(path, "application/json", body).await
+    }
+
+    /// The same of a body of another type.
+    pub async fn send(
+        &self,
+        path: &str,
+        content_type: &'static str,
+        body: Vec<u8>,
+    ) -> Result<Value, CliError> {
         let asked = self.client.post(self.url(&format!("/api/v1{path}"))?);
-        self.understood(asked.header(CONTENT_TYPE, "application/json").body(body)).await
+        self.understood(asked.header(CONTENT_TYPE, content_type).body(body)).await
     }
 
     async fn understood(&self, asked: RequestBuilder) -> Result<Value, CliError> {

@@ -89,12 +89,11 @@ enum Command {
 }
 
 /// Commands that ask no server: flags that say which one are neither shown nor taken there.
-const LOCAL: [&str; 10] = [
+const LOCAL: [&str; 9] = [
     "serve",
     "index",
     "impact",
     "tests shards",
-    "tests import",
     "release",
     "token",
     "config",

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::storage::{Expect, Record};
 
 /// A leader that says nothing for so long has gone.
-pub const TERM: Duration = Duration::from_secs(30);
+pub const TERM: Duration = Duration::from_secs(60);
 
 /// What follows from the record as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,12 +81,12 @@ mod tests {
         let mut watch = Watch::new("b".into());
         assert_eq!(watch.look(None, at(0)), Standing::Free(Expect::Absent));
         assert_eq!(watch.look(Some(&record(1, "a")), at(0)), Standing::Follow);
-        assert_eq!(watch.look(Some(&record(2, "a")), at(29)), Standing::Follow);
-        assert_eq!(watch.look(Some(&record(2, "a")), at(58)), Standing::Follow);
+        assert_eq!(watch.look(Some(&record(2, "a")), at(30)), Standing::Follow);
+        assert_eq!(watch.look(Some(&record(2, "a")), at(89)), Standing::Follow);
         let free = Standing::Free(Expect::Version(2));
-        assert_eq!(watch.look(Some(&record(2, "a")), at(59)), free);
-        assert_eq!(watch.look(Some(&record(3, "b")), at(59)), Standing::Lead(3));
+        assert_eq!(watch.look(Some(&record(2, "a")), at(90)), free);
+        assert_eq!(watch.look(Some(&record(3, "b")), at(90)), Standing::Lead(3));
         // Who gives up is not waited for.
-        assert_eq!(watch.look(Some(&record(4, "")), at(59)), Standing::Free(Expect::Version(4)));
+        assert_eq!(watch.look(Some(&record(4, "")), at(90)), Standing::Free(Expect::Version(4)));
     }
 }

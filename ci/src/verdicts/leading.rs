@@ -29,7 +29,7 @@ const MAX_TESTS: usize = 250;
 /// Cases that are written in one step.
 const MAX_CASES: usize = 500;
 /// How often the record of who decides is written where nothing else is.
-const RENEW: Duration = Duration::from_secs(10);
+const RENEW: Duration = Duration::from_secs(20);
 /// How often it is looked what is over.
 const TIDY: Duration = Duration::from_secs(60);
 

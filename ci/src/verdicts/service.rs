@@ -22,7 +22,7 @@ use crate::storage::{Expect, Records, StorageError, Write};
 
 /// How often it is looked what came, while something is open and while nothing is.
 const BUSY: Duration = Duration::from_secs(1);
-const IDLE: Duration = Duration::from_secs(10);
+const IDLE: Duration = Duration::from_secs(20);
 /// After the records could not be read or written.
 const PAUSE: Duration = Duration::from_secs(5);
 

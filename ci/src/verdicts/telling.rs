@@ -21,7 +21,7 @@ const PAUSES: Backoff = Backoff::new(Duration::from_secs(4), Duration::from_secs
 /// How long somebody outside may take.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How often it is looked whether there is anything to tell.
-const LOOK: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_secs(15);
 
 pub struct Telling {
     records: Arc<dyn Records>,

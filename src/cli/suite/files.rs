@@ -11,7 +11,7 @@ const STDIN: &str = "-";
 
 /// A file that the user named, or standard input.
 pub fn open(path: &Path) -> Result<Box<dyn Read>, CliError> {
-    if path.as_os_str() == STDIN {
+    if is_stdin(path) {
         return Ok(Box::new(std::io::stdin().lock()));
     }
     match File::open(path) {
@@ -20,7 +20,12 @@ pub fn open(path: &Path) -> Result<Box<dyn Read>, CliError> {
     }
 }
 
+/// Whether it stands for standard input.
+pub fn is_stdin(path: &Path) -> bool {
+    path.as_os_str() == STDIN
+}
+
 /// How a file is named in messages.
 pub fn shown(path: &Path) -> String {
-    if path.as_os_str() == STDIN { "standard input".to_owned() } else { path.display().to_string() }
+    if is_stdin(path) { "standard input".to_owned() } else { path.display().to_string() }
 }

@@ -4,35 +4,45 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use clap::Args;
-use kiln_ci::junit::{self, CaseAttempt, Limits, Reason, Refused, Totals};
+use kiln_ci::junit::{self, CaseAttempt, Limits, Totals};
 use kiln_ci::model::Outcome;
 use serde::Serialize;
 
 use super::files::{open, shown};
+use super::refused::said;
+use super::send::{Made, send};
 use crate::cli::error::{CliError, Exit};
+use crate::cli::target::Target;
 use crate::cli::text;
 use crate::cli::text::{Look, Table, look};
 
-/// Read reports of test runners.
+/// Bring reports of test runners into the history of a server.
 ///
 /// Reads JUnit's XML in the dialects of pytest, surefire, Gradle, cargo-nextest, go-junit-report, jest,
-/// googletest, Bazel and others, and says which attempts at which cases it found. A report that is cut short
-/// or not well-formed is refused as a whole.
+/// googletest, Bazel and others. All reports are read before any is sent: one that is cut short or not
+/// well-formed is refused as a whole, with file, line and reason. Each report is one run of a suite; sent again,
+/// it counts once.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
+  kiln tests import --junit report.xml --commit \"$(git rev-parse HEAD)\" --branch main --suite unit
   kiln tests import --junit target/surefire-reports/*.xml --dry-run
-  kiln tests import --junit report.xml --dry-run --json | jq -c 'select(.outcome == \"failed\")'")]
+  kiln tests import --junit report.xml --dry-run --json | jq -c 'select(.outcome == \"failed\")'
+
+Storing takes the role execute or write-cache in the instance.")]
 pub struct Import {
     /// Reports (`-`: standard input)
     #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
     junit: Vec<PathBuf>,
 
-    /// Only say what was read; nothing is stored
-    #[arg(long, required = true)]
+    #[command(flatten)]
+    made: Made,
+
+    /// Only say what was read; nothing is stored, and no server is asked
+    #[arg(long)]
     dry_run: bool,
 
-    /// For programs: a line for each attempt
+    /// For programs: a line for each report, with `--dry-run` for each attempt
     #[arg(long)]
     json: bool,
 }
@@ -54,7 +64,18 @@ struct Line<'a> {
 const LISTED: usize = 20;
 
 impl Import {
-    pub fn run(self) -> Result<Exit, CliError> {
+    pub async fn run(
+        self,
+        target: impl FnOnce() -> Result<Target, CliError>,
+    ) -> Result<Exit, CliError> {
+        if self.dry_run {
+            return self.show();
+        }
+        send(&target()?, &self.junit, &self.made, self.json).await
+    }
+
+    /// Says what is in the reports.
+    fn show(self) -> Result<Exit, CliError> {
         // A report counts whole or not at all, so all are read before anything is printed.
         let mut out = String::new();
         for path in &self.junit {
@@ -76,17 +97,6 @@ impl Import {
         }
         Ok(Exit::Done)
     }
-}
-
-fn said(file: &str, refused: &Refused) -> CliError {
-    let hint = match &refused.reason {
-        Reason::Io(_) | Reason::Empty => "name the report that the runner wrote",
-        Reason::CutShort(_) => "the runner was stopped while it wrote: run it again",
-        Reason::DocumentType | Reason::Entity(_) => "write the report without a document type",
-        Reason::Encoding(_) | Reason::NotUtf8 => "let the runner write UTF-8",
-        _ => "docs/tests.md says which reports are read",
-    };
-    CliError::usage(format!("{file}, {refused}")).hint(hint)
 }
 
 fn write_line(out: &mut String, file: &str, attempt: &CaseAttempt) {

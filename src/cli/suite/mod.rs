@@ -7,6 +7,8 @@ pub mod gate;
 mod import;
 mod list;
 mod quarantine;
+mod refused;
+mod send;
 mod shards;
 mod show;
 
@@ -23,7 +25,7 @@ Examples:
   kiln tests show //app/parser:parser_test
   kiln tests shards --durations .test_durations --shards 8
   kiln tests shards --durations .test_durations --target-time 5m --format json
-  kiln tests import --junit report.xml --dry-run
+  kiln tests import --junit report.xml --commit \"$(git rev-parse HEAD)\"
   kiln tests gate --invocation 5f3c1e1a-7a7e-4c0e-a8fd-0b1a6a0d94b2
   kiln tests quarantine list")]
 pub struct TestsCommand {
@@ -51,7 +53,7 @@ impl TestsCommand {
             What::List(list) => list.run(&target()?).await,
             What::Show(show) => show.run(&target()?).await,
             What::Shards(shards) => shards.run(),
-            What::Import(import) => import.run(),
+            What::Import(import) => import.run(target).await,
             What::Gate(gate) => gate.run(&target()?).await,
             What::Quarantine(quarantine) => quarantine.run(&target()?).await,
         }
