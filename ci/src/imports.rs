@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use serde::Serialize;
 
-use crate::attempts::{Attempt, CaseRun, Failure, Known, MAX_CASES, Slot, name};
+use crate::attempts::{Attempt, CaseRun, Failure, IMPORT, Known, MAX_CASES, Slot, name};
 use crate::junit::{self, CaseAttempt, Limits, Refused, Totals};
 use crate::model::{CaseName, Outcome, TestKey, Time};
 
@@ -54,7 +54,7 @@ impl Import {
         let mut cases = Cases::default();
         let mut source = Hashing { source, hash: self.hasher() };
         let totals = junit::read(&mut source, &Limits::default(), |it| cases.add(it))?;
-        let invocation = format!("import-{}", &source.hash.finalize().to_hex()[..32]);
+        let invocation = format!("{IMPORT}{}", &source.hash.finalize().to_hex()[..32]);
         let label = self.suite.clone().or_else(|| cases.suite.clone());
         let test = TestKey {
             instance: name(&self.instance),
@@ -130,12 +130,14 @@ impl Cases {
         });
     }
 
-    /// A case that was repeated ended as its last attempt did.
+    /// A case that was repeated ended as its last attempt did. Of several with one number, which are of
+    /// different suites, each has to pass.
     fn outcome(&self) -> Outcome {
         let mut last = std::collections::HashMap::new();
         for it in &self.runs {
             let known = last.entry(&it.case).or_insert((it.attempt, it.outcome));
-            if it.attempt >= known.0 {
+            let is_same = it.attempt == known.0;
+            if it.attempt > known.0 || is_same && !is_failure(known.1) {
                 *known = (it.attempt, it.outcome);
             }
         }
@@ -181,6 +183,20 @@ mod tests {
 
     fn import() -> Import {
         Import { commit: "c0ffee".into(), at: Time(1000), ..Import::default() }
+    }
+
+    #[test]
+    fn a_case_of_another_suite_is_no_retry() {
+        let [fails, passes] = [
+            "linux\"><testcase name=\"a\" classname=\"C\"><failure/></testcase>",
+            "windows\"><testcase name=\"a\" classname=\"C\"/>",
+        ]
+        .map(|it| format!("<testsuite name=\"{it}</testsuite>"));
+        for both in [format!("{fails}{passes}"), format!("{passes}{fails}")] {
+            let report = format!("<testsuites>{both}</testsuites>");
+            let it = import().read(report.as_bytes()).unwrap();
+            assert_eq!(it.attempt.outcome, Outcome::Failed, "{report}");
+        }
     }
 
     #[test]

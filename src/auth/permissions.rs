@@ -165,7 +165,11 @@ fn of_api(path: &str, reads: bool) -> Option<Permission> {
     if is_below("/api/v1/audit") {
         return Some(All(Administer));
     }
-    (is_below("/api/v1/tests/quarantine") && !reads).then_some(Instance(WriteResults))
+    if is_below("/api/v1/tests/quarantine") {
+        // What is listed is of the instances that the caller may read.
+        return Some(Instance(if reads { Read } else { WriteResults }));
+    }
+    is_below("/api/v1/tests/gate").then_some(Instance(Read))
 }
 
 #[cfg(test)]
@@ -200,8 +204,8 @@ mod tests {
             ("GET", "/api/v1/status".to_owned(), pages),
             ("POST", IMPORT.to_owned(), Instance(WriteBlobs)),
             ("GET", IMPORT.to_owned(), pages),
-            ("POST", "/api/v1/tests/gate".to_owned(), pages),
-            ("GET", "/api/v1/tests/quarantine".to_owned(), pages),
+            ("POST", "/api/v1/tests/gate".to_owned(), Instance(Read)),
+            ("GET", "/api/v1/tests/quarantine".to_owned(), Instance(Read)),
             ("POST", "/api/v1/tests/quarantine".to_owned(), Instance(WriteResults)),
             ("POST", "/api/v1/tests/quarantine/remove".to_owned(), Instance(WriteResults)),
             ("GET", "/api/v1/audit".to_owned(), All(Administer)),

@@ -14,12 +14,16 @@ use kiln_ci::imports::{Import, Imported, Receipt};
 use kiln_ci::junit::{Reason, Refused};
 use kiln_ci::model::Time;
 use serde::Deserialize;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tonic::{Code, Status};
 
 use super::api::arguments;
 use super::error::{ApiError, WebError};
 use super::state::WebState;
+
+/// Reports that are read at the same time: each holds a thread for as long as its sender takes.
+const MAX_IMPORTS: usize = 4;
+static IMPORTS: Semaphore = Semaphore::const_new(MAX_IMPORTS);
 
 /// Pieces of a report that wait to be read.
 const MAX_PIECES: usize = 16;
@@ -54,6 +58,7 @@ async fn import(
         return Err(invalid("commit is empty").into());
     }
     let (parts, body) = request.into_parts();
+    let _turn = IMPORTS.try_acquire().map_err(|_| busy())?;
     let instance = state.tests.admit(&parts.extensions, &asked.instance).map_err(refused)?;
     let now = state.tests.clock.now();
     let import = Import {
@@ -137,6 +142,14 @@ impl Read for Pieces {
 
 fn invalid(message: impl Into<String>) -> WebError {
     WebError::invalid(message, "Send JUnit's XML to ?commit=SHA; docs/tests.md has more.")
+}
+
+fn busy() -> WebError {
+    WebError {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        message: format!("{MAX_IMPORTS} reports are being read already"),
+        hint: "Send it again in a moment.".to_owned(),
+    }
 }
 
 fn not_read(refused: &Refused) -> WebError {

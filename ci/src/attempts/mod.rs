@@ -23,6 +23,8 @@ use crate::model::{CaseName, Outcome, TestKey, Time};
 
 /// What strategies and invocations of shadow runs begin with.
 pub const SHADOW: &str = "shadow-";
+/// What the invocations of reports that were brought in begin with.
+pub const IMPORT: &str = "import-";
 
 /// Bytes of a failure's message that stay with an attempt.
 pub const MAX_EXCERPT: usize = 240;

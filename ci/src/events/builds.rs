@@ -95,12 +95,16 @@ impl Summary {
 }
 
 impl EventLog {
-    /// Notes how far a build is. Its place is that of when it was noted first, at whichever server.
+    /// Notes how far a build is. Its place is that of when it was noted first, at whichever server. An invocation is
+    /// that of the stream which told of it first: whoever knows its id cannot take its page or its gate.
     pub async fn note(&self, now: Time, summary: &Summary) -> Result<(), LogError> {
         let stream = &summary.stream;
         let named = format!("{NAMED}{}", name_of(&[&stream.invocation]));
         let fresh = || format!("{:016x}/{}", now.0, stream_name(stream));
-        let known = self.named(&named, stream).await?.filter(|it| it.stream == *stream);
+        let known = self.named(&named, stream).await?;
+        if known.as_ref().is_some_and(|it| it.stream != *stream) {
+            return Ok(());
+        }
         let place = known.map_or_else(fresh, |it| it.place);
         let value = |json: serde_json::Result<Vec<u8>>| Some(json.unwrap_or_default().into());
         let writes = vec![

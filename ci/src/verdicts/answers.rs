@@ -66,7 +66,7 @@ impl Answers {
             failures.push(self.failure(failed, &question.edited).await?);
         }
         let account = question.account.clone().unwrap_or_default();
-        let told = unexplained(question, &account, &build);
+        let told = unexplained(question, &account, &build, on_their_way);
         // Their attempts come a moment later, if at all.
         let missing = !told.is_empty();
         failures.extend(told);
@@ -119,8 +119,14 @@ fn is_edited(subject: &Subject, edited: &[String]) -> bool {
     edited.iter().any(|it| plain(it) == own)
 }
 
-/// What failed, as the client says, and of which no failing attempt is known: nothing can mask it.
-fn unexplained(question: &Question, account: &Account, build: &BuildRecord) -> Vec<Failure> {
+/// What failed, as the client says, and of which no failing attempt is known: nothing can mask it, unless
+/// attempts that nobody has looked at yet do.
+fn unexplained(
+    question: &Question,
+    account: &Account,
+    build: &BuildRecord,
+    on_their_way: bool,
+) -> Vec<Failure> {
     let unknown = |it: &&FailedRun| !build.knows(&it.label, it.run, it.shard);
     let labels: BTreeSet<_> = account.failed.iter().filter(unknown).map(|it| &it.label).collect();
     let failure = |label: &String| {
@@ -134,7 +140,7 @@ fn unexplained(question: &Question, account: &Account, build: &BuildRecord) -> V
             known: false,
             judgement: None,
             tries: Tries::default(),
-            settled: true,
+            settled: !on_their_way,
         }
     };
     labels.into_iter().map(failure).collect()

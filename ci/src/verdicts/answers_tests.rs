@@ -130,6 +130,9 @@ async fn attempts_on_their_way_are_waited_for() {
     rig.memory.write(writes).await.unwrap();
     let it = rig.ask(Some(&["//a:t"]), &[]).await;
     assert!(it.pending);
+    // Of what nobody has looked at nothing is said yet.
+    let it = rig.ask(Some(&["//b:t"]), &[]).await;
+    assert!(findings(&it).contains(&Finding::Open), "{it:?}");
 }
 
 #[tokio::test]

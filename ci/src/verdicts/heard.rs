@@ -166,11 +166,15 @@ fn cases(it: &Attempt) -> (Vec<(CaseName, Option<Signature>)>, String) {
     (failed, passed)
 }
 
-/// Whether the runner did not repeat it once more.
+/// Whether the runner did not repeat it once more, and no other suite has a case of this name that failed: that
+/// one was not repeated by this.
 fn is_last(case: &CaseRun, all: &[CaseRun]) -> bool {
-    case.attempt <= 1 && !all.iter().any(|it| it.attempt > 1 && it.case == case.case)
-        || case.attempt > 1
-            && !all.iter().any(|it| it.attempt > case.attempt && it.case == case.case)
+    let number = |it: &CaseRun| it.attempt.max(1);
+    let is_failure = |it: &CaseRun| matches!(it.outcome, Outcome::Failed | Outcome::TimedOut);
+    !all.iter().any(|it| {
+        it.case == case.case
+            && (number(it) > number(case) || number(it) == number(case) && is_failure(it))
+    })
 }
 
 fn short(case: &CaseName) -> String {

@@ -103,7 +103,7 @@ struct Remove {
 Examples:
   kiln tests quarantine export --format bazel          # for --target_pattern_file, below other patterns
   kiln tests quarantine export --format bazel-attempts --attempts 3   # --flaky_test_attempts for each
-  pytest $(kiln tests quarantine export --format pytest --shell)
+  eval \"pytest $(kiln tests quarantine export --format pytest --shell)\"
   cargo nextest run -E \"$(kiln tests quarantine export --format nextest)\"")]
 struct Export {
     /// Whose words

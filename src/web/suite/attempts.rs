@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use kiln_ci::attempts::{Attempt, BlobName};
+use kiln_ci::attempts::{Attempt, BlobName, Known};
 use maud::{Markup, html};
 
 use super::chart::{class_of, word_of};
@@ -40,6 +40,17 @@ pub fn table(attempts: &[Attempt], present: &Present) -> Markup {
     }
 }
 
+/// The build that it was of. Reports that were brought in and shadow runs are of none.
+fn build(it: &Attempt) -> Markup {
+    html! {
+        @if it.known.has(Known::SHADOW) { span.dim { "shadow run" } }
+        @else if it.known.has(Known::IMPORTED) { span.dim { "import" } }
+        @else {
+            a.mono href=(build_link(&it.invocation)) { bdi { (visible(&abbreviated(&it.invocation), 12)) } }
+        }
+    }
+}
+
 fn row(it: &Attempt, present: &Present) -> Markup {
     let took = it.duration.map_or(0, |took| millis(took.as_millis()));
     let began = i64::try_from(millis(it.started.0.into())).unwrap_or(i64::MAX);
@@ -48,7 +59,7 @@ fn row(it: &Attempt, present: &Present) -> Markup {
             td { span class={ "chip " (chip(it)) } { (word_of(it.outcome)) } }
             td { (which(it)) }
             td.num { (nanos(took)) }
-            td { a.mono href=(build_link(&it.invocation)) { bdi { (visible(&abbreviated(&it.invocation), 12)) } } }
+            td { (build(it)) }
             td { (commit(it)) }
             td { bdi { (visible(if it.worker.is_empty() { &it.strategy } else { &it.worker }, 40)) } }
             td { (more(it, present)) }

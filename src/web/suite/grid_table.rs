@@ -1,6 +1,7 @@
 //! The grid as a table. Each cell has a sign, so that nobody needs its colour; Tab leads from one cell that is
 //! not green to the next, since thousands of others would be in between.
 
+use kiln_ci::attempts::IMPORT;
 use kiln_ci::history::{Across, Cell, CellState, Column, Grid};
 use kiln_ci::model::TestKey;
 use maud::{Markup, html};
@@ -82,7 +83,12 @@ fn head(column: &Column, across: Across) -> Markup {
     );
     html! {
         th.column scope="col" {
-            a href=(build_link(&column.invocation)) title=(words) { bdi { (visible(&abbreviated(&column.name), 8)) } }
+            // Reports that were brought in are of no build.
+            @if column.invocation.starts_with(IMPORT) {
+                span title=(words) { bdi { (visible(&abbreviated(&column.name), 8)) } }
+            } @else {
+                a href=(build_link(&column.invocation)) title=(words) { bdi { (visible(&abbreviated(&column.name), 8)) } }
+            }
         }
     }
 }

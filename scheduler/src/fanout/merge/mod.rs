@@ -128,8 +128,12 @@ impl Merger<'_> {
             return joined.map_err(|error| error.to_string())?;
         }
         if path.ends_with(".zip") {
-            let all: Vec<(u32, &[u8])> = contents.iter().map(|(n, data)| (*n, &**data)).collect();
-            let joined = zip::put_together(&all).map(Bytes::from);
+            let joined = tokio::task::spawn_blocking(move || {
+                let all: Vec<(u32, &[u8])> =
+                    contents.iter().map(|(number, data)| (*number, &**data)).collect();
+                zip::put_together(&all, MAX_OUTPUT).map(Bytes::from)
+            });
+            let joined = joined.await.map_err(|error| error.to_string())?;
             return joined.map_err(|(number, error)| format!("that of shard {number}: {error}"));
         }
         let mut all = Vec::new();

@@ -20,8 +20,10 @@ const ELSEWHERE_32: usize = 0xffff_ffff;
 pub enum ZipError {
     #[error("it is no zip archive")]
     NoArchive,
-    #[error("it is larger than plain zip archives can be")]
+    #[error("it is larger than plain zip archives can be, or than is put together")]
     TooLarge,
+    #[error("two of its entries have one name or one place")]
+    Twice,
 }
 
 struct Entry<'a> {
@@ -66,6 +68,10 @@ fn entries<'a>(archive: &'a [u8]) -> Result<Vec<Entry<'a>>, ZipError> {
     let headers = headers(archive, directory, count).ok_or(ZipError::NoArchive)?;
     // What describes the data may come behind it: an entry goes to where the next begins.
     let starts: BTreeSet<usize> = headers.iter().map(|(_, start)| *start).collect();
+    let names: BTreeSet<&[u8]> = headers.iter().map(|(entry, _)| entry.name).collect();
+    if starts.len() < headers.len() || names.len() < headers.len() {
+        return Err(ZipError::Twice);
+    }
     let entry = |(entry, start): (Entry<'a>, usize)| {
         let next = starts.range(start.saturating_add(1)..).next().copied();
         let local = local(archive, start, next.unwrap_or(directory));
@@ -104,9 +110,9 @@ fn local(archive: &[u8], start: usize, end: usize) -> Option<&[u8]> {
     (starts(local, 0, LOCAL) && local.len() >= LOCAL_BYTES).then_some(local)
 }
 
-/// One archive with the entries of all. Of entries that have one name the first keeps it, those of later archives
+/// One archive with the entries of all, of at most `limit` bytes. Of entries that have one name the first keeps it, those of later archives
 /// get it behind a directory `shard-N/`. Errors: which archive, and why.
-pub fn put_together(archives: &[(u32, &[u8])]) -> Result<Vec<u8>, (u32, ZipError)> {
+pub fn put_together(archives: &[(u32, &[u8])], limit: u64) -> Result<Vec<u8>, (u32, ZipError)> {
     let mut seen: BTreeSet<Vec<u8>> = BTreeSet::new();
     let (mut out, mut directory, mut count) = (Vec::new(), Vec::new(), 0_usize);
     for (number, archive) in archives {
@@ -124,6 +130,9 @@ pub fn put_together(archives: &[(u32, &[u8])]) -> Result<Vec<u8>, (u32, ZipError
             }
             add(&mut out, &mut directory, &entry, &name).ok_or(failed(ZipError::TooLarge))?;
             count += 1;
+            if (out.len() + directory.len()) as u64 > limit {
+                return Err(failed(ZipError::TooLarge));
+            }
         }
     }
     let last = archives.last().map_or(0, |(number, _)| *number);
@@ -169,6 +178,12 @@ pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    const LIMIT: u64 = 1 << 20;
+
+    fn put_together(archives: &[(u32, &[u8])]) -> Result<Vec<u8>, (u32, ZipError)> {
+        super::put_together(archives, LIMIT)
+    }
 
     /// An archive with stored entries.
     pub fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
@@ -222,6 +237,19 @@ pub(super) mod tests {
         let mut cut = good.clone();
         cut.drain(..10);
         assert_eq!(put_together(&[(5, &cut)]), Err((5, ZipError::NoArchive)));
+    }
+
+    #[test]
+    fn what_would_grow_is_refused() {
+        let twice = archive(&[("x", b"1"), ("x", b"2")]);
+        assert_eq!(put_together(&[(1, &twice)]), Err((1, ZipError::Twice)));
+        // Both entries of the directory lead to the first one's data.
+        let mut overlapping = archive(&[("x", b"1"), ("y", b"2")]);
+        let second = overlapping.len() - END_BYTES - CENTRAL_BYTES - 1;
+        overlapping[second + 42..second + 46].fill(0);
+        assert_eq!(put_together(&[(1, &overlapping)]), Err((1, ZipError::Twice)));
+        let large = archive(&[("x", &vec![0; 1 << 20])]);
+        assert_eq!(put_together(&[(1, &large)]), Err((1, ZipError::TooLarge)));
     }
 
     proptest! {
