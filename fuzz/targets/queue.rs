@@ -38,7 +38,6 @@ enum Step {
         property: u8,
     },
     Left(u8),
-    Alive(u8),
     Heartbeat(u8, Vec<u8>),
     WorkerDraining(u8),
     Progress(u8, u8),
@@ -179,7 +178,6 @@ fuzz_target!(|steps: Vec<Step>| {
                 })
             }
             Step::Left(number) => Event::WorkerLeft { worker: worker(number) },
-            Step::Alive(number) => Event::Alive { worker: worker(number) },
             Step::Heartbeat(number, leases) => Event::Heartbeat {
                 worker: worker(number),
                 leases: leases.into_iter().map(lease).collect(),
