@@ -5,13 +5,15 @@ use serde_json::Value;
 use crate::rig::await_status;
 use crate::support::server::get_json;
 
-/// Attempts at a test that clients asked for, in the order of shards and attempts; none where it is not known.
+/// Attempts at a test that clients asked for, in the order of shards and attempts; none where it is not known. Flags
+/// of a build make another configuration of it, so it may be listed several times.
 pub fn attempts(address: &str, label: &str) -> Vec<Value> {
     let tests = get_json(address, "/api/v1/tests?limit=1000");
-    let found = tests["tests"].as_array().unwrap().iter().find(|it| it["label"] == label);
-    let Some(id) = found.and_then(|it| it["id"].as_str()) else { return Vec::new() };
-    let test = get_json(address, &format!("/api/v1/tests/{id}"));
-    let mut attempts = test["attempts"].as_array().unwrap().clone();
+    let mut attempts = Vec::new();
+    for found in tests["tests"].as_array().unwrap().iter().filter(|it| it["label"] == label) {
+        let test = get_json(address, &format!("/api/v1/tests/{}", found["id"].as_str().unwrap()));
+        attempts.extend(test["attempts"].as_array().unwrap().iter().cloned());
+    }
     // What the server runs again by itself, to judge a failure, is not among them.
     attempts.retain(|it| !it["invocation_id"].as_str().unwrap().starts_with("shadow-"));
     attempts.sort_by_key(|it| (it["shard"].as_u64(), it["attempt"].as_u64()));
