@@ -100,9 +100,19 @@ async fn a_runner_that_ignores_shards_counts_once_and_is_not_asked_again() {
     let action = test_action(&kiln, &[("kiln-shards", "2")]).await;
     let mut client = run(&kiln, &action).await;
     let leases = parts(&kiln, &mut worker, 2).await;
-    for lease in &leases {
-        worker.answer(lease, ended(&kiln, 0, &["a", "b"], false).await).await;
+    worker.answer(&leases[0], ended(&kiln, 0, &["a", "b"], false).await).await;
+    let (mut stopped, mut whole) = (None, None);
+    while stopped.is_none() || whole.is_none() {
+        match worker.next().await {
+            Some(scheduler_message::Kind::Cancel(cancel)) => stopped = Some(cancel.lease_id),
+            Some(scheduler_message::Kind::Lease(lease)) => whole = Some(lease),
+            other => panic!("{other:?}"),
+        }
     }
+    assert_eq!(stopped, Some(leases[1].lease_id.clone()), "the other part is of no use");
+    let lease = whole.unwrap();
+    worker.fail(&leases[1], failure(worker_failure::Kind::Cancelled, "stopped")).await;
+    worker.answer(&lease, ended(&kiln, 0, &["a", "b"], false).await).await;
     let result = client.response().await.result.unwrap();
     assert_eq!(content(&kiln, result.output_files[0].digest.as_ref()).await, "a 5000\nb 5000\n");
     assert_eq!(content(&kiln, result.stdout_digest.as_ref()).await, "ran a b");
