@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kiln_net::causes::chain;
 use tokio_util::sync::CancellationToken;
 
 use crate::events::EventLog;
@@ -44,7 +45,8 @@ impl Upkeep {
                     Ok(true) => {}
                     Ok(false) => break,
                     Err(error) => {
-                        tracing::warn!(%error, "the history of tests is not looked after for now");
+                        let error = chain(&error);
+                        tracing::warn!(error, "the history of tests is not looked after for now");
                         break;
                     }
                 }
@@ -57,11 +59,16 @@ impl Upkeep {
         loop {
             let now = self.clock.now();
             if let Err(error) = self.history.sweep(now).await {
-                tracing::warn!(%error, "what crashes left of the history of tests stays for now");
+                let error = chain(&error);
+                tracing::warn!(error, "what crashes left of the history of tests stays for now");
             }
-            let aged = self.streams.age(now, self.keep_streams).await;
-            if let Err(error) = aged.and(self.streams.sweep(now).await) {
-                tracing::warn!(%error, "old streams of build events stay for now");
+            if let Err(error) = self.streams.age(now, self.keep_streams).await {
+                let error = chain(&error);
+                tracing::warn!(error, "old streams of build events stay for now");
+            }
+            if let Err(error) = self.streams.sweep(now).await {
+                let error = chain(&error);
+                tracing::warn!(error, "what crashes left of build events stays for now");
             }
             tokio::time::sleep(SWEEP_EVERY).await;
         }

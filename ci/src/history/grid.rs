@@ -334,7 +334,10 @@ fn add_column(found: &mut HashMap<String, Column>, query: &GridQuery, it: &Invoc
             last: Time(0),
         }),
     };
-    known.began = known.began.min(it.from);
+    // 0 says that nobody knows.
+    if known.began == Time(0) || Time(0) < it.from && it.from < known.began {
+        known.began = it.from;
+    }
     if known.last <= it.from {
         known.last = it.from;
         known.branch.clone_from(&it.branch);

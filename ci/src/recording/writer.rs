@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use kiln_net::causes::chain;
 use kiln_protos::events::Execution;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -156,23 +157,32 @@ impl Writer {
 
     async fn commit(&mut self) {
         self.due = None;
-        if self.pending.is_empty() {
-            return;
-        }
-        let written = self.history.commit(self.clock.now(), &self.pending).await;
-        match written {
-            Ok(()) => {
-                self.count(Recorded::Attempt, self.pending.len() as u64);
-                self.pending.clear();
-                (self.weight, self.has_failed) = (0, false);
-            }
-            Err(error) => {
+        while !self.pending.is_empty() {
+            let count = self.batch();
+            let batch = self.pending.get(..count).unwrap_or_default();
+            if let Err(error) = self.history.commit(self.clock.now(), batch).await {
                 self.count(Recorded::FailedWrite, 1);
                 self.has_failed = true;
-                tracing::warn!(%error, again_in = ?PAUSE, "attempts at tests cannot be written");
+                let error = chain(&error);
+                tracing::warn!(error, again_in = ?PAUSE, "attempts at tests cannot be written");
                 self.due = Some(Instant::now() + PAUSE);
+                return;
             }
+            self.count(Recorded::Attempt, count as u64);
+            let written = self.pending.drain(..count);
+            self.weight -= written.map(|it| 1 + it.cases.len()).sum::<usize>();
+            self.has_failed = false;
         }
+    }
+
+    /// How many of those that are pending are written in one step, which has bounds.
+    fn batch(&self) -> usize {
+        let mut weight = 0;
+        let fits = |it: &&Attempt| {
+            weight += 1 + it.cases.len();
+            weight <= BATCH
+        };
+        self.pending.iter().take_while(fits).count().max(1)
     }
 
     /// Takes in, reads and writes all that happened so far.

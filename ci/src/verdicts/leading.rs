@@ -28,6 +28,10 @@ const MAX_ITEMS: usize = 80;
 const MAX_TESTS: usize = 250;
 /// Cases that are written in one step.
 const MAX_CASES: usize = 500;
+/// The same where a window is closed.
+const MAX_CLOSED: usize = 300;
+/// Invocations that are written in one step.
+const MAX_BUILDS: usize = 200;
 /// How often the record of who decides is written where nothing else is.
 const RENEW: Duration = Duration::from_secs(20);
 /// How often it is looked what is over.
@@ -118,10 +122,12 @@ impl Leading {
     }
 
     fn is_due(&self) -> bool {
-        let heard = self.pending.values().flat_map(|it| &it.heard);
-        let tests: BTreeSet<_> = heard.map(|it| &it.test).collect();
+        let heard = || self.pending.values().flat_map(|it| &it.heard);
+        let tests: BTreeSet<_> = heard().map(|it| &it.test).collect();
+        let builds: BTreeSet<_> = heard().map(|it| (&it.test.instance, &it.invocation)).collect();
         let is_old = self.since.is_some_and(|it| it.elapsed() >= self.options.window);
-        is_old || self.pending.len() >= MAX_ITEMS || tests.len() >= MAX_TESTS
+        let is_full = tests.len() >= MAX_TESTS || builds.len() >= MAX_BUILDS;
+        is_old || is_full || self.pending.len() >= MAX_ITEMS
     }
 
     /// What came within a window becomes evidence, in one step.
@@ -132,8 +138,9 @@ impl Leading {
         let mut tests = self.tests_of(&heard).await?;
         let mut builds = self.builds_of(&heard).await?;
         let now = self.parts.clock.now();
-        let touched = self.touched(&heard);
+        let touched = touched(&heard);
         self.mind.close(&heard, &mut tests, &mut builds, now);
+        self.pending.values().flat_map(|it| &it.heard).for_each(|it| self.mind.awaits(it));
         let mut page = self.book.open().await?;
         let mut changes = Vec::new();
         let count = usize::try_from(self.mind.tests).unwrap_or(usize::MAX);
@@ -155,18 +162,23 @@ impl Leading {
         for evidence in tests.into_values() {
             writes.push(self.store.keep_test(evidence)?);
         }
+        // A gate that knows of a failure is to find its case, too.
+        writes.extend(self.cases(MAX_CLOSED)?);
         writes.push(self.state()?);
         self.write_with(&changes, writes).await
     }
 
-    /// The oldest items, with no more tests than fit into one step.
+    /// The oldest items, with no more tests and invocations than fit into one step.
     fn next_window(&mut self) -> Vec<Item> {
         let mut items = Vec::new();
-        let mut tests = BTreeSet::new();
+        let (mut tests, mut builds) = (BTreeSet::new(), BTreeSet::new());
         while let Some((key, item)) = self.pending.pop_first() {
-            let more = item.heard.iter().map(|it| it.test.clone());
-            tests.extend(more);
-            if !items.is_empty() && (tests.len() > MAX_TESTS || items.len() >= MAX_ITEMS) {
+            for it in &item.heard {
+                tests.insert(it.test.clone());
+                builds.insert((it.test.instance.clone(), it.invocation.clone()));
+            }
+            let is_full = tests.len() > MAX_TESTS || builds.len() > MAX_BUILDS;
+            if !items.is_empty() && (is_full || items.len() >= MAX_ITEMS) {
                 self.pending.insert(key, item);
                 break;
             }
@@ -201,12 +213,6 @@ impl Leading {
         Ok(builds)
     }
 
-    /// Tests of which the quarantine wants to hear: those that failed, and those that ran in the shadow.
-    fn touched(&self, heard: &[&Heard]) -> BTreeSet<TestKey> {
-        let of = heard.iter().filter(|it| it.is_failure() || it.shadow.is_some());
-        of.map(|it| it.test.clone()).collect()
-    }
-
     /// Events that are too many for one record are forgotten, oldest first.
     fn state(&self) -> Result<Write, VerdictError> {
         let mut state = self.mind.state();
@@ -221,15 +227,18 @@ impl Leading {
 
     /// What shadow runs said, for gates to read.
     async fn write_cases(&mut self) -> Result<(), VerdictError> {
-        let cases = self.mind.take_changed(MAX_CASES);
-        if cases.is_empty() {
+        let writes = self.cases(MAX_CASES)?;
+        if writes.is_empty() {
             return Ok(());
         }
+        self.write(writes).await
+    }
+
+    fn cases(&mut self, most: usize) -> Result<Vec<Write>, VerdictError> {
         let write = |((subject, identity), record): (super::mind::Key, _)| {
             put(keys::case(&subject, identity), &record)
         };
-        let writes = cases.into_iter().map(write).collect::<Result<_, _>>()?;
-        self.write(writes).await
+        self.mind.take_changed(most).into_iter().map(write).collect()
     }
 
     /// Ends what is over, and has quarantined tests run again that nobody runs.
@@ -274,6 +283,12 @@ impl Leading {
         self.renewed = Instant::now();
         Ok(())
     }
+}
+
+/// Tests of which the quarantine wants to hear: those that failed, and those that ran in the shadow.
+fn touched(heard: &[&Heard]) -> BTreeSet<TestKey> {
+    let of = heard.iter().filter(|it| it.is_failure() || it.shadow.is_some());
+    of.map(|it| it.test.clone()).collect()
 }
 
 #[cfg(test)]

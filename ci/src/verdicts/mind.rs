@@ -160,6 +160,12 @@ impl Mind {
         self.unrecorded.clear();
     }
 
+    /// What it said is not evidence yet.
+    pub fn awaits(&mut self, it: &Heard) {
+        let own = self.subjects_of(it.identity).into_iter().filter(|own| own.test == it.test);
+        self.unrecorded.extend(own.map(|subject| (subject, it.identity)));
+    }
+
     /// What failed for whoever asked first has failed for this one.
     fn as_its_own(&self, it: &Heard) -> Vec<Observed> {
         let mut subjects = self.subjects_of(it.identity);
@@ -229,14 +235,8 @@ impl Mind {
         let Some(rerun) = self.shadows.running(id) else { return };
         self.shadows.ended(id, outcome(&rerun.subject), took, now);
         // What a control was for is not known here: all of its subject's cases may have changed.
-        let own = self.open.values().flatten().any(|it| *it == rerun.subject);
-        if own {
-            let of =
-                |it: &&Identity| self.open.get(it).is_some_and(|own| own.contains(&rerun.subject));
-            let keys = self.open.keys().filter(of).map(|it| (rerun.subject.clone(), *it));
-            let keys: Vec<_> = keys.collect();
-            self.changed.extend(keys);
-        }
+        let cases = self.open.iter().filter(|(_, own)| own.contains(&rerun.subject));
+        self.changed.extend(cases.map(|(it, _)| (rerun.subject.clone(), *it)));
         if rerun.purpose != Purpose::Decide {
             return;
         }
@@ -292,6 +292,7 @@ impl Mind {
     /// Drops what is too old to be decided.
     pub fn forget(&mut self, now: Time) {
         let age = u64::try_from(OPEN_FOR.as_millis()).unwrap_or(u64::MAX);
+        self.shadows.turn(now);
         self.shadows.forget(Time(now.0.saturating_sub(age)));
         let shadows = &self.shadows;
         self.open.retain(|identity, subjects| {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kiln_net::Backoff;
+use kiln_net::causes::chain;
 use tokio::time::Instant;
 
 use super::error::VerdictError;
@@ -42,7 +43,8 @@ impl Telling {
         loop {
             tokio::time::sleep_until(self.due).await;
             if let Err(error) = self.step(&*teller).await {
-                tracing::warn!(%error, "it is not known what is to be told");
+                let error = chain(&error);
+                tracing::warn!(error, "it is not known what is to be told");
                 self.due = Instant::now() + LOOK;
             }
         }

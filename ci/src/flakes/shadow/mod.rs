@@ -103,12 +103,17 @@ impl Shadows {
         }
     }
 
-    /// What is to be run now that so many slots have nothing to do.
-    pub fn next(&mut self, now: Time, idle: usize) -> Vec<Rerun> {
+    /// What was spent on another day does not count.
+    pub fn turn(&mut self, now: Time) {
         if self.day != now.day() {
             self.day = now.day();
             self.spent = Duration::ZERO;
         }
+    }
+
+    /// What is to be run now that so many slots have nothing to do.
+    pub fn next(&mut self, now: Time, idle: usize) -> Vec<Rerun> {
+        self.turn(now);
         let room = self.limits.at_once.saturating_sub(self.running.len());
         let slots = idle.saturating_sub(self.limits.reserve).min(room);
         let mut reruns = Vec::new();
