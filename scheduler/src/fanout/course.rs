@@ -87,11 +87,13 @@ pub struct Course {
     full: BTreeSet<CaseId>,
     /// Cases that a part has run.
     ran: BTreeSet<CaseId>,
+    /// Each part was told its cases: none says by itself that it knows of shards.
+    is_told: bool,
 }
 
 impl Course {
-    pub fn new(parts: usize, full: BTreeSet<CaseId>) -> Self {
-        Self { returned: vec![None; parts], full, ran: BTreeSet::new() }
+    pub fn new(parts: usize, full: BTreeSet<CaseId>, is_told: bool) -> Self {
+        Self { returned: vec![None; parts], full, ran: BTreeSet::new(), is_told }
     }
 
     /// A part has come back. A second time is as if it had not.
@@ -153,10 +155,11 @@ impl Course {
         }
         let reports: Vec<&Reported> = all.filter_map(|it| it.reported.as_ref()).collect();
         let is_named = |case: &CaseId| {
-            reports.iter().any(|it| it.ran.contains(case) || it.skipped.contains(case))
+            self.ran.contains(case) || reports.iter().any(|it| it.skipped.contains(case))
         };
         // Without any report the status file is all that there is to go by, as it is for clients.
-        let is_complete = reports.is_empty() || self.full.iter().all(is_named);
+        let is_believed = reports.is_empty() && !self.is_told;
+        let is_complete = is_believed || self.full.iter().all(is_named);
         if is_complete { Next::PutTogether } else { Next::Whole(Why::Missing) }
     }
 }
@@ -180,7 +183,7 @@ mod tests {
     }
 
     fn course(parts: usize, full: &[CaseId]) -> Course {
-        Course::new(parts, full.iter().copied().collect())
+        Course::new(parts, full.iter().copied().collect(), false)
     }
 
     #[test]
@@ -206,6 +209,17 @@ mod tests {
         let mut course = course(2, &[1, 2, 3]);
         assert_eq!(course.came(0, passed(&[1])), Next::Wait);
         assert_eq!(course.came(1, passed(&[2])), Next::Whole(Why::Missing));
+    }
+
+    #[test]
+    fn parts_that_were_told_their_cases_are_not_believed_without_reports() {
+        let silent = || Returned { reported: None, ..passed(&[]) };
+        let mut told = Course::new(2, BTreeSet::from([1, 2]), true);
+        assert_eq!(told.came(0, silent()), Next::Wait);
+        assert_eq!(told.came(1, silent()), Next::Whole(Why::Missing));
+        let mut sharded = course(2, &[1, 2]);
+        assert_eq!(sharded.came(0, silent()), Next::Wait);
+        assert_eq!(sharded.came(1, silent()), Next::PutTogether);
     }
 
     #[test]
@@ -280,7 +294,7 @@ mod tests {
                 (prop::collection::btree_set(0..6_u64, 0..4), any::<bool>()), 2..5),
             full in prop::collection::btree_set(0..6_u64, 0..6),
         ) {
-            let mut course = Course::new(parts.len(), full.clone());
+            let mut course = Course::new(parts.len(), full.clone(), false);
             let mut last = Next::Wait;
             let mut came = Vec::new();
             for (index, (cases, knows_shards)) in parts.iter().enumerate() {

@@ -95,7 +95,7 @@ impl FanOut {
 
     async fn work(&mut self, tickets: Vec<Ticket>) -> Option<Over> {
         let count = tickets.len();
-        let mut course = Course::new(count, self.known.suite.full());
+        let mut course = Course::new(count, self.known.suite.full(), self.is_told);
         let mut came: Vec<Option<Came>> = (0..count).map(|_| None).collect();
         let next = {
             let mut running = Running::new(tickets, &self.waited);

@@ -135,7 +135,6 @@ impl Tools {
     /// The runner ignores shards: the test is not fanned out again with the same inputs.
     pub async fn remember_ignoring(&self, known: &mut Known) {
         known.suite.ignores_with.clone_from(&known.inputs);
-        // Also where its client names the cases: it is the runner's way, whatever it runs.
         if let Some(key) = &known.key {
             self.suites.keep(key, &known.suite).await;
         }
@@ -143,6 +142,9 @@ impl Tools {
 
     /// The end of a run of the whole teaches what the test's cases are.
     pub async fn learn_from_whole(&self, finished: &Arc<Finished>, known: &mut Known) {
+        if known.key.is_none() || finished.code != 0 || finished.exit_code != 0 {
+            return;
+        }
         let came = self.came(finished.clone(), known).await;
         if came.passed() {
             let whole_ms = came.run_ms();

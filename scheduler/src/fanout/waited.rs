@@ -79,7 +79,7 @@ impl Waited {
         let skips = job.request.skip_cache_lookup;
         let is_apart = job.facts.do_not_cache || self.job.facts.do_not_cache;
         let both_skip = skips && asked.iter().any(|it| it.skips_cache);
-        if is_apart || both_skip || self.is_over() || asked.len() >= MAX_REQUESTS {
+        if is_apart || both_skip || self.has_ended() || asked.len() >= MAX_REQUESTS {
             return None;
         }
         let request = u32::try_from(asked.len()).ok()?;
@@ -164,7 +164,7 @@ impl Waited {
 
     /// One request is not wanted any more; with the last one all parts end.
     pub fn cancel(&self, request: u32, completion: &Completion) {
-        let (asked, all) = {
+        let asked = {
             let mut asked = self.asked();
             let Some(one) = asked.get_mut(request as usize) else { return };
             if one.cancelled || self.is_over() {
@@ -172,14 +172,20 @@ impl Waited {
             }
             one.cancelled = true;
             let asked_by = one.request.clone();
-            (asked_by, asked.iter().all(|it| it.cancelled))
+            // Under the lock: nobody may join what ends.
+            if asked.iter().all(|it| it.cancelled) {
+                self.wanted.send_modify(|wanted| wanted.cancelled = true);
+            }
+            asked_by
         };
         let finished = Arc::new(completion.failed(&self.run(), &Ending::Cancelled));
         self.record(completion, request, &asked, &finished, None);
         self.updates.send_modify(|update| update.cancelled.push((request, finished)));
-        if all {
-            self.wanted.send_modify(|wanted| wanted.cancelled = true);
-        }
+    }
+
+    /// Whether there is an answer, or will be none.
+    fn has_ended(&self) -> bool {
+        self.is_over() || self.wanted.borrow().cancelled
     }
 
     /// Resolves when nobody wants the answer any more. `grace`: who lost the connection has so long to come back.

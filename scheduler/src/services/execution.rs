@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, stream};
 use kiln_cas::access::Right;
+use kiln_cas::bazel;
 use kiln_cas::services::{account_of, grpc_error};
 use kiln_protos::events::execution::Origin;
 use kiln_protos::longrunning::Operation;
@@ -118,6 +119,9 @@ async fn answer(core: Arc<Core>, asked: Arc<Asked>) -> Result<Answer, rpc::Statu
     room.map_err(|error| {
         status(Code::ResourceExhausted, format!("the action's outputs cannot be stored: {error}"))
     })?;
+    // All actions of a target have its properties.
+    let mnemonic = &request.metadata.action_mnemonic;
+    action.shards = action.shards.filter(|_| mnemonic.is_empty() || bazel::is_test(mnemonic));
     add_command(blobs, &mut action).await;
     let metadata = &request.metadata;
     let job = Job {
