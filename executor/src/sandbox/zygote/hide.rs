@@ -21,7 +21,9 @@ const NOTHING: &str = "kiln/nothing";
 /// directory of programs.
 pub(super) fn find(paths: &[PathBuf]) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = paths.iter().filter_map(|path| place_of(path)).collect();
-    let mounts = elsewhere::mounts(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default());
+    // A name that is no UTF-8 is lost, and no other line with it.
+    let mounts = fs::read("/proc/self/mountinfo").unwrap_or_default();
+    let mounts = elsewhere::mounts(&String::from_utf8_lossy(&mounts));
     let others = found.iter().flat_map(|path| elsewhere::places(&mounts, path));
     let others: Vec<_> = others.filter(is_there).map(|place| place.path).collect();
     found.extend(others);
