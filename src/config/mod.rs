@@ -20,4 +20,4 @@ pub use error::ConfigError;
 pub use options::{serve_options, status_server_options, worker_options};
 pub use settings::{FlagValue, Settings};
 pub use storage::shared_storage;
-pub use values::{parse_duration, shown};
+pub use values::{parse_time, shown};

@@ -36,6 +36,11 @@ pub fn parse_size(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(factor)
 }
 
+/// A duration as a flag takes it. Errors: in words, what is taken.
+pub fn parse_time(text: &str) -> Result<Duration, String> {
+    parse_duration(text).ok_or_else(|| "not a time like 90s, 5m or 1h".to_owned())
+}
+
 /// `250ms`, `30s`, `10m`, `12h`, `7d`.
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let text = text.trim();

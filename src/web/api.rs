@@ -55,6 +55,7 @@ pub fn arguments<T>(arguments: Result<Arguments<T>, QueryRejection>) -> Result<T
 }
 
 pub async fn unknown() -> ApiError {
-    let hint = "There are status, actions, executions, find, builds, tests, workers, queue and hermeticity.";
+    let hint = "There are status, actions, executions, find, builds, invocations, tests, workers, queue, \
+                hermeticity and audit; /api/v1/openapi.json describes them.";
     ApiError::from(WebError::not_found("no such part of the API", hint))
 }

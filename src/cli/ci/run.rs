@@ -21,8 +21,9 @@ use crate::cli::error::{CliError, Exit};
 use crate::cli::say::say;
 use crate::cli::suite::asking::{Asking, waited};
 use crate::cli::suite::changed::{Changed, ChangedOptions};
-use crate::cli::suite::gate::{report, time};
+use crate::cli::suite::gate::report;
 use crate::cli::target::Target;
+use crate::config::parse_time;
 
 /// What Bazel ends with when everything was built and some test failed.
 const TESTS_FAILED: u8 = 3;
@@ -47,7 +48,7 @@ Exit codes:
   n  as Bazel says")]
 pub struct Run {
     /// How long to wait for shadow runs
-    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = ValueParser::from(time))]
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = ValueParser::from(parse_time))]
     wait: Duration,
 
     #[command(flatten)]
@@ -68,12 +69,18 @@ impl Run {
         })?;
         // Before anything runs: a list of changes that cannot be read is known at once.
         let changed = Changed::read(&self.changed, &line.bazel).await?;
-        let status = run(&line).await?;
+        let mut signals = Signals::listen()?;
+        let status = run(&line, &mut signals).await?;
         let code = code_of(status);
         if code != TESTS_FAILED {
             return Ok(Exit::Code(code));
         }
-        match judged(target, &line, &changed, self.wait).await {
+        // Who is told to end while it waits has Bazel's own answer.
+        let judged = tokio::select! {
+            judged = judged(target, &line, &changed, self.wait) => judged,
+            _ = signals.next() => return Ok(Exit::Code(code)),
+        };
+        match judged {
             Ok(Answer::Green) => Ok(Exit::Done),
             Ok(Answer::Red | Answer::Undecided) => Ok(Exit::Code(code)),
             Err(error) => {
@@ -106,9 +113,10 @@ async fn judged(
 }
 
 /// Runs the command line, with this process's own streams, until it ends by itself.
-async fn run(line: &CommandLine) -> Result<ExitStatus, CliError> {
-    let (program, arguments) = line.arguments.split_first().unwrap_or((&EMPTY, &[]));
-    let mut signals = Signals::listen()?;
+async fn run(line: &CommandLine, signals: &mut Signals) -> Result<ExitStatus, CliError> {
+    let Some((program, arguments)) = line.arguments.split_first() else {
+        return Err(CliError::usage("there is no command behind `--`"));
+    };
     let child = Command::new(program).args(arguments).spawn().map_err(|error| {
         let program = Path::new(program).display();
         CliError::machine(format!("{program} cannot be started: {error}"))
@@ -121,8 +129,6 @@ async fn run(line: &CommandLine) -> Result<ExitStatus, CliError> {
         }
     }
 }
-
-static EMPTY: OsString = OsString::new();
 
 /// Signals that ask for the end, which Bazel is to hear.
 struct Signals([(Signal, tokio::signal::unix::Signal); 3]);

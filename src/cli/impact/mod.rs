@@ -6,7 +6,7 @@ mod kept;
 mod output;
 pub mod process;
 mod snapshots;
-mod tool;
+pub mod tool;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use clap::{Args, ValueHint};
 use kiln_ci::impact::compare;
 
 use crate::cli::error::{CliError, Exit};
-use crate::config::parse_duration;
+use crate::config::parse_time;
 use git::Git;
 use output::Report;
 use snapshots::Snapshots;
@@ -87,16 +87,12 @@ pub struct ImpactCommand {
     bazel: Option<PathBuf>,
 
     /// How long the build tool may take for the targets of one commit
-    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = ValueParser::from(time))]
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = ValueParser::from(parse_time))]
     timeout: Duration,
 
     /// Where checked-out commits and what is known of them are kept [default: kiln/impact in the git directory]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     cache_dir: Option<PathBuf>,
-}
-
-fn time(text: &str) -> Result<Duration, String> {
-    parse_duration(text).ok_or_else(|| "not a time like 90s, 5m or 1h".to_owned())
 }
 
 impl ImpactCommand {

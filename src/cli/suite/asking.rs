@@ -1,5 +1,6 @@
 //! Asks a gate until its answer does not change any more.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kiln_ci::verdicts::Account;
@@ -29,14 +30,14 @@ pub struct Asking<'a> {
 pub async fn waited(asking: &Asking<'_>, wait: Duration) -> Result<Gate, CliError> {
     let until = Instant::now() + wait.min(MOST);
     let mut edited = Vec::new();
-    let mut looked_up = 0;
+    let mut looked_up = BTreeSet::new();
     loop {
         let gate = ask(asking, &edited).await?;
-        let labels: Vec<_> = gate.failures.iter().map(|it| it.test.label.clone()).collect();
-        // Which of them are edited is asked anew only for tests that have failed since.
-        if asking.changed.any() && labels.len() > looked_up {
-            looked_up = labels.len();
-            edited = asking.changed.edited(&labels).await;
+        // Which of them are edited is asked only for tests that have failed since.
+        let labels = gate.failures.iter().map(|it| it.test.label.clone());
+        let fresh: Vec<_> = labels.filter(|it| looked_up.insert(it.clone())).collect();
+        if asking.changed.any() && !fresh.is_empty() {
+            edited.extend(asking.changed.edited(&fresh).await);
             continue;
         }
         if !gate.pending || Instant::now() >= until {

@@ -11,6 +11,7 @@ use clap::{Args, ValueHint};
 use super::files::{open, shown};
 use crate::cli::error::CliError;
 use crate::cli::impact::process::ask;
+use crate::cli::impact::tool;
 use crate::cli::say::say;
 
 /// How long git and the build tool may take.
@@ -112,12 +113,16 @@ fn path_of(label: &str) -> Option<String> {
     Some(if package.is_empty() { name.to_owned() } else { format!("{package}/{name}") })
 }
 
-/// Files of which the working tree differs from where it left a commit.
+/// Files of the workspace of which the working tree differs from where it left a commit.
 async fn differing(base: &str) -> Result<String, CliError> {
     let range = format!("{base}^{{commit}}");
+    let here = std::env::current_dir().map_err(|error| CliError::of_machine(&error))?;
+    // Where Bazel would look for it; elsewhere a list of tests is of the directory itself.
+    let root = tool::workspace(&here).map_or(here, |(root, _)| root);
     let git = |arguments: &[&str]| {
         let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
-        async move { ask(Path::new("git"), &arguments, Path::new("."), LIMIT).await }
+        let root = root.clone();
+        async move { ask(Path::new("git"), &arguments, &root, LIMIT).await }
     };
     let failed = |error| {
         CliError::usage(format!("git cannot say what differs from {base:?}: {error}")).hint(
@@ -126,8 +131,11 @@ async fn differing(base: &str) -> Result<String, CliError> {
     };
     let fork = git(&["merge-base", "--end-of-options", &range, "HEAD"]).await.map_err(failed)?;
     let fork = String::from_utf8_lossy(&fork).trim().to_owned();
-    let names = git(&["-c", "core.quotepath=off", "diff", "--name-only", "--relative", &fork]);
-    Ok(String::from_utf8_lossy(&names.await.map_err(failed)?).into_owned())
+    let mut names =
+        git(&["diff", "-z", "--name-only", "--relative", &fork]).await.map_err(failed)?;
+    let fresh = git(&["ls-files", "-z", "--others", "--exclude-standard"]).await;
+    names.extend(fresh.map_err(failed)?);
+    Ok(String::from_utf8_lossy(&names).replace('\0', "\n"))
 }
 
 fn listed(path: &Path) -> Result<String, CliError> {

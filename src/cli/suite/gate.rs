@@ -12,7 +12,7 @@ use crate::cli::api::Api;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
 use crate::cli::text::{self, Look, look};
-use crate::config::parse_duration;
+use crate::config::parse_time;
 use crate::web::json::{Gate, GateFailure};
 use kiln_ci::gate::Answer;
 
@@ -41,7 +41,7 @@ pub struct GateCommand {
     invocation: String,
 
     /// How long to wait for shadow runs
-    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = ValueParser::from(time))]
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = ValueParser::from(parse_time))]
     wait: Duration,
 
     #[command(flatten)]
@@ -54,10 +54,6 @@ pub struct GateCommand {
     /// For programs
     #[arg(long)]
     json: bool,
-}
-
-pub fn time(text: &str) -> Result<Duration, String> {
-    parse_duration(text).ok_or_else(|| "not a time like 90s, 5m or 1h".to_owned())
 }
 
 impl GateCommand {

@@ -6,12 +6,12 @@ use clap::builder::ValueParser;
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
 use kiln_ci::quarantine::Kind;
 
-use super::gate::time;
 use crate::cli::api::{self, Api};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::say::say;
 use crate::cli::target::Target;
 use crate::cli::text::{self, Table};
+use crate::config::parse_time;
 use crate::web::format;
 use crate::web::json::{
     CaseName, Exported, Quarantine, QuarantineChange, QuarantineRequest, Quarantined, SubjectName,
@@ -88,7 +88,7 @@ struct Add {
     #[arg(long, value_name = "NAME", value_hint = ValueHint::Other)]
     owner: Option<String>,
     /// For how long [default: as long as may be, 14 days]
-    #[arg(long, value_name = "TIME", value_parser = ValueParser::from(time))]
+    #[arg(long, value_name = "TIME", value_parser = ValueParser::from(parse_time))]
     stay: Option<Duration>,
 }
 

@@ -16,7 +16,7 @@ use crate::cli::error::{CliError, Exit};
 use crate::cli::say::say;
 use crate::cli::text;
 use crate::cli::text::{Look, Table, look};
-use crate::config::parse_duration;
+use crate::config::parse_time;
 use crate::web::format;
 
 /// Cut tests into shards that take equally long.
@@ -58,7 +58,7 @@ pub struct Shards {
     shards: Option<u32>,
 
     /// The fewest shards of which each is done in this time
-    #[arg(long, value_name = "TIME", value_parser = ValueParser::from(time))]
+    #[arg(long, value_name = "TIME", value_parser = ValueParser::from(parse_time))]
     target_time: Option<Duration>,
 
     /// What a shard takes before its first test, for --target-time
@@ -66,7 +66,7 @@ pub struct Shards {
         long,
         value_name = "TIME",
         default_value = "0s",
-        value_parser = ValueParser::from(time),
+        value_parser = ValueParser::from(parse_time),
         requires = "target_time"
     )]
     overhead: Duration,
@@ -94,10 +94,6 @@ enum Format {
     Gtest,
     Junit,
     Nextest,
-}
-
-fn time(text: &str) -> Result<Duration, String> {
-    parse_duration(text).ok_or_else(|| "not a time like 90s, 5m or 1h".to_owned())
 }
 
 /// The plan as other programs read it.

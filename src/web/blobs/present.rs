@@ -44,5 +44,5 @@ impl Present {
 /// What it may be, the likeliest first.
 fn digests(name: &BlobName) -> Vec<Digest> {
     let of = |function| Digest::from_hex(name.hash.as_bytes(), name.size, function).ok();
-    [DigestFunction::Sha256, DigestFunction::Blake3].into_iter().filter_map(of).collect()
+    DigestFunction::ALL.into_iter().filter_map(of).collect()
 }

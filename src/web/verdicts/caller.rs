@@ -25,7 +25,7 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 
 impl Caller {
     pub fn may_read(&self, access: &dyn Authorizer, instance: &str) -> Result<(), WebError> {
-        access.check(&self.0, Right::Read, instance).map_err(refused)
+        access.check(&self.0, Right::Read, instance).map_err(|it| refused(it, READS))
     }
 
     /// Whoever may say what actions result in may say which tests nobody has to wait for. Where nobody is asked
@@ -33,17 +33,20 @@ impl Caller {
     pub fn may_change(&self, access: &dyn Authorizer, instance: &str) -> Result<(), WebError> {
         let writes = access.check(&self.0, Right::WriteResults, instance);
         let administers = || access.check_everywhere(&self.0, Right::Administer);
-        writes.or_else(|_| administers()).map_err(refused)
+        writes.or_else(|_| administers()).map_err(|it| refused(it, CHANGES))
     }
 }
 
-fn refused(refused: Refused) -> WebError {
+const READS: &str =
+    "Gates and exports take a role that reads in the instance; docs/security.md has more.";
+const CHANGES: &str =
+    "Changes of the quarantine take the role write-cache or admin; docs/security.md has more.";
+
+fn refused(refused: Refused, hint: &str) -> WebError {
     let status = match refused {
         Refused::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
         Refused::Denied(_) => StatusCode::FORBIDDEN,
     };
-    let hint =
-        "Changes of the quarantine take the role write-cache or admin; docs/security.md has more.";
     WebError { status, message: refused.to_string(), hint: hint.to_owned() }
 }
 
