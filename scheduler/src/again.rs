@@ -13,13 +13,14 @@ use kiln_protos::reapi;
 use prost::Message;
 use tonic::Code;
 
-use crate::api::{NotTaken, Stage, Ticket, Unavailable};
+use crate::api::{Ticket, Unavailable, end_of};
 use crate::completion::Record;
 use crate::job::{Finished, Job, Request, Rerun, unix_nanos};
 use crate::request::{add_command, read_action};
 use crate::scheduler::Scheduler;
 use crate::shared::Core;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, WorkerView};
+use crate::status::refused;
 
 /// Everything else comes first.
 const LOWEST_PRIORITY: i32 = i32::MAX;
@@ -135,34 +136,17 @@ impl Drop for Waiting<'_> {
 }
 
 async fn wait(core: &Core, job: Job, queued: &AtomicUsize) -> Result<Ended, NotRun> {
-    let mut ticket = core.queue.submit(job).await.map_err(|refusal| {
-        NotRun::Failed(match refusal {
-            NotTaken::Refused(refusal) => format!("the queue takes nothing: {refusal:?}"),
-            NotTaken::Unavailable(error) => format!("the queue cannot be asked: {error}"),
-        })
-    })?;
+    let submitted = core.queue.submit(job).await;
+    let ticket = submitted.map_err(|reason| NotRun::Failed(refused(&reason).message))?;
     let (job, operation) = (ticket.job.clone(), ticket.name.clone());
-    let mut updates = ticket.updates.clone();
-    let mut stage = ticket.stage();
+    let (updates, request) = (ticket.updates.clone(), ticket.id.request);
     queued.fetch_add(1, Ordering::Relaxed);
     let mut waiting = Waiting { ticket: Some(ticket), queued: Some(queued) };
-    loop {
-        match stage {
-            Stage::Queued => {}
-            Stage::Executing => waiting.is_queued_no_more(),
-            Stage::Done(finished) => {
-                waiting.ticket = None;
-                return Ok(Ended { job, operation, finished });
-            }
-        }
-        if updates.changed().await.is_err() {
-            return Err(NotRun::Failed("the server is shutting down".to_owned()));
-        }
-        stage = match &mut waiting.ticket {
-            Some(ticket) => ticket.stage(),
-            None => Stage::Queued,
-        };
-    }
+    let ended = end_of(updates, request, || waiting.is_queued_no_more()).await;
+    let shuts_down = || NotRun::Failed("the server is shutting down".to_owned());
+    let finished = ended.ok_or_else(shuts_down)?;
+    waiting.ticket = None;
+    Ok(Ended { job, operation, finished })
 }
 
 fn not_run(code: i32, message: String) -> NotRun {
@@ -229,8 +213,7 @@ pub(crate) fn run_to_an_end(finished: &Finished) -> Result<(), NotRun> {
 
 /// `own`: shadow runs that are among what waits.
 fn room(snapshot: &Snapshot, own: usize) -> Room {
-    let takes = snapshot.workers.iter().filter(|it| !it.draining && it.paused.is_none());
-    let idle: u32 = takes.map(|it| it.slots.saturating_sub(it.occupied)).sum();
+    let idle: u32 = snapshot.workers.iter().map(WorkerView::free).sum();
     // What no worker can take does not wait for a slot.
     let served = snapshot.property_sets.iter().filter(|it| it.served);
     let waiting: usize = served.map(|it| it.queued).sum();
@@ -242,7 +225,7 @@ fn room(snapshot: &Snapshot, own: usize) -> Room {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::{PropertySetView, WorkerView};
+    use crate::snapshot::PropertySetView;
 
     fn set(queued: usize, served: bool) -> PropertySetView {
         let (running, slots_wanted) = (0, queued);

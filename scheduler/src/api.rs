@@ -93,6 +93,23 @@ impl Ticket {
     }
 }
 
+/// Waits for the end of an operation. `None`: the queue ends without one. `executes`: it runs.
+pub(crate) async fn end_of(
+    mut updates: watch::Receiver<Update>,
+    request: u32,
+    mut executes: impl FnMut(),
+) -> Option<Arc<Finished>> {
+    loop {
+        let stage = updates.borrow_and_update().stage_of(request);
+        match stage {
+            Stage::Done(finished) => return Some(finished),
+            Stage::Executing => executes(),
+            Stage::Queued => {}
+        }
+        updates.changed().await.ok()?;
+    }
+}
+
 /// What a worker says about its leases.
 #[derive(Debug)]
 pub enum Report {

@@ -43,6 +43,14 @@ pub struct WorkerView {
     pub not_enforced: Vec<String>,
 }
 
+impl WorkerView {
+    /// Slots in which it would take up something now.
+    pub fn free(&self) -> u32 {
+        let takes = !self.draining && self.paused.is_none();
+        if takes { self.slots.saturating_sub(self.occupied) } else { 0 }
+    }
+}
+
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct OperationView {
     pub name: String,

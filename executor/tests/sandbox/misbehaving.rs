@@ -197,7 +197,10 @@ fn scratch_on_disk_works_and_limits_each_file() {
                 assert_ne!(ran.ending, Ending::Exited(0));
                 // Deeper than a process can have directories open, and than a path can name.
                 let deep = "import os\nfor _ in range(20000): os.mkdir('d'); os.chdir('d')";
-                slot.run(&slot.command(&["python3", "-c", deep])).await.succeeded();
+                let mut spec = slot.command(&["python3", "-c", deep]);
+                // Seconds on a machine with nothing else to do, minutes on one that is busy.
+                spec.timeout = Duration::from_secs(600);
+                slot.run(&spec).await.succeeded();
                 for _ in 0..3 {
                     assert_eq!(slot.sh("ls").await.succeeded(), "in");
                 }

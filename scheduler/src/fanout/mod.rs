@@ -37,7 +37,7 @@ pub use wish::{FILTER, MAX_SHARDS, SHARDS, Wish, take};
 
 pub(crate) use queue::WithFanOuts;
 
-use crate::api::{NotTaken, Queue, Ticket};
+use crate::api::{NotTaken, Queue, Ticket, end_of};
 use crate::completion::{SharedCompletion, event_digest};
 use crate::config::{Parts, SchedulerConfig};
 use crate::job::{ActionFacts, Job, LeaseMessages, Request, Shard, unix_nanos};
@@ -46,7 +46,7 @@ use derive::{Derived, Part};
 use plan::Plan;
 use run::FanOut;
 use suites::Suites;
-use tools::{Known, MAX_READERS, Tools, end_of};
+use tools::{Known, MAX_READERS, Tools};
 use waited::Waited;
 
 /// Ids of fan-outs: no queue gives out such, and in a list they come last.

@@ -31,11 +31,15 @@ pub(super) struct Parts {
 }
 
 impl Plan {
-    /// `messages`: the Action and the Command. `None`: it is nothing that can be run in parts.
+    /// `messages`: the Action, and the Command where it is small enough to go with leases. `None`: it is nothing that
+    /// can be run in parts.
     pub async fn of(tools: &Tools, job: &Job, wish: Wish, messages: &[Bytes]) -> Option<Self> {
-        let [action, command] = messages else { return None };
-        let action = reapi::Action::decode(action.clone()).ok()?;
-        let command: reapi::Command = counted::decode(command.clone()).ok()?;
+        let action = reapi::Action::decode(messages.first()?.clone()).ok()?;
+        let command = match messages.get(1) {
+            Some(command) => command.clone(),
+            None => tools.command(&job.facts.command).await?,
+        };
+        let command: reapi::Command = counted::decode(command).ok()?;
         let metadata = &job.request.metadata;
         let properties = job.facts.platform.pairs();
         let subject = match Subject::of(&command, &metadata.action_mnemonic, properties) {
@@ -108,9 +112,9 @@ async fn idle_slots(tools: &Tools, job: &Job) -> u64 {
     let fits = |properties: &Vec<(String, String)>| {
         Offer::new(properties.iter().cloned()).satisfies(&job.facts.platform)
     };
-    let workers = snapshot.workers.iter().filter(|it| !it.draining && it.paused.is_none());
-    let free = workers
-        .filter(|worker| fits(&worker.properties))
-        .map(|worker| u64::from(worker.slots.saturating_sub(worker.occupied)));
-    free.sum::<u64>().saturating_sub(snapshot.queue_depth as u64)
+    let workers = snapshot.workers.iter().filter(|worker| fits(&worker.properties));
+    workers
+        .map(|worker| u64::from(worker.free()))
+        .sum::<u64>()
+        .saturating_sub(snapshot.queue_depth as u64)
 }

@@ -15,13 +15,13 @@ use tonic::Code;
 use super::course::{Course, Ending, Next, Why};
 use super::merge::{Merger, Piece};
 use super::suites::id;
-use super::tools::{Came, Known, Tools, end_of};
+use super::tools::{Came, Known, Tools};
 use super::waited::Waited;
-use crate::api::{NotTaken, Ticket};
+use crate::api::{Ticket, end_of};
 use crate::completion::Together;
 use crate::job::{Finished, Job, Outcome};
 use crate::journal::run_ns;
-use crate::status::status;
+use crate::status::{refused, status};
 
 /// Which part ended, and how. `None`: the queue ends without that.
 type End = Option<(usize, Arc<Finished>)>;
@@ -219,7 +219,7 @@ impl FanOut {
         let ticket = match self.tools.queue.submit(Job::clone(&self.waited.job)).await {
             Ok(ticket) => ticket,
             Err(reason) => {
-                let finished = self.complete(failed(not_taken(&reason)), &[]).await;
+                let finished = self.complete(failed(refused(&reason)), &[]).await;
                 return Some(Over { finished, together: None, is_recorded: false });
             }
         };
@@ -258,19 +258,6 @@ fn together(parts: &[Came]) -> Together {
 
 fn failed(status: rpc::Status) -> reapi::ExecuteResponse {
     reapi::ExecuteResponse { status: Some(status), ..Default::default() }
-}
-
-fn not_taken(reason: &NotTaken) -> rpc::Status {
-    match reason {
-        NotTaken::Refused(refusal) => status(
-            Code::ResourceExhausted,
-            format!("the test has to run whole, and the queue does not take it: {refusal:?}"),
-        ),
-        NotTaken::Unavailable(error) => status(
-            Code::Unavailable,
-            format!("the queue cannot take the action: {error}; try again"),
-        ),
-    }
 }
 
 /// What the parts amount to. A failure counts for more than a timeout, as it does for Bazel.

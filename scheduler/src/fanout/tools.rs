@@ -4,17 +4,18 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use kiln_cas::action::MAX_COMMAND_BYTES;
 use kiln_cas::{BlobStore, Digest, DigestFunction};
 use kiln_protos::reapi;
 use prost::Message;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tonic::Code;
 
 use super::course::{Ending, Reported, Returned};
 use super::reports::{CaseTime, TestReports};
 use super::subject::Subject;
 use super::suites::{Suite, SuiteKey, Suites, id};
-use crate::api::{Queue, Stage, Update};
+use crate::api::Queue;
 use crate::completion::SharedCompletion;
 use crate::job::Finished;
 use crate::journal::run_ns;
@@ -88,6 +89,12 @@ impl Tools {
         self.completion.blobs()
     }
 
+    /// `None`: it cannot be had.
+    pub async fn command(&self, digest: &Digest) -> Option<Bytes> {
+        let blob = self.blobs().read(digest, 0, None).await.ok()?;
+        blob.collect(MAX_COMMAND_BYTES).await.ok()
+    }
+
     pub async fn came(&self, finished: Arc<Finished>, known: &Known) -> Came {
         let result = reapi::ActionResult::decode(finished.result.clone()).ok();
         let result = result.filter(|_| !finished.result.is_empty());
@@ -150,22 +157,5 @@ impl Tools {
             let whole_ms = came.run_ms();
             self.learn(known, &came.cases.unwrap_or_default(), whole_ms).await;
         }
-    }
-}
-
-/// Waits for the end of an operation. `None`: the queue ends without one. `executes`: it runs.
-pub(super) async fn end_of(
-    mut updates: watch::Receiver<Update>,
-    request: u32,
-    executes: impl Fn(),
-) -> Option<Arc<Finished>> {
-    loop {
-        let stage = updates.borrow_and_update().stage_of(request);
-        match stage {
-            Stage::Done(finished) => return Some(finished),
-            Stage::Executing => executes(),
-            Stage::Queued => {}
-        }
-        updates.changed().await.ok()?;
     }
 }

@@ -21,15 +21,14 @@ use kiln_protos::rpc;
 use prost::Message;
 use tonic::{Code, Request, Response, Status};
 
-use crate::api::{NotTaken, Stage, Ticket, Unavailable};
+use crate::api::{Stage, Ticket, Unavailable};
 use crate::completion::{Record, cached, invocation, link};
 use crate::config::BaseUrl;
 use crate::job::{ActionFacts, Finished, Job, unix_nanos};
 use crate::presence::{Client, Watched};
-use crate::queue::{Refusal, Scope};
 use crate::request::{Asked, Caller, Inline, add_command, completed, parse, read_action};
 use crate::shared::Core;
-use crate::status::{status, store_status};
+use crate::status::{refused, status, store_status};
 
 use super::inline::inlined;
 use super::{done, message, pending};
@@ -136,43 +135,13 @@ async fn answer(core: Arc<Core>, asked: Arc<Asked>) -> Result<Answer, rpc::Statu
         request: request.clone(),
     };
     let submitted = core.fan_outs.submit(job, action.shards, &action.messages).await;
-    let ticket = submitted.map_err(refused)?;
+    let ticket = submitted.map_err(|reason| refused(&reason))?;
     core.completion.begin(&asked.key, &request);
     Ok(Answer::Queued(ticket))
 }
 
 pub(super) fn unavailable(error: Unavailable) -> Status {
     Status::unavailable(format!("the queue cannot be asked: {error}; try again"))
-}
-
-fn refused(reason: NotTaken) -> rpc::Status {
-    let refusal = match reason {
-        NotTaken::Refused(refusal) => refusal,
-        NotTaken::Unavailable(error) => {
-            let message = format!("the queue cannot take the action: {error}; try again");
-            return status(Code::Unavailable, message);
-        }
-    };
-    match refusal {
-        Refusal::QueueFull { limit } => status(
-            Code::ResourceExhausted,
-            format!("{limit} actions wait already, which is the limit; try again later"),
-        ),
-        Refusal::QuotaReached { of, limit } => {
-            let (whose, key) = match of {
-                Scope::Instance => ("this instance", "quotas.instance_queued"),
-                Scope::Caller => ("this caller", "quotas.caller_queued"),
-            };
-            let message = format!(
-                "{limit} actions of {whose} wait already, which is its quota ({key}); \
-                 try again when some of them have ended"
-            );
-            status(Code::ResourceExhausted, message)
-        }
-        Refusal::Draining => {
-            status(Code::Unavailable, "this server is shutting down; try again, or another one")
-        }
-    }
 }
 
 fn record_hit(

@@ -1,5 +1,7 @@
 //! Tests that run in parts.
 
+use std::time::Duration;
+
 use kiln_cas::{Digest, DigestFunction};
 use kiln_protos::longrunning::CancelOperationRequest;
 use kiln_protos::reapi::{self, execution_stage::Value as Stage};
@@ -9,7 +11,8 @@ use kiln_scheduler::queue::{Limits, Quota};
 use tonic::Code;
 
 use crate::fanout_rig::{
-    REPORT, action_of, content, ended, parts, run, run_again, test_action, try_run, variable,
+    REPORT, action_of, content, ended, parts, run, run_again, test_action, test_action_of, try_run,
+    variable,
 };
 use crate::harness::{Kiln, failure, request};
 
@@ -233,7 +236,8 @@ async fn a_cancelled_operation_ends_all_parts() {
 
 #[tokio::test]
 async fn a_client_that_is_gone_may_come_back_before_its_parts_end() {
-    let limits = Limits { abandon_grace: 400, ..Limits::default() };
+    const GRACE: u64 = 1_000;
+    let limits = Limits { abandon_grace: GRACE, ..Limits::default() };
     let config = SchedulerConfig { limits, ..SchedulerConfig::default() };
     let kiln = Kiln::with(config).await;
     let mut worker = kiln.worker("w", 2, &[]).await;
@@ -243,6 +247,8 @@ async fn a_client_that_is_gone_may_come_back_before_its_parts_end() {
     let name = client.until(Stage::Executing).await.name;
     drop(client);
     let client = kiln.wait(&name).await.unwrap();
+    // Nothing happens when the time is over that it had to come back.
+    tokio::time::sleep(Duration::from_millis(GRACE + 300)).await;
     assert_eq!(kiln.snapshot().await.running_count, 2);
     drop(client);
     let mut cancelled = [worker.cancelled().await, worker.cancelled().await];
@@ -250,6 +256,19 @@ async fn a_client_that_is_gone_may_come_back_before_its_parts_end() {
     cancelled.sort();
     expected.sort();
     assert_eq!(cancelled, expected);
+}
+
+#[tokio::test]
+async fn a_command_that_is_too_long_for_leases_is_run_in_parts_as_well() {
+    let kiln = Kiln::start().await;
+    let mut worker = kiln.worker("w", 2, &[]).await;
+    let long = "x".repeat(64 << 10);
+    let action = test_action_of(&kiln, &[("kiln-shards", "2")], &[long]).await;
+    let mut client = run(&kiln, &action).await;
+    let leases = parts(&kiln, &mut worker, 2).await;
+    worker.answer(&leases[0], ended(&kiln, 0, &["a"], true).await).await;
+    worker.answer(&leases[1], ended(&kiln, 0, &["b"], true).await).await;
+    assert_eq!(client.status().await.code, 0);
 }
 
 #[tokio::test]

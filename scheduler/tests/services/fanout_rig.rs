@@ -13,12 +13,20 @@ const STATUS: &str = "out/testlogs/a/t/test.shard";
 
 /// A test action with these platform properties.
 pub async fn test_action(kiln: &Kiln, properties: &[(&str, &str)]) -> Digest {
+    test_action_of(kiln, properties, &[]).await
+}
+
+pub async fn test_action_of(
+    kiln: &Kiln,
+    properties: &[(&str, &str)],
+    arguments: &[String],
+) -> Digest {
     let variable = |name: &str, value: &str| EnvironmentVariable {
         name: name.to_owned(),
         value: value.to_owned(),
     };
     let command = reapi::Command {
-        arguments: vec!["test-setup.sh".to_owned()],
+        arguments: [&["test-setup.sh".to_owned()], arguments].concat(),
         environment_variables: vec![
             variable("TEST_TARGET", "//a:t"),
             variable("XML_OUTPUT_FILE", REPORT),
