@@ -22,6 +22,16 @@ pub(crate) fn hex(data: &[u8]) -> String {
     data.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
 }
 
+/// The bytes of lowercase hexadecimal digits.
+pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes();
+    if !is_hex(text, digits.len()) || !digits.len().is_multiple_of(2) {
+        return None;
+    }
+    let value = |digit: u8| if digit < b'a' { digit - b'0' } else { digit - b'a' + 10 };
+    digits.chunks_exact(2).map(|it| Some(value(*it.first()?) << 4 | value(*it.get(1)?))).collect()
+}
+
 /// Whether a text is `digits` lowercase hexadecimal digits.
 pub(crate) fn is_hex(text: &str, digits: usize) -> bool {
     text.len() == digits && text.bytes().all(|it| matches!(it, b'0'..=b'9' | b'a'..=b'f'))
@@ -61,6 +71,8 @@ mod tests {
     #[test]
     fn hexadecimal_digits_are_lowercase() {
         assert_eq!(hex(&[0, 0x9a, 0xff]), "009aff");
+        assert_eq!(from_hex("009aff"), Some(vec![0, 0x9a, 0xff]));
+        assert_eq!((from_hex("00f"), from_hex("0G")), (None, None));
         assert!(is_hex("009aff", 6));
         assert!(!is_hex("009aFF", 6) && !is_hex("009af", 6) && !is_hex("00xaff", 6));
     }

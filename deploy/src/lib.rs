@@ -1,12 +1,15 @@
 //! Releases: where what was built came from, signatures, and the formats in which other people's
 //! tools read both. What is read, kept and run is passed in as traits.
 
+pub mod audit;
 mod encoding;
 pub mod json;
 pub mod oci;
+pub mod promotion;
 pub mod provenance;
 pub mod registry;
 pub mod releases;
 pub mod resource;
+pub mod retention;
 pub mod signing;
 pub mod timestamp;

@@ -52,6 +52,8 @@ pub enum AuditBreak {
     Changed(u64),
     #[error("audit entry {0} does not follow the entry before it")]
     Unchained(u64),
+    #[error("audit entry {found} stands where entry {at} belongs")]
+    Misplaced { at: u64, found: u64 },
     #[error("the head of the audit log does not match entry {0}")]
     Head(u64),
 }
@@ -61,6 +63,11 @@ pub struct AuditLog {
 }
 
 impl AuditEntry {
+    /// The hash that its content has. Where [`Self::hash`] is another, it was changed.
+    pub fn expected_hash(&self) -> [u8; 32] {
+        hash(self.sequence, &self.event, &self.previous)
+    }
+
     fn new(sequence: u64, event: AuditEvent, previous: [u8; 32]) -> Self {
         let hash = hash(sequence, &event, &previous);
         Self { sequence, event, previous, hash }
@@ -220,7 +227,7 @@ impl AuditLog {
                 if chain.next > to {
                     break;
                 }
-                if let Err(broken) = chain.follow(&record) {
+                if let Err(broken) = chain.follow_record(&record) {
                     return Ok(Some(broken));
                 }
             }
@@ -233,23 +240,52 @@ impl AuditLog {
     }
 }
 
-/// Walks entries in order.
-struct Chain {
+/// Walks entries in order, wherever they come from.
+#[derive(Debug, Clone, Default)]
+pub struct Chain {
+    /// Sequence of the entry that comes next.
     next: u64,
     /// Hash that the next entry must name; `None` before the first of a partial check.
     previous: Option<[u8; 32]>,
 }
 
 impl Chain {
-    fn follow(&mut self, record: &Record) -> Result<(), AuditBreak> {
+    /// Expects the entry after this one. Where it is not the first of all, what it names as the one before is believed.
+    pub fn after(sequence: u64) -> Self {
+        Self { next: sequence + 1, previous: (sequence == 0).then_some([0; 32]) }
+    }
+
+    /// The last entry that was followed.
+    pub fn last(&self) -> Option<(u64, [u8; 32])> {
+        Some((self.next.checked_sub(1)?, self.previous?))
+    }
+
+    fn follow_record(&mut self, record: &Record) -> Result<(), AuditBreak> {
         let sequence = self.next;
         if record.key != key(sequence) {
             return Err(AuditBreak::Missing(sequence));
         }
         let entry = AuditEntry::decode(&record.value).ok_or(AuditBreak::Unreadable(sequence))?;
-        if entry.sequence != sequence || entry.hash != hash(sequence, &entry.event, &entry.previous)
-        {
-            return Err(AuditBreak::Changed(sequence));
+        match entry.hash == entry.expected_hash() {
+            false => Err(AuditBreak::Changed(sequence)),
+            true if entry.sequence != sequence => {
+                Err(AuditBreak::Misplaced { at: sequence, found: entry.sequence })
+            }
+            true => self.follow(&entry),
+        }
+    }
+
+    /// Checks the next entry.
+    pub fn follow(&mut self, entry: &AuditEntry) -> Result<(), AuditBreak> {
+        let sequence = self.next;
+        if entry.hash != entry.expected_hash() {
+            return Err(AuditBreak::Changed(entry.sequence));
+        }
+        if entry.sequence > sequence {
+            return Err(AuditBreak::Missing(sequence));
+        }
+        if entry.sequence != sequence {
+            return Err(AuditBreak::Misplaced { at: sequence, found: entry.sequence });
         }
         if self.previous.is_some_and(|previous| previous != entry.previous) {
             return Err(AuditBreak::Unchained(sequence));

@@ -92,6 +92,17 @@ async fn every_change_of_history_is_found() {
     assert_eq!(log.verify(1, 9).await.unwrap(), Some(AuditBreak::Changed(3)));
 
     let (records, log) = log_of(4).await;
+    let mut swapped = Vec::new();
+    for sequence in [3, 2] {
+        swapped.push(records.get(&key(sequence)).await.unwrap().unwrap().value);
+    }
+    for (sequence, value) in [2, 3].into_iter().zip(swapped) {
+        set(&records, key(sequence), Some(value)).await;
+    }
+    let misplaced = AuditBreak::Misplaced { at: 2, found: 3 };
+    assert_eq!(log.verify(1, 9).await.unwrap(), Some(misplaced));
+
+    let (records, log) = log_of(4).await;
     let forged = AuditEntry::new(3, event(33), [0; 32]);
     set(&records, key(3), Some(forged.encode())).await;
     assert_eq!(log.verify(3, 3).await.unwrap(), Some(AuditBreak::Unchained(3)));

@@ -1,0 +1,184 @@
+//! What is known of a release: what it is, and what keys that are trusted have signed of it.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::expression::{Operand, Operands};
+use crate::oci::ContentDigest;
+use crate::provenance::SLSA_PREDICATE;
+use crate::releases::ReleaseName;
+use crate::signing::{Attestation, Evidence, KeyRing};
+use crate::timestamp::Timestamp;
+
+/// Bundles of one release that are looked at.
+pub const MAX_BUNDLES: usize = 64;
+
+/// A release as it stands in the list of releases.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    pub name: ReleaseName,
+    pub digest: ContentDigest,
+    /// Who made it, as the server knows callers; empty: nobody knows.
+    pub author: String,
+    pub created: Timestamp,
+    /// The build that it came from.
+    pub invocation: String,
+    pub instance: String,
+    pub target: String,
+    /// By whoever keeps the list of releases.
+    pub rejected: Option<Verdict>,
+}
+
+/// Why something must not be done again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    pub by: String,
+    pub at: Timestamp,
+    pub reason: String,
+}
+
+/// What the gate of tests says of the build that a release came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tests {
+    Green,
+    Red(String),
+    /// Not decided yet, or not known.
+    Undecided(String),
+}
+
+/// What one trusted key has signed of where a release came from.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Claim {
+    /// The key's name in the policy of keys.
+    pub signer: String,
+    pub builder: String,
+    /// `git+https://…`, without the commit.
+    pub source: String,
+    pub commit: String,
+    pub branch: String,
+    pub level: u64,
+}
+
+/// Everything that a decision asks about a release.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    pub release: Known,
+    pub claims: Vec<Claim>,
+    /// Digests of the bundles that the claims were read from.
+    pub evidence: Vec<ContentDigest>,
+    /// Why bundles do not count, in words.
+    pub refused: Vec<String>,
+    pub tests: Tests,
+}
+
+fn text(value: &Value, pointer: &str) -> String {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+impl Claim {
+    /// Reads a predicate of SLSA provenance.
+    pub fn read(signer: &str, predicate: &Value) -> Self {
+        let source = text(predicate, "/buildDefinition/externalParameters/source");
+        let (source, commit) = source.rsplit_once('@').unwrap_or((&source, ""));
+        let level = predicate.pointer("/buildDefinition/internalParameters/slsa/buildLevel");
+        Self {
+            signer: signer.to_owned(),
+            builder: text(predicate, "/runDetails/builder/id"),
+            source: source.to_owned(),
+            commit: commit.to_owned(),
+            branch: text(predicate, "/buildDefinition/externalParameters/branch"),
+            level: level.and_then(Value::as_u64).unwrap_or(0),
+        }
+    }
+}
+
+impl Facts {
+    /// Verifies what was signed about a release. Whatever is not by a trusted key, not valid or not about this content does
+    /// not count, and is named as such. `recorded`: when a record that no signer can change says that the bundles were there.
+    pub fn verify(
+        release: Known,
+        bundles: &[Vec<u8>],
+        keys: Option<&KeyRing>,
+        tests: Tests,
+        (recorded, now): (Option<Timestamp>, Timestamp),
+    ) -> Self {
+        let mut facts =
+            Self { release, claims: Vec::new(), evidence: Vec::new(), refused: Vec::new(), tests };
+        let Some(keys) = keys else { return facts };
+        if bundles.len() > MAX_BUNDLES {
+            let message = format!("{} bundles; {MAX_BUNDLES} are looked at", bundles.len());
+            facts.refused.push(message);
+        }
+        for bundle in bundles.iter().take(MAX_BUNDLES) {
+            let digest = ContentDigest::of(bundle);
+            match claim(bundle, &facts.release.digest, keys, (recorded, now)) {
+                Ok(Some(claim)) => {
+                    facts.claims.push(claim);
+                    facts.evidence.push(digest);
+                }
+                Ok(None) => {}
+                Err(error) => facts.refused.push(format!("{digest}: {error}")),
+            }
+        }
+        facts
+    }
+
+    /// What expressions may ask about.
+    pub fn operands(&self, environment: &str, now: Timestamp) -> Operands {
+        let text = |text: &str| Operand::Text(text.to_owned());
+        let claim = self.claims.first().cloned().unwrap_or_default();
+        let levels = self.claims.iter().map(|it| it.level);
+        let level = i64::try_from(levels.min().unwrap_or(0)).unwrap_or(0);
+        let release = &self.release;
+        let signers = self.claims.iter().map(|it| it.signer.clone()).collect();
+        let of_release = vec![
+            ("name", Operand::Text(release.name.to_string())),
+            ("repository", Operand::Text(release.name.repository.to_string())),
+            ("version", Operand::Text(release.name.version.to_string())),
+            ("digest", Operand::Text(release.digest.to_string())),
+            ("author", text(&release.author)),
+            ("target", text(&release.target)),
+            ("instance", text(&release.instance)),
+            ("invocation", text(&release.invocation)),
+            ("created", Operand::Number(release.created.unix())),
+            ("builder", text(&claim.builder)),
+            ("source", text(&claim.source)),
+            ("commit", text(&claim.commit)),
+            ("branch", text(&claim.branch)),
+            ("level", Operand::Number(level)),
+            ("signers", Operand::List(signers)),
+        ];
+        let of_environment = vec![("name", text(environment))];
+        vec![
+            ("release", of_release),
+            ("environment", of_environment),
+            ("now", vec![("unix", Operand::Number(now.unix()))]),
+        ]
+    }
+}
+
+/// What a bundle says of where the release came from; `None`: it says something else of it.
+fn claim(
+    bundle: &[u8],
+    content: &ContentDigest,
+    keys: &KeyRing,
+    (recorded, now): (Option<Timestamp>, Timestamp),
+) -> Result<Option<Claim>, String> {
+    let words = |it: &(dyn std::error::Error + 'static)| kiln_net::causes::chain(it);
+    let attestation = Attestation::from_bundle(bundle, keys).map_err(|it| words(&it))?;
+    if attestation.statement.predicate_type != SLSA_PREDICATE {
+        return Ok(None);
+    }
+    if !attestation.statement.is_about(&content.set()) {
+        return Err("it is about something else".to_owned());
+    }
+    let predicate = Value::Object(attestation.statement.predicate.clone());
+    let claimed = text(&predicate, "/buildDefinition/internalParameters/signedOn").parse().ok();
+    let evidence = match (recorded, claimed) {
+        (Some(at), _) => Evidence::Recorded(at),
+        (None, Some(at)) => Evidence::Claimed(at),
+        (None, None) => Evidence::None,
+    };
+    attestation.key.accepts(evidence, now).map_err(|it| words(&it))?;
+    Ok(Some(Claim::read(&attestation.key.name, &predicate)))
+}

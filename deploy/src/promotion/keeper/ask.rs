@@ -1,0 +1,184 @@
+//! What people say of releases and environments, and rollbacks.
+
+use std::collections::HashMap;
+
+use kiln_cas::records::Expect;
+
+use super::store::{delete, put};
+use super::{Done, Keeper, MAX_ATTEMPTS, PromotionError, environment, keys};
+use crate::promotion::acts::{self, Return};
+use crate::promotion::change::Change;
+use crate::promotion::decision::Record;
+use crate::promotion::facts::Verdict;
+use crate::promotion::world::{Actor, Placed};
+use crate::releases::ReleaseName;
+use crate::timestamp::Timestamp;
+
+/// Who says something of what, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Say {
+    pub environment: String,
+    pub by: Actor,
+    pub reason: String,
+}
+
+impl Keeper {
+    fn known(&self, say: &Say) -> Result<(), PromotionError> {
+        environment(&self.pipeline(), &say.environment).map(drop)
+    }
+
+    pub async fn approve(
+        &self,
+        say: &Say,
+        release: &ReleaseName,
+    ) -> Result<Change, PromotionError> {
+        self.known(say)?;
+        let release = self.release(release).await?;
+        let step = |world: &mut _, now| {
+            let why = (say.reason.as_str(), now);
+            Ok((acts::approve(world, &say.environment, &release, &say.by, why)?, ()))
+        };
+        Ok(self.change(step, |()| Ok(Vec::new())).await?.0)
+    }
+
+    pub async fn withdraw(
+        &self,
+        say: &Say,
+        release: &ReleaseName,
+    ) -> Result<Change, PromotionError> {
+        self.known(say)?;
+        let release = self.release(release).await?;
+        let step = |world: &mut _, now| {
+            let why = (say.reason.as_str(), now);
+            Ok((acts::withdraw(world, &say.environment, &release, &say.by, why)?, ()))
+        };
+        Ok(self.change(step, |()| Ok(Vec::new())).await?.0)
+    }
+
+    /// Holds an environment for `lasts` seconds, or until it is lifted.
+    pub async fn hold(&self, say: &Say, lasts: Option<i64>) -> Result<Change, PromotionError> {
+        self.known(say)?;
+        let step = |world: &mut _, now: Timestamp| {
+            let (until, why) = (lasts.map(|it| now.plus(it)), (say.reason.as_str(), now));
+            Ok((acts::hold(world, &say.environment, &say.by, until, why)?, ()))
+        };
+        Ok(self.change(step, |()| Ok(Vec::new())).await?.0)
+    }
+
+    pub async fn lift(&self, say: &Say) -> Result<Change, PromotionError> {
+        self.known(say)?;
+        let step = |world: &mut _, now| {
+            let why = (say.reason.as_str(), now);
+            Ok((acts::lift(world, &say.environment, &say.by, why)?, ()))
+        };
+        Ok(self.change(step, |()| Ok(Vec::new())).await?.0)
+    }
+
+    /// Asks for an override for `lasts` seconds.
+    pub async fn ask_override(
+        &self,
+        say: &Say,
+        release: &ReleaseName,
+        lasts: i64,
+    ) -> Result<Change, PromotionError> {
+        let (pipeline, release) = (self.pipeline(), self.release(release).await?);
+        let step = |world: &mut _, now| {
+            let (place, why) = ((&*pipeline, &*say.environment), (say.reason.as_str(), now));
+            Ok((acts::ask_override(world, place, &release, (&say.by, lasts), why)?, ()))
+        };
+        Ok(self.change(step, |()| Ok(Vec::new())).await?.0)
+    }
+
+    pub async fn confirm_override(
+        &self,
+        say: &Say,
+        release: &ReleaseName,
+    ) -> Result<Change, PromotionError> {
+        let (pipeline, release) = (self.pipeline(), self.release(release).await?);
+        let step = |world: &mut _, now| {
+            let (place, why) = ((&*pipeline, &*say.environment), (say.reason.as_str(), now));
+            Ok((acts::confirm_override(world, place, &release, &say.by, why)?, ()))
+        };
+        Ok(self.change(step, |()| Ok(Vec::new())).await?.0)
+    }
+
+    /// Rejects a release for good, whatever it is called: nothing promotes its content any more, and nothing returns to it.
+    /// `None`: it is rejected already.
+    pub async fn reject(
+        &self,
+        release: &ReleaseName,
+        by: &Actor,
+        reason: &str,
+    ) -> Result<Option<Change>, PromotionError> {
+        acts::person(by)?;
+        acts::check_reason(reason)?;
+        let release = self.release(release).await?;
+        if self.rejection(&release.digest).await?.is_some() {
+            return Ok(None);
+        }
+        let step = |world: &mut _, now| {
+            let (name, digest) = (release.name.to_string(), release.digest.to_string());
+            let change = acts::rejected(world, name, digest, by, (reason, now));
+            Ok((change, now))
+        };
+        let (by, reason) = (by.name.clone(), reason.to_owned());
+        let writes = |at: &Timestamp| {
+            let verdict = Verdict { by: by.clone(), at: *at, reason: reason.clone() };
+            Ok(vec![put(keys::rejected(&release.digest), Expect::Anything, &verdict)?])
+        };
+        Ok(Some(self.change(step, writes).await?.0))
+    }
+
+    /// Returns to what was named, else to the last good release. It asks no gate, and waits for none.
+    pub async fn roll_back(
+        &self,
+        say: &Say,
+        to: Option<&ReleaseName>,
+    ) -> Result<(Placed, Return), PromotionError> {
+        let pipeline = self.pipeline();
+        let environment = environment(&pipeline, &say.environment)?;
+        for _ in 0..MAX_ATTEMPTS {
+            let loaded = self.store.load().await?;
+            let now = self.now();
+            let place = loaded.world.place(&say.environment);
+            let mut records: HashMap<_, Record> = HashMap::new();
+            for past in &place.past {
+                let digest = &past.placed.digest;
+                if !records.contains_key(digest) {
+                    let names = [&environment.name].into_iter();
+                    records.insert(digest.clone(), self.record(digest, names).await?);
+                }
+            }
+            let record = |digest: &_| records.get(digest).cloned().unwrap_or_default();
+            let target = acts::target(&loaded.world, environment, to, &say.by, (&record, now))?;
+            let mut world = loaded.world.clone();
+            let why = (say.reason.as_str(), now);
+            let (placed, change) =
+                acts::roll_back(&mut world, &say.environment, &target.to, &say.by, why)?;
+            let verdict = Verdict { by: say.by.name.clone(), at: now, reason: say.reason.clone() };
+            let mut writes = vec![
+                super::store::must_be_absent(keys::rejected(&placed.digest)),
+                delete(keys::rolled_back(&say.environment, &placed.digest)),
+            ];
+            if let Some(bad) = &place.current {
+                let key = keys::rolled_back(&say.environment, &bad.digest);
+                writes.push(put(key, Expect::Anything, &verdict)?);
+            }
+            let done = Done {
+                placed: placed.clone(),
+                by: say.by.clone(),
+                reason: say.reason.clone(),
+                before: place.current.clone(),
+                decision: None,
+                approvals: Vec::new(),
+                policy: pipeline.digest.clone(),
+            };
+            let key = keys::done(&say.environment, placed.generation);
+            writes.push(put(key, Expect::Absent, &done)?);
+            if self.store.commit(&loaded, &world, &[change], writes).await? {
+                return Ok((placed, target));
+            }
+        }
+        Err(PromotionError::Restless)
+    }
+}

@@ -1,0 +1,201 @@
+//! Carries promotions out: reads, decides, and writes everything that follows from a decision in one step. Whatever stops it in
+//! between, nothing was done, or all of it was; whoever asks again is told that it was.
+
+mod ask;
+mod error;
+mod keys;
+mod promote;
+mod store;
+mod sweep;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use kiln_cas::records::SharedRecords;
+use serde::{Deserialize, Serialize};
+
+use self::store::{Loaded, Store, decode};
+use super::acts::Refusal;
+use super::change::Change;
+use super::decision::{Decision, Record};
+use super::facts::{Facts, Known, Verdict};
+use super::parts::{PartError, Parts};
+use super::pipeline::{Environment, Pipeline};
+use super::world::{Actor, Placed, World};
+use crate::oci::ContentDigest;
+use crate::releases::ReleaseName;
+use crate::timestamp::Timestamp;
+
+pub use self::ask::Say;
+pub use self::error::PromotionError;
+pub use self::promote::{Ask, Outcome};
+
+/// How often something is decided anew because others changed what it was decided about.
+const MAX_ATTEMPTS: usize = 64;
+/// Promotions of one page of the past.
+pub const MAX_PAGE: usize = 500;
+
+/// Where releases stand, over the records that all frontends share.
+pub struct Keeper {
+    store: Store,
+    pipeline: RwLock<Arc<Pipeline>>,
+    parts: Parts,
+    /// What environments that take releases by themselves refused, by their names.
+    refused: Mutex<HashMap<String, Refused>>,
+}
+
+/// A release that was not taken, and when it may be looked at again.
+struct Refused {
+    digest: ContentDigest,
+    policy: ContentDigest,
+    until: Timestamp,
+}
+
+/// A promotion or rollback as it is kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Done {
+    pub placed: Placed,
+    pub by: Actor,
+    pub reason: String,
+    /// What was there before.
+    pub before: Option<Placed>,
+    /// Of a rollback: none, it is not decided about.
+    pub decision: Option<Decision>,
+    /// Who stood for it.
+    #[serde(default)]
+    pub approvals: Vec<super::world::Approval>,
+    /// The policy that it was held against.
+    pub policy: ContentDigest,
+}
+
+impl Keeper {
+    pub fn new(records: SharedRecords, pipeline: Pipeline, parts: Parts) -> Self {
+        let store = Store::new(records, parts.tells);
+        let refused = Mutex::default();
+        Self { store, pipeline: RwLock::new(Arc::new(pipeline)), parts, refused }
+    }
+
+    pub fn pipeline(&self) -> Arc<Pipeline> {
+        self.pipeline.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Another policy from now on.
+    pub fn set_pipeline(&self, pipeline: Pipeline) {
+        let mut held = self.pipeline.write().unwrap_or_else(PoisonError::into_inner);
+        *held = Arc::new(pipeline);
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.parts.clock.now()
+    }
+
+    pub async fn world(&self) -> Result<World, PromotionError> {
+        Ok(self.store.load().await?.world)
+    }
+
+    /// Promotions and rollbacks of an environment, newest first, before a generation.
+    pub async fn past(
+        &self,
+        environment: &str,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<Done>, PromotionError> {
+        let prefix = keys::done_of(environment);
+        let before = before.map(|it| keys::done(environment, it));
+        let records = &self.store.records;
+        let found = records.list(&prefix, before.as_deref(), true, limit.min(MAX_PAGE)).await?;
+        found.iter().map(decode).collect()
+    }
+
+    /// The signed summary of a promotion: a DSSE envelope.
+    pub async fn summary(
+        &self,
+        environment: &str,
+        generation: u64,
+    ) -> Result<Option<Vec<u8>>, PromotionError> {
+        let stored = self.store.records.get(&keys::summary(environment, generation)).await?;
+        Ok(stored.map(|it| it.value.to_vec()))
+    }
+
+    /// Who rejected a release, if anybody did.
+    pub async fn rejection(
+        &self,
+        digest: &ContentDigest,
+    ) -> Result<Option<Verdict>, PromotionError> {
+        self.store.get(&keys::rejected(digest)).await
+    }
+
+    /// Changes that are yet to be told, oldest first.
+    pub async fn notices(&self, limit: usize) -> Result<Vec<Change>, PromotionError> {
+        let records = &self.store.records;
+        let found = records.list(keys::NOTICES, None, false, limit.min(MAX_PAGE)).await?;
+        found.iter().map(decode).collect()
+    }
+
+    /// It was told, or is told to nobody.
+    pub async fn told(&self, change: u64) -> Result<(), PromotionError> {
+        self.store.records.write(vec![store::delete(keys::notice(change))]).await?;
+        Ok(())
+    }
+
+    async fn release(&self, name: &ReleaseName) -> Result<Known, PromotionError> {
+        let found = self.parts.releases.find(name).await.map_err(asked("the list of releases"))?;
+        found.ok_or_else(|| PromotionError::NoRelease(name.clone()))
+    }
+
+    async fn facts(
+        &self,
+        release: Known,
+        environment: &Environment,
+        now: Timestamp,
+    ) -> Result<Facts, PromotionError> {
+        let bundles = self.parts.releases.bundles(&release).await;
+        let (bundles, recorded) = bundles.map_err(asked("what was signed about the release"))?;
+        let tests = match environment.demands.tests {
+            true => self.parts.tests.ask(&release).await.map_err(asked("the gate of tests"))?,
+            false => super::facts::Tests::Undecided("nobody asked".to_owned()),
+        };
+        Ok(Facts::verify(release, &bundles, self.parts.keys.as_ref(), tests, (recorded, now)))
+    }
+
+    /// What is kept for ever about a digest in these environments.
+    async fn record<'a>(
+        &self,
+        digest: &ContentDigest,
+        environments: impl Iterator<Item = &'a String>,
+    ) -> Result<Record, PromotionError> {
+        let mut rolled_back = BTreeMap::new();
+        for name in environments {
+            let verdict: Option<Verdict> = self.store.get(&keys::rolled_back(name, digest)).await?;
+            rolled_back.extend(verdict.map(|it| (name.clone(), it)));
+        }
+        Ok(Record { rejected: self.rejection(digest).await?, rolled_back })
+    }
+
+    /// Changes the world until nobody was faster.
+    async fn change<T>(
+        &self,
+        step: impl Fn(&mut World, Timestamp) -> Result<(Change, T), Refusal>,
+        writes: impl Fn(&T) -> Result<Vec<kiln_cas::records::Write>, PromotionError>,
+    ) -> Result<(Change, T), PromotionError> {
+        for _ in 0..MAX_ATTEMPTS {
+            let loaded = self.store.load().await?;
+            let mut world = loaded.world.clone();
+            let (change, made) = step(&mut world, self.now())?;
+            let changes = std::slice::from_ref(&change);
+            if self.store.commit(&loaded, &world, changes, writes(&made)?).await? {
+                return Ok((change, made));
+            }
+        }
+        Err(PromotionError::Restless)
+    }
+}
+
+fn asked(what: &'static str) -> impl FnOnce(PartError) -> PromotionError {
+    move |source| PromotionError::Part { what, source }
+}
+
+fn environment<'a>(pipeline: &'a Pipeline, name: &str) -> Result<&'a Environment, PromotionError> {
+    let found = pipeline.environments.get(name);
+    Ok(found.ok_or_else(|| Refusal::NoEnvironment(name.to_owned()))?)
+}

@@ -1,0 +1,282 @@
+//! One promotion, from what was asked to what was done.
+
+use kiln_cas::records::{Expect, Write};
+use serde::{Deserialize, Serialize};
+
+use super::store::{delete, must_be_absent, put};
+use super::{Done, Keeper, Loaded, MAX_ATTEMPTS, PromotionError, asked, environment, keys};
+use crate::promotion::acts;
+use crate::promotion::decision::{Checked, Decision, Question, Record, Standing, decide};
+use crate::promotion::facts::{Facts, Known};
+use crate::promotion::pipeline::{Environment, Pipeline};
+use crate::promotion::summary::Summary;
+use crate::promotion::world::{Actor, Placed, Waiting, World};
+use crate::releases::ReleaseName;
+use crate::timestamp::Timestamp;
+
+/// Seconds beyond the time of its checks after which somebody else may run them.
+const SLACK: i64 = 60;
+
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ask {
+    pub environment: String,
+    pub release: ReleaseName,
+    pub by: Actor,
+    pub reason: String,
+    /// Although it was rolled back there.
+    pub again: bool,
+    /// Seconds that it may wait, if it cannot be done at once.
+    pub wait: Option<i64>,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Outcome {
+    Promoted {
+        placed: Placed,
+        decision: Decision,
+    },
+    /// It stands there.
+    Already {
+        placed: Placed,
+    },
+    /// It is done as soon as it may be.
+    Waits {
+        decision: Decision,
+        until: Timestamp,
+    },
+    /// It cannot be done now.
+    NotNow {
+        decision: Decision,
+    },
+    Refused {
+        decision: Decision,
+    },
+}
+
+/// What was looked at for one decision.
+struct Looked {
+    loaded: Loaded,
+    facts: Facts,
+    record: Record,
+    now: Timestamp,
+}
+
+impl Keeper {
+    /// What a promotion would meet, as of now. Checks are not run, and nothing is changed.
+    pub async fn judge(&self, ask: &Ask) -> Result<Outcome, PromotionError> {
+        let pipeline = self.pipeline();
+        let environment = environment(&pipeline, &ask.environment)?;
+        let release = self.release(&ask.release).await?;
+        let looked = self.look(environment, release).await?;
+        if let Some(placed) = already(&looked, &ask.environment) {
+            return Ok(Outcome::Already { placed });
+        }
+        let decision = decision(&pipeline, environment, &looked, None, ask);
+        Ok(match decision.standing() {
+            Standing::Refused => Outcome::Refused { decision },
+            Standing::Met | Standing::Waits => Outcome::NotNow { decision },
+        })
+    }
+
+    /// Promotes a release, or says everything that stands in the way.
+    pub async fn promote(&self, ask: &Ask) -> Result<Outcome, PromotionError> {
+        let pipeline = self.pipeline();
+        let environment = environment(&pipeline, &ask.environment)?;
+        let mut checked: Option<Vec<Checked>> = None;
+        let mut digest = None;
+        for _ in 0..MAX_ATTEMPTS {
+            let release = self.release(&ask.release).await?;
+            // What a name means is looked up each time; what was checked is one content.
+            if digest.as_ref().is_some_and(|it| *it != release.digest) {
+                checked = None;
+            }
+            digest = Some(release.digest.clone());
+            let looked = self.look(environment, release).await?;
+            if let Some(placed) = already(&looked, &ask.environment) {
+                return Ok(Outcome::Already { placed });
+            }
+            let decision = decision(&pipeline, environment, &looked, checked.as_deref(), ask);
+            match decision.standing() {
+                Standing::Refused => return Ok(Outcome::Refused { decision }),
+                Standing::Waits if checked.is_none() && decision.is_met_but_for_checks() => {
+                    if !self.claim(&looked, environment).await? {
+                        continue;
+                    }
+                    checked = Some(self.run_checks(environment, &looked.facts.release).await);
+                }
+                Standing::Waits => {
+                    if let Some(outcome) = self.let_wait(&looked, ask, decision).await? {
+                        return Ok(outcome);
+                    }
+                }
+                Standing::Met => {
+                    let decided = (&*pipeline, environment, &decision);
+                    if let Some(placed) = self.place(&looked, decided, ask).await? {
+                        return Ok(Outcome::Promoted { placed, decision });
+                    }
+                }
+            }
+        }
+        Err(PromotionError::Restless)
+    }
+
+    async fn look(
+        &self,
+        environment: &Environment,
+        release: Known,
+    ) -> Result<Looked, PromotionError> {
+        // The world is read first: what changes after that is noticed when it is written.
+        let loaded = self.store.load().await?;
+        let names = environment.after.iter().chain([&environment.name]);
+        let record = self.record(&release.digest, names).await?;
+        let now = self.now();
+        let facts = self.facts(release, environment, now).await?;
+        Ok(Looked { loaded, facts, record, now })
+    }
+
+    async fn run_checks(&self, environment: &Environment, release: &Known) -> Vec<Checked> {
+        let mut checked = Vec::with_capacity(environment.checks.len());
+        for check in &environment.checks {
+            checked.push(self.parts.checks.run(check, release, &environment.name).await);
+        }
+        checked
+    }
+
+    /// Of a promotion that waits, one frontend runs the checks. `false`: look again.
+    async fn claim(
+        &self,
+        looked: &Looked,
+        environment: &Environment,
+    ) -> Result<bool, PromotionError> {
+        let mut world = looked.loaded.world.clone();
+        let digest = &looked.facts.release.digest;
+        let fits = |it: &&mut Waiting| it.environment == environment.name && it.digest == *digest;
+        let Some(waiting) = world.waiting.iter_mut().find(fits) else { return Ok(true) };
+        let timeouts = environment.checks.iter().map(|it| it.timeout).sum::<u64>();
+        let timeouts = i64::try_from(timeouts).unwrap_or(i64::MAX);
+        waiting.busy = Some(looked.now.plus(timeouts.saturating_add(SLACK)));
+        self.store.commit(&looked.loaded, &world, &[], Vec::new()).await
+    }
+
+    /// `None`: somebody was faster.
+    async fn let_wait(
+        &self,
+        looked: &Looked,
+        ask: &Ask,
+        decision: Decision,
+    ) -> Result<Option<Outcome>, PromotionError> {
+        let Some(lasts) = ask.wait else { return Ok(Some(Outcome::NotNow { decision })) };
+        let release = &looked.facts.release;
+        let until = looked.now.plus(lasts.max(0));
+        let waiting = Waiting {
+            environment: ask.environment.clone(),
+            release: release.name.clone(),
+            digest: release.digest.clone(),
+            by: ask.by.clone(),
+            at: looked.now,
+            until,
+            reason: ask.reason.clone(),
+            again: ask.again,
+            busy: None,
+        };
+        let mut world = looked.loaded.world.clone();
+        let same = |it: &&Waiting| {
+            it.environment == waiting.environment
+                && (&it.digest, &it.by, it.again) == (&waiting.digest, &waiting.by, waiting.again)
+        };
+        if let Some(until) = world.waiting.iter().find(same).map(|it| it.until) {
+            return Ok(Some(Outcome::Waits { decision, until }));
+        }
+        let change = acts::wait(&mut world, waiting, looked.now)?;
+        let done = self.store.commit(&looked.loaded, &world, &[change], Vec::new()).await?;
+        Ok(done.then_some(Outcome::Waits { decision, until }))
+    }
+
+    /// Writes pointer, reasons, summary, audit log and notice in one step, unless something that was looked at is not
+    /// so any more. `None`: look again.
+    async fn place(
+        &self,
+        looked: &Looked,
+        (pipeline, environment, decision): (&Pipeline, &Environment, &Decision),
+        ask: &Ask,
+    ) -> Result<Option<Placed>, PromotionError> {
+        let (release, before) = (&looked.facts.release, &looked.loaded.world);
+        let mut world: World = before.clone();
+        let why = (ask.reason.as_str(), looked.now);
+        let (placed, change) = acts::place(&mut world, &ask.environment, release, &ask.by, why);
+        let approvals = before.approvals_of(&ask.environment, &release.digest).cloned().collect();
+        let done = Done {
+            placed: placed.clone(),
+            by: ask.by.clone(),
+            reason: ask.reason.clone(),
+            before: before.current(&ask.environment).cloned(),
+            decision: Some(decision.clone()),
+            approvals,
+            policy: pipeline.digest.clone(),
+        };
+        let key = keys::done(&ask.environment, placed.generation);
+        let mut writes = vec![put(key, Expect::Absent, &done)?];
+        writes.push(must_be_absent(keys::rejected(&release.digest)));
+        for before in &environment.after {
+            writes.push(must_be_absent(keys::rolled_back(before, &release.digest)));
+        }
+        let here = keys::rolled_back(&ask.environment, &release.digest);
+        writes.push(match looked.record.rolled_back.contains_key(&ask.environment) {
+            true => delete(here),
+            false => must_be_absent(here),
+        });
+        writes.extend(self.summarise(looked, (pipeline, environment, decision), &placed).await?);
+        let done = self.store.commit(&looked.loaded, &world, &[change], writes).await?;
+        Ok(done.then_some(placed))
+    }
+
+    async fn summarise(
+        &self,
+        looked: &Looked,
+        (pipeline, environment, decision): (&Pipeline, &Environment, &Decision),
+        placed: &Placed,
+    ) -> Result<Option<Write>, PromotionError> {
+        let Some(signer) = &self.parts.summaries else { return Ok(None) };
+        let summary = Summary {
+            verifier: &signer.verifier(),
+            pipeline,
+            environment: &environment.name,
+            facts: &looked.facts,
+            decision,
+            generation: placed.generation,
+            now: looked.now,
+        };
+        let signed = signer.sign(summary.statement()?).await;
+        let signed = signed.map_err(asked("the signer of summaries"))?;
+        let key = keys::summary(&environment.name, placed.generation);
+        Ok(Some(Write { key, expect: Expect::Absent, value: Some(signed.into()) }))
+    }
+}
+
+fn already(looked: &Looked, environment: &str) -> Option<Placed> {
+    let current = looked.loaded.world.current(environment)?;
+    (current.digest == looked.facts.release.digest).then(|| current.clone())
+}
+
+fn decision(
+    pipeline: &Pipeline,
+    environment: &Environment,
+    looked: &Looked,
+    checked: Option<&[Checked]>,
+    ask: &Ask,
+) -> Decision {
+    decide(&Question {
+        pipeline,
+        world: &looked.loaded.world,
+        environment,
+        facts: &looked.facts,
+        record: &looked.record,
+        checked,
+        by: &ask.by,
+        again: ask.again,
+        now: looked.now,
+    })
+}

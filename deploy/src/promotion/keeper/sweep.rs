@@ -1,0 +1,150 @@
+//! What happens by itself: promotions that waited and may go on, and environments that take what passed those before.
+
+use std::sync::PoisonError;
+
+use super::promote::{Ask, Outcome};
+use super::{Keeper, PromotionError, Refused};
+use crate::oci::ContentDigest;
+use crate::promotion::acts;
+use crate::promotion::decision::{Decision, Reason};
+use crate::promotion::world::{Actor, Waiting, World};
+use crate::releases::ReleaseName;
+use crate::timestamp::Timestamp;
+
+/// Who it is that does so.
+const AUTOMATION: &str = "kiln";
+/// Seconds after which what was refused is looked at again.
+const REFUSED: i64 = 600;
+/// Reasons that are repeated where something is given up.
+const MAX_TOLD: usize = 8;
+
+impl Keeper {
+    /// Looks once at everything that may happen by itself. Any frontend may do so, and several at once. One that cannot be
+    /// looked at does not hold up the others.
+    pub async fn sweep(&self) -> Result<(), PromotionError> {
+        let world = self.world().await?;
+        let mut failed = None;
+        for waiting in &world.waiting {
+            failed = self.go_on(waiting).await.err().or(failed);
+        }
+        for (ask, digest) in self.automatic(&self.world().await?) {
+            failed = self.take(&ask, digest).await.err().or(failed);
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Promotes what arrived, unless it was refused a short while ago: its checks are not run again and again.
+    async fn take(&self, ask: &Ask, digest: ContentDigest) -> Result<(), PromotionError> {
+        let outcome = self.promote(ask).await?;
+        if !matches!(outcome, Outcome::Refused { .. }) {
+            return Ok(());
+        }
+        let (policy, until) = (self.pipeline().digest.clone(), self.now().plus(REFUSED));
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.insert(ask.environment.clone(), Refused { digest, policy, until });
+        Ok(())
+    }
+
+    fn was_refused(&self, environment: &str, digest: &ContentDigest) -> bool {
+        let (policy, now) = (self.pipeline().digest.clone(), self.now());
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused
+            .get(environment)
+            .is_some_and(|it| it.digest == *digest && it.policy == policy && now < it.until)
+    }
+
+    /// What environments that take releases by themselves would take now.
+    fn automatic(&self, world: &World) -> Vec<(Ask, ContentDigest)> {
+        let pipeline = self.pipeline();
+        let environments = pipeline.order.iter().filter_map(|it| pipeline.environments.get(it));
+        let takes = environments.filter(|it| {
+            it.automatic && !world.waiting.iter().any(|waiting| waiting.environment == it.name)
+        });
+        takes
+            .filter_map(|it| {
+                let (release, digest) = arrived(world, &it.after)?;
+                if self.was_refused(&it.name, &digest) {
+                    return None;
+                }
+                let ask = Ask {
+                    environment: it.name.clone(),
+                    release,
+                    by: Actor { name: AUTOMATION.to_owned(), automation: true },
+                    reason: format!("it passed {}", it.after.join(" and ")),
+                    again: false,
+                    wait: None,
+                };
+                Some((ask, digest))
+            })
+            .collect()
+    }
+
+    async fn go_on(&self, waiting: &Waiting) -> Result<(), PromotionError> {
+        let now = self.now();
+        if waiting.busy.is_some_and(|until| now < until) {
+            return Ok(());
+        }
+        let why = match self.ended(waiting, now).await? {
+            Some(why) => why,
+            None => return Ok(()),
+        };
+        let by = Actor { name: AUTOMATION.to_owned(), automation: true };
+        let step = |world: &mut World, now| {
+            let (environment, digest) = (&waiting.environment, &waiting.digest);
+            let gave_up = acts::give_up(world, environment, digest, &by, (&why, now));
+            // Somebody else was faster: then there is nothing to note.
+            gave_up.map(|it| (it, ())).ok_or(acts::Refusal::Current(waiting.release.clone()))
+        };
+        match self.change(step, |()| Ok(Vec::new())).await {
+            Ok(_) | Err(PromotionError::Refused(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Promotes it if that may be; else why it is to wait no more, or `None`: it waits on.
+    async fn ended(
+        &self,
+        waiting: &Waiting,
+        now: Timestamp,
+    ) -> Result<Option<String>, PromotionError> {
+        if now >= waiting.until {
+            return Ok(Some(format!("it waited until {}", waiting.until)));
+        }
+        let release = self.release(&waiting.release).await;
+        match release {
+            Err(PromotionError::NoRelease(_)) => return Ok(Some("it is gone".to_owned())),
+            Ok(release) if release.digest != waiting.digest => {
+                return Ok(Some("its name stands for something else".to_owned()));
+            }
+            other => drop(other?),
+        }
+        let ask = Ask {
+            environment: waiting.environment.clone(),
+            release: waiting.release.clone(),
+            by: waiting.by.clone(),
+            reason: waiting.reason.clone(),
+            again: waiting.again,
+            wait: None,
+        };
+        match self.promote(&ask).await {
+            Ok(Outcome::Refused { decision }) => Ok(Some(obstacles(&decision))),
+            Ok(Outcome::Already { .. }) => Ok(Some("it stands there".to_owned())),
+            Ok(_) => Ok(None),
+            Err(PromotionError::Refused(refusal)) => Ok(Some(refusal.to_string())),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The release that stands in all of them.
+fn arrived(world: &World, after: &[String]) -> Option<(ReleaseName, ContentDigest)> {
+    let mut current = after.iter().map(|it| world.current(it));
+    let first = current.next()??;
+    let same = current.all(|it| it.is_some_and(|it| it.digest == first.digest));
+    same.then(|| (first.release.clone(), first.digest.clone()))
+}
+
+fn obstacles(decision: &Decision) -> String {
+    let texts = decision.obstacles().map(|it: &Reason| it.text.as_str());
+    texts.take(MAX_TOLD).collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,175 @@
+//! Tables of a TOML document, read key by key. What is wrong is told with its line and column, and a key that nobody
+//! knows with the one that is spelled most alike.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// How alike two words have to be for one to be meant by the other.
+const LIKENESS: f64 = 0.7;
+/// Characters of what was found that a message repeats.
+const SHOWN: usize = 100;
+
+/// What is wrong with a document, and where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}, column {column}: {message}")]
+pub struct TableError {
+    pub line: usize,
+    pub column: usize,
+    pub message: String,
+}
+
+/// A table with what is needed to say where something of it stands.
+#[derive(Clone)]
+pub struct Fields<'a> {
+    text: &'a str,
+    /// As a user writes it: `environments.prod`; empty at the top.
+    path: String,
+    span: Range<usize>,
+    table: &'a DeTable<'a>,
+}
+
+/// A value with its place.
+pub struct Field<'a> {
+    text: &'a str,
+    path: String,
+    value: &'a Spanned<DeValue<'a>>,
+}
+
+pub fn error_at(text: &str, at: usize, message: String) -> TableError {
+    let before = text.get(..at.min(text.len())).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    TableError { line, column, message }
+}
+
+/// The known word that `word` was probably meant to be.
+pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+    known
+        .into_iter()
+        .map(|it| (strsim::jaro_winkler(word, it), it))
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .filter(|(likeness, _)| *likeness > LIKENESS)
+        .map(|(_, it)| it)
+}
+
+fn shown(text: &str) -> String {
+    text.chars().take(SHOWN).collect()
+}
+
+impl<'a> Fields<'a> {
+    pub fn top(text: &'a str, table: &'a Spanned<DeTable<'a>>) -> Self {
+        Self { text, path: String::new(), span: table.span(), table: table.get_ref() }
+    }
+
+    fn path_of(&self, key: &str) -> String {
+        if self.path.is_empty() { shown(key) } else { format!("{}.{}", self.path, shown(key)) }
+    }
+
+    /// Refuses keys that are not among these.
+    pub fn only(&self, known: &[&str]) -> Result<(), TableError> {
+        let unknown = |(key, _): &(&Spanned<_>, _)| {
+            let key: &std::borrow::Cow<'_, str> = key.get_ref();
+            !known.contains(&&**key)
+        };
+        let Some((key, _)) = self.table.iter().find(unknown) else { return Ok(()) };
+        let hint = match nearest(key.get_ref(), known.iter().copied()) {
+            Some(near) => format!("did you mean {near}?"),
+            None => format!("known are {}", known.join(", ")),
+        };
+        let message = format!("{}: unknown key; {hint}", self.path_of(key.get_ref()));
+        Err(error_at(self.text, key.span().start, message))
+    }
+
+    pub fn get(&self, key: &str) -> Option<Field<'a>> {
+        let (_, value) = self.table.iter().find(|(name, _)| name.get_ref() == key)?;
+        Some(Field { text: self.text, path: self.path_of(key), value })
+    }
+
+    pub fn need(&self, key: &str) -> Result<Field<'a>, TableError> {
+        self.get(key).ok_or_else(|| self.error(format!("{key} is missing")))
+    }
+
+    /// The keys with what they stand for; at most `most`.
+    pub fn entries(&self, most: usize) -> Result<Vec<(String, Field<'a>)>, TableError> {
+        if self.table.len() > most {
+            return Err(self.error(format!("{} entries; at most {most} are", self.table.len())));
+        }
+        let field = |(key, value): (&'a Spanned<_>, &'a Spanned<DeValue<'a>>)| {
+            let name: &std::borrow::Cow<'_, str> = key.get_ref();
+            let field = Field { text: self.text, path: self.path_of(name), value };
+            (name.to_string(), field)
+        };
+        Ok(self.table.iter().map(field).collect())
+    }
+
+    pub fn error(&self, message: String) -> TableError {
+        let message =
+            if self.path.is_empty() { message } else { format!("{}: {message}", self.path) };
+        error_at(self.text, self.span.start, message)
+    }
+}
+
+impl<'a> Field<'a> {
+    pub fn error(&self, message: &str) -> TableError {
+        error_at(self.text, self.value.span().start, format!("{}: {message}", self.path))
+    }
+
+    fn expected(&self, what: &str) -> TableError {
+        self.error(&format!("expected {what}, found {}", self.value.get_ref().type_str()))
+    }
+
+    pub fn text(&self) -> Result<&'a str, TableError> {
+        self.value.get_ref().as_str().ok_or_else(|| self.expected("text in quotes"))
+    }
+
+    pub fn flag(&self) -> Result<bool, TableError> {
+        self.value.get_ref().as_bool().ok_or_else(|| self.expected("true or false"))
+    }
+
+    /// A whole number of this range.
+    pub fn number(&self, range: std::ops::RangeInclusive<u64>) -> Result<u64, TableError> {
+        let expected = format!("a whole number from {} to {}", range.start(), range.end());
+        let number = self.value.get_ref().as_integer().ok_or_else(|| self.expected(&expected))?;
+        let read = u64::from_str_radix(number.as_str(), number.radix()).ok();
+        let wrong = || self.error(&format!("expected {expected}"));
+        read.filter(|it| range.contains(it)).ok_or_else(wrong)
+    }
+
+    pub fn list(&self, most: usize) -> Result<Vec<Field<'a>>, TableError> {
+        let list = self.value.get_ref().as_array().ok_or_else(|| self.expected("a list"))?;
+        if list.len() > most {
+            return Err(self.error(&format!("{} entries; at most {most} are", list.len())));
+        }
+        let field = |(index, value)| Field {
+            text: self.text,
+            path: format!("{}[{index}]", self.path),
+            value,
+        };
+        Ok(list.iter().enumerate().map(field).collect())
+    }
+
+    pub fn texts(&self, most: usize) -> Result<Vec<String>, TableError> {
+        self.list(most)?.iter().map(|it| it.text().map(str::to_owned)).collect()
+    }
+
+    pub fn fields(&self) -> Result<Fields<'a>, TableError> {
+        let table = self.value.get_ref().as_table().ok_or_else(|| self.expected("a table"))?;
+        Ok(Fields { text: self.text, path: self.path.clone(), span: self.value.span(), table })
+    }
+
+    /// What `T` makes of a text.
+    pub fn parsed<T, E: std::error::Error + 'static>(
+        &self,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Result<T, TableError> {
+        parse(self.text()?).map_err(|it| self.error(&kiln_net::causes::chain(&it).to_string()))
+    }
+}
+
+/// Where each key of a table stands, for errors that show only when all of it was read.
+pub fn places(fields: &Fields<'_>) -> BTreeMap<String, usize> {
+    fields.table.iter().map(|(key, _)| (key.get_ref().to_string(), key.span().start)).collect()
+}
