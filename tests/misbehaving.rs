@@ -69,7 +69,8 @@ async fn outputs_over_a_quota_are_an_outcome_and_what_is_cached_is_served() {
     let first = run(&actions[0]).await.expect("an answer");
     assert_eq!((exit(&first), code(&first)), (0, 0), "{}", first.message);
     let metadata = first.result.unwrap().execution_metadata.unwrap();
-    assert_eq!(metadata.auxiliary_metadata, [], "what is said to the scheduler stays there");
+    let told: Vec<_> = metadata.auxiliary_metadata.iter().map(|it| it.type_url.as_str()).collect();
+    assert_eq!(told, [kiln_protos::worker::SANDBOXED], "what is said to the scheduler stays there");
     let second = run(&actions[1]).await.expect("an answer");
     let result = second.result.clone().unwrap_or_default();
     assert_eq!((result.exit_code, code(&second)), (1, 0), "{second:?}");

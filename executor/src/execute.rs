@@ -20,6 +20,7 @@ use crate::failure::Failure;
 use crate::hermeticity::{self, Rerun};
 use crate::images::{Image, Images, Problem};
 use crate::input_root::{InputRoot, InputRoots};
+use crate::isolation;
 use crate::lease_blobs::LeaseBlobs;
 use crate::outputs::{self, Collected, OutputError, OutputSpec, Patience};
 use crate::persistent::{Answer, Job, Kept, Subject, Tools, Unfit};
@@ -86,7 +87,8 @@ impl Executor {
             streams::keep(chunks, &self.spool_dir, action.function, kept, reporter),
         );
         timeline.run_end = SystemTime::now();
-        let Answer { finished, tool: _tool } = finished?;
+        let Answer { finished, tool } = finished?;
+        let isolation = isolation::report(&fetched.command, runner.capabilities(), tool.is_some());
         let applied = rerun.map(|_| hermeticity::applied(&finished.not_changed));
         let streams = streams.map_err(|error| Failure::io("keep stdout and stderr", error))?;
 
@@ -100,6 +102,7 @@ impl Executor {
         let mut response = response::assemble(result, verdict, &timeline, timeline.upload_end);
         let metadata = response.result.as_mut().and_then(|it| it.execution_metadata.as_mut());
         if let Some(metadata) = metadata {
+            metadata.auxiliary_metadata.push(isolation);
             metadata.auxiliary_metadata.extend(applied);
             metadata.auxiliary_metadata.extend(response::stored(stored));
         }

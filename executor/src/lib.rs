@@ -15,6 +15,7 @@ mod health;
 mod hermeticity;
 pub mod images;
 pub mod input_root;
+mod isolation;
 mod keyed_lock;
 pub mod lease_blobs;
 pub mod outputs;

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::WorkerConfig;
 use crate::failure::Failure;
 use crate::sandbox::{
-    CommandSpec, Finished, OutputStream, SandboxError, Slot, SlotConfig, UpperDir,
+    Capabilities,     CommandSpec, Finished, OutputStream, SandboxError, Slot, SlotConfig, UpperDir,
 };
 
 /// Runs one command at a time.
@@ -24,6 +24,11 @@ pub trait Runner: Send + 'static {
         output: mpsc::Sender<(OutputStream, Bytes)>,
         cancel: CancellationToken,
     ) -> Result<Finished, Failure>;
+
+    /// What keeps a command apart here; `None`: nothing does.
+    fn capabilities(&self) -> Option<&Capabilities> {
+        None
+    }
 
     /// Ends the processes of this runner.
     async fn stop(self: Box<Self>);
@@ -134,6 +139,10 @@ impl Runner for Slot {
             SandboxError::CommandTooLarge { .. } => Failure::InvalidAction(error.to_string()),
             other => Failure::Infrastructure(other.into()),
         })
+    }
+
+    fn capabilities(&self) -> Option<&Capabilities> {
+        Some(Slot::capabilities(self))
     }
 
     async fn stop(self: Box<Self>) {

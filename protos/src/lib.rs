@@ -19,6 +19,15 @@ pub mod worker {
 
     /// How [`Stored`] is named in an `Any`.
     pub const STORED: &str = "type.googleapis.com/kiln.worker.v1.Stored";
+
+    /// How [`Sandboxed`] is named in an `Any`.
+    pub const SANDBOXED: &str = "type.googleapis.com/kiln.worker.v1.Sandboxed";
+}
+
+/// Records of executions (`proto/kiln/executions/v1`).
+pub mod executions {
+    #![allow(clippy::all, missing_docs)]
+    include!("generated/kiln.executions.v1.rs");
 }
 
 /// Finished executions as events and records (`proto/kiln/events/v1`).

@@ -23,7 +23,11 @@ fn generate(proto: &Path, out: &Path) {
     let builder = || tonic_prost_build::configure().bytes(".").out_dir(out);
     builder().compile_fds(descriptors).unwrap();
     // On its own, because it uses the messages of the others.
-    let users = ["kiln/queue/v1/queue.proto", "kiln/hermeticity/v1/hermeticity.proto"];
+    let users = [
+        "kiln/queue/v1/queue.proto",
+        "kiln/hermeticity/v1/hermeticity.proto",
+        "kiln/executions/v1/executions.proto",
+    ];
     let descriptors = protox::compile(users, [proto]).unwrap();
     builder().extern_path(".kiln.events.v1", "crate::events").compile_fds(descriptors).unwrap();
     let published = [

@@ -205,6 +205,124 @@ pub struct Stored {
     #[prost(uint64, tag = "1")]
     pub bytes: u64,
 }
+/// How the action was kept apart. In ExecutedActionMetadata.auxiliary_metadata, where it stays. It counts in what a
+/// worker answered to this server; whoever writes results may write anything there.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Sandboxed {
+    #[prost(enumeration = "sandboxed::Root", tag = "1")]
+    pub root: i32,
+    /// SHA-256 of the image's manifest or index, in hexadecimal digits; empty without one.
+    #[prost(string, tag = "2")]
+    pub image: ::prost::alloc::string::String,
+    /// What was enforced.
+    #[prost(enumeration = "sandboxed::Mechanism", repeated, tag = "3")]
+    pub enforced: ::prost::alloc::vec::Vec<i32>,
+}
+/// Nested message and enum types in `Sandboxed`.
+pub mod sandboxed {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Root {
+        Unspecified = 0,
+        /// It saw its inputs alone.
+        Inputs = 1,
+        /// A container image.
+        Image = 2,
+        /// The machine's own programs and libraries.
+        Host = 3,
+    }
+    impl Root {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "ROOT_UNSPECIFIED",
+                Self::Inputs => "ROOT_INPUTS",
+                Self::Image => "ROOT_IMAGE",
+                Self::Host => "ROOT_HOST",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "ROOT_UNSPECIFIED" => Some(Self::Unspecified),
+                "ROOT_INPUTS" => Some(Self::Inputs),
+                "ROOT_IMAGE" => Some(Self::Image),
+                "ROOT_HOST" => Some(Self::Host),
+                _ => None,
+            }
+        }
+    }
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Mechanism {
+        Unspecified = 0,
+        Processes = 1,
+        Mounts = 2,
+        NoNetwork = 3,
+        User = 4,
+        SystemCalls = 5,
+        Memory = 6,
+        ProcessCount = 7,
+        Cpu = 8,
+    }
+    impl Mechanism {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "MECHANISM_UNSPECIFIED",
+                Self::Processes => "MECHANISM_PROCESSES",
+                Self::Mounts => "MECHANISM_MOUNTS",
+                Self::NoNetwork => "MECHANISM_NO_NETWORK",
+                Self::User => "MECHANISM_USER",
+                Self::SystemCalls => "MECHANISM_SYSTEM_CALLS",
+                Self::Memory => "MECHANISM_MEMORY",
+                Self::ProcessCount => "MECHANISM_PROCESS_COUNT",
+                Self::Cpu => "MECHANISM_CPU",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "MECHANISM_UNSPECIFIED" => Some(Self::Unspecified),
+                "MECHANISM_PROCESSES" => Some(Self::Processes),
+                "MECHANISM_MOUNTS" => Some(Self::Mounts),
+                "MECHANISM_NO_NETWORK" => Some(Self::NoNetwork),
+                "MECHANISM_USER" => Some(Self::User),
+                "MECHANISM_SYSTEM_CALLS" => Some(Self::SystemCalls),
+                "MECHANISM_MEMORY" => Some(Self::Memory),
+                "MECHANISM_PROCESS_COUNT" => Some(Self::ProcessCount),
+                "MECHANISM_CPU" => Some(Self::Cpu),
+                _ => None,
+            }
+        }
+    }
+}
 /// The action did not run to an end that says anything about the action.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WorkerFailure {

@@ -1,0 +1,46 @@
+//! How an action was kept apart, for whoever asks later where its outputs came from.
+
+use kiln_protos::protobuf::Any;
+use kiln_protos::worker::sandboxed::{Mechanism, Root};
+use kiln_protos::worker::{SANDBOXED, Sandboxed};
+use prost::Message;
+
+use crate::command::Prepared;
+use crate::sandbox::{Capabilities, CommandSpec, RootFs};
+
+/// What is said of an action that ran. `capabilities`: of what it ran in. `by_tool`: a tool that stays answered.
+pub fn report(ran: &Prepared, capabilities: Option<&Capabilities>, by_tool: bool) -> Any {
+    let image = ran.image.as_ref().map(|it| it.digest.clone()).unwrap_or_default();
+    let enforced = capabilities.map_or_else(Vec::new, |it| enforced(&ran.spec, it, by_tool));
+    let told = Sandboxed {
+        root: root(&ran.spec.root).into(),
+        image,
+        enforced: enforced.into_iter().map(i32::from).collect(),
+    };
+    Any { type_url: SANDBOXED.to_owned(), value: told.encode_to_vec() }
+}
+
+fn root(root: &RootFs) -> Root {
+    match root {
+        RootFs::Host => Root::Host,
+        RootFs::Directory(_) => Root::Image,
+        RootFs::Empty | RootFs::Inputs => Root::Inputs,
+    }
+}
+
+/// Where there is no user namespace each slot has a user of its own. A tool that stays has done other work
+/// before, so that what it answers is not a process's own.
+fn enforced(spec: &CommandSpec, capabilities: &Capabilities, by_tool: bool) -> Vec<Mechanism> {
+    let lacks = |what: &str| capabilities.not_enforced().iter().any(|it| it.starts_with(what));
+    let all = [
+        (Mechanism::Processes, !by_tool),
+        (Mechanism::Mounts, true),
+        (Mechanism::NoNetwork, !spec.network),
+        (Mechanism::User, true),
+        (Mechanism::SystemCalls, true),
+        (Mechanism::Memory, !lacks("memory limit")),
+        (Mechanism::ProcessCount, !lacks("process limit")),
+        (Mechanism::Cpu, !lacks("cpu limit")),
+    ];
+    all.into_iter().filter(|(_, is)| *is).map(|(mechanism, _)| mechanism).collect()
+}
