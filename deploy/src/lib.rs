@@ -3,6 +3,7 @@
 
 pub mod audit;
 mod encoding;
+pub mod executions;
 pub mod json;
 pub mod oci;
 pub mod promotion;

@@ -5,6 +5,8 @@
 //! Content says nothing of who made it: two actions may leave the same bytes, and a source may hold what
 //! an action elsewhere left. Of the records that left some content one counts if it ended before the consumer
 //! began; one that the invocation used is preferred, then one that left it at the path where it is consumed, then the latest.
+//! Clocks jump, and those of several frontends differ: where nobody made it before, one counts that the invocation itself
+//! used and that left it at that very path.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -24,6 +26,11 @@ pub trait Archive {
 
     /// Whether the invocation ran this action, or was answered with its result.
     fn is_used(&self, record: &ActionRecord) -> bool;
+
+    /// Executions of about that time that are known to be recorded nowhere: what they left looks like sources.
+    fn unrecorded(&self) -> u64 {
+        0
+    }
 
     /// The files and directories in a directory; none if it is not there any more.
     fn directory(&self, directory: &Digest) -> Result<Option<Listing>, Self::Error>;
@@ -210,8 +217,17 @@ impl<'a, A: Archive> Walk<'a, A> {
                 |it: &super::record::Output| it.digest == wanted.digest && it.path == wanted.path;
             (self.archive.is_used(record), record.outputs.iter().any(here), record.finished)
         };
-        let earlier = candidates.into_iter().filter(|it| it.finished <= wanted.before);
-        earlier.max_by(|one, two| rank(one).cmp(&rank(two)).then_with(|| two.id.cmp(&one.id)))
+        let (earlier, later): (Vec<_>, Vec<_>) =
+            candidates.into_iter().partition(|it| it.finished <= wanted.before);
+        let best = |of: Vec<Arc<ActionRecord>>| {
+            of.into_iter()
+                .max_by(|one, two| rank(one).cmp(&rank(two)).then_with(|| two.id.cmp(&one.id)))
+        };
+        // Whoever consumes it did not make it before.
+        let is_its_own = |it: &Arc<ActionRecord>| {
+            matches!(rank(it), (true, true, _)) && it.started != wanted.before
+        };
+        best(earlier).or_else(|| best(later).filter(is_its_own))
     }
 
     fn add_action(&mut self, record: Arc<ActionRecord>) -> Result<(), ClosureError> {

@@ -33,9 +33,15 @@ pub struct Isolation {
     not_isolated: usize,
     host: usize,
     missing: usize,
+    unrecorded: usize,
 }
 
 impl Isolation {
+    /// So many executions are known to be recorded nowhere.
+    pub fn miss(&mut self, unrecorded: u64) {
+        self.unrecorded = usize::try_from(unrecorded).unwrap_or(usize::MAX);
+    }
+
     pub fn count(&mut self, found: &Found) {
         match found {
             Found::Source { .. } => {}
@@ -94,6 +100,7 @@ fn hindrances(closure: &Isolation) -> impl Iterator<Item = String> {
         hindrance(closure.written, "results were written by a client and not built here"),
         hindrance(closure.not_isolated, "actions ran without full isolation"),
         hindrance(closure.missing, "directories of inputs are not in the store any more"),
+        hindrance(closure.unrecorded, "executions of that time were not recorded"),
     ]
     .into_iter()
     .flatten()

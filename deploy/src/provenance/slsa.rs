@@ -141,6 +141,7 @@ pub fn provenance<A: Archive>(
         seen.count(&found);
         list.add(&Entry::of(&found)).map_err(|it| ClosureError::Sink(Box::new(it)))
     })?;
+    seen.isolation.miss(archive.unrecorded());
     let (index, index_digest) = list.finish(&closure)?;
     let level = level(&seen.isolation, request.signed_by);
     let packages = seen.packages.finish(main_package(request));

@@ -65,6 +65,21 @@ fn bytes_that_were_there_later_made_nothing_earlier() {
     assert_eq!(closure(&fake, "out/first", "f"), words(&["first", "source version.txt"]));
 }
 
+/// A clock was set back between the two, or they are of two frontends.
+#[test]
+fn clocks_that_jump_hide_no_maker_that_the_invocation_used() {
+    let mut fake = Fake::default();
+    fake.ran("make", 1_000, &[("in", "i")], &[("out/x", "x")]);
+    fake.ran("use", 20, &[("out/x", "x")], &[("out/y", "y")]);
+    assert_eq!(closure(&fake, "out/y", "y"), words(&["use", "source out/x"]));
+    fake.use_record("make");
+    assert_eq!(closure(&fake, "out/y", "y"), words(&["use", "make", "source in"]));
+    // What leaves an input as it was has not made it.
+    fake.ran("keep", 20, &[("out/z", "z")], &[("out/z", "z"), ("out/w", "w")]);
+    fake.use_record("keep");
+    assert_eq!(closure(&fake, "out/w", "w"), words(&["keep", "source out/z"]));
+}
+
 #[test]
 fn an_action_that_copies_is_not_its_own_cause() {
     let mut fake = Fake::default();

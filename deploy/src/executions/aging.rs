@@ -1,0 +1,64 @@
+//! What nobody used for too long is removed, a day's records at a time. Days are looked at again when they are too
+//! long ago; what was used since then is on a later day as well, and stays.
+
+use kiln_cas::records::{RecordsError, SharedRecords};
+use kiln_protos::executions::Aging;
+use prost::Message as _;
+
+use super::batch::{delete, split};
+use super::kept::hashes;
+use super::keys::{self, RecordId};
+use super::store::decode;
+
+/// Parts of days that one look takes up.
+const MAX_PARTS: usize = 64;
+
+/// Removes what was last used before `before`, a bounded part of it. Returns how many records went, and whether there
+/// may be more.
+pub async fn remove_old(
+    records: &SharedRecords,
+    before: u32,
+    lost_before: i64,
+) -> Result<(u64, bool), RecordsError> {
+    let parts = records.list(keys::AGES, None, false, MAX_PARTS).await?;
+    let mut removed = 0;
+    let is_old = |key: &str| keys::day_of(key).is_none_or(|it| it < before);
+    let old: Vec<_> = parts.iter().filter(|it| is_old(&it.key)).collect();
+    for part in &old {
+        let day = keys::day_of(&part.key).unwrap_or(0);
+        let aging = Aging::decode(part.value.clone()).unwrap_or_default();
+        for id in aging.ids.iter().filter_map(|it| RecordId::from_bytes(it)) {
+            removed += u64::from(remove(records, id, day).await?);
+        }
+        // The part goes last: what a crash leaves is removed by the next look.
+        let gone = aging.uses.into_iter().chain([part.key.clone()]).map(delete);
+        for writes in split(gone) {
+            records.write(writes).await?;
+        }
+    }
+    let losses = records.list(keys::LOST, None, false, MAX_PARTS).await?;
+    let end = keys::lost(lost_before, "");
+    let gone = losses.into_iter().map(|it| it.key).filter(|it| *it < end).map(delete);
+    for writes in split(gone) {
+        records.write(writes).await?;
+    }
+    Ok((removed, old.len() == MAX_PARTS))
+}
+
+/// Unless it was used after that day.
+async fn remove(records: &SharedRecords, id: RecordId, day: u32) -> Result<bool, RecordsError> {
+    let touched = records.get(&keys::touched(id)).await?;
+    let used = touched.and_then(|it| std::str::from_utf8(&it.value).ok()?.parse::<u32>().ok());
+    if used.is_some_and(|it| it > day) {
+        return Ok(false);
+    }
+    let found = records.get(&keys::record(id)).await?;
+    let kept = found.and_then(|it| decode(&it.value)).unwrap_or_default();
+    let instance = kept.execution.as_ref().map_or("", |it| it.instance_name.as_str());
+    let made = hashes(&kept).into_iter().map(|it| delete(keys::made(instance, &it, id)));
+    let rest = [delete(keys::record(id)), delete(keys::touched(id))];
+    for writes in split(made.chain(rest)) {
+        records.write(writes).await?;
+    }
+    Ok(true)
+}

@@ -1,0 +1,191 @@
+//! Records as the walk through a closure reads them: by content, with the directories of inputs from the store.
+
+use std::collections::{HashMap, HashSet};
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use kiln_cas::records::RecordsError;
+use kiln_cas::{Digest, SharedBlobStore, StoreError};
+use kiln_protos::executions::{Kept, Uses};
+use kiln_protos::reapi::Directory;
+use lru::LruCache;
+use prost::Message as _;
+use tokio::runtime::Handle;
+
+use super::kept::record;
+use super::keys::RecordId;
+use super::store::ExecutionStore;
+use crate::provenance::{ActionRecord, Archive, Listing};
+
+/// Records that are read at once.
+const AT_ONCE: usize = 32;
+/// Records that stay in memory: most are asked for once for each of their outputs.
+const MAX_RECORDS: NonZeroUsize = NonZeroUsize::new(20_000).expect("it is not 0");
+/// Of records of one content that the invocation did not use, so many are read.
+const MAX_UNUSED: usize = 8;
+/// Bytes of a directory.
+const MAX_DIRECTORY: u64 = 64 << 20;
+
+/// Which records an invocation used.
+#[derive(Debug, Clone, Default)]
+pub struct Invocation {
+    pub instance: String,
+    pub invocation: String,
+    /// Each with the targets for which it was used.
+    pub used: HashMap<RecordId, Vec<Arc<str>>>,
+    pub ran: usize,
+    pub hits: usize,
+    pub merged: usize,
+}
+
+/// Why records cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    #[error("records of executions cannot be read")]
+    Records(#[from] RecordsError),
+    #[error("the directory {0} cannot be read")]
+    Directory(Digest, #[source] StoreError),
+}
+
+impl Invocation {
+    /// Reads what is recorded of an invocation; nothing if there is none.
+    pub async fn read(
+        store: &ExecutionStore,
+        instance: &str,
+        invocation: &str,
+    ) -> Result<Self, RecordsError> {
+        let mut all = Self {
+            instance: instance.to_owned(),
+            invocation: invocation.to_owned(),
+            ..Self::default()
+        };
+        store.uses(instance, invocation, &mut |uses| all.add(&uses)).await?;
+        Ok(all)
+    }
+
+    fn add(&mut self, uses: &Uses) {
+        for it in &uses.targets {
+            let target: Arc<str> = it.target.as_str().into();
+            self.ran += it.ran.len();
+            self.hits += it.hit.len();
+            self.merged += it.merged.len();
+            let ids = it.ran.iter().chain(&it.hit).chain(&it.merged);
+            for id in ids.filter_map(|it| RecordId::from_bytes(it)) {
+                let targets = self.used.entry(id).or_default();
+                if !targets.contains(&target) {
+                    targets.push(target.clone());
+                }
+            }
+        }
+    }
+
+    /// Records that were used for a target, in the order of their names.
+    pub fn of_target(&self, target: &str) -> Vec<RecordId> {
+        let of = |(id, targets): (&RecordId, &Vec<Arc<str>>)| {
+            targets.iter().any(|it| **it == *target).then_some(*id)
+        };
+        let mut ids: Vec<_> = self.used.iter().filter_map(of).collect();
+        ids.sort_unstable();
+        ids
+    }
+}
+
+/// What one invocation used, and what others did before it. Calls block: they are made on a thread of their own.
+pub struct RecordArchive {
+    store: ExecutionStore,
+    blobs: SharedBlobStore,
+    instance: String,
+    used: HashSet<RecordId>,
+    records: Mutex<LruCache<RecordId, Option<Arc<ActionRecord>>>>,
+    unrecorded: u64,
+    runtime: Handle,
+}
+
+impl RecordArchive {
+    /// Must be called within a Tokio runtime.
+    pub fn new(store: ExecutionStore, blobs: SharedBlobStore, invocation: &Invocation) -> Self {
+        Self {
+            store,
+            blobs,
+            instance: invocation.instance.clone(),
+            used: invocation.used.keys().copied().collect(),
+            records: Mutex::new(LruCache::new(MAX_RECORDS)),
+            unrecorded: 0,
+            runtime: Handle::current(),
+        }
+    }
+
+    /// Of the time in question so many executions are not recorded.
+    pub fn missing(self, unrecorded: u64) -> Self {
+        Self { unrecorded, ..self }
+    }
+
+    async fn makers(&self, content: &Digest) -> Result<Vec<Arc<ActionRecord>>, RecordsError> {
+        let ids = self.store.makers(&self.instance, content).await?;
+        let (used, others): (Vec<_>, Vec<_>) =
+            ids.into_iter().partition(|it| self.used.contains(it));
+        let mut found = Vec::new();
+        for id in used.into_iter().chain(others.into_iter().take(MAX_UNUSED)) {
+            found.extend(self.get(id).await?);
+        }
+        found.sort_by_key(|it| (!self.is_used(it), std::cmp::Reverse(it.finished)));
+        Ok(found)
+    }
+
+    async fn get(&self, id: RecordId) -> Result<Option<Arc<ActionRecord>>, RecordsError> {
+        let known = || self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = known().get(&id) {
+            return Ok(found.clone());
+        }
+        let kept: Option<Kept> = self.store.get(id).await?;
+        let found = kept.and_then(|it| record(id, &it)).map(Arc::new);
+        known().put(id, found.clone());
+        Ok(found)
+    }
+
+    async fn read(&self, directory: &Digest) -> Result<Option<Listing>, StoreError> {
+        let bytes = match self.blobs.read(directory, 0, None).await {
+            Ok(blob) => blob.collect(MAX_DIRECTORY).await?,
+            Err(StoreError::NotFound(_)) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        // What is no directory says nothing of what made it either.
+        Ok(Directory::decode(bytes).ok().map(|it| listing(&it, directory)))
+    }
+}
+
+fn listing(it: &Directory, of: &Digest) -> Listing {
+    let digest = |it: Option<&kiln_protos::reapi::Digest>| Digest::from_wire(it?, of.function).ok();
+    let file =
+        |it: &kiln_protos::reapi::FileNode| Some((it.name.clone(), digest(it.digest.as_ref())?));
+    let directory = |it: &kiln_protos::reapi::DirectoryNode| {
+        Some((it.name.clone(), digest(it.digest.as_ref())?))
+    };
+    Listing {
+        files: it.files.iter().filter_map(file).collect(),
+        directories: it.directories.iter().filter_map(directory).collect(),
+    }
+}
+
+impl Archive for RecordArchive {
+    type Error = ArchiveError;
+
+    fn producers(&self, contents: &[Digest]) -> Result<Vec<Vec<Arc<ActionRecord>>>, ArchiveError> {
+        let all = stream::iter(contents).map(|it| self.makers(it)).buffered(AT_ONCE).try_collect();
+        Ok(self.runtime.block_on(all)?)
+    }
+
+    fn is_used(&self, record: &ActionRecord) -> bool {
+        RecordId::parse(&record.id).is_some_and(|it| self.used.contains(&it))
+    }
+
+    fn unrecorded(&self) -> u64 {
+        self.unrecorded
+    }
+
+    fn directory(&self, directory: &Digest) -> Result<Option<Listing>, ArchiveError> {
+        let read = self.runtime.block_on(self.read(directory));
+        read.map_err(|error| ArchiveError::Directory(*directory, error))
+    }
+}

@@ -1,0 +1,358 @@
+//! The task that records executions.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use kiln_cas::events::EVENT_BUFFER;
+use kiln_cas::records::{Expect, RecordsError, SharedRecords, Write};
+use kiln_cas::{Digest, SharedBlobStore};
+use kiln_protos::events::Execution;
+use kiln_protos::reapi::Tree;
+use lru::LruCache;
+use prost::Message as _;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::batch::{Batch, put};
+use super::clock::{Clock, day};
+use super::figures::{Counters, count};
+use super::kept::{How, Seen, add, seen};
+use super::keys::{self, RecordId};
+use super::store::encode;
+
+/// Records that are known to be there.
+const MAX_RECENT: NonZeroUsize = NonZeroUsize::new(100_000).expect("it is not 0");
+/// Results that wait to be written, and their bytes; what comes beyond them is given up, and counted.
+pub(super) const MAX_PENDING: usize = 20_000;
+const MAX_PENDING_BYTES: usize = 64 << 20;
+/// Results that are written together.
+const BATCH: usize = 1_000;
+/// So long after the first of them ...
+const DELAY: Duration = Duration::from_millis(250);
+/// ... and so long between two looks at what was published: being woken for each event costs those who publish.
+const GATHER: Duration = Duration::from_millis(5);
+/// After a write that failed.
+const PAUSE: Duration = Duration::from_secs(2);
+/// Tries at the end, and after so many in a row what is pending is given up for what is new.
+const TRIES: u32 = 3;
+/// Records and directories that are read at once.
+const AT_ONCE: usize = 16;
+/// Bytes of a directory that is looked into.
+const MAX_TREE: u64 = 16 << 20;
+
+pub enum Command {
+    Flush(oneshot::Sender<()>),
+    Shutdown(oneshot::Sender<()>),
+}
+
+pub struct Writer {
+    pub records: SharedRecords,
+    pub blobs: SharedBlobStore,
+    pub events: Receiver<Arc<Execution>>,
+    pub commands: mpsc::Receiver<Command>,
+    pub counters: Arc<Counters>,
+    pub clock: Clock,
+    recent: LruCache<RecordId, u32>,
+    pending: Vec<Seen>,
+    pending_bytes: usize,
+    due: Option<Instant>,
+    /// Given up since this was last written down.
+    unnamed: u64,
+}
+
+/// What is to be written of a result.
+enum Known {
+    /// Its record is there, and used today.
+    Today,
+    /// It is there, and was used some day.
+    Before,
+    Not,
+}
+
+impl Writer {
+    pub fn new(
+        (records, blobs): (SharedRecords, SharedBlobStore),
+        events: Receiver<Arc<Execution>>,
+        commands: mpsc::Receiver<Command>,
+        counters: Arc<Counters>,
+        clock: Clock,
+    ) -> Self {
+        let recent = LruCache::new(MAX_RECENT);
+        Self {
+            records,
+            blobs,
+            events,
+            commands,
+            counters,
+            clock,
+            recent,
+            pending: Vec::new(),
+            pending_bytes: 0,
+            due: None,
+            unnamed: 0,
+        }
+    }
+
+    pub async fn run(mut self) {
+        let mut gathering = None;
+        loop {
+            let due = self.due;
+            tokio::select! {
+                biased;
+                command = self.commands.recv() => match command {
+                    Some(Command::Flush(done)) => {
+                        self.drain().await;
+                        // Nobody may wait any more.
+                        done.send(()).ok();
+                    }
+                    Some(Command::Shutdown(done)) => {
+                        self.end().await;
+                        done.send(()).ok();
+                        return;
+                    }
+                    None => return self.end().await,
+                },
+                () = until(due) => {
+                    self.write().await;
+                }
+                () = until(gathering), if gathering.is_some() => gathering = None,
+                event = self.events.recv(), if gathering.is_none() => {
+                    match event {
+                        Ok(event) => self.take(&event),
+                        Err(RecvError::Lagged(lost)) => self.lose(lost),
+                        Err(RecvError::Closed) => return self.answer_commands().await,
+                    }
+                    self.take_published();
+                    gathering = Some(Instant::now() + GATHER);
+                },
+            }
+        }
+    }
+
+    /// Nothing more will be published.
+    async fn answer_commands(mut self) {
+        self.end().await;
+        while let Some(Command::Flush(done) | Command::Shutdown(done)) = self.commands.recv().await
+        {
+            done.send(()).ok();
+        }
+    }
+
+    fn take_published(&mut self) {
+        for _ in 0..EVENT_BUFFER {
+            match self.events.try_recv() {
+                Ok(event) => self.take(&event),
+                Err(TryRecvError::Lagged(lost)) => self.lose(lost),
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return,
+            }
+        }
+    }
+
+    fn take(&mut self, event: &Execution) {
+        let Some(seen) = seen(event) else { return };
+        let bytes = seen.kept.encoded_len();
+        let is_full = self.pending.len() >= MAX_PENDING
+            || self.pending_bytes.saturating_add(bytes) > MAX_PENDING_BYTES;
+        if is_full {
+            count(&self.counters.dropped, 1);
+            self.unnamed += 1;
+            return;
+        }
+        self.pending_bytes += bytes;
+        self.pending.push(seen);
+        self.due.get_or_insert_with(|| Instant::now() + DELAY);
+    }
+
+    fn lose(&mut self, events: u64) {
+        count(&self.counters.lost_events, events);
+        self.unnamed += events;
+    }
+
+    /// Writes all that happened so far, or tries to.
+    async fn drain(&mut self) -> bool {
+        self.take_published();
+        for _ in 1..TRIES {
+            if self.write().await {
+                return true;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        self.write().await
+    }
+
+    async fn end(&mut self) {
+        if self.drain().await && self.pending.is_empty() {
+            return;
+        }
+        let given_up = self.pending.len() as u64;
+        count(&self.counters.dropped, given_up);
+        tracing::error!(given_up, "executions could not be recorded");
+        self.pending.clear();
+    }
+
+    /// Writes what is pending; `false`: it could not be written, and is tried again.
+    async fn write(&mut self) -> bool {
+        self.due = None;
+        for _ in 0..MAX_PENDING.div_ceil(BATCH) {
+            if self.pending.is_empty() {
+                break;
+            }
+            if let Err(error) = self.write_some().await {
+                count(&self.counters.failed_writes, 1);
+                let error = kiln_net::causes::chain(&error);
+                tracing::warn!(error, again_in = ?PAUSE, "executions cannot be recorded for now");
+                self.due = Some(Instant::now() + PAUSE);
+                return false;
+            }
+        }
+        // What comes meanwhile is written with the next.
+        if !self.pending.is_empty() {
+            self.due = Some(Instant::now() + DELAY);
+        }
+        true
+    }
+
+    async fn write_some(&mut self) -> Result<(), RecordsError> {
+        let now = (self.clock)();
+        let today = day(now);
+        let length = self.pending.len().min(BATCH);
+        let known = self.known(length, today).await?;
+        self.read_trees(&known).await;
+        let mut batch = Batch::default();
+        let (mut written, mut recorded) = (Vec::new(), Vec::new());
+        for (seen, known) in self.pending.iter().take(length).zip(&known) {
+            match (known, seen.how) {
+                (Known::Today, _) => {}
+                (Known::Before, _) => batch.touch(seen.id, today),
+                (Known::Not, How::Hit) => written.push(seen),
+                (Known::Not, How::Ran | How::Merged) => batch.record(seen.id, &seen.kept, today),
+            }
+            if !matches!(known, Known::Today) {
+                recorded.push(seen.id);
+            }
+            batch.used(seen.id, seen.how, &seen.kept);
+        }
+        self.write_foreign(&written, &mut batch, today).await?;
+        let part = format!("{now:016x}-{:08x}", fastrand::u32(..));
+        for writes in batch.finish(today, &part) {
+            self.records.write(writes).await?;
+        }
+        count(&self.counters.recorded, recorded.len() as u64);
+        count(&self.counters.known, (length - recorded.len()) as u64);
+        for id in recorded {
+            self.recent.put(id, today);
+        }
+        let written = self.pending.drain(..length).map(|it| it.kept.encoded_len()).sum();
+        // Files of directories were added since.
+        self.pending_bytes =
+            if self.pending.is_empty() { 0 } else { self.pending_bytes.saturating_sub(written) };
+        self.name_losses(now, &part).await
+    }
+
+    /// What is known of each of the first of those that are pending. Of several with the same result one is new: the
+    /// one that says how it was made, if there is one.
+    async fn known(&mut self, length: usize, today: u32) -> Result<Vec<Known>, RecordsError> {
+        let mut order: Vec<_> = self.pending.iter().take(length).enumerate().collect();
+        order.sort_by_key(|(_, seen)| seen.how);
+        let mut new = std::collections::HashSet::new();
+        let mut asked: Vec<(usize, String)> = Vec::new();
+        let mut known: Vec<_> = (0..length).map(|_| Known::Today).collect();
+        for (index, seen) in order {
+            let is_recent = self.recent.get(&seen.id).is_some_and(|day| *day == today);
+            let is_known = is_recent && seen.how != How::Ran;
+            if !new.insert(seen.id) || is_known {
+                continue;
+            }
+            if let Some(known) = known.get_mut(index) {
+                *known = Known::Not;
+            }
+            if seen.how != How::Ran {
+                asked.push((index, keys::touched(seen.id)));
+            }
+        }
+        let records = &self.records;
+        let ask = |(index, key): (usize, String)| async move {
+            Ok::<_, RecordsError>((index, records.get(&key).await?))
+        };
+        let answers: Vec<_> = asked.into_iter().map(ask).collect();
+        let answers: Vec<_> = stream::iter(answers).buffer_unordered(AT_ONCE).collect().await;
+        for answer in answers {
+            let (index, found) = answer?;
+            let used =
+                found.and_then(|it| std::str::from_utf8(&it.value).ok()?.parse::<u32>().ok());
+            if let (Some(used), Some(known)) = (used, known.get_mut(index)) {
+                *known = if used >= today { Known::Today } else { Known::Before };
+            }
+        }
+        Ok(known)
+    }
+
+    /// What is in the directories that new executions left. One that is not there, or too large, is not looked into.
+    async fn read_trees(&mut self, known: &[Known]) {
+        let blobs = &self.blobs;
+        let new = self.pending.iter_mut().zip(known).filter(|(_, it)| matches!(it, Known::Not));
+        let read = new.map(|(seen, _)| async move {
+            for tree in std::mem::take(&mut seen.trees) {
+                let files = files_of(blobs, &tree).await;
+                add(&mut seen.kept, files.into_iter());
+            }
+        });
+        let futures: Vec<_> = read.collect();
+        stream::iter(futures).buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
+    }
+
+    /// Results that nobody ran here, as far as is known: a record of an execution, if there is one after all, is
+    /// left alone.
+    async fn write_foreign(
+        &self,
+        written: &[&Seen],
+        batch: &mut Batch,
+        today: u32,
+    ) -> Result<(), RecordsError> {
+        for seen in written {
+            let (key, value) = (keys::record(seen.id), Some(encode(&seen.kept)));
+            let write = Write { key, expect: Expect::Absent, value };
+            match self.records.write(vec![write]).await {
+                Ok(_) => batch.lead_to(seen.id, &seen.kept, today),
+                Err(RecordsError::Conflict { .. }) => batch.touch(seen.id, today),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// So that whoever asks later where something came from hears that not everything is known.
+    async fn name_losses(&mut self, now: i64, part: &str) -> Result<(), RecordsError> {
+        if self.unnamed > 0 {
+            tracing::warn!(
+                lost = self.unnamed,
+                "executions came faster than they could be recorded"
+            );
+            let loss = put(keys::lost(now, part), self.unnamed.to_string().into_bytes());
+            self.records.write(vec![loss]).await?;
+            self.unnamed = 0;
+        }
+        Ok(())
+    }
+}
+
+async fn files_of(blobs: &SharedBlobStore, tree: &Digest) -> Vec<Digest> {
+    let read = async { blobs.read(tree, 0, None).await?.collect(MAX_TREE).await };
+    let Ok(bytes) = read.await else { return Vec::new() };
+    let Ok(decoded) = Tree::decode(bytes) else { return Vec::new() };
+    let files = decoded.root.iter().chain(&decoded.children).flat_map(|it| &it.files);
+    let digests = files.filter_map(|it| Digest::from_wire(it.digest.as_ref()?, tree.function).ok());
+    digests.collect()
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
