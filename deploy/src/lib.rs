@@ -2,6 +2,7 @@
 //! tools read both. What is read, kept and run is passed in as traits.
 
 pub mod audit;
+pub mod catalog;
 mod encoding;
 pub mod executions;
 pub mod json;

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::WorkerConfig;
 use crate::failure::Failure;
 use crate::sandbox::{
-    Capabilities,     CommandSpec, Finished, OutputStream, SandboxError, Slot, SlotConfig, UpperDir,
+    Capabilities, CommandSpec, Finished, OutputStream, SandboxError, Slot, SlotConfig, UpperDir,
 };
 
 /// Runs one command at a time.

@@ -1,6 +1,6 @@
 //! Where nobody is asked who calls: on a loopback address every user of the machine may build, but
-//! actions of others are run by the server's own user and by root alone. Whoever runs actions says what
-//! they result in, which everybody then uses.
+//! actions of others are run by the server's own user and by root alone, and these alone make releases. Whoever runs
+//! actions says what they result in, which everybody then uses; whoever makes releases has them signed by the server.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
@@ -115,6 +115,7 @@ impl Authorizer for LocalAuthorizer {
         match right {
             Right::Work => self.check_own(caller, "run actions for it"),
             Right::Administer => self.check_own(caller, "administer it"),
+            Right::Release => self.check_own(caller, "make releases"),
             right => self.everybody.check_everywhere(caller, right),
         }
     }
@@ -189,6 +190,8 @@ mod tests {
         assert_eq!(authorizer(7).check(&stranger(), Right::Administer, ""), Ok(()));
         assert!(authorizer(7).check_everywhere(&stranger(), Right::Administer).is_err());
         assert_eq!(authorizer(1000).check_everywhere(&stranger(), Right::Work), Ok(()));
+        assert!(authorizer(7).check(&stranger(), Right::Release, "").is_err());
+        assert_eq!(authorizer(1000).check(&stranger(), Right::Release, ""), Ok(()));
         assert!(authorizer(7).check_everywhere(&Extensions::new(), Right::Work).is_err());
     }
 }

@@ -33,7 +33,7 @@ impl Door {
 }
 
 use Permission::{All, Closable, Instance};
-use Right::{Administer, Execute, Read, Work, WriteBlobs, WriteResults};
+use Right::{Administer, Execute, Read, Release, Work, WriteBlobs, WriteResults};
 
 type Methods = &'static [(&'static str, Permission)];
 
@@ -105,13 +105,14 @@ const GRPC: &[(&str, Methods)] = &[
 ];
 
 /// First segments of the paths of pages and their API, which have precedence over the HTTP cache.
-const PAGES: [&str; 11] = [
+const PAGES: [&str; 12] = [
     "",
     "builds",
     "actions",
     "tests",
     "queue",
     "hermeticity",
+    "releases",
     "profile",
     "blobs",
     "api",
@@ -169,7 +170,11 @@ fn of_api(path: &str, reads: bool) -> Option<Permission> {
         // What is listed is of the instances that the caller may read.
         return Some(Instance(if reads { Read } else { WriteResults }));
     }
-    is_below("/api/v1/tests/gate").then_some(Instance(Read))
+    if is_below("/api/v1/releases") {
+        return Some(Instance(if reads { Read } else { Release }));
+    }
+    let reads_instances = is_below("/api/v1/tests/gate") || is_below("/api/v1/explain");
+    reads_instances.then_some(Instance(Read))
 }
 
 #[cfg(test)]
@@ -208,6 +213,11 @@ mod tests {
             ("GET", "/api/v1/tests/quarantine".to_owned(), Instance(Read)),
             ("POST", "/api/v1/tests/quarantine".to_owned(), Instance(WriteResults)),
             ("POST", "/api/v1/tests/quarantine/remove".to_owned(), Instance(WriteResults)),
+            ("GET", "/api/v1/releases".to_owned(), Instance(Read)),
+            ("POST", "/api/v1/releases".to_owned(), Instance(Release)),
+            ("POST", "/api/v1/releases/reject".to_owned(), Instance(Release)),
+            ("GET", "/api/v1/explain".to_owned(), Instance(Read)),
+            ("GET", "/releases/team/app:1".to_owned(), pages),
             ("GET", "/api/v1/audit".to_owned(), All(Administer)),
             ("GET", "/api/v1/audit/check".to_owned(), All(Administer)),
             ("GET", "/metrics".to_owned(), Closable(Door::Metrics, Read)),

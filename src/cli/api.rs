@@ -17,6 +17,8 @@ use crate::web::json::ErrorBody;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// The same of what reads and hashes all of a release.
+const LONG_TIMEOUT: Duration = Duration::from_secs(3600);
 /// How long an answer may take that costs the server nothing.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest answer that is read, in bytes.
@@ -28,6 +30,8 @@ pub struct Api {
     base: String,
     client: Client,
     token: Option<Token>,
+    /// How long an answer may take.
+    patience: Duration,
 }
 
 impl Api {
@@ -40,7 +44,12 @@ impl Api {
         };
         let client = client(Options::new(tls, CONNECT_TIMEOUT));
         let client = client.map_err(|error| CliError::of_machine(&error))?;
-        Ok(Self { base, client, token: target.credentials.token.clone() })
+        Ok(Self { base, client, token: target.credentials.token.clone(), patience: ANSWER_TIMEOUT })
+    }
+
+    /// For what takes a server long.
+    pub fn patient(self) -> Self {
+        Self { patience: LONG_TIMEOUT, ..self }
     }
 
     /// `http://HOST:PORT`, without a slash at the end.
@@ -86,7 +95,7 @@ impl Api {
     }
 
     async fn understood(&self, asked: RequestBuilder) -> Result<Value, CliError> {
-        let (status, body) = self.within(ANSWER_TIMEOUT, asked).await?;
+        let (status, body) = self.within(self.patience, asked).await?;
         if status == StatusCode::OK {
             return serde_json::from_slice(&body).map_err(|error| not_kiln(&self.base, error));
         }

@@ -9,6 +9,7 @@ mod ci;
 mod config;
 mod digest;
 mod error;
+mod explain;
 mod flags;
 mod health;
 mod hermeticity;
@@ -79,6 +80,7 @@ enum Command {
     Tests(suite::TestsCommand),
     Ci(ci::CiCommand),
     Release(release::ReleaseCommand),
+    Explain(explain::ExplainCommand),
     Token(token::TokenCommand),
     Config(config::ConfigCommand),
     Man(man::ManCommand),
@@ -89,17 +91,8 @@ enum Command {
 }
 
 /// Commands that ask no server: flags that say which one are neither shown nor taken there.
-const LOCAL: [&str; 9] = [
-    "serve",
-    "index",
-    "impact",
-    "tests shards",
-    "release",
-    "token",
-    "config",
-    "man",
-    "completions",
-];
+const LOCAL: [&str; 8] =
+    ["serve", "index", "impact", "tests shards", "token", "config", "man", "completions"];
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
@@ -168,7 +161,8 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Impact(command) => block_on(command.run()),
         Command::Tests(command) => block_on(command.run(|| cli.target.target())),
         Command::Ci(command) => block_on(command.run(&cli.target.target()?)),
-        Command::Release(command) => command.run(),
+        Command::Release(command) => block_on(command.run(|| cli.target.target())),
+        Command::Explain(command) => block_on(command.run(&cli.target.target()?)),
         Command::Token(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Man(command) => command.run(self::command()),

@@ -20,6 +20,7 @@ use kiln_scheduler::{SchedulerConfig, SchedulerOptions};
 use super::consistency;
 use super::error::ConfigError;
 use super::files;
+use super::releases::releases;
 use super::security::{auth, tls};
 use super::settings::Settings;
 use super::storage::{data_dir, shared_storage, storage};
@@ -83,6 +84,7 @@ pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
         },
         tests: tests(settings),
         verdicts: verdicts(settings)?,
+        releases: releases(settings)?,
         worker,
         allow_cache_updates: settings.flag("cache.allow_updates"),
         opaque: OpaqueInstances::new(settings.list("cache.opaque_instances")),

@@ -34,6 +34,7 @@ const WORK: Permission = Permission::All(Right::Work);
 const ADMINISTER: Permission = Permission::All(Right::Administer);
 /// What others will rely on: results, and which tests nobody has to wait for.
 const RESULTS: Permission = Permission::Instance(Right::WriteResults);
+const RELEASES: Permission = Permission::Instance(Right::Release);
 
 /// What a request counts as.
 enum Kind {
@@ -103,7 +104,7 @@ async fn admit(
 
 fn concerns_everybody(method: Option<Permission>, request: &Request<Incoming>) -> bool {
     let of_http = || of_http(request.method(), request.uri().path());
-    matches!(method.unwrap_or_else(of_http), WORK | ADMINISTER | RESULTS)
+    matches!(method.unwrap_or_else(of_http), WORK | ADMINISTER | RESULTS | RELEASES)
 }
 
 /// Whether there are links in answers to it.

@@ -5,6 +5,7 @@ mod admission;
 mod common;
 mod history;
 mod options;
+mod releases;
 mod reports;
 mod routes;
 mod verdicts;
@@ -20,6 +21,7 @@ use kiln_cas::stores::{SharedConfig, Storage};
 use kiln_ci::CiServices;
 use kiln_ci::history::Tap;
 use kiln_ci::verdicts::{Inbox, Verdicts};
+use kiln_deploy::executions::{ExecutionFigures, Executions};
 use kiln_scheduler::{SchedulerParts, SchedulerServices};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +37,7 @@ use crate::telemetry::{Observed, RecordingsOf, Telemetry};
 pub use admission::{Admission, join_all};
 use common::Common;
 pub use options::{ServeError, ServeOptions};
+pub use releases::ReleaseOptions;
 use routes::Parts;
 pub use verdicts::{Form, VerdictsOptions, WebhookOptions};
 use worker::OwnWorker;
@@ -63,6 +66,8 @@ pub struct Server {
     services: SchedulerServices,
     tests: CiServices,
     verdicts: Verdicts,
+    /// `None`: executions are not recorded.
+    executions: Option<Executions>,
     telemetry: Telemetry,
     health: HealthReporter,
     readiness: Readiness,
@@ -73,6 +78,8 @@ pub struct Server {
     sweeping: JoinHandle<()>,
     /// Makes the promises of pinned blobs anew.
     pinning: JoinHandle<()>,
+    /// Removes what was begun of releases and never ended.
+    settling: JoinHandle<()>,
     worker: Option<OwnWorker>,
     stop_front: CancellationToken,
     drain: Duration,
@@ -102,6 +109,7 @@ impl Server {
         let inbox = Inbox::default();
         let tap = options.verdicts.on.then(|| Arc::new(inbox.clone()) as Arc<dyn Tap>);
         let tests = history::start(&options, &storage, &common, tap);
+        let executions = releases::start_records(&options.releases, &storage, &common);
         let services = scheduler(&options, &storage, &common).await?;
         let judged = (&tests, inbox);
         let (on, base_url) = (&options.verdicts, &common.base_url);
@@ -119,6 +127,7 @@ impl Server {
                 journal: services.journal.clone(),
                 hermeticity: services.hermeticity.clone(),
                 recordings: recordings(&tests),
+                executions: figures(executions.clone()),
                 requests: requests.clone(),
                 security: admission.security(),
                 names_properties: admission.metrics_may_name_properties(),
@@ -132,11 +141,19 @@ impl Server {
         storage.on_full(cas.give_up_uploads());
         let sweeping = tokio::spawn(cas.keep_swept(evictions(&storage)));
         let pinning = tokio::spawn(storage.pins.clone().keep_renewed());
+        let catalog = releases::catalog(&options.releases, &storage, &common);
+        let settling = tokio::spawn(releases::keep_settled(catalog.clone()));
         let readiness = Readiness::default();
         let router = routes::router(
             &cas,
             &storage,
-            Parts { services: &services, tests: &tests, verdicts: &verdicts },
+            Parts {
+                services: &services,
+                tests: &tests,
+                verdicts: &verdicts,
+                releases: &catalog,
+                executions: executions.as_ref(),
+            },
             &common,
             &telemetry,
             readiness.clone(),
@@ -173,6 +190,7 @@ impl Server {
             services,
             tests,
             verdicts,
+            executions,
             telemetry,
             health: cas.health(),
             readiness,
@@ -180,6 +198,7 @@ impl Server {
             background,
             sweeping,
             pinning,
+            settling,
             worker,
             stop_front,
             drain: options.drain,
@@ -211,8 +230,12 @@ impl Server {
         join_all(self.background).await;
         self.sweeping.abort();
         self.pinning.abort();
+        self.settling.abort();
         self.services.journal.shutdown().await;
         self.tests.shutdown().await;
+        if let Some(executions) = &self.executions {
+            executions.shutdown().await;
+        }
         self.telemetry.shutdown().await;
         self.storage.close().await?;
         Ok(())
@@ -261,6 +284,10 @@ fn cas(
         quotas: common.quotas.clone(),
         secret: admission::secret().map_err(ServeError::Random)?,
     }))
+}
+
+fn figures(executions: Option<Executions>) -> Arc<dyn Fn() -> ExecutionFigures + Send + Sync> {
+    Arc::new(move || executions.as_ref().map(Executions::figures).unwrap_or_default())
 }
 
 fn recordings(tests: &CiServices) -> RecordingsOf {

@@ -11,6 +11,7 @@ use kiln_ci::CiOptions;
 use kiln_executor::{WorkerConfig, WorkerError};
 use kiln_scheduler::{SchedulerOptions, StartError};
 
+use super::releases::ReleaseOptions;
 use super::verdicts::{VerdictError, VerdictsOptions};
 use crate::auth::{AuthError, AuthOptions};
 use crate::data_dir::DataDirError;
@@ -41,6 +42,8 @@ pub struct ServeOptions {
     pub tests: CiOptions,
     /// What follows from failures.
     pub verdicts: VerdictsOptions,
+    /// Records of executions, and what is made of them.
+    pub releases: ReleaseOptions,
     /// `None`: workers join from elsewhere.
     pub worker: Option<WorkerConfig>,
     /// Whether everybody may write action results where nobody is asked who calls.

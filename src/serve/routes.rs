@@ -9,6 +9,8 @@ use kiln_cas::stores::Storage;
 use kiln_cas::stores::audit::AuditLog;
 use kiln_ci::CiServices;
 use kiln_ci::verdicts::Verdicts;
+use kiln_deploy::catalog::Catalog;
+use kiln_deploy::executions::Executions;
 use kiln_scheduler::SchedulerServices;
 
 use super::common::Common;
@@ -22,6 +24,8 @@ pub struct Parts<'a> {
     pub services: &'a SchedulerServices,
     pub tests: &'a CiServices,
     pub verdicts: &'a Verdicts,
+    pub releases: &'a Catalog,
+    pub executions: Option<&'a Executions>,
 }
 
 pub fn router(
@@ -55,6 +59,8 @@ fn pages(storage: &Storage, parts: &Parts<'_>, common: &Common) -> WebState {
         hermeticity: services.hermeticity.clone(),
         tests: parts.tests.clone(),
         verdicts: parts.verdicts.clone(),
+        releases: parts.releases.clone(),
+        executions: parts.executions.cloned(),
         access: common.access.clone(),
         audit: Arc::new(AuditLog::new(storage.records.clone())),
         kept: Default::default(),

@@ -6,6 +6,7 @@ use kiln_cas::events::Events;
 use kiln_cas::stores::{StorageStats, Transfers};
 use kiln_ci::Recordings;
 use kiln_ci::history::History;
+use kiln_deploy::executions::ExecutionFigures;
 use kiln_executor::WorkerStatus;
 use kiln_executor::images::ImageStats;
 use kiln_executor::input_root::InputStats;
@@ -33,6 +34,8 @@ pub struct Observed<'a> {
     pub hermeticity: Checker,
     /// What became of the tests that were executed here.
     pub recordings: RecordingsOf,
+    /// What became of records of executions.
+    pub executions: Arc<dyn Fn() -> ExecutionFigures + Send + Sync>,
     pub requests: Requests,
     pub security: Security,
     /// Whether metrics may name platform properties that clients made up: who reads metrics may then

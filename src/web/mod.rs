@@ -22,6 +22,7 @@ mod live;
 mod openapi;
 mod overview;
 mod profile;
+mod releases;
 mod routes;
 mod security;
 mod state;

@@ -11,6 +11,7 @@ use super::actions::{api as action, executions};
 use super::builds::{api as build, search::Search};
 use super::imports::Asked as Import;
 use super::json;
+use super::releases::api as release;
 use super::suite::api as test;
 use super::suite::{Filter, Wanted};
 use super::verdicts::quarantine as exports;
@@ -46,6 +47,7 @@ fn describe() -> Value {
     all.builds();
     all.actions();
     all.tests();
+    all.releases();
     all.audit();
     all.generator.subschema_for::<json::ErrorBody>();
     json!({
@@ -138,6 +140,31 @@ impl Description {
         let wanted = exports::Wanted::json_schema(&mut self.generator);
         let export = "The same in the words of test runners";
         self.get::<json::Exported>("/tests/quarantine/export", export, &[wanted]);
+    }
+
+    fn releases(&mut self) {
+        let page = release::Page::json_schema(&mut self.generator);
+        self.get::<json::Releases>("/releases", "Releases in the order of their names", &[page]);
+        let create = "Make a release that the server signs";
+        self.post::<json::ReleaseRequest, json::Release>("/releases", create);
+        let named = release::Named::json_schema(&mut self.generator);
+        self.get::<json::Release>("/releases/show", "One release", &[named]);
+        let lines = release::Lines::json_schema(&mut self.generator);
+        let provenance = "Where a release comes from";
+        self.get::<json::ReleaseProvenance>("/releases/provenance", provenance, &[lines]);
+        let two = release::Two::json_schema(&mut self.generator);
+        let diff = "What differs between what two releases were made of";
+        self.get::<json::ReleaseDifference>("/releases/diff", diff, &[two]);
+        let prepare = "Make everything of a release but its signatures";
+        self.post::<json::ReleaseRequest, json::ReleaseDraft>("/releases/prepare", prepare);
+        let sign = "Bring the signatures of a release that was prepared";
+        self.post::<json::ReleaseSignatures, json::Release>("/releases/sign", sign);
+        let reject = "Say for good that a release is not to be used";
+        self.post::<json::ReleaseRejection, json::Release>("/releases/reject", reject);
+        let import = "Take in an export of another server";
+        self.post::<json::ReleaseImport, json::Release>("/releases/import", import);
+        let content = release::Content::json_schema(&mut self.generator);
+        self.get::<json::Explained>("/explain", "Where content comes from", &[content]);
     }
 
     fn audit(&mut self) {

@@ -9,7 +9,7 @@ use super::error::WebError;
 use super::state::WebState;
 use super::{
     actions, audit, blobs, builds, format, hermeticity, imports, openapi, overview, profile,
-    security, suite, verdicts, workers,
+    releases, security, suite, verdicts, workers,
 };
 
 /// What is below `/api/v1`.
@@ -23,11 +23,12 @@ pub fn api() -> Router<WebState> {
         .merge(hermeticity::api())
         .merge(imports::api())
         .merge(verdicts::api())
+        .merge(releases::api())
         .merge(audit::api())
         .route("/openapi.json", get(openapi::document))
 }
 
-/// All routes. Each answers GET (and HEAD) only, but for imports, gates and changes of the quarantine; answers
+/// All routes. Each answers GET (and HEAD) only, but for imports, gates, releases and changes of the quarantine; answers
 /// carry a strict content security policy.
 pub fn router(state: WebState) -> Router {
     Router::new()
@@ -39,6 +40,7 @@ pub fn router(state: WebState) -> Router {
         .merge(blobs::pages())
         .merge(profile::pages())
         .merge(hermeticity::pages())
+        .merge(releases::pages())
         .route("/style.css", get(layout::stylesheet))
         .route("/favicon.svg", get(layout::favicon))
         .nest("/api/v1", self::api().fallback(super::api::unknown))

@@ -15,6 +15,8 @@ use kiln_cas::stores::indexed::Indexed;
 use kiln_cas::{SharedActionCache, SharedBlobStore, StoreError};
 use kiln_ci::CiServices;
 use kiln_ci::verdicts::Verdicts;
+use kiln_deploy::catalog::Catalog;
+use kiln_deploy::executions::Executions;
 use kiln_scheduler::api::Unavailable;
 use kiln_scheduler::hermeticity::Checker;
 use kiln_scheduler::journal::Journal;
@@ -71,6 +73,9 @@ pub struct WebState {
     pub kept: Kept,
     /// The quarantine, and answers of gates.
     pub verdicts: Verdicts,
+    pub releases: Catalog,
+    /// `None`: executions are not recorded.
+    pub executions: Option<Executions>,
     /// Who may do what in which instance.
     pub access: SharedAuthorizer,
     pub audit: Arc<AuditLog>,

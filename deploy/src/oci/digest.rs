@@ -98,6 +98,11 @@ impl ContentDigest {
         Algorithm::Sha256.digest(data)
     }
 
+    /// Of a hash that was computed elsewhere.
+    pub fn sha256(hash: [u8; 32]) -> Self {
+        Self { algorithm: Algorithm::Sha256, hex: hex(&hash) }
+    }
+
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }

@@ -14,7 +14,9 @@ use crate::oci::{
 
 /// The full name of the release, at its entry in the index.
 pub const RELEASE_ANNOTATION: &str = "build.kiln.release";
-const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+/// The file with the index, and what the file says that makes a directory a layout.
+pub const INDEX_FILE: &str = "index.json";
+pub const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 /// Manifests within manifests.
 const MAX_DEPTH: usize = 8;
 
@@ -46,21 +48,28 @@ pub fn export(
     out: &mut dyn Exporter,
 ) -> Result<(), ExportError> {
     let mut export = Export { open, out, written: BTreeSet::new() };
-    let roots = std::iter::once(&release.subject).chain(&release.attestations);
-    let mut entries = Vec::new();
-    for root in roots {
+    for root in std::iter::once(&release.subject).chain(&release.attestations) {
         export.put_all(root, 0)?;
-        entries.push(root.clone());
     }
-    if let Some(subject) = entries.first_mut() {
-        *subject = subject
-            .clone()
-            .with(REF_NAME_ANNOTATION, release.name.version.as_str())
-            .with(RELEASE_ANNOTATION, &release.name.to_string());
-    }
-    export.put_file("index.json", &Index::new(entries).write()?)?;
+    export.put_file(INDEX_FILE, &export_index(release)?)?;
     // It comes last: an export that was cut short is no layout.
     export.put_file(LAYOUT_FILE, LAYOUT)
+}
+
+/// The index of an export.
+pub fn export_index(release: &Release) -> Result<Vec<u8>, JsonError> {
+    let subject = release
+        .subject
+        .clone()
+        .with(REF_NAME_ANNOTATION, release.name.version.as_str())
+        .with(RELEASE_ANNOTATION, &release.name.to_string());
+    let entries = std::iter::once(subject).chain(release.attestations.iter().cloned());
+    Index::new(entries.collect()).write()
+}
+
+/// Where content lies in an export.
+pub fn blob_path(digest: &ContentDigest) -> String {
+    format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
 }
 
 struct Export<'a> {
@@ -82,7 +91,7 @@ impl Export<'_> {
         if depth > MAX_DEPTH {
             return Err(ExportError::TooDeep(root.digest.clone()));
         }
-        let path = format!("blobs/{}/{}", root.digest.algorithm().name(), root.digest.hex());
+        let path = blob_path(&root.digest);
         let read = |it| ExportError::Read(root.digest.clone(), it);
         let mut content = (self.open)(&root.digest).map_err(read)?;
         if DocumentKind::of(&root.media_type).is_none() {

@@ -13,6 +13,9 @@ pub use attach::{
     CLOSURE_ARTIFACT_TYPE, CYCLONEDX_PREDICATE, SPDX_PREDICATE, attestation_tag_manifest,
     bundle_manifest, closure_manifest, signature_tag_manifest,
 };
-pub use export::{DirectoryExport, ExportError, Exporter, RELEASE_ANNOTATION, export};
+pub use export::{
+    DirectoryExport, ExportError, Exporter, INDEX_FILE, LAYOUT, RELEASE_ANNOTATION, blob_path,
+    export, export_index,
+};
 pub use release::{Release, ReleaseName, ReleaseNameError};
 pub use verify::{Checked, Expected, Failure, VerifyError, verify};

@@ -1,7 +1,5 @@
 //! `kiln release verify`.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -13,15 +11,15 @@ use kiln_deploy::timestamp::Timestamp;
 use kiln_net::causes;
 use serde::Serialize;
 
+use super::{fetch, keys};
 use crate::cli::error::{CliError, Exit};
+use crate::cli::target::Target;
 use crate::cli::text::{self, Look, look};
 
-/// Bytes of a key, or of a policy of keys.
-const MAX_KEY_BYTES: u64 = 1 << 20;
-
-/// Verify an exported release.
+/// Verify an exported release, or one of a server.
 ///
-/// Reads the directory and the keys, and nothing else: no network, no other file, no setting. Every blob is
+/// Of a directory it reads that and the keys, and nothing else: no network, no other file, no setting. What is named team/app:1.4 and is no
+/// directory is exported from the server first, and must be the release of that name, which nobody has rejected. Every blob is
 /// hashed, every layer looked through, every signature verified, and the list of the closure compared with what
 /// the provenance says. The first broken link ends it, with exit code 1.
 #[derive(Debug, Args)]
@@ -29,12 +27,13 @@ const MAX_KEY_BYTES: u64 = 1 << 20;
 Examples:
   kiln release verify app-1.4 --key release.pub
   kiln release verify app-1.4 --key keys.json --name team/app:1.4 --level 3
+  kiln release verify team/app:1.4 --key release.pub
   kiln release verify app-1.4 --key release.pub --source git+https://git.example/app --json
 
 A policy of keys says when each is valid; docs/releases.md has the format.")]
 pub struct Verify {
-    /// Where the release was exported to: an OCI image layout
-    #[arg(value_name = "DIR")]
+    /// Where the release was exported to (an OCI image layout), or its name at a server
+    #[arg(value_name = "DIR|NAME")]
     directory: PathBuf,
 
     /// Whom to trust: a public key in PEM, or a policy of keys in JSON
@@ -72,13 +71,43 @@ struct Verdict<'a> {
 }
 
 impl Verify {
-    pub fn run(self) -> Result<Exit, CliError> {
-        let keys = read_keys(&self.key)?;
-        let Self { directory, name, builder, source, level, json, .. } = self;
+    pub async fn run(
+        mut self,
+        target: impl FnOnce() -> Result<Target, CliError>,
+    ) -> Result<Exit, CliError> {
+        let keys = keys::ring(&self.key)?;
+        let Some(name) = self.named() else {
+            let directory = self.directory.clone();
+            return self.verify(&directory, &keys, None);
+        };
+        let directory = tempfile::tempdir()
+            .map_err(|error| CliError::machine(format!("no temporary directory: {error}")))?;
+        let release = fetch::fetch(&target()?, &name, directory.path()).await?;
+        let rejected = release.rejected.map(|it| format!("{} rejected it: {}", it.by, it.reason));
+        self.name.get_or_insert(name);
+        self.verify(directory.path(), &keys, rejected)
+    }
+
+    /// What is there as a directory is one, whatever it is called.
+    fn named(&self) -> Option<ReleaseName> {
+        let text = self.directory.to_str().filter(|_| !self.directory.exists())?;
+        text.parse().ok()
+    }
+
+    fn verify(
+        self,
+        directory: &Path,
+        keys: &KeyRing,
+        rejected: Option<String>,
+    ) -> Result<Exit, CliError> {
+        let Self { name, builder, source, level, json, .. } = self;
         let expected = Expected { name, builder, source, level };
         let layout = DirectoryLayout::new(directory);
-        match releases::verify(&layout, &keys, &expected, now()) {
-            Ok(checked) => show(json, &checked, None).map(|()| Exit::Done),
+        match releases::verify(&layout, keys, &expected, now()) {
+            Ok(checked) => {
+                let exit = if rejected.is_some() { Exit::Negative } else { Exit::Done };
+                show(json, &checked, rejected).map(|()| exit)
+            }
             Err(Failure { checked, broken }) => {
                 show(json, &checked, Some(causes::chain(&broken))).map(|()| Exit::Negative)
             }
@@ -98,16 +127,7 @@ fn show(json: bool, checked: &[Checked], broken: Option<String>) -> Result<(), C
     text::print(&(checked.iter().map(line).collect::<String>() + &end))
 }
 
-fn read_keys(path: &Path) -> Result<KeyRing, CliError> {
-    let shown = path.display().to_string();
-    let failed = |error| CliError::usage(format!("cannot read {shown}: {error}"));
-    let mut text = String::new();
-    let file = File::open(path).map_err(failed)?;
-    file.take(MAX_KEY_BYTES).read_to_string(&mut text).map_err(failed)?;
-    KeyRing::read(&shown, &text).map_err(|error| CliError::usage(causes::chain(&error)))
-}
-
-fn now() -> Timestamp {
+pub fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_unix(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }

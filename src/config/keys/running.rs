@@ -131,6 +131,32 @@ pub const KEYS: &[Key] = &[
         "What is understood there.",
     ),
     key(
+        "releases.record",
+        "true",
+        Kind::Bool,
+        "Whether executions are recorded. Without, nothing can be said of where new releases come from. See \
+         docs/releases.md.",
+    ),
+    key(
+        "releases.keep_records",
+        "720h",
+        Kind::DurationFrom(3_600_000),
+        "How long the record of an execution is kept after a build was last given its result.",
+    ),
+    key(
+        "releases.key",
+        "",
+        Kind::Text,
+        "The key that releases are signed with: a file (PEM, PKCS #8), or env:NAME. Empty: whoever makes a release \
+         signs it. Relative to the current directory.",
+    ),
+    key(
+        "releases.passphrase",
+        "env:KILN_RELEASE_PASSPHRASE",
+        Kind::Text,
+        "Where the passphrase of an encrypted releases.key is: env:NAME.",
+    ),
+    key(
         "hermeticity.rate",
         "0",
         Kind::Share,

@@ -2,6 +2,7 @@
 //! for, and not counted a second time.
 
 mod actions;
+mod executions;
 mod families;
 mod hermeticity;
 mod images;
@@ -22,6 +23,7 @@ use std::fmt::{Debug, Error, Formatter};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kiln_cas::stores::StorageStats;
+use kiln_deploy::executions::ExecutionFigures;
 use kiln_executor::images::ImageStats;
 use kiln_executor::input_root::InputStats;
 use kiln_executor::persistent::ToolStats;
@@ -47,6 +49,7 @@ pub struct Sources {
     pub journal: Journal,
     pub hermeticity: Checker,
     pub recordings: RecordingsOf,
+    pub executions: Arc<dyn Fn() -> ExecutionFigures + Send + Sync>,
     pub requests: Requests,
     pub security: Security,
     pub names_properties: bool,
@@ -105,6 +108,7 @@ impl Collector for Sources {
         actions::encode(&mut families, &journal, &self.stages)?;
         hermeticity::encode(&mut families, self.hermeticity.stats())?;
         recordings::encode(&mut families, (self.recordings)())?;
+        executions::encode(&mut families, (self.executions)())?;
         if let Some(queue) = self.queue.get() {
             scheduler::encode(&mut families, &queue, self.names_properties)?;
         }

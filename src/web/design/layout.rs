@@ -18,15 +18,17 @@ pub enum Place {
     Overview,
     Builds,
     Tests,
+    Releases,
     Queue,
     Hermeticity,
     Elsewhere,
 }
 
-const PLACES: [(Place, &str, &str); 5] = [
+const PLACES: [(Place, &str, &str); 6] = [
     (Place::Overview, "/", "Overview"),
     (Place::Builds, "/builds", "Builds"),
     (Place::Tests, "/tests", "Tests"),
+    (Place::Releases, "/releases", "Releases"),
     (Place::Queue, "/queue", "Queue & workers"),
     (Place::Hermeticity, "/hermeticity", "Hermeticity"),
 ];

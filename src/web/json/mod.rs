@@ -12,6 +12,7 @@ mod execution;
 mod hermeticity;
 mod import;
 pub mod queue;
+mod release;
 mod status;
 mod suite;
 mod time;
@@ -29,6 +30,11 @@ pub use error::{ErrorBody, ErrorDetail};
 pub use execution::{ActionResult, Execution, Executions, Shard};
 pub use hermeticity::{Checked, Checks, Difference};
 pub use import::Receipt;
+pub use release::{
+    Explained, Maker, Release, ReleaseBlob, ReleaseChanges, ReleaseDifference, ReleaseDraft,
+    ReleaseForm, ReleaseImport, ReleaseProvenance, ReleaseRejection, ReleaseRequest,
+    ReleaseSignatures, ReleaseStatement, Releases,
+};
 pub use status::{FailedReload, JournalStatus, Shared, Status, Storage, TestsStatus, Unserved};
 pub use suite::{
     Grid, GridCell, GridColumn, GridRow, Test, TestAttempt, TestCounts, TestDay, TestFailure,

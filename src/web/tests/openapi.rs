@@ -106,6 +106,8 @@ async fn answers_hold_nothing_that_is_not_described() {
         ("/tests/{id}", format!("/tests/{test}")),
         ("/tests/quarantine", String::new()),
         ("/tests/quarantine/export", "/tests/quarantine/export?format=bazel".to_owned()),
+        ("/releases", String::new()),
+        ("/explain", format!("/explain?digest={}", "ab".repeat(32))),
         ("/audit/check", String::new()),
         ("/actions/{function}/{hash}/{size}", format!("/actions/{action}")),
         ("/actions/{function}/{hash}/{size}/difference", format!("/actions/{action}/difference")),

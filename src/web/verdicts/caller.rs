@@ -37,8 +37,15 @@ impl Caller {
     }
 }
 
-const READS: &str =
-    "Gates and exports take a role that reads in the instance; docs/security.md has more.";
+impl Caller {
+    pub fn may_release(&self, access: &dyn Authorizer, instance: &str) -> Result<(), WebError> {
+        access.check(&self.0, Right::Release, instance).map_err(|it| refused(it, RELEASES))
+    }
+}
+
+const RELEASES: &str =
+    "Releases take the role release-manager or admin; docs/security.md has more.";
+const READS: &str = "Gates, exports and releases take a role that reads in the instance; docs/security.md has more.";
 const CHANGES: &str =
     "Changes of the quarantine take the role write-cache or admin; docs/security.md has more.";
 

@@ -8,7 +8,7 @@ use axum::Router;
 use axum::routing::{get, post};
 
 use super::state::WebState;
-pub use caller::Caller;
+pub use caller::{Caller, body};
 
 /// What is below `/api/v1`.
 pub fn api() -> Router<WebState> {

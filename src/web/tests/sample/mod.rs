@@ -14,8 +14,11 @@ use bytes::Bytes;
 use kiln_cas::access::Everybody;
 use kiln_cas::events::Events;
 use kiln_cas::logs::LogStreams;
+use kiln_cas::pins::Pins;
+use kiln_cas::records::SharedRecords;
 use kiln_cas::stores::{Clock, MemoryActionCache, MemoryBlobStore, MemoryRecords, StorageSnapshot};
 use kiln_cas::{ActionKey, Digest, DigestFunction, SharedActionCache, SharedBlobStore};
+use kiln_deploy::catalog::{Catalog, CatalogParts};
 use kiln_protos::events::execution::Origin;
 use kiln_protos::events::{self, Execution, Timeline};
 use kiln_protos::reapi;
@@ -94,6 +97,7 @@ async fn state(snapshot: Snapshot) -> (WebState, Events) {
         Journal::start(Arc::new(MemoryRecords::default()), &events, JournalConfig::default()).await;
     let journal = journal.expect("records in memory can be read");
     let records = Arc::new(MemoryRecords::default());
+    let releases = releases(&blobs);
     let scheduler = Scheduler::start(
         SchedulerConfig::default(),
         Parts {
@@ -125,6 +129,8 @@ async fn state(snapshot: Snapshot) -> (WebState, Events) {
         tests: tests::services(&events),
         kept: Default::default(),
         verdicts: tests::verdicts(),
+        releases,
+        executions: None,
         access: Arc::new(kiln_cas::access::Everybody { write_results: true }),
         audit: Arc::new(kiln_cas::stores::audit::AuditLog::new(Arc::new(
             kiln_cas::stores::MemoryRecords::default(),
@@ -138,6 +144,19 @@ async fn state(snapshot: Snapshot) -> (WebState, Events) {
         started: SystemTime::now() - Duration::from_secs(11_640),
     };
     (state, events)
+}
+
+fn releases(blobs: &SharedBlobStore) -> Catalog {
+    let records: SharedRecords = Arc::new(MemoryRecords::default());
+    Catalog::new(CatalogParts {
+        pins: Pins::new(blobs.clone(), records.clone()),
+        records,
+        blobs: blobs.clone(),
+        clock: Arc::new(now),
+        key: None,
+        builder: "http://build.example.com:8980".to_owned(),
+        version: "0.1.0".to_owned(),
+    })
 }
 
 const PACKAGES: [&str; 12] = [

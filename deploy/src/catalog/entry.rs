@@ -1,0 +1,76 @@
+//! What is kept of a release, and of one that is not signed yet.
+
+use serde::{Deserialize, Serialize};
+
+use crate::oci::{ContentDigest, Descriptor};
+use crate::provenance::Level;
+use crate::releases::Release;
+use crate::timestamp::Timestamp;
+
+/// A release with what is known of it beside. Nothing but `rejected` ever changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Entry {
+    pub release: Release,
+    pub instance: String,
+    /// `git+URL@COMMIT`, as whoever made it said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    pub level: Level,
+    pub closure: Counts,
+    /// The key that signed, as PEM.
+    pub public_key: String,
+    pub made_by: String,
+    /// What its pins are called.
+    pub pin: String,
+    /// Everything that it is made of, with its size.
+    pub content: Vec<(ContentDigest, u64)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected: Option<Rejection>,
+}
+
+/// What its closure holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Counts {
+    pub actions: usize,
+    pub written: usize,
+    pub sources: usize,
+    pub missing: usize,
+}
+
+/// Somebody found that it is not to be used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rejection {
+    pub by: String,
+    pub reason: String,
+    pub at: Timestamp,
+}
+
+/// Everything but the signatures. It is kept for an hour.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Draft {
+    pub id: String,
+    /// Without attestations that are signed.
+    pub release: Release,
+    pub instance: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    pub level: Level,
+    pub closure: Counts,
+    pub statements: Vec<Unsigned>,
+    pub content: Vec<(ContentDigest, u64)>,
+    /// Hashes of what was packed: which release holds a file.
+    pub holds: Vec<String>,
+    pub until: Timestamp,
+}
+
+/// A statement that is to be signed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Unsigned {
+    pub predicate_type: String,
+    pub payload: Descriptor,
+}

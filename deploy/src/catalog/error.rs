@@ -1,0 +1,85 @@
+//! Why there is no release, or nothing is said of one.
+
+use kiln_cas::StoreError;
+use kiln_cas::pins::PinError;
+use kiln_cas::records::RecordsError;
+
+use crate::json::JsonError;
+use crate::oci::{ContentDigest, LayerError, LayoutError};
+use crate::provenance::{BomError, ProvenanceError};
+use crate::releases::ReleaseName;
+use crate::signing::{BundleError, StatementError};
+
+/// What is wrong with a request, or with what it is about.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    #[error("there is no release {0}")]
+    NoRelease(ReleaseName),
+    #[error("{name} is another release already: it is {existing}, and never changes")]
+    Taken { name: ReleaseName, existing: ContentDigest },
+    #[error("{name} was rejected: {reason}")]
+    Rejected { name: ReleaseName, reason: String },
+    #[error("nothing is recorded of the invocation {0:?}")]
+    NoInvocation(String),
+    #[error("the invocation {invocation:?} left no output of {target:?}{}", others(.known))]
+    NoOutputs { invocation: String, target: String, known: Vec<String> },
+    #[error("{target:?} left outputs in {count} actions, and it is not known which are its own: {}", .paths.join(", "))]
+    Ambiguous { target: String, count: usize, paths: Vec<String> },
+    #[error("{target:?} has no output {path:?}; it has {}", .known.join(", "))]
+    NoSuchOutput { target: String, path: String, known: Vec<String> },
+    #[error("there is no image layout among the outputs: {0}")]
+    NoLayout(String),
+    #[error("the image layout does not hold")]
+    Layout(#[from] Box<LayoutError>),
+    #[error("{0} is named by SHA-512, which is not kept here")]
+    Sha512(ContentDigest),
+    #[error("the outputs cannot be packed")]
+    Layer(#[from] LayerError),
+    #[error("an output is not in the store any more")]
+    Evicted(#[source] StoreError),
+    #[error("the release is made of more than {0} blobs")]
+    TooMany(usize),
+    #[error("no provenance can be given")]
+    Provenance(#[from] ProvenanceError),
+    #[error("a bill of materials cannot be written")]
+    Bom(#[from] BomError),
+    #[error("a statement about the release cannot be written")]
+    Statement(#[from] StatementError),
+    #[error("the server has no key of its own (releases.key): sign with yours")]
+    NoKey,
+    #[error("the release cannot be signed")]
+    Sign(#[from] BundleError),
+    #[error("what was prepared is not there: it was {0:?}, and is kept for an hour")]
+    NoDraft(String),
+    #[error("{0} signatures are given, and {1} are needed")]
+    Signatures(usize, usize),
+    #[error("the export cannot be taken in: {0}")]
+    Import(String),
+    #[error("the export is not verified")]
+    NotVerified(#[source] Box<crate::releases::VerifyError>),
+    #[error("the reason is to have 1 to {0} characters")]
+    Reason(usize),
+    #[error("a document cannot be written or read")]
+    Json(#[from] JsonError),
+    #[error("the store does not answer")]
+    Store(#[from] StoreError),
+    #[error("what the release is made of cannot be kept")]
+    Pin(#[from] PinError),
+    #[error("records cannot be read or written")]
+    Records(#[from] RecordsError),
+    #[error("the work was given up")]
+    Stopped,
+}
+
+fn others(known: &[String]) -> String {
+    match known {
+        [] => String::new(),
+        some => format!("; it has those of {}", some.join(", ")),
+    }
+}
+
+impl From<LayoutError> for CatalogError {
+    fn from(error: LayoutError) -> Self {
+        Self::Layout(Box::new(error))
+    }
+}

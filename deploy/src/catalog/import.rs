@@ -1,0 +1,219 @@
+//! An export of another server becomes a release of this one: its content is in the store already, put there like any
+//! other. Nothing of it is believed that is not verified with a key that whoever brings it trusts.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+
+use kiln_cas::pins::Pin;
+use serde_json::Value;
+
+use super::blocking::{Blocking, stored};
+use super::entry::{Counts, Entry};
+use super::error::CatalogError;
+use super::prepare::MAX_BLOBS;
+use super::{Catalog, blocking};
+use crate::oci::{
+    ContentDigest, Descriptor, Document, DocumentKind, INDEX_TYPE, Index, LAYOUT_FILE, Layout,
+};
+use crate::provenance::{Level, SLSA_PREDICATE};
+use crate::releases::{Expected, RELEASE_ANNOTATION, Release, verify};
+use crate::signing::{Attestation, BUNDLE_TYPE, KeyRing, MAX_BUNDLE_BYTES, PublicKey, TrustedKey};
+use crate::timestamp::Timestamp;
+
+/// Indexes within indexes.
+const MAX_DEPTH: usize = 8;
+const MAX_MANIFEST: u64 = 4 << 20;
+
+/// An export, as it is in the store.
+struct StoredLayout<'a> {
+    store: &'a Blocking,
+    index: &'a [u8],
+    sizes: BTreeMap<ContentDigest, u64>,
+}
+
+impl Catalog {
+    /// `index`: the export's `index.json`. `key`: what must have signed everything that is signed.
+    pub async fn import(
+        &self,
+        instance: &str,
+        index: Vec<u8>,
+        key: PublicKey,
+        who: &str,
+    ) -> Result<Entry, CatalogError> {
+        let store = Blocking::new(self.parts.blobs.clone());
+        let (now, instance, made_by) = (self.now(), instance.to_owned(), who.to_owned());
+        let read =
+            move || imported(&store, &index, &key, now).map(|it| it.entry(instance, made_by));
+        let entry = blocking(read).await?;
+        if let Some(existing) = self.same(&entry).await? {
+            return Ok(existing);
+        }
+        let holds = [entry.release.subject.digest.hex().to_owned()];
+        if self.add(&entry, &holds, "release.import", who).await? {
+            return Ok(entry);
+        }
+        self.unpin(&entry).await?;
+        self.same(&entry).await?.ok_or(CatalogError::Stopped)
+    }
+
+    async fn same(&self, entry: &Entry) -> Result<Option<Entry>, CatalogError> {
+        let release = &entry.release;
+        self.same_or_none(&entry.instance, &release.name, &release.subject, &entry.source).await
+    }
+}
+
+struct Imported {
+    release: Release,
+    source: Option<String>,
+    level: Level,
+    closure: Counts,
+    public_key: String,
+    content: Vec<(ContentDigest, u64)>,
+}
+
+impl Imported {
+    fn entry(self, instance: String, made_by: String) -> Entry {
+        let Self { release, source, level, closure, public_key, content } = self;
+        let pin = Pin::fresh_name();
+        Entry {
+            release,
+            instance,
+            source,
+            level,
+            closure,
+            public_key,
+            made_by,
+            pin,
+            content,
+            rejected: None,
+        }
+    }
+}
+
+fn imported(
+    store: &Blocking,
+    index: &[u8],
+    key: &PublicKey,
+    now: Timestamp,
+) -> Result<Imported, CatalogError> {
+    let refused = |why: String| CatalogError::Import(why);
+    let read = match Document::read(INDEX_TYPE, index) {
+        Ok(Document::Index(index)) => *index,
+        Ok(Document::Manifest(_)) => return Err(refused("its index is a manifest".to_owned())),
+        Err(error) => return Err(refused(error.to_string())),
+    };
+    let layout = StoredLayout { store, index, sizes: sizes(store, &read)? };
+    let trusted = TrustedKey::always("given", key.clone());
+    let keys = KeyRing::new(vec![trusted]).map_err(|it| refused(it.to_string()))?;
+    verify(&layout, &keys, &Expected::default(), now)
+        .map_err(|it| CatalogError::NotVerified(Box::new(it.broken)))?;
+    let is_subject = |it: &&Descriptor| it.annotations.contains_key(RELEASE_ANNOTATION);
+    let unnamed = || refused("it names no release".to_owned());
+    let subject = read.manifests.iter().find(is_subject).ok_or_else(unnamed)?;
+    let name = subject.annotations.get(RELEASE_ANNOTATION).and_then(|it| it.parse().ok());
+    let rest = read.manifests.iter().filter(|it| it.digest != subject.digest);
+    let attestations: Vec<_> = rest.map(plain).collect();
+    let said = predicate(store, &attestations, &keys)?.unwrap_or_default();
+    let text = |at: &str| said.pointer(at).and_then(Value::as_str).map(str::to_owned);
+    let count = |at: &str| {
+        let number = said.pointer(&format!("/buildDefinition/internalParameters/{at}"));
+        number.and_then(Value::as_u64).and_then(|it| usize::try_from(it).ok()).unwrap_or(0)
+    };
+    let level = said.pointer("/buildDefinition/internalParameters/slsa").cloned();
+    let unsaid = || refused("its provenance does not say which level it reaches".to_owned());
+    let level = level.and_then(|it| serde_json::from_value(it).ok()).ok_or_else(unsaid)?;
+    Ok(Imported {
+        release: Release {
+            name: name.ok_or_else(unnamed)?,
+            subject: plain(subject),
+            attestations,
+            invocation: text("/runDetails/metadata/invocationId").unwrap_or_default(),
+            target: text("/buildDefinition/externalParameters/target").unwrap_or_default(),
+            created: now,
+        },
+        source: text("/buildDefinition/externalParameters/source"),
+        level,
+        closure: Counts {
+            actions: count("closure/actions"),
+            written: count("notBuiltHere/writtenResults"),
+            sources: count("notBuiltHere/uploadedSources"),
+            missing: count("notBuiltHere/missingInputs"),
+        },
+        public_key: key.to_pem().map_err(|it| refused(it.to_string()))?,
+        content: layout.sizes.into_iter().collect(),
+    })
+}
+
+/// Without what the index of the export says of it.
+fn plain(it: &Descriptor) -> Descriptor {
+    let mut plain = Descriptor::new(&it.media_type, it.digest.clone(), it.size);
+    plain.artifact_type.clone_from(&it.artifact_type);
+    plain
+}
+
+/// Everything that an index leads to.
+fn sizes(store: &Blocking, index: &Index) -> Result<BTreeMap<ContentDigest, u64>, CatalogError> {
+    let mut sizes = BTreeMap::new();
+    let mut open: Vec<_> = index.manifests.iter().map(|it| (it.clone(), 0)).collect();
+    while let Some((it, depth)) = open.pop() {
+        if it.is_foreign() || sizes.insert(it.digest.clone(), it.size).is_some() {
+            continue;
+        }
+        if sizes.len() > MAX_BLOBS || depth > MAX_DEPTH {
+            return Err(CatalogError::TooMany(MAX_BLOBS));
+        }
+        if DocumentKind::of(&it.media_type).is_none() {
+            continue;
+        }
+        let digest = stored(&it).ok_or_else(|| CatalogError::Sha512(it.digest.clone()))?;
+        let data = store.read(&digest, MAX_MANIFEST).map_err(CatalogError::Evicted)?;
+        let document = Document::read(&it.media_type, &data)
+            .map_err(|error| CatalogError::Import(format!("{}: {error}", it.digest)))?;
+        open.extend(document.names().map(|it| (it.clone(), depth + 1)));
+    }
+    Ok(sizes)
+}
+
+fn predicate(
+    store: &Blocking,
+    attestations: &[Descriptor],
+    keys: &KeyRing,
+) -> Result<Option<Value>, CatalogError> {
+    for attestation in attestations {
+        let Some(digest) = stored(attestation) else { continue };
+        let data = store.read(&digest, MAX_MANIFEST).map_err(CatalogError::Evicted)?;
+        let Ok(Document::Manifest(manifest)) = Document::read(&attestation.media_type, &data)
+        else {
+            continue;
+        };
+        if manifest.artifact_type.as_deref() != Some(BUNDLE_TYPE) {
+            continue;
+        }
+        for digest in manifest.layers.iter().filter_map(stored) {
+            let bundle =
+                store.read(&digest, MAX_BUNDLE_BYTES as u64).map_err(CatalogError::Evicted)?;
+            if let Ok(it) = Attestation::from_bundle(&bundle, keys)
+                && it.statement.predicate_type == SLSA_PREDICATE
+            {
+                return Ok(Some(Value::Object(it.statement.predicate)));
+            }
+        }
+    }
+    Ok(None)
+}
+
+impl Layout for StoredLayout<'_> {
+    fn file(&self, name: &str, limit: usize) -> io::Result<Vec<u8>> {
+        match name {
+            LAYOUT_FILE => Ok(br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()),
+            _ if self.index.len() <= limit => Ok(self.index.to_vec()),
+            _ => Err(io::Error::new(io::ErrorKind::InvalidData, "it is too large")),
+        }
+    }
+
+    fn blob(&self, digest: &ContentDigest) -> io::Result<Box<dyn Read>> {
+        let size = self.sizes.get(digest).ok_or(io::ErrorKind::NotFound)?;
+        let stored = super::sized(digest, *size).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Box::new(self.store.open(&stored).map_err(io::Error::other)?))
+    }
+}

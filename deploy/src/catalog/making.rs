@@ -1,0 +1,231 @@
+//! How a release is made, from what somebody asks for to its signatures.
+
+use std::sync::Arc;
+
+use kiln_cas::pins::Pin;
+use kiln_cas::records::{Expect, Write};
+
+use super::blocking::Blocking;
+use super::content::Form;
+use super::entry::{Draft, Entry, Rejection};
+use super::error::CatalogError;
+use super::outputs::{Finder, Outputs, Wanted};
+use super::prepare::{MAX_BLOBS, Plan, prepare};
+use super::signing::{Presigned, Signed, messages, sign};
+use super::{Catalog, MAX_RECORD, blocking, keys};
+use crate::executions::{Invocation, RecordArchive};
+use crate::json;
+use crate::oci::Descriptor;
+use crate::provenance::{SignedBy, Source};
+use crate::releases::ReleaseName;
+use crate::signing::{PublicKey, Signer};
+
+/// What somebody wants to release.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    pub instance: String,
+    pub name: ReleaseName,
+    pub invocation: String,
+    pub outputs: Wanted,
+    pub source: Option<Source>,
+    pub form: Form,
+    /// Operating system and architecture of packed files.
+    pub platform: (String, String),
+}
+
+/// Who signs a release.
+pub enum By {
+    Server,
+    /// Somebody with this key, who is told what to sign.
+    Client,
+}
+
+/// A release that waits for signatures, or one that is there already.
+pub enum Prepared {
+    /// With what is to be signed.
+    Draft(Box<Draft>, Vec<Vec<u8>>),
+    /// The same content under the same name.
+    Existing(Box<Entry>),
+}
+
+/// Before and behind a build: losses then may be of its executions. In nanoseconds.
+const AROUND: i64 = 600_000_000_000;
+
+impl Catalog {
+    /// Makes everything but the signatures.
+    pub async fn prepare(&self, asked: Asked, by: By) -> Result<Prepared, CatalogError> {
+        let Asked { instance, invocation, .. } = &asked;
+        let invocation = Invocation::read(&self.executions, instance, invocation).await?;
+        if invocation.used.is_empty() {
+            return Err(CatalogError::NoInvocation(asked.invocation));
+        }
+        let (store, blobs) = (&self.executions, &self.parts.blobs);
+        let outputs =
+            Finder { store, blobs, invocation: &invocation }.outputs(&asked.outputs).await?;
+        let draft = self.draft(&asked, by, &invocation, outputs).await?;
+        if let Some(existing) = self.existing(&draft).await? {
+            return Ok(Prepared::Existing(Box::new(existing)));
+        }
+        let store = Blocking::new(self.parts.blobs.clone());
+        let (draft, messages) = blocking(move || {
+            let messages = messages(&store, &draft)?;
+            Ok((draft, messages))
+        })
+        .await?;
+        let value = Some(json::write(&draft)?.into());
+        let write = Write { key: keys::draft(&draft.id), expect: Expect::Absent, value };
+        self.parts.records.write(vec![write]).await?;
+        Ok(Prepared::Draft(Box::new(draft), messages))
+    }
+
+    async fn draft(
+        &self,
+        asked: &Asked,
+        by: By,
+        invocation: &Invocation,
+        outputs: Outputs,
+    ) -> Result<Draft, CatalogError> {
+        let store = Blocking::new(self.parts.blobs.clone());
+        // Whoever is asked hears of losses a little later than they happen.
+        let (from, to) = (outputs.started - AROUND, outputs.finished + AROUND);
+        let losses = self.executions.losses(from, to).await?;
+        let unrecorded = losses.iter().map(|it| it.executions).sum();
+        let blobs = self.parts.blobs.clone();
+        let archive =
+            RecordArchive::new(self.executions.clone(), blobs, invocation).missing(unrecorded);
+        let plan = Plan {
+            name: asked.name.clone(),
+            instance: asked.instance.clone(),
+            invocation: asked.invocation.clone(),
+            target: asked.outputs.target.clone(),
+            source: asked.source.clone(),
+            form: asked.form,
+            platform: asked.platform.clone(),
+            signed_by: match by {
+                By::Server => SignedBy::Server,
+                By::Client => SignedBy::Client,
+            },
+            builder: self.parts.builder.clone(),
+            version: self.parts.version.clone(),
+            now: self.now(),
+        };
+        blocking(move || prepare(&store, &archive, &plan, &outputs)).await
+    }
+
+    async fn existing(&self, draft: &Draft) -> Result<Option<Entry>, CatalogError> {
+        let release = &draft.release;
+        self.same_or_none(&draft.instance, &release.name, &release.subject, &draft.source).await
+    }
+
+    /// The release of this name, if it is the same; another one of this name is an error.
+    pub(super) async fn same_or_none(
+        &self,
+        instance: &str,
+        name: &ReleaseName,
+        subject: &Descriptor,
+        source: &Option<String>,
+    ) -> Result<Option<Entry>, CatalogError> {
+        let Some(entry) = self.find(instance, name).await? else { return Ok(None) };
+        let existing = &entry.release.subject.digest;
+        if *existing != subject.digest || entry.source != *source {
+            let (name, existing) = (name.clone(), existing.clone());
+            return Err(CatalogError::Taken { name, existing });
+        }
+        match &entry.rejected {
+            Some(Rejection { reason, .. }) => {
+                Err(CatalogError::Rejected { name: name.clone(), reason: reason.clone() })
+            }
+            None => Ok(Some(entry)),
+        }
+    }
+
+    /// Signs with the server's key what was prepared for it, and makes it visible.
+    pub async fn sign_here(&self, draft: Draft, who: &str) -> Result<Entry, CatalogError> {
+        let key = self.parts.key.clone().ok_or(CatalogError::NoKey)?;
+        self.finish(draft, key, who).await
+    }
+
+    /// Makes a release visible whose statements somebody signed elsewhere.
+    pub async fn signed_elsewhere(
+        &self,
+        instance: &str,
+        draft: &str,
+        signed: (PublicKey, Vec<Vec<u8>>),
+        who: &str,
+    ) -> Result<Entry, CatalogError> {
+        let draft = self.waiting(instance, draft).await?;
+        let (key, signatures) = signed;
+        if signatures.len() != draft.statements.len() {
+            return Err(CatalogError::Signatures(signatures.len(), draft.statements.len()));
+        }
+        self.finish(draft, Arc::new(Presigned::new(key, signatures)), who).await
+    }
+
+    async fn waiting(&self, instance: &str, id: &str) -> Result<Draft, CatalogError> {
+        let none = || CatalogError::NoDraft(id.chars().take(100).collect());
+        let is_id = crate::encoding::is_hex(id, 32);
+        let found = if is_id { self.parts.records.get(&keys::draft(id)).await? } else { None };
+        let draft: Draft = json::read(&found.ok_or_else(none)?.value, MAX_RECORD)?;
+        let waits = draft.instance == instance && draft.until > self.now();
+        waits.then_some(draft).ok_or_else(none)
+    }
+
+    async fn finish(
+        &self,
+        draft: Draft,
+        signer: Arc<dyn Signer + Send + Sync>,
+        who: &str,
+    ) -> Result<Entry, CatalogError> {
+        if let Some(existing) = self.existing(&draft).await? {
+            return Ok(existing);
+        }
+        let store = Blocking::new(self.parts.blobs.clone());
+        let public_key = signer.public_key().to_pem().map_err(|_| CatalogError::Stopped)?;
+        let (draft, signed) = blocking(move || {
+            let signed = sign(&store, &draft, &*signer)?;
+            Ok((draft, signed))
+        })
+        .await?;
+        let entry = self.entry(&draft, signed, public_key, who)?;
+        let added = self.add(&entry, &draft.holds, "release.create", who).await?;
+        let gone = Write { key: keys::draft(&draft.id), expect: Expect::Anything, value: None };
+        self.parts.records.write(vec![gone]).await?;
+        match added {
+            true => Ok(entry),
+            // Somebody else was faster. Their pins are called otherwise.
+            false => {
+                self.unpin(&entry).await?;
+                self.existing(&draft).await?.ok_or(CatalogError::Stopped)
+            }
+        }
+    }
+
+    fn entry(
+        &self,
+        draft: &Draft,
+        signed: Signed,
+        public_key: String,
+        who: &str,
+    ) -> Result<Entry, CatalogError> {
+        let mut release = draft.release.clone();
+        release.attestations.extend(signed.attestations);
+        let mut content: Vec<_> = draft.content.iter().cloned().chain(signed.content).collect();
+        content.sort();
+        content.dedup();
+        if content.len() > MAX_BLOBS {
+            return Err(CatalogError::TooMany(MAX_BLOBS));
+        }
+        Ok(Entry {
+            release,
+            instance: draft.instance.clone(),
+            source: draft.source.clone(),
+            level: draft.level.clone(),
+            closure: draft.closure,
+            public_key,
+            made_by: who.to_owned(),
+            pin: Pin::fresh_name(),
+            content,
+            rejected: None,
+        })
+    }
+}

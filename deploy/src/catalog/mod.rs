@@ -1,0 +1,97 @@
+//! The releases of a server: made of what was executed here, signed, kept, found again.
+//!
+//! A release is made in this order: content, closure and statements are put into the store (nothing shows them yet); the
+//! statements are signed, here or elsewhere; everything is pinned; then one write, together with the audit log's entry,
+//! makes it visible. Whatever ends in between leaves blobs that go as others do, and pins that [`Catalog::sweep`]
+//! removes.
+
+mod blocking;
+mod content;
+mod entry;
+mod error;
+mod import;
+mod keeping;
+mod keys;
+mod making;
+mod outputs;
+mod prepare;
+mod reading;
+mod signing;
+mod sweep;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use kiln_cas::SharedBlobStore;
+use kiln_cas::pins::Pins;
+use kiln_cas::records::SharedRecords;
+
+use crate::executions::{Clock, ExecutionStore};
+use crate::oci::{ContentDigest, Descriptor};
+use crate::signing::{PublicKey, Signer as _, SigningKey};
+use crate::timestamp::Timestamp;
+
+pub use content::Form;
+pub use entry::{Counts, Draft, Entry, Rejection, Unsigned};
+pub use error::CatalogError;
+pub use making::{Asked, By, Prepared};
+pub use outputs::{OutputFile, ToldFile, Wanted, is_same};
+pub use reading::{BlobOpener, Origins};
+
+/// What pins of releases are called.
+const PINS: &str = "release";
+/// Bytes of the record of a draft.
+const MAX_RECORD: usize = kiln_cas::records::MAX_VALUE;
+
+/// What a catalog stands on.
+#[derive(Clone)]
+pub struct CatalogParts {
+    pub records: SharedRecords,
+    pub blobs: SharedBlobStore,
+    pub pins: Pins,
+    pub clock: Clock,
+    /// What the server signs with; `None`: whoever makes a release does.
+    pub key: Option<Arc<SigningKey>>,
+    /// URI of this server.
+    pub builder: String,
+    pub version: String,
+}
+
+/// The releases of a server. Clones share them.
+#[derive(Clone)]
+pub struct Catalog {
+    parts: CatalogParts,
+    executions: ExecutionStore,
+}
+
+impl Catalog {
+    pub fn new(parts: CatalogParts) -> Self {
+        let executions = ExecutionStore::new(parts.records.clone());
+        Self { parts, executions }
+    }
+
+    /// The key that the server signs with.
+    pub fn key(&self) -> Option<&PublicKey> {
+        self.parts.key.as_ref().map(|it| it.public_key())
+    }
+
+    pub fn executions(&self) -> &ExecutionStore {
+        &self.executions
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::from_unix((self.parts.clock)().div_euclid(1_000_000_000))
+    }
+}
+
+fn sized(digest: &ContentDigest, size: u64) -> Option<kiln_cas::Digest> {
+    blocking::stored(&Descriptor::new("", digest.clone(), size))
+}
+
+/// On a thread of its own, so that whoever else is served meanwhile does not wait.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, CatalogError> + Send + 'static,
+) -> Result<T, CatalogError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| CatalogError::Stopped)?
+}

@@ -1,0 +1,328 @@
+//! What a target left in an invocation, out of the records of its actions and, where there are any, out of what its build
+//! events say.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use kiln_cas::{Digest, SharedBlobStore, StoreError};
+use kiln_protos::executions::Kept;
+use kiln_protos::reapi::{Directory, Tree};
+use prost::Message as _;
+
+use super::error::CatalogError;
+use crate::executions::{ExecutionStore, Invocation, RecordId, function, result};
+
+/// Records of one target that are looked at.
+const MAX_RECORDS: usize = 10_000;
+/// Names in messages.
+const MAX_NAMED: usize = 8;
+/// Files of a release.
+pub const MAX_FILES: usize = 200_000;
+/// Directories that are looked through for what is consumed by the target itself.
+const MAX_DIRECTORIES: usize = 200_000;
+/// Bytes of a Tree or a Directory.
+const MAX_TREE: u64 = 64 << 20;
+
+/// A file of a release.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OutputFile {
+    /// As its action named it.
+    pub path: String,
+    pub digest: Digest,
+    pub is_executable: bool,
+}
+
+/// A file that a build event names as an output of the target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToldFile {
+    pub path: String,
+    /// In hexadecimal digits.
+    pub hash: String,
+    pub size: u64,
+}
+
+/// Whose outputs are wanted.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    pub target: String,
+    /// What build events say; nothing where there are none.
+    pub told: Option<Vec<ToldFile>>,
+    /// Paths, or their ends; empty: all.
+    pub paths: Vec<String>,
+}
+
+/// The outputs, and when they were made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outputs {
+    pub files: Vec<OutputFile>,
+    /// Nanoseconds since the Unix epoch: the first beginning and the last end of an action of the target.
+    pub started: i64,
+    pub finished: i64,
+}
+
+pub struct Finder<'a> {
+    pub store: &'a ExecutionStore,
+    pub blobs: &'a SharedBlobStore,
+    pub invocation: &'a Invocation,
+}
+
+/// An action of the target.
+struct Made {
+    files: Vec<OutputFile>,
+    input_root: Option<Digest>,
+}
+
+/// Bazel writes the labels of its main repository in three ways.
+pub fn is_same(one: &str, other: &str) -> bool {
+    plain(one) == plain(other)
+}
+
+/// `//app` for `//app:app`, `@//app` and `@@//app`.
+fn plain(label: &str) -> String {
+    let label = label.trim_start_matches('@');
+    match label.rsplit_once(':') {
+        Some((package, name)) if package.ends_with(&format!("/{name}")) => package.to_owned(),
+        _ => label.to_owned(),
+    }
+}
+
+impl Finder<'_> {
+    pub async fn outputs(&self, wanted: &Wanted) -> Result<Outputs, CatalogError> {
+        let mut found = Outputs { started: i64::MAX, finished: 0, ..Outputs::default() };
+        let made = self.made(&wanted.target, &mut found).await?;
+        found.files = match &wanted.told {
+            Some(told) => self.of_told(told, &made).await?,
+            None if !wanted.paths.is_empty() => made.into_iter().flat_map(|it| it.files).collect(),
+            None => self.final_outputs(&wanted.target, made).await?,
+        };
+        found.files.sort();
+        found.files.dedup();
+        if !wanted.paths.is_empty() {
+            self.choose(wanted, &mut found.files)?;
+        }
+        if found.files.is_empty() {
+            return Err(self.no_outputs(&wanted.target));
+        }
+        if found.started > found.finished {
+            found.started = found.finished;
+        }
+        Ok(found)
+    }
+
+    fn no_outputs(&self, target: &str) -> CatalogError {
+        let known: BTreeSet<_> = self.invocation.used.values().flatten().collect();
+        let known = known.into_iter().filter(|it| !it.is_empty());
+        CatalogError::NoOutputs {
+            invocation: self.invocation.invocation.clone(),
+            target: target.to_owned(),
+            known: known.take(MAX_NAMED).map(|it| it.to_string()).collect(),
+        }
+    }
+
+    /// Of what is at hand, what somebody asked for by name.
+    fn choose(&self, wanted: &Wanted, files: &mut Vec<OutputFile>) -> Result<(), CatalogError> {
+        let fits = |file: &OutputFile, path: &str| {
+            let rest = file.path.strip_suffix(path);
+            rest.is_some_and(|it| it.is_empty() || it.ends_with('/'))
+                || file.path.strip_prefix(path).is_some_and(|it| it.starts_with('/'))
+        };
+        if let Some(path) = wanted.paths.iter().find(|path| !files.iter().any(|it| fits(it, path)))
+        {
+            return Err(CatalogError::NoSuchOutput {
+                target: wanted.target.clone(),
+                path: path.clone(),
+                known: files.iter().take(MAX_NAMED).map(|it| it.path.clone()).collect(),
+            });
+        }
+        files.retain(|file| wanted.paths.iter().any(|path| fits(file, path)));
+        Ok(())
+    }
+
+    /// The actions of the target that ended well.
+    async fn made(&self, target: &str, times: &mut Outputs) -> Result<Vec<Made>, CatalogError> {
+        let of = |(id, targets): (&RecordId, &Vec<std::sync::Arc<str>>)| {
+            targets.iter().any(|it| is_same(it, target)).then_some(*id)
+        };
+        let mut ids: Vec<_> = self.invocation.used.iter().filter_map(of).collect();
+        ids.sort_unstable();
+        let mut all = Vec::new();
+        for id in ids.into_iter().take(MAX_RECORDS) {
+            let Some(kept) = self.store.get(id).await? else { continue };
+            let Some(execution) = kept.execution.as_ref().filter(|it| it.exit_code == 0) else {
+                continue;
+            };
+            let timeline = execution.timeline.unwrap_or_default();
+            let begun = if timeline.leased > 0 { timeline.leased } else { timeline.finished };
+            times.started = times.started.min(begun);
+            times.finished = times.finished.max(timeline.finished);
+            let input_root = execution.input_root.as_ref().and_then(|it| {
+                let size = u64::try_from(it.size_bytes).ok()?;
+                Digest::from_hex(it.hash.as_bytes(), size, function(&kept)?).ok()
+            });
+            all.push(Made { files: self.files(&kept).await?, input_root });
+        }
+        Ok(all)
+    }
+
+    /// Files of a record, those in directories too.
+    async fn files(&self, kept: &Kept) -> Result<Vec<OutputFile>, CatalogError> {
+        let Some(function) = function(kept) else { return Ok(Vec::new()) };
+        let result = result(kept);
+        let mut files = Vec::new();
+        for it in &result.output_files {
+            let digest = it.digest.as_ref().and_then(|it| Digest::from_wire(it, function).ok());
+            let (path, is_executable) = (it.path.clone(), it.is_executable);
+            files.extend(digest.map(|digest| OutputFile { path, digest, is_executable }));
+        }
+        for it in &result.output_directories {
+            let tree = it.tree_digest.as_ref().and_then(|it| Digest::from_wire(it, function).ok());
+            if let Some(tree) = tree {
+                self.read_tree(&it.path, &tree, &mut files).await?;
+            }
+        }
+        Ok(files)
+    }
+
+    async fn read_tree(
+        &self,
+        path: &str,
+        tree: &Digest,
+        files: &mut Vec<OutputFile>,
+    ) -> Result<(), CatalogError> {
+        let decoded = match self.message::<Tree>(tree).await? {
+            Some(tree) => tree,
+            None => return Err(CatalogError::Evicted(StoreError::NotFound(*tree))),
+        };
+        let function = tree.function;
+        let children: BTreeMap<_, _> = decoded
+            .children
+            .iter()
+            .map(|it| (function.digest(&it.encode_to_vec()).hash, it))
+            .collect();
+        let mut open: Vec<_> = decoded.root.iter().map(|it| (path.to_owned(), it)).collect();
+        let mut directories = 0;
+        while let Some((path, directory)) = open.pop() {
+            directories += 1;
+            // One directory may stand in many places.
+            if directories > MAX_DIRECTORIES {
+                return Err(CatalogError::TooMany(MAX_DIRECTORIES));
+            }
+            for file in &directory.files {
+                let digest =
+                    file.digest.as_ref().and_then(|it| Digest::from_wire(it, function).ok());
+                let Some(digest) = digest else { continue };
+                if files.len() >= MAX_FILES {
+                    return Err(CatalogError::TooMany(MAX_FILES));
+                }
+                let path = format!("{path}/{}", file.name);
+                files.push(OutputFile { path, digest, is_executable: file.is_executable });
+            }
+            for child in &directory.directories {
+                let digest =
+                    child.digest.as_ref().and_then(|it| Digest::from_wire(it, function).ok());
+                let directory = digest.and_then(|it| children.get(&it.hash).copied());
+                // Names within a tree are not empty, so that it ends.
+                if let Some(directory) = directory.filter(|_| path.len() < 4096) {
+                    open.push((format!("{path}/{}", child.name), directory));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What build events name: their paths may lack what the action's have, so that content decides.
+    async fn of_told(
+        &self,
+        told: &[ToldFile],
+        made: &[Made],
+    ) -> Result<Vec<OutputFile>, CatalogError> {
+        let mut own: BTreeMap<String, Vec<&OutputFile>> = BTreeMap::new();
+        for file in made.iter().flat_map(|it| &it.files) {
+            own.entry(file.digest.hex()).or_default().push(file);
+        }
+        let mut files = Vec::new();
+        for told in told.iter().take(MAX_FILES) {
+            let same = own.get(&told.hash).map(Vec::as_slice).unwrap_or_default();
+            let at_path = same.iter().find(|it| it.path.ends_with(&told.path));
+            match at_path.or(same.first()) {
+                Some(file) => files.push((*file).clone()),
+                None => files.extend(self.of_others(told).await?),
+            }
+        }
+        Ok(files)
+    }
+
+    /// A file that another target made, or a source.
+    async fn of_others(&self, told: &ToldFile) -> Result<Option<OutputFile>, CatalogError> {
+        for function in kiln_cas::DigestFunction::ALL {
+            let Ok(digest) = Digest::from_hex(told.hash.as_bytes(), told.size, function) else {
+                continue;
+            };
+            for id in self.store.makers(&self.invocation.instance, &digest).await? {
+                let Some(kept) = self.store.get(id).await? else { continue };
+                let files = self.files(&kept).await?;
+                if let Some(file) = files.into_iter().find(|it| it.digest == digest) {
+                    return Ok(Some(file));
+                }
+            }
+            if self.blobs.find_missing(&[digest]).await?.is_empty() {
+                let path = told.path.clone();
+                return Ok(Some(OutputFile { path, digest, is_executable: false }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The outputs of the one action that makes nothing for another action of the target.
+    async fn final_outputs(
+        &self,
+        target: &str,
+        made: Vec<Made>,
+    ) -> Result<Vec<OutputFile>, CatalogError> {
+        if made.len() <= 1 {
+            return Ok(made.into_iter().flat_map(|it| it.files).collect());
+        }
+        let consumed = self.consumed(&made).await?;
+        let last = |it: &Made| {
+            !it.files.is_empty() && !it.files.iter().any(|it| consumed.contains(&it.digest))
+        };
+        let mut last: Vec<_> = made.into_iter().filter(last).collect();
+        if last.len() > 1 {
+            let first = |it: &Made| it.files.first().map(|it| it.path.clone());
+            return Err(CatalogError::Ambiguous {
+                target: target.to_owned(),
+                count: last.len(),
+                paths: last.iter().filter_map(first).take(MAX_NAMED).collect(),
+            });
+        }
+        Ok(last.pop().map(|it| it.files).unwrap_or_default())
+    }
+
+    async fn consumed(&self, made: &[Made]) -> Result<HashSet<Digest>, CatalogError> {
+        let (mut files, mut seen) = (HashSet::new(), HashSet::new());
+        let mut open: Vec<_> = made.iter().filter_map(|it| it.input_root).collect();
+        while let Some(digest) = open.pop() {
+            if !seen.insert(digest) || seen.len() > MAX_DIRECTORIES {
+                continue;
+            }
+            let Some(directory) = self.message::<Directory>(&digest).await? else { continue };
+            let wire =
+                |it: &kiln_protos::reapi::Digest| Digest::from_wire(it, digest.function).ok();
+            files.extend(directory.files.iter().filter_map(|it| wire(it.digest.as_ref()?)));
+            open.extend(directory.directories.iter().filter_map(|it| wire(it.digest.as_ref()?)));
+        }
+        Ok(files)
+    }
+
+    /// `None`: it is not in the store any more.
+    async fn message<M: prost::Message + Default>(
+        &self,
+        digest: &Digest,
+    ) -> Result<Option<M>, CatalogError> {
+        let bytes = match self.blobs.read(digest, 0, None).await {
+            Ok(blob) => blob.collect(MAX_TREE).await?,
+            Err(StoreError::NotFound(_)) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Some(M::decode(bytes).unwrap_or_default()))
+    }
+}

@@ -1,0 +1,116 @@
+//! A build on records and blobs in memory, and the releases of its server.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use kiln_cas::Digest;
+use kiln_cas::pins::Pins;
+use kiln_protos::events::Execution;
+
+use super::super::{Asked, By, Catalog, CatalogError, CatalogParts, Entry, Form, Prepared, Wanted};
+use crate::executions::tests::rig::{Rig, content, executed, later, wire};
+use crate::provenance::Source;
+use crate::signing::{Scheme, SigningKey};
+
+pub const COMMIT: &str = "1234567890123456789012345678901234567890";
+
+pub struct House {
+    pub rig: Rig,
+    pub catalog: Catalog,
+    pub pins: Pins,
+}
+
+impl House {
+    pub async fn start() -> Self {
+        Self::over(Rig::start().await)
+    }
+
+    /// Another server over the same stores, or the same one after a crash.
+    pub fn again(&self) -> Self {
+        Self::over(self.rig.beside())
+    }
+
+    fn over(rig: Rig) -> Self {
+        let pins = Pins::new(rig.blobs.clone(), rig.records.clone());
+        let (key, _) = SigningKey::generate(Scheme::EcdsaP256).unwrap();
+        let now = rig.now.clone();
+        let catalog = Catalog::new(CatalogParts {
+            records: rig.records.clone(),
+            blobs: rig.blobs.clone(),
+            pins: pins.clone(),
+            clock: Arc::new(move || now.load(Ordering::Relaxed)),
+            key: Some(Arc::new(key)),
+            builder: "http://kiln.example".to_owned(),
+            version: "0.1.0".to_owned(),
+        });
+        Self { rig, catalog, pins }
+    }
+
+    /// A library and a program that is made of it, in an invocation.
+    pub async fn build(&self, invocation: &str, text: &str) {
+        let (library, program) = (format!("library {text}"), format!("program {text}"));
+        for text in ["source", &library, &program] {
+            self.put(text).await;
+        }
+        let lib = self
+            .action(
+                invocation,
+                "//lib",
+                &[("a.c", "source")],
+                ("bazel-out/k8/bin/lib/a.o", &library),
+            )
+            .await;
+        self.rig.events.publish(lib);
+        let inputs = [("bazel-out", library.as_str())];
+        let app =
+            self.action(invocation, "//app", &inputs, ("bazel-out/k8/bin/app/app", &program)).await;
+        self.rig.events.publish(later(app, 60));
+        self.rig.executions.flush().await;
+    }
+
+    pub async fn put(&self, text: &str) -> Digest {
+        let digest = content(text);
+        self.rig.blobs.write(&digest, text.as_bytes().to_vec().into()).await.unwrap();
+        digest
+    }
+
+    async fn action(
+        &self,
+        invocation: &str,
+        target: &str,
+        inputs: &[(&str, &str)],
+        output: (&str, &str),
+    ) -> Execution {
+        let mut made = executed(invocation, target, &[output]);
+        made.input_root = Some(wire(self.rig.directory(inputs).await));
+        made
+    }
+
+    pub fn asked(&self, name: &str, invocation: &str) -> Asked {
+        Asked {
+            instance: String::new(),
+            name: name.parse().unwrap(),
+            invocation: invocation.to_owned(),
+            outputs: Wanted { target: "//app:app".to_owned(), ..Wanted::default() },
+            source: Source::parse(&format!("git+https://git.example/app@{COMMIT}")),
+            form: Form::Any,
+            platform: ("linux".to_owned(), "amd64".to_owned()),
+        }
+    }
+
+    pub async fn create(&self, name: &str, invocation: &str) -> Result<Entry, CatalogError> {
+        self.make(self.asked(name, invocation)).await
+    }
+
+    pub async fn make(&self, asked: Asked) -> Result<Entry, CatalogError> {
+        match self.catalog.prepare(asked, By::Server).await? {
+            Prepared::Existing(entry) => Ok(*entry),
+            Prepared::Draft(draft, _) => self.catalog.sign_here(*draft, "somebody").await,
+        }
+    }
+
+    pub async fn names(&self) -> Vec<String> {
+        let found = self.catalog.list("", None, 100).await.unwrap();
+        found.iter().map(|it| it.release.name.to_string()).collect()
+    }
+}

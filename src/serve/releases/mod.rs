@@ -1,0 +1,68 @@
+//! Releases and records of executions on the stores of a server.
+
+mod options;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use kiln_cas::stores::Storage;
+use kiln_deploy::catalog::{Catalog, CatalogParts};
+use kiln_deploy::executions::{ExecutionParts, Executions};
+use kiln_net::causes::chain;
+
+pub use self::options::ReleaseOptions;
+use super::common::Common;
+
+/// The clock of the machine, in nanoseconds since the Unix epoch.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// `None`: nothing is recorded.
+pub fn start_records(
+    options: &ReleaseOptions,
+    storage: &Storage,
+    common: &Common,
+) -> Option<Executions> {
+    options.records.then(|| {
+        Executions::start(ExecutionParts {
+            records: storage.records.clone(),
+            blobs: storage.blobs.clone(),
+            executions: common.events.subscribe(),
+            clock: Arc::new(now),
+            keep: options.keep_records,
+        })
+    })
+}
+
+/// How often what was begun and never ended is looked for.
+const SETTLE_EVERY: Duration = Duration::from_secs(1800);
+
+pub fn catalog(options: &ReleaseOptions, storage: &Storage, common: &Common) -> Catalog {
+    Catalog::new(CatalogParts {
+        records: storage.records.clone(),
+        blobs: storage.blobs.clone(),
+        pins: storage.pins.clone(),
+        clock: Arc::new(now),
+        key: options.key.clone(),
+        builder: common.base_url.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    })
+}
+
+/// Never returns; drop it to end it.
+pub async fn keep_settled(catalog: Catalog) {
+    loop {
+        match catalog.sweep().await {
+            Ok(0) => {}
+            Ok(pins) => {
+                tracing::info!(pins, "pins of releases that were never finished are removed")
+            }
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "unfinished releases cannot be removed for now");
+            }
+        }
+        tokio::time::sleep(SETTLE_EVERY).await;
+    }
+}

@@ -1,0 +1,16 @@
+//! What is recorded, and who signs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kiln_deploy::signing::SigningKey;
+
+#[derive(Clone)]
+pub struct ReleaseOptions {
+    /// Whether executions are recorded.
+    pub records: bool,
+    /// How long a record is kept after it was used last.
+    pub keep_records: Duration,
+    /// What the server signs releases with; `None`: whoever makes one signs it.
+    pub key: Option<Arc<SigningKey>>,
+}

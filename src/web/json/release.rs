@@ -1,0 +1,322 @@
+//! What releases say, and what they are asked.
+
+use kiln_deploy::catalog;
+use kiln_deploy::oci::Descriptor;
+use kiln_deploy::provenance::{ActionRecord, Origin};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// `POST /api/v1/releases`, which the server signs, and `/api/v1/releases/prepare`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseRequest {
+    #[serde(default)]
+    pub instance: String,
+    /// Such as `team/app:1.4.2`.
+    pub name: String,
+    pub invocation: String,
+    /// The label of what is released.
+    pub target: String,
+    /// `git+URL@COMMIT`.
+    #[serde(default)]
+    pub source: Option<String>,
+    /// Outputs of the target, by their paths or the ends of these; none: all.
+    #[serde(default)]
+    pub outputs: Vec<String>,
+    /// `any` (an image where the outputs are an image layout), `image` or `files`.
+    #[serde(default)]
+    pub form: ReleaseForm,
+    /// Of packed files: `linux/amd64` where nothing is said.
+    #[serde(default)]
+    pub platform: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ReleaseForm {
+    #[default]
+    Any,
+    Image,
+    Files,
+}
+
+/// What is to be signed: `POST /api/v1/releases/prepare`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ReleaseDraft {
+    /// What it is called when the signatures are brought; `null`: the release is there already.
+    pub draft: Option<String>,
+    /// The digest of the manifest.
+    pub digest: String,
+    pub statements: Vec<ReleaseStatement>,
+    /// The release that is there already, with the same content.
+    pub existing: Option<Release>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ReleaseStatement {
+    pub predicate_type: String,
+    /// The bytes to be signed (DSSE's pre-authentication encoding), in base64.
+    pub message: String,
+}
+
+/// `POST /api/v1/releases/sign`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseSignatures {
+    #[serde(default)]
+    pub instance: String,
+    pub draft: String,
+    /// In PEM.
+    pub public_key: String,
+    /// In base64, in the order of the statements.
+    pub signatures: Vec<String>,
+}
+
+/// `POST /api/v1/releases/reject`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseRejection {
+    #[serde(default)]
+    pub instance: String,
+    pub name: String,
+    pub reason: String,
+}
+
+/// `POST /api/v1/releases/import`: an export whose blobs are in the store already.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseImport {
+    #[serde(default)]
+    pub instance: String,
+    /// The export's `index.json`, in base64.
+    pub index: String,
+    /// What everything must be signed with, in PEM.
+    pub public_key: String,
+}
+
+/// A release.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Release {
+    pub name: String,
+    pub instance: String,
+    pub digest: String,
+    pub media_type: String,
+    pub invocation: String,
+    pub target: String,
+    pub source: Option<String>,
+    pub created: String,
+    pub made_by: String,
+    /// SLSA's build level, with what is given and what is in the way of the next.
+    pub build_level: u8,
+    pub because: Vec<String>,
+    pub but: Vec<String>,
+    pub closure: ReleaseClosure,
+    /// In PEM.
+    pub public_key: String,
+    pub rejected: Option<ReleaseRejected>,
+    /// Manifests about the release: what was signed, and the list of its closure.
+    pub attestations: Vec<ReleaseBlob>,
+    /// Everything that it is made of.
+    pub content: Vec<ReleaseBlob>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ReleaseClosure {
+    pub actions: usize,
+    /// Of these, results that clients wrote.
+    pub written: usize,
+    pub sources: usize,
+    pub missing: usize,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ReleaseRejected {
+    pub by: String,
+    pub reason: String,
+    pub at: String,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ReleaseBlob {
+    pub digest: String,
+    pub size: u64,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub media_type: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub artifact_type: String,
+}
+
+/// `GET /api/v1/releases`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Releases {
+    pub releases: Vec<Release>,
+    /// For the next page; `null` on the last one.
+    pub next_after: Option<String>,
+}
+
+/// `GET /api/v1/releases/provenance`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ReleaseProvenance {
+    pub name: String,
+    pub digest: String,
+    /// The predicate that was signed (SLSA, version 1).
+    pub provenance: Map<String, Value>,
+    /// Lines of the list of the closure.
+    pub closure: Vec<Map<String, Value>>,
+    /// Where the next lines begin; `null` at the end.
+    pub next_skip: Option<usize>,
+}
+
+/// `GET /api/v1/releases/diff`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ReleaseDifference {
+    pub old: String,
+    pub new: String,
+    /// Whether the manifests are the same.
+    pub same_content: bool,
+    pub sources: ReleaseChanges,
+    pub actions: ReleaseChanges,
+    pub images: ReleaseChanges,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ReleaseChanges {
+    pub added: usize,
+    pub removed: usize,
+    pub changed: usize,
+    /// The first of them.
+    pub first: Vec<ReleaseChange>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ReleaseChange {
+    /// `added`, `removed` or `changed`.
+    pub kind: String,
+    pub name: String,
+    #[serde(default)]
+    pub what: Vec<String>,
+}
+
+/// `GET /api/v1/explain`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Explained {
+    pub hash: String,
+    /// Who made it, the latest first; nobody: a client uploaded it, or it is not known any more.
+    pub made: Vec<Maker>,
+    /// Releases that hold it.
+    pub releases: Vec<String>,
+}
+
+/// An execution that left some content, or a result that a client wrote.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Maker {
+    pub record: String,
+    /// Whether a worker of this server ran it.
+    pub ran: bool,
+    pub target: String,
+    pub mnemonic: String,
+    pub invocation: String,
+    pub worker: String,
+    pub action: String,
+    /// The paths at which it left the content.
+    pub paths: Vec<String>,
+    #[serde(with = "super::time")]
+    #[schemars(with = "Option<String>")]
+    pub finished: i64,
+    pub enforced: Vec<String>,
+}
+
+impl From<&catalog::Entry> for Release {
+    fn from(it: &catalog::Entry) -> Self {
+        let release = &it.release;
+        let blob = |(digest, size): &(kiln_deploy::oci::ContentDigest, u64)| ReleaseBlob {
+            digest: digest.to_string(),
+            size: *size,
+            ..ReleaseBlob::default()
+        };
+        let rejected = it.rejected.as_ref().map(|it| ReleaseRejected {
+            by: it.by.clone(),
+            reason: it.reason.clone(),
+            at: it.at.to_string(),
+        });
+        Self {
+            name: release.name.to_string(),
+            instance: it.instance.clone(),
+            digest: release.subject.digest.to_string(),
+            media_type: release.subject.media_type.clone(),
+            invocation: release.invocation.clone(),
+            target: release.target.clone(),
+            source: it.source.clone(),
+            created: release.created.to_string(),
+            made_by: it.made_by.clone(),
+            build_level: it.level.build_level,
+            because: it.level.because.clone(),
+            but: it.level.but.clone(),
+            closure: ReleaseClosure {
+                actions: it.closure.actions,
+                written: it.closure.written,
+                sources: it.closure.sources,
+                missing: it.closure.missing,
+            },
+            public_key: it.public_key.clone(),
+            rejected,
+            attestations: release.attestations.iter().map(ReleaseBlob::from).collect(),
+            content: it.content.iter().map(blob).collect(),
+        }
+    }
+}
+
+impl From<&Descriptor> for ReleaseBlob {
+    fn from(it: &Descriptor) -> Self {
+        Self {
+            digest: it.digest.to_string(),
+            size: it.size,
+            media_type: it.media_type.clone(),
+            artifact_type: it.artifact_type.clone().unwrap_or_default(),
+        }
+    }
+}
+
+impl Maker {
+    /// `hash`: of the content in question.
+    pub fn of(record: &ActionRecord, hash: &str) -> Self {
+        let (ran, worker, enforced) = match &record.origin {
+            Origin::Ran(run) => {
+                let enforced = run.sandbox.enforced.iter().map(|it| it.name().to_owned());
+                (true, run.worker.clone(), enforced.collect())
+            }
+            Origin::Wrote(written) => (false, written.by.clone(), Vec::new()),
+        };
+        let paths = record.outputs.iter().filter(|it| it.digest.hex() == hash);
+        Self {
+            record: record.id.clone(),
+            ran,
+            target: record.target.clone(),
+            mnemonic: record.mnemonic.clone(),
+            invocation: record.invocation.clone(),
+            worker,
+            action: record.action.to_string(),
+            paths: paths.map(|it| it.path.clone()).collect(),
+            finished: record.finished,
+            enforced,
+        }
+    }
+}
+
+impl ReleaseChanges {
+    pub fn of(it: &kiln_deploy::provenance::Changes) -> Self {
+        use kiln_deploy::provenance::ChangeKind;
+        let first = it.first.iter().map(|it| ReleaseChange {
+            kind: match it.kind {
+                ChangeKind::Added => "added",
+                ChangeKind::Removed => "removed",
+                ChangeKind::Changed => "changed",
+            }
+            .to_owned(),
+            name: it.name.clone(),
+            what: it.what.iter().map(|it| (*it).to_owned()).collect(),
+        });
+        Self { added: it.added, removed: it.removed, changed: it.changed, first: first.collect() }
+    }
+}

@@ -1,0 +1,165 @@
+//! Releases are made and rejected.
+
+use axum::Json;
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use kiln_cas::services::account_of;
+use kiln_deploy::catalog::{Asked, By, Form, Prepared, Wanted};
+use kiln_deploy::provenance::Source;
+use kiln_deploy::signing::PublicKey;
+
+use super::{api, told};
+use crate::web::error::{ApiError, WebError};
+use crate::web::json::{
+    Release, ReleaseDraft, ReleaseForm, ReleaseImport, ReleaseRejection, ReleaseRequest,
+    ReleaseSignatures, ReleaseStatement,
+};
+use crate::web::state::WebState;
+use crate::web::verdicts::{Caller, body};
+
+/// Bytes of each text of a request, and how many outputs it names.
+const MAX_TEXT: usize = 4_096;
+const MAX_OUTPUTS: usize = 1_000;
+const DOCS: &str = "docs/releases.md says how releases are made.";
+
+pub async fn create(
+    State(state): State<WebState>,
+    caller: Caller,
+    asked: Result<Json<ReleaseRequest>, JsonRejection>,
+) -> Result<Json<Release>, ApiError> {
+    let asked = body(asked)?;
+    let who = may(&state, &caller, &asked.instance)?;
+    let asked = checked(&state, asked).await?;
+    let releases = state.releases.clone();
+    // Bounded like all that reads much: a few are made at once.
+    let make = async move {
+        match releases.prepare(asked, By::Server).await? {
+            Prepared::Existing(entry) => Ok(*entry),
+            Prepared::Draft(draft, _) => releases.sign_here(*draft, &who).await,
+        }
+    };
+    Ok(Json(Release::from(&state.kept.beside(make).await??)))
+}
+
+pub async fn prepare(
+    State(state): State<WebState>,
+    caller: Caller,
+    asked: Result<Json<ReleaseRequest>, JsonRejection>,
+) -> Result<Json<ReleaseDraft>, ApiError> {
+    let asked = body(asked)?;
+    may(&state, &caller, &asked.instance)?;
+    let asked = checked(&state, asked).await?;
+    let releases = state.releases.clone();
+    let prepare = async move { releases.prepare(asked, By::Client).await };
+    Ok(Json(match state.kept.beside(prepare).await?? {
+        Prepared::Existing(entry) => ReleaseDraft {
+            digest: entry.release.subject.digest.to_string(),
+            existing: Some(Release::from(&*entry)),
+            ..ReleaseDraft::default()
+        },
+        Prepared::Draft(draft, messages) => {
+            let statement = |(unsigned, message): (&kiln_deploy::catalog::Unsigned, Vec<u8>)| {
+                let predicate_type = unsigned.predicate_type.clone();
+                ReleaseStatement { predicate_type, message: STANDARD.encode(message) }
+            };
+            ReleaseDraft {
+                digest: draft.release.subject.digest.to_string(),
+                statements: draft.statements.iter().zip(messages).map(statement).collect(),
+                draft: Some(draft.id),
+                existing: None,
+            }
+        }
+    }))
+}
+
+pub async fn sign(
+    State(state): State<WebState>,
+    caller: Caller,
+    signed: Result<Json<ReleaseSignatures>, JsonRejection>,
+) -> Result<Json<Release>, ApiError> {
+    let ReleaseSignatures { instance, draft, public_key, signatures } = body(signed)?;
+    let who = may(&state, &caller, &instance)?;
+    let key = PublicKey::from_pem(&public_key)
+        .map_err(|error| WebError::invalid(kiln_net::causes::chain(&error), DOCS))?;
+    let decoded: Result<Vec<_>, _> = signatures.iter().map(|it| STANDARD.decode(it)).collect();
+    let decoded = decoded.map_err(|_| WebError::invalid("a signature is no base64", DOCS))?;
+    let made = state.releases.signed_elsewhere(&instance, &draft, (key, decoded), &who).await?;
+    Ok(Json(Release::from(&made)))
+}
+
+pub async fn reject(
+    State(state): State<WebState>,
+    caller: Caller,
+    rejection: Result<Json<ReleaseRejection>, JsonRejection>,
+) -> Result<Json<Release>, ApiError> {
+    let ReleaseRejection { instance, name, reason } = body(rejection)?;
+    let who = may(&state, &caller, &instance)?;
+    let name = api::name(&name)?;
+    Ok(Json(Release::from(&state.releases.reject(&instance, &name, &reason, &who).await?)))
+}
+
+/// Who it is, if they may.
+fn may(state: &WebState, caller: &Caller, instance: &str) -> Result<String, WebError> {
+    caller.may_release(&*state.access, instance)?;
+    Ok(account_of(&*state.access, &caller.0).to_string())
+}
+
+fn is_odd(asked: &ReleaseRequest) -> bool {
+    let texts = [&asked.invocation, &asked.target].into_iter().chain(&asked.outputs);
+    let mut texts = texts.chain(&asked.source);
+    asked.outputs.len() > MAX_OUTPUTS || texts.any(|it| it.is_empty() || it.len() > MAX_TEXT)
+}
+
+/// What is asked, in the words of the catalog. What was executed until now is recorded first.
+async fn checked(state: &WebState, asked: ReleaseRequest) -> Result<Asked, WebError> {
+    let Some(executions) = &state.executions else {
+        let hint = "Set releases.record at the server, and build again.";
+        return Err(WebError::invalid("this server records no executions", hint));
+    };
+    if is_odd(&asked) {
+        return Err(WebError::invalid("a text of the request is empty or too long", DOCS));
+    }
+    let source = asked.source.as_deref().map(|text| {
+        Source::parse(text).ok_or_else(|| {
+            let message = format!("{text:?} is no source");
+            WebError::invalid(message, "Write git+URL@COMMIT, with all 40 digits of the commit.")
+        })
+    });
+    let platform = asked.platform.as_deref().unwrap_or("linux/amd64");
+    let (os, architecture) = platform.split_once('/').ok_or_else(|| {
+        WebError::invalid(format!("{platform:?} is no platform"), "Write linux/amd64.")
+    })?;
+    executions.flush().await;
+    let told = told::outputs(state, &asked.instance, &asked.invocation, &asked.target).await?;
+    Ok(Asked {
+        name: api::name(&asked.name)?,
+        source: source.transpose()?,
+        platform: (os.to_owned(), architecture.to_owned()),
+        form: match asked.form {
+            ReleaseForm::Any => Form::Any,
+            ReleaseForm::Image => Form::Image,
+            ReleaseForm::Files => Form::Files,
+        },
+        outputs: Wanted { target: asked.target, told, paths: asked.outputs },
+        instance: asked.instance,
+        invocation: asked.invocation,
+    })
+}
+
+pub async fn import(
+    State(state): State<WebState>,
+    caller: Caller,
+    asked: Result<Json<ReleaseImport>, JsonRejection>,
+) -> Result<Json<Release>, ApiError> {
+    let ReleaseImport { instance, index, public_key } = body(asked)?;
+    let who = may(&state, &caller, &instance)?;
+    let key = PublicKey::from_pem(&public_key)
+        .map_err(|error| WebError::invalid(kiln_net::causes::chain(&error), DOCS))?;
+    let index =
+        STANDARD.decode(index).map_err(|_| WebError::invalid("the index is no base64", DOCS))?;
+    let releases = state.releases.clone();
+    let import = async move { releases.import(&instance, index, key, &who).await };
+    Ok(Json(Release::from(&state.kept.beside(import).await??)))
+}

@@ -1,0 +1,78 @@
+//! What goes wrong with releases, for those who asked.
+
+use http::StatusCode;
+use kiln_deploy::catalog::CatalogError;
+use kiln_net::causes::chain;
+
+use crate::web::error::WebError;
+
+impl From<CatalogError> for WebError {
+    fn from(error: CatalogError) -> Self {
+        let (status, hint) = answer(&error);
+        if status.is_server_error() {
+            tracing::warn!(error = %chain(&error), "a release was asked for in vain");
+        }
+        Self { status, message: chain(&error), hint: hint.to_owned() }
+    }
+}
+
+fn answer(error: &CatalogError) -> (StatusCode, &'static str) {
+    use CatalogError as It;
+    match error {
+        It::NoRelease(_) => (StatusCode::NOT_FOUND, "`kiln release list` says which there are."),
+        It::NoDraft(_) => (StatusCode::NOT_FOUND, "Run `kiln release create` again."),
+        It::Taken { .. } => (StatusCode::CONFLICT, "Give the new content another version."),
+        It::Rejected { .. } => (
+            StatusCode::CONFLICT,
+            "What was rejected stays so: release something else under another version.",
+        ),
+        It::NoInvocation(_) => (
+            StatusCode::NOT_FOUND,
+            "Name one that built with this server, within releases.keep_records; `kiln build list` says which there are.",
+        ),
+        It::NoOutputs { .. } => (
+            StatusCode::NOT_FOUND,
+            "Name a target that was built in it, as its label is written; a build that found it up to date on its own \
+             machine asked for nothing.",
+        ),
+        It::Ambiguous { .. } => (
+            StatusCode::CONFLICT,
+            "Name what you mean with --output, or build with --bes_backend: build events say what a target's outputs are.",
+        ),
+        It::NoSuchOutput { .. } => {
+            (StatusCode::NOT_FOUND, "Name a path, its end, or a directory above it.")
+        }
+        It::NoLayout(_) => (
+            StatusCode::BAD_REQUEST,
+            "Name a target that makes an image layout, such as oci_image; or leave --image out.",
+        ),
+        It::Evicted(_) => {
+            (StatusCode::CONFLICT, "Build the target again, and release it right then.")
+        }
+        It::NoKey => (
+            StatusCode::BAD_REQUEST,
+            "Give --key FILE, which stays on your machine, or set releases.key at the server.",
+        ),
+        It::Layout(_)
+        | It::Layer(_)
+        | It::Sha512(_)
+        | It::TooMany(_)
+        | It::Signatures(..)
+        | It::Sign(_)
+        | It::Import(_)
+        | It::NotVerified(_)
+        | It::Reason(_) => {
+            (StatusCode::BAD_REQUEST, "docs/releases.md says what a release may be.")
+        }
+        It::Store(_) | It::Records(_) | It::Pin(_) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "Nothing of it is visible; try again.")
+        }
+        It::Provenance(_) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Nothing of it is visible; the server's log has more.",
+        ),
+        It::Bom(_) | It::Statement(_) | It::Json(_) | It::Stopped => {
+            (StatusCode::INTERNAL_SERVER_ERROR, "The server's log has more.")
+        }
+    }
+}

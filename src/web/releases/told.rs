@@ -1,0 +1,53 @@
+//! What build events say of a target's outputs.
+
+use kiln_ci::events::{TargetOutcome, View};
+use kiln_deploy::catalog::{ToldFile, is_same};
+
+use crate::web::error::WebError;
+use crate::web::state::WebState;
+
+/// Files of a target that are looked at.
+const MAX_FILES: usize = 200_000;
+/// The group of outputs that a build makes unless another one is asked for.
+const DEFAULT: &str = "default";
+
+/// Nothing where there are no build events of that invocation in that instance, or none of the target.
+pub async fn outputs(
+    state: &WebState,
+    instance: &str,
+    invocation: &str,
+    target: &str,
+) -> Result<Option<Vec<ToldFile>>, WebError> {
+    let noted = state.tests.streams.build(invocation).await?.map(|it| it.summary.stream);
+    let Some(stream) = noted.filter(|it| it.instance == instance) else { return Ok(None) };
+    let view = state.kept.view(&state.tests.streams, &stream).await?;
+    of_target(&view, target)
+}
+
+fn of_target(view: &View, target: &str) -> Result<Option<Vec<ToldFile>>, WebError> {
+    let facts = view.build.known();
+    let is_it = |label: &str| is_same(label, target);
+    let of = facts.targets.iter().filter(|(key, _)| key.aspect.is_empty() && is_it(&key.label));
+    let of: Vec<_> = of.collect();
+    if of.is_empty() {
+        return Ok(None);
+    }
+    let built = |it: &TargetOutcome| *it == TargetOutcome::Built;
+    if let Some((key, failed)) = of.iter().find(|(_, it)| !built(&it.outcome)) {
+        let why = failed.why.clone().unwrap_or_default();
+        let message = format!("{} was not built in that invocation {why}", key.label);
+        return Err(WebError::invalid(message.trim_end(), "Release what was built."));
+    }
+    if of.len() > 1 {
+        let message = format!("{target} was built in {} configurations", of.len());
+        let hint = "Build it in one of them alone, and release that invocation.";
+        return Err(WebError::invalid(message, hint));
+    }
+    let groups = of.iter().flat_map(|(_, it)| &it.outputs).filter(|(name, _)| name == DEFAULT);
+    let sets: Vec<String> = groups.flat_map(|(_, sets)| sets.clone()).collect();
+    let files = view.build.files(&sets, MAX_FILES).into_iter().filter_map(|it| {
+        let blob = it.blob?;
+        Some(ToldFile { path: it.name, hash: blob.hash, size: blob.size })
+    });
+    Ok(Some(files.collect()))
+}
