@@ -1,11 +1,13 @@
 //! Releases: where what was built came from, signatures, and the formats in which other people's
 //! tools read both. What is read, kept and run is passed in as traits.
 
+pub mod agent;
 pub mod audit;
 pub mod catalog;
 mod encoding;
 pub mod executions;
 pub mod json;
+pub mod judge;
 pub mod oci;
 pub mod promotion;
 pub mod provenance;
@@ -13,5 +15,7 @@ pub mod registry;
 pub mod releases;
 pub mod resource;
 pub mod retention;
+pub mod rollouts;
 pub mod signing;
 pub mod timestamp;
+pub mod toml;

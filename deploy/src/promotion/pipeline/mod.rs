@@ -2,7 +2,6 @@
 
 mod graph;
 mod read;
-mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +10,7 @@ use super::freeze::Freeze;
 use crate::oci::ContentDigest;
 
 pub use self::read::{MAX_PIPELINE_BYTES, PipelineError};
-pub use self::table::TableError;
+pub use crate::toml::TableError;
 
 /// All environments, each with its policy.
 #[derive(Debug, Clone)]

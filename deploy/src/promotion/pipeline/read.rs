@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use toml::de::DeTable;
 
 use super::graph;
-use super::table::{Field, Fields, TableError, error_at, nearest, places};
 use super::{Approvals, Check, Demands, Environment, Pipeline};
 use crate::oci::ContentDigest;
 use crate::promotion::expression::Expression;
 use crate::promotion::freeze::{Freeze, Schedule};
+use crate::toml::{Field, Fields, TableError, error_at, nearest, places};
 
 /// Bytes of the file.
 pub const MAX_PIPELINE_BYTES: usize = 256 << 10;

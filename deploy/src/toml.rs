@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use ::toml::Spanned;
+use ::toml::de::{DeTable, DeValue};
 
 /// How alike two words have to be for one to be meant by the other.
 const LIKENESS: f64 = 0.7;
@@ -136,6 +136,14 @@ impl<'a> Field<'a> {
         let read = u64::from_str_radix(number.as_str(), number.radix()).ok();
         let wrong = || self.error(&format!("expected {expected}"));
         read.filter(|it| range.contains(it)).ok_or_else(wrong)
+    }
+
+    /// A number, whole or not; `None` of anything else, and of what is no number.
+    pub fn decimal(&self) -> Option<f64> {
+        let value = self.value.get_ref();
+        let whole = || value.as_integer()?.as_str().parse::<f64>().ok();
+        let float = || value.as_float()?.as_str().parse::<f64>().ok();
+        float().or_else(whole).filter(|number| number.is_finite())
     }
 
     pub fn list(&self, most: usize) -> Result<Vec<Field<'a>>, TableError> {

@@ -1,0 +1,72 @@
+//! Programs that are run around a switch. One that hangs is killed with all that it started.
+
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+/// A program with its arguments; it gets the directory of the version as its last one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hook {
+    pub program: String,
+    pub arguments: Vec<String>,
+    pub timeout: Duration,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum HookError {
+    #[error("{program:?} cannot be run")]
+    Start {
+        program: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{0:?} took more than {1:?} and was killed")]
+    TimedOut(String, Duration),
+    #[error("{program:?} failed: {status}")]
+    Failed { program: String, status: ExitStatus },
+}
+
+impl Hook {
+    pub fn run(&self, version: &Path) -> Result<(), HookError> {
+        let program = || self.program.clone();
+        let failed = |source| HookError::Start { program: program(), source };
+        let child = Command::new(&self.program)
+            .args(&self.arguments)
+            .arg(version)
+            .stdin(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .map_err(failed)?;
+        match within(child, self.timeout).map_err(failed)? {
+            None => Err(HookError::TimedOut(program(), self.timeout)),
+            Some(status) if status.success() => Ok(()),
+            Some(status) => Err(HookError::Failed { program: program(), status }),
+        }
+    }
+}
+
+/// Waits for a child that leads its process group; after `time` the whole group is killed, and there
+/// is no status.
+fn within(mut child: Child, time: Duration) -> std::io::Result<Option<ExitStatus>> {
+    let group = Pid::from_child(&child);
+    let (sender, receiver) = mpsc::channel();
+    let waits = std::thread::spawn(move || {
+        // Nobody listens any more only where this thread is waited for below.
+        let _ = sender.send(child.wait());
+    });
+    let ended = match receiver.recv_timeout(time) {
+        Ok(status) => status.map(Some),
+        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+            // It may have ended by itself in the meantime.
+            let _ = kill_process_group(group, Signal::KILL);
+            Ok(None)
+        }
+    };
+    // The child has ended or is being killed: this takes no time.
+    let _ = waits.join();
+    ended
+}

@@ -1,0 +1,259 @@
+//! From an order to the version that runs.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::disk::{
+    link_whole, read_if_there, remove_if_there, sync_parent, sync_tree, write_whole,
+};
+use super::hook::{Hook, HookError};
+use super::state::{Order, State, Told};
+use crate::json::{self, JsonError};
+
+const STATE: &str = "state.json";
+/// Bytes of it.
+const MAX_STATE: usize = 64 << 10;
+
+/// Where versions come from. What it writes has been verified: by digest, and by whoever signed it.
+pub trait Source {
+    /// Writes the files of a version into an empty directory.
+    fn unpack(&self, version: &str, into: &Path) -> io::Result<()>;
+}
+
+/// Programs around the switch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hooks {
+    /// Before it: where it fails, nothing is switched.
+    pub before: Option<Hook>,
+    /// After it, such as a restart and a check: where it fails, the version before is switched back.
+    pub after: Option<Hook>,
+}
+
+/// Between which steps an agent can be stopped. Whoever begins again finds it in a state that is whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Point {
+    Accepted,
+    Unpacked,
+    Named,
+    Switched,
+    Checked,
+    Kept,
+}
+
+/// What became of an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Installed {
+    Now,
+    /// It was carried out before.
+    Already,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    #[error("another agent works in {}", .0.display())]
+    Busy(PathBuf),
+    #[error("{told:?} is older than {newest:?}, which was accepted before")]
+    Stale { told: Told, newest: Told },
+    #[error("{0:?} was another version before: one generation means one")]
+    Ambiguous(Told),
+    #[error("{what}")]
+    Disk {
+        what: &'static str,
+        #[source]
+        source: io::Error,
+    },
+    #[error("state.json is damaged")]
+    State(#[source] JsonError),
+    #[error("the new version is not installed: its program before the switch failed")]
+    Before(#[source] HookError),
+    #[error("the new version is not well, and the one before it runs again")]
+    After(#[source] HookError),
+    #[error("the new version is not well, and there is none before it")]
+    Alone(#[source] HookError),
+    #[error("stopped")]
+    Stopped,
+}
+
+fn disk(what: &'static str) -> impl FnOnce(io::Error) -> AgentError {
+    move |source| AgentError::Disk { what, source }
+}
+
+pub struct Agent<S> {
+    root: PathBuf,
+    source: S,
+    hooks: Hooks,
+    /// Held as long as this is there.
+    _lock: File,
+}
+
+impl<S: Source> Agent<S> {
+    /// Works below `root`, which is made if it is not there; nobody else does at the same time.
+    pub fn open(root: PathBuf, source: S, hooks: Hooks) -> Result<Self, AgentError> {
+        fs::create_dir_all(root.join("versions"))
+            .map_err(disk("the agent's directory cannot be made"))?;
+        let lock =
+            File::create(root.join("lock")).map_err(disk("the agent's lock cannot be made"))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { root, source, hooks, _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(AgentError::Busy(root)),
+            Err(TryLockError::Error(error)) => Err(disk("the agent's lock cannot be had")(error)),
+        }
+    }
+
+    pub fn state(&self) -> Result<State, AgentError> {
+        let read = read_if_there(&self.root.join(STATE), MAX_STATE);
+        match read.map_err(disk("state.json cannot be read"))? {
+            None => Ok(State::default()),
+            Some(data) => json::read(&data, MAX_STATE).map_err(AgentError::State),
+        }
+    }
+
+    fn save(&self, state: &State) -> Result<(), AgentError> {
+        let data = json::write(state).map_err(AgentError::State)?;
+        write_whole(&self.root.join(STATE), &data).map_err(disk("state.json cannot be written"))
+    }
+
+    /// The version that `current` leads to: what is, whatever was said.
+    pub fn running(&self) -> Option<String> {
+        let link = fs::read_link(self.root.join("current")).ok()?;
+        Some(link.file_name()?.to_str()?.replacen('-', ":", 1))
+    }
+
+    /// Carries out an order. `goes_on` is asked between steps, and stops it there by saying no.
+    pub fn obey(
+        &self,
+        order: &Order,
+        goes_on: &dyn Fn(Point) -> bool,
+    ) -> Result<Installed, AgentError> {
+        let mut state = self.state()?;
+        let (told, newest) = (order.generation, state.generation);
+        let version = order.version.to_string();
+        if told < newest {
+            return Err(AgentError::Stale { told, newest });
+        }
+        if told == newest && state.version.as_ref().is_some_and(|known| *known != version) {
+            return Err(AgentError::Ambiguous(told));
+        }
+        let runs = self.running().as_ref() == Some(&version);
+        if told == newest && runs && !state.open && state.failed.is_none() {
+            return Ok(Installed::Already);
+        }
+        (state.generation, state.version) = (told, Some(version));
+        (state.open, state.failed) = (true, None);
+        self.save(&state)?;
+        self.carry_out(state, goes_on)
+    }
+
+    /// Goes on with what was accepted before a crash.
+    pub fn resume(&self, goes_on: &dyn Fn(Point) -> bool) -> Result<Installed, AgentError> {
+        let state = self.state()?;
+        if state.open { self.carry_out(state, goes_on) } else { Ok(Installed::Already) }
+    }
+
+    fn carry_out(
+        &self,
+        mut state: State,
+        goes_on: &dyn Fn(Point) -> bool,
+    ) -> Result<Installed, AgentError> {
+        let stop = |point| if goes_on(point) { Ok(()) } else { Err(AgentError::Stopped) };
+        let Some(version) = state.version.clone() else { return Ok(Installed::Already) };
+        stop(Point::Accepted)?;
+        self.unpack(&version, &stop)?;
+        if let Err(error) = self.run(self.hooks.before.as_ref(), &version) {
+            self.give_up(&mut state, &error)?;
+            return Err(AgentError::Before(error));
+        }
+        self.switch(&version)?;
+        stop(Point::Switched)?;
+        if let Err(error) = self.run(self.hooks.after.as_ref(), &version) {
+            return Err(self.go_back(state, error)?);
+        }
+        stop(Point::Checked)?;
+        if state.current.as_ref() != Some(&version) {
+            state.previous = state.current.replace(version);
+        }
+        state.open = false;
+        self.save(&state)?;
+        stop(Point::Kept)?;
+        self.prune(&state)?;
+        Ok(Installed::Now)
+    }
+
+    fn place(&self, version: &str) -> PathBuf {
+        self.root.join("versions").join(version.replacen(':', "-", 1))
+    }
+
+    fn run(&self, hook: Option<&Hook>, version: &str) -> Result<(), HookError> {
+        hook.map_or(Ok(()), |hook| hook.run(&self.place(version)))
+    }
+
+    /// Unpacks beside, and gives it its name when all of it is on disk.
+    fn unpack(
+        &self,
+        version: &str,
+        stop: &dyn Fn(Point) -> Result<(), AgentError>,
+    ) -> Result<(), AgentError> {
+        let place = self.place(version);
+        if place.is_dir() {
+            return Ok(());
+        }
+        let beside = self.root.join("versions").join(".unpacking");
+        remove_if_there(&beside).map_err(disk("what was half unpacked cannot be removed"))?;
+        let unpacked = fs::create_dir(&beside)
+            .and_then(|()| self.source.unpack(version, &beside))
+            .and_then(|()| sync_tree(&beside));
+        if let Err(error) = unpacked {
+            // A disk that is full has to have room again. What stays is removed by the next try.
+            let _ = remove_if_there(&beside);
+            return Err(disk("the version cannot be unpacked")(error));
+        }
+        stop(Point::Unpacked)?;
+        fs::rename(&beside, &place)
+            .and_then(|()| sync_parent(&place))
+            .map_err(disk("the version cannot be given its name"))?;
+        stop(Point::Named)
+    }
+
+    fn switch(&self, version: &str) -> Result<(), AgentError> {
+        let place = self.place(version);
+        let name = place.file_name().unwrap_or_default();
+        link_whole(&self.root.join("current"), &Path::new("versions").join(name))
+            .map_err(disk("the link to the version cannot be switched"))
+    }
+
+    fn give_up(&self, state: &mut State, error: &HookError) -> Result<(), AgentError> {
+        (state.open, state.failed) = (false, Some(error.to_string()));
+        self.save(state)
+    }
+
+    /// After a version that is not well: the one before it runs again, which is then told to the
+    /// program as well.
+    fn go_back(&self, mut state: State, error: HookError) -> Result<AgentError, AgentError> {
+        let Some(before) = state.current.clone() else {
+            self.give_up(&mut state, &error)?;
+            return Ok(AgentError::Alone(error));
+        };
+        self.switch(&before)?;
+        // Whether it is well is what the next probe finds out.
+        let _ = self.run(self.hooks.after.as_ref(), &before);
+        self.give_up(&mut state, &error)?;
+        Ok(AgentError::After(error))
+    }
+
+    /// Keeps the version that runs and the one before it.
+    fn prune(&self, state: &State) -> Result<(), AgentError> {
+        let kept: Vec<_> = [&state.current, &state.previous]
+            .into_iter()
+            .flatten()
+            .map(|it| self.place(it))
+            .collect();
+        let entries = fs::read_dir(self.root.join("versions"));
+        let entries = entries.map_err(disk("the versions cannot be listed"))?;
+        for path in entries.flatten().map(|entry| entry.path()).filter(|path| !kept.contains(path))
+        {
+            remove_if_there(&path).map_err(disk("an old version cannot be removed"))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,4 @@
+mod kayenta;
+mod reading;
+mod simulated;
+mod verdicts;

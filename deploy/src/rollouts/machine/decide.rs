@@ -1,0 +1,145 @@
+//! What an input means in a state. Nothing is changed here: the events are, once they are in the log.
+
+use super::event::{Effect, EffectId, End, Event, Why};
+use super::forward::{next_step, promoted, tick};
+use super::spec::{Generation, Millis, Running, TargetId};
+use super::state::{Phase, State};
+use crate::judge::Verdict;
+
+/// What an effect came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    Done,
+    /// The release is not what may be rolled out.
+    Refused(String),
+    Locked(u64),
+    /// Somebody else has the lock.
+    LockHeld,
+    /// `breach`: nothing has to be waited for.
+    Judged {
+        verdict: Verdict,
+        breach: bool,
+    },
+    /// The target obeys something newer.
+    Stale(Generation),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// The rollout is wanted.
+    Start,
+    /// Time went by.
+    Tick,
+    /// An effect was carried out.
+    Result(EffectId, Outcome),
+    /// What a target runs, found out without believing what it says of itself.
+    Observed(TargetId, Running),
+    /// A signal broke a limit.
+    Breach(String),
+    Approve {
+        step: usize,
+    },
+    Pause(String),
+    Resume,
+    Abort(String),
+    Supersede(String),
+    LockLost,
+}
+
+/// The events that follow. They belong together: all of them are appended, or none.
+pub fn decide(state: &State, input: &Input, now: Millis) -> Vec<Event> {
+    match input {
+        Input::Start if state.length == 0 => vec![Event::Started],
+        _ if state.length == 0 => Vec::new(),
+        Input::Start => Vec::new(),
+        Input::Tick => tick(state, now),
+        Input::Result(id, outcome) => result(state, *id, outcome),
+        Input::Observed(id, running) => observed(state, *id, running, now),
+        Input::Breach(why) => back(state, Why::Breach(why.clone())),
+        Input::Abort(by) => back(state, Why::Aborted(by.clone())),
+        Input::Supersede(by) => back(state, Why::Superseded(by.clone())),
+        Input::LockLost if state.lock.is_some() => back(state, Why::LockLost),
+        Input::LockLost => Vec::new(),
+        Input::Approve { step } => match state.phase {
+            Phase::Gate(at) if at == *step && state.paused.is_none() => vec![Event::StepBegan(at)],
+            _ => Vec::new(),
+        },
+        Input::Pause(by) if state.is_forward() && state.paused.is_none() => {
+            vec![Event::Paused(by.clone())]
+        }
+        Input::Resume if state.paused.is_some() => vec![Event::Resumed],
+        Input::Pause(_) | Input::Resume => Vec::new(),
+    }
+}
+
+/// A rollback is never rolled back, and what has ended has ended.
+fn back(state: &State, why: Why) -> Vec<Event> {
+    if state.is_forward() { vec![Event::RollbackBegan(why)] } else { Vec::new() }
+}
+
+fn result(state: &State, id: EffectId, outcome: &Outcome) -> Vec<Event> {
+    // It is known already, or does not matter any more.
+    let Some(effect) = state.pending.get(&id) else { return Vec::new() };
+    let done = Event::Done(id);
+    let follows = match (effect, outcome) {
+        (Effect::Verify(_), Outcome::Done) if state.phase == Phase::Verifying => {
+            vec![Event::Verified]
+        }
+        (Effect::Verify(_), Outcome::Refused(why)) if state.phase == Phase::Verifying => {
+            vec![Event::Refused(why.clone())]
+        }
+        (Effect::Lock, Outcome::Locked(token)) if state.phase == Phase::Waiting => {
+            vec![Event::Locked(*token), next_step(state, 0)]
+        }
+        (Effect::Lock, Outcome::Locked(token)) => vec![Event::Unwanted(*token)],
+        (Effect::Apply(..), Outcome::Stale(newer)) if newer.fence > state.generation.fence => {
+            vec![Event::Ended(End::Overtaken)]
+        }
+        (Effect::Judge, Outcome::Judged { verdict, breach }) => judged(state, *verdict, *breach),
+        _ => Vec::new(),
+    };
+    [done].into_iter().chain(follows).collect()
+}
+
+fn judged(state: &State, verdict: Verdict, breach: bool) -> Vec<Event> {
+    if !matches!(state.phase, Phase::Baking(_) | Phase::Soaking) {
+        return Vec::new();
+    }
+    let looked = Event::Looked(verdict);
+    let hold = || {
+        let limit = state.extensions >= state.spec.limits.extensions;
+        let paused = (limit && state.paused.is_none())
+            .then(|| Event::Paused("the judge cannot decide".to_owned()));
+        [Event::Extended].into_iter().chain(paused).collect::<Vec<_>>()
+    };
+    let follows = match state.look(verdict, breach) {
+        Verdict::Rollback => {
+            vec![Event::RollbackBegan(Why::Breach("the judge found the canary worse".to_owned()))]
+        }
+        Verdict::Hold => hold(),
+        // Meanwhile a target may have fallen back, or a person stopped it: then it bakes once more.
+        Verdict::Promote if state.paused.is_some() || !state.is_settled() => vec![Event::Extended],
+        Verdict::Promote => promoted(state),
+    };
+    [looked].into_iter().chain(follows).collect()
+}
+
+fn observed(state: &State, id: TargetId, running: &Running, now: Millis) -> Vec<Event> {
+    let Some(target) = state.targets.get(&id) else { return Vec::new() };
+    let mut events = Vec::new();
+    if target.running.as_ref() != Some(running) {
+        events.push(Event::Heard(id, running.clone()));
+    }
+    // Who comes back after all is decided is told what to run as well.
+    let ended = matches!(state.phase, Phase::Ended(end) if end != End::Overtaken);
+    let wrong = match running {
+        Running::Silent => false,
+        Running::Version(version, generation) => {
+            *version != target.desired.version || *generation != target.desired.generation
+        }
+    };
+    if ended && wrong && now >= target.asked.saturating_add(state.spec.limits.settle) {
+        events.push(Event::Asked(id));
+    }
+    events
+}

@@ -1,0 +1,100 @@
+//! What happened to a rollout, and what has to be done about it.
+
+use super::spec::{Desired, Millis, Running, TargetId, Version};
+use crate::judge::Verdict;
+
+/// Why a rollout is reverted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Why {
+    /// A signal broke a limit, or the judge said so.
+    Breach(String),
+    Deadline,
+    /// Targets that answer do not get to run what they were told.
+    Stuck(TargetId),
+    /// More targets have gone silent than may.
+    Lost(usize),
+    /// The deploy lock ran out and is somebody else's.
+    LockLost,
+    Aborted(String),
+    Superseded(String),
+}
+
+impl Why {
+    /// Whether the release is to blame, and must not be rolled out again.
+    pub fn blames_release(&self) -> bool {
+        matches!(self, Self::Breach(_) | Self::Stuck(_))
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// All targets have the new version, and it finished its soak.
+    Succeeded,
+    /// All targets that were touched have the old one again.
+    RolledBack,
+    /// Not all of them: a person was called.
+    RollbackFailed,
+    /// The new version is not verified, and came to no target.
+    Rejected,
+    /// Targets obey a newer rollout.
+    Overtaken,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    Started,
+    Verified,
+    Refused(String),
+    LockAsked,
+    Locked(u64),
+    /// The lock came when nothing was to be rolled out any more.
+    Unwanted(u64),
+    /// The rollout waits for a person before this step.
+    GateBegan(usize),
+    StepBegan(usize),
+    /// A target was told again.
+    Asked(TargetId),
+    /// What a target runs is another thing than was known.
+    Heard(TargetId, Running),
+    /// It was told often enough.
+    GivenUp(TargetId),
+    BakeBegan,
+    JudgeAsked,
+    Looked(Verdict),
+    Extended,
+    SoakBegan,
+    Paused(String),
+    Resumed,
+    RollbackBegan(Why),
+    Ended(End),
+    /// An effect was carried out.
+    Done(EffectId),
+}
+
+/// An event with its time. Its place in the log is its number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logged {
+    pub at: Millis,
+    pub event: Event,
+}
+
+/// The number of the event that an effect follows from, and its place among those that do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EffectId(pub u64, pub u32);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Check signature, provenance and policy.
+    Verify(Version),
+    /// Get the deploy lock.
+    Lock,
+    Unlock(u64),
+    /// Tell a target what it is to run.
+    Apply(TargetId, Desired),
+    /// Ask the judge about what has been changed so far.
+    Judge,
+    /// Never roll this release out again.
+    Quarantine(Version),
+    /// Call a person.
+    Page(String),
+}

@@ -1,0 +1,100 @@
+//! What follows from the time alone: who is told again, what has waited or baked long enough.
+
+use super::event::{Effect, End, Event, Why};
+use super::spec::Millis;
+use super::state::{Phase, State, Target};
+
+/// The beginning of a step: at its gate, where it has one.
+pub fn next_step(state: &State, step: usize) -> Event {
+    match state.spec.steps.get(step) {
+        None => Event::SoakBegan,
+        Some(next) if next.gate => Event::GateBegan(step),
+        Some(_) => Event::StepBegan(step),
+    }
+}
+
+/// What the judge lets go on.
+pub fn promoted(state: &State) -> Vec<Event> {
+    match state.phase {
+        Phase::Baking(step) => vec![next_step(state, step + 1)],
+        Phase::Soaking => vec![Event::Ended(End::Succeeded)],
+        _ => Vec::new(),
+    }
+}
+
+pub fn tick(state: &State, now: Millis) -> Vec<Event> {
+    let told = told_again(state, now);
+    if !told.is_empty() {
+        return told;
+    }
+    if state.is_forward() {
+        if let Some(why) = failing(state, now) {
+            return vec![Event::RollbackBegan(why)];
+        }
+        if state.paused.is_some() {
+            return Vec::new();
+        }
+    }
+    progress(state, now).into_iter().collect()
+}
+
+/// Targets that do not run what they were told within the time: they are told again, or given up.
+fn told_again(state: &State, now: Millis) -> Vec<Event> {
+    // After the end only who is heard of is told (`Input::Observed`).
+    if matches!(state.phase, Phase::Ended(_)) {
+        return Vec::new();
+    }
+    let limits = &state.spec.limits;
+    let due = |target: &Target| {
+        !target.is_settled()
+            && !target.is_lost()
+            && now >= target.asked.saturating_add(limits.settle)
+    };
+    let due = state.targets.iter().filter(|(_, target)| due(target));
+    due.filter_map(|(id, target)| match target.tries < limits.tries {
+        true => Some(Event::Asked(*id)),
+        // Whoever reverts never gives up a target that answers.
+        false if !target.given_up => Some(Event::GivenUp(*id)),
+        false if state.phase == Phase::RollingBack => Some(Event::Asked(*id)),
+        false => None,
+    })
+    .collect()
+}
+
+/// Why a rollout cannot go on, paused or not.
+fn failing(state: &State, now: Millis) -> Option<Why> {
+    if let Some((id, _)) = state.targets.iter().find(|(_, target)| target.is_stuck()) {
+        return Some(Why::Stuck(*id));
+    }
+    let lost = state.targets.values().filter(|target| target.is_lost()).count();
+    if lost > state.spec.limits.lost {
+        return Some(Why::Lost(lost));
+    }
+    // The clock of the deadline stands still while a person has stopped the rollout.
+    (state.paused.is_none() && now >= state.deadline).then_some(Why::Deadline)
+}
+
+fn progress(state: &State, now: Millis) -> Option<Event> {
+    let limits = &state.spec.limits;
+    let passed = |time: Millis| now >= state.since.saturating_add(time);
+    let judged = || {
+        let asked = state.pending.values().any(|effect| *effect == Effect::Judge);
+        (!asked && state.is_settled()).then_some(Event::JudgeAsked)
+    };
+    match state.phase {
+        Phase::Waiting => {
+            let asked = state.pending.values().any(|effect| *effect == Effect::Lock);
+            let due = now >= state.lock_asked.saturating_add(limits.lock_retry);
+            (!asked && due).then_some(Event::LockAsked)
+        }
+        Phase::Applying(_) => state.is_settled().then_some(Event::BakeBegan),
+        Phase::Baking(step) => {
+            let bake = state.spec.steps.get(step).map_or(0, |step| step.bake);
+            passed(bake).then(judged).flatten()
+        }
+        Phase::Soaking => passed(state.spec.soak).then(judged).flatten(),
+        Phase::RollingBack if state.is_settled() => Some(Event::Ended(End::RolledBack)),
+        Phase::RollingBack if passed(limits.rollback) => Some(Event::Ended(End::RollbackFailed)),
+        Phase::Verifying | Phase::Gate(_) | Phase::RollingBack | Phase::Ended(_) => None,
+    }
+}

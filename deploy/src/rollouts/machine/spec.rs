@@ -1,0 +1,74 @@
+//! What a rollout is to do, fixed when it starts.
+
+use std::sync::Arc;
+
+/// Milliseconds, of a clock that all controllers share.
+pub type Millis = u64;
+
+/// A target of the rollout, by its place in the inventory.
+pub type TargetId = u32;
+
+/// A release by its digest.
+pub type Version = Arc<str>;
+
+/// How new what a target was told is. The first part is the token of the deploy lock, so that what
+/// an earlier owner of the lock still says is stale; the second counts the rollout's own changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Generation {
+    pub fence: u64,
+    pub change: u64,
+}
+
+/// What a target is to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Desired {
+    pub version: Version,
+    pub generation: Generation,
+}
+
+/// What was last heard of a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Running {
+    /// It does not answer.
+    Silent,
+    /// What it was seen to run, and the newest generation it was told.
+    Version(Version, Generation),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepSpec {
+    /// The targets that get the new version in this step.
+    pub targets: Vec<TargetId>,
+    pub bake: Millis,
+    /// A person has to let the rollout in.
+    pub gate: bool,
+}
+
+/// How long and how often something is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Within it a target has to run what it was told, or is told again.
+    pub settle: Millis,
+    /// How often a target is told before it is given up.
+    pub tries: u32,
+    /// How many targets may have gone silent before all is reverted.
+    pub lost: usize,
+    /// How often a step is baked once more because the judge cannot decide; then it is paused.
+    pub extensions: u32,
+    /// After which a person is called because reverting does not come to an end.
+    pub rollback: Millis,
+    /// Between two attempts to get the deploy lock.
+    pub lock_retry: Millis,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spec {
+    /// The last release that finished its soak.
+    pub old: Version,
+    pub new: Version,
+    /// There is at least one.
+    pub steps: Vec<StepSpec>,
+    pub soak: Millis,
+    pub deadline: Millis,
+    pub limits: Limits,
+}

@@ -1,0 +1,272 @@
+//! The state of a rollout: the fold over its log.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::event::{Effect, EffectId, End, Event, Logged, Why};
+use super::spec::{Desired, Generation, Millis, Running, Spec, TargetId, Version};
+use crate::judge::{Looks, Verdict};
+
+/// Where a rollout is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    Verifying,
+    /// For the deploy lock.
+    Waiting,
+    /// For a person, before this step.
+    Gate(usize),
+    Applying(usize),
+    Baking(usize),
+    Soaking,
+    RollingBack,
+    Ended(End),
+}
+
+/// A target that was touched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    pub desired: Desired,
+    pub running: Option<Running>,
+    /// When it was told last, and how often since what it is to run changed.
+    pub asked: Millis,
+    pub tries: u32,
+    pub given_up: bool,
+}
+
+impl Target {
+    /// Whether it was seen to run what it was told, after it was told.
+    pub fn is_settled(&self) -> bool {
+        let Desired { version, generation } = &self.desired;
+        matches!(&self.running, Some(Running::Version(running, told)) if running == version && told == generation)
+    }
+
+    /// It was told often enough and does not answer any more.
+    pub fn is_lost(&self) -> bool {
+        self.given_up && matches!(self.running, None | Some(Running::Silent))
+    }
+
+    /// It answers, and does not run what it was told however often it was told.
+    pub fn is_stuck(&self) -> bool {
+        self.given_up && !self.is_settled() && matches!(self.running, Some(Running::Version(..)))
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    pub spec: Arc<Spec>,
+    pub phase: Phase,
+    /// When the phase began, without the time that it was paused.
+    pub since: Millis,
+    pub paused: Option<Millis>,
+    pub deadline: Millis,
+    /// The token of the deploy lock.
+    pub lock: Option<u64>,
+    pub lock_asked: Millis,
+    pub generation: Generation,
+    /// Those that were touched.
+    pub targets: BTreeMap<TargetId, Target>,
+    pub extensions: u32,
+    pub looks: Looks,
+    pub why: Option<Why>,
+    /// Length of the log.
+    pub length: u64,
+    /// Effects that nobody has said to be carried out.
+    pub pending: BTreeMap<EffectId, Effect>,
+}
+
+impl State {
+    /// Before anything happened.
+    pub fn new(spec: Arc<Spec>) -> Self {
+        Self {
+            spec,
+            phase: Phase::Verifying,
+            since: 0,
+            paused: None,
+            deadline: Millis::MAX,
+            lock: None,
+            lock_asked: 0,
+            generation: Generation::default(),
+            targets: BTreeMap::new(),
+            extensions: 0,
+            looks: Looks::default(),
+            why: None,
+            length: 0,
+            pending: BTreeMap::new(),
+        }
+    }
+
+    /// From a log.
+    pub fn replay(spec: Arc<Spec>, log: &[Logged]) -> Self {
+        let mut state = Self::new(spec);
+        log.iter().for_each(|logged| state.apply(logged));
+        state
+    }
+
+    /// Whether anything is still to be decided about the release.
+    pub fn is_forward(&self) -> bool {
+        !matches!(self.phase, Phase::RollingBack | Phase::Ended(_))
+    }
+
+    /// Whether every target that was touched runs what it was told, or is lost.
+    pub fn is_settled(&self) -> bool {
+        self.targets.values().all(|target| target.is_settled() || target.is_lost())
+    }
+
+    /// What is to be done about the release when it ended badly: targets that are not restored.
+    pub fn unsettled(&self) -> Vec<TargetId> {
+        let unsettled = self.targets.iter().filter(|(_, target)| !target.is_settled());
+        unsettled.map(|(id, _)| *id).collect()
+    }
+
+    /// Takes in one event. Effects that follow are pending from then on.
+    pub fn apply(&mut self, logged: &Logged) {
+        let (now, number) = (logged.at, self.length);
+        let effects = self.change(&logged.event, now);
+        self.length += 1;
+        let numbered = (0..).zip(effects).map(|(at, effect)| (EffectId(number, at), effect));
+        self.pending.extend(numbered);
+    }
+
+    fn enter(&mut self, phase: Phase, now: Millis) {
+        (self.phase, self.since) = (phase, now);
+    }
+
+    fn change(&mut self, event: &Event, now: Millis) -> Vec<Effect> {
+        match event {
+            Event::Started => {
+                self.enter(Phase::Verifying, now);
+                self.deadline = now.saturating_add(self.spec.deadline);
+                return vec![Effect::Verify(self.spec.new.clone())];
+            }
+            Event::Verified => {
+                self.enter(Phase::Waiting, now);
+                self.lock_asked = now;
+                return vec![Effect::Lock];
+            }
+            Event::LockAsked => {
+                self.lock_asked = now;
+                return vec![Effect::Lock];
+            }
+            Event::Locked(token) => {
+                self.lock = Some(*token);
+                self.generation = Generation { fence: *token, change: 0 };
+            }
+            Event::GateBegan(step) => self.enter(Phase::Gate(*step), now),
+            Event::StepBegan(step) => return self.begin_step(*step, now),
+            Event::Asked(target) => return self.ask(*target, now),
+            Event::Heard(id, running) => self.hear(*id, running),
+            Event::GivenUp(id) => {
+                if let Some(target) = self.targets.get_mut(id) {
+                    target.given_up = true;
+                }
+            }
+            Event::BakeBegan => self.bake(now),
+            Event::JudgeAsked => return vec![Effect::Judge],
+            Event::Looked(verdict) => {
+                self.looks.look(*verdict, false);
+            }
+            Event::Unwanted(token) => return vec![Effect::Unlock(*token)],
+            Event::Extended => {
+                self.extensions += 1;
+                self.since = now;
+            }
+            Event::SoakBegan => self.soak(now),
+            Event::Paused(_) => self.paused = Some(now),
+            Event::Resumed => self.resume(now),
+            Event::RollbackBegan(why) => return self.roll_back(why, now),
+            Event::Refused(_) => self.enter(Phase::Ended(End::Rejected), now),
+            Event::Ended(end) => return self.end(*end, now),
+            Event::Done(effect) => drop(self.pending.remove(effect)),
+        }
+        Vec::new()
+    }
+
+    fn bake(&mut self, now: Millis) {
+        if let Phase::Applying(step) = self.phase {
+            self.enter(Phase::Baking(step), now);
+        }
+        (self.extensions, self.looks) = (0, Looks::default());
+    }
+
+    fn soak(&mut self, now: Millis) {
+        self.enter(Phase::Soaking, now);
+        (self.extensions, self.looks) = (0, Looks::default());
+    }
+
+    fn hear(&mut self, id: TargetId, running: &Running) {
+        let Some(target) = self.targets.get_mut(&id) else { return };
+        let was_settled = target.is_settled();
+        target.running = Some(running.clone());
+        // Who has settled may need to be told again one day.
+        if target.is_settled() || was_settled {
+            (target.tries, target.given_up) = (0, false);
+        }
+    }
+
+    fn resume(&mut self, now: Millis) {
+        let Some(since) = self.paused.take() else { return };
+        let paused = now.saturating_sub(since);
+        self.deadline = self.deadline.saturating_add(paused);
+        self.since = self.since.saturating_add(paused);
+        self.extensions = 0;
+    }
+
+    fn begin_step(&mut self, step: usize, now: Millis) -> Vec<Effect> {
+        self.enter(Phase::Applying(step), now);
+        self.generation.change += 1;
+        let spec = self.spec.clone();
+        let Some(step) = spec.steps.get(step) else { return Vec::new() };
+        let tell = |id: &TargetId| self.desire(*id, spec.new.clone(), now);
+        step.targets.iter().map(tell).collect()
+    }
+
+    fn desire(&mut self, id: TargetId, version: Version, now: Millis) -> Effect {
+        let desired = Desired { version, generation: self.generation };
+        let running = self.targets.remove(&id).and_then(|target| target.running);
+        let target =
+            Target { desired: desired.clone(), running, asked: now, tries: 1, given_up: false };
+        self.targets.insert(id, target);
+        Effect::Apply(id, desired)
+    }
+
+    fn ask(&mut self, id: TargetId, now: Millis) -> Vec<Effect> {
+        // What was said before is said again by this.
+        self.pending.retain(|_, effect| !matches!(effect, Effect::Apply(of, _) if *of == id));
+        let Some(target) = self.targets.get_mut(&id) else { return Vec::new() };
+        target.asked = now;
+        target.tries = target.tries.saturating_add(1);
+        vec![Effect::Apply(id, target.desired.clone())]
+    }
+
+    fn roll_back(&mut self, why: &Why, now: Millis) -> Vec<Effect> {
+        self.enter(Phase::RollingBack, now);
+        (self.why, self.paused) = (Some(why.clone()), None);
+        // Nothing else matters any more.
+        self.pending.retain(|_, effect| matches!(effect, Effect::Lock | Effect::Unlock(_)));
+        self.generation.change += 1;
+        let (old, new) = (self.spec.old.clone(), self.spec.new.clone());
+        let ids: Vec<_> = self.targets.keys().copied().collect();
+        let back = ids.into_iter().map(|id| self.desire(id, old.clone(), now));
+        let mut effects: Vec<_> = back.collect();
+        if why.blames_release() {
+            effects.push(Effect::Quarantine(new));
+        }
+        effects
+    }
+
+    fn end(&mut self, end: End, now: Millis) -> Vec<Effect> {
+        self.enter(Phase::Ended(end), now);
+        if end == End::Overtaken {
+            self.pending.clear();
+        }
+        let page = (end == End::RollbackFailed).then(|| {
+            Effect::Page(format!("targets that are not restored: {:?}", self.unsettled()))
+        });
+        page.into_iter().chain(self.lock.take().map(Effect::Unlock)).collect()
+    }
+
+    /// What one more look of the judge comes to, with those before it.
+    pub fn look(&self, verdict: Verdict, breach: bool) -> Verdict {
+        self.looks.clone().look(verdict, breach)
+    }
+}

@@ -1,0 +1,115 @@
+//! A controller as a driver would be: it leads by a lease, reads the log, decides, appends, and only
+//! then acts. It may crash or sleep between any two of these.
+
+use std::collections::HashMap;
+
+use super::world::{CALM, LOCK_TIME, To, World};
+use crate::rollouts::machine::{EffectId, Event, Input, Logged, Millis, State, decide};
+
+/// After which an effect that nobody answered is sent again.
+const RESEND: Millis = 20_000;
+
+pub struct Controller {
+    pub id: usize,
+    state: Option<State>,
+    sent: HashMap<EffectId, Millis>,
+    inbox: Vec<Input>,
+    asleep_until: Millis,
+}
+
+impl Controller {
+    pub fn new(id: usize) -> Self {
+        Self { id, state: None, sent: HashMap::new(), inbox: Vec::new(), asleep_until: 0 }
+    }
+
+    pub fn receive(&mut self, input: Input) {
+        self.inbox.push(input);
+    }
+
+    pub fn state(&self) -> Option<&State> {
+        self.state.as_ref()
+    }
+
+    /// Everything in memory is gone.
+    fn crash(&mut self) {
+        *self = Self { asleep_until: self.asleep_until, ..Self::new(self.id) };
+    }
+
+    /// One time in `rarely`, before the next line is reached: a crash, or a pause of a minute in
+    /// which others go on. Returns whether this round is over.
+    fn trouble(&mut self, world: &mut World, rarely: u32) -> bool {
+        if world.now >= CALM {
+            return false;
+        }
+        match world.random.u32(0..rarely) {
+            0 => self.crash(),
+            // It keeps what it knows, and wakes with it.
+            1 => self.asleep_until = world.now + 60_000,
+            _ => return false,
+        }
+        true
+    }
+
+    pub fn run(&mut self, world: &mut World) {
+        if world.now < self.asleep_until || !world.lead(self.id) {
+            return;
+        }
+        if self.state.is_none() {
+            self.state = Some(State::replay(world.spec.clone(), &world.log));
+            self.sent.clear();
+        }
+        let mut inputs = std::mem::take(&mut self.inbox);
+        inputs.extend([Input::Start, Input::Tick]);
+        inputs.extend(self.probes(world));
+        inputs.extend(self.renew(world));
+        for input in inputs {
+            if !self.tell(world, &input) {
+                return;
+            }
+        }
+        self.act(world);
+    }
+
+    fn probes(&self, world: &mut World) -> Vec<Input> {
+        let targets = self.state.iter().flat_map(|state| state.targets.keys());
+        targets.map(|id| Input::Observed(*id, world.probe(*id))).collect()
+    }
+
+    fn renew(&self, world: &mut World) -> Option<Input> {
+        let token = self.state.as_ref()?.lock?;
+        world.locks.renew(token, world.now, LOCK_TIME).is_err().then_some(Input::LockLost)
+    }
+
+    /// Decides and appends. Returns whether the round goes on.
+    fn tell(&mut self, world: &mut World, input: &Input) -> bool {
+        let Some(state) = &mut self.state else { return false };
+        let events: Vec<Event> = decide(state, input, world.now);
+        if events.is_empty() {
+            return true;
+        }
+        if !world.append(state.length, &events, self.id) {
+            // Somebody else wrote: what this one knows is old.
+            self.state = None;
+            return false;
+        }
+        for event in events {
+            state.apply(&Logged { at: world.now, event });
+        }
+        !self.trouble(world, 300)
+    }
+
+    fn act(&mut self, world: &mut World) {
+        let pending: Vec<_> = self.state.iter().flat_map(|state| state.pending.clone()).collect();
+        for (id, effect) in pending {
+            let due = self.sent.get(&id).is_none_or(|sent| world.now >= sent + RESEND);
+            if !due {
+                continue;
+            }
+            self.sent.insert(id, world.now);
+            world.send(To::Carry { id, effect, sender: self.id });
+            if self.trouble(world, 300) {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,4 @@
+mod controller;
+mod histories;
+mod simulation;
+mod world;

@@ -1,0 +1,12 @@
+//! A rollout as its owner declares it, and the steps that follow from it: which part of the targets
+//! and of the traffic has the new version when, and for how long before the next step.
+
+mod declared;
+mod read;
+mod steps;
+#[cfg(test)]
+mod tests;
+
+pub use declared::{By, Declared, Ring, Rounding, Step, Strategy, Targets};
+pub use read::{MAX_BYTES, MAX_STEPS, MAX_TARGETS, ReadError, read};
+pub use steps::{Plan, PlannedStep, plan};

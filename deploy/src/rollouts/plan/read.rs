@@ -1,0 +1,236 @@
+//! Rollouts as files: TOML. What is wrong is told with its line and column, and a key that nobody knows
+//! with the nearest known one. docs/rollouts.md has the format.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use ::toml::de::DeTable;
+
+use super::declared::{By, Declared, Ring, Rounding, Step, Strategy, Targets};
+use crate::toml::{Field, Fields, TableError, error_at};
+
+/// Bytes of a declaration.
+pub const MAX_BYTES: usize = 1 << 20;
+pub const MAX_STEPS: usize = 100;
+pub const MAX_TARGETS: usize = 100_000;
+/// Ten years.
+const MAX_TIME: Duration = Duration::from_secs(3_650 * 86_400);
+
+const BAKE: Duration = Duration::from_secs(10 * 60);
+const SOAK: Duration = Duration::from_secs(60 * 60);
+const DEADLINE: Duration = Duration::from_secs(24 * 60 * 60);
+/// Percent, where no steps are declared.
+const SHARES: [f64; 4] = [1.0, 10.0, 50.0, 100.0];
+
+/// Why a declaration was not read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error("{0} bytes are more than the {MAX_BYTES} that a rollout may have")]
+    TooLarge(usize),
+    #[error(transparent)]
+    At(TableError),
+}
+
+/// Reads a declaration.
+pub fn read(text: &str) -> Result<Declared, ReadError> {
+    if text.len() > MAX_BYTES {
+        return Err(ReadError::TooLarge(text.len()));
+    }
+    let parsed = DeTable::parse(text).map_err(|error| {
+        let at = error.span().map_or(0, |span| span.start);
+        ReadError::At(error_at(text, at, error.message().to_owned()))
+    })?;
+    declared(&Fields::top(text, &parsed)).map_err(ReadError::At)
+}
+
+fn declared(top: &Fields<'_>) -> Result<Declared, TableError> {
+    top.only(&[
+        "name", "strategy", "by", "rounding", "steps", "step", "ring", "targets", "bake", "gate",
+        "soak", "deadline",
+    ])?;
+    let bake = time(top, "bake")?.unwrap_or(BAKE);
+    let strategy = match top.get("strategy") {
+        None => "canary",
+        Some(field) => one_of(&field, &["canary", "blue-green", "rings"])?,
+    };
+    for (key, of) in [
+        ("by", "canary"),
+        ("rounding", "canary"),
+        ("steps", "canary"),
+        ("step", "canary"),
+        ("ring", "rings"),
+        ("gate", "blue-green"),
+    ] {
+        if let Some(field) = top.get(key).filter(|_| strategy != of) {
+            return Err(
+                field.error(&format!("is for strategy = \"{of}\", and this is \"{strategy}\""))
+            );
+        }
+    }
+    let (strategy, targets) = match strategy {
+        "rings" => {
+            let rings = rings(top, bake)?;
+            let named = rings.iter().flat_map(|ring| ring.targets.clone()).collect();
+            if let Some(field) = top.get("targets") {
+                return Err(field.error("each ring names its targets"));
+            }
+            (Strategy::Rings(rings), Targets::Named(named))
+        }
+        "blue-green" => {
+            let gate = top.get("gate").map_or(Ok(false), |field| field.flag())?;
+            (Strategy::BlueGreen { bake, gate }, targets(&top.need("targets")?)?)
+        }
+        _ => (canary(top, bake)?, targets(&top.need("targets")?)?),
+    };
+    Ok(Declared {
+        name: top.get("name").map_or(Ok("rollout"), |field| field.text())?.to_owned(),
+        strategy,
+        targets,
+        soak: time(top, "soak")?.unwrap_or(SOAK),
+        deadline: time(top, "deadline")?.unwrap_or(DEADLINE),
+    })
+}
+
+/// One of these words.
+fn one_of<'w>(field: &Field<'_>, words: &[&'w str]) -> Result<&'w str, TableError> {
+    let text = field.text()?;
+    let found = words.iter().find(|word| **word == text);
+    found.copied().ok_or_else(|| field.error(&format!("expected one of {}", words.join(", "))))
+}
+
+fn time(fields: &Fields<'_>, key: &str) -> Result<Option<Duration>, TableError> {
+    let Some(field) = fields.get(key) else { return Ok(None) };
+    let read = parse_time(field.text()?).filter(|time| *time <= MAX_TIME);
+    read.map(Some)
+        .ok_or_else(|| field.error("expected a time like \"90s\", \"10m\", \"6h\" or \"7d\""))
+}
+
+fn parse_time(text: &str) -> Option<Duration> {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
+    let seconds = match unit {
+        "s" => 1,
+        "m" | "min" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(seconds).map(Duration::from_secs)
+}
+
+fn targets(field: &Field<'_>) -> Result<Targets, TableError> {
+    if let Ok(count) = field.number(1..=MAX_TARGETS as u64) {
+        return Ok(Targets::Count(count as usize));
+    }
+    let wrong = || field.error("expected a number of targets from 1 on, or a list of their names");
+    let names = field.list(MAX_TARGETS).map_err(|_| wrong())?;
+    if names.is_empty() {
+        return Err(wrong());
+    }
+    named(&names, &mut HashSet::new()).map(Targets::Named)
+}
+
+/// Names, none of which was there before.
+fn named(fields: &[Field<'_>], known: &mut HashSet<String>) -> Result<Vec<String>, TableError> {
+    let name = |field: &Field<'_>| {
+        let name = field.text()?.to_owned();
+        if name.is_empty() || !known.insert(name.clone()) {
+            return Err(field.error(&format!("the target {name:?} is empty or stands there twice")));
+        }
+        Ok(name)
+    };
+    fields.iter().map(name).collect()
+}
+
+fn canary(top: &Fields<'_>, bake: Duration) -> Result<Strategy, TableError> {
+    let by = match top
+        .get("by")
+        .map(|field| one_of(&field, &["targets", "traffic", "both"]))
+        .transpose()?
+    {
+        Some("traffic") => By::Traffic,
+        Some("both") => By::Both,
+        _ => By::Targets,
+    };
+    let rounding =
+        match top.get("rounding").map(|field| one_of(&field, &["up", "down"])).transpose()? {
+            Some("down") => Rounding::Down,
+            _ => Rounding::Up,
+        };
+    let steps = match (top.get("steps"), top.get("step")) {
+        (Some(_), Some(step)) => {
+            return Err(step.error("either steps = [...] or [[step]], not both"));
+        }
+        (Some(steps), None) => short_steps(&steps, bake)?,
+        (None, Some(steps)) => long_steps(&steps, bake)?,
+        (None, None) => SHARES.map(|share| Step { share, bake, gate: false }).to_vec(),
+    };
+    Ok(Strategy::Canary { by, rounding, steps })
+}
+
+fn short_steps(field: &Field<'_>, bake: Duration) -> Result<Vec<Step>, TableError> {
+    let list = field.list(MAX_STEPS)?;
+    let mut steps: Vec<Step> = Vec::new();
+    for item in &list {
+        let share = share(item, &steps)?;
+        steps.push(Step { share, bake, gate: false });
+    }
+    whole(field, steps)
+}
+
+fn long_steps(field: &Field<'_>, bake: Duration) -> Result<Vec<Step>, TableError> {
+    let mut steps: Vec<Step> = Vec::new();
+    for item in &field.list(MAX_STEPS)? {
+        let fields = item.fields()?;
+        fields.only(&["percent", "bake", "gate"])?;
+        let share = share(&fields.need("percent")?, &steps)?;
+        let gate = fields.get("gate").map_or(Ok(false), |field| field.flag())?;
+        steps.push(Step { share, bake: time(&fields, "bake")?.unwrap_or(bake), gate });
+    }
+    whole(field, steps)
+}
+
+/// A percentage that is above the one before it.
+fn share(field: &Field<'_>, before: &[Step]) -> Result<f64, TableError> {
+    let share =
+        field.decimal().ok_or_else(|| field.error("expected percent, above 0 and at most 100"))?;
+    let last = before.last().map_or(0.0, |step| step.share);
+    if share <= last || share > 100.0 {
+        return Err(field.error(&format!("expected percent, above {last} and at most 100")));
+    }
+    Ok(share)
+}
+
+fn whole(field: &Field<'_>, steps: Vec<Step>) -> Result<Vec<Step>, TableError> {
+    match steps.last() {
+        Some(last) if last.share == 100.0 => Ok(steps),
+        Some(_) => {
+            Err(field.error("the last step has to be 100 percent: nothing may stay half way"))
+        }
+        None => Err(field.error("there is no step")),
+    }
+}
+
+fn rings(top: &Fields<'_>, bake: Duration) -> Result<Vec<Ring>, TableError> {
+    let list = top.need("ring")?.list(MAX_STEPS)?;
+    let (mut targets, mut names, mut rings) = (HashSet::new(), HashSet::new(), Vec::new());
+    for item in &list {
+        let fields = item.fields()?;
+        fields.only(&["name", "targets", "bake", "gate"])?;
+        let name = fields.need("name")?;
+        if !names.insert(name.text()?.to_owned()) {
+            return Err(name.error("there is a ring of this name before it"));
+        }
+        let members = fields.need("targets")?;
+        let listed = named(&members.list(MAX_TARGETS)?, &mut targets)?;
+        if listed.is_empty() {
+            return Err(members.error("a ring has at least one target"));
+        }
+        rings.push(Ring {
+            name: name.text()?.to_owned(),
+            targets: listed,
+            bake: time(&fields, "bake")?.unwrap_or(bake),
+            gate: fields.get("gate").map_or(Ok(false), |field| field.flag())?,
+        });
+    }
+    if rings.is_empty() { Err(top.error("there is no [[ring]]".to_owned())) } else { Ok(rings) }
+}
