@@ -15,9 +15,11 @@ mod health;
 mod hermeticity;
 mod impact;
 mod index;
+mod judge;
 mod man;
 mod process;
 mod release;
+mod rollout;
 mod say;
 mod serve;
 mod signals;
@@ -57,12 +59,13 @@ Examples:
 
 Exit codes:
   0  done
-  1  not found, a difference was found, no plan is quick enough, or a release is not verified
+  1  not found, a difference was found, no plan is quick enough, a release is not verified, or a canary
+     has to be rolled back
   2  the command line or the configuration is wrong
   3  the server cannot be reached
   4  the server answered with an error
   5  this machine cannot do it (port in use, data in use, disk, sandbox)
-  6  a gate is undecided";
+  6  a gate or a canary is undecided";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -81,6 +84,8 @@ enum Command {
     Ci(ci::CiCommand),
     Release(release::ReleaseCommand),
     Explain(explain::ExplainCommand),
+    Judge(judge::JudgeCommand),
+    Rollout(rollout::RolloutCommand),
     Token(token::TokenCommand),
     Config(config::ConfigCommand),
     Man(man::ManCommand),
@@ -91,8 +96,18 @@ enum Command {
 }
 
 /// Commands that ask no server: flags that say which one are neither shown nor taken there.
-const LOCAL: [&str; 8] =
-    ["serve", "index", "impact", "tests shards", "token", "config", "man", "completions"];
+const LOCAL: [&str; 10] = [
+    "serve",
+    "index",
+    "impact",
+    "tests shards",
+    "judge",
+    "rollout",
+    "token",
+    "config",
+    "man",
+    "completions",
+];
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
@@ -163,6 +178,8 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Ci(command) => block_on(command.run(&cli.target.target()?)),
         Command::Release(command) => block_on(command.run(|| cli.target.target())),
         Command::Explain(command) => block_on(command.run(&cli.target.target()?)),
+        Command::Judge(command) => command.run(),
+        Command::Rollout(command) => command.run(),
         Command::Token(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Man(command) => command.run(self::command()),
