@@ -170,6 +170,9 @@ fn of_api(path: &str, reads: bool) -> Option<Permission> {
         // What is listed is of the instances that the caller may read.
         return Some(Instance(if reads { Read } else { WriteResults }));
     }
+    if is_below("/api/v1/tests/plans") {
+        return Some(Instance(if reads { Read } else { WriteBlobs }));
+    }
     if is_below("/api/v1/releases") {
         return Some(Instance(if reads { Read } else { Release }));
     }
@@ -218,6 +221,11 @@ mod tests {
             ("POST", "/api/v1/releases/reject".to_owned(), Instance(Release)),
             ("GET", "/api/v1/explain".to_owned(), Instance(Read)),
             ("GET", "/releases/team/app:1".to_owned(), pages),
+            ("GET", "/api/v1/tests/quarantine/history".to_owned(), Instance(Read)),
+            ("GET", "/api/v1/tests/flakes".to_owned(), pages),
+            ("GET", "/api/v1/tests/plans".to_owned(), Instance(Read)),
+            ("POST", "/api/v1/tests/plans".to_owned(), Instance(WriteBlobs)),
+            ("POST", "/api/v1/tests/plans/next".to_owned(), Instance(WriteBlobs)),
             ("GET", "/api/v1/audit".to_owned(), All(Administer)),
             ("GET", "/api/v1/audit/check".to_owned(), All(Administer)),
             ("GET", "/metrics".to_owned(), Closable(Door::Metrics, Read)),

@@ -96,18 +96,8 @@ enum Command {
 }
 
 /// Commands that ask no server: flags that say which one are neither shown nor taken there.
-const LOCAL: [&str; 10] = [
-    "serve",
-    "index",
-    "impact",
-    "tests shards",
-    "judge",
-    "rollout",
-    "token",
-    "config",
-    "man",
-    "completions",
-];
+const LOCAL: [&str; 9] =
+    ["serve", "index", "impact", "judge", "rollout", "token", "config", "man", "completions"];
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {

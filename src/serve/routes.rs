@@ -8,12 +8,14 @@ use kiln_cas::services::CasServices;
 use kiln_cas::stores::Storage;
 use kiln_cas::stores::audit::AuditLog;
 use kiln_ci::CiServices;
+use kiln_ci::plans::Plans;
 use kiln_ci::verdicts::Verdicts;
 use kiln_deploy::catalog::Catalog;
 use kiln_deploy::executions::Executions;
 use kiln_scheduler::SchedulerServices;
 
 use super::common::Common;
+use super::history::StoredRecords;
 use crate::front::health::{self, Readiness};
 use crate::front::unknown;
 use crate::telemetry::Telemetry;
@@ -61,6 +63,7 @@ fn pages(storage: &Storage, parts: &Parts<'_>, common: &Common) -> WebState {
         verdicts: parts.verdicts.clone(),
         releases: parts.releases.clone(),
         executions: parts.executions.cloned(),
+        plans: Plans::new(Arc::new(StoredRecords(storage.records.clone()))),
         access: common.access.clone(),
         audit: Arc::new(AuditLog::new(storage.records.clone())),
         kept: Default::default(),

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use kiln_ci::events::{EventLog, StreamKey, View};
 use kiln_ci::history::{History, Tested};
 use kiln_ci::model::Time;
+use kiln_ci::verdicts::{Survey, Surveyed};
 use lru::LruCache;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Semaphore};
@@ -22,6 +23,8 @@ const AT_ONCE: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How old what is shown of all tests may be.
 const FRESH: Duration = Duration::from_secs(3);
+/// The same of what is known of flaky tests, for which all records of tests are read.
+const SURVEYED: Duration = Duration::from_secs(10);
 /// Spans of days of which all tests are kept.
 const MAX_SPANS: usize = 4;
 /// Builds that are kept as their streams tell them: one of a million events takes hundreds of megabytes.
@@ -35,6 +38,7 @@ struct Inner {
     turns: Arc<Semaphore>,
     tested: Mutex<HashMap<u64, (Instant, AllTests)>>,
     builds: Mutex<LruCache<StreamKey, Arc<View>>>,
+    surveyed: Mutex<Option<(Instant, Arc<Surveyed>)>>,
 }
 
 /// Tests in order, with their days.
@@ -46,6 +50,7 @@ impl Default for Inner {
             turns: Arc::new(Semaphore::new(AT_ONCE)),
             tested: Mutex::default(),
             builds: Mutex::new(LruCache::new(MAX_BUILDS)),
+            surveyed: Mutex::default(),
         }
     }
 }
@@ -103,6 +108,18 @@ impl Kept {
             kept.insert(days, (Instant::now(), tests.clone()));
         }
         Ok(tests)
+    }
+
+    /// What is known of flaky tests, a few seconds old at most. Who asks meanwhile waits for the same answer.
+    pub async fn surveyed(&self, survey: &Survey, now: Time) -> Result<Arc<Surveyed>, WebError> {
+        let mut kept = self.0.surveyed.lock().await;
+        if let Some((_, known)) = kept.as_ref().filter(|(read, _)| read.elapsed() < SURVEYED) {
+            return Ok(known.clone());
+        }
+        let survey = survey.clone();
+        let surveyed = Arc::new(self.beside(async move { survey.look(now).await }).await??);
+        *kept = Some((Instant::now(), surveyed.clone()));
+        Ok(surveyed)
     }
 }
 

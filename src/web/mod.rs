@@ -21,6 +21,7 @@ mod kept;
 mod live;
 mod openapi;
 mod overview;
+mod plans;
 mod profile;
 mod releases;
 mod routes;

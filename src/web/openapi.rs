@@ -112,6 +112,7 @@ impl Description {
         let grid = "What became of tests at commits or in invocations";
         self.get::<json::Grid>("/tests/grid", grid, &[filter, wanted]);
         self.verdicts();
+        self.plans();
         let attempts = test::Attempts::json_schema(&mut self.generator);
         self.get::<json::TestShown>("/tests/{id}", "One test with its attempts", &[attempts]);
         let import = Import::json_schema(&mut self.generator);
@@ -131,10 +132,14 @@ impl Description {
     fn verdicts(&mut self) {
         let gate = "Whether a change may go on in spite of failures";
         self.post::<json::GateQuestion, json::Gate>("/tests/gate", gate);
+        let filter = super::verdicts::flakes::Filter::json_schema(&mut self.generator);
+        self.get::<json::Flakes>("/tests/flakes", "Tests that are flaky or may be", &[filter]);
         let quarantine = "/tests/quarantine";
         self.get::<json::Quarantine>(quarantine, "Tests that nobody has to wait for", &[]);
         let enter = "Put a test there, or give it more time";
         self.post::<json::QuarantineRequest, json::QuarantineChange>(quarantine, enter);
+        let past = "What became of the quarantine, and what gates let pass";
+        self.get::<json::QuarantineHistory>("/tests/quarantine/history", past, &[]);
         let leave = "/tests/quarantine/remove";
         self.post::<json::QuarantineRequest, json::QuarantineChange>(leave, "Take a test out");
         let wanted = exports::Wanted::json_schema(&mut self.generator);
@@ -165,6 +170,16 @@ impl Description {
         self.post::<json::ReleaseImport, json::Release>("/releases/import", import);
         let content = release::Content::json_schema(&mut self.generator);
         self.get::<json::Explained>("/explain", "Where content comes from", &[content]);
+    }
+
+    fn plans(&mut self) {
+        let plans = "/tests/plans";
+        let wanted = super::plans::Wanted::json_schema(&mut self.generator);
+        self.get::<json::PlanStanding>(plans, "How far a plan is", &[wanted]);
+        let put = "Put a plan here whose pieces runners take";
+        self.post::<json::NewPlan, json::PlanStanding>(plans, put);
+        let next = "/tests/plans/next";
+        self.post::<json::PlanTurn, json::PlanNext>(next, "Take the next piece of a plan");
     }
 
     fn audit(&mut self) {

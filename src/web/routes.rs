@@ -8,7 +8,7 @@ use super::design::layout;
 use super::error::WebError;
 use super::state::WebState;
 use super::{
-    actions, audit, blobs, builds, format, hermeticity, imports, openapi, overview, profile,
+    actions, audit, blobs, builds, format, hermeticity, imports, openapi, overview, plans, profile,
     releases, security, suite, verdicts, workers,
 };
 
@@ -24,11 +24,12 @@ pub fn api() -> Router<WebState> {
         .merge(imports::api())
         .merge(verdicts::api())
         .merge(releases::api())
+        .merge(plans::api())
         .merge(audit::api())
         .route("/openapi.json", get(openapi::document))
 }
 
-/// All routes. Each answers GET (and HEAD) only, but for imports, gates, releases and changes of the quarantine; answers
+/// All routes. Each answers GET (and HEAD) only, but for imports, gates, plans, releases and changes of the quarantine; answers
 /// carry a strict content security policy.
 pub fn router(state: WebState) -> Router {
     Router::new()
@@ -38,6 +39,7 @@ pub fn router(state: WebState) -> Router {
         .merge(suite::pages())
         .merge(workers::pages())
         .merge(blobs::pages())
+        .merge(verdicts::pages())
         .merge(profile::pages())
         .merge(hermeticity::pages())
         .merge(releases::pages())

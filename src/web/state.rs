@@ -14,6 +14,7 @@ use kiln_cas::stores::audit::AuditLog;
 use kiln_cas::stores::indexed::Indexed;
 use kiln_cas::{SharedActionCache, SharedBlobStore, StoreError};
 use kiln_ci::CiServices;
+use kiln_ci::plans::Plans;
 use kiln_ci::verdicts::Verdicts;
 use kiln_deploy::catalog::Catalog;
 use kiln_deploy::executions::Executions;
@@ -76,6 +77,8 @@ pub struct WebState {
     pub releases: Catalog,
     /// `None`: executions are not recorded.
     pub executions: Option<Executions>,
+    /// Plans that runners work off.
+    pub plans: Plans,
     /// Who may do what in which instance.
     pub access: SharedAuthorizer,
     pub audit: Arc<AuditLog>,

@@ -4,12 +4,14 @@
 
 mod cache;
 mod capabilities;
+mod events;
 mod streams;
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 
 use clap::{Parser, ValueEnum};
+use kiln_protos::bes::publish_build_event_server::PublishBuildEventServer;
 use kiln_protos::bytestream::byte_stream_server::ByteStreamServer;
 use kiln_protos::reapi::action_cache_server::ActionCacheServer;
 use kiln_protos::reapi::capabilities_server::CapabilitiesServer;
@@ -161,6 +163,9 @@ fn router(options: &Options, answers: &Answers) -> Router {
         .http2_adaptive_window(Some(options.adaptive_window))
         .max_frame_size(options.frame_size)
         .accept_http1(options.http1)
+        .add_service(
+            PublishBuildEventServer::new(events::Events).max_decoding_message_size(MAX_MESSAGE),
+        )
         .add_service(CapabilitiesServer::new(capabilities::Constant))
         .add_service(ActionCacheServer::new(answers.cache.clone()))
         .add_service(

@@ -19,7 +19,7 @@ mod error;
 mod lanes;
 mod prepare;
 mod prepared;
-mod process;
+pub mod process;
 mod report;
 mod run;
 mod samples;

@@ -10,6 +10,7 @@
 //! | `flakes/builds/HASH` | what failed in one invocation |
 //! | `flakes/quarantine` | which tests the gate need not wait for |
 //! | `flakes/notices/NUMBER` | a change that nobody outside was told yet |
+//! | `flakes/masked` | what gates masked last |
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -27,6 +28,7 @@ pub const CASES: &str = "flakes/cases/";
 pub const BUILDS: &str = "flakes/builds/";
 pub const QUARANTINE: &str = "flakes/quarantine";
 pub const NOTICES: &str = "flakes/notices/";
+pub const MASKED: &str = "flakes/masked";
 
 const KIND: [u8; 4] = *b"KFLK";
 const VERSION: u32 = 1;

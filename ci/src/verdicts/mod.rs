@@ -13,6 +13,7 @@
 //! | `leading`, `shadow`, `sweep` | what the leader does |
 //! | `book`, `ledger`, `telling` | the quarantine, its audit and its notices |
 //! | `account`, `answers` | gates |
+//! | `survey`, `masked` | what people are shown of all that |
 //! | `reruns`, `parts` | what a server brings |
 
 mod account;
@@ -27,6 +28,7 @@ mod keys;
 mod leader;
 mod leading;
 mod ledger;
+mod masked;
 mod mind;
 mod parts;
 mod reruns;
@@ -35,6 +37,7 @@ mod samples;
 mod service;
 mod shadow;
 mod store;
+mod survey;
 mod sweep;
 mod telling;
 
@@ -47,7 +50,9 @@ pub use evidence::{Observed, Repeatable, TestEvidence};
 pub use heard::Heard;
 pub use inbox::Inbox;
 pub use ledger::{Ledger, Note, Owners, Teller};
+pub use masked::Masked;
 pub use mind::CaseRecord;
 pub use parts::{VerdictOptions, VerdictParts};
 pub use reruns::{RerunError, Reruns, Room, Wanted};
 pub use service::{Judging, Verdicts};
+pub use survey::{MUCH, Survey, Surveyed, Suspect};

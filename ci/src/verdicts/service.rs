@@ -14,9 +14,11 @@ use super::inbox::Inbox;
 use super::keys;
 use super::leader::{Standing, Watch};
 use super::leading::Leading;
+use super::ledger::Owners;
 use super::parts::{VerdictOptions, VerdictParts};
 use super::shadow::Runs;
 use super::store::Store;
+use super::survey::Survey;
 use super::telling::Telling;
 use crate::storage::{Expect, Records, StorageError, Write};
 
@@ -31,6 +33,8 @@ const PAUSE: Duration = Duration::from_secs(5);
 pub struct Verdicts {
     pub book: Book,
     pub answers: Answers,
+    pub survey: Survey,
+    pub owners: Arc<dyn Owners>,
     /// `None`: other servers decide.
     pub judging: Option<Judging>,
 }

@@ -3,9 +3,12 @@
 pub mod asking;
 pub mod changed;
 mod files;
+mod flakes;
 pub mod gate;
 mod import;
 mod list;
+mod next;
+mod plan;
 mod quarantine;
 mod refused;
 mod send;
@@ -26,6 +29,8 @@ Examples:
   kiln tests shards --durations .test_durations --shards 8
   kiln tests shards --durations .test_durations --target-time 5m --format json
   kiln tests import --junit report.xml --commit \"$(git rev-parse HEAD)\"
+  kiln tests next --plan \"$RUN_ID\" --runner \"$NODE\" --format pytest
+  kiln tests flakes
   kiln tests gate --invocation 5f3c1e1a-7a7e-4c0e-a8fd-0b1a6a0d94b2
   kiln tests quarantine list")]
 pub struct TestsCommand {
@@ -37,7 +42,10 @@ pub struct TestsCommand {
 enum What {
     List(list::List),
     Show(show::Show),
+    Flakes(flakes::ShowFlakes),
     Shards(shards::Shards),
+    Next(next::Next),
+    Plan(plan::ShowPlan),
     Import(import::Import),
     Gate(gate::GateCommand),
     Quarantine(quarantine::QuarantineCommand),
@@ -52,7 +60,10 @@ impl TestsCommand {
         match self.what {
             What::List(list) => list.run(&target()?).await,
             What::Show(show) => show.run(&target()?).await,
-            What::Shards(shards) => shards.run(),
+            What::Flakes(flakes) => flakes.run(&target()?).await,
+            What::Shards(shards) => shards.run(target).await,
+            What::Next(next) => next.run(&target()?).await,
+            What::Plan(plan) => plan.run(&target()?).await,
             What::Import(import) => import.run(target).await,
             What::Gate(gate) => gate.run(&target()?).await,
             What::Quarantine(quarantine) => quarantine.run(&target()?).await,

@@ -12,8 +12,10 @@ use kiln_ci::shards::{self, Impossible, Item, Plan};
 use serde::Serialize;
 
 use super::files::{open, shown};
+use super::plan::Keep;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::say::say;
+use crate::cli::target::Target;
 use crate::cli::text;
 use crate::cli::text::{Look, Table, look};
 use crate::config::parse_time;
@@ -32,6 +34,7 @@ Examples:
   kiln tests shards --durations .test_durations --shards 8
   kiln tests shards --durations .test_durations --target-time 5m --overhead 30s --json
   kiln tests shards --durations .test_durations --shards 4 --tests list.txt --format bazel
+  kiln tests shards --durations .test_durations --shards 40 --keep \"$RUN_ID\"   # see kiln tests next
   words=$(kiln tests shards --durations d.json --shards 4 --format pytest --only 2) &&
     eval \"pytest $words\"
 
@@ -82,6 +85,9 @@ pub struct Shards {
     /// Only this shard, counted from 1; exit code 1 where there are fewer shards
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     only: Option<u32>,
+
+    #[command(flatten)]
+    keep: Keep,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -111,7 +117,11 @@ struct JsonShard<'a> {
 }
 
 impl Shards {
-    pub fn run(self) -> Result<Exit, CliError> {
+    /// `target` is asked for only where the plan is put on a server.
+    pub async fn run(
+        self,
+        target: impl FnOnce() -> Result<Target, CliError>,
+    ) -> Result<Exit, CliError> {
         let (from, names) = (self.durations.len(), self.durations.iter());
         let read = names.map(|path| read_durations(path)).collect::<Result<Vec<_>, _>>()?;
         let estimates = Estimates::new(read);
@@ -126,7 +136,11 @@ impl Shards {
             let message = format!("there is no shard {only}: there are {}", plan.shards.len());
             return Err(CliError::not_found(message).hint("this job has nothing to run"));
         }
-        self.print(&plan)?;
+        if self.keep.is_wanted() {
+            self.keep.put(&plan, &target()?).await?;
+        } else {
+            self.print(&plan)?;
+        }
         Ok(Exit::Done)
     }
 

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use kiln_cas::stores::Storage;
 use kiln_cas::stores::audit::AuditLog;
 use kiln_ci::CiServices;
-use kiln_ci::verdicts::{Answers, Book, Inbox, Judging, Teller, VerdictParts, Verdicts};
+use kiln_ci::verdicts::{
+    Answers, Book, Inbox, Judging, Owners, Survey, Teller, VerdictParts, Verdicts,
+};
 use kiln_scheduler::Scheduler;
 use kiln_scheduler::again::ShadowRuns;
 
@@ -42,8 +44,10 @@ pub fn start(
     let book = Book::new(records.clone(), ledger.clone(), policy, teller.is_some());
     let runs_again = options.on && options.judging.limits.per_failure > 0;
     let answers = Answers::new(records.clone(), book.clone(), runs_again);
+    let survey = Survey::new(records.clone());
+    let owners: Arc<dyn Owners> = Arc::new(OwnersFile::new(options.owners.clone()));
     if !options.on {
-        return Ok(Verdicts { book, answers, judging: None });
+        return Ok(Verdicts { book, answers, survey, owners, judging: None });
     }
     let blobs = Arc::new(StoredBlobs(storage.blobs.clone()));
     let parts = VerdictParts {
@@ -55,13 +59,13 @@ pub fn start(
             blobs: storage.blobs.clone(),
             reader: tests.recorder.reader(blobs),
         }),
-        owners: Arc::new(OwnersFile::new(options.owners.clone())),
+        owners: owners.clone(),
         teller,
         clock: tests.clock.clone(),
         name: name()?,
     };
     let judging = Judging::start(options.judging.clone(), parts, inbox, book.clone());
-    Ok(Verdicts { book, answers, judging: Some(judging) })
+    Ok(Verdicts { book, answers, survey, owners, judging: Some(judging) })
 }
 
 fn name() -> Result<String, VerdictError> {

@@ -2,14 +2,16 @@
 
 use axum::extract::{Query as Arguments, State};
 use axum::response::Html;
+use futures_util::future::try_join_all;
 use kiln_scheduler::Snapshot;
 use kiln_scheduler::journal::{BuildSummary, Page};
 use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::progress::Progress;
+use super::rows::{self, Row};
 use super::search::Search;
-use super::{rows, told_list};
+use super::told_list;
 use crate::web::design::layout::{self, Live, Place};
 use crate::web::design::parts;
 use crate::web::error::WebError;
@@ -43,8 +45,8 @@ pub async fn page(
     let before = paging.before.as_deref().and_then(parse_cursor);
     let builds = state.journal.builds(Page { before, limit: PAGE }).await?;
     let next = builds.last().filter(|_| builds.len() == PAGE).map(|last| cursor(last.first_seq));
-    let builds = with_progress(&state, builds, &state.queue.snapshot().await?);
-    let is_lively = before.is_none() && builds.iter().any(|(_, progress)| progress.is_lively);
+    let builds = with_progress(&state, builds, &state.queue.snapshot().await?).await?;
+    let is_lively = before.is_none() && builds.iter().any(|it| it.progress.is_lively);
     let live = Live::of(is_lively, paging.hold.is_some());
     let search = search(&state).await?;
     let body = html! {
@@ -72,16 +74,17 @@ pub async fn page(
     Ok(layout::live(Place::Builds, "Builds", state.version, live, &body))
 }
 
-/// Each build with how it goes.
-pub fn with_progress(
+/// Each build with how it goes and what it told of its end.
+pub async fn with_progress(
     state: &WebState,
     builds: Vec<BuildSummary>,
     queue: &Snapshot,
-) -> Vec<(BuildSummary, Progress)> {
+) -> Result<Vec<Row>, WebError> {
     let now = now();
-    let with = |build| {
+    let rows = builds.into_iter().map(async |build| {
         let progress = Progress::of(&state.journal, &build, queue, now);
-        (build, progress)
-    };
-    builds.into_iter().map(with).collect()
+        let told = state.tests.streams.build(&build.invocation_id).await?;
+        Ok::<_, WebError>(Row { build, progress, told: told.map(|it| it.summary) })
+    });
+    try_join_all(rows).await
 }

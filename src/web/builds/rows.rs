@@ -1,10 +1,13 @@
 //! Builds as rows of a table.
 
+use kiln_ci::events::Summary;
 use kiln_scheduler::journal::{BuildSummary, Counts, between};
 use maud::{Markup, html};
 
 use super::progress::{Progress, State};
+use super::told_list;
 use crate::web::design::chart;
+use crate::web::design::rows::{self as table, Column, Line};
 use crate::web::design::text::{build_link, nanos, when};
 use crate::web::format::{abbreviated, count, now, percent, short};
 
@@ -22,43 +25,57 @@ pub fn progress(progress: &Progress) -> Markup {
     }
 }
 
-/// Rows of builds.
-pub fn builds(builds: &[(BuildSummary, Progress)]) -> Markup {
-    html! {
-        div.scroll tabindex="0" role="region" aria-label="Builds" {
-            table.rows {
-                thead { tr {
-                    th { "Build" }
-                    th { "Now" }
-                    th { "Tool" }
-                    th.num { "Targets" }
-                    th.num { "Actions" }
-                    th { "Cached" }
-                    th.num { "Hit rate" }
-                    th.num { "Failed" }
-                    th.num { "Took" }
-                    th.num { "When" }
-                } }
-                tbody { @for (build, progress) in builds { (build_row(build, progress)) } }
-            }
-        }
-    }
+/// A build with how it goes, and what it told of its end.
+pub struct Row {
+    pub build: BuildSummary,
+    pub progress: Progress,
+    pub told: Option<Summary>,
 }
 
-fn build_row(build: &BuildSummary, how: &Progress) -> Markup {
+const COLUMNS: [Column; 10] = [
+    Column("Build", ""),
+    Column("Outcome", ""),
+    Column("Tool", ""),
+    Column("Targets", "num"),
+    Column("Actions", "num"),
+    Column("Cached", "bar"),
+    Column("Hit rate", "num"),
+    Column("Failed", "num"),
+    Column("Took", "num"),
+    Column("When", "num"),
+];
+
+/// Rows of builds.
+pub fn builds(builds: &[Row]) -> Markup {
+    table::table("Builds", &COLUMNS, builds.iter().map(build_row))
+}
+
+fn build_row(row: &Row) -> Line {
+    let Row { build, progress: how, .. } = row;
     let counts = &build.counts;
+    let cells = vec![
+        html! { a.mono href=(build_link(&build.invocation_id)) { (abbreviated(&build.invocation_id)) } },
+        outcome(row),
+        tool(build),
+        html! { (count(build.targets)) },
+        html! { (count(counts.actions())) },
+        chart::share_bar(counts),
+        rate(counts),
+        html! { @if counts.failed > 0 { span.bad { (count(counts.failed)) } } @else { span.dim { "0" } } },
+        nanos(elapsed(build, how)),
+        html! { span.dim { (when(build.first_at)) } },
+    ];
+    cells.into()
+}
+
+/// How it goes, else how it ended. Only build events say that.
+fn outcome(row: &Row) -> Markup {
+    let told = row.told.as_ref().filter(|it| it.exit_code.is_some());
     html! {
-        tr {
-            td { a.mono href=(build_link(&build.invocation_id)) { (abbreviated(&build.invocation_id)) } }
-            td { (progress(how)) }
-            td { (tool(build)) }
-            td.num { (count(build.targets)) }
-            td.num { (count(counts.actions())) }
-            td.bar { (chart::share_bar(counts)) }
-            td.num { (rate(counts)) }
-            td.num { @if counts.failed > 0 { span.bad { (count(counts.failed)) } } @else { span.dim { "0" } } }
-            td.num { (nanos(elapsed(build, how))) }
-            td.num.dim { (when(build.first_at)) }
+        @match (told, row.progress.state) {
+            (Some(told), _) => (told_list::outcome(told)),
+            (None, State::Idle) => span.dim title="Only build events say how a build ended." { "–" },
+            (None, _) => (progress(&row.progress)),
         }
     }
 }

@@ -6,6 +6,7 @@ use maud::{Markup, html};
 
 use super::search::{OUTCOMES, Search};
 use crate::web::design::layout::{self, Place};
+use crate::web::design::rows::{self, Column, Line};
 use crate::web::design::text::{build_link, nanos, visible, when};
 use crate::web::error::WebError;
 use crate::web::format::{abbreviated, count, short};
@@ -57,23 +58,24 @@ pub fn form(wanted: &Search) -> Markup {
     }
 }
 
+const COLUMNS: [Column; 10] = [
+    Column("Build", ""),
+    Column("Outcome", ""),
+    Column("Command", "wide"),
+    Column("Who", ""),
+    Column("Branch", ""),
+    Column("Commit", ""),
+    Column("Targets", "num"),
+    Column("Tests", "num"),
+    Column("Took", "num"),
+    Column("When", "num"),
+];
+
 fn table<'a>(builds: impl Iterator<Item = &'a Summary>) -> Markup {
-    html! {
-        div.scroll tabindex="0" role="region" aria-label="Builds" {
-            table.rows {
-                thead { tr {
-                    th scope="col" { "Build" } th scope="col" { "Outcome" } th scope="col" { "Command" }
-                    th scope="col" { "Who" } th scope="col" { "Branch" } th scope="col" { "Commit" }
-                    th.num scope="col" { "Targets" } th.num scope="col" { "Tests" }
-                    th.num scope="col" { "Took" } th.num scope="col" { "When" }
-                } }
-                tbody { @for it in builds { (row(it)) } }
-            }
-        }
-    }
+    rows::table("Builds", &COLUMNS, builds.map(row))
 }
 
-fn row(it: &Summary) -> Markup {
+fn row(it: &Summary) -> Line {
     let took =
         it.finished.zip(it.started).map_or(0, |(end, start)| millis(end.since(start).as_millis()));
     let text = |text: &Option<String>| {
@@ -81,31 +83,35 @@ fn row(it: &Summary) -> Markup {
             @match text { Some(text) => bdi { (visible(text, 40)) }, None => span.dim { "–" } }
         }
     };
-    html! {
-        tr {
-            td { a.mono href=(build_link(&it.stream.invocation)) { bdi { (visible(&abbreviated(&it.stream.invocation), 12)) } } }
-            td { (outcome(it)) }
-            td.wide { (visible(&it.command, 20)) " "
-                @for pattern in it.patterns.iter().take(PATTERNS) { bdi.target { (visible(pattern, 80)) } " " }
-                @if it.patterns.len() > PATTERNS { span.dim { "and more" } } }
-            td { (text(&it.origin.user)) }
-            td { (text(&it.origin.branch)) }
-            td { @match &it.origin.commit { Some(commit) => span.mono { bdi { (visible(&abbreviated(commit), 12)) } }, None => span.dim { "–" } } }
-            td.num { (failed_of(it.failed_targets, it.targets)) }
-            td.num { (failed_of(it.failed_tests, it.tests)) }
-            td.num { (nanos(took)) }
-            td.num.dim { (when(it.started.map_or(0, json::nanos))) }
-        }
-    }
+    let cells = vec![
+        html! { a.mono href=(build_link(&it.stream.invocation)) { bdi { (visible(&abbreviated(&it.stream.invocation), 12)) } } },
+        outcome(it),
+        html! { (visible(&it.command, 20)) " "
+        @for pattern in it.patterns.iter().take(PATTERNS) { bdi.target { (visible(pattern, 80)) } " " }
+        @if it.patterns.len() > PATTERNS { span.dim { "and more" } } },
+        text(&it.origin.user),
+        text(&it.origin.branch),
+        html! { @match &it.origin.commit { Some(commit) => span.mono { bdi { (visible(&abbreviated(commit), 12)) } }, None => span.dim { "–" } } },
+        failed_of(it.failed_targets, it.targets),
+        failed_of(it.failed_tests, it.tests),
+        nanos(took),
+        html! { span.dim { (when(it.started.map_or(0, json::nanos))) } },
+    ];
+    cells.into()
 }
 
-fn outcome(it: &Summary) -> Markup {
+/// How a build ended, as its tool said.
+pub fn outcome(it: &Summary) -> Markup {
     let (class, word) = match (&it.exit_code, it.is_complete) {
         (Some((0, _)), _) => ("hit", "succeeded"),
         (None, false) => ("running", "going on"),
         _ => ("failed", "failed"),
     };
-    html! { span class={ "chip " (class) } { (word) } }
+    let why = it
+        .exit_code
+        .as_ref()
+        .map(|(code, name)| format!("{}, exit code {code}", visible(name, 60)));
+    html! { span class={ "chip " (class) } title=[why] { (word) } }
 }
 
 fn failed_of(failed: u64, all: u64) -> Markup {

@@ -3,4 +3,5 @@
 pub mod chart;
 pub mod layout;
 pub mod parts;
+pub mod rows;
 pub mod text;

@@ -9,8 +9,10 @@ mod cursor;
 mod digest;
 mod error;
 mod execution;
+mod flakes;
 mod hermeticity;
 mod import;
+mod plans;
 pub mod queue;
 mod release;
 mod status;
@@ -28,8 +30,10 @@ pub use cursor::{cursor, parse_cursor};
 pub use digest::{Digest, Property};
 pub use error::{ErrorBody, ErrorDetail};
 pub use execution::{ActionResult, Execution, Executions, Shard};
+pub use flakes::{Flake, Flakes, Judged, MaskedFailure, QuarantineHistory, ShadowRun};
 pub use hermeticity::{Checked, Checks, Difference};
 pub use import::Receipt;
+pub use plans::{NewPlan, PlanNext, PlanPiece, PlanStanding, PlanTurn};
 pub use release::{
     Explained, Maker, Release, ReleaseBlob, ReleaseChanges, ReleaseDifference, ReleaseDraft,
     ReleaseForm, ReleaseImport, ReleaseProvenance, ReleaseRejection, ReleaseRequest,
@@ -38,7 +42,7 @@ pub use release::{
 pub use status::{FailedReload, JournalStatus, Shared, Status, Storage, TestsStatus, Unserved};
 pub use suite::{
     Grid, GridCell, GridColumn, GridRow, Test, TestAttempt, TestCounts, TestDay, TestFailure,
-    TestFigures, TestName, TestShown, Tests, millis, nanos,
+    TestFigures, TestName, TestOwner, TestShown, Tests, millis, nanos,
 };
 pub use time::rfc3339;
 pub use told::{Invocation, Invocations, Told};

@@ -202,6 +202,21 @@ pub struct TestFigures {
     pub sharded_runs: u64,
     /// What a shard took on average, as a share of what the longest of its test took.
     pub shard_balance: Option<f64>,
+    /// Those with the most flaky first attempts and failures first; at most 100.
+    pub by_owner: Vec<TestOwner>,
+}
+
+/// The tests that somebody looks after, by `tests.codeowners`.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub struct TestOwner {
+    /// `null`: nobody.
+    pub owner: Option<String>,
+    pub tests: u64,
+    /// Tests with a flaky first attempt.
+    pub flaky_tests: u64,
+    pub flake_rate: Option<f64>,
+    #[serde(flatten)]
+    pub counts: TestCounts,
 }
 
 /// Nanoseconds since the Unix epoch, as times are in memory.
@@ -310,7 +325,7 @@ impl From<&BlobName> for Digest {
     }
 }
 
-fn outcome(outcome: Outcome) -> &'static str {
+pub fn outcome(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Passed => "passed",
         Outcome::Failed => "failed",

@@ -47,9 +47,9 @@ pub async fn page(
     };
     let activity = Activity::of(&state.journal.recent_runs(), &snapshot, now());
     let newest = builds.iter().take(BUILDS).cloned().collect();
-    let newest = with_progress(&state, newest, &snapshot);
+    let newest = with_progress(&state, newest, &snapshot).await?;
     let busy = snapshot.running_count + snapshot.queue_depth > 0;
-    let is_lively = busy || newest.iter().any(|(_, progress)| progress.is_lively);
+    let is_lively = busy || newest.iter().any(|it| it.progress.is_lively);
     let live = Live::of(is_lively, looking.hold.is_some());
     let body = html! {
         h1.sr { "Overview" }

@@ -77,8 +77,7 @@ pub async fn kpi(
     let filter = arguments(filter)?;
     filter.check()?;
     let tests = state.kept.tested(&state.tests.history, filter.days()).await?;
-    let history = state.tests.history.clone();
-    let figures = state.kept.beside(async move { history.figures(&tests).await }).await??;
+    let (figures, teams) = super::figures::read(&state, &tests).await?;
     let day = |(number, day): (&u64, &kiln_ci::history::Day)| json::TestDay {
         date: crate::web::format::date(*number),
         counts: day.into(),
@@ -96,7 +95,18 @@ pub async fn kpi(
         false_red_predicted: suites.predicted,
         sharded_runs: suites.sharded,
         shard_balance: suites.balance,
+        by_owner: teams.iter().map(team).collect(),
     }))
+}
+
+fn team(it: &super::teams::Team) -> json::TestOwner {
+    json::TestOwner {
+        owner: it.owner.clone(),
+        tests: it.tests,
+        flaky_tests: it.flaky_tests,
+        flake_rate: it.sum.flake_rate(),
+        counts: (&it.sum).into(),
+    }
 }
 
 #[derive(Deserialize, schemars::JsonSchema)]

@@ -9,6 +9,7 @@ use super::chart::{class_of, word_of};
 use super::list::millis;
 use super::signatures::name;
 use crate::web::blobs::present::Present;
+use crate::web::design::rows::{self, Column, Line};
 use crate::web::design::text::{build_link, nanos, visible, when};
 use crate::web::format::{abbreviated, encode, path_of};
 
@@ -20,24 +21,19 @@ pub fn blobs(attempts: &[Attempt]) -> HashSet<BlobName> {
     attempts.iter().flat_map(|it| [it.log.clone(), it.action.clone()]).flatten().collect()
 }
 
+const COLUMNS: [Column; 8] = [
+    Column("Outcome", ""),
+    Column("Which", ""),
+    Column("Took", "num"),
+    Column("Build", ""),
+    Column("Commit", ""),
+    Column("Where", ""),
+    Column("More", ""),
+    Column("When", "num"),
+];
+
 pub fn table(attempts: &[Attempt], present: &Present) -> Markup {
-    html! {
-        div.scroll tabindex="0" role="region" aria-label="Attempts" {
-            table.rows {
-                thead { tr {
-                    th scope="col" { "Outcome" }
-                    th scope="col" { "Which" }
-                    th.num scope="col" { "Took" }
-                    th scope="col" { "Build" }
-                    th scope="col" { "Commit" }
-                    th scope="col" { "Where" }
-                    th scope="col" { "More" }
-                    th.num scope="col" { "When" }
-                } }
-                tbody { @for it in attempts { (row(it, present)) } }
-            }
-        }
-    }
+    rows::table("Attempts", &COLUMNS, attempts.iter().map(|it| row(it, present)))
 }
 
 /// The build that it was of. Reports that were brought in and shadow runs are of none.
@@ -51,24 +47,21 @@ fn build(it: &Attempt) -> Markup {
     }
 }
 
-fn row(it: &Attempt, present: &Present) -> Markup {
+fn row(it: &Attempt, present: &Present) -> Line {
     let took = it.duration.map_or(0, |took| millis(took.as_millis()));
     let began = i64::try_from(millis(it.started.0.into())).unwrap_or(i64::MAX);
-    html! {
-        tr {
-            td { span class={ "chip " (chip(it)) } { (word_of(it.outcome)) } }
-            td { (which(it)) }
-            td.num { (nanos(took)) }
-            td { (build(it)) }
-            td { (commit(it)) }
-            td { bdi { (visible(if it.worker.is_empty() { &it.strategy } else { &it.worker }, 40)) } }
-            td { (more(it, present)) }
-            td.num.dim { (when(began)) }
-        }
-        @if let Some(words) = failure(it) {
-            tr.output { td colspan="8" { pre.log.tail { (words) } } }
-        }
-    }
+    let place = if it.worker.is_empty() { &it.strategy } else { &it.worker };
+    let cells = vec![
+        html! { span class={ "chip " (chip(it)) } { (word_of(it.outcome)) } },
+        which(it),
+        nanos(took),
+        build(it),
+        commit(it),
+        html! { bdi { (visible(place, 40)) } },
+        more(it, present),
+        html! { span.dim { (when(began)) } },
+    ];
+    Line { cells, below: failure(it).map(|words| html! { pre.log.tail { (words) } }) }
 }
 
 fn chip(it: &Attempt) -> &'static str {

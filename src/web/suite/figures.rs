@@ -5,18 +5,21 @@ use std::ops::RangeInclusive;
 
 use axum::extract::{Query as Arguments, State};
 use axum::response::Html;
-use kiln_ci::history::{Day, Figures, LOOKED_AT, Suites};
+use kiln_ci::history::{Day, Figures, HistoryError, LOOKED_AT, Suites};
 use maud::{Markup, html};
 
 use super::chart;
 use super::filter::{Filter, Row, SPANS};
-use super::list::{millis, no_tests, test_link};
+use super::list::{millis, no_tests};
+use super::names::Names;
+use super::tabs::{Tab, tabs};
+use super::teams::{self, Team};
 use crate::web::design::chart::{WIDTH, grid, num, scaled};
 use crate::web::design::layout::{self, Place};
 use crate::web::design::parts::tile;
 use crate::web::error::WebError;
 use crate::web::format::{count, counted, date, duration, percent};
-use crate::web::kept::{shown_days, today};
+use crate::web::kept::{AllTests, shown_days, today};
 use crate::web::state::WebState;
 
 const HEIGHT: f64 = 160.0;
@@ -29,34 +32,50 @@ pub async fn page(
 ) -> Result<Html<String>, WebError> {
     let days = filter.days();
     let tests = state.kept.tested(&state.tests.history, days).await?;
-    let (history, all) = (state.tests.history.clone(), tests.clone());
-    let figures = state.kept.beside(async move { history.figures(&all).await }).await??;
+    let (figures, teams) = read(&state, &tests).await?;
     let span = shown_days(today(), days);
     let rows: Vec<Row<'_>> = tests.iter().map(Row::of).collect();
+    let names = Names::of(tests.iter().map(|it| &it.test));
+    let ranking = |title, of: fn(&Day) -> u64, words: fn(&Day) -> String| {
+        ranking(title, (&rows, &names), of, words)
+    };
     let body = html! {
-        div.title { p.crumbs { a href="/tests" { "Tests" } " / " } h1 { "Figures" }
+        div.title { h1 { "Figures of tests" }
             p { @for of in SPANS { @if of == days { b { (of) " d " } } @else { a href={ "/tests/kpi?days=" (of) } { (of) " d" } " " } } } }
+        (tabs(Some(Tab::Figures)))
         @if tests.is_empty() { (no_tests(days)) } @else {
             (tiles(&figures))
             div.charts {
                 section.panel { header { h2 { "Flake rate by day" } } (rates(&figures, &span)) }
                 section.panel { header { h2 { "Attempts by day" } } (chart::outcomes(&figures.days, &span)) }
             }
+            (teams::section(&teams))
             div.charts {
-                (ranking("Flakiest", &rows, |sum| sum.flaky, |sum| {
+                (ranking("Flakiest", |sum| sum.flaky, |sum| {
                     format!("{} of {}", count(sum.flaky), count(sum.first))
                 }))
-                (ranking("Most time", &rows, |sum| sum.took, |sum| duration(millis(sum.took.into()))))
+                (ranking("Most time", |sum| sum.took, |sum| duration(millis(sum.took.into()))))
             }
             div.charts {
-                (ranking("Slowest on average", &rows, mean, |sum| duration(millis(mean(sum).into()))))
-                (ranking("Most failures", &rows, |sum| sum.failed + sum.timed_out, |sum| {
+                (ranking("Slowest on average", mean, |sum| duration(millis(mean(sum).into()))))
+                (ranking("Most failures", |sum| sum.failed + sum.timed_out, |sum| {
                     count(sum.failed + sum.timed_out)
                 }))
             }
         }
     };
     Ok(layout::page(Place::Tests, "Figures of tests", state.version, &body))
+}
+
+/// The figures, of all tests and by owner.
+pub async fn read(state: &WebState, tests: &AllTests) -> Result<(Figures, Vec<Team>), WebError> {
+    let (history, owners) = (state.tests.history.clone(), state.verdicts.owners.clone());
+    let all = tests.clone();
+    let read = async move {
+        let figures = history.figures(&all).await?;
+        Ok::<_, HistoryError>((figures, teams::teams(&all, &*owners)))
+    };
+    Ok(state.kept.beside(read).await??)
 }
 
 fn mean(sum: &Day) -> u64 {
@@ -113,9 +132,9 @@ fn rates(figures: &Figures, span: &RangeInclusive<u64>) -> Markup {
 
 fn ranking(
     title: &str,
-    rows: &[Row<'_>],
-    of: impl Fn(&Day) -> u64,
-    words: impl Fn(&Day) -> String,
+    (rows, names): (&[Row<'_>], &Names<'_>),
+    of: fn(&Day) -> u64,
+    words: fn(&Day) -> String,
 ) -> Markup {
     let mut ranked: Vec<&Row<'_>> = rows.iter().filter(|row| of(&row.sum) > 0).collect();
     ranked.sort_by_key(|row| Reverse(of(&row.sum)));
@@ -127,7 +146,7 @@ fn ranking(
             ul.ranking {
                 @for row in ranked.into_iter().take(RANKED) {
                     li {
-                        span { (test_link(&row.tested.test)) }
+                        span { (names.link(&row.tested.test)) }
                         span.right { (words(&row.sum)) }
                         svg viewBox="0 0 100 4" preserveAspectRatio="none" aria-hidden="true" {
                             rect.ground x="0" y="0" width="100" height="4" {}

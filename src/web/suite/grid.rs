@@ -10,6 +10,8 @@ use serde::Deserialize;
 use super::filter::{Filter, SPANS, instances, unknown};
 use super::grid_table::table;
 use super::list::{no_tests, pager};
+use super::names::Names;
+use super::tabs::{Tab, tabs};
 use crate::web::design::layout::{self, Place};
 use crate::web::error::WebError;
 use crate::web::format::{counted, encode, short};
@@ -127,16 +129,18 @@ pub async fn page(
     let tests = state.kept.tested(&state.tests.history, filter.days()).await?;
     let shown = shown(&state, &tests, &filter, &wanted, ROWS).await?;
     let columns = shown.grid.columns.len() as u64;
+    let names = Names::of(tests.iter().map(|it| &it.test));
     let what = if shown.across == Across::Commits { "commit" } else { "invocation" };
     let body = html! {
-        div.title { p.crumbs { a href="/tests" { "Tests" } " / " } h1 { "Grid" }
+        div.title { h1 { "Grid of tests" }
             p.dim { (counted(shown.tests as u64, "test")) ", the newest " (counted(columns, what)) } }
+        (tabs(Some(Tab::Grid)))
         @if tests.is_empty() { (no_tests(filter.days())) } @else {
             section.panel {
                 header { (form(&filter, &wanted, &instances(&tests))) }
                 @if columns == 0 { (no_columns(shown.across)) }
                 @else if shown.tests == 0 { p.quiet { "No test is like that." } }
-                @else { (table(&shown.grid, shown.across)) }
+                @else { (table(&shown.grid, shown.across, &names)) }
             }
             (pager(&filter, "/tests/grid", shown.at, shown.pages, &wanted.link()))
         }

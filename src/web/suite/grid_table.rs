@@ -8,6 +8,7 @@ use maud::{Markup, html};
 
 use super::id::link;
 use super::list::millis;
+use super::names::Names;
 use crate::web::design::text::{build_link, label, visible};
 use crate::web::format::{abbreviated, date, duration, encode, utc};
 
@@ -37,7 +38,7 @@ pub fn words(state: CellState) -> (&'static str, &'static str, &'static str) {
     }
 }
 
-pub fn table(grid: &Grid, across: Across) -> Markup {
+pub fn table(grid: &Grid, across: Across, tests: &Names<'_>) -> Markup {
     let names: Vec<String> = grid.columns.iter().map(at).collect();
     html! {
         p.legend.cells { @for state in STATES {
@@ -53,7 +54,7 @@ pub fn table(grid: &Grid, across: Across) -> Markup {
                     tr { th scope="col" { "Test" }
                         @for column in &grid.columns { (head(column, across)) } }
                 }
-                tbody { @for (test, cells) in &grid.rows { (row(test, cells, &names)) } }
+                tbody { @for (test, cells) in &grid.rows { (row(test, cells, &names, tests)) } }
             }
         }
     }
@@ -93,12 +94,12 @@ fn head(column: &Column, across: Across) -> Markup {
     }
 }
 
-fn row(test: &TestKey, cells: &[Option<Cell>], names: &[String]) -> Markup {
+fn row(test: &TestKey, cells: &[Option<Cell>], names: &[String], tests: &Names<'_>) -> Markup {
     let link = link(test);
     html! {
         tr {
             th scope="row" { a.target href=(link) title=(visible(&test.label, 1000)) {
-                bdi { (label(&visible(&test.label, MAX_LABEL))) } } }
+                bdi { (label(&visible(&test.label, MAX_LABEL))) } } (tests.tags(test)) }
             @for (cell, at) in cells.iter().zip(names) {
                 @match cell {
                     None => td {},

@@ -5,15 +5,15 @@ use std::ops::RangeInclusive;
 
 use axum::extract::{Query as Arguments, State};
 use axum::response::Html;
-use kiln_ci::model::TestKey;
 use maud::{Markup, html};
 
 use super::chart::sparkline;
 use super::filter::{Filter, OUTCOMES, Row, SORTS, SPANS, instances};
-use super::id::link;
+use super::names::Names;
+use super::tabs::{Tab, tabs};
 use crate::web::design::layout::{self, Place};
-use crate::web::design::parts::MAX_CELL;
-use crate::web::design::text::{label, nanos, visible};
+use crate::web::design::rows::{self, Column, Line};
+use crate::web::design::text::nanos;
 use crate::web::error::WebError;
 use crate::web::format::{count, counted, percent, short};
 use crate::web::kept::{shown_days, today};
@@ -34,15 +34,16 @@ pub async fn page(
     let at = filter.page.min(pages.saturating_sub(1));
     let shown = &rows[(at * PAGE).min(rows.len())..rows.len().min((at + 1) * PAGE)];
     let span = shown_days(today(), filter.days());
+    let names = Names::of(tests.iter().map(|it| &it.test));
     let body = html! {
         div.title { h1 { "Tests" }
-            p.dim { (counted(rows.len() as u64, "test")) " in " (counted(filter.days(), "day")) }
-            p { a.button href="/tests/grid" { "Grid" } " " a.button href="/tests/kpi" { "Figures" } } }
+            p.dim { (counted(rows.len() as u64, "test")) " in " (counted(filter.days(), "day")) } }
+        (tabs(Some(Tab::List)))
         @if tests.is_empty() { (no_tests(filter.days())) } @else {
             section.panel {
                 header { (form(&filter, &instances(&tests))) }
                 @if shown.is_empty() { p.quiet { "No test is like that." } }
-                @else { (table(shown, &span)) }
+                @else { (table(shown, &names, &span)) }
             }
             (pager(&filter, "/tests", at, pages, ""))
         }
@@ -119,55 +120,43 @@ fn instance_choice(filter: &Filter, instances: &BTreeSet<&str>) -> Markup {
     }
 }
 
-fn table(rows: &[Row<'_>], span: &RangeInclusive<u64>) -> Markup {
-    html! {
-        div.scroll tabindex="0" role="region" aria-label="Tests" {
-            table.rows {
-                thead { tr {
-                    th scope="col" { "Test" }
-                    th scope="col" { "By day" }
-                    th.num scope="col" { "Runs" }
-                    th.num scope="col" { "Failed" }
-                    th.num scope="col" { "Flaky" }
-                    th.num scope="col" { "Flake rate" }
-                    th.num scope="col" { "Mean" }
-                    th.num scope="col" { "Longest" }
-                } }
-                tbody { @for row in rows { (test_row(row, span)) } }
-            }
-        }
-    }
+const COLUMNS: [Column; 8] = [
+    Column("Test", "wide"),
+    Column("By day", "bar"),
+    Column("Runs", "num"),
+    Column("Failed", "num"),
+    Column("Flaky", "num"),
+    Column("Flake rate", "num"),
+    Column("Mean", "num"),
+    Column("Longest", "num"),
+];
+
+fn table(rows: &[Row<'_>], names: &Names<'_>, span: &RangeInclusive<u64>) -> Markup {
+    rows::table("Tests", &COLUMNS, rows.iter().map(|row| test_row(row, names, span)))
 }
 
-fn test_row(row: &Row<'_>, span: &RangeInclusive<u64>) -> Markup {
-    let (test, sum) = (&row.tested.test, &row.sum);
+fn test_row(row: &Row<'_>, names: &Names<'_>, span: &RangeInclusive<u64>) -> Line {
+    let sum = &row.sum;
     let failed = sum.failed + sum.timed_out;
-    html! {
-        tr {
-            td.wide { (test_link(test)) }
-            td.bar { (sparkline(&row.tested.days, span)) }
-            td.num { (count(sum.attempts())) }
-            td.num { @if failed > 0 { span.bad { (count(failed)) } } @else { span.dim { "0" } } }
-            td.num { @if sum.flaky > 0 { span.flaky-ink { (count(sum.flaky)) } } @else { span.dim { "0" } } }
-            td.num { @match sum.flake_rate() { Some(rate) => (percent(rate)), None => span.dim { "–" } } }
-            td.num { (nanos(millis(sum.mean().map_or(0, |it| it.as_millis())))) }
-            td.num { (nanos(millis(sum.longest.into()))) }
-        }
-    }
+    let number = |number: u64, class: &str| {
+        html! { @if number > 0 { span class=(class) { (count(number)) } } @else { span.dim { "0" } } }
+    };
+    let cells = vec![
+        names.link(&row.tested.test),
+        sparkline(&row.tested.days, span),
+        html! { (count(sum.attempts())) },
+        number(failed, "bad"),
+        number(sum.flaky, "flaky-ink"),
+        html! { @match sum.flake_rate() { Some(rate) => (percent(rate)), None => span.dim { "–" } } },
+        nanos(millis(sum.mean().map_or(0, |it| it.as_millis()))),
+        nanos(millis(sum.longest.into())),
+    ];
+    cells.into()
 }
 
 /// Nanoseconds.
 pub fn millis(millis: u128) -> u64 {
     u64::try_from(millis).unwrap_or(u64::MAX).saturating_mul(1_000_000)
-}
-
-/// The label, with what tells it from others that are called alike.
-pub fn test_link(test: &TestKey) -> Markup {
-    html! {
-        a.target href=(link(test)) { bdi { (label(&visible(&test.label, MAX_CELL))) } }
-        @if !test.instance.is_empty() { " " span.tag title="instance" { bdi { (visible(&test.instance, 40)) } } }
-        @if !test.configuration.is_empty() { " " span.tag title="configuration" { bdi { (visible(&test.configuration, 8)) } } }
-    }
 }
 
 /// `more`: what else stands in the addresses of the other pages.

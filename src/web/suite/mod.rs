@@ -9,18 +9,23 @@ mod grid;
 mod grid_table;
 mod id;
 mod list;
+mod names;
 mod page;
 mod signatures;
+mod tabs;
+mod teams;
 
 use axum::Router;
 use axum::routing::get;
 
 use super::state::WebState;
 
-pub use filter::Filter;
+pub use filter::{Filter, unknown};
 pub use grid::Wanted;
 pub use id::link;
 pub use list::millis;
+pub use names::Names;
+pub use tabs::{Tab, tabs};
 
 pub fn pages() -> Router<WebState> {
     Router::new()

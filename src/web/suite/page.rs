@@ -16,9 +16,11 @@ use super::filter::{DAYS, SPANS};
 use super::id::{find, link};
 use super::list::millis;
 use super::signatures::{Group, groups};
+use super::tabs::tabs;
 use crate::web::blobs::present::Present;
 use crate::web::design::layout::{self, Place};
 use crate::web::design::parts::tile;
+use crate::web::design::rows::{self, Column, Line};
 use crate::web::design::text::{label, nanos, visible, when};
 use crate::web::error::WebError;
 use crate::web::format::{count, counted, percent};
@@ -84,6 +86,7 @@ pub async fn page(
     let address = link(&known.test);
     let body = html! {
         (head(&known.test))
+        (tabs(None))
         (tiles(&sum, options.days()))
         div.charts {
             section.panel {
@@ -158,38 +161,42 @@ fn failures(groups: &[Group<'_>], present: &Present, looked_at: usize) -> Markup
         @if !groups.is_empty() {
             section.panel {
                 header { h2 { "Failures that look alike" } span.dim { "of the newest " (looked_at) " attempts" } }
-                div.scroll tabindex="0" role="region" aria-label="Failures that look alike" {
-                    table.rows {
-                        thead { tr {
-                            th.num scope="col" { "Attempts" } th scope="col" { "What was said" }
-                            th scope="col" { "Log" } th.num scope="col" { "First" } th.num scope="col" { "Last" }
-                        } }
-                        tbody { @for group in groups.iter().take(GROUPS) { (group_row(group, present)) } }
-                    }
-                }
+                (rows::table("Failures that look alike", &GROUP, groups.iter().take(GROUPS).map(|it| group_row(it, present))))
             }
         }
     }
 }
 
-fn group_row(group: &Group<'_>, present: &Present) -> Markup {
+const GROUP: [Column; 5] = [
+    Column("What was said", "wide"),
+    Column("Attempts", "num"),
+    Column("Log", ""),
+    Column("First", "num"),
+    Column("Last", "num"),
+];
+
+fn group_row(group: &Group<'_>, present: &Present) -> Line {
     let at = |it: &Attempt| i64::try_from(millis(it.started.0.into())).unwrap_or(i64::MAX);
+    let log = group.newest.log.as_ref();
+    let cells = vec![
+        said(group),
+        html! { (count(group.attempts)) },
+        html! { @match log { Some(log) => (present.link(log, "newest log", "test.log")), None => span.dim { "–" } } },
+        html! { span.dim { (when(at(group.oldest))) } },
+        html! { span.dim { (when(at(group.newest))) } },
+    ];
+    cells.into()
+}
+
+fn said(group: &Group<'_>) -> Markup {
     html! {
-        tr {
-            td.num { (count(group.attempts)) }
-            td.wide {
-                @if group.excerpt.is_empty() { span.dim { "nothing" } }
-                @else { pre.log.tail { (crate::web::ansi::markup(group.excerpt)) } }
-                @if !group.cases.is_empty() {
-                    p.dim { @for (number, case) in group.cases.iter().enumerate() {
-                        @if number > 0 { ", " } bdi { (visible(case, 120)) }
-                    }
-                    @if group.more_cases > 0 { " and " (group.more_cases) " more" } }
-                }
+        @if group.excerpt.is_empty() { span.dim { "nothing" } }
+        @else { pre.log.tail { (crate::web::ansi::markup(group.excerpt)) } }
+        @if !group.cases.is_empty() {
+            p.dim { @for (number, case) in group.cases.iter().enumerate() {
+                @if number > 0 { ", " } bdi { (visible(case, 120)) }
             }
-            td { @if let Some(log) = &group.newest.log { (present.link(log, "newest log", "test.log")) } @else { span.dim { "–" } } }
-            td.num.dim { (when(at(group.oldest))) }
-            td.num.dim { (when(at(group.newest))) }
+            @if group.more_cases > 0 { " and " (group.more_cases) " more" } }
         }
     }
 }

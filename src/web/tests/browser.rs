@@ -39,7 +39,7 @@ fn too_wide(program: &Path, dir: &Path, pages: &[(String, String)], style: &str)
         format!("<iframe title=\"{name}\" width={width} height=900 srcdoc=\"{source}\"></iframe>")
     };
     let frames: String =
-        pages.iter().flat_map(|page| [1280, 400].map(|width| frame(page, width))).collect();
+        pages.iter().flat_map(|page| [1280, 390].map(|width| frame(page, width))).collect();
     let script = "<script>onload = () => { document.title = [...document.querySelectorAll('iframe')]\
                   .map(frame => [frame.title, frame.contentDocument.documentElement])\
                   .filter(([, page]) => page.scrollWidth > page.clientWidth)\
@@ -82,6 +82,23 @@ fn picture(
     assert!(file.is_file(), "{}", String::from_utf8_lossy(&done.stderr));
 }
 
+const JUDGED: [(&str, &str); 2] =
+    [("flakes", "/tests/flakes"), ("quarantine", "/tests/quarantine")];
+
+async fn router_of_judged() -> axum::Router {
+    let state = sample::flakes::judged().await;
+    super::flakes::ask_a_gate(&state).await;
+    router(state)
+}
+
+/// Where it can be reached.
+async fn serve(router: axum::Router) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    format!("http://{address}")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_of_tests_and_builds_fit_wide_and_narrow() {
     let Some(program) = browser() else { return };
@@ -104,6 +121,10 @@ async fn pages_of_tests_and_builds_fit_wide_and_narrow() {
     for (name, path) in &paths {
         pages.push(((*name).to_owned(), super::pages::page(&router, path).await));
     }
+    let judged = router_of_judged().await;
+    for (name, path) in JUDGED {
+        pages.push((name.to_owned(), super::pages::page(&judged, path).await));
+    }
     let style = super::pages::open(&router, "/style.css").await.1;
     assert_eq!(too_wide(&program, dir.path(), &pages, &style), "all fit");
     let wide = pages[0].1.replace("<main", "<p style=\"width: 3000px\">x</p><main");
@@ -111,14 +132,13 @@ async fn pages_of_tests_and_builds_fit_wide_and_narrow() {
     assert_ne!(too_wide(&program, dir.path(), &wide, &style), "all fit", "it is measured");
 
     let Some(pictures) = std::env::var_os("KILN_PICTURES").map(PathBuf::from) else { return };
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let address = listener.local_addr().expect("an address");
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    for (name, path) in &paths {
-        let url = format!("http://{address}{path}");
+    let (all, judged) = (serve(router).await, serve(judged).await);
+    let others = paths.iter().map(|(name, path)| (*name, format!("{all}{path}")));
+    let judged = JUDGED.iter().map(|(name, path)| (*name, format!("{judged}{path}")));
+    for (name, url) in others.chain(judged) {
         for (kind, size, dark) in [
             ("wide", (1280, 900), false),
-            ("narrow", (400, 900), false),
+            ("narrow", (390, 1200), false),
             ("dark", (1280, 900), true),
         ] {
             let file = pictures.join(format!("{name}-{kind}.png"));

@@ -1,5 +1,6 @@
 mod api;
 mod browser;
+mod flakes;
 mod imports;
 mod openapi;
 mod pages;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use axum::Router;
+use kiln_ci::plans::{Piece, Plan, Turn};
 use serde_json::Value;
 
 use super::pages::json;
@@ -122,5 +123,31 @@ async fn answers_hold_nothing_that_is_not_described() {
         let answer = json(&router, &format!("/api/v1{asked}")).await;
         let checked = check(&document, schema, &answer, path);
         assert!(checked > 0, "{path}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_said_of_flaky_tests_and_plans_is_described() {
+    let state = sample::flakes::judged().await;
+    super::flakes::ask_a_gate(&state).await;
+    let pieces = vec![Piece { tests: vec!["a".to_owned()], expected_s: 1.0 }];
+    let plan = Plan { id: "p".to_owned(), pieces, ..Plan::default() };
+    let now = state.tests.clock.now();
+    state.plans.put(plan, now).await.expect("it is put");
+    let turn = Turn { runner: "r", attempt: "1", request: 1, now };
+    state.plans.next("", "p", turn).await.expect("a piece");
+    let router = router(state);
+    let document = json(&router, "/api/v1/openapi.json").await;
+    for (path, asked, least) in [
+        ("/tests/flakes", "/tests/flakes", 60),
+        ("/tests/quarantine/history", "/tests/quarantine/history", 5),
+        ("/tests/plans", "/tests/plans?plan=p", 10),
+        ("/tests/kpi", "/tests/kpi", 30),
+    ] {
+        let operation = &document["paths"][format!("/api/v1{path}")]["get"];
+        let schema = &operation["responses"]["200"]["content"]["application/json"]["schema"];
+        let answer = json(&router, &format!("/api/v1{asked}")).await;
+        let checked = check(&document, schema, &answer, path);
+        assert!(checked >= least, "{path}: {checked} of {answer}");
     }
 }

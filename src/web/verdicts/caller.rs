@@ -28,6 +28,11 @@ impl Caller {
         access.check(&self.0, Right::Read, instance).map_err(|it| refused(it, READS))
     }
 
+    /// Whoever may have tests run may hand them out.
+    pub fn may_run(&self, access: &dyn Authorizer, instance: &str) -> Result<(), WebError> {
+        access.check(&self.0, Right::WriteBlobs, instance).map_err(|it| refused(it, RUNS))
+    }
+
     /// Whoever may say what actions result in may say which tests nobody has to wait for. Where nobody is asked
     /// who calls, that is whoever may act on what belongs to others.
     pub fn may_change(&self, access: &dyn Authorizer, instance: &str) -> Result<(), WebError> {
@@ -46,6 +51,8 @@ impl Caller {
 const RELEASES: &str =
     "Releases take the role release-manager or admin; docs/security.md has more.";
 const READS: &str = "Gates, exports and releases take a role that reads in the instance; docs/security.md has more.";
+const RUNS: &str =
+    "Plans take the role execute or write-cache in the instance; docs/security.md has more.";
 const CHANGES: &str =
     "Changes of the quarantine take the role write-cache or admin; docs/security.md has more.";
 

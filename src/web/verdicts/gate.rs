@@ -32,7 +32,12 @@ pub async fn ask(
         edited: asked.edited,
         account,
     };
-    let answered = state.verdicts.answers.gate(&question, state.tests.clock.now()).await?;
+    let now = state.tests.clock.now();
+    let answered = state.verdicts.answers.gate(&question, now).await?;
+    // The answer is not worth less for it.
+    if let Err(error) = state.verdicts.survey.note(&question, &answered, now).await {
+        tracing::warn!(error = %kiln_net::causes::chain(&error), "it is not noted what a gate masked");
+    }
     Ok(Json(Gate::new(&question.invocation, &answered)))
 }
 

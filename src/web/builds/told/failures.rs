@@ -1,5 +1,7 @@
 //! What failed, with the end of what it printed.
 
+use std::collections::BTreeMap;
+
 use futures_util::future::join_all;
 use kiln_cas::Digest;
 use kiln_ci::events::{Facts, FileRef, Results};
@@ -54,13 +56,28 @@ pub fn of(facts: &Facts, results: &Results) -> Vec<Failure> {
         ),
         logs: files::named(run, "test.log").cloned().into_iter().collect(),
     });
-    // A build may abort a million targets: they are among the targets.
-    let aborted = facts.aborted.iter().filter(|it| it.label.is_none()).map(|it| Failure {
-        label: String::new(),
-        what: format!("{}: {}", it.reason.replace('_', " "), it.description),
-        logs: Vec::new(),
-    });
-    actions.chain(tests).chain(aborted).collect()
+    actions.chain(tests).chain(aborted(facts)).collect()
+}
+
+/// What ended before it was done, all that did so for one reason together. A build may abort a million targets:
+/// they are among the targets.
+fn aborted(facts: &Facts) -> impl Iterator<Item = Failure> {
+    let mut reasons: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    for it in facts.aborted.iter().filter(|it| it.label.is_none()) {
+        *reasons.entry((&it.reason, it.description.trim())).or_default() += 1;
+    }
+    let failure = |((reason, description), parts): ((&str, &str), u64)| {
+        let reason = match reason {
+            "unknown" => "not finished".to_owned(),
+            reason => reason.replace('_', " "),
+        };
+        let joint = if description.is_empty() { "" } else { ": " };
+        let parts =
+            if parts > 1 { format!(" ({parts} parts of the build)") } else { String::new() };
+        let what = format!("{reason}{joint}{description}{parts}");
+        Failure { label: String::new(), what, logs: Vec::new() }
+    };
+    reasons.into_iter().map(failure).collect::<Vec<_>>().into_iter()
 }
 
 pub async fn section(state: &WebState, failures: &[Failure], present: &Present) -> Markup {
@@ -104,4 +121,29 @@ async fn end(state: &WebState, log: Digest) -> String {
     let from = log.size.saturating_sub(LOG_END);
     let Ok(blob) = state.blobs.read(&log, from, None).await else { return String::new() };
     blob.collect(LOG_END).await.map(|data| text_from(&data, from > 0)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use kiln_ci::events::Aborted;
+
+    use super::*;
+
+    #[test]
+    fn what_a_killed_build_left_open_is_one_line_a_reason() {
+        let aborted = |reason: &str, description: &str| Aborted {
+            reason: reason.to_owned(),
+            description: description.to_owned(),
+            label: None,
+        };
+        let aborted = vec![
+            aborted("unknown", ""),
+            aborted("user_interrupted", "Ctrl-C\n"),
+            aborted("unknown", ""),
+            Aborted { label: Some("//a:t".to_owned()), ..aborted("unknown", "") },
+        ];
+        let facts = Facts { aborted, ..Facts::default() };
+        let said: Vec<_> = of(&facts, &Results::default()).into_iter().map(|it| it.what).collect();
+        assert_eq!(said, ["not finished (2 parts of the build)", "user interrupted: Ctrl-C"]);
+    }
 }

@@ -5,6 +5,7 @@ use maud::{Markup, html};
 
 use super::files;
 use crate::web::blobs::present::Present;
+use crate::web::design::rows::{self, Column, Line};
 use crate::web::design::text::{label, visible};
 use crate::web::format::count;
 
@@ -46,40 +47,42 @@ pub fn section(facts: &Facts, shown: &[Shown<'_>], present: &Present) -> Markup 
         @if !shown.is_empty() {
             section.panel {
                 header { h2 { "Targets" } span.dim { (count(facts.targets.len() as u64)) } }
-                div.scroll tabindex="0" role="region" aria-label="Targets" {
-                    table.rows {
-                        thead { tr { th scope="col" { "Target" } th scope="col" { "Outcome" }
-                            th scope="col" { "Configuration" } th scope="col" { "Outputs" } } }
-                        tbody { @for it in shown { (row(facts, it, present)) } }
-                    }
-                }
+                (rows::table("Targets", &COLUMNS, shown.iter().map(|it| row(facts, it, present))))
                 @if facts.targets.len() > shown.len() { p.note { "The first " (shown.len()) " are listed." } }
             }
         }
     }
 }
 
-fn row(facts: &Facts, it: &Shown<'_>, present: &Present) -> Markup {
+const COLUMNS: [Column; 4] = [
+    Column("Target", "wide"),
+    Column("Outcome", ""),
+    Column("Configuration", ""),
+    Column("Outputs", "many"),
+];
+
+fn row(facts: &Facts, it: &Shown<'_>, present: &Present) -> Line {
     let configuration = facts.configurations.get(&it.key.configuration);
-    html! {
-        tr {
-            td.wide { span.target { bdi { (label(&visible(&it.key.label, 200))) } }
-                @if !it.key.aspect.is_empty() { " " span.tag { (visible(&it.key.aspect, 80)) } }
-                @if !it.target.kind.is_empty() { " " span.dim { (visible(&it.target.kind, 60)) } }
-                @if let Some(why) = it.target.why.as_ref().filter(|it| !it.is_empty()) { p.dim { bdi { (visible(why, 400)) } } } }
-            td { (outcome(it.target.outcome)) }
-            td { @match configuration {
-                Some(it) => (visible(&it.mnemonic, 40)),
-                None => span.dim.mono { (visible(&it.key.configuration, 8)) },
-            } }
-            td.many { @match it.files.as_slice() {
-                [] => span.dim { "–" },
-                [only] => (files::link(only, present)),
-                several => details { summary { (several.len()) @if several.len() == MAX_FILES { " or more" } " files" }
-                    ul.plain { @for file in several { li { (files::link(file, present)) } } } },
-            } }
-        }
-    }
+    let name = html! {
+        span.target { bdi { (label(&visible(&it.key.label, 200))) } }
+        @if !it.key.aspect.is_empty() { " " span.tag { (visible(&it.key.aspect, 80)) } }
+        @if !it.target.kind.is_empty() { " " span.dim { (visible(&it.target.kind, 60)) } }
+        @if let Some(why) = it.target.why.as_ref().filter(|it| !it.is_empty()) { p.dim { bdi { (visible(why, 400)) } } }
+    };
+    let configuration = html! { @match configuration {
+        Some(it) => (visible(&it.mnemonic, 40)),
+        None => span.dim.mono { (visible(&it.key.configuration, 8)) },
+    } };
+    vec![name, outcome(it.target.outcome), configuration, outputs(&it.files, present)].into()
+}
+
+fn outputs(all: &[FileRef], present: &Present) -> Markup {
+    html! { @match all {
+        [] => span.dim { "–" },
+        [only] => (files::link(only, present)),
+        several => details { summary { (several.len()) @if several.len() == MAX_FILES { " or more" } " files" }
+            ul.plain { @for file in several { li { (files::link(file, present)) } } } },
+    } }
 }
 
 fn outcome(outcome: TargetOutcome) -> Markup {

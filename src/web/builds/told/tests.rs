@@ -8,9 +8,10 @@ use maud::{Markup, html};
 
 use super::files;
 use crate::web::blobs::present::Present;
-use crate::web::design::text::{label, nanos, visible};
+use crate::web::design::rows::{self, Column, Line};
+use crate::web::design::text::{nanos, visible};
 use crate::web::format::{count, counted};
-use crate::web::suite::{link, millis};
+use crate::web::suite::{Names, millis};
 
 /// Tests and runs of one test that are shown.
 const MAX_TESTS: usize = 300;
@@ -62,20 +63,22 @@ fn of<'a>(test: TestKey, totals: Option<&'a TestTotals>, mut runs: Vec<&'a TestR
     Tested { test, totals, runs, more }
 }
 
+const COLUMNS: [Column; 6] = [
+    Column("Test", "wide"),
+    Column("Outcome", ""),
+    Column("Shards", "num"),
+    Column("Attempts", "num"),
+    Column("Took", "num"),
+    Column("What it left", "many"),
+];
+
 pub fn section(tests: &[Tested<'_>], left_out: u64, present: &Present) -> Markup {
+    let names = Names::of(tests.iter().map(|it| &it.test));
     html! {
         @if !tests.is_empty() {
             section.panel {
                 header { h2 { "Tests" } span.dim { (counted(tests.len() as u64, "test")) } }
-                div.scroll tabindex="0" role="region" aria-label="Tests" {
-                    table.rows {
-                        thead { tr {
-                            th scope="col" { "Test" } th scope="col" { "Outcome" } th.num scope="col" { "Shards" }
-                            th.num scope="col" { "Attempts" } th.num scope="col" { "Took" } th scope="col" { "What it left" }
-                        } }
-                        tbody { @for it in tests.iter().take(MAX_TESTS) { (row(it, present)) } }
-                    }
-                }
+                (rows::table("Tests", &COLUMNS, tests.iter().take(MAX_TESTS).map(|it| row(it, &names, present))))
                 @if tests.len() > MAX_TESTS { p.note { "The first " (MAX_TESTS) " are listed." } }
                 @if left_out > 0 { p.note { (count(left_out)) " runs of tests were left out, because there are too many." } }
             }
@@ -83,18 +86,17 @@ pub fn section(tests: &[Tested<'_>], left_out: u64, present: &Present) -> Markup
     }
 }
 
-fn row(it: &Tested<'_>, present: &Present) -> Markup {
+fn row(it: &Tested<'_>, names: &Names<'_>, present: &Present) -> Line {
     let took = it.totals.and_then(|it| it.duration).map_or(0, |took| millis(took.as_millis()));
-    html! {
-        tr {
-            td.wide { a.target href=(link(&it.test)) { bdi { (label(&visible(&it.test.label, 160))) } } }
-            td { (status(it.totals.map_or("going on", |it| &it.status))) }
-            td.num { @if let Some(totals) = it.totals { (totals.shards.max(1)) } }
-            td.num { @match it.totals { Some(totals) => (totals.attempts), None => (it.runs.len()) } }
-            td.num { (nanos(took)) }
-            td.many { (runs(it, present)) }
-        }
-    }
+    let cells = vec![
+        names.link(&it.test),
+        status(it.totals.map_or("going on", |it| &it.status)),
+        html! { @if let Some(totals) = it.totals { (totals.shards.max(1)) } },
+        html! { @match it.totals { Some(totals) => (totals.attempts), None => (it.runs.len()) } },
+        nanos(took),
+        runs(it, present),
+    ];
+    cells.into()
 }
 
 fn runs(it: &Tested<'_>, present: &Present) -> Markup {

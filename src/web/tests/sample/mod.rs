@@ -1,6 +1,7 @@
 //! A server's memory after a morning of builds, for tests and for looking at the pages.
 
 mod actions;
+pub mod flakes;
 mod queue;
 pub mod suite;
 mod tests;
@@ -18,6 +19,7 @@ use kiln_cas::pins::Pins;
 use kiln_cas::records::SharedRecords;
 use kiln_cas::stores::{Clock, MemoryActionCache, MemoryBlobStore, MemoryRecords, StorageSnapshot};
 use kiln_cas::{ActionKey, Digest, DigestFunction, SharedActionCache, SharedBlobStore};
+use kiln_ci::storage::memory::Memory;
 use kiln_deploy::catalog::{Catalog, CatalogParts};
 use kiln_protos::events::execution::Origin;
 use kiln_protos::events::{self, Execution, Timeline};
@@ -129,6 +131,7 @@ async fn state(snapshot: Snapshot) -> (WebState, Events) {
         tests: tests::services(&events),
         kept: Default::default(),
         verdicts: tests::verdicts(),
+        plans: kiln_ci::plans::Plans::new(Arc::new(Memory::default())),
         releases,
         executions: None,
         access: Arc::new(kiln_cas::access::Everybody { write_results: true }),

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use kiln_cas::events::Events;
+use kiln_ci::history::Tap;
 use kiln_ci::model::Time;
 use kiln_ci::quarantine::Policy;
 use kiln_ci::services::{Admit, Charge, Clock};
 use kiln_ci::storage::memory::Memory;
 use kiln_ci::storage::{Records, StorageError, Write};
-use kiln_ci::verdicts::{Answers, Book, Ledger, Note, Verdicts};
+use kiln_ci::verdicts::{
+    Answers, Book, Inbox, Judging, Ledger, Note, Owners, Survey, VerdictParts, Verdicts,
+};
 use kiln_ci::{CiOptions, CiParts, CiServices};
 use tonic::{Extensions, Status};
 
@@ -38,16 +41,19 @@ impl Clock for Anybody {
 }
 
 pub fn services(events: &Events) -> CiServices {
-    let memory = Memory::default();
+    on(&Memory::default(), events, None)
+}
+
+fn on(memory: &Memory, events: &Events, tap: Option<Arc<dyn Tap>>) -> CiServices {
     let parts = CiParts {
         segments: Arc::new(memory.clone()),
         chunks: Arc::new(Memory::default()),
         records: Arc::new(memory.clone()),
-        blobs: Arc::new(memory),
+        blobs: Arc::new(memory.clone()),
         admit: Arc::new(Anybody),
         clock: Arc::new(Anybody),
         executions: events.subscribe(),
-        tap: None,
+        tap,
     };
     CiServices::start(CiOptions::default(), parts)
 }
@@ -62,12 +68,51 @@ impl Ledger for Unaudited {
     }
 }
 
+/// Who has the package looks after its tests.
+struct Packages;
+
+impl Owners for Packages {
+    fn owner(&self, label: &str) -> Option<String> {
+        let package = label.strip_prefix("//")?.split(['/', ':']).next()?;
+        (package != "db").then(|| format!("@{package}-team"))
+    }
+}
+
 /// A quarantine in memory, in which nobody judges.
 pub fn verdicts() -> Verdicts {
     let memory = Memory::default();
     let records = Arc::new(memory.clone());
     let ledger = Arc::new(Unaudited(memory));
     let book = Book::new(records.clone(), ledger, Policy::default(), false);
+    let survey = Survey::new(records.clone());
     let answers = Answers::new(records, book.clone(), false);
-    Verdicts { book, answers, judging: None }
+    Verdicts { book, answers, survey, owners: Arc::new(Packages), judging: None }
+}
+
+/// The same with somebody who judges what is committed, at once.
+pub fn judging() -> (CiServices, Verdicts) {
+    let (memory, inbox) = (Memory::default(), Inbox::default());
+    let services = on(&memory, &Events::new(), Some(Arc::new(inbox.clone())));
+    let records = Arc::new(memory.clone());
+    let ledger = Arc::new(Unaudited(memory));
+    let book = Book::new(records.clone(), ledger.clone(), Policy::default(), false);
+    let parts = VerdictParts {
+        records: records.clone(),
+        ledger,
+        history: services.history.clone(),
+        reruns: Arc::new(super::flakes::Busy),
+        owners: Arc::new(Packages),
+        teller: None,
+        clock: services.clock.clone(),
+        name: "a server".to_owned(),
+    };
+    let judging = Judging::start(super::flakes::at_once(), parts, inbox, book.clone());
+    let verdicts = Verdicts {
+        answers: Answers::new(records.clone(), book.clone(), true),
+        survey: Survey::new(records),
+        owners: Arc::new(Packages),
+        judging: Some(judging),
+        book,
+    };
+    (services, verdicts)
 }
