@@ -4,7 +4,8 @@ use quick_xml::events::{BytesStart, Event};
 use quick_xml::reader::Reader;
 use thiserror::Error;
 
-use super::{Limits, Refused, read};
+use super::{CaseAttempt, Limits, Refused, read};
+use crate::model::Outcome;
 
 /// Numbers of the root that are sums over its suites.
 const SUMS: [&str; 5] = ["tests", "failures", "errors", "skipped", "disabled"];
@@ -29,8 +30,21 @@ pub enum NotTogether {
 #[derive(Default)]
 struct Together {
     suites: Vec<u8>,
-    sums: [u64; SUMS.len()],
+    sums: Sums,
+}
+
+/// What a report comes to.
+#[derive(Clone, Copy, Default)]
+struct Sums {
+    counts: [u64; SUMS.len()],
     seconds: f64,
+}
+
+/// What the suites of a report say that they come to, and whether each of them does.
+#[derive(Default)]
+struct Said {
+    sums: Sums,
+    is_silent: bool,
 }
 
 /// One report with the suites of all, in their order. Each is read first: what is no report is refused.
@@ -41,14 +55,39 @@ pub fn put_together<T: AsRef<[u8]>>(
     let mut together = Together::default();
     for (number, report) in (1..).zip(reports) {
         let report = report.as_ref();
-        read(report, limits, |_| ()).map_err(|refused| NotTogether::Refused { number, refused })?;
-        together.add(report, number)?;
+        let mut counted = Sums::default();
+        let totals = read(report, limits, |it| counted.count(&it));
+        let totals = totals.map_err(|refused| NotTogether::Refused { number, refused })?;
+        counted.counts[0] = totals.cases;
+        let said = together.add(report, number)?;
+        // Many runners leave the numbers to whoever reads the cases.
+        together.sums.add(if said.is_silent { &counted } else { &said.sums });
     }
     Ok(together.finish())
 }
 
+impl Sums {
+    /// A case as it ended; cases that failed and those with an error are not told apart.
+    fn count(&mut self, it: &CaseAttempt) {
+        match it.result.outcome {
+            Outcome::Failed | Outcome::TimedOut | Outcome::Infrastructure => self.counts[1] += 1,
+            Outcome::Skipped => self.counts[3] += 1,
+            Outcome::Passed => {}
+        }
+        self.seconds += it.result.duration.map_or(0.0, |it| it.as_secs_f64());
+    }
+
+    fn add(&mut self, other: &Self) {
+        for (sum, more) in self.counts.iter_mut().zip(other.counts) {
+            *sum = sum.saturating_add(more);
+        }
+        self.seconds += other.seconds;
+    }
+}
+
 impl Together {
-    fn add(&mut self, report: &[u8], number: usize) -> Result<(), NotTogether> {
+    fn add(&mut self, report: &[u8], number: usize) -> Result<Said, NotTogether> {
+        let mut said = Said::default();
         // Bytes that are no text are what a test printed: they are shown as such.
         let text = String::from_utf8_lossy(report);
         let text = text.trim_start_matches('\u{feff}');
@@ -69,7 +108,7 @@ impl Together {
                     }
                     continue;
                 }
-                Event::Eof => return Ok(()),
+                Event::Eof => return Ok(said),
                 _ => continue,
             };
             let is_root =
@@ -78,7 +117,7 @@ impl Together {
                 within_root = if depth == 0 { tag.filter(is_root).is_some() } else { within_root };
                 if depth == usize::from(within_root) && begins.is_none() {
                     begins = tag.filter(|tag| !is_root(tag)).map(|tag| {
-                        self.count(tag);
+                        said.hear(tag);
                         before
                     });
                 }
@@ -97,25 +136,10 @@ impl Together {
         }
     }
 
-    /// What cannot be read as a number counts for none.
-    fn count(&mut self, suite: &BytesStart) {
-        for attribute in suite.attributes().with_checks(false).flatten() {
-            let Ok(value) = str::from_utf8(attribute.value.as_ref().as_bytes()) else { continue };
-            let key: &str = attribute.key.as_ref();
-            if let Some(place) = SUMS.iter().position(|name| *name == key) {
-                let value = value.trim().parse().unwrap_or(0);
-                self.sums[place] = self.sums[place].saturating_add(value);
-            } else if key == "time" {
-                let seconds: f64 = value.trim().parse().unwrap_or(0.0);
-                self.seconds += if seconds.is_finite() && seconds > 0.0 { seconds } else { 0.0 };
-            }
-        }
-    }
-
     fn finish(self) -> Vec<u8> {
+        let Sums { counts, seconds } = self.sums;
         let sums: String =
-            SUMS.iter().zip(self.sums).map(|(name, sum)| format!(" {name}=\"{sum}\"")).collect();
-        let seconds = self.seconds;
+            SUMS.iter().zip(counts).map(|(name, sum)| format!(" {name}=\"{sum}\"")).collect();
         let mut all = format!(
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites{sums} time=\"{seconds:.3}\">\n"
         )
@@ -123,6 +147,29 @@ impl Together {
         all.extend(self.suites);
         all.extend_from_slice(b"</testsuites>\n");
         all
+    }
+}
+
+impl Said {
+    /// What cannot be read as a number counts for none.
+    fn hear(&mut self, suite: &BytesStart) {
+        let mut tests = None;
+        for attribute in suite.attributes().with_checks(false).flatten() {
+            let Ok(value) = str::from_utf8(attribute.value.as_ref().as_bytes()) else { continue };
+            let key: &str = attribute.key.as_ref();
+            if let Some(place) = SUMS.iter().position(|name| *name == key) {
+                let number: Option<u64> = value.trim().parse().ok();
+                tests = tests.or(number.filter(|_| place == 0));
+                let sum = &mut self.sums.counts[place];
+                *sum = sum.saturating_add(number.unwrap_or(0));
+            } else if key == "time" {
+                let seconds: f64 = value.trim().parse().unwrap_or(0.0);
+                let seconds = if seconds.is_finite() { seconds.max(0.0) } else { 0.0 };
+                self.sums.seconds += seconds;
+            }
+        }
+        let is_suite = suite.local_name().as_ref() == "testsuite";
+        self.is_silent |= is_suite && tests.is_none();
     }
 }
 
@@ -152,7 +199,7 @@ mod tests {
     fn suites_of_all_reports_are_in_one_as_they_were_written() {
         let one = "\u{feff}<?xml version='1.0' encoding='utf-8'?>\n<testsuites tests=\"9\"><properties/>\
             <testsuite name=\"A\" tests=\"1\" time=\"1.5\"><testcase name=\"a &amp; b\"><failure>&lt;x&gt;<![CDATA[</testsuite>]]>\
-            </failure></testcase></testsuite><!-- no --> <testsuite name=\"E\"/></testsuites>";
+            </failure></testcase></testsuite><!-- no --> <testsuite name=\"E\" tests=\"0\"/></testsuites>";
         let two = "<testsuite name=\"B\" tests=\"2\" failures=\"1\" time=\"x\"><testsuite name=\"C\">\
             <testcase name=\"c\"/></testsuite><testcase name=\"d\"/></testsuite>\n";
         let all = together(&[one, two]).unwrap();
@@ -163,8 +210,20 @@ mod tests {
             root,
             "<testsuites tests=\"3\" failures=\"1\" errors=\"0\" skipped=\"0\" disabled=\"0\" time=\"1.500\">"
         );
-        assert!(all.contains("<testsuite name=\"E\"/>\n"), "{all}");
+        assert!(all.contains("<testsuite name=\"E\" tests=\"0\"/>\n"), "{all}");
         assert!(all.contains("<![CDATA[</testsuite>]]>"), "{all}");
+    }
+
+    #[test]
+    fn cases_are_counted_where_a_suite_does_not_say_how_many_it_has() {
+        let silent = "<testsuite name=\"A\"><testcase name=\"a\" time=\"1.5\"/><testcase name=\"b\" time=\"0.25\">\
+            <failure/></testcase><testcase name=\"c\"><skipped/></testcase></testsuite>";
+        let says = "<testsuite name=\"B\" tests=\"2\" errors=\"1\" time=\"3\"><testcase name=\"d\"/></testsuite>";
+        let all = together(&[silent, says]).unwrap();
+        assert_eq!(
+            all.lines().nth(1).unwrap(),
+            "<testsuites tests=\"5\" failures=\"1\" errors=\"1\" skipped=\"1\" disabled=\"0\" time=\"4.750\">"
+        );
     }
 
     #[test]
