@@ -1,6 +1,7 @@
 //! Reports of runs that Kiln did not make, as attempts.
 
 use std::io::{self, Read};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -45,6 +46,14 @@ pub struct Receipt {
     pub attempts: u64,
     pub failed: u64,
     pub left_out: u64,
+}
+
+/// By how much the clock of whoever ran it may be ahead.
+const SKEW: Duration = Duration::from_secs(300);
+
+/// When a run began, as far as that can be: what would be of tomorrow would stay for ever.
+pub fn began(said: Option<Time>, now: Time) -> Time {
+    said.unwrap_or(now).min(now.plus(SKEW))
 }
 
 impl Import {
@@ -149,9 +158,9 @@ impl Cases {
         }
     }
 
-    fn duration(&self) -> Option<std::time::Duration> {
+    fn duration(&self) -> Option<Duration> {
         let known = self.runs.iter().filter_map(|it| it.duration);
-        known.reduce(std::time::Duration::saturating_add)
+        known.reduce(Duration::saturating_add)
     }
 }
 
@@ -206,7 +215,7 @@ mod tests {
         let attempt = &it.attempt;
         assert_eq!((attempt.test.label.as_str(), attempt.known), ("unit", Known::IMPORTED));
         assert_eq!(attempt.outcome, Outcome::Passed, "its retry passed");
-        assert_eq!(attempt.duration, Some(std::time::Duration::from_millis(2250)));
+        assert_eq!(attempt.duration, Some(Duration::from_millis(2250)));
         assert_eq!(attempt.commit.as_deref(), Some("c0ffee"));
         assert_eq!(attempt.cases.len(), 3);
         let failed = REPORT.replace(r#"<testcase name="b" classname="C" time="0.25"/>"#, "");
@@ -229,6 +238,15 @@ mod tests {
             assert_ne!(of(&other, REPORT), name, "{other:?}");
         }
         assert_ne!(of(&import(), &REPORT.replace("1.5", "1.6")), name);
+    }
+
+    #[test]
+    fn nothing_began_tomorrow() {
+        let now = Time(1_000_000);
+        assert_eq!(began(None, now), now);
+        assert_eq!(began(Some(Time(5)), now), Time(5));
+        assert_eq!(began(Some(Time(1_000_009)), now), Time(1_000_009));
+        assert_eq!(began(Some(Time(u64::MAX)), now), Time(1_300_000));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use axum::{Json, Router};
 use futures_util::StreamExt;
 use http::{Extensions, Request, StatusCode};
 use kiln_cas::budget::Charge;
-use kiln_ci::imports::{Import, Imported, Receipt};
+use kiln_ci::imports::{Import, Imported, Receipt, began};
 use kiln_ci::junit::{Reason, Refused};
 use kiln_ci::model::Time;
 use serde::Deserialize;
@@ -66,7 +66,7 @@ async fn import(
         suite: asked.suite.filter(|it| !it.is_empty()),
         commit: asked.commit,
         branch: asked.branch.filter(|it| !it.is_empty()),
-        at: asked.at.map_or(now, Time),
+        at: began(asked.at.map(Time), now),
     };
     let imported = read(import, body.into_data_stream(), &parts.extensions).await?;
     let written = state.tests.history.commit(now, std::slice::from_ref(&imported.attempt)).await;
