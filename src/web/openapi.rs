@@ -13,7 +13,7 @@ use super::imports::Asked as Import;
 use super::json;
 use super::releases::api as release;
 use super::suite::api as test;
-use super::suite::{Filter, Wanted};
+use super::suite::{Filter, Wanted, Which};
 use super::verdicts::quarantine as exports;
 use super::workers::api as worker;
 
@@ -114,7 +114,9 @@ impl Description {
         self.verdicts();
         self.plans();
         let attempts = test::Attempts::json_schema(&mut self.generator);
-        self.get::<json::TestShown>("/tests/{id}", "One test with its attempts", &[attempts]);
+        let which = Which::json_schema(&mut self.generator);
+        let queries = [attempts, which];
+        self.get::<json::TestShown>("/tests/{id}", "One test with its attempts", &queries);
         let import = Import::json_schema(&mut self.generator);
         let mut import = self.operation::<json::Receipt>(
             "/tests/import",

@@ -1,5 +1,7 @@
 //! `kiln tests list`.
 
+use std::collections::HashMap;
+
 use clap::Args;
 
 use crate::cli::api::{self, Api};
@@ -7,13 +9,19 @@ use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
 use crate::cli::text::{Look, Table, look};
 use crate::web::format::{count, counted, duration, encode, percent, short};
-use crate::web::json::{Test, TestCounts, Tests};
+use crate::web::json::{Test, TestCounts, TestName, Tests};
 
 /// Longest label printed, in characters.
 const MAX_LABEL: usize = 120;
 
 /// The tests that ran here or were reported, with what they came to
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kiln tests list
+  kiln tests list --outcome failing --days 7
+  kiln tests list --sort flakes --limit 10 app
+  kiln tests list --instance main --json")]
 pub struct List {
     /// Parts of the label
     query: Vec<String>,
@@ -61,15 +69,49 @@ fn list(tests: &Tests) -> String {
     if tests.tests.is_empty() {
         return format!("no test is like that in {}\n", counted(tests.days, "day"));
     }
-    let head = ["test", "runs", "failed", "flaky", "flake rate", "mean", "longest"];
+    let mut head = vec!["test", "runs", "failed", "flaky", "flake rate", "mean", "longest"];
+    let apart = Apart::of(&tests.tests);
+    head.extend(apart.heads());
     let mut table = Table::new(&head, &[1, 2, 3, 4, 5, 6]);
-    tests.tests.iter().for_each(|test| table.row(row(test)));
+    tests.tests.iter().for_each(|test| table.row(row(test).into_iter().chain(apart.cells(test))));
     let shown = tests.tests.len();
     let more = match tests.total.saturating_sub(shown) {
         0 => String::new(),
         more => format!("and {} more: --limit lists more of them\n", count(more as u64)),
     };
     table.text("") + &more
+}
+
+/// What is said beside labels, since some of them do not tell tests apart.
+struct Apart {
+    instance: bool,
+    configuration: bool,
+}
+
+impl Apart {
+    fn of(tests: &[Test]) -> Self {
+        let mut first: HashMap<&str, &TestName> = HashMap::new();
+        let mut apart = Self { instance: false, configuration: false };
+        let instance = tests.first().map(|it| &it.name.instance_name);
+        for Test { name, .. } in tests {
+            apart.instance |= instance.is_some_and(|it| *it != name.instance_name);
+            let known = first.entry(&name.label).or_insert(name);
+            apart.configuration |= known.configuration != name.configuration;
+        }
+        apart
+    }
+
+    fn heads(&self) -> Vec<&'static str> {
+        let all = [(self.configuration, "configuration"), (self.instance, "instance")];
+        all.into_iter().filter(|(is_said, _)| *is_said).map(|(_, head)| head).collect()
+    }
+
+    fn cells(&self, test: &Test) -> Vec<String> {
+        let TestName { configuration, instance_name, .. } = &test.name;
+        let all = [(self.configuration, configuration, 12), (self.instance, instance_name, 40)];
+        let said = all.into_iter().filter(|(is_said, ..)| *is_said);
+        said.map(|(_, text, most)| short(text, most)).collect()
+    }
 }
 
 fn row(test: &Test) -> [String; 7] {

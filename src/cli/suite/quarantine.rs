@@ -52,6 +52,10 @@ enum What {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kiln tests quarantine list
+  kiln tests quarantine list --json | jq -r '.entries[] | select(.owner == null) | .label'")]
 struct List {
     /// For programs
     #[arg(long)]
@@ -81,6 +85,11 @@ struct Named {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kiln tests quarantine add //app:login_test --reason 'fails at midnight' --owner @app --stay 72h
+  kiln tests quarantine add //app:login_test --configuration \"$ID\" --reason 'fails with --config=asan'
+  kiln tests quarantine add suite --class tests.test_login.Login --case test_expiry --reason 'fails at midnight'")]
 struct Add {
     #[command(flatten)]
     test: Named,
@@ -93,6 +102,10 @@ struct Add {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kiln tests quarantine remove //app:login_test --reason 'mended in 3f2a1c'
+  kiln tests quarantine remove suite --class tests.test_login.Login --case test_expiry --reason 'deleted'")]
 struct Remove {
     #[command(flatten)]
     test: Named,

@@ -1,7 +1,7 @@
 //! `kiln tests show`.
 
-use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
+use clap::{Args, ValueHint};
 
 use super::list::{millis, rate};
 use crate::cli::api::{self, Api};
@@ -9,17 +9,30 @@ use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
 use crate::cli::text::{Look, Table, look};
 use crate::web::format::{abbreviated, ago, count, encode, now, short};
-use crate::web::json::{TestAttempt, TestFailure, TestShown};
+use crate::web::json::{TestAttempt, TestFailure, TestName, TestShown};
 
 /// Groups of failures that are printed.
 const MAX_FAILURES: usize = 10;
+/// Other tests of the same label that are printed.
+const MAX_OTHERS: usize = 10;
 
 /// One test: how long it takes, how it fails, and the newest attempts at it
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kiln tests show //app:login_test
+  kiln tests show //app:login_test --attempts 200
+  kiln tests show --instance main --configuration 5f3c //app:login_test --json
+
+Each flag of Bazel that changes makes another configuration, and so another test. Without --configuration it is the
+one that ran last.")]
 pub struct Show {
-    /// Its label, in whichever configuration it ran last, or its id
+    /// Its label, or its id
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     test: String,
+    /// In this configuration: the beginning of its id
+    #[arg(long, value_name = "ID", value_hint = ValueHint::Other)]
+    configuration: Option<String>,
     /// Attempts to list
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=200))]
     attempts: u16,
@@ -31,7 +44,15 @@ pub struct Show {
 impl Show {
     pub async fn run(self, target: &Target) -> Result<Exit, CliError> {
         let api = Api::new(target)?;
-        let path = format!("/tests/{}?limit={}", encode(&self.test, false), self.attempts);
+        let mut path = format!("/tests/{}?limit={}", encode(&self.test, false), self.attempts);
+        let instance = Some(&target.instance).filter(|it| !it.is_empty());
+        for (name, value) in
+            [("instance", instance), ("configuration", self.configuration.as_ref())]
+        {
+            if let Some(value) = value {
+                path.push_str(&format!("&{name}={}", encode(value, false)));
+            }
+        }
         api::print(api.get(&path).await?, self.json, |shown| show(api.base(), shown))?;
         Ok(Exit::Done)
     }
@@ -56,7 +77,29 @@ fn show(base: &str, shown: &TestShown) -> String {
         millis(counts.mean_ms.unwrap_or(0)),
         millis(counts.longest_ms),
     );
+    text += &others(&shown.others);
     text + &failures(&shown.failures) + &attempts(&shown.attempts)
+}
+
+/// What else has this label.
+fn others(others: &[TestName]) -> String {
+    if others.is_empty() {
+        return String::new();
+    }
+    let mut text =
+        "  the same label in other configurations (--configuration, --instance):\n".to_owned();
+    for it in others.iter().take(MAX_OTHERS) {
+        let instance = match it.instance_name.as_str() {
+            "" => String::new(),
+            name => format!("  instance {}", short(name, 60)),
+        };
+        let configuration = match it.configuration.as_str() {
+            "" => "(none)".to_owned(),
+            id => short(id, 16),
+        };
+        text += &format!("    {configuration}{instance}\n");
+    }
+    text
 }
 
 fn failures(failures: &[TestFailure]) -> String {

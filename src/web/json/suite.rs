@@ -75,6 +75,8 @@ pub struct TestDay {
 pub struct TestShown {
     #[serde(flatten)]
     pub test: Test,
+    /// Tests of the same label in other configurations and instances.
+    pub others: Vec<TestName>,
     /// Newest first.
     pub attempts: Vec<TestAttempt>,
     /// Of the newest attempts, those that look alike together, the most frequent first.

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::filter::{Filter, Row, instances};
 use super::grid::{Wanted, shown};
-use super::id::id_of;
+use super::id::{Which, id_of};
 use super::{grid_table, page};
 use crate::web::api::{arguments, limit};
 use crate::web::error::ApiError;
@@ -118,13 +118,15 @@ pub async fn test(
     State(state): State<WebState>,
     Path(id): Path<String>,
     attempts: Result<Arguments<Attempts>, QueryRejection>,
+    which: Result<Arguments<Which>, QueryRejection>,
 ) -> Result<Json<json::TestShown>, ApiError> {
     let limit = limit(arguments(attempts)?.limit)?;
-    let known = page::load(&state, &id).await?;
+    let known = page::load(&state, &id, &arguments(which)?).await?;
     let tested = kiln_ci::history::Tested { test: known.test, days: known.days };
     let sum = Row::of(&tested).sum;
     Ok(Json(json::TestShown {
         test: json::Test::new(&id_of(&tested.test), &tested, &sum),
+        others: known.others.iter().map(|it| json::TestName::new(&id_of(it), it)).collect(),
         attempts: known.newest.iter().take(limit).map(json::TestAttempt::from).collect(),
         failures: super::signatures::groups(&known.newest).iter().map(failure).collect(),
     }))

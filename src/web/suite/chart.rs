@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use kiln_ci::attempts::Attempt;
+use kiln_ci::attempts::{Attempt, Known};
 use kiln_ci::history::Day;
 use kiln_ci::model::Outcome;
 use maud::{Markup, html};
@@ -106,7 +106,9 @@ fn words(number: u64, day: &Day) -> String {
 
 /// What attempts took, the oldest at the left. Failures are higher marks in another colour.
 pub fn durations(newest_first: &[Attempt]) -> Markup {
-    let timed: Vec<_> = newest_first.iter().filter(|it| it.duration.is_some()).rev().collect();
+    // A shadow run is in no figures.
+    let is_shown = |it: &&Attempt| it.duration.is_some() && !it.known.has(Known::SHADOW);
+    let timed: Vec<_> = newest_first.iter().filter(is_shown).rev().collect();
     let nanos = |it: &Attempt| {
         u64::try_from(it.duration.unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
     };

@@ -22,7 +22,7 @@ use super::state::WebState;
 
 pub use filter::{Filter, unknown};
 pub use grid::Wanted;
-pub use id::link;
+pub use id::{Which, link};
 pub use list::millis;
 pub use names::Names;
 pub use tabs::{Tab, tabs};

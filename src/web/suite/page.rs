@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::attempts;
 use super::chart;
 use super::filter::{DAYS, SPANS};
-use super::id::{find, link};
+use super::id::{Found, Which, find, link};
 use super::list::millis;
 use super::signatures::{Group, groups};
 use super::tabs::tabs;
@@ -56,17 +56,19 @@ impl Options {
 /// What is known of a test.
 pub struct Known {
     pub test: TestKey,
+    /// Of the same label, in other configurations and instances.
+    pub others: Vec<TestKey>,
     pub days: BTreeMap<u64, Day>,
     pub newest: Vec<Attempt>,
 }
 
-pub async fn load(state: &WebState, id: &str) -> Result<Known, WebError> {
-    let test = find(state, id).await?;
+pub async fn load(state: &WebState, id: &str, which: &Which) -> Result<Known, WebError> {
+    let Found { test, others } = find(state, id, which).await?;
     let history = state.tests.history.clone();
     let read = async move {
         let days = history.days(&test).await?;
         let newest = history.newest(&test, ATTEMPTS, true).await?;
-        Ok::<_, kiln_ci::history::HistoryError>(Known { test, days, newest })
+        Ok::<_, kiln_ci::history::HistoryError>(Known { test, others, days, newest })
     };
     Ok(state.kept.beside(read).await??)
 }
@@ -76,7 +78,7 @@ pub async fn page(
     Path(id): Path<String>,
     Arguments(options): Arguments<Options>,
 ) -> Result<Html<String>, WebError> {
-    let known = load(&state, &id).await?;
+    let known = load(&state, &id, &Which::default()).await?;
     let shown: Vec<Attempt> =
         known.newest.iter().filter(|it| options.is_shown(it)).take(LISTED).cloned().collect();
     let present = Present::of(&state, attempts::blobs(&known.newest)).await?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kiln_ci::attempts::{Attempt, Failure};
+use kiln_ci::attempts::{Attempt, Failure, Known};
 
 /// Cases of which failures are named.
 const MAX_CASES: usize = 8;
@@ -22,10 +22,11 @@ pub struct Group<'a> {
     pub oldest: &'a Attempt,
 }
 
-/// The most frequent first. What a case of an attempt says counts more than what the attempt says itself.
+/// The most frequent first. What a case of an attempt says counts more than what the attempt says itself. Shadow
+/// runs repeat a failure of somebody's: they are none of their own.
 pub fn groups(newest_first: &[Attempt]) -> Vec<Group<'_>> {
     let mut groups: BTreeMap<Option<u64>, Group<'_>> = BTreeMap::new();
-    for attempt in newest_first {
+    for attempt in newest_first.iter().filter(|it| !it.known.has(Known::SHADOW)) {
         let mut seen = Vec::new();
         for (case, failure) in failures(attempt) {
             let key = failure.and_then(|it| it.signature).map(|it| it.bits());
@@ -83,7 +84,7 @@ pub fn name(case: &kiln_ci::model::CaseName) -> String {
 
 #[cfg(test)]
 mod tests {
-    use kiln_ci::attempts::{CaseRun, Known, Slot};
+    use kiln_ci::attempts::{CaseRun, Slot};
     use kiln_ci::model::{CaseName, Outcome, TestKey};
 
     use super::*;
@@ -108,7 +109,10 @@ mod tests {
 
     #[test]
     fn failures_that_differ_in_numbers_alone_are_one_group() {
+        let mut shadow = attempt(Outcome::Failed, &[("a", "lost after 3 ms")]);
+        shadow.known |= Known::SHADOW;
         let all = [
+            shadow,
             attempt(Outcome::Failed, &[("a", "lost after 17 ms"), ("b", "lost after 9 ms")]),
             attempt(Outcome::Passed, &[]),
             attempt(Outcome::Failed, &[("a", "lost after 400 ms"), ("c", "no such file")]),
