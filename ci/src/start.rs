@@ -11,13 +11,12 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
 use tonic::{Extensions, Status};
 
-use crate::events::{Build, Entry, EventLog, Limits, LogError};
+use crate::events::{EventLog, StreamLimits};
 use crate::history::{History, Policy, Tap};
 use crate::recording::{Recorder, RecorderParts};
 use crate::services::{Admit, BuildEvents, Clock, MAX_MESSAGE};
 use crate::storage::{Blobs, Records, Segments};
 use crate::upkeep::Upkeep;
-use crate::verdicts::Account;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -29,11 +28,14 @@ pub struct CiOptions {
     pub policy: Policy,
     /// How long streams of build events stay after their last event.
     pub keep_streams: Duration,
+    /// What they may take.
+    pub streams: StreamLimits,
 }
 
 impl Default for CiOptions {
     fn default() -> Self {
-        Self { records: true, policy: Policy::default(), keep_streams: 30 * DAY }
+        let (policy, streams) = (Policy::default(), StreamLimits::default());
+        Self { records: true, policy, keep_streams: 30 * DAY, streams }
     }
 }
 
@@ -91,6 +93,7 @@ impl CiServices {
             streams: streams.clone(),
             clock: clock.clone(),
             keep_streams: options.keep_streams,
+            limits: options.streams,
         };
         let build_events = BuildEvents {
             log: streams.clone(),
@@ -99,6 +102,7 @@ impl CiServices {
             clock: clock.clone(),
             reports: Arc::new(recorder.clone()),
             records: options.records,
+            limits: options.streams,
             stop: CancellationToken::new(),
         };
         let upkeep = Arc::new(Background::spawn(upkeep));
@@ -115,24 +119,6 @@ impl CiServices {
     /// Whether somebody may write history of an instance, and what that is called.
     pub fn admit(&self, caller: &Extensions, instance: &str) -> Result<String, Status> {
         self.build_events.admit(caller, instance)
-    }
-
-    /// What the build events of an invocation say so far; nothing where there are none.
-    pub async fn account(
-        &self,
-        instance: &str,
-        invocation: &str,
-    ) -> Result<Option<Account>, LogError> {
-        let noted = self.streams.build(invocation).await?.map(|it| it.summary.stream);
-        let Some(stream) = noted.filter(|it| it.instance == instance) else { return Ok(None) };
-        let mut build = Build::new(&stream.instance, &stream.invocation, Limits::default());
-        let mut attempts = Vec::new();
-        let apply = |_, entry: Entry| {
-            build.apply(&entry);
-            attempts.extend(build.take_attempts().into_iter().map(|it| it.attempt));
-        };
-        self.streams.replay(&stream, 0, apply).await?;
-        Ok(Some(Account::of(&build.facts(), &attempts)))
     }
 
     /// Ends streams of build events: what was received becomes durable and is acknowledged, the rest is sent

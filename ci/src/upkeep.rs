@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kiln_net::causes::chain;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::events::EventLog;
+use crate::events::{EventLog, StreamLimits};
 use crate::history::History;
 use crate::services::Clock;
 
@@ -25,12 +26,14 @@ pub struct Upkeep {
     pub clock: Arc<dyn Clock>,
     /// How long streams stay after their last event.
     pub keep_streams: Duration,
+    /// What they may take.
+    pub limits: StreamLimits,
 }
 
 impl Upkeep {
     /// Works until `stop`. A step that is cut off is as one that a crash ended: it can be.
     pub async fn run(self, stop: CancellationToken) {
-        let work = async { tokio::join!(self.maintain(), self.sweep()) };
+        let work = async { tokio::join!(self.maintain(), self.sweep(), self.make_room()) };
         tokio::select! {
             _ = work => {}
             () = stop.cancelled() => {}
@@ -49,6 +52,29 @@ impl Upkeep {
                         tracing::warn!(error, "the history of tests is not looked after for now");
                         break;
                     }
+                }
+            }
+        }
+    }
+
+    /// Once an hour, and within the minute where streams take more than they may.
+    async fn make_room(&self) {
+        let mut looked: Option<Instant> = None;
+        loop {
+            tokio::time::sleep(MAINTAIN_EVERY).await;
+            let is_due = looked.is_none_or(|it| it.elapsed() >= SWEEP_EVERY);
+            if !is_due && !self.streams.is_crowded(self.limits) {
+                continue;
+            }
+            looked = Some(Instant::now());
+            match self.streams.make_room(self.clock.now(), self.limits).await {
+                Ok(0) => {}
+                Ok(gone) => {
+                    tracing::warn!(gone, "streams of build events made room for newer ones")
+                }
+                Err(error) => {
+                    let error = chain(&error);
+                    tracing::warn!(error, "it is not known how much build events take");
                 }
             }
         }

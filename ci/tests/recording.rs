@@ -28,6 +28,10 @@ impl Admit for World {
         Ok(project.to_owned())
     }
 
+    fn name(&self, _: &Extensions) -> Option<String> {
+        None
+    }
+
     fn charge(&self, _: &Extensions) -> Box<dyn Charge> {
         Box::new(Self)
     }

@@ -168,6 +168,8 @@ pub struct ShadowRuns {
 pub struct Room {
     /// Slots that have nothing to do.
     pub idle: usize,
+    /// There are slots, and none has anything to do.
+    pub all_idle: bool,
     /// Actions of builds that wait for one.
     pub waiting: usize,
 }
@@ -219,7 +221,9 @@ fn room(snapshot: &Snapshot, own: usize) -> Room {
     let waiting: usize = served.map(|it| it.queued).sum();
     let idle = usize::try_from(idle).unwrap_or(usize::MAX);
     // Of the slots that are idle, some are what the queue is about to give away.
-    Room { idle: idle.saturating_sub(own), waiting: waiting.saturating_sub(own) }
+    let is_busy = snapshot.workers.iter().any(|it| it.occupied > 0);
+    let all_idle = idle > 0 && own == 0 && !is_busy;
+    Room { idle: idle.saturating_sub(own), all_idle, waiting: waiting.saturating_sub(own) }
 }
 
 #[cfg(test)]
@@ -242,9 +246,12 @@ mod tests {
         ];
         let property_sets = vec![set(2, true), set(9, false)];
         let snapshot = Snapshot { workers, property_sets, ..Snapshot::default() };
-        assert_eq!(room(&snapshot, 0), Room { idle: 3, waiting: 2 });
-        assert_eq!(room(&snapshot, 1), Room { idle: 2, waiting: 1 });
+        assert_eq!(room(&snapshot, 0), Room { idle: 3, all_idle: false, waiting: 2 });
+        assert_eq!(room(&snapshot, 1), Room { idle: 2, all_idle: false, waiting: 1 });
         assert_eq!(room(&Snapshot::default(), 7), Room::default());
+        let snapshot = Snapshot { workers: vec![worker(1, 0)], ..Snapshot::default() };
+        assert_eq!(room(&snapshot, 0), Room { idle: 1, all_idle: true, waiting: 0 });
+        assert_eq!(room(&snapshot, 1), Room::default());
     }
 
     #[test]

@@ -99,11 +99,18 @@ impl Api {
         if status == StatusCode::OK {
             return serde_json::from_slice(&body).map_err(|error| not_kiln(&self.base, error));
         }
-        let said: ErrorBody = serde_json::from_slice(&body)
-            .map_err(|_| not_kiln(&self.base, format!("it answered {status}")))?;
+        let said = serde_json::from_slice::<ErrorBody>(&body);
+        let said = said.map_err(|_| match status {
+            // What stands before it says that it is not there.
+            StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT => CliError::busy(format!("it answered {status}")),
+            _ => not_kiln(&self.base, format!("it answered {status}")),
+        })?;
         let error = match status {
             StatusCode::NOT_FOUND => CliError::not_found(said.error.message),
             StatusCode::BAD_REQUEST => CliError::usage(said.error.message),
+            StatusCode::SERVICE_UNAVAILABLE => CliError::busy(said.error.message),
             _ => CliError::answered(said.error.message),
         };
         Err(error.hint(said.error.hint))

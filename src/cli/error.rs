@@ -42,29 +42,45 @@ pub struct CliError {
     pub code: u8,
     pub message: String,
     pub hint: Option<String>,
+    /// The server cannot answer now: the same may go well in a moment.
+    pub passing: bool,
 }
 
 impl CliError {
+    /// Exit codes that others decide by.
+    pub const NOT_FOUND: u8 = 1;
+    pub const USAGE: u8 = 2;
+
+    fn new(code: u8, message: String) -> Self {
+        Self { code, message, hint: None, passing: false }
+    }
+
     pub fn not_found(message: impl Into<String>) -> Self {
-        Self { code: 1, message: message.into(), hint: None }
+        Self::new(Self::NOT_FOUND, message.into())
     }
 
     pub fn usage(message: impl Into<String>) -> Self {
-        Self { code: 2, message: message.into(), hint: None }
+        Self::new(Self::USAGE, message.into())
     }
 
     pub fn unreachable(server: &str, cause: impl std::fmt::Display) -> Self {
         let hint = "start one with `kiln serve`, or name it with --server or KILN_SERVER";
         let hint = (!something_listens(server)).then(|| hint.to_owned());
-        Self { code: 3, message: format!("cannot reach the server at {server}: {cause}"), hint }
+        let message = format!("cannot reach the server at {server}: {cause}");
+        Self { hint, passing: true, ..Self::new(3, message) }
     }
 
     pub fn answered(message: impl Into<String>) -> Self {
-        Self { code: 4, message: message.into(), hint: None }
+        Self::new(4, message.into())
+    }
+
+    /// The server answered that it cannot now.
+    pub fn busy(message: impl Into<String>) -> Self {
+        Self { passing: true, ..Self::answered(message) }
     }
 
     pub fn machine(message: impl Into<String>) -> Self {
-        Self { code: 5, message: message.into(), hint: None }
+        Self::new(5, message.into())
     }
 
     /// The machine cannot do it: the error with its causes.
@@ -129,7 +145,7 @@ impl From<ConfigError> for CliError {
             ConfigError::Unknown { .. } => Some("`kiln config default` prints every key"),
             _ => None,
         };
-        Self { code: 2, message: causes::chain(&error), hint: hint.map(str::to_owned) }
+        Self { hint: hint.map(str::to_owned), ..Self::new(2, causes::chain(&error)) }
     }
 }
 
@@ -151,14 +167,14 @@ impl From<ServeError> for CliError {
             | ServeError::Redis(RedisError::Config(_)) => 2,
             _ => 5,
         };
-        Self { code, message: causes::chain(&error), hint: hint.map(str::to_owned) }
+        Self { hint: hint.map(str::to_owned), ..Self::new(code, causes::chain(&error)) }
     }
 }
 
 impl From<WorkerError> for CliError {
     fn from(error: WorkerError) -> Self {
         let hint = worker_hint(&error).map(str::to_owned);
-        Self { code: 5, message: causes::chain(&error), hint }
+        Self { hint, ..Self::new(5, causes::chain(&error)) }
     }
 }
 

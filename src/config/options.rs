@@ -8,6 +8,7 @@ use kiln_cas::budget::MIN_BUDGET;
 use kiln_cas::services::{CallerHeaders, FetchConfig, OpaqueInstances, QuotaLimits};
 use kiln_cas::stores::StorageConfig;
 use kiln_ci::CiOptions;
+use kiln_ci::events::StreamLimits;
 use kiln_ci::history::Policy;
 use kiln_executor::WorkerConfig;
 use kiln_net::Allowed;
@@ -135,7 +136,7 @@ fn hermeticity(settings: &Settings) -> HermeticityConfig {
 }
 
 fn tests(settings: &Settings) -> CiOptions {
-    let defaults = Policy::default();
+    let (defaults, streams) = (Policy::default(), StreamLimits::default());
     CiOptions {
         records: settings.flag("tests.record"),
         policy: Policy {
@@ -145,6 +146,10 @@ fn tests(settings: &Settings) -> CiOptions {
             ..defaults
         },
         keep_streams: settings.duration("tests.keep_events"),
+        streams: StreamLimits {
+            stream: settings.size("tests.max_stream").unwrap_or(streams.stream),
+            instance: settings.size("tests.max_streams").unwrap_or(streams.instance),
+        },
     }
 }
 

@@ -153,6 +153,7 @@ impl Server {
                 verdicts: &verdicts,
                 releases: &catalog,
                 executions: executions.as_ref(),
+                memory: requests.budget().share(None),
             },
             &common,
             &telemetry,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::Router;
+use kiln_cas::budget::Share;
 use kiln_cas::services::CasServices;
 use kiln_cas::stores::Storage;
 use kiln_cas::stores::audit::AuditLog;
@@ -19,7 +20,7 @@ use super::history::StoredRecords;
 use crate::front::health::{self, Readiness};
 use crate::front::unknown;
 use crate::telemetry::Telemetry;
-use crate::web::{self, WebState};
+use crate::web::{self, Kept, WebState};
 
 /// Services that pages show, too.
 pub struct Parts<'a> {
@@ -28,6 +29,8 @@ pub struct Parts<'a> {
     pub verdicts: &'a Verdicts,
     pub releases: &'a Catalog,
     pub executions: Option<&'a Executions>,
+    /// What pages keep is charged to it.
+    pub memory: Share,
 }
 
 pub fn router(
@@ -66,7 +69,7 @@ fn pages(storage: &Storage, parts: &Parts<'_>, common: &Common) -> WebState {
         plans: Plans::new(Arc::new(StoredRecords(storage.records.clone()))),
         access: common.access.clone(),
         audit: Arc::new(AuditLog::new(storage.records.clone())),
-        kept: Default::default(),
+        kept: Kept::charged(parts.memory.clone()),
         queue: Arc::new(services.scheduler.clone()),
         storage: Arc::new(move || stats.snapshot()),
         shared: storage.stats.shared_blobs().map(|blobs| Arc::new(blobs) as _),

@@ -51,13 +51,19 @@ fn begins(action: &str, name: &str) -> bool {
     is_beginning(name) && hash.starts_with(&name.to_lowercase())
 }
 
+/// Characters of a whole invocation id, as build tools make them.
+const WHOLE: usize = 36;
+
 /// The invocation id that begins so; `name` itself where several do or none.
 pub async fn invocation(
     state: &WebState,
     queue: &Snapshot,
     name: &str,
 ) -> Result<String, WebError> {
-    if name.len() < MIN_BEGINNING || state.journal.build(name).await?.is_some() {
+    if !is_short(name)
+        || state.journal.build(name).await?.is_some()
+        || state.tests.streams.build(name).await?.is_some()
+    {
         return Ok(name.to_owned());
     }
     let mut alike: BTreeSet<String> =
@@ -65,8 +71,15 @@ pub async fn invocation(
     // What has begun in this moment is in the queue alone.
     let open = queue.running.iter().chain(&queue.queued).map(|operation| &operation.invocation);
     alike.extend(open.filter(|invocation| invocation.starts_with(name)).cloned());
+    let told = state.tests.streams.builds_like(name, 2).await?;
+    alike.extend(told.into_iter().map(|it| it.summary.stream.invocation));
     match (alike.len(), alike.pop_first()) {
         (1, Some(only)) => Ok(only),
         _ => Ok(name.to_owned()),
     }
+}
+
+/// Whether an invocation's id may begin so and go on.
+fn is_short(name: &str) -> bool {
+    (MIN_BEGINNING..WHOLE).contains(&name.len())
 }

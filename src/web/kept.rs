@@ -2,18 +2,21 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use kiln_ci::events::{EventLog, StreamKey, View};
+use http::Extensions;
+use kiln_cas::budget::{Charge, Share};
+use kiln_ci::events::{EventLog, Limits, StreamKey, View};
 use kiln_ci::history::{History, Tested};
 use kiln_ci::model::Time;
-use kiln_ci::verdicts::{Survey, Surveyed};
+use kiln_ci::verdicts::{Account, Survey, Surveyed};
 use lru::LruCache;
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, MutexGuard, Semaphore};
 
 use super::error::WebError;
 
@@ -30,6 +33,15 @@ const MAX_SPANS: usize = 4;
 /// Builds that are kept as their streams tell them: one of a million events takes hundreds of megabytes.
 const MAX_BUILDS: NonZeroUsize = NonZeroUsize::new(4).expect("it is not 0");
 
+/// Accounts of builds that are kept for gates, which ask every second, and bytes of one that is kept.
+const MAX_ACCOUNTS: NonZeroUsize = NonZeroUsize::new(256).expect("it is not 0");
+const MAX_ACCOUNT: usize = 256 << 10;
+/// Streams that are read at the same time: of who asks for the same one, the first reads it.
+const READERS: usize = 64;
+
+/// What is put together of a build takes so much for each byte of its events.
+const KEPT: u64 = 2;
+
 /// Shared by all pages.
 #[derive(Clone, Default)]
 pub struct Kept(Arc<Inner>);
@@ -37,25 +49,50 @@ pub struct Kept(Arc<Inner>);
 struct Inner {
     turns: Arc<Semaphore>,
     tested: Mutex<HashMap<u64, (Instant, AllTests)>>,
-    builds: Mutex<LruCache<StreamKey, Arc<View>>>,
+    builds: Mutex<LruCache<StreamKey, Held>>,
+    /// What builds that are kept are charged to; nothing: to nobody.
+    memory: Option<Share>,
     surveyed: Mutex<Option<(Instant, Arc<Surveyed>)>>,
+    accounts: Mutex<LruCache<StreamKey, Arc<Account>>>,
+    reading: [Mutex<()>; READERS],
+}
+
+impl Default for Inner {
+    fn default() -> Self {
+        Self::new(None)
+    }
 }
 
 /// Tests in order, with their days.
 pub type AllTests = Arc<Vec<Tested>>;
 
-impl Default for Inner {
-    fn default() -> Self {
+/// A build with the memory that it takes.
+struct Held {
+    view: Arc<View>,
+    #[expect(dead_code, reason = "it is given back when this is dropped")]
+    memory: Charge,
+}
+
+impl Inner {
+    fn new(memory: Option<Share>) -> Self {
         Self {
+            memory,
             turns: Arc::new(Semaphore::new(AT_ONCE)),
             tested: Mutex::default(),
             builds: Mutex::new(LruCache::new(MAX_BUILDS)),
             surveyed: Mutex::default(),
+            accounts: Mutex::new(LruCache::new(MAX_ACCOUNTS)),
+            reading: std::array::from_fn(|_| Mutex::default()),
         }
     }
 }
 
 impl Kept {
+    /// What is kept is charged to a share of the memory of all requests.
+    pub fn charged(share: Share) -> Self {
+        Self(Arc::new(Inner::new(Some(share))))
+    }
+
     /// Does what reads and decodes much on a thread of its own, so that whoever else is served meanwhile
     /// does not wait.
     pub async fn beside<T: Send + 'static>(
@@ -79,18 +116,68 @@ impl Kept {
         streams: &Arc<EventLog>,
         stream: &StreamKey,
     ) -> Result<Arc<View>, WebError> {
+        let _reads = self.reads(stream).await;
         let before = self.0.builds.lock().await.pop(stream);
-        let view = match before {
-            Some(view) if view.build.is_complete() => view,
+        let held = match before {
+            Some(held) if held.view.build.is_complete() => held,
             before => {
+                let memory = self.memory_of(streams, stream).await?;
                 let (streams, stream) = (streams.clone(), stream.clone());
-                let before = before.map(Arc::unwrap_or_clone);
+                let before = before.map(|it| Arc::unwrap_or_clone(it.view));
                 let read = async move { streams.view(&stream, before).await };
-                Arc::new(self.beside(read).await??)
+                Held { view: Arc::new(self.beside(read).await??), memory }
             }
         };
-        self.0.builds.lock().await.put(stream.clone(), view.clone());
+        let view = held.view.clone();
+        self.0.builds.lock().await.put(stream.clone(), held);
         Ok(view)
+    }
+
+    /// Memory for a build, in which all others make room for it where there is none.
+    async fn memory_of(&self, streams: &EventLog, stream: &StreamKey) -> Result<Charge, WebError> {
+        let most = Limits::default().bytes as u64;
+        let bytes = streams.size(stream).await?.min(most).saturating_mul(KEPT);
+        let mut caller = Extensions::new();
+        if let Some(share) = &self.0.memory {
+            caller.insert(share.clone());
+        }
+        let mut memory = Charge::of(&caller);
+        if memory.try_grow_to(bytes).is_err() {
+            self.0.builds.lock().await.clear();
+            let grown = memory.grow_to(bytes).await;
+            grown.map_err(|error| WebError { message: error.to_string(), ..WebError::busy() })?;
+        }
+        Ok(memory)
+    }
+
+    /// What a stream that has ended says to a gate.
+    pub async fn account(
+        &self,
+        streams: &Arc<EventLog>,
+        stream: &StreamKey,
+    ) -> Result<Arc<Account>, WebError> {
+        if let Some(account) = self.0.accounts.lock().await.get(stream) {
+            return Ok(account.clone());
+        }
+        let view = self.view(streams, stream).await?;
+        let is_complete = view.build.is_complete();
+        let account = async move { Account::of(view.build.known(), &view.failed) };
+        let account = Arc::new(self.beside(account).await?);
+        if is_complete && account.bytes() <= MAX_ACCOUNT {
+            self.0.accounts.lock().await.put(stream.clone(), account.clone());
+        }
+        Ok(account)
+    }
+
+    /// Who asks for a stream that somebody reads waits for what that one finds.
+    async fn reads(&self, stream: &StreamKey) -> Option<MutexGuard<'_, ()>> {
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(stream);
+        let reader =
+            usize::try_from(hash % READERS as u64).ok().and_then(|it| self.0.reading.get(it));
+        match reader {
+            Some(reader) => Some(reader.lock().await),
+            None => None,
+        }
     }
 
     /// What all tests came to in the last days, today included, a few seconds old at most. Who asks meanwhile

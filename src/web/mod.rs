@@ -33,6 +33,7 @@ mod tests;
 mod verdicts;
 mod workers;
 
+pub use kept::Kept;
 pub use routes::{no_page, router};
 #[cfg(test)]
 pub use state::QueueView;

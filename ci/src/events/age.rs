@@ -4,9 +4,10 @@ use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-use super::log::{CHUNKS, Chunk, EventLog, LogError};
+use super::head;
+use super::log::{CHUNKS, Chunk, EventLog, LogError, of_all};
 use crate::model::Time;
-use crate::storage::{Expect, Record, StorageError, Write};
+use crate::storage::{Expect, Record, Write};
 
 /// Records that are read or deleted at once.
 const PAGE: usize = 256;
@@ -36,15 +37,20 @@ impl EventLog {
     }
 
     /// From its end on: what a crash leaves is a beginning, behind which a client goes on.
-    async fn forget(&self, prefix: &str) -> Result<(), LogError> {
+    pub(super) async fn forget(&self, prefix: &str) -> Result<(), LogError> {
+        let name = prefix.trim_start_matches(CHUNKS).trim_end_matches('/');
         loop {
             let page = self.page(prefix, None, true, PAGE).await?;
             if page.is_empty() {
-                return Ok(());
+                return self.records.write(head::forget(name).into()).await.map_err(of_all);
             }
             let delete =
                 |it: &Record| Write { key: it.key.clone(), expect: Expect::Anything, value: None };
-            self.records.write(page.iter().map(delete).collect()).await.map_err(of_all)?;
+            let mut writes: Vec<_> = page.iter().map(delete).collect();
+            if page.len() < PAGE {
+                writes.extend(head::forget(name));
+            }
+            self.records.write(writes).await.map_err(of_all)?;
             for it in &page {
                 self.segments.remove(&chunk(it).blob).await.map_err(of_all)?;
             }
@@ -95,10 +101,6 @@ impl EventLog {
     ) -> Result<Vec<Record>, LogError> {
         self.records.list(prefix, after, reverse, limit).await.map_err(of_all)
     }
-}
-
-fn of_all(source: StorageError) -> LogError {
-    LogError::Storage { stream: "*".to_owned(), source }
 }
 
 /// A record that is no such thing names nothing, and is older than everything.

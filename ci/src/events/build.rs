@@ -17,7 +17,7 @@ use crate::attempts::{cut, name};
 /// Takes events in order, each once.
 #[derive(Clone, Debug)]
 pub struct Build {
-    limits: Limits,
+    pub(super) limits: Limits,
     instance: String,
     facts: Facts,
     /// Where a target is in the facts.
@@ -28,6 +28,8 @@ pub struct Build {
     progress: VecDeque<u8>,
     attempts: u64,
     told: Vec<Told>,
+    /// Bytes of events from which something was kept.
+    pub(super) kept: usize,
 }
 
 impl Build {
@@ -43,6 +45,7 @@ impl Build {
             progress: VecDeque::new(),
             attempts: 0,
             told: Vec::new(),
+            kept: 0,
         }
     }
 
@@ -79,6 +82,7 @@ impl Build {
             Entry::Bazel(event) => self.event(event),
             Entry::Finished => self.facts.is_complete = true,
             Entry::Other => {}
+            Entry::Cut => self.facts.left_out.events += 1,
         }
     }
 
@@ -86,6 +90,10 @@ impl Build {
         let id = event.id.as_ref().and_then(|id| id.id.as_ref());
         if event.last_message {
             self.facts.is_complete = true;
+        }
+        if !self.has_room(event) {
+            self.facts.left_out.events += 1;
+            return;
         }
         match (&event.payload, id) {
             (Some(Payload::Progress(it)), _) => {

@@ -209,6 +209,23 @@ fn what_is_too_much_is_counted() {
 }
 
 #[test]
+fn bytes_are_bounded_whatever_the_events_and_the_end_is_known_all_the_same() {
+    let limits = Limits { bytes: 100, ..Limits::default() };
+    let long = "l".repeat(60);
+    let mut build = build_within(
+        limits,
+        &[completed(&long, true), completed(&format!("{long}2"), true), progress("printed")],
+    );
+    assert_eq!((build.facts().targets.len(), build.facts().left_out.events), (1, 1));
+    assert!(build.kept_bytes() <= 100 && build.facts().progress == "printed");
+    build.keep_no_more();
+    build.apply(&completed("s", false));
+    build.apply(&Entry::Finished);
+    let facts = build.facts();
+    assert_eq!((facts.targets.len(), facts.left_out.events, facts.is_complete), (1, 2, true));
+}
+
+#[test]
 fn what_was_asked_not_to_be_built_is_no_failure() {
     use bep::aborted::AbortReason;
     let aborted = |label: &str, reason: AbortReason| {

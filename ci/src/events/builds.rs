@@ -24,6 +24,8 @@ const MAX_PATTERNS: usize = 20;
 /// Records that are listed at once.
 const PAGE: usize = 256;
 const MAX_TEXT: usize = 512;
+/// Builds that are looked through for the beginning of an invocation.
+const MAX_LOOKED_AT: usize = 5_120;
 
 /// What lists show of a build.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -185,6 +187,23 @@ impl EventLog {
         });
         Ok(noted.collect())
     }
+
+    /// Builds whose invocation begins so, among the newest [`MAX_LOOKED_AT`], at most `limit`.
+    pub async fn builds_like(&self, beginning: &str, limit: usize) -> Result<Vec<Noted>, LogError> {
+        let mut found = Vec::new();
+        let mut before: Option<String> = None;
+        for _ in 0..MAX_LOOKED_AT / PAGE {
+            let page = self.builds(before.as_deref(), PAGE).await?;
+            before = page.last().map(|it| it.place.clone());
+            let is_like = |it: &Noted| it.summary.stream.invocation.starts_with(beginning);
+            found.extend(page.into_iter().filter(is_like));
+            if before.is_none() || found.len() >= limit {
+                break;
+            }
+        }
+        found.truncate(limit);
+        Ok(found)
+    }
 }
 
 /// When a build was noted first, as its key says.
@@ -229,6 +248,10 @@ mod tests {
         let first = log.build("a").await.unwrap().unwrap();
         assert_eq!((&*first.summary.command, &first.place), ("run", &all[2].place));
         assert_eq!(log.build("d").await.unwrap(), None);
+        let like = |beginning| log.builds_like(beginning, 2);
+        assert_eq!(named(&like("").await.unwrap()), ["c", "b"]);
+        assert_eq!(named(&like("a").await.unwrap()), ["a"]);
+        assert_eq!(like("ab").await.unwrap(), []);
         // "b" still has its stream.
         log.append(&stream("b"), Time(3), 1, &[Entry::Other]).await.unwrap();
         log.age_builds(Time(20), Duration::from_millis(17)).await.unwrap();

@@ -115,6 +115,9 @@ pub struct Aborted {
 /// What was too much to be kept. All of it is in the stream itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOut {
+    /// Events that are not kept, or for which there is no room in memory.
+    #[serde(default)]
+    pub events: u64,
     pub targets: u64,
     pub files: u64,
     pub actions: u64,

@@ -14,6 +14,8 @@ pub struct Limits {
     pub items: usize,
     /// Bytes of one text.
     pub text: usize,
+    /// Bytes of all events from which something is kept, the end of what was printed apart.
+    pub bytes: usize,
 }
 
 impl Default for Limits {
@@ -26,6 +28,7 @@ impl Default for Limits {
             progress: 256 << 10,
             items: 4096,
             text: 16 << 10,
+            bytes: 256 << 20,
         }
     }
 }

@@ -11,15 +11,20 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use thiserror::Error;
 
+use super::head::{self, Head};
+use super::room::Taken;
 use super::wire::{Entry, StreamKey};
 use crate::model::Time;
 use crate::storage::{self, Damage, Expect, Records, Segments, StorageError, Write};
 
-const KIND: [u8; 4] = *b"KEVT";
-const VERSION: u32 = 1;
+pub(super) const KIND: [u8; 4] = *b"KEVT";
+pub(super) const VERSION: u32 = 1;
 
 /// Most bytes of events in one chunk.
 pub const MAX_CHUNK: usize = 32 << 20;
+
+/// How often a stream is read from where it was when chunks are put together meanwhile.
+const TRIES: u32 = 5;
 
 /// Chunks that are listed at once.
 const PAGE: usize = 256;
@@ -27,6 +32,7 @@ const PAGE: usize = 256;
 const OTHER: u8 = 0;
 const BAZEL: u8 = 1;
 const FINISHED: u8 = 2;
+const CUT: u8 = 3;
 
 #[derive(Debug, Error)]
 pub enum LogError {
@@ -71,11 +77,12 @@ pub(super) const CHUNKS: &str = "events/chunks/";
 pub struct EventLog {
     pub(super) segments: Arc<dyn Segments>,
     pub(super) records: Arc<dyn Records>,
+    pub(super) taken: Taken,
 }
 
 impl EventLog {
     pub fn new(segments: Arc<dyn Segments>, records: Arc<dyn Records>) -> Self {
-        Self { segments, records }
+        Self { segments, records, taken: Taken::default() }
     }
 
     /// Up to which event a stream is durable, and whether that was its last.
@@ -98,14 +105,32 @@ impl EventLog {
         behind: u64,
         mut each: impl FnMut(u64, Entry),
     ) -> Result<(), LogError> {
+        let mut done = behind;
+        for _ in 0..TRIES {
+            match self.replay_once(stream, &mut done, &mut each).await {
+                // It is in another chunk by now.
+                Err(LogError::Storage { source: StorageError::NotFound(_), .. }) => {}
+                ended => return ended,
+            }
+        }
+        self.replay_once(stream, &mut done, &mut each).await
+    }
+
+    async fn replay_once(
+        &self,
+        stream: &StreamKey,
+        done: &mut u64,
+        each: &mut impl FnMut(u64, Entry),
+    ) -> Result<(), LogError> {
         let mut after = None;
         loop {
             let page = self.records.list(&prefix(stream), after.as_deref(), false, PAGE).await;
             let page = page.map_err(|source| storage(stream, source))?;
             for record in &page {
                 let chunk = chunk(stream, &record.value)?;
-                if chunk.last > behind {
-                    self.replay_chunk(stream, &chunk, behind, &mut each).await?;
+                if chunk.last > *done {
+                    self.replay_chunk(stream, &chunk, *done, each).await?;
+                    *done = chunk.last;
                 }
             }
             match page.into_iter().last() {
@@ -142,6 +167,17 @@ impl EventLog {
         first: u64,
         entries: &[Entry],
     ) -> Result<Appended, LogError> {
+        self.append_with(stream, now, (first, entries), None).await
+    }
+
+    /// The same with what is known of the stream by then.
+    pub(super) async fn append_with(
+        &self,
+        stream: &StreamKey,
+        now: Time,
+        (first, entries): (u64, &[Entry]),
+        head: Option<&Head>,
+    ) -> Result<Appended, LogError> {
         let damaged = |source| LogError::Damaged { stream: label(stream), source };
         let bytes = write_chunk(first, entries).map_err(damaged)?;
         let blob = self.segments.put(bytes).await.map_err(|source| storage(stream, source))?;
@@ -150,8 +186,13 @@ impl EventLog {
         let chunk = Chunk { blob, last, finished, at: now };
         let value = serde_json::to_vec(&chunk).unwrap_or_default();
         let key = format!("{}{first:016x}", prefix(stream));
-        let write = Write { key, expect: Expect::Absent, value: Some(value.into()) };
-        match self.records.write(vec![write]).await {
+        let name = stream_name(stream);
+        let mut writes = vec![
+            Write { key, expect: Expect::Absent, value: Some(value.into()) },
+            head::is_open(&name),
+        ];
+        writes.extend(head.map(|it| Head { finished, at: now, ..it.clone() }.write(&name)));
+        match self.records.write(writes).await {
             Ok(()) => Ok(Appended::Done),
             Err(StorageError::Conflict(_)) => {
                 // What is left here is found and removed with everything that no record names.
@@ -162,6 +203,10 @@ impl EventLog {
             Err(source) => Err(storage(stream, source)),
         }
     }
+}
+
+pub(super) fn of_all(source: StorageError) -> LogError {
+    LogError::Storage { stream: "*".to_owned(), source }
 }
 
 pub(super) fn storage(stream: &StreamKey, source: StorageError) -> LogError {
@@ -203,6 +248,7 @@ pub fn write_chunk(first: u64, entries: &[Entry]) -> Result<Bytes, Damage> {
         let (kind, event) = match entry {
             Entry::Other => (OTHER, Vec::new()),
             Entry::Finished => (FINISHED, Vec::new()),
+            Entry::Cut => (CUT, Vec::new()),
             Entry::Bazel(event) => (BAZEL, event.encode_to_vec()),
         };
         raw.push(kind);
@@ -230,6 +276,7 @@ pub fn read_chunk(bytes: &[u8]) -> Result<(u64, Vec<Entry>), Damage> {
         entries.push(match *kind {
             OTHER => Entry::Other,
             FINISHED => Entry::Finished,
+            CUT => Entry::Cut,
             BAZEL => {
                 let event = bep::BuildEvent::decode(event).map_err(|_| Damage::Form("event"))?;
                 Entry::Bazel(Box::new(event))

@@ -10,13 +10,18 @@ mod age;
 mod attempt;
 mod build;
 mod builds;
+mod compact;
 mod facts;
+mod failed;
+mod head;
+mod kept;
 mod limits;
 mod log;
 mod order;
 mod publisher;
 pub mod redact;
 mod results;
+mod room;
 mod sets;
 mod uri;
 mod view;
@@ -29,10 +34,12 @@ pub use facts::{
     Aborted, Configuration, Facts, FailedAction, FileRef, LeftOut, Options, Origin, Target,
     TargetKey, TargetOutcome, TestTotals,
 };
+pub use failed::FailedRuns;
+pub use head::StreamLimits;
 pub use limits::Limits;
 pub use log::{Appended, EventLog, LogError, MAX_CHUNK, read_chunk, write_chunk};
 pub use order::{Order, OrderLimits, Refusal, Step};
-pub use publisher::{Committed, Publisher, PublisherError, Taken};
+pub use publisher::{Committed, Publisher, PublisherError, Taken, Terms};
 pub use results::{Results, TestRun};
 pub use uri::blob_of;
 pub use view::View;

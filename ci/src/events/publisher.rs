@@ -9,8 +9,9 @@ use thiserror::Error;
 use super::build::Build;
 use super::builds::Summary;
 use super::facts::FileRef;
+use super::head::{CHUNK_COST, EVENT_COST, Head, StreamLimits};
 use super::limits::Limits;
-use super::log::{Appended, EventLog, LogError};
+use super::log::{Appended, EventLog, LogError, stream_name};
 use super::order::{Order, OrderLimits, Refusal, Step};
 use super::wire::{Entry, Ordered, StreamKey};
 use crate::attempts::Attempt;
@@ -37,6 +38,12 @@ pub enum PublisherError {
     Refused(#[from] Refusal),
     #[error("a connection is for one stream")]
     OtherStream,
+    #[error("the stream was begun with another credential")]
+    Foreign,
+    #[error("the stream takes more than twice {0} bytes (tests.max_stream)")]
+    Large(u64),
+    #[error("the streams of this instance take more than twice {0} bytes (tests.max_streams)")]
+    Crowded(u64),
     #[error("more than {MAX_UNACKNOWLEDGED} events wait for their acknowledgement: commit first")]
     Full,
 }
@@ -61,6 +68,14 @@ pub struct Committed {
     pub is_finished: bool,
 }
 
+/// Who sends a stream, and what it may take.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    /// Whose credential it is; nothing where nobody is asked.
+    pub owner: Option<String>,
+    pub limits: StreamLimits,
+}
+
 /// A stream as one connection sends it. Others may send the same: each acknowledges what it received.
 pub struct Publisher {
     log: Arc<EventLog>,
@@ -73,25 +88,36 @@ pub struct Publisher {
     pending: usize,
     pending_bytes: usize,
     noted: Option<(Time, Summary)>,
+    limits: StreamLimits,
+    /// As it was written last; `cost` is ahead of that by what waits.
+    head: Head,
+    written_cost: u64,
 }
 
 impl Publisher {
-    /// Goes on where the stream stands, whoever received its beginning.
+    /// Goes on where the stream stands, whoever received its beginning. Errors: somebody else began it, or no
+    /// further one may begin.
     pub async fn open(
         log: Arc<EventLog>,
         history: Arc<History>,
         stream: StreamKey,
+        terms: Terms,
     ) -> Result<Self, PublisherError> {
+        let head = own_head(&log, &stream, &terms).await?;
         let mut build = Build::new(&stream.instance, &stream.invocation, Limits::default());
         let mut durable = 0;
         let mut is_finished = false;
         log.replay(&stream, 0, |number, entry| {
             build.apply(&entry);
+            // Attempts are in the history.
+            build.take_attempts();
             durable = number;
             is_finished = entry == Entry::Finished;
         })
         .await?;
-        build.take_attempts();
+        if durable == 0 && !log.has_room(&stream.instance, terms.limits) {
+            return Err(PublisherError::Crowded(terms.limits.instance));
+        }
         let order = Order::new(OrderLimits::default(), durable, is_finished);
         Ok(Self {
             log,
@@ -103,6 +129,9 @@ impl Publisher {
             pending: 0,
             pending_bytes: 0,
             noted: None,
+            limits: terms.limits,
+            written_cost: head.cost,
+            head,
         })
     }
 
@@ -119,6 +148,16 @@ impl Publisher {
         &self.build
     }
 
+    /// Nothing more of the build is kept in memory: there is no room for it.
+    pub fn keep_no_more(&mut self) {
+        self.build.keep_no_more();
+    }
+
+    /// Puts a stream that has ended into few chunks.
+    pub async fn compact(&self) -> Result<(), LogError> {
+        self.log.compact(&stream_name(&self.stream)).await
+    }
+
     pub fn receive(&mut self, event: Ordered) -> Result<Taken, PublisherError> {
         if event.stream != self.stream {
             return Err(PublisherError::OtherStream);
@@ -127,7 +166,17 @@ impl Publisher {
             return Err(PublisherError::Full);
         }
         let is_last = event.entry == Entry::Finished;
-        let step = self.order.receive(event.number, event.entry, event.bytes, is_last)?;
+        let bytes = (event.bytes as u64).saturating_add(EVENT_COST);
+        let is_over = self.head.cost.saturating_add(bytes) > self.limits.stream;
+        if self.head.cost > self.limits.stream.saturating_mul(2) {
+            return Err(PublisherError::Large(self.limits.stream));
+        }
+        let entry = if is_over { event.entry.cut() } else { event.entry };
+        let step = self.order.receive(event.number, entry, event.bytes, is_last)?;
+        if step != Step::Again {
+            let cost = if is_over { EVENT_COST } else { bytes };
+            self.head.cost = self.head.cost.saturating_add(cost);
+        }
         self.waiting.push_back(event.number);
         if step == Step::Taken {
             self.pending += 1;
@@ -184,17 +233,28 @@ impl Publisher {
         now: Time,
         mut first: u64,
         mut entries: Vec<Entry>,
-    ) -> Result<(), LogError> {
+    ) -> Result<(), PublisherError> {
         while !entries.is_empty() {
             let last = first + entries.len() as u64 - 1;
-            match self.log.append(&self.stream, now, first, &entries).await? {
-                Appended::Done => self.order.committed(last),
+            self.head.cost = self.head.cost.saturating_add(CHUNK_COST);
+            self.head.chunks += 1;
+            let events = (first, entries.as_slice());
+            match self.log.append_with(&self.stream, now, events, Some(&self.head)).await? {
+                Appended::Done => {
+                    self.order.committed(last);
+                    let more = self.head.cost.saturating_sub(self.written_cost);
+                    self.log.taken.add(&self.head.instance, more);
+                    self.written_cost = self.head.cost;
+                }
                 Appended::Behind { durable, is_finished } => {
+                    let terms = Terms { owner: self.head.owner.clone(), limits: self.limits };
+                    self.head = own_head(&self.log, &self.stream, &terms).await?;
+                    self.written_cost = self.head.cost;
                     let build = &mut self.build;
                     let apply = |_, entry: Entry| build.apply(&entry);
                     if durable > last {
                         self.log.replay(&self.stream, last, apply).await?;
-                        build.take_attempts();
+                        self.build.take_attempts();
                     }
                     self.order.advance(durable, is_finished);
                     let skip =
@@ -209,5 +269,18 @@ impl Publisher {
             return Ok(());
         }
         Ok(())
+    }
+}
+
+/// What is known of a stream, where it is the caller's or nobody's yet.
+async fn own_head(
+    log: &EventLog,
+    stream: &StreamKey,
+    terms: &Terms,
+) -> Result<Head, PublisherError> {
+    let head = log.head(stream).await?.unwrap_or_else(|| Head::new(stream, terms.owner.clone()));
+    match head.owner.is_none() || head.owner == terms.owner {
+        true => Ok(head),
+        false => Err(PublisherError::Foreign),
     }
 }

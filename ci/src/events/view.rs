@@ -1,6 +1,7 @@
 //! A build as its page shows it, put together from its stream, and brought up to date from where it was.
 
 use super::build::Build;
+use super::failed::FailedRuns;
 use super::limits::Limits;
 use super::log::{EventLog, LogError};
 use super::results::Results;
@@ -11,6 +12,7 @@ use super::wire::StreamKey;
 pub struct View {
     pub build: Build,
     pub results: Results,
+    pub failed: FailedRuns,
     /// The number of the last event that is in it.
     pub events: u64,
 }
@@ -20,6 +22,7 @@ impl View {
         Self {
             build: Build::new(&stream.instance, &stream.invocation, Limits::default()),
             results: Results::default(),
+            failed: FailedRuns::default(),
             events: 0,
         }
     }
@@ -33,11 +36,11 @@ impl EventLog {
         self.replay(stream, behind, |number, entry| {
             view.build.apply(&entry);
             view.results.apply(&entry);
+            // Attempts are in the history; who asks here wants to know which of them failed.
+            view.build.take_attempts().iter().for_each(|it| view.failed.take(&it.attempt));
             view.events = number;
         })
         .await?;
-        // Attempts are in the history; nobody asks for them here.
-        view.build.take_attempts();
         Ok(view)
     }
 }

@@ -31,6 +31,30 @@ pub enum Entry {
     Other,
     /// The last one of its stream.
     Finished,
+    /// One that is not kept, since its stream has more than it may.
+    Cut,
+}
+
+/// Bytes of an event that says how its build ended, which is kept when others are not.
+const MAX_ENDING: usize = 64 << 10;
+
+impl Entry {
+    /// What of it is kept where its stream has more than it may.
+    pub(super) fn cut(self) -> Self {
+        use bep::build_event::Payload;
+        let Self::Bazel(mut event) = self else { return self };
+        let says_end = matches!(event.payload, Some(Payload::Finished(_)));
+        if !says_end || event.encoded_len() > MAX_ENDING {
+            event.payload = None;
+        }
+        match event.last_message || event.payload.is_some() {
+            true => {
+                event.children.clear();
+                Self::Bazel(event)
+            }
+            false => Self::Cut,
+        }
+    }
 }
 
 /// An event with its place.

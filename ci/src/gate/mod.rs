@@ -21,10 +21,12 @@ pub use kpi::{
 /// What a run of tests came to.
 #[derive(Clone, Debug)]
 pub struct Run<'a> {
+    /// Whose quarantine counts.
+    pub instance: &'a str,
     /// Why it did not complete, if it did not: it was cancelled, a target did not build, results are missing.
     pub incomplete: Option<&'a str>,
     pub failures: Vec<Failure>,
-    /// How many tests there are in all, for the quarantine's cap.
+    /// How many tests the instance has, for the quarantine's cap.
     pub tests: usize,
 }
 
@@ -159,7 +161,7 @@ pub struct Outcome {
 
 /// Red where anything is; undecided where anything is not known; green otherwise.
 pub fn gate(run: &Run<'_>, quarantine: &Quarantine, now: Time) -> Outcome {
-    let over_cap = quarantine.over_cap(run.tests, now);
+    let over_cap = quarantine.over_cap(run.instance, run.tests, now);
     let item = |failure: &Failure| {
         let entry = quarantine.find(&failure.subject, now);
         Item {

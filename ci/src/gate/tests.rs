@@ -36,7 +36,7 @@ fn quarantine(names: &[&str]) -> Quarantine {
 }
 
 fn answer(failures: &[Failure], quarantine: &Quarantine) -> (Answer, Vec<Finding>) {
-    let run = Run { incomplete: None, failures: failures.to_vec(), tests: 1_000 };
+    let run = Run { instance: "", incomplete: None, failures: failures.to_vec(), tests: 1_000 };
     let outcome = gate(&run, quarantine, Time(0));
     (outcome.answer, outcome.items.iter().map(|it| it.finding).collect())
 }
@@ -62,14 +62,15 @@ fn what_is_edited_new_or_incomplete_is_never_masked() {
     assert_eq!(answer(&[edited], &a), (Answer::Red, vec![Finding::Edited]));
     let new = Failure { known: false, ..failure("a", 0, 3) };
     assert_eq!(answer(&[new], &a), (Answer::Undecided, vec![Finding::NewSignature]));
-    let run = Run { incomplete: Some("cancelled"), failures: vec![], tests: 10 };
+    let run = Run { instance: "", incomplete: Some("cancelled"), failures: vec![], tests: 10 };
     assert_eq!(gate(&run, &a, Time(0)).answer, Answer::Red);
 }
 
 #[test]
 fn it_fails_closed_beyond_the_cap() {
     let six = quarantine(&["a", "b", "c", "d", "e", "f"]);
-    let run = Run { incomplete: None, failures: vec![failure("a", 0, 1)], tests: 200 };
+    let run =
+        Run { instance: "", incomplete: None, failures: vec![failure("a", 0, 1)], tests: 200 };
     let outcome = gate(&run, &six, Time(0));
     assert_eq!((outcome.answer, outcome.items[0].finding), (Answer::Red, Finding::OverCap));
     assert_eq!(gate(&Run { tests: 300, ..run }, &six, Time(0)).answer, Answer::Green);
@@ -81,7 +82,7 @@ fn the_worst_decides_and_each_is_named() {
     let all = [failure("a", 0, 1), failure("b", 1, 0), failure("c", 6, 0)];
     assert_eq!(answer(&all, &a).0, Answer::Red);
     assert_eq!(answer(&all[..2], &a).0, Answer::Undecided);
-    let run = Run { incomplete: None, failures: all.to_vec(), tests: 1_000 };
+    let run = Run { instance: "", incomplete: None, failures: all.to_vec(), tests: 1_000 };
     let text: Vec<_> = gate(&run, &a, Time(0)).items.iter().map(ToString::to_string).collect();
     assert_eq!(text[0], "//t:a: in quarantine (known), passed 1 times with equal inputs since");
     assert_eq!(text[2], "//t:c: broken: failed 6 times in a row with equal inputs");

@@ -149,7 +149,7 @@ impl Quarantine {
         self.policy.allowed(tests)
     }
 
-    /// Looks at a test after its history has changed. `tests` is how many tests there are in all.
+    /// Looks at a test after its history has changed. `tests` is how many tests its instance has.
     pub fn assess(
         &mut self,
         subject: &Subject,
@@ -186,7 +186,7 @@ impl Quarantine {
         let since = status.and_then(|it| it.left).map_or(Time(0), |it| it.wall);
         let evidence = self.policy.enters(history, since, wall)?;
         let reason = evidence.to_string();
-        if self.len(wall) >= self.policy.allowed(tests) {
+        if self.len(&subject.test.instance, wall) >= self.policy.allowed(tests) {
             return self.refuse(subject, owner, evidence, wall);
         }
         let entry = Entry {
@@ -361,13 +361,14 @@ impl Quarantine {
         })
     }
 
-    pub fn len(&self, wall: Time) -> usize {
-        self.entries(wall).count()
+    /// How many tests of an instance are in quarantine.
+    pub fn len(&self, instance: &str, wall: Time) -> usize {
+        self.entries(wall).filter(|(subject, _)| subject.test.instance == instance).count()
     }
 
-    /// Whether more tests are in quarantine than may be: the gate then masks none.
-    pub fn over_cap(&self, tests: usize, wall: Time) -> bool {
-        self.len(wall) > self.policy.allowed(tests)
+    /// Whether more tests of an instance are in quarantine than may be of so many: its gates then mask none.
+    pub fn over_cap(&self, instance: &str, tests: usize, wall: Time) -> bool {
+        self.len(instance, wall) > self.policy.allowed(tests)
     }
 }
 

@@ -115,7 +115,7 @@ fn what_expired_while_nobody_looked_masks_nothing_and_is_told_once() {
     let mut it: Quarantine = serde_json::from_str(&stored).unwrap();
     assert!(it.find(&subject("a"), Time(13 * DAY)).is_some());
     assert!(it.find(&subject("a"), Time(20 * DAY)).is_none());
-    assert_eq!(it.len(Time(20 * DAY)), 0);
+    assert_eq!(it.len("", Time(20 * DAY)), 0);
     let changes = it.tick(Time(20 * DAY));
     assert_eq!(changes.iter().map(|it| it.kind).collect::<Vec<_>>(), [Kind::Expired]);
     assert!(it.tick(Time(20 * DAY)).is_empty());
@@ -149,10 +149,16 @@ fn no_more_than_the_cap_enter_by_themselves() {
     }
     assert_eq!(enter("f", 0), Some(Kind::Refused));
     assert_eq!(enter("f", HOUR), None, "told once");
-    assert!(!it.over_cap(250, Time(0)));
+    assert!(!it.over_cap("", 250, Time(0)));
     it.enter(&subject("g"), request("now"), Time(HOUR)).unwrap();
-    assert!(it.over_cap(250, Time(HOUR)), "a person went beyond it");
-    assert!(!it.over_cap(1_000, Time(HOUR)));
+    assert!(it.over_cap("", 250, Time(HOUR)), "a person went beyond it");
+    assert!(!it.over_cap("", 1_000, Time(HOUR)));
+    // Another instance has room of its own.
+    let mut other = subject("a");
+    other.test.instance = "other".to_owned();
+    assert!(!it.over_cap("other", 0, Time(HOUR)));
+    let entered = it.assess(&other, &history, None, 0, Time(HOUR));
+    assert_eq!(kind(entered), Some(Kind::Entered));
 }
 
 #[test]

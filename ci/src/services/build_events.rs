@@ -10,14 +10,15 @@ use kiln_protos::bes::{
     PublishBuildToolEventStreamRequest, PublishBuildToolEventStreamResponse,
     PublishLifecycleEventRequest, StreamId,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Extensions, Request, Response, Status, Streaming};
 
 use crate::attempts::Attempt;
 use crate::events::{
-    EventLog, FileRef, Publisher, PublisherError, Refusal, StreamKey, Taken, decode,
+    EventLog, FileRef, Publisher, PublisherError, Refusal, StreamKey, StreamLimits, Taken, Terms,
+    decode,
 };
 use crate::history::History;
 use crate::model::Time;
@@ -31,13 +32,18 @@ type Answer = Result<PublishBuildToolEventStreamResponse, Status>;
 pub const MAX_MESSAGE: usize = 16 << 20;
 /// What an event may take once it is decoded, for each byte of it.
 const DECODED: u64 = 8;
-/// What is put together of a build is charged as its events, up to so many bytes: the rest of them is
-/// mostly not kept in memory.
-const MAX_KEPT: u64 = 32 << 20;
+/// What is put together of a build takes so much for each byte of the events that it is from.
+const KEPT: u64 = 2;
+/// Streams that are put into few chunks at the same time; the others wait for the next look at all of them.
+const MAX_COMPACTING: usize = 2;
+static COMPACTING: Semaphore = Semaphore::const_new(MAX_COMPACTING);
 
 /// Who may publish for an instance: refuses, or says what the instance is called.
 pub trait Admit: Send + Sync + 'static {
     fn admit(&self, caller: &Extensions, project: &str) -> Result<String, Status>;
+
+    /// What the caller's credential is called; nothing where nobody is asked for one.
+    fn name(&self, caller: &Extensions) -> Option<String>;
 
     /// What a stream of this caller holds in memory is charged to.
     fn charge(&self, caller: &Extensions) -> Box<dyn Charge>;
@@ -67,6 +73,8 @@ pub struct BuildEvents {
     pub reports: Arc<dyn Reports>,
     /// Whether anything is taken in.
     pub records: bool,
+    /// What streams may take.
+    pub limits: StreamLimits,
     /// When it is cancelled, streams end once what they received is durable.
     pub stop: CancellationToken,
 }
@@ -96,7 +104,6 @@ impl PublishBuildEvent for BuildEvents {
         let connection = Connection {
             service: self.clone(),
             charge: self.admit.charge(&extensions),
-            bytes: 0,
             caller: extensions,
             answers: answers.clone(),
             stream: None,
@@ -120,8 +127,6 @@ struct Open {
 struct Connection {
     service: BuildEvents,
     charge: Box<dyn Charge>,
-    /// Of all events so far.
-    bytes: u64,
     caller: Extensions,
     answers: mpsc::Sender<Answer>,
     stream: Option<Open>,
@@ -170,15 +175,20 @@ impl Connection {
         let open = match &mut self.stream {
             Some(open) => open,
             None => {
-                let publisher = self.service.open(event.stream.clone()).await?;
+                let owner = self.service.admit.name(&self.caller);
+                let publisher = self.service.open(event.stream.clone(), owner).await?;
+                self.charge.hold(publisher.build().kept_bytes().saturating_mul(KEPT))?;
                 self.stream.insert(Open { publisher, id })
             }
         };
-        let bytes = event.bytes as u64;
         let taken = open.publisher.receive(event).map_err(status)?;
-        self.bytes = self.bytes.saturating_add(bytes);
-        let held = open.publisher.pending_bytes().saturating_mul(DECODED);
-        self.charge.hold(held.saturating_add(self.bytes.min(MAX_KEPT)))?;
+        let waits = open.publisher.pending_bytes().saturating_mul(DECODED);
+        let kept = open.publisher.build().kept_bytes().saturating_mul(KEPT);
+        if self.charge.hold(waits.saturating_add(kept)).is_err() {
+            // The build goes on all the same; its page says that it is not whole.
+            open.publisher.keep_no_more();
+            self.charge.hold(waits)?;
+        }
         Ok(taken)
     }
 
@@ -186,6 +196,7 @@ impl Connection {
         let Some(open) = &mut self.stream else { return Ok(()) };
         let now = self.service.clock.now();
         let committed = open.publisher.commit(now).await.map_err(status)?;
+        let has_ended = committed.is_finished && !committed.acknowledge.is_empty();
         for (attempt, report) in committed.reports {
             self.service.reports.offer(attempt, report);
         }
@@ -196,6 +207,12 @@ impl Connection {
                 .send(Ok(answer))
                 .await
                 .map_err(|_| Status::cancelled("the client left"))?;
+        }
+        if has_ended
+            && let Ok(_turn) = COMPACTING.try_acquire()
+            && let Err(error) = open.publisher.compact().await
+        {
+            tracing::warn!(error = chain(&error), "a stream stays in many chunks for now");
         }
         Ok(())
     }
@@ -213,8 +230,10 @@ impl BuildEvents {
         }
     }
 
-    async fn open(&self, stream: StreamKey) -> Result<Publisher, Status> {
-        Publisher::open(self.log.clone(), self.history.clone(), stream).await.map_err(status)
+    async fn open(&self, stream: StreamKey, owner: Option<String>) -> Result<Publisher, Status> {
+        let terms = Terms { owner, limits: self.limits };
+        let opened = Publisher::open(self.log.clone(), self.history.clone(), stream, terms).await;
+        opened.map_err(status)
     }
 }
 
@@ -235,7 +254,10 @@ fn status(error: PublisherError) -> Status {
         PublisherError::Refused(_) | PublisherError::OtherStream => {
             Status::invalid_argument(message)
         }
-        PublisherError::Full => Status::resource_exhausted(message),
+        PublisherError::Foreign => Status::permission_denied(message),
+        PublisherError::Full | PublisherError::Large(_) | PublisherError::Crowded(_) => {
+            Status::resource_exhausted(message)
+        }
         PublisherError::Log(_) | PublisherError::History(_) => Status::unavailable(message),
     }
 }

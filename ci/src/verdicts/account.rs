@@ -1,12 +1,11 @@
 //! What a client says of its invocation, for the gate: whether it completed, and which tests failed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::attempts::Attempt;
-use crate::events::{Facts, TargetOutcome};
-use crate::model::{Outcome, TestKey};
+use crate::events::{Facts, FailedRuns, TargetOutcome};
+use crate::model::TestKey;
 
 /// What Bazel calls the exit codes of a build in which everything was built: all tests passed, or some did not.
 const PASSED: i32 = 0;
@@ -37,38 +36,32 @@ pub struct FailedRun {
 }
 
 impl Account {
-    /// `attempts`: all that the invocation told of.
-    pub fn of(facts: &Facts, attempts: &[Attempt]) -> Self {
-        let mut failed = failed_runs(attempts);
+    /// `runs`: what failed of all that the invocation told of.
+    pub fn of(facts: &Facts, runs: &FailedRuns) -> Self {
+        let run = |(test, (run, shard)): (&TestKey, (u32, u32))| FailedRun {
+            label: test.label.clone(),
+            run,
+            shard,
+        };
+        let mut failed: BTreeSet<FailedRun> = runs.iter().map(run).collect();
+        let known: BTreeSet<&str> = runs.iter().map(|(test, _)| test.label.as_str()).collect();
         for (key, target) in &facts.targets {
             let fails = target.test.as_ref().is_some_and(|test| is_failure(&test.status));
-            if fails && !failed.iter().any(|it| it.label == key.label) {
+            if fails && !known.contains(key.label.as_str()) {
                 failed.insert(FailedRun { label: key.label.clone(), run: 0, shard: 0 });
             }
         }
-        let many = failed.len() > MAX_FAILED;
+        let many = failed.len() > MAX_FAILED || runs.left_out > 0;
         let too_many = || many.then(|| "too many tests failed".to_owned());
         let incomplete = incomplete(facts).or_else(too_many);
         Self { incomplete, failed: failed.into_iter().take(MAX_FAILED).collect() }
     }
-}
 
-/// Runs and shards whose last attempt is no pass.
-fn failed_runs(attempts: &[Attempt]) -> BTreeSet<FailedRun> {
-    let mut last: BTreeMap<(&TestKey, u32, u32), &Attempt> = BTreeMap::new();
-    for it in attempts {
-        let place = last.entry((&it.test, it.slot.run, it.slot.shard)).or_insert(it);
-        if it.slot.attempt >= place.slot.attempt {
-            *place = it;
-        }
+    /// Bytes that it takes in memory, about.
+    pub fn bytes(&self) -> usize {
+        let labels: usize = self.failed.iter().map(|it| it.label.len()).sum();
+        labels + self.failed.len() * size_of::<FailedRun>()
     }
-    let failed = last.into_values().filter(|it| it.outcome != Outcome::Passed);
-    let run = |it: &Attempt| FailedRun {
-        label: it.test.label.clone(),
-        run: it.slot.run,
-        shard: it.slot.shard,
-    };
-    failed.map(run).collect()
 }
 
 fn is_failure(status: &str) -> bool {
@@ -81,6 +74,9 @@ fn incomplete(facts: &Facts) -> Option<String> {
         None => return Some("its build events have no exit code".to_owned()),
         Some((PASSED | TESTS_FAILED, _)) => {}
         Some((code, name)) => return Some(format!("it ended with {name} ({code})")),
+    }
+    if facts.left_out.events > 0 {
+        return Some("it has more build events than are kept (tests.max_stream)".to_owned());
     }
     let left_out = facts.left_out.targets + facts.left_out.attempts;
     if left_out > 0 {
@@ -106,6 +102,7 @@ mod tests {
     use super::super::samples;
     use super::*;
     use crate::events::{Target, TargetKey, TestTotals};
+    use crate::model::Outcome;
 
     fn facts(code: i32, tests: &[(&str, &str)]) -> Facts {
         let target = |(label, status): &(&str, &str)| {
@@ -141,7 +138,7 @@ mod tests {
         ];
         let it =
             facts(3, &[("//a", "passed"), ("//b", "failed"), ("//c", "flaky"), ("//d", "failed")]);
-        let account = Account::of(&it, &attempts);
+        let account = Account::of(&it, &attempts.iter().collect());
         assert_eq!(account.incomplete, None);
         let failed = |label: &str, run, shard| FailedRun { label: label.to_owned(), run, shard };
         assert_eq!(account.failed, [failed("//b", 1, 2), failed("//d", 0, 0)]);
@@ -149,7 +146,9 @@ mod tests {
 
     #[test]
     fn what_did_not_complete_says_why() {
-        let why = |facts: &Facts| Account::of(facts, &[]).incomplete.unwrap_or_default();
+        let why = |facts: &Facts| {
+            Account::of(facts, &FailedRuns::default()).incomplete.unwrap_or_default()
+        };
         assert_eq!(why(&facts(0, &[("//a", "passed")])), "");
         assert_eq!(why(&facts(1, &[])), "it ended with NAME (1)");
         assert_eq!(why(&facts(3, &[("//a", "no_status")])), "//a was not run");

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::account::{Account, FailedRun};
 use super::book::Book;
 use super::builds::{BuildRecord, Failed, plain};
+use super::census::Census;
 use super::error::VerdictError;
 use super::inbox;
 use super::keys;
@@ -23,8 +24,19 @@ pub struct Question {
     pub invocation: String,
     /// Labels of tests whose own sources the change edits.
     pub edited: Vec<String>,
-    /// What the client says of the invocation; nothing where nobody has said it.
-    pub account: Option<Account>,
+    pub told: Told,
+}
+
+/// What is known of how an invocation ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Told {
+    /// Nobody has said anything of it.
+    #[default]
+    Nothing,
+    /// Its build events go on, or are still on their way.
+    GoesOn,
+    /// What its client, or its build events, say.
+    Ended(Account),
 }
 
 /// A gate's answer so far.
@@ -33,6 +45,8 @@ pub struct Answered {
     pub outcome: Outcome,
     /// It may change without anybody doing anything: shadow runs go on, or attempts are on their way.
     pub pending: bool,
+    /// Something was told of the invocation, or an attempt of it failed here.
+    pub known: bool,
 }
 
 /// Clones share what they answer from.
@@ -49,10 +63,15 @@ impl Answers {
         Self { records, book, runs_again }
     }
 
-    /// How many tests are known.
-    pub async fn tests(&self) -> Result<u64, VerdictError> {
+    /// How many tests are known, in each instance.
+    pub async fn census(&self) -> Result<Census, VerdictError> {
         let state: Option<State> = read(&*self.records, keys::STATE).await?;
-        Ok(state.map_or(0, |it| it.tests))
+        Ok(state.and_then(|it| it.census).unwrap_or_default())
+    }
+
+    /// How many tests are known in all.
+    pub async fn tests(&self) -> Result<u64, VerdictError> {
+        Ok(self.census().await?.all())
     }
 
     pub async fn gate(&self, question: &Question, now: Time) -> Result<Answered, VerdictError> {
@@ -60,24 +79,28 @@ impl Answers {
         let on_their_way = self.on_their_way(instance, invocation).await?;
         let key = keys::build(instance, invocation);
         let kept: Option<BuildRecord> = read(&*self.records, &key).await?;
+        let known = kept.is_some() || on_their_way || question.told != Told::Nothing;
         let build = kept.unwrap_or_else(|| BuildRecord::new(instance, invocation));
         let mut failures = Vec::new();
         for failed in &build.failures {
             failures.push(self.failure(failed, &question.edited).await?);
         }
-        let account = question.account.clone().unwrap_or_default();
+        let account = match &question.told {
+            Told::Ended(account) => account.clone(),
+            Told::Nothing | Told::GoesOn => Account::default(),
+        };
         let told = unexplained(question, &account, &build, on_their_way);
         // Their attempts come a moment later, if at all.
         let missing = !told.is_empty();
         failures.extend(told);
         let incomplete = incomplete(question, &build);
-        let tests = usize::try_from(self.tests().await?).unwrap_or(usize::MAX);
-        let run = Run { incomplete: incomplete.as_deref(), failures, tests };
+        let tests = self.census().await?.of(instance);
+        let run = Run { instance, incomplete: incomplete.as_deref(), failures, tests };
         let quarantine = self.book.open().await?.quarantine;
         let outcome = gate::gate(&run, &quarantine, now);
         let open = outcome.items.iter().any(|it| it.finding == gate::Finding::Open);
-        let unheard = question.account.is_none();
-        Ok(Answered { outcome, pending: open || on_their_way || missing || unheard })
+        let ended = matches!(question.told, Told::Ended(_));
+        Ok(Answered { outcome, pending: open || on_their_way || missing || !ended, known })
     }
 
     /// Whether attempts of the invocation are committed that nobody has looked at yet.
@@ -147,8 +170,12 @@ fn unexplained(
 }
 
 fn incomplete(question: &Question, build: &BuildRecord) -> Option<String> {
-    let Some(account) = &question.account else {
-        return Some("nobody has told how it ended: it has no build events here".to_owned());
+    let account = match &question.told {
+        Told::Ended(account) => account,
+        Told::GoesOn => return Some("its build events have not ended".to_owned()),
+        Told::Nothing => {
+            return Some("nobody has told how it ended: it has no build events here".to_owned());
+        }
     };
     let many = || format!("{} more failures are not listed", build.left_out);
     account.incomplete.clone().or_else(|| (build.left_out > 0).then(many))

@@ -57,13 +57,15 @@ impl Rig {
 
     async fn ask(&self, failed: Option<&[&str]>, edited: &[&str]) -> Answered {
         let run = |label: &&str| FailedRun { label: (*label).to_owned(), run: 1, shard: 1 };
-        let account = failed
-            .map(|failed| Account { incomplete: None, failed: failed.iter().map(run).collect() });
+        let ended = |failed: &[&str]| {
+            let failed = failed.iter().map(run).collect();
+            Told::Ended(Account { incomplete: None, failed })
+        };
         let question = Question {
             instance: String::new(),
             invocation: "build".to_owned(),
             edited: edited.iter().map(|it| (*it).to_owned()).collect(),
-            account,
+            told: failed.map_or(Told::Nothing, ended),
         };
         let answers = Answers::new(Arc::new(self.memory.clone()), self.book.clone(), true);
         answers.gate(&question, Time(10)).await.unwrap()
@@ -81,9 +83,15 @@ const FAILED: Tries = Tries { straight: 1, passes: 0 };
 async fn nothing_is_green_that_nobody_told_of() {
     let rig = Rig::new();
     let it = rig.ask(None, &[]).await;
-    assert_eq!((it.outcome.answer, it.pending), (Answer::Red, true));
+    assert_eq!((it.outcome.answer, it.pending, it.known), (Answer::Red, true, false));
     let it = rig.ask(Some(&[]), &[]).await;
-    assert_eq!((it.outcome.answer, it.pending), (Answer::Green, false));
+    assert_eq!((it.outcome.answer, it.pending, it.known), (Answer::Green, false, true));
+    // Its build events are on their way.
+    let question =
+        Question { invocation: "build".into(), told: Told::GoesOn, ..Question::default() };
+    let answers = Answers::new(Arc::new(rig.memory.clone()), rig.book.clone(), true);
+    let it = answers.gate(&question, Time(10)).await.unwrap();
+    assert_eq!((it.outcome.answer, it.pending, it.known), (Answer::Red, true, true));
     // It failed, and no attempt has come here.
     let it = rig.ask(Some(&["//a:t"]), &[]).await;
     assert_eq!((it.outcome.answer, it.pending), (Answer::Undecided, true));
@@ -113,7 +121,7 @@ async fn one_shard_of_which_nothing_is_known_is_not_masked_by_another() {
     let run = |(label, shard): (&str, u32)| FailedRun { label: label.into(), run: 1, shard };
     let account = Account { incomplete: None, failed: both.map(run).to_vec() };
     let question =
-        Question { invocation: "build".into(), account: Some(account), ..Question::default() };
+        Question { invocation: "build".into(), told: Told::Ended(account), ..Question::default() };
     let answers = Answers::new(Arc::new(rig.memory.clone()), rig.book.clone(), true);
     let it = answers.gate(&question, Time(10)).await.unwrap();
     assert_eq!((it.outcome.answer, it.pending), (Answer::Undecided, true));
@@ -136,12 +144,39 @@ async fn attempts_on_their_way_are_waited_for() {
 }
 
 #[tokio::test]
+async fn no_instance_takes_the_room_of_others_in_quarantine() {
+    let rig = Rig::new();
+    let request = Request { who: "a".into(), reason: "r".repeat(900), owner: None, stay: None };
+    let subject = |instance: &str, label: String| {
+        let test = crate::model::TestKey {
+            instance: instance.to_owned(),
+            label,
+            configuration: String::new(),
+        };
+        Subject { test, case: None }
+    };
+    let enter =
+        async |instance, label| rig.book.enter(&subject(instance, label), &request, Time(1)).await;
+    let long = enter("a", "l".repeat(2_000)).await;
+    assert!(matches!(long, Err(VerdictError::Invalid(_))), "{long:?}");
+    let mut count = 0;
+    while enter("a", format!("//a:{count}-{}", "n".repeat(1_000))).await.is_ok() {
+        count += 1;
+        assert!(count < 1_000, "they take more and more");
+    }
+    assert!(count > 100, "{count}");
+    enter("b", "//b:t".to_owned()).await.unwrap();
+    // What is there may be given more time.
+    enter("a", format!("//a:0-{}", "n".repeat(1_000))).await.unwrap();
+}
+
+#[tokio::test]
 async fn what_did_not_complete_is_red_whatever_passed_since() {
     let rig = Rig::new();
     rig.fail("//a:t", PASSED, true).await;
     let account = Account { incomplete: Some("it was cancelled".into()), failed: Vec::new() };
     let question =
-        Question { invocation: "build".into(), account: Some(account), ..Question::default() };
+        Question { invocation: "build".into(), told: Told::Ended(account), ..Question::default() };
     let answers = Answers::new(Arc::new(rig.memory.clone()), rig.book.clone(), true);
     let it = answers.gate(&question, Time(10)).await.unwrap();
     assert_eq!(it.outcome.answer, Answer::Red);

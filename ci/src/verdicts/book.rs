@@ -11,8 +11,13 @@ use crate::storage::{Expect, Records, StorageError, Write};
 
 /// How often a change is tried while others change something, too.
 const TRIES: u32 = 16;
-/// Tests that people may put into quarantine; far beyond any cap, so that the gate masks nothing by then.
-const MAX_ENTRIES: usize = 5_000;
+/// Tests of one instance that people may put into quarantine; beyond nearly any cap, so that the gate masks nothing
+/// by then.
+const MAX_ENTRIES: usize = 1_000;
+/// Bytes of all names, reasons and owners of an instance's entries: all instances share one record.
+const MAX_BYTES: usize = 256 << 10;
+/// Bytes of each name.
+const MAX_NAME: usize = 1_024;
 /// Bytes of a reason, and of an owner.
 const MAX_TEXT: usize = 1_000;
 
@@ -72,6 +77,11 @@ impl Book {
         Ok(self.ledger.write(notes, writes).await?)
     }
 
+    /// Whether a test's names are as short as those that are in quarantine have to be.
+    pub fn fits(&self, subject: &Subject) -> bool {
+        check_names(subject).is_ok()
+    }
+
     /// Puts a test into quarantine, or gives it more time there.
     pub async fn enter(
         &self,
@@ -80,12 +90,9 @@ impl Book {
         now: Time,
     ) -> Result<Change, VerdictError> {
         check(request)?;
+        check_names(subject)?;
         self.change(|quarantine| {
-            let is_new = quarantine.find(subject, now).is_none();
-            if is_new && quarantine.len(now) >= MAX_ENTRIES {
-                let message = format!("{MAX_ENTRIES} tests are in quarantine: take some out first");
-                return Err(VerdictError::Invalid(message));
-            }
+            has_room(quarantine, subject, request, now)?;
             Ok(quarantine.enter(subject, request.clone(), now)?)
         })
         .await
@@ -116,6 +123,49 @@ impl Book {
             }
         }
         Err(VerdictError::Restless)
+    }
+}
+
+/// No instance fills the record that all share.
+fn has_room(
+    quarantine: &Quarantine,
+    subject: &Subject,
+    request: &Request,
+    now: Time,
+) -> Result<(), VerdictError> {
+    let instance = &subject.test.instance;
+    let own =
+        quarantine.entries(now).filter(|(it, _)| it.test.instance == *instance && *it != subject);
+    let (mut count, mut bytes) = (0, names(subject).map(str::len).sum::<usize>() + size(request));
+    for (it, entry) in own {
+        count += 1;
+        bytes += names(it).map(str::len).sum::<usize>() + entry.reason.len();
+        bytes += entry.owner.as_deref().map_or(0, str::len);
+    }
+    if count >= MAX_ENTRIES || bytes > MAX_BYTES {
+        let message = format!("{count} tests are in quarantine: take some out first");
+        return Err(VerdictError::Invalid(message));
+    }
+    Ok(())
+}
+
+fn size(request: &Request) -> usize {
+    request.reason.len() + request.owner.as_deref().map_or(0, str::len)
+}
+
+fn names(subject: &Subject) -> impl Iterator<Item = &str> {
+    let test = &subject.test;
+    let case = subject.case.iter().flat_map(|it| [it.class.as_str(), &it.name]);
+    [test.instance.as_str(), &test.label, &test.configuration].into_iter().chain(case)
+}
+
+fn check_names(subject: &Subject) -> Result<(), VerdictError> {
+    match names(subject).find(|it| it.len() > MAX_NAME) {
+        None => Ok(()),
+        Some(long) => {
+            let message = format!("a name has {} bytes; at most {MAX_NAME} fit", long.len());
+            Err(VerdictError::Invalid(message))
+        }
     }
 }
 

@@ -170,6 +170,7 @@ impl TestEvidence {
             };
             Fresh {
                 rate: history.failing(prior, now, DAYS),
+                flaky: history.flips().next().is_some(),
                 good: history.last_good(it.identity).filter(|it| self.repeatable(*it).is_some()),
                 subject: Subject { test: self.test.clone(), case },
                 identity: it.identity,

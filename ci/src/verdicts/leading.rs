@@ -60,7 +60,10 @@ impl Leading {
         store: Store,
     ) -> Result<Self, VerdictError> {
         let now = parts.clock.now();
-        let state: State = store.document(keys::STATE).await?.unwrap_or_default();
+        let mut state: State = store.document(keys::STATE).await?.unwrap_or_default();
+        if state.census.is_none() {
+            state.census = Some(store.count().await?);
+        }
         let age = u64::try_from(OPEN_FOR.as_millis()).unwrap_or(u64::MAX);
         let since = Time(now.0.saturating_sub(age));
         let cases = store.cases(since, options.limits.open).await?;
@@ -143,10 +146,10 @@ impl Leading {
         self.pending.values().flat_map(|it| &it.heard).for_each(|it| self.mind.awaits(it));
         let mut page = self.book.open().await?;
         let mut changes = Vec::new();
-        let count = usize::try_from(self.mind.tests).unwrap_or(usize::MAX);
         for evidence in tests.values().filter(|it| touched.contains(&it.test)) {
             let owner = self.parts.owners.owner(&evidence.test.label);
-            for (subject, history) in evidence.subjects() {
+            let count = self.mind.census.of(&evidence.test.instance);
+            for (subject, history) in evidence.subjects().filter(|(it, _)| self.book.fits(it)) {
                 let owner = owner.as_deref();
                 changes.extend(page.quarantine.assess(&subject, history, owner, count, now));
             }
@@ -193,7 +196,9 @@ impl Leading {
         for it in heard {
             if !tests.contains_key(&it.test) {
                 let (evidence, is_known) = self.store.test(&it.test).await?;
-                self.mind.tests = self.mind.tests.saturating_add(u64::from(!is_known));
+                if !is_known {
+                    self.mind.census.add(&it.test.instance);
+                }
                 tests.insert(it.test.clone(), evidence);
             }
         }
@@ -259,7 +264,7 @@ impl Leading {
             }
         }
         let (writes, gone) = self.sweep.next(&self.store, now).await?;
-        self.mind.tests = self.mind.tests.saturating_sub(gone);
+        gone.iter().for_each(|instance| self.mind.census.remove(instance));
         if !writes.is_empty() {
             self.write(writes).await?;
         }

@@ -54,7 +54,7 @@ struct Passing {
 #[async_trait]
 impl Reruns for Passing {
     async fn room(&self) -> Result<Room, RerunError> {
-        Ok(Room { idle: self.idle, waiting: 0 })
+        Ok(Room { idle: self.idle, all_idle: false, waiting: 0 })
     }
 
     async fn run(&self, wanted: &Wanted) -> Result<Attempt, RerunError> {

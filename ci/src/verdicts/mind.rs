@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::builds::BuildRecord;
+use super::census::Census;
 use super::evidence::{DAYS, Observed, TestEvidence};
 use super::heard::Heard;
 use crate::flakes::clusters::{Clusters, Failure, Window};
@@ -41,8 +42,9 @@ pub struct CaseRecord {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct State {
     pub clusters: Clusters,
-    /// How many tests there are.
-    pub tests: u64,
+    /// How many tests there are; nothing in what was written before they were counted by instance.
+    #[serde(default)]
+    pub census: Option<Census>,
     pub holds: Vec<Hold>,
     /// The day for which `spent` is, and worker time that shadow runs took in it.
     pub day: u64,
@@ -55,7 +57,7 @@ pub type Builds = BTreeMap<(String, String), BuildRecord>;
 
 pub struct Mind {
     clusters: Clusters,
-    pub tests: u64,
+    pub census: Census,
     shadows: Shadows,
     prior: Prior,
     /// Which subjects are open for which inputs.
@@ -79,7 +81,7 @@ impl Mind {
         }
         Self {
             clusters: state.clusters,
-            tests: state.tests,
+            census: state.census.unwrap_or_default(),
             shadows,
             prior,
             open,
@@ -92,7 +94,7 @@ impl Mind {
         let (day, spent) = self.shadows.spending();
         State {
             clusters: self.clusters.clone(),
-            tests: self.tests,
+            census: Some(self.census.clone()),
             holds: self.shadows.holds(),
             day,
             spent,
@@ -216,6 +218,11 @@ impl Mind {
         let members: Vec<_> = together.members.into_iter().collect();
         self.changed.extend(members.iter().cloned());
         self.shadows.together(now.0, &members, together.controls);
+    }
+
+    /// Idle slots that are left alone.
+    pub fn reserve(&self) -> usize {
+        self.shadows.limits().reserve
     }
 
     /// Shadow runs that idle slots can take.

@@ -7,7 +7,7 @@
 //! | module | what it does |
 //! | --- | --- |
 //! | `heard`, `inbox` | what counts of an attempt, and how it comes here |
-//! | `evidence`, `builds` | what is known of a test, and of an invocation |
+//! | `evidence`, `builds`, `census` | what is known of a test, of an invocation, and of all tests of an instance |
 //! | `leader`, `store`, `service` | who decides, and that nobody else writes meanwhile |
 //! | `mind` | what the leader has in mind, without I/O |
 //! | `leading`, `shadow`, `sweep` | what the leader does |
@@ -20,6 +20,7 @@ mod account;
 mod answers;
 mod book;
 mod builds;
+mod census;
 mod error;
 mod evidence;
 mod heard;
@@ -42,9 +43,10 @@ mod sweep;
 mod telling;
 
 pub use account::{Account, FailedRun};
-pub use answers::{Answered, Answers, Question};
+pub use answers::{Answered, Answers, Question, Told};
 pub use book::{Book, Page};
 pub use builds::{BuildRecord, Failed};
+pub use census::Census;
 pub use error::VerdictError;
 pub use evidence::{Observed, Repeatable, TestEvidence};
 pub use heard::Heard;

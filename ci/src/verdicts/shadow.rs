@@ -78,7 +78,9 @@ impl Leading {
             return Ok(());
         }
         let now = self.parts.clock.now();
-        for rerun in self.mind.next(now, room.idle) {
+        // Where nobody does anything, not even a machine with one slot keeps all of them free.
+        let least = if room.all_idle { self.mind.reserve() + 1 } else { 0 };
+        for rerun in self.mind.next(now, room.idle.max(least)) {
             self.start(rerun, runs).await?;
         }
         Ok(())

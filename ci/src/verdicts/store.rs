@@ -8,6 +8,7 @@ use lru::LruCache;
 use serde::de::DeserializeOwned;
 
 use super::builds::BuildRecord;
+use super::census::Census;
 use super::error::VerdictError;
 use super::evidence::TestEvidence;
 use super::keys;
@@ -107,6 +108,24 @@ impl Store {
         }
         cases.truncate(most);
         Ok(cases)
+    }
+
+    /// How many tests each instance has. It reads all of them.
+    pub async fn count(&self) -> Result<Census, VerdictError> {
+        let mut census = Census::default();
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.page(keys::TESTS, after.as_deref()).await?;
+            for record in &page {
+                if let Ok(evidence) = keys::decode::<TestEvidence>(&record.value) {
+                    census.add(&evidence.test.instance);
+                }
+            }
+            match page.into_iter().last() {
+                Some(last) => after = Some(last.key),
+                None => return Ok(census),
+            }
+        }
     }
 
     /// The next records with this prefix, after one of them.

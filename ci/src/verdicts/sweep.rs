@@ -7,8 +7,8 @@ use serde::Deserialize;
 use super::error::VerdictError;
 use super::keys;
 use super::store::{Store, delete};
-use crate::model::Time;
-use crate::storage::{Record, Write};
+use crate::model::{TestKey, Time};
+use crate::storage::Write;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -31,30 +31,35 @@ pub struct Sweep {
 struct Dated {
     #[serde(alias = "at")]
     last: Time,
+    /// Of what is about a test as a whole.
+    #[serde(default)]
+    test: Option<TestKey>,
 }
 
 impl Sweep {
-    /// What of the next page is to be deleted, and how many of that are tests.
+    /// What of the next page is to be deleted, and the instances of tests among that.
     pub async fn next(
         &mut self,
         store: &Store,
         now: Time,
-    ) -> Result<(Vec<Write>, u64), VerdictError> {
+    ) -> Result<(Vec<Write>, Vec<String>), VerdictError> {
         let Some((prefix, stay)) = KEPT.get(self.place).copied() else {
             self.place = 0;
-            return Ok((Vec::new(), 0));
+            return Ok(Default::default());
         };
         let page = store.page(prefix, self.after.as_deref()).await?;
         self.after = page.last().map(|it| it.key.clone());
         if self.after.is_none() {
             self.place = (self.place + 1) % KEPT.len();
         }
-        let is_old = |it: &&Record| {
-            keys::decode::<Dated>(&it.value).is_ok_and(|it| now.since(it.last) > stay)
-        };
-        let old = page.iter().filter(is_old).map(|it| delete(it.key.clone()));
-        let writes: Vec<_> = old.collect();
-        let tests = if prefix == keys::TESTS { writes.len() as u64 } else { 0 };
+        let (mut writes, mut tests) = (Vec::new(), Vec::new());
+        for record in page {
+            let Ok(dated) = keys::decode::<Dated>(&record.value) else { continue };
+            if now.since(dated.last) > stay {
+                writes.push(delete(record.key));
+                tests.extend(dated.test.filter(|_| prefix == keys::TESTS).map(|it| it.instance));
+            }
+        }
         Ok((writes, tests))
     }
 }

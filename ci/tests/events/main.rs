@@ -4,12 +4,13 @@
 #![allow(clippy::unwrap_used)]
 
 mod ageing;
+mod bounds;
 
 use std::sync::Arc;
 
 use fastrand::Rng;
 use kiln_ci::events::{
-    Entry, EventLog, Ordered, Publisher, PublisherError, StreamKey, read_chunk, write_chunk,
+    Entry, EventLog, Ordered, Publisher, PublisherError, StreamKey, Terms, read_chunk, write_chunk,
 };
 use kiln_ci::history::{History, Policy};
 use kiln_ci::model::{TestKey, Time};
@@ -40,7 +41,7 @@ impl Rig {
     }
 
     async fn open(&self) -> Result<Publisher, PublisherError> {
-        Publisher::open(self.log(), self.history(), stream()).await
+        Publisher::open(self.log(), self.history(), stream(), Terms::default()).await
     }
 
     fn stores(&self) -> [&Memory; 3] {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
-use kiln_ci::events::{Build, Entry, Limits};
+use kiln_ci::events::{Build, Entry, FailedRuns, Limits};
 use kiln_ci::verdicts::Account;
 use kiln_protos::bep::BuildEvent;
 use prost::Message;
@@ -25,12 +25,12 @@ pub fn account(events: &Path, invocation: &str) -> Result<Account, CliError> {
     let file = File::open(events).map_err(|error| failed(error.to_string()))?;
     let mut source = BufReader::new(file);
     let mut build = Build::new("", invocation, Limits::default());
-    let mut attempts = Vec::new();
+    let mut failed_runs = FailedRuns::default();
     while let Some(event) = next(&mut source).map_err(failed)? {
         build.apply(&Entry::Bazel(Box::new(event)));
-        attempts.extend(build.take_attempts().into_iter().map(|it| it.attempt));
+        build.take_attempts().iter().for_each(|it| failed_runs.take(&it.attempt));
     }
-    Ok(Account::of(&build.facts(), &attempts))
+    Ok(Account::of(build.known(), &failed_runs))
 }
 
 fn next(source: &mut impl Read) -> Result<Option<BuildEvent>, String> {

@@ -4,17 +4,24 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kiln_ci::verdicts::Account;
-use tokio::time::Instant;
+use kiln_net::Backoff;
+use tokio::time::{Instant, sleep_until};
 
 use super::changed::Changed;
 use crate::cli::api::{self, Api};
 use crate::cli::error::CliError;
+use crate::cli::say::say;
 use crate::web::json::{Gate, GateQuestion};
 
 /// How often.
 const EVERY: Duration = Duration::from_secs(1);
 /// How long at most, whatever the user says.
 const MOST: Duration = Duration::from_secs(24 * 3600);
+/// Pauses while the server cannot answer.
+const PAUSES: Backoff = Backoff::new(EVERY, Duration::from_secs(15));
+/// How long the first word of an invocation, and the first of its build events, may be on their way.
+const ARRIVES: Duration = Duration::from_secs(10);
+const TELLS: Duration = Duration::from_secs(60);
 
 /// What is asked about.
 pub struct Asking<'a> {
@@ -26,13 +33,30 @@ pub struct Asking<'a> {
     pub changed: &'a Changed,
 }
 
-/// The answer, as soon as it stays, or after this time.
+/// How long there is, and since when.
+struct Patience {
+    began: Instant,
+    until: Instant,
+    /// In a row, without an answer.
+    failures: u32,
+}
+
+/// The answer, as soon as it stays, or after this time. Errors: the server answers that it does not know the
+/// invocation, or has not answered within the time.
 pub async fn waited(asking: &Asking<'_>, wait: Duration) -> Result<Gate, CliError> {
-    let until = Instant::now() + wait.min(MOST);
+    let began = Instant::now();
+    let mut patience = Patience { began, until: began + wait.min(MOST), failures: 0 };
     let mut edited = Vec::new();
     let mut looked_up = BTreeSet::new();
     loop {
-        let gate = ask(asking, &edited).await?;
+        let gate = match ask(asking, &edited).await {
+            Ok(gate) => gate,
+            Err(error) => {
+                patience.bears(error).await?;
+                continue;
+            }
+        };
+        patience.failures = 0;
         // Which of them are edited is asked only for tests that have failed since.
         let labels = gate.failures.iter().map(|it| it.test.label.clone());
         let fresh: Vec<_> = labels.filter(|it| looked_up.insert(it.clone())).collect();
@@ -40,10 +64,46 @@ pub async fn waited(asking: &Asking<'_>, wait: Duration) -> Result<Gate, CliErro
             edited.extend(asking.changed.edited(&fresh).await);
             continue;
         }
-        if !gate.pending || Instant::now() >= until {
+        if !gate.pending || patience.is_over() || !gate.told && patience.has_waited(TELLS) {
             return Ok(gate);
         }
-        tokio::time::sleep(EVERY).await;
+        patience.rest(EVERY).await;
+    }
+}
+
+impl Patience {
+    fn is_over(&self) -> bool {
+        Instant::now() >= self.until
+    }
+
+    fn has_waited(&self, time: Duration) -> bool {
+        self.began.elapsed() >= time
+    }
+
+    async fn rest(&self, time: Duration) {
+        sleep_until(self.until.min(Instant::now() + time)).await;
+    }
+
+    /// Waits after an error that may go by; others are passed on.
+    async fn bears(&mut self, error: CliError) -> Result<(), CliError> {
+        let is_unknown = error.code == CliError::NOT_FOUND;
+        if is_unknown && (self.is_over() || self.has_waited(ARRIVES)) {
+            // 1 would say that the gate is red.
+            return Err(CliError { code: CliError::USAGE, ..error });
+        }
+        if is_unknown {
+            self.rest(EVERY).await;
+            return Ok(());
+        }
+        if !error.passing || self.is_over() {
+            return Err(error);
+        }
+        self.failures = self.failures.saturating_add(1);
+        if self.failures == 1 {
+            say(&format!("kiln: {}; trying again", error.message));
+        }
+        self.rest(PAUSES.pause(self.failures)).await;
+        Ok(())
     }
 }
 

@@ -27,16 +27,17 @@ use kiln_ci::gate::Answer;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  kiln tests gate --invocation 5f3c1e1a-7a7e-4c0e-a8fd-0b1a6a0d94b2
+  kiln tests gate --invocation 5f3c1e1a
   kiln tests gate --invocation \"$ID\" --wait 15m --base origin/main
   git diff --name-only HEAD~1 | kiln tests gate --invocation \"$ID\" --changed-files - --json
 
 Exit codes:
   0  green: every failure is masked, or there is none
   1  red
+  2  no invocation has this id
   6  undecided")]
 pub struct GateCommand {
-    /// What the build tool calls its invocation
+    /// What the build tool calls its invocation, or the beginning of it
     #[arg(long, value_name = "ID", value_hint = ValueHint::Other)]
     invocation: String,
 
@@ -85,12 +86,16 @@ pub fn report(gate: &Gate) -> String {
     };
     let masked = gate.failures.iter().filter(|it| it.masked).count();
     let count = match gate.failures.len() {
+        0 if gate.incomplete.is_some() => "it did not complete".to_owned(),
         0 => "nothing failed".to_owned(),
         all => format!("{masked} of {all} failures masked"),
     };
     let mut text = format!("{}: {count}\n", look(how, word));
     if let Some(why) = &gate.incomplete {
         text.push_str(&format!("  not complete: {why}\n"));
+    }
+    if !gate.told {
+        text.push_str("  build events come here by --bes_backend; `kiln ci run` needs none\n");
     }
     gate.failures.iter().for_each(|it| text.push_str(&line(it)));
     if gate.pending {

@@ -64,6 +64,18 @@ pub const KEYS: &[Key] = &[
         "How long the events of a build are kept after its last one.",
     ),
     key(
+        "tests.max_stream",
+        "1GiB",
+        Kind::SizeFrom(1 << 20),
+        "Most bytes of one build's events. What comes beyond is left out, and the build's page says so.",
+    ),
+    key(
+        "tests.max_streams",
+        "16GiB",
+        Kind::SizeFrom(1 << 20),
+        "Most bytes of the events of all builds of an instance. Beyond them the oldest builds' go first.",
+    ),
+    key(
         "tests.judge",
         "true",
         Kind::Bool,

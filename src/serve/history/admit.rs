@@ -21,6 +21,10 @@ impl Admit for RoleAdmission {
         Ok(project.to_owned())
     }
 
+    fn name(&self, caller: &Extensions) -> Option<String> {
+        self.0.0.name(caller).map(|it| it.to_string())
+    }
+
     fn charge(&self, caller: &Extensions) -> Box<dyn Charge> {
         Box::new(RequestMemory(budget::Charge::of(caller)))
     }

@@ -22,7 +22,7 @@ impl Reruns for OnWorkers {
     async fn room(&self) -> Result<Room, RerunError> {
         let room = self.runs.room().await;
         let room = room.map_err(|error| RerunError::Failed(error.to_string()))?;
-        Ok(Room { idle: room.idle, waiting: room.waiting })
+        Ok(Room { idle: room.idle, all_idle: room.all_idle, waiting: room.waiting })
     }
 
     async fn run(&self, wanted: &Wanted) -> Result<Attempt, RerunError> {

@@ -56,6 +56,9 @@ pub struct Invocation {
 pub struct Told {
     #[serde(flatten)]
     pub invocation: Invocation,
+    /// How many events it told, and how many of these were too many to be kept.
+    pub events: u64,
+    pub events_left_out: u64,
     pub command_line: Vec<String>,
     pub explicit_options: Vec<String>,
     pub metadata: BTreeMap<String, String>,
@@ -155,6 +158,8 @@ impl Told {
         });
         Self {
             invocation: Invocation::from(summary.as_ref().unwrap_or(noted)),
+            events: facts.events,
+            events_left_out: facts.left_out.events,
             command_line: facts.options.command_line.clone(),
             explicit_options: facts.options.explicit.clone(),
             metadata: facts.metadata.clone(),

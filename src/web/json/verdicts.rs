@@ -3,7 +3,7 @@
 use kiln_ci::gate::{Answer, Finding, Item};
 use kiln_ci::model::Subject;
 use kiln_ci::quarantine::{Actor, Change, Entry, Export, Kind};
-use kiln_ci::verdicts::{Account, Answered};
+use kiln_ci::verdicts::{Account, Answered, Question, Told};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -75,6 +75,9 @@ pub struct Gate {
     pub exit_code: u8,
     /// It may change by itself: shadow runs go on, or attempts are on their way.
     pub pending: bool,
+    /// Its build events or its client say how it ended, or are about to. Where nobody has, nobody will after some
+    /// seconds.
+    pub told: bool,
     /// Why the invocation did not complete.
     pub incomplete: Option<String>,
     pub failures: Vec<GateFailure>,
@@ -237,10 +240,11 @@ impl From<&Item> for GateFailure {
 }
 
 impl Gate {
-    pub fn new(invocation: &str, answered: &Answered) -> Self {
+    pub fn new(question: &Question, answered: &Answered) -> Self {
         let outcome = &answered.outcome;
         Self {
-            invocation: invocation.to_owned(),
+            invocation: question.invocation.clone(),
+            told: question.told != Told::Nothing,
             verdict: outcome.answer,
             exit_code: outcome.answer.exit_code(),
             pending: answered.pending,

@@ -3,10 +3,12 @@
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use kiln_ci::verdicts::{Account, Question};
+use kiln_ci::verdicts::{Question, Told};
+use kiln_scheduler::snapshot::OperationView;
 
 use super::caller::{Caller, body};
 use crate::web::error::{ApiError, WebError};
+use crate::web::find;
 use crate::web::json::{Gate, GateQuestion};
 use crate::web::state::WebState;
 
@@ -22,40 +24,68 @@ pub async fn ask(
 ) -> Result<Json<Gate>, ApiError> {
     let asked = check(body(question)?)?;
     caller.may_read(&*state.access, &asked.instance)?;
-    let account = match asked.account {
-        Some(account) => Some(account),
-        None => told(&state, &asked.instance, &asked.invocation).await?,
+    let (invocation, told) = match asked.account {
+        Some(account) => (asked.invocation, Told::Ended(account)),
+        None => heard(&state, &asked.instance, asked.invocation).await?,
     };
-    let question = Question {
-        instance: asked.instance,
-        invocation: asked.invocation,
-        edited: asked.edited,
-        account,
-    };
+    let question = Question { instance: asked.instance, invocation, edited: asked.edited, told };
     let now = state.tests.clock.now();
     let answered = state.verdicts.answers.gate(&question, now).await?;
+    if !answered.known && !has_asked(&state, &question).await? {
+        return Err(unknown(&question).into());
+    }
     // The answer is not worth less for it.
     if let Err(error) = state.verdicts.survey.note(&question, &answered, now).await {
         tracing::warn!(error = %kiln_net::causes::chain(&error), "it is not noted what a gate masked");
     }
-    Ok(Json(Gate::new(&question.invocation, &answered)))
+    Ok(Json(Gate::new(&question, &answered)))
 }
 
-/// What the build events of the invocation say, where there are any.
-async fn told(
-    state: &WebState,
-    instance: &str,
-    invocation: &str,
-) -> Result<Option<Account>, WebError> {
-    let account = state.tests.account(instance, invocation).await;
-    account.map_err(|error| {
-        let message = kiln_net::causes::chain(&error).to_string();
-        WebError {
-            status: http::StatusCode::SERVICE_UNAVAILABLE,
-            message,
-            hint: "The build events cannot be read; try again.".to_owned(),
+/// The whole id of an invocation in this instance, and what its build events say.
+async fn heard(state: &WebState, instance: &str, name: String) -> Result<(String, Told), WebError> {
+    let streams = &state.tests.streams;
+    let mut noted = streams.build(&name).await?;
+    let mut invocation = name;
+    if noted.is_none() {
+        let queue = state.queue.snapshot().await?;
+        invocation = find::invocation(state, &queue, &invocation).await?;
+        noted = streams.build(&invocation).await?;
+    }
+    let told = match noted.map(|it| it.summary).filter(|it| it.stream.instance == instance) {
+        None => Told::Nothing,
+        // All of it is read once, when it has ended.
+        Some(summary) if !summary.is_complete => Told::GoesOn,
+        Some(summary) => {
+            let account = state.kept.account(streams, &summary.stream).await?;
+            Told::Ended((*account).clone())
         }
-    })
+    };
+    Ok((invocation, told))
+}
+
+/// Whether the invocation has asked this server for anything, in the instance.
+async fn has_asked(state: &WebState, question: &Question) -> Result<bool, WebError> {
+    let known = state.journal.build(&question.invocation).await?;
+    if let Some(build) = known {
+        return Ok(build.instance_name == question.instance);
+    }
+    let queue = state.queue.snapshot().await?;
+    let mut open = queue.running.iter().chain(&queue.queued);
+    let is_it = |it: &OperationView| {
+        it.invocation == question.invocation && it.instance == question.instance
+    };
+    Ok(open.any(is_it))
+}
+
+fn unknown(question: &Question) -> WebError {
+    let Question { instance, invocation, .. } = question;
+    let place =
+        if instance.is_empty() { String::new() } else { format!(" in instance {instance}") };
+    WebError::not_found(
+        format!("no invocation {invocation} is known{place}"),
+        "Give the id that Bazel prints at the start (--invocation_id), or a beginning that no other has, and the \
+         instance (--instance) of its --bes_instance_name; its build events come here by --bes_backend.",
+    )
 }
 
 fn check(question: GateQuestion) -> Result<GateQuestion, WebError> {

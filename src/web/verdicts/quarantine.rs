@@ -28,8 +28,6 @@ use crate::web::state::WebState;
 const LOOKED_AT: usize = 10;
 /// Tests whose cases are looked up for one export.
 const MAX_TESTS: usize = 500;
-/// Bytes of each name.
-const MAX_NAME: usize = 16 << 10;
 /// How often a test is tried that is exported for Bazel, where nobody says it.
 const ATTEMPTS: u32 = 3;
 
@@ -39,21 +37,22 @@ pub async fn list(
 ) -> Result<Json<Quarantine>, ApiError> {
     let now = state.tests.clock.now();
     let quarantine = state.verdicts.book.open().await?.quarantine;
-    let tests = state.verdicts.answers.tests().await?;
-    let count = usize::try_from(tests).unwrap_or(usize::MAX);
+    let census = state.verdicts.answers.census().await?;
     let may_see =
         |subject: &Subject| state.access.allows(&caller.0, Right::Read, &subject.test.instance);
-    let entries = quarantine.entries(now).filter(|(it, _)| may_see(it));
-    let entries = entries.map(|(subject, entry)| Quarantined {
+    let seen: Vec<_> = quarantine.entries(now).filter(|(it, _)| may_see(it)).collect();
+    let instances: BTreeSet<&str> = seen.iter().map(|(it, _)| it.test.instance.as_str()).collect();
+    // Each instance has a cap of its own; where nothing is in quarantine it is that of the one without a name.
+    let shown = if instances.is_empty() { BTreeSet::from([""]) } else { instances };
+    let over = |it: &&str| quarantine.over_cap(it, census.of(it), now);
+    let (over_cap, counts) = (shown.iter().any(over), shown.iter().map(|it| census.of(it)));
+    let (tests, allowed) =
+        counts.fold((0, 0), |sum, tests| (sum.0 + tests as u64, sum.1 + quarantine.allowed(tests)));
+    let entries = seen.into_iter().map(|(subject, entry)| Quarantined {
         test: SubjectName::from(subject),
         entry: QuarantineEntry::from(entry),
     });
-    Ok(Json(Quarantine {
-        tests,
-        allowed: quarantine.allowed(count),
-        over_cap: quarantine.over_cap(count, now),
-        entries: entries.collect(),
-    }))
+    Ok(Json(Quarantine { tests, allowed, over_cap, entries: entries.collect() }))
 }
 
 pub async fn enter(
@@ -96,12 +95,9 @@ fn request(
 }
 
 fn check(test: &SubjectName) -> Result<(), WebError> {
-    let case = test.case.clone().unwrap_or_default();
-    let names = [&test.instance, &test.label, &test.configuration, &case.class, &case.name];
-    if test.label.is_empty() || names.iter().any(|it| it.len() > MAX_NAME) {
+    if test.label.is_empty() {
         let hint = "Name a test as `kiln tests quarantine list` or a gate does.";
-        let message = format!("a label is needed, and no name has more than {MAX_NAME} bytes");
-        return Err(WebError::invalid(message, hint));
+        return Err(WebError::invalid("a label is needed", hint));
     }
     Ok(())
 }

@@ -197,11 +197,12 @@ impl Shadows {
         let running = self.running.remove(&id)?;
         self.spent = self.spent.saturating_sub(running.expected).saturating_add(took);
         let again = now.plus(self.limits.pause);
-        let next = now.plus(self.limits.spacing);
         if let Some(open) = running.case.as_ref().and_then(|it| self.open.get_mut(it)) {
             open.ended(&self.prior, running.rerun.purpose, outcome, again);
             if open.tries.straight > 2 {
-                open.not_before = open.not_before.max(next);
+                let flaky = open.fresh.flaky;
+                let pause = if flaky { self.limits.spacing } else { self.limits.quick };
+                open.not_before = open.not_before.max(now.plus(pause));
             }
         }
         self.controlled(running.hold, outcome, again);

@@ -22,8 +22,11 @@ pub struct Limits {
     pub open: usize,
     /// How long an outage is waited for before it is looked at again.
     pub pause: Duration,
-    /// Between runs of one failure from the third on: what has a common cause fails together within minutes.
+    /// Between runs of one failure from the third on, of what was seen to fail by chance: what has a common cause
+    /// fails together within minutes.
     pub spacing: Duration,
+    /// The same of what never was.
+    pub quick: Duration,
 }
 
 impl Default for Limits {
@@ -36,6 +39,7 @@ impl Default for Limits {
             open: 10_000,
             pause: Duration::from_secs(300),
             spacing: Duration::from_secs(120),
+            quick: Duration::from_secs(4),
         }
     }
 }
@@ -53,6 +57,9 @@ pub struct Fresh {
     pub worker: Option<String>,
     /// Other inputs with which it passed: see [`crate::flakes::History::last_good`].
     pub good: Option<Identity>,
+    /// It was seen to fail by chance.
+    #[serde(default)]
+    pub flaky: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

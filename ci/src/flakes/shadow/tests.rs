@@ -20,7 +20,16 @@ fn identity(number: u32) -> Identity {
 fn fresh(number: u32, rate: Mixture) -> Fresh {
     let expected = Duration::from_secs(10);
     let (subject, identity) = (subject(number), identity(number));
-    Fresh { subject, identity, at: Time(0), rate, expected, worker: Some("w".into()), good: None }
+    Fresh {
+        subject,
+        identity,
+        at: Time(0),
+        rate,
+        expected,
+        worker: Some("w".into()),
+        good: None,
+        flaky: false,
+    }
 }
 
 fn shadows(limits: Limits) -> Shadows {
@@ -99,6 +108,25 @@ fn limits_hold() {
     }
     assert!(it.next(Time(0), 100).is_empty(), "the day's budget is spent");
     assert_eq!(it.next(Time(86_400_000), 100).len(), 3);
+}
+
+#[test]
+fn a_quick_test_that_fails_always_is_broken_within_a_minute_and_one_that_failed_by_chance_later() {
+    let took = Duration::from_secs(1);
+    let seconds = |flaky| {
+        let mut it = shadows(Limits::default());
+        it.failed(Fresh { flaky, expected: took, ..fresh(1, Mixture::of_tests()) });
+        (0..3_600).find(|second| {
+            let now = Time(second * 1_000);
+            for rerun in it.next(now, 2) {
+                it.ended(rerun.id, Outcome::Failed, took, now.plus(took));
+            }
+            verdict(&it, 1) == Verdict::Broken
+        })
+    };
+    let (new, flaky) = (seconds(false).unwrap(), seconds(true).unwrap());
+    assert!(new <= 60, "{new} s");
+    assert!(flaky >= 600, "{flaky} s");
 }
 
 #[test]

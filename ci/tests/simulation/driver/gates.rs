@@ -77,7 +77,12 @@ impl Driver {
                 subject,
             }
         });
-        Run { incomplete: None, failures: failures.collect(), tests: self.world.tests.len() }
+        Run {
+            instance: "",
+            incomplete: None,
+            failures: failures.collect(),
+            tests: self.world.tests.len(),
+        }
     }
 
     fn count_failure(&mut self, change: usize, test: usize, item: &Item, broken: bool) {

@@ -20,6 +20,8 @@ use crate::world::{DAY, MINUTE, World};
 
 /// What ends within this time is looked at together.
 const TICK: u64 = 10 * MINUTE;
+/// How often it is looked whether something is to be run again.
+const STEP: u64 = MINUTE / 6;
 const TOOK: Duration = Duration::from_secs(30);
 
 struct Log {
@@ -158,8 +160,8 @@ impl Driver {
             self.quarantine.entries(Time(now)).map(|(it, _)| self.numbers[&it.test.label]);
         touched.extend(quarantined.collect::<Vec<_>>());
         self.assess(&touched, now + TICK);
-        for minute in 0..TICK / MINUTE {
-            self.rerun(now + TICK + minute * MINUTE);
+        for step in 0..TICK / STEP {
+            self.rerun(now + TICK + step * STEP);
         }
         self.answer(now + 2 * TICK);
     }
@@ -244,6 +246,7 @@ impl Driver {
                 expected: TOOK,
                 worker: Some(self.names[it.worker].clone()),
                 good: history.last_good(identity),
+                flaky: history.flips().next().is_some(),
             });
         }
         controls.sort_by(|one, other| one.0.total_cmp(&other.0));
@@ -265,7 +268,7 @@ impl Driver {
                 self.report.entered_wrongly += u64::from(truth.rate == 0.0);
             }
         }
-        let many = self.quarantine.len(Time(now));
+        let many = self.quarantine.len("", Time(now));
         self.report.most_quarantined = self.report.most_quarantined.max(many);
     }
 

@@ -16,7 +16,7 @@ use crate::web::format::count;
 use crate::web::state::WebState;
 
 /// Failures shown, and those of them with the end of their logs.
-const MAX_FAILURES: usize = 100;
+pub const MAX_FAILURES: usize = 100;
 const WITH_LOG: usize = 20;
 /// Bytes of the end of a log.
 const LOG_END: u64 = 6 << 10;

@@ -112,6 +112,7 @@ fn pairs(title: &str, pairs: &BTreeMap<String, String>) -> Markup {
 fn left_out(facts: &Facts) -> Markup {
     let it = &facts.left_out;
     let all = [
+        (it.events, "event"),
         (it.targets, "target"),
         (it.files, "file"),
         (it.actions, "failed action"),

@@ -70,15 +70,16 @@ pub async fn sections(state: &WebState, told: Option<&Told>) -> Result<(Markup, 
     Ok((above, below))
 }
 
-/// Blobs that the page leads to.
+/// Blobs that the page leads to: each is asked for at the store, as whatever it may be.
 fn blobs(
     facts: &Facts,
     failures: &[Failure],
     tests: &[Tested<'_>],
     shown: &[Shown<'_>],
 ) -> HashSet<BlobName> {
-    let runs = tests.iter().flat_map(|it| &it.runs);
-    let files = (failures.iter().flat_map(|it| &it.logs))
+    let runs = tests.iter().take(tests::MAX_TESTS).flat_map(|it| &it.runs);
+    let failures = failures.iter().take(failures::MAX_FAILURES);
+    let files = (failures.flat_map(|it| &it.logs))
         .chain(runs.flat_map(|run| &run.files))
         .chain(shown.iter().flat_map(|it| &it.files))
         .chain(&facts.logs);

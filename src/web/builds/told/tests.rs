@@ -14,8 +14,10 @@ use crate::web::format::{count, counted};
 use crate::web::suite::{Names, millis};
 
 /// Tests and runs of one test that are shown.
-const MAX_TESTS: usize = 300;
+pub const MAX_TESTS: usize = 300;
 const MAX_RUNS: usize = 60;
+/// Files of all runs that are shown.
+const MAX_FILES: usize = 4_000;
 
 pub struct Tested<'a> {
     /// As the history of tests knows it.
@@ -52,14 +54,27 @@ pub fn by_target<'a>(instance: &str, facts: &'a Facts, results: &'a Results) -> 
         label: key.label.clone(),
         configuration: key.configuration.clone(),
     };
-    let of = |(key, totals)| of(test(key), totals, runs.remove(key).unwrap_or_default());
+    let mut files = MAX_FILES;
+    let of =
+        |(key, totals)| of(test(key), totals, runs.remove(key).unwrap_or_default(), &mut files);
     keys.into_iter().map(of).collect()
 }
 
-fn of<'a>(test: TestKey, totals: Option<&'a TestTotals>, mut runs: Vec<&'a TestRun>) -> Tested<'a> {
+/// `files`: how many more of them are shown.
+fn of<'a>(
+    test: TestKey,
+    totals: Option<&'a TestTotals>,
+    mut runs: Vec<&'a TestRun>,
+    files: &mut usize,
+) -> Tested<'a> {
     runs.sort_by_key(|run| (run.slot.run, run.slot.shard, run.slot.attempt));
-    let more = runs.len().saturating_sub(MAX_RUNS);
-    runs.truncate(MAX_RUNS);
+    let fits = |run: &&&TestRun| {
+        let left = files.checked_sub(run.files.len());
+        left.inspect(|left| *files = *left).is_some()
+    };
+    let shown = runs.iter().take(MAX_RUNS).take_while(fits).count();
+    let more = runs.len().saturating_sub(shown);
+    runs.truncate(shown);
     Tested { test, totals, runs, more }
 }
 
@@ -102,8 +117,9 @@ fn row(it: &Tested<'_>, names: &Names<'_>, present: &Present) -> Line {
 fn runs(it: &Tested<'_>, present: &Present) -> Markup {
     html! {
         @match it.runs.as_slice() {
+            [] if it.more > 0 => span.dim { (counted(it.more as u64, "run")) },
             [] => span.dim { "–" },
-            [only] => (left(only, present)),
+            [only] if it.more == 0 => (left(only, present)),
             several => details {
                 summary { (several.len() + it.more) " runs" }
                 ul.plain { @for run in several {

@@ -1,0 +1,97 @@
+//! What is known of a stream without reading it: who began it, and how much it takes.
+
+use serde::{Deserialize, Serialize};
+
+use super::log::{EventLog, LogError, name_of, storage, stream_name};
+use super::wire::StreamKey;
+use crate::model::Time;
+use crate::storage::{Expect, Write};
+
+/// Where heads are: `events/streams/STREAM`.
+pub(super) const HEADS: &str = "events/streams/";
+/// Where it says that a stream has ended and takes nothing more: `events/closed/STREAM`.
+const CLOSED: &str = "events/closed/";
+
+/// What a chunk takes beside its events: its blob, its pin, its record.
+pub(super) const CHUNK_COST: u64 = 4 << 10;
+/// What an event takes at least, whatever is in it.
+pub(super) const EVENT_COST: u64 = 64;
+
+/// Bounds on what streams may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamLimits {
+    /// Of one stream. What comes beyond is numbered and not kept; with twice as much it is refused.
+    pub stream: u64,
+    /// Of all streams of one instance. Beyond it the oldest ones go; with twice as much no further one begins.
+    pub instance: u64,
+}
+
+impl Default for StreamLimits {
+    fn default() -> Self {
+        Self { stream: 1 << 30, instance: 16 << 30 }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Head {
+    /// The hash of its instance's name.
+    pub instance: String,
+    /// Whose credential began it; nothing where nobody is asked.
+    pub owner: Option<String>,
+    #[serde(default)]
+    pub chunks: u64,
+    /// Bytes that it is counted as.
+    pub cost: u64,
+    /// When something was appended last.
+    pub at: Time,
+    pub finished: bool,
+    /// It is in as few chunks as it can be.
+    #[serde(default)]
+    pub compacted: bool,
+}
+
+impl Head {
+    pub fn new(stream: &StreamKey, owner: Option<String>) -> Self {
+        Self { instance: name_of(&[&stream.instance]), owner, ..Self::default() }
+    }
+
+    /// The write that keeps it. `name`: of the stream.
+    pub fn write(&self, name: &str) -> Write {
+        let value = serde_json::to_vec(self).unwrap_or_default();
+        Write { key: format!("{HEADS}{name}"), expect: Expect::Anything, value: Some(value.into()) }
+    }
+}
+
+/// Fails where the stream takes nothing more.
+pub(super) fn is_open(name: &str) -> Write {
+    Write { key: format!("{CLOSED}{name}"), expect: Expect::Absent, value: None }
+}
+
+/// From then on the stream takes nothing more.
+pub(super) fn close(name: &str) -> Write {
+    let value = Some(bytes::Bytes::from_static(b"{}"));
+    Write { key: format!("{CLOSED}{name}"), expect: Expect::Anything, value }
+}
+
+/// What is deleted with the last chunk of a stream.
+pub(super) fn forget(name: &str) -> [Write; 2] {
+    [HEADS, CLOSED].map(|place| Write {
+        key: format!("{place}{name}"),
+        expect: Expect::Anything,
+        value: None,
+    })
+}
+
+impl EventLog {
+    /// Bytes that a stream is counted as; 0 where that is not known.
+    pub async fn size(&self, stream: &StreamKey) -> Result<u64, LogError> {
+        Ok(self.head(stream).await?.map_or(0, |it| it.cost))
+    }
+
+    /// Nothing for a stream that has not begun, or did so before heads were kept.
+    pub(super) async fn head(&self, stream: &StreamKey) -> Result<Option<Head>, LogError> {
+        let key = format!("{HEADS}{}", stream_name(stream));
+        let record = self.records.get(&key).await.map_err(|source| storage(stream, source))?;
+        Ok(record.and_then(|it| serde_json::from_slice(&it.value).ok()))
+    }
+}
