@@ -3,9 +3,13 @@
 
 #![allow(clippy::panic)]
 
+mod alone;
+mod crash;
 mod oracle;
+mod proxy;
 #[path = "../support/mod.rs"]
 mod support;
+mod webhook;
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -36,10 +40,16 @@ struct Rig {
 
 impl Rig {
     fn start() -> Option<Self> {
+        Self::start_with(&[])
+    }
+
+    /// With these variables for the server.
+    fn start_with(settings: &[(&str, &str)]) -> Option<Self> {
         let binary = client("KILN_BAZEL")?;
         let data = tempfile::tempdir().expect("a temporary directory");
         let mut serve = command("127.0.0.1:0", data.path(), &["--workers", "4"]);
         serve.env("KILN_TESTS_WINDOW", "1s").env("KILN_WORKERS_ALLOW_NETWORK", "true");
+        serve.envs(settings.iter().copied());
         let server = Server::spawn(serve, data.path());
         let workspace = workspace();
         let path = workspace.path().to_str().expect("a plain path").to_owned();
@@ -163,10 +173,10 @@ fn flaky_failures_are_masked_and_broken_ones_are_not() {
     assert!(both.text.contains("red: 1 of 2 failures masked"), "{}", both.text);
 
     // A gate says the same later, from the build events.
-    let (code, text) = rig.asked(&["tests", "gate", "--invocation", id, "--json"]);
+    let (code, text) = rig.asked(&["tests", "gate", "--invocation", "8a0a8e2c", "--json"]);
     assert_eq!(code, 1, "{text}");
     let gate = json(&text);
-    assert_eq!(gate["verdict"], "red", "{gate}");
+    assert_eq!((&gate["verdict"], &gate["invocation"]), (&"red".into(), &id.into()), "{gate}");
     assert_eq!(finding(&gate, ":broken_test")["finding"], "broken", "{gate}");
     assert_eq!(finding(&gate, ":broken_test")["masked"], false, "{gate}");
     assert_eq!(finding(&gate, ":flaky_test")["finding"], "proven", "{gate}");
@@ -188,8 +198,8 @@ fn what_does_not_complete_is_passed_on() {
     let none = rig.ci(&[], &["--", "-//..."]);
     assert_ne!(none.code, 0, "{}", none.text);
     let (code, text) = rig.asked(&["tests", "gate", "--invocation", "nobody", "--wait", "0s"]);
-    assert_eq!(code, 1, "{text}");
-    assert!(text.contains("nobody has told how it ended"), "{text}");
+    assert_eq!(code, 2, "{text}");
+    assert!(text.contains("error: no invocation nobody is known\nhint: "), "{text}");
 }
 
 #[test]

@@ -1,0 +1,49 @@
+//! A flaky test is found out, quarantined, told of and masked with nobody doing anything.
+
+use super::webhook::Listener;
+use super::*;
+
+/// Lets the flaky test fail once, with inputs that it has not had yet.
+fn flip(rig: &Rig, round: u32) -> Run {
+    let path = rig.workspace.path().join("flaky_test.sh");
+    let text = std::fs::read_to_string(&path).expect("it is there");
+    std::fs::write(&path, format!("{text}# {round}\n")).expect("it is written");
+    rig.oracle.fail(1);
+    rig.ci(&[], &[ANEW, "//:flaky_test"])
+}
+
+#[test]
+fn a_flaky_test_enters_quarantine_by_itself_and_its_owner_is_told_once() {
+    let webhook = Listener::start();
+    let owners = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(owners.path(), "* @keepers\n").expect("it is written");
+    let path = owners.path().to_str().expect("a plain path");
+    let settings = [("KILN_TESTS_CODEOWNERS", path), ("KILN_TESTS_WEBHOOK", webhook.url.as_str())];
+    let Some(rig) = Rig::start_with(&settings) else { return };
+    for round in 1..=2 {
+        let run = flip(&rig, round);
+        assert_eq!(run.code, 0, "{}", run.text);
+    }
+    let list = || json(&rig.asked(&["tests", "quarantine", "list", "--json"]).1);
+    wait_until("the policy has put it into quarantine", || {
+        list()["entries"].as_array().is_some_and(|it| !it.is_empty())
+    });
+    let entry = list()["entries"][0].clone();
+    assert!(entry["label"].as_str().is_some_and(|it| it.ends_with("//:flaky_test")), "{entry}");
+    assert_eq!((&entry["by"], &entry["owner"]), (&"policy".into(), &"@keepers".into()), "{entry}");
+
+    wait_until("the webhook was told", || !webhook.heard().is_empty());
+    let said = webhook.heard().remove(0);
+    assert_eq!(said["event"], "tests.quarantine.entered", "{said}");
+    assert_eq!((&said["label"], &said["owner"]), (&entry["label"], &entry["owner"]), "{said}");
+
+    // In quarantine it fails as it did before: masked, since it has passed with the same inputs.
+    let masked = flip(&rig, 3);
+    assert_eq!(masked.code, 0, "{}", masked.text);
+    assert!(masked.text.contains("in quarantine ("), "{}", masked.text);
+    assert!(masked.text.contains("(owner: @keepers)"), "{}", masked.text);
+    let heard = webhook.heard();
+    assert_eq!(heard.len(), 1, "{heard:?}");
+    let log = rig.asked(&["audit", "log", "--json"]).1;
+    assert_eq!(log.matches("tests.quarantine.enter").count(), 1, "{log}");
+}
