@@ -5,6 +5,7 @@ mod cli;
 mod config;
 mod data_dir;
 mod front;
+mod registry;
 mod reload;
 mod serve;
 mod status_server;

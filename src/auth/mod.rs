@@ -6,7 +6,7 @@
 pub mod access;
 mod authentication;
 pub mod certificate;
-mod credentials;
+pub mod credentials;
 pub mod failures;
 pub mod file;
 pub mod jwt;

@@ -17,6 +17,8 @@ pub enum Permission {
     All(Right),
     /// The same, unless the configuration opens it to everybody (`auth.open`).
     Closable(Door, Right),
+    /// Nothing; credentials that are shown have to be valid.
+    Introduction,
 }
 
 /// What `auth.open` can name.
@@ -32,7 +34,7 @@ impl Door {
         [(Self::Health, "health"), (Self::Metrics, "metrics"), (Self::Pages, "pages")];
 }
 
-use Permission::{All, Closable, Instance};
+use Permission::{All, Closable, Instance, Introduction};
 use Right::{Administer, Execute, Read, Release, Work, WriteBlobs, WriteResults};
 
 type Methods = &'static [(&'static str, Permission)];
@@ -123,6 +125,16 @@ const PAGES: [&str; 12] = [
 /// Where reports of tests become history.
 pub const IMPORT: &str = "/api/v1/tests/import";
 
+/// Below it is the registry of the Open Container Initiative's specification.
+pub const REGISTRY: &str = "/v2/";
+/// Where its clients change a password for a token.
+pub const REGISTRY_TOKEN: &str = "/v2/token";
+
+/// Whether a path is the registry's.
+pub fn is_registry(path: &str) -> bool {
+    path.starts_with(REGISTRY) || path == "/v2"
+}
+
 /// What a gRPC call of this path takes; `None`: there is no such method.
 pub fn of_grpc(path: &str) -> Option<Permission> {
     let (service, method) = path.strip_prefix('/')?.split_once('/')?;
@@ -139,6 +151,9 @@ pub fn of_http(method: &Method, path: &str) -> Permission {
         "/metrics" => return Closable(Door::Metrics, Read),
         "/healthz" | "/readyz" => return Closable(Door::Health, Read),
         IMPORT if !reads => return Instance(WriteBlobs),
+        REGISTRY_TOKEN => return Introduction,
+        // Who writes manifests or deletes is asked for more, where it is known what in which instance.
+        _ if is_registry(path) => return Instance(if reads { Read } else { WriteBlobs }),
         _ => {}
     }
     if let Some(permission) = of_api(path, reads) {
@@ -235,6 +250,12 @@ mod tests {
             ("PUT", format!("/team/a/cas/{hash}"), Instance(WriteBlobs)),
             ("PUT", format!("/team/a/ac/{hash}"), Instance(WriteResults)),
             ("GET", "/metrics2".to_owned(), All(Read)),
+            ("GET", "/v2".to_owned(), Instance(Read)),
+            ("GET", "/v2/".to_owned(), Instance(Read)),
+            ("GET", "/v2/token".to_owned(), Introduction),
+            ("HEAD", format!("/v2/app/blobs/sha256:{hash}"), Instance(Read)),
+            ("PUT", "/v2/team/app/manifests/v1".to_owned(), Instance(WriteBlobs)),
+            ("DELETE", "/v2/team/app/manifests/v1".to_owned(), Instance(WriteBlobs)),
             ("POST", "/anything".to_owned(), All(Administer)),
         ] {
             assert_eq!(of_http(&method.parse().unwrap(), &path), permission, "{method} {path}");

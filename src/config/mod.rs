@@ -7,6 +7,7 @@ pub mod error;
 mod files;
 pub mod keys;
 mod options;
+mod registry;
 mod releases;
 mod security;
 mod setting;

@@ -21,6 +21,7 @@ use kiln_scheduler::{SchedulerConfig, SchedulerOptions};
 use super::consistency;
 use super::error::ConfigError;
 use super::files;
+use super::registry::registry;
 use super::releases::releases;
 use super::security::{auth, tls};
 use super::settings::Settings;
@@ -91,6 +92,7 @@ pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
         opaque: OpaqueInstances::new(settings.list("cache.opaque_instances")),
         fetch,
         max_blob_size: settings.size("storage.max_blob_size").unwrap_or(0),
+        registry: registry(settings),
         quotas: QuotaLimits {
             caller_bytes: settings.size("quotas.caller_bytes").unwrap_or(0),
             instance_bytes: settings.size("quotas.instance_bytes").unwrap_or(0),

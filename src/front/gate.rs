@@ -16,8 +16,9 @@ use super::site::Stranger;
 use super::unknown::is_grpc;
 use crate::auth::access::Caller;
 use crate::auth::failures::{Failures, Reason};
-use crate::auth::permissions::{Permission, of_grpc, of_http};
+use crate::auth::permissions::{Permission, is_registry, of_grpc, of_http};
 use crate::auth::{Auth, Failure, Peer};
+use crate::registry::challenge::{self, Nobody, is_nobody};
 use crate::web::json::{ErrorBody, ErrorDetail};
 
 /// Browsers and HTTP cache clients send a token as the password.
@@ -93,11 +94,18 @@ impl Gate {
         if self.0.opens(permission) {
             return Ok(());
         }
-        // Nobody behind the gate needs it.
-        let header = request.headers_mut().remove(AUTHORIZATION);
+        // Nobody behind the gate needs it, but for who is asked to introduce whoever sent it.
+        let mut header = request.headers_mut().remove(AUTHORIZATION);
+        if is_registry(request.uri().path()) && header.as_ref().is_some_and(is_nobody) {
+            header = None;
+            request.extensions_mut().insert(Nobody);
+        }
         let caller = self.0.caller(&origin.peer, header.as_ref(), now()).await;
         let caller = caller.map_err(Refusal::Credentials)?;
         check(&caller, permission).map_err(Refusal::Access)?;
+        if let (Permission::Introduction, Some(header)) = (permission, header) {
+            request.headers_mut().insert(AUTHORIZATION, header);
+        }
         request.extensions_mut().insert(caller);
         Ok(())
     }
@@ -130,6 +138,7 @@ fn permission<B>(request: &Request<B>) -> Option<Permission> {
 
 fn check(caller: &Caller, permission: Permission) -> Result<(), Refused> {
     match permission {
+        Permission::Introduction => Ok(()),
         Permission::Instance(right) => caller.check_somewhere(right),
         Permission::All(right) | Permission::Closable(_, right) => caller.check_everywhere(right),
     }
@@ -158,12 +167,25 @@ fn respond<B>(refusal: Refusal, request: &Request<B>) -> Response<Body> {
         }
         Refusal::Access(Refused::Denied(message)) => (StatusCode::FORBIDDEN, message, BEARER),
     };
+    if is_registry(path) {
+        return of_registry(status, &message, request);
+    }
     let mut response = in_words(status, message, path, HINT);
     if status == StatusCode::UNAUTHORIZED {
         response.headers_mut().append(WWW_AUTHENTICATE, CHALLENGE);
         response.headers_mut().append(WWW_AUTHENTICATE, bearer);
     }
     response
+}
+
+/// Its clients understand one form of errors, and ask for a token where the answer says.
+fn of_registry<B>(status: StatusCode, message: &str, request: &Request<B>) -> Response<Body> {
+    match status {
+        StatusCode::UNAUTHORIZED => {
+            challenge::unauthorized(request.uri().path(), request.extensions().get(), message)
+        }
+        status => challenge::refused(status, message),
+    }
 }
 
 /// Programs get JSON, people a line.

@@ -23,7 +23,8 @@ use super::status::{GRPC_STATUS, correct};
 use super::unknown::is_grpc;
 use crate::auth::access::Caller;
 use crate::auth::local::Neighbour;
-use crate::auth::permissions::{Permission, of_grpc, of_http};
+use crate::auth::permissions::{Permission, is_registry, of_grpc, of_http};
+use crate::registry::challenge::Realm;
 use crate::telemetry::requests::{Call, Lane, Route, UNKNOWN_PLACE, place};
 
 /// Calls of this service end with their client: an answer is worth its work only while somebody waits.
@@ -50,6 +51,10 @@ pub async fn measured(
     mut request: Request<Incoming>,
 ) -> Result<Response<Measured>, Infallible> {
     let kind = kind(service.counters.clone(), &request);
+    if is_registry(request.uri().path()) {
+        let realm = service.site.realm(&request);
+        request.extensions_mut().insert(Realm(realm));
+    }
     let admitted = admit(&service, &origin, &mut request).await;
     if request.uri().path().starts_with(EXECUTION) {
         request.extensions_mut().insert(origin.connection.clone());
@@ -104,7 +109,9 @@ async fn admit(
 
 fn concerns_everybody(method: Option<Permission>, request: &Request<Incoming>) -> bool {
     let of_http = || of_http(request.method(), request.uri().path());
-    matches!(method.unwrap_or_else(of_http), WORK | ADMINISTER | RESULTS | RELEASES)
+    // Who pushes to the registry says what others get.
+    is_registry(request.uri().path())
+        || matches!(method.unwrap_or_else(of_http), WORK | ADMINISTER | RESULTS | RELEASES)
 }
 
 /// Whether there are links in answers to it.

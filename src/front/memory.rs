@@ -10,12 +10,12 @@ use http_body::{Frame, SizeHint};
 use kiln_cas::budget::{Charge, Share};
 use kiln_cas::services::budget_status;
 
-use crate::auth::permissions::IMPORT;
+use crate::auth::permissions::{IMPORT, REGISTRY};
 
 /// What a message may take once it is decoded, for each byte of it.
 const DECODED: u64 = 8;
 /// Services that charge what they hold themselves, message by message and blob by blob.
-const CHARGING: [&str; 6] = [
+const CHARGING: [&str; 7] = [
     "/build.bazel.remote.execution.v2.ContentAddressableStorage/",
     "/google.bytestream.ByteStream/",
     "/build.bazel.remote.execution.v2.ActionCache/",
@@ -25,6 +25,8 @@ const CHARGING: [&str; 6] = [
     "/google.devtools.build.v1.PublishBuildEvent/PublishBuildToolEventStream",
     // Reports are read as they come.
     IMPORT,
+    // Blobs are taken in pieces.
+    REGISTRY,
 ];
 
 /// The share of memory that a request holds until it is answered.

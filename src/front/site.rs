@@ -23,6 +23,8 @@ const PRIVATE_SUFFIXES: [&str; 4] = [".localhost", ".local", ".internal", ".home
 /// What a server is called.
 #[derive(Debug, Clone, Default)]
 pub struct Site {
+    /// The base URL.
+    url: String,
     /// `HOST` or `HOST:PORT` of the base URL.
     base: Option<String>,
     /// In lower case, without ports.
@@ -87,7 +89,8 @@ impl Site {
         let mut all: Vec<_> = names.into_iter().map(|name| name.to_ascii_lowercase()).collect();
         all.extend(base.as_deref().map(|base| without_port(base).to_owned()));
         let any = all.iter().any(|name| name == "*");
-        Self { base, names: all, any, tls, follows_callers: false }
+        let url = base_url.to_owned();
+        Self { url, base, names: all, any, tls, follows_callers: false }
     }
 
     /// For a server that does not know what it is called: its callers do.
@@ -106,6 +109,11 @@ impl Site {
         let known = self.any || self.tls || self.is_own(without_port(authority));
         let scheme = if self.tls { "https" } else { "http" };
         (is_plain && known).then(|| BaseUrl(format!("{scheme}://{authority}").into()))
+    }
+
+    /// What addresses of this server begin with that are for the sender of a request alone.
+    pub fn realm<B>(&self, request: &Request<B>) -> String {
+        self.called(request).map_or_else(|| self.url.clone(), |url| url.0.to_string())
     }
 
     /// Whether a request may come further, as far as its headers tell where it comes from.

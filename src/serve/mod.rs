@@ -5,6 +5,7 @@ mod admission;
 mod common;
 mod history;
 mod options;
+mod registry;
 mod releases;
 mod reports;
 mod routes;
@@ -80,6 +81,8 @@ pub struct Server {
     pinning: JoinHandle<()>,
     /// Removes what was begun of releases and never ended.
     settling: JoinHandle<()>,
+    /// Lets go of what no tag of the registry needs.
+    tidying: Option<JoinHandle<()>>,
     worker: Option<OwnWorker>,
     stop_front: CancellationToken,
     drain: Duration,
@@ -139,7 +142,9 @@ impl Server {
         )?;
         let cas = cas(&options, &storage, &common)?;
         storage.on_full(cas.give_up_uploads());
-        let sweeping = tokio::spawn(cas.keep_swept(evictions(&storage)));
+        let sweeping = tokio::spawn(cas.keep_swept(&registry::REMEMBERED, evictions(&storage)));
+        let registry = registry::state(&options, &storage, &common, admission.auth.is_some());
+        let tidying = registry.clone().map(|it| tokio::spawn(it.registry.keep_tidy()));
         let pinning = tokio::spawn(storage.pins.clone().keep_renewed());
         let catalog = releases::catalog(&options.releases, &storage, &common);
         let settling = tokio::spawn(releases::keep_settled(catalog.clone()));
@@ -159,6 +164,10 @@ impl Server {
             &telemetry,
             readiness.clone(),
         );
+        let router = match registry {
+            Some(registry) => router.merge(crate::registry::router(registry)),
+            None => router,
+        };
         let stop_front = CancellationToken::new();
         let background = admission.keep_current(&stop_front).await?;
         let parts = FrontParts {
@@ -200,6 +209,7 @@ impl Server {
             sweeping,
             pinning,
             settling,
+            tidying,
             worker,
             stop_front,
             drain: options.drain,
@@ -232,6 +242,7 @@ impl Server {
         self.sweeping.abort();
         self.pinning.abort();
         self.settling.abort();
+        self.tidying.iter().for_each(JoinHandle::abort);
         self.services.journal.shutdown().await;
         self.tests.shutdown().await;
         if let Some(executions) = &self.executions {

@@ -16,6 +16,7 @@ use super::verdicts::{VerdictError, VerdictsOptions};
 use crate::auth::{AuthError, AuthOptions};
 use crate::data_dir::DataDirError;
 use crate::front::{FrontLimits, Resolved, TlsError, TlsOptions};
+use crate::registry::RegistryOptions;
 use crate::telemetry::{EndpointError, OtlpOptions};
 
 pub struct ServeOptions {
@@ -54,6 +55,7 @@ pub struct ServeOptions {
     pub fetch: FetchConfig,
     /// Bytes; 0: no limit.
     pub max_blob_size: u64,
+    pub registry: RegistryOptions,
     /// What one caller, and one instance, may have the store promise; the lease is the storage's.
     pub quotas: QuotaLimits,
     /// Where traces go; `None`: nowhere.

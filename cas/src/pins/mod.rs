@@ -116,6 +116,45 @@ impl Pins {
         Ok(())
     }
 
+    /// Pins several blobs that are in the store, or none of them, as far as nothing crashes in between.
+    pub async fn pin_all(&self, pins: &[Pin]) -> Result<(), PinError> {
+        let mut puts = Vec::with_capacity(pins.len());
+        for pin in pins {
+            let key =
+                key(pin).ok_or_else(|| PinError::Name(format!("{}/{}", pin.kind, pin.name)))?;
+            puts.push(put(key, pin.at));
+        }
+        let digests: Vec<_> = pins.iter().map(|pin| pin.digest).collect();
+        for page in digests.chunks(PAGE) {
+            if let Some(absent) = self.blobs.find_missing(page).await?.first() {
+                return Err(PinError::Absent(*absent));
+            }
+        }
+        self.blobs.sync().await?;
+        for page in puts.chunks(PAGE) {
+            self.records.write(page.to_vec()).await?;
+        }
+        for page in digests.chunks(PAGE) {
+            if let Some(absent) = self.blobs.pin(page).await?.first() {
+                let absent = *absent;
+                self.unpin_all(pins).await?;
+                return Err(PinError::Absent(absent));
+            }
+        }
+        let mut figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
+        figures.blobs += digests.len() as u64;
+        figures.bytes += digests.iter().map(|digest| digest.size).sum::<u64>();
+        Ok(())
+    }
+
+    /// Lets go of several, as [`Pins::unpin`] of one.
+    pub async fn unpin_all(&self, pins: &[Pin]) -> Result<(), PinError> {
+        for pin in pins {
+            self.unpin(pin).await?;
+        }
+        Ok(())
+    }
+
     async fn is_pinned(&self, digest: &Digest) -> Result<bool, PinError> {
         Ok(!self.records.list(&of_blob(digest), None, false, 1).await?.is_empty())
     }

@@ -62,14 +62,15 @@ impl CasServices {
             ))));
     }
 
-    /// Removes what is remembered of blobs that are gone, each time that `evicted` tells something
-    /// new. Never returns; drop it to end it.
+    /// Removes what is remembered of blobs that are gone, here and in `others`, each time that `evicted`
+    /// tells something new. Never returns; drop it to end it.
     pub fn keep_swept(
         &self,
+        others: &'static [owners::Remembered],
         evicted: impl Fn() -> u64 + Send + 'static,
     ) -> impl Future<Output = ()> + Send + 'static {
         let config = &self.config;
-        owners::keep_swept(config.records.clone(), config.blobs.clone(), evicted)
+        owners::keep_swept(config.records.clone(), config.blobs.clone(), others, evicted)
     }
 
     /// Gives up the uploads that broke off and may be continued, so that others find their room.

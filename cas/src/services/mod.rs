@@ -46,6 +46,7 @@ pub use self::metadata::{
 };
 pub use self::missing::{MAX_NAMED_IN_TRAILER, grpc_error, missing_blobs};
 pub use self::opaque::OpaqueInstances;
+pub use self::owners::Remembered;
 pub use self::quotas::{QuotaLimits, Quotas, account_of};
 pub use self::rpc::{MAX_BATCH_MESSAGE, MAX_MESSAGE, MAX_STREAM_MESSAGE};
 pub use self::status::{

@@ -20,17 +20,19 @@ const REST: u32 = 20;
 /// Pauses after rounds that failed.
 const BACKOFF: Backoff = Backoff::new(LOOK, Duration::from_secs(60));
 
-/// Records of one kind.
-struct Kind {
-    prefix: &'static str,
+/// Records of one kind that are about blobs.
+#[derive(Debug, Clone, Copy)]
+pub struct Remembered {
+    /// What their keys begin with.
+    pub prefix: &'static str,
     /// The blob that a record is about; `None`: it cannot be read, and is of no use.
-    owner: fn(&Record) -> Option<Digest>,
+    pub owner: fn(&Record) -> Option<Digest>,
 }
 
-const KINDS: [Kind; 3] = [
-    Kind { prefix: http::SIZES, owner: http::owner },
-    Kind { prefix: chunking::MAPPINGS, owner: chunking::owner },
-    Kind { prefix: asset::ASSETS, owner: asset::owner },
+const OWN: [Remembered; 3] = [
+    Remembered { prefix: http::SIZES, owner: http::owner },
+    Remembered { prefix: chunking::MAPPINGS, owner: chunking::owner },
+    Remembered { prefix: asset::ASSETS, owner: asset::owner },
 ];
 
 #[derive(Debug, thiserror::Error)]
@@ -41,11 +43,12 @@ pub enum SweepError {
     Blobs(#[from] StoreError),
 }
 
-/// Removes records without a blob, a round each time that `evicted` tells something new. Never
+/// Removes records without a blob, `others` among them, a round each time that `evicted` tells something new. Never
 /// returns.
 pub async fn keep_swept(
     records: SharedRecords,
     blobs: SharedBlobStore,
+    others: &'static [Remembered],
     evicted: impl Fn() -> u64 + Send,
 ) {
     // What went in the last run is not known.
@@ -58,7 +61,7 @@ pub async fn keep_swept(
             continue;
         }
         let began = Instant::now();
-        match sweep(&records, &blobs).await {
+        match sweep(&records, &blobs, others).await {
             Ok(gone) => {
                 (swept, failures) = (Some(now), 0);
                 tracing::debug!(gone, "removed what was remembered of evicted blobs");
@@ -74,9 +77,13 @@ pub async fn keep_swept(
 }
 
 /// One round. Returns how many records went.
-pub async fn sweep(records: &SharedRecords, blobs: &SharedBlobStore) -> Result<u64, SweepError> {
+pub async fn sweep(
+    records: &SharedRecords,
+    blobs: &SharedBlobStore,
+    others: &[Remembered],
+) -> Result<u64, SweepError> {
     let mut gone = 0;
-    for kind in &KINDS {
+    for kind in OWN.iter().chain(others) {
         let mut after: Option<String> = None;
         loop {
             let page = records.list(kind.prefix, after.as_deref(), false, PAGE).await?;
@@ -94,7 +101,7 @@ pub async fn sweep(records: &SharedRecords, blobs: &SharedBlobStore) -> Result<u
 async fn sweep_page(
     records: &SharedRecords,
     blobs: &SharedBlobStore,
-    kind: &Kind,
+    kind: &Remembered,
     page: &[Record],
 ) -> Result<u64, SweepError> {
     let owners: Vec<_> = page.iter().map(kind.owner).collect();
@@ -184,10 +191,10 @@ mod tests {
         blobs.write(&digests[0], old).await.unwrap();
         clock.advance(11);
         // Whoever sweeps keeps nothing alive.
-        assert_eq!(sweep(&records, &blobs).await.unwrap(), 3);
-        assert_eq!((left().await, sweep(&records, &blobs).await.unwrap()), (4, 0));
+        assert_eq!(sweep(&records, &blobs, &[]).await.unwrap(), 3);
+        assert_eq!((left().await, sweep(&records, &blobs, &[]).await.unwrap()), (4, 0));
         blobs.write(&digests[1], new).await.unwrap();
-        assert_eq!(sweep(&records, &blobs).await.unwrap(), 3);
+        assert_eq!(sweep(&records, &blobs, &[]).await.unwrap(), 3);
         assert_eq!(left().await, 1, "what is no blob's stays");
     }
 
@@ -222,7 +229,7 @@ mod tests {
         let away = Arc::new(Away::default());
         let blobs: SharedBlobStore = Arc::new(MemoryBlobStore::default());
         let ten_minutes = Duration::from_secs(600);
-        let sweeping = keep_swept(away.clone(), blobs, || 0);
+        let sweeping = keep_swept(away.clone(), blobs, &[], || 0);
         assert!(tokio::time::timeout(ten_minutes, sweeping).await.is_err());
         let rounds = away.0.load(Ordering::Relaxed);
         assert!((10..40).contains(&rounds), "{rounds} rounds");

@@ -2,6 +2,7 @@
 //! configuration file, `kiln config` and docs/configuration.md all follow this table.
 
 mod key;
+mod registry;
 mod running;
 mod server;
 mod storage;
@@ -10,7 +11,8 @@ mod workers;
 pub use key::{Key, Kind};
 
 /// By their sections, in the order of the manual.
-const TABLES: [&[Key]; 4] = [server::KEYS, storage::KEYS, workers::KEYS, running::KEYS];
+const TABLES: [&[Key]; 5] =
+    [server::KEYS, storage::KEYS, registry::KEYS, workers::KEYS, running::KEYS];
 
 pub fn all() -> impl Iterator<Item = &'static Key> {
     TABLES.into_iter().flatten()

@@ -12,23 +12,26 @@ pub enum Route {
     /// Contents below `/blobs/`.
     Blob,
     Metrics,
+    /// The registry, below `/v2/`.
+    Registry,
     /// Anything else.
     Other,
 }
 
-pub const ROUTES: [(Route, &str); 6] = [
+pub const ROUTES: [(Route, &str); 7] = [
     (Route::Cache, "cache"),
     (Route::Page, "page"),
     (Route::Api, "api"),
     (Route::Blob, "blob"),
     (Route::Metrics, "metrics"),
+    (Route::Registry, "registry"),
     (Route::Other, "other"),
 ];
 
 /// Statuses counted one by one.
-pub const STATUSES: [u16; 21] = [
-    200, 201, 204, 206, 303, 304, 400, 401, 403, 404, 405, 409, 411, 412, 413, 415, 416, 429, 500,
-    503, 507,
+pub const STATUSES: [u16; 22] = [
+    200, 201, 202, 204, 206, 303, 304, 400, 401, 403, 404, 405, 409, 411, 412, 413, 415, 416, 429,
+    500, 503, 507,
 ];
 
 const PAGES: [&str; 6] =
@@ -45,6 +48,8 @@ impl Route {
             Self::Blob
         } else if path == "/metrics" {
             Self::Metrics
+        } else if path.starts_with("/v2/") {
+            Self::Registry
         } else if path.contains("/cas/") || path.contains("/ac/") {
             Self::Cache
         } else {
@@ -72,6 +77,7 @@ mod tests {
             ("/some/instance/ac/00", Route::Cache),
             ("/api/v1/status", Route::Api),
             ("/metrics", Route::Metrics),
+            ("/v2/app/cas/manifests/v1", Route::Registry),
             ("/metrics2", Route::Other),
         ] {
             assert_eq!(Route::of(path), route, "{path}");

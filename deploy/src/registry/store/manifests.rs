@@ -1,0 +1,283 @@
+//! Manifests that are pushed: checked, stored, and made visible in one write.
+
+use bytes::Bytes;
+use kiln_cas::blob::SharedBlobStore;
+use kiln_cas::records::{Expect, Write};
+use kiln_cas::{Digest, DigestFunction};
+
+use super::error::{RegistryError, is_conflict};
+use super::keys;
+use super::model::{Link, StoredManifest, StoredReferrer, put, read, unchanged, written};
+use super::registry::Registry;
+use crate::oci::{Algorithm, ContentDigest, Descriptor, Document, Reference, Repository, Tag};
+use crate::registry::ownership::refusal;
+use crate::registry::referrers::referrer_of;
+use crate::registry::uploads::PIECE;
+
+/// Bytes of a referrer's entry that a record keeps; of a larger one the annotations stay in the manifest.
+const MAX_ENTRY: usize = 256 << 10;
+/// How often a write is made anew because somebody else was faster.
+const TRIES: usize = 16;
+/// Referrers of a manifest that are asked whether one is pinned.
+const REFERRERS_ASKED: usize = 100;
+
+/// A manifest on its way in.
+pub struct Push<'a> {
+    pub repository: &'a Repository,
+    pub reference: &'a Reference,
+    /// Tags besides the reference.
+    pub tags: &'a [Tag],
+    pub media_type: &'a str,
+    pub data: Bytes,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pushed {
+    pub digest: ContentDigest,
+    pub subject: Option<ContentDigest>,
+}
+
+/// What is about to be visible.
+struct Entry<'a> {
+    repository: &'a Repository,
+    digest: ContentDigest,
+    stored: StoredManifest,
+    referrer: Option<(ContentDigest, StoredReferrer)>,
+    tags: Vec<&'a Tag>,
+}
+
+impl Registry {
+    /// Refuses what is not for pushes.
+    pub async fn admit_push(
+        &self,
+        repository: &Repository,
+        tag: Option<&Tag>,
+    ) -> Result<(), RegistryError> {
+        let why = refusal(&self.parts.owned, repository, tag).await?;
+        why.map_or(Ok(()), |why| Err(RegistryError::Owned(why)))
+    }
+
+    pub async fn push_manifest(
+        &self,
+        store: &SharedBlobStore,
+        push: Push<'_>,
+    ) -> Result<Pushed, RegistryError> {
+        let tag = match push.reference {
+            Reference::Tag(tag) => Some(tag),
+            Reference::Digest(_) => None,
+        };
+        let tags: Vec<&Tag> = push.tags.iter().chain(tag).collect();
+        self.admit_push(push.repository, None).await?;
+        for tag in &tags {
+            self.admit_push(push.repository, Some(tag)).await?;
+        }
+        let (document, content, digest) = understood(&push).await?;
+        let stored = self.needed(&push, &document, &content).await?;
+        write_bytes(store, &content, push.data).await?;
+        self.parts.blobs.sync().await?;
+        let descriptor = Descriptor::new(push.media_type, digest.clone(), content.size);
+        let referrer = document.subject().map(|subject| {
+            (subject.digest.clone(), stored_referrer(&descriptor, &document, &content))
+        });
+        let subject = stored.subject.clone();
+        let entry = Entry { repository: push.repository, digest, stored, referrer, tags };
+        self.show(&entry).await?;
+        Ok(Pushed { digest: entry.digest, subject })
+    }
+
+    /// Points a tag at a manifest that is there, whoever owns the repository: what promotions do.
+    pub async fn tag(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+        digest: &ContentDigest,
+    ) -> Result<(), RegistryError> {
+        let (stored, _) = self.stored(repository, digest).await?;
+        let digest = digest.clone();
+        let entry = Entry { repository, digest, stored, referrer: None, tags: vec![tag] };
+        self.show(&entry).await
+    }
+
+    /// Checks that all is there which a manifest needs, and has it stay for a lease.
+    async fn needed(
+        &self,
+        push: &Push<'_>,
+        document: &Document,
+        content: &Digest,
+    ) -> Result<StoredManifest, RegistryError> {
+        let mut stored = StoredManifest {
+            media_type: push.media_type.to_owned(),
+            size: content.size,
+            sha256: content.hex(),
+            blobs: Vec::new(),
+            manifests: Vec::new(),
+            subject: document.subject().map(|it| it.digest.clone()),
+            pin: None,
+        };
+        let mut blobs: Vec<(Digest, &ContentDigest)> = Vec::new();
+        for named in document.names() {
+            let digest = &named.digest;
+            let missing = || RegistryError::Missing(digest.clone());
+            let actual = match document {
+                Document::Index(_) => {
+                    let found = self.stored(push.repository, digest).await;
+                    let (child, _) = found.map_err(|error| match error {
+                        RegistryError::NoManifest(_) => missing(),
+                        error => error,
+                    })?;
+                    stored.manifests.push(digest.clone());
+                    blobs.push((child.content()?, digest));
+                    child.size
+                }
+                Document::Manifest(_) => {
+                    let record = self.record(&keys::blob(push.repository, digest)).await?;
+                    let Some(record) = record else {
+                        if named.is_foreign() {
+                            continue;
+                        }
+                        return Err(missing());
+                    };
+                    let blob = read::<Link>(&record.value)?.content(digest)?;
+                    stored.blobs.push(format!("{}/{}", blob.hex(), blob.size));
+                    blobs.push((blob, digest));
+                    blob.size
+                }
+            };
+            if actual != named.size {
+                let (digest, said) = (digest.clone(), named.size);
+                return Err(RegistryError::Size { digest, said, actual });
+            }
+        }
+        let all: Vec<Digest> = blobs.iter().map(|(blob, _)| *blob).collect();
+        let missing = self.parts.blobs.find_missing(&all).await?;
+        let gone = blobs.iter().find(|(blob, _)| missing.contains(blob));
+        gone.map_or(Ok(()), |(_, digest)| Err(RegistryError::Missing((*digest).clone())))?;
+        stored.blobs.sort_unstable();
+        stored.blobs.dedup();
+        stored.manifests.sort_unstable();
+        stored.manifests.dedup();
+        Ok(stored)
+    }
+
+    /// Makes a manifest visible, and pins what its tags need.
+    async fn show(&self, entry: &Entry<'_>) -> Result<(), RegistryError> {
+        for _ in 0..TRIES {
+            match self.try_show(entry).await {
+                Err(RegistryError::Records(error)) if is_conflict(&error) => {}
+                done => return done,
+            }
+        }
+        Err(RegistryError::Busy)
+    }
+
+    async fn try_show(&self, entry: &Entry<'_>) -> Result<(), RegistryError> {
+        let Entry { repository, digest, stored, referrer, tags } = entry;
+        let key = keys::manifest(repository, digest);
+        let known = self.record(&key).await?;
+        let mut stored = stored.clone();
+        stored.pin = match &known {
+            Some(record) => read::<StoredManifest>(&record.value)?.pin,
+            None => None,
+        };
+        let mut writes = vec![put(key, unchanged(known.as_ref()), written(&stored)?)];
+        if let Some((subject, referrer)) = referrer {
+            let key = keys::referrer(repository, subject, digest);
+            writes.push(put(key, Expect::Anything, written(referrer)?));
+        }
+        let mut moved = false;
+        for tag in tags {
+            let (write, moves) = self.tag_write(repository, tag, digest).await?;
+            moved |= moves;
+            writes.push(write);
+        }
+        let keep = !tags.is_empty() || self.is_about_kept(entry).await?;
+        writes.push(put(keys::changes(repository), Expect::Anything, Bytes::new()));
+        if keep {
+            writes.push(put(keys::untidy(repository), Expect::Anything, Bytes::new()));
+        }
+        let versions = self.parts.records.write(writes).await?;
+        if keep {
+            self.keep(repository, digest).await?;
+            if !moved && let Some(version) = versions.last() {
+                self.forget_untidy(repository, *version).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The write of a tag, and whether the tag named something else before.
+    async fn tag_write(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+        digest: &ContentDigest,
+    ) -> Result<(Write, bool), RegistryError> {
+        let key = keys::tag(repository, tag);
+        let known = self.record(&key).await?;
+        let value = Bytes::from(digest.to_string());
+        let moves = known.as_ref().is_some_and(|record| record.value != value);
+        Ok((put(key, unchanged(known.as_ref()), value), moves))
+    }
+
+    /// Whether it is about something that is pinned, or something about it is.
+    async fn is_about_kept(&self, entry: &Entry<'_>) -> Result<bool, RegistryError> {
+        let mut related: Vec<ContentDigest> = entry.stored.subject.iter().cloned().collect();
+        related.extend(self.about(entry.repository, &entry.digest, REFERRERS_ASKED).await?);
+        for digest in related {
+            match self.stored(entry.repository, &digest).await {
+                Ok((stored, _)) if stored.pin.is_some() => return Ok(true),
+                Ok(_) | Err(RegistryError::NoManifest(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Reads a manifest, away from the thread that serves connections, and names its bytes.
+async fn understood(push: &Push<'_>) -> Result<(Document, Digest, ContentDigest), RegistryError> {
+    let (data, media_type) = (push.data.clone(), push.media_type.to_owned());
+    let named = match push.reference {
+        Reference::Digest(digest) => Some(digest.clone()),
+        Reference::Tag(_) => None,
+    };
+    let work = move || {
+        let document = Document::read(&media_type, &data)?;
+        let algorithm = named.as_ref().map_or(Algorithm::Sha256, ContentDigest::algorithm);
+        let digest = algorithm.digest(&data);
+        match named {
+            Some(named) if named != digest => Err(RegistryError::OtherBytes(named)),
+            _ => Ok((document, DigestFunction::Sha256.digest(&data), digest)),
+        }
+    };
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| kiln_cas::StoreError::failed("read a manifest", error))?
+}
+
+fn stored_referrer(
+    descriptor: &Descriptor,
+    document: &Document,
+    content: &Digest,
+) -> StoredReferrer {
+    let mut entry = referrer_of(descriptor, document);
+    let size: usize = entry.annotations.iter().map(|(key, value)| key.len() + value.len()).sum();
+    let shortened = size > MAX_ENTRY;
+    if shortened {
+        entry.annotations.clear();
+    }
+    StoredReferrer { entry, sha256: content.hex(), shortened }
+}
+
+/// Stores bytes of a manifest, which may be more than a store takes at once.
+async fn write_bytes(
+    store: &SharedBlobStore,
+    content: &Digest,
+    data: Bytes,
+) -> Result<(), RegistryError> {
+    if data.len() <= PIECE {
+        return Ok(store.write(content, data).await?);
+    }
+    let mut writer = store.writer(content).await?;
+    writer.write(data).await?;
+    Ok(writer.commit().await?)
+}

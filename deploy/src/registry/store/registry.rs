@@ -1,0 +1,47 @@
+//! A registry over stores that others share.
+
+use std::sync::Arc;
+
+use kiln_cas::blob::SharedBlobStore;
+use kiln_cas::pins::Pins;
+use kiln_cas::records::{Record, SharedRecords};
+
+use super::body::Arriving;
+use super::error::RegistryError;
+use crate::registry::ownership::SharedOwned;
+use crate::registry::uploads::UploadLimits;
+
+/// What a registry is made of.
+pub struct RegistryParts {
+    pub blobs: SharedBlobStore,
+    pub records: SharedRecords,
+    pub pins: Pins,
+    pub uploads: UploadLimits,
+    /// Bytes of one blob.
+    pub max_blob_size: u64,
+    /// What is not for pushes.
+    pub owned: Vec<SharedOwned>,
+    /// Milliseconds since the Unix epoch.
+    pub now: Arc<dyn Fn() -> u64 + Send + Sync>,
+}
+
+/// A registry. Clones share it.
+#[derive(Clone)]
+pub struct Registry {
+    pub(super) parts: Arc<RegistryParts>,
+    pub(super) arriving: Arc<Arriving>,
+}
+
+impl Registry {
+    pub fn new(parts: RegistryParts) -> Self {
+        Self { parts: Arc::new(parts), arriving: Arc::default() }
+    }
+
+    pub(super) fn now(&self) -> u64 {
+        (self.parts.now)()
+    }
+
+    pub(super) async fn record(&self, key: &str) -> Result<Option<Record>, RegistryError> {
+        Ok(self.parts.records.get(key).await?)
+    }
+}

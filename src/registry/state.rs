@@ -1,0 +1,120 @@
+//! What the registry's handlers share, and who may do what.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use http::Extensions;
+use kiln_cas::access::{Refused, Right, SharedAuthorizer};
+use kiln_cas::blob::SharedBlobStore;
+use kiln_cas::pins::Pins;
+use kiln_cas::promises::{Invocations, Presence};
+use kiln_cas::records::SharedRecords;
+use kiln_cas::services::{Guard, Quotas};
+use kiln_deploy::oci::Repository;
+use kiln_deploy::registry::store::{Registry, RegistryParts};
+use kiln_deploy::registry::{SharedOwned, UploadLimits, instance_of};
+
+use super::options::RegistryOptions;
+use super::owned::ProtectedTags;
+
+/// What a registry is put together of.
+pub struct StateParts {
+    pub blobs: SharedBlobStore,
+    pub records: SharedRecords,
+    pub pins: Pins,
+    pub invocations: Invocations,
+    pub access: SharedAuthorizer,
+    pub quotas: Arc<Quotas>,
+    /// Bytes; 0: no limit.
+    pub max_blob_size: u64,
+    /// Whether it is asked who calls.
+    pub asks: bool,
+    /// What is not for pushes, besides protected tags.
+    pub owned: Vec<SharedOwned>,
+}
+
+#[derive(Clone)]
+pub struct RegistryState {
+    pub registry: Registry,
+    pub asks: bool,
+    pub delete: bool,
+    blobs: SharedBlobStore,
+    invocations: Invocations,
+    access: SharedAuthorizer,
+    quotas: Arc<Quotas>,
+}
+
+impl RegistryState {
+    pub fn new(options: &RegistryOptions, parts: StateParts) -> Self {
+        let protected: SharedOwned = Arc::new(ProtectedTags(options.protected_tags.clone()));
+        let registry = Registry::new(RegistryParts {
+            blobs: parts.blobs.clone(),
+            records: parts.records,
+            pins: parts.pins,
+            uploads: UploadLimits {
+                count: options.max_uploads,
+                bytes: options.max_upload_bytes,
+                age: options.upload_age,
+            },
+            max_blob_size: if parts.max_blob_size == 0 { u64::MAX } else { parts.max_blob_size },
+            owned: std::iter::once(protected).chain(parts.owned).collect(),
+            now: Arc::new(now),
+        });
+        Self {
+            registry,
+            asks: parts.asks,
+            delete: options.delete,
+            blobs: parts.blobs,
+            invocations: parts.invocations,
+            access: parts.access,
+            quotas: parts.quotas,
+        }
+    }
+
+    pub fn check(
+        &self,
+        caller: &Extensions,
+        right: Right,
+        repository: &Repository,
+    ) -> Result<(), Refused> {
+        self.access.check(caller, right, instance_of(repository))
+    }
+
+    /// Manifests and tags say what others get: as results do, or releases.
+    pub fn check_publish(
+        &self,
+        caller: &Extensions,
+        repository: &Repository,
+    ) -> Result<(), Refused> {
+        let instance = instance_of(repository);
+        match self.access.allows(caller, Right::WriteResults, instance) {
+            true => Ok(()),
+            false => self.access.check(caller, Right::Release, instance),
+        }
+    }
+
+    pub fn may_read(&self, caller: &Extensions, repository: &Repository) -> bool {
+        self.access.allows(caller, Right::Read, instance_of(repository))
+    }
+
+    pub fn is_known(&self, caller: &Extensions) -> bool {
+        !self.asks || self.access.name(caller).is_some()
+    }
+
+    /// The store as the caller may write to it.
+    pub fn store(&self, caller: &Extensions, repository: &Repository) -> SharedBlobStore {
+        let guard = Guard(self.access.clone());
+        self.quotas.store(&self.blobs, &guard, caller, instance_of(repository))
+    }
+
+    /// What is promised to a push is promised to whoever pushes to the same repository: while that goes on, it stays.
+    pub fn pushes(&self, repository: &Repository) -> Option<Presence> {
+        self.invocations.begin(format!("registry/{repository}").as_bytes())
+    }
+}
+
+/// Milliseconds since the Unix epoch.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

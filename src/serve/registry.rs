@@ -1,0 +1,39 @@
+//! The registry, over what the server keeps anyway.
+
+use kiln_cas::services::Remembered;
+use kiln_cas::stores::Storage;
+use kiln_deploy::registry::store::{
+    BLOBS, MANIFESTS, REFERRERS, owner_of_blob, owner_of_manifest, owner_of_referrer,
+};
+
+use super::common::Common;
+use super::options::ServeOptions;
+use crate::registry::{RegistryState, StateParts};
+
+/// What goes with the blobs that it is about.
+pub const REMEMBERED: [Remembered; 3] = [
+    Remembered { prefix: BLOBS, owner: owner_of_blob },
+    Remembered { prefix: MANIFESTS, owner: owner_of_manifest },
+    Remembered { prefix: REFERRERS, owner: owner_of_referrer },
+];
+
+/// `asks`: whether it is asked who calls. `None`: there is none.
+pub fn state(
+    options: &ServeOptions,
+    storage: &Storage,
+    common: &Common,
+    asks: bool,
+) -> Option<RegistryState> {
+    let parts = StateParts {
+        blobs: storage.blobs.clone(),
+        records: storage.records.clone(),
+        pins: storage.pins.clone(),
+        invocations: storage.invocations.clone(),
+        access: common.access.clone(),
+        quotas: common.quotas.clone(),
+        max_blob_size: options.max_blob_size,
+        asks,
+        owned: Vec::new(),
+    };
+    options.registry.on.then(|| RegistryState::new(&options.registry, parts))
+}
