@@ -30,8 +30,11 @@ const MAX_RECENT: NonZeroUsize = NonZeroUsize::new(100_000).expect("it is not 0"
 /// Results that wait to be written, and their bytes; what comes beyond them is given up, and counted.
 pub(super) const MAX_PENDING: usize = 20_000;
 const MAX_PENDING_BYTES: usize = 64 << 20;
-/// Results that are written together.
+/// Results that are written together, where they are small.
 const BATCH: usize = 1_000;
+/// For how many others one counts for each so many bytes of it, and one that left directories.
+const WEIGHT: usize = 1 << 10;
+const WITH_DIRECTORIES: usize = 60;
 /// So long after the first of them ...
 const DELAY: Duration = Duration::from_millis(250);
 /// ... and so long between two looks at what was published: being woken for each event costs those who publish.
@@ -198,7 +201,7 @@ impl Writer {
     /// Writes what is pending; `false`: it could not be written, and is tried again.
     async fn write(&mut self) -> bool {
         self.due = None;
-        for _ in 0..MAX_PENDING.div_ceil(BATCH) {
+        for _ in 0..MAX_PENDING {
             if self.pending.is_empty() {
                 break;
             }
@@ -220,7 +223,7 @@ impl Writer {
     async fn write_some(&mut self) -> Result<(), RecordsError> {
         let now = (self.clock)();
         let today = day(now);
-        let length = self.pending.len().min(BATCH);
+        let length = self.batch();
         let known = self.known(length, today).await?;
         self.read_trees(&known).await;
         let mut batch = Batch::default();
@@ -252,6 +255,17 @@ impl Writer {
         self.pending_bytes =
             if self.pending.is_empty() { 0 } else { self.pending_bytes.saturating_sub(written) };
         self.name_losses(now, &part).await
+    }
+
+    /// How many of those that are pending are written together. What is in directories is read for each batch anew.
+    fn batch(&self) -> usize {
+        let mut weight = 0;
+        let fits = |seen: &&Seen| {
+            let directories = if seen.trees.is_empty() { 0 } else { WITH_DIRECTORIES };
+            weight += 1 + directories + seen.kept.encoded_len() / WEIGHT;
+            weight <= BATCH
+        };
+        self.pending.iter().take_while(fits).count().max(1)
     }
 
     /// What is known of each of the first of those that are pending. Of several with the same result one is new: the
