@@ -87,7 +87,7 @@ fn make(directory: &Path) {
     for part in parts.iter().chain([&made.index]) {
         blobs.put("", part);
     }
-    let about = ResourceDescriptor::new("app", "sha256", subject.digest.hex());
+    let about = ResourceDescriptor::new("team/app:1.0", "sha256", subject.digest.hex());
     let statement = Statement::new(vec![about], SLSA_PREDICATE, made.predicate).expect("valid");
     let bundle = Attestation::sign(&statement, &key).expect("signed");
     blobs.put("", &bundle);

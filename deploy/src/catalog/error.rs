@@ -27,6 +27,10 @@ pub enum CatalogError {
     Ambiguous { target: String, count: usize, paths: Vec<String> },
     #[error("{target:?} has no output {path:?}; it has {}", .known.join(", "))]
     NoSuchOutput { target: String, path: String, known: Vec<String> },
+    #[error("{0:?} is a symbolic link in a directory, which is known from build events alone")]
+    Link(String),
+    #[error("{name} is there already, with the same content, and signed by another key: {key}")]
+    SignedOtherwise { name: ReleaseName, key: String },
     #[error("there is no image layout among the outputs: {0}")]
     NoLayout(String),
     #[error("the image layout does not hold")]

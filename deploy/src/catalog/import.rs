@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::blocking::{Blocking, stored};
 use super::entry::{Counts, Entry};
 use super::error::CatalogError;
+use super::making::signed_by;
 use super::prepare::MAX_BLOBS;
 use super::{Catalog, blocking};
 use crate::oci::{
@@ -46,10 +47,9 @@ impl Catalog {
             move || imported(&store, &index, &key, now).map(|it| it.entry(instance, made_by));
         let entry = blocking(read).await?;
         if let Some(existing) = self.same(&entry).await? {
-            return Ok(existing);
+            return signed_by(existing, &entry.public_key);
         }
-        let holds = [entry.release.subject.digest.hex().to_owned()];
-        if self.add(&entry, &holds, "release.import", who).await? {
+        if self.add(&entry, &[], "release.import", who).await? {
             return Ok(entry);
         }
         self.unpin(&entry).await?;

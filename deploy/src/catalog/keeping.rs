@@ -34,7 +34,11 @@ impl Catalog {
         let put =
             |key: String, expect, value: Vec<u8>| Write { key, expect, value: Some(value.into()) };
         let anything = Expect::Anything;
-        for hashes in holds.chunks(kiln_cas::records::MAX_BATCH) {
+        let blobs = entry.content.iter().map(|(digest, _)| digest.hex().to_owned());
+        let mut all: Vec<_> = holds.iter().cloned().chain(blobs).collect();
+        all.sort();
+        all.dedup();
+        for hashes in all.chunks(kiln_cas::records::MAX_BATCH) {
             let keys = hashes.iter().map(|it| keys::holds(instance, it, &release.name));
             let writes = keys.map(|key| put(key, anything, Vec::new())).collect();
             self.parts.records.write(writes).await?;

@@ -55,6 +55,7 @@ impl Catalog {
     /// Makes everything but the signatures.
     pub async fn prepare(&self, asked: Asked, by: By) -> Result<Prepared, CatalogError> {
         let Asked { instance, invocation, .. } = &asked;
+        let is_own = matches!(by, By::Server);
         let invocation = Invocation::read(&self.executions, instance, invocation).await?;
         if invocation.used.is_empty() {
             return Err(CatalogError::NoInvocation(asked.invocation));
@@ -64,6 +65,10 @@ impl Catalog {
             Finder { store, blobs, invocation: &invocation }.outputs(&asked.outputs).await?;
         let draft = self.draft(&asked, by, &invocation, outputs).await?;
         if let Some(existing) = self.existing(&draft).await? {
+            let existing = match (is_own, self.key().and_then(|it| it.to_pem().ok())) {
+                (true, Some(key)) => signed_by(existing, &key)?,
+                _ => existing,
+            };
             return Ok(Prepared::Existing(Box::new(existing)));
         }
         let store = Blocking::new(self.parts.blobs.clone());
@@ -176,11 +181,11 @@ impl Catalog {
         signer: Arc<dyn Signer + Send + Sync>,
         who: &str,
     ) -> Result<Entry, CatalogError> {
+        let public_key = signer.public_key().to_pem().map_err(|_| CatalogError::Stopped)?;
         if let Some(existing) = self.existing(&draft).await? {
-            return Ok(existing);
+            return signed_by(existing, &public_key);
         }
         let store = Blocking::new(self.parts.blobs.clone());
-        let public_key = signer.public_key().to_pem().map_err(|_| CatalogError::Stopped)?;
         let (draft, signed) = blocking(move || {
             let signed = sign(&store, &draft, &*signer)?;
             Ok((draft, signed))
@@ -195,7 +200,8 @@ impl Catalog {
             // Somebody else was faster. Their pins are called otherwise.
             false => {
                 self.unpin(&entry).await?;
-                self.existing(&draft).await?.ok_or(CatalogError::Stopped)
+                let existing = self.existing(&draft).await?.ok_or(CatalogError::Stopped)?;
+                signed_by(existing, &entry.public_key)
             }
         }
     }
@@ -228,4 +234,13 @@ impl Catalog {
             rejected: None,
         })
     }
+}
+
+/// The release that is there, if this key signed it: whoever signs with another one is not to think that he did.
+pub(super) fn signed_by(existing: Entry, key: &str) -> Result<Entry, CatalogError> {
+    if existing.public_key.trim() == key.trim() {
+        return Ok(existing);
+    }
+    let named = PublicKey::from_pem(&existing.public_key).map(|it| it.id()).unwrap_or_default();
+    Err(CatalogError::SignedOtherwise { name: existing.release.name, key: named })
 }

@@ -68,6 +68,8 @@ pub struct Finder<'a> {
 /// An action of the target.
 struct Made {
     files: Vec<OutputFile>,
+    /// Symbolic links in directories that it left.
+    links: Vec<String>,
     input_root: Option<Digest>,
 }
 
@@ -85,13 +87,21 @@ fn plain(label: &str) -> String {
     }
 }
 
+/// A link that is left out would be missed by whoever runs what is released: build events name what it leads to.
+fn all_files(made: Vec<Made>) -> Result<Vec<OutputFile>, CatalogError> {
+    match made.iter().flat_map(|it| &it.links).next() {
+        Some(link) => Err(CatalogError::Link(link.clone())),
+        None => Ok(made.into_iter().flat_map(|it| it.files).collect()),
+    }
+}
+
 impl Finder<'_> {
     pub async fn outputs(&self, wanted: &Wanted) -> Result<Outputs, CatalogError> {
         let mut found = Outputs { started: i64::MAX, finished: 0, ..Outputs::default() };
         let made = self.made(&wanted.target, &mut found).await?;
         found.files = match &wanted.told {
             Some(told) => self.of_told(told, &made).await?,
-            None if !wanted.paths.is_empty() => made.into_iter().flat_map(|it| it.files).collect(),
+            None if !wanted.paths.is_empty() => all_files(made)?,
             None => self.final_outputs(&wanted.target, made).await?,
         };
         found.files.sort();
@@ -158,13 +168,23 @@ impl Finder<'_> {
                 let size = u64::try_from(it.size_bytes).ok()?;
                 Digest::from_hex(it.hash.as_bytes(), size, function(&kept)?).ok()
             });
-            all.push(Made { files: self.files(&kept).await?, input_root });
+            let mut links = Vec::new();
+            let files = self.with_links(&kept, &mut links).await?;
+            all.push(Made { files, links, input_root });
         }
         Ok(all)
     }
 
     /// Files of a record, those in directories too.
     async fn files(&self, kept: &Kept) -> Result<Vec<OutputFile>, CatalogError> {
+        self.with_links(kept, &mut Vec::new()).await
+    }
+
+    async fn with_links(
+        &self,
+        kept: &Kept,
+        links: &mut Vec<String>,
+    ) -> Result<Vec<OutputFile>, CatalogError> {
         let Some(function) = function(kept) else { return Ok(Vec::new()) };
         let result = result(kept);
         let mut files = Vec::new();
@@ -176,7 +196,7 @@ impl Finder<'_> {
         for it in &result.output_directories {
             let tree = it.tree_digest.as_ref().and_then(|it| Digest::from_wire(it, function).ok());
             if let Some(tree) = tree {
-                self.read_tree(&it.path, &tree, &mut files).await?;
+                self.read_tree(&it.path, &tree, &mut files, links).await?;
             }
         }
         Ok(files)
@@ -187,6 +207,7 @@ impl Finder<'_> {
         path: &str,
         tree: &Digest,
         files: &mut Vec<OutputFile>,
+        links: &mut Vec<String>,
     ) -> Result<(), CatalogError> {
         let decoded = match self.message::<Tree>(tree).await? {
             Some(tree) => tree,
@@ -206,6 +227,7 @@ impl Finder<'_> {
             if directories > MAX_DIRECTORIES {
                 return Err(CatalogError::TooMany(MAX_DIRECTORIES));
             }
+            links.extend(directory.symlinks.iter().map(|it| format!("{path}/{}", it.name)));
             for file in &directory.files {
                 let digest =
                     file.digest.as_ref().and_then(|it| Digest::from_wire(it, function).ok());
@@ -242,11 +264,13 @@ impl Finder<'_> {
         let mut files = Vec::new();
         for told in told.iter().take(MAX_FILES) {
             let same = own.get(&told.hash).map(Vec::as_slice).unwrap_or_default();
-            let at_path = same.iter().find(|it| it.path.ends_with(&told.path));
-            match at_path.or(same.first()) {
-                Some(file) => files.push((*file).clone()),
-                None => files.extend(self.of_others(told).await?),
-            }
+            let at_path = same.iter().find(|it| it.path == told.path).or(same.first());
+            let known = match at_path {
+                Some(file) => Some((*file).clone()),
+                None => self.of_others(told).await?,
+            };
+            // Many files may have one content: the events say which path is meant.
+            files.extend(known.map(|it| OutputFile { path: told.path.clone(), ..it }));
         }
         Ok(files)
     }
@@ -260,8 +284,10 @@ impl Finder<'_> {
             for id in self.store.makers(&self.invocation.instance, &digest).await? {
                 let Some(kept) = self.store.get(id).await? else { continue };
                 let files = self.files(&kept).await?;
-                if let Some(file) = files.into_iter().find(|it| it.digest == digest) {
-                    return Ok(Some(file));
+                let same = |it: &&OutputFile| it.digest == digest;
+                let at_path = files.iter().filter(same).find(|it| it.path == told.path);
+                if let Some(file) = at_path.or(files.iter().find(same)) {
+                    return Ok(Some(file.clone()));
                 }
             }
             if self.blobs.find_missing(&[digest]).await?.is_empty() {
@@ -279,7 +305,7 @@ impl Finder<'_> {
         made: Vec<Made>,
     ) -> Result<Vec<OutputFile>, CatalogError> {
         if made.len() <= 1 {
-            return Ok(made.into_iter().flat_map(|it| it.files).collect());
+            return all_files(made);
         }
         let consumed = self.consumed(&made).await?;
         let last = |it: &Made| {
@@ -294,7 +320,7 @@ impl Finder<'_> {
                 paths: last.iter().filter_map(first).take(MAX_NAMED).collect(),
             });
         }
-        Ok(last.pop().map(|it| it.files).unwrap_or_default())
+        all_files(last.pop().into_iter().collect())
     }
 
     async fn consumed(&self, made: &[Made]) -> Result<HashSet<Digest>, CatalogError> {

@@ -136,10 +136,10 @@ impl Preparing<'_> {
         let bills = self.bills(&made.packages, content, outputs)?;
         let claims = [(SLSA_PREDICATE, made.predicate.clone())].into_iter().chain(bills);
         let claims = claims.chain([(COSIGN_SIGN_PREDICATE, Map::new())]);
-        let name = self.plan.name.repository.as_str();
+        let name = self.plan.name.to_string();
         let mut statements = Vec::new();
         for (kind, claim) in claims {
-            let subject = ResourceDescriptor::new(name, "sha256", content.subject.digest.hex());
+            let subject = ResourceDescriptor::new(&name, "sha256", content.subject.digest.hex());
             let payload = Statement::new(vec![subject], kind, claim)?.write()?;
             // It is in its bundle as well once it is signed: it need not stay.
             let payload = self.store.put(STATEMENT_TYPE, payload)?;

@@ -25,6 +25,37 @@ pub struct Level {
     pub but: Vec<String>,
 }
 
+/// Ends of what build tools write by themselves where they keep what they build, and upload.
+const WRITTEN_BY_TOOLS: [&str; 20] = [
+    "MANIFEST",
+    "_manifest",
+    ".manifest",
+    ".params",
+    ".rsp",
+    ".sh",
+    ".bat",
+    ".cmd",
+    ".py",
+    ".txt",
+    ".json",
+    ".xml",
+    ".cppmap",
+    ".modulemap",
+    ".properties",
+    ".repo_mapping",
+    ".list",
+    ".lst",
+    ".d",
+    ".h",
+];
+
+/// Whether something lies where a build tool keeps what it built, and is none of what it writes there itself: then it was
+/// built, and not here.
+fn is_built(path: &str) -> bool {
+    let is_output = path.starts_with("bazel-out/") || path.starts_with("buck-out/");
+    is_output && !WRITTEN_BY_TOOLS.iter().any(|end| path.ends_with(end))
+}
+
 /// What of the closure decides about the level, counted while it is walked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Isolation {
@@ -34,6 +65,7 @@ pub struct Isolation {
     host: usize,
     missing: usize,
     unrecorded: usize,
+    elsewhere: usize,
 }
 
 impl Isolation {
@@ -44,7 +76,7 @@ impl Isolation {
 
     pub fn count(&mut self, found: &Found) {
         match found {
-            Found::Source { .. } => {}
+            Found::Source { path, .. } => self.elsewhere += usize::from(is_built(path)),
             Found::Missing { .. } => self.missing += 1,
             Found::Action(record) => match &record.origin {
                 Origin::Wrote(_) => self.written += 1,
@@ -100,6 +132,7 @@ fn hindrances(closure: &Isolation) -> impl Iterator<Item = String> {
         hindrance(closure.written, "results were written by a client and not built here"),
         hindrance(closure.not_isolated, "actions ran without full isolation"),
         hindrance(closure.missing, "directories of inputs are not in the store any more"),
+        hindrance(closure.elsewhere, "inputs were built somewhere else and uploaded"),
         hindrance(closure.unrecorded, "executions of that time were not recorded"),
     ]
     .into_iter()

@@ -84,7 +84,11 @@ impl Source {
     pub fn parse(text: &str) -> Option<Self> {
         let (uri, commit) = text.rsplit_once('@')?;
         let source = Self { uri: uri.to_owned(), commit: commit.to_owned() };
-        let is_git = uri.starts_with("git+") && uri.contains("://");
+        let authority = uri.split_once("://").map(|(_, rest)| rest.split('/').next());
+        let user = authority.flatten().and_then(|it| it.rsplit_once('@'));
+        // A password would be signed, and read by everybody, for ever.
+        let is_open = user.is_none_or(|(user, _)| !user.contains(':'));
+        let is_git = uri.starts_with("git+") && uri.contains("://") && is_open;
         (is_git && source.descriptor().check().is_ok()).then_some(source)
     }
 

@@ -63,6 +63,8 @@ pub enum VerifyError {
     Name(#[from] ReleaseNameError),
     #[error("this is the release {found}, not {expected}")]
     OtherRelease { expected: ReleaseName, found: ReleaseName },
+    #[error("the directory calls it {found}, and what is signed calls it {signed:?}")]
+    SignedName { found: ReleaseName, signed: String },
     #[error("the layer {layer} is not safe to unpack")]
     Layer {
         layer: ContentDigest,
@@ -145,6 +147,7 @@ impl<'a> Verify<'a> {
         self.layers(&content)?;
         let signed = self.signatures(&content, &subject)?;
         let provenance = self.provenance(&signed)?;
+        self.signed_name(&signed, &subject)?;
         self.key_times(&signed, &provenance)?;
         self.demands(&provenance)?;
         self.closure(&content, &provenance)
@@ -247,6 +250,23 @@ impl<'a> Verify<'a> {
             [only] => Ok(Value::Object(only.predicate.clone())),
             [] => Err(VerifyError::NoProvenance),
             several => Err(VerifyError::Provenances(several.len())),
+        }
+    }
+
+    /// The index is not signed: the name that it gives must be that of which the provenance speaks.
+    fn signed_name(&self, signed: &[Signed<'a>], subject: &Descriptor) -> Result<(), VerifyError> {
+        let name = subject.annotations.get(RELEASE_ANNOTATION).map(String::as_str);
+        let found: ReleaseName = name.unwrap_or_default().parse()?;
+        let content = subject.digest.set();
+        let statements = signed.iter().map(|it| &it.attestation.statement);
+        let mut named = statements
+            .filter(|it| it.predicate_type == SLSA_PREDICATE)
+            .flat_map(|it| &it.subject)
+            .filter(|it| it.names(&content));
+        let text = found.to_string();
+        match named.find(|it| it.name != text) {
+            Some(other) => Err(VerifyError::SignedName { found, signed: other.name.clone() }),
+            None => Ok(()),
         }
     }
 

@@ -116,6 +116,7 @@ async fn sign(
 ) -> Result<serde_json::Value, CliError> {
     let prepared: ReleaseDraft = api::read(server.post("/releases/prepare", request).await?)?;
     let Some(draft) = prepared.draft else {
+        check_key(prepared.existing.as_ref(), key)?;
         return serde_json::to_value(&prepared.existing)
             .map_err(|error| CliError::machine(error.to_string()));
     };
@@ -135,6 +136,19 @@ async fn sign(
         signatures,
     };
     server.post("/releases/sign", &signed).await
+}
+
+/// What is there is signed already: by this key, or nobody is to think so.
+fn check_key(existing: Option<&Release>, key: &SigningKey) -> Result<(), CliError> {
+    let own = key.public_key().to_pem().unwrap_or_default();
+    match existing.filter(|it| it.public_key.trim() != own.trim()) {
+        None => Ok(()),
+        Some(it) => {
+            let message = format!("{} is there already, and signed by another key", it.name);
+            Err(CliError::answered(message)
+                .hint("nothing was signed; give this one another version"))
+        }
+    }
 }
 
 /// The bytes to be signed: nothing is signed but a statement of the kind that is said, about the manifest that is said.

@@ -124,11 +124,18 @@ async fn checked(state: &WebState, asked: ReleaseRequest) -> Result<Asked, WebEr
     let source = asked.source.as_deref().map(|text| {
         Source::parse(text).ok_or_else(|| {
             let message = format!("{text:?} is no source");
-            WebError::invalid(message, "Write git+URL@COMMIT, with all 40 digits of the commit.")
+            WebError::invalid(
+                message,
+                "Write git+URL@COMMIT, with all 40 digits of the commit and no password.",
+            )
         })
     });
     let platform = asked.platform.as_deref().unwrap_or("linux/amd64");
-    let (os, architecture) = platform.split_once('/').ok_or_else(|| {
+    let is_word = |it: &str| {
+        !it.is_empty() && it.bytes().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit())
+    };
+    let parts = platform.split_once('/').filter(|(os, rest)| is_word(os) && is_word(rest));
+    let (os, architecture) = parts.ok_or_else(|| {
         WebError::invalid(format!("{platform:?} is no platform"), "Write linux/amd64.")
     })?;
     executions.flush().await;

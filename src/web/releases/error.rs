@@ -28,7 +28,8 @@ fn answer(error: &CatalogError) -> (StatusCode, &'static str) {
         ),
         It::NoInvocation(_) => (
             StatusCode::NOT_FOUND,
-            "Name one that built with this server, within releases.keep_records; `kiln build list` says which there are.",
+            "Name one that built with this server, in this instance (--instance), within releases.keep_records; a build that found \
+             everything up to date on its own machine asked for nothing.",
         ),
         It::NoOutputs { .. } => (
             StatusCode::NOT_FOUND,
@@ -38,6 +39,14 @@ fn answer(error: &CatalogError) -> (StatusCode, &'static str) {
         It::Ambiguous { .. } => (
             StatusCode::CONFLICT,
             "Name what you mean with --output, or build with --bes_backend: build events say what a target's outputs are.",
+        ),
+        It::Link(_) => (
+            StatusCode::CONFLICT,
+            "Build with --bes_backend: build events name what each link leads to.",
+        ),
+        It::SignedOtherwise { .. } => (
+            StatusCode::CONFLICT,
+            "Nothing was signed. Take the release as it is, or give this one another version.",
         ),
         It::NoSuchOutput { .. } => {
             (StatusCode::NOT_FOUND, "Name a path, its end, or a directory above it.")

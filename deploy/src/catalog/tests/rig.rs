@@ -18,32 +18,33 @@ pub struct House {
     pub rig: Rig,
     pub catalog: Catalog,
     pub pins: Pins,
+    key: Arc<SigningKey>,
 }
 
 impl House {
     pub async fn start() -> Self {
-        Self::over(Rig::start().await)
+        let (key, _) = SigningKey::generate(Scheme::EcdsaP256).unwrap();
+        Self::over(Rig::start().await, Arc::new(key))
     }
 
     /// Another server over the same stores, or the same one after a crash.
     pub fn again(&self) -> Self {
-        Self::over(self.rig.beside())
+        Self::over(self.rig.beside(), self.key.clone())
     }
 
-    fn over(rig: Rig) -> Self {
+    fn over(rig: Rig, key: Arc<SigningKey>) -> Self {
         let pins = Pins::new(rig.blobs.clone(), rig.records.clone());
-        let (key, _) = SigningKey::generate(Scheme::EcdsaP256).unwrap();
         let now = rig.now.clone();
         let catalog = Catalog::new(CatalogParts {
             records: rig.records.clone(),
             blobs: rig.blobs.clone(),
             pins: pins.clone(),
             clock: Arc::new(move || now.load(Ordering::Relaxed)),
-            key: Some(Arc::new(key)),
+            key: Some(key.clone()),
             builder: "http://kiln.example".to_owned(),
             version: "0.1.0".to_owned(),
         });
-        Self { rig, catalog, pins }
+        Self { rig, catalog, pins, key }
     }
 
     /// A library and a program that is made of it, in an invocation.

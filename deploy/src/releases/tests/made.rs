@@ -138,7 +138,7 @@ impl Made {
         claim: Map<String, Value>,
         key: &dyn Signer,
     ) {
-        let resource = ResourceDescriptor::new("app", "sha256", subject.digest.hex());
+        let resource = ResourceDescriptor::new("team/app:1.0", "sha256", subject.digest.hex());
         let statement = Statement::new(vec![resource], kind, claim).unwrap();
         let bundle = Attestation::sign(&statement, key).unwrap();
         self.attach(subject, kind, &bundle);
