@@ -12,6 +12,7 @@ pub mod junit;
 pub mod model;
 pub mod plans;
 pub mod quarantine;
+pub mod queue;
 pub mod recording;
 pub mod services;
 pub mod shards;

@@ -1,6 +1,7 @@
 //! Where history and event streams are kept: bulk as immutable blobs, what is small and changes as records.
 //! Both are traits, so that this crate knows neither disks nor Redis nor S3.
 
+mod file;
 mod frame;
 pub mod memory;
 
@@ -9,6 +10,7 @@ use std::ops::Range;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+pub use file::FileRecords;
 pub use frame::{Damage, open, seal};
 
 use crate::model::Time;

@@ -1,0 +1,98 @@
+//! What is queued, and how it ends.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::names::{Branch, Commit};
+use crate::model::Time;
+
+/// Numbers changes of a lane, from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ChangeId(pub u64);
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    pub id: ChangeId,
+    pub branch: Branch,
+    pub head: Commit,
+    /// 0 to 9; more goes first.
+    pub priority: u8,
+    pub added: Time,
+    pub standing: Standing,
+    /// Targets that it affects; nothing where nobody said.
+    pub impact: Option<BTreeSet<String>>,
+    /// The push of a batch with it was refused: it is tried by itself.
+    pub alone: bool,
+    /// It does not merge behind another change that waited when the target was here.
+    pub clashed: Option<Commit>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// Not tested since it came, or put back.
+    Waiting,
+    /// It passed on a tree that is not what would land: it is believed to be good.
+    Screened,
+    /// It is not tried until somebody or something changes that.
+    Held(Held),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Held {
+    /// It failed on top of this commit, which fails by itself: it is tried again on another one.
+    RedBase(Commit),
+    /// The repository refused the push, with these words: adding it again tries again.
+    Refused(String),
+}
+
+/// How a change leaves the queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// In the target as of this commit, which is what was tested.
+    Landed(Commit),
+    /// It fails on top of what landed before it.
+    Failed {
+        targets: Vec<String>,
+        runs: u32,
+    },
+    /// It cannot be merged into this commit.
+    Conflict(Commit),
+    /// It was in the target already.
+    Merged,
+    /// Its branch is gone.
+    Deleted,
+    Removed,
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Landed(commit) => write!(out, "landed in {}", commit.short()),
+            Self::Failed { targets, runs } if targets.is_empty() => {
+                write!(out, "rejected: its check failed {runs} times on top of a green base")
+            }
+            Self::Failed { targets, .. } => write!(out, "rejected: {} failed", targets.join(", ")),
+            Self::Conflict(base) => write!(out, "rejected: it conflicts with {}", base.short()),
+            Self::Merged => out.write_str("was merged already"),
+            Self::Deleted => out.write_str("its branch is gone"),
+            Self::Removed => out.write_str("removed"),
+        }
+    }
+}
+
+/// A change that has left the queue.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ended {
+    pub id: ChangeId,
+    pub branch: Branch,
+    /// Nothing where there was no such branch.
+    pub head: Option<Commit>,
+    pub added: Time,
+    pub at: Time,
+    pub end: End,
+}

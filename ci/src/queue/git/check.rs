@@ -1,0 +1,121 @@
+//! The check of a tree: a command of the operator's, run in it.
+
+use std::collections::BTreeSet;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::process::Command;
+
+use super::process::{Keep, ProcessError, run, words};
+use super::repository::GitError;
+use super::slots::Slot;
+use crate::queue::{Commit, Outcome};
+
+/// What is kept of a check's output: its end.
+const KEPT: usize = 64 << 10;
+/// Variables that a check sees of this process; it is told about others by name.
+const PASSED_ON: [&str; 16] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "TMPDIR",
+    "XDG_CACHE_HOME",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+];
+/// What the check may end with to say that it could not run (sysexits.h).
+const TEMPFAIL: i32 = 75;
+/// Most bytes that are read of the names of failed targets.
+const MAX_FAILED: u64 = 256 << 10;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// For `sh -c`.
+    pub command: String,
+    /// It is ended after so many seconds, which counts as a failure.
+    pub limit_s: u64,
+    /// Further variables that it sees.
+    pub env: Vec<String>,
+    /// It rules flakes out by itself: each failure counts.
+    pub proven: bool,
+}
+
+#[derive(Debug)]
+pub struct Checked {
+    pub outcome: Outcome,
+    /// The end of what it printed.
+    pub log: String,
+}
+
+impl Check {
+    /// Runs it in a slot whose tree is `commit`. `branches`: what is in it, for people.
+    pub async fn run(
+        &self,
+        slot: &Slot,
+        base: &Commit,
+        commit: &Commit,
+        branches: &str,
+    ) -> Result<Checked, GitError> {
+        let failed = slot.tree.with_extension("failed");
+        std::fs::remove_file(&failed).ok();
+        let mut command = Command::new("sh");
+        // One stream, so that its parts stay in order.
+        command
+            .args(["-c", "exec 2>&1\neval \"$KILN_QUEUE_CHECK\""])
+            .current_dir(&slot.tree)
+            .env_clear();
+        let own = PASSED_ON.iter().copied().chain(self.env.iter().map(String::as_str));
+        for (name, value) in own.filter_map(|name| Some((name, std::env::var_os(name)?))) {
+            command.env(name, value);
+        }
+        command.env("KILN_QUEUE_CHECK", &self.command);
+        command.env("KILN_QUEUE_BASE", base.as_str()).env("KILN_QUEUE_COMMIT", commit.as_str());
+        command.env("KILN_QUEUE_BRANCHES", branches).env("KILN_QUEUE_FAILED", &failed);
+        let stdin =
+            slot.stdin().map_err(|source| GitError::Path { path: slot.tree.clone(), source })?;
+        command.stdin(Stdio::from(stdin));
+        let limit = Duration::from_secs(self.limit_s);
+        let ran = match run(command, None, limit, Keep::End(KEPT)).await {
+            Ok(ran) => ran,
+            Err(ProcessError::Slow { limit, .. }) => {
+                let log = format!("it took longer than {limit:?}, and was ended");
+                let outcome = Outcome::Failed { targets: BTreeSet::new(), proven: false };
+                return Ok(Checked { outcome, log });
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let log = words(&ran.stdout, KEPT);
+        let outcome = match (ran.status.code(), ran.status.signal()) {
+            (Some(0), _) => Outcome::Passed,
+            (Some(TEMPFAIL), _) => Outcome::Unable(format!("the check ended with {TEMPFAIL}")),
+            (None, signal) => {
+                Outcome::Unable(format!("signal {} ended the check", signal.unwrap_or(0)))
+            }
+            _ => Outcome::Failed { targets: targets(&failed), proven: self.proven },
+        };
+        Ok(Checked { outcome, log })
+    }
+}
+
+/// What the check named as failed, one a line.
+fn targets(file: &std::path::Path) -> BTreeSet<String> {
+    use std::io::Read;
+    let mut text = Vec::new();
+    let read = std::fs::File::open(file).and_then(|it| it.take(MAX_FAILED).read_to_end(&mut text));
+    if read.is_err() {
+        return BTreeSet::new();
+    }
+    let text = String::from_utf8_lossy(&text);
+    text.lines().map(str::trim).filter(|it| !it.is_empty()).map(str::to_owned).collect()
+}

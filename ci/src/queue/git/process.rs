@@ -1,0 +1,140 @@
+//! Programs that are run: with an end to their time and their output, and all that they started gone with them.
+
+use std::io;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::Command;
+
+/// After its end a program's children may hold its streams open for so long.
+const LINGER: Duration = Duration::from_millis(500);
+
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    #[error("{program} cannot be started")]
+    Start {
+        program: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{program} took longer than {limit:?}")]
+    Slow { program: String, limit: Duration },
+    #[error("{program} printed more than {most} bytes")]
+    Loud { program: String, most: usize },
+    #[error("{program} ended with {status}: {said}")]
+    Failed { program: String, status: ExitStatus, said: String },
+}
+
+/// What is kept of a stream.
+#[derive(Clone, Copy, Debug)]
+pub enum Keep {
+    /// All of it, and more than so much is an error.
+    All(usize),
+    /// The last bytes.
+    End(usize),
+}
+
+#[derive(Debug)]
+pub struct Ran {
+    pub status: ExitStatus,
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
+}
+
+/// Ends a process group: when it is dropped, all that is left of it.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            // That it is gone already is as well.
+            killpg(group, Signal::SIGKILL).ok();
+        }
+    }
+}
+
+/// Runs a program in a process group of its own. `input` is written to its stdin; without, it has the stdin that
+/// the command says. Whoever drops the future ends the program.
+pub async fn run(
+    mut command: Command,
+    input: Option<&[u8]>,
+    limit: Duration,
+    keep: Keep,
+) -> Result<Ran, ProcessError> {
+    let program = command.as_std().get_program().to_string_lossy().into_owned();
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
+    if input.is_some() {
+        command.stdin(Stdio::piped());
+    }
+    let start = |source| ProcessError::Start { program: program.clone(), source };
+    let mut child = command.spawn().map_err(start)?;
+    let group = child.id().and_then(|it| i32::try_from(it).ok()).map(Pid::from_raw);
+    let group = Group(group);
+    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let feed = async {
+        if let (Some(mut stdin), Some(input)) = (stdin, input) {
+            // Who does not read it says so by its exit code.
+            stdin.write_all(input).await.ok();
+        }
+    };
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let mut loud = false;
+    let work = async {
+        let reading = async {
+            tokio::join!(read(stdout, keep, &mut out), read(stderr, Keep::End(64 << 10), &mut err))
+        };
+        tokio::pin!(reading);
+        let waiting = async { tokio::join!(child.wait(), feed).0 };
+        tokio::pin!(waiting);
+        tokio::select! {
+            (fits, _) = &mut reading => {
+                loud = !fits;
+                if loud { None } else { Some(waiting.await) }
+            }
+            status = &mut waiting => {
+                if let Ok((fits, _)) = tokio::time::timeout(LINGER, &mut reading).await {
+                    loud = !fits;
+                }
+                Some(status)
+            }
+        }
+    };
+    let ended = tokio::time::timeout(limit, work).await;
+    drop(group);
+    if loud {
+        let (Keep::All(most) | Keep::End(most)) = keep;
+        return Err(ProcessError::Loud { program, most });
+    }
+    match ended {
+        Ok(Some(Ok(status))) => Ok(Ran { status, stdout: out, stderr: err }),
+        Ok(Some(Err(source))) => Err(ProcessError::Start { program, source }),
+        Ok(None) | Err(_) => Err(ProcessError::Slow { program, limit }),
+    }
+}
+
+/// Answers whether what was read fits.
+async fn read(stream: Option<impl AsyncRead + Unpin>, keep: Keep, into: &mut Vec<u8>) -> bool {
+    let Some(mut stream) = stream else { return true };
+    let mut buffer = vec![0; 16 << 10];
+    loop {
+        let Ok(count @ 1..) = stream.read(&mut buffer).await else { return true };
+        into.extend_from_slice(buffer.get(..count).unwrap_or_default());
+        match keep {
+            Keep::All(most) if into.len() > most => return false,
+            Keep::End(most) if into.len() > 2 * most => drop(into.drain(..into.len() - most)),
+            _ => {}
+        }
+    }
+}
+
+/// The last of what a program said, for people.
+pub fn words(of: &[u8], most: usize) -> String {
+    let text = String::from_utf8_lossy(of);
+    let text = text.trim();
+    let from = text.len().saturating_sub(most);
+    let from = (from..text.len()).find(|it| text.is_char_boundary(*it)).unwrap_or(from);
+    text[from..].to_owned()
+}

@@ -1,0 +1,237 @@
+//! A bare clone that is the queue's alone.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::Command;
+
+use super::process::{Keep, ProcessError, Ran, run, words};
+use crate::queue::{Branch, Commit, NameError};
+
+/// How long one of git's commands may take; fetching and checking out a large repository are the longest.
+const LIMIT: Duration = Duration::from_secs(600);
+/// Most bytes that one of them may answer.
+const MAX_OUTPUT: usize = 16 << 20;
+/// Most bytes of git's words that are shown.
+const SHOWN: usize = 1_000;
+/// Where heads of the remote repository are kept.
+const KEPT: &str = "refs/kiln/heads/";
+const OLDEST: (u32, u32) = (2, 40);
+
+#[derive(Debug, thiserror::Error)]
+pub enum GitError {
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    #[error("git {what} failed: {said}")]
+    Failed { what: String, code: Option<i32>, said: String },
+    #[error("git answered {0:?}, which is not understood")]
+    Odd(String),
+    #[error(transparent)]
+    Name(#[from] NameError),
+    #[error("{path} cannot be used")]
+    Path {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("git {0} is too old: the merge queue needs 2.40 or newer")]
+    Old(String),
+    #[error("{0:?} is no address of a repository: it begins with `-`")]
+    Address(String),
+}
+
+/// Heads of branches by their names.
+pub type Heads = BTreeMap<Branch, Commit>;
+
+/// Clones share the same directory.
+#[derive(Clone, Debug)]
+pub struct Repository {
+    directory: PathBuf,
+    /// A URL or a path.
+    remote: String,
+}
+
+impl Repository {
+    /// `directory` is made where it is not there yet.
+    pub async fn open(directory: &Path, remote: &str) -> Result<Self, GitError> {
+        if remote.is_empty() || remote.starts_with('-') || remote.contains('\0') {
+            return Err(GitError::Address(remote.to_owned()));
+        }
+        let path = |path: &Path| {
+            std::path::absolute(path)
+                .map_err(|source| GitError::Path { path: path.to_owned(), source })
+        };
+        let local = Path::new(remote);
+        let remote = match local.exists() {
+            true => path(local)?.to_string_lossy().into_owned(),
+            false => remote.to_owned(),
+        };
+        let it = Self { directory: path(directory)?, remote };
+        it.check_version().await?;
+        if !directory.join("HEAD").exists() {
+            std::fs::create_dir_all(directory).map_err(|source| it.path(directory, source))?;
+            let arguments = ["init", "--bare", "--quiet", "--template=", "."];
+            it.git_in(Some(&it.directory), &arguments).await?;
+        }
+        Ok(it)
+    }
+
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    pub(super) fn remote(&self) -> &str {
+        &self.remote
+    }
+
+    pub(super) fn path(&self, path: &Path, source: std::io::Error) -> GitError {
+        GitError::Path { path: path.to_owned(), source }
+    }
+
+    async fn check_version(&self) -> Result<(), GitError> {
+        let mut command = Command::new("git");
+        command.arg("version").stdin(Stdio::null());
+        let ran = run(command, None, LIMIT, Keep::All(MAX_OUTPUT)).await?;
+        let text = words(&ran.stdout, SHOWN);
+        let version = text.split_whitespace().nth(2).unwrap_or_default().to_owned();
+        let mut parts = version.split('.').map(|it| it.parse::<u32>().unwrap_or(0));
+        let known = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+        if known < OLDEST { Err(GitError::Old(version)) } else { Ok(()) }
+    }
+
+    /// Git in this repository, or in `tree`. What it must not look at is taken away.
+    pub(super) fn command(&self, tree: Option<&Path>) -> Command {
+        let mut command = Command::new("git");
+        let odd = |name: &OsString| {
+            name.to_string_lossy().starts_with("GIT_")
+                && !name.to_string_lossy().starts_with("GIT_SSH")
+        };
+        for (name, _) in std::env::vars_os().filter(|(name, _)| odd(name)) {
+            command.env_remove(name);
+        }
+        command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1");
+        command
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .env("GIT_ASKPASS", "true")
+            .env("SSH_ASKPASS", "true");
+        command.env("GIT_ALLOW_PROTOCOL", "file:git:http:https:ssh").env("LC_ALL", "C.UTF-8");
+        command.env("GIT_OPTIONAL_LOCKS", "0").env("GIT_NO_REPLACE_OBJECTS", "1");
+        if std::env::var_os("GIT_SSH_COMMAND").is_none() && std::env::var_os("GIT_SSH").is_none() {
+            command.env("GIT_SSH_COMMAND", "ssh -oBatchMode=yes");
+        }
+        for name in ["author", "committer"] {
+            let name = name.to_uppercase();
+            command.env(format!("GIT_{name}_NAME"), "Kiln merge queue");
+            command.env(format!("GIT_{name}_EMAIL"), "queue@kiln.invalid");
+        }
+        for setting in [
+            "core.hooksPath=/dev/null",
+            "core.fsmonitor=false",
+            "core.attributesFile=/dev/null",
+            "core.excludesFile=/dev/null",
+            "gc.auto=0",
+            "maintenance.auto=false",
+            "commit.gpgSign=false",
+            "push.gpgSign=false",
+            "submodule.recurse=false",
+            "core.symlinks=true",
+        ] {
+            command.args(["-c", setting]);
+        }
+        match tree {
+            Some(tree) => command.current_dir(tree),
+            None => command.arg("--git-dir=.").current_dir(&self.directory),
+        };
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command of git, which has to succeed.
+    pub(super) async fn git<const N: usize>(
+        &self,
+        arguments: [&str; N],
+    ) -> Result<Vec<u8>, GitError> {
+        self.git_in(None, &arguments).await
+    }
+
+    pub(super) async fn git_in(
+        &self,
+        tree: Option<&Path>,
+        arguments: &[&str],
+    ) -> Result<Vec<u8>, GitError> {
+        let mut command = self.command(tree);
+        command.args(arguments);
+        let ran = run(command, None, LIMIT, Keep::All(MAX_OUTPUT)).await?;
+        succeeded(arguments.first().copied().unwrap_or_default(), ran)
+    }
+
+    /// The exit code, of a command that answers by it; and what it printed.
+    pub(super) async fn ask(&self, arguments: &[&str]) -> Result<(i32, Ran), GitError> {
+        let mut command = self.command(None);
+        command.args(arguments);
+        let ran = run(command, None, LIMIT, Keep::All(MAX_OUTPUT)).await?;
+        Ok((ran.status.code().unwrap_or(-1), ran))
+    }
+
+    /// Where these branches are in the remote repository. Those that are not there are left out.
+    pub async fn heads(&self, branches: &[Branch]) -> Result<Heads, GitError> {
+        let mut arguments = vec!["ls-remote", "--refs", "--", &self.remote];
+        let full: Vec<_> = branches.iter().map(Branch::full).collect();
+        arguments.extend(full.iter().map(String::as_str));
+        let output = self.git_in(None, &arguments).await?;
+        let mut heads = Heads::new();
+        for line in String::from_utf8_lossy(&output).lines() {
+            let Some((commit, name)) = line.split_once('\t') else { continue };
+            // Git takes names for patterns of their ends.
+            let Some(branch) = branches.iter().find(|it| it.full() == name) else { continue };
+            heads.insert(branch.clone(), Commit::new(commit)?);
+        }
+        Ok(heads)
+    }
+
+    /// Brings the commits of branches here.
+    pub async fn fetch(&self, heads: &Heads) -> Result<(), GitError> {
+        let mut missing = Vec::new();
+        for (branch, commit) in heads {
+            if !self.has(commit).await? {
+                missing.push(format!("+{}:{KEPT}{branch}", branch.full()));
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let mut arguments = vec!["fetch", "--quiet", "--no-tags", "--no-write-fetch-head"];
+        arguments.extend(["--no-recurse-submodules", "--force", "--", &self.remote]);
+        arguments.extend(missing.iter().map(String::as_str));
+        self.git_in(None, &arguments).await.map(drop)
+    }
+
+    pub async fn has(&self, commit: &Commit) -> Result<bool, GitError> {
+        let name = format!("{commit}^{{commit}}");
+        Ok(self.ask(&["cat-file", "-e", &name]).await?.0 == 0)
+    }
+
+    /// Whether all of `one` is in `other`.
+    pub async fn is_in(&self, one: &Commit, other: &Commit) -> Result<bool, GitError> {
+        let arguments = ["merge-base", "--is-ancestor", one.as_str(), other.as_str()];
+        match self.ask(&arguments).await? {
+            (0, _) => Ok(true),
+            (1, _) => Ok(false),
+            (code, ran) => Err(failed("merge-base", Some(code), &ran)),
+        }
+    }
+}
+
+pub(super) fn succeeded(what: &str, ran: Ran) -> Result<Vec<u8>, GitError> {
+    match ran.status.success() {
+        true => Ok(ran.stdout),
+        false => Err(failed(what, ran.status.code(), &ran)),
+    }
+}
+
+pub(super) fn failed(what: &str, code: Option<i32>, ran: &Ran) -> GitError {
+    GitError::Failed { what: what.to_owned(), code, said: words(&ran.stderr, SHOWN) }
+}

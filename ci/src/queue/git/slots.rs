@@ -1,0 +1,101 @@
+//! Directories in which commits are checked out and checks run. Each is used again and again, so that what a build
+//! tool keeps beside its sources stays warm.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+
+use super::repository::{GitError, Repository};
+use crate::queue::Commit;
+
+/// Most slots of a lane: those beyond its workers stand in for some that a check of a killed server still uses.
+const MAX_SLOTS: usize = 256;
+
+#[derive(Clone, Debug)]
+pub struct Slots {
+    directory: PathBuf,
+}
+
+/// A directory that is this run's alone. The lock is handed on to the check as its stdin: while anything is left of
+/// a check, also after this process was killed, nobody else uses its directory.
+#[derive(Debug)]
+pub struct Slot {
+    pub tree: PathBuf,
+    lock: File,
+}
+
+impl Slots {
+    pub fn new(directory: PathBuf) -> Self {
+        Self { directory }
+    }
+
+    /// A slot that nobody uses.
+    pub fn take(&self) -> Result<Slot, GitError> {
+        let path = |path: &Path, source| GitError::Path { path: path.to_owned(), source };
+        std::fs::create_dir_all(&self.directory).map_err(|it| path(&self.directory, it))?;
+        for number in 0..MAX_SLOTS {
+            let name = self.directory.join(format!("slot-{number}.lock"));
+            let open =
+                OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&name);
+            let lock = open.map_err(|it| path(&name, it))?;
+            match lock.try_lock() {
+                Ok(()) => {
+                    let tree = self.directory.join(format!("slot-{number}"));
+                    return Ok(Slot { tree, lock });
+                }
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(source)) => return Err(path(&name, source)),
+            }
+        }
+        let source =
+            std::io::Error::other("checks of a server that was killed still use all slots");
+        Err(path(&self.directory, source))
+    }
+}
+
+impl Slot {
+    pub(super) fn stdin(&self) -> std::io::Result<File> {
+        self.lock.try_clone()
+    }
+}
+
+impl Repository {
+    /// Makes a slot's tree a commit, and nothing else. Submodules are left as empty directories.
+    pub async fn check_out(&self, slot: &Slot, commit: &Commit) -> Result<(), GitError> {
+        if self.refresh(slot, commit).await.is_ok() {
+            return Ok(());
+        }
+        // What a crash left of it, or what somebody made of it, goes.
+        if slot.tree.symlink_metadata().is_ok() {
+            std::fs::remove_dir_all(&slot.tree).map_err(|it| self.path(&slot.tree, it))?;
+        }
+        self.git(["worktree", "prune"]).await?;
+        let tree = slot.tree.to_string_lossy().into_owned();
+        let arguments = [
+            "worktree",
+            "add",
+            "--force",
+            "--force",
+            "--detach",
+            "--quiet",
+            "--",
+            &tree,
+            commit.as_str(),
+        ];
+        self.git(arguments).await.map(drop)
+    }
+
+    async fn refresh(&self, slot: &Slot, commit: &Commit) -> Result<(), GitError> {
+        if !slot.tree.join(".git").is_file() {
+            return Err(GitError::Odd(slot.tree.display().to_string()));
+        }
+        let tree = Some(slot.tree.as_path());
+        self.git_in(tree, &["checkout", "--force", "--detach", "--quiet", commit.as_str(), "--"])
+            .await?;
+        self.git_in(tree, &["clean", "-ffdxq"]).await?;
+        let at = self.git_in(tree, &["rev-parse", "HEAD"]).await?;
+        match String::from_utf8_lossy(&at).trim() == commit.as_str() {
+            true => Ok(()),
+            false => Err(GitError::Odd(String::from_utf8_lossy(&at).into_owned())),
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Whether a change that alone is left to explain a failure is at fault.
+
+use std::collections::BTreeSet;
+
+use super::change::{ChangeId, End, Held, Standing};
+use super::evidence::innocent;
+use super::lane::Lane;
+use crate::model::Time;
+
+/// Of rejected changes so many may have been innocent.
+const MAX_WRONG: f64 = 2e-5;
+/// Targets that are named to whoever is rejected.
+const MAX_NAMED: usize = 20;
+
+/// What is to be done about a suspect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It has left the queue or waits: nothing.
+    Done,
+    /// It has to be tested again, alone.
+    Again,
+    /// The base is tested first.
+    Base,
+}
+
+impl Lane {
+    /// The probability that a change is good.
+    pub fn innocent(&self, id: ChangeId) -> f64 {
+        innocent(self.failures.iter(), id, self.flaky(), self.bad(id))
+    }
+
+    /// Not more than half: else no number of failures would ever decide.
+    pub(super) fn flaky(&self) -> f64 {
+        self.rates.flaky().min(0.5)
+    }
+
+    /// Whether a failure is left for which these alone may be at fault.
+    pub(super) fn suspected(&self, members: &[ChangeId]) -> bool {
+        let within = |it: &Vec<ChangeId>| it.iter().all(|it| members.contains(it));
+        self.failures.iter().any(|it| within(&it.suspects))
+    }
+
+    /// Rejects or holds a suspect, or says what is missing for that.
+    pub(super) fn judge(&mut self, id: ChangeId, now: Time) -> Next {
+        let Some(base) = &self.base else { return Next::Base };
+        if base.red {
+            self.hold(id, Held::RedBase(base.commit.clone()));
+            return Next::Done;
+        }
+        if self.innocent(id) > MAX_WRONG {
+            return Next::Again;
+        }
+        if !base.green {
+            return Next::Base;
+        }
+        self.reject(id, now);
+        Next::Done
+    }
+
+    fn reject(&mut self, id: ChangeId, now: Time) {
+        let own: Vec<_> = self.failures.iter().filter(|it| it.suspects == [id]).collect();
+        let targets: BTreeSet<_> = own.iter().flat_map(|it| &it.targets).cloned().collect();
+        let targets = targets.into_iter().take(MAX_NAMED).collect();
+        let runs = u32::try_from(own.len()).unwrap_or(u32::MAX);
+        self.forget(id);
+        self.rates.rejected();
+        self.end(id, End::Failed { targets, runs }, now);
+    }
+
+    /// The base failed by itself. Answers whether that is sure.
+    pub(super) fn base_failed(&mut self, proven: bool) {
+        let flaky = self.flaky();
+        let Some(base) = &mut self.base else { return };
+        base.failures += 1;
+        let by_chance = flaky.powi(i32::try_from(base.failures).unwrap_or(i32::MAX));
+        if proven || by_chance <= MAX_WRONG {
+            base.red = true;
+        }
+    }
+
+    /// Changes that were held for a base that is no more.
+    pub(super) fn release(&mut self) {
+        let base = self.base.as_ref().map(|it| &it.commit);
+        for it in self.changes.values_mut() {
+            if matches!(&it.standing, Standing::Held(Held::RedBase(on)) if Some(on) != base) {
+                it.standing = Standing::Waiting;
+            }
+        }
+    }
+}

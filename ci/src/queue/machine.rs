@@ -1,0 +1,150 @@
+//! Events in, effects out.
+
+use super::change::{Change, ChangeId, End, Ended, Standing};
+use super::event::{Add, Effect, Event, Refused};
+use super::lane::{Base, Lane, MAX_CHANGES, Phase};
+use super::names::{Branch, Commit};
+use super::options::Mode;
+use crate::model::Time;
+
+impl Lane {
+    /// Takes an event in, and says what is to be done about it. What is to be told comes last.
+    pub fn apply(&mut self, event: Event, now: Time) -> Result<Vec<Effect>, Refused> {
+        let before = self.outstanding();
+        self.take(event, now)?;
+        self.plan(now);
+        let after = self.outstanding();
+        let gone = before
+            .iter()
+            .filter(|(run, effect)| matches!(effect, Effect::Check { .. }) && !self.checks(**run));
+        let mut effects: Vec<_> = gone.map(|(run, _)| Effect::Cancel(*run)).collect();
+        let is_new = |(run, effect): &(&_, &Effect)| {
+            // A run that goes on upon what it began with is no other one.
+            before
+                .get(*run)
+                .is_none_or(|it| std::mem::discriminant(it) != std::mem::discriminant(*effect))
+        };
+        effects.extend(after.iter().filter(is_new).map(|(_, effect)| effect.clone()));
+        effects.extend(std::mem::take(&mut self.told).into_iter().map(Effect::Tell));
+        Ok(effects)
+    }
+
+    /// Whether the check of a run goes on, or has ended.
+    fn checks(&self, run: super::event::RunId) -> bool {
+        self.runs.contains_key(&run)
+    }
+
+    fn take(&mut self, event: Event, now: Time) -> Result<(), Refused> {
+        match event {
+            Event::Add(add) => self.add(add, now)?,
+            Event::Absent(branch) => self.absent(branch, now),
+            Event::Remove(id) => self.remove(id, End::Removed, now)?,
+            Event::Pushed { id, head } => self.pushed(id, head),
+            Event::Deleted(id) => self.remove(id, End::Deleted, now)?,
+            Event::Merged(id) => self.remove(id, End::Merged, now)?,
+            Event::Target(commit) => self.moved(commit),
+            Event::Built { run, commit, left_out } => self.built(run, commit, &left_out, now),
+            Event::Finished { run, outcome } => self.finished(run, outcome),
+            Event::Landed(run) => self.landed(run, now),
+            Event::NotLanded { run, why } => self.not_landed(run, why),
+            Event::Pause(why) => self.paused = Some(why),
+            Event::Resume => (self.paused, self.unable, self.refused) = (None, 0, 0),
+            Event::Mode(mode) => self.set_mode(mode),
+            Event::Tick => {}
+        }
+        Ok(())
+    }
+
+    fn plan(&mut self, now: Time) {
+        self.settle();
+        if self.paused.is_some() || self.base.is_none() {
+            return;
+        }
+        match self.options.mode {
+            Mode::Throughput => self.plan_throughput(now),
+            Mode::Latency => self.plan_latency(now),
+        }
+    }
+
+    fn add(&mut self, add: Add, now: Time) -> Result<(), Refused> {
+        let Add { branch, head, priority, impact } = add;
+        if branch == self.target {
+            return Err(Refused::Target(branch.to_string()));
+        }
+        let known = self.changes.values().find(|it| it.branch == branch).map(|it| it.id);
+        if let Some(id) = known {
+            self.pushed(id, head);
+            if let Some(it) = self.changes.get_mut(&id) {
+                it.priority = priority;
+                it.impact = impact.or(it.impact.take());
+                if matches!(it.standing, Standing::Held(_)) {
+                    it.standing = Standing::Waiting;
+                }
+            }
+            return Ok(());
+        }
+        if self.changes.len() >= MAX_CHANGES {
+            return Err(Refused::Full(MAX_CHANGES));
+        }
+        let id = ChangeId(self.next());
+        let (added, standing, alone, clashed) = (now, Standing::Waiting, false, None);
+        let it = Change { id, branch, head, priority, added, standing, impact, alone, clashed };
+        self.changes.insert(id, it);
+        Ok(())
+    }
+
+    fn absent(&mut self, branch: Branch, now: Time) {
+        let id = ChangeId(self.next());
+        self.told.push(Ended { id, branch, head: None, added: now, at: now, end: End::Deleted });
+    }
+
+    fn remove(&mut self, id: ChangeId, end: End, now: Time) -> Result<(), Refused> {
+        if !self.changes.contains_key(&id) {
+            return Err(Refused::Unknown(id.0));
+        }
+        if self.is_landing(id) {
+            return Err(Refused::Landing(id.0));
+        }
+        self.forget(id);
+        self.end(id, end, now);
+        Ok(())
+    }
+
+    /// Another head is another change: nothing that is known of the old one holds.
+    fn pushed(&mut self, id: ChangeId, head: Commit) {
+        let Some(it) = self.changes.get_mut(&id).filter(|it| it.head != head) else { return };
+        it.head = head;
+        it.standing = Standing::Waiting;
+        it.impact = None;
+        it.alone = false;
+        it.clashed = None;
+        self.forget(id);
+        for group in &mut self.groups {
+            group.members.retain(|it| *it != id);
+        }
+        // Alone in a run, it is not waited for; with others, these are screened by it.
+        let void = |run: &super::lane::Run| {
+            run.phase != Phase::Landing && run.members.len() == 1 && !self.holds(&run.members[0])
+        };
+        let void: Vec<_> = self.runs.values().filter(|it| void(it)).map(|it| it.id).collect();
+        void.iter().for_each(|run| drop(self.runs.remove(run)));
+    }
+
+    /// Somebody else moved the target, or this is the start.
+    fn moved(&mut self, commit: Commit) {
+        if self.base.as_ref().is_some_and(|it| it.commit == commit) {
+            return;
+        }
+        // Where it is not known whether the old one was green, its failures say nothing.
+        if let Some(old) = self.base.take().filter(|it| !it.green) {
+            self.distrust(&old.commit);
+        }
+        self.base = Some(Base { commit, green: false, failures: 0, red: false });
+        self.release();
+    }
+
+    fn set_mode(&mut self, mode: Mode) {
+        self.options.mode = mode;
+        self.groups.clear();
+    }
+}

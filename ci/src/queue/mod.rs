@@ -1,0 +1,44 @@
+//! The merge queue: which changes land on a branch, in which order, and what is tested for that.
+//!
+//! A [`Lane`] is the queue of one branch of one repository: a state machine without I/O, clock or randomness.
+//! Events go in; what is to be done comes out, as the difference between what was outstanding before and after.
+//! So whoever reads a lane back after a crash has only to carry out what is outstanding.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | `names` | commits and branches, checked |
+//! | `options` | what an operator chooses |
+//! | `change`, `event` | what is queued, what happens to it, and what is to be done |
+//! | `rates`, `evidence` | how often changes are bad and checks flaky, and who may be at fault for a failure |
+//! | `cut` | how large a batch is, and where one that failed is cut |
+//! | `lane` | the state |
+//! | `judging` | who is rejected, and when that cannot be said |
+//! | `throughput`, `latency` | what is tested next, by as few runs as can be or as soon as can be |
+//! | `runs`, `machine` | what follows from an event |
+//! | `git` | what is done about it: clones, merges, checks, pushes |
+//! | `serving` | a lane that runs, kept in records |
+
+mod change;
+mod cut;
+mod event;
+mod evidence;
+pub mod git;
+mod judging;
+mod lane;
+mod latency;
+mod machine;
+mod names;
+mod options;
+mod rates;
+mod runs;
+pub mod serving;
+mod throughput;
+
+pub use change::{Change, ChangeId, End, Ended, Held, Standing};
+pub use cut::{batch, first_cut};
+pub use event::{Add, Effect, Event, LeftOut, Member, Outcome, Refusal, Refused, RunId};
+pub use evidence::Failure;
+pub use lane::{Base, Lane, Phase, Run};
+pub use names::{Branch, Commit, NameError};
+pub use options::{Mode, Options};
+pub use rates::Rates;

@@ -1,0 +1,29 @@
+//! What an operator chooses.
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// As few runs for a change as can be.
+    Throughput,
+    /// Each change as soon as can be.
+    Latency,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Options {
+    pub mode: Mode,
+    /// Runs at the same time.
+    pub workers: usize,
+    /// Checks do not fail by chance.
+    pub exact: bool,
+    /// How long a batch that is not full may wait for more, in milliseconds.
+    pub patience_ms: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { mode: Mode::Throughput, workers: 1, exact: false, patience_ms: 0 }
+    }
+}

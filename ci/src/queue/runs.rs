@@ -1,0 +1,239 @@
+//! What follows from what became of a run.
+
+use std::collections::BTreeSet;
+
+use super::change::{ChangeId, End, Held, Standing};
+use super::event::{LeftOut, Member, Outcome, Refusal, RunId};
+use super::evidence::Failure;
+use super::lane::{Base, Lane, Phase, Run};
+use super::names::Commit;
+use super::options::Mode;
+use crate::model::Time;
+
+/// After so many in a row that could not be run, or whose push was refused, a person has to look.
+const MAX_UNABLE: u32 = 3;
+const MAX_REFUSED: u32 = 2;
+/// Targets that are kept of a failure.
+const MAX_TARGETS: usize = 50;
+
+impl Lane {
+    pub(super) fn built(&mut self, id: RunId, commit: Commit, left_out: &[LeftOut], now: Time) {
+        let Some(run) = self.runs.get_mut(&id).filter(|it| it.phase == Phase::Checking) else {
+            return;
+        };
+        run.commit = Some(commit);
+        let base = run.base.clone();
+        let out: BTreeSet<_> = left_out.iter().map(|it| it.id).collect();
+        let (gone, kept): (Vec<Member>, Vec<Member>) =
+            run.members.drain(..).partition(|it: &Member| out.contains(&it.id));
+        run.members = kept;
+        let (empty, group) = (run.members.is_empty(), run.group);
+        if empty && !out.is_empty() {
+            self.runs.remove(&id);
+        }
+        for member in gone {
+            self.leave(group, member.id);
+            let with_base = left_out.iter().any(|it| it.id == member.id && it.with_base);
+            let on_base = self.base.as_ref().is_some_and(|it| it.commit == base);
+            if with_base && on_base && self.holds(&member) {
+                self.forget(member.id);
+                self.end(member.id, End::Conflict(base.clone()), now);
+            } else if let Some(it) = self.changes.get_mut(&member.id) {
+                it.clashed = Some(base.clone());
+            }
+        }
+    }
+
+    fn leave(&mut self, group: Option<u64>, id: ChangeId) {
+        for it in self.groups.iter_mut().filter(|it| Some(it.id) == group) {
+            it.members.retain(|it| *it != id);
+        }
+    }
+
+    pub(super) fn finished(&mut self, id: RunId, outcome: Outcome) {
+        let Some(run) = self.runs.get(&id).filter(|it| it.phase == Phase::Checking).cloned() else {
+            return;
+        };
+        match outcome {
+            Outcome::Passed => self.passed(&run),
+            Outcome::Failed { targets, proven } => self.failed(&run, &targets, proven),
+            Outcome::Unable(why) => {
+                self.runs.remove(&id);
+                self.unable += 1;
+                if self.unable >= MAX_UNABLE {
+                    self.paused = Some(format!("checks cannot be run: {why}"));
+                }
+            }
+        }
+    }
+
+    fn passed(&mut self, run: &Run) {
+        self.unable = 0;
+        self.rates.passed();
+        if run.members.is_empty() {
+            self.runs.remove(&run.id);
+            if let Some(base) = self.base.as_mut().filter(|it| it.commit == run.base) {
+                (base.green, base.red, base.failures) = (true, false, 0);
+            }
+            return;
+        }
+        if let Some(run) = self.runs.get_mut(&run.id) {
+            run.phase = Phase::Passed;
+        }
+        let latency = self.options.mode == Mode::Latency;
+        for member in run.members.iter().filter(|it| self.holds(it)).cloned().collect::<Vec<_>>() {
+            self.acquit(member.id);
+            if let Some(it) = self.changes.get_mut(&member.id).filter(|_| latency) {
+                it.standing = Standing::Screened;
+            }
+        }
+    }
+
+    fn failed(&mut self, run: &Run, targets: &BTreeSet<String>, proven: bool) {
+        self.runs.remove(&run.id);
+        self.unable = 0;
+        if run.members.is_empty() {
+            if self.on_base(run) {
+                self.base_failed(proven);
+            }
+            return;
+        }
+        // Who is not there any more may have been at fault: nothing is known of the others.
+        if !run.members.iter().all(|it| self.holds(it)) {
+            return;
+        }
+        let all: Vec<ChangeId> = run.members.iter().map(|it| it.id).collect();
+        let touches = |id: &ChangeId| {
+            let impact = self.changes.get(id).and_then(|it| it.impact.as_ref());
+            targets.is_empty() || impact.is_none_or(|it| !it.is_disjoint(targets))
+        };
+        let mut suspects: Vec<_> = all.iter().copied().filter(touches).collect();
+        if suspects.is_empty() {
+            suspects.clone_from(&all);
+        }
+        let targets = targets.iter().take(MAX_TARGETS).cloned().collect();
+        self.note(Failure { suspects, base: run.base.clone(), targets, proven });
+        // What lies behind is put back untested.
+        if let Some(group) = self.groups.iter_mut().find(|it| Some(it.id) == run.group) {
+            group.members = all;
+        }
+    }
+
+    /// Lands what may, and screens what has passed and may not.
+    pub(super) fn settle(&mut self) {
+        let passed = |it: &&Run| it.phase == Phase::Passed;
+        let mut passed: Vec<Run> = self.runs.values().filter(passed).cloned().collect();
+        passed.sort_by_key(|it| std::cmp::Reverse(it.members.len()));
+        for run in passed {
+            let whole = run.members.iter().all(|it| self.holds(it));
+            let may = self.on_base(&run) && whole && run.commit.is_some();
+            let group = run.group.and_then(|id| self.groups.iter().find(|it| it.id == id));
+            let lands = match self.options.mode {
+                Mode::Latency => true,
+                Mode::Throughput => group.is_some_and(|it| it.lands),
+            };
+            if !(may && lands) {
+                self.screen(&run);
+                continue;
+            }
+            if self.options.mode == Mode::Latency && self.overtakes(&run) {
+                continue;
+            }
+            let busy = self.runs.values().any(|it| it.phase == Phase::Landing);
+            if !busy && self.paused.is_none() {
+                let Some(run) = self.runs.get_mut(&run.id) else { continue };
+                run.phase = Phase::Landing;
+            }
+        }
+    }
+
+    /// Whether a run that began no later, and is about to pass, would be lost if this one landed now.
+    fn overtakes(&self, run: &Run) -> bool {
+        let ids = |it: &Run| it.members.iter().map(|it| it.id).collect::<Vec<_>>();
+        let own = ids(run);
+        self.runs.values().any(|other| {
+            let members = ids(other);
+            let likely: f64 = members.iter().map(|it| 1.0 - self.bad(*it)).product();
+            other.phase == Phase::Checking
+                && other.began <= run.began
+                && self.on_base(other)
+                && members.iter().any(|it| !own.contains(it))
+                && !members.starts_with(&own)
+                && likely > 0.5
+                && !self.suspected(&members)
+        })
+    }
+
+    /// What has passed is believed to be good, though its tree cannot land.
+    fn screen(&mut self, run: &Run) {
+        self.runs.remove(&run.id);
+        for member in &run.members {
+            if self.holds(member)
+                && let Some(it) = self.changes.get_mut(&member.id)
+            {
+                it.standing = Standing::Screened;
+            }
+            self.leave(run.group, member.id);
+        }
+    }
+
+    pub(super) fn landed(&mut self, id: RunId, now: Time) {
+        let landing = |it: &Run| it.phase == Phase::Landing;
+        if !self.runs.get(&id).is_some_and(landing) {
+            return;
+        }
+        let Some(run) = self.runs.remove(&id) else { return };
+        let Some(commit) = run.commit.clone() else { return };
+        self.refused = 0;
+        for member in &run.members {
+            self.leave(run.group, member.id);
+            // A newer head of the same branch still waits.
+            if self.holds(member) {
+                self.rates.landed();
+                self.end(member.id, End::Landed(commit.clone()), now);
+            }
+        }
+        let was_green = self.base.as_ref().is_some_and(|it| it.green);
+        self.base = Some(Base { commit: commit.clone(), green: true, failures: 0, red: false });
+        self.carry_over(&run, &commit);
+        if !was_green {
+            self.distrust(&run.base);
+        }
+        self.release();
+    }
+
+    /// Runs that began with what has landed go on, on top of it.
+    fn carry_over(&mut self, landed: &Run, commit: &Commit) {
+        for run in self.runs.values_mut().filter(|it| it.base == landed.base) {
+            if let Some(rest) = run.members.strip_prefix(landed.members.as_slice()) {
+                run.members = rest.to_vec();
+                run.base = commit.clone();
+            }
+        }
+        // Without members it was the same tree, and is known.
+        self.runs.retain(|_, it| it.base != *commit || !it.members.is_empty());
+    }
+
+    pub(super) fn not_landed(&mut self, id: RunId, why: Refusal) {
+        let landing = |it: &&Run| it.phase == Phase::Landing;
+        let Some(run) = self.runs.get(&id).filter(landing).cloned() else { return };
+        self.screen(&run);
+        let Refusal::Refused(words) = why else { return };
+        match run.members.as_slice() {
+            [only] => {
+                self.hold(only.id, Held::Refused(words.clone()));
+                self.refused += 1;
+            }
+            several => {
+                for member in several {
+                    if let Some(it) = self.changes.get_mut(&member.id) {
+                        it.alone = true;
+                    }
+                }
+            }
+        }
+        if self.refused >= MAX_REFUSED {
+            self.paused = Some(format!("the repository refuses what is pushed: {words}"));
+        }
+    }
+}

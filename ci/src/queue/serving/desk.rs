@@ -1,0 +1,107 @@
+//! What people ask of a lane, and what they are shown. It may run elsewhere: requests lie in records until it has
+//! taken them in.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::QueueError;
+use super::kept::{Kept, LaneName, encode};
+use crate::model::Time;
+use crate::queue::{Branch, Change, Ended, Lane, Mode};
+use crate::storage::{Expect, Records, StorageError, Write};
+
+/// Requests that nobody has taken in.
+const MAX_REQUESTS: usize = 1_000;
+/// Others may ask in the same millisecond.
+const MAX_TRIES: u64 = 1_000;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    Add { branch: Branch, priority: u8 },
+    Remove { branch: Branch },
+    Pause { why: String },
+    Resume,
+    Mode(Mode),
+}
+
+/// What is known of a branch.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shown {
+    /// Asked for, and not taken in yet.
+    Asked,
+    Queued(Change),
+    Ended(Ended),
+}
+
+/// Clones share it.
+#[derive(Clone)]
+pub struct Desk {
+    kept: Kept,
+}
+
+impl Desk {
+    pub fn new(records: Arc<dyn Records>, name: LaneName) -> Self {
+        Self { kept: Kept { records, name } }
+    }
+
+    /// Leaves a request. It is not lost from then on.
+    pub async fn ask(&self, request: &Request, now: Time) -> Result<(), QueueError> {
+        let inbox = self.kept.name.inbox();
+        let waiting = self.kept.records.list(&inbox, None, false, MAX_REQUESTS).await?;
+        if waiting.len() >= MAX_REQUESTS {
+            return Err(QueueError::Crowded(MAX_REQUESTS));
+        }
+        let value =
+            encode(request).map_err(|source| QueueError::Damaged { key: inbox.clone(), source })?;
+        for at in now.0..now.0 + MAX_TRIES {
+            let write = Write {
+                key: format!("{inbox}{at:016}"),
+                expect: Expect::Absent,
+                value: Some(value.clone()),
+            };
+            match self.kept.records.write(vec![write]).await {
+                Err(StorageError::Conflict(_)) => {}
+                other => return Ok(other?),
+            }
+        }
+        Err(QueueError::Crowded(MAX_REQUESTS))
+    }
+
+    /// The lane as it is; nothing where it has never run.
+    pub async fn lane(&self) -> Result<Option<Lane>, QueueError> {
+        Ok(self.kept.lane().await?.0)
+    }
+
+    /// Changes that have left, newest first.
+    pub async fn ended(&self, limit: usize) -> Result<Vec<Ended>, QueueError> {
+        self.kept.ended(limit).await
+    }
+
+    /// Requests that were not taken in yet, oldest first.
+    pub async fn requests(&self) -> Result<Vec<Request>, QueueError> {
+        let found =
+            self.kept.records.list(&self.kept.name.inbox(), None, false, MAX_REQUESTS).await?;
+        found.iter().map(|it| super::kept::decode(&it.key, &it.value)).collect()
+    }
+
+    /// What is known of a branch: that it waits, or how it left the last time.
+    pub async fn show(&self, branch: &Branch) -> Result<Shown, QueueError> {
+        let asked =
+            |it: &Request| matches!(it, Request::Add { branch: asked, .. } if asked == branch);
+        if self.requests().await?.iter().any(asked) {
+            return Ok(Shown::Asked);
+        }
+        let queued = self
+            .lane()
+            .await?
+            .and_then(|it| it.changes.into_values().find(|it| it.branch == *branch));
+        if let Some(change) = queued {
+            return Ok(Shown::Queued(change));
+        }
+        let ended = self.ended(usize::MAX).await?.into_iter().find(|it| it.branch == *branch);
+        ended.map(Shown::Ended).ok_or_else(|| QueueError::Unknown(branch.to_string()))
+    }
+}

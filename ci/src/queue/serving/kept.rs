@@ -1,0 +1,119 @@
+//! Where a lane is kept.
+//!
+//! | key | what it says |
+//! | --- | --- |
+//! | `queue/NAME/lane` | all of its state; each write expects the version that was read |
+//! | `queue/NAME/inbox/NUMBER` | what somebody asked for, until the lane has it |
+//! | `queue/NAME/ended/NUMBER` | a change that has left, the newest ones |
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::error::QueueError;
+use crate::queue::{Ended, Lane};
+use crate::storage::{Damage, Expect, Records, Write, open, seal};
+
+const KIND: [u8; 4] = *b"KMQL";
+const VERSION: u32 = 1;
+/// Bytes of a document before it is compressed.
+const MAX_DOCUMENT: usize = 64 << 20;
+/// Changes that have left, of which is known how.
+pub const MAX_ENDED: usize = 500;
+
+/// Names a lane in keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaneName(String);
+
+impl LaneName {
+    pub fn new(name: &str) -> Result<Self, QueueError> {
+        let fine = |it: char| it.is_ascii_alphanumeric() || "-_.".contains(it);
+        match !name.is_empty() && name.len() <= 60 && name.chars().all(fine) {
+            true => Ok(Self(name.to_owned())),
+            false => Err(QueueError::Name(name.chars().take(80).collect())),
+        }
+    }
+
+    fn key(&self, rest: &str) -> String {
+        format!("queue/{}/{rest}", self.0)
+    }
+
+    pub fn inbox(&self) -> String {
+        self.key("inbox/")
+    }
+}
+
+/// Reads and writes of one lane.
+#[derive(Clone)]
+pub struct Kept {
+    pub records: Arc<dyn Records>,
+    pub name: LaneName,
+}
+
+pub fn encode<T: Serialize>(document: &T) -> Result<Bytes, Damage> {
+    let json = serde_json::to_vec(document).map_err(|_| Damage::Form("document"))?;
+    seal(KIND, VERSION, &json).map(Bytes::from)
+}
+
+pub fn decode<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T, QueueError> {
+    let read = || {
+        let json = open(KIND, VERSION, value, MAX_DOCUMENT)?;
+        serde_json::from_slice(&json).map_err(|_| Damage::Form("document"))
+    };
+    read().map_err(|source| QueueError::Damaged { key: key.to_owned(), source })
+}
+
+impl Kept {
+    /// The lane, and what the next write of it expects.
+    pub async fn lane(&self) -> Result<(Option<Lane>, Expect), QueueError> {
+        let key = self.name.key("lane");
+        match self.records.get(&key).await? {
+            Some(it) => Ok((Some(decode(&key, &it.value)?), Expect::Version(it.version))),
+            None => Ok((None, Expect::Absent)),
+        }
+    }
+
+    /// Writes a lane with what has left it, in one step with `others`. Answers what the next write expects.
+    pub async fn write(
+        &self,
+        lane: &Lane,
+        expect: Expect,
+        ended: &[Ended],
+        others: Vec<Write>,
+    ) -> Result<Expect, QueueError> {
+        let key = self.name.key("lane");
+        let damaged = |source| QueueError::Damaged { key: key.clone(), source };
+        let value = Some(encode(lane).map_err(damaged)?);
+        let mut writes = vec![Write { key: key.clone(), expect, value }];
+        for it in ended {
+            let value = Some(encode(it).map_err(damaged)?);
+            let key = self.name.key(&format!("ended/{:016}-{:016}", it.at.0, it.id.0));
+            writes.push(Write { key, expect: Expect::Anything, value });
+        }
+        if !ended.is_empty() {
+            writes.extend(self.old().await?);
+        }
+        writes.extend(others);
+        self.records.write(writes).await?;
+        let written = self.records.get(&key).await?;
+        // Whoever wrote it in between is found out by the next write.
+        Ok(written.map_or(Expect::Absent, |it| Expect::Version(it.version)))
+    }
+
+    /// Deletes ended changes beyond those that are kept.
+    async fn old(&self) -> Result<Vec<Write>, QueueError> {
+        let newest =
+            self.records.list(&self.name.key("ended/"), None, true, MAX_ENDED + 50).await?;
+        let old = newest.into_iter().skip(MAX_ENDED);
+        Ok(old.map(|it| Write { key: it.key, expect: Expect::Anything, value: None }).collect())
+    }
+
+    /// The newest changes that have left, newest first.
+    pub async fn ended(&self, limit: usize) -> Result<Vec<Ended>, QueueError> {
+        let found =
+            self.records.list(&self.name.key("ended/"), None, true, limit.min(MAX_ENDED)).await?;
+        found.iter().map(|it| decode(&it.key, &it.value)).collect()
+    }
+}

@@ -1,0 +1,22 @@
+//! A lane that runs: its state in records, its effects carried out with git.
+//!
+//! Each event is written, in one step with whatever asked for it, before anything is done about it. Whoever reads
+//! the lane back carries out what is outstanding: git's part is the same however often it is done.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | `kept` | where lanes, requests and ended changes are kept |
+//! | `desk` | what people ask for, and what they are shown |
+//! | `work` | one check, and one push |
+//! | `runner` | events in, writes, effects out |
+
+mod desk;
+mod error;
+mod kept;
+mod runner;
+mod work;
+
+pub use desk::{Desk, Request, Shown};
+pub use error::QueueError;
+pub use kept::LaneName;
+pub use runner::{Parts, Runner, Settings};

@@ -1,0 +1,309 @@
+//! Runs one lane: takes events in, writes, and has done what follows. Any error ends it; whoever begins again goes
+//! on from what is written.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kiln_net::Backoff;
+use kiln_net::causes::chain;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::desk::Request;
+use super::error::QueueError;
+use super::kept::{Kept, LaneName, decode};
+use super::work::{Tools, Wanted};
+use crate::queue::git::{Check, GitError, Heads, Method, Piece, Repository, Slots};
+use crate::queue::{Add, Branch, Effect, Ended, Event, Lane, Options, Outcome, RunId};
+use crate::services::Clock;
+use crate::storage::{Expect, Records, Write};
+
+/// How often it is looked whether somebody asked for something.
+const ASKED: Duration = Duration::from_millis(500);
+/// Between tries of reaching the repository.
+const AGAIN: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
+/// Requests that are taken in at once.
+const MAX_REQUESTS: usize = 100;
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub lane: LaneName,
+    /// A URL or a path.
+    pub remote: String,
+    pub target: Branch,
+    pub method: Method,
+    pub check: Check,
+    pub options: Options,
+    /// How often the repository is asked where its branches are.
+    pub poll: Duration,
+}
+
+#[derive(Clone)]
+pub struct Parts {
+    pub records: Arc<dyn Records>,
+    pub clock: Arc<dyn Clock>,
+    /// Where the clone, the trees and the logs are.
+    pub directory: PathBuf,
+}
+
+pub struct Runner {
+    settings: Settings,
+    clock: Arc<dyn Clock>,
+    kept: Kept,
+    tools: Tools,
+    lane: Lane,
+    expect: Expect,
+    /// What runs; it ends with this.
+    tasks: JoinSet<()>,
+    checks: HashMap<RunId, AbortHandle>,
+    tell: UnboundedSender<Event>,
+    told: UnboundedReceiver<Event>,
+    polled: Option<Instant>,
+}
+
+impl Runner {
+    /// Reads the lane back, or begins one, and takes up what is outstanding.
+    pub async fn begin(settings: Settings, parts: Parts) -> Result<Self, QueueError> {
+        let Parts { records, clock, directory } = parts;
+        let absolute = std::path::absolute(&directory);
+        let directory = absolute.map_err(|source| GitError::Path { path: directory, source })?;
+        let logs = directory.join("logs");
+        make(&logs)?;
+        let repository =
+            Repository::open(&directory.join("repository.git"), &settings.remote).await?;
+        let kept = Kept { records, name: settings.lane.clone() };
+        let (lane, expect) = kept.lane().await?;
+        let mut lane =
+            lane.unwrap_or_else(|| Lane::new(settings.target.clone(), settings.options.clone()));
+        lane.options = settings.options.clone();
+        let tools = Tools {
+            repository,
+            slots: Slots::new(directory.join("trees")),
+            method: settings.method,
+            check: settings.check.clone(),
+            target: settings.target.clone(),
+            logs,
+        };
+        let (tell, told) = unbounded_channel();
+        let (tasks, checks) = (JoinSet::new(), HashMap::new());
+        let mut it = Self {
+            settings,
+            clock,
+            kept,
+            tools,
+            lane,
+            expect,
+            tasks,
+            checks,
+            tell,
+            told,
+            polled: None,
+        };
+        let before = it.lane.outstanding();
+        // Heads are brought here before anything is put together, and what has changed since is taken in.
+        it.poll().await?;
+        let still = it.lane.outstanding().into_iter().filter(|(run, _)| before.contains_key(run));
+        still.for_each(|(_, effect)| it.carry_out(effect));
+        Ok(it)
+    }
+
+    pub fn lane(&self) -> &Lane {
+        &self.lane
+    }
+
+    /// Works until `stop`, or with `until_idle` until nothing waits that could go on by itself.
+    pub async fn run(
+        mut self,
+        stop: CancellationToken,
+        until_idle: bool,
+    ) -> Result<(), QueueError> {
+        while !stop.is_cancelled() {
+            match self.take_requests().await {
+                Err(QueueError::Git(_)) => self.polled = None,
+                other => other?,
+            }
+            if self.polled.is_none_or(|it| it.elapsed() >= self.settings.poll) {
+                if !self.reach(&stop).await? {
+                    break;
+                }
+                self.take(Event::Tick, Vec::new()).await?;
+            }
+            if until_idle && self.is_idle() {
+                return Ok(());
+            }
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some(event) = self.told.recv() => self.heard(event, &stop).await?,
+                () = tokio::time::sleep(ASKED) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Polls until the repository answers. Answers whether it has; else it is the end.
+    async fn reach(&mut self, stop: &CancellationToken) -> Result<bool, QueueError> {
+        let mut failures = 0;
+        loop {
+            let error = match self.poll().await {
+                Err(QueueError::Git(error)) => error,
+                other => return other.map(|()| true),
+            };
+            failures += 1;
+            tracing::warn!(error = chain(&error), "the repository cannot be asked for now");
+            tokio::select! {
+                () = stop.cancelled() => return Ok(false),
+                () = tokio::time::sleep(AGAIN.pause(failures)) => {}
+            }
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        let held =
+            |it: &crate::queue::Change| matches!(it.standing, crate::queue::Standing::Held(_));
+        let waits = self.lane.changes.values().any(|it| !held(it));
+        self.lane.runs.is_empty() && (!waits || self.lane.paused.is_some())
+    }
+
+    async fn heard(&mut self, event: Event, stop: &CancellationToken) -> Result<(), QueueError> {
+        // What is about to land is looked at once more: a head that was pushed since was not tested.
+        let passed = matches!(event, Event::Finished { outcome: Outcome::Passed, .. });
+        if passed && !self.reach(stop).await? {
+            return Ok(());
+        }
+        let moved = matches!(event, Event::NotLanded { .. });
+        self.take(event, Vec::new()).await?;
+        if moved {
+            self.reach(stop).await?;
+        }
+        Ok(())
+    }
+
+    /// One event, in one step with `others`; then what follows from it.
+    async fn take(&mut self, event: Event, others: Vec<Write>) -> Result<(), QueueError> {
+        let before = self.lane.clone();
+        let effects = match self.lane.apply(event, self.clock.now()) {
+            Ok(effects) => effects,
+            Err(refused) => {
+                tracing::info!(%refused, "nothing changes");
+                Vec::new()
+            }
+        };
+        let tell = |it: &Effect| match it {
+            Effect::Tell(ended) => Some(ended.clone()),
+            _ => None,
+        };
+        let ended: Vec<Ended> = effects.iter().filter_map(tell).collect();
+        if self.lane != before || !others.is_empty() || !ended.is_empty() {
+            self.expect = self.kept.write(&self.lane, self.expect, &ended, others).await?;
+        }
+        effects.into_iter().for_each(|effect| self.carry_out(effect));
+        Ok(())
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        while self.tasks.try_join_next().is_some() {}
+        match effect {
+            Effect::Check { run, base, members } => {
+                let piece = |it: &crate::queue::Member| {
+                    let branch = self.lane.changes.get(&it.id).map(|it| it.branch.clone());
+                    Some((it.id, Piece { branch: branch?, head: it.head.clone() }))
+                };
+                let pieces = members.iter().filter_map(piece).collect();
+                let wanted = Wanted { run, base, pieces };
+                let work = self.tools.clone().check(wanted, self.tell.clone());
+                self.checks.insert(run, self.tasks.spawn(work));
+            }
+            Effect::Cancel(run) => {
+                if let Some(check) = self.checks.remove(&run) {
+                    check.abort();
+                }
+            }
+            Effect::Land { run, base, commit } => {
+                self.checks.remove(&run);
+                let work = self.tools.clone().land(run, base, commit, self.tell.clone());
+                self.tasks.spawn(work);
+            }
+            Effect::Tell(ended) => {
+                tracing::info!(branch = %ended.branch, end = %ended.end, "a change has left the queue");
+            }
+        }
+    }
+
+    async fn take_requests(&mut self) -> Result<(), QueueError> {
+        let inbox = self.kept.name.inbox();
+        for record in self.kept.records.list(&inbox, None, false, MAX_REQUESTS).await? {
+            let request: Request = decode(&record.key, &record.value)?;
+            let event = match request {
+                Request::Add { branch, priority } => self.added(branch, priority).await?,
+                Request::Remove { branch } => {
+                    let known = self.lane.changes.values().find(|it| it.branch == branch);
+                    known.map_or(Event::Tick, |it| Event::Remove(it.id))
+                }
+                Request::Pause { why } => Event::Pause(why),
+                Request::Resume => Event::Resume,
+                Request::Mode(mode) => Event::Mode(mode),
+            };
+            let done =
+                Write { key: record.key, expect: Expect::Version(record.version), value: None };
+            self.take(event, vec![done]).await?;
+        }
+        Ok(())
+    }
+
+    async fn added(&mut self, branch: Branch, priority: u8) -> Result<Event, QueueError> {
+        let heads = self.fetched(std::slice::from_ref(&branch)).await?;
+        Ok(match heads.get(&branch) {
+            Some(head) => Event::Add(Add { branch, head: head.clone(), priority, impact: None }),
+            None => Event::Absent(branch),
+        })
+    }
+
+    async fn fetched(&self, branches: &[Branch]) -> Result<Heads, QueueError> {
+        let heads = self.tools.repository.heads(branches).await?;
+        self.tools.repository.fetch(&heads).await?;
+        Ok(heads)
+    }
+
+    /// Looks where the target and the branches of all changes are.
+    async fn poll(&mut self) -> Result<(), QueueError> {
+        let mut branches = vec![self.settings.target.clone()];
+        let changes: Vec<_> = self
+            .lane
+            .changes
+            .values()
+            .map(|it| (it.id, it.branch.clone(), it.head.clone()))
+            .collect();
+        branches.extend(changes.iter().map(|(_, branch, _)| branch.clone()));
+        let heads = self.fetched(&branches).await?;
+        let target = heads.get(&self.settings.target).cloned();
+        let target =
+            target.ok_or_else(|| QueueError::NoTarget(self.settings.target.to_string()))?;
+        // What is pushed at this moment is not somebody else's.
+        let landing = self.lane.runs.values().any(|it| it.phase == crate::queue::Phase::Landing);
+        if !landing {
+            self.take(Event::Target(target.clone()), Vec::new()).await?;
+        }
+        for (id, branch, known) in changes {
+            let event = match heads.get(&branch) {
+                None => Event::Deleted(id),
+                Some(head) if *head != known => Event::Pushed { id, head: head.clone() },
+                Some(head) if !landing && self.tools.repository.is_in(head, &target).await? => {
+                    Event::Merged(id)
+                }
+                Some(_) => continue,
+            };
+            self.take(event, Vec::new()).await?;
+        }
+        self.polled = Some(Instant::now());
+        Ok(())
+    }
+}
+
+fn make(directory: &Path) -> Result<(), QueueError> {
+    let made = std::fs::create_dir_all(directory);
+    Ok(made.map_err(|source| GitError::Path { path: directory.to_owned(), source })?)
+}

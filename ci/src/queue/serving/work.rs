@@ -1,0 +1,121 @@
+//! What a lane wants done, one thing at a time. All of it may be cut off, and done again.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use kiln_net::Backoff;
+use kiln_net::causes::chain;
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::queue::git::{Check, Checked, GitError, Method, Piece, Pushed, Repository, Slots};
+use crate::queue::{Branch, Commit, Event, LeftOut, Outcome, Refusal, RunId};
+
+/// Between tries of a push of which nothing is known.
+const AGAIN: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
+/// Logs of so many runs before are kept.
+const LOGS: u64 = 500;
+
+/// What work is done with.
+#[derive(Clone)]
+pub struct Tools {
+    pub repository: Repository,
+    pub slots: Slots,
+    pub method: Method,
+    pub check: Check,
+    pub target: Branch,
+    pub logs: PathBuf,
+}
+
+/// A run as it is to be checked.
+pub struct Wanted {
+    pub run: RunId,
+    pub base: Commit,
+    /// Each change with its number.
+    pub pieces: Vec<(crate::queue::ChangeId, Piece)>,
+}
+
+impl Tools {
+    /// Puts a run together, says so, checks it and says what came of it. It never fails: what cannot be done is said
+    /// as well.
+    pub async fn check(self, wanted: Wanted, tell: UnboundedSender<Event>) {
+        let run = wanted.run;
+        let outcome = match self.checked(wanted, &tell).await {
+            Ok(checked) => {
+                self.log(run, &checked.log);
+                checked.outcome
+            }
+            Err(error) => {
+                self.log(run, &chain(&error));
+                Outcome::Unable(chain(&error))
+            }
+        };
+        // Nobody listens where the lane has ended.
+        tell.send(Event::Finished { run, outcome }).ok();
+    }
+
+    async fn checked(
+        &self,
+        wanted: Wanted,
+        tell: &UnboundedSender<Event>,
+    ) -> Result<Checked, GitError> {
+        let Wanted { run, base, pieces } = wanted;
+        let parts: Vec<_> = pieces.iter().map(|(_, piece)| piece.clone()).collect();
+        let built = self.repository.build(&base, &parts, self.method).await?;
+        let left_out = built.left_out.iter().filter_map(|(at, with_base)| {
+            Some(LeftOut { id: pieces.get(*at)?.0, with_base: *with_base })
+        });
+        let event =
+            Event::Built { run, commit: built.commit.clone(), left_out: left_out.collect() };
+        tell.send(event).ok();
+        if !pieces.is_empty() && built.left_out.len() == pieces.len() {
+            // Nothing is left to check; the lane has dropped the run.
+            return Ok(Checked {
+                outcome: Outcome::Unable("nothing merges".into()),
+                log: String::new(),
+            });
+        }
+        let slot = self.slots.take()?;
+        self.repository.check_out(&slot, &built.commit).await?;
+        let names: Vec<_> = parts.iter().map(|it| it.branch.as_str()).collect();
+        self.check.run(&slot, &base, &built.commit, &names.join(" ")).await
+    }
+
+    /// Moves the target; tries until it is known what became of it.
+    pub async fn land(
+        self,
+        run: RunId,
+        base: Commit,
+        commit: Commit,
+        tell: UnboundedSender<Event>,
+    ) {
+        let mut failures = 0;
+        let pushed = loop {
+            match self.repository.push(&self.target, &base, &commit).await {
+                Ok(pushed) => break pushed,
+                Err(error) => {
+                    failures += 1;
+                    tracing::warn!(
+                        error = chain(&error),
+                        "what was tested cannot be pushed for now"
+                    );
+                    tokio::time::sleep(AGAIN.pause(failures)).await;
+                }
+            }
+        };
+        let event = match pushed {
+            Pushed::Done => Event::Landed(run),
+            Pushed::Moved => Event::NotLanded { run, why: Refusal::Moved },
+            Pushed::Refused(words) => Event::NotLanded { run, why: Refusal::Refused(words) },
+        };
+        tell.send(event).ok();
+    }
+
+    /// A log that cannot be kept is no reason to do nothing.
+    fn log(&self, run: RunId, text: &str) {
+        let path = |run: u64| self.logs.join(format!("{run}.log"));
+        std::fs::write(path(run.0), text).ok();
+        if let Some(old) = run.0.checked_sub(LOGS) {
+            std::fs::remove_file(path(old)).ok();
+        }
+    }
+}

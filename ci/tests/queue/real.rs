@@ -1,0 +1,199 @@
+//! A queue that runs, against a real repository.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use kiln_ci::model::Time;
+use kiln_ci::queue::git::{Check, Method};
+use kiln_ci::queue::serving::{Desk, LaneName, Parts, QueueError, Request, Runner, Settings};
+use kiln_ci::queue::{Branch, End, Mode, Options};
+use kiln_ci::services::Clock;
+use kiln_ci::storage::memory::Memory;
+use kiln_ci::storage::{FileRecords, Records};
+use tokio_util::sync::CancellationToken;
+
+struct System;
+
+impl Clock for System {
+    fn now(&self) -> Time {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+        Time(u64::try_from(since.as_millis()).expect("before the end of time"))
+    }
+}
+
+struct Rig {
+    directory: tempfile::TempDir,
+}
+
+fn git(at: &Path, arguments: &[&str]) -> String {
+    let mut command = Command::new("git");
+    command.args(arguments).current_dir(at);
+    command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1");
+    for who in ["AUTHOR", "COMMITTER"] {
+        command
+            .env(format!("GIT_{who}_NAME"), "A")
+            .env(format!("GIT_{who}_EMAIL"), "a@example.com");
+    }
+    let output = command.output().expect("git runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {said}");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+impl Rig {
+    fn new() -> Self {
+        let rig = Self { directory: tempfile::tempdir().expect("a directory") };
+        let at = rig.directory.path();
+        git(at, &["init", "--quiet", "--bare", "--initial-branch=main", "remote.git"]);
+        git(at, &["clone", "--quiet", "remote.git", "work"]);
+        rig.write("main", &[("shared", "base\n")]);
+        rig
+    }
+
+    fn work(&self) -> PathBuf {
+        self.directory.path().join("work")
+    }
+
+    /// A branch of one commit on top of the first one of `main`.
+    fn write(&self, branch: &str, files: &[(&str, &str)]) {
+        let work = self.work();
+        if branch != "main" {
+            git(&work, &["checkout", "--quiet", "-B", branch, "main"]);
+        }
+        for (name, text) in files {
+            std::fs::write(work.join(name), text).expect("it is written");
+        }
+        git(&work, &["add", "--all"]);
+        git(&work, &["commit", "--quiet", "-m", branch]);
+        git(&work, &["push", "--quiet", "--force", "origin", &format!("HEAD:refs/heads/{branch}")]);
+    }
+
+    /// Files of the target as it is.
+    fn landed(&self) -> Vec<String> {
+        let remote = self.directory.path().join("remote.git");
+        let files = git(&remote, &["ls-tree", "--name-only", "refs/heads/main"]);
+        files.lines().filter(|it| *it != "shared").map(str::to_owned).collect()
+    }
+
+    fn settings(&self, check: &str, mode: Mode, workers: usize) -> Settings {
+        let options = Options { mode, workers, exact: false, patience_ms: 0 };
+        Settings {
+            lane: LaneName::new("main").expect("a name"),
+            remote: self.directory.path().join("remote.git").display().to_string(),
+            target: Branch::new("main").expect("a name"),
+            method: Method::Merge,
+            check: Check { command: check.into(), limit_s: 60, env: Vec::new(), proven: false },
+            options,
+            poll: Duration::from_millis(200),
+        }
+    }
+
+    fn parts(&self, records: Arc<dyn Records>) -> Parts {
+        Parts { records, clock: Arc::new(System), directory: self.directory.path().join("queue") }
+    }
+}
+
+async fn ask(desk: &Desk, name: &str) {
+    let branch = Branch::new(name).expect("a name");
+    desk.ask(&Request::Add { branch, priority: 5 }, System.now()).await.expect("it is left");
+}
+
+/// Fails where a `bad` file is, and by chance where a `flaky` one is: the first time.
+fn check(rig: &Rig) -> String {
+    let once = rig.directory.path().join("once");
+    format!(
+        "if ls | grep -q ^bad; then echo //bad >> \"$KILN_QUEUE_FAILED\"; exit 1; fi; \
+         if ls | grep -q ^flaky && mkdir '{}' 2>/dev/null; then exit 1; fi",
+        once.display()
+    )
+}
+
+#[tokio::test]
+async fn exactly_the_good_changes_land() {
+    let rig = Rig::new();
+    let records: Arc<dyn Records> =
+        Arc::new(FileRecords::new(rig.directory.path().join("records")));
+    let desk = Desk::new(records.clone(), LaneName::new("main").expect("a name"));
+    let mut good: Vec<String> = Vec::new();
+    for number in 0..30 {
+        let name = match number {
+            3 | 11 | 17 => format!("bad-{number}"),
+            7 => "flaky-7".to_owned(),
+            21 | 22 => format!("clash-{number}"),
+            _ => format!("good-{number}"),
+        };
+        let shared = format!("{number}\n");
+        match number {
+            21 | 22 => rig.write(&name, &[("shared", shared.as_str())]),
+            _ => rig.write(&name, &[(name.as_str(), shared.as_str())]),
+        }
+        if name.starts_with("good") || name.starts_with("flaky") {
+            good.push(name.clone());
+        }
+        ask(&desk, &name).await;
+    }
+    ask(&desk, "never-was").await;
+    // One was bad when it was added, and is pushed again.
+    rig.write("bad-17", &[("mended-17", "")]);
+    good.push("mended-17".to_owned());
+    let settings = rig.settings(&check(&rig), Mode::Throughput, 3);
+    let runner = Runner::begin(settings, rig.parts(records)).await.expect("it begins");
+    runner.run(CancellationToken::new(), true).await.expect("it ends");
+    good.sort();
+    assert_eq!(rig.landed(), good);
+    let ended = desk.ended(100).await.expect("they are read");
+    assert_eq!(ended.len(), 31);
+    let of = |end: fn(&End) -> bool| -> Vec<String> {
+        let mut names: Vec<_> =
+            ended.iter().filter(|it| end(&it.end)).map(|it| it.branch.to_string()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(
+        of(|it| matches!(it, End::Failed { targets, .. } if targets == &["//bad"])),
+        ["bad-11", "bad-3"]
+    );
+    assert_eq!(of(|it| matches!(it, End::Conflict(_))).len(), 1, "one of two that clash");
+    assert_eq!(of(|it| *it == End::Deleted), ["never-was"]);
+    let remote = rig.directory.path().join("remote.git");
+    let clash = git(&remote, &["show", "refs/heads/main:shared"]);
+    assert!(clash == "21" || clash == "22", "{clash}");
+}
+
+/// Whoever is killed between any two steps is followed by one that goes on.
+#[tokio::test]
+async fn a_crash_between_any_two_steps_loses_nothing() {
+    let rig = Rig::new();
+    let memory = Memory::default();
+    let records: Arc<dyn Records> = Arc::new(memory.clone());
+    let desk = Desk::new(records.clone(), LaneName::new("main").expect("a name"));
+    for name in ["good-1", "bad-1", "good-2"] {
+        rig.write(name, &[(name, "")]);
+        ask(&desk, name).await;
+    }
+    let (mut crashes, mut calls) = (0, 1);
+    loop {
+        memory.fail_after(calls, crashes % 2 == 0);
+        let settings = rig.settings(&check(&rig), Mode::Throughput, 1);
+        let lived = async {
+            let runner = Runner::begin(settings, rig.parts(records.clone())).await?;
+            runner.run(CancellationToken::new(), true).await
+        };
+        match lived.await {
+            Ok(()) => break,
+            Err(QueueError::Storage(_)) => {}
+            Err(error) => panic!("{error:?}"),
+        }
+        memory.recover();
+        crashes += 1;
+        // Each call is the last one twice: carried out and not.
+        calls += u64::from(crashes % 2 == 0);
+    }
+    memory.recover();
+    assert!(crashes > 10, "only {crashes} crashes");
+    assert_eq!(rig.landed(), ["good-1", "good-2"]);
+    let ended = desk.ended(10).await.expect("they are read");
+    assert_eq!(ended.len(), 3, "each ends once: {ended:?}");
+}
