@@ -107,7 +107,7 @@ const GRPC: &[(&str, Methods)] = &[
 ];
 
 /// First segments of the paths of pages and their API, which have precedence over the HTTP cache.
-const PAGES: [&str; 12] = [
+const PAGES: [&str; 13] = [
     "",
     "builds",
     "actions",
@@ -115,6 +115,7 @@ const PAGES: [&str; 12] = [
     "queue",
     "hermeticity",
     "releases",
+    "environments",
     "profile",
     "blobs",
     "api",
@@ -188,6 +189,12 @@ fn of_api(path: &str, reads: bool) -> Option<Permission> {
     if is_below("/api/v1/tests/plans") {
         return Some(Instance(if reads { Read } else { WriteBlobs }));
     }
+    if is_below("/api/v1/promotions") {
+        return Some(Instance(Release));
+    }
+    if is_below("/api/v1/environments") {
+        return Some(Instance(Read));
+    }
     if is_below("/api/v1/releases") {
         return Some(Instance(if reads { Read } else { Release }));
     }
@@ -234,6 +241,10 @@ mod tests {
             ("GET", "/api/v1/releases".to_owned(), Instance(Read)),
             ("POST", "/api/v1/releases".to_owned(), Instance(Release)),
             ("POST", "/api/v1/releases/reject".to_owned(), Instance(Release)),
+            ("GET", "/api/v1/environments/prod".to_owned(), Instance(Read)),
+            ("POST", "/api/v1/promotions/rollback".to_owned(), Instance(Release)),
+            ("GET", "/environments".to_owned(), pages),
+            ("GET", "/api/v1/audit/export".to_owned(), All(Administer)),
             ("GET", "/api/v1/explain".to_owned(), Instance(Read)),
             ("GET", "/releases/team/app:1".to_owned(), pages),
             ("GET", "/api/v1/tests/quarantine/history".to_owned(), Instance(Read)),

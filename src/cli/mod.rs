@@ -18,6 +18,7 @@ mod index;
 mod judge;
 mod man;
 mod process;
+mod promotion;
 mod release;
 mod rollout;
 mod say;
@@ -65,7 +66,7 @@ Exit codes:
   3  the server cannot be reached
   4  the server answered with an error
   5  this machine cannot do it (port in use, data in use, disk, sandbox)
-  6  a gate or a canary is undecided";
+  6  a gate or a canary is undecided, or a promotion has to wait";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -83,6 +84,11 @@ enum Command {
     Tests(suite::TestsCommand),
     Ci(ci::CiCommand),
     Release(release::ReleaseCommand),
+    Promote(promotion::PromoteCommand),
+    Rollback(promotion::RollbackCommand),
+    Approve(promotion::ApproveCommand),
+    Freeze(promotion::FreezeCommand),
+    Env(promotion::EnvironmentCommand),
     Explain(explain::ExplainCommand),
     Judge(judge::JudgeCommand),
     Rollout(rollout::RolloutCommand),
@@ -160,7 +166,7 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Build(command) => block_on(command.run(&cli.target.target()?)),
         Command::Action(command) => block_on(command.run(&cli.target.target()?)),
         Command::Hermeticity(command) => block_on(command.run(&cli.target.target()?)),
-        Command::Audit(command) => block_on(command.run(&cli.target.target()?)),
+        Command::Audit(command) => block_on(command.run(|| cli.target.target())),
         Command::Cas(command) => block_on(command.run(&cli.target.target()?)),
         Command::Index(command) => block_on(command.run()),
         Command::Impact(command) => block_on(command.run()),
@@ -170,6 +176,11 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Explain(command) => block_on(command.run(&cli.target.target()?)),
         Command::Judge(command) => command.run(),
         Command::Rollout(command) => command.run(),
+        Command::Promote(command) => block_on(command.run(&cli.target.target()?)),
+        Command::Rollback(command) => block_on(command.run(&cli.target.target()?)),
+        Command::Approve(command) => block_on(command.run(&cli.target.target()?)),
+        Command::Freeze(command) => block_on(command.run(&cli.target.target()?)),
+        Command::Env(command) => block_on(command.run(&cli.target.target()?)),
         Command::Token(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Man(command) => command.run(self::command()),

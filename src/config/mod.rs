@@ -7,6 +7,7 @@ pub mod error;
 mod files;
 pub mod keys;
 mod options;
+mod promotion;
 mod registry;
 mod releases;
 mod security;

@@ -21,6 +21,7 @@ use kiln_scheduler::{SchedulerConfig, SchedulerOptions};
 use super::consistency;
 use super::error::ConfigError;
 use super::files;
+use super::promotion::promotion;
 use super::registry::registry;
 use super::releases::releases;
 use super::security::{auth, tls};
@@ -87,6 +88,7 @@ pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
         tests: tests(settings),
         verdicts: verdicts(settings)?,
         releases: releases(settings)?,
+        promotion: promotion(settings)?,
         worker,
         allow_cache_updates: settings.flag("cache.allow_updates"),
         opaque: OpaqueInstances::new(settings.list("cache.opaque_instances")),

@@ -35,12 +35,17 @@ pub fn verdicts(settings: &Settings) -> Result<VerdictsOptions, ConfigError> {
         on: settings.flag("tests.judge") && settings.flag("tests.record"),
         judging,
         owners: settings.path("tests.codeowners"),
-        webhook: webhook(settings)?,
+        webhook: webhook(settings, "tests.webhook", "tests.webhook_format")?,
     })
 }
 
-fn webhook(settings: &Settings) -> Result<Option<WebhookOptions>, ConfigError> {
-    let url = settings.text("tests.webhook");
+/// The webhook that these settings name, if they name one.
+pub fn webhook(
+    settings: &Settings,
+    setting: &'static str,
+    format: &str,
+) -> Result<Option<WebhookOptions>, ConfigError> {
+    let url = settings.text(setting);
     if url.is_empty() {
         return Ok(None);
     }
@@ -50,11 +55,11 @@ fn webhook(settings: &Settings) -> Result<Option<WebhookOptions>, ConfigError> {
     let other = (!url.starts_with("http://") && !url.starts_with("https://"))
         .then(|| "expected http:// or https://".to_owned());
     if let Some(why) = error.or(other) {
-        return Err(ConfigError::Combination(format!("tests.webhook is no address: {why}")));
+        return Err(ConfigError::Combination(format!("{setting} is no address: {why}")));
     }
-    let form = match settings.text("tests.webhook_format") {
+    let form = match settings.text(format) {
         "slack" => Form::Slack,
         _ => Form::Json,
     };
-    Ok(Some(WebhookOptions { url: url.to_owned(), form }))
+    Ok(Some(WebhookOptions { setting, url: url.to_owned(), form }))
 }

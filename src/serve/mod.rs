@@ -5,11 +5,13 @@ mod admission;
 mod common;
 mod history;
 mod options;
+mod promotion;
 mod registry;
 mod releases;
 mod reports;
 mod routes;
 mod verdicts;
+mod webhook;
 mod worker;
 
 use std::path::PathBuf;
@@ -38,9 +40,11 @@ use crate::telemetry::{Observed, RecordingsOf, Telemetry};
 pub use admission::{Admission, join_all};
 use common::Common;
 pub use options::{ServeError, ServeOptions};
+pub use promotion::{PromotionOptions, read_pipeline};
 pub use releases::ReleaseOptions;
 use routes::Parts;
-pub use verdicts::{Form, VerdictsOptions, WebhookOptions};
+pub use verdicts::VerdictsOptions;
+pub use webhook::{Form, WebhookOptions};
 use worker::OwnWorker;
 
 /// What grpc.health.v1 calls the server as a whole.
@@ -83,6 +87,8 @@ pub struct Server {
     settling: JoinHandle<()>,
     /// Lets go of what no tag of the registry needs.
     tidying: Option<JoinHandle<()>>,
+    /// Promotes what waits, and signs checkpoints of the audit log.
+    promoting: Vec<JoinHandle<()>>,
     worker: Option<OwnWorker>,
     stop_front: CancellationToken,
     drain: Duration,
@@ -148,6 +154,21 @@ impl Server {
         let pinning = tokio::spawn(storage.pins.clone().keep_renewed());
         let catalog = releases::catalog(&options.releases, &storage, &common);
         let settling = tokio::spawn(releases::keep_settled(catalog.clone()));
+        let checkpoints =
+            promotion::checkpoints(&storage, options.releases.key.clone(), &common.base_url);
+        let below = promotion::Below {
+            storage: &storage,
+            releases: &catalog,
+            tests: &tests,
+            verdicts: &verdicts,
+            key: options.releases.key.clone(),
+            base_url: &common.base_url,
+        };
+        let promotion = promotion::start(&options.promotion, &below)?;
+        let keeper = promotion.as_ref().map(|it| it.keeper.clone());
+        let signing = tokio::spawn(promotion::keep_checkpoints(checkpoints.clone()));
+        let promoting = promotion.map(|it| tokio::spawn(it.run()));
+        let promoting = promoting.into_iter().chain([signing]).collect();
         let readiness = Readiness::default();
         let router = routes::router(
             &cas,
@@ -157,6 +178,8 @@ impl Server {
                 tests: &tests,
                 verdicts: &verdicts,
                 releases: &catalog,
+                checkpoints: &checkpoints,
+                promotion: keeper.as_ref(),
                 executions: executions.as_ref(),
                 memory: requests.budget().share(None),
             },
@@ -210,6 +233,7 @@ impl Server {
             pinning,
             settling,
             tidying,
+            promoting,
             worker,
             stop_front,
             drain: options.drain,
@@ -243,6 +267,7 @@ impl Server {
         self.pinning.abort();
         self.settling.abort();
         self.tidying.iter().for_each(JoinHandle::abort);
+        self.promoting.iter().for_each(JoinHandle::abort);
         self.services.journal.shutdown().await;
         self.tests.shutdown().await;
         if let Some(executions) = &self.executions {

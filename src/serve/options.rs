@@ -11,8 +11,10 @@ use kiln_ci::CiOptions;
 use kiln_executor::{WorkerConfig, WorkerError};
 use kiln_scheduler::{SchedulerOptions, StartError};
 
+use super::promotion::PromotionOptions;
 use super::releases::ReleaseOptions;
 use super::verdicts::{VerdictError, VerdictsOptions};
+use super::webhook::WebhookError;
 use crate::auth::{AuthError, AuthOptions};
 use crate::data_dir::DataDirError;
 use crate::front::{FrontLimits, Resolved, TlsError, TlsOptions};
@@ -45,6 +47,8 @@ pub struct ServeOptions {
     pub verdicts: VerdictsOptions,
     /// Records of executions, and what is made of them.
     pub releases: ReleaseOptions,
+    /// Environments.
+    pub promotion: PromotionOptions,
     /// `None`: workers join from elsewhere.
     pub worker: Option<WorkerConfig>,
     /// Whether everybody may write action results where nobody is asked who calls.
@@ -107,6 +111,8 @@ pub enum ServeError {
     Telemetry(#[from] EndpointError),
     #[error(transparent)]
     Verdicts(#[from] VerdictError),
+    #[error(transparent)]
+    Webhook(#[from] WebhookError),
     #[error("no random bytes from the kernel")]
     Random(#[source] io::Error),
 }

@@ -11,8 +11,10 @@ use kiln_cas::stores::audit::AuditLog;
 use kiln_ci::CiServices;
 use kiln_ci::plans::Plans;
 use kiln_ci::verdicts::Verdicts;
+use kiln_deploy::audit::Checkpoints;
 use kiln_deploy::catalog::Catalog;
 use kiln_deploy::executions::Executions;
+use kiln_deploy::promotion::Keeper;
 use kiln_scheduler::SchedulerServices;
 
 use super::common::Common;
@@ -28,6 +30,8 @@ pub struct Parts<'a> {
     pub tests: &'a CiServices,
     pub verdicts: &'a Verdicts,
     pub releases: &'a Catalog,
+    pub checkpoints: &'a Checkpoints,
+    pub promotion: Option<&'a Arc<Keeper>>,
     pub executions: Option<&'a Executions>,
     /// What pages keep is charged to it.
     pub memory: Share,
@@ -65,6 +69,8 @@ fn pages(storage: &Storage, parts: &Parts<'_>, common: &Common) -> WebState {
         tests: parts.tests.clone(),
         verdicts: parts.verdicts.clone(),
         releases: parts.releases.clone(),
+        checkpoints: parts.checkpoints.clone(),
+        promotion: parts.promotion.cloned(),
         executions: parts.executions.cloned(),
         plans: Plans::new(Arc::new(StoredRecords(storage.records.clone()))),
         access: common.access.clone(),

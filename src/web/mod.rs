@@ -23,6 +23,7 @@ mod openapi;
 mod overview;
 mod plans;
 mod profile;
+mod promotion;
 mod releases;
 mod routes;
 mod security;

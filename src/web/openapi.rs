@@ -11,6 +11,7 @@ use super::actions::{api as action, executions};
 use super::builds::{api as build, search::Search};
 use super::imports::Asked as Import;
 use super::json;
+use super::promotion::api as environment;
 use super::releases::api as release;
 use super::suite::api as test;
 use super::suite::{Filter, Wanted, Which};
@@ -18,7 +19,8 @@ use super::verdicts::quarantine as exports;
 use super::workers::api as worker;
 
 /// What segments of paths that stand for something are.
-const SEGMENTS: [(&str, &str); 5] = [
+const SEGMENTS: [(&str, &str); 6] = [
+    ("environment", "The name of an environment."),
     ("invocation", "The id of an invocation, or its beginning where one build begins so."),
     ("id", "The id of a test, or its label; the name of an execution."),
     ("function", "`sha256` or `blake3`."),
@@ -48,6 +50,7 @@ fn describe() -> Value {
     all.actions();
     all.tests();
     all.releases();
+    all.promotion();
     all.audit();
     all.generator.subschema_for::<json::ErrorBody>();
     json!({
@@ -184,10 +187,27 @@ impl Description {
         self.post::<json::PlanTurn, json::PlanNext>(next, "Take the next piece of a plan");
     }
 
+    fn promotion(&mut self) {
+        let all = "Environments, each behind those that it follows";
+        self.get::<json::Environments>("/environments", all, &[]);
+        let page = environment::Page::json_schema(&mut self.generator);
+        let one = "One environment, with what stood there";
+        self.get::<json::EnvironmentShown>("/environments/{environment}", one, &[page]);
+        let promote = "Promote a release, or say what stands in the way";
+        self.post::<json::PromotionRequest, json::PromotionAnswer>("/promotions", promote);
+        let back = "Return to a release that stood there";
+        self.post::<json::RollbackRequest, json::PlacedRelease>("/promotions/rollback", back);
+        let say = "Approve, hold or override";
+        self.post::<json::SayRequest, json::PromotionChange>("/promotions/say", say);
+    }
+
     fn audit(&mut self) {
         let filter = super::audit::api::Filter::json_schema(&mut self.generator);
         self.get::<json::AuditEntries>("/audit", "The audit log, newest first", &[filter]);
         self.get::<json::AuditCheck>("/audit/check", "Whether its chain holds", &[]);
+        let after = super::audit::api::After::json_schema(&mut self.generator);
+        let export = "The audit log as it was hashed, oldest first, with signed checkpoints";
+        self.get::<json::AuditExport>("/audit/export", export, &[after]);
     }
 
     fn post<Q: JsonSchema, T: JsonSchema>(&mut self, path: &str, summary: &str) {

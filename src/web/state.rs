@@ -16,8 +16,10 @@ use kiln_cas::{SharedActionCache, SharedBlobStore, StoreError};
 use kiln_ci::CiServices;
 use kiln_ci::plans::Plans;
 use kiln_ci::verdicts::Verdicts;
+use kiln_deploy::audit::Checkpoints;
 use kiln_deploy::catalog::Catalog;
 use kiln_deploy::executions::Executions;
+use kiln_deploy::promotion::Keeper;
 use kiln_scheduler::api::Unavailable;
 use kiln_scheduler::hermeticity::Checker;
 use kiln_scheduler::journal::Journal;
@@ -75,6 +77,10 @@ pub struct WebState {
     /// The quarantine, and answers of gates.
     pub verdicts: Verdicts,
     pub releases: Catalog,
+    /// Signed checkpoints of the audit log.
+    pub checkpoints: Checkpoints,
+    /// `None`: there are no environments.
+    pub promotion: Option<Arc<Keeper>>,
     /// `None`: executions are not recorded.
     pub executions: Option<Executions>,
     /// Plans that runners work off.

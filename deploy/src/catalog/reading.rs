@@ -83,6 +83,21 @@ impl BlobOpener {
         Ok(())
     }
 
+    /// What was signed about the release, as bundles; verified by nobody yet.
+    fn bundles(&self, entry: &Entry) -> Result<Vec<Vec<u8>>, CatalogError> {
+        let mut bundles = Vec::new();
+        for attestation in &entry.release.attestations {
+            if attestation.artifact_type.as_deref() != Some(BUNDLE_TYPE) {
+                continue;
+            }
+            let Some(manifest) = self.manifest(attestation)? else { continue };
+            for layer in &manifest.layers {
+                bundles.push(self.read(layer, MAX_BUNDLE_BYTES as u64)?);
+            }
+        }
+        Ok(bundles)
+    }
+
     /// The predicate of a kind that was signed about the release, verified with the key that is noted.
     fn predicate(
         &self,
@@ -142,6 +157,12 @@ impl Catalog {
     pub fn opener(&self, entry: &Entry) -> BlobOpener {
         let store = Blocking::new(self.parts.blobs.clone());
         BlobOpener { store, sizes: entry.content.iter().cloned().collect() }
+    }
+
+    /// The bundles that are kept about a release.
+    pub async fn bundles(&self, entry: &Entry) -> Result<Vec<Vec<u8>>, CatalogError> {
+        let (opener, entry) = (self.opener(entry), entry.clone());
+        blocking(move || opener.bundles(&entry)).await
     }
 
     /// The provenance that was signed.

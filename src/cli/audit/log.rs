@@ -1,6 +1,6 @@
 //! `kiln audit log`.
 
-use clap::Args;
+use clap::{Args, ValueHint};
 
 use crate::cli::api::{self, Api};
 use crate::cli::error::{CliError, Exit};
@@ -20,6 +20,7 @@ const SHOWN: usize = 80;
 #[command(after_help = "\
 Examples:
   kiln audit log
+  kiln audit log --action release. --subject 'in prod'
   kiln audit log --limit 500 --json | jq '.entries[] | select(.action | startswith(\"tests.\"))'
   kiln audit log --check     # exit code 1 where an entry was changed or is missing")]
 pub struct Log {
@@ -31,8 +32,20 @@ pub struct Log {
     #[arg(long, value_name = "NUMBER")]
     before: Option<u64>,
 
+    /// Only what was done by those whose names hold this
+    #[arg(long, value_name = "TEXT", value_hint = ValueHint::Other)]
+    actor: Option<String>,
+
+    /// Only what was done in ways that begin so
+    #[arg(long, value_name = "ACTION", value_hint = ValueHint::Other)]
+    action: Option<String>,
+
+    /// Only what was done to what holds this in its name
+    #[arg(long, value_name = "TEXT", value_hint = ValueHint::Other)]
+    subject: Option<String>,
+
     /// Only say whether the chain of entries holds
-    #[arg(long, conflicts_with_all = ["limit", "before"])]
+    #[arg(long, conflicts_with_all = ["limit", "before", "actor", "action", "subject"])]
     check: bool,
 
     /// For programs
@@ -50,7 +63,12 @@ impl Log {
             return Ok(if checked.broken.is_none() { Exit::Done } else { Exit::Negative });
         }
         let before = self.before.map(|it| format!("&before={it}")).unwrap_or_default();
-        let answer = server.get(&format!("/audit?limit={}{before}", self.limit)).await?;
+        let words = [("actor", self.actor), ("action", self.action), ("subject", self.subject)];
+        let words = words
+            .into_iter()
+            .filter_map(|(name, word)| Some(format!("&{name}={}", format::encode(&word?, false))));
+        let words: String = words.collect();
+        let answer = server.get(&format!("/audit?limit={}{before}{words}", self.limit)).await?;
         api::print(answer, self.json, table)?;
         Ok(Exit::Done)
     }

@@ -1,6 +1,7 @@
 //! `kiln audit`.
 
 mod log;
+mod verify;
 
 use clap::{Args, Subcommand};
 
@@ -14,7 +15,8 @@ use crate::cli::target::Target;
 Examples:
   kiln audit log
   kiln audit log --limit 500 --json
-  kiln audit log --check")]
+  kiln audit export > audit.jsonl
+  kiln audit verify audit.jsonl --key server.pub")]
 pub struct AuditCommand {
     #[command(subcommand)]
     what: What,
@@ -22,17 +24,26 @@ pub struct AuditCommand {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    #[command(visible_alias = "list")]
     Log(log::Log),
+    Export(verify::Export),
+    Verify(verify::Verify),
     /// As `kiln hermeticity` was called before: scripts may still say so.
     #[command(hide = true)]
     Hermeticity(HermeticityCommand),
 }
 
 impl AuditCommand {
-    pub async fn run(self, target: &Target) -> Result<Exit, CliError> {
+    pub async fn run(
+        self,
+        target: impl FnOnce() -> Result<Target, CliError>,
+    ) -> Result<Exit, CliError> {
         match self.what {
-            What::Log(command) => command.run(target).await,
-            What::Hermeticity(command) => command.run(target).await,
+            What::Log(command) => command.run(&target()?).await,
+            What::Export(command) => command.run(&target()?).await,
+            // A file is verified without any server.
+            What::Verify(command) => command.run(target).await,
+            What::Hermeticity(command) => command.run(&target()?).await,
         }
     }
 }

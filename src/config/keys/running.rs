@@ -169,6 +169,31 @@ pub const KEYS: &[Key] = &[
         "Where the passphrase of an encrypted releases.key is: env:NAME.",
     ),
     key(
+        "promotion.policy",
+        "",
+        Kind::Path,
+        "The file of environments, and of what a release has to show before it stands in one. Read again when it changes. \
+         Empty: there are none. See docs/promotion.md.",
+    ),
+    key(
+        "promotion.keys",
+        "",
+        Kind::Path,
+        "Whose signatures count in environments: a public key (PEM), or a policy of keys (JSON). Empty: the server's own.",
+    ),
+    key(
+        "promotion.webhook",
+        "",
+        Kind::Secret,
+        "An http:// or https:// address that is told of changes of environments, as POST requests.",
+    ),
+    key(
+        "promotion.webhook_format",
+        "json",
+        Kind::Choice(&["json", "slack"]),
+        "What is understood there.",
+    ),
+    key(
         "hermeticity.rate",
         "0",
         Kind::Share,

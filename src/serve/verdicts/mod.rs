@@ -4,7 +4,7 @@ mod audited;
 mod options;
 mod owners;
 mod reruns;
-mod webhook;
+mod told;
 
 use std::sync::Arc;
 
@@ -21,8 +21,9 @@ use self::audited::Audited;
 pub use self::options::{VerdictError, VerdictsOptions};
 use self::owners::OwnersFile;
 use self::reruns::OnWorkers;
-pub use self::webhook::{Form, Webhook, WebhookOptions};
+use self::told::Told;
 use super::history::{StoredBlobs, StoredRecords};
+use super::webhook::Webhook;
 
 /// Bytes of the name by which a server knows itself among all others, now and before.
 const NAME: usize = 16;
@@ -39,7 +40,7 @@ pub fn start(
     let ledger = Arc::new(Audited(AuditLog::new(storage.records.clone())));
     let webhook = options.webhook.as_ref();
     let teller = webhook.map(|it| Webhook::new(it, base_url)).transpose()?;
-    let teller = teller.map(|it| Arc::new(it) as Arc<dyn Teller>);
+    let teller = teller.map(|it| Arc::new(Told(it)) as Arc<dyn Teller>);
     let policy = options.judging.policy.clone();
     let book = Book::new(records.clone(), ledger.clone(), policy, teller.is_some());
     let runs_again = options.on && options.judging.limits.per_failure > 0;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use kiln_ci::verdicts::VerdictOptions;
 
-use super::webhook::{WebhookError, WebhookOptions};
+use crate::serve::webhook::{WebhookError, WebhookOptions};
 
 #[derive(Debug, Clone)]
 pub struct VerdictsOptions {

@@ -5,12 +5,13 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query as Arguments, State};
 use http::StatusCode;
 use kiln_cas::access::Right;
+use kiln_cas::stores::audit::AuditEntry as Kept;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::web::api::arguments;
 use crate::web::error::{ApiError, WebError};
-use crate::web::json::{AuditCheck, AuditEntries, AuditEntry};
+use crate::web::json::{AuditCheck, AuditEntries, AuditEntry, AuditExport};
 use crate::web::state::WebState;
 use crate::web::verdicts::Caller;
 
@@ -23,6 +24,12 @@ pub struct Filter {
     limit: Option<usize>,
     /// Only entries before this number.
     before: Option<u64>,
+    /// Only what was done by those whose names hold this.
+    actor: Option<String>,
+    /// Only what was done in this way, or in ways that begin so: `release.`.
+    action: Option<String>,
+    /// Only what was done to what holds this in its name.
+    subject: Option<String>,
 }
 
 pub async fn entries(
@@ -31,12 +38,68 @@ pub async fn entries(
     filter: Result<Arguments<Filter>, QueryRejection>,
 ) -> Result<Json<AuditEntries>, ApiError> {
     may_see(&state, &caller)?;
-    let Filter { limit, before } = arguments(filter)?;
-    let limit = limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
-    let newest = state.audit.list_newest(before, limit).await?;
-    let next = newest.last().map(|it| it.sequence).filter(|it| *it > 1 && newest.len() == limit);
-    let entries = newest.iter().map(AuditEntry::from).collect();
-    Ok(Json(AuditEntries { entries, next_before: next }))
+    let filter = arguments(filter)?;
+    let limit = filter.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
+    let asks = [&filter.actor, &filter.action, &filter.subject].iter().any(|it| it.is_some());
+    let at_once = if asks { MAX_LIMIT } else { limit };
+    let (mut found, mut before, mut looked_at) = (Vec::new(), filter.before, 0);
+    while found.len() < limit && looked_at < LOOKED_AT {
+        let page = state.audit.list_newest(before, at_once).await?;
+        looked_at += page.len();
+        let whole = page.len() < at_once;
+        for entry in page {
+            if found.len() == limit {
+                break;
+            }
+            before = Some(entry.sequence);
+            if fits(&filter, &entry) {
+                found.push(entry);
+            }
+        }
+        if whole && found.len() < limit {
+            before = None;
+            break;
+        }
+    }
+    let entries = found.iter().map(AuditEntry::from).collect();
+    Ok(Json(AuditEntries { entries, next_before: before.filter(|it| *it > 1) }))
+}
+
+/// Entries that are looked through for those that are asked for.
+const LOOKED_AT: usize = 20_000;
+
+fn fits(filter: &Filter, entry: &Kept) -> bool {
+    let has =
+        |wanted: &Option<String>, text: &str| wanted.as_ref().is_none_or(|it| text.contains(it));
+    let event = &entry.event;
+    let action = filter.action.as_ref().is_none_or(|it| event.action.starts_with(it));
+    action && has(&filter.actor, &event.actor) && has(&filter.subject, &event.subject)
+}
+
+#[derive(Deserialize, JsonSchema)]
+pub struct After {
+    /// Only what comes after this entry.
+    #[serde(default)]
+    after: u64,
+}
+
+/// A page of the log as it was hashed, with the checkpoints that were signed.
+pub async fn export(
+    State(state): State<WebState>,
+    caller: Caller,
+    after: Result<Arguments<After>, QueryRejection>,
+) -> Result<Json<AuditExport>, ApiError> {
+    may_see(&state, &caller)?;
+    let After { after } = arguments(after)?;
+    let exported = state.checkpoints.export(after, MAX_LIMIT).await;
+    let (lines, next_after) = exported.map_err(|error| {
+        let message = kiln_net::causes::chain(&error);
+        tracing::warn!(error = message, "the audit log cannot be exported");
+        WebError::failed(message)
+    })?;
+    let lines = lines.iter().map(serde_json::to_value).collect::<Result<_, _>>();
+    let lines = lines.map_err(|error| WebError::failed(error.to_string()))?;
+    Ok(Json(AuditExport { lines, next_after }))
 }
 
 /// Whether each entry is bound to the one before it.

@@ -19,16 +19,18 @@ pub enum Place {
     Builds,
     Tests,
     Releases,
+    Environments,
     Queue,
     Hermeticity,
     Elsewhere,
 }
 
-const PLACES: [(Place, &str, &str); 6] = [
+const PLACES: [(Place, &str, &str); 7] = [
     (Place::Overview, "/", "Overview"),
     (Place::Builds, "/builds", "Builds"),
     (Place::Tests, "/tests", "Tests"),
     (Place::Releases, "/releases", "Releases"),
+    (Place::Environments, "/environments", "Environments"),
     (Place::Queue, "/queue", "Queue & workers"),
     (Place::Hermeticity, "/hermeticity", "Hermeticity"),
 ];

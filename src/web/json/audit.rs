@@ -35,6 +35,15 @@ pub struct AuditCheck {
     pub broken: Option<String>,
 }
 
+/// `GET /api/v1/audit/export`: oldest first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AuditExport {
+    /// An object each: `entry`, the entry as it was hashed, or `checkpoint`, a signed envelope.
+    pub lines: Vec<serde_json::Value>,
+    /// The entry to go on after; `null` at the end.
+    pub next_after: Option<u64>,
+}
+
 impl From<&kiln_cas::stores::audit::AuditEntry> for AuditEntry {
     fn from(it: &kiln_cas::stores::audit::AuditEntry) -> Self {
         let seconds = i64::try_from(it.event.time).unwrap_or(i64::MAX);

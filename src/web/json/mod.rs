@@ -13,6 +13,7 @@ mod flakes;
 mod hermeticity;
 mod import;
 mod plans;
+mod promotion;
 pub mod queue;
 mod release;
 mod status;
@@ -24,7 +25,7 @@ mod verdicts;
 pub use action::{
     Action, Command, Difference as InputDifference, Explanation, Found, Log, NO_NETWORK,
 };
-pub use audit::{AuditCheck, AuditEntries, AuditEntry};
+pub use audit::{AuditCheck, AuditEntries, AuditEntry, AuditExport};
 pub use build::{Build, BuildCounts, Builds, Running};
 pub use cursor::{cursor, parse_cursor};
 pub use digest::{Digest, Property};
@@ -34,6 +35,11 @@ pub use flakes::{Flake, Flakes, Judged, MaskedFailure, QuarantineHistory, Shadow
 pub use hermeticity::{Checked, Checks, Difference};
 pub use import::Receipt;
 pub use plans::{NewPlan, PlanNext, PlanPiece, PlanStanding, PlanTurn};
+pub use promotion::{
+    EnvironmentShown, EnvironmentState, Environments, Frozen, GateReason, PastPromotion,
+    PlacedRelease, PromotionAnswer, PromotionChange, PromotionRequest, RollbackRequest, Said,
+    SayRequest, reasons as gate_reasons,
+};
 pub use release::{
     Explained, Maker, Release, ReleaseBlob, ReleaseChanges, ReleaseDifference, ReleaseDraft,
     ReleaseForm, ReleaseImport, ReleaseProvenance, ReleaseRejection, ReleaseRequest,

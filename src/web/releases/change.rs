@@ -7,7 +7,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kiln_cas::services::account_of;
 use kiln_deploy::catalog::{Asked, By, Form, Prepared, Wanted};
+use kiln_deploy::promotion::Actor;
 use kiln_deploy::provenance::Source;
+use kiln_deploy::releases::ReleaseName;
 use kiln_deploy::signing::PublicKey;
 
 use super::{api, told};
@@ -97,7 +99,25 @@ pub async fn reject(
     let ReleaseRejection { instance, name, reason } = body(rejection)?;
     let who = may(&state, &caller, &instance)?;
     let name = api::name(&name)?;
+    reject_everywhere(&state, &instance, &name, &reason, &who).await?;
     Ok(Json(Release::from(&state.releases.reject(&instance, &name, &reason, &who).await?)))
+}
+
+/// No environment takes its content any more. It comes first: a promotion that is under way fails on it.
+async fn reject_everywhere(
+    state: &WebState,
+    instance: &str,
+    name: &ReleaseName,
+    reason: &str,
+    who: &str,
+) -> Result<(), WebError> {
+    let Some(keeper) = &state.promotion else { return Ok(()) };
+    if keeper.pipeline().instance != instance {
+        return Ok(());
+    }
+    let by = Actor { name: who.to_owned(), automation: false };
+    keeper.reject(name, &by, reason).await?;
+    Ok(())
 }
 
 /// Who it is, if they may.

@@ -4,6 +4,7 @@ mod flakes;
 mod imports;
 mod openapi;
 mod pages;
+mod promotion;
 mod sample;
 mod suite;
 mod told;

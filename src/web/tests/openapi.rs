@@ -109,6 +109,8 @@ async fn answers_hold_nothing_that_is_not_described() {
         ("/tests/quarantine/export", "/tests/quarantine/export?format=bazel".to_owned()),
         ("/releases", String::new()),
         ("/explain", format!("/explain?digest={}", "ab".repeat(32))),
+        ("/environments", String::new()),
+        ("/environments/{environment}", "/environments/prod".to_owned()),
         ("/audit/check", String::new()),
         ("/actions/{function}/{hash}/{size}", format!("/actions/{action}")),
         ("/actions/{function}/{hash}/{size}/difference", format!("/actions/{action}/difference")),

@@ -1,5 +1,7 @@
 //! The page of the quarantine: who is in it and why, what changed, and what gates let pass.
 
+use std::collections::BTreeSet;
+
 use axum::extract::State;
 use axum::response::Html;
 use kiln_ci::model::Subject;
@@ -28,20 +30,27 @@ const MAX_REASON: usize = 400;
 pub async fn page(State(state): State<WebState>) -> Result<Html<String>, WebError> {
     let at = state.tests.clock.now();
     let quarantine = state.verdicts.book.open().await?.quarantine;
-    let tests = state.verdicts.answers.tests().await?;
-    let known = usize::try_from(tests).unwrap_or(usize::MAX);
+    let census = state.verdicts.answers.census().await?;
     let entries: Vec<_> = quarantine.entries(at).collect();
     let past = past::load(&state, |_| true).await?;
     let masked = past.masked.iter().map(|it| &it.subject.test);
     let names = Names::of(entries.iter().map(|(it, _)| &it.test).chain(masked));
-    let over = quarantine.over_cap(known, at);
+    // Each instance has a cap of its own; where nothing is in quarantine it is that of the one without a name.
+    let mut instances: BTreeSet<&str> =
+        entries.iter().map(|(it, _)| it.test.instance.as_str()).collect();
+    if instances.is_empty() {
+        instances.insert("");
+    }
+    let over = instances.iter().any(|it| quarantine.over_cap(it, census.of(it), at));
+    let tests: usize = instances.iter().map(|it| census.of(it)).sum();
+    let allowed: usize = instances.iter().map(|it| quarantine.allowed(census.of(it))).sum();
     let body = html! {
         div.title { h1 { "Quarantine" } p.dim { "tests that nobody has to wait for; they still run" } }
         (tabs(Some(Tab::Quarantine)))
         @if over { (alarm()) }
         dl.tiles {
             (tile("In quarantine", &html! { @if over { span.bad { (count(entries.len() as u64)) } } @else { (count(entries.len() as u64)) } },
-                &html! { (count(quarantine.allowed(known) as u64)) " of " (counted(tests, "test")) " may be" }))
+                &html! { (count(allowed as u64)) " of " (counted(tests as u64, "test")) " may be" }))
             (tile("Without an owner", &html! { (entries.iter().filter(|(_, it)| it.owner.is_none()).count()) }, &html! { "nobody mends them" }))
             (tile("Masked", &html! { (past.masked.len()) }, &html! { "failures that gates let pass lately" }))
         }

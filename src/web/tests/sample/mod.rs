@@ -2,6 +2,7 @@
 
 mod actions;
 pub mod flakes;
+mod promotion;
 mod queue;
 pub mod suite;
 mod tests;
@@ -100,6 +101,7 @@ async fn state(snapshot: Snapshot) -> (WebState, Events) {
     let journal = journal.expect("records in memory can be read");
     let records = Arc::new(MemoryRecords::default());
     let releases = releases(&blobs);
+    let promotion = Some(promotion::keeper().await);
     let scheduler = Scheduler::start(
         SchedulerConfig::default(),
         Parts {
@@ -133,6 +135,8 @@ async fn state(snapshot: Snapshot) -> (WebState, Events) {
         verdicts: tests::verdicts(),
         plans: kiln_ci::plans::Plans::new(Arc::new(Memory::default())),
         releases,
+        checkpoints: promotion::checkpoints(),
+        promotion,
         executions: None,
         access: Arc::new(kiln_cas::access::Everybody { write_results: true }),
         audit: Arc::new(kiln_cas::stores::audit::AuditLog::new(Arc::new(

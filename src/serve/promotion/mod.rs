@@ -1,0 +1,190 @@
+//! Promotion on the stores of a server: who is asked, what happens by itself, and who is told.
+
+mod checks;
+mod options;
+mod parts;
+mod told;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use kiln_cas::stores::Storage;
+use kiln_ci::CiServices;
+use kiln_ci::verdicts::Verdicts;
+use kiln_deploy::audit::{Checkpoints, Kept};
+use kiln_deploy::catalog::Catalog;
+use kiln_deploy::promotion::{Keeper, Parts, Pipeline};
+use kiln_deploy::signing::{KeyRing, Signer, SigningKey};
+use kiln_deploy::timestamp::Timestamp;
+use kiln_net::Backoff;
+use kiln_net::causes::chain;
+
+use self::checks::Programs;
+pub use self::options::{PromotionOptions, read_pipeline};
+use self::parts::{Catalogued, Gates, MachineClock, Summaries};
+use self::told::tell;
+use super::webhook::{Webhook, WebhookError};
+
+/// How often it is looked whether something may happen by itself.
+const SWEEP: Duration = Duration::from_secs(10);
+/// How long it is waited before a log that does not hold is looked at again.
+const BROKEN: Duration = Duration::from_secs(600);
+/// Changes that are told one after the other in one look.
+const TOLD_AT_ONCE: usize = 50;
+/// How often one change is told at most, and how long is waited after it could not be.
+const TRIES: u32 = 10;
+const PAUSES: Backoff = Backoff::new(Duration::from_secs(10), Duration::from_secs(300));
+
+/// What promotion stands on.
+pub struct Below<'a> {
+    pub storage: &'a Storage,
+    pub releases: &'a Catalog,
+    pub tests: &'a CiServices,
+    pub verdicts: &'a Verdicts,
+    pub key: Option<Arc<SigningKey>>,
+    pub base_url: &'a str,
+}
+
+/// Environments, and what goes on in them by itself.
+pub struct Promotion {
+    pub keeper: Arc<Keeper>,
+    options: PromotionOptions,
+    webhook: Option<Webhook>,
+    /// When the file of the policy was changed, as it was read.
+    read: Option<SystemTime>,
+}
+
+/// `None`: there is no policy, and so no environment.
+pub fn start(
+    options: &PromotionOptions,
+    below: &Below<'_>,
+) -> Result<Option<Promotion>, WebhookError> {
+    let Some(pipeline) = options.pipeline.clone() else { return Ok(None) };
+    let webhook =
+        options.webhook.as_ref().map(|it| Webhook::new(it, below.base_url)).transpose()?;
+    let own = below.key.as_ref().map(|it| KeyRing::single("server", it.public_key().clone()));
+    let summaries = below.key.clone().map(|key| {
+        let summaries = Summaries { key, verifier: below.base_url.to_owned() };
+        Arc::new(summaries) as Arc<dyn kiln_deploy::promotion::SignSummary>
+    });
+    let parts = Parts {
+        releases: Arc::new(Catalogued {
+            catalog: below.releases.clone(),
+            instance: pipeline.instance.clone(),
+        }),
+        tests: Arc::new(Gates {
+            answers: below.verdicts.answers.clone(),
+            tests: below.tests.clone(),
+        }),
+        checks: Arc::new(Programs),
+        summaries,
+        clock: Arc::new(MachineClock),
+        keys: options.keys.clone().or(own),
+        tells: webhook.is_some(),
+    };
+    let keeper = Arc::new(Keeper::new(below.storage.records.clone(), pipeline, parts));
+    let read = options.policy.as_deref().and_then(changed_at);
+    Ok(Some(Promotion { keeper, options: options.clone(), webhook, read }))
+}
+
+fn changed_at(path: &std::path::Path) -> Option<SystemTime> {
+    std::fs::metadata(path).and_then(|it| it.modified()).ok()
+}
+
+/// Signs checkpoints of the audit log for ever, where there is a key. Drop it to end it.
+pub async fn keep_checkpoints(checkpoints: Checkpoints) {
+    loop {
+        match checkpoints.keep(now()).await {
+            Ok(Kept::Nothing | Kept::Signed) => tokio::time::sleep(SWEEP).await,
+            Ok(Kept::Broken(broken)) => {
+                tracing::error!(%broken, "the audit log does not hold: it gets no checkpoint");
+                tokio::time::sleep(BROKEN).await;
+            }
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "the audit log gets no checkpoint for now");
+                tokio::time::sleep(SWEEP).await;
+            }
+        }
+    }
+}
+
+pub fn now() -> Timestamp {
+    kiln_deploy::promotion::Clock::now(&MachineClock)
+}
+
+/// The checkpoints of this server's audit log.
+pub fn checkpoints(storage: &Storage, key: Option<Arc<SigningKey>>, base_url: &str) -> Checkpoints {
+    let signer = key.map(|it| it as Arc<dyn Signer>);
+    Checkpoints::new(storage.records.clone(), base_url, signer)
+}
+
+impl Promotion {
+    /// Never returns; drop it to end it.
+    pub async fn run(mut self) {
+        let mut tries = 0;
+        loop {
+            self.read_again();
+            if let Err(error) = self.keeper.sweep().await {
+                tracing::warn!(error = %chain(&error), "what waits to be promoted cannot be looked at for now");
+            }
+            let pause = self.tell(&mut tries).await;
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// A policy that was changed holds from now on; one that cannot be read changes nothing.
+    fn read_again(&mut self) {
+        let Some(path) = &self.options.policy else { return };
+        let changed = changed_at(path);
+        if changed == self.read {
+            return;
+        }
+        self.read = changed;
+        match read_pipeline(path) {
+            Ok(pipeline) => self.take(pipeline),
+            Err(error) => {
+                tracing::error!(
+                    error,
+                    "promotion.policy was changed and cannot be used: the former one holds"
+                );
+            }
+        }
+    }
+
+    fn take(&self, pipeline: Pipeline) {
+        if pipeline.instance != self.keeper.pipeline().instance {
+            tracing::error!("promotion.policy names another instance now: that takes a restart");
+            return;
+        }
+        tracing::info!(policy = %pipeline.digest, "promotion.policy was read again");
+        self.keeper.set_pipeline(pipeline);
+    }
+
+    /// Tells changes, oldest first, each until it was heard or given up; says how long to wait for the next look.
+    async fn tell(&self, tries: &mut u32) -> Duration {
+        let Some(webhook) = &self.webhook else { return SWEEP };
+        let changes = match self.keeper.notices(TOLD_AT_ONCE).await {
+            Ok(changes) => changes,
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "it is not known what is to be told");
+                return SWEEP;
+            }
+        };
+        for change in changes {
+            if let Err(reason) = tell(webhook, &change).await {
+                *tries += 1;
+                if *tries < TRIES {
+                    tracing::info!(reason, change = change.number, "a change could not be told");
+                    return PAUSES.pause(*tries);
+                }
+                tracing::warn!(reason, change = change.number, "a change is told to nobody");
+            }
+            *tries = 0;
+            if let Err(error) = self.keeper.told(change.number).await {
+                tracing::warn!(error = %chain(&error), "a change may be told twice");
+                return SWEEP;
+            }
+        }
+        SWEEP
+    }
+}

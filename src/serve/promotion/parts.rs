@@ -1,0 +1,122 @@
+//! What promotion asks of the rest of the server.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use kiln_ci::CiServices;
+use kiln_ci::gate::Answer;
+use kiln_ci::verdicts::{Answers, Question};
+use kiln_deploy::catalog::{Catalog, Entry};
+use kiln_deploy::promotion::{
+    Clock, Known, PartError, Releases, SignSummary, TestGate, Tests, Verdict,
+};
+use kiln_deploy::releases::ReleaseName;
+use kiln_deploy::signing::{Envelope, IN_TOTO_TYPE, SigningKey, Statement};
+use kiln_deploy::timestamp::Timestamp;
+
+/// Failures of a gate that are named.
+const MAX_NAMED: usize = 5;
+
+/// The releases of one instance.
+pub struct Catalogued {
+    pub catalog: Catalog,
+    pub instance: String,
+}
+
+fn known(entry: Entry) -> Known {
+    let rejected = entry.rejected.map(|it| Verdict { by: it.by, at: it.at, reason: it.reason });
+    let release = entry.release;
+    Known {
+        name: release.name,
+        digest: release.subject.digest,
+        author: entry.made_by,
+        created: release.created,
+        invocation: release.invocation,
+        instance: entry.instance,
+        target: release.target,
+        rejected,
+    }
+}
+
+#[async_trait]
+impl Releases for Catalogued {
+    async fn find(&self, name: &ReleaseName) -> Result<Option<Known>, PartError> {
+        Ok(self.catalog.find(&self.instance, name).await?.map(known))
+    }
+
+    /// Nothing is said of since when they are there: of a release that was imported, its own time is only claimed. So what a key
+    /// has signed that was revoked since counts no more.
+    async fn bundles(
+        &self,
+        release: &Known,
+    ) -> Result<(Vec<Vec<u8>>, Option<Timestamp>), PartError> {
+        let entry = self.catalog.get(&self.instance, &release.name).await?;
+        Ok((self.catalog.bundles(&entry).await?, None))
+    }
+}
+
+/// The gate of tests, for the invocation that a release came from.
+pub struct Gates {
+    pub answers: Answers,
+    pub tests: CiServices,
+}
+
+#[async_trait]
+impl TestGate for Gates {
+    async fn ask(&self, release: &Known) -> Result<Tests, PartError> {
+        let (instance, invocation) = (&release.instance, &release.invocation);
+        let question = Question {
+            instance: instance.clone(),
+            invocation: invocation.clone(),
+            edited: Vec::new(),
+            account: self.tests.account(instance, invocation).await?,
+        };
+        let answered = self.answers.gate(&question, self.tests.clock.now()).await?;
+        let open = answered.outcome.items.iter().filter(|it| it.finding.answer() != Answer::Green);
+        let names: Vec<_> = open.map(|it| it.subject.to_string()).take(MAX_NAMED).collect();
+        let incomplete = answered.outcome.incomplete.clone();
+        let why = incomplete.unwrap_or_else(|| names.join(", "));
+        Ok(match answered.outcome.answer {
+            Answer::Green if !answered.pending => Tests::Green,
+            Answer::Red => Tests::Red(why),
+            Answer::Green | Answer::Undecided => {
+                let why =
+                    if why.is_empty() { "not all is known of its build".to_owned() } else { why };
+                Tests::Undecided(why)
+            }
+        })
+    }
+}
+
+/// The server's key signs.
+pub struct Summaries {
+    pub key: Arc<SigningKey>,
+    pub verifier: String,
+}
+
+#[async_trait]
+impl SignSummary for Summaries {
+    fn verifier(&self) -> String {
+        self.verifier.clone()
+    }
+
+    async fn sign(&self, statement: Statement) -> Result<Vec<u8>, PartError> {
+        let key = self.key.clone();
+        let signing = move || -> Result<Vec<u8>, PartError> {
+            let envelope = Envelope::sign(IN_TOTO_TYPE, statement.write()?, &*key)?;
+            Ok(envelope.write()?)
+        };
+        tokio::task::spawn_blocking(signing).await?
+    }
+}
+
+/// The clock of the machine.
+pub struct MachineClock;
+
+impl Clock for MachineClock {
+    fn now(&self) -> Timestamp {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp::from_unix(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+    }
+}

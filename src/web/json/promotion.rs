@@ -1,0 +1,373 @@
+//! What environments say, and what they are asked. Times are RFC 3339 in UTC, durations in seconds.
+
+use kiln_deploy::promotion::{
+    Change, Decision, Done, Environment, Hold, How, Outcome, Override, Pipeline, Placed, Reason,
+    Standing, Waiting, World,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A release in an environment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PlacedRelease {
+    /// Such as `team/app:1.4.2`.
+    pub release: String,
+    pub digest: String,
+    /// Of the environment: one more with each change.
+    pub generation: u64,
+    pub since: String,
+    pub by: String,
+    /// It was returned to.
+    pub rolled_back: bool,
+}
+
+/// One thing that was asked of a release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct GateReason {
+    /// `rejected`, `rolled_back`, `clock`, `upstream`, `soak`, `signature`, `builder`, `source`, `branch`, `level`,
+    /// `tests`, `approvals`, `freeze`, `hold`, `condition` or `check`.
+    pub gate: String,
+    /// `met`, `waits` or `refused`.
+    pub standing: String,
+    pub text: String,
+    /// When waiting may be over, where that is known.
+    pub until: Option<String>,
+}
+
+/// A promotion that waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WaitingRelease {
+    pub release: String,
+    pub digest: String,
+    pub by: String,
+    pub reason: String,
+    pub asked: String,
+    pub until: String,
+    /// What it waits for, as of now; empty in lists.
+    pub reasons: Vec<GateReason>,
+}
+
+/// Nothing is promoted meanwhile.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Frozen {
+    /// The name of a window of the policy; `null`: a person holds it.
+    pub window: Option<String>,
+    pub by: Option<String>,
+    pub reason: String,
+    pub until: Option<String>,
+}
+
+/// A release that may be promoted all the same, once a second person has said so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BrokenGlass {
+    pub digest: String,
+    pub by: String,
+    pub confirmed_by: Option<String>,
+    pub reason: String,
+    pub until: String,
+}
+
+/// Where one environment stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct EnvironmentState {
+    pub name: String,
+    pub after: Vec<String>,
+    /// What passes those before comes here by itself.
+    pub automatic: bool,
+    pub generation: u64,
+    pub current: Option<PlacedRelease>,
+    pub waiting: Option<WaitingRelease>,
+    pub frozen: Vec<Frozen>,
+    pub overrides: Vec<BrokenGlass>,
+}
+
+/// `GET /api/v1/environments`: each behind those that it follows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Environments {
+    /// Whose releases stand there.
+    pub instance: String,
+    /// The digest of the policy.
+    pub policy: String,
+    pub environments: Vec<EnvironmentState>,
+}
+
+/// A promotion or rollback that was done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PastPromotion {
+    #[serde(flatten)]
+    pub placed: PlacedRelease,
+    pub reason: String,
+    /// What was there before.
+    pub before: Option<String>,
+    pub approved_by: Vec<String>,
+    /// Everything that was asked; of a rollback nothing is.
+    pub reasons: Vec<GateReason>,
+}
+
+/// `GET /api/v1/environments/{environment}`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct EnvironmentShown {
+    #[serde(flatten)]
+    pub state: EnvironmentState,
+    /// Newest first.
+    pub past: Vec<PastPromotion>,
+    /// For the next page of the past; `null` on the last one.
+    pub next_before: Option<u64>,
+}
+
+/// `POST /api/v1/promotions`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PromotionRequest {
+    pub environment: String,
+    /// Such as `team/app:1.4.2`.
+    pub release: String,
+    #[serde(default)]
+    pub reason: String,
+    /// Although it was rolled back there.
+    #[serde(default)]
+    pub again: bool,
+    /// It is no person that asks.
+    #[serde(default)]
+    pub automation: bool,
+    /// Nothing is changed: only what would be met is said.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Seconds that it may wait.
+    #[serde(default)]
+    pub wait_s: Option<u64>,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PromotionAnswer {
+    pub environment: String,
+    pub release: String,
+    /// `promoted`, `already`, `waits`, `not_now` or `refused`; of a dry run `would_be` as well.
+    pub outcome: String,
+    pub placed: Option<PlacedRelease>,
+    pub until: Option<String>,
+    pub reasons: Vec<GateReason>,
+}
+
+/// `POST /api/v1/promotions/rollback`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RollbackRequest {
+    pub environment: String,
+    /// A release that stood there; without, the last good one.
+    #[serde(default)]
+    pub to: Option<String>,
+    pub reason: String,
+    #[serde(default)]
+    pub automation: bool,
+}
+
+/// `POST /api/v1/promotions/say`: what a person says of an environment, or of a release in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SayRequest {
+    pub environment: String,
+    pub what: Said,
+    /// Of what concerns one release.
+    #[serde(default)]
+    pub release: Option<String>,
+    #[serde(default)]
+    pub reason: String,
+    /// Seconds: of a hold (none: until it is lifted) or an override.
+    #[serde(default)]
+    pub lasts_s: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Said {
+    Approve,
+    Withdraw,
+    Hold,
+    Lift,
+    AskOverride,
+    ConfirmOverride,
+}
+
+/// What was changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PromotionChange {
+    pub number: u64,
+    pub at: String,
+    /// As the audit log calls it: `release.approve`.
+    pub action: String,
+    pub by: String,
+    pub environment: String,
+    pub subject: String,
+    pub reason: String,
+}
+
+/// A word of an enumeration, as its JSON says it.
+fn word<T: Serialize>(it: &T) -> String {
+    let value = serde_json::to_value(it).unwrap_or_default();
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+impl From<&Placed> for PlacedRelease {
+    fn from(it: &Placed) -> Self {
+        Self {
+            release: it.release.to_string(),
+            digest: it.digest.to_string(),
+            generation: it.generation,
+            since: it.at.to_string(),
+            by: it.by.clone(),
+            rolled_back: it.how == How::RolledBack,
+        }
+    }
+}
+
+impl From<&Reason> for GateReason {
+    fn from(it: &Reason) -> Self {
+        Self {
+            gate: word(&it.gate),
+            standing: word(&it.standing),
+            text: it.text.clone(),
+            until: it.until.map(|it| it.to_string()),
+        }
+    }
+}
+
+pub fn reasons(decision: &Decision) -> Vec<GateReason> {
+    decision.reasons.iter().map(GateReason::from).collect()
+}
+
+impl GateReason {
+    pub fn is_met(&self) -> bool {
+        self.standing == word(&Standing::Met)
+    }
+}
+
+impl From<&Waiting> for WaitingRelease {
+    fn from(it: &Waiting) -> Self {
+        Self {
+            release: it.release.to_string(),
+            digest: it.digest.to_string(),
+            by: it.by.name.clone(),
+            reason: it.reason.clone(),
+            asked: it.at.to_string(),
+            until: it.until.to_string(),
+            reasons: Vec::new(),
+        }
+    }
+}
+
+impl From<&Hold> for Frozen {
+    fn from(it: &Hold) -> Self {
+        let until = it.until.map(|it| it.to_string());
+        Self { window: None, by: Some(it.by.clone()), reason: it.reason.clone(), until }
+    }
+}
+
+impl From<&Override> for BrokenGlass {
+    fn from(it: &Override) -> Self {
+        Self {
+            digest: it.digest.to_string(),
+            by: it.by.clone(),
+            confirmed_by: it.confirmed.clone(),
+            reason: it.reason.clone(),
+            until: it.until.to_string(),
+        }
+    }
+}
+
+impl From<&Done> for PastPromotion {
+    fn from(it: &Done) -> Self {
+        Self {
+            placed: PlacedRelease::from(&it.placed),
+            reason: it.reason.clone(),
+            before: it.before.as_ref().map(|it| it.release.to_string()),
+            approved_by: it.approvals.iter().map(|it| it.who.clone()).collect(),
+            reasons: it.decision.as_ref().map(reasons).unwrap_or_default(),
+        }
+    }
+}
+
+impl From<&Change> for PromotionChange {
+    fn from(it: &Change) -> Self {
+        Self {
+            number: it.number,
+            at: it.at.to_string(),
+            action: it.kind.action().to_owned(),
+            by: it.by.name.clone(),
+            environment: it.environment.clone(),
+            subject: it.subject.clone(),
+            reason: it.reason.clone(),
+        }
+    }
+}
+
+impl EnvironmentState {
+    pub fn new(
+        pipeline: &Pipeline,
+        environment: &Environment,
+        world: &World,
+        now: kiln_deploy::timestamp::Timestamp,
+    ) -> Self {
+        let (name, place) = (&environment.name, world.place(&environment.name));
+        let windows = pipeline.freezes_of(name).filter_map(|it| {
+            let until = Some(it.covers(now)?.to_string());
+            Some(Frozen {
+                window: Some(it.name.clone()),
+                by: None,
+                reason: it.reason.clone(),
+                until,
+            })
+        });
+        let holds = world.holds_of(name, now).map(Frozen::from);
+        let overrides =
+            world.overrides.iter().filter(|it| it.environment == *name && now < it.until);
+        let waiting = world.waiting.iter().find(|it| it.environment == *name);
+        Self {
+            name: name.clone(),
+            after: environment.after.clone(),
+            automatic: environment.automatic,
+            generation: place.generation,
+            current: place.current.as_ref().map(PlacedRelease::from),
+            waiting: waiting.map(WaitingRelease::from),
+            frozen: windows.chain(holds).collect(),
+            overrides: overrides.map(BrokenGlass::from).collect(),
+        }
+    }
+}
+
+impl PromotionAnswer {
+    pub fn new(environment: &str, release: &str, outcome: &Outcome, dry_run: bool) -> Self {
+        let mut answer = Self {
+            environment: environment.to_owned(),
+            release: release.to_owned(),
+            outcome: String::new(),
+            placed: None,
+            until: None,
+            reasons: Vec::new(),
+        };
+        let (word, decision) = match outcome {
+            Outcome::Promoted { placed, decision } => {
+                answer.placed = Some(placed.into());
+                ("promoted", Some(decision))
+            }
+            Outcome::Already { placed } => {
+                answer.placed = Some(placed.into());
+                ("already", None)
+            }
+            Outcome::Waits { decision, until } => {
+                answer.until = Some(until.to_string());
+                ("waits", Some(decision))
+            }
+            // Checks are not asked by a dry run.
+            Outcome::NotNow { decision } if dry_run && decision.is_met_but_for_checks() => {
+                ("would_be", Some(decision))
+            }
+            Outcome::NotNow { decision } => ("not_now", Some(decision)),
+            Outcome::Refused { decision } => ("refused", Some(decision)),
+        };
+        answer.outcome = word.to_owned();
+        answer.reasons = decision.map(reasons).unwrap_or_default();
+        answer
+    }
+}

@@ -1,0 +1,106 @@
+//! Environments, for programs.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query as Arguments, State};
+use kiln_deploy::promotion::{Ask, Keeper, Outcome, Waiting};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::error::none;
+use crate::web::api::{arguments, limit};
+use crate::web::error::{ApiError, WebError};
+use crate::web::json::{
+    EnvironmentShown, EnvironmentState, Environments, GateReason, PastPromotion, gate_reasons,
+};
+use crate::web::state::WebState;
+use crate::web::verdicts::Caller;
+
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Page {
+    limit: Option<usize>,
+    /// A generation: only promotions before it.
+    before: Option<u64>,
+}
+
+/// The keeper, for callers who may read in its instance.
+pub fn read(state: &WebState, caller: &Caller) -> Result<Arc<Keeper>, WebError> {
+    let keeper = state.promotion.clone().ok_or_else(none)?;
+    caller.may_read(&*state.access, &keeper.pipeline().instance)?;
+    Ok(keeper)
+}
+
+pub async fn list(
+    State(state): State<WebState>,
+    caller: Caller,
+) -> Result<Json<Environments>, ApiError> {
+    let keeper = read(&state, &caller)?;
+    Ok(Json(all(&keeper).await?))
+}
+
+/// All environments, with what those that wait wait for.
+pub async fn all(keeper: &Keeper) -> Result<Environments, WebError> {
+    let (pipeline, world, now) = (keeper.pipeline(), keeper.world().await?, keeper.now());
+    let mut environments = Vec::with_capacity(pipeline.order.len());
+    for environment in pipeline.order.iter().filter_map(|it| pipeline.environments.get(it)) {
+        let mut state = EnvironmentState::new(&pipeline, environment, &world, now);
+        let waits = world.waiting.iter().find(|it| it.environment == environment.name);
+        if let (Some(waits), Some(shown)) = (waits, &mut state.waiting) {
+            shown.reasons = why(keeper, waits).await;
+        }
+        environments.push(state);
+    }
+    let (instance, policy) = (pipeline.instance.clone(), pipeline.digest.to_string());
+    Ok(Environments { instance, policy, environments })
+}
+
+/// What it waits for. That it cannot be said hinders nobody who looks at the others.
+async fn why(keeper: &Keeper, waiting: &Waiting) -> Vec<GateReason> {
+    let ask = Ask {
+        environment: waiting.environment.clone(),
+        release: waiting.release.clone(),
+        by: waiting.by.clone(),
+        reason: waiting.reason.clone(),
+        again: waiting.again,
+        wait: None,
+    };
+    match keeper.judge(&ask).await {
+        Ok(
+            Outcome::NotNow { decision }
+            | Outcome::Refused { decision }
+            | Outcome::Waits { decision, .. }
+            | Outcome::Promoted { decision, .. },
+        ) => gate_reasons(&decision).into_iter().filter(|it| !it.is_met()).collect(),
+        Ok(Outcome::Already { .. }) => Vec::new(),
+        Err(error) => {
+            let error = kiln_net::causes::chain(&error);
+            tracing::debug!(error, "what a promotion waits for cannot be said");
+            Vec::new()
+        }
+    }
+}
+
+pub async fn show(
+    State(state): State<WebState>,
+    caller: Caller,
+    Path(environment): Path<String>,
+    page: Result<Arguments<Page>, QueryRejection>,
+) -> Result<Json<EnvironmentShown>, ApiError> {
+    let keeper = read(&state, &caller)?;
+    let Page { limit: wanted, before } = arguments(page)?;
+    let limit = limit(wanted)?;
+    let all = all(&keeper).await?.environments;
+    let found = all.into_iter().find(|it| it.name == environment);
+    let state = found.ok_or_else(|| {
+        let message =
+            format!("there is no environment {:?}", crate::web::format::short(&environment, 80));
+        WebError::not_found(message, "`kiln env list` says which there are.")
+    })?;
+    let past = keeper.past(&environment, before, limit).await.map_err(WebError::from)?;
+    let next_before = past.last().map(|it| it.placed.generation);
+    let next_before = next_before.filter(|it| *it > 1 && past.len() == limit);
+    let past = past.iter().map(PastPromotion::from).collect();
+    Ok(Json(EnvironmentShown { state, past, next_before }))
+}
