@@ -181,7 +181,9 @@ mod tests {
     fn a_client_gets_what_it_accepts() {
         let accepts = |values: &[&str]| {
             let mut headers = HeaderMap::new();
-            values.iter().for_each(|it| drop(headers.append(ACCEPT, it.parse().unwrap())));
+            for value in values {
+                headers.append(ACCEPT, value.parse().unwrap());
+            }
             super::accepts(&headers, "application/vnd.oci.image.index.v1+json")
         };
         assert!(accepts(&[]) && accepts(&["*/*"]) && accepts(&["text/html", "application/*"]));

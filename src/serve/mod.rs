@@ -36,6 +36,7 @@ use crate::front::{Front, FrontParts, Site};
 use crate::telemetry::redis::RedisTimes;
 use crate::telemetry::requests::Requests;
 use crate::telemetry::{Observed, RecordingsOf, Telemetry};
+use crate::web::Kept;
 
 pub use admission::{Admission, join_all};
 use common::Common;
@@ -156,11 +157,13 @@ impl Server {
         let settling = tokio::spawn(releases::keep_settled(catalog.clone()));
         let checkpoints =
             promotion::checkpoints(&storage, options.releases.key.clone(), &common.base_url);
+        let kept = Kept::charged(requests.budget().share(None));
         let below = promotion::Below {
             storage: &storage,
             releases: &catalog,
             tests: &tests,
             verdicts: &verdicts,
+            kept: &kept,
             key: options.releases.key.clone(),
             base_url: &common.base_url,
         };
@@ -181,7 +184,7 @@ impl Server {
                 checkpoints: &checkpoints,
                 promotion: keeper.as_ref(),
                 executions: executions.as_ref(),
-                memory: requests.budget().share(None),
+                kept,
             },
             &common,
             &telemetry,

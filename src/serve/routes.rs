@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::Router;
-use kiln_cas::budget::Share;
 use kiln_cas::services::CasServices;
 use kiln_cas::stores::Storage;
 use kiln_cas::stores::audit::AuditLog;
@@ -34,7 +33,7 @@ pub struct Parts<'a> {
     pub promotion: Option<&'a Arc<Keeper>>,
     pub executions: Option<&'a Executions>,
     /// What pages keep is charged to it.
-    pub memory: Share,
+    pub kept: Kept,
 }
 
 pub fn router(
@@ -75,7 +74,7 @@ fn pages(storage: &Storage, parts: &Parts<'_>, common: &Common) -> WebState {
         plans: Plans::new(Arc::new(StoredRecords(storage.records.clone()))),
         access: common.access.clone(),
         audit: Arc::new(AuditLog::new(storage.records.clone())),
-        kept: Kept::charged(parts.memory.clone()),
+        kept: parts.kept.clone(),
         queue: Arc::new(services.scheduler.clone()),
         storage: Arc::new(move || stats.snapshot()),
         shared: storage.stats.shared_blobs().map(|blobs| Arc::new(blobs) as _),

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use http::Extensions;
 use kiln_cas::budget::{Charge, Share};
-use kiln_ci::events::{EventLog, Limits, StreamKey, View};
+use kiln_ci::events::{EventLog, Limits, Noted, StreamKey, View};
 use kiln_ci::history::{History, Tested};
 use kiln_ci::model::Time;
-use kiln_ci::verdicts::{Account, Survey, Surveyed};
+use kiln_ci::verdicts::{Account, Survey, Surveyed, Told};
 use lru::LruCache;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, MutexGuard, Semaphore};
@@ -150,8 +150,25 @@ impl Kept {
         Ok(memory)
     }
 
+    /// What the build events of an invocation in this instance say to a gate.
+    pub async fn told(
+        &self,
+        streams: &Arc<EventLog>,
+        noted: Option<Noted>,
+        instance: &str,
+    ) -> Result<Told, WebError> {
+        let summary = noted.map(|it| it.summary).filter(|it| it.stream.instance == instance);
+        let Some(summary) = summary else { return Ok(Told::Nothing) };
+        // All of it is read once, when it has ended.
+        if !summary.is_complete {
+            return Ok(Told::GoesOn);
+        }
+        let account = self.account(streams, &summary.stream).await?;
+        Ok(Told::Ended((*account).clone()))
+    }
+
     /// What a stream that has ended says to a gate.
-    pub async fn account(
+    async fn account(
         &self,
         streams: &Arc<EventLog>,
         stream: &StreamKey,

@@ -121,8 +121,12 @@ mod tests {
             tries: Tries { straight: 1 - passes, passes },
             settled: true,
         };
-        let run = Run { incomplete: None, failures: vec![failure], tests: 100 };
-        Answered { outcome: gate(&run, &Quarantine::default(), Time(1)), pending: false }
+        let run = Run { instance: "", incomplete: None, failures: vec![failure], tests: 100 };
+        Answered {
+            outcome: gate(&run, &Quarantine::default(), Time(1)),
+            pending: false,
+            known: true,
+        }
     }
 
     fn samples_key() -> TestKey {

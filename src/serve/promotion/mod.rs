@@ -41,6 +41,7 @@ pub struct Below<'a> {
     pub releases: &'a Catalog,
     pub tests: &'a CiServices,
     pub verdicts: &'a Verdicts,
+    pub kept: &'a crate::web::Kept,
     pub key: Option<Arc<SigningKey>>,
     pub base_url: &'a str,
 }
@@ -75,6 +76,7 @@ pub fn start(
         tests: Arc::new(Gates {
             answers: below.verdicts.answers.clone(),
             tests: below.tests.clone(),
+            kept: below.kept.clone(),
         }),
         checks: Arc::new(Programs),
         summaries,

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use kiln_ci::CiServices;
 use kiln_ci::gate::Answer;
-use kiln_ci::verdicts::{Answers, Question};
+use kiln_ci::verdicts::{Answers, Question, Told};
 use kiln_deploy::catalog::{Catalog, Entry};
 use kiln_deploy::promotion::{
     Clock, Known, PartError, Releases, SignSummary, TestGate, Tests, Verdict,
@@ -14,6 +14,8 @@ use kiln_deploy::promotion::{
 use kiln_deploy::releases::ReleaseName;
 use kiln_deploy::signing::{Envelope, IN_TOTO_TYPE, SigningKey, Statement};
 use kiln_deploy::timestamp::Timestamp;
+
+use crate::web::Kept as WebKept;
 
 /// Failures of a gate that are named.
 const MAX_NAMED: usize = 5;
@@ -60,6 +62,16 @@ impl Releases for Catalogued {
 pub struct Gates {
     pub answers: Answers,
     pub tests: CiServices,
+    pub kept: WebKept,
+}
+
+impl Gates {
+    async fn told(&self, instance: &str, invocation: &str) -> Result<Told, PartError> {
+        let streams = &self.tests.streams;
+        let noted = streams.build(invocation).await?;
+        let told = self.kept.told(streams, noted, instance).await;
+        told.map_err(|error| error.message.into())
+    }
 }
 
 #[async_trait]
@@ -70,7 +82,7 @@ impl TestGate for Gates {
             instance: instance.clone(),
             invocation: invocation.clone(),
             edited: Vec::new(),
-            account: self.tests.account(instance, invocation).await?,
+            told: self.told(instance, invocation).await?,
         };
         let answered = self.answers.gate(&question, self.tests.clock.now()).await?;
         let open = answered.outcome.items.iter().filter(|it| it.finding.answer() != Answer::Green);

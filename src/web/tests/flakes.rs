@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 use kiln_ci::model::Subject;
-use kiln_ci::verdicts::{Account, Answered, Question};
+use kiln_ci::verdicts::{Account, Answered, Question, Told};
 
 use super::pages::{json, open, page};
 use super::sample;
@@ -56,7 +56,7 @@ pub async fn ask_a_gate(state: &WebState) -> Subject {
     let question = Question {
         instance: "main".to_owned(),
         invocation: "build-4".to_owned(),
-        account: Some(Account::default()),
+        told: Told::Ended(Account::default()),
         ..Question::default()
     };
     let now = state.tests.clock.now();

@@ -51,15 +51,7 @@ async fn heard(state: &WebState, instance: &str, name: String) -> Result<(String
         invocation = find::invocation(state, &queue, &invocation).await?;
         noted = streams.build(&invocation).await?;
     }
-    let told = match noted.map(|it| it.summary).filter(|it| it.stream.instance == instance) {
-        None => Told::Nothing,
-        // All of it is read once, when it has ended.
-        Some(summary) if !summary.is_complete => Told::GoesOn,
-        Some(summary) => {
-            let account = state.kept.account(streams, &summary.stream).await?;
-            Told::Ended((*account).clone())
-        }
-    };
+    let told = state.kept.told(streams, noted, instance).await?;
     Ok((invocation, told))
 }
 

@@ -81,12 +81,15 @@ pub fn name(text: &str) -> ReleaseName {
     text.parse().unwrap()
 }
 
+/// A release, and the bundles about it.
+type Held = (Known, Vec<Vec<u8>>);
+
 /// Everything that promotion asks, as told.
 pub struct World {
     pub memory: Arc<MemoryRecords>,
     pub key: SigningKey,
     pub clock: AtomicI64,
-    pub releases: Mutex<HashMap<ReleaseName, (Known, Vec<Vec<u8>>)>>,
+    pub releases: Mutex<HashMap<ReleaseName, Held>>,
     pub tests: Mutex<Tests>,
     pub check: Mutex<Result<(), String>>,
     pub checks: AtomicUsize,
