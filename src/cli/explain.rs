@@ -62,7 +62,8 @@ fn hash(what: &str) -> Result<String, CliError> {
 fn text(it: &Explained) -> String {
     let mut text = String::new();
     for name in &it.releases {
-        text += &format!("in the release {name}\n");
+        let rejected = if it.rejected.contains(name) { ", which was rejected" } else { "" };
+        text += &format!("in the release {name}{rejected}\n");
     }
     for made in &it.made {
         let how = if made.ran { "made by" } else { "written as the result of" };

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::blocking::{Blocking, stored};
 use super::entry::{Counts, Entry};
 use super::error::CatalogError;
+use super::held;
 use super::making::signed_by;
 use super::prepare::MAX_BLOBS;
 use super::{Catalog, blocking};
@@ -43,13 +44,15 @@ impl Catalog {
     ) -> Result<Entry, CatalogError> {
         let store = Blocking::new(self.parts.blobs.clone());
         let (now, instance, made_by) = (self.now(), instance.to_owned(), who.to_owned());
-        let read =
-            move || imported(&store, &index, &key, now).map(|it| it.entry(instance, made_by));
-        let entry = blocking(read).await?;
+        let read = move || {
+            let (imported, holds) = imported(&store, &index, &key, now)?;
+            Ok((imported.entry(instance, made_by), holds))
+        };
+        let (entry, holds) = blocking(read).await?;
         if let Some(existing) = self.same(&entry).await? {
             return signed_by(existing, &entry.public_key);
         }
-        if self.add(&entry, &[], "release.import", who).await? {
+        if self.add(&entry, &holds, "release.import", who).await? {
             return Ok(entry);
         }
         self.unpin(&entry).await?;
@@ -95,14 +98,15 @@ fn imported(
     index: &[u8],
     key: &PublicKey,
     now: Timestamp,
-) -> Result<Imported, CatalogError> {
+) -> Result<(Imported, Vec<String>), CatalogError> {
     let refused = |why: String| CatalogError::Import(why);
     let read = match Document::read(INDEX_TYPE, index) {
         Ok(Document::Index(index)) => *index,
         Ok(Document::Manifest(_)) => return Err(refused("its index is a manifest".to_owned())),
         Err(error) => return Err(refused(error.to_string())),
     };
-    let layout = StoredLayout { store, index, sizes: sizes(store, &read)? };
+    let (sizes, layers) = reached(store, &read)?;
+    let layout = StoredLayout { store, index, sizes };
     let trusted = TrustedKey::always("given", key.clone());
     let keys = KeyRing::new(vec![trusted]).map_err(|it| refused(it.to_string()))?;
     verify(&layout, &keys, &Expected::default(), now)
@@ -122,7 +126,8 @@ fn imported(
     let level = said.pointer("/buildDefinition/internalParameters/slsa").cloned();
     let unsaid = || refused("its provenance does not say which level it reaches".to_owned());
     let level = level.and_then(|it| serde_json::from_value(it).ok()).ok_or_else(unsaid)?;
-    Ok(Imported {
+    let holds = held::files(store, layers.iter()).into_iter().collect();
+    let imported = Imported {
         release: Release {
             name: name.ok_or_else(unnamed)?,
             subject: plain(subject),
@@ -141,7 +146,8 @@ fn imported(
         },
         public_key: key.to_pem().map_err(|it| refused(it.to_string()))?,
         content: layout.sizes.into_iter().collect(),
-    })
+    };
+    Ok((imported, holds))
 }
 
 /// Without what the index of the export says of it.
@@ -151,9 +157,12 @@ fn plain(it: &Descriptor) -> Descriptor {
     plain
 }
 
+/// What an index leads to: the sizes of everything, and layers.
+type Reached = (BTreeMap<ContentDigest, u64>, Vec<Descriptor>);
+
 /// Everything that an index leads to.
-fn sizes(store: &Blocking, index: &Index) -> Result<BTreeMap<ContentDigest, u64>, CatalogError> {
-    let mut sizes = BTreeMap::new();
+fn reached(store: &Blocking, index: &Index) -> Result<Reached, CatalogError> {
+    let (mut sizes, mut layers) = (BTreeMap::new(), Vec::new());
     let mut open: Vec<_> = index.manifests.iter().map(|it| (it.clone(), 0)).collect();
     while let Some((it, depth)) = open.pop() {
         if it.is_foreign() || sizes.insert(it.digest.clone(), it.size).is_some() {
@@ -163,6 +172,7 @@ fn sizes(store: &Blocking, index: &Index) -> Result<BTreeMap<ContentDigest, u64>
             return Err(CatalogError::TooMany(MAX_BLOBS));
         }
         if DocumentKind::of(&it.media_type).is_none() {
+            layers.push(it);
             continue;
         }
         let digest = stored(&it).ok_or_else(|| CatalogError::Sha512(it.digest.clone()))?;
@@ -171,7 +181,7 @@ fn sizes(store: &Blocking, index: &Index) -> Result<BTreeMap<ContentDigest, u64>
             .map_err(|error| CatalogError::Import(format!("{}: {error}", it.digest)))?;
         open.extend(document.names().map(|it| (it.clone(), depth + 1)));
     }
-    Ok(sizes)
+    Ok((sizes, layers))
 }
 
 fn predicate(

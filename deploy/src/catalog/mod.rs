@@ -9,6 +9,7 @@ mod blocking;
 mod content;
 mod entry;
 mod error;
+mod held;
 mod import;
 mod keeping;
 mod keys;

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use kiln_cas::{Digest, SharedBlobStore, StoreError};
+use kiln_protos::events::Execution;
 use kiln_protos::executions::Kept;
 use kiln_protos::reapi::{Directory, Tree};
 use prost::Message as _;
@@ -59,6 +60,15 @@ pub struct Outputs {
     pub finished: i64,
 }
 
+impl Outputs {
+    fn note(&mut self, execution: &Execution) {
+        let timeline = execution.timeline.unwrap_or_default();
+        let begun = if timeline.leased > 0 { timeline.leased } else { timeline.finished };
+        self.started = self.started.min(begun);
+        self.finished = self.finished.max(timeline.finished);
+    }
+}
+
 pub struct Finder<'a> {
     pub store: &'a ExecutionStore,
     pub blobs: &'a SharedBlobStore,
@@ -112,10 +122,25 @@ impl Finder<'_> {
         if found.files.is_empty() {
             return Err(self.no_outputs(&wanted.target));
         }
-        if found.started > found.finished {
-            found.started = found.finished;
+        if found.finished == 0 {
+            self.note_makers(&mut found).await?;
         }
+        found.started = found.started.min(found.finished);
         Ok(found)
+    }
+
+    /// A target without actions of its own, such as a group of files: when its files were made.
+    async fn note_makers(&self, outputs: &mut Outputs) -> Result<(), CatalogError> {
+        let contents: Vec<_> = outputs.files.iter().take(MAX_NAMED).map(|it| it.digest).collect();
+        for content in contents {
+            for id in self.store.makers(&self.invocation.instance, &content).await? {
+                let kept = self.store.get(id).await?;
+                if let Some(execution) = kept.as_ref().and_then(|it| it.execution.as_ref()) {
+                    outputs.note(execution);
+                }
+            }
+        }
+        Ok(())
     }
 
     fn no_outputs(&self, target: &str) -> CatalogError {
@@ -160,10 +185,7 @@ impl Finder<'_> {
             let Some(execution) = kept.execution.as_ref().filter(|it| it.exit_code == 0) else {
                 continue;
             };
-            let timeline = execution.timeline.unwrap_or_default();
-            let begun = if timeline.leased > 0 { timeline.leased } else { timeline.finished };
-            times.started = times.started.min(begun);
-            times.finished = times.finished.max(timeline.finished);
+            times.note(execution);
             let input_root = execution.input_root.as_ref().and_then(|it| {
                 let size = u64::try_from(it.size_bytes).ok()?;
                 Digest::from_hex(it.hash.as_bytes(), size, function(&kept)?).ok()

@@ -1,11 +1,14 @@
 //! A release up to its signatures: content, closure, provenance, bills of materials. It blocks, on a thread of its own.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 
 use super::blocking::Blocking;
 use super::content::{Content, Form, content};
 use super::entry::{Counts, Draft, Unsigned};
 use super::error::CatalogError;
+use super::held::{self, MAX_HELD};
 use super::outputs::Outputs;
 use crate::executions::RecordArchive;
 use crate::json;
@@ -24,8 +27,6 @@ use crate::timestamp::Timestamp;
 
 /// Blobs of one release: its record names them all.
 pub const MAX_BLOBS: usize = 6_000;
-/// Files of which it is remembered that the release holds them.
-const MAX_HELD: usize = 20_000;
 const STATEMENT_TYPE: &str = "application/vnd.in-toto+json";
 /// How long signatures are waited for.
 const PATIENCE: i64 = 3_600;
@@ -190,7 +191,11 @@ impl Preparing<'_> {
         };
         let plan = self.plan;
         let files = outputs.files.iter().map(|it| it.digest.hex());
-        let mut holds: Vec<_> = files.chain([content.subject.digest.hex().to_owned()]).collect();
+        let in_layers = match content.form {
+            Form::Image => held::files(self.store, content.blobs.iter()),
+            Form::Any | Form::Files => BTreeSet::new(),
+        };
+        let mut holds: Vec<_> = files.chain(in_layers).collect();
         holds.sort();
         holds.dedup();
         holds.truncate(MAX_HELD);

@@ -32,6 +32,8 @@ pub struct Origins {
     /// The latest first.
     pub made: Vec<ActionRecord>,
     pub releases: Vec<ReleaseName>,
+    /// Those of them that somebody rejected.
+    pub rejected: Vec<ReleaseName>,
 }
 
 /// Opens content of a release by its digest.
@@ -208,26 +210,23 @@ impl Catalog {
     }
 
     /// Releases that hold content of this hash.
-    pub async fn holders(
-        &self,
-        instance: &str,
-        hex: &str,
-    ) -> Result<Vec<ReleaseName>, CatalogError> {
+    async fn holders(&self, instance: &str, hex: &str) -> Result<Origins, CatalogError> {
         let prefix = keys::holders(instance, hex);
-        let found = self.parts.records.list(&prefix, None, false, MAX_ORIGINS).await?;
-        let mut names = Vec::new();
-        for name in found.iter().filter_map(|it| keys::holder(&it.key)) {
-            if self.find(instance, &name).await?.is_some() {
-                names.push(name);
+        let listed = self.parts.records.list(&prefix, None, false, MAX_ORIGINS).await?;
+        let mut found = Origins::default();
+        for name in listed.iter().filter_map(|it| keys::holder(&it.key)) {
+            let Some(entry) = self.find(instance, &name).await? else { continue };
+            if entry.rejected.is_some() {
+                found.rejected.push(name.clone());
             }
+            found.releases.push(name);
         }
-        Ok(names)
+        Ok(found)
     }
 
     /// Where content of this hash comes from.
     pub async fn origins(&self, instance: &str, hex: &str) -> Result<Origins, CatalogError> {
-        let mut found =
-            Origins { releases: self.holders(instance, hex).await?, ..Origins::default() };
+        let mut found = self.holders(instance, hex).await?;
         for function in DigestFunction::ALL {
             let Ok(digest) = Digest::of_any_size(hex.as_bytes(), 0, function) else { continue };
             for id in self.executions.makers(instance, &digest).await? {

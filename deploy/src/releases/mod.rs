@@ -9,6 +9,8 @@ mod release;
 mod tests;
 mod verify;
 
+pub(crate) use compressed::Compression;
+
 pub use attach::{
     CLOSURE_ARTIFACT_TYPE, CYCLONEDX_PREDICATE, SPDX_PREDICATE, attestation_tag_manifest,
     bundle_manifest, closure_manifest, signature_tag_manifest,

@@ -206,6 +206,9 @@ pub struct Explained {
     pub made: Vec<Maker>,
     /// Releases that hold it.
     pub releases: Vec<String>,
+    /// Those of them that somebody rejected.
+    #[serde(default)]
+    pub rejected: Vec<String>,
 }
 
 /// An execution that left some content, or a result that a client wrote.

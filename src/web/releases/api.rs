@@ -165,6 +165,7 @@ pub async fn explain(
     Ok(Json(Explained {
         made: origins.made.iter().map(|it| Maker::of(it, &hash)).collect(),
         releases: origins.releases.iter().map(ToString::to_string).collect(),
+        rejected: origins.rejected.iter().map(ToString::to_string).collect(),
         hash,
     }))
 }

@@ -117,7 +117,7 @@ impl Rig {
         tokio::time::timeout(Duration::from_secs(60), waited).await.expect("it never held");
     }
 
-    async fn put(&self, message: &impl prost::Message) -> Digest {
+    pub async fn put(&self, message: &impl prost::Message) -> Digest {
         let bytes = message.encode_to_vec();
         let digest = DigestFunction::Sha256.digest(&bytes);
         self.blobs.write(&digest, bytes.into()).await.unwrap();

@@ -1,0 +1,168 @@
+//! What a release may not hide: other paths, other names, other keys, what was built elsewhere.
+
+use kiln_protos::reapi;
+
+use super::super::{By, CatalogError, Prepared, ToldFile, Wanted};
+use super::rig::House;
+use crate::executions::tests::rig::{action, add_directory, content, executed, later, wire};
+use crate::provenance::Source;
+use crate::releases::{VerifyError, export_index};
+use crate::signing::{PublicKey, Scheme, Signer as _, SigningKey};
+
+fn told(path: &str, text: &str) -> ToldFile {
+    let digest = content(text);
+    ToldFile { path: path.to_owned(), hash: digest.hex(), size: digest.size }
+}
+
+#[tokio::test]
+async fn files_of_one_content_stay_where_build_events_say_that_they_are() {
+    let house = House::start().await;
+    house.build("one", "1").await;
+    house.put("same").await;
+    for (target, path) in
+        [("//:aa", "bazel-out/k8/bin/aa.txt"), ("//:zz", "bazel-out/k8/bin/zz.txt")]
+    {
+        let mut made = executed("one", target, &[(path, "same")]);
+        made.action = Some(action(target));
+        house.rig.events.publish(made);
+    }
+    house.rig.executions.flush().await;
+    // A group of files, which no action of its own makes.
+    let mut digests = Vec::new();
+    for (name, paths) in [
+        ("zz:1", &["bazel-out/k8/bin/zz.txt"][..]),
+        ("aa:1", &["bazel-out/k8/bin/aa.txt"][..]),
+        ("both:1", &["bazel-out/k8/bin/aa.txt", "bazel-out/k8/bin/zz.txt"][..]),
+    ] {
+        let mut asked = house.asked(name, "one");
+        let files = paths.iter().map(|path| told(path, "same")).collect();
+        asked.outputs =
+            Wanted { target: "//:group".to_owned(), told: Some(files), ..Wanted::default() };
+        let made = house.make(asked).await.unwrap();
+        digests.push(made.release.subject.digest);
+    }
+    assert!(digests.iter().enumerate().all(|(at, it)| !digests[..at].contains(it)), "{digests:?}");
+}
+
+#[tokio::test]
+async fn links_in_directories_are_not_left_out_in_silence() {
+    let house = House::start().await;
+    house.put("a").await;
+    let file = reapi::FileNode {
+        name: "a".to_owned(),
+        digest: Some(content("a").to_wire()),
+        ..Default::default()
+    };
+    let link =
+        reapi::SymlinkNode { name: "b".to_owned(), target: "a".to_owned(), ..Default::default() };
+    let root = reapi::Directory { files: vec![file], symlinks: vec![link], ..Default::default() };
+    let tree = reapi::Tree { root: Some(root), children: Vec::new() };
+    let tree = house.rig.put(&tree).await;
+    let mut made = executed("one", "//app", &[]);
+    add_directory(&mut made, "bazel-out/k8/bin/d", tree);
+    house.rig.events.publish(made);
+    house.rig.executions.flush().await;
+    let refused = house.create("a:1", "one").await;
+    assert!(
+        matches!(&refused, Err(CatalogError::Link(path)) if path.ends_with("d/b")),
+        "{refused:?}"
+    );
+    let mut asked = house.asked("a:1", "one");
+    let files = vec![told("bazel-out/k8/bin/d/a", "a"), told("bazel-out/k8/bin/d/b", "a")];
+    asked.outputs = Wanted { told: Some(files), ..asked.outputs };
+    house.make(asked).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_compiled_elsewhere_is_no_source() {
+    let house = House::start().await;
+    house.build("one", "1").await;
+    let object = "bazel-out/k8/bin/app/app.o";
+    house.put("linked").await;
+    let inputs = reapi::Directory {
+        files: vec![reapi::FileNode {
+            name: "app.o".to_owned(),
+            digest: Some(content("an object of a laptop").to_wire()),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let mut directory = house.rig.put(&inputs).await;
+    for name in object.rsplit('/').skip(1) {
+        let node =
+            reapi::DirectoryNode { name: name.to_owned(), digest: Some(directory.to_wire()) };
+        let above = reapi::Directory { directories: vec![node], ..Default::default() };
+        directory = house.rig.put(&above).await;
+    }
+    let mut made = later(executed("one", "//linked", &[("bazel-out/k8/bin/linked", "linked")]), 90);
+    made.input_root = Some(wire(directory));
+    house.rig.events.publish(made);
+    house.rig.executions.flush().await;
+    let mut asked = house.asked("linked:1", "one");
+    asked.outputs.target = "//linked".to_owned();
+    let made = house.make(asked).await.unwrap();
+    assert_eq!(made.level.build_level, 2, "{:?}", made.level);
+    assert!(made.level.but.iter().any(|it| it.contains("somewhere else")), "{:?}", made.level);
+}
+
+#[tokio::test]
+async fn nobody_thinks_that_he_signed_what_another_key_did() {
+    let house = House::start().await;
+    house.build("one", "1").await;
+    let prepared = house.catalog.prepare(house.asked("a:1", "one"), By::Client).await.unwrap();
+    let Prepared::Draft(draft, messages) = prepared else { panic!("it is not there yet") };
+    house.create("a:1", "one").await.unwrap();
+    let (key, _) = SigningKey::generate(Scheme::Ed25519).unwrap();
+    let signatures = messages.iter().map(|it| key.sign(it).unwrap()).collect();
+    let signed = (key.public_key().clone(), signatures);
+    let late = house.catalog.signed_elsewhere("", &draft.id, signed, "somebody").await;
+    assert!(matches!(late, Err(CatalogError::SignedOtherwise { .. })), "{late:?}");
+    assert!(house.create("a:1", "one").await.is_ok(), "the same key");
+}
+
+#[tokio::test]
+async fn an_export_has_the_name_that_was_signed() {
+    let house = House::start().await;
+    house.build("one", "1").await;
+    let made = house.create("team/app:1.0", "one").await.unwrap();
+    let key = PublicKey::from_pem(&made.public_key).unwrap();
+    for name in ["team/app:2.0", "other/app:1.0"] {
+        let mut renamed = made.release.clone();
+        renamed.name = name.parse().unwrap();
+        let index = export_index(&renamed).unwrap();
+        let taken = house.catalog.import("", index, key.clone(), "bringer").await;
+        let Err(CatalogError::NotVerified(why)) = taken else { panic!("{name}: {taken:?}") };
+        assert!(matches!(*why, VerifyError::SignedName { .. }), "{why}");
+    }
+}
+
+#[tokio::test]
+async fn an_imported_release_is_known_by_its_files_and_its_blobs() {
+    let (house, other) = (House::start().await, House::start().await);
+    house.build("one", "1").await;
+    let made = house.create("team/app:1.0", "one").await.unwrap();
+    for (digest, size) in &made.content {
+        let digest = super::super::sized(digest, *size).unwrap();
+        let bytes = house.rig.blobs.read(&digest, 0, None).await.unwrap();
+        let bytes = bytes.collect(u64::MAX).await.unwrap();
+        other.rig.blobs.write(&digest, bytes).await.unwrap();
+    }
+    let index = export_index(&made.release).unwrap();
+    let key = PublicKey::from_pem(&made.public_key).unwrap();
+    other.catalog.import("", index, key, "bringer").await.unwrap();
+    let blobs = made.content.iter().map(|(digest, _)| digest.hex().to_owned());
+    for hash in blobs.chain([content("program 1").hex()]) {
+        let found = other.catalog.origins("", &hash).await.unwrap();
+        assert_eq!((found.releases.len(), found.rejected.len()), (1, 0), "{hash}");
+    }
+    other.catalog.reject("", &made.release.name, "old", "somebody").await.unwrap();
+    let found = other.catalog.origins("", &content("program 1").hex()).await.unwrap();
+    assert_eq!(found.rejected, [made.release.name]);
+}
+
+#[test]
+fn a_password_is_no_part_of_a_source() {
+    let commit = super::rig::COMMIT;
+    assert_eq!(Source::parse(&format!("git+https://u:pw@git.example/x@{commit}")), None);
+    assert!(Source::parse(&format!("git+ssh://git@git.example/x@{commit}")).is_some());
+}
