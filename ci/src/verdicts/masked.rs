@@ -121,12 +121,9 @@ mod tests {
             tries: Tries { straight: 1 - passes, passes },
             settled: true,
         };
-        let run = Run { instance: "", incomplete: None, failures: vec![failure], tests: 100 };
-        Answered {
-            outcome: gate(&run, &Quarantine::default(), Time(1)),
-            pending: false,
-            known: true,
-        }
+        let run = Run { instance: "i", incomplete: None, failures: vec![failure], tests: 100 };
+        let outcome = gate(&run, &Quarantine::default(), Time(1));
+        Answered { outcome, pending: false, known: true }
     }
 
     fn samples_key() -> TestKey {

@@ -1,6 +1,7 @@
 //! Pages and API of flaky tests and of the quarantine.
 
 use http::StatusCode;
+use kiln_cas::stores::audit::AuditEvent;
 use kiln_ci::model::Subject;
 use kiln_ci::verdicts::{Account, Answered, Question, Told};
 
@@ -70,6 +71,16 @@ pub async fn ask_a_gate(state: &WebState) -> Subject {
 async fn the_quarantine_is_shown_with_reasons_and_what_gates_let_pass() {
     let state = sample::flakes::judged().await;
     let subject = ask_a_gate(&state).await;
+    let event = |action: &str, details: &str| AuditEvent {
+        time: 1_790_000_000,
+        actor: "grace".to_owned(),
+        action: action.to_owned(),
+        subject: "//app:t".to_owned(),
+        details: details.to_owned(),
+    };
+    let why = "{\"instance\": \"main\", \"reason\": \"it is mended\"}";
+    let events = vec![event("tests.quarantine.leave", why), event("workers.drain", "{}")];
+    state.audit.append_with(events, Vec::new()).await.expect("it has room");
     let router = router(state);
     let body = page(&router, "/tests/quarantine").await;
     for part in
@@ -77,7 +88,9 @@ async fn the_quarantine_is_shown_with_reasons_and_what_gates_let_pass() {
     {
         assert!(body.contains(part), "{part} is not on the page: {body}");
     }
+    assert!(body.contains("it is mended") && !body.contains("drain"), "{body}");
     let past = json(&router, "/api/v1/tests/quarantine/history").await;
+    assert_eq!(past["changes"].as_array().map(Vec::len), Some(1), "{past:#}");
     let masked: Vec<_> =
         past["masked"].as_array().expect("failures").iter().map(|it| &it["label"]).collect();
     assert_eq!(masked, [&subject.test.label], "{past:#}");
