@@ -19,9 +19,11 @@ impl Owned for ProtectedTags {
         let Some(tag) = tag else { return Ok(None) };
         let full = format!("{repository}:{tag}");
         let matches = |it: &Pattern| it.matches(tag.as_str()) || it.matches(&full);
-        Ok(self.0.iter().any(matches).then(|| {
-            format!("{full} is protected (registry.protected_tags); promotions alone move it")
-        }))
+        Ok(self
+            .0
+            .iter()
+            .any(matches)
+            .then(|| format!("{full} is protected (registry.protected_tags)")))
     }
 }
 

@@ -69,7 +69,11 @@ fn answer<'a>(
         let endpoint = Endpoint::of(&path).map_err(no_endpoint)?;
         let Some(repository) = endpoint.repository() else {
             return match endpoint {
-                Endpoint::Token => Ok(issue(&parts.headers)),
+                // Some clients send a form first, and fall back to this where that is not understood.
+                Endpoint::Token if matches!(parts.method, Method::GET | Method::HEAD) => {
+                    Ok(issue(&parts.headers))
+                }
+                Endpoint::Token => Err(super::requests::not_allowed()),
                 _ => probe(state, parts),
             };
         };

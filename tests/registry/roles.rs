@@ -49,6 +49,9 @@ fn a_client_changes_its_password_for_a_token() {
     refused.refused(401, "UNAUTHORIZED");
     let realm = format!("Bearer realm=\"{}/v2/token\"", registry.server.url());
     assert!(challenge.starts_with(&realm), "{challenge}");
+    // A form, which is not understood: clients fall back to what follows.
+    let form = b"grant_type=password&service=kiln&username=ci&password=tok-ci";
+    registry.send("POST", "/v2/token", &[], form).refused(405, "UNSUPPORTED");
     as_one(&mut registry, "ci");
     registry.get("/v2/").expect(200);
     let path = "/v2/token?service=kiln&scope=repository:team/app:pull,push&account=x";
