@@ -19,6 +19,8 @@ if [ ! -e "$directory/key.pem" ]; then
 fi
 
 invocation=$(cat /proc/sys/kernel/random/uuid)
+# What Bazel finds up to date on this machine, it asks the server nothing of: then there is nothing to release.
+(cd "$workspace" && ${BAZEL:-bazel} clean)
 (cd "$workspace" && ${BAZEL:-bazel} build --invocation_id="$invocation" \
     --remote_executor="grpc://$address" --bes_backend="grpc://$address" "$target")
 

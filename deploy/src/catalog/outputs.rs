@@ -314,7 +314,8 @@ impl Finder<'_> {
             }
             if self.blobs.find_missing(&[digest]).await?.is_empty() {
                 let path = told.path.clone();
-                return Ok(Some(OutputFile { path, digest, is_executable: false }));
+                // Nobody here knows whether it is a program: one that is none is not harmed.
+                return Ok(Some(OutputFile { path, digest, is_executable: true }));
             }
         }
         Ok(None)

@@ -25,7 +25,7 @@ const OUTPUT_BYTES: usize = 120;
 /// Hashes of what else an action left.
 pub const MAX_MORE: usize = 18_000;
 /// What is said of whoever wrote a result: the action cache does not know it.
-const SOMEBODY: &str = "a client that writes results, or a build before there were records";
+const SOMEBODY: &str = "a client that writes results, or a build whose records were not written";
 
 /// How an invocation came to a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -131,7 +131,7 @@ async fn bring(store: &RemoteStore, blob: &ReleaseBlob, directory: &Path) -> Res
         .map_err(|_| not_understood(&blob.digest))?;
     let failed = |error: &dyn std::error::Error| {
         CliError::answered(format!("{content} cannot be fetched: {error}"))
-            .hint("nothing that was fetched is a release yet; try again")
+            .hint("what was fetched is no release yet: remove the directory, and try again")
     };
     let path = directory.join(blob_path(&content));
     let parent = path.parent().unwrap_or(directory);

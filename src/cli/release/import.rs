@@ -50,7 +50,11 @@ impl Import {
             .map_err(|error| CliError::usage(causes::chain(&error)))?;
         let verified = releases::verify(&layout, &keys, &Expected::default(), verify::now());
         verified.map_err(|Failure { broken, .. }| {
-            CliError::usage(format!("the export is not verified: {}", causes::chain(&broken)))
+            CliError::not_found(format!(
+                "{} is not verified: {}",
+                self.directory.display(),
+                causes::chain(&broken)
+            ))
         })?;
         let store = RemoteStore::on(target.connect()?, &target.instance);
         self.send(&layout, &store).await?;
