@@ -19,6 +19,7 @@ mod judge;
 mod man;
 mod process;
 mod promotion;
+mod queue;
 mod release;
 mod rollout;
 mod say;
@@ -83,6 +84,7 @@ enum Command {
     Impact(impact::ImpactCommand),
     Tests(suite::TestsCommand),
     Ci(ci::CiCommand),
+    Queue(queue::QueueCommand),
     Release(release::ReleaseCommand),
     Promote(promotion::PromoteCommand),
     Rollback(promotion::RollbackCommand),
@@ -102,8 +104,18 @@ enum Command {
 }
 
 /// Commands that ask no server: flags that say which one are neither shown nor taken there.
-const LOCAL: [&str; 9] =
-    ["serve", "index", "impact", "judge", "rollout", "token", "config", "man", "completions"];
+const LOCAL: [&str; 10] = [
+    "serve",
+    "index",
+    "impact",
+    "queue",
+    "judge",
+    "rollout",
+    "token",
+    "config",
+    "man",
+    "completions",
+];
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
@@ -172,6 +184,7 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Impact(command) => block_on(command.run()),
         Command::Tests(command) => block_on(command.run(|| cli.target.target())),
         Command::Ci(command) => block_on(command.run(&cli.target.target()?)),
+        Command::Queue(command) => block_on(command.run()),
         Command::Release(command) => block_on(command.run(|| cli.target.target())),
         Command::Explain(command) => block_on(command.run(&cli.target.target()?)),
         Command::Judge(command) => command.run(),

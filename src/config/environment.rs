@@ -7,12 +7,13 @@ use super::keys;
 const PREFIX: &str = "KILN_";
 
 /// What commands read, beside the keys (`src/cli/target.rs`).
-const OF_COMMANDS: [&str; 8] = [
+const OF_COMMANDS: [&str; 9] = [
     "KILN_CA_FILE",
     "KILN_CLIENT_CERT",
     "KILN_CLIENT_KEY",
     "KILN_CONFIG",
     "KILN_INSTANCE",
+    "KILN_QUEUE_STATE",
     "KILN_SERVER",
     "KILN_TOKEN",
     "KILN_TOKEN_FILE",

@@ -1,0 +1,103 @@
+//! `kiln queue add`, `remove`, `pause` and `resume`: what the queue is asked for.
+
+use clap::{Args, ValueHint};
+use kiln_ci::queue::Branch;
+use kiln_ci::queue::serving::Request;
+use kiln_ci::services::Clock;
+
+use super::state::{State, System, branch, told};
+use crate::cli::error::{CliError, Exit};
+use crate::cli::text;
+
+/// Queue a branch, or queue it again with another priority or after it was held.
+///
+/// What is tested is the head that it has when the queue takes it in; a push starts it anew.
+#[derive(Debug, Args)]
+pub struct Add {
+    #[command(flatten)]
+    state: State,
+    /// The branch, without refs/heads/
+    #[arg(long, value_name = "BRANCH", value_parser = branch, value_hint = ValueHint::Other)]
+    branch: Branch,
+    /// More goes first; every half hour of waiting counts as one
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(0..=9))]
+    priority: u8,
+    /// For programs
+    #[arg(long)]
+    json: bool,
+}
+
+/// Take a branch out of the queue. What is about to land lands.
+#[derive(Debug, Args)]
+pub struct Remove {
+    #[command(flatten)]
+    state: State,
+    /// The branch, without refs/heads/
+    #[arg(long, value_name = "BRANCH", value_parser = branch, value_hint = ValueHint::Other)]
+    branch: Branch,
+    /// For programs
+    #[arg(long)]
+    json: bool,
+}
+
+/// Begin and land nothing until `resume`. Checks that run go on, and what they say is kept.
+#[derive(Debug, Args)]
+pub struct Pause {
+    #[command(flatten)]
+    state: State,
+    /// Why, for whoever looks
+    #[arg(long, value_name = "TEXT", default_value = "by hand", value_hint = ValueHint::Other)]
+    reason: String,
+    /// For programs
+    #[arg(long)]
+    json: bool,
+}
+
+/// Go on after `pause`, or after the queue has paused by itself.
+#[derive(Debug, Args)]
+pub struct Resume {
+    #[command(flatten)]
+    state: State,
+    /// For programs
+    #[arg(long)]
+    json: bool,
+}
+
+async fn ask(state: &State, request: Request, json: bool, done: &str) -> Result<Exit, CliError> {
+    state.desk()?.ask(&request, System.now()).await.map_err(told)?;
+    match json {
+        true => text::print_json(&serde_json::json!({ "asked": request }))?,
+        false => text::print(&format!("{done}\n"))?,
+    }
+    Ok(Exit::Done)
+}
+
+impl Add {
+    pub async fn run(self) -> Result<Exit, CliError> {
+        let done = format!("{} is to be queued", self.branch);
+        let request = Request::Add { branch: self.branch, priority: self.priority };
+        ask(&self.state, request, self.json, &done).await
+    }
+}
+
+impl Remove {
+    pub async fn run(self) -> Result<Exit, CliError> {
+        // Who is not there is said at once.
+        self.state.desk()?.show(&self.branch).await.map_err(told)?;
+        let done = format!("{} is to be taken out", self.branch);
+        ask(&self.state, Request::Remove { branch: self.branch }, self.json, &done).await
+    }
+}
+
+impl Pause {
+    pub async fn run(self) -> Result<Exit, CliError> {
+        let request = Request::Pause { why: self.reason };
+        ask(&self.state, request, self.json, "the queue is to pause").await
+    }
+}
+
+impl Resume {
+    pub async fn run(self) -> Result<Exit, CliError> {
+        ask(&self.state, Request::Resume, self.json, "the queue is to go on").await
+    }
+}

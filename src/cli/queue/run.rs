@@ -1,0 +1,167 @@
+//! `kiln queue run`.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::builder::ValueParser;
+use clap::{Args, ValueEnum, ValueHint};
+use kiln_ci::queue::git::{Check, Method};
+use kiln_ci::queue::serving::{Parts, Runner, Settings};
+use kiln_ci::queue::{Branch, Mode, Options};
+use tokio_util::sync::CancellationToken;
+
+use super::state::{State, System, branch, told};
+use crate::cli::error::{CliError, Exit};
+use crate::cli::process::settings;
+use crate::cli::signals::Signals;
+use crate::config::parse_time;
+use crate::telemetry;
+
+/// Run the queue of one target branch, until SIGTERM or SIGINT.
+///
+/// It may be killed at any moment: the next one goes on where this one was. Needs git 2.40 or newer; how hosts are
+/// reached (ssh and its keys, .netrc, proxies) is git's own, all other configuration is left aside.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kiln queue run --state queue --repo git@git.example:app.git --check 'bazel test //...'
+  kiln queue run --state queue --repo /srv/app.git --check ./ci.sh --workers 8 --latency
+  kiln queue run --state queue --repo /srv/app.git --check 'kiln ci run -- bazel test //...' --flakes-ruled-out
+
+The check runs in a clean tree of the candidate commit, by sh -c. It sees KILN_QUEUE_BASE, KILN_QUEUE_COMMIT and
+KILN_QUEUE_BRANCHES, and may write the names of what failed to the file KILN_QUEUE_FAILED, one a line. Exit code 0
+passes, 75 says that it could not run, any other fails.")]
+pub struct Run {
+    #[command(flatten)]
+    state: State,
+
+    /// The repository: a URL or a path
+    #[arg(long = "repo", value_name = "URL", value_hint = ValueHint::Other)]
+    remote: String,
+
+    /// The branch that changes land on
+    #[arg(long, value_name = "BRANCH", default_value = "main", value_parser = branch, value_hint = ValueHint::Other)]
+    target: Branch,
+
+    /// What has to succeed before a commit lands
+    #[arg(long, value_name = "COMMAND", value_hint = ValueHint::Other)]
+    check: String,
+
+    /// A check that takes longer is ended, and has failed
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = ValueParser::from(parse_time))]
+    check_timeout: Duration,
+
+    /// A variable that checks see, beside PATH, HOME and the like
+    #[arg(long = "env", value_name = "NAME", value_hint = ValueHint::Other)]
+    env: Vec<String>,
+
+    /// The check rules flakes out by itself: one failure is enough
+    #[arg(long)]
+    flakes_ruled_out: bool,
+
+    /// Checks at the same time
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    workers: u16,
+
+    /// Land each change as soon as can be, rather than with as few checks as can be
+    #[arg(long)]
+    latency: bool,
+
+    /// How long a batch that is not full waits for more
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = ValueParser::from(parse_time))]
+    patience: Duration,
+
+    /// How a branch becomes commits of the target
+    #[arg(long, value_enum, default_value_t = How::Merge)]
+    method: How,
+
+    /// How often the repository is asked where its branches are
+    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = ValueParser::from(parse_time))]
+    poll: Duration,
+
+    /// End when nothing is left that could go on by itself
+    #[arg(long)]
+    until_idle: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum How {
+    /// A merge commit for each
+    Merge,
+    /// One commit for each
+    Squash,
+    /// The commits of each, on top
+    Rebase,
+}
+
+impl Run {
+    pub async fn run(self) -> Result<Exit, CliError> {
+        telemetry::start(&settings(None, Vec::new())?)?;
+        let mut signals = Signals::listen()?;
+        let directory = &self.state.directory;
+        std::fs::create_dir_all(directory)
+            .map_err(|error| CliError::machine(format!("{}: {error}", directory.display())))?;
+        let _lock = lock(directory, &self.state.queue)?;
+        let settings = self.settings()?;
+        let parts = Parts {
+            records: self.state.records(),
+            clock: Arc::new(System),
+            directory: directory.join(&self.state.queue),
+        };
+        let runner = Runner::begin(settings, parts).await.map_err(told)?;
+        let stop = CancellationToken::new();
+        let work = runner.run(stop.clone(), self.until_idle);
+        tokio::pin!(work);
+        tokio::select! {
+            done = &mut work => return done.map(|()| Exit::Done).map_err(told),
+            () = signals.next() => stop.cancel(),
+        }
+        work.await.map(|()| Exit::Done).map_err(told)
+    }
+
+    fn settings(&self) -> Result<Settings, CliError> {
+        let mode = if self.latency { Mode::Latency } else { Mode::Throughput };
+        Ok(Settings {
+            lane: self.state.name()?,
+            remote: self.remote.clone(),
+            target: self.target.clone(),
+            method: match self.method {
+                How::Merge => Method::Merge,
+                How::Squash => Method::Squash,
+                How::Rebase => Method::Rebase,
+            },
+            check: Check {
+                command: self.check.clone(),
+                limit_s: self.check_timeout.as_secs().max(1),
+                env: self.env.clone(),
+                proven: self.flakes_ruled_out,
+            },
+            options: Options {
+                mode,
+                workers: usize::from(self.workers),
+                exact: self.flakes_ruled_out,
+                patience_ms: u64::try_from(self.patience.as_millis()).unwrap_or(u64::MAX),
+            },
+            poll: self.poll.max(Duration::from_millis(100)),
+        })
+    }
+}
+
+/// One process at a time runs a queue.
+fn lock(directory: &Path, name: &str) -> Result<File, CliError> {
+    let path = directory.join(format!("{name}.running"));
+    let failed = |error: std::io::Error| CliError::machine(format!("{}: {error}", path.display()));
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+    let file = file.map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+        Err(TryLockError::WouldBlock) => {
+            let message =
+                format!("another process runs the queue {name} in {}", directory.display());
+            Err(CliError::machine(message).hint("end that one, or name another queue with --queue"))
+        }
+    }
+}

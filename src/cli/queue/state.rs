@@ -1,0 +1,78 @@
+//! The directory in which a queue keeps everything.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::{Args, ValueHint};
+use kiln_ci::model::Time;
+use kiln_ci::queue::serving::{Desk, LaneName, QueueError};
+use kiln_ci::queue::{Branch, Lane, Refused};
+use kiln_ci::services::Clock;
+use kiln_ci::storage::{FileRecords, Records};
+
+use crate::cli::error::CliError;
+
+#[derive(Debug, Args)]
+pub struct State {
+    /// The directory in which the queue keeps its state, its clone and its trees
+    #[arg(long = "state", env = "KILN_QUEUE_STATE", value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub directory: PathBuf,
+
+    /// Which of the queues that share the directory's state
+    #[arg(long, value_name = "NAME", default_value = "main", value_hint = ValueHint::Other)]
+    pub queue: String,
+}
+
+impl State {
+    pub fn name(&self) -> Result<LaneName, CliError> {
+        LaneName::new(&self.queue).map_err(told)
+    }
+
+    pub fn records(&self) -> Arc<dyn Records> {
+        Arc::new(FileRecords::new(self.directory.join("records")))
+    }
+
+    /// What people ask of the queue; it has to have been begun.
+    pub fn desk(&self) -> Result<Desk, CliError> {
+        if !self.directory.is_dir() {
+            let message = format!("{} is no directory of a queue", self.directory.display());
+            return Err(CliError::usage(message).hint("kiln queue run makes it"));
+        }
+        Ok(Desk::new(self.records(), self.name()?))
+    }
+
+    /// The lane as it is.
+    pub async fn lane(&self) -> Result<Lane, CliError> {
+        let lane = self.desk()?.lane().await.map_err(told)?;
+        lane.ok_or_else(|| {
+            CliError::not_found("the queue has never run").hint("kiln queue run begins it")
+        })
+    }
+}
+
+pub fn branch(name: &str) -> Result<Branch, String> {
+    Branch::new(name).map_err(|error| error.to_string())
+}
+
+/// The clock of this machine.
+pub struct System;
+
+impl Clock for System {
+    fn now(&self) -> Time {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Time(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// Whose fault it is, for the exit code.
+pub fn told(error: QueueError) -> CliError {
+    match &error {
+        QueueError::Unknown(_) | QueueError::Refused(Refused::Unknown(_)) => {
+            CliError::not_found(error.to_string())
+        }
+        QueueError::Name(_) | QueueError::NoTarget(_) => CliError::usage(error.to_string()),
+        QueueError::Refused(_) | QueueError::Crowded(_) => CliError::answered(error.to_string()),
+        _ => CliError::of_machine(&error),
+    }
+}
