@@ -56,7 +56,8 @@ impl Catalog {
             return Ok(entry);
         }
         self.unpin(&entry).await?;
-        self.same(&entry).await?.ok_or(CatalogError::Stopped)
+        let existing = self.same(&entry).await?.ok_or(CatalogError::Stopped)?;
+        signed_by(existing, &entry.public_key)
     }
 
     async fn same(&self, entry: &Entry) -> Result<Option<Entry>, CatalogError> {

@@ -145,11 +145,14 @@ impl Finder<'_> {
 
     fn no_outputs(&self, target: &str) -> CatalogError {
         let known: BTreeSet<_> = self.invocation.used.values().flatten().collect();
-        let known = known.into_iter().filter(|it| !it.is_empty());
+        let known: Vec<_> = known.into_iter().filter(|it| !it.is_empty()).collect();
+        let more = known.len().saturating_sub(MAX_NAMED);
+        let more = (more > 0).then(|| format!("{more} more"));
+        let known = known.into_iter();
         CatalogError::NoOutputs {
             invocation: self.invocation.invocation.clone(),
             target: target.to_owned(),
-            known: known.take(MAX_NAMED).map(|it| it.to_string()).collect(),
+            known: known.take(MAX_NAMED).map(|it| it.to_string()).chain(more).collect(),
         }
     }
 

@@ -78,6 +78,11 @@ impl Verify {
         let keys = keys::ring(&self.key)?;
         let Some(name) = self.named() else {
             let directory = self.directory.clone();
+            if !directory.is_dir() {
+                let message = format!("there is no directory {}", directory.display());
+                let hint = "name an export, or a release such as team/app:1.4";
+                return Err(CliError::usage(message).hint(hint));
+            }
             return self.verify(&directory, &keys, None);
         };
         let directory = tempfile::tempdir()
