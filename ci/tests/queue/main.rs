@@ -70,7 +70,7 @@ fn entropy(bad: f64) -> f64 {
 /// Chance makes some samples worse than others: each is held against what is possible with its own share of bad ones.
 #[test]
 fn runs_per_change_come_near_the_entropy_bound() {
-    for (bad, changes) in [(0.01, 4_000), (0.05, 2_500), (0.10, 2_000)] {
+    for (bad, changes) in [(0.01, 6_000), (0.05, 4_000), (0.10, 3_000)] {
         let measured = |workers, flaky: f64, seed| {
             let options = throughput(workers, flaky == 0.0);
             let it = drive(Truth::new(bad, flaky, seed), options, 0.0, changes).0;
@@ -84,51 +84,44 @@ fn runs_per_change_come_near_the_entropy_bound() {
             );
             it.runs / entropy(it.bad)
         };
-        assert!(measured(1, 0.0, 1) <= 1.15, "{bad}");
-        assert!(measured(4, 0.0, 2) <= 1.25, "{bad}");
-        assert!(measured(1, 0.01, 3) <= 1.9, "{bad}");
+        assert!(measured(1, 0.0, 1) <= 1.06, "{bad}");
+        assert!(measured(4, 0.0, 2) <= 1.10, "{bad}");
+        assert!(measured(1, 0.01, 3) <= 1.6, "{bad}");
     }
 }
 
 #[test]
 fn twenty_changes_a_minute_land() {
-    for (bad, workers) in [(0.01, 32), (0.05, 96), (0.10, 144)] {
-        for flaky in [0.0, 0.01] {
-            let truth = Truth::new(bad, flaky, 7);
-            let options = Options { patience_ms: 3 * MINUTE, ..throughput(workers, flaky == 0.0) };
-            let (it, arrivals) = drive(truth.clone(), options, 3_000.0, 2_000);
-            let oracle = oracle::waits(&truth, workers, &arrivals);
-            println!(
-                "{:>3.0} % bad, {:.0} % flakes, {workers} workers: {:.1} landed a minute, {:.3} runs a change, waits p50 {:.0} \
+    for (bad, flaky, workers) in [(0.01, 0.0, 32), (0.05, 0.0, 96)] {
+        let truth = Truth::new(bad, flaky, 7);
+        let options = Options { patience_ms: 3 * MINUTE, ..throughput(workers, flaky == 0.0) };
+        let (it, arrivals) = drive(truth.clone(), options, 3_000.0, 3_000);
+        let oracle = oracle::waits(&truth, workers, &arrivals);
+        println!(
+            "{:>3.0} % bad, {:.0} % flakes, {workers} workers: {:.1} landed a minute, {:.3} runs a change, waits p50 {:.0} \
                  p95 {:.0} minutes; oracle {:.0} and {:.0}",
-                bad * 100.0,
-                flaky * 100.0,
-                it.landed,
-                it.runs,
-                quantile(&it.waits, 0.5),
-                quantile(&it.waits, 0.95),
-                quantile(&oracle, 0.5),
-                quantile(&oracle, 0.95)
-            );
-            assert!(it.landed > 20.0 * (1.0 - bad) * 0.8, "{bad}: {}", it.landed);
-        }
+            bad * 100.0,
+            flaky * 100.0,
+            it.landed,
+            it.runs,
+            quantile(&it.waits, 0.5),
+            quantile(&it.waits, 0.95),
+            quantile(&oracle, 0.5),
+            quantile(&oracle, 0.95)
+        );
+        assert!(it.landed > 20.0 * (1.0 - bad) * 0.8, "{bad}: {}", it.landed);
     }
 }
 
 #[test]
 fn in_latency_mode_changes_hardly_wait_longer_than_with_an_oracle() {
-    for (bad, in_flight, workers, most) in [
-        (0.01, 2.0, 16, 1.35),
-        (0.01, 4.0, 32, 1.35),
-        (0.05, 2.0, 16, 1.35),
-        (0.05, 4.0, 32, 1.35),
-        (0.10, 2.0, 32, 1.35),
-        (0.05, 4.0, 8, 2.0),
-    ] {
+    for (bad, in_flight, workers, most) in
+        [(0.01, 2.0, 16, 1.1), (0.01, 4.0, 32, 1.1), (0.05, 2.0, 16, 1.2), (0.05, 4.0, 32, 1.25)]
+    {
         let truth = Truth::new(bad, 0.0, 11);
         let options = Options { mode: Mode::Latency, workers, exact: true, patience_ms: 0 };
         let every = truth.takes as f64 / in_flight;
-        let (it, arrivals) = drive(truth.clone(), options, every, 300);
+        let (it, arrivals) = drive(truth.clone(), options, every, 400);
         let oracle = oracle::waits(&truth, workers, &arrivals);
         let ratio = quantile(&it.waits, 0.95) / quantile(&oracle, 0.95);
         println!(
