@@ -10,13 +10,14 @@ use tonic::{Code, Status};
 use crate::roles::{bearer, guarded};
 use crate::support::reapi::Client;
 
-fn stream_id() -> Option<StreamId> {
-    Some(StreamId { build_id: "b".into(), invocation_id: "i".into(), component: 3 })
+fn stream_id(invocation: &str) -> Option<StreamId> {
+    Some(StreamId { build_id: "b".into(), invocation_id: invocation.into(), component: 3 })
 }
 
 /// Sends the first event of a stream, which is about the instance `main`.
-async fn publish(client: &Client) -> Result<i64, Status> {
-    let event = OrderedBuildEvent { stream_id: stream_id(), sequence_number: 1, event: None };
+async fn publish(client: &Client, invocation: &str) -> Result<i64, Status> {
+    let stream_id = stream_id(invocation);
+    let event = OrderedBuildEvent { stream_id, sequence_number: 1, event: None };
     let request = PublishBuildToolEventStreamRequest {
         ordered_build_event: Some(event),
         project_id: "main".into(),
@@ -29,7 +30,8 @@ async fn publish(client: &Client) -> Result<i64, Status> {
 }
 
 async fn announce(client: &Client) -> Result<(), Status> {
-    let event = OrderedBuildEvent { stream_id: stream_id(), sequence_number: 1, event: None };
+    let stream_id = stream_id("i");
+    let event = OrderedBuildEvent { stream_id, sequence_number: 1, event: None };
     let request = PublishLifecycleEventRequest {
         build_event: Some(event),
         project_id: "main".into(),
@@ -44,12 +46,17 @@ async fn who_only_reads_writes_no_history() {
     let house = guarded(&[]);
     for token in ["tok-reader", "tok-elsewhere"] {
         let client = house.caller(bearer(token)).await;
-        assert_eq!(publish(&client).await.unwrap_err().code(), Code::PermissionDenied, "{token}");
+        let refused = publish(&client, "i").await.unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied, "{token}");
         assert_eq!(announce(&client).await.unwrap_err().code(), Code::PermissionDenied, "{token}");
     }
     for token in ["tok-laptop", "tok-ci"] {
         let client = house.caller(bearer(token)).await;
-        assert_eq!(publish(&client).await.unwrap(), 1, "{token}");
+        assert_eq!(publish(&client, token).await.unwrap(), 1, "{token}");
         announce(&client).await.unwrap();
     }
+    // A stream is its beginner's alone.
+    let other = house.caller(bearer("tok-ci")).await;
+    let refused = publish(&other, "tok-laptop").await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
 }
