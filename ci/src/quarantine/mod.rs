@@ -347,10 +347,16 @@ impl Quarantine {
         self.statuses.get(subject)?.entry.as_ref()
     }
 
-    /// The entry of a test that is in quarantine now. One that has expired is not, whoever has noticed.
+    /// The entry of a test that is in quarantine now. One that has expired is not, whoever has noticed. An entry
+    /// without a configuration, as people write it, is for all configurations.
     pub fn find(&self, subject: &Subject, wall: Time) -> Option<&Entry> {
         let now = self.clock.now(wall);
-        self.entry(subject).filter(|it| it.expires > now)
+        let current = |subject: &Subject| self.entry(subject).filter(|it| it.expires > now);
+        current(subject).or_else(|| {
+            let mut any = subject.clone();
+            any.test.configuration.clear();
+            current(&any)
+        })
     }
 
     pub fn entries(&self, wall: Time) -> impl Iterator<Item = (&Subject, &Entry)> {

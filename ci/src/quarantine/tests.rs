@@ -258,3 +258,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_entry_without_a_configuration_is_for_all_of_them() {
+    let mut it = Quarantine::default();
+    it.enter(&subject("a"), request("fails on Mondays"), Time(0)).unwrap();
+    let mut built = subject("a");
+    built.test.configuration = "3f1c".to_owned();
+    assert_eq!(it.find(&built, Time(1)).map(|it| it.reason.as_str()), Some("fails on Mondays"));
+    built.test.instance = "other".to_owned();
+    assert_eq!(it.find(&built, Time(1)), None);
+    // The other way round it is for that one alone.
+    let mut it = Quarantine::default();
+    let mut one = subject("b");
+    one.test.configuration = "3f1c".to_owned();
+    it.enter(&one, request("fails there"), Time(0)).unwrap();
+    assert!(it.find(&one, Time(1)).is_some() && it.find(&subject("b"), Time(1)).is_none());
+}

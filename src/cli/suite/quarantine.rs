@@ -67,7 +67,7 @@ struct List {
 struct Named {
     /// The label, or the name of an imported suite
     label: String,
-    /// The configuration, where the build tool names one: `quarantine list` and gates say it
+    /// One configuration alone, by its id as `tests show` and gates say it; without, all of them
     #[arg(long, value_name = "ID", default_value = "", value_hint = ValueHint::Other)]
     configuration: String,
     /// One case alone, by its name
