@@ -63,9 +63,9 @@ pub fn score(
     (scores, rounded(all))
 }
 
-/// To two decimals.
+/// To two decimals. The sum of no groups is a negative zero, which nobody is to read.
 pub fn rounded(score: f64) -> f64 {
-    (score * 100.0).round() / 100.0
+    (score * 100.0).round() / 100.0 + 0.0
 }
 
 pub fn classify(score: f64, thresholds: &Thresholds) -> ScoreClass {
@@ -85,6 +85,12 @@ mod tests {
         let metrics: Vec<_> = metrics.iter().map(|(group, class)| result(group, *class)).collect();
         let weights = weights.iter().map(|(name, weight)| ((*name).to_owned(), *weight)).collect();
         score(&metrics, &weights, false).1
+    }
+
+    #[test]
+    fn nothing_scores_nothing() {
+        assert!(scored(&[], &[]).is_sign_positive());
+        assert!(scored(&[("a", Class::Nodata)], &[]).is_sign_positive());
     }
 
     #[test]

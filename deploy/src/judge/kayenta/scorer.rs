@@ -51,7 +51,8 @@ fn forced(metrics: &[MetricResult]) -> Option<String> {
 /// To two decimals as they are written: 66.665 becomes 66.67, whatever its binary digits are.
 fn half_up(value: f64) -> f64 {
     let text = format!("{value}");
-    let Some((whole, part)) = text.split_once('.') else { return value };
+    // No negative zero.
+    let Some((whole, part)) = text.split_once('.') else { return value + 0.0 };
     let (Some(kept), Some(next)) = (part.get(..2), part.get(2..3)) else { return value };
     let Ok(cents) = format!("{whole}{kept}").parse::<i64>() else { return value };
     // Away from zero; "-0" has lost its sign.
@@ -72,6 +73,7 @@ mod tests {
         {
             assert_eq!(half_up(value), rounded);
         }
+        assert!(half_up(-0.0).is_sign_positive());
     }
 
     #[test]
