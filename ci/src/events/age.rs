@@ -5,7 +5,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use super::head;
-use super::log::{CHUNKS, Chunk, EventLog, LogError, of_all};
+use super::log::{Chunk, EventLog, LogError, of_all};
+use super::names::CHUNKS;
 use crate::model::Time;
 use crate::storage::{Expect, Record, Write};
 

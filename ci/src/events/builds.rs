@@ -10,7 +10,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::facts::{Facts, Origin, TargetOutcome};
-use super::log::{EventLog, LogError, name_of, storage, stream_name};
+use super::log::{EventLog, LogError, storage};
+use super::names::{name_of, stream_name};
 use super::wire::StreamKey;
 use crate::attempts::cut;
 use crate::model::Time;

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 
 use super::head::{CHUNK_COST, HEADS, Head, close};
-use super::log::{CHUNKS, Chunk, EventLog, KIND, LogError, MAX_CHUNK, VERSION, of_all};
+use super::log::{Chunk, EventLog, KIND, LogError, MAX_CHUNK, VERSION, of_all};
+use super::names::CHUNKS;
 use crate::storage::{self, Damage, Expect, Record, StorageError, Write};
 
 /// Bytes of events in a chunk that nothing more is put into.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::log::{EventLog, LogError, name_of, storage, stream_name};
+use super::names::name_of;
 use super::wire::StreamKey;
 use crate::model::Time;
 use crate::storage::{Expect, Write};
@@ -80,18 +80,4 @@ pub(super) fn forget(name: &str) -> [Write; 2] {
         expect: Expect::Anything,
         value: None,
     })
-}
-
-impl EventLog {
-    /// Bytes that a stream is counted as; 0 where that is not known.
-    pub async fn size(&self, stream: &StreamKey) -> Result<u64, LogError> {
-        Ok(self.head(stream).await?.map_or(0, |it| it.cost))
-    }
-
-    /// Nothing for a stream that has not begun, or did so before heads were kept.
-    pub(super) async fn head(&self, stream: &StreamKey) -> Result<Option<Head>, LogError> {
-        let key = format!("{HEADS}{}", stream_name(stream));
-        let record = self.records.get(&key).await.map_err(|source| storage(stream, source))?;
-        Ok(record.and_then(|it| serde_json::from_slice(&it.value).ok()))
-    }
 }

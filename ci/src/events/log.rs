@@ -12,7 +12,8 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use super::head::{self, Head};
-use super::room::Taken;
+use super::names::{CHUNKS, stream_name};
+use super::taken::Taken;
 use super::wire::{Entry, StreamKey};
 use crate::model::Time;
 use crate::storage::{self, Damage, Expect, Records, Segments, StorageError, Write};
@@ -69,9 +70,6 @@ pub(super) struct Chunk {
     #[serde(default)]
     pub(super) at: Time,
 }
-
-/// Where records of chunks begin.
-pub(super) const CHUNKS: &str = "events/chunks/";
 
 /// All streams.
 pub struct EventLog {
@@ -224,21 +222,6 @@ fn chunk(stream: &StreamKey, value: &Bytes) -> Result<Chunk, LogError> {
 
 fn prefix(stream: &StreamKey) -> String {
     format!("{CHUNKS}{}/", stream_name(stream))
-}
-
-pub(super) fn stream_name(stream: &StreamKey) -> String {
-    let component = stream.component.to_string();
-    name_of(&[&stream.instance, &stream.build, &stream.invocation, &component])
-}
-
-/// Names of clients are hashed: they may be long, and hold anything.
-pub(super) fn name_of(parts: &[&str]) -> String {
-    let mut hash = blake3::Hasher::new_derive_key("kiln 2026 name of an event stream");
-    for part in parts {
-        hash.update(&(part.len() as u64).to_le_bytes());
-        hash.update(part.as_bytes());
-    }
-    hash.finalize().to_hex()[..32].to_owned()
 }
 
 /// Events as a blob.

@@ -1,41 +1,18 @@
-//! How much the streams of each instance take, and that it is no more than they may.
+//! The streams of each instance take no more than they may.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::head::{HEADS, Head, StreamLimits};
-use super::log::{CHUNKS, EventLog, LogError, name_of, of_all};
+use super::log::{EventLog, LogError, of_all, storage};
+use super::names::{CHUNKS, name_of, stream_name};
+use super::wire::StreamKey;
 use crate::model::Time;
 
 /// Heads that are read at once.
 const PAGE: usize = 256;
 /// A stream that has not ended and of which was heard within this time goes on.
 const LIVELY: Duration = Duration::from_secs(3600);
-
-/// What the streams of each instance take, as far as this server knows: as of when all were counted, and what it
-/// has appended since.
-#[derive(Debug, Default)]
-pub struct Taken(Mutex<HashMap<String, u64>>);
-
-impl Taken {
-    /// Counts what was appended, and says what the instance's streams take now.
-    pub(super) fn add(&self, instance: &str, bytes: u64) -> u64 {
-        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = taken.entry(instance.to_owned()).or_default();
-        *own = own.saturating_add(bytes);
-        *own
-    }
-
-    fn set(&self, counted: HashMap<String, u64>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = counted;
-    }
-
-    fn most(&self) -> u64 {
-        let taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        taken.values().copied().max().unwrap_or(0)
-    }
-}
 
 /// A stream, to be chosen among those of its instance.
 struct Aged {
@@ -47,6 +24,18 @@ struct Aged {
 }
 
 impl EventLog {
+    /// Bytes that a stream is counted as; 0 where that is not known.
+    pub async fn size(&self, stream: &StreamKey) -> Result<u64, LogError> {
+        Ok(self.head(stream).await?.map_or(0, |it| it.cost))
+    }
+
+    /// Nothing for a stream that has not begun, or did so before heads were kept.
+    pub(super) async fn head(&self, stream: &StreamKey) -> Result<Option<Head>, LogError> {
+        let key = format!("{HEADS}{}", stream_name(stream));
+        let record = self.records.get(&key).await.map_err(|source| storage(stream, source))?;
+        Ok(record.and_then(|it| serde_json::from_slice(&it.value).ok()))
+    }
+
     /// Whether a further stream of an instance may begin.
     pub(super) fn has_room(&self, instance: &str, limits: StreamLimits) -> bool {
         self.taken.add(&name_of(&[instance]), 0) < limits.instance.saturating_mul(2)

@@ -88,7 +88,7 @@ impl TestEvidence {
         let mut observed = Vec::new();
         for (case, outcome, signature) in self.shown(it) {
             let Some(history) = self.history_mut(case.as_ref()) else { continue };
-            let known = signature.is_some_and(|it| history.knows(it));
+            let known = history.knows(signature);
             record(history, it, outcome, signature, piece);
             let is_subject = case.is_some() || self.fails_whole && it.failed.is_empty();
             if is_subject {

@@ -8,6 +8,7 @@ mod release;
 #[cfg(test)]
 mod tests;
 mod verify;
+mod verify_error;
 
 pub(crate) use compressed::Compression;
 
@@ -20,4 +21,5 @@ pub use export::{
     export, export_index,
 };
 pub use release::{Release, ReleaseName, ReleaseNameError};
-pub use verify::{Checked, Expected, Failure, VerifyError, verify};
+pub use verify::{Checked, Expected, Failure, verify};
+pub use verify_error::VerifyError;

@@ -7,17 +7,17 @@ use serde_json::Value;
 use super::attach::CLOSURE_ARTIFACT_TYPE;
 use super::compressed::Compression;
 use super::export::RELEASE_ANNOTATION;
-use super::release::{ReleaseName, ReleaseNameError};
+use super::release::ReleaseName;
+use super::verify_error::VerifyError;
 use crate::oci::{
     CheckedLayout, ContentDigest, Descriptor, Document, LayerLimits, LayerProblem, Layout,
-    LayoutError, LayoutLimits, Manifest, check_layer, check_layout, read_blob,
+    LayoutLimits, Manifest, check_layer, check_layout, read_blob,
 };
 use crate::provenance::{
-    CLOSURE_INDEX_TYPE, Closure, ClosureIndex, ListError, Part, SLSA_PREDICATE, read_index,
-    read_part,
+    CLOSURE_INDEX_TYPE, Closure, ClosureIndex, Part, SLSA_PREDICATE, read_index, read_part,
 };
 use crate::signing::{
-    Attestation, AttestationError, BUNDLE_TYPE, Evidence, KeyRefused, KeyRing, MAX_BUNDLE_BYTES,
+    Attestation, AttestationError, BUNDLE_TYPE, Evidence, KeyRing, MAX_BUNDLE_BYTES,
 };
 use crate::timestamp::Timestamp;
 
@@ -50,57 +50,6 @@ pub struct Checked {
 pub struct Failure {
     pub checked: Vec<Checked>,
     pub broken: VerifyError,
-}
-
-/// A broken link.
-#[derive(Debug, thiserror::Error)]
-pub enum VerifyError {
-    #[error("the directory does not hold what it says")]
-    Layout(#[from] LayoutError),
-    #[error("the index names {0} releases; one is expected")]
-    Releases(usize),
-    #[error("the release has no name that can be read")]
-    Name(#[from] ReleaseNameError),
-    #[error("this is the release {found}, not {expected}")]
-    OtherRelease { expected: ReleaseName, found: ReleaseName },
-    #[error("the directory calls it {found}, and what is signed calls it {signed:?}")]
-    SignedName { found: ReleaseName, signed: String },
-    #[error("the layer {layer} is not safe to unpack")]
-    Layer {
-        layer: ContentDigest,
-        #[source]
-        source: LayerProblem,
-    },
-    #[error("{0} is about something else than the release")]
-    Stranger(ContentDigest),
-    #[error("the attestation {attestation} is not accepted")]
-    Attestation {
-        attestation: ContentDigest,
-        #[source]
-        source: Box<AttestationError>,
-    },
-    #[error("the attestation {attestation} is signed by a key that does not count")]
-    Key {
-        attestation: ContentDigest,
-        #[source]
-        source: KeyRefused,
-    },
-    #[error("the attestation {0} is a statement of an older form")]
-    OlderStatement(ContentDigest),
-    #[error("nothing that is signed says where the release comes from")]
-    NoProvenance,
-    #[error("{0} provenances are signed, which may say different things; one is expected")]
-    Provenances(usize),
-    #[error("the provenance does not say {0}")]
-    Unsaid(&'static str),
-    #[error("the provenance says that the {what} is {found:?}, not {expected:?}")]
-    Unexpected { what: &'static str, expected: String, found: String },
-    #[error("the list of the closure that the provenance names is not there: sha256:{0}")]
-    NoClosure(String),
-    #[error("the list of the closure does not hold")]
-    Closure(#[from] ListError),
-    #[error("the provenance counts {says} {what}, and the list of the closure has {found}")]
-    Counts { what: &'static str, says: u64, found: usize },
 }
 
 /// Verifies an export. `now` is the time at which a signature that is yet to be made shows.

@@ -174,9 +174,13 @@ impl History {
         self.last_failure
     }
 
-    /// Whether a failure that looked like this turned out to be flaky before.
-    pub fn knows(&self, signature: Signature) -> bool {
-        self.signatures.contains(&signature)
+    /// Whether a failure that looked like this turned out to be flaky before. One that says nothing looks like
+    /// others that said nothing: those of tests without a report of their own.
+    pub fn knows(&self, signature: Option<Signature>) -> bool {
+        match signature {
+            Some(signature) => self.signatures.contains(&signature),
+            None => self.flips.iter().any(|it| it.signature.is_none()),
+        }
     }
 
     /// The newest other identity that has passed and not failed since: running it again shows whether the

@@ -34,8 +34,12 @@ fn both_outcomes_of_one_identity_prove_it() {
     let it = history(&[attempt(1, Outcome::Failed), attempt(1, Outcome::Passed)]);
     assert_eq!(it.tier(), Some(Tier::Proven));
     assert_eq!(it.flips().count(), 1);
-    assert!(it.knows(Signature::of("boom").unwrap()));
+    assert!(it.knows(Signature::of("boom")));
     assert_eq!(it.counts(Time(0), 1).failures, 1);
+    assert!(!it.knows(None), "no failure said nothing");
+    let silent = |outcome| Attempt { signature: None, ..attempt(2, outcome) };
+    let silent = history(&[silent(Outcome::Failed), silent(Outcome::Passed)]);
+    assert!(silent.knows(None) && !silent.knows(Signature::of("boom")));
     // It passed before: evidence, until it fails too often in a row.
     let mut it = history(&[attempt(1, Outcome::Passed), attempt(1, Outcome::Failed)]);
     assert_eq!((it.tier(), it.flips().count()), (Some(Tier::Proven), 0));

@@ -192,7 +192,7 @@ impl Driver {
             let change = &self.world.changes[it.change];
             let history = &mut self.histories[it.test];
             if it.failed && !it.shadow {
-                let known = it.signature.is_some_and(|it| history.knows(it));
+                let known = history.knows(it.signature);
                 if let Some(gate) = self.gates.iter_mut().find(|gate| gate.change == it.change) {
                     gate.failures.insert(it.test, (it.signature, known, it.at));
                 }
