@@ -41,6 +41,7 @@ const LIMITS: Limits = Limits {
     progress: 32,
     items: 3,
     text: 16,
+    bytes: 4096,
 };
 
 fuzz_target!(|input: (Vec<Event>, Vec<u8>)| {
