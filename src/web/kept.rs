@@ -69,7 +69,7 @@ pub type AllTests = Arc<Vec<Tested>>;
 /// A build with the memory that it takes.
 struct Held {
     view: Arc<View>,
-    #[expect(dead_code, reason = "it is given back when this is dropped")]
+    /// Given back when this is dropped.
     memory: Charge,
 }
 
@@ -121,9 +121,10 @@ impl Kept {
         let held = match before {
             Some(held) if held.view.build.is_complete() => held,
             before => {
-                let memory = self.memory_of(streams, stream).await?;
+                let (before, memory) = before.map(|it| (it.view, it.memory)).unzip();
+                let memory = self.memory_of(memory, streams, stream).await?;
                 let (streams, stream) = (streams.clone(), stream.clone());
-                let before = before.map(|it| Arc::unwrap_or_clone(it.view));
+                let before = before.map(Arc::unwrap_or_clone);
                 let read = async move { streams.view(&stream, before).await };
                 Held { view: Arc::new(self.beside(read).await??), memory }
             }
@@ -133,15 +134,23 @@ impl Kept {
         Ok(view)
     }
 
-    /// Memory for a build, in which all others make room for it where there is none.
-    async fn memory_of(&self, streams: &EventLog, stream: &StreamKey) -> Result<Charge, WebError> {
+    /// Memory for a build, in which all others make room for it where there is none. `before`: what an earlier look
+    /// at it takes, which grows.
+    async fn memory_of(
+        &self,
+        before: Option<Charge>,
+        streams: &EventLog,
+        stream: &StreamKey,
+    ) -> Result<Charge, WebError> {
         let most = Limits::default().bytes as u64;
         let bytes = streams.size(stream).await?.min(most).saturating_mul(KEPT);
-        let mut caller = Extensions::new();
-        if let Some(share) = &self.0.memory {
-            caller.insert(share.clone());
-        }
-        let mut memory = Charge::of(&caller);
+        let mut memory = before.unwrap_or_else(|| {
+            let mut caller = Extensions::new();
+            if let Some(share) = &self.0.memory {
+                caller.insert(share.clone());
+            }
+            Charge::of(&caller)
+        });
         if memory.try_grow_to(bytes).is_err() {
             self.0.builds.lock().await.clear();
             let grown = memory.grow_to(bytes).await;
