@@ -154,9 +154,10 @@ impl Publisher {
         self.build.keep_no_more();
     }
 
-    /// Puts a stream that has ended into few chunks.
-    pub async fn compact(&self) -> Result<(), LogError> {
-        self.log.compact(&stream_name(&self.stream)).await
+    /// Puts a stream that has ended into few chunks, for which nothing of the connection is needed.
+    pub fn compact(&self) -> impl Future<Output = Result<(), LogError>> + Send + use<> {
+        let (log, name) = (self.log.clone(), stream_name(&self.stream));
+        async move { log.compact(&name).await }
     }
 
     pub fn receive(&mut self, event: Ordered) -> Result<Taken, PublisherError> {

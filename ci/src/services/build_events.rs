@@ -208,11 +208,15 @@ impl Connection {
                 .await
                 .map_err(|_| Status::cancelled("the client left"))?;
         }
-        if has_ended
-            && let Ok(_turn) = COMPACTING.try_acquire()
-            && let Err(error) = open.publisher.compact().await
-        {
-            tracing::warn!(error = chain(&error), "a stream stays in many chunks for now");
+        if has_ended && let Ok(turn) = COMPACTING.try_acquire() {
+            let compact = open.publisher.compact();
+            // The client waits for the end of its stream, and not for this.
+            tokio::spawn(async move {
+                let _turn = turn;
+                if let Err(error) = compact.await {
+                    tracing::warn!(error = chain(&error), "a stream stays in many chunks for now");
+                }
+            });
         }
         Ok(())
     }
