@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use kiln_net::causes::chain;
+
 use super::head::{HEADS, Head, StreamLimits};
 use super::log::{EventLog, LogError, of_all, storage};
 use super::names::{CHUNKS, name_of, stream_name};
@@ -80,8 +82,12 @@ impl EventLog {
             for record in &page {
                 let Ok(head) = serde_json::from_slice::<Head>(&record.value) else { continue };
                 let name = record.key.strip_prefix(HEADS).unwrap_or_default().to_owned();
-                if head.finished && !head.compacted {
-                    self.compact(&name).await?;
+                if head.finished
+                    && !head.compacted
+                    && let Err(error) = self.compact(&name).await
+                {
+                    // One that is damaged is no reason to count none of the others.
+                    tracing::warn!(error = chain(&error), "a stream stays in many chunks for now");
                 }
                 let Head { at, cost, finished, .. } = head;
                 let aged = Aged { at, cost, name, goes_on: !finished };
