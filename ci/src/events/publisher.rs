@@ -248,6 +248,10 @@ impl Publisher {
                     self.log.taken.add(&self.head.instance, more);
                     self.written_cost = self.head.cost;
                 }
+                Appended::Behind { durable, .. } if durable + 1 < first => {
+                    // It is being forgotten: what these follow is gone, and another number would be wrong.
+                    return Err(Refusal::Gap { expected: durable + 1, got: first }.into());
+                }
                 Appended::Behind { durable, is_finished } => {
                     let terms = Terms { owner: self.head.owner.clone(), limits: self.limits };
                     self.head = own_head(&self.log, &self.stream, &terms).await?;
