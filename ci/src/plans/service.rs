@@ -246,7 +246,7 @@ impl Plans {
         turn: Turn<'_>,
     ) -> Result<Handed, PlanError> {
         let hash = keys::hash(instance, id);
-        let _turn = self.turn.lock().await;
+        let changes = self.turn.lock().await;
         for _ in 0..TRIES {
             let found = self.head(&hash, turn.now).await?;
             let (version, mut head) = found.ok_or_else(|| PlanError::NoPlan(id.to_owned()))?;
@@ -264,6 +264,8 @@ impl Plans {
                     written => written?,
                 }
             }
+            // Others need not wait until the piece is read.
+            drop(changes);
             return self.handed(&head, answer).await;
         }
         Err(PlanError::Restless)
