@@ -228,15 +228,17 @@ fn prefix(stream: &StreamKey) -> String {
 pub fn write_chunk(first: u64, entries: &[Entry]) -> Result<Bytes, Damage> {
     let mut raw = first.to_le_bytes().to_vec();
     for entry in entries {
-        let (kind, event) = match entry {
-            Entry::Other => (OTHER, Vec::new()),
-            Entry::Finished => (FINISHED, Vec::new()),
-            Entry::Cut => (CUT, Vec::new()),
-            Entry::Bazel(event) => (BAZEL, event.encode_to_vec()),
-        };
-        raw.push(kind);
-        prost::encoding::encode_varint(event.len() as u64, &mut raw);
-        raw.extend(event);
+        // A kind and an event behind its length.
+        match entry {
+            Entry::Other => raw.extend([OTHER, 0]),
+            Entry::Finished => raw.extend([FINISHED, 0]),
+            Entry::Cut => raw.extend([CUT, 0]),
+            Entry::Bazel(event) => {
+                raw.push(BAZEL);
+                let written = event.encode_length_delimited(&mut raw);
+                written.map_err(|_| Damage::Form("event"))?;
+            }
+        }
     }
     if raw.len() > MAX_CHUNK {
         return Err(Damage::Length(raw.len() as u64));
