@@ -166,15 +166,19 @@ impl Connection {
 
     async fn take(&mut self, request: PublishBuildToolEventStreamRequest) -> Result<Taken, Status> {
         let event = request.ordered_build_event.ok_or_else(|| missing("ordered_build_event"))?;
-        let id = event.stream_id.clone().ok_or_else(|| missing("stream_id"))?;
-        let instance = match &self.stream {
-            Some(open) => open.publisher.stream().instance.clone(),
-            None => self.service.admit(&self.caller, &request.project_id)?,
+        let admitted;
+        let (instance, first) = match &self.stream {
+            Some(open) => (open.publisher.stream().instance.as_str(), None),
+            None => {
+                admitted = self.service.admit(&self.caller, &request.project_id)?;
+                (admitted.as_str(), event.stream_id.clone())
+            }
         };
-        let event = decode(&instance, event).ok_or_else(|| missing("stream_id"))?;
+        let event = decode(instance, event).ok_or_else(|| missing("stream_id"))?;
         let open = match &mut self.stream {
             Some(open) => open,
             None => {
+                let id = first.ok_or_else(|| missing("stream_id"))?;
                 let owner = self.service.admit.name(&self.caller);
                 let publisher = self.service.open(event.stream.clone(), owner).await?;
                 self.charge.hold(publisher.build().kept_bytes().saturating_mul(KEPT))?;
