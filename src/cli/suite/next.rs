@@ -20,7 +20,7 @@ use crate::web::json::{PlanNext, PlanTurn};
 const NOTHING_LEFT: u8 = 7;
 /// How often it is asked whether something is given out again.
 const EVERY: Duration = Duration::from_secs(2);
-/// How often a server that does not answer is asked, and what is waited in between.
+/// How often a server that cannot be reached or cannot answer now is asked, and what is waited in between.
 const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_secs(2);
 /// What CI systems set anew when a job is run again.
@@ -138,7 +138,7 @@ async fn ask(api: &Api, turn: &PlanTurn) -> Result<PlanNext, CliError> {
     loop {
         match api.post("/tests/plans/next", turn).await {
             Ok(answer) => return api::read(answer),
-            Err(error) if error.code == 3 && tried < TRIES => {
+            Err(error) if error.passing && tried < TRIES => {
                 say(&format!("warning: {}", error.message))
             }
             Err(error) => return Err(error),
