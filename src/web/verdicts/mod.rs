@@ -1,6 +1,7 @@
 //! Flaky tests, gates and the quarantine.
 
 mod caller;
+mod caps;
 pub mod flakes;
 mod flakes_page;
 pub mod gate;

@@ -16,6 +16,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::caller::{Caller, body};
+use super::caps::Caps;
 use crate::web::api::arguments;
 use crate::web::error::{ApiError, WebError};
 use crate::web::json::{
@@ -41,18 +42,17 @@ pub async fn list(
     let may_see =
         |subject: &Subject| state.access.allows(&caller.0, Right::Read, &subject.test.instance);
     let seen: Vec<_> = quarantine.entries(now).filter(|(it, _)| may_see(it)).collect();
-    let instances: BTreeSet<&str> = seen.iter().map(|(it, _)| it.test.instance.as_str()).collect();
-    // Each instance has a cap of its own; where nothing is in quarantine it is that of the one without a name.
-    let shown = if instances.is_empty() { BTreeSet::from([""]) } else { instances };
-    let over = |it: &&str| quarantine.over_cap(it, census.of(it), now);
-    let (over_cap, counts) = (shown.iter().any(over), shown.iter().map(|it| census.of(it)));
-    let (tests, allowed) =
-        counts.fold((0, 0), |sum, tests| (sum.0 + tests as u64, sum.1 + quarantine.allowed(tests)));
+    let caps = Caps::of(seen.iter().map(|(it, _)| *it), &quarantine, &census, now);
     let entries = seen.into_iter().map(|(subject, entry)| Quarantined {
         test: SubjectName::from(subject),
         entry: QuarantineEntry::from(entry),
     });
-    Ok(Json(Quarantine { tests, allowed, over_cap, entries: entries.collect() }))
+    Ok(Json(Quarantine {
+        tests: caps.tests as u64,
+        allowed: caps.allowed,
+        over_cap: caps.is_over,
+        entries: entries.collect(),
+    }))
 }
 
 pub async fn enter(

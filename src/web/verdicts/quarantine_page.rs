@@ -1,7 +1,5 @@
 //! The page of the quarantine: who is in it and why, what changed, and what gates let pass.
 
-use std::collections::BTreeSet;
-
 use axum::extract::State;
 use axum::response::Html;
 use kiln_ci::model::Subject;
@@ -9,6 +7,7 @@ use kiln_ci::quarantine::{Actor, Entry};
 use kiln_ci::verdicts::Masked;
 use maud::{Markup, html};
 
+use super::caps::Caps;
 use super::flakes_page::{owner, subject};
 use super::past::{self, Past};
 use crate::web::design::layout::{self, Place};
@@ -35,15 +34,8 @@ pub async fn page(State(state): State<WebState>) -> Result<Html<String>, WebErro
     let past = past::load(&state, |_| true).await?;
     let masked = past.masked.iter().map(|it| &it.subject.test);
     let names = Names::of(entries.iter().map(|(it, _)| &it.test).chain(masked));
-    // Each instance has a cap of its own; where nothing is in quarantine it is that of the one without a name.
-    let mut instances: BTreeSet<&str> =
-        entries.iter().map(|(it, _)| it.test.instance.as_str()).collect();
-    if instances.is_empty() {
-        instances.insert("");
-    }
-    let over = instances.iter().any(|it| quarantine.over_cap(it, census.of(it), at));
-    let tests: usize = instances.iter().map(|it| census.of(it)).sum();
-    let allowed: usize = instances.iter().map(|it| quarantine.allowed(census.of(it))).sum();
+    let Caps { tests, allowed, is_over: over } =
+        Caps::of(entries.iter().map(|(it, _)| *it), &quarantine, &census, at);
     let body = html! {
         div.title { h1 { "Quarantine" } p.dim { "tests that nobody has to wait for; they still run" } }
         (tabs(Some(Tab::Quarantine)))

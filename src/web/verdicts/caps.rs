@@ -1,0 +1,41 @@
+//! How many tests may be in quarantine, over several instances.
+
+use std::collections::BTreeSet;
+
+use kiln_ci::model::{Subject, Time};
+use kiln_ci::quarantine::Quarantine;
+use kiln_ci::verdicts::Census;
+
+/// The caps of several instances in sum.
+#[derive(Default)]
+pub struct Caps {
+    pub tests: usize,
+    pub allowed: usize,
+    /// One of the instances has more tests in quarantine than it may.
+    pub is_over: bool,
+}
+
+impl Caps {
+    /// Of the instances of these entries: each has a cap of its own. Where nothing is in quarantine it is that of the
+    /// instance without a name.
+    pub fn of<'a>(
+        entries: impl IntoIterator<Item = &'a Subject>,
+        quarantine: &Quarantine,
+        census: &Census,
+        now: Time,
+    ) -> Self {
+        let mut instances: BTreeSet<&str> =
+            entries.into_iter().map(|it| it.test.instance.as_str()).collect();
+        if instances.is_empty() {
+            instances.insert("");
+        }
+        let mut caps = Self::default();
+        for instance in instances {
+            let tests = census.of(instance);
+            caps.tests += tests;
+            caps.allowed += quarantine.allowed(tests);
+            caps.is_over |= quarantine.over_cap(instance, tests, now);
+        }
+        caps
+    }
+}
