@@ -81,7 +81,7 @@ impl From<PlanError> for WebError {
         let (status, hint) = match &error {
             PlanError::NoPlan(_) => (
                 StatusCode::NOT_FOUND,
-                "`kiln tests shards … --keep ID` puts one on the server; it is kept for a day.",
+                "`kiln tests shards … --keep ID` puts one on the server, for a day where --keep-for does not say it.",
             ),
             PlanError::OtherTests(_) => (
                 StatusCode::CONFLICT,
@@ -90,7 +90,11 @@ impl From<PlanError> for WebError {
             PlanError::Refused(_) | PlanError::Invalid(_) => {
                 (StatusCode::BAD_REQUEST, "Correct the request; docs/tests.md has more.")
             }
-            PlanError::Full | PlanError::Restless | PlanError::Storage(_) => {
+            PlanError::Full => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Plans that are kept for a shorter time (--keep-for) make room sooner.",
+            ),
+            PlanError::Restless | PlanError::Storage(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "Try again in a moment.")
             }
             PlanError::Damaged { .. } | PlanError::Unwritable(_) => {
