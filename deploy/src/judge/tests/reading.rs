@@ -33,6 +33,17 @@ fn missing_values_are_null_or_nan() {
 }
 
 #[test]
+fn numbers_are_the_ones_that_are_written() {
+    for (text, number) in [("1.3000000000000001e-05", 1.3000000000000001e-05), ("1.3e-05", 1.3e-05)]
+    {
+        let read =
+            case(&format!(r#"{{"metrics":[{{"name":"m","experiment":[{text}],"control":[]}}]}}"#));
+        let expected = Evidence::Points { experiment: vec![Some(number)], control: vec![] };
+        assert_eq!(read.metrics[0].evidence, expected, "{text}");
+    }
+}
+
+#[test]
 fn settings_stand_where_kayenta_has_them() {
     let own = r#"{"metrics":[{"name":"m","experiment":[],"control":[],"direction":"increase",
         "effectSize":{"measure":"cles","allowedIncrease":0.8}}]}"#;
