@@ -16,7 +16,8 @@ const LEAST_PART: f64 = 0.5;
 const MOST_MISSING: f64 = 0.5;
 
 /// What a comparison came to. `change`: where the metric was compared, how likely its change in the
-/// bad direction is by chance, and whether it is large enough to count.
+/// bad direction is by chance, and whether it is large enough to count. The class of `result` is what
+/// the metric is unless that change is certain.
 pub struct Compared {
     pub result: MetricResult,
     pub change: Option<Change>,
@@ -203,23 +204,16 @@ fn of_counts(
         relative: (found.ratio - 1.0, found.ratio - 1.0),
         superior: 0.5,
     };
-    let mut compared = decided(metric, case, result, (found.high, found.low), sizes);
-    if expected < case.least.errors && !compared.change.is_some_and(|it| is_certain(it, confidence))
-    {
-        let least = case.least.errors;
-        compared.change = None;
-        compared.result.classification = Class::Inconclusive;
-        compared.result.reason = format!(
+    let least = case.least.errors;
+    if expected < least {
+        // Few expected errors hide a small change; what is certain in spite of that is there.
+        result.classification = Class::Inconclusive;
+        result.reason = format!(
             "at the baseline's rate the canary would have {expected:.1} bad events; from {least} on their \
              number says something"
         );
     }
-    compared
-}
-
-/// Few expected errors hide a small change; what is seen in spite of that is there.
-fn is_certain(change: Change, confidence: f64) -> bool {
-    change.counts && change.p <= 1.0 - confidence
+    decided(metric, case, result, (found.high, found.low), sizes)
 }
 
 /// How large a difference is.

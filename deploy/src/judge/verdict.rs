@@ -44,7 +44,9 @@ fn finish(compared: Compared, metric: &Metric, adjusted: Option<f64>, risk: f64)
             result.classification = change.class;
             result.critical = change.is_critical;
         }
-        result.reason = in_words(&result, change, certain);
+        if result.classification != Class::Inconclusive {
+            result.reason = in_words(&result, change, certain);
+        }
     }
     // Without data nobody knows whether a critical metric holds.
     let missing = matches!(result.classification, Class::Nodata | Class::Error);

@@ -179,6 +179,24 @@ fn errors_are_counted_exactly_however_sparse() {
     assert_eq!(of((5, 100_000), (40, 100_000)).verdict, Verdict::Promote, "fewer are no fault");
 }
 
+/// Whoever has many metrics of few errors sees one like this by chance.
+#[test]
+fn sparse_errors_are_corrected_for_their_number_as_well() {
+    let errors = |name: usize, own, other| {
+        let mut errors = same(&format!("errors {name}"), 1);
+        errors.direction = Direction::Increase;
+        let counts = |bad| Counts { bad, total: 1_000 };
+        errors.evidence = Evidence::Counts { experiment: counts(own), control: counts(other) };
+        errors
+    };
+    let alone = of(vec![errors(0, 14, 3)]);
+    assert_eq!(alone.metrics[0].classification, Class::High, "{:?}", alone.reasons);
+    let quiet = (1..30).map(|at| errors(at, 2, 2));
+    let many = of(quiet.chain([errors(0, 14, 3)]).collect());
+    assert_eq!(many.metrics[29].classification, Class::Inconclusive);
+    assert_eq!(many.verdict, Verdict::Hold, "{:?}", many.reasons);
+}
+
 /// Seven of ten points at a hundred times the baseline: where Kayenta sees nothing.
 #[test]
 fn a_mixture_of_good_and_terrible_is_seen() {
