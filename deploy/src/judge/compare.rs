@@ -113,7 +113,7 @@ fn of_points(
     decided(metric, case, result, (test.high, test.low), sizes)
 }
 
-fn cohort(cleaned: &Cleaned) -> Cohort {
+pub fn cohort(cleaned: &Cleaned) -> Cohort {
     Cohort {
         points: cleaned.values.len() as u64,
         missing: cleaned.missing,
@@ -258,7 +258,7 @@ impl Sizes {
 }
 
 /// An effect that is no number (a mean of 0) passes.
-fn beyond(effect: f64, limit: f64, increase: bool) -> bool {
+pub fn beyond(effect: f64, limit: f64, increase: bool) -> bool {
     effect.is_nan() || if increase { effect >= limit } else { effect <= limit }
 }
 

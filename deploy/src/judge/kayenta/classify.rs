@@ -2,11 +2,11 @@
 
 use super::interval::interval;
 use crate::judge::case::{Direction, EffectSize, Evidence, Measure, Metric};
-use crate::judge::compare::blank;
-use crate::judge::judgement::{Class, Cohort, Interval, MetricResult};
+use crate::judge::compare::{beyond, blank, cohort};
+use crate::judge::judgement::{Class, Interval, MetricResult};
 use crate::judge::normal;
 use crate::judge::ranks::rank_sum;
-use crate::judge::series::{Cleaned, NanStrategy, Points, clean, mean, quantile, sorted};
+use crate::judge::series::{NanStrategy, Points, clean, mean, sorted};
 
 /// Where a metric says nothing else.
 const CONFIDENCE: f64 = 0.98;
@@ -48,16 +48,6 @@ fn padded(experiment: &Points, control: &Points) -> (Points, Points) {
         points
     };
     (pad(experiment), pad(control))
-}
-
-fn cohort(cleaned: &Cleaned) -> Cohort {
-    Cohort {
-        points: cleaned.values.len() as u64,
-        missing: cleaned.missing,
-        outliers: cleaned.outliers,
-        mean: mean(&cleaned.values),
-        median: quantile(&sorted(&cleaned.values), 0.5),
-    }
 }
 
 /// What needs no comparison.
@@ -103,7 +93,7 @@ fn compared(metric: &Metric, x: &[f64], y: &[f64], confidence: f64) -> MetricRes
     (result.interval, result.effect) = (Some(interval), Some(effect));
     if class != Class::Pass {
         let (limit, high) = critical_limit(&metric.effect, class);
-        result.critical = metric.critical && passes(effect, limit, high);
+        result.critical = metric.critical && beyond(effect, limit, high);
         let critical = if result.critical { " (Critical)" } else { "" };
         result.reason = format!("{name} was classified as {class:?}{critical}");
     }
@@ -138,11 +128,6 @@ fn none(effect: &EffectSize) -> f64 {
     }
 }
 
-/// An effect that is no number passes.
-fn passes(effect: f64, limit: f64, high: bool) -> bool {
-    effect.is_nan() || if high { effect >= limit } else { effect <= limit }
-}
-
 fn critical_limit(effect: &EffectSize, class: Class) -> (f64, bool) {
     match class {
         Class::High => (effect.critical_increase.unwrap_or(none(effect)), true),
@@ -154,11 +139,11 @@ fn class(metric: &Metric, interval: &Interval, effect: f64) -> Class {
     let bound = metric.tolerance.unwrap_or(TOLERANCE) * interval.estimate.abs();
     let limit = |own: Option<f64>| own.unwrap_or(none(&metric.effect));
     let high = metric.direction != Direction::Decrease && interval.lower > bound;
-    if high && passes(effect, limit(metric.effect.allowed_increase), true) {
+    if high && beyond(effect, limit(metric.effect.allowed_increase), true) {
         return Class::High;
     }
     let low = metric.direction != Direction::Increase && interval.upper < -bound;
-    if low && passes(effect, limit(metric.effect.allowed_decrease), false) {
+    if low && beyond(effect, limit(metric.effect.allowed_decrease), false) {
         return Class::Low;
     }
     Class::Pass
