@@ -23,19 +23,17 @@ pub fn promoted(state: &State) -> Vec<Event> {
 }
 
 pub fn tick(state: &State, now: Millis) -> Vec<Event> {
-    let told = told_again(state, now);
-    if !told.is_empty() {
-        return told;
+    if state.is_forward()
+        && let Some(why) = failing(state, now)
+    {
+        return vec![Event::RollbackBegan(why)];
     }
-    if state.is_forward() {
-        if let Some(why) = failing(state, now) {
-            return vec![Event::RollbackBegan(why)];
-        }
-        if state.paused.is_some() {
-            return Vec::new();
-        }
+    let mut events = told_again(state, now);
+    // Who is told again holds up nothing that only time decides.
+    if state.paused.is_none() {
+        events.extend(progress(state, now));
     }
-    progress(state, now).into_iter().collect()
+    events
 }
 
 /// Targets that do not run what they were told within the time: they are told again, or given up.

@@ -219,6 +219,20 @@ fn a_silent_target_is_given_up_and_told_when_it_is_back() {
 }
 
 #[test]
+fn a_rollback_without_an_end_calls_a_person_however_seldom_the_clock_ticks() {
+    let mut told = Told::start([false, false]);
+    // It answers, and stays at the new version however often it is told.
+    told.silent = vec![0];
+    told.tell(&Input::Abort("ann".to_owned()));
+    for _ in 0..11 {
+        told.now += MINUTE;
+        told.tell(&Input::Tick);
+    }
+    assert_eq!(told.state.phase, Phase::Ended(End::RollbackFailed));
+    assert!(told.done.iter().any(|effect| matches!(effect, Effect::Page(_))));
+}
+
+#[test]
 fn what_is_not_verified_touches_nothing() {
     let mut state = State::new(spec([false, false]));
     state.apply(&Logged { at: 0, event: Event::Started });
