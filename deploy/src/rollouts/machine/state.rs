@@ -168,7 +168,8 @@ impl State {
             Event::Unwanted(token) => return vec![Effect::Unlock(*token)],
             Event::Extended => {
                 self.extensions += 1;
-                self.since = now;
+                // The time of a pause is added when it ends.
+                self.since = self.paused.unwrap_or(now);
             }
             Event::SoakBegan => self.soak(now),
             Event::Paused(_) => self.paused = Some(now),
