@@ -5,6 +5,7 @@ mod options;
 mod parts;
 mod told;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -49,10 +50,9 @@ pub struct Below<'a> {
 /// Environments, and what goes on in them by itself.
 pub struct Promotion {
     pub keeper: Arc<Keeper>,
-    options: PromotionOptions,
+    /// The file of the policy.
+    policy: Option<PathBuf>,
     webhook: Option<Webhook>,
-    /// When the file of the policy was changed, as it was read.
-    read: Option<SystemTime>,
 }
 
 /// `None`: there is no policy, and so no environment.
@@ -85,11 +85,10 @@ pub fn start(
         tells: webhook.is_some(),
     };
     let keeper = Arc::new(Keeper::new(below.storage.records.clone(), pipeline, parts));
-    let read = options.policy.as_deref().and_then(changed_at);
-    Ok(Some(Promotion { keeper, options: options.clone(), webhook, read }))
+    Ok(Some(Promotion { keeper, policy: options.policy.clone(), webhook }))
 }
 
-fn changed_at(path: &std::path::Path) -> Option<SystemTime> {
+fn changed_at(path: &Path) -> Option<SystemTime> {
     std::fs::metadata(path).and_then(|it| it.modified()).ok()
 }
 
@@ -121,72 +120,100 @@ pub fn checkpoints(storage: &Storage, key: Option<Arc<SigningKey>>, base_url: &s
 }
 
 impl Promotion {
-    /// Never returns; drop it to end it.
-    pub async fn run(mut self) {
-        let mut tries = 0;
-        loop {
-            self.read_again();
-            if let Err(error) = self.keeper.sweep().await {
-                tracing::warn!(error = %chain(&error), "what waits to be promoted cannot be looked at for now");
-            }
-            let pause = self.tell(&mut tries).await;
-            tokio::time::sleep(pause).await;
-        }
-    }
-
-    /// A policy that was changed holds from now on; one that cannot be read changes nothing.
-    fn read_again(&mut self) {
-        let Some(path) = &self.options.policy else { return };
-        let changed = changed_at(path);
-        if changed == self.read {
-            return;
-        }
-        self.read = changed;
-        match read_pipeline(path) {
-            Ok(pipeline) => self.take(pipeline),
-            Err(error) => {
-                tracing::error!(
-                    error,
-                    "promotion.policy was changed and cannot be used: the former one holds"
-                );
-            }
-        }
-    }
-
-    fn take(&self, pipeline: Pipeline) {
-        if pipeline.instance != self.keeper.pipeline().instance {
-            tracing::error!("promotion.policy names another instance now: that takes a restart");
-            return;
-        }
-        tracing::info!(policy = %pipeline.digest, "promotion.policy was read again");
-        self.keeper.set_pipeline(pipeline);
-    }
-
-    /// Tells changes, oldest first, each until it was heard or given up; says how long to wait for the next look.
-    async fn tell(&self, tries: &mut u32) -> Duration {
-        let Some(webhook) = &self.webhook else { return SWEEP };
-        let changes = match self.keeper.notices(TOLD_AT_ONCE).await {
-            Ok(changes) => changes,
-            Err(error) => {
-                tracing::warn!(error = %chain(&error), "it is not known what is to be told");
-                return SWEEP;
+    /// Never returns; drop it to end it. Nobody who is told holds up what happens by itself.
+    pub async fn run(self) {
+        let Self { keeper, policy, webhook } = self;
+        let sweeping = keep_swept(&keeper, policy.as_deref());
+        let telling = async {
+            if let Some(webhook) = &webhook {
+                keep_told(&keeper, webhook).await;
             }
         };
-        for change in changes {
-            if let Err(reason) = tell(webhook, &change).await {
-                *tries += 1;
-                if *tries < TRIES {
-                    tracing::info!(reason, change = change.number, "a change could not be told");
-                    return PAUSES.pause(*tries);
-                }
-                tracing::warn!(reason, change = change.number, "a change is told to nobody");
-            }
-            *tries = 0;
-            if let Err(error) = self.keeper.told(change.number).await {
-                tracing::warn!(error = %chain(&error), "a change may be told twice");
-                return SWEEP;
-            }
-        }
-        SWEEP
+        tokio::join!(sweeping, telling);
     }
+}
+
+/// Looks for ever whether the policy was changed, and whether something may happen by itself.
+async fn keep_swept(keeper: &Keeper, policy: Option<&Path>) {
+    let mut read = None;
+    loop {
+        if let Some(path) = policy {
+            read_again(keeper, path, &mut read).await;
+        }
+        if let Err(error) = keeper.sweep().await {
+            tracing::warn!(error = %chain(&error), "what waits to be promoted cannot be looked at for now");
+        }
+        tokio::time::sleep(SWEEP).await;
+    }
+}
+
+/// A policy that was changed holds from now on; one that cannot be read changes nothing. `read`: when the file was changed
+/// that was read last.
+async fn read_again(keeper: &Keeper, path: &Path, read: &mut Option<SystemTime>) {
+    let (path, before) = (path.to_owned(), *read);
+    let looking = tokio::task::spawn_blocking(move || {
+        let changed = changed_at(&path);
+        (changed, (changed != before).then(|| read_pipeline(&path)))
+    });
+    let Ok((changed, pipeline)) = looking.await else { return };
+    *read = changed;
+    match pipeline {
+        None => {}
+        Some(Ok(pipeline)) => take(keeper, pipeline),
+        Some(Err(error)) => {
+            tracing::error!(
+                error,
+                "promotion.policy was changed and cannot be used: the former one holds"
+            );
+        }
+    }
+}
+
+fn take(keeper: &Keeper, pipeline: Pipeline) {
+    let held = keeper.pipeline();
+    if pipeline.digest == held.digest {
+        return;
+    }
+    if pipeline.instance != held.instance {
+        tracing::error!("promotion.policy names another instance now: that takes a restart");
+        return;
+    }
+    tracing::info!(policy = %pipeline.digest, "promotion.policy was read again");
+    keeper.set_pipeline(pipeline);
+}
+
+/// Tells changes for ever.
+async fn keep_told(keeper: &Keeper, webhook: &Webhook) {
+    let mut tries = 0;
+    loop {
+        let pause = tell_all(keeper, webhook, &mut tries).await;
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Tells changes, oldest first, each until it was heard or given up; says how long to wait for the next look.
+async fn tell_all(keeper: &Keeper, webhook: &Webhook, tries: &mut u32) -> Duration {
+    let changes = match keeper.notices(TOLD_AT_ONCE).await {
+        Ok(changes) => changes,
+        Err(error) => {
+            tracing::warn!(error = %chain(&error), "it is not known what is to be told");
+            return SWEEP;
+        }
+    };
+    for change in changes {
+        if let Err(reason) = tell(webhook, &change).await {
+            *tries += 1;
+            if *tries < TRIES {
+                tracing::info!(reason, change = change.number, "a change could not be told");
+                return PAUSES.pause(*tries);
+            }
+            tracing::warn!(reason, change = change.number, "a change is told to nobody");
+        }
+        *tries = 0;
+        if let Err(error) = keeper.told(change.number).await {
+            tracing::warn!(error = %chain(&error), "a change may be told twice");
+            return SWEEP;
+        }
+    }
+    SWEEP
 }
