@@ -139,10 +139,14 @@ impl Pipeline {
         }
         for (_, field) in &entries {
             if let Some(after) = field.fields()?.get("after") {
-                let names = after.list(MAX_ENVIRONMENTS)?;
-                names
-                    .iter()
-                    .try_for_each(|it| known(it, it.text()?, "environment", &environments))?;
+                let mut seen = BTreeSet::new();
+                for it in after.list(MAX_ENVIRONMENTS)? {
+                    let name = it.text()?;
+                    known(&it, name, "environment", &environments)?;
+                    if !seen.insert(name) {
+                        return Err(it.error(&format!("{name:?} is named twice")).into());
+                    }
+                }
             }
         }
         let after = environments.iter().map(|(name, it)| (name.clone(), it.after.clone()));

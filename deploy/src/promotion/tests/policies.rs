@@ -45,6 +45,10 @@ fn what_is_wrong_is_told_with_its_place() {
             "line 3, column 10: environments.prod.after[0]: there is no environment \"devs\"; did you mean \"dev\"?",
         ),
         (
+            "[environments.dev]\n[environments.prod]\nafter = [\"dev\", \"dev\"]\n",
+            "line 3, column 17: environments.prod.after[1]: \"dev\" is named twice",
+        ),
+        (
             "[environments.Dev]\n",
             "line 1, column 1: environments.Dev: a name has 1 to 40 lowercase letters, digits and dashes",
         ),
