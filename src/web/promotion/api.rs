@@ -5,7 +5,8 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query as Arguments, State};
-use kiln_deploy::promotion::{Ask, Keeper, Outcome, Waiting};
+use kiln_deploy::promotion::{Ask, Environment, Keeper, Outcome, Pipeline, Waiting, World};
+use kiln_deploy::timestamp::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -45,15 +46,25 @@ pub async fn all(keeper: &Keeper) -> Result<Environments, WebError> {
     let (pipeline, world, now) = (keeper.pipeline(), keeper.world().await?, keeper.now());
     let mut environments = Vec::with_capacity(pipeline.order.len());
     for environment in pipeline.order.iter().filter_map(|it| pipeline.environments.get(it)) {
-        let mut state = EnvironmentState::new(&pipeline, environment, &world, now);
-        let waits = world.waiting.iter().find(|it| it.environment == environment.name);
-        if let (Some(waits), Some(shown)) = (waits, &mut state.waiting) {
-            shown.reasons = why(keeper, waits).await;
-        }
-        environments.push(state);
+        environments.push(state_of(keeper, &pipeline, environment, (&world, now)).await);
     }
     let (instance, policy) = (pipeline.instance.clone(), pipeline.digest.to_string());
     Ok(Environments { instance, policy, environments })
+}
+
+/// One environment, with what it waits for where something waits.
+async fn state_of(
+    keeper: &Keeper,
+    pipeline: &Pipeline,
+    environment: &Environment,
+    (world, now): (&World, Timestamp),
+) -> EnvironmentState {
+    let mut state = EnvironmentState::new(pipeline, environment, world, now);
+    let waits = world.waiting.iter().find(|it| it.environment == environment.name);
+    if let (Some(waits), Some(shown)) = (waits, &mut state.waiting) {
+        shown.reasons = why(keeper, waits).await;
+    }
+    state
 }
 
 /// What it waits for. That it cannot be said hinders nobody who looks at the others.
@@ -91,13 +102,14 @@ pub async fn show(
     let keeper = read(&state, &caller)?;
     let Page { limit: wanted, before } = arguments(page)?;
     let limit = limit(wanted)?;
-    let all = all(&keeper).await?.environments;
-    let found = all.into_iter().find(|it| it.name == environment);
-    let state = found.ok_or_else(|| {
+    let pipeline = keeper.pipeline();
+    let found = pipeline.environments.get(&environment).ok_or_else(|| {
         let message =
             format!("there is no environment {:?}", crate::web::format::short(&environment, 80));
         WebError::not_found(message, "`kiln env list` says which there are.")
     })?;
+    let (world, now) = (keeper.world().await.map_err(WebError::from)?, keeper.now());
+    let state = state_of(&keeper, &pipeline, found, (&world, now)).await;
     let past = keeper.past(&environment, before, limit).await.map_err(WebError::from)?;
     let next_before = past.last().map(|it| it.placed.generation);
     let next_before = next_before.filter(|it| *it > 1 && past.len() == limit);
