@@ -158,6 +158,15 @@ impl Default for Moment {
     }
 }
 
+impl Waiting {
+    /// Whether both are what was asked for once, whoever runs its checks.
+    pub fn is_same(&self, other: &Self) -> bool {
+        (&self.environment, &self.digest, &self.by)
+            == (&other.environment, &other.digest, &other.by)
+            && (self.at, self.until, self.again) == (other.at, other.until, other.again)
+    }
+}
+
 impl Place {
     /// Seconds that a release has stood here, all its times together; a time that is yet to come counts nothing. `None`: never.
     pub fn stood(&self, digest: &ContentDigest, now: Timestamp) -> Option<i64> {

@@ -137,21 +137,19 @@ pub fn wait(world: &mut World, mut waiting: Waiting, now: Timestamp) -> Result<C
     Ok(changed(world, ChangeKind::Waits, &by, (&reason, now), about))
 }
 
-/// Lets it wait no more; `None`: nobody waits for this.
+/// Lets it wait no more; `None`: it does not. Whoever asked for the same anew waits on.
 pub fn give_up(
     world: &mut World,
-    environment: &str,
-    digest: &ContentDigest,
+    waiting: &Waiting,
     by: &Actor,
     (reason, now): (&str, Timestamp),
 ) -> Option<Change> {
-    let fits = |it: &Waiting| it.environment == environment && it.digest == *digest;
-    let at = world.waiting.iter().position(fits)?;
-    let waiting = world.waiting.remove(at);
+    let at = world.waiting.iter().position(|it| it.is_same(waiting))?;
+    world.waiting.remove(at);
     let about = About {
-        environment,
+        environment: &waiting.environment,
         subject: waiting.release.to_string(),
-        digest: Some(digest.to_string()),
+        digest: Some(waiting.digest.to_string()),
         before: None,
         after: None,
     };

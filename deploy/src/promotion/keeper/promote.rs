@@ -83,6 +83,15 @@ impl Keeper {
 
     /// Promotes a release, or says everything that stands in the way.
     pub async fn promote(&self, ask: &Ask) -> Result<Outcome, PromotionError> {
+        self.carry_out(ask, None).await
+    }
+
+    /// The same; of one that waited, only for as long as nobody drops it and no other frontend runs its checks.
+    pub(super) async fn carry_out(
+        &self,
+        ask: &Ask,
+        waited: Option<&Waiting>,
+    ) -> Result<Outcome, PromotionError> {
         let pipeline = self.pipeline();
         let environment = environment(&pipeline, &ask.environment)?;
         let mut checked: Option<Vec<Checked>> = None;
@@ -99,6 +108,9 @@ impl Keeper {
                 return Ok(Outcome::Already { placed });
             }
             let decision = decision(&pipeline, environment, &looked, checked.as_deref(), ask);
+            if waited.is_some_and(|it| !goes_on(it, &looked, checked.is_some())) {
+                return Ok(Outcome::NotNow { decision });
+            }
             match decision.standing() {
                 Standing::Refused => return Ok(Outcome::Refused { decision }),
                 Standing::Waits if checked.is_none() && decision.is_met_but_for_checks() => {
@@ -254,6 +266,13 @@ impl Keeper {
         let key = keys::summary(&environment.name, placed.generation);
         Ok(Some(Write { key, expect: Expect::Absent, value: Some(signed.into()) }))
     }
+}
+
+/// Whether what waited does so still. `is_own`: whoever asks runs its checks.
+fn goes_on(waited: &Waiting, looked: &Looked, is_own: bool) -> bool {
+    let is_free = |it: &Waiting| is_own || it.busy.is_none_or(|until| until <= looked.now);
+    let still = looked.loaded.world.waiting.iter().find(|it| it.is_same(waited));
+    waited.digest == looked.facts.release.digest && still.is_some_and(is_free)
 }
 
 fn already(looked: &Looked, environment: &str) -> Option<Placed> {

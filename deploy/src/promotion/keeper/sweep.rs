@@ -90,8 +90,7 @@ impl Keeper {
         };
         let by = Actor { name: AUTOMATION.to_owned(), automation: true };
         let step = |world: &mut World, now| {
-            let (environment, digest) = (&waiting.environment, &waiting.digest);
-            let gave_up = acts::give_up(world, environment, digest, &by, (&why, now));
+            let gave_up = acts::give_up(world, waiting, &by, (&why, now));
             // Somebody else was faster: then there is nothing to note.
             gave_up.map(|it| (it, ())).ok_or(acts::Refusal::Current(waiting.release.clone()))
         };
@@ -126,7 +125,7 @@ impl Keeper {
             again: waiting.again,
             wait: None,
         };
-        match self.promote(&ask).await {
+        match self.carry_out(&ask, Some(waiting)).await {
             Ok(Outcome::Refused { decision }) => Ok(Some(obstacles(&decision))),
             Ok(Outcome::Already { .. }) => Ok(Some("it stands there".to_owned())),
             Ok(_) => Ok(None),

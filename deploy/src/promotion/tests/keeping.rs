@@ -165,6 +165,26 @@ async fn what_waits_goes_on_by_itself_once_it_may() {
 }
 
 #[tokio::test]
+async fn what_a_rollback_drops_does_not_come_back_while_its_checks_run() {
+    let world = World::new();
+    let policy = "[environments.dev]\nchecks = [{ name = \"smoke\", command = [\"x\"] }]";
+    let keeper = world.keeper_over(world.memory.clone(), policy);
+    let [first, second, third] =
+        ["team/app:1", "team/app:2", "team/app:3"].map(|it| world.release(it));
+    promoted(&keeper, "dev", &first).await;
+    promoted(&keeper, "dev", &second).await;
+    keeper.hold(&say("dev", "ana", "wait"), None).await.unwrap();
+    let wait = Ask { wait: Some(DAY), ..ask("dev", &third, person("eve")) };
+    assert!(matches!(keeper.promote(&wait).await.unwrap(), Outcome::Waits { .. }));
+    keeper.lift(&say("dev", "ana", "go on")).await.unwrap();
+    *world.meanwhile.lock().unwrap() = Some(say("dev", "bo", "it crashes"));
+    keeper.sweep().await.unwrap();
+    assert_eq!(world.checks.load(Ordering::SeqCst), 3, "it was checked");
+    assert_eq!(current(&keeper, "dev").await, Some(first));
+    assert!(keeper.world().await.unwrap().waiting.is_empty());
+}
+
+#[tokio::test]
 async fn what_cannot_come_any_more_waits_no_longer() {
     let world = World::new();
     let keeper = world.keeper();

@@ -93,6 +93,8 @@ pub struct World {
     pub tests: Mutex<Tests>,
     pub check: Mutex<Result<(), String>>,
     pub checks: AtomicUsize,
+    /// What is rolled back while the next check runs.
+    pub meanwhile: Mutex<Option<Say>>,
 }
 
 impl World {
@@ -105,6 +107,7 @@ impl World {
             tests: Mutex::new(Tests::Green),
             check: Mutex::new(Ok(())),
             checks: AtomicUsize::new(0),
+            meanwhile: Mutex::default(),
         })
     }
 
@@ -196,6 +199,10 @@ impl TestGate for Given {
 impl RunCheck for Given {
     async fn run(&self, _: &Check, _: &Known, _: &str) -> Result<(), String> {
         self.0.checks.fetch_add(1, Ordering::SeqCst);
+        let meanwhile = self.0.meanwhile.lock().unwrap().take();
+        if let Some(say) = meanwhile {
+            self.0.keeper().roll_back(&say, None).await.unwrap();
+        }
         self.0.check.lock().unwrap().clone()
     }
 }
