@@ -266,24 +266,26 @@ impl Chain {
             return Err(AuditBreak::Missing(sequence));
         }
         let entry = AuditEntry::decode(&record.value).ok_or(AuditBreak::Unreadable(sequence))?;
-        match entry.hash == entry.expected_hash() {
-            false => Err(AuditBreak::Changed(sequence)),
-            true if entry.sequence != sequence => {
-                Err(AuditBreak::Misplaced { at: sequence, found: entry.sequence })
-            }
-            true => self.follow(&entry),
+        if entry.hash != entry.expected_hash() {
+            return Err(AuditBreak::Changed(sequence));
         }
+        self.link(&entry)
     }
 
     /// Checks the next entry.
     pub fn follow(&mut self, entry: &AuditEntry) -> Result<(), AuditBreak> {
-        let sequence = self.next;
         if entry.hash != entry.expected_hash() {
             return Err(AuditBreak::Changed(entry.sequence));
         }
-        if entry.sequence > sequence {
-            return Err(AuditBreak::Missing(sequence));
+        if entry.sequence > self.next {
+            return Err(AuditBreak::Missing(self.next));
         }
+        self.link(entry)
+    }
+
+    /// Checks the place of an entry whose hash is right.
+    fn link(&mut self, entry: &AuditEntry) -> Result<(), AuditBreak> {
+        let sequence = self.next;
         if entry.sequence != sequence {
             return Err(AuditBreak::Misplaced { at: sequence, found: entry.sequence });
         }
