@@ -7,12 +7,12 @@
 use std::sync::Arc;
 
 use kiln_cas::records::{Expect, MAX_VALUE, Record, RecordsError, SharedRecords, Write};
-use kiln_cas::stores::audit::{AuditBreak, AuditLog, MAX_PAGE};
+use kiln_cas::stores::audit::{AuditBreak, AuditEntry, AuditLog, MAX_PAGE};
 
 use super::checkpoint::{Checkpoint, CheckpointError};
 use super::line::Line;
 use crate::json::{self, JsonError};
-use crate::signing::{Envelope, Signer};
+use crate::signing::{Envelope, KeyRing, Signer};
 use crate::timestamp::Timestamp;
 
 /// Entries after which there is a checkpoint at the latest.
@@ -46,6 +46,8 @@ pub enum Kept {
     Signed,
     /// The log does not hold: it is not confirmed.
     Broken(AuditBreak),
+    /// The entry that was signed last is another now: the log was written anew, and is not confirmed.
+    Rewritten(u64),
 }
 
 /// The checkpoints of a log.
@@ -86,9 +88,14 @@ impl Checkpoints {
     /// before must be in the log still, else nothing is signed: a log that was changed is not confirmed.
     pub async fn keep(&self, now: Timestamp) -> Result<Kept, KeepError> {
         let Some(signer) = &self.signer else { return Ok(Kept::Nothing) };
-        let Some((last, _)) = self.log.head().await? else { return Ok(Kept::Nothing) };
-        let before = self.newest().await?.as_ref().map_or(0, sequence);
-        if last <= before {
+        // Read before the head: entries that others add meanwhile are not missing.
+        let newest = self.newest().await?;
+        let before = newest.as_ref().map_or(0, sequence);
+        let last = self.log.head().await?.map_or(0, |(last, _)| last);
+        if last < before {
+            return Ok(Kept::Broken(AuditBreak::Missing(last + 1)));
+        }
+        if last == before {
             return Ok(Kept::Nothing);
         }
         let oldest = self.log.list(before, 1).await?.pop();
@@ -97,6 +104,11 @@ impl Checkpoints {
         });
         if last - before < EVERY && (0..WITHIN).contains(&waited) {
             return Ok(Kept::Nothing);
+        }
+        if let Some(newest) = &newest
+            && !self.is_there(newest, &**signer, now).await?
+        {
+            return Ok(Kept::Rewritten(before));
         }
         // From the entry that was signed last on: it is the anchor of what follows.
         if let Some(broken) = self.log.verify(before.max(1), last).await? {
@@ -113,6 +125,24 @@ impl Checkpoints {
             Err(RecordsError::Conflict { .. }) => Ok(Kept::Nothing),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Whether what was signed is in the log still. What another key has signed is not known here.
+    async fn is_there(
+        &self,
+        checkpoint: &Record,
+        signer: &dyn Signer,
+        now: Timestamp,
+    ) -> Result<bool, KeepError> {
+        let keys = KeyRing::single("server", signer.public_key().clone());
+        let Ok(signed) = Checkpoint::verify(&read(checkpoint)?, &keys, now) else {
+            return Ok(true);
+        };
+        let entry = self.log.list(signed.sequence.saturating_sub(1), 1).await?.pop();
+        let is_it = |it: AuditEntry| {
+            it.sequence == signed.sequence && signed.hash().is_some_and(|hash| hash == it.hash)
+        };
+        Ok(entry.is_some_and(is_it))
     }
 
     /// Entries after `after` with the checkpoints behind them, at most `limit` entries; and the entry to go on after,

@@ -101,6 +101,13 @@ pub async fn keep_checkpoints(checkpoints: Checkpoints) {
                 tracing::error!(%broken, "the audit log does not hold: it gets no checkpoint");
                 tokio::time::sleep(BROKEN).await;
             }
+            Ok(Kept::Rewritten(entry)) => {
+                tracing::error!(
+                    entry,
+                    "the audit log is not the one that was signed up to this entry: it gets no checkpoint"
+                );
+                tokio::time::sleep(BROKEN).await;
+            }
             Err(error) => {
                 tracing::warn!(error = %chain(&error), "the audit log gets no checkpoint for now");
                 tokio::time::sleep(SWEEP).await;

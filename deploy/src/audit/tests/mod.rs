@@ -123,15 +123,11 @@ async fn whatever_was_done_to_an_export_is_named() {
     assert!(error.contains("entries 4 to 6 are missing"), "{error}");
 }
 
-#[tokio::test]
-async fn a_new_chain_is_not_the_one_that_was_signed() {
-    let key = Arc::new(SigningKey::generate(Scheme::Ed25519).unwrap().0);
-    let records = Arc::new(MemoryRecords::default());
-    log(&records, &key).await;
-    // Somebody with all records and without the key writes another history.
+/// Somebody with all records and without the key writes another history.
+async fn forged(records: &MemoryRecords, entries: u64) -> Arc<MemoryRecords> {
     let forged = Arc::new(MemoryRecords::default());
     let chain = AuditLog::new(forged.clone());
-    for number in 1..=6 {
+    for number in 1..=entries {
         let actor = if number == 2 { "nobody" } else { "ana" }.to_owned();
         chain.append(AuditEvent { actor, ..event(number) }).await.unwrap();
     }
@@ -140,6 +136,16 @@ async fn a_new_chain_is_not_the_one_that_was_signed() {
         let write = Write { key: record.key, expect: Expect::Absent, value };
         forged.write(vec![write]).await.unwrap();
     }
+    forged
+}
+
+#[tokio::test]
+async fn a_new_chain_is_not_the_one_that_was_signed() {
+    let key = Arc::new(SigningKey::generate(Scheme::Ed25519).unwrap().0);
+    let records = Arc::new(MemoryRecords::default());
+    log(&records, &key).await;
+    let forged = forged(&records, 6).await;
+    let chain = AuditLog::new(forged.clone());
     let signer: Arc<dyn Signer> = key.clone();
     let checkpoints = Checkpoints::new(forged.clone(), "https://kiln.example", Some(signer));
     let keys = KeyRing::single("audit", key.public_key().clone());
@@ -162,6 +168,20 @@ async fn a_log_that_was_changed_is_not_confirmed() {
     records.write(vec![write]).await.unwrap();
     let broken = Kept::Broken(AuditBreak::Missing(8));
     assert_eq!(checkpoints.keep(now()).await.unwrap(), broken);
+}
+
+#[tokio::test]
+async fn a_log_that_was_written_anew_or_cut_is_not_confirmed() {
+    let key = Arc::new(SigningKey::generate(Scheme::Ed25519).unwrap().0);
+    let records = Arc::new(MemoryRecords::default());
+    log(&records, &key).await;
+    let missing = Kept::Broken(AuditBreak::Missing(5));
+    for (entries, kept) in [(7, Kept::Rewritten(6)), (4, missing)] {
+        let signer: Arc<dyn Signer> = key.clone();
+        let forged = forged(&records, entries).await;
+        let checkpoints = Checkpoints::new(forged, "https://kiln.example", Some(signer));
+        assert_eq!(checkpoints.keep(now()).await.unwrap(), kept);
+    }
 }
 
 /// The script beside the manual reads the same export with Python's library and OpenSSL alone.
