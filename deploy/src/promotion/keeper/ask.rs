@@ -4,13 +4,13 @@ use std::collections::HashMap;
 
 use kiln_cas::records::Expect;
 
-use super::store::{delete, put};
+use super::store::{delete, must_be_absent, put};
 use super::{Done, Keeper, MAX_ATTEMPTS, PromotionError, environment, keys};
-use crate::promotion::acts::{self, Return};
+use crate::promotion::acts::{self, Refusal, Return};
 use crate::promotion::change::Change;
 use crate::promotion::decision::Record;
 use crate::promotion::facts::Verdict;
-use crate::promotion::world::{Actor, Placed};
+use crate::promotion::world::{Actor, Placed, World};
 use crate::releases::ReleaseName;
 use crate::timestamp::Timestamp;
 
@@ -27,6 +27,15 @@ impl Keeper {
         environment(&self.pipeline(), &say.environment).map(drop)
     }
 
+    /// One step that writes nothing beside the world.
+    async fn noted(
+        &self,
+        step: impl Fn(&mut World, Timestamp) -> Result<Change, Refusal>,
+    ) -> Result<Change, PromotionError> {
+        let step = move |world: &mut World, now: Timestamp| Ok((step(world, now)?, ()));
+        Ok(self.change(step, |()| Ok(Vec::new())).await?.0)
+    }
+
     pub async fn approve(
         &self,
         say: &Say,
@@ -34,11 +43,10 @@ impl Keeper {
     ) -> Result<Change, PromotionError> {
         self.known(say)?;
         let release = self.release(release).await?;
-        let step = |world: &mut _, now| {
-            let why = (say.reason.as_str(), now);
-            Ok((acts::approve(world, &say.environment, &release, &say.by, why)?, ()))
+        let step = |world: &mut World, now: Timestamp| {
+            acts::approve(world, &say.environment, &release, &say.by, (&say.reason, now))
         };
-        Ok(self.change(step, |()| Ok(Vec::new())).await?.0)
+        self.noted(step).await
     }
 
     pub async fn withdraw(
@@ -48,30 +56,28 @@ impl Keeper {
     ) -> Result<Change, PromotionError> {
         self.known(say)?;
         let release = self.release(release).await?;
-        let step = |world: &mut _, now| {
-            let why = (say.reason.as_str(), now);
-            Ok((acts::withdraw(world, &say.environment, &release, &say.by, why)?, ()))
+        let step = |world: &mut World, now: Timestamp| {
+            acts::withdraw(world, &say.environment, &release, &say.by, (&say.reason, now))
         };
-        Ok(self.change(step, |()| Ok(Vec::new())).await?.0)
+        self.noted(step).await
     }
 
     /// Holds an environment for `lasts` seconds, or until it is lifted.
     pub async fn hold(&self, say: &Say, lasts: Option<i64>) -> Result<Change, PromotionError> {
         self.known(say)?;
-        let step = |world: &mut _, now: Timestamp| {
-            let (until, why) = (lasts.map(|it| now.plus(it)), (say.reason.as_str(), now));
-            Ok((acts::hold(world, &say.environment, &say.by, until, why)?, ()))
+        let step = |world: &mut World, now: Timestamp| {
+            let until = lasts.map(|it| now.plus(it));
+            acts::hold(world, &say.environment, &say.by, until, (&say.reason, now))
         };
-        Ok(self.change(step, |()| Ok(Vec::new())).await?.0)
+        self.noted(step).await
     }
 
     pub async fn lift(&self, say: &Say) -> Result<Change, PromotionError> {
         self.known(say)?;
-        let step = |world: &mut _, now| {
-            let why = (say.reason.as_str(), now);
-            Ok((acts::lift(world, &say.environment, &say.by, why)?, ()))
+        let step = |world: &mut World, now: Timestamp| {
+            acts::lift(world, &say.environment, &say.by, (&say.reason, now))
         };
-        Ok(self.change(step, |()| Ok(Vec::new())).await?.0)
+        self.noted(step).await
     }
 
     /// Asks for an override for `lasts` seconds.
@@ -82,11 +88,11 @@ impl Keeper {
         lasts: i64,
     ) -> Result<Change, PromotionError> {
         let (pipeline, release) = (self.pipeline(), self.release(release).await?);
-        let step = |world: &mut _, now| {
-            let (place, why) = ((&*pipeline, &*say.environment), (say.reason.as_str(), now));
-            Ok((acts::ask_override(world, place, &release, (&say.by, lasts), why)?, ()))
+        let step = |world: &mut World, now: Timestamp| {
+            let place = (&*pipeline, &*say.environment);
+            acts::ask_override(world, place, &release, (&say.by, lasts), (&say.reason, now))
         };
-        Ok(self.change(step, |()| Ok(Vec::new())).await?.0)
+        self.noted(step).await
     }
 
     pub async fn confirm_override(
@@ -95,11 +101,11 @@ impl Keeper {
         release: &ReleaseName,
     ) -> Result<Change, PromotionError> {
         let (pipeline, release) = (self.pipeline(), self.release(release).await?);
-        let step = |world: &mut _, now| {
-            let (place, why) = ((&*pipeline, &*say.environment), (say.reason.as_str(), now));
-            Ok((acts::confirm_override(world, place, &release, &say.by, why)?, ()))
+        let step = |world: &mut World, now: Timestamp| {
+            let place = (&*pipeline, &*say.environment);
+            acts::confirm_override(world, place, &release, &say.by, (&say.reason, now))
         };
-        Ok(self.change(step, |()| Ok(Vec::new())).await?.0)
+        self.noted(step).await
     }
 
     /// Rejects a release for good, whatever it is called: nothing promotes its content any more, and nothing returns to it.
@@ -157,7 +163,7 @@ impl Keeper {
                 acts::roll_back(&mut world, &say.environment, &target.to, &say.by, why)?;
             let verdict = Verdict { by: say.by.name.clone(), at: now, reason: say.reason.clone() };
             let mut writes = vec![
-                super::store::must_be_absent(keys::rejected(&placed.digest)),
+                must_be_absent(keys::rejected(&placed.digest)),
                 delete(keys::rolled_back(&say.environment, &placed.digest)),
             ];
             if let Some(bad) = &place.current {
