@@ -1,9 +1,11 @@
 //! Environments, and whose signatures count there.
 
 use kiln_deploy::signing::KeyRing;
+use kiln_deploy::signing::keys::Secrets as _;
 use kiln_net::causes;
 
 use super::error::ConfigError;
+use super::releases::Machine;
 use super::settings::Settings;
 use super::verdicts::webhook;
 use crate::serve::{PromotionOptions, read_pipeline};
@@ -17,12 +19,9 @@ pub fn promotion(settings: &Settings) -> Result<PromotionOptions, ConfigError> {
     let pipeline = policy.as_deref().map(read_pipeline).transpose();
     let pipeline = pipeline.map_err(|it| wrong("promotion.policy", it))?;
     let keys = settings.path("promotion.keys").map(|path| {
-        use std::io::Read as _;
         let shown = path.display();
-        let mut text = String::new();
-        let file = std::fs::File::open(&path).map_err(|error| format!("{shown}: {error}"))?;
-        let read = file.take(MAX_KEY_BYTES).read_to_string(&mut text);
-        read.map_err(|error| format!("{shown}: {error}"))?;
+        let text = Machine.file(&path, MAX_KEY_BYTES);
+        let text = text.map_err(|error| format!("{shown}: {error}"))?;
         KeyRing::read("release", &text)
             .map_err(|error| format!("{shown}: {}", causes::chain(&error)))
     });

@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::{Args, ValueHint};
 use kiln_deploy::audit::{Broken, MAX_LINE, Report, Verifier};
 use kiln_deploy::signing::KeyRing;
+use kiln_deploy::signing::keys::Secrets as _;
 use kiln_deploy::timestamp::Timestamp;
 use kiln_net::causes;
 use serde_json::{Value, json};
@@ -16,6 +17,7 @@ use crate::cli::api::{self, Api};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
 use crate::cli::text;
+use crate::config::Machine;
 use crate::web::json::AuditExport;
 
 /// Bytes of a key, or of a policy of keys.
@@ -192,9 +194,7 @@ fn read_lines(path: &Path, each: &mut dyn FnMut(&[u8]) -> bool) -> Result<(), Cl
 
 fn read_keys(path: &Path) -> Result<KeyRing, CliError> {
     let failed = |error: std::io::Error| CliError::usage(format!("{}: {error}", path.display()));
-    let mut text = String::new();
-    let file = File::open(path).map_err(failed)?;
-    file.take(MAX_KEY_BYTES).read_to_string(&mut text).map_err(failed)?;
+    let text = Machine.file(path, MAX_KEY_BYTES).map_err(failed)?;
     KeyRing::read("server", &text).map_err(|error| {
         CliError::usage(format!("{}: {}", path.display(), causes::chain(&error)))
             .hint("docs/releases.md says how keys and policies of keys look")
