@@ -18,6 +18,16 @@ const KEPT: [&str; 4] = ["PATH", "HOME", "LANG", "TZ"];
 
 pub struct Programs;
 
+/// A program with all that it started; what has not ended by itself is ended when nobody waits for it any more.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // It may have ended by itself in the meantime.
+        let _ = self.0.map(|it| killpg(it, Signal::SIGKILL));
+    }
+}
+
 #[async_trait]
 impl RunCheck for Programs {
     async fn run(&self, check: &Check, release: &Known, environment: &str) -> Result<(), String> {
@@ -39,7 +49,7 @@ impl RunCheck for Programs {
             .kill_on_drop(true)
             .spawn();
         let mut child = child.map_err(|error| format!("{program} cannot be run: {error}"))?;
-        let group = child.id().and_then(|it| i32::try_from(it).ok()).map(Pid::from_raw);
+        let mut group = Group(child.id().and_then(|it| i32::try_from(it).ok()).map(Pid::from_raw));
         let stderr = child.stderr.take();
         let ending = async {
             let said = said(stderr).await;
@@ -47,10 +57,9 @@ impl RunCheck for Programs {
         };
         let ended = tokio::time::timeout(Duration::from_secs(check.timeout), ending).await;
         let Ok((status, said)) = ended else {
-            // It may have ended by itself in the meantime.
-            let _ = group.map(|it| killpg(it, Signal::SIGKILL));
             return Err(format!("it took more than {} s and was ended", check.timeout));
         };
+        group.0 = None;
         match status {
             Ok(status) if status.success() => Ok(()),
             Ok(status) if said.is_empty() => Err(status.to_string()),
