@@ -43,10 +43,14 @@ pub async fn entries(
     let asks = [&filter.actor, &filter.action, &filter.subject].iter().any(|it| it.is_some());
     let at_once = if asks { MAX_LIMIT } else { limit };
     let (mut found, mut before, mut looked_at) = (Vec::new(), filter.before, 0);
-    while found.len() < limit && looked_at < LOOKED_AT {
+    while found.len() < limit && looked_at < LOOKED_AT && before != Some(1) {
         let page = state.audit.list_newest(before, at_once).await?;
+        // A page may be short because of entries that cannot be read: only an empty one is the end.
+        if page.is_empty() {
+            before = None;
+            break;
+        }
         looked_at += page.len();
-        let whole = page.len() < at_once;
         for entry in page {
             if found.len() == limit {
                 break;
@@ -55,10 +59,6 @@ pub async fn entries(
             if fits(&filter, &entry) {
                 found.push(entry);
             }
-        }
-        if whole && found.len() < limit {
-            before = None;
-            break;
         }
     }
     let entries = found.iter().map(AuditEntry::from).collect();
