@@ -293,7 +293,7 @@ impl Chain {
             return Err(AuditBreak::Unchained(sequence));
         }
         self.previous = Some(entry.hash);
-        self.next += 1;
+        self.next = self.next.saturating_add(1);
         Ok(())
     }
 }
