@@ -79,44 +79,10 @@ impl Pins {
 
     /// Pins a blob that is in the store. It is made durable first; a pin that is there already is success.
     pub async fn pin(&self, pin: &Pin) -> Result<(), PinError> {
-        let digest = pin.digest;
-        let key = key(pin).ok_or_else(|| PinError::Name(format!("{}/{}", pin.kind, pin.name)))?;
-        // Promised before it is pinned: it cannot go in between.
-        if !self.blobs.find_missing(&[digest]).await?.is_empty() {
-            return Err(PinError::Absent(digest));
-        }
-        self.blobs.sync().await?;
-        self.records.write(vec![put(key.clone(), pin.at)]).await?;
-        if !self.blobs.pin(&[digest]).await?.is_empty() {
-            self.records.write(vec![delete(key)]).await?;
-            return Err(PinError::Absent(digest));
-        }
-        let mut figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
-        figures.blobs += 1;
-        figures.bytes += digest.size;
-        Ok(())
+        self.pin_all(std::slice::from_ref(pin)).await
     }
 
-    /// Lets go. Where nobody else pins the blob, it goes as others do. That a pin is not there is no error.
-    pub async fn unpin(&self, pin: &Pin) -> Result<(), PinError> {
-        let Some(key) = key(pin) else { return Ok(()) };
-        self.records.write(vec![delete(key)]).await?;
-        if self.is_pinned(&pin.digest).await? {
-            return Ok(());
-        }
-        self.blobs.unpin(&[pin.digest]).await?;
-        // Somebody may have pinned it meanwhile; whatever crashes in between, the blob stays for a lease, and
-        // pins are made anew sooner.
-        if self.is_pinned(&pin.digest).await? {
-            self.blobs.pin(&[pin.digest]).await?;
-        }
-        let mut figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
-        figures.blobs = figures.blobs.saturating_sub(1);
-        figures.bytes = figures.bytes.saturating_sub(pin.digest.size);
-        Ok(())
-    }
-
-    /// Pins several blobs that are in the store, or none of them, as far as nothing crashes in between.
+    /// Pins several blobs that are in the store, or none of them where one is not.
     pub async fn pin_all(&self, pins: &[Pin]) -> Result<(), PinError> {
         let mut puts = Vec::with_capacity(pins.len());
         for pin in pins {
@@ -125,6 +91,7 @@ impl Pins {
             puts.push(put(key, pin.at));
         }
         let digests: Vec<_> = pins.iter().map(|pin| pin.digest).collect();
+        // Promised before they are pinned: they cannot go in between.
         for page in digests.chunks(PAGE) {
             if let Some(absent) = self.blobs.find_missing(page).await?.first() {
                 return Err(PinError::Absent(*absent));
@@ -134,25 +101,67 @@ impl Pins {
         for page in puts.chunks(PAGE) {
             self.records.write(page.to_vec()).await?;
         }
+        // Letting go takes them off again.
+        self.count(&digests);
         for page in digests.chunks(PAGE) {
-            if let Some(absent) = self.blobs.pin(page).await?.first() {
-                let absent = *absent;
+            if let Some(absent) = self.blobs.pin(page).await?.first().copied() {
                 self.unpin_all(pins).await?;
                 return Err(PinError::Absent(absent));
             }
         }
-        let mut figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
-        figures.blobs += digests.len() as u64;
-        figures.bytes += digests.iter().map(|digest| digest.size).sum::<u64>();
         Ok(())
+    }
+
+    /// Lets go. Where nobody else pins the blob, it goes as others do. That a pin is not there is no error.
+    pub async fn unpin(&self, pin: &Pin) -> Result<(), PinError> {
+        self.unpin_all(std::slice::from_ref(pin)).await
     }
 
     /// Lets go of several, as [`Pins::unpin`] of one.
     pub async fn unpin_all(&self, pins: &[Pin]) -> Result<(), PinError> {
-        for pin in pins {
-            self.unpin(pin).await?;
+        let named = pins.iter().filter_map(|pin| Some((key(pin)?, pin.digest)));
+        let (keys, digests): (Vec<String>, Vec<Digest>) = named.unzip();
+        for page in keys.chunks(PAGE) {
+            self.records.write(page.iter().cloned().map(delete).collect()).await?;
+        }
+        for page in digests.chunks(PAGE) {
+            let free = self.pinned(page, false).await?;
+            if free.is_empty() {
+                continue;
+            }
+            self.blobs.unpin(&free).await?;
+            // Somebody may have pinned them meanwhile; whatever crashes in between, they stay for a lease, and
+            // pins are made anew sooner.
+            let again = self.pinned(&free, true).await?;
+            if !again.is_empty() {
+                self.blobs.pin(&again).await?;
+            }
+            self.count_off(&free);
         }
         Ok(())
+    }
+
+    /// Those that somebody pins (`wanted`), or that nobody does.
+    async fn pinned(&self, digests: &[Digest], wanted: bool) -> Result<Vec<Digest>, PinError> {
+        let mut found = Vec::new();
+        for digest in digests {
+            if self.is_pinned(digest).await? == wanted {
+                found.push(*digest);
+            }
+        }
+        Ok(found)
+    }
+
+    fn count(&self, digests: &[Digest]) {
+        let mut figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
+        figures.blobs += digests.len() as u64;
+        figures.bytes += bytes_of(digests);
+    }
+
+    fn count_off(&self, digests: &[Digest]) {
+        let mut figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
+        figures.blobs = figures.blobs.saturating_sub(digests.len() as u64);
+        figures.bytes = figures.bytes.saturating_sub(bytes_of(digests));
     }
 
     async fn is_pinned(&self, digest: &Digest) -> Result<bool, PinError> {
@@ -192,7 +201,7 @@ impl Pins {
             digests.retain(|digest| last != Some(*digest));
             last = digests.last().copied().or(last);
             figures.blobs += digests.len() as u64;
-            figures.bytes += digests.iter().map(|digest| digest.size).sum::<u64>();
+            figures.bytes += bytes_of(&digests);
             figures.lost += self.blobs.pin(&digests).await?.len() as u64;
         }
         *self.figures.lock().unwrap_or_else(PoisonError::into_inner) = figures;
@@ -220,6 +229,10 @@ impl Pins {
     pub fn figures(&self) -> PinFigures {
         *self.figures.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn bytes_of(digests: &[Digest]) -> u64 {
+    digests.iter().map(|digest| digest.size).sum()
 }
 
 fn put(key: String, at: u64) -> Write {
