@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{RegistryError, is_conflict};
 use super::keys;
-use super::model::{StoredManifest, content, delete, put, read, written};
+use super::model::{StoredManifest, blob_of_name, delete, put, read, written};
 use super::registry::Registry;
 use super::sessions::fresh_id;
 use crate::oci::{ContentDigest, Repository};
@@ -48,9 +48,8 @@ impl Pinning {
     }
 
     fn pins(&self, generation: &str) -> Result<Vec<Pin>, RegistryError> {
-        let pin = |text: &String| {
-            let (hex, size) = text.split_once('/').ok_or(RegistryError::Damaged)?;
-            let digest = content(hex, size.parse().map_err(|_| RegistryError::Damaged)?)?;
+        let pin = |blob: &String| {
+            let digest = blob_of_name(blob)?;
             let (kind, name) = (KIND.to_owned(), generation.to_owned());
             Ok(Pin { digest, kind, name, at: self.at })
         };

@@ -7,7 +7,9 @@ use kiln_cas::{Digest, DigestFunction};
 
 use super::error::{RegistryError, is_conflict};
 use super::keys;
-use super::model::{Link, StoredManifest, StoredReferrer, put, read, unchanged, written};
+use super::model::{
+    Link, StoredManifest, StoredReferrer, name_of_blob, put, read, unchanged, written,
+};
 use super::registry::Registry;
 use crate::oci::{Algorithm, ContentDigest, Descriptor, Document, Reference, Repository, Tag};
 use crate::registry::ownership::refusal;
@@ -138,7 +140,7 @@ impl Registry {
                         return Err(missing());
                     };
                     let blob = read::<Link>(&record.value)?.content(digest)?;
-                    stored.blobs.push(format!("{}/{}", blob.hex(), blob.size));
+                    stored.blobs.push(name_of_blob(&blob));
                     blobs.push((blob, digest));
                     blob.size
                 }

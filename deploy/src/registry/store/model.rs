@@ -72,12 +72,19 @@ impl StoredManifest {
 
     /// Its bytes and the blobs that it needs.
     pub fn all_content(&self) -> Result<Vec<Digest>, RegistryError> {
-        let blobs = self.blobs.iter().map(|text| {
-            let (hex, size) = text.split_once('/').ok_or(RegistryError::Damaged)?;
-            content(hex, size.parse().map_err(|_| RegistryError::Damaged)?)
-        });
+        let blobs = self.blobs.iter().map(|name| blob_of_name(name));
         std::iter::once(self.content()).chain(blobs).collect()
     }
+}
+
+/// How records name a blob of the store: `HASH/SIZE`.
+pub fn name_of_blob(content: &Digest) -> String {
+    format!("{}/{}", content.hex(), content.size)
+}
+
+pub fn blob_of_name(name: &str) -> Result<Digest, RegistryError> {
+    let (hex, size) = name.split_once('/').ok_or(RegistryError::Damaged)?;
+    content(hex, size.parse().map_err(|_| RegistryError::Damaged)?)
 }
 
 /// The blob of the store with this SHA-256.

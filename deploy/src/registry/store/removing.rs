@@ -4,7 +4,7 @@ use kiln_cas::records::{Expect, Write};
 
 use super::error::{RegistryError, is_conflict};
 use super::keys;
-use super::model::{StoredManifest, delete, read};
+use super::model::{StoredManifest, delete, name_of_blob, read};
 use super::registry::Registry;
 use super::tidying::digest_of_tag;
 use crate::oci::{ContentDigest, Repository, Tag};
@@ -93,7 +93,7 @@ impl Registry {
     ) -> Result<(), RegistryError> {
         self.admit_push(repository, None).await?;
         let content = self.link(repository, digest).await?;
-        let name = format!("{}/{}", content.hex(), content.size);
+        let name = name_of_blob(&content);
         let prefix = keys::manifests(repository);
         let mut after = None::<String>;
         loop {
