@@ -152,7 +152,7 @@ impl Registry {
         }
         let all: Vec<Digest> = blobs.iter().map(|(blob, _)| *blob).collect();
         let missing = self.parts.blobs.find_missing(&all).await?;
-        let gone = blobs.iter().find(|(blob, _)| missing.contains(blob));
+        let gone = missing.first().and_then(|gone| blobs.iter().find(|(blob, _)| blob == gone));
         gone.map_or(Ok(()), |(_, digest)| Err(RegistryError::Missing((*digest).clone())))?;
         stored.blobs.sort_unstable();
         stored.blobs.dedup();
