@@ -75,6 +75,7 @@ impl Registry {
         }
         let (document, content, digest) = understood(&push).await?;
         let stored = self.needed(&push, &document, &content).await?;
+        stored.admit()?;
         write_bytes(store, &content, push.data).await?;
         self.parts.blobs.sync().await?;
         let descriptor = Descriptor::new(push.media_type, digest.clone(), content.size);

@@ -10,6 +10,9 @@ use super::error::RegistryError;
 use super::keys::{BLOBS, MANIFESTS, REFERRERS};
 use crate::oci::{Algorithm, ContentDigest, Descriptor};
 
+/// Bytes that the record of a manifest leaves free: that of its pins lists the same, and names the repository as well.
+const ROOM_FOR_PINS: usize = 1024;
+
 /// A repository has a blob.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
@@ -68,6 +71,14 @@ impl StoredManifest {
     /// Its bytes.
     pub fn content(&self) -> Result<Digest, RegistryError> {
         content(&self.sha256, self.size)
+    }
+
+    /// Errors: `Large` where a record cannot hold it, or what is written down of its pins.
+    pub fn admit(&self) -> Result<(), RegistryError> {
+        match written(self)?.len() > MAX_VALUE - ROOM_FOR_PINS {
+            true => Err(RegistryError::Large),
+            false => Ok(()),
+        }
     }
 
     /// Its bytes and the blobs that it needs.
