@@ -59,12 +59,21 @@ impl Registry {
             let Some(last) = page.last() else { return Ok(()) };
             after = Some(last.key.clone());
             for record in &page {
-                let name = record.key.strip_prefix(UNTIDY).unwrap_or_default();
-                let repository = name.parse().map_err(|_| RegistryError::Damaged)?;
-                if self.tidy_repository(&repository).await? {
-                    self.forget_untidy(&repository, record.version).await?;
+                // It stays marked, and holds up no others.
+                if let Err(error) = self.tidy_marked(record).await {
+                    let error = chain(&error);
+                    tracing::warn!(record = record.key, error, "not tidied for now");
                 }
             }
+        }
+    }
+
+    async fn tidy_marked(&self, record: &Record) -> Result<(), RegistryError> {
+        let name = record.key.strip_prefix(UNTIDY).unwrap_or_default();
+        let repository = name.parse().map_err(|_| RegistryError::Damaged)?;
+        match self.tidy_repository(&repository).await? {
+            true => self.forget_untidy(&repository, record.version).await,
+            false => Ok(()),
         }
     }
 
