@@ -88,7 +88,8 @@ impl Registry {
         match self.parts.records.write(writes).await {
             Ok(_) => Ok(grown),
             Err(error) if is_conflict(&error) => {
-                Err(PartError::Order { has: upload.size, first: upload.size }.into())
+                let (now, _) = self.find_upload(repository, id).await?;
+                Err(PartError::Order { has: now.size, first: upload.size }.into())
             }
             Err(error) => Err(error.into()),
         }
