@@ -52,7 +52,8 @@ async fn head(request: &Request<'_>, digest: &ContentDigest) -> Result<Response,
 async fn get(request: &Request<'_>, digest: &ContentDigest) -> Result<Response, Failure> {
     let (registry, repository) = (request.registry(), request.repository);
     let range = request.headers().get(RANGE).and_then(|it| it.to_str().ok());
-    let size = registry.linked_size(repository, digest).await?;
+    let content = registry.link(repository, digest).await?;
+    let size = content.size;
     let part = match range.map_or(Wanted::Whole, |range| wanted(range, size)) {
         Wanted::Whole => None,
         Wanted::Part(span) => Some(span),
@@ -60,7 +61,7 @@ async fn get(request: &Request<'_>, digest: &ContentDigest) -> Result<Response, 
     };
     let span = part.map_or((0, size), |span| (span.first, span.length()));
     let charge = request.charge(span.1.min(IN_FLIGHT)).await?;
-    let blob = registry.read_blob(repository, digest, span.0, part.map(Span::length)).await?;
+    let blob = registry.read_blob(digest, &content, span.0, part.map(Span::length)).await?;
     // What is not read yet stays charged.
     let pieces = blob.into_stream().map_err(std::io::Error::other);
     let mut response = Response::new(Body::from_stream(pieces.inspect(move |_| _ = &charge)));

@@ -16,8 +16,8 @@ use crate::oci::{ContentDigest, Repository};
 const MAX_SOURCES: usize = 100;
 
 impl Registry {
-    /// The blob of the store that a digest names in a repository; it need not be there any more.
-    pub(super) async fn link(
+    /// The blob of the store that a digest names in a repository. It need not be there any more: reading it says so.
+    pub async fn link(
         &self,
         repository: &Repository,
         digest: &ContentDigest,
@@ -33,32 +33,30 @@ impl Registry {
         repository: &Repository,
         digest: &ContentDigest,
     ) -> Result<u64, RegistryError> {
+        Ok(self.linked(repository, digest).await?.size)
+    }
+
+    async fn linked(
+        &self,
+        repository: &Repository,
+        digest: &ContentDigest,
+    ) -> Result<Digest, RegistryError> {
         let content = self.link(repository, digest).await?;
         match self.parts.blobs.find_missing(&[content]).await?.is_empty() {
-            true => Ok(content.size),
+            true => Ok(content),
             false => Err(RegistryError::NoBlob(digest.clone())),
         }
     }
 
-    /// Bytes of a blob that was there: reading it says whether it still is.
-    pub async fn linked_size(
-        &self,
-        repository: &Repository,
-        digest: &ContentDigest,
-    ) -> Result<u64, RegistryError> {
-        Ok(self.link(repository, digest).await?.size)
-    }
-
-    /// Its bytes from `offset` on, at most `limit` of them.
+    /// Bytes of what a digest names (`content`, see [`Registry::link`]) from `offset` on, at most `limit` of them.
     pub async fn read_blob(
         &self,
-        repository: &Repository,
         digest: &ContentDigest,
+        content: &Digest,
         offset: u64,
         limit: Option<u64>,
     ) -> Result<Blob, RegistryError> {
-        let content = self.link(repository, digest).await?;
-        let read = self.parts.blobs.read(&content, offset, limit).await;
+        let read = self.parts.blobs.read(content, offset, limit).await;
         read.map_err(|error| match error {
             kiln_cas::StoreError::NotFound(_) => RegistryError::NoBlob(digest.clone()),
             error => error.into(),
@@ -74,9 +72,8 @@ impl Registry {
         sources: &[Repository],
     ) -> Result<bool, RegistryError> {
         for source in sources {
-            match self.blob_size(source, digest).await {
-                Ok(_) => {
-                    let content = self.link(source, digest).await?;
+            match self.linked(source, digest).await {
+                Ok(content) => {
                     self.add_link(repository, digest, &content).await?;
                     return Ok(true);
                 }
