@@ -62,20 +62,27 @@ impl Drop for Counted {
 
 struct Cutting {
     body: Body,
-    buffer: BytesMut,
+    /// What came and is in no piece yet.
+    rest: Bytes,
     counted: Counted,
 }
 
 impl Cutting {
     /// The next piece; `None`: the body has ended.
     async fn next(&mut self) -> Result<Option<Bytes>, RegistryError> {
-        while self.buffer.len() < PIECE {
-            let Some(data) = self.body.next().await.transpose()? else { break };
-            self.counted.add(data.len() as u64)?;
-            self.buffer.extend_from_slice(&data);
+        let mut piece = BytesMut::new();
+        while piece.len() < PIECE {
+            if self.rest.is_empty() {
+                let Some(data) = self.body.next().await.transpose()? else { break };
+                self.counted.add(data.len() as u64)?;
+                self.rest = data;
+            }
+            // All at once: a buffer that grows is copied each time.
+            piece.reserve(PIECE - piece.len());
+            let size = self.rest.len().min(PIECE - piece.len());
+            piece.extend_from_slice(&self.rest.split_to(size));
         }
-        let size = self.buffer.len().min(PIECE);
-        Ok((size > 0).then(|| self.buffer.split_to(size).freeze()))
+        Ok((!piece.is_empty()).then(|| piece.freeze()))
     }
 }
 
@@ -86,7 +93,7 @@ pub async fn store_pieces(
     room: Room,
 ) -> Result<Vec<Digest>, RegistryError> {
     let counted = Counted { room, bytes: 0 };
-    let cutting = Cutting { body, buffer: BytesMut::with_capacity(PIECE), counted };
+    let cutting = Cutting { body, rest: Bytes::new(), counted };
     let pieces = stream::try_unfold(cutting, |mut cutting| async {
         Ok::<_, RegistryError>(cutting.next().await?.map(|piece| (piece, cutting)))
     });
