@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::error::{RegistryError, is_conflict};
 use super::keys;
 use super::model::{StoredManifest, blob_of_name, delete, put, read, written};
-use super::registry::Registry;
+use super::registry::{PAGE, Registry};
 use super::sessions::fresh_id;
 use crate::oci::{ContentDigest, Repository};
 
@@ -156,9 +156,17 @@ impl Registry {
         limit: usize,
     ) -> Result<Vec<ContentDigest>, RegistryError> {
         let prefix = keys::referrers(repository, subject);
-        let records = self.parts.records.list(&prefix, None, false, limit).await?;
-        let digests = records.iter().filter_map(|it| it.key.strip_prefix(&prefix)?.parse().ok());
-        Ok(digests.collect())
+        let (mut found, mut after) = (Vec::new(), None::<String>);
+        while found.len() < limit {
+            let asked = PAGE.min(limit - found.len());
+            let page = self.parts.records.list(&prefix, after.as_deref(), false, asked).await?;
+            found.extend(page.iter().filter_map(|it| it.key.strip_prefix(&prefix)?.parse().ok()));
+            match page.last() {
+                Some(last) if page.len() == asked => after = Some(last.key.clone()),
+                _ => break,
+            }
+        }
+        Ok(found)
     }
 
     /// Nothing of a repository waits to be looked at, unless somebody said so again since.

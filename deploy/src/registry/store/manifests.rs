@@ -10,7 +10,7 @@ use super::keys;
 use super::model::{
     Link, StoredManifest, StoredReferrer, name_of_blob, put, read, unchanged, written,
 };
-use super::registry::Registry;
+use super::registry::{Registry, TRIES};
 use crate::oci::{Algorithm, ContentDigest, Descriptor, Document, Reference, Repository, Tag};
 use crate::registry::ownership::refusal;
 use crate::registry::referrers::referrer_of;
@@ -18,8 +18,6 @@ use crate::registry::uploads::PIECE;
 
 /// Bytes of a referrer's entry that a record keeps; of a larger one the annotations stay in the manifest.
 const MAX_ENTRY: usize = 256 << 10;
-/// How often a write is made anew because somebody else was faster.
-const TRIES: usize = 16;
 /// Referrers of a manifest that are asked whether one is pinned.
 const REFERRERS_ASKED: usize = 100;
 

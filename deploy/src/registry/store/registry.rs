@@ -11,6 +11,11 @@ use super::error::RegistryError;
 use crate::registry::ownership::SharedOwned;
 use crate::registry::uploads::UploadLimits;
 
+/// Records read together: those of manifests, and of what is about them, may be large.
+pub const PAGE: usize = 64;
+/// How often a write is made anew because somebody else was faster.
+pub const TRIES: usize = 16;
+
 /// What a registry is made of.
 pub struct RegistryParts {
     pub blobs: SharedBlobStore,

@@ -5,14 +5,12 @@ use kiln_cas::records::{Expect, Write};
 use super::error::{RegistryError, is_conflict};
 use super::keys;
 use super::model::{StoredManifest, delete, name_of_blob, read};
-use super::registry::Registry;
+use super::registry::{PAGE, Registry, TRIES};
 use super::tidying::digest_of_tag;
 use crate::oci::{ContentDigest, Repository, Tag};
 
-const PAGE: usize = 64;
 /// Tags of one manifest that go with it.
 const MAX_TAGS: usize = 1000;
-const TRIES: usize = 16;
 
 impl Registry {
     pub async fn delete_tag(

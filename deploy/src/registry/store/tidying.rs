@@ -15,12 +15,10 @@ use super::error::{RegistryError, is_conflict};
 use super::keeping::Pinning;
 use super::keys::{self, PINNING, UNTIDY};
 use super::model::{StoredManifest, put, read, unchanged, written};
-use super::registry::Registry;
+use super::registry::{PAGE, Registry};
 use crate::oci::{ContentDigest, Repository};
 use crate::registry::kept::{Node, kept};
 
-/// Records read together: those of manifests may be large.
-const PAGE: usize = 64;
 /// Manifests of a repository that is tidied. One with more keeps what is pinned.
 const MAX_MANIFESTS: usize = 500_000;
 /// How often marked repositories are looked at.
