@@ -88,6 +88,13 @@ impl StoredManifest {
     }
 }
 
+impl StoredReferrer {
+    /// The bytes of the manifest.
+    pub fn content(&self) -> Result<Digest, RegistryError> {
+        content(&self.sha256, self.entry.size)
+    }
+}
+
 /// How records name a blob of the store: `HASH/SIZE`.
 pub fn name_of_blob(content: &Digest) -> String {
     format!("{}/{}", content.hex(), content.size)
@@ -144,6 +151,5 @@ pub fn owner_of_manifest(record: &Record) -> Option<Digest> {
 
 pub fn owner_of_referrer(record: &Record) -> Option<Digest> {
     record.key.strip_prefix(REFERRERS)?;
-    let referrer = read::<StoredReferrer>(&record.value).ok()?;
-    content(&referrer.sha256, referrer.entry.size).ok()
+    read::<StoredReferrer>(&record.value).ok()?.content().ok()
 }

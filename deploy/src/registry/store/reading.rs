@@ -1,6 +1,7 @@
 //! What is pulled and listed.
 
 use bytes::Bytes;
+use kiln_cas::Digest;
 
 use super::error::RegistryError;
 use super::keys;
@@ -15,6 +16,8 @@ use crate::registry::tags::{MAX_TAGS_PAGE, page_of_tags};
 
 /// Referrers that are looked at for one answer.
 const MAX_REFERRERS: usize = 256;
+/// Referrers that are read together: each may have many annotations.
+const REFERRERS_TOGETHER: usize = 16;
 /// Bytes of annotations in one answer; one more entry may come on top.
 const MAX_ANNOTATIONS: usize = 1 << 20;
 
@@ -98,42 +101,57 @@ impl Registry {
         last: Option<&ContentDigest>,
     ) -> Result<Page<Index>, RegistryError> {
         let prefix = keys::referrers(repository, subject);
-        let after = last.map(|last| format!("{prefix}{last}"));
-        let listed =
-            self.parts.records.list(&prefix, after.as_deref(), false, MAX_REFERRERS + 1).await?;
-        let mut entries = Vec::new();
-        let (mut next, mut bytes, mut seen) = (None, 0, None);
-        for (place, record) in listed.iter().enumerate() {
-            if place == MAX_REFERRERS || bytes > MAX_ANNOTATIONS {
-                next = seen;
-                break;
+        let mut after = last.map(|last| format!("{prefix}{last}"));
+        let (mut entries, mut bytes, mut seen) = (Vec::new(), 0, 0);
+        let more = loop {
+            let page = self
+                .parts
+                .records
+                .list(&prefix, after.as_deref(), false, REFERRERS_TOGETHER)
+                .await?;
+            if page.is_empty() || seen >= MAX_REFERRERS || bytes > MAX_ANNOTATIONS {
+                break !page.is_empty();
             }
-            let referrer: StoredReferrer = read(&record.value)?;
-            seen = Some(referrer.entry.digest.to_string());
-            let other = artifact_type
-                .is_some_and(|wanted| referrer.entry.artifact_type.as_deref() != Some(wanted));
-            if !other && let Some(entry) = self.present(referrer).await? {
-                bytes += annotation_bytes(&entry);
-                entries.push(entry);
+            let referrers = page.iter().map(|record| read::<StoredReferrer>(&record.value));
+            let referrers = referrers.collect::<Result<Vec<_>, _>>()?;
+            let gone = self.gone(&referrers).await?;
+            for (record, referrer) in page.into_iter().zip(referrers) {
+                if bytes > MAX_ANNOTATIONS {
+                    break;
+                }
+                seen += 1;
+                after = Some(record.key);
+                let other = artifact_type
+                    .is_some_and(|wanted| referrer.entry.artifact_type.as_deref() != Some(wanted));
+                if !other && !gone.contains(&referrer.content()?) {
+                    let entry = self.whole_entry(referrer).await?;
+                    bytes += annotation_bytes(&entry);
+                    entries.push(entry);
+                }
             }
-        }
+        };
+        let next =
+            after.filter(|_| more).and_then(|key| Some(key.strip_prefix(&prefix)?.to_owned()));
         let (index, _) = Referrers::new(entries).page(None, None, MAX_REFERRERS);
         Ok(Page { items: index, next })
     }
 
-    /// The entry of a referrer whose bytes are still there.
-    async fn present(&self, referrer: StoredReferrer) -> Result<Option<Descriptor>, RegistryError> {
+    /// Those whose bytes are not there any more; the others stay for a lease.
+    async fn gone(&self, referrers: &[StoredReferrer]) -> Result<Vec<Digest>, RegistryError> {
+        let contents = referrers.iter().map(StoredReferrer::content);
+        let contents = contents.collect::<Result<Vec<_>, _>>()?;
+        Ok(self.parts.blobs.find_missing(&contents).await?)
+    }
+
+    /// The entry of a referrer, with all annotations.
+    async fn whole_entry(&self, referrer: StoredReferrer) -> Result<Descriptor, RegistryError> {
         let StoredReferrer { entry, sha256, shortened } = referrer;
-        let bytes = content(&sha256, entry.size)?;
-        if !self.parts.blobs.find_missing(&[bytes]).await?.is_empty() {
-            return Ok(None);
-        }
         if !shortened {
-            return Ok(Some(entry));
+            return Ok(entry);
         }
         let data = self.whole(&sha256, entry.size).await?;
         let document = Document::read(&entry.media_type, &data)?;
-        Ok(Some(referrer_of(&entry, &document)))
+        Ok(referrer_of(&entry, &document))
     }
 }
 
