@@ -194,7 +194,7 @@ impl Registry {
         let keep = !tags.is_empty() || self.is_about_kept(entry).await?;
         writes.push(put(keys::changes(repository), Expect::Anything, Bytes::new()));
         if keep {
-            writes.push(put(keys::untidy(repository), Expect::Anything, Bytes::new()));
+            writes.push(Self::untidy_write(repository));
         }
         let versions = self.parts.records.write(writes).await?;
         if keep {
@@ -202,6 +202,9 @@ impl Registry {
             if !moved && let Some(version) = versions.last() {
                 self.forget_untidy(repository, *version).await?;
             }
+        } else if self.is_about_kept(entry).await? {
+            // Somebody had what it is about pinned meanwhile, and looked before it was there.
+            self.keep(repository, digest).await?;
         }
         Ok(())
     }
