@@ -75,7 +75,7 @@ fn of_registry(error: &RegistryError) -> (StatusCode, Code) {
         E::Document(_) | E::Size { .. } => (StatusCode::BAD_REQUEST, Code::ManifestInvalid),
         E::Missing(_) => (StatusCode::BAD_REQUEST, Code::ManifestBlobUnknown),
         E::Owned(_) => (StatusCode::FORBIDDEN, Code::Denied),
-        E::Needed(_) => (StatusCode::CONFLICT, Code::Denied),
+        E::Needed(_) | E::ManyTags(_) => (StatusCode::CONFLICT, Code::Denied),
         E::Busy | E::Pins(_) => (StatusCode::SERVICE_UNAVAILABLE, Code::Unknown),
         E::Damaged => (StatusCode::INTERNAL_SERVER_ERROR, Code::Unknown),
         E::Store(error) => (of_store(error), Code::Unknown),

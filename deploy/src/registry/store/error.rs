@@ -41,12 +41,17 @@ pub enum RegistryError {
     Missing(ContentDigest),
     #[error("the manifest says that {digest} has {said} bytes, and it has {actual}")]
     Size { digest: ContentDigest, said: u64, actual: u64 },
-    #[error("the manifest names more than can be kept of one")]
+    #[error(
+        "the manifest names or says more than a record of it can hold: push one with fewer layers \
+         or annotations"
+    )]
     Large,
     #[error("the push is refused: {0}")]
     Owned(String),
     #[error("manifest {0} needs it: delete that first")]
     Needed(ContentDigest),
+    #[error("more than {0} tags name the manifest: delete some of them first")]
+    ManyTags(usize),
     #[error("others change the same all the time; try again")]
     Busy,
     #[error("a record of the registry cannot be read")]

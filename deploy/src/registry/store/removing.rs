@@ -78,7 +78,7 @@ impl Registry {
                 writes.push(delete(record.key.clone(), Expect::Version(record.version)));
             }
             if writes.len() > MAX_TAGS {
-                return Err(RegistryError::Large);
+                return Err(RegistryError::ManyTags(MAX_TAGS));
             }
         }
     }
