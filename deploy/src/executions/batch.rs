@@ -31,10 +31,10 @@ pub fn delete(key: String) -> Write {
 }
 
 impl Batch {
-    /// A record with all that leads to it.
+    /// A record with all that leads to it. It comes first: what is used today is taken for written.
     pub fn record(&mut self, id: RecordId, kept: &Kept, today: u32) {
-        self.lead_to(id, kept, today);
         self.writes.push(put(keys::record(id), encode(kept)));
+        self.lead_to(id, kept, today);
     }
 
     /// What leads to a record that is there.

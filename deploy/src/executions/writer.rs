@@ -41,9 +41,9 @@ const DELAY: Duration = Duration::from_millis(250);
 const GATHER: Duration = Duration::from_millis(5);
 /// After a write that failed.
 const PAUSE: Duration = Duration::from_secs(2);
-/// Tries at the end, and after so many in a row what is pending is given up for what is new.
+/// Tries while somebody waits for it: before a release is made, and at the end.
 const TRIES: u32 = 3;
-/// Records and directories that are read at once.
+/// Records and directories that are read at once, and results of nobody known that are written at once.
 const AT_ONCE: usize = 16;
 /// Bytes of a directory that is looked into.
 const MAX_TREE: u64 = 16 << 20;
@@ -321,21 +321,29 @@ impl Writer {
     }
 
     /// Results that nobody ran here, as far as is known: a record of an execution, if there is one after all, is
-    /// left alone.
+    /// left alone. What leads to them is written in any case: the record may be from a try of which the rest failed.
     async fn write_foreign(
         &self,
         written: &[&Seen],
         batch: &mut Batch,
         today: u32,
     ) -> Result<(), RecordsError> {
-        for seen in written {
+        let records = &self.records;
+        let new = |seen: &&Seen| {
             let (key, value) = (keys::record(seen.id), Some(encode(&seen.kept)));
-            let write = Write { key, expect: Expect::Absent, value };
-            match self.records.write(vec![write]).await {
-                Ok(_) => batch.lead_to(seen.id, &seen.kept, today),
-                Err(RecordsError::Conflict { .. }) => batch.touch(seen.id, today),
-                Err(error) => return Err(error),
+            Write { key, expect: Expect::Absent, value }
+        };
+        let put_new = |write: Write| async move {
+            match records.write(vec![write]).await {
+                Ok(_) | Err(RecordsError::Conflict { .. }) => Ok(()),
+                Err(error) => Err(error),
             }
+        };
+        let puts: Vec<_> = written.iter().map(new).map(put_new).collect();
+        let puts: Vec<_> = stream::iter(puts).buffer_unordered(AT_ONCE).collect().await;
+        puts.into_iter().collect::<Result<(), RecordsError>>()?;
+        for seen in written {
+            batch.lead_to(seen.id, &seen.kept, today);
         }
         Ok(())
     }

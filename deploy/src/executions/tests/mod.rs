@@ -153,6 +153,19 @@ async fn records_that_cannot_be_written_wait_and_losses_are_named() {
 }
 
 #[tokio::test]
+async fn a_result_of_nobody_is_found_even_if_it_took_two_tries() {
+    let rig = Rig::start().await;
+    // Its record is taken, and what leads to it is not.
+    rig.faults.refuse_after(1);
+    rig.events.publish(hit(&executed("one", "//:a", &[("out/a", "A")]), "two", "//:a"));
+    rig.until(|it| it.failed_writes > 0).await;
+    rig.faults.refuse(false);
+    rig.executions.flush().await;
+    let ids = rig.executions.store.makers("", &content("A")).await.unwrap();
+    assert_eq!((ids.len(), rig.invocation("two").await.hits), (1, 1));
+}
+
+#[tokio::test]
 async fn what_no_client_can_write_is_not_believed_of_clients() {
     let rig = Rig::start().await;
     // It says that a sandbox kept it apart: the record of a result that was written believes none of it.
