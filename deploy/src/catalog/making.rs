@@ -42,11 +42,15 @@ pub enum By {
 
 /// A release that waits for signatures, or one that is there already.
 pub enum Prepared {
-    /// With what is to be signed.
+    /// With what is to be signed; the server asks itself for that when it signs.
     Draft(Box<Draft>, Vec<Vec<u8>>),
     /// The same content under the same name.
     Existing(Box<Entry>),
 }
+
+/// Files that a draft names beside its blobs: its record holds both.
+const MAX_WAITING_FILES: usize = 6_000;
+const _: () = assert!(MAX_BLOBS * 90 + MAX_WAITING_FILES * 67 < MAX_RECORD - (100 << 10));
 
 /// Before and behind a build: losses then may be of its executions. In nanoseconds.
 const AROUND: i64 = 600_000_000_000;
@@ -71,6 +75,14 @@ impl Catalog {
             };
             return Ok(Prepared::Existing(Box::new(existing)));
         }
+        if is_own {
+            return Ok(Prepared::Draft(Box::new(draft), Vec::new()));
+        }
+        self.wait_for_signatures(draft).await
+    }
+
+    async fn wait_for_signatures(&self, mut draft: Draft) -> Result<Prepared, CatalogError> {
+        draft.holds.truncate(MAX_WAITING_FILES);
         let store = Blocking::new(self.parts.blobs.clone());
         let (draft, messages) = blocking(move || {
             let messages = messages(&store, &draft)?;
