@@ -39,7 +39,8 @@ impl Catalog {
         all.sort();
         all.dedup();
         for hashes in all.chunks(kiln_cas::records::MAX_BATCH) {
-            let keys = hashes.iter().map(|it| keys::holds(instance, it, &release.name));
+            let manifest = release.subject.digest.hex();
+            let keys = hashes.iter().map(|it| keys::holds(instance, it, &release.name, manifest));
             let writes = keys.map(|key| put(key, anything, Vec::new())).collect();
             self.parts.records.write(writes).await?;
         }

@@ -3,7 +3,7 @@
 //! | key | value |
 //! | --- | --- |
 //! | `releases/entry/{instance}/{name}` | a release ([`Entry`](super::Entry)) |
-//! | `releases/holds/{instance}/{content}/{name}` | empty: it may hold this content; the release says whether it does |
+//! | `releases/holds/{instance}/{content}/{name}@{manifest}` | empty: the release of this name holds this content, if that is its manifest |
 //! | `releases/pin/{pin}` | the key of the release whose pins are called so |
 //! | `releases/draft/{id}` | what waits for signatures ([`Draft`](super::Draft)) |
 //!
@@ -33,13 +33,15 @@ pub fn holders(instance: &str, hex: &str) -> String {
     format!("releases/holds/{}/{hex}/", hashed(instance))
 }
 
-pub fn holds(instance: &str, hex: &str, name: &ReleaseName) -> String {
-    format!("{}{name}", holders(instance, hex))
+/// `manifest`: the hash of the release's. What never became visible leaves such keys, and its name may go to another one.
+pub fn holds(instance: &str, hex: &str, name: &ReleaseName, manifest: &str) -> String {
+    format!("{}{name}@{manifest}", holders(instance, hex))
 }
 
-/// The name at the end of a key of [`holds`].
-pub fn holder(key: &str) -> Option<ReleaseName> {
-    key.splitn(5, '/').nth(4)?.parse().ok()
+/// The name and the manifest at the end of a key of [`holds`].
+pub fn holder(key: &str) -> Option<(ReleaseName, &str)> {
+    let (name, manifest) = key.splitn(5, '/').nth(4)?.rsplit_once('@')?;
+    Some((name.parse().ok()?, manifest))
 }
 
 pub fn pin(pin: &str) -> String {
@@ -57,7 +59,7 @@ mod tests {
     #[test]
     fn a_key_names_a_release() {
         let name: ReleaseName = "team/app:1.0".parse().unwrap();
-        assert_eq!(holder(&holds("a/b", "00ff", &name)), Some(name));
+        assert_eq!(holder(&holds("a/b", "00ff", &name, "77")), Some((name.clone(), "77")));
         assert_eq!(holder("releases/holds/x"), None);
         assert_ne!(entries("a"), entries("b"));
     }

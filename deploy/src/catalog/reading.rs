@@ -213,9 +213,12 @@ impl Catalog {
     async fn holders(&self, instance: &str, hex: &str) -> Result<Origins, CatalogError> {
         let prefix = keys::holders(instance, hex);
         let listed = self.parts.records.list(&prefix, None, false, MAX_ORIGINS).await?;
+        let named: Vec<_> = listed.iter().filter_map(|it| keys::holder(&it.key)).collect();
         let mut found = Origins::default();
-        for name in listed.iter().filter_map(|it| keys::holder(&it.key)) {
-            let Some(entry) = self.find(instance, &name).await? else { continue };
+        for (name, manifest) in named {
+            let entry = self.find(instance, &name).await?;
+            let same = |it: &Entry| it.release.subject.digest.hex() == manifest;
+            let Some(entry) = entry.filter(same) else { continue };
             if entry.rejected.is_some() {
                 found.rejected.push(name.clone());
             }

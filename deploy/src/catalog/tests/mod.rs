@@ -213,6 +213,28 @@ async fn wherever_a_server_ends_nothing_half_made_is_seen() {
 }
 
 #[tokio::test]
+async fn what_never_became_visible_is_in_no_release() {
+    let mut finished = false;
+    for writes in 0..200 {
+        let house = House::start().await;
+        house.build("one", "1").await;
+        house.build("two", "2").await;
+        house.rig.faults.refuse_after(writes);
+        finished = house.create("team/app:1.0", "one").await.is_ok();
+        house.rig.faults.refuse(false);
+        if finished {
+            break;
+        }
+        if house.names().await.is_empty() {
+            house.create("team/app:1.0", "two").await.unwrap();
+            let found = house.catalog.origins("", &content("program 1").hex()).await.unwrap();
+            assert!(found.releases.is_empty(), "after {writes} writes: {found:?}");
+        }
+    }
+    assert!(finished, "it takes no more writes than that");
+}
+
+#[tokio::test]
 async fn of_two_that_race_one_is_the_release() {
     let house = House::start().await;
     house.build("one", "1").await;
