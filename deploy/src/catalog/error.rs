@@ -29,6 +29,8 @@ pub enum CatalogError {
     NoSuchOutput { target: String, path: String, known: Vec<String> },
     #[error("{0:?} is a symbolic link in a directory, which is known from build events alone")]
     Link(String),
+    #[error("{0:?} is an output of the target, says the build, and the store does not have it")]
+    NotStored(String),
     #[error("{name} is there already, with the same content, and signed by another key: {key}")]
     SignedOtherwise { name: ReleaseName, key: String },
     #[error("there is no image layout among the outputs: {0}")]

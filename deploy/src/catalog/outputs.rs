@@ -2,11 +2,13 @@
 //! events say.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::num::NonZeroUsize;
 
 use kiln_cas::{Digest, SharedBlobStore, StoreError};
 use kiln_protos::events::Execution;
 use kiln_protos::executions::Kept;
 use kiln_protos::reapi::{Directory, Tree};
+use lru::LruCache;
 use prost::Message as _;
 
 use super::error::CatalogError;
@@ -20,6 +22,8 @@ const MAX_NAMED: usize = 8;
 pub const MAX_FILES: usize = 200_000;
 /// Directories that are looked through for what is consumed by the target itself.
 const MAX_DIRECTORIES: usize = 200_000;
+/// Records of which the files stay in memory: those of a directory are asked for one after the other.
+const MAX_READ: NonZeroUsize = NonZeroUsize::new(16).expect("it is not 0");
 /// Bytes of a Tree or a Directory.
 const MAX_TREE: u64 = 64 << 20;
 
@@ -97,6 +101,14 @@ fn plain(label: &str) -> String {
     }
 }
 
+/// Whether an output is meant by a path that somebody wrote: its own, its end, or that of a directory above it.
+fn fits(output: &str, path: &str) -> bool {
+    // So Bazel prints what lies below `bazel-out/CONFIGURATION/bin`.
+    let path = path.strip_prefix("bazel-bin/").unwrap_or(path);
+    output.strip_suffix(path).is_some_and(|it| it.is_empty() || it.ends_with('/'))
+        || output.strip_prefix(path).is_some_and(|it| it.starts_with('/'))
+}
+
 /// A link that is left out would be missed by whoever runs what is released: build events name what it leads to.
 fn all_files(made: Vec<Made>) -> Result<Vec<OutputFile>, CatalogError> {
     match made.iter().flat_map(|it| &it.links).next() {
@@ -110,7 +122,7 @@ impl Finder<'_> {
         let mut found = Outputs { started: i64::MAX, finished: 0, ..Outputs::default() };
         let made = self.made(&wanted.target, &mut found).await?;
         found.files = match &wanted.told {
-            Some(told) => self.of_told(told, &made).await?,
+            Some(told) => self.of_told(told, &wanted.paths, &made).await?,
             None if !wanted.paths.is_empty() => all_files(made)?,
             None => self.final_outputs(&wanted.target, made).await?,
         };
@@ -134,10 +146,8 @@ impl Finder<'_> {
         let contents: Vec<_> = outputs.files.iter().take(MAX_NAMED).map(|it| it.digest).collect();
         for content in contents {
             for id in self.store.makers(&self.invocation.instance, &content).await? {
-                let kept = self.store.get(id).await?;
-                if let Some(execution) = kept.as_ref().and_then(|it| it.execution.as_ref()) {
-                    outputs.note(execution);
-                }
+                let kept = self.store.get(id).await?.unwrap_or_default();
+                kept.execution.iter().for_each(|it| outputs.note(it));
             }
         }
         Ok(())
@@ -158,20 +168,15 @@ impl Finder<'_> {
 
     /// Of what is at hand, what somebody asked for by name.
     fn choose(&self, wanted: &Wanted, files: &mut Vec<OutputFile>) -> Result<(), CatalogError> {
-        let fits = |file: &OutputFile, path: &str| {
-            let rest = file.path.strip_suffix(path);
-            rest.is_some_and(|it| it.is_empty() || it.ends_with('/'))
-                || file.path.strip_prefix(path).is_some_and(|it| it.starts_with('/'))
-        };
-        if let Some(path) = wanted.paths.iter().find(|path| !files.iter().any(|it| fits(it, path)))
-        {
+        let is_none = |path: &&String| !files.iter().any(|it| fits(&it.path, path));
+        if let Some(path) = wanted.paths.iter().find(is_none) {
             return Err(CatalogError::NoSuchOutput {
                 target: wanted.target.clone(),
                 path: path.clone(),
                 known: files.iter().take(MAX_NAMED).map(|it| it.path.clone()).collect(),
             });
         }
-        files.retain(|file| wanted.paths.iter().any(|path| fits(file, path)));
+        files.retain(|file| wanted.paths.iter().any(|path| fits(&file.path, path)));
         Ok(())
     }
 
@@ -194,18 +199,14 @@ impl Finder<'_> {
                 Digest::from_hex(it.hash.as_bytes(), size, function(&kept)?).ok()
             });
             let mut links = Vec::new();
-            let files = self.with_links(&kept, &mut links).await?;
+            let files = self.files(&kept, &mut links).await?;
             all.push(Made { files, links, input_root });
         }
         Ok(all)
     }
 
-    /// Files of a record, those in directories too.
-    async fn files(&self, kept: &Kept) -> Result<Vec<OutputFile>, CatalogError> {
-        self.with_links(kept, &mut Vec::new()).await
-    }
-
-    async fn with_links(
+    /// Files of a record, those in directories too; `links`: symbolic links in directories.
+    async fn files(
         &self,
         kept: &Kept,
         links: &mut Vec<String>,
@@ -280,6 +281,7 @@ impl Finder<'_> {
     async fn of_told(
         &self,
         told: &[ToldFile],
+        paths: &[String],
         made: &[Made],
     ) -> Result<Vec<OutputFile>, CatalogError> {
         let mut own: BTreeMap<String, Vec<&OutputFile>> = BTreeMap::new();
@@ -287,33 +289,50 @@ impl Finder<'_> {
             own.entry(file.digest.hex()).or_default().push(file);
         }
         let mut files = Vec::new();
+        let mut read = LruCache::new(MAX_READ);
         for told in told.iter().take(MAX_FILES) {
             let same = own.get(&told.hash).map(Vec::as_slice).unwrap_or_default();
             let at_path = same.iter().find(|it| it.path == told.path).or(same.first());
             let known = match at_path {
                 Some(file) => Some((*file).clone()),
-                None => self.of_others(told).await?,
+                None => self.of_others(told, &mut read).await?,
             };
+            if known.is_none() && (paths.is_empty() || paths.iter().any(|it| fits(&told.path, it)))
+            {
+                return Err(CatalogError::NotStored(told.path.clone()));
+            }
             // Many files may have one content: the events say which path is meant.
             files.extend(known.map(|it| OutputFile { path: told.path.clone(), ..it }));
         }
         Ok(files)
     }
 
-    /// A file that another target made, or a source.
-    async fn of_others(&self, told: &ToldFile) -> Result<Option<OutputFile>, CatalogError> {
+    /// A file that another target made, or a source; `None`: the store does not have it.
+    async fn of_others(
+        &self,
+        told: &ToldFile,
+        read: &mut LruCache<RecordId, Vec<OutputFile>>,
+    ) -> Result<Option<OutputFile>, CatalogError> {
         for function in kiln_cas::DigestFunction::ALL {
             let Ok(digest) = Digest::from_hex(told.hash.as_bytes(), told.size, function) else {
                 continue;
             };
+            let mut elsewhere = None;
             for id in self.store.makers(&self.invocation.instance, &digest).await? {
-                let Some(kept) = self.store.get(id).await? else { continue };
-                let files = self.files(&kept).await?;
-                let same = |it: &&OutputFile| it.digest == digest;
-                let at_path = files.iter().filter(same).find(|it| it.path == told.path);
-                if let Some(file) = at_path.or(files.iter().find(same)) {
-                    return Ok(Some(file.clone()));
+                if !read.contains(&id) {
+                    let Some(kept) = self.store.get(id).await? else { continue };
+                    let files = self.files(&kept, &mut Vec::new()).await?;
+                    read.put(id, files);
                 }
+                for file in read.get(&id).into_iter().flatten().filter(|it| it.digest == digest) {
+                    if file.path == told.path {
+                        return Ok(Some(file.clone()));
+                    }
+                    elsewhere.get_or_insert_with(|| file.clone());
+                }
+            }
+            if elsewhere.is_some() {
+                return Ok(elsewhere);
             }
             if self.blobs.find_missing(&[digest]).await?.is_empty() {
                 let path = told.path.clone();

@@ -44,6 +44,11 @@ fn answer(error: &CatalogError) -> (StatusCode, &'static str) {
             StatusCode::CONFLICT,
             "Build with --bes_backend: build events name what each link leads to.",
         ),
+        It::NotStored(_) => (
+            StatusCode::CONFLICT,
+            "Build it again; where Bazel leaves what it makes or reads on its own machine there, with \
+             --remote_build_event_upload=all; or name with --output what is to be released.",
+        ),
         It::SignedOtherwise { .. } => (
             StatusCode::CONFLICT,
             "Nothing was signed. Take the release as it is, or give this one another version.",

@@ -34,9 +34,9 @@ fn of_target(view: &View, target: &str) -> Result<Option<Vec<ToldFile>>, WebErro
     }
     let built = |it: &TargetOutcome| *it == TargetOutcome::Built;
     if let Some((key, failed)) = of.iter().find(|(_, it)| !built(&it.outcome)) {
-        let why = failed.why.clone().unwrap_or_default();
-        let message = format!("{} was not built in that invocation {why}", key.label);
-        return Err(WebError::invalid(message.trim_end(), "Release what was built."));
+        let why = failed.why.as_ref().map(|it| format!(": {it}")).unwrap_or_default();
+        let message = format!("{} was not built in that invocation{why}", key.label);
+        return Err(WebError::invalid(message, "Release what was built."));
     }
     if of.len() > 1 {
         let message = format!("{target} was built in {} configurations", of.len());
@@ -45,9 +45,10 @@ fn of_target(view: &View, target: &str) -> Result<Option<Vec<ToldFile>>, WebErro
     }
     let groups = of.iter().flat_map(|(_, it)| &it.outputs).filter(|(name, _)| name == DEFAULT);
     let sets: Vec<String> = groups.flat_map(|(_, sets)| sets.clone()).collect();
-    let files = view.build.files(&sets, MAX_FILES).into_iter().filter_map(|it| {
-        let blob = it.blob?;
-        Some(ToldFile { path: it.name, hash: blob.hash, size: blob.size })
+    // One that stayed on the client's machine may have no hash: the store has none such, and says so.
+    let files = view.build.files(&sets, MAX_FILES).into_iter().map(|it| {
+        let (hash, size) = it.blob.map(|it| (it.hash, it.size)).unwrap_or_default();
+        ToldFile { path: it.name, hash, size }
     });
     Ok(Some(files.collect()))
 }

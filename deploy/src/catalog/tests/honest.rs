@@ -45,6 +45,24 @@ async fn files_of_one_content_stay_where_build_events_say_that_they_are() {
 }
 
 #[tokio::test]
+async fn what_the_store_lacks_is_missed_where_it_is_wanted() {
+    let house = House::start().await;
+    house.build("one", "1").await;
+    // A source that nobody uploaded; Bazel may not even say its hash.
+    let program = "bazel-out/k8/bin/app/app";
+    let nameless = ToldFile { path: "app/run.sh".to_owned(), hash: String::new(), size: 0 };
+    for lacking in [told("app/run.sh", "never stored"), nameless] {
+        let mut asked = house.asked("a:1", "one");
+        asked.outputs.told = Some(vec![told(program, "program 1"), lacking]);
+        let refused = house.make(asked.clone()).await;
+        let Err(CatalogError::NotStored(path)) = &refused else { panic!("{refused:?}") };
+        assert_eq!(path, "app/run.sh");
+        asked.outputs.paths = vec!["bazel-bin/app/app".to_owned()];
+        house.make(asked).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn links_in_directories_are_not_left_out_in_silence() {
     let house = House::start().await;
     house.put("a").await;
