@@ -18,7 +18,7 @@ use crate::oci::{
     ContentDigest, Descriptor, Document, DocumentKind, INDEX_TYPE, Index, LAYOUT_FILE, Layout,
 };
 use crate::provenance::{Level, SLSA_PREDICATE};
-use crate::releases::{Expected, RELEASE_ANNOTATION, Release, verify};
+use crate::releases::{Expected, LAYOUT, RELEASE_ANNOTATION, Release, verify};
 use crate::signing::{Attestation, BUNDLE_TYPE, KeyRing, MAX_BUNDLE_BYTES, PublicKey, TrustedKey};
 use crate::timestamp::Timestamp;
 
@@ -216,7 +216,7 @@ fn predicate(
 impl Layout for StoredLayout<'_> {
     fn file(&self, name: &str, limit: usize) -> io::Result<Vec<u8>> {
         match name {
-            LAYOUT_FILE => Ok(br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()),
+            LAYOUT_FILE => Ok(LAYOUT.to_vec()),
             _ if self.index.len() <= limit => Ok(self.index.to_vec()),
             _ => Err(io::Error::new(io::ErrorKind::InvalidData, "it is too large")),
         }

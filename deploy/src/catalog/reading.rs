@@ -108,22 +108,11 @@ impl BlobOpener {
     ) -> Result<Option<serde_json::Value>, CatalogError> {
         let Ok(key) = PublicKey::from_pem(&entry.public_key) else { return Ok(None) };
         let keys = KeyRing::new(vec![TrustedKey::always("release", key)]).unwrap_or_default();
-        for attestation in &entry.release.attestations {
-            if attestation.artifact_type.as_deref() != Some(BUNDLE_TYPE) {
-                continue;
-            }
-            let Some(manifest) = self.manifest(attestation)? else { continue };
-            for layer in &manifest.layers {
-                let bundle = self.read(layer, MAX_BUNDLE_BYTES as u64)?;
-                let read = Attestation::from_bundle(&bundle, &keys);
-                if let Ok(it) = read
-                    && it.statement.predicate_type == kind
-                {
-                    return Ok(Some(serde_json::Value::Object(it.statement.predicate)));
-                }
-            }
-        }
-        Ok(None)
+        let bundles = self.bundles(entry)?;
+        let read = |bundle: &Vec<u8>| Attestation::from_bundle(bundle, &keys).ok();
+        let mut statements = bundles.iter().filter_map(read).map(|it| it.statement);
+        let found = statements.find(|it| it.predicate_type == kind);
+        Ok(found.map(|it| serde_json::Value::Object(it.predicate)))
     }
 }
 
