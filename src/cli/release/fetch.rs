@@ -47,10 +47,15 @@ pub struct Export {
 impl Export {
     pub async fn run(self, target: &Target) -> Result<Exit, CliError> {
         let Self { name, output, json } = self;
-        let is_taken = std::fs::read_dir(&output).is_ok_and(|mut it| it.next().is_some());
-        if is_taken {
-            let message = format!("{} is not empty", output.display());
-            return Err(CliError::usage(message).hint("name a directory that is not there yet"));
+        let taken = match std::fs::read_dir(&output) {
+            Ok(mut entries) => entries.next().map(|_| "is not empty"),
+            Err(_) => output.symlink_metadata().ok().map(|_| "is there, and no readable directory"),
+        };
+        if let Some(why) = taken {
+            let message = format!("{} {why}", output.display());
+            let hint = "name a directory that is not there yet; one without oci-layout, which an export that was cut \
+                        short left, can be removed";
+            return Err(CliError::usage(message).hint(hint));
         }
         let release = fetch(target, &name, &output).await?;
         if json {

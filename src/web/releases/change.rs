@@ -126,10 +126,15 @@ fn may(state: &WebState, caller: &Caller, instance: &str) -> Result<String, WebE
     Ok(account_of(&*state.access, &caller.0).to_string())
 }
 
-fn is_odd(asked: &ReleaseRequest) -> bool {
-    let texts = [&asked.invocation, &asked.target].into_iter().chain(&asked.outputs);
-    let mut texts = texts.chain(&asked.source);
-    asked.outputs.len() > MAX_OUTPUTS || texts.any(|it| it.is_empty() || it.len() > MAX_TEXT)
+/// The first part of a request that is too much, or nothing.
+fn odd(asked: &ReleaseRequest) -> Option<&'static str> {
+    if asked.outputs.len() > MAX_OUTPUTS {
+        return Some("outputs");
+    }
+    let texts = [("invocation", &asked.invocation), ("target", &asked.target)].into_iter();
+    let texts = texts.chain(asked.outputs.iter().map(|it| ("outputs", it)));
+    let mut texts = texts.chain(asked.source.iter().map(|it| ("source", it)));
+    texts.find(|(_, it)| it.is_empty() || it.len() > MAX_TEXT).map(|(what, _)| what)
 }
 
 /// What is asked, in the words of the catalog. What was executed until now is recorded first.
@@ -138,16 +143,14 @@ async fn checked(state: &WebState, asked: ReleaseRequest) -> Result<Asked, WebEr
         let hint = "Set releases.record at the server, and build again.";
         return Err(WebError::invalid("this server records no executions", hint));
     };
-    if is_odd(&asked) {
-        return Err(WebError::invalid("a text of the request is empty or too long", DOCS));
+    if let Some(what) = odd(&asked) {
+        return Err(WebError::invalid(format!("{what} is empty or too long"), DOCS));
     }
+    // It is not repeated: there may be a password in it.
     let source = asked.source.as_deref().map(|text| {
         Source::parse(text).ok_or_else(|| {
-            let message = format!("{text:?} is no source");
-            WebError::invalid(
-                message,
-                "Write git+URL@COMMIT, with all 40 digits of the commit and no password.",
-            )
+            let hint = "Write git+URL@COMMIT, with all 40 digits of the commit and no password.";
+            WebError::invalid("the source is not named by URL and commit", hint)
         })
     });
     let platform = asked.platform.as_deref().unwrap_or("linux/amd64");
@@ -156,7 +159,9 @@ async fn checked(state: &WebState, asked: ReleaseRequest) -> Result<Asked, WebEr
     };
     let parts = platform.split_once('/').filter(|(os, rest)| is_word(os) && is_word(rest));
     let (os, architecture) = parts.ok_or_else(|| {
-        WebError::invalid(format!("{platform:?} is no platform"), "Write linux/amd64.")
+        let hint =
+            "Write OS/ARCHITECTURE, such as linux/amd64 or linux/arm64; there are no variants.";
+        WebError::invalid(format!("{platform:?} is no platform"), hint)
     })?;
     executions.flush().await;
     let told = told::outputs(state, &asked.instance, &asked.invocation, &asked.target).await?;
