@@ -36,7 +36,8 @@ pub fn public(path: &Path) -> Result<PublicKey, CliError> {
 
 pub fn private(source: &KeySource) -> Result<SigningKey, CliError> {
     source.signing_key(PASSPHRASE, &Machine).map_err(|error| {
-        CliError::usage(format!("the key cannot be used: {}", causes::chain(&error)))
-            .hint("docs/releases.md says how keys are made")
+        CliError::usage(format!("the key cannot be used: {}", causes::chain(&error))).hint(format!(
+            "docs/releases.md says how keys are made; {PASSPHRASE} has the passphrase of one"
+        ))
     })
 }
