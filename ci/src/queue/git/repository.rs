@@ -1,6 +1,6 @@
 //! A bare clone that is the queue's alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -17,7 +17,8 @@ const LIMIT: Duration = Duration::from_secs(600);
 const MAX_OUTPUT: usize = 16 << 20;
 /// Most bytes of git's words that are shown.
 const SHOWN: usize = 1_000;
-/// Where heads of the remote repository are kept.
+/// Where heads of the remote repository are kept, each under one flat name: an old `a` must not stand in the way of a
+/// new `a/b`.
 const KEPT: &str = "refs/kiln/heads/";
 const OLDEST: (u32, u32) = (2, 40);
 
@@ -37,6 +38,8 @@ pub enum GitError {
         #[source]
         source: std::io::Error,
     },
+    #[error("branch {0} was pushed while it was fetched")]
+    Overtaken(String),
     #[error("git {0} is too old: the merge queue needs 2.40 or newer")]
     Old(String),
     #[error("{0:?} is no address of a repository: it begins with `-`")]
@@ -182,36 +185,53 @@ impl Repository {
         let full: Vec<_> = branches.iter().map(Branch::full).collect();
         arguments.extend(full.iter().map(String::as_str));
         let output = self.git_in(None, &arguments).await?;
+        let wanted: BTreeMap<&str, &Branch> =
+            full.iter().map(String::as_str).zip(branches).collect();
         let mut heads = Heads::new();
         for line in String::from_utf8_lossy(&output).lines() {
             let Some((commit, name)) = line.split_once('\t') else { continue };
             // Git takes names for patterns of their ends.
-            let Some(branch) = branches.iter().find(|it| it.full() == name) else { continue };
-            heads.insert(branch.clone(), Commit::new(commit)?);
+            let Some(branch) = wanted.get(name) else { continue };
+            heads.insert((*branch).clone(), Commit::new(commit)?);
         }
         Ok(heads)
     }
 
-    /// Brings the commits of branches here.
+    /// Brings the commits of branches here. An error where a branch has another head by now: it is to be asked again.
     pub async fn fetch(&self, heads: &Heads) -> Result<(), GitError> {
-        let mut missing = Vec::new();
-        for (branch, commit) in heads {
-            if !self.has(commit).await? {
-                missing.push(format!("+{}:{KEPT}{branch}", branch.full()));
-            }
-        }
+        let missing = self.missing(heads).await?;
         if missing.is_empty() {
             return Ok(());
         }
+        let changes: Vec<_> =
+            missing.iter().map(|it| format!("+{}:{}", it.full(), kept(it))).collect();
         let mut arguments = vec!["fetch", "--quiet", "--no-tags", "--no-write-fetch-head"];
         arguments.extend(["--no-recurse-submodules", "--force", "--", &self.remote]);
-        arguments.extend(missing.iter().map(String::as_str));
-        self.git_in(None, &arguments).await.map(drop)
+        arguments.extend(changes.iter().map(String::as_str));
+        self.git_in(None, &arguments).await?;
+        match self.missing(heads).await?.first() {
+            Some(branch) => Err(GitError::Overtaken(branch.to_string())),
+            None => Ok(()),
+        }
     }
 
-    pub async fn has(&self, commit: &Commit) -> Result<bool, GitError> {
-        let name = format!("{commit}^{{commit}}");
-        Ok(self.ask(&["cat-file", "-e", &name]).await?.0 == 0)
+    /// Branches whose heads are not known to be here. Git writes the name of a head when all of it is here; a commit
+    /// may be there without its files, where a fetch was cut off.
+    async fn missing<'a>(&self, heads: &'a Heads) -> Result<Vec<&'a Branch>, GitError> {
+        // Without names git would list all there are.
+        if heads.is_empty() {
+            return Ok(Vec::new());
+        }
+        let names: Vec<_> = heads.keys().map(kept).collect();
+        let mut arguments = vec!["for-each-ref", "--format=%(objectname) %(refname)"];
+        arguments.extend(names.iter().map(String::as_str));
+        let output = self.git_in(None, &arguments).await?;
+        let text = String::from_utf8_lossy(&output);
+        let here: BTreeSet<&str> = text.lines().collect();
+        let is_missing = |(branch, commit): &(&Branch, &Commit)| {
+            !here.contains(format!("{commit} {}", kept(branch)).as_str())
+        };
+        Ok(heads.iter().filter(is_missing).map(|(branch, _)| branch).collect())
     }
 
     /// Whether all of `one` is in `other`.
@@ -223,6 +243,11 @@ impl Repository {
             (code, ran) => Err(failed("merge-base", Some(code), &ran)),
         }
     }
+}
+
+/// Names of branches have no `@`.
+fn kept(branch: &Branch) -> String {
+    format!("{KEPT}{}", branch.as_str().replace('/', "@"))
 }
 
 pub(super) fn succeeded(what: &str, ran: Ran) -> Result<Vec<u8>, GitError> {
