@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 
 use super::error::QueueError;
 use crate::queue::{Ended, Lane};
-use crate::storage::{Damage, Expect, Records, Write, open, seal};
+use crate::storage::{Damage, Expect, MAX_BATCH, Records, StorageError, Write, open, seal};
 
 const KIND: [u8; 4] = *b"KMQL";
 const VERSION: u32 = 1;
@@ -85,27 +85,30 @@ impl Kept {
     ) -> Result<Expect, QueueError> {
         let key = self.name.key("lane");
         let damaged = |source| QueueError::Damaged { key: key.clone(), source };
-        let value = Some(encode(lane).map_err(damaged)?);
-        let mut writes = vec![Write { key: key.clone(), expect, value }];
+        let lane = encode(lane).map_err(damaged)?;
+        let mut writes = vec![Write { key: key.clone(), expect, value: Some(lane.clone()) }];
         for it in ended {
             let value = Some(encode(it).map_err(damaged)?);
             let key = self.name.key(&format!("ended/{:016}-{:016}", it.at.0, it.id.0));
             writes.push(Write { key, expect: Expect::Anything, value });
         }
         if !ended.is_empty() {
-            writes.extend(self.old().await?);
+            let room = MAX_BATCH.saturating_sub(writes.len() + others.len());
+            writes.extend(self.old(room).await?);
         }
         writes.extend(others);
         self.records.write(writes).await?;
-        let written = self.records.get(&key).await?;
-        // Whoever wrote it in between is found out by the next write.
-        Ok(written.map_or(Expect::Absent, |it| Expect::Version(it.version)))
+        // The version of what somebody else wrote in between would let the next write undo it.
+        match self.records.get(&key).await?.filter(|it| it.value == lane) {
+            Some(it) => Ok(Expect::Version(it.version)),
+            None => Err(StorageError::Conflict(key).into()),
+        }
     }
 
-    /// Deletes ended changes beyond those that are kept.
-    async fn old(&self) -> Result<Vec<Write>, QueueError> {
+    /// Deletes ended changes beyond those that are kept, so many of them.
+    async fn old(&self, most: usize) -> Result<Vec<Write>, QueueError> {
         let newest =
-            self.records.list(&self.name.key("ended/"), None, true, MAX_ENDED + 50).await?;
+            self.records.list(&self.name.key("ended/"), None, true, MAX_ENDED + most).await?;
         let old = newest.into_iter().skip(MAX_ENDED);
         Ok(old.map(|it| Write { key: it.key, expect: Expect::Anything, value: None }).collect())
     }
