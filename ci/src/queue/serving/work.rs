@@ -12,8 +12,8 @@ use crate::queue::{Branch, Commit, Event, LeftOut, Outcome, Refusal, RunId};
 
 /// Between tries of a push of which nothing is known.
 const AGAIN: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
-/// Logs of so many runs before are kept.
-const LOGS: u64 = 500;
+/// Logs of the last runs that are kept.
+const LOGS: usize = 500;
 
 /// What work is done with.
 #[derive(Clone)]
@@ -76,7 +76,9 @@ impl Tools {
         }
         let slot = self.slots.take()?;
         self.repository.check_out(&slot, &built.commit).await?;
-        let names: Vec<_> = parts.iter().map(|it| it.branch.as_str()).collect();
+        let is_out = |at: usize| built.left_out.iter().any(|(out, _)| *out == at);
+        let kept = parts.iter().enumerate().filter(|(at, _)| !is_out(*at));
+        let names: Vec<_> = kept.map(|(_, it)| it.branch.as_str()).collect();
         self.check.run(&slot, &base, &built.commit, &names.join(" ")).await
     }
 
@@ -114,7 +116,14 @@ impl Tools {
     fn log(&self, run: RunId, text: &str) {
         let path = |run: u64| self.logs.join(format!("{run}.log"));
         std::fs::write(path(run.0), text).ok();
-        if let Some(old) = run.0.checked_sub(LOGS) {
+        // Changes and batches are numbered as well: which runs there were is known by their logs only.
+        let Ok(found) = std::fs::read_dir(&self.logs) else { return };
+        let number = |it: std::io::Result<std::fs::DirEntry>| {
+            it.ok()?.file_name().to_str()?.strip_suffix(".log")?.parse::<u64>().ok()
+        };
+        let mut runs: Vec<_> = found.filter_map(number).collect();
+        runs.sort_unstable_by_key(|it| std::cmp::Reverse(*it));
+        for old in runs.into_iter().skip(LOGS) {
             std::fs::remove_file(path(old)).ok();
         }
     }
