@@ -29,9 +29,9 @@ impl Lane {
         innocent(self.failures.iter(), id, self.flaky(), self.bad(id))
     }
 
-    /// Not more than half: else no number of failures would ever decide.
+    /// Nothing where checks rule flakes out, and not more than half: else no number of failures would ever decide.
     pub(super) fn flaky(&self) -> f64 {
-        self.rates.flaky().min(0.5)
+        if self.options.exact { 0.0 } else { self.rates.flaky().min(0.5) }
     }
 
     /// Whether a failure is left for which these alone may be at fault.

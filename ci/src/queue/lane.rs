@@ -97,7 +97,7 @@ impl Lane {
             changes: BTreeMap::new(),
             runs: BTreeMap::new(),
             failures: Vec::new(),
-            rates: Rates::new(options.exact),
+            rates: Rates::default(),
             groups: Vec::new(),
             number: 0,
             unable: 0,

@@ -9,22 +9,15 @@ const PRIOR_FLAKY: (f64, f64) = (0.5, 49.5);
 /// Bad of changes that have passed on another tree: they meet others there.
 pub const MEETING: f64 = 2e-4;
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Rates {
     bad: f64,
     good: f64,
     flakes: f64,
     passes: f64,
-    /// Each failure is known to be one.
-    exact: bool,
 }
 
 impl Rates {
-    /// `exact`: checks do not fail by chance.
-    pub fn new(exact: bool) -> Self {
-        Self { bad: 0.0, good: 0.0, flakes: 0.0, passes: 0.0, exact }
-    }
-
     pub fn rejected(&mut self) {
         self.bad = self.bad * KEPT + 1.0;
         self.good *= KEPT;
@@ -54,9 +47,6 @@ impl Rates {
 
     /// The probability that a check of a good tree fails.
     pub fn flaky(&self) -> f64 {
-        if self.exact {
-            return 0.0;
-        }
         let (flakes, passes) = (PRIOR_FLAKY.0 + self.flakes, PRIOR_FLAKY.1 + self.passes);
         flakes / (flakes + passes)
     }
