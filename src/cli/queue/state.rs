@@ -71,7 +71,9 @@ pub fn told(error: QueueError) -> CliError {
         QueueError::Unknown(_) | QueueError::Refused(Refused::Unknown(_)) => {
             CliError::not_found(error.to_string())
         }
-        QueueError::Name(_) | QueueError::NoTarget(_) => CliError::usage(error.to_string()),
+        QueueError::Name(_) | QueueError::NoTarget(_) | QueueError::OtherTarget { .. } => {
+            CliError::usage(error.to_string())
+        }
         QueueError::Refused(_) | QueueError::Crowded(_) => CliError::answered(error.to_string()),
         _ => CliError::of_machine(&error),
     }

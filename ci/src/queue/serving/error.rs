@@ -20,6 +20,8 @@ pub enum QueueError {
     Refused(#[from] Refused),
     #[error("there is no branch {0} in the repository")]
     NoTarget(String),
+    #[error("the queue {queue} lands on {target}: name another queue for another branch")]
+    OtherTarget { queue: String, target: String },
     #[error("there are {0} requests already that nobody has taken in: is the queue running?")]
     Crowded(usize),
     #[error("{0:?} is no name of a queue: letters, digits, `-`, `_` and `.`, at most 60")]

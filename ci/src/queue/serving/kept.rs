@@ -36,6 +36,10 @@ impl LaneName {
         }
     }
 
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     fn key(&self, rest: &str) -> String {
         format!("queue/{}/{rest}", self.0)
     }

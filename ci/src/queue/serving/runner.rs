@@ -79,6 +79,10 @@ impl Runner {
         let (lane, expect) = kept.lane().await?;
         let mut lane =
             lane.unwrap_or_else(|| Lane::new(settings.target.clone(), settings.options.clone()));
+        if lane.target != settings.target {
+            let (queue, target) = (settings.lane.as_str().to_owned(), lane.target.to_string());
+            return Err(QueueError::OtherTarget { queue, target });
+        }
         lane.options = settings.options.clone();
         let tools = Tools {
             repository,
