@@ -82,9 +82,10 @@ impl Repository {
         if self.is_in(&piece.head, at).await? {
             return Ok(Some(at.clone()));
         }
-        let related = self.ask(&["merge-base", at.as_str(), piece.head.as_str()]).await?;
-        if related.0 != 0 {
-            return Ok(None);
+        match self.ask(&["merge-base", at.as_str(), piece.head.as_str()]).await? {
+            (0, _) => {}
+            (1, _) => return Ok(None),
+            (code, ran) => return Err(failed("merge-base", Some(code), &ran)),
         }
         if method == Method::Rebase {
             return self.rebase(at, piece).await;
@@ -105,6 +106,11 @@ impl Repository {
 
     async fn rebase(&self, at: &Commit, piece: &Piece) -> Result<Option<Commit>, GitError> {
         let range = format!("{at}..{}", piece.head);
+        // Nothing says what a commit without a parent changes.
+        let roots = ["rev-list", "--max-count=1", "--max-parents=0", &range, "--"];
+        if !self.git(roots).await?.is_empty() {
+            return Ok(None);
+        }
         let most = format!("--max-count={}", MAX_COMMITS + 1);
         let arguments =
             ["rev-list", "--reverse", "--topo-order", "--no-merges", &most, &range, "--"];
@@ -185,8 +191,9 @@ impl Repository {
         for it in parents {
             command.args(["-p", it.as_str()]);
         }
-        // Git takes no author without a name.
-        let name = if said.name.trim().is_empty() { "unknown" } else { &said.name };
+        // Git takes no author without a name, and leaves such characters out of its ends.
+        let odd = |it: char| it <= ' ' || ".,:;<>\"\\'".contains(it);
+        let name = if said.name.chars().all(odd) { "unknown" } else { &said.name };
         command.args(["-F", "-"]).env("GIT_AUTHOR_NAME", name).env("GIT_AUTHOR_EMAIL", &said.email);
         command.env("GIT_AUTHOR_DATE", format!("@{} +0000", said.authored));
         command.env("GIT_COMMITTER_DATE", format!("@{} +0000", said.committed));
