@@ -36,8 +36,9 @@ const PASSED_ON: [&str; 16] = [
 ];
 /// What the check may end with to say that it could not run (sysexits.h).
 const TEMPFAIL: i32 = 75;
-/// Most bytes that are read of the names of failed targets.
+/// Most bytes that are read of the names of failed targets, and most characters of one.
 const MAX_FAILED: u64 = 256 << 10;
+const MAX_NAME: usize = 500;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
@@ -88,8 +89,9 @@ impl Check {
         let limit = Duration::from_secs(self.limit_s);
         let ran = match run(command, None, limit, Keep::End(KEPT)).await {
             Ok(ran) => ran,
-            Err(ProcessError::Slow { limit, .. }) => {
-                let log = format!("it took longer than {limit:?}, and was ended");
+            Err(ProcessError::Slow { limit, printed, .. }) => {
+                let printed = words(&printed, KEPT);
+                let log = format!("{printed}\nit took longer than {limit:?}, and was ended\n");
                 let outcome = Outcome::Failed { targets: BTreeSet::new(), proven: false };
                 return Ok(Checked { outcome, log });
             }
@@ -117,5 +119,6 @@ fn targets(file: &std::path::Path) -> BTreeSet<String> {
         return BTreeSet::new();
     }
     let text = String::from_utf8_lossy(&text);
-    text.lines().map(str::trim).filter(|it| !it.is_empty()).map(str::to_owned).collect()
+    let lines = text.lines().map(str::trim).filter(|it| !it.is_empty());
+    lines.map(|it| it.chars().take(MAX_NAME).collect()).collect()
 }

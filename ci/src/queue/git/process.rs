@@ -21,7 +21,7 @@ pub enum ProcessError {
         source: io::Error,
     },
     #[error("{program} took longer than {limit:?}")]
-    Slow { program: String, limit: Duration },
+    Slow { program: String, limit: Duration, printed: Vec<u8> },
     #[error("{program} printed more than {most} bytes")]
     Loud { program: String, most: usize },
     #[error("{program} ended with {status}: {said}")]
@@ -111,7 +111,7 @@ pub async fn run(
     match ended {
         Ok(Some(Ok(status))) => Ok(Ran { status, stdout: out, stderr: err }),
         Ok(Some(Err(source))) => Err(ProcessError::Start { program, source }),
-        Ok(None) | Err(_) => Err(ProcessError::Slow { program, limit }),
+        Ok(None) | Err(_) => Err(ProcessError::Slow { program, limit, printed: out }),
     }
 }
 
