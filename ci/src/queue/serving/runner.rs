@@ -126,17 +126,21 @@ impl Runner {
         until_idle: bool,
     ) -> Result<(), QueueError> {
         while !stop.is_cancelled() {
-            match self.take_requests().await {
-                Err(QueueError::Git(_)) => self.polled = None,
-                other => other?,
-            }
+            let taken = match self.take_requests().await {
+                Err(QueueError::Git(error)) => {
+                    tracing::warn!(error = chain(&error), "a request cannot be taken in for now");
+                    self.polled = None;
+                    false
+                }
+                other => other.map(|()| true)?,
+            };
             if self.polled.is_none_or(|it| it.elapsed() >= self.settings.poll) {
                 if !self.reach(&stop).await? {
                     break;
                 }
                 self.take(Event::Tick, Vec::new()).await?;
             }
-            if until_idle && self.is_idle() {
+            if until_idle && taken && self.is_idle() {
                 return Ok(());
             }
             tokio::select! {
