@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use super::frame::{open, seal};
-use super::{Expect, Record, Records, StorageError, Write};
+use super::{Record, Records, StorageError, Write};
 
 const KIND: [u8; 4] = *b"KREC";
 const VERSION: u32 = 1;
@@ -88,12 +88,7 @@ impl All {
     fn apply(&mut self, writes: Vec<Write>) -> Result<(), StorageError> {
         for write in &writes {
             let version = self.records.get(&write.key).map(|(version, _)| *version);
-            let holds = match write.expect {
-                Expect::Anything => true,
-                Expect::Absent => version.is_none(),
-                Expect::Version(expected) => version == Some(expected),
-            };
-            if !holds {
+            if !write.expect.holds(version) {
                 return Err(StorageError::Conflict(write.key.clone()));
             }
         }
@@ -164,6 +159,7 @@ impl Records for FileRecords {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::Expect;
 
     fn put(key: String, expect: Expect, value: &'static str) -> Write {
         Write { key, expect, value: Some(value.into()) }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Blobs, Expect, Record, Records, Segments, StorageError, Write};
+use super::{Blobs, Record, Records, Segments, StorageError, Write};
 use crate::model::Time;
 
 /// What survives a crash. Clones share it.
@@ -155,12 +155,7 @@ impl Records for Memory {
         self.call(|state| {
             for write in &writes {
                 let version = state.records.get(&write.key).map(|(version, _)| *version);
-                let holds = match write.expect {
-                    Expect::Anything => true,
-                    Expect::Absent => version.is_none(),
-                    Expect::Version(expected) => version == Some(expected),
-                };
-                if !holds {
+                if !write.expect.holds(version) {
                     return Err(StorageError::Conflict(write.key.clone()));
                 }
             }

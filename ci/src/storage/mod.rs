@@ -52,6 +52,17 @@ pub enum Expect {
     Anything,
 }
 
+impl Expect {
+    /// Whether it is so of a key whose record has this version, or that has none.
+    fn holds(self, version: Option<u64>) -> bool {
+        match self {
+            Self::Anything => true,
+            Self::Absent => version.is_none(),
+            Self::Version(expected) => version == Some(expected),
+        }
+    }
+}
+
 /// One write of a batch; without a value the record is deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Write {
