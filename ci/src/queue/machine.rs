@@ -68,9 +68,7 @@ impl Lane {
 
     fn add(&mut self, add: Add, now: Time) -> Result<(), Refused> {
         let Add { branch, head, priority, impact } = add;
-        if branch == self.target {
-            return Err(Refused::Target(branch.to_string()));
-        }
+        self.admits(&branch)?;
         let known = self.changes.values().find(|it| it.branch == branch).map(|it| it.id);
         if let Some(id) = known {
             self.pushed(id, head);
@@ -83,14 +81,23 @@ impl Lane {
             }
             return Ok(());
         }
-        if self.changes.len() >= MAX_CHANGES {
-            return Err(Refused::Full(MAX_CHANGES));
-        }
         let id = ChangeId(self.next());
         let (added, standing, alone, clashed) = (now, Standing::Waiting, false, None);
         let it = Change { id, branch, head, priority, added, standing, impact, alone, clashed };
         self.changes.insert(id, it);
         Ok(())
+    }
+
+    /// Whether a branch may be added.
+    pub fn admits(&self, branch: &Branch) -> Result<(), Refused> {
+        if *branch == self.target {
+            return Err(Refused::Target(branch.to_string()));
+        }
+        let known = self.changes.values().any(|it| it.branch == *branch);
+        match known || self.changes.len() < MAX_CHANGES {
+            true => Ok(()),
+            false => Err(Refused::Full(MAX_CHANGES)),
+        }
     }
 
     fn absent(&mut self, branch: Branch, now: Time) {

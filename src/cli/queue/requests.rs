@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueHint};
 use kiln_ci::queue::Branch;
-use kiln_ci::queue::serving::Request;
+use kiln_ci::queue::serving::{Request, Shown};
 use kiln_ci::services::Clock;
 
 use super::state::{State, System, branch, told};
@@ -83,7 +83,11 @@ impl Add {
 impl Remove {
     pub async fn run(self) -> Result<Exit, CliError> {
         // Who is not there is said at once.
-        self.state.desk()?.show(&self.branch).await.map_err(told)?;
+        let shown = self.state.desk()?.show(&self.branch).await.map_err(told)?;
+        if let Shown::Ended(it) = shown {
+            let message = format!("{} is not in the queue any more: {}", self.branch, it.end);
+            return Err(CliError::not_found(message));
+        }
         let done = format!("{} is to be taken out", self.branch);
         ask(&self.state, Request::Remove { branch: self.branch }, self.json, &done).await
     }

@@ -47,8 +47,14 @@ impl Desk {
         Self { kept: Kept { records, name } }
     }
 
-    /// Leaves a request. It is not lost from then on.
+    /// Leaves a request. It is not lost from then on. What the lane would not take as it is now is refused here: later
+    /// nobody would hear of it.
     pub async fn ask(&self, request: &Request, now: Time) -> Result<(), QueueError> {
+        if let Request::Add { branch, .. } = request
+            && let Some(lane) = self.lane().await?
+        {
+            lane.admits(branch)?;
+        }
         let inbox = self.kept.name.inbox();
         let waiting = self.kept.records.list(&inbox, None, false, MAX_REQUESTS).await?;
         if waiting.len() >= MAX_REQUESTS {
