@@ -66,7 +66,8 @@ impl Repository {
         }
         // What a crash left of it, or what somebody made of it, goes.
         if slot.tree.symlink_metadata().is_ok() {
-            std::fs::remove_dir_all(&slot.tree).map_err(|it| self.path(&slot.tree, it))?;
+            let removed = tokio::fs::remove_dir_all(&slot.tree).await;
+            removed.map_err(|it| self.path(&slot.tree, it))?;
         }
         self.git(["worktree", "prune"]).await?;
         let tree = slot.tree.to_string_lossy().into_owned();
