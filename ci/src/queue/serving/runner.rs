@@ -177,6 +177,9 @@ impl Runner {
     }
 
     async fn heard(&mut self, event: Event, stop: &CancellationToken) -> Result<(), QueueError> {
+        if let Event::Finished { run, .. } = &event {
+            self.checks.remove(run);
+        }
         // What is about to land is looked at once more: a head that was pushed since was not tested.
         let passed = matches!(event, Event::Finished { outcome: Outcome::Passed, .. });
         if passed && !self.reach(stop).await? {
@@ -231,7 +234,6 @@ impl Runner {
                 }
             }
             Effect::Land { run, base, commit } => {
-                self.checks.remove(&run);
                 let work = self.tools.clone().land(run, base, commit, self.tell.clone());
                 self.tasks.spawn(work);
             }
