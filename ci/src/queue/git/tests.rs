@@ -131,6 +131,25 @@ async fn changes_are_put_together_always_alike_and_conflicts_left_out() {
 }
 
 #[tokio::test]
+async fn a_branch_is_fetched_where_a_shorter_name_was_and_only_as_it_was_listed() {
+    let rig = Rig::new();
+    rig.write("a", "a", &[("c", "1\n")]);
+    let repository = rig.open().await;
+    fetched(&repository, &["main", "a"]).await;
+    let work = rig.work();
+    rig.git(&work, &["push", "--quiet", "origin", ":refs/heads/a"]);
+    rig.git(&work, &["checkout", "--quiet", "main"]);
+    rig.git(&work, &["branch", "--quiet", "-D", "a"]);
+    let first = rig.write("a/b", "b", &[("c", "2\n")]);
+    let heads = repository.heads(&[branch("a/b")]).await.unwrap();
+    assert_eq!(heads[&branch("a/b")], first);
+    let second = rig.write("a/b", "b again", &[("c", "3\n")]);
+    let overtaken = repository.fetch(&heads).await;
+    assert!(matches!(overtaken, Err(GitError::Overtaken(_))), "{overtaken:?}");
+    assert_eq!(fetched(&repository, &["a/b"]).await[&branch("a/b")], second);
+}
+
+#[tokio::test]
 async fn only_what_was_tested_is_pushed_and_only_from_where_it_began() {
     let rig = Rig::new();
     let one = rig.write("one", "one", &[("c", "1\n")]);
