@@ -97,8 +97,6 @@ pub enum Refusal {
     Moved,
     /// The repository does not want it.
     Refused(String),
-    /// It could not be asked.
-    Unable(String),
 }
 
 /// What is to be done. Everything may be asked for again after a crash, and does the same then.
