@@ -218,20 +218,39 @@ impl Repository {
     /// Branches whose heads are not known to be here. Git writes the name of a head when all of it is here; a commit
     /// may be there without its files, where a fetch was cut off.
     async fn missing<'a>(&self, heads: &'a Heads) -> Result<Vec<&'a Branch>, GitError> {
-        // Without names git would list all there are.
-        if heads.is_empty() {
-            return Ok(Vec::new());
-        }
-        let names: Vec<_> = heads.keys().map(kept).collect();
-        let mut arguments = vec!["for-each-ref", "--format=%(objectname) %(refname)"];
-        arguments.extend(names.iter().map(String::as_str));
-        let output = self.git_in(None, &arguments).await?;
-        let text = String::from_utf8_lossy(&output);
+        let text = self.kept(heads, &["--format=%(objectname) %(refname)"]).await?;
         let here: BTreeSet<&str> = text.lines().collect();
         let is_missing = |(branch, commit): &(&Branch, &Commit)| {
             !here.contains(format!("{commit} {}", kept(branch)).as_str())
         };
         Ok(heads.iter().filter(is_missing).map(|(branch, _)| branch).collect())
+    }
+
+    /// Of branches that were fetched those whose heads are in a commit.
+    pub async fn merged_into(
+        &self,
+        commit: &Commit,
+        heads: &Heads,
+    ) -> Result<BTreeSet<Branch>, GitError> {
+        let merged = format!("--merged={commit}");
+        let text = self.kept(heads, &[&merged, "--format=%(refname)"]).await?;
+        let names: BTreeSet<&str> = text.lines().collect();
+        let is_merged = |it: &&Branch| names.contains(kept(it).as_str());
+        Ok(heads.keys().filter(is_merged).cloned().collect())
+    }
+
+    /// What git says of these branches as they are kept here, a line each.
+    async fn kept(&self, heads: &Heads, options: &[&str]) -> Result<String, GitError> {
+        // Without names git would list all there are.
+        if heads.is_empty() {
+            return Ok(String::new());
+        }
+        let names: Vec<_> = heads.keys().map(kept).collect();
+        let mut arguments = vec!["for-each-ref"];
+        arguments.extend(options);
+        arguments.extend(names.iter().map(String::as_str));
+        let output = self.git_in(None, &arguments).await?;
+        Ok(String::from_utf8_lossy(&output).into_owned())
     }
 
     /// Whether all of `one` is in `other`.

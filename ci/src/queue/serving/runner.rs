@@ -1,7 +1,7 @@
 //! Runs one lane: takes events in, writes, and has done what follows. Any error ends it; whoever begins again goes
 //! on from what is written.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -297,13 +297,15 @@ impl Runner {
         if !landing {
             self.take(Event::Target(target.clone()), Vec::new()).await?;
         }
+        let merged = match landing {
+            true => BTreeSet::new(),
+            false => self.tools.repository.merged_into(&target, &heads).await?,
+        };
         for (id, branch, known) in changes {
             let event = match heads.get(&branch) {
                 None => Event::Deleted(id),
                 Some(head) if *head != known => Event::Pushed { id, head: head.clone() },
-                Some(head) if !landing && self.tools.repository.is_in(head, &target).await? => {
-                    Event::Merged(id)
-                }
+                Some(_) if merged.contains(&branch) => Event::Merged(id),
                 Some(_) => continue,
             };
             self.take(event, Vec::new()).await?;
