@@ -1,5 +1,6 @@
-//! Rollouts: how a release comes to its targets, step by step, and back. Pure: what is decided here
-//! is carried out elsewhere. docs/rollouts.md says what stands.
+//! Rollouts: how a release comes to its targets, step by step, and back. What is decided (`machine`, `plan`) is pure;
+//! what it stands on (`parts`) is passed in. docs/rollouts.md says what stands.
 
 pub mod machine;
+pub mod parts;
 pub mod plan;

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 /// Milliseconds, of a clock that all controllers share.
 pub type Millis = u64;
 
@@ -13,7 +15,7 @@ pub type Version = Arc<str>;
 
 /// How new what a target was told is. The first part is the token of the deploy lock, so that what
 /// an earlier owner of the lock still says is stale; the second counts the rollout's own changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct Generation {
     pub fence: u64,
     pub change: u64,
