@@ -133,12 +133,6 @@ impl Manifest {
 }
 
 impl Index {
-    /// The same index with other manifests.
-    #[must_use]
-    pub fn with_manifests(&self, manifests: Vec<Descriptor>) -> Self {
-        Self { manifests, ..self.clone() }
-    }
-
     pub fn new(manifests: Vec<Descriptor>) -> Self {
         Self {
             schema_version: 2,

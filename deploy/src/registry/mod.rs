@@ -15,6 +15,6 @@ pub use codes::{Code, ErrorDocument};
 pub use endpoint::{Endpoint, NoEndpoint, instance_of};
 pub use ownership::{Owned, SharedOwned};
 pub use ranges::{Span, Wanted, wanted};
-pub use referrers::{Fallback, Referrers, referrer_of};
+pub use referrers::{Referrers, referrer_of};
 pub use tags::{MAX_TAGS_PAGE, TagsPage, page_of_tags};
 pub use uploads::{PIECE, PartError, Upload, UploadLimits};

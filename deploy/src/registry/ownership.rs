@@ -1,4 +1,5 @@
-//! What may not be pushed, whoever asks: repositories that a release owns, and tags that only promotions move.
+//! What may not be pushed, whoever asks. Repositories that releases own are none of this: the store of the registry
+//! knows them itself, so that a push and a release never meet.
 
 use std::sync::Arc;
 

@@ -1,5 +1,4 @@
-//! Referrers: what was pushed about a manifest. Clients ask for them by the manifest's digest, and older ones
-//! keep them in an index under a tag that is made of the digest.
+//! Referrers: what is about a manifest. Clients ask for them by the manifest's digest.
 
 use crate::oci::{ContentDigest, Descriptor, Document, Index};
 
@@ -10,13 +9,6 @@ const MAX_PAGE: usize = 1000;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Referrers {
     entries: Vec<Descriptor>,
-}
-
-/// An index under a fallback tag, which anybody who may push tags can have written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fallback<'a> {
-    pub subject: &'a ContentDigest,
-    pub index: Index,
 }
 
 /// How a document is listed among the referrers of its subject: with its annotations and what kind of artifact it is.
@@ -54,38 +46,6 @@ impl Referrers {
 
     pub fn entries(&self) -> &[Descriptor] {
         &self.entries
-    }
-}
-
-impl Fallback<'_> {
-    /// What it lists of its subject. An entry counts if the document that it names is there and says itself that it is about
-    /// the subject: a tag proves nothing, and two digests can have the same one.
-    pub fn referrers(
-        &self,
-        document: &dyn Fn(&ContentDigest) -> Option<Document>,
-    ) -> Vec<Descriptor> {
-        let about = |entry: &Descriptor| {
-            let read = document(&entry.digest)?;
-            let subject = read.subject()?;
-            (subject.digest == *self.subject).then(|| referrer_of(entry, &read))
-        };
-        self.index.manifests.iter().filter_map(about).collect()
-    }
-
-    /// The index with one more entry; the others stay.
-    #[must_use]
-    pub fn with(&self, referrer: Descriptor) -> Index {
-        let others = self.index.manifests.iter().filter(|it| it.digest != referrer.digest);
-        let mut entries: Vec<_> = others.cloned().collect();
-        entries.push(referrer);
-        self.index.with_manifests(entries)
-    }
-
-    /// The index without what was deleted.
-    #[must_use]
-    pub fn without(&self, digest: &ContentDigest) -> Index {
-        let left = self.index.manifests.iter().filter(|it| it.digest != *digest);
-        self.index.with_manifests(left.cloned().collect())
     }
 }
 
@@ -153,32 +113,5 @@ mod tests {
         assert!(seen.iter().all(|it| it.artifact_type.as_deref() == Some("x/1")));
         let (none, more) = referrers.page(Some("other"), None, 2);
         assert!(none.manifests.is_empty() && !more);
-    }
-
-    #[test]
-    fn a_fallback_tag_is_believed_as_far_as_its_manifests_confirm_it() {
-        let (own, own_document) = artifact("a/b", '1');
-        let (stranger, stranger_document) = artifact("a/b", '2');
-        let missing = subject('9');
-        let index = Index::new(vec![own.clone(), stranger.clone(), missing]);
-        let digest = subject('1').digest;
-        let fallback = Fallback { subject: &digest, index };
-        let found = fallback.referrers(&|digest| match digest {
-            it if *it == own.digest => Some(own_document.clone()),
-            it if *it == stranger.digest => Some(stranger_document.clone()),
-            _ => None,
-        });
-        assert_eq!(found.iter().map(|it| &it.digest).collect::<Vec<_>>(), [&own.digest]);
-    }
-
-    #[test]
-    fn an_entry_is_added_once_and_taken_away() {
-        let digest = subject('1').digest;
-        let fallback = Fallback { subject: &digest, index: Index::new(vec![subject('2')]) };
-        let index = fallback.with(subject('3'));
-        assert_eq!(index.manifests.len(), 2);
-        let fallback = Fallback { subject: &digest, index };
-        assert_eq!(fallback.with(subject('2')).manifests.len(), 2);
-        assert_eq!(fallback.without(&subject('2').digest).manifests, [subject('3')]);
     }
 }

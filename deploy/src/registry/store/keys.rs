@@ -63,6 +63,11 @@ pub fn changes(repository: &Repository) -> String {
     format!("registry/changes/{repository}")
 }
 
+/// Whose releases a repository has. It stays, also when the last of them is gone.
+pub fn owner(repository: &Repository) -> String {
+    format!("registry/owners/{repository}")
+}
+
 /// Something of the repository may be let go of.
 pub fn untidy(repository: &Repository) -> String {
     format!("{UNTIDY}{repository}")

@@ -1,6 +1,7 @@
 //! Manifests that are pushed: checked, stored, and made visible in one write.
 
 use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use kiln_cas::blob::SharedBlobStore;
 use kiln_cas::records::{Expect, Write};
 use kiln_cas::{Digest, DigestFunction};
@@ -8,16 +9,17 @@ use kiln_cas::{Digest, DigestFunction};
 use super::error::{RegistryError, is_conflict};
 use super::keys;
 use super::model::{
-    Link, StoredManifest, StoredReferrer, name_of_blob, put, read, unchanged, written,
+    Link, StoredManifest, StoredReferrer, name_of_blob, put, read, stored_referrer, unchanged,
+    written,
 };
 use super::registry::{Registry, TRIES};
+use super::released::{owner, still_pushed_to};
 use crate::oci::{Algorithm, ContentDigest, Descriptor, Document, Reference, Repository, Tag};
 use crate::registry::ownership::refusal;
-use crate::registry::referrers::referrer_of;
 use crate::registry::uploads::PIECE;
 
-/// Bytes of a referrer's entry that a record keeps; of a larger one the annotations stay in the manifest.
-const MAX_ENTRY: usize = 256 << 10;
+/// Records of what a manifest names that are read at a time.
+const READ_TOGETHER: usize = 16;
 /// Referrers of a manifest that are asked whether one is pinned.
 const REFERRERS_ASKED: usize = 100;
 
@@ -53,6 +55,9 @@ impl Registry {
         repository: &Repository,
         tag: Option<&Tag>,
     ) -> Result<(), RegistryError> {
+        if owner(&self.parts.records, repository).await?.is_some() {
+            return Err(released(repository));
+        }
         let why = refusal(&self.parts.owned, repository, tag).await?;
         why.map_or(Ok(()), |why| Err(RegistryError::Owned(why)))
     }
@@ -86,19 +91,6 @@ impl Registry {
         Ok(Pushed { digest: entry.digest, subject })
     }
 
-    /// Points a tag at a manifest that is there, whoever owns the repository: what promotions do.
-    pub async fn tag(
-        &self,
-        repository: &Repository,
-        tag: &Tag,
-        digest: &ContentDigest,
-    ) -> Result<(), RegistryError> {
-        let (stored, _) = self.stored(repository, digest).await?;
-        let digest = digest.clone();
-        let entry = Entry { repository, digest, stored, referrer: None, tags: vec![tag] };
-        self.show(&entry).await
-    }
-
     /// Checks that all is there which a manifest needs, and has it stay for a lease.
     async fn needed(
         &self,
@@ -116,55 +108,63 @@ impl Registry {
             pin: None,
         };
         let mut blobs: Vec<(Digest, &ContentDigest)> = Vec::new();
-        for named in document.names() {
-            let digest = &named.digest;
-            let missing = || RegistryError::Missing(digest.clone());
-            let actual = match document {
-                Document::Index(_) => {
-                    let found = self.stored(push.repository, digest).await;
-                    let (child, _) = found.map_err(|error| match error {
-                        RegistryError::NoManifest(_) => missing(),
-                        error => error,
-                    })?;
-                    stored.manifests.push(digest.clone());
-                    blobs.push((child.content()?, digest));
-                    child.size
-                }
-                Document::Manifest(_) => {
-                    let record = self.record(&keys::blob(push.repository, digest)).await?;
-                    let Some(record) = record else {
-                        if named.is_foreign() {
-                            continue;
-                        }
-                        return Err(missing());
-                    };
-                    let blob = read::<Link>(&record.value)?.content(digest)?;
-                    stored.blobs.push(name_of_blob(&blob));
-                    blobs.push((blob, digest));
-                    blob.size
-                }
-            };
-            if actual != named.size {
-                let (digest, said) = (digest.clone(), named.size);
-                return Err(RegistryError::Size { digest, said, actual });
+        let found = stream::iter(document.names().map(|it| self.named(push, document, it)));
+        let mut found = found.buffered(READ_TOGETHER);
+        while let Some(named) = found.try_next().await? {
+            let Some((named, content)) = named else { continue };
+            match document {
+                Document::Index(_) => stored.manifests.push(named.digest.clone()),
+                Document::Manifest(_) => stored.blobs.push(name_of_blob(&content)),
             }
+            if content.size != named.size {
+                let (digest, said) = (named.digest.clone(), named.size);
+                return Err(RegistryError::Size { digest, said, actual: content.size });
+            }
+            blobs.push((content, &named.digest));
         }
         let all: Vec<Digest> = blobs.iter().map(|(blob, _)| *blob).collect();
         let missing = self.parts.blobs.find_missing(&all).await?;
         let gone = missing.first().and_then(|gone| blobs.iter().find(|(blob, _)| blob == gone));
         gone.map_or(Ok(()), |(_, digest)| Err(RegistryError::Missing((*digest).clone())))?;
-        stored.blobs.sort_unstable();
-        stored.blobs.dedup();
-        stored.manifests.sort_unstable();
-        stored.manifests.dedup();
+        stored.settle();
         Ok(stored)
+    }
+
+    /// What a manifest names, with the blob that has its bytes; `None`: it is somewhere else, and may be.
+    async fn named<'a>(
+        &self,
+        push: &Push<'_>,
+        document: &Document,
+        named: &'a Descriptor,
+    ) -> Result<Option<(&'a Descriptor, Digest)>, RegistryError> {
+        let missing = || RegistryError::Missing(named.digest.clone());
+        if let Document::Index(_) = document {
+            let found = self.stored(push.repository, &named.digest).await;
+            let (child, _) = found.map_err(|error| match error {
+                RegistryError::NoManifest(_) => missing(),
+                error => error,
+            })?;
+            return Ok(Some((named, child.content()?)));
+        }
+        match self.record(&keys::blob(push.repository, &named.digest)).await? {
+            Some(record) => {
+                Ok(Some((named, read::<Link>(&record.value)?.content(&named.digest)?)))
+            }
+            None if named.is_foreign() => Ok(None),
+            None => Err(missing()),
+        }
     }
 
     /// Makes a manifest visible, and pins what its tags need.
     async fn show(&self, entry: &Entry<'_>) -> Result<(), RegistryError> {
         for _ in 0..TRIES {
             match self.try_show(entry).await {
-                Err(RegistryError::Records(error)) if is_conflict(&error) => {}
+                Err(RegistryError::Records(error)) if is_conflict(&error) => {
+                    // Who had just created a release there was faster.
+                    if owner(&self.parts.records, entry.repository).await?.is_some() {
+                        return Err(released(entry.repository));
+                    }
+                }
                 done => return done,
             }
         }
@@ -175,12 +175,18 @@ impl Registry {
         let Entry { repository, digest, stored, referrer, tags } = entry;
         let key = keys::manifest(repository, digest);
         let known = self.record(&key).await?;
+        let before = known.as_ref().map(|it| read::<StoredManifest>(&it.value)).transpose()?;
         let mut stored = stored.clone();
-        stored.pin = match &known {
-            Some(record) => read::<StoredManifest>(&record.value)?.pin,
-            None => None,
+        // What it needs may be more than before: a layer that was somewhere else, and came since.
+        let (same, other) = match before {
+            Some(before) if before.blobs == stored.blobs => (before.pin, None),
+            Some(before) => (None, self.release_write(repository, digest, &before)?),
+            None => (None, None),
         };
+        stored.pin = same;
         let mut writes = vec![put(key, unchanged(known.as_ref()), written(&stored)?)];
+        writes.push(still_pushed_to(repository));
+        writes.extend(other.iter().map(|(write, ..)| write.clone()));
         if let Some((subject, referrer)) = referrer {
             let key = keys::referrer(repository, subject, digest);
             writes.push(put(key, Expect::Anything, written(referrer)?));
@@ -191,7 +197,7 @@ impl Registry {
             moved |= moves;
             writes.push(write);
         }
-        let keep = !tags.is_empty() || self.is_about_kept(entry).await?;
+        let keep = !tags.is_empty() || other.is_some() || self.is_about_kept(entry).await?;
         writes.push(put(keys::changes(repository), Expect::Anything, Bytes::new()));
         if keep {
             writes.push(Self::untidy_write(repository));
@@ -199,6 +205,9 @@ impl Registry {
         let versions = self.parts.records.write(writes).await?;
         if keep {
             self.keep(repository, digest).await?;
+            if let Some((_, generation, pinning)) = other {
+                self.let_go(&generation, &pinning).await?;
+            }
             if !moved && let Some(version) = versions.last() {
                 self.forget_untidy(repository, *version).await?;
             }
@@ -258,18 +267,10 @@ async fn understood(push: &Push<'_>) -> Result<(Document, Digest, ContentDigest)
     done.map_err(|error| kiln_cas::StoreError::failed("read a manifest", error))?
 }
 
-fn stored_referrer(
-    descriptor: &Descriptor,
-    document: &Document,
-    content: &Digest,
-) -> StoredReferrer {
-    let mut entry = referrer_of(descriptor, document);
-    let size: usize = entry.annotations.iter().map(|(key, value)| key.len() + value.len()).sum();
-    let shortened = size > MAX_ENTRY;
-    if shortened {
-        entry.annotations.clear();
-    }
-    StoredReferrer { entry, sha256: content.hex(), shortened }
+fn released(repository: &Repository) -> RegistryError {
+    RegistryError::Owned(format!(
+        "{repository} has releases, and nothing else: `kiln release create` makes them, promotions move the tags of environments"
+    ))
 }
 
 /// Stores bytes of a manifest, which may be more than a store takes at once.

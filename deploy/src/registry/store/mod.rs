@@ -6,6 +6,7 @@
 //! | `registry/manifests/REPOSITORY:DIGEST` | a manifest: its type, where its bytes are, what it needs, whether it is pinned |
 //! | `registry/tags/REPOSITORY:TAG` | which manifest a tag names |
 //! | `registry/referrers/REPOSITORY:SUBJECT/DIGEST` | one manifest is about another |
+//! | `registry/owners/REPOSITORY` | releases own a repository: the instance that they are of; see `released.rs` |
 //! | `registry/uploads/`, `registry/pieces/` | uploads under way |
 //! | `registry/pinning/`, `registry/untidy/`, `registry/changes/` | see `keeping.rs` and `tidying.rs` |
 //!
@@ -22,6 +23,7 @@ mod manifests;
 mod model;
 mod reading;
 mod registry;
+mod released;
 mod removing;
 mod sessions;
 #[cfg(test)]
@@ -35,4 +37,5 @@ pub use manifests::{Push, Pushed};
 pub use model::{owner_of_blob, owner_of_manifest, owner_of_referrer};
 pub use reading::{Found, Page};
 pub use registry::{Registry, RegistryParts};
+pub use released::{ClaimError, ReleasedRepository, Shown};
 pub use sessions::Ending;

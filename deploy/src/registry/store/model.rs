@@ -8,8 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use super::error::RegistryError;
 use super::keys::{BLOBS, MANIFESTS, REFERRERS};
-use crate::oci::{Algorithm, ContentDigest, Descriptor};
+use crate::oci::{Algorithm, ContentDigest, Descriptor, Document};
+use crate::registry::referrers::referrer_of;
 
+/// Bytes of a referrer's entry that a record keeps; of a larger one the annotations stay in the manifest.
+const MAX_ENTRY: usize = 256 << 10;
 /// Bytes that the record of a manifest leaves free: that of its pins lists the same, and names the repository as well.
 const ROOM_FOR_PINS: usize = 1024;
 
@@ -81,6 +84,14 @@ impl StoredManifest {
         }
     }
 
+    /// Each name once, in order: the same manifest has the same record.
+    pub fn settle(&mut self) {
+        self.blobs.sort_unstable();
+        self.blobs.dedup();
+        self.manifests.sort_unstable();
+        self.manifests.dedup();
+    }
+
     /// Its bytes and the blobs that it needs.
     pub fn all_content(&self) -> Result<Vec<Digest>, RegistryError> {
         let blobs = self.blobs.iter().map(|name| blob_of_name(name));
@@ -93,6 +104,21 @@ impl StoredReferrer {
     pub fn content(&self) -> Result<Digest, RegistryError> {
         content(&self.sha256, self.entry.size)
     }
+}
+
+/// How a manifest is kept that is about another one.
+pub fn stored_referrer(
+    descriptor: &Descriptor,
+    document: &Document,
+    content: &Digest,
+) -> StoredReferrer {
+    let mut entry = referrer_of(descriptor, document);
+    let size: usize = entry.annotations.iter().map(|(key, value)| key.len() + value.len()).sum();
+    let shortened = size > MAX_ENTRY;
+    if shortened {
+        entry.annotations.clear();
+    }
+    StoredReferrer { entry, sha256: content.hex(), shortened }
 }
 
 /// How records name a blob of the store: `HASH/SIZE`.

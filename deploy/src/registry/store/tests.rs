@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,7 +11,9 @@ use kiln_cas::pins::Pins;
 use kiln_cas::records::{Record, Records, RecordsError, SharedRecords, Version, Write};
 use kiln_cas::stores::{MemoryBlobStore, MemoryRecords};
 
-use super::{Body, Push, Registry, RegistryError, RegistryParts};
+use super::{
+    Body, ClaimError, Push, Registry, RegistryError, RegistryParts, ReleasedRepository, Shown,
+};
 use crate::oci::{
     ContentDigest, Descriptor, Document, INDEX_TYPE, Index, MANIFEST_TYPE, Manifest, Reference,
     Repository, Tag,
@@ -270,14 +273,84 @@ async fn what_a_release_owns_is_not_pushed_to() {
     assert!(matches!(pushed, Err(RegistryError::Owned(_))), "{pushed:?}");
 }
 
-/// What promotions do: they point a tag at what is there.
+/// Nothing is shown there but by releases; whatever was pushed before could be taken for one.
 #[tokio::test]
-async fn a_promotion_tags_what_is_there() {
+async fn a_repository_is_pushed_to_or_has_releases() {
     let house = House::new();
-    let image = house.untagged(b"layer").await;
-    let tag: Tag = "stable".parse().unwrap();
-    house.registry.tag(&house.repository, &tag, &image.digest).await.unwrap();
+    let (image, data) = house.image(b"layer").await;
+    let records: SharedRecords = house.records.clone();
+    let released = |name: &str| ReleasedRepository::new(records.clone(), name.parse().unwrap());
+    let shown = Shown::of(&image, &Document::read(MANIFEST_TYPE, &data).unwrap()).unwrap();
+    house.push("v1", MANIFEST_TYPE, &data).await.unwrap();
+    let taken = released("team/app").claim("a").await;
+    assert!(matches!(taken, Err(ClaimError::Pushed(_))), "{taken:?}");
+
+    let mut house = house;
+    house.repository = "team/other".parse().unwrap();
+    let other = released("team/other");
+    // One that is not carried out changes nothing; of it and a push the first one counts.
+    let claim = other.claim("a").await.unwrap();
+    house.image(b"layer").await;
+    house.push("v1", MANIFEST_TYPE, &data).await.unwrap();
+    assert!(records.write(claim).await.is_err(), "somebody had pushed meanwhile");
+
+    house.repository = "team/new".parse().unwrap();
+    let new = released("team/new");
+    let shown = std::slice::from_ref(&shown);
+    new.link(shown).await.unwrap();
+    let mut writes = new.claim("a").await.unwrap();
+    writes.extend(new.show(shown).unwrap());
+    writes.push(new.tag(&"v1".parse().unwrap(), &image.digest));
+    records.write(writes).await.unwrap();
+    let tag: Reference = "v1".parse().unwrap();
+    let found = house.registry.find_manifest(&house.repository, &tag).await.unwrap();
+    assert_eq!(house.registry.read_manifest(&found).await.unwrap(), data);
+    for name in Document::read(MANIFEST_TYPE, &data).unwrap().names() {
+        let size = house.registry.blob_size(&house.repository, &name.digest).await.unwrap();
+        assert_eq!(size, name.size);
+    }
+    let pushed = house.push("v2", MANIFEST_TYPE, &data).await;
+    assert!(matches!(pushed, Err(RegistryError::Owned(_))), "{pushed:?}");
+    let deleted = house.registry.delete_manifest(&house.repository, &image.digest).await;
+    assert!(matches!(deleted, Err(RegistryError::Owned(_))), "{deleted:?}");
+    assert!(matches!(new.claim("b").await, Err(ClaimError::Another(_))));
+    // Hidden at once, unless something came meanwhile.
+    let manifests = std::slice::from_ref(&image.digest);
+    let before = new.changes().await.unwrap();
+    records.write(new.claim("a").await.unwrap()).await.unwrap();
+    let none = HashSet::new();
+    let late = new.hide(manifests, &none, before).await.unwrap();
+    assert!(records.write(late).await.is_err());
+    let needed = HashSet::from([image.digest.clone()]);
+    let changes = new.changes().await.unwrap();
+    records.write(new.hide(manifests, &needed, changes).await.unwrap()).await.unwrap();
+    assert!(house.registry.find_manifest(&house.repository, &tag).await.is_ok());
+    let changes = new.changes().await.unwrap();
+    records.write(new.hide(manifests, &none, changes).await.unwrap()).await.unwrap();
+    assert!(house.registry.find_manifest(&house.repository, &tag).await.is_err());
+}
+
+/// A layer that was somewhere else comes, and the manifest is pushed again: it is kept as the others are.
+#[tokio::test]
+async fn a_layer_that_comes_later_is_pinned() {
+    let house = House::new();
+    let config = house.blob(b"{}").await;
+    let mut layer = Descriptor::of("application/vnd.oci.image.layer.v1.tar", b"far away");
+    layer.urls = vec!["https://files.example/layer".to_owned()];
+    let data = Manifest::image(config, vec![layer.clone()]).write().unwrap();
+    let image = Descriptor::of(MANIFEST_TYPE, &data);
+    house.push("v1", MANIFEST_TYPE, &data).await.unwrap();
+    let pins = async || {
+        let pins = house.pins.list("registry", None, 100).await.unwrap();
+        let mut pins: Vec<_> = pins.iter().map(|it| it.digest.hex()).collect();
+        pins.sort();
+        pins
+    };
+    assert_eq!(pins().await.len(), 2, "the manifest and its configuration");
+    house.blob(b"far away").await;
+    house.push(&image.digest.to_string(), MANIFEST_TYPE, &data).await.unwrap();
     house.pinned(&[&image]).await;
-    let nothing = ContentDigest::of(b"nothing");
-    assert!(house.registry.tag(&house.repository, &tag, &nothing).await.is_err());
+    assert!(pins().await.contains(&layer.digest.hex().to_owned()));
+    house.tidy().await;
+    house.pinned(&[&image]).await;
 }
