@@ -5,11 +5,13 @@ mod support;
 use std::path::Path;
 use std::process::Command;
 
-use kiln_deploy::signing::{Scheme, Signer as _, SigningKey};
+use kiln_deploy::oci::ContentDigest;
+use kiln_deploy::promotion::VSA_PREDICATE;
+use kiln_deploy::signing::{Attestation, KeyRing, PublicKey, Scheme, Signer as _, SigningKey};
 use serde_json::Value;
 use support::bazel::Bazel;
 use support::client;
-use support::server::{Server, get_text};
+use support::server::{Server, get_json, get_status, get_text};
 
 const BUILD: &str = "3b1d5a52-70ab-4e1c-9d0f-6c86a5a2f001";
 const POLICY: &str = "\
@@ -122,9 +124,13 @@ async fn a_release_is_promoted_rolled_back_and_found_again() {
     assert_eq!(standing(&said["reasons"], "rolled_back"), "refused", "{said:#}");
     assert_eq!(standing(&said["reasons"], "hold"), "waits", "{said:#}");
 
+    pulled(&server, dir);
+
     // kill -9, and all of it is there.
     server.kill();
     let server = start(dir);
+    let digest = digest(&server, dir, "team/app:1");
+    assert_eq!(digest_of_tag(&server, "prod"), digest);
     let shown = kiln(Some(&server), dir, &["env", "show", "prod", "--json"]).ends_with(0).json();
     assert_eq!(shown["current"]["release"], "team/app:1", "{shown:#}");
     assert_eq!(shown["past"].as_array().map(Vec::len), Some(3), "{shown:#}");
@@ -138,8 +144,83 @@ async fn a_release_is_promoted_rolled_back_and_found_again() {
     kiln(Some(&server), dir, &reject).ends_with(0);
     let said = kiln(Some(&server), dir, &["promote", "team/app:1", "--to", "dev", "--json"]);
     assert_eq!(standing(&said.ends_with(1).json()["reasons"], "rejected"), "refused");
+    // Its version has no tag any more. Where it stands it may be pulled until it is rolled back.
+    let status = |reference: &str| {
+        get_status(&server.address, &format!("/v2/team/app/manifests/{reference}"))
+    };
+    assert_eq!((status("1"), status("prod"), status(&digest)), (404, 200, 200));
 
+    let said = kiln(Some(&server), dir, &["release", "gc", "--dry-run", "--json"]).ends_with(0);
+    let said = said.json();
+    assert_eq!((&said["removed"], &said["frees"]), (&false.into(), &0.into()), "{said:#}");
+    assert_eq!(said["releases"][0]["stays"][0], "it stands in prod", "{said:#}");
+    let said = kiln(Some(&server), dir, &["release", "gc"]).ends_with(0).stdout;
+    assert!(said.contains("0 removed") && said.contains("it stands in dev"), "{said}");
     audited(&server, dir);
+}
+
+fn digest(server: &Server, dir: &Path, name: &str) -> String {
+    let shown = kiln(Some(server), dir, &["release", "show", name, "--json"]).ends_with(0).json();
+    shown["digest"].as_str().unwrap_or_default().to_owned()
+}
+
+/// Of what a tag of `team/app` names.
+fn digest_of_tag(server: &Server, tag: &str) -> String {
+    let manifest = get_text(&server.address, &format!("/v2/team/app/manifests/{tag}"));
+    ContentDigest::of(manifest.as_bytes()).to_string()
+}
+
+/// The same, as clients of registries see it: version 1 stands in prod, version 2 in dev.
+fn pulled(server: &Server, dir: &Path) {
+    let (one, two) = (digest(server, dir, "team/app:1"), digest(server, dir, "team/app:2"));
+    for (tag, expected) in [("1", &one), ("prod", &one), ("2", &two), ("dev", &two)] {
+        assert_eq!(&digest_of_tag(server, tag), expected, "{tag}");
+    }
+    let tags = get_json(&server.address, "/v2/team/app/tags/list");
+    let tags = tags["tags"].as_array().cloned().unwrap_or_default();
+    let older = tags.iter().filter(|it| it.as_str().is_some_and(|it| it.starts_with("sha256-")));
+    assert_eq!((tags.len(), older.count()), (10, 6), "{tags:?}");
+    let about = get_json(&server.address, &format!("/v2/team/app/referrers/{one}"));
+    let about = about["manifests"].as_array().cloned().unwrap_or_default();
+    let kind = |it: &Value| it["annotations"]["dev.sigstore.bundle.predicateType"].clone();
+    let summaries: Vec<_> = about.iter().filter(|it| kind(it) == VSA_PREDICATE).collect();
+    // The list of the closure, four that were signed when it was made, one for each promotion.
+    assert_eq!((about.len(), summaries.len()), (7, 2), "{about:#?}");
+    let key = std::fs::read_to_string(dir.join("server.pub")).expect("a file");
+    let keys = KeyRing::single("server", PublicKey::from_pem(&key).expect("PEM"));
+    for summary in summaries {
+        let digest = summary["digest"].as_str().unwrap_or_default();
+        let manifest = get_json(&server.address, &format!("/v2/team/app/manifests/{digest}"));
+        let layer = manifest["layers"][0]["digest"].as_str().unwrap_or_default();
+        let bundle = get_text(&server.address, &format!("/v2/team/app/blobs/{layer}"));
+        let read = Attestation::from_bundle(bundle.as_bytes(), &keys).expect("it is the server's");
+        assert_eq!(read.statement.predicate["verificationResult"], "PASSED");
+    }
+    let Some(skopeo) = client("KILN_SKOPEO") else { return };
+    let run = |words: &[&str]| {
+        let mut command = Command::new(&skopeo);
+        command.arg("--insecure-policy").args(words).env("HOME", dir);
+        let output = command.env("XDG_RUNTIME_DIR", dir).output().expect("skopeo runs");
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let at = |reference: &str| format!("docker://{}/team/app{reference}", server.address);
+    let layout = |name: &str| format!("oci:{}:copy", dir.join(name).display());
+    for (reference, name) in [(":prod".to_owned(), "by-tag"), (format!("@{one}"), "by-digest")] {
+        let copy = ["copy", "--src-tls-verify=false", &at(&reference), &layout(name)];
+        let (done, error) = run(&copy);
+        assert!(done, "{error}");
+        let index = std::fs::read_to_string(dir.join(name).join("index.json")).expect("a file");
+        assert!(index.contains(&one), "{index}");
+    }
+    let (from, to) = (layout("by-tag"), at(":prod"));
+    for refused in [
+        &["copy", "--dest-tls-verify=false", &from, &to][..],
+        &["delete", "--tls-verify=false", &to],
+    ] {
+        let (done, error) = run(refused);
+        assert!(!done && error.contains("denied"), "{refused:?}: {error}");
+    }
+    assert_eq!(digest_of_tag(server, "prod"), one);
 }
 
 fn audited(server: &Server, dir: &Path) {

@@ -241,6 +241,7 @@ mod tests {
             ("GET", "/api/v1/releases".to_owned(), Instance(Read)),
             ("POST", "/api/v1/releases".to_owned(), Instance(Release)),
             ("POST", "/api/v1/releases/reject".to_owned(), Instance(Release)),
+            ("POST", "/api/v1/releases/gc".to_owned(), Instance(Release)),
             ("GET", "/api/v1/environments/prod".to_owned(), Instance(Read)),
             ("POST", "/api/v1/promotions/rollback".to_owned(), Instance(Release)),
             ("GET", "/environments".to_owned(), pages),

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use kiln_deploy::retention::Rules;
 use kiln_deploy::signing::keys::{KeySource, Secrets};
 use kiln_net::causes;
 
@@ -48,7 +49,15 @@ pub fn releases(settings: &Settings) -> Result<ReleaseOptions, ConfigError> {
             ))
         })?)
     };
+    let number = |name| settings.number(name).and_then(|it| usize::try_from(it).ok());
+    let rules = Rules {
+        predecessors: number("releases.keep_predecessors").unwrap_or(usize::MAX),
+        newest: number("releases.keep_newest").unwrap_or(usize::MAX),
+        age: i64::try_from(settings.duration("releases.keep_for").as_secs()).unwrap_or(i64::MAX),
+    };
     Ok(ReleaseOptions {
+        rules,
+        gc: settings.flag("releases.gc"),
         records: settings.flag("releases.record"),
         keep_records: settings.duration("releases.keep_records"),
         key: key.map(std::sync::Arc::new),

@@ -82,7 +82,7 @@ fn answer<'a>(
         if matches!(parts.method, Method::GET | Method::HEAD | Method::DELETE) {
             return of_repository(&request, &endpoint).await;
         }
-        let presence = state.pushes(repository);
+        let presence = state.pushes(&parts.extensions, repository);
         on_behalf(presence.as_ref(), of_repository(&request, &endpoint)).await
     })
 }

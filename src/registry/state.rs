@@ -29,8 +29,6 @@ pub struct StateParts {
     pub max_blob_size: u64,
     /// Whether it is asked who calls.
     pub asks: bool,
-    /// What is not for pushes, besides protected tags.
-    pub owned: Vec<SharedOwned>,
 }
 
 #[derive(Clone)]
@@ -57,7 +55,7 @@ impl RegistryState {
                 age: options.upload_age,
             },
             max_blob_size: if parts.max_blob_size == 0 { u64::MAX } else { parts.max_blob_size },
-            owned: std::iter::once(protected).chain(parts.owned).collect(),
+            owned: vec![protected],
             now: Arc::new(now),
         });
         Self {
@@ -107,9 +105,13 @@ impl RegistryState {
         self.quotas.store(&self.blobs, &guard, caller, instance_of(repository))
     }
 
-    /// What is promised to a push is promised to whoever pushes to the same repository: while that goes on, it stays.
-    pub fn pushes(&self, repository: &Repository) -> Option<Presence> {
-        self.invocations.begin(format!("registry/{repository}").as_bytes())
+    /// What is promised to a push is promised to whoever pushes to the same repository: while that goes on, it stays. Who may
+    /// not push there gets nothing promised.
+    pub fn pushes(&self, caller: &Extensions, repository: &Repository) -> Option<Presence> {
+        let instance = instance_of(repository);
+        let rights = [Right::WriteBlobs, Right::WriteResults, Right::Release];
+        let may = rights.into_iter().any(|it| self.access.allows(caller, it, instance));
+        may.then(|| self.invocations.begin(format!("registry/{repository}").as_bytes())).flatten()
     }
 }
 

@@ -154,7 +154,9 @@ impl Server {
         let tidying = registry.clone().map(|it| tokio::spawn(it.registry.keep_tidy()));
         let pinning = tokio::spawn(storage.pins.clone().keep_renewed());
         let catalog = releases::catalog(&options.releases, &storage, &common);
-        let settling = tokio::spawn(releases::keep_settled(catalog.clone()));
+        let collector = releases::collector(&options.releases, &storage, &catalog);
+        let by_itself = options.releases.gc.then(|| collector.clone());
+        let settling = tokio::spawn(releases::keep_settled(catalog.clone(), by_itself));
         let checkpoints =
             promotion::checkpoints(&storage, options.releases.key.clone(), &common.base_url);
         let kept = Kept::charged(requests.budget().share(None));
@@ -181,6 +183,7 @@ impl Server {
                 tests: &tests,
                 verdicts: &verdicts,
                 releases: &catalog,
+                collector: &collector,
                 checkpoints: &checkpoints,
                 promotion: keeper.as_ref(),
                 executions: executions.as_ref(),

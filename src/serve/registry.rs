@@ -33,7 +33,6 @@ pub fn state(
         quotas: common.quotas.clone(),
         max_blob_size: options.max_blob_size,
         asks,
-        owned: Vec::new(),
     };
     options.registry.on.then(|| RegistryState::new(&options.registry, parts))
 }

@@ -14,6 +14,7 @@ use kiln_deploy::audit::Checkpoints;
 use kiln_deploy::catalog::Catalog;
 use kiln_deploy::executions::Executions;
 use kiln_deploy::promotion::Keeper;
+use kiln_deploy::retention::Collector;
 use kiln_scheduler::SchedulerServices;
 
 use super::common::Common;
@@ -29,6 +30,7 @@ pub struct Parts<'a> {
     pub tests: &'a CiServices,
     pub verdicts: &'a Verdicts,
     pub releases: &'a Catalog,
+    pub collector: &'a Collector,
     pub checkpoints: &'a Checkpoints,
     pub promotion: Option<&'a Arc<Keeper>>,
     pub executions: Option<&'a Executions>,
@@ -68,6 +70,7 @@ fn pages(storage: &Storage, parts: &Parts<'_>, common: &Common) -> WebState {
         tests: parts.tests.clone(),
         verdicts: parts.verdicts.clone(),
         releases: parts.releases.clone(),
+        collector: parts.collector.clone(),
         checkpoints: parts.checkpoints.clone(),
         promotion: parts.promotion.cloned(),
         executions: parts.executions.cloned(),

@@ -173,6 +173,8 @@ impl Description {
         self.post::<json::ReleaseRejection, json::Release>("/releases/reject", reject);
         let import = "Take in an export of another server";
         self.post::<json::ReleaseImport, json::Release>("/releases/import", import);
+        let gc = "Remove releases that nothing keeps, or say which would be";
+        self.post::<json::ReleaseGc, json::ReleaseFates>("/releases/gc", gc);
         let content = release::Content::json_schema(&mut self.generator);
         self.get::<json::Explained>("/explain", "Where content comes from", &[content]);
     }

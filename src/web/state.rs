@@ -20,6 +20,7 @@ use kiln_deploy::audit::Checkpoints;
 use kiln_deploy::catalog::Catalog;
 use kiln_deploy::executions::Executions;
 use kiln_deploy::promotion::Keeper;
+use kiln_deploy::retention::Collector;
 use kiln_scheduler::api::Unavailable;
 use kiln_scheduler::hermeticity::Checker;
 use kiln_scheduler::journal::Journal;
@@ -77,6 +78,8 @@ pub struct WebState {
     /// The quarantine, and answers of gates.
     pub verdicts: Verdicts,
     pub releases: Catalog,
+    /// Removes those that nothing keeps.
+    pub collector: Collector,
     /// Signed checkpoints of the audit log.
     pub checkpoints: Checkpoints,
     /// `None`: there are no environments.

@@ -25,8 +25,21 @@ pub struct Entry {
     pub pin: String,
     /// Everything that it is made of, with its size.
     pub content: Vec<(ContentDigest, u64)>,
+    /// Tags beside the version, under which clients look for what was signed that know no referrers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<(String, Descriptor)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejected: Option<Rejection>,
+}
+
+/// What was signed of a release after it was made. It goes with the release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Attached {
+    /// What its pins are called.
+    pub pin: String,
+    pub manifest: ContentDigest,
+    pub content: Vec<(ContentDigest, u64)>,
 }
 
 /// What its closure holds.

@@ -5,10 +5,11 @@ use kiln_cas::pins::PinError;
 use kiln_cas::records::RecordsError;
 
 use crate::json::JsonError;
-use crate::oci::{ContentDigest, LayerError, LayoutError};
+use crate::oci::{ContentDigest, DocumentError, LayerError, LayoutError, Repository};
 use crate::provenance::{BomError, ProvenanceError};
+use crate::registry::store::{ClaimError, RegistryError};
 use crate::releases::ReleaseName;
-use crate::signing::{BundleError, StatementError};
+use crate::signing::{BundleError, EnvelopeError, SimpleError, StatementError};
 
 /// What is wrong with a request, or with what it is about.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +46,12 @@ pub enum CatalogError {
     Evicted(#[source] StoreError),
     #[error("the release is made of more than {0} blobs")]
     TooMany(usize),
+    #[error("the release has more than {0} manifests, or too large ones")]
+    TooManyManifests(usize),
+    #[error("{0} has manifests that were pushed: it cannot have releases")]
+    Pushed(Repository),
+    #[error("{0} has releases of another instance")]
+    OfAnother(Repository),
     #[error("no provenance can be given")]
     Provenance(#[from] ProvenanceError),
     #[error("a bill of materials cannot be written")]
@@ -55,6 +62,14 @@ pub enum CatalogError {
     NoKey,
     #[error("the release cannot be signed")]
     Sign(#[from] BundleError),
+    #[error("the image cannot be signed")]
+    Simple(#[from] SimpleError),
+    #[error("what was signed of the release cannot be read")]
+    Envelope(#[source] EnvelopeError),
+    #[error("a manifest of the release cannot be read")]
+    Document(#[from] DocumentError),
+    #[error("the release cannot be shown in the registry")]
+    Registry(#[from] RegistryError),
     #[error("what was prepared is not there: it was {0:?}, and is kept for an hour")]
     NoDraft(String),
     #[error("{0} signatures are given, and {1} are needed")]
@@ -81,6 +96,16 @@ fn others(known: &[String]) -> String {
     match known {
         [] => String::new(),
         some => format!("; it has those of {}", some.join(", ")),
+    }
+}
+
+impl From<ClaimError> for CatalogError {
+    fn from(error: ClaimError) -> Self {
+        match error {
+            ClaimError::Pushed(repository) => Self::Pushed(repository),
+            ClaimError::Another(repository) => Self::OfAnother(repository),
+            ClaimError::Registry(error) => Self::Registry(error),
+        }
     }
 }
 

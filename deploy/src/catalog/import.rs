@@ -12,6 +12,7 @@ use super::entry::{Counts, Entry};
 use super::error::CatalogError;
 use super::held;
 use super::making::signed_by;
+use super::older::Older;
 use super::prepare::MAX_BLOBS;
 use super::{Catalog, blocking};
 use crate::oci::{
@@ -25,6 +26,9 @@ use crate::timestamp::Timestamp;
 /// Indexes within indexes.
 const MAX_DEPTH: usize = 8;
 const MAX_MANIFEST: u64 = 4 << 20;
+/// Signed bundles of one release.
+const MAX_BUNDLES: usize = 64;
+const MAX_BUNDLES_BYTES: usize = 32 << 20;
 
 /// An export, as it is in the store.
 struct StoredLayout<'a> {
@@ -48,11 +52,12 @@ impl Catalog {
             let (imported, holds) = imported(&store, &index, &key, now)?;
             Ok((imported.entry(instance, made_by), holds))
         };
-        let (entry, holds) = blocking(read).await?;
+        let (mut entry, holds) = blocking(read).await?;
+        self.check_claim(&entry.instance, &entry.release.name.repository).await?;
         if let Some(existing) = self.same(&entry).await? {
             return signed_by(existing, &entry.public_key);
         }
-        if self.add(&entry, &holds, "release.import", who).await? {
+        if self.add(&mut entry, &holds, "release.import", who).await? {
             return Ok(entry);
         }
         self.unpin(&entry).await?;
@@ -73,11 +78,12 @@ struct Imported {
     closure: Counts,
     public_key: String,
     content: Vec<(ContentDigest, u64)>,
+    tags: Vec<(String, Descriptor)>,
 }
 
 impl Imported {
     fn entry(self, instance: String, made_by: String) -> Entry {
-        let Self { release, source, level, closure, public_key, content } = self;
+        let Self { release, source, level, closure, public_key, content, tags } = self;
         let pin = Pin::fresh_name();
         Entry {
             release,
@@ -89,6 +95,7 @@ impl Imported {
             made_by,
             pin,
             content,
+            tags,
             rejected: None,
         }
     }
@@ -118,7 +125,12 @@ fn imported(
     let name = subject.annotations.get(RELEASE_ANNOTATION).and_then(|it| it.parse().ok());
     let rest = read.manifests.iter().filter(|it| it.digest != subject.digest);
     let attestations: Vec<_> = rest.map(plain).collect();
-    let said = predicate(store, &attestations, &keys)?.unwrap_or_default();
+    let signed = signed(store, &attestations, &keys)?;
+    let of = |kind: &str| signed.iter().find(|it| it.predicate_type == kind);
+    let said = of(SLSA_PREDICATE).map(|it| it.predicate.clone()).unwrap_or_default();
+    let mut older = Older::default();
+    let bundles: Vec<_> = signed.into_iter().map(|it| (it.bundle, it.predicate_type)).collect();
+    older.add_attestations(store, &plain(subject), &bundles)?;
     let text = |at: &str| said.pointer(at).and_then(Value::as_str).map(str::to_owned);
     let count = |at: &str| {
         let number = said.pointer(&format!("/buildDefinition/internalParameters/{at}"));
@@ -146,7 +158,14 @@ fn imported(
             missing: count("notBuiltHere/missingInputs"),
         },
         public_key: key.to_pem().map_err(|it| refused(it.to_string()))?,
-        content: layout.sizes.into_iter().collect(),
+        content: layout
+            .sizes
+            .into_iter()
+            .chain(older.content)
+            .collect::<BTreeMap<_, _>>()
+            .into_iter()
+            .collect(),
+        tags: older.tags,
     };
     Ok((imported, holds))
 }
@@ -185,11 +204,19 @@ fn reached(store: &Blocking, index: &Index) -> Result<Reached, CatalogError> {
     Ok((sizes, layers))
 }
 
-fn predicate(
+/// What a bundle says that one of the keys signed.
+struct SignedBundle {
+    bundle: Vec<u8>,
+    predicate_type: String,
+    predicate: Value,
+}
+
+fn signed(
     store: &Blocking,
     attestations: &[Descriptor],
     keys: &KeyRing,
-) -> Result<Option<Value>, CatalogError> {
+) -> Result<Vec<SignedBundle>, CatalogError> {
+    let (mut signed, mut bytes) = (Vec::new(), 0);
     for attestation in attestations {
         let Some(digest) = stored(attestation) else { continue };
         let data = store.read(&digest, MAX_MANIFEST).map_err(CatalogError::Evicted)?;
@@ -203,14 +230,20 @@ fn predicate(
         for digest in manifest.layers.iter().filter_map(stored) {
             let bundle =
                 store.read(&digest, MAX_BUNDLE_BYTES as u64).map_err(CatalogError::Evicted)?;
-            if let Ok(it) = Attestation::from_bundle(&bundle, keys)
-                && it.statement.predicate_type == SLSA_PREDICATE
-            {
-                return Ok(Some(Value::Object(it.statement.predicate)));
+            let Ok(it) = Attestation::from_bundle(&bundle, keys) else { continue };
+            bytes += bundle.len();
+            signed.push(SignedBundle {
+                bundle: bundle.into(),
+                predicate_type: it.statement.predicate_type,
+                predicate: Value::Object(it.statement.predicate),
+            });
+            if signed.len() > MAX_BUNDLES || bytes > MAX_BUNDLES_BYTES {
+                let why = format!("more than {MAX_BUNDLES} bundles, or too large ones");
+                return Err(CatalogError::Import(why));
             }
         }
     }
-    Ok(None)
+    Ok(signed)
 }
 
 impl Layout for StoredLayout<'_> {

@@ -1,36 +1,36 @@
 //! How a release becomes visible, and how it is rejected. Each change is one step with its entry in the audit log.
 
-use kiln_cas::pins::Pin;
 use kiln_cas::records::{Expect, RecordsError, Write};
 use kiln_cas::stores::audit::{AuditEvent, AuditLog};
 use serde_json::{Value, json};
 
 use super::entry::{Entry, Rejection};
 use super::error::CatalogError;
-use super::{Catalog, MAX_RECORD, PINS, keys, sized};
+use super::{Catalog, MAX_RECORD, keys};
 use crate::json;
-use crate::oci::ContentDigest;
+use crate::registry::store::{REGISTRY, RegistryError};
 use crate::releases::ReleaseName;
-use crate::timestamp::Timestamp;
 
 /// Characters of a reason.
 const MAX_REASON: usize = 2_000;
+/// How often a release is shown anew because others push to its repository.
+const TRIES: usize = 16;
 
 impl Catalog {
     /// Pins everything, then makes it visible, in one step with what the audit log says. Returns whether it was the
     /// first of its name.
     pub(super) async fn add(
         &self,
-        entry: &Entry,
+        entry: &mut Entry,
         holds: &[String],
         action: &str,
         who: &str,
     ) -> Result<bool, CatalogError> {
+        let shown = self.shown(entry).await?;
+        let entry = &*entry;
         let Entry { release, instance, .. } = entry;
-        let at = self.now();
-        for (digest, size) in &entry.content {
-            self.parts.pins.pin(&self.pin(entry, digest, *size, at)?).await?;
-        }
+        self.parts.pins.pin_all(&self.pins_of(&entry.pin, &entry.content)?).await?;
+        self.repository(&release.name.repository).link(&shown).await?;
         let put =
             |key: String, expect, value: Vec<u8>| Write { key, expect, value: Some(value.into()) };
         let anything = Expect::Anything;
@@ -45,7 +45,7 @@ impl Catalog {
             self.parts.records.write(writes).await?;
         }
         let key = keys::entry(instance, &release.name);
-        let writes = vec![
+        let own = vec![
             put(key.clone(), Expect::Absent, json::write(entry)?),
             put(keys::pin(&entry.pin), anything, key.clone().into_bytes()),
         ];
@@ -53,11 +53,18 @@ impl Catalog {
             "instance": instance, "digest": release.subject.digest, "invocation": release.invocation,
             "target": release.target, "source": entry.source, "level": entry.level.build_level,
         }));
-        match AuditLog::new(self.parts.records.clone()).append_with(vec![event], writes).await {
-            Ok(_) => Ok(true),
-            Err(RecordsError::Conflict { key: taken }) if taken == key => Ok(false),
-            Err(error) => Err(error.into()),
+        let log = AuditLog::new(self.parts.records.clone());
+        for _ in 0..TRIES {
+            let writes = [own.clone(), self.show_writes(entry, &shown).await?].concat();
+            match log.append_with(vec![event.clone()], writes).await {
+                Ok(_) => return Ok(true),
+                Err(RecordsError::Conflict { key: taken }) if taken == key => return Ok(false),
+                // Somebody pushed there, or took the repository.
+                Err(RecordsError::Conflict { key }) if key.starts_with(REGISTRY) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
+        Err(CatalogError::Registry(RegistryError::Busy))
     }
 
     fn event(&self, entry: &Entry, action: &str, who: &str, details: Value) -> AuditEvent {
@@ -70,27 +77,12 @@ impl Catalog {
         }
     }
 
-    fn pin(
-        &self,
-        entry: &Entry,
-        digest: &ContentDigest,
-        size: u64,
-        at: Timestamp,
-    ) -> Result<Pin, CatalogError> {
-        let stored = sized(digest, size).ok_or_else(|| CatalogError::Sha512(digest.clone()))?;
-        let at = u64::try_from(at.unix()).unwrap_or(0).saturating_mul(1_000);
-        Ok(Pin { digest: stored, kind: PINS.to_owned(), name: entry.pin.clone(), at })
-    }
-
     pub(super) async fn unpin(&self, entry: &Entry) -> Result<(), CatalogError> {
-        for (digest, size) in &entry.content {
-            let pin = self.pin(entry, digest, *size, Timestamp::from_unix(0))?;
-            self.parts.pins.unpin(&pin).await?;
-        }
-        Ok(())
+        let pins = self.pins_of(&entry.pin, &entry.content)?;
+        Ok(self.parts.pins.unpin_all(&pins).await?)
     }
 
-    /// Says, for good, that a release is not to be used.
+    /// Says, for good, that a release is not to be used. The tag of its version goes; what pulls by digest goes on.
     pub async fn reject(
         &self,
         instance: &str,
@@ -116,10 +108,10 @@ impl Catalog {
             let write = Write { key: key.clone(), expect: Expect::Version(found.version), value };
             let details = json!({"instance": instance, "reason": reason});
             let event = self.event(&entry, "release.reject", who, details);
-            match AuditLog::new(self.parts.records.clone())
-                .append_with(vec![event], vec![write])
-                .await
-            {
+            let untag = self.untag_write(&entry).await?;
+            let writes = [write].into_iter().chain(untag).collect();
+            let log = AuditLog::new(self.parts.records.clone());
+            match log.append_with(vec![event], writes).await {
                 Ok(_) => return Ok(entry),
                 Err(RecordsError::Conflict { key: changed }) if changed == key => {}
                 Err(error) => return Err(error.into()),

@@ -9,6 +9,7 @@ use super::blocking::Blocking;
 use super::content::Form;
 use super::entry::{Draft, Entry, Rejection};
 use super::error::CatalogError;
+use super::older::reference;
 use super::outputs::{Finder, Outputs, Wanted};
 use super::prepare::{MAX_BLOBS, Plan, prepare};
 use super::signing::{Presigned, Signed, messages, sign};
@@ -60,6 +61,7 @@ impl Catalog {
     pub async fn prepare(&self, asked: Asked, by: By) -> Result<Prepared, CatalogError> {
         let Asked { instance, invocation, .. } = &asked;
         let is_own = matches!(by, By::Server);
+        self.check_claim(instance, &asked.name.repository).await?;
         let invocation = Invocation::read(&self.executions, instance, invocation).await?;
         if invocation.used.is_empty() {
             return Err(CatalogError::NoInvocation(asked.invocation));
@@ -84,8 +86,9 @@ impl Catalog {
     async fn wait_for_signatures(&self, mut draft: Draft) -> Result<Prepared, CatalogError> {
         draft.holds.truncate(MAX_WAITING_FILES);
         let store = Blocking::new(self.parts.blobs.clone());
+        let reference = self.reference(&draft.release.name);
         let (draft, messages) = blocking(move || {
-            let messages = messages(&store, &draft)?;
+            let messages = messages(&store, &draft, &reference)?;
             Ok((draft, messages))
         })
         .await?;
@@ -129,6 +132,11 @@ impl Catalog {
         blocking(move || prepare(&store, &archive, &plan, &outputs)).await
     }
 
+    /// What cosign's older signature calls the image.
+    fn reference(&self, name: &ReleaseName) -> String {
+        reference(&self.parts.builder, name.repository.as_str())
+    }
+
     async fn existing(&self, draft: &Draft) -> Result<Option<Entry>, CatalogError> {
         let release = &draft.release;
         self.same_or_none(&draft.instance, &release.name, &release.subject, &draft.source).await
@@ -142,7 +150,9 @@ impl Catalog {
         subject: &Descriptor,
         source: &Option<String>,
     ) -> Result<Option<Entry>, CatalogError> {
-        let Some(entry) = self.find(instance, name).await? else { return Ok(None) };
+        let Some(entry) = self.find(instance, name).await? else {
+            return self.was_same(instance, name, subject).await;
+        };
         let existing = &entry.release.subject.digest;
         if *existing != subject.digest || entry.source != *source {
             let (name, existing) = (name.clone(), existing.clone());
@@ -153,6 +163,21 @@ impl Catalog {
                 Err(CatalogError::Rejected { name: name.clone(), reason: reason.clone() })
             }
             None => Ok(Some(entry)),
+        }
+    }
+
+    /// None: the name is free, or stood for the same content before that was removed.
+    async fn was_same(
+        &self,
+        instance: &str,
+        name: &ReleaseName,
+        subject: &Descriptor,
+    ) -> Result<Option<Entry>, CatalogError> {
+        let gone = self.parts.records.get(&keys::gone(instance, name)).await?;
+        let was = gone.and_then(|it| std::str::from_utf8(&it.value).ok()?.parse().ok());
+        match was.filter(|it| *it != subject.digest) {
+            Some(existing) => Err(CatalogError::Taken { name: name.clone(), existing }),
+            None => Ok(None),
         }
     }
 
@@ -172,8 +197,9 @@ impl Catalog {
     ) -> Result<Entry, CatalogError> {
         let draft = self.waiting(instance, draft).await?;
         let (key, signatures) = signed;
-        if signatures.len() != draft.statements.len() {
-            return Err(CatalogError::Signatures(signatures.len(), draft.statements.len()));
+        let wanted = draft.statements.len() + 1;
+        if signatures.len() != wanted {
+            return Err(CatalogError::Signatures(signatures.len(), wanted));
         }
         self.finish(draft, Arc::new(Presigned::new(key, signatures)), who).await
     }
@@ -198,13 +224,14 @@ impl Catalog {
             return signed_by(existing, &public_key);
         }
         let store = Blocking::new(self.parts.blobs.clone());
+        let reference = self.reference(&draft.release.name);
         let (draft, signed) = blocking(move || {
-            let signed = sign(&store, &draft, &*signer)?;
+            let signed = sign(&store, &draft, &reference, &*signer)?;
             Ok((draft, signed))
         })
         .await?;
-        let entry = self.entry(&draft, signed, public_key, who)?;
-        let added = self.add(&entry, &draft.holds, "release.create", who).await?;
+        let mut entry = self.entry(&draft, signed, public_key, who)?;
+        let added = self.add(&mut entry, &draft.holds, "release.create", who).await?;
         let gone = Write { key: keys::draft(&draft.id), expect: Expect::Anything, value: None };
         self.parts.records.write(vec![gone]).await?;
         match added {
@@ -227,7 +254,8 @@ impl Catalog {
     ) -> Result<Entry, CatalogError> {
         let mut release = draft.release.clone();
         release.attestations.extend(signed.attestations);
-        let mut content: Vec<_> = draft.content.iter().cloned().chain(signed.content).collect();
+        let signed_content = signed.content.into_iter();
+        let mut content: Vec<_> = draft.content.iter().cloned().chain(signed_content).collect();
         content.sort();
         content.dedup();
         if content.len() > MAX_BLOBS {
@@ -243,6 +271,7 @@ impl Catalog {
             made_by: who.to_owned(),
             pin: Pin::fresh_name(),
             content,
+            tags: signed.tags,
             rejected: None,
         })
     }

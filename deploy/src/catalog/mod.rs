@@ -2,7 +2,7 @@
 //!
 //! A release is made in this order: content, closure and statements are put into the store (nothing shows them yet); the
 //! statements are signed, here or elsewhere; everything is pinned; then one write, together with the audit log's entry,
-//! makes it visible. Whatever ends in between leaves blobs that go as others do, and pins that [`Catalog::sweep`]
+//! makes it visible, in its repository of the registry as well. Whatever ends in between leaves blobs that go as others do, and pins that [`Catalog::sweep`]
 //! removes.
 
 mod blocking;
@@ -14,10 +14,14 @@ mod import;
 mod keeping;
 mod keys;
 mod making;
+mod older;
 mod outputs;
 mod prepare;
 mod reading;
+mod removing;
+mod showing;
 mod signing;
+mod standing;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -39,6 +43,7 @@ pub use error::CatalogError;
 pub use making::{Asked, By, Prepared};
 pub use outputs::{OutputFile, ToldFile, Wanted, is_same};
 pub use reading::{BlobOpener, Origins};
+pub use standing::Arrival;
 
 /// What pins of releases are called.
 const PINS: &str = "release";
@@ -81,7 +86,8 @@ impl Catalog {
         &self.executions
     }
 
-    fn now(&self) -> Timestamp {
+    /// By the clock that it was given.
+    pub fn now(&self) -> Timestamp {
         Timestamp::from_unix((self.parts.clock)().div_euclid(1_000_000_000))
     }
 }

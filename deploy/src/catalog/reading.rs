@@ -144,6 +144,20 @@ impl Catalog {
         Ok(found.iter().map(read).collect::<Result<_, _>>()?)
     }
 
+    /// Instances that have releases, at most `limit`.
+    pub async fn instances(&self, limit: usize) -> Result<Vec<String>, CatalogError> {
+        let (mut found, mut after) = (Vec::new(), None::<String>);
+        while found.len() < limit {
+            let page = self.parts.records.list(keys::ENTRIES, after.as_deref(), false, 1).await?;
+            let Some(record) = page.first() else { break };
+            let entry: Entry = json::read(&record.value, MAX_RECORD)?;
+            // Behind all releases of the instance: no name has such a letter.
+            after = Some(format!("{}~", keys::entries(&entry.instance)));
+            found.push(entry.instance);
+        }
+        Ok(found)
+    }
+
     /// Must be called within a Tokio runtime.
     pub fn opener(&self, entry: &Entry) -> BlobOpener {
         let store = Blocking::new(self.parts.blobs.clone());

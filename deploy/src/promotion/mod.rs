@@ -23,8 +23,10 @@ pub use decision::{Checked, Decision, Gate, Question, Reason, Record, Standing, 
 pub use expression::{Expression, ExpressionError, Operand, Operands};
 pub use facts::{Claim, Facts, Known, MAX_BUNDLES, Tests, Verdict};
 pub use freeze::{Freeze, FreezeError, Lasts, Rule, RuleError, Schedule};
-pub use keeper::{Ask, Done, Keeper, MAX_PAGE, Outcome, PromotionError, Say};
-pub use parts::{Clock, PartError, Parts, Releases, RunCheck, SignSummary, TestGate};
+pub use keeper::{Ask, Done, Keeper, MAX_PAGE, Outcome, PromotionError, Say, Seen};
+pub use parts::{
+    Arrival, Clock, PartError, Parts, Releases, RunCheck, ShowPlaces, SignSummary, TestGate,
+};
 pub use pipeline::{
     Approvals, Check, Demands, Environment, MAX_PIPELINE_BYTES, Pipeline, PipelineError, TableError,
 };

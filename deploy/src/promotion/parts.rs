@@ -1,9 +1,11 @@
 //! What promotion asks of the rest of a server.
 
 use async_trait::async_trait;
+use kiln_cas::records::Write;
 
 use super::facts::{Known, Tests};
 use super::pipeline::Check;
+use super::world::Placed;
 use crate::releases::ReleaseName;
 use crate::signing::{KeyRing, Statement};
 use crate::timestamp::Timestamp;
@@ -46,6 +48,23 @@ pub trait SignSummary: Send + Sync + 'static {
     async fn sign(&self, statement: Statement) -> Result<Vec<u8>, PartError>;
 }
 
+/// A release comes to an environment.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival<'a> {
+    pub environment: &'a str,
+    pub comes: &'a Placed,
+    pub before: Option<&'a Placed>,
+    /// The envelope with what was signed of a promotion.
+    pub summary: Option<&'a [u8]>,
+}
+
+/// Shows where releases stand to those who pull them.
+#[async_trait]
+pub trait ShowPlaces: Send + Sync + 'static {
+    /// The writes that do so, for the one that moves the pointer: what is shown and what is so are never apart.
+    async fn arrival(&self, arrival: Arrival<'_>) -> Result<Vec<Write>, PartError>;
+}
+
 /// Tells the time. It may go wrong: nothing relies on it going on.
 pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> Timestamp;
@@ -58,6 +77,8 @@ pub struct Parts {
     pub checks: std::sync::Arc<dyn RunCheck>,
     /// `None`: nothing is said of promotions.
     pub summaries: Option<std::sync::Arc<dyn SignSummary>>,
+    /// `None`: nobody is shown.
+    pub places: Option<std::sync::Arc<dyn ShowPlaces>>,
     pub clock: std::sync::Arc<dyn Clock>,
     /// Whose signatures count.
     pub keys: Option<KeyRing>,

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
-use super::release::Release;
+use super::release::{Release, ReleaseName};
 use crate::json::JsonError;
 use crate::oci::{
-    ContentDigest, Descriptor, Document, DocumentError, DocumentKind, Index, LAYOUT_FILE,
-    MAX_DOCUMENT_BYTES, REF_NAME_ANNOTATION,
+    ContentDigest, Descriptor, Document, DocumentError, DocumentKind, INDEX_TYPE, Index,
+    LAYOUT_FILE, MAX_DOCUMENT_BYTES, REF_NAME_ANNOTATION,
 };
 
 /// The full name of the release, at its entry in the index.
@@ -65,6 +65,12 @@ pub fn export_index(release: &Release) -> Result<Vec<u8>, JsonError> {
         .with(RELEASE_ANNOTATION, &release.name.to_string());
     let entries = std::iter::once(subject).chain(release.attestations.iter().cloned());
     Index::new(entries.collect()).write()
+}
+
+/// The release that the index of an export names, if it names one.
+pub fn named_release(index: &[u8]) -> Option<ReleaseName> {
+    let Ok(Document::Index(index)) = Document::read(INDEX_TYPE, index) else { return None };
+    index.manifests.iter().find_map(|it| it.annotations.get(RELEASE_ANNOTATION)?.parse().ok())
 }
 
 /// Where content lies in an export.

@@ -18,7 +18,7 @@ pub use attach::{
 };
 pub use export::{
     DirectoryExport, ExportError, Exporter, INDEX_FILE, LAYOUT, RELEASE_ANNOTATION, blob_path,
-    export, export_index,
+    export, export_index, named_release,
 };
 pub use release::{Release, ReleaseName, ReleaseNameError};
 pub use verify::{Checked, Expected, Failure, verify};

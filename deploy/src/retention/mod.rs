@@ -3,10 +3,12 @@
 //! A release goes or stays with all that it holds: its content and everything that was signed about it. Releases of the same content
 //! go or stay together. So nothing that was signed goes before what it is about, and none of it is left over afterwards.
 
+mod collect;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +16,8 @@ use crate::oci::ContentDigest;
 use crate::promotion::World;
 use crate::releases::ReleaseName;
 use crate::timestamp::Timestamp;
+
+pub use collect::{CollectError, Collector};
 
 /// How long releases stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +75,24 @@ pub enum Stays {
     Same {
         release: ReleaseName,
     },
+    /// It was changed again and again while it was to go: the next time looks at it anew.
+    Busy,
+}
+
+impl fmt::Display for Stays {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Current { environment } => write!(f, "it stands in {environment}"),
+            Self::Predecessor { environment, back } => {
+                write!(f, "it stood in {environment}, {back} back")
+            }
+            Self::Waits { environment } => write!(f, "it waits for {environment}"),
+            Self::Newest { place } => write!(f, "it is number {place} of the newest here"),
+            Self::Young { until } => write!(f, "it is kept until {until}"),
+            Self::Same { release } => write!(f, "{release} stays and is the same"),
+            Self::Busy => write!(f, "it is being changed"),
+        }
+    }
 }
 
 /// What becomes of a release.

@@ -80,11 +80,14 @@ impl Bundle {
         signer: &dyn Signer,
     ) -> Result<Self, BundleError> {
         let envelope = Envelope::sign(payload_type, payload, signer)?;
-        let public_key = Some(Hint { hint: signer.public_key().id() });
-        Ok(Self {
+        Ok(Self::around(envelope, signer.public_key().id()))
+    }
+
+    fn around(envelope: Envelope, hint: String) -> Self {
+        Self {
             media_type: BUNDLE_TYPE.to_owned(),
             verification_material: Material {
-                public_key,
+                public_key: Some(Hint { hint }),
                 certificate: None,
                 x509_certificate_chain: None,
                 tlog_entries: Vec::new(),
@@ -92,7 +95,13 @@ impl Bundle {
             },
             dsse_envelope: Some(envelope),
             message_signature: None,
-        })
+        }
+    }
+
+    /// A bundle around an envelope that was signed before. Errors: it does not name one key.
+    pub fn of(envelope: Envelope) -> Result<Self, BundleError> {
+        let hint = envelope.key()?.ok_or(BundleError::NoKey)?.to_owned();
+        Ok(Self::around(envelope, hint))
     }
 
     /// Reads a bundle of at most [`MAX_BUNDLE_BYTES`] bytes; the signature is not verified yet.

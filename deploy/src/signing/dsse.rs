@@ -102,6 +102,11 @@ impl Envelope {
         &self.payload_type
     }
 
+    /// The key that the one signature names.
+    pub fn key(&self) -> Result<Option<&str>, EnvelopeError> {
+        Ok(self.only_signature()?.keyid.as_deref())
+    }
+
     /// The payload and the key that signed it. Whether that key could sign at that time is a question to
     /// [`TrustedKey::accepts`].
     pub fn verify<'a>(

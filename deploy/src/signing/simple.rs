@@ -81,13 +81,12 @@ fn is_image(digest: &str) -> bool {
 }
 
 impl SimpleSigning {
-    /// Signs an image: `reference` without tag (`registry.example/app`), `image` as `sha256:…`.
-    pub fn sign(
+    /// The document that is signed: `reference` without tag (`registry.example/app`), `image` as `sha256:…`.
+    pub fn document(
         reference: &str,
         image: &str,
         annotations: &BTreeMap<String, String>,
-        signer: &dyn Signer,
-    ) -> Result<Self, SimpleError> {
+    ) -> Result<Vec<u8>, SimpleError> {
         if !is_image(image) {
             return Err(SimpleError::Digest(image.to_owned()));
         }
@@ -101,7 +100,29 @@ impl SimpleSigning {
             },
             optional: (!optional.is_empty()).then_some(optional),
         };
-        let payload = json::write(&document)?;
+        Ok(json::write(&document)?)
+    }
+
+    /// What a document says of the image beside. Errors: it is about something else.
+    pub fn check(document: &[u8], image: &str) -> Result<BTreeMap<String, Value>, SimpleError> {
+        let document: Document = json::read(document, MAX_BYTES)?;
+        if document.critical.kind != SIGNATURE_KIND {
+            return Err(SimpleError::Kind(document.critical.kind));
+        }
+        if document.critical.image.digest != image {
+            return Err(SimpleError::Image(document.critical.image.digest));
+        }
+        Ok(document.optional.unwrap_or_default())
+    }
+
+    /// Signs an image: `reference` without tag (`registry.example/app`), `image` as `sha256:…`.
+    pub fn sign(
+        reference: &str,
+        image: &str,
+        annotations: &BTreeMap<String, String>,
+        signer: &dyn Signer,
+    ) -> Result<Self, SimpleError> {
+        let payload = Self::document(reference, image, annotations)?;
         let signature = base64(&signer.sign(&payload)?);
         Ok(Self { payload, signature })
     }
@@ -115,13 +136,6 @@ impl SimpleSigning {
         let signature = from_base64(&self.signature).ok_or(SimpleError::Encoding)?;
         let signed = |key: &&TrustedKey| key.key.verify(&self.payload, &signature);
         let key = keys.named(None).find(signed).ok_or(SimpleError::Untrusted)?;
-        let document: Document = json::read(&self.payload, MAX_BYTES)?;
-        if document.critical.kind != SIGNATURE_KIND {
-            return Err(SimpleError::Kind(document.critical.kind));
-        }
-        if document.critical.image.digest != image {
-            return Err(SimpleError::Image(document.critical.image.digest));
-        }
-        Ok((key, document.optional.unwrap_or_default()))
+        Ok((key, Self::check(&self.payload, image)?))
     }
 }

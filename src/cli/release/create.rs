@@ -6,7 +6,7 @@ use clap::{Args, ValueHint};
 use kiln_deploy::releases::ReleaseName;
 use kiln_deploy::resource::DigestSet;
 use kiln_deploy::signing::keys::KeySource;
-use kiln_deploy::signing::{IN_TOTO_TYPE, Signer, SigningKey, Statement, pae};
+use kiln_deploy::signing::{IN_TOTO_TYPE, Signer, SigningKey, SimpleSigning, Statement, pae};
 use kiln_net::causes;
 
 use super::keys;
@@ -129,6 +129,11 @@ async fn sign(
         let signature = key.sign(&message).map_err(|error| failed(&error))?;
         signatures.push(STANDARD.encode(signature));
     }
+    if let Some(image) = &prepared.image {
+        let document = checked_image(image, &prepared.digest)?;
+        let signature = key.sign(&document).map_err(|error| failed(&error))?;
+        signatures.push(STANDARD.encode(signature));
+    }
     let signed = ReleaseSignatures {
         instance: request.instance.clone(),
         draft,
@@ -136,6 +141,20 @@ async fn sign(
         signatures,
     };
     server.post("/releases/sign", &signed).await
+}
+
+/// The document of cosign's older signature: it names the manifest that is said, and says nothing beside.
+fn checked_image(image: &str, digest: &str) -> Result<Vec<u8>, CliError> {
+    let refused = |why: String| {
+        CliError::answered(format!("the server wants something else to be signed: {why}"))
+            .hint("nothing was signed")
+    };
+    let document = STANDARD.decode(image).map_err(|_| refused("it is no base64".to_owned()))?;
+    match SimpleSigning::check(&document, digest) {
+        Ok(beside) if beside.is_empty() => Ok(document),
+        Ok(_) => Err(refused("it says more of the image".to_owned())),
+        Err(error) => Err(refused(causes::chain(&error))),
+    }
 }
 
 /// What is there is signed already: by this key, or nobody is to think so.

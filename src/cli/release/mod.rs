@@ -3,6 +3,7 @@
 mod create;
 mod diff;
 mod fetch;
+mod gc;
 mod import;
 mod keys;
 mod provenance;
@@ -28,7 +29,8 @@ Examples:
   kiln release export team/app:1.4 --output app-1.4
   kiln release verify app-1.4 --key release.pub      # reads the directory and the key, and nothing else
   kiln release diff team/app:1.3 team/app:1.4
-  kiln release reject team/app:1.4 --reason 'loses data'")]
+  kiln release reject team/app:1.4 --reason 'loses data'
+  kiln release gc --dry-run                          # which releases nothing keeps any more, and why the others stay")]
 pub struct ReleaseCommand {
     #[command(subcommand)]
     what: What,
@@ -42,6 +44,7 @@ enum What {
     Provenance(provenance::Provenance),
     Diff(diff::Diff),
     Export(fetch::Export),
+    Gc(gc::Gc),
     Import(import::Import),
     Reject(reject::Reject),
     Verify(verify::Verify),
@@ -59,6 +62,7 @@ impl ReleaseCommand {
             What::Provenance(provenance) => provenance.run(&target()?).await,
             What::Diff(diff) => diff.run(&target()?).await,
             What::Export(export) => export.run(&target()?).await,
+            What::Gc(gc) => gc.run(&target()?).await,
             What::Import(import) => import.run(&target()?).await,
             What::Reject(reject) => reject.run(&target()?).await,
             What::Verify(verify) => verify.run(target).await,

@@ -169,6 +169,30 @@ pub const KEYS: &[Key] = &[
         "Where the passphrase of an encrypted releases.key is: env:NAME.",
     ),
     key(
+        "releases.keep_for",
+        "2160h",
+        Kind::Duration,
+        "How long a release stays at least. What stands in an environment stays however old it is. See docs/releases.md.",
+    ),
+    key(
+        "releases.keep_newest",
+        "10",
+        Kind::NumberIn(0, 1_000_000),
+        "Releases of each repository, the newest, that stay however old they are.",
+    ),
+    key(
+        "releases.keep_predecessors",
+        "5",
+        Kind::NumberIn(0, 16),
+        "Former releases of each environment that stay: rollbacks return to them.",
+    ),
+    key(
+        "releases.gc",
+        "false",
+        Kind::Bool,
+        "Whether releases that nothing keeps are removed by themselves. Else `kiln release gc` does it.",
+    ),
+    key(
         "promotion.policy",
         "",
         Kind::Path,

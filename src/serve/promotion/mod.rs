@@ -68,11 +68,13 @@ pub fn start(
         let summaries = Summaries { key, verifier: below.base_url.to_owned() };
         Arc::new(summaries) as Arc<dyn kiln_deploy::promotion::SignSummary>
     });
+    let catalogued = Arc::new(Catalogued {
+        catalog: below.releases.clone(),
+        instance: pipeline.instance.clone(),
+    });
     let parts = Parts {
-        releases: Arc::new(Catalogued {
-            catalog: below.releases.clone(),
-            instance: pipeline.instance.clone(),
-        }),
+        releases: catalogued.clone(),
+        places: Some(catalogued),
         tests: Arc::new(Gates {
             answers: below.verdicts.answers.clone(),
             tests: below.tests.clone(),

@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
+use kiln_cas::records::Write;
 use kiln_ci::CiServices;
 use kiln_ci::gate::Answer;
 use kiln_ci::verdicts::{Answers, Question, Told};
-use kiln_deploy::catalog::{Catalog, Entry};
+use kiln_deploy::catalog::{self, Catalog, Entry};
 use kiln_deploy::promotion::{
-    Clock, Known, PartError, Releases, SignSummary, TestGate, Tests, Verdict,
+    Arrival, Clock, Known, PartError, Releases, ShowPlaces, SignSummary, TestGate, Tests,
+    VSA_PREDICATE, Verdict,
 };
 use kiln_deploy::releases::ReleaseName;
 use kiln_deploy::signing::{Envelope, IN_TOTO_TYPE, SigningKey, Statement};
@@ -55,6 +57,20 @@ impl Releases for Catalogued {
     ) -> Result<(Vec<Vec<u8>>, Option<Timestamp>), PartError> {
         let entry = self.catalog.get(&self.instance, &release.name).await?;
         Ok((self.catalog.bundles(&entry).await?, None))
+    }
+}
+
+/// Tags of environments, and summaries among the referrers of releases.
+#[async_trait]
+impl ShowPlaces for Catalogued {
+    async fn arrival(&self, arrival: Arrival<'_>) -> Result<Vec<Write>, PartError> {
+        let comes = catalog::Arrival {
+            environment: arrival.environment,
+            release: (&arrival.comes.release, &arrival.comes.digest),
+            before: arrival.before.map(|it| &it.release),
+            signed: arrival.summary.map(|it| (it, VSA_PREDICATE)),
+        };
+        Ok(self.catalog.arrival(&self.instance, &comes).await?)
     }
 }
 

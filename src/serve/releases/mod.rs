@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use kiln_cas::stores::Storage;
 use kiln_deploy::catalog::{Catalog, CatalogParts};
 use kiln_deploy::executions::{ExecutionParts, Executions};
+use kiln_deploy::retention::Collector;
 use kiln_net::causes::chain;
 
 pub use self::options::ReleaseOptions;
@@ -51,9 +52,31 @@ pub fn catalog(options: &ReleaseOptions, storage: &Storage, common: &Common) -> 
     })
 }
 
-/// Never returns; drop it to end it.
-pub async fn keep_settled(catalog: Catalog) {
+/// What removes releases that nothing keeps.
+pub fn collector(options: &ReleaseOptions, storage: &Storage, catalog: &Catalog) -> Collector {
+    let (catalog, records) = (catalog.clone(), storage.records.clone());
+    Collector { catalog, records, rules: options.rules }
+}
+
+/// Who it is that removes releases by itself, in the audit log.
+const AUTOMATION: &str = "kiln";
+
+async fn collect(collector: &Collector) {
+    match collector.collect_all(AUTOMATION, collector.now()).await {
+        Ok(0) => {}
+        Ok(releases) => tracing::info!(releases, "releases that nothing keeps are removed"),
+        Err(error) => {
+            tracing::warn!(error = %chain(&error), "old releases cannot be removed for now");
+        }
+    }
+}
+
+/// `collector`: what removes releases by itself, where that is wanted. Never returns; drop it to end it.
+pub async fn keep_settled(catalog: Catalog, collector: Option<Collector>) {
     loop {
+        if let Some(collector) = &collector {
+            collect(collector).await;
+        }
         match catalog.sweep().await {
             Ok(0) => {}
             Ok(pins) => {

@@ -42,8 +42,8 @@ pub use promotion::{
 };
 pub use release::{
     Explained, Maker, Release, ReleaseBlob, ReleaseChanges, ReleaseDifference, ReleaseDraft,
-    ReleaseForm, ReleaseImport, ReleaseProvenance, ReleaseRejection, ReleaseRequest,
-    ReleaseSignatures, ReleaseStatement, Releases,
+    ReleaseFate, ReleaseFates, ReleaseForm, ReleaseGc, ReleaseImport, ReleaseProvenance,
+    ReleaseRejection, ReleaseRequest, ReleaseSignatures, ReleaseStatement, Releases,
 };
 pub use status::{FailedReload, JournalStatus, Shared, Status, Storage, TestsStatus, Unserved};
 pub use suite::{

@@ -3,6 +3,7 @@
 use kiln_deploy::catalog;
 use kiln_deploy::oci::Descriptor;
 use kiln_deploy::provenance::{ActionRecord, Origin};
+use kiln_deploy::retention::Fate;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -49,6 +50,9 @@ pub struct ReleaseDraft {
     /// The digest of the manifest.
     pub digest: String,
     pub statements: Vec<ReleaseStatement>,
+    /// What is to be signed behind the statements: the document of cosign's older signature of the image, in base64.
+    #[serde(default)]
+    pub image: Option<String>,
     /// The release that is there already, with the same content.
     pub existing: Option<Release>,
 }
@@ -69,7 +73,7 @@ pub struct ReleaseSignatures {
     pub draft: String,
     /// In PEM.
     pub public_key: String,
-    /// In base64, in the order of the statements.
+    /// In base64: those of the statements in their order, then the one of the image.
     pub signatures: Vec<String>,
 }
 
@@ -93,6 +97,51 @@ pub struct ReleaseImport {
     pub index: String,
     /// What everything must be signed with, in PEM.
     pub public_key: String,
+}
+
+/// `POST /api/v1/releases/gc`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseGc {
+    #[serde(default)]
+    pub instance: String,
+    /// Say what would be removed, and remove nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What becomes of releases.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ReleaseFates {
+    /// All of the instance, in the order of their names.
+    pub releases: Vec<ReleaseFate>,
+    /// Bytes that nothing pins any more. They go when room is needed.
+    pub frees: u64,
+    /// Whether those that go were removed.
+    pub removed: bool,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ReleaseFate {
+    pub name: String,
+    pub digest: String,
+    pub goes: bool,
+    /// Every reason for which it stays.
+    pub stays: Vec<String>,
+    /// Bytes. Where several that go share some, the first counts them.
+    pub frees: u64,
+}
+
+impl From<&Fate> for ReleaseFate {
+    fn from(it: &Fate) -> Self {
+        Self {
+            name: it.release.to_string(),
+            digest: it.digest.to_string(),
+            goes: it.goes(),
+            stays: it.stays.iter().map(ToString::to_string).collect(),
+            frees: it.frees,
+        }
+    }
 }
 
 /// A release.

@@ -9,7 +9,8 @@ use kiln_cas::services::account_of;
 use kiln_deploy::catalog::{Asked, By, Form, Prepared, Wanted};
 use kiln_deploy::promotion::Actor;
 use kiln_deploy::provenance::Source;
-use kiln_deploy::releases::ReleaseName;
+use kiln_deploy::registry::instance_of;
+use kiln_deploy::releases::{ReleaseName, named_release};
 use kiln_deploy::signing::PublicKey;
 
 use super::{api, told};
@@ -33,6 +34,7 @@ pub async fn create(
 ) -> Result<Json<Release>, ApiError> {
     let asked = body(asked)?;
     let who = may(&state, &caller, &asked.instance)?;
+    may_show(&state, &caller, &asked.instance, &api::name(&asked.name)?)?;
     let asked = checked(&state, asked).await?;
     let releases = state.releases.clone();
     // Bounded like all that reads much: a few are made at once.
@@ -52,6 +54,7 @@ pub async fn prepare(
 ) -> Result<Json<ReleaseDraft>, ApiError> {
     let asked = body(asked)?;
     may(&state, &caller, &asked.instance)?;
+    may_show(&state, &caller, &asked.instance, &api::name(&asked.name)?)?;
     let asked = checked(&state, asked).await?;
     let releases = state.releases.clone();
     let prepare = async move { releases.prepare(asked, By::Client).await };
@@ -62,6 +65,8 @@ pub async fn prepare(
             ..ReleaseDraft::default()
         },
         Prepared::Draft(draft, messages) => {
+            let mut messages = messages;
+            let image = messages.split_off(draft.statements.len().min(messages.len()));
             let statement = |(unsigned, message): (&kiln_deploy::catalog::Unsigned, Vec<u8>)| {
                 let predicate_type = unsigned.predicate_type.clone();
                 ReleaseStatement { predicate_type, message: STANDARD.encode(message) }
@@ -69,6 +74,7 @@ pub async fn prepare(
             ReleaseDraft {
                 digest: draft.release.subject.digest.to_string(),
                 statements: draft.statements.iter().zip(messages).map(statement).collect(),
+                image: image.first().map(|it| STANDARD.encode(it)),
                 draft: Some(draft.id),
                 existing: None,
             }
@@ -124,6 +130,28 @@ async fn reject_everywhere(
 fn may(state: &WebState, caller: &Caller, instance: &str) -> Result<String, WebError> {
     caller.may_release(&*state.access, instance)?;
     Ok(account_of(&*state.access, &caller.0).to_string())
+}
+
+/// Whether they may have it served under its name: repositories of the registry have an instance of their own, which readers
+/// and writers have rights in. A version that is called as an environment is would take its tag.
+fn may_show(
+    state: &WebState,
+    caller: &Caller,
+    instance: &str,
+    name: &ReleaseName,
+) -> Result<(), WebError> {
+    caller.may_release(&*state.access, instance_of(&name.repository))?;
+    let keeper = state.promotion.as_ref().map(|it| it.pipeline());
+    let environments = keeper
+        .filter(|it| it.instance == instance)
+        .map(|it| it.environments.keys().any(|environment| environment == name.version.as_str()));
+    match environments {
+        Some(true) => {
+            let message = format!("{} is the name of an environment", name.version);
+            Err(WebError::invalid(message, "Give the release another version."))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The first part of a request that is too much, or nothing.
@@ -191,6 +219,10 @@ pub async fn import(
         .map_err(|error| WebError::invalid(kiln_net::causes::chain(&error), DOCS))?;
     let index =
         STANDARD.decode(index).map_err(|_| WebError::invalid("the index is no base64", DOCS))?;
+    // One that names no release is refused below.
+    if let Some(name) = named_release(&index) {
+        may_show(&state, &caller, &instance, &name)?;
+    }
     let releases = state.releases.clone();
     let import = async move { releases.import(&instance, index, key, &who).await };
     Ok(Json(Release::from(&state.kept.beside(import).await??)))

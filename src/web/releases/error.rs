@@ -2,6 +2,7 @@
 
 use http::StatusCode;
 use kiln_deploy::catalog::CatalogError;
+use kiln_deploy::registry::store::RegistryError;
 use kiln_net::causes::chain;
 
 use crate::web::error::WebError;
@@ -49,6 +50,12 @@ fn answer(error: &CatalogError) -> (StatusCode, &'static str) {
             "Build it again; where Bazel leaves what it makes or reads on its own machine there, with \
              --remote_build_event_upload=all; or name with --output what is to be released.",
         ),
+        It::Pushed(_) => (
+            StatusCode::CONFLICT,
+            "What was pushed could be taken for a release. Name another repository, or delete its manifests \
+             (registry.delete).",
+        ),
+        It::OfAnother(_) => (StatusCode::CONFLICT, "Name another repository."),
         It::SignedOtherwise { .. } => (
             StatusCode::CONFLICT,
             "Nothing was signed. Take the release as it is, or give this one another version.",
@@ -71,6 +78,8 @@ fn answer(error: &CatalogError) -> (StatusCode, &'static str) {
         | It::Layer(_)
         | It::Sha512(_)
         | It::TooMany(_)
+        | It::TooManyManifests(_)
+        | It::Document(_)
         | It::Signatures(..)
         | It::Sign(_)
         | It::Import(_)
@@ -85,6 +94,12 @@ fn answer(error: &CatalogError) -> (StatusCode, &'static str) {
             StatusCode::SERVICE_UNAVAILABLE,
             "Nothing of it is visible; the server's log has more.",
         ),
+        It::Registry(RegistryError::Busy | RegistryError::Records(_)) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "Nothing of it is visible; try again.")
+        }
+        It::Registry(_) | It::Simple(_) | It::Envelope(_) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, "The server's log has more.")
+        }
         It::Bom(_) | It::Statement(_) | It::Json(_) | It::Stopped => {
             (StatusCode::INTERNAL_SERVER_ERROR, "The server's log has more.")
         }

@@ -1,8 +1,9 @@
-//! Releases: the list of them, what each is made of and comes from, and how they are made and rejected.
+//! Releases: the list of them, what each is made of and comes from, and how they are made, rejected and removed.
 
 pub mod api;
 pub mod change;
 mod error;
+mod gc;
 mod page;
 mod told;
 
@@ -26,5 +27,6 @@ pub fn api() -> Router<WebState> {
         .route("/releases/sign", post(change::sign))
         .route("/releases/reject", post(change::reject))
         .route("/releases/import", post(change::import))
+        .route("/releases/gc", post(gc::collect))
         .route("/explain", get(api::explain))
 }

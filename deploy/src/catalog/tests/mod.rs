@@ -2,6 +2,7 @@
 
 mod honest;
 mod rig;
+mod shown;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -121,7 +122,7 @@ async fn whoever_has_the_key_signs_and_nobody_else() {
     let forged = finish(&draft.id, &key, sign(&stranger)).await;
     assert!(matches!(forged, Err(CatalogError::Sign(_))), "{forged:?}");
     let few = finish(&draft.id, &key, sign(&key)[1..].to_vec()).await;
-    assert!(matches!(few, Err(CatalogError::Signatures(3, 4))), "{few:?}");
+    assert!(matches!(few, Err(CatalogError::Signatures(4, 5))), "{few:?}");
     for id in ["", "../x", "00000000000000000000000000000000"] {
         assert!(matches!(finish(id, &key, sign(&key)).await, Err(CatalogError::NoDraft(_))));
     }

@@ -166,6 +166,8 @@ impl Keeper {
                 must_be_absent(keys::rejected(&placed.digest)),
                 delete(keys::rolled_back(&say.environment, &placed.digest)),
             ];
+            let before = place.current.as_ref();
+            writes.extend(self.shown(&say.environment, &placed, before, None).await?);
             if let Some(bad) = &place.current {
                 let key = keys::rolled_back(&say.environment, &bad.digest);
                 writes.push(put(key, Expect::Anything, &verdict)?);

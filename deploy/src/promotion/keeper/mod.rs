@@ -5,6 +5,7 @@ mod ask;
 mod error;
 mod keys;
 mod promote;
+mod seen;
 mod store;
 mod sweep;
 
@@ -19,7 +20,7 @@ use super::acts::Refusal;
 use super::change::Change;
 use super::decision::{Decision, Record};
 use super::facts::{Facts, Known, Verdict};
-use super::parts::{PartError, Parts};
+use super::parts::{Arrival, PartError, Parts};
 use super::pipeline::{Environment, Pipeline};
 use super::world::{Actor, Placed, World};
 use crate::oci::ContentDigest;
@@ -29,6 +30,7 @@ use crate::timestamp::Timestamp;
 pub use self::ask::Say;
 pub use self::error::PromotionError;
 pub use self::promote::{Ask, Outcome};
+pub use self::seen::Seen;
 
 /// How often something is decided anew because others changed what it was decided about.
 const MAX_ATTEMPTS: usize = 64;
@@ -156,6 +158,19 @@ impl Keeper {
             false => super::facts::Tests::Undecided("nobody asked".to_owned()),
         };
         Ok(Facts::verify(release, &bundles, self.parts.keys.as_ref(), tests, (recorded, now)))
+    }
+
+    /// The writes that show that a release comes somewhere.
+    async fn shown(
+        &self,
+        environment: &str,
+        comes: &Placed,
+        before: Option<&Placed>,
+        summary: Option<&[u8]>,
+    ) -> Result<Vec<kiln_cas::records::Write>, PromotionError> {
+        let Some(places) = &self.parts.places else { return Ok(Vec::new()) };
+        let arrival = Arrival { environment, comes, before, summary };
+        places.arrival(arrival).await.map_err(asked("the registry"))
     }
 
     /// What is kept for ever about a digest in these environments.

@@ -240,7 +240,15 @@ impl Keeper {
             true => delete(here),
             false => must_be_absent(here),
         });
-        writes.extend(self.summarise(looked, (pipeline, environment, decision), &placed).await?);
+        let summary = self.summarise(looked, (pipeline, environment, decision), &placed).await?;
+        let stood = before.current(&ask.environment);
+        writes.extend(self.shown(&ask.environment, &placed, stood, summary.as_deref()).await?);
+        let key = keys::summary(&ask.environment, placed.generation);
+        writes.extend(summary.map(|it| Write {
+            key,
+            expect: Expect::Absent,
+            value: Some(it.into()),
+        }));
         let done = self.store.commit(&looked.loaded, &world, &[change], writes).await?;
         Ok(done.then_some(placed))
     }
@@ -250,7 +258,7 @@ impl Keeper {
         looked: &Looked,
         (pipeline, environment, decision): (&Pipeline, &Environment, &Decision),
         placed: &Placed,
-    ) -> Result<Option<Write>, PromotionError> {
+    ) -> Result<Option<Vec<u8>>, PromotionError> {
         let Some(signer) = &self.parts.summaries else { return Ok(None) };
         let summary = Summary {
             verifier: &signer.verifier(),
@@ -262,9 +270,7 @@ impl Keeper {
             now: looked.now,
         };
         let signed = signer.sign(summary.statement()?).await;
-        let signed = signed.map_err(asked("the signer of summaries"))?;
-        let key = keys::summary(&environment.name, placed.generation);
-        Ok(Some(Write { key, expect: Expect::Absent, value: Some(signed.into()) }))
+        Ok(Some(signed.map_err(asked("the signer of summaries"))?))
     }
 }
 

@@ -163,6 +163,7 @@ impl World {
             tests: it.clone(),
             checks: it.clone(),
             summaries: Some(it.clone()),
+            places: None,
             clock: it,
             keys: Some(self.keys()),
             tells: true,

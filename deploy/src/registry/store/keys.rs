@@ -2,6 +2,8 @@
 
 use crate::oci::{ContentDigest, Repository, Tag};
 
+/// What all of them begin with.
+pub const REGISTRY: &str = "registry/";
 pub const BLOBS: &str = "registry/blobs/";
 pub const MANIFESTS: &str = "registry/manifests/";
 pub const REFERRERS: &str = "registry/referrers/";

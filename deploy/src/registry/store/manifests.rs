@@ -147,9 +147,7 @@ impl Registry {
             return Ok(Some((named, child.content()?)));
         }
         match self.record(&keys::blob(push.repository, &named.digest)).await? {
-            Some(record) => {
-                Ok(Some((named, read::<Link>(&record.value)?.content(&named.digest)?)))
-            }
+            Some(record) => Ok(Some((named, read::<Link>(&record.value)?.content(&named.digest)?))),
             None if named.is_foreign() => Ok(None),
             None => Err(missing()),
         }

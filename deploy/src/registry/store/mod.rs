@@ -32,7 +32,7 @@ mod tidying;
 
 pub use body::Body;
 pub use error::{BrokenOff, RegistryError};
-pub use keys::{BLOBS, MANIFESTS, REFERRERS};
+pub use keys::{BLOBS, MANIFESTS, REFERRERS, REGISTRY};
 pub use manifests::{Push, Pushed};
 pub use model::{owner_of_blob, owner_of_manifest, owner_of_referrer};
 pub use reading::{Found, Page};

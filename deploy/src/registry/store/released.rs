@@ -77,6 +77,12 @@ impl Shown {
         let referrer = about.map(|it| (it, stored_referrer(descriptor, document, &bytes)));
         Ok(Self { digest: descriptor.digest.clone(), stored, referrer, blobs })
     }
+
+    /// How it is listed among what is about `subject`, if it is.
+    pub fn about(&self, subject: &ContentDigest) -> Option<&Descriptor> {
+        let (about, referrer) = self.referrer.as_ref()?;
+        (about == subject).then_some(&referrer.entry)
+    }
 }
 
 impl ReleasedRepository {
@@ -181,31 +187,41 @@ impl ReleasedRepository {
         Ok(found)
     }
 
-    /// The writes that hide manifests, and what these list, unless it is among `needed`. They fail if anything came to be
-    /// shown here since `changes` was read ([`Self::changes`]). What they name ages as all blobs do.
+    /// The writes that hide manifests. They fail if anything came to be shown here since `changes` was read
+    /// ([`Self::changes`]). What these name ages as all blobs do.
     pub async fn hide(
         &self,
         manifests: &[ContentDigest],
-        needed: &HashSet<ContentDigest>,
         changes: Expect,
     ) -> Result<Vec<Write>, RegistryError> {
         let mut writes = vec![put(keys::changes(&self.repository), changes, Bytes::new())];
-        let mut open: Vec<_> = manifests.iter().map(|it| (it.clone(), 0)).collect();
-        let mut seen = HashSet::new();
+        for digest in manifests {
+            let Some(stored) = self.stored(digest).await? else { continue };
+            if let Some(subject) = &stored.subject {
+                let key = keys::referrer(&self.repository, subject, digest);
+                writes.push(delete(key, Expect::Anything));
+            }
+            writes.push(delete(keys::manifest(&self.repository, digest), Expect::Anything));
+        }
+        Ok(writes)
+    }
+
+    /// Manifests that are here, and those that they list.
+    pub async fn reach(
+        &self,
+        roots: &[ContentDigest],
+    ) -> Result<Vec<ContentDigest>, RegistryError> {
+        let mut open: Vec<_> = roots.iter().map(|it| (it.clone(), 0)).collect();
+        let (mut seen, mut found) = (HashSet::new(), Vec::new());
         while let Some((digest, depth)) = open.pop() {
-            let again = !seen.insert(digest.clone());
-            if again || depth > MAX_DEPTH || needed.contains(&digest) {
+            if depth > MAX_DEPTH || !seen.insert(digest.clone()) {
                 continue;
             }
             let Some(stored) = self.stored(&digest).await? else { continue };
-            open.extend(stored.manifests.iter().map(|it| (it.clone(), depth + 1)));
-            if let Some(subject) = &stored.subject {
-                let key = keys::referrer(&self.repository, subject, &digest);
-                writes.push(delete(key, Expect::Anything));
-            }
-            writes.push(delete(keys::manifest(&self.repository, &digest), Expect::Anything));
+            open.extend(stored.manifests.into_iter().map(|it| (it, depth + 1)));
+            found.push(digest);
         }
-        Ok(writes)
+        Ok(found)
     }
 
     /// That nothing came to be shown here since now.

@@ -1,4 +1,3 @@
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -318,15 +317,12 @@ async fn a_repository_is_pushed_to_or_has_releases() {
     let manifests = std::slice::from_ref(&image.digest);
     let before = new.changes().await.unwrap();
     records.write(new.claim("a").await.unwrap()).await.unwrap();
-    let none = HashSet::new();
-    let late = new.hide(manifests, &none, before).await.unwrap();
+    let late = new.hide(manifests, before).await.unwrap();
     assert!(records.write(late).await.is_err());
-    let needed = HashSet::from([image.digest.clone()]);
-    let changes = new.changes().await.unwrap();
-    records.write(new.hide(manifests, &needed, changes).await.unwrap()).await.unwrap();
     assert!(house.registry.find_manifest(&house.repository, &tag).await.is_ok());
+    assert_eq!(new.reach(manifests).await.unwrap(), manifests);
     let changes = new.changes().await.unwrap();
-    records.write(new.hide(manifests, &none, changes).await.unwrap()).await.unwrap();
+    records.write(new.hide(manifests, changes).await.unwrap()).await.unwrap();
     assert!(house.registry.find_manifest(&house.repository, &tag).await.is_err());
 }
 

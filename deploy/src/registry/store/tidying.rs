@@ -16,6 +16,7 @@ use super::keeping::Pinning;
 use super::keys::{self, PINNING, UNTIDY};
 use super::model::{StoredManifest, put, read, unchanged, written};
 use super::registry::{PAGE, Registry};
+use super::released::owner;
 use crate::oci::{ContentDigest, Repository};
 use crate::registry::kept::{Node, kept};
 
@@ -100,6 +101,10 @@ impl Registry {
 
     /// `false`: others change it, and it has to be looked at again.
     async fn tidy_repository(&self, repository: &Repository) -> Result<bool, RegistryError> {
+        // What is there is pinned by releases.
+        if owner(&self.parts.records, repository).await?.is_some() {
+            return Ok(true);
+        }
         let Some(picture) = self.picture(repository).await? else {
             tracing::warn!(%repository, "too many manifests: what is pinned there stays pinned");
             return Ok(true);

@@ -22,6 +22,7 @@ use kiln_cas::stores::{Clock, MemoryActionCache, MemoryBlobStore, MemoryRecords,
 use kiln_cas::{ActionKey, Digest, DigestFunction, SharedActionCache, SharedBlobStore};
 use kiln_ci::storage::memory::Memory;
 use kiln_deploy::catalog::{Catalog, CatalogParts};
+use kiln_deploy::retention::{Collector, Rules};
 use kiln_protos::events::execution::Origin;
 use kiln_protos::events::{self, Execution, Timeline};
 use kiln_protos::reapi;
@@ -124,6 +125,11 @@ async fn state(snapshot: Snapshot) -> (WebState, Events) {
         max_bytes: 50 << 30,
         ..StorageSnapshot::default()
     };
+    let collector = Collector {
+        catalog: releases.clone(),
+        records: Arc::new(MemoryRecords::default()),
+        rules: Rules::default(),
+    };
     let state = WebState {
         blobs,
         actions,
@@ -135,6 +141,7 @@ async fn state(snapshot: Snapshot) -> (WebState, Events) {
         verdicts: tests::verdicts(),
         plans: kiln_ci::plans::Plans::new(Arc::new(Memory::default())),
         releases,
+        collector,
         checkpoints: promotion::checkpoints(),
         promotion,
         executions: None,

@@ -73,6 +73,7 @@ pub async fn keeper() -> Arc<Keeper> {
         tests: it.clone(),
         checks: it.clone(),
         summaries: None,
+        places: None,
         clock: it,
         keys: None,
         tells: false,

@@ -1,0 +1,131 @@
+//! Carries retention out on the releases of a server. What stands in an environment is looked at again for each release
+//! that goes, and in the same step: one that is promoted meanwhile stays.
+
+use kiln_cas::records::SharedRecords;
+
+use super::{Fate, Held, Rules, Stays, retain, standing};
+use crate::catalog::{Catalog, CatalogError, Entry};
+use crate::oci::ContentDigest;
+use crate::promotion::{PromotionError, Seen};
+use crate::releases::ReleaseName;
+use crate::timestamp::Timestamp;
+
+/// Releases of an instance, and blobs that they name, that are looked at together.
+const MAX_RELEASES: usize = 50_000;
+const MAX_BLOBS: usize = 1_000_000;
+/// Releases that are read together: each may have a large record.
+const PAGE: usize = 50;
+/// Instances that are looked at one after the other.
+const MAX_INSTANCES: usize = 10_000;
+/// How often one release is looked at anew because somebody changed something.
+const TRIES: usize = 8;
+
+/// Why releases were not looked at, or some of them were not removed.
+#[derive(Debug, thiserror::Error)]
+pub enum CollectError {
+    #[error(
+        "there are more than {MAX_RELEASES} releases in one instance, or they name more than {MAX_BLOBS} blobs"
+    )]
+    TooMany,
+    #[error("the releases cannot be read or removed")]
+    Catalog(#[from] CatalogError),
+    #[error("it is not known where releases stand")]
+    Promotion(#[from] PromotionError),
+}
+
+/// Removes releases that nothing keeps.
+#[derive(Clone)]
+pub struct Collector {
+    pub catalog: Catalog,
+    pub records: SharedRecords,
+    pub rules: Rules,
+}
+
+impl Collector {
+    pub fn now(&self) -> Timestamp {
+        self.catalog.now()
+    }
+
+    /// What would become of each release of an instance.
+    pub async fn look(&self, instance: &str, now: Timestamp) -> Result<Vec<Fate>, CollectError> {
+        let releases = self.releases(instance).await?;
+        let seen = Seen::read(&self.records).await?;
+        let rules = self.rules;
+        let decide = move || retain(&releases, &seen.world, rules, now);
+        Ok(tokio::task::spawn_blocking(decide).await.map_err(|_| CatalogError::Stopped)?)
+    }
+
+    /// Removes what goes, and says what became of each.
+    pub async fn collect(
+        &self,
+        instance: &str,
+        who: &str,
+        now: Timestamp,
+    ) -> Result<Vec<Fate>, CollectError> {
+        let mut fates = self.look(instance, now).await?;
+        for fate in fates.iter_mut().filter(|it| it.goes()) {
+            fate.stays = self.remove(instance, (&fate.release, &fate.digest), who).await?;
+            if !fate.goes() {
+                fate.frees = 0;
+            }
+        }
+        self.catalog.sweep_removed(instance).await?;
+        Ok(fates)
+    }
+
+    /// The same for all instances; gives how many releases went.
+    pub async fn collect_all(&self, who: &str, now: Timestamp) -> Result<usize, CollectError> {
+        let mut removed = 0;
+        for instance in self.catalog.instances(MAX_INSTANCES).await? {
+            let fates = self.collect(&instance, who, now).await?;
+            removed += fates.iter().filter(|it| it.goes()).count();
+        }
+        Ok(removed)
+    }
+
+    /// Nothing: it is removed; else why it stays after all.
+    async fn remove(
+        &self,
+        instance: &str,
+        release: (&ReleaseName, &ContentDigest),
+        who: &str,
+    ) -> Result<Vec<Stays>, CollectError> {
+        for _ in 0..TRIES {
+            let seen = Seen::read(&self.records).await?;
+            if let Some(stays) = standing(&seen.world, self.rules).remove(release.1) {
+                return Ok(stays);
+            }
+            let unless = vec![seen.unchanged];
+            if self.catalog.remove(instance, release, unless, who).await? {
+                return Ok(Vec::new());
+            }
+        }
+        Ok(vec![Stays::Busy])
+    }
+
+    async fn releases(&self, instance: &str) -> Result<Vec<Held>, CollectError> {
+        let (mut releases, mut blobs) = (Vec::<Held>::new(), 0);
+        loop {
+            let after = releases.last().map(|it| it.name.clone());
+            let page = self.catalog.list(instance, after.as_ref(), PAGE).await?;
+            if page.is_empty() {
+                return Ok(releases);
+            }
+            blobs += page.iter().map(|it| it.content.len()).sum::<usize>();
+            releases.extend(page.into_iter().map(held));
+            if releases.len() > MAX_RELEASES || blobs > MAX_BLOBS {
+                return Err(CollectError::TooMany);
+            }
+        }
+    }
+}
+
+fn held(entry: Entry) -> Held {
+    Held {
+        name: entry.release.name,
+        digest: entry.release.subject.digest,
+        created: entry.release.created,
+        rejected: entry.rejected.is_some(),
+        content: entry.content,
+    }
+}
