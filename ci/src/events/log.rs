@@ -148,8 +148,9 @@ impl EventLog {
         let bytes = self.segments.read(&chunk.blob, 0..u64::MAX).await;
         let bytes = bytes.map_err(|source| storage(stream, source))?;
         let damaged = |source| LogError::Damaged { stream: label(stream), source };
-        let (first, entries) = read_chunk(&bytes).map_err(damaged)?;
+        let (first, entries) = open_chunk(&bytes).map_err(damaged)?;
         for (number, entry) in (first..).zip(entries) {
+            let entry = entry.map_err(damaged)?;
             if number > behind {
                 each(number, entry);
             }
@@ -248,26 +249,49 @@ pub fn write_chunk(first: u64, entries: &[Entry]) -> Result<Bytes, Damage> {
 
 /// Its events, and the number of the first one.
 pub fn read_chunk(bytes: &[u8]) -> Result<(u64, Vec<Entry>), Damage> {
+    let (first, entries) = open_chunk(bytes)?;
+    Ok((first, entries.collect::<Result<_, _>>()?))
+}
+
+/// The same one after the other: decoded, all of them take many times the bytes that they are kept as.
+fn open_chunk(bytes: &[u8]) -> Result<(u64, Entries), Damage> {
     let raw = storage::open(KIND, VERSION, bytes, MAX_CHUNK)?;
-    let (first, mut rest) = raw.split_first_chunk::<8>().ok_or(Damage::Short)?;
-    let mut entries = Vec::new();
-    while let Some((kind, more)) = rest.split_first() {
-        rest = more;
-        let length =
-            prost::encoding::decode_varint(&mut rest).map_err(|_| Damage::Form("chunk"))?;
-        let length = usize::try_from(length).map_err(|_| Damage::Form("chunk"))?;
-        let (event, more) = rest.split_at_checked(length).ok_or(Damage::Short)?;
-        rest = more;
-        entries.push(match *kind {
-            OTHER => Entry::Other,
-            FINISHED => Entry::Finished,
-            CUT => Entry::Cut,
-            BAZEL => {
-                let event = bep::BuildEvent::decode(event).map_err(|_| Damage::Form("event"))?;
-                Entry::Bazel(Box::new(event))
-            }
-            _ => return Err(Damage::Form("kind")),
-        });
+    let first = raw.first_chunk::<8>().ok_or(Damage::Short)?;
+    Ok((u64::from_le_bytes(*first), Entries { at: first.len(), raw }))
+}
+
+struct Entries {
+    raw: Vec<u8>,
+    at: usize,
+}
+
+impl Iterator for Entries {
+    type Item = Result<Entry, Damage>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let rest = self.raw.get(self.at..).filter(|rest| !rest.is_empty())?;
+        let entry = read_entry(rest);
+        // Behind what cannot be read nothing can be.
+        self.at = entry.as_ref().map_or(self.raw.len(), |(_, more)| self.raw.len() - more);
+        Some(entry.map(|(entry, _)| entry))
     }
-    Ok((u64::from_le_bytes(*first), entries))
+}
+
+/// The first event, and how many bytes are behind it.
+fn read_entry(bytes: &[u8]) -> Result<(Entry, usize), Damage> {
+    let (kind, mut rest) = bytes.split_first().ok_or(Damage::Short)?;
+    let length = prost::encoding::decode_varint(&mut rest).map_err(|_| Damage::Form("chunk"))?;
+    let length = usize::try_from(length).map_err(|_| Damage::Form("chunk"))?;
+    let (event, more) = rest.split_at_checked(length).ok_or(Damage::Short)?;
+    let entry = match *kind {
+        OTHER => Entry::Other,
+        FINISHED => Entry::Finished,
+        CUT => Entry::Cut,
+        BAZEL => {
+            let event = bep::BuildEvent::decode(event).map_err(|_| Damage::Form("event"))?;
+            Entry::Bazel(Box::new(event))
+        }
+        _ => return Err(Damage::Form("kind")),
+    };
+    Ok((entry, more.len()))
 }

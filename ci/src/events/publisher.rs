@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
+use tokio::sync::Semaphore;
 
 use super::build::Build;
 use super::builds::Summary;
@@ -25,6 +26,11 @@ const BATCH_EVENTS: usize = 4096;
 
 /// Events that wait for their acknowledgement. A client that sends more waits.
 const MAX_UNACKNOWLEDGED: usize = 64 << 10;
+
+/// Streams that are read from their beginning at the same time, because somebody goes on with them; others wait. One chunk
+/// of each is in memory.
+const MAX_REPLAYING: usize = 2;
+static REPLAYING: Semaphore = Semaphore::const_new(MAX_REPLAYING);
 
 /// How often a build that goes on is noted.
 const BETWEEN_NOTES: Duration = Duration::from_secs(5);
@@ -96,22 +102,34 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Goes on where the stream stands, whoever received its beginning. Errors: somebody else began it, or no
-    /// further one may begin.
+    /// Goes on where the stream stands, whoever received its beginning. `room`: whether so many bytes that are kept of
+    /// its build fit into memory; from then on nothing more of it is kept. Errors: somebody else began it, or no further
+    /// one may begin.
     pub async fn open(
         log: Arc<EventLog>,
         history: Arc<History>,
         stream: StreamKey,
         terms: Terms,
+        room: &mut (dyn FnMut(u64) -> bool + Send),
     ) -> Result<Self, PublisherError> {
         let head = own_head(&log, &stream, &terms).await?;
+        // Never closed, so that it cannot fail.
+        let _turn = match head.chunks > 0 {
+            true => REPLAYING.acquire().await.ok(),
+            false => None,
+        };
         let mut build = Build::new(&stream.instance, &stream.invocation, Limits::default());
-        let mut durable = 0;
-        let mut is_finished = false;
+        let (mut durable, mut is_finished, mut known) = (0, false, 0);
         log.replay(&stream, 0, |number, entry| {
             build.apply(&entry);
             // Attempts are in the history.
             build.take_attempts();
+            if build.kept_bytes() > known {
+                known = build.kept_bytes();
+                if !room(known) {
+                    build.keep_no_more();
+                }
+            }
             durable = number;
             is_finished = entry == Entry::Finished;
         })
@@ -212,12 +230,14 @@ impl Publisher {
         Ok(Committed { acknowledge, reports, is_finished: self.order.is_finished() })
     }
 
-    /// Lists of builds show how far this one is: at its beginning and end, and from time to time in between.
+    /// Lists of builds show how far this one is: at its beginning and end, when its commit is known, and from time to time
+    /// in between.
     async fn note(&mut self, now: Time) -> Result<(), LogError> {
         let facts = self.build.known();
         let is_recent = |(at, noted): &(Time, Summary)| {
             let is_same = noted.is_complete == facts.is_complete
-                && noted.exit_code.is_some() == facts.exit_code.is_some();
+                && noted.exit_code.is_some() == facts.exit_code.is_some()
+                && noted.origin.commit.is_some() == facts.origin.commit.is_some();
             is_same && (now.since(*at) < BETWEEN_NOTES || facts.is_complete)
         };
         if self.noted.as_ref().is_some_and(is_recent) {

@@ -180,8 +180,9 @@ impl Connection {
             None => {
                 let id = first.ok_or_else(|| missing("stream_id"))?;
                 let owner = self.service.admit.name(&self.caller);
-                let publisher = self.service.open(event.stream.clone(), owner).await?;
-                self.charge.hold(publisher.build().kept_bytes().saturating_mul(KEPT))?;
+                let charge = &mut self.charge;
+                let mut room = |kept: u64| charge.hold(kept.saturating_mul(KEPT)).is_ok();
+                let publisher = self.service.open(event.stream.clone(), owner, &mut room).await?;
                 self.stream.insert(Open { publisher, id })
             }
         };
@@ -238,10 +239,15 @@ impl BuildEvents {
         }
     }
 
-    async fn open(&self, stream: StreamKey, owner: Option<String>) -> Result<Publisher, Status> {
+    async fn open(
+        &self,
+        stream: StreamKey,
+        owner: Option<String>,
+        room: &mut (dyn FnMut(u64) -> bool + Send),
+    ) -> Result<Publisher, Status> {
         let terms = Terms { owner, limits: self.limits };
-        let opened = Publisher::open(self.log.clone(), self.history.clone(), stream, terms).await;
-        opened.map_err(status)
+        let (log, history) = (self.log.clone(), self.history.clone());
+        Publisher::open(log, history, stream, terms, room).await.map_err(status)
     }
 }
 

@@ -15,7 +15,7 @@ fn terms(owner: &str, limits: StreamLimits) -> Terms {
 impl Rig {
     async fn publisher(&self, invocation: &str, terms: Terms) -> Result<Publisher, PublisherError> {
         let stream = StreamKey { invocation: invocation.to_owned(), ..stream() };
-        Publisher::open(self.log(), self.history(), stream, terms).await
+        Publisher::open(self.log(), self.history(), stream, terms, &mut |_| true).await
     }
 }
 
@@ -122,6 +122,36 @@ async fn putting_chunks_together_may_end_anywhere() {
 }
 
 #[tokio::test]
+async fn who_goes_on_with_a_stream_is_charged_while_it_is_read() {
+    let rig = Rig::new();
+    let all = entries(40);
+    let limits = StreamLimits::default();
+    let mut publisher = rig.publisher("i", terms("ada", limits)).await.unwrap();
+    send(&mut publisher, &all[..30], 1).await.unwrap();
+    let whole = publisher.build().kept_bytes();
+    let (mut asked, most) = (Vec::new(), whole / 2);
+    let mut room = |kept: u64| {
+        asked.push(kept);
+        kept <= most
+    };
+    let stream = publisher.stream().clone();
+    let opened =
+        Publisher::open(rig.log(), rig.history(), stream, terms("ada", limits), &mut room).await;
+    let mut again = opened.unwrap();
+    assert!(asked.len() > 2 && asked.is_sorted(), "{asked:?}");
+    // Refused once, it keeps no more and asks no more.
+    assert_eq!(asked.iter().filter(|it| **it > most).count(), 1, "{asked:?}");
+    assert!(again.build().known().left_out.events > 0);
+    // The events themselves are all there, and go on.
+    for number in 31..=all.len() {
+        again.receive(ordered(number, &all)).unwrap();
+    }
+    assert_eq!(again.commit(Time(2)).await.unwrap().acknowledge.len(), 10);
+    let expected: Vec<_> = (1..).zip(all).collect();
+    assert_eq!(rig.events().await, expected);
+}
+
+#[tokio::test]
 async fn the_oldest_streams_of_an_instance_make_room() {
     let rig = Rig::new();
     let log = rig.log();
@@ -129,7 +159,8 @@ async fn the_oldest_streams_of_an_instance_make_room() {
     let limits = StreamLimits { instance: 60_000, ..StreamLimits::default() };
     let open = async |name: &str| {
         let stream = StreamKey { invocation: name.to_owned(), ..stream() };
-        Publisher::open(log.clone(), rig.history(), stream, terms("ada", limits)).await
+        Publisher::open(log.clone(), rig.history(), stream, terms("ada", limits), &mut |_| true)
+            .await
     };
     for (at, name) in ["a", "b", "c"].into_iter().enumerate() {
         send(&mut open(name).await.unwrap(), &all, at as u64 + 1).await.unwrap();

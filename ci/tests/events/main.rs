@@ -41,7 +41,7 @@ impl Rig {
     }
 
     async fn open(&self) -> Result<Publisher, PublisherError> {
-        Publisher::open(self.log(), self.history(), stream(), Terms::default()).await
+        Publisher::open(self.log(), self.history(), stream(), Terms::default(), &mut |_| true).await
     }
 
     fn stores(&self) -> [&Memory; 3] {
