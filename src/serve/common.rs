@@ -8,9 +8,12 @@ use kiln_cas::logs::LogStreams;
 use kiln_cas::services::{QuotaLimits, Quotas};
 use kiln_cas::stores::Storage;
 
-use super::admission::Admission;
+use super::admission::{Admission, secret};
 use super::options::{ServeError, ServeOptions};
 use crate::reload::Reloads;
+
+/// Bytes of the name by which a server knows itself.
+const NAME: usize = 16;
 
 /// What several crates are given alike.
 pub struct Common {
@@ -20,6 +23,8 @@ pub struct Common {
     pub quotas: Arc<Quotas>,
     pub base_url: String,
     pub reloads: Reloads,
+    /// What this server calls itself among all others, now and before.
+    pub name: String,
 }
 
 impl Common {
@@ -41,6 +46,13 @@ impl Common {
             quotas: Arc::new(Quotas::new(limits)),
             base_url,
             reloads: admission.reloads.clone(),
+            name: name()?,
         })
     }
+}
+
+/// What no other server is called.
+fn name() -> Result<String, ServeError> {
+    let random = secret().map_err(ServeError::Random)?;
+    Ok(random.iter().take(NAME).map(|byte| format!("{byte:02x}")).collect())
 }

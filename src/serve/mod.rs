@@ -122,8 +122,8 @@ impl Server {
         let executions = releases::start_records(&options.releases, &storage, &common);
         let services = scheduler(&options, &storage, &common).await?;
         let judged = (&tests, inbox);
-        let (on, base_url) = (&options.verdicts, &common.base_url);
-        let verdicts = verdicts::start(on, &storage, &services.scheduler, judged, base_url)?;
+        let on = &options.verdicts;
+        let verdicts = verdicts::start(on, &storage, &services.scheduler, judged, &common)?;
         let requests = Requests::new(options.front_threads, Budget::new(options.request_memory));
         let status = worker.as_ref().map(|worker| worker.status());
         let telemetry = Telemetry::start(
@@ -168,6 +168,7 @@ impl Server {
             kept: &kept,
             key: options.releases.key.clone(),
             base_url: &common.base_url,
+            name: &common.name,
         };
         let promotion = promotion::start(&options.promotion, &below)?;
         let keeper = promotion.as_ref().map(|it| it.keeper.clone());

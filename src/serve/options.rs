@@ -13,7 +13,7 @@ use kiln_scheduler::{SchedulerOptions, StartError};
 
 use super::promotion::PromotionOptions;
 use super::releases::ReleaseOptions;
-use super::verdicts::{VerdictError, VerdictsOptions};
+use super::verdicts::VerdictsOptions;
 use super::webhook::WebhookError;
 use crate::auth::{AuthError, AuthOptions};
 use crate::data_dir::DataDirError;
@@ -109,8 +109,6 @@ pub enum ServeError {
     Worker(#[from] WorkerError),
     #[error(transparent)]
     Telemetry(#[from] EndpointError),
-    #[error(transparent)]
-    Verdicts(#[from] VerdictError),
     #[error(transparent)]
     Webhook(#[from] WebhookError),
     #[error("no random bytes from the kernel")]

@@ -1,6 +1,6 @@
 //! One attempt of what several sources know about it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::{Attempt, Known};
 use crate::model::Outcome;
@@ -14,9 +14,45 @@ type Place = (String, String, String, u32, u32);
 ///
 /// What a client reports of a slot belongs to the execution of that slot with the same log; where logs are
 /// not known, to the first one with the same outcome; else to the first one that is left. Executions
-/// that nobody reports are numbered behind those.
+/// that nobody reports are numbered behind those. All attempts of an invocation are of its commit, whoever told it.
 pub fn join(attempts: Vec<Attempt>) -> Vec<Attempt> {
-    places(attempts).into_values().flat_map(join_place).collect()
+    let mut joined: Vec<_> = places(attempts).into_values().flat_map(join_place).collect();
+    spread(&mut joined);
+    joined
+}
+
+/// Executions know no commit and no branch: theirs are those of others of their invocation.
+fn spread(attempts: &mut [Attempt]) {
+    spread_field(attempts, |it| &mut it.commit);
+    spread_field(attempts, |it| &mut it.branch);
+}
+
+/// Where those that know it disagree, nothing follows for the others.
+fn spread_field(
+    attempts: &mut [Attempt],
+    field: impl for<'a> Fn(&'a mut Attempt) -> &'a mut Option<String>,
+) {
+    // Instance and invocation.
+    let build = |it: &Attempt| (it.test.instance.clone(), it.invocation.clone());
+    let mut known: HashMap<(String, String), Option<String>> = HashMap::new();
+    for it in attempts.iter_mut() {
+        if let Some(told) = field(it).clone() {
+            let same = |known: &String| *known == told;
+            known
+                .entry(build(it))
+                .and_modify(|known| *known = known.take().filter(same))
+                .or_insert(Some(told.clone()));
+        }
+    }
+    if known.is_empty() {
+        return;
+    }
+    for it in attempts.iter_mut() {
+        if field(it).is_none() {
+            let told = known.get(&build(it)).cloned().flatten();
+            *field(it) = told;
+        }
+    }
 }
 
 fn places(attempts: Vec<Attempt>) -> BTreeMap<Place, Vec<Attempt>> {

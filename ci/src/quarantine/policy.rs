@@ -79,14 +79,21 @@ impl fmt::Display for Evidence {
     }
 }
 
+/// Where nobody told of a commit, other inputs stand for another one. What is known of no commit may be of one of the
+/// others, so that it adds nothing to these.
+fn commits(flips: &[&Flip]) -> usize {
+    let told: BTreeSet<_> = flips.iter().filter_map(|it| it.commit.as_ref()).collect();
+    let untold = flips.iter().filter(|it| it.commit.is_none());
+    let inputs: BTreeSet<_> = untold.map(|it| it.identity.to_string()).collect();
+    told.len().max(inputs.len())
+}
+
 impl Policy {
     /// The evidence on which it enters, of flips since the time that is given.
     pub(super) fn enters(&self, history: &History, since: Time, now: Time) -> Option<Evidence> {
         let proven = |it: &&Flip| it.tier == Tier::Proven && it.at >= since;
         let flips: Vec<_> = history.flips().filter(proven).collect();
-        // Where no commit is known, other inputs stand for another one.
-        let commit = |it: &&Flip| it.commit.clone().unwrap_or_else(|| it.identity.to_string());
-        let commits = flips.iter().map(commit).collect::<BTreeSet<_>>().len();
+        let commits = commits(&flips);
         if flips.len() < self.flips || commits < self.flips {
             return None;
         }

@@ -15,6 +15,10 @@ fn subject(name: &str) -> Subject {
 }
 
 fn run(history: &mut History, number: u64, at: u64, outcome: Outcome) {
+    run_at(history, number, Some(&number.to_string()), at, outcome);
+}
+
+fn run_at(history: &mut History, number: u64, commit: Option<&str>, at: u64, outcome: Outcome) {
     let argv = [number.to_string()];
     let run =
         Run { argv: &argv, environment: &[], working_directory: "", input_root: "", platform: &[] };
@@ -22,7 +26,7 @@ fn run(history: &mut History, number: u64, at: u64, outcome: Outcome) {
         identity: Identity::of(&run),
         seed: None,
         target: None,
-        commit: Some(&argv[0]),
+        commit,
         at: Time(at),
         outcome,
         signature: Signature::of("boom"),
@@ -64,6 +68,10 @@ fn it_takes_two_flips_in_two_commits_and_a_high_rate() {
         run(&mut one_commit, 1, 0, Outcome::Failed);
         run(&mut one_commit, 1, 0, Outcome::Passed);
     }
+    assert_eq!(assess(&mut it, &one_commit, 0), None);
+    // What is known of no commit may be of the one that is known.
+    run_at(&mut one_commit, 2, None, 0, Outcome::Failed);
+    run_at(&mut one_commit, 2, None, 0, Outcome::Passed);
     assert_eq!(assess(&mut it, &one_commit, 0), None);
     let change =
         it.assess(&subject("a"), &flaky(0, 3, 20), Some("@team"), TESTS, Time(HOUR)).unwrap();

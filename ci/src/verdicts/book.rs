@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Notify;
+
 use super::error::VerdictError;
 use super::keys;
 use super::ledger::{self, Ledger};
@@ -29,6 +31,8 @@ pub struct Book {
     policy: Policy,
     /// Somebody outside is told of changes.
     tells: bool,
+    /// A change was written by this process.
+    written: Arc<Notify>,
 }
 
 /// The quarantine, and what its record must be for it to be written.
@@ -44,7 +48,7 @@ impl Book {
         policy: Policy,
         tells: bool,
     ) -> Self {
-        Self { records, ledger, policy, tells }
+        Self { records, ledger, policy, tells, written: Arc::default() }
     }
 
     pub async fn open(&self) -> Result<Page, VerdictError> {
@@ -74,7 +78,16 @@ impl Book {
     /// Writes changes with what else belongs to the same step.
     pub async fn write(&self, changes: &[Change], writes: Vec<Write>) -> Result<(), VerdictError> {
         let notes = changes.iter().map(ledger::note).collect();
-        Ok(self.ledger.write(notes, writes).await?)
+        self.ledger.write(notes, writes).await?;
+        if !changes.is_empty() {
+            self.written.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Waits until this process has written a change.
+    pub async fn written(&self) {
+        self.written.notified().await;
     }
 
     /// Whether a test's names are as short as those that are in quarantine have to be.

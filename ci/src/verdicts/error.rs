@@ -1,5 +1,6 @@
 //! What can go wrong with verdicts.
 
+use crate::events::LogError;
 use crate::history::HistoryError;
 use crate::quarantine;
 use crate::storage::{Damage, StorageError};
@@ -10,6 +11,8 @@ pub enum VerdictError {
     Storage(#[from] StorageError),
     #[error(transparent)]
     History(#[from] HistoryError),
+    #[error(transparent)]
+    Streams(#[from] LogError),
     #[error("record {key} is damaged")]
     Damaged {
         key: String,

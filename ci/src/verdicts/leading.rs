@@ -135,7 +135,8 @@ impl Leading {
 
     /// What came within a window becomes evidence, in one step.
     async fn close(&mut self) -> Result<(), VerdictError> {
-        let items = self.next_window();
+        let mut items = self.next_window();
+        self.add_commits(&mut items).await?;
         let mut heard: Vec<&Heard> = items.iter().flat_map(|it| &it.heard).collect();
         heard.sort_by_key(|it| (it.at, it.execution));
         let mut tests = self.tests_of(&heard).await?;
@@ -169,6 +170,34 @@ impl Leading {
         writes.extend(self.cases(MAX_CLOSED)?);
         writes.push(self.state()?);
         self.write_with(&changes, writes).await
+    }
+
+    /// Executions know no commit: of what failed it is that which build events told of the invocation by now.
+    async fn add_commits(&self, items: &mut [Item]) -> Result<(), VerdictError> {
+        let mut known: BTreeMap<(String, String), Option<String>> = BTreeMap::new();
+        let unknown = |it: &&mut Heard| {
+            it.commit.is_none() && it.shadow.is_none() && it.is_failure() && it.action.is_some()
+        };
+        for it in items.iter_mut().flat_map(|it| &mut it.heard).filter(unknown) {
+            let build = (it.test.instance.clone(), it.invocation.clone());
+            let commit = match known.get(&build) {
+                Some(commit) => commit.clone(),
+                None => self.commit_of(&build.0, &build.1).await?,
+            };
+            it.commit.clone_from(&commit);
+            known.insert(build, commit);
+        }
+        Ok(())
+    }
+
+    async fn commit_of(
+        &self,
+        instance: &str,
+        invocation: &str,
+    ) -> Result<Option<String>, VerdictError> {
+        let noted = self.parts.streams.build(invocation).await?.map(|it| it.summary);
+        let own = noted.filter(|it| it.stream.instance == instance);
+        Ok(own.and_then(|it| it.origin.commit))
     }
 
     /// The oldest items, with no more tests and invocations than fit into one step.

@@ -10,6 +10,7 @@ use super::super::samples::attempt;
 use super::super::shadow::Runs;
 use super::*;
 use crate::attempts::Attempt;
+use crate::events::{EventLog, Facts, Origin, StreamKey, Summary};
 use crate::flakes::Verdict;
 use crate::history::{History, Policy as HistoryPolicy};
 use crate::model::Outcome::{Failed, Passed};
@@ -77,11 +78,16 @@ impl Server {
         Self { memory: memory.clone(), history, name: name.to_owned(), idle: 0 }
     }
 
+    fn streams(&self) -> Arc<EventLog> {
+        Arc::new(EventLog::new(Arc::new(self.memory.clone()), Arc::new(self.memory.clone())))
+    }
+
     fn parts(&self) -> VerdictParts {
         VerdictParts {
             records: Arc::new(self.memory.clone()),
             ledger: Arc::new(Noting(self.memory.clone())),
             history: self.history.clone(),
+            streams: self.streams(),
             reruns: Arc::new(Passing { idle: self.idle }),
             owners: Arc::new(Fixed),
             teller: None,
@@ -211,4 +217,40 @@ async fn a_flaky_test_enters_quarantine_once_and_is_noted_with_its_owner() {
     assert_eq!(noted[0].value, "tests.quarantine.enter");
     assert!(noted[0].key.contains("\"owner\":\"@//a:t\""), "{}", noted[0].key);
     assert_eq!(memory.list(keys::NOTICES, None, false, 10).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_failure_here_is_of_the_commit_that_build_events_told() {
+    let memory = Memory::default();
+    let server = Server::new(&memory, "a");
+    let flip = |number: u64, build: &str| {
+        let of = |number, outcome| Attempt {
+            commit: None,
+            invocation: build.to_owned(),
+            ..attempt("//a:t", number, outcome)
+        };
+        [of(number, Failed), of(number + 1, Passed)]
+    };
+    let told = async |build: &str, instance: &str, commit: &str| {
+        let stream = StreamKey {
+            instance: instance.to_owned(),
+            invocation: build.to_owned(),
+            ..StreamKey::default()
+        };
+        let origin = Origin { commit: Some(commit.to_owned()), ..Origin::default() };
+        let facts = Facts { command: "test".to_owned(), origin, ..Facts::default() };
+        let summary = Summary::of(&stream, &facts).unwrap();
+        server.streams().note(Time(1), &summary).await.unwrap();
+    };
+    told("one", "", "c1").await;
+    // Another instance says nothing of this one's invocations.
+    told("two", "elsewhere", "c2").await;
+    let attempts: Vec<_> = flip(1, "one").into_iter().chain(flip(3, "two")).collect();
+    server.history.commit(Time(1), &attempts).await.unwrap();
+    server.once().await.unwrap();
+    let record = memory.get(&keys::test(&attempts[0].test)).await.unwrap().unwrap();
+    let evidence: super::super::evidence::TestEvidence = keys::decode(&record.value).unwrap();
+    let (_, history) = evidence.subjects().next().unwrap();
+    let commits: Vec<_> = history.flips().map(|it| it.commit.as_deref()).collect();
+    assert_eq!(commits, [Some("c1"), None]);
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::ledger::{Ledger, Owners, Teller};
 use super::reruns::Reruns;
+use crate::events::EventLog;
 use crate::flakes::Limits;
 use crate::history::History;
 use crate::quarantine::Policy;
@@ -36,6 +37,8 @@ pub struct VerdictParts {
     pub ledger: Arc<dyn Ledger>,
     /// Where shadow runs are committed, as all attempts are.
     pub history: Arc<History>,
+    /// What build events say of an invocation.
+    pub streams: Arc<EventLog>,
     pub reruns: Arc<dyn Reruns>,
     pub owners: Arc<dyn Owners>,
     /// Who is told of changes of the quarantine; `None`: nobody.

@@ -118,7 +118,7 @@ impl Judge {
         let mut leading = begun.await?;
         let mut runs = Runs::default();
         let mut telling = JoinSet::new();
-        telling.spawn(Telling::new(&self.parts).run());
+        telling.spawn(Telling::new(&self.parts, self.book.clone(), self.watch.claim()).run());
         loop {
             let busy = leading.step().await?;
             leading.shadow(&mut runs).await?;

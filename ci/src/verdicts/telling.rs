@@ -1,13 +1,15 @@
 //! Changes of the quarantine on their way to somebody outside: one after the other, each until it was heard or
-//! given up.
+//! given up. The server that decides tells them; one that was paused while another one took over tells nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use kiln_net::Backoff;
 use kiln_net::causes::chain;
 use tokio::time::Instant;
 
+use super::book::Book;
 use super::error::VerdictError;
 use super::keys;
 use super::ledger::Teller;
@@ -27,21 +29,28 @@ const LOOK: Duration = Duration::from_secs(15);
 pub struct Telling {
     records: Arc<dyn Records>,
     teller: Option<Arc<dyn Teller>>,
+    /// What the record of who decides says while this server does.
+    claim: Bytes,
+    book: Book,
     tries: u32,
     due: Instant,
 }
 
 impl Telling {
-    pub fn new(parts: &VerdictParts) -> Self {
+    pub fn new(parts: &VerdictParts, book: Book, claim: Bytes) -> Self {
         let (records, teller) = (parts.records.clone(), parts.teller.clone());
-        Self { records, teller, tries: 0, due: Instant::now() }
+        Self { records, teller, claim, book, tries: 0, due: Instant::now() }
     }
 
     /// Tells changes for ever, where there is somebody to tell.
     pub async fn run(mut self) {
         let Some(teller) = self.teller.clone() else { return };
         loop {
-            tokio::time::sleep_until(self.due).await;
+            // What could not be told waits its time, whatever comes meanwhile.
+            tokio::select! {
+                () = tokio::time::sleep_until(self.due) => {}
+                () = self.book.written(), if self.tries == 0 => {}
+            }
             if let Err(error) = self.step(&*teller).await {
                 let error = chain(&error);
                 tracing::warn!(error, "it is not known what is to be told");
@@ -56,6 +65,11 @@ impl Telling {
             self.due = Instant::now() + LOOK;
             return Ok(());
         };
+        let leader = self.records.get(keys::LEADER).await?;
+        if leader.is_none_or(|it| it.value != self.claim) {
+            self.due = Instant::now() + LOOK;
+            return Ok(());
+        }
         let told = match keys::decode::<Change>(&record.value) {
             Ok(change) => tell(teller, &change).await,
             // What cannot be read can be told to nobody.

@@ -75,9 +75,14 @@ fn report(test: &TestKey, build: u64, attempt: u32, started: u64, outcome: Outco
         started: Time(started + 5),
         duration: Some(Duration::from_millis(700)),
         strategy: "remote".into(),
-        commit: Some(format!("{build:040x}")),
+        commit: Some(commit_of(&format!("build-{build}"))),
         ..Attempt::new(test.clone(), &format!("build-{build}"), slot, Known::REPORTED)
     }
+}
+
+fn commit_of(invocation: &str) -> String {
+    let build: u64 = invocation.strip_prefix("build-").unwrap().parse().unwrap();
+    format!("{build:040x}")
 }
 
 impl Model {
@@ -119,8 +124,14 @@ impl Model {
     }
 }
 
+/// Executions have the commit of their invocation from when they settle with somebody who told it.
 pub fn sorted(attempts: &[Attempt]) -> Vec<String> {
-    let mut all: Vec<_> = attempts.iter().map(|it| format!("{it:?}")).collect();
+    let without = |it: &Attempt| {
+        let is_told = it.known.has(Known::REPORTED);
+        assert!(it.commit.as_ref().is_none_or(|commit| *commit == commit_of(&it.invocation)));
+        Attempt { commit: it.commit.clone().filter(|_| is_told), ..it.clone() }
+    };
+    let mut all: Vec<_> = attempts.iter().map(|it| format!("{:?}", without(it))).collect();
     all.sort();
     all
 }

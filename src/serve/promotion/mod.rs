@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use kiln_cas::stores::Storage;
 use kiln_ci::CiServices;
-use kiln_ci::verdicts::Verdicts;
+use kiln_ci::verdicts::{Turn, Verdicts};
 use kiln_deploy::audit::{Checkpoints, Kept};
 use kiln_deploy::catalog::Catalog;
 use kiln_deploy::promotion::{Keeper, Parts, Pipeline};
@@ -24,12 +24,15 @@ use self::checks::Programs;
 pub use self::options::{PromotionOptions, read_pipeline};
 use self::parts::{Catalogued, Gates, MachineClock, Summaries};
 use self::told::tell;
+use super::history::StoredRecords;
 use super::webhook::{Webhook, WebhookError};
 
 /// How often it is looked whether something may happen by itself.
 const SWEEP: Duration = Duration::from_secs(10);
 /// How long it is waited before a log that does not hold is looked at again.
 const BROKEN: Duration = Duration::from_secs(600);
+/// The record of which server tells changes.
+const TELLING: &str = "promotion/telling";
 /// Changes that are told one after the other in one look.
 const TOLD_AT_ONCE: usize = 50;
 /// How often one change is told at most, and how long is waited after it could not be.
@@ -45,6 +48,8 @@ pub struct Below<'a> {
     pub kept: &'a crate::web::Kept,
     pub key: Option<Arc<SigningKey>>,
     pub base_url: &'a str,
+    /// What this server calls itself among all others, now and before.
+    pub name: &'a str,
 }
 
 /// Environments, and what goes on in them by itself.
@@ -53,6 +58,8 @@ pub struct Promotion {
     /// The file of the policy.
     policy: Option<PathBuf>,
     webhook: Option<Webhook>,
+    /// One of all servers tells.
+    turn: Turn,
 }
 
 /// `None`: there is no policy, and so no environment.
@@ -87,7 +94,9 @@ pub fn start(
         tells: webhook.is_some(),
     };
     let keeper = Arc::new(Keeper::new(below.storage.records.clone(), pipeline, parts));
-    Ok(Some(Promotion { keeper, policy: options.policy.clone(), webhook }))
+    let records = Arc::new(StoredRecords(below.storage.records.clone()));
+    let turn = Turn::new(records, TELLING, below.name.to_owned());
+    Ok(Some(Promotion { keeper, policy: options.policy.clone(), webhook, turn }))
 }
 
 fn changed_at(path: &Path) -> Option<SystemTime> {
@@ -131,11 +140,11 @@ pub fn checkpoints(storage: &Storage, key: Option<Arc<SigningKey>>, base_url: &s
 impl Promotion {
     /// Never returns; drop it to end it. Nobody who is told holds up what happens by itself.
     pub async fn run(self) {
-        let Self { keeper, policy, webhook } = self;
+        let Self { keeper, policy, webhook, mut turn } = self;
         let sweeping = keep_swept(&keeper, policy.as_deref());
         let telling = async {
             if let Some(webhook) = &webhook {
-                keep_told(&keeper, webhook).await;
+                keep_told(&keeper, webhook, &mut turn).await;
             }
         };
         tokio::join!(sweeping, telling);
@@ -192,16 +201,21 @@ fn take(keeper: &Keeper, pipeline: Pipeline) {
 }
 
 /// Tells changes for ever.
-async fn keep_told(keeper: &Keeper, webhook: &Webhook) {
+async fn keep_told(keeper: &Keeper, webhook: &Webhook, turn: &mut Turn) {
     let mut tries = 0;
     loop {
-        let pause = tell_all(keeper, webhook, &mut tries).await;
+        let pause = tell_all(keeper, webhook, turn, &mut tries).await;
         tokio::time::sleep(pause).await;
     }
 }
 
 /// Tells changes, oldest first, each until it was heard or given up; says how long to wait for the next look.
-async fn tell_all(keeper: &Keeper, webhook: &Webhook, tries: &mut u32) -> Duration {
+async fn tell_all(
+    keeper: &Keeper,
+    webhook: &Webhook,
+    turn: &mut Turn,
+    tries: &mut u32,
+) -> Duration {
     let changes = match keeper.notices(TOLD_AT_ONCE).await {
         Ok(changes) => changes,
         Err(error) => {
@@ -210,6 +224,15 @@ async fn tell_all(keeper: &Keeper, webhook: &Webhook, tries: &mut u32) -> Durati
         }
     };
     for change in changes {
+        // Another server tells it; its silence is noticed from look to look.
+        match turn.is_mine().await {
+            Ok(true) => {}
+            Ok(false) => return SWEEP,
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "it is not known who tells changes");
+                return SWEEP;
+            }
+        }
         if let Err(reason) = tell(webhook, &change).await {
             *tries += 1;
             if *tries < TRIES {

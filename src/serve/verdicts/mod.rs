@@ -18,28 +18,26 @@ use kiln_scheduler::Scheduler;
 use kiln_scheduler::again::ShadowRuns;
 
 use self::audited::Audited;
-pub use self::options::{VerdictError, VerdictsOptions};
+pub use self::options::VerdictsOptions;
 use self::owners::OwnersFile;
 use self::reruns::OnWorkers;
 use self::told::Told;
+use super::common::Common;
 use super::history::{StoredBlobs, StoredRecords};
-use super::webhook::Webhook;
+use super::webhook::{Webhook, WebhookError};
 
-/// Bytes of the name by which a server knows itself among all others, now and before.
-const NAME: usize = 16;
-
-/// `inbox`: what the history writes to. `base_url`: where links lead.
+/// `inbox`: what the history writes to.
 pub fn start(
     options: &VerdictsOptions,
     storage: &Storage,
     scheduler: &Scheduler,
     (tests, inbox): (&CiServices, Inbox),
-    base_url: &str,
-) -> Result<Verdicts, VerdictError> {
+    common: &Common,
+) -> Result<Verdicts, WebhookError> {
     let records = Arc::new(StoredRecords(storage.records.clone()));
     let ledger = Arc::new(Audited(AuditLog::new(storage.records.clone())));
     let webhook = options.webhook.as_ref();
-    let teller = webhook.map(|it| Webhook::new(it, base_url)).transpose()?;
+    let teller = webhook.map(|it| Webhook::new(it, &common.base_url)).transpose()?;
     let teller = teller.map(|it| Arc::new(Told(it)) as Arc<dyn Teller>);
     let policy = options.judging.policy.clone();
     let book = Book::new(records.clone(), ledger.clone(), policy, teller.is_some());
@@ -55,6 +53,7 @@ pub fn start(
         records,
         ledger,
         history: tests.history.clone(),
+        streams: tests.streams.clone(),
         reruns: Arc::new(OnWorkers {
             runs: ShadowRuns::new(scheduler),
             blobs: storage.blobs.clone(),
@@ -63,16 +62,8 @@ pub fn start(
         owners: owners.clone(),
         teller,
         clock: tests.clock.clone(),
-        name: name()?,
+        name: common.name.clone(),
     };
     let judging = Judging::start(options.judging.clone(), parts, inbox, book.clone());
     Ok(Verdicts { book, answers, survey, owners, judging: Some(judging) })
-}
-
-fn name() -> Result<String, VerdictError> {
-    use ring::rand::SecureRandom;
-    let mut bytes = [0; NAME];
-    let filled = ring::rand::SystemRandom::new().fill(&mut bytes);
-    filled.map_err(|_| VerdictError::Random)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use kiln_ci::verdicts::VerdictOptions;
 
-use crate::serve::webhook::{WebhookError, WebhookOptions};
+use crate::serve::webhook::WebhookOptions;
 
 #[derive(Debug, Clone)]
 pub struct VerdictsOptions {
@@ -14,12 +14,4 @@ pub struct VerdictsOptions {
     /// A CODEOWNERS file; `None`: no test has an owner.
     pub owners: Option<PathBuf>,
     pub webhook: Option<WebhookOptions>,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum VerdictError {
-    #[error(transparent)]
-    Webhook(#[from] WebhookError),
-    #[error("no random bytes from the kernel")]
-    Random,
 }

@@ -85,7 +85,10 @@ impl From<VerdictError> for WebError {
             VerdictError::Refused(_) | VerdictError::Invalid(_) => {
                 Self::invalid(message, "Correct the request.")
             }
-            VerdictError::Storage(_) | VerdictError::History(_) | VerdictError::Restless => Self {
+            VerdictError::Storage(_)
+            | VerdictError::History(_)
+            | VerdictError::Streams(_)
+            | VerdictError::Restless => Self {
                 status: StatusCode::SERVICE_UNAVAILABLE,
                 message,
                 hint: "Nothing was changed; try again.".to_owned(),

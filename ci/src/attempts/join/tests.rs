@@ -25,6 +25,28 @@ fn the_same_attempt_known_by_both_is_one() {
 }
 
 #[test]
+fn what_is_told_of_an_invocation_holds_for_all_that_it_executed() {
+    let run = |label| executed(label, 1, 7, Outcome::Passed);
+    let told = Attempt {
+        commit: Some("c1".into()),
+        branch: Some("main".into()),
+        ..reported("//a:t", 1, Outcome::Passed)
+    };
+    let of = |attempts: Vec<Attempt>| -> Vec<(Option<String>, Option<String>)> {
+        join(attempts).into_iter().map(|it| (it.commit, it.branch)).collect()
+    };
+    let known = (Some("c1".to_owned()), Some("main".to_owned()));
+    assert_eq!(of(vec![run("//a:t"), run("//b:t"), told.clone()]), [known.clone(), known.clone()]);
+    // Another invocation's is nobody else's, and two commits are none.
+    let elsewhere = Attempt { invocation: "other".into(), ..run("//b:t") };
+    assert_eq!(of(vec![elsewhere, told.clone()]), [known.clone(), (None, None)]);
+    let other = Attempt { commit: Some("c2".into()), slot: run("//c:t").slot, ..told.clone() };
+    let other = Attempt { test: run("//c:t").test, ..other };
+    let all = of(vec![run("//b:t"), told, other]);
+    assert!(all.contains(&(None, Some("main".to_owned()))), "{all:?}");
+}
+
+#[test]
 fn retries_are_matched_in_order_and_outcomes_decide() {
     let runs = [
         executed("//a:t", 10, 1, Outcome::Failed),

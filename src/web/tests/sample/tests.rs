@@ -104,6 +104,7 @@ pub fn judging() -> (CiServices, Verdicts) {
         records: records.clone(),
         ledger,
         history: services.history.clone(),
+        streams: services.streams.clone(),
         reruns: Arc::new(super::flakes::Busy),
         owners: Arc::new(Packages),
         teller: None,
