@@ -173,7 +173,7 @@ impl Kept {
             return Ok(Told::GoesOn);
         }
         let account = self.account(streams, &summary.stream).await?;
-        Ok(Told::Ended((*account).clone()))
+        Ok(Told::Ended(account))
     }
 
     /// What a stream that has ended says to a gate.

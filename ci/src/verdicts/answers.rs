@@ -36,7 +36,7 @@ pub enum Told {
     /// Its build events go on, or are still on their way.
     GoesOn,
     /// What its client, or its build events, say.
-    Ended(Account),
+    Ended(Arc<Account>),
 }
 
 /// A gate's answer so far.
@@ -85,11 +85,11 @@ impl Answers {
         for failed in &build.failures {
             failures.push(self.failure(failed, &question.edited).await?);
         }
-        let account = match &question.told {
-            Told::Ended(account) => account.clone(),
-            Told::Nothing | Told::GoesOn => Account::default(),
+        let failed = match &question.told {
+            Told::Ended(account) => account.failed.as_slice(),
+            Told::Nothing | Told::GoesOn => &[],
         };
-        let told = unexplained(question, &account, &build, on_their_way);
+        let told = unexplained(question, failed, &build, on_their_way);
         // Their attempts come a moment later, if at all.
         let missing = !told.is_empty();
         failures.extend(told);
@@ -146,12 +146,12 @@ fn is_edited(subject: &Subject, edited: &[String]) -> bool {
 /// attempts that nobody has looked at yet do.
 fn unexplained(
     question: &Question,
-    account: &Account,
+    failed: &[FailedRun],
     build: &BuildRecord,
     on_their_way: bool,
 ) -> Vec<Failure> {
     let unknown = |it: &&FailedRun| !build.knows(&it.label, it.run, it.shard);
-    let labels: BTreeSet<_> = account.failed.iter().filter(unknown).map(|it| &it.label).collect();
+    let labels: BTreeSet<_> = failed.iter().filter(unknown).map(|it| &it.label).collect();
     let failure = |label: &String| {
         let (instance, configuration) = (question.instance.clone(), String::new());
         let test = TestKey { instance, label: label.clone(), configuration };

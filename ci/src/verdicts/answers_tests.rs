@@ -59,7 +59,7 @@ impl Rig {
         let run = |label: &&str| FailedRun { label: (*label).to_owned(), run: 1, shard: 1 };
         let ended = |failed: &[&str]| {
             let failed = failed.iter().map(run).collect();
-            Told::Ended(Account { incomplete: None, failed })
+            Told::Ended(Arc::new(Account { incomplete: None, failed }))
         };
         let question = Question {
             instance: String::new(),
@@ -120,8 +120,11 @@ async fn one_shard_of_which_nothing_is_known_is_not_masked_by_another() {
     let both = [("//a:t", 1), ("//a:t", 2)];
     let run = |(label, shard): (&str, u32)| FailedRun { label: label.into(), run: 1, shard };
     let account = Account { incomplete: None, failed: both.map(run).to_vec() };
-    let question =
-        Question { invocation: "build".into(), told: Told::Ended(account), ..Question::default() };
+    let question = Question {
+        invocation: "build".into(),
+        told: Told::Ended(account.into()),
+        ..Question::default()
+    };
     let answers = Answers::new(Arc::new(rig.memory.clone()), rig.book.clone(), true);
     let it = answers.gate(&question, Time(10)).await.unwrap();
     assert_eq!((it.outcome.answer, it.pending), (Answer::Undecided, true));
@@ -175,8 +178,11 @@ async fn what_did_not_complete_is_red_whatever_passed_since() {
     let rig = Rig::new();
     rig.fail("//a:t", PASSED, true).await;
     let account = Account { incomplete: Some("it was cancelled".into()), failed: Vec::new() };
-    let question =
-        Question { invocation: "build".into(), told: Told::Ended(account), ..Question::default() };
+    let question = Question {
+        invocation: "build".into(),
+        told: Told::Ended(account.into()),
+        ..Question::default()
+    };
     let answers = Answers::new(Arc::new(rig.memory.clone()), rig.book.clone(), true);
     let it = answers.gate(&question, Time(10)).await.unwrap();
     assert_eq!(it.outcome.answer, Answer::Red);

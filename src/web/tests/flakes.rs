@@ -1,5 +1,7 @@
 //! Pages and API of flaky tests and of the quarantine.
 
+use std::sync::Arc;
+
 use http::StatusCode;
 use kiln_cas::stores::audit::AuditEvent;
 use kiln_ci::model::Subject;
@@ -57,7 +59,7 @@ pub async fn ask_a_gate(state: &WebState) -> Subject {
     let question = Question {
         instance: "main".to_owned(),
         invocation: "build-4".to_owned(),
-        told: Told::Ended(Account::default()),
+        told: Told::Ended(Arc::new(Account::default())),
         ..Question::default()
     };
     let now = state.tests.clock.now();

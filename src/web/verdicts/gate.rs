@@ -1,5 +1,7 @@
 //! Whether a change may go on in spite of failures.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
@@ -25,7 +27,7 @@ pub async fn ask(
     let asked = check(body(question)?)?;
     caller.may_read(&*state.access, &asked.instance)?;
     let (invocation, told) = match asked.account {
-        Some(account) => (asked.invocation, Told::Ended(account)),
+        Some(account) => (asked.invocation, Told::Ended(Arc::new(account))),
         None => heard(&state, &asked.instance, asked.invocation).await?,
     };
     let question = Question { instance: asked.instance, invocation, edited: asked.edited, told };
