@@ -31,16 +31,15 @@ fn root(root: &RootFs) -> Root {
 /// Where there is no user namespace each slot has a user of its own. A tool that stays has done other work
 /// before, so that what it answers is not a process's own.
 fn enforced(spec: &CommandSpec, capabilities: &Capabilities, by_tool: bool) -> Vec<Mechanism> {
-    let lacks = |what: &str| capabilities.not_enforced().iter().any(|it| it.starts_with(what));
     let all = [
         (Mechanism::Processes, !by_tool),
         (Mechanism::Mounts, true),
         (Mechanism::NoNetwork, !spec.network),
         (Mechanism::User, true),
         (Mechanism::SystemCalls, true),
-        (Mechanism::Memory, !lacks("memory limit")),
-        (Mechanism::ProcessCount, !lacks("process limit")),
-        (Mechanism::Cpu, !lacks("cpu limit")),
+        (Mechanism::Memory, capabilities.limits_memory()),
+        (Mechanism::ProcessCount, capabilities.limits_processes()),
+        (Mechanism::Cpu, capabilities.limits_cpu()),
     ];
     all.into_iter().filter(|(_, is)| *is).map(|(mechanism, _)| mechanism).collect()
 }

@@ -109,8 +109,10 @@ impl Slot {
         connection.send(&Request::Configure(config), Vec::new()).await?;
         match connection.receive().await? {
             (Reply::Ready { user_namespace, mut not_enforced }, _) => {
-                not_enforced.extend(self.cgroups.missing.iter().cloned());
-                self.capabilities = Capabilities { user_namespace, not_enforced };
+                let (lacking, sentences): (Vec<_>, Vec<_>) =
+                    self.cgroups.missing.iter().cloned().unzip();
+                not_enforced.extend(sentences);
+                self.capabilities = Capabilities { user_namespace, not_enforced, lacking };
                 Ok(connection)
             }
             (Reply::Failed(message), _) => Err(SandboxError::Setup(message)),

@@ -21,8 +21,8 @@ pub(super) use set::{CgroupSet, Controller, Kind};
 #[derive(Debug, Default)]
 pub(super) struct Owned {
     pub set: CgroupSet,
-    /// What this machine does not allow: one sentence each.
-    pub missing: Vec<String>,
+    /// What this machine does not allow, with a sentence each.
+    pub missing: Vec<(Kind, String)>,
     locks: Vec<(PathBuf, File)>,
 }
 
@@ -45,7 +45,8 @@ impl Owned {
             }
         }
         missing.sort_by_key(|(kind, _)| *kind as u8);
-        owned.missing = missing.into_iter().map(|(kind, why)| sentence(kind, &why)).collect();
+        owned.missing =
+            missing.into_iter().map(|(kind, why)| (kind, sentence(kind, &why))).collect();
         owned
     }
 
