@@ -11,7 +11,7 @@ use kiln_cas::services::Quotas;
 use kiln_cas::{DigestFunction, SharedActionCache, SharedBlobStore};
 use kiln_cas::{events::Events, logs::LogStreams};
 
-use crate::fanout::TestReports;
+use crate::fanout::{Hedge, TestReports};
 use crate::job::DurationEstimator;
 use crate::queue::Limits;
 
@@ -32,6 +32,8 @@ pub struct SchedulerConfig {
     pub default_functions: BTreeMap<String, DigestFunction>,
     /// Largest gRPC message that is taken, in bytes.
     pub max_message_bytes: usize,
+    /// Which parts of a test that is run in parts are run a second time.
+    pub hedge: Hedge,
 }
 
 impl Default for SchedulerConfig {
@@ -45,6 +47,7 @@ impl Default for SchedulerConfig {
             base_url: String::new(),
             default_functions: BTreeMap::new(),
             max_message_bytes: 16 << 20,
+            hedge: Hedge::default(),
         }
     }
 }

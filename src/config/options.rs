@@ -282,6 +282,9 @@ fn scheduler(settings: &Settings) -> Result<SchedulerConfig, ConfigError> {
         max_timeout: settings.duration("scheduler.max_timeout"),
         ..SchedulerConfig::default()
     };
+    if let Some(factor) = settings.number("tests.hedge") {
+        config.hedge.factor = factor as f64;
+    }
     config.limits.unsatisfiable_grace =
         settings.duration("scheduler.worker_grace").as_millis() as u64;
     if config.default_timeout > config.max_timeout {

@@ -2,20 +2,22 @@
 //! in parts, of which one result is made under its own digest.
 //!
 //! Without I/O: [`wish`] reads what is asked for, [`subject`] says whether it can be, [`number`] into how many parts,
-//! [`derive`] and [`filters`] make these, [`course`] decides what comes next when one comes back, and [`merge`] puts
-//! results together. `suites` remembers, `plan` asks what is known, `run` waits. To clients a fan-out is one operation
+//! [`derive`] and [`filters`] make these, [`course`] decides what comes next when one comes back, [`hedge`] which is run
+//! a second time because it does not, and [`merge`] puts results together. `suites` remembers, `plan` asks what is known, `run` waits for what is `running`. To clients a fan-out is one operation
 //! (`waited`); to the queue its parts are jobs like others, of the same build. They end when it ends: whoever waits for
 //! them is this process, and when it is gone the queue takes them for abandoned.
 
 mod course;
 mod derive;
 mod filters;
+mod hedge;
 mod merge;
 mod number;
 mod plan;
 mod queue;
 mod reports;
 mod run;
+mod running;
 mod subject;
 mod suites;
 mod tools;
@@ -32,6 +34,7 @@ use futures_util::future::{join_all, try_join_all};
 use kiln_cas::ActionKey;
 use tokio::sync::{Semaphore, watch};
 
+pub use hedge::Hedge;
 pub use reports::{CaseTime, NoReports, TestReports};
 pub use wish::{FILTER, MAX_SHARDS, SHARDS, Wish, take};
 
@@ -62,6 +65,7 @@ pub(crate) struct FanOuts {
     /// Bytes that messages of parts may take until they are leased.
     room: Arc<Semaphore>,
     grace: Duration,
+    hedge: Hedge,
     epoch: u64,
     all: Mutex<All>,
     /// How many have not ended.
@@ -96,6 +100,7 @@ impl FanOuts {
             },
             room,
             grace: Duration::from_millis(config.limits.abandon_grace),
+            hedge: config.hedge,
             epoch: RandomState::new().hash_one(std::process::id()),
             all: Mutex::default(),
             open: watch::Sender::new(0),
@@ -125,7 +130,7 @@ impl FanOuts {
             return self.submit_whole(job, plan.known).await;
         };
         match self.submit_parts(&job, &plan, &parts.parts).await {
-            Some(tickets) => Ok(self.begin(job, plan.known, parts.is_told, tickets)),
+            Some(tickets) => Ok(self.begin(job, plan.known, parts, tickets)),
             None => self.submit_whole(job, plan.known).await,
         }
     }
@@ -196,14 +201,25 @@ impl FanOuts {
         self: &Arc<Self>,
         job: Job,
         known: Known,
-        is_told: bool,
+        parts: plan::Parts,
         tickets: Vec<Ticket>,
     ) -> Ticket {
+        let hedge = match hedge::is_safe(&job.facts) {
+            true => self.hedge,
+            false => Hedge { factor: 0.0, ..self.hedge },
+        };
         let streams = tickets.first().map(|ticket| ticket.streams.clone()).unwrap_or_default();
         let waited = self.add(Arc::new(job), streams);
         let ticket = waited.first_ticket();
-        let fan_out =
-            FanOut { tools: self.tools.clone(), waited, known, is_told, grace: self.grace };
+        let fan_out = FanOut {
+            tools: self.tools.clone(),
+            waited,
+            known,
+            is_told: parts.is_told,
+            grace: self.grace,
+            hedge,
+            expected_ms: parts.expected_ms,
+        };
         let fan_outs = self.clone();
         tokio::spawn(async move {
             let waited = fan_out.waited.clone();

@@ -15,6 +15,7 @@ use super::tools::{Known, Tools};
 use super::wish::{Number, Wish};
 use crate::job::Job;
 use crate::queue::platform::Offer;
+use crate::snapshot::Snapshot;
 
 /// A test of which something may be learned, if it is not run in parts.
 pub(super) struct Plan {
@@ -28,6 +29,8 @@ pub(super) struct Parts {
     pub parts: Vec<Part>,
     /// Each has a list of its cases.
     pub is_told: bool,
+    /// What each is expected to take; 0: not known.
+    pub expected_ms: Vec<u64>,
 }
 
 impl Plan {
@@ -72,7 +75,10 @@ impl Plan {
             return None;
         }
         let idle = match self.wish.number {
-            Number::Auto if suite.whole_ms > 0 => idle_slots(tools, job).await,
+            Number::Auto if suite.whole_ms > 0 => {
+                // What cannot be asked has none.
+                tools.queue.snapshot().await.map_or(0, |snapshot| idle_slots(&snapshot, job))
+            }
             _ => 0,
         };
         let expected = Expected {
@@ -84,17 +90,17 @@ impl Plan {
         let count = choose(self.wish.number, &expected)?;
         let lists = self.lists(tools.reports.as_ref(), count);
         let is_told = lists.is_some();
-        let cases: Vec<Cases> = match lists {
-            Some(lists) => lists.into_iter().map(Cases::Filtered).collect(),
-            None => (0..count).map(|_| Cases::OfShard).collect(),
+        let (cases, expected_ms): (Vec<Cases>, Vec<u64>) = match lists {
+            Some(lists) => lists.into_iter().map(|(text, ms)| (Cases::Filtered(text), ms)).unzip(),
+            None => (0..count).map(|_| (Cases::OfShard, suite.part_ms(count))).unzip(),
         };
         let count = u32::try_from(cases.len()).ok()?;
         let part = |(index, cases)| Part { index, count, cases };
-        Some(Parts { parts: (0..).zip(cases).map(part).collect(), is_told })
+        Some(Parts { parts: (0..).zip(cases).map(part).collect(), is_told, expected_ms })
     }
 
-    /// Balanced lists of cases, where the runner takes some and it is known what they last.
-    fn lists(&self, reports: &dyn TestReports, count: u32) -> Option<Vec<String>> {
+    /// Balanced lists of cases with what they last, where the runner takes some and that is known.
+    fn lists(&self, reports: &dyn TestReports, count: u32) -> Option<Vec<(String, u64)>> {
         let filter = self.wish.filter.filter(|_| !self.known.subject.is_filtered)?;
         let cases = self.known.suite.timed();
         if cases.is_empty() {
@@ -102,13 +108,15 @@ impl Plan {
         }
         let lists = reports.balanced(&cases, count as usize);
         let lists: Vec<_> = lists.into_iter().filter(|list| !list.is_empty()).collect();
-        filters(filter, &cases, &lists)
+        let sum =
+            |list: &Vec<usize>| list.iter().filter_map(|it| cases.get(*it)).map(|it| it.ms).sum();
+        let lasts: Vec<u64> = lists.iter().map(sum).collect();
+        Some(filters(filter, &cases, &lists)?.into_iter().zip(lasts).collect())
     }
 }
 
-/// Slots of workers that could run it which nothing else waits for. What cannot be asked has none.
-async fn idle_slots(tools: &Tools, job: &Job) -> u64 {
-    let Ok(snapshot) = tools.queue.snapshot().await else { return 0 };
+/// Slots of workers that could run it which nothing else waits for.
+pub(super) fn idle_slots(snapshot: &Snapshot, job: &Job) -> u64 {
     let fits = |properties: &Vec<(String, String)>| {
         Offer::new(properties.iter().cloned()).satisfies(&job.facts.platform)
     };

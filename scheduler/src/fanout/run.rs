@@ -5,56 +5,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesUnordered;
 use kiln_protos::protobuf::Any;
 use kiln_protos::{reapi, rpc, worker};
 use prost::Message;
 use tonic::Code;
 
 use super::course::{Course, Ending, Next, Why};
+use super::hedge::Hedge;
 use super::merge::{Merger, Piece};
+use super::plan::idle_slots;
+use super::running::{Running, Slow, copy_of};
 use super::suites::id;
 use super::tools::{Came, Known, Tools};
 use super::waited::Waited;
-use crate::api::{Ticket, end_of};
+use crate::api::Ticket;
 use crate::completion::Together;
 use crate::job::{Finished, Job, Outcome};
 use crate::journal::run_ns;
 use crate::status::{refused, status};
-
-/// Which part ended, and how. `None`: the queue ends without that.
-type End = Option<(usize, Arc<Finished>)>;
-
-/// The parts that run, which end when this is dropped.
-struct Running {
-    tickets: Vec<Ticket>,
-    ends: FuturesUnordered<BoxFuture<'static, End>>,
-}
-
-impl Running {
-    fn new(tickets: Vec<Ticket>, waited: &Arc<Waited>) -> Self {
-        let ends = FuturesUnordered::new();
-        for (index, ticket) in tickets.iter().enumerate() {
-            let (updates, request) = (ticket.updates.clone(), ticket.id.request);
-            let waited = waited.clone();
-            let end: BoxFuture<'static, _> = Box::pin(async move {
-                let end = end_of(updates, request, || waited.executes()).await;
-                end.map(|finished| (index, finished))
-            });
-            ends.push(end);
-        }
-        Self { tickets, ends }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        for ticket in self.tickets.drain(..) {
-            ticket.give_up();
-        }
-    }
-}
 
 /// One fan-out.
 pub(super) struct FanOut {
@@ -65,6 +33,10 @@ pub(super) struct FanOut {
     pub is_told: bool,
     /// How long who lost the connection has to come back.
     pub grace: Duration,
+    /// When a part is slow.
+    pub hedge: Hedge,
+    /// Milliseconds that each part is expected to take; 0: not known.
+    pub expected_ms: Vec<u64>,
 }
 
 /// How it went.
@@ -97,11 +69,28 @@ impl FanOut {
         let count = tickets.len();
         let mut course = Course::new(count, self.known.suite.full(), self.is_told);
         let mut came: Vec<Option<Came>> = (0..count).map(|_| None).collect();
+        let mut slow = Slow::new(self.hedge, std::mem::take(&mut self.expected_ms));
         let next = {
             let mut running = Running::new(tickets, &self.waited);
             loop {
-                let (index, finished) = running.ends.next().await??;
-                let part = self.tools.came(finished, &self.known).await;
+                let end = tokio::select! {
+                    end = running.ends.next() => end?,
+                    () = slow.due() => {
+                        self.copy_slowest(&mut running, &mut slow).await;
+                        continue;
+                    }
+                };
+                let (index, runs_on) = (end.part, running.ended(&end));
+                if came.get(index).is_some_and(Option::is_some) {
+                    // Its other copy was sooner.
+                    continue;
+                }
+                let part = self.tools.came(end.finished?, &self.known).await;
+                if part.ending == Ending::NoAnswer && runs_on {
+                    continue;
+                }
+                running.give_up(index);
+                slow.hedging.came(index);
                 let next = course.came(index, part.returned(self.is_told));
                 if let Some(place) = came.get_mut(index) {
                     *place = Some(part);
@@ -121,6 +110,30 @@ impl FanOut {
             }
             Next::PutTogether | Next::Wait => {
                 Some(self.put_together(came.into_iter().flatten().collect()).await)
+            }
+        }
+    }
+
+    /// Has the part run a second time that is slowest, where a slot is idle: everything else goes first. Nothing is kept
+    /// of a copy but what its part comes to.
+    async fn copy_slowest(&self, running: &mut Running, slow: &mut Slow) {
+        slow.looked();
+        let Ok(snapshot) = self.tools.queue.snapshot().await else { return };
+        let Some((part, job, worker)) = slow.slowest(running, &snapshot) else { return };
+        if idle_slots(&snapshot, &job) == 0 {
+            return;
+        }
+        // It is not asked for twice, whatever becomes of it.
+        slow.hedging.copied(part);
+        let label = &self.known.subject.label;
+        match self.tools.queue.submit(copy_of(&job, &worker)).await {
+            Ok(ticket) => {
+                tracing::info!(label, part = part + 1, "a slow part of a test runs a second time");
+                running.add(part, ticket);
+            }
+            Err(reason) => {
+                let reason = refused(&reason).message;
+                tracing::debug!(label, reason, "a slow part of a test runs no second time");
             }
         }
     }
@@ -224,7 +237,7 @@ impl FanOut {
             }
         };
         let mut running = Running::new(vec![ticket], &self.waited);
-        let (_, finished) = running.ends.next().await??;
+        let finished = running.ends.next().await?.finished?;
         let in_parts: BTreeSet<_> =
             came.iter().flatten().flat_map(|part| part.cases.iter().flatten()).map(id).collect();
         self.tools.learn_from_whole(&finished, &mut self.known).await;

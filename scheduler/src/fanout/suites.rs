@@ -110,6 +110,11 @@ impl Suite {
         self.timed.iter().map(|it| it.ms).max().filter(|longest| *longest > 0)
     }
 
+    /// What one of so many shards may take that its runner cuts: the longest case may be in any. 0: not known.
+    pub fn part_ms(&self, count: u32) -> u64 {
+        (self.whole_ms / u64::from(count.max(1))).max(self.longest_ms().unwrap_or(0))
+    }
+
     /// Learns the cases of a run that was complete and passed.
     pub fn learn(&mut self, cases: &[CaseTime], whole_ms: u64) {
         let mut ran: Vec<&CaseTime> = cases.iter().filter(|case| case.ran).collect();

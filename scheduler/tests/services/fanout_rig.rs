@@ -104,9 +104,20 @@ pub async fn ended(
     cases: &[&str],
     touches: bool,
 ) -> reapi::ExecuteResponse {
+    ended_after(kiln, 5_000, exit_code, cases, touches).await
+}
+
+/// The same where each case took so many milliseconds.
+pub async fn ended_after(
+    kiln: &Kiln,
+    ms: u64,
+    exit_code: i32,
+    cases: &[&str],
+    touches: bool,
+) -> reapi::ExecuteResponse {
     let mut response = exited(exit_code);
     let result = response.result.as_mut().unwrap();
-    let text: String = cases.iter().map(|case| format!("{case} 5000\n")).collect();
+    let text: String = cases.iter().map(|case| format!("{case} {ms}\n")).collect();
     let mut file = |path: &str, digest: Digest| {
         let (path, digest) = (path.to_owned(), Some(digest.to_wire()));
         result.output_files.push(reapi::OutputFile { path, digest, ..Default::default() });

@@ -113,6 +113,13 @@ pub const KEYS: &[Key] = &[
         "Failures that begin within this time are looked at together, before anything is called broken.",
     ),
     key(
+        "tests.hedge",
+        "2",
+        Kind::NumberIn(0, 1_000),
+        "A part of a test that runs in parts and takes so many times what it is expected to is run once more on an idle \
+         slot; the first answer counts. 0: none is. See docs/sharding.md.",
+    ),
+    key(
         "tests.quarantine_stay",
         "336h",
         Kind::DurationFrom(3_600_000),

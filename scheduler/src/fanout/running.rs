@@ -1,0 +1,147 @@
+//! The parts of a test that run, and the copies of those that are slow.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::Instant;
+
+use super::hedge::{Hedge, Hedging};
+use super::waited::Waited;
+use crate::api::{Ticket, end_of};
+use crate::job::{ActionFacts, Finished, Job, Request, Rerun};
+use crate::snapshot::Snapshot;
+
+/// Everything else goes first.
+const LAST: i32 = i32::MAX;
+
+/// The same job once more beside itself, at another worker where one can have it.
+pub fn copy_of(job: &Job, avoid: &str) -> Job {
+    let rerun = Rerun { conditions: Bytes::new(), avoid: avoid.into() };
+    Job {
+        // That is what keeps it alone and its result to itself.
+        facts: ActionFacts { do_not_cache: true, ..job.facts.clone() },
+        priority: LAST,
+        request: Arc::new(Request { rerun: Some(rerun), ..Request::clone(&job.request) }),
+        ..job.clone()
+    }
+}
+
+/// How a copy of a part ended.
+pub struct End {
+    copy: u64,
+    pub part: usize,
+    /// `None`: the queue ends without that.
+    pub finished: Option<Arc<Finished>>,
+}
+
+/// A part that runs; of one that runs twice there are two.
+struct PartCopy {
+    number: u64,
+    part: usize,
+    ticket: Ticket,
+}
+
+/// The parts that run, which end when this is dropped.
+pub struct Running {
+    waited: Arc<Waited>,
+    copies: Vec<PartCopy>,
+    /// The number of the next copy.
+    next: u64,
+    pub ends: FuturesUnordered<BoxFuture<'static, End>>,
+}
+
+impl Running {
+    pub fn new(tickets: Vec<Ticket>, waited: &Arc<Waited>) -> Self {
+        let ends = FuturesUnordered::new();
+        let mut running = Self { waited: waited.clone(), copies: Vec::new(), next: 0, ends };
+        for (part, ticket) in tickets.into_iter().enumerate() {
+            running.add(part, ticket);
+        }
+        running
+    }
+
+    pub fn add(&mut self, part: usize, ticket: Ticket) {
+        let (updates, request) = (ticket.updates.clone(), ticket.id.request);
+        let (number, waited) = (self.next, self.waited.clone());
+        self.next += 1;
+        self.ends.push(Box::pin(async move {
+            let finished = end_of(updates, request, || waited.executes()).await;
+            End { copy: number, part, finished }
+        }));
+        self.copies.push(PartCopy { number, part, ticket });
+    }
+
+    /// Lets go of a copy that has ended. Answers whether its part runs on in another one.
+    pub fn ended(&mut self, end: &End) -> bool {
+        self.give_up_those(|it| it.number == end.copy);
+        self.copies.iter().any(|it| it.part == end.part)
+    }
+
+    /// Nobody waits for a part any more: an answer is there.
+    pub fn give_up(&mut self, part: usize) {
+        self.give_up_those(|it| it.part == part);
+    }
+
+    fn give_up_those(&mut self, which: impl Fn(&PartCopy) -> bool) {
+        while let Some(at) = self.copies.iter().position(&which) {
+            self.copies.swap_remove(at).ticket.give_up();
+        }
+    }
+
+    /// The ticket of a part.
+    fn ticket(&self, part: usize) -> Option<&Ticket> {
+        self.copies.iter().find(|it| it.part == part).map(|it| &it.ticket)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.give_up_those(|_| true);
+    }
+}
+
+/// When it is looked next whether a part is slow.
+pub struct Slow {
+    pub hedging: Hedging,
+    look: Duration,
+    began: Instant,
+    looked: Option<Instant>,
+}
+
+impl Slow {
+    pub fn new(hedge: Hedge, expected_ms: Vec<u64>) -> Self {
+        let hedging = Hedging::new(hedge, expected_ms);
+        Self { hedging, look: hedge.look, began: Instant::now(), looked: None }
+    }
+
+    pub fn looked(&mut self) {
+        self.looked = Some(Instant::now());
+    }
+
+    /// The slowest part with its job, and the worker that has it. `None`: none is slow.
+    pub fn slowest(
+        &self,
+        running: &Running,
+        snapshot: &Snapshot,
+    ) -> Option<(usize, Arc<Job>, String)> {
+        let view = |part: usize| {
+            let ticket = running.ticket(part)?;
+            let view = snapshot.running.iter().find(|it| it.name == ticket.name)?;
+            Some((view, ticket.job.clone()))
+        };
+        let part = self.hedging.slowest(|part| view(part).map(|(it, _)| it.for_ms))?;
+        let (view, job) = view(part)?;
+        Some((part, job, view.worker.clone()))
+    }
+
+    /// Waits until a part may be slow, for ever where none can be.
+    pub async fn due(&self) {
+        let Some(after) = self.hedging.earliest() else { return std::future::pending().await };
+        let first = self.began + Duration::from_millis(after);
+        let next = self.looked.map_or(first, |looked| first.max(looked + self.look));
+        tokio::time::sleep_until(next).await;
+    }
+}
