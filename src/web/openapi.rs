@@ -81,6 +81,8 @@ impl Description {
         let filter = build::BuildsFilter::json_schema(&mut self.generator);
         self.get::<json::Builds>("/builds", "Builds, newest first", &[filter]);
         self.get::<json::Build>("/builds/{invocation}", "One build", &[]);
+        let two = super::builds::compare::Which::json_schema(&mut self.generator);
+        self.get::<json::Comparison>("/builds/compare", "Two builds side by side", &[two]);
         let search = Search::json_schema(&mut self.generator);
         self.get::<json::Invocations>("/invocations", "Builds that told of themselves", &[search]);
     }

@@ -11,6 +11,7 @@ mod attempt;
 mod build;
 mod builds;
 mod compact;
+mod difference;
 mod facts;
 mod failed;
 mod head;
@@ -32,6 +33,7 @@ mod wire;
 pub use attempt::Told;
 pub use build::Build;
 pub use builds::{Noted, Summary};
+pub use difference::{BuildDifference, Changed};
 pub use facts::{
     Aborted, Configuration, Facts, FailedAction, FileRef, LeftOut, Options, Origin, Target,
     TargetKey, TargetOutcome, TestTotals,

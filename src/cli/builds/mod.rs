@@ -1,5 +1,6 @@
 //! `kiln build`.
 
+mod diff;
 mod failed;
 mod list;
 mod show;
@@ -22,7 +23,8 @@ Examples:
   kiln build show 5f3c1e1a                        # where one build begins so
   kiln build show http://127.0.0.1:8980/builds/5f3c1e1a-7a7e-4c0e-a8fd-0b1a6a0d94b2
   kiln build show last --failed
-  kiln build show last --all --json")]
+  kiln build show last --all --json
+  kiln build diff 5f3c1e1a last                   # flags, outcomes, and what was not cached any more")]
 pub struct BuildCommand {
     #[command(subcommand)]
     what: What,
@@ -41,6 +43,8 @@ enum What {
     },
     /// One build and its slowest actions
     Show(show::Show),
+    /// What differs between two builds
+    Diff(diff::Diff),
 }
 
 impl BuildCommand {
@@ -52,6 +56,7 @@ impl BuildCommand {
                 api::print(answer, json, list)?;
             }
             What::Show(show) => show.run(&api).await?,
+            What::Diff(diff) => diff.run(&api).await?,
         }
         Ok(Exit::Done)
     }

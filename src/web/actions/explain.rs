@@ -87,6 +87,32 @@ pub async fn explain(state: &WebState, loaded: &Loaded) -> Explanation {
     Explanation { reasons, earlier: Some(earlier.clone()), comparison }
 }
 
+/// Explains a run by an earlier one of the same, or of what made the same. Lines of files are not compared.
+pub async fn between(state: &WebState, earlier: &Entry, entry: &Entry) -> Explanation {
+    let (before, run) = (&earlier.execution, &entry.execution);
+    let reasons = asked_for(run);
+    let (Some(old), Some(new)) = (action_of(before), action_of(run)) else {
+        return Explanation::of(reasons);
+    };
+    match (old == new, reasons.is_empty()) {
+        (true, true) => Explanation::of(vec![why_again(before, run)]),
+        (true, false) => Explanation::of(reasons),
+        (false, _) => {
+            let comparison = Some(compare(state, &old, &new).await);
+            Explanation { reasons, earlier: None, comparison }
+        }
+    }
+}
+
+/// What can be said of a run before which there was none.
+pub fn without_earlier(entry: &Entry) -> Explanation {
+    let mut reasons = asked_for(&entry.execution);
+    if reasons.is_empty() {
+        reasons.push(if entry.execution.target_id.is_empty() { NO_TARGET } else { FIRST });
+    }
+    Explanation::of(reasons)
+}
+
 /// Compares any two actions.
 pub async fn two(state: &WebState, before: &Digest, after: &Digest) -> Explanation {
     let mut comparison = compare(state, before, after).await;
@@ -111,9 +137,13 @@ fn same_action_before(loaded: &Loaded, entry: &Entry) -> Option<&'static str> {
         .runs
         .iter()
         .find(|run| run.seq < entry.seq && run.execution.origin() == Origin::Executed)?;
-    let run = &earlier.execution;
-    if run.instance_name != entry.execution.instance_name {
-        return Some(OTHER_INSTANCE);
+    Some(why_again(&earlier.execution, &entry.execution))
+}
+
+/// Why a run of the very same action does not serve a later one.
+fn why_again(earlier: &Execution, run: &Execution) -> &'static str {
+    if earlier.instance_name != run.instance_name {
+        return OTHER_INSTANCE;
     }
-    Some(if run.exit_code != 0 || run.status_code != 0 { FAILED } else { REMOVED })
+    if earlier.exit_code != 0 || earlier.status_code != 0 { FAILED } else { REMOVED }
 }

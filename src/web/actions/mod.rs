@@ -1,6 +1,6 @@
 //! Actions: what each was and did, and why it was not cached.
 
-mod answer;
+pub(super) mod answer;
 pub(super) mod api;
 pub mod compare;
 pub(super) mod executions;
@@ -10,7 +10,7 @@ mod page;
 mod parts;
 pub mod rows;
 mod timeline;
-mod why;
+pub mod why;
 
 use axum::Router;
 use axum::routing::get;

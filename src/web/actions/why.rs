@@ -80,7 +80,7 @@ fn choice(loaded: &Loaded, chosen: &Entry) -> Markup {
     }
 }
 
-fn list(comparison: &Comparison) -> Markup {
+pub fn list(comparison: &Comparison) -> Markup {
     html! {
         ul.changes { @for difference in &comparison.differences { li { (words(difference)) } } }
         @if comparison.is_cut { p.note { "There are more differences than are listed." } }

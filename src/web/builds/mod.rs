@@ -1,6 +1,7 @@
 //! Builds: the list of them, and what each ran.
 
 pub(super) mod api;
+pub(super) mod compare;
 pub mod list;
 mod open;
 mod page;
@@ -9,6 +10,7 @@ pub mod rows;
 pub(super) mod search;
 mod told;
 mod told_list;
+mod unknown;
 mod waterfall;
 
 use axum::Router;
@@ -17,13 +19,17 @@ use axum::routing::get;
 use super::state::WebState;
 
 pub fn pages() -> Router<WebState> {
-    Router::new().route("/builds", get(list::page)).route("/builds/{*invocation}", get(page::page))
+    Router::new()
+        .route("/builds", get(list::page))
+        .route("/builds/compare", get(compare::page::page))
+        .route("/builds/{*invocation}", get(page::page))
 }
 
 /// What is below `/api/v1`.
 pub fn api() -> Router<WebState> {
     Router::new()
         .route("/builds", get(api::builds))
+        .route("/builds/compare", get(compare::api::comparison))
         .route("/builds/{*invocation}", get(api::build))
         .route("/invocations", get(api::invocations))
 }

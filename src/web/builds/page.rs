@@ -8,10 +8,12 @@ use kiln_scheduler::journal::{BuildSummary, Entry, MAX_PAGE, Page, Query, queue_
 use maud::{Markup, html};
 use serde::Deserialize;
 
+use super::compare;
 use super::open::running;
 use super::progress::{Progress, State as BuildState};
 use super::rows;
 use super::told::{self, Told};
+use super::unknown::no_build;
 use super::waterfall::waterfall;
 use crate::web::actions::rows::{Ended, executions, target};
 use crate::web::design::layout::{self, Live, Place};
@@ -89,6 +91,7 @@ pub async fn page(
     let is_lively = progress.is_lively || told.as_ref().is_some_and(Told::is_lively);
     let live = Live::of(is_lively, reads);
     let (above, below) = told::sections(&state, told.as_ref()).await?;
+    let previous = compare::previous(&state, &build, told.as_ref().map(|it| &it.noted)).await?;
     let body = html! {
         div.title {
             p.crumbs { a href="/builds" { "Builds" } " / " }
@@ -96,7 +99,10 @@ pub async fn page(
             p.dim { (rows::progress(&progress))
                 @if has_asked { " " (rows::tool(&build)) " · " (when(build.first_at)) }
                 @if !build.instance_name.is_empty() { " · instance " (short(&build.instance_name, 60)) } }
-            p { (layout::hold(live, &address)) }
+            p { (layout::hold(live, &address))
+                @if let Some(previous) = &previous {
+                    " " a.button href=(compare::page::link(previous, &invocation)) { "Compare with the one before" }
+                } }
         }
         (ending(&progress))
         (above)
@@ -115,14 +121,6 @@ pub async fn page(
         }
     };
     Ok(layout::live(Place::Builds, &title, state.version, live, &body))
-}
-
-fn no_build(invocation: &str) -> WebError {
-    WebError::not_found(
-        format!("no build with invocation id {:?}", short(invocation, 100)),
-        "It appears with its first request; the oldest builds are removed. \
-         Bazel prints the id at the start, and --invocation_id sets it.",
-    )
 }
 
 /// What a reader must know of a build that did not end as builds do.

@@ -5,6 +5,7 @@
 mod action;
 mod audit;
 mod build;
+mod comparison;
 mod cursor;
 mod digest;
 mod error;
@@ -27,6 +28,9 @@ pub use action::{
 };
 pub use audit::{AuditCheck, AuditEntries, AuditEntry, AuditExport};
 pub use build::{Build, BuildCounts, Builds, Running};
+pub use comparison::{
+    BuildSide, ChangeCause, ChangedOption, ChangedText, ChangedTime, Comparison, MissedAction,
+};
 pub use cursor::{cursor, parse_cursor};
 pub use digest::{Digest, Property};
 pub use error::{ErrorBody, ErrorDetail};

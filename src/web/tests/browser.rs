@@ -9,6 +9,7 @@ use super::suite::with_suite;
 use crate::web::router;
 
 const BUILD: &str = "11111111-2222-4333-8444-555555555555";
+const EARLIER: &str = "44444444-2222-4333-8444-555555555555";
 
 /// Nothing where no browser is named.
 fn browser() -> Option<PathBuf> {
@@ -104,6 +105,7 @@ async fn pages_of_tests_and_builds_fit_wide_and_narrow() {
     let Some(program) = browser() else { return };
     let dir = tempfile::tempdir().expect("a temporary directory");
     let state = with_suite(120, 40).await;
+    sample::told::passed(&state, EARLIER).await;
     sample::told::failed(&state, BUILD).await;
     let router = router(state);
     let listed = super::pages::json(&router, "/api/v1/tests?outcome=failing&sort=failures").await;
@@ -116,6 +118,7 @@ async fn pages_of_tests_and_builds_fit_wide_and_narrow() {
         ("test", test),
         ("build", build),
         ("builds", "/builds?told=1".to_owned()),
+        ("compare", format!("/builds/compare?before={EARLIER}&after={BUILD}")),
     ];
     let mut pages = Vec::new();
     for (name, path) in &paths {

@@ -1,5 +1,6 @@
 mod api;
 mod browser;
+mod compare;
 mod flakes;
 mod imports;
 mod openapi;

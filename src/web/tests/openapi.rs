@@ -83,7 +83,8 @@ fn check(document: &Value, schema: &Value, answer: &Value, place: &str) -> usize
 
 #[tokio::test]
 async fn answers_hold_nothing_that_is_not_described() {
-    let Sample { state, failed, failed_operation, last_build } = sample::full().await;
+    let Sample { state, failed, failed_operation, last_build, earlier_build } =
+        sample::full().await;
     sample::suite::fill(&state.tests.history, 30, 4).await;
     sample::told::failed(&state, &last_build).await;
     let router = router(state);
@@ -101,6 +102,7 @@ async fn answers_hold_nothing_that_is_not_described() {
         ("/invocations", String::new()),
         ("/builds/{invocation}", format!("/builds/{last_build}")),
         ("/builds/{invocation}", "/builds/5f3c1e1a".to_owned()),
+        ("/builds/compare", format!("/builds/compare?before={earlier_build}&after={last_build}")),
         ("/tests", String::new()),
         ("/tests/grid", String::new()),
         ("/tests/kpi", String::new()),

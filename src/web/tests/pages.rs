@@ -60,7 +60,7 @@ async fn an_empty_server_says_what_to_do() {
 
 #[tokio::test]
 async fn every_link_of_every_page_leads_somewhere() {
-    let Sample { state, failed, failed_operation, last_build } = sample::full().await;
+    let Sample { state, failed, failed_operation, last_build, .. } = sample::full().await;
     let router = router(state);
     let action = format!("/actions/{}?operation={failed_operation}", path_of(&failed));
     let start = ["/".to_owned(), "/queue".into(), format!("/builds/{last_build}"), action];

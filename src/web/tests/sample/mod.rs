@@ -61,6 +61,8 @@ pub struct Sample {
     pub failed: Digest,
     pub failed_operation: String,
     pub last_build: String,
+    /// One in which the same target ran with other inputs.
+    pub earlier_build: String,
 }
 
 struct FixedQueue(Snapshot);
@@ -213,7 +215,7 @@ pub async fn full() -> Sample {
     }
     let (failed, failed_operation) = failed_action(&state, &events, &earlier, &last_build).await;
     state.journal.flush().await;
-    Sample { state, failed, failed_operation, last_build }
+    Sample { state, failed, failed_operation, last_build, earlier_build: earlier }
 }
 
 fn invocation(dice: &mut Dice) -> String {

@@ -59,6 +59,12 @@ fn metadata(pairs: &[(&str, &str)]) -> Entry {
     event(None, Payload::BuildMetadata(bep::BuildMetadata { metadata: pairs.collect() }))
 }
 
+fn options(effective: &[&str]) -> Entry {
+    let cmd_line = effective.iter().map(|it| (*it).to_owned()).collect();
+    let it = bep::OptionsParsed { cmd_line, ..Default::default() };
+    event(None, Payload::OptionsParsed(it))
+}
+
 fn pattern(text: &str) -> Entry {
     let id = PatternExpandedId { pattern: vec![text.into()] };
     event(Some(Id::Pattern(id)), Payload::Expanded(bep::PatternExpanded::default()))
@@ -147,6 +153,24 @@ pub async fn begun(state: &WebState, invocation: &str) {
     tell(state, invocation, 0, &entries).await;
 }
 
+/// A build of another commit in which the test passed that fails in [`failed`].
+pub async fn passed(state: &WebState, invocation: &str) {
+    let exit_code = Some(bep::build_finished::ExitCode { name: "SUCCESS".into(), code: 0 });
+    let finish_time_millis = millis() - 30_000;
+    let ended = bep::BuildFinished { exit_code, finish_time_millis, ..Default::default() };
+    let entries = [
+        started("test"),
+        options(&["--jobs=8", "--copt=-O2"]),
+        metadata(&[("USER", "ada"), ("BRANCH_NAME", "main"), ("COMMIT_SHA", "0ddba11")]),
+        pattern("//app/..."),
+        completed("//app/parser:parser_test", true, "0"),
+        summary("//app/parser:parser_test", TestStatus::Passed, 1),
+        event(None, Payload::Finished(ended)),
+        Entry::Finished,
+    ];
+    tell(state, invocation, 120_000, &entries).await;
+}
+
 /// A build with an action and a test that failed.
 pub async fn failed(state: &WebState, invocation: &str) {
     let log = "line one\n\x1b[31mFAILED\x1b[0m: expected <200>, got <503>\n";
@@ -170,6 +194,7 @@ pub async fn failed(state: &WebState, invocation: &str) {
     let profile = file(state, "command.profile.gz", "profile").await;
     let entries = [
         started("test"),
+        options(&["--jobs=8", "--copt=<-O3>", "--keep_going"]),
         command_line(&["test", "--test_env=API_TOKEN=<redacted>", "--config=it's", "//app/..."]),
         metadata(&[("USER", "ada"), ("BRANCH_NAME", "main"), ("COMMIT_SHA", "c0ffee5ca1ab1e")]),
         pattern("//app/..."),
