@@ -1,6 +1,7 @@
 //! What tests cost, and how far they can be trusted.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::days::Day;
 use super::grid::{Across, Cell, CellState, Grid, GridQuery};
@@ -10,6 +11,8 @@ use crate::model::TestKey;
 
 /// Invocations that are looked at.
 pub const LOOKED_AT: usize = 100;
+/// Failed tests that are named of one invocation; with more it is no matter of single tests.
+const MAX_FAILED: usize = 50;
 /// Tests that are looked at, so that memory is bounded.
 const MAX_TESTS: usize = 50_000;
 
@@ -20,6 +23,20 @@ pub struct Figures {
     pub sum: Day,
     pub tests: u64,
     pub suites: Suites,
+    /// The newest invocations one by one.
+    pub runs: Vec<SuiteRun>,
+}
+
+/// The tests of one invocation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SuiteRun {
+    pub invocation: String,
+    /// Tests that failed in all their attempts, at most [`MAX_FAILED`].
+    pub failed: Vec<TestKey>,
+    /// No more failed than are listed.
+    pub is_whole: bool,
+    /// What attempts took that were made because others had failed, of tests that passed in the end.
+    pub retries: Duration,
 }
 
 /// Of the newest invocations.
@@ -54,7 +71,9 @@ impl History {
         let keys: Vec<TestKey> = tests.iter().take(MAX_TESTS).map(|it| it.test.clone()).collect();
         let query =
             GridQuery { across: Across::Invocations, columns: LOOKED_AT, ..GridQuery::default() };
-        figures.suites = suites(&self.grid(&query, &keys).await?, tests);
+        let grid = self.grid(&query, &keys).await?;
+        figures.suites = suites(&grid, tests);
+        figures.runs = runs(&grid);
         Ok(figures)
     }
 }
@@ -88,6 +107,29 @@ fn suites(grid: &Grid, tests: &[Tested]) -> Suites {
     suites
 }
 
+fn runs(grid: &Grid) -> Vec<SuiteRun> {
+    let run = |(at, column): (usize, &super::grid::Column)| {
+        let mut run = SuiteRun { invocation: column.invocation.clone(), ..SuiteRun::default() };
+        let mut failed = 0;
+        for (test, cells) in &grid.rows {
+            let Some(Some(cell)) = cells.get(at) else { continue };
+            match cell.state {
+                CellState::Flaky => run.retries = run.retries.saturating_add(cell.again),
+                CellState::Failed | CellState::TimedOut => {
+                    failed += 1;
+                    if failed <= MAX_FAILED {
+                        run.failed.push(test.clone());
+                    }
+                }
+                _ => {}
+            }
+        }
+        run.is_whole = failed <= MAX_FAILED;
+        run
+    };
+    grid.columns.iter().enumerate().map(run).collect()
+}
+
 /// Never certain, so that its logarithm is a number.
 fn rate(tested: &Tested) -> f64 {
     let mut sum = Day::default();
@@ -97,13 +139,12 @@ fn rate(tested: &Tested) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn cell(state: CellState, shards: u32) -> Option<Cell> {
         let total = Duration::from_secs(3) * shards / 2;
-        Some(Cell { state, took: Some(Duration::from_secs(3)), attempts: 1, shards, total })
+        let again = Duration::from_secs(2);
+        Some(Cell { state, took: Some(Duration::from_secs(3)), attempts: 1, shards, total, again })
     }
 
     fn tested(label: &str, flaky: u64) -> Tested {
@@ -125,7 +166,12 @@ mod tests {
             .zip([states, [CellState::Passed; 4]])
             .map(|(it, states)| (it.test.clone(), states.map(|state| cell(state, 2)).to_vec()));
         let columns = vec![Default::default(); 4];
-        let suites = suites(&Grid { columns, rows: rows.collect() }, &tests);
+        let grid = Grid { columns, rows: rows.collect() };
+        let runs = runs(&grid);
+        let of = |at: usize| (runs[at].failed.len(), runs[at].retries.as_secs());
+        assert_eq!([of(0), of(1), of(3)], [(0, 2), (0, 0), (1, 0)]);
+        assert_eq!(runs[3].failed, [tests[0].test.clone()]);
+        let suites = suites(&grid, &tests);
         assert_eq!((suites.invocations, suites.well, suites.false_red), (4, 3, 1));
         assert_eq!(suites.observed(), Some(1.0 / 3.0));
         assert!((suites.predicted.unwrap() - 0.5).abs() < 1e-9);

@@ -76,6 +76,8 @@ pub struct Cell {
     pub shards: u32,
     /// What shards and runs took, of each the attempt that took longest.
     pub total: Duration,
+    /// What all their other attempts took.
+    pub again: Duration,
 }
 
 impl Cell {
@@ -363,11 +365,16 @@ fn cells(mut marks: Vec<Mark>, columns: usize) -> Vec<Option<Cell>> {
             attempts: 0,
             shards: 0,
             total: Duration::ZERO,
+            again: Duration::ZERO,
         });
         cell.state = cell.state.max(state);
         cell.took = took.max(cell.took);
         cell.shards = cell.shards.saturating_add(1);
-        cell.total = cell.total.saturating_add(took.unwrap_or_default());
+        let longest = took.unwrap_or_default();
+        let all =
+            group.iter().filter_map(|it| it.took).fold(Duration::ZERO, Duration::saturating_add);
+        cell.total = cell.total.saturating_add(longest);
+        cell.again = cell.again.saturating_add(all.saturating_sub(longest));
         cell.attempts =
             cell.attempts.saturating_add(u32::try_from(group.len()).unwrap_or(u32::MAX));
     }

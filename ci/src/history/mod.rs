@@ -28,7 +28,7 @@ use thiserror::Error;
 
 pub use catalogue::{Catalogue, Dead, Fresh, SegmentMeta};
 pub use days::{Day, days};
-pub use figures::{Figures, LOOKED_AT, Suites};
+pub use figures::{Figures, LOOKED_AT, SuiteRun, Suites};
 pub use grid::{Across, Cell, CellState, Column, Grid, GridQuery};
 pub use overview::{Ranked, Tested};
 pub use plan::{Policy, Task, plan};

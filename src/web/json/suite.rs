@@ -204,6 +204,21 @@ pub struct TestFigures {
     pub sharded_runs: u64,
     /// What a shard took on average, as a share of what the longest of its test took.
     pub shard_balance: Option<f64>,
+    /// Invocations in which tests alone failed that are known to be flaky.
+    #[serde(default)]
+    pub red_by_flaky_tests: u64,
+    /// What people waited for retries of tests that passed in the end, and what those invocations took that have to be
+    /// made again.
+    #[serde(default)]
+    pub lost_to_retries_ms: u64,
+    #[serde(default)]
+    pub lost_to_rebuilds_ms: u64,
+    /// The share of test actions of the newest 100 builds that the cache answered; null where there were none.
+    #[serde(default)]
+    pub cached: Option<f64>,
+    /// What those that ran waited for a worker, on average.
+    #[serde(default)]
+    pub waited_ms: Option<u64>,
     /// Those with the most flaky first attempts and failures first; at most 100.
     pub by_owner: Vec<TestOwner>,
 }

@@ -83,6 +83,7 @@ pub async fn kpi(
         counts: day.into(),
     };
     let suites = figures.suites;
+    let effects = super::lost::read(&state, &figures.runs).await?;
     Ok(Json(json::TestFigures {
         tests: figures.tests,
         days: filter.days(),
@@ -95,6 +96,11 @@ pub async fn kpi(
         false_red_predicted: suites.predicted,
         sharded_runs: suites.sharded,
         shard_balance: suites.balance,
+        red_by_flaky_tests: effects.false_red.false_red,
+        lost_to_retries_ms: json::millis(effects.lost.retries),
+        lost_to_rebuilds_ms: json::millis(effects.lost.rebuilds),
+        cached: effects.cached(),
+        waited_ms: effects.waited().map(json::millis),
         by_owner: teams.iter().map(team).collect(),
     }))
 }

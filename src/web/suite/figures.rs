@@ -11,6 +11,7 @@ use maud::{Markup, html};
 use super::chart;
 use super::filter::{Filter, Row, SPANS};
 use super::list::{millis, no_tests};
+use super::lost;
 use super::names::Names;
 use super::tabs::{Tab, tabs};
 use super::teams::{self, Team};
@@ -33,6 +34,7 @@ pub async fn page(
     let days = filter.days();
     let tests = state.kept.tested(&state.tests.history, days).await?;
     let (figures, teams) = read(&state, &tests).await?;
+    let effects = lost::read(&state, &figures.runs).await?;
     let span = shown_days(today(), days);
     let rows: Vec<Row<'_>> = tests.iter().map(Row::of).collect();
     let names = Names::of(tests.iter().map(|it| &it.test));
@@ -44,7 +46,7 @@ pub async fn page(
             p { @for of in SPANS { @if of == days { b { (of) " d " } } @else { a href={ "/tests/kpi?days=" (of) } { (of) " d" } " " } } } }
         (tabs(Some(Tab::Figures)))
         @if tests.is_empty() { (no_tests(days)) } @else {
-            (tiles(&figures))
+            dl.tiles { (tiles(&figures)) (lost::tiles(&effects)) }
             div.charts {
                 section.panel { header { h2 { "Flake rate by day" } } (rates(&figures, &span)) }
                 section.panel { header { h2 { "Attempts by day" } } (chart::outcomes(&figures.days, &span)) }
@@ -90,7 +92,6 @@ fn tiles(figures: &Figures) -> Markup {
     let (sum, suites) = (&figures.sum, &figures.suites);
     let Suites { well, false_red, .. } = *suites;
     html! {
-        dl.tiles {
             (tile("Flake rate", &share(sum.flake_rate()), &html! {
                 (count(sum.flaky)) " of " (counted(sum.first, "first attempt"))
             }))
@@ -103,7 +104,6 @@ fn tiles(figures: &Figures) -> Markup {
             }))
             (tile("Tests", &html! { (count(figures.tests)) }, &html! { (counted(sum.attempts(), "attempt")) }))
             (tile("Test time", &html! { (duration(millis(sum.took.into()))) }, &html! { "of what passed" }))
-        }
     }
 }
 

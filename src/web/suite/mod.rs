@@ -9,6 +9,7 @@ mod grid;
 mod grid_table;
 mod id;
 mod list;
+mod lost;
 mod names;
 mod page;
 mod signatures;
