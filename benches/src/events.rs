@@ -36,6 +36,9 @@ pub struct Options {
     /// Rounds, in which the servers take turns
     #[arg(long, default_value_t = 5)]
     repeat: usize,
+    /// Measure nothing: tell the server of so many commits, an hour apart, at each of which `--events` tests ran
+    #[arg(long, value_name = "N")]
+    commits: Option<i64>,
 }
 
 struct Target {
@@ -68,6 +71,12 @@ impl Options {
 /// Measures and prints a table.
 pub async fn run(options: &Options) -> Result<(), AnyError> {
     let mut targets = options.targets()?;
+    if let Some(commits) = options.commits {
+        for target in &targets {
+            tell_commits(&target.url, options, commits).await?;
+        }
+        return Ok(());
+    }
     let unique = std::process::id();
     for round in 0..options.repeat {
         // A B, B A, …: what changes meanwhile meets all alike.
@@ -90,6 +99,58 @@ pub async fn run(options: &Options) -> Result<(), AnyError> {
     Ok(())
 }
 
+/// So many streams at once, one for each commit.
+async fn tell_commits(url: &str, options: &Options, commits: i64) -> Result<(), AnyError> {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+    let now = i64::try_from(now.as_millis())?;
+    let all: Vec<i64> = (0..commits).collect();
+    for some in all.chunks(options.streams.max(1)) {
+        let told = some.iter().map(async |commit| {
+            let began = now - (commits - commit) * 3_600_000;
+            let invocation = format!("commit-{commit}");
+            let last = options.events + 2;
+            let event = |number: i64| match number {
+                1 => Some(commit_of(*commit)),
+                _ if number == last => None,
+                _ => Some(test_of(number - 2, *commit, began)),
+            };
+            let events: Vec<_> = (1..=last)
+                .map(|number| ordered(&invocation, number, event(number).as_ref()))
+                .collect();
+            let channel = Channel::from_shared(url.to_owned())?.connect().await?;
+            acknowledged(PublishBuildEventClient::new(channel), events, last).await
+        });
+        try_join_all(told).await?;
+    }
+    Ok(())
+}
+
+fn commit_of(commit: i64) -> bep::BuildEvent {
+    let metadata = [("COMMIT_SHA".to_owned(), format!("{commit:040x}"))];
+    let payload = Payload::BuildMetadata(bep::BuildMetadata { metadata: metadata.into() });
+    bep::BuildEvent { payload: Some(payload), ..Default::default() }
+}
+
+/// One in a hundred fails.
+fn test_of(number: i64, commit: i64, began: i64) -> bep::BuildEvent {
+    let label = format!("//package/of/{}:test_{number}", number / 50);
+    let configuration = Some(ConfigurationId { id: "0123456789abcdef".into() });
+    let id = TestResultId { label, run: 1, shard: 1, attempt: 1, configuration };
+    let failed = (number * 31 + commit * 17) % 100 == 0;
+    let status = if failed { bep::TestStatus::Failed } else { bep::TestStatus::Passed };
+    let result = bep::TestResult {
+        status: status.into(),
+        test_attempt_start_millis_epoch: began + number,
+        test_attempt_duration_millis: 100 + number % 1_000,
+        ..Default::default()
+    };
+    bep::BuildEvent {
+        id: Some(bep::BuildEventId { id: Some(Id::TestResult(id)) }),
+        payload: Some(Payload::TestResult(result)),
+        ..Default::default()
+    }
+}
+
 /// From the first event sent to the last one acknowledged.
 async fn publish(url: &str, options: &Options, unique: &str) -> Result<Duration, AnyError> {
     let mut ready = Vec::new();
@@ -102,30 +163,45 @@ async fn publish(url: &str, options: &Options, unique: &str) -> Result<Duration,
         ready.push((PublishBuildEventClient::new(channel), events));
     }
     let start = Instant::now();
-    let streams = ready.into_iter().map(async |(mut client, events)| {
-        let last = options.events;
-        let answers = client.publish_build_tool_event_stream(tokio_stream::iter(events)).await;
-        let mut answers = answers?.into_inner();
-        while let Some(answer) = answers.message().await? {
-            if answer.sequence_number == last {
-                return Ok::<_, AnyError>(());
-            }
-        }
-        Err("a stream ended before its last event was acknowledged".into())
-    });
+    let streams =
+        ready.into_iter().map(|(client, events)| acknowledged(client, events, options.events));
     try_join_all(streams).await?;
     Ok(start.elapsed())
 }
 
+/// Sends a stream, and waits until its last event is acknowledged.
+async fn acknowledged(
+    mut client: PublishBuildEventClient<Channel>,
+    events: Vec<PublishBuildToolEventStreamRequest>,
+    last: i64,
+) -> Result<(), AnyError> {
+    let answers = client.publish_build_tool_event_stream(tokio_stream::iter(events)).await;
+    let mut answers = answers?.into_inner();
+    while let Some(answer) = answers.message().await? {
+        if answer.sequence_number == last {
+            return Ok(());
+        }
+    }
+    Err("a stream ended before its last event was acknowledged".into())
+}
+
 /// Targets that were built, and every other time a test that passed, as in a build of many tests.
 fn request(invocation: &str, number: i64, last: i64) -> PublishBuildToolEventStreamRequest {
-    let event = match number {
-        _ if number == last => {
-            Event::ComponentStreamFinished(BuildComponentStreamFinished { r#type: 1 })
-        }
-        _ => Event::BazelEvent(protobuf::Any {
+    let event = (number != last).then(|| bazel_event(number));
+    ordered(invocation, number, event.as_ref())
+}
+
+/// Without an event it is the end of the stream.
+fn ordered(
+    invocation: &str,
+    number: i64,
+    event: Option<&bep::BuildEvent>,
+) -> PublishBuildToolEventStreamRequest {
+    let event = match event {
+        None => Event::ComponentStreamFinished(BuildComponentStreamFinished { r#type: 1 }),
+        Some(event) => Event::BazelEvent(protobuf::Any {
             type_url: bes::BAZEL_EVENT.into(),
-            value: bazel_event(number).encode_to_vec(),
+            value: event.encode_to_vec(),
         }),
     };
     let stream_id =

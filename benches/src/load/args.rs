@@ -158,6 +158,8 @@ pub enum WorkArg {
     #[value(name = "execute-4")]
     Execute4,
     ExecuteInputs,
+    /// Tests that write a report, one at a time and four at a time
+    ExecuteTests,
     /// Starting a process in new namespaces, on this machine, without any server.
     SandboxFloor,
     /// Processor time and memory of a server that nobody calls (needs --pid).

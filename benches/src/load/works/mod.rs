@@ -81,6 +81,9 @@ impl Work {
             Self::Write { size, streams } => stream_name("write", size, streams),
             Self::Read { size, streams } => stream_name("read", size, streams),
             Self::Execute { inputs: Inputs::Shared, .. } => "execute-inputs".to_owned(),
+            Self::Execute { inputs: Inputs::Test, in_flight } => {
+                format!("execute-test-{in_flight}")
+            }
             Self::Execute { in_flight: 1, .. } => "execute-serial".to_owned(),
             Self::Execute { in_flight, .. } => format!("execute-{in_flight}"),
             Self::SandboxFloor => "sandbox-floor".to_owned(),
@@ -144,6 +147,9 @@ impl Work {
             WorkArg::ExecuteSerial => one(Self::Execute { inputs: Inputs::None, in_flight: 1 }),
             WorkArg::Execute4 => one(Self::Execute { inputs: Inputs::None, in_flight: 4 }),
             WorkArg::ExecuteInputs => one(Self::Execute { inputs: Inputs::Shared, in_flight: 4 }),
+            WorkArg::ExecuteTests => {
+                [1, 4].map(|in_flight| Self::Execute { inputs: Inputs::Test, in_flight }).to_vec()
+            }
             WorkArg::SandboxFloor => one(Self::SandboxFloor),
             WorkArg::Idle => one(Self::Idle),
         }
