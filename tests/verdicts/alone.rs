@@ -3,13 +3,26 @@
 use super::webhook::Listener;
 use super::*;
 
-/// Lets the flaky test fail once, with inputs that it has not had yet.
+/// Lets the flaky test fail once, with inputs that it has not had yet, at a commit that build events alone know.
 fn flip(rig: &Rig, round: u32) -> Run {
     let path = rig.workspace.path().join("flaky_test.sh");
     let text = std::fs::read_to_string(&path).expect("it is there");
     std::fs::write(&path, format!("{text}# {round}\n")).expect("it is written");
     rig.oracle.fail(1);
-    rig.ci(&[], &[ANEW, "//:flaky_test"])
+    let commit = format!("--build_metadata=COMMIT_SHA=c{round}");
+    rig.ci(&[], &[ANEW, &commit, "//:flaky_test"])
+}
+
+/// What `kiln build diff` says of the last two builds.
+fn compared(rig: &Rig) -> Value {
+    let builds = get_json(&rig.server.address, "/api/v1/invocations?limit=2");
+    let id =
+        |at: usize| builds["invocations"][at]["invocation_id"].as_str().expect("an id").to_owned();
+    let (code, said) = rig.asked(&["build", "diff", &id(1), &id(0), "--json"]);
+    assert_eq!(code, 0, "{said}");
+    let (_, text) = rig.asked(&["build", "diff", &id(1), &id(0)]);
+    assert!(text.contains("commit: c1 -> c2") && text.contains("flaky_test.sh"), "{text}");
+    json(&said)
 }
 
 #[test]
@@ -28,6 +41,15 @@ fn a_flaky_test_enters_quarantine_by_itself_and_its_owner_is_told_once() {
     wait_until("the policy has put it into quarantine", || {
         list()["entries"].as_array().is_some_and(|it| !it.is_empty())
     });
+    // Executions know no commit: theirs is that of their build.
+    let flakes = get_json(&rig.server.address, "/api/v1/tests/flakes");
+    assert_eq!(flakes["flakes"][0]["commits"], 2, "{flakes}");
+    let compared = compared(&rig);
+    let causes = compared["causes"].as_array().expect("a list");
+    let is_script =
+        |it: &Value| it["name"].as_str().is_some_and(|it| it.ends_with("flaky_test.sh"));
+    assert!(causes.iter().any(is_script), "{compared}");
+
     let entry = list()["entries"][0].clone();
     assert!(entry["label"].as_str().is_some_and(|it| it.ends_with("//:flaky_test")), "{entry}");
     assert_eq!((&entry["by"], &entry["owner"]), (&"policy".into(), &"@keepers".into()), "{entry}");
@@ -42,8 +64,13 @@ fn a_flaky_test_enters_quarantine_by_itself_and_its_owner_is_told_once() {
     assert_eq!(masked.code, 0, "{}", masked.text);
     assert!(masked.text.contains("in quarantine ("), "{}", masked.text);
     assert!(masked.text.contains("(owner: @keepers)"), "{}", masked.text);
+    // Changes are told in turn: once a later one was, nothing more is on its way.
+    let (code, said) = rig.asked(&["tests", "quarantine", "add", "//:later", "--reason", "later"]);
+    assert_eq!(code, 0, "{said}");
+    let is_later = |it: &Value| it["label"].as_str().is_some_and(|it| it.ends_with("//:later"));
+    wait_until("the later change was told", || webhook.heard().iter().any(is_later));
     let heard = webhook.heard();
-    assert_eq!(heard.len(), 1, "{heard:?}");
+    assert_eq!(heard.iter().filter(|it| !is_later(it)).count(), 1, "{heard:?}");
     let log = rig.asked(&["audit", "log", "--json"]).1;
-    assert_eq!(log.matches("tests.quarantine.enter").count(), 1, "{log}");
+    assert_eq!(log.matches("tests.quarantine.enter").count(), 2, "{log}");
 }
