@@ -8,6 +8,7 @@
 #   KILN_CHROMIUM Chromium from PATH, else Debian's
 #   KILN_REDIS    redis-server from PATH, else Debian's
 #   KILN_PROMTOOL promtool from PATH, else of Debian's prometheus
+#   KILN_NGINX, KILN_HAPROXY  nginx and haproxy from PATH, else Debian's: balancers
 #   KILN_REGISTRY, KILN_SKOPEO, KILN_UMOCI, KILN_BUSYBOX  Debian's docker-registry, skopeo, umoci
 #                 and busybox-static: container images and where they come from
 #   KILN_NODE_WORKER  npm's @bazel/worker (a directory node_modules), with /usr/bin/node
@@ -110,6 +111,21 @@ need_promtool() {
   command -v promtool >/dev/null || apt_install prometheus || return 1
   KILN_PROMTOOL=$(command -v promtool)
   export KILN_PROMTOOL
+}
+
+# Daemons are in directories that users have not in their PATH.
+need_nginx() {
+  local PATH="$PATH:/usr/local/sbin:/usr/sbin"
+  command -v nginx >/dev/null || apt_install nginx-light || return 1
+  KILN_NGINX=$(command -v nginx)
+  export KILN_NGINX
+}
+
+need_haproxy() {
+  local PATH="$PATH:/usr/local/sbin:/usr/sbin"
+  command -v haproxy >/dev/null || apt_install haproxy || return 1
+  KILN_HAPROXY=$(command -v haproxy)
+  export KILN_HAPROXY
 }
 
 need_ccache() {

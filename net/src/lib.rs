@@ -11,6 +11,7 @@
 //! | `allowed` | URLs that an operator lists by their beginnings |
 //! | `reach` | which addresses a host name may lead to |
 //! | `backoff` | how long to wait before something is tried again |
+//! | `process` | runs programs, with an end to their time and their output |
 //! | `causes` | an error with what caused it, as one line |
 
 mod allowed;
@@ -19,6 +20,7 @@ pub mod causes;
 pub mod files;
 pub mod grpc;
 pub mod http;
+pub mod process;
 mod proxy;
 pub mod reach;
 pub mod tls;

@@ -11,7 +11,7 @@
 //! | `state.json` | what the agent was told, and how far it is |
 //! | `lock` | held by the one agent that works here |
 
-mod disk;
+pub(crate) mod disk;
 mod hook;
 mod state;
 #[cfg(test)]

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::process::{Keep, run, words};
 use super::repository::{GitError, Repository, failed, succeeded};
 use crate::queue::{Branch, Commit};
+use kiln_net::process::{Keep, run, words};
 
 const LIMIT: Duration = Duration::from_secs(600);
 /// Most commits of a branch that are put onto the base one by one.

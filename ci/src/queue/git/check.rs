@@ -8,10 +8,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
-use super::process::{Keep, ProcessError, run, words};
 use super::repository::GitError;
 use super::slots::Slot;
 use crate::queue::{Commit, Outcome};
+use kiln_net::process::{Keep, ProcessError, run, words};
 
 /// What is kept of a check's output: its end.
 const KEPT: usize = 64 << 10;

@@ -6,7 +6,6 @@
 
 mod build;
 mod check;
-mod process;
 mod push;
 mod repository;
 mod slots;
@@ -15,7 +14,7 @@ mod tests;
 
 pub use build::{Built, Method, Piece};
 pub use check::{Check, Checked};
-pub use process::ProcessError;
+pub use kiln_net::process::ProcessError;
 pub use push::Pushed;
 pub use repository::{GitError, Heads, Repository};
 pub use slots::{Slot, Slots};

@@ -1,8 +1,8 @@
 //! Moves the target from one commit to another, which was tested, and to nothing else.
 
-use super::process::words;
 use super::repository::{GitError, Repository};
 use crate::queue::{Branch, Commit};
+use kiln_net::process::words;
 
 /// Most bytes of a refusal that are kept.
 const SHOWN: usize = 1_000;

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
-use super::process::{Keep, ProcessError, Ran, run, words};
 use crate::queue::{Branch, Commit, NameError};
+use kiln_net::process::{Keep, ProcessError, Ran, run, words};
 
 /// How long one of git's commands may take; fetching and checking out a large repository are the longest.
 const LIMIT: Duration = Duration::from_secs(600);

@@ -4,8 +4,7 @@ use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
@@ -51,7 +50,7 @@ impl Drop for Group {
     fn drop(&mut self) {
         if let Some(group) = self.0 {
             // That it is gone already is as well.
-            killpg(group, Signal::SIGKILL).ok();
+            kill_process_group(group, Signal::KILL).ok();
         }
     }
 }
@@ -71,7 +70,7 @@ pub async fn run(
     }
     let start = |source| ProcessError::Start { program: program.clone(), source };
     let mut child = command.spawn().map_err(start)?;
-    let group = child.id().and_then(|it| i32::try_from(it).ok()).map(Pid::from_raw);
+    let group = child.id().and_then(|it| i32::try_from(it).ok()).and_then(Pid::from_raw);
     let group = Group(group);
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let feed = async {
