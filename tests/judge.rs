@@ -1,4 +1,4 @@
-//! `kiln judge` and `kiln rollout plan`: files in, verdicts and plans out. No server runs.
+//! `kiln judge` and `kiln rollout plan`, `signals` and `traffic`: files in, verdicts, plans and what was found out. No server runs.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -81,4 +81,54 @@ fn a_plan_is_shown_and_nothing_is_done() {
         stderr.contains("line 2, column 1: stpes: unknown key; did you mean steps?"),
         "{stderr}"
     );
+}
+
+#[test]
+fn sources_and_balancers_are_tried_by_hand() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let at = dir.path().display();
+    let measure = "grep -q api && echo '{\"canary\":[1,3],\"baseline\":[null,4]}'";
+    // It remembers what it was told without the place.
+    let split = format!(
+        "read -r told || :; case $told in *observe*) cat {at}/split 2>/dev/null || echo null;; \
+         *) echo \"$told\" | sed 's/\"do\":\"set\",\"place\":{{[^}}]*}},//' >{at}/split; \
+         echo '{{\"applied\":\"now\"}}';; esac"
+    );
+    let file = dir.path().join("parts.toml");
+    let parts = format!(
+        "[signals.own]\nkind = \"command\"\ncommand = [\"sh\", \"-c\", {measure:?}]\n\
+         [signals.prom]\nkind = \"prometheus\"\nurl = \"http://127.0.0.1:1\"\n\
+         [traffic.edge]\nkind = \"command\"\ncommand = [\"sh\", \"-c\", {split:?}]\n"
+    );
+    std::fs::write(&file, parts).expect("the file is written");
+    let file = file.to_str().expect("UTF-8");
+    let rollout = |words: &[&str]| {
+        let fixed = ["--service", "api", "--canary", "c=h:1", "--baseline", "a=h:2"];
+        let (what, rest) = words.split_first().expect("a command");
+        kiln(&[&["rollout", what, file][..], rest, &fixed].concat(), b"")
+    };
+
+    let own = ["signals", "--source", "own", "--query", "latency"];
+    let (code, stdout, stderr) = rollout(&own);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stdout.contains("2.0000") && stdout.contains("4.0000"), "{stdout}");
+    let (_, stdout, _) = rollout(&[&own[..], &["--json"]].concat());
+    let answer: Value = serde_json::from_str(&stdout).expect("JSON");
+    assert_eq!(answer, json!({"canary": [1.0, 3.0], "baseline": [null, 4.0]}));
+    let query = "up{t=\"{{targets}}\"}";
+    let (code, stdout, _) = rollout(&["signals", "--source", "prom", "--query", query]);
+    assert!(code == 6 && stdout.starts_with("failed: http://127.0.0.1:1/"), "{stdout}");
+    let (code, _, stderr) = rollout(&["signals", "--source", "pron", "--query", query]);
+    assert!(code == 2 && stderr.contains("no [signals.pron]; did you mean prom?"), "{stderr}");
+
+    let edge = ["traffic", "--balancer", "edge"];
+    let (code, stdout, _) = rollout(&edge);
+    assert_eq!((code, stdout.as_str()), (1, "nothing is set for api in try\n"));
+    let (code, stdout, stderr) = rollout(&[&edge[..], &["--share", "12.5"]].concat());
+    assert!(
+        code == 0 && stdout.contains("12.5 %") && stdout.contains("87.5 %"),
+        "{stdout}{stderr}"
+    );
+    let (code, _, stderr) = rollout(&[&edge[..], &["--share", "120"]].concat());
+    assert!(code == 5 && stderr.contains("no share in percent"), "{stderr}");
 }

@@ -15,7 +15,7 @@ const MAX_ARGUMENTS: usize = 100;
 /// Bytes of an answer.
 pub const MAX_ANSWER: usize = 8 << 20;
 /// Characters of what a failed program said that are repeated.
-const MAX_SAID: usize = 500;
+const MAX_SAID: usize = 1_000;
 const TIMEOUT: u64 = 30;
 const MAX_TIMEOUT: u64 = 600;
 /// Variables that are handed on.

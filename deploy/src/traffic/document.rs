@@ -49,7 +49,7 @@ pub fn is_own(text: &str) -> bool {
     text.starts_with(FIRST)
 }
 
-/// Why a document could not be made: for [`Document::new`] nothing can go wrong that `check` does not see.
+/// Whether it is small enough to be read again.
 pub fn fits(document: &Document) -> Result<(), TrafficError> {
     if document.text.len() <= MAX_BYTES {
         return Ok(());

@@ -12,7 +12,6 @@ mod nginx;
 mod read;
 mod rendered;
 mod split;
-mod text;
 mod weights;
 mod wire;
 

@@ -11,10 +11,10 @@ use super::command::CommandTraffic;
 use super::haproxy::HaProxy;
 use super::nginx::Nginx;
 use super::rendered::Rendered;
-use super::text::is_options;
 use crate::programs::{Program, program, timeout};
 use crate::rollouts::parts::Traffic;
 use crate::toml::{Field, Fields, TableError};
+use crate::words::is_options;
 
 const KINDS: [&str; 3] = ["nginx", "haproxy", "command"];
 const CONNECT: Duration = Duration::from_secs(2);

@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 
 use super::error::TrafficError;
-use super::text::{is_address, is_name, is_part};
 use super::weights::{Part, weights};
 use super::wire::Written;
 use crate::rollouts::machine::Generation;
 use crate::rollouts::parts::{Place, Pool, Split};
+use crate::words::{is_address, is_name, is_part};
 
 /// Members of all pools.
 pub const MAX_MEMBERS: usize = 10_000;

@@ -51,19 +51,19 @@ frontend users
         Some(Self { _process: process, dir, program, address })
     }
 
-    fn traffic(&self, reload: &str) -> Arc<dyn Traffic> {
+    fn traffic(&self, reload: &str, timeout: u64) -> Arc<dyn Traffic> {
         let (program, dir) = (self.program.display(), self.dir.path().display());
         declared(&format!(
             "kind = \"haproxy\"\ndirectory = \"{dir}/kiln\"\nsocket = \"{dir}/admin.sock\"\n\
              test = [\"{program}\", \"-c\", \"-f\", \"{dir}/haproxy.cfg\", \"-f\", \"{dir}/kiln\"]\n\
-             {reload}\ntimeout_s = 3",
+             {reload}\ntimeout_s = {timeout}",
         ))
     }
 
     fn real(&self) -> Arc<dyn Traffic> {
         let pid = self.dir.path().join("pid");
         let script = format!("kill -USR2 $(cat {})", pid.display());
-        self.traffic(&format!("reload = [\"sh\", \"-c\", \"{script}\"]"))
+        self.traffic(&format!("reload = [\"sh\", \"-c\", \"{script}\"]"), 20)
     }
 
     fn file(&self) -> PathBuf {
@@ -91,7 +91,7 @@ async fn shares_are_met_and_no_request_is_lost_by_weights_and_reloads() {
     assert_shares(&haproxy.address, &[("a", 45.0), ("b", 45.0), ("c", 10.0)]).await;
 
     // Weights go over its socket: nobody has to reload it. Then another server comes, by a reload.
-    let by_socket = haproxy.traffic("");
+    let by_socket = haproxy.traffic("", 20);
     let mut others = servers.clone();
     let users = Users::start(&haproxy.address);
     for change in 2..14 {
@@ -136,7 +136,7 @@ async fn what_is_refused_or_not_taken_is_put_back() {
         ("reload = [\"true\"]", "it has other servers in api.prod"),
         ("reload = [\"false\"]", "could not be told to reload"),
     ] {
-        let broken = haproxy.traffic(reload);
+        let broken = haproxy.traffic(reload, 2);
         let error = said(&*broken.set(&place(), &split(&more, 7, 50.0)).await.unwrap_err());
         assert!(error.contains(part), "{error}");
         assert_eq!(text(&haproxy.file()), written);
@@ -150,7 +150,7 @@ async fn what_is_refused_or_not_taken_is_put_back() {
     assert_eq!(haproxy.by_hand("set weight api.prod/c 200").await.trim(), "");
     let error = said(&*traffic.observe(&place()).await.unwrap_err());
     assert!(error.contains("c has the weight 200"), "{error}");
-    assert_eq!(haproxy.traffic("").set(&place(), &good).await.unwrap(), Applied::Now);
+    assert_eq!(haproxy.traffic("", 20).set(&place(), &good).await.unwrap(), Applied::Now);
     assert_eq!(traffic.observe(&place()).await.unwrap(), Some(good));
     assert_shares(&haproxy.address, &[("a", 45.0), ("b", 45.0), ("c", 10.0)]).await;
 }

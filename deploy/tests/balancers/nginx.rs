@@ -54,20 +54,20 @@ impl Nginx {
         self.dir.path().join("kiln").join(name)
     }
 
-    fn traffic(&self, reload: &str) -> Arc<dyn Traffic> {
+    fn traffic(&self, reload: &str, timeout: u64) -> Arc<dyn Traffic> {
         let (nginx, dir) = (self.program.display(), self.dir.path().display());
         let base =
             format!("\"{nginx}\", \"-c\", \"{dir}/nginx.conf\", \"-e\", \"{dir}/error.log\"");
         let reload = reload.replace("NGINX", &base);
         declared(&format!(
             "kind = \"nginx\"\ndirectory = \"{dir}/kiln\"\nstatus = \"{}\"\ntest = [{base}, \"-t\", \"-q\"]\n\
-             reload = [{reload}]\nserver_options = \"max_fails=0\"\ntimeout_s = 2",
+             reload = [{reload}]\nserver_options = \"max_fails=0\"\ntimeout_s = {timeout}",
             self.status,
         ))
     }
 
     fn real(&self) -> Arc<dyn Traffic> {
-        self.traffic("NGINX, \"-s\", \"reload\"")
+        self.traffic("NGINX, \"-s\", \"reload\"", 20)
     }
 }
 
@@ -124,7 +124,7 @@ async fn what_is_refused_or_not_taken_is_put_back() {
         ("\"false\"", "could not be told to reload"),
         ("\"sh\", \"-c\", \"sleep 60\"", "took longer than 2s"),
     ] {
-        let broken = nginx.traffic(reload);
+        let broken = nginx.traffic(reload, 2);
         let error = said(&*broken.set(&place(), &split(&servers, 7, 50.0)).await.unwrap_err());
         assert!(error.contains(part), "{error}");
         assert_eq!(text(&nginx.file("api.prod.conf")), written);
@@ -135,7 +135,7 @@ async fn what_is_refused_or_not_taken_is_put_back() {
     // A controller that was overtaken changes nothing; the same again is no work.
     let stale = traffic.set(&place(), &split(&servers, 4, 50.0)).await.unwrap();
     assert_eq!(stale, Applied::Stale(Generation { fence: 1, change: 5 }));
-    let again = nginx.traffic("\"false\"").set(&place(), &good).await.unwrap();
+    let again = nginx.traffic("\"false\"", 2).set(&place(), &good).await.unwrap();
     assert_eq!(again, Applied::Now);
 
     // It stopped between writing and reloading: what is in force is told, and the next one goes on from there.
@@ -166,6 +166,7 @@ async fn files_of_others_are_left_alone() {
     std::fs::remove_file(nginx.file("api.prod.conf")).unwrap();
     let lock = std::fs::File::create(nginx.file("kiln.lock")).unwrap();
     lock.lock().unwrap();
-    let error = said(&*traffic.set(&place(), &split(&servers, 1, 10.0)).await.unwrap_err());
+    let hasty = nginx.traffic("\"true\"", 1);
+    let error = said(&*hasty.set(&place(), &split(&servers, 1, 10.0)).await.unwrap_err());
     assert!(error.contains("somebody else has been changing"), "{error}");
 }

@@ -1,6 +1,9 @@
 //! `kiln rollout`: rollouts, as far as no server is needed for them.
 
+mod parts;
 mod plan;
+mod signals;
+mod traffic;
 
 use clap::{Args, Subcommand};
 
@@ -20,12 +23,16 @@ pub struct RolloutCommand {
 #[derive(Debug, Subcommand)]
 enum What {
     Plan(plan::PlanCommand),
+    Signals(signals::SignalsCommand),
+    Traffic(traffic::TrafficCommand),
 }
 
 impl RolloutCommand {
     pub fn run(self) -> Result<Exit, CliError> {
         match self.what {
             What::Plan(plan) => plan.run(),
+            What::Signals(signals) => signals.run(),
+            What::Traffic(traffic) => traffic.run(),
         }
     }
 }

@@ -70,10 +70,13 @@ impl Balancer for HaProxy {
         if !same_servers(&document.checked.servers, &found) {
             return Seen::Other(format!("it has other servers in {name}"));
         }
-        let other = document.checked.servers.iter().find(|it| found[&it.name].weight != it.weight);
-        other.map_or(Seen::Same, |server| {
-            let (weight, expected) = (found[&server.name].weight, server.weight);
-            Seen::Other(format!("{} has the weight {weight}, not {expected}", server.name))
+        let other = document.checked.servers.iter().find_map(|server| {
+            let weight = found.get(&server.name)?.weight;
+            (weight != server.weight).then_some((server, weight))
+        });
+        other.map_or(Seen::Same, |(server, weight)| {
+            let (name, expected) = (&server.name, server.weight);
+            Seen::Other(format!("{name} has the weight {weight}, not {expected}"))
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Words that may stand in a balancer's configuration: nothing in them means anything to it.
+//! Words that may stand in the configuration of another program: nothing in them means anything to it.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 

@@ -1,0 +1,13 @@
+//! Where what is measured of both versions comes from: Prometheus, probes over HTTP, or a program of the operator. A
+//! source says what it found of both cohorts in the same window and resolution, or in words why it found nothing; it
+//! never makes a value up. docs/rollouts.md says how they are set up.
+
+mod burn;
+mod command;
+mod probe;
+mod prometheus;
+mod read;
+mod template;
+
+pub use burn::{BurnWindow, MAX_WINDOWS, STANDARD, burn};
+pub use read::read;

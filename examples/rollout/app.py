@@ -1,0 +1,96 @@
+#!/usr/bin/env python3
+"""A service that can be bad on purpose: answers every request, counts what it answers for Prometheus.
+
+    app.py --address-file FILE [--errors SHARE] [--delay SECONDS] [--version NAME]
+
+Listens on a free port of this machine and writes host:port to FILE.
+"""
+import argparse
+import os
+import random
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+BOUNDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5]
+
+
+class Counts:
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.codes = {200: 0, 500: 0}
+        self.buckets = [0] * len(BOUNDS)
+        self.sum = 0.0
+
+    def add(self, code, seconds):
+        with self.lock:
+            self.codes[code] += 1
+            self.sum += seconds
+            for at, bound in enumerate(BOUNDS):
+                self.buckets[at] += seconds <= bound
+
+    def text(self):
+        with self.lock:
+            lines = ["# TYPE requests_total counter"]
+            lines += [f'requests_total{{code="{code}"}} {count}' for code, count in self.codes.items()]
+            lines.append("# TYPE latency_seconds histogram")
+            lines += [f'latency_seconds_bucket{{le="{le}"}} {n}' for le, n in zip(BOUNDS, self.buckets)]
+            total = sum(self.codes.values())
+            lines += [f'latency_seconds_bucket{{le="+Inf"}} {total}']
+            lines += [f"latency_seconds_sum {self.sum}", f"latency_seconds_count {total}"]
+            return "\n".join(lines) + "\n"
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+
+def handler(options, counts):
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self, code, text):
+            body = text.encode()
+            self.send_response(code)
+            self.send_header("Content-Type", "text/plain")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_GET(self):
+            if self.path == "/metrics":
+                return self.answer(200, counts.text())
+            if self.path == "/healthz":
+                return self.answer(200, "well\n")
+            start = time.monotonic()
+            if options.delay:
+                time.sleep(random.expovariate(1 / options.delay))
+            code = 500 if random.random() < options.errors else 200
+            # Counted before it is answered: who was answered was counted.
+            counts.add(code, time.monotonic() - start)
+            return self.answer(code, options.version + "\n")
+
+        def log_message(self, *_):
+            pass
+
+    return Handler
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--address-file", required=True)
+    parser.add_argument("--errors", type=float, default=0.0)
+    parser.add_argument("--delay", type=float, default=0.0)
+    parser.add_argument("--version", default="old")
+    options = parser.parse_args()
+    server = Server(("127.0.0.1", 0), handler(options, Counts()))
+    host, port = server.server_address[:2]
+    beside = options.address_file + ".new"
+    with open(beside, "w") as file:
+        file.write(f"{host}:{port}")
+    os.rename(beside, options.address_file)
+    server.serve_forever()
+
+
+main()
