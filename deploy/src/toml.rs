@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use ::toml::Spanned;
 use ::toml::de::{DeTable, DeValue};
+use serde_json::Value;
 
 /// How alike two words have to be for one to be meant by the other.
 const LIKENESS: f64 = 0.7;
@@ -53,6 +54,18 @@ pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Opti
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .filter(|(likeness, _)| *likeness > LIKENESS)
         .map(|(_, it)| it)
+}
+
+/// Reads a whole document. Errors: also where it is no TOML.
+pub fn document<T>(
+    text: &str,
+    read: impl FnOnce(&Fields<'_>) -> Result<T, TableError>,
+) -> Result<T, TableError> {
+    let parsed = DeTable::parse(text).map_err(|error| {
+        let at = error.span().map_or(0, |span| span.start);
+        error_at(text, at, error.message().to_owned())
+    })?;
+    read(&Fields::top(text, &parsed))
 }
 
 fn shown(text: &str) -> String {
@@ -168,12 +181,38 @@ impl<'a> Field<'a> {
         Ok(Fields { text: self.text, path: self.path.clone(), span: self.value.span(), table })
     }
 
+    /// The value as JSON; a date is its text, and a number that JSON cannot say is null.
+    pub fn json(&self) -> Value {
+        json(self.value.get_ref())
+    }
+
     /// What `T` makes of a text.
     pub fn parsed<T, E: std::error::Error + 'static>(
         &self,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Result<T, TableError> {
         parse(self.text()?).map_err(|it| self.error(&kiln_net::causes::chain(&it).to_string()))
+    }
+}
+
+fn json(value: &DeValue<'_>) -> Value {
+    let number = |text: &str| text.parse().map_or(Value::Null, Value::Number);
+    match value {
+        DeValue::String(text) => Value::String(text.to_string()),
+        DeValue::Boolean(flag) => Value::Bool(*flag),
+        DeValue::Integer(whole) => {
+            i64::from_str_radix(whole.as_str(), whole.radix()).map_or(Value::Null, Value::from)
+        }
+        DeValue::Float(float) => number(float.as_str().trim_start_matches('+')),
+        DeValue::Datetime(time) => Value::String(time.to_string()),
+        DeValue::Array(items) => items.iter().map(|item| json(item.get_ref())).collect(),
+        DeValue::Table(table) => {
+            let member = |(key, value): (&Spanned<_>, &Spanned<DeValue<'_>>)| {
+                let name: &std::borrow::Cow<'_, str> = key.get_ref();
+                (name.to_string(), json(value.get_ref()))
+            };
+            Value::Object(table.iter().map(member).collect())
+        }
     }
 }
 

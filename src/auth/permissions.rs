@@ -107,7 +107,7 @@ const GRPC: &[(&str, Methods)] = &[
 ];
 
 /// First segments of the paths of pages and their API, which have precedence over the HTTP cache.
-const PAGES: [&str; 13] = [
+const PAGES: [&str; 14] = [
     "",
     "builds",
     "actions",
@@ -116,6 +116,7 @@ const PAGES: [&str; 13] = [
     "hermeticity",
     "releases",
     "environments",
+    "rollouts",
     "profile",
     "blobs",
     "api",
@@ -195,7 +196,7 @@ fn of_api(path: &str, reads: bool) -> Option<Permission> {
     if is_below("/api/v1/environments") {
         return Some(Instance(Read));
     }
-    if is_below("/api/v1/releases") {
+    if is_below("/api/v1/releases") || is_below("/api/v1/rollouts") || is_below("/api/v1/locks") {
         return Some(Instance(if reads { Read } else { Release }));
     }
     let reads_instances = is_below("/api/v1/tests/gate") || is_below("/api/v1/explain");
@@ -245,6 +246,10 @@ mod tests {
             ("GET", "/api/v1/environments/prod".to_owned(), Instance(Read)),
             ("POST", "/api/v1/promotions/rollback".to_owned(), Instance(Release)),
             ("GET", "/environments".to_owned(), pages),
+            ("GET", "/api/v1/rollouts/m1".to_owned(), Instance(Read)),
+            ("POST", "/api/v1/rollouts/say".to_owned(), Instance(Release)),
+            ("POST", "/api/v1/locks/remove".to_owned(), Instance(Release)),
+            ("GET", "/rollouts/m1".to_owned(), pages),
             ("GET", "/api/v1/audit/export".to_owned(), All(Administer)),
             ("GET", "/api/v1/explain".to_owned(), Instance(Read)),
             ("GET", "/releases/team/app:1".to_owned(), pages),

@@ -61,13 +61,13 @@ Examples:
 
 Exit codes:
   0  done
-  1  not found, a difference was found, no plan is quick enough, a release is not verified, or a canary
-     has to be rolled back
+  1  not found, a difference was found, no plan is quick enough, a release is not verified, a canary
+     has to be rolled back, or a rollout was reverted
   2  the command line or the configuration is wrong
   3  the server cannot be reached
   4  the server answered with an error
   5  this machine cannot do it (port in use, data in use, disk, sandbox)
-  6  a gate or a canary is undecided, or a promotion has to wait";
+  6  a gate or a canary is undecided, a promotion has to wait, or a rollout goes on";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -104,13 +104,15 @@ enum Command {
 }
 
 /// Commands that ask no server: flags that say which one are neither shown nor taken there.
-const LOCAL: [&str; 10] = [
+const LOCAL: [&str; 12] = [
     "serve",
     "index",
     "impact",
     "queue",
     "judge",
-    "rollout",
+    "rollout plan",
+    "rollout signals",
+    "rollout traffic",
     "token",
     "config",
     "man",
@@ -188,7 +190,7 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Release(command) => block_on(command.run(|| cli.target.target())),
         Command::Explain(command) => block_on(command.run(&cli.target.target()?)),
         Command::Judge(command) => command.run(),
-        Command::Rollout(command) => command.run(),
+        Command::Rollout(command) => command.run(|| cli.target.target()),
         Command::Promote(command) => block_on(command.run(&cli.target.target()?)),
         Command::Rollback(command) => block_on(command.run(&cli.target.target()?)),
         Command::Approve(command) => block_on(command.run(&cli.target.target()?)),

@@ -10,6 +10,7 @@ mod options;
 mod promotion;
 mod registry;
 mod releases;
+mod rollouts;
 mod security;
 mod setting;
 pub mod settings;

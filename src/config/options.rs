@@ -24,6 +24,7 @@ use super::files;
 use super::promotion::promotion;
 use super::registry::registry;
 use super::releases::releases;
+use super::rollouts::rollouts;
 use super::security::{auth, tls};
 use super::settings::Settings;
 use super::storage::{data_dir, shared_storage, storage};
@@ -89,6 +90,7 @@ pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
         verdicts: verdicts(settings)?,
         releases: releases(settings)?,
         promotion: promotion(settings)?,
+        rollouts: rollouts(settings)?,
         worker,
         allow_cache_updates: settings.flag("cache.allow_updates"),
         opaque: OpaqueInstances::new(settings.list("cache.opaque_instances")),

@@ -9,13 +9,14 @@ mod promotion;
 mod registry;
 mod releases;
 mod reports;
+mod rollouts;
 mod routes;
 mod verdicts;
 mod webhook;
 mod worker;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use kiln_cas::budget::Budget;
@@ -25,6 +26,7 @@ use kiln_ci::CiServices;
 use kiln_ci::history::Tap;
 use kiln_ci::verdicts::{Inbox, Verdicts};
 use kiln_deploy::executions::{ExecutionFigures, Executions};
+use kiln_deploy::rollouts::control::Control;
 use kiln_scheduler::{SchedulerParts, SchedulerServices};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -43,6 +45,7 @@ use common::Common;
 pub use options::{ServeError, ServeOptions};
 pub use promotion::{PromotionOptions, read_pipeline};
 pub use releases::ReleaseOptions;
+pub use rollouts::RolloutOptions;
 use routes::Parts;
 pub use verdicts::VerdictsOptions;
 pub use webhook::{Form, WebhookOptions};
@@ -88,7 +91,7 @@ pub struct Server {
     settling: JoinHandle<()>,
     /// Lets go of what no tag of the registry needs.
     tidying: Option<JoinHandle<()>>,
-    /// Promotes what waits, and signs checkpoints of the audit log.
+    /// Promotes what waits, drives rollouts, and signs checkpoints of the audit log.
     promoting: Vec<JoinHandle<()>>,
     worker: Option<OwnWorker>,
     stop_front: CancellationToken,
@@ -126,6 +129,8 @@ impl Server {
         let verdicts = verdicts::start(on, &storage, &services.scheduler, judged, &common)?;
         let requests = Requests::new(options.front_threads, Budget::new(options.request_memory));
         let status = worker.as_ref().map(|worker| worker.status());
+        // Metrics begin before what they are about.
+        let rolled = Arc::<OnceLock<Arc<Control>>>::default();
         let telemetry = Telemetry::start(
             Observed {
                 inputs: status.as_ref().map(|it| it.inputs.clone()).unwrap_or_default(),
@@ -138,6 +143,7 @@ impl Server {
                 hermeticity: services.hermeticity.clone(),
                 recordings: recordings(&tests),
                 executions: figures(executions.clone()),
+                rollouts: rollouts::figures(rolled.clone()),
                 requests: requests.clone(),
                 security: admission.security(),
                 names_properties: admission.metrics_may_name_properties(),
@@ -172,9 +178,23 @@ impl Server {
         };
         let promotion = promotion::start(&options.promotion, &below)?;
         let keeper = promotion.as_ref().map(|it| it.keeper.clone());
+        let rollouts = rollouts::start(
+            &options.rollouts,
+            &rollouts::Below {
+                storage: &storage,
+                releases: &catalog,
+                promotion: keeper.as_ref(),
+                keys: options.promotion.keys.clone(),
+                key: options.releases.key.as_ref(),
+                agents: None,
+                base_url: &common.base_url,
+            },
+        )?;
+        let control = rolled.get_or_init(|| rollouts.control.clone()).clone();
+        let rolling = tokio::spawn(rollouts.run());
         let signing = tokio::spawn(promotion::keep_checkpoints(checkpoints.clone()));
         let promoting = promotion.map(|it| tokio::spawn(it.run()));
-        let promoting = promoting.into_iter().chain([signing]).collect();
+        let promoting = promoting.into_iter().chain([signing, rolling]).collect();
         let readiness = Readiness::default();
         let router = routes::router(
             &cas,
@@ -187,6 +207,7 @@ impl Server {
                 collector: &collector,
                 checkpoints: &checkpoints,
                 promotion: keeper.as_ref(),
+                rollouts: &control,
                 executions: executions.as_ref(),
                 kept,
             },

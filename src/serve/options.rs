@@ -13,6 +13,7 @@ use kiln_scheduler::{SchedulerOptions, StartError};
 
 use super::promotion::PromotionOptions;
 use super::releases::ReleaseOptions;
+use super::rollouts::RolloutOptions;
 use super::verdicts::VerdictsOptions;
 use super::webhook::WebhookError;
 use crate::auth::{AuthError, AuthOptions};
@@ -49,6 +50,8 @@ pub struct ServeOptions {
     pub releases: ReleaseOptions,
     /// Environments.
     pub promotion: PromotionOptions,
+    /// What rollouts may name.
+    pub rollouts: RolloutOptions,
     /// `None`: workers join from elsewhere.
     pub worker: Option<WorkerConfig>,
     /// Whether everybody may write action results where nobody is asked who calls.

@@ -15,6 +15,7 @@ use kiln_deploy::catalog::Catalog;
 use kiln_deploy::executions::Executions;
 use kiln_deploy::promotion::Keeper;
 use kiln_deploy::retention::Collector;
+use kiln_deploy::rollouts::control::Control;
 use kiln_scheduler::SchedulerServices;
 
 use super::common::Common;
@@ -33,6 +34,7 @@ pub struct Parts<'a> {
     pub collector: &'a Collector,
     pub checkpoints: &'a Checkpoints,
     pub promotion: Option<&'a Arc<Keeper>>,
+    pub rollouts: &'a Arc<Control>,
     pub executions: Option<&'a Executions>,
     /// What pages keep is charged to it.
     pub kept: Kept,
@@ -73,6 +75,7 @@ fn pages(storage: &Storage, parts: &Parts<'_>, common: &Common) -> WebState {
         collector: parts.collector.clone(),
         checkpoints: parts.checkpoints.clone(),
         promotion: parts.promotion.cloned(),
+        rollouts: parts.rollouts.clone(),
         executions: parts.executions.cloned(),
         plans: Plans::new(Arc::new(StoredRecords(storage.records.clone()))),
         access: common.access.clone(),

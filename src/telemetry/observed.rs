@@ -7,6 +7,7 @@ use kiln_cas::stores::{StorageStats, Transfers};
 use kiln_ci::Recordings;
 use kiln_ci::history::History;
 use kiln_deploy::executions::ExecutionFigures;
+use kiln_deploy::rollouts::control::RolloutFigures;
 use kiln_executor::WorkerStatus;
 use kiln_executor::images::ImageStats;
 use kiln_executor::input_root::InputStats;
@@ -36,6 +37,8 @@ pub struct Observed<'a> {
     pub recordings: RecordingsOf,
     /// What became of records of executions.
     pub executions: Arc<dyn Fn() -> ExecutionFigures + Send + Sync>,
+    /// What became of rollouts.
+    pub rollouts: Arc<dyn Fn() -> RolloutFigures + Send + Sync>,
     pub requests: Requests,
     pub security: Security,
     /// Whether metrics may name platform properties that clients made up: who reads metrics may then

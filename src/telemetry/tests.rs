@@ -94,6 +94,7 @@ async fn the_manual_names_every_metric_and_no_other() {
         hermeticity: Checker::new(&scheduler, journal.clone(), storage.records.clone()),
         recordings: Arc::new(kiln_ci::Recordings::default),
         executions: Arc::new(kiln_deploy::executions::ExecutionFigures::default),
+        rollouts: Arc::new(kiln_deploy::rollouts::control::RolloutFigures::default),
         requests: Requests::new(1, Budget::new(0)),
         security: Security::default(),
         names_properties: true,

@@ -25,6 +25,7 @@ mod plans;
 mod profile;
 mod promotion;
 mod releases;
+mod rollouts;
 mod routes;
 mod security;
 mod state;

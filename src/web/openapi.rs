@@ -13,6 +13,7 @@ use super::imports::Asked as Import;
 use super::json;
 use super::promotion::api as environment;
 use super::releases::api as release;
+use super::rollouts::api as rollout;
 use super::suite::api as test;
 use super::suite::{Filter, Wanted, Which};
 use super::verdicts::quarantine as exports;
@@ -22,7 +23,7 @@ use super::workers::api as worker;
 const SEGMENTS: [(&str, &str); 6] = [
     ("environment", "The name of an environment."),
     ("invocation", "The id of an invocation, or its beginning where one build begins so."),
-    ("id", "The id of a test, or its label; the name of an execution."),
+    ("id", "The id of a test, or its label; the name of an execution; the id of a rollout."),
     ("function", "`sha256` or `blake3`."),
     ("hash", "Of the action."),
     ("size", "Of the action, in bytes."),
@@ -51,6 +52,7 @@ fn describe() -> Value {
     all.tests();
     all.releases();
     all.promotion();
+    all.rollouts();
     all.audit();
     all.generator.subschema_for::<json::ErrorBody>();
     json!({
@@ -203,6 +205,21 @@ impl Description {
         self.post::<json::RollbackRequest, json::PlacedRelease>("/promotions/rollback", back);
         let say = "Approve, hold or override";
         self.post::<json::SayRequest, json::PromotionChange>("/promotions/say", say);
+    }
+
+    fn rollouts(&mut self) {
+        let page = rollout::Page::json_schema(&mut self.generator);
+        self.get::<json::Rollouts>("/rollouts", "Rollouts, newest first", &[page]);
+        let start = "Roll a release out";
+        self.post::<json::RolloutRequest, json::RolloutShown>("/rollouts", start);
+        self.get::<json::RolloutShown>("/rollouts/{id}", "One rollout", &[]);
+        let say = "Pause a rollout, let it go on, or abort it";
+        self.post::<json::RolloutSay, json::RolloutShown>("/rollouts/say", say);
+        self.get::<json::DeployLocks>("/locks", "Who has which deploy lock", &[]);
+        let lock = "Hold up rollouts of a service in an environment";
+        self.post::<json::LockRequest, json::DeployLock>("/locks", lock);
+        let unlock = "Give a deploy lock back";
+        self.post::<json::UnlockRequest, json::DeployLock>("/locks/remove", unlock);
     }
 
     fn audit(&mut self) {

@@ -9,7 +9,7 @@ use super::error::WebError;
 use super::state::WebState;
 use super::{
     actions, audit, blobs, builds, format, hermeticity, imports, openapi, overview, plans, profile,
-    promotion, releases, security, suite, verdicts, workers,
+    promotion, releases, rollouts, security, suite, verdicts, workers,
 };
 
 /// What is below `/api/v1`.
@@ -26,11 +26,12 @@ pub fn api() -> Router<WebState> {
         .merge(releases::api())
         .merge(plans::api())
         .merge(promotion::api())
+        .merge(rollouts::api())
         .merge(audit::api())
         .route("/openapi.json", get(openapi::document))
 }
 
-/// All routes. Each answers GET (and HEAD) only, but for imports, gates, plans, releases, promotions and changes of the quarantine; answers
+/// All routes. Each answers GET (and HEAD) only, but for imports, gates, plans, releases, promotions, rollouts, deploy locks and changes of the quarantine; answers
 /// carry a strict content security policy.
 pub fn router(state: WebState) -> Router {
     Router::new()
@@ -45,6 +46,7 @@ pub fn router(state: WebState) -> Router {
         .merge(hermeticity::pages())
         .merge(releases::pages())
         .merge(promotion::pages())
+        .merge(rollouts::pages())
         .route("/style.css", get(layout::stylesheet))
         .route("/favicon.svg", get(layout::favicon))
         .nest("/api/v1", self::api().fallback(super::api::unknown))

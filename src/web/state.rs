@@ -21,6 +21,7 @@ use kiln_deploy::catalog::Catalog;
 use kiln_deploy::executions::Executions;
 use kiln_deploy::promotion::Keeper;
 use kiln_deploy::retention::Collector;
+use kiln_deploy::rollouts::control::Control;
 use kiln_scheduler::api::Unavailable;
 use kiln_scheduler::hermeticity::Checker;
 use kiln_scheduler::journal::Journal;
@@ -84,6 +85,7 @@ pub struct WebState {
     pub checkpoints: Checkpoints,
     /// `None`: there are no environments.
     pub promotion: Option<Arc<Keeper>>,
+    pub rollouts: Arc<Control>,
     /// `None`: executions are not recorded.
     pub executions: Option<Executions>,
     /// Plans that runners work off.

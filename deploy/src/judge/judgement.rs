@@ -1,9 +1,9 @@
 //! What a judge says, with the numbers that led to it.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What a rollout does next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     Promote,

@@ -225,6 +225,18 @@ pub const KEYS: &[Key] = &[
         "What is understood there.",
     ),
     key(
+        "rollouts.webhook",
+        "",
+        Kind::Secret,
+        "An http:// or https:// address that is told of what rollouts do, as POST requests.",
+    ),
+    key(
+        "rollouts.webhook_format",
+        "json",
+        Kind::Choice(&["json", "slack"]),
+        "What is understood there.",
+    ),
+    key(
         "hermeticity.rate",
         "0",
         Kind::Share,

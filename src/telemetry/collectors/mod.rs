@@ -10,6 +10,7 @@ mod inputs;
 mod process;
 mod recordings;
 mod requests;
+mod rollouts;
 mod scheduler;
 mod security;
 mod shared;
@@ -24,6 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kiln_cas::stores::StorageStats;
 use kiln_deploy::executions::ExecutionFigures;
+use kiln_deploy::rollouts::control::RolloutFigures;
 use kiln_executor::images::ImageStats;
 use kiln_executor::input_root::InputStats;
 use kiln_executor::persistent::ToolStats;
@@ -50,6 +52,7 @@ pub struct Sources {
     pub hermeticity: Checker,
     pub recordings: RecordingsOf,
     pub executions: Arc<dyn Fn() -> ExecutionFigures + Send + Sync>,
+    pub rollouts: Arc<dyn Fn() -> RolloutFigures + Send + Sync>,
     pub requests: Requests,
     pub security: Security,
     pub names_properties: bool,
@@ -109,6 +112,7 @@ impl Collector for Sources {
         hermeticity::encode(&mut families, self.hermeticity.stats())?;
         recordings::encode(&mut families, (self.recordings)())?;
         executions::encode(&mut families, (self.executions)())?;
+        rollouts::encode(&mut families, (self.rollouts)())?;
         if let Some(queue) = self.queue.get() {
             scheduler::encode(&mut families, &queue, self.names_properties)?;
         }

@@ -20,17 +20,19 @@ pub enum Place {
     Tests,
     Releases,
     Environments,
+    Rollouts,
     Queue,
     Hermeticity,
     Elsewhere,
 }
 
-const PLACES: [(Place, &str, &str); 7] = [
+const PLACES: [(Place, &str, &str); 8] = [
     (Place::Overview, "/", "Overview"),
     (Place::Builds, "/builds", "Builds"),
     (Place::Tests, "/tests", "Tests"),
     (Place::Releases, "/releases", "Releases"),
     (Place::Environments, "/environments", "Environments"),
+    (Place::Rollouts, "/rollouts", "Rollouts"),
     (Place::Queue, "/queue", "Queue & workers"),
     (Place::Hermeticity, "/hermeticity", "Hermeticity"),
 ];

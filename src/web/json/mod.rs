@@ -17,6 +17,7 @@ mod plans;
 mod promotion;
 pub mod queue;
 mod release;
+mod rollout;
 mod status;
 mod suite;
 mod time;
@@ -48,6 +49,10 @@ pub use release::{
     Explained, Maker, Release, ReleaseBlob, ReleaseChanges, ReleaseDifference, ReleaseDraft,
     ReleaseFate, ReleaseFates, ReleaseForm, ReleaseGc, ReleaseImport, ReleaseProvenance,
     ReleaseRejection, ReleaseRequest, ReleaseSignatures, ReleaseStatement, Releases,
+};
+pub use rollout::{
+    DeployLock, DeployLocks, LockRequest, RolloutLook, RolloutRequest, RolloutSaid, RolloutSay,
+    RolloutShown, RolloutStep, RolloutSummary, RolloutTarget, Rollouts, UnlockRequest,
 };
 pub use status::{FailedReload, JournalStatus, Shared, Status, Storage, TestsStatus, Unserved};
 pub use suite::{

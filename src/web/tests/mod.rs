@@ -6,6 +6,7 @@ mod imports;
 mod openapi;
 mod pages;
 mod promotion;
+mod rollouts;
 mod sample;
 mod suite;
 mod told;

@@ -113,6 +113,8 @@ async fn answers_hold_nothing_that_is_not_described() {
         ("/explain", format!("/explain?digest={}", "ab".repeat(32))),
         ("/environments", String::new()),
         ("/environments/{environment}", "/environments/prod".to_owned()),
+        ("/rollouts", String::new()),
+        ("/locks", String::new()),
         ("/audit/check", String::new()),
         ("/actions/{function}/{hash}/{size}", format!("/actions/{action}")),
         ("/actions/{function}/{hash}/{size}/difference", format!("/actions/{action}/difference")),

@@ -19,6 +19,8 @@ pub enum Outcome {
     Judged {
         verdict: Verdict,
         breach: bool,
+        /// In words.
+        why: String,
     },
     /// The target obeys something newer.
     Stale(Generation),
@@ -41,6 +43,10 @@ pub enum Input {
     },
     Pause(String),
     Resume,
+    /// A time begins in which nothing may go forward.
+    Freeze(String),
+    /// It is over.
+    Thaw,
     Abort(String),
     Supersede(String),
     LockLost,
@@ -64,11 +70,16 @@ pub fn decide(state: &State, input: &Input, now: Millis) -> Vec<Event> {
             Phase::Gate(at) if at == *step && state.paused.is_none() => vec![Event::StepBegan(at)],
             _ => Vec::new(),
         },
-        Input::Pause(by) if state.is_forward() && state.paused.is_none() => {
+        Input::Pause(by) if state.is_forward() && (state.paused.is_none() || state.frozen) => {
             vec![Event::Paused(by.clone())]
         }
-        Input::Resume if state.paused.is_some() => vec![Event::Resumed],
-        Input::Pause(_) | Input::Resume => Vec::new(),
+        Input::Freeze(why) if state.is_forward() && state.paused.is_none() => {
+            vec![Event::Frozen(why.clone())]
+        }
+        // No person ends a freeze here, and its end ends no pause of a person.
+        Input::Resume if state.paused.is_some() && !state.frozen => vec![Event::Resumed],
+        Input::Thaw if state.paused.is_some() && state.frozen => vec![Event::Resumed],
+        Input::Pause(_) | Input::Resume | Input::Freeze(_) | Input::Thaw => Vec::new(),
     }
 }
 
@@ -92,16 +103,23 @@ fn result(state: &State, id: EffectId, outcome: &Outcome) -> Vec<Event> {
             vec![Event::Locked(*token), next_step(state, 0)]
         }
         (Effect::Lock, Outcome::Locked(token)) => vec![Event::Unwanted(*token)],
-        (Effect::Apply(..), Outcome::Stale(newer)) if newer.fence > state.generation.fence => {
+        (Effect::Apply(..) | Effect::Shift(..), Outcome::Stale(newer))
+            if newer.fence > state.generation.fence =>
+        {
             vec![Event::Ended(End::Overtaken)]
         }
-        (Effect::Judge, Outcome::Judged { verdict, breach }) => judged(state, *verdict, *breach),
+        (Effect::Shift(shift, _), Outcome::Done) if state.shift() == Some(*shift) => {
+            vec![Event::Shifted]
+        }
+        (Effect::Judge, Outcome::Judged { verdict, breach, why }) => {
+            judged(state, *verdict, *breach, why)
+        }
         _ => Vec::new(),
     };
     [done].into_iter().chain(follows).collect()
 }
 
-fn judged(state: &State, verdict: Verdict, breach: bool) -> Vec<Event> {
+fn judged(state: &State, verdict: Verdict, breach: bool, why: &str) -> Vec<Event> {
     if !matches!(state.phase, Phase::Baking(_) | Phase::Soaking) {
         return Vec::new();
     }
@@ -109,12 +127,12 @@ fn judged(state: &State, verdict: Verdict, breach: bool) -> Vec<Event> {
     let hold = || {
         let limit = state.extensions >= state.spec.limits.extensions;
         let paused = (limit && state.paused.is_none())
-            .then(|| Event::Paused("the judge cannot decide".to_owned()));
+            .then(|| Event::Paused(format!("the judge cannot decide: {why}")));
         [Event::Extended].into_iter().chain(paused).collect::<Vec<_>>()
     };
     let follows = match state.look(verdict, breach) {
         Verdict::Rollback => {
-            vec![Event::RollbackBegan(Why::Breach("the judge found the canary worse".to_owned()))]
+            vec![Event::RollbackBegan(Why::Breach(why.to_owned()))]
         }
         Verdict::Hold => hold(),
         // Meanwhile a target may have fallen back, or a person stopped it: then it bakes once more.

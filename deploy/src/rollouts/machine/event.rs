@@ -1,10 +1,13 @@
 //! What happened to a rollout, and what has to be done about it.
 
-use super::spec::{Desired, Millis, Running, TargetId, Version};
+use serde::{Deserialize, Serialize};
+
+use super::spec::{Desired, Generation, Millis, Running, TargetId, Version};
 use crate::judge::Verdict;
 
 /// Why a rollout is reverted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Why {
     /// A signal broke a limit, or the judge said so.
     Breach(String),
@@ -26,13 +29,14 @@ impl Why {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum End {
     /// All targets have the new version, and it finished its soak.
     Succeeded,
     /// All targets that were touched have the old one again.
     RolledBack,
-    /// Not all of them: a person was called.
+    /// Not all of them, or there was nothing to return to: a person was called.
     RollbackFailed,
     /// The new version is not verified, and came to no target.
     Rejected,
@@ -40,7 +44,8 @@ pub enum End {
     Overtaken,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Event {
     Started,
     Verified,
@@ -64,7 +69,13 @@ pub enum Event {
     Extended,
     SoakBegan,
     Paused(String),
+    /// A time began in which nothing may go forward.
+    Frozen(String),
     Resumed,
+    /// Requests are to be split anew.
+    ShiftAsked,
+    /// They are.
+    Shifted,
     RollbackBegan(Why),
     Ended(End),
     /// An effect was carried out.
@@ -72,15 +83,26 @@ pub enum Event {
 }
 
 /// An event with its time. Its place in the log is its number.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Logged {
     pub at: Millis,
     pub event: Event,
 }
 
 /// The number of the event that an effect follows from, and its place among those that do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct EffectId(pub u64, pub u32);
+
+/// How requests are split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shift {
+    /// As a step says.
+    Step(usize),
+    /// All to targets that run the old version, as far as there are any.
+    Back,
+    /// Equally to all targets, which run the old version again.
+    Restored,
+}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
@@ -91,6 +113,8 @@ pub enum Effect {
     Unlock(u64),
     /// Tell a target what it is to run.
     Apply(TargetId, Desired),
+    /// Split the requests.
+    Shift(Shift, Generation),
     /// Ask the judge about what has been changed so far.
     Judge,
     /// Never roll this release out again.

@@ -1,6 +1,6 @@
 //! What follows from the time alone: who is told again, what has waited or baked long enough.
 
-use super::event::{Effect, End, Event, Why};
+use super::event::{Effect, End, Event, Shift, Why};
 use super::spec::Millis;
 use super::state::{Phase, State, Target};
 
@@ -85,14 +85,32 @@ fn progress(state: &State, now: Millis) -> Option<Event> {
             let due = now >= state.lock_asked.saturating_add(limits.lock_retry);
             (!asked && due).then_some(Event::LockAsked)
         }
-        Phase::Applying(_) => state.is_settled().then_some(Event::BakeBegan),
+        Phase::Applying(_) if !state.is_settled() => None,
+        Phase::Applying(_) => shifted(state, Event::BakeBegan),
         Phase::Baking(step) => {
             let bake = state.spec.steps.get(step).map_or(0, |step| step.bake);
             passed(bake).then(judged).flatten()
         }
         Phase::Soaking => passed(state.spec.soak).then(judged).flatten(),
-        Phase::RollingBack if state.is_settled() => Some(Event::Ended(End::RolledBack)),
+        Phase::RollingBack if state.spec.old.is_none() && !state.targets.is_empty() => {
+            Some(Event::Ended(End::RollbackFailed))
+        }
+        Phase::RollingBack if state.is_settled() && state.is_back() => {
+            shifted(state, Event::Ended(End::RolledBack))
+        }
         Phase::RollingBack if passed(limits.rollback) => Some(Event::Ended(End::RollbackFailed)),
         Phase::Verifying | Phase::Gate(_) | Phase::RollingBack | Phase::Ended(_) => None,
+    }
+}
+
+/// What follows, once the requests are split as they have to be before it.
+fn shifted(state: &State, follows: Event) -> Option<Event> {
+    let asked = |shift: Shift| {
+        let of = |effect: &Effect| matches!(effect, Effect::Shift(it, _) if *it == shift);
+        state.pending.values().any(of)
+    };
+    match state.shift() {
+        None => Some(follows),
+        Some(shift) => (!asked(shift)).then_some(Event::ShiftAsked),
     }
 }

@@ -2,9 +2,11 @@
 //! Its token grows with every owner, so that whoever was paused while it ran out can be told from
 //! whoever has it now (a fencing token).
 
+use serde::{Deserialize, Serialize};
+
 use super::spec::Millis;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lock {
     pub owner: String,
     pub reason: String,
@@ -24,7 +26,7 @@ pub struct Held(pub Lock);
 pub struct Lost;
 
 /// The lock and the tokens that were given out.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Locks {
     held: Option<Lock>,
     last: u64,

@@ -17,7 +17,7 @@ mod state;
 mod tests;
 
 pub use decide::{Input, Outcome, decide};
-pub use event::{Effect, EffectId, End, Event, Logged, Why};
+pub use event::{Effect, EffectId, End, Event, Logged, Shift, Why};
 pub use lock::{Held, Lock, Locks, Lost};
 pub use spec::{Desired, Generation, Limits, Millis, Running, Spec, StepSpec, TargetId, Version};
 pub use state::{Phase, State, Target};

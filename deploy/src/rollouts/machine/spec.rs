@@ -29,7 +29,7 @@ pub struct Desired {
 }
 
 /// What was last heard of a target.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Running {
     /// It does not answer.
     Silent,
@@ -37,17 +37,20 @@ pub enum Running {
     Version(Version, Generation),
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepSpec {
     /// The targets that get the new version in this step.
     pub targets: Vec<TargetId>,
     pub bake: Millis,
     /// A person has to let the rollout in.
     pub gate: bool,
+    /// Hundredths of a percent of the requests that the new version gets; `None`: whatever its targets get.
+    #[serde(default)]
+    pub traffic: Option<u32>,
 }
 
 /// How long and how often something is tried.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Within it a target has to run what it was told, or is told again.
     pub settle: Millis,
@@ -63,14 +66,21 @@ pub struct Limits {
     pub lock_retry: Millis,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spec {
-    /// The last release that finished its soak.
-    pub old: Version,
+    /// The last release that finished its soak; `None`: there is nothing to return to.
+    pub old: Option<Version>,
     pub new: Version,
     /// There is at least one.
     pub steps: Vec<StepSpec>,
     pub soak: Millis,
     pub deadline: Millis,
     pub limits: Limits,
+}
+
+impl Spec {
+    /// Whether requests are split by more than by which targets there are.
+    pub fn shifts(&self) -> bool {
+        self.steps.iter().any(|step| step.traffic.is_some())
+    }
 }

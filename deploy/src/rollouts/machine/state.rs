@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::event::{Effect, EffectId, End, Event, Logged, Why};
+use super::event::{Effect, EffectId, End, Event, Logged, Shift, Why};
 use super::spec::{Desired, Generation, Millis, Running, Spec, TargetId, Version};
 use crate::judge::{Looks, Verdict};
 
@@ -58,6 +58,12 @@ pub struct State {
     /// When the phase began, without the time that it was paused.
     pub since: Millis,
     pub paused: Option<Millis>,
+    /// It is paused by a freeze, and not by a person.
+    pub frozen: bool,
+    /// When that began which is watched and judged: the bake of the last step, or the soak.
+    pub watched: Millis,
+    /// How requests were split last, as far as they are split at all.
+    pub split: Option<Shift>,
     pub deadline: Millis,
     /// The token of the deploy lock.
     pub lock: Option<u64>,
@@ -82,6 +88,9 @@ impl State {
             phase: Phase::Verifying,
             since: 0,
             paused: None,
+            frozen: false,
+            watched: 0,
+            split: None,
             deadline: Millis::MAX,
             lock: None,
             lock_asked: 0,
@@ -172,7 +181,10 @@ impl State {
                 self.since = self.paused.unwrap_or(now);
             }
             Event::SoakBegan => self.soak(now),
-            Event::Paused(_) => self.paused = Some(now),
+            Event::Paused(_) => self.pause(now, false),
+            Event::Frozen(_) => self.pause(now, true),
+            Event::ShiftAsked => return self.split(),
+            Event::Shifted => self.split = self.shift(),
             Event::Resumed => self.resume(now),
             Event::RollbackBegan(why) => return self.roll_back(why, now),
             Event::Refused(_) => self.enter(Phase::Ended(End::Rejected), now),
@@ -186,11 +198,13 @@ impl State {
         if let Phase::Applying(step) = self.phase {
             self.enter(Phase::Baking(step), now);
         }
+        self.watched = now;
         (self.extensions, self.looks) = (0, Looks::default());
     }
 
     fn soak(&mut self, now: Millis) {
         self.enter(Phase::Soaking, now);
+        self.watched = now;
         (self.extensions, self.looks) = (0, Looks::default());
     }
 
@@ -204,8 +218,42 @@ impl State {
         }
     }
 
+    fn pause(&mut self, now: Millis, frozen: bool) {
+        self.paused.get_or_insert(now);
+        self.frozen = frozen;
+    }
+
+    /// How the requests have to be split before the phase can end; `None`: they are.
+    pub fn shift(&self) -> Option<Shift> {
+        let step = |step: usize| {
+            let shifts = self.spec.steps.get(step)?.traffic.is_some();
+            shifts.then_some(Shift::Step(step)).filter(|shift| self.split != Some(*shift))
+        };
+        match self.phase {
+            Phase::Applying(at) => step(at),
+            Phase::RollingBack => match self.split {
+                None | Some(Shift::Restored) => None,
+                Some(Shift::Step(_)) => Some(Shift::Back),
+                Some(Shift::Back) => Some(Shift::Restored),
+            },
+            _ => None,
+        }
+    }
+
+    /// Whether no request goes to the new version any more, where that is said to a balancer.
+    pub fn is_back(&self) -> bool {
+        self.shift() != Some(Shift::Back)
+    }
+
+    fn split(&mut self) -> Vec<Effect> {
+        let Some(shift) = self.shift() else { return Vec::new() };
+        self.generation.change += 1;
+        vec![Effect::Shift(shift, self.generation)]
+    }
+
     fn resume(&mut self, now: Millis) {
         let Some(since) = self.paused.take() else { return };
+        self.frozen = false;
         let paused = now.saturating_sub(since);
         self.deadline = self.deadline.saturating_add(paused);
         self.since = self.since.saturating_add(paused);
@@ -241,14 +289,24 @@ impl State {
 
     fn roll_back(&mut self, why: &Why, now: Millis) -> Vec<Effect> {
         self.enter(Phase::RollingBack, now);
-        (self.why, self.paused) = (Some(why.clone()), None);
+        (self.why, self.paused, self.frozen) = (Some(why.clone()), None, false);
+        // A step's split that was asked for may have been done, or be done yet.
+        let asked = self.pending.values().find_map(|effect| match effect {
+            Effect::Shift(shift, _) => Some(*shift),
+            _ => None,
+        });
+        self.split = asked.or(self.split);
         // Nothing else matters any more.
         self.pending.retain(|_, effect| matches!(effect, Effect::Lock | Effect::Unlock(_)));
         self.generation.change += 1;
-        let (old, new) = (self.spec.old.clone(), self.spec.new.clone());
-        let ids: Vec<_> = self.targets.keys().copied().collect();
-        let back = ids.into_iter().map(|id| self.desire(id, old.clone(), now));
-        let mut effects: Vec<_> = back.collect();
+        // Requests first: that takes a moment, where targets take longer.
+        let mut effects: Vec<Effect> =
+            self.shift().map(|shift| Effect::Shift(shift, self.generation)).into_iter().collect();
+        let new = self.spec.new.clone();
+        if let Some(old) = self.spec.old.clone() {
+            let ids: Vec<_> = self.targets.keys().copied().collect();
+            effects.extend(ids.into_iter().map(|id| self.desire(id, old.clone(), now)));
+        }
         if why.blames_release() {
             effects.push(Effect::Quarantine(new));
         }
@@ -261,7 +319,10 @@ impl State {
             self.pending.clear();
         }
         let page = (end == End::RollbackFailed).then(|| {
-            Effect::Page(format!("targets that are not restored: {:?}", self.unsettled()))
+            Effect::Page(match self.spec.old {
+                Some(_) => format!("targets that are not restored: {:?}", self.unsettled()),
+                None => "there is no release to return to".to_owned(),
+            })
         });
         page.into_iter().chain(self.lock.take().map(Effect::Unlock)).collect()
     }

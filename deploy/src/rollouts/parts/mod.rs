@@ -2,11 +2,13 @@
 //! several implementations, which the operator names once for the server; a rollout's file only names the names, so
 //! whoever may roll out decides neither which programs the server runs nor which addresses it asks.
 
+mod releases;
 mod signals;
 mod targets;
 mod traffic;
 
 pub use crate::promotion::PartError;
+pub use releases::{Clock, Releases, Standing};
 pub use signals::{Asked, Cohort, Cohorts, Measured, Query, Signals, Window};
 pub use targets::{Health, MAX_TARGETS, Observation, Order, Selector, Target, Targets, Told};
 pub use traffic::{Applied, Member, Pool, Side, Split, Traffic};

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use super::driving::Driving;
+use super::judging::Judging;
+
 /// What a step's share is a share of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum By {
@@ -82,4 +85,6 @@ pub struct Declared {
     pub soak: Duration,
     /// After which the whole rollout is given up and reverted.
     pub deadline: Duration,
+    pub driving: Driving,
+    pub judging: Judging,
 }

@@ -2,11 +2,15 @@
 //! and of the traffic has the new version when, and for how long before the next step.
 
 mod declared;
+mod driving;
+mod judging;
 mod read;
 mod steps;
 #[cfg(test)]
 mod tests;
 
 pub use declared::{By, Declared, Ring, Rounding, Step, Strategy, Targets};
+pub use driving::{AGENTS, Driving, is_name};
+pub use judging::{Asked, Judging};
 pub use read::{MAX_BYTES, MAX_STEPS, MAX_TARGETS, ReadError, read};
 pub use steps::{Plan, PlannedStep, plan};

@@ -4,10 +4,9 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use ::toml::de::DeTable;
-
 use super::declared::{By, Declared, Ring, Rounding, Step, Strategy, Targets};
-use crate::toml::{Field, Fields, TableError, error_at};
+use super::{driving, judging};
+use crate::toml::{Field, Fields, TableError, document};
 
 /// Bytes of a declaration.
 pub const MAX_BYTES: usize = 1 << 20;
@@ -36,18 +35,15 @@ pub fn read(text: &str) -> Result<Declared, ReadError> {
     if text.len() > MAX_BYTES {
         return Err(ReadError::TooLarge(text.len()));
     }
-    let parsed = DeTable::parse(text).map_err(|error| {
-        let at = error.span().map_or(0, |span| span.start);
-        ReadError::At(error_at(text, at, error.message().to_owned()))
-    })?;
-    declared(&Fields::top(text, &parsed)).map_err(ReadError::At)
+    document(text, declared).map_err(ReadError::At)
 }
 
 fn declared(top: &Fields<'_>) -> Result<Declared, TableError> {
-    top.only(&[
+    let own = [
         "name", "strategy", "by", "rounding", "steps", "step", "ring", "targets", "bake", "gate",
-        "soak", "deadline",
-    ])?;
+        "soak", "deadline", "metric", "judge",
+    ];
+    top.only(&[&own[..], &driving::KNOWN].concat())?;
     let bake = time(top, "bake")?.unwrap_or(BAKE);
     let strategy = match top.get("strategy") {
         None => "canary",
@@ -82,8 +78,11 @@ fn declared(top: &Fields<'_>) -> Result<Declared, TableError> {
         }
         _ => (canary(top, bake)?, targets(&top.need("targets")?)?),
     };
+    let name = top.get("name").map_or(Ok("rollout"), |field| field.text())?.to_owned();
     Ok(Declared {
-        name: top.get("name").map_or(Ok("rollout"), |field| field.text())?.to_owned(),
+        driving: driving::read(top, &name)?,
+        judging: judging::read(top)?,
+        name,
         strategy,
         targets,
         soak: time(top, "soak")?.unwrap_or(SOAK),
@@ -98,7 +97,7 @@ fn one_of<'w>(field: &Field<'_>, words: &[&'w str]) -> Result<&'w str, TableErro
     found.copied().ok_or_else(|| field.error(&format!("expected one of {}", words.join(", "))))
 }
 
-fn time(fields: &Fields<'_>, key: &str) -> Result<Option<Duration>, TableError> {
+pub fn time(fields: &Fields<'_>, key: &str) -> Result<Option<Duration>, TableError> {
     let Some(field) = fields.get(key) else { return Ok(None) };
     let read = parse_time(field.text()?).filter(|time| *time <= MAX_TIME);
     read.map(Some)

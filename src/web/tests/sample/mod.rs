@@ -4,6 +4,7 @@ mod actions;
 pub mod flakes;
 mod promotion;
 mod queue;
+mod rollout;
 pub mod suite;
 mod tests;
 pub mod told;
@@ -146,6 +147,7 @@ async fn state(snapshot: Snapshot) -> (WebState, Events) {
         collector,
         checkpoints: promotion::checkpoints(),
         promotion,
+        rollouts: rollout::control().await,
         executions: None,
         access: Arc::new(kiln_cas::access::Everybody { write_results: true }),
         audit: Arc::new(kiln_cas::stores::audit::AuditLog::new(Arc::new(

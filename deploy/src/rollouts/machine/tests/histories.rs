@@ -4,16 +4,21 @@ use std::sync::Arc;
 
 use crate::judge::Verdict;
 use crate::rollouts::machine::{
-    Effect, EffectId, End, Event, Input, Limits, Logged, Millis, Outcome, Phase, Running, Spec,
-    State, StepSpec, Why, decide,
+    Effect, EffectId, End, Event, Input, Limits, Logged, Millis, Outcome, Phase, Running, Shift,
+    Spec, State, StepSpec, Why, decide,
 };
 
 const MINUTE: Millis = 60_000;
 
 fn spec(gates: [bool; 2]) -> Arc<Spec> {
-    let step = |targets: &[u32], gate| StepSpec { targets: targets.to_vec(), bake: MINUTE, gate };
+    let step = |targets: &[u32], gate| StepSpec {
+        targets: targets.to_vec(),
+        bake: MINUTE,
+        gate,
+        traffic: None,
+    };
     Arc::new(Spec {
-        old: "old".into(),
+        old: Some("old".into()),
         new: "new".into(),
         steps: vec![step(&[0], gates[0]), step(&[1, 2], gates[1])],
         soak: 5 * MINUTE,
@@ -42,7 +47,11 @@ struct Told {
 
 impl Told {
     fn start(gates: [bool; 2]) -> Self {
-        let state = State::new(spec(gates));
+        Self::of(spec(gates))
+    }
+
+    fn of(spec: Arc<Spec>) -> Self {
+        let state = State::new(spec);
         let (log, done, silent) = (Vec::new(), Vec::new(), Vec::new());
         let mut told = Self { state, now: 0, log, verdict: Verdict::Promote, done, silent };
         told.tell(&Input::Start);
@@ -64,7 +73,9 @@ impl Told {
     fn carry_out(&mut self, id: EffectId, effect: Effect) {
         let outcome = match &effect {
             Effect::Lock => Outcome::Locked(7),
-            Effect::Judge => Outcome::Judged { verdict: self.verdict, breach: false },
+            Effect::Judge => {
+                Outcome::Judged { verdict: self.verdict, breach: false, why: "worse".to_owned() }
+            }
             _ => Outcome::Done,
         };
         self.done.push(effect.clone());
@@ -258,4 +269,72 @@ fn who_is_overtaken_says_nothing_more() {
     }
     assert_eq!(state.phase, Phase::Ended(End::Overtaken));
     assert!(!state.pending.values().any(|effect| matches!(effect, Effect::Apply(..))));
+}
+
+/// A rollout that splits requests as well.
+fn split() -> Arc<Spec> {
+    let mut spec = (*spec([false, false])).clone();
+    for (step, share) in spec.steps.iter_mut().zip([1_000, 10_000]) {
+        step.traffic = Some(share);
+    }
+    Arc::new(spec)
+}
+
+fn shifts(told: &Told) -> Vec<Shift> {
+    let shift = |effect: &Effect| match effect {
+        Effect::Shift(shift, _) => Some(*shift),
+        _ => None,
+    };
+    told.done.iter().filter_map(shift).collect()
+}
+
+#[test]
+fn requests_are_split_before_a_step_is_watched_and_come_back_before_targets_do() {
+    let mut told = Told::of(split());
+    told.wait(12 * MINUTE);
+    assert_eq!(told.state.phase, Phase::Ended(End::Succeeded));
+    assert_eq!(shifts(&told), [Shift::Step(0), Shift::Step(1)]);
+    let mut told = Told::of(split());
+    told.wait(20_000);
+    assert_eq!(told.state.phase, Phase::Baking(0));
+    let before = told.done.len();
+    told.tell(&Input::Breach("errors".to_owned()));
+    told.wait(20_000);
+    assert_eq!(told.state.phase, Phase::Ended(End::RolledBack));
+    assert!(matches!(told.done.get(before), Some(Effect::Shift(Shift::Back, _))));
+    assert_eq!(shifts(&told), [Shift::Step(0), Shift::Back, Shift::Restored]);
+    let generations = told.done.iter().filter_map(|effect| match effect {
+        Effect::Shift(_, generation) => Some(*generation),
+        _ => None,
+    });
+    assert!(generations.is_sorted_by(|a, b| a < b), "a balancer refuses what is older");
+}
+
+#[test]
+fn a_freeze_stops_what_goes_forward_and_no_rollback() {
+    let mut told = Told::start([false, false]);
+    told.tell(&Input::Freeze("weekend".to_owned()));
+    told.wait(100 * MINUTE);
+    assert_eq!(told.state.phase, Phase::Applying(0));
+    told.tell(&Input::Resume);
+    assert!(told.state.paused.is_some(), "no person ends a freeze by that");
+    let mut thawed = Told::start([false, false]);
+    thawed.tell(&Input::Freeze("weekend".to_owned()));
+    thawed.tell(&Input::Thaw);
+    thawed.wait(12 * MINUTE);
+    assert_eq!(thawed.state.phase, Phase::Ended(End::Succeeded));
+    told.tell(&Input::Breach("errors".to_owned()));
+    told.tell(&Input::Tick);
+    assert_eq!(told.state.phase, Phase::Ended(End::RolledBack));
+}
+
+#[test]
+fn what_has_no_predecessor_calls_a_person() {
+    let mut spec = (*spec([false, false])).clone();
+    spec.old = None;
+    let mut told = Told::of(Arc::new(spec));
+    told.tell(&Input::Breach("errors".to_owned()));
+    told.tell(&Input::Tick);
+    assert_eq!(told.state.phase, Phase::Ended(End::RollbackFailed));
+    assert!(told.done.iter().any(|effect| matches!(effect, Effect::Page(_))));
 }

@@ -16,7 +16,7 @@ fn spec(random: &mut fastrand::Rng) -> Arc<Spec> {
     let mut step = |count: u32, gate: bool| {
         let targets = (next..next + count).collect();
         next += count;
-        StepSpec { targets, bake: 60_000, gate }
+        StepSpec { targets, bake: 60_000, gate, traffic: None }
     };
     let steps = vec![
         step(1, false),
@@ -31,7 +31,7 @@ fn spec(random: &mut fastrand::Rng) -> Arc<Spec> {
         rollback: 30 * 60_000,
         lock_retry: 10_000,
     };
-    let (old, new) = ("sha256:old".into(), "sha256:new".into());
+    let (old, new) = (Some("sha256:old".into()), "sha256:new".into());
     Arc::new(Spec { old, new, steps, soak: 120_000, deadline: 30 * 60_000, limits })
 }
 
@@ -120,7 +120,8 @@ fn check(seed: u64, world: &World, controllers: &[Controller; 2]) -> Ran {
         matches!(logged.event, Event::Ended(_) | Event::Refused(_))
     };
     assert_eq!(world.log.iter().filter(ends).count(), 1, "seed {seed}: it ends once");
-    let expected = if end == End::Succeeded { &world.spec.new } else { &world.spec.old };
+    let old = world.spec.old.as_ref().unwrap();
+    let expected = if end == End::Succeeded { &world.spec.new } else { old };
     for (id, fake) in &world.targets {
         assert_eq!(&fake.version, expected, "seed {seed}: target {id} after {end:?}");
     }

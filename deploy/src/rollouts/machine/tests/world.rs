@@ -63,16 +63,17 @@ impl World {
     pub fn new(seed: u64, spec: Arc<Spec>) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut targets = HashMap::new();
+        let old = spec.old.clone().unwrap();
         for id in spec.steps.iter().flat_map(|step| &step.targets) {
             let trouble = random.u32(0..10);
             let moment = |random: &mut fastrand::Rng| random.u64(0..20 * 60_000);
             let fake = Fake {
-                version: spec.old.clone(),
+                version: old.clone(),
                 told: Generation::default(),
                 away_until: if trouble == 0 { moment(&mut random) } else { 0 },
                 lies: if trouble == 1 { random.u32(1..6) } else { 0 },
                 falls_back: (trouble == 2).then(|| moment(&mut random)),
-                before: spec.old.clone(),
+                before: old.clone(),
                 seen: HashSet::new(),
             };
             targets.insert(*id, fake);
@@ -185,12 +186,13 @@ impl World {
                     _ if self.is_bad => Verdict::Rollback,
                     _ => Verdict::Promote,
                 };
-                Some(Outcome::Judged { verdict, breach: false })
+                Some(Outcome::Judged { verdict, breach: false, why: "worse".to_owned() })
             }
             Effect::Quarantine(_) => {
                 self.quarantined = 1;
                 Some(Outcome::Done)
             }
+            Effect::Shift(..) => Some(Outcome::Done),
             Effect::Page(_) => {
                 self.paged = 1;
                 Some(Outcome::Done)

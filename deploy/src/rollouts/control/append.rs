@@ -1,0 +1,152 @@
+//! Inputs become events, and these become part of the log: in one step with all that belongs to them.
+
+use std::sync::Arc;
+
+use kiln_cas::records::{Expect, Version, Write};
+use kiln_cas::stores::audit::AuditEvent;
+
+use super::error::ControlError;
+use super::kept::{Good, Head, Rollout};
+use super::store::{Loaded, MAX_EVENTS, put};
+use super::{Control, keys, notice};
+use crate::rollouts::machine::{End, Event, Input, Logged, Millis, State, decide};
+
+/// Events of one record.
+const BATCH: usize = 2_000;
+
+/// A rollout whose log was read.
+pub struct Open {
+    pub rollout: Arc<Rollout>,
+    pub state: State,
+    version: Version,
+    /// Time of the last event: a clock that goes back is not followed.
+    last: Millis,
+}
+
+/// What is written together with events, if any follow.
+#[derive(Default)]
+pub struct More {
+    pub writes: Vec<Write>,
+    pub audit: Vec<AuditEvent>,
+}
+
+/// What became of inputs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Appended {
+    /// They mean nothing now.
+    Nothing,
+    Events(Vec<Event>),
+    /// Somebody else wrote: what is known is old.
+    Conflict,
+}
+
+impl Open {
+    pub fn of(loaded: Loaded) -> Self {
+        let state = State::replay(loaded.rollout.spec.clone(), &loaded.log);
+        Self {
+            state,
+            version: loaded.head.version.unwrap_or(0),
+            last: loaded.log.last().map_or(0, |logged| logged.at),
+            rollout: Arc::new(loaded.rollout),
+        }
+    }
+
+    /// The time, which never goes back.
+    pub fn time(&self, now: Millis) -> Millis {
+        now.max(self.last)
+    }
+}
+
+impl Control {
+    pub(super) async fn open(&self, id: &str) -> Result<Open, ControlError> {
+        Ok(Open::of(self.store.load(id).await?))
+    }
+
+    /// Decides about all inputs, one after the other, and appends what follows. `by`: who is noted.
+    pub(super) async fn append(
+        &self,
+        open: &mut Open,
+        inputs: &[Input],
+        (by, now): (&str, Millis),
+        more: More,
+    ) -> Result<Appended, ControlError> {
+        let now = open.time(now);
+        let mut state = open.state.clone();
+        let mut events: Vec<Logged> = Vec::new();
+        for input in inputs {
+            for event in decide(&state, &bounded(&state, input), now) {
+                let logged = Logged { at: now, event };
+                state.apply(&logged);
+                events.push(logged);
+            }
+        }
+        if events.is_empty() {
+            return Ok(Appended::Nothing);
+        }
+        let first = open.state.length;
+        let (audit, mut writes) = self.belongs(open, &events, by).await?;
+        let head = Head::of(&state, now);
+        writes.push(put(keys::head(&open.rollout.id), Expect::Version(open.version), &head)?);
+        for (at, batch) in events.chunks(BATCH).enumerate() {
+            let number = first + (at * BATCH) as u64;
+            writes.push(put(keys::events(&open.rollout.id, number), Expect::Absent, &batch)?);
+        }
+        writes.extend(more.writes);
+        let audit = audit.into_iter().chain(more.audit).collect();
+        if !self.store.commit(audit, writes).await? {
+            return Ok(Appended::Conflict);
+        }
+        self.counters.count(&events, (open.rollout.at, open.state.since));
+        // Where it is not known, the next append conflicts, and all is read again.
+        let version = self.written(open, state.length).await.ok().flatten().unwrap_or(0);
+        (open.state, open.version, open.last) = (state, version, now);
+        Ok(Appended::Events(events.into_iter().map(|logged| logged.event).collect()))
+    }
+
+    /// The version of the head, if nobody has appended since.
+    async fn written(&self, open: &Open, length: u64) -> Result<Option<Version>, ControlError> {
+        let stored = self.store.records.get(&keys::head(&open.rollout.id)).await?;
+        let Some(stored) = stored else { return Ok(None) };
+        let head: Head = super::store::decode(&stored)?;
+        Ok((head.length == length).then_some(stored.version))
+    }
+
+    /// What is noted of events, told of them, and follows from a good end.
+    async fn belongs(
+        &self,
+        open: &Open,
+        events: &[Logged],
+        by: &str,
+    ) -> Result<(Vec<AuditEvent>, Vec<Write>), ControlError> {
+        let rollout = &open.rollout;
+        let (mut audit, mut writes) = (Vec::new(), Vec::new());
+        for (line, notice) in notice::of_events(rollout, by, events, open.state.length) {
+            audit.push(line);
+            if self.parts.tells {
+                let key = keys::notice(&rollout.id, notice.number);
+                writes.push(put(key, Expect::Anything, &notice)?);
+            }
+        }
+        if events.iter().any(|logged| logged.event == Event::Ended(End::Succeeded)) {
+            let standing = self.store.standing(&rollout.place).await?;
+            let expect = standing.expect();
+            let mut standing = standing.value;
+            let (release, version) = (rollout.release.clone(), rollout.spec.new.clone());
+            standing.good = Some(Good { release, version });
+            writes.push(put(keys::place(&rollout.place), expect, &standing)?);
+        }
+        Ok((audit, writes))
+    }
+}
+
+/// A log that is too long means that something flaps: it is reverted, and what only describes is dropped.
+fn bounded(state: &State, input: &Input) -> Input {
+    match input {
+        Input::Tick | Input::Observed(..) if state.length >= MAX_EVENTS && state.is_forward() => {
+            Input::Abort(format!("kiln: more than {MAX_EVENTS} events, so something flaps"))
+        }
+        // Beyond twice as many it is left alone.
+        Input::Observed(..) if state.length >= 2 * MAX_EVENTS => Input::Start,
+        input => input.clone(),
+    }
+}

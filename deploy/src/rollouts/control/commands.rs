@@ -1,0 +1,160 @@
+//! What people say of rollouts, and what they are shown.
+
+use super::append::{Appended, More, Open};
+use super::error::ControlError;
+use super::kept::{Head, Looked, Rollout};
+use super::locks::check_reason;
+use super::{Control, keys, notice};
+use crate::rollouts::machine::{Input, Logged, Phase, State};
+use crate::rollouts::parts::Target;
+
+const TRIES: usize = 32;
+/// Events that are shown: the last ones.
+const MAX_SHOWN: usize = 2_000;
+
+/// Who says something, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct By {
+    pub name: String,
+    pub reason: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    Pause,
+    Resume,
+    /// Lets it into the step at whose gate it waits.
+    Promote,
+    Abort,
+}
+
+/// A rollout in a list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listed {
+    pub rollout: Rollout,
+    pub head: Head,
+}
+
+/// All of a rollout.
+pub struct Shown {
+    pub rollout: Rollout,
+    pub state: State,
+    /// The last events, and the number of the first of them.
+    pub log: Vec<Logged>,
+    pub first: u64,
+    pub judgements: Vec<Looked>,
+    pub latest: Option<Looked>,
+    pub targets: Vec<Target>,
+}
+
+impl Command {
+    fn action(self) -> &'static str {
+        match self {
+            Self::Pause => "rollout.say.pause",
+            Self::Resume => "rollout.say.resume",
+            Self::Promote => "rollout.say.promote",
+            Self::Abort => "rollout.say.abort",
+        }
+    }
+
+    /// What it means to a rollout as it is. Errors: why it means nothing, in words.
+    fn input(self, state: &State, by: &By) -> Result<Input, String> {
+        let said = format!("{}: {}", by.name, by.reason);
+        if !state.is_forward() {
+            return Err("it is reverted or over already".to_owned());
+        }
+        match (self, state.phase) {
+            (Self::Abort, _) => Ok(Input::Abort(said)),
+            (Self::Pause, _) if state.paused.is_some() && !state.frozen => {
+                Err("it is paused already".to_owned())
+            }
+            (Self::Pause, _) => Ok(Input::Pause(said)),
+            (Self::Resume, _) if state.frozen => Err(
+                "a freeze stops it: it goes on when that ends, or with an override (`kiln freeze override`)"
+                    .to_owned(),
+            ),
+            (Self::Resume, _) if state.paused.is_none() => Err("it is not paused".to_owned()),
+            (Self::Resume, _) => Ok(Input::Resume),
+            (Self::Promote, Phase::Gate(_)) if state.paused.is_some() => {
+                Err("it is paused: resume it first".to_owned())
+            }
+            (Self::Promote, Phase::Gate(step)) => Ok(Input::Approve { step }),
+            (Self::Promote, _) => Err("it does not wait at a gate".to_owned()),
+        }
+    }
+}
+
+impl Control {
+    /// Tells a rollout something. It is in the log, with the audit log, when this returns.
+    pub async fn say(&self, id: &str, command: Command, by: &By) -> Result<Head, ControlError> {
+        check_reason(&by.reason)?;
+        for _ in 0..TRIES {
+            let mut open = self.open(id).await?;
+            let now = self.now();
+            let input = command.input(&open.state, by).map_err(ControlError::NotNow)?;
+            let line = notice::line(&open.rollout, command.action(), &by.name, &by.reason, now);
+            let more = More { audit: vec![line], ..More::default() };
+            match self.append(&mut open, &[input], (&by.name, now), more).await? {
+                Appended::Events(_) => {
+                    self.wake.notify_waiters();
+                    return Ok(Head::of(&open.state, now));
+                }
+                Appended::Nothing => {
+                    return Err(ControlError::NotNow("it means nothing to it now".to_owned()));
+                }
+                Appended::Conflict => {}
+            }
+        }
+        Err(ControlError::Restless)
+    }
+
+    /// Newest first, those before an id.
+    pub async fn list(
+        &self,
+        before: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, ControlError> {
+        let mut listed = Vec::new();
+        for rollout in self.store.rollouts(before, limit).await? {
+            if let Some(head) = self.store.head(&rollout.id).await? {
+                listed.push(Listed { rollout, head });
+            }
+        }
+        Ok(listed)
+    }
+
+    pub async fn show(&self, id: &str) -> Result<Shown, ControlError> {
+        let loaded = self.store.load(id).await?;
+        let mut log = loaded.log.clone();
+        let Open { rollout, state, .. } = Open::of(loaded);
+        let first = log.len().saturating_sub(MAX_SHOWN);
+        log.drain(..first);
+        Ok(Shown {
+            rollout: (*rollout).clone(),
+            state,
+            log,
+            first: first as u64,
+            judgements: self.store.judgements(id, 50).await?,
+            latest: self.store.latest(id).await?,
+            targets: self.store.targets(id).await?,
+        })
+    }
+
+    /// A newer rollout takes the place of this one.
+    pub(super) async fn supersede(&self, id: &str, by: &str) -> Result<(), ControlError> {
+        for _ in 0..TRIES {
+            let mut open = self.open(id).await?;
+            let input = Input::Supersede(by.to_owned());
+            match self.append(&mut open, &[input], ("kiln", self.now()), More::default()).await? {
+                Appended::Conflict => {}
+                _ => return Ok(()),
+            }
+        }
+        Err(ControlError::Restless)
+    }
+
+    /// Whether it is among those that are driven.
+    pub async fn is_active(&self, id: &str) -> Result<bool, ControlError> {
+        Ok(self.store.records.get(&keys::active(id)).await?.is_some())
+    }
+}

@@ -1,0 +1,349 @@
+//! Drives one rollout: looks at the world, decides, appends, and only then acts. It may be stopped between any two of
+//! these, and another goes on from the log.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kiln_net::causes::chain;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
+
+use super::append::{Appended, More, Open};
+use super::error::ControlError;
+use super::kept::Looked;
+use super::store::{delete, put};
+use super::{Control, keys};
+use crate::judge::Verdict;
+use crate::rollouts::machine::{
+    Effect, EffectId, Event, Generation, Input, Millis, Outcome, Phase, Running, TargetId,
+};
+use crate::rollouts::parts::{Health, Observation, Standing, Target};
+use crate::rollouts::plan::{self, Declared};
+
+/// Between two rounds while anything is decided, while much happens or all is reverted, and after the end.
+const PACE: Duration = Duration::from_secs(1);
+const QUICK: Duration = Duration::from_millis(200);
+const SLOW: Duration = Duration::from_secs(10);
+/// How long a rollout that has ended looks after targets that come back.
+const LINGER: Millis = 86_400_000;
+/// How often the deploy lock is renewed, and it is asked whether the release may still be rolled out.
+const RENEW: Millis = 10_000;
+const ASK: Millis = 5_000;
+/// How far a clock may be off from how long something took before it is not believed.
+const JUMP: Millis = 5_000;
+
+/// What was last found out about a target.
+pub(super) type Known = HashMap<TargetId, Observation>;
+
+/// Whether it goes on, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    In(Duration),
+    /// There is nothing left to do for anybody.
+    Over,
+}
+
+pub struct Driver {
+    pub(super) control: Arc<Control>,
+    pub(super) open: Open,
+    pub(super) targets: Arc<Vec<Target>>,
+    pub(super) declared: Arc<Declared>,
+    /// When an effect was tried last, and how often.
+    pub(super) tried: HashMap<EffectId, (Millis, u32)>,
+    pub(super) known: Known,
+    pub(super) looking: Option<Looking>,
+    /// Somebody who looked has answered.
+    pub(super) looked: Arc<Notify>,
+    pub(super) looked_at: Millis,
+    renewed: Millis,
+    asked: Millis,
+}
+
+/// Somebody who looks, for as long as this is there.
+pub(super) struct Looking {
+    pub task: JoinHandle<()>,
+    pub answer: oneshot::Receiver<Looked>,
+}
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A clock that goes on evenly while one process drives: where the machine's clock jumps, it is not followed.
+struct Steady {
+    wall: Millis,
+    since: Instant,
+}
+
+impl Steady {
+    fn new(wall: Millis) -> Self {
+        Self { wall, since: Instant::now() }
+    }
+
+    fn now(&mut self, wall: Millis) -> Millis {
+        let passed = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let even = self.wall.saturating_add(passed);
+        if even.abs_diff(wall) <= JUMP {
+            *self = Self::new(wall);
+            return wall;
+        }
+        even
+    }
+}
+
+impl Driver {
+    pub async fn load(control: Arc<Control>, id: &str) -> Result<Self, ControlError> {
+        let open = control.open(id).await?;
+        let targets = Arc::new(control.store.targets(id).await?);
+        let declared = Arc::new(plan::read(&open.rollout.declared)?);
+        Ok(Self {
+            control,
+            open,
+            targets,
+            declared,
+            tried: HashMap::new(),
+            known: HashMap::new(),
+            looking: None,
+            looked: Arc::default(),
+            looked_at: 0,
+            renewed: 0,
+            asked: 0,
+        })
+    }
+
+    /// Drives until there is nothing left to do.
+    pub(super) async fn keep(control: Arc<Control>, id: String) {
+        let mut steady = Steady::new(control.now());
+        loop {
+            let mut driver = match Self::load(control.clone(), &id).await {
+                Ok(driver) => driver,
+                Err(error) => {
+                    tracing::warn!(rollout = id, error = %chain(&error), "a rollout cannot be read");
+                    tokio::time::sleep(SLOW).await;
+                    continue;
+                }
+            };
+            loop {
+                match driver.round(steady.now(control.now())).await {
+                    Ok(Next::In(pause)) => driver.pause(pause).await,
+                    Ok(Next::Over) => return,
+                    Err(error) => {
+                        tracing::warn!(rollout = id, error = %chain(&error), "a rollout waits");
+                        tokio::time::sleep(PACE).await;
+                        // What was written is not known: it is read again.
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits until the judge has answered, if it was asked.
+    #[cfg(test)]
+    pub async fn looked(&mut self) {
+        while self.looking.as_ref().is_some_and(|it| !it.task.is_finished()) {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Waits, or until there may be something to do.
+    async fn pause(&self, pause: Duration) {
+        let (woken, looked) = (self.control.wake.notified(), self.looked.notified());
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = woken => {}
+            () = looked => {}
+        }
+    }
+
+    /// One round: what is found out is decided about and appended; then what follows is done.
+    pub async fn round(&mut self, now: Millis) -> Result<Next, ControlError> {
+        let now = self.open.time(now);
+        let before = self.open.state.length;
+        let mut inputs = self.observe().await;
+        inputs.extend(self.renew(now).await?);
+        inputs.extend(self.ask(now).await);
+        inputs.push(Input::Tick);
+        if !self.tell(&inputs, now).await? || !self.take_look(now).await? {
+            return self.reload().await;
+        }
+        if !self.act(now).await? {
+            return self.reload().await;
+        }
+        self.begin_look(now);
+        match self.open.state.length == before {
+            true => self.next(now).await,
+            // One thing leads to another.
+            false => Ok(Next::In(QUICK)),
+        }
+    }
+
+    /// Somebody else wrote: what this one knows is old.
+    async fn reload(&mut self) -> Result<Next, ControlError> {
+        self.open = self.control.open(&self.open.rollout.id).await?;
+        Ok(Next::In(Duration::ZERO))
+    }
+
+    /// Appends what follows. `false`: somebody else wrote.
+    pub(super) async fn tell(
+        &mut self,
+        inputs: &[Input],
+        now: Millis,
+    ) -> Result<bool, ControlError> {
+        self.tell_with(inputs, now, More::default()).await
+    }
+
+    pub(super) async fn tell_with(
+        &mut self,
+        inputs: &[Input],
+        now: Millis,
+        more: More,
+    ) -> Result<bool, ControlError> {
+        let told = self.control.append(&mut self.open, inputs, ("kiln", now), more).await?;
+        if let Appended::Events(events) = &told {
+            let page = |event: &&Event| matches!(event, Event::RollbackBegan(_) | Event::Ended(_));
+            for event in events.iter().filter(page) {
+                tracing::info!(rollout = self.open.rollout.id, ?event, "a rollout changes");
+            }
+        }
+        Ok(told != Appended::Conflict)
+    }
+
+    fn names(&self, ids: impl Iterator<Item = TargetId>) -> Vec<(TargetId, String)> {
+        let name = |id: TargetId| {
+            let target = self.targets.get(usize::try_from(id).ok()?)?;
+            Some((id, target.name.clone()))
+        };
+        ids.filter_map(name).collect()
+    }
+
+    /// What the targets that were touched run. Where nobody can say, nothing is known anew.
+    async fn observe(&mut self) -> Vec<Input> {
+        let Some(from) = self.control.parts.targets.get(&self.declared.driving.from) else {
+            return Vec::new();
+        };
+        let named = self.names(self.open.state.targets.keys().copied());
+        if named.is_empty() {
+            return Vec::new();
+        }
+        let names: Vec<_> = named.iter().map(|(_, name)| name.clone()).collect();
+        let found = match from.observe(&self.open.rollout.place, &names).await {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(rollout = self.open.rollout.id, %error, "targets cannot be observed");
+                return Vec::new();
+            }
+        };
+        let mut inputs = Vec::with_capacity(found.len());
+        for ((id, _), found) in named.into_iter().zip(found) {
+            inputs.push(Input::Observed(id, self.running(id, found.as_ref())));
+            match found {
+                Some(found) => drop(self.known.insert(id, found)),
+                None => drop(self.known.remove(&id)),
+            }
+        }
+        inputs
+    }
+
+    /// What is believed of a target. One that is not well does not run the new version as it was told to; whoever returns
+    /// to the old one is not asked how it is.
+    fn running(&self, id: TargetId, found: Option<&Observation>) -> Running {
+        let Some(found) = found else { return Running::Silent };
+        let version = found.version.as_ref().map(ToString::to_string).unwrap_or_default();
+        let forward = self.open.state.targets.get(&id).is_some_and(|target| {
+            target.desired.version == self.open.rollout.spec.new && self.open.state.is_forward()
+        });
+        let unwell = matches!(found.health, Health::Unwell(_));
+        let generation = if forward && unwell { Generation::default() } else { found.generation };
+        Running::Version(version.into(), generation)
+    }
+
+    async fn renew(&mut self, now: Millis) -> Result<Option<Input>, ControlError> {
+        let due = now >= self.renewed.saturating_add(RENEW);
+        let ended = matches!(self.open.state.phase, Phase::Ended(_));
+        let Some(token) = self.open.state.lock.filter(|_| due && !ended) else { return Ok(None) };
+        let renewed = self.control.renew(&self.open.rollout.place, token, now).await?;
+        if renewed.is_some() {
+            self.renewed = now;
+        }
+        Ok(matches!(renewed, Some(Err(_))).then_some(Input::LockLost))
+    }
+
+    /// Whether the release may still be rolled out. That it cannot be asked holds nothing up.
+    async fn ask(&mut self, now: Millis) -> Option<Input> {
+        let forward = self.open.state.is_forward() && self.open.state.phase != Phase::Verifying;
+        if !forward || now < self.asked.saturating_add(ASK) {
+            return None;
+        }
+        self.asked = now;
+        let rollout = &self.open.rollout;
+        let standing =
+            self.control.parts.releases.standing(&rollout.release, &rollout.place.environment);
+        match standing.await {
+            Ok(Standing::Refused(why)) => Some(Input::Breach(why)),
+            Ok(Standing::Frozen(_, why)) => Some(Input::Freeze(why)),
+            Ok(Standing::Free(version)) if *version.to_string() != *rollout.spec.new => {
+                Some(Input::Breach(format!("{} is other content now", rollout.release)))
+            }
+            Ok(Standing::Free(_)) => Some(Input::Thaw),
+            Err(error) => {
+                tracing::warn!(rollout = rollout.id, %error, "it is not known whether the release may go on");
+                None
+            }
+        }
+    }
+
+    /// Takes in what the judge has answered.
+    async fn take_look(&mut self, now: Millis) -> Result<bool, ControlError> {
+        let Some(looking) = &mut self.looking else { return Ok(true) };
+        let looked = match looking.answer.try_recv() {
+            Ok(looked) => looked,
+            Err(oneshot::error::TryRecvError::Empty) => return Ok(true),
+            Err(oneshot::error::TryRecvError::Closed) => {
+                self.looking = None;
+                return Ok(true);
+            }
+        };
+        self.looking = None;
+        let asked = self.open.state.pending.iter().find(|(_, effect)| **effect == Effect::Judge);
+        let why = looked.reasons.join("; ");
+        let id = self.open.rollout.id.clone();
+        let key = keys::judgement(&id, self.open.state.length);
+        let anything = kiln_cas::records::Expect::Anything;
+        let latest = put(keys::latest(&id), anything, &looked)?;
+        let kept = put(key, anything, &looked)?;
+        let input = match asked {
+            Some((id, _)) => {
+                let (verdict, breach) = (looked.verdict, looked.breach);
+                Input::Result(*id, Outcome::Judged { verdict, breach, why })
+            }
+            None if looked.breach && looked.verdict == Verdict::Rollback => Input::Breach(why),
+            None => {
+                self.control.store.commit(Vec::new(), vec![latest]).await?;
+                return Ok(true);
+            }
+        };
+        let more = More { writes: vec![latest, kept], ..More::default() };
+        self.tell_with(&[input], now, more).await
+    }
+
+    async fn next(&mut self, now: Millis) -> Result<Next, ControlError> {
+        let state = &self.open.state;
+        if !matches!(state.phase, Phase::Ended(_)) || !state.pending.is_empty() {
+            let back = state.phase == Phase::RollingBack;
+            return Ok(Next::In(if back { QUICK } else { PACE }));
+        }
+        let standing = self.control.store.standing(&self.open.rollout.place).await?;
+        let newest = standing.value.newest.as_ref() == Some(&self.open.rollout.id);
+        let ended = state.since;
+        if newest && now < ended.saturating_add(LINGER) {
+            return Ok(Next::In(SLOW));
+        }
+        let active = delete(keys::active(&self.open.rollout.id));
+        self.control.store.commit(Vec::new(), vec![active]).await?;
+        Ok(Next::Over)
+    }
+}

@@ -1,0 +1,138 @@
+//! What is kept of a rollout beside its log.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::judge::Verdict;
+use crate::releases::ReleaseName;
+use crate::rollouts::machine::{Millis, Phase, Spec, State};
+use crate::rollouts::parts::{Place, Target};
+
+/// What a rollout is, from its start on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Rollout {
+    /// Later ones come later in the order of texts.
+    pub id: String,
+    pub place: Place,
+    pub release: ReleaseName,
+    /// What it returns to; `None`: nothing is known that was good there.
+    pub previous: Option<Good>,
+    pub spec: Arc<Spec>,
+    /// Names of the steps.
+    pub steps: Vec<String>,
+    /// The file, as it was given.
+    pub declared: String,
+    pub targets: usize,
+    pub by: String,
+    pub reason: String,
+    pub at: Millis,
+}
+
+/// A release that finished its soak.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Good {
+    pub release: ReleaseName,
+    pub version: Arc<str>,
+}
+
+/// A target as it is kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct KeptTarget {
+    pub name: String,
+    pub address: Option<String>,
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+}
+
+impl From<Target> for KeptTarget {
+    fn from(it: Target) -> Self {
+        Self { name: it.name, address: it.address, labels: it.labels }
+    }
+}
+
+impl From<KeptTarget> for Target {
+    fn from(it: KeptTarget) -> Self {
+        Self { name: it.name, address: it.address, labels: it.labels }
+    }
+}
+
+/// How long the log is, and what lists show of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    pub length: u64,
+    pub phase: String,
+    pub paused: bool,
+    pub ended: bool,
+    pub changed: usize,
+    pub updated: Millis,
+}
+
+impl Head {
+    pub(super) fn of(state: &State, now: Millis) -> Self {
+        Self {
+            length: state.length,
+            phase: phase(state.phase),
+            paused: state.paused.is_some(),
+            ended: matches!(state.phase, Phase::Ended(_)),
+            changed: state.targets.len(),
+            updated: now,
+        }
+    }
+}
+
+/// A phase in one word, as programs read it.
+pub fn phase(phase: Phase) -> String {
+    use crate::rollouts::machine::End;
+    match phase {
+        Phase::Verifying => "verifying",
+        Phase::Waiting => "waiting",
+        Phase::Gate(_) => "gate",
+        Phase::Applying(_) => "applying",
+        Phase::Baking(_) => "baking",
+        Phase::Soaking => "soaking",
+        Phase::RollingBack => "rolling_back",
+        Phase::Ended(End::Succeeded) => "succeeded",
+        Phase::Ended(End::RolledBack) => "rolled_back",
+        Phase::Ended(End::RollbackFailed) => "rollback_failed",
+        Phase::Ended(End::Rejected) => "rejected",
+        Phase::Ended(End::Overtaken) => "overtaken",
+    }
+    .to_owned()
+}
+
+/// What stands at a place.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// The newest rollout.
+    pub newest: Option<String>,
+    pub good: Option<Good>,
+}
+
+/// What was measured and what the judge says of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Looked {
+    pub at: Millis,
+    pub from: Millis,
+    pub step: Option<usize>,
+    pub canary: usize,
+    pub baseline: usize,
+    pub verdict: Verdict,
+    pub breach: bool,
+    /// The weightiest first.
+    pub reasons: Vec<String>,
+    /// The judge's answer, as `kiln judge --json` prints it; null: no signal is declared.
+    pub judgement: Value,
+    /// Of each metric with points: what was drawn.
+    pub series: Vec<Series>,
+}
+
+/// A metric's points, thinned.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Series {
+    pub metric: String,
+    pub canary: Vec<Option<f64>>,
+    pub baseline: Vec<Option<f64>>,
+}

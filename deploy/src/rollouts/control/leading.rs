@@ -1,0 +1,82 @@
+//! One of many frontends drives: whoever has the lease. It ends by itself, so another takes over within seconds.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kiln_net::causes::chain;
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
+
+use super::driver::Driver;
+use super::error::ControlError;
+use super::store::{Read, decode, put};
+use super::{Control, keys};
+use crate::rollouts::machine::Millis;
+
+/// How long a lease lasts.
+pub const LEASE: Millis = 8_000;
+/// How often it is renewed, and looked whether there is something to drive.
+const LOOK: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Lease {
+    holder: String,
+    until: Millis,
+}
+
+/// A task that ends with this.
+struct Running(JoinHandle<()>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Control {
+    /// Takes or renews the lease. `false`: somebody else has it.
+    pub(super) async fn lead(&self, now: Millis) -> Result<bool, ControlError> {
+        let stored = self.store.records.get(keys::LEASE).await?;
+        let lease: Lease = stored.as_ref().map(decode).transpose()?.unwrap_or_default();
+        let read = Read { value: lease, version: stored.map(|it| it.version) };
+        if read.value.holder != self.who && now < read.value.until {
+            return Ok(false);
+        }
+        let lease = Lease { holder: self.who.clone(), until: now.saturating_add(LEASE) };
+        let write = put(keys::LEASE.to_owned(), read.expect(), &lease)?;
+        self.store.commit(Vec::new(), vec![write]).await
+    }
+
+    /// Drives rollouts whenever it has the lease. Never returns; drop it to end it.
+    pub async fn run(self: Arc<Self>) {
+        let mut running: HashMap<String, Running> = HashMap::new();
+        loop {
+            match self.due().await {
+                Ok(due) => {
+                    running.retain(|id, task| due.contains(id) && !task.0.is_finished());
+                    for id in due {
+                        let control = self.clone();
+                        let start = || Running(tokio::spawn(Driver::keep(control, id.clone())));
+                        running.entry(id.clone()).or_insert_with(start);
+                    }
+                }
+                Err(error) => {
+                    // Whether the lease still holds is not known. What goes on is fenced.
+                    tracing::warn!(error = %chain(&error), "it is not known what is rolled out");
+                    running.clear();
+                }
+            }
+            let _ = tokio::time::timeout(LOOK, self.wake.notified()).await;
+        }
+    }
+
+    /// What this process has to drive.
+    async fn due(&self) -> Result<Vec<String>, ControlError> {
+        let active = self.store.active().await?;
+        if active.is_empty() || !self.lead(self.now()).await? {
+            return Ok(Vec::new());
+        }
+        Ok(active)
+    }
+}

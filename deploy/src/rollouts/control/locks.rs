@@ -1,0 +1,133 @@
+//! Deploy locks: of rollouts while they run, and of people who want none to.
+
+use kiln_cas::records::Write;
+use kiln_cas::stores::audit::AuditEvent;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::error::ControlError;
+use super::notice::cut;
+use super::store::{Read, decode, put};
+use super::{Control, keys};
+use crate::rollouts::machine::{Lock, Locks, Lost, Millis};
+use crate::rollouts::parts::Place;
+
+/// How long a rollout's lock lasts without being renewed: as long as all frontends may be away.
+pub const LOCK_TIME: Millis = 3_600_000;
+/// Locks that are listed.
+const MAX_SHOWN: usize = 1_000;
+/// A person's lock: thirty days at most.
+const MAX_TIME: Millis = 30 * 86_400_000;
+const TRIES: usize = 16;
+/// Characters of a reason.
+const MAX_REASON: usize = 2_000;
+
+/// A lock, with what it is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockShown {
+    pub place: Place,
+    pub lock: Lock,
+}
+
+pub fn check_reason(reason: &str) -> Result<(), ControlError> {
+    let says = !reason.trim().is_empty() && reason.chars().count() <= MAX_REASON;
+    says.then_some(()).ok_or(ControlError::Reason)
+}
+
+fn noted(action: &str, place: &Place, by: &str, reason: &str, now: Millis) -> AuditEvent {
+    AuditEvent {
+        time: now / 1_000,
+        actor: cut(by),
+        action: action.to_owned(),
+        subject: cut(&place.to_string()),
+        details: json!({"reason": cut(reason)}).to_string(),
+    }
+}
+
+/// The write that keeps locks as they are now.
+pub(super) fn keep(place: &Place, read: &Read<Locks>) -> Result<Write, ControlError> {
+    put(keys::lock(place), read.expect(), &read.value)
+}
+
+impl Control {
+    /// Holds up every rollout that does not run yet, for at most 30 days.
+    pub async fn lock(
+        &self,
+        place: &Place,
+        by: &str,
+        reason: &str,
+        time: Millis,
+    ) -> Result<Lock, ControlError> {
+        check_reason(reason)?;
+        for _ in 0..TRIES {
+            let now = self.now();
+            let mut read = self.store.locks(place).await?;
+            let taken = read.value.acquire(by, reason, now, time.clamp(1_000, MAX_TIME));
+            taken.map_err(|held| ControlError::Locked(held.0))?;
+            let Some(lock) = read.value.held(now).cloned() else { continue };
+            let event = noted("deploy.lock", place, by, reason, now);
+            if self.store.commit(vec![event], vec![keep(place, &read)?]).await? {
+                return Ok(lock);
+            }
+        }
+        Err(ControlError::Restless)
+    }
+
+    /// Takes a person's lock away, whoever has it. A rollout's own goes with the rollout.
+    pub async fn unlock(
+        &self,
+        place: &Place,
+        by: &str,
+        reason: &str,
+    ) -> Result<Lock, ControlError> {
+        check_reason(reason)?;
+        for _ in 0..TRIES {
+            let now = self.now();
+            let mut read = self.store.locks(place).await?;
+            let none = || ControlError::Refused(format!("nobody has the deploy lock of {place}"));
+            let lock = read.value.held(now).cloned().ok_or_else(none)?;
+            if self.store.head(&lock.owner).await?.is_some_and(|head| !head.ended) {
+                let message = format!("the lock is that of the rollout {}: abort it", lock.owner);
+                return Err(ControlError::Refused(message));
+            }
+            read.value.release(lock.token);
+            let event = noted("deploy.unlock", place, by, reason, now);
+            if self.store.commit(vec![event], vec![keep(place, &read)?]).await? {
+                self.wake.notify_waiters();
+                return Ok(lock);
+            }
+        }
+        Err(ControlError::Restless)
+    }
+
+    /// All locks that somebody has.
+    pub async fn locks(&self) -> Result<Vec<LockShown>, ControlError> {
+        let now = self.now();
+        let found = self.store.records.list(keys::LOCKS, None, false, MAX_SHOWN).await?;
+        let mut shown = Vec::new();
+        for record in &found {
+            let locks: Locks = decode(record)?;
+            let named = record.key.strip_prefix(keys::LOCKS).and_then(|it| it.split_once('/'));
+            if let (Some((environment, service)), Some(lock)) = (named, locks.held(now)) {
+                let (service, environment) = (service.to_owned(), environment.to_owned());
+                shown.push(LockShown { place: Place { service, environment }, lock: lock.clone() });
+            }
+        }
+        Ok(shown)
+    }
+
+    /// Makes a rollout's lock last on. `Some(Err)`: it is somebody else's; `None`: somebody else wrote just now.
+    pub(super) async fn renew(
+        &self,
+        place: &Place,
+        token: u64,
+        now: Millis,
+    ) -> Result<Option<Result<(), Lost>>, ControlError> {
+        let mut read = self.store.locks(place).await?;
+        if let Err(lost) = read.value.renew(token, now, LOCK_TIME) {
+            return Ok(Some(Err(lost)));
+        }
+        let written = self.store.commit(Vec::new(), vec![keep(place, &read)?]).await?;
+        Ok(written.then_some(Ok(())))
+    }
+}

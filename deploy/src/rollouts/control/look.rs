@@ -1,0 +1,117 @@
+//! Looks at both versions: when the judge is asked, and in between for what needs none.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::Control;
+use super::driver::{Driver, Looking};
+use super::judging::{Sight, judged};
+use super::kept::Looked;
+use crate::oci::ContentDigest;
+use crate::rollouts::machine::{Effect, Millis, Phase};
+use crate::rollouts::parts::{Asked, Cohort, Cohorts, Health, Measured, Target, Window};
+use crate::rollouts::plan::Declared;
+
+impl Driver {
+    /// Begins to look, if it is time to and nobody looks. It holds nothing up.
+    pub(super) fn begin_look(&mut self, now: Millis) {
+        let state = &self.open.state;
+        let asked = state.pending.values().any(|effect| *effect == Effect::Judge);
+        let watch = u64::try_from(self.declared.driving.watch.as_millis()).unwrap_or(u64::MAX);
+        let due = asked || now >= self.looked_at.saturating_add(watch);
+        if self.looking.is_some() || !state.is_forward() || state.watched == 0 || !due {
+            return;
+        }
+        let Some(sight) = self.sight(now) else { return };
+        self.looked_at = now;
+        let (control, declared) = (self.control.clone(), self.declared.clone());
+        let place = self.open.rollout.place.clone();
+        let (answered, answer) = oneshot::channel();
+        let looked = self.looked.clone();
+        let task = tokio::spawn(async move {
+            // Whoever asked may be gone.
+            let _ = answered.send(look(&control, &declared, place, sight).await);
+            looked.notify_one();
+        });
+        self.looking = Some(Looking { task, answer });
+    }
+
+    /// The step that is, or was last, watched.
+    fn watched_step(&self) -> Option<usize> {
+        match self.open.state.phase {
+            Phase::Gate(step) | Phase::Applying(step) => step.checked_sub(1),
+            Phase::Baking(step) => Some(step),
+            Phase::Soaking => self.open.rollout.spec.steps.len().checked_sub(1),
+            _ => None,
+        }
+    }
+
+    /// Who is compared with whom.
+    fn sight(&self, now: Millis) -> Option<Sight> {
+        let rollout = &self.open.rollout;
+        let step = self.watched_step()?;
+        let steps = rollout.spec.steps.get(..=step)?;
+        let ids: Vec<_> = steps.iter().flat_map(|step| step.targets.iter().copied()).collect();
+        let target = |id: &u32| self.targets.get(usize::try_from(*id).ok()?).cloned();
+        let canary: Vec<Target> = ids.iter().filter_map(target).collect();
+        let touched = &self.open.state.targets;
+        let others = (0..).zip(self.targets.iter()).filter(|(id, _)| !touched.contains_key(id));
+        let version = rollout.spec.new.parse::<ContentDigest>().ok()?;
+        let old = rollout.spec.old.as_ref().and_then(|old| old.parse::<ContentDigest>().ok());
+        let baseline: Vec<Target> = match old {
+            Some(_) => others.map(|(_, target)| target.clone()).take(canary.len()).collect(),
+            None => Vec::new(),
+        };
+        let known = ids.iter().filter_map(|id| Some((id, self.known.get(id)?)));
+        let unwell = known.clone().filter_map(|(id, found)| match &found.health {
+            Health::Unwell(why) => Some(format!("{} is not well: {why}", target(id)?.name)),
+            _ => None,
+        });
+        let crashes = known.clone().map(|(_, found)| found.crashes).max().unwrap_or(0);
+        Some(Sight {
+            now,
+            from: self.open.state.watched,
+            step,
+            crashes,
+            unwell: unwell.collect(),
+            cohorts: Cohorts {
+                baseline: Cohort {
+                    version: old.unwrap_or_else(|| version.clone()),
+                    targets: baseline,
+                },
+                canary: Cohort { version, targets: canary },
+            },
+        })
+    }
+}
+
+/// Asks every signal at once.
+async fn look(
+    control: &Arc<Control>,
+    declared: &Declared,
+    place: crate::rollouts::parts::Place,
+    sight: Sight,
+) -> Looked {
+    let judging = &declared.judging;
+    let window = Window { from: sight.from, to: sight.now, step: judging.interval };
+    let ask = |asked: &crate::rollouts::plan::Asked| {
+        let question = Asked {
+            place: place.clone(),
+            metric: asked.metric.clone(),
+            query: asked.query.clone(),
+            cohorts: sight.cohorts.clone(),
+            window,
+        };
+        let source = control.parts.signals.get(&asked.source).cloned();
+        let name = asked.source.clone();
+        async move {
+            match source {
+                Some(source) => source.measure(&question).await,
+                None => Measured::Failed(format!("the server has no signals {name:?}")),
+            }
+        }
+    };
+    let measured = futures_util::future::join_all(judging.asked.iter().map(ask)).await;
+    judged(judging, &sight, measured)
+}

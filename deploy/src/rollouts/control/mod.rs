@@ -1,0 +1,81 @@
+//! Rollouts as they run: their logs in records, what people say of them, and the one frontend that carries out what
+//! follows. Any frontend takes in what people say; one at a time drives, by a lease, and another takes over within
+//! seconds. What is written is safe without the lease: a log grows by compare-and-swap on its length, and targets
+//! refuse what is older than the token of the deploy lock.
+
+mod act;
+mod append;
+mod commands;
+mod driver;
+mod error;
+mod figures;
+mod judging;
+mod kept;
+mod keys;
+mod leading;
+mod locks;
+mod look;
+mod notice;
+mod start;
+mod store;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kiln_cas::records::SharedRecords;
+use tokio::sync::Notify;
+
+pub use self::commands::{By, Command, Listed, Shown};
+pub use self::driver::Driver;
+pub use self::error::ControlError;
+use self::figures::Counters;
+pub use self::figures::RolloutFigures;
+pub use self::kept::{Good, Head, Looked, Rollout, Series, Standing, phase};
+pub use self::locks::LockShown;
+pub use self::notice::{Notice, in_words};
+pub use self::start::Start;
+use self::store::Store;
+use super::machine::Millis;
+use super::parts::{Clock, Releases, Signals, Targets, Traffic};
+
+/// What a rollout stands on, by the names that the operator gave.
+pub struct Parts {
+    pub targets: BTreeMap<String, Arc<dyn Targets>>,
+    pub traffic: BTreeMap<String, Arc<dyn Traffic>>,
+    pub signals: BTreeMap<String, Arc<dyn Signals>>,
+    pub releases: Arc<dyn Releases>,
+    pub clock: Arc<dyn Clock>,
+    /// Whether somebody is to be told: then each notice is kept until he was.
+    pub tells: bool,
+}
+
+pub struct Control {
+    store: Store,
+    parts: Parts,
+    /// There may be something to do.
+    wake: Notify,
+    counters: Counters,
+    /// This process, among those that may drive.
+    who: String,
+}
+
+impl Control {
+    /// `who`: what this process is called, for people who look at the lease.
+    pub fn new(records: SharedRecords, parts: Parts, who: &str) -> Arc<Self> {
+        // Several processes may be called the same.
+        let who = format!("{who}-{:016x}", fastrand::u64(..));
+        let (store, wake, counters) = (Store::new(records), Notify::new(), Counters::default());
+        Arc::new(Self { store, parts, wake, counters, who })
+    }
+
+    /// What became of rollouts since this process began.
+    pub fn figures(&self) -> RolloutFigures {
+        self.counters.read()
+    }
+
+    pub fn now(&self) -> Millis {
+        self.parts.clock.now()
+    }
+}

@@ -1,0 +1,338 @@
+//! A rollout begins.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use kiln_cas::records::{Expect, Write};
+
+use super::error::ControlError;
+use super::kept::{Good, Head, Rollout};
+use super::locks::check_reason;
+use super::store::{MAX_ACTIVE, Store, delete, put};
+use super::{Control, keys, notice};
+use crate::oci::ContentDigest;
+use crate::releases::ReleaseName;
+use crate::rollouts::machine::{Event, Logged, Millis, Spec, State, StepSpec};
+use crate::rollouts::parts::{Place, Selector, Standing, Target};
+use crate::rollouts::plan::{self, Declared, Plan, Strategy};
+
+const TRIES: usize = 16;
+/// Targets of one rollout that a server drives.
+pub const MAX_TARGETS: usize = 20_000;
+
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Start {
+    /// The declaration, in TOML.
+    pub declared: String,
+    pub release: ReleaseName,
+    pub environment: String,
+    pub by: String,
+    pub reason: String,
+    /// A rollout that runs there is reverted first.
+    pub supersede: bool,
+    /// Although it was reverted there.
+    pub again: bool,
+    /// What it returns to, where no rollout has ended well there yet.
+    pub previous: Option<ReleaseName>,
+}
+
+/// What has been found out before anything is written.
+struct Fit {
+    declared: Declared,
+    plan: Plan,
+    targets: Vec<Target>,
+    version: ContentDigest,
+}
+
+/// What is wrong with a place's name would be wrong in a key.
+fn check_environment(name: &str) -> Result<(), ControlError> {
+    let wrong = || ControlError::Unfit(format!("{:?} is no environment", notice::cut(name)));
+    plan::is_name(name).then_some(()).ok_or_else(wrong)
+}
+
+/// Sorts by time, and is not guessed twice.
+fn id(now: Millis) -> String {
+    const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+    let mut number = u128::from(now) * 46_656 + u128::from(fastrand::u32(0..46_656));
+    let mut text = Vec::new();
+    while number > 0 || text.len() < 12 {
+        let digit = usize::try_from(number % 36).unwrap_or(0);
+        text.push(DIGITS.get(digit).copied().unwrap_or(b'0'));
+        number /= 36;
+    }
+    text.reverse();
+    String::from_utf8(text).unwrap_or_default()
+}
+
+impl Control {
+    /// Starts a rollout, or says everything that stands in the way. It is driven from then on, whoever goes away.
+    pub async fn start(&self, ask: &Start) -> Result<Rollout, ControlError> {
+        check_reason(&ask.reason)?;
+        check_environment(&ask.environment)?;
+        let fit = self.fit(ask).await?;
+        let place = Place {
+            service: fit.declared.driving.service.clone(),
+            environment: ask.environment.clone(),
+        };
+        let bad = keys::bad(&place, &fit.version.to_string());
+        if let Some(why) = self.store.get::<String>(&bad).await?.filter(|_| !ask.again) {
+            return Err(ControlError::Refused(format!("it was reverted there before: {why}")));
+        }
+        for _ in 0..TRIES {
+            let standing = self.store.standing(&place).await?;
+            if let Some(newest) = &standing.value.newest {
+                self.make_room(newest, ask).await?;
+            }
+            if self.store.active().await?.len() >= MAX_ACTIVE {
+                let message = format!("{MAX_ACTIVE} rollouts run, which is as many as can");
+                return Err(ControlError::Refused(message));
+            }
+            let expect = standing.expect();
+            let mut standing = standing.value;
+            let previous = self.previous(&fit, standing.good.clone(), ask).await?;
+            let now = self.now();
+            let rollout = made(&fit, ask, previous, (id(now), now));
+            standing.newest = Some(rollout.id.clone());
+            let writes = [
+                put(keys::place(&place), expect, &standing)?,
+                put(keys::active(&rollout.id), Expect::Absent, &place)?,
+                delete(bad.clone()),
+            ];
+            if self.begin(&rollout, &fit.targets, writes.into()).await? {
+                self.counters.start();
+                self.wake.notify_waiters();
+                return Ok(rollout);
+            }
+        }
+        Err(ControlError::Restless)
+    }
+
+    /// This release is not rolled out there again, unless a person says so.
+    pub(super) async fn quarantine(
+        &self,
+        place: &Place,
+        version: &str,
+        why: &str,
+    ) -> Result<(), ControlError> {
+        let write = put(keys::bad(place, version), Expect::Anything, &why)?;
+        self.store.commit(Vec::new(), vec![write]).await.map(drop)
+    }
+
+    /// One rollout goes forward at a place.
+    async fn make_room(&self, newest: &str, ask: &Start) -> Result<(), ControlError> {
+        let ended = self.store.head(newest).await?.is_none_or(|head| head.ended);
+        match (ended, ask.supersede) {
+            (true, _) => Ok(()),
+            (false, true) => {
+                self.supersede(newest, &format!("{}, by {}", ask.release, ask.by)).await
+            }
+            (false, false) => {
+                Err(ControlError::Busy { place: ask.environment.clone(), id: newest.to_owned() })
+            }
+        }
+    }
+
+    async fn begin(
+        &self,
+        rollout: &Rollout,
+        targets: &[Target],
+        mut writes: Vec<Write>,
+    ) -> Result<bool, ControlError> {
+        let started = Logged { at: rollout.at, event: Event::Started };
+        let mut state = State::new(rollout.spec.clone());
+        state.apply(&started);
+        writes.push(put(keys::run(&rollout.id), Expect::Absent, rollout)?);
+        let head = Head::of(&state, rollout.at);
+        writes.push(put(keys::head(&rollout.id), Expect::Absent, &head)?);
+        let events = [started];
+        writes.push(put(keys::events(&rollout.id, 0), Expect::Absent, &events)?);
+        writes.extend(Store::keep_targets(&rollout.id, targets)?);
+        let noted = notice::of_events(rollout, &rollout.by, &events, 0);
+        let (audit, notices): (Vec<_>, Vec<_>) = noted.into_iter().unzip();
+        if self.parts.tells {
+            for told in &notices {
+                let key = keys::notice(&rollout.id, told.number);
+                writes.push(put(key, Expect::Absent, told)?);
+            }
+        }
+        self.store.commit(audit, writes).await
+    }
+
+    /// Reads the declaration, asks for the targets and after the release.
+    async fn fit(&self, ask: &Start) -> Result<Fit, ControlError> {
+        let declared = plan::read(&ask.declared)?;
+        self.known(&declared)?;
+        let version = match self.standing(&ask.release, &ask.environment).await? {
+            Standing::Free(version) => version,
+            Standing::Frozen(_, why) => return Err(ControlError::Frozen(why)),
+            Standing::Refused(why) => return Err(ControlError::Refused(why)),
+        };
+        let verified = self.parts.releases.verify(&ask.release, &ask.environment).await;
+        let part = |source| ControlError::Part { what: "the list of releases".to_owned(), source };
+        if let Err(why) = verified.map_err(part)? {
+            return Err(ControlError::Refused(why));
+        }
+        let targets = self.listed(&declared, &ask.environment).await?;
+        let plan = plan::plan(&declared);
+        Ok(Fit { declared, plan, targets, version })
+    }
+
+    async fn standing(
+        &self,
+        release: &ReleaseName,
+        environment: &str,
+    ) -> Result<Standing, ControlError> {
+        let asked = self.parts.releases.standing(release, environment).await;
+        asked.map_err(|source| ControlError::Part {
+            what: "the list of releases".to_owned(),
+            source,
+        })
+    }
+
+    /// Everything that it names is there, and can be driven.
+    fn known(&self, declared: &Declared) -> Result<(), ControlError> {
+        let driving = &declared.driving;
+        let unknown = |what: &str, name: &str, known: Vec<&String>| {
+            let known = known.into_iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+            let known = if known.is_empty() { "none".to_owned() } else { known };
+            ControlError::Unfit(format!(
+                "this server has no {what} {:?}; it has {known}",
+                notice::cut(name)
+            ))
+        };
+        if !self.parts.targets.contains_key(&driving.from) {
+            let known = self.parts.targets.keys().collect();
+            return Err(unknown("targets", &driving.from, known));
+        }
+        if let Some(name) =
+            driving.traffic.as_ref().filter(|it| !self.parts.traffic.contains_key(*it))
+        {
+            return Err(unknown("traffic", name, self.parts.traffic.keys().collect()));
+        }
+        for asked in &declared.judging.asked {
+            if !self.parts.signals.contains_key(&asked.source) {
+                let known = self.parts.signals.keys().collect();
+                return Err(unknown("signals", &asked.source, known));
+            }
+        }
+        let unfit = |text: &str| Err(ControlError::Unfit(text.to_owned()));
+        match &declared.strategy {
+            Strategy::BlueGreen { .. } | Strategy::Canary { by: plan::By::Traffic, .. } => unfit(
+                "a server drives rollouts by targets, by both, and in rings; for blue-green and by = \"traffic\" a target would have to run two versions at once",
+            ),
+            Strategy::Canary { by: plan::By::Both, .. } if driving.traffic.is_none() => {
+                unfit("by = \"both\" needs traffic: who splits the requests")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The targets that are there, in the order in which they get the release.
+    async fn listed(
+        &self,
+        declared: &Declared,
+        environment: &str,
+    ) -> Result<Vec<Target>, ControlError> {
+        let driving = &declared.driving;
+        let place = Place { service: driving.service.clone(), environment: environment.to_owned() };
+        let selector = Selector { place, labels: driving.labels.clone() };
+        let Some(from) = self.parts.targets.get(&driving.from) else { return Ok(Vec::new()) };
+        let listed = from.list(&selector).await.map_err(|source| ControlError::Part {
+            what: format!("the targets of {:?}", driving.from),
+            source,
+        })?;
+        if listed.len() > MAX_TARGETS {
+            let message = format!("{} targets; at most {MAX_TARGETS} are driven", listed.len());
+            return Err(ControlError::Unfit(message));
+        }
+        match &declared.targets {
+            plan::Targets::Count(count) if *count == listed.len() => Ok(listed),
+            plan::Targets::Count(count) => Err(ControlError::Unfit(format!(
+                "the declaration says {count} targets, and {:?} has {} of {}: name them, or correct the number",
+                driving.from,
+                listed.len(),
+                selector.place,
+            ))),
+            plan::Targets::Named(names) => named(names, listed),
+        }
+    }
+
+    async fn previous(
+        &self,
+        fit: &Fit,
+        good: Option<Good>,
+        ask: &Start,
+    ) -> Result<Option<Good>, ControlError> {
+        let previous = match (good, &ask.previous) {
+            (Some(good), None) => Some(good),
+            (None, None) => None,
+            (_, Some(named)) => match self.standing(named, &ask.environment).await? {
+                Standing::Refused(why) => return Err(ControlError::Refused(why)),
+                Standing::Free(version) | Standing::Frozen(version, _) => {
+                    let version = version.to_string().into();
+                    Some(Good { release: named.clone(), version })
+                }
+            },
+        };
+        if previous.as_ref().is_some_and(|it| *it.version == *fit.version.to_string()) {
+            let message = format!("{} is what finished its rollout there last", ask.release);
+            return Err(ControlError::Refused(message));
+        }
+        Ok(previous)
+    }
+}
+
+/// The targets of these names, each of which has to be there.
+fn named(names: &[String], listed: Vec<Target>) -> Result<Vec<Target>, ControlError> {
+    let mut known: HashMap<String, Target> =
+        listed.into_iter().map(|it| (it.name.clone(), it)).collect();
+    let missing =
+        |name: &String| ControlError::Unfit(format!("there is no target {:?}", notice::cut(name)));
+    names.iter().map(|name| known.remove(name).ok_or_else(|| missing(name))).collect()
+}
+
+fn made(fit: &Fit, ask: &Start, previous: Option<Good>, (id, at): (String, Millis)) -> Rollout {
+    let place = Place {
+        service: fit.declared.driving.service.clone(),
+        environment: ask.environment.clone(),
+    };
+    Rollout {
+        id,
+        place,
+        release: ask.release.clone(),
+        spec: Arc::new(spec(fit, previous.as_ref())),
+        previous,
+        steps: fit.plan.steps.iter().map(|step| step.name.clone()).collect(),
+        declared: ask.declared.clone(),
+        targets: fit.targets.len(),
+        by: ask.by.clone(),
+        reason: ask.reason.clone(),
+        at,
+    }
+}
+
+fn spec(fit: &Fit, previous: Option<&Good>) -> Spec {
+    let millis = |seconds: u64| seconds.saturating_mul(1_000);
+    let mut next = 0;
+    let steps = fit.plan.steps.iter().map(|step| {
+        let first = next;
+        next += u32::try_from(step.added).unwrap_or(u32::MAX);
+        StepSpec {
+            targets: (first..next).collect(),
+            bake: millis(step.bake_s),
+            gate: step.gate,
+            // From 0 to 10,000.
+            traffic: step.traffic.map(|share| (share * 100.0).round().clamp(0.0, 10_000.0) as u32),
+        }
+    });
+    let steps = steps.collect();
+    Spec {
+        old: previous.map(|it| it.version.clone()),
+        new: fit.version.to_string().into(),
+        steps,
+        soak: millis(fit.plan.soak_s),
+        deadline: millis(fit.plan.deadline_s),
+        limits: fit.declared.driving.limits,
+    }
+}

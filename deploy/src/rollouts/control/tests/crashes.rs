@@ -1,0 +1,121 @@
+//! Between any two writes whoever drives is killed, before the write is done or after it, and another goes on.
+
+use std::sync::atomic::Ordering;
+
+use super::rig::{DECLARED, METRIC, Rig, digest};
+use crate::rollouts::control::Driver;
+use crate::rollouts::control::leading::LEASE;
+use crate::rollouts::machine::{End, Event, Phase};
+
+/// Drives to the end, whatever fails; whoever fails forgets everything.
+async fn drive(rig: &Rig, id: &str) -> Phase {
+    let mut driver = None;
+    for _ in 0..400 {
+        let mut current = match driver.take() {
+            Some(driver) => driver,
+            None => Driver::load(rig.control.clone(), id).await.unwrap(),
+        };
+        if current.round(rig.control.now()).await.is_ok() {
+            current.looked().await;
+            driver = Some(current);
+        }
+        let phase = rig.control.show(id).await.unwrap().state.phase;
+        if matches!(phase, Phase::Ended(_)) && rig.control.locks().await.unwrap().is_empty() {
+            return phase;
+        }
+        rig.wait(1_000);
+    }
+    panic!("it does not end");
+}
+
+/// One run that is killed at the write of a number. Returns whether it came to that.
+async fn killed(at: usize, after: bool, good: bool) -> bool {
+    let rig = Rig::new();
+    rig.good("app:1").await;
+    for name in ["a", "b", "c", "d"] {
+        rig.with(name, |fake| fake.changes = 0);
+    }
+    let one = rig.start(&format!("{DECLARED}{METRIC}"), "app:2").await;
+    if !good {
+        let canary = (0..60).map(|at| Some(900.0 + f64::from(at))).collect();
+        let baseline = (0..60).map(|at| Some(100.0 + f64::from(at))).collect();
+        let measured = crate::rollouts::parts::Measured::Points { canary, baseline };
+        *rig.measures.next.lock().unwrap() = Some(measured);
+    }
+    let first = rig.records.writes.load(Ordering::SeqCst);
+    *rig.records.fails.lock().unwrap() = Some((first + at, after));
+    let end = drive(&rig, &one.id).await;
+    let place = format!("killed {} write {at}", if after { "after" } else { "before" });
+    let (expected, version) = match good {
+        true => (End::Succeeded, digest("app:2")),
+        false => (End::RolledBack, digest("app:1")),
+    };
+    assert_eq!(end, Phase::Ended(expected), "{place}");
+    assert_eq!(rig.runs(), vec![version; 4], "{place}");
+    let targets = rig.fleet.targets.lock().unwrap();
+    let changes: Vec<_> = targets.values().map(|fake| fake.changes).collect();
+    assert_eq!(changes, if good { [1, 1, 1, 1] } else { [2, 0, 0, 0] }, "{place}");
+    let log = rig.control.show(&one.id).await.unwrap().log;
+    let count = |wanted: fn(&Event) -> bool| log.iter().filter(|it| wanted(&it.event)).count();
+    assert_eq!(count(|it| matches!(it, Event::Ended(_))), 1, "{place}");
+    assert_eq!(count(|it| matches!(it, Event::Locked(_))), 1, "{place}");
+    rig.records.writes.load(Ordering::SeqCst) > first + at
+}
+
+#[tokio::test]
+async fn a_crash_between_any_two_writes_changes_nothing_about_how_it_ends() {
+    for good in [true, false] {
+        for after in [false, true] {
+            let mut at = 0;
+            while killed(at, after, good).await {
+                at += 1;
+            }
+            assert!(at > 10, "only {at} writes");
+            println!("good {good}, after {after}: killed at each of {at} writes");
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_slept_while_another_drove_changes_nothing() {
+    let rig = Rig::new();
+    rig.good("app:1").await;
+    let one = rig.start(DECLARED, "app:2").await;
+    let mut slept = Driver::load(rig.control.clone(), &one.id).await.unwrap();
+    for _ in 0..5 {
+        slept.round(rig.control.now()).await.unwrap();
+        rig.wait(1_000);
+    }
+    let phase = super::rig::Rig::drive_to_end(&rig, &one.id).await;
+    assert_eq!(phase, Phase::Ended(End::Succeeded));
+    let length = rig.control.show(&one.id).await.unwrap().state.length;
+    let changes = || -> Vec<usize> {
+        rig.fleet.targets.lock().unwrap().values().map(|fake| fake.changes).collect()
+    };
+    let before = changes();
+    slept.round(rig.control.now()).await.unwrap();
+    slept.round(rig.control.now()).await.unwrap();
+    assert_eq!(changes(), before);
+    assert_eq!(rig.control.show(&one.id).await.unwrap().state.length, length);
+}
+
+#[tokio::test]
+async fn one_of_two_drives_and_the_other_takes_over_when_the_lease_is_over() {
+    let (one, two) = (Rig::new(), Rig::new());
+    let now = one.control.now();
+    assert!(one.control.lead(now).await.unwrap());
+    assert!(one.control.lead(now + 1_000).await.unwrap(), "it is renewed");
+    // Another process over the same records.
+    let parts = crate::rollouts::control::Parts {
+        targets: Default::default(),
+        traffic: Default::default(),
+        signals: Default::default(),
+        releases: two.listed.clone(),
+        clock: two.time.clone(),
+        tells: false,
+    };
+    let other = crate::rollouts::control::Control::new(one.records.clone(), parts, "test");
+    assert!(!other.lead(now + LEASE).await.unwrap());
+    assert!(other.lead(now + 1_000 + LEASE).await.unwrap());
+    assert!(!one.control.lead(now + 2_000 + LEASE).await.unwrap());
+}

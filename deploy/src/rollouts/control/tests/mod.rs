@@ -1,0 +1,6 @@
+//! The controller over records in memory, with targets that obey: how rollouts end, who may start one, and that a
+//! crash between any two writes changes nothing about it.
+
+mod crashes;
+mod lives;
+mod rig;

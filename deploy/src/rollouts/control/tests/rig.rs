@@ -1,0 +1,317 @@
+//! A fleet in memory, and a clock that tests set.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use kiln_cas::records::{Record, Records, RecordsError, SharedRecords, Version, Write};
+use kiln_cas::stores::MemoryRecords;
+
+use crate::judge::Points;
+use crate::oci::ContentDigest;
+use crate::releases::ReleaseName;
+use crate::rollouts::control::{Control, ControlError, Driver, Next, Parts, Rollout, Start};
+use crate::rollouts::machine::{Generation, Phase};
+use crate::rollouts::parts::{
+    Applied, Asked, Clock, Health, Measured, Observation, Order, PartError, Place, Releases,
+    Selector, Signals, Split, Standing, Target, Targets, Told, Traffic,
+};
+
+/// Records that fail once: at the write of a number, before or after it is done.
+pub struct Faulty {
+    pub inner: Arc<MemoryRecords>,
+    pub writes: AtomicUsize,
+    pub fails: Mutex<Option<(usize, bool)>>,
+}
+
+#[async_trait]
+impl Records for Faulty {
+    async fn get(&self, key: &str) -> Result<Option<Record>, RecordsError> {
+        self.inner.get(key).await
+    }
+
+    async fn write(&self, writes: Vec<Write>) -> Result<Vec<Version>, RecordsError> {
+        let number = self.writes.fetch_add(1, Ordering::SeqCst);
+        let fails = *self.fails.lock().unwrap();
+        let broken =
+            || RecordsError::Unavailable(kiln_cas::Reason::of(std::io::Error::other("cut")));
+        match fails {
+            Some((at, false)) if at == number => Err(broken()),
+            Some((at, true)) if at == number => {
+                self.inner.write(writes).await?;
+                Err(broken())
+            }
+            _ => self.inner.write(writes).await,
+        }
+    }
+
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        reverse: bool,
+        limit: usize,
+    ) -> Result<Vec<Record>, RecordsError> {
+        self.inner.list(prefix, after, reverse, limit).await
+    }
+}
+
+#[derive(Default)]
+pub struct Fake {
+    pub version: Option<ContentDigest>,
+    pub told: Generation,
+    /// How often what it runs was changed.
+    pub changes: usize,
+    pub health: Option<String>,
+    pub crashes: u64,
+    pub silent: bool,
+    /// It says that it will, and does not.
+    pub lies: bool,
+}
+
+#[derive(Default)]
+pub struct Fleet {
+    pub targets: Mutex<BTreeMap<String, Fake>>,
+}
+
+#[async_trait]
+impl Targets for Fleet {
+    async fn list(&self, _: &Selector) -> Result<Vec<Target>, PartError> {
+        let target = |name: &String| Target {
+            name: name.clone(),
+            address: Some(format!("{name}:80")),
+            labels: BTreeMap::new(),
+        };
+        Ok(self.targets.lock().unwrap().keys().map(target).collect())
+    }
+
+    async fn tell(&self, target: &str, order: &Order) -> Result<Told, PartError> {
+        let mut targets = self.targets.lock().unwrap();
+        let fake = targets.get_mut(target).ok_or("no such target")?;
+        if fake.silent {
+            return Err("it does not answer".into());
+        }
+        if order.generation < fake.told {
+            return Ok(Told::Stale(fake.told));
+        }
+        if fake.lies
+            || (order.generation == fake.told && fake.version.as_ref() == Some(&order.version))
+        {
+            return Ok(Told::Accepted);
+        }
+        assert_ne!(order.generation, fake.told, "one generation means one version");
+        fake.told = order.generation;
+        fake.version = Some(order.version.clone());
+        fake.changes += 1;
+        Ok(Told::Accepted)
+    }
+
+    async fn observe(
+        &self,
+        _: &Place,
+        names: &[String],
+    ) -> Result<Vec<Option<Observation>>, PartError> {
+        let targets = self.targets.lock().unwrap();
+        let seen = |name: &String| {
+            let fake = targets.get(name).filter(|fake| !fake.silent)?;
+            Some(Observation {
+                version: fake.version.clone(),
+                generation: fake.told,
+                health: fake.health.clone().map_or(Health::Well, Health::Unwell),
+                seen: 0,
+                crashes: fake.crashes,
+                failed: None,
+            })
+        };
+        Ok(names.iter().map(seen).collect())
+    }
+}
+
+/// What the canary and its baseline measure.
+#[derive(Default)]
+pub struct Measures {
+    pub next: Mutex<Option<Measured>>,
+}
+
+#[async_trait]
+impl Signals for Measures {
+    async fn measure(&self, asked: &Asked) -> Measured {
+        let alike: Points = (0..60).map(|at| Some(100.0 + f64::from(at * 37 % 11))).collect();
+        let baseline =
+            if asked.cohorts.baseline.targets.is_empty() { Points::new() } else { alike.clone() };
+        let next = self.next.lock().unwrap().clone();
+        next.unwrap_or(Measured::Points { canary: alike, baseline })
+    }
+}
+
+#[derive(Default)]
+pub struct Splits(pub Mutex<Vec<Split>>);
+
+#[async_trait]
+impl Traffic for Splits {
+    async fn set(&self, _: &Place, split: &Split) -> Result<Applied, PartError> {
+        let mut all = self.0.lock().unwrap();
+        if let Some(last) = all.last().filter(|last| last.generation > split.generation) {
+            return Ok(Applied::Stale(last.generation));
+        }
+        if all.last() != Some(split) {
+            all.push(split.clone());
+        }
+        Ok(Applied::Now)
+    }
+
+    async fn observe(&self, _: &Place) -> Result<Option<Split>, PartError> {
+        Ok(self.0.lock().unwrap().last().cloned())
+    }
+}
+
+#[derive(Default)]
+pub struct Listed {
+    pub refused: Mutex<Option<String>>,
+    pub frozen: Mutex<Option<String>>,
+    pub blamed: Mutex<Vec<String>>,
+}
+
+pub fn digest(name: &str) -> ContentDigest {
+    ContentDigest::of(name.as_bytes())
+}
+
+#[async_trait]
+impl Releases for Listed {
+    async fn standing(&self, release: &ReleaseName, _: &str) -> Result<Standing, PartError> {
+        let digest = digest(&release.to_string());
+        if let Some(why) = self.refused.lock().unwrap().clone() {
+            return Ok(Standing::Refused(why));
+        }
+        let frozen = self.frozen.lock().unwrap().clone();
+        Ok(frozen.map_or(Standing::Free(digest.clone()), |why| Standing::Frozen(digest, why)))
+    }
+
+    async fn verify(
+        &self,
+        release: &ReleaseName,
+        _: &str,
+    ) -> Result<Result<ContentDigest, String>, PartError> {
+        Ok(Ok(digest(&release.to_string())))
+    }
+
+    async fn blame(&self, _: &ReleaseName, _: &Place, reason: &str) -> Result<(), PartError> {
+        self.blamed.lock().unwrap().push(reason.to_owned());
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+pub struct Time(pub AtomicU64);
+
+impl Clock for Time {
+    fn now(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+pub struct Rig {
+    pub control: Arc<Control>,
+    pub records: Arc<Faulty>,
+    pub fleet: Arc<Fleet>,
+    pub measures: Arc<Measures>,
+    pub splits: Arc<Splits>,
+    pub listed: Arc<Listed>,
+    pub time: Arc<Time>,
+}
+
+pub const DECLARED: &str = "name = \"api\"\ntargets = 4\nsteps = [25, 100]\nbake = \"10s\"\nsoak = \"10s\"\n\
+                            settle = \"5s\"\nwatch = \"1s\"\n";
+pub const METRIC: &str = "[[metric]]\nname = \"latency\"\nsource = \"prom\"\nquery = \"q\"\ndirection = \"increase\"\n\
+                          limits = { max = 500 }\n";
+
+impl Rig {
+    pub fn new() -> Self {
+        let inner = Arc::new(MemoryRecords::default());
+        let records =
+            Arc::new(Faulty { inner, writes: AtomicUsize::new(0), fails: Mutex::new(None) });
+        let old = Fake { version: Some(digest("old")), ..Fake::default() };
+        let fleet = Arc::new(Fleet::default());
+        fleet.targets.lock().unwrap().insert("a".to_owned(), old);
+        for name in ["b", "c", "d"] {
+            let old = Fake { version: Some(digest("old")), ..Fake::default() };
+            fleet.targets.lock().unwrap().insert(name.to_owned(), old);
+        }
+        let (measures, splits) = (Arc::<Measures>::default(), Arc::<Splits>::default());
+        let (listed, time) = (Arc::<Listed>::default(), Arc::<Time>::default());
+        time.0.store(1_000_000, Ordering::SeqCst);
+        let parts = Parts {
+            targets: [("agents".to_owned(), fleet.clone() as Arc<dyn Targets>)].into(),
+            traffic: [("edge".to_owned(), splits.clone() as Arc<dyn Traffic>)].into(),
+            signals: [("prom".to_owned(), measures.clone() as Arc<dyn Signals>)].into(),
+            releases: listed.clone(),
+            clock: time.clone(),
+            tells: true,
+        };
+        let control = Control::new(records.clone() as SharedRecords, parts, "test");
+        Self { control, records, fleet, measures, splits, listed, time }
+    }
+
+    pub fn ask(declared: &str, release: &str) -> Start {
+        Start {
+            declared: declared.to_owned(),
+            release: release.parse().unwrap(),
+            environment: "prod".to_owned(),
+            by: "ana".to_owned(),
+            reason: "June".to_owned(),
+            supersede: false,
+            again: false,
+            previous: None,
+        }
+    }
+
+    pub async fn start(&self, declared: &str, release: &str) -> Rollout {
+        self.control.start(&Self::ask(declared, release)).await.unwrap()
+    }
+
+    pub fn wait(&self, millis: u64) {
+        self.time.0.fetch_add(millis, Ordering::SeqCst);
+    }
+
+    /// Drives for so many seconds, or until it holds.
+    pub async fn drive(&self, id: &str, seconds: u64, holds: impl Fn(&Phase) -> bool) -> Phase {
+        let mut driver = Driver::load(self.control.clone(), id).await.unwrap();
+        for _ in 0..seconds {
+            let next = driver.round(self.control.now()).await.unwrap();
+            // Whoever looks is done before the next second.
+            driver.looked().await;
+            let phase = self.control.show(id).await.unwrap().state.phase;
+            if holds(&phase) || next == Next::Over {
+                return phase;
+            }
+            self.wait(1_000);
+        }
+        self.control.show(id).await.unwrap().state.phase
+    }
+
+    pub async fn drive_to_end(&self, id: &str) -> Phase {
+        self.drive(id, 600, |phase| matches!(phase, Phase::Ended(_))).await
+    }
+
+    pub fn runs(&self) -> Vec<ContentDigest> {
+        let targets = self.fleet.targets.lock().unwrap();
+        targets.values().filter_map(|fake| fake.version.clone()).collect()
+    }
+
+    pub fn with(&self, name: &str, change: impl FnOnce(&mut Fake)) {
+        self.fleet.targets.lock().unwrap().get_mut(name).map(change).unwrap();
+    }
+
+    /// A rollout that ends well, so that there is something to return to.
+    pub async fn good(&self, release: &str) {
+        let first = self.start(DECLARED, release).await;
+        let end = self.drive_to_end(&first.id).await;
+        assert_eq!(end, Phase::Ended(crate::rollouts::machine::End::Succeeded));
+    }
+}
+
+/// The error's words.
+pub fn words(error: &ControlError) -> String {
+    kiln_net::causes::chain(error).to_string()
+}

@@ -1,0 +1,49 @@
+//! Which releases may be rolled out where.
+
+use async_trait::async_trait;
+
+use super::{PartError, Place};
+use crate::oci::ContentDigest;
+use crate::releases::ReleaseName;
+
+/// What is to be said of a release in an environment, as of now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// It may not be rolled out there: why, in words.
+    Refused(String),
+    /// Not now: a freeze or a hold, in words.
+    Frozen(ContentDigest, String),
+    /// It is verified, stands there by promotion, and nobody has rejected it.
+    Free(ContentDigest),
+}
+
+/// The list of releases with what was promoted, rejected and frozen.
+#[async_trait]
+pub trait Releases: Send + Sync + 'static {
+    async fn standing(
+        &self,
+        release: &ReleaseName,
+        environment: &str,
+    ) -> Result<Standing, PartError>;
+
+    /// Verifies everything that a release has to show: signatures, provenance, policy. `Ok(Err)`: why not, in words.
+    async fn verify(
+        &self,
+        release: &ReleaseName,
+        environment: &str,
+    ) -> Result<Result<ContentDigest, String>, PartError>;
+
+    /// A rollout was reverted because of this release: it is not to be rolled out there again unless a person says so.
+    /// Said again, it changes nothing.
+    async fn blame(
+        &self,
+        release: &ReleaseName,
+        place: &Place,
+        reason: &str,
+    ) -> Result<(), PartError>;
+}
+
+/// Unix milliseconds. The clock may jump: whoever drives a rollout takes care of that.
+pub trait Clock: Send + Sync + 'static {
+    fn now(&self) -> u64;
+}

@@ -1,0 +1,107 @@
+//! Which signals are asked, and how they are judged.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::read::time;
+use crate::judge::{self, Case};
+use crate::rollouts::parts::Query;
+use crate::toml::{Field, Fields, TableError};
+
+/// Metrics of one rollout.
+pub const MAX_METRICS: usize = 50;
+/// Length of a query in bytes.
+const MAX_QUERY: usize = 8 << 10;
+/// Of one point, where nothing else is said: sixty in a bake of ten minutes.
+const INTERVAL: Duration = Duration::from_secs(10);
+/// Members of a judge's case that a declaration may have as they are.
+const OF_CASE: [&str; 5] = ["thresholds", "groupWeights", "confidence", "leastEffect", "least"];
+const OWN: [&str; 5] = ["name", "source", "query", "bad", "total"];
+/// Members of a judge's metric that a declaration may have as they are.
+const OF_METRIC: [&str; 9] = [
+    "groups",
+    "direction",
+    "critical",
+    "muted",
+    "nanStrategy",
+    "outliers",
+    "effectSize",
+    "limits",
+    "confidence",
+];
+
+/// Where one metric comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    pub metric: String,
+    /// As the operator names it.
+    pub source: String,
+    pub query: Query,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judging {
+    /// Length of an interval, each of which is a point.
+    pub interval: Duration,
+    pub asked: Vec<Asked>,
+    /// The case without what is measured, its metrics in the order of `asked`; `None`: no signal is asked.
+    pub case: Option<Case>,
+}
+
+pub fn read(top: &Fields<'_>) -> Result<Judging, TableError> {
+    let (interval, mut case) = match top.get("judge") {
+        None => (INTERVAL, Map::new()),
+        Some(field) => of_case(&field.fields()?)?,
+    };
+    let Some(field) = top.get("metric") else {
+        return Ok(Judging { interval, asked: Vec::new(), case: None });
+    };
+    let (mut asked, mut metrics) = (Vec::new(), Vec::new());
+    for item in &field.list(MAX_METRICS)? {
+        let (from, metric) = metric(item)?;
+        asked.push(from);
+        metrics.push(metric);
+    }
+    case.insert("metrics".to_owned(), Value::Array(metrics));
+    let read = judge::read(Value::Object(case).to_string().as_bytes());
+    let case = read.map_err(|error| field.error(&kiln_net::causes::chain(&error).to_string()))?;
+    Ok(Judging { interval, asked, case: Some(case) })
+}
+
+fn of_case(fields: &Fields<'_>) -> Result<(Duration, Map<String, Value>), TableError> {
+    fields.only(&[&["interval"][..], &OF_CASE].concat())?;
+    let interval = time(fields, "interval")?.unwrap_or(INTERVAL).max(Duration::from_secs(1));
+    let member = |name: &&str| Some(((*name).to_owned(), fields.get(name)?.json()));
+    Ok((interval, OF_CASE.iter().filter_map(member).collect()))
+}
+
+fn metric(item: &Field<'_>) -> Result<(Asked, Value), TableError> {
+    let fields = item.fields()?;
+    fields.only(&[&OWN[..], &OF_METRIC].concat())?;
+    let name = fields.need("name")?.text()?.to_owned();
+    let source = fields.need("source")?.text()?.to_owned();
+    let query = match (fields.get("query"), fields.get("bad"), fields.get("total")) {
+        (Some(query), None, None) => Query::Points(words(&query)?),
+        (None, Some(bad), Some(total)) => {
+            Query::Counts { bad: words(&bad)?, total: words(&total)? }
+        }
+        _ => return Err(item.error("expected either query, or bad and total")),
+    };
+    let empty = match query {
+        Query::Points(_) => json!([]),
+        Query::Counts { .. } => json!({"bad": 0, "total": 0}),
+    };
+    let member = |name: &&str| Some(((*name).to_owned(), fields.get(name)?.json()));
+    let mut metric: Map<String, Value> = OF_METRIC.iter().filter_map(member).collect();
+    metric.insert("name".to_owned(), Value::String(name.clone()));
+    metric.insert("experiment".to_owned(), empty.clone());
+    metric.insert("control".to_owned(), empty);
+    Ok((Asked { metric: name, source, query }, Value::Object(metric)))
+}
+
+fn words(field: &Field<'_>) -> Result<String, TableError> {
+    let text = field.text()?;
+    let fits = !text.is_empty() && text.len() <= MAX_QUERY;
+    fits.then(|| text.to_owned()).ok_or_else(|| field.error("a query has 1 to 8,192 bytes"))
+}

@@ -1,0 +1,184 @@
+//! `kiln rollout list` and `show`.
+
+use clap::{Args, ValueHint};
+
+use crate::cli::api::{self, Api};
+use crate::cli::error::{CliError, Exit};
+use crate::cli::target::Target;
+use crate::cli::text::{Look, Table, look};
+use crate::web::json::{RolloutLook, RolloutShown, RolloutSummary, Rollouts};
+
+/// Reasons of one look that are printed.
+const MAX_REASONS: usize = 5;
+
+/// List rollouts, newest first
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kiln rollout list
+  kiln rollout list --limit 200 --json | jq '.rollouts[] | select(.phase == \"rolled_back\")'")]
+pub struct ListCommand {
+    /// How many
+    #[arg(long, value_name = "NUMBER", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    limit: u16,
+    /// Only those before this one
+    #[arg(long, value_name = "ID", value_hint = ValueHint::Other)]
+    before: Option<String>,
+    /// For programs
+    #[arg(long)]
+    json: bool,
+}
+
+/// Show one rollout: its steps, what the judge says and why, and targets that are not there yet
+///
+/// The exit code says how it stands.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kiln rollout show m9x2kq41c7ab
+  kiln rollout show m9x2kq41c7ab --json | jq .reverted_s
+
+Exit codes:
+  0  all targets have it
+  1  it was reverted or rejected, or is being reverted
+  6  it goes on, or waits")]
+pub struct ShowCommand {
+    /// The rollout
+    #[arg(value_name = "ID", value_hint = ValueHint::Other)]
+    id: String,
+    /// For programs
+    #[arg(long)]
+    json: bool,
+}
+
+impl ListCommand {
+    pub async fn run(self, target: &Target) -> Result<Exit, CliError> {
+        let before = self.before.map(|it| format!("&before={}", plain(&it))).unwrap_or_default();
+        let path = format!("/rollouts?limit={}{before}", self.limit);
+        let answer = Api::new(target)?.get(&path).await?;
+        api::print(answer, self.json, listed)?;
+        Ok(Exit::Done)
+    }
+}
+
+impl ShowCommand {
+    pub async fn run(self, target: &Target) -> Result<Exit, CliError> {
+        let answer = Api::new(target)?.get(&format!("/rollouts/{}", plain(&self.id))).await?;
+        let read: RolloutShown = api::read(answer.clone())?;
+        api::print(answer, self.json, text)?;
+        Ok(exit(&read))
+    }
+}
+
+/// An id as part of an address: what is no part of one is left out.
+pub fn plain(id: &str) -> String {
+    id.chars().filter(char::is_ascii_alphanumeric).take(80).collect()
+}
+
+/// What a rollout that stands so ends a command with.
+pub fn exit(it: &RolloutShown) -> Exit {
+    match it.rollout.phase.as_str() {
+        "succeeded" => Exit::Done,
+        "rolling_back" | "rolled_back" | "rollback_failed" | "rejected" | "overtaken" => {
+            Exit::Negative
+        }
+        _ => Exit::Code(6),
+    }
+}
+
+fn listed(all: &Rollouts) -> String {
+    if all.rollouts.is_empty() {
+        return "nothing was rolled out yet\n".to_owned();
+    }
+    let mut table =
+        Table::new(&["rollout", "release", "where", "phase", "targets", "began", "by"], &[]);
+    for it in &all.rollouts {
+        table.row([
+            it.id.clone(),
+            it.release.clone(),
+            format!("{} in {}", it.service, it.environment),
+            phase(it),
+            format!("{} of {}", it.changed, it.targets),
+            it.started.clone(),
+            it.by.clone(),
+        ]);
+    }
+    table.text("")
+}
+
+/// The phase in words.
+pub fn phase(it: &RolloutSummary) -> String {
+    let paused = if it.paused { ", paused" } else { "" };
+    format!("{}{paused}", it.phase.replace('_', " "))
+}
+
+/// All of a rollout, for people.
+pub fn text(it: &RolloutShown) -> String {
+    let one = &it.rollout;
+    let how = match exit(it) {
+        Exit::Done => Look::Good,
+        Exit::Negative => Look::Bad,
+        _ => Look::Busy,
+    };
+    let mut text = format!(
+        "{}  {} for {} in {}: {}\n",
+        one.id,
+        one.release,
+        one.service,
+        one.environment,
+        look(how, &phase(one))
+    );
+    text += &format!("  began {} by {}: {}\n", one.started, one.by, one.reason);
+    let previous = one.previous.as_deref().unwrap_or("nothing: it is the first");
+    text += &format!("  returns to {previous}\n");
+    let mut table = Table::new(&["step", "targets", "traffic", "bakes", ""], &[]);
+    for step in &it.steps {
+        let traffic =
+            step.traffic.map_or_else(|| "as targets".to_owned(), |share| format!("{share} %"));
+        let gate = if step.gate { ", a person lets it in" } else { "" };
+        table.row([
+            step.name.clone(),
+            format!("{} of {}", step.targets, one.targets),
+            traffic,
+            format!("{} s", step.bake_s),
+            format!("{}{gate}", step.standing),
+        ]);
+    }
+    text += &table.text("  ");
+    for (what, said) in [
+        ("next decision at the earliest", &it.next),
+        ("reverted after", &it.deadline),
+        ("paused", &it.paused_why),
+        ("reverted because", &it.why),
+    ] {
+        if let Some(said) = said {
+            text += &format!("  {what}: {said}\n");
+        }
+    }
+    if let Some(took) = it.reverted_s {
+        text += &format!("  reverted within {took:.1} s\n");
+    }
+    if let Some(latest) = it.judgements.first().or(it.latest.as_ref()) {
+        text += &said(latest);
+    }
+    for target in it.told.iter().filter(|it| it.standing != "settled").take(20) {
+        text += &format!("  {}: {}\n", target.name, look(Look::Bad, &target.standing));
+    }
+    text
+}
+
+/// What the judge says, on a few lines.
+pub fn said(it: &RolloutLook) -> String {
+    let how = match it.verdict.as_str() {
+        "promote" => Look::Good,
+        "rollback" => Look::Bad,
+        _ => Look::Busy,
+    };
+    let verdict = look(how, &it.verdict);
+    let mut text =
+        format!("  judged {}: {verdict}, {} targets with {}\n", it.at, it.canary, it.baseline);
+    for reason in it.reasons.iter().take(MAX_REASONS) {
+        text += &format!("    {reason}\n");
+    }
+    text
+}

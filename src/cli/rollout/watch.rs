@@ -1,0 +1,105 @@
+//! `kiln rollout watch`: what happens, line by line, until it ends.
+
+use std::time::Duration;
+
+use clap::{Args, ValueHint};
+
+use super::show::{exit, phase, plain, said};
+use crate::cli::api::{self, Api};
+use crate::cli::error::{CliError, Exit};
+use crate::cli::target::Target;
+use crate::cli::text;
+use crate::web::json::RolloutShown;
+
+const PACE: Duration = Duration::from_secs(1);
+/// How often a server that does not answer is asked again, one after the other.
+const MAX_SILENT: u32 = 120;
+
+/// Watch a rollout: a line for each change, until it ends
+///
+/// It goes on when the server is away for a moment, as when another frontend takes over.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kiln rollout watch m9x2kq41c7ab
+  kiln rollout watch m9x2kq41c7ab --json    # the rollout as JSON when it has ended
+
+Exit codes:
+  0  all targets have it
+  1  it was reverted or rejected")]
+pub struct WatchCommand {
+    /// The rollout
+    #[arg(value_name = "ID", value_hint = ValueHint::Other)]
+    id: String,
+    /// For programs: nothing until it has ended
+    #[arg(long)]
+    json: bool,
+}
+
+/// When to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    End,
+    /// Also where it waits for a person.
+    Person,
+}
+
+impl WatchCommand {
+    pub async fn run(self, target: &Target) -> Result<Exit, CliError> {
+        until(&Api::new(target)?, &self.id, Until::End, self.json).await
+    }
+}
+
+pub async fn until(api: &Api, id: &str, until: Until, json: bool) -> Result<Exit, CliError> {
+    let path = format!("/rollouts/{}", plain(id));
+    let (mut printed, mut looked, mut silent) = (String::new(), String::new(), 0);
+    loop {
+        let answer = match api.get(&path).await {
+            Ok(answer) => answer,
+            Err(error) if silent < MAX_SILENT && error.passing => {
+                silent += 1;
+                tokio::time::sleep(PACE).await;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        silent = 0;
+        let shown: RolloutShown = api::read(answer.clone())?;
+        if !json {
+            let line = progress(&shown);
+            if line != printed {
+                text::print(&line)?;
+                printed = line;
+            }
+            let judged = shown.judgements.first().map(said).unwrap_or_default();
+            if judged != looked {
+                text::print(&judged)?;
+                looked = judged;
+            }
+        }
+        let person = shown.rollout.paused || shown.rollout.phase == "gate";
+        if shown.rollout.ended || (until == Until::Person && person) {
+            if json {
+                text::print(&format!("{answer:#}\n"))?;
+            }
+            return Ok(exit(&shown));
+        }
+        tokio::time::sleep(PACE).await;
+    }
+}
+
+/// Where it is, on one line.
+fn progress(it: &RolloutShown) -> String {
+    let one = &it.rollout;
+    let settled = it.told.iter().filter(|it| it.standing == "settled").count();
+    let step = it.steps.iter().find(|step| step.standing == "now");
+    let step = step.map(|step| format!(" {}", step.name)).unwrap_or_default();
+    let why = it.paused_why.as_ref().or(it.why.as_ref());
+    let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+    let next = it.next.as_ref().map(|next| format!(", decides at {next}")).unwrap_or_default();
+    let took = it.reverted_s.map(|took| format!(", within {took:.1} s")).unwrap_or_default();
+    let (phase, told, all) = (phase(one), one.changed, one.targets);
+    format!(
+        "{phase}{step}: {settled} of {told} targets settled, of {all} in all{next}{took}{why}\n"
+    )
+}

@@ -1,0 +1,132 @@
+//! Rollouts on the stores of a server: what they stand on, and who is told.
+
+mod options;
+mod releases;
+mod told;
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use kiln_cas::stores::Storage;
+use kiln_deploy::catalog::Catalog;
+use kiln_deploy::promotion::Keeper;
+use kiln_deploy::rollouts::control::{Control, Parts, RolloutFigures};
+use kiln_deploy::rollouts::parts::Targets;
+use kiln_deploy::rollouts::plan::AGENTS;
+use kiln_deploy::signing::{KeyRing, SigningKey};
+use kiln_net::Backoff;
+use kiln_net::causes::chain;
+
+pub use self::options::{RolloutOptions, RolloutParts};
+use self::releases::{Listed, MachineClock};
+use self::told::tell;
+use super::webhook::{Webhook, WebhookError};
+
+/// How often it is looked whether something is to be told.
+const LOOK: Duration = Duration::from_secs(5);
+/// Notices that are told one after the other in one look.
+const TOLD_AT_ONCE: usize = 50;
+/// How often one is told at most, and how long is waited after it could not be.
+const TRIES: u32 = 10;
+const PAUSES: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(300));
+
+/// What rollouts stand on.
+pub struct Below<'a> {
+    pub storage: &'a Storage,
+    pub releases: &'a Catalog,
+    pub promotion: Option<&'a Arc<Keeper>>,
+    /// Whose signatures count.
+    pub keys: Option<KeyRing>,
+    pub key: Option<&'a Arc<SigningKey>>,
+    /// The server's own fleet; `None`: it has none.
+    pub agents: Option<Arc<dyn Targets>>,
+    pub base_url: &'a str,
+}
+
+pub struct Rollouts {
+    pub control: Arc<Control>,
+    webhook: Option<Webhook>,
+}
+
+pub fn start(options: &RolloutOptions, below: &Below<'_>) -> Result<Rollouts, WebhookError> {
+    let webhook =
+        options.webhook.as_ref().map(|it| Webhook::new(it, below.base_url)).transpose()?;
+    let own = below.key.map(|it| KeyRing::single("server", it.public_key().clone()));
+    let RolloutParts { mut targets, traffic, signals } = options.parts.clone();
+    targets.extend(below.agents.clone().map(|it| (AGENTS.to_owned(), it)));
+    let parts = Parts {
+        targets,
+        traffic,
+        signals,
+        releases: Arc::new(Listed {
+            catalog: below.releases.clone(),
+            keeper: below.promotion.cloned(),
+            keys: below.keys.clone().or(own),
+        }),
+        clock: Arc::new(MachineClock),
+        tells: webhook.is_some(),
+    };
+    let who = format!("{}#{}", below.base_url, std::process::id());
+    let control = Control::new(below.storage.records.clone(), parts, &who);
+    Ok(Rollouts { control, webhook })
+}
+
+/// What became of rollouts, as soon as there may be some.
+pub fn figures(
+    control: Arc<OnceLock<Arc<Control>>>,
+) -> Arc<dyn Fn() -> RolloutFigures + Send + Sync> {
+    Arc::new(move || control.get().map(|it| it.figures()).unwrap_or_default())
+}
+
+impl Rollouts {
+    /// Never returns; drop it to end it. Nobody who is told holds up what is rolled out.
+    pub async fn run(self) {
+        let Self { control, webhook } = self;
+        let telling = async {
+            if let Some(webhook) = &webhook {
+                keep_told(&control, webhook).await;
+            }
+        };
+        tokio::join!(control.clone().run(), telling);
+    }
+}
+
+/// Tells notices for ever.
+async fn keep_told(control: &Control, webhook: &Webhook) {
+    let mut tries = 0;
+    loop {
+        let pause = tell_all(control, webhook, &mut tries).await;
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Tells notices, each until it was heard or given up; says how long to wait for the next look.
+async fn tell_all(control: &Control, webhook: &Webhook, tries: &mut u32) -> Duration {
+    let notices = match control.notices(TOLD_AT_ONCE).await {
+        Ok(notices) => notices,
+        Err(error) => {
+            tracing::warn!(error = %chain(&error), "it is not known what is to be told of rollouts");
+            return LOOK;
+        }
+    };
+    for notice in notices {
+        if let Err(reason) = tell(webhook, &notice).await {
+            *tries += 1;
+            if *tries < TRIES {
+                tracing::info!(
+                    reason,
+                    rollout = notice.rollout,
+                    "a rollout's news could not be told"
+                );
+                return PAUSES.pause(*tries);
+            }
+            tracing::warn!(reason, rollout = notice.rollout, "a rollout's news is told to nobody");
+        }
+        *tries = 0;
+        if let Err(error) = control.told(&notice).await {
+            tracing::warn!(error = %chain(&error), "a rollout's news may be told twice");
+            return LOOK;
+        }
+    }
+    LOOK
+}

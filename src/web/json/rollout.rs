@@ -1,0 +1,362 @@
+//! Rollouts, as programs see them.
+
+use kiln_deploy::rollouts::control::{Listed, LockShown, Looked, Rollout, Shown, phase};
+use kiln_deploy::rollouts::machine::{End, Event, Logged, Phase, State};
+use kiln_deploy::rollouts::parts::Target;
+use kiln_deploy::timestamp::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Of Unix milliseconds.
+pub fn at(millis: u64) -> String {
+    Timestamp::from_unix(i64::try_from(millis / 1_000).unwrap_or(i64::MAX)).to_string()
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RolloutRequest {
+    /// The declaration, in TOML.
+    pub declared: String,
+    /// `team/app:1.4.2`.
+    pub release: String,
+    pub environment: String,
+    pub reason: String,
+    /// A rollout that runs there is reverted first.
+    #[serde(default)]
+    pub supersede: bool,
+    /// Although it was reverted there.
+    #[serde(default)]
+    pub again: bool,
+    /// What it returns to, where no rollout has ended well there yet.
+    #[serde(default)]
+    pub previous: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RolloutSaid {
+    Pause,
+    Resume,
+    /// Lets it into the step at whose gate it waits.
+    Promote,
+    Abort,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RolloutSay {
+    pub id: String,
+    pub what: RolloutSaid,
+    pub reason: String,
+}
+
+/// One rollout in short.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct RolloutSummary {
+    pub id: String,
+    pub service: String,
+    pub environment: String,
+    pub release: String,
+    pub digest: String,
+    /// What it returns to; null: there is nothing.
+    pub previous: Option<String>,
+    /// `verifying`, `waiting`, `gate`, `applying`, `baking`, `soaking`, `rolling_back`, `succeeded`, `rolled_back`,
+    /// `rollback_failed`, `rejected` or `overtaken`.
+    pub phase: String,
+    pub paused: bool,
+    pub ended: bool,
+    pub targets: usize,
+    /// Targets that were told to run the release.
+    pub changed: usize,
+    pub by: String,
+    pub reason: String,
+    pub started: String,
+    pub updated: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Rollouts {
+    /// Newest first.
+    pub rollouts: Vec<RolloutSummary>,
+    /// Ask with it as `before` for those before.
+    pub next_before: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct RolloutStep {
+    pub name: String,
+    pub targets: usize,
+    pub gate: bool,
+    pub bake_s: u64,
+    /// Percent of the requests; null: whatever its targets get.
+    pub traffic: Option<f64>,
+    /// `done`, `now` or `ahead`.
+    pub standing: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct RolloutTarget {
+    pub name: String,
+    /// `settled`, `waits`, `stuck` or `lost`.
+    pub standing: String,
+    /// What it is to run, by digest.
+    pub desired: String,
+}
+
+/// What the judge said.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct RolloutLook {
+    pub at: String,
+    pub from: String,
+    pub step: Option<usize>,
+    /// Targets that were compared with as many of the old version.
+    pub canary: usize,
+    pub baseline: usize,
+    /// `promote`, `hold` or `rollback`.
+    pub verdict: String,
+    pub breach: bool,
+    pub reasons: Vec<String>,
+    /// As `kiln judge --json` says it; null: no signal is declared.
+    pub judgement: Value,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct RolloutEvent {
+    pub number: u64,
+    pub at: String,
+    /// What happened, as it is in the log.
+    pub event: Value,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct RolloutShown {
+    #[serde(flatten)]
+    pub rollout: RolloutSummary,
+    pub steps: Vec<RolloutStep>,
+    /// When the phase began.
+    pub since: String,
+    /// When the next decision is due at the earliest; null: nothing waits for a time.
+    pub next: Option<String>,
+    pub deadline: Option<String>,
+    /// Why it is reverted, in words.
+    pub why: Option<String>,
+    /// Why it is paused, in words.
+    pub paused_why: Option<String>,
+    pub extensions: u32,
+    /// From the decision to revert until all targets ran the old version again.
+    pub reverted_s: Option<f64>,
+    /// Those that were told anything.
+    pub told: Vec<RolloutTarget>,
+    /// Newest first.
+    pub judgements: Vec<RolloutLook>,
+    /// What was looked at last, whether or not the judge was asked.
+    pub latest: Option<RolloutLook>,
+    /// The last events, oldest first.
+    pub events: Vec<RolloutEvent>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LockRequest {
+    pub service: String,
+    pub environment: String,
+    pub reason: String,
+    /// Seconds, at most thirty days.
+    pub lasts_s: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UnlockRequest {
+    pub service: String,
+    pub environment: String,
+    pub reason: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct DeployLock {
+    pub service: String,
+    pub environment: String,
+    /// A person, or the id of a rollout.
+    pub owner: String,
+    pub reason: String,
+    pub until: String,
+    /// Grows with every owner: targets refuse orders with a lower one.
+    pub token: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct DeployLocks {
+    pub locks: Vec<DeployLock>,
+}
+
+impl From<&LockShown> for DeployLock {
+    fn from(it: &LockShown) -> Self {
+        Self {
+            service: it.place.service.clone(),
+            environment: it.place.environment.clone(),
+            owner: it.lock.owner.clone(),
+            reason: it.lock.reason.clone(),
+            until: at(it.lock.expires),
+            token: it.lock.token,
+        }
+    }
+}
+
+impl RolloutSummary {
+    fn new(it: &Rollout, state: (String, bool, bool), changed: usize, updated: u64) -> Self {
+        let (phase, paused, ended) = state;
+        Self {
+            id: it.id.clone(),
+            service: it.place.service.clone(),
+            environment: it.place.environment.clone(),
+            release: it.release.to_string(),
+            digest: it.spec.new.to_string(),
+            previous: it.previous.as_ref().map(|it| it.release.to_string()),
+            phase,
+            paused,
+            ended,
+            targets: it.targets,
+            changed,
+            by: it.by.clone(),
+            reason: it.reason.clone(),
+            started: at(it.at),
+            updated: at(updated),
+        }
+    }
+}
+
+impl From<&Listed> for RolloutSummary {
+    fn from(Listed { rollout, head }: &Listed) -> Self {
+        let state = (head.phase.clone(), head.paused, head.ended);
+        Self::new(rollout, state, head.changed, head.updated)
+    }
+}
+
+impl From<&Looked> for RolloutLook {
+    fn from(it: &Looked) -> Self {
+        let verdict = serde_json::to_value(it.verdict).unwrap_or_default();
+        Self {
+            at: at(it.at),
+            from: at(it.from),
+            step: it.step,
+            canary: it.canary,
+            baseline: it.baseline,
+            verdict: verdict.as_str().unwrap_or_default().to_owned(),
+            breach: it.breach,
+            reasons: it.reasons.clone(),
+            judgement: it.judgement.clone(),
+        }
+    }
+}
+
+impl From<&Shown> for RolloutShown {
+    fn from(it: &Shown) -> Self {
+        let state = &it.state;
+        let ended = matches!(state.phase, Phase::Ended(_));
+        let of = (phase(state.phase), state.paused.is_some(), ended);
+        let updated = it.log.last().map_or(it.rollout.at, |logged| logged.at);
+        let deadline = (state.is_forward() && state.paused.is_none()).then(|| at(state.deadline));
+        Self {
+            rollout: RolloutSummary::new(&it.rollout, of, state.targets.len(), updated),
+            steps: steps(it),
+            since: at(state.since),
+            next: next(state).map(at),
+            deadline,
+            why: state.why.as_ref().map(kiln_deploy::rollouts::control::in_words),
+            paused_why: state.paused.and_then(|_| paused_why(&it.log)),
+            extensions: state.extensions,
+            reverted_s: reverted(&it.log),
+            told: told(state, &it.targets),
+            judgements: it.judgements.iter().map(RolloutLook::from).collect(),
+            latest: it.latest.as_ref().map(RolloutLook::from),
+            events: events(&it.log, it.first),
+        }
+    }
+}
+
+fn paused_why(log: &[Logged]) -> Option<String> {
+    log.iter().rev().find_map(|logged| match &logged.event {
+        Event::Paused(why) | Event::Frozen(why) => Some(why.clone()),
+        _ => None,
+    })
+}
+
+fn events(log: &[Logged], first: u64) -> Vec<RolloutEvent> {
+    let event = |(number, logged): (u64, &Logged)| {
+        let event = serde_json::to_value(&logged.event).unwrap_or_default();
+        RolloutEvent { number, at: at(logged.at), event }
+    };
+    (first..).zip(log).map(event).collect()
+}
+
+/// How long it took to revert, where it was.
+fn reverted(log: &[Logged]) -> Option<f64> {
+    let of = |wanted: fn(&Event) -> bool| log.iter().find(|it| wanted(&it.event)).map(|it| it.at);
+    let began = of(|event| matches!(event, Event::RollbackBegan(_)))?;
+    let ended = of(|event| matches!(event, Event::Ended(End::RolledBack)))?;
+    Some(ended.saturating_sub(began) as f64 / 1_000.0)
+}
+
+/// When the time alone may change something.
+fn next(state: &State) -> Option<u64> {
+    if state.paused.is_some() {
+        return None;
+    }
+    match state.phase {
+        Phase::Baking(step) => Some(state.since.saturating_add(state.spec.steps.get(step)?.bake)),
+        Phase::Soaking => Some(state.since.saturating_add(state.spec.soak)),
+        _ => None,
+    }
+}
+
+fn steps(it: &Shown) -> Vec<RolloutStep> {
+    let state = &it.state;
+    let now = match state.phase {
+        Phase::Gate(at) | Phase::Applying(at) | Phase::Baking(at) => Some(at),
+        Phase::Soaking | Phase::Ended(End::Succeeded) => Some(usize::MAX),
+        _ => None,
+    };
+    let touched = |step: &kiln_deploy::rollouts::machine::StepSpec| {
+        step.targets.iter().any(|id| state.targets.contains_key(id))
+    };
+    let mut count = 0;
+    let step = |(at, step): (usize, &kiln_deploy::rollouts::machine::StepSpec)| {
+        count += step.targets.len();
+        let standing = match now {
+            Some(now) if at < now => "done",
+            Some(now) if at == now => "now",
+            Some(_) => "ahead",
+            None if touched(step) => "done",
+            None => "ahead",
+        };
+        RolloutStep {
+            name: it.rollout.steps.get(at).cloned().unwrap_or_default(),
+            targets: count,
+            gate: step.gate,
+            bake_s: step.bake / 1_000,
+            traffic: step.traffic.map(|share| f64::from(share) / 100.0),
+            standing: standing.to_owned(),
+        }
+    };
+    it.rollout.spec.steps.iter().enumerate().map(step).collect()
+}
+
+fn told(state: &State, targets: &[Target]) -> Vec<RolloutTarget> {
+    let target = |(id, target): (&u32, &kiln_deploy::rollouts::machine::Target)| {
+        let name = usize::try_from(*id).ok().and_then(|at| targets.get(at));
+        let standing = match target {
+            it if it.is_settled() => "settled",
+            it if it.is_lost() => "lost",
+            it if it.is_stuck() => "stuck",
+            _ => "waits",
+        };
+        RolloutTarget {
+            name: name.map(|it| it.name.clone()).unwrap_or_default(),
+            standing: standing.to_owned(),
+            desired: target.desired.version.to_string(),
+        }
+    };
+    state.targets.iter().map(target).collect()
+}
