@@ -45,7 +45,7 @@ use common::Common;
 pub use options::{ServeError, ServeOptions};
 pub use promotion::{PromotionOptions, read_pipeline};
 pub use releases::ReleaseOptions;
-pub use rollouts::RolloutOptions;
+pub use rollouts::{RolloutOptions, read_parts};
 use routes::Parts;
 pub use verdicts::VerdictsOptions;
 pub use webhook::{Form, WebhookOptions};

@@ -2,6 +2,7 @@
 //! what it stands on (`parts`) is passed in; `control` keeps the logs and carries out what follows from them.
 //! docs/rollouts.md says what stands.
 
+pub mod command;
 pub mod control;
 pub mod machine;
 pub mod parts;

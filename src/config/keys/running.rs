@@ -225,6 +225,13 @@ pub const KEYS: &[Key] = &[
         "What is understood there.",
     ),
     key(
+        "rollouts.parts",
+        "",
+        Kind::Path,
+        "The file of what rollouts may name: programs that drive targets, balancers, servers of metrics. Empty: only agents. \
+         See docs/rollouts.md.",
+    ),
+    key(
         "rollouts.webhook",
         "",
         Kind::Secret,

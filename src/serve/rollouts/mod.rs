@@ -17,7 +17,7 @@ use kiln_deploy::signing::{KeyRing, SigningKey};
 use kiln_net::Backoff;
 use kiln_net::causes::chain;
 
-pub use self::options::{RolloutOptions, RolloutParts};
+pub use self::options::{RolloutOptions, RolloutParts, read_parts};
 use self::releases::{Listed, MachineClock};
 use self::told::tell;
 use super::webhook::{Webhook, WebhookError};

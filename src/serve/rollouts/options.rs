@@ -1,11 +1,19 @@
 //! What rollouts are started with.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
+use kiln_deploy::rollouts::command::Command;
 use kiln_deploy::rollouts::parts::{Signals, Targets, Traffic};
+use kiln_deploy::toml::{Fields, TableError, document};
 
 use crate::serve::webhook::WebhookOptions;
+
+/// Bytes of the file of parts.
+const MAX_BYTES: usize = 1 << 20;
+/// Parts of one kind.
+const MAX_PARTS: usize = 100;
 
 #[derive(Clone, Default)]
 pub struct RolloutOptions {
@@ -25,4 +33,40 @@ impl std::fmt::Debug for RolloutOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RolloutOptions").finish_non_exhaustive()
     }
+}
+
+/// Reads the file of parts; errors in words.
+pub fn read_parts(path: &Path) -> Result<RolloutParts, String> {
+    use std::io::Read as _;
+    let shown = path.display();
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(|error| format!("{shown}: {error}"))?;
+    // One byte more shows that it is too large.
+    let read = file.take(MAX_BYTES as u64 + 1).read_to_string(&mut text);
+    read.map_err(|error| format!("{shown}: {error}"))?;
+    if text.len() > MAX_BYTES {
+        return Err(format!("{shown}: it has more than {MAX_BYTES} bytes"));
+    }
+    document(&text, parts).map_err(|error| format!("{shown}: {error}"))
+}
+
+fn parts(top: &Fields<'_>) -> Result<RolloutParts, TableError> {
+    top.only(&["targets", "traffic", "signals"])?;
+    Ok(RolloutParts {
+        targets: each(top, "targets", |fields| {
+            Ok(Arc::new(Command::read(fields)?) as Arc<dyn Targets>)
+        })?,
+        traffic: each(top, "traffic", kiln_deploy::traffic::read)?,
+        signals: each(top, "signals", kiln_deploy::signals::read)?,
+    })
+}
+
+fn each<T>(
+    top: &Fields<'_>,
+    key: &str,
+    read: impl Fn(&Fields<'_>) -> Result<T, TableError>,
+) -> Result<BTreeMap<String, T>, TableError> {
+    let Some(field) = top.get(key) else { return Ok(BTreeMap::new()) };
+    let entries = field.fields()?.entries(MAX_PARTS)?;
+    entries.into_iter().map(|(name, field)| Ok((name, read(&field.fields()?)?))).collect()
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::read::time;
+use super::times::time;
 use crate::rollouts::machine::Limits;
 use crate::toml::{Fields, TableError};
 

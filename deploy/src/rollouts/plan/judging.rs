@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::read::time;
+use super::times::time;
 use crate::judge::{self, Case};
 use crate::rollouts::parts::Query;
 use crate::toml::{Field, Fields, TableError};

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::declared::{By, Declared, Ring, Rounding, Step, Strategy, Targets};
+use super::times::time;
 use super::{driving, judging};
 use crate::toml::{Field, Fields, TableError, document};
 
@@ -12,8 +13,6 @@ use crate::toml::{Field, Fields, TableError, document};
 pub const MAX_BYTES: usize = 1 << 20;
 pub const MAX_STEPS: usize = 100;
 pub const MAX_TARGETS: usize = 100_000;
-/// Ten years.
-const MAX_TIME: Duration = Duration::from_secs(3_650 * 86_400);
 
 const BAKE: Duration = Duration::from_secs(10 * 60);
 const SOAK: Duration = Duration::from_secs(60 * 60);
@@ -95,25 +94,6 @@ fn one_of<'w>(field: &Field<'_>, words: &[&'w str]) -> Result<&'w str, TableErro
     let text = field.text()?;
     let found = words.iter().find(|word| **word == text);
     found.copied().ok_or_else(|| field.error(&format!("expected one of {}", words.join(", "))))
-}
-
-pub fn time(fields: &Fields<'_>, key: &str) -> Result<Option<Duration>, TableError> {
-    let Some(field) = fields.get(key) else { return Ok(None) };
-    let read = parse_time(field.text()?).filter(|time| *time <= MAX_TIME);
-    read.map(Some)
-        .ok_or_else(|| field.error("expected a time like \"90s\", \"10m\", \"6h\" or \"7d\""))
-}
-
-fn parse_time(text: &str) -> Option<Duration> {
-    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
-    let seconds = match unit {
-        "s" => 1,
-        "m" | "min" => 60,
-        "h" => 3_600,
-        "d" => 86_400,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(seconds).map(Duration::from_secs)
 }
 
 fn targets(field: &Field<'_>) -> Result<Targets, TableError> {

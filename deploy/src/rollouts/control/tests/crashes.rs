@@ -52,9 +52,7 @@ async fn killed(at: usize, after: bool, good: bool) -> bool {
     };
     assert_eq!(end, Phase::Ended(expected), "{place}");
     assert_eq!(rig.runs(), vec![version; 4], "{place}");
-    let targets = rig.fleet.targets.lock().unwrap();
-    let changes: Vec<_> = targets.values().map(|fake| fake.changes).collect();
-    assert_eq!(changes, if good { [1, 1, 1, 1] } else { [2, 0, 0, 0] }, "{place}");
+    assert_eq!(rig.changes(), if good { [1, 1, 1, 1] } else { [2, 0, 0, 0] }, "{place}");
     let log = rig.control.show(&one.id).await.unwrap().log;
     let count = |wanted: fn(&Event) -> bool| log.iter().filter(|it| wanted(&it.event)).count();
     assert_eq!(count(|it| matches!(it, Event::Ended(_))), 1, "{place}");
@@ -86,16 +84,13 @@ async fn who_slept_while_another_drove_changes_nothing() {
         slept.round(rig.control.now()).await.unwrap();
         rig.wait(1_000);
     }
-    let phase = super::rig::Rig::drive_to_end(&rig, &one.id).await;
+    let phase = rig.drive_to_end(&one.id).await;
     assert_eq!(phase, Phase::Ended(End::Succeeded));
     let length = rig.control.show(&one.id).await.unwrap().state.length;
-    let changes = || -> Vec<usize> {
-        rig.fleet.targets.lock().unwrap().values().map(|fake| fake.changes).collect()
-    };
-    let before = changes();
+    let before = rig.changes();
     slept.round(rig.control.now()).await.unwrap();
     slept.round(rig.control.now()).await.unwrap();
-    assert_eq!(changes(), before);
+    assert_eq!(rig.changes(), before);
     assert_eq!(rig.control.show(&one.id).await.unwrap().state.length, length);
 }
 

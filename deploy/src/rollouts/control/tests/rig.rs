@@ -299,6 +299,10 @@ impl Rig {
         targets.values().filter_map(|fake| fake.version.clone()).collect()
     }
 
+    pub fn changes(&self) -> Vec<usize> {
+        self.fleet.targets.lock().unwrap().values().map(|fake| fake.changes).collect()
+    }
+
     pub fn with(&self, name: &str, change: impl FnOnce(&mut Fake)) {
         self.fleet.targets.lock().unwrap().get_mut(name).map(change).unwrap();
     }

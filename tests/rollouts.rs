@@ -1,0 +1,166 @@
+//! Rollouts of a real server: what was built is released, promoted, rolled out to targets that a program drives, and
+//! reverted when they are not well; a server that is killed in the middle goes on.
+
+mod support;
+
+use std::path::Path;
+use std::process::Command;
+
+use kiln_deploy::signing::{Scheme, SigningKey};
+use serde_json::Value;
+use support::bazel::Bazel;
+use support::client;
+use support::server::{Server, get_text};
+
+const BUILD: &str = "3b1d5a52-70ab-4e1c-9d0f-6c86a5a2f101";
+const DECLARED: &str = "\
+name = \"api\"
+from = \"directories\"
+targets = 4
+steps = [25, 100]
+bake = \"1s\"
+soak = \"1s\"
+settle = \"2s\"
+tries = 1
+watch = \"1s\"
+";
+
+struct Said {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Said {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|_| unreachable!("{}{}", self.stdout, self.stderr))
+    }
+
+    fn ends_with(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "{}{}", self.stdout, self.stderr);
+        self
+    }
+}
+
+fn kiln(server: &Server, directory: &Path, words: &[&str]) -> Said {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
+    command.args(words).current_dir(directory).args(["--server", &server.url()]);
+    let output = command.output().expect("it runs");
+    Said {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+fn start(directory: &Path) -> Server {
+    let data = directory.join("data");
+    let mut command = support::server::command("127.0.0.1:0", &data, &["--workers", "2"]);
+    command.env("KILN_RELEASES_KEY", directory.join("server.pem"));
+    command.env("KILN_PROMOTION_POLICY", directory.join("environments.toml"));
+    command.env("KILN_ROLLOUTS_PARTS", directory.join("parts.toml"));
+    Server::spawn(command, &data)
+}
+
+fn prepared(directory: &Path) {
+    let (_, pem) = SigningKey::generate(Scheme::EcdsaP256).expect("a key");
+    std::fs::write(directory.join("server.pem"), pem).expect("a file");
+    std::fs::write(directory.join("environments.toml"), "[environments.prod]\n").expect("a file");
+    std::fs::write(directory.join("rollout.toml"), DECLARED).expect("a file");
+    for name in ["a", "b", "c", "d"] {
+        std::fs::create_dir_all(directory.join("targets").join(name)).expect("a directory");
+    }
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/rollout/targets.py");
+    let targets = directory.join("targets");
+    let parts = format!(
+        "[targets.directories]\nkind = \"command\"\ncommand = [\"python3\", {program:?}, {targets:?}]\n"
+    );
+    std::fs::write(directory.join("parts.toml"), parts).expect("a file");
+}
+
+/// The versions that targets run.
+fn runs(directory: &Path) -> Vec<String> {
+    let version = |name: &str| {
+        let path = directory.join("targets").join(name).join("order.json");
+        let order = std::fs::read_to_string(path).unwrap_or_else(|_| "{}".to_owned());
+        let order: Value = serde_json::from_str(&order).expect("JSON");
+        order["version"].as_str().unwrap_or_default().to_owned()
+    };
+    ["a", "b", "c", "d"].map(version).to_vec()
+}
+
+fn promote(server: &Server, directory: &Path, name: &str) {
+    let words = ["promote", name, "--to", "prod", "--reason", "June"];
+    kiln(server, directory, &words).ends_with(0);
+}
+
+fn roll_out<'a>(name: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let words = ["rollout", "start", "rollout.toml", "--release", name, "--env", "prod"];
+    [&words[..], &["--reason", "June"], more].concat()
+}
+
+#[test]
+fn a_release_comes_to_all_targets_and_one_that_is_ill_is_reverted() {
+    let Some(binary) = client("KILN_BAZEL") else { return };
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let dir = directory.path();
+    prepared(dir);
+    let server = start(dir);
+    let bazel = Bazel::new(binary, "tests/workspace");
+    let id = format!("--invocation_id={BUILD}");
+    bazel.remote(&server.address, &["build", &id, "//cpp:all", "//cpp:gen_1"]).expect_success();
+    for (name, target) in [("team/app:1", "//cpp:all"), ("team/app:2", "//cpp:gen_1")] {
+        let words = ["release", "create", name, "--invocation", BUILD, "--target", target];
+        kiln(&server, dir, &words).ends_with(0);
+    }
+
+    // Only what stands in the environment is rolled out.
+    let refused = kiln(&server, dir, &roll_out("team/app:1", &[])).ends_with(4);
+    assert!(refused.stderr.contains("promote it first"), "{}", refused.stderr);
+    promote(&server, dir, "team/app:1");
+    let first = kiln(&server, dir, &roll_out("team/app:1", &["--wait"])).ends_with(0);
+    assert!(first.stdout.contains("4 of 4 targets settled"), "{}", first.stdout);
+    let good = runs(dir);
+    assert!(good[0].starts_with("sha256:") && good.iter().all(|it| *it == good[0]), "{good:?}");
+
+    // The canary is not well: it alone is changed, and gets back what ran before. The server is killed meanwhile.
+    promote(&server, dir, "team/app:2");
+    std::fs::write(dir.join("targets/a/ill"), "").expect("a file");
+    let started = kiln(&server, dir, &roll_out("team/app:2", &["--json"])).ends_with(0).json();
+    let rollout = started["id"].as_str().expect("an id").to_owned();
+    server.kill();
+    let server = start(dir);
+    let ended = kiln(&server, dir, &["rollout", "watch", &rollout, "--json"]).ends_with(1).json();
+    assert_eq!(ended["phase"], "rolled_back", "{ended:#}");
+    assert_eq!((&ended["changed"], runs(dir)), (&1.into(), good), "{ended:#}");
+    let took = ended["reverted_s"].as_f64().expect("it is measured");
+    println!("reverted within {took} s");
+    assert!(took < 10.0, "{took}");
+    let page = get_text(&server.address, &format!("/rollouts/{rollout}"));
+    for part in ["team/app:2", "rolled back", "Reverted within", "a target answers"] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+
+    // What was reverted is gone from the environment, and is not tried again by itself.
+    let env = kiln(&server, dir, &["env", "show", "prod", "--json"]).ends_with(0).json();
+    assert_eq!(env["current"]["release"], "team/app:1", "{env:#}");
+    let log = kiln(&server, dir, &["audit", "log", "--json"]).ends_with(0).stdout;
+    for action in ["rollout.start", "rollout.step", "rollout.rollback", "rollout.end"] {
+        assert!(log.contains(action), "{action}: {log}");
+    }
+    std::fs::remove_file(dir.join("targets/a/ill")).expect("it was there");
+
+    // A lock holds up the next one until it is given back.
+    let lock = ["rollout", "lock", "api", "--env", "prod", "--for", "1h", "--reason", "a move"];
+    kiln(&server, dir, &lock).ends_with(0);
+    let again = ["promote", "team/app:2", "--to", "prod", "--again", "--reason", "it was the host"];
+    kiln(&server, dir, &again).ends_with(0);
+    kiln(&server, dir, &roll_out("team/app:2", &[])).ends_with(4);
+    let waits = kiln(&server, dir, &roll_out("team/app:2", &["--again", "--json"])).ends_with(0);
+    let unlock = ["rollout", "unlock", "api", "--env", "prod", "--reason", "done"];
+    kiln(&server, dir, &unlock).ends_with(0);
+    let id = waits.json()["id"].as_str().expect("an id").to_owned();
+    kiln(&server, dir, &["rollout", "watch", &id]).ends_with(0);
+    kiln(&server, dir, &["rollout", "show", &id]).ends_with(0);
+}
