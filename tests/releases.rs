@@ -5,11 +5,12 @@ mod support;
 use std::path::Path;
 use std::process::Command;
 
+use kiln_deploy::oci::ContentDigest;
 use kiln_deploy::signing::{Scheme, Signer as _, SigningKey};
 use serde_json::Value;
 use support::bazel::Bazel;
 use support::client;
-use support::server::{Server, get_text};
+use support::server::{Server, get_json, get_text};
 
 const FIRST: &str = "3b1d5a52-70ab-4e1c-9d0f-6c86a5a2e001";
 const SECOND: &str = "3b1d5a52-70ab-4e1c-9d0f-6c86a5a2e002";
@@ -137,6 +138,12 @@ async fn what_bazel_built_is_released_exported_and_verified() {
     let mine = kiln(Some(&server), dir, &["release", "verify", "mine/app:1", "--key", "mine.pub"]);
     assert_eq!(mine.code, 0, "{}{}", mine.stdout, mine.stderr);
 
+    // What was signed elsewhere is in the registry in both forms, too.
+    let tags = get_json(&server.address, "/v2/mine/app/tags/list");
+    let older = made["digest"].as_str().expect("a digest").replace(':', "-");
+    let expected = ["1", &older, &format!("{older}.att"), &format!("{older}.sig")];
+    assert_eq!(tags["tags"], serde_json::json!(expected));
+
     let page = get_text(&server.address, "/releases/team/app:1.0");
     for part in ["bin/cpp/all", "cpp/main.cc", "CppCompile", "SLSA build level"] {
         assert!(page.contains(part), "{part}: {page}");
@@ -176,6 +183,8 @@ async fn what_bazel_built_is_released_exported_and_verified() {
     let imported = kiln(Some(&other), dir, &import).json();
     assert_eq!((&imported["name"], &imported["digest"]), (&made["name"], &made["digest"]));
     assert_eq!(imported["attestations"], made["attestations"]);
+    let pulled = get_text(&other.address, "/v2/team/app/manifests/1.0");
+    assert_eq!(ContentDigest::of(pulled.as_bytes()).to_string(), made["digest"]);
 }
 
 #[tokio::test]
