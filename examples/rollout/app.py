@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
 """A service that can be bad on purpose: answers every request, counts what it answers for Prometheus.
 
-    app.py --address-file FILE [--errors SHARE] [--delay SECONDS] [--version NAME]
+    app.py [--port PORT] [--address-file FILE] [--errors SHARE] [--delay SECONDS] [--crash-after SECONDS] [--version NAME]
 
-Listens on a free port of this machine and writes host:port to FILE.
+Listens on a port of this machine, a free one if none is named, and writes host:port to FILE. What is not said stands in
+`behaviour.json` beside this file, if there is one: {"errors": 0.02, "delay": 0.01, "crash_after": 20, "version": "2"}.
 """
 import argparse
+import json
 import os
 import random
+import signal
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -42,7 +45,9 @@ class Counts:
 
 
 class Server(ThreadingHTTPServer):
-    daemon_threads = True
+    # Requests that have begun are waited for at the end.
+    daemon_threads = False
+    allow_reuse_address = True
     request_queue_size = 128
 
 
@@ -77,20 +82,37 @@ def handler(options, counts):
     return Handler
 
 
+def behaviour():
+    try:
+        with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "behaviour.json")) as file:
+            return json.load(file)
+    except FileNotFoundError:
+        return {}
+
+
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--address-file", required=True)
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--address-file")
     parser.add_argument("--errors", type=float, default=0.0)
     parser.add_argument("--delay", type=float, default=0.0)
+    parser.add_argument("--crash-after", type=float, default=0.0)
     parser.add_argument("--version", default="old")
+    parser.set_defaults(**behaviour())
     options = parser.parse_args()
-    server = Server(("127.0.0.1", 0), handler(options, Counts()))
-    host, port = server.server_address[:2]
-    beside = options.address_file + ".new"
-    with open(beside, "w") as file:
-        file.write(f"{host}:{port}")
-    os.rename(beside, options.address_file)
-    server.serve_forever()
+    server = Server(("127.0.0.1", options.port), handler(options, Counts()))
+    # Who is told to end answers what has begun.
+    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
+    if options.crash_after:
+        threading.Timer(options.crash_after, os._exit, [1]).start()
+    if options.address_file:
+        host, port = server.server_address[:2]
+        beside = options.address_file + ".new"
+        with open(beside, "w") as file:
+            file.write(f"{host}:{port}")
+        os.rename(beside, options.address_file)
+    server.serve_forever(poll_interval=0.1)
+    server.server_close()
 
 
 main()

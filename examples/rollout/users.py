@@ -1,18 +1,22 @@
 #!/usr/bin/env python3
 """Users of a service: asks without a pause, a connection for each request, and counts who answered and what failed.
 
-    users.py HOST:PORT SECONDS [USERS]
+    users.py HOST:PORT SECONDS [USERS [FILE]]
+
+Ends when the time is over, or when there is a FILE.
 """
 import collections
 import http.client
 import json
+import os
 import sys
 import threading
 import time
 
 
-def ask(address, until, counts):
-    while time.monotonic() < until:
+def ask(address, until, stop, counts):
+    while time.monotonic() < until and not (stop and os.path.exists(stop)):
+        connection = None
         try:
             connection = http.client.HTTPConnection(address, timeout=30)
             connection.request("GET", "/", headers={"Connection": "close"})
@@ -22,14 +26,16 @@ def ask(address, until, counts):
         except (OSError, http.client.HTTPException) as error:
             counts[f"lost: {type(error).__name__}"] += 1
         finally:
-            connection.close()
+            if connection:
+                connection.close()
 
 
 address, seconds = sys.argv[1], float(sys.argv[2])
 users = int(sys.argv[3]) if len(sys.argv) > 3 else 4
+stop = sys.argv[4] if len(sys.argv) > 4 else None
 counts = [collections.Counter() for _ in range(users)]
 until = time.monotonic() + seconds
-threads = [threading.Thread(target=ask, args=(address, until, own)) for own in counts]
+threads = [threading.Thread(target=ask, args=(address, until, stop, own)) for own in counts]
 for thread in threads:
     thread.start()
 for thread in threads:
