@@ -114,6 +114,25 @@ pub async fn run(
     }
 }
 
+/// The same for whoever may wait: on a thread of its own, so that it does not matter on which this is called.
+pub fn run_blocking(
+    command: Command,
+    input: Option<&[u8]>,
+    limit: Duration,
+    keep: Keep,
+) -> Result<Ran, ProcessError> {
+    let program = command.as_std().get_program().to_string_lossy().into_owned();
+    let start = |source| ProcessError::Start { program, source };
+    let ran = std::thread::scope(|scope| {
+        let thread = scope.spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            Ok::<_, io::Error>(runtime.block_on(run(command, input, limit, keep)))
+        });
+        thread.join().unwrap_or_else(|_| Err(io::Error::other("its thread ended")))
+    });
+    ran.map_err(start)?
+}
+
 /// Answers whether what was read fits.
 async fn read(stream: Option<impl AsyncRead + Unpin>, keep: Keep, into: &mut Vec<u8>) -> bool {
     let Some(mut stream) = stream else { return true };
@@ -134,6 +153,45 @@ pub fn words(of: &[u8], most: usize) -> String {
     let text = String::from_utf8_lossy(of);
     let text = text.trim();
     let from = text.len().saturating_sub(most);
-    let from = (from..text.len()).find(|it| text.is_char_boundary(*it)).unwrap_or(from);
-    text[from..].to_owned()
+    text.get(text.ceil_char_boundary(from)..).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sh(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn what_it_reads_and_prints_is_bounded() {
+        let (short, minute) = (Duration::from_millis(200), Duration::from_secs(60));
+        let ran = run_blocking(sh("cat; echo no >&2; exit 3"), Some(b"in"), minute, Keep::All(2));
+        let ran = ran.unwrap();
+        assert_eq!((ran.stdout.as_slice(), ran.stderr.as_slice()), (&b"in"[..], &b"no\n"[..]));
+        assert_eq!(ran.status.code(), Some(3));
+        let loud = run_blocking(sh("yes"), None, minute, Keep::All(10_000));
+        assert!(matches!(loud, Err(ProcessError::Loud { most: 10_000, .. })), "{loud:?}");
+        let end = run_blocking(sh("seq 1 100000"), None, minute, Keep::End(100)).unwrap();
+        assert!(end.stdout.ends_with(b"99999\n100000\n") && end.stdout.len() <= 200);
+        let slow = run_blocking(sh("sleep 1000"), None, short, Keep::All(100));
+        assert!(matches!(slow, Err(ProcessError::Slow { .. })), "{slow:?}");
+        let none = run_blocking(Command::new("/nowhere/at-all"), None, minute, Keep::All(1));
+        assert!(matches!(none, Err(ProcessError::Start { .. })), "{none:?}");
+    }
+
+    #[tokio::test]
+    async fn it_may_be_called_where_nothing_may_block() {
+        let ran = run_blocking(sh("true"), None, Duration::from_secs(60), Keep::All(1)).unwrap();
+        assert!(ran.status.success());
+    }
+
+    #[test]
+    fn the_end_of_words_is_cut_between_characters() {
+        assert_eq!(words("  ab\u{e9}\n".as_bytes(), 1), "");
+        assert_eq!(words("  ab\u{e9}\n".as_bytes(), 2), "\u{e9}");
+    }
 }

@@ -6,34 +6,23 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use kiln_deploy::promotion::{Check, Known, RunCheck};
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use kiln_net::process::{Keep, ProcessError, run, words};
 use tokio::process::Command;
 
-/// Bytes of what a program prints to stderr that are repeated. All of it is read, so that it does not block.
+/// Bytes of what a program prints that are repeated: the last ones, on one line. All of it is read, so that it does not block.
 const MAX_SAID: usize = 1_000;
 /// Variables that are handed on.
 const KEPT: [&str; 4] = ["PATH", "HOME", "LANG", "TZ"];
 
 pub struct Programs;
 
-/// A program with all that it started; what has not ended by itself is ended when nobody waits for it any more.
-struct Group(Option<Pid>);
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        // It may have ended by itself in the meantime.
-        let _ = self.0.map(|it| killpg(it, Signal::SIGKILL));
-    }
-}
-
 #[async_trait]
 impl RunCheck for Programs {
     async fn run(&self, check: &Check, release: &Known, environment: &str) -> Result<(), String> {
         let (program, arguments) = check.command.split_first().ok_or("no program is named")?;
         let kept = KEPT.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)));
-        let child = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .args(arguments)
             .env_clear()
             .envs(kept)
@@ -41,44 +30,26 @@ impl RunCheck for Programs {
             .env("KILN_DIGEST", release.digest.to_string())
             .env("KILN_ENVIRONMENT", environment)
             .env("KILN_INVOCATION", &release.invocation)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            // What it starts itself is ended with it.
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn();
-        let mut child = child.map_err(|error| format!("{program} cannot be run: {error}"))?;
-        let mut group = Group(child.id().and_then(|it| i32::try_from(it).ok()).map(Pid::from_raw));
-        let stderr = child.stderr.take();
-        let ending = async {
-            let said = said(stderr).await;
-            (child.wait().await, said)
+            .stdin(Stdio::null());
+        let limit = Duration::from_secs(check.timeout);
+        let ran = match run(command, None, limit, Keep::End(MAX_SAID)).await {
+            Ok(ran) => ran,
+            Err(ProcessError::Slow { .. }) => {
+                return Err(format!("it took more than {} s and was ended", check.timeout));
+            }
+            Err(error) => return Err(kiln_net::causes::chain(&error)),
         };
-        let ended = tokio::time::timeout(Duration::from_secs(check.timeout), ending).await;
-        let Ok((status, said)) = ended else {
-            return Err(format!("it took more than {} s and was ended", check.timeout));
-        };
-        group.0 = None;
-        match status {
-            Ok(status) if status.success() => Ok(()),
-            Ok(status) if said.is_empty() => Err(status.to_string()),
-            Ok(status) => Err(format!("{status}: {said}")),
-            Err(error) => Err(format!("it cannot be waited for: {error}")),
+        if ran.status.success() {
+            return Ok(());
         }
+        let said = words(&ran.stderr, MAX_SAID);
+        let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        Err(if said.is_empty() {
+            ran.status.to_string()
+        } else {
+            format!("{}: {said}", ran.status)
+        })
     }
-}
-
-/// The beginning of what is printed, on one line.
-async fn said(stream: Option<impl AsyncRead + Unpin>) -> String {
-    let Some(mut stream) = stream else { return String::new() };
-    let (mut kept, mut part) = (Vec::new(), [0; 4_096]);
-    while let Ok(length) = stream.read(&mut part).await {
-        let Some(read) = part.get(..length).filter(|it| !it.is_empty()) else { break };
-        let room = MAX_SAID.saturating_sub(kept.len());
-        kept.extend(read.iter().take(room));
-    }
-    String::from_utf8_lossy(&kept).split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -110,7 +81,7 @@ mod tests {
         assert_eq!(ran(&["sh", "-c", knows], 60).await, Ok(()));
         let refused = ran(&["sh", "-c", "echo no way >&2; exit 3"], 60).await.unwrap_err();
         assert_eq!(refused, "exit status: 3: no way");
-        assert!(ran(&["/nowhere/at-all"], 60).await.unwrap_err().contains("cannot be run"));
+        assert!(ran(&["/nowhere/at-all"], 60).await.unwrap_err().contains("cannot be started"));
         // What it prints is neither kept nor does it hinder it.
         assert_eq!(ran(&["sh", "-c", "yes | head -c 1000000 >&2"], 60).await, Ok(()));
     }
