@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::error::{Reason, StoreError};
 
@@ -40,10 +41,28 @@ pub const MAX_KEY: usize = 1024;
 pub const MAX_VALUE: usize = 1 << 20;
 /// Most writes in one batch.
 pub const MAX_BATCH: usize = 1024;
+/// Of many reads so many are on their way at once.
+const AT_ONCE: usize = 32;
 
 #[async_trait]
 pub trait Records: Send + Sync + 'static {
     async fn get(&self, key: &str) -> Result<Option<Record>, RecordsError>;
+
+    /// The records of many keys, in the order of the keys. They are not of one moment.
+    async fn get_each(&self, keys: &[String]) -> Result<Vec<Option<Record>>, RecordsError> {
+        let asked: Vec<_> = keys.iter().map(|it| self.get(it)).collect();
+        stream::iter(asked).buffered(AT_ONCE).try_collect().await
+    }
+
+    /// For each of many prefixes its first records, at most `limit` of each. They are not of one moment.
+    async fn list_each(
+        &self,
+        prefixes: &[String],
+        limit: usize,
+    ) -> Result<Vec<Vec<Record>>, RecordsError> {
+        let asked: Vec<_> = prefixes.iter().map(|it| self.list(it, None, false, limit)).collect();
+        stream::iter(asked).buffered(AT_ONCE).try_collect().await
+    }
 
     /// Applies all writes or none, durably. Returns the new versions in order (0 for deletions).
     /// Errors: `Conflict` with the first key whose expectation failed.

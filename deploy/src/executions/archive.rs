@@ -4,10 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use kiln_cas::records::RecordsError;
 use kiln_cas::{Digest, SharedBlobStore, StoreError};
-use kiln_protos::executions::{Kept, Uses};
+use kiln_protos::executions::Uses;
 use kiln_protos::reapi::Directory;
 use lru::LruCache;
 use prost::Message as _;
@@ -18,8 +17,6 @@ use super::keys::RecordId;
 use super::store::ExecutionStore;
 use crate::provenance::{ActionRecord, Archive, Listing};
 
-/// Records that are read at once.
-const AT_ONCE: usize = 32;
 /// Records that stay in memory: most are asked for once for each of their outputs.
 const MAX_RECORDS: NonZeroUsize = NonZeroUsize::new(20_000).expect("it is not 0");
 /// Of records of one content that the invocation did not use, so many are read.
@@ -121,27 +118,51 @@ impl RecordArchive {
         Self { unrecorded, ..self }
     }
 
-    async fn makers(&self, content: &Digest) -> Result<Vec<Arc<ActionRecord>>, RecordsError> {
-        let ids = self.store.makers(&self.instance, content).await?;
-        let (used, others): (Vec<_>, Vec<_>) =
-            ids.into_iter().partition(|it| self.used.contains(it));
-        let mut found = Vec::new();
-        for id in used.into_iter().chain(others.into_iter().take(MAX_UNUSED)) {
-            found.extend(self.get(id).await?);
-        }
-        found.sort_by_key(|it| (!self.is_used(it), std::cmp::Reverse(it.finished)));
-        Ok(found)
+    /// For each content who made it; those of an invocation that was not meant are few.
+    async fn makers(
+        &self,
+        contents: &[Digest],
+    ) -> Result<Vec<Vec<Arc<ActionRecord>>>, RecordsError> {
+        let chosen = |ids: Vec<RecordId>| {
+            let (used, others): (Vec<_>, Vec<_>) =
+                ids.into_iter().partition(|it| self.used.contains(it));
+            used.into_iter().chain(others.into_iter().take(MAX_UNUSED)).collect::<Vec<_>>()
+        };
+        let all = self.store.makers_each(&self.instance, contents).await?;
+        let all: Vec<_> = all.into_iter().map(chosen).collect();
+        let known = self.get_each(all.iter().flatten()).await?;
+        let of = |ids: Vec<RecordId>| {
+            let mut found: Vec<_> = ids.iter().filter_map(|it| known.get(it)?.clone()).collect();
+            found.sort_by_key(|it| (!self.is_used(it), std::cmp::Reverse(it.finished)));
+            found
+        };
+        Ok(all.into_iter().map(of).collect())
     }
 
-    async fn get(&self, id: RecordId) -> Result<Option<Arc<ActionRecord>>, RecordsError> {
-        let known = || self.records.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = known().get(&id) {
-            return Ok(found.clone());
+    async fn get_each<'i>(
+        &self,
+        ids: impl Iterator<Item = &'i RecordId>,
+    ) -> Result<HashMap<RecordId, Option<Arc<ActionRecord>>>, RecordsError> {
+        let mut known = HashMap::new();
+        let mut missing = Vec::new();
+        {
+            let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+            for id in ids {
+                match records.get(id) {
+                    Some(found) => drop(known.insert(*id, found.clone())),
+                    // Each is read once.
+                    None => missing.extend(known.insert(*id, None).is_none().then_some(*id)),
+                }
+            }
         }
-        let kept: Option<Kept> = self.store.get(id).await?;
-        let found = kept.and_then(|it| record(id, &it)).map(Arc::new);
-        known().put(id, found.clone());
-        Ok(found)
+        let read = self.store.get_each(&missing).await?;
+        let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        for (id, kept) in missing.into_iter().zip(read) {
+            let found = kept.and_then(|it| record(id, &it)).map(Arc::new);
+            records.put(id, found.clone());
+            known.insert(id, found);
+        }
+        Ok(known)
     }
 
     async fn read(&self, directory: &Digest) -> Result<Option<Listing>, StoreError> {
@@ -172,8 +193,7 @@ impl Archive for RecordArchive {
     type Error = ArchiveError;
 
     fn producers(&self, contents: &[Digest]) -> Result<Vec<Vec<Arc<ActionRecord>>>, ArchiveError> {
-        let all = stream::iter(contents).map(|it| self.makers(it)).buffered(AT_ONCE).try_collect();
-        Ok(self.runtime.block_on(all)?)
+        Ok(self.runtime.block_on(self.makers(contents))?)
     }
 
     fn is_used(&self, record: &ActionRecord) -> bool {

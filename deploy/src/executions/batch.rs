@@ -9,7 +9,7 @@ use prost::Message;
 
 use super::kept::{How, hashes};
 use super::keys::{self, RecordId};
-use super::store::encode;
+use super::store::Encoder;
 
 /// Bytes of one batch, about: keys and values.
 const MAX_BATCH_BYTES: usize = 8 << 20;
@@ -17,6 +17,7 @@ const MAX_BATCH_BYTES: usize = 8 << 20;
 /// Collects writes. Nothing that is written stays for ever: what names it for its removal comes first.
 #[derive(Default)]
 pub struct Batch {
+    encoder: Encoder,
     aging: Aging,
     writes: Vec<Write>,
     uses: BTreeMap<(String, String), BTreeMap<String, TargetUses>>,
@@ -33,7 +34,8 @@ pub fn delete(key: String) -> Write {
 impl Batch {
     /// A record with all that leads to it. It comes first: what is used today is taken for written.
     pub fn record(&mut self, id: RecordId, kept: &Kept, today: u32) {
-        self.writes.push(put(keys::record(id), encode(kept)));
+        let value = self.encoder.encode(kept);
+        self.writes.push(put(keys::record(id), value));
         self.lead_to(id, kept, today);
     }
 

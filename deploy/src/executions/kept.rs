@@ -114,6 +114,15 @@ fn bounded(event: &Execution, result: ActionResult, kept: &mut Kept) -> Vec<reap
         is_executable: it.is_executable,
         ..Default::default()
     };
+    let link = |it: reapi::OutputSymlink| reapi::OutputSymlink {
+        path: it.path,
+        target: it.target,
+        ..Default::default()
+    };
+    // What is cut short leads elsewhere.
+    let is_short = |it: &reapi::OutputSymlink| it.path.len().max(it.target.len()) <= MAX_TEXT;
+    let links = result.output_symlinks.into_iter().filter(is_short);
+    let links = links.filter(|it| fits(&format!("{}{}", it.path, it.target))).map(link).collect();
     let directories = result.output_directories.into_iter().filter(|it| fits(&it.path));
     let directories = directories.map(directory).collect();
     let (files, beyond): (Vec<_>, Vec<_>) =
@@ -125,6 +134,7 @@ fn bounded(event: &Execution, result: ActionResult, kept: &mut Kept) -> Vec<reap
     let result = ActionResult {
         output_directories: directories,
         output_files: files,
+        output_symlinks: links,
         execution_metadata: Some(metadata),
         ..Default::default()
     };

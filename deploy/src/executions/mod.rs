@@ -16,6 +16,7 @@ mod keys;
 mod store;
 #[cfg(test)]
 pub(crate) mod tests;
+mod trees;
 mod writer;
 
 use std::sync::Arc;

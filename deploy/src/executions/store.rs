@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use kiln_cas::Digest;
-use kiln_cas::records::{RecordsError, SharedRecords};
+use kiln_cas::records::{Record, RecordsError, SharedRecords};
 use kiln_protos::executions::{Kept, Uses};
 use prost::Message;
+use zstd::bulk::Compressor;
 
 use super::keys::{self, RecordId};
 
@@ -24,10 +25,22 @@ pub struct ExecutionStore {
     records: SharedRecords,
 }
 
-pub(super) fn encode(kept: &Kept) -> Bytes {
-    let plain = kept.encode_to_vec();
-    // Nothing but a lack of memory fails; what is not compressed is told by its first byte.
-    zstd::bulk::compress(&plain, LEVEL).unwrap_or(plain).into()
+/// Compresses one record after the other: what that takes in memory is set up once.
+pub(super) struct Encoder(Option<Compressor<'static>>);
+
+impl Default for Encoder {
+    fn default() -> Self {
+        Self(Compressor::new(LEVEL).ok())
+    }
+}
+
+impl Encoder {
+    pub fn encode(&mut self, kept: &Kept) -> Bytes {
+        let plain = kept.encode_to_vec();
+        // Nothing but a lack of memory fails; what is not compressed is told by its first byte.
+        let compressed = self.0.as_mut().and_then(|it| it.compress(&plain).ok());
+        compressed.unwrap_or(plain).into()
+    }
 }
 
 pub(super) fn decode(data: &[u8]) -> Option<Kept> {
@@ -35,7 +48,10 @@ pub(super) fn decode(data: &[u8]) -> Option<Kept> {
     if !data.starts_with(MAGIC) {
         return Kept::decode(data).ok();
     }
-    let plain = zstd::bulk::decompress(data, MAX_RECORD).ok()?;
+    // What is set aside is what the record says that it takes up, where it says so.
+    let says = zstd::zstd_safe::get_frame_content_size(data).ok().flatten();
+    let size = says.map_or(Some(MAX_RECORD), |it| usize::try_from(it).ok());
+    let plain = zstd::bulk::decompress(data, size.filter(|it| *it <= MAX_RECORD)?).ok()?;
     Kept::decode(plain.as_slice()).ok()
 }
 
@@ -56,6 +72,26 @@ impl ExecutionStore {
     pub async fn get(&self, id: RecordId) -> Result<Option<Kept>, RecordsError> {
         let found = self.records.get(&keys::record(id)).await?;
         Ok(found.and_then(|it| decode(&it.value)))
+    }
+
+    /// Many records, in the order of their names.
+    pub async fn get_each(&self, ids: &[RecordId]) -> Result<Vec<Option<Kept>>, RecordsError> {
+        let keys: Vec<_> = ids.iter().map(|it| keys::record(*it)).collect();
+        let found = self.records.get_each(&keys).await?;
+        Ok(found.into_iter().map(|it| it.and_then(|it| decode(&it.value))).collect())
+    }
+
+    /// For each content the records of executions in this instance that left it.
+    pub async fn makers_each(
+        &self,
+        instance: &str,
+        contents: &[Digest],
+    ) -> Result<Vec<Vec<RecordId>>, RecordsError> {
+        let prefix = |it: &Digest| keys::makers(instance, &(it.function, it.hash));
+        let prefixes: Vec<_> = contents.iter().map(prefix).collect();
+        let found = self.records.list_each(&prefixes, MAX_MAKERS).await?;
+        let ids = |of: Vec<Record>| of.iter().filter_map(|it| keys::maker(&it.key)).collect();
+        Ok(found.into_iter().map(ids).collect())
     }
 
     /// Records of executions in this instance that left this content.

@@ -4,13 +4,11 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
+use kiln_cas::SharedBlobStore;
 use kiln_cas::events::EVENT_BUFFER;
 use kiln_cas::records::{Expect, RecordsError, SharedRecords, Write};
-use kiln_cas::{Digest, SharedBlobStore};
 use kiln_protos::events::Execution;
-use kiln_protos::reapi::Tree;
 use lru::LruCache;
 use prost::Message as _;
 use tokio::sync::broadcast::Receiver;
@@ -23,7 +21,8 @@ use super::clock::{Clock, day};
 use super::figures::{Counters, count};
 use super::kept::{How, Seen, add, seen};
 use super::keys::{self, RecordId};
-use super::store::encode;
+use super::store::Encoder;
+use super::trees::files_of;
 
 /// Records that are known to be there.
 const MAX_RECENT: NonZeroUsize = NonZeroUsize::new(100_000).expect("it is not 0");
@@ -45,8 +44,6 @@ const PAUSE: Duration = Duration::from_secs(2);
 const TRIES: u32 = 3;
 /// Records and directories that are read at once, and results of nobody known that are written at once.
 const AT_ONCE: usize = 16;
-/// Bytes of a directory that is looked into.
-const MAX_TREE: u64 = 16 << 20;
 
 pub enum Command {
     Flush(oneshot::Sender<()>),
@@ -227,11 +224,14 @@ impl Writer {
         let known = self.known(length, today).await?;
         self.read_trees(&known).await;
         let mut batch = Batch::default();
-        let (mut written, mut recorded) = (Vec::new(), Vec::new());
+        let (mut written, mut touched, mut recorded) = (Vec::new(), Vec::new(), Vec::new());
         for (seen, known) in self.pending.iter().take(length).zip(&known) {
             match (known, seen.how) {
                 (Known::Today, _) => {}
-                (Known::Before, _) => batch.touch(seen.id, today),
+                (Known::Before, _) => {
+                    batch.touch(seen.id, today);
+                    touched.push(seen);
+                }
                 (Known::Not, How::Hit) => written.push(seen),
                 (Known::Not, How::Ran | How::Merged) => batch.record(seen.id, &seen.kept, today),
             }
@@ -245,6 +245,7 @@ impl Writer {
         for writes in batch.finish(today, &part) {
             self.records.write(writes).await?;
         }
+        self.write_gone(&touched, today, &part).await?;
         count(&self.counters.recorded, recorded.len() as u64);
         count(&self.counters.known, (length - recorded.len()) as u64);
         for id in recorded {
@@ -329,8 +330,9 @@ impl Writer {
         today: u32,
     ) -> Result<(), RecordsError> {
         let records = &self.records;
+        let mut encoder = Encoder::default();
         let new = |seen: &&Seen| {
-            let (key, value) = (keys::record(seen.id), Some(encode(&seen.kept)));
+            let (key, value) = (keys::record(seen.id), Some(encoder.encode(&seen.kept)));
             Write { key, expect: Expect::Absent, value }
         };
         let put_new = |write: Write| async move {
@@ -348,6 +350,30 @@ impl Writer {
         Ok(())
     }
 
+    /// Records that were removed for their age while it was written that they are used. From then on nobody removes them.
+    async fn write_gone(
+        &self,
+        touched: &[&Seen],
+        today: u32,
+        part: &str,
+    ) -> Result<(), RecordsError> {
+        let mut gone = Vec::new();
+        for seen in touched {
+            if self.records.get(&keys::record(seen.id)).await?.is_none() {
+                gone.push(*seen);
+            }
+        }
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let mut batch = Batch::default();
+        self.write_foreign(&gone, &mut batch, today).await?;
+        for writes in batch.finish(today, &format!("{part}-again")) {
+            self.records.write(writes).await?;
+        }
+        Ok(())
+    }
+
     /// So that whoever asks later where something came from hears that not everything is known.
     async fn name_losses(&mut self, now: i64, part: &str) -> Result<(), RecordsError> {
         if self.unnamed > 0 {
@@ -361,15 +387,6 @@ impl Writer {
         }
         Ok(())
     }
-}
-
-async fn files_of(blobs: &SharedBlobStore, tree: &Digest) -> Vec<Digest> {
-    let read = async { blobs.read(tree, 0, None).await?.collect(MAX_TREE).await };
-    let Ok(bytes) = read.await else { return Vec::new() };
-    let Ok(decoded) = Tree::decode(bytes) else { return Vec::new() };
-    let files = decoded.root.iter().chain(&decoded.children).flat_map(|it| &it.files);
-    let digests = files.filter_map(|it| Digest::from_wire(it.digest.as_ref()?, tree.function).ok());
-    digests.collect()
 }
 
 async fn until(due: Option<Instant>) {

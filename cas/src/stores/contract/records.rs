@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::records::{
-    Expect, MAX_BATCH, MAX_KEY, MAX_VALUE, Records, RecordsError, Version, Write,
+    Expect, MAX_BATCH, MAX_KEY, MAX_VALUE, Record, Records, RecordsError, Version, Write,
 };
 use crate::stores::{DiskRecords, MemoryRecords};
 
@@ -91,6 +91,14 @@ async fn lists_are_pages_in_key_order(records: &dyn Records) {
         let keys: Vec<_> = found.iter().map(|record| record.key.as_str()).collect();
         assert_eq!(keys, *expected, "{prefix} {after:?} {reverse} {limit}");
     }
+    let each = ["p/", "none", "q/"].map(str::to_owned);
+    let each = records.list_each(&each, 2).await.unwrap();
+    let keys = |of: &Vec<Record>| of.iter().map(|it| it.key.clone()).collect::<Vec<_>>();
+    let each: Vec<_> = each.iter().map(keys).collect();
+    assert_eq!(each, [vec!["p/a", "p/b"], vec![], vec!["q/a"]]);
+    let found = records.get_each(&["q/a", "none", "p"].map(str::to_owned)).await.unwrap();
+    let keys: Vec<_> = found.iter().map(|it| it.as_ref().map(|it| it.key.as_str())).collect();
+    assert_eq!(keys, [Some("q/a"), None, Some("p")]);
     assert_eq!(records.list("", None, false, 1000).await.unwrap().len(), {
         records.list("", None, true, 1000).await.unwrap().len()
     });

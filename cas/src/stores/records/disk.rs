@@ -185,7 +185,8 @@ fn commit(database: &Database, batches: Vec<Vec<Write>>) -> Result<Vec<Outcome>,
 type Rows<'txn> = Table<'txn, &'static str, (Version, &'static [u8])>;
 
 fn first_conflict(rows: &Rows<'_>, batch: &[Write]) -> Result<Option<String>, RecordsError> {
-    for write in batch {
+    let guarded = |it: &&Write| !matches!(it.expect, Expect::Anything);
+    for write in batch.iter().filter(guarded) {
         let row = rows.get(write.key.as_str()).map_err(database_error)?;
         let version = row.map(|row| row.value().0);
         let met = match write.expect {
@@ -232,6 +233,33 @@ impl Records for DiskRecords {
             let rows = transaction.open_table(ROWS).map_err(database_error)?;
             let row = rows.get(key.as_str()).map_err(database_error)?;
             Ok(row.map(|row| record(&key, row.value())))
+        })
+        .await
+    }
+
+    /// In one go: each read by itself would change threads.
+    async fn get_each(&self, keys: &[String]) -> Result<Vec<Option<Record>>, RecordsError> {
+        let keys = keys.to_vec();
+        self.read(move |database| {
+            let transaction = database.begin_read().map_err(database_error)?;
+            let rows = transaction.open_table(ROWS).map_err(database_error)?;
+            let get = |key: &String| {
+                let row = rows.get(key.as_str()).map_err(database_error)?;
+                Ok::<_, RecordsError>(row.map(|row| record(key, row.value())))
+            };
+            keys.iter().map(get).collect()
+        })
+        .await
+    }
+
+    async fn list_each(
+        &self,
+        prefixes: &[String],
+        limit: usize,
+    ) -> Result<Vec<Vec<Record>>, RecordsError> {
+        let prefixes = prefixes.to_vec();
+        self.read(move |database| {
+            prefixes.iter().map(|it| list(database, it, None, false, limit)).collect()
         })
         .await
     }

@@ -127,6 +127,35 @@ async fn what_nobody_uses_ages_and_what_is_used_stays() {
 }
 
 #[tokio::test]
+async fn what_is_used_while_it_is_removed_stays() {
+    let rig = Rig::start().await;
+    let made = executed("one", "//:a", &[("a", "A")]);
+    rig.events.publish(made.clone());
+    rig.executions.flush().await;
+    let store = &rig.executions.store;
+    let [id] = store.makers("", &content("A")).await.unwrap()[..] else { panic!("one record") };
+    rig.now.fetch_add(40 * DAY, Ordering::Relaxed);
+
+    // A build is given it when it has just been found to be old.
+    let today = super::clock::day(rig.now.load(Ordering::Relaxed));
+    let touch = super::batch::put(super::keys::touched(id), today.to_string().into_bytes());
+    *rig.faults.meanwhile.lock().unwrap() = Some(("executions/x/", vec![touch]));
+    assert_eq!(rig.sweep(30).await, (0, false));
+    assert!(store.get(id).await.unwrap().is_some());
+    assert_eq!(store.makers("", &content("A")).await.unwrap(), [id]);
+
+    // It goes when it has just been found to be there.
+    rig.now.fetch_add(40 * DAY, Ordering::Relaxed);
+    let gone = [super::keys::record(id), super::keys::touched(id)].map(super::batch::delete);
+    *rig.faults.meanwhile.lock().unwrap() = Some(("executions/age/", gone.to_vec()));
+    rig.events.publish(hit(&made, "two", "//:a"));
+    rig.executions.flush().await;
+    assert!(rig.faults.meanwhile.lock().unwrap().is_none());
+    assert!(store.get(id).await.unwrap().is_some());
+    assert_eq!(store.makers("", &content("A")).await.unwrap(), [id]);
+}
+
+#[tokio::test]
 async fn records_that_cannot_be_written_wait_and_losses_are_named() {
     let rig = Rig::start().await;
     rig.faults.refuse(true);

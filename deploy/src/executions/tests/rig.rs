@@ -1,7 +1,7 @@
 //! A server's records and blobs, and events that one could hear.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -28,6 +28,8 @@ pub struct Faults {
     inner: MemoryRecords,
     /// Writes that are still taken.
     left: AtomicI64,
+    /// What somebody else writes before the first read or write of a key that begins so.
+    pub meanwhile: Mutex<Option<(&'static str, Vec<Write>)>>,
 }
 
 impl Faults {
@@ -39,15 +41,29 @@ impl Faults {
     pub fn refuse_after(&self, writes: i64) {
         self.left.store(writes, Ordering::Relaxed);
     }
+
+    async fn meet<'k>(&self, mut keys: impl Iterator<Item = &'k str>) {
+        let writes = {
+            let mut meanwhile = self.meanwhile.lock().unwrap();
+            let begins = meanwhile.as_ref().map_or("", |(begins, _)| *begins);
+            let meets = meanwhile.is_some() && keys.any(|it| it.starts_with(begins));
+            meanwhile.take_if(|_| meets)
+        };
+        if let Some((_, writes)) = writes {
+            self.inner.write(writes).await.unwrap();
+        }
+    }
 }
 
 #[async_trait]
 impl Records for Faults {
     async fn get(&self, key: &str) -> Result<Option<Record>, RecordsError> {
+        self.meet([key].into_iter()).await;
         self.inner.get(key).await
     }
 
     async fn write(&self, writes: Vec<Write>) -> Result<Vec<Version>, RecordsError> {
+        self.meet(writes.iter().map(|it| it.key.as_str())).await;
         if self.left.fetch_sub(1, Ordering::Relaxed) <= 0 {
             return Err(RecordsError::Unavailable("as the test has it".into()));
         }
@@ -76,7 +92,11 @@ pub struct Rig {
 
 impl Rig {
     pub async fn start() -> Self {
-        let faults = Arc::new(Faults { inner: MemoryRecords::default(), left: i64::MAX.into() });
+        let faults = Arc::new(Faults {
+            inner: MemoryRecords::default(),
+            left: i64::MAX.into(),
+            meanwhile: Mutex::default(),
+        });
         let store = MemoryBlobStore::new(1 << 30, Duration::from_secs(3600), Clock::manual(1000));
         Self::over(faults, Arc::new(store), Arc::new(AtomicI64::new(START)))
     }
