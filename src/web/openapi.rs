@@ -199,6 +199,10 @@ impl Description {
         let page = environment::Page::json_schema(&mut self.generator);
         let one = "One environment, with what stood there";
         self.get::<json::EnvironmentShown>("/environments/{environment}", one, &[page]);
+        let which = environment::Which::json_schema(&mut self.generator);
+        let summary = "What was signed of a promotion";
+        let path = "/environments/{environment}/summary";
+        self.get::<json::PromotionSummary>(path, summary, &[which]);
         let promote = "Promote a release, or say what stands in the way";
         self.post::<json::PromotionRequest, json::PromotionAnswer>("/promotions", promote);
         let back = "Return to a release that stood there";

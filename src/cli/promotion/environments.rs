@@ -6,9 +6,11 @@ use super::promote::line;
 use crate::cli::api::{self, Api};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
-use crate::cli::text::Table;
+use crate::cli::text::{self, Table};
 use crate::web::format::{encode, short};
-use crate::web::json::{EnvironmentShown, EnvironmentState, Environments, Frozen};
+use crate::web::json::{
+    EnvironmentShown, EnvironmentState, Environments, Frozen, PromotionSummary,
+};
 
 /// Characters of a column that people read.
 const SHOWN: usize = 60;
@@ -19,7 +21,9 @@ const SHOWN: usize = 60;
 Examples:
   kiln env list
   kiln env show prod
-  kiln env show prod --json | jq -r .current.digest")]
+  kiln env show prod --json | jq -r .current.digest
+  kiln env summary prod > vsa.json
+  slsa-verifier verify-vsa --attestation-path vsa.json --public-key-path server.pub ...")]
 pub struct EnvironmentCommand {
     #[command(subcommand)]
     what: What,
@@ -31,6 +35,8 @@ enum What {
     List(List),
     /// One environment, with what stood there before
     Show(Show),
+    /// What was signed of a promotion, for verifiers: a summary (SLSA VSA) in a DSSE envelope
+    Summary(Summary),
 }
 
 #[derive(Debug, Args)]
@@ -55,6 +61,15 @@ struct Show {
     json: bool,
 }
 
+#[derive(Debug, Args)]
+struct Summary {
+    #[arg(value_name = "ENVIRONMENT", value_hint = ValueHint::Other)]
+    name: String,
+    /// Of the promotion that made this generation [default: of what stands there]
+    #[arg(long, value_name = "N")]
+    generation: Option<u64>,
+}
+
 impl EnvironmentCommand {
     pub async fn run(self, target: &Target) -> Result<Exit, CliError> {
         let server = Api::new(target)?;
@@ -68,9 +83,17 @@ impl EnvironmentCommand {
                 let path = format!("/environments/{name}?limit={}{before}", it.limit);
                 api::print(server.get(&path).await?, it.json, shown)?;
             }
+            What::Summary(it) => summary(&server, &it).await?,
         }
         Ok(Exit::Done)
     }
+}
+
+async fn summary(server: &Api, it: &Summary) -> Result<(), CliError> {
+    let generation = it.generation.map(|it| format!("?generation={it}")).unwrap_or_default();
+    let path = format!("/environments/{}/summary{generation}", encode(&it.name, false));
+    let found: PromotionSummary = api::read(server.get(&path).await?)?;
+    text::print_json(&found.envelope)
 }
 
 fn table(all: &Environments) -> String {

@@ -42,8 +42,8 @@ pub use import::Receipt;
 pub use plans::{NewPlan, PlanNext, PlanPiece, PlanStanding, PlanTurn};
 pub use promotion::{
     EnvironmentShown, EnvironmentState, Environments, Frozen, GateReason, PastPromotion,
-    PlacedRelease, PromotionAnswer, PromotionChange, PromotionRequest, RollbackRequest, Said,
-    SayRequest, reasons as gate_reasons,
+    PlacedRelease, PromotionAnswer, PromotionChange, PromotionRequest, PromotionSummary,
+    RollbackRequest, Said, SayRequest, reasons as gate_reasons,
 };
 pub use release::{
     Explained, Maker, Release, ReleaseBlob, ReleaseChanges, ReleaseDifference, ReleaseDraft,

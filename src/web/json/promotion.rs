@@ -6,6 +6,7 @@ use kiln_deploy::promotion::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 /// A release in an environment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -113,6 +114,15 @@ pub struct EnvironmentShown {
     pub past: Vec<PastPromotion>,
     /// For the next page of the past; `null` on the last one.
     pub next_before: Option<u64>,
+}
+
+/// `GET /api/v1/environments/{environment}/summary`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PromotionSummary {
+    pub environment: String,
+    pub generation: u64,
+    /// A DSSE envelope with a verification summary (SLSA VSA, version 1).
+    pub envelope: Map<String, Value>,
 }
 
 /// `POST /api/v1/promotions`

@@ -13,8 +13,10 @@ use serde::Deserialize;
 use super::error::none;
 use crate::web::api::{arguments, limit};
 use crate::web::error::{ApiError, WebError};
+use crate::web::format::short;
 use crate::web::json::{
-    EnvironmentShown, EnvironmentState, Environments, GateReason, PastPromotion, gate_reasons,
+    EnvironmentShown, EnvironmentState, Environments, GateReason, PastPromotion, PromotionSummary,
+    gate_reasons,
 };
 use crate::web::state::WebState;
 use crate::web::verdicts::Caller;
@@ -24,6 +26,12 @@ pub struct Page {
     limit: Option<usize>,
     /// A generation: only promotions before it.
     before: Option<u64>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Which {
+    /// Of the promotion; nothing: of what stands there now.
+    generation: Option<u64>,
 }
 
 /// The keeper, for callers who may read in its instance.
@@ -93,6 +101,36 @@ async fn why(keeper: &Keeper, waiting: &Waiting) -> Vec<GateReason> {
     }
 }
 
+fn found<'a>(pipeline: &'a Pipeline, environment: &str) -> Result<&'a Environment, WebError> {
+    pipeline.environments.get(environment).ok_or_else(|| {
+        let message = format!("there is no environment {:?}", short(environment, 80));
+        WebError::not_found(message, "`kiln env list` says which there are.")
+    })
+}
+
+/// What was signed of a promotion: that this content passed this policy.
+pub async fn summary(
+    State(state): State<WebState>,
+    caller: Caller,
+    Path(environment): Path<String>,
+    which: Result<Arguments<Which>, QueryRejection>,
+) -> Result<Json<PromotionSummary>, ApiError> {
+    let keeper = read(&state, &caller)?;
+    let Which { generation } = arguments(which)?;
+    found(&keeper.pipeline(), &environment)?;
+    let generation = match generation {
+        Some(generation) => generation,
+        None => keeper.world().await.map_err(WebError::from)?.place(&environment).generation,
+    };
+    let signed = keeper.summary(&environment, generation).await.map_err(WebError::from)?;
+    let envelope = signed.and_then(|it| serde_json::from_slice(&it).ok()).ok_or_else(|| {
+        let message = format!("no summary was signed of generation {generation} of {environment}");
+        let hint = "Of a promotion one is, where releases.key is set; of a rollback none.";
+        WebError::not_found(message, hint)
+    })?;
+    Ok(Json(PromotionSummary { environment, generation, envelope }))
+}
+
 pub async fn show(
     State(state): State<WebState>,
     caller: Caller,
@@ -103,11 +141,7 @@ pub async fn show(
     let Page { limit: wanted, before } = arguments(page)?;
     let limit = limit(wanted)?;
     let pipeline = keeper.pipeline();
-    let found = pipeline.environments.get(&environment).ok_or_else(|| {
-        let message =
-            format!("there is no environment {:?}", crate::web::format::short(&environment, 80));
-        WebError::not_found(message, "`kiln env list` says which there are.")
-    })?;
+    let found = found(&pipeline, &environment)?;
     let (world, now) = (keeper.world().await.map_err(WebError::from)?, keeper.now());
     let state = state_of(&keeper, &pipeline, found, (&world, now)).await;
     let past = keeper.past(&environment, before, limit).await.map_err(WebError::from)?;

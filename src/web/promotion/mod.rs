@@ -19,6 +19,7 @@ pub fn api() -> Router<WebState> {
     Router::new()
         .route("/environments", get(api::list))
         .route("/environments/{environment}", get(api::show))
+        .route("/environments/{environment}/summary", get(api::summary))
         .route("/promotions", post(change::promote))
         .route("/promotions/rollback", post(change::roll_back))
         .route("/promotions/say", post(change::say))
