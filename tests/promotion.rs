@@ -21,6 +21,7 @@ const POLICY: &str = "\
 after = [\"dev\"]
 level = 1
 signers = [\"server\"]
+branch = \"main\"
 conditions = [\"release.name.startsWith('team/')\"]
 checks = [{ name = \"allowed\", command = [\"sh\", \"-c\", \"test -e \\\"$HOME/allowed\\\"\"] }]
 ";
@@ -91,15 +92,20 @@ async fn a_release_is_promoted_rolled_back_and_found_again() {
     bazel.remote(&server.address, &["build", &id, "//cpp:all", "//cpp:gen_1"]).expect_success();
     for (name, target) in [("team/app:1", "//cpp:all"), ("team/app:2", "//cpp:gen_1")] {
         let words = ["release", "create", name, "--invocation", BUILD, "--target", target];
+        let words = [&words[..], &["--branch", "main"]].concat();
         kiln(Some(&server), dir, &words).ends_with(0);
     }
 
     // What stands in the way is said at once, and changes nothing.
     let dry = ["promote", "team/app:1", "--to", "prod", "--dry-run", "--json"];
     let said = kiln(Some(&server), dir, &dry).ends_with(6).json();
-    for (gate, expected) in
-        [("upstream", "waits"), ("signature", "met"), ("level", "met"), ("check", "waits")]
-    {
+    for (gate, expected) in [
+        ("upstream", "waits"),
+        ("signature", "met"),
+        ("branch", "met"),
+        ("level", "met"),
+        ("check", "waits"),
+    ] {
         assert_eq!(standing(&said["reasons"], gate), expected, "{said:#}");
     }
     for name in ["team/app:1", "team/app:2"] {
@@ -112,6 +118,11 @@ async fn a_release_is_promoted_rolled_back_and_found_again() {
         let said = kiln(Some(&server), dir, &["promote", name, "--to", "prod", "--reason", "June"]);
         assert!(said.ends_with(0).stdout.contains("is promoted to prod"));
     }
+
+    let summary = kiln(Some(&server), dir, &["env", "summary", "prod"]).ends_with(0).json();
+    assert_eq!(summary["payloadType"], "application/vnd.in-toto+json", "{summary:#}");
+    let none = ["env", "summary", "prod", "--generation", "9"];
+    kiln(Some(&server), dir, &none).ends_with(1);
 
     // A rollback asks nobody, and what it replaced stays away.
     let hold = ["freeze", "hold", "prod", "--reason", "nothing moves"];

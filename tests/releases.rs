@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use kiln_deploy::oci::ContentDigest;
@@ -17,6 +17,7 @@ const SECOND: &str = "3b1d5a52-70ab-4e1c-9d0f-6c86a5a2e002";
 /// A hash of nothing that is there.
 const NOTHING: &str = "abababababababababababababababababababababababababababababababab";
 const SOURCE: &str = "git+https://git.example/app@1234567890123456789012345678901234567890";
+const COMMIT: &str = "--build_metadata=COMMIT_SHA=1234567";
 
 struct Said {
     code: i32,
@@ -54,6 +55,17 @@ fn keys(directory: &Path, name: &str) -> SigningKey {
     key
 }
 
+/// A program that has the key, as a key management service has.
+fn signing_program(directory: &Path, name: &str) -> PathBuf {
+    let key = directory.join(format!("{name}.pem"));
+    let sign = format!("openssl dgst -sha256 -sign '{}' | base64", key.display());
+    let public = std::fs::read_to_string(directory.join(format!("{name}.pub"))).expect("a key");
+    let described = serde_json::json!({"command": ["sh", "-c", sign], "publicKey": public});
+    let path = directory.join(format!("{name}.json"));
+    std::fs::write(&path, described.to_string()).expect("a file");
+    path
+}
+
 fn start(data: &Path, key: &Path) -> Server {
     let mut command = support::server::command("127.0.0.1:0", data, &["--workers", "2"]);
     command.env("KILN_RELEASES_KEY", key);
@@ -65,7 +77,7 @@ fn build(bazel: &Bazel, server: &Server, invocation: &str, told: bool) {
     let id = format!("--invocation_id={invocation}");
     let mut words = vec!["build", &id, "//cpp:all", "//cpp:gen_1"];
     if told {
-        words.push(&backend);
+        words.extend([&backend, "--build_metadata=BRANCH_NAME=main", COMMIT]);
     }
     bazel.remote(&server.address, &words).expect_success();
 }
@@ -92,7 +104,20 @@ async fn what_bazel_built_is_released_exported_and_verified() {
     build(&bazel, &server, FIRST, true);
 
     let made = kiln(Some(&server), dir, &create("team/app:1.0", FIRST)).json();
-    assert_eq!(made["source"], SOURCE);
+    assert_eq!((&made["source"], &made["branch"]), (&SOURCE.into(), &"main".into()));
+    let feature = and(&create("team/app:0.9", FIRST), &["--branch", "feature"]);
+    let feature = kiln(Some(&server), dir, &feature);
+    assert!(
+        feature.code == 2 && feature.stderr.contains("its branch was \"main\""),
+        "{}",
+        feature.stderr
+    );
+    let secret = SOURCE.replace("https://", "https://TOKEN@");
+    let words = create("team/app:0.9", FIRST)
+        .into_iter()
+        .map(|it| if it == SOURCE { secret.as_str() } else { it });
+    let secret = kiln(Some(&server), dir, &words.collect::<Vec<_>>());
+    assert!(secret.code == 2 && !secret.stderr.contains("TOKEN"), "{}", secret.stderr);
     assert_eq!(made["public_key"], key.public_key().to_pem().expect("PEM"));
     // Twenty-one compilations and a link at least; a client wrote nothing, and nothing is gone.
     let closure = &made["closure"];
@@ -114,7 +139,8 @@ async fn what_bazel_built_is_released_exported_and_verified() {
     let again = kiln(Some(&server), dir, &export);
     assert!(again.code == 2 && again.stderr.contains("is not empty"), "{}", again.stderr);
     let verify = ["release", "verify", "out dir", "--key", "server.pub"];
-    let demands = ["--name", "team/app:1.0", "--source", SOURCE, "--level", "2"];
+    let demands =
+        ["--name", "team/app:1.0", "--source", SOURCE, "--branch", "main", "--level", "2"];
     let said = kiln(None, dir, &and(&verify, &demands));
     assert_eq!(said.code, 0, "{}{}", said.stdout, said.stderr);
     let stranger = kiln(None, dir, &["release", "verify", "out dir", "--key", "mine.pub"]);
@@ -174,10 +200,12 @@ async fn what_bazel_built_is_released_exported_and_verified() {
     // Another machine, at another time, by another key: the same manifest. And one that takes in the export.
     let other_data = dir.join("other");
     keys(dir, "other");
-    let other = start(&other_data, &dir.join("other.pem"));
+    let other = start(&other_data, &signing_program(dir, "other"));
     bazel.clean();
     build(&bazel, &other, FIRST, true);
     let same = kiln(Some(&other), dir, &create("team/app:2.0", FIRST)).json();
+    let public = std::fs::read_to_string(dir.join("other.pub")).expect("a key");
+    assert_eq!(same["public_key"], public);
     assert_eq!(same["digest"], made["digest"]);
     let import = ["release", "import", "out dir", "--key", "server.pub", "--json"];
     let imported = kiln(Some(&other), dir, &import).json();

@@ -10,8 +10,8 @@ use std::time::Instant;
 
 use kiln_cas::{Digest, DigestFunction};
 use kiln_deploy::provenance::{
-    ActionRecord, Archive, BuildRequest, Limits, Listing, Origin, Output, Root, RootFileSystem,
-    Run, Sandbox, SignedBy, Source, provenance,
+    ActionRecord, Archive, BuildRequest, Limits, Listing, Origin, Output, Revision, Root,
+    RootFileSystem, Run, Sandbox, SignedBy, Source, provenance,
 };
 use kiln_deploy::timestamp::Timestamp;
 
@@ -141,9 +141,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         invocation: "8a5e4d4c-0000-4000-8000-000000000000".to_owned(),
         instance: String::new(),
         target: "//app".to_owned(),
-        source: Source::parse(
+        revision: Revision::released(Source::parse(
             "git+https://git.example/app@1234567890123456789012345678901234567890",
-        ),
+        )),
         signed_by: SignedBy::Server,
         started: Timestamp::from_unix(0),
         finished: Timestamp::from_unix(60),

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use kiln_deploy::retention::Rules;
 use kiln_deploy::signing::keys::{KeySource, Secrets};
+use kiln_deploy::signing::signer;
 use kiln_net::causes;
 
 use super::error::ConfigError;
@@ -41,7 +42,7 @@ pub fn releases(settings: &Settings) -> Result<ReleaseOptions, ConfigError> {
     } else {
         // Every text names a place.
         let source = key.parse::<KeySource>().unwrap_or_else(|never| match never {});
-        let read = source.signing_key(passphrase, &Machine);
+        let read = signer(&source, passphrase, &Machine);
         Some(read.map_err(|error| {
             wrong(format!(
                 "releases.key cannot be used: {}; docs/releases.md says how keys are made",
@@ -60,6 +61,6 @@ pub fn releases(settings: &Settings) -> Result<ReleaseOptions, ConfigError> {
         gc: settings.flag("releases.gc"),
         records: settings.flag("releases.record"),
         keep_records: settings.duration("releases.keep_records"),
-        key: key.map(std::sync::Arc::new),
+        key,
     })
 }

@@ -43,7 +43,7 @@ use crate::web::Kept;
 pub use admission::{Admission, join_all};
 use common::Common;
 pub use options::{ServeError, ServeOptions};
-pub use promotion::{PromotionOptions, read_pipeline};
+pub use promotion::{PromotionOptions, read_keys, read_pipeline};
 pub use releases::ReleaseOptions;
 pub use rollouts::{RolloutOptions, read_parts};
 use routes::Parts;

@@ -28,6 +28,8 @@ pub enum KeepError {
     Records(#[from] RecordsError),
     #[error("the checkpoint cannot be made")]
     Checkpoint(#[from] CheckpointError),
+    #[error("the work was given up")]
+    Stopped,
     #[error("a checkpoint cannot be written")]
     Json(#[from] JsonError),
     #[error("the checkpoint {key} is damaged")]
@@ -117,7 +119,10 @@ impl Checkpoints {
         let Some(entry) = self.log.list(last - 1, 1).await?.pop() else {
             return Ok(Kept::Nothing);
         };
-        let envelope = Checkpoint::of(&self.name, &entry, now).sign(&**signer)?;
+        // A program may sign, which takes its time.
+        let (checkpoint, with) = (Checkpoint::of(&self.name, &entry, now), signer.clone());
+        let signing = tokio::task::spawn_blocking(move || checkpoint.sign(&*with));
+        let envelope = signing.await.map_err(|_| KeepError::Stopped)??;
         let value = Some(json::write(&envelope)?.into());
         let write = Write { key: key(last), expect: Expect::Absent, value };
         match self.records.write(vec![write]).await {

@@ -1,6 +1,6 @@
 //! What people pull: an image that a rule made, or files packed into a layer. The same outputs give the same manifest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Read};
 
 use kiln_cas::{Digest, StoreError};
@@ -8,7 +8,8 @@ use serde_json::json;
 
 use super::blocking::Blocking;
 use super::error::CatalogError;
-use super::outputs::OutputFile;
+use super::files::{OutputFile, OutputNode};
+use super::outputs::Outputs;
 use crate::json;
 use crate::oci::{
     Algorithm, ContentDigest, Descriptor, DocumentKind, LAYER_TYPE, LAYOUT_FILE, LayerEntry,
@@ -40,12 +41,12 @@ pub struct Content {
 
 pub fn content(
     store: &Blocking,
-    files: &[OutputFile],
+    outputs: &Outputs,
     form: Form,
     platform: (&str, &str),
 ) -> Result<Content, CatalogError> {
-    match (form, OutputLayout::find(store, files)) {
-        (Form::Files, _) | (Form::Any, Err(_)) => packed(store, files, platform),
+    match (form, OutputLayout::find(store, outputs)) {
+        (Form::Files, _) | (Form::Any, Err(_)) => packed(store, outputs, platform),
         (Form::Image | Form::Any, Ok(layout)) => image(&layout),
         (Form::Image, Err(why)) => Err(CatalogError::NoLayout(why)),
     }
@@ -60,10 +61,13 @@ fn short(path: &str) -> &str {
 
 fn packed(
     store: &Blocking,
-    files: &[OutputFile],
+    outputs: &Outputs,
     (os, architecture): (&str, &str),
 ) -> Result<Content, CatalogError> {
-    let entries: Vec<_> = files.iter().map(entry).collect();
+    let links: HashSet<_> = outputs.nodes.iter().map(|it| &it.path).collect();
+    let files = outputs.files.iter().filter(|it| !links.contains(&it.path)).map(entry);
+    let entries: Vec<_> = files.chain(outputs.nodes.iter().map(node)).collect();
+    once(outputs)?;
     let layer = store.put_written(LAYER_TYPE, &mut |out| {
         let open = &mut |digest: &Digest| store.open(digest).map_err(io::Error::other);
         write_layer(entries.clone(), open, out).map_err(CatalogError::from)
@@ -89,6 +93,25 @@ fn entry(file: &OutputFile) -> LayerEntry<Digest> {
         is_executable: file.is_executable,
     };
     LayerEntry { path: short(&file.path).to_owned(), node }
+}
+
+/// Two configurations may have the same file.
+fn once(outputs: &Outputs) -> Result<(), CatalogError> {
+    let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
+    for path in outputs.files.iter().map(|it| it.path.as_str()) {
+        if let Some(other) = seen.insert(short(path), path).filter(|it| *it != path) {
+            return Err(CatalogError::Twice(other.to_owned(), path.to_owned()));
+        }
+    }
+    Ok(())
+}
+
+fn node(it: &OutputNode) -> LayerEntry<Digest> {
+    let node = match &it.target {
+        Some(target) => LayerNode::Symlink { target: target.clone() },
+        None => LayerNode::Directory,
+    };
+    LayerEntry { path: short(&it.path).to_owned(), node }
 }
 
 /// An output that is gone is no fault of whoever packs it.
@@ -129,6 +152,20 @@ fn image(layout: &OutputLayout<'_>) -> Result<Content, CatalogError> {
     Ok(Content { subject, blobs: wanted.into_values().collect(), form: Form::Image })
 }
 
+/// Where a link at `path` leads, within the layout; one that leads to another link is not followed.
+fn led_to(path: &str, target: &str) -> Option<String> {
+    let mut parts: Vec<_> = path.split('/').collect();
+    parts.pop();
+    for part in target.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()?),
+            name => parts.push(name),
+        }
+    }
+    Some(parts.join("/"))
+}
+
 /// An image layout among the outputs.
 struct OutputLayout<'a> {
     store: &'a Blocking,
@@ -138,7 +175,8 @@ struct OutputLayout<'a> {
 
 impl<'a> OutputLayout<'a> {
     /// Errors: why there is none, in words.
-    fn find(store: &'a Blocking, files: &'a [OutputFile]) -> Result<Self, String> {
+    fn find(store: &'a Blocking, outputs: &'a Outputs) -> Result<Self, String> {
+        let files = &outputs.files;
         let root = |it: &'a OutputFile| it.path.strip_suffix(LAYOUT_FILE);
         let roots: Vec<_> = files.iter().filter_map(root).filter(|it| it.ends_with('/')).collect();
         let [root] = roots.as_slice() else {
@@ -148,9 +186,19 @@ impl<'a> OutputLayout<'a> {
             });
         };
         let below = |it: &'a OutputFile| Some((it.path.strip_prefix(root)?, it.digest));
-        let found: BTreeMap<_, _> = files.iter().filter_map(below).collect();
+        let mut found: BTreeMap<_, _> = files.iter().filter_map(below).collect();
         if found.len() < files.len() {
             return Err("there are other outputs beside it; name it with --output".to_owned());
+        }
+        // Blobs may be links to others of them.
+        for it in &outputs.nodes {
+            let Some((path, target)) = it.path.strip_prefix(root).zip(it.target.as_deref()) else {
+                continue;
+            };
+            let leads_to = led_to(path, target).and_then(|it| found.get(it.as_str()).copied());
+            if let Some(digest) = leads_to {
+                found.entry(path).or_insert(digest);
+            }
         }
         Ok(Self { store, files: found })
     }

@@ -16,6 +16,9 @@ pub struct Entry {
     /// `git+URL@COMMIT`, as whoever made it said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+    /// As whoever made it said, or whoever built it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
     pub level: Level,
     pub closure: Counts,
     /// The key that signed, as PEM.
@@ -71,6 +74,8 @@ pub struct Draft {
     pub instance: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
     pub level: Level,
     pub closure: Counts,
     pub statements: Vec<Unsigned>,

@@ -28,8 +28,8 @@ pub enum CatalogError {
     Ambiguous { target: String, count: usize, paths: Vec<String> },
     #[error("{target:?} has no output {path:?}; it has {}", .known.join(", "))]
     NoSuchOutput { target: String, path: String, known: Vec<String> },
-    #[error("{0:?} is a symbolic link in a directory, which is known from build events alone")]
-    Link(String),
+    #[error("{0:?} and {1:?} would be at the same path of the release")]
+    Twice(String, String),
     #[error("{0:?} is an output of the target, says the build, and the store does not have it")]
     NotStored(String),
     #[error("{name} is there already, with the same content, and signed by another key: {key}")]

@@ -67,13 +67,15 @@ impl Catalog {
 
     async fn same(&self, entry: &Entry) -> Result<Option<Entry>, CatalogError> {
         let release = &entry.release;
-        self.same_or_none(&entry.instance, &release.name, &release.subject, &entry.source).await
+        let built = (entry.source.as_deref(), entry.branch.as_deref());
+        self.same_or_none(&entry.instance, &release.name, &release.subject, built).await
     }
 }
 
 struct Imported {
     release: Release,
     source: Option<String>,
+    branch: Option<String>,
     level: Level,
     closure: Counts,
     public_key: String,
@@ -83,12 +85,13 @@ struct Imported {
 
 impl Imported {
     fn entry(self, instance: String, made_by: String) -> Entry {
-        let Self { release, source, level, closure, public_key, content, tags } = self;
+        let Self { release, source, branch, level, closure, public_key, content, tags } = self;
         let pin = Pin::fresh_name();
         Entry {
             release,
             instance,
             source,
+            branch,
             level,
             closure,
             public_key,
@@ -150,6 +153,7 @@ fn imported(
             created: now,
         },
         source: text("/buildDefinition/externalParameters/source"),
+        branch: text("/buildDefinition/externalParameters/branch"),
         level,
         closure: Counts {
             actions: count("closure/actions"),

@@ -17,7 +17,7 @@ use super::{Catalog, MAX_RECORD, blocking, keys};
 use crate::executions::{Invocation, RecordArchive};
 use crate::json;
 use crate::oci::Descriptor;
-use crate::provenance::{SignedBy, Source};
+use crate::provenance::{Revision, SignedBy};
 use crate::releases::ReleaseName;
 use crate::signing::{PublicKey, Signer};
 
@@ -28,7 +28,7 @@ pub struct Asked {
     pub name: ReleaseName,
     pub invocation: String,
     pub outputs: Wanted,
-    pub source: Option<Source>,
+    pub revision: Revision,
     pub form: Form,
     /// Operating system and architecture of packed files.
     pub platform: (String, String),
@@ -118,7 +118,7 @@ impl Catalog {
             instance: asked.instance.clone(),
             invocation: asked.invocation.clone(),
             target: asked.outputs.target.clone(),
-            source: asked.source.clone(),
+            revision: asked.revision.clone(),
             form: asked.form,
             platform: asked.platform.clone(),
             signed_by: match by {
@@ -139,22 +139,24 @@ impl Catalog {
 
     async fn existing(&self, draft: &Draft) -> Result<Option<Entry>, CatalogError> {
         let release = &draft.release;
-        self.same_or_none(&draft.instance, &release.name, &release.subject, &draft.source).await
+        let built = (draft.source.as_deref(), draft.branch.as_deref());
+        self.same_or_none(&draft.instance, &release.name, &release.subject, built).await
     }
 
-    /// The release of this name, if it is the same; another one of this name is an error.
+    /// The release of this name, if it is the same, of the same commit and branch; another one of this name is an error.
     pub(super) async fn same_or_none(
         &self,
         instance: &str,
         name: &ReleaseName,
         subject: &Descriptor,
-        source: &Option<String>,
+        built: (Option<&str>, Option<&str>),
     ) -> Result<Option<Entry>, CatalogError> {
         let Some(entry) = self.find(instance, name).await? else {
             return self.was_same(instance, name, subject).await;
         };
         let existing = &entry.release.subject.digest;
-        if *existing != subject.digest || entry.source != *source {
+        let is_same = built == (entry.source.as_deref(), entry.branch.as_deref());
+        if *existing != subject.digest || !is_same {
             let (name, existing) = (name.clone(), existing.clone());
             return Err(CatalogError::Taken { name, existing });
         }
@@ -216,7 +218,7 @@ impl Catalog {
     async fn finish(
         &self,
         draft: Draft,
-        signer: Arc<dyn Signer + Send + Sync>,
+        signer: Arc<dyn Signer>,
         who: &str,
     ) -> Result<Entry, CatalogError> {
         let public_key = signer.public_key().to_pem().map_err(|_| CatalogError::Stopped)?;
@@ -265,6 +267,7 @@ impl Catalog {
             release,
             instance: draft.instance.clone(),
             source: draft.source.clone(),
+            branch: draft.branch.clone(),
             level: draft.level.clone(),
             closure: draft.closure,
             public_key,

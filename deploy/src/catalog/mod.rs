@@ -9,10 +9,12 @@ mod blocking;
 mod content;
 mod entry;
 mod error;
+mod files;
 mod held;
 mod import;
 mod keeping;
 mod keys;
+mod left;
 mod making;
 mod older;
 mod outputs;
@@ -25,6 +27,7 @@ mod standing;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use std::sync::Arc;
 
@@ -34,14 +37,15 @@ use kiln_cas::records::SharedRecords;
 
 use crate::executions::{Clock, ExecutionStore};
 use crate::oci::{ContentDigest, Descriptor};
-use crate::signing::{PublicKey, Signer as _, SigningKey};
+use crate::signing::{PublicKey, Signer};
 use crate::timestamp::Timestamp;
 
 pub use content::Form;
 pub use entry::{Counts, Draft, Entry, Rejection, Unsigned};
 pub use error::CatalogError;
+pub use files::{OutputFile, OutputNode, ToldFile, is_same};
 pub use making::{Asked, By, Prepared};
-pub use outputs::{OutputFile, ToldFile, Wanted, is_same};
+pub use outputs::Wanted;
 pub use reading::{BlobOpener, Origins};
 pub use standing::Arrival;
 
@@ -58,7 +62,7 @@ pub struct CatalogParts {
     pub pins: Pins,
     pub clock: Clock,
     /// What the server signs with; `None`: whoever makes a release does.
-    pub key: Option<Arc<SigningKey>>,
+    pub key: Option<Arc<dyn Signer>>,
     /// URI of this server.
     pub builder: String,
     pub version: String,

@@ -15,7 +15,7 @@ use crate::json;
 use crate::oci::{ContentDigest, Descriptor, EMPTY_CONFIG, EMPTY_TYPE};
 use crate::provenance::{
     BuildRequest, CLOSURE_INDEX_TYPE, CLOSURE_PART_TYPE, Describes, Limits, ListError, Package,
-    Part, Provenance, Root, SLSA_PREDICATE, SignedBy, Source, cyclonedx, provenance, read_index,
+    Part, Provenance, Revision, Root, SLSA_PREDICATE, SignedBy, cyclonedx, provenance, read_index,
     spdx,
 };
 use crate::releases::{
@@ -38,7 +38,7 @@ pub struct Plan {
     pub instance: String,
     pub invocation: String,
     pub target: String,
-    pub source: Option<Source>,
+    pub revision: Revision,
     pub form: Form,
     /// Operating system and architecture of packed files.
     pub platform: (String, String),
@@ -65,7 +65,7 @@ pub fn prepare(
     outputs: &Outputs,
 ) -> Result<Draft, CatalogError> {
     let (os, architecture) = (&plan.platform.0, &plan.platform.1);
-    let content = content(store, &outputs.files, plan.form, (os, architecture))?;
+    let content = content(store, outputs, plan.form, (os, architecture))?;
     let mut preparing = Preparing { store, plan, kept: Vec::new() };
     preparing.kept.extend(content.blobs.iter().map(|it| (it.digest.clone(), it.size)));
     let made = preparing.provenance(archive, outputs)?;
@@ -94,7 +94,7 @@ impl Preparing<'_> {
             invocation: plan.invocation.clone(),
             instance: plan.instance.clone(),
             target: plan.target.clone(),
-            source: plan.source.clone(),
+            revision: plan.revision.clone(),
             signed_by: plan.signed_by,
             started: moment(outputs.started),
             finished: moment(outputs.finished),
@@ -210,7 +210,8 @@ impl Preparing<'_> {
                 created: plan.now,
             },
             instance: plan.instance.clone(),
-            source: plan.source.as_ref().map(|it| format!("{}@{}", it.uri, it.commit)),
+            source: plan.revision.source_text(),
+            branch: plan.revision.branch_text().map(str::to_owned),
             level: made.level,
             closure: counts,
             statements,

@@ -56,6 +56,8 @@ pub struct Claim {
     pub source: String,
     pub commit: String,
     pub branch: String,
+    /// Who said which branch it was: `release` or `build-events`.
+    pub branch_by: String,
     pub level: u64,
 }
 
@@ -87,6 +89,7 @@ impl Claim {
             source: source.to_owned(),
             commit: commit.to_owned(),
             branch: text(predicate, "/buildDefinition/externalParameters/branch"),
+            branch_by: text(predicate, "/buildDefinition/internalParameters/claimed/branch"),
             level: level.and_then(Value::as_u64).unwrap_or(0),
         }
     }
@@ -123,14 +126,30 @@ impl Facts {
         facts
     }
 
-    /// What expressions may ask about.
-    pub fn operands(&self, environment: &str, now: Timestamp) -> Operands {
+    /// What keys of these names have signed; without names, what any trusted key has.
+    pub fn claims_of(&self, signers: &[String]) -> Vec<&Claim> {
+        let counts = |claim: &&Claim| signers.is_empty() || signers.contains(&claim.signer);
+        self.claims.iter().filter(counts).collect()
+    }
+
+    /// What expressions may ask about, once for each of these claims: what holds for one alone does not hold.
+    pub fn operands(&self, claims: &[&Claim], environment: &str, now: Timestamp) -> Vec<Operands> {
+        let signers: Vec<_> = claims.iter().map(|it| it.signer.clone()).collect();
+        let none = Claim::default();
+        let claims: &[&Claim] = if claims.is_empty() { &[&none] } else { claims };
+        claims.iter().map(|it| self.operands_of(it, &signers, environment, now)).collect()
+    }
+
+    fn operands_of(
+        &self,
+        claim: &Claim,
+        signers: &[String],
+        environment: &str,
+        now: Timestamp,
+    ) -> Operands {
         let text = |text: &str| Operand::Text(text.to_owned());
-        let claim = self.claims.first().cloned().unwrap_or_default();
-        let levels = self.claims.iter().map(|it| it.level);
-        let level = i64::try_from(levels.min().unwrap_or(0)).unwrap_or(0);
+        let level = i64::try_from(claim.level).unwrap_or(0);
         let release = &self.release;
-        let signers = self.claims.iter().map(|it| it.signer.clone()).collect();
         let of_release = vec![
             ("name", Operand::Text(release.name.to_string())),
             ("repository", Operand::Text(release.name.repository.to_string())),
@@ -145,8 +164,9 @@ impl Facts {
             ("source", text(&claim.source)),
             ("commit", text(&claim.commit)),
             ("branch", text(&claim.branch)),
+            ("branch_by", text(&claim.branch_by)),
             ("level", Operand::Number(level)),
-            ("signers", Operand::List(signers)),
+            ("signers", Operand::List(signers.to_vec())),
         ];
         let of_environment = vec![("name", text(environment))];
         vec![
@@ -174,7 +194,9 @@ fn claim(
     }
     let predicate = Value::Object(attestation.statement.predicate.clone());
     let claimed = text(&predicate, "/buildDefinition/internalParameters/signedOn").parse().ok();
-    let evidence = match (recorded, claimed) {
+    // A record may be of long after: it is asked for where what was signed is not believed.
+    let is_revoked = attestation.key.revoked_from.is_some();
+    let evidence = match (recorded.filter(|_| is_revoked), claimed) {
         (Some(at), _) => Evidence::Recorded(at),
         (None, Some(at)) => Evidence::Claimed(at),
         (None, None) => Evidence::None,

@@ -25,39 +25,33 @@ pub struct Level {
     pub but: Vec<String>,
 }
 
-/// Ends of what build tools write by themselves where they keep what they build, and upload.
-const WRITTEN_BY_TOOLS: [&str; 20] = [
-    "MANIFEST",
-    "_manifest",
-    ".manifest",
+/// Ends of what Bazel itself writes where it keeps what it builds, whatever rules say, and uploads: command lines, module maps,
+/// which runfiles there are, its status. What rules have it write (`ctx.actions.write`) is not told from what a program
+/// made on the client's machine.
+const WRITTEN_BY_BAZEL: [&str; 8] = [
     ".params",
-    ".rsp",
-    ".sh",
-    ".bat",
-    ".cmd",
-    ".py",
-    ".txt",
-    ".json",
-    ".xml",
     ".cppmap",
-    ".modulemap",
-    ".properties",
+    ".runfiles/MANIFEST",
+    ".runfiles_manifest",
     ".repo_mapping",
-    ".list",
-    ".lst",
-    ".d",
-    ".h",
+    "/_repo_mapping",
+    "/stable-status.txt",
+    "/volatile-status.txt",
 ];
+/// Names of what was made elsewhere that are told.
+const MAX_NAMED: usize = 3;
 
 /// Whether something lies where a build tool keeps what it built, and is none of what it writes there itself: then it was
-/// built, and not here.
-fn is_built(path: &str) -> bool {
-    let is_output = path.starts_with("bazel-out/") || path.starts_with("buck-out/");
-    is_output && !WRITTEN_BY_TOOLS.iter().any(|end| path.ends_with(end))
+/// made, and not here. What is empty has nothing in it that anybody could have made.
+fn is_made(path: &str, size: u64) -> bool {
+    let by_bazel = || WRITTEN_BY_BAZEL.iter().any(|end| path.ends_with(end));
+    let is_output =
+        path.starts_with("buck-out/") || (path.starts_with("bazel-out/") && !by_bazel());
+    is_output && size > 0
 }
 
 /// What of the closure decides about the level, counted while it is walked.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Isolation {
     ran: usize,
     written: usize,
@@ -66,6 +60,7 @@ pub struct Isolation {
     missing: usize,
     unrecorded: usize,
     elsewhere: usize,
+    first_elsewhere: Vec<String>,
 }
 
 impl Isolation {
@@ -76,7 +71,13 @@ impl Isolation {
 
     pub fn count(&mut self, found: &Found) {
         match found {
-            Found::Source { path, .. } => self.elsewhere += usize::from(is_built(path)),
+            Found::Source { path, digest } if is_made(path, digest.size) => {
+                self.elsewhere += 1;
+                if self.first_elsewhere.len() < MAX_NAMED {
+                    self.first_elsewhere.push(path.clone());
+                }
+            }
+            Found::Source { .. } => {}
             Found::Missing { .. } => self.missing += 1,
             Found::Action(record) => match &record.origin {
                 Origin::Wrote(_) => self.written += 1,
@@ -127,12 +128,16 @@ pub fn level(closure: &Isolation, signed_by: SignedBy) -> Level {
 }
 
 fn hindrances(closure: &Isolation) -> impl Iterator<Item = String> {
+    let elsewhere = format!(
+        "inputs were made somewhere else and uploaded, such as {}",
+        closure.first_elsewhere.join(", ")
+    );
     let hindrance = |count: usize, text: &str| (count > 0).then(|| format!("{count} {text}"));
     [
         hindrance(closure.written, "results were written by a client and not built here"),
         hindrance(closure.not_isolated, "actions ran without full isolation"),
         hindrance(closure.missing, "directories of inputs are not in the store any more"),
-        hindrance(closure.elsewhere, "inputs were built somewhere else and uploaded"),
+        hindrance(closure.elsewhere, &elsewhere),
         hindrance(closure.unrecorded, "executions of that time were not recorded"),
     ]
     .into_iter()

@@ -9,6 +9,7 @@ mod level;
 mod list;
 mod packages;
 mod record;
+mod revision;
 mod slsa;
 #[cfg(test)]
 mod tests;
@@ -25,7 +26,7 @@ pub use packages::{Package, PackageKind, Packages};
 pub use record::{
     ActionRecord, Mechanism, Origin, Output, RootFileSystem, Run, Sandbox, Written, digest_set,
 };
+pub use revision::{Claimed, Revision, RevisionError, SaidBy, Source, ToldRevision};
 pub use slsa::{
-    BuildRequest, MAX_PREDICATE_BYTES, Provenance, ProvenanceError, SLSA_PREDICATE, Source,
-    provenance,
+    BuildRequest, MAX_PREDICATE_BYTES, Provenance, ProvenanceError, SLSA_PREDICATE, provenance,
 };

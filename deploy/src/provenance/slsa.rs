@@ -9,8 +9,9 @@ use super::level::{Isolation, Level, SignedBy, level};
 use super::list::{CLOSURE_INDEX_TYPE, Entry, ListError, ListWriter, PartSink};
 use super::packages::{Package, Packages};
 use super::record::Origin;
+use super::revision::{Claimed, Revision};
 use crate::json::{self, JsonError};
-use crate::resource::{DigestSet, NotADigest, ResourceDescriptor};
+use crate::resource::{NotADigest, ResourceDescriptor};
 use crate::timestamp::Timestamp;
 
 /// The predicate's type.
@@ -34,21 +35,13 @@ pub struct BuildRequest {
     pub instance: String,
     /// What the release is of, e.g. `//app:image`.
     pub target: String,
-    pub source: Option<Source>,
+    /// What was built, as others say.
+    pub revision: Revision,
     pub signed_by: SignedBy,
     pub started: Timestamp,
     pub finished: Timestamp,
     /// When it is signed: keys are held against it.
     pub signed: Timestamp,
-}
-
-/// The commit that was built, as whoever made the release says: the server sees files, not repositories.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Source {
-    /// `git+https://…`, without the commit.
-    pub uri: String,
-    /// 40 or 64 hexadecimal digits.
-    pub commit: String,
 }
 
 /// What is said of a build.
@@ -77,25 +70,6 @@ pub enum ProvenanceError {
     Json(#[from] JsonError),
     #[error("the provenance has {0} bytes, more than {MAX_PREDICATE_BYTES}")]
     TooLarge(usize),
-}
-
-impl Source {
-    /// Reads `git+URL@COMMIT`.
-    pub fn parse(text: &str) -> Option<Self> {
-        let (uri, commit) = text.rsplit_once('@')?;
-        let source = Self { uri: uri.to_owned(), commit: commit.to_owned() };
-        let authority = uri.split_once("://").map(|(_, rest)| rest.split('/').next());
-        let user = authority.flatten().and_then(|it| it.rsplit_once('@'));
-        // A password would be signed, and read by everybody, for ever.
-        let is_open = user.is_none_or(|(user, _)| !user.contains(':'));
-        let is_git = uri.starts_with("git+") && uri.contains("://") && is_open;
-        (is_git && source.descriptor().check().is_ok()).then_some(source)
-    }
-
-    fn descriptor(&self) -> ResourceDescriptor {
-        let digest = DigestSet::from([("gitCommit".to_owned(), self.commit.clone())]);
-        ResourceDescriptor { uri: self.uri.clone(), digest, ..ResourceDescriptor::default() }
-    }
 }
 
 /// What is counted while the closure is walked.
@@ -136,8 +110,8 @@ pub fn provenance<A: Archive>(
     limits: Limits,
     sink: &mut PartSink<'_>,
 ) -> Result<Provenance, ProvenanceError> {
-    if let Some(source) = &request.source {
-        source.descriptor().check().map_err(ProvenanceError::Source)?;
+    if let Some(source) = &request.revision.source {
+        source.what.descriptor().check().map_err(ProvenanceError::Source)?;
     }
     let mut seen = Seen::default();
     let mut list = ListWriter::new(sink);
@@ -158,7 +132,8 @@ pub fn provenance<A: Archive>(
 }
 
 fn main_package(request: &BuildRequest) -> &str {
-    request.source.as_ref().map_or(request.target.as_str(), |it| it.uri.as_str())
+    let source = request.revision.source.as_ref();
+    source.map_or(request.target.as_str(), |it| it.what.uri.as_str())
 }
 
 fn predicate(
@@ -174,6 +149,7 @@ fn predicate(
         "internalParameters": {
             "instance": request.instance,
             "signedOn": request.signed,
+            "claimed": claimed(&request.revision),
             "slsa": level,
             "closure": {
                 "actions": closure.actions,
@@ -202,10 +178,21 @@ fn predicate(
 
 fn external(request: &BuildRequest) -> Value {
     let mut parameters = json!({"target": request.target});
-    if let Some(source) = &request.source {
-        parameters["source"] = json!(format!("{}@{}", source.uri, source.commit));
+    if let Some(source) = request.revision.source_text() {
+        parameters["source"] = json!(source);
+    }
+    if let Some(branch) = request.revision.branch_text() {
+        parameters["branch"] = json!(branch);
     }
     parameters
+}
+
+/// Who said what of that which Kiln did not see.
+fn claimed(revision: &Revision) -> Map<String, Value> {
+    let source = revision.source.as_ref().map(|it| ("source", it.by));
+    let branch = revision.branch.as_ref().map(|it| ("branch", it.by));
+    let said = source.into_iter().chain(branch);
+    said.map(|(what, by)| (what.to_owned(), json!(by.name()))).collect()
 }
 
 fn dependencies(request: &BuildRequest, seen: &Seen, index: &str) -> Vec<ResourceDescriptor> {
@@ -218,6 +205,7 @@ fn dependencies(request: &BuildRequest, seen: &Seen, index: &str) -> Vec<Resourc
         uri: format!("oci:{image}"),
         ..ResourceDescriptor::new("image", "sha256", &hex(image))
     });
-    let source = request.source.as_ref().map(Source::descriptor);
+    let source = &request.revision.source;
+    let source = source.as_ref().map(|Claimed { what, .. }| what.descriptor());
     source.into_iter().chain([list]).chain(images).collect()
 }

@@ -34,6 +34,7 @@ pub struct Expected {
     pub builder: Option<String>,
     /// `git+https://…`, with or without `@COMMIT`.
     pub source: Option<String>,
+    pub branch: Option<String>,
     /// The lowest SLSA build level.
     pub level: Option<u64>,
 }
@@ -144,7 +145,10 @@ impl<'a> Verify<'a> {
         if !layers.is_empty() {
             self.note(
                 "layers",
-                format!("{} layers with {entries} files can be unpacked", layers.len()),
+                format!(
+                    "{} layers with {entries} files, links and directories can be unpacked",
+                    layers.len()
+                ),
             );
         }
         Ok(())
@@ -242,6 +246,8 @@ impl<'a> Verify<'a> {
             .ok_or(VerifyError::Unsaid("who built it"))?;
         let source =
             text(provenance, "/buildDefinition/externalParameters/source").unwrap_or_default();
+        let branch =
+            text(provenance, "/buildDefinition/externalParameters/branch").unwrap_or_default();
         let level = provenance
             .pointer("/buildDefinition/internalParameters/slsa/buildLevel")
             .and_then(Value::as_u64)
@@ -252,6 +258,7 @@ impl<'a> Verify<'a> {
         demand("source", self.expected.source.as_deref(), source, |it| {
             it == source || commit_of(it)
         })?;
+        demand("branch", self.expected.branch.as_deref(), branch, |it| it == branch)?;
         let least = self.expected.level.map(|it| it.to_string());
         let reached = self.expected.level.is_none_or(|it| level >= it);
         demand("SLSA build level", least.as_deref(), &level.to_string(), |_| reached)?;

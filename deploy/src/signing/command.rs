@@ -1,21 +1,23 @@
 //! A key that never leaves its keeper: a program signs, such as the client of a key management service.
 
-use std::io::{Read as _, Write as _};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use kiln_net::process::{Keep, ProcessError, run_blocking, words};
+use tokio::process::Command;
 
 use super::keys::{PublicKey, SignError, Signer};
 use crate::encoding::from_base64;
 
 /// Bytes of what a program prints: a signature in base64.
-const MAX_OUTPUT: u64 = 4096;
+const MAX_OUTPUT: usize = 4096;
+/// Bytes of what it says of its failure that are repeated.
+const MAX_SAID: usize = 1_000;
 
 /// A program with its arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {
     pub argv: Vec<String>,
-    /// It is killed after this time.
+    /// It is killed after this time, with all that it started.
     pub timeout: Duration,
 }
 
@@ -29,18 +31,8 @@ pub trait RunProgram: Send + Sync {
 pub enum CommandError {
     #[error("no program is named")]
     Nothing,
-    #[error("{program:?} cannot be run")]
-    Start {
-        program: String,
-        #[source]
-        source: std::io::Error,
-    },
-    #[error("{0:?} took more than {1:?} and was killed")]
-    TimedOut(String, Duration),
-    #[error("{program:?} failed: {status}")]
-    Failed { program: String, status: String },
-    #[error("{0:?} printed more than a signature")]
-    TooMuch(String),
+    #[error(transparent)]
+    Program(#[from] ProcessError),
 }
 
 /// Signs by a program: it reads what is to be signed from standard input and prints the signature in base64
@@ -74,62 +66,16 @@ impl<R: RunProgram> Signer for SignByCommand<R> {
 }
 
 impl RunProgram for Program {
+    /// It has this process's environment: what it needs to reach the key is there.
     fn run(&self, input: &[u8]) -> Result<Vec<u8>, CommandError> {
         let (name, arguments) = self.argv.split_first().ok_or(CommandError::Nothing)?;
-        let failed = |source| CommandError::Start { program: name.clone(), source };
-        let until = Instant::now() + self.timeout;
-        let mut child = Command::new(name)
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(failed)?;
-        let printed = converse(&mut child, input.to_owned()).recv_timeout(self.timeout).ok();
-        let too_much = printed.as_ref().is_some_and(|it| it.len() as u64 > MAX_OUTPUT);
-        let waits = printed.is_some() && !too_much;
-        let status = if waits { wait(&mut child, until).map_err(failed)? } else { None };
-        let Some(status) = status else {
-            // It may have ended by itself in the meantime.
-            let _ = child.kill();
-            child.wait().map_err(failed)?;
-            return Err(match too_much {
-                true => CommandError::TooMuch(name.clone()),
-                false => CommandError::TimedOut(name.clone(), self.timeout),
-            });
-        };
-        let error = || CommandError::Failed { program: name.clone(), status: status.to_string() };
-        printed.filter(|_| status.success()).ok_or_else(error)
-    }
-}
-
-/// A program that has printed everything ends soon; `None`: it did not.
-fn wait(child: &mut Child, until: Instant) -> std::io::Result<Option<ExitStatus>> {
-    const POLL: Duration = Duration::from_millis(2);
-    loop {
-        let status = child.try_wait()?;
-        if status.is_some() || Instant::now() >= until {
-            return Ok(status);
+        let mut command = Command::new(name);
+        command.args(arguments);
+        let ran = run_blocking(command, Some(input), self.timeout, Keep::All(MAX_OUTPUT))?;
+        if !ran.status.success() {
+            let said = words(&ran.stderr, MAX_SAID);
+            Err(ProcessError::Failed { program: name.clone(), status: ran.status, said })?;
         }
-        std::thread::park_timeout(POLL);
+        Ok(ran.stdout)
     }
-}
-
-/// Writes and reads in threads of their own, so that neither side waits for the other for ever. They end
-/// with the program.
-fn converse(child: &mut Child, input: Vec<u8>) -> mpsc::Receiver<Vec<u8>> {
-    let (sender, receiver) = mpsc::channel();
-    if let Some(mut stdin) = child.stdin.take() {
-        // A program that reads nothing closes its end: whether it signed shows in what it prints.
-        std::thread::spawn(move || stdin.write_all(&input));
-    }
-    if let Some(stdout) = child.stdout.take() {
-        std::thread::spawn(move || {
-            let mut printed = Vec::new();
-            if stdout.take(MAX_OUTPUT + 1).read_to_end(&mut printed).is_ok() {
-                // Nobody waits any more if it took too long.
-                let _ = sender.send(printed);
-            }
-        });
-    }
-    receiver
 }

@@ -9,6 +9,7 @@ mod bundle;
 mod command;
 mod dsse;
 pub mod keys;
+mod place;
 mod policy;
 mod simple;
 mod statement;
@@ -20,6 +21,7 @@ pub use dsse::{
     DSSE_TYPE, Envelope, EnvelopeError, IN_TOTO_TYPE, MAX_ENVELOPE_BYTES, MAX_PAYLOAD_BYTES, pae,
 };
 pub use keys::{KeyError, PublicKey, Scheme, SignError, Signer, SigningKey};
+pub use place::{SignerError, signer};
 pub use policy::{Evidence, KeyRefused, KeyRing, KeyRingError, TrustedKey};
 pub use simple::{SIGNATURE_ANNOTATION, SIMPLE_SIGNING_TYPE, SimpleError, SimpleSigning};
 pub use statement::{COSIGN_SIGN_PREDICATE, Statement, StatementError};

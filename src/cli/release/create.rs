@@ -6,7 +6,7 @@ use clap::{Args, ValueHint};
 use kiln_deploy::releases::ReleaseName;
 use kiln_deploy::resource::DigestSet;
 use kiln_deploy::signing::keys::KeySource;
-use kiln_deploy::signing::{IN_TOTO_TYPE, Signer, SigningKey, SimpleSigning, Statement, pae};
+use kiln_deploy::signing::{IN_TOTO_TYPE, Signer, SimpleSigning, Statement, pae};
 use kiln_net::causes;
 
 use super::keys;
@@ -28,7 +28,7 @@ use crate::web::json::{
 #[command(after_help = "\
 Examples:
   kiln release create team/app:1.4 --invocation 3fa2... --target //app:image
-  kiln release create team/app:1.4 --invocation 3fa2... --target //app --source git+https://git.example/app@$(git rev-parse HEAD)
+  kiln release create team/app:1.4 --invocation 3fa2... --target //app --source git+https://git.example/app@$(git rev-parse HEAD) --branch main
   kiln release create team/app:1.4 --invocation 3fa2... --target //app --output app/server --output app/config.json
   kiln release create team/app:1.4 --invocation 3fa2... --target //app --key release.pem
   KILN_RELEASE_PASSPHRASE=... kiln release create ... --key env:RELEASE_KEY
@@ -47,9 +47,14 @@ pub struct Create {
     #[arg(long, value_name = "LABEL", value_hint = ValueHint::Other)]
     target: String,
 
-    /// The commit that was built, which the server cannot see: git+URL@COMMIT
+    /// The commit that was built, which the server cannot see: git+URL@COMMIT, and ?ref=refs/heads/BRANCH behind it [default: as build
+    /// events say]
     #[arg(long, value_name = "SOURCE", value_hint = ValueHint::Other)]
     source: Option<String>,
+
+    /// The branch that was built [default: as build events say]
+    #[arg(long, value_name = "NAME", value_hint = ValueHint::Other)]
+    branch: Option<String>,
 
     /// One of the target's outputs: a path, its end, or a directory above it [default: all]
     #[arg(long, value_name = "PATH", value_hint = ValueHint::Other)]
@@ -67,7 +72,7 @@ pub struct Create {
     #[arg(long, value_name = "OS/ARCHITECTURE", default_value = "linux/amd64", value_hint = ValueHint::Other)]
     platform: String,
 
-    /// Sign here: a private key in PEM, or env:NAME [default: the server signs]
+    /// Sign here: a private key in PEM, or in JSON which program signs; or env:NAME [default: the server signs]
     #[arg(long, value_name = "FILE")]
     key: Option<KeySource>,
 
@@ -85,7 +90,7 @@ impl Create {
         let request = self.request(target);
         let answer = match key {
             None => server.post("/releases", &request).await?,
-            Some(key) => sign(&server, &request, &key).await?,
+            Some(key) => sign(&server, &request, &*key).await?,
         };
         api::print(answer, json, |it: &Release| format!("released {}", shown(it)))?;
         Ok(Exit::Done)
@@ -98,6 +103,7 @@ impl Create {
             invocation: self.invocation,
             target: self.target,
             source: self.source,
+            branch: self.branch,
             outputs: self.output,
             form: match (self.image, self.files) {
                 (true, _) => ReleaseForm::Image,
@@ -112,7 +118,7 @@ impl Create {
 async fn sign(
     server: &Api,
     request: &ReleaseRequest,
-    key: &SigningKey,
+    key: &dyn Signer,
 ) -> Result<serde_json::Value, CliError> {
     let prepared: ReleaseDraft = api::read(server.post("/releases/prepare", request).await?)?;
     let Some(draft) = prepared.draft else {
@@ -158,7 +164,7 @@ fn checked_image(image: &str, digest: &str) -> Result<Vec<u8>, CliError> {
 }
 
 /// What is there is signed already: by this key, or nobody is to think so.
-fn check_key(existing: Option<&Release>, key: &SigningKey) -> Result<(), CliError> {
+fn check_key(existing: Option<&Release>, key: &dyn Signer) -> Result<(), CliError> {
     let own = key.public_key().to_pem().unwrap_or_default();
     match existing.filter(|it| it.public_key.trim() != own.trim()) {
         None => Ok(()),

@@ -91,13 +91,14 @@ fn table(it: &Releases) -> String {
 pub fn shown(it: &Release) -> String {
     let size: u64 = it.content.iter().map(|it| it.size).sum();
     let mut text = format!(
-        "{}\n  manifest    {}\n  target      {}\n  source      {}\n  invocation  {}\n  made        {} by {}\n  \
+        "{}\n  manifest    {}\n  target      {}\n  source      {}{}\n  invocation  {}\n  made        {} by {}\n  \
          size        {} in {} blobs\n  closure     {} actions ({} written by clients), {} sources, {} directories missing\n  \
          level       SLSA build level {}\n",
         it.name,
         it.digest,
         it.target,
         it.source.as_deref().unwrap_or("nobody said which commit"),
+        it.branch.as_ref().map(|it| format!(", branch {it}")).unwrap_or_default(),
         it.invocation,
         it.created,
         it.made_by,
@@ -109,6 +110,9 @@ pub fn shown(it: &Release) -> String {
         it.closure.missing,
         it.build_level,
     );
+    for because in &it.because {
+        text += &format!("              for {because}\n");
+    }
     for but in &it.but {
         text += &format!("              but {but}\n");
     }

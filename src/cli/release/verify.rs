@@ -52,6 +52,10 @@ pub struct Verify {
     #[arg(long, value_name = "URI")]
     source: Option<String>,
 
+    /// The branch that must be named in it; the server does not see it
+    #[arg(long, value_name = "NAME")]
+    branch: Option<String>,
+
     /// The lowest SLSA build level that it must reach
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=3))]
     level: Option<u64>,
@@ -105,8 +109,8 @@ impl Verify {
         keys: &KeyRing,
         rejected: Option<String>,
     ) -> Result<Exit, CliError> {
-        let Self { name, builder, source, level, json, .. } = self;
-        let expected = Expected { name, builder, source, level };
+        let Self { name, builder, source, branch, level, json, .. } = self;
+        let expected = Expected { name, builder, source, branch, level };
         let layout = DirectoryLayout::new(directory);
         match releases::verify(&layout, keys, &expected, now()) {
             Ok(checked) => {

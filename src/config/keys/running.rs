@@ -166,8 +166,8 @@ pub const KEYS: &[Key] = &[
         "releases.key",
         "",
         Kind::Text,
-        "The key that releases are signed with: a file (PEM, PKCS #8), or env:NAME. Empty: whoever makes a release \
-         signs it. Relative to the current directory.",
+        "The key that releases are signed with: a file, or env:NAME. It has a private key (PEM, PKCS #8), or says in JSON which \
+         program signs. Empty: whoever makes a release signs it. Relative to the current directory. See docs/releases.md.",
     ),
     key(
         "releases.passphrase",
@@ -210,7 +210,8 @@ pub const KEYS: &[Key] = &[
         "promotion.keys",
         "",
         Kind::Path,
-        "Whose signatures count in environments: a public key (PEM), or a policy of keys (JSON). Empty: the server's own.",
+        "Whose signatures count in environments: a public key (PEM), or a policy of keys (JSON). Read again when it \
+         changes. Empty: the server's own.",
     ),
     key(
         "promotion.webhook",

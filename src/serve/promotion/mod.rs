@@ -15,13 +15,13 @@ use kiln_ci::verdicts::{Turn, Verdicts};
 use kiln_deploy::audit::{Checkpoints, Kept};
 use kiln_deploy::catalog::Catalog;
 use kiln_deploy::promotion::{Keeper, Parts, Pipeline};
-use kiln_deploy::signing::{KeyRing, Signer, SigningKey};
+use kiln_deploy::signing::{KeyRing, Signer};
 use kiln_deploy::timestamp::Timestamp;
 use kiln_net::Backoff;
 use kiln_net::causes::chain;
 
 use self::checks::Programs;
-pub use self::options::{PromotionOptions, read_pipeline};
+pub use self::options::{PromotionOptions, read_keys, read_pipeline};
 use self::parts::{Catalogued, Gates, MachineClock, Summaries};
 use self::told::tell;
 use super::history::StoredRecords;
@@ -46,7 +46,7 @@ pub struct Below<'a> {
     pub tests: &'a CiServices,
     pub verdicts: &'a Verdicts,
     pub kept: &'a crate::web::Kept,
-    pub key: Option<Arc<SigningKey>>,
+    pub key: Option<Arc<dyn Signer>>,
     pub base_url: &'a str,
     /// What this server calls itself among all others, now and before.
     pub name: &'a str,
@@ -55,8 +55,9 @@ pub struct Below<'a> {
 /// Environments, and what goes on in them by itself.
 pub struct Promotion {
     pub keeper: Arc<Keeper>,
-    /// The file of the policy.
+    /// The files of the policy, and of the keys that count.
     policy: Option<PathBuf>,
+    keys: Option<PathBuf>,
     webhook: Option<Webhook>,
     /// One of all servers tells.
     turn: Turn,
@@ -96,7 +97,8 @@ pub fn start(
     let keeper = Arc::new(Keeper::new(below.storage.records.clone(), pipeline, parts));
     let records = Arc::new(StoredRecords(below.storage.records.clone()));
     let turn = Turn::new(records, TELLING, below.name.to_owned());
-    Ok(Some(Promotion { keeper, policy: options.policy.clone(), webhook, turn }))
+    let (policy, keys) = (options.policy.clone(), options.keys_file.clone());
+    Ok(Some(Promotion { keeper, policy, keys, webhook, turn }))
 }
 
 fn changed_at(path: &Path) -> Option<SystemTime> {
@@ -132,16 +134,15 @@ pub fn now() -> Timestamp {
 }
 
 /// The checkpoints of this server's audit log.
-pub fn checkpoints(storage: &Storage, key: Option<Arc<SigningKey>>, base_url: &str) -> Checkpoints {
-    let signer = key.map(|it| it as Arc<dyn Signer>);
-    Checkpoints::new(storage.records.clone(), base_url, signer)
+pub fn checkpoints(storage: &Storage, key: Option<Arc<dyn Signer>>, base_url: &str) -> Checkpoints {
+    Checkpoints::new(storage.records.clone(), base_url, key)
 }
 
 impl Promotion {
     /// Never returns; drop it to end it. Nobody who is told holds up what happens by itself.
     pub async fn run(self) {
-        let Self { keeper, policy, webhook, mut turn } = self;
-        let sweeping = keep_swept(&keeper, policy.as_deref());
+        let Self { keeper, policy, keys, webhook, mut turn } = self;
+        let sweeping = keep_swept(&keeper, (policy.as_deref(), keys.as_deref()));
         let telling = async {
             if let Some(webhook) = &webhook {
                 keep_told(&keeper, webhook, &mut turn).await;
@@ -152,11 +153,26 @@ impl Promotion {
 }
 
 /// Looks for ever whether the policy was changed, and whether something may happen by itself.
-async fn keep_swept(keeper: &Keeper, policy: Option<&Path>) {
-    let mut read = None;
+async fn keep_swept(keeper: &Keeper, (policy, keys): (Option<&Path>, Option<&Path>)) {
+    let (mut policy_read, mut keys_read) = (None, None);
     loop {
-        if let Some(path) = policy {
-            read_again(keeper, path, &mut read).await;
+        if let Some(pipeline) = read_again(policy, read_pipeline, &mut policy_read).await {
+            match pipeline {
+                Ok(pipeline) => take(keeper, pipeline),
+                Err(error) => tracing::error!(
+                    error,
+                    "promotion.policy was changed and cannot be used: the former one holds"
+                ),
+            }
+        }
+        if let Some(ring) = read_again(keys, read_keys, &mut keys_read).await {
+            match ring {
+                Ok(ring) => keeper.set_keys(ring),
+                Err(error) => tracing::error!(
+                    error,
+                    "promotion.keys was changed and cannot be used: the former keys count"
+                ),
+            }
         }
         if let Err(error) = keeper.sweep().await {
             tracing::warn!(error = %chain(&error), "what waits to be promoted cannot be looked at for now");
@@ -165,26 +181,20 @@ async fn keep_swept(keeper: &Keeper, policy: Option<&Path>) {
     }
 }
 
-/// A policy that was changed holds from now on; one that cannot be read changes nothing. `read`: when the file was changed
-/// that was read last.
-async fn read_again(keeper: &Keeper, path: &Path, read: &mut Option<SystemTime>) {
-    let (path, before) = (path.to_owned(), *read);
+/// What a file says, where it was changed since it was read last (`read`); one that cannot be read changes nothing.
+async fn read_again<T: Send + 'static>(
+    path: Option<&Path>,
+    reading: fn(&Path) -> Result<T, String>,
+    read: &mut Option<SystemTime>,
+) -> Option<Result<T, String>> {
+    let (path, before) = (path?.to_owned(), *read);
     let looking = tokio::task::spawn_blocking(move || {
         let changed = changed_at(&path);
-        (changed, (changed != before).then(|| read_pipeline(&path)))
+        (changed, (changed != before).then(|| reading(&path)))
     });
-    let Ok((changed, pipeline)) = looking.await else { return };
+    let (changed, found) = looking.await.ok()?;
     *read = changed;
-    match pipeline {
-        None => {}
-        Some(Ok(pipeline)) => take(keeper, pipeline),
-        Some(Err(error)) => {
-            tracing::error!(
-                error,
-                "promotion.policy was changed and cannot be used: the former one holds"
-            );
-        }
-    }
+    found
 }
 
 fn take(keeper: &Keeper, pipeline: Pipeline) {

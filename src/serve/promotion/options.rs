@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use kiln_deploy::promotion::{MAX_PIPELINE_BYTES, Pipeline};
 use kiln_deploy::signing::KeyRing;
+use kiln_net::causes;
 
 use crate::serve::webhook::WebhookOptions;
 
@@ -13,19 +14,37 @@ pub struct PromotionOptions {
     pub policy: Option<PathBuf>,
     /// What it said at the start.
     pub pipeline: Option<Pipeline>,
-    /// Whose signatures count; `None`: the server's own.
+    /// Whose signatures count, and the file that says so; `None`: the server's own.
     pub keys: Option<KeyRing>,
+    pub keys_file: Option<PathBuf>,
     pub webhook: Option<WebhookOptions>,
 }
 
+/// Bytes of a key, or of a policy of keys.
+const MAX_KEY_BYTES: usize = 1 << 20;
+
 /// Reads the file of environments; errors in words.
 pub fn read_pipeline(path: &Path) -> Result<Pipeline, String> {
+    let text = text(path, MAX_PIPELINE_BYTES)?;
+    Pipeline::read(&text).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Reads the file of keys that count; errors in words.
+pub fn read_keys(path: &Path) -> Result<KeyRing, String> {
+    let ring = KeyRing::read("release", &text(path, MAX_KEY_BYTES)?);
+    ring.map_err(|error| format!("{}: {}", path.display(), causes::chain(&error)))
+}
+
+fn text(path: &Path, limit: usize) -> Result<String, String> {
     use std::io::Read as _;
     let shown = path.display();
     let mut text = String::new();
     let file = std::fs::File::open(path).map_err(|error| format!("{shown}: {error}"))?;
     // One byte more shows that it is too large.
-    let read = file.take(MAX_PIPELINE_BYTES as u64 + 1).read_to_string(&mut text);
+    let read = file.take(limit as u64 + 1).read_to_string(&mut text);
     read.map_err(|error| format!("{shown}: {error}"))?;
-    Pipeline::read(&text).map_err(|error| format!("{shown}: {error}"))
+    if text.len() > limit {
+        return Err(format!("{shown}: it has more than {limit} bytes"));
+    }
+    Ok(text)
 }

@@ -14,7 +14,7 @@ use kiln_deploy::promotion::{
     VSA_PREDICATE, Verdict,
 };
 use kiln_deploy::releases::ReleaseName;
-use kiln_deploy::signing::{Envelope, IN_TOTO_TYPE, SigningKey, Statement};
+use kiln_deploy::signing::{Envelope, IN_TOTO_TYPE, Signer, Statement};
 use kiln_deploy::timestamp::Timestamp;
 
 use crate::web::Kept as WebKept;
@@ -49,14 +49,13 @@ impl Releases for Catalogued {
         Ok(self.catalog.find(&self.instance, name).await?.map(known))
     }
 
-    /// Nothing is said of since when they are there: of a release that was imported, its own time is only claimed. So what a key
-    /// has signed that was revoked since counts no more.
+    /// They are there since the release was made or taken in, by this server's clock: its record of that no signer can change.
     async fn bundles(
         &self,
         release: &Known,
     ) -> Result<(Vec<Vec<u8>>, Option<Timestamp>), PartError> {
         let entry = self.catalog.get(&self.instance, &release.name).await?;
-        Ok((self.catalog.bundles(&entry).await?, None))
+        Ok((self.catalog.bundles(&entry).await?, Some(entry.release.created)))
     }
 }
 
@@ -119,7 +118,7 @@ impl TestGate for Gates {
 
 /// The server's key signs.
 pub struct Summaries {
-    pub key: Arc<SigningKey>,
+    pub key: Arc<dyn Signer>,
     pub verifier: String,
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kiln_deploy::retention::Rules;
-use kiln_deploy::signing::SigningKey;
+use kiln_deploy::signing::Signer;
 
 #[derive(Clone)]
 pub struct ReleaseOptions {
@@ -17,5 +17,5 @@ pub struct ReleaseOptions {
     /// Whether the others are removed by themselves.
     pub gc: bool,
     /// What the server signs releases with; `None`: whoever makes one signs it.
-    pub key: Option<Arc<SigningKey>>,
+    pub key: Option<Arc<dyn Signer>>,
 }

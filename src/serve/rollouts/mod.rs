@@ -13,7 +13,7 @@ use kiln_deploy::promotion::Keeper;
 use kiln_deploy::rollouts::control::{Control, Parts, RolloutFigures};
 use kiln_deploy::rollouts::parts::Targets;
 use kiln_deploy::rollouts::plan::AGENTS;
-use kiln_deploy::signing::{KeyRing, SigningKey};
+use kiln_deploy::signing::{KeyRing, Signer};
 use kiln_net::Backoff;
 use kiln_net::causes::chain;
 
@@ -37,7 +37,7 @@ pub struct Below<'a> {
     pub promotion: Option<&'a Arc<Keeper>>,
     /// Whose signatures count.
     pub keys: Option<KeyRing>,
-    pub key: Option<&'a Arc<SigningKey>>,
+    pub key: Option<&'a Arc<dyn Signer>>,
     /// The server's own fleet; `None`: it has none.
     pub agents: Option<Arc<dyn Targets>>,
     pub base_url: &'a str,

@@ -19,9 +19,12 @@ pub struct ReleaseRequest {
     pub invocation: String,
     /// The label of what is released.
     pub target: String,
-    /// `git+URL@COMMIT`.
+    /// `git+URL@COMMIT`, or `git+URL@COMMIT?ref=refs/heads/BRANCH`; nothing: what build events say.
     #[serde(default)]
     pub source: Option<String>,
+    /// Nothing: what build events say.
+    #[serde(default)]
+    pub branch: Option<String>,
     /// Outputs of the target, by their paths or the ends of these; none: all.
     #[serde(default)]
     pub outputs: Vec<String>,
@@ -153,7 +156,9 @@ pub struct Release {
     pub media_type: String,
     pub invocation: String,
     pub target: String,
+    /// Commit and branch, as whoever made it said, or whoever built it: its provenance says who.
     pub source: Option<String>,
+    pub branch: Option<String>,
     pub created: String,
     pub made_by: String,
     /// SLSA's build level, with what is given and what is in the way of the next.
@@ -300,6 +305,7 @@ impl From<&catalog::Entry> for Release {
             invocation: release.invocation.clone(),
             target: release.target.clone(),
             source: it.source.clone(),
+            branch: it.branch.clone(),
             created: release.created.to_string(),
             made_by: it.made_by.clone(),
             build_level: it.level.build_level,

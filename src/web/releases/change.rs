@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use kiln_cas::services::account_of;
 use kiln_deploy::catalog::{Asked, By, Form, Prepared, Wanted};
 use kiln_deploy::promotion::Actor;
-use kiln_deploy::provenance::Source;
+use kiln_deploy::provenance::{Revision, RevisionError};
 use kiln_deploy::registry::instance_of;
 use kiln_deploy::releases::{ReleaseName, named_release};
 use kiln_deploy::signing::PublicKey;
@@ -161,8 +161,25 @@ fn odd(asked: &ReleaseRequest) -> Option<&'static str> {
     }
     let texts = [("invocation", &asked.invocation), ("target", &asked.target)].into_iter();
     let texts = texts.chain(asked.outputs.iter().map(|it| ("outputs", it)));
-    let mut texts = texts.chain(asked.source.iter().map(|it| ("source", it)));
+    let texts = texts.chain(asked.source.iter().map(|it| ("source", it)));
+    let mut texts = texts.chain(asked.branch.iter().map(|it| ("branch", it)));
     texts.find(|(_, it)| it.is_empty() || it.len() > MAX_TEXT).map(|(what, _)| what)
+}
+
+fn unsaid(error: RevisionError) -> WebError {
+    let hint = match error {
+        RevisionError::Source => {
+            "Write git+URL@COMMIT, with all 40 digits of the commit, and no password, token or query in the URL."
+        }
+        RevisionError::Branch | RevisionError::Branches => {
+            "Write --branch NAME as Git has it, such as main, or ?ref=refs/heads/NAME behind the commit."
+        }
+        RevisionError::Differs { .. } => {
+            "Release the build of that commit and branch; or build with --build_metadata=COMMIT_SHA=... and BRANCH_NAME=..., \
+             which count before what a script found out."
+        }
+    };
+    WebError::invalid(error.to_string(), hint)
 }
 
 /// What is asked, in the words of the catalog. What was executed until now is recorded first.
@@ -174,13 +191,6 @@ async fn checked(state: &WebState, asked: ReleaseRequest) -> Result<Asked, WebEr
     if let Some(what) = odd(&asked) {
         return Err(WebError::invalid(format!("{what} is empty or too long"), DOCS));
     }
-    // It is not repeated: there may be a password in it.
-    let source = asked.source.as_deref().map(|text| {
-        Source::parse(text).ok_or_else(|| {
-            let hint = "Write git+URL@COMMIT, with all 40 digits of the commit and no password.";
-            WebError::invalid("the source is not named by URL and commit", hint)
-        })
-    });
     let platform = asked.platform.as_deref().unwrap_or("linux/amd64");
     let is_word = |it: &str| {
         !it.is_empty() && it.bytes().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit())
@@ -192,17 +202,19 @@ async fn checked(state: &WebState, asked: ReleaseRequest) -> Result<Asked, WebEr
         WebError::invalid(format!("{platform:?} is no platform"), hint)
     })?;
     executions.flush().await;
-    let told = told::outputs(state, &asked.instance, &asked.invocation, &asked.target).await?;
+    let told = told::told(state, &asked.instance, &asked.invocation, &asked.target).await?;
+    let (source, branch) = (asked.source.as_deref(), asked.branch.as_deref());
+    let revision = Revision::of(source, branch, &told.revision).map_err(unsaid)?;
     Ok(Asked {
         name: api::name(&asked.name)?,
-        source: source.transpose()?,
+        revision,
         platform: (os.to_owned(), architecture.to_owned()),
         form: match asked.form {
             ReleaseForm::Any => Form::Any,
             ReleaseForm::Image => Form::Image,
             ReleaseForm::Files => Form::Files,
         },
-        outputs: Wanted { target: asked.target, told, paths: asked.outputs },
+        outputs: Wanted { target: asked.target, told: told.files, paths: asked.outputs },
         instance: asked.instance,
         invocation: asked.invocation,
     })

@@ -41,10 +41,9 @@ fn answer(error: &CatalogError) -> (StatusCode, &'static str) {
             StatusCode::CONFLICT,
             "Name what you mean with --output, or build with --bes_backend: build events say what a target's outputs are.",
         ),
-        It::Link(_) => (
-            StatusCode::CONFLICT,
-            "Build with --bes_backend: build events name what each link leads to.",
-        ),
+        It::Twice(..) => {
+            (StatusCode::CONFLICT, "Name the whole path of the one that is meant with --output.")
+        }
         It::NotStored(_) => (
             StatusCode::CONFLICT,
             "Build it again; where Bazel leaves what it makes or reads on its own machine there, with \
@@ -65,7 +64,7 @@ fn answer(error: &CatalogError) -> (StatusCode, &'static str) {
         }
         It::NoLayout(_) => (
             StatusCode::BAD_REQUEST,
-            "Name a target that makes an image layout, such as oci_image; or leave --image out.",
+            "Name a target that makes an image layout, such as oci_image, or one of its outputs with --output; or pack the files with --files.",
         ),
         It::Evicted(_) => {
             (StatusCode::CONFLICT, "Build the target again, and release it right then.")

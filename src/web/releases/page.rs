@@ -136,6 +136,7 @@ fn facts(entry: &Entry) -> Markup {
             dt { "Manifest" } dd { code { (release.subject.digest) } }
             dt { "Target" } dd { (label(&release.target)) }
             dt { "Source" } dd { (visible(entry.source.as_deref().unwrap_or("nobody said which commit"), 400)) }
+            dt { "Branch" } dd { (visible(entry.branch.as_deref().unwrap_or("nobody said which"), 300)) }
             dt { "Invocation" } dd { a href=(build_link(&release.invocation)) { (visible(&release.invocation, MAX_NAME)) } }
             dt { "Made" } dd { (release.created) " by " (visible(&entry.made_by, MAX_NAME)) }
             dt { "Key" } dd { pre { code { (entry.public_key) } } }

@@ -1,7 +1,8 @@
-//! What build events say of a target's outputs.
+//! What build events say of a target's outputs, and of what was built.
 
 use kiln_ci::events::{TargetOutcome, View};
 use kiln_deploy::catalog::{ToldFile, is_same};
+use kiln_deploy::provenance::ToldRevision;
 
 use crate::web::error::WebError;
 use crate::web::state::WebState;
@@ -11,17 +12,33 @@ const MAX_FILES: usize = 200_000;
 /// The group of outputs that a build makes unless another one is asked for.
 const DEFAULT: &str = "default";
 
-/// Nothing where there are no build events of that invocation in that instance, or none of the target.
-pub async fn outputs(
+/// What is said of a target.
+#[derive(Default)]
+pub struct Told {
+    /// Nothing where nothing is said of the target.
+    pub files: Option<Vec<ToldFile>>,
+    pub revision: ToldRevision,
+}
+
+/// Nothing where there are no build events of that invocation in that instance.
+pub async fn told(
     state: &WebState,
     instance: &str,
     invocation: &str,
     target: &str,
-) -> Result<Option<Vec<ToldFile>>, WebError> {
+) -> Result<Told, WebError> {
     let noted = state.tests.streams.build(invocation).await?.map(|it| it.summary.stream);
-    let Some(stream) = noted.filter(|it| it.instance == instance) else { return Ok(None) };
+    let Some(stream) = noted.filter(|it| it.instance == instance) else {
+        return Ok(Told::default());
+    };
     let view = state.kept.view(&state.tests.streams, &stream).await?;
-    of_target(&view, target)
+    let origin = &view.build.known().origin;
+    let revision = ToldRevision {
+        repository: origin.repository.clone(),
+        commit: origin.commit.clone(),
+        branch: origin.branch.clone(),
+    };
+    Ok(Told { files: of_target(&view, target)?, revision })
 }
 
 fn of_target(view: &View, target: &str) -> Result<Option<Vec<ToldFile>>, WebError> {

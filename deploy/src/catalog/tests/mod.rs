@@ -1,6 +1,7 @@
 //! Releases over stores in memory: made, found again, refused, and what crashes and races leave.
 
 mod honest;
+mod links;
 mod rig;
 mod shown;
 
@@ -65,7 +66,7 @@ async fn a_name_is_one_content_for_ever() {
     let other = house.create("team/app:1.0", "two").await;
     assert!(matches!(other, Err(CatalogError::Taken { .. })), "{other:?}");
     let mut elsewhere = house.asked("team/app:1.0", "one");
-    elsewhere.source = None;
+    elsewhere.revision.source = None;
     assert!(matches!(house.make(elsewhere).await, Err(CatalogError::Taken { .. })));
     let name = first.release.name.clone();
     let rejected = house.catalog.reject("", &name, "loses data", "somebody").await.unwrap();

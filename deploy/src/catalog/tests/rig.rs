@@ -9,7 +9,7 @@ use kiln_protos::events::Execution;
 
 use super::super::{Asked, By, Catalog, CatalogError, CatalogParts, Entry, Form, Prepared, Wanted};
 use crate::executions::tests::rig::{Rig, content, executed, later, wire};
-use crate::provenance::Source;
+use crate::provenance::{Revision, Source};
 use crate::signing::{Scheme, SigningKey};
 
 pub const COMMIT: &str = "1234567890123456789012345678901234567890";
@@ -93,7 +93,9 @@ impl House {
             name: name.parse().unwrap(),
             invocation: invocation.to_owned(),
             outputs: Wanted { target: "//app:app".to_owned(), ..Wanted::default() },
-            source: Source::parse(&format!("git+https://git.example/app@{COMMIT}")),
+            revision: Revision::released(Source::parse(&format!(
+                "git+https://git.example/app@{COMMIT}"
+            ))),
             form: Form::Any,
             platform: ("linux".to_owned(), "amd64".to_owned()),
         }

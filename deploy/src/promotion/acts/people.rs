@@ -1,5 +1,7 @@
 //! Approvals, holds and overrides.
 
+use std::collections::BTreeMap;
+
 use super::{About, Refusal, changed, check_reason, person};
 use crate::promotion::change::{Change, ChangeKind};
 use crate::promotion::facts::Known;
@@ -37,8 +39,7 @@ pub fn approve(
         return Err(Refusal::Approved(by.name.clone()));
     }
     if world.approvals.len() >= MAX_APPROVALS {
-        // What was approved first and never promoted goes first.
-        world.approvals.remove(0);
+        forget_one(world, &by.name);
     }
     world.approvals.push(Approval {
         environment: environment.to_owned(),
@@ -49,6 +50,20 @@ pub fn approve(
     });
     let about = about(environment, release);
     Ok(changed(world, ChangeKind::Approved, by, (reason, now), about))
+}
+
+/// The oldest approval of whoever has most of them, one more of `by` counted: nobody pushes out what others said by saying much.
+fn forget_one(world: &mut World, by: &str) {
+    let mut counts = BTreeMap::from([(by, 1_usize)]);
+    for approval in &world.approvals {
+        *counts.entry(approval.who.as_str()).or_default() += 1;
+    }
+    let most = counts.into_iter().max_by_key(|(who, count)| (*count, *who == by));
+    let most = most.map(|(who, _)| who.to_owned());
+    let oldest = world.approvals.iter().position(|it| Some(&it.who) == most.as_ref());
+    if let Some(oldest) = oldest {
+        world.approvals.remove(oldest);
+    }
 }
 
 pub fn withdraw(

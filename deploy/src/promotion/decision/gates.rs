@@ -92,9 +92,7 @@ pub fn provenance(it: &Question<'_>, out: &mut Decision) {
     if !demands.provenance() {
         return;
     }
-    let counts =
-        |claim: &&Claim| demands.signers.is_empty() || demands.signers.contains(&claim.signer);
-    let claims: Vec<&Claim> = it.facts.claims.iter().filter(counts).collect();
+    let claims = it.facts.claims_of(&demands.signers);
     let by = match demands.signers.as_slice() {
         [] => "a trusted key".to_owned(),
         names => names.join(" or "),
@@ -120,11 +118,21 @@ pub fn provenance(it: &Question<'_>, out: &mut Decision) {
     };
     same(Gate::Builder, "the builder", &demands.builder, |it| &it.builder);
     same(Gate::Source, "the source", &demands.source, |it| &it.source);
-    same(Gate::Branch, "the branch", &demands.branch, |it| &it.branch);
+    let branch = claims.first().map_or("the branch", |it| said(it));
+    same(Gate::Branch, branch, &demands.branch, |it| &it.branch);
     if let Some(least) = demands.level {
         let level = claims.iter().map(|it| it.level).min().unwrap_or(0);
         let standing = if level >= least { Met } else { Refused };
         out.note(Gate::Level, standing, format!("SLSA build level {level}; {least} is demanded"));
+    }
+}
+
+/// Kiln sees no branches: it is named who says so.
+fn said(claim: &Claim) -> &'static str {
+    match claim.branch_by.as_str() {
+        "release" => "the branch, as whoever made the release says,",
+        "build-events" => "the branch, as whoever built it says,",
+        _ => "the branch",
     }
 }
 
@@ -196,10 +204,12 @@ pub fn conditions(it: &Question<'_>, out: &mut Decision) {
     if it.environment.conditions.is_empty() {
         return;
     }
-    let operands = it.facts.operands(&it.environment.name, it.now);
+    let claims = it.facts.claims_of(&it.environment.demands.signers);
+    let operands = it.facts.operands(&claims, &it.environment.name, it.now);
     for condition in &it.environment.conditions {
         let text = condition.text();
-        match condition.holds(&operands) {
+        let answers: Result<Vec<_>, _> = operands.iter().map(|it| condition.holds(it)).collect();
+        match answers.map(|it| it.iter().all(|it| *it)) {
             Ok(true) => out.note(Gate::Condition, Met, text.to_owned()),
             Ok(false) => {
                 let standing = if condition.asks_for_now() { Waits } else { Refused };

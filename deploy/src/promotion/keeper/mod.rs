@@ -25,6 +25,7 @@ use super::pipeline::{Environment, Pipeline};
 use super::world::{Actor, Placed, World};
 use crate::oci::ContentDigest;
 use crate::releases::ReleaseName;
+use crate::signing::KeyRing;
 use crate::timestamp::Timestamp;
 
 pub use self::ask::Say;
@@ -41,6 +42,8 @@ pub const MAX_PAGE: usize = 500;
 pub struct Keeper {
     store: Store,
     pipeline: RwLock<Arc<Pipeline>>,
+    /// Whose signatures count; `None`: nobody's.
+    keys: RwLock<Option<Arc<KeyRing>>>,
     parts: Parts,
     /// What environments that take releases by themselves refused, by their names.
     refused: Mutex<HashMap<String, Refused>>,
@@ -71,10 +74,11 @@ pub struct Done {
 }
 
 impl Keeper {
-    pub fn new(records: SharedRecords, pipeline: Pipeline, parts: Parts) -> Self {
+    pub fn new(records: SharedRecords, pipeline: Pipeline, mut parts: Parts) -> Self {
+        let keys = RwLock::new(parts.keys.take().map(Arc::new));
         let store = Store::new(records, parts.tells);
         let refused = Mutex::default();
-        Self { store, pipeline: RwLock::new(Arc::new(pipeline)), parts, refused }
+        Self { store, pipeline: RwLock::new(Arc::new(pipeline)), keys, parts, refused }
     }
 
     pub fn pipeline(&self) -> Arc<Pipeline> {
@@ -85,6 +89,12 @@ impl Keeper {
     pub fn set_pipeline(&self, pipeline: Pipeline) {
         let mut held = self.pipeline.write().unwrap_or_else(PoisonError::into_inner);
         *held = Arc::new(pipeline);
+    }
+
+    /// Other keys from now on: one that was revoked counts at once.
+    pub fn set_keys(&self, ring: KeyRing) {
+        let mut held = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        *held = Some(Arc::new(ring));
     }
 
     pub fn now(&self) -> Timestamp {
@@ -157,7 +167,8 @@ impl Keeper {
             true => self.parts.tests.ask(&release).await.map_err(asked("the gate of tests"))?,
             false => super::facts::Tests::Undecided("nobody asked".to_owned()),
         };
-        Ok(Facts::verify(release, &bundles, self.parts.keys.as_ref(), tests, (recorded, now)))
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner).clone();
+        Ok(Facts::verify(release, &bundles, keys.as_deref(), tests, (recorded, now)))
     }
 
     /// The writes that show that a release comes somewhere.

@@ -8,6 +8,7 @@ mod freeze;
 mod keeping;
 mod policies;
 mod races;
+mod trust;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
@@ -185,7 +186,7 @@ impl Releases for Given {
         release: &Known,
     ) -> Result<(Vec<Vec<u8>>, Option<Timestamp>), PartError> {
         let releases = self.0.releases.lock().unwrap();
-        Ok((releases[&release.name].1.clone(), None))
+        Ok((releases[&release.name].1.clone(), Some(release.created)))
     }
 }
 

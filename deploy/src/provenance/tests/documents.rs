@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::super::{
     BuildRequest, Describes, Limits, MAX_PREDICATE_BYTES, Mechanism, Origin, Package, PackageKind,
-    Provenance, SLSA_PREDICATE, SignedBy, Source, cyclonedx, provenance, spdx,
+    Provenance, Revision, SLSA_PREDICATE, SignedBy, Source, cyclonedx, provenance, spdx,
 };
 use super::fake::{Fake, content, root, sandbox_without};
 use crate::resource::ResourceDescriptor;
@@ -22,7 +22,9 @@ fn request(signed_by: SignedBy) -> BuildRequest {
         invocation: "invocation".to_owned(),
         instance: String::new(),
         target: "//app".to_owned(),
-        source: Source::parse(&format!("git+https://git.example/app@{COMMIT}")),
+        revision: Revision::released(Source::parse(&format!(
+            "git+https://git.example/app@{COMMIT}"
+        ))),
         signed_by,
         started: Timestamp::from_unix(0),
         finished: Timestamp::from_unix(60),

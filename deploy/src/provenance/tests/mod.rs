@@ -5,3 +5,4 @@ mod diff;
 mod documents;
 mod fake;
 mod list;
+mod revision;

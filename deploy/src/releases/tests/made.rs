@@ -17,8 +17,8 @@ use crate::oci::{
 };
 use crate::provenance::{
     ActionRecord, Archive, BuildRequest, Describes, Limits, Listing, Origin, Output, Provenance,
-    Root, RootFileSystem, Run, SLSA_PREDICATE, Sandbox, SignedBy, Source, provenance, read_index,
-    spdx,
+    Revision, Root, RootFileSystem, Run, SLSA_PREDICATE, Sandbox, SignedBy, Source, provenance,
+    read_index, spdx,
 };
 use crate::resource::ResourceDescriptor;
 use crate::signing::{Attestation, Signer, Statement};
@@ -111,7 +111,9 @@ impl Made {
             invocation: "i".to_owned(),
             instance: String::new(),
             target: "//:app".to_owned(),
-            source: Source::parse(&format!("git+https://git.example/app@{COMMIT}")),
+            revision: Revision::released(Source::parse(&format!(
+                "git+https://git.example/app@{COMMIT}"
+            ))),
             signed_by,
             started: Timestamp::from_unix(0),
             finished: Timestamp::from_unix(60),

@@ -56,7 +56,11 @@ impl SigningKey {
     /// Reads PKCS#8.
     fn from_der(der: &[u8]) -> Result<Self, KeyError> {
         let malformed = |it: der::Error| KeyError::Malformed(it.to_string());
-        let rejected = |it: ring::error::KeyRejected| KeyError::Malformed(it.to_string());
+        // So ring calls another curve.
+        let rejected = |it: ring::error::KeyRejected| match it.to_string().as_str() {
+            "WrongAlgorithm" => KeyError::Algorithm,
+            why => KeyError::Malformed(why.to_owned()),
+        };
         match algorithm(der).map_err(malformed)? {
             EC => Self::ecdsa(der).map_err(rejected)?,
             ED25519 => Self::ed25519(der).map_err(rejected)?,

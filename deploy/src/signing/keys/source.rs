@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::error::KeyError;
-use super::private::SigningKey;
 use super::public::PublicKey;
 
 /// A key in PEM, encrypted or not, is far smaller.
@@ -47,16 +46,6 @@ impl KeySource {
                 secrets.variable(name).ok_or_else(|| KeyError::NoVariable(name.clone()))
             }
         }
-    }
-
-    /// A private key. `passphrase`: the name of the variable that holds it, needed if it is encrypted.
-    pub fn signing_key(
-        &self,
-        passphrase: &str,
-        secrets: &dyn Secrets,
-    ) -> Result<SigningKey, KeyError> {
-        let passphrase = secrets.variable(passphrase);
-        SigningKey::from_pem(&self.read(secrets)?, passphrase.as_deref())
     }
 
     pub fn public_key(&self, secrets: &dyn Secrets) -> Result<PublicKey, KeyError> {

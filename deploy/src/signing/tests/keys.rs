@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::super::keys::{KeySource, Secrets};
 use super::super::{
-    CommandError, KeyError, Program, PublicKey, RunProgram, Scheme, SignByCommand, SignError,
-    Signer, SigningKey,
+    KeyError, Program, PublicKey, RunProgram, Scheme, SignByCommand, SignError, Signer,
+    SignerError, SigningKey, signer,
 };
 use super::key;
 
@@ -97,14 +97,14 @@ impl Secrets for Kept {
 #[test]
 fn a_key_comes_from_a_file_or_from_the_environment() {
     let source = |text: &str| text.parse::<KeySource>().unwrap();
-    let key = source("/keys/release.pem").signing_key("PASSPHRASE", &Kept).unwrap();
+    let key = signer(&source("/keys/release.pem"), "PASSPHRASE", &Kept).unwrap();
     assert_eq!(*key.public_key(), source("env:PUBLIC").public_key(&Kept).unwrap());
     assert!(
         matches!(source("env:NONE").read(&Kept), Err(KeyError::NoVariable(name)) if name == "NONE")
     );
     assert!(matches!(source("/none").read(&Kept), Err(KeyError::Read { .. })));
-    let no_passphrase = source("/keys/release.pem").signing_key("NONE", &Kept);
-    assert!(matches!(no_passphrase, Err(KeyError::NoPassphrase)));
+    let no_passphrase = signer(&source("/keys/release.pem"), "NONE", &Kept).err();
+    assert!(matches!(no_passphrase, Some(SignerError::Key(KeyError::NoPassphrase))));
 }
 
 fn program(argv: &[&str]) -> Program {
@@ -128,19 +128,58 @@ fn a_program_signs_and_is_not_believed() {
     assert!(matches!(signer.sign(b"message"), Err(SignError::OtherKey)));
 }
 
+/// A place with this text.
+struct Place(String);
+
+impl Secrets for Place {
+    fn file(&self, _: &std::path::Path, _: u64) -> std::io::Result<String> {
+        Ok(self.0.clone())
+    }
+
+    fn variable(&self, _: &str) -> Option<String> {
+        None
+    }
+}
+
+#[test]
+fn a_program_that_signs_is_described_in_place_of_a_key() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/signing/tests/keys/p256.pem");
+    let sign = format!("openssl dgst -sha256 -sign '{path}' | base64");
+    let described = serde_json::json!({"command": ["sh", "-c", sign], "publicKey": P256_PUB});
+    let open = |text: &serde_json::Value| {
+        signer(&"kms.json".parse().unwrap(), "NONE", &Place(text.to_string()))
+    };
+    let made = open(&described).unwrap();
+    assert!(made.public_key().verify(b"message", &made.sign(b"message").unwrap()));
+    for (member, value) in [
+        ("command", serde_json::json!([])),
+        ("publicKey", "no key".into()),
+        ("timeoutSeconds", 0.into()),
+        ("timeoutSeconds", 3_600.into()),
+        ("unknown", 1.into()),
+    ] {
+        let mut other = described.clone();
+        other[member] = value;
+        assert!(open(&other).is_err(), "{other}");
+    }
+}
+
 #[test]
 fn a_program_that_fails_hangs_or_chatters_is_an_error() {
+    use kiln_net::process::ProcessError::{Failed, Loud, Slow, Start};
+
+    use super::super::CommandError::{Nothing, Program as ByProgram};
     let run = |argv: &[&str]| program(argv).run(&[0; 1 << 20]);
-    assert!(matches!(run(&["/bin/false"]), Err(CommandError::Failed { .. })));
-    assert!(matches!(run(&["/nowhere/to/be/found"]), Err(CommandError::Start { .. })));
-    assert!(matches!(run(&["/bin/cat"]), Err(CommandError::TooMuch(_))));
-    assert!(matches!(run(&[]), Err(CommandError::Nothing)));
+    assert!(matches!(run(&["/bin/false"]), Err(ByProgram(Failed { .. }))));
+    assert!(matches!(run(&["/nowhere/to/be/found"]), Err(ByProgram(Start { .. }))));
+    assert!(matches!(run(&["/bin/cat"]), Err(ByProgram(Loud { .. }))));
+    assert!(matches!(run(&[]), Err(Nothing)));
     let mut slow = program(&["/bin/sh", "-c", "exec sleep 60"]);
     slow.timeout = Duration::from_millis(50);
-    assert!(matches!(slow.run(b""), Err(CommandError::TimedOut(..))));
+    assert!(matches!(slow.run(b""), Err(ByProgram(Slow { .. }))));
     // It says all it has to say, and stays.
     slow.argv[2] = "exec sleep 60 >&-".to_owned();
-    assert!(matches!(slow.run(b""), Err(CommandError::TimedOut(..))));
+    assert!(matches!(slow.run(b""), Err(ByProgram(Slow { .. }))));
 }
 
 proptest! {
