@@ -1,0 +1,84 @@
+#!/bin/sh
+# The whole way of a release, on a server of its own: built, released, verified, through staging after a soak, approved by
+# somebody else, in production, and rolled back. Nothing is left behind but what is printed.
+#
+#     examples/release/way.sh [PORT]
+#
+# Needs kiln, bazel, openssl and python3. It may be run again, and from anywhere. docs/releases.md says how cosign is asked.
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+port=${1:-8985}
+server=http://127.0.0.1:$port
+work=$(mktemp -d)
+pid=
+finish() {
+    if [ -n "$pid" ]; then kill "$pid" && wait "$pid" || true; fi
+    rm -rf "$work"
+}
+trap finish EXIT
+cd "$work"
+
+# Who may do what: CI builds and releases, ana and bo stand for releases, op reads the audit log.
+umask 077
+kiln token new ci --role write-cache --role execute --role release-manager --out ci.token > access.toml
+kiln token new op --role admin --out op.token >> access.toml
+for who in ana bo; do
+    kiln token new "$who" --role release-manager --out "$who.token" >> access.toml
+done
+openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out server.pem
+openssl pkey -in server.pem -pubout -out server.pub
+
+KILN_RELEASES_KEY=server.pem KILN_PROMOTION_POLICY=$here/environments.toml \
+    kiln serve --listen "127.0.0.1:$port" --data-dir data --access-file access.toml > server.log 2>&1 &
+pid=$!
+as() { # WHO COMMAND...
+    who=$1
+    shift
+    echo "\$ [$who] kiln $*"
+    kiln "$@" --server "$server" --token-file "$who.token"
+}
+until kiln status --server "$server" --token-file ci.token > status 2>&1; do
+    kill -0 "$pid" || { cat server.log; exit 1; }
+    sleep 0.2
+done
+
+# 1. Two builds with the build's own word on commit and branch, each released.
+build() { # INVOCATION TARGET
+    (cd "$here/../bazel" && ${BAZEL:-bazel} --output_user_root="$work/bazel" build --invocation_id="$1" \
+        --remote_executor="grpc://127.0.0.1:$port" --bes_backend="grpc://127.0.0.1:$port" \
+        --remote_header="authorization=Bearer $(cat "$work/ci.token")" --bes_header="authorization=Bearer $(cat "$work/ci.token")" \
+        --build_metadata=BRANCH_NAME=main --build_metadata=COMMIT_SHA="$commit" \
+        --build_metadata=REPO_URL=https://git.example/app "$2")
+}
+commit=1234567890123456789012345678901234567890
+release() { # NAME TARGET
+    invocation=$(cat /proc/sys/kernel/random/uuid)
+    build "$invocation" "$2"
+    as ci release create "$1" --invocation "$invocation" --target "$2"
+}
+release team/app:1.0 //greet:greet
+release team/app:1.1 //text:words
+
+# 2. Verified without the server, by Kiln and by others.
+as ci release export team/app:1.0 --output app-1.0
+kiln release verify app-1.0 --key server.pub --name team/app:1.0 --source git+https://git.example/app --branch main
+
+# 3. Through the environments: staging after a soak, production after somebody else has approved.
+for version in 1.0 1.1; do
+    as ci promote "team/app:$version" --to dev --reason 'it was built'
+    as ci promote "team/app:$version" --to staging --wait 1m --reason 'next'
+    until kiln env show staging --server "$server" --token-file ci.token | grep -q "team/app:$version"; do sleep 1; done
+    as ana approve "team/app:$version" --for prod --reason 'tried by hand'
+    as bo approve "team/app:$version" --for prod --reason 'so did I'
+    as ci promote "team/app:$version" --to prod --reason 'release'
+done
+as ci env list
+
+# 4. Back, at once; and what was done is in the log, which a script that shares nothing with Kiln confirms.
+as bo rollback --env prod --reason 'it prints too much'
+as ci env show prod
+kiln env summary prod --generation 1 --server "$server" --token-file ci.token > summary.json
+kiln audit export --server "$server" --token-file op.token > audit.jsonl
+kiln audit verify audit.jsonl --key server.pub
+python3 "$here/../../scripts/verify-audit.py" audit.jsonl --key server.pub
