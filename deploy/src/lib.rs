@@ -6,6 +6,7 @@ pub mod audit;
 pub mod catalog;
 mod encoding;
 pub mod executions;
+pub mod fleet;
 pub mod json;
 pub mod judge;
 pub mod oci;

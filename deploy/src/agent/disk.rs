@@ -64,3 +64,9 @@ pub fn sync_tree(directory: &Path) -> io::Result<()> {
 pub fn sync_parent(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
+
+/// Bytes that are free for this user on the disk of a path.
+pub fn free(path: &Path) -> io::Result<u64> {
+    let found = rustix::fs::statvfs(path)?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
+}

@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
+/// The variable with which an agent shows who it is: nobody whom it starts has to know.
+pub const TOKEN: &str = "KILN_TOKEN";
+
 /// A program with its arguments; it gets the directory of the version as its last one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hook {
@@ -28,6 +31,11 @@ pub enum HookError {
     TimedOut(String, Duration),
     #[error("{program:?} failed: {status}")]
     Failed { program: String, status: ExitStatus },
+    #[error("it was not well within {within:?}: {why}")]
+    NotReady { within: Duration, why: String },
+    /// The agent has something else to do.
+    #[error("something newer came")]
+    Stopped,
 }
 
 impl Hook {
@@ -37,6 +45,7 @@ impl Hook {
         let child = Command::new(&self.program)
             .args(&self.arguments)
             .arg(version)
+            .env_remove(TOKEN)
             .stdin(Stdio::null())
             .process_group(0)
             .spawn()

@@ -9,15 +9,38 @@
 //! | `current` | a link to the version that runs: replaced by a rename, so it always leads to a whole one |
 //! | `versions/DIGEST` | a version, whole: it gets this name when all of it is on disk |
 //! | `state.json` | what the agent was told, and how far it is |
+//! | `identity` | random, made once: two hosts of one name differ in it |
+//! | `incoming/` | what is being fetched; nothing of it is used before all of it was verified |
+//! | `process.json` | which process runs: an agent that was killed left it behind |
 //! | `lock` | held by the one agent that works here |
 
+mod activation;
 pub(crate) mod disk;
 mod hook;
+mod identity;
+mod leftover;
+mod link;
+mod probe;
+mod process;
+mod pull;
+mod running;
+mod service;
+mod source;
 mod state;
 #[cfg(test)]
 mod tests;
+mod unpack;
 mod work;
 
+pub use activation::{Activation, Hooks};
 pub use hook::{Hook, HookError};
-pub use state::{Order, State, Told};
-pub use work::{Agent, AgentError, Hooks, Installed, Point, Source};
+pub use identity::identity;
+pub use link::{Content, Health, Link, LinkError, MAX_SAID, Report, Speaker, Status, short};
+pub use probe::{HttpProbe, Probe};
+pub use process::{Program, Supervisor};
+pub use pull::{Pull, Trust};
+pub use running::{Running, Told};
+pub use service::Service;
+pub use source::{GoesOn, Source, SourceError};
+pub use state::{Order, State};
+pub use work::{Agent, AgentError, Claim, Installed, Point};

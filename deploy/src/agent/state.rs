@@ -3,35 +3,30 @@
 use serde::{Deserialize, Serialize};
 
 use crate::oci::ContentDigest;
-
-/// How new an order is; see [`Generation`](crate::rollouts::machine::Generation).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Told {
-    pub fence: u64,
-    pub change: u64,
-}
+use crate::rollouts::machine::Generation;
 
 /// What is to run from now on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
     pub version: ContentDigest,
-    pub generation: Told,
+    pub generation: Generation,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {
     /// The newest that was accepted.
-    pub generation: Told,
+    pub generation: Generation,
     /// What it said.
-    pub version: Option<String>,
+    pub version: Option<ContentDigest>,
     /// It is not carried out yet.
     pub open: bool,
+    /// The newest that was carried out, or given up.
+    pub settled: Generation,
     /// What ran well last.
-    pub current: Option<String>,
+    pub current: Option<ContentDigest>,
     /// What ran before it, and is still there.
-    pub previous: Option<String>,
+    pub previous: Option<ContentDigest>,
     /// Why the last order was not carried out.
     pub failed: Option<String>,
 }

@@ -4,36 +4,28 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::activation::{Activation, Hooks};
 use super::disk::{
     link_whole, read_if_there, remove_if_there, sync_parent, sync_tree, write_whole,
 };
-use super::hook::{Hook, HookError};
-use super::state::{Order, State, Told};
+use super::hook::HookError;
+use super::link::short;
+use super::source::{Source, SourceError};
+use super::state::{Order, State};
 use crate::json::{self, JsonError};
+use crate::oci::ContentDigest;
+use crate::rollouts::machine::Generation;
 
 const STATE: &str = "state.json";
 /// Bytes of it.
 const MAX_STATE: usize = 64 << 10;
 
-/// Where versions come from. What it writes has been verified: by digest, and by whoever signed it.
-pub trait Source {
-    /// Writes the files of a version into an empty directory.
-    fn unpack(&self, version: &str, into: &Path) -> io::Result<()>;
-}
-
-/// Programs around the switch.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Hooks {
-    /// Before it: where it fails, nothing is switched.
-    pub before: Option<Hook>,
-    /// After it, such as a restart and a check: where it fails, the version before is switched back.
-    pub after: Option<Hook>,
-}
-
 /// Between which steps an agent can be stopped. Whoever begins again finds it in a state that is whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Point {
     Accepted,
+    /// In the middle of a step that takes long.
+    Working,
     Unpacked,
     Named,
     Switched,
@@ -54,15 +46,17 @@ pub enum AgentError {
     #[error("another agent works in {}", .0.display())]
     Busy(PathBuf),
     #[error("{told:?} is older than {newest:?}, which was accepted before")]
-    Stale { told: Told, newest: Told },
+    Stale { told: Generation, newest: Generation },
     #[error("{0:?} was another version before: one generation means one")]
-    Ambiguous(Told),
+    Ambiguous(Generation),
     #[error("{what}")]
     Disk {
         what: &'static str,
         #[source]
         source: io::Error,
     },
+    #[error("the version cannot be had")]
+    Source(#[source] SourceError),
     #[error("state.json is damaged")]
     State(#[source] JsonError),
     #[error("the new version is not installed: its program before the switch failed")]
@@ -79,26 +73,65 @@ fn disk(what: &'static str) -> impl FnOnce(io::Error) -> AgentError {
     move |source| AgentError::Disk { what, source }
 }
 
-pub struct Agent<S> {
-    root: PathBuf,
-    source: S,
-    hooks: Hooks,
-    /// Held as long as this is there.
-    _lock: File,
+impl AgentError {
+    /// Whether the order is given up: trying again cannot help.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Stale { .. } | Self::Ambiguous(_) => true,
+            Self::Before(_) | Self::After(_) | Self::Alone(_) => true,
+            Self::Source(source) => source.is_final(),
+            Self::Busy(_) | Self::Disk { .. } | Self::State(_) | Self::Stopped => false,
+        }
+    }
 }
 
-impl<S: Source> Agent<S> {
-    /// Works below `root`, which is made if it is not there; nobody else does at the same time.
-    pub fn open(root: PathBuf, source: S, hooks: Hooks) -> Result<Self, AgentError> {
+fn folder(version: &ContentDigest) -> String {
+    format!("{}-{}", version.algorithm().name(), version.hex())
+}
+
+/// The version whose folder a path ends in.
+pub fn version_of(path: &Path) -> Option<ContentDigest> {
+    path.file_name()?.to_str()?.replacen('-', ":", 1).parse().ok()
+}
+
+/// A directory in which nobody else works as long as this is there.
+pub struct Claim {
+    root: PathBuf,
+    lock: File,
+}
+
+impl Claim {
+    /// Makes the directory where it is not there.
+    pub fn take(root: PathBuf) -> Result<Self, AgentError> {
         fs::create_dir_all(root.join("versions"))
             .map_err(disk("the agent's directory cannot be made"))?;
         let lock =
             File::create(root.join("lock")).map_err(disk("the agent's lock cannot be made"))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { root, source, hooks, _lock: lock }),
+            Ok(()) => Ok(Self { root, lock }),
             Err(TryLockError::WouldBlock) => Err(AgentError::Busy(root)),
             Err(TryLockError::Error(error)) => Err(disk("the agent's lock cannot be had")(error)),
         }
+    }
+}
+
+pub struct Agent<S, A = Hooks> {
+    root: PathBuf,
+    source: S,
+    activation: A,
+    /// Held as long as this is there.
+    _lock: File,
+}
+
+impl<S: Source, A: Activation> Agent<S, A> {
+    /// Works below `root`, which is made if it is not there; nobody else does at the same time.
+    pub fn open(root: PathBuf, source: S, activation: A) -> Result<Self, AgentError> {
+        Ok(Self::new(Claim::take(root)?, source, activation))
+    }
+
+    pub fn new(claim: Claim, source: S, activation: A) -> Self {
+        let Claim { root, lock } = claim;
+        Self { root, source, activation, _lock: lock }
     }
 
     pub fn state(&self) -> Result<State, AgentError> {
@@ -115,9 +148,23 @@ impl<S: Source> Agent<S> {
     }
 
     /// The version that `current` leads to: what is, whatever was said.
-    pub fn running(&self) -> Option<String> {
+    pub fn running(&self) -> Option<ContentDigest> {
         let link = fs::read_link(self.root.join("current")).ok()?;
-        Some(link.file_name()?.to_str()?.replacen('-', ":", 1))
+        let place = self.root.join(&link);
+        place.is_dir().then(|| version_of(&link)).flatten()
+    }
+
+    /// Where the version lies that `current` leads to.
+    pub fn place_of_running(&self) -> Option<PathBuf> {
+        self.running().map(|version| self.place(&version))
+    }
+
+    pub fn activation(&self) -> &A {
+        &self.activation
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     /// Carries out an order. `goes_on` is asked between steps, and stops it there by saying no.
@@ -128,7 +175,7 @@ impl<S: Source> Agent<S> {
     ) -> Result<Installed, AgentError> {
         let mut state = self.state()?;
         let (told, newest) = (order.generation, state.generation);
-        let version = order.version.to_string();
+        let version = order.version.clone();
         if told < newest {
             return Err(AgentError::Stale { told, newest });
         }
@@ -159,39 +206,43 @@ impl<S: Source> Agent<S> {
         let stop = |point| if goes_on(point) { Ok(()) } else { Err(AgentError::Stopped) };
         let Some(version) = state.version.clone() else { return Ok(Installed::Already) };
         stop(Point::Accepted)?;
-        self.unpack(&version, &stop)?;
-        if let Err(error) = self.run(self.hooks.before.as_ref(), &version) {
+        if let Err(error) = self.unpack(&version, &stop) {
+            if error.is_final() {
+                self.give_up(&mut state, &error)?;
+            }
+            return Err(error);
+        }
+        let place = self.place(&version);
+        if let Err(error) = self.activation.before(&place) {
             self.give_up(&mut state, &error)?;
             return Err(AgentError::Before(error));
         }
         self.switch(&version)?;
         stop(Point::Switched)?;
-        if let Err(error) = self.run(self.hooks.after.as_ref(), &version) {
-            return Err(self.go_back(state, error)?);
+        match self.activation.after(&place, &|| goes_on(Point::Working)) {
+            Ok(()) => {}
+            Err(HookError::Stopped) => return Err(AgentError::Stopped),
+            Err(error) => return Err(self.go_back(state, error)?),
         }
         stop(Point::Checked)?;
         if state.current.as_ref() != Some(&version) {
             state.previous = state.current.replace(version);
         }
-        state.open = false;
+        (state.open, state.settled) = (false, state.generation);
         self.save(&state)?;
         stop(Point::Kept)?;
         self.prune(&state)?;
         Ok(Installed::Now)
     }
 
-    fn place(&self, version: &str) -> PathBuf {
-        self.root.join("versions").join(version.replacen(':', "-", 1))
-    }
-
-    fn run(&self, hook: Option<&Hook>, version: &str) -> Result<(), HookError> {
-        hook.map_or(Ok(()), |hook| hook.run(&self.place(version)))
+    fn place(&self, version: &ContentDigest) -> PathBuf {
+        self.root.join("versions").join(folder(version))
     }
 
     /// Unpacks beside, and gives it its name when all of it is on disk.
     fn unpack(
         &self,
-        version: &str,
+        version: &ContentDigest,
         stop: &dyn Fn(Point) -> Result<(), AgentError>,
     ) -> Result<(), AgentError> {
         let place = self.place(version);
@@ -200,13 +251,14 @@ impl<S: Source> Agent<S> {
         }
         let beside = self.root.join("versions").join(".unpacking");
         remove_if_there(&beside).map_err(disk("what was half unpacked cannot be removed"))?;
-        let unpacked = fs::create_dir(&beside)
-            .and_then(|()| self.source.unpack(version, &beside))
-            .and_then(|()| sync_tree(&beside));
-        if let Err(error) = unpacked {
+        if let Err(error) = self.fill(version, &beside, stop) {
             // A disk that is full has to have room again. What stays is removed by the next try.
             let _ = remove_if_there(&beside);
-            return Err(disk("the version cannot be unpacked")(error));
+            return Err(match error {
+                SourceError::Stopped => AgentError::Stopped,
+                SourceError::Disk(error) => disk("the version cannot be unpacked")(error),
+                error => AgentError::Source(error),
+            });
         }
         stop(Point::Unpacked)?;
         fs::rename(&beside, &place)
@@ -215,15 +267,31 @@ impl<S: Source> Agent<S> {
         stop(Point::Named)
     }
 
-    fn switch(&self, version: &str) -> Result<(), AgentError> {
+    fn fill(
+        &self,
+        version: &ContentDigest,
+        beside: &Path,
+        stop: &dyn Fn(Point) -> Result<(), AgentError>,
+    ) -> Result<(), SourceError> {
+        fs::create_dir(beside)?;
+        self.source.unpack(version, beside, &|| stop(Point::Working).is_ok())?;
+        Ok(sync_tree(beside)?)
+    }
+
+    fn switch(&self, version: &ContentDigest) -> Result<(), AgentError> {
         let place = self.place(version);
         let name = place.file_name().unwrap_or_default();
         link_whole(&self.root.join("current"), &Path::new("versions").join(name))
             .map_err(disk("the link to the version cannot be switched"))
     }
 
-    fn give_up(&self, state: &mut State, error: &HookError) -> Result<(), AgentError> {
-        (state.open, state.failed) = (false, Some(error.to_string()));
+    fn give_up(
+        &self,
+        state: &mut State,
+        error: &(dyn std::error::Error + 'static),
+    ) -> Result<(), AgentError> {
+        (state.open, state.settled) = (false, state.generation);
+        state.failed = Some(short(&kiln_net::causes::chain(error)));
         self.save(state)
     }
 
@@ -236,7 +304,7 @@ impl<S: Source> Agent<S> {
         };
         self.switch(&before)?;
         // Whether it is well is what the next probe finds out.
-        let _ = self.run(self.hooks.after.as_ref(), &before);
+        let _ = self.activation.after(&self.place(&before), &|| true);
         self.give_up(&mut state, &error)?;
         Ok(AgentError::After(error))
     }
@@ -246,7 +314,7 @@ impl<S: Source> Agent<S> {
         let kept: Vec<_> = [&state.current, &state.previous]
             .into_iter()
             .flatten()
-            .map(|it| self.place(it))
+            .map(|version| self.place(version))
             .collect();
         let entries = fs::read_dir(self.root.join("versions"));
         let entries = entries.map_err(disk("the versions cannot be listed"))?;

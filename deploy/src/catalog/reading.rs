@@ -131,6 +131,26 @@ impl Catalog {
         found.ok_or_else(|| CatalogError::NoRelease(name.clone()))
     }
 
+    /// The releases of an instance that have this manifest.
+    pub async fn of_manifest(
+        &self,
+        instance: &str,
+        manifest: &ContentDigest,
+    ) -> Result<Vec<Entry>, CatalogError> {
+        let prefix = keys::holders(instance, manifest.hex());
+        let listed = self.parts.records.list(&prefix, None, false, MAX_ORIGINS).await?;
+        let mut found = Vec::new();
+        for (name, of) in listed.iter().filter_map(|it| keys::holder(&it.key)) {
+            if of == manifest.hex()
+                && let Some(entry) = self.find(instance, &name).await?
+                && entry.release.subject.digest == *manifest
+            {
+                found.push(entry);
+            }
+        }
+        Ok(found)
+    }
+
     /// Releases of an instance in the order of their names, behind one of them.
     pub async fn list(
         &self,

@@ -6,7 +6,7 @@ mod compressed;
 mod export;
 mod release;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod verify;
 mod verify_error;
 

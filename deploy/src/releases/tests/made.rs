@@ -163,8 +163,13 @@ impl Made {
 
     /// Everything that belongs to a release.
     pub fn complete(key: &dyn Signer) -> (Self, Descriptor) {
+        Self::of("program", key)
+    }
+
+    /// The same of another program.
+    pub fn of(text: &str, key: &dyn Signer) -> (Self, Descriptor) {
         let mut made = Self::default();
-        let subject = made.image("program");
+        let subject = made.image(text);
         let of = made.provenance(SignedBy::Server);
         let describes = Describes {
             name: "app",
@@ -182,16 +187,20 @@ impl Made {
         (made, subject)
     }
 
-    pub fn export(&self, subject: &Descriptor) -> (tempfile::TempDir, DirectoryLayout) {
-        let directory = tempfile::tempdir().unwrap();
-        let release = Release {
+    pub fn release(&self, subject: &Descriptor) -> Release {
+        Release {
             name: "team/app:1.0".parse().unwrap(),
             subject: subject.clone(),
             attestations: self.attestations.clone(),
             invocation: "i".to_owned(),
             target: "//:app".to_owned(),
             created: Timestamp::from_unix(60),
-        };
+        }
+    }
+
+    pub fn export(&self, subject: &Descriptor) -> (tempfile::TempDir, DirectoryLayout) {
+        let directory = tempfile::tempdir().unwrap();
+        let release = self.release(subject);
         let open = |digest: &ContentDigest| -> io::Result<Box<dyn Read>> {
             let data = self.blobs.get(digest).ok_or(io::ErrorKind::NotFound)?;
             Ok(Box::new(Cursor::new(data.clone())))

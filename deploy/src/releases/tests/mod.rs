@@ -1,6 +1,6 @@
 //! Releases that were exported: verified whole, and refused with the first link that is broken.
 
-mod made;
+pub(crate) mod made;
 mod verified;
 mod written;
 

@@ -1,13 +1,19 @@
 //! Agents in real directories, with real programs.
 
+mod processes;
+mod pulling;
+mod rig;
+mod working;
+
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::{Agent, AgentError, Hook, Hooks, Installed, Order, Point, Source, Told};
+use super::{Agent, AgentError, GoesOn, Hook, Hooks, Installed, Order, Point, Source, SourceError};
 use crate::oci::ContentDigest;
+use crate::rollouts::machine::Generation;
 
 /// Versions whose one file says which they are; `full`: the disk is, half way.
 #[derive(Clone, Copy, Default)]
@@ -16,13 +22,18 @@ struct Versions {
 }
 
 impl Source for Versions {
-    fn unpack(&self, version: &str, into: &Path) -> io::Result<()> {
+    fn unpack(
+        &self,
+        version: &ContentDigest,
+        into: &Path,
+        _: GoesOn<'_>,
+    ) -> Result<(), SourceError> {
         fs::create_dir(into.join("bin"))?;
         fs::write(into.join("bin/half"), "")?;
         if self.full {
-            return Err(io::Error::from(io::ErrorKind::StorageFull));
+            return Err(io::Error::from(io::ErrorKind::StorageFull).into());
         }
-        fs::write(into.join("bin/app"), version)
+        Ok(fs::write(into.join("bin/app"), version.to_string())?)
     }
 }
 
@@ -31,7 +42,7 @@ fn version(of: &str) -> ContentDigest {
 }
 
 fn order(of: &str, change: u64) -> Order {
-    Order { version: version(of), generation: Told { fence: 1, change } }
+    Order { version: version(of), generation: Generation { fence: 1, change } }
 }
 
 fn open(root: &Path, hooks: Hooks) -> Agent<Versions> {
@@ -67,11 +78,11 @@ fn versions_come_beside_and_the_one_before_stays() {
     for (at, of) in (1..).zip(["one", "two", "three"]) {
         assert_eq!(agent.obey(&order(of, at), &on).unwrap(), Installed::Now);
         assert_eq!(app(dir.path()), Some(version(of).to_string()));
-        assert_eq!(agent.running(), Some(version(of).to_string()));
+        assert_eq!(agent.running(), Some(version(of)));
     }
     assert_eq!(agent.obey(&order("three", 3), &on).unwrap(), Installed::Already);
     let state = agent.state().unwrap();
-    assert_eq!(state.previous, Some(version("two").to_string()));
+    assert_eq!(state.previous, Some(version("two")));
     assert_eq!(fs::read_dir(dir.path().join("versions")).unwrap().count(), 2);
 }
 
@@ -117,7 +128,7 @@ fn a_crash_at_any_point_leaves_a_whole_version() {
         agent.resume(&on).unwrap();
         assert_eq!(app(dir.path()), Some(version("two").to_string()), "{point:?}");
         let state = agent.state().unwrap();
-        assert!(!state.open && state.previous == Some(version("one").to_string()), "{point:?}");
+        assert!(!state.open && state.previous == Some(version("one")), "{point:?}");
     }
 }
 
@@ -146,11 +157,11 @@ fn a_version_that_is_not_well_is_taken_back() {
     agent.obey(&order("one", 1), &on).unwrap();
     let error = agent.obey(&order("bad", 2), &on).unwrap_err();
     assert!(matches!(error, AgentError::After(_)), "{error}");
-    assert_eq!(agent.running(), Some(version("one").to_string()));
+    assert_eq!(agent.running(), Some(version("one")));
     let state = agent.state().unwrap();
     assert!(state.failed.is_some() && !state.open && state.generation.change == 2);
     agent.obey(&order("three", 3), &on).unwrap();
-    assert_eq!(agent.running(), Some(version("three").to_string()));
+    assert_eq!(agent.running(), Some(version("three")));
 }
 
 #[test]

@@ -1,0 +1,153 @@
+//! What an agent says to its server, and hears from it. The agent always begins: nothing connects to it.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::state::Order;
+use crate::oci::ContentDigest;
+use crate::releases::Release;
+use crate::rollouts::machine::Generation;
+use crate::rollouts::parts::Place;
+
+/// Bytes of a text that an agent says, such as why something failed.
+pub const MAX_SAID: usize = 1_000;
+
+/// Who speaks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Speaker {
+    pub place: Place,
+    /// Names the host within its place.
+    pub name: String,
+    /// Random, made with the agent's directory: two hosts of one name differ in it.
+    pub identity: String,
+}
+
+/// What a probe found.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum Health {
+    Well,
+    /// Why not, in words.
+    Unwell(String),
+    /// Nobody has looked yet, or nobody was told how to.
+    #[default]
+    Unknown,
+}
+
+/// How an agent stands, read back from what is there.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Status {
+    /// What really runs; `None`: nothing.
+    pub running: Option<ContentDigest>,
+    /// What can be returned to without a download.
+    pub previous: Option<ContentDigest>,
+    /// The newest generation that was accepted.
+    pub accepted: Generation,
+    /// The newest that was carried out, or given up.
+    pub settled: Generation,
+    /// Why the newest was given up, or does not come to an end.
+    pub failed: Option<String>,
+    pub health: Health,
+    /// How often what runs has ended by itself since it was switched to.
+    pub crashes: u64,
+    /// Bytes that are free where versions are kept.
+    pub free: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    pub from: Speaker,
+    /// `host:port` under which the service is reached.
+    pub address: Option<String>,
+    pub labels: BTreeMap<String, String>,
+    /// Of the agent itself.
+    pub software: String,
+    pub status: Status,
+}
+
+/// A release with all that it is made of. Nobody has verified any of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Content {
+    pub release: Release,
+    /// Every blob with its size in bytes, manifests among them.
+    pub blobs: Vec<(ContentDigest, u64)>,
+}
+
+/// Why the server did not answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LinkError {
+    /// It may answer later.
+    #[error("the server cannot be asked: {0}")]
+    Unreachable(String),
+    /// It answered, and the answer is no.
+    #[error("the server refuses: {0}")]
+    Refused(String),
+}
+
+/// An agent's way to its server. Each call blocks, for no longer than a limit of its own.
+pub trait Link: Send + Sync {
+    fn report(&self, report: &Report) -> Result<(), LinkError>;
+
+    /// The order for this agent, as soon as its generation is another than `known`, or none after `wait`.
+    fn order(
+        &self,
+        speaker: &Speaker,
+        known: Generation,
+        wait: Duration,
+    ) -> Result<Option<Order>, LinkError>;
+
+    /// What a version is made of that this agent was told.
+    fn content(&self, speaker: &Speaker, version: &ContentDigest) -> Result<Content, LinkError>;
+
+    /// A blob of that version.
+    fn blob(
+        &self,
+        speaker: &Speaker,
+        version: &ContentDigest,
+        blob: &ContentDigest,
+    ) -> Result<Box<dyn Read>, LinkError>;
+}
+
+impl<L: Link + ?Sized> Link for Arc<L> {
+    fn report(&self, report: &Report) -> Result<(), LinkError> {
+        (**self).report(report)
+    }
+
+    fn order(
+        &self,
+        speaker: &Speaker,
+        known: Generation,
+        wait: Duration,
+    ) -> Result<Option<Order>, LinkError> {
+        (**self).order(speaker, known, wait)
+    }
+
+    fn content(&self, speaker: &Speaker, version: &ContentDigest) -> Result<Content, LinkError> {
+        (**self).content(speaker, version)
+    }
+
+    fn blob(
+        &self,
+        speaker: &Speaker,
+        version: &ContentDigest,
+        blob: &ContentDigest,
+    ) -> Result<Box<dyn Read>, LinkError> {
+        (**self).blob(speaker, version, blob)
+    }
+}
+
+/// A text of at most [`MAX_SAID`] bytes, on one line.
+pub fn short(text: &str) -> String {
+    let mut said: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut end = said.len().min(MAX_SAID);
+    while !said.is_char_boundary(end) {
+        end -= 1;
+    }
+    said.truncate(end);
+    said
+}

@@ -1,0 +1,224 @@
+//! A version as it comes from a server: every blob by its digest, then all that was signed about it, and only then is
+//! anything of it unpacked. The server is trusted with nothing but to answer.
+
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::disk::{self, read_if_there, remove_if_there};
+use super::link::{Content, Link, LinkError, Speaker};
+use super::source::{GoesOn, Source, SourceError};
+use super::unpack;
+use crate::oci::{ContentDigest, DirectoryLayout, LAYOUT_FILE, Repository};
+use crate::releases::{self, Expected, INDEX_FILE, LAYOUT, blob_path, export_index};
+use crate::signing::KeyRing;
+use crate::timestamp::Timestamp;
+
+/// Blobs of one release.
+const MAX_BLOBS: usize = 100_000;
+/// Bytes that stay free for others.
+const RESERVE: u64 = 64 << 20;
+/// Bytes that are read at once.
+const CHUNK: usize = 256 << 10;
+/// Below it is what is being fetched.
+const INCOMING: &str = "incoming";
+
+/// Whom a host trusts, and for what.
+pub struct Trust {
+    /// Read anew for each version: a key that was revoked meanwhile counts no more. `Err`: why there are none.
+    pub keys: Box<dyn Fn() -> Result<KeyRing, String> + Send + Sync>,
+    /// Releases of another repository are refused; `None`: any.
+    pub repository: Option<Repository>,
+    pub expected: Expected,
+    pub now: Box<dyn Fn() -> Timestamp + Send + Sync>,
+    /// Bytes of one release.
+    pub max_bytes: u64,
+}
+
+/// Fetches, verifies and unpacks.
+pub struct Pull<L> {
+    link: Arc<L>,
+    speaker: Speaker,
+    root: PathBuf,
+    trust: Trust,
+}
+
+impl<L: Link> Pull<L> {
+    /// `root`: the agent's directory.
+    pub fn new(link: Arc<L>, speaker: Speaker, root: &Path, trust: Trust) -> Self {
+        Self { link, speaker, root: root.join(INCOMING), trust }
+    }
+
+    fn check(&self, version: &ContentDigest, content: &Content) -> Result<u64, SourceError> {
+        let release = &content.release;
+        if release.subject.digest != *version {
+            let message = format!("the server tells of {} instead", release.subject.digest);
+            return Err(LinkError::Refused(message).into());
+        }
+        let repository = &release.name.repository;
+        if let Some(expected) = self.trust.repository.as_ref().filter(|it| *it != repository) {
+            return Err(SourceError::refused(format!(
+                "it is one of {repository}, not of {expected}"
+            )));
+        }
+        let sum = content.blobs.iter().try_fold(0_u64, |sum, (_, size)| sum.checked_add(*size));
+        let (blobs, max) = (content.blobs.len(), self.trust.max_bytes);
+        match sum {
+            Some(sum) if sum <= max && blobs <= MAX_BLOBS => Ok(sum),
+            _ => Err(SourceError::refused(format!(
+                "it has {blobs} blobs of {} bytes; at most {MAX_BLOBS} of {max} are taken",
+                sum.map_or_else(|| "too many".to_owned(), |it| it.to_string()),
+            ))),
+        }
+    }
+
+    /// Brings what is not here yet. What an earlier try has brought is read again, and not fetched.
+    fn fetch(
+        &self,
+        version: &ContentDigest,
+        content: &Content,
+        place: &Path,
+        goes_on: GoesOn<'_>,
+    ) -> Result<(), SourceError> {
+        for (digest, size) in &content.blobs {
+            let path = place.join(blob_path(digest));
+            if is_whole(&path, digest, *size, goes_on)? {
+                continue;
+            }
+            self.fetch_one(version, digest, *size, &path, goes_on)?;
+        }
+        Ok(())
+    }
+
+    fn fetch_one(
+        &self,
+        version: &ContentDigest,
+        digest: &ContentDigest,
+        size: u64,
+        path: &Path,
+        goes_on: GoesOn<'_>,
+    ) -> Result<(), SourceError> {
+        fs::create_dir_all(path.parent().unwrap_or(path))?;
+        let beside = path.with_extension("part");
+        let mut file = File::create(&beside)?;
+        // One byte more than there should be shows that there is more.
+        let mut blob = self.link.blob(&self.speaker, version, digest)?.take(size.saturating_add(1));
+        let (mut hashing, mut count, mut chunk) =
+            (digest.algorithm().hashing(), 0_u64, vec![0; CHUNK]);
+        loop {
+            if !goes_on() {
+                return Err(SourceError::Stopped);
+            }
+            let read = blob.read(&mut chunk);
+            let length = read.map_err(|error| LinkError::Unreachable(error.to_string()))?;
+            let data = chunk.get(..length).unwrap_or_default();
+            if data.is_empty() {
+                break;
+            }
+            count += length as u64;
+            hashing.update(data);
+            file.write_all(data)?;
+        }
+        if count != size || hashing.finish() != *digest {
+            fs::remove_file(&beside)?;
+            return Err(SourceError::Tampered(digest.clone()));
+        }
+        Ok(fs::rename(&beside, path)?)
+    }
+
+    /// Everything that `kiln release verify` checks, and that it is this version.
+    fn verify(&self, content: &Content, place: &Path) -> Result<DirectoryLayout, SourceError> {
+        let index = export_index(&content.release).map_err(SourceError::refused)?;
+        fs::write(place.join(INDEX_FILE), index)?;
+        fs::write(place.join(LAYOUT_FILE), LAYOUT)?;
+        let layout = DirectoryLayout::new(place);
+        let keys = (self.trust.keys)().map_err(SourceError::refused)?;
+        let now = (self.trust.now)();
+        match releases::verify(&layout, &keys, &self.trust.expected, now) {
+            Ok(checked) => {
+                tracing::info!(
+                    release = %content.release.name, digest = %content.release.subject.digest,
+                    checks = checked.len(), "the release is verified"
+                );
+                Ok(layout)
+            }
+            Err(failure) => Err(SourceError::refused(failure.broken)),
+        }
+    }
+
+    /// Fetches for one version at a time.
+    fn place(&self, version: &ContentDigest) -> Result<PathBuf, SourceError> {
+        let place = self.root.join(version.hex());
+        if read_if_there(&self.root.join("version"), 256)? != Some(version.to_string().into()) {
+            remove_if_there(&self.root)?;
+            fs::create_dir_all(&place)?;
+            disk::write_whole(&self.root.join("version"), version.to_string().as_bytes())?;
+        }
+        fs::create_dir_all(&place)?;
+        Ok(place)
+    }
+}
+
+fn is_whole(
+    path: &Path,
+    digest: &ContentDigest,
+    size: u64,
+    goes_on: GoesOn<'_>,
+) -> Result<bool, SourceError> {
+    let Ok(mut file) = File::open(path) else { return Ok(false) };
+    if file.metadata()?.len() != size {
+        return Ok(false);
+    }
+    let (mut hashing, mut chunk) = (digest.algorithm().hashing(), vec![0; CHUNK]);
+    loop {
+        if !goes_on() {
+            return Err(SourceError::Stopped);
+        }
+        match file.read(&mut chunk)? {
+            0 => return Ok(hashing.finish() == *digest),
+            length => hashing.update(chunk.get(..length).unwrap_or_default()),
+        }
+    }
+}
+
+impl<L: Link> Source for Pull<L> {
+    fn unpack(
+        &self,
+        version: &ContentDigest,
+        into: &Path,
+        goes_on: GoesOn<'_>,
+    ) -> Result<(), SourceError> {
+        let unpacked = self.bring(version, into, goes_on);
+        if unpacked.as_ref().is_err_and(SourceError::is_final) {
+            // What is not trusted does not stay.
+            remove_if_there(&self.root)?;
+        }
+        unpacked
+    }
+}
+
+impl<L: Link> Pull<L> {
+    fn bring(
+        &self,
+        version: &ContentDigest,
+        into: &Path,
+        goes_on: GoesOn<'_>,
+    ) -> Result<(), SourceError> {
+        let content = self.link.content(&self.speaker, version)?;
+        let bytes = self.check(version, &content)?;
+        let place = self.place(version)?;
+        // What is fetched lies there twice for a moment; what is compressed takes more, and a disk that is full then
+        // is an error like any other.
+        let needed = bytes.saturating_mul(2).saturating_add(RESERVE);
+        let free = disk::free(&self.root)?;
+        if free < needed {
+            return Err(SourceError::Full { free, needed });
+        }
+        self.fetch(version, &content, &place, goes_on)?;
+        let layout = self.verify(&content, &place)?;
+        let manifest = unpack::manifest(&layout, &content.release.subject)?;
+        unpack::unpack(&layout, &manifest, into, goes_on)?;
+        Ok(remove_if_there(&self.root)?)
+    }
+}

@@ -1,0 +1,82 @@
+//! How an agent stands, in a word: what it said, held against what it was told and against the time.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::kept::{KeptAgent, KeptOrder};
+use super::limits::SILENT;
+use crate::agent::Health;
+use crate::rollouts::machine::Millis;
+
+/// Turns between well and unwell within this time make an agent one that flaps.
+const FLAPS: usize = 4;
+const FLAPS_WITHIN: Duration = Duration::from_secs(600);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Condition {
+    /// It was not heard of for too long.
+    Silent,
+    /// It says that it obeys a generation that nobody told it.
+    Untruthful,
+    /// It runs something else than it was told, and says nothing of a failure.
+    Drifted,
+    /// It gave up what it was told.
+    Failed,
+    /// It has not carried out yet what it was told.
+    Behind,
+    /// It turns from well to unwell and back, again and again.
+    Flapping,
+    Unwell,
+    /// It was told nothing yet.
+    Unassigned,
+    Well,
+}
+
+impl Condition {
+    pub const ALL: [(Self, &str); 9] = [
+        (Self::Silent, "silent"),
+        (Self::Untruthful, "untruthful"),
+        (Self::Drifted, "drifted"),
+        (Self::Failed, "failed"),
+        (Self::Behind, "behind"),
+        (Self::Flapping, "flapping"),
+        (Self::Unwell, "unwell"),
+        (Self::Unassigned, "unassigned"),
+        (Self::Well, "well"),
+    ];
+
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(it, _)| *it == self).map_or("", |(_, name)| name)
+    }
+
+    pub fn of(agent: &KeptAgent, order: Option<&KeptOrder>, now: Millis) -> Self {
+        let status = &agent.status;
+        if Duration::from_millis(now.saturating_sub(agent.heard)) >= SILENT {
+            return Self::Silent;
+        }
+        let told = order.map(|it| it.generation).unwrap_or_default();
+        if status.accepted > told || status.settled > told {
+            return Self::Untruthful;
+        }
+        let Some(order) = order else { return Self::Unassigned };
+        if status.settled < told {
+            return Self::Behind;
+        }
+        if status.failed.is_some() {
+            return Self::Failed;
+        }
+        if status.running.as_ref().is_some_and(|it| *it != order.version) {
+            return Self::Drifted;
+        }
+        let recent = |at: &&Millis| Duration::from_millis(now.saturating_sub(**at)) < FLAPS_WITHIN;
+        if agent.turns.iter().filter(recent).count() >= FLAPS {
+            return Self::Flapping;
+        }
+        match (&status.running, &status.health) {
+            (None, _) | (_, Health::Unwell(_)) => Self::Unwell,
+            (Some(_), Health::Well | Health::Unknown) => Self::Well,
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! How many agents there may be, and how long one is believed.
+
+use std::time::Duration;
+
+/// An agent that was not heard of for so long is silent. Three reports may be lost.
+pub const SILENT: Duration = Duration::from_secs(30);
+/// Agents in all.
+pub const MAX_AGENTS: u64 = 20_000;

@@ -1,0 +1,54 @@
+//! Records of the fleet, read and written.
+
+use kiln_cas::records::{Expect, MAX_VALUE, Record, RecordsError, SharedRecords, Version, Write};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::error::FleetError;
+use crate::json;
+
+/// How often something is tried again because others changed it.
+pub const MAX_ATTEMPTS: usize = 32;
+
+#[derive(Clone)]
+pub struct Store {
+    pub records: SharedRecords,
+}
+
+/// A value, and which version of it was read.
+pub type Found<T> = Option<(T, Version)>;
+
+pub fn decode<T: DeserializeOwned>(stored: &Record) -> Result<T, FleetError> {
+    let damaged = |source| FleetError::Damaged { key: stored.key.clone(), source };
+    json::read(&stored.value, MAX_VALUE).map_err(damaged)
+}
+
+pub fn put<T: Serialize>(key: String, expect: Expect, value: &T) -> Result<Write, FleetError> {
+    let value = json::write(value).map_err(FleetError::Unwritable)?;
+    Ok(Write { key, expect, value: Some(value.into()) })
+}
+
+/// That nobody has changed it since.
+pub fn as_found<T>(found: &Found<T>) -> Expect {
+    found.as_ref().map_or(Expect::Absent, |(_, version)| Expect::Version(*version))
+}
+
+impl Store {
+    pub fn new(records: SharedRecords) -> Self {
+        Self { records }
+    }
+
+    pub async fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Found<T>, FleetError> {
+        let stored = self.records.get(key).await?;
+        stored.map(|it| Ok((decode(&it)?, it.version))).transpose()
+    }
+
+    /// `false`: somebody else was faster.
+    pub async fn commit(&self, writes: Vec<Write>) -> Result<bool, FleetError> {
+        match self.records.write(writes).await {
+            Ok(_) => Ok(true),
+            Err(RecordsError::Conflict { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
