@@ -19,6 +19,8 @@ pub enum Right {
     Work,
     /// Make and promote releases.
     Release,
+    /// Run the releases of a service on a host, and say how they are: what agents do.
+    Host,
     /// Act on what belongs to others.
     Administer,
 }
@@ -41,6 +43,12 @@ pub trait Authorizer: Send + Sync + 'static {
 
     /// Checks a right in all instances at once.
     fn check_everywhere(&self, caller: &Extensions, right: Right) -> Result<(), Refused>;
+
+    /// Checks whether the caller may speak for hosts of a service: `service/environment`. Of a service it may be told
+    /// nothing else, and no other.
+    fn check_host(&self, caller: &Extensions, _service: &str) -> Result<(), Refused> {
+        self.check_everywhere(caller, Right::Host)
+    }
 
     /// A name for the caller, the same for all its requests; `None`: anybody.
     fn name(&self, caller: &Extensions) -> Option<Arc<str>>;

@@ -7,13 +7,15 @@ use kiln_cas::access::{Authorizer, Refused, Right};
 
 use super::failures::{Failures, Reason};
 use super::pattern::Pattern;
-use super::roles::{Roles, in_words, role_for};
+use super::roles::{Role, Roles, in_words, role_for};
 
 /// Roles in the instances that one of the patterns matches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scope {
     pub roles: Roles,
     pub instances: Vec<Pattern>,
+    /// `service/environment`: for whose hosts an agent may speak.
+    pub services: Vec<Pattern>,
 }
 
 impl Scope {
@@ -23,6 +25,13 @@ impl Scope {
 
     fn covers_all(&self) -> bool {
         self.instances.iter().any(Pattern::is_everything)
+    }
+
+    /// Whoever administers everything may speak for any host.
+    fn hosts(&self, service: &str) -> bool {
+        let named = self.roles.contains(Role::Agent)
+            && self.services.iter().any(|pattern| pattern.matches(service));
+        named || (self.roles.contains(Role::Admin) && self.covers_all())
     }
 }
 
@@ -101,6 +110,15 @@ impl Caller {
         Err(self.refused(right, "in any instance", self.roles(|_| true)))
     }
 
+    /// `service`: with its environment behind a slash.
+    pub fn check_host(&self, service: &str) -> Result<(), Refused> {
+        if self.accesses().any(|access| access.scopes.iter().any(|scope| scope.hosts(service))) {
+            return Ok(());
+        }
+        let held = self.roles(|scope| scope.services.iter().any(|it| it.matches(service)));
+        Err(self.refused(Right::Host, &format!("of the service {service}"), held))
+    }
+
     fn refused(&self, right: Right, place: &str, held: Roles) -> Refused {
         let (what, needed) = (in_words(right), role_for(right));
         match self.name() {
@@ -140,6 +158,10 @@ impl Authorizer for RoleAuthorizer {
         self.counted(caller(extensions).and_then(|caller| caller.check_everywhere(right)))
     }
 
+    fn check_host(&self, extensions: &Extensions, service: &str) -> Result<(), Refused> {
+        self.counted(caller(extensions).and_then(|caller| caller.check_host(service)))
+    }
+
     fn name(&self, extensions: &Extensions) -> Option<Arc<str>> {
         caller(extensions).ok()?.name().cloned()
     }
@@ -170,7 +192,8 @@ mod tests {
 
     fn access(name: Option<&str>, role: Role, instances: &[&str]) -> Arc<Access> {
         let instances = instances.iter().map(|text| Pattern::from((*text).to_owned())).collect();
-        let scope = Scope { roles: [role].into_iter().collect(), instances };
+        let services = vec![Pattern::from("api/*".to_owned())];
+        let scope = Scope { roles: [role].into_iter().collect(), instances, services };
         Arc::new(Access { name: name.map(Into::into), scopes: vec![scope] })
     }
 
@@ -219,6 +242,25 @@ mod tests {
         assert_eq!(tools(Some("ci"), &both, "other"), None);
         assert_eq!(tools(Some("laptop"), &[Role::Execute], "main"), None);
         assert_eq!(authorizer.tools(&Extensions::new(), "main"), None);
+    }
+
+    #[test]
+    fn an_agent_speaks_for_its_services_alone_and_reads_nothing() {
+        let host = |role, instances: &[&str], service: &str| {
+            let token = Some(access(Some("token web"), role, instances));
+            Caller { connection: Arc::default(), token }.check_host(service)
+        };
+        assert_eq!(host(Role::Agent, &["*"], "api/prod"), Ok(()));
+        let refused = host(Role::Agent, &["*"], "web/prod").unwrap_err();
+        assert!(matches!(&refused, Refused::Denied(text) if text.contains("service web/prod")));
+        assert_eq!(host(Role::Admin, &["*"], "web/prod"), Ok(()));
+        assert!(host(Role::Admin, &["main"], "web/prod").is_err());
+        assert!(host(Role::Worker, &["*"], "api/prod").is_err());
+        let token = Some(access(Some("token web"), Role::Agent, &["*"]));
+        let agent = Caller { connection: Arc::default(), token };
+        assert!(agent.may_somewhere(Right::Host) && !agent.may_somewhere(Right::Read));
+        let nobody = Caller { connection: Arc::default(), token: None };
+        assert!(matches!(nobody.check_host("api/prod"), Err(Refused::Unauthenticated(_))));
     }
 
     #[test]

@@ -47,6 +47,7 @@ struct Token {
     sha256: String,
     roles: Vec<Role>,
     instances: Option<Vec<Pattern>>,
+    services: Option<Vec<String>>,
     expires: Option<Datetime>,
 }
 
@@ -58,6 +59,7 @@ struct Granted {
     jwt: Option<BTreeMap<String, Pattern>>,
     roles: Vec<Role>,
     instances: Option<Vec<Pattern>>,
+    services: Option<Vec<String>>,
 }
 
 /// Reads all files into one policy.
@@ -123,7 +125,7 @@ impl Token {
         Ok(StaticToken {
             name: format!("token {}", self.name).into(),
             hash,
-            scope: scope(self.roles, self.instances)?,
+            scope: scope(self.roles, self.instances, self.services)?,
             expires: self.expires.as_ref().map(seconds).transpose()?,
         })
     }
@@ -141,11 +143,15 @@ impl Granted {
                     .to_owned());
             }
         };
-        Ok(Grant { who, scope: scope(self.roles, self.instances)? })
+        Ok(Grant { who, scope: scope(self.roles, self.instances, self.services)? })
     }
 }
 
-fn scope(roles: Vec<Role>, instances: Option<Vec<Pattern>>) -> Result<Scope, String> {
+fn scope(
+    roles: Vec<Role>,
+    instances: Option<Vec<Pattern>>,
+    services: Option<Vec<String>>,
+) -> Result<Scope, String> {
     let roles: Roles = roles.into_iter().collect();
     if roles.is_empty() {
         let names = Role::ALL.map(|(_, name)| name).join(", ");
@@ -158,7 +164,25 @@ fn scope(roles: Vec<Role>, instances: Option<Vec<Pattern>>) -> Result<Scope, Str
     if roles.contains(Role::Worker) && !instances.iter().any(Pattern::is_everything) {
         return Err("a worker runs actions of all instances: leave instances out".to_owned());
     }
-    Ok(Scope { roles, instances })
+    let services = hosts(roles, services)?;
+    Ok(Scope { roles, instances, services })
+}
+
+/// For whose hosts an agent speaks: of a service that is named without an environment in all of them.
+fn hosts(roles: Roles, services: Option<Vec<String>>) -> Result<Vec<Pattern>, String> {
+    let services = services.unwrap_or_default();
+    match (roles.contains(Role::Agent), services.is_empty()) {
+        (true, true) => {
+            Err("an agent runs releases of the services that are named: add services = \
+                             [\"api\"], or [\"api/prod\"] for one environment"
+                .to_owned())
+        }
+        (false, false) => Err("services is for the role agent".to_owned()),
+        _ => Ok(services
+            .into_iter()
+            .map(|it| Pattern::from(if it.contains('/') { it } else { format!("{it}/*") }))
+            .collect()),
+    }
 }
 
 fn parse_hash(text: &str) -> Option<[u8; 32]> {
@@ -198,7 +222,13 @@ fn days_since_epoch(year: i64, month: i64, day: i64) -> i64 {
 }
 
 /// How `kiln token new` writes an entry.
-pub fn stanza(name: &str, hash: &[u8; 32], roles: Roles, instances: &[String]) -> String {
+pub fn stanza(
+    name: &str,
+    hash: &[u8; 32],
+    roles: Roles,
+    instances: &[String],
+    services: &[String],
+) -> String {
     let quoted = |text: &str| toml::Value::from(text).to_string();
     let list = |items: Vec<String>| {
         let items: Vec<_> = items.iter().map(|item| quoted(item)).collect();
@@ -210,6 +240,9 @@ pub fn stanza(name: &str, hash: &[u8; 32], roles: Roles, instances: &[String]) -
         format!("[[token]]\nname = {}\nsha256 = \"{hex}\"\nroles = {roles}\n", quoted(name));
     if !instances.is_empty() {
         text.push_str(&format!("instances = {}\n", list(instances.to_vec())));
+    }
+    if !services.is_empty() {
+        text.push_str(&format!("services = {}\n", list(services.to_vec())));
     }
     text
 }
@@ -257,6 +290,8 @@ mod tests {
             (token(&format!("{hash}rolls = [\"admin\"]")), "rolls"),
             (token(&format!("{hash}roles = [\"worker\"]\ninstances = [\"a\"]")), "all instances"),
             (token(&format!("{hash}roles = [\"admin\"]\ninstances = []")), "instances is empty"),
+            (token(&format!("{hash}roles = [\"agent\"]")), "add services"),
+            (token(&format!("{hash}roles = [\"execute\"]\nservices = [\"a\"]")), "role agent"),
             ("[[grant]]\nroles = [\"admin\"]".to_owned(), "grant 1: say who"),
             ("[[grant]]\nanonymous = false\nroles = [\"admin\"]".to_owned(), "grant 1: say who"),
             ("not toml".to_owned(), "access.toml"),
@@ -271,7 +306,7 @@ mod tests {
     #[test]
     fn what_is_printed_for_a_new_token_is_read_back() {
         let roles = [Role::Execute, Role::WriteCache].into_iter().collect();
-        let text = stanza("a \"b\"", &[7; 32], roles, &["main".to_owned()]);
+        let text = stanza("a \"b\"", &[7; 32], roles, &["main".to_owned()], &[]);
         let (tokens, _) = parsed(&text).unwrap();
         assert_eq!((&*tokens[0].name, tokens[0].hash), ("token a \"b\"", [7; 32]));
         assert_eq!(tokens[0].scope.roles, roles);

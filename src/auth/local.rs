@@ -116,6 +116,7 @@ impl Authorizer for LocalAuthorizer {
             Right::Work => self.check_own(caller, "run actions for it"),
             Right::Administer => self.check_own(caller, "administer it"),
             Right::Release => self.check_own(caller, "make releases"),
+            Right::Host => self.check_own(caller, "run releases as an agent"),
             right => self.everybody.check_everywhere(caller, right),
         }
     }

@@ -35,7 +35,7 @@ impl Door {
 }
 
 use Permission::{All, Closable, Instance, Introduction};
-use Right::{Administer, Execute, Read, Release, Work, WriteBlobs, WriteResults};
+use Right::{Administer, Execute, Host, Read, Release, Work, WriteBlobs, WriteResults};
 
 type Methods = &'static [(&'static str, Permission)];
 
@@ -107,7 +107,7 @@ const GRPC: &[(&str, Methods)] = &[
 ];
 
 /// First segments of the paths of pages and their API, which have precedence over the HTTP cache.
-const PAGES: [&str; 14] = [
+const PAGES: [&str; 15] = [
     "",
     "builds",
     "actions",
@@ -117,6 +117,7 @@ const PAGES: [&str; 14] = [
     "releases",
     "environments",
     "rollouts",
+    "fleet",
     "profile",
     "blobs",
     "api",
@@ -193,6 +194,16 @@ fn of_api(path: &str, reads: bool) -> Option<Permission> {
     if is_below("/api/v1/promotions") {
         return Some(Instance(Release));
     }
+    if is_below("/api/v1/fleet/agent") {
+        // For which service is in the body: whoever answers asks again.
+        return Some(Instance(Host));
+    }
+    if is_below("/api/v1/fleet/remove") {
+        return Some(All(Administer));
+    }
+    if is_below("/api/v1/fleet") && !reads {
+        return Some(Instance(Release));
+    }
     if is_below("/api/v1/environments") {
         return Some(Instance(Read));
     }
@@ -241,6 +252,10 @@ mod tests {
             ("POST", "/api/v1/tests/quarantine/remove".to_owned(), Instance(WriteResults)),
             ("GET", "/api/v1/releases".to_owned(), Instance(Read)),
             ("POST", "/api/v1/releases".to_owned(), Instance(Release)),
+            ("GET", "/api/v1/fleet".to_owned(), pages),
+            ("POST", "/api/v1/fleet/tell".to_owned(), Instance(Release)),
+            ("POST", "/api/v1/fleet/remove".to_owned(), All(Administer)),
+            ("POST", "/api/v1/fleet/agent/report".to_owned(), Instance(Host)),
             ("POST", "/api/v1/releases/reject".to_owned(), Instance(Release)),
             ("POST", "/api/v1/releases/gc".to_owned(), Instance(Release)),
             ("GET", "/api/v1/environments/prod".to_owned(), Instance(Read)),

@@ -149,7 +149,8 @@ mod tests {
     use crate::auth::roles::Role;
 
     fn scope(role: Role) -> Scope {
-        Scope { roles: [role].into_iter().collect(), instances: vec![Pattern::everything()] }
+        let (roles, instances) = ([role].into_iter().collect(), vec![Pattern::everything()]);
+        Scope { roles, instances, services: Vec::new() }
     }
 
     fn grant(who: Who, role: Role) -> Grant {

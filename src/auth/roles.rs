@@ -14,29 +14,33 @@ pub enum Role {
     Execute,
     Worker,
     ReleaseManager,
+    Agent,
     Admin,
 }
 
 impl Role {
-    pub const ALL: [(Self, &str); 6] = [
+    pub const ALL: [(Self, &str); 7] = [
         (Self::ReadCache, "read-cache"),
         (Self::WriteCache, "write-cache"),
         (Self::Execute, "execute"),
         (Self::Worker, "worker"),
         (Self::ReleaseManager, "release-manager"),
+        (Self::Agent, "agent"),
         (Self::Admin, "admin"),
     ];
 
     /// Whoever executes needs to upload inputs and to download outputs; whoever works, too.
-    /// Neither needs to say what an action results in: the server publishes that.
+    /// Neither needs to say what an action results in: the server publishes that. An agent reads nothing but what
+    /// it was told to run.
     pub fn grants(self, right: Right) -> bool {
-        use Right::{Execute, Read, Release, Work, WriteBlobs, WriteResults};
+        use Right::{Execute, Host, Read, Release, Work, WriteBlobs, WriteResults};
         match self {
             Self::ReadCache => matches!(right, Read),
             Self::WriteCache => matches!(right, Read | WriteBlobs | WriteResults),
             Self::Execute => matches!(right, Read | WriteBlobs | Execute),
             Self::Worker => matches!(right, Read | WriteBlobs | Work),
             Self::ReleaseManager => matches!(right, Read | WriteBlobs | Release),
+            Self::Agent => matches!(right, Host),
             Self::Admin => true,
         }
     }
@@ -114,6 +118,7 @@ pub fn role_for(right: Right) -> &'static str {
         Right::Execute => "execute",
         Right::Work => "worker",
         Right::Release => "release-manager",
+        Right::Host => "agent",
         Right::Administer => "admin",
     }
 }
@@ -127,6 +132,7 @@ pub fn in_words(right: Right) -> &'static str {
         Right::Execute => "have actions executed",
         Right::Work => "run actions for this server",
         Right::Release => "release",
+        Right::Host => "run releases as an agent",
         Right::Administer => "act on what belongs to others",
     }
 }
@@ -135,13 +141,14 @@ pub fn in_words(right: Right) -> &'static str {
 mod tests {
     use super::*;
 
-    const RIGHTS: [Right; 7] = [
+    const RIGHTS: [Right; 8] = [
         Right::Read,
         Right::WriteBlobs,
         Right::WriteResults,
         Right::Execute,
         Right::Work,
         Right::Release,
+        Right::Host,
         Right::Administer,
     ];
 
@@ -162,8 +169,15 @@ mod tests {
             .map(|(_, name)| name)
             .collect();
         assert_eq!(writers, ["write-cache", "admin"]);
-        for (role, _) in Role::ALL {
+        for (role, _) in Role::ALL.into_iter().filter(|(role, _)| *role != Role::Agent) {
             assert!(role.grants(Right::Read), "{role}: without it no other right is of use");
+        }
+        for right in RIGHTS {
+            assert_eq!(
+                Role::Agent.grants(right),
+                right == Right::Host,
+                "{right:?}: a host is told, and no more"
+            );
         }
         for right in RIGHTS {
             assert!(Role::Admin.grants(right));
@@ -175,7 +189,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn a_set_grants_what_one_of_its_roles_grants(picked: [bool; 6]) {
+        fn a_set_grants_what_one_of_its_roles_grants(picked: [bool; 7]) {
             let roles: Vec<_> = Role::ALL
                 .into_iter()
                 .zip(picked)

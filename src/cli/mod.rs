@@ -1,6 +1,7 @@
 //! The command line. Errors become message, cause and hint here, and nowhere earlier.
 
 mod actions;
+mod agent;
 mod api;
 mod audit;
 mod builds;
@@ -73,6 +74,7 @@ Exit codes:
 enum Command {
     Serve(serve::Serve),
     Worker(workers::WorkerCommand),
+    Agent(agent::AgentCommand),
     Status(status::StatusCommand),
     Health(health::HealthCommand),
     Build(builds::BuildCommand),
@@ -175,6 +177,7 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
     match cli.command {
         Command::Serve(command) => command.run(),
         Command::Worker(command) => command.run(&cli.target.targets()?),
+        Command::Agent(command) => command.run(cli.target.targets()?),
         Command::Status(command) => block_on(command.run(&cli.target.target()?)),
         Command::Health(command) => block_on(command.run(&cli.target.target()?)),
         Command::Build(command) => block_on(command.run(&cli.target.target()?)),

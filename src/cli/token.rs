@@ -29,9 +29,10 @@ const MAX_FILE: u64 = 64 << 10;
 Examples:
   kiln token new ci --role write-cache --role execute --out ci.token >> access.toml
   kiln token new laptops --role execute --instances main --instances 'team/*' --out laptop.token >> access.toml
+  kiln token new web-1 --role agent --service api/prod --out web-1.token >> access.toml
   kiln token hash < old.token
 
-Roles: read-cache, write-cache, execute, worker, release-manager, admin (docs/security.md).")]
+Roles: read-cache, write-cache, execute, worker, release-manager, agent, admin (docs/security.md).")]
 pub struct TokenCommand {
     #[command(subcommand)]
     what: What,
@@ -48,6 +49,9 @@ enum What {
         /// Instance names or patterns, e.g. main or team/*; without, all
         #[arg(long = "instances", value_name = "PATTERN")]
         instances: Vec<String>,
+        /// For whose hosts an agent may speak: a service, or SERVICE/ENVIRONMENT
+        #[arg(long = "service", value_name = "SERVICE", required_if_eq("roles", "agent"))]
+        services: Vec<String>,
         /// New file for the token, which only you can read
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
@@ -68,11 +72,11 @@ fn role() -> impl TypedValueParser<Value = Role> {
 impl TokenCommand {
     pub fn run(self) -> Result<Exit, CliError> {
         match self.what {
-            What::New { name, roles, instances, out } => {
+            What::New { name, roles, instances, services, out } => {
                 let token = new_token()?;
                 write(&out, &token)?;
                 let roles: Roles = roles.into_iter().collect();
-                text::print(&stanza(&name, &policy::hash(&token), roles, &instances))?;
+                text::print(&stanza(&name, &policy::hash(&token), roles, &instances, &services))?;
             }
             What::Hash { file } => {
                 let token = read(file.as_deref())?;

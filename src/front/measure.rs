@@ -36,6 +36,7 @@ const ADMINISTER: Permission = Permission::All(Right::Administer);
 /// What others will rely on: results, and which tests nobody has to wait for.
 const RESULTS: Permission = Permission::Instance(Right::WriteResults);
 const RELEASES: Permission = Permission::Instance(Right::Release);
+const HOSTS: Permission = Permission::Instance(Right::Host);
 
 /// What a request counts as.
 enum Kind {
@@ -111,7 +112,7 @@ fn concerns_everybody(method: Option<Permission>, request: &Request<Incoming>) -
     let of_http = || of_http(request.method(), request.uri().path());
     // Who pushes to the registry says what others get.
     is_registry(request.uri().path())
-        || matches!(method.unwrap_or_else(of_http), WORK | ADMINISTER | RESULTS | RELEASES)
+        || matches!(method.unwrap_or_else(of_http), WORK | ADMINISTER | RESULTS | RELEASES | HOSTS)
 }
 
 /// Whether there are links in answers to it.

@@ -3,6 +3,7 @@
 
 mod admission;
 mod common;
+mod fleet;
 mod history;
 mod options;
 mod promotion;
@@ -26,6 +27,7 @@ use kiln_ci::CiServices;
 use kiln_ci::history::Tap;
 use kiln_ci::verdicts::{Inbox, Verdicts};
 use kiln_deploy::executions::{ExecutionFigures, Executions};
+use kiln_deploy::fleet::Fleet;
 use kiln_deploy::rollouts::control::Control;
 use kiln_scheduler::{SchedulerParts, SchedulerServices};
 use tokio::task::JoinHandle;
@@ -93,6 +95,8 @@ pub struct Server {
     tidying: Option<JoinHandle<()>>,
     /// Promotes what waits, drives rollouts, and signs checkpoints of the audit log.
     promoting: Vec<JoinHandle<()>>,
+    /// Agents whose questions are open.
+    fleet: Fleet,
     worker: Option<OwnWorker>,
     stop_front: CancellationToken,
     drain: Duration,
@@ -127,6 +131,7 @@ impl Server {
         let judged = (&tests, inbox);
         let on = &options.verdicts;
         let verdicts = verdicts::start(on, &storage, &services.scheduler, judged, &common)?;
+        let fleet = fleet::start(&storage);
         let requests = Requests::new(options.front_threads, Budget::new(options.request_memory));
         let status = worker.as_ref().map(|worker| worker.status());
         // Metrics begin before what they are about.
@@ -144,6 +149,7 @@ impl Server {
                 recordings: recordings(&tests),
                 executions: figures(executions.clone()),
                 rollouts: rollouts::figures(rolled.clone()),
+                agents: fleet.figures.clone(),
                 requests: requests.clone(),
                 security: admission.security(),
                 names_properties: admission.metrics_may_name_properties(),
@@ -186,7 +192,7 @@ impl Server {
                 promotion: keeper.as_ref(),
                 keys: options.promotion.keys.clone(),
                 key: options.releases.key.as_ref(),
-                agents: None,
+                agents: Some(fleet.targets()),
                 base_url: &common.base_url,
             },
         )?;
@@ -194,7 +200,8 @@ impl Server {
         let rolling = tokio::spawn(rollouts.run());
         let signing = tokio::spawn(promotion::keep_checkpoints(checkpoints.clone()));
         let promoting = promotion.map(|it| tokio::spawn(it.run()));
-        let promoting = promoting.into_iter().chain([signing, rolling]).collect();
+        let besides = [signing, rolling, fleet.counting];
+        let promoting = promoting.into_iter().chain(besides).collect();
         let readiness = Readiness::default();
         let router = routes::router(
             &cas,
@@ -209,6 +216,7 @@ impl Server {
                 promotion: keeper.as_ref(),
                 rollouts: &control,
                 executions: executions.as_ref(),
+                fleet: &fleet.fleet,
                 kept,
             },
             &common,
@@ -262,6 +270,7 @@ impl Server {
             settling,
             tidying,
             promoting,
+            fleet: fleet.fleet,
             worker,
             stop_front,
             drain: options.drain,
@@ -272,6 +281,7 @@ impl Server {
     /// connections close, then what is pending becomes durable.
     pub async fn shutdown(mut self) -> Result<(), ServeError> {
         self.readiness.set(false);
+        self.fleet.close();
         self.health.set_service_status(WHOLE_SERVER, ServingStatus::NotServing).await;
         self.services.stop_sampling();
         self.verdicts.shutdown().await;

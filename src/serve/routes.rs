@@ -13,6 +13,7 @@ use kiln_ci::verdicts::Verdicts;
 use kiln_deploy::audit::Checkpoints;
 use kiln_deploy::catalog::Catalog;
 use kiln_deploy::executions::Executions;
+use kiln_deploy::fleet::Fleet;
 use kiln_deploy::promotion::Keeper;
 use kiln_deploy::retention::Collector;
 use kiln_deploy::rollouts::control::Control;
@@ -36,6 +37,7 @@ pub struct Parts<'a> {
     pub promotion: Option<&'a Arc<Keeper>>,
     pub rollouts: &'a Arc<Control>,
     pub executions: Option<&'a Executions>,
+    pub fleet: &'a Fleet,
     /// What pages keep is charged to it.
     pub kept: Kept,
 }
@@ -77,6 +79,7 @@ fn pages(storage: &Storage, parts: &Parts<'_>, common: &Common) -> WebState {
         promotion: parts.promotion.cloned(),
         rollouts: parts.rollouts.clone(),
         executions: parts.executions.cloned(),
+        fleet: parts.fleet.clone(),
         plans: Plans::new(Arc::new(StoredRecords(storage.records.clone()))),
         access: common.access.clone(),
         audit: Arc::new(AuditLog::new(storage.records.clone())),

@@ -28,7 +28,7 @@ use test_figures::TestFigures;
 use traces::{Exporter, SpanCounters, Traces};
 
 pub use logs::start;
-pub use observed::{Observed, ObservedWorker, RecordingsOf, Security};
+pub use observed::{AgentCounts, Observed, ObservedWorker, RecordingsOf, Security};
 pub use traces::{EndpointError, OtlpOptions};
 
 /// The metrics and traces of one server.
@@ -63,6 +63,7 @@ impl Telemetry {
             recordings,
             executions,
             rollouts,
+            agents,
             requests,
             security,
             names_properties,
@@ -89,6 +90,7 @@ impl Telemetry {
             recordings,
             executions,
             rollouts,
+            agents,
             requests,
             security,
             names_properties,

@@ -1,12 +1,14 @@
 //! What metrics and traces are about.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 use kiln_cas::events::Events;
 use kiln_cas::stores::{StorageStats, Transfers};
 use kiln_ci::Recordings;
 use kiln_ci::history::History;
 use kiln_deploy::executions::ExecutionFigures;
+use kiln_deploy::fleet::Condition;
 use kiln_deploy::rollouts::control::RolloutFigures;
 use kiln_executor::WorkerStatus;
 use kiln_executor::images::ImageStats;
@@ -26,6 +28,9 @@ use crate::reload::Reloads;
 /// Says what became of tests so far.
 pub type RecordingsOf = Arc<dyn Fn() -> Recordings + Send + Sync>;
 
+/// How many agents are in each condition.
+pub type AgentCounts = BTreeMap<Condition, u64>;
+
 /// What the metrics and traces of a server are about.
 pub struct Observed<'a> {
     pub events: &'a Events,
@@ -39,6 +44,8 @@ pub struct Observed<'a> {
     pub executions: Arc<dyn Fn() -> ExecutionFigures + Send + Sync>,
     /// What became of rollouts.
     pub rollouts: Arc<dyn Fn() -> RolloutFigures + Send + Sync>,
+    /// Agents, as they were counted last.
+    pub agents: Arc<Mutex<AgentCounts>>,
     pub requests: Requests,
     pub security: Security,
     /// Whether metrics may name platform properties that clients made up: who reads metrics may then

@@ -13,6 +13,7 @@ mod content;
 mod design;
 mod error;
 mod find;
+mod fleet;
 pub mod format;
 mod hermeticity;
 mod imports;

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::actions::{api as action, executions};
 use super::builds::{api as build, search::Search};
+use super::fleet;
 use super::imports::Asked as Import;
 use super::json;
 use super::promotion::api as environment;
@@ -53,6 +54,7 @@ fn describe() -> Value {
     all.releases();
     all.promotion();
     all.rollouts();
+    all.fleet();
     all.audit();
     all.generator.subschema_for::<json::ErrorBody>();
     json!({
@@ -224,6 +226,26 @@ impl Description {
         self.post::<json::LockRequest, json::DeployLock>("/locks", lock);
         let unlock = "Give a deploy lock back";
         self.post::<json::UnlockRequest, json::DeployLock>("/locks/remove", unlock);
+    }
+
+    fn fleet(&mut self) {
+        let page = fleet::FleetPage::json_schema(&mut self.generator);
+        self.get::<json::FleetAgents>("/fleet", "Agents, with versions and drift", &[page]);
+        let named = fleet::Named::json_schema(&mut self.generator);
+        self.get::<json::FleetAgent>("/fleet/show", "One agent", &[named]);
+        let tell = "Tell an agent what to run";
+        self.post::<json::FleetTelling, json::AgentOrder>("/fleet/tell", tell);
+        self.post::<json::FleetRemoval, json::FleetRemoval>("/fleet/remove", "Forget an agent");
+        let report = "An agent says how it is";
+        self.post::<json::AgentReport, json::AgentHeard>("/fleet/agent/report", report);
+        let order = "An agent asks what it is to run, and waits for it";
+        self.post::<json::AgentQuestion, json::AgentAnswer>("/fleet/agent/order", order);
+        let content = "What a release is made of that an agent was told";
+        self.post::<json::AgentFetch, json::Release>("/fleet/agent/content", content);
+        let blob = "A blob of such a release";
+        self.post::<json::AgentFetch, json::Release>("/fleet/agent/blob", blob);
+        self.paths["/api/v1/fleet/agent/blob"]["post"]["responses"]["200"]["content"] =
+            json!({ "application/octet-stream": {} });
     }
 
     fn audit(&mut self) {

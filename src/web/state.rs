@@ -19,6 +19,7 @@ use kiln_ci::verdicts::Verdicts;
 use kiln_deploy::audit::Checkpoints;
 use kiln_deploy::catalog::Catalog;
 use kiln_deploy::executions::Executions;
+use kiln_deploy::fleet::Fleet;
 use kiln_deploy::promotion::Keeper;
 use kiln_deploy::retention::Collector;
 use kiln_deploy::rollouts::control::Control;
@@ -86,6 +87,8 @@ pub struct WebState {
     /// `None`: there are no environments.
     pub promotion: Option<Arc<Keeper>>,
     pub rollouts: Arc<Control>,
+    /// The hosts that run services.
+    pub fleet: Fleet,
     /// `None`: executions are not recorded.
     pub executions: Option<Executions>,
     /// Plans that runners work off.

@@ -88,7 +88,7 @@ pub async fn fetch(
             async move { bring(&store, blob, directory).await }
         })
         .await?;
-    let index = export_index(&known(&release, name)?);
+    let index = export_index(&described_release(&release, name)?);
     let index = index.map_err(|error| CliError::machine(causes::chain(&error)))?;
     write(&directory.join(INDEX_FILE), &index)?;
     write(&directory.join(LAYOUT_FILE), LAYOUT)?;
@@ -105,7 +105,7 @@ fn digest(text: &str) -> Result<ContentDigest, CliError> {
 }
 
 /// The release in the words of those who write exports.
-fn known(
+pub fn described_release(
     release: &Release,
     name: &ReleaseName,
 ) -> Result<kiln_deploy::releases::Release, CliError> {
@@ -128,6 +128,11 @@ fn known(
         target: release.target.clone(),
         created: Timestamp::from_unix(0),
     })
+}
+
+/// Everything that a release is made of.
+pub fn sizes(release: &Release) -> Result<Vec<(ContentDigest, u64)>, CliError> {
+    release.content.iter().map(|it| Ok((digest(&it.digest)?, it.size))).collect()
 }
 
 async fn bring(store: &RemoteStore, blob: &ReleaseBlob, directory: &Path) -> Result<(), CliError> {

@@ -5,11 +5,14 @@ mod diff;
 mod fetch;
 mod gc;
 mod import;
-mod keys;
+pub mod keys;
 mod provenance;
 mod reject;
 mod show;
 mod verify;
+
+pub use fetch::{described_release, sizes};
+pub use verify::now;
 
 use clap::{Args, Subcommand};
 

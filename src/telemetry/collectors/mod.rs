@@ -4,6 +4,7 @@
 mod actions;
 mod executions;
 mod families;
+mod fleet;
 mod hermeticity;
 mod images;
 mod inputs;
@@ -35,7 +36,7 @@ use kiln_scheduler::{Scheduler, Snapshot};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 
-use super::observed::{RecordingsOf, Security};
+use super::observed::{AgentCounts, RecordingsOf, Security};
 use super::process::ProcessStats;
 use super::redis::RedisTimes;
 use super::requests::Requests;
@@ -53,6 +54,7 @@ pub struct Sources {
     pub recordings: RecordingsOf,
     pub executions: Arc<dyn Fn() -> ExecutionFigures + Send + Sync>,
     pub rollouts: Arc<dyn Fn() -> RolloutFigures + Send + Sync>,
+    pub agents: Arc<Mutex<AgentCounts>>,
     pub requests: Requests,
     pub security: Security,
     pub names_properties: bool,
@@ -113,6 +115,8 @@ impl Collector for Sources {
         recordings::encode(&mut families, (self.recordings)())?;
         executions::encode(&mut families, (self.executions)())?;
         rollouts::encode(&mut families, (self.rollouts)())?;
+        let agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        fleet::encode(&mut families, &agents)?;
         if let Some(queue) = self.queue.get() {
             scheduler::encode(&mut families, &queue, self.names_properties)?;
         }

@@ -21,18 +21,20 @@ pub enum Place {
     Releases,
     Environments,
     Rollouts,
+    Fleet,
     Queue,
     Hermeticity,
     Elsewhere,
 }
 
-const PLACES: [(Place, &str, &str); 8] = [
+const PLACES: [(Place, &str, &str); 9] = [
     (Place::Overview, "/", "Overview"),
     (Place::Builds, "/builds", "Builds"),
     (Place::Tests, "/tests", "Tests"),
     (Place::Releases, "/releases", "Releases"),
     (Place::Environments, "/environments", "Environments"),
     (Place::Rollouts, "/rollouts", "Rollouts"),
+    (Place::Fleet, "/fleet", "Fleet"),
     (Place::Queue, "/queue", "Queue & workers"),
     (Place::Hermeticity, "/hermeticity", "Hermeticity"),
 ];

@@ -11,6 +11,7 @@ mod digest;
 mod error;
 mod execution;
 mod flakes;
+mod fleet;
 mod hermeticity;
 mod import;
 mod plans;
@@ -37,6 +38,10 @@ pub use digest::{Digest, Property};
 pub use error::{ErrorBody, ErrorDetail};
 pub use execution::{ActionResult, Execution, Executions, Shard};
 pub use flakes::{Flake, Flakes, Judged, MaskedFailure, QuarantineHistory, ShadowRun};
+pub use fleet::{
+    AgentAnswer, AgentFetch, AgentHealth, AgentHeard, AgentOrder, AgentQuestion, AgentReport,
+    AgentSpeaker, FleetAgent, FleetAgents, FleetGeneration, FleetOrder, FleetRemoval, FleetTelling,
+};
 pub use hermeticity::{Checked, Checks, Difference};
 pub use import::Receipt;
 pub use plans::{NewPlan, PlanNext, PlanPiece, PlanStanding, PlanTurn};

@@ -2,6 +2,7 @@ mod api;
 mod browser;
 mod compare;
 mod flakes;
+mod fleet;
 mod imports;
 mod openapi;
 mod pages;

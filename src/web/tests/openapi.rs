@@ -87,6 +87,7 @@ async fn answers_hold_nothing_that_is_not_described() {
         sample::full().await;
     sample::suite::fill(&state.tests.history, 30, 4).await;
     sample::told::failed(&state, &last_build).await;
+    super::fleet::registered(&state).await;
     let router = router(state);
     let document = json(&router, "/api/v1/openapi.json").await;
     assert_eq!(document["openapi"].as_str().map(|it| &it[..3]), Some("3.1"));
@@ -115,6 +116,8 @@ async fn answers_hold_nothing_that_is_not_described() {
         ("/environments/{environment}", "/environments/prod".to_owned()),
         ("/rollouts", String::new()),
         ("/locks", String::new()),
+        ("/fleet", String::new()),
+        ("/fleet/show", "/fleet/show?service=api&environment=prod&name=web-1".to_owned()),
         ("/audit/check", String::new()),
         ("/actions/{function}/{hash}/{size}", format!("/actions/{action}")),
         ("/actions/{function}/{hash}/{size}/difference", format!("/actions/{action}/difference")),

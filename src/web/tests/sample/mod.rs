@@ -149,6 +149,7 @@ async fn state(snapshot: Snapshot) -> (WebState, Events) {
         promotion,
         rollouts: rollout::control().await,
         executions: None,
+        fleet: kiln_deploy::fleet::Fleet::new(Arc::new(MemoryRecords::default()), Arc::new(|| 0)),
         access: Arc::new(kiln_cas::access::Everybody { write_results: true }),
         audit: Arc::new(kiln_cas::stores::audit::AuditLog::new(Arc::new(
             kiln_cas::stores::MemoryRecords::default(),

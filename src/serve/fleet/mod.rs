@@ -1,0 +1,56 @@
+//! The agents of a server, on its records, and how many of them are how.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use kiln_cas::stores::Storage;
+use kiln_deploy::fleet::Fleet;
+use kiln_deploy::rollouts::parts::Targets;
+use kiln_net::causes::chain;
+use tokio::task::JoinHandle;
+
+use crate::telemetry::AgentCounts;
+
+/// How often agents are counted for metrics.
+const COUNT_EVERY: Duration = Duration::from_secs(15);
+
+pub struct Started {
+    pub fleet: Fleet,
+    /// As they were counted last.
+    pub figures: Arc<Mutex<AgentCounts>>,
+    /// Never ends by itself.
+    pub counting: JoinHandle<()>,
+}
+
+impl Started {
+    /// The agents, for rollouts.
+    pub fn targets(&self) -> Arc<dyn Targets> {
+        Arc::new(self.fleet.clone())
+    }
+}
+
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+pub fn start(storage: &Storage) -> Started {
+    let fleet = Fleet::new(storage.records.clone(), Arc::new(now));
+    let figures = Arc::<Mutex<AgentCounts>>::default();
+    let counting = tokio::spawn(keep_counted(fleet.clone(), figures.clone()));
+    Started { fleet, figures, counting }
+}
+
+async fn keep_counted(fleet: Fleet, figures: Arc<Mutex<AgentCounts>>) {
+    loop {
+        match fleet.conditions().await {
+            Ok(counted) => {
+                *figures.lock().unwrap_or_else(PoisonError::into_inner) = counted;
+            }
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "agents cannot be counted for now")
+            }
+        }
+        tokio::time::sleep(COUNT_EVERY).await;
+    }
+}

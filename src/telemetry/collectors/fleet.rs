@@ -1,0 +1,19 @@
+//! Agents.
+
+use std::fmt::Error;
+
+use kiln_deploy::fleet::Condition;
+
+use super::families::Families;
+use crate::telemetry::observed::AgentCounts;
+
+pub fn encode(families: &mut Families<'_>, agents: &AgentCounts) -> Result<(), Error> {
+    let of = |(condition, name): (Condition, &'static str)| {
+        ([("condition", name)], agents.get(&condition).copied().unwrap_or(0))
+    };
+    families.gauges(
+        "kiln_agents",
+        "Agents of hosts by how they are, as they were counted within the last 15 s.",
+        Condition::ALL.map(of),
+    )
+}

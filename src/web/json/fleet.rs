@@ -1,0 +1,324 @@
+//! What agents and their servers say to each other, and what is shown of agents. Times are RFC 3339 in UTC.
+
+use std::collections::BTreeMap;
+
+use kiln_deploy::agent::{Health, Order, Report, Speaker, Status};
+use kiln_deploy::fleet::{KeptOrder, Listed};
+use kiln_deploy::oci::{ContentDigest, DigestError};
+use kiln_deploy::rollouts::machine::Generation;
+use kiln_deploy::rollouts::parts::Place;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::rfc3339;
+
+/// How new an order is: the first part is of the deploy lock.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FleetGeneration {
+    pub fence: u64,
+    pub change: u64,
+}
+
+/// Which agent speaks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AgentSpeaker {
+    pub service: String,
+    pub environment: String,
+    pub name: String,
+    /// Random, made with the agent's directory.
+    pub identity: String,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AgentHealth {
+    /// `well`, `unwell` or `unknown`.
+    pub state: String,
+    /// Why it is unwell.
+    #[serde(default)]
+    pub why: Option<String>,
+}
+
+/// `POST /api/v1/fleet/agent/report`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AgentReport {
+    pub from: AgentSpeaker,
+    /// `host:port` under which the service is reached.
+    #[serde(default)]
+    pub address: Option<String>,
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// The version of the agent itself.
+    pub software: String,
+    /// Digest of what really runs.
+    pub running: Option<String>,
+    pub previous: Option<String>,
+    /// The newest order that was accepted, and the newest that was carried out or given up.
+    pub accepted: FleetGeneration,
+    pub settled: FleetGeneration,
+    pub failed: Option<String>,
+    pub health: AgentHealth,
+    pub crashes: u64,
+    pub free_bytes: u64,
+}
+
+/// What follows from a report.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AgentHeard {
+    /// Within so many seconds the next one is expected.
+    pub heartbeat_s: u64,
+}
+
+/// `POST /api/v1/fleet/agent/order`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AgentQuestion {
+    pub from: AgentSpeaker,
+    /// The answer is one with another generation, or none after `wait_s` seconds.
+    pub known: FleetGeneration,
+    pub wait_s: u64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AgentAnswer {
+    pub order: Option<AgentOrder>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AgentOrder {
+    /// Digest of the release's manifest.
+    pub version: String,
+    pub generation: FleetGeneration,
+}
+
+/// `POST /api/v1/fleet/agent/content` and `/blob`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AgentFetch {
+    pub from: AgentSpeaker,
+    /// Which it was told.
+    pub version: String,
+    /// A blob of it.
+    #[serde(default)]
+    pub blob: Option<String>,
+}
+
+/// `POST /api/v1/fleet/tell`: what an agent is to run from now on, whatever a rollout has said before.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FleetTelling {
+    pub service: String,
+    pub environment: String,
+    pub name: String,
+    /// Such as `team/app:1.4.2`.
+    pub release: String,
+    pub reason: String,
+}
+
+/// `POST /api/v1/fleet/remove`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FleetRemoval {
+    pub service: String,
+    pub environment: String,
+    pub name: String,
+}
+
+/// What an agent was told.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FleetOrder {
+    pub version: String,
+    /// What releases are called that are this version; empty: they are not here.
+    pub releases: Vec<String>,
+    pub generation: FleetGeneration,
+    /// The rollout that says so, or the person.
+    pub by: String,
+    pub at: Option<String>,
+}
+
+/// An agent as it is shown.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FleetAgent {
+    pub service: String,
+    pub environment: String,
+    pub name: String,
+    /// `silent`, `untruthful`, `drifted`, `failed`, `behind`, `flapping`, `unwell`, `unassigned` or `well`.
+    pub condition: String,
+    pub address: Option<String>,
+    pub labels: BTreeMap<String, String>,
+    pub software: String,
+    /// Whose credentials registered it; empty: anybody's.
+    pub account: String,
+    pub registered: Option<String>,
+    pub heard: Option<String>,
+    /// Digest of what really runs, what releases are called that are this, and since when.
+    pub running: Option<String>,
+    pub releases: Vec<String>,
+    pub since: Option<String>,
+    pub previous: Option<String>,
+    pub told: Option<FleetOrder>,
+    pub settled: FleetGeneration,
+    pub failed: Option<String>,
+    pub health: AgentHealth,
+    pub crashes: u64,
+    pub free_bytes: u64,
+}
+
+/// `GET /api/v1/fleet`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FleetAgents {
+    pub agents: Vec<FleetAgent>,
+    /// For the next page; `null` on the last one.
+    pub next_after: Option<String>,
+}
+
+impl From<Generation> for FleetGeneration {
+    fn from(Generation { fence, change }: Generation) -> Self {
+        Self { fence, change }
+    }
+}
+
+impl From<FleetGeneration> for Generation {
+    fn from(FleetGeneration { fence, change }: FleetGeneration) -> Self {
+        Self { fence, change }
+    }
+}
+
+impl From<&Speaker> for AgentSpeaker {
+    fn from(speaker: &Speaker) -> Self {
+        Self {
+            service: speaker.place.service.clone(),
+            environment: speaker.place.environment.clone(),
+            name: speaker.name.clone(),
+            identity: speaker.identity.clone(),
+        }
+    }
+}
+
+impl From<AgentSpeaker> for Speaker {
+    fn from(it: AgentSpeaker) -> Self {
+        let place = Place { service: it.service, environment: it.environment };
+        Self { place, name: it.name, identity: it.identity }
+    }
+}
+
+impl From<&Health> for AgentHealth {
+    fn from(health: &Health) -> Self {
+        let (state, why) = match health {
+            Health::Well => ("well", None),
+            Health::Unwell(why) => ("unwell", Some(why.clone())),
+            Health::Unknown => ("unknown", None),
+        };
+        Self { state: state.to_owned(), why }
+    }
+}
+
+impl From<AgentHealth> for Health {
+    /// A state that nobody here knows says nothing.
+    fn from(health: AgentHealth) -> Self {
+        match health.state.as_str() {
+            "well" => Self::Well,
+            "unwell" => Self::Unwell(health.why.unwrap_or_default()),
+            _ => Self::Unknown,
+        }
+    }
+}
+
+impl From<&Report> for AgentReport {
+    fn from(report: &Report) -> Self {
+        let Report { from, address, labels, software, status } = report;
+        let text = |it: &Option<ContentDigest>| it.as_ref().map(ToString::to_string);
+        Self {
+            from: from.into(),
+            address: address.clone(),
+            labels: labels.clone(),
+            software: software.clone(),
+            running: text(&status.running),
+            previous: text(&status.previous),
+            accepted: status.accepted.into(),
+            settled: status.settled.into(),
+            failed: status.failed.clone(),
+            health: (&status.health).into(),
+            crashes: status.crashes,
+            free_bytes: status.free,
+        }
+    }
+}
+
+impl TryFrom<AgentReport> for Report {
+    type Error = DigestError;
+
+    fn try_from(it: AgentReport) -> Result<Self, DigestError> {
+        let digest = |it: Option<String>| it.map(|it| it.parse::<ContentDigest>()).transpose();
+        let status = Status {
+            running: digest(it.running)?,
+            previous: digest(it.previous)?,
+            accepted: it.accepted.into(),
+            settled: it.settled.into(),
+            failed: it.failed,
+            health: it.health.into(),
+            crashes: it.crashes,
+            free: it.free_bytes,
+        };
+        let (address, labels, software) = (it.address, it.labels, it.software);
+        Ok(Self { from: it.from.into(), address, labels, software, status })
+    }
+}
+
+impl From<&KeptOrder> for AgentOrder {
+    fn from(order: &KeptOrder) -> Self {
+        Self { version: order.version.to_string(), generation: order.generation.into() }
+    }
+}
+
+impl TryFrom<AgentOrder> for Order {
+    type Error = DigestError;
+
+    fn try_from(it: AgentOrder) -> Result<Self, DigestError> {
+        Ok(Self { version: it.version.parse()?, generation: it.generation.into() })
+    }
+}
+
+/// Unix milliseconds.
+fn time(at: u64) -> Option<String> {
+    rfc3339(i64::try_from(at).ok()?.checked_mul(1_000_000)?)
+}
+
+impl FleetAgent {
+    /// `releases`: what they are called that are a version.
+    pub fn new(it: &Listed, releases: &dyn Fn(&ContentDigest) -> Vec<String>) -> Self {
+        let (agent, status) = (&it.agent, &it.agent.status);
+        let told = it.order.as_ref().map(|order| FleetOrder {
+            version: order.version.to_string(),
+            releases: releases(&order.version),
+            generation: order.generation.into(),
+            by: order.by.clone(),
+            at: time(order.at),
+        });
+        Self {
+            service: it.place.service.clone(),
+            environment: it.place.environment.clone(),
+            name: it.name.clone(),
+            condition: it.condition.name().to_owned(),
+            address: agent.address.clone(),
+            labels: agent.labels.clone(),
+            software: agent.software.clone(),
+            account: agent.account.clone(),
+            registered: time(agent.registered),
+            heard: time(agent.heard),
+            running: status.running.as_ref().map(ToString::to_string),
+            releases: status.running.as_ref().map(releases).unwrap_or_default(),
+            since: time(agent.since),
+            previous: status.previous.as_ref().map(ToString::to_string),
+            told,
+            settled: status.settled.into(),
+            failed: status.failed.clone(),
+            health: (&status.health).into(),
+            crashes: status.crashes,
+            free_bytes: status.free,
+        }
+    }
+}
