@@ -294,7 +294,7 @@ async fn what_nothing_keeps_goes_and_what_stands_somewhere_stays() {
         house.rig.now.fetch_add(2_000_000_000, Ordering::Relaxed);
         made.push(house.create(&format!("team/app:{name}"), invocation).await.unwrap());
     }
-    let [old, live, new, again] = made.try_into().unwrap();
+    let [old, live, new, again]: [Entry; 4] = made.try_into().unwrap();
     arrive(&house, &old, None).await;
     arrive(&house, &live, Some(&old)).await;
     let world = serde_json::to_vec(&standing(&live)).unwrap();
