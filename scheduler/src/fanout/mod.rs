@@ -45,7 +45,7 @@ use crate::completion::{SharedCompletion, event_digest};
 use crate::config::{Parts, SchedulerConfig};
 use crate::job::{ActionFacts, Job, LeaseMessages, Request, Shard, unix_nanos};
 use crate::queue::TaskId;
-use derive::{Derived, Part};
+use derive::Derived;
 use plan::Plan;
 use run::FanOut;
 use suites::Suites;
@@ -129,7 +129,7 @@ impl FanOuts {
         let Some(parts) = plan.parts(&self.tools, &job).await else {
             return self.submit_whole(job, plan.known).await;
         };
-        match self.submit_parts(&job, &plan, &parts.parts).await {
+        match self.submit_parts(&job, &plan, &parts).await {
             Some(tickets) => Ok(self.begin(job, plan.known, parts, tickets)),
             None => self.submit_whole(job, plan.known).await,
         }
@@ -157,10 +157,15 @@ impl FanOuts {
     }
 
     /// `None`: not all of them are taken, and none is left.
-    async fn submit_parts(&self, job: &Job, plan: &Plan, parts: &[Part]) -> Option<Vec<Ticket>> {
+    async fn submit_parts(
+        &self,
+        job: &Job,
+        plan: &Plan,
+        parts: &plan::Parts,
+    ) -> Option<Vec<Ticket>> {
         let function = job.key.action.function;
         let derive = |part| plan.whole.derive(&plan.known.subject, part, function);
-        let derived: Vec<Derived> = parts.iter().map(derive).collect();
+        let derived: Vec<Derived> = parts.parts.iter().map(derive).collect();
         let blobs = self.tools.completion.blobs();
         let messages = derived.iter().flat_map(|it| [&it.action, &it.command]);
         let writes = messages.map(|(digest, data)| blobs.write(digest, data.clone()));
@@ -168,9 +173,10 @@ impl FanOuts {
             tracing::warn!(%error, "the messages of shards could not be stored");
             return None;
         }
-        let count = u32::try_from(parts.len()).ok()?;
-        let jobs =
-            (1..).zip(&derived).map(|(number, derived)| self.part(job, derived, number, count));
+        let count = u32::try_from(derived.len()).ok()?;
+        let jobs = (1..).zip(derived.iter().zip(&parts.expected_ms)).map(
+            |(number, (derived, expected))| self.part(job, derived, (number, count), *expected),
+        );
         let tickets = join_all(jobs.map(|job| self.tools.queue.submit(job))).await;
         let (taken, refused): (Vec<_>, Vec<_>) = tickets.into_iter().partition(Result::is_ok);
         let taken: Vec<Ticket> = taken.into_iter().flatten().collect();
@@ -183,15 +189,25 @@ impl FanOuts {
         None
     }
 
-    /// The job of one part: of the same build, client and priority.
-    fn part(&self, whole: &Job, derived: &Derived, number: u32, count: u32) -> Job {
+    /// The job of one part: of the same build, client and priority. `expected`: milliseconds; 0: not known.
+    fn part(
+        &self,
+        whole: &Job,
+        derived: &Derived,
+        (number, count): (u32, u32),
+        expected: u64,
+    ) -> Job {
         let shard = Shard { number, count, whole: event_digest(&whole.key.action) };
         let messages = [derived.action.1.clone(), derived.command.1.clone()];
         Job {
             key: ActionKey { instance: whole.key.instance.clone(), action: derived.action.0 },
             facts: ActionFacts { command: derived.command.0, ..whole.facts.clone() },
             priority: whole.priority,
-            expected_ms: whole.expected_ms.map(|expected| expected / u64::from(count)),
+            // The longest goes first.
+            expected_ms: match expected {
+                0 => whole.expected_ms.map(|expected| expected / u64::from(count)),
+                known => Some(known),
+            },
             request: Arc::new(Request { shard: Some(shard), ..Request::clone(&whole.request) }),
             messages: LeaseMessages::keep(&self.room, &messages),
         }

@@ -37,6 +37,11 @@ pub fn encode(families: &mut Families<'_>, figures: &Figures) -> Result<(), Erro
             .into_iter()
             .filter_map(|(kind, share)| Some(([("kind", kind)], share?))),
     )?;
+    families.gauge(
+        "kiln_test_retry_seconds",
+        "What retries of tests took that passed in the end, in the newest 100 invocations.",
+        figures.runs.iter().map(|it| it.retries.as_secs_f64()).sum::<f64>(),
+    )?;
     families.gauges(
         "kiln_test_shard_balance_ratio",
         "What a shard took on average, as a share of the longest one, in the newest 100 invocations.",
