@@ -3,7 +3,9 @@
 use serde_json::Value;
 
 use super::kept::{Looked, Series};
-use crate::judge::{self, Case, Class, Crashes, Evidence, Judgement, Points, Traffic, Verdict};
+use crate::judge::{
+    self, Burn, Case, Class, Crashes, Evidence, Judgement, Points, Traffic, Verdict,
+};
 use crate::rollouts::machine::Millis;
 use crate::rollouts::parts::{Cohorts, Measured};
 use crate::rollouts::plan::Judging;
@@ -34,9 +36,15 @@ struct Decided {
     reasons: Vec<String>,
 }
 
-pub fn judged(judging: &Judging, sight: &Sight, measured: Vec<Measured>) -> Looked {
+pub fn judged(
+    judging: &Judging,
+    sight: &Sight,
+    measured: Vec<Measured>,
+    burns: Vec<Burn>,
+) -> Looked {
     let (series, missing) = (series(judging, &measured), missing(judging, &measured));
-    let judgement = judging.case.clone().map(|case| judge::judge(&filled(case, sight, measured)));
+    let judgement =
+        judging.case.clone().map(|case| judge::judge(&filled(case, sight, measured, burns)));
     let mut decided = match &judgement {
         Some(judgement) => decided(judgement, sight),
         None => without_signals(sight),
@@ -74,7 +82,8 @@ fn without_signals(sight: &Sight) -> Decided {
 }
 
 /// The case with what was measured in it.
-fn filled(mut case: Case, sight: &Sight, measured: Vec<Measured>) -> Case {
+fn filled(mut case: Case, sight: &Sight, measured: Vec<Measured>, burns: Vec<Burn>) -> Case {
+    case.burn = burns;
     for (metric, measured) in case.metrics.iter_mut().zip(measured) {
         metric.evidence = match measured {
             Measured::Points { canary, baseline } => {

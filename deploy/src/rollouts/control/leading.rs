@@ -16,7 +16,7 @@ use crate::rollouts::machine::Millis;
 
 /// How long a lease lasts.
 pub const LEASE: Millis = 8_000;
-/// How often it is renewed, and looked whether there is something to drive.
+/// How often it is looked whether it has to be renewed, and whether there is something to drive.
 const LOOK: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +42,10 @@ impl Control {
         let read = Read { value: lease, version: stored.map(|it| it.version) };
         if read.value.holder != self.who && now < read.value.until {
             return Ok(false);
+        }
+        // Half of it is left: nothing has to be written.
+        if read.value.holder == self.who && now.saturating_add(LEASE / 2) < read.value.until {
+            return Ok(true);
         }
         let lease = Lease { holder: self.who.clone(), until: now.saturating_add(LEASE) };
         let write = put(keys::LEASE.to_owned(), read.expect(), &lease)?;

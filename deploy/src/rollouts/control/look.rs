@@ -8,10 +8,12 @@ use super::Control;
 use super::driver::{Driver, Looking};
 use super::judging::{Sight, judged};
 use super::kept::Looked;
+use crate::judge;
 use crate::oci::ContentDigest;
 use crate::rollouts::machine::{Effect, Millis, Phase};
-use crate::rollouts::parts::{Asked, Cohort, Cohorts, Health, Measured, Target, Window};
-use crate::rollouts::plan::Declared;
+use crate::rollouts::parts::{Asked, Cohort, Cohorts, Health, Measured, Place, Target, Window};
+use crate::rollouts::plan::{self, Declared};
+use crate::signals::{STANDARD, burn};
 
 impl Driver {
     /// Begins to look, if it is time to and nobody looks. It holds nothing up.
@@ -87,31 +89,39 @@ impl Driver {
 }
 
 /// Asks every signal at once.
-async fn look(
-    control: &Arc<Control>,
-    declared: &Declared,
-    place: crate::rollouts::parts::Place,
-    sight: Sight,
-) -> Looked {
+async fn look(control: &Arc<Control>, declared: &Declared, place: Place, sight: Sight) -> Looked {
     let judging = &declared.judging;
     let window = Window { from: sight.from, to: sight.now, step: judging.interval };
-    let ask = |asked: &crate::rollouts::plan::Asked| {
-        let question = Asked {
-            place: place.clone(),
-            metric: asked.metric.clone(),
-            query: asked.query.clone(),
-            cohorts: sight.cohorts.clone(),
-            window,
-        };
-        let source = control.parts.signals.get(&asked.source).cloned();
-        let name = asked.source.clone();
-        async move {
-            match source {
-                Some(source) => source.measure(&question).await,
-                None => Measured::Failed(format!("the server has no signals {name:?}")),
-            }
-        }
+    let question = |of: &plan::Asked| Asked {
+        place: place.clone(),
+        metric: of.metric.clone(),
+        query: of.query.clone(),
+        cohorts: sight.cohorts.clone(),
+        window,
     };
-    let measured = futures_util::future::join_all(judging.asked.iter().map(ask)).await;
-    judged(judging, &sight, measured)
+    let mut asking = Vec::with_capacity(judging.asked.len());
+    for of in &judging.asked {
+        asking.push(measured(control, of, question(of)));
+    }
+    let answers = futures_util::future::join_all(asking).await;
+    let (measured, burns): (Vec<_>, Vec<_>) = answers.into_iter().unzip();
+    judged(judging, &sight, measured, burns.into_iter().flatten().collect())
+}
+
+/// What one signal says, and how its budget burns where it has one.
+async fn measured(
+    control: &Control,
+    of: &plan::Asked,
+    question: Asked,
+) -> (Measured, Vec<judge::Burn>) {
+    let Some(source) = control.parts.signals.get(&of.source) else {
+        let why = format!("the server has no signals {:?}", of.source);
+        return (Measured::Failed(why), Vec::new());
+    };
+    let measured = source.measure(&question).await;
+    let Some(objective) = of.objective else { return (measured, Vec::new()) };
+    match burn(&**source, &question, objective, &STANDARD).await {
+        Ok(burns) => (measured, burns),
+        Err(why) => (Measured::Failed(why), Vec::new()),
+    }
 }

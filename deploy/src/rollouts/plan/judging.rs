@@ -17,7 +17,7 @@ const MAX_QUERY: usize = 8 << 10;
 const INTERVAL: Duration = Duration::from_secs(10);
 /// Members of a judge's case that a declaration may have as they are.
 const OF_CASE: [&str; 5] = ["thresholds", "groupWeights", "confidence", "leastEffect", "least"];
-const OWN: [&str; 5] = ["name", "source", "query", "bad", "total"];
+const OWN: [&str; 6] = ["name", "source", "query", "bad", "total", "objective"];
 /// Members of a judge's metric that a declaration may have as they are.
 const OF_METRIC: [&str; 9] = [
     "groups",
@@ -32,12 +32,14 @@ const OF_METRIC: [&str; 9] = [
 ];
 
 /// Where one metric comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Asked {
     pub metric: String,
     /// As the operator names it.
     pub source: String,
     pub query: Query,
+    /// The share of events that must be good, as 0.999: its budget must not burn too fast.
+    pub objective: Option<f64>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -88,6 +90,7 @@ fn metric(item: &Field<'_>) -> Result<(Asked, Value), TableError> {
         }
         _ => return Err(item.error("expected either query, or bad and total")),
     };
+    let objective = fields.get("objective").map(|field| objective(&field, &query)).transpose()?;
     let empty = match query {
         Query::Points(_) => json!([]),
         Query::Counts { .. } => json!({"bad": 0, "total": 0}),
@@ -97,7 +100,15 @@ fn metric(item: &Field<'_>) -> Result<(Asked, Value), TableError> {
     metric.insert("name".to_owned(), Value::String(name.clone()));
     metric.insert("experiment".to_owned(), empty.clone());
     metric.insert("control".to_owned(), empty);
-    Ok((Asked { metric: name, source, query }, Value::Object(metric)))
+    Ok((Asked { metric: name, source, query, objective }, Value::Object(metric)))
+}
+
+fn objective(field: &Field<'_>, query: &Query) -> Result<f64, TableError> {
+    if !matches!(query, Query::Counts { .. }) {
+        return Err(field.error("a budget needs counts: bad and total"));
+    }
+    let share = field.decimal().filter(|share| *share > 0.0 && *share < 1.0);
+    share.ok_or_else(|| field.error("expected a share above 0 and below 1, as 0.999"))
 }
 
 fn words(field: &Field<'_>) -> Result<String, TableError> {

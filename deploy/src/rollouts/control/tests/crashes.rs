@@ -99,7 +99,8 @@ async fn one_of_two_drives_and_the_other_takes_over_when_the_lease_is_over() {
     let (one, two) = (Rig::new(), Rig::new());
     let now = one.control.now();
     assert!(one.control.lead(now).await.unwrap());
-    assert!(one.control.lead(now + 1_000).await.unwrap(), "it is renewed");
+    assert!(one.control.lead(now + 1_000).await.unwrap(), "it has it");
+    assert!(one.control.lead(now + 5_000).await.unwrap(), "it is renewed");
     // Another process over the same records.
     let parts = crate::rollouts::control::Parts {
         targets: Default::default(),
@@ -111,6 +112,6 @@ async fn one_of_two_drives_and_the_other_takes_over_when_the_lease_is_over() {
     };
     let other = crate::rollouts::control::Control::new(one.records.clone(), parts, "test");
     assert!(!other.lead(now + LEASE).await.unwrap());
-    assert!(other.lead(now + 1_000 + LEASE).await.unwrap());
-    assert!(!one.control.lead(now + 2_000 + LEASE).await.unwrap());
+    assert!(other.lead(now + 5_000 + LEASE).await.unwrap());
+    assert!(!one.control.lead(now + 6_000 + LEASE).await.unwrap());
 }
