@@ -1,6 +1,7 @@
 //! `kiln rollout`: releases come to their targets step by step.
 
 mod ask;
+mod drill;
 mod locks;
 mod parts;
 mod plan;
@@ -44,6 +45,7 @@ enum What {
 #[derive(Debug, Subcommand)]
 enum Asks {
     Start(start::StartCommand),
+    Drill(drill::DrillCommand),
     List(show::ListCommand),
     Show(show::ShowCommand),
     Watch(watch::WatchCommand),
@@ -76,6 +78,7 @@ impl Asks {
     async fn run(self, target: &Target) -> Result<Exit, CliError> {
         match self {
             Self::Start(it) => it.run(target).await,
+            Self::Drill(it) => it.run(target).await,
             Self::List(it) => it.run(target).await,
             Self::Show(it) => it.run(target).await,
             Self::Watch(it) => it.run(target).await,

@@ -68,6 +68,7 @@ impl StartCommand {
             reason: self.reason,
             supersede: self.supersede,
             again: self.again,
+            drill: false,
             previous: self.previous.map(|it| it.to_string()),
         };
         let api = Api::new(target)?;
@@ -87,7 +88,7 @@ impl StartCommand {
 }
 
 /// What is wrong with it is said before a server is asked.
-fn read(path: &std::path::Path) -> Result<String, CliError> {
+pub fn read(path: &std::path::Path) -> Result<String, CliError> {
     let shown = path.display();
     let failed = |error| CliError::usage(format!("cannot read {shown}: {error}"));
     let mut text = String::new();

@@ -128,6 +128,7 @@ impl Releases for Listed {
         &self,
         release: &ReleaseName,
         environment: &str,
+        stands: bool,
     ) -> Result<Result<ContentDigest, String>, PartError> {
         let entry = match self.found(release).await? {
             Ok(entry) => entry,
@@ -140,7 +141,7 @@ impl Releases for Listed {
             }
             let world = keeper.world().await?;
             let current = world.current(environment);
-            if current.is_none_or(|it| it.digest != digest) {
+            if stands && current.is_none_or(|it| it.digest != digest) {
                 let there = current.map_or("nothing".to_owned(), |it| it.release.to_string());
                 return Ok(Err(format!(
                     "{release} does not stand in {environment}, where {there} does: promote it first"

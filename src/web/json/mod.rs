@@ -14,6 +14,7 @@ mod flakes;
 mod fleet;
 mod hermeticity;
 mod import;
+mod lock;
 mod plans;
 mod promotion;
 pub mod queue;
@@ -44,6 +45,7 @@ pub use fleet::{
 };
 pub use hermeticity::{Checked, Checks, Difference};
 pub use import::Receipt;
+pub use lock::{DeployLock, DeployLocks, LockRequest, UnlockRequest};
 pub use plans::{NewPlan, PlanNext, PlanPiece, PlanStanding, PlanTurn};
 pub use promotion::{
     EnvironmentShown, EnvironmentState, Environments, Frozen, GateReason, PastPromotion,
@@ -56,8 +58,8 @@ pub use release::{
     ReleaseRejection, ReleaseRequest, ReleaseSignatures, ReleaseStatement, Releases,
 };
 pub use rollout::{
-    DeployLock, DeployLocks, LockRequest, RolloutLook, RolloutRequest, RolloutSaid, RolloutSay,
-    RolloutShown, RolloutStep, RolloutSummary, RolloutTarget, Rollouts, UnlockRequest,
+    RolloutLook, RolloutRequest, RolloutSaid, RolloutSay, RolloutShown, RolloutStep,
+    RolloutSummary, RolloutTarget, Rollouts,
 };
 pub use status::{FailedReload, JournalStatus, Shared, Status, Storage, TestsStatus, Unserved};
 pub use suite::{

@@ -1,6 +1,6 @@
 //! Rollouts, as programs see them.
 
-use kiln_deploy::rollouts::control::{Listed, LockShown, Looked, Rollout, Shown, phase};
+use kiln_deploy::rollouts::control::{Drill, Listed, Looked, Rollout, Shown, phase};
 use kiln_deploy::rollouts::machine::{End, Event, Logged, Phase, State};
 use kiln_deploy::rollouts::parts::Target;
 use kiln_deploy::timestamp::Timestamp;
@@ -28,6 +28,9 @@ pub struct RolloutRequest {
     /// Although it was reverted there.
     #[serde(default)]
     pub again: bool,
+    /// Only prove that its canary would be reverted.
+    #[serde(default)]
+    pub drill: bool,
     /// What it returns to, where no rollout has ended well there yet.
     #[serde(default)]
     pub previous: Option<String>,
@@ -66,6 +69,8 @@ pub struct RolloutSummary {
     pub phase: String,
     pub paused: bool,
     pub ended: bool,
+    /// Seconds in which a drill has to be reverted; null: it is none.
+    pub drill_s: Option<f64>,
     pub targets: usize,
     /// Targets that were told to run the release.
     pub changed: usize,
@@ -146,6 +151,8 @@ pub struct RolloutShown {
     pub extensions: u32,
     /// From the decision to revert until all targets ran the old version again.
     pub reverted_s: Option<f64>,
+    /// How the drill went; null: it is none, or has not ended.
+    pub drill: Option<DrillShown>,
     /// Those that were told anything.
     pub told: Vec<RolloutTarget>,
     /// Newest first.
@@ -156,50 +163,26 @@ pub struct RolloutShown {
     pub events: Vec<RolloutEvent>,
 }
 
+/// How a drill went.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct LockRequest {
-    pub service: String,
-    pub environment: String,
-    pub reason: String,
-    /// Seconds, at most thirty days.
-    pub lasts_s: u64,
+pub struct DrillShown {
+    /// The judge reverted it, and all of that was within the budget.
+    pub passed: bool,
+    /// From when the canary was watched until it was decided to revert.
+    pub fired_s: Option<f64>,
+    /// From that decision until all of it ran the old version again.
+    pub restored_s: Option<f64>,
+    pub budget_s: f64,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct UnlockRequest {
-    pub service: String,
-    pub environment: String,
-    pub reason: String,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-pub struct DeployLock {
-    pub service: String,
-    pub environment: String,
-    /// A person, or the id of a rollout.
-    pub owner: String,
-    pub reason: String,
-    pub until: String,
-    /// Grows with every owner: targets refuse orders with a lower one.
-    pub token: u64,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-pub struct DeployLocks {
-    pub locks: Vec<DeployLock>,
-}
-
-impl From<&LockShown> for DeployLock {
-    fn from(it: &LockShown) -> Self {
+impl From<&Drill> for DrillShown {
+    fn from(it: &Drill) -> Self {
+        let seconds = |millis: u64| millis as f64 / 1_000.0;
         Self {
-            service: it.place.service.clone(),
-            environment: it.place.environment.clone(),
-            owner: it.lock.owner.clone(),
-            reason: it.lock.reason.clone(),
-            until: at(it.lock.expires),
-            token: it.lock.token,
+            passed: it.passed,
+            fired_s: it.fired.map(seconds),
+            restored_s: it.restored.map(seconds),
+            budget_s: seconds(it.budget),
         }
     }
 }
@@ -217,6 +200,7 @@ impl RolloutSummary {
             phase,
             paused,
             ended,
+            drill_s: it.drill.map(|budget| budget as f64 / 1_000.0),
             targets: it.targets,
             changed,
             by: it.by.clone(),
@@ -268,6 +252,7 @@ impl From<&Shown> for RolloutShown {
             paused_why: state.paused.and_then(|_| paused_why(&it.log)),
             extensions: state.extensions,
             reverted_s: reverted(&it.log),
+            drill: it.drill.as_ref().map(DrillShown::from),
             told: told(state, &it.targets),
             judgements: it.judgements.iter().map(RolloutLook::from).collect(),
             latest: it.latest.as_ref().map(RolloutLook::from),

@@ -58,6 +58,7 @@ pub async fn start(
         reason: asked.reason,
         supersede: asked.supersede,
         again: asked.again,
+        drill: asked.drill,
         previous: asked.previous.as_deref().map(release).transpose()?,
     };
     // Whoever asked may go away: what was begun is ended all the same.

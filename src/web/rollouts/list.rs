@@ -73,7 +73,7 @@ fn row(it: &RolloutSummary) -> Markup {
             td { a href={ "/rollouts/" (it.id) } { code { (it.id) } } }
             td.wide { a href={ "/releases/" (it.release) } { (visible(&it.release, MAX_NAME)) } }
             td { (visible(&it.service, MAX_NAME)) " in " (visible(&it.environment, MAX_NAME)) }
-            td { (chip(&it.phase, it.paused)) }
+            td { (chip(&it.phase, it.paused)) @if it.drill_s.is_some() { " " span.chip.merged { "drill" } } }
             td { (it.changed) " of " (it.targets) }
             td { (it.started) }
             td.many { (visible(&it.by, MAX_NAME)) p.dim { (visible(&it.reason, MAX_REASON)) } }

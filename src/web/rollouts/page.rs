@@ -50,6 +50,7 @@ fn title(it: &RolloutShown) -> Markup {
             h1 { (visible(&one.release, MAX_NAME)) }
             span.dim { "for " (visible(&one.service, MAX_NAME)) " in " (visible(&one.environment, MAX_NAME)) }
             (chip(&one.phase, one.paused))
+            @if one.drill_s.is_some() { " " span.chip.merged { "drill" } }
         }
         section.panel {
             dl.facts {
@@ -60,6 +61,7 @@ fn title(it: &RolloutShown) -> Markup {
                 @if let Some(deadline) = &it.deadline { dt { "Reverted after" } dd { (deadline) } }
                 @if let Some(why) = &it.paused_why { dt { "Paused" } dd { (visible(why, MAX_REASON)) } }
                 @if let Some(why) = &it.why { dt { "Reverted because" } dd { strong { (visible(why, MAX_REASON)) } } }
+                @if let Some(drill) = &it.drill { dt { "Drill" } dd { @if drill.passed { "passed" } @else { strong { "failed" } } ", with " (drill.budget_s) " s to revert" } }
                 @if let Some(took) = it.reverted_s { dt { "Reverted within" } dd { (format!("{took:.1} s")) } }
             }
         }

@@ -118,7 +118,8 @@ impl Driver {
         let environment = &rollout.place.environment;
         match effect {
             Effect::Verify(version) => {
-                let verified = releases.verify(&rollout.release, environment).await;
+                let stands = rollout.drill.is_none();
+                let verified = releases.verify(&rollout.release, environment, stands).await;
                 Ok(match verified.map_err(|error| error.to_string())? {
                     Ok(found) if *found.to_string() == **version => Outcome::Done,
                     Ok(_) => Outcome::Refused(format!("{} is other content now", rollout.release)),
@@ -128,6 +129,9 @@ impl Driver {
             Effect::Apply(target, desired) => self.order(*target, desired).await,
             Effect::Shift(shift, generation) => self.split(*shift, *generation).await,
             Effect::Quarantine(version) => {
+                if rollout.drill.is_some() {
+                    return Ok(Outcome::Done);
+                }
                 let why = self.open.state.why.as_ref().map(notice::in_words).unwrap_or_default();
                 let why = notice::cut(&format!("the rollout {} was reverted: {why}", rollout.id));
                 let kept = self.control.quarantine(&rollout.place, version, &why).await;

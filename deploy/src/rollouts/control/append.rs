@@ -8,7 +8,7 @@ use kiln_cas::stores::audit::AuditEvent;
 use super::error::ControlError;
 use super::kept::{Good, Head, Rollout};
 use super::store::{Loaded, MAX_EVENTS, put};
-use super::{Control, keys, notice};
+use super::{Control, drill, keys, notice};
 use crate::rollouts::machine::{End, Event, Input, Logged, Millis, State, decide};
 
 /// Events of one record.
@@ -96,7 +96,9 @@ impl Control {
         if !self.store.commit(audit, writes).await? {
             return Ok(Appended::Conflict);
         }
-        self.counters.count(&events, (open.rollout.at, open.state.since));
+        if open.rollout.drill.is_none() {
+            self.counters.count(&events, (open.rollout.at, open.state.since));
+        }
         // Where it is not known, the next append conflicts, and all is read again.
         let version = self.written(open, state.length).await.ok().flatten().unwrap_or(0);
         (open.state, open.version, open.last) = (state, version, now);
@@ -127,13 +129,17 @@ impl Control {
                 writes.push(put(key, Expect::Anything, &notice)?);
             }
         }
-        if events.iter().any(|logged| logged.event == Event::Ended(End::Succeeded)) {
+        let good = |logged: &Logged| logged.event == Event::Ended(End::Succeeded);
+        if rollout.drill.is_none() && events.iter().any(good) {
             let standing = self.store.standing(&rollout.place).await?;
             let expect = standing.expect();
             let mut standing = standing.value;
             let (release, version) = (rollout.release.clone(), rollout.spec.new.clone());
             standing.good = Some(Good { release, version });
             writes.push(put(keys::place(&rollout.place), expect, &standing)?);
+        }
+        if let Some(drill) = drill::judged(rollout, &open.state, events) {
+            writes.extend(drill::kept(&drill)?);
         }
         Ok((audit, writes))
     }

@@ -1,6 +1,7 @@
 //! What people say of rollouts, and what they are shown.
 
 use super::append::{Appended, More, Open};
+use super::drill::Drill;
 use super::error::ControlError;
 use super::kept::{Head, Looked, Rollout};
 use super::locks::check_reason;
@@ -44,6 +45,8 @@ pub struct Shown {
     pub first: u64,
     pub judgements: Vec<Looked>,
     pub latest: Option<Looked>,
+    /// How it went, where it is a drill that has ended, and no other has since.
+    pub drill: Option<Drill>,
     pub targets: Vec<Target>,
 }
 
@@ -129,7 +132,12 @@ impl Control {
         let Open { rollout, state, .. } = Open::of(loaded);
         let first = log.len().saturating_sub(MAX_SHOWN);
         log.drain(..first);
+        let drill = match rollout.drill {
+            Some(_) => self.drills(&rollout.place).await?.0.filter(|it| it.rollout == id),
+            None => None,
+        };
         Ok(Shown {
+            drill,
             rollout: (*rollout).clone(),
             state,
             log,

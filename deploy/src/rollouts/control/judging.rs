@@ -11,7 +11,7 @@ use crate::rollouts::parts::{Cohorts, Measured};
 use crate::rollouts::plan::Judging;
 
 /// From so many crashes of one target on it is a crash loop.
-const CRASH_LOOP: u64 = 3;
+pub const CRASH_LOOP: u64 = 3;
 /// Points of a metric that are kept to be drawn.
 const DRAWN: usize = 120;
 /// Reasons that are kept.

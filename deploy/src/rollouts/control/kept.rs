@@ -29,6 +29,9 @@ pub struct Rollout {
     pub by: String,
     pub reason: String,
     pub at: Millis,
+    /// It is a drill: within how many milliseconds it has to be reverted.
+    #[serde(default)]
+    pub drill: Option<Millis>,
 }
 
 /// A release that finished its soak.

@@ -12,6 +12,7 @@
 //! | `rollouts/place/{environment}/{service}` | the newest rollout there, and the last good release |
 //! | `rollouts/lock/{environment}/{service}` | the deploy lock |
 //! | `rollouts/bad/{environment}/{service}/{digest}` | why a release was reverted there, until a person rolls it out again |
+//! | `rollouts/drill/{environment}/{service}/{which}` | the `last` drill there, and the last that `passed` |
 //! | `rollouts/lease` | which frontend drives |
 //! | `rollouts/notice/{id}/{number}` | what is yet to be told |
 
@@ -77,4 +78,8 @@ pub fn notice(id: &str, number: u64) -> String {
 
 pub fn bad(place: &Place, version: &str) -> String {
     format!("rollouts/bad/{}/{}/{version}", place.environment, place.service)
+}
+
+pub fn drill(place: &Place, which: &str) -> String {
+    format!("rollouts/drill/{}/{}/{which}", place.environment, place.service)
 }

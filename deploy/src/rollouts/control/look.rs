@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use super::Control;
 use super::driver::{Driver, Looking};
-use super::judging::{Sight, judged};
+use super::judging::{CRASH_LOOP, Sight, judged};
 use super::kept::Looked;
 use crate::judge;
 use crate::oci::ContentDigest;
@@ -71,6 +71,8 @@ impl Driver {
             _ => None,
         });
         let crashes = known.clone().map(|(_, found)| found.crashes).max().unwrap_or(0);
+        // What a drill finds is what a canary would be that does not stay up.
+        let crashes = rollout.drill.map_or(crashes, |_| CRASH_LOOP);
         Some(Sight {
             now,
             from: self.open.state.watched,

@@ -6,6 +6,7 @@
 mod act;
 mod append;
 mod commands;
+mod drill;
 mod driver;
 mod error;
 mod figures;
@@ -28,6 +29,7 @@ use kiln_cas::records::SharedRecords;
 use tokio::sync::Notify;
 
 pub use self::commands::{By, Command, Listed, Shown};
+pub use self::drill::Drill;
 pub use self::driver::Driver;
 pub use self::error::ControlError;
 use self::figures::Counters;

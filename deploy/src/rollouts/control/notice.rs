@@ -100,6 +100,7 @@ pub fn of_events(
 ) -> Vec<(AuditEvent, Notice)> {
     let of = |(number, logged): (u64, &Logged)| {
         let (action, text) = noted(&logged.event, rollout)?;
+        let text = if rollout.drill.is_some() { format!("a drill: {text}") } else { text };
         let notice = Notice {
             rollout: rollout.id.clone(),
             number,

@@ -9,7 +9,7 @@ use super::error::ControlError;
 use super::kept::{Good, Head, Rollout};
 use super::locks::check_reason;
 use super::store::{MAX_ACTIVE, Store, delete, put};
-use super::{Control, keys, notice};
+use super::{Control, drill, keys, notice};
 use crate::oci::ContentDigest;
 use crate::releases::ReleaseName;
 use crate::rollouts::machine::{Event, Logged, Millis, Spec, State, StepSpec};
@@ -33,6 +33,8 @@ pub struct Start {
     pub supersede: bool,
     /// Although it was reverted there.
     pub again: bool,
+    /// Only prove that its canary would be reverted.
+    pub drill: bool,
     /// What it returns to, where no rollout has ended well there yet.
     pub previous: Option<ReleaseName>,
 }
@@ -76,7 +78,11 @@ impl Control {
             environment: ask.environment.clone(),
         };
         let bad = keys::bad(&place, &fit.version.to_string());
-        if let Some(why) = self.store.get::<String>(&bad).await?.filter(|_| !ask.again) {
+        if !ask.drill {
+            self.drilled(&fit.declared, &place).await?;
+        }
+        let may = ask.again || ask.drill;
+        if let Some(why) = self.store.get::<String>(&bad).await?.filter(|_| !may) {
             return Err(ControlError::Refused(format!("it was reverted there before: {why}")));
         }
         for _ in 0..TRIES {
@@ -94,13 +100,17 @@ impl Control {
             let now = self.now();
             let rollout = made(&fit, ask, previous, (id(now), now));
             standing.newest = Some(rollout.id.clone());
-            let writes = [
+            let mut writes = vec![
                 put(keys::place(&place), expect, &standing)?,
                 put(keys::active(&rollout.id), Expect::Absent, &place)?,
-                delete(bad.clone()),
             ];
-            if self.begin(&rollout, &fit.targets, writes.into()).await? {
-                self.counters.start();
+            if !ask.drill {
+                writes.push(delete(bad.clone()));
+            }
+            if self.begin(&rollout, &fit.targets, writes).await? {
+                if !ask.drill {
+                    self.counters.start();
+                }
                 self.wake.notify_waiters();
                 return Ok(rollout);
             }
@@ -168,7 +178,7 @@ impl Control {
             Standing::Frozen(_, why) => return Err(ControlError::Frozen(why)),
             Standing::Refused(why) => return Err(ControlError::Refused(why)),
         };
-        let verified = self.parts.releases.verify(&ask.release, &ask.environment).await;
+        let verified = self.parts.releases.verify(&ask.release, &ask.environment, !ask.drill).await;
         let part = |source| ControlError::Part { what: "the list of releases".to_owned(), source };
         if let Err(why) = verified.map_err(part)? {
             return Err(ControlError::Refused(why));
@@ -275,6 +285,11 @@ impl Control {
                 }
             },
         };
+        if ask.drill && previous.is_none() {
+            let message =
+                "a drill needs a release to return to: roll one out first, or name --previous";
+            return Err(ControlError::Refused(message.to_owned()));
+        }
         if previous.as_ref().is_some_and(|it| *it.version == *fit.version.to_string()) {
             let message = format!("{} is what finished its rollout there last", ask.release);
             return Err(ControlError::Refused(message));
@@ -297,11 +312,20 @@ fn made(fit: &Fit, ask: &Start, previous: Option<Good>, (id, at): (String, Milli
         service: fit.declared.driving.service.clone(),
         environment: ask.environment.clone(),
     };
+    let drill = ask.drill.then(|| {
+        let budget = fit.declared.driving.drill_budget;
+        u64::try_from(budget.as_millis()).unwrap_or(u64::MAX)
+    });
+    let whole = spec(fit, previous.as_ref());
+    let spec = match drill {
+        Some(budget) => drill::shortened(whole, budget),
+        None => whole,
+    };
     Rollout {
         id,
         place,
         release: ask.release.clone(),
-        spec: Arc::new(spec(fit, previous.as_ref())),
+        spec: Arc::new(spec),
         previous,
         steps: fit.plan.steps.iter().map(|step| step.name.clone()).collect(),
         declared: ask.declared.clone(),
@@ -309,6 +333,7 @@ fn made(fit: &Fit, ask: &Start, previous: Option<Good>, (id, at): (String, Milli
         by: ask.by.clone(),
         reason: ask.reason.clone(),
         at,
+        drill,
     }
 }
 

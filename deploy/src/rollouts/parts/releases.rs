@@ -26,11 +26,13 @@ pub trait Releases: Send + Sync + 'static {
         environment: &str,
     ) -> Result<Standing, PartError>;
 
-    /// Verifies everything that a release has to show: signatures, provenance, policy. `Ok(Err)`: why not, in words.
+    /// Verifies everything that a release has to show: signatures, provenance, and, if it has to `stand` in the environment,
+    /// that it does. `Ok(Err)`: why not, in words.
     async fn verify(
         &self,
         release: &ReleaseName,
         environment: &str,
+        stands: bool,
     ) -> Result<Result<ContentDigest, String>, PartError>;
 
     /// A rollout was reverted because of this release: it is not to be rolled out there again unless a person says so.

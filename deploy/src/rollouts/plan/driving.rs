@@ -8,7 +8,7 @@ use crate::rollouts::machine::Limits;
 use crate::toml::{Fields, TableError};
 
 /// Keys of a declaration that are read here.
-pub const KNOWN: [&str; 11] = [
+pub const KNOWN: [&str; 13] = [
     "service",
     "from",
     "labels",
@@ -20,6 +20,8 @@ pub const KNOWN: [&str; 11] = [
     "extensions",
     "rollback",
     "lock_retry",
+    "drill_every",
+    "drill_budget",
 ];
 /// Labels that select targets.
 const MAX_LABELS: usize = 32;
@@ -38,6 +40,10 @@ pub struct Driving {
     /// How often signals are looked at for what needs no judge: limits, crashes.
     pub watch: Duration,
     pub limits: Limits,
+    /// How old the last drill that passed may be; `None`: none is needed.
+    pub drill_every: Option<Duration>,
+    /// Within which a drill has to be reverted.
+    pub drill_budget: Duration,
 }
 
 pub fn read(top: &Fields<'_>, name: &str) -> Result<Driving, TableError> {
@@ -61,6 +67,8 @@ pub fn read(top: &Fields<'_>, name: &str) -> Result<Driving, TableError> {
         traffic,
         watch: time(top, "watch")?.unwrap_or(Duration::from_secs(15)).max(Duration::from_secs(1)),
         limits: limits(top)?,
+        drill_every: time(top, "drill_every")?,
+        drill_budget: time(top, "drill_budget")?.unwrap_or(Duration::from_secs(60)),
     })
 }
 

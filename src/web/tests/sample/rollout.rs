@@ -52,6 +52,7 @@ impl Releases for Anything {
         &self,
         release: &ReleaseName,
         _: &str,
+        _: bool,
     ) -> Result<Result<ContentDigest, String>, PartError> {
         Ok(Ok(ContentDigest::of(release.to_string().as_bytes())))
     }
@@ -87,6 +88,7 @@ pub async fn control() -> Arc<Control> {
         by: "ana".to_owned(),
         reason: "moving <house>".to_owned(),
         supersede: false,
+        drill: false,
         again: false,
         previous: None,
     };

@@ -242,3 +242,31 @@ async fn what_cannot_be_driven_is_refused_before_anything_is_written() {
     assert!(matches!(rig.control.start(&outside).await, Err(ControlError::Unfit(_))));
     assert!(rig.control.list(None, 10).await.unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn a_drill_is_reverted_in_time_blames_nobody_and_may_be_demanded() {
+    let rig = Rig::new();
+    let demands = format!("drill_every = \"30d\"\n{DECLARED}");
+    let early = super::super::Start { drill: true, ..Rig::ask(&demands, "app:1") };
+    let none = rig.control.start(&early).await.unwrap_err();
+    assert!(words(&none).contains("needs a release to return to"), "{none}");
+    rig.good("app:1").await;
+    let overdue = rig.control.start(&Rig::ask(&demands, "app:2")).await.unwrap_err();
+    assert!(words(&overdue).contains("no drill has passed there yet"), "{overdue}");
+    let drill = super::super::Start { drill: true, ..Rig::ask(&demands, "app:2") };
+    let drill = rig.control.start(&drill).await.unwrap();
+    assert_eq!(rig.drive_to_end(&drill.id).await, ROLLED_BACK);
+    assert_eq!(rig.runs(), vec![digest("app:1"); 4]);
+    assert!(rig.listed.blamed.lock().unwrap().is_empty());
+    let shown = rig.control.show(&drill.id).await.unwrap();
+    assert_eq!(shown.state.targets.len(), 1);
+    let went = shown.drill.unwrap();
+    assert!(went.passed && went.fired.unwrap() + went.restored.unwrap() <= went.budget, "{went:?}");
+    let figures = rig.control.figures();
+    assert_eq!((figures.started, figures.rolled_back), (1, 0), "drills are no failures");
+    let next = rig.start(&demands, "app:2").await;
+    assert_eq!(rig.drive_to_end(&next.id).await, SUCCEEDED);
+    rig.wait(31 * 86_400_000);
+    let again = rig.control.start(&Rig::ask(&demands, "app:3")).await.unwrap_err();
+    assert!(words(&again).contains(&drill.id), "{again}");
+}

@@ -192,6 +192,7 @@ impl Releases for Listed {
         &self,
         release: &ReleaseName,
         _: &str,
+        _: bool,
     ) -> Result<Result<ContentDigest, String>, PartError> {
         Ok(Ok(digest(&release.to_string())))
     }
@@ -261,6 +262,7 @@ impl Rig {
             by: "ana".to_owned(),
             reason: "June".to_owned(),
             supersede: false,
+            drill: false,
             again: false,
             previous: None,
         }

@@ -1,0 +1,116 @@
+//! Drills: a canary that is made to fail, to prove that the rollback fires in time. A drill goes the way of every
+//! rollout, but for three things: it touches the first step alone, what is looked at says that its canary crashes, and it
+//! blames no release.
+
+use kiln_cas::records::{Expect, Write};
+use serde::{Deserialize, Serialize};
+
+use super::error::ControlError;
+use super::kept::Rollout;
+use super::store::put;
+use super::{Control, keys};
+use crate::rollouts::machine::{End, Event, Logged, Millis, Spec, State, Why};
+use crate::rollouts::parts::Place;
+use crate::rollouts::plan::Declared;
+
+/// How one went.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drill {
+    pub place: Place,
+    pub rollout: String,
+    pub release: String,
+    pub at: Millis,
+    /// From when the canary was watched until it was decided to revert.
+    pub fired: Option<Millis>,
+    /// From that decision until all of it ran the old version again.
+    pub restored: Option<Millis>,
+    pub budget: Millis,
+    /// The judge reverted it, and all of that was within the budget.
+    pub passed: bool,
+}
+
+/// Only the first step, which is watched until the failure is found, or the time is up.
+pub fn shortened(mut spec: Spec, budget: Millis) -> Spec {
+    spec.steps.truncate(1);
+    // Putting the release there takes its own time.
+    let limits = &spec.limits;
+    let tries = u64::from(limits.tries).saturating_add(1);
+    spec.deadline = budget.saturating_add(limits.settle.saturating_mul(tries));
+    for step in &mut spec.steps {
+        (step.bake, step.gate) = (spec.deadline, false);
+    }
+    spec
+}
+
+/// What a drill came to, where these events end it.
+pub fn judged(rollout: &Rollout, before: &State, events: &[Logged]) -> Option<Drill> {
+    let budget = rollout.drill?;
+    let end = events.iter().find_map(|logged| match logged.event {
+        Event::Ended(end) => Some((end, logged.at)),
+        _ => None,
+    });
+    let (end, ended) = end?;
+    let began = events.iter().find_map(|logged| match &logged.event {
+        Event::RollbackBegan(why) => Some((why.clone(), logged.at)),
+        _ => None,
+    });
+    // Where it was decided earlier, the phase began then.
+    let began = began.or_else(|| before.why.clone().map(|why| (why, before.since)));
+    let watched = Some(before.watched).filter(|at| *at > 0);
+    let at = began.as_ref().map(|(_, at)| *at);
+    let fired = at.zip(watched).map(|(at, watched)| at.saturating_sub(watched));
+    let restored = at.filter(|_| end == End::RolledBack).map(|at| ended.saturating_sub(at));
+    let by_judge = matches!(began, Some((Why::Breach(_), _)));
+    let time = fired.zip(restored).map(|(fired, restored)| fired.saturating_add(restored));
+    Some(Drill {
+        place: rollout.place.clone(),
+        rollout: rollout.id.clone(),
+        release: rollout.release.to_string(),
+        at: ended,
+        fired,
+        restored,
+        budget,
+        passed: by_judge && time.is_some_and(|time| time <= budget),
+    })
+}
+
+/// The write that keeps it: the last one of a place, and the last one that passed.
+pub fn kept(drill: &Drill) -> Result<Vec<Write>, ControlError> {
+    let place = &drill.place;
+    let last = put(keys::drill(place, "last"), Expect::Anything, drill)?;
+    let passed = put(keys::drill(place, "passed"), Expect::Anything, drill)?;
+    Ok(if drill.passed { vec![last, passed] } else { vec![last] })
+}
+
+impl Control {
+    /// The last drill of a place, and the last that passed.
+    pub async fn drills(
+        &self,
+        place: &Place,
+    ) -> Result<(Option<Drill>, Option<Drill>), ControlError> {
+        let last = self.store.get(&keys::drill(place, "last")).await?;
+        Ok((last, self.store.get(&keys::drill(place, "passed")).await?))
+    }
+
+    /// Refuses where a drill is overdue that the declaration demands.
+    pub(super) async fn drilled(
+        &self,
+        declared: &Declared,
+        place: &Place,
+    ) -> Result<(), ControlError> {
+        let Some(every) = declared.driving.drill_every else { return Ok(()) };
+        let every = u64::try_from(every.as_millis()).unwrap_or(u64::MAX);
+        let (_, passed) = self.drills(place).await?;
+        let due = passed.as_ref().map(|it| it.at.saturating_add(every));
+        if due.is_some_and(|due| self.now() < due) {
+            return Ok(());
+        }
+        let which = passed.map_or_else(
+            || "no drill has passed there yet".to_owned(),
+            |it| format!("the last drill that passed there was {}", it.rollout),
+        );
+        Err(ControlError::Refused(format!(
+            "a drill is overdue: {which}, and drill_every demands a newer one (`kiln rollout drill`)"
+        )))
+    }
+}
