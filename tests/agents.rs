@@ -1,5 +1,7 @@
 //! Real agents of a real server: releases are told, verified, run, taken back, and everything survives kill -9.
 
+#![allow(clippy::panic, clippy::unwrap_used)]
+
 #[path = "support/release.rs"]
 mod release;
 mod support;
@@ -100,7 +102,7 @@ impl House {
                 return agents;
             }
             assert!(begun.elapsed() < Duration::from_secs(60), "{what}: {agents:#?}");
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::park_timeout(Duration::from_millis(50));
         }
     }
 

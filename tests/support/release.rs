@@ -1,5 +1,7 @@
 //! A release that was made by hand and exported, for servers that take it in.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io::{self, Cursor, Read};

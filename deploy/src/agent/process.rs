@@ -117,6 +117,11 @@ impl Supervisor {
         (inner.crashes, inner.last.clone())
     }
 
+    /// Until the process is started or ends, and no longer than this.
+    pub fn wait(&self, time: Duration) {
+        drop(self.shared.wait_until(self.shared.lock(), Instant::now() + time));
+    }
+
     /// Since when the process lives.
     pub fn up(&self) -> Option<Duration> {
         self.shared.lock().live.as_ref().map(|it| it.started.elapsed())
@@ -183,6 +188,7 @@ impl Shared {
                 continue;
             }
             if let Err(error) = self.start(&mut inner, &wanted) {
+                inner.crashes += 1;
                 inner.failed(format!("{:?} cannot be run: {error}", self.program.program), None);
             }
             self.changed.notify_all();

@@ -68,7 +68,12 @@ impl Service {
             if begun.elapsed() >= self.ready || crashes >= CRASHES {
                 return Err(HookError::NotReady { within: self.ready, why });
             }
-            std::thread::sleep(look.min(self.ready));
+            let wait = look.min(self.ready);
+            match &self.process {
+                // What ends meanwhile is seen at once.
+                Some(process) => process.wait(wait),
+                None => std::thread::park_timeout(wait),
+            }
             look = (look * 2).min(LAST_LOOK);
         }
     }

@@ -182,3 +182,12 @@ fn a_hook_that_hangs_is_killed_with_its_children() {
     let stat = fs::read_to_string(format!("/proc/{}/stat", child.trim())).unwrap_or_default();
     assert!(stat.is_empty() || stat.contains(") Z"), "it still runs: {stat}");
 }
+
+/// A place where nobody can write, root neither.
+#[test]
+fn a_directory_that_takes_nothing_is_said() {
+    let error =
+        Agent::open(PathBuf::from("/proc/self/agent"), Versions::default(), Hooks::default());
+    let Err(error) = error else { unreachable!("there is no such place") };
+    assert!(matches!(error, AgentError::Disk { .. }) && !error.is_final(), "{error}");
+}

@@ -26,7 +26,7 @@ fn until(what: &str, holds: impl Fn() -> bool) {
     let begun = Instant::now();
     while !holds() {
         assert!(begun.elapsed() < Duration::from_secs(60), "{what}");
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::park_timeout(Duration::from_millis(5));
     }
 }
 
@@ -153,7 +153,7 @@ fn an_address_says_whether_it_is_well() {
         }
         // Then it takes a question, and does not answer.
         let _silent = listener.accept().unwrap();
-        std::thread::sleep(Duration::from_secs(60));
+        std::thread::park_timeout(Duration::from_secs(60));
     });
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let tls = kiln_net::tls::without_trust().unwrap();

@@ -112,7 +112,7 @@ impl World {
                 return shown.clone();
             }
             assert!(begun.elapsed() < Duration::from_secs(60), "{what}: {shown:#?}");
-            std::thread::sleep(Duration::from_millis(10));
+            std::thread::park_timeout(Duration::from_millis(10));
         }
     }
 

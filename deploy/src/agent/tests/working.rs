@@ -120,7 +120,7 @@ fn a_newer_order_overtakes_one_that_is_not_well_yet() {
     let begun = Instant::now();
     while !sick.exists() {
         assert!(begun.elapsed() < Duration::from_secs(60), "it is probed");
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::park_timeout(Duration::from_millis(5));
     }
     let told = world.tell(&good);
     let shown = world.until("it is back", |it| it.condition == Condition::Well);
@@ -150,7 +150,7 @@ fn what_somebody_else_changed_is_seen_and_put_right() {
         || fs::read_link(&link).is_ok_and(|it| it.ends_with(format!("sha256-{}", two.hex())));
     while !leads() {
         assert!(begun.elapsed() < Duration::from_secs(60), "it is put right");
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::park_timeout(Duration::from_millis(5));
     }
     world.until("and said", |it| it.condition == Condition::Well);
 }
