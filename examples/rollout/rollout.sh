@@ -1,16 +1,19 @@
 #!/bin/sh
-# A service of 10 hosts behind nginx, watched by Prometheus, through good and bad releases, with users who ask all the
+# A service of 10 hosts behind nginx or HAProxy, watched by Prometheus, through good and bad releases, with users who ask all the
 # time. A good release reaches every host; one that fails two requests of a hundred more, one that takes twice as long and
 # one that crashes are each reverted while they are canaries. What users were answered is counted for each.
 #
-#   examples/rollout/rollout.sh [DIRECTORY]   KILN, NGINX, PROMETHEUS and BAZEL name the programs; HOSTS=40 for more
+#   examples/rollout/rollout.sh [DIRECTORY]
 #
-# Takes some eight minutes. Everything runs on this machine, as this user, and ends with the script.
+# KILN, NGINX, HAPROXY, PROMETHEUS and BAZEL name the programs; BALANCER=haproxy takes that one, HOSTS=40 more hosts.
+#
+# Takes some ten minutes. Everything runs on this machine, as this user, and ends with the script.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
-kiln=${KILN:-kiln} nginx=${NGINX:-$(PATH="$PATH:/usr/sbin" command -v nginx)} prometheus=${PROMETHEUS:-prometheus}
-bazel=${BAZEL:-bazel} hosts=${HOSTS:-10}
+PATH="$PATH:/usr/sbin"
+kiln=${KILN:-kiln} nginx=${NGINX:-nginx} haproxy=${HAPROXY:-haproxy} prometheus=${PROMETHEUS:-prometheus}
+balancer=${BALANCER:-nginx} bazel=${BAZEL:-bazel} hosts=${HOSTS:-10}
 place=${1:-$(mktemp -d "${TMPDIR:-/tmp}/kiln-rollout.XXXXXX")}
 mkdir -p "$place/kiln" "$place/work" "$place/hosts"
 cd "$place"
@@ -41,13 +44,26 @@ api=127.0.0.1:$(free) edge=127.0.0.1:$(free) status=127.0.0.1:$(free) watch=127.
 export KILN_SERVER="http://$api"
 (umask 077 && openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem 2>/dev/null)
 openssl pkey -in key.pem -pubout -out key.pub
-cat >parts.toml <<EOF
+if [ "$balancer" = haproxy ]; then
+  cat >parts.toml <<EOF
+[traffic.edge]
+kind = "haproxy"
+directory = "$place/kiln"
+socket = "$place/admin.sock"
+test = ["$haproxy", "-c", "-f", "$place/haproxy.cfg", "-f", "$place/kiln"]
+reload = ["sh", "-c", "kill -USR2 \$(cat '$place/haproxy.pid')"]
+EOF
+else
+  cat >parts.toml <<EOF
 [traffic.edge]
 kind = "nginx"
 directory = "$place/kiln"
 status = "$status"
 test = ["$nginx", "-e", "$place/error.log", "-c", "$place/nginx.conf", "-t", "-q"]
 reload = ["$nginx", "-e", "$place/error.log", "-c", "$place/nginx.conf", "-s", "reload"]
+EOF
+fi
+cat >>parts.toml <<EOF
 
 [signals.prom]
 kind = "prometheus"
@@ -90,40 +106,70 @@ for it in $(seq "$hosts"); do
   port=$(free)
   "$kiln" agent --service api --environment prod --name "host-$it" --address "127.0.0.1:$port" --dir "hosts/$it" \
     --key key.pub --repository team/app --run "python3 out/app.py --port $port" \
-    --health "http://127.0.0.1:$port/healthz" --health-interval 2s >"hosts/$it.log" 2>&1 &
+    --health "http://127.0.0.1:$port/healthz" --health-every 2s >"hosts/$it.log" 2>&1 &
   started="$started $!"
   scraped="$scraped${scraped:+, }{ targets: [\"127.0.0.1:$port\"], labels: { host: host-$it } }"
 done
 temporary=
 for it in client_body proxy fastcgi uwsgi scgi; do temporary="$temporary ${it}_temp_path \"$place/$it\";"; done
+# A host that is being switched refuses connections for a moment: another one answers.
 cat >nginx.conf <<EOF
 daemon off; worker_processes 2; pid "$place/nginx.pid";
 events { worker_connections 1024; }
 http {
   access_log off; $temporary
   include "$place/kiln/*.conf";
-  # A host that is being switched refuses connections for a moment: another one answers.
   server { listen $edge; location / { set \$to api.prod; proxy_pass http://\$to; proxy_next_upstream error; } }
 }
+EOF
+cat >haproxy.cfg <<EOF
+global
+    stats socket $place/admin.sock level admin expose-fd listeners
+defaults
+    mode http
+    retries 3
+    option redispatch 1
+    retry-on conn-failure empty-response
+    timeout connect 5s
+    timeout client 30s
+    timeout server 30s
+frontend users
+    bind $edge
+    use_backend %[str(api.prod)]
 EOF
 cat >prometheus.yml <<EOF
 global: { scrape_interval: 1s }
 scrape_configs: [{ job_name: api, static_configs: [$scraped] }]
 EOF
-"$nginx" -e "$place/error.log" -c "$place/nginx.conf" &
+if [ "$balancer" = haproxy ]; then
+  sh -c 'echo $$ >haproxy.pid; exec "$0" -W -f "$PWD/haproxy.cfg" -f "$PWD/kiln" 2>haproxy.log' "$haproxy" &
+else
+  "$nginx" -e "$place/error.log" -c "$place/nginx.conf" &
+fi
 started="$started $!"
 "$prometheus" --config.file=prometheus.yml --storage.tsdb.path=tsdb --web.listen-address=$watch 2>prometheus.log &
 started="$started $!"
-within 20 test -s nginx.pid
+within 20 test -s "$balancer.pid"
 within 20 curl -sf "http://$watch/-/ready"
 
+# Where nothing runs nobody asks, and nothing is measured: the first release comes to all hosts at once.
+cat >first.toml <<EOF
+name = "api"
+by = "both"
+traffic = "edge"
+targets = $hosts
+steps = [100]
+bake = "5s"
+soak = "1s"
+watch = "1s"
+EOF
 cat >rollout.toml <<EOF
 name = "api"
 by = "both"
 traffic = "edge"
 targets = $hosts
 steps = [10, 50, 100]
-bake = "40s"
+bake = "60s"
 soak = "20s"
 watch = "5s"
 
@@ -142,7 +188,7 @@ critical = true
 [[metric]]
 name = "p99"
 source = "prom"
-query = 'histogram_quantile(0.99, sum by (le) (rate(latency_seconds_bucket{host=~"{{targets}}"}[5s])))'
+query = 'histogram_quantile(0.99, sum by (le) (rate(latency_seconds_bucket{host=~"{{targets}}"}[2s])))'
 direction = "increase"
 critical = true
 effectSize = { allowedIncrease = 1.2, criticalIncrease = 1.2 }
@@ -161,8 +207,8 @@ roll() { # VERSION MORE...: rolls out while users ask, and says what they were a
   say "exit code $code; users were answered: $(cat "users-$version.json")"
 }
 
-# The first release comes to hosts that run nothing: nobody asks yet.
-"$kiln" rollout start rollout.toml --release team/app:1.0 --env prod --reason 'the first' --wait || :
+say "installing 1.0"
+"$kiln" rollout start first.toml --release team/app:1.0 --env prod --reason 'the first' --wait
 roll 1.1
 roll 1.2
 roll 1.3
