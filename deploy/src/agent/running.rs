@@ -43,6 +43,8 @@ struct Known {
     health: Health,
     /// An order is being carried out: what runs is looked at when that is over.
     is_busy: bool,
+    /// The server knows of this agent.
+    is_registered: bool,
     /// Why the order does not come to an end, for now.
     hindered: Option<String>,
     /// Grows with everything that is to be reported.
@@ -114,6 +116,8 @@ impl<L: Link, S: Source> Running<L, S> {
 
     fn listen(&self) {
         let mut failures = 0;
+        // Who is not known yet is told nothing.
+        self.pause(ORDER_WAIT, |known| known.is_registered);
         while !self.is_stopped() {
             let known = self.lock().order.as_ref().map(|it| it.generation).unwrap_or_default();
             match self.link.order(&self.told.speaker, known, ORDER_WAIT) {
@@ -272,6 +276,8 @@ impl<L: Link, S: Source> Running<L, S> {
             let wait = match self.link.report(&self.report()) {
                 Ok(()) => {
                     failures = 0;
+                    self.lock().is_registered = true;
+                    self.changed.notify_all();
                     self.told.heartbeat
                 }
                 Err(error) => {

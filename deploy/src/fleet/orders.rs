@@ -59,7 +59,7 @@ impl Fleet {
         Err(FleetError::Restless)
     }
 
-    /// Tells an agent what a person wants it to run: newer than all that it was told.
+    /// Tells an agent what a person wants it to run: newer than all that it was told, or says that it obeys.
     pub async fn tell_by_hand(
         &self,
         place: &Place,
@@ -68,8 +68,11 @@ impl Fleet {
         by: &str,
     ) -> Result<Generation, FleetError> {
         for _ in 0..MAX_ATTEMPTS {
-            let before = self.order_of(place, name).await?.map(|it| it.generation);
-            let before = before.unwrap_or_default();
+            let listed = self.show_agent(place, name).await?;
+            // What it obeys may be newer than what is written down: of somebody who was forgotten meanwhile.
+            let obeys = listed.agent.status.accepted.max(listed.agent.status.settled);
+            let told = listed.order.map(|it| it.generation).unwrap_or_default();
+            let before = told.max(obeys);
             let generation = Generation { change: before.change.saturating_add(1), ..before };
             let order = Order {
                 place: place.clone(),

@@ -154,6 +154,10 @@ async fn orders_grow_newer_and_one_generation_means_one_version() {
     assert_eq!(tell("two", 1).await.unwrap(), Told::Stale(generation(2)));
     let by_hand = house.fleet.tell_by_hand(&place(), "web-1", &version("two"), "ana").await;
     assert_eq!(by_hand.unwrap(), generation(3));
+    // One that was forgotten, and obeys what is not written down any more.
+    house.fleet.report(&report("web-2", settled("one", 7)), "").await.unwrap();
+    let by_hand = house.fleet.tell_by_hand(&place(), "web-2", &version("two"), "ana").await;
+    assert_eq!(by_hand.unwrap(), generation(8));
     let fetch = async |of: &str| house.fleet.may_fetch(&speaker("web-1"), "", &version(of)).await;
     assert!(fetch("one").await.is_ok() && fetch("two").await.is_ok());
     assert!(matches!(fetch("three").await, Err(FleetError::NotTold(_))));
