@@ -22,7 +22,7 @@ impl Turn {
     }
 
     /// Whether it is this server's turn, which then lasts until nothing was heard of it for [`super::TERM`]. To be asked
-    /// before each single thing that only one may do.
+    /// before each single thing that only one may do; what is to be done is to be looked up after it was said the first time.
     pub async fn is_mine(&mut self) -> Result<bool, StorageError> {
         let record = self.records.get(self.key).await?;
         let expect = match self.watch.look(record.as_ref(), self.began.elapsed()) {
@@ -31,7 +31,22 @@ impl Turn {
             Standing::Lead(version) => Expect::Version(version),
         };
         let (key, value) = (self.key.to_owned(), Some(self.watch.claim()));
-        match self.records.write(vec![Write { key, expect, value }]).await {
+        self.write(Write { key, expect, value }).await
+    }
+
+    /// Lets whoever asks next have it. To be called where everything is done.
+    pub async fn give_up(&mut self) -> Result<(), StorageError> {
+        let record = self.records.get(self.key).await?;
+        if let Standing::Lead(version) = self.watch.look(record.as_ref(), self.began.elapsed()) {
+            let (key, value) = (self.key.to_owned(), Some(Watch::resignation()));
+            self.write(Write { key, expect: Expect::Version(version), value }).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether nobody was faster.
+    async fn write(&self, write: Write) -> Result<bool, StorageError> {
+        match self.records.write(vec![write]).await {
             Ok(()) => Ok(true),
             Err(StorageError::Conflict(_)) => Ok(false),
             Err(error) => Err(error),
@@ -59,5 +74,9 @@ mod tests {
         tokio::time::advance(TERM).await;
         assert!(two.is_mine().await.unwrap());
         assert!(!one.is_mine().await.unwrap(), "it was away for too long");
+        one.give_up().await.unwrap();
+        assert!(!one.is_mine().await.unwrap(), "it had nothing to give up");
+        two.give_up().await.unwrap();
+        assert!(one.is_mine().await.unwrap());
     }
 }

@@ -14,7 +14,7 @@ use kiln_ci::CiServices;
 use kiln_ci::verdicts::{Turn, Verdicts};
 use kiln_deploy::audit::{Checkpoints, Kept};
 use kiln_deploy::catalog::Catalog;
-use kiln_deploy::promotion::{Keeper, Parts, Pipeline};
+use kiln_deploy::promotion::{Change, Keeper, Parts, Pipeline};
 use kiln_deploy::signing::{KeyRing, Signer};
 use kiln_deploy::timestamp::Timestamp;
 use kiln_net::Backoff;
@@ -226,22 +226,13 @@ async fn tell_all(
     turn: &mut Turn,
     tries: &mut u32,
 ) -> Duration {
-    let changes = match keeper.notices(TOLD_AT_ONCE).await {
-        Ok(changes) => changes,
-        Err(error) => {
-            tracing::warn!(error = %chain(&error), "it is not known what is to be told");
+    // What was there before it was this server's turn may have been told by another one.
+    if waiting(keeper, 1).await.is_empty() || !is_mine(turn).await {
+        return SWEEP;
+    }
+    for change in waiting(keeper, TOLD_AT_ONCE).await {
+        if !is_mine(turn).await {
             return SWEEP;
-        }
-    };
-    for change in changes {
-        // Another server tells it; its silence is noticed from look to look.
-        match turn.is_mine().await {
-            Ok(true) => {}
-            Ok(false) => return SWEEP,
-            Err(error) => {
-                tracing::warn!(error = %chain(&error), "it is not known who tells changes");
-                return SWEEP;
-            }
         }
         if let Err(reason) = tell(webhook, &change).await {
             *tries += 1;
@@ -257,5 +248,24 @@ async fn tell_all(
             return SWEEP;
         }
     }
+    if let Err(error) = turn.give_up().await {
+        tracing::info!(error = %chain(&error), "other servers tell no changes for a minute");
+    }
     SWEEP
+}
+
+/// Changes that are to be told.
+async fn waiting(keeper: &Keeper, most: usize) -> Vec<Change> {
+    keeper.notices(most).await.unwrap_or_else(|error| {
+        tracing::warn!(error = %chain(&error), "it is not known what is to be told");
+        Vec::new()
+    })
+}
+
+/// Whether no other server tells changes.
+async fn is_mine(turn: &mut Turn) -> bool {
+    turn.is_mine().await.unwrap_or_else(|error| {
+        tracing::warn!(error = %chain(&error), "it is not known who tells changes");
+        false
+    })
 }
