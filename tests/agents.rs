@@ -6,6 +6,8 @@
 mod release;
 mod support;
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -63,7 +65,25 @@ impl House {
     }
 
     fn command(&self, who: &str, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
+        self.asking(Command::new(env!("CARGO_BIN_EXE_kiln")), who, words)
+    }
+
+    /// `kiln` as an ordinary user who lets nobody read what he makes, whatever user runs the tests.
+    fn as_nobody(&self) -> Command {
+        let kiln = self.dir().join("kiln");
+        std::fs::copy(env!("CARGO_BIN_EXE_kiln"), &kiln).unwrap();
+        std::fs::set_permissions(self.dir(), Permissions::from_mode(0o755)).unwrap();
+        let script = ["-c", "umask 077; exec \"$@\"", "sh"];
+        let mut command = Command::new("/bin/sh");
+        if nix::unistd::geteuid().is_root() {
+            command = Command::new("setpriv");
+            command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "/bin/sh"]);
+        }
+        command.args(script).arg(kiln);
+        command
+    }
+
+    fn asking(&self, mut command: Command, who: &str, words: &[&str]) -> Command {
         command
             .args(["--server", &format!("http://{}", self.address), "--token-file"])
             .arg(self.dir().join(who))
@@ -140,10 +160,17 @@ impl House {
     }
 
     fn agent(&self, name: &str, who: &str) -> Agent {
+        self.agent_by(Command::new(env!("CARGO_BIN_EXE_kiln")), name, who)
+    }
+
+    fn agent_by(&self, kiln: Command, name: &str, who: &str) -> Agent {
         // The directory is relative, and has a space.
         let dir = format!("{name} here");
         let words = ["agent", "--service", "api", "--name", name, "--dir", &dir, "--key"];
-        let mut command = self.command(who, &words);
+        let everybody = Permissions::from_mode(0o777);
+        std::fs::create_dir_all(self.dir().join(&dir)).unwrap();
+        std::fs::set_permissions(self.dir().join(&dir), everybody).unwrap();
+        let mut command = self.asking(kiln, who, &words);
         command.args(["release.pub", "--run", "./bin/app", "--label", "zone=a"]);
         command.args(["--repository", "team/app", "--health", "test -e \"$1/bin/app\""]);
         let child = command.stdout(Stdio::null()).spawn().unwrap();
@@ -199,7 +226,8 @@ fn agents_run_what_they_are_told_and_survive_what_happens() {
     let (one, two) = (house.release("team/app:1", &key), house.release("team/app:2", &key));
     let strange = house.release("team/strange:1", &key);
 
-    let (first, second) = (house.agent("web-1", "web-1"), house.agent("web-2", "web-2"));
+    let first = house.agent("web-1", "web-1");
+    let second = house.agent_by(house.as_nobody(), "web-2", "web-2");
     house.until("they register", 2, |it| it["condition"] == "unassigned");
     // Nobody speaks for the hosts of a service but who may, and nobody for a name of somebody else.
     for (who, said) in
