@@ -5,7 +5,7 @@ use kiln_cas::Digest;
 use kiln_cas::records::{Record, RecordsError, SharedRecords};
 use kiln_protos::executions::{Kept, Uses};
 use prost::Message;
-use zstd::bulk::Compressor;
+use zstd::bulk::{Compressor, Decompressor};
 
 use super::keys::{self, RecordId};
 
@@ -43,16 +43,30 @@ impl Encoder {
     }
 }
 
-pub(super) fn decode(data: &[u8]) -> Option<Kept> {
-    const MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
-    if !data.starts_with(MAGIC) {
-        return Kept::decode(data).ok();
+/// Reads one record after the other.
+#[derive(Default)]
+struct Decoder(Option<Decompressor<'static>>);
+
+impl Decoder {
+    fn decode(&mut self, data: &[u8]) -> Option<Kept> {
+        const MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+        if !data.starts_with(MAGIC) {
+            return Kept::decode(data).ok();
+        }
+        // What is set aside is what the record says that it takes up, where it says so.
+        let says = zstd::zstd_safe::get_frame_content_size(data).ok().flatten();
+        let size = says.map_or(Some(MAX_RECORD), |it| usize::try_from(it).ok());
+        let size = size.filter(|it| *it <= MAX_RECORD)?;
+        if self.0.is_none() {
+            self.0 = Decompressor::new().ok();
+        }
+        let plain = self.0.as_mut()?.decompress(data, size).ok()?;
+        Kept::decode(plain.as_slice()).ok()
     }
-    // What is set aside is what the record says that it takes up, where it says so.
-    let says = zstd::zstd_safe::get_frame_content_size(data).ok().flatten();
-    let size = says.map_or(Some(MAX_RECORD), |it| usize::try_from(it).ok());
-    let plain = zstd::bulk::decompress(data, size.filter(|it| *it <= MAX_RECORD)?).ok()?;
-    Kept::decode(plain.as_slice()).ok()
+}
+
+pub(super) fn decode(data: &[u8]) -> Option<Kept> {
+    Decoder::default().decode(data)
 }
 
 /// How many executions were not recorded, and when that was noticed.
@@ -78,7 +92,8 @@ impl ExecutionStore {
     pub async fn get_each(&self, ids: &[RecordId]) -> Result<Vec<Option<Kept>>, RecordsError> {
         let keys: Vec<_> = ids.iter().map(|it| keys::record(*it)).collect();
         let found = self.records.get_each(&keys).await?;
-        Ok(found.into_iter().map(|it| it.and_then(|it| decode(&it.value))).collect())
+        let mut decoder = Decoder::default();
+        Ok(found.into_iter().map(|it| it.and_then(|it| decoder.decode(&it.value))).collect())
     }
 
     /// For each content the records of executions in this instance that left it.
