@@ -1,18 +1,17 @@
-//! Rollouts of a real server: what was built is released, promoted, rolled out to targets that a program drives, and
+//! Rollouts of a real server: releases are promoted, rolled out to targets that a program drives and to real agents, and
 //! reverted when they are not well; a server that is killed in the middle goes on.
 
+#[path = "support/release.rs"]
+mod release;
 mod support;
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
-use kiln_deploy::signing::{Scheme, SigningKey};
+use kiln_deploy::signing::{Scheme, Signer as _, SigningKey};
 use serde_json::Value;
-use support::bazel::Bazel;
-use support::client;
 use support::server::{Server, get_text};
 
-const BUILD: &str = "3b1d5a52-70ab-4e1c-9d0f-6c86a5a2f101";
 const DECLARED: &str = "\
 name = \"api\"
 from = \"directories\"
@@ -56,16 +55,18 @@ fn kiln(server: &Server, directory: &Path, words: &[&str]) -> Said {
 
 fn start(directory: &Path) -> Server {
     let data = directory.join("data");
-    let mut command = support::server::command("127.0.0.1:0", &data, &["--workers", "2"]);
-    command.env("KILN_RELEASES_KEY", directory.join("server.pem"));
+    let mut command = support::server::command("127.0.0.1:0", &data, &["--workers", "0"]);
+    command.env("KILN_PROMOTION_KEYS", directory.join("release.pub"));
     command.env("KILN_PROMOTION_POLICY", directory.join("environments.toml"));
     command.env("KILN_ROLLOUTS_PARTS", directory.join("parts.toml"));
     Server::spawn(command, &data)
 }
 
-fn prepared(directory: &Path) {
-    let (_, pem) = SigningKey::generate(Scheme::EcdsaP256).expect("a key");
-    std::fs::write(directory.join("server.pem"), pem).expect("a file");
+/// Returns the key that releases are signed with.
+fn prepared(directory: &Path) -> SigningKey {
+    let (key, _) = SigningKey::generate(Scheme::EcdsaP256).expect("a key");
+    let public = key.public_key().to_pem().expect("PEM");
+    std::fs::write(directory.join("release.pub"), public).expect("a file");
     std::fs::write(directory.join("environments.toml"), "[environments.prod]\n").expect("a file");
     std::fs::write(directory.join("rollout.toml"), DECLARED).expect("a file");
     for name in ["a", "b", "c", "d"] {
@@ -77,6 +78,15 @@ fn prepared(directory: &Path) {
         "[targets.directories]\nkind = \"command\"\ncommand = [\"python3\", {program:?}, {targets:?}]\n"
     );
     std::fs::write(directory.join("parts.toml"), parts).expect("a file");
+    key
+}
+
+/// Brings a release of one program to the server.
+fn release(server: &Server, directory: &Path, name: &str, program: &str, key: &SigningKey) {
+    let export = name.replace([':', '/'], "-");
+    release::export_program(name, program, key, &directory.join(&export));
+    let words = ["release", "import", &export, "--key", "release.pub"];
+    kiln(server, directory, &words).ends_with(0);
 }
 
 /// The versions that targets run.
@@ -102,17 +112,12 @@ fn roll_out<'a>(name: &'a str, more: &[&'a str]) -> Vec<&'a str> {
 
 #[test]
 fn a_release_comes_to_all_targets_and_one_that_is_ill_is_reverted() {
-    let Some(binary) = client("KILN_BAZEL") else { return };
     let directory = tempfile::tempdir().expect("a temporary directory");
     let dir = directory.path();
-    prepared(dir);
+    let key = prepared(dir);
     let server = start(dir);
-    let bazel = Bazel::new(binary, "tests/workspace");
-    let id = format!("--invocation_id={BUILD}");
-    bazel.remote(&server.address, &["build", &id, "//cpp:all", "//cpp:gen_1"]).expect_success();
-    for (name, target) in [("team/app:1", "//cpp:all"), ("team/app:2", "//cpp:gen_1")] {
-        let words = ["release", "create", name, "--invocation", BUILD, "--target", target];
-        kiln(&server, dir, &words).ends_with(0);
+    for name in ["team/app:1", "team/app:2"] {
+        release(&server, dir, name, &format!("#!/bin/sh\n# {name}\n"), &key);
     }
 
     // Only what stands in the environment is rolled out.
@@ -163,4 +168,78 @@ fn a_release_comes_to_all_targets_and_one_that_is_ill_is_reverted() {
     let id = waits.json()["id"].as_str().expect("an id").to_owned();
     kiln(&server, dir, &["rollout", "watch", &id]).ends_with(0);
     kiln(&server, dir, &["rollout", "show", &id]).ends_with(0);
+}
+
+/// `kiln agent`, ended with this.
+struct Agent(Child);
+
+impl Agent {
+    fn start(server: &Server, directory: &Path, name: &str) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
+        command
+            .args(["--server", &server.url(), "agent", "--service", "api"])
+            .args(["--environment", "prod", "--name", name, "--dir", name])
+            .args(["--key", "release.pub", "--repository", "team/app"])
+            .args(["--run", "./bin/app", "--ready-within", "5s"])
+            .current_dir(directory)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        Self(command.spawn().expect("it starts"))
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // So that it ends its program as well.
+        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn agents_get_a_release_and_one_that_does_not_stay_up_is_reverted_and_drilled() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let dir = directory.path();
+    let key = prepared(dir);
+    let declared = DECLARED.replace("directories", "agents").replace("targets = 4", "targets = 2");
+    let declared = declared.replace("steps = [25, 100]", "steps = [50, 100]");
+    let declared = declared.replace("settle = \"2s\"", "settle = \"20s\"");
+    std::fs::write(dir.join("rollout.toml"), declared).expect("a file");
+    let server = start(dir);
+    for (name, rest) in [
+        ("team/app:1", "exec sleep 1000"),
+        ("team/app:2", "exit 1"),
+        ("team/app:3", "exec sleep 999"),
+    ] {
+        release(&server, dir, name, &format!("#!/bin/sh\n# {name}\n{rest}\n"), &key);
+    }
+    let _agents = ["web-1", "web-2"].map(|name| Agent::start(&server, dir, name));
+    let app = |name: &str| {
+        let path = dir.join(name).join("current/bin/app");
+        std::fs::read_to_string(path).unwrap_or_default()
+    };
+    // Until both have reported, there are not two targets.
+    promote(&server, dir, "team/app:1");
+    let begun = std::time::Instant::now();
+    let first = loop {
+        let said = kiln(&server, dir, &roll_out("team/app:1", &["--wait"]));
+        if !said.stderr.contains("the declaration says 2 targets") {
+            break said.ends_with(0);
+        }
+        assert!(begun.elapsed().as_secs() < 60, "{}", said.stderr);
+    };
+    println!("both run it after {:?}: {}", begun.elapsed(), first.stdout);
+    assert!(app("web-1").contains("team/app:1") && app("web-2").contains("team/app:1"));
+
+    promote(&server, dir, "team/app:2");
+    let bad =
+        kiln(&server, dir, &roll_out("team/app:2", &["--wait", "--json"])).ends_with(1).json();
+    assert_eq!((&bad["phase"], &bad["changed"]), (&"rolled_back".into(), &1.into()), "{bad:#}");
+    assert!(app("web-1").contains("team/app:1") && app("web-2").contains("team/app:1"));
+
+    let words = ["rollout", "drill", "rollout.toml", "--release", "team/app:3", "--env", "prod"];
+    let drill = kiln(&server, dir, &[&words[..], &["--reason", "monthly"]].concat()).ends_with(0);
+    assert!(drill.stdout.contains("the drill passed"), "{}", drill.stdout);
+    println!("{}", drill.stdout);
+    assert!(app("web-1").contains("team/app:1"));
 }
