@@ -260,6 +260,7 @@ async fn cases_of_reported_attempts_come_from_their_reports() {
         name: "test.xml".into(),
         uri: String::new(),
         blob: hash.map(|hash| BlobName { hash: hash.into(), size: 10 }),
+        link: None,
     };
     rig.services.recorder.offer(attempt.clone(), report(Some("report")));
     rig.services.recorder.offer(attempt.clone(), report(Some("gone")));

@@ -17,6 +17,9 @@ pub struct FileRef {
     pub uri: String,
     /// Where that is the CAS.
     pub blob: Option<BlobName>,
+    /// It is no file, but a symbolic link that leads there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<String>,
 }
 
 /// Whose build it was, and of what.

@@ -172,6 +172,13 @@ pub(super) fn file(file: &bep::File) -> FileRef {
         Some(bep::file::File::Uri(uri)) => uri.as_str(),
         _ => "",
     };
+    let link = match &file.file {
+        // What is cut short leads elsewhere.
+        Some(bep::file::File::SymlinkTargetPath(target)) if name(target) == *target => {
+            Some(target.clone())
+        }
+        _ => None,
+    };
     let digest = || {
         let size = u64::try_from(file.length).ok()?;
         let hash = file.digest.to_ascii_lowercase();
@@ -184,6 +191,7 @@ pub(super) fn file(file: &bep::File) -> FileRef {
         name: name(&path.join("/")),
         uri: redact::without_user(&name(uri)),
         blob: uri::blob_of(uri).or_else(digest),
+        link,
     }
 }
 

@@ -29,6 +29,8 @@ pub struct ToldFile {
     /// In hexadecimal digits.
     pub hash: String,
     pub size: u64,
+    /// It is a symbolic link that leads there, and has no content.
+    pub link: Option<String>,
 }
 
 /// Bazel writes the labels of its main repository in three ways.

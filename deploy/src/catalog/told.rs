@@ -44,6 +44,11 @@ impl Finder<'_> {
         }
         let mut read = LruCache::new(MAX_READ);
         for told in told {
+            if let Some(target) = &told.link {
+                let (path, target) = (told.path.clone(), Some(target.clone()));
+                found.nodes.insert(OutputNode { path, target });
+                continue;
+            }
             let same = own.get(&told.hash).map(Vec::as_slice).unwrap_or_default();
             let at_path = same.iter().find(|it| it.path == told.path).or(same.first());
             let known = match at_path {

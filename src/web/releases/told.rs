@@ -65,7 +65,7 @@ fn of_target(view: &View, target: &str) -> Result<Option<Vec<ToldFile>>, WebErro
     // One that stayed on the client's machine may have no hash: the store has none such, and says so.
     let files = view.build.files(&sets, MAX_FILES).into_iter().map(|it| {
         let (hash, size) = it.blob.map(|it| (it.hash, it.size)).unwrap_or_default();
-        ToldFile { path: it.name, hash, size }
+        ToldFile { path: it.name, hash, size, link: it.link }
     });
     Ok(Some(files.collect()))
 }

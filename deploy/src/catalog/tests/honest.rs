@@ -10,7 +10,7 @@ use crate::signing::{PublicKey, Scheme, Signer as _, SigningKey};
 
 fn told(path: &str, text: &str) -> ToldFile {
     let digest = content(text);
-    ToldFile { path: path.to_owned(), hash: digest.hex(), size: digest.size }
+    ToldFile { path: path.to_owned(), hash: digest.hex(), size: digest.size, link: None }
 }
 
 #[tokio::test]
@@ -49,7 +49,7 @@ async fn what_the_store_lacks_is_missed_where_it_is_wanted() {
     house.build("one", "1").await;
     // A source that nobody uploaded; Bazel may not even say its hash.
     let program = "bazel-out/k8/bin/app/app";
-    let nameless = ToldFile { path: "app/run.sh".to_owned(), hash: String::new(), size: 0 };
+    let nameless = ToldFile { hash: String::new(), ..told("app/run.sh", "") };
     for lacking in [told("app/run.sh", "never stored"), nameless] {
         let mut asked = house.asked("a:1", "one");
         asked.outputs.told = Some(vec![told(program, "program 1"), lacking]);

@@ -84,7 +84,7 @@ async fn layer(house: &House, made: &Entry) -> BTreeMap<String, String> {
 
 fn told(path: &str) -> ToldFile {
     let digest = content("a");
-    ToldFile { path: path.to_owned(), hash: digest.hex(), size: digest.size }
+    ToldFile { path: path.to_owned(), hash: digest.hex(), size: digest.size, link: None }
 }
 
 #[tokio::test]
@@ -108,6 +108,14 @@ async fn links_are_packed_as_links_and_empty_directories_stay() {
         let told = house.make(asked).await.unwrap();
         assert_eq!(told.release.subject.digest, plain.release.subject.digest, "{name}");
     }
+
+    // One that Bazel makes itself has no record, and no content.
+    let mut of_bazel = told("bazel-out/k8/bin/own");
+    (of_bazel.hash, of_bazel.size, of_bazel.link) = (String::new(), 0, Some("d/a".to_owned()));
+    let mut asked = house.asked("bazel:1", "one");
+    asked.outputs.told = Some(vec![told("bazel-out/k8/bin/d/a"), of_bazel]);
+    let made = house.make(asked).await.unwrap();
+    assert_eq!(layer(&house, &made).await["own"], "-> d/a");
 }
 
 #[tokio::test]

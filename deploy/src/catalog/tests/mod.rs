@@ -170,7 +170,8 @@ async fn build_events_say_which_of_several_outputs_are_meant() {
     let ambiguous = house.create("team/app:1.0", "one").await;
     assert!(matches!(ambiguous, Err(CatalogError::Ambiguous { count: 2, .. })), "{ambiguous:?}");
     let digest = content("other");
-    let told = ToldFile { path: "app/other".to_owned(), hash: digest.hex(), size: digest.size };
+    let (path, hash) = ("app/other".to_owned(), digest.hex());
+    let told = ToldFile { path, hash, size: digest.size, link: None };
     let mut asked = house.asked("team/app:1.0", "one");
     asked.outputs = Wanted { told: Some(vec![told]), ..asked.outputs };
     house.make(asked).await.unwrap();
