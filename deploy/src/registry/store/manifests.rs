@@ -1,9 +1,8 @@
 //! Manifests that are pushed: checked, stored, and made visible in one write.
 
 use bytes::Bytes;
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use kiln_cas::blob::SharedBlobStore;
-use kiln_cas::records::{Expect, Write};
+use kiln_cas::records::{Expect, Record, Write};
 use kiln_cas::{Digest, DigestFunction};
 
 use super::error::{RegistryError, is_conflict};
@@ -18,8 +17,9 @@ use crate::oci::{Algorithm, ContentDigest, Descriptor, Document, Reference, Repo
 use crate::registry::ownership::refusal;
 use crate::registry::uploads::PIECE;
 
-/// Records of what a manifest names that are read at a time.
-const READ_TOGETHER: usize = 16;
+/// Records of blobs that are read at a time, and those of manifests, which may be large.
+const BLOBS_TOGETHER: usize = 256;
+const MANIFESTS_TOGETHER: usize = 16;
 /// Referrers of a manifest that are asked whether one is pinned.
 const REFERRERS_ASKED: usize = 100;
 
@@ -108,19 +108,27 @@ impl Registry {
             pin: None,
         };
         let mut blobs: Vec<(Digest, &ContentDigest)> = Vec::new();
-        let found = stream::iter(document.names().map(|it| self.named(push, document, it)));
-        let mut found = found.buffered(READ_TOGETHER);
-        while let Some(named) = found.try_next().await? {
-            let Some((named, content)) = named else { continue };
-            match document {
-                Document::Index(_) => stored.manifests.push(named.digest.clone()),
-                Document::Manifest(_) => stored.blobs.push(name_of_blob(&content)),
+        let names: Vec<&Descriptor> = document.names().collect();
+        let together = match document {
+            Document::Index(_) => MANIFESTS_TOGETHER,
+            Document::Manifest(_) => BLOBS_TOGETHER,
+        };
+        for names in names.chunks(together) {
+            let keys: Vec<_> =
+                names.iter().map(|it| key_of(push.repository, document, it)).collect();
+            let records = self.parts.records.get_each(&keys).await?;
+            for (named, record) in names.iter().zip(records) {
+                let Some(content) = content_of(document, named, record)? else { continue };
+                match document {
+                    Document::Index(_) => stored.manifests.push(named.digest.clone()),
+                    Document::Manifest(_) => stored.blobs.push(name_of_blob(&content)),
+                }
+                if content.size != named.size {
+                    let (digest, said) = (named.digest.clone(), named.size);
+                    return Err(RegistryError::Size { digest, said, actual: content.size });
+                }
+                blobs.push((content, &named.digest));
             }
-            if content.size != named.size {
-                let (digest, said) = (named.digest.clone(), named.size);
-                return Err(RegistryError::Size { digest, said, actual: content.size });
-            }
-            blobs.push((content, &named.digest));
         }
         let all: Vec<Digest> = blobs.iter().map(|(blob, _)| *blob).collect();
         let missing = self.parts.blobs.find_missing(&all).await?;
@@ -128,29 +136,6 @@ impl Registry {
         gone.map_or(Ok(()), |(_, digest)| Err(RegistryError::Missing((*digest).clone())))?;
         stored.settle();
         Ok(stored)
-    }
-
-    /// What a manifest names, with the blob that has its bytes; `None`: it is somewhere else, and may be.
-    async fn named<'a>(
-        &self,
-        push: &Push<'_>,
-        document: &Document,
-        named: &'a Descriptor,
-    ) -> Result<Option<(&'a Descriptor, Digest)>, RegistryError> {
-        let missing = || RegistryError::Missing(named.digest.clone());
-        if let Document::Index(_) = document {
-            let found = self.stored(push.repository, &named.digest).await;
-            let (child, _) = found.map_err(|error| match error {
-                RegistryError::NoManifest(_) => missing(),
-                error => error,
-            })?;
-            return Ok(Some((named, child.content()?)));
-        }
-        match self.record(&keys::blob(push.repository, &named.digest)).await? {
-            Some(record) => Ok(Some((named, read::<Link>(&record.value)?.content(&named.digest)?))),
-            None if named.is_foreign() => Ok(None),
-            None => Err(missing()),
-        }
     }
 
     /// Makes a manifest visible, and pins what its tags need.
@@ -234,14 +219,41 @@ impl Registry {
     async fn is_about_kept(&self, entry: &Entry<'_>) -> Result<bool, RegistryError> {
         let mut related: Vec<ContentDigest> = entry.stored.subject.iter().cloned().collect();
         related.extend(self.about(entry.repository, &entry.digest, REFERRERS_ASKED).await?);
-        for digest in related {
-            match self.stored(entry.repository, &digest).await {
-                Ok((stored, _)) if stored.pin.is_some() => return Ok(true),
-                Ok(_) | Err(RegistryError::NoManifest(_)) => {}
-                Err(error) => return Err(error),
+        let keys: Vec<_> = related.iter().map(|it| keys::manifest(entry.repository, it)).collect();
+        for keys in keys.chunks(MANIFESTS_TOGETHER) {
+            for record in self.parts.records.get_each(keys).await?.into_iter().flatten() {
+                if read::<StoredManifest>(&record.value)?.pin.is_some() {
+                    return Ok(true);
+                }
             }
         }
         Ok(false)
+    }
+}
+
+/// The record that says whether a repository has what a manifest names.
+fn key_of(repository: &Repository, document: &Document, named: &Descriptor) -> String {
+    match document {
+        Document::Index(_) => keys::manifest(repository, &named.digest),
+        Document::Manifest(_) => keys::blob(repository, &named.digest),
+    }
+}
+
+/// The blob with the bytes of what a manifest names; `None`: it is somewhere else, and may be.
+fn content_of(
+    document: &Document,
+    named: &Descriptor,
+    record: Option<Record>,
+) -> Result<Option<Digest>, RegistryError> {
+    match (document, record) {
+        (Document::Index(_), Some(record)) => {
+            read::<StoredManifest>(&record.value)?.content().map(Some)
+        }
+        (Document::Manifest(_), Some(record)) => {
+            read::<Link>(&record.value)?.content(&named.digest).map(Some)
+        }
+        (Document::Manifest(_), None) if named.is_foreign() => Ok(None),
+        (_, None) => Err(RegistryError::Missing(named.digest.clone())),
     }
 }
 
