@@ -14,7 +14,7 @@ use kiln_deploy::oci::{
     MANIFEST_TYPE, Manifest, write_layer,
 };
 use kiln_deploy::provenance::{
-    ActionRecord, Archive, BuildRequest, Limits, Listing, Root, SLSA_PREDICATE, SignedBy,
+    ActionRecord, Archive, BuildRequest, Limits, Listing, Revision, Root, SLSA_PREDICATE, SignedBy,
     provenance, read_index,
 };
 use kiln_deploy::releases::{DirectoryExport, Release, bundle_manifest, closure_manifest, export};
@@ -59,7 +59,7 @@ fn request() -> BuildRequest {
         invocation: "i".to_owned(),
         instance: String::new(),
         target: "//:app".to_owned(),
-        source: None,
+        revision: Revision::default(),
         signed_by: SignedBy::Server,
         started: Timestamp::from_unix(0),
         finished: Timestamp::from_unix(1),

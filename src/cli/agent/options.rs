@@ -133,7 +133,7 @@ impl Options {
 
     pub fn expected(&self) -> Expected {
         let (builder, source, level) = (self.builder.clone(), self.source.clone(), self.level);
-        Expected { name: None, builder, source, level }
+        Expected { builder, source, level, ..Expected::default() }
     }
 
     pub fn hooks(&self) -> Hooks {
