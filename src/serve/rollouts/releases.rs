@@ -10,7 +10,6 @@ use kiln_deploy::promotion::{Actor, Facts, Keeper, Known, PartError, PromotionEr
 use kiln_deploy::releases::ReleaseName;
 use kiln_deploy::rollouts::parts::{Clock, Place, Releases, Standing};
 use kiln_deploy::signing::KeyRing;
-use kiln_deploy::timestamp::Timestamp;
 
 use crate::serve::promotion::now;
 
@@ -19,7 +18,7 @@ pub struct Listed {
     pub catalog: Catalog,
     /// `None`: there are no environments, and any name is one.
     pub keeper: Option<Arc<Keeper>>,
-    /// Whose signatures count.
+    /// Whose signatures count where there are no environments.
     pub keys: Option<KeyRing>,
 }
 
@@ -89,14 +88,17 @@ impl Listed {
             target: release.target.clone(),
             rejected: None,
         };
-        let (keys, at): (_, (Option<Timestamp>, Timestamp)) = (self.keys.clone(), (None, now()));
+        // What was revoked since this server was started does not count any more.
+        let held = self.keeper.as_ref().and_then(|it| it.keys());
+        let keys = held.or_else(|| self.keys.clone().map(Arc::new));
+        let (trusts, at) = (keys.is_some(), (Some(release.created), now()));
         let nobody = Tests::Undecided("nobody asked".to_owned());
-        let verify = move || Facts::verify(known, &bundles, keys.as_ref(), nobody, at);
+        let verify = move || Facts::verify(known, &bundles, keys.as_deref(), nobody, at);
         let facts = tokio::task::spawn_blocking(verify).await?;
         if !facts.claims.is_empty() {
             return Ok(Ok(()));
         }
-        Ok(Err(match (self.keys.is_some(), facts.refused.first()) {
+        Ok(Err(match (trusts, facts.refused.first()) {
             (false, _) => {
                 "this server trusts no key: name one in promotion.keys or releases.key".to_owned()
             }

@@ -91,6 +91,11 @@ impl Keeper {
         *held = Arc::new(pipeline);
     }
 
+    /// Whose signatures count now.
+    pub fn keys(&self) -> Option<Arc<KeyRing>> {
+        self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Other keys from now on: one that was revoked counts at once.
     pub fn set_keys(&self, ring: KeyRing) {
         let mut held = self.keys.write().unwrap_or_else(PoisonError::into_inner);
@@ -167,7 +172,7 @@ impl Keeper {
             true => self.parts.tests.ask(&release).await.map_err(asked("the gate of tests"))?,
             false => super::facts::Tests::Undecided("nobody asked".to_owned()),
         };
-        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let keys = self.keys();
         Ok(Facts::verify(release, &bundles, keys.as_deref(), tests, (recorded, now)))
     }
 
