@@ -18,16 +18,19 @@ use support::server::{Server, command};
 
 const RUNS: &str = "#!/bin/sh\nexec sleep 1000 # ";
 /// Name, token, what the entry says besides.
-const CALLERS: [(&str, &str, &str); 5] = [
+const CALLERS: [(&str, &str, &str); 6] = [
     ("boss", "tok-boss", "roles = [\"admin\"]"),
     ("web-1", "tok-web-1", "roles = [\"agent\"]\nservices = [\"api/prod\"]"),
     ("web-2", "tok-web-2", "roles = [\"agent\"]\nservices = [\"api\"]"),
+    ("web-3", "tok-web-3", "roles = [\"agent\"]\nservices = [\"api/*\"]"),
     ("other", "tok-other", "roles = [\"agent\"]\nservices = [\"other\"]"),
     ("reader", "tok-reader", "roles = [\"read-cache\"]"),
 ];
 
 struct House {
     directory: tempfile::TempDir,
+    /// Signs releases; the server has it as well.
+    key: SigningKey,
     server: Option<Server>,
     address: String,
 }
@@ -41,7 +44,12 @@ impl House {
             format!("[[token]]\nname = \"{name}\"\nsha256 = \"{hash}\"\n{rest}\n")
         });
         std::fs::write(directory.path().join("access.toml"), entries.concat()).unwrap();
-        let mut house = Self { directory, server: None, address: "127.0.0.1:0".to_owned() };
+        let (key, pem) = SigningKey::generate(Scheme::EcdsaP256).unwrap();
+        std::fs::write(directory.path().join("release.pem"), pem).unwrap();
+        let public = key.public_key().to_pem().unwrap();
+        std::fs::write(directory.path().join("release.pub"), public).unwrap();
+        let address = "127.0.0.1:0".to_owned();
+        let mut house = Self { directory, key, server: None, address };
         house.start();
         house
     }
@@ -55,6 +63,7 @@ impl House {
         let data = self.dir().join("data");
         let mut command = command(&self.address, &data, &["--workers", "0"]);
         command.arg("--access-file").arg(self.dir().join("access.toml"));
+        command.env("KILN_RELEASES_KEY", self.dir().join("release.pem"));
         let server = Server::spawn(command, &data);
         self.address.clone_from(&server.address);
         self.server = Some(server);
@@ -126,10 +135,14 @@ impl House {
         }
     }
 
-    fn release(&self, name: &str, key: &SigningKey) -> String {
+    fn release(&self, name: &str) -> String {
+        self.release_of(name, &format!("{RUNS}{name}\n"))
+    }
+
+    fn release_of(&self, name: &str, program: &str) -> String {
         let directory = name.replace([':', '/'], "-");
-        let program = format!("{RUNS}{name}\n");
-        let digest = release::export_program(name, &program, key, &self.dir().join(&directory));
+        let into = self.dir().join(&directory);
+        let digest = release::export_program(name, program, &self.key, &into);
         self.done(&["release", "import", &directory, "--key", "release.pub"]);
         digest.to_string()
     }
@@ -220,11 +233,8 @@ fn runs(version: &str) -> impl Fn(&Value) -> bool + '_ {
 #[test]
 fn agents_run_what_they_are_told_and_survive_what_happens() {
     let mut house = House::new();
-    let (key, _) = SigningKey::generate(Scheme::EcdsaP256).unwrap();
-    let public = key.public_key().to_pem().unwrap();
-    std::fs::write(house.dir().join("release.pub"), public).unwrap();
-    let (one, two) = (house.release("team/app:1", &key), house.release("team/app:2", &key));
-    let strange = house.release("team/strange:1", &key);
+    let (one, two) = (house.release("team/app:1"), house.release("team/app:2"));
+    let strange = house.release("team/strange:1");
 
     let first = house.agent("web-1", "web-1");
     let second = house.agent_by(house.as_nobody(), "web-2", "web-2");
@@ -284,4 +294,37 @@ fn agents_run_what_they_are_told_and_survive_what_happens() {
     let process = first.process();
     drop(first);
     assert!(!is_alive(process), "its program ends with the agent");
+}
+
+const DECLARED: &str = "\
+name = \"api\"
+targets = 3
+labels = { zone = \"a\" }
+steps = [34, 100]
+bake = \"1s\"
+soak = \"1s\"
+settle = \"20s\"
+tries = 1
+watch = \"1s\"
+";
+
+#[test]
+fn a_rollout_comes_to_all_agents_and_one_that_crashes_is_taken_back() {
+    let house = House::new();
+    std::fs::write(house.dir().join("rollout.toml"), DECLARED).unwrap();
+    let good = house.release("team/app:1");
+    house.release_of("team/app:2", "#!/bin/sh\nexit 7\n");
+    let agents = ["web-1", "web-2", "web-3"].map(|name| house.agent(name, name));
+    house.until("they register", 3, |it| it["condition"] == "unassigned");
+    let roll_out = |release: &str| {
+        let words = ["rollout", "start", "rollout.toml", "--release", release, "--env", "prod"];
+        house.kiln("boss", &[&words[..], &["--reason", "June", "--wait"]].concat())
+    };
+    let (code, text) = roll_out("team/app:1");
+    assert_eq!(code, 0, "{text}");
+    house.until("all run it", 3, runs(&good));
+    let (code, text) = roll_out("team/app:2");
+    assert_eq!(code, 1, "{text}");
+    house.until("all run what was there", 3, runs(&good));
+    assert!(agents.iter().all(|it| it.app().contains("team/app:1")));
 }
