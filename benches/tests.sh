@@ -68,7 +68,7 @@ events() {
 recording() {
   say "tests, without and with their history"
   arguments=()
-  start off "$target/kiln" serve --listen 127.0.0.1:PORT --data-dir "$data/off" --workers 2 --tests.record=false
+  start off env KILN_TESTS_RECORD=false "$target/kiln" serve --listen 127.0.0.1:PORT --data-dir "$data/off" --workers 2
   start on "$target/kiln" serve --listen 127.0.0.1:PORT --data-dir "$data/on" --workers 2
   "$target/kiln-load" "${arguments[@]}" --work execute-tests --seconds 2 --repeat "${ROUNDS:-5}"
   stop
@@ -144,7 +144,7 @@ PYTHON
     echo changed >p3/f1.txt
     "$target/kiln" impact --base HEAD --bazel "$bazel" >/dev/null
     local query kiln
-    query=$(timed "$bazel" query --output=streamed_proto --order_output=no '//...')
+    query=$(timed "$bazel" query --output=proto --order_output=no '//...')
     kiln=$(timed "$target/kiln" impact --base HEAD --bazel "$bazel")
     echo "bazel query: $query s; kiln impact, base known: $kiln s ($(wc -l <"$data/said") affected)"
     awk -v a="$kiln" -v b="$query" 'BEGIN { printf "ratio: %.2f\n", a / b }'

@@ -175,6 +175,10 @@ fn action(it: &MissedAction) -> String {
     for reason in &it.reasons {
         text += &format!("      {}\n", short(reason, 200));
     }
+    if !it.because.is_empty() {
+        let others = counted(it.because.len() as u64, "other action");
+        text += &format!("      reads what {others} made anew\n");
+    }
     for one in it.differences.iter().take(MAX_DIFFERENCES) {
         let name = match one.name.as_str() {
             "" => value(one.after.as_deref().or(one.before.as_deref())),
