@@ -8,6 +8,7 @@ use super::locks::check_reason;
 use super::{Control, keys, notice};
 use crate::rollouts::machine::{Input, Logged, Phase, State};
 use crate::rollouts::parts::Target;
+use crate::rollouts::plan::is_name;
 
 const TRIES: usize = 32;
 /// Events that are shown: the last ones.
@@ -117,6 +118,9 @@ impl Control {
         before: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Listed>, ControlError> {
+        if let Some(before) = before.filter(|id| !is_name(id)) {
+            return Err(ControlError::NoRollout(notice::cut(before)));
+        }
         let mut listed = Vec::new();
         for rollout in self.store.rollouts(before, limit).await? {
             if let Some(head) = self.store.head(&rollout.id).await? {

@@ -13,6 +13,7 @@ use super::keys;
 use crate::json;
 use crate::rollouts::machine::{Locks, Logged};
 use crate::rollouts::parts::{Place, Target};
+use crate::rollouts::plan::is_name;
 
 /// Targets of one record.
 const PART: usize = 500;
@@ -110,8 +111,10 @@ impl Store {
     }
 
     pub async fn rollout(&self, id: &str) -> Result<Rollout, ControlError> {
-        let found = self.get(&keys::run(id)).await?;
-        found.ok_or_else(|| ControlError::NoRollout(id.chars().take(80).collect()))
+        let none = || ControlError::NoRollout(id.chars().take(80).collect());
+        // What is no name is no part of a key either.
+        let known = is_name(id).then(|| keys::run(id)).ok_or_else(none)?;
+        self.get(&known).await?.ok_or_else(none)
     }
 
     pub async fn head(&self, id: &str) -> Result<Option<Head>, ControlError> {

@@ -241,6 +241,12 @@ async fn what_cannot_be_driven_is_refused_before_anything_is_written() {
         super::super::Start { environment: "../x".to_owned(), ..Rig::ask(DECLARED, "a:1") };
     assert!(matches!(rig.control.start(&outside).await, Err(ControlError::Unfit(_))));
     assert!(rig.control.list(None, 10).await.unwrap().is_empty());
+    for strange in ["", "a/b", &"x".repeat(5_000)] {
+        let shown = rig.control.show(strange).await.err();
+        assert!(matches!(shown, Some(ControlError::NoRollout(_))), "{shown:?}");
+        let listed = rig.control.list(Some(strange), 10).await;
+        assert!(matches!(listed, Err(ControlError::NoRollout(_))));
+    }
 }
 
 #[tokio::test]
