@@ -11,7 +11,8 @@ use kiln_cas::stores::MemoryRecords;
 use crate::judge::Points;
 use crate::oci::ContentDigest;
 use crate::releases::ReleaseName;
-use crate::rollouts::control::{Control, ControlError, Driver, Next, Parts, Rollout, Start};
+use crate::rollouts::control::driver::Next;
+use crate::rollouts::control::{Control, ControlError, Driver, Parts, Rollout, Start};
 use crate::rollouts::machine::{Generation, Phase};
 use crate::rollouts::parts::{
     Applied, Asked, Clock, Health, Measured, Observation, Order, PartError, Place, Releases,
