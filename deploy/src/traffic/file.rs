@@ -11,15 +11,11 @@
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use super::document::{Document, MAX_BYTES, is_own};
 use super::error::TrafficError;
 use crate::agent::disk;
 use crate::rollouts::parts::Place;
-
-/// Between two looks at whether the lock is free.
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// The files of one place.
 #[derive(Debug, Clone)]
@@ -39,22 +35,16 @@ impl Files {
         }
     }
 
-    /// Nobody else changes anything here until this is dropped.
-    pub fn lock(&self, patience: Duration) -> Result<File, TrafficError> {
+    /// Nobody else changes anything here until this is dropped. `None`: somebody else does so.
+    pub fn try_lock(&self) -> Result<Option<File>, TrafficError> {
         let path = self.directory.join("kiln.lock");
         let failed = |source| failed(&path, "cannot be locked", source);
         let lock = File::options().write(true).create(true).truncate(false).open(&path);
         let lock = lock.map_err(failed)?;
-        let start = Instant::now();
-        loop {
-            match lock.try_lock() {
-                Ok(()) => return Ok(lock),
-                Err(TryLockError::WouldBlock) if start.elapsed() < patience => {
-                    std::thread::sleep(PAUSE);
-                }
-                Err(TryLockError::WouldBlock) => return Err(TrafficError::Busy(patience)),
-                Err(TryLockError::Error(error)) => return Err(failed(error)),
-            }
+        match lock.try_lock() {
+            Ok(()) => Ok(Some(lock)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(failed(error)),
         }
     }
 

@@ -1,6 +1,7 @@
 //! How a balancer that reads files comes to do something else: the file is written, checked by the balancer, taken by
 //! it, and what it does then is read back. Whatever goes wrong on the way, the former file is put back.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use super::split::{Checked, check, name_of};
 use crate::programs::Program;
 use crate::rollouts::parts::{Applied, PartError, Place, Split, Traffic};
 
-/// Between two looks at what a balancer does.
+/// Between two looks at what a balancer does, or at whether the lock is free.
 const PAUSE: Duration = Duration::from_millis(30);
 /// Looks in a row that have to say so: while a balancer reloads, the one before answers as well.
 const LOOKS: u32 = 3;
@@ -76,8 +77,7 @@ impl<B: Balancer> Rendered<B> {
         let wanted = Document::new(split, checked, |it, tag| self.balancer.render(it, tag));
         fits(&wanted)?;
         let files = Arc::new(self.files(place)?);
-        let patience = self.timeout;
-        let _lock = on_disk(&files, move |files| files.lock(patience)).await?;
+        let _lock = self.lock(&files).await?;
         let current = self.current(&files, place).await?;
         if let Some(newer) =
             current.as_ref().map(|it| it.split.generation).filter(|it| *it > split.generation)
@@ -99,6 +99,20 @@ impl<B: Balancer> Rendered<B> {
         }
         self.change(&files, place, wanted).await?;
         Ok(Applied::Now)
+    }
+
+    /// Waits for whoever else changes something.
+    async fn lock(&self, files: &Arc<Files>) -> Result<File, TrafficError> {
+        let taken = async {
+            loop {
+                match on_disk(files, Files::try_lock).await? {
+                    Some(lock) => return Ok::<_, TrafficError>(lock),
+                    None => tokio::time::sleep(PAUSE).await,
+                }
+            }
+        };
+        let taken = tokio::time::timeout(self.timeout, taken).await;
+        taken.unwrap_or(Err(TrafficError::Busy(self.timeout)))
     }
 
     async fn change(

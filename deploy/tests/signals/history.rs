@@ -20,12 +20,14 @@ const STEP: u64 = 15;
 /// Values of a series.
 const VALUES: u64 = 80;
 
-/// A metric: its name and type, and its series with labels and what they have at each moment, counted from the last one
-/// back; `None`: nothing.
+/// What a series has at each moment, counted from the last one back; `None`: nothing.
+pub type Values = Box<dyn Fn(u64) -> Option<f64>>;
+
+/// A metric: its name and type, and its series with their labels.
 pub struct Metric {
     pub name: &'static str,
     pub kind: &'static str,
-    pub series: Vec<(String, Box<dyn Fn(u64) -> Option<f64>>)>,
+    pub series: Vec<(String, Values)>,
 }
 
 impl Prometheus {

@@ -4,7 +4,7 @@ use kiln_deploy::judge::Counts;
 use kiln_deploy::rollouts::parts::{Asked, Cohorts, Measured, Query};
 use nix::sys::signal::Signal;
 
-use crate::history::{Metric, Prometheus};
+use crate::history::{Metric, Prometheus, Values};
 use crate::rig::{answers, asked, cohort, declared, failed, http, missing};
 
 const OLD: &str = "instance=\"10.0.0.1:80\"";
@@ -27,11 +27,7 @@ fn counts(bad: &str, total: &str, to: u64) -> Asked {
     asked(Query::Counts { bad: bad.to_owned(), total: total.to_owned() }, cohorts(), to)
 }
 
-fn metric(
-    name: &'static str,
-    kind: &'static str,
-    series: Vec<(&str, Box<dyn Fn(u64) -> Option<f64>>)>,
-) -> Metric {
+fn metric(name: &'static str, kind: &'static str, series: Vec<(&str, Values)>) -> Metric {
     let series = series.into_iter().map(|(labels, of)| (labels.to_owned(), of)).collect();
     Metric { name, kind, series }
 }
@@ -46,7 +42,7 @@ fn past() -> Vec<Metric> {
             "gauge",
             vec![
                 (OLD, Box::new(|back| Some(100.0 + back as f64))),
-                (NEW, Box::new(|back| (back % 10 != 3).then(|| 200.0 + back as f64))),
+                (NEW, Box::new(|back| (back % 10 != 3).then_some(200.0 + back as f64))),
                 (LIKE_NEW, Box::new(|_| Some(1e6))),
             ],
         ),
