@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use kiln_cas::records::Expect;
 
 use super::store::{delete, must_be_absent, put};
-use super::{Done, Keeper, MAX_ATTEMPTS, PromotionError, environment, keys};
+use super::{Done, Keeper, MAX_ATTEMPTS, PromotionError, asked, environment, keys};
 use crate::promotion::acts::{self, Refusal, Return};
 use crate::promotion::change::Change;
 use crate::promotion::decision::Record;
@@ -135,6 +135,24 @@ impl Keeper {
         Ok(Some(self.change(step, writes).await?.0))
     }
 
+    /// The world without former releases of an environment that were removed since: nothing returns to them.
+    async fn still_there(
+        &self,
+        world: &World,
+        environment: &str,
+    ) -> Result<World, PromotionError> {
+        let mut there = world.clone();
+        let Some(place) = there.places.get_mut(environment) else { return Ok(there) };
+        for past in std::mem::take(&mut place.past) {
+            let found = self.parts.releases.find(&past.placed.release).await;
+            let found = found.map_err(asked("the list of releases"))?;
+            if found.is_some_and(|it| it.digest == past.placed.digest) {
+                place.past.push(past);
+            }
+        }
+        Ok(there)
+    }
+
     /// Returns to what was named, else to the last good release. It asks no gate, and waits for none.
     pub async fn roll_back(
         &self,
@@ -156,7 +174,8 @@ impl Keeper {
                 }
             }
             let record = |digest: &_| records.get(digest).cloned().unwrap_or_default();
-            let target = acts::target(&loaded.world, environment, to, &say.by, (&record, now))?;
+            let there = self.still_there(&loaded.world, &say.environment).await?;
+            let target = acts::target(&there, environment, to, &say.by, (&record, now))?;
             let mut world = loaded.world.clone();
             let why = (say.reason.as_str(), now);
             let (placed, change) =
