@@ -40,8 +40,8 @@ pub use error::{ErrorBody, ErrorDetail};
 pub use execution::{ActionResult, Execution, Executions, Shard};
 pub use flakes::{Flake, Flakes, Judged, MaskedFailure, QuarantineHistory, ShadowRun};
 pub use fleet::{
-    AgentAnswer, AgentFetch, AgentHealth, AgentHeard, AgentOrder, AgentQuestion, AgentReport,
-    AgentSpeaker, FleetAgent, FleetAgents, FleetGeneration, FleetOrder, FleetRemoval, FleetTelling,
+    AgentAnswer, AgentFetch, AgentHeard, AgentOrder, AgentQuestion, AgentReport, FleetAgent,
+    FleetAgents, FleetRemoval, FleetTelling,
 };
 pub use hermeticity::{Checked, Checks, Difference};
 pub use import::Receipt;
