@@ -46,6 +46,9 @@ pub struct Options {
     /// The source that it must be built from: git+URL, or git+URL@COMMIT
     #[arg(long, value_name = "URI", value_hint = ValueHint::Other)]
     pub source: Option<String>,
+    /// The branch that must be named in it; the server does not see it
+    #[arg(long, value_name = "NAME", value_hint = ValueHint::Other)]
+    pub branch: Option<String>,
     /// The lowest SLSA build level that it must reach
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=3))]
     pub level: Option<u64>,
@@ -132,8 +135,13 @@ impl Options {
     }
 
     pub fn expected(&self) -> Expected {
-        let (builder, source, level) = (self.builder.clone(), self.source.clone(), self.level);
-        Expected { builder, source, level, ..Expected::default() }
+        Expected {
+            name: None,
+            builder: self.builder.clone(),
+            source: self.source.clone(),
+            branch: self.branch.clone(),
+            level: self.level,
+        }
     }
 
     pub fn hooks(&self) -> Hooks {
