@@ -1,6 +1,8 @@
 //! Carries retention out on the releases of a server. What stands in an environment is looked at again for each release
 //! that goes, and in the same step: one that is promoted meanwhile stays.
 
+use std::collections::BTreeMap;
+
 use kiln_cas::records::SharedRecords;
 
 use super::{Fate, Held, Rules, Stays, retain, standing};
@@ -8,6 +10,7 @@ use crate::catalog::{Catalog, CatalogError, Entry};
 use crate::oci::ContentDigest;
 use crate::promotion::{PromotionError, Seen};
 use crate::releases::ReleaseName;
+use crate::rollouts::control::{self, ControlError, Needed};
 use crate::timestamp::Timestamp;
 
 /// Releases of an instance, and blobs that they name, that are looked at together.
@@ -31,6 +34,8 @@ pub enum CollectError {
     Catalog(#[from] CatalogError),
     #[error("it is not known where releases stand")]
     Promotion(#[from] PromotionError),
+    #[error("it is not known which releases rollouts need")]
+    Rollouts(#[from] ControlError),
 }
 
 /// Removes releases that nothing keeps.
@@ -92,7 +97,9 @@ impl Collector {
     ) -> Result<Vec<Stays>, CollectError> {
         for _ in 0..TRIES {
             let seen = Seen::read(&self.records).await?;
-            if let Some(stays) = standing(&seen.world, self.rules).remove(release.1) {
+            let mut stays = standing(&seen.world, self.rules).remove(release.1).unwrap_or_default();
+            stays.extend(self.rollouts().await?.remove(&release.1.to_string()).unwrap_or_default());
+            if !stays.is_empty() {
                 return Ok(stays);
             }
             let unless = vec![seen.unchanged];
@@ -103,7 +110,17 @@ impl Collector {
         Ok(vec![Stays::Busy])
     }
 
+    /// What rollouts need, by digests.
+    async fn rollouts(&self) -> Result<BTreeMap<String, Vec<Stays>>, CollectError> {
+        let mut needed: BTreeMap<String, Vec<Stays>> = BTreeMap::new();
+        for Needed { version, place } in control::needed(&self.records).await? {
+            needed.entry(version.to_string()).or_default().push(Stays::Rollout { place });
+        }
+        Ok(needed)
+    }
+
     async fn releases(&self, instance: &str) -> Result<Vec<Held>, CollectError> {
+        let rollouts = self.rollouts().await?;
         let (mut releases, mut blobs) = (Vec::<Held>::new(), 0);
         loop {
             let after = releases.last().map(|it| it.name.clone());
@@ -112,7 +129,7 @@ impl Collector {
                 return Ok(releases);
             }
             blobs += page.iter().map(|it| it.content.len()).sum::<usize>();
-            releases.extend(page.into_iter().map(held));
+            releases.extend(page.into_iter().map(|it| held(it, &rollouts)));
             if releases.len() > MAX_RELEASES || blobs > MAX_BLOBS {
                 return Err(CollectError::TooMany);
             }
@@ -120,8 +137,10 @@ impl Collector {
     }
 }
 
-fn held(entry: Entry) -> Held {
+fn held(entry: Entry, rollouts: &BTreeMap<String, Vec<Stays>>) -> Held {
+    let needed = rollouts.get(&entry.release.subject.digest.to_string());
     Held {
+        needed: needed.cloned().unwrap_or_default(),
         name: entry.release.name,
         digest: entry.release.subject.digest,
         created: entry.release.created,

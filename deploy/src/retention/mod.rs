@@ -43,6 +43,8 @@ pub struct Held {
     pub digest: ContentDigest,
     pub created: Timestamp,
     pub rejected: bool,
+    /// What is known beside to need it.
+    pub needed: Vec<Stays>,
     /// All that it is made of and that was signed about it, with sizes.
     pub content: Vec<(ContentDigest, u64)>,
 }
@@ -63,6 +65,10 @@ pub enum Stays {
     /// A promotion of it waits.
     Waits {
         environment: String,
+    },
+    /// A rollout delivers it, returns to it, or has delivered it last.
+    Rollout {
+        place: String,
     },
     /// Of its repository it is the so-and-so newest.
     Newest {
@@ -87,6 +93,7 @@ impl fmt::Display for Stays {
                 write!(f, "it stood in {environment}, {back} back")
             }
             Self::Waits { environment } => write!(f, "it waits for {environment}"),
+            Self::Rollout { place } => write!(f, "a rollout to {place} needs it"),
             Self::Newest { place } => write!(f, "it is number {place} of the newest here"),
             Self::Young { until } => write!(f, "it is kept until {until}"),
             Self::Same { release } => write!(f, "{release} stays and is the same"),
@@ -157,6 +164,7 @@ pub fn retain(releases: &[Held], world: &World, rules: Rules, now: Timestamp) ->
     let mut fates: Vec<Fate> = Vec::with_capacity(releases.len());
     for release in releases {
         let mut stays = standing.get(&release.digest).cloned().unwrap_or_default();
+        stays.extend(release.needed.iter().cloned());
         let place = places.get(&release.name).copied();
         stays.extend(place.filter(|it| *it <= rules.newest).map(|place| Stays::Newest { place }));
         let until = release.created.plus(rules.age);

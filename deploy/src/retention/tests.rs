@@ -26,6 +26,7 @@ fn held(name: &str, days: i64) -> Held {
         digest: digest(name),
         created: Timestamp::from_unix(NOW - days * DAY),
         rejected: false,
+        needed: Vec::new(),
         content,
     }
 }

@@ -41,6 +41,7 @@ impl From<CollectError> for WebError {
         match error {
             CollectError::Catalog(error) => error.into(),
             CollectError::Promotion(error) => error.into(),
+            error @ CollectError::Rollouts(_) => Self::failed(chain(&error)),
             error @ CollectError::TooMany => {
                 let (status, message) = (StatusCode::CONFLICT, chain(&error));
                 let hint = "Release to several instances.".to_owned();

@@ -314,6 +314,22 @@ async fn what_nothing_keeps_goes_and_what_stands_somewhere_stays() {
         Timestamp::from_unix(now.div_euclid(1_000_000_000)).plus(days * 86_400)
     };
     assert!(collector.look("", now(0)).await.unwrap().iter().all(|it| !it.goes()));
+    // What a rollout returns to stays, too.
+    let place = "rollouts/place/prod/web".to_owned();
+    let good = serde_json::json!({
+        "newest": null,
+        "good": {"release": "team/app:1.0", "version": old.release.digest().to_string()},
+    });
+    let mut standing = kiln_cas::records::Write {
+        key: place,
+        expect: kiln_cas::records::Expect::Anything,
+        value: Some(good.to_string().into_bytes().into()),
+    };
+    house.rig.records.write(vec![standing.clone()]).await.unwrap();
+    let fates = collector.collect("", "ana", now(2)).await.unwrap();
+    assert_eq!(fates[0].stays, [Stays::Rollout { place: "prod/web".to_owned() }]);
+    standing.value = None;
+    house.rig.records.write(vec![standing]).await.unwrap();
     // Only looked at, nothing goes.
     let fates = collector.look("", now(2)).await.unwrap();
     assert_eq!(fates.iter().map(|it| it.goes()).collect::<Vec<_>>(), [true, false, false, false]);

@@ -20,6 +20,7 @@ use crate::rollouts::parts::Place;
 
 pub const RUNS: &str = "rollouts/run/";
 pub const ACTIVE: &str = "rollouts/active/";
+pub const PLACES: &str = "rollouts/place/";
 pub const LOCKS: &str = "rollouts/lock/";
 pub const LEASE: &str = "rollouts/lease";
 pub const NOTICES: &str = "rollouts/notice/";
@@ -65,7 +66,7 @@ pub fn active(id: &str) -> String {
 }
 
 pub fn place(place: &Place) -> String {
-    format!("rollouts/place/{}/{}", place.environment, place.service)
+    format!("{PLACES}{}/{}", place.environment, place.service)
 }
 
 pub fn lock(place: &Place) -> String {
