@@ -104,12 +104,13 @@ pub trait Link: Send + Sync {
     /// What a version is made of that this agent was told.
     fn content(&self, speaker: &Speaker, version: &ContentDigest) -> Result<Content, LinkError>;
 
-    /// A blob of that version.
+    /// A blob of that version, behind its first `start` bytes.
     fn blob(
         &self,
         speaker: &Speaker,
         version: &ContentDigest,
         blob: &ContentDigest,
+        start: u64,
     ) -> Result<Box<dyn Read>, LinkError>;
 }
 
@@ -136,8 +137,9 @@ impl<L: Link + ?Sized> Link for Arc<L> {
         speaker: &Speaker,
         version: &ContentDigest,
         blob: &ContentDigest,
+        start: u64,
     ) -> Result<Box<dyn Read>, LinkError> {
-        (**self).blob(speaker, version, blob)
+        (**self).blob(speaker, version, blob, start)
     }
 }
 

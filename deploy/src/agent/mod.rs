@@ -20,6 +20,7 @@ mod hook;
 mod identity;
 mod leftover;
 mod link;
+mod part;
 mod probe;
 mod process;
 mod pull;

@@ -2,12 +2,13 @@
 //! anything of it unpacked. The server is trusted with nothing but to answer.
 
 use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::disk::{self, read_if_there, remove_if_there};
 use super::link::{Content, Link, LinkError, Speaker};
+use super::part::Part;
 use super::source::{GoesOn, Source, SourceError};
 use super::unpack;
 use crate::oci::{ContentDigest, DirectoryLayout, LAYOUT_FILE, Repository};
@@ -100,31 +101,12 @@ impl<L: Link> Pull<L> {
         goes_on: GoesOn<'_>,
     ) -> Result<(), SourceError> {
         fs::create_dir_all(path.parent().unwrap_or(path))?;
-        let beside = path.with_extension("part");
-        let mut file = File::create(&beside)?;
-        // One byte more than there should be shows that there is more.
-        let mut blob = self.link.blob(&self.speaker, version, digest)?.take(size.saturating_add(1));
-        let (mut hashing, mut count, mut chunk) =
-            (digest.algorithm().hashing(), 0_u64, vec![0; CHUNK]);
-        loop {
-            if !goes_on() {
-                return Err(SourceError::Stopped);
-            }
-            let read = blob.read(&mut chunk);
-            let length = read.map_err(|error| LinkError::Unreachable(error.to_string()))?;
-            let data = chunk.get(..length).unwrap_or_default();
-            if data.is_empty() {
-                break;
-            }
-            count += length as u64;
-            hashing.update(data);
-            file.write_all(data)?;
+        let mut part = Part::open(path.with_extension("part"), digest, size, goes_on)?;
+        if part.count() < size || size == 0 {
+            let rest = self.link.blob(&self.speaker, version, digest, part.count())?;
+            part.add(rest, goes_on)?;
         }
-        if count != size || hashing.finish() != *digest {
-            fs::remove_file(&beside)?;
-            return Err(SourceError::Tampered(digest.clone()));
-        }
-        Ok(fs::rename(&beside, path)?)
+        part.finish(path)
     }
 
     /// Everything that `kiln release verify` checks, and that it is this version.

@@ -139,11 +139,16 @@ async fn said(status: StatusCode, answer: Response) -> String {
     }
 }
 
-fn fetch(speaker: &Speaker, version: &ContentDigest, blob: Option<&ContentDigest>) -> AgentFetch {
+fn fetch(
+    speaker: &Speaker,
+    version: &ContentDigest,
+    blob: Option<(&ContentDigest, u64)>,
+) -> AgentFetch {
     AgentFetch {
         from: speaker.into(),
         version: version.to_string(),
-        blob: blob.map(ToString::to_string),
+        blob: blob.map(|(blob, _)| blob.to_string()),
+        start: blob.map_or(0, |(_, start)| start),
     }
 }
 
@@ -181,8 +186,9 @@ impl Link for Remote {
         speaker: &Speaker,
         version: &ContentDigest,
         blob: &ContentDigest,
+        start: u64,
     ) -> Result<Box<dyn Read>, LinkError> {
-        let asked = fetch(speaker, version, Some(blob));
+        let asked = fetch(speaker, version, Some((blob, start)));
         let answer = self.runtime.block_on(self.ask("blob", &asked, Duration::ZERO))?;
         let (runtime, stop) = (self.runtime.clone(), self.stop.clone());
         Ok(Box::new(Body { runtime, stop, answer, current: Bytes::new() }))

@@ -113,10 +113,11 @@ pub async fn blob(
     let (_, size) = entry.content.iter().find(|(it, _)| *it == wanted).ok_or_else(none)?;
     let stored = Digest::from_hex(wanted.hex().as_bytes(), *size, DigestFunction::Sha256);
     let stored = stored.map_err(|_| none())?;
-    let body = if stored.is_empty_blob() {
+    let rest = size.saturating_sub(asked.start);
+    let body = if rest == 0 {
         Body::empty()
     } else {
-        let read = state.blobs.read(&stored, 0, None).await.map_err(WebError::from)?;
+        let read = state.blobs.read(&stored, asked.start, None).await.map_err(WebError::from)?;
         Body::from_stream(read.into_stream().map(|chunk| {
             // After the first byte the only way to report an error is to end the body early.
             chunk.inspect_err(|error| tracing::warn!(%error, "a download ended early"))
@@ -124,7 +125,7 @@ pub async fn blob(
     };
     let answer = Response::builder()
         .header(CONTENT_TYPE, "application/octet-stream")
-        .header(CONTENT_LENGTH, *size)
+        .header(CONTENT_LENGTH, rest)
         .body(body);
     Ok(answer.map_err(|error| WebError::failed(error.to_string()))?)
 }

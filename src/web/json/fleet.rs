@@ -104,6 +104,9 @@ pub struct AgentFetch {
     /// A blob of it.
     #[serde(default)]
     pub blob: Option<String>,
+    /// So many of its first bytes are left out.
+    #[serde(default)]
+    pub start: u64,
 }
 
 /// `POST /api/v1/fleet/tell`: what an agent is to run from now on, whatever a rollout has said before.

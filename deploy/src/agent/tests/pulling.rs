@@ -177,6 +177,25 @@ fn what_was_fetched_before_a_crash_is_not_fetched_again() {
 }
 
 #[test]
+fn a_blob_that_was_cut_short_goes_on_where_it_ended() {
+    let (world, directory) = (World::new(), tempfile::tempdir().unwrap());
+    registered(&world, directory.path());
+    let agent = agent(&world, directory.path(), trust(always(world.key.public_key())));
+    let one = world.release("one");
+    world.cuts.store(true, Ordering::Relaxed);
+    let error = obey(&world, &agent, &one).unwrap_err();
+    assert!(matches!(&error, AgentError::Source(SourceError::Link(_))), "{error:?}");
+    assert!(!error.is_final() && agent.running().is_none());
+    let first = world.bytes.load(Ordering::Relaxed);
+    assert!(first > 0);
+    world.cuts.store(false, Ordering::Relaxed);
+    agent.resume(&|_| true).unwrap();
+    assert_eq!(agent.running(), Some(one.clone()));
+    let all: usize = world.sizes(&one).into_iter().sum();
+    assert_eq!(world.bytes.load(Ordering::Relaxed), all, "no byte came twice");
+}
+
+#[test]
 fn what_was_never_told_is_not_given() {
     let (world, directory) = (World::new(), tempfile::tempdir().unwrap());
     registered(&world, directory.path());

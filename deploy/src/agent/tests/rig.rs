@@ -43,6 +43,10 @@ pub struct World {
     pub away: AtomicBool,
     /// Blobs come with a byte changed.
     pub tampers: AtomicBool,
+    /// Half of what is asked for comes.
+    pub cuts: AtomicBool,
+    /// Bytes that were given.
+    pub bytes: AtomicUsize,
     /// Blobs that were fetched.
     pub fetched: AtomicUsize,
 }
@@ -66,6 +70,8 @@ impl World {
             releases: Mutex::default(),
             away: AtomicBool::new(false),
             tampers: AtomicBool::new(false),
+            cuts: AtomicBool::new(false),
+            bytes: AtomicUsize::new(0),
             fetched: AtomicUsize::new(0),
         })
     }
@@ -88,6 +94,12 @@ impl World {
         let digest = subject.digest.clone();
         self.releases.lock().unwrap().insert(digest.clone(), (made, subject));
         digest
+    }
+
+    /// Bytes of each of its blobs.
+    pub fn sizes(&self, version: &ContentDigest) -> Vec<usize> {
+        let releases = self.releases.lock().unwrap();
+        releases[version].0.blobs.values().map(Vec::len).collect()
     }
 
     pub fn tell(&self, version: &ContentDigest) -> Generation {
@@ -178,6 +190,7 @@ impl Link for Way {
         _: &Speaker,
         version: &ContentDigest,
         blob: &ContentDigest,
+        start: u64,
     ) -> Result<Box<dyn Read>, LinkError> {
         self.0.reached()?;
         self.0.fetched.fetch_add(1, Ordering::Relaxed);
@@ -188,7 +201,12 @@ impl Link for Way {
         {
             *last ^= 1;
         }
-        Ok(Box::new(Cursor::new(data)))
+        let mut rest = data.split_off((start as usize).min(data.len()));
+        if self.0.cuts.load(Ordering::Relaxed) {
+            rest.truncate(rest.len().div_ceil(2));
+        }
+        self.0.bytes.fetch_add(rest.len(), Ordering::Relaxed);
+        Ok(Box::new(Cursor::new(rest)))
     }
 }
 
