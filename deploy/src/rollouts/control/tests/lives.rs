@@ -193,7 +193,7 @@ async fn requests_are_split_as_steps_say_and_all_go_back_first() {
         all.iter().map(pools).collect()
     };
     let canary = vec![(Side::Baseline, 75.0, 3), (Side::Canary, 25.0, 1)];
-    assert_eq!(shares(&rig), [canary.clone()]);
+    assert_eq!(shares(&rig), std::slice::from_ref(&canary));
     rig.control.say(&one.id, Command::Abort, &by("ana")).await.unwrap();
     assert_eq!(rig.drive_to_end(&one.id).await, ROLLED_BACK);
     let back = vec![(Side::Baseline, 100.0, 3), (Side::Canary, 0.0, 1)];
