@@ -4,15 +4,11 @@ use std::io::{self, Read, Write};
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use kiln_cas::{
-    BlobStream, BlobWriter, Digest, DigestFunction, Hasher, SharedBlobStore, StoreError,
-};
+use kiln_cas::{BlobStream, Digest, DigestFunction, SharedBlobStore, StoreError};
 use tokio::runtime::Handle;
 
+use super::behind::{Chunks, behind};
 use crate::oci::{ContentDigest, Descriptor};
-
-/// Bytes that are handed to the store at once.
-const CHUNK: usize = 256 << 10;
 
 /// A store that is waited for.
 #[derive(Clone)]
@@ -27,16 +23,6 @@ pub struct BlobReader {
     stream: BlobStream,
     current: Bytes,
 }
-
-/// Writes a blob of which the digest is known.
-struct BlobSink {
-    runtime: Handle,
-    writer: Box<dyn BlobWriter>,
-    chunk: Vec<u8>,
-}
-
-/// Counts and hashes what is written.
-struct Measure(Hasher);
 
 impl Blocking {
     /// Must be called within a Tokio runtime.
@@ -76,18 +62,27 @@ impl Blocking {
         media_type: &str,
         write: &mut dyn FnMut(&mut dyn Write) -> Result<(), E>,
     ) -> Result<Descriptor, E> {
-        let mut measure = Measure(DigestFunction::Sha256.hasher());
-        write(&mut measure)?;
-        let digest = measure.0.finish();
+        let digest = behind(write, |chunks| {
+            let mut hasher = DigestFunction::Sha256.hasher();
+            let whole = chunks.each(|chunk| {
+                hasher.update(&chunk);
+                Ok(())
+            })?;
+            Ok(whole.then(|| hasher.finish()))
+        })?;
         if !self.has(&digest)? {
-            let writer = self.runtime.block_on(self.blobs.writer(&digest))?;
-            let chunk = Vec::with_capacity(CHUNK);
-            let mut sink = BlobSink { runtime: self.runtime.clone(), writer, chunk };
-            write(&mut sink)?;
-            sink.hand_on()?;
-            self.runtime.block_on(sink.writer.commit())?;
+            behind(write, |chunks| self.take(&digest, chunks))?;
         }
         Ok(Descriptor::new(media_type, content_digest(&digest), digest.size))
+    }
+
+    /// Writes a blob of which the digest is known; nothing where it comes cut short.
+    fn take(&self, digest: &Digest, chunks: Chunks) -> Result<Option<()>, StoreError> {
+        let mut writer = self.runtime.block_on(self.blobs.writer(digest))?;
+        match chunks.each(|chunk| self.runtime.block_on(writer.write(chunk)))? {
+            true => self.runtime.block_on(writer.commit()).map(Some),
+            false => Ok(None),
+        }
     }
 
     /// Stores content under its SHA-256, whatever it is called by now.
@@ -124,40 +119,5 @@ impl Read for BlobReader {
         let read = self.current.split_to(length);
         into.get_mut(..length).unwrap_or_default().copy_from_slice(&read);
         Ok(length)
-    }
-}
-
-impl BlobSink {
-    fn hand_on(&mut self) -> Result<(), StoreError> {
-        let chunk = std::mem::replace(&mut self.chunk, Vec::with_capacity(CHUNK));
-        match chunk.is_empty() {
-            true => Ok(()),
-            false => self.runtime.block_on(self.writer.write(chunk.into())),
-        }
-    }
-}
-
-impl Write for BlobSink {
-    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        self.chunk.extend_from_slice(data);
-        if self.chunk.len() >= CHUNK {
-            self.hand_on().map_err(io::Error::other)?;
-        }
-        Ok(data.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Write for Measure {
-    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        self.0.update(data);
-        Ok(data.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

@@ -5,6 +5,7 @@
 //! makes it visible, in its repository of the registry as well. Whatever ends in between leaves blobs that go as others do, and pins that [`Catalog::sweep`]
 //! removes.
 
+mod behind;
 mod blocking;
 mod content;
 mod entry;
