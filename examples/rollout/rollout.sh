@@ -194,24 +194,31 @@ critical = true
 effectSize = { allowedIncrease = 1.2, criticalIncrease = 1.2 }
 EOF
 
-roll() { # VERSION MORE...: rolls out while users ask, and says what they were answered
-  version=$1; shift
-  say "rolling out $version"
-  python3 "$here/users.py" "$edge" 600 6 "users.stop" >"users-$version.json" &
+there() { # whether all hosts have said that they are there
+  "$kiln" agent list --service api --json |
+    python3 -c 'import json, sys; sys.exit(len(json.load(sys.stdin)["agents"]) != int(sys.argv[1]))' "$hosts"
+}
+wrong=0
+roll() { # VERSION CODE: rolls out while users ask, and says what they were answered; CODE is how it should end
+  say "rolling out $1"
+  python3 "$here/users.py" "$edge" 900 6 users.stop >"users-$1.json" &
   users=$!
   code=0
-  "$kiln" rollout start rollout.toml --release "team/app:$version" --env prod --reason "an example" --wait "$@" || code=$?
+  "$kiln" rollout start rollout.toml --release "team/app:$1" --env prod --reason "an example" --wait || code=$?
   : >users.stop
   wait $users
   rm users.stop
-  say "exit code $code; users were answered: $(cat "users-$version.json")"
+  say "exit code $code (expected $2); users were answered: $(cat "users-$1.json")"
+  [ $code = "$2" ] || wrong=1
 }
 
+within 60 there
 say "installing 1.0"
 "$kiln" rollout start first.toml --release team/app:1.0 --env prod --reason 'the first' --wait
-roll 1.1
-roll 1.2
-roll 1.3
-roll 1.4
+roll 1.1 0
+roll 1.2 1
+roll 1.3 1
+roll 1.4 1
 "$kiln" rollout list
 "$kiln" agent list --service api
+exit $wrong

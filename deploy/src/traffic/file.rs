@@ -2,7 +2,7 @@
 //!
 //! | entry | what it is |
 //! | --- | --- |
-//! | `SERVICE.ENVIRONMENT.conf` (HAProxy: `.cfg`) | what the balancer reads |
+//! | `SERVICE.ENVIRONMENT.conf` (HAProxy: `.cfg`, Envoy: `.yaml`) | what the balancer reads |
 //! | `SERVICE.ENVIRONMENT.before` | what is put back when the balancer does not take it |
 //! | `kiln.lock` | held by whoever changes anything here |
 //!
@@ -74,8 +74,8 @@ impl Files {
         let before = self.before(place, most)?;
         match &before {
             Some(document) => self.put(document)?,
-            None => disk::remove_if_there(&self.path)
-                .map_err(|source| failed(&self.path, "cannot be removed", source))?,
+            // Some balancers do not start where it is not there.
+            None => write(&self.path, "")?,
         }
         Ok(before)
     }
@@ -90,10 +90,15 @@ fn write(path: &Path, text: &str) -> Result<(), TrafficError> {
 fn read(path: &Path, place: &Place, most: u32) -> Result<Option<Document>, TrafficError> {
     let cannot = |source| failed(path, "cannot be read", source);
     let Some(data) = disk::read_if_there(path, MAX_BYTES).map_err(cannot)? else { return Ok(None) };
-    let text = String::from_utf8(data).unwrap_or_default();
+    let foreign = || TrafficError::Foreign(path.to_owned());
+    let text = String::from_utf8(data).map_err(|_| foreign())?;
+    // Made by hand for a balancer that starts with it, or what was left when nothing was to be put back.
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
     // Whatever else is there may be somebody's work.
     if !is_own(&text) {
-        return Err(TrafficError::Foreign(path.to_owned()));
+        return Err(foreign());
     }
     let wrong = || cannot(io::Error::new(io::ErrorKind::InvalidData, "its comments were changed"));
     Document::read(text, place, most).map(Some).ok_or_else(wrong)

@@ -3,20 +3,19 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use kiln_net::http::{Client, collect, described, header};
+use kiln_net::http::Client;
 
 use super::document::Document;
 use super::error::TrafficError;
+use super::local::get;
 use super::rendered::{Balancer, Seen};
 use super::split::Checked;
 use crate::programs::Program;
 
 /// Of an answer, which is a tag.
 const MAX_ANSWER: usize = 1_000;
-const ANSWER: Duration = Duration::from_secs(2);
 
 pub struct Nginx {
     pub reload: Program,
@@ -67,27 +66,15 @@ impl Balancer for Nginx {
     async fn look(&self, document: &Document) -> Seen {
         let name = &document.checked.name;
         let expected = format!("{name} {}", document.tag);
-        match self.status_of(name).await {
-            Ok(said) if said == expected => Seen::Same,
-            Ok(said) => Seen::Other(format!("{} answers {:?}", self.status, shown(&said))),
-            Err(why) => Seen::Silent(format!("http://{}/ of {name}: {why}", self.status)),
+        let url = format!("http://{}/", self.status);
+        match get(&self.client, &url, Some(name), MAX_ANSWER).await {
+            Ok(said) if said == expected.as_bytes() => Seen::Same,
+            Ok(said) => {
+                let said = shown(&String::from_utf8_lossy(&said));
+                Seen::Other(format!("{} answers {said:?}", self.status))
+            }
+            Err(why) => Seen::Silent(format!("{url} of {name}: {why}")),
         }
-    }
-}
-
-impl Nginx {
-    async fn status_of(&self, name: &str) -> Result<String, String> {
-        let request = self
-            .client
-            .get(format!("http://{}/", self.status))
-            .header(header::HOST, name)
-            .timeout(ANSWER);
-        let answer = request.send().await.map_err(described)?;
-        if !answer.status().is_success() {
-            return Err(format!("it answered {}", answer.status()));
-        }
-        let body = collect(answer, MAX_ANSWER).await.map_err(|error| error.to_string())?;
-        Ok(String::from_utf8_lossy(&body).into_owned())
     }
 }
 

@@ -1,5 +1,6 @@
 //! A balancer as the operator declares it: `[traffic.NAME]` in the file of a server's parts.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use kiln_net::http::{Client, Options, client};
 use kiln_net::tls::without_trust;
 
 use super::command::CommandTraffic;
+use super::envoy::Envoy;
 use super::haproxy::HaProxy;
 use super::nginx::Nginx;
 use super::rendered::Rendered;
@@ -16,7 +18,7 @@ use crate::rollouts::parts::Traffic;
 use crate::toml::{Field, Fields, TableError};
 use crate::words::is_options;
 
-const KINDS: [&str; 3] = ["nginx", "haproxy", "command"];
+const KINDS: [&str; 4] = ["nginx", "haproxy", "envoy", "command"];
 const CONNECT: Duration = Duration::from_secs(2);
 const MAX_KEEPALIVE: u64 = 10_000;
 
@@ -26,6 +28,7 @@ pub fn read(fields: &Fields<'_>) -> Result<Arc<dyn Traffic>, TableError> {
     match kind.text()? {
         "nginx" => nginx(fields),
         "haproxy" => haproxy(fields),
+        "envoy" => envoy(fields),
         "command" => {
             fields.only(&["kind", "command", "timeout_s"])?;
             let program = program(&fields.need("command")?, fields)?;
@@ -47,13 +50,7 @@ fn nginx(fields: &Fields<'_>) -> Result<Arc<dyn Traffic>, TableError> {
         "timeout_s",
     ])?;
     let status = fields.need("status")?;
-    let expected =
-        "expected an address of this machine on which nothing listens yet, as 127.0.0.1:8099";
-    let address: std::net::SocketAddr =
-        status.text()?.parse().map_err(|_| status.error(expected))?;
-    if !address.ip().is_loopback() || address.port() == 0 {
-        return Err(status.error(expected));
-    }
+    let address = here(&status)?;
     let keepalive = fields.get("keepalive").map(|it| it.number(1..=MAX_KEEPALIVE)).transpose()?;
     let balancer = Nginx {
         reload: program_or(fields, "reload", &["nginx", "-s", "reload"])?,
@@ -63,7 +60,7 @@ fn nginx(fields: &Fields<'_>) -> Result<Arc<dyn Traffic>, TableError> {
         server_options: server_options(fields)?,
     };
     let test = program_or(fields, "test", &["nginx", "-t", "-q"])?;
-    rendered(fields, balancer, test)
+    rendered(fields, balancer, Some(test))
 }
 
 fn haproxy(fields: &Fields<'_>) -> Result<Arc<dyn Traffic>, TableError> {
@@ -83,13 +80,28 @@ fn haproxy(fields: &Fields<'_>) -> Result<Arc<dyn Traffic>, TableError> {
     };
     // What HAProxy reads is on its command line: nobody can guess it.
     let test = program(&fields.need("test")?, fields)?;
-    rendered(fields, balancer, test)
+    rendered(fields, balancer, Some(test))
+}
+
+fn envoy(fields: &Fields<'_>) -> Result<Arc<dyn Traffic>, TableError> {
+    fields.only(&["kind", "directory", "admin", "timeout_s"])?;
+    let admin = fields.need("admin")?;
+    let client = local_client().map_err(|why| admin.error(&why))?;
+    rendered(fields, Envoy { admin: here(&admin)?, client }, None)
+}
+
+/// An address of this machine.
+fn here(field: &Field<'_>) -> Result<SocketAddr, TableError> {
+    let address: Option<SocketAddr> = field.text()?.parse().ok();
+    let expected = "expected an address of this machine, as 127.0.0.1:8099";
+    let address = address.filter(|it| it.ip().is_loopback() && it.port() > 0);
+    address.ok_or_else(|| field.error(expected))
 }
 
 fn rendered<B: super::rendered::Balancer>(
     fields: &Fields<'_>,
     balancer: B,
-    test: Program,
+    test: Option<Program>,
 ) -> Result<Arc<dyn Traffic>, TableError> {
     let directory = absolute(&fields.need("directory")?)?;
     Ok(Arc::new(Rendered { balancer, directory, test, timeout: timeout(fields)? }))
@@ -143,6 +155,8 @@ mod tests {
             "kind = \"nginx\"\ndirectory = \"/etc/nginx/kiln\"\nstatus = \"127.0.0.1:8099\"\n";
         assert_eq!(of(nginx), Ok(()));
         assert_eq!(of(&format!("{nginx}keepalive = 32\nserver_options = \"max_fails=2\"")), Ok(()));
+        let envoy = "kind = \"envoy\"\ndirectory = \"/etc/envoy\"\nadmin = \"[::1]:9901\"";
+        assert_eq!(of(envoy), Ok(()));
         assert_eq!(of("kind = \"command\"\ncommand = [\"/bin/split\", \"edge\"]"), Ok(()));
         let haproxy =
             "kind = \"haproxy\"\ndirectory = \"/etc/haproxy/kiln\"\nsocket = \"/run/h.sock\"\n";
@@ -151,7 +165,10 @@ mod tests {
             Ok(())
         );
         for (text, part) in [
-            ("kind = \"envoy\"", "line 1, column 8: kind: expected one of nginx, haproxy, command"),
+            (
+                "kind = \"f5\"",
+                "line 1, column 8: kind: expected one of nginx, haproxy, envoy, command",
+            ),
             (
                 &format!("{nginx}relaod = []"),
                 "line 4, column 1: relaod: unknown key; did you mean reload?",

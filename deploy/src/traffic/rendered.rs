@@ -51,8 +51,8 @@ pub trait Balancer: Send + Sync + 'static {
 pub struct Rendered<B> {
     pub balancer: B,
     pub directory: PathBuf,
-    /// Checks all that the balancer reads.
-    pub test: Program,
+    /// Checks all that the balancer reads, where there is such a program.
+    pub test: Option<Program>,
     pub timeout: Duration,
 }
 
@@ -123,7 +123,9 @@ impl<B: Balancer> Rendered<B> {
     ) -> Result<(), TrafficError> {
         let written = wanted.clone();
         on_disk(files, move |files| files.put(&written)).await?;
-        if let Err(refused) = self.test.ask(b"").await {
+        if let Some(test) = &self.test
+            && let Err(refused) = test.ask(b"").await
+        {
             self.restore(files, place).await?;
             return Err(TrafficError::Refused(refused));
         }

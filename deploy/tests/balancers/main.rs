@@ -1,8 +1,9 @@
-//! nginx (`KILN_NGINX`) and HAProxy (`KILN_HAPROXY`) as they really split requests, every one of which is counted.
-//! scripts/test.sh installs both and sets the variables.
+//! nginx (`KILN_NGINX`), HAProxy (`KILN_HAPROXY`) and Envoy (`KILN_ENVOY`) as they really split requests, every one of
+//! which is counted. scripts/test.sh installs them and sets the variables.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod command;
+mod envoy;
 mod haproxy;
 mod nginx;
 mod rig;
