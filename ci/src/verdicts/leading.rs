@@ -19,7 +19,7 @@ use super::store::{Store, delete, put};
 use super::sweep::Sweep;
 use crate::attempts::BlobName;
 use crate::flakes::Identity;
-use crate::model::{TestKey, Time};
+use crate::model::Time;
 use crate::quarantine::Change;
 use crate::storage::{MAX_VALUE, Write};
 
@@ -142,15 +142,19 @@ impl Leading {
         let mut tests = self.tests_of(&heard).await?;
         let mut builds = self.builds_of(&heard).await?;
         let now = self.parts.clock.now();
-        let touched = touched(&heard);
         self.mind.close(&heard, &mut tests, &mut builds, now);
         self.pending.values().flat_map(|it| &it.heard).for_each(|it| self.mind.awaits(it));
         let mut page = self.book.open().await?;
         let mut changes = Vec::new();
-        for evidence in tests.values().filter(|it| touched.contains(&it.test)) {
+        // A pass is the other half of what a failure began, and lets a test leave.
+        for evidence in tests.values() {
+            let mut subjects = evidence.subjects().filter(|(it, _)| self.book.fits(it)).peekable();
+            if subjects.peek().is_none() {
+                continue;
+            }
             let owner = self.parts.owners.owner(&evidence.test.label);
             let count = self.mind.census.of(&evidence.test.instance);
-            for (subject, history) in evidence.subjects().filter(|(it, _)| self.book.fits(it)) {
+            for (subject, history) in subjects {
                 let owner = owner.as_deref();
                 changes.extend(page.quarantine.assess(&subject, history, owner, count, now));
             }
@@ -317,12 +321,6 @@ impl Leading {
         self.renewed = Instant::now();
         Ok(())
     }
-}
-
-/// Tests of which the quarantine wants to hear: those that failed, and those that ran in the shadow.
-fn touched(heard: &[&Heard]) -> BTreeSet<TestKey> {
-    let of = heard.iter().filter(|it| it.is_failure() || it.shadow.is_some());
-    of.map(|it| it.test.clone()).collect()
 }
 
 #[cfg(test)]

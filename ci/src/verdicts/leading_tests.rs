@@ -220,6 +220,35 @@ async fn a_flaky_test_enters_quarantine_once_and_is_noted_with_its_owner() {
 }
 
 #[tokio::test]
+async fn a_pass_that_comes_later_and_a_case_that_is_repeated_count_as_well() {
+    let memory = Memory::default();
+    let server = Server::new(&memory, "a");
+    // Each in a window of its own.
+    for number in 1..=8 {
+        let outcome = if number % 2 == 1 { Failed } else { Passed };
+        server.history.commit(Time(number), &[attempt("//a:t", number, outcome)]).await.unwrap();
+        server.once().await.unwrap();
+    }
+    let noted = async || memory.list("noted/", None, false, 10).await.unwrap().len();
+    assert_eq!(noted().await, 1);
+    // A runner that repeats a case until it passes reports a test that passed.
+    for number in 11..=18 {
+        let run = |attempt, outcome| crate::attempts::CaseRun {
+            case: super::super::samples::case("k"),
+            attempt,
+            outcome,
+            duration: None,
+            failure: crate::attempts::Failure::of("boom").filter(|_| outcome == Failed),
+        };
+        let cases = vec![run(1, Failed), run(2, Passed)];
+        let it = Attempt { cases, ..attempt("//a:u", number, Passed) };
+        server.history.commit(Time(number), &[it]).await.unwrap();
+        server.once().await.unwrap();
+    }
+    assert_eq!(noted().await, 2);
+}
+
+#[tokio::test]
 async fn a_failure_here_is_of_the_commit_that_build_events_told() {
     let memory = Memory::default();
     let server = Server::new(&memory, "a");

@@ -4,6 +4,7 @@ mod content;
 mod git;
 mod kept;
 mod output;
+mod place;
 pub mod process;
 mod snapshots;
 pub mod tool;
@@ -90,7 +91,8 @@ pub struct ImpactCommand {
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = ValueParser::from(parse_time))]
     timeout: Duration,
 
-    /// Where checked-out commits and what is known of them are kept [default: kiln/impact in the git directory]
+    /// Where checked-out commits and what is known of them are kept [default: kiln/impact in the git directory, or in
+    /// ~/.cache where that directory is within the workspace]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     cache_dir: Option<PathBuf>,
 }

@@ -10,6 +10,7 @@ use thiserror::Error;
 use super::content;
 use super::git::{Commit, Git};
 use super::kept::{Kept, Turn};
+use super::place;
 use super::process::ProcessError;
 use super::tool::{Tool, ToolError};
 use crate::cli::error::CliError;
@@ -49,9 +50,7 @@ impl Snapshots {
         directory: Option<&Path>,
         common: Vec<String>,
     ) -> Result<Self, CliError> {
-        let own = git.common.join("kiln/impact");
-        let directory = directory.unwrap_or(&own);
-        let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
+        let directory = place::directory(&git, directory, place::cache_home())?;
         let kept = Kept::open(&directory).map_err(|error| {
             CliError::machine(format!("cannot use {}: {error}", directory.display()))
                 .hint("choose another place with --cache-dir")
