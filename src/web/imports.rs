@@ -71,6 +71,8 @@ async fn import(
     let imported = read(import, body.into_data_stream(), &parts.extensions).await?;
     let written = state.tests.history.commit(now, std::slice::from_ref(&imported.attempt)).await;
     written.map_err(|error| unavailable(&error))?;
+    let noted = state.verdicts.answers.note_import(&imported.attempt, now).await;
+    noted.map_err(|error| unavailable(&error))?;
     Ok(Json(imported.receipt()))
 }
 

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::attempts::Attempt;
 use crate::events::{Facts, FailedRuns, TargetOutcome};
-use crate::model::TestKey;
+use crate::model::{Outcome, TestKey, Time};
 
 /// What Bazel calls the exit codes of a build in which everything was built: all tests passed, or some did not.
 const PASSED: i32 = 0;
@@ -23,6 +24,24 @@ pub struct Account {
     /// What failed in the end, timed out or left no result.
     #[serde(default)]
     pub failed: Vec<FailedRun>,
+}
+
+/// A run that was brought in as a report is over, and says itself what failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ImportRecord {
+    pub account: Account,
+    /// When it was brought in.
+    pub last: Time,
+}
+
+impl ImportRecord {
+    pub fn of(attempt: &Attempt, now: Time) -> Self {
+        let (run, shard) = (attempt.slot.run, attempt.slot.shard);
+        let failed = matches!(attempt.outcome, Outcome::Failed | Outcome::TimedOut)
+            .then(|| FailedRun { label: attempt.test.label.clone(), run, shard });
+        let account = Account { incomplete: None, failed: failed.into_iter().collect() };
+        Self { account, last: now }
+    }
 }
 
 /// A test of which the last attempt failed, in one of its runs and shards. Both are counted from 1; 0: any.
@@ -102,7 +121,6 @@ mod tests {
     use super::super::samples;
     use super::*;
     use crate::events::{Target, TargetKey, TestTotals};
-    use crate::model::Outcome;
 
     fn facts(code: i32, tests: &[(&str, &str)]) -> Facts {
         let target = |(label, status): &(&str, &str)| {

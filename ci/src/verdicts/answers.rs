@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::account::{Account, FailedRun};
+use super::account::{Account, FailedRun, ImportRecord};
 use super::book::Book;
 use super::builds::{BuildRecord, Failed, plain};
 use super::census::Census;
@@ -11,7 +11,8 @@ use super::error::VerdictError;
 use super::inbox;
 use super::keys;
 use super::mind::{CaseRecord, State};
-use super::store::read;
+use super::store::{put, read};
+use crate::attempts::Attempt;
 use crate::flakes::{Judgement, Prior, Tries, judge};
 use crate::gate::{self, Failure, Outcome, Run};
 use crate::model::{Subject, TestKey, Time};
@@ -72,6 +73,23 @@ impl Answers {
     /// How many tests are known in all.
     pub async fn tests(&self) -> Result<u64, VerdictError> {
         Ok(self.census().await?.all())
+    }
+
+    /// Notes how a run ended that was brought in as a report, so that it can be gated as builds are.
+    pub async fn note_import(&self, attempt: &Attempt, now: Time) -> Result<(), VerdictError> {
+        let key = keys::import(&attempt.test.instance, &attempt.invocation);
+        Ok(self.records.write(vec![put(key, &ImportRecord::of(attempt, now))?]).await?)
+    }
+
+    /// What a report said that was brought in. Nothing for what is none.
+    pub async fn imported(
+        &self,
+        instance: &str,
+        invocation: &str,
+    ) -> Result<Option<Account>, VerdictError> {
+        let kept: Option<ImportRecord> =
+            read(&*self.records, &keys::import(instance, invocation)).await?;
+        Ok(kept.map(|it| it.account))
     }
 
     pub async fn gate(&self, question: &Question, now: Time) -> Result<Answered, VerdictError> {

@@ -192,3 +192,22 @@ async fn what_did_not_complete_is_red_whatever_passed_since() {
     let refused = rig.book.enter(&subject, &reason, Time(1)).await;
     assert!(matches!(refused, Err(VerdictError::Invalid(_))));
 }
+
+#[tokio::test]
+async fn a_report_that_was_brought_in_is_gated_by_what_it_says() {
+    let rig = Rig::new();
+    let answers = Answers::new(Arc::new(rig.memory.clone()), rig.book.clone(), true);
+    for (outcome, is_green) in [(Ended::Passed, true), (Ended::Failed, false)] {
+        let attempt = crate::attempts::Attempt {
+            invocation: "import-1".into(),
+            ..attempt("//a:t", 1, outcome)
+        };
+        answers.note_import(&attempt, Time(1)).await.unwrap();
+        let account = answers.imported("", "import-1").await.unwrap().unwrap();
+        let told = Told::Ended(account.into());
+        let question = Question { invocation: "import-1".into(), told, ..Question::default() };
+        let it = answers.gate(&question, Time(10)).await.unwrap();
+        assert_eq!(it.outcome.answer == Answer::Green, is_green, "{it:?}");
+    }
+    assert_eq!(answers.imported("elsewhere", "import-1").await.unwrap(), None);
+}

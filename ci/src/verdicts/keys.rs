@@ -8,6 +8,7 @@
 //! | `flakes/tests/HASH` | what the runs of one test have shown |
 //! | `flakes/cases/HASH` | a failure, and what its shadow runs said |
 //! | `flakes/builds/HASH` | what failed in one invocation |
+//! | `flakes/imports/HASH` | how a run ended that was brought in as a report |
 //! | `flakes/quarantine` | which tests the gate need not wait for |
 //! | `flakes/notices/NUMBER` | a change that nobody outside was told yet |
 //! | `flakes/masked` | what gates masked last |
@@ -26,6 +27,7 @@ pub const INBOX: &str = "flakes/inbox/";
 pub const TESTS: &str = "flakes/tests/";
 pub const CASES: &str = "flakes/cases/";
 pub const BUILDS: &str = "flakes/builds/";
+pub const IMPORTS: &str = "flakes/imports/";
 pub const QUARANTINE: &str = "flakes/quarantine";
 pub const NOTICES: &str = "flakes/notices/";
 pub const MASKED: &str = "flakes/masked";
@@ -51,6 +53,10 @@ pub fn case(subject: &Subject, identity: Identity) -> String {
 
 pub fn build(instance: &str, invocation: &str) -> String {
     format!("{BUILDS}{}", hash(&[instance, invocation]))
+}
+
+pub fn import(instance: &str, invocation: &str) -> String {
+    format!("{IMPORTS}{}", hash(&[instance, invocation]))
 }
 
 pub fn notice(number: u64) -> String {

@@ -13,8 +13,9 @@ use crate::storage::Write;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// What is looked through, and how long it stays after it was written last.
-const KEPT: [(&str, Duration); 3] = [
+const KEPT: [(&str, Duration); 4] = [
     (keys::BUILDS, DAY.saturating_mul(14)),
+    (keys::IMPORTS, DAY.saturating_mul(14)),
     (keys::CASES, DAY.saturating_mul(14)),
     (keys::TESTS, DAY.saturating_mul(90)),
 ];

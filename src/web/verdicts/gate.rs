@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
+use kiln_ci::attempts::IMPORT;
 use kiln_ci::verdicts::{Question, Told};
 use kiln_scheduler::snapshot::OperationView;
 
@@ -45,6 +46,11 @@ pub async fn ask(
 
 /// The whole id of an invocation in this instance, and what its build events say.
 async fn heard(state: &WebState, instance: &str, name: String) -> Result<(String, Told), WebError> {
+    if name.starts_with(IMPORT) {
+        let imported = state.verdicts.answers.imported(instance, &name).await?;
+        let told = imported.map_or(Told::Nothing, |account| Told::Ended(Arc::new(account)));
+        return Ok((name, told));
+    }
     let streams = &state.tests.streams;
     let mut noted = streams.build(&name).await?;
     let mut invocation = name;
