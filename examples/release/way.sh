@@ -65,13 +65,17 @@ as ci release export team/app:1.0 --output app-1.0
 kiln release verify app-1.0 --key server.pub --name team/app:1.0 --source git+https://git.example/app --branch main
 
 # 3. Through the environments: staging after a soak, production after somebody else has approved.
+promote() { # VERSION ENVIRONMENT
+    # Exit code 6: it waits for the soak, and the server does it as soon as it may.
+    as ci promote "team/app:$1" --to "$2" --wait 5m --reason 'next' || [ $? = 6 ]
+    until kiln env show "$2" --server "$server" --token-file ci.token | grep -q "release *team/app:$1"; do sleep 1; done
+}
 for version in 1.0 1.1; do
-    as ci promote "team/app:$version" --to dev --reason 'it was built'
-    as ci promote "team/app:$version" --to staging --wait 1m --reason 'next'
-    until kiln env show staging --server "$server" --token-file ci.token | grep -q "team/app:$version"; do sleep 1; done
+    promote "$version" dev
+    promote "$version" staging
     as ana approve "team/app:$version" --for prod --reason 'tried by hand'
     as bo approve "team/app:$version" --for prod --reason 'so did I'
-    as ci promote "team/app:$version" --to prod --reason 'release'
+    promote "$version" prod
 done
 as ci env list
 
