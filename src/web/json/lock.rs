@@ -4,7 +4,7 @@ use kiln_deploy::rollouts::control::LockShown;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::rollout::at;
+use super::moment::at;
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -1,17 +1,14 @@
 //! Rollouts, as programs see them.
 
-use kiln_deploy::rollouts::control::{Drill, Listed, Looked, Rollout, Shown, phase};
+use kiln_deploy::rollouts::control::{Listed, Looked, Rollout, Shown, phase};
 use kiln_deploy::rollouts::machine::{End, Event, Logged, Phase, State};
 use kiln_deploy::rollouts::parts::Target;
-use kiln_deploy::timestamp::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Of Unix milliseconds.
-pub fn at(millis: u64) -> String {
-    Timestamp::from_unix(i64::try_from(millis / 1_000).unwrap_or(i64::MAX)).to_string()
-}
+use super::drill::{DrillShown, DrillState};
+use super::moment::at;
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -84,6 +81,8 @@ pub struct RolloutSummary {
 pub struct Rollouts {
     /// Newest first.
     pub rollouts: Vec<RolloutSummary>,
+    /// How it stands with drills in the places of these.
+    pub drills: Vec<DrillState>,
     /// Ask with it as `before` for those before.
     pub next_before: Option<String>,
 }
@@ -161,30 +160,6 @@ pub struct RolloutShown {
     pub latest: Option<RolloutLook>,
     /// The last events, oldest first.
     pub events: Vec<RolloutEvent>,
-}
-
-/// How a drill went.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-pub struct DrillShown {
-    /// The judge reverted it, and all of that was within the budget.
-    pub passed: bool,
-    /// From when the canary was watched until it was decided to revert.
-    pub fired_s: Option<f64>,
-    /// From that decision until all of it ran the old version again.
-    pub restored_s: Option<f64>,
-    pub budget_s: f64,
-}
-
-impl From<&Drill> for DrillShown {
-    fn from(it: &Drill) -> Self {
-        let seconds = |millis: u64| millis as f64 / 1_000.0;
-        Self {
-            passed: it.passed,
-            fired_s: it.fired.map(seconds),
-            restored_s: it.restored.map(seconds),
-            budget_s: seconds(it.budget),
-        }
-    }
 }
 
 impl RolloutSummary {

@@ -1,5 +1,7 @@
 //! Rollouts, for programs.
 
+use std::collections::BTreeSet;
+
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query as Arguments, State};
@@ -9,9 +11,14 @@ use serde::Deserialize;
 
 use crate::web::api::{arguments, limit};
 use crate::web::error::{ApiError, WebError};
-use crate::web::json::{DeployLock, DeployLocks, RolloutShown, RolloutSummary, Rollouts};
+use crate::web::json::{
+    DeployLock, DeployLocks, DrillState, RolloutShown, RolloutSummary, Rollouts,
+};
 use crate::web::state::WebState;
 use crate::web::verdicts::Caller;
+
+/// Places of which drills are shown.
+const MAX_PLACES: usize = 20;
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -52,8 +59,22 @@ pub async fn listed(state: &WebState, page: Page) -> Result<Rollouts, WebError> 
         page.service.as_ref().is_none_or(|name| *name == place.service)
             && page.environment.as_ref().is_none_or(|name| *name == place.environment)
     };
-    let rollouts = found.iter().filter(fits).map(RolloutSummary::from).collect();
-    Ok(Rollouts { rollouts, next_before: next_before.flatten() })
+    let shown: Vec<&Listed> = found.iter().filter(fits).collect();
+    let drills = drills(state, &shown).await?;
+    let rollouts = shown.into_iter().map(RolloutSummary::from).collect();
+    Ok(Rollouts { rollouts, drills, next_before: next_before.flatten() })
+}
+
+/// Of each place once, by what was declared there last.
+async fn drills(state: &WebState, all: &[&Listed]) -> Result<Vec<DrillState>, WebError> {
+    let (mut seen, mut drills) = (BTreeSet::new(), Vec::new());
+    for rollout in all.iter().map(|it| &it.rollout) {
+        if seen.len() < MAX_PLACES && seen.insert(&rollout.place) {
+            let standing = state.rollouts.drill_standing(rollout).await?;
+            drills.extend(standing.as_ref().map(DrillState::from));
+        }
+    }
+    Ok(drills)
 }
 
 pub async fn show(

@@ -8,7 +8,7 @@ use super::api::{self, Page};
 use crate::web::design::layout::{self, Place};
 use crate::web::design::text::visible;
 use crate::web::error::WebError;
-use crate::web::json::{DeployLock, RolloutSummary};
+use crate::web::json::{DeployLock, DrillShown, DrillState, RolloutSummary};
 use crate::web::state::WebState;
 use crate::web::verdicts::Caller;
 
@@ -18,13 +18,15 @@ const MAX_REASON: usize = 400;
 
 pub async fn page(State(state): State<WebState>, caller: Caller) -> Result<Html<String>, WebError> {
     api::may_read(&state, &caller)?;
-    let all = api::listed(&state, Page::default()).await?.rollouts;
+    let listed = api::listed(&state, Page::default()).await?;
+    let (all, drills) = (listed.rollouts, listed.drills);
     let locks = state.rollouts.locks().await?;
     let locks: Vec<DeployLock> = locks.iter().map(DeployLock::from).collect();
     let body = html! {
         div.title { h1 { "Rollouts" } }
         @if all.is_empty() { (none()) } @else { (table(&all)) }
         @if !locks.is_empty() { (locked(&locks)) }
+        @if !drills.is_empty() { (drilled(&drills)) }
     };
     Ok(layout::page(Place::Rollouts, "Rollouts", state.version, &body))
 }
@@ -102,4 +104,45 @@ fn locked(locks: &[DeployLock]) -> Markup {
             }
         }
     }
+}
+
+fn drilled(all: &[DrillState]) -> Markup {
+    html! {
+        section.panel {
+            h2 { "Drills" }
+            div.scroll tabindex="0" role="region" aria-label="Drills" {
+                table.rows {
+                    thead { tr { th { "Where" } th { "Last" } th { "Next" } } }
+                    tbody {
+                        @for it in all {
+                            tr {
+                                td { (visible(&it.service, MAX_NAME)) " in " (visible(&it.environment, MAX_NAME)) }
+                                td { @match &it.last { Some(last) => (drill(last)), None => "none yet" } }
+                                td {
+                                    @if let Some(due) = &it.due { "until " (due) " " }
+                                    @if it.overdue { span.chip.failed { "overdue" } }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn drill(it: &DrillShown) -> Markup {
+    let (class, word) = if it.passed { ("hit", "passed") } else { ("failed", "failed") };
+    html! {
+        span class={ "chip " (class) } { (word) } " "
+        a href={ "/rollouts/" (it.rollout) } { (it.at) }
+        p.dim {
+            "found after " (time(it.fired_s)) ", restored after " (time(it.restored_s)) " more; "
+            (it.budget_s) " s were allowed"
+        }
+    }
+}
+
+fn time(seconds: Option<f64>) -> String {
+    seconds.map_or_else(|| "never".to_owned(), |it| format!("{it:.1} s"))
 }

@@ -136,11 +136,7 @@ impl Keeper {
     }
 
     /// The world without former releases of an environment that were removed since: nothing returns to them.
-    async fn still_there(
-        &self,
-        world: &World,
-        environment: &str,
-    ) -> Result<World, PromotionError> {
+    async fn still_there(&self, world: &World, environment: &str) -> Result<World, PromotionError> {
         let mut there = world.clone();
         let Some(place) = there.places.get_mut(environment) else { return Ok(there) };
         for past in std::mem::take(&mut place.past) {

@@ -11,7 +11,7 @@ use super::store::put;
 use super::{Control, keys};
 use crate::rollouts::machine::{End, Event, Logged, Millis, Spec, State, Why};
 use crate::rollouts::parts::Place;
-use crate::rollouts::plan::Declared;
+use crate::rollouts::plan::{self, Declared};
 
 /// How one went.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +27,18 @@ pub struct Drill {
     pub budget: Millis,
     /// The judge reverted it, and all of that was within the budget.
     pub passed: bool,
+}
+
+/// The drills of a place, and whether its newest declaration demands another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DrillStanding {
+    pub place: Place,
+    pub last: Option<Drill>,
+    /// The last one that passed.
+    pub passed: Option<Drill>,
+    /// When the next one has to have passed; `None`: none is demanded.
+    pub due: Option<Millis>,
+    pub is_overdue: bool,
 }
 
 /// Only the first step, which is watched until the failure is found, or the time is up.
@@ -90,6 +102,21 @@ impl Control {
     ) -> Result<(Option<Drill>, Option<Drill>), ControlError> {
         let last = self.store.get(&keys::drill(place, "last")).await?;
         Ok((last, self.store.get(&keys::drill(place, "passed")).await?))
+    }
+
+    /// How it stands with drills where this rollout is, by its declaration; `None`: there was none, and none is demanded.
+    pub async fn drill_standing(
+        &self,
+        rollout: &Rollout,
+    ) -> Result<Option<DrillStanding>, ControlError> {
+        let place = rollout.place.clone();
+        let (last, passed) = self.drills(&place).await?;
+        let every = plan::read(&rollout.declared)?.driving.drill_every;
+        let every = every.map(|it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX));
+        let due = every.map(|every| passed.as_ref().map_or(0, |it| it.at.saturating_add(every)));
+        let is_overdue = due.is_some_and(|due| due <= self.now());
+        let any = last.is_some() || due.is_some();
+        Ok(any.then_some(DrillStanding { place, last, passed, due, is_overdue }))
     }
 
     /// Refuses where a drill is overdue that the declaration demands.

@@ -30,7 +30,7 @@ use kiln_cas::records::SharedRecords;
 use tokio::sync::Notify;
 
 pub use self::commands::{By, Command, Listed, Shown};
-pub use self::drill::Drill;
+pub use self::drill::{Drill, DrillStanding};
 pub use self::driver::Driver;
 pub use self::error::ControlError;
 use self::figures::Counters;

@@ -273,6 +273,8 @@ async fn a_drill_is_reverted_in_time_blames_nobody_and_may_be_demanded() {
     let next = rig.start(&demands, "app:2").await;
     assert_eq!(rig.drive_to_end(&next.id).await, SUCCEEDED);
     rig.wait(31 * 86_400_000);
+    let standing = rig.control.drill_standing(&next).await.unwrap().unwrap();
+    assert!(standing.is_overdue && standing.passed.as_ref() == Some(&went), "{standing:?}");
     let again = rig.control.start(&Rig::ask(&demands, "app:3")).await.unwrap_err();
     assert!(words(&again).contains(&drill.id), "{again}");
 }

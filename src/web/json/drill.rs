@@ -1,0 +1,62 @@
+//! Drills, as programs see them.
+
+use kiln_deploy::rollouts::control::{Drill, DrillStanding};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::moment::at;
+
+/// How a drill went.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct DrillShown {
+    /// The id of the rollout that it was.
+    pub rollout: String,
+    pub at: String,
+    pub release: String,
+    /// The judge reverted it, and all of that was within the budget.
+    pub passed: bool,
+    /// From when the canary was watched until it was decided to revert.
+    pub fired_s: Option<f64>,
+    /// From that decision until all of it ran the old version again.
+    pub restored_s: Option<f64>,
+    pub budget_s: f64,
+}
+
+impl From<&Drill> for DrillShown {
+    fn from(it: &Drill) -> Self {
+        let seconds = |millis: u64| millis as f64 / 1_000.0;
+        Self {
+            rollout: it.rollout.clone(),
+            at: at(it.at),
+            release: it.release.clone(),
+            passed: it.passed,
+            fired_s: it.fired.map(seconds),
+            restored_s: it.restored.map(seconds),
+            budget_s: seconds(it.budget),
+        }
+    }
+}
+
+/// How it stands with drills in one place.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct DrillState {
+    pub service: String,
+    pub environment: String,
+    pub last: Option<DrillShown>,
+    /// When the next one has to have passed; null: none is demanded, or none has passed yet.
+    pub due: Option<String>,
+    /// Nothing is rolled out there until one has passed.
+    pub overdue: bool,
+}
+
+impl From<&DrillStanding> for DrillState {
+    fn from(it: &DrillStanding) -> Self {
+        Self {
+            service: it.place.service.clone(),
+            environment: it.place.environment.clone(),
+            last: it.last.as_ref().map(DrillShown::from),
+            due: it.due.filter(|at| *at > 0).map(at),
+            overdue: it.is_overdue,
+        }
+    }
+}
