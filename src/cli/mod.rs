@@ -74,7 +74,7 @@ Exit codes:
 enum Command {
     Serve(serve::Serve),
     Worker(workers::WorkerCommand),
-    Agent(agent::AgentCommand),
+    Agent(Box<agent::AgentCommand>),
     Status(status::StatusCommand),
     Health(health::HealthCommand),
     Build(builds::BuildCommand),
