@@ -51,8 +51,12 @@ pub struct Receipt {
 /// By how much the clock of whoever ran it may be ahead.
 const SKEW: Duration = Duration::from_secs(300);
 
+/// A report that says that it is older was unpacked, or made so that it can be made again: nobody knows its time.
+const OLDEST: Duration = Duration::from_secs(400 * 24 * 3600);
+
 /// When a run began, as far as that can be: what would be of tomorrow would stay for ever.
 pub fn began(said: Option<Time>, now: Time) -> Time {
+    let said = said.filter(|it| now.since(*it) <= OLDEST);
     said.unwrap_or(now).min(now.plus(SKEW))
 }
 
@@ -247,6 +251,8 @@ mod tests {
         assert_eq!(began(Some(Time(5)), now), Time(5));
         assert_eq!(began(Some(Time(1_000_009)), now), Time(1_000_009));
         assert_eq!(began(Some(Time(u64::MAX)), now), Time(1_300_000));
+        let today = Time(20_000 * 24 * 3_600_000);
+        assert_eq!(began(Some(Time(0)), today), today, "an archive kept no times");
     }
 
     #[test]

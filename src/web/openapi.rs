@@ -146,7 +146,8 @@ impl Description {
         let filter = super::verdicts::flakes::Filter::json_schema(&mut self.generator);
         self.get::<json::Flakes>("/tests/flakes", "Tests that are flaky or may be", &[filter]);
         let quarantine = "/tests/quarantine";
-        self.get::<json::Quarantine>(quarantine, "Tests that nobody has to wait for", &[]);
+        let of = exports::Of::json_schema(&mut self.generator);
+        self.get::<json::Quarantine>(quarantine, "Tests that nobody has to wait for", &[of]);
         let enter = "Put a test there, or give it more time";
         self.post::<json::QuarantineRequest, json::QuarantineChange>(quarantine, enter);
         let past = "What became of the quarantine, and what gates let pass";

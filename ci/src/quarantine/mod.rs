@@ -236,7 +236,8 @@ impl Quarantine {
         let kind = if before.is_some() { Kind::Renewed } else { Kind::Entered };
         let entry = Entry {
             since: before.map_or(now, |it| it.since),
-            expires: now.plus(stay),
+            // More time, and never less.
+            expires: before.map_or(Time(0), |it| it.expires).max(now.plus(stay)),
             owner: request.owner.or_else(|| before.and_then(|it| it.owner.clone())),
             evidence: before.and_then(|it| it.evidence.clone()),
             by: Actor::Person(request.who),

@@ -17,6 +17,7 @@ const MAX_FAILED: usize = 10_000;
 
 /// An invocation as its client knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Account {
     /// Why it did not complete, if it did not.
     #[serde(default)]
@@ -46,6 +47,7 @@ impl ImportRecord {
 
 /// A test of which the last attempt failed, in one of its runs and shards. Both are counted from 1; 0: any.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct FailedRun {
     pub label: String,
     #[serde(default)]

@@ -118,7 +118,10 @@ impl Answers {
         let outcome = gate::gate(&run, &quarantine, now);
         let open = outcome.items.iter().any(|it| it.finding == gate::Finding::Open);
         let ended = matches!(question.told, Told::Ended(_));
-        Ok(Answered { outcome, pending: open || on_their_way || missing || !ended, known })
+        // What did not complete never becomes green.
+        let is_over = ended && incomplete.is_some();
+        let pending = !is_over && (open || on_their_way || missing || !ended);
+        Ok(Answered { outcome, pending, known })
     }
 
     /// Whether attempts of the invocation are committed that nobody has looked at yet.

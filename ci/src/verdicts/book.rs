@@ -103,6 +103,12 @@ impl Book {
         now: Time,
     ) -> Result<Change, VerdictError> {
         check(request)?;
+        if request.stay.is_some_and(|it| it.is_zero() || it > self.policy.expiry) {
+            let most = self.policy.expiry.as_secs() / 3600;
+            let message =
+                format!("a test may stay for {most} hours at most, and for more than none");
+            return Err(VerdictError::Invalid(message));
+        }
         check_names(subject)?;
         self.change(|quarantine| {
             has_room(quarantine, subject, request, now)?;

@@ -56,6 +56,7 @@ pub fn note(change: &Change) -> Note {
     let details = serde_json::json!({
         "change": change.number,
         "instance": cut(&change.subject.test.instance, MAX_NAME),
+        "configuration": cut(&change.subject.test.configuration, MAX_NAME),
         "reason": cut(&change.reason, MAX_NAME),
         "owner": change.owner.as_deref().map(|it| cut(it, MAX_NAME)),
         "expires_ms": change.expires.map(|it| it.0),

@@ -36,7 +36,8 @@ const SIGNALLED: i32 = 128;
 /// (some test failed): that becomes 0 where `kiln tests gate` says green, so where each failure has passed since
 /// with equal inputs and everything else completed. Where the server cannot be asked the exit code stays 3.
 ///
-/// The tests have to run on the server that is asked (--remote_executor); an invocation id is added.
+/// The tests have to run on the server that is asked (--remote_executor), in its instance (--instance, else what Bazel was
+/// told with --remote_instance_name); an invocation id is added.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -98,13 +99,15 @@ async fn judged(
     changed: &Changed,
     wait: Duration,
 ) -> Result<Answer, CliError> {
-    let account = told::account(&line.events, &line.invocation)?;
+    let heard = told::heard(&line.events, &line.invocation)?;
     let api = Api::new(target)?;
+    // Who names none means the one that the tests ran in.
+    let own = Some(target.instance.as_str()).filter(|it| !it.is_empty());
     let asking = Asking {
         api: &api,
-        instance: &target.instance,
+        instance: own.or(heard.instance.as_deref()).unwrap_or_default(),
         invocation: &line.invocation,
-        account: Some(account),
+        account: Some(heard.account),
         changed,
     };
     let gate = waited(&asking, wait).await?;

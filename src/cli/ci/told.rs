@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
-use kiln_ci::events::{Build, Entry, FailedRuns, Limits};
+use kiln_ci::events::{Build, Entry, FailedRuns, Limits, Options};
 use kiln_ci::verdicts::Account;
 use kiln_protos::bep::BuildEvent;
 use prost::Message;
@@ -16,8 +16,16 @@ const MAX_EVENT: u64 = 64 << 20;
 /// Bytes that a length takes at most.
 const MAX_LENGTH: usize = 10;
 
-/// Whether it completed, and which tests failed.
-pub fn account(events: &Path, invocation: &str) -> Result<Account, CliError> {
+/// What is told of an invocation.
+pub struct Heard {
+    /// Whether it completed, and which tests failed.
+    pub account: Account,
+    /// Where its tests ran, as Bazel was told.
+    pub instance: Option<String>,
+}
+
+/// Reads all of it.
+pub fn heard(events: &Path, invocation: &str) -> Result<Heard, CliError> {
     let failed = |why: String| {
         let name = events.display();
         CliError::answered(format!("what Bazel wrote to {name} cannot be read: {why}"))
@@ -30,7 +38,16 @@ pub fn account(events: &Path, invocation: &str) -> Result<Account, CliError> {
         build.apply(&Entry::Bazel(Box::new(event)));
         build.take_attempts().iter().for_each(|it| failed_runs.take(&it.attempt));
     }
-    Ok(Account::of(build.known(), &failed_runs))
+    let facts = build.known();
+    Ok(Heard { account: Account::of(facts, &failed_runs), instance: instance(&facts.options) })
+}
+
+/// What counted last of `--remote_instance_name`, also where rc files say it.
+fn instance(options: &Options) -> Option<String> {
+    const NAME: &str = "--remote_instance_name=";
+    let of =
+        |all: &[String]| all.iter().rev().find_map(|it| it.strip_prefix(NAME)).map(str::to_owned);
+    of(&options.effective).or_else(|| of(&options.explicit)).filter(|it| !it.is_empty())
 }
 
 fn next(source: &mut impl Read) -> Result<Option<BuildEvent>, String> {
@@ -88,7 +105,7 @@ mod tests {
     fn read(bytes: &[u8]) -> Result<Account, CliError> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), bytes).unwrap();
-        account(file.path(), "id")
+        heard(file.path(), "id").map(|it| it.account)
     }
 
     #[test]
@@ -98,6 +115,17 @@ mod tests {
         assert_eq!(why.as_deref(), Some("it ended with X (8)"));
         let none = read(&[]).unwrap().incomplete;
         assert_eq!(none.as_deref(), Some("its build events have not ended"));
+    }
+
+    #[test]
+    fn the_instance_is_that_of_the_tests() {
+        let options = |all: &[&str]| Options {
+            effective: all.iter().map(|it| (*it).to_owned()).collect(),
+            ..Options::default()
+        };
+        let all = ["--remote_instance_name=a", "--jobs=2", "--remote_instance_name=team/x"];
+        assert_eq!(instance(&options(&all)).as_deref(), Some("team/x"));
+        assert_eq!(instance(&options(&["--remote_instance_name="])), None);
     }
 
     #[test]

@@ -127,8 +127,8 @@ fn row(test: &Test) -> [String; 7] {
         bad(failures),
         bad(test.counts.flaky),
         rate(&test.counts),
-        millis(test.counts.mean_ms.unwrap_or(0)),
-        millis(test.counts.longest_ms),
+        of_passes(&test.counts, test.counts.mean_ms.unwrap_or(0)),
+        of_passes(&test.counts, test.counts.longest_ms),
     ]
 }
 
@@ -137,6 +137,11 @@ pub fn rate(counts: &TestCounts) -> String {
         0 => "-".to_owned(),
         first => percent(counts.flaky as f64 / first as f64),
     }
+}
+
+/// A time of attempts that passed; a dash where none did.
+pub fn of_passes(counts: &TestCounts, time: u64) -> String {
+    if counts.passed == 0 { "-".to_owned() } else { millis(time) }
 }
 
 pub fn millis(millis: u64) -> String {

@@ -157,7 +157,12 @@ impl QuarantineCommand {
         let server = Api::new(target)?;
         match self.what {
             What::List(List { json }) => {
-                api::print(server.get("/tests/quarantine").await?, json, table)?;
+                let of = match target.instance.as_str() {
+                    "" => String::new(),
+                    name => format!("?instance={}", format::encode(name, false)),
+                };
+                let answer = server.get(&format!("/tests/quarantine{of}")).await?;
+                api::print(answer, json, table)?;
             }
             What::Add(Add { test, owner, stay }) => {
                 let (json, request) = (test.json, test.request(target, owner, stay));
@@ -236,15 +241,26 @@ fn table(it: &Quarantine) -> String {
     if it.entries.is_empty() {
         return format!("no test is in quarantine: {sum}");
     }
-    let mut table = Table::new(&["test", "by", "until", "owner", "reason"], &[]);
+    // What is needed to name an entry, where entries have it.
+    let apart: [(&str, fn(&SubjectName) -> &String); 2] =
+        [("instance", |it| &it.instance), ("configuration", |it| &it.configuration)];
+    let is_said =
+        |of: fn(&SubjectName) -> &String| it.entries.iter().any(|it| !of(&it.test).is_empty());
+    let apart: Vec<_> = apart.into_iter().filter(|(_, of)| is_said(*of)).collect();
+    let mut head = vec!["test"];
+    head.extend(apart.iter().map(|(name, _)| *name));
+    head.extend(["by", "until", "owner", "reason"]);
+    let mut table = Table::new(&head, &[]);
     for Quarantined { test, entry } in &it.entries {
-        table.row([
-            format::short(&named(test), SHOWN),
+        let mut row = vec![format::short(&named(test), SHOWN)];
+        row.extend(apart.iter().map(|(_, of)| format::short(of(test), SHOWN)));
+        row.extend([
             format::short(&entry.by, SHOWN),
             format::utc(entry.expires),
             format::short(entry.owner.as_deref().unwrap_or("-"), SHOWN),
             format::short(&entry.reason, SHOWN),
         ]);
+        table.row(row);
     }
     format!("{}{sum}", table.text(""))
 }

@@ -33,6 +33,7 @@ pub struct SubjectName {
 
 /// What a gate is asked: `POST /api/v1/tests/gate`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct GateQuestion {
     #[serde(default)]
     pub instance: String,

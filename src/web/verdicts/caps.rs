@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use kiln_ci::model::{Subject, Time};
+use kiln_ci::model::Time;
 use kiln_ci::quarantine::Quarantine;
 use kiln_ci::verdicts::Census;
 
@@ -16,16 +16,15 @@ pub struct Caps {
 }
 
 impl Caps {
-    /// Of the instances of these entries: each has a cap of its own. Where nothing is in quarantine it is that of the
+    /// Of the instances of entries: each has a cap of its own. Where nothing is in quarantine it is that of the
     /// instance without a name.
     pub fn of<'a>(
-        entries: impl IntoIterator<Item = &'a Subject>,
+        instances: impl IntoIterator<Item = &'a str>,
         quarantine: &Quarantine,
         census: &Census,
         now: Time,
     ) -> Self {
-        let mut instances: BTreeSet<&str> =
-            entries.into_iter().map(|it| it.test.instance.as_str()).collect();
+        let mut instances: BTreeSet<&str> = instances.into_iter().collect();
         if instances.is_empty() {
             instances.insert("");
         }

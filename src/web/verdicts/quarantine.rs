@@ -14,11 +14,13 @@ use kiln_ci::quarantine::{
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::caller::{Caller, body};
 use super::caps::Caps;
 use crate::web::api::arguments;
 use crate::web::error::{ApiError, WebError};
+use crate::web::format::short;
 use crate::web::json::{
     Exported, Quarantine, QuarantineChange, QuarantineEntry, QuarantineRequest, Quarantined,
     SubjectName,
@@ -32,17 +34,37 @@ const MAX_TESTS: usize = 500;
 /// How often a test is tried that is exported for Bazel, where nobody says it.
 const ATTEMPTS: u32 = 3;
 
+/// Of a [`QuarantineRequest`].
+const FIELDS: [&str; 7] =
+    ["instance", "label", "configuration", "case", "reason", "owner", "stay_s"];
+
+/// Whose entries.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+pub struct Of {
+    /// Of one instance alone; in all without.
+    instance: Option<String>,
+}
+
 pub async fn list(
     State(state): State<WebState>,
     caller: Caller,
+    of: Result<Arguments<Of>, QueryRejection>,
 ) -> Result<Json<Quarantine>, ApiError> {
+    let wanted = arguments(of)?.instance;
     let now = state.tests.clock.now();
     let quarantine = state.verdicts.book.open().await?.quarantine;
     let census = state.verdicts.answers.census().await?;
-    let may_see =
-        |subject: &Subject| state.access.allows(&caller.0, Right::Read, &subject.test.instance);
+    if let Some(wanted) = &wanted {
+        caller.may_read(&*state.access, wanted)?;
+    }
+    let may_see = |subject: &Subject| {
+        let instance = &subject.test.instance;
+        wanted.as_ref().is_none_or(|it| it == instance)
+            && state.access.allows(&caller.0, Right::Read, instance)
+    };
     let seen: Vec<_> = quarantine.entries(now).filter(|(it, _)| may_see(it)).collect();
-    let caps = Caps::of(seen.iter().map(|(it, _)| *it), &quarantine, &census, now);
+    let instances = seen.iter().map(|(it, _)| it.test.instance.as_str()).chain(wanted.as_deref());
+    let caps = Caps::of(instances, &quarantine, &census, now);
     let entries = seen.into_iter().map(|(subject, entry)| Quarantined {
         test: SubjectName::from(subject),
         entry: QuarantineEntry::from(entry),
@@ -58,9 +80,9 @@ pub async fn list(
 pub async fn enter(
     State(state): State<WebState>,
     caller: Caller,
-    asked: Result<Json<QuarantineRequest>, JsonRejection>,
+    asked: Result<Json<Value>, JsonRejection>,
 ) -> Result<Json<QuarantineChange>, ApiError> {
-    let (subject, request) = request(&state, &caller, body(asked)?)?;
+    let (subject, request) = request(&state, &caller, read(body(asked)?)?)?;
     let now = state.tests.clock.now();
     let change = state.verdicts.book.enter(&subject, &request, now).await?;
     Ok(Json(QuarantineChange::from(&change)))
@@ -69,12 +91,22 @@ pub async fn enter(
 pub async fn leave(
     State(state): State<WebState>,
     caller: Caller,
-    asked: Result<Json<QuarantineRequest>, JsonRejection>,
+    asked: Result<Json<Value>, JsonRejection>,
 ) -> Result<Json<QuarantineChange>, ApiError> {
-    let (subject, request) = request(&state, &caller, body(asked)?)?;
+    let (subject, request) = request(&state, &caller, read(body(asked)?)?)?;
     let now = state.tests.clock.now();
     let change = state.verdicts.book.leave(&subject, &request, now).await?;
     Ok(Json(QuarantineChange::from(&change)))
+}
+
+/// A field that is not known may be one that was mistyped: what it was to say would not be so.
+fn read(asked: Value) -> Result<QuarantineRequest, WebError> {
+    let hint = "docs/tests-gate.md says what is asked; /api/v1/openapi.json describes it.";
+    let mut fields = asked.as_object().into_iter().flat_map(|it| it.keys());
+    if let Some(unknown) = fields.find(|it| !FIELDS.contains(&it.as_str())) {
+        return Err(WebError::invalid(format!("there is no field {:?}", short(unknown, 60)), hint));
+    }
+    serde_json::from_value(asked).map_err(|error| WebError::invalid(error.to_string(), hint))
 }
 
 /// What is asked, by somebody who may.

@@ -35,7 +35,7 @@ pub async fn page(State(state): State<WebState>) -> Result<Html<String>, WebErro
     let masked = past.masked.iter().map(|it| &it.subject.test);
     let names = Names::of(entries.iter().map(|(it, _)| &it.test).chain(masked));
     let Caps { tests, allowed, is_over: over } =
-        Caps::of(entries.iter().map(|(it, _)| *it), &quarantine, &census, at);
+        Caps::of(entries.iter().map(|(it, _)| it.test.instance.as_str()), &quarantine, &census, at);
     let body = html! {
         div.title { h1 { "Quarantine" } p.dim { "tests that nobody has to wait for; they still run" } }
         (tabs(Some(Tab::Quarantine)))

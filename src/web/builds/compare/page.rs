@@ -228,12 +228,12 @@ fn one(miss: &Miss) -> Markup {
         @if let Some(explanation) = &miss.explanation {
             @for reason in &explanation.reasons { div.dim { (reason) } }
             @match &explanation.comparison {
-                Some(Ok(comparison)) => @if !comparison.differences.is_empty() { details {
+                Some(Ok(comparison)) if !comparison.differences.is_empty() => details {
                     summary { (counted(comparison.differences.len() as u64, "difference")) }
                     (why::list(comparison))
-                } },
+                },
                 Some(Err(error)) => div.dim { "They cannot be compared: " (error) },
-                None => {}
+                Some(Ok(_)) | None => {}
             }
         }
     }
