@@ -38,11 +38,10 @@ pub struct TargetOptions {
         global = true,
         help_heading = "Server",
         env = "KILN_INSTANCE",
-        default_value = "",
         value_name = "NAME",
         value_hint = ValueHint::Other
     )]
-    instance: String,
+    instance: Option<String>,
 
     /// Authorities (PEM) to trust instead of the system's, for https:// servers
     #[arg(long, global = true, help_heading = "Server", env = "KILN_CA_FILE", value_name = "FILE")]
@@ -85,6 +84,8 @@ pub struct Target {
     /// More frontends of the same fleet, for when that one is not heard.
     pub others: Vec<String>,
     pub instance: String,
+    /// Somebody said so: where that is empty, the one without a name is meant.
+    pub names_instance: bool,
     pub credentials: Credentials,
     /// Files with credentials, which no action may see.
     pub secrets: Vec<PathBuf>,
@@ -123,8 +124,10 @@ impl TargetOptions {
         let tls = TlsFiles { ca: self.tls_ca, identity };
         let mut servers = self.server.into_iter();
         let url = servers.next().ok_or_else(|| CliError::usage("--server names no server"))?;
-        let (others, instance) = (servers.collect(), self.instance);
-        Ok(Target { url, others, instance, credentials: Credentials { tls, token }, secrets })
+        let (others, names_instance) = (servers.collect(), self.instance.is_some());
+        let instance = self.instance.unwrap_or_default();
+        let credentials = Credentials { tls, token };
+        Ok(Target { url, others, instance, names_instance, credentials, secrets })
     }
 }
 

@@ -92,7 +92,9 @@ impl Table {
     }
 
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        self.rows.push(cells.into_iter().collect());
+        // What others called something may have several lines.
+        let one_line = |cell: String| cell.replace(['\n', '\r', '\t'], " ");
+        self.rows.push(cells.into_iter().map(one_line).collect());
     }
 
     pub fn text(&self, indent: &str) -> String {
@@ -133,7 +135,7 @@ mod tests {
     fn columns_are_as_wide_as_their_widest_cell() {
         let mut table = Table::new(&["name", "size"], &[1]);
         table.row(["a".to_owned(), "10".to_owned()]);
-        table.row([look(Look::Bad, "longer µ"), "9".to_owned()]);
+        table.row([look(Look::Bad, "longer\nµ"), "9".to_owned()]);
         assert_eq!(
             ansi::plain(&table.text(" ")),
             " name      size\n a           10\n longer µ     9\n"

@@ -180,7 +180,7 @@ impl Leading {
     async fn add_commits(&self, items: &mut [Item]) -> Result<(), VerdictError> {
         let mut known: BTreeMap<(String, String), Option<String>> = BTreeMap::new();
         let unknown = |it: &&mut Heard| {
-            it.commit.is_none() && it.shadow.is_none() && it.is_failure() && it.action.is_some()
+            it.commit.is_none() && it.shadow.is_none() && (it.is_failure() || !it.failed.is_empty())
         };
         for it in items.iter_mut().flat_map(|it| &mut it.heard).filter(unknown) {
             let build = (it.test.instance.clone(), it.invocation.clone());

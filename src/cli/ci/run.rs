@@ -102,7 +102,7 @@ async fn judged(
     let heard = told::heard(&line.events, &line.invocation)?;
     let api = Api::new(target)?;
     // Who names none means the one that the tests ran in.
-    let own = Some(target.instance.as_str()).filter(|it| !it.is_empty());
+    let own = target.names_instance.then_some(target.instance.as_str());
     let asking = Asking {
         api: &api,
         instance: own.or(heard.instance.as_deref()).unwrap_or_default(),

@@ -126,6 +126,9 @@ impl Snapshots {
         common.extend(self.common.iter().cloned());
         // What is not the repository's (a user's own .bazelrc) differs from tree to tree.
         let common = self.git.tracked(workspace, &common).await?;
+        for named in self.common.iter().filter(|it| !common.contains(it)) {
+            say(&format!("warning: {what} has no file {named} (--common)"));
+        }
         let failed = |source| SnapshotError::Content { what: what.to_owned(), source };
         let common = content::of_common(workspace, &common).map_err(failed)?;
         let content = content::of_sources(&graph, workspace).map_err(failed)?;

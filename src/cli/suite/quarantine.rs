@@ -157,9 +157,9 @@ impl QuarantineCommand {
         let server = Api::new(target)?;
         match self.what {
             What::List(List { json }) => {
-                let of = match target.instance.as_str() {
-                    "" => String::new(),
-                    name => format!("?instance={}", format::encode(name, false)),
+                let of = match target.names_instance {
+                    false => String::new(),
+                    true => format!("?instance={}", format::encode(&target.instance, false)),
                 };
                 let answer = server.get(&format!("/tests/quarantine{of}")).await?;
                 api::print(answer, json, table)?;

@@ -45,7 +45,7 @@ impl Show {
     pub async fn run(self, target: &Target) -> Result<Exit, CliError> {
         let api = Api::new(target)?;
         let mut path = format!("/tests/{}?limit={}", segment(&self.test), self.attempts);
-        let instance = Some(&target.instance).filter(|it| !it.is_empty());
+        let instance = target.names_instance.then_some(&target.instance);
         for (name, value) in
             [("instance", instance), ("configuration", self.configuration.as_ref())]
         {
