@@ -103,11 +103,13 @@ impl Import {
 
 impl Imported {
     pub fn receipt(&self) -> Receipt {
+        // One that occurs again is a retry.
+        let first = self.attempt.cases.iter().filter(|it| it.attempt <= 1).count() as u64;
         Receipt {
             suite: self.attempt.test.label.clone(),
             invocation: self.attempt.invocation.clone(),
             outcome: self.attempt.outcome,
-            cases: self.totals.cases,
+            cases: first.saturating_add(self.left_out).min(self.totals.cases),
             attempts: self.totals.attempts,
             failed: self.failed,
             left_out: self.left_out,
@@ -216,6 +218,7 @@ mod tests {
     fn a_report_is_an_attempt_at_a_suite_with_its_cases() {
         let it = import().read(REPORT.as_bytes()).unwrap();
         assert_eq!((it.totals.cases, it.failed, it.left_out), (3, 1, 0), "each element is one");
+        assert_eq!((it.receipt().cases, it.receipt().attempts), (2, 3));
         let attempt = &it.attempt;
         assert_eq!((attempt.test.label.as_str(), attempt.known), ("unit", Known::IMPORTED));
         assert_eq!(attempt.outcome, Outcome::Passed, "its retry passed");

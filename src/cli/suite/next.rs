@@ -119,11 +119,17 @@ impl Next {
             let json = json.map_err(|error| CliError::machine(error.to_string()))?;
             text::print(&format!("{json}\n"))?;
         } else if has_piece {
+            let hint = "--json takes every name";
             let words = match self.format {
-                None => next.tests.join("\n"),
-                Some(format) => shards::arguments(format.into(), &next.tests).map_err(|error| {
-                    CliError::usage(error.to_string()).hint("--json takes every name")
-                })?,
+                None => match next.tests.iter().find(|it| it.contains(['\n', '\r'])) {
+                    None => next.tests.join("\n"),
+                    Some(odd) => {
+                        let message = format!("{odd:?} has a line break, and each line is a name");
+                        return Err(CliError::usage(message).hint(hint));
+                    }
+                },
+                Some(format) => shards::arguments(format.into(), &next.tests)
+                    .map_err(|error| CliError::usage(error.to_string()).hint(hint))?,
             };
             text::write_out(format!("{words}\n").as_bytes())?;
         }

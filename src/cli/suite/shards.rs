@@ -239,7 +239,8 @@ fn warn_of_useless(tests: &[Item], shards: usize) {
         one.seconds.total_cmp(&other.seconds).then_with(|| other.name.cmp(&one.name))
     });
     if shards > tests.len() {
-        say(&format!("warning: there are {} tests only, so there are as many shards", tests.len()));
+        let tests = format::counted(tests.len() as u64, "test");
+        say(&format!("warning: there are no more shards than tests: {tests}"));
     } else if let Some(Item { name, seconds }) = longest.filter(|longest| longest.seconds > 0.0) {
         let seconds = format::duration(nanos(*seconds));
         say(&format!(
