@@ -86,6 +86,7 @@ fn entry(of: &Subject, it: &Entry, names: &Names<'_>) -> Line {
     let cells = vec![
         subject(of, names),
         html! { bdi { (visible(&it.reason, MAX_REASON)) }
+        @if !of.test.configuration.is_empty() { p.dim { "in configuration " bdi { (visible(&of.test.configuration, 16)) } } }
         @if let Some(evidence) = &it.evidence { p.dim {
             (counted(evidence.flips as u64, "proven flip")) " in " (counted(evidence.commits as u64, "commit"))
             ", " (evidence.failures) " of " (u64::from(evidence.failures) + u64::from(evidence.passes)) " runs failed, about "
