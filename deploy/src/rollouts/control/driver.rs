@@ -240,6 +240,7 @@ impl Driver {
         let mut inputs = Vec::with_capacity(found.len());
         for ((id, _), found) in named.into_iter().zip(found) {
             inputs.push(Input::Observed(id, self.running(id, found.as_ref())));
+            inputs.extend(self.gave_up(id, found.as_ref()).then_some(Input::Failed(id)));
             match found {
                 Some(found) => drop(self.known.insert(id, found)),
                 None => drop(self.known.remove(&id)),
@@ -259,6 +260,14 @@ impl Driver {
         let unwell = matches!(found.health, Health::Unwell(_));
         let generation = if forward && unwell { Generation::default() } else { found.generation };
         Running::Version(version.into(), generation)
+    }
+
+    /// Whether it says that it has given up what it was told last.
+    fn gave_up(&self, id: TargetId, found: Option<&Observation>) -> bool {
+        let (Some(found), Some(target)) = (found, self.open.state.targets.get(&id)) else {
+            return false;
+        };
+        found.failed.is_some() && found.generation == target.desired.generation
     }
 
     async fn renew(&mut self, now: Millis) -> Result<Option<Input>, ControlError> {

@@ -36,6 +36,8 @@ pub enum Input {
     Result(EffectId, Outcome),
     /// What a target runs, found out without believing what it says of itself.
     Observed(TargetId, Running),
+    /// A target says that it has given up what it was told.
+    Failed(TargetId),
     /// A signal broke a limit.
     Breach(String),
     Approve {
@@ -61,6 +63,7 @@ pub fn decide(state: &State, input: &Input, now: Millis) -> Vec<Event> {
         Input::Tick => tick(state, now),
         Input::Result(id, outcome) => result(state, *id, outcome),
         Input::Observed(id, running) => observed(state, *id, running, now),
+        Input::Failed(id) => failed(state, *id, now),
         Input::Breach(why) => back(state, Why::Breach(why.clone())),
         Input::Abort(by) => back(state, Why::Aborted(by.clone())),
         Input::Supersede(by) => back(state, Why::Superseded(by.clone())),
@@ -140,6 +143,20 @@ fn judged(state: &State, verdict: Verdict, breach: bool, why: &str) -> Vec<Event
         Verdict::Promote => promoted(state),
     };
     [looked].into_iter().chain(follows).collect()
+}
+
+/// Who has given up is told again sooner, and as often as others.
+fn failed(state: &State, id: TargetId, now: Millis) -> Vec<Event> {
+    let limits = &state.spec.limits;
+    let Some(target) = state.targets.get(&id) else { return Vec::new() };
+    let soon = now < target.asked.saturating_add(limits.settle / 4);
+    if matches!(state.phase, Phase::Ended(_)) || target.is_settled() || target.given_up || soon {
+        return Vec::new();
+    }
+    match target.tries < limits.tries {
+        true => vec![Event::Asked(id)],
+        false => vec![Event::GivenUp(id)],
+    }
 }
 
 fn observed(state: &State, id: TargetId, running: &Running, now: Millis) -> Vec<Event> {

@@ -338,3 +338,28 @@ fn what_has_no_predecessor_calls_a_person() {
     assert_eq!(told.state.phase, Phase::Ended(End::RollbackFailed));
     assert!(told.done.iter().any(|effect| matches!(effect, Effect::Page(_))));
 }
+
+#[test]
+fn who_has_given_up_is_told_again_sooner_and_not_more_often() {
+    let mut told = Told::of(spec([false, false]));
+    let mut stuck = Told::of(spec([false, false]));
+    for one in [&mut told, &mut stuck] {
+        // It runs what it ran before, and says that it has done with what it was told.
+        let generation = one.state.generation;
+        one.tell(&Input::Observed(0, Running::Version("old".into(), generation)));
+        assert_eq!(one.state.phase, Phase::Applying(0));
+        one.silent.push(0);
+    }
+    let mut seconds = 0;
+    while told.state.is_forward() {
+        told.now += 5_000;
+        seconds += 5;
+        told.tell(&Input::Failed(0));
+        told.tell(&Input::Tick);
+    }
+    assert_eq!(told.state.why, Some(Why::Stuck(0)));
+    // Once, and as often again as others.
+    assert_eq!(told.applied().iter().filter(|(_, version)| *version == "new").count(), 4);
+    stuck.wait(seconds * 1_000);
+    assert!(stuck.state.is_forward(), "who says nothing is waited for");
+}
