@@ -56,11 +56,11 @@ impl Condition {
         if Duration::from_millis(now.saturating_sub(agent.heard)) >= SILENT {
             return Self::Silent;
         }
-        let told = order.map(|it| it.generation).unwrap_or_default();
+        let Some(order) = order else { return Self::Unassigned };
+        let told = order.generation;
         if status.accepted > told || status.settled > told {
             return Self::Untruthful;
         }
-        let Some(order) = order else { return Self::Unassigned };
         if status.settled < told {
             return Self::Behind;
         }

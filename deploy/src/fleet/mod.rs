@@ -11,11 +11,13 @@
 //! | `orders.rs` | what an agent is to run, told once and heard soon |
 //! | `waking.rs` | wakes the questions for orders that are open |
 //! | `condition.rs` | what follows from all that, in a word |
+//! | `forgetting.rs` | agents that are no more |
 //! | `listing.rs` | agents for people, and figures |
 //! | `targets.rs` | agents as the targets of a rollout |
 
 mod condition;
 mod error;
+mod forgetting;
 mod kept;
 mod keys;
 mod limits;
@@ -40,7 +42,7 @@ use crate::executions::Clock;
 pub use condition::Condition;
 pub use error::FleetError;
 pub use kept::{KeptAgent, KeptOrder};
-pub use limits::{MAX_AGENTS, SILENT};
+pub use limits::{FORGOTTEN, MAX_AGENTS, SILENT};
 pub use listing::{Filter, Listed, MAX_PAGE};
 pub use names::{NameProblem, check_label, check_name};
 pub use orders::MAX_WAIT;

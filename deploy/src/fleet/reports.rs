@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kiln_cas::records::{Expect, Write};
+use kiln_cas::records::Write;
 
 use super::error::FleetError;
 use super::kept::{KeptAgent, MAX_TURNS};
@@ -12,7 +12,6 @@ use super::store::{MAX_ATTEMPTS, as_found, put};
 use super::{Fleet, keys};
 use crate::agent::{Health, MAX_SAID, Report, Speaker, short};
 use crate::rollouts::machine::Millis;
-use crate::rollouts::parts::Place;
 
 /// Between two reports of an agent when nothing changes.
 pub const HEARTBEAT: Duration = Duration::from_secs(8);
@@ -111,30 +110,6 @@ impl Fleet {
             return Err(FleetError::Full);
         }
         put(keys::COUNT.to_owned(), as_found(&found), &count)
-    }
-
-    /// Forgets an agent, and what it was told. Its name is free again.
-    pub async fn remove(&self, place: &Place, name: &str) -> Result<(), FleetError> {
-        check_name(&place.service)?;
-        check_name(&place.environment)?;
-        check_name(name)?;
-        let key = keys::agent(place, name);
-        let gone = |key: String, expect| Write { key, expect, value: None };
-        for _ in 0..MAX_ATTEMPTS {
-            let found = self.store.get::<KeptAgent>(&key).await?;
-            if found.is_none() {
-                return Err(FleetError::Unknown { place: place.clone(), name: name.to_owned() });
-            }
-            let writes = vec![
-                gone(key.clone(), as_found(&found)),
-                gone(keys::order(place, name), Expect::Anything),
-                self.counted(-1).await?,
-            ];
-            if self.store.commit(writes).await? {
-                return Ok(());
-            }
-        }
-        Err(FleetError::Restless)
     }
 }
 

@@ -27,7 +27,7 @@ fn of_place(place: &Place) -> Filter {
 /// What a rollout is told of an agent. One that is silent is not observed; nor is one that says what cannot be: what it
 /// claims would end a rollout, or blame its release.
 fn observation(listed: Listed) -> Option<Observation> {
-    let Listed { agent, condition, .. } = listed;
+    let Listed { agent, condition, order, .. } = listed;
     if matches!(condition, Condition::Silent | Condition::Untruthful) {
         return None;
     }
@@ -42,7 +42,8 @@ fn observation(listed: Listed) -> Option<Observation> {
     };
     Some(Observation {
         version: status.running,
-        generation: status.settled,
+        // What nobody wrote down was told by nobody, whatever it says that it obeys.
+        generation: status.settled.min(order.map(|it| it.generation).unwrap_or_default()),
         health,
         seen: agent.heard,
         crashes: status.crashes,

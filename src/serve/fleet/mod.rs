@@ -13,6 +13,8 @@ use crate::telemetry::AgentCounts;
 
 /// How often agents are counted for metrics.
 const COUNT_EVERY: Duration = Duration::from_secs(15);
+/// After so many counts those are forgotten who were silent for long: about once an hour.
+const SWEEP_AFTER: u64 = 240;
 
 pub struct Started {
     pub fleet: Fleet,
@@ -42,7 +44,19 @@ pub fn start(storage: &Storage) -> Started {
 }
 
 async fn keep_counted(fleet: Fleet, figures: Arc<Mutex<AgentCounts>>) {
-    loop {
+    for round in 0_u64.. {
+        // Not at once: after a long absence of the server all seem silent.
+        if round % SWEEP_AFTER == SWEEP_AFTER - 1 {
+            match fleet.sweep().await {
+                Ok(0) => {}
+                Ok(agents) => {
+                    tracing::info!(agents, "agents that were silent for long are forgotten")
+                }
+                Err(error) => {
+                    tracing::warn!(error = %chain(&error), "silent agents cannot be forgotten for now");
+                }
+            }
+        }
         match fleet.conditions().await {
             Ok(counted) => {
                 *figures.lock().unwrap_or_else(PoisonError::into_inner) = counted;

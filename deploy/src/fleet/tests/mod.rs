@@ -8,7 +8,7 @@ use std::time::Duration;
 use kiln_cas::records::{Expect, Records as _, Write};
 use kiln_cas::stores::MemoryRecords;
 
-use super::{Condition, Filter, Fleet, FleetError, MAX_AGENTS, SILENT};
+use super::{Condition, FORGOTTEN, Filter, Fleet, FleetError, MAX_AGENTS, SILENT};
 use crate::agent::{Health, Report, Speaker, Status};
 use crate::oci::ContentDigest;
 use crate::rollouts::machine::Generation;
@@ -246,6 +246,26 @@ async fn who_flaps_is_named() {
 }
 
 #[tokio::test]
+async fn who_is_silent_for_long_is_forgotten_and_nobody_else() {
+    let house = House::new();
+    for name in ["web-1", "web-2"] {
+        house.fleet.report(&report(name, Status::default()), "token one").await.unwrap();
+    }
+    house.later(FORGOTTEN - Duration::from_secs(1));
+    assert_eq!(house.fleet.sweep().await.unwrap(), 0);
+    house.fleet.report(&report("web-2", Status::default()), "token one").await.unwrap();
+    house.later(Duration::from_secs(1));
+    assert_eq!(house.fleet.sweep().await.unwrap(), 1);
+    assert!(matches!(
+        house.fleet.show_agent(&place(), "web-1").await,
+        Err(FleetError::Unknown { .. })
+    ));
+    let other = house.fleet.report(&report("web-1", Status::default()), "token two").await;
+    other.expect("its name is free again");
+    assert_eq!(house.fleet.conditions().await.unwrap().values().sum::<u64>(), 2);
+}
+
+#[tokio::test]
 async fn targets_are_those_of_a_place_with_these_labels() {
     let house = House::new();
     for number in 0..40 {
@@ -269,12 +289,10 @@ async fn targets_are_those_of_a_place_with_these_labels() {
     let mut asked = names.clone();
     asked.push("nobody".to_owned());
     let seen = house.fleet.observe(&place(), &asked).await.unwrap();
-    assert_eq!(
-        seen.iter().filter(|it| it.is_some()).count(),
-        0,
-        "told nothing, and they claim to obey"
-    );
-    assert_eq!(seen.len(), 21);
+    // They were told nothing, whatever they say that they obey.
+    let obeyed: Vec<_> = seen.iter().map(|it| it.as_ref().map(|it| it.generation)).collect();
+    assert_eq!(obeyed[..20], [Some(Generation::default()); 20]);
+    assert_eq!(obeyed[20..], [None]);
     let page = house.fleet.list_agents(&Filter::default(), None, 30).await.unwrap();
     let after = page.last().map(super::Listed::cursor);
     let rest = house.fleet.list_agents(&Filter::default(), after.as_deref(), 30).await.unwrap();

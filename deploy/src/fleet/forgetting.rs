@@ -1,0 +1,69 @@
+//! Agents that are no more: whoever administers says so, or nobody has heard of them for long.
+
+use kiln_cas::records::{Expect, Write};
+
+use super::condition::Condition;
+use super::error::FleetError;
+use super::kept::KeptAgent;
+use super::limits::{FORGOTTEN, MAX_AGENTS};
+use super::listing::Filter;
+use super::names::check_name;
+use super::store::{MAX_ATTEMPTS, as_found};
+use super::{Fleet, keys};
+use crate::rollouts::machine::Millis;
+use crate::rollouts::parts::Place;
+
+impl Fleet {
+    /// Forgets an agent, and what it was told. Its name is free again.
+    pub async fn remove(&self, place: &Place, name: &str) -> Result<(), FleetError> {
+        check_name(&place.service)?;
+        check_name(&place.environment)?;
+        check_name(name)?;
+        match self.forget(place, name, &|_| true).await? {
+            true => Ok(()),
+            false => Err(FleetError::Unknown { place: place.clone(), name: name.to_owned() }),
+        }
+    }
+
+    /// Forgets all that were not heard of for [`FORGOTTEN`]; says how many.
+    pub async fn sweep(&self) -> Result<u64, FleetError> {
+        let silent = Filter { condition: Some(Condition::Silent), ..Filter::default() };
+        let all = self.list_agents(&silent, None, MAX_AGENTS as usize).await?;
+        let mut forgotten = 0;
+        for it in &all {
+            let is_gone = |agent: &KeptAgent| has_been_silent(agent, self.now());
+            forgotten += u64::from(self.forget(&it.place, &it.name, &is_gone).await?);
+        }
+        Ok(forgotten)
+    }
+
+    /// `false`: there is none, or none that is meant.
+    async fn forget(
+        &self,
+        place: &Place,
+        name: &str,
+        is_meant: &(dyn Fn(&KeptAgent) -> bool + Sync),
+    ) -> Result<bool, FleetError> {
+        let key = keys::agent(place, name);
+        let gone = |key: String, expect| Write { key, expect, value: None };
+        for _ in 0..MAX_ATTEMPTS {
+            let found = self.store.get::<KeptAgent>(&key).await?;
+            if !found.as_ref().is_some_and(|(agent, _)| is_meant(agent)) {
+                return Ok(false);
+            }
+            let writes = vec![
+                gone(key.clone(), as_found(&found)),
+                gone(keys::order(place, name), Expect::Anything),
+                self.counted(-1).await?,
+            ];
+            if self.store.commit(writes).await? {
+                return Ok(true);
+            }
+        }
+        Err(FleetError::Restless)
+    }
+}
+
+fn has_been_silent(agent: &KeptAgent, now: Millis) -> bool {
+    u128::from(now.saturating_sub(agent.heard)) >= FORGOTTEN.as_millis()
+}
