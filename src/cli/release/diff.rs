@@ -35,7 +35,8 @@ impl Diff {
         api::print(answer, self.json, text)?;
         let parts = [&found.sources, &found.actions, &found.images];
         let differs = parts.iter().any(|it| it.added + it.removed + it.changed > 0);
-        Ok(if differs || !found.same_content { Exit::Negative } else { Exit::Done })
+        let same = found.same_content && found.old_source == found.new_source && !differs;
+        Ok(if same { Exit::Done } else { Exit::Negative })
     }
 }
 
@@ -44,6 +45,11 @@ fn text(it: &ReleaseDifference) -> String {
         true => format!("{} and {} are the same content\n", it.old, it.new),
         false => String::new(),
     };
+    if it.old_source != it.new_source {
+        let said =
+            [&it.old_source, &it.new_source].map(|it| it.as_deref().unwrap_or("nobody said"));
+        text += &format!("commit: {} -> {}\n", said[0], said[1]);
+    }
     for (what, changes) in
         [("sources", &it.sources), ("actions", &it.actions), ("images", &it.images)]
     {

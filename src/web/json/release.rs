@@ -229,6 +229,11 @@ pub struct ReleaseDifference {
     pub new: String,
     /// Whether the manifests are the same.
     pub same_content: bool,
+    /// `git+URL@COMMIT`, where somebody said which.
+    #[serde(default)]
+    pub old_source: Option<String>,
+    #[serde(default)]
+    pub new_source: Option<String>,
     pub sources: ReleaseChanges,
     pub actions: ReleaseChanges,
     pub images: ReleaseChanges,

@@ -143,6 +143,8 @@ pub async fn diff(
         old: old.release.name.to_string(),
         new: new.release.name.to_string(),
         same_content: old.release.subject.digest == new.release.subject.digest,
+        old_source: old.source.clone(),
+        new_source: new.source.clone(),
         sources: ReleaseChanges::of(&found.sources),
         actions: ReleaseChanges::of(&found.actions),
         images: ReleaseChanges::of(&found.images),
