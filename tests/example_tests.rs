@@ -14,6 +14,8 @@ fn the_example_of_failing_tests_shows_what_it_says() {
         .env("BAZEL", bazel)
         .env("CASES", "12")
         .env("WAIT", "15s")
+        // Others use the machine as well.
+        .env("FASTER", "120")
         .env("KILN_WORKERS_MEMORY", "1GiB")
         .stdin(Stdio::null())
         .output()
