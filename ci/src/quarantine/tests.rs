@@ -139,6 +139,8 @@ fn people_give_reasons() {
     let long = Request { stay: Some(Duration::from_secs(400 * 86_400)), ..request("no time") };
     let renewed = it.enter(&a, long, Time(HOUR / 2)).unwrap();
     assert_eq!((renewed.kind, renewed.expires), (Kind::Renewed, Some(Time(HOUR / 2 + 14 * DAY))));
+    let less = Request { stay: Some(Duration::from_secs(60)), ..request("again") };
+    assert_eq!(it.enter(&a, less, Time(HOUR / 2)).unwrap().expires, renewed.expires);
     // The policy does not end what a person began.
     assert_eq!(assess(&mut it, &flaky(0, 3, 400), 5 * DAY), None);
     assert_eq!(it.leave(&a, request(""), Time(5 * DAY)), Err(Error::NoReason));

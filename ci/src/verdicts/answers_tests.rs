@@ -185,7 +185,7 @@ async fn what_did_not_complete_is_red_whatever_passed_since() {
     };
     let answers = Answers::new(Arc::new(rig.memory.clone()), rig.book.clone(), true);
     let it = answers.gate(&question, Time(10)).await.unwrap();
-    assert_eq!(it.outcome.answer, Answer::Red);
+    assert_eq!((it.outcome.answer, it.pending), (Answer::Red, false), "it stays so");
     assert_eq!(it.outcome.incomplete.as_deref(), Some("it was cancelled"));
     let reason = Request { who: "a".into(), reason: "x\ny".into(), owner: None, stay: None };
     let subject = it.outcome.items[0].subject.clone();
