@@ -63,6 +63,10 @@ fn start(directory: &Path) -> Server {
     let mut command = support::server::command("127.0.0.1:0", &data, &["--workers", "2"]);
     command.env("KILN_RELEASES_KEY", directory.join("server.pem"));
     command.env("KILN_PROMOTION_POLICY", directory.join("environments.toml"));
+    for key in ["KEEP_NEWEST", "KEEP_PREDECESSORS"] {
+        command.env(format!("KILN_RELEASES_{key}"), "0");
+    }
+    command.env("KILN_RELEASES_KEEP_FOR", "0s");
     command.env("HOME", directory);
     Server::spawn(command, &data)
 }
@@ -89,7 +93,8 @@ async fn a_release_is_promoted_rolled_back_and_found_again() {
     let server = start(dir);
     let bazel = Bazel::new(binary, "tests/workspace");
     let id = format!("--invocation_id={BUILD}");
-    bazel.remote(&server.address, &["build", &id, "//cpp:all", "//cpp:gen_1"]).expect_success();
+    let build = ["build", &id, "//cpp:all", "//cpp:gen_1", "//cpp:gen_2"];
+    bazel.remote(&server.address, &build).expect_success();
     for (name, target) in [("team/app:1", "//cpp:all"), ("team/app:2", "//cpp:gen_1")] {
         let words = ["release", "create", name, "--invocation", BUILD, "--target", target];
         let words = [&words[..], &["--branch", "main"]].concat();
@@ -165,8 +170,22 @@ async fn a_release_is_promoted_rolled_back_and_found_again() {
     let said = said.json();
     assert_eq!((&said["removed"], &said["frees"]), (&false.into(), &0.into()), "{said:#}");
     assert_eq!(said["releases"][0]["stays"][0], "it stands in prod", "{said:#}");
+    // What stands nowhere goes, and its name stands for nothing else.
+    let of = |target: &'static str| {
+        ["release", "create", "team/other:1", "--invocation", BUILD, "--target", target]
+    };
+    let at_other = |reference: &str| {
+        get_status(&server.address, &format!("/v2/team/other/manifests/{reference}"))
+    };
+    kiln(Some(&server), dir, &of("//cpp:gen_2")).ends_with(0);
+    let other = self::digest(&server, dir, "team/other:1");
+    assert_eq!((at_other("1"), at_other(&other)), (200, 200));
     let said = kiln(Some(&server), dir, &["release", "gc"]).ends_with(0).stdout;
-    assert!(said.contains("0 removed") && said.contains("it stands in dev"), "{said}");
+    assert!(said.contains("1 removed") && said.contains("it stands in dev"), "{said}");
+    assert_eq!((at_other("1"), at_other(&other), status("prod")), (404, 404, 200));
+    kiln(Some(&server), dir, &of("//cpp:all")).ends_with(4);
+    kiln(Some(&server), dir, &of("//cpp:gen_2")).ends_with(0);
+    assert_eq!(at_other("1"), 200);
     audited(&server, dir);
 }
 

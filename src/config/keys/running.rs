@@ -179,7 +179,7 @@ pub const KEYS: &[Key] = &[
         "releases.keep_for",
         "2160h",
         Kind::Duration,
-        "How long a release stays at least. What stands in an environment stays however old it is. See docs/releases.md.",
+        "How long a release stays at least. What stands in an environment stays however old it is. See docs/promotion.md.",
     ),
     key(
         "releases.keep_newest",
