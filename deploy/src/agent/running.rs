@@ -130,7 +130,7 @@ impl<L: Link, S: Source> Running<L, S> {
                 }
                 Err(error) => {
                     failures += 1;
-                    if failures == 1 {
+                    if failures == 1 && !self.is_stopped() {
                         tracing::warn!(%error, "no orders are heard, asking again");
                     }
                     self.pause(ASK_AGAIN.pause(failures), |_| false);
@@ -291,7 +291,7 @@ impl<L: Link, S: Source> Running<L, S> {
     }
 
     fn complain(&self, error: &LinkError, failures: u32) {
-        if failures == 1 {
+        if failures == 1 && !self.is_stopped() {
             tracing::warn!(%error, "the server does not take the report, telling it again");
         }
     }

@@ -15,8 +15,8 @@ use super::work::version_of;
 /// Between two looks whether a version is well that was just started.
 const FIRST_LOOK: Duration = Duration::from_millis(50);
 const LAST_LOOK: Duration = Duration::from_millis(250);
-/// A program that nothing probes has to live so long.
-const UP_FOR: Duration = Duration::from_millis(500);
+/// A program has to live so long, whatever a probe says: not every probe asks the program itself.
+const UP_FOR: Duration = Duration::from_millis(300);
 /// A new version that ends by itself so often is not waited for any longer.
 const CRASHES: u64 = 3;
 
@@ -79,8 +79,8 @@ impl Service {
     }
 
     fn is_up_long_enough(&self) -> bool {
-        let unprobed = self.process.as_ref().filter(|_| self.probe.is_none());
-        unprobed.is_none_or(|it| it.up().is_some_and(|up| up >= UP_FOR))
+        let process = self.process.as_ref();
+        process.is_none_or(|it| it.up().is_some_and(|up| up >= UP_FOR))
     }
 }
 

@@ -39,7 +39,7 @@ fn an_order_runs_and_so_does_the_way_back_in_less_than_a_second() {
     });
     let took = begun.elapsed();
     println!("from the order to the report that the version before runs: {took:?}");
-    // On a machine that does nothing else it takes 0.6 s, of which half a second is to see it stay up.
+    // On a machine that does nothing else it takes half a second, most of it to see the program stay up.
     assert!(took < Duration::from_secs(10), "{took:?}");
     drop(host);
     assert!(root.join("current/bin/app").exists());
