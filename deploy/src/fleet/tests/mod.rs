@@ -24,7 +24,8 @@ struct House {
 
 impl House {
     fn new() -> Self {
-        let (records, now) = (Arc::new(MemoryRecords::default()), Arc::new(AtomicI64::new(1_000_000 * SECOND)));
+        let (records, now) =
+            (Arc::new(MemoryRecords::default()), Arc::new(AtomicI64::new(1_000_000 * SECOND)));
         let fleet = Self::frontend(&records, &now);
         Self { fleet, records, now }
     }
