@@ -15,6 +15,9 @@ use crate::config::parse_time;
 use crate::web::format::{counted, encode, short, utc};
 use crate::web::json::{NewPlan, PlanPiece, PlanStanding};
 
+/// The longest that a plan is kept.
+const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// How far a plan is whose pieces runners take
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -102,6 +105,9 @@ impl Keep {
     /// Puts it there, and says on stderr what became of it.
     pub async fn put(&self, plan: &Plan, target: &Target) -> Result<(), CliError> {
         let Some(id) = &self.keep else { return Ok(()) };
+        if self.keep_for.is_some_and(|it| it.is_zero() || it > WEEK) {
+            return Err(CliError::usage("--keep-for is a second at least, and a week at most"));
+        }
         let piece = |it: &kiln_ci::shards::Shard| PlanPiece {
             tests: it.tests.clone(),
             expected_s: it.expected_s,
