@@ -1,6 +1,6 @@
 //! Rollouts, as programs see them.
 
-use kiln_deploy::rollouts::control::{Listed, Looked, Rollout, Shown, phase};
+use kiln_deploy::rollouts::control::{Listed, Looked, Rollout, Shown, phase, words};
 use kiln_deploy::rollouts::machine::{End, Event, Logged, Phase, State};
 use kiln_deploy::rollouts::parts::Target;
 use schemars::JsonSchema;
@@ -131,6 +131,8 @@ pub struct RolloutEvent {
     pub at: String,
     /// What happened, as it is in the log.
     pub event: Value,
+    /// The same in words; null: that something was carried out, which is of no interest by itself.
+    pub text: Option<String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -223,7 +225,7 @@ impl From<&Shown> for RolloutShown {
             since: at(state.since),
             next: next(state).map(at),
             deadline,
-            why: state.why.as_ref().map(kiln_deploy::rollouts::control::in_words),
+            why: state.why.as_ref().map(|why| words::why(why, &it.targets)),
             paused_why: state.paused.and_then(|_| paused_why(&it.log)),
             extensions: state.extensions,
             reverted_s: reverted(&it.log),
@@ -231,7 +233,7 @@ impl From<&Shown> for RolloutShown {
             told: told(state, &it.targets),
             judgements: it.judgements.iter().map(RolloutLook::from).collect(),
             latest: it.latest.as_ref().map(RolloutLook::from),
-            events: events(&it.log, it.first),
+            events: events(it),
         }
     }
 }
@@ -243,12 +245,13 @@ fn paused_why(log: &[Logged]) -> Option<String> {
     })
 }
 
-fn events(log: &[Logged], first: u64) -> Vec<RolloutEvent> {
+fn events(it: &Shown) -> Vec<RolloutEvent> {
     let event = |(number, logged): (u64, &Logged)| {
         let event = serde_json::to_value(&logged.event).unwrap_or_default();
-        RolloutEvent { number, at: at(logged.at), event }
+        let text = words::event(&logged.event, &it.rollout, &it.targets);
+        RolloutEvent { number, at: at(logged.at), event, text }
     };
-    (first..).zip(log).map(event).collect()
+    (it.first..).zip(&it.log).map(event).collect()
 }
 
 /// How long it took to revert, where it was.

@@ -53,7 +53,7 @@ fn title(it: &RolloutShown) -> Markup {
             @if one.drill_s.is_some() { " " span.chip.merged { "drill" } }
         }
         section.panel {
-            dl.facts {
+            dl.pairs.facts {
                 dt { "Began" } dd { (one.started) " by " (visible(&one.by, MAX_NAME)) ": " (visible(&one.reason, MAX_REASON)) }
                 dt { "Returns to" } dd { @match &one.previous { Some(it) => (visible(it, MAX_NAME)), None => "nothing: it is the first" } }
                 dt { "Since" } dd { (it.since) }
@@ -155,6 +155,7 @@ fn targets(all: &[RolloutTarget]) -> Markup {
 }
 
 fn events(it: &RolloutShown) -> Markup {
+    let told = it.events.iter().filter_map(|event| Some((event, event.text.as_ref()?)));
     html! {
         section.panel {
             h2 { "What happened" }
@@ -162,11 +163,11 @@ fn events(it: &RolloutShown) -> Markup {
                 table.rows {
                     thead { tr { th { "#" } th { "When" } th { "Event" } } }
                     tbody {
-                        @for event in it.events.iter().rev().take(MAX_ROWS) {
+                        @for (event, text) in told.rev().take(MAX_ROWS) {
                             tr {
                                 td { (event.number) }
                                 td { (event.at) }
-                                td.many { code { (visible(&event.event.to_string(), MAX_REASON)) } }
+                                td.many { (visible(text, MAX_REASON)) }
                             }
                         }
                     }

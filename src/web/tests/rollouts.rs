@@ -14,7 +14,9 @@ async fn a_rollout_is_shown_with_its_steps_and_who_has_a_lock() {
     let listed = json(&router, "/api/v1/rollouts").await;
     let id = listed["rollouts"][0]["id"].as_str().expect("an id");
     let shown = page(&router, &format!("/rollouts/{id}")).await;
-    for part in ["50 %", "100 %", "nothing: it is the first", "http-equiv=\"refresh\"", "started"] {
+    for part in
+        ["50 %", "100 %", "nothing: it is the first", "http-equiv=\"refresh\"", "begins, by ana"]
+    {
         assert!(shown.contains(part), "{part}: {shown}");
     }
     let one = json(&router, &format!("/api/v1/rollouts/{id}")).await;

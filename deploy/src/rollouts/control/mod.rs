@@ -22,6 +22,7 @@ mod start;
 mod store;
 #[cfg(test)]
 mod tests;
+pub mod words;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

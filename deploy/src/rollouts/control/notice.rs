@@ -41,7 +41,7 @@ pub fn in_words(why: &Why) -> String {
 }
 
 /// What is noted of an event, as an action and in words; `None`: nothing.
-fn noted(event: &Event, rollout: &Rollout) -> Option<(&'static str, String)> {
+pub fn noted(event: &Event, rollout: &Rollout) -> Option<(&'static str, String)> {
     let step = |at: &usize| rollout.steps.get(*at).cloned().unwrap_or_default();
     Some(match event {
         Event::Started => {
