@@ -115,7 +115,7 @@ impl<L: Link, S: Source> Running<L, S> {
     // Orders.
 
     fn listen(&self) {
-        let mut failures = 0;
+        let (mut failures, mut complaint) = (0, Complaint::default());
         // Who is not known yet is told nothing.
         self.pause(ORDER_WAIT, |known| known.is_registered);
         while !self.is_stopped() {
@@ -123,6 +123,7 @@ impl<L: Link, S: Source> Running<L, S> {
             match self.link.order(&self.told.speaker, known, ORDER_WAIT) {
                 Ok(order) => {
                     failures = 0;
+                    complaint.is_over();
                     // A server that knows less than this agent answers at once, each time.
                     if !self.hear(order) {
                         self.pause(ORDER_PAUSE, |_| false);
@@ -130,8 +131,8 @@ impl<L: Link, S: Source> Running<L, S> {
                 }
                 Err(error) => {
                     failures += 1;
-                    if failures == 1 && !self.is_stopped() {
-                        tracing::warn!(%error, "no orders are heard, asking again");
+                    if !self.is_stopped() {
+                        complaint.say("no orders are heard, asking again", error);
                     }
                     self.pause(ASK_AGAIN.pause(failures), |_| false);
                 }
@@ -270,29 +271,26 @@ impl<L: Link, S: Source> Running<L, S> {
     }
 
     fn tell(&self) {
-        let mut failures = 0;
+        let (mut failures, mut complaint) = (0, Complaint::default());
         while !self.is_stopped() {
             let news = self.lock().news;
             let wait = match self.link.report(&self.report()) {
                 Ok(()) => {
                     failures = 0;
+                    complaint.is_over();
                     self.lock().is_registered = true;
                     self.changed.notify_all();
                     self.told.heartbeat
                 }
                 Err(error) => {
                     failures += 1;
-                    self.complain(&error, failures);
+                    if !self.is_stopped() {
+                        complaint.say("the report is not taken, telling it again", error);
+                    }
                     ASK_AGAIN.pause(failures).min(self.told.heartbeat)
                 }
             };
             self.pause(wait, |known| failures == 0 && known.news != news);
-        }
-    }
-
-    fn complain(&self, error: &LinkError, failures: u32) {
-        if failures == 1 && !self.is_stopped() {
-            tracing::warn!(%error, "the server does not take the report, telling it again");
         }
     }
 
@@ -323,5 +321,24 @@ impl<L: Link, S: Source> Running<L, S> {
     fn report(&self) -> Report {
         let Told { speaker, address, labels, software, .. } = self.told.clone();
         Report { from: speaker, address, labels, software, status: self.status() }
+    }
+}
+
+/// Says why the server does not answer, once for each reason.
+#[derive(Default)]
+struct Complaint(Option<LinkError>);
+
+impl Complaint {
+    fn say(&mut self, what: &str, error: LinkError) {
+        if self.0.as_ref() != Some(&error) {
+            tracing::warn!(%error, "{what}");
+            self.0 = Some(error);
+        }
+    }
+
+    fn is_over(&mut self) {
+        if self.0.take().is_some() {
+            tracing::info!("the server answers again");
+        }
     }
 }

@@ -44,7 +44,7 @@ pub use error::FleetError;
 pub use kept::{KeptAgent, KeptOrder};
 pub use limits::{FORGOTTEN, MAX_AGENTS, SILENT};
 pub use listing::{Filter, Listed, MAX_PAGE};
-pub use names::{NameProblem, check_label, check_name};
+pub use names::{NameProblem, check_address, check_label, check_name};
 pub use orders::MAX_WAIT;
 pub use reports::HEARTBEAT;
 

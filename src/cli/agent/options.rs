@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::builder::ValueParser;
 use clap::{Args, ValueHint};
 use kiln_deploy::agent::{Hook, Hooks, Program};
-use kiln_deploy::fleet::{check_label, check_name};
+use kiln_deploy::fleet::{check_address, check_label, check_name};
 use kiln_deploy::oci::Repository;
 use kiln_deploy::releases::Expected;
 
@@ -29,7 +29,7 @@ pub struct Options {
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
     pub labels: Vec<(String, String)>,
     /// Where the service is reached: balancers and probes use it
-    #[arg(long, value_name = "HOST:PORT", value_hint = ValueHint::Other)]
+    #[arg(long, value_name = "HOST:PORT", value_hint = ValueHint::Other, value_parser = address)]
     pub address: Option<String>,
     /// Where versions are kept: `current` in it leads to the one that runs
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
@@ -79,6 +79,10 @@ pub struct Options {
     /// Within it a version has to be well that was switched to; else the one before it is switched back
     #[arg(long, value_name = "TIME", default_value = "1m", value_parser = ValueParser::from(parse_time))]
     pub ready_within: Duration,
+}
+
+fn address(text: &str) -> Result<String, String> {
+    check_address(text).map(|()| text.to_owned()).map_err(|error| error.to_string())
 }
 
 fn label(text: &str) -> Result<(String, String), String> {
