@@ -46,9 +46,9 @@ fn text(it: &ReleaseDifference) -> String {
         false => String::new(),
     };
     if it.old_source != it.new_source {
-        let said =
+        let [old, new] =
             [&it.old_source, &it.new_source].map(|it| it.as_deref().unwrap_or("nobody said"));
-        text += &format!("commit: {} -> {}\n", said[0], said[1]);
+        text += &format!("commit: {old} -> {new}\n");
     }
     for (what, changes) in
         [("sources", &it.sources), ("actions", &it.actions), ("images", &it.images)]
