@@ -141,9 +141,10 @@ fn a_release_comes_to_all_targets_and_one_that_is_ill_is_reverted() {
     assert_eq!((&ended["changed"], runs(dir)), (&1.into(), good), "{ended:#}");
     let took = ended["reverted_s"].as_f64().expect("it is measured");
     println!("reverted within {took} s");
-    assert!(took < 10.0, "{took}");
+    assert!(took < 60.0, "{took}");
     let page = get_text(&server.address, &format!("/rollouts/{rollout}"));
-    for part in ["team/app:2", "rolled back", "Reverted within", "a target answers"] {
+    for part in ["team/app:2", "rolled back", "Reverted within", "answers, and does not get to run"]
+    {
         assert!(page.contains(part), "{part}: {page}");
     }
 
