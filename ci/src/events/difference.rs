@@ -14,7 +14,8 @@ const MAX_DURATIONS: usize = 50;
 const NOTHING: Duration = Duration::from_millis(100);
 
 /// Differ in each two builds, or say nothing that a reader would look for.
-const IGNORED: [&str; 12] = [
+const IGNORED: [&str; 13] = [
+    "--build_metadata",
     "--invocation_id",
     "--build_request_id",
     "--build_event_binary_file",
