@@ -4,7 +4,7 @@ use kiln_deploy::rollouts::control::Series;
 use maud::{Markup, html};
 use serde_json::Value;
 
-use crate::web::design::chart::{WIDTH, num};
+use crate::web::design::chart::{WIDTH, num, scaled};
 use crate::web::design::text::visible;
 use crate::web::json::RolloutLook;
 
@@ -17,6 +17,7 @@ pub fn shown(look: &RolloutLook, series: &[Series]) -> Markup {
     let metrics = look.judgement["metrics"].as_array().cloned().unwrap_or_default();
     html! {
         p.dim { "from " (look.from) " to " (look.at) ": " (look.canary) " targets of the new version, " (look.baseline) " of the old one" }
+        @if !metrics.is_empty() { p.dim { "The band is what the old version kept to, with its line; the dark line is the new one." } }
         @if metrics.is_empty() { @for reason in &look.reasons { p { (visible(reason, MAX_REASON)) } } }
         @for metric in &metrics { (one(metric, series)) }
     }
@@ -75,7 +76,7 @@ fn picture(series: &Series) -> Markup {
         "{}: the new version's line over the band of the old one, from {:.4} to {:.4}",
         series.metric, range.0, range.1
     );
-    html! {
+    let chart = html! {
         svg.chart viewBox={ "0 0 1000 " (HEIGHT) } preserveAspectRatio="none" role="img" aria-label=(words) {
             title { (words) }
             @if let Some((y, height)) = band(&series.baseline, range) {
@@ -84,7 +85,10 @@ fn picture(series: &Series) -> Markup {
             polyline.old points=(line(&series.baseline, range)) {}
             polyline.rate points=(line(&series.canary, range)) {}
         }
-    }
+    };
+    let (low, high) = range;
+    let left = [high, (low + high) / 2.0, low].map(|value| format!("{value:.4}"));
+    scaled(&chart, &left, None, &["older".to_owned(), "newest".to_owned()])
 }
 
 #[cfg(test)]
