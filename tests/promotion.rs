@@ -236,7 +236,9 @@ fn pulled(server: &Server, dir: &Path) {
     let at = |reference: &str| format!("docker://{}/team/app{reference}", server.address);
     let layout = |name: &str| format!("oci:{}:copy", dir.join(name).display());
     for (reference, name) in [(":prod".to_owned(), "by-tag"), (format!("@{one}"), "by-digest")] {
-        let copy = ["copy", "--src-tls-verify=false", &at(&reference), &layout(name)];
+        // Else it compresses the layers, and has another manifest.
+        let (same, from) = ("--preserve-digests", at(&reference));
+        let copy = ["copy", same, "--src-tls-verify=false", &from, &layout(name)];
         let (done, error) = run(&copy);
         assert!(done, "{error}");
         let index = std::fs::read_to_string(dir.join(name).join("index.json")).expect("a file");
