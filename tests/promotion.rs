@@ -181,7 +181,7 @@ async fn a_release_is_promoted_rolled_back_and_found_again() {
     let other = self::digest(&server, dir, "team/other:1");
     assert_eq!((at_other("1"), at_other(&other)), (200, 200));
     let said = kiln(Some(&server), dir, &["release", "gc"]).ends_with(0).stdout;
-    assert!(said.contains("1 removed") && said.contains("it stands in dev"), "{said}");
+    assert!(said.contains("1 of 3 removed") && said.contains("it stands in dev"), "{said}");
     assert_eq!((at_other("1"), at_other(&other), status("prod")), (404, 404, 200));
     kiln(Some(&server), dir, &of("//cpp:all")).ends_with(4);
     kiln(Some(&server), dir, &of("//cpp:gen_2")).ends_with(0);
@@ -250,7 +250,8 @@ fn pulled(server: &Server, dir: &Path) {
         &["delete", "--tls-verify=false", &to],
     ] {
         let (done, error) = run(refused);
-        assert!(!done && error.contains("denied"), "{refused:?}: {error}");
+        let denied = error.to_lowercase().contains("denied");
+        assert!(!done && denied, "{refused:?}: {error}");
     }
     assert_eq!(digest_of_tag(server, "prod"), one);
 }

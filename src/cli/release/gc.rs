@@ -52,11 +52,13 @@ fn table(it: &ReleaseFates) -> String {
     let mut table = Table::new(&["release", "", "because"], &[]);
     for ReleaseFate { name, stays, frees, .. } in &it.releases {
         let (what, why) = match stays.is_empty() {
-            true => (goes, format!("nothing keeps it; {} are not needed by others", bytes(*frees))),
+            true => (goes, format!("nothing keeps it ({})", bytes(*frees))),
             false => ("stays", stays.join("; ")),
         };
         table.row([short(name, SHOWN), what.to_owned(), why]);
     }
     let count = it.releases.iter().filter(|it| it.goes).count();
-    table.text("") + &format!("{count} {goes}, {} of {}\n", bytes(it.frees), it.releases.len())
+    let all = it.releases.len();
+    table.text("")
+        + &format!("{count} of {all} {goes}; {} are not needed by others\n", bytes(it.frees))
 }
