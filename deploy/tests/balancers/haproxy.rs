@@ -8,8 +8,8 @@ use kiln_test_servers::{Process, free_port, program};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::rig::{
-    Users, assert_shares, counted, declared, listening, of, place, said, server, servers, split,
-    text,
+    Users, assert_shares, counted, declared, listening, logged, of, place, said, server, servers,
+    split, text,
 };
 
 struct HaProxy {
@@ -48,6 +48,8 @@ frontend users
         let process =
             Process::spawn(Command::new("sh").args(["-c", script, "sh"]).arg(at).arg(&program));
         listening(&address).await;
+        // Earlier it would not hear that it is to reload.
+        logged(&at.join("log"), "Loading success").await;
         Some(Self { _process: process, dir, program, address })
     }
 
@@ -136,7 +138,7 @@ async fn what_is_refused_or_not_taken_is_put_back() {
         ("reload = [\"true\"]", "it has other servers in api.prod"),
         ("reload = [\"false\"]", "could not be told to reload"),
     ] {
-        let broken = haproxy.traffic(reload, 2);
+        let broken = haproxy.traffic(reload, 6);
         let error = said(&*broken.set(&place(), &split(&more, 7, 50.0)).await.unwrap_err());
         assert!(error.contains(part), "{error}");
         assert_eq!(text(&haproxy.file()), written);

@@ -122,9 +122,9 @@ async fn what_is_refused_or_not_taken_is_put_back() {
     for (reload, part) in [
         ("\"true\"", "does not do what it was told"),
         ("\"false\"", "could not be told to reload"),
-        ("\"sh\", \"-c\", \"sleep 60\"", "took longer than 2s"),
+        ("\"sh\", \"-c\", \"sleep 60\"", "took longer than 3s"),
     ] {
-        let broken = nginx.traffic(reload, 2);
+        let broken = nginx.traffic(reload, 3);
         let error = said(&*broken.set(&place(), &split(&servers, 7, 50.0)).await.unwrap_err());
         assert!(error.contains(part), "{error}");
         assert_eq!(text(&nginx.file("api.prod.conf")), written);
@@ -135,7 +135,7 @@ async fn what_is_refused_or_not_taken_is_put_back() {
     // A controller that was overtaken changes nothing; the same again is no work.
     let stale = traffic.set(&place(), &split(&servers, 4, 50.0)).await.unwrap();
     assert_eq!(stale, Applied::Stale(Generation { fence: 1, change: 5 }));
-    let again = nginx.traffic("\"false\"", 2).set(&place(), &good).await.unwrap();
+    let again = nginx.traffic("\"false\"", 20).set(&place(), &good).await.unwrap();
     assert_eq!(again, Applied::Now);
 
     // It stopped between writing and reloading: what is in force is told, and the next one goes on from there.

@@ -165,6 +165,15 @@ pub async fn listening(address: &str) {
     }
 }
 
+/// Waits until a log says so.
+pub async fn logged(log: &Path, words: &str) {
+    let start = Instant::now();
+    while !std::fs::read_to_string(log).is_ok_and(|text| text.contains(words)) {
+        assert!(start.elapsed() < WITHIN, "no {words:?} in {}", log.display());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 pub fn text(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap()
 }
