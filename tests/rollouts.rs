@@ -17,11 +17,12 @@ name = \"api\"
 from = \"directories\"
 targets = 4
 steps = [25, 100]
-bake = \"1s\"
-soak = \"1s\"
+bake = \"0s\"
+soak = \"0s\"
 settle = \"2s\"
 tries = 1
 watch = \"1s\"
+lock_retry = \"1s\"
 ";
 
 struct Said {
