@@ -7,9 +7,9 @@ pub struct Part {
     pub members: usize,
 }
 
-/// As near as this, in percentage points, weights are as good as exact.
-const EXACT: f64 = 0.005;
-/// By which part of itself a share may be missed.
+/// By which part of itself a share may be missed where that is as good as not at all ...
+const EXACT: f64 = 0.001;
+/// ... and at most.
 const TOLERANCE: f64 = 0.05;
 
 /// A weight for the members of each part, from 1 to `most`; 0 where the share is. The smallest that come near
@@ -35,21 +35,18 @@ pub fn weights(parts: &[Part], most: u32) -> Result<Vec<u32>, Vec<f64>> {
             break;
         }
     }
-    let weights = best.map(|(_, weights)| weights).unwrap_or_default();
-    let reached = shares(parts, &weights);
-    let near =
-        |(part, reached): (&Part, &f64)| (part.share - reached).abs() <= TOLERANCE * part.share;
-    if parts.iter().zip(&reached).all(near) { Ok(weights) } else { Err(reached) }
+    match best {
+        Some((missed, weights)) if missed <= TOLERANCE => Ok(weights),
+        Some((_, weights)) => Err(shares(parts, &weights)),
+        None => Err(Vec::new()),
+    }
 }
 
-/// By how many percentage points the worst share is missed.
+/// By which part of itself the worst share is missed.
 fn missed(parts: &[Part], weights: &[u32]) -> f64 {
     let reached = shares(parts, weights);
-    parts
-        .iter()
-        .zip(reached)
-        .map(|(part, reached)| (part.share - reached).abs())
-        .fold(0.0, f64::max)
+    let wanted = parts.iter().zip(reached).filter(|(part, _)| part.share > 0.0);
+    wanted.map(|(part, reached)| (part.share - reached).abs() / part.share).fold(0.0, f64::max)
 }
 
 /// The share that each part gets with these weights, in percent.
@@ -94,7 +91,9 @@ mod tests {
             let weights = found.expect("it is near enough");
             let (old, new) = (old as f64 * f64::from(weights[0]), new as f64 * f64::from(weights[1]));
             let reached = new / (old + new) * 100.0;
-            prop_assert!((reached - share).abs() <= 0.006, "{reached} of {share}: {weights:?}");
+            let least = share.min(100.0 - share);
+            let missed = (reached - share).abs() / least;
+            prop_assert!(missed <= 0.0011, "{reached} of {share}: {weights:?}");
         }
     }
 }
