@@ -12,6 +12,7 @@ mod fanout_rig;
 mod faults;
 #[allow(dead_code, reason = "several frontends are only tested on a shared queue")]
 mod harness;
+mod hedging;
 mod merging;
 mod operations;
 mod quotas;
