@@ -230,6 +230,9 @@ fn named(test: &SubjectName) -> String {
     }
 }
 
+/// What tells tests of one label apart.
+type Part = fn(&SubjectName) -> &String;
+
 fn table(it: &Quarantine) -> String {
     let sum = format!(
         "{} of {} tests, {} may be{}\n",
@@ -242,10 +245,9 @@ fn table(it: &Quarantine) -> String {
         return format!("no test is in quarantine: {sum}");
     }
     // What is needed to name an entry, where entries have it.
-    let apart: [(&str, fn(&SubjectName) -> &String); 2] =
+    let apart: [(&str, Part); 2] =
         [("instance", |it| &it.instance), ("configuration", |it| &it.configuration)];
-    let is_said =
-        |of: fn(&SubjectName) -> &String| it.entries.iter().any(|it| !of(&it.test).is_empty());
+    let is_said = |of: Part| it.entries.iter().any(|it| !of(&it.test).is_empty());
     let apart: Vec<_> = apart.into_iter().filter(|(_, of)| is_said(*of)).collect();
     let mut head = vec!["test"];
     head.extend(apart.iter().map(|(name, _)| *name));
