@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use kiln_net::http::Client;
@@ -32,6 +33,8 @@ pub struct Nginx {
 impl Balancer for Nginx {
     const MOST: u32 = 10_000;
     const EXTENSION: &'static str = "conf";
+    /// Its master gives new workers a tenth of a second before it ends the old ones, which have to hear that as well.
+    const LINGER: Duration = Duration::from_millis(500);
 
     fn render(&self, checked: &Checked, tag: &str) -> String {
         let name = &checked.name;

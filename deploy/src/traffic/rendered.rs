@@ -38,6 +38,8 @@ pub trait Balancer: Send + Sync + 'static {
     const MOST: u32;
     /// Of the files that it reads.
     const EXTENSION: &'static str;
+    /// How long whoever worked by the former file may go on to take requests after the new one is there.
+    const LINGER: Duration = Duration::ZERO;
 
     fn render(&self, checked: &Checked, tag: &str) -> String;
 
@@ -131,7 +133,10 @@ impl<B: Balancer> Rendered<B> {
         }
         let failed = match self.balancer.take(&wanted).await {
             Ok(()) => match self.confirm(&wanted).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    tokio::time::sleep(B::LINGER).await;
+                    return Ok(());
+                }
                 Err(error) => error,
             },
             Err(error) => error,

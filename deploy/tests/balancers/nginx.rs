@@ -8,6 +8,7 @@ use kiln_test_servers::{Process, free_port, program};
 
 use crate::rig::{
     Users, assert_shares, counted, declared, listening, of, place, said, servers, split, text,
+    until,
 };
 
 struct Nginx {
@@ -79,6 +80,8 @@ async fn shares_are_met_and_no_request_is_lost_while_it_reloads() {
     let first = split(&servers, 1, 10.0);
     assert_eq!(traffic.set(&place(), &first).await.unwrap(), Applied::Now);
     assert_eq!(traffic.observe(&place()).await.unwrap(), Some(first));
+    // On a busy machine it takes old workers a while to hear that they are to end.
+    until(&nginx.address, |counts| counts.keys().all(|who| who.len() == 1)).await;
     assert_shares(&nginx.address, &[("a", 45.0), ("b", 45.0), ("c", 10.0)]).await;
 
     let users = Users::start(&nginx.address);
@@ -99,8 +102,10 @@ async fn shares_are_met_and_no_request_is_lost_while_it_reloads() {
 
     // All of it, and all of it back at once.
     traffic.set(&place(), &split(&servers, 20, 100.0)).await.unwrap();
+    until(&nginx.address, |counts| counts.len() == 1 && of(counts, "c") > 0).await;
     assert_shares(&nginx.address, &[("c", 100.0)]).await;
     traffic.set(&place(), &split(&servers, 21, 0.0)).await.unwrap();
+    until(&nginx.address, |counts| of(counts, "c") == 0).await;
     assert_shares(&nginx.address, &[("a", 50.0), ("b", 50.0)]).await;
 }
 

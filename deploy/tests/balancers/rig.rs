@@ -108,6 +108,18 @@ pub async fn assert_shares(address: &str, shares: &[(&str, f64)]) {
     assert_eq!(known, REQUESTS, "{counts:?}");
 }
 
+/// Waits until thirty requests in a row are answered so.
+pub async fn until(address: &str, holds: impl Fn(&Counts) -> bool) {
+    let start = Instant::now();
+    loop {
+        let counts = counted(address, 30).await;
+        if holds(&counts) {
+            return;
+        }
+        assert!(start.elapsed() < WITHIN, "{counts:?}");
+    }
+}
+
 /// Users who ask all the time.
 pub struct Users {
     stop: Arc<AtomicBool>,
