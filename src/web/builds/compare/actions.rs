@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
+use kiln_cas::Digest;
 use kiln_protos::events::Execution;
 use kiln_protos::events::execution::Origin;
 use kiln_scheduler::journal::{
@@ -134,14 +135,44 @@ async fn last_run(state: &WebState, entry: &Entry) -> Result<Option<Entry>, WebE
 }
 
 /// What the earlier build asked for, by target and mnemonic.
-struct Known<'a>(HashMap<(&'a str, &'a str), Vec<&'a Entry>>);
+struct Known<'a>(HashMap<(&'a str, &'a str), Group<'a>>);
+
+/// What one target has of one mnemonic, in the order of the journal. Results are decoded once: a target may have
+/// thousands of actions in either build.
+#[derive(Default)]
+struct Group<'a> {
+    entries: Vec<&'a Entry>,
+    /// The first place of each action, and of each path that was made.
+    actions: HashMap<Digest, usize>,
+    outputs: HashMap<String, usize>,
+}
+
+impl<'a> Group<'a> {
+    fn add(&mut self, entry: &'a Entry) {
+        let at = self.entries.len();
+        self.entries.push(entry);
+        if let Some(action) = action_of(&entry.execution) {
+            self.actions.entry(action).or_insert(at);
+        }
+        for path in outputs_of(&entry.execution) {
+            self.outputs.entry(path).or_insert(at);
+        }
+    }
+
+    fn of_before(&self, run: &Execution) -> Option<&'a Entry> {
+        let same = action_of(run).and_then(|own| self.actions.get(&own).copied());
+        let made = || outputs_of(run).iter().filter_map(|it| self.outputs.get(it).copied()).min();
+        let only = || (self.entries.len() == 1).then_some(0);
+        self.entries.get(same.or_else(made).or_else(only)?).copied()
+    }
+}
 
 impl<'a> Known<'a> {
     fn of(entries: &'a [Entry]) -> Self {
-        let mut known: HashMap<_, Vec<_>> = HashMap::new();
+        let mut known: HashMap<_, Group<'a>> = HashMap::new();
         for entry in entries.iter().filter(|it| !it.execution.target_id.is_empty()) {
             let run = &entry.execution;
-            known.entry((&*run.target_id, &*run.mnemonic)).or_default().push(entry);
+            known.entry((&*run.target_id, &*run.mnemonic)).or_default().add(entry);
         }
         Self(known)
     }
@@ -149,17 +180,7 @@ impl<'a> Known<'a> {
     /// The same action; else the one that made the same outputs, of which a target may have many; else the only one.
     fn of_before(&self, entry: &Entry) -> Option<&'a Entry> {
         let run = &entry.execution;
-        let all = self.0.get(&(&*run.target_id, &*run.mnemonic))?;
-        let own = action_of(run);
-        if let Some(same) = all.iter().find(|it| own.is_some() && action_of(&it.execution) == own) {
-            return Some(same);
-        }
-        let outputs = outputs_of(run);
-        let makes_them = |it: &&&Entry| !outputs_of(&it.execution).is_disjoint(&outputs);
-        all.iter().find(makes_them).copied().or(match all[..] {
-            [only] => Some(only),
-            _ => None,
-        })
+        self.0.get(&(&*run.target_id, &*run.mnemonic))?.of_before(run)
     }
 }
 
@@ -234,6 +255,23 @@ mod tests {
             Explanation { reasons: Vec::new(), earlier: None, comparison: Some(Ok(comparison)) };
         let execution = execution.into();
         Miss { entry: Entry { seq, execution }, earlier: None, explanation: Some(explanation) }
+    }
+
+    #[test]
+    fn outputs_tell_apart_what_a_target_has_many_of() {
+        let of = |seq: u64, target: &str, made: &str| {
+            let run = Execution::clone(&miss(seq, made, &[]).entry.execution);
+            let execution = Execution { target_id: target.to_owned(), ..run };
+            Entry { seq, execution: execution.into() }
+        };
+        let before = [of(1, "//a", "a.o"), of(2, "//a", "b.o"), of(3, "//only", "old.o")];
+        let known = Known::of(&before);
+        let found =
+            |target: &str, made: &str| known.of_before(&of(9, target, made)).map(|it| it.seq);
+        assert_eq!(found("//a", "b.o"), Some(2));
+        assert_eq!(found("//a", "c.o"), None);
+        assert_eq!(found("//only", "new.o"), Some(3));
+        assert_eq!(found("//other", "a.o"), None);
     }
 
     #[test]
