@@ -126,14 +126,14 @@ impl Catalog {
     pub async fn sweep_removed(&self, instance: &str) -> Result<(), CatalogError> {
         let unswept = self.parts.records.get(&keys::unswept(instance)).await?;
         let Some(unswept) = unswept else { return Ok(()) };
-        let mut known = HashMap::new();
+        let (mut known, mut whole) = (HashMap::new(), true);
         let prefix = keys::attached_of(instance);
         let mut after = None::<String>;
         while let Some(page) = self.page(&prefix, &mut after).await? {
             for record in page {
                 let Some(name) = keys::attached_name(&record.key) else { continue };
                 if self.is_gone(instance, &name, &mut known).await? {
-                    self.detach(instance, &name.repository, &record).await?;
+                    whole &= self.detach(instance, &name.repository, &record).await?;
                 }
             }
         }
@@ -150,6 +150,9 @@ impl Catalog {
             for writes in gone.chunks(MAX_BATCH) {
                 self.parts.records.write(writes.to_vec()).await?;
             }
+        }
+        if !whole {
+            return Ok(());
         }
         let expect = Expect::Version(unswept.version);
         let swept = Write { key: unswept.key, expect, value: None };
@@ -187,12 +190,13 @@ impl Catalog {
         Ok(gone)
     }
 
+    /// `false`: somebody changed something of the repository meanwhile, and it is left for the next look.
     async fn detach(
         &self,
         instance: &str,
         name: &Repository,
         record: &Record,
-    ) -> Result<(), CatalogError> {
+    ) -> Result<bool, CatalogError> {
         let attached: Attached = json::read(&record.value, MAX_RECORD)?;
         let repository = self.repository(name);
         let mut writes = vec![
@@ -202,9 +206,14 @@ impl Catalog {
         if repository.owner().await?.is_some_and(|it| it == instance) {
             writes.extend(hide_attached(&repository, &attached).await?);
         }
-        self.parts.records.write(writes).await?;
+        match self.parts.records.write(writes).await {
+            Ok(_) => {}
+            Err(RecordsError::Conflict { .. }) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
         let pins: Vec<Pin> = self.pins_of(&attached.pin, &attached.content)?;
-        Ok(self.parts.pins.unpin_all(&pins).await?)
+        self.parts.pins.unpin_all(&pins).await?;
+        Ok(true)
     }
 }
 

@@ -78,14 +78,16 @@ impl Collector {
         Ok(fates)
     }
 
-    /// The same for all instances; gives how many releases went.
+    /// The same for all instances; gives how many releases went. Errors: the first one, after all others had their turn.
     pub async fn collect_all(&self, who: &str, now: Timestamp) -> Result<usize, CollectError> {
-        let mut removed = 0;
+        let (mut removed, mut failed) = (0, None);
         for instance in self.catalog.instances(MAX_INSTANCES).await? {
-            let fates = self.collect(&instance, who, now).await?;
-            removed += fates.iter().filter(|it| it.goes()).count();
+            match self.collect(&instance, who, now).await {
+                Ok(fates) => removed += fates.iter().filter(|it| it.goes()).count(),
+                Err(error) => failed = failed.or(Some(error)),
+            }
         }
-        Ok(removed)
+        failed.map_or(Ok(removed), Err)
     }
 
     /// Nothing: it is removed; else why it stays after all.
