@@ -55,7 +55,10 @@ impl Finder<'_> {
                 Some(file) => Some((*file).clone()),
                 None => self.of_others(told, &mut read, &mut found).await?,
             };
-            let is_link = || found.nodes.iter().any(|it| it.path == told.path);
+            let is_link = || {
+                let first = OutputNode { path: told.path.clone(), target: None };
+                found.nodes.range(first..).next().is_some_and(|it| it.path == told.path)
+            };
             let is_wanted = paths.is_empty() || paths.iter().any(|it| fits(&told.path, it));
             if known.is_none() && is_wanted && !is_link() {
                 return Err(CatalogError::NotStored(told.path.clone()));
