@@ -111,9 +111,9 @@ impl Source {
                 format!("git+{scheme}://{host}/{path}")
             }
             Some(_) => format!("git+{plain}"),
-            // user@host:path
+            // user@host:path; with another `@` behind the colon it may be user:password@host
             None => {
-                let (host, path) = plain.split_once(':')?;
+                let (host, path) = plain.split_once(':').filter(|(_, it)| !it.contains('@'))?;
                 format!("git+ssh://{host}/{}", path.trim_start_matches('/'))
             }
         };

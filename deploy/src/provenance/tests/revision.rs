@@ -55,6 +55,8 @@ fn what_is_asked_for_counts_and_what_is_told_fills_in() {
     assert_eq!(both.branch.unwrap().by, SaidBy::Release);
     let ssh = Revision::of(None, None, &told("git@git.example:app", COMMIT, "")).unwrap();
     assert_eq!(ssh.source_text(), Some(format!("git+ssh://git@git.example/app@{COMMIT}")));
+    let secret = Revision::of(None, None, &told("u:TOKEN@git.example/app", COMMIT, "")).unwrap();
+    assert_eq!(secret.source, None);
     // A commit that was cut short names none.
     assert_eq!(Revision::of(None, None, &short).unwrap().source, None);
 }
