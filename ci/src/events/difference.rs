@@ -177,7 +177,9 @@ fn durations(before: &Facts, after: &Facts) -> Vec<Changed<Duration>> {
         for (key, target) in &facts.targets {
             let ran = target.test.as_ref().filter(|it| it.cached == 0);
             if let Some(took) = ran.and_then(|it| it.duration) {
-                *sums.entry(key.label.clone()).or_default() += took;
+                let sum: &mut Duration = sums.entry(key.label.clone()).or_default();
+                // Clients say any time.
+                *sum = sum.saturating_add(took);
             }
         }
         sums
@@ -250,6 +252,22 @@ mod tests {
             ]
         );
         assert_eq!(BuildDifference::of(&before, &before), BuildDifference::default());
+    }
+
+    #[test]
+    fn times_beyond_all_measure_are_compared_as_well() {
+        let of = |took: Duration| {
+            let one = |configuration: &str| {
+                let (mut key, mut target) = test("//t", "passed", 0, 0);
+                key.configuration = configuration.to_owned();
+                target.test.as_mut().unwrap().duration = Some(took);
+                (key, target)
+            };
+            build(&[], vec![one("x"), one("y")])
+        };
+        let it = BuildDifference::of(&of(Duration::MAX), &of(Duration::from_secs(1)));
+        let [one] = &it.durations[..] else { panic!("{:?}", it.durations) };
+        assert_eq!((one.before, one.after), (Some(Duration::MAX), Some(Duration::from_secs(2))));
     }
 
     #[test]
