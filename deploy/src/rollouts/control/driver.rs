@@ -64,6 +64,8 @@ pub struct Driver {
 pub(super) struct Looking {
     pub task: JoinHandle<()>,
     pub answer: oneshot::Receiver<Looked>,
+    /// For which question to the judge; `None`: nobody had asked it when this began.
+    pub judge: Option<EffectId>,
 }
 
 impl Drop for Looking {
@@ -316,8 +318,11 @@ impl Driver {
                 return Ok(true);
             }
         };
+        // What was begun before the judge was asked has not seen the whole bake, or saw the step before it.
+        let asked = looking.judge;
         self.looking = None;
-        let asked = self.open.state.pending.iter().find(|(_, effect)| **effect == Effect::Judge);
+        let pending = &self.open.state.pending;
+        let asked = asked.filter(|id| pending.get(id) == Some(&Effect::Judge));
         let why = looked.reasons.join("; ");
         let id = self.open.rollout.id.clone();
         let key = keys::judgement(&id, self.open.state.length);
@@ -325,9 +330,9 @@ impl Driver {
         let latest = put(keys::latest(&id), anything, &looked)?;
         let kept = put(key, anything, &looked)?;
         let input = match asked {
-            Some((id, _)) => {
+            Some(judge) => {
                 let (verdict, breach) = (looked.verdict, looked.breach);
-                Input::Result(*id, Outcome::Judged { verdict, breach, why })
+                Input::Result(judge, Outcome::Judged { verdict, breach, why })
             }
             None if looked.breach && looked.verdict == Verdict::Rollback => Input::Breach(why),
             None => {

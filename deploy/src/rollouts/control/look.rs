@@ -1,6 +1,7 @@
 //! Looks at both versions: when the judge is asked, and in between for what needs none.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -15,13 +16,17 @@ use crate::rollouts::parts::{Asked, Cohort, Cohorts, Health, Measured, Place, Ta
 use crate::rollouts::plan::{self, Declared};
 use crate::signals::{STANDARD, burn};
 
+/// Intervals that are asked for at most: metrics servers refuse more of a series.
+const MAX_INTERVALS: Millis = 10_000;
+
 impl Driver {
     /// Begins to look, if it is time to and nobody looks. It holds nothing up.
     pub(super) fn begin_look(&mut self, now: Millis) {
         let state = &self.open.state;
-        let asked = state.pending.values().any(|effect| *effect == Effect::Judge);
+        let judge = state.pending.iter().find(|(_, effect)| **effect == Effect::Judge);
+        let judge = judge.map(|(id, _)| *id);
         let watch = u64::try_from(self.declared.driving.watch.as_millis()).unwrap_or(u64::MAX);
-        let due = asked || now >= self.looked_at.saturating_add(watch);
+        let due = judge.is_some() || now >= self.looked_at.saturating_add(watch);
         if self.looking.is_some() || !state.is_forward() || state.watched == 0 || !due {
             return;
         }
@@ -36,7 +41,7 @@ impl Driver {
             let _ = answered.send(look(&control, &declared, place, sight).await);
             looked.notify_one();
         });
-        self.looking = Some(Looking { task, answer });
+        self.looking = Some(Looking { task, answer, judge });
     }
 
     /// The step that is, or was last, watched.
@@ -90,10 +95,16 @@ impl Driver {
     }
 }
 
+/// The interval that is declared, or a longer one where a time is too long for that: a soak of days is judged as well.
+fn interval(declared: Duration, time: Millis) -> Duration {
+    declared.max(Duration::from_millis(time.div_ceil(MAX_INTERVALS)))
+}
+
 /// Asks every signal at once.
 async fn look(control: &Arc<Control>, declared: &Declared, place: Place, sight: Sight) -> Looked {
     let judging = &declared.judging;
-    let window = Window { from: sight.from, to: sight.now, step: judging.interval };
+    let step = interval(judging.interval, sight.now.saturating_sub(sight.from));
+    let window = Window { from: sight.from, to: sight.now, step };
     let question = |of: &plan::Asked| Asked {
         place: place.clone(),
         metric: of.metric.clone(),
@@ -125,5 +136,19 @@ async fn measured(
     match burn(&**source, &question, objective, &STANDARD).await {
         Ok(burns) => (measured, burns),
         Err(why) => (Measured::Failed(why), Vec::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_soak_has_longer_intervals() {
+        let ten = Duration::from_secs(10);
+        assert_eq!(interval(ten, 3_600_000), ten);
+        let week: Millis = 7 * 86_400_000;
+        let longer = interval(ten, week);
+        assert!(week / longer.as_millis() as u64 <= MAX_INTERVALS, "{longer:?}");
     }
 }
