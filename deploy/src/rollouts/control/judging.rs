@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::kept::{Looked, Series};
+use super::notice::cut;
 use crate::judge::{
     self, Burn, Case, Class, Crashes, Evidence, Judgement, Points, Traffic, Verdict,
 };
@@ -63,7 +64,8 @@ pub fn judged(
         baseline: sight.cohorts.baseline.targets.len(),
         verdict: decided.verdict,
         breach: decided.breach,
-        reasons: decided.reasons,
+        // What targets and programs say may be long, and all of it has to fit into a record.
+        reasons: decided.reasons.iter().map(|it| cut(it)).collect(),
         judgement: judgement.and_then(|it| serde_json::to_value(it).ok()).unwrap_or(Value::Null),
         series,
     }

@@ -87,9 +87,6 @@ impl Control {
         }
         for _ in 0..TRIES {
             let standing = self.store.standing(&place).await?;
-            if let Some(newest) = &standing.value.newest {
-                self.make_room(newest, ask).await?;
-            }
             if self.store.active().await?.len() >= MAX_ACTIVE {
                 let message = format!("{MAX_ACTIVE} rollouts run, which is as many as can");
                 return Err(ControlError::Refused(message));
@@ -97,6 +94,10 @@ impl Control {
             let expect = standing.expect();
             let mut standing = standing.value;
             let previous = self.previous(&fit, standing.good.clone(), ask).await?;
+            // Last: what is refused reverts nobody.
+            if let Some(newest) = &standing.newest {
+                self.make_room(newest, ask).await?;
+            }
             let now = self.now();
             let rollout = made(&fit, ask, previous, (id(now), now));
             standing.newest = Some(rollout.id.clone());

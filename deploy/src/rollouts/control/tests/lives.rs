@@ -97,7 +97,11 @@ async fn a_signal_that_fails_or_says_nothing_holds_and_then_a_person_is_needed()
 
 #[tokio::test]
 async fn crashes_and_ill_targets_revert_without_any_signal() {
-    for (crashes, health) in [(3, None), (0, Some("connection refused".to_owned()))] {
+    // What a target says may be longer than a record.
+    let long = "refused ".repeat(200_000);
+    for (crashes, health) in
+        [(3, None), (0, Some("connection refused".to_owned())), (0, Some(long))]
+    {
         let rig = Rig::new();
         rig.good("app:1").await;
         let one = rig.start(DECLARED, "app:2").await;
@@ -135,6 +139,10 @@ async fn one_rollout_at_a_place_and_a_newer_one_takes_over_when_told_to() {
     rig.drive(&one.id, 60, |phase| matches!(phase, Phase::Baking(0))).await;
     let busy = rig.control.start(&Rig::ask(DECLARED, "app:3")).await.unwrap_err();
     assert!(matches!(&busy, ControlError::Busy { id, .. } if *id == one.id), "{busy}");
+    let same = super::super::Start { supersede: true, ..Rig::ask(DECLARED, "app:1") };
+    let refused = rig.control.start(&same).await.unwrap_err();
+    assert!(matches!(refused, ControlError::Refused(_)), "{refused}");
+    assert!(rig.control.show(&one.id).await.unwrap().state.is_forward(), "it goes on");
     let newer = super::super::Start { supersede: true, ..Rig::ask(DECLARED, "app:3") };
     let newer = rig.control.start(&newer).await.unwrap();
     rig.drive(&newer.id, 3, |_| false).await;
