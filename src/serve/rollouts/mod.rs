@@ -110,6 +110,15 @@ async fn tell_all(control: &Control, webhook: &Webhook, tries: &mut u32) -> Dura
         }
     };
     for notice in notices {
+        match control.leads().await {
+            Ok(true) => {}
+            // Whoever has the lease tells it: once, however many frontends there are.
+            Ok(false) => return LOOK,
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "it is not known who tells of rollouts");
+                return LOOK;
+            }
+        }
         if let Err(reason) = tell(webhook, &notice).await {
             *tries += 1;
             if *tries < TRIES {

@@ -52,6 +52,11 @@ impl Control {
         self.store.commit(Vec::new(), vec![write]).await
     }
 
+    /// Whether this process is the one that acts; it takes the lease where nobody has it.
+    pub async fn leads(&self) -> Result<bool, ControlError> {
+        self.lead(self.now()).await
+    }
+
     /// Drives rollouts whenever it has the lease. Never returns; drop it to end it.
     pub async fn run(self: Arc<Self>) {
         let mut running: HashMap<String, Running> = HashMap::new();
