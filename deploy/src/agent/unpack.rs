@@ -91,6 +91,9 @@ fn write<R: Read>(
         return empty(&parent);
     }
     if let Some(gone) = last.strip_prefix(WHITEOUT) {
+        if matches!(gone, "" | "." | "..") {
+            return Err(refused(format!("{last:?} names no file")));
+        }
         return Ok(remove_if_there(&parent.join(gone))?);
     }
     let path = parent.join(last);
@@ -188,4 +191,33 @@ fn link(into: &Path, target: &str, path: &Path) -> Result<(), SourceError> {
         fs::hard_link(existing, path)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whiteout_removes_nothing_but_what_it_names() {
+        let directory = tempfile::tempdir().unwrap();
+        let into = directory.path().join("new");
+        fs::create_dir(&into).unwrap();
+        let kept = [directory.path().join("another"), into.join("app")];
+        for path in &kept {
+            fs::write(path, "").unwrap();
+        }
+        for name in [".wh.", ".wh..", ".wh..."] {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(0);
+            header.set_mode(0o644);
+            let mut layer = tar::Builder::new(Vec::new());
+            layer.append_data(&mut header, name, io::empty()).unwrap();
+            let layer = layer.into_inner().unwrap();
+            let mut layer = Archive::new(layer.as_slice());
+            let entry = layer.entries().unwrap().next().unwrap().unwrap();
+            let written = write(entry, &into, &|| true);
+            assert!(matches!(written, Err(SourceError::Refused(_))), "{name}: {written:?}");
+        }
+        assert!(kept.iter().all(|path| path.exists()));
+    }
 }
