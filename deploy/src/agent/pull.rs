@@ -142,6 +142,16 @@ impl<L: Link> Pull<L> {
     }
 }
 
+/// Bytes of it that lie there, whole blobs and parts of them.
+fn brought(content: &Content, place: &Path) -> u64 {
+    let length = |path: &Path| fs::metadata(path).map_or(0, |it| it.len());
+    let sizes = content.blobs.iter().map(|(digest, size)| {
+        let path = place.join(blob_path(digest));
+        length(&path).max(length(&path.with_extension("part"))).min(*size)
+    });
+    sizes.fold(0, u64::saturating_add)
+}
+
 fn is_whole(
     path: &Path,
     digest: &ContentDigest,
@@ -190,9 +200,10 @@ impl<L: Link> Pull<L> {
         let content = self.link.content(&self.speaker, version)?;
         let bytes = self.check(version, &content)?;
         let place = self.place(version)?;
-        // What is fetched lies there twice for a moment; what is compressed takes more, and a disk that is full then
-        // is an error like any other.
-        let needed = bytes.saturating_mul(2).saturating_add(RESERVE);
+        // What is fetched lies there twice for a moment, and what an earlier try has brought lies there already; what is
+        // compressed takes more, and a disk that is full then is an error like any other.
+        let missing = bytes.saturating_sub(brought(&content, &place));
+        let needed = missing.saturating_add(bytes).saturating_add(RESERVE);
         let free = disk::free(&self.root)?;
         if free < needed {
             return Err(SourceError::Full { free, needed });
