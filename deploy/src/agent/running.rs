@@ -11,7 +11,7 @@ use super::disk;
 use super::link::{Health, Link, LinkError, Report, Speaker, Status, short};
 use super::service::Service;
 use super::source::Source;
-use super::state::Order;
+use super::state::{Order, State};
 use super::work::{Agent, AgentError};
 use crate::oci::ContentDigest;
 
@@ -196,6 +196,8 @@ impl<L: Link, S: Source> Running<L, S> {
         let drifted = is_settled
             && state.failed.is_none()
             && state.generation == order.generation
+            // Another version of the same generation is refused, however often it is said.
+            && state.version.as_ref() == Some(&order.version)
             && self.agent.running().as_ref() != Some(&order.version);
         (!is_settled || drifted).then_some(order)
     }
@@ -296,7 +298,11 @@ impl<L: Link, S: Source> Running<L, S> {
 
     /// What is found, not what was meant.
     pub fn status(&self) -> Status {
-        let state = self.agent.state().unwrap_or_default();
+        // Without it no order is carried out: whoever waits for that has to hear why.
+        let (state, unread) = match self.agent.state() {
+            Ok(state) => (state, None),
+            Err(error) => (State::default(), Some(short(&causes::chain(&error)))),
+        };
         let (health, hindered) = {
             let known = self.lock();
             (known.health.clone(), known.hindered.clone())
@@ -311,7 +317,7 @@ impl<L: Link, S: Source> Running<L, S> {
             previous: state.previous,
             accepted: state.generation,
             settled: state.settled,
-            failed: state.failed.or(hindered.filter(|_| state.open)),
+            failed: unread.or(state.failed).or(hindered.filter(|_| state.open)),
             health,
             crashes: process.map_or(0, |it| it.crashes().0),
             free: disk::free(self.agent.root()).unwrap_or(0),
