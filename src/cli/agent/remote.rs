@@ -132,7 +132,9 @@ impl Remote {
 }
 
 async fn said(status: StatusCode, answer: Response) -> String {
-    let body = collect(answer, 1 << 20).await.unwrap_or_default();
+    // A server that does not end its answer must not hold up whoever asks.
+    let body = tokio::time::timeout(ANSWER_TIMEOUT, collect(answer, 1 << 20)).await;
+    let body = body.ok().and_then(Result::ok).unwrap_or_default();
     match serde_json::from_slice::<ErrorBody>(&body) {
         Ok(ErrorBody { error }) => short(&format!("{} ({})", error.message, error.hint)),
         Err(_) => format!("it answered {status}"),
