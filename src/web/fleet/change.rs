@@ -53,8 +53,10 @@ pub async fn remove(
     let asked = body(asked)?;
     let place = Place { service: asked.service.clone(), environment: asked.environment.clone() };
     let who = who(&state, &caller);
-    state.fleet.remove(&place, &asked.name).await.map_err(WebError::from)?;
+    state.fleet.show_agent(&place, &asked.name).await.map_err(WebError::from)?;
+    // It is noted first, as above: a crash in between leaves no removal that nobody knows of.
     note(&state, &who, "fleet.remove", &subject(&place, &asked.name), &json!({})).await?;
+    state.fleet.remove(&place, &asked.name).await.map_err(WebError::from)?;
     Ok(Json(asked))
 }
 
