@@ -92,7 +92,8 @@ impl Fleet {
         now: Millis,
     ) -> Result<(), FleetError> {
         let (place, name) = (speaker.place.clone(), speaker.name.clone());
-        if kept.account != account {
+        // What nobody in particular registered is taken over by the first who has a name.
+        if !kept.account.is_empty() && kept.account != account {
             return Err(FleetError::Bound { place, name, by: kept.account.clone() });
         }
         let ago = Duration::from_millis(now.saturating_sub(kept.heard));

@@ -119,6 +119,19 @@ async fn a_name_belongs_to_whoever_registered_it() {
 }
 
 #[tokio::test]
+async fn what_nobody_in_particular_registered_is_bound_to_the_first_with_a_name() {
+    let house = House::new();
+    let fleet = &house.fleet;
+    for account in ["", "token one", "token one"] {
+        fleet.report(&report("web-1", Status::default()), account).await.unwrap();
+    }
+    for account in ["", "token two"] {
+        let other = fleet.report(&report("web-1", Status::default()), account).await;
+        assert!(matches!(other, Err(FleetError::Bound { .. })), "{account}: {other:?}");
+    }
+}
+
+#[tokio::test]
 async fn what_an_agent_says_is_bounded() {
     let house = House::new();
     for broken in [
