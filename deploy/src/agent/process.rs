@@ -43,6 +43,8 @@ struct Live {
     /// Also of its group. It is nobody else's as long as this is there: the process is reaped when it is taken away.
     pid: Pid,
     started: Instant,
+    /// Which was started: programs that change their title write over the environment that the kernel shows.
+    version: String,
 }
 
 #[derive(Default)]
@@ -100,15 +102,16 @@ impl Supervisor {
         Ok(())
     }
 
-    /// The version of the process that lives, as the kernel knows it.
+    /// The version of the process that lives, as the kernel knows it, else as it was started.
     pub fn running(&self) -> Option<String> {
         let inner = self.shared.lock();
-        let pid = inner.live.as_ref()?.pid.as_raw_nonzero();
-        let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+        let live = inner.live.as_ref()?;
+        let pid = live.pid.as_raw_nonzero();
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         let mut variables = environment.split(|it| *it == 0);
         let found = variables
             .find_map(|it| std::str::from_utf8(it).ok()?.strip_prefix(VERSION)?.strip_prefix('='));
-        found.map(str::to_owned)
+        Some(found.map_or_else(|| live.version.clone(), str::to_owned))
     }
 
     /// How often it has ended by itself since it was switched to, and how it did last.
@@ -207,7 +210,8 @@ impl Shared {
             .process_group(0)
             .spawn()?;
         let pid = Pid::from_child(&child);
-        inner.live = Some(Live { pid, started: Instant::now() });
+        let (started, version) = (Instant::now(), wanted.version.clone());
+        inner.live = Some(Live { pid, started, version });
         if let Err(error) = self.leftover.note(pid) {
             tracing::warn!(%error, "should this agent be killed, its program will be left running");
         }
