@@ -256,6 +256,8 @@ impl Catalog {
     ) -> Result<Entry, CatalogError> {
         let mut release = draft.release.clone();
         release.attestations.extend(signed.attestations);
+        // What is signed elsewhere may come an hour after it was prepared: it is there from now on.
+        release.created = self.now();
         let signed_content = signed.content.into_iter();
         let mut content: Vec<_> = draft.content.iter().cloned().chain(signed_content).collect();
         content.sort();

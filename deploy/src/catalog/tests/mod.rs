@@ -128,7 +128,9 @@ async fn whoever_has_the_key_signs_and_nobody_else() {
         assert!(matches!(finish(id, &key, sign(&key)).await, Err(CatalogError::NoDraft(_))));
     }
     assert_eq!(house.names().await, [] as [&str; 0]);
+    house.rig.now.fetch_add(60_000_000_000, std::sync::atomic::Ordering::Relaxed);
     let made = finish(&draft.id, &key, sign(&key)).await.unwrap();
+    assert_eq!(made.release.created, draft.release.created.plus(60), "when the signatures came");
     assert_eq!(made.public_key, key.public_key().to_pem().unwrap());
     assert_eq!(made.level.build_level, 1, "the key is somebody else's");
     assert!(matches!(finish(&draft.id, &key, sign(&key)).await, Err(CatalogError::NoDraft(_))));
