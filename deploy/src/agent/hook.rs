@@ -63,10 +63,15 @@ impl Hook {
 fn within(mut child: Child, time: Duration) -> std::io::Result<Option<ExitStatus>> {
     let group = Pid::from_child(&child);
     let (sender, receiver) = mpsc::channel();
-    let waits = std::thread::spawn(move || {
+    let waiter = std::thread::Builder::new().name("hook".to_owned());
+    let waits = waiter.spawn(move || {
         // Nobody listens any more only where this thread is waited for below.
         let _ = sender.send(child.wait());
     });
+    let waits = waits.inspect_err(|_| {
+        // Nobody would hear of its end.
+        let _ = kill_process_group(group, Signal::KILL);
+    })?;
     let ended = match receiver.recv_timeout(time) {
         Ok(status) => status.map(Some),
         Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
