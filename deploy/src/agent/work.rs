@@ -10,7 +10,7 @@ use super::disk::{
 };
 use super::hook::HookError;
 use super::link::short;
-use super::source::{Source, SourceError};
+use super::source::{GoesOn, Source, SourceError};
 use super::state::{Order, State};
 use crate::json::{self, JsonError};
 use crate::oci::ContentDigest;
@@ -222,7 +222,9 @@ impl<S: Source, A: Activation> Agent<S, A> {
         match self.activation.after(&place, &|| goes_on(Point::Working)) {
             Ok(()) => {}
             Err(HookError::Stopped) => return Err(AgentError::Stopped),
-            Err(error) => return Err(self.go_back(state, error)?),
+            Err(error) => {
+                return Err(self.go_back(state, error, &|| goes_on(Point::Working))?);
+            }
         }
         stop(Point::Checked)?;
         if state.current.as_ref() != Some(&version) {
@@ -297,14 +299,19 @@ impl<S: Source, A: Activation> Agent<S, A> {
 
     /// After a version that is not well: the one before it runs again, which is then told to the
     /// program as well.
-    fn go_back(&self, mut state: State, error: HookError) -> Result<AgentError, AgentError> {
+    fn go_back(
+        &self,
+        mut state: State,
+        error: HookError,
+        goes_on: GoesOn<'_>,
+    ) -> Result<AgentError, AgentError> {
         let Some(before) = state.current.clone() else {
             self.give_up(&mut state, &error)?;
             return Ok(AgentError::Alone(error));
         };
         self.switch(&before)?;
-        // Whether it is well is what the next probe finds out.
-        let _ = self.activation.after(&self.place(&before), &|| true);
+        // Whether it is well is what the next probe finds out. Nobody who ends or has something newer to do waits for it.
+        let _ = self.activation.after(&self.place(&before), goes_on);
         self.give_up(&mut state, &error)?;
         Ok(AgentError::After(error))
     }
