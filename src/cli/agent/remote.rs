@@ -27,6 +27,8 @@ use crate::web::json::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an answer may take that is not waited with on purpose, and the next bytes of one.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// The same for a report: when a server is gone the next one hears it before this agent counts as silent.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest answer that is read as a whole, in bytes: what a release is made of has many lines.
 const MAX_ANSWER: usize = 64 << 20;
 
@@ -70,12 +72,12 @@ impl Remote {
         })
     }
 
-    /// Asks one server; where it is not heard, the next call goes to the next one.
+    /// Asks one server; where it is not heard within `limit`, the next call goes to the next one.
     async fn ask(
         &self,
         path: &str,
         body: &impl Serialize,
-        wait: Duration,
+        limit: Duration,
     ) -> Result<Response, LinkError> {
         let body =
             serde_json::to_vec(body).map_err(|error| LinkError::Refused(error.to_string()))?;
@@ -95,7 +97,7 @@ impl Remote {
             request = request.header(AUTHORIZATION, value);
         }
         let answer = tokio::select! {
-            answer = tokio::time::timeout(wait + ANSWER_TIMEOUT, request.send()) => answer,
+            answer = tokio::time::timeout(limit, request.send()) => answer,
             () = self.stop.cancelled() => return Err(LinkError::Unreachable("the agent ends".to_owned())),
         };
         let turn = |why: String| {
@@ -125,9 +127,9 @@ impl Remote {
         &self,
         path: &str,
         body: &impl Serialize,
-        wait: Duration,
+        limit: Duration,
     ) -> Result<T, LinkError> {
-        self.runtime.block_on(async { Self::read(self.ask(path, body, wait).await?).await })
+        self.runtime.block_on(async { Self::read(self.ask(path, body, limit).await?).await })
     }
 }
 
@@ -157,7 +159,7 @@ fn fetch(
 impl Link for Remote {
     fn report(&self, report: &Report) -> Result<(), LinkError> {
         let said = AgentReport::from(report);
-        self.call::<AgentHeard>("report", &said, Duration::ZERO).map(drop)
+        self.call::<AgentHeard>("report", &said, REPORT_TIMEOUT).map(drop)
     }
 
     fn order(
@@ -168,14 +170,14 @@ impl Link for Remote {
     ) -> Result<Option<Order>, LinkError> {
         let (from, known) = (speaker.into(), known.into());
         let question = AgentQuestion { from, known, wait_s: wait.as_secs() };
-        let answer: AgentAnswer = self.call("order", &question, wait)?;
+        let answer: AgentAnswer = self.call("order", &question, wait + ANSWER_TIMEOUT)?;
         let order = answer.order.map(Order::try_from).transpose();
         order.map_err(|error| LinkError::Refused(error.to_string()))
     }
 
     fn content(&self, speaker: &Speaker, version: &ContentDigest) -> Result<Content, LinkError> {
         let asked = fetch(speaker, version, None);
-        let release: Release = self.call("content", &asked, Duration::ZERO)?;
+        let release: Release = self.call("content", &asked, ANSWER_TIMEOUT)?;
         let refused = |error: CliError| LinkError::Refused(error.message);
         let name = release.name.parse::<kiln_deploy::releases::ReleaseName>();
         let name = name.map_err(|_| LinkError::Refused("the release has no name".to_owned()))?;
@@ -191,7 +193,7 @@ impl Link for Remote {
         start: u64,
     ) -> Result<Box<dyn Read>, LinkError> {
         let asked = fetch(speaker, version, Some((blob, start)));
-        let answer = self.runtime.block_on(self.ask("blob", &asked, Duration::ZERO))?;
+        let answer = self.runtime.block_on(self.ask("blob", &asked, ANSWER_TIMEOUT))?;
         let (runtime, stop) = (self.runtime.clone(), self.stop.clone());
         Ok(Box::new(Body { runtime, stop, answer, current: Bytes::new() }))
     }
