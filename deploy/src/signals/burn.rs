@@ -60,7 +60,10 @@ async fn canary(signals: &dyn Signals, asked: &Asked, length: Duration) -> Resul
     let length_ms = u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
     let mut cohorts: Cohorts = asked.cohorts.clone();
     cohorts.baseline.targets.clear();
-    let window = Window { from: to.saturating_sub(length_ms), to, step: length };
+    // Before that the same targets ran the old version, whose errors are none of the canary's.
+    let from = to.saturating_sub(length_ms).max(asked.window.from);
+    let step = Duration::from_millis(to.saturating_sub(from));
+    let window = Window { from, to, step };
     let asked = Asked { cohorts, window, ..asked.clone() };
     match signals.measure(&asked).await {
         Measured::Counts { canary, .. } => Ok(canary),
@@ -97,6 +100,17 @@ mod tests {
 
     fn counts(bad: u64, total: u64) -> Measured {
         Measured::Counts { canary: Counts { bad, total }, baseline: Counts::default() }
+    }
+
+    #[tokio::test]
+    async fn what_ran_before_the_canary_burns_none_of_its_budget() {
+        let query = Query::Counts { bad: String::new(), total: String::new() };
+        let mut asked = asked(query);
+        (asked.window.from, asked.window.to) = (99_400_000, 100_000_000);
+        let before =
+            |seconds: u64| if seconds > 600 { counts(20, 1_000) } else { counts(0, 1_000) };
+        let burns = burn(&ByWindow(before), &asked, 0.999, &STANDARD).await.unwrap();
+        assert!(burns.iter().all(|it| it.long.bad == 0 && it.short.bad == 0), "{burns:?}");
     }
 
     #[tokio::test]
