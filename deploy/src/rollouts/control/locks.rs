@@ -59,11 +59,16 @@ impl Control {
         time: Millis,
     ) -> Result<Lock, ControlError> {
         check_reason(reason)?;
+        let time = time.clamp(1_000, MAX_TIME);
         for _ in 0..TRIES {
             let now = self.now();
             let mut read = self.store.locks(place).await?;
-            let taken = read.value.acquire(by, reason, now, time.clamp(1_000, MAX_TIME));
-            taken.map_err(|held| ControlError::Locked(held.0))?;
+            let taken = read.value.acquire(by, reason, now, time);
+            let token = taken.map_err(|held| ControlError::Locked(held.0))?;
+            // Whoever has it already says anew for how long.
+            if read.value.renew(token, now, time).is_err() {
+                continue;
+            }
             let Some(lock) = read.value.held(now).cloned() else { continue };
             let event = noted("deploy.lock", place, by, reason, now);
             if self.store.commit(vec![event], vec![keep(place, &read)?]).await? {

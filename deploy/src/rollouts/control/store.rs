@@ -179,7 +179,8 @@ impl Store {
     }
 
     pub async fn active(&self) -> Result<Vec<String>, ControlError> {
-        let found = self.records.list(keys::ACTIVE, None, false, MAX_ACTIVE).await?;
+        // Those that began at the same moment may be more: they are driven as well.
+        let found = self.records.list(keys::ACTIVE, None, false, 2 * MAX_ACTIVE).await?;
         Ok(found.iter().filter_map(|it| Some(it.key.rsplit_once('/')?.1.to_owned())).collect())
     }
 

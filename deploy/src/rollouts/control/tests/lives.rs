@@ -157,7 +157,9 @@ async fn one_rollout_at_a_place_and_a_newer_one_takes_over_when_told_to() {
 async fn the_lock_of_a_person_holds_up_what_begins_and_is_given_back() {
     let rig = Rig::new();
     let place = Place { service: "api".to_owned(), environment: "prod".to_owned() };
-    rig.control.lock(&place, "bob", "a migration", 3_600_000).await.unwrap();
+    rig.control.lock(&place, "bob", "a migration", 1_000).await.unwrap();
+    let longer = rig.control.lock(&place, "bob", "a migration", 3_600_000).await.unwrap();
+    assert_eq!(longer.expires, rig.control.now() + 3_600_000, "it lasts as long as was asked");
     let locked = rig.control.lock(&place, "ana", "me too", 1_000).await.unwrap_err();
     assert!(words(&locked).starts_with("bob has the deploy lock until 1970"), "{locked}");
     let one = rig.start(DECLARED, "app:1").await;
