@@ -7,7 +7,7 @@ use super::kept::{Head, Looked, Rollout};
 use super::locks::check_reason;
 use super::{Control, keys, notice};
 use crate::rollouts::machine::{Input, Logged, Phase, State};
-use crate::rollouts::parts::Target;
+use crate::rollouts::parts::{Standing, Target};
 use crate::rollouts::plan::is_name;
 
 const TRIES: usize = 32;
@@ -96,6 +96,9 @@ impl Control {
             let mut open = self.open(id).await?;
             let now = self.now();
             let input = command.input(&open.state, by).map_err(ControlError::NotNow)?;
+            if matches!(command, Command::Resume | Command::Promote) {
+                self.check_freeze(&open.rollout).await?;
+            }
             let line = notice::line(&open.rollout, command.action(), &by.name, &by.reason, now);
             let more = More { audit: vec![line], ..More::default() };
             match self.append(&mut open, &[input], (&by.name, now), more).await? {
@@ -110,6 +113,14 @@ impl Control {
             }
         }
         Err(ControlError::Restless)
+    }
+
+    /// Whoever drives asks every few seconds only: until then a step would begin in a freeze.
+    async fn check_freeze(&self, rollout: &Rollout) -> Result<(), ControlError> {
+        match self.standing(&rollout.release, &rollout.place.environment).await? {
+            Standing::Frozen(_, why) => Err(ControlError::Frozen(why)),
+            Standing::Free(_) | Standing::Refused(_) => Ok(()),
+        }
     }
 
     /// Newest first, those before an id.

@@ -189,7 +189,7 @@ impl Control {
         Ok(Fit { declared, plan, targets, version })
     }
 
-    async fn standing(
+    pub(super) async fn standing(
         &self,
         release: &ReleaseName,
         environment: &str,

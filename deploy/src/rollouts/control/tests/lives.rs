@@ -127,6 +127,9 @@ async fn a_release_that_is_rejected_in_the_middle_is_reverted_and_a_freeze_holds
     assert!(shown.state.frozen && shown.state.phase == Phase::Baking(0));
     let refused = rig.control.say(&one.id, Command::Resume, &by("ana")).await.unwrap_err();
     assert!(words(&refused).contains("a freeze stops it"), "{refused}");
+    rig.control.say(&one.id, Command::Pause, &by("ana")).await.unwrap();
+    let frozen = rig.control.say(&one.id, Command::Resume, &by("ana")).await.unwrap_err();
+    assert!(matches!(frozen, ControlError::Frozen(_)), "a pause is no way around it: {frozen}");
     *rig.listed.refused.lock().unwrap() = Some("app:2 is rejected by bob".to_owned());
     assert_eq!(rig.drive_to_end(&one.id).await, ROLLED_BACK);
 }
