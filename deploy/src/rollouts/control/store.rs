@@ -15,8 +15,8 @@ use crate::rollouts::machine::{Locks, Logged};
 use crate::rollouts::parts::{Place, Target};
 use crate::rollouts::plan::is_name;
 
-/// Targets of one record.
-const PART: usize = 500;
+/// Targets of one record: with all labels that agents may have it has room for them.
+const PART: usize = 50;
 /// Records that are read at once.
 const PAGE: usize = 500;
 /// Events of one log. Whatever makes it longer is reverted.
