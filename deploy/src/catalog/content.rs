@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::blocking::Blocking;
 use super::error::CatalogError;
-use super::files::{OutputFile, OutputNode};
+use super::files::{OutputFile, OutputNode, led_to};
 use super::outputs::Outputs;
 use crate::json;
 use crate::oci::{
@@ -150,20 +150,6 @@ fn image(layout: &OutputLayout<'_>) -> Result<Content, CatalogError> {
     }
     debug_assert!(DocumentKind::of(&subject.media_type).is_some(), "it was read as one");
     Ok(Content { subject, blobs: wanted.into_values().collect(), form: Form::Image })
-}
-
-/// Where a link at `path` leads, within the layout; one that leads to another link is not followed.
-fn led_to(path: &str, target: &str) -> Option<String> {
-    let mut parts: Vec<_> = path.split('/').collect();
-    parts.pop();
-    for part in target.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()?),
-            name => parts.push(name),
-        }
-    }
-    Some(parts.join("/"))
 }
 
 /// An image layout among the outputs.

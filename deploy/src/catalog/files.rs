@@ -54,3 +54,17 @@ pub fn fits(output: &str, path: &str) -> bool {
     output.strip_suffix(path).is_some_and(|it| it.is_empty() || it.ends_with('/'))
         || output.strip_prefix(path).is_some_and(|it| it.starts_with('/'))
 }
+
+/// Where a link at `path` leads; one that leads to another link is not followed.
+pub fn led_to(path: &str, target: &str) -> Option<String> {
+    let mut parts: Vec<_> = path.split('/').collect();
+    parts.pop();
+    for part in target.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()?),
+            name => parts.push(name),
+        }
+    }
+    Some(parts.join("/"))
+}

@@ -1,14 +1,14 @@
 //! What build events name as the outputs of a target: their paths, and their content. Records say the rest: what is a program,
 //! what is a link, which directories are empty.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroUsize;
 
 use kiln_cas::Digest;
 use lru::LruCache;
 
 use super::error::CatalogError;
-use super::files::{MAX_FILES, OutputFile, OutputNode, ToldFile, fits};
+use super::files::{MAX_FILES, OutputFile, OutputNode, ToldFile, fits, led_to};
 use super::left::Left;
 use super::outputs::{Finder, Made};
 use crate::executions::RecordId;
@@ -22,6 +22,14 @@ struct Found<'a> {
     files: Vec<OutputFile>,
     nodes: BTreeSet<OutputNode>,
     named: BTreeSet<&'a str>,
+}
+
+/// Whether a link may stand where `content` has a file (hashes by their paths): it leads to the same content. Whoever builds
+/// here can have records written that name any invocation, with links of his own.
+fn may_stand(node: &OutputNode, content: &HashMap<&str, &str>) -> bool {
+    let Some(hash) = content.get(node.path.as_str()) else { return true };
+    let leads_to = node.target.as_deref().and_then(|it| led_to(&node.path, it));
+    leads_to.is_some_and(|it| it != node.path && content.get(it.as_str()) == Some(hash))
 }
 
 impl Finder<'_> {
@@ -38,6 +46,9 @@ impl Finder<'_> {
         }
         let told = told.get(..MAX_FILES).unwrap_or(told);
         let named = told.iter().map(|it| it.path.as_str()).collect();
+        let files = told.iter().filter(|it| it.link.is_none());
+        let content: HashMap<&str, &str> =
+            files.map(|it| (it.path.as_str(), it.hash.as_str())).collect();
         let mut found = Found { named, ..Found::default() };
         for it in made {
             found.nodes.extend(it.left.nodes_of(&found.named).cloned());
@@ -57,7 +68,8 @@ impl Finder<'_> {
             };
             let is_link = || {
                 let first = OutputNode { path: told.path.clone(), target: None };
-                found.nodes.range(first..).next().is_some_and(|it| it.path == told.path)
+                let mut nodes = found.nodes.range(first..).take_while(|it| it.path == told.path);
+                nodes.any(|it| may_stand(it, &content))
             };
             let is_wanted = paths.is_empty() || paths.iter().any(|it| fits(&told.path, it));
             if known.is_none() && is_wanted && !is_link() {
@@ -66,6 +78,7 @@ impl Finder<'_> {
             // Many files may have one content: the events say which path is meant.
             found.files.extend(known.map(|it| OutputFile { path: told.path.clone(), ..it }));
         }
+        found.nodes.retain(|it| may_stand(it, &content));
         Ok((found.files, found.nodes.into_iter().collect()))
     }
 

@@ -119,6 +119,19 @@ async fn links_are_packed_as_links_and_empty_directories_stay() {
 }
 
 #[tokio::test]
+async fn a_link_does_not_stand_for_other_content() {
+    let house = House::start().await;
+    made(&house, "//app", "a", None).await;
+    let other = house.put("other").await;
+    let mut file = told("bazel-out/k8/bin/d/b");
+    (file.hash, file.size) = (other.hex(), other.size);
+    let mut asked = house.asked("a:1", "one");
+    asked.outputs.told = Some(vec![told("bazel-out/k8/bin/d/a"), file]);
+    let made = house.make(asked).await.unwrap();
+    assert_eq!(layer(&house, &made).await["d/b"], "other");
+}
+
+#[tokio::test]
 async fn a_link_that_leads_out_is_named() {
     let house = House::start().await;
     for (at, target) in
