@@ -24,12 +24,12 @@ struct Found<'a> {
     named: BTreeSet<&'a str>,
 }
 
-/// Whether a link may stand where `content` has a file (hashes by their paths): it leads to the same content. Whoever builds
-/// here can have records written that name any invocation, with links of his own.
-fn may_stand(node: &OutputNode, content: &HashMap<&str, &str>) -> bool {
-    let Some(hash) = content.get(node.path.as_str()) else { return true };
+/// Whether a link may stand where there is a file (`content`, by paths): it leads to the same content. Whoever builds here can
+/// have records written that name any invocation, with links of his own.
+fn may_stand(node: &OutputNode, content: &HashMap<&str, &Digest>) -> bool {
+    let Some(digest) = content.get(node.path.as_str()) else { return true };
     let leads_to = node.target.as_deref().and_then(|it| led_to(&node.path, it));
-    leads_to.is_some_and(|it| it != node.path && content.get(it.as_str()) == Some(hash))
+    leads_to.is_some_and(|it| it != node.path && content.get(it.as_str()) == Some(digest))
 }
 
 impl Finder<'_> {
@@ -46,9 +46,6 @@ impl Finder<'_> {
         }
         let told = told.get(..MAX_FILES).unwrap_or(told);
         let named = told.iter().map(|it| it.path.as_str()).collect();
-        let files = told.iter().filter(|it| it.link.is_none());
-        let content: HashMap<&str, &str> =
-            files.map(|it| (it.path.as_str(), it.hash.as_str())).collect();
         let mut found = Found { named, ..Found::default() };
         for it in made {
             found.nodes.extend(it.left.nodes_of(&found.named).cloned());
@@ -68,8 +65,7 @@ impl Finder<'_> {
             };
             let is_link = || {
                 let first = OutputNode { path: told.path.clone(), target: None };
-                let mut nodes = found.nodes.range(first..).take_while(|it| it.path == told.path);
-                nodes.any(|it| may_stand(it, &content))
+                found.nodes.range(first..).next().is_some_and(|it| it.path == told.path)
             };
             let is_wanted = paths.is_empty() || paths.iter().any(|it| fits(&told.path, it));
             if known.is_none() && is_wanted && !is_link() {
@@ -78,6 +74,8 @@ impl Finder<'_> {
             // Many files may have one content: the events say which path is meant.
             found.files.extend(known.map(|it| OutputFile { path: told.path.clone(), ..it }));
         }
+        let content: HashMap<&str, &Digest> =
+            found.files.iter().map(|it| (it.path.as_str(), &it.digest)).collect();
         found.nodes.retain(|it| may_stand(it, &content));
         Ok((found.files, found.nodes.into_iter().collect()))
     }
