@@ -32,6 +32,13 @@ fn may_stand(node: &OutputNode, content: &HashMap<&str, &Digest>) -> bool {
     leads_to.is_some_and(|it| it != node.path && content.get(it.as_str()) == Some(digest))
 }
 
+/// Leaves out links that would take the place of other content.
+fn keep_content(nodes: &mut BTreeSet<OutputNode>, files: &[OutputFile]) {
+    let content: HashMap<&str, &Digest> =
+        files.iter().map(|it| (it.path.as_str(), &it.digest)).collect();
+    nodes.retain(|it| may_stand(it, &content));
+}
+
 impl Finder<'_> {
     /// Each at its own path, with its own content. `paths`: what is to be there of it, where not all is.
     pub(super) async fn of_told(
@@ -74,9 +81,7 @@ impl Finder<'_> {
             // Many files may have one content: the events say which path is meant.
             found.files.extend(known.map(|it| OutputFile { path: told.path.clone(), ..it }));
         }
-        let content: HashMap<&str, &Digest> =
-            found.files.iter().map(|it| (it.path.as_str(), &it.digest)).collect();
-        found.nodes.retain(|it| may_stand(it, &content));
+        keep_content(&mut found.nodes, &found.files);
         Ok((found.files, found.nodes.into_iter().collect()))
     }
 
