@@ -8,7 +8,7 @@ use kiln_cas::records::{Expect, Write};
 use super::error::ControlError;
 use super::kept::{Good, Head, Rollout};
 use super::locks::check_reason;
-use super::store::{MAX_ACTIVE, Store, delete, put};
+use super::store::{MAX_ACTIVE, MAX_WATCHED, Store, delete, put};
 use super::{Control, drill, keys, notice};
 use crate::oci::ContentDigest;
 use crate::releases::ReleaseName;
@@ -87,10 +87,7 @@ impl Control {
         }
         for _ in 0..TRIES {
             let standing = self.store.standing(&place).await?;
-            if self.store.active().await?.len() >= MAX_ACTIVE {
-                let message = format!("{MAX_ACTIVE} rollouts run, which is as many as can");
-                return Err(ControlError::Refused(message));
-            }
+            self.has_room().await?;
             let expect = standing.expect();
             let mut standing = standing.value;
             let previous = self.previous(&fit, standing.good.clone(), ask).await?;
@@ -117,6 +114,26 @@ impl Control {
             }
         }
         Err(ControlError::Restless)
+    }
+
+    /// Those that have ended are watched for a day, and keep nobody from beginning until there are very many.
+    async fn has_room(&self) -> Result<(), ControlError> {
+        let watched = self.store.active().await?;
+        if watched.len() < MAX_ACTIVE {
+            return Ok(());
+        }
+        let mut run = 0;
+        for id in &watched {
+            let ended = self.store.head(id).await?.is_none_or(|head| head.ended);
+            run += usize::from(!ended);
+        }
+        if run < MAX_ACTIVE && watched.len() + MAX_ACTIVE < MAX_WATCHED {
+            return Ok(());
+        }
+        let ended = watched.len() - run;
+        Err(ControlError::Refused(format!(
+            "{run} rollouts run and {ended} ended within a day, which is as many as are driven"
+        )))
     }
 
     /// This release is not rolled out there again, unless a person says so.
@@ -186,6 +203,14 @@ impl Control {
         }
         let targets = self.listed(&declared, &ask.environment).await?;
         let plan = plan::plan(&declared);
+        // What a drill delivers was not promoted, and is bad on purpose.
+        if ask.drill
+            && plan.targets > 1
+            && plan.steps.first().is_none_or(|it| it.targets >= plan.targets)
+        {
+            let message = "a drill needs a first step of fewer than all targets";
+            return Err(ControlError::Refused(message.to_owned()));
+        }
         Ok(Fit { declared, plan, targets, version })
     }
 

@@ -25,6 +25,8 @@ pub const MAX_EVENTS: u64 = 200_000;
 pub const MAX_JUDGEMENTS: usize = 200;
 /// Rollouts that are driven at once.
 pub const MAX_ACTIVE: usize = 200;
+/// Rollouts that are driven or have ended within a day, when targets that come back are still told what to run.
+pub const MAX_WATCHED: usize = 1_000;
 
 pub struct Store {
     pub records: SharedRecords,
@@ -179,8 +181,8 @@ impl Store {
     }
 
     pub async fn active(&self) -> Result<Vec<String>, ControlError> {
-        // Those that began at the same moment may be more: they are driven as well.
-        let found = self.records.list(keys::ACTIVE, None, false, 2 * MAX_ACTIVE).await?;
+        // Those that ended within a day are among them, and those that began at the same moment may be more.
+        let found = self.records.list(keys::ACTIVE, None, false, MAX_WATCHED).await?;
         Ok(found.iter().filter_map(|it| Some(it.key.rsplit_once('/')?.1.to_owned())).collect())
     }
 

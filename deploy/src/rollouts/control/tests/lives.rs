@@ -272,6 +272,10 @@ async fn a_drill_is_reverted_in_time_blames_nobody_and_may_be_demanded() {
     rig.good("app:1").await;
     let overdue = rig.control.start(&Rig::ask(&demands, "app:2")).await.unwrap_err();
     assert!(words(&overdue).contains("no drill has passed there yet"), "{overdue}");
+    let whole = DECLARED.replace("steps = [25, 100]", "steps = [100]");
+    let whole = super::super::Start { drill: true, ..Rig::ask(&whole, "app:2") };
+    let all = rig.control.start(&whole).await.unwrap_err();
+    assert!(words(&all).contains("fewer than all targets"), "{all}");
     let drill = super::super::Start { drill: true, ..Rig::ask(&demands, "app:2") };
     let drill = rig.control.start(&drill).await.unwrap();
     assert_eq!(rig.drive_to_end(&drill.id).await, ROLLED_BACK);
