@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use kiln_net::http::Client;
+use kiln_net::http::header::CONNECTION;
 use kiln_net::{Url, causes};
 use tokio::runtime::Handle;
 
@@ -36,7 +37,8 @@ pub struct HttpProbe {
 
 impl HttpProbe {
     async fn ask(&self) -> Result<(), String> {
-        let asked = self.client.get(self.url.clone()).send();
+        // A connection that is kept keeps a program from ending that waits for its connections.
+        let asked = self.client.get(self.url.clone()).header(CONNECTION, "close").send();
         match tokio::time::timeout(self.timeout, asked).await {
             Err(_) => Err(format!("no answer within {:?}", self.timeout)),
             Ok(Err(error)) => Err(kiln_net::http::described(error)),

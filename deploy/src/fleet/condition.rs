@@ -70,7 +70,10 @@ impl Condition {
         if status.running.as_ref().is_some_and(|it| *it != order.version) {
             return Self::Drifted;
         }
-        let recent = |at: &&Millis| Duration::from_millis(now.saturating_sub(**at)) < FLAPS_WITHIN;
+        // What it was told before may have flapped: the version that it runs now is not to blame for that.
+        let recent = |at: &&Millis| {
+            **at > order.at && Duration::from_millis(now.saturating_sub(**at)) < FLAPS_WITHIN
+        };
         if agent.turns.iter().filter(recent).count() >= FLAPS {
             return Self::Flapping;
         }

@@ -27,7 +27,8 @@ Examples:
 
 Exit codes:
   0  it began; with --wait: all targets have it
-  1  refused; with --wait: it was reverted, or rejected
+  1  with --wait: it was reverted, or rejected
+  4  refused: the release does not stand there, something is rolled out or locked, a freeze holds
   6  with --wait: it waits for a person")]
 pub struct StartCommand {
     /// The declaration, in TOML

@@ -260,6 +260,24 @@ async fn who_flaps_is_named() {
 }
 
 #[tokio::test]
+async fn what_flapped_before_an_order_is_no_fault_of_what_was_ordered() {
+    let house = House::new();
+    let say = async |status| house.fleet.report(&report("web-1", status), "").await.unwrap();
+    say(settled("one", 0)).await;
+    house.fleet.tell("web-1", &order("one", 1)).await.unwrap();
+    for turn in 0..4 {
+        house.later(Duration::from_secs(1));
+        let health = if turn % 2 == 0 { Health::Unwell("503".to_owned()) } else { Health::Well };
+        say(Status { health, ..settled("one", 1) }).await;
+    }
+    assert_eq!(house.condition().await, Condition::Flapping);
+    house.fleet.tell("web-1", &order("two", 2)).await.unwrap();
+    say(settled("two", 2)).await;
+    assert_eq!(house.condition().await, Condition::Well);
+    assert!(matches!(house.observed().await.unwrap().health, parts::Health::Well));
+}
+
+#[tokio::test]
 async fn who_is_silent_for_long_is_forgotten_and_nobody_else() {
     let house = House::new();
     for name in ["web-1", "web-2"] {
