@@ -217,7 +217,13 @@ pub fn await_status(address: &str, what: &str, condition: impl Fn(&Value) -> boo
             return;
         }
         assert!(Instant::now() < deadline, "{what} did not happen; status: {status:#}");
+        pause();
     }
+}
+
+/// Between two looks: who asks without a pause takes the processor from what is awaited.
+pub fn pause() {
+    std::thread::park_timeout(Duration::from_millis(10));
 }
 
 /// Of the queue in Redis: `c.retries` and the like.
@@ -229,6 +235,7 @@ pub fn await_counter(redis: &RedisServer, name: &str, value: u64) {
     let deadline = Instant::now() + WITHIN;
     while counter(redis, name) < value {
         assert!(Instant::now() < deadline, "{name} stays below {value}");
+        pause();
     }
 }
 
