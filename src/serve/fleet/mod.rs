@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use crate::telemetry::AgentCounts;
 
 /// How often agents are counted for metrics.
-const COUNT_EVERY: Duration = Duration::from_secs(15);
+const COUNT_EVERY: Duration = Duration::from_secs(60);
 /// After so many counts those are forgotten who were silent for long: about once an hour.
 const SWEEP_AFTER: u64 = 240;
 

@@ -18,6 +18,9 @@ use crate::rollouts::machine::Millis;
 pub const LEASE: Millis = 8_000;
 /// How often it is looked whether it has to be renewed, and whether there is something to drive.
 const LOOK: Duration = Duration::from_secs(2);
+/// How often a frontend looks while nothing is rolled out anywhere. What begins here wakes it; what began at another, which
+/// was lost before this look, goes on after it.
+const IDLE_LOOK: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Lease {
@@ -61,8 +64,16 @@ impl Control {
     pub async fn run(self: Arc<Self>) {
         let mut running: HashMap<String, Running> = HashMap::new();
         loop {
+            let mut woken = std::pin::pin!(self.wake.notified());
+            // What begins while it looks is not missed.
+            woken.as_mut().enable();
+            let mut pause = LOOK;
             match self.due().await {
-                Ok(due) => {
+                Ok(None) => {
+                    running.clear();
+                    pause = IDLE_LOOK;
+                }
+                Ok(Some(due)) => {
                     running.retain(|id, task| due.contains(id) && !task.0.is_finished());
                     for id in due {
                         let control = self.clone();
@@ -76,16 +87,17 @@ impl Control {
                     running.clear();
                 }
             }
-            let _ = tokio::time::timeout(LOOK, self.wake.notified()).await;
+            let _ = tokio::time::timeout(pause, woken).await;
         }
     }
 
-    /// What this process has to drive.
-    async fn due(&self) -> Result<Vec<String>, ControlError> {
+    /// What this process has to drive; `None`: nothing is rolled out anywhere.
+    async fn due(&self) -> Result<Option<Vec<String>>, ControlError> {
         let active = self.store.active().await?;
-        if active.is_empty() || !self.lead(self.now()).await? {
-            return Ok(Vec::new());
+        if active.is_empty() {
+            return Ok(None);
         }
-        Ok(active)
+        let leads = self.lead(self.now()).await?;
+        Ok(Some(if leads { active } else { Vec::new() }))
     }
 }
