@@ -10,7 +10,7 @@ use crate::job::ActionFacts;
 
 /// A part that takes little longer than expected is not slow.
 const LEAST: Duration = Duration::from_secs(5);
-/// How often it is looked whether a part is slow.
+/// Between two looks whether a part is slow there is at least so much.
 const LOOK: Duration = Duration::from_secs(2);
 /// One of so many parts may be run a second time at the same time; one always may.
 const PARTS_FOR_A_COPY: usize = 4;
@@ -22,7 +22,7 @@ pub struct Hedge {
     pub factor: f64,
     /// And at least so much more.
     pub least: Duration,
-    /// How often it is looked.
+    /// Between two looks there is at least so much.
     pub look: Duration,
 }
 

@@ -16,6 +16,10 @@ use crate::snapshot::Snapshot;
 
 /// Everything else goes first.
 const LAST: i32 = i32::MAX;
+/// The pause between two looks is one of so many parts of the time that the test has run.
+const PARTS_OF_RUN: u32 = 8;
+/// And it is no longer than this.
+const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// The same job once more beside itself, at another worker where one can have it.
 pub fn copy_of(job: &Job, avoid: &str) -> Job {
@@ -141,7 +145,13 @@ impl Slow {
     pub async fn due(&self) {
         let Some(after) = self.hedging.earliest() else { return std::future::pending().await };
         let first = self.began + Duration::from_millis(after);
-        let next = self.looked.map_or(first, |looked| first.max(looked + self.look));
+        let next = self.looked.map_or(first, |looked| first.max(looked + self.pause(looked)));
         tokio::time::sleep_until(next).await;
+    }
+
+    /// Each look asks for the whole queue: who has waited for long may wait a little longer.
+    fn pause(&self, looked: Instant) -> Duration {
+        let part = looked.duration_since(self.began) / PARTS_OF_RUN;
+        self.look.max(part.min(MAX_PAUSE))
     }
 }
