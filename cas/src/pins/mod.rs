@@ -143,13 +143,10 @@ impl Pins {
 
     /// Those that somebody pins (`wanted`), or that nobody does.
     async fn pinned(&self, digests: &[Digest], wanted: bool) -> Result<Vec<Digest>, PinError> {
-        let mut found = Vec::new();
-        for digest in digests {
-            if self.is_pinned(digest).await? == wanted {
-                found.push(*digest);
-            }
-        }
-        Ok(found)
+        let prefixes: Vec<String> = digests.iter().map(of_blob).collect();
+        let pins = self.records.list_each(&prefixes, 1).await?;
+        let found = digests.iter().zip(pins).filter(|(_, pins)| pins.is_empty() != wanted);
+        Ok(found.map(|(digest, _)| *digest).collect())
     }
 
     fn count(&self, digests: &[Digest]) {
@@ -162,10 +159,6 @@ impl Pins {
         let mut figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
         figures.blobs = figures.blobs.saturating_sub(digests.len() as u64);
         figures.bytes = figures.bytes.saturating_sub(bytes_of(digests));
-    }
-
-    async fn is_pinned(&self, digest: &Digest) -> Result<bool, PinError> {
-        Ok(!self.records.list(&of_blob(digest), None, false, 1).await?.is_empty())
     }
 
     /// Pins of a kind in order, at most `limit`, behind one of them.
