@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::build::Build;
 use super::builds::Summary;
@@ -27,10 +27,12 @@ const BATCH_EVENTS: usize = 4096;
 /// Events that wait for their acknowledgement. A client that sends more waits.
 const MAX_UNACKNOWLEDGED: usize = 64 << 10;
 
-/// Streams that are read from their beginning at the same time, because somebody goes on with them; others wait. One chunk
-/// of each is in memory.
+/// Streams that are read from their beginning at the same time, because somebody goes on with them; others wait. One
+/// chunk of each is in memory.
 const MAX_REPLAYING: usize = 2;
 static REPLAYING: Semaphore = Semaphore::const_new(MAX_REPLAYING);
+/// How long one waits for its turn: a storage that does not answer must not hold all others up.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often a build that goes on is noted.
 const BETWEEN_NOTES: Duration = Duration::from_secs(5);
@@ -51,6 +53,8 @@ pub enum PublisherError {
     Large(u64),
     #[error("the streams of this instance take more than twice {0} bytes (tests.max_streams)")]
     Crowded(u64),
+    #[error("other streams are read from their beginning before this one can go on: try again")]
+    Busy,
     #[error("more than {MAX_UNACKNOWLEDGED} events wait for their acknowledgement: commit first")]
     Full,
 }
@@ -113,9 +117,8 @@ impl Publisher {
         room: &mut (dyn FnMut(u64) -> bool + Send),
     ) -> Result<Self, PublisherError> {
         let head = own_head(&log, &stream, &terms).await?;
-        // Never closed, so that it cannot fail.
         let _turn = match head.chunks > 0 {
-            true => REPLAYING.acquire().await.ok(),
+            true => turn().await?,
             false => None,
         };
         let mut build = Build::new(&stream.instance, &stream.invocation, Limits::default());
@@ -230,8 +233,8 @@ impl Publisher {
         Ok(Committed { acknowledge, reports, is_finished: self.order.is_finished() })
     }
 
-    /// Lists of builds show how far this one is: at its beginning and end, when its commit is known, and from time to time
-    /// in between.
+    /// Lists of builds show how far this one is: at its beginning and end, when its commit is known, and from time to
+    /// time in between.
     async fn note(&mut self, now: Time) -> Result<(), LogError> {
         let facts = self.build.known();
         let is_recent = |(at, noted): &(Time, Summary)| {
@@ -296,6 +299,13 @@ impl Publisher {
         }
         Ok(())
     }
+}
+
+/// Whoever has it may read a stream from its beginning.
+async fn turn() -> Result<Option<SemaphorePermit<'static>>, PublisherError> {
+    let turn = tokio::time::timeout(PATIENCE, REPLAYING.acquire()).await;
+    // Never closed, so that there is one.
+    turn.map(Result::ok).map_err(|_| PublisherError::Busy)
 }
 
 /// What is known of a stream, where it is the caller's or nobody's yet.

@@ -272,6 +272,8 @@ fn status(error: PublisherError) -> Status {
         PublisherError::Full | PublisherError::Large(_) | PublisherError::Crowded(_) => {
             Status::resource_exhausted(message)
         }
-        PublisherError::Log(_) | PublisherError::History(_) => Status::unavailable(message),
+        PublisherError::Busy | PublisherError::Log(_) | PublisherError::History(_) => {
+            Status::unavailable(message)
+        }
     }
 }
