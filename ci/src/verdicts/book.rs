@@ -104,9 +104,11 @@ impl Book {
     ) -> Result<Change, VerdictError> {
         check(request)?;
         if request.stay.is_some_and(|it| it.is_zero() || it > self.policy.expiry) {
-            let most = self.policy.expiry.as_secs() / 3600;
-            let message =
-                format!("a test may stay for {most} hours at most, and for more than none");
+            let most = match self.policy.expiry.as_secs() {
+                whole if whole.is_multiple_of(3600) => format!("{} hours", whole / 3600),
+                seconds => format!("{seconds} seconds"),
+            };
+            let message = format!("a test may stay for {most} at most, and for more than none");
             return Err(VerdictError::Invalid(message));
         }
         check_names(subject)?;
