@@ -91,7 +91,13 @@ pub async fn page(
     let is_lively = progress.is_lively || told.as_ref().is_some_and(Told::is_lively);
     let live = Live::of(is_lively, reads);
     let (above, below) = told::sections(&state, told.as_ref()).await?;
-    let previous = compare::previous(&state, &build, told.as_ref().map(|it| &it.noted)).await?;
+    let previous = match live {
+        // It looks through many builds, and this page loads itself again and again.
+        Live::Yes => None,
+        Live::No | Live::Held => {
+            compare::previous(&state, &build, told.as_ref().map(|it| &it.noted)).await
+        }
+    };
     let body = html! {
         div.title {
             p.crumbs { a href="/builds" { "Builds" } " / " }

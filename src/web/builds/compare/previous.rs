@@ -15,6 +15,21 @@ pub async fn previous(
     state: &WebState,
     build: &BuildSummary,
     told: Option<&Noted>,
+) -> Option<String> {
+    match look(state, build, told).await {
+        Ok(previous) => previous,
+        Err(error) => {
+            // A page says everything else without it.
+            tracing::warn!(error = error.message, "it is not known which build came before");
+            None
+        }
+    }
+}
+
+async fn look(
+    state: &WebState,
+    build: &BuildSummary,
+    told: Option<&Noted>,
 ) -> Result<Option<String>, WebError> {
     if let Some(noted) = told {
         let own = &noted.summary;
