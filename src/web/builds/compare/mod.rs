@@ -9,6 +9,7 @@ mod previous;
 use axum::extract::Query as Arguments;
 use axum::extract::rejection::QueryRejection;
 use kiln_ci::events::BuildDifference;
+use kiln_scheduler::Snapshot;
 use kiln_scheduler::journal::BuildSummary;
 use serde::Deserialize;
 
@@ -55,8 +56,7 @@ fn which(asked: Result<Arguments<Which>, QueryRejection>) -> Result<Which, WebEr
 }
 
 async fn compare(state: &WebState, which: &Which) -> Result<Compared, WebError> {
-    let before = side(state, &which.before).await?;
-    let after = side(state, &which.after).await?;
+    let (before, after) = sides(state, which).await?;
     let told = before.told.as_ref().zip(after.told.as_ref());
     let told =
         told.map(|(one, two)| BuildDifference::of(one.view.build.known(), two.view.build.known()));
@@ -68,9 +68,14 @@ async fn compare(state: &WebState, which: &Which) -> Result<Compared, WebError> 
     Ok(Compared { before, after, told, misses })
 }
 
-async fn side(state: &WebState, name: &str) -> Result<Side, WebError> {
+async fn sides(state: &WebState, which: &Which) -> Result<(Side, Side), WebError> {
     let queue = state.queue.snapshot().await?;
-    let invocation = find::invocation(state, &queue, name).await?;
+    let before = side(state, &queue, &which.before).await?;
+    Ok((before, side(state, &queue, &which.after).await?))
+}
+
+async fn side(state: &WebState, queue: &Snapshot, name: &str) -> Result<Side, WebError> {
+    let invocation = find::invocation(state, queue, name).await?;
     let told = told::load(state, &invocation).await?;
     let build = state.journal.build(&invocation).await?;
     match told.is_some() || build.is_some() {
