@@ -51,12 +51,12 @@ pub async fn list(
     of: Result<Arguments<Of>, QueryRejection>,
 ) -> Result<Json<Quarantine>, ApiError> {
     let wanted = arguments(of)?.instance;
-    let now = state.tests.clock.now();
-    let quarantine = state.verdicts.book.open().await?.quarantine;
-    let census = state.verdicts.answers.census().await?;
     if let Some(wanted) = &wanted {
         caller.may_read(&*state.access, wanted)?;
     }
+    let now = state.tests.clock.now();
+    let quarantine = state.verdicts.book.open().await?.quarantine;
+    let census = state.verdicts.answers.census().await?;
     let may_see = |subject: &Subject| {
         let instance = &subject.test.instance;
         wanted.as_ref().is_none_or(|it| it == instance)
