@@ -92,18 +92,18 @@ fn tiles(figures: &Figures) -> Markup {
     let (sum, suites) = (&figures.sum, &figures.suites);
     let Suites { well, false_red, .. } = *suites;
     html! {
-            (tile("Flake rate", &share(sum.flake_rate()), &html! {
-                (count(sum.flaky)) " of " (counted(sum.first, "first attempt"))
-            }))
-            (tile("Red without retries", &share(suites.observed()), &html! {
-                (count(false_red)) " of " (counted(well, "invocation")) " that were well, of the newest " (LOOKED_AT)
-            }))
-            (tile("The same, predicted", &share(suites.predicted), &html! { "by the flake rates of the tests that ran" }))
-            (tile("Shard balance", &share(suites.balance), &html! {
-                "mean by longest shard, " (counted(suites.sharded, "sharded run"))
-            }))
-            (tile("Tests", &html! { (count(figures.tests)) }, &html! { (counted(sum.attempts(), "attempt")) }))
-            (tile("Test time", &html! { (duration(millis(sum.took.into()))) }, &html! { "of what passed" }))
+        (tile("Flake rate", &share(sum.flake_rate()), &html! {
+            (count(sum.flaky)) " of " (counted(sum.first, "first attempt"))
+        }))
+        (tile("Red without retries", &share(suites.observed()), &html! {
+            (count(false_red)) " of " (counted(well, "invocation")) " that were well, of the newest " (LOOKED_AT)
+        }))
+        (tile("The same, predicted", &share(suites.predicted), &html! { "by the flake rates of the tests that ran" }))
+        (tile("Shard balance", &share(suites.balance), &html! {
+            "mean by longest shard, " (counted(suites.sharded, "sharded run"))
+        }))
+        (tile("Tests", &html! { (count(figures.tests)) }, &html! { (counted(sum.attempts(), "attempt")) }))
+        (tile("Test time", &html! { (duration(millis(sum.took.into()))) }, &html! { "of what passed" }))
     }
 }
 
