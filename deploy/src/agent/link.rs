@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -112,35 +111,6 @@ pub trait Link: Send + Sync {
         blob: &ContentDigest,
         start: u64,
     ) -> Result<Box<dyn Read>, LinkError>;
-}
-
-impl<L: Link + ?Sized> Link for Arc<L> {
-    fn report(&self, report: &Report) -> Result<(), LinkError> {
-        (**self).report(report)
-    }
-
-    fn order(
-        &self,
-        speaker: &Speaker,
-        known: Generation,
-        wait: Duration,
-    ) -> Result<Option<Order>, LinkError> {
-        (**self).order(speaker, known, wait)
-    }
-
-    fn content(&self, speaker: &Speaker, version: &ContentDigest) -> Result<Content, LinkError> {
-        (**self).content(speaker, version)
-    }
-
-    fn blob(
-        &self,
-        speaker: &Speaker,
-        version: &ContentDigest,
-        blob: &ContentDigest,
-        start: u64,
-    ) -> Result<Box<dyn Read>, LinkError> {
-        (**self).blob(speaker, version, blob, start)
-    }
 }
 
 /// A text of at most [`MAX_SAID`] bytes, on one line.

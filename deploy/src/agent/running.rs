@@ -2,7 +2,7 @@
 //! known, and wake each other when it changes.
 
 use std::collections::BTreeMap;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use kiln_net::{Backoff, causes};
@@ -54,7 +54,7 @@ struct Known {
 
 /// Everything that the threads share.
 pub struct Running<L, S> {
-    link: L,
+    link: Arc<L>,
     agent: Agent<S, Service>,
     told: Told,
     known: Mutex<Known>,
@@ -62,7 +62,7 @@ pub struct Running<L, S> {
 }
 
 impl<L: Link, S: Source> Running<L, S> {
-    pub fn new(link: L, agent: Agent<S, Service>, told: Told) -> Self {
+    pub fn new(link: Arc<L>, agent: Agent<S, Service>, told: Told) -> Self {
         Self { link, agent, told, known: Mutex::default(), changed: Condvar::new() }
     }
 

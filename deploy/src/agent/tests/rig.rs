@@ -142,7 +142,6 @@ fn fleet(records: &Arc<MemoryRecords>, now: &Arc<AtomicI64>) -> Fleet {
 }
 
 /// The way of an agent into this world.
-#[derive(Clone)]
 pub struct Way(pub Arc<World>);
 
 fn refused(error: &FleetError) -> LinkError {
@@ -255,9 +254,9 @@ impl Host {
     }
 
     pub fn with(world: &Arc<World>, root: &Path, service: Service) -> Self {
-        let (way, speaker) = (Way(world.clone()), speaker(root).unwrap());
+        let (way, speaker) = (Arc::new(Way(world.clone())), speaker(root).unwrap());
         let trust = trust(always(world.key.public_key()));
-        let pull = Pull::new(Arc::new(way.clone()), speaker.clone(), root, trust);
+        let pull = Pull::new(way.clone(), speaker.clone(), root, trust);
         let agent = Agent::open(root.to_owned(), pull, service).unwrap();
         let told = Told {
             speaker,
