@@ -39,6 +39,22 @@ impl House {
         self.now.fetch_add(time.as_nanos() as i64, Ordering::Relaxed);
     }
 
+    async fn say(&self, status: Status) {
+        self.fleet.report(&report("web-1", status), "").await.unwrap();
+    }
+
+    /// web-1 is told to run "one", and turns from well to unwell and back, twice.
+    async fn flap(&self) {
+        self.say(settled("one", 0)).await;
+        self.fleet.tell("web-1", &order("one", 1)).await.unwrap();
+        let unwell = || Health::Unwell("503".to_owned());
+        for health in [unwell(), Health::Well, unwell(), Health::Well] {
+            self.later(Duration::from_secs(1));
+            self.say(Status { health, ..settled("one", 1) }).await;
+        }
+        assert_eq!(self.condition().await, Condition::Flapping);
+    }
+
     async fn condition(&self) -> Condition {
         self.fleet.show_agent(&place(), "web-1").await.unwrap().condition
     }
@@ -204,7 +220,7 @@ async fn an_open_question_is_answered_when_something_is_told_here_or_elsewhere()
 #[tokio::test]
 async fn an_agent_is_believed_as_far_as_it_can_be() {
     let house = House::new();
-    let say = async |status| house.fleet.report(&report("web-1", status), "").await.unwrap();
+    let say = async |status| house.say(status).await;
     say(Status::default()).await;
     assert_eq!(house.condition().await, Condition::Unassigned);
     house.fleet.tell("web-1", &order("one", 1)).await.unwrap();
@@ -242,19 +258,11 @@ async fn an_agent_is_believed_as_far_as_it_can_be() {
 #[tokio::test]
 async fn who_flaps_is_named() {
     let house = House::new();
-    let say = async |status| house.fleet.report(&report("web-1", status), "").await.unwrap();
-    say(settled("one", 0)).await;
-    house.fleet.tell("web-1", &order("one", 1)).await.unwrap();
-    for turn in 0..4 {
-        house.later(Duration::from_secs(1));
-        let health = if turn % 2 == 0 { Health::Unwell("503".to_owned()) } else { Health::Well };
-        say(Status { health, ..settled("one", 1) }).await;
-    }
-    assert_eq!(house.condition().await, Condition::Flapping);
+    house.flap().await;
     assert!(matches!(house.observed().await.unwrap().health, parts::Health::Unwell(_)));
     for _ in 0..30 {
         house.later(Duration::from_secs(20));
-        say(settled("one", 1)).await;
+        house.say(settled("one", 1)).await;
     }
     assert_eq!(house.condition().await, Condition::Well, "it has been well for ten minutes");
 }
@@ -262,17 +270,9 @@ async fn who_flaps_is_named() {
 #[tokio::test]
 async fn what_flapped_before_an_order_is_no_fault_of_what_was_ordered() {
     let house = House::new();
-    let say = async |status| house.fleet.report(&report("web-1", status), "").await.unwrap();
-    say(settled("one", 0)).await;
-    house.fleet.tell("web-1", &order("one", 1)).await.unwrap();
-    for turn in 0..4 {
-        house.later(Duration::from_secs(1));
-        let health = if turn % 2 == 0 { Health::Unwell("503".to_owned()) } else { Health::Well };
-        say(Status { health, ..settled("one", 1) }).await;
-    }
-    assert_eq!(house.condition().await, Condition::Flapping);
+    house.flap().await;
     house.fleet.tell("web-1", &order("two", 2)).await.unwrap();
-    say(settled("two", 2)).await;
+    house.say(settled("two", 2)).await;
     assert_eq!(house.condition().await, Condition::Well);
     assert!(matches!(house.observed().await.unwrap().health, parts::Health::Well));
 }
