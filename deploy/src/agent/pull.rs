@@ -27,7 +27,7 @@ const INCOMING: &str = "incoming";
 
 /// Whom a host trusts, and for what.
 pub struct Trust {
-    /// Read anew for each version: a key that was revoked meanwhile counts no more. `Err`: why there are none.
+    /// Read anew for each version: a key that was revoked meanwhile counts no more. `Err`: why there are none for now.
     pub keys: Box<dyn Fn() -> Result<KeyRing, String> + Send + Sync>,
     /// Releases of another repository are refused; `None`: any.
     pub repository: Option<Repository>,
@@ -115,7 +115,7 @@ impl<L: Link> Pull<L> {
         fs::write(place.join(INDEX_FILE), index)?;
         fs::write(place.join(LAYOUT_FILE), LAYOUT)?;
         let layout = DirectoryLayout::new(place);
-        let keys = (self.trust.keys)().map_err(SourceError::refused)?;
+        let keys = (self.trust.keys)().map_err(SourceError::Keys)?;
         let now = (self.trust.now)();
         match releases::verify(&layout, &keys, &self.trust.expected, now) {
             Ok(checked) => {

@@ -15,6 +15,9 @@ pub enum SourceError {
     /// It is not to be trusted, and never will be: nothing of it was unpacked.
     #[error("the release is refused")]
     Refused(#[source] Box<dyn Error + Send + Sync>),
+    /// They may just be written anew.
+    #[error("there are no keys to trust: {0}")]
+    Keys(String),
     #[error("there are {free} bytes left, and the release takes {needed}")]
     Full { free: u64, needed: u64 },
     #[error(transparent)]

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::super::{Agent, AgentError, Hooks, Order, Pull, SourceError, Trust};
 use super::rig::{Way, World, always, speaker, trust};
@@ -94,7 +94,6 @@ fn what_is_not_signed_by_whom_the_host_trusts_is_refused_and_nothing_of_it_stays
     let other = Trust { repository: Some("team/other".parse().unwrap()), ..trust(own()) };
     let level = Expected { level: Some(9), ..Expected::default() };
     let small = Trust { max_bytes: 10, ..trust(own()) };
-    let none = Trust { keys: Box::new(|| Err("no keys here".to_owned())), ..trust(own()) };
     for (what, version, trust) in [
         ("unsigned", &unsigned, trust(own())),
         ("a stranger's", &strange, trust(own())),
@@ -102,7 +101,6 @@ fn what_is_not_signed_by_whom_the_host_trusts_is_refused_and_nothing_of_it_stays
         ("of another repository", &good, other),
         ("of too low a level", &good, Trust { expected: level, ..trust(own()) }),
         ("too large", &good, small),
-        ("without keys", &good, none),
     ] {
         let directory = tempfile::tempdir().unwrap();
         registered_again(&world, directory.path());
@@ -121,6 +119,31 @@ fn what_is_not_signed_by_whom_the_host_trusts_is_refused_and_nothing_of_it_stays
         );
         assert!(!directory.path().join("incoming").exists(), "{what}");
     }
+}
+
+#[test]
+fn keys_that_cannot_be_read_for_a_moment_give_no_order_up() {
+    let (world, directory) = (World::new(), tempfile::tempdir().unwrap());
+    registered(&world, directory.path());
+    let (keys, readable) = (always(world.key.public_key()), Arc::new(AtomicBool::new(false)));
+    let read = {
+        let (keys, readable) = (keys.clone(), readable.clone());
+        move || match readable.load(Ordering::Relaxed) {
+            true => Ok(keys.clone()),
+            false => Err("no keys here".to_owned()),
+        }
+    };
+    let agent = agent(&world, directory.path(), Trust { keys: Box::new(read), ..trust(keys) });
+    let one = world.release("one");
+    let error = obey(&world, &agent, &one).unwrap_err();
+    assert!(matches!(&error, AgentError::Source(SourceError::Keys(_))), "{error:?}");
+    assert!(!error.is_final() && agent.state().unwrap().open);
+    assert!(agent.running().is_none() && is_empty(&directory.path().join("versions")));
+    let fetched = world.fetched.load(Ordering::Relaxed);
+    readable.store(true, Ordering::Relaxed);
+    agent.resume(&|_| true).unwrap();
+    assert_eq!(agent.running(), Some(one));
+    assert_eq!(world.fetched.load(Ordering::Relaxed), fetched, "nothing comes twice");
 }
 
 /// Another host of the same name, when the one before has been silent for long.
