@@ -1,4 +1,5 @@
-//! What agents and their servers say to each other, and what is shown of agents. Times are RFC 3339 in UTC.
+//! What agents and their servers say to each other, and what is shown of agents. Times are RFC 3339 in UTC. Either may
+//! be the newer one: what an agent says that is not known here is left out.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,6 @@ use super::rfc3339;
 
 /// How new an order is: the first part is of the deploy lock.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct FleetGeneration {
     pub fence: u64,
     pub change: u64,
@@ -22,7 +22,6 @@ pub struct FleetGeneration {
 
 /// Which agent speaks.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct AgentSpeaker {
     pub service: String,
     pub environment: String,
@@ -32,7 +31,6 @@ pub struct AgentSpeaker {
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct AgentHealth {
     /// `well`, `unwell` or `unknown`.
     pub state: String,
@@ -43,7 +41,6 @@ pub struct AgentHealth {
 
 /// `POST /api/v1/fleet/agent/report`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct AgentReport {
     pub from: AgentSpeaker,
     /// `host:port` under which the service is reached.
@@ -74,7 +71,6 @@ pub struct AgentHeard {
 
 /// `POST /api/v1/fleet/agent/order`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct AgentQuestion {
     pub from: AgentSpeaker,
     /// The answer is one with another generation, or none after `wait_s` seconds.
@@ -96,7 +92,6 @@ pub struct AgentOrder {
 
 /// `POST /api/v1/fleet/agent/content` and `/blob`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct AgentFetch {
     pub from: AgentSpeaker,
     /// Which it was told.
@@ -323,5 +318,21 @@ impl FleetAgent {
             crashes: status.crashes,
             free_bytes: status.free,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_newer_agent_says_besides_is_left_out() {
+        let mut said = serde_json::to_value(AgentReport::default()).unwrap();
+        for place in ["", "/from", "/accepted", "/health"] {
+            let place = said.pointer_mut(place).unwrap();
+            place["new"] = true.into();
+        }
+        let read: AgentReport = serde_json::from_value(said).unwrap();
+        assert_eq!(read, AgentReport::default());
     }
 }
