@@ -66,13 +66,17 @@ impl<L: Link, S: Source> Running<L, S> {
         Self { link, agent, told, known: Mutex::default(), changed: Condvar::new() }
     }
 
-    /// Works until [`Self::stop`]. The agent's process has ended when this returns and it is dropped.
+    /// Works until [`Self::stop`]. The agent's process has ended when this returns and it is dropped. Where one of its
+    /// threads panics the others stop as well, and then this panics.
     pub fn run(&self) {
+        let works: [fn(&Self); 4] = [Self::listen, Self::probe, Self::tell, Self::install];
         std::thread::scope(|scope| {
-            scope.spawn(|| self.listen());
-            scope.spawn(|| self.probe());
-            scope.spawn(|| self.tell());
-            self.install();
+            for work in works {
+                scope.spawn(move || {
+                    let _stops = Stops(self);
+                    work(self);
+                });
+            }
         });
     }
 
@@ -327,6 +331,15 @@ impl<L: Link, S: Source> Running<L, S> {
     fn report(&self) -> Report {
         let Told { speaker, address, labels, software, .. } = self.told.clone();
         Report { from: speaker, address, labels, software, status: self.status() }
+    }
+}
+
+/// Stops the agent when one of its threads ends, however it does: one that does only a part of its work seems to be well.
+struct Stops<'a, L: Link, S: Source>(&'a Running<L, S>);
+
+impl<L: Link, S: Source> Drop for Stops<'_, L, S> {
+    fn drop(&mut self) {
+        self.0.stop();
     }
 }
 

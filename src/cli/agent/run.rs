@@ -67,13 +67,19 @@ async fn work(options: &Options, target: &Target) -> Result<Exit, CliError> {
     let running = Running::new(remote, Agent::new(claim, pull, service), told(options, speaker));
     let running = Arc::new(running);
     let runs = running.clone();
-    let works = tokio::task::spawn_blocking(move || runs.run());
+    let mut works = tokio::task::spawn_blocking(move || runs.run());
     text::print(&format!("kiln agent {name} for {place}, in {}\n", dir.display()))?;
-    signals.next().await;
-    say("ending: what is being done is finished first");
-    stop.cancel();
-    running.stop();
-    works.await.map_err(|error| CliError::machine(error.to_string()))?;
+    let ended = tokio::select! {
+        () = signals.next() => {
+            say("ending: what is being done is finished first");
+            stop.cancel();
+            running.stop();
+            works.await
+        }
+        // Nobody asked for it: a part of it has failed, and whoever keeps the agent running starts it anew.
+        ended = &mut works => ended,
+    };
+    ended.map_err(|error| CliError::machine(format!("the agent failed: {error}")))?;
     // The program of the version ends with it.
     let ends = tokio::task::spawn_blocking(move || drop(running));
     ends.await.map_err(|error| CliError::machine(error.to_string()))?;

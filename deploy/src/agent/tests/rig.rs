@@ -271,6 +271,11 @@ impl Host {
         let thread = Some(std::thread::spawn(move || runs.run()));
         Self { running, thread }
     }
+
+    /// Waits until it ends by itself.
+    pub fn ends(mut self) -> std::thread::Result<()> {
+        self.thread.take().unwrap().join()
+    }
 }
 
 impl Drop for Host {

@@ -1,11 +1,12 @@
 //! Whole agents with a whole fleet: orders are heard, carried out, read back and reported.
 
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::super::{Health, Hook, Hooks, Service};
+use super::super::{Health, Hook, Hooks, Probe, Service};
 use super::rig::{Host, World, service};
 use crate::fleet::Condition;
 
@@ -126,6 +127,24 @@ fn a_newer_order_overtakes_one_that_is_not_well_yet() {
     let shown = world.until("it is back", |it| it.condition == Condition::Well);
     assert_eq!((shown.agent.status.settled, shown.agent.status.running), (told, Some(good)));
     assert!(begun.elapsed() < Duration::from_secs(60), "nobody waits ten minutes for it");
+}
+
+struct Panics;
+
+impl Probe for Panics {
+    fn probe(&self, _: &Path) -> Health {
+        panic!("as the test has it")
+    }
+}
+
+#[test]
+fn an_agent_of_which_a_part_fails_ends_as_a_whole() {
+    let (world, directory) = (World::new(), tempfile::tempdir().unwrap());
+    let service = service(directory.path(), Some(Arc::new(Panics)), false);
+    let host = Host::with(&world, directory.path(), service);
+    world.until("it registers", |_| true);
+    world.tell(&world.release("one"));
+    assert!(host.ends().is_err(), "it says that it failed");
 }
 
 #[test]
