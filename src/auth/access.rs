@@ -1,5 +1,6 @@
 //! What a caller may do: roles per instance.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use http::Extensions;
@@ -115,11 +116,16 @@ impl Caller {
         if self.accesses().any(|access| access.scopes.iter().any(|scope| scope.hosts(service))) {
             return Ok(());
         }
-        let held = self.roles(|scope| scope.services.iter().any(|it| it.matches(service)));
+        let scopes = self.accesses().flat_map(|access| &access.scopes);
+        let others: Vec<_> = scopes.flat_map(|it| &it.services).map(ToString::to_string).collect();
+        let mut held = self.roles(|_| true).to_string();
+        if !others.is_empty() {
+            held += &format!(", for the services {}", others.join(", "));
+        }
         Err(self.refused(Right::Host, &format!("of the service {service}"), held))
     }
 
-    fn refused(&self, right: Right, place: &str, held: Roles) -> Refused {
+    fn refused(&self, right: Right, place: &str, held: impl Display) -> Refused {
         let (what, needed) = (in_words(right), role_for(right));
         match self.name() {
             None => Refused::Unauthenticated(format!(
@@ -252,7 +258,9 @@ mod tests {
         };
         assert_eq!(host(Role::Agent, &["*"], "api/prod"), Ok(()));
         let refused = host(Role::Agent, &["*"], "web/prod").unwrap_err();
-        assert!(matches!(&refused, Refused::Denied(text) if text.contains("service web/prod")));
+        let Refused::Denied(text) = &refused else { panic!("{refused:?}") };
+        assert!(text.contains("of the service web/prod"), "{text}");
+        assert!(text.contains("it has agent, for the services api/*"), "{text}");
         assert_eq!(host(Role::Admin, &["*"], "web/prod"), Ok(()));
         assert!(host(Role::Admin, &["main"], "web/prod").is_err());
         assert!(host(Role::Worker, &["*"], "api/prod").is_err());

@@ -1,5 +1,7 @@
 //! Patterns over names: `*` stands for any characters, also none and also slashes.
 
+use std::fmt;
+
 use serde::Deserialize;
 
 /// `main` is that name alone, `team/*` everything below `team`, `*` everything.
@@ -10,6 +12,12 @@ pub struct Pattern(String);
 impl From<String> for Pattern {
     fn from(text: String) -> Self {
         Self(text)
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
