@@ -145,6 +145,10 @@ fn shown(it: &FleetAgent) -> String {
         }
     };
     line("is", &condition(it));
+    if it.condition == "flapping" {
+        line("", "a rollout counts it as unwell until its turns are ten minutes old");
+        line("", "`kiln agent remove` lets it begin anew");
+    }
     line("runs", &called(&it.releases, it.running.as_ref()));
     line("version", it.running.as_deref().unwrap_or_default());
     line("since", it.since.as_deref().unwrap_or_default());
