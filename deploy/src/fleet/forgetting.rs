@@ -7,7 +7,7 @@ use super::error::FleetError;
 use super::kept::KeptAgent;
 use super::limits::{FORGOTTEN, MAX_AGENTS};
 use super::listing::Filter;
-use super::names::check_name;
+use super::names::check_agent;
 use super::store::{MAX_ATTEMPTS, as_found};
 use super::{Fleet, keys};
 use crate::rollouts::machine::Millis;
@@ -16,9 +16,7 @@ use crate::rollouts::parts::Place;
 impl Fleet {
     /// Forgets an agent, and what it was told. Its name is free again.
     pub async fn remove(&self, place: &Place, name: &str) -> Result<(), FleetError> {
-        check_name(&place.service)?;
-        check_name(&place.environment)?;
-        check_name(name)?;
+        check_agent(place, name)?;
         match self.forget(place, name, &|_| true).await? {
             true => Ok(()),
             false => Err(FleetError::Unknown { place: place.clone(), name: name.to_owned() }),

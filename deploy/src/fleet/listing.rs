@@ -6,6 +6,7 @@ use super::condition::Condition;
 use super::error::FleetError;
 use super::kept::{KeptAgent, KeptOrder};
 use super::limits::MAX_AGENTS;
+use super::names::check_agent;
 use super::store::decode;
 use super::{Fleet, keys};
 use crate::rollouts::machine::Millis;
@@ -97,9 +98,7 @@ impl Fleet {
 
     pub async fn show_agent(&self, place: &Place, name: &str) -> Result<Listed, FleetError> {
         let unknown = || FleetError::Unknown { place: place.clone(), name: name.to_owned() };
-        super::names::check_name(&place.service)?;
-        super::names::check_name(&place.environment)?;
-        super::names::check_name(name)?;
+        check_agent(place, name)?;
         let found = self.store.get::<KeptAgent>(&keys::agent(place, name)).await?;
         let (agent, _) = found.ok_or_else(unknown)?;
         let order = self.order_of(place, name).await?;

@@ -1,5 +1,7 @@
 //! Names that agents choose. They stand in keys of records, on pages and in configurations of balancers.
 
+use crate::rollouts::parts::Place;
+
 /// Bytes of a name of a service, an environment or a host.
 const MAX_NAME: usize = 100;
 /// Labels of one agent, and bytes of the value of one.
@@ -32,6 +34,13 @@ pub fn check_name(name: &str) -> Result<(), NameProblem> {
     (first && all && name.len() <= MAX_NAME)
         .then_some(())
         .ok_or_else(|| NameProblem::Name(shown(name)))
+}
+
+/// The name of an agent, and those of its place.
+pub fn check_agent(place: &Place, name: &str) -> Result<(), NameProblem> {
+    check_name(&place.service)?;
+    check_name(&place.environment)?;
+    check_name(name)
 }
 
 pub fn check_label(name: &str, value: &str) -> Result<(), NameProblem> {

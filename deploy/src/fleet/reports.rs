@@ -7,7 +7,7 @@ use kiln_cas::records::Write;
 use super::error::FleetError;
 use super::kept::{KeptAgent, MAX_TURNS};
 use super::limits::{MAX_AGENTS, SILENT};
-use super::names::{self, MAX_LABELS, NameProblem, check_label, check_name};
+use super::names::{self, MAX_LABELS, NameProblem, check_agent, check_label};
 use super::store::{MAX_ATTEMPTS, as_found, put};
 use super::{Fleet, keys};
 use crate::agent::{Health, MAX_SAID, Report, Speaker, short};
@@ -44,9 +44,7 @@ fn check(report: &Report) -> Result<(), NameProblem> {
 }
 
 fn check_speaker(speaker: &Speaker) -> Result<(), NameProblem> {
-    check_name(&speaker.place.service)?;
-    check_name(&speaker.place.environment)?;
-    check_name(&speaker.name)?;
+    check_agent(&speaker.place, &speaker.name)?;
     match speaker.identity.len() {
         1..=MAX_IDENTITY => Ok(()),
         _ => Err(NameProblem::TooLong("the identity of the agent")),
