@@ -13,7 +13,7 @@ use crate::telemetry::AgentCounts;
 
 /// How often agents are counted for metrics.
 const COUNT_EVERY: Duration = Duration::from_secs(60);
-/// After so many counts those are forgotten who were silent for long: about once an hour.
+/// After so many counts those are forgotten who were silent for long: every four hours.
 const SWEEP_AFTER: u64 = 240;
 
 pub struct Started {

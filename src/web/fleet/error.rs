@@ -36,7 +36,10 @@ fn answer(error: &FleetError) -> (StatusCode, &'static str) {
             (StatusCode::CONFLICT, "Remove agents that are gone: `kiln agent remove`.")
         }
         FleetError::Ambiguous => (StatusCode::CONFLICT, "Nothing was changed."),
-        FleetError::NotTold(_) => (StatusCode::FORBIDDEN, "Agents get what they were told to run."),
+        FleetError::NotTold(_) => (
+            StatusCode::FORBIDDEN,
+            "Agents get what they were told to run: tell it with a rollout, or `kiln agent tell`.",
+        ),
         FleetError::Records(_) | FleetError::Restless => {
             (StatusCode::SERVICE_UNAVAILABLE, "Nothing was changed; try again.")
         }
