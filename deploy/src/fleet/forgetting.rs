@@ -30,7 +30,10 @@ impl Fleet {
         let mut forgotten = 0;
         for it in &all {
             let is_gone = |agent: &KeptAgent| has_been_silent(agent, self.now());
-            forgotten += u64::from(self.forget(&it.place, &it.name, &is_gone).await?);
+            if is_gone(&it.agent) {
+                // It is read again: it may have been heard just now.
+                forgotten += u64::from(self.forget(&it.place, &it.name, &is_gone).await?);
+            }
         }
         Ok(forgotten)
     }
