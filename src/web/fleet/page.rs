@@ -29,19 +29,26 @@ pub async fn page(
     let page = arguments(page)?;
     let all = found(&state, &page, PAGE).await?;
     let body = match all.agents.is_empty() {
-        true => none(),
+        true => none(&page),
         false => shown(&all, &page),
     };
     Ok(layout::page(Place::Fleet, "Fleet", state.version, &body))
 }
 
-fn none() -> Markup {
+fn none(page: &Page) -> Markup {
+    let chosen = [&page.service, &page.environment, &page.condition, &page.after];
+    let is_chosen = chosen.into_iter().any(Option::is_some);
     html! {
         div.title { h1 { "Fleet" } }
         section.panel.empty {
-            h2 { "There is no agent" }
-            p { "An agent runs the releases of a service on its host, once it has verified who signed them:" }
-            pre { code { "kiln agent --server URL --service api --dir /var/lib/kiln-agent --key release.pub --run './bin/app'" } }
+            @if is_chosen {
+                h2 { "There is no such agent" }
+                p { a href="/fleet" { "All agents" } }
+            } @else {
+                h2 { "There is no agent" }
+                p { "An agent runs the releases of a service on its host, once it has verified who signed them:" }
+                pre { code { "kiln agent --server URL --service api --dir /var/lib/kiln-agent --key release.pub --run './bin/app'" } }
+            }
         }
     }
 }

@@ -49,6 +49,8 @@ async fn hosts_are_shown_with_what_they_run_and_were_told() {
     ] {
         assert!(shown.contains(part), "{part}: {shown}");
     }
+    let others = page(&router, "/fleet?condition=well").await;
+    assert!(others.contains("no such agent") && !others.contains("kiln agent"), "{others}");
     let list = json(&router, "/api/v1/fleet?condition=behind").await;
     let agent = &list["agents"][0];
     assert_eq!((&agent["name"], &agent["told"]["by"]), (&"web-1".into(), &"ana".into()));
