@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, stream};
 use kiln_cas::SharedBlobStore;
 use kiln_cas::events::EVENT_BUFFER;
-use kiln_cas::records::{Expect, RecordsError, SharedRecords, Write};
+use kiln_cas::records::{Expect, Record, RecordsError, SharedRecords, Write};
 use kiln_protos::events::Execution;
 use lru::LruCache;
 use prost::Message as _;
@@ -42,7 +42,7 @@ const GATHER: Duration = Duration::from_millis(5);
 const PAUSE: Duration = Duration::from_secs(2);
 /// Tries while somebody waits for it: before a release is made, and at the end.
 const TRIES: u32 = 3;
-/// Records and directories that are read at once, and results of nobody known that are written at once.
+/// Directories that are read at once, and results of nobody known that are written at once.
 const AT_ONCE: usize = 16;
 
 pub enum Command {
@@ -275,7 +275,7 @@ impl Writer {
         let mut order: Vec<_> = self.pending.iter().take(length).enumerate().collect();
         order.sort_by_key(|(_, seen)| seen.how);
         let mut new = std::collections::HashSet::new();
-        let mut asked: Vec<(usize, String)> = Vec::new();
+        let (mut asked, mut keys) = (Vec::new(), Vec::new());
         let mut known: Vec<_> = (0..length).map(|_| Known::Today).collect();
         for (index, seen) in order {
             let is_recent = self.recent.get(&seen.id).is_some_and(|day| *day == today);
@@ -287,17 +287,11 @@ impl Writer {
                 *known = Known::Not;
             }
             if seen.how != How::Ran {
-                asked.push((index, keys::touched(seen.id)));
+                asked.push(index);
+                keys.push(keys::touched(seen.id));
             }
         }
-        let records = &self.records;
-        let ask = |(index, key): (usize, String)| async move {
-            Ok::<_, RecordsError>((index, records.get(&key).await?))
-        };
-        let answers: Vec<_> = asked.into_iter().map(ask).collect();
-        let answers: Vec<_> = stream::iter(answers).buffer_unordered(AT_ONCE).collect().await;
-        for answer in answers {
-            let (index, found) = answer?;
+        for (index, found) in asked.into_iter().zip(self.get_each(&keys).await?) {
             let used =
                 found.and_then(|it| std::str::from_utf8(&it.value).ok()?.parse::<u32>().ok());
             if let (Some(used), Some(known)) = (used, known.get_mut(index)) {
@@ -305,6 +299,14 @@ impl Writer {
             }
         }
         Ok(known)
+    }
+
+    /// Many batches ask for nothing, and need not go to the store for it.
+    async fn get_each(&self, keys: &[String]) -> Result<Vec<Option<Record>>, RecordsError> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.records.get_each(keys).await
     }
 
     /// What is in the directories that new executions left. One that is not there, or too large, is not looked into.
@@ -357,12 +359,10 @@ impl Writer {
         today: u32,
         part: &str,
     ) -> Result<(), RecordsError> {
-        let mut gone = Vec::new();
-        for seen in touched {
-            if self.records.get(&keys::record(seen.id)).await?.is_none() {
-                gone.push(*seen);
-            }
-        }
+        let keys: Vec<_> = touched.iter().map(|it| keys::record(it.id)).collect();
+        let found = self.get_each(&keys).await?;
+        let gone = touched.iter().zip(found).filter(|(_, it)| it.is_none());
+        let gone: Vec<_> = gone.map(|(seen, _)| *seen).collect();
         if gone.is_empty() {
             return Ok(());
         }
