@@ -14,6 +14,8 @@ use crate::executions::{ExecutionStore, Invocation, RecordId, function};
 
 /// Records of one target that are looked at.
 const MAX_RECORDS: usize = 10_000;
+/// Of these so many are read together.
+const TOGETHER: usize = 64;
 /// Names in messages.
 const MAX_NAMED: usize = 8;
 /// Whose outputs are wanted.
@@ -139,19 +141,21 @@ impl Finder<'_> {
         };
         let mut ids: Vec<_> = self.invocation.used.iter().filter_map(of).collect();
         ids.sort_unstable();
+        ids.truncate(MAX_RECORDS);
         let mut all = Vec::new();
-        for id in ids.into_iter().take(MAX_RECORDS) {
-            let Some(kept) = self.store.get(id).await? else { continue };
-            let Some(execution) = kept.execution.as_ref().filter(|it| it.exit_code == 0) else {
-                continue;
-            };
-            times.note(execution);
-            let input_root = execution.input_root.as_ref().and_then(|it| {
-                let size = u64::try_from(it.size_bytes).ok()?;
-                Digest::from_hex(it.hash.as_bytes(), size, function(&kept)?).ok()
-            });
-            let left = Left::read(self.blobs, &kept).await?;
-            all.push(Made { left, input_root });
+        for ids in ids.chunks(TOGETHER) {
+            for kept in self.store.get_each(ids).await?.into_iter().flatten() {
+                let Some(execution) = kept.execution.as_ref().filter(|it| it.exit_code == 0) else {
+                    continue;
+                };
+                times.note(execution);
+                let input_root = execution.input_root.as_ref().and_then(|it| {
+                    let size = u64::try_from(it.size_bytes).ok()?;
+                    Digest::from_hex(it.hash.as_bytes(), size, function(&kept)?).ok()
+                });
+                let left = Left::read(self.blobs, &kept).await?;
+                all.push(Made { left, input_root });
+            }
         }
         Ok(all)
     }
