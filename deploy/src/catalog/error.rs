@@ -18,6 +18,8 @@ pub enum CatalogError {
     NoRelease(ReleaseName),
     #[error("{name} is another release already: it is {existing}, and never changes")]
     Taken { name: ReleaseName, existing: ContentDigest },
+    #[error("{0} has a version such as the tags have that lead to what was signed of a release")]
+    Version(ReleaseName),
     #[error("{name} was rejected: {reason}")]
     Rejected { name: ReleaseName, reason: String },
     #[error("nothing is recorded of the invocation {0:?}")]

@@ -53,7 +53,7 @@ impl Catalog {
             Ok((imported.entry(instance, made_by), holds))
         };
         let (mut entry, holds) = blocking(read).await?;
-        self.check_claim(&entry.instance, &entry.release.name.repository).await?;
+        self.check_name(&entry.instance, &entry.release.name).await?;
         if let Some(existing) = self.same(&entry).await? {
             return signed_by(existing, &entry.public_key);
         }

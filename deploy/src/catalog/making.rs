@@ -61,7 +61,7 @@ impl Catalog {
     pub async fn prepare(&self, asked: Asked, by: By) -> Result<Prepared, CatalogError> {
         let Asked { instance, invocation, .. } = &asked;
         let is_own = matches!(by, By::Server);
-        self.check_claim(instance, &asked.name.repository).await?;
+        self.check_name(instance, &asked.name).await?;
         let invocation = Invocation::read(&self.executions, instance, invocation).await?;
         if invocation.used.is_empty() {
             return Err(CatalogError::NoInvocation(asked.invocation));

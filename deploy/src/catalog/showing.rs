@@ -11,10 +11,11 @@ use super::entry::Entry;
 use super::error::CatalogError;
 use super::{Catalog, blocking};
 use crate::oci::{
-    ContentDigest, Descriptor, Document, DocumentKind, INDEX_TYPE, Index, MAX_DOCUMENT_BYTES,
-    Repository, Tag,
+    Algorithm, ContentDigest, Descriptor, Document, DocumentKind, INDEX_TYPE, Index,
+    MAX_DOCUMENT_BYTES, Repository, Tag,
 };
 use crate::registry::store::{ReleasedRepository, Shown};
+use crate::releases::ReleaseName;
 
 /// Manifests of one release: with what is about them, they fit into one write.
 const MAX_MANIFESTS: usize = 400;
@@ -30,13 +31,16 @@ impl Catalog {
         ReleasedRepository::new(self.parts.records.clone(), name.clone())
     }
 
-    /// Whether releases of an instance may be in this repository. It is asked early, and again when one becomes visible.
-    pub(super) async fn check_claim(
+    /// Whether an instance may have a release of this name. It is asked early; of the repository again when one becomes visible.
+    pub(super) async fn check_name(
         &self,
         instance: &str,
-        repository: &Repository,
+        name: &ReleaseName,
     ) -> Result<(), CatalogError> {
-        Ok(self.repository(repository).claim(instance).await.map(drop)?)
+        if stands_for_digests(&name.version) {
+            return Err(CatalogError::Version(name.clone()));
+        }
+        Ok(self.repository(&name.repository).claim(instance).await.map(drop)?)
     }
 
     /// Reads what is to be shown, and adds the list of all that is about the release.
@@ -96,6 +100,15 @@ impl Catalog {
         let is_own = repository.owner().await?.is_some_and(|it| it == entry.instance);
         Ok(is_own.then(|| repository.untag(&name.version)))
     }
+}
+
+/// Whether a tag is one of those under which clients look for what was signed of a digest. A version that was called so would
+/// take it from the release with that digest.
+fn stands_for_digests(tag: &Tag) -> bool {
+    let is_of = |it: Algorithm| {
+        tag.as_str().strip_prefix(it.name()).is_some_and(|rest| rest.starts_with('-'))
+    };
+    [Algorithm::Sha256, Algorithm::Sha512].into_iter().any(is_of)
 }
 
 /// Tags of a release beside its version.

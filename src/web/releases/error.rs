@@ -23,6 +23,10 @@ fn answer(error: &CatalogError) -> (StatusCode, &'static str) {
         It::NoRelease(_) => (StatusCode::NOT_FOUND, "`kiln release list` says which there are."),
         It::NoDraft(_) => (StatusCode::NOT_FOUND, "Run `kiln release create` again."),
         It::Taken { .. } => (StatusCode::CONFLICT, "Give the new content another version."),
+        It::Version(_) => (
+            StatusCode::BAD_REQUEST,
+            "Give the release another version: none begins with sha256- or sha512-.",
+        ),
         It::Rejected { .. } => (
             StatusCode::CONFLICT,
             "What was rejected stays so: release something else under another version.",

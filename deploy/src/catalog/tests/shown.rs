@@ -205,6 +205,23 @@ async fn a_repository_has_releases_of_one_instance() {
     assert!(matches!(refused, Err(CatalogError::OfAnother(_))), "{refused:?}");
 }
 
+#[tokio::test]
+async fn no_version_takes_the_tags_of_what_was_signed() {
+    let house = House::start().await;
+    house.build("one", "1").await;
+    house.build("two", "2").await;
+    let made = house.create("team/app:1.0", "one").await.unwrap();
+    let list = made.release.digest().fallback_tag();
+    let registry = Pulled::new(&house, "team/app");
+    for tag in [list.clone(), format!("{list}.sig"), format!("{list}.att")] {
+        let before = registry.tag(&tag).await;
+        let refused = house.create(&format!("team/app:{tag}"), "two").await;
+        assert!(matches!(refused, Err(CatalogError::Version(_))), "{refused:?}");
+        assert!(before.is_some() && registry.tag(&tag).await == before, "{tag}");
+    }
+    house.create("team/app:sha256", "two").await.unwrap();
+}
+
 fn envelope(entry: &Entry) -> Vec<u8> {
     let subject = ResourceDescriptor::new("app", "sha256", entry.release.subject.digest.hex());
     let statement = Statement::new(vec![subject], "https://a/summary", Map::new()).unwrap();
