@@ -206,6 +206,15 @@ impl Catalog {
         self.finish(draft, Arc::new(Presigned::new(key, signatures)), who).await
     }
 
+    /// What the release of a draft is to be called.
+    pub async fn name_of_draft(
+        &self,
+        instance: &str,
+        draft: &str,
+    ) -> Result<ReleaseName, CatalogError> {
+        Ok(self.waiting(instance, draft).await?.release.name)
+    }
+
     async fn waiting(&self, instance: &str, id: &str) -> Result<Draft, CatalogError> {
         let none = || CatalogError::NoDraft(id.chars().take(100).collect());
         let is_id = crate::encoding::is_hex(id, 32);

@@ -93,6 +93,9 @@ pub async fn sign(
         .map_err(|error| WebError::invalid(kiln_net::causes::chain(&error), DOCS))?;
     let decoded: Result<Vec<_>, _> = signatures.iter().map(|it| STANDARD.decode(it)).collect();
     let decoded = decoded.map_err(|_| WebError::invalid("a signature is no base64", DOCS))?;
+    // An hour may have passed since it was asked, and it may be somebody else.
+    let name = state.releases.name_of_draft(&instance, &draft).await?;
+    may_show(&state, &caller, &instance, &name)?;
     let made = state.releases.signed_elsewhere(&instance, &draft, (key, decoded), &who).await?;
     Ok(Json(Release::from(&made)))
 }
