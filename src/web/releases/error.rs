@@ -58,7 +58,10 @@ fn answer(error: &CatalogError) -> (StatusCode, &'static str) {
             "What was pushed could be taken for a release. Name another repository, or delete its manifests \
              (registry.delete).",
         ),
-        It::OfAnother(_) => (StatusCode::CONFLICT, "Name another repository."),
+        It::OfAnother(_) => (
+            StatusCode::CONFLICT,
+            "Name the instance of its releases with --instance, if the build was there; or another repository.",
+        ),
         It::SignedOtherwise { .. } => (
             StatusCode::CONFLICT,
             "Nothing was signed. Take the release as it is, or give this one another version.",
