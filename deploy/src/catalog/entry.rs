@@ -7,9 +7,10 @@ use crate::provenance::Level;
 use crate::releases::Release;
 use crate::timestamp::Timestamp;
 
-/// A release with what is known of it beside. Nothing but `rejected` ever changes.
+/// A release with what is known of it beside. Nothing but `rejected` ever changes. While a fleet is brought to another version,
+/// a server reads what a newer one has written: what it does not know is left alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Entry {
     pub release: Release,
     pub instance: String,
@@ -37,7 +38,7 @@ pub struct Entry {
 
 /// What was signed of a release after it was made. It goes with the release.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Attached {
     /// What its pins are called.
     pub pin: String,
@@ -47,7 +48,7 @@ pub struct Attached {
 
 /// What its closure holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Counts {
     pub actions: usize,
     pub written: usize,
@@ -57,7 +58,7 @@ pub struct Counts {
 
 /// Somebody found that it is not to be used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Rejection {
     pub by: String,
     pub reason: String,

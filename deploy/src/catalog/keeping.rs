@@ -2,7 +2,7 @@
 
 use kiln_cas::records::{Expect, RecordsError, Write};
 use kiln_cas::stores::audit::{AuditEvent, AuditLog};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::entry::{Entry, Rejection};
 use super::error::CatalogError;
@@ -104,7 +104,10 @@ impl Catalog {
             }
             let (by, reason) = (who.to_owned(), reason.to_owned());
             entry.rejected = Some(Rejection { by, reason: reason.clone(), at: self.now() });
-            let value = Some(json::write(&entry)?.into());
+            // What a newer server wrote there beside stays.
+            let mut kept: Map<String, Value> = json::read(&found.value, MAX_RECORD)?;
+            kept.insert("rejected".to_owned(), json!(entry.rejected));
+            let value = Some(json::write(&kept)?.into());
             let write = Write { key: key.clone(), expect: Expect::Version(found.version), value };
             let details = json!({"instance": instance, "reason": reason});
             let event = self.event(&entry, "release.reject", who, details);

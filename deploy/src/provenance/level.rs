@@ -16,7 +16,7 @@ pub enum SignedBy {
 
 /// A level of SLSA's build track (version 1.0), with the reason for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Level {
     pub build_level: u8,
     /// What is given.

@@ -28,7 +28,7 @@ pub enum ReleaseNameError {
 /// Content with a name, and what was signed about it. Nothing of it changes: what is decided later, such as a
 /// rejection, is kept beside it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Release {
     pub name: ReleaseName,
     /// The manifest that people pull.

@@ -8,10 +8,11 @@ mod shown;
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
+use kiln_cas::records::{Expect, Write};
 use kiln_cas::stores::audit::AuditLog;
 
 use self::rig::House;
-use super::{By, CatalogError, Form, Prepared, ToldFile, Wanted};
+use super::{By, CatalogError, Form, Prepared, ToldFile, Wanted, keys};
 use crate::executions::tests::rig::{DAY, content, executed, hit};
 use crate::oci::DirectoryLayout;
 use crate::provenance::Entry as Line;
@@ -180,6 +181,31 @@ async fn build_events_say_which_of_several_outputs_are_meant() {
     let origins = house.catalog.origins("", &digest.hex()).await.unwrap();
     let releases: Vec<_> = origins.releases.iter().map(ToString::to_string).collect();
     assert_eq!((origins.made.len(), releases), (1, vec!["team/app:1.0".to_owned()]));
+}
+
+#[tokio::test]
+async fn what_a_newer_server_wrote_beside_is_left_alone() {
+    let house = House::start().await;
+    house.build("one", "1").await;
+    let made = house.create("team/app:1.0", "one").await.unwrap();
+    let (name, key) = (&made.release.name, keys::entry("", &made.release.name));
+    let read = async || {
+        let record = house.rig.records.get(&key).await.unwrap().unwrap();
+        serde_json::from_slice::<serde_json::Value>(&record.value).unwrap()
+    };
+    let mut entry = read().await;
+    for part in ["", "/release", "/level", "/closure"] {
+        entry.pointer_mut(part).unwrap()["later"] = "something".into();
+    }
+    let value = Some(entry.to_string().into_bytes().into());
+    let write = Write { key: key.clone(), expect: Expect::Anything, value };
+    house.rig.records.write(vec![write]).await.unwrap();
+    assert_eq!(house.catalog.get("", name).await.unwrap(), made);
+    house.catalog.reject("", name, "loses data", "somebody").await.unwrap();
+    assert!(house.catalog.get("", name).await.unwrap().rejected.is_some());
+    let mut kept = read().await;
+    kept.as_object_mut().unwrap().remove("rejected");
+    assert_eq!(kept, entry);
 }
 
 /// The server ends after each of its writes, one after the other.
