@@ -51,7 +51,9 @@ impl Finder<'_> {
         for file in made.iter().flat_map(|it| &it.left.files) {
             own.entry(file.digest.hex()).or_default().push(file);
         }
-        let told = told.get(..MAX_FILES).unwrap_or(told);
+        if told.len() > MAX_FILES {
+            return Err(CatalogError::TooMany(MAX_FILES));
+        }
         let named = told.iter().map(|it| it.path.as_str()).collect();
         let mut found = Found { named, ..Found::default() };
         for it in made {

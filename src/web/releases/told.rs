@@ -60,6 +60,11 @@ fn of_target(view: &View, target: &str) -> Result<Option<Vec<ToldFile>>, WebErro
         let hint = "Build it in one of them alone, and release that invocation.";
         return Err(WebError::invalid(message, hint));
     }
+    if facts.left_out.files > 0 {
+        let message = "the events of that build name more files than are kept: the target's may be among those left out";
+        let hint = "Build the target by itself, and release that invocation.";
+        return Err(WebError::invalid(message, hint));
+    }
     let groups = of.iter().flat_map(|(_, it)| &it.outputs).filter(|(name, _)| name == DEFAULT);
     let sets: Vec<String> = groups.flat_map(|(_, sets)| sets.clone()).collect();
     // One that stayed on the client's machine may have no hash: the store has none such, and says so.
