@@ -15,9 +15,13 @@ address=${server#*://}
 directory=${RELEASE_DIRECTORY:-${XDG_DATA_HOME:-${HOME:-$PWD}/.local/share}/kiln/release}
 mkdir -p "$directory"
 
-# Both or none: a key that was cut short is no key.
+# Each is there whole or not at all, and a key that is there is never written over.
+if [ ! -e "$directory/key.pem" ]; then
+    (umask 077 && openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$directory/key.pem.new")
+    rm -f "$directory/key.pub"
+    mv "$directory/key.pem.new" "$directory/key.pem"
+fi
 if [ ! -e "$directory/key.pub" ]; then
-    (umask 077 && openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$directory/key.pem")
     openssl pkey -in "$directory/key.pem" -pubout -out "$directory/key.pub.new"
     mv "$directory/key.pub.new" "$directory/key.pub"
 fi
