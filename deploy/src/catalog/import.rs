@@ -143,6 +143,8 @@ fn imported(
     let unsaid = || refused("its provenance does not say which level it reaches".to_owned());
     let level = level.and_then(|it| serde_json::from_value(it).ok()).ok_or_else(unsaid)?;
     let holds = held::files(store, layers.iter()).into_iter().collect();
+    let mut content = layout.sizes;
+    content.extend(older.content);
     let imported = Imported {
         release: Release {
             name: name.ok_or_else(unnamed)?,
@@ -162,13 +164,7 @@ fn imported(
             missing: count("notBuiltHere/missingInputs"),
         },
         public_key: key.to_pem().map_err(|it| refused(it.to_string()))?,
-        content: layout
-            .sizes
-            .into_iter()
-            .chain(older.content)
-            .collect::<BTreeMap<_, _>>()
-            .into_iter()
-            .collect(),
+        content: content.into_iter().collect(),
         tags: older.tags,
     };
     Ok((imported, holds))
