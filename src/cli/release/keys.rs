@@ -1,11 +1,9 @@
 //! Keys that commands are given.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use kiln_deploy::signing::keys::KeySource;
+use kiln_deploy::signing::keys::{KeySource, Secrets as _};
 use kiln_deploy::signing::{KeyRing, PublicKey, Signer, signer};
 use kiln_net::causes;
 
@@ -20,14 +18,14 @@ pub const PASSPHRASE: &str = "KILN_RELEASE_PASSPHRASE";
 /// What a file holds, or a variable where `env:NAME` is written.
 fn text(path: &Path) -> Result<String, CliError> {
     let shown = path.display().to_string();
-    if let Some(name) = shown.strip_prefix("env:") {
-        return std::env::var(name).map_err(|_| CliError::usage(format!("{name} is not set")));
+    match shown.strip_prefix("env:") {
+        Some(name) => {
+            Machine.variable(name).ok_or_else(|| CliError::usage(format!("{name} is not set")))
+        }
+        None => Machine
+            .file(path, MAX_KEY_BYTES)
+            .map_err(|error| CliError::usage(format!("cannot read {shown}: {error}"))),
     }
-    let failed = |error| CliError::usage(format!("cannot read {shown}: {error}"));
-    let mut text = String::new();
-    let file = File::open(path).map_err(failed)?;
-    file.take(MAX_KEY_BYTES).read_to_string(&mut text).map_err(failed)?;
-    Ok(text)
 }
 
 pub fn ring(path: &Path) -> Result<KeyRing, CliError> {
