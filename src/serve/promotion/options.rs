@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use kiln_deploy::promotion::{MAX_PIPELINE_BYTES, Pipeline};
 use kiln_deploy::signing::KeyRing;
-use kiln_net::causes;
+use kiln_net::{causes, files};
 
 use crate::serve::webhook::WebhookOptions;
 
@@ -36,13 +36,8 @@ pub fn read_keys(path: &Path) -> Result<KeyRing, String> {
 }
 
 fn text(path: &Path, limit: usize) -> Result<String, String> {
-    use std::io::Read as _;
     let shown = path.display();
-    let mut text = String::new();
-    let file = std::fs::File::open(path).map_err(|error| format!("{shown}: {error}"))?;
-    // One byte more shows that it is too large.
-    let read = file.take(limit as u64 + 1).read_to_string(&mut text);
-    read.map_err(|error| format!("{shown}: {error}"))?;
+    let text = files::read_text(path).map_err(|error| format!("{shown}: {error}"))?;
     if text.len() > limit {
         return Err(format!("{shown}: it has more than {limit} bytes"));
     }
