@@ -13,7 +13,7 @@ use super::{Control, drill, keys, notice};
 use crate::oci::ContentDigest;
 use crate::releases::ReleaseName;
 use crate::rollouts::machine::{Event, Logged, Millis, Spec, State, StepSpec};
-use crate::rollouts::parts::{Place, Selector, Standing, Target};
+use crate::rollouts::parts::{PartError, Place, Selector, Standing, Target};
 use crate::rollouts::plan::{self, Declared, Plan, Strategy};
 
 const TRIES: usize = 16;
@@ -196,11 +196,7 @@ impl Control {
             Standing::Frozen(_, why) => return Err(ControlError::Frozen(why)),
             Standing::Refused(why) => return Err(ControlError::Refused(why)),
         };
-        let verified = self.parts.releases.verify(&ask.release, &ask.environment, !ask.drill).await;
-        let part = |source| ControlError::Part { what: "the list of releases".to_owned(), source };
-        if let Err(why) = verified.map_err(part)? {
-            return Err(ControlError::Refused(why));
-        }
+        self.verified(&ask.release, &ask.environment, !ask.drill).await?;
         let targets = self.listed(&declared, &ask.environment).await?;
         let plan = plan::plan(&declared);
         // What a drill delivers was not promoted, and is bad on purpose.
@@ -219,11 +215,18 @@ impl Control {
         release: &ReleaseName,
         environment: &str,
     ) -> Result<Standing, ControlError> {
-        let asked = self.parts.releases.standing(release, environment).await;
-        asked.map_err(|source| ControlError::Part {
-            what: "the list of releases".to_owned(),
-            source,
-        })
+        self.parts.releases.standing(release, environment).await.map_err(unasked)
+    }
+
+    /// The content of a release that has shown everything. `stands`: it has to stand in the environment.
+    async fn verified(
+        &self,
+        release: &ReleaseName,
+        environment: &str,
+        stands: bool,
+    ) -> Result<ContentDigest, ControlError> {
+        let verified = self.parts.releases.verify(release, environment, stands).await;
+        verified.map_err(unasked)?.map_err(ControlError::Refused)
     }
 
     /// Everything that it names is there, and can be driven.
@@ -303,13 +306,11 @@ impl Control {
         let previous = match (good, &ask.previous) {
             (Some(good), None) => Some(good),
             (None, None) => None,
-            (_, Some(named)) => match self.standing(named, &ask.environment).await? {
-                Standing::Refused(why) => return Err(ControlError::Refused(why)),
-                Standing::Free(version) | Standing::Frozen(version, _) => {
-                    let version = version.to_string().into();
-                    Some(Good { release: named.clone(), version })
-                }
-            },
+            (_, Some(named)) => {
+                // Targets get it without another question: it shows as much as what begins.
+                let version = self.verified(named, &ask.environment, false).await?;
+                Some(Good { release: named.clone(), version: version.to_string().into() })
+            }
         };
         if ask.drill && previous.is_none() {
             let message =
@@ -322,6 +323,10 @@ impl Control {
         }
         Ok(previous)
     }
+}
+
+fn unasked(source: PartError) -> ControlError {
+    ControlError::Part { what: "the list of releases".to_owned(), source }
 }
 
 /// The targets of these names, each of which has to be there.

@@ -263,6 +263,19 @@ async fn what_cannot_be_driven_is_refused_before_anything_is_written() {
 }
 
 #[tokio::test]
+async fn what_nobody_has_signed_is_nothing_to_return_to() {
+    let rig = Rig::new();
+    *rig.listed.unsigned.lock().unwrap() = Some("app:0".to_owned());
+    let previous = Some("app:0".parse().unwrap());
+    let ask = super::super::Start { previous, ..Rig::ask(DECLARED, "app:1") };
+    let refused = rig.control.start(&ask).await.unwrap_err();
+    assert!(words(&refused).contains("nobody has signed app:0"), "{refused}");
+    *rig.listed.unsigned.lock().unwrap() = None;
+    let started = rig.control.start(&ask).await.unwrap();
+    assert_eq!(started.previous.unwrap().release.to_string(), "app:0");
+}
+
+#[tokio::test]
 async fn a_drill_is_reverted_in_time_blames_nobody_and_may_be_demanded() {
     let rig = Rig::new();
     let demands = format!("drill_every = \"30d\"\n{DECLARED}");

@@ -172,6 +172,8 @@ pub struct Listed {
     pub refused: Mutex<Option<String>>,
     pub frozen: Mutex<Option<String>>,
     pub blamed: Mutex<Vec<String>>,
+    /// The name of a release that no key has signed.
+    pub unsigned: Mutex<Option<String>>,
 }
 
 pub fn digest(name: &str) -> ContentDigest {
@@ -195,7 +197,9 @@ impl Releases for Listed {
         _: &str,
         _: bool,
     ) -> Result<Result<ContentDigest, String>, PartError> {
-        Ok(Ok(digest(&release.to_string())))
+        let name = release.to_string();
+        let unsigned = self.unsigned.lock().unwrap().as_ref() == Some(&name);
+        Ok(if unsigned { Err(format!("nobody has signed {name}")) } else { Ok(digest(&name)) })
     }
 
     async fn blame(&self, _: &ReleaseName, _: &Place, reason: &str) -> Result<(), PartError> {
