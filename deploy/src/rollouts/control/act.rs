@@ -18,8 +18,11 @@ use crate::rollouts::parts::{Applied, Member, Order, Pool, Side, Split, Told};
 /// Effects of one round, and how many at once.
 const MOST: usize = 512;
 const AT_ONCE: usize = 32;
-/// How long one may take.
-const LIMIT: Duration = Duration::from_secs(20);
+/// How long one may take: longer than programs may by default, so that these say themselves why they do not end.
+const LIMIT: Duration = Duration::from_secs(60);
+/// How long splitting requests may take. A balancer ends it by limits of its own before; one that were cut in the middle would
+/// not put its former file back. Shorter than the deploy lock lasts, which is renewed between two rounds.
+const OF_SHIFT: Duration = Duration::from_secs(3_300);
 /// Before an effect that could not be carried out is tried again: from the first on, to the longest.
 const FIRST: Millis = 1_000;
 const LONGEST: Millis = 30_000;
@@ -60,8 +63,9 @@ impl Driver {
 
     async fn carry_out_all(&self, effects: Vec<(EffectId, Effect)>) -> Vec<Input> {
         let doing = effects.into_iter().map(|(id, effect)| async move {
-            let done = tokio::time::timeout(LIMIT, self.carry_out(&effect)).await;
-            let done = done.unwrap_or_else(|_| Err(format!("no answer within {LIMIT:?}")));
+            let limit = if matches!(effect, Effect::Shift(..)) { OF_SHIFT } else { LIMIT };
+            let done = tokio::time::timeout(limit, self.carry_out(&effect)).await;
+            let done = done.unwrap_or_else(|_| Err(format!("no answer within {limit:?}")));
             match done {
                 Ok(outcome) => Some(Input::Result(id, outcome)),
                 Err(error) => {
