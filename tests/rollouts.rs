@@ -177,6 +177,8 @@ fn a_release_comes_to_all_targets_and_one_that_is_ill_is_reverted() {
     let drill = kiln(&server, dir, &[&words[..], &["--reason", "monthly"]].concat()).ends_with(0);
     assert!(drill.stdout.contains("the drill passed"), "{}", drill.stdout);
     assert_eq!(runs(dir), good);
+    let listed = kiln(&server, dir, &["rollout", "list"]).ends_with(0).stdout;
+    assert!(listed.contains("rolled back, a drill"), "{listed}");
     let list = get_text(&server.address, "/rollouts");
     assert!(list.contains("Drills") && list.contains("restored after"), "{list}");
 }

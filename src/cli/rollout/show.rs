@@ -109,7 +109,8 @@ fn listed(all: &Rollouts) -> String {
 /// The phase in words.
 pub fn phase(it: &RolloutSummary) -> String {
     let paused = if it.paused { ", paused" } else { "" };
-    format!("{}{paused}", it.phase.replace('_', " "))
+    let drill = if it.drill_s.is_some() { ", a drill" } else { "" };
+    format!("{}{paused}{drill}", it.phase.replace('_', " "))
 }
 
 /// All of a rollout, for people.
