@@ -161,6 +161,9 @@ fn a_release_comes_to_all_targets_and_one_that_is_ill_is_reverted() {
     // A lock holds up the next one until it is given back.
     let lock = ["rollout", "lock", "api", "--env", "prod", "--for", "1h", "--reason", "a move"];
     kiln(&server, dir, &lock).ends_with(0);
+    let misspelt = lock.map(|word| if word == "prod" { "prd" } else { word });
+    let refused = kiln(&server, dir, &misspelt).ends_with(1);
+    assert!(refused.stderr.contains("no environment"), "{}", refused.stderr);
     let again = ["promote", "team/app:2", "--to", "prod", "--again", "--reason", "it was the host"];
     kiln(&server, dir, &again).ends_with(0);
     kiln(&server, dir, &roll_out("team/app:2", &[])).ends_with(4);

@@ -12,7 +12,7 @@ pub struct LockRequest {
     pub service: String,
     pub environment: String,
     pub reason: String,
-    /// Seconds, at most thirty days.
+    /// Seconds, from one to thirty days.
     pub lasts_s: u64,
 }
 

@@ -38,6 +38,17 @@ fn place(service: String, environment: String) -> Result<Place, WebError> {
     named.then_some(Place { service, environment }).ok_or_else(wrong)
 }
 
+/// A lock of an environment that nobody has would hold up nothing.
+fn known(state: &WebState, environment: &str) -> Result<(), WebError> {
+    if let Some(keeper) = &state.promotion
+        && !keeper.pipeline().environments.contains_key(environment)
+    {
+        let message = format!("there is no environment {environment:?}");
+        return Err(WebError::not_found(message, "`kiln env list` says which there are."));
+    }
+    Ok(())
+}
+
 async fn shown(state: &WebState, id: &str) -> Result<Json<RolloutShown>, ApiError> {
     let shown = state.rollouts.show(id).await.map_err(WebError::from)?;
     Ok(Json(RolloutShown::from(&shown)))
@@ -94,6 +105,7 @@ pub async fn lock(
     let by = may(&state, &caller)?;
     let LockRequest { service, environment, reason, lasts_s } = body(asked)?;
     let place = place(service, environment)?;
+    known(&state, &place.environment)?;
     let lasts = lasts_s.saturating_mul(1_000);
     let lock = state.rollouts.lock(&place, &by, &reason, lasts).await.map_err(WebError::from)?;
     Ok(Json(DeployLock::from(&LockShown { place, lock })))

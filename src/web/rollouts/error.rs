@@ -24,6 +24,7 @@ fn answer(error: &ControlError) -> (StatusCode, &'static str) {
             (StatusCode::BAD_REQUEST, "Correct the declaration; docs/rollouts.md has every key.")
         }
         It::Reason => (StatusCode::BAD_REQUEST, "Say why: --reason."),
+        It::LockTime => (StatusCode::BAD_REQUEST, "Say for how long: --for 2h."),
         It::Busy { .. } => {
             (StatusCode::CONFLICT, "Wait for it, abort it, or start with --supersede.")
         }

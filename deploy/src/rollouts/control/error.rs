@@ -45,4 +45,6 @@ pub enum ControlError {
     NotNow(String),
     #[error("a reason is needed, of 2,000 characters at most")]
     Reason,
+    #[error("a deploy lock lasts from a second to thirty days")]
+    LockTime,
 }

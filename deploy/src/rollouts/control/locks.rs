@@ -59,7 +59,9 @@ impl Control {
         time: Millis,
     ) -> Result<Lock, ControlError> {
         check_reason(reason)?;
-        let time = time.clamp(1_000, MAX_TIME);
+        if !(1_000..=MAX_TIME).contains(&time) {
+            return Err(ControlError::LockTime);
+        }
         for _ in 0..TRIES {
             let now = self.now();
             let mut read = self.store.locks(place).await?;

@@ -163,6 +163,10 @@ async fn the_lock_of_a_person_holds_up_what_begins_and_is_given_back() {
     rig.control.lock(&place, "bob", "a migration", 1_000).await.unwrap();
     let longer = rig.control.lock(&place, "bob", "a migration", 3_600_000).await.unwrap();
     assert_eq!(longer.expires, rig.control.now() + 3_600_000, "it lasts as long as was asked");
+    for strange in [0, 30 * 86_400_000 + 1, u64::MAX] {
+        let refused = rig.control.lock(&place, "bob", "a migration", strange).await.unwrap_err();
+        assert!(matches!(refused, ControlError::LockTime), "{strange}: {refused}");
+    }
     let locked = rig.control.lock(&place, "ana", "me too", 1_000).await.unwrap_err();
     assert!(words(&locked).starts_with("bob has the deploy lock until 1970"), "{locked}");
     let one = rig.start(DECLARED, "app:1").await;
