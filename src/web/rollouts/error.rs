@@ -23,6 +23,10 @@ fn answer(error: &ControlError) -> (StatusCode, &'static str) {
         It::Declared(_) | It::Unfit(_) => {
             (StatusCode::BAD_REQUEST, "Correct the declaration; docs/rollouts.md has every key.")
         }
+        It::NoPart(_) => (
+            StatusCode::BAD_REQUEST,
+            "Name one that it has, or have its operator declare this one (rollouts.parts).",
+        ),
         It::Reason => (StatusCode::BAD_REQUEST, "Say why: --reason."),
         It::LockTime => (StatusCode::BAD_REQUEST, "Say for how long: --for 2h."),
         It::Busy { .. } => {

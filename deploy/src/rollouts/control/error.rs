@@ -34,6 +34,8 @@ pub enum ControlError {
     #[error("{0}")]
     Unfit(String),
     #[error("{0}")]
+    NoPart(String),
+    #[error("{0}")]
     Refused(String),
     #[error("{0}")]
     Frozen(String),

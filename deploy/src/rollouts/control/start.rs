@@ -235,7 +235,7 @@ impl Control {
         let unknown = |what: &str, name: &str, known: Vec<&String>| {
             let known = known.into_iter().map(String::as_str).collect::<Vec<_>>().join(", ");
             let known = if known.is_empty() { "none".to_owned() } else { known };
-            ControlError::Unfit(format!(
+            ControlError::NoPart(format!(
                 "this server has no {what} {:?}; it has {known}",
                 notice::cut(name)
             ))
@@ -283,6 +283,10 @@ impl Control {
         })?;
         if listed.len() > MAX_TARGETS {
             let message = format!("{} targets; at most {MAX_TARGETS} are driven", listed.len());
+            return Err(ControlError::Unfit(message));
+        }
+        if listed.is_empty() && !driving.labels.is_empty() {
+            let message = format!("no target of {} has all of these labels", selector.place);
             return Err(ControlError::Unfit(message));
         }
         match &declared.targets {

@@ -254,6 +254,10 @@ async fn what_cannot_be_driven_is_refused_before_anything_is_written() {
         let error = rig.control.start(&Rig::ask(declared, "app:1")).await.unwrap_err();
         assert!(words(&error).contains(part), "{part}: {}", words(&error));
     }
+    rig.fleet.targets.lock().unwrap().clear();
+    let nowhere = "targets = 4\nname = \"api\"\nlabels = { region = \"mars\" }";
+    let error = rig.control.start(&Rig::ask(nowhere, "app:1")).await.unwrap_err();
+    assert!(words(&error).contains("has all of these labels"), "{}", words(&error));
     let outside =
         super::super::Start { environment: "../x".to_owned(), ..Rig::ask(DECLARED, "a:1") };
     assert!(matches!(rig.control.start(&outside).await, Err(ControlError::Unfit(_))));
