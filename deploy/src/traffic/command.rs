@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 
 use super::error::TrafficError;
 use super::split::check;
-use super::wire::Written;
 use crate::programs::Program;
 use crate::rollouts::machine::Generation;
 use crate::rollouts::parts::{Applied, PartError, Place, Split, Traffic};
@@ -26,7 +25,7 @@ enum Request<'a> {
     Set {
         place: &'a Place,
         #[serde(flatten)]
-        split: Written,
+        split: &'a Split,
     },
     Observe {
         place: &'a Place,
@@ -59,8 +58,7 @@ impl CommandTraffic {
 
     async fn set_split(&self, place: &Place, split: &Split) -> Result<Applied, TrafficError> {
         check(place, split, MOST)?;
-        let request = Request::Set { place, split: Written::of(split) };
-        match self.ask(&request).await? {
+        match self.ask(&Request::Set { place, split }).await? {
             Answer::Applied(Now::Now) => Ok(Applied::Now),
             Answer::Stale(newer) if newer > split.generation => Ok(Applied::Stale(newer)),
             Answer::Stale(older) => {
@@ -71,8 +69,8 @@ impl CommandTraffic {
     }
 
     async fn in_force(&self, place: &Place) -> Result<Option<Split>, TrafficError> {
-        let found: Option<Written> = self.ask(&Request::Observe { place }).await?;
-        let Some(split) = found.map(Written::split) else { return Ok(None) };
+        let found: Option<Split> = self.ask(&Request::Observe { place }).await?;
+        let Some(split) = found else { return Ok(None) };
         // What it says is believed no more than what it is told.
         check(place, &split, MOST).map_err(|error| TrafficError::Answer(error.to_string()))?;
         Ok(Some(split))

@@ -4,7 +4,6 @@ use sha2::{Digest as _, Sha256};
 
 use super::error::TrafficError;
 use super::split::{Checked, check};
-use super::wire::Written;
 use crate::encoding::hex;
 use crate::rollouts::parts::{Place, Split};
 
@@ -38,7 +37,7 @@ impl Document {
         let mut lines = text.strip_prefix(FIRST)?.lines();
         let split = lines.next()?.strip_prefix(SPLIT)?;
         let tag = lines.next()?.strip_prefix(TAG)?.to_owned();
-        let split = serde_json::from_str::<Written>(split).ok()?.split();
+        let split: Split = serde_json::from_str(split).ok()?;
         let checked = check(place, &split, most).ok()?;
         Some(Self { split, checked, tag, text })
     }

@@ -15,7 +15,6 @@ mod read;
 mod rendered;
 mod split;
 mod weights;
-mod wire;
 
 pub use error::TrafficError;
 pub use read::read;

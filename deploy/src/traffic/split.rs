@@ -4,7 +4,6 @@ use std::collections::HashSet;
 
 use super::error::TrafficError;
 use super::weights::{Part, weights};
-use super::wire::Written;
 use crate::rollouts::machine::Generation;
 use crate::rollouts::parts::{Place, Pool, Split};
 use crate::words::{is_address, is_name, is_part};
@@ -63,7 +62,9 @@ pub fn check(place: &Place, split: &Split, most: u32) -> Result<Checked, Traffic
         pool.members.iter().map(server).collect::<Vec<_>>()
     };
     let servers = split.pools.iter().zip(weights).flat_map(of).collect();
-    Ok(Checked { name, generation: split.generation, servers, line: Written::of(split).line() })
+    // Text and numbers are written whatever they are; what is no number is null.
+    let line = serde_json::to_string(split).unwrap_or_default();
+    Ok(Checked { name, generation: split.generation, servers, line })
 }
 
 fn words(pools: &[Pool]) -> Result<(), TrafficError> {

@@ -76,7 +76,7 @@ impl TrafficCommand {
                 return Ok(Exit::Negative);
             };
             match self.json {
-                true => text::print_json(&document(&split))?,
+                true => text::print_json(&split)?,
                 false => text::print(&written(&split))?,
             }
             Ok(Exit::Done)
@@ -104,16 +104,6 @@ fn side(pool: &Pool) -> &'static str {
         Side::Baseline => "baseline",
         Side::Canary => "canary",
     }
-}
-
-fn document(split: &Split) -> Value {
-    let pool = |pool: &Pool| {
-        let members = pool.members.iter().map(|it| json!({"name": it.name, "address": it.address}));
-        let members: Vec<_> = members.collect();
-        json!({"side": side(pool), "share": pool.share, "members": members})
-    };
-    let pools: Vec<_> = split.pools.iter().map(pool).collect();
-    json!({"generation": split.generation, "pools": pools})
 }
 
 fn written(split: &Split) -> String {

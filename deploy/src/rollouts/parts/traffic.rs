@@ -1,11 +1,13 @@
 //! How requests are split between the version that is new and the one that was there.
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
 use super::{PartError, Place};
 use crate::rollouts::machine::Generation;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Side {
     /// The old version.
     Baseline,
@@ -14,7 +16,8 @@ pub enum Side {
 }
 
 /// One that serves.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Member {
     pub name: String,
     /// `host:port`.
@@ -22,7 +25,8 @@ pub struct Member {
 }
 
 /// Those that share a part of the requests equally.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Pool {
     pub side: Side,
     /// Percent of all requests, from 0 to 100. With 0 a pool gets none, and keeps its connections until they end.
@@ -30,8 +34,10 @@ pub struct Pool {
     pub members: Vec<Member>,
 }
 
-/// All that a place's balancer is to do. The shares of its pools add up to 100.
-#[derive(Debug, Clone, PartialEq)]
+/// All that a place's balancer is to do. The shares of its pools add up to 100. As JSON it stands in a comment of what is
+/// rendered, and programs are told it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Split {
     /// What is older than what was set last is refused; the same again changes nothing.
     pub generation: Generation,
