@@ -44,10 +44,7 @@ fn document(asked: &Asked) -> Value {
 }
 
 fn cohort(cohort: &Cohort) -> Value {
-    let targets = cohort.targets.iter().map(
-        |target| json!({"name": target.name, "address": target.address, "labels": target.labels}),
-    );
-    json!({"version": cohort.version.to_string(), "targets": targets.collect::<Vec<_>>()})
+    json!({"version": cohort.version.to_string(), "targets": cohort.targets})
 }
 
 /// `Err`: why the answer is not understood, in words.

@@ -1,6 +1,5 @@
 //! What is kept of a rollout beside its log.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -9,7 +8,7 @@ use serde_json::Value;
 use crate::judge::Verdict;
 use crate::releases::ReleaseName;
 use crate::rollouts::machine::{Millis, Phase, Spec, State};
-use crate::rollouts::parts::{Place, Target};
+use crate::rollouts::parts::Place;
 
 /// What a rollout is, from its start on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,27 +38,6 @@ pub struct Rollout {
 pub struct Good {
     pub release: ReleaseName,
     pub version: Arc<str>,
-}
-
-/// A target as it is kept.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct KeptTarget {
-    pub name: String,
-    pub address: Option<String>,
-    #[serde(default)]
-    pub labels: BTreeMap<String, String>,
-}
-
-impl From<Target> for KeptTarget {
-    fn from(it: Target) -> Self {
-        Self { name: it.name, address: it.address, labels: it.labels }
-    }
-}
-
-impl From<KeptTarget> for Target {
-    fn from(it: KeptTarget) -> Self {
-        Self { name: it.name, address: it.address, labels: it.labels }
-    }
 }
 
 /// How long the log is, and what lists show of it.

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::ControlError;
-use super::kept::{Head, KeptTarget, Looked, Rollout, Standing};
+use super::kept::{Head, Looked, Rollout, Standing};
 use super::keys;
 use crate::json;
 use crate::rollouts::machine::{Locks, Logged};
@@ -155,17 +155,14 @@ impl Store {
     pub async fn targets(&self, id: &str) -> Result<Vec<Target>, ControlError> {
         let mut targets = Vec::new();
         for part in self.all(&keys::targets(id)).await? {
-            targets.extend(decode::<Vec<KeptTarget>>(&part)?.into_iter().map(Target::from));
+            targets.extend(decode::<Vec<Target>>(&part)?);
         }
         Ok(targets)
     }
 
     /// The writes that keep the targets of a rollout.
     pub fn keep_targets(id: &str, targets: &[Target]) -> Result<Vec<Write>, ControlError> {
-        let part = |(at, part): (usize, &[Target])| {
-            let kept: Vec<_> = part.iter().cloned().map(KeptTarget::from).collect();
-            put(keys::part(id, at), Expect::Absent, &kept)
-        };
+        let part = |(at, part): (usize, &[Target])| put(keys::part(id, at), Expect::Absent, &part);
         targets.chunks(PART).enumerate().map(part).collect()
     }
 

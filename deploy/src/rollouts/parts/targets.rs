@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
 use super::{PartError, Place};
 use crate::oci::ContentDigest;
@@ -19,12 +20,13 @@ pub struct Selector {
 }
 
 /// A target as it is known before anything is asked of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
     /// Names it within its place, for as long as it is there.
     pub name: String,
     /// `host:port` under which it serves, where it is known: balancers and probes use it.
     pub address: Option<String>,
+    #[serde(default)]
     pub labels: BTreeMap<String, String>,
 }
 
