@@ -129,12 +129,10 @@ impl Targets for Command {
         let mut targets: Vec<Target> = listed.into_iter().map(target).collect();
         targets.retain(|it| labels.iter().all(|(name, value)| it.labels.get(name) == Some(value)));
         targets.sort_by(|a, b| a.name.cmp(&b.name));
-        match targets
-            .windows(2)
-            .find(|pair| pair.first().map(|it| &it.name) == pair.last().map(|it| &it.name))
-        {
-            Some(_) => Err("it lists a target twice".into()),
-            None => Ok(targets),
+        let same = |pair: &[Target]| matches!(pair, [one, other] if one.name == other.name);
+        match targets.windows(2).any(same) {
+            true => Err("it lists a target twice".into()),
+            false => Ok(targets),
         }
     }
 

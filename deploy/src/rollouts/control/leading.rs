@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::driver::Driver;
 use super::error::ControlError;
-use super::store::{Read, decode, put};
+use super::store::{Read, put};
 use super::{Control, keys};
 use crate::rollouts::machine::Millis;
 
@@ -40,9 +40,7 @@ impl Drop for Running {
 impl Control {
     /// Takes or renews the lease. `false`: somebody else has it.
     pub(super) async fn lead(&self, now: Millis) -> Result<bool, ControlError> {
-        let stored = self.store.records.get(keys::LEASE).await?;
-        let lease: Lease = stored.as_ref().map(decode).transpose()?.unwrap_or_default();
-        let read = Read { value: lease, version: stored.map(|it| it.version) };
+        let read: Read<Lease> = self.store.read(keys::LEASE).await?;
         if read.value.holder != self.who && now < read.value.until {
             return Ok(false);
         }

@@ -78,7 +78,7 @@ impl Store {
         self.records.get(key).await?.as_ref().map(decode).transpose()
     }
 
-    async fn read<T: DeserializeOwned + Default>(
+    pub async fn read<T: DeserializeOwned + Default>(
         &self,
         key: &str,
     ) -> Result<Read<T>, ControlError> {
