@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use ::toml::Spanned;
 use ::toml::de::{DeTable, DeValue};
@@ -184,6 +185,12 @@ impl<'a> Field<'a> {
     /// The value as JSON; a date is its text, and a number that JSON cannot say is null.
     pub fn json(&self) -> Value {
         json(self.value.get_ref())
+    }
+
+    pub fn absolute_path(&self) -> Result<PathBuf, TableError> {
+        let path = Path::new(self.text()?);
+        let absolute = path.is_absolute().then(|| path.to_owned());
+        absolute.ok_or_else(|| self.error("expected an absolute path"))
     }
 
     /// What `T` makes of a text.

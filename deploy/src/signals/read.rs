@@ -1,6 +1,6 @@
 //! A source as the operator declares it: `[signals.NAME]` in the file of a server's parts.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::probe::Probe;
 use super::prometheus::{AT_ONCE, Prometheus};
 use crate::programs::{program, timeout};
 use crate::rollouts::parts::Signals;
-use crate::toml::{Field, Fields, TableError};
+use crate::toml::{Fields, TableError};
 
 const KINDS: [&str; 3] = ["prometheus", "probe", "command"];
 const CONNECT: Duration = Duration::from_secs(5);
@@ -49,8 +49,8 @@ fn prometheus(fields: &Fields<'_>) -> Result<Arc<dyn Signals>, TableError> {
         let path = format!("{}/", url.path());
         url.set_path(&path);
     }
-    let ca = fields.get("ca").map(|it| path(&it)).transpose()?;
-    let token_file = fields.get("token_file").map(|it| path(&it)).transpose()?;
+    let ca = fields.get("ca").map(|it| it.absolute_path()).transpose()?;
+    let token_file = fields.get("token_file").map(|it| it.absolute_path()).transpose()?;
     if token_file.is_some() && url.scheme() != "https" && !urls::is_loopback(&url) {
         return Err(place.error("a token is sent over https:// only"));
     }
@@ -76,7 +76,7 @@ fn probe(fields: &Fields<'_>) -> Result<Arc<dyn Signals>, TableError> {
     let flag = |key: &str| fields.get(key).map_or(Ok(false), |field| field.flag());
     let scheme = if flag("tls")? { "https" } else { "http" };
     let reach = if flag("local")? { Reach::Anywhere } else { Reach::Network };
-    let ca = fields.get("ca").map(|it| path(&it)).transpose()?;
+    let ca = fields.get("ca").map(|it| it.absolute_path()).transpose()?;
     let host = fields.get("host").map(|field| {
         let value = header::HeaderValue::from_str(field.text()?);
         value.map_err(|_| field.error("expected the name of a host"))
@@ -122,21 +122,13 @@ fn http(
     client(options).map_err(|error| error.to_string())
 }
 
-fn path(field: &Field<'_>) -> Result<PathBuf, TableError> {
-    let path = Path::new(field.text()?);
-    let absolute = path.is_absolute().then(|| path.to_owned());
-    absolute.ok_or_else(|| field.error("expected an absolute path"))
-}
-
 #[cfg(test)]
 mod tests {
-    use ::toml::de::DeTable;
-
     use super::*;
+    use crate::toml::document;
 
     fn of(text: &str) -> Result<(), String> {
-        let parsed = DeTable::parse(text).unwrap();
-        read(&Fields::top(text, &parsed)).map(drop).map_err(|error| error.to_string())
+        document(text, read).map(drop).map_err(|error| error.to_string())
     }
 
     #[test]

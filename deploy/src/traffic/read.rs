@@ -1,7 +1,6 @@
 //! A balancer as the operator declares it: `[traffic.NAME]` in the file of a server's parts.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,7 +74,7 @@ fn haproxy(fields: &Fields<'_>) -> Result<Arc<dyn Traffic>, TableError> {
     ])?;
     let balancer = HaProxy {
         reload: fields.get("reload").map(|it| program(&it, fields)).transpose()?,
-        socket: absolute(&fields.need("socket")?)?,
+        socket: fields.need("socket")?.absolute_path()?,
         server_options: server_options(fields)?,
     };
     // What HAProxy reads is on its command line: nobody can guess it.
@@ -103,7 +102,7 @@ fn rendered<B: super::rendered::Balancer>(
     balancer: B,
     test: Option<Program>,
 ) -> Result<Arc<dyn Traffic>, TableError> {
-    let directory = absolute(&fields.need("directory")?)?;
+    let directory = fields.need("directory")?.absolute_path()?;
     Ok(Arc::new(Rendered { balancer, directory, test, timeout: timeout(fields)? }))
 }
 
@@ -132,21 +131,13 @@ fn server_options(fields: &Fields<'_>) -> Result<String, TableError> {
     is_options(text).then(|| text.trim().to_owned()).ok_or_else(|| field.error(wrong))
 }
 
-fn absolute(field: &Field<'_>) -> Result<PathBuf, TableError> {
-    let path = Path::new(field.text()?);
-    let absolute = path.is_absolute().then(|| path.to_owned());
-    absolute.ok_or_else(|| field.error("expected an absolute path"))
-}
-
 #[cfg(test)]
 mod tests {
-    use ::toml::de::DeTable;
-
     use super::*;
+    use crate::toml::document;
 
     fn of(text: &str) -> Result<(), String> {
-        let parsed = DeTable::parse(text).unwrap();
-        read(&Fields::top(text, &parsed)).map(drop).map_err(|error| error.to_string())
+        document(text, read).map(drop).map_err(|error| error.to_string())
     }
 
     #[test]

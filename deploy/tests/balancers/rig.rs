@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use kiln_deploy::rollouts::machine::Generation;
 use kiln_deploy::rollouts::parts::{Member, Place, Pool, Side, Split, Traffic};
-use kiln_deploy::toml::Fields;
+use kiln_deploy::toml::document;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -160,8 +160,7 @@ impl Users {
 
 /// A balancer as an operator declares it.
 pub fn declared(text: &str) -> Arc<dyn Traffic> {
-    let parsed = toml::de::DeTable::parse(text).unwrap();
-    kiln_deploy::traffic::read(&Fields::top(text, &parsed)).unwrap()
+    document(text, kiln_deploy::traffic::read).unwrap()
 }
 
 pub fn said(error: &(dyn std::error::Error + Send + Sync + 'static)) -> String {

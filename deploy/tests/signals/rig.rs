@@ -7,14 +7,13 @@ use kiln_deploy::oci::ContentDigest;
 use kiln_deploy::rollouts::parts::{
     Asked, Cohort, Cohorts, Measured, Place, Query, Signals, Target, Window,
 };
-use kiln_deploy::toml::Fields;
+use kiln_deploy::toml::document;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 /// A source as an operator declares it.
 pub fn declared(text: &str) -> Arc<dyn Signals> {
-    let parsed = toml::de::DeTable::parse(text).unwrap();
-    kiln_deploy::signals::read(&Fields::top(text, &parsed)).unwrap()
+    document(text, kiln_deploy::signals::read).unwrap()
 }
 
 /// `targets`: names with addresses.
