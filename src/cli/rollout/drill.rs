@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueHint};
 use kiln_deploy::releases::ReleaseName;
 
-use super::start::read;
-use super::watch;
+use super::{declared, watch};
 use crate::cli::api::{self, Api};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
@@ -49,8 +48,9 @@ pub struct DrillCommand {
 
 impl DrillCommand {
     pub async fn run(self, target: &Target) -> Result<Exit, CliError> {
+        let (declared, _) = declared::read(&self.file)?;
         let request = RolloutRequest {
-            declared: read(&self.file)?,
+            declared,
             release: self.release.to_string(),
             environment: self.env,
             reason: self.reason,

@@ -1,6 +1,7 @@
 //! `kiln rollout`: releases come to their targets step by step.
 
 mod ask;
+mod declared;
 mod drill;
 mod locks;
 mod parts;

@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use kiln_deploy::rollouts::parts::{Member, Place};
-use kiln_deploy::toml::{Fields, TableError, error_at, nearest};
-use toml::de::DeTable;
+use kiln_deploy::toml::{Fields, TableError, document, nearest};
 
 use crate::cli::error::CliError;
 
@@ -61,20 +60,17 @@ pub fn part<T>(
     let shown = file.display();
     let text = kiln_net::files::read_text(file);
     let text = text.map_err(|error| CliError::usage(format!("cannot read {shown}: {error}")))?;
-    let wrong = |error: TableError| CliError::usage(format!("{shown}: {error}"));
-    let parsed = DeTable::parse(&text).map_err(|error| {
-        let at = error.span().map_or(0, |span| span.start);
-        wrong(error_at(&text, at, error.message().to_owned()))
-    })?;
-    let top = Fields::top(&text, &parsed);
-    let all = top.need(kind).and_then(|field| field.fields()).map_err(wrong)?;
-    let Some(field) = all.get(name) else {
-        let known = all.entries(usize::MAX).map_err(wrong)?;
-        let near = nearest(name, known.iter().map(|(name, _)| name.as_str()));
-        let hint = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
-        return Err(CliError::usage(format!("{shown}: there is no [{kind}.{name}]{hint}")));
-    };
-    read(&field.fields().map_err(wrong)?).map_err(wrong)
+    let found = document(&text, |top| {
+        let all = top.need(kind)?.fields()?;
+        let Some(field) = all.get(name) else {
+            let known = all.entries(usize::MAX)?;
+            let near = nearest(name, known.iter().map(|(name, _)| name.as_str()));
+            let hint = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
+            return Err(all.error(format!("there is no [{kind}.{name}]{hint}")));
+        };
+        read(&field.fields()?)
+    });
+    found.map_err(|error| CliError::usage(format!("{shown}: {error}")))
 }
 
 /// The argument that is the file.

@@ -1,12 +1,11 @@
 //! `kiln rollout plan`.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::PathBuf;
 
 use clap::Args;
-use kiln_deploy::rollouts::plan::{self, MAX_BYTES, Plan, PlannedStep};
+use kiln_deploy::rollouts::plan::{self, Plan, PlannedStep};
 
+use super::declared;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::text::{self, Look, Table, look};
 
@@ -38,14 +37,7 @@ pub struct PlanCommand {
 
 impl PlanCommand {
     pub fn run(self) -> Result<Exit, CliError> {
-        let shown = self.file.display().to_string();
-        let failed = |error| CliError::usage(format!("cannot read {shown}: {error}"));
-        let mut text = String::new();
-        let file = File::open(&self.file).map_err(failed)?;
-        // One byte more than it may have, so that what is longer is told as that.
-        file.take(MAX_BYTES as u64 + 1).read_to_string(&mut text).map_err(failed)?;
-        let declared =
-            plan::read(&text).map_err(|error| CliError::usage(format!("{shown}: {error}")))?;
+        let (_, declared) = declared::read(&self.file)?;
         let plan = plan::plan(&declared);
         match self.json {
             true => text::print_json(&plan)?,

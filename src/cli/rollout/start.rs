@@ -1,14 +1,11 @@
 //! `kiln rollout start`.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 use kiln_deploy::releases::ReleaseName;
-use kiln_deploy::rollouts::plan::{self, MAX_BYTES};
 
-use super::watch;
+use super::{declared, watch};
 use crate::cli::api::{self, Api};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
@@ -62,8 +59,9 @@ pub struct StartCommand {
 
 impl StartCommand {
     pub async fn run(self, target: &Target) -> Result<Exit, CliError> {
+        let (declared, _) = declared::read(&self.file)?;
         let request = RolloutRequest {
-            declared: read(&self.file)?,
+            declared,
             release: self.release.to_string(),
             environment: self.env,
             reason: self.reason,
@@ -86,15 +84,4 @@ impl StartCommand {
         })?;
         Ok(Exit::Done)
     }
-}
-
-/// What is wrong with it is said before a server is asked.
-pub fn read(path: &std::path::Path) -> Result<String, CliError> {
-    let shown = path.display();
-    let failed = |error| CliError::usage(format!("cannot read {shown}: {error}"));
-    let mut text = String::new();
-    let file = File::open(path).map_err(failed)?;
-    file.take(MAX_BYTES as u64 + 1).read_to_string(&mut text).map_err(failed)?;
-    plan::read(&text).map_err(|error| CliError::usage(format!("{shown}: {error}")))?;
-    Ok(text)
 }
