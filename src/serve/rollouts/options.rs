@@ -10,8 +10,6 @@ use kiln_deploy::toml::{Fields, TableError, document};
 
 use crate::serve::webhook::WebhookOptions;
 
-/// Bytes of the file of parts.
-const MAX_BYTES: usize = 1 << 20;
 /// Parts of one kind.
 const MAX_PARTS: usize = 100;
 
@@ -37,16 +35,8 @@ impl std::fmt::Debug for RolloutOptions {
 
 /// Reads the file of parts; errors in words.
 pub fn read_parts(path: &Path) -> Result<RolloutParts, String> {
-    use std::io::Read as _;
     let shown = path.display();
-    let mut text = String::new();
-    let file = std::fs::File::open(path).map_err(|error| format!("{shown}: {error}"))?;
-    // One byte more shows that it is too large.
-    let read = file.take(MAX_BYTES as u64 + 1).read_to_string(&mut text);
-    read.map_err(|error| format!("{shown}: {error}"))?;
-    if text.len() > MAX_BYTES {
-        return Err(format!("{shown}: it has more than {MAX_BYTES} bytes"));
-    }
+    let text = kiln_net::files::read_text(path).map_err(|error| format!("{shown}: {error}"))?;
     document(&text, parts).map_err(|error| format!("{shown}: {error}"))
 }
 
