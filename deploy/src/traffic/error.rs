@@ -30,6 +30,8 @@ pub enum TrafficError {
         "after {0:?} the balancer does not do what it was told ({1}); the former configuration was put back"
     )]
     NotInForce(Duration, String),
+    #[error("the balancer refuses a weight ({0}); the former configuration was put back")]
+    Weight(String),
     #[error("the balancer cannot be asked what it does: {0}")]
     Silent(String),
     #[error("the balancer does something else than {path} says: {1}", path = .0.display())]

@@ -110,7 +110,7 @@ impl HaProxy {
             // It says nothing but what went wrong.
             let wrong = answer.lines().find(|line| !line.trim().is_empty());
             if let Some(wrong) = wrong {
-                return Err(TrafficError::Silent(format!("it refused a weight: {wrong}")));
+                return Err(TrafficError::Weight(wrong.trim().to_owned()));
             }
         }
         Ok(())
