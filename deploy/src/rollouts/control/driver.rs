@@ -325,10 +325,8 @@ impl Driver {
         let asked = asked.filter(|id| pending.get(id) == Some(&Effect::Judge));
         let why = looked.reasons.join("; ");
         let id = self.open.rollout.id.clone();
-        let key = keys::judgement(&id, self.open.state.length);
         let anything = kiln_cas::records::Expect::Anything;
         let latest = put(keys::latest(&id), anything, &looked)?;
-        let kept = put(key, anything, &looked)?;
         let input = match asked {
             Some(judge) => {
                 let (verdict, breach) = (looked.verdict, looked.breach);
@@ -340,6 +338,7 @@ impl Driver {
                 return Ok(true);
             }
         };
+        let kept = put(keys::judgement(&id, self.open.state.length), anything, &looked)?;
         let more = More { writes: vec![latest, kept], ..More::default() };
         self.tell_with(&[input], now, more).await
     }
