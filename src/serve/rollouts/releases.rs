@@ -37,7 +37,7 @@ impl Listed {
         self.keeper.as_ref().map(|it| it.pipeline().instance.clone()).unwrap_or_default()
     }
 
-    /// What is refused, or the digest.
+    /// What the list has of it. `Ok(Err)`: why it is refused, in words.
     async fn found(&self, release: &ReleaseName) -> Result<Result<Entry, String>, PartError> {
         let Some(entry) = self.catalog.find(&self.instance(), release).await? else {
             return Ok(Err(format!("there is no release {release}")));
@@ -153,7 +153,6 @@ impl Releases for Listed {
         Ok(self.signed(&entry).await?.map(|()| digest))
     }
 
-    /// Where it stands in the environment, the environment returns to what stood there before.
     async fn blame(
         &self,
         release: &ReleaseName,

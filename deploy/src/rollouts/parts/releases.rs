@@ -13,7 +13,7 @@ pub enum Standing {
     Refused(String),
     /// Not now: a freeze or a hold, in words.
     Frozen(ContentDigest, String),
-    /// It is verified, stands there by promotion, and nobody has rejected it.
+    /// Nobody has rejected it, and nothing holds it up. What it has to show is not looked at: see [`Releases::verify`].
     Free(ContentDigest),
 }
 
@@ -35,8 +35,8 @@ pub trait Releases: Send + Sync + 'static {
         stands: bool,
     ) -> Result<Result<ContentDigest, String>, PartError>;
 
-    /// A rollout was reverted because of this release: it is not to be rolled out there again unless a person says so.
-    /// Said again, it changes nothing.
+    /// A rollout was reverted because of this release: where it stands in the environment, that returns to what stood
+    /// there before. Said again, it changes nothing.
     async fn blame(
         &self,
         release: &ReleaseName,
