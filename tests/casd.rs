@@ -31,7 +31,7 @@ impl Casd {
         let deadline = Instant::now() + Duration::from_secs(20);
         while TcpStream::connect(&address).is_err() {
             assert!(Instant::now() < deadline, "buildbox-casd did not listen");
-            std::thread::yield_now();
+            kiln_test_servers::pause();
         }
         Self { child, address }
     }

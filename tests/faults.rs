@@ -24,6 +24,7 @@ fn await_status(server: &Server, what: &str, condition: impl Fn(&Value) -> bool)
             return;
         }
         assert!(Instant::now() < deadline, "{what} did not happen; status: {status:#}");
+        kiln_test_servers::pause();
     }
 }
 
@@ -163,7 +164,7 @@ async fn a_server_that_drains_is_alive_and_not_ready() {
     await_status(&server, "the action", |status| count(status, RUNNING) == 1);
     let terminating = tokio::task::spawn_blocking(move || server.terminate());
     while both() != [200, 503] {
-        tokio::task::yield_now().await;
+        kiln_test_servers::pause();
     }
     assert_eq!((health(&[]), health(&["--live"])), (Some(1), Some(0)));
     let response = running.await.expect("no panic").expect("what runs is finished");

@@ -64,11 +64,11 @@ async fn build(client: &Client) {
 }
 
 /// The journal writes behind the answers: it is awaited, not slept for.
-async fn until_written(server: &Server) {
+fn until_written(server: &Server) {
     while get_json(&server.address, "/api/v1/status")["journal"]["executions"].as_u64()
         < Some(ACTIONS.len() as u64)
     {
-        tokio::task::yield_now().await;
+        kiln_test_servers::pause();
     }
 }
 
@@ -78,7 +78,7 @@ async fn leaks_are_caught_and_their_causes_named() {
     let server = Server::start(&directory.path().join("kiln"), &[]);
     let client = Client::connect(&server.url()).await;
     build(&client).await;
-    until_written(&server).await;
+    until_written(&server);
     let output = Command::new(env!("CARGO_BIN_EXE_kiln"))
         .env("KILN_SERVER", server.url())
         .env("KILN_INSTANCE", "e2e/tests")

@@ -102,6 +102,7 @@ fn await_gone(pids: &[u32]) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while pids.iter().any(|pid| std::fs::exists(format!("/proc/{pid}")).expect("it is there")) {
         assert!(Instant::now() < deadline, "{pids:?} outlive their worker");
+        kiln_test_servers::pause();
     }
 }
 

@@ -84,6 +84,7 @@ fn await_queue(server: &Server, what: &str, condition: impl Fn(&Value) -> bool) 
             return;
         }
         assert!(Instant::now() < deadline, "{what} did not happen: {queue:#}");
+        kiln_test_servers::pause();
     }
 }
 
@@ -173,6 +174,7 @@ fn a_client_that_resets_its_stream_ends_its_action_and_one_that_is_cut_off_does_
     let deadline = Instant::now() + WITHIN;
     while events(&server, "abandoned") == 0 {
         assert!(Instant::now() < deadline, "the action is not counted as abandoned");
+        kiln_test_servers::pause();
     }
     let status = get_json(&server.address, "/api/v1/status");
     let counts = &status["journal"]["since_start"];

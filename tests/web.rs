@@ -97,7 +97,7 @@ async fn an_action_that_differs_much_stays_within_its_page() {
         if page.contains("class=\"changes\"") {
             break page;
         }
-        tokio::task::yield_now().await;
+        kiln_test_servers::pause();
     };
     let style = support::server::get_text(&server.address, "/style.css");
     assert_eq!(too_wide(&chromium, &page, &style, data.path()), "all fit");

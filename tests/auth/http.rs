@@ -83,7 +83,7 @@ fn until(mut is_so: impl FnMut() -> bool) {
     let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
     while !is_so() {
         assert!(std::time::Instant::now() < end, "it does not come");
-        std::thread::yield_now();
+        kiln_test_servers::pause();
     }
 }
 

@@ -13,11 +13,11 @@ use super::{Rig, Run};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Each look is a request or more, which takes its time.
 fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
+        kiln_test_servers::pause();
     }
 }
 

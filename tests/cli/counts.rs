@@ -63,6 +63,7 @@ fn until(kiln: &Kiln, build: &str, is_so: impl Fn(&Value) -> bool) -> Value {
         if is_so(&value) {
             return value;
         }
+        kiln_test_servers::pause();
     }
 }
 

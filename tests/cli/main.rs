@@ -117,7 +117,7 @@ async fn actions_and_builds_are_shown_and_compared() {
 
     // The journal writes behind the answers: its counts are awaited, not slept for.
     while kiln.json(&["status"])["journal"]["executions"].as_u64() < Some(2) {
-        tokio::task::yield_now().await;
+        kiln_test_servers::pause();
     }
 
     let shown = kiln.says(&["action", "show", &text(&second)]);
@@ -252,7 +252,7 @@ async fn an_action_that_ran_again_says_why() {
         client.execute_with(failing.clone(), &metadata("//app:bad", build)).await.expect("it runs");
     }
     while kiln.json(&["status"])["journal"]["executions"].as_u64() < Some(2) {
-        tokio::task::yield_now().await;
+        kiln_test_servers::pause();
     }
     let shown = kiln.says(&["action", "show", &text(&failing)]);
     assert!(shown.contains("exit code 7"), "{shown}");

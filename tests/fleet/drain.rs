@@ -27,7 +27,7 @@ fn await_draining(address: &str) {
     };
     while !draining() {
         assert!(Instant::now() < deadline, "no worker drains");
-        crate::rig::pause();
+        kiln_test_servers::pause();
     }
 }
 

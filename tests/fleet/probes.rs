@@ -59,6 +59,7 @@ impl Probed {
                 return;
             }
             assert!(Instant::now() < deadline, "{status} {words:?} does not come: {answer:?}");
+            kiln_test_servers::pause();
         }
     }
 
@@ -165,6 +166,7 @@ fn a_worker_that_drains_says_so_until_it_has_ended() {
     let deadline = Instant::now() + WITHIN;
     while worker.scrape().value("kiln_worker_slots_occupied", &[]) != 1.0 {
         assert!(Instant::now() < deadline, "the action does not run");
+        kiln_test_servers::pause();
     }
     let pid = worker.child.id().to_string();
     assert!(Command::new("kill").arg(&pid).status().expect("kill runs").success());

@@ -92,7 +92,7 @@ fn a_build_survives_a_failover_that_takes_the_last_writes_back() {
     let deadline = Instant::now() + WITHIN;
     while published(&all.replica) <= kept {
         assert!(Instant::now() < deadline, "nothing is published after the failover");
-        crate::rig::pause();
+        kiln_test_servers::pause();
     }
     all.expect_whole(&bazel, build);
 }

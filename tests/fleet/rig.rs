@@ -8,6 +8,7 @@ use std::process::{Child, Command};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use kiln_test_servers::pause;
 use kiln_test_servers::redis::RedisServer;
 use kiln_test_servers::s3::Weed;
 use kiln_test_servers::slow::SlowProxy;
@@ -170,7 +171,7 @@ impl Worker {
                 return status.code();
             }
             assert!(Instant::now() < deadline, "the worker does not end");
-            std::thread::yield_now();
+            pause();
         }
     }
 
@@ -219,11 +220,6 @@ pub fn await_status(address: &str, what: &str, condition: impl Fn(&Value) -> boo
         assert!(Instant::now() < deadline, "{what} did not happen; status: {status:#}");
         pause();
     }
-}
-
-/// Between two looks: who asks without a pause takes the processor from what is awaited.
-pub fn pause() {
-    std::thread::park_timeout(Duration::from_millis(10));
 }
 
 /// Of the queue in Redis: `c.retries` and the like.

@@ -52,7 +52,7 @@ fn a_server_that_waits_for_redis_is_not_ready_and_serves_as_soon_as_it_is_there(
     let deadline = Instant::now() + Duration::from_secs(20);
     while !std::fs::read_to_string(&log).unwrap().contains("waiting for Redis") {
         assert!(Instant::now() < deadline, "it does not say that it waits");
-        std::thread::yield_now();
+        kiln_test_servers::pause();
     }
     assert!(TcpStream::connect(&address).is_err(), "it takes connections and cannot serve");
     shared.redis.restart();
@@ -71,7 +71,7 @@ fn a_server_that_waits_for_redis_ends_when_it_is_told_to() {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !std::fs::read_to_string(&log).unwrap().contains("waiting for Redis") {
         assert!(Instant::now() < deadline, "it does not say that it waits");
-        std::thread::yield_now();
+        kiln_test_servers::pause();
     }
     assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
     assert_eq!(child.wait().unwrap().code(), Some(5));

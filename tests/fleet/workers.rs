@@ -24,7 +24,7 @@ fn await_nap(nap: &str) {
     };
     while !std::fs::read_dir("/proc").expect("it is there").flatten().any(naps) {
         assert!(Instant::now() < deadline, "nothing sleeps");
-        crate::rig::pause();
+        kiln_test_servers::pause();
     }
 }
 
@@ -40,7 +40,7 @@ fn await_dispatched(redis: &RedisServer, leases: u64) {
     let deadline = Instant::now() + WITHIN;
     while dispatched(redis) < leases {
         assert!(Instant::now() < deadline, "{leases} leases are not given");
-        crate::rig::pause();
+        kiln_test_servers::pause();
     }
 }
 

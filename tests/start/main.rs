@@ -250,5 +250,6 @@ fn a_worker_may_be_named_and_says_whose_data_is_in_use() {
             assert_eq!(worker["id"], "builder-7", "{workers}");
             return;
         }
+        kiln_test_servers::pause();
     }
 }

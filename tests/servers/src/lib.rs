@@ -3,6 +3,7 @@
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 mod certificates;
 mod process;
@@ -13,6 +14,11 @@ pub mod redis;
 pub mod registry;
 pub mod s3;
 pub mod slow;
+
+/// Between two looks at something: who asks without a pause takes the processor from what is awaited. It blocks its thread.
+pub fn pause() {
+    std::thread::park_timeout(Duration::from_millis(10));
+}
 
 /// The path in `variable`. Without it the test is skipped, loudly, unless `KILN_NO_SKIPS` says
 /// that nothing may be skipped (scripts/test.sh sets both).
