@@ -15,26 +15,10 @@ cd "$root"
 need_redis || fail "redis-server cannot be had here"
 need_weed || fail "weed (SeaweedFS) cannot be had here"
 
-[ "${KILN_BENCH_BUILD:-1}" = 0 ] || {
-  cargo build --release --locked -p kiln-benches -p kiln --bins
-  cargo build --release --locked -p kiln-scheduler --example execute_cost
-}
-target="${CARGO_TARGET_DIR:-target}/release"
-for program in kiln kiln-load examples/execute_cost; do
-  [ -x "$target/$program" ] || fail "$target/$program is missing: build it with cargo build --release"
-done
-
-data=$(mktemp -d "${KILN_BENCH_DIR:-${TMPDIR:-/tmp}}/kiln-bench.XXXXXX")
-servers=()
-finish() {
-  status=$?
-  for pid in "${servers[@]}"; do kill "$pid" 2>/dev/null || true; done
-  for pid in "${servers[@]}"; do wait "$pid" 2>/dev/null || true; done
-  if [ $status -ne 0 ]; then tail -n 5 "$data"/*.log >&2 2>/dev/null || true; fi
-  chmod -R u+w "$data" 2>/dev/null || true
-  rm -rf "$data"
-}
-trap finish EXIT
+# shellcheck source=servers.sh
+. "$root/benches/servers.sh"
+[ "${KILN_BENCH_BUILD:-1}" = 0 ] || cargo build --release --locked -p kiln-scheduler --example execute_cost
+need_programs kiln kiln-load examples/execute_cost
 
 # await NAME PORT: until something listens there.
 await() {
@@ -46,7 +30,7 @@ await() {
 }
 
 base=$((12000 + RANDOM % 8000))
-redis=$((base + 1)) s3=$((base + 2)) embedded=$((base + 3)) shared=$((base + 4))
+redis=$((base + 1)) s3=$((base + 2))
 export AWS_ACCESS_KEY_ID=kiln AWS_SECRET_ACCESS_KEY=kiln-secret AWS_REGION=us-east-1
 endpoint="http://127.0.0.1:$s3"
 
@@ -70,19 +54,9 @@ for _ in $(seq 300); do
   sleep 0.1
 done
 
-kiln() {
-  local name=$1 port=$2
-  shift 2
-  "$target/kiln" serve --listen "127.0.0.1:$port" --data-dir "$data/$name" --allow-cache-updates "$@" \
-    >"$data/$name.log" 2>&1 &
-  servers+=($!)
-  await "$name" "$port"
-  arguments+=(--target "$name=http://127.0.0.1:$port" --pid "$name=$!")
-}
-arguments=()
-kiln embedded "$embedded"
-KILN_S3_ENDPOINT="$endpoint" kiln shared "$shared" \
-  --redis "redis://127.0.0.1:$redis" --s3 s3://kiln-bench/blobs
+start embedded "$target/kiln" serve --listen 127.0.0.1:PORT --data-dir "$data/embedded" --allow-cache-updates
+KILN_S3_ENDPOINT="$endpoint" start shared "$target/kiln" serve --listen 127.0.0.1:PORT --data-dir "$data/shared" \
+  --allow-cache-updates --redis "redis://127.0.0.1:$redis" --s3 s3://kiln-bench/blobs
 
 # What the store takes from a client that does nothing else, 64 MiB at a time, in MB/s.
 head -c $((64 << 20)) /dev/urandom >"$data/64m"

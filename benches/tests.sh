@@ -12,49 +12,9 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root"
 # shellcheck source=../scripts/tools.sh
 . "$root/scripts/tools.sh"
-
-[ "${KILN_BENCH_BUILD:-1}" = 0 ] || cargo build --release --locked -p kiln-benches -p kiln --bins
-target=$(cd "${CARGO_TARGET_DIR:-target}/release" && pwd)
-for program in kiln kiln-floor kiln-load kiln-events; do
-  [ -x "$target/$program" ] || fail "$target/$program is missing: build it with cargo build --release"
-done
-
-data=$(mktemp -d "${KILN_BENCH_DIR:-${TMPDIR:-/tmp}}/kiln-tests.XXXXXX")
-servers=()
-stop() {
-  for pid in "${servers[@]}"; do kill "$pid" 2>/dev/null || true; done
-  for pid in "${servers[@]}"; do wait "$pid" 2>/dev/null || true; done
-  servers=()
-}
-finish() {
-  status=$?
-  stop
-  if [ $status -ne 0 ]; then tail -n 5 "$data"/*.log >&2 2>/dev/null || true; fi
-  chmod -R u+w "$data" 2>/dev/null || true
-  rm -rf "$data"
-}
-trap finish EXIT
-
-port=$((20000 + RANDOM % 12000))
-arguments=()
-# start NAME COMMAND...: runs a server on the next port, which replaces PORT in the command.
-start() {
-  local name=$1
-  shift
-  port=$((port + 1))
-  "${@//PORT/$port}" >"$data/$name.log" 2>&1 &
-  local pid=$!
-  servers+=("$pid")
-  for _ in $(seq 300); do
-    kill -0 "$pid" 2>/dev/null || fail "$name ended at once: $(tail -n 3 "$data/$name.log")"
-    if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
-      arguments+=(--target "$name=http://127.0.0.1:$port" --pid "$name=$pid")
-      return
-    fi
-    sleep 0.1
-  done
-  fail "$name did not listen on port $port within 30 s"
-}
+# shellcheck source=servers.sh
+. "$root/benches/servers.sh"
+need_programs kiln kiln-floor kiln-load kiln-events
 
 events() {
   say "build events: 8 streams"
