@@ -75,6 +75,11 @@ pub fn write_out(data: &[u8]) -> Result<(), CliError> {
     }
 }
 
+/// What others called something may have several lines: none of them is to pass for a line of ours.
+pub fn one_line(text: &str) -> String {
+    text.replace(['\n', '\r', '\t'], " ")
+}
+
 /// Each on a line of its own.
 pub fn lines(lines: &[String]) -> String {
     lines.iter().map(|line| format!("{line}\n")).collect()
@@ -92,9 +97,7 @@ impl Table {
     }
 
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        // What others called something may have several lines.
-        let one_line = |cell: String| cell.replace(['\n', '\r', '\t'], " ");
-        self.rows.push(cells.into_iter().map(one_line).collect());
+        self.rows.push(cells.into_iter().map(|cell| one_line(&cell)).collect());
     }
 
     pub fn text(&self, indent: &str) -> String {

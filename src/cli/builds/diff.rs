@@ -4,11 +4,10 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueHint};
 
 use super::show::last;
-
 use crate::cli::api::{self, Api};
 use crate::cli::digest::invocation;
 use crate::cli::error::CliError;
-use crate::cli::text::{Look, Table, look};
+use crate::cli::text::{Look, Table, look, one_line};
 use crate::web::format::{count, counted, duration, encode, short};
 use crate::web::json::{
     BuildSide, ChangedOption, ChangedText, ChangedTime, Comparison, MissedAction,
@@ -101,7 +100,7 @@ fn ended(side: &BuildSide) -> String {
 
 /// Nothing where the list is empty.
 fn list(title: &str, lines: impl Iterator<Item = String>) -> String {
-    let lines: String = lines.map(|line| format!("    {line}\n")).collect();
+    let lines: String = lines.map(|line| format!("    {}\n", one_line(&line))).collect();
     match lines.is_empty() {
         true => lines,
         false => format!("  {}\n{lines}", look(Look::Bold, title)),
@@ -154,7 +153,7 @@ fn missed(found: &Comparison, most: usize) -> String {
         count(found.compared),
     );
     for it in &found.causes {
-        let name = short(&it.name, MAX_VALUE);
+        let name = one_line(&short(&it.name, MAX_VALUE));
         let actions = counted(it.actions, "action");
         text += &format!("    {} {} {name}  {}\n", it.kind, it.change, look(Look::Dim, &actions));
     }
@@ -170,10 +169,10 @@ fn missed(found: &Comparison, most: usize) -> String {
 
 fn action(it: &MissedAction) -> String {
     let target = if it.target_id.is_empty() { "(no target named)" } else { &it.target_id };
-    let (target, time) = (short(target, MAX_VALUE), duration(it.run_ns));
-    let mut text = format!("    {target} {}  {}\n", it.mnemonic, look(Look::Dim, &time));
+    let what = one_line(&format!("{} {}", short(target, MAX_VALUE), it.mnemonic));
+    let mut text = format!("    {what}  {}\n", look(Look::Dim, &duration(it.run_ns)));
     for reason in &it.reasons {
-        text += &format!("      {}\n", short(reason, 200));
+        text += &format!("      {}\n", one_line(&short(reason, 200)));
     }
     if !it.because.is_empty() {
         let others = counted(it.because.len() as u64, "other action");
@@ -184,7 +183,7 @@ fn action(it: &MissedAction) -> String {
             "" => value(one.after.as_deref().or(one.before.as_deref())),
             name => short(name, MAX_VALUE),
         };
-        text += &format!("      {} {} {name}\n", one.kind, one.change);
+        text += &format!("      {} {} {}\n", one.kind, one.change, one_line(&name));
     }
     let more = it.differences.len().saturating_sub(MAX_DIFFERENCES);
     if more > 0 {
@@ -215,5 +214,13 @@ mod tests {
     #[test]
     fn a_list_of_nothing_has_no_title() {
         assert_eq!(list("flags", std::iter::empty()), "");
+    }
+
+    #[test]
+    fn what_others_named_stays_on_its_line() {
+        let forged = |name: &str| ChangedTime { name: name.to_owned(), before_ms: 1, after_ms: 2 };
+        let text = list("times", [forged("//a\n  //b: failed\r")].iter().map(time));
+        assert_eq!(text.lines().count(), 2, "{text}");
+        assert!(text.contains("//a   //b: failed "), "{text}");
     }
 }

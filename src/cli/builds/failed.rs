@@ -3,7 +3,7 @@
 use crate::cli::actions::rows::{ended, has_failed, named, what};
 use crate::cli::api::{self, Api};
 use crate::cli::error::CliError;
-use crate::cli::text::{Look, look};
+use crate::cli::text::{Look, look, one_line};
 use crate::web::format::encode;
 use crate::web::json::{Action, Execution, Log};
 
@@ -20,7 +20,7 @@ pub async fn failed(api: &Api, newest_first: &[Execution]) -> Result<String, Cli
     }
     let mut text = String::new();
     for run in failed.iter().take(MAX_FAILED) {
-        let title = format!("{}: {}", what(run), ended(run));
+        let title = format!("{}: {}", one_line(&what(run)), ended(run));
         text += &format!("\n{}\n", look(Look::Bad, &title));
         let named = named(run.action.as_ref(), &run.digest_function);
         text += &format!("  kiln action show {named} --operation {}\n", run.id);

@@ -9,7 +9,7 @@ use crate::cli::actions::rows::row;
 use crate::cli::api::{self, Api};
 use crate::cli::digest::invocation;
 use crate::cli::error::CliError;
-use crate::cli::text::{self, Look, Table, look};
+use crate::cli::text::{self, Look, Table, look, one_line};
 use crate::web::format::{duration, encode, short};
 use crate::web::json::{Build, Builds, Execution, Executions, Running};
 
@@ -91,13 +91,16 @@ fn running(operations: &[Running]) -> String {
         let target =
             if operation.target.is_empty() { "(no target named)" } else { &operation.target };
         let how = match one.is_running {
-            true => look(Look::Busy, &format!("runs for {time} on {}", operation.worker)),
+            true => {
+                look(Look::Busy, &format!("runs for {time} on {}", one_line(&operation.worker)))
+            }
             false => look(Look::Dim, &format!("waits for {time}")),
         };
-        text += &format!("    {} {}  {how}\n", short(target, 80), operation.mnemonic);
+        let what = one_line(&format!("{} {}", short(target, 80), operation.mnemonic));
+        text += &format!("    {what}  {how}\n");
         text += &format!("      kiln action show {}\n", operation.name);
         if let Some(lacking) = &one.lacking {
-            text += &format!("      {}\n", look(Look::Bad, lacking));
+            text += &format!("      {}\n", look(Look::Bad, &one_line(lacking)));
         }
         if !one.output.trim().is_empty() {
             text += &indented(&one.output, LIVE_LINES, "      | ");

@@ -1,7 +1,7 @@
 //! A build in sums, and words for how it goes.
 
 use crate::cli::status::counts;
-use crate::cli::text::{Look, Table, look};
+use crate::cli::text::{Look, Table, look, one_line};
 use crate::web::format::{count, counted, duration, now, short, utc};
 use crate::web::json::Build;
 
@@ -30,7 +30,7 @@ fn span(start: i64, end: i64) -> u64 {
 }
 
 pub fn tool(name: &str, version: &str) -> String {
-    short(format!("{name} {version}").trim(), 40)
+    short(one_line(&format!("{name} {version}")).trim(), 40)
 }
 
 /// Its sums, and those of each mnemonic.
@@ -56,7 +56,7 @@ pub fn summary(build: &Build) -> String {
     };
     let mut text = format!(
         "{}\n  {} at {}, {}, {}\n{}  {}\n  in sum: {} running, {} waiting for a worker\n",
-        look(Look::Bold, &format!("build {}", build.invocation_id)),
+        look(Look::Bold, &format!("build {}", one_line(&build.invocation_id))),
         tool(&build.tool_name, &build.tool_version),
         utc(build.first_at),
         time,

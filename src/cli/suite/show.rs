@@ -7,7 +7,7 @@ use super::list::{millis, of_passes, rate};
 use crate::cli::api::{self, Api};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
-use crate::cli::text::{Look, Table, look};
+use crate::cli::text::{Look, Table, look, one_line};
 use crate::web::format::{abbreviated, ago, count, encode, now, short};
 use crate::web::json::{TestAttempt, TestFailure, TestName, TestShown};
 
@@ -70,12 +70,15 @@ fn segment(test: &str) -> String {
 
 fn show(base: &str, shown: &TestShown) -> String {
     let (name, counts) = (&shown.test.name, &shown.test.counts);
-    let mut text =
-        format!("{}\n  {base}{}\n", look(Look::Bold, &short(&name.label, 400)), name.page);
+    let mut text = format!(
+        "{}\n  {base}{}\n",
+        look(Look::Bold, &one_line(&short(&name.label, 400))),
+        name.page
+    );
     for (what, value) in [("instance", &name.instance_name), ("configuration", &name.configuration)]
     {
         if !value.is_empty() {
-            text += &format!("  {what} {}\n", short(value, 80));
+            text += &format!("  {what} {}\n", one_line(&short(value, 80)));
         }
     }
     text += &format!(
@@ -107,7 +110,7 @@ fn others(others: &[TestName]) -> String {
             "" => "(none)".to_owned(),
             id => short(id, 16),
         };
-        text += &format!("    {configuration}{instance}\n");
+        text += &format!("    {}\n", one_line(&format!("{configuration}{instance}")));
     }
     text
 }
@@ -122,7 +125,7 @@ fn failures(failures: &[TestFailure]) -> String {
         let said = if said.is_empty() { "(nothing was said)" } else { said };
         text += &format!("    {:>4} x  {}\n", count(failure.attempts), short(said, 160));
         if !failure.cases.is_empty() {
-            text += &format!("            {}\n", short(&failure.cases.join(", "), 160));
+            text += &format!("            {}\n", one_line(&short(&failure.cases.join(", "), 160)));
         }
     }
     text
