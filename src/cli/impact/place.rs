@@ -2,12 +2,15 @@
 
 use std::env;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use kiln_ci::impact::Hasher;
 
 use super::git::Git;
+use super::kept::Kept;
 use crate::cli::error::CliError;
+use crate::cli::say::say;
 
 const HINT: &str = "name a directory outside the workspace with --cache-dir";
 
@@ -39,8 +42,12 @@ pub fn directory(
     if !own.starts_with(&workspace) {
         return Ok(own);
     }
-    // Former versions checked commits out there.
-    let _ = fs::remove_dir_all(&own);
+    if own.is_dir()
+        && let Err(error) = forget(&own)
+    {
+        let text = "is in the workspace, so that what is in it counts as targets: remove it";
+        say(&format!("warning: {} {text} ({error})", own.display()));
+    }
     let cache = cache.ok_or_else(|| {
         let text = "neither XDG_CACHE_HOME nor HOME says where checked-out commits may be kept";
         CliError::usage(text).hint(HINT)
@@ -48,6 +55,16 @@ pub fn directory(
     let mut repository = Hasher::new("repository");
     repository.bytes(common.as_os_str().as_encoded_bytes());
     outside(cache.join("kiln/impact").join(repository.finish().to_string()))
+}
+
+/// Removes what a former version checked out, when none of them uses it any more. Blocks.
+fn forget(own: &Path) -> io::Result<()> {
+    let _turn = Kept::open(own)?.turn()?;
+    match fs::remove_dir_all(own) {
+        // Another one of these commands was quicker.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }
 
 /// Without symbolic links, as far as it is there.
