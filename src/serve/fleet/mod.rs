@@ -13,8 +13,8 @@ use crate::telemetry::AgentCounts;
 
 /// How often agents are counted for metrics.
 const COUNT_EVERY: Duration = Duration::from_secs(60);
-/// After so many counts those are forgotten who were silent for long: every four hours.
-const SWEEP_AFTER: u64 = 240;
+/// After so many counts those are forgotten who were silent for long: about once an hour.
+const SWEEP_AFTER: u64 = 60;
 
 pub struct Started {
     pub fleet: Fleet,

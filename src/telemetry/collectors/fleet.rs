@@ -13,7 +13,7 @@ pub fn encode(families: &mut Families<'_>, agents: &AgentCounts) -> Result<(), E
     };
     families.gauges(
         "kiln_agents",
-        "Agents of hosts by how they are, as they were counted within the last 15 s.",
+        "Agents of hosts by how they are, as they were counted within the last minute.",
         Condition::ALL.map(of),
     )
 }
