@@ -1,115 +1,21 @@
 //! `kiln release verify`: a directory and a key in, a verdict out. No server runs, and no network is there.
 
-use std::collections::HashMap;
-use std::convert::Infallible;
-use std::io::{self, Cursor, Read};
+#[path = "support/release.rs"]
+mod release;
+
 use std::path::Path;
 use std::process::{Command, Output};
-use std::sync::Arc;
 
-use kiln_cas::{Digest, DigestFunction};
-use kiln_deploy::oci::{
-    ContentDigest, Descriptor, EMPTY_CONFIG, EMPTY_TYPE, MANIFEST_TYPE, Manifest,
-};
-use kiln_deploy::provenance::{
-    ActionRecord, Archive, BuildRequest, Limits, Listing, Revision, Root, SLSA_PREDICATE, SignedBy,
-    provenance, read_index,
-};
-use kiln_deploy::releases::{DirectoryExport, Release, bundle_manifest, closure_manifest, export};
-use kiln_deploy::resource::ResourceDescriptor;
-use kiln_deploy::signing::{Attestation, Scheme, Signer, SigningKey, Statement};
-use kiln_deploy::timestamp::Timestamp;
+use kiln_deploy::oci::ContentDigest;
+use kiln_deploy::signing::{Scheme, Signer as _, SigningKey};
 use serde_json::Value;
 
-/// Nothing was built here.
-struct Nothing;
-
-impl Archive for Nothing {
-    type Error = Infallible;
-
-    fn producers(&self, contents: &[Digest]) -> Result<Vec<Vec<Arc<ActionRecord>>>, Infallible> {
-        Ok(contents.iter().map(|_| Vec::new()).collect())
-    }
-
-    fn is_used(&self, _: &ActionRecord) -> bool {
-        false
-    }
-
-    fn directory(&self, _: &Digest) -> Result<Option<Listing>, Infallible> {
-        Ok(None)
-    }
-}
-
-#[derive(Default)]
-struct Blobs(HashMap<ContentDigest, Vec<u8>>);
-
-impl Blobs {
-    fn put(&mut self, media_type: &str, data: &[u8]) -> Descriptor {
-        let descriptor = Descriptor::of(media_type, data);
-        self.0.insert(descriptor.digest.clone(), data.to_owned());
-        descriptor
-    }
-}
-
-fn request() -> BuildRequest {
-    BuildRequest {
-        builder: "https://kiln.example".to_owned(),
-        builder_version: "1".to_owned(),
-        invocation: "i".to_owned(),
-        instance: String::new(),
-        target: "//:app".to_owned(),
-        revision: Revision::default(),
-        signed_by: SignedBy::Server,
-        started: Timestamp::from_unix(0),
-        finished: Timestamp::from_unix(1),
-        signed: Timestamp::from_unix(2),
-    }
-}
-
-/// A release of one file in `directory/release`, and its key in `directory/key.pub`.
-fn make(directory: &Path) {
+/// A release of one file in `directory/release`, and its key in `directory/key.pub`. Returns the digest of its manifest.
+fn make(directory: &Path) -> ContentDigest {
     let (key, _) = SigningKey::generate(Scheme::EcdsaP256).expect("a key");
     let public = key.public_key().to_pem().expect("PEM");
     std::fs::write(directory.join("key.pub"), public).expect("a file");
-    let mut blobs = Blobs::default();
-    let config = blobs.put(EMPTY_TYPE, EMPTY_CONFIG);
-    let file = blobs.put("text/plain", b"file");
-    let manifest = Manifest::image(config, vec![file]).write().expect("JSON");
-    let subject = blobs.put(MANIFEST_TYPE, &manifest);
-    let root = Root { path: "file".to_owned(), digest: DigestFunction::Sha256.digest(b"file") };
-    let mut parts = Vec::new();
-    let mut sink = |_: &str, part: Vec<u8>| {
-        parts.push(part);
-        Ok(())
-    };
-    let made = provenance(&Nothing, &[root], &request(), Limits::default(), &mut sink);
-    let made = made.expect("provenance");
-    for part in parts.iter().chain([&made.index]) {
-        blobs.put("", part);
-    }
-    let about = ResourceDescriptor::new("team/app:1.0", "sha256", subject.digest.hex());
-    let statement = Statement::new(vec![about], SLSA_PREDICATE, made.predicate).expect("valid");
-    let bundle = Attestation::sign(&statement, &key).expect("signed");
-    blobs.put("", &bundle);
-    let attestation = bundle_manifest(&bundle, SLSA_PREDICATE, &subject).expect("JSON");
-    let parts = read_index(&made.index).expect("an index").parts;
-    let list = closure_manifest(&made.index, &parts, &subject).expect("JSON").expect("digests");
-    blobs.put("", &attestation.1);
-    blobs.put("", &list.1);
-    let release = Release {
-        name: "team/app:1.0".parse().expect("a name"),
-        subject,
-        attestations: vec![attestation.0, list.0],
-        invocation: "i".to_owned(),
-        target: "//:app".to_owned(),
-        created: Timestamp::from_unix(2),
-    };
-    let open = |digest: &ContentDigest| -> io::Result<Box<dyn Read>> {
-        let data = blobs.0.get(digest).ok_or(io::ErrorKind::NotFound)?;
-        Ok(Box::new(Cursor::new(data.clone())))
-    };
-    let mut out = DirectoryExport::new(directory.join("release"));
-    export(&release, &open, &mut out).expect("exported");
+    release::export_program("team/app:1.0", "file", &key, &directory.join("release"))
 }
 
 fn verify(directory: &Path, words: &[&str]) -> (i32, String) {
@@ -143,19 +49,24 @@ fn a_release_is_verified_where_no_network_is() {
 #[test]
 fn a_broken_link_is_named_and_ends_with_exit_code_1() {
     let directory = tempfile::tempdir().expect("a directory");
-    make(directory.path());
+    let manifest = make(directory.path());
     let (code, text) = verify(directory.path(), &["--level", "1"]);
     assert_eq!(code, 1, "{text}");
     assert!(text.contains("BROKEN") && text.contains("SLSA build level"), "{text}");
 
-    let file = Descriptor::of("", b"file").digest;
-    let path = directory.path().join("release/blobs/sha256").join(file.hex());
-    std::fs::write(path, "fire").expect("a file");
+    let blob = |hex: &str| directory.path().join("release/blobs/sha256").join(hex);
+    let manifest = std::fs::read(blob(manifest.hex())).expect("a manifest");
+    let manifest: Value = serde_json::from_slice(&manifest).expect("JSON");
+    let layer = manifest["layers"][0]["digest"].as_str().expect("a digest");
+    let layer = layer.strip_prefix("sha256:").expect("a digest");
+    let mut data = std::fs::read(blob(layer)).expect("a layer");
+    data[0] ^= 1;
+    std::fs::write(blob(layer), data).expect("a file");
     let (code, text) = verify(directory.path(), &["--json"]);
     assert_eq!(code, 1, "{text}");
     let verdict: Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(verdict["verified"], false);
-    assert!(verdict["broken"].as_str().expect("text").contains(file.hex()), "{verdict}");
+    assert!(verdict["broken"].as_str().expect("text").contains(layer), "{verdict}");
 }
 
 #[test]
