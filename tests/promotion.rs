@@ -11,6 +11,7 @@ use kiln_deploy::signing::{Attestation, KeyRing, PublicKey, Scheme, Signer as _,
 use serde_json::Value;
 use support::bazel::Bazel;
 use support::client;
+use support::said::kiln;
 use support::server::{Server, get_json, get_status, get_text};
 
 const BUILD: &str = "3b1d5a52-70ab-4e1c-9d0f-6c86a5a2f001";
@@ -25,38 +26,6 @@ branch = \"main\"
 conditions = [\"release.name.startsWith('team/')\"]
 checks = [{ name = \"allowed\", command = [\"sh\", \"-c\", \"test -e \\\"$HOME/allowed\\\"\"] }]
 ";
-
-struct Said {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
-
-impl Said {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout)
-            .unwrap_or_else(|_| unreachable!("{}{}", self.stdout, self.stderr))
-    }
-
-    fn ends_with(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "{}{}", self.stdout, self.stderr);
-        self
-    }
-}
-
-fn kiln(server: Option<&Server>, directory: &Path, words: &[&str]) -> Said {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
-    command.args(words).current_dir(directory);
-    if let Some(server) = server {
-        command.args(["--server", &server.url()]);
-    }
-    let output = command.output().expect("it runs");
-    Said {
-        code: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
-}
 
 fn start(directory: &Path) -> Server {
     let data = directory.join("data");

@@ -3,13 +3,12 @@
 mod support;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use kiln_deploy::oci::ContentDigest;
 use kiln_deploy::signing::{Scheme, Signer as _, SigningKey};
-use serde_json::Value;
 use support::bazel::Bazel;
 use support::client;
+use support::said::kiln;
 use support::server::{Server, get_json, get_text};
 
 const FIRST: &str = "3b1d5a52-70ab-4e1c-9d0f-6c86a5a2e001";
@@ -18,33 +17,6 @@ const SECOND: &str = "3b1d5a52-70ab-4e1c-9d0f-6c86a5a2e002";
 const NOTHING: &str = "abababababababababababababababababababababababababababababababab";
 const SOURCE: &str = "git+https://git.example/app@1234567890123456789012345678901234567890";
 const COMMIT: &str = "--build_metadata=COMMIT_SHA=1234567";
-
-struct Said {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
-
-impl Said {
-    fn json(&self) -> Value {
-        assert_eq!(self.code, 0, "{}{}", self.stdout, self.stderr);
-        serde_json::from_str(&self.stdout).expect("JSON")
-    }
-}
-
-fn kiln(server: Option<&Server>, directory: &Path, words: &[&str]) -> Said {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
-    command.args(words).current_dir(directory);
-    if let Some(server) = server {
-        command.args(["--server", &server.url()]);
-    }
-    let output = command.output().expect("it runs");
-    Said {
-        code: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
-}
 
 /// A private key and its public one.
 fn keys(directory: &Path, name: &str) -> SigningKey {
@@ -103,7 +75,7 @@ async fn what_bazel_built_is_released_exported_and_verified() {
     let bazel = Bazel::new(binary, "tests/workspace");
     build(&bazel, &server, FIRST, true);
 
-    let made = kiln(Some(&server), dir, &create("team/app:1.0", FIRST)).json();
+    let made = kiln(Some(&server), dir, &create("team/app:1.0", FIRST)).ends_with(0).json();
     assert_eq!((&made["source"], &made["branch"]), (&SOURCE.into(), &"main".into()));
     let feature = and(&create("team/app:0.9", FIRST), &["--branch", "feature"]);
     let feature = kiln(Some(&server), dir, &feature);
@@ -128,7 +100,7 @@ async fn what_bazel_built_is_released_exported_and_verified() {
     // A build that is answered from the cache leads to the same executions, and is the same content.
     bazel.clean();
     build(&bazel, &server, SECOND, false);
-    let hits = kiln(Some(&server), dir, &create("team/app:1.1", SECOND)).json();
+    let hits = kiln(Some(&server), dir, &create("team/app:1.1", SECOND)).ends_with(0).json();
     assert_eq!((&hits["digest"], &hits["closure"]), (&made["digest"], &made["closure"]));
     let diff = kiln(Some(&server), dir, &["release", "diff", "team/app:1.0", "team/app:1.1"]);
     assert_eq!(diff.code, 0, "{}{}", diff.stdout, diff.stderr);
@@ -151,7 +123,7 @@ async fn what_bazel_built_is_released_exported_and_verified() {
 
     let binary = bazel.bin().join("cpp/all");
     let binary = binary.to_str().expect("UTF-8");
-    let explained = kiln(Some(&server), dir, &["explain", binary, "--json"]).json();
+    let explained = kiln(Some(&server), dir, &["explain", binary, "--json"]).ends_with(0).json();
     assert_eq!(explained["made"][0]["invocation"], FIRST, "{explained:#}");
     assert_eq!(explained["releases"], serde_json::json!(["team/app:1.0", "team/app:1.1"]));
     let provenance = kiln(Some(&server), dir, &["release", "provenance", "team/app:1.0"]);
@@ -159,7 +131,7 @@ async fn what_bazel_built_is_released_exported_and_verified() {
 
     // The key stays here; the server gets signatures.
     let elsewhere = and(&create("mine/app:1", FIRST), &["--key", "mine.pem"]);
-    let mine = kiln(Some(&server), dir, &elsewhere).json();
+    let mine = kiln(Some(&server), dir, &elsewhere).ends_with(0).json();
     assert_eq!((&mine["digest"], &mine["build_level"]), (&made["digest"], &1.into()));
     let mine = kiln(Some(&server), dir, &["release", "verify", "mine/app:1", "--key", "mine.pub"]);
     assert_eq!(mine.code, 0, "{}{}", mine.stdout, mine.stderr);
@@ -179,7 +151,7 @@ async fn what_bazel_built_is_released_exported_and_verified() {
     // kill -9, and all of it is there.
     server.kill();
     let server = start(&data, &dir.join("server.pem"));
-    let list = kiln(Some(&server), dir, &["release", "list", "--json"]).json();
+    let list = kiln(Some(&server), dir, &["release", "list", "--json"]).ends_with(0).json();
     let names: Vec<_> =
         list["releases"].as_array().expect("a list").iter().map(|it| &it["name"]).collect();
     assert_eq!(names, ["mine/app:1", "team/app:1.0", "team/app:1.1"]);
@@ -203,12 +175,12 @@ async fn what_bazel_built_is_released_exported_and_verified() {
     let other = start(&other_data, &signing_program(dir, "other"));
     bazel.clean();
     build(&bazel, &other, FIRST, true);
-    let same = kiln(Some(&other), dir, &create("team/app:2.0", FIRST)).json();
+    let same = kiln(Some(&other), dir, &create("team/app:2.0", FIRST)).ends_with(0).json();
     let public = std::fs::read_to_string(dir.join("other.pub")).expect("a key");
     assert_eq!(same["public_key"], public);
     assert_eq!(same["digest"], made["digest"]);
     let import = ["release", "import", "out dir", "--key", "server.pub", "--json"];
-    let imported = kiln(Some(&other), dir, &import).json();
+    let imported = kiln(Some(&other), dir, &import).ends_with(0).json();
     assert_eq!((&imported["name"], &imported["digest"]), (&made["name"], &made["digest"]));
     assert_eq!(imported["attestations"], made["attestations"]);
     let pulled = get_text(&other.address, "/v2/team/app/manifests/1.0");

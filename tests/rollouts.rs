@@ -6,10 +6,10 @@ mod release;
 mod support;
 
 use std::path::Path;
-use std::process::Command;
 
 use kiln_deploy::signing::{Scheme, Signer as _, SigningKey};
 use serde_json::Value;
+use support::said::{self, Said};
 use support::server::{Server, get_text};
 
 const DECLARED: &str = "\
@@ -25,33 +25,8 @@ watch = \"1s\"
 lock_retry = \"1s\"
 ";
 
-struct Said {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
-
-impl Said {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout)
-            .unwrap_or_else(|_| unreachable!("{}{}", self.stdout, self.stderr))
-    }
-
-    fn ends_with(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "{}{}", self.stdout, self.stderr);
-        self
-    }
-}
-
 fn kiln(server: &Server, directory: &Path, words: &[&str]) -> Said {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
-    command.args(words).current_dir(directory).args(["--server", &server.url()]);
-    let output = command.output().expect("it runs");
-    Said {
-        code: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
+    said::kiln(Some(server), directory, words)
 }
 
 fn start(directory: &Path) -> Server {

@@ -7,6 +7,7 @@ pub mod jwt;
 pub mod pki;
 pub mod promtool;
 pub mod reapi;
+pub mod said;
 pub mod server;
 
 /// The path in `variable`. Without it the test is skipped, loudly, unless `KILN_NO_SKIPS` says
