@@ -1,4 +1,4 @@
-//! The `kiln` binary: command line, configuration, wiring and web pages.
+//! The `kiln` binary: command line, configuration and wiring.
 
 mod auth;
 mod cli;
@@ -6,11 +6,9 @@ mod config;
 mod data_dir;
 mod front;
 mod registry;
-mod reload;
 mod serve;
 mod status_server;
 mod telemetry;
-mod web;
 
 use std::process::ExitCode;
 

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `tls` | certificates, keys and authorities from files |
 //! | `files` | reads files that somebody names |
+//! | `reload` | reads files again when they change, while a server runs |
 //! | `http` | builds the HTTP client that assets, images, keys and the command line use |
 //! | `grpc` | connections to servers, tokens, failed calls |
 //! | `proxy` | proxies from the environment |
@@ -23,6 +24,7 @@ pub mod http;
 pub mod process;
 mod proxy;
 pub mod reach;
+pub mod reload;
 pub mod tls;
 pub mod urls;
 

@@ -18,7 +18,7 @@ use super::jwt::{JwtOptions, Verifier};
 use super::permissions::{Door, Permission};
 use super::policy::{Policy, Who};
 use super::verified::Verified;
-use crate::reload::Reload;
+use kiln_net::reload::Reload;
 
 /// Parts of a JWT, with dots between them.
 const JWT_PARTS: usize = 3;

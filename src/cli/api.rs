@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::cli::error::CliError;
 use crate::cli::target::Target;
-use crate::web::json::ErrorBody;
+use kiln_web::json::ErrorBody;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);

@@ -5,8 +5,8 @@ use clap::Args;
 use crate::cli::api::{self, Api};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
-use crate::web::format::{self, encode};
-use crate::web::json::Explained;
+use kiln_web::format::{self, encode};
+use kiln_web::json::Explained;
 
 /// Say where content comes from, and which releases hold it.
 ///

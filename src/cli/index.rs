@@ -14,7 +14,7 @@ use crate::cli::process::settings;
 use crate::cli::say::say;
 use crate::cli::text;
 use crate::config::{Settings, shared_storage};
-use crate::web::format::{bytes, count};
+use kiln_web::format::{bytes, count};
 
 /// Look at and rebuild a fleet's index of blobs.
 ///

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use crate::web::ansi;
+use kiln_web::ansi;
 
 /// Writes a line to stderr; control sequences in what others wrote are left out. Whether anybody reads it
 /// changes nothing: a server whose terminal is gone goes on.

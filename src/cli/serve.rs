@@ -13,7 +13,7 @@ use crate::cli::process::{raise_limits, settings};
 use crate::config::serve_options;
 use crate::serve::{Ready, Server};
 use crate::telemetry;
-use crate::web::format::{buck2_address, grpc_address};
+use kiln_web::format::{buck2_address, grpc_address};
 
 /// Run a whole Kiln: storage, scheduler, sandboxed workers, web pages, on one port.
 #[derive(Debug, Args)]

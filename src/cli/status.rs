@@ -11,8 +11,8 @@ use super::api::{self, Api};
 use super::text::{self, Look, Table};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
-use crate::web::format::{bytes, count, counted, duration, percent, short};
-use crate::web::json::{BuildCounts, FailedReload, Shared, Status, Unserved};
+use kiln_web::format::{bytes, count, counted, duration, percent, short};
+use kiln_web::json::{BuildCounts, FailedReload, Shared, Status, Unserved};
 
 const MAX_WORKERS: usize = 50;
 /// Characters of a worker's properties on a terminal; elsewhere there are all.

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use serde::Serialize;
 
 use crate::cli::error::CliError;
-use crate::web::ansi;
+use kiln_web::ansi;
 
 /// How a part of a text looks on a terminal that shows colours.
 #[derive(Debug, Clone, Copy)]

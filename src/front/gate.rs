@@ -19,7 +19,7 @@ use crate::auth::failures::{Failures, Reason};
 use crate::auth::permissions::{Permission, is_registry, of_grpc, of_http};
 use crate::auth::{Auth, Failure, Peer};
 use crate::registry::challenge::{self, Nobody, is_nobody};
-use crate::web::json::{ErrorBody, ErrorDetail};
+use kiln_web::json::{ErrorBody, ErrorDetail};
 
 /// Browsers and HTTP cache clients send a token as the password.
 const CHALLENGE: HeaderValue =

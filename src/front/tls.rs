@@ -13,7 +13,7 @@ use rustls::sign::SingleCertAndKey;
 use tokio_rustls::TlsAcceptor;
 
 use crate::auth::certificate::{Certificate, CertificateError};
-use crate::reload::Reload;
+use kiln_net::reload::Reload;
 
 /// What clients and server may agree on. gRPC needs the first.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];

@@ -11,7 +11,7 @@ pub async fn of_server(request: Request) -> Response<Body> {
         accepted.to_str().is_ok_and(|accepted| accepted.contains("text/html"))
     });
     if wants_page && !is_grpc(request.headers()) {
-        return crate::web::no_page(request.uri().path());
+        return kiln_web::no_page(request.uri().path());
     }
     unknown(&request, "There is nothing here; the web pages start at /\n")
 }

@@ -14,8 +14,8 @@ use crate::auth::local::LocalAuthorizer;
 use crate::auth::permissions::{Door, Permission};
 use crate::auth::{Auth, AuthOptions};
 use crate::front::{Resolved, Tls, TlsOptions};
-use crate::reload::{self, Reload, Reloads};
 use crate::telemetry::Security;
+use kiln_net::reload::{self, Reload, Reloads};
 
 /// What a reader of metrics has to be allowed.
 const METRICS: Permission = Permission::Closable(Door::Metrics, Right::Read);

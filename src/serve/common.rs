@@ -10,7 +10,7 @@ use kiln_cas::stores::Storage;
 
 use super::admission::{Admission, secret};
 use super::options::{ServeError, ServeOptions};
-use crate::reload::Reloads;
+use kiln_net::reload::Reloads;
 
 /// Bytes of the name by which a server knows itself.
 const NAME: usize = 16;

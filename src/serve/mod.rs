@@ -40,7 +40,7 @@ use crate::front::{Front, FrontParts, Site};
 use crate::telemetry::redis::RedisTimes;
 use crate::telemetry::requests::Requests;
 use crate::telemetry::{Observed, RecordingsOf, Telemetry};
-use crate::web::Kept;
+use kiln_web::Kept;
 
 pub use admission::{Admission, join_all};
 use common::Common;

@@ -24,7 +24,7 @@ use super::history::StoredRecords;
 use crate::front::health::{self, Readiness};
 use crate::front::unknown;
 use crate::telemetry::Telemetry;
-use crate::web::{self, Kept, WebState};
+use kiln_web::{self as web, Kept, WebState};
 
 /// Services that pages show, too.
 pub struct Parts<'a> {

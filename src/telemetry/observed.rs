@@ -23,7 +23,7 @@ use super::requests::Requests;
 use super::stages::Stages;
 use crate::auth::failures::Failures;
 use crate::front::Tls;
-use crate::reload::Reloads;
+use kiln_net::reload::Reloads;
 
 /// Says what became of tests so far.
 pub type RecordingsOf = Arc<dyn Fn() -> Recordings + Send + Sync>;

@@ -8,8 +8,8 @@ use super::rows::{has_failed, named};
 use crate::cli::api::{self, Api};
 use crate::cli::digest::{ActionName, DigestArgument};
 use crate::cli::error::CliError;
-use crate::web::format::encode;
-use crate::web::json::{Execution, Found};
+use kiln_web::format::encode;
+use kiln_web::json::{Execution, Found};
 
 /// An action of which the digest is known.
 pub struct Chosen {

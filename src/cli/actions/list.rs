@@ -11,8 +11,8 @@ use crate::cli::builds::last;
 use crate::cli::digest::{invocation, label};
 use crate::cli::error::CliError;
 use crate::cli::text::{self, Look, Table, look};
-use crate::web::format::{ago, duration, encode, now, short};
-use crate::web::json::{Build, Execution, Executions, Found};
+use kiln_web::format::{ago, duration, encode, now, short};
+use kiln_web::json::{Build, Execution, Executions, Found};
 
 /// Most runs that one request of the API answers.
 const PAGE: usize = 1000;

@@ -11,9 +11,9 @@ use crate::cli::api::{self, Api};
 use crate::cli::digest::ActionName;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
-use crate::web::format::{encode, path_of};
-use crate::web::json::Explanation;
 use find::{Chosen, find};
+use kiln_web::format::{encode, path_of};
+use kiln_web::json::Explanation;
 use show::{comparison, show};
 
 /// See actions: command, inputs, result, timeline, and why they were not cached.

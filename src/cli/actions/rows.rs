@@ -1,8 +1,8 @@
 //! One execution in a line: what it was and how it ended.
 
 use crate::cli::text::{Look, look};
-use crate::web::format::{code_name, duration, short};
-use crate::web::json::{self, Execution};
+use kiln_web::format::{code_name, duration, short};
+use kiln_web::json::{self, Execution};
 
 /// Longest target that is listed, in characters.
 pub const MAX_TARGET: usize = 80;

@@ -2,8 +2,8 @@
 
 use super::rows::{ended, named, what};
 use crate::cli::text::{self, Look, Table, look};
-use crate::web::format::{abbreviated, ago, bytes, command_line, duration, now};
-use crate::web::json::{Action, Execution, Explanation, Log, NO_NETWORK, Running, Shard};
+use kiln_web::format::{abbreviated, ago, bytes, command_line, duration, now};
+use kiln_web::json::{Action, Execution, Explanation, Log, NO_NETWORK, Running, Shard};
 
 /// Arguments that are shown of one command.
 const MAX_ARGUMENTS: usize = 10_000;

@@ -7,7 +7,7 @@ use super::show::Named;
 use crate::cli::api::{self, Api};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
-use crate::web::json::{AgentOrder, FleetRemoval, FleetTelling};
+use kiln_web::json::{AgentOrder, FleetRemoval, FleetTelling};
 
 /// Tell one agent what to run, whatever a rollout has told it
 ///

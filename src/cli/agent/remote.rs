@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::error::CliError;
 use crate::cli::release::{described_release, sizes};
 use crate::cli::target::Target;
-use crate::web::json::{
+use kiln_web::json::{
     AgentAnswer, AgentFetch, AgentHeard, AgentQuestion, AgentReport, ErrorBody, Release,
 };
 

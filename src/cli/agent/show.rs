@@ -6,8 +6,8 @@ use crate::cli::api::{self, Api};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
 use crate::cli::text::{Look, Table, look};
-use crate::web::format::{bytes, encode, short};
-use crate::web::json::{FleetAgent, FleetAgents};
+use kiln_web::format::{bytes, encode, short};
+use kiln_web::json::{FleetAgent, FleetAgents};
 
 /// Characters of a column that people read.
 const SHOWN: usize = 60;

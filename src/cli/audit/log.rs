@@ -6,8 +6,8 @@ use crate::cli::api::{self, Api};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
 use crate::cli::text::Table;
-use crate::web::format;
-use crate::web::json::{AuditCheck, AuditEntries};
+use kiln_web::format;
+use kiln_web::json::{AuditCheck, AuditEntries};
 
 /// Characters of a column that people read.
 const SHOWN: usize = 80;

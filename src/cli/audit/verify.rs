@@ -18,7 +18,7 @@ use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
 use crate::cli::text;
 use crate::config::Machine;
-use crate::web::json::AuditExport;
+use kiln_web::json::AuditExport;
 
 /// Bytes of a key, or of a policy of keys.
 const MAX_KEY_BYTES: u64 = 1 << 20;

@@ -8,8 +8,8 @@ use crate::cli::api::{self, Api};
 use crate::cli::digest::invocation;
 use crate::cli::error::CliError;
 use crate::cli::text::{Look, Table, look, one_line};
-use crate::web::format::{count, counted, duration, encode, short};
-use crate::web::json::{
+use kiln_web::format::{count, counted, duration, encode, short};
+use kiln_web::json::{
     BuildSide, ChangedOption, ChangedText, ChangedTime, Comparison, MissedAction,
 };
 

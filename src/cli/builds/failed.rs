@@ -4,8 +4,8 @@ use crate::cli::actions::rows::{ended, has_failed, named, what};
 use crate::cli::api::{self, Api};
 use crate::cli::error::CliError;
 use crate::cli::text::{Look, look, one_line};
-use crate::web::format::encode;
-use crate::web::json::{Action, Execution, Log};
+use kiln_web::format::encode;
+use kiln_web::json::{Action, Execution, Log};
 
 /// Failed actions that are shown with their logs; of more, the first.
 const MAX_FAILED: usize = 20;

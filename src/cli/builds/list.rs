@@ -2,8 +2,8 @@
 
 use super::summary::{elapsed, failures, state, tool};
 use crate::cli::text::Table;
-use crate::web::format::{ago, count, duration, now};
-use crate::web::json::Builds;
+use kiln_web::format::{ago, count, duration, now};
+use kiln_web::json::Builds;
 
 pub fn list(builds: &Builds) -> String {
     if builds.builds.is_empty() {

@@ -10,8 +10,8 @@ use crate::cli::api::{self, Api};
 use crate::cli::digest::invocation;
 use crate::cli::error::CliError;
 use crate::cli::text::{self, Look, Table, look, one_line};
-use crate::web::format::{duration, encode, short};
-use crate::web::json::{Build, Builds, Execution, Executions, Running};
+use kiln_web::format::{duration, encode, short};
+use kiln_web::json::{Build, Builds, Execution, Executions, Running};
 
 /// Most entries that one request of the API answers.
 const PAGE: usize = 1000;

@@ -2,8 +2,8 @@
 
 use crate::cli::status::counts;
 use crate::cli::text::{Look, Table, look, one_line};
-use crate::web::format::{count, counted, duration, now, short, utc};
-use crate::web::json::Build;
+use kiln_web::format::{count, counted, duration, now, short, utc};
+use kiln_web::json::Build;
 
 /// What is to be said of how a build goes.
 pub fn state(build: &Build) -> String {

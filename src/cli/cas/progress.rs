@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use crate::web::format::bytes;
+use kiln_web::format::bytes;
 
 const EVERY: Duration = Duration::from_millis(200);
 /// Transfers below this many bytes are over before anybody asks.

@@ -15,7 +15,7 @@ use super::remote::Remote;
 use crate::cli::digest::DigestArgument;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::text;
-use crate::web::format::{bytes, count};
+use kiln_web::format::{bytes, count};
 
 /// Directories read at a time.
 const AT_A_TIME: usize = 64;

@@ -15,7 +15,7 @@ use crate::cli::error::{CliError, Exit};
 use crate::cli::say::say;
 use crate::cli::target::Target;
 use crate::cli::text;
-use crate::web::json::{Checked, Checks};
+use kiln_web::json::{Checked, Checks};
 use report::report;
 
 /// Run actions again under changed conditions; exit code 1 when something differs

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::web::json::{Checked, Difference};
+use kiln_web::json::{Checked, Difference};
 
 pub fn report(checks: &[Checked]) -> String {
     let mut text = String::new();

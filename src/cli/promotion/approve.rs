@@ -7,7 +7,7 @@ use super::changed;
 use crate::cli::api::{self, Api};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
-use crate::web::json::{Said, SayRequest};
+use kiln_web::json::{Said, SayRequest};
 
 /// Stand for a release in an environment
 ///

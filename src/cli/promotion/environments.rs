@@ -7,10 +7,8 @@ use crate::cli::api::{self, Api};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
 use crate::cli::text::{self, Table};
-use crate::web::format::{encode, short};
-use crate::web::json::{
-    EnvironmentShown, EnvironmentState, Environments, Frozen, PromotionSummary,
-};
+use kiln_web::format::{encode, short};
+use kiln_web::json::{EnvironmentShown, EnvironmentState, Environments, Frozen, PromotionSummary};
 
 /// Characters of a column that people read.
 const SHOWN: usize = 60;

@@ -11,7 +11,7 @@ use crate::cli::api::{self, Api};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
 use crate::config::parse_time;
-use crate::web::json::{Said, SayRequest};
+use kiln_web::json::{Said, SayRequest};
 
 /// Hold an environment, or break the glass
 ///

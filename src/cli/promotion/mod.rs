@@ -12,7 +12,7 @@ pub use freeze::FreezeCommand;
 pub use promote::PromoteCommand;
 pub use rollback::RollbackCommand;
 
-use crate::web::json::PromotionChange;
+use kiln_web::json::PromotionChange;
 
 fn changed(it: &PromotionChange) -> String {
     let subject = if it.subject.is_empty() { String::new() } else { format!(" of {}", it.subject) };

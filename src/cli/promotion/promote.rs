@@ -11,7 +11,7 @@ use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
 use crate::cli::text::{Look, look};
 use crate::config::parse_time;
-use crate::web::json::{GateReason, PromotionAnswer, PromotionRequest};
+use kiln_web::json::{GateReason, PromotionAnswer, PromotionRequest};
 
 /// What a gate that is undecided ends with.
 const WAITS: u8 = 6;

@@ -6,7 +6,7 @@ use kiln_deploy::releases::ReleaseName;
 use crate::cli::api::{self, Api};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
-use crate::web::json::{PlacedRelease, RollbackRequest};
+use kiln_web::json::{PlacedRelease, RollbackRequest};
 
 /// Return to the release that stood in an environment before
 ///

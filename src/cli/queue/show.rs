@@ -10,7 +10,7 @@ use serde_json::json;
 use super::state::{State, System, branch, told};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::text::{self, Table};
-use crate::web::format;
+use kiln_web::format;
 
 /// Characters of a column that people read.
 const SHOWN: usize = 80;

@@ -14,7 +14,7 @@ use super::show::shown;
 use crate::cli::api::{self, Api};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
-use crate::web::json::{
+use kiln_web::json::{
     Release, ReleaseDraft, ReleaseForm, ReleaseRequest, ReleaseSignatures, ReleaseStatement,
 };
 

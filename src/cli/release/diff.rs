@@ -6,8 +6,8 @@ use kiln_deploy::releases::ReleaseName;
 use crate::cli::api::{self, Api};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
-use crate::web::format::encode;
-use crate::web::json::{ReleaseChanges, ReleaseDifference};
+use kiln_web::format::encode;
+use kiln_web::json::{ReleaseChanges, ReleaseDifference};
 
 /// Say what differs between what two releases were made of; exit code 1 where something does
 #[derive(Debug, Args)]

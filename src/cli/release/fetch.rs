@@ -18,7 +18,7 @@ use crate::cli::api::{self, Api};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
 use crate::cli::text;
-use crate::web::json::{Release, ReleaseBlob};
+use kiln_web::json::{Release, ReleaseBlob};
 
 /// Blobs that are fetched at once.
 const AT_ONCE: usize = 4;

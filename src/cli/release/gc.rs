@@ -6,8 +6,8 @@ use crate::cli::api::{self, Api};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
 use crate::cli::text::Table;
-use crate::web::format::{bytes, short};
-use crate::web::json::{ReleaseFate, ReleaseFates, ReleaseGc};
+use kiln_web::format::{bytes, short};
+use kiln_web::json::{ReleaseFate, ReleaseFates, ReleaseGc};
 
 /// Characters of a column that people read.
 const SHOWN: usize = 60;

@@ -17,7 +17,7 @@ use super::{keys, verify};
 use crate::cli::api::{self, Api};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
-use crate::web::json::{Release, ReleaseImport};
+use kiln_web::json::{Release, ReleaseImport};
 
 /// Bytes that are sent at once.
 const CHUNK: usize = 1 << 20;

@@ -7,7 +7,7 @@ use super::show::path;
 use crate::cli::api::{self, Api};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
-use crate::web::json::ReleaseProvenance;
+use kiln_web::json::ReleaseProvenance;
 
 /// Show where a release comes from: each action, each source
 #[derive(Debug, Args)]

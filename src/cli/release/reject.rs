@@ -7,7 +7,7 @@ use super::show::shown;
 use crate::cli::api::{self, Api};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
-use crate::web::json::ReleaseRejection;
+use kiln_web::json::ReleaseRejection;
 
 /// Say, for good, that a release is not to be used
 ///

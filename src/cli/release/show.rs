@@ -7,8 +7,8 @@ use crate::cli::api::{self, Api};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
 use crate::cli::text::Table;
-use crate::web::format::{bytes, encode, short};
-use crate::web::json::{Release, Releases};
+use kiln_web::format::{bytes, encode, short};
+use kiln_web::json::{Release, Releases};
 
 /// Characters of a column that people read.
 const SHOWN: usize = 60;

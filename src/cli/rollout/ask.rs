@@ -6,7 +6,7 @@ use super::show::text;
 use crate::cli::api::{self, Api};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
-use crate::web::json::{RolloutSaid, RolloutSay};
+use kiln_web::json::{RolloutSaid, RolloutSay};
 
 #[derive(Debug, Args)]
 pub struct SayCommand {

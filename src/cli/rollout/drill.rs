@@ -10,7 +10,7 @@ use crate::cli::api::{self, Api};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
 use crate::cli::text::{self, Look, look};
-use crate::web::json::{RolloutRequest, RolloutShown};
+use kiln_web::json::{RolloutRequest, RolloutShown};
 
 /// Prove that a bad canary would be reverted in time
 ///

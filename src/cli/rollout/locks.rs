@@ -10,7 +10,7 @@ use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
 use crate::cli::text::Table;
 use crate::config::parse_time;
-use crate::web::json::{DeployLock, DeployLocks, LockRequest, UnlockRequest};
+use kiln_web::json::{DeployLock, DeployLocks, LockRequest, UnlockRequest};
 
 /// Take the deploy lock of a service: no rollout begins there until it ends
 ///

@@ -17,7 +17,7 @@ use clap::{Args, Subcommand};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::process::block_on;
 use crate::cli::target::Target;
-use crate::web::json::RolloutSaid;
+use kiln_web::json::RolloutSaid;
 
 /// Roll a release out step by step, watch it, and stop it
 #[derive(Debug, Args)]

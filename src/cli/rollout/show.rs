@@ -6,7 +6,7 @@ use crate::cli::api::{self, Api};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
 use crate::cli::text::{Look, Table, look};
-use crate::web::json::{RolloutLook, RolloutShown, RolloutSummary, Rollouts};
+use kiln_web::json::{RolloutLook, RolloutShown, RolloutSummary, Rollouts};
 
 /// Reasons of one look that are printed.
 const MAX_REASONS: usize = 5;

@@ -9,7 +9,7 @@ use super::{declared, watch};
 use crate::cli::api::{self, Api};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
-use crate::web::json::{RolloutRequest, RolloutShown};
+use kiln_web::json::{RolloutRequest, RolloutShown};
 
 /// Roll a release out
 ///

@@ -9,7 +9,7 @@ use crate::cli::api::{self, Api};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
 use crate::cli::text;
-use crate::web::json::RolloutShown;
+use kiln_web::json::RolloutShown;
 
 const PACE: Duration = Duration::from_secs(1);
 /// How often a server that does not answer is asked again, one after the other.

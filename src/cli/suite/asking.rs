@@ -11,7 +11,7 @@ use super::changed::Changed;
 use crate::cli::api::{self, Api};
 use crate::cli::error::CliError;
 use crate::cli::say::say;
-use crate::web::json::{Gate, GateQuestion};
+use kiln_web::json::{Gate, GateQuestion};
 
 /// How often.
 const EVERY: Duration = Duration::from_secs(1);

@@ -6,8 +6,8 @@ use crate::cli::api::{self, Api};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
 use crate::cli::text::{Look, Table, look};
-use crate::web::format::{ago, counted, encode, now, percent, short};
-use crate::web::json::{Flake, Flakes, SubjectName};
+use kiln_web::format::{ago, counted, encode, now, percent, short};
+use kiln_web::json::{Flake, Flakes, SubjectName};
 
 /// Tests that are flaky or may be, with their evidence, and failures that are judged
 #[derive(Debug, Args)]

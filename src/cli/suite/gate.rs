@@ -13,8 +13,8 @@ use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
 use crate::cli::text::{self, Look, look};
 use crate::config::parse_time;
-use crate::web::json::{Gate, GateFailure};
 use kiln_ci::gate::Answer;
+use kiln_web::json::{Gate, GateFailure};
 
 /// Say whether a change may go on in spite of the failures of an invocation.
 ///

@@ -8,8 +8,8 @@ use crate::cli::api::{self, Api};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
 use crate::cli::text::{Look, Table, look};
-use crate::web::format::{count, counted, duration, encode, percent, short};
-use crate::web::json::{Test, TestCounts, TestName, Tests};
+use kiln_web::format::{count, counted, duration, encode, percent, short};
+use kiln_web::json::{Test, TestCounts, TestName, Tests};
 
 /// Longest label printed, in characters.
 const MAX_LABEL: usize = 120;

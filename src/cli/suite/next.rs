@@ -13,8 +13,8 @@ use crate::cli::say::say;
 use crate::cli::target::Target;
 use crate::cli::text;
 use crate::config::parse_time;
-use crate::web::format;
-use crate::web::json::{PlanNext, PlanTurn};
+use kiln_web::format;
+use kiln_web::json::{PlanNext, PlanTurn};
 
 /// What this command ends with when nothing is left for its runner. No error has this code.
 const NOTHING_LEFT: u8 = 7;

@@ -12,8 +12,8 @@ use crate::cli::say::say;
 use crate::cli::target::Target;
 use crate::cli::text::{Look, Table, look};
 use crate::config::parse_time;
-use crate::web::format::{counted, encode, short, utc};
-use crate::web::json::{NewPlan, PlanPiece, PlanStanding};
+use kiln_web::format::{counted, encode, short, utc};
+use kiln_web::json::{NewPlan, PlanPiece, PlanStanding};
 
 /// The longest that a plan is kept.
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);

@@ -12,8 +12,8 @@ use crate::cli::say::say;
 use crate::cli::target::Target;
 use crate::cli::text::{self, Table};
 use crate::config::parse_time;
-use crate::web::format;
-use crate::web::json::{
+use kiln_web::format;
+use kiln_web::json::{
     CaseName, Exported, Quarantine, QuarantineChange, QuarantineRequest, Quarantined, SubjectName,
 };
 

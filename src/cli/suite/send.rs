@@ -14,7 +14,7 @@ use crate::cli::api::Api;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
 use crate::cli::text::{self, Look, look};
-use crate::web::format::{counted, encode};
+use kiln_web::format::{counted, encode};
 
 /// Largest report, in bytes: the server takes no larger one.
 const MAX_REPORT: u64 = 512 << 20;

@@ -19,7 +19,7 @@ use crate::cli::target::Target;
 use crate::cli::text;
 use crate::cli::text::{Look, Table, look};
 use crate::config::parse_time;
-use crate::web::format;
+use kiln_web::format;
 
 /// Cut tests into shards that take equally long.
 ///

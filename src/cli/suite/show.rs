@@ -8,8 +8,8 @@ use crate::cli::api::{self, Api};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
 use crate::cli::text::{Look, Table, look, one_line};
-use crate::web::format::{abbreviated, ago, count, encode, now, short};
-use crate::web::json::{TestAttempt, TestFailure, TestName, TestShown};
+use kiln_web::format::{abbreviated, ago, count, encode, now, short};
+use kiln_web::json::{TestAttempt, TestFailure, TestName, TestShown};
 
 /// Groups of failures that are printed.
 const MAX_FAILURES: usize = 10;

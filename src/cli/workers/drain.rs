@@ -12,7 +12,7 @@ use crate::cli::api::{self, Api};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
 use crate::cli::text;
-use crate::web::format::counted;
+use kiln_web::format::counted;
 
 /// How long `--wait` waits between two looks.
 const EVERY: Duration = Duration::from_secs(1);

@@ -45,7 +45,7 @@ pub struct Below<'a> {
     pub releases: &'a Catalog,
     pub tests: &'a CiServices,
     pub verdicts: &'a Verdicts,
-    pub kept: &'a crate::web::Kept,
+    pub kept: &'a kiln_web::Kept,
     pub key: Option<Arc<dyn Signer>>,
     pub base_url: &'a str,
     /// What this server calls itself among all others, now and before.

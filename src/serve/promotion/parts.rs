@@ -17,7 +17,7 @@ use kiln_deploy::releases::ReleaseName;
 use kiln_deploy::signing::{Envelope, IN_TOTO_TYPE, Signer, Statement};
 use kiln_deploy::timestamp::Timestamp;
 
-use crate::web::Kept as WebKept;
+use kiln_web::Kept as WebKept;
 
 /// Failures of a gate that are named.
 const MAX_NAMED: usize = 5;

@@ -7,7 +7,7 @@ use kiln_ci::verdicts::Teller;
 use serde_json::{Value, json};
 
 use crate::serve::webhook::{Form, Webhook, plain};
-use crate::web::json::rfc3339;
+use kiln_web::json::rfc3339;
 
 pub struct Told(pub Webhook);
 

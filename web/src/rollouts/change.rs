@@ -1,0 +1,124 @@
+//! Rollouts are started, paused, let on and aborted; deploy locks are taken and given back.
+
+use axum::Json;
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use kiln_cas::services::account_of;
+use kiln_deploy::releases::ReleaseName;
+use kiln_deploy::rollouts::control::{By, Command, LockShown, Start};
+use kiln_deploy::rollouts::parts::Place;
+use kiln_deploy::rollouts::plan;
+
+use super::api::instance;
+use crate::error::{ApiError, WebError};
+use crate::json::{
+    DeployLock, LockRequest, RolloutRequest, RolloutSaid, RolloutSay, RolloutShown, UnlockRequest,
+};
+use crate::state::WebState;
+use crate::verdicts::{Caller, body};
+
+/// Who it is, if they may release in the instance.
+fn may(state: &WebState, caller: &Caller) -> Result<String, WebError> {
+    caller.may_release(&*state.access, &instance(state))?;
+    Ok(account_of(&*state.access, &caller.0).to_string())
+}
+
+fn release(text: &str) -> Result<ReleaseName, WebError> {
+    text.parse::<ReleaseName>().map_err(|error| {
+        WebError::invalid(error.to_string(), "Name a repository and a version: team/app:1.4.2.")
+    })
+}
+
+fn place(service: String, environment: String) -> Result<Place, WebError> {
+    let named = plan::is_name(&service) && plan::is_name(&environment);
+    let wrong = || {
+        let hint = "Names have 1 to 100 letters, digits, `-`, `_` and `.`.";
+        WebError::invalid("that is no service in an environment", hint)
+    };
+    named.then_some(Place { service, environment }).ok_or_else(wrong)
+}
+
+/// A lock of an environment that nobody has would hold up nothing.
+fn known(state: &WebState, environment: &str) -> Result<(), WebError> {
+    if let Some(keeper) = &state.promotion
+        && !keeper.pipeline().environments.contains_key(environment)
+    {
+        let message = format!("there is no environment {environment:?}");
+        return Err(WebError::not_found(message, "`kiln env list` says which there are."));
+    }
+    Ok(())
+}
+
+async fn shown(state: &WebState, id: &str) -> Result<Json<RolloutShown>, ApiError> {
+    let shown = state.rollouts.show(id).await.map_err(WebError::from)?;
+    Ok(Json(RolloutShown::from(&shown)))
+}
+
+pub async fn start(
+    State(state): State<WebState>,
+    caller: Caller,
+    asked: Result<Json<RolloutRequest>, JsonRejection>,
+) -> Result<Json<RolloutShown>, ApiError> {
+    let by = may(&state, &caller)?;
+    let asked = body(asked)?;
+    let ask = Start {
+        declared: asked.declared,
+        release: release(&asked.release)?,
+        environment: asked.environment,
+        by,
+        reason: asked.reason,
+        supersede: asked.supersede,
+        again: asked.again,
+        drill: asked.drill,
+        previous: asked.previous.as_deref().map(release).transpose()?,
+    };
+    // Whoever asked may go away: what was begun is ended all the same.
+    let control = state.rollouts.clone();
+    let starting = tokio::spawn(async move { control.start(&ask).await });
+    let stopped = |_| WebError::failed("the start was stopped");
+    let started = starting.await.map_err(stopped)?.map_err(WebError::from)?;
+    shown(&state, &started.id).await
+}
+
+pub async fn say(
+    State(state): State<WebState>,
+    caller: Caller,
+    asked: Result<Json<RolloutSay>, JsonRejection>,
+) -> Result<Json<RolloutShown>, ApiError> {
+    let name = may(&state, &caller)?;
+    let RolloutSay { id, what, reason } = body(asked)?;
+    let command = match what {
+        RolloutSaid::Pause => Command::Pause,
+        RolloutSaid::Resume => Command::Resume,
+        RolloutSaid::Promote => Command::Promote,
+        RolloutSaid::Abort => Command::Abort,
+    };
+    state.rollouts.say(&id, command, &By { name, reason }).await.map_err(WebError::from)?;
+    shown(&state, &id).await
+}
+
+pub async fn lock(
+    State(state): State<WebState>,
+    caller: Caller,
+    asked: Result<Json<LockRequest>, JsonRejection>,
+) -> Result<Json<DeployLock>, ApiError> {
+    let by = may(&state, &caller)?;
+    let LockRequest { service, environment, reason, lasts_s } = body(asked)?;
+    let place = place(service, environment)?;
+    known(&state, &place.environment)?;
+    let lasts = lasts_s.saturating_mul(1_000);
+    let lock = state.rollouts.lock(&place, &by, &reason, lasts).await.map_err(WebError::from)?;
+    Ok(Json(DeployLock::from(&LockShown { place, lock })))
+}
+
+pub async fn unlock(
+    State(state): State<WebState>,
+    caller: Caller,
+    asked: Result<Json<UnlockRequest>, JsonRejection>,
+) -> Result<Json<DeployLock>, ApiError> {
+    let by = may(&state, &caller)?;
+    let UnlockRequest { service, environment, reason } = body(asked)?;
+    let place = place(service, environment)?;
+    let lock = state.rollouts.unlock(&place, &by, &reason).await.map_err(WebError::from)?;
+    Ok(Json(DeployLock::from(&LockShown { place, lock })))
+}
