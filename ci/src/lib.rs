@@ -10,6 +10,7 @@ pub mod impact;
 pub mod imports;
 pub mod junit;
 pub mod model;
+pub mod pipelines;
 pub mod plans;
 pub mod quarantine;
 pub mod queue;

@@ -1,0 +1,217 @@
+//! What a stage is, once its file was read and its matrix is laid out: nothing in it is a pattern any more, but for values of
+//! stages before it (`${stages.build.release}`), which are put in when it starts.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Which ends of the stages before it let a stage begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum On {
+    /// All of them passed, or were left out by their conditions.
+    #[default]
+    Success,
+    /// At least one of them failed.
+    Failure,
+    /// They have ended.
+    Always,
+}
+
+/// What has to be so of a run for a stage to be part of it. Each list that is not empty has to have one entry that fits; `*` stands
+/// for any characters.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Condition {
+    pub trigger: Vec<String>,
+    pub branch: Vec<String>,
+    /// Parameters of the run, each with the values that fit.
+    pub input: BTreeMap<String, Vec<String>>,
+}
+
+/// After which ends an attempt is followed by another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RetryOn {
+    /// Those that say nothing of what was run.
+    #[default]
+    Infrastructure,
+    /// Failures as well.
+    Any,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retry {
+    /// Attempts after the first one.
+    pub again: u32,
+    /// Before the second attempt; twice as long before each further one, up to an hour.
+    #[serde(with = "millis")]
+    pub backoff: Duration,
+    pub on: RetryOn,
+}
+
+/// One stage, or one cell of its matrix.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stage {
+    /// `build`; of a matrix `test (linux, 1.94)`.
+    pub name: String,
+    /// As the file calls it.
+    pub group: String,
+    /// The cell of its matrix; empty where it has none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub matrix: BTreeMap<String, String>,
+    /// Indexes of the stages that have to end before it begins; in order, each once.
+    pub needs: Vec<u32>,
+    pub on: On,
+    /// Its condition does not hold in this run: it is left out. In words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<String>,
+    pub retry: Retry,
+    /// Of one attempt.
+    #[serde(with = "millis")]
+    pub timeout: Duration,
+    /// Its failure does not make the run fail, nor keep what needs it from beginning.
+    #[serde(default)]
+    pub may_fail: bool,
+    pub work: Work,
+}
+
+/// What a stage does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Work {
+    Command(Command),
+    /// A command whose outputs may be released.
+    Build(Command),
+    /// A command whose reports of tests are taken into the history.
+    Test(Command),
+    Release(Release),
+    Promote(Promotion),
+    Rollout(Rollout),
+    /// Nobody does anything: people approve.
+    Approve(Approval),
+}
+
+/// What is run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Program {
+    /// A program with its arguments.
+    Arguments(Vec<String>),
+    /// Lines for `sh -eu`. No value is ever put into it: values are in its environment.
+    Script(String),
+}
+
+/// A command, which runs as a sandboxed action.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    pub program: Program,
+    /// Below the root of the sources; empty: there.
+    #[serde(default)]
+    pub directory: String,
+    /// A container image, as the platform property `container-image` names it.
+    #[serde(default)]
+    pub image: Option<String>,
+    /// Platform properties: which workers may run it.
+    #[serde(default)]
+    pub platform: BTreeMap<String, String>,
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
+    /// Variable -> the name of a secret that the server's configuration declares.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, String>,
+    /// Whether it may reach the network. It does so only where the configuration allows it as well.
+    #[serde(default)]
+    pub network: bool,
+    /// Paths that it leaves, files or directories, below `directory`.
+    #[serde(default)]
+    pub outputs: Vec<String>,
+    /// Names of stages before it whose outputs are laid over the sources.
+    #[serde(default)]
+    pub from: Vec<String>,
+    /// JUnit reports among its outputs, of a test.
+    #[serde(default)]
+    pub reports: Vec<String>,
+}
+
+/// A release is made of what a stage left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    /// Repository and version: `team/app:1.4.2`.
+    pub name: String,
+    /// The stage, a build.
+    pub from: String,
+    /// Some of its outputs; empty: all.
+    #[serde(default)]
+    pub outputs: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Promotion {
+    pub release: String,
+    pub environment: String,
+    pub reason: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rollout {
+    pub release: String,
+    pub environment: String,
+    /// The text of a rollout's declaration (docs/rollouts.md).
+    pub declaration: String,
+    pub reason: String,
+    /// What is being rolled out there is reverted first.
+    #[serde(default)]
+    pub supersede: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approval {
+    /// How many people.
+    pub count: u32,
+    /// Accounts that may; empty: everybody who may release.
+    #[serde(default)]
+    pub by: Vec<String>,
+    /// What they are asked.
+    #[serde(default)]
+    pub message: String,
+}
+
+impl Work {
+    /// As files and pages call it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Command(_) => "command",
+            Self::Build(_) => "build",
+            Self::Test(_) => "test",
+            Self::Release(_) => "release",
+            Self::Promote(_) => "promote",
+            Self::Rollout(_) => "rollout",
+            Self::Approve(_) => "approve",
+        }
+    }
+
+    /// What it runs, if it is a command.
+    pub fn command(&self) -> Option<&Command> {
+        match self {
+            Self::Command(command) | Self::Build(command) | Self::Test(command) => Some(command),
+            _ => None,
+        }
+    }
+}
+
+/// Durations as whole milliseconds.
+mod millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        u64::deserialize(from).map(Duration::from_millis)
+    }
+}
