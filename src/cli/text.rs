@@ -25,6 +25,11 @@ static COLOURS: LazyLock<bool> = LazyLock::new(|| {
     std::io::stdout().is_terminal() && !is_set("NO_COLOR") && !is_dumb
 });
 
+/// Whether colours are shown: for what draws by itself.
+pub fn has_colours() -> bool {
+    *COLOURS
+}
+
 /// `text` in a colour, for [`print`]: where there are none it is left out.
 pub fn look(look: Look, text: &str) -> String {
     let code = match look {

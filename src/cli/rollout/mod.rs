@@ -6,6 +6,7 @@ mod drill;
 mod locks;
 mod parts;
 mod plan;
+mod screen;
 mod show;
 mod signals;
 mod start;

@@ -1,9 +1,10 @@
-//! `kiln rollout watch`: what happens, line by line, until it ends.
+//! `kiln rollout watch`: on a terminal a screen (`screen/`), else what happens, line by line, until it ends.
 
 use std::time::Duration;
 
 use clap::{Args, ValueHint};
 
+use super::screen;
 use super::show::{exit, phase, plain, said};
 use crate::cli::api::{self, Api};
 use crate::cli::error::{CliError, Exit};
@@ -15,22 +16,36 @@ const PACE: Duration = Duration::from_secs(1);
 /// How often a server that does not answer is asked again, one after the other.
 const MAX_SILENT: u32 = 120;
 
-/// Watch a rollout: a line for each change, until it ends
+/// Watch a rollout until it ends
 ///
-/// It goes on when the server is away for a moment, as when another frontend takes over.
+/// On a terminal: one screen with its steps, what is measured, what the judge says and what happens, and keys to pause,
+/// resume and abort it. Elsewhere: a line for each change. It goes on when the server is away for a moment, as when another
+/// frontend takes over.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   kiln rollout watch m9x2kq41c7ab
+  kiln rollout watch m9x2kq41c7ab --plain   # lines, also on a terminal
   kiln rollout watch m9x2kq41c7ab --json    # the rollout as JSON when it has ended
+
+Keys of the screen:
+  q  leave it; the rollout goes on
+  p  pause, r: resume, g: let it into the step at whose gate it waits; each asks why
+  a  abort: asks why, and whether it is really meant
+
+NO_COLOR turns colours off.
 
 Exit codes:
   0  all targets have it
-  1  it was reverted or rejected")]
+  1  it was reverted or rejected
+  6  it goes on: the screen was left")]
 pub struct WatchCommand {
     /// The rollout
     #[arg(value_name = "ID", value_hint = ValueHint::Other)]
     id: String,
+    /// A line for each change, also on a terminal
+    #[arg(long, conflicts_with = "json")]
+    plain: bool,
     /// For programs: nothing until it has ended
     #[arg(long)]
     json: bool,
@@ -46,7 +61,11 @@ pub enum Until {
 
 impl WatchCommand {
     pub async fn run(self, target: &Target) -> Result<Exit, CliError> {
-        until(&Api::new(target)?, &self.id, Until::End, self.json).await
+        let api = Api::new(target)?;
+        if !self.plain && !self.json && screen::is_possible() {
+            return screen::watch(&api, &self.id).await;
+        }
+        until(&api, &self.id, Until::End, self.json).await
     }
 }
 

@@ -61,8 +61,8 @@ pub use release::{
     ReleaseRejection, ReleaseRequest, ReleaseSignatures, ReleaseStatement, Releases,
 };
 pub use rollout::{
-    RolloutLook, RolloutRequest, RolloutSaid, RolloutSay, RolloutShown, RolloutStep,
-    RolloutSummary, RolloutTarget, Rollouts,
+    RolloutEvent, RolloutLook, RolloutRequest, RolloutSaid, RolloutSay, RolloutSeries,
+    RolloutShown, RolloutStep, RolloutSummary, RolloutTarget, Rollouts,
 };
 pub use status::{FailedReload, JournalStatus, Shared, Status, Storage, TestsStatus, Unserved};
 pub use suite::{

@@ -1,6 +1,6 @@
 //! Rollouts, as programs see them.
 
-use kiln_deploy::rollouts::control::{Listed, Looked, Rollout, Shown, phase, words};
+use kiln_deploy::rollouts::control::{Listed, Looked, Rollout, Series, Shown, phase, words};
 use kiln_deploy::rollouts::machine::{End, Event, Logged, Phase, State};
 use kiln_deploy::rollouts::parts::Target;
 use schemars::JsonSchema;
@@ -123,6 +123,18 @@ pub struct RolloutLook {
     pub reasons: Vec<String>,
     /// As `kiln judge --json` says it; null: no signal is declared.
     pub judgement: Value,
+    /// What was measured of each metric, oldest first; only of the latest look.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub series: Vec<RolloutSeries>,
+}
+
+/// A metric's values over the time that was looked at, thinned to at most 120 each.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RolloutSeries {
+    pub metric: String,
+    /// Null: none was measured then.
+    pub canary: Vec<Option<f64>>,
+    pub baseline: Vec<Option<f64>>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -139,6 +151,9 @@ pub struct RolloutEvent {
 pub struct RolloutShown {
     #[serde(flatten)]
     pub rollout: RolloutSummary,
+    /// The server's clock, by which all times here are.
+    #[serde(default)]
+    pub now: String,
     pub steps: Vec<RolloutStep>,
     /// When the phase began.
     pub since: String,
@@ -208,7 +223,20 @@ impl From<&Looked> for RolloutLook {
             breach: it.breach,
             reasons: it.reasons.clone(),
             judgement: it.judgement.clone(),
+            series: Vec::new(),
         }
+    }
+}
+
+impl RolloutLook {
+    /// With what was measured, which is too much for each of many looks.
+    fn drawn(it: &Looked) -> Self {
+        let series = |it: &Series| RolloutSeries {
+            metric: it.metric.clone(),
+            canary: it.canary.clone(),
+            baseline: it.baseline.clone(),
+        };
+        Self { series: it.series.iter().map(series).collect(), ..Self::from(it) }
     }
 }
 
@@ -221,6 +249,7 @@ impl From<&Shown> for RolloutShown {
         let deadline = (state.is_forward() && state.paused.is_none()).then(|| at(state.deadline));
         Self {
             rollout: RolloutSummary::new(&it.rollout, of, state.targets.len(), updated),
+            now: at(it.now),
             steps: steps(it),
             since: at(state.since),
             next: next(state).map(at),
@@ -232,7 +261,7 @@ impl From<&Shown> for RolloutShown {
             drill: it.drill.as_ref().map(DrillShown::from),
             told: told(state, &it.targets),
             judgements: it.judgements.iter().map(RolloutLook::from).collect(),
-            latest: it.latest.as_ref().map(RolloutLook::from),
+            latest: it.latest.as_ref().map(RolloutLook::drawn),
             events: events(it),
         }
     }

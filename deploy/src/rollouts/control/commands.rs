@@ -6,7 +6,7 @@ use super::error::ControlError;
 use super::kept::{Head, Looked, Rollout};
 use super::locks::check_reason;
 use super::{Control, keys, notice};
-use crate::rollouts::machine::{Input, Logged, Phase, State};
+use crate::rollouts::machine::{Input, Logged, Millis, Phase, State};
 use crate::rollouts::parts::{Standing, Target};
 use crate::rollouts::plan::is_name;
 
@@ -39,6 +39,8 @@ pub struct Listed {
 
 /// All of a rollout.
 pub struct Shown {
+    /// The server's clock, by which all times here are.
+    pub now: Millis,
     pub rollout: Rollout,
     pub state: State,
     /// The last events, and the number of the first of them.
@@ -152,6 +154,7 @@ impl Control {
             None => None,
         };
         Ok(Shown {
+            now: self.now(),
             drill,
             rollout: (*rollout).clone(),
             state,

@@ -1,0 +1,134 @@
+//! The terminal while the screen is on it: given back however that ends, and what is typed meanwhile.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use ratatui::DefaultTerminal;
+use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use tokio::sync::mpsc;
+
+use super::draw::draw;
+use super::looks::Looks;
+use super::state::{Key, Screen};
+
+/// How long the reader of keys waits before it looks whether it is to end.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// Keys that wait to be taken in.
+const MAX_WAITING: usize = 64;
+
+/// The screen on a terminal. Whoever drops it, also by a panic, gives the terminal back.
+pub struct Shown(DefaultTerminal);
+
+impl Shown {
+    pub fn enter() -> io::Result<Self> {
+        // It also sees to panics: their message comes to the terminal as it was.
+        ratatui::try_init().map(Self).inspect_err(|_| {
+            let _ = ratatui::try_restore();
+        })
+    }
+
+    pub fn draw(&mut self, screen: &Screen, looks: Looks) -> io::Result<()> {
+        self.0.draw(|frame| draw(frame, screen, looks)).map(drop)
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        // A terminal that is gone cannot be given back.
+        let _ = self.0.show_cursor();
+        let _ = ratatui::try_restore();
+    }
+}
+
+/// What comes from the terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Typed {
+    Key(Key),
+    /// Its size is another one.
+    Resized,
+}
+
+/// Reads keys on a thread of its own, which has ended when this is dropped: the next key is the shell's.
+pub struct Keys {
+    typed: mpsc::Receiver<Typed>,
+    stop: Arc<AtomicBool>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Keys {
+    pub fn read() -> Self {
+        let (sender, typed) = mpsc::channel(MAX_WAITING);
+        let stop = Arc::new(AtomicBool::new(false));
+        let until = stop.clone();
+        let reader = std::thread::spawn(move || {
+            while !until.load(Ordering::Relaxed) {
+                match next() {
+                    Ok(None) => {}
+                    Ok(Some(typed)) if sender.blocking_send(typed).is_ok() => {}
+                    // The screen or the terminal is gone.
+                    Ok(Some(_)) | Err(_) => return,
+                }
+            }
+        });
+        Self { typed, stop, reader: Some(reader) }
+    }
+
+    /// `None`: the terminal is gone.
+    pub async fn next(&mut self) -> Option<Typed> {
+        self.typed.recv().await
+    }
+}
+
+impl Drop for Keys {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.typed.close();
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+    }
+}
+
+fn next() -> io::Result<Option<Typed>> {
+    if !event::poll(PATIENCE)? {
+        return Ok(None);
+    }
+    Ok(match event::read()? {
+        Event::Resize(..) => Some(Typed::Resized),
+        Event::Key(key) => meant(key).map(Typed::Key),
+        _ => None,
+    })
+}
+
+fn meant(key: KeyEvent) -> Option<Key> {
+    if key.kind == KeyEventKind::Release {
+        return None;
+    }
+    let control = key.modifiers.contains(KeyModifiers::CONTROL);
+    match key.code {
+        KeyCode::Char('c' | 'd') if control => Some(Key::Interrupt),
+        KeyCode::Char(_) if control => None,
+        KeyCode::Char(typed) => Some(Key::Char(typed)),
+        KeyCode::Enter => Some(Key::Enter),
+        KeyCode::Esc => Some(Key::Escape),
+        KeyCode::Backspace => Some(Key::Back),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_keys_are_not_typed_into_a_reason() {
+        let key = |code, modifiers| meant(KeyEvent::new(code, modifiers));
+        assert_eq!(key(KeyCode::Char('c'), KeyModifiers::CONTROL), Some(Key::Interrupt));
+        assert_eq!(key(KeyCode::Char('x'), KeyModifiers::CONTROL), None);
+        assert_eq!(key(KeyCode::Char('Q'), KeyModifiers::SHIFT), Some(Key::Char('Q')));
+        assert_eq!(key(KeyCode::F(1), KeyModifiers::NONE), None);
+    }
+}
