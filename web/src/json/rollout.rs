@@ -248,7 +248,7 @@ impl From<&Shown> for RolloutShown {
         let updated = it.log.last().map_or(it.rollout.at, |logged| logged.at);
         let deadline = (state.is_forward() && state.paused.is_none()).then(|| at(state.deadline));
         Self {
-            rollout: RolloutSummary::new(&it.rollout, of, state.targets.len(), updated),
+            rollout: RolloutSummary::new(&it.rollout, of, state.changed(), updated),
             now: at(it.now),
             steps: steps(it),
             since: at(state.since),

@@ -188,7 +188,8 @@ impl Driver {
         for (id, target) in (0..).zip(self.targets.iter()) {
             let Some(address) = target.address.clone() else { continue };
             let member = Member { name: target.name.clone(), address };
-            match shift != Shift::Restored && touched.contains_key(&id) {
+            let is_new = touched.get(&id).is_some_and(|it| it.was_new);
+            match shift != Shift::Restored && is_new {
                 true => canary.push(member),
                 false => baseline.push(member),
             }

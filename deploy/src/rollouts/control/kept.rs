@@ -58,7 +58,7 @@ impl Head {
             phase: phase(state.phase),
             paused: state.paused.is_some(),
             ended: matches!(state.phase, Phase::Ended(_)),
-            changed: state.targets.len(),
+            changed: state.changed(),
             updated: now,
         }
     }

@@ -384,6 +384,7 @@ fn spec(fit: &Fit, previous: Option<&Good>) -> Spec {
             gate: step.gate,
             // From 0 to 10,000.
             traffic: step.traffic.map(|share| (share * 100.0).round().clamp(0.0, 10_000.0) as u32),
+            fresh: Vec::new(),
         }
     });
     let steps = steps.collect();
@@ -394,5 +395,7 @@ fn spec(fit: &Fit, previous: Option<&Good>) -> Spec {
         soak: millis(fit.plan.soak_s),
         deadline: millis(fit.plan.deadline_s),
         limits: fit.declared.driving.limits,
+        unavailable: None,
+        beside: false,
     }
 }

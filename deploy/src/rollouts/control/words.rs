@@ -8,6 +8,8 @@ use crate::rollouts::parts::Target;
 
 /// Characters of a digest that tell versions apart.
 const SHORT: usize = 8;
+/// Targets that are told together and are named.
+const MAX_NAMES: usize = 10;
 
 fn name(targets: &[Target], id: TargetId) -> &str {
     let found = usize::try_from(id).ok().and_then(|at| targets.get(at));
@@ -33,6 +35,8 @@ pub fn event(event: &Event, rollout: &Rollout, targets: &[Target]) -> Option<Str
         Event::LockAsked => "the deploy lock is asked for again".to_owned(),
         Event::Locked(token) => format!("it has the deploy lock, with the token {token}"),
         Event::Unwanted(_) => "the deploy lock is given back at once".to_owned(),
+        Event::WaveBegan(ids) => told_together(ids, targets),
+        Event::Crowded(down) => format!("{down} targets are down, which is as many as may be"),
         Event::Asked(id) => format!("{} is told again", name(id)),
         Event::Heard(id, running) => heard(name(id), running, rollout),
         Event::GivenUp(id) => format!("{} was told often enough", name(id)),
@@ -49,6 +53,13 @@ pub fn event(event: &Event, rollout: &Rollout, targets: &[Target]) -> Option<Str
         Event::RollbackBegan(reason) => format!("it is reverted: {}", why(reason, targets)),
         event => noted(event, rollout)?.1,
     })
+}
+
+fn told_together(ids: &[TargetId], targets: &[Target]) -> String {
+    let names: Vec<_> = ids.iter().take(MAX_NAMES).map(|id| name(targets, *id)).collect();
+    let more = ids.len().saturating_sub(names.len());
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("told together: {}{more}", names.join(", "))
 }
 
 fn heard(name: &str, running: &Running, rollout: &Rollout) -> String {

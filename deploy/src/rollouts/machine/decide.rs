@@ -4,6 +4,7 @@ use super::event::{Effect, EffectId, End, Event, Why};
 use super::forward::{next_step, promoted, tick};
 use super::spec::{Generation, Millis, Running, TargetId};
 use super::state::{Phase, State};
+use super::waves::wave;
 use crate::judge::Verdict;
 
 /// What an effect came to.
@@ -38,6 +39,8 @@ pub enum Input {
     Observed(TargetId, Running),
     /// A target says that it has given up what it was told.
     Failed(TargetId),
+    /// Of the targets that were told nothing yet, these are down.
+    Fleet(Vec<TargetId>),
     /// A signal broke a limit.
     Breach(String),
     Approve {
@@ -64,6 +67,7 @@ pub fn decide(state: &State, input: &Input, now: Millis) -> Vec<Event> {
         Input::Result(id, outcome) => result(state, *id, outcome),
         Input::Observed(id, running) => observed(state, *id, running, now),
         Input::Failed(id) => failed(state, *id, now),
+        Input::Fleet(down) => wave(state, down),
         Input::Breach(why) => back(state, Why::Breach(why.clone())),
         Input::Abort(by) => back(state, Why::Aborted(by.clone())),
         Input::Supersede(by) => back(state, Why::Superseded(by.clone())),

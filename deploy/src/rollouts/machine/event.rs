@@ -57,6 +57,10 @@ pub enum Event {
     /// The rollout waits for a person before this step.
     GateBegan(usize),
     StepBegan(usize),
+    /// These are told together: of a step, or of those that return.
+    WaveBegan(Vec<TargetId>),
+    /// So many are down already that no other may be.
+    Crowded(usize),
     /// A target was told again.
     Asked(TargetId),
     /// What a target runs is another thing than was known.

@@ -2,7 +2,9 @@
 
 use super::event::{Effect, End, Event, Shift, Why};
 use super::spec::Millis;
-use super::state::{Phase, State, Target};
+use super::state::{Phase, State};
+use super::target::Target;
+use super::waves::returning;
 
 /// The beginning of a step: at its gate, where it has one.
 pub fn next_step(state: &State, step: usize) -> Event {
@@ -46,6 +48,7 @@ fn told_again(state: &State, now: Millis) -> Vec<Event> {
     let due = |target: &Target| {
         !target.is_settled()
             && !target.is_lost()
+            && !state.is_owed(target)
             && now >= target.asked.saturating_add(limits.settle)
     };
     let due = state.targets.iter().filter(|(_, target)| due(target));
@@ -61,10 +64,12 @@ fn told_again(state: &State, now: Millis) -> Vec<Event> {
 
 /// Why a rollout cannot go on, paused or not.
 fn failing(state: &State, now: Millis) -> Option<Why> {
-    if let Some((id, _)) = state.targets.iter().find(|(_, target)| target.is_stuck()) {
+    // A baseline that does not start anew is no fault of the release, and takes nothing away from it.
+    let new = state.targets.iter().filter(|(_, target)| target.was_new);
+    if let Some((id, _)) = new.clone().find(|(_, target)| target.is_stuck()) {
         return Some(Why::Stuck(*id));
     }
-    let lost = state.targets.values().filter(|target| target.is_lost()).count();
+    let lost = new.filter(|(_, target)| target.is_lost()).count();
     if lost > state.spec.limits.lost {
         return Some(Why::Lost(lost));
     }
@@ -79,13 +84,18 @@ fn progress(state: &State, now: Millis) -> Option<Event> {
         let asked = state.pending.values().any(|effect| *effect == Effect::Judge);
         (!asked && state.is_settled()).then_some(Event::JudgeAsked)
     };
+    if state.phase == Phase::RollingBack
+        && let Some(wave) = returning(state, now)
+    {
+        return Some(wave);
+    }
     match state.phase {
         Phase::Waiting => {
             let asked = state.pending.values().any(|effect| *effect == Effect::Lock);
             let due = now >= state.lock_asked.saturating_add(limits.lock_retry);
             (!asked && due).then_some(Event::LockAsked)
         }
-        Phase::Applying(_) if !state.is_settled() => None,
+        Phase::Applying(step) if !state.untold(step).is_empty() || !state.is_settled() => None,
         Phase::Applying(_) => shifted(state, Event::BakeBegan),
         Phase::Baking(step) => {
             let bake = state.spec.steps.get(step).map_or(0, |step| step.bake);
@@ -95,7 +105,7 @@ fn progress(state: &State, now: Millis) -> Option<Event> {
         Phase::RollingBack if state.spec.old.is_none() && !state.targets.is_empty() => {
             Some(Event::Ended(End::RollbackFailed))
         }
-        Phase::RollingBack if state.is_settled() && state.is_back() => {
+        Phase::RollingBack if state.is_restored() && state.is_back() => {
             shifted(state, Event::Ended(End::RolledBack))
         }
         Phase::RollingBack if passed(limits.rollback) => Some(Event::Ended(End::RollbackFailed)),

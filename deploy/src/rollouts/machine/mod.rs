@@ -13,11 +13,14 @@ mod forward;
 mod lock;
 mod spec;
 mod state;
+mod target;
 #[cfg(test)]
 mod tests;
+mod waves;
 
 pub use decide::{Input, Outcome, decide};
 pub use event::{Effect, EffectId, End, Event, Logged, Shift, Why};
 pub use lock::{Held, Lock, Locks, Lost};
 pub use spec::{Desired, Generation, Limits, Millis, Running, Spec, StepSpec, TargetId, Version};
-pub use state::{Phase, State, Target};
+pub use state::{Phase, State};
+pub use target::Target;

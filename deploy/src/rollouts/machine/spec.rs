@@ -1,5 +1,6 @@
 //! What a rollout is to do, fixed when it starts.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -47,6 +48,9 @@ pub struct StepSpec {
     /// Hundredths of a percent of the requests that the new version gets; `None`: whatever its targets get.
     #[serde(default)]
     pub traffic: Option<u32>,
+    /// Targets that are started anew with the old version at the same time, so that what is compared is of one age.
+    #[serde(default)]
+    pub fresh: Vec<TargetId>,
 }
 
 /// How long and how often something is tried.
@@ -76,11 +80,34 @@ pub struct Spec {
     pub soak: Millis,
     pub deadline: Millis,
     pub limits: Limits,
+    /// How many targets may be down or switching at once; `None`: all of a step.
+    #[serde(default)]
+    pub unavailable: Option<usize>,
+    /// The targets of the steps stand beside those that serve: requests are switched to them and back, and they return to
+    /// the old version when none goes to them any more.
+    #[serde(default)]
+    pub beside: bool,
 }
 
 impl Spec {
     /// Whether requests are split by more than by which targets there are.
     pub fn shifts(&self) -> bool {
         self.steps.iter().any(|step| step.traffic.is_some())
+    }
+
+    /// Whether the new version is compared with targets that were started anew.
+    pub fn is_fresh(&self) -> bool {
+        self.steps.iter().any(|step| !step.fresh.is_empty())
+    }
+
+    /// Those that a step's canary is compared with, where they were started anew: the same for whoever asks.
+    pub fn cohort(&self, step: usize) -> Vec<TargetId> {
+        let steps = self.steps.get(..=step).unwrap_or_default();
+        let new: HashSet<TargetId> = steps.iter().flat_map(|it| it.targets.clone()).collect();
+        let fresh = steps.iter().flat_map(|it| it.fresh.clone());
+        let mut cohort: Vec<TargetId> = fresh.filter(|id| !new.contains(id)).collect();
+        cohort.sort_unstable();
+        cohort.dedup();
+        cohort
     }
 }

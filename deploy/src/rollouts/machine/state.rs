@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::event::{Effect, EffectId, End, Event, Logged, Shift, Why};
 use super::spec::{Desired, Generation, Millis, Running, Spec, TargetId, Version};
+use super::target::Target;
 use crate::judge::{Looks, Verdict};
 
 /// Where a rollout is.
@@ -20,35 +21,6 @@ pub enum Phase {
     Soaking,
     RollingBack,
     Ended(End),
-}
-
-/// A target that was touched.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
-    pub desired: Desired,
-    pub running: Option<Running>,
-    /// When it was told last, and how often since what it is to run changed.
-    pub asked: Millis,
-    pub tries: u32,
-    pub given_up: bool,
-}
-
-impl Target {
-    /// Whether it was seen to run what it was told, after it was told.
-    pub fn is_settled(&self) -> bool {
-        let Desired { version, generation } = &self.desired;
-        matches!(&self.running, Some(Running::Version(running, told)) if running == version && told == generation)
-    }
-
-    /// It was told often enough and does not answer any more.
-    pub fn is_lost(&self) -> bool {
-        self.given_up && matches!(self.running, None | Some(Running::Silent))
-    }
-
-    /// It answers, and does not run what it was told however often it was told.
-    pub fn is_stuck(&self) -> bool {
-        self.given_up && !self.is_settled() && matches!(self.running, Some(Running::Version(..)))
-    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +43,8 @@ pub struct State {
     pub generation: Generation,
     /// Those that were touched.
     pub targets: BTreeMap<TargetId, Target>,
+    /// So many are down that the next wave waits.
+    pub crowded: Option<usize>,
     pub extensions: u32,
     pub looks: Looks,
     pub why: Option<Why>,
@@ -96,6 +70,7 @@ impl State {
             lock_asked: 0,
             generation: Generation::default(),
             targets: BTreeMap::new(),
+            crowded: None,
             extensions: 0,
             looks: Looks::default(),
             why: None,
@@ -116,9 +91,22 @@ impl State {
         !matches!(self.phase, Phase::RollingBack | Phase::Ended(_))
     }
 
-    /// Whether every target that was touched runs what it was told, or is lost.
+    /// Whether every target that was touched runs what it was told, or is lost. A baseline that does not start anew is
+    /// waited for by nobody.
     pub fn is_settled(&self) -> bool {
-        self.targets.values().all(|target| target.is_settled() || target.is_lost())
+        let given_up = |it: &Target| self.is_forward() && !it.was_new && it.given_up;
+        self.targets.values().all(|it| it.is_settled() || it.is_lost() || given_up(it))
+    }
+
+    /// Whether every target that was told to run the new version runs the old one again, or is lost.
+    pub fn is_restored(&self) -> bool {
+        let back = |it: &Target| !self.is_owed(it) && (it.is_settled() || it.is_lost());
+        self.targets.values().all(|it| back(it) || !it.was_new)
+    }
+
+    /// How many targets were told to run the new version, also if they returned since.
+    pub fn changed(&self) -> usize {
+        self.targets.values().filter(|target| target.was_new).count()
     }
 
     /// What is to be done about the release when it ended badly: targets that are not restored.
@@ -162,6 +150,11 @@ impl State {
             }
             Event::GateBegan(step) => self.enter(Phase::Gate(*step), now),
             Event::StepBegan(step) => return self.begin_step(*step, now),
+            Event::WaveBegan(targets) => {
+                self.crowded = None;
+                return self.tell_each(targets, now);
+            }
+            Event::Crowded(down) => self.crowded = Some(*down),
             Event::Asked(target) => return self.ask(*target, now),
             Event::Heard(id, running) => self.hear(*id, running),
             Event::GivenUp(id) => {
@@ -234,6 +227,8 @@ impl State {
             Phase::RollingBack => match self.split {
                 None | Some(Shift::Restored) => None,
                 Some(Shift::Step(_)) => Some(Shift::Back),
+                // Those that serve are all that are asked, before and after.
+                Some(Shift::Back) if self.spec.beside => None,
                 Some(Shift::Back) => Some(Shift::Restored),
             },
             _ => None,
@@ -263,17 +258,18 @@ impl State {
     fn begin_step(&mut self, step: usize, now: Millis) -> Vec<Effect> {
         self.enter(Phase::Applying(step), now);
         self.generation.change += 1;
-        let spec = self.spec.clone();
-        let Some(step) = spec.steps.get(step) else { return Vec::new() };
-        let tell = |id: &TargetId| self.desire(*id, spec.new.clone(), now);
-        step.targets.iter().map(tell).collect()
+        // In waves it is told when it is known who is down.
+        if self.spec.unavailable.is_some() { Vec::new() } else { self.tell_all(now) }
     }
 
-    fn desire(&mut self, id: TargetId, version: Version, now: Millis) -> Effect {
+    pub(super) fn desire(&mut self, id: TargetId, version: Version, now: Millis) -> Effect {
+        let is_new = version == self.spec.new;
         let desired = Desired { version, generation: self.generation };
-        let running = self.targets.remove(&id).and_then(|target| target.running);
-        let target =
-            Target { desired: desired.clone(), running, asked: now, tries: 1, given_up: false };
+        let before = self.targets.remove(&id);
+        let was_new = is_new || before.as_ref().is_some_and(|it| it.was_new);
+        let running = before.and_then(|it| it.running);
+        let (asked, tries, given_up) = (now, 1, false);
+        let target = Target { desired: desired.clone(), running, asked, tries, given_up, was_new };
         self.targets.insert(id, target);
         Effect::Apply(id, desired)
     }
@@ -290,6 +286,7 @@ impl State {
     fn roll_back(&mut self, why: &Why, now: Millis) -> Vec<Effect> {
         self.enter(Phase::RollingBack, now);
         (self.why, self.paused, self.frozen) = (Some(why.clone()), None, false);
+        self.crowded = None;
         // A step's split that was asked for may have been done, or be done yet.
         let asked = self.pending.values().find_map(|effect| match effect {
             Effect::Shift(shift, _) => Some(*shift),
@@ -302,13 +299,11 @@ impl State {
         // Requests first: that takes a moment, where targets take longer.
         let mut effects: Vec<Effect> =
             self.shift().map(|shift| Effect::Shift(shift, self.generation)).into_iter().collect();
-        let new = self.spec.new.clone();
-        if let Some(old) = self.spec.old.clone() {
-            let ids: Vec<_> = self.targets.keys().copied().collect();
-            effects.extend(ids.into_iter().map(|id| self.desire(id, old.clone(), now)));
+        if !self.is_gradual() {
+            effects.extend(self.tell_all(now));
         }
         if why.blames_release() {
-            effects.push(Effect::Quarantine(new));
+            effects.push(Effect::Quarantine(self.spec.new.clone()));
         }
         effects
     }

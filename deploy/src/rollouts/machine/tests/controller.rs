@@ -61,6 +61,7 @@ impl Controller {
         let mut inputs = std::mem::take(&mut self.inbox);
         inputs.extend([Input::Start, Input::Tick]);
         inputs.extend(self.probes(world));
+        inputs.push(Input::Fleet(world.away()));
         inputs.extend(self.renew(world));
         for input in inputs {
             if !self.tell(world, &input) {

@@ -8,14 +8,15 @@ use crate::rollouts::machine::{
     Spec, State, StepSpec, Why, decide,
 };
 
-const MINUTE: Millis = 60_000;
+pub const MINUTE: Millis = 60_000;
 
-fn spec(gates: [bool; 2]) -> Arc<Spec> {
+pub fn spec(gates: [bool; 2]) -> Arc<Spec> {
     let step = |targets: &[u32], gate| StepSpec {
         targets: targets.to_vec(),
         bake: MINUTE,
         gate,
         traffic: None,
+        fresh: Vec::new(),
     };
     Arc::new(Spec {
         old: Some("old".into()),
@@ -31,18 +32,20 @@ fn spec(gates: [bool; 2]) -> Arc<Spec> {
             rollback: 10 * MINUTE,
             lock_retry: 5_000,
         },
+        unavailable: None,
+        beside: false,
     })
 }
 
 /// A rollout whose effects are all carried out at once, and whose targets obey.
-struct Told {
-    state: State,
-    now: Millis,
-    log: Vec<Logged>,
+pub struct Told {
+    pub state: State,
+    pub now: Millis,
+    pub log: Vec<Logged>,
     verdict: Verdict,
-    done: Vec<Effect>,
+    pub done: Vec<Effect>,
     /// Targets that do not answer.
-    silent: Vec<u32>,
+    pub silent: Vec<u32>,
 }
 
 impl Told {
@@ -50,7 +53,7 @@ impl Told {
         Self::of(spec(gates))
     }
 
-    fn of(spec: Arc<Spec>) -> Self {
+    pub fn of(spec: Arc<Spec>) -> Self {
         let state = State::new(spec);
         let (log, done, silent) = (Vec::new(), Vec::new(), Vec::new());
         let mut told = Self { state, now: 0, log, verdict: Verdict::Promote, done, silent };
@@ -58,7 +61,7 @@ impl Told {
         told
     }
 
-    fn tell(&mut self, input: &Input) {
+    pub fn tell(&mut self, input: &Input) {
         for event in decide(&self.state, input, self.now) {
             let logged = Logged { at: self.now, event };
             self.state.apply(&logged);
@@ -88,14 +91,14 @@ impl Told {
         }
     }
 
-    fn wait(&mut self, time: Millis) {
+    pub fn wait(&mut self, time: Millis) {
         for _ in 0..time / 5_000 {
             self.now += 5_000;
             self.tell(&Input::Tick);
         }
     }
 
-    fn applied(&self) -> Vec<(u32, &str)> {
+    pub fn applied(&self) -> Vec<(u32, &str)> {
         let applied = |effect: &'_ Effect| match effect {
             Effect::Apply(target, desired) => Some((*target, desired.version.clone())),
             _ => None,
@@ -280,7 +283,7 @@ fn split() -> Arc<Spec> {
     Arc::new(spec)
 }
 
-fn shifts(told: &Told) -> Vec<Shift> {
+pub fn shifts(told: &Told) -> Vec<Shift> {
     let shift = |effect: &Effect| match effect {
         Effect::Shift(shift, _) => Some(*shift),
         _ => None,

@@ -1,4 +1,5 @@
 mod controller;
 mod histories;
 mod simulation;
+mod waves;
 mod world;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use super::controller::Controller;
 use super::world::{CALM, World};
-use crate::rollouts::machine::{End, Event, Input, Limits, Millis, Phase, Spec, State, StepSpec};
+use crate::rollouts::machine::{
+    End, Event, Input, Limits, Millis, Phase, Shift, Spec, State, StepSpec,
+};
 
 const TICK: Millis = 5_000;
 /// By then every run has ended, and everything was put right.
@@ -16,13 +18,37 @@ fn spec(random: &mut fastrand::Rng) -> Arc<Spec> {
     let mut step = |count: u32, gate: bool| {
         let targets = (next..next + count).collect();
         next += count;
-        StepSpec { targets, bake: 60_000, gate, traffic: None }
+        StepSpec { targets, bake: 60_000, gate, traffic: None, fresh: Vec::new() }
     };
-    let steps = vec![
+    let mut steps = vec![
         step(1, false),
         step(random.u32(1..3), random.u32(0..4) == 0),
         step(random.u32(1..4), false),
     ];
+    let (mut unavailable, mut beside) = (None, false);
+    match random.u32(0..6) {
+        0 => unavailable = Some(random.usize(1..3)),
+        // A baseline that is started anew together with the canary.
+        1 => {
+            steps[0].fresh = vec![next - 1];
+            unavailable = (random.u32(0..2) == 0).then_some(2);
+        }
+        // All are installed beside those that serve, then only requests are moved.
+        2 => {
+            let all = steps.drain(..).flat_map(|step| step.targets).collect();
+            let step = |targets, share, gate| StepSpec {
+                targets,
+                bake: 60_000,
+                gate,
+                traffic: Some(share),
+                fresh: Vec::new(),
+            };
+            let gate = random.u32(0..4) == 0;
+            steps = vec![step(all, 0, false), step(vec![], 10_000, gate)];
+            beside = true;
+        }
+        _ => {}
+    }
     let limits = Limits {
         settle: 40_000,
         tries: 3,
@@ -32,7 +58,8 @@ fn spec(random: &mut fastrand::Rng) -> Arc<Spec> {
         lock_retry: 10_000,
     };
     let (old, new) = (Some("sha256:old".into()), "sha256:new".into());
-    Arc::new(Spec { old, new, steps, soak: 120_000, deadline: 30 * 60_000, limits })
+    let (soak, deadline) = (120_000, 30 * 60_000);
+    Arc::new(Spec { old, new, steps, soak, deadline, limits, unavailable, beside })
 }
 
 /// What people and signals say meanwhile.
@@ -135,11 +162,50 @@ fn check(seed: u64, world: &World, controllers: &[Controller; 2]) -> Ran {
     let held = world.locks.held(world.now).filter(|lock| lock.owner == "rollout");
     assert_eq!(held, None, "seed {seed}: the lock was not given back");
     assert_eq!(world.paged == 1, end == End::RollbackFailed, "seed {seed}");
+    let split = world.split.map(|(_, shift)| shift);
+    match end {
+        End::Succeeded if world.spec.beside => {
+            assert_eq!(split, Some(Shift::Step(1)), "seed {seed}")
+        }
+        End::RolledBack if world.spec.beside => {
+            assert!(matches!(split, None | Some(Shift::Back)), "seed {seed}: {split:?}");
+        }
+        _ => {}
+    }
+    waves(seed, world);
     for controller in controllers {
         let known = controller.state().filter(|known| known.length == state.length);
         assert!(known.is_none_or(|known| *known == state), "seed {seed}: a fold that differs");
     }
     Ran { end, events: world.log.len() }
+}
+
+/// No wave takes away more targets than may be down at once.
+fn waves(seed: u64, world: &World) {
+    let Some(allowed) = world.spec.unavailable else { return };
+    let mut state = State::new(world.spec.clone());
+    for (number, logged) in world.log.iter().enumerate() {
+        if let Event::WaveBegan(ids) = &logged.event {
+            let away = world.away_at.get(&number).cloned().unwrap_or_default();
+            let untouched = |id: &&u32| !state.targets.contains_key(id);
+            let forward = state.is_forward();
+            let switching = state.targets.values().filter(|it| match forward {
+                true => !it.is_settled(),
+                false => !state.is_owed(it) && !it.is_settled() && !it.given_up,
+            });
+            let ill = if forward { away.iter().filter(untouched).count() } else { 0 };
+            let takes = ids.iter().filter(|id| match state.targets.get(id) {
+                Some(target) if !forward => target.is_settled(),
+                Some(target) => target.is_settled(),
+                None => !away.contains(id),
+            });
+            let (busy, takes) = (switching.count() + ill, takes.count());
+            let late = !forward && logged.at >= state.since + world.spec.limits.rollback;
+            let fits = takes == 0 || busy + takes <= allowed;
+            assert!(fits || late, "seed {seed}, event {number}: {busy} and {takes} of {allowed}");
+        }
+        state.apply(logged);
+    }
 }
 
 fn runs(seeds: std::ops::Range<u64>) {

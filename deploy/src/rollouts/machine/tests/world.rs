@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::judge::Verdict;
 use crate::rollouts::machine::{
     Desired, Effect, EffectId, Event, Generation, Input, Locks, Logged, Millis, Outcome, Running,
-    Spec, TargetId, Version,
+    Shift, Spec, TargetId, Version,
 };
 
 pub const LOCK_TIME: Millis = 3_600_000;
@@ -56,6 +56,10 @@ pub struct World {
     pub verified: bool,
     pub quarantined: u32,
     pub paged: u32,
+    /// What the balancer was told last.
+    pub split: Option<(Generation, Shift)>,
+    /// Who did not answer when the wave of this number began.
+    pub away_at: HashMap<usize, Vec<TargetId>>,
     pub violations: Vec<String>,
 }
 
@@ -94,6 +98,8 @@ impl World {
             verified: false,
             quarantined: 0,
             paged: 0,
+            split: None,
+            away_at: HashMap::new(),
             violations: Vec::new(),
         }
     }
@@ -104,9 +110,20 @@ impl World {
         if !leads || length != self.log.len() as u64 {
             return false;
         }
-        let logged = |event: &Event| Logged { at: self.now, event: event.clone() };
-        self.log.extend(events.iter().map(logged));
+        for event in events {
+            if matches!(event, Event::WaveBegan(_)) {
+                let away = self.away();
+                self.away_at.insert(self.log.len(), away);
+            }
+            self.log.push(Logged { at: self.now, event: event.clone() });
+        }
         true
+    }
+
+    /// Targets that do not answer now.
+    pub fn away(&self) -> Vec<TargetId> {
+        let away = self.targets.iter().filter(|(_, fake)| self.now < fake.away_until);
+        away.map(|(id, _)| *id).collect()
     }
 
     pub fn lead(&mut self, who: usize) -> bool {
@@ -192,7 +209,14 @@ impl World {
                 self.quarantined = 1;
                 Some(Outcome::Done)
             }
-            Effect::Shift(..) => Some(Outcome::Done),
+            Effect::Shift(shift, generation) => {
+                let newer = self.split.map(|(set, _)| set).filter(|set| *set > generation);
+                if let Some(newer) = newer {
+                    return Some(Outcome::Stale(newer));
+                }
+                self.split = Some((generation, shift));
+                Some(Outcome::Done)
+            }
             Effect::Page(_) => {
                 self.paged = 1;
                 Some(Outcome::Done)
