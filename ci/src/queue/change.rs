@@ -69,6 +69,13 @@ pub enum End {
     Removed,
 }
 
+impl End {
+    /// Whether the change was at fault.
+    pub fn rejects(&self) -> bool {
+        matches!(self, Self::Failed { .. } | Self::Conflict(_))
+    }
+}
+
 impl fmt::Display for End {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

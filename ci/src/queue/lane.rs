@@ -107,6 +107,25 @@ impl Lane {
         }
     }
 
+    /// Whether it is within the bounds that it keeps by itself, in words: it may come from elsewhere.
+    pub fn check(&self) -> Result<(), String> {
+        let checks = [
+            (self.changes.len() <= MAX_CHANGES, "changes"),
+            (self.failures.len() <= MAX_FAILURES, "failures"),
+            (self.runs.len() <= MAX_CHANGES, "runs"),
+            (self.groups.len() <= MAX_CHANGES, "batches"),
+        ];
+        match checks.iter().find(|(holds, _)| !holds) {
+            Some((_, what)) => Err(format!("a lane has too many {what}")),
+            None => Ok(()),
+        }
+    }
+
+    /// Batches, each with whether what passes of it lands.
+    pub fn batches(&self) -> &[Group] {
+        &self.groups
+    }
+
     pub(super) fn next(&mut self) -> u64 {
         self.number += 1;
         self.number

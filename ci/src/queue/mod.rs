@@ -17,12 +17,14 @@
 //! | `runs`, `machine` | what follows from an event |
 //! | `git` | what is done about it: clones, merges, checks, pushes |
 //! | `serving` | a lane that runs, kept in records |
+//! | `hosted` | lanes at a server, whose runners are elsewhere |
 
 mod change;
 mod cut;
 mod event;
 mod evidence;
 pub mod git;
+pub mod hosted;
 mod judging;
 mod lane;
 mod latency;
@@ -38,7 +40,7 @@ pub use change::{Change, ChangeId, End, Ended, Held, Standing};
 pub use cut::{batch, first_cut};
 pub use event::{Add, Effect, Event, LeftOut, Member, Outcome, Refusal, Refused, RunId};
 pub use evidence::Failure;
-pub use lane::{Base, Lane, Phase, Run};
+pub use lane::{Base, Group, Lane, Phase, Run};
 pub use names::{Branch, Commit, NameError};
 pub use options::{Mode, Options};
 pub use rates::Rates;

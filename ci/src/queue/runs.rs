@@ -13,8 +13,9 @@ use crate::model::Time;
 /// After so many in a row that could not be run, or whose push was refused, a person has to look.
 const MAX_UNABLE: u32 = 3;
 const MAX_REFUSED: u32 = 2;
-/// Targets that are kept of a failure.
-const MAX_TARGETS: usize = 50;
+/// Targets that are kept of a failure, and most characters of the name of one.
+const MAX_TARGETS: usize = 20;
+const MAX_NAME: usize = 200;
 
 impl Lane {
     pub(super) fn built(&mut self, id: RunId, commit: Commit, left_out: &[LeftOut], now: Time) {
@@ -111,7 +112,8 @@ impl Lane {
         if suspects.is_empty() {
             suspects.clone_from(&all);
         }
-        let targets = targets.iter().take(MAX_TARGETS).cloned().collect();
+        let name = |it: &String| it.chars().take(MAX_NAME).collect();
+        let targets = targets.iter().take(MAX_TARGETS).map(name).collect();
         self.note(Failure { suspects, base: run.base.clone(), targets, proven });
         // What lies behind is put back untested.
         if let Some(group) = self.groups.iter_mut().find(|it| Some(it.id) == run.group) {

@@ -7,7 +7,9 @@ use std::time::{Duration, SystemTime};
 
 use kiln_ci::model::Time;
 use kiln_ci::queue::git::{Check, Method};
-use kiln_ci::queue::serving::{Desk, LaneName, Parts, QueueError, Request, Runner, Settings};
+use kiln_ci::queue::serving::{
+    Desk, LaneName, Local, Parts, QueueError, Request, Runner, Settings,
+};
 use kiln_ci::queue::{Branch, End, Mode, Options};
 use kiln_ci::services::Clock;
 use kiln_ci::storage::memory::Memory;
@@ -80,7 +82,7 @@ impl Rig {
     fn settings(&self, check: &str, mode: Mode, workers: usize) -> Settings {
         let options = Options { mode, workers, exact: false, patience_ms: 0 };
         Settings {
-            lane: LaneName::new("main").expect("a name"),
+            lane: "main".to_owned(),
             remote: self.directory.path().join("remote.git").display().to_string(),
             target: Branch::new("main").expect("a name"),
             method: Method::Merge,
@@ -91,7 +93,12 @@ impl Rig {
     }
 
     fn parts(&self, records: Arc<dyn Records>) -> Parts {
-        Parts { records, clock: Arc::new(System), directory: self.directory.path().join("queue") }
+        let name = LaneName::new("main").expect("a name");
+        Parts {
+            ledger: Arc::new(Local::new(records, name)),
+            clock: Arc::new(System),
+            directory: self.directory.path().join("queue"),
+        }
     }
 }
 

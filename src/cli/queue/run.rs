@@ -106,7 +106,7 @@ impl Run {
         let _lock = lock(directory, &self.state.queue)?;
         let settings = self.settings()?;
         let parts = Parts {
-            records: self.state.records(),
+            ledger: self.state.ledger()?,
             clock: Arc::new(System),
             directory: directory.join(&self.state.queue),
         };
@@ -124,7 +124,7 @@ impl Run {
     fn settings(&self) -> Result<Settings, CliError> {
         let mode = if self.latency { Mode::Latency } else { Mode::Throughput };
         Ok(Settings {
-            lane: self.state.name()?,
+            lane: self.state.queue.clone(),
             remote: self.remote.clone(),
             target: self.target.clone(),
             method: match self.method {

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, ValueHint};
 use kiln_ci::model::Time;
-use kiln_ci::queue::serving::{Desk, LaneName, QueueError};
+use kiln_ci::queue::serving::{Desk, LaneName, Ledger, Local, QueueError};
 use kiln_ci::queue::{Branch, Lane, Refused};
 use kiln_ci::services::Clock;
 use kiln_ci::storage::{FileRecords, Records};
@@ -31,6 +31,11 @@ impl State {
 
     pub fn records(&self) -> Arc<dyn Records> {
         Arc::new(FileRecords::new(self.directory.join("records")))
+    }
+
+    /// Where a runner on this machine keeps its lane.
+    pub fn ledger(&self) -> Result<Arc<dyn Ledger>, CliError> {
+        Ok(Arc::new(Local::new(self.records(), self.name()?)))
     }
 
     /// What people ask of the queue; it has to have been begun.

@@ -28,4 +28,10 @@ pub enum QueueError {
     Name(String),
     #[error("there is no change of branch {0} in the queue")]
     Unknown(String),
+    #[error("another runner has taken the queue {0} over")]
+    Lost(String),
+    #[error("the server refuses what this runner says: {0}")]
+    Server(String),
+    #[error("this runner was told to end")]
+    Stopped,
 }

@@ -40,7 +40,8 @@ impl LaneName {
         &self.0
     }
 
-    fn key(&self, rest: &str) -> String {
+    /// What is kept of this lane under a name.
+    pub fn key(&self, rest: &str) -> String {
         format!("queue/{}/{rest}", self.0)
     }
 
@@ -88,25 +89,40 @@ impl Kept {
         others: Vec<Write>,
     ) -> Result<Expect, QueueError> {
         let key = self.name.key("lane");
+        let writes = self.writes(lane, expect, ended, others).await?;
+        let lane = writes.first().and_then(|it| it.value.clone());
+        self.records.write(writes).await?;
+        // The version of what somebody else wrote in between would let the next write undo it.
+        match self.records.get(&key).await?.filter(|it| Some(&it.value) == lane.as_ref()) {
+            Some(it) => Ok(Expect::Version(it.version)),
+            None => Err(StorageError::Conflict(key).into()),
+        }
+    }
+
+    /// What writes a lane, which comes first, with what has left it and with `others`.
+    pub async fn writes(
+        &self,
+        lane: &Lane,
+        expect: Expect,
+        ended: &[Ended],
+        others: Vec<Write>,
+    ) -> Result<Vec<Write>, QueueError> {
+        let key = self.name.key("lane");
         let damaged = |source| QueueError::Damaged { key: key.clone(), source };
         let lane = encode(lane).map_err(damaged)?;
-        let mut writes = vec![Write { key: key.clone(), expect, value: Some(lane.clone()) }];
+        let mut writes = vec![Write { key: key.clone(), expect, value: Some(lane) }];
         for it in ended {
             let value = Some(encode(it).map_err(damaged)?);
             let key = self.name.key(&format!("ended/{:016}-{:016}", it.at.0, it.id.0));
             writes.push(Write { key, expect: Expect::Anything, value });
         }
         if !ended.is_empty() {
-            let room = MAX_BATCH.saturating_sub(writes.len() + others.len());
+            // One is left for whoever writes more with it.
+            let room = MAX_BATCH.saturating_sub(writes.len() + others.len() + 1);
             writes.extend(self.old(room).await?);
         }
         writes.extend(others);
-        self.records.write(writes).await?;
-        // The version of what somebody else wrote in between would let the next write undo it.
-        match self.records.get(&key).await?.filter(|it| it.value == lane) {
-            Some(it) => Ok(Expect::Version(it.version)),
-            None => Err(StorageError::Conflict(key).into()),
-        }
+        Ok(writes)
     }
 
     /// Deletes ended changes beyond those that are kept, so many of them.

@@ -7,16 +7,21 @@
 //! | --- | --- |
 //! | `kept` | where lanes, requests and ended changes are kept |
 //! | `desk` | what people ask for, and what they are shown |
+//! | `ledger` | what a runner writes, here or at a server |
 //! | `work` | one check, and one push |
 //! | `runner` | events in, writes, effects out |
 
 mod desk;
 mod error;
 mod kept;
+mod ledger;
 mod runner;
 mod work;
 
 pub use desk::{Desk, Request, Shown};
 pub use error::QueueError;
 pub use kept::LaneName;
+pub(super) use kept::{Kept, decode, encode};
+pub use ledger::{Ledger, Local, MAX_TAKEN, Pending, Ran, Reply, RequestId, Step, Tested, Verdict};
 pub use runner::{Parts, Runner, Settings};
+pub use work::MAX_LOG;

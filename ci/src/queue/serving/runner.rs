@@ -15,23 +15,19 @@ use tokio_util::sync::CancellationToken;
 
 use super::desk::Request;
 use super::error::QueueError;
-use super::kept::{Kept, LaneName, decode};
+use super::ledger::{Ledger, Ran, Reply, RequestId, Step, Tested};
 use super::work::{Tools, Wanted};
 use crate::queue::git::{Check, GitError, Heads, Method, Piece, Repository, Slots};
 use crate::queue::{Add, Branch, Effect, Ended, Event, Lane, Options, Outcome, RunId};
 use crate::services::Clock;
-use crate::storage::{Expect, Records, Write};
 
-/// How often it is looked whether somebody asked for something.
-const ASKED: Duration = Duration::from_millis(500);
 /// Between tries of reaching the repository.
 const AGAIN: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
-/// Requests that are taken in at once.
-const MAX_REQUESTS: usize = 100;
 
 #[derive(Clone, Debug)]
 pub struct Settings {
-    pub lane: LaneName,
+    /// What the queue is called.
+    pub lane: String,
     /// A URL or a path.
     pub remote: String,
     pub target: Branch,
@@ -44,19 +40,26 @@ pub struct Settings {
 
 #[derive(Clone)]
 pub struct Parts {
-    pub records: Arc<dyn Records>,
+    pub ledger: Arc<dyn Ledger>,
     pub clock: Arc<dyn Clock>,
     /// Where the clone, the trees and the logs are.
     pub directory: PathBuf,
 }
 
+/// What is written in one step with an event.
+#[derive(Default)]
+struct Along {
+    /// The request that it answers, and why that changes nothing where that is known already.
+    request: Option<(RequestId, Option<String>)>,
+    ran: Option<Ran>,
+}
+
 pub struct Runner {
     settings: Settings,
     clock: Arc<dyn Clock>,
-    kept: Kept,
+    ledger: Arc<dyn Ledger>,
     tools: Tools,
     lane: Lane,
-    expect: Expect,
     /// What runs; it ends with this.
     tasks: JoinSet<()>,
     checks: HashMap<RunId, AbortHandle>,
@@ -68,19 +71,18 @@ pub struct Runner {
 impl Runner {
     /// Reads the lane back, or begins one, and takes up what is outstanding.
     pub async fn begin(settings: Settings, parts: Parts) -> Result<Self, QueueError> {
-        let Parts { records, clock, directory } = parts;
+        let Parts { ledger, clock, directory } = parts;
         let absolute = std::path::absolute(&directory);
         let directory = absolute.map_err(|source| GitError::Path { path: directory, source })?;
         let logs = directory.join("logs");
         make(&logs)?;
         let repository =
             Repository::open(&directory.join("repository.git"), &settings.remote).await?;
-        let kept = Kept { records, name: settings.lane.clone() };
-        let (lane, expect) = kept.lane().await?;
+        let lane = ledger.lane().await?;
         let mut lane =
             lane.unwrap_or_else(|| Lane::new(settings.target.clone(), settings.options.clone()));
         if lane.target != settings.target {
-            let (queue, target) = (settings.lane.as_str().to_owned(), lane.target.to_string());
+            let (queue, target) = (settings.lane.clone(), lane.target.to_string());
             return Err(QueueError::OtherTarget { queue, target });
         }
         lane.options = settings.options.clone();
@@ -94,19 +96,8 @@ impl Runner {
         };
         let (tell, told) = unbounded_channel();
         let (tasks, checks) = (JoinSet::new(), HashMap::new());
-        let mut it = Self {
-            settings,
-            clock,
-            kept,
-            tools,
-            lane,
-            expect,
-            tasks,
-            checks,
-            tell,
-            told,
-            polled: None,
-        };
+        let mut it =
+            Self { settings, clock, ledger, tools, lane, tasks, checks, tell, told, polled: None };
         let before = it.lane.outstanding();
         // Heads are brought here before anything is put together, and what has changed since is taken in.
         it.poll().await?;
@@ -138,7 +129,7 @@ impl Runner {
                 if !self.reach(&stop).await? {
                     break;
                 }
-                self.take(Event::Tick, Vec::new()).await?;
+                self.take(Event::Tick, Along::default()).await?;
             }
             if until_idle && taken && self.is_idle() {
                 return Ok(());
@@ -146,7 +137,7 @@ impl Runner {
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some(event) = self.told.recv() => self.heard(event, &stop).await?,
-                () = tokio::time::sleep(ASKED) => {}
+                () = tokio::time::sleep(self.ledger.look()) => {}
             }
         }
         Ok(())
@@ -177,8 +168,10 @@ impl Runner {
     }
 
     async fn heard(&mut self, event: Event, stop: &CancellationToken) -> Result<(), QueueError> {
-        if let Event::Finished { run, .. } = &event {
+        let mut along = Along::default();
+        if let Event::Finished { run, outcome } = &event {
             self.checks.remove(run);
+            along.ran = self.ran(*run, outcome);
         }
         // What is about to land is looked at once more: a head that was pushed since was not tested.
         let passed = matches!(event, Event::Finished { outcome: Outcome::Passed, .. });
@@ -186,21 +179,40 @@ impl Runner {
             return Ok(());
         }
         let moved = matches!(event, Event::NotLanded { .. });
-        self.take(event, Vec::new()).await?;
+        self.take(event, along).await?;
         if moved {
             self.reach(stop).await?;
         }
         Ok(())
     }
 
-    /// One event, in one step with `others`; then what follows from it.
-    async fn take(&mut self, event: Event, others: Vec<Write>) -> Result<(), QueueError> {
+    /// How a run ended that the lane still waits for.
+    fn ran(&self, run: RunId, outcome: &Outcome) -> Option<Ran> {
+        let known = self.lane.runs.get(&run)?;
+        let tested = |it: &crate::queue::Member| {
+            let branch = self.lane.changes.get(&it.id)?.branch.clone();
+            Some(Tested { id: it.id, branch, head: it.head.clone() })
+        };
+        Some(Ran {
+            run,
+            base: known.base.clone(),
+            commit: known.commit.clone(),
+            members: known.members.iter().filter_map(tested).collect(),
+            began: known.began,
+            ended: self.clock.now(),
+            verdict: outcome.into(),
+            log: self.tools.log_end(run),
+        })
+    }
+
+    /// One event, in one step with what comes along; then what follows from it.
+    async fn take(&mut self, event: Event, along: Along) -> Result<(), QueueError> {
         let before = self.lane.clone();
-        let effects = match self.lane.apply(event, self.clock.now()) {
-            Ok(effects) => effects,
+        let (effects, mut reply) = match self.lane.apply(event, self.clock.now()) {
+            Ok(effects) => (effects, Reply::Done),
             Err(refused) => {
                 tracing::info!(%refused, "nothing changes");
-                Vec::new()
+                (Vec::new(), Reply::Refused(refused.to_string()))
             }
         };
         let tell = |it: &Effect| match it {
@@ -208,8 +220,18 @@ impl Runner {
             _ => None,
         };
         let ended: Vec<Ended> = effects.iter().filter_map(tell).collect();
-        if self.lane != before || !others.is_empty() || !ended.is_empty() {
-            self.expect = self.kept.write(&self.lane, self.expect, &ended, others).await?;
+        let mut answered = Vec::new();
+        if let Some((id, refused)) = along.request {
+            if let Some(why) = refused {
+                reply = Reply::Refused(why);
+            }
+            answered.push((id, reply));
+        }
+        let ran: Vec<Ran> = along.ran.into_iter().collect();
+        let says = !answered.is_empty() || !ended.is_empty() || !ran.is_empty();
+        if self.lane != before || says {
+            let lane = self.lane.clone();
+            self.ledger.write(Step { lane, ended, answered, ran }).await?;
         }
         effects.into_iter().for_each(|effect| self.carry_out(effect));
         Ok(())
@@ -244,31 +266,45 @@ impl Runner {
     }
 
     async fn take_requests(&mut self) -> Result<(), QueueError> {
-        let inbox = self.kept.name.inbox();
-        for record in self.kept.records.list(&inbox, None, false, MAX_REQUESTS).await? {
-            let request: Request = decode(&record.key, &record.value)?;
-            let event = match request {
-                Request::Add { branch, priority } => self.added(branch, priority).await?,
-                Request::Remove { branch } => {
-                    let known = self.lane.changes.values().find(|it| it.branch == branch);
-                    known.map_or(Event::Tick, |it| Event::Remove(it.id))
-                }
-                Request::Pause { why } => Event::Pause(why),
-                Request::Resume => Event::Resume,
-                Request::Mode(mode) => Event::Mode(mode),
-            };
-            let done =
-                Write { key: record.key, expect: Expect::Version(record.version), value: None };
-            self.take(event, vec![done]).await?;
+        for pending in self.ledger.pending().await? {
+            let (event, refused) = self.asked(pending.request).await?;
+            let request = Some((pending.id, refused));
+            self.take(event, Along { request, ran: None }).await?;
         }
         Ok(())
     }
 
-    async fn added(&mut self, branch: Branch, priority: u8) -> Result<Event, QueueError> {
+    /// What a request means now, and why it changes nothing.
+    async fn asked(&self, request: Request) -> Result<(Event, Option<String>), QueueError> {
+        Ok(match request {
+            Request::Add { branch, priority } => return self.added(branch, priority).await,
+            Request::Remove { branch } => {
+                let known = self.lane.changes.values().find(|it| it.branch == branch);
+                match known {
+                    Some(it) => (Event::Remove(it.id), None),
+                    None => (Event::Tick, Some(QueueError::Unknown(branch.into()).to_string())),
+                }
+            }
+            Request::Pause { why } => (Event::Pause(why), None),
+            Request::Resume => (Event::Resume, None),
+            Request::Mode(mode) => (Event::Mode(mode), None),
+        })
+    }
+
+    async fn added(
+        &self,
+        branch: Branch,
+        priority: u8,
+    ) -> Result<(Event, Option<String>), QueueError> {
         let heads = self.fetched(std::slice::from_ref(&branch)).await?;
         Ok(match heads.get(&branch) {
-            Some(head) => Event::Add(Add { branch, head: head.clone(), priority, impact: None }),
-            None => Event::Absent(branch),
+            Some(head) => {
+                (Event::Add(Add { branch, head: head.clone(), priority, impact: None }), None)
+            }
+            None => {
+                let why = format!("there is no branch {branch} in the repository");
+                (Event::Absent(branch), Some(why))
+            }
         })
     }
 
@@ -295,7 +331,7 @@ impl Runner {
         // What is pushed at this moment is not somebody else's.
         let landing = self.lane.runs.values().any(|it| it.phase == crate::queue::Phase::Landing);
         if !landing {
-            self.take(Event::Target(target.clone()), Vec::new()).await?;
+            self.take(Event::Target(target.clone()), Along::default()).await?;
         }
         let merged = match landing {
             true => BTreeSet::new(),
@@ -308,7 +344,7 @@ impl Runner {
                 Some(_) if merged.contains(&branch) => Event::Merged(id),
                 Some(_) => continue,
             };
-            self.take(event, Vec::new()).await?;
+            self.take(event, Along::default()).await?;
         }
         self.polled = Some(Instant::now());
         Ok(())

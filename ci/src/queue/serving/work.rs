@@ -15,6 +15,9 @@ const AGAIN: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_s
 /// Logs of the last runs that are kept.
 const LOGS: usize = 500;
 
+/// Bytes of the end of a log that are kept with its run.
+pub const MAX_LOG: usize = 16 << 10;
+
 /// What work is done with.
 #[derive(Clone)]
 pub struct Tools {
@@ -110,6 +113,13 @@ impl Tools {
             Pushed::Refused(words) => Event::NotLanded { run, why: Refusal::Refused(words) },
         };
         tell.send(event).ok();
+    }
+
+    /// The end of what a check printed.
+    pub fn log_end(&self, run: RunId) -> String {
+        let text = std::fs::read(self.logs.join(format!("{}.log", run.0))).unwrap_or_default();
+        let end = text.get(text.len().saturating_sub(MAX_LOG)..).unwrap_or_default();
+        String::from_utf8_lossy(end).into_owned()
     }
 
     /// A log that cannot be kept is no reason to do nothing.

@@ -1,0 +1,180 @@
+//! What people ask for. A request is durable, has a number, and is answered once: in the step that its runner takes
+//! it in with.
+
+use serde::{Deserialize, Serialize};
+
+use super::error::HostedError;
+use super::head::short;
+use super::{Queues, keys};
+use crate::model::Time;
+use crate::queue::Branch;
+use crate::queue::serving::{LaneName, Pending, Reply, Request, RequestId, decode, encode};
+use crate::storage::{Expect, StorageError, Write};
+
+/// Requests that no runner has taken in.
+const MAX_WAITING: usize = 1_000;
+/// Requests of which is kept what became of them.
+const MAX_ASKED: usize = 300;
+/// Of those beyond so many are deleted with each new one.
+const DELETED: usize = 20;
+/// Others may ask in the same millisecond.
+const MAX_TRIES: u64 = 1_000;
+/// Most bytes of the name of who asks that are kept.
+pub const MAX_BY: usize = 300;
+
+/// What somebody asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ask {
+    pub request: Request,
+    /// Who, for people.
+    pub by: String,
+}
+
+/// A request, and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    pub id: RequestId,
+    pub ask: Ask,
+    pub at: Time,
+    /// Nothing: no runner has taken it in yet.
+    pub reply: Option<Reply>,
+}
+
+impl Queues {
+    /// Leaves a request. It is not lost from then on. What the queue would not take as it is now is refused here.
+    pub async fn ask(&self, queue: &LaneName, ask: &Ask) -> Result<RequestId, HostedError> {
+        self.head(queue).await?;
+        let waiting = self.waiting(queue).await?;
+        if waiting.len() >= MAX_WAITING {
+            return Err(HostedError::Crowded(MAX_WAITING));
+        }
+        self.admit(queue, &ask.request, &waiting).await?;
+        let ask = Ask { request: bounded(&ask.request), by: short(&ask.by) };
+        let now = self.clock.now();
+        let mut old = self.old_requests(queue).await?;
+        for at in now.0..now.0.saturating_add(MAX_TRIES) {
+            let id = RequestId(at);
+            let asked = Asked { id, ask: ask.clone(), at: now, reply: None };
+            let value = self.encoded(&keys::request(queue, id), &asked)?;
+            let put = |key| Write { key, expect: Expect::Absent, value: Some(value.clone()) };
+            let mut writes = vec![put(keys::request(queue, id)), put(inbox(queue, id))];
+            writes.append(&mut old);
+            match self.records.write(writes).await {
+                Err(StorageError::Conflict(_)) => {}
+                done => return done.map(|()| id).map_err(HostedError::from),
+            }
+        }
+        Err(HostedError::Crowded(MAX_WAITING))
+    }
+
+    /// Later nobody would hear of it.
+    async fn admit(
+        &self,
+        queue: &LaneName,
+        request: &Request,
+        waiting: &[Asked],
+    ) -> Result<(), HostedError> {
+        let Some(lane) = self.kept(queue).lane().await?.0 else { return Ok(()) };
+        match request {
+            Request::Add { branch, .. } => Ok(lane.admits(branch)?),
+            Request::Remove { branch } => {
+                let queued = lane.changes.values().any(|it| it.branch == *branch);
+                match queued || waiting.iter().any(|it| adds(it, branch)) {
+                    true => Ok(()),
+                    false => Err(HostedError::NoChange(branch.to_string())),
+                }
+            }
+            Request::Pause { .. } | Request::Resume | Request::Mode(_) => Ok(()),
+        }
+    }
+
+    /// Requests that no runner has taken in, oldest first.
+    pub(super) async fn waiting(&self, queue: &LaneName) -> Result<Vec<Asked>, HostedError> {
+        let found = self.records.list(&queue.inbox(), None, false, MAX_WAITING).await?;
+        found.iter().map(|it| Ok(decode(&it.key, &it.value)?)).collect()
+    }
+
+    /// The oldest of those that are not kept.
+    async fn old_requests(&self, queue: &LaneName) -> Result<Vec<Write>, HostedError> {
+        let most = MAX_ASKED + DELETED;
+        let found = self.records.list(&keys::asked(queue), None, true, most).await?;
+        let old = found.into_iter().skip(MAX_ASKED);
+        Ok(old.map(|it| Write { key: it.key, expect: Expect::Anything, value: None }).collect())
+    }
+
+    /// What became of a request.
+    pub async fn asked(
+        &self,
+        queue: &LaneName,
+        id: RequestId,
+    ) -> Result<Option<Asked>, HostedError> {
+        for key in [keys::request(queue, id), inbox(queue, id)] {
+            if let Some(it) = self.records.get(&key).await? {
+                return Ok(Some(decode(&key, &it.value)?));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The same requests as their runner sees them.
+    pub(super) async fn to_take(
+        &self,
+        queue: &LaneName,
+        limit: usize,
+    ) -> Result<Vec<Pending>, HostedError> {
+        let found = self.records.list(&queue.inbox(), None, false, limit).await?;
+        let pending = |it: &crate::storage::Record| {
+            let asked: Asked = decode(&it.key, &it.value)?;
+            Ok(Pending { id: asked.id, request: asked.ask.request })
+        };
+        found.iter().map(pending).collect()
+    }
+
+    /// What answers a request: it is taken out, and what became of it is kept. Nothing where it is answered already.
+    pub(super) async fn answer(
+        &self,
+        queue: &LaneName,
+        id: RequestId,
+        reply: &Reply,
+    ) -> Result<Vec<Write>, HostedError> {
+        let key = inbox(queue, id);
+        let Some(found) = self.records.get(&key).await? else { return Ok(Vec::new()) };
+        let mut asked: Asked = decode(&key, &found.value)?;
+        asked.reply = Some(match reply {
+            Reply::Done => Reply::Done,
+            Reply::Refused(why) => Reply::Refused(short(why)),
+        });
+        let done = keys::request(queue, id);
+        let value = Some(self.encoded(&done, &asked)?);
+        Ok(vec![
+            Write { key, expect: Expect::Version(found.version), value: None },
+            Write { key: done, expect: Expect::Anything, value },
+        ])
+    }
+
+    pub(super) fn encoded<T: Serialize>(
+        &self,
+        key: &str,
+        document: &T,
+    ) -> Result<bytes::Bytes, HostedError> {
+        encode(document).map_err(|source| HostedError::Damaged { key: key.to_owned(), source })
+    }
+}
+
+fn inbox(queue: &LaneName, id: RequestId) -> String {
+    format!("{}{:016}", queue.inbox(), id.0)
+}
+
+fn adds(asked: &Asked, branch: &Branch) -> bool {
+    matches!(&asked.ask.request, Request::Add { branch: added, .. } if added == branch)
+}
+
+fn bounded(request: &Request) -> Request {
+    match request {
+        Request::Pause { why } => Request::Pause { why: short(why) },
+        Request::Add { branch, priority } => {
+            Request::Add { branch: branch.clone(), priority: (*priority).min(9) }
+        }
+        other => other.clone(),
+    }
+}

@@ -1,0 +1,146 @@
+//! Who is told what becomes of changes. Each of them is told at its own pace, at least once, by one process of a
+//! fleet at a time.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::HostedError;
+use super::head::Head;
+use super::news::News;
+use super::{Queues, keys};
+use crate::model::Time;
+use crate::queue::serving::{LaneName, decode};
+use crate::storage::{Expect, StorageError, Write};
+
+/// For so long one process tells without being heard of.
+const LEASE: Duration = Duration::from_secs(30);
+/// How often something is tried that others change, too.
+const TRIES: u32 = 8;
+
+/// What one step meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    pub queue: LaneName,
+    pub number: u64,
+    pub at: Time,
+    pub news: Vec<News>,
+}
+
+/// The news for one who is told. Clones are the same.
+#[derive(Clone)]
+pub struct Feed {
+    queues: Queues,
+    consumer: &'static str,
+}
+
+/// How far it has come.
+#[derive(Default, Serialize, Deserialize)]
+struct Cursor {
+    holder: String,
+    until: Time,
+    /// The number of the last news of each queue that were told.
+    heard: BTreeMap<String, u64>,
+}
+
+impl Queues {
+    /// The news for one who is told, under a name of its own. Who is new begins with what happens from now on.
+    pub fn feed(&self, consumer: &'static str) -> Feed {
+        Feed { queues: self.clone(), consumer }
+    }
+}
+
+impl Feed {
+    fn key(&self) -> String {
+        keys::feed(self.consumer)
+    }
+
+    async fn cursor(&self) -> Result<Option<(Cursor, Expect)>, HostedError> {
+        let key = self.key();
+        let Some(it) = self.queues.records.get(&key).await? else { return Ok(None) };
+        Ok(Some((decode(&key, &it.value)?, Expect::Version(it.version))))
+    }
+
+    /// Answers whether nobody else wrote meanwhile.
+    async fn write(&self, cursor: &Cursor, expect: Expect) -> Result<bool, HostedError> {
+        let key = self.key();
+        let write = Write { value: Some(self.queues.encoded(&key, cursor)?), key, expect };
+        match self.queues.records.write(vec![write]).await {
+            Err(StorageError::Conflict(_)) => Ok(false),
+            written => Ok(written.map(|()| true)?),
+        }
+    }
+
+    /// What was not told yet, of each queue the oldest first, about `limit` of them. Nothing as well where another
+    /// process tells.
+    pub async fn take(&self, limit: usize) -> Result<Vec<Told>, HostedError> {
+        let heads = self.queues.heads().await?;
+        let now = self.queues.clock.now();
+        let Some((mut cursor, expect)) = self.cursor().await? else {
+            let heard = heads.iter().map(|(name, head)| (name.as_str().to_owned(), head.news));
+            let cursor = Cursor { heard: heard.collect(), ..Cursor::default() };
+            self.write(&cursor, Expect::Absent).await?;
+            return Ok(Vec::new());
+        };
+        let own = cursor.holder == *self.queues.who;
+        if !own && now < cursor.until {
+            return Ok(Vec::new());
+        }
+        let mut all = Vec::new();
+        for (name, head) in &heads {
+            if all.len() < limit {
+                all.extend(self.of_queue(name, head, &cursor, limit - all.len()).await?);
+            }
+        }
+        if all.is_empty() {
+            return Ok(all);
+        }
+        cursor.holder = self.queues.who.to_string();
+        cursor.until = now.plus(LEASE);
+        match self.write(&cursor, expect).await? {
+            true => Ok(all),
+            false => Ok(Vec::new()),
+        }
+    }
+
+    async fn of_queue(
+        &self,
+        name: &LaneName,
+        head: &Head,
+        cursor: &Cursor,
+        limit: usize,
+    ) -> Result<Vec<Told>, HostedError> {
+        let heard = cursor.heard.get(name.as_str()).copied().unwrap_or(0);
+        if heard >= head.news {
+            return Ok(Vec::new());
+        }
+        let (prefix, after) = (keys::all_news(name), keys::news(name, heard));
+        let found = self.queues.records.list(&prefix, Some(&after), false, limit).await?;
+        let told = |it: &crate::storage::Record| {
+            let number = it.key.strip_prefix(&prefix).and_then(|it| it.parse().ok());
+            let (at, news) = decode(&it.key, &it.value)?;
+            Ok(Told { queue: name.clone(), number: number.unwrap_or(heard + 1), at, news })
+        };
+        found.iter().map(told).collect()
+    }
+
+    /// These were told; else they come again.
+    pub async fn done(&self, told: &Told) -> Result<(), HostedError> {
+        for _ in 0..TRIES {
+            let Some((mut cursor, expect)) = self.cursor().await? else { return Ok(()) };
+            let heard = cursor.heard.entry(told.queue.as_str().to_owned()).or_default();
+            if *heard >= told.number {
+                return Ok(());
+            }
+            *heard = told.number;
+            if cursor.holder == *self.queues.who {
+                cursor.until = self.queues.clock.now().plus(LEASE);
+            }
+            if self.write(&cursor, expect).await? {
+                return Ok(());
+            }
+        }
+        Err(HostedError::Restless)
+    }
+}

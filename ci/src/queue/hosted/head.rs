@@ -1,0 +1,162 @@
+//! Who runs a queue: one runner at a time, by a lease that each of its calls renews. A number that grows with each
+//! runner (the fence) keeps out what an earlier one still sends.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::Time;
+use crate::queue::RunId;
+use crate::queue::serving::{Ran, Verdict};
+use crate::queue::{End, Ended};
+
+/// A runner that was not heard for so long has lost its queue to whoever asks for it.
+pub const LEASE: Duration = Duration::from_secs(12);
+/// It is not noted more often than that that a runner was heard.
+const NOTED: Duration = Duration::from_secs(3);
+/// Runs of which is kept how they ended.
+pub const MAX_RUNS: usize = 200;
+/// Runs whose time says what the next one takes.
+const MAX_TIMES: usize = 31;
+/// Most bytes of each text that a runner says of itself.
+const MAX_TEXT: usize = 300;
+
+/// What a runner says of itself, for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct About {
+    /// The machine and the process.
+    pub name: String,
+    /// Without passwords.
+    pub repository: String,
+    pub target: String,
+    pub check: String,
+}
+
+/// A runner that wants a queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Take {
+    /// The same in all calls of one runner, and of no other.
+    pub nonce: String,
+    pub about: About,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    pub landed: u64,
+    pub rejected: u64,
+    /// Neither: removed, deleted, merged by somebody else.
+    pub left: u64,
+    pub runs: u64,
+    /// Of what landed, together.
+    pub waited_ms: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    pub about: About,
+    nonce: String,
+    /// How many runners have had the queue.
+    pub fence: u64,
+    /// Since when this one has it.
+    pub since: Time,
+    /// When it was heard last.
+    pub seen: Time,
+    /// It has given the queue back.
+    pub left: bool,
+    /// Steps of this runner.
+    pub steps: u64,
+    /// The last number of news.
+    pub news: u64,
+    /// Runs of which is kept how they ended, oldest first.
+    pub runs: Vec<RunId>,
+    /// What checks took that were carried out, in milliseconds, oldest first.
+    pub times: Vec<u64>,
+    pub totals: Totals,
+}
+
+impl Head {
+    /// Whether its runner can be expected to answer.
+    pub fn connected(&self, now: Time) -> bool {
+        !self.left && now.since(self.seen) < LEASE
+    }
+
+    /// Gives the queue to a runner, unless another one has it. Answers whether it is another one than before.
+    pub fn take(&mut self, take: &Take, now: Time) -> bool {
+        if self.fence > 0 && self.connected(now) && self.nonce != take.nonce {
+            return false;
+        }
+        let About { name, repository, target, check } = &take.about;
+        self.about = About {
+            name: short(name),
+            repository: short(repository),
+            target: short(target),
+            check: short(check),
+        };
+        self.nonce.clone_from(&take.nonce);
+        self.fence += 1;
+        (self.since, self.seen, self.left, self.steps) = (now, now, false, 0);
+        true
+    }
+
+    /// Whether what this runner says counts.
+    pub fn holds(&self, fence: u64) -> bool {
+        self.fence == fence && !self.left
+    }
+
+    /// Notes that the runner was heard. Answers whether that has to be written.
+    pub fn hear(&mut self, now: Time) -> bool {
+        let due = now.since(self.seen) >= NOTED;
+        if due {
+            self.seen = now;
+        }
+        due
+    }
+
+    /// Counts a run that ended, and says of which nothing is kept any more.
+    pub fn ran(&mut self, ran: &Ran) -> Option<RunId> {
+        self.totals.runs += 1;
+        if matches!(ran.verdict, Verdict::Passed | Verdict::Failed { .. }) {
+            let took = ran.ended.since(ran.began).as_millis();
+            self.times.push(u64::try_from(took).unwrap_or(u64::MAX));
+            if self.times.len() > MAX_TIMES {
+                self.times.remove(0);
+            }
+        }
+        self.runs.push(ran.run);
+        (self.runs.len() > MAX_RUNS).then(|| self.runs.remove(0))
+    }
+
+    pub fn ended(&mut self, ended: &Ended) {
+        let totals = &mut self.totals;
+        match ended.end {
+            End::Landed(_) => {
+                totals.landed += 1;
+                let waited = ended.at.since(ended.added).as_millis();
+                let waited = u64::try_from(waited).unwrap_or(u64::MAX);
+                totals.waited_ms = totals.waited_ms.saturating_add(waited);
+            }
+            End::Failed { .. } | End::Conflict(_) => totals.rejected += 1,
+            End::Merged | End::Deleted | End::Removed => totals.left += 1,
+        }
+    }
+
+    /// What half of the last checks took at most; nothing where none was carried out yet.
+    pub fn usual(&self) -> Option<Duration> {
+        let mut times = self.times.clone();
+        times.sort_unstable();
+        times.get(times.len() / 2).copied().map(Duration::from_millis)
+    }
+}
+
+/// On one line, and not longer than is kept.
+pub fn short(text: &str) -> String {
+    let line = text.chars().map(|it| if it.is_control() { ' ' } else { it });
+    let mut kept = String::new();
+    for it in line {
+        if kept.len() + it.len_utf8() > MAX_TEXT {
+            break;
+        }
+        kept.push(it);
+    }
+    kept
+}

@@ -1,0 +1,163 @@
+//! What a runner writes, and what it is asked for: in records beside it, or at a server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+
+use super::desk::Request;
+use super::error::QueueError;
+use super::kept::{Kept, LaneName, decode};
+use crate::model::Time;
+use crate::queue::{Branch, ChangeId, Commit, Ended, Lane, Outcome, RunId};
+use crate::storage::{Damage, Expect, Record, Records, Write};
+
+/// How often it is looked whether somebody asked for something.
+const LOOK: Duration = Duration::from_millis(500);
+/// Requests that are taken in at once.
+pub const MAX_TAKEN: usize = 100;
+/// Targets that are named of a run.
+const MAX_NAMED: usize = 20;
+
+/// Names a request of a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RequestId(pub u64);
+
+/// A request that nobody has taken in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pending {
+    pub id: RequestId,
+    pub request: Request,
+}
+
+/// What became of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    Done,
+    /// Why nothing was changed.
+    Refused(String),
+}
+
+/// A change as it was tested.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tested {
+    pub id: ChangeId,
+    pub branch: Branch,
+    pub head: Commit,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    Passed,
+    /// With the targets that the check named.
+    Failed {
+        targets: Vec<String>,
+    },
+    /// It could not be run.
+    Unable(String),
+}
+
+/// A run that has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ran {
+    pub run: RunId,
+    pub base: Commit,
+    /// What was tested, where it could be put together.
+    pub commit: Option<Commit>,
+    /// In this order on top of the base; none: the base itself.
+    pub members: Vec<Tested>,
+    pub began: Time,
+    pub ended: Time,
+    pub verdict: Verdict,
+    /// The end of what the check printed.
+    pub log: String,
+}
+
+/// One step of a lane: written as a whole or not at all, before anything is done about it.
+#[derive(Clone, Debug)]
+pub struct Step {
+    pub lane: Lane,
+    /// What has left it.
+    pub ended: Vec<Ended>,
+    /// Requests that are answered by it.
+    pub answered: Vec<(RequestId, Reply)>,
+    pub ran: Vec<Ran>,
+}
+
+/// Where a runner keeps its lane, and finds what it is asked for.
+#[async_trait]
+pub trait Ledger: Send + Sync + 'static {
+    /// The lane as it was written last; nothing where it has never run.
+    async fn lane(&self) -> Result<Option<Lane>, QueueError>;
+
+    /// Requests that were not answered yet, oldest first.
+    async fn pending(&self) -> Result<Vec<Pending>, QueueError>;
+
+    async fn write(&self, step: Step) -> Result<(), QueueError>;
+
+    /// How often it is looked whether somebody asked for something.
+    fn look(&self) -> Duration {
+        LOOK
+    }
+}
+
+/// Records that this runner alone writes, apart from requests.
+pub struct Local {
+    kept: Kept,
+    /// What the next write expects.
+    expect: Mutex<Expect>,
+}
+
+impl Local {
+    pub fn new(records: Arc<dyn Records>, name: LaneName) -> Self {
+        Self { kept: Kept { records, name }, expect: Mutex::new(Expect::Absent) }
+    }
+}
+
+#[async_trait]
+impl Ledger for Local {
+    async fn lane(&self) -> Result<Option<Lane>, QueueError> {
+        let (lane, expect) = self.kept.lane().await?;
+        *self.expect.lock().await = expect;
+        Ok(lane)
+    }
+
+    async fn pending(&self) -> Result<Vec<Pending>, QueueError> {
+        let inbox = self.kept.name.inbox();
+        let found = self.kept.records.list(&inbox, None, false, MAX_TAKEN).await?;
+        let pending = |it: &Record| {
+            let id = it.key.strip_prefix(&inbox).and_then(|it| it.parse().ok()).map(RequestId);
+            let odd = || QueueError::Damaged { key: it.key.clone(), source: Damage::Form("key") };
+            Ok(Pending { id: id.ok_or_else(odd)?, request: decode(&it.key, &it.value)? })
+        };
+        found.iter().map(pending).collect()
+    }
+
+    async fn write(&self, step: Step) -> Result<(), QueueError> {
+        let mut expect = self.expect.lock().await;
+        let done = |(id, _): &(RequestId, Reply)| Write {
+            key: format!("{}{:016}", self.kept.name.inbox(), id.0),
+            expect: Expect::Anything,
+            value: None,
+        };
+        let others = step.answered.iter().map(done).collect();
+        *expect = self.kept.write(&step.lane, *expect, &step.ended, others).await?;
+        Ok(())
+    }
+}
+
+impl From<&Outcome> for Verdict {
+    fn from(outcome: &Outcome) -> Self {
+        match outcome {
+            Outcome::Passed => Self::Passed,
+            Outcome::Failed { targets, .. } => {
+                Self::Failed { targets: targets.iter().take(MAX_NAMED).cloned().collect() }
+            }
+            Outcome::Unable(why) => Self::Unable(why.clone()),
+        }
+    }
+}
