@@ -17,6 +17,7 @@ pub mod queue;
 pub mod recording;
 pub mod services;
 pub mod shards;
+pub mod stages;
 mod start;
 pub mod storage;
 mod upkeep;

@@ -1,0 +1,23 @@
+//! What stages of pipelines do: commands as sandboxed actions, programs of the operator with secrets, and what they print,
+//! bounded and without secrets.
+
+mod action;
+mod begun;
+mod command;
+#[cfg(test)]
+mod command_tests;
+mod log;
+mod mask;
+mod secret;
+#[cfg(test)]
+mod testing;
+
+pub use action::{Unfit, check};
+pub use begun::{Begun, Ledger};
+pub use command::{
+    ActionEnd, Actions, ActionsError, Commands, Done, MNEMONIC, TakeReports, Wanted, end_of,
+    invocation_of,
+};
+pub use log::{HEAD, MOST, StageLog, TAIL};
+pub use mask::{Forms, MASK, MAX_SECRET, MIN_SECRET, Masker, masked};
+pub use secret::{Secret, SecretError, SecretList, SecretSource, forms};
