@@ -8,8 +8,8 @@ pub use self::runner::{
     Ended, Outcome, Progress, RunnerError, RunnerFault, Source, StageRunner, Task, TaskKey,
 };
 pub use self::stage::{
-    Approval, Command, Condition, On, Program, Promotion, Release, Retry, RetryOn, Rollout, Stage,
-    Work,
+    Approval, Command, Condition, Listed, On, Preview, PreviewAct, Program, Promotion, Release,
+    Retry, RetryOn, Rollout, Stage, Waited, Work,
 };
 
 /// Stages of one pipeline, each cell of a matrix counted.

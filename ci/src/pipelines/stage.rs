@@ -91,6 +91,9 @@ pub enum Work {
     Rollout(Rollout),
     /// Nobody does anything: people approve.
     Approve(Approval),
+    Program(Listed),
+    Preview(Preview),
+    Wait(Waited),
 }
 
 /// What is run.
@@ -178,6 +181,45 @@ pub struct Approval {
     pub message: String,
 }
 
+/// A program that the server's operator lists. It runs on the server's side and gets the secrets that he says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    pub name: String,
+    /// Where the operator lets it have some.
+    #[serde(default)]
+    pub arguments: Vec<String>,
+}
+
+/// An environment for one run, of a kind that the server's operator lists. Whatever happens, it does not outlive `keep`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Preview {
+    /// The kind.
+    pub environment: String,
+    pub act: PreviewAct,
+    /// From when it is brought up on.
+    #[serde(with = "millis")]
+    pub keep: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PreviewAct {
+    /// Tells `preview`, its name, and `address`.
+    Up,
+    /// Whether it answers.
+    Check,
+    Down,
+}
+
+/// A build of somebody else, which is waited for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waited {
+    pub invocation: String,
+    /// Whether the gate of tests has to be green as well.
+    #[serde(default)]
+    pub gate: bool,
+}
+
 impl Work {
     /// As files and pages call it.
     pub fn kind(&self) -> &'static str {
@@ -189,6 +231,9 @@ impl Work {
             Self::Promote(_) => "promote",
             Self::Rollout(_) => "rollout",
             Self::Approve(_) => "approve",
+            Self::Program(_) => "program",
+            Self::Preview(_) => "preview",
+            Self::Wait(_) => "wait",
         }
     }
 
