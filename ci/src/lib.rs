@@ -4,6 +4,7 @@ pub mod attempts;
 pub mod durations;
 pub mod events;
 pub mod flakes;
+pub mod forges;
 pub mod gate;
 pub mod history;
 pub mod impact;

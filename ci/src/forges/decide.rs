@@ -1,0 +1,218 @@
+//! What follows from an event: requests to queues, or nothing, and why.
+
+use super::command::Command;
+use super::event::{Change, Event, Happened, Said};
+use super::forge::Rules;
+use crate::queue::serving::{LaneName, Request};
+use crate::queue::{Branch, NameError};
+
+/// A request to a queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    pub queue: LaneName,
+    pub request: Request,
+    /// Who asks, as the forge calls them.
+    pub by: String,
+    /// The number of the change at the forge.
+    pub number: u64,
+}
+
+/// What a delivery comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    Pong,
+    /// One at least.
+    Ask(Vec<Order>),
+    /// The forge has to be asked for the change first; [`decide_found`] says what follows then.
+    LookUp(Said),
+    Ignored(Ignored),
+}
+
+/// Why nothing follows.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Ignored {
+    #[error("queues do nothing about such events")]
+    Event,
+    #[error("queues look by themselves where branches are")]
+    Pushed,
+    #[error("no queue lands on branches of {0}")]
+    Repository(String),
+    #[error("no queue lands on {1} of {0}")]
+    Base(String, String),
+    #[error("it neither has the label that queues it, nor lost it")]
+    Label,
+    #[error("the comment is no command")]
+    NoCommand,
+    #[error(transparent)]
+    Command(#[from] super::command::NoCommand),
+    #[error("{0} may not ask for that here")]
+    Person(String),
+    #[error("it is a draft")]
+    Draft,
+    #[error("it is closed")]
+    Closed,
+    #[error("its branch is in another repository: push it to the repository itself")]
+    Foreign,
+    #[error(transparent)]
+    Name(#[from] NameError),
+}
+
+/// What follows from an event. It must have been proven before.
+pub fn decide(rules: &Rules, event: Event) -> Decision {
+    let decided = match event {
+        Event::Ping => return Decision::Pong,
+        Event::Pushed => Err(Ignored::Pushed),
+        Event::Other => Err(Ignored::Event),
+        Event::Changed { change, happened, by, .. } => changed(rules, &change, &happened, &by),
+        Event::Said { said, .. } => match said.change.clone() {
+            Some(change) => command(rules, &said).and_then(|it| found(rules, &said, it, &change)),
+            None => match command(rules, &said) {
+                Ok(_) => return Decision::LookUp(said),
+                Err(why) => Err(why),
+            },
+        },
+    };
+    decision(decided)
+}
+
+/// What follows from a comment once the change is known that it is about.
+pub fn decide_found(rules: &Rules, said: &Said, change: &Change) -> Decision {
+    let same =
+        change.number == said.number && change.repository.eq_ignore_ascii_case(&said.repository);
+    if !same {
+        return Decision::Ignored(Ignored::Event);
+    }
+    decision(command(rules, said).and_then(|it| found(rules, said, it, change)))
+}
+
+fn decision(decided: Result<Vec<Order>, Ignored>) -> Decision {
+    match decided {
+        Ok(orders) if orders.is_empty() => Decision::Ignored(Ignored::Event),
+        Ok(orders) => Decision::Ask(orders),
+        Err(why) => Decision::Ignored(why),
+    }
+}
+
+/// The command of a comment, if whoever says it may.
+fn command(rules: &Rules, said: &Said) -> Result<Command, Ignored> {
+    let command = Command::read(&said.text).ok_or(Ignored::NoCommand)??;
+    if !rules.knows(&said.repository) {
+        return Err(Ignored::Repository(said.repository.clone()));
+    }
+    let named = match rules.people.is_empty() {
+        true => said.belongs,
+        false => rules.names(&said.by),
+    };
+    // Whoever offers a change may take it back.
+    match named || (command == Command::Remove && said.by_author) {
+        true => Ok(command),
+        false => Err(Ignored::Person(said.by.clone())),
+    }
+}
+
+fn found(
+    rules: &Rules,
+    said: &Said,
+    command: Command,
+    change: &Change,
+) -> Result<Vec<Order>, Ignored> {
+    let order = match command {
+        Command::Queue(priority) => queued(rules, change, &said.by, priority)?,
+        Command::Remove => removed(rules, change, &change.base, &said.by)?,
+    };
+    Ok(vec![order])
+}
+
+fn changed(
+    rules: &Rules,
+    change: &Change,
+    happened: &[Happened],
+    by: &str,
+) -> Result<Vec<Order>, Ignored> {
+    if !rules.knows(&change.repository) {
+        return Err(Ignored::Repository(change.repository.clone()));
+    }
+    let mut orders = Vec::new();
+    let mut why = Ignored::Event;
+    for it in happened {
+        match happening(rules, change, it, by) {
+            Ok(order) if orders.contains(&order) => {}
+            Ok(order) => orders.push(order),
+            Err(ignored) => why = ignored,
+        }
+        if let (Happened::Retargeted(_), true) = (it, labeled(rules, change)) {
+            match labels(rules, change, by) {
+                Ok(order) => orders.push(order),
+                Err(ignored) => why = ignored,
+            }
+        }
+    }
+    if orders.is_empty() { Err(why) } else { Ok(orders) }
+}
+
+fn happening(rules: &Rules, change: &Change, it: &Happened, by: &str) -> Result<Order, Ignored> {
+    let is_ours = |label: &String| rules.label.as_ref() == Some(label);
+    match it {
+        Happened::Labeled(label) if is_ours(label) => labels(rules, change, by),
+        Happened::Unlabeled(label) if is_ours(label) => removed(rules, change, &change.base, by),
+        Happened::Labeled(_) | Happened::Unlabeled(_) => Err(Ignored::Label),
+        Happened::Relabeled if rules.label.is_none() => Err(Ignored::Label),
+        Happened::Relabeled if !labeled(rules, change) => removed(rules, change, &change.base, by),
+        Happened::Relabeled => labels(rules, change, by),
+        Happened::Offered if labeled(rules, change) => labels(rules, change, by),
+        Happened::Offered => Err(Ignored::Label),
+        Happened::Drafted | Happened::Closed => removed(rules, change, &change.base, by),
+        Happened::Retargeted(before) => removed(rules, change, before, by),
+        Happened::Pushed => Err(Ignored::Pushed),
+    }
+}
+
+fn labeled(rules: &Rules, change: &Change) -> bool {
+    rules.label.as_ref().is_some_and(|it| change.has(it))
+}
+
+/// Whoever may label may have queued, unless people are named.
+fn labels(rules: &Rules, change: &Change, by: &str) -> Result<Order, Ignored> {
+    match rules.people.is_empty() || rules.names(by) {
+        true => queued(rules, change, by, None),
+        false => Err(Ignored::Person(by.to_owned())),
+    }
+}
+
+fn queued(
+    rules: &Rules,
+    change: &Change,
+    by: &str,
+    priority: Option<u8>,
+) -> Result<Order, Ignored> {
+    if !change.open {
+        return Err(Ignored::Closed);
+    }
+    if change.draft {
+        return Err(Ignored::Draft);
+    }
+    let priority = priority.unwrap_or(rules.priority);
+    order(rules, change, &change.base, by, |branch| Request::Add { branch, priority })
+}
+
+fn removed(rules: &Rules, change: &Change, base: &str, by: &str) -> Result<Order, Ignored> {
+    order(rules, change, base, by, |branch| Request::Remove { branch })
+}
+
+fn order(
+    rules: &Rules,
+    change: &Change,
+    base: &str,
+    by: &str,
+    request: impl FnOnce(Branch) -> Request,
+) -> Result<Order, Ignored> {
+    let binding = rules.binding(&change.repository, base);
+    let missing = || Ignored::Base(change.repository.clone(), base.to_owned());
+    let queue = binding.ok_or_else(missing)?.queue.clone();
+    // Branches of a fork may be called like ones of the repository.
+    if change.foreign {
+        return Err(Ignored::Foreign);
+    }
+    let request = request(Branch::new(&change.branch)?);
+    Ok(Order { queue, request, by: by.to_owned(), number: change.number })
+}

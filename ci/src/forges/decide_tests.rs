@@ -1,0 +1,192 @@
+//! What follows from events.
+
+use proptest::prelude::*;
+
+use super::decide::{Decision, Ignored, Order, decide, decide_found};
+use super::event::{Change, Event, Happened, Said};
+use super::forge::{Binding, Repository, Rules};
+use crate::queue::Branch;
+use crate::queue::serving::{LaneName, Request};
+
+fn rules() -> Rules {
+    let binding = |branch: &str, queue: &str| Binding {
+        repository: Repository::new("owner/app").unwrap(),
+        branch: Branch::new(branch).unwrap(),
+        queue: LaneName::new(queue).unwrap(),
+    };
+    Rules {
+        bindings: vec![binding("main", "app"), binding("next", "app-next")],
+        label: Some("queue".to_owned()),
+        people: Vec::new(),
+        priority: 2,
+    }
+}
+
+fn change() -> Change {
+    Change {
+        number: 7,
+        repository: "Owner/App".to_owned(),
+        base: "main".to_owned(),
+        branch: "feature/login".to_owned(),
+        foreign: false,
+        open: true,
+        draft: false,
+        labels: vec!["queue".to_owned()],
+    }
+}
+
+fn said(text: &str) -> Said {
+    Said {
+        repository: "owner/app".to_owned(),
+        number: 7,
+        text: text.to_owned(),
+        by: "alice".to_owned(),
+        by_author: false,
+        belongs: true,
+        change: None,
+    }
+}
+
+fn after(rules: &Rules, change: &Change, happened: Vec<Happened>) -> Decision {
+    let (change, by) = (change.clone(), "alice".to_owned());
+    decide(rules, Event::Changed { change, happened, by, at: None })
+}
+
+fn order(queue: &str, request: Request) -> Order {
+    let (queue, by) = (LaneName::new(queue).unwrap(), "alice".to_owned());
+    Order { queue, request, by, number: 7 }
+}
+
+fn branch() -> Branch {
+    Branch::new("feature/login").unwrap()
+}
+
+fn add(priority: u8) -> Decision {
+    let request = Request::Add { branch: branch(), priority };
+    Decision::Ask(vec![order("app", request)])
+}
+
+fn remove() -> Decision {
+    Decision::Ask(vec![order("app", Request::Remove { branch: branch() })])
+}
+
+fn ignored(decision: Decision) -> String {
+    match decision {
+        Decision::Ignored(why) => why.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_label_queues_and_its_end_removes() {
+    let label = |it: &str| Happened::Labeled(it.to_owned());
+    let unlabel = |it: &str| Happened::Unlabeled(it.to_owned());
+    let after = |happened| after(&rules(), &change(), vec![happened]);
+    assert_eq!(after(label("queue")), add(2));
+    assert_eq!(after(unlabel("queue")), remove());
+    assert_eq!(after(Happened::Relabeled), add(2));
+    assert_eq!(after(Happened::Offered), add(2), "the label was there before");
+    for gone in [Happened::Closed, Happened::Drafted] {
+        assert_eq!(after(gone), remove());
+    }
+    for other in [label("Queue"), label("bug"), unlabel("bug")] {
+        assert!(ignored(after(other)).contains("label"));
+    }
+    assert!(ignored(after(Happened::Pushed)).contains("look by themselves"));
+}
+
+#[test]
+fn what_cannot_land_is_not_queued_and_why_is_said() {
+    let label = || vec![Happened::Labeled("queue".to_owned())];
+    let with = |set: fn(&mut Change)| {
+        let mut it = change();
+        set(&mut it);
+        ignored(after(&rules(), &it, label()))
+    };
+    assert_eq!(with(|it| it.draft = true), "it is a draft");
+    assert_eq!(with(|it| it.open = false), "it is closed");
+    assert!(with(|it| it.foreign = true).contains("another repository"));
+    assert!(with(|it| it.base = "old".to_owned()).contains("no queue lands on old"));
+    assert!(with(|it| it.repository = "owner/other".to_owned()).contains("owner/other"));
+    for odd in ["--upload-pack=touch x", "-x", "a..b", "refs/heads/a", "a b", ""] {
+        let mut it = change();
+        it.branch = odd.to_owned();
+        assert!(ignored(after(&rules(), &it, label())).contains("no name of a branch"), "{odd}");
+    }
+    // A branch of a fork that is closed takes nobody's place away.
+    let mut fork = change();
+    fork.foreign = true;
+    assert!(ignored(after(&rules(), &fork, vec![Happened::Closed])).contains("another"));
+}
+
+#[test]
+fn another_target_is_another_queue() {
+    let mut it = change();
+    it.base = "next".to_owned();
+    let request = Request::Add { branch: branch(), priority: 2 };
+    let both = vec![order("app", Request::Remove { branch: branch() }), order("app-next", request)];
+    let moved = vec![Happened::Retargeted("main".to_owned())];
+    assert_eq!(after(&rules(), &it, moved), Decision::Ask(both));
+}
+
+#[test]
+fn comments_count_of_those_who_belong_or_are_named() {
+    let mut rules = rules();
+    let look_up = |rules: &Rules, it: &Said| {
+        let event = Event::Said { said: it.clone(), at: None };
+        decide(rules, event)
+    };
+    let found = |rules: &Rules, it: &Said| decide_found(rules, it, &change());
+    let queue = said("/kiln queue");
+    assert_eq!(look_up(&rules, &queue), Decision::LookUp(queue.clone()));
+    assert_eq!(found(&rules, &queue), add(2));
+    assert_eq!(found(&rules, &said("/kiln priority 8")), add(8));
+    assert_eq!(found(&rules, &said("/kiln remove")), remove());
+    let stranger = Said { belongs: false, ..queue.clone() };
+    assert_eq!(ignored(look_up(&rules, &stranger)), "alice may not ask for that here");
+    let author = Said { belongs: false, by_author: true, ..said("/kiln remove") };
+    assert_eq!(found(&rules, &author), remove());
+    let author = Said { belongs: false, by_author: true, ..queue.clone() };
+    assert!(ignored(look_up(&rules, &author)).contains("may not"));
+    rules.people = vec!["Bob".to_owned()];
+    assert!(ignored(look_up(&rules, &queue)).contains("may not"), "belonging is not enough");
+    let bob = Said { by: "bob".to_owned(), belongs: false, ..queue.clone() };
+    assert!(matches!(look_up(&rules, &bob), Decision::LookUp(_)));
+    let label = vec![Happened::Labeled("queue".to_owned())];
+    assert!(ignored(after(&rules, &change(), label)).contains("may not"));
+    assert_eq!(ignored(look_up(&rules, &said("nice"))), "the comment is no command");
+    assert!(ignored(look_up(&rules, &said("/kiln land"))).contains("/kiln remove"));
+    let other = Change { number: 8, ..change() };
+    assert!(matches!(decide_found(&rules, &bob, &other), Decision::Ignored(_)));
+}
+
+proptest! {
+    /// Whatever a change is called: what is asked for is a name that git takes as a name, of a queue that is bound to
+    /// its base, and never of a draft, a closed one or a fork.
+    #[test]
+    fn only_what_may_land_is_queued(
+        branch in "[-a-z./@~ ]{0,12}",
+        base in prop_oneof!["main", "next", "[a-z]{1,4}"],
+        flags in any::<[bool; 3]>(),
+        labeled in any::<bool>(),
+    ) {
+        let [foreign, open, draft] = flags;
+        let labels = if labeled { vec!["queue".to_owned()] } else { Vec::new() };
+        let it = Change { branch: branch.clone(), base: base.clone(), foreign, open, draft, labels, ..change() };
+        let happened = vec![Happened::Relabeled, Happened::Offered, Happened::Closed];
+        let Decision::Ask(orders) = after(&rules(), &it, happened) else { return Ok(()) };
+        prop_assert!(!orders.is_empty() && !foreign);
+        for order in orders {
+            let expected = if base == "main" { "app" } else { "app-next" };
+            prop_assert_eq!(order.queue.as_str(), expected);
+            match order.request {
+                Request::Add { branch: asked, priority } => {
+                    prop_assert!(open && !draft && labeled && priority == 2);
+                    prop_assert_eq!(asked.as_str(), &branch);
+                }
+                Request::Remove { branch: asked } => prop_assert_eq!(asked.as_str(), &branch),
+                other => prop_assert!(false, "{:?}", other),
+            }
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! What a delivery says, in the words of no forge.
+
+use crate::model::Time;
+
+/// Why the body of a delivery is not understood.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the body is not that of a {event} event: {why}")]
+pub struct Malformed {
+    pub event: String,
+    pub why: String,
+}
+
+/// A pull request of GitHub and Gitea, a merge request of GitLab.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    pub number: u64,
+    /// Where it is to land.
+    pub repository: String,
+    /// The branch it is to land on.
+    pub base: String,
+    pub branch: String,
+    /// Its branch is in another repository, or in none any more.
+    pub foreign: bool,
+    pub open: bool,
+    pub draft: bool,
+    pub labels: Vec<String>,
+}
+
+impl Change {
+    pub fn has(&self, label: &str) -> bool {
+        self.labels.iter().any(|it| it == label)
+    }
+}
+
+/// What happened to a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Happened {
+    Labeled(String),
+    Unlabeled(String),
+    /// Its labels changed, and which one is not said.
+    Relabeled,
+    /// It was opened, again perhaps, or is no draft any more.
+    Offered,
+    Drafted,
+    Closed,
+    /// It was to land on this branch before.
+    Retargeted(String),
+    /// Its branch was pushed to.
+    Pushed,
+}
+
+/// A comment on a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    pub repository: String,
+    pub number: u64,
+    pub text: String,
+    pub by: String,
+    /// The change is by the same person.
+    pub by_author: bool,
+    /// The forge says that the person belongs to the repository.
+    pub belongs: bool,
+    /// `None`: the forge has to be asked for it.
+    pub change: Option<Change>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The forge tries whether anybody is there.
+    Ping,
+    Changed {
+        change: Change,
+        happened: Vec<Happened>,
+        by: String,
+        at: Option<Time>,
+    },
+    Said {
+        said: Said,
+        at: Option<Time>,
+    },
+    /// Some branch moved.
+    Pushed,
+    /// Nothing that a queue does anything about.
+    Other,
+}
+
+impl Event {
+    /// When it happened, by what was signed; nothing where that is not said.
+    pub fn at(&self) -> Option<Time> {
+        match self {
+            Self::Changed { at, .. } | Self::Said { at, .. } => *at,
+            Self::Ping | Self::Pushed | Self::Other => None,
+        }
+    }
+}
