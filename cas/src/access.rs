@@ -21,6 +21,10 @@ pub enum Right {
     Release,
     /// Run the releases of a service on a host, and say how they are: what agents do.
     Host,
+    /// Put changes into a merge queue, take them out, and pause it.
+    Queue,
+    /// Run a merge queue: say what becomes of its changes.
+    Land,
     /// Act on what belongs to others.
     Administer,
 }
@@ -48,6 +52,11 @@ pub trait Authorizer: Send + Sync + 'static {
     /// nothing else, and no other.
     fn check_host(&self, caller: &Extensions, _service: &str) -> Result<(), Refused> {
         self.check_everywhere(caller, Right::Host)
+    }
+
+    /// Checks a right of a merge queue, by the name of the queue.
+    fn check_queue(&self, caller: &Extensions, right: Right, _queue: &str) -> Result<(), Refused> {
+        self.check_everywhere(caller, right)
     }
 
     /// A name for the caller, the same for all its requests; `None`: anybody.

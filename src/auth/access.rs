@@ -17,6 +17,8 @@ pub struct Scope {
     pub instances: Vec<Pattern>,
     /// `service/environment`: for whose hosts an agent may speak.
     pub services: Vec<Pattern>,
+    /// Merge queues that may be changed or run.
+    pub queues: Vec<Pattern>,
 }
 
 impl Scope {
@@ -33,6 +35,13 @@ impl Scope {
         let named = self.roles.contains(Role::Agent)
             && self.services.iter().any(|pattern| pattern.matches(service));
         named || (self.roles.contains(Role::Admin) && self.covers_all())
+    }
+
+    /// Whoever administers everything may change and run any queue.
+    fn queues(&self, right: Right, queue: &str) -> bool {
+        let named = self.queues.iter().any(|pattern| pattern.matches(queue));
+        (named && self.roles.grants(right))
+            || (self.roles.contains(Role::Admin) && self.covers_all())
     }
 }
 
@@ -125,6 +134,19 @@ impl Caller {
         Err(self.refused(Right::Host, &format!("of the service {service}"), held))
     }
 
+    pub fn check_queue(&self, right: Right, queue: &str) -> Result<(), Refused> {
+        let scopes = || self.accesses().flat_map(|access| &access.scopes);
+        if scopes().any(|scope| scope.queues(right, queue)) {
+            return Ok(());
+        }
+        let others: Vec<_> = scopes().flat_map(|it| &it.queues).map(ToString::to_string).collect();
+        let mut held = self.roles(|_| true).to_string();
+        if !others.is_empty() {
+            held += &format!(", for the queues {}", others.join(", "));
+        }
+        Err(self.refused(right, &format!("called {queue:?}"), held))
+    }
+
     fn refused(&self, right: Right, place: &str, held: impl Display) -> Refused {
         let (what, needed) = (in_words(right), role_for(right));
         match self.name() {
@@ -168,6 +190,15 @@ impl Authorizer for RoleAuthorizer {
         self.counted(caller(extensions).and_then(|caller| caller.check_host(service)))
     }
 
+    fn check_queue(
+        &self,
+        extensions: &Extensions,
+        right: Right,
+        queue: &str,
+    ) -> Result<(), Refused> {
+        self.counted(caller(extensions).and_then(|caller| caller.check_queue(right, queue)))
+    }
+
     fn name(&self, extensions: &Extensions) -> Option<Arc<str>> {
         caller(extensions).ok()?.name().cloned()
     }
@@ -199,7 +230,8 @@ mod tests {
     fn access(name: Option<&str>, role: Role, instances: &[&str]) -> Arc<Access> {
         let instances = instances.iter().map(|text| Pattern::from((*text).to_owned())).collect();
         let services = vec![Pattern::from("api/*".to_owned())];
-        let scope = Scope { roles: [role].into_iter().collect(), instances, services };
+        let queues = vec![Pattern::from("app-*".to_owned())];
+        let scope = Scope { roles: [role].into_iter().collect(), instances, services, queues };
         Arc::new(Access { name: name.map(Into::into), scopes: vec![scope] })
     }
 
@@ -269,6 +301,32 @@ mod tests {
         assert!(agent.may_somewhere(Right::Host) && !agent.may_somewhere(Right::Read));
         let nobody = Caller { connection: Arc::default(), token: None };
         assert!(matches!(nobody.check_host("api/prod"), Err(Refused::Unauthenticated(_))));
+    }
+
+    #[test]
+    fn a_queue_is_changed_and_run_by_those_who_may_alone() {
+        let check = |role, right, queue: &str| {
+            let token = Some(access(Some("token bot"), role, &["*"]));
+            Caller { connection: Arc::default(), token }.check_queue(right, queue)
+        };
+        assert_eq!(check(Role::Queue, Right::Queue, "app-main"), Ok(()));
+        assert_eq!(check(Role::QueueRunner, Right::Land, "app-main"), Ok(()));
+        assert_eq!(check(Role::Admin, Right::Land, "other"), Ok(()));
+        for (role, right, queue) in [
+            (Role::Queue, Right::Land, "app-main"),
+            (Role::QueueRunner, Right::Queue, "app-main"),
+            (Role::Execute, Right::Queue, "app-main"),
+            (Role::Queue, Right::Queue, "other"),
+        ] {
+            assert!(check(role, right, queue).is_err(), "{role} {right:?} {queue}");
+        }
+        let Err(Refused::Denied(text)) = check(Role::Queue, Right::Queue, "other") else {
+            panic!("it is refused")
+        };
+        assert!(
+            text.contains("called \"other\"") && text.contains("for the queues app-*"),
+            "{text}"
+        );
     }
 
     #[test]

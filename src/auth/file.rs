@@ -48,6 +48,7 @@ struct Token {
     roles: Vec<Role>,
     instances: Option<Vec<Pattern>>,
     services: Option<Vec<String>>,
+    queues: Option<Vec<Pattern>>,
     expires: Option<Datetime>,
 }
 
@@ -60,6 +61,7 @@ struct Granted {
     roles: Vec<Role>,
     instances: Option<Vec<Pattern>>,
     services: Option<Vec<String>>,
+    queues: Option<Vec<Pattern>>,
 }
 
 /// Reads all files into one policy.
@@ -125,7 +127,7 @@ impl Token {
         Ok(StaticToken {
             name: format!("token {}", self.name).into(),
             hash,
-            scope: scope(self.roles, self.instances, self.services)?,
+            scope: scope(self.roles, self.instances, self.services, self.queues)?,
             expires: self.expires.as_ref().map(seconds).transpose()?,
         })
     }
@@ -143,7 +145,7 @@ impl Granted {
                     .to_owned());
             }
         };
-        Ok(Grant { who, scope: scope(self.roles, self.instances, self.services)? })
+        Ok(Grant { who, scope: scope(self.roles, self.instances, self.services, self.queues)? })
     }
 }
 
@@ -151,6 +153,7 @@ fn scope(
     roles: Vec<Role>,
     instances: Option<Vec<Pattern>>,
     services: Option<Vec<String>>,
+    queues: Option<Vec<Pattern>>,
 ) -> Result<Scope, String> {
     let roles: Roles = roles.into_iter().collect();
     if roles.is_empty() {
@@ -165,7 +168,21 @@ fn scope(
         return Err("a worker runs actions of all instances: leave instances out".to_owned());
     }
     let services = hosts(roles, services)?;
-    Ok(Scope { roles, instances, services })
+    let queues = lanes(roles, queues.unwrap_or_default())?;
+    Ok(Scope { roles, instances, services, queues })
+}
+
+/// Which merge queues may be changed or run.
+fn lanes(roles: Roles, queues: Vec<Pattern>) -> Result<Vec<Pattern>, String> {
+    let wanted = roles.contains(Role::Queue) || roles.contains(Role::QueueRunner);
+    match (wanted, queues.is_empty()) {
+        (true, true) => {
+            Err("the merge queues are to be named: add queues = [\"app\"], or [\"*\"] for all"
+                .to_owned())
+        }
+        (false, false) => Err("queues is for the roles queue and queue-runner".to_owned()),
+        _ => Ok(queues),
+    }
 }
 
 /// For whose hosts an agent speaks: of a service that is named without an environment in all of them.
@@ -228,6 +245,7 @@ pub fn stanza(
     roles: Roles,
     instances: &[String],
     services: &[String],
+    queues: &[String],
 ) -> String {
     let quoted = |text: &str| toml::Value::from(text).to_string();
     let list = |items: Vec<String>| {
@@ -243,6 +261,9 @@ pub fn stanza(
     }
     if !services.is_empty() {
         text.push_str(&format!("services = {}\n", list(services.to_vec())));
+    }
+    if !queues.is_empty() {
+        text.push_str(&format!("queues = {}\n", list(queues.to_vec())));
     }
     text
 }
@@ -292,6 +313,8 @@ mod tests {
             (token(&format!("{hash}roles = [\"admin\"]\ninstances = []")), "instances is empty"),
             (token(&format!("{hash}roles = [\"agent\"]")), "add services"),
             (token(&format!("{hash}roles = [\"execute\"]\nservices = [\"a\"]")), "role agent"),
+            (token(&format!("{hash}roles = [\"queue\"]")), "add queues"),
+            (token(&format!("{hash}roles = [\"execute\"]\nqueues = [\"a\"]")), "roles queue"),
             ("[[grant]]\nroles = [\"admin\"]".to_owned(), "grant 1: say who"),
             ("[[grant]]\nanonymous = false\nroles = [\"admin\"]".to_owned(), "grant 1: say who"),
             ("not toml".to_owned(), "access.toml"),
@@ -306,7 +329,7 @@ mod tests {
     #[test]
     fn what_is_printed_for_a_new_token_is_read_back() {
         let roles = [Role::Execute, Role::WriteCache].into_iter().collect();
-        let text = stanza("a \"b\"", &[7; 32], roles, &["main".to_owned()], &[]);
+        let text = stanza("a \"b\"", &[7; 32], roles, &["main".to_owned()], &[], &[]);
         let (tokens, _) = parsed(&text).unwrap();
         assert_eq!((&*tokens[0].name, tokens[0].hash), ("token a \"b\"", [7; 32]));
         assert_eq!(tokens[0].scope.roles, roles);

@@ -117,6 +117,8 @@ impl Authorizer for LocalAuthorizer {
             Right::Administer => self.check_own(caller, "administer it"),
             Right::Release => self.check_own(caller, "make releases"),
             Right::Host => self.check_own(caller, "run releases as an agent"),
+            Right::Queue => self.check_own(caller, "change merge queues"),
+            Right::Land => self.check_own(caller, "run merge queues"),
             right => self.everybody.check_everywhere(caller, right),
         }
     }

@@ -35,7 +35,9 @@ impl Door {
 }
 
 use Permission::{All, Closable, Instance, Introduction};
-use Right::{Administer, Execute, Host, Read, Release, Work, WriteBlobs, WriteResults};
+use Right::{
+    Administer, Execute, Host, Land, Queue, Read, Release, Work, WriteBlobs, WriteResults,
+};
 
 type Methods = &'static [(&'static str, Permission)];
 
@@ -107,12 +109,13 @@ const GRPC: &[(&str, Methods)] = &[
 ];
 
 /// First segments of the paths of pages and their API, which have precedence over the HTTP cache.
-const PAGES: [&str; 15] = [
+const PAGES: [&str; 16] = [
     "",
     "builds",
     "actions",
     "tests",
     "queue",
+    "merge-queues",
     "hermeticity",
     "releases",
     "environments",
@@ -204,6 +207,11 @@ fn of_api(path: &str, reads: bool) -> Option<Permission> {
     if is_below("/api/v1/fleet") && !reads {
         return Some(Instance(Release));
     }
+    if is_below("/api/v1/merge-queues") && !reads {
+        // Which queue is in the body: whoever answers asks again.
+        let runs = is_below("/api/v1/merge-queues/runner");
+        return Some(Instance(if runs { Land } else { Queue }));
+    }
     if is_below("/api/v1/environments") {
         return Some(Instance(Read));
     }
@@ -256,6 +264,10 @@ mod tests {
             ("POST", "/api/v1/fleet/tell".to_owned(), Instance(Release)),
             ("POST", "/api/v1/fleet/remove".to_owned(), All(Administer)),
             ("POST", "/api/v1/fleet/agent/report".to_owned(), Instance(Host)),
+            ("GET", "/api/v1/merge-queues/runner".to_owned(), pages),
+            ("POST", "/api/v1/merge-queues/say".to_owned(), Instance(Queue)),
+            ("POST", "/api/v1/merge-queues/runner/step".to_owned(), Instance(Land)),
+            ("GET", "/merge-queues/main".to_owned(), pages),
             ("POST", "/api/v1/releases/reject".to_owned(), Instance(Release)),
             ("POST", "/api/v1/releases/gc".to_owned(), Instance(Release)),
             ("GET", "/api/v1/environments/prod".to_owned(), Instance(Read)),

@@ -150,7 +150,7 @@ mod tests {
 
     fn scope(role: Role) -> Scope {
         let (roles, instances) = ([role].into_iter().collect(), vec![Pattern::everything()]);
-        Scope { roles, instances, services: Vec::new() }
+        Scope { roles, instances, services: Vec::new(), queues: Vec::new() }
     }
 
     fn grant(who: Who, role: Role) -> Grant {

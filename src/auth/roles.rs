@@ -15,25 +15,29 @@ pub enum Role {
     Worker,
     ReleaseManager,
     Agent,
+    Queue,
+    QueueRunner,
     Admin,
 }
 
 impl Role {
-    pub const ALL: [(Self, &str); 7] = [
+    pub const ALL: [(Self, &str); 9] = [
         (Self::ReadCache, "read-cache"),
         (Self::WriteCache, "write-cache"),
         (Self::Execute, "execute"),
         (Self::Worker, "worker"),
         (Self::ReleaseManager, "release-manager"),
         (Self::Agent, "agent"),
+        (Self::Queue, "queue"),
+        (Self::QueueRunner, "queue-runner"),
         (Self::Admin, "admin"),
     ];
 
     /// Whoever executes needs to upload inputs and to download outputs; whoever works, too.
     /// Neither needs to say what an action results in: the server publishes that. An agent reads nothing but what
-    /// it was told to run.
+    /// it was told to run, and the runner of a queue nothing but that: its token lies beside code of all branches.
     pub fn grants(self, right: Right) -> bool {
-        use Right::{Execute, Host, Read, Release, Work, WriteBlobs, WriteResults};
+        use Right::{Execute, Host, Land, Queue, Read, Release, Work, WriteBlobs, WriteResults};
         match self {
             Self::ReadCache => matches!(right, Read),
             Self::WriteCache => matches!(right, Read | WriteBlobs | WriteResults),
@@ -41,6 +45,8 @@ impl Role {
             Self::Worker => matches!(right, Read | WriteBlobs | Work),
             Self::ReleaseManager => matches!(right, Read | WriteBlobs | Release),
             Self::Agent => matches!(right, Host),
+            Self::Queue => matches!(right, Read | Queue),
+            Self::QueueRunner => matches!(right, Land),
             Self::Admin => true,
         }
     }
@@ -66,7 +72,7 @@ impl FromStr for Role {
 
 /// Any number of roles.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Roles(u8);
+pub struct Roles(u16);
 
 impl Roles {
     pub fn insert(&mut self, role: Role) {
@@ -119,6 +125,8 @@ pub fn role_for(right: Right) -> &'static str {
         Right::Work => "worker",
         Right::Release => "release-manager",
         Right::Host => "agent",
+        Right::Queue => "queue",
+        Right::Land => "queue-runner",
         Right::Administer => "admin",
     }
 }
@@ -133,6 +141,8 @@ pub fn in_words(right: Right) -> &'static str {
         Right::Work => "run actions for this server",
         Right::Release => "release",
         Right::Host => "run releases as an agent",
+        Right::Queue => "change a merge queue",
+        Right::Land => "run a merge queue",
         Right::Administer => "act on what belongs to others",
     }
 }
@@ -141,7 +151,7 @@ pub fn in_words(right: Right) -> &'static str {
 mod tests {
     use super::*;
 
-    const RIGHTS: [Right; 8] = [
+    const RIGHTS: [Right; 10] = [
         Right::Read,
         Right::WriteBlobs,
         Right::WriteResults,
@@ -149,6 +159,8 @@ mod tests {
         Right::Work,
         Right::Release,
         Right::Host,
+        Right::Queue,
+        Right::Land,
         Right::Administer,
     ];
 
@@ -169,7 +181,8 @@ mod tests {
             .map(|(_, name)| name)
             .collect();
         assert_eq!(writers, ["write-cache", "admin"]);
-        for (role, _) in Role::ALL.into_iter().filter(|(role, _)| *role != Role::Agent) {
+        let apart = [Role::Agent, Role::QueueRunner];
+        for (role, _) in Role::ALL.into_iter().filter(|(role, _)| !apart.contains(role)) {
             assert!(role.grants(Right::Read), "{role}: without it no other right is of use");
         }
         for right in RIGHTS {
@@ -178,6 +191,7 @@ mod tests {
                 right == Right::Host,
                 "{right:?}: a host is told, and no more"
             );
+            assert_eq!(Role::QueueRunner.grants(right), right == Right::Land, "{right:?}");
         }
         for right in RIGHTS {
             assert!(Role::Admin.grants(right));
@@ -189,7 +203,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn a_set_grants_what_one_of_its_roles_grants(picked: [bool; 7]) {
+        fn a_set_grants_what_one_of_its_roles_grants(picked: [bool; 9]) {
             let roles: Vec<_> = Role::ALL
                 .into_iter()
                 .zip(picked)

@@ -30,9 +30,11 @@ Examples:
   kiln token new ci --role write-cache --role execute --out ci.token >> access.toml
   kiln token new laptops --role execute --instances main --instances 'team/*' --out laptop.token >> access.toml
   kiln token new web-1 --role agent --service api/prod --out web-1.token >> access.toml
+  kiln token new lander --role queue-runner --queue app --out lander.token >> access.toml
   kiln token hash < old.token
 
-Roles: read-cache, write-cache, execute, worker, release-manager, agent, admin (docs/security.md).")]
+Roles: read-cache, write-cache, execute, worker, release-manager, agent, queue, queue-runner, admin
+(docs/security.md).")]
 pub struct TokenCommand {
     #[command(subcommand)]
     what: What,
@@ -52,6 +54,9 @@ enum What {
         /// For whose hosts an agent may speak: a service, or SERVICE/ENVIRONMENT
         #[arg(long = "service", value_name = "SERVICE", required_if_eq("roles", "agent"))]
         services: Vec<String>,
+        /// Merge queues that may be changed or run, or patterns for their names
+        #[arg(long = "queue", value_name = "PATTERN", required_if_eq_any([("roles", "queue"), ("roles", "queue-runner")]))]
+        queues: Vec<String>,
         /// New file for the token, which only you can read
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
@@ -72,11 +77,12 @@ fn role() -> impl TypedValueParser<Value = Role> {
 impl TokenCommand {
     pub fn run(self) -> Result<Exit, CliError> {
         match self.what {
-            What::New { name, roles, instances, services, out } => {
+            What::New { name, roles, instances, services, queues, out } => {
                 let token = new_token()?;
                 write(&out, &token)?;
                 let roles: Roles = roles.into_iter().collect();
-                text::print(&stanza(&name, &policy::hash(&token), roles, &instances, &services))?;
+                let hash = policy::hash(&token);
+                text::print(&stanza(&name, &hash, roles, &instances, &services, &queues))?;
             }
             What::Hash { file } => {
                 let token = read(file.as_deref())?;

@@ -37,6 +37,8 @@ const ADMINISTER: Permission = Permission::All(Right::Administer);
 const RESULTS: Permission = Permission::Instance(Right::WriteResults);
 const RELEASES: Permission = Permission::Instance(Right::Release);
 const HOSTS: Permission = Permission::Instance(Right::Host);
+const QUEUES: Permission = Permission::Instance(Right::Queue);
+const LANDS: Permission = Permission::Instance(Right::Land);
 
 /// What a request counts as.
 enum Kind {
@@ -112,7 +114,10 @@ fn concerns_everybody(method: Option<Permission>, request: &Request<Incoming>) -
     let of_http = || of_http(request.method(), request.uri().path());
     // Who pushes to the registry says what others get.
     is_registry(request.uri().path())
-        || matches!(method.unwrap_or_else(of_http), WORK | ADMINISTER | RESULTS | RELEASES | HOSTS)
+        || matches!(
+            method.unwrap_or_else(of_http),
+            WORK | ADMINISTER | RESULTS | RELEASES | HOSTS | QUEUES | LANDS
+        )
 }
 
 /// Whether there are links in answers to it.
