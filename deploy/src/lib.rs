@@ -20,6 +20,7 @@ pub mod retention;
 pub mod rollouts;
 pub mod signals;
 pub mod signing;
+pub mod swarm;
 pub mod timestamp;
 pub mod toml;
 pub mod traffic;

@@ -1,0 +1,193 @@
+//! What is fetched next and from whom, whom to ask what it has, and when to look again.
+
+use super::{
+    ANNOUNCE_GAP, Downloader, Effect, Flight, LATE_TIMES, MAX_NAMED, POLLS, STUCK, STUCK_PIECES,
+    Source,
+};
+use crate::rollouts::machine::Millis;
+use crate::swarm::bits::ones_of;
+
+impl Downloader {
+    pub(super) fn fill(&mut self, now: Millis, effects: &mut Vec<Effect>) {
+        self.help_itself(now);
+        while self.flights.len() < self.limits.downloads {
+            let next =
+                self.from_origin(now).or_else(|| self.rarest(now)).or_else(|| self.late(now));
+            let Some((from, piece)) = next else { break };
+            if let Source::Peer(id) = from
+                && let Some(peer) = self.peers.get_mut(id)
+            {
+                peer.load += 1;
+            }
+            self.flying.set(piece as usize);
+            self.flights.push(Flight { from, piece, since: now });
+            effects.push(Effect::Fetch(from, piece));
+        }
+    }
+
+    /// Nothing comes, and nobody grants anything: the origin is asked for what is missing.
+    fn help_itself(&mut self, now: Millis) {
+        if !self.flights.is_empty() || now < self.progress.saturating_add(STUCK) {
+            return;
+        }
+        self.progress = now;
+        let pieces = self.missing(STUCK_PIECES, |_| true);
+        self.granted.extend(pieces);
+        self.granted.sort_unstable();
+        self.granted.dedup();
+    }
+
+    /// Some of the missing pieces that nobody fetches, from a random one on.
+    fn missing(&mut self, max: usize, fits: impl Fn(usize) -> bool) -> Vec<u32> {
+        let len = self.have.len();
+        let start = self.rng.usize(..len.max(1));
+        let all = (start..len).chain(0..start);
+        let missing = all.filter(|it| !self.have.get(*it) && !self.flying.get(*it) && fits(*it));
+        missing.take(max).filter_map(|it| u32::try_from(it).ok()).collect()
+    }
+
+    fn from_origin(&mut self, now: Millis) -> Option<(Source, u32)> {
+        let flights = self.flights.iter().filter(|it| it.from == Source::Origin).count();
+        if now < self.origin_after || flights >= self.limits.of_origin {
+            return None;
+        }
+        let free = |it: &&u32| !self.have.get(**it as usize) && !self.flying.get(**it as usize);
+        self.granted.iter().find(free).map(|piece| (Source::Origin, *piece))
+    }
+
+    /// The piece that the fewest peers have, of those that can be asked now.
+    fn rarest(&mut self, now: Millis) -> Option<(Source, u32)> {
+        let of_peer = self.limits.of_peer;
+        let usable = |it: &&super::peers::Peer| it.load < of_peer && it.busy_until <= now;
+        let (mut best, mut rarity, mut ties) = (None, u16::MAX, 0_u32);
+        for at in 0..self.have.words() {
+            let there = self.peers.list.iter().filter(usable);
+            let there = there.filter_map(|it| it.has.as_ref()).fold(0, |sum, it| sum | it.word(at));
+            for piece in ones_of(at, there & !self.have.word(at) & !self.flying.word(at)) {
+                let spread = self.peers.spread(piece);
+                if spread < rarity {
+                    (best, rarity, ties) = (Some(piece), spread, 1);
+                } else if spread == rarity {
+                    ties += 1;
+                    // Each of several is as likely as the others.
+                    if self.rng.u32(..ties) == 0 {
+                        best = Some(piece);
+                    }
+                }
+            }
+        }
+        let piece = best?;
+        self.holder(piece, now).map(|from| (from, u32::try_from(piece).unwrap_or(u32::MAX)))
+    }
+
+    /// A peer that has it: a near one before others, then whoever sends least to us, then any.
+    fn holder(&mut self, piece: usize, now: Millis) -> Option<Source> {
+        let of_peer = self.limits.of_peer;
+        let (mut best, mut rank) = (None, (true, usize::MAX, u32::MAX));
+        for peer in &self.peers.list {
+            if peer.load >= of_peer || peer.busy_until > now || !peer.gives(piece) {
+                continue;
+            }
+            let its = (!peer.is_near, peer.load, self.rng.u32(..));
+            if best.is_none() || its < rank {
+                (best, rank) = (Some(Source::Peer(peer.id)), its);
+            }
+        }
+        best
+    }
+
+    /// Nothing else is to do: what takes long is asked of somebody else as well.
+    fn late(&mut self, now: Millis) -> Option<(Source, u32)> {
+        let late = self.pace().saturating_mul(LATE_TIMES);
+        let is_late = |it: &&Flight| now >= it.since.saturating_add(late);
+        let is_alone = |piece: u32| self.flights.iter().filter(|it| it.piece == piece).count() == 1;
+        let late: Vec<_> = self.flights.iter().filter(is_late).copied().collect();
+        let late: Vec<_> = late.into_iter().filter(|it| is_alone(it.piece)).collect();
+        for flight in late {
+            if let Some(from) = self.holder(flight.piece as usize, now)
+                && from != flight.from
+            {
+                return Some((from, flight.piece));
+            }
+        }
+        None
+    }
+
+    /// Asks new peers what they have, and those that may have more when there is nothing to fetch.
+    pub(super) fn ask(&mut self, now: Millis, effects: &mut Vec<Effect>) {
+        for peer in self.peers.list.iter_mut().filter(|it| it.has.is_none() && !it.is_asked) {
+            peer.is_asked = true;
+            effects.push(Effect::AskHas(peer.id));
+        }
+        if !self.is_idle() {
+            return;
+        }
+        let every = self.poll_every();
+        for _ in 0..POLLS {
+            let due = self.peers.list.iter_mut().filter(|it| it.may_be_asked_again(now, every));
+            let Some(peer) = due.min_by_key(|it| it.told) else { break };
+            peer.is_asked = true;
+            effects.push(Effect::AskHas(peer.id));
+        }
+    }
+
+    /// Something is to be said to the tracker before it is time to.
+    fn is_urgent(&self) -> bool {
+        !self.seeded.is_empty()
+    }
+
+    pub(super) fn announce(&mut self, now: Millis, effects: &mut Vec<Effect>) {
+        let is_time = now >= self.announce_at
+            || self.is_urgent() && now >= self.announced.saturating_add(ANNOUNCE_GAP);
+        if self.is_announcing || !is_time {
+            return;
+        }
+        (self.is_announcing, self.announced) = (true, now);
+        let seeded = self.seeded.split_off(self.seeded.len().saturating_sub(MAX_NAMED));
+        let starving = match now > self.progress.saturating_add(self.again) {
+            false => Vec::new(),
+            true => {
+                let spread: Vec<_> =
+                    (0..self.have.len()).map(|it| self.peers.spread(it) == 0).collect();
+                self.missing(MAX_NAMED, |it| spread.get(it).copied().unwrap_or(false))
+            }
+        };
+        effects.push(Effect::Announce { seeded, starving });
+    }
+
+    /// When [`Event::Tick`](super::Event::Tick) is due at the latest.
+    pub fn wake_at(&self, now: Millis) -> Millis {
+        let mut wake = now.saturating_add(STUCK);
+        let mut at = |time: Millis| wake = wake.min(time.max(now.saturating_add(1)));
+        if !self.is_announcing {
+            at(self.announce_at);
+            if self.is_urgent() {
+                at(self.announced.saturating_add(ANNOUNCE_GAP));
+            }
+        }
+        at(self.progress.saturating_add(STUCK));
+        for flight in &self.flights {
+            at(flight.since.saturating_add(self.patience()));
+        }
+        if self.flights.len() >= self.limits.downloads {
+            return wake;
+        }
+        if !self.granted.is_empty() && self.origin_after > now {
+            at(self.origin_after);
+        }
+        let late = self.pace().saturating_mul(LATE_TIMES);
+        for flight in self.flights.iter().filter(|it| it.since.saturating_add(late) > now) {
+            at(flight.since.saturating_add(late));
+        }
+        for peer in &self.peers.list {
+            if peer.busy_until > now {
+                at(peer.busy_until);
+            }
+            if self.is_idle() && !peer.is_asked && peer.has.as_ref().is_some_and(|it| !it.is_full())
+            {
+                at(peer.told.saturating_add(self.poll_every()));
+            }
+        }
+        wake
+    }
+}

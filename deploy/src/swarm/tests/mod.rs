@@ -1,0 +1,3 @@
+mod machine;
+mod network;
+mod simulation;

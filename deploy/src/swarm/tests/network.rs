@@ -1,0 +1,357 @@
+//! Hosts with the production downloader and the production tracker over a model of a network: each host sends and receives at
+//! a rate of its own, in as many streams as its limits say; the origin sends as fast as one host; messages take a while.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use fastrand::Rng;
+
+use super::super::Bits;
+use super::super::downloader::{Downloader, Effect, Event, Failure, Limits, Source, Why};
+use super::super::tracker::{Ask, Swarm};
+use crate::rollouts::machine::Millis;
+
+/// Of a message, there and back.
+const ROUND_TRIP: Millis = 2;
+/// Until it is seen that nobody answers.
+const UNANSWERED: Millis = 1_000;
+/// Between a host that vanishes and the one in its place.
+const AWAY: Millis = 5_000;
+/// Streams that a host sends at once, and the origin.
+const UPLOADS: usize = 3;
+const ORIGIN_UPLOADS: usize = 4;
+
+/// What is simulated. Rates are given by how long one piece takes at the full rate of a host.
+#[derive(Debug, Clone)]
+pub struct Model {
+    pub hosts: usize,
+    pub pieces: usize,
+    pub piece: Millis,
+    /// How much faster the origin is than a host.
+    pub origin: u64,
+    /// Zones that hosts are in.
+    pub zones: usize,
+    /// Hosts that vanish in the middle; another one, which has nothing, begins in the place of each. In a thousand.
+    pub churn: usize,
+    /// Hosts that send other bytes, each second piece. In a thousand.
+    pub liars: usize,
+    /// Hosts that send at a twentieth of the rate. In a thousand.
+    pub slow: usize,
+    pub seed: u64,
+}
+
+impl Model {
+    pub fn new(hosts: usize, pieces: usize, seed: u64) -> Self {
+        let (piece, origin, zones) = (336, 1, 1);
+        Self { hosts, pieces, piece, origin, zones, churn: 0, liars: 0, slow: 0, seed }
+    }
+}
+
+#[derive(Debug)]
+enum What {
+    Start,
+    Vanish,
+    Tick,
+    Event(Event),
+    /// The tracker is reached.
+    Asked {
+        seeded: Vec<u32>,
+        starving: Vec<u32>,
+    },
+    /// The last byte of a piece arrives from a sender, of which it was that life.
+    Arrives {
+        from: Source,
+        life: u32,
+        piece: u32,
+    },
+    /// A request for a piece arrives at its holder.
+    Wanted {
+        from: Source,
+        piece: u32,
+    },
+}
+
+struct Host {
+    name: String,
+    zone: String,
+    downloader: Option<Downloader>,
+    /// Grows when another one comes in its place: what was sent to the one before is lost.
+    life: u32,
+    begun: Millis,
+    done: Option<Millis>,
+    have: Bits,
+    uploads: usize,
+    tick: Millis,
+    is_liar: bool,
+    is_slow: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// How long each took, in parts of what the whole takes at the rate of a host; sorted.
+    pub times: Vec<f64>,
+    /// Pieces that the origin sent, in parts of the whole.
+    pub egress: f64,
+    /// Pieces that came from another zone.
+    pub far: usize,
+    pub near: usize,
+    pub lied: usize,
+    pub dropped_as_slow: usize,
+}
+
+impl Outcome {
+    /// The time that so many in a hundred do not exceed.
+    pub fn at(&self, percent: usize) -> f64 {
+        let at = (self.times.len() * percent).div_ceil(100).max(1) - 1;
+        self.times[at]
+    }
+}
+
+/// Time, the number of the event, and to which life of which host.
+type Due = Reverse<(Millis, u64, usize, u32)>;
+
+pub struct Network {
+    model: Model,
+    rng: Rng,
+    hosts: Vec<Host>,
+    swarm: Swarm<u32>,
+    origin_uploads: usize,
+    now: Millis,
+    due: BinaryHeap<Due>,
+    /// By the number of the event.
+    events: Vec<Option<What>>,
+    free: Vec<usize>,
+    order: u64,
+    seen: Outcome,
+    sent: usize,
+    /// Hosts that are not done.
+    open: usize,
+}
+
+impl Network {
+    pub fn run(model: Model) -> Outcome {
+        let mut network = Self::new(model);
+        while let Some(Reverse((at, order, host, life))) = network.due.pop() {
+            network.now = at;
+            assert!(at < 3_600_000, "it comes to an end");
+            let slot = (order & 0xffff_ffff) as usize;
+            let what = network.events[slot].take().unwrap();
+            network.free.push(slot);
+            network.happen(host, life, what);
+            if network.open == 0 {
+                break;
+            }
+        }
+        network.outcome()
+    }
+
+    fn new(model: Model) -> Self {
+        let mut rng = Rng::with_seed(model.seed);
+        let hosts = (0..model.hosts).map(|at| Host {
+            name: format!("web-{at}"),
+            zone: format!("zone-{}", at % model.zones),
+            downloader: None,
+            life: 0,
+            begun: 0,
+            done: None,
+            have: Bits::none(model.pieces),
+            uploads: 0,
+            tick: 0,
+            is_liar: rng.usize(..1000) < model.liars,
+            is_slow: rng.usize(..1000) < model.slow,
+        });
+        let hosts = hosts.collect();
+        let swarm = Swarm::new(u32::try_from(model.pieces).unwrap());
+        let mut network = Self {
+            rng,
+            hosts,
+            swarm,
+            origin_uploads: 0,
+            now: 0,
+            due: BinaryHeap::new(),
+            events: Vec::new(),
+            free: Vec::new(),
+            order: 0,
+            seen: Outcome::default(),
+            sent: 0,
+            open: model.hosts,
+            model,
+        };
+        let whole = network.model.piece * network.model.pieces as u64;
+        for host in 0..network.model.hosts {
+            network.after(0, host, What::Start);
+            if network.rng.usize(..1000) < network.model.churn {
+                let at = network.rng.u64(1..whole);
+                network.after(at, host, What::Vanish);
+            }
+        }
+        network
+    }
+
+    fn after(&mut self, time: Millis, host: usize, what: What) {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.events.push(None);
+            self.events.len() - 1
+        });
+        self.events[slot] = Some(what);
+        // Events of one moment come in the order in which they were made.
+        self.order += 1;
+        let order = self.order << 32 | slot as u64;
+        self.due.push(Reverse((self.now + time, order, host, self.hosts[host].life)));
+    }
+
+    fn happen(&mut self, host: usize, life: u32, what: What) {
+        let is_same = self.hosts[host].life == life;
+        match what {
+            What::Start => self.start(host),
+            What::Vanish => {
+                let it = &mut self.hosts[host];
+                self.open += usize::from(it.done.is_some());
+                (it.life, it.downloader, it.done) = (it.life + 1, None, None);
+                (it.have, it.uploads) = (Bits::none(self.model.pieces), 0);
+                self.after(AWAY, host, What::Start);
+            }
+            What::Arrives { from, life, piece } => self.arrives(host, is_same, from, life, piece),
+            _ if !is_same => {}
+            What::Tick if self.hosts[host].tick == self.now => self.tell(host, Event::Tick),
+            What::Tick => {}
+            What::Event(event) => self.tell(host, event),
+            What::Asked { seeded, starving } => self.asked(host, &seeded, &starving),
+            What::Wanted { from, piece } => self.wanted(host, from, piece),
+        }
+    }
+
+    fn start(&mut self, host: usize) {
+        let (seed, pieces) = (self.rng.u64(..), self.model.pieces);
+        let it = &mut self.hosts[host];
+        it.begun = self.now;
+        it.downloader =
+            Some(Downloader::new(Limits::default(), Bits::none(pieces), seed, self.now));
+        self.tell(host, Event::Tick);
+    }
+
+    fn tell(&mut self, host: usize, event: Event) {
+        let now = self.now;
+        let Some(downloader) = &mut self.hosts[host].downloader else { return };
+        let effects = downloader.handle(now, event);
+        let wake = downloader.wake_at(now);
+        for effect in effects {
+            self.carry_out(host, effect);
+        }
+        let it = &mut self.hosts[host];
+        if it.done.is_none() && (it.tick <= now || wake < it.tick) {
+            it.tick = wake;
+            self.after(wake - now, host, What::Tick);
+        }
+    }
+
+    fn carry_out(&mut self, host: usize, effect: Effect) {
+        match effect {
+            Effect::Announce { seeded, starving } => {
+                self.after(ROUND_TRIP / 2, host, What::Asked { seeded, starving });
+            }
+            Effect::AskHas(peer) => {
+                let it = &self.hosts[peer as usize];
+                let (event, time) = match it.downloader.is_some() {
+                    true => (Event::Has(peer, it.have.clone()), ROUND_TRIP),
+                    false => (Event::HasNot(peer), UNANSWERED),
+                };
+                self.after(time, host, What::Event(event));
+            }
+            Effect::Fetch(from, piece) => {
+                self.after(ROUND_TRIP / 2, host, What::Wanted { from, piece });
+            }
+            Effect::Cancel(..) => {}
+            Effect::Drop(_, Why::Lied) => self.seen.lied += 1,
+            Effect::Drop(_, Why::Slow) => self.seen.dropped_as_slow += 1,
+            Effect::Drop(_, Why::Gone) => {}
+            Effect::Broken(piece) => panic!("the origin does not lie: {piece}"),
+            Effect::Done => {
+                self.hosts[host].done = Some(self.now);
+                self.open -= 1;
+            }
+        }
+    }
+
+    fn asked(&mut self, host: usize, seeded: &[u32], starving: &[u32]) {
+        let it = &self.hosts[host];
+        let peer = host as u32;
+        let has = it.have.count() as u32;
+        let ask = Ask { name: &it.name, near: &it.zone, has, seeded, starving, peer: &peer };
+        let answer = self.swarm.answer(&ask, self.now, &mut self.rng);
+        let peers = answer.peers.into_iter().map(|(_, it, near)| (it, near)).collect();
+        let told = Event::Told { peers, grants: answer.grants, again: answer.again };
+        self.after(ROUND_TRIP / 2, host, What::Event(told));
+    }
+
+    fn wanted(&mut self, host: usize, from: Source, piece: u32) {
+        let refused = |why| What::Event(Event::Failed(from, piece, why));
+        match from {
+            Source::Origin => {
+                if self.origin_uploads >= ORIGIN_UPLOADS {
+                    return self.after(ROUND_TRIP / 2, host, refused(Failure::Busy));
+                }
+                self.origin_uploads += 1;
+                self.sent += 1;
+                let time = self.model.piece * ORIGIN_UPLOADS as u64 / self.model.origin;
+                self.after(time, host, What::Arrives { from, life: 0, piece });
+            }
+            Source::Peer(id) => {
+                let it = &mut self.hosts[id as usize];
+                if it.downloader.is_none() {
+                    return self.after(UNANSWERED, host, refused(Failure::Gone));
+                }
+                if !it.have.get(piece as usize) {
+                    return self.after(ROUND_TRIP / 2, host, refused(Failure::Lacks));
+                }
+                if it.uploads >= UPLOADS {
+                    return self.after(ROUND_TRIP / 2, host, refused(Failure::Busy));
+                }
+                it.uploads += 1;
+                let (life, slow) = (it.life, if it.is_slow { 20 } else { 1 });
+                let time = self.model.piece * UPLOADS as u64 * slow;
+                self.after(time, host, What::Arrives { from, life, piece });
+            }
+        }
+    }
+
+    fn arrives(&mut self, host: usize, is_same: bool, from: Source, life: u32, piece: u32) {
+        let mut event = Event::Came(from, piece);
+        match from {
+            Source::Origin => self.origin_uploads -= 1,
+            Source::Peer(id) => {
+                let lies = self.rng.bool();
+                let it = &mut self.hosts[id as usize];
+                if it.life == life {
+                    it.uploads -= 1;
+                    if it.is_liar && lies {
+                        event = Event::Failed(from, piece, Failure::Corrupt);
+                    }
+                } else {
+                    event = Event::Failed(from, piece, Failure::Gone);
+                }
+                match self.hosts[id as usize].zone == self.hosts[host].zone {
+                    true => self.seen.near += 1,
+                    false => self.seen.far += 1,
+                }
+            }
+        }
+        if !is_same {
+            return;
+        }
+        if matches!(event, Event::Came(..)) {
+            self.hosts[host].have.set(piece as usize);
+        }
+        self.tell(host, event);
+    }
+
+    fn outcome(mut self) -> Outcome {
+        let whole = (self.model.piece * self.model.pieces as u64) as f64;
+        let took = |it: &Host| (it.done.unwrap() - it.begun) as f64 / whole;
+        self.seen.times = self.hosts.iter().map(took).collect();
+        self.seen.times.sort_by(f64::total_cmp);
+        self.seen.egress = self.sent as f64 / self.model.pieces as f64;
+        self.seen
+    }
+}
