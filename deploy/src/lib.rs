@@ -22,6 +22,7 @@ pub mod signals;
 pub mod signing;
 pub mod swarm;
 pub mod timestamp;
-pub mod toml;
 pub mod traffic;
 mod words;
+
+pub use kiln_net::toml;

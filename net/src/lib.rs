@@ -13,6 +13,7 @@
 //! | `reach` | which addresses a host name may lead to |
 //! | `backoff` | how long to wait before something is tried again |
 //! | `process` | runs programs, with an end to their time and their output |
+//! | `toml` | files in TOML, read key by key: what is wrong is told with line and column |
 //! | `causes` | an error with what caused it, as one line |
 
 mod allowed;
@@ -26,6 +27,7 @@ mod proxy;
 pub mod reach;
 pub mod reload;
 pub mod tls;
+pub mod toml;
 pub mod urls;
 
 pub use allowed::{Allowed, AllowedError};

@@ -1,9 +1,18 @@
 //! Pipelines: stages that need each other, declared in a file, run on a server from records, and gone on with after any
 //! crash. What stages do is behind one trait ([`StageRunner`]).
 
+mod cron;
+mod explain;
+pub mod file;
+mod fill;
+mod laid;
+mod order;
 mod runner;
 mod stage;
 
+pub use self::cron::{Cron, CronError};
+pub use self::explain::{Explained, ExplainedStage, critical_path, explain, needs};
+pub use self::laid::{Begun, Laid, LayError, MAX_LAID, MAX_NEEDS, lay_out};
 pub use self::runner::{
     Ended, Outcome, Progress, RunnerError, RunnerFault, Source, StageRunner, Task, TaskKey,
 };

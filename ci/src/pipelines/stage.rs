@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+/// Between two attempts, unless the first pause is longer.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
+
 /// Which ends of the stages before it let a stage begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -51,10 +54,18 @@ pub struct Retry {
     pub on: RetryOn,
 }
 
+impl Retry {
+    /// How long is waited after an attempt; the first one is 1.
+    pub fn pause(&self, attempt: u32) -> Duration {
+        let twice = 1u32.checked_shl(attempt.saturating_sub(1)).unwrap_or(u32::MAX);
+        self.backoff.saturating_mul(twice).min(LONGEST_PAUSE.max(self.backoff))
+    }
+}
+
 /// One stage, or one cell of its matrix.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stage {
-    /// `build`; of a matrix `test (linux, 1.94)`.
+    /// `build`; of a matrix `test (os=linux, rust=1.94)`.
     pub name: String,
     /// As the file calls it.
     pub group: String,

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::times::time;
 use crate::rollouts::machine::Limits;
-use crate::toml::{Fields, TableError};
+use crate::toml::{Fields, TableError, time};
 
 /// Keys of a declaration that are read here.
 pub const KNOWN: [&str; 13] = [

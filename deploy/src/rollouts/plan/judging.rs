@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::times::time;
 use crate::judge::{self, Case};
 use crate::rollouts::parts::Query;
-use crate::toml::{Field, Fields, TableError};
+use crate::toml::{Field, Fields, TableError, time};
 
 /// Metrics of one rollout.
 pub const MAX_METRICS: usize = 50;

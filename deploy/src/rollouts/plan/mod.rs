@@ -8,7 +8,6 @@ mod read;
 mod steps;
 #[cfg(test)]
 mod tests;
-mod times;
 
 pub use declared::{By, Declared, Ring, Rounding, Step, Strategy, Targets};
 pub use driving::{AGENTS, Driving, is_name};

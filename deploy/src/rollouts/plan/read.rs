@@ -5,9 +5,8 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::declared::{By, Declared, Ring, Rounding, Step, Strategy, Targets};
-use super::times::time;
 use super::{driving, judging};
-use crate::toml::{Field, Fields, TableError, document};
+use crate::toml::{Field, Fields, TableError, document, time};
 
 /// Bytes of a declaration.
 pub const MAX_BYTES: usize = 1 << 20;

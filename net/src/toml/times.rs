@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::toml::{Fields, TableError};
+use super::{Fields, TableError};
 
 /// Ten years.
 const MAX_TIME: Duration = Duration::from_secs(3_650 * 86_400);

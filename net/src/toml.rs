@@ -1,6 +1,8 @@
 //! Tables of a TOML document, read key by key. What is wrong is told with its line and column, and a key that nobody
 //! knows with the one that is spelled most alike.
 
+mod times;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -8,6 +10,8 @@ use std::path::{Path, PathBuf};
 use ::toml::Spanned;
 use ::toml::de::{DeTable, DeValue};
 use serde_json::Value;
+
+pub use self::times::time;
 
 /// How alike two words have to be for one to be meant by the other.
 const LIKENESS: f64 = 0.7;
@@ -198,7 +202,7 @@ impl<'a> Field<'a> {
         &self,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Result<T, TableError> {
-        parse(self.text()?).map_err(|it| self.error(&kiln_net::causes::chain(&it).to_string()))
+        parse(self.text()?).map_err(|it| self.error(&crate::causes::chain(&it).to_string()))
     }
 }
 

@@ -1,0 +1,106 @@
+//! What is declared.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::pipelines::cron::Cron;
+use crate::pipelines::stage::{Condition, On, Retry, Work};
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Declared {
+    pub name: String,
+    pub description: String,
+    /// Parameters that whoever begins a run may give.
+    pub inputs: BTreeMap<String, Input>,
+    pub triggers: Vec<Trigger>,
+    pub concurrency: Option<Concurrency>,
+    /// After which a whole run is cancelled.
+    pub timeout: Duration,
+    pub stages: Vec<DeclaredStage>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Input {
+    /// `None`: it has to be given.
+    pub default: Option<String>,
+    /// What it may be; empty: anything.
+    pub values: Vec<String>,
+}
+
+/// What begins a run, besides people, who always may.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Trigger {
+    /// A push to a branch that fits one of these.
+    Push {
+        branches: Vec<String>,
+    },
+    Schedule(Schedule),
+    /// A release was made whose name fits one of these.
+    Release {
+        names: Vec<String>,
+    },
+    /// Somebody who has the secret calls the pipeline's address.
+    Webhook {
+        secret: String,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Schedule {
+    pub cron: Cron,
+    pub missed: Missed,
+    pub inputs: BTreeMap<String, String>,
+}
+
+/// What becomes of times at which no server ran, or over which its clock jumped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Missed {
+    /// However many they were, one run begins.
+    #[default]
+    Once,
+    /// None.
+    Skip,
+}
+
+/// Runs of the same group take turns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Concurrency {
+    /// May have values in it: `deploy-${run.branch}`.
+    pub group: String,
+    pub busy: Busy,
+}
+
+/// What a run does that finds its group busy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Busy {
+    /// It waits for its turn.
+    #[default]
+    Queue,
+    /// It has what runs and what waits cancelled, and begins when that has ended.
+    Supersede,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeclaredStage {
+    pub name: String,
+    /// Names of stages.
+    pub needs: Vec<String>,
+    pub on: On,
+    pub when: Condition,
+    pub matrix: Matrix,
+    pub retry: Retry,
+    pub timeout: Duration,
+    pub may_fail: bool,
+    /// Its texts may have values in them.
+    pub work: Work,
+    /// Line and column of its name.
+    pub place: (usize, usize),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Matrix {
+    /// Names with their values, in the order of names.
+    pub axes: Vec<(String, Vec<String>)>,
+    /// Cells that fit all values of one of these are left out.
+    pub exclude: Vec<BTreeMap<String, String>>,
+}

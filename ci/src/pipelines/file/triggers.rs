@@ -1,0 +1,83 @@
+//! Reads what begins runs.
+
+use std::collections::BTreeMap;
+
+use kiln_net::toml::{Fields, TableError};
+
+use super::condition::patterns;
+use super::declared::{Input, Missed, Schedule, Trigger};
+use super::read::{named, one_of};
+use crate::pipelines::cron::{Cron, CronError};
+
+const MAX_TRIGGERS: usize = 100;
+
+pub fn read(
+    top: &Fields<'_>,
+    inputs: &BTreeMap<String, Input>,
+) -> Result<Vec<Trigger>, TableError> {
+    let list = top.get("trigger").map_or(Ok(Vec::new()), |field| field.list(MAX_TRIGGERS))?;
+    list.iter().map(|item| one(&item.fields()?, inputs)).collect()
+}
+
+fn one(fields: &Fields<'_>, inputs: &BTreeMap<String, Input>) -> Result<Trigger, TableError> {
+    let on = fields.need("on")?;
+    let kind = one_of(&on, &["push", "schedule", "release", "webhook"])?;
+    let own: &[&str] = match kind {
+        "push" => &["branches"],
+        "schedule" => &["cron", "timezone", "missed", "inputs"],
+        "release" => &["names"],
+        _ => &["secret"],
+    };
+    fields.only(&[&["on"][..], own].concat())?;
+    // Nobody is there who could give what has no default.
+    let given = match fields.get("inputs") {
+        Some(field) => values(&field.fields()?, inputs)?,
+        None => BTreeMap::new(),
+    };
+    let lacks =
+        |(name, input): &(&String, &Input)| input.default.is_none() && !given.contains_key(*name);
+    if let Some((name, _)) = inputs.iter().find(lacks).filter(|_| kind != "webhook") {
+        return Err(on.error(&format!("nobody gives the input {name:?}: it needs a default")));
+    }
+    Ok(match kind {
+        "push" => Trigger::Push { branches: patterns(&fields.need("branches")?)? },
+        "schedule" => Trigger::Schedule(schedule(fields, given)?),
+        "release" => Trigger::Release { names: patterns(&fields.need("names")?)? },
+        _ => Trigger::Webhook { secret: named(&fields.need("secret")?)? },
+    })
+}
+
+fn schedule(fields: &Fields<'_>, inputs: BTreeMap<String, String>) -> Result<Schedule, TableError> {
+    let zone = fields.get("timezone");
+    let named = zone.as_ref().map_or(Ok("UTC"), |field| field.text())?;
+    let expression = fields.need("cron")?;
+    let wrong = |error: CronError| {
+        let of_zone = zone.as_ref().filter(|_| matches!(error, CronError::Zone(_)));
+        of_zone.unwrap_or(&expression).error(&error.to_string())
+    };
+    let cron = Cron::read(expression.text()?, named).map_err(wrong)?;
+    let missed = match fields.get("missed").map(|it| one_of(&it, &["once", "skip"])).transpose()? {
+        Some("skip") => Missed::Skip,
+        _ => Missed::Once,
+    };
+    Ok(Schedule { cron, missed, inputs })
+}
+
+/// Values of inputs, each of which is one that it may have.
+fn values(
+    fields: &Fields<'_>,
+    inputs: &BTreeMap<String, Input>,
+) -> Result<BTreeMap<String, String>, TableError> {
+    let known: Vec<_> = inputs.keys().map(String::as_str).collect();
+    fields.only(&known)?;
+    let mut values = BTreeMap::new();
+    for (name, field) in fields.entries(inputs.len())? {
+        let value = field.text()?.to_owned();
+        if inputs.get(&name).is_some_and(|it| !it.values.is_empty() && !it.values.contains(&value))
+        {
+            return Err(field.error("it is not among the values of this input"));
+        }
+        values.insert(name, value);
+    }
+    Ok(values)
+}
