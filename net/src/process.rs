@@ -114,6 +114,59 @@ pub async fn run(
     }
 }
 
+/// Hears what a program prints as it comes: whether it is on standard error, and a piece of it.
+pub type Told<'a> = dyn Fn(bool, &[u8]) + Send + Sync + 'a;
+
+/// Runs a program as [`run`] does; whoever listens keeps what he wants of its output.
+pub async fn run_told(
+    mut command: Command,
+    input: Option<&[u8]>,
+    limit: Duration,
+    told: &Told<'_>,
+) -> Result<ExitStatus, ProcessError> {
+    let program = command.as_std().get_program().to_string_lossy().into_owned();
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
+    command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
+    let start = |source| ProcessError::Start { program: program.clone(), source };
+    let mut child = command.spawn().map_err(start)?;
+    let group = child.id().and_then(|it| i32::try_from(it).ok()).and_then(Pid::from_raw);
+    let group = Group(group);
+    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let feed = async {
+        if let (Some(mut stdin), Some(input)) = (stdin, input) {
+            stdin.write_all(input).await.ok();
+        }
+    };
+    let work = async {
+        let reading = async { tokio::join!(pass(stdout, false, told), pass(stderr, true, told)) };
+        let waiting = async { tokio::join!(child.wait(), feed).0 };
+        tokio::pin!(reading, waiting);
+        tokio::select! {
+            _ = &mut reading => waiting.await,
+            status = &mut waiting => {
+                // Children that hold its streams open for longer are not listened to.
+                let _ = tokio::time::timeout(LINGER, &mut reading).await;
+                status
+            }
+        }
+    };
+    let ended = tokio::time::timeout(limit, work).await;
+    drop(group);
+    match ended {
+        Ok(Ok(status)) => Ok(status),
+        Ok(Err(source)) => Err(ProcessError::Start { program, source }),
+        Err(_) => Err(ProcessError::Slow { program, limit, printed: Vec::new() }),
+    }
+}
+
+async fn pass(stream: Option<impl AsyncRead + Unpin>, stderr: bool, told: &Told<'_>) {
+    let Some(mut stream) = stream else { return };
+    let mut buffer = vec![0; 16 << 10];
+    while let Ok(count @ 1..) = stream.read(&mut buffer).await {
+        told(stderr, buffer.get(..count).unwrap_or_default());
+    }
+}
+
 /// The same for whoever may wait: on a thread of its own, so that it does not matter on which this is called.
 pub fn run_blocking(
     command: Command,
@@ -187,6 +240,24 @@ mod tests {
     async fn it_may_be_called_where_nothing_may_block() {
         let ran = run_blocking(sh("true"), None, Duration::from_secs(60), Keep::All(1)).unwrap();
         assert!(ran.status.success());
+    }
+
+    #[tokio::test]
+    async fn what_it_prints_is_told_as_it_comes_and_nothing_of_it_stays() {
+        use std::sync::Mutex;
+        let minute = Duration::from_secs(60);
+        let heard = Mutex::new((Vec::new(), Vec::new()));
+        let told = |stderr: bool, data: &[u8]| {
+            let mut heard = heard.lock().unwrap();
+            let stream = if stderr { &mut heard.1 } else { &mut heard.0 };
+            stream.extend_from_slice(data);
+        };
+        let script = sh("cat; echo no >&2; sleep 600 & exit 3");
+        let status = run_told(script, Some(b"in"), minute, &told).await.unwrap();
+        assert_eq!(status.code(), Some(3));
+        assert_eq!(*heard.lock().unwrap(), (b"in".to_vec(), b"no\n".to_vec()));
+        let slow = run_told(sh("sleep 600"), None, Duration::from_millis(100), &told).await;
+        assert!(matches!(slow, Err(ProcessError::Slow { .. })), "{slow:?}");
     }
 
     #[test]

@@ -8,9 +8,11 @@ mod command;
 mod command_tests;
 mod log;
 mod mask;
+mod program;
 mod secret;
 #[cfg(test)]
 mod testing;
+mod wait;
 
 pub use action::{Unfit, check};
 pub use begun::{Begun, Ledger};
@@ -20,4 +22,6 @@ pub use command::{
 };
 pub use log::{HEAD, MOST, StageLog, TAIL};
 pub use mask::{Forms, MASK, MAX_SECRET, MIN_SECRET, Masker, masked};
+pub use program::{KEPT, ListedProgram, Programs};
 pub use secret::{Secret, SecretError, SecretList, SecretSource, forms};
+pub use wait::{BuildState, Builds, GateState, wait};
