@@ -13,7 +13,7 @@ pub const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const GRPC_DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 
-/// How the library's words for it begin. `tests/sdk/unreadable.rs` asks every method of the server.
+/// How the library's words for it begin. `tests/builds/sdk/unreadable.rs` asks every method of the server.
 const WORDS: [&str; 4] = [
     "failed to decode Protobuf message",
     "Missing request message",

@@ -9,7 +9,7 @@ mod clocks;
 mod cluster;
 mod copies;
 mod drain;
-#[path = "../telemetry/exposition.rs"]
+#[path = "../server/telemetry/exposition.rs"]
 mod exposition;
 mod history;
 mod losses;

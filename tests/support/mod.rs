@@ -7,6 +7,7 @@ pub mod jwt;
 pub mod pki;
 pub mod promtool;
 pub mod reapi;
+pub mod release;
 pub mod said;
 pub mod server;
 

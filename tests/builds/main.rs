@@ -1,0 +1,21 @@
+//! What clients build, test and run through a server, by real clients and by calls that are made by hand.
+
+mod bazel;
+mod bazel_7;
+mod buck2;
+mod buildstream;
+mod casd;
+mod clients;
+mod endings;
+mod fanout;
+mod faults;
+mod hermeticity;
+mod images;
+mod misbehaving;
+mod persistent;
+mod promises;
+mod scheduling;
+mod sdk;
+#[path = "../support/mod.rs"]
+mod support;
+mod unprivileged;

@@ -1,0 +1,241 @@
+//! `kiln impact`: a real repository and a real Bazel, asked which targets a change affects.
+
+use crate::support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+use support::{client, root};
+
+struct Repository {
+    directory: tempfile::TempDir,
+    bazel: PathBuf,
+}
+
+struct Said {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+fn run(program: &Path, words: &[&str], directory: &Path) -> Said {
+    let output = Command::new(program)
+        .args(words)
+        .current_dir(directory)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").expect("a PATH"))
+        .output()
+        .expect("the program starts");
+    Said {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).expect("text"),
+        stderr: String::from_utf8(output.stderr).expect("text"),
+    }
+}
+
+impl Repository {
+    /// The example, below the root of a repository.
+    fn new(bazel: &Path) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let here = Self { bazel: directory.path().join("bazel.sh"), directory };
+        let (workspace, example) = (here.workspace(), root().join("examples/bazel"));
+        fs::create_dir_all(workspace.parent().expect("a parent")).expect("directories");
+        let copied = Command::new("cp").arg("-rL").arg(example).arg(&workspace).status();
+        assert!(copied.expect("cp runs").success());
+        // Its output base goes with the test; a home's .bazelrc is not read.
+        let script = format!(
+            "#!/bin/sh\n[ \"$1\" = --version ] && exec '{0}' --version\n\
+             exec '{0}' --output_user_root='{1}/out' --nohome_rc --host_jvm_args=-XX:TieredStopAtLevel=1 \"$@\"\n",
+            bazel.display(),
+            here.directory.path().display(),
+        );
+        fs::write(&here.bazel, script).expect("a script");
+        fs::set_permissions(&here.bazel, fs::Permissions::from_mode(0o755)).expect("a mode");
+        here.git(&["init", "-q", "-b", "main", "."]);
+        here.commit("the example");
+        here
+    }
+
+    fn top(&self) -> PathBuf {
+        self.directory.path().join("repository")
+    }
+
+    fn workspace(&self) -> PathBuf {
+        self.top().join("sub/ws")
+    }
+
+    fn git(&self, words: &[&str]) -> String {
+        let identity = ["-c", "user.name=t", "-c", "user.email=t@example.com"];
+        let said = run(Path::new("git"), &[&identity, words].concat(), &self.top());
+        assert_eq!(said.code, 0, "git {words:?}: {}", said.stderr);
+        said.stdout.trim().to_owned()
+    }
+
+    fn commit(&self, message: &str) -> String {
+        self.git(&["add", "-A"]);
+        self.git(&["commit", "-q", "-m", message]);
+        self.git(&["rev-parse", "HEAD"])
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        fs::write(self.workspace().join(path), text).expect("a file");
+    }
+
+    fn append(&self, path: &str, text: &str) {
+        let before = fs::read_to_string(self.workspace().join(path)).expect("a file");
+        self.write(path, &(before + text));
+    }
+
+    fn impact_from(&self, directory: &str, words: &[&str]) -> Said {
+        let bazel = self.bazel.to_string_lossy();
+        let words = [&["impact", "--bazel", &bazel], words].concat();
+        run(env!("CARGO_BIN_EXE_kiln").as_ref(), &words, &self.workspace().join(directory))
+    }
+
+    fn impact(&self, words: &[&str]) -> Said {
+        let said = self.impact_from("", words);
+        assert_eq!(said.code, 0, "{words:?}: {}", said.stderr);
+        said
+    }
+
+    fn json(&self, words: &[&str]) -> Value {
+        let said = self.impact(&[words, &["--json"]].concat());
+        serde_json::from_str(&said.stdout).expect("JSON")
+    }
+}
+
+impl Drop for Repository {
+    /// Bazel's servers hold the output base.
+    fn drop(&mut self) {
+        let trees = [self.workspace(), self.top().join(".git/kiln/impact/tree/sub/ws")];
+        for tree in trees.iter().filter(|tree| tree.exists()) {
+            run(&self.bazel, &["--max_idle_secs=60", "shutdown"], tree);
+            run(&self.bazel, &["shutdown"], tree);
+        }
+    }
+}
+
+fn lines(text: &str) -> Vec<&str> {
+    text.lines().collect()
+}
+
+#[test]
+fn a_change_affects_what_is_made_from_it() {
+    let Some(bazel) = client("KILN_BAZEL") else { return };
+    let here = Repository::new(&bazel);
+    let first = here.git(&["rev-parse", "HEAD"]);
+
+    // Nothing changed yet, asked from below the workspace.
+    let said = here.impact_from("greet", &["--base", "HEAD"]);
+    assert_eq!((said.code, said.stdout.as_str()), (0, ""), "{}", said.stderr);
+    assert!(said.stderr.contains("asking bazel"), "{}", said.stderr);
+
+    // A source file: the binary and its test, not the poem.
+    here.append("greet/greet.cc", "// changed\n");
+    let said = here.impact(&["--base", "HEAD"]);
+    let affected = lines(&said.stdout);
+    for label in ["//greet:greet", "//greet:hello", "//greet:greet_test"] {
+        assert!(affected.contains(&label), "{label} of {affected:?}");
+    }
+    assert!(!affected.iter().any(|label| label.starts_with("//text")), "{affected:?}");
+    assert!(said.stderr.contains("the base was known"), "{}", said.stderr);
+
+    // The same as a commit, and what is written for Bazel.
+    let second = here.commit("greet differently");
+    let list = here.directory.path().join("tests.txt");
+    let said = here.impact(&[
+        "--base",
+        &first,
+        "--head",
+        &second,
+        "--tests",
+        "--tests-to",
+        &list.to_string_lossy(),
+    ]);
+    assert_eq!(lines(&said.stdout), ["//greet:greet_test"]);
+    assert_eq!(fs::read_to_string(&list).expect("a list"), said.stdout);
+    let json = here.json(&["--base", &first, "--head", &second]);
+    let find = |label: &str| {
+        let all = json["affected"].as_array().expect("a list");
+        all.iter().find(|target| target["label"] == label).cloned().expect(label)
+    };
+    assert_eq!(find("//greet:greet.cc")["distance"], 0);
+    assert_eq!(find("//greet:greet.cc")["cause"], "changed");
+    assert_eq!(find("//greet:greet")["through"], "//greet:greet.cc");
+    assert_eq!(
+        (&find("//greet:greet_test")["test"], &find("//greet:greet_test")["class"]),
+        (&true.into(), &"cc_test".into())
+    );
+
+    // The code of a rule affects what it makes, and a comment in a BUILD file nothing.
+    here.append("greet/BUILD", "# a comment\n");
+    assert_eq!(here.impact(&["--base", "HEAD"]).stdout, "");
+    let rule = fs::read_dir(here.workspace().join("rules")).expect("rules");
+    let rule = rule.map(|entry| entry.expect("an entry").file_name().into_string().expect("text"));
+    let rule = rule.into_iter().find(|name| name.ends_with(".bzl")).expect("a rule");
+    here.append(&format!("rules/{rule}"), "\nNOTHING = 1\n");
+    let said = here.impact(&["--base", "HEAD"]);
+    assert!(lines(&said.stdout).contains(&"//text:words"), "{}", said.stdout);
+    assert!(!said.stdout.contains("//greet"), "{}", said.stdout);
+
+    // An old commit with both directions, its tree beside the user's, which stays as it is.
+    let before = here.git(&["status", "--porcelain"]);
+    here.git(&["stash", "-q"]);
+    here.git(&["stash", "pop", "-q"]);
+    let said = here.impact(&["--base", &second, "--head", &first, "--tests"]);
+    assert_eq!(lines(&said.stdout), ["//greet:greet_test"]);
+    assert_eq!(here.git(&["status", "--porcelain"]), before);
+}
+
+#[test]
+fn where_it_cannot_be_said_everything_is_affected_and_why() {
+    let Some(bazel) = client("KILN_BAZEL") else { return };
+    let here = Repository::new(&bazel);
+
+    // A file that all depend on, one of those that it imports.
+    here.write("more.bazelrc", "build --jobs=3\n");
+    here.append(".bazelrc", "import %workspace%/more.bazelrc\n");
+    let base = here.commit("import");
+    here.write("more.bazelrc", "build --jobs=4\n");
+    let said = here.impact(&["--base", &base, "--tests"]);
+    assert_eq!(lines(&said.stdout).len(), 3, "{}", said.stdout);
+    assert!(
+        said.stderr.contains("everything is affected: more.bazelrc differs"),
+        "{}",
+        said.stderr
+    );
+    here.git(&["checkout", "-q", "."]);
+
+    // A base whose packages cannot be loaded.
+    here.append("text/BUILD", "no_such_rule()\n");
+    let broken = here.commit("break it");
+    here.git(&["revert", "--no-edit", &broken]);
+    let json = here.json(&["--base", &broken]);
+    let why = json["everything"].as_str().expect("a reason");
+    assert!(
+        why.contains("the base cannot be compared with") && why.contains("no_such_rule"),
+        "{why}"
+    );
+    assert!(json["affected"].as_array().expect("a list").len() > 20);
+
+    // A change whose own packages cannot be loaded is the user's to mend.
+    here.append("text/BUILD", "no_such_rule()\n");
+    let said = here.impact_from("", &["--base", "HEAD"]);
+    assert_eq!((said.code, said.stdout.as_str()), (5, ""));
+    assert!(
+        said.stderr.contains("no_such_rule") && said.stderr.contains("hint:"),
+        "{}",
+        said.stderr
+    );
+
+    // Mistakes of the command line.
+    let said = here.impact_from("", &["--base", "no-such-branch"]);
+    assert_eq!(said.code, 2);
+    assert!(said.stderr.contains("no-such-branch"), "{}", said.stderr);
+    let said = run(env!("CARGO_BIN_EXE_kiln").as_ref(), &["impact", "--base", "x"], Path::new("/"));
+    assert_eq!(said.code, 2);
+    assert!(said.stderr.contains("no workspace"), "{}", said.stderr);
+}

@@ -1,0 +1,11 @@
+//! Test intelligence, change impact, the merge queue.
+
+mod example_tests;
+mod impact;
+mod plans;
+mod queue;
+mod suite;
+#[path = "../support/mod.rs"]
+mod support;
+mod told;
+mod verdicts;

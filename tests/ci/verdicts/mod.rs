@@ -1,0 +1,274 @@
+//! Flaky and broken tests of a real Bazel, told apart by a real server: shadow runs, gates, `kiln ci run` and the
+//! quarantine.
+
+#![allow(clippy::panic)]
+
+mod alone;
+mod crash;
+mod oracle;
+mod proxy;
+use crate::support;
+mod webhook;
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use oracle::Oracle;
+use serde_json::Value;
+use support::bazel::{Bazel, Run};
+use support::client;
+use support::server::{Server, command, get_json};
+use tempfile::TempDir;
+
+/// How long something may take that is waited for: on a busy machine Bazel alone takes minutes to start.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Runs of a test that is known well.
+const CLEAN_RUNS: u32 = 20;
+/// Tests that passed run again.
+const ANEW: &str = "--nocache_test_results";
+
+struct Rig {
+    server: Server,
+    bazel: Bazel,
+    oracle: Oracle,
+    workspace: TempDir,
+    _data: TempDir,
+}
+
+impl Rig {
+    fn start() -> Option<Self> {
+        Self::start_with(&[])
+    }
+
+    /// With these variables for the server.
+    fn start_with(settings: &[(&str, &str)]) -> Option<Self> {
+        let binary = client("KILN_BAZEL")?;
+        let data = tempfile::tempdir().expect("a temporary directory");
+        let mut serve = command("127.0.0.1:0", data.path(), &["--workers", "4"]);
+        serve.env("KILN_TESTS_WINDOW", "1s").env("KILN_WORKERS_ALLOW_NETWORK", "true");
+        serve.envs(settings.iter().copied());
+        let server = Server::spawn(serve, data.path());
+        let workspace = workspace();
+        let path = workspace.path().to_str().expect("a plain path").to_owned();
+        let bazel = Bazel::new(binary, &path);
+        Some(Self { server, bazel, oracle: Oracle::start(), workspace, _data: data })
+    }
+
+    fn break_test(&self) {
+        let path = self.workspace.path().join("broken_test.sh");
+        std::fs::write(path, "#!/bin/sh\necho it is broken\nexit 1\n").expect("it is written");
+    }
+
+    fn flags(&self) -> [String; 4] {
+        let address = &self.server.address;
+        [
+            "--config=kiln".to_owned(),
+            format!("--remote_executor=grpc://{address}"),
+            format!("--bes_backend=grpc://{address}"),
+            format!("--test_env=ORACLE={}", self.oracle.port),
+        ]
+    }
+
+    fn test(&self, arguments: &[&str]) -> Run {
+        let flags = self.flags();
+        let mut all = vec!["test"];
+        all.extend(flags.iter().map(String::as_str));
+        all.extend(arguments);
+        Run::of(self.bazel.command(&all).output().expect("Bazel runs"))
+    }
+
+    /// `kiln ci run OPTIONS -- bazel test ARGUMENTS`: its exit code and all that it printed.
+    fn ci(&self, options: &[&str], arguments: &[&str]) -> Run {
+        let flags = self.flags();
+        let mut all = vec!["test"];
+        all.extend(flags.iter().map(String::as_str));
+        all.extend(arguments);
+        let bazel = self.bazel.command(&all);
+        let mut kiln = self.kiln(&["ci", "run", "--wait", "60s"]);
+        kiln.args(options).arg("--").arg(bazel.get_program()).args(bazel.get_args());
+        kiln.env("LC_ALL", "C.UTF-8").current_dir(self.workspace.path());
+        Run::of(kiln.output().expect("kiln runs"))
+    }
+
+    fn kiln(&self, arguments: &[&str]) -> Command {
+        let mut kiln = Command::new(env!("CARGO_BIN_EXE_kiln"));
+        kiln.args(["--server", &self.server.url()]).args(arguments);
+        kiln
+    }
+
+    fn asked(&self, arguments: &[&str]) -> (i32, String) {
+        said(self.kiln(arguments).output().expect("kiln runs"))
+    }
+}
+
+fn said(output: Output) -> (i32, String) {
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&text).into_owned())
+}
+
+/// A copy that may be changed.
+fn workspace() -> TempDir {
+    let copy = TempDir::with_prefix("kiln-verdicts-").expect("a temporary directory");
+    let from = support::root().join("tests/ci/verdicts/workspace");
+    for entry in std::fs::read_dir(from).expect("a workspace") {
+        let path: PathBuf = entry.expect("an entry").path();
+        let name = path.file_name().expect("a name");
+        std::fs::copy(&path, copy.path().join(name)).expect("it is copied");
+    }
+    // What it names beside itself is where it was.
+    let path = copy.path().join("WORKSPACE");
+    let text = std::fs::read_to_string(&path).expect("it is there");
+    let root = format!("{}/", support::root().display());
+    std::fs::write(&path, text.replace("../../../", &root)).expect("it is written");
+    copy
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text}"))
+}
+
+fn finding<'a>(gate: &'a Value, label: &str) -> &'a Value {
+    let failures = gate["failures"].as_array().expect("failures");
+    let found =
+        failures.iter().find(|it| it["label"].as_str().is_some_and(|it| it.ends_with(label)));
+    found.unwrap_or_else(|| panic!("{label} is not in {gate}"))
+}
+
+#[test]
+fn flaky_failures_are_masked_and_broken_ones_are_not() {
+    let Some(rig) = Rig::start() else { return };
+    // What is known well is judged at once. Other flags would make other configurations of it.
+    for _ in 0..CLEAN_RUNS {
+        let first = rig.test(&[ANEW, "//:broken_test"]);
+        assert_eq!(first.code, 0, "{}", first.text);
+    }
+    let first = rig.test(&[ANEW, "//..."]);
+    assert_eq!(first.code, 0, "{}", first.text);
+
+    // A flaky failure alone: Bazel says 3, and it may go on.
+    rig.oracle.fail(1);
+    let alone = rig.ci(&[], &[ANEW, "//..."]);
+    assert_eq!(alone.code, 0, "{}", alone.text);
+    assert!(alone.text.contains("green: 1 of 1 failures masked"), "{}", alone.text);
+    assert!(alone.text.contains("flaky: passed 1 times with equal inputs since"), "{}", alone.text);
+
+    // The same, but the change edits the test.
+    rig.oracle.fail(1);
+    let list = rig.workspace.path().join("changed");
+    std::fs::write(&list, "flaky_test.sh\n").expect("it is written");
+    let options = ["--changed-files", list.to_str().expect("a plain path")];
+    let edited = rig.ci(&options, &[ANEW, "//:flaky_test"]);
+    assert_eq!(edited.code, 3, "{}", edited.text);
+    assert!(edited.text.contains("the change edits this test"), "{}", edited.text);
+
+    // A flaky failure beside a broken test.
+    rig.break_test();
+    rig.oracle.fail(1);
+    let id = "8a0a8e2c-3f0f-4d0a-9d56-0f3c5ad1c001";
+    let both = rig.ci(&[], &["--invocation_id", id, ANEW, "//..."]);
+    assert_eq!(both.code, 3, "{}", both.text);
+    assert!(both.text.contains("red: 1 of 2 failures masked"), "{}", both.text);
+
+    // A gate says the same later, from the build events.
+    let (code, text) = rig.asked(&["tests", "gate", "--invocation", "8a0a8e2c", "--json"]);
+    assert_eq!(code, 1, "{text}");
+    let gate = json(&text);
+    assert_eq!((&gate["verdict"], &gate["invocation"]), (&"red".into(), &id.into()), "{gate}");
+    assert_eq!(finding(&gate, ":broken_test")["finding"], "broken", "{gate}");
+    assert_eq!(finding(&gate, ":broken_test")["masked"], false, "{gate}");
+    assert_eq!(finding(&gate, ":flaky_test")["finding"], "proven", "{gate}");
+
+    // Nothing that ran in the shadow is shown as a build, or was published: the next run fails again.
+    let builds = get_json(&rig.server.address, "/api/v1/builds").to_string();
+    assert!(!builds.contains("shadow"), "{builds}");
+    assert!(rig.oracle.asked() >= 7, "the flaky test ran {} times", rig.oracle.asked());
+    let again = rig.test(&[ANEW, "//:broken_test"]);
+    assert_eq!(again.code, 3, "{}", again.text);
+}
+
+#[test]
+fn what_does_not_complete_is_passed_on() {
+    let Some(rig) = Rig::start() else { return };
+    std::fs::write(rig.workspace.path().join("BUILD"), "sh_test(name = \"a\"").expect("written");
+    let garbled = rig.ci(&[], &["//..."]);
+    assert_eq!(garbled.code, 1, "{}", garbled.text);
+    let none = rig.ci(&[], &["--", "-//..."]);
+    assert_ne!(none.code, 0, "{}", none.text);
+    let (code, text) = rig.asked(&["tests", "gate", "--invocation", "nobody", "--wait", "0s"]);
+    assert_eq!(code, 2, "{text}");
+    assert!(text.contains("error: no invocation nobody is known\nhint: "), "{text}");
+}
+
+#[test]
+fn people_quarantine_tests_for_a_reason_that_is_kept() {
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let server = Server::start(data.path(), &["--workers", "0"]);
+    let kiln = |arguments: &[&str]| {
+        let mut kiln = Command::new(env!("CARGO_BIN_EXE_kiln"));
+        said(kiln.args(["--server", &server.url()]).args(arguments).output().expect("kiln runs"))
+    };
+    let (code, text) = kiln(&["tests", "quarantine", "add", "//a:t", "--reason", " "]);
+    assert_eq!(code, 2, "{text}");
+    let added =
+        kiln(&["tests", "quarantine", "add", "//a:t", "--reason", "known", "--owner", "@a"]);
+    assert!(added.1.starts_with("//a:t is in quarantine until "), "{added:?}");
+    let list = kiln(&["tests", "quarantine", "list", "--json"]).1;
+    let entry = &json(&list)["entries"][0];
+    assert_eq!((&entry["label"], &entry["owner"]), (&"//a:t".into(), &"@a".into()), "{list}");
+    let export = |format| kiln(&["tests", "quarantine", "export", "--format", format]).1;
+    assert_eq!(export("bazel"), "-//a:t\n");
+    assert!(export("bazel-attempts").starts_with("--flaky_test_attempts=^"));
+    assert!(export("nextest").starts_with("all()\nleft out: //a:t: "));
+    let removed = kiln(&["tests", "quarantine", "remove", "//a:t", "--reason", "mended"]);
+    assert_eq!(removed, (0, "//a:t is out of quarantine\n".to_owned()));
+    let (code, text) = kiln(&["tests", "quarantine", "remove", "//a:t", "--reason", "again"]);
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("//a:t is not in quarantine"), "{text}");
+
+    let log = json(&kiln(&["audit", "log", "--json"]).1);
+    let actions: Vec<_> = log["entries"].as_array().expect("entries").iter().collect();
+    let of = |at: usize, key: &str| actions[at][key].as_str().unwrap_or_default().to_owned();
+    assert_eq!(actions.len(), 2, "{log}");
+    assert_eq!(
+        (of(1, "action"), of(0, "action")),
+        ("tests.quarantine.enter".into(), "tests.quarantine.leave".into())
+    );
+    assert_eq!(actions[1]["details"]["reason"], "known", "{log}");
+    assert_eq!(kiln(&["audit", "log", "--check"]).0, 0);
+}
+
+#[test]
+fn an_entry_ends_while_no_server_runs() {
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let run = |server: &Server, arguments: &[&str]| {
+        let mut kiln = Command::new(env!("CARGO_BIN_EXE_kiln"));
+        said(kiln.args(["--server", &server.url()]).args(arguments).output().expect("kiln runs"))
+    };
+    let server = Server::start(data.path(), &["--workers", "0"]);
+    let add = ["tests", "quarantine", "add", "//a:t", "--reason", "soon over", "--stay", "1s"];
+    assert_eq!(run(&server, &add).0, 0);
+    let entries = |server: &Server| {
+        let list = run(server, &["tests", "quarantine", "list", "--json"]).1;
+        json(&list)["entries"].as_array().map(Vec::len)
+    };
+    wait_until("its time is up", || entries(&server) == Some(0));
+    let noted = |server: &Server| {
+        run(server, &["audit", "log", "--json"]).1.contains("tests.quarantine.expire")
+    };
+    assert!(!noted(&server), "nobody has looked yet");
+    assert!(server.terminate().success());
+    // It is noted by whoever looks first.
+    let server = Server::start(data.path(), &["--workers", "0"]);
+    wait_until("its end was noted", || noted(&server));
+    assert_eq!(entries(&server), Some(0));
+}
+
+fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
+        kiln_test_servers::pause();
+    }
+}

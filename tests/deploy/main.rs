@@ -1,0 +1,11 @@
+//! Releases, the registry, promotion, rollouts and agents.
+
+mod agents;
+mod judge;
+mod promotion;
+mod registry;
+mod release;
+mod releases;
+mod rollouts;
+#[path = "../support/mod.rs"]
+mod support;

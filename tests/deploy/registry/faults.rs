@@ -1,0 +1,96 @@
+//! What crashes and full stores leave behind.
+
+use std::io::Write;
+
+use kiln_deploy::oci::{Algorithm, ContentDigest, MANIFEST_TYPE};
+
+use crate::registry::client::{REPOSITORY, Registry, bytes, with};
+use crate::support::server::{Server, command};
+
+fn restarted(registry: Registry) -> Registry {
+    let Registry { server, dir, authorization } = registry;
+    let data = server.data.clone();
+    server.kill();
+    let mut command = command("127.0.0.1:0", &data, &[]);
+    command.env("KILN_WORKERS_COUNT", "0");
+    Registry { server: Server::spawn(command, &data), dir, authorization }
+}
+
+/// What was acknowledged is there after kill -9, and what was not is nowhere half.
+#[test]
+fn a_killed_server_shows_all_of_a_push_or_nothing() {
+    let registry = Registry::start();
+    let layer = bytes(1, 3 << 20);
+    let image = registry.push_image(REPOSITORY, "v1", &layer);
+    let location = registry.begin(REPOSITORY);
+    let half = bytes(2, 2 << 20);
+    registry.send("PATCH", &location, &[], &half[..1 << 20]).expect(202);
+    // A part that is on its way when the server dies.
+    let size = (1 << 20).to_string();
+    let headers = [("content-length", size.as_str()), ("content-range", "1048576-2097151")];
+    let mut open = registry.open("PATCH", &location, &headers);
+    open.write_all(&half[1 << 20..(1 << 20) + 5000]).unwrap();
+    let registry = restarted(registry);
+    drop(open);
+    registry.has_blob(REPOSITORY, &ContentDigest::of(&layer), &layer);
+    registry.get(&format!("/v2/{REPOSITORY}/manifests/{image}")).expect(200);
+    registry.get(&format!("/v2/{REPOSITORY}/manifests/v1")).expect(200);
+    let digest = Algorithm::Sha256.digest(&half);
+    registry.get(&format!("/v2/{REPOSITORY}/blobs/{digest}")).refused(404, "BLOB_UNKNOWN");
+    // The upload has the part that was acknowledged, and goes on.
+    let status = registry.get(&location).expect(204);
+    assert_eq!(status.header("range"), Some("0-1048575"));
+    registry.send("PATCH", &location, &headers[1..], &half[1 << 20..]).expect(202);
+    let put = with(&location, &format!("digest={digest}"));
+    registry.send("PUT", &put, &[], &[]).expect(201);
+    registry.has_blob(REPOSITORY, &digest, &half);
+}
+
+/// A part that breaks off counts for nothing.
+#[test]
+fn a_part_that_breaks_off_is_sent_again() {
+    let registry = Registry::start();
+    let data = bytes(3, 3 << 20);
+    let location = registry.begin(REPOSITORY);
+    let size = data.len().to_string();
+    let mut open = registry.open("PATCH", &location, &[("content-length", &size)]);
+    open.write_all(&data[..2 << 20]).unwrap();
+    drop(open);
+    assert_eq!(registry.get(&location).expect(204).header("range"), Some("0-0"));
+    registry.send("PATCH", &location, &[], &data).expect(202);
+    let put = with(&location, &format!("digest={}", Algorithm::Sha256.digest(&data)));
+    registry.send("PUT", &put, &[], &[]).expect(201);
+}
+
+/// In a store that is full of what is promised to nobody that runs, tagged images stay whole.
+#[test]
+fn what_a_tag_needs_outlives_what_nobody_needs() {
+    let registry = Registry::configured(|_, command| {
+        command
+            .env("KILN_STORAGE_MAX_SIZE", "32MiB")
+            .env("KILN_STORAGE_LEASE", "1s")
+            .env("KILN_STORAGE_MIN_LEASE", "1s");
+    });
+    let layer = bytes(4, 4 << 20);
+    registry.push_image(REPOSITORY, "kept", &layer);
+    let untagged = registry.image(REPOSITORY, &bytes(5, 4 << 20));
+    let reference = ContentDigest::of(&untagged).to_string();
+    registry.put_manifest(REPOSITORY, &reference, MANIFEST_TYPE, &untagged).expect(201);
+    let path = format!("/v2/{REPOSITORY}/manifests/{reference}");
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let mut seed = 100;
+    while registry.send("HEAD", &path, &[], &[]).status == 200 {
+        assert!(std::time::Instant::now() < until, "nothing is ever evicted");
+        // Each look promises it anew: it has to be left alone for its lease.
+        let alone = std::time::Instant::now();
+        while alone.elapsed() < std::time::Duration::from_secs(3) {
+            seed += 1;
+            let data = bytes(seed, 2 << 20);
+            let digest = Algorithm::Sha256.digest(&data);
+            let post = format!("/v2/other/app/blobs/uploads/?digest={digest}");
+            registry.send("POST", &post, &[], &data);
+        }
+    }
+    registry.get(&format!("/v2/{REPOSITORY}/manifests/kept")).expect(200);
+    registry.has_blob(REPOSITORY, &ContentDigest::of(&layer), &layer);
+}

@@ -1,0 +1,23 @@
+//! The registry: every check of the distribution specification's conformance suite, written anew against a real
+//! `kiln serve`, and what clients, faults and strangers do.
+
+#![allow(clippy::panic, clippy::unwrap_used)]
+
+mod blobs;
+mod bounds;
+mod chunks;
+mod client;
+mod deletion;
+mod faults;
+mod fleet;
+mod manifests;
+mod mounts;
+mod ranges;
+mod referrers;
+#[allow(dead_code, unused_imports)]
+#[path = "../../fleet/rig.rs"]
+mod rig;
+mod roles;
+mod sets;
+use crate::support;
+mod tools;

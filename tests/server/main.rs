@@ -1,0 +1,14 @@
+//! The server and the command line: access, connections, start, telemetry, pages, packages.
+
+mod auth;
+mod browser;
+mod cli;
+mod connections;
+mod examples;
+mod monitoring;
+mod package;
+mod start;
+#[path = "../support/mod.rs"]
+mod support;
+mod telemetry;
+mod web;
