@@ -149,7 +149,7 @@ async fn wait(core: &Core, job: Job, queued: &AtomicUsize) -> Result<Ended, NotR
     Ok(Ended { job, operation, finished })
 }
 
-fn not_run(code: i32, message: String) -> NotRun {
+pub(crate) fn not_run(code: i32, message: String) -> NotRun {
     match Code::from_i32(code) {
         Code::NotFound | Code::FailedPrecondition | Code::InvalidArgument => NotRun::Gone(message),
         _ => NotRun::Failed(message),

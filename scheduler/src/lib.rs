@@ -31,6 +31,7 @@ pub use scheduler::Scheduler;
 pub use services::admin::AdminService;
 pub use services::execution::ExecutionService;
 pub use services::operations::OperationsService;
+pub use services::own::{Going, OwnAction, OwnActions, OwnEnd, OwnRun};
 pub use services::workers::WorkersService;
 pub use snapshot::Snapshot;
 pub use start::{SchedulerOptions, SchedulerParts, SchedulerServices, StartError};

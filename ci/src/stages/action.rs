@@ -20,7 +20,7 @@ pub enum Unfit {
     )]
     Secret(String),
     #[error(
-        "it asks for the network, which this server does not grant to stages: pipelines.allow_network does"
+        "it asks for the network, which this server does not grant to stages: stages.allow_network does"
     )]
     Network,
     #[error("the platform property {0} is what a stage says by {1}")]

@@ -44,7 +44,7 @@ pub struct ExecutionService {
 }
 
 /// How an `Execute` goes on.
-enum Answer {
+pub(super) enum Answer {
     Hit(Finished),
     Queued(Ticket),
 }
@@ -100,7 +100,7 @@ pub(super) fn unknown_operation(name: &str) -> Status {
     ))
 }
 
-async fn answer(core: Arc<Core>, asked: Arc<Asked>) -> Result<Answer, rpc::Status> {
+pub(super) async fn answer(core: Arc<Core>, asked: Arc<Asked>) -> Result<Answer, rpc::Status> {
     let blobs = core.parts.blobs.as_ref();
     let mut action = read_action(&core.config, blobs, &asked.key.action).await?;
     let request = completed(&asked.request, action.named.as_ref());

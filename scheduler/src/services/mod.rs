@@ -5,6 +5,7 @@ pub mod execution;
 pub mod hermeticity;
 mod inline;
 pub mod operations;
+pub mod own;
 pub mod workers;
 
 use kiln_cas::ActionKey;
