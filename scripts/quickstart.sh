@@ -21,7 +21,7 @@ need_cc
 # Bazel is fetched while Kiln compiles: most of the one is waiting, all of the other is work.
 need_bazel &
 bazel=$!
-say "building kiln without optimisation and without S3 (about three minutes on two cores)"
+say "building kiln without optimisation and without S3 and CEL (about four minutes on two cores)"
 (cd "$root" && cargo build --profile quick --no-default-features --locked --bin kiln)
 wait "$bazel" || fail "no Bazel (see above)"
 need_bazel

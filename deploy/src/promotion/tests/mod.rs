@@ -3,6 +3,7 @@
 mod audit;
 mod crashes;
 mod decisions;
+#[cfg(feature = "cel")]
 mod expressions;
 mod freeze;
 mod keeping;

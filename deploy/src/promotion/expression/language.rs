@@ -1,21 +1,15 @@
-//! Conditions in the Common Expression Language, bounded in what they may cost.
-//!
-//! An expression has at most [`MAX_BYTES`] bytes and [`MAX_NODES`] nodes. It looks through lists with `exists`, `all` and
-//! `exists_one`, at most two deep, and builds none (`map` and `filter` could double a list again and again), so that it ends
-//! after a known number of steps: there is nothing to interrupt. There are no regular expressions in it.
+//! The language itself, by a library that parses and evaluates it.
 
 use std::collections::HashMap;
-use std::fmt;
 
 use cel::common::ast::{ComprehensionExpr, EntryExpr, Expr};
 use cel::objects::Map;
 use cel::{Context, Env, IdedExpr, Value};
 
-/// Bytes of an expression.
-pub const MAX_BYTES: usize = 1_024;
-const MAX_NODES: usize = 400;
-/// Lists within lists that are looked through.
-const MAX_LOOPS: usize = 2;
+use super::terms::{ExpressionError, MAX_LOOPS, MAX_NODES, Operand, Operands};
+
+/// What an expression may ask about.
+const VARIABLES: [&str; 3] = ["release", "environment", "now"];
 /// Brackets within brackets, for the parser.
 const MAX_NESTING: u16 = 32;
 /// Of the thread that parses: the parser's recursion is deep.
@@ -23,85 +17,25 @@ const STACK: usize = 32 << 20;
 /// Characters of a message of the library.
 const MAX_MESSAGE: usize = 400;
 
-/// What an expression may ask about.
-pub const VARIABLES: [&str; 3] = ["release", "environment", "now"];
-
-/// A value of a variable.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Operand {
-    Text(String),
-    Number(i64),
-    List(Vec<String>),
-}
-
-/// The variables with their members.
-pub type Operands = Vec<(&'static str, Vec<(&'static str, Operand)>)>;
-
-/// An expression that was read.
+/// An expression that was read, and whether it asks what time it is.
 #[derive(Clone)]
-pub struct Expression {
-    text: String,
-    parsed: IdedExpr,
+pub struct Parsed {
+    expression: IdedExpr,
     asks_for_now: bool,
 }
 
-/// Why an expression is not taken, or has no answer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ExpressionError {
-    #[error("the expression has {0} bytes; at most {MAX_BYTES} are")]
-    TooLong(usize),
-    #[error("no expression in CEL: {0}")]
-    Syntax(String),
-    #[error("the expression has more than {MAX_NODES} parts")]
-    TooLarge,
-    #[error("lists are looked through within each other more than {MAX_LOOPS} deep")]
-    Loops,
-    #[error("map() and filter() are not supported: use exists() and all()")]
-    Builds,
-    #[error("{name} is not known; {hint}")]
-    Unknown { name: String, hint: String },
-    #[error("the expression cannot be evaluated: {0}")]
-    Evaluate(String),
-    #[error("the expression is neither true nor false, but {0}")]
-    NoAnswer(String),
-}
-
-fn cut(text: &str) -> String {
-    text.chars().take(MAX_MESSAGE).collect()
-}
-
-impl fmt::Debug for Expression {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-impl PartialEq for Expression {
-    fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
-    }
-}
-
-impl Expression {
+impl Parsed {
     pub fn read(text: &str) -> Result<Self, ExpressionError> {
-        if text.len() > MAX_BYTES {
-            return Err(ExpressionError::TooLong(text.len()));
-        }
         let source = text.to_owned();
         // In a thread of its own: whatever is written, it is this stack that it needs, and a parser that gives up by
         // a panic ends nothing else.
         let parsing = std::thread::Builder::new().stack_size(STACK).spawn(move || parse(&source));
         let parsing = parsing.map_err(|it| ExpressionError::Syntax(it.to_string()))?;
         let gave_up = |_| ExpressionError::Syntax("the parser gave up".to_owned());
-        let (parsed, asks_for_now) = parsing.join().map_err(gave_up)??;
-        Ok(Self { text: text.to_owned(), parsed, asks_for_now })
+        let (expression, asks_for_now) = parsing.join().map_err(gave_up)??;
+        Ok(Self { expression, asks_for_now })
     }
 
-    pub fn text(&self) -> &str {
-        &self.text
-    }
-
-    /// Whether it may be true later although it is false now, for the same release.
     pub fn asks_for_now(&self) -> bool {
         self.asks_for_now
     }
@@ -111,12 +45,16 @@ impl Expression {
         for (name, members) in operands {
             context.add_variable_from_value(*name, object(members));
         }
-        match context.resolve(&self.parsed) {
+        match context.resolve(&self.expression) {
             Ok(Value::Bool(holds)) => Ok(holds),
             Ok(other) => Err(ExpressionError::NoAnswer(cut(&format!("{:?}", other.type_of())))),
             Err(error) => Err(ExpressionError::Evaluate(cut(&error.to_string()))),
         }
     }
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(MAX_MESSAGE).collect()
 }
 
 fn object(members: &[(&'static str, Operand)]) -> Value {
