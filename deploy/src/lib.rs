@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod audit;
 pub mod catalog;
+pub mod deployments;
 mod encoding;
 pub mod executions;
 pub mod fleet;

@@ -28,6 +28,7 @@ use kiln_ci::history::Tap;
 use kiln_ci::verdicts::{Inbox, Verdicts};
 use kiln_deploy::executions::{ExecutionFigures, Executions};
 use kiln_deploy::fleet::Fleet;
+use kiln_deploy::promotion::Keeper;
 use kiln_deploy::rollouts::control::Control;
 use kiln_scheduler::{SchedulerParts, SchedulerServices};
 use tokio::task::JoinHandle;
@@ -136,6 +137,7 @@ impl Server {
         let status = worker.as_ref().map(|worker| worker.status());
         // Metrics begin before what they are about.
         let rolled = Arc::<OnceLock<Arc<Control>>>::default();
+        let placed = Arc::<OnceLock<Arc<Keeper>>>::default();
         let telemetry = Telemetry::start(
             Observed {
                 inputs: status.as_ref().map(|it| it.inputs.clone()).unwrap_or_default(),
@@ -149,6 +151,7 @@ impl Server {
                 recordings: recordings(&tests),
                 executions: figures(executions.clone()),
                 rollouts: rollouts::figures(rolled.clone()),
+                promotions: promotion::figures(placed.clone()),
                 agents: fleet.figures.clone(),
                 requests: requests.clone(),
                 security: admission.security(),
@@ -184,6 +187,9 @@ impl Server {
         };
         let promotion = promotion::start(&options.promotion, &below)?;
         let keeper = promotion.as_ref().map(|it| it.keeper.clone());
+        if let Some(keeper) = &keeper {
+            placed.get_or_init(|| keeper.clone());
+        }
         let rollouts = rollouts::start(
             &options.rollouts,
             &rollouts::Below {

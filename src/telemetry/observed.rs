@@ -7,6 +7,7 @@ use kiln_cas::events::Events;
 use kiln_cas::stores::{StorageStats, Transfers};
 use kiln_ci::Recordings;
 use kiln_ci::history::History;
+use kiln_deploy::deployments::Fours;
 use kiln_deploy::executions::ExecutionFigures;
 use kiln_deploy::fleet::Condition;
 use kiln_deploy::rollouts::control::RolloutFigures;
@@ -44,6 +45,8 @@ pub struct Observed<'a> {
     pub executions: Arc<dyn Fn() -> ExecutionFigures + Send + Sync>,
     /// What became of rollouts.
     pub rollouts: Arc<dyn Fn() -> RolloutFigures + Send + Sync>,
+    /// What was promoted to environments.
+    pub promotions: Arc<dyn Fn() -> Fours + Send + Sync>,
     /// Agents, as they were counted last.
     pub agents: Arc<Mutex<AgentCounts>>,
     pub requests: Requests,

@@ -95,6 +95,9 @@ async fn the_manual_names_every_metric_and_no_other() {
         recordings: Arc::new(kiln_ci::Recordings::default),
         executions: Arc::new(kiln_deploy::executions::ExecutionFigures::default),
         rollouts: Arc::new(kiln_deploy::rollouts::control::RolloutFigures::default),
+        promotions: Arc::new(|| {
+            kiln_deploy::deployments::Fours::from([("prod".to_owned(), Default::default())])
+        }),
         agents: Arc::default(),
         requests: Requests::new(1, Budget::new(0)),
         security: Security::default(),

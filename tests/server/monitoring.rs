@@ -122,7 +122,13 @@ fn every_panel_and_rule_finds_what_it_asks_for() {
     let Some(tool) = client("KILN_PROMTOOL") else { return };
     let program = tool.with_file_name("prometheus");
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let server = Server::start(&dir.path().join("data"), &["--workers", "1"]);
+    // With an environment, so that deployments to it are there to be counted.
+    let policy = dir.path().join("environments.toml");
+    std::fs::write(&policy, "[environments.prod]\n").expect("the policy is written");
+    let data = dir.path().join("data");
+    let mut command = support::server::command("127.0.0.1:0", &data, &["--workers", "1"]);
+    command.env("KILN_PROMOTION_POLICY", &policy);
+    let server = Server::spawn(command, &data);
     let prometheus = Prometheus::start(&program, &server.address, dir.path());
     prometheus.wait_for("kiln_build_info");
 

@@ -6,7 +6,7 @@ mod parts;
 mod told;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use kiln_cas::stores::Storage;
@@ -14,6 +14,7 @@ use kiln_ci::CiServices;
 use kiln_ci::verdicts::{Turn, Verdicts};
 use kiln_deploy::audit::{Checkpoints, Kept};
 use kiln_deploy::catalog::Catalog;
+use kiln_deploy::deployments::Fours;
 use kiln_deploy::promotion::{Change, Keeper, Parts, Pipeline};
 use kiln_deploy::signing::{KeyRing, Signer};
 use kiln_deploy::timestamp::Timestamp;
@@ -99,6 +100,11 @@ pub fn start(
     let turn = Turn::new(records, TELLING, below.name.to_owned());
     let (policy, keys) = (options.policy.clone(), options.keys_file.clone());
     Ok(Some(Promotion { keeper, policy, keys, webhook, turn }))
+}
+
+/// What was promoted, as soon as there may be anything.
+pub fn figures(keeper: Arc<OnceLock<Arc<Keeper>>>) -> Arc<dyn Fn() -> Fours + Send + Sync> {
+    Arc::new(move || keeper.get().map(|it| it.deployments()).unwrap_or_default())
 }
 
 fn changed_at(path: &Path) -> Option<SystemTime> {

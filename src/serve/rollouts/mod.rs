@@ -87,7 +87,7 @@ impl Rollouts {
                 keep_told(&control, webhook).await;
             }
         };
-        tokio::join!(control.clone().run(), telling);
+        tokio::join!(control.clone().run(), control.keep_counted(), telling);
     }
 }
 

@@ -153,6 +153,12 @@ impl Releases for Listed {
         Ok(self.signed(&entry).await?.map(|()| digest))
     }
 
+    async fn made(&self, release: &ReleaseName) -> Result<Option<u64>, PartError> {
+        let found = self.catalog.find(&self.instance(), release).await?;
+        let seconds = found.and_then(|it| u64::try_from(it.release.created.unix()).ok());
+        Ok(seconds.map(|it| it.saturating_mul(1_000)))
+    }
+
     async fn blame(
         &self,
         release: &ReleaseName,

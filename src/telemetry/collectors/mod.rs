@@ -2,6 +2,7 @@
 //! for, and not counted a second time.
 
 mod actions;
+mod deployments;
 mod executions;
 mod families;
 mod fleet;
@@ -25,6 +26,7 @@ use std::fmt::{Debug, Error, Formatter};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kiln_cas::stores::StorageStats;
+use kiln_deploy::deployments::Fours;
 use kiln_deploy::executions::ExecutionFigures;
 use kiln_deploy::rollouts::control::RolloutFigures;
 use kiln_executor::images::ImageStats;
@@ -54,6 +56,7 @@ pub struct Sources {
     pub recordings: RecordingsOf,
     pub executions: Arc<dyn Fn() -> ExecutionFigures + Send + Sync>,
     pub rollouts: Arc<dyn Fn() -> RolloutFigures + Send + Sync>,
+    pub promotions: Arc<dyn Fn() -> Fours + Send + Sync>,
     pub agents: Arc<Mutex<AgentCounts>>,
     pub requests: Requests,
     pub security: Security,
@@ -114,7 +117,9 @@ impl Collector for Sources {
         hermeticity::encode(&mut families, self.hermeticity.stats())?;
         recordings::encode(&mut families, (self.recordings)())?;
         executions::encode(&mut families, (self.executions)())?;
-        rollouts::encode(&mut families, (self.rollouts)())?;
+        let rolled = (self.rollouts)();
+        deployments::encode(&mut families, &(self.promotions)(), &rolled.deployments)?;
+        rollouts::encode(&mut families, &rolled)?;
         let agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner).clone();
         fleet::encode(&mut families, &agents)?;
         if let Some(queue) = self.queue.get() {

@@ -2,11 +2,11 @@
 
 use std::fmt::Error;
 
-use kiln_deploy::rollouts::control::RolloutFigures;
+use kiln_deploy::rollouts::control::{Census, PHASES, RolloutFigures};
 
 use super::families::Families;
 
-pub fn encode(families: &mut Families<'_>, figures: RolloutFigures) -> Result<(), Error> {
+pub fn encode(families: &mut Families<'_>, figures: &RolloutFigures) -> Result<(), Error> {
     let seconds = |millis: u64| millis as f64 / 1_000.0;
     families.counter("kiln_rollouts_started", "Rollouts that began here.", figures.started)?;
     families.counters(
@@ -29,5 +29,25 @@ pub fn encode(families: &mut Families<'_>, figures: RolloutFigures) -> Result<()
         "kiln_rollout_restore_seconds",
         "Time from the decision to revert until the old version ran again, of all that were rolled back.",
         seconds(figures.restore),
+    )?;
+    running(families, &figures.census)
+}
+
+fn running(families: &mut Families<'_>, census: &Census) -> Result<(), Error> {
+    let of = |phase: &'static str| census.running.get(phase).copied().unwrap_or_default();
+    families.gauges(
+        "kiln_rollouts_running",
+        "Rollouts that have not ended, by phase, as they were counted within the last minute.",
+        PHASES.map(|phase| ([("phase", phase)], of(phase).rollouts)),
+    )?;
+    families.gauges(
+        "kiln_rollout_phase_oldest_seconds",
+        "How long that rollout is in its phase that has been in it longest.",
+        PHASES.map(|phase| ([("phase", phase)], of(phase).oldest as f64 / 1_000.0)),
+    )?;
+    families.gauge(
+        "kiln_drills_overdue",
+        "Services in environments where nothing is rolled out before a drill has passed.",
+        census.drills_overdue,
     )
 }

@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use kiln_cas::records::Expect;
 
 use super::store::{delete, must_be_absent, put};
-use super::{Done, Keeper, MAX_ATTEMPTS, PromotionError, asked, environment, keys};
+use super::{Done, Keeper, MAX_ATTEMPTS, PromotionError, asked, environment, keys, lasting};
 use crate::promotion::acts::{self, Refusal, Return};
 use crate::promotion::change::Change;
 use crate::promotion::decision::Record;
 use crate::promotion::facts::Verdict;
-use crate::promotion::world::{Actor, Placed, World};
+use crate::promotion::world::{Actor, How, Placed, World};
 use crate::releases::ReleaseName;
 use crate::timestamp::Timestamp;
 
@@ -199,6 +199,12 @@ impl Keeper {
             let key = keys::done(&say.environment, placed.generation);
             writes.push(put(key, Expect::Absent, &done)?);
             if self.store.commit(&loaded, &world, &[change], writes).await? {
+                // From one that was returned to, nothing came that could have failed.
+                let bad = place.current.as_ref().filter(|it| it.how == How::Promoted);
+                if let Some(bad) = bad {
+                    let lasted = lasting(bad.at, placed.at);
+                    self.deployments.failed(&say.environment, Some(lasted));
+                }
                 return Ok((placed, target));
             }
         }

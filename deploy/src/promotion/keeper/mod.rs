@@ -23,6 +23,7 @@ use super::facts::{Facts, Known, Verdict};
 use super::parts::{Arrival, PartError, Parts};
 use super::pipeline::{Environment, Pipeline};
 use super::world::{Actor, Placed, World};
+use crate::deployments::{Deployments, Fours};
 use crate::oci::ContentDigest;
 use crate::releases::ReleaseName;
 use crate::signing::KeyRing;
@@ -47,6 +48,8 @@ pub struct Keeper {
     parts: Parts,
     /// What environments that take releases by themselves refused, by their names.
     refused: Mutex<HashMap<String, Refused>>,
+    /// What came to environments since this process began.
+    deployments: Deployments,
 }
 
 /// A release that was not taken, and when it may be looked at again.
@@ -78,7 +81,8 @@ impl Keeper {
         let keys = RwLock::new(parts.keys.take().map(Arc::new));
         let store = Store::new(records, parts.tells);
         let refused = Mutex::default();
-        Self { store, pipeline: RwLock::new(Arc::new(pipeline)), keys, parts, refused }
+        let deployments = Deployments::default();
+        Self { store, pipeline: RwLock::new(Arc::new(pipeline)), keys, parts, refused, deployments }
     }
 
     pub fn pipeline(&self) -> Arc<Pipeline> {
@@ -100,6 +104,11 @@ impl Keeper {
     pub fn set_keys(&self, ring: KeyRing) {
         let mut held = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         *held = Some(Arc::new(ring));
+    }
+
+    /// What came to the environments of the policy since this process began, as far as it was promoted or taken back here.
+    pub fn deployments(&self) -> Fours {
+        self.deployments.read(self.pipeline().environments.keys())
     }
 
     pub fn now(&self) -> Timestamp {
@@ -220,6 +229,11 @@ impl Keeper {
         }
         Err(PromotionError::Restless)
     }
+}
+
+/// Milliseconds from one time to another.
+fn lasting(from: Timestamp, until: Timestamp) -> u64 {
+    u64::try_from(until.unix().saturating_sub(from.unix())).unwrap_or(0).saturating_mul(1_000)
 }
 
 fn asked(what: &'static str) -> impl FnOnce(PartError) -> PromotionError {

@@ -4,7 +4,9 @@ use kiln_cas::records::{Expect, Write};
 use serde::{Deserialize, Serialize};
 
 use super::store::{delete, must_be_absent, put};
-use super::{Done, Keeper, Loaded, MAX_ATTEMPTS, PromotionError, asked, environment, keys};
+use super::{
+    Done, Keeper, Loaded, MAX_ATTEMPTS, PromotionError, asked, environment, keys, lasting,
+};
 use crate::promotion::acts;
 use crate::promotion::decision::{Checked, Decision, Question, Record, Standing, decide};
 use crate::promotion::facts::{Facts, Known};
@@ -250,6 +252,10 @@ impl Keeper {
             value: Some(it.into()),
         }));
         let done = self.store.commit(&looked.loaded, &world, &[change], writes).await?;
+        if done {
+            let lead = lasting(release.created, placed.at);
+            self.deployments.came(&ask.environment, Some(lead));
+        }
         Ok(done.then_some(placed))
     }
 

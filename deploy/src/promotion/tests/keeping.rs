@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use super::super::acts::Refusal;
 use super::super::{How, Keeper, Outcome, PromotionError, VSA_PREDICATE};
 use super::{Ask, DAY, World, ask, name, person, robot, say};
+use crate::deployments::Four;
 use crate::releases::ReleaseName;
 use crate::signing::{Attestation, Envelope};
 
@@ -75,6 +76,9 @@ async fn a_rollback_asks_nobody_and_what_it_replaced_stays_away() {
         (first.clone(), How::RolledBack, 3)
     );
     assert!(back.settled);
+    let dev = keeper.deployments()["dev"];
+    assert_eq!((dev.changes, dev.failures, dev.restore.count()), (2, 1, 1));
+    assert_eq!(keeper.deployments()["prod"], Four::default(), "nothing has come there");
     keeper.lift(&say("dev", "ana", "move")).await.unwrap();
     // Nobody who is no person, and no person by mistake.
     for by in [robot(), person("eve")] {

@@ -97,7 +97,7 @@ impl Control {
             return Ok(Appended::Conflict);
         }
         if open.rollout.drill.is_none() {
-            self.counters.count(&events, (open.rollout.at, open.state.since));
+            self.counters.count(&open.rollout, &events, (&open.state, &state));
         }
         // Where it is not known, the next append conflicts, and all is read again.
         let version = self.written(open, state.length).await.ok().flatten().unwrap_or(0);

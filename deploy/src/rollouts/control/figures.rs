@@ -1,11 +1,14 @@
 //! What became of rollouts, as far as this process wrote it down.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::rollouts::machine::{End, Event, Logged, Millis};
+use super::kept::Rollout;
+use crate::deployments::{Deployments, Fours};
+use crate::rollouts::machine::{End, Event, Logged, Millis, State};
 
 /// Since the process began.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RolloutFigures {
     pub started: u64,
     pub succeeded: u64,
@@ -17,6 +20,31 @@ pub struct RolloutFigures {
     pub delivery: Millis,
     /// From the decision to revert until all targets ran the old version again, of all that were rolled back.
     pub restore: Millis,
+    /// What came to environments.
+    pub deployments: Fours,
+    /// Those that run, of all frontends.
+    pub census: Census,
+}
+
+/// Phases that a rollout can be in before it has ended; `paused` is the one of those that are, whatever else they do.
+pub const PHASES: [&str; 8] =
+    ["verifying", "waiting", "gate", "applying", "baking", "soaking", "rolling_back", PAUSED];
+pub const PAUSED: &str = "paused";
+
+/// Rollouts in one phase.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Phased {
+    pub rollouts: u64,
+    /// How long the one that has been in it longest is.
+    pub oldest: Millis,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Census {
+    /// By one of [`PHASES`]; those without a rollout are not there.
+    pub running: BTreeMap<String, Phased>,
+    /// Places where nothing is rolled out because a drill is overdue.
+    pub drills_overdue: u64,
 }
 
 #[derive(Debug, Default)]
@@ -25,6 +53,7 @@ pub struct Counters {
     ends: [AtomicU64; 5],
     delivery: AtomicU64,
     restore: AtomicU64,
+    deployments: Deployments,
 }
 
 fn place(end: End) -> usize {
@@ -42,8 +71,9 @@ impl Counters {
         self.started.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Takes in what was appended. `began`: when the rollout did, and when its phase did before these events.
-    pub fn count(&self, events: &[Logged], (began, phase): (Millis, Millis)) {
+    /// Takes in what was appended to a rollout that was in the state `before`, and what that has become.
+    pub fn count(&self, rollout: &Rollout, events: &[Logged], (before, after): (&State, &State)) {
+        let (began, phase) = (rollout.at, before.since);
         for logged in events {
             let end = match logged.event {
                 Event::Ended(end) => end,
@@ -60,9 +90,33 @@ impl Counters {
             };
             sum.fetch_add(logged.at.saturating_sub(from), Ordering::Relaxed);
         }
+        let ended = events.iter().find_map(|logged| match logged.event {
+            Event::Ended(end) => Some((end, logged.at)),
+            _ => None,
+        });
+        if let Some((end, at)) = ended {
+            self.deployed(rollout, after, (end, at));
+        }
     }
 
-    pub fn read(&self) -> RolloutFigures {
+    /// What a person took back, or a newer rollout, is neither a change that came nor one that failed.
+    fn deployed(&self, rollout: &Rollout, state: &State, (end, at): (End, Millis)) {
+        let environment = &rollout.place.environment;
+        let since = |from: Millis| at.saturating_sub(from);
+        let is_bad = state.why.as_ref().is_some_and(|why| why.blames_release());
+        match end {
+            End::Succeeded => self.deployments.came(environment, rollout.made.map(since)),
+            End::RolledBack | End::RollbackFailed if is_bad => {
+                self.deployments.came(environment, None);
+                let restored = state.touched.filter(|_| end == End::RolledBack);
+                self.deployments.failed(environment, restored.map(since));
+            }
+            _ => {}
+        }
+    }
+
+    /// `census`: of those that run, as they were counted last.
+    pub fn read(&self, census: Census) -> RolloutFigures {
         let of = |end: End| self.ends.get(place(end)).map_or(0, |it| it.load(Ordering::Relaxed));
         RolloutFigures {
             started: self.started.load(Ordering::Relaxed),
@@ -73,6 +127,8 @@ impl Counters {
             overtaken: of(End::Overtaken),
             delivery: self.delivery.load(Ordering::Relaxed),
             restore: self.restore.load(Ordering::Relaxed),
+            deployments: self.deployments.read(std::iter::empty()),
+            census,
         }
     }
 }

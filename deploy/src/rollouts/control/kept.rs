@@ -28,6 +28,9 @@ pub struct Rollout {
     pub by: String,
     pub reason: String,
     pub at: Millis,
+    /// When the release was made, if that is known.
+    #[serde(default)]
+    pub made: Option<Millis>,
     /// It is a drill: within how many milliseconds it has to be reverted.
     #[serde(default)]
     pub drill: Option<Millis>,
@@ -49,6 +52,9 @@ pub struct Head {
     pub ended: bool,
     pub changed: usize,
     pub updated: Millis,
+    /// Since when it is in its phase, or paused; 0: nobody knows, because it was written before this was kept.
+    #[serde(default)]
+    pub since: Millis,
 }
 
 impl Head {
@@ -60,6 +66,7 @@ impl Head {
             ended: matches!(state.phase, Phase::Ended(_)),
             changed: state.changed(),
             updated: now,
+            since: state.paused.unwrap_or(state.since),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod act;
 mod append;
+mod census;
 mod commands;
 mod drill;
 mod driver;
@@ -18,6 +19,7 @@ mod locks;
 mod look;
 mod needed;
 mod notice;
+mod room;
 mod start;
 mod store;
 #[cfg(test)]
@@ -25,7 +27,7 @@ mod tests;
 pub mod words;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_cas::records::SharedRecords;
 use tokio::sync::Notify;
@@ -35,7 +37,7 @@ pub use self::drill::{Drill, DrillStanding};
 pub use self::driver::Driver;
 pub use self::error::ControlError;
 use self::figures::Counters;
-pub use self::figures::RolloutFigures;
+pub use self::figures::{Census, PHASES, RolloutFigures};
 pub use self::kept::{Good, Head, Looked, Rollout, Series, Standing, phase};
 pub use self::locks::LockShown;
 pub use self::needed::{Needed, needed};
@@ -62,6 +64,8 @@ pub struct Control {
     /// There may be something to do.
     wake: Notify,
     counters: Counters,
+    /// Those that run, as they were counted last.
+    census: Mutex<Census>,
     /// This process, among those that may drive.
     who: String,
 }
@@ -72,12 +76,14 @@ impl Control {
         // Several processes may be called the same.
         let who = format!("{who}-{:016x}", fastrand::u64(..));
         let (store, wake, counters) = (Store::new(records), Notify::new(), Counters::default());
-        Arc::new(Self { store, parts, wake, counters, who })
+        let census = Mutex::default();
+        Arc::new(Self { store, parts, wake, counters, census, who })
     }
 
-    /// What became of rollouts since this process began.
+    /// What became of rollouts since this process began, and those that run.
     pub fn figures(&self) -> RolloutFigures {
-        self.counters.read()
+        let census = self.census.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.counters.read(census)
     }
 
     pub fn now(&self) -> Millis {

@@ -8,7 +8,7 @@ use kiln_cas::records::{Expect, Write};
 use super::error::ControlError;
 use super::kept::{Good, Head, Rollout};
 use super::locks::check_reason;
-use super::store::{MAX_ACTIVE, MAX_WATCHED, Store, delete, put};
+use super::store::{Store, delete, put};
 use super::{Control, drill, keys, notice};
 use crate::oci::ContentDigest;
 use crate::releases::ReleaseName;
@@ -45,6 +45,8 @@ struct Fit {
     plan: Plan,
     targets: Vec<Target>,
     version: ContentDigest,
+    /// When it was made.
+    made: Option<Millis>,
 }
 
 /// What is wrong with a place's name would be wrong in a key.
@@ -116,26 +118,6 @@ impl Control {
         Err(ControlError::Restless)
     }
 
-    /// Those that have ended are watched for a day, and keep nobody from beginning until there are very many.
-    async fn has_room(&self) -> Result<(), ControlError> {
-        let watched = self.store.active().await?;
-        if watched.len() < MAX_ACTIVE {
-            return Ok(());
-        }
-        let mut run = 0;
-        for id in &watched {
-            let ended = self.store.head(id).await?.is_none_or(|head| head.ended);
-            run += usize::from(!ended);
-        }
-        if run < MAX_ACTIVE && watched.len() + MAX_ACTIVE < MAX_WATCHED {
-            return Ok(());
-        }
-        let ended = watched.len() - run;
-        Err(ControlError::Refused(format!(
-            "{run} rollouts run and {ended} ended within a day, which is as many as are driven"
-        )))
-    }
-
     /// This release is not rolled out there again, unless a person says so.
     pub(super) async fn quarantine(
         &self,
@@ -145,20 +127,6 @@ impl Control {
     ) -> Result<(), ControlError> {
         let write = put(keys::bad(place, version), Expect::Anything, &why)?;
         self.store.commit(Vec::new(), vec![write]).await.map(drop)
-    }
-
-    /// One rollout goes forward at a place.
-    async fn make_room(&self, newest: &str, ask: &Start) -> Result<(), ControlError> {
-        let ended = self.store.head(newest).await?.is_none_or(|head| head.ended);
-        match (ended, ask.supersede) {
-            (true, _) => Ok(()),
-            (false, true) => {
-                self.supersede(newest, &format!("{}, by {}", ask.release, ask.by)).await
-            }
-            (false, false) => {
-                Err(ControlError::Busy { place: ask.environment.clone(), id: newest.to_owned() })
-            }
-        }
     }
 
     async fn begin(
@@ -207,7 +175,8 @@ impl Control {
             let message = "a drill needs a first step of fewer than all targets";
             return Err(ControlError::Refused(message.to_owned()));
         }
-        Ok(Fit { declared, plan, targets, version })
+        let made = self.parts.releases.made(&ask.release).await.map_err(unasked)?;
+        Ok(Fit { declared, plan, targets, version, made })
     }
 
     pub(super) async fn standing(
@@ -368,6 +337,7 @@ fn made(fit: &Fit, ask: &Start, previous: Option<Good>, (id, at): (String, Milli
         by: ask.by.clone(),
         reason: ask.reason.clone(),
         at,
+        made: fit.made,
         drill,
     }
 }

@@ -34,6 +34,8 @@ pub struct State {
     pub frozen: bool,
     /// When that began which is watched and judged: the bake of the last step, or the soak.
     pub watched: Millis,
+    /// When the first target was told.
+    pub touched: Option<Millis>,
     /// How requests were split last, as far as they are split at all.
     pub split: Option<Shift>,
     pub deadline: Millis,
@@ -64,6 +66,7 @@ impl State {
             paused: None,
             frozen: false,
             watched: 0,
+            touched: None,
             split: None,
             deadline: Millis::MAX,
             lock: None,
@@ -257,6 +260,7 @@ impl State {
 
     fn begin_step(&mut self, step: usize, now: Millis) -> Vec<Effect> {
         self.enter(Phase::Applying(step), now);
+        self.touched.get_or_insert(now);
         self.generation.change += 1;
         // In waves it is told when it is known who is down.
         if self.spec.unavailable.is_some() { Vec::new() } else { self.tell_all(now) }

@@ -35,6 +35,9 @@ pub trait Releases: Send + Sync + 'static {
         stands: bool,
     ) -> Result<Result<ContentDigest, String>, PartError>;
 
+    /// When it was made, in Unix milliseconds; `None`: nobody knows it.
+    async fn made(&self, release: &ReleaseName) -> Result<Option<u64>, PartError>;
+
     /// A rollout was reverted because of this release: where it stands in the environment, that returns to what stood
     /// there before. Said again, it changes nothing.
     async fn blame(

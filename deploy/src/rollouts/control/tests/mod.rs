@@ -2,5 +2,6 @@
 //! crash between any two writes changes nothing about it.
 
 mod crashes;
+mod figures;
 mod lives;
 mod rig;

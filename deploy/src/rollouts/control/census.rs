@@ -1,0 +1,56 @@
+//! Those that run: how many are in which phase, since when, and where a drill is overdue.
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use kiln_net::causes::chain;
+
+use super::error::ControlError;
+use super::figures::{Census, PAUSED};
+use super::store::decode;
+use super::{Control, Standing, keys};
+
+/// How often they are counted.
+const EVERY: Duration = Duration::from_secs(60);
+/// Places whose drills are looked after.
+const MAX_PLACES: usize = 200;
+
+impl Control {
+    /// Counts for ever what [`Control::figures`] says of those that run. Drop it to end it.
+    pub async fn keep_counted(&self) {
+        loop {
+            match self.counted().await {
+                Ok(census) => {
+                    *self.census.lock().unwrap_or_else(PoisonError::into_inner) = census;
+                }
+                Err(error) => {
+                    tracing::warn!(error = %chain(&error), "rollouts cannot be counted for now");
+                }
+            }
+            tokio::time::sleep(EVERY).await;
+        }
+    }
+
+    pub(super) async fn counted(&self) -> Result<Census, ControlError> {
+        let (mut census, now) = (Census::default(), self.now());
+        for id in self.store.active().await? {
+            let Some(head) = self.store.head(&id).await?.filter(|head| !head.ended) else {
+                continue;
+            };
+            let phase = if head.paused { PAUSED.to_owned() } else { head.phase };
+            let phased = census.running.entry(phase).or_default();
+            phased.rollouts += 1;
+            // One of a former version says nothing of that until its next event.
+            let since = if head.since > 0 { head.since } else { now };
+            phased.oldest = phased.oldest.max(now.saturating_sub(since));
+        }
+        let places = self.store.records.list(keys::PLACES, None, false, MAX_PLACES).await?;
+        for place in &places {
+            let Some(newest) = decode::<Standing>(place)?.newest else { continue };
+            let rollout = self.store.rollout(&newest).await?;
+            let standing = self.drill_standing(&rollout).await?;
+            census.drills_overdue += u64::from(standing.is_some_and(|it| it.is_overdue));
+        }
+        Ok(census)
+    }
+}

@@ -1,0 +1,42 @@
+//! Whether there is room for one more rollout: in the server, and at its place.
+
+use super::Control;
+use super::error::ControlError;
+use super::start::Start;
+use super::store::{MAX_ACTIVE, MAX_WATCHED};
+
+impl Control {
+    /// Those that have ended are watched for a day, and keep nobody from beginning until there are very many.
+    pub(super) async fn has_room(&self) -> Result<(), ControlError> {
+        let watched = self.store.active().await?;
+        if watched.len() < MAX_ACTIVE {
+            return Ok(());
+        }
+        let mut run = 0;
+        for id in &watched {
+            let ended = self.store.head(id).await?.is_none_or(|head| head.ended);
+            run += usize::from(!ended);
+        }
+        if run < MAX_ACTIVE && watched.len() + MAX_ACTIVE < MAX_WATCHED {
+            return Ok(());
+        }
+        let ended = watched.len() - run;
+        Err(ControlError::Refused(format!(
+            "{run} rollouts run and {ended} ended within a day, which is as many as are driven"
+        )))
+    }
+
+    /// One rollout goes forward at a place.
+    pub(super) async fn make_room(&self, newest: &str, ask: &Start) -> Result<(), ControlError> {
+        let ended = self.store.head(newest).await?.is_none_or(|head| head.ended);
+        match (ended, ask.supersede) {
+            (true, _) => Ok(()),
+            (false, true) => {
+                self.supersede(newest, &format!("{}, by {}", ask.release, ask.by)).await
+            }
+            (false, false) => {
+                Err(ControlError::Busy { place: ask.environment.clone(), id: newest.to_owned() })
+            }
+        }
+    }
+}
