@@ -6,6 +6,7 @@ mod explain;
 pub mod file;
 mod fill;
 mod laid;
+pub mod machine;
 mod order;
 mod runner;
 mod stage;

@@ -1,5 +1,7 @@
 //! How things in pipelines may be called.
 
+use kiln_net::toml::{Field, TableError};
+
 /// Characters of a name.
 const MAX_NAME: usize = 100;
 
@@ -23,4 +25,20 @@ pub fn is_variable(text: &str) -> bool {
     let begins = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     let own = text.to_ascii_uppercase().starts_with("KILN_");
     begins && !own && text.len() <= MAX_NAME && text.chars().all(fits)
+}
+
+pub fn named(field: &Field<'_>) -> Result<String, TableError> {
+    let text = field.text()?;
+    let wrong = || {
+        field
+            .error("a name has 1 to 100 letters, digits, `-`, `_` and `.`, a letter or digit first")
+    };
+    is_name(text).then(|| text.to_owned()).ok_or_else(wrong)
+}
+
+/// One of these words.
+pub fn one_of<'w>(field: &Field<'_>, words: &[&'w str]) -> Result<&'w str, TableError> {
+    let text = field.text()?;
+    let found = words.iter().find(|word| **word == text);
+    found.copied().ok_or_else(|| field.error(&format!("expected one of {}", words.join(", "))))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use kiln_net::toml::{Field, Fields, TableError, document, time};
 
 use super::declared::{Busy, Concurrency, Declared, Input};
-use super::names::{is_name, is_word};
+use super::names::{is_word, named, one_of};
 use super::scope::{Known, Scope, Stages};
 use super::{stage, triggers};
 use crate::pipelines::MAX_STAGES;
@@ -59,15 +59,6 @@ fn declared(top: &Fields<'_>) -> Result<Declared, TableError> {
     })
 }
 
-pub fn named(field: &Field<'_>) -> Result<String, TableError> {
-    let text = field.text()?;
-    let wrong = || {
-        field
-            .error("a name has 1 to 100 letters, digits, `-`, `_` and `.`, a letter or digit first")
-    };
-    is_name(text).then(|| text.to_owned()).ok_or_else(wrong)
-}
-
 fn inputs(top: &Fields<'_>) -> Result<BTreeMap<String, Input>, TableError> {
     let Some(field) = top.get("inputs") else { return Ok(BTreeMap::new()) };
     let mut inputs = BTreeMap::new();
@@ -108,13 +99,6 @@ fn concurrency(top: &Fields<'_>, scope: &Scope<'_>) -> Result<Option<Concurrency
             _ => Busy::Queue,
         };
     Ok(Some(Concurrency { group: text, busy }))
-}
-
-/// One of these words.
-pub fn one_of<'w>(field: &Field<'_>, words: &[&'w str]) -> Result<&'w str, TableError> {
-    let text = field.text()?;
-    let found = words.iter().find(|word| **word == text);
-    found.copied().ok_or_else(|| field.error(&format!("expected one of {}", words.join(", "))))
 }
 
 /// What stages there are, before any of them is read.

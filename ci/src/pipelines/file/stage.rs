@@ -6,7 +6,7 @@ use std::time::Duration;
 use kiln_net::toml::{Field, Fields, TableError, nearest, time};
 
 use super::declared::{DeclaredStage, Input};
-use super::read::{named, one_of};
+use super::names::{named, one_of};
 use super::scope::{Scope, Stages};
 use super::{condition, matrix, work};
 use crate::pipelines::MAX_STAGES;

@@ -6,7 +6,7 @@ use kiln_net::toml::{Fields, TableError};
 
 use super::condition::patterns;
 use super::declared::{Input, Missed, Schedule, Trigger};
-use super::read::{named, one_of};
+use super::names::{named, one_of};
 use crate::pipelines::cron::{Cron, CronError};
 
 const MAX_TRIGGERS: usize = 100;
