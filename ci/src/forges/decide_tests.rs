@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::decide::{Decision, Ignored, Order, decide, decide_found};
+use super::decide::{Decision, Order, decide, decide_found};
 use super::event::{Change, Event, Happened, Said};
 use super::forge::{Binding, Repository, Rules};
 use crate::queue::Branch;

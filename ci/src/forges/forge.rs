@@ -148,6 +148,8 @@ pub struct Forge {
     pub secret_file: PathBuf,
     /// The file of the token for its API; `None`: it is told nothing, and asked nothing.
     pub token_file: Option<PathBuf>,
+    /// Authorities (PEM) that vouch for it instead of the system's.
+    pub ca_file: Option<PathBuf>,
     /// Whether a rejection is told in a comment as well.
     pub comment: bool,
 }

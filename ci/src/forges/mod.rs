@@ -12,30 +12,47 @@
 //! | `github`, `gitlab` | the payloads |
 //! | `command` | what a comment asks for |
 //! | `decide` | what follows from an event |
+//! | `known` | deliveries that were acted on |
+//! | `intake` | all of this, one after the other |
+//! | `desks` | asks the queues of a server |
+//! | `status`, `comment` | what a forge is told of a change |
+//! | `calls` | how it is told, as requests |
+//! | `client` | sends these, and says what came of it |
+//! | `telling` | tells what becomes of changes, in order, until it was heard |
 
+mod calls;
+mod client;
 mod command;
+mod comment;
 mod decide;
 #[cfg(test)]
 mod decide_tests;
+mod desks;
 mod event;
 mod forge;
 mod github;
 mod gitlab;
+mod intake;
+#[cfg(test)]
+mod intake_tests;
+mod known;
+mod payload;
 mod proof;
 mod secrets;
+mod status;
+mod telling;
 mod when;
 
+pub use calls::CONTEXT;
+pub use client::{Api, ApiError, Apis};
 pub use command::Command;
 pub use decide::{Decision, Ignored, Order, decide, decide_found};
 pub use event::{Change, Event, Happened, Malformed, Said};
 pub use forge::{Binding, Forge, ForgeError, ForgeName, Kind, MAX_PEOPLE, Repository, Rules};
+pub use intake::{
+    Accepted, Admitted, AskError, Desks, Intake, IntakeParts, LookUp, MAX_DELIVERY, Rejected,
+};
+pub use payload::payload;
 pub use proof::{Head, Invalid, Proof, Signed, verify};
 pub use secrets::{Secret, SecretError, Secrets, Token};
-
-/// What the body of a delivery says. It must have been proven before.
-pub fn event(kind: Kind, name: &str, body: &[u8]) -> Result<Event, Malformed> {
-    match kind {
-        Kind::GitHub | Kind::Gitea => github::event(kind, name, body),
-        Kind::GitLab => gitlab::event(name, body),
-    }
-}
+pub use telling::Teller;

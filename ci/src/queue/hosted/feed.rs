@@ -2,6 +2,7 @@
 //! fleet at a time.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -32,7 +33,7 @@ pub struct Told {
 #[derive(Clone)]
 pub struct Feed {
     queues: Queues,
-    consumer: &'static str,
+    consumer: Arc<str>,
 }
 
 /// How far it has come.
@@ -46,14 +47,14 @@ struct Cursor {
 
 impl Queues {
     /// The news for one who is told, under a name of its own. Who is new begins with what happens from now on.
-    pub fn feed(&self, consumer: &'static str) -> Feed {
-        Feed { queues: self.clone(), consumer }
+    pub fn feed(&self, consumer: impl Into<Arc<str>>) -> Feed {
+        Feed { queues: self.clone(), consumer: consumer.into() }
     }
 }
 
 impl Feed {
     fn key(&self) -> String {
-        keys::feed(self.consumer)
+        keys::feed(&self.consumer)
     }
 
     async fn cursor(&self) -> Result<Option<(Cursor, Expect)>, HostedError> {

@@ -1,0 +1,285 @@
+//! Takes deliveries in: proven, understood, and acted on once.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use kiln_net::causes::chain;
+
+use super::decide::{Decision, Ignored, Order, decide, decide_found};
+use super::event::{Change, Malformed, Said};
+use super::forge::{Forge, ForgeName};
+use super::known::{Begun, Known, Names, Taken, WINDOW};
+use super::payload::payload;
+use super::proof::{Head, Invalid, verify};
+use super::secrets::Secrets;
+use crate::model::Time;
+use crate::services::Clock;
+use crate::storage::{Records, StorageError};
+
+/// Bytes of a delivery. GitHub sends up to 25 MB, of which pushes and their commits are the large ones; what is said of
+/// a change is some tens of kilobytes.
+pub const MAX_DELIVERY: usize = 2 << 20;
+/// Deliveries of one forge that are acted on in a minute.
+const MAX_IN_A_MINUTE: u32 = 600;
+const MINUTE: Duration = Duration::from_secs(60);
+/// Refused deliveries are logged so often.
+const BETWEEN_LINES: Duration = Duration::from_secs(60);
+
+/// Where requests go.
+#[async_trait]
+pub trait Desks: Send + Sync + 'static {
+    /// Durable when it returns. `by`: who asks, for people.
+    async fn ask(&self, order: &Order, by: &str) -> Result<(), AskError>;
+}
+
+/// Why a queue does not take a request.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    /// It would say the same again.
+    #[error("{0}")]
+    Refused(String),
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// Asks a forge for a change that a comment is about.
+#[async_trait]
+pub trait LookUp: Send + Sync + 'static {
+    /// Errors in words.
+    async fn change(&self, forge: &Forge, said: &Said) -> Result<Change, String>;
+}
+
+/// What a delivery came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    Pong,
+    /// Queues were asked, for people.
+    Asked(String),
+    /// It was acted on before.
+    Known,
+    /// Nothing follows, and why.
+    Ignored(String),
+}
+
+/// Why a delivery is not taken. Nothing of the secret can be learned from it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejected {
+    #[error("there is no forge {0:?}")]
+    NoForge(String),
+    #[error("a delivery is JSON: choose application/json as the content type of the webhook")]
+    NotJson,
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    #[error("the delivery is of an event longer than {0:?} ago")]
+    Late(Duration),
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    #[error("more than {0} deliveries in a minute")]
+    Many(u32),
+    #[error("the same delivery is acted on at this moment")]
+    Busy,
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+impl From<StorageError> for Rejected {
+    fn from(error: StorageError) -> Self {
+        Self::Unavailable(chain(&error))
+    }
+}
+
+/// A delivery whose headers could belong to one.
+#[derive(Debug)]
+pub struct Admitted {
+    forge: ForgeName,
+    head: Head,
+}
+
+/// One forge, and what it has sent.
+struct Door {
+    forge: Forge,
+    known: Known,
+    pace: Mutex<Pace>,
+}
+
+/// What was taken in the minute that began last, and of what was refused the log says nothing yet.
+#[derive(Default)]
+struct Pace {
+    minute: Time,
+    taken: u32,
+    line: Time,
+    refused: u64,
+}
+
+/// The way in of all forges.
+pub struct Intake {
+    doors: BTreeMap<ForgeName, Door>,
+    secrets: Arc<Secrets>,
+    desks: Arc<dyn Desks>,
+    look_up: Arc<dyn LookUp>,
+    clock: Arc<dyn Clock>,
+}
+
+/// What forges meet here.
+pub struct IntakeParts {
+    pub records: Arc<dyn Records>,
+    pub secrets: Arc<Secrets>,
+    pub desks: Arc<dyn Desks>,
+    pub look_up: Arc<dyn LookUp>,
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Intake {
+    pub fn new(forges: Vec<Forge>, parts: IntakeParts) -> Self {
+        let IntakeParts { records, secrets, desks, look_up, clock } = parts;
+        let door = |forge: Forge| {
+            let known = Known::new(records.clone(), forge.name.clone());
+            (forge.name.clone(), Door { forge, known, pace: Mutex::default() })
+        };
+        Self { doors: forges.into_iter().map(door).collect(), secrets, desks, look_up, clock }
+    }
+
+    /// Looks at the headers of a delivery, before anything of its body is read. `header` gives the text of a header by
+    /// its name in lower case.
+    pub fn admit(
+        &self,
+        name: &str,
+        header: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Admitted, Rejected> {
+        let missing = || Rejected::NoForge(name.chars().take(60).collect());
+        let name = ForgeName::new(name).map_err(|_| missing())?;
+        let door = self.doors.get(&name).ok_or_else(missing)?;
+        let content = header("content-type").unwrap_or_default().to_ascii_lowercase();
+        if content.split(';').next().map(str::trim) != Some("application/json") {
+            return Err(Rejected::NotJson);
+        }
+        match Head::read(door.forge.kind, header) {
+            Ok(head) => Ok(Admitted { forge: name, head }),
+            Err(invalid) => Err(self.refused(door, invalid)),
+        }
+    }
+
+    /// Takes a delivery in.
+    pub async fn take(&self, admitted: Admitted, body: &[u8]) -> Result<Accepted, Rejected> {
+        let Admitted { forge, head } = admitted;
+        let missing = || Rejected::NoForge(forge.as_str().to_owned());
+        let door = self.doors.get(&forge).ok_or_else(missing)?;
+        let now = self.clock.now();
+        let secrets = self.secrets.secrets(&forge);
+        if let Err(invalid) = verify(&head.proof, &secrets, body, now) {
+            return Err(self.refused(door, invalid));
+        }
+        door.pace(now)?;
+        let kind = door.forge.kind;
+        let event = payload(kind, &head.event, body)?;
+        if let Some(at) = event.at().filter(|at| now.since(*at) > WINDOW) {
+            tracing::warn!(%forge, event_ms = at.0, "a late delivery is refused");
+            return Err(Rejected::Late(WINDOW));
+        }
+        let names = Names::of(kind, &head, body);
+        match decide(&door.forge.rules, event) {
+            Decision::Pong => Ok(Accepted::Pong),
+            Decision::Ignored(why) => Ok(ignored(door, &why)),
+            Decision::Ask(orders) => self.once(door, names, self.ask(door, &orders)).await,
+            Decision::LookUp(said) => self.once(door, names, self.looked_up(door, &said)).await,
+        }
+    }
+
+    /// Acts on a delivery, unless that was done before.
+    async fn once(
+        &self,
+        door: &Door,
+        names: Names,
+        act: impl Future<Output = Result<Accepted, Rejected>> + Send,
+    ) -> Result<Accepted, Rejected> {
+        let taken = match door.known.begin(names, self.clock.now()).await? {
+            Begun::New(taken) => taken,
+            Begun::Known => return Ok(Accepted::Known),
+            Begun::Busy => return Err(Rejected::Busy),
+        };
+        let answer = act.await;
+        self.end(door, taken, &answer).await;
+        answer
+    }
+
+    /// What cannot be written here is found out when the delivery comes again: what queues were asked for is the same
+    /// when it is asked for again.
+    async fn end(&self, door: &Door, taken: Taken, answer: &Result<Accepted, Rejected>) {
+        let ended = match answer {
+            Ok(_) => door.known.done(taken).await,
+            Err(_) => door.known.give_up(taken).await,
+        };
+        if let Err(error) = ended {
+            let forge = &door.forge.name;
+            tracing::warn!(%forge, error = chain(&error), "a delivery cannot be noted");
+        }
+    }
+
+    async fn looked_up(&self, door: &Door, said: &Said) -> Result<Accepted, Rejected> {
+        let found = self.look_up.change(&door.forge, said).await;
+        let change = found.map_err(|why| {
+            let forge = &door.forge.name;
+            tracing::warn!(%forge, number = said.number, why, "a change cannot be looked up");
+            let why = format!("the change of the comment cannot be looked up: {why}");
+            Rejected::Unavailable(why)
+        })?;
+        match decide_found(&door.forge.rules, said, &change) {
+            Decision::Ask(orders) => self.ask(door, &orders).await,
+            Decision::Ignored(why) => Ok(ignored(door, &why)),
+            Decision::LookUp(_) | Decision::Pong => Ok(ignored(door, &Ignored::Event)),
+        }
+    }
+
+    async fn ask(&self, door: &Door, orders: &[Order]) -> Result<Accepted, Rejected> {
+        let forge = &door.forge.name;
+        let mut words = Vec::new();
+        for order in orders {
+            let by = format!("{forge}: {}", order.by);
+            let queue = order.queue.as_str();
+            match self.desks.ask(order, &by).await {
+                Ok(()) => {
+                    tracing::info!(%forge, queue, number = order.number, request = ?order.request, "asked");
+                    words.push(format!("queue {queue} was asked"));
+                }
+                Err(AskError::Refused(why)) => words.push(format!("queue {queue} refused: {why}")),
+                Err(AskError::Unavailable(why)) => return Err(Rejected::Unavailable(why)),
+            }
+        }
+        Ok(Accepted::Asked(words.join("; ")))
+    }
+
+    fn refused(&self, door: &Door, invalid: Invalid) -> Rejected {
+        let now = self.clock.now();
+        let mut pace = door.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        pace.refused += 1;
+        if pace.line == Time::default() || now.since(pace.line) >= BETWEEN_LINES {
+            let (forge, refused) = (&door.forge.name, pace.refused);
+            tracing::warn!(%forge, refused, %invalid, "deliveries are refused");
+            (pace.line, pace.refused) = (now, 0);
+        }
+        Rejected::Invalid(invalid)
+    }
+}
+
+fn ignored(door: &Door, why: &Ignored) -> Accepted {
+    let forge = &door.forge.name;
+    tracing::debug!(%forge, %why, "a delivery asks for nothing");
+    Accepted::Ignored(why.to_string())
+}
+
+impl Door {
+    fn pace(&self, now: Time) -> Result<(), Rejected> {
+        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        // A clock that ran backwards begins anew.
+        if now < pace.minute || now.since(pace.minute) >= MINUTE {
+            (pace.minute, pace.taken) = (now, 0);
+        }
+        pace.taken = pace.taken.saturating_add(1);
+        match pace.taken <= MAX_IN_A_MINUTE {
+            true => Ok(()),
+            false => Err(Rejected::Many(MAX_IN_A_MINUTE)),
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Tells a forge what becomes of changes: in order, at least once, at the pace of the forge. How far it has come is in
+//! records, and one process of a fleet tells at a time.
+
+use std::time::Duration;
+
+use kiln_net::Backoff;
+use kiln_net::causes::chain;
+use tokio_util::sync::CancellationToken;
+
+use super::calls;
+use super::client::{Api, Failed};
+use super::comment;
+use super::forge::Binding;
+use super::status::{Notices, Rejection, Status, notices};
+use crate::queue::hosted::{Feed, HostedError, Queues, Told};
+use crate::queue::serving::LaneName;
+
+/// How often it is looked whether there is something to tell.
+const LOOK: Duration = Duration::from_secs(2);
+/// Between tries while the forge does not take what it is told.
+const AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(300));
+/// Steps that are told at once.
+const AT_ONCE: usize = 20;
+/// Tries of a comment: statuses do not wait for it.
+const COMMENT_TRIES: u32 = 3;
+
+/// Tells one forge.
+pub struct Teller {
+    api: Api,
+    queues: Queues,
+    feed: Feed,
+    base_url: String,
+}
+
+/// Why a round ended early.
+enum Stopped {
+    Queues(HostedError),
+    Forge(String, Option<Duration>),
+}
+
+impl From<HostedError> for Stopped {
+    fn from(error: HostedError) -> Self {
+        Self::Queues(error)
+    }
+}
+
+impl Teller {
+    /// `base_url`: where pages are, for links.
+    pub fn new(api: Api, queues: Queues, base_url: &str) -> Self {
+        let feed = queues.feed(format!("forge-{}", api.forge().name));
+        Self { api, queues, feed, base_url: base_url.to_owned() }
+    }
+
+    /// Until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        let forge = self.api.forge().name.clone();
+        let mut failures = 0;
+        loop {
+            let pause = match self.round(failures > 0).await {
+                Ok(()) => {
+                    failures = 0;
+                    LOOK
+                }
+                Err(Stopped::Queues(error)) => {
+                    failures += 1;
+                    tracing::warn!(%forge, error = chain(&error), "queues cannot be read");
+                    AGAIN.pause(failures)
+                }
+                Err(Stopped::Forge(why, after)) => {
+                    failures += 1;
+                    tracing::warn!(%forge, why, failures, "the forge cannot be told for now");
+                    AGAIN.pause(failures).max(after.unwrap_or_default())
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Tells what is new. `again`: the forge did not take the last that it was told.
+    async fn round(&self, again: bool) -> Result<(), Stopped> {
+        // One alone, where it is not known whether the forge is there.
+        let told = self.feed.take(if again { 1 } else { AT_ONCE }).await?;
+        let of_step = |it: &Told| self.bindings(&it.queue).next().is_some();
+        let notices = notices(&told, &self.base_url);
+        for (step, notices) in told.iter().zip(notices).filter(|(step, _)| of_step(step)) {
+            self.tell(&step.queue, &notices).await?;
+            self.feed.done(step).await?;
+        }
+        // Queues that are none of this forge's.
+        for step in told.iter().filter(|it| !of_step(it)) {
+            self.feed.done(step).await?;
+        }
+        Ok(())
+    }
+
+    /// The branches that a queue lands on at this forge.
+    fn bindings(&self, queue: &LaneName) -> impl Iterator<Item = &Binding> {
+        self.api.forge().rules.bindings.iter().filter(move |it| it.queue == *queue)
+    }
+
+    async fn tell(&self, queue: &LaneName, notices: &Notices) -> Result<(), Stopped> {
+        for binding in self.bindings(queue) {
+            for status in &notices.statuses {
+                self.status(binding, status).await?;
+            }
+            if self.api.forge().comment {
+                for rejection in &notices.rejections {
+                    self.comment(binding, rejection).await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn status(&self, binding: &Binding, status: &Status) -> Result<(), Stopped> {
+        let call = calls::status(self.api.forge().kind, &binding.repository, status);
+        match self.api.send(&call).await {
+            Ok(_) => Ok(()),
+            Err(Failed::Later { why, after }) => Err(Stopped::Forge(why, after)),
+            Err(Failed::Refused(why)) => {
+                let (forge, repository) = (&self.api.forge().name, &binding.repository);
+                tracing::warn!(%forge, %repository, commit = %status.commit, why, "a status is refused");
+                Ok(())
+            }
+        }
+    }
+
+    /// What cannot be said in a few tries is left out: the status says it as well.
+    async fn comment(&self, binding: &Binding, rejection: &Rejection) {
+        for failures in 1..=COMMENT_TRIES {
+            let (why, after) = match self.try_comment(binding, rejection).await {
+                Ok(()) => return,
+                Err(Failed::Later { why, after: None }) if failures < COMMENT_TRIES => {
+                    (why, AGAIN.pause(failures))
+                }
+                Err(failed) => {
+                    let forge = &self.api.forge().name;
+                    let branch = &rejection.branch;
+                    tracing::warn!(%forge, %branch, why = %failed, "a rejection is not commented on");
+                    return;
+                }
+            };
+            tracing::debug!(why, "a comment is tried again");
+            tokio::time::sleep(after).await;
+        }
+    }
+
+    async fn try_comment(&self, binding: &Binding, rejection: &Rejection) -> Result<(), Failed> {
+        let kind = self.api.forge().kind;
+        let call = calls::changes_of(kind, binding, &rejection.branch);
+        let answer = self.api.send(&call).await?;
+        let Some(number) = calls::number(&answer) else { return Ok(()) };
+        let log = match rejection.run {
+            Some(run) => self.queues.run_of(&rejection.queue, run).await.ok().map(|it| it.log),
+            None => None,
+        };
+        let text = comment::text(rejection, log.as_deref());
+        self.api.send(&calls::comment(kind, &binding.repository, number, &text)).await.map(drop)
+    }
+}
