@@ -151,10 +151,6 @@ fn notes(stage: &Stage) -> Vec<String> {
         if command.network {
             notes.push("asks for the network".to_owned());
         }
-        if !command.secrets.is_empty() {
-            let names: Vec<_> = command.secrets.values().map(String::as_str).collect();
-            notes.push(format!("gets the secrets {}", names.join(", ")));
-        }
     }
     notes
 }

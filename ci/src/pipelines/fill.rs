@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::file::TemplateError;
-use super::stage::{Approval, Command, Program, Promotion, Release, Rollout, Work};
+use super::stage::{Approval, Command, Listed, Program, Promotion, Release, Rollout, Waited, Work};
 
 type Filled<T> = Result<T, TemplateError>;
 
@@ -31,6 +31,11 @@ pub fn filled(work: &Work, fill: &mut dyn FnMut(&str) -> Filled<String>) -> Fill
             supersede: it.supersede,
         }),
         Work::Approve(it) => Work::Approve(Approval { message: fill(&it.message)?, ..it.clone() }),
+        Work::Program(it) => {
+            Work::Program(Listed { name: it.name.clone(), arguments: texts(&it.arguments, fill)? })
+        }
+        Work::Preview(it) => Work::Preview(it.clone()),
+        Work::Wait(it) => Work::Wait(Waited { invocation: fill(&it.invocation)?, gate: it.gate }),
     })
 }
 

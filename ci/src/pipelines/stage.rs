@@ -187,6 +187,9 @@ pub struct Approval {
     /// Accounts that may; empty: everybody who may release.
     #[serde(default)]
     pub by: Vec<String>,
+    /// Whether the approval of whoever began the run counts as well.
+    #[serde(default)]
+    pub own: bool,
     /// What they are asked.
     #[serde(default)]
     pub message: String,

@@ -1,6 +1,7 @@
 //! Pipelines as files: TOML. What is wrong is told with its line and column, and a key that nobody knows with the nearest known
 //! one. docs/pipelines.md has the format.
 
+mod command;
 mod condition;
 mod declared;
 mod matrix;

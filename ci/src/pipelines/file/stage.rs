@@ -60,8 +60,7 @@ fn one(
     stages: &Stages,
     inputs: &BTreeMap<String, Input>,
 ) -> Result<DeclaredStage, TableError> {
-    let kinds = ["command", "build", "test", "release", "promote", "rollout", "approve"];
-    let kind = fields.get("kind").map_or(Ok("command"), |field| one_of(&field, &kinds))?;
+    let kind = fields.get("kind").map_or(Ok("command"), |field| one_of(&field, &work::KINDS))?;
     fields.only(&[&KNOWN[..], work::keys(kind)].concat())?;
     let name = fields.need("name")?;
     let needs = needs(fields, name.text()?, stages)?;

@@ -9,6 +9,8 @@ use crate::pipelines::stage::Stage;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spec {
     pub stages: Vec<Stage>,
+    /// Who began the run.
+    pub by: String,
     /// From when its turn came.
     pub timeout: Duration,
     /// Stages that run at the same time; those that wait for people do not count.
@@ -19,9 +21,9 @@ pub struct Spec {
 
 impl Spec {
     /// `stages` need each other in no circle.
-    pub fn new(stages: Vec<Stage>, timeout: Duration, most: usize) -> Self {
+    pub fn new(stages: Vec<Stage>, by: &str, timeout: Duration, most: usize) -> Self {
         let behind = behind(&needs(&stages));
-        Self { stages, timeout, most: most.max(1), behind }
+        Self { stages, by: by.to_owned(), timeout, most: most.max(1), behind }
     }
 }
 

@@ -76,7 +76,8 @@ impl Stepping<'_> {
         let Some(plan) = self.state.spec.stages.get(index(stage)) else { return false };
         let Work::Approve(asked) = &plan.work else { return false };
         let approved = self.state.stages.get(index(stage)).map(|it| it.approved.as_slice());
-        let allowed = asked.by.is_empty() || asked.by.contains(by);
+        let allowed = (asked.by.is_empty() || asked.by.contains(by))
+            && (asked.own || *by != self.state.spec.by);
         allowed && !approved.unwrap_or_default().contains(by)
     }
 

@@ -12,7 +12,7 @@ use crate::pipelines::machine::{
     End, Event, Input, Logged, Phase, Skip, Spec, Standing, State, StopWhy, step,
 };
 use crate::pipelines::runner::Outcome;
-use crate::pipelines::stage::{On, RetryOn};
+use crate::pipelines::stage::{Approval, On, RetryOn, Work};
 
 fn outcome(kind: u8) -> Outcome {
     let reason = "so it is".to_owned();
@@ -153,7 +153,7 @@ fn failed() -> Outcome {
 }
 
 fn life(stages: Vec<crate::pipelines::Stage>) -> Life {
-    let spec = Spec::new(stages, Duration::from_secs(10_000), 10);
+    let spec = Spec::new(stages, "ann", Duration::from_secs(10_000), 10);
     let mut life = Life::new(Arc::new(spec));
     life.tell(&Input::Turn);
     life
@@ -224,7 +224,7 @@ fn what_was_cancelled_and_says_nothing_is_given_up() {
 fn ten_thousand_stages_end() {
     let stages =
         (0..10_000).map(|at| stage(at, if at < 100 { vec![] } else { vec![at as u32 - 100] }));
-    let spec = Arc::new(Spec::new(stages.collect(), Duration::from_secs(1_000_000), 100));
+    let spec = Arc::new(Spec::new(stages.collect(), "ann", Duration::from_secs(1_000_000), 100));
     let mut state = State::new(spec);
     step(&mut state, &Input::Turn, Time(0));
     let mut steps = 0;
@@ -233,4 +233,21 @@ fn ten_thousand_stages_end() {
         steps += 1;
     }
     assert_eq!((steps, state.phase), (10_000, Phase::Ended(End::Passed)));
+}
+
+#[test]
+fn an_approval_counts_once_and_not_of_whoever_began_the_run() {
+    let mut asks = stage(0, vec![]);
+    let by = vec!["ann".to_owned(), "bob".to_owned(), "eve".to_owned()];
+    let message = String::new();
+    asks.work = Work::Approve(Approval { count: 2, by, own: false, message });
+    let mut life = life(vec![asks]);
+    for by in ["ann", "bob", "bob", "somebody"] {
+        let (by, reason) = (by.to_owned(), String::new());
+        life.tell(&Input::Approve { stage: 0, by, reason });
+    }
+    assert_eq!(life.state.stages[0].approved, ["bob"]);
+    let (by, reason) = ("eve".to_owned(), String::new());
+    life.tell(&Input::Approve { stage: 0, by, reason });
+    assert_eq!(life.state.phase, Phase::Ended(End::Passed));
 }

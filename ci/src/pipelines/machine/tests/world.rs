@@ -42,7 +42,7 @@ pub fn stage(at: usize, needs: Vec<u32>) -> Stage {
 }
 
 fn approval() -> Work {
-    Work::Approve(Approval { count: 2, by: Vec::new(), message: String::new() })
+    Work::Approve(Approval { count: 2, by: Vec::new(), own: false, message: String::new() })
 }
 
 /// Stages that need some of those before them.
@@ -64,6 +64,6 @@ pub fn spec() -> impl Strategy<Value = Arc<Spec>> {
             }
             stage
         });
-        Arc::new(Spec::new(stages.collect(), Duration::from_secs(10_000), most))
+        Arc::new(Spec::new(stages.collect(), "ann", Duration::from_secs(10_000), most))
     })
 }
