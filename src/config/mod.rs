@@ -6,6 +6,7 @@ mod environment;
 pub mod error;
 mod files;
 pub mod keys;
+mod merge_queue;
 mod options;
 mod promotion;
 mod registry;

@@ -21,6 +21,7 @@ use kiln_scheduler::{SchedulerConfig, SchedulerOptions};
 use super::consistency;
 use super::error::ConfigError;
 use super::files;
+use super::merge_queue::merge_queue;
 use super::promotion::promotion;
 use super::registry::registry;
 use super::releases::releases;
@@ -91,6 +92,7 @@ pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
         releases: releases(settings)?,
         promotion: promotion(settings)?,
         rollouts: rollouts(settings)?,
+        merge_queue: merge_queue(settings)?,
         worker,
         allow_cache_updates: settings.flag("cache.allow_updates"),
         opaque: OpaqueInstances::new(settings.list("cache.opaque_instances")),

@@ -5,6 +5,7 @@ mod admission;
 mod common;
 mod fleet;
 mod history;
+mod merge_queue;
 mod options;
 mod promotion;
 mod registry;
@@ -45,6 +46,7 @@ use kiln_web::Kept;
 
 pub use admission::{Admission, join_all};
 use common::Common;
+pub use merge_queue::MergeQueueOptions;
 pub use options::{ServeError, ServeOptions};
 pub use promotion::{PromotionOptions, read_keys, read_pipeline};
 pub use releases::ReleaseOptions;
@@ -133,6 +135,8 @@ impl Server {
         let on = &options.verdicts;
         let verdicts = verdicts::start(on, &storage, &services.scheduler, judged, &common)?;
         let fleet = fleet::start(&storage);
+        let merging = &options.merge_queue;
+        let merging = merge_queue::start(merging, &storage, &tests, &common.base_url)?;
         let requests = Requests::new(options.front_threads, Budget::new(options.request_memory));
         let status = worker.as_ref().map(|worker| worker.status());
         // Metrics begin before what they are about.
@@ -153,6 +157,7 @@ impl Server {
                 rollouts: rollouts::figures(rolled.clone()),
                 promotions: promotion::figures(placed.clone()),
                 agents: fleet.figures.clone(),
+                merge_queues: merging.figures(),
                 requests: requests.clone(),
                 security: admission.security(),
                 names_properties: admission.metrics_may_name_properties(),
@@ -206,7 +211,7 @@ impl Server {
         let rolling = tokio::spawn(rollouts.run());
         let signing = tokio::spawn(promotion::keep_checkpoints(checkpoints.clone()));
         let promoting = promotion.map(|it| tokio::spawn(it.run()));
-        let besides = [signing, rolling, fleet.counting];
+        let besides = [signing, rolling, fleet.counting, merging.working];
         let promoting = promoting.into_iter().chain(besides).collect();
         let readiness = Readiness::default();
         let router = routes::router(
@@ -223,6 +228,7 @@ impl Server {
                 rollouts: &control,
                 executions: executions.as_ref(),
                 fleet: &fleet.fleet,
+                merge_queues: &merging.queues,
                 kept,
             },
             &common,

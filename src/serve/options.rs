@@ -11,6 +11,7 @@ use kiln_ci::CiOptions;
 use kiln_executor::{WorkerConfig, WorkerError};
 use kiln_scheduler::{SchedulerOptions, StartError};
 
+use super::merge_queue::MergeQueueOptions;
 use super::promotion::PromotionOptions;
 use super::releases::ReleaseOptions;
 use super::rollouts::RolloutOptions;
@@ -52,6 +53,8 @@ pub struct ServeOptions {
     pub promotion: PromotionOptions,
     /// What rollouts may name.
     pub rollouts: RolloutOptions,
+    /// Who is told of merge queues.
+    pub merge_queue: MergeQueueOptions,
     /// `None`: workers join from elsewhere.
     pub worker: Option<WorkerConfig>,
     /// Whether everybody may write action results where nobody is asked who calls.

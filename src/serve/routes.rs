@@ -9,6 +9,7 @@ use kiln_cas::stores::Storage;
 use kiln_cas::stores::audit::AuditLog;
 use kiln_ci::CiServices;
 use kiln_ci::plans::Plans;
+use kiln_ci::queue::hosted::Queues;
 use kiln_ci::verdicts::Verdicts;
 use kiln_deploy::audit::Checkpoints;
 use kiln_deploy::catalog::Catalog;
@@ -38,6 +39,7 @@ pub struct Parts<'a> {
     pub rollouts: &'a Arc<Control>,
     pub executions: Option<&'a Executions>,
     pub fleet: &'a Fleet,
+    pub merge_queues: &'a Queues,
     /// What pages keep is charged to it.
     pub kept: Kept,
 }
@@ -80,6 +82,7 @@ fn pages(storage: &Storage, parts: &Parts<'_>, common: &Common) -> WebState {
         rollouts: parts.rollouts.clone(),
         executions: parts.executions.cloned(),
         fleet: parts.fleet.clone(),
+        merge_queues: parts.merge_queues.clone(),
         plans: Plans::new(Arc::new(StoredRecords(storage.records.clone()))),
         access: common.access.clone(),
         audit: Arc::new(AuditLog::new(storage.records.clone())),

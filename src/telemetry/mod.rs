@@ -28,7 +28,7 @@ use test_figures::TestFigures;
 use traces::{Exporter, SpanCounters, Traces};
 
 pub use logs::start;
-pub use observed::{AgentCounts, Observed, ObservedWorker, RecordingsOf, Security};
+pub use observed::{AgentCounts, MergeQueuesOf, Observed, ObservedWorker, RecordingsOf, Security};
 pub use traces::{EndpointError, OtlpOptions};
 
 /// The metrics and traces of one server.
@@ -65,6 +65,7 @@ impl Telemetry {
             rollouts,
             promotions,
             agents,
+            merge_queues,
             requests,
             security,
             names_properties,
@@ -93,6 +94,7 @@ impl Telemetry {
             rollouts,
             promotions,
             agents,
+            merge_queues,
             requests,
             security,
             names_properties,

@@ -7,6 +7,7 @@ use kiln_cas::events::Events;
 use kiln_cas::stores::{StorageStats, Transfers};
 use kiln_ci::Recordings;
 use kiln_ci::history::History;
+use kiln_ci::queue::hosted::{QueueFigures, QueueGauge};
 use kiln_deploy::deployments::Fours;
 use kiln_deploy::executions::ExecutionFigures;
 use kiln_deploy::fleet::Condition;
@@ -32,6 +33,9 @@ pub type RecordingsOf = Arc<dyn Fn() -> Recordings + Send + Sync>;
 /// How many agents are in each condition.
 pub type AgentCounts = BTreeMap<Condition, u64>;
 
+/// What became of changes in merge queues, and the queues as they were looked at last.
+pub type MergeQueuesOf = Arc<dyn Fn() -> (QueueFigures, Vec<QueueGauge>) + Send + Sync>;
+
 /// What the metrics and traces of a server are about.
 pub struct Observed<'a> {
     pub events: &'a Events,
@@ -49,6 +53,7 @@ pub struct Observed<'a> {
     pub promotions: Arc<dyn Fn() -> Fours + Send + Sync>,
     /// Agents, as they were counted last.
     pub agents: Arc<Mutex<AgentCounts>>,
+    pub merge_queues: MergeQueuesOf,
     pub requests: Requests,
     pub security: Security,
     /// Whether metrics may name platform properties that clients made up: who reads metrics may then

@@ -20,6 +20,7 @@ mod imports;
 pub mod json;
 mod kept;
 mod live;
+mod merge_queue;
 mod openapi;
 mod overview;
 mod plans;

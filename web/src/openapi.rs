@@ -12,6 +12,7 @@ use super::builds::{api as build, search::Search};
 use super::fleet;
 use super::imports::Asked as Import;
 use super::json;
+use super::merge_queue as merge;
 use super::promotion::api as environment;
 use super::releases::api as release;
 use super::rollouts::api as rollout;
@@ -21,10 +22,13 @@ use super::verdicts::quarantine as exports;
 use super::workers::api as worker;
 
 /// What segments of paths that stand for something are.
-const SEGMENTS: [(&str, &str); 6] = [
+const SEGMENTS: [(&str, &str); 9] = [
     ("environment", "The name of an environment."),
     ("invocation", "The id of an invocation, or its beginning where one build begins so."),
     ("id", "The id of a test, or its label; the name of an execution; the id of a rollout."),
+    ("queue", "The name of a merge queue."),
+    ("run", "The number of one of its runs."),
+    ("request", "The number of what somebody asked it for."),
     ("function", "`sha256` or `blake3`."),
     ("hash", "Of the action."),
     ("size", "Of the action, in bytes."),
@@ -55,6 +59,7 @@ fn describe() -> Value {
     all.promotion();
     all.rollouts();
     all.fleet();
+    all.merge_queues();
     all.audit();
     all.generator.subschema_for::<json::ErrorBody>();
     json!({
@@ -247,6 +252,33 @@ impl Description {
         self.post::<json::AgentFetch, json::Release>("/fleet/agent/blob", blob);
         self.paths["/api/v1/fleet/agent/blob"]["post"]["responses"]["200"]["content"] =
             json!({ "application/octet-stream": {} });
+    }
+
+    fn merge_queues(&mut self) {
+        let all = "/merge-queues";
+        self.get::<json::MergeQueues>(all, "Merge queues, with who runs them", &[]);
+        let ended = merge::Ended::json_schema(&mut self.generator);
+        let one = "One merge queue: what waits and why, what is tested, what has left";
+        self.get::<json::MergeQueueShown>("/merge-queues/{queue}", one, &[ended]);
+        let branch = merge::Branch::json_schema(&mut self.generator);
+        let change = "/merge-queues/{queue}/change";
+        self.get::<json::MergeChangeShown>(change, "What is known of a branch", &[branch]);
+        let run = "/merge-queues/{queue}/runs/{run}";
+        self.get::<json::MergeRan>(run, "One run that has ended, with the end of its log", &[]);
+        let request = "/merge-queues/{queue}/requests/{request}";
+        self.get::<json::MergeRequest>(request, "What became of a request", &[]);
+        let say = "Add a change, take one out, pause or let go on";
+        self.post::<json::MergeSay, json::MergeRequest>("/merge-queues/say", say);
+        let take = "A runner wants a queue";
+        self.post::<json::MergeTake, json::MergeTaken>("/merge-queues/runner/take", take);
+        let lane = "A runner reads its queue back";
+        self.post::<json::MergeCall, json::MergeLane>("/merge-queues/runner/lane", lane);
+        let asked = "A runner looks what it is asked for";
+        self.post::<json::MergeCall, json::MergeAsked>("/merge-queues/runner/requests", asked);
+        let step = "A runner writes what happened";
+        self.post::<json::MergeStep, json::MergeHeard>("/merge-queues/runner/step", step);
+        let leave = "A runner gives its queue back";
+        self.post::<json::MergeCall, json::MergeHeard>("/merge-queues/runner/leave", leave);
     }
 
     fn audit(&mut self) {

@@ -8,8 +8,8 @@ use super::design::layout;
 use super::error::WebError;
 use super::state::WebState;
 use super::{
-    actions, audit, blobs, builds, fleet, format, hermeticity, imports, openapi, overview, plans,
-    profile, promotion, releases, rollouts, security, suite, verdicts, workers,
+    actions, audit, blobs, builds, fleet, format, hermeticity, imports, merge_queue, openapi,
+    overview, plans, profile, promotion, releases, rollouts, security, suite, verdicts, workers,
 };
 
 /// What is below `/api/v1`.
@@ -28,11 +28,12 @@ pub fn api() -> Router<WebState> {
         .merge(promotion::api())
         .merge(rollouts::api())
         .merge(fleet::api())
+        .merge(merge_queue::api())
         .merge(audit::api())
         .route("/openapi.json", get(openapi::document))
 }
 
-/// All routes. Each answers GET (and HEAD) only, but for imports, gates, plans, releases, promotions, rollouts, deploy locks, agents and changes of the quarantine; answers
+/// All routes. Each answers GET (and HEAD) only, but for imports, gates, plans, releases, promotions, rollouts, deploy locks, agents, merge queues and changes of the quarantine; answers
 /// carry a strict content security policy.
 pub fn router(state: WebState) -> Router {
     Router::new()
@@ -49,6 +50,7 @@ pub fn router(state: WebState) -> Router {
         .merge(promotion::pages())
         .merge(rollouts::pages())
         .merge(fleet::pages())
+        .merge(merge_queue::pages())
         .route("/style.css", get(layout::stylesheet))
         .route("/favicon.svg", get(layout::favicon))
         .nest("/api/v1", self::api().fallback(super::api::unknown))

@@ -15,6 +15,7 @@ use kiln_cas::stores::indexed::Indexed;
 use kiln_cas::{SharedActionCache, SharedBlobStore, StoreError};
 use kiln_ci::CiServices;
 use kiln_ci::plans::Plans;
+use kiln_ci::queue::hosted::Queues;
 use kiln_ci::verdicts::Verdicts;
 use kiln_deploy::audit::Checkpoints;
 use kiln_deploy::catalog::Catalog;
@@ -91,6 +92,8 @@ pub struct WebState {
     pub fleet: Fleet,
     /// `None`: executions are not recorded.
     pub executions: Option<Executions>,
+    /// Queues in which changes wait until they land.
+    pub merge_queues: Queues,
     /// Plans that runners work off.
     pub plans: Plans,
     /// Who may do what in which instance.

@@ -245,6 +245,18 @@ pub const KEYS: &[Key] = &[
         "What is understood there.",
     ),
     key(
+        "merge_queue.webhook",
+        "",
+        Kind::Secret,
+        "An http:// or https:// address that is told what becomes of changes in merge queues, as POST requests.",
+    ),
+    key(
+        "merge_queue.webhook_format",
+        "json",
+        Kind::Choice(&["json", "slack"]),
+        "What is understood there.",
+    ),
+    key(
         "hermeticity.rate",
         "0",
         Kind::Share,

@@ -9,6 +9,7 @@ mod fleet;
 mod hermeticity;
 mod images;
 mod inputs;
+mod merge_queues;
 mod process;
 mod recordings;
 mod requests;
@@ -38,7 +39,7 @@ use kiln_scheduler::{Scheduler, Snapshot};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 
-use super::observed::{AgentCounts, RecordingsOf, Security};
+use super::observed::{AgentCounts, MergeQueuesOf, RecordingsOf, Security};
 use super::process::ProcessStats;
 use super::redis::RedisTimes;
 use super::requests::Requests;
@@ -58,6 +59,7 @@ pub struct Sources {
     pub rollouts: Arc<dyn Fn() -> RolloutFigures + Send + Sync>,
     pub promotions: Arc<dyn Fn() -> Fours + Send + Sync>,
     pub agents: Arc<Mutex<AgentCounts>>,
+    pub merge_queues: MergeQueuesOf,
     pub requests: Requests,
     pub security: Security,
     pub names_properties: bool,
@@ -122,6 +124,7 @@ impl Collector for Sources {
         rollouts::encode(&mut families, &rolled)?;
         let agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner).clone();
         fleet::encode(&mut families, &agents)?;
+        merge_queues::encode(&mut families, &(self.merge_queues)())?;
         if let Some(queue) = self.queue.get() {
             scheduler::encode(&mut families, &queue, self.names_properties)?;
         }

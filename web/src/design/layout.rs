@@ -22,12 +22,13 @@ pub enum Place {
     Environments,
     Rollouts,
     Fleet,
+    MergeQueues,
     Queue,
     Hermeticity,
     Elsewhere,
 }
 
-const PLACES: [(Place, &str, &str); 9] = [
+const PLACES: [(Place, &str, &str); 10] = [
     (Place::Overview, "/", "Overview"),
     (Place::Builds, "/builds", "Builds"),
     (Place::Tests, "/tests", "Tests"),
@@ -35,6 +36,7 @@ const PLACES: [(Place, &str, &str); 9] = [
     (Place::Environments, "/environments", "Environments"),
     (Place::Rollouts, "/rollouts", "Rollouts"),
     (Place::Fleet, "/fleet", "Fleet"),
+    (Place::MergeQueues, "/merge-queues", "Merge queues"),
     (Place::Queue, "/queue", "Queue & workers"),
     (Place::Hermeticity, "/hermeticity", "Hermeticity"),
 ];

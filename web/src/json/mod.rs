@@ -16,6 +16,7 @@ mod fleet;
 mod hermeticity;
 mod import;
 mod lock;
+mod merge_queue;
 mod moment;
 mod plans;
 mod promotion;
@@ -49,6 +50,11 @@ pub use fleet::{
 pub use hermeticity::{Checked, Checks, Difference};
 pub use import::Receipt;
 pub use lock::{DeployLock, DeployLocks, LockRequest, UnlockRequest};
+pub use merge_queue::{
+    MergeAsked, MergeBatch, MergeCall, MergeChange, MergeChangeShown, MergeEnded, MergeHeard,
+    MergeLane, MergeQueueShown, MergeQueueSummary, MergeQueues, MergeRan, MergeRequest, MergeRun,
+    MergeRunner, MergeSaid, MergeSay, MergeStep, MergeTake, MergeTaken, MergeTotals,
+};
 pub use plans::{NewPlan, PlanNext, PlanPiece, PlanStanding, PlanTurn};
 pub use promotion::{
     EnvironmentShown, EnvironmentState, Environments, Frozen, GateReason, PastPromotion,

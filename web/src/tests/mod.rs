@@ -4,6 +4,7 @@ mod compare;
 mod flakes;
 mod fleet;
 mod imports;
+mod merge_queue;
 mod openapi;
 mod pages;
 mod promotion;

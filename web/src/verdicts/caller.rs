@@ -48,6 +48,20 @@ impl Caller {
     }
 }
 
+impl Caller {
+    /// Whether they may change a merge queue, or run it.
+    pub fn may_queue(
+        &self,
+        access: &dyn Authorizer,
+        right: Right,
+        queue: &str,
+    ) -> Result<(), WebError> {
+        access.check_queue(&self.0, right, queue).map_err(|it| refused(it, QUEUES))
+    }
+}
+
+const QUEUES: &str = "Merge queues take the role queue, their runners the role queue-runner, for the queue; \
+                      docs/security.md has more.";
 const RELEASES: &str =
     "Releases take the role release-manager or admin; docs/security.md has more.";
 const READS: &str = "Gates, exports and releases take a role that reads in the instance; docs/security.md has more.";

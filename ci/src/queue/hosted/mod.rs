@@ -11,6 +11,7 @@
 //! | `ask` | what people ask for, and what became of it |
 //! | `running` | what a runner says |
 //! | `show` | what people see |
+//! | `why` | why a change has not landed yet, in words |
 //! | `expected` | how long it takes until a change has landed |
 //! | `feed` | who is told, and how far they have heard |
 //! | `figures` | what is counted |
@@ -25,6 +26,7 @@ mod keys;
 mod news;
 mod running;
 mod show;
+mod why;
 
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
@@ -38,6 +40,7 @@ pub use head::{About, Head, LEASE, Take, Totals};
 pub use news::News;
 pub use running::Taken;
 pub use show::Shown;
+pub use why::{Place, place, runs_of, why};
 
 use self::figures::Counts;
 use super::serving::{Kept, LaneName};

@@ -54,6 +54,11 @@ impl Queues {
         }
     }
 
+    /// The lane as its runner wrote it last.
+    pub async fn lane_of(&self, queue: &LaneName) -> Result<Option<Lane>, HostedError> {
+        Ok(self.kept(queue).lane().await?.0)
+    }
+
     /// `ended`: of so many changes that have left is said how.
     pub async fn show(&self, queue: &LaneName, ended: usize) -> Result<Shown, HostedError> {
         let head = self.head(queue).await?;

@@ -2,6 +2,7 @@
 
 mod actions;
 pub mod flakes;
+mod merge_queue;
 mod promotion;
 mod queue;
 mod rollout;
@@ -143,6 +144,7 @@ async fn state(snapshot: Snapshot) -> (WebState, Events) {
         kept: Default::default(),
         verdicts: tests::verdicts(),
         plans: kiln_ci::plans::Plans::new(Arc::new(Memory::default())),
+        merge_queues: merge_queue::queues().await,
         releases,
         collector,
         checkpoints: promotion::checkpoints(),

@@ -1,0 +1,126 @@
+//! Why a change has not landed yet, in words.
+
+use super::news::held;
+use crate::model::Time;
+use crate::queue::{Change, ChangeId, Lane, Phase, Run, Standing};
+
+/// Where a change stands, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    Waiting,
+    /// It passed in another batch.
+    Screened,
+    Held,
+    Checking,
+    /// Its run passed.
+    Passed,
+    Landing,
+}
+
+impl Place {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Screened => "screened",
+            Self::Held => "held",
+            Self::Checking => "checking",
+            Self::Passed => "passed",
+            Self::Landing => "landing",
+        }
+    }
+}
+
+/// The runs that a change is in, with its head as it is.
+pub fn runs_of(lane: &Lane, id: ChangeId) -> impl Iterator<Item = &Run> {
+    let head = lane.changes.get(&id).map(|it| &it.head);
+    let is_in =
+        move |run: &&Run| run.members.iter().any(|it| it.id == id && Some(&it.head) == head);
+    lane.runs.values().filter(is_in)
+}
+
+pub fn place(lane: &Lane, change: &Change) -> Place {
+    let furthest = |run: &Run| match run.phase {
+        Phase::Landing => 2,
+        Phase::Passed => 1,
+        Phase::Checking => 0,
+    };
+    match runs_of(lane, change.id).map(furthest).max() {
+        Some(2) => Place::Landing,
+        Some(1) => Place::Passed,
+        Some(_) => Place::Checking,
+        None => match change.standing {
+            Standing::Held(_) => Place::Held,
+            Standing::Screened => Place::Screened,
+            Standing::Waiting => Place::Waiting,
+        },
+    }
+}
+
+/// What it waits for.
+pub fn why(lane: &Lane, change: &Change, now: Time) -> String {
+    if let Standing::Held(why) = &change.standing {
+        return match why {
+            crate::queue::Held::RedBase(_) => {
+                format!("{}: it is tried again when the target moves", held(why))
+            }
+            crate::queue::Held::Refused(_) => format!("{}: add it again to try again", held(why)),
+        };
+    }
+    let run = runs_of(lane, change.id).last();
+    let others = |run: &Run| match run.members.len().saturating_sub(1) {
+        0 => "by itself".to_owned(),
+        1 => "with 1 other".to_owned(),
+        more => format!("with {more} others"),
+    };
+    let paused = lane.paused.as_ref().map(|it| format!("the queue is paused: {it}"));
+    match (run.map(|it| (it, it.phase)), paused) {
+        (Some((run, Phase::Landing)), _) => format!("it lands with run {}", run.id.0),
+        (Some((run, Phase::Passed)), None) => {
+            format!("it passed in run {}, which waits for what lands before it", run.id.0)
+        }
+        (Some((run, Phase::Checking)), None) => {
+            format!("it is tested {} in run {}", others(run), run.id.0)
+        }
+        (Some((run, Phase::Checking)), Some(paused)) => {
+            format!("it is tested {} in run {}; {paused}", others(run), run.id.0)
+        }
+        (_, Some(paused)) => paused,
+        (None, None) => waits(lane, change, now),
+    }
+}
+
+fn waits(lane: &Lane, change: &Change, now: Time) -> String {
+    let Some(base) = &lane.base else {
+        return "it is not known yet where the target is".to_owned();
+    };
+    if change.clashed.as_ref() == Some(&base.commit) {
+        return "it conflicts with another change that waits, and is tried again when that one has landed or gone"
+            .to_owned();
+    }
+    if change.standing == Standing::Screened {
+        return "it passed in another batch, and is in the next one that lands".to_owned();
+    }
+    let suspects = lane.failures.iter().find(|it| it.suspects.contains(&change.id));
+    if let Some(failure) = suspects {
+        let named = match failure.targets.is_empty() {
+            true => "a check".to_owned(),
+            false => failure.targets.join(", "),
+        };
+        return match failure.suspects.len() {
+            1 => format!("{named} failed with it: it is tested again"),
+            several => format!("{named} failed with it or one of {} others", several - 1),
+        };
+    }
+    let before = lane.order(now).iter().position(|it| *it == change.id).unwrap_or(0);
+    let running = lane.runs.values().filter(|it| it.phase == Phase::Checking).count();
+    let workers = lane.options.workers.max(1);
+    let ahead = match before {
+        0 => "it is next".to_owned(),
+        1 => "1 change is before it".to_owned(),
+        more => format!("{more} changes are before it"),
+    };
+    match running >= workers {
+        true => format!("{ahead}, and all {workers} workers are busy"),
+        false => ahead,
+    }
+}

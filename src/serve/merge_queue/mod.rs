@@ -1,0 +1,120 @@
+//! Merge queues on the records of a server: who is told, and what is counted.
+
+mod told;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use kiln_cas::stores::Storage;
+use kiln_ci::CiServices;
+use kiln_ci::queue::hosted::{Feed, HostedError, QueueGauge, Queues};
+use kiln_net::Backoff;
+use kiln_net::causes::chain;
+use tokio::task::JoinHandle;
+
+use self::told::tell;
+use super::history::StoredRecords;
+use super::webhook::{Webhook, WebhookError, WebhookOptions};
+use crate::telemetry::MergeQueuesOf;
+
+/// How often queues are looked at for metrics.
+const COUNT_EVERY: Duration = Duration::from_secs(15);
+/// How often it is looked whether something is to be told, and how much of it in one look.
+const LOOK: Duration = Duration::from_secs(3);
+const TOLD_AT_ONCE: usize = 20;
+/// How often one is told at most, and how long is waited after it could not be.
+const TRIES: u32 = 10;
+const PAUSES: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(300));
+/// Who is told by the webhook, among all who are told.
+const WEBHOOK: &str = "webhook";
+
+#[derive(Debug, Clone, Default)]
+pub struct MergeQueueOptions {
+    pub webhook: Option<WebhookOptions>,
+}
+
+pub struct Started {
+    pub queues: Queues,
+    gauges: Arc<Mutex<Vec<QueueGauge>>>,
+    /// Never ends by itself.
+    pub working: JoinHandle<()>,
+}
+
+impl Started {
+    /// For metrics.
+    pub fn figures(&self) -> MergeQueuesOf {
+        let (queues, gauges) = (self.queues.clone(), self.gauges.clone());
+        let latest = move || gauges.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Arc::new(move || (queues.figures(), latest()))
+    }
+}
+
+/// Must be called within a Tokio runtime.
+pub fn start(
+    options: &MergeQueueOptions,
+    storage: &Storage,
+    tests: &CiServices,
+    base_url: &str,
+) -> Result<Started, WebhookError> {
+    let webhook = options.webhook.as_ref().map(|it| Webhook::new(it, base_url)).transpose()?;
+    let records = Arc::new(StoredRecords(storage.records.clone()));
+    let queues = Queues::new(records, tests.clock.clone());
+    let gauges = Arc::<Mutex<Vec<QueueGauge>>>::default();
+    let counting = keep_counted(queues.clone(), gauges.clone());
+    let feed = queues.feed(WEBHOOK);
+    let working = tokio::spawn(async move {
+        let telling = async {
+            if let Some(webhook) = &webhook {
+                keep_told(&feed, webhook).await;
+            }
+        };
+        tokio::join!(counting, telling);
+    });
+    Ok(Started { queues, gauges, working })
+}
+
+async fn keep_counted(queues: Queues, gauges: Arc<Mutex<Vec<QueueGauge>>>) {
+    loop {
+        match queues.gauges().await {
+            Ok(counted) => *gauges.lock().unwrap_or_else(PoisonError::into_inner) = counted,
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "merge queues cannot be counted for now");
+            }
+        }
+        tokio::time::sleep(COUNT_EVERY).await;
+    }
+}
+
+/// Tells news for ever.
+async fn keep_told(feed: &Feed, webhook: &Webhook) {
+    let mut tries = 0;
+    loop {
+        let pause = tell_all(feed, webhook, &mut tries).await.unwrap_or_else(|error| {
+            tracing::warn!(error = %chain(&error), "it is not known what is to be told of merge queues");
+            LOOK
+        });
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Tells news, each step until all of it was heard or given up; says how long to wait for the next look.
+async fn tell_all(
+    feed: &Feed,
+    webhook: &Webhook,
+    tries: &mut u32,
+) -> Result<Duration, HostedError> {
+    for told in feed.take(TOLD_AT_ONCE).await? {
+        if let Err(reason) = tell(webhook, &told).await {
+            *tries += 1;
+            let queue = told.queue.as_str();
+            if *tries < TRIES {
+                tracing::info!(reason, queue, "a merge queue's news could not be told");
+                return Ok(PAUSES.pause(*tries));
+            }
+            tracing::warn!(reason, queue, "a merge queue's news is told to nobody");
+        }
+        *tries = 0;
+        feed.done(&told).await?;
+    }
+    Ok(LOOK)
+}

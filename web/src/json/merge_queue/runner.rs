@@ -1,0 +1,97 @@
+//! What runners of merge queues and their server say to each other.
+
+use kiln_ci::queue::hosted::{About, Take};
+use kiln_ci::queue::serving::{Pending, Ran, Reply, RequestId, Step};
+use kiln_ci::queue::{Ended, Lane};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// A runner wants a queue.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MergeTake {
+    pub queue: String,
+    /// The same in all calls of one runner, and of no other.
+    pub nonce: String,
+    /// The machine and the process.
+    pub name: String,
+    /// Without passwords.
+    pub repository: String,
+    pub target: String,
+    pub check: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct MergeTaken {
+    /// What the runner goes by.
+    pub fence: u64,
+    /// After so long without a call another runner may have the queue.
+    pub lease_s: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MergeCall {
+    pub queue: String,
+    pub fence: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct MergeLane {
+    /// The lane as its runner wrote it last; null: it has never run.
+    #[schemars(with = "Option<Value>")]
+    pub lane: Option<Lane>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct MergeAsked {
+    /// Requests that were not answered yet, oldest first.
+    #[schemars(with = "Vec<Value>")]
+    pub requests: Vec<Pending>,
+}
+
+/// One step, which is written as a whole or not at all.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MergeStep {
+    pub queue: String,
+    pub fence: u64,
+    /// From 1 for each runner; the same again is the same step.
+    pub number: u64,
+    #[schemars(with = "Value")]
+    pub lane: Lane,
+    /// Changes that have left.
+    #[schemars(with = "Vec<Value>")]
+    pub ended: Vec<Ended>,
+    /// Requests that the step answers.
+    #[schemars(with = "Vec<Value>")]
+    pub answered: Vec<(RequestId, Reply)>,
+    /// Runs that ended with it.
+    #[schemars(with = "Vec<Value>")]
+    pub ran: Vec<Ran>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct MergeHeard {
+    pub fence: u64,
+}
+
+impl From<MergeTake> for Take {
+    fn from(it: MergeTake) -> Self {
+        let MergeTake { queue: _, nonce, name, repository, target, check } = it;
+        Self { nonce, about: About { name, repository, target, check } }
+    }
+}
+
+impl MergeStep {
+    pub fn new(queue: &str, fence: u64, number: u64, step: Step) -> Self {
+        let Step { lane, ended, answered, ran } = step;
+        Self { queue: queue.to_owned(), fence, number, lane, ended, answered, ran }
+    }
+
+    pub fn step(self) -> Step {
+        let Self { lane, ended, answered, ran, .. } = self;
+        Step { lane, ended, answered, ran }
+    }
+}
