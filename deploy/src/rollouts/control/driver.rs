@@ -10,15 +10,14 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
 use super::append::{Appended, More, Open};
+use super::doing::Doing;
 use super::error::ControlError;
 use super::kept::Looked;
 use super::store::{delete, put};
 use super::{Control, keys};
 use crate::judge::Verdict;
-use crate::rollouts::machine::{
-    Effect, EffectId, Event, Generation, Input, Millis, Outcome, Phase, Running, TargetId,
-};
-use crate::rollouts::parts::{Health, Observation, Standing, Target};
+use crate::rollouts::machine::{Effect, EffectId, Event, Input, Millis, Outcome, Phase, TargetId};
+use crate::rollouts::parts::{Observation, Standing, Target};
 use crate::rollouts::plan::{self, Declared};
 
 /// Between two rounds while anything is decided, while much happens or all is reverted, and after the end.
@@ -51,6 +50,7 @@ pub struct Driver {
     pub(super) declared: Arc<Declared>,
     /// When an effect was tried last, and how often.
     pub(super) tried: HashMap<EffectId, (Millis, u32)>,
+    pub(super) doing: Doing,
     pub(super) known: Known,
     pub(super) looking: Option<Looking>,
     /// Somebody who looked has answered.
@@ -107,6 +107,7 @@ impl Driver {
             targets,
             declared,
             tried: HashMap::new(),
+            doing: Doing::default(),
             known: HashMap::new(),
             looking: None,
             looked: Arc::default(),
@@ -212,64 +213,6 @@ impl Driver {
             }
         }
         Ok(told != Appended::Conflict)
-    }
-
-    fn names(&self, ids: impl Iterator<Item = TargetId>) -> Vec<(TargetId, String)> {
-        let name = |id: TargetId| {
-            let target = self.targets.get(usize::try_from(id).ok()?)?;
-            Some((id, target.name.clone()))
-        };
-        ids.filter_map(name).collect()
-    }
-
-    /// What the targets that were touched run. Where nobody can say, nothing is known anew.
-    async fn observe(&mut self) -> Vec<Input> {
-        let Some(from) = self.control.parts.targets.get(&self.declared.driving.from) else {
-            return Vec::new();
-        };
-        let named = self.names(self.open.state.targets.keys().copied());
-        if named.is_empty() {
-            return Vec::new();
-        }
-        let names: Vec<_> = named.iter().map(|(_, name)| name.clone()).collect();
-        let found = match from.observe(&self.open.rollout.place, &names).await {
-            Ok(found) => found,
-            Err(error) => {
-                tracing::warn!(rollout = self.open.rollout.id, %error, "targets cannot be observed");
-                return Vec::new();
-            }
-        };
-        let mut inputs = Vec::with_capacity(found.len());
-        for ((id, _), found) in named.into_iter().zip(found) {
-            inputs.push(Input::Observed(id, self.running(id, found.as_ref())));
-            inputs.extend(self.gave_up(id, found.as_ref()).then_some(Input::Failed(id)));
-            match found {
-                Some(found) => drop(self.known.insert(id, found)),
-                None => drop(self.known.remove(&id)),
-            }
-        }
-        inputs
-    }
-
-    /// What is believed of a target. One that is not well does not run the new version as it was told to; whoever returns
-    /// to the old one is not asked how it is.
-    fn running(&self, id: TargetId, found: Option<&Observation>) -> Running {
-        let Some(found) = found else { return Running::Silent };
-        let version = found.version.as_ref().map(ToString::to_string).unwrap_or_default();
-        let forward = self.open.state.targets.get(&id).is_some_and(|target| {
-            target.desired.version == self.open.rollout.spec.new && self.open.state.is_forward()
-        });
-        let unwell = matches!(found.health, Health::Unwell(_));
-        let generation = if forward && unwell { Generation::default() } else { found.generation };
-        Running::Version(version.into(), generation)
-    }
-
-    /// Whether it says that it has given up what it was told last.
-    fn gave_up(&self, id: TargetId, found: Option<&Observation>) -> bool {
-        let (Some(found), Some(target)) = (found, self.open.state.targets.get(&id)) else {
-            return false;
-        };
-        found.failed.is_some() && found.generation == target.desired.generation
     }
 
     async fn renew(&mut self, now: Millis) -> Result<Option<Input>, ControlError> {

@@ -50,3 +50,8 @@ pub enum ControlError {
     #[error("a deploy lock lasts from a second to thirty days")]
     LockTime,
 }
+
+/// Whoever knows the releases could not be asked.
+pub fn unasked(source: PartError) -> ControlError {
+    ControlError::Part { what: "the list of releases".to_owned(), source }
+}

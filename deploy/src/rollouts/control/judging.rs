@@ -28,6 +28,8 @@ pub struct Sight {
     pub crashes: u64,
     /// Canaries that are not well, in words.
     pub unwell: Vec<String>,
+    /// No request goes to the canary yet, so that nothing is measured.
+    pub quiet: bool,
 }
 
 /// What is decided, and why.
@@ -44,8 +46,8 @@ pub fn judged(
     burns: Vec<Burn>,
 ) -> Looked {
     let (series, missing) = (series(judging, &measured), missing(judging, &measured));
-    let judgement =
-        judging.case.clone().map(|case| judge::judge(&filled(case, sight, measured, burns)));
+    let case = judging.case.clone().filter(|_| !sight.quiet);
+    let judgement = case.map(|case| judge::judge(&filled(case, sight, measured, burns)));
     let mut decided = match &judgement {
         Some(judgement) => decided(judgement, sight),
         None => without_signals(sight),
@@ -77,7 +79,11 @@ fn without_signals(sight: &Sight) -> Decided {
     match crashes.breach() {
         Some(why) => Decided { verdict: Verdict::Rollback, breach: true, reasons: vec![why] },
         None => {
-            let reasons = vec!["no signal is declared: only targets' health is watched".to_owned()];
+            let why = match sight.quiet {
+                true => "no request goes there yet: only targets' health is watched",
+                false => "no signal is declared: only targets' health is watched",
+            };
+            let reasons = vec![why.to_owned()];
             Decided { verdict: Verdict::Promote, breach: false, reasons }
         }
     }

@@ -34,6 +34,25 @@ pub struct Rollout {
     /// It is a drill: within how many milliseconds it has to be reverted.
     #[serde(default)]
     pub drill: Option<Millis>,
+    /// The two sets of targets, where one serves and the other gets the release.
+    #[serde(default)]
+    pub sets: Option<Sets>,
+}
+
+/// Two sets of targets as they were when a rollout began.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sets {
+    /// The label whose value tells them apart.
+    pub label: String,
+    /// The one that serves.
+    pub live: String,
+    pub live_targets: usize,
+    /// The one that gets the release, and then the requests.
+    pub idle: String,
+    pub idle_targets: usize,
+    /// How many of these answer, and how many have to.
+    pub heard: usize,
+    pub needed: usize,
 }
 
 /// A release that finished its soak.

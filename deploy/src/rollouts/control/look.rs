@@ -11,13 +11,15 @@ use super::judging::{CRASH_LOOP, Sight, judged};
 use super::kept::Looked;
 use crate::judge;
 use crate::oci::ContentDigest;
-use crate::rollouts::machine::{Effect, Millis, Phase};
+use crate::rollouts::machine::{Effect, Millis, Phase, TargetId};
 use crate::rollouts::parts::{Asked, Cohort, Cohorts, Health, Measured, Place, Target, Window};
 use crate::rollouts::plan::{self, Declared};
 use crate::signals::{STANDARD, burn};
 
 /// Intervals that are asked for at most: metrics servers refuse more of a series.
 const MAX_INTERVALS: Millis = 10_000;
+/// All requests, in hundredths of a percent.
+const WHOLE: u32 = 10_000;
 
 impl Driver {
     /// Begins to look, if it is time to and nobody looks. It holds nothing up.
@@ -62,13 +64,14 @@ impl Driver {
         let ids: Vec<_> = steps.iter().flat_map(|step| step.targets.iter().copied()).collect();
         let target = |id: &u32| self.targets.get(usize::try_from(*id).ok()?).cloned();
         let canary: Vec<Target> = ids.iter().filter_map(target).collect();
-        let touched = &self.open.state.targets;
-        let others = (0..).zip(self.targets.iter()).filter(|(id, _)| !touched.contains_key(id));
         let version = rollout.spec.new.parse::<ContentDigest>().ok()?;
         let old = rollout.spec.old.as_ref().and_then(|old| old.parse::<ContentDigest>().ok());
-        let baseline: Vec<Target> = match old {
-            Some(_) => others.map(|(_, target)| target.clone()).take(canary.len()).collect(),
-            None => Vec::new(),
+        let share = rollout.spec.steps.get(step).and_then(|step| step.traffic);
+        let share = share.filter(|_| rollout.spec.beside);
+        let baseline = match old {
+            // Nobody is asked there any more.
+            Some(_) if share != Some(WHOLE) => self.baseline(step, canary.len()),
+            _ => Vec::new(),
         };
         let known = ids.iter().filter_map(|id| Some((id, self.known.get(id)?)));
         let unwell = known.clone().filter_map(|(id, found)| match &found.health {
@@ -84,6 +87,7 @@ impl Driver {
             step,
             crashes,
             unwell: unwell.collect(),
+            quiet: share == Some(0),
             cohorts: Cohorts {
                 baseline: Cohort {
                     version: old.unwrap_or_else(|| version.clone()),
@@ -92,6 +96,25 @@ impl Driver {
                 canary: Cohort { version, targets: canary },
             },
         })
+    }
+
+    /// Targets with the old version, as many as the canary has: those that were started anew with it where that is
+    /// declared, else the first that are untouched.
+    fn baseline(&self, step: usize, most: usize) -> Vec<Target> {
+        let (spec, touched) = (&self.open.rollout.spec, &self.open.state.targets);
+        let ids: Vec<TargetId> = match spec.is_fresh() {
+            true => {
+                let anew = |id: &TargetId| {
+                    touched.get(id).is_some_and(|it| it.is_settled() && !it.was_new)
+                };
+                spec.cohort(step).into_iter().filter(anew).collect()
+            }
+            false => {
+                (0..).take(self.targets.len()).filter(|id| !touched.contains_key(id)).collect()
+            }
+        };
+        let target = |id: TargetId| self.targets.get(usize::try_from(id).ok()?).cloned();
+        ids.into_iter().filter_map(target).take(most).collect()
     }
 }
 
@@ -103,6 +126,9 @@ fn interval(declared: Duration, time: Millis) -> Duration {
 /// Asks every signal at once.
 async fn look(control: &Arc<Control>, declared: &Declared, place: Place, sight: Sight) -> Looked {
     let judging = &declared.judging;
+    if sight.quiet {
+        return judged(judging, &sight, Vec::new(), Vec::new());
+    }
     let step = interval(judging.interval, sight.now.saturating_sub(sight.from));
     let window = Window { from: sight.from, to: sight.now, step };
     let question = |of: &plan::Asked| Asked {

@@ -5,12 +5,16 @@
 
 mod act;
 mod append;
+mod asked;
 mod census;
 mod commands;
+mod doing;
 mod drill;
 mod driver;
 mod error;
 mod figures;
+mod fit;
+mod hand;
 mod judging;
 mod kept;
 mod keys;
@@ -19,7 +23,10 @@ mod locks;
 mod look;
 mod needed;
 mod notice;
+mod observing;
+mod preview;
 mod room;
+mod sets;
 mod start;
 mod store;
 #[cfg(test)]
@@ -32,17 +39,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kiln_cas::records::SharedRecords;
 use tokio::sync::Notify;
 
+pub use self::asked::Start;
 pub use self::commands::{By, Command, Listed, Shown};
 pub use self::drill::{Drill, DrillStanding};
 pub use self::driver::Driver;
 pub use self::error::ControlError;
 use self::figures::Counters;
 pub use self::figures::{Census, PHASES, RolloutFigures};
-pub use self::kept::{Good, Head, Looked, Rollout, Series, Standing, phase};
+pub use self::kept::{Good, Head, Looked, Rollout, Series, Sets, Standing, phase};
 pub use self::locks::LockShown;
 pub use self::needed::{Needed, needed};
 pub use self::notice::{Notice, in_words};
-pub use self::start::Start;
+pub use self::preview::Preview;
 use self::store::Store;
 use super::machine::Millis;
 use super::parts::{Clock, Releases, Signals, Targets, Traffic};

@@ -1,8 +1,8 @@
 //! Whether there is room for one more rollout: in the server, and at its place.
 
 use super::Control;
+use super::asked::Start;
 use super::error::ControlError;
-use super::start::Start;
 use super::store::{MAX_ACTIVE, MAX_WATCHED};
 
 impl Control {
@@ -26,11 +26,20 @@ impl Control {
         )))
     }
 
-    /// One rollout goes forward at a place.
-    pub(super) async fn make_room(&self, newest: &str, ask: &Start) -> Result<(), ControlError> {
+    /// One rollout goes forward at a place. `beside`: of two sets of targets.
+    pub(super) async fn make_room(
+        &self,
+        newest: &str,
+        ask: &Start,
+        beside: bool,
+    ) -> Result<(), ControlError> {
         let ended = self.store.head(newest).await?.is_none_or(|head| head.ended);
         match (ended, ask.supersede) {
             (true, _) => Ok(()),
+            // While it runs, what serves now may not be what serves when it has returned.
+            (false, true) if beside => Err(ControlError::Refused(format!(
+                "of two sets it is known which one serves when {newest} has ended: abort it, and start then"
+            ))),
             (false, true) => {
                 self.supersede(newest, &format!("{}, by {}", ask.release, ask.by)).await
             }

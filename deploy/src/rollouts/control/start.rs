@@ -1,59 +1,20 @@
 //! A rollout begins.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
 use kiln_cas::records::{Expect, Write};
 
-use super::error::ControlError;
+use super::asked::{Start, check_environment};
+use super::error::{ControlError, unasked};
+use super::fit::{Fit, made};
 use super::kept::{Good, Head, Rollout};
 use super::locks::check_reason;
 use super::store::{Store, delete, put};
-use super::{Control, drill, keys, notice};
+use super::{Control, keys, notice};
 use crate::oci::ContentDigest;
 use crate::releases::ReleaseName;
-use crate::rollouts::machine::{Event, Logged, Millis, Spec, State, StepSpec};
-use crate::rollouts::parts::{PartError, Place, Selector, Standing, Target};
-use crate::rollouts::plan::{self, Declared, Plan, Strategy};
+use crate::rollouts::machine::{Event, Logged, Millis, State};
+use crate::rollouts::parts::{Place, Standing, Target};
 
 const TRIES: usize = 16;
-/// Targets of one rollout that a server drives.
-pub const MAX_TARGETS: usize = 20_000;
-
-/// What is asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Start {
-    /// The declaration, in TOML.
-    pub declared: String,
-    pub release: ReleaseName,
-    pub environment: String,
-    pub by: String,
-    pub reason: String,
-    /// A rollout that runs there is reverted first.
-    pub supersede: bool,
-    /// Although it was reverted there.
-    pub again: bool,
-    /// Only prove that its canary would be reverted.
-    pub drill: bool,
-    /// What it returns to, where no rollout has ended well there yet.
-    pub previous: Option<ReleaseName>,
-}
-
-/// What has been found out before anything is written.
-struct Fit {
-    declared: Declared,
-    plan: Plan,
-    targets: Vec<Target>,
-    version: ContentDigest,
-    /// When it was made.
-    made: Option<Millis>,
-}
-
-/// What is wrong with a place's name would be wrong in a key.
-fn check_environment(name: &str) -> Result<(), ControlError> {
-    let wrong = || ControlError::Unfit(format!("{:?} is no environment", notice::cut(name)));
-    plan::is_name(name).then_some(()).ok_or_else(wrong)
-}
 
 /// Sorts by time, and is not guessed twice.
 fn id(now: Millis) -> String {
@@ -95,10 +56,10 @@ impl Control {
             let previous = self.previous(&fit, standing.good.clone(), ask).await?;
             // Last: what is refused reverts nobody.
             if let Some(newest) = &standing.newest {
-                self.make_room(newest, ask).await?;
+                self.make_room(newest, ask, fit.sets.is_some()).await?;
             }
             let now = self.now();
-            let rollout = made(&fit, ask, previous, (id(now), now));
+            let rollout = made(&fit, ask, previous, (id(now), now))?;
             standing.newest = Some(rollout.id.clone());
             let mut writes = vec![
                 put(keys::place(&place), expect, &standing)?,
@@ -155,30 +116,6 @@ impl Control {
         self.store.commit(audit, writes).await
     }
 
-    /// Reads the declaration, asks for the targets and after the release.
-    async fn fit(&self, ask: &Start) -> Result<Fit, ControlError> {
-        let declared = plan::read(&ask.declared)?;
-        self.known(&declared)?;
-        let version = match self.standing(&ask.release, &ask.environment).await? {
-            Standing::Free(version) => version,
-            Standing::Frozen(_, why) => return Err(ControlError::Frozen(why)),
-            Standing::Refused(why) => return Err(ControlError::Refused(why)),
-        };
-        self.verified(&ask.release, &ask.environment, !ask.drill).await?;
-        let targets = self.listed(&declared, &ask.environment).await?;
-        let plan = plan::plan(&declared);
-        // What a drill delivers was not promoted, and is bad on purpose.
-        if ask.drill
-            && plan.targets > 1
-            && plan.steps.first().is_none_or(|it| it.targets >= plan.targets)
-        {
-            let message = "a drill needs a first step of fewer than all targets";
-            return Err(ControlError::Refused(message.to_owned()));
-        }
-        let made = self.parts.releases.made(&ask.release).await.map_err(unasked)?;
-        Ok(Fit { declared, plan, targets, version, made })
-    }
-
     pub(super) async fn standing(
         &self,
         release: &ReleaseName,
@@ -188,7 +125,7 @@ impl Control {
     }
 
     /// The content of a release that has shown everything. `stands`: it has to stand in the environment.
-    async fn verified(
+    pub(super) async fn verified(
         &self,
         release: &ReleaseName,
         environment: &str,
@@ -196,78 +133,6 @@ impl Control {
     ) -> Result<ContentDigest, ControlError> {
         let verified = self.parts.releases.verify(release, environment, stands).await;
         verified.map_err(unasked)?.map_err(ControlError::Refused)
-    }
-
-    /// Everything that it names is there, and can be driven.
-    fn known(&self, declared: &Declared) -> Result<(), ControlError> {
-        let driving = &declared.driving;
-        let unknown = |what: &str, name: &str, known: Vec<&String>| {
-            let known = known.into_iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-            let known = if known.is_empty() { "none".to_owned() } else { known };
-            ControlError::NoPart(format!(
-                "this server has no {what} {:?}; it has {known}",
-                notice::cut(name)
-            ))
-        };
-        if !self.parts.targets.contains_key(&driving.from) {
-            let known = self.parts.targets.keys().collect();
-            return Err(unknown("targets", &driving.from, known));
-        }
-        if let Some(name) =
-            driving.traffic.as_ref().filter(|it| !self.parts.traffic.contains_key(*it))
-        {
-            return Err(unknown("traffic", name, self.parts.traffic.keys().collect()));
-        }
-        for asked in &declared.judging.asked {
-            if !self.parts.signals.contains_key(&asked.source) {
-                let known = self.parts.signals.keys().collect();
-                return Err(unknown("signals", &asked.source, known));
-            }
-        }
-        let unfit = |text: &str| Err(ControlError::Unfit(text.to_owned()));
-        match &declared.strategy {
-            Strategy::BlueGreen { .. } | Strategy::Canary { by: plan::By::Traffic, .. } => unfit(
-                "a server drives rollouts by targets, by both, and in rings; for blue-green and by = \"traffic\" a target would have to run two versions at once",
-            ),
-            Strategy::Canary { by: plan::By::Both, .. } if driving.traffic.is_none() => {
-                unfit("by = \"both\" needs traffic: who splits the requests")
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// The targets that are there, in the order in which they get the release.
-    async fn listed(
-        &self,
-        declared: &Declared,
-        environment: &str,
-    ) -> Result<Vec<Target>, ControlError> {
-        let driving = &declared.driving;
-        let place = Place { service: driving.service.clone(), environment: environment.to_owned() };
-        let selector = Selector { place, labels: driving.labels.clone() };
-        let Some(from) = self.parts.targets.get(&driving.from) else { return Ok(Vec::new()) };
-        let listed = from.list(&selector).await.map_err(|source| ControlError::Part {
-            what: format!("the targets of {:?}", driving.from),
-            source,
-        })?;
-        if listed.len() > MAX_TARGETS {
-            let message = format!("{} targets; at most {MAX_TARGETS} are driven", listed.len());
-            return Err(ControlError::Unfit(message));
-        }
-        if listed.is_empty() && !driving.labels.is_empty() {
-            let message = format!("no target of {} has all of these labels", selector.place);
-            return Err(ControlError::Unfit(message));
-        }
-        match &declared.targets {
-            plan::Targets::Count(count) if *count == listed.len() => Ok(listed),
-            plan::Targets::Count(count) => Err(ControlError::Unfit(format!(
-                "the declaration says {count} targets, and {:?} has {} of {}: name them, or correct the number",
-                driving.from,
-                listed.len(),
-                selector.place,
-            ))),
-            plan::Targets::Named(names) => named(names, listed),
-        }
     }
 
     async fn previous(
@@ -295,77 +160,5 @@ impl Control {
             return Err(ControlError::Refused(message));
         }
         Ok(previous)
-    }
-}
-
-fn unasked(source: PartError) -> ControlError {
-    ControlError::Part { what: "the list of releases".to_owned(), source }
-}
-
-/// The targets of these names, each of which has to be there.
-fn named(names: &[String], listed: Vec<Target>) -> Result<Vec<Target>, ControlError> {
-    let mut known: HashMap<String, Target> =
-        listed.into_iter().map(|it| (it.name.clone(), it)).collect();
-    let missing =
-        |name: &String| ControlError::Unfit(format!("there is no target {:?}", notice::cut(name)));
-    names.iter().map(|name| known.remove(name).ok_or_else(|| missing(name))).collect()
-}
-
-fn made(fit: &Fit, ask: &Start, previous: Option<Good>, (id, at): (String, Millis)) -> Rollout {
-    let place = Place {
-        service: fit.declared.driving.service.clone(),
-        environment: ask.environment.clone(),
-    };
-    let drill = ask.drill.then(|| {
-        let budget = fit.declared.driving.drill_budget;
-        u64::try_from(budget.as_millis()).unwrap_or(u64::MAX)
-    });
-    let whole = spec(fit, previous.as_ref());
-    let spec = match drill {
-        Some(budget) => drill::shortened(whole, budget),
-        None => whole,
-    };
-    Rollout {
-        id,
-        place,
-        release: ask.release.clone(),
-        spec: Arc::new(spec),
-        previous,
-        steps: fit.plan.steps.iter().map(|step| step.name.clone()).collect(),
-        declared: ask.declared.clone(),
-        targets: fit.targets.len(),
-        by: ask.by.clone(),
-        reason: ask.reason.clone(),
-        at,
-        made: fit.made,
-        drill,
-    }
-}
-
-fn spec(fit: &Fit, previous: Option<&Good>) -> Spec {
-    let millis = |seconds: u64| seconds.saturating_mul(1_000);
-    let mut next = 0;
-    let steps = fit.plan.steps.iter().map(|step| {
-        let first = next;
-        next += u32::try_from(step.added).unwrap_or(u32::MAX);
-        StepSpec {
-            targets: (first..next).collect(),
-            bake: millis(step.bake_s),
-            gate: step.gate,
-            // From 0 to 10,000.
-            traffic: step.traffic.map(|share| (share * 100.0).round().clamp(0.0, 10_000.0) as u32),
-            fresh: Vec::new(),
-        }
-    });
-    let steps = steps.collect();
-    Spec {
-        old: previous.map(|it| it.version.clone()),
-        new: fit.version.to_string().into(),
-        steps,
-        soak: millis(fit.plan.soak_s),
-        deadline: millis(fit.plan.deadline_s),
-        limits: fit.declared.driving.limits,
-        unavailable: None,
-        beside: false,
     }
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use super::driving::Driving;
 use super::judging::Judging;
+use super::pace::Pace;
+use super::sets::Sets;
 
 /// What a step's share is a share of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -87,4 +89,14 @@ pub struct Declared {
     pub deadline: Duration,
     pub driving: Driving,
     pub judging: Judging,
+    pub pace: Pace,
+    /// What tells two sets of targets apart; `None`: all serve.
+    pub sets: Option<Sets>,
+}
+
+impl Strategy {
+    /// Whether the new version is installed beside what serves, and requests are moved then.
+    pub fn is_beside(&self) -> bool {
+        matches!(self, Self::BlueGreen { .. } | Self::Canary { by: By::Traffic, .. })
+    }
 }

@@ -45,18 +45,20 @@ pub struct Asked {
 pub struct Judging {
     /// Length of an interval, each of which is a point.
     pub interval: Duration,
+    /// The canary is compared with targets that were started anew with the old version together with it.
+    pub fresh: bool,
     pub asked: Vec<Asked>,
     /// The case without what is measured, its metrics in the order of `asked`; `None`: no signal is asked.
     pub case: Option<Case>,
 }
 
 pub fn read(top: &Fields<'_>) -> Result<Judging, TableError> {
-    let (interval, mut case) = match top.get("judge") {
-        None => (INTERVAL, Map::new()),
+    let (interval, fresh, mut case) = match top.get("judge") {
+        None => (INTERVAL, false, Map::new()),
         Some(field) => of_case(&field.fields()?)?,
     };
     let Some(field) = top.get("metric") else {
-        return Ok(Judging { interval, asked: Vec::new(), case: None });
+        return Ok(Judging { interval, fresh, asked: Vec::new(), case: None });
     };
     let (mut asked, mut metrics) = (Vec::new(), Vec::new());
     for item in &field.list(MAX_METRICS)? {
@@ -67,14 +69,22 @@ pub fn read(top: &Fields<'_>) -> Result<Judging, TableError> {
     case.insert("metrics".to_owned(), Value::Array(metrics));
     let read = judge::read(Value::Object(case).to_string().as_bytes());
     let case = read.map_err(|error| field.error(&kiln_net::causes::chain(&error).to_string()))?;
-    Ok(Judging { interval, asked, case: Some(case) })
+    Ok(Judging { interval, fresh, asked, case: Some(case) })
 }
 
-fn of_case(fields: &Fields<'_>) -> Result<(Duration, Map<String, Value>), TableError> {
-    fields.only(&[&["interval"][..], &OF_CASE].concat())?;
+fn of_case(fields: &Fields<'_>) -> Result<(Duration, bool, Map<String, Value>), TableError> {
+    fields.only(&[&["interval", "baseline"][..], &OF_CASE].concat())?;
+    let fresh = match fields.get("baseline") {
+        None => false,
+        Some(field) => match field.text()? {
+            "running" => false,
+            "fresh" => true,
+            _ => return Err(field.error("expected running or fresh")),
+        },
+    };
     let interval = time(fields, "interval")?.unwrap_or(INTERVAL).max(Duration::from_secs(1));
     let member = |name: &&str| Some(((*name).to_owned(), fields.get(name)?.json()));
-    Ok((interval, OF_CASE.iter().filter_map(member).collect()))
+    Ok((interval, fresh, OF_CASE.iter().filter_map(member).collect()))
 }
 
 fn metric(item: &Field<'_>) -> Result<(Asked, Value), TableError> {

@@ -4,7 +4,9 @@
 mod declared;
 mod driving;
 mod judging;
+mod pace;
 mod read;
+mod sets;
 mod steps;
 #[cfg(test)]
 mod tests;
@@ -12,5 +14,7 @@ mod tests;
 pub use declared::{By, Declared, Ring, Rounding, Step, Strategy, Targets};
 pub use driving::{AGENTS, Driving, is_name};
 pub use judging::{Asked, Judging};
+pub use pace::{Most, NoneMay, Pace};
 pub use read::{MAX_BYTES, MAX_STEPS, MAX_TARGETS, ReadError, read};
+pub use sets::Sets;
 pub use steps::{Plan, PlannedStep, plan};

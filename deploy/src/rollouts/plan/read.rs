@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::declared::{By, Declared, Ring, Rounding, Step, Strategy, Targets};
-use super::{driving, judging};
+use super::{driving, judging, pace, sets};
 use crate::toml::{Field, Fields, TableError, document, time};
 
 /// Bytes of a declaration.
@@ -41,7 +41,7 @@ fn declared(top: &Fields<'_>) -> Result<Declared, TableError> {
         "name", "strategy", "by", "rounding", "steps", "step", "ring", "targets", "bake", "gate",
         "soak", "deadline", "metric", "judge",
     ];
-    top.only(&[&own[..], &driving::KNOWN].concat())?;
+    top.only(&[&own[..], &driving::KNOWN, &pace::KNOWN, &sets::KNOWN].concat())?;
     let bake = time(top, "bake")?.unwrap_or(BAKE);
     let strategy = match top.get("strategy") {
         None => "canary",
@@ -77,15 +77,40 @@ fn declared(top: &Fields<'_>) -> Result<Declared, TableError> {
         _ => (canary(top, bake)?, targets(&top.need("targets")?)?),
     };
     let name = top.get("name").map_or(Ok("rollout"), |field| field.text())?.to_owned();
+    let judging = judging::read(top)?;
+    beside_or_not(top, &strategy, judging.fresh)?;
     Ok(Declared {
         driving: driving::read(top, &name)?,
-        judging: judging::read(top)?,
+        judging,
+        pace: pace::read(top)?,
+        sets: sets::read(top, strategy.is_beside())?,
         name,
         strategy,
         targets,
         soak: time(top, "soak")?.unwrap_or(SOAK),
         deadline: time(top, "deadline")?.unwrap_or(DEADLINE),
     })
+}
+
+/// What means nothing where the new version is installed beside what serves.
+fn beside_or_not(top: &Fields<'_>, strategy: &Strategy, fresh: bool) -> Result<(), TableError> {
+    if !strategy.is_beside() {
+        return Ok(());
+    }
+    for key in pace::KNOWN {
+        if let Some(field) = top.get(key) {
+            return Err(field.error("nothing that serves is restarted here"));
+        }
+    }
+    if let Some(field) = top.get("judge").filter(|_| fresh) {
+        return Err(field.error("baseline = \"fresh\": nothing that serves is restarted here"));
+    }
+    match top.get("targets") {
+        Some(field) if field.list(MAX_TARGETS).is_ok() => {
+            Err(field.error("of two sets it is said how many targets each has"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// One of these words.

@@ -20,6 +20,10 @@ pub struct PlannedStep {
     pub traffic: Option<f64>,
     /// How many canary targets are compared with as many of the old version; 0 where none are left.
     pub compared: usize,
+    /// How many of the old version are started anew in this step, to be compared with.
+    pub fresh: usize,
+    /// In how many waves its targets are told at least; 0: it tells none.
+    pub waves: usize,
     pub gate: bool,
     pub begins_s: u64,
     pub bake_s: u64,
@@ -34,6 +38,10 @@ pub struct Plan {
     pub strategy: &'static str,
     pub targets: usize,
     pub steps: Vec<PlannedStep>,
+    /// How many targets may be down or switching at once; null: all of a step.
+    pub unavailable: Option<usize>,
+    /// The targets stand beside those that serve, and get their requests.
+    pub beside: bool,
     pub soak_s: u64,
     /// From the first step to the end of the soak, without what gates and installing take.
     pub least_s: u64,
@@ -61,6 +69,17 @@ pub fn plan(declared: &Declared) -> Plan {
         }
     };
     let begins = finish(&mut steps, targets);
+    let beside = declared.strategy.is_beside();
+    match beside {
+        true => compare_sets(&mut steps, targets),
+        false if declared.judging.fresh => start_anew(&mut steps),
+        false => {}
+    }
+    let unavailable = declared.pace.allowed(targets).unwrap_or_else(|none| {
+        warnings.push(none.to_string());
+        None
+    });
+    cut_into_waves(&mut steps, unavailable);
     let soak_s = declared.soak.as_secs();
     let (least_s, deadline_s) = (begins + soak_s, declared.deadline.as_secs());
     if least_s >= deadline_s {
@@ -69,7 +88,50 @@ pub fn plan(declared: &Declared) -> Plan {
         ));
     }
     let name = declared.name.clone();
-    Plan { name, strategy, targets, steps, soak_s, least_s, deadline_s, warnings }
+    Plan {
+        name,
+        strategy,
+        targets,
+        steps,
+        unavailable,
+        beside,
+        soak_s,
+        least_s,
+        deadline_s,
+        warnings,
+    }
+}
+
+/// Of two sets the whole of one is compared with the other, as long as both get requests.
+fn compare_sets(steps: &mut [PlannedStep], each: usize) {
+    for step in steps {
+        let shares = step.traffic.is_some_and(|share| share > 0.0 && share < 100.0);
+        step.compared = if shares { each } else { 0 };
+    }
+}
+
+/// As many as are added to the baseline are started anew: those that get the release last, from the end.
+fn start_anew(steps: &mut [PlannedStep]) {
+    let mut before = 0;
+    for step in steps {
+        step.fresh = step.compared.saturating_sub(before);
+        before = before.max(step.compared);
+    }
+}
+
+fn cut_into_waves(steps: &mut [PlannedStep], unavailable: Option<usize>) {
+    for step in steps {
+        let told = step.added + step.fresh;
+        step.waves = told.div_ceil(unavailable.unwrap_or(told).max(1));
+    }
+}
+
+impl PlannedStep {
+    /// Places in the list of targets of those that are started anew, of so many targets.
+    pub fn anew(&self, all: usize) -> std::ops::Range<usize> {
+        let first = all.saturating_sub(self.compared);
+        first..first.saturating_add(self.fresh).min(all)
+    }
 }
 
 fn step(name: String, added: usize, bake: Duration, gate: bool) -> PlannedStep {
@@ -81,6 +143,8 @@ fn step(name: String, added: usize, bake: Duration, gate: bool) -> PlannedStep {
         names: Vec::new(),
         traffic: None,
         compared: 0,
+        fresh: 0,
+        waves: 0,
         gate,
         begins_s: 0,
         bake_s,

@@ -65,6 +65,38 @@ fn names_traffic_gates_and_times() {
 }
 
 #[test]
+fn a_step_is_cut_into_waves_and_baselines_are_started_anew() {
+    let text = "targets = 10\nsteps = [20, 60, 100]\nunavailable = \"20%\"\nstay_up = 7\n";
+    let plan = planned(text);
+    assert_eq!(plan.unavailable, Some(2));
+    assert_eq!(plan.steps.iter().map(|step| step.waves).collect::<Vec<_>>(), [1, 2, 2]);
+    let fresh = planned(&format!("{text}[judge]\nbaseline = \"fresh\"\n"));
+    let anew: Vec<_> = fresh.steps.iter().map(|it| (it.compared, it.fresh, it.anew(10))).collect();
+    assert_eq!(anew, [(2, 2, 8..10), (4, 2, 6..8), (0, 0, 10..10)]);
+    assert_eq!(fresh.steps.iter().map(|step| step.waves).collect::<Vec<_>>(), [2, 3, 2]);
+    let none = planned("targets = 2\nstay_up = 2");
+    assert!(none.warnings.iter().any(|it| it.contains("leaves none")), "{:?}", none.warnings);
+}
+
+#[test]
+fn whoever_is_started_anew_gets_the_release_later() {
+    for count in 1..60 {
+        let text =
+            format!("targets = {count}\nsteps = [5, 30, 70, 100]\n[judge]\nbaseline = \"fresh\"");
+        let plan = planned(&text);
+        let mut anew: Vec<usize> = Vec::new();
+        for step in &plan.steps {
+            for at in step.anew(count) {
+                assert!(at >= step.targets && !anew.contains(&at), "{count}: {step:?}");
+                anew.push(at);
+            }
+            let left = anew.iter().filter(|at| **at >= step.targets).count();
+            assert!(left >= step.compared, "{count}: {step:?}");
+        }
+    }
+}
+
+#[test]
 fn blue_green_and_rings() {
     let plan = planned("strategy = \"blue-green\"\ntargets = 4");
     let steps: Vec<_> = plan.steps.iter().map(|step| (step.targets, step.traffic)).collect();
@@ -109,6 +141,13 @@ fn what_is_wrong_is_told_with_its_line() {
             "targets = 1\nstrategy = \"blue-green\"\nsteps = [100]",
             "line 3, column 9: steps: is for strategy",
         ),
+        ("targets = 1\ncolour = \"slot\"", "colour: is for strategy = \"blue-green\""),
+        (
+            "targets = [\"a\"]\nstrategy = \"blue-green\"",
+            "targets: of two sets it is said how many targets each has",
+        ),
+        ("targets = 1\nby = \"traffic\"\nstay_up = 1", "nothing that serves is restarted"),
+        ("targets = 1\n[judge]\nbaseline = \"old\"", "expected running or fresh"),
         ("strategy = \"rings\"", "ring is missing"),
         (
             "strategy = \"rings\"\n[[ring]]\nname = \"a\"\ntargets = []",

@@ -235,7 +235,9 @@ async fn targets_that_lie_or_are_silent_are_named_and_reverted() {
 async fn what_cannot_be_driven_is_refused_before_anything_is_written() {
     let rig = Rig::new();
     for (declared, part) in [
-        ("targets = 4\nstrategy = \"blue-green\"\nname = \"api\"", "two versions at once"),
+        ("targets = 4\nstrategy = \"blue-green\"\nname = \"api\"", "who switches the requests"),
+        ("targets = 4\nby = \"traffic\"\ntraffic = \"edge\"\nname = \"api\"", "need colour"),
+        ("targets = 4\nname = \"api\"\nstay_up = 4", "leaves none that may be switched"),
         ("targets = 3\nname = \"api\"", "says 3 targets, and \"agents\" has 4"),
         ("targets = [\"a\", \"z\"]\nname = \"api\"", "there is no target \"z\""),
         ("targets = 4\nname = \"api\"\nfrom = \"mars\"", "no targets \"mars\"; it has agents"),

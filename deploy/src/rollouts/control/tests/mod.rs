@@ -4,4 +4,6 @@
 mod crashes;
 mod figures;
 mod lives;
+mod pace;
 mod rig;
+mod sets;

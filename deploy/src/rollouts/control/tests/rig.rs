@@ -15,8 +15,8 @@ use crate::rollouts::control::driver::Next;
 use crate::rollouts::control::{Control, ControlError, Driver, Parts, Rollout, Start};
 use crate::rollouts::machine::{Generation, Phase};
 use crate::rollouts::parts::{
-    Applied, Asked, Clock, Health, Measured, Observation, Order, PartError, Place, Releases,
-    Selector, Signals, Split, Standing, Target, Targets, Told, Traffic,
+    Applied, Asked, Clock, Health, Measured, Observation, Order, PartError, Place, Pool, Releases,
+    Selector, Side, Signals, Split, Standing, Target, Targets, Told, Traffic,
 };
 
 /// Records that fail once: at the write of a number, before or after it is done.
@@ -69,6 +69,7 @@ pub struct Fake {
     pub silent: bool,
     /// It says that it will, and does not.
     pub lies: bool,
+    pub labels: BTreeMap<String, String>,
 }
 
 #[derive(Default)]
@@ -79,12 +80,12 @@ pub struct Fleet {
 #[async_trait]
 impl Targets for Fleet {
     async fn list(&self, _: &Selector) -> Result<Vec<Target>, PartError> {
-        let target = |name: &String| Target {
+        let target = |(name, fake): (&String, &Fake)| Target {
             name: name.clone(),
             address: Some(format!("{name}:80")),
-            labels: BTreeMap::new(),
+            labels: fake.labels.clone(),
         };
-        Ok(self.targets.lock().unwrap().keys().map(target).collect())
+        Ok(self.targets.lock().unwrap().iter().map(target).collect())
     }
 
     async fn tell(&self, target: &str, order: &Order) -> Result<Told, PartError> {
@@ -133,6 +134,8 @@ impl Targets for Fleet {
 #[derive(Default)]
 pub struct Measures {
     pub next: Mutex<Option<Measured>>,
+    /// Names of the targets that canaries were compared with.
+    pub baselines: Mutex<Vec<Vec<String>>>,
 }
 
 #[async_trait]
@@ -141,17 +144,21 @@ impl Signals for Measures {
         let alike: Points = (0..60).map(|at| Some(100.0 + f64::from(at * 37 % 11))).collect();
         let baseline =
             if asked.cohorts.baseline.targets.is_empty() { Points::new() } else { alike.clone() };
+        let names = asked.cohorts.baseline.targets.iter().map(|it| it.name.clone()).collect();
+        self.baselines.lock().unwrap().push(names);
         let next = self.next.lock().unwrap().clone();
         next.unwrap_or(Measured::Points { canary: alike, baseline })
     }
 }
 
+/// What was set, and what has to be free before anything is.
 #[derive(Default)]
-pub struct Splits(pub Mutex<Vec<Split>>);
+pub struct Splits(pub Mutex<Vec<Split>>, pub tokio::sync::Mutex<()>);
 
 #[async_trait]
 impl Traffic for Splits {
     async fn set(&self, _: &Place, split: &Split) -> Result<Applied, PartError> {
+        let _free = self.1.lock().await;
         let mut all = self.0.lock().unwrap();
         if let Some(last) = all.last().filter(|last| last.generation > split.generation) {
             return Ok(Applied::Stale(last.generation));
@@ -316,6 +323,15 @@ impl Rig {
 
     pub fn with(&self, name: &str, change: impl FnOnce(&mut Fake)) {
         self.fleet.targets.lock().unwrap().get_mut(name).map(change).unwrap();
+    }
+
+    /// What the balancer was told: of each pool its side, its share and its members.
+    pub fn shares(&self) -> Vec<Vec<(Side, f64, Vec<String>)>> {
+        let members = |pool: &Pool| pool.members.iter().map(|it| it.name.clone()).collect();
+        let pools = |split: &Split| {
+            split.pools.iter().map(|it| (it.side, it.share, members(it))).collect::<Vec<_>>()
+        };
+        self.splits.0.lock().unwrap().iter().map(pools).collect()
     }
 
     /// A rollout that ends well, so that there is something to return to.

@@ -1,0 +1,31 @@
+//! What is asked for when a rollout is to begin.
+
+use super::error::ControlError;
+use super::notice;
+use crate::releases::ReleaseName;
+use crate::rollouts::plan;
+
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Start {
+    /// The declaration, in TOML.
+    pub declared: String,
+    pub release: ReleaseName,
+    pub environment: String,
+    pub by: String,
+    pub reason: String,
+    /// A rollout that runs there is reverted first.
+    pub supersede: bool,
+    /// Although it was reverted there.
+    pub again: bool,
+    /// Only prove that its canary would be reverted.
+    pub drill: bool,
+    /// What it returns to, where no rollout has ended well there yet.
+    pub previous: Option<ReleaseName>,
+}
+
+/// What is wrong with a place's name would be wrong in a key.
+pub fn check_environment(name: &str) -> Result<(), ControlError> {
+    let wrong = || ControlError::Unfit(format!("{:?} is no environment", notice::cut(name)));
+    plan::is_name(name).then_some(()).ok_or_else(wrong)
+}
