@@ -147,10 +147,8 @@ fn notes(stage: &Stage) -> Vec<String> {
     if stage.may_fail {
         notes.push("its failure is no failure of the run".to_owned());
     }
-    if let Some(command) = stage.work.command() {
-        if command.network {
-            notes.push("asks for the network".to_owned());
-        }
+    if stage.work.command().is_some_and(|it| it.network) {
+        notes.push("asks for the network".to_owned());
     }
     notes
 }

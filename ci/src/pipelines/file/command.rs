@@ -14,7 +14,7 @@ const MAX_PATHS: usize = 100;
 const MAX_FROM: usize = 100;
 
 /// Keys of a command; `reports` is for tests.
-pub const KEYS: [&str; 11] = [
+pub static KEYS: [&str; 11] = [
     "command",
     "script",
     "directory",

@@ -36,7 +36,7 @@ pub fn keys(kind: &str) -> &'static [&'static str] {
         "preview" => &["preview", "act", "keep"],
         "wait" => &["invocation", "gate"],
         "test" => &command::KEYS,
-        _ => command::KEYS.split_last().map_or(&[], |(_, others)| others),
+        _ => command::KEYS.split_last().map_or(&[][..], |(_, others)| others),
     }
 }
 
