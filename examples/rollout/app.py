@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """A service that can be bad on purpose: answers every request, counts what it answers for Prometheus.
 
-    app.py [--port PORT] [--address-file FILE] [--errors SHARE] [--delay SECONDS] [--crash-after SECONDS] [--version NAME]
+    app.py [--port PORT] [--address-file FILE] [--errors SHARE] [--delay SECONDS] [--leak BYTES] [--crash-after SECONDS]
+           [--version NAME]
 
-Listens on a port of this machine, a free one if none is named, and writes host:port to FILE. What is not said stands in
+Listens on a port of this machine, a free one if none is named, and writes host:port to FILE. `--leak` is by the second, and ends at 300 MB
+so that it harms nobody. What is not said stands in
 `behaviour.json` beside this file, if there is one: {"errors": 0.02, "delay": 0.01, "crash_after": 20, "version": "2"}.
 """
 import argparse
@@ -15,7 +17,21 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+MAX_LEAK = 300_000_000
 BOUNDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5]
+
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def leak(by_the_second):
+    kept = []
+    while sum(map(len, kept)) < MAX_LEAK:
+        kept.append(b"x" * (by_the_second // 4))
+        time.sleep(0.25)
+    threading.Event().wait()
 
 
 class Counts:
@@ -41,6 +57,7 @@ class Counts:
             total = sum(self.codes.values())
             lines += [f'latency_seconds_bucket{{le="+Inf"}} {total}']
             lines += [f"latency_seconds_sum {self.sum}", f"latency_seconds_count {total}"]
+            lines += ["# TYPE resident_bytes gauge", f"resident_bytes {resident()}"]
             return "\n".join(lines) + "\n"
 
 
@@ -96,6 +113,7 @@ def main():
     parser.add_argument("--address-file")
     parser.add_argument("--errors", type=float, default=0.0)
     parser.add_argument("--delay", type=float, default=0.0)
+    parser.add_argument("--leak", type=int, default=0)
     parser.add_argument("--crash-after", type=float, default=0.0)
     parser.add_argument("--version", default="old")
     parser.set_defaults(**behaviour())
@@ -103,6 +121,8 @@ def main():
     server = Server(("127.0.0.1", options.port), handler(options, Counts()))
     # Who is told to end answers what has begun.
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
+    if options.leak:
+        threading.Thread(target=leak, args=(options.leak,), daemon=True).start()
     if options.crash_after:
         threading.Timer(options.crash_after, os._exit, [1]).start()
     if options.address_file:

@@ -1,20 +1,47 @@
 #!/bin/sh
-# A service of 10 hosts behind nginx or HAProxy, watched by Prometheus, through good and bad releases, with users who ask all the
-# time. A good release reaches every host; one that fails two requests of a hundred more, one that takes twice as long and
-# one that crashes are each reverted while they are canaries. What users were answered is counted for each.
+# A service of some hosts behind nginx or HAProxy, watched by Prometheus, through good and bad releases, with users who ask all the
+# time. A good release reaches every host; one that fails two requests of a hundred more, one that takes twice as long, one
+# that leaks memory and one that crashes are each reverted while they are canaries. What users were answered is counted for each.
 #
-#   examples/rollout/rollout.sh [DIRECTORY]
+#   examples/rollout/rollout.sh [--agents N] [--haproxy] [--flaky-metric] [--only NAME]... [DIRECTORY]
 #
-# KILN, NGINX, HAPROXY, PROMETHEUS and BAZEL name the programs; BALANCER=haproxy takes that one, HOSTS=40 more hosts.
+#   --agents N       hosts, each with an agent: 2 to 200, 10 if nothing is said; tried with up to 40
+#   --haproxy        HAProxy before them instead of nginx
+#   --flaky-metric   besides what is measured, a critical metric that is noise, and often away: it reverts nothing
+#   --only NAME      of good, errors, slow, leak and crash only these; may be said several times
 #
-# Takes some ten minutes. Everything runs on this machine, as this user, and ends with the script.
+# KILN, NGINX, HAPROXY, PROMETHEUS and BAZEL name the programs.
+#
+# Takes some fifteen minutes, of which each release takes two or three. Everything runs on this machine, as this user, and ends with the script.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 PATH="$PATH:/usr/sbin"
 kiln=${KILN:-kiln} nginx=${NGINX:-nginx} haproxy=${HAPROXY:-haproxy} prometheus=${PROMETHEUS:-prometheus}
-balancer=${BALANCER:-nginx} bazel=${BAZEL:-bazel} hosts=${HOSTS:-10}
-place=${1:-$(mktemp -d "${TMPDIR:-/tmp}/kiln-rollout.XXXXXX")}
+bazel=${BAZEL:-bazel}
+# nginx takes a variable of this name for sockets that it inherits.
+unset NGINX
+balancer=nginx hosts=10 flaky= only= place=
+usage() { sed -n 's/^#   //p' "$0" >&2; exit 2; }
+while [ $# -gt 0 ]; do
+  case $1 in
+    --agents) [ $# -gt 1 ] || usage; hosts=$2; shift ;;
+    --haproxy) balancer=haproxy ;;
+    --flaky-metric) flaky=1 ;;
+    --only)
+      [ $# -gt 1 ] || usage
+      case $2 in good | errors | slow | leak | crash) only="$only $2" ;; *) usage ;; esac
+      shift ;;
+    -*) usage ;;
+    *) [ -z "$place" ] || usage; place=$1 ;;
+  esac
+  shift
+done
+case $hosts in "" | *[!0-9]* | ????*) usage ;; esac
+{ [ "$hosts" -ge 2 ] && [ "$hosts" -le 200 ]; } || usage
+only=${only:-" good errors slow leak crash"}
+wants() { case "$only " in *" $1 "*) return 0 ;; *) return 1 ;; esac; }
+place=${place:-$(mktemp -d "${TMPDIR:-/tmp}/kiln-rollout.XXXXXX")}
 mkdir -p "$place/kiln" "$place/work" "$place/hosts"
 cd "$place"
 place=$(pwd)
@@ -67,6 +94,10 @@ cat >>parts.toml <<EOF
 [signals.prom]
 kind = "prometheus"
 url = "http://$watch"
+
+[signals.flaky]
+kind = "command"
+command = ["python3", "$here/flaky.py"]
 EOF
 cat >kiln.toml <<EOF
 [releases]
@@ -93,11 +124,13 @@ release() { # VERSION BEHAVIOUR
   "$kiln" release create "team/app:$1" --invocation "$invocation" --target //:app >/dev/null
 }
 say "building releases"
-release 1.0 '{"version": "1.0", "delay": 0.004, "errors": 0.002}'
-release 1.1 '{"version": "1.1", "delay": 0.004, "errors": 0.002, "note": "as good"}'
-release 1.2 '{"version": "1.2", "delay": 0.004, "errors": 0.022}'
-release 1.3 '{"version": "1.3", "delay": 0.008, "errors": 0.002}'
-release 1.4 '{"version": "1.4", "delay": 0.004, "errors": 0.002, "crash_after": 15}'
+as_good='"delay": 0.004, "errors": 0.002'
+release 1.0 "{\"version\": \"1.0\", $as_good}"
+if wants good; then release 1.1 "{\"version\": \"1.1\", $as_good, \"note\": \"as good\"}"; fi
+if wants errors; then release 1.2 '{"version": "1.2", "delay": 0.004, "errors": 0.022}'; fi
+if wants slow; then release 1.3 '{"version": "1.3", "delay": 0.008, "errors": 0.002}'; fi
+if wants leak; then release 1.4 "{\"version\": \"1.4\", $as_good, \"leak\": 1000000}"; fi
+if wants crash; then release 1.5 "{\"version\": \"1.5\", $as_good, \"crash_after\": 15}"; fi
 (cd work && "$bazel" --output_user_root="$place/bazel" --max_idle_secs=60 shutdown >/dev/null 2>&1)
 
 # Hosts: an agent each, which keeps the program of its release running.
@@ -192,6 +225,23 @@ query = 'histogram_quantile(0.99, sum by (le) (rate(latency_seconds_bucket{host=
 direction = "increase"
 critical = true
 effectSize = { allowedIncrease = 1.2, criticalIncrease = 1.2 }
+
+[[metric]]
+name = "memory"
+source = "prom"
+query = 'avg(resident_bytes{host=~"{{targets}}"})'
+direction = "increase"
+critical = true
+effectSize = { allowedIncrease = 1.2, criticalIncrease = 1.2 }
+EOF
+[ -z "$flaky" ] || cat >>rollout.toml <<EOF
+
+[[metric]]
+name = "flaky"
+source = "flaky"
+query = "noise of {{targets}}"
+direction = "increase"
+critical = true
 EOF
 
 there() { # whether all hosts have said that they are there
@@ -199,27 +249,36 @@ there() { # whether all hosts have said that they are there
     python3 -c 'import json, sys; sys.exit(len(json.load(sys.stdin)["agents"]) != int(sys.argv[1]))' "$hosts"
 }
 wrong=0
-roll() { # VERSION CODE: rolls out while users ask, and says what they were answered; CODE is how it should end
-  say "rolling out $1"
-  python3 "$here/users.py" "$edge" 900 6 users.stop >"users-$1.json" &
+# As many as the first step has, which is what a release may reach that is reverted.
+first=$(((hosts + 9) / 10))
+roll() { # NAME VERSION CODE: rolls out while users ask, and says what they were answered; CODE is how it should end
+  wants "$1" || return 0
+  say "$1: rolling out $2"
+  rm -f users.stop
+  python3 "$here/users.py" "$edge" 1200 6 users.stop >"users-$2.json" &
   users=$!
   started="$started $users"
   code=0
-  "$kiln" rollout start rollout.toml --release "team/app:$1" --env prod --reason "an example" --wait || code=$?
+  "$kiln" rollout start rollout.toml --release "team/app:$2" --env prod --reason "an example" --wait || code=$?
   : >users.stop
   wait $users
-  rm users.stop
-  say "exit code $code (expected $2); users were answered: $(cat "users-$1.json")"
-  [ $code = "$2" ] || wrong=1
+  id=$("$kiln" rollout list --limit 1 --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["rollouts"][0]["id"])')
+  "$kiln" rollout show "$id" --json >"rollout-$2.json" || :
+  say "$1: exit code $code, expected $3"
+  python3 "$here/seen.py" "$first" "users-$2.json" <"rollout-$2.json" | tee -a seen || :
+  python3 "$here/seen.py" "$first" "users-$2.json" <"rollout-$2.json" >/dev/null || { wrong=1; echo "  MORE THAN THE CANARY HAD IT"; }
+  [ $code = "$3" ] || { wrong=1; echo "  THAT IS NOT AS EXPECTED"; }
 }
 
-within 60 there
-say "installing 1.0"
+within $((60 + hosts * 2)) there
+say "installing 1.0 on $hosts hosts behind $balancer"
 "$kiln" rollout start first.toml --release team/app:1.0 --env prod --reason 'the first' --wait
-roll 1.1 0
-roll 1.2 1
-roll 1.3 1
-roll 1.4 1
+roll good 1.1 0
+roll errors 1.2 1
+roll slow 1.3 1
+roll leak 1.4 1
+roll crash 1.5 1
 "$kiln" rollout list
 "$kiln" agent list --service api
+[ $wrong = 0 ] && say "all went as it should; what was seen is in $place/seen" || say "something did not go as it should: look into $place"
 exit $wrong
