@@ -1,5 +1,5 @@
 //! An export of another server becomes a release of this one: its content is in the store already, put there like any
-//! other. Nothing of it is believed that is not verified with a key that whoever brings it trusts.
+//! other. Nothing of it is believed that is not verified with keys that whoever brings it trusts.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -20,7 +20,7 @@ use crate::oci::{
 };
 use crate::provenance::{Level, SLSA_PREDICATE};
 use crate::releases::{Expected, LAYOUT, RELEASE_ANNOTATION, Release, verify};
-use crate::signing::{Attestation, BUNDLE_TYPE, KeyRing, MAX_BUNDLE_BYTES, PublicKey, TrustedKey};
+use crate::signing::{Attestation, BUNDLE_TYPE, KeyRing, MAX_BUNDLE_BYTES, PublicKey};
 use crate::timestamp::Timestamp;
 
 /// Indexes within indexes.
@@ -38,18 +38,18 @@ struct StoredLayout<'a> {
 }
 
 impl Catalog {
-    /// `index`: the export's `index.json`. `key`: what must have signed everything that is signed.
+    /// `index`: the export's `index.json`. `keys`: one of them must have signed everything that is signed.
     pub async fn import(
         &self,
         instance: &str,
         index: Vec<u8>,
-        key: PublicKey,
+        keys: KeyRing,
         who: &str,
     ) -> Result<Entry, CatalogError> {
         let store = Blocking::new(self.parts.blobs.clone());
         let (now, instance, made_by) = (self.now(), instance.to_owned(), who.to_owned());
         let read = move || {
-            let (imported, holds) = imported(&store, &index, &key, now)?;
+            let (imported, holds) = imported(&store, &index, &keys, now)?;
             Ok((imported.entry(instance, made_by), holds))
         };
         let (mut entry, holds) = blocking(read).await?;
@@ -107,7 +107,7 @@ impl Imported {
 fn imported(
     store: &Blocking,
     index: &[u8],
-    key: &PublicKey,
+    keys: &KeyRing,
     now: Timestamp,
 ) -> Result<(Imported, Vec<String>), CatalogError> {
     let refused = |why: String| CatalogError::Import(why);
@@ -118,9 +118,7 @@ fn imported(
     };
     let (sizes, layers) = reached(store, &read)?;
     let layout = StoredLayout { store, index, sizes };
-    let trusted = TrustedKey::always("given", key.clone());
-    let keys = KeyRing::new(vec![trusted]).map_err(|it| refused(it.to_string()))?;
-    verify(&layout, &keys, &Expected::default(), now)
+    verify(&layout, keys, &Expected::default(), now)
         .map_err(|it| CatalogError::NotVerified(Box::new(it.broken)))?;
     let is_subject = |it: &&Descriptor| it.annotations.contains_key(RELEASE_ANNOTATION);
     let unnamed = || refused("it names no release".to_owned());
@@ -128,7 +126,8 @@ fn imported(
     let name = subject.annotations.get(RELEASE_ANNOTATION).and_then(|it| it.parse().ok());
     let rest = read.manifests.iter().filter(|it| it.digest != subject.digest);
     let attestations: Vec<_> = rest.map(plain).collect();
-    let signed = signed(store, &attestations, &keys)?;
+    let signed = signed(store, &attestations, keys)?;
+    let key = signer(&signed)?;
     let of = |kind: &str| signed.iter().find(|it| it.predicate_type == kind);
     let said = of(SLSA_PREDICATE).map(|it| it.predicate.clone()).unwrap_or_default();
     let mut older = Older::default();
@@ -204,8 +203,19 @@ fn reached(store: &Blocking, index: &Index) -> Result<Reached, CatalogError> {
     Ok((sizes, layers))
 }
 
+/// The one key that signed all of it: a release has one.
+fn signer(signed: &[SignedBundle]) -> Result<PublicKey, CatalogError> {
+    let refused = |why: &str| CatalogError::Import(why.to_owned());
+    let first = signed.first().ok_or_else(|| refused("nothing about it is signed"))?;
+    match signed.iter().all(|it| it.key == first.key) {
+        true => Ok(first.key.clone()),
+        false => Err(refused("what is signed about it is signed with several keys")),
+    }
+}
+
 /// What a bundle says that one of the keys signed.
 struct SignedBundle {
+    key: PublicKey,
     bundle: Vec<u8>,
     predicate_type: String,
     predicate: Value,
@@ -233,6 +243,7 @@ fn signed(
             let Ok(it) = Attestation::from_bundle(&bundle, keys) else { continue };
             bytes += bundle.len();
             signed.push(SignedBundle {
+                key: it.key.key.clone(),
                 bundle: bundle.into(),
                 predicate_type: it.statement.predicate_type,
                 predicate: Value::Object(it.statement.predicate),

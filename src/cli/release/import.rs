@@ -9,7 +9,6 @@ use kiln_cas::stores::RemoteStore;
 use kiln_cas::{BlobStore as _, Digest, DigestFunction};
 use kiln_deploy::oci::{DirectoryLayout, Layout as _, LayoutLimits, MAX_INDEX_BYTES, check_layout};
 use kiln_deploy::releases::{self, Expected, Failure, INDEX_FILE};
-use kiln_deploy::signing::{KeyRing, TrustedKey};
 use kiln_net::causes;
 
 use super::show::shown;
@@ -24,17 +23,20 @@ const CHUNK: usize = 1 << 20;
 
 /// Bring an export of another server to this one
 ///
-/// It is verified here first, and by the server once more: everything that is signed must be signed with this key.
-/// It keeps its name, its digest and its signatures.
+/// It is verified here first, and by the server once more: everything that is signed must be signed with this key, or with one of
+/// a policy. It keeps its name, its digest and its signatures.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  kiln release import app-1.4 --key release.pub")]
+  kiln release import app-1.4 --key release.pub
+  kiln release import app-1.4 --key keys.json
+
+A policy of keys says when each is valid; docs/releases.md has the format.")]
 pub struct Import {
     /// Where it was exported to: an OCI image layout
     #[arg(value_name = "DIR")]
     directory: PathBuf,
-    /// Whom to trust: a public key in PEM
+    /// Whom to trust: a public key in PEM, or a policy of keys in JSON
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
     /// For programs
@@ -44,10 +46,8 @@ pub struct Import {
 
 impl Import {
     pub async fn run(self, target: &Target) -> Result<Exit, CliError> {
-        let key = keys::public(&self.key)?;
+        let (keys, public_key) = keys::given(&self.key)?;
         let layout = DirectoryLayout::new(&self.directory);
-        let keys = KeyRing::new(vec![TrustedKey::always("given", key.clone())])
-            .map_err(|error| CliError::usage(causes::chain(&error)))?;
         let verified = releases::verify(&layout, &keys, &Expected::default(), verify::now());
         verified.map_err(|Failure { broken, .. }| {
             CliError::not_found(format!(
@@ -59,7 +59,6 @@ impl Import {
         let store = RemoteStore::on(target.connect()?, &target.instance);
         self.send(&layout, &store).await?;
         let index = layout.file(INDEX_FILE, MAX_INDEX_BYTES).map_err(|it| self.unreadable(&it))?;
-        let public_key = key.to_pem().map_err(|error| CliError::machine(causes::chain(&error)))?;
         let import = ReleaseImport {
             instance: target.instance.clone(),
             index: STANDARD.encode(index),

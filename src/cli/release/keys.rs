@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use kiln_deploy::signing::keys::{KeySource, Secrets as _};
-use kiln_deploy::signing::{KeyRing, PublicKey, Signer, signer};
+use kiln_deploy::signing::{KeyRing, Signer, signer};
 use kiln_net::causes;
 
 use crate::cli::error::CliError;
@@ -29,11 +29,14 @@ fn text(path: &Path) -> Result<String, CliError> {
 }
 
 pub fn ring(path: &Path) -> Result<KeyRing, CliError> {
-    KeyRing::read(&path.display().to_string(), &text(path)?).map_err(|error| unusable(path, &error))
+    given(path).map(|(ring, _)| ring)
 }
 
-pub fn public(path: &Path) -> Result<PublicKey, CliError> {
-    PublicKey::from_pem(&text(path)?).map_err(|error| unusable(path, &error))
+/// Keys that are trusted, and the text that says so.
+pub fn given(path: &Path) -> Result<(KeyRing, String), CliError> {
+    let text = text(path)?;
+    let ring = KeyRing::read(&path.display().to_string(), &text);
+    Ok((ring.map_err(|error| unusable(path, &error))?, text))
 }
 
 fn unusable(path: &Path, error: &(dyn std::error::Error + 'static)) -> CliError {

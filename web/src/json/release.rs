@@ -98,7 +98,7 @@ pub struct ReleaseImport {
     pub instance: String,
     /// The export's `index.json`, in base64.
     pub index: String,
-    /// What everything must be signed with, in PEM.
+    /// What everything must be signed with: a public key in PEM, or a policy of keys in JSON, of which it must be one.
     pub public_key: String,
 }
 

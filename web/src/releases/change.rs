@@ -11,7 +11,7 @@ use kiln_deploy::promotion::Actor;
 use kiln_deploy::provenance::{Revision, RevisionError};
 use kiln_deploy::registry::instance_of;
 use kiln_deploy::releases::{ReleaseName, named_release};
-use kiln_deploy::signing::PublicKey;
+use kiln_deploy::signing::{KeyRing, PublicKey};
 
 use super::{api, told};
 use crate::error::{ApiError, WebError};
@@ -230,7 +230,7 @@ pub async fn import(
 ) -> Result<Json<Release>, ApiError> {
     let ReleaseImport { instance, index, public_key } = body(asked)?;
     let who = may(&state, &caller, &instance)?;
-    let key = PublicKey::from_pem(&public_key)
+    let keys = KeyRing::read("given", &public_key)
         .map_err(|error| WebError::invalid(kiln_net::causes::chain(&error), DOCS))?;
     let index =
         STANDARD.decode(index).map_err(|_| WebError::invalid("the index is no base64", DOCS))?;
@@ -239,6 +239,6 @@ pub async fn import(
         may_show(&state, &caller, &instance, &name)?;
     }
     let releases = state.releases.clone();
-    let import = async move { releases.import(&instance, index, key, &who).await };
+    let import = async move { releases.import(&instance, index, keys, &who).await };
     Ok(Json(Release::from(&state.kept.beside(import).await??)))
 }

@@ -3,7 +3,7 @@
 use kiln_protos::reapi;
 
 use super::super::{By, CatalogError, Prepared, ToldFile, Wanted};
-use super::rig::House;
+use super::rig::{House, trusting};
 use crate::executions::tests::rig::{action, content, executed, later, wire};
 use crate::releases::{VerifyError, export_index};
 use crate::signing::{PublicKey, Scheme, Signer as _, SigningKey};
@@ -130,7 +130,7 @@ async fn an_export_has_the_name_that_was_signed() {
         let mut renamed = made.release.clone();
         renamed.name = name.parse().unwrap();
         let index = export_index(&renamed).unwrap();
-        let taken = house.catalog.import("", index, key.clone(), "bringer").await;
+        let taken = house.catalog.import("", index, trusting(&key), "bringer").await;
         let Err(CatalogError::NotVerified(why)) = taken else { panic!("{name}: {taken:?}") };
         assert!(matches!(*why, VerifyError::SignedName { .. }), "{why}");
     }
@@ -149,7 +149,7 @@ async fn an_imported_release_is_known_by_its_files_and_its_blobs() {
     }
     let index = export_index(&made.release).unwrap();
     let key = PublicKey::from_pem(&made.public_key).unwrap();
-    let taken = other.catalog.import("", index, key, "bringer").await.unwrap();
+    let taken = other.catalog.import("", index, trusting(&key), "bringer").await.unwrap();
     // All but cosign's older signature: that is signed by itself, and no part of an export.
     assert!(taken.content.iter().all(|it| made.content.contains(it)), "{taken:?}");
     let blobs = taken.content.iter().map(|(digest, _)| digest.hex().to_owned());

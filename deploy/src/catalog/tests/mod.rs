@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use kiln_cas::records::{Expect, Write};
 use kiln_cas::stores::audit::AuditLog;
 
-use self::rig::House;
+use self::rig::{House, trusting};
 use super::{By, CatalogError, Form, Prepared, ToldFile, Wanted, keys};
 use crate::executions::tests::rig::{DAY, content, executed, hit};
 use crate::oci::DirectoryLayout;
@@ -289,7 +289,7 @@ async fn an_export_is_taken_in_by_another_server_as_it_is() {
     let made = house.create("team/app:1.0", "one").await.unwrap();
     let index = crate::releases::export_index(&made.release).unwrap();
     let key = PublicKey::from_pem(&made.public_key).unwrap();
-    let early = other.catalog.import("", index.clone(), key.clone(), "bringer").await;
+    let early = other.catalog.import("", index.clone(), trusting(&key), "bringer").await;
     assert!(matches!(early, Err(CatalogError::Evicted(_))), "{early:?}");
     for (digest, size) in &made.content {
         let digest = super::sized(digest, *size).unwrap();
@@ -298,14 +298,22 @@ async fn an_export_is_taken_in_by_another_server_as_it_is() {
         other.rig.blobs.write(&digest, bytes).await.unwrap();
     }
     let (stranger, _) = SigningKey::generate(Scheme::EcdsaP256).unwrap();
-    let wrong =
-        other.catalog.import("", index.clone(), stranger.public_key().clone(), "bringer").await;
+    let stranger = stranger.public_key();
+    let wrong = other.catalog.import("", index.clone(), trusting(stranger), "bringer").await;
     assert!(matches!(wrong, Err(CatalogError::NotVerified(_))), "{wrong:?}");
-    let taken = other.catalog.import("", index.clone(), key.clone(), "bringer").await.unwrap();
+    // Of several keys that are trusted it is one, which is noted; one that was revoked counts no more.
+    let mut policy = vec![TrustedKey::always("a", stranger.clone()), TrustedKey::always("b", key)];
+    let both = KeyRing::new(policy.clone()).unwrap();
+    policy[1].revoked_from = Some(made.release.created.plus(3_600));
+    let revoked = KeyRing::new(policy).unwrap();
+    let late = other.catalog.import("", index.clone(), revoked, "bringer").await;
+    assert!(matches!(late, Err(CatalogError::NotVerified(_))), "{late:?}");
+    let taken = other.catalog.import("", index.clone(), both.clone(), "bringer").await.unwrap();
+    assert_eq!(taken.public_key, made.public_key);
     assert_eq!(taken.release.attestations, made.release.attestations);
     assert_eq!((taken.level, taken.closure), (made.level, made.closure));
     assert_eq!((&taken.release.target, &taken.source), (&made.release.target, &made.source));
-    let again = other.catalog.import("", index, key, "bringer").await.unwrap();
+    let again = other.catalog.import("", index, both, "bringer").await.unwrap();
     assert_eq!(again.pin, taken.pin);
 }
 

@@ -10,7 +10,12 @@ use kiln_protos::events::Execution;
 use super::super::{Asked, By, Catalog, CatalogError, CatalogParts, Entry, Form, Prepared, Wanted};
 use crate::executions::tests::rig::{Rig, content, executed, later, wire};
 use crate::provenance::{Revision, Source};
-use crate::signing::{Scheme, SigningKey};
+use crate::signing::{KeyRing, PublicKey, Scheme, SigningKey};
+
+/// One key that is trusted at any time.
+pub fn trusting(key: &PublicKey) -> KeyRing {
+    KeyRing::single("given", key.clone())
+}
 
 pub const COMMIT: &str = "1234567890123456789012345678901234567890";
 
