@@ -6,10 +6,12 @@ use kiln_cas::records::{Expect, Version, Write};
 use kiln_cas::stores::audit::AuditEvent;
 
 use super::error::ControlError;
+use super::fold::Fold;
 use super::kept::{Good, Head, Rollout};
-use super::store::{Loaded, MAX_EVENTS, put};
+use super::store::{MAX_EVENTS, put};
 use super::{Control, drill, keys, notice};
 use crate::rollouts::machine::{End, Event, Input, Logged, Millis, State, decide};
+use crate::rollouts::parts::Target;
 
 /// Events of one record.
 const BATCH: usize = 2_000;
@@ -41,16 +43,6 @@ pub enum Appended {
 }
 
 impl Open {
-    pub fn of(loaded: Loaded) -> Self {
-        let state = State::replay(loaded.rollout.spec.clone(), &loaded.log);
-        Self {
-            state,
-            version: loaded.head.version.unwrap_or(0),
-            last: loaded.log.last().map_or(0, |logged| logged.at),
-            rollout: Arc::new(loaded.rollout),
-        }
-    }
-
     /// The time, which never goes back.
     pub fn time(&self, now: Millis) -> Millis {
         now.max(self.last)
@@ -58,8 +50,37 @@ impl Open {
 }
 
 impl Control {
+    /// The state as the log says: only what was appended since it was asked for last is read.
     pub(super) async fn open(&self, id: &str) -> Result<Open, ControlError> {
-        Ok(Open::of(self.store.load(id).await?))
+        // The head first: what is appended while the log is read makes it no longer than is known.
+        let head = self.store.read_head(id).await?;
+        let length = head.value.length;
+        let known = self.folds.get(id).filter(|it| it.state.length <= length);
+        let mut fold = match known {
+            Some(known) => known,
+            None => Arc::new(Fold::new(self.store.rollout(id).await?)),
+        };
+        while fold.state.length < length {
+            let more = self.store.events(id, fold.state.length, length).await?;
+            if more.is_empty() {
+                break;
+            }
+            let fold = Arc::make_mut(&mut fold);
+            more.iter().for_each(|logged| fold.take(logged));
+        }
+        self.folds.put(id, fold.clone());
+        let Fold { rollout, state, last } = Fold::clone(&fold);
+        Ok(Open { rollout, state, version: head.version.unwrap_or(0), last })
+    }
+
+    /// The targets of a rollout, which never change.
+    pub(super) async fn targets_of(&self, id: &str) -> Result<Arc<Vec<Target>>, ControlError> {
+        if let Some(known) = self.targets.get(id) {
+            return Ok(known);
+        }
+        let targets = Arc::new(self.store.targets(id).await?);
+        self.targets.put(id, targets.clone());
+        Ok(targets)
     }
 
     /// Decides about all inputs, one after the other, and appends what follows. `by`: who is noted.

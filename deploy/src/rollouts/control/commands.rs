@@ -1,5 +1,7 @@
 //! What people say of rollouts, and what they are shown.
 
+use std::sync::Arc;
+
 use super::append::{Appended, More, Open};
 use super::drill::Drill;
 use super::error::ControlError;
@@ -50,7 +52,7 @@ pub struct Shown {
     pub latest: Option<Looked>,
     /// How it went, where it is a drill that has ended, and no other has since.
     pub drill: Option<Drill>,
-    pub targets: Vec<Target>,
+    pub targets: Arc<Vec<Target>>,
 }
 
 impl Command {
@@ -144,11 +146,8 @@ impl Control {
     }
 
     pub async fn show(&self, id: &str) -> Result<Shown, ControlError> {
-        let loaded = self.store.load(id).await?;
-        let mut log = loaded.log.clone();
-        let Open { rollout, state, .. } = Open::of(loaded);
-        let first = log.len().saturating_sub(MAX_SHOWN);
-        log.drain(..first);
+        let Open { rollout, state, .. } = self.open(id).await?;
+        let (first, log) = self.store.tail(id, state.length, MAX_SHOWN).await?;
         let drill = match rollout.drill {
             Some(_) => self.drills(&rollout.place).await?.0.filter(|it| it.rollout == id),
             None => None,
@@ -159,10 +158,10 @@ impl Control {
             rollout: (*rollout).clone(),
             state,
             log,
-            first: first as u64,
+            first,
             judgements: self.store.judgements(id, 50).await?,
             latest: self.store.latest(id).await?,
-            targets: self.store.targets(id).await?,
+            targets: self.targets_of(id).await?,
         })
     }
 

@@ -14,6 +14,7 @@ mod driver;
 mod error;
 mod figures;
 mod fit;
+mod fold;
 mod hand;
 mod judging;
 mod kept;
@@ -46,6 +47,7 @@ pub use self::driver::Driver;
 pub use self::error::ControlError;
 use self::figures::Counters;
 pub use self::figures::{Census, PHASES, RolloutFigures};
+use self::fold::{Fold, Kept};
 pub use self::kept::{Good, Head, Looked, Rollout, Series, Sets, Standing, phase};
 pub use self::locks::LockShown;
 pub use self::needed::{Needed, needed};
@@ -53,7 +55,7 @@ pub use self::notice::{Notice, in_words};
 pub use self::preview::Preview;
 use self::store::Store;
 use super::machine::Millis;
-use super::parts::{Clock, Releases, Signals, Targets, Traffic};
+use super::parts::{Clock, Releases, Signals, Target, Targets, Traffic};
 
 /// What a rollout stands on, by the names that the operator gave.
 pub struct Parts {
@@ -74,6 +76,9 @@ pub struct Control {
     counters: Counters,
     /// Those that run, as they were counted last.
     census: Mutex<Census>,
+    /// What was read of logs and of targets before.
+    folds: Kept<Fold>,
+    targets: Kept<Vec<Target>>,
     /// This process, among those that may drive.
     who: String,
 }
@@ -85,7 +90,8 @@ impl Control {
         let who = format!("{who}-{:016x}", fastrand::u64(..));
         let (store, wake, counters) = (Store::new(records), Notify::new(), Counters::default());
         let census = Mutex::default();
-        Arc::new(Self { store, parts, wake, counters, census, who })
+        let (folds, targets) = (Kept::default(), Kept::default());
+        Arc::new(Self { store, parts, wake, counters, census, folds, targets, who })
     }
 
     /// What became of rollouts since this process began, and those that run.

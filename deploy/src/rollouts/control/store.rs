@@ -19,6 +19,8 @@ use crate::rollouts::plan::is_name;
 const PART: usize = 50;
 /// Records that are read at once.
 const PAGE: usize = 500;
+/// The same from the end of a log, of which only the last events are wanted.
+const PAGE_BACK: usize = 50;
 /// Events of one log. Whatever makes it longer is reverted.
 pub const MAX_EVENTS: u64 = 200_000;
 /// Judgements of one rollout that are shown.
@@ -43,13 +45,6 @@ impl<T> Read<T> {
     pub fn expect(&self) -> Expect {
         self.version.map_or(Expect::Absent, Expect::Version)
     }
-}
-
-/// A rollout's log with what it needs to be replayed.
-pub struct Loaded {
-    pub rollout: Rollout,
-    pub head: Read<Head>,
-    pub log: Vec<Logged>,
 }
 
 pub fn decode<T: DeserializeOwned>(stored: &Record) -> Result<T, ControlError> {
@@ -137,19 +132,50 @@ impl Store {
         }
     }
 
-    /// The head first: what is appended while the log is read makes it no longer than is known.
-    pub async fn load(&self, id: &str) -> Result<Loaded, ControlError> {
-        let rollout = self.rollout(id).await?;
-        let key = keys::head(id);
-        let stored = self.records.get(&key).await?;
-        let stored = stored.ok_or_else(|| ControlError::NoRollout(id.to_owned()))?;
-        let head = Read { value: decode::<Head>(&stored)?, version: Some(stored.version) };
+    /// The head of a rollout that is there.
+    pub async fn read_head(&self, id: &str) -> Result<Read<Head>, ControlError> {
+        let none = || ControlError::NoRollout(id.chars().take(80).collect());
+        let key = is_name(id).then(|| keys::head(id)).ok_or_else(none)?;
+        let stored = self.records.get(&key).await?.ok_or_else(none)?;
+        Ok(Read { value: decode(&stored)?, version: Some(stored.version) })
+    }
+
+    /// The next events of a log from one on that was appended first of several, none of them from `end` on. Empty: there
+    /// are no more.
+    pub async fn events(&self, id: &str, from: u64, end: u64) -> Result<Vec<Logged>, ControlError> {
+        let after = from.checked_sub(1).map(|before| keys::events(id, before));
+        let found = self.records.list(&keys::log(id), after.as_deref(), false, PAGE).await?;
         let mut log: Vec<Logged> = Vec::new();
-        for batch in self.all(&keys::log(id)).await? {
-            log.extend(decode::<Vec<Logged>>(&batch)?);
+        for batch in &found {
+            log.extend(decode::<Vec<Logged>>(batch)?);
         }
-        log.truncate(usize::try_from(head.value.length).unwrap_or(usize::MAX));
-        Ok(Loaded { rollout, head, log })
+        log.truncate(usize::try_from(end.saturating_sub(from)).unwrap_or(usize::MAX));
+        Ok(log)
+    }
+
+    /// The last events of a log of this length, and the number of the first of them.
+    pub async fn tail(
+        &self,
+        id: &str,
+        length: u64,
+        most: usize,
+    ) -> Result<(u64, Vec<Logged>), ControlError> {
+        let (mut batches, mut count) = (Vec::new(), 0);
+        let mut before = keys::events(id, length);
+        while count < most {
+            let found = self.records.list(&keys::log(id), Some(&before), true, PAGE_BACK).await?;
+            let Some(last) = found.last() else { break };
+            before.clone_from(&last.key);
+            for batch in &found {
+                let events: Vec<Logged> = decode(batch)?;
+                count += events.len();
+                batches.push(events);
+            }
+        }
+        let mut log: Vec<Logged> = batches.into_iter().rev().flatten().collect();
+        log.drain(..log.len().saturating_sub(most));
+        let shown = u64::try_from(log.len()).unwrap_or(u64::MAX);
+        Ok((length.saturating_sub(shown), log))
     }
 
     pub async fn targets(&self, id: &str) -> Result<Vec<Target>, ControlError> {

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::rig::{DECLARED, METRIC, Rig, digest};
 use crate::rollouts::control::Driver;
 use crate::rollouts::control::leading::LEASE;
-use crate::rollouts::machine::{End, Event, Phase};
+use crate::rollouts::machine::{End, Event, Phase, State};
 
 /// Drives to the end, whatever fails; whoever fails forgets everything.
 async fn drive(rig: &Rig, id: &str) -> Phase {
@@ -53,7 +53,9 @@ async fn killed(at: usize, after: bool, good: bool) -> bool {
     assert_eq!(end, Phase::Ended(expected), "{place}");
     assert_eq!(rig.runs(), vec![version; 4], "{place}");
     assert_eq!(rig.changes(), if good { [1, 1, 1, 1] } else { [2, 0, 0, 0] }, "{place}");
-    let log = rig.control.show(&one.id).await.unwrap().log;
+    let shown = rig.control.show(&one.id).await.unwrap();
+    let log = shown.log;
+    assert_eq!(State::replay(shown.rollout.spec.clone(), &log), shown.state, "{place}");
     let count = |wanted: fn(&Event) -> bool| log.iter().filter(|it| wanted(&it.event)).count();
     assert_eq!(count(|it| matches!(it, Event::Ended(_))), 1, "{place}");
     assert_eq!(count(|it| matches!(it, Event::Locked(_))), 1, "{place}");
@@ -96,21 +98,12 @@ async fn who_slept_while_another_drove_changes_nothing() {
 
 #[tokio::test]
 async fn one_of_two_drives_and_the_other_takes_over_when_the_lease_is_over() {
-    let (one, two) = (Rig::new(), Rig::new());
+    let one = Rig::new();
     let now = one.control.now();
     assert!(one.control.lead(now).await.unwrap());
     assert!(one.control.lead(now + 1_000).await.unwrap(), "it has it");
     assert!(one.control.lead(now + 5_000).await.unwrap(), "it is renewed");
-    // Another process over the same records.
-    let parts = crate::rollouts::control::Parts {
-        targets: Default::default(),
-        traffic: Default::default(),
-        signals: Default::default(),
-        releases: two.listed.clone(),
-        clock: two.time.clone(),
-        tells: false,
-    };
-    let other = crate::rollouts::control::Control::new(one.records.clone(), parts, "test");
+    let other = one.elsewhere();
     assert!(!other.lead(now + LEASE).await.unwrap());
     assert!(other.lead(now + 5_000 + LEASE).await.unwrap());
     assert!(!one.control.lead(now + 6_000 + LEASE).await.unwrap());

@@ -5,5 +5,6 @@ mod crashes;
 mod figures;
 mod lives;
 mod pace;
+mod reading;
 mod rig;
 mod sets;

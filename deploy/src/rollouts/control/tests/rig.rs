@@ -24,6 +24,8 @@ pub struct Faulty {
     pub inner: Arc<MemoryRecords>,
     pub writes: AtomicUsize,
     pub fails: Mutex<Option<(usize, bool)>>,
+    /// Records of logs that were read.
+    pub reads: AtomicUsize,
 }
 
 #[async_trait]
@@ -54,7 +56,11 @@ impl Records for Faulty {
         reverse: bool,
         limit: usize,
     ) -> Result<Vec<Record>, RecordsError> {
-        self.inner.list(prefix, after, reverse, limit).await
+        let found = self.inner.list(prefix, after, reverse, limit).await?;
+        if prefix.starts_with("rollouts/log/") {
+            self.reads.fetch_add(found.len(), Ordering::SeqCst);
+        }
+        Ok(found)
     }
 }
 
@@ -246,8 +252,12 @@ pub const METRIC: &str = "[[metric]]\nname = \"latency\"\nsource = \"prom\"\nque
 impl Rig {
     pub fn new() -> Self {
         let inner = Arc::new(MemoryRecords::default());
-        let records =
-            Arc::new(Faulty { inner, writes: AtomicUsize::new(0), fails: Mutex::new(None) });
+        let records = Arc::new(Faulty {
+            inner,
+            writes: AtomicUsize::new(0),
+            fails: Mutex::new(None),
+            reads: AtomicUsize::new(0),
+        });
         let old = Fake { version: Some(digest("old")), ..Fake::default() };
         let fleet = Arc::new(Fleet::default());
         fleet.targets.lock().unwrap().insert("a".to_owned(), old);
@@ -268,6 +278,19 @@ impl Rig {
         };
         let control = Control::new(records.clone() as SharedRecords, parts, "test");
         Self { control, records, fleet, measures, splits, listed, time }
+    }
+
+    /// Another process over the same records, which knows nothing yet.
+    pub fn elsewhere(&self) -> Arc<Control> {
+        let parts = Parts {
+            targets: BTreeMap::new(),
+            traffic: BTreeMap::new(),
+            signals: BTreeMap::new(),
+            releases: self.listed.clone(),
+            clock: self.time.clone(),
+            tells: false,
+        };
+        Control::new(self.records.clone() as SharedRecords, parts, "test")
     }
 
     pub fn ask(declared: &str, release: &str) -> Start {
