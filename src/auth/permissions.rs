@@ -131,6 +131,9 @@ const PAGES: [&str; 16] = [
 /// Where reports of tests become history.
 pub const IMPORT: &str = "/api/v1/tests/import";
 
+/// Where forges deliver: they prove themselves by the secret of their webhook.
+const FORGES: &str = "/api/v1/forges/";
+
 /// Below it is the registry of the Open Container Initiative's specification.
 pub const REGISTRY: &str = "/v2/";
 /// Where its clients change a password for a token.
@@ -158,6 +161,7 @@ pub fn of_http(method: &Method, path: &str) -> Permission {
         "/healthz" | "/readyz" => return Closable(Door::Health, Read),
         IMPORT if !reads => return Instance(WriteBlobs),
         REGISTRY_TOKEN => return Introduction,
+        _ if path.starts_with(FORGES) && !reads => return Introduction,
         // Who writes manifests or deletes is asked for more, where it is known what in which instance.
         _ if is_registry(path) => return Instance(if reads { Read } else { WriteBlobs }),
         _ => {}
@@ -296,6 +300,8 @@ mod tests {
             ("GET", "/metrics2".to_owned(), All(Read)),
             ("GET", "/v2".to_owned(), Instance(Read)),
             ("GET", "/v2/".to_owned(), Instance(Read)),
+            ("POST", "/api/v1/forges/hub/events".to_owned(), Introduction),
+            ("GET", "/api/v1/forges/hub/events".to_owned(), pages),
             ("GET", "/v2/token".to_owned(), Introduction),
             ("HEAD", format!("/v2/app/blobs/sha256:{hash}"), Instance(Read)),
             ("PUT", "/v2/team/app/manifests/v1".to_owned(), Instance(WriteBlobs)),

@@ -5,6 +5,7 @@ mod default;
 mod environment;
 pub mod error;
 mod files;
+mod forges;
 pub mod keys;
 mod merge_queue;
 mod options;

@@ -21,6 +21,7 @@ use kiln_scheduler::{SchedulerConfig, SchedulerOptions};
 use super::consistency;
 use super::error::ConfigError;
 use super::files;
+use super::forges::forges;
 use super::merge_queue::merge_queue;
 use super::promotion::promotion;
 use super::registry::registry;
@@ -93,6 +94,7 @@ pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
         promotion: promotion(settings)?,
         rollouts: rollouts(settings)?,
         merge_queue: merge_queue(settings)?,
+        forges: forges(settings)?,
         worker,
         allow_cache_updates: settings.flag("cache.allow_updates"),
         opaque: OpaqueInstances::new(settings.list("cache.opaque_instances")),

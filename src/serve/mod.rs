@@ -4,6 +4,7 @@
 mod admission;
 mod common;
 mod fleet;
+mod forges;
 mod history;
 mod merge_queue;
 mod options;
@@ -46,6 +47,7 @@ use kiln_web::Kept;
 
 pub use admission::{Admission, join_all};
 use common::Common;
+pub use forges::{ForgeOptions, read_forges};
 pub use merge_queue::MergeQueueOptions;
 pub use options::{ServeError, ServeOptions};
 pub use promotion::{PromotionOptions, read_keys, read_pipeline};
@@ -210,9 +212,10 @@ impl Server {
         let control = rolled.get_or_init(|| rollouts.control.clone()).clone();
         let rolling = tokio::spawn(rollouts.run());
         let signing = tokio::spawn(promotion::keep_checkpoints(checkpoints.clone()));
+        let forges = forges::start(&options.forges, &storage, (&tests, &merging.queues), &common)?;
         let promoting = promotion.map(|it| tokio::spawn(it.run()));
         let besides = [signing, rolling, fleet.counting, merging.working];
-        let promoting = promoting.into_iter().chain(besides).collect();
+        let promoting = promoting.into_iter().chain(besides).chain(forges.tasks).collect();
         let readiness = Readiness::default();
         let router = routes::router(
             &cas,
@@ -235,10 +238,7 @@ impl Server {
             &telemetry,
             readiness.clone(),
         );
-        let router = match registry {
-            Some(registry) => router.merge(crate::registry::router(registry)),
-            None => router,
-        };
+        let router = routes::with(router, registry, forges.intake);
         let stop_front = CancellationToken::new();
         let background = admission.keep_current(&stop_front).await?;
         let parts = FrontParts {

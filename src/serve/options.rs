@@ -11,6 +11,7 @@ use kiln_ci::CiOptions;
 use kiln_executor::{WorkerConfig, WorkerError};
 use kiln_scheduler::{SchedulerOptions, StartError};
 
+use super::forges::{ForgeOptions, ForgesError};
 use super::merge_queue::MergeQueueOptions;
 use super::promotion::PromotionOptions;
 use super::releases::ReleaseOptions;
@@ -55,6 +56,8 @@ pub struct ServeOptions {
     pub rollouts: RolloutOptions,
     /// Who is told of merge queues.
     pub merge_queue: MergeQueueOptions,
+    /// Who asks merge queues by webhooks, and is told of them.
+    pub forges: ForgeOptions,
     /// `None`: workers join from elsewhere.
     pub worker: Option<WorkerConfig>,
     /// Whether everybody may write action results where nobody is asked who calls.
@@ -117,6 +120,8 @@ pub enum ServeError {
     Telemetry(#[from] EndpointError),
     #[error(transparent)]
     Webhook(#[from] WebhookError),
+    #[error(transparent)]
+    Forges(#[from] ForgesError),
     #[error("no random bytes from the kernel")]
     Random(#[source] io::Error),
 }

@@ -8,6 +8,7 @@ use kiln_cas::services::CasServices;
 use kiln_cas::stores::Storage;
 use kiln_cas::stores::audit::AuditLog;
 use kiln_ci::CiServices;
+use kiln_ci::forges::Intake;
 use kiln_ci::plans::Plans;
 use kiln_ci::queue::hosted::Queues;
 use kiln_ci::verdicts::Verdicts;
@@ -24,6 +25,7 @@ use super::common::Common;
 use super::history::StoredRecords;
 use crate::front::health::{self, Readiness};
 use crate::front::unknown;
+use crate::registry::RegistryState;
 use crate::telemetry::Telemetry;
 use kiln_web::{self as web, Kept, WebState};
 
@@ -62,6 +64,22 @@ pub fn router(
         .merge(telemetry.routes())
         .merge(health::routes(move || readiness.check()))
         .fallback_service(cas.http_cache().fallback(unknown::of_server))
+}
+
+/// Besides, what is answered only where the operator wants it.
+pub fn with(
+    router: Router,
+    registry: Option<RegistryState>,
+    forges: Option<Arc<Intake>>,
+) -> Router {
+    let router = match registry {
+        Some(registry) => router.merge(crate::registry::router(registry)),
+        None => router,
+    };
+    match forges {
+        Some(intake) => router.merge(web::forges(intake)),
+        None => router,
+    }
 }
 
 fn pages(storage: &Storage, parts: &Parts<'_>, common: &Common) -> WebState {

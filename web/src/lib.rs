@@ -14,6 +14,7 @@ mod design;
 mod error;
 mod find;
 mod fleet;
+mod forges;
 pub mod format;
 mod hermeticity;
 mod imports;
@@ -37,6 +38,7 @@ mod tests;
 mod verdicts;
 mod workers;
 
+pub use forges::router as forges;
 pub use kept::Kept;
 pub use routes::{no_page, router};
 #[cfg(test)]

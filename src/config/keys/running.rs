@@ -257,6 +257,13 @@ pub const KEYS: &[Key] = &[
         "What is understood there.",
     ),
     key(
+        "forges.file",
+        "",
+        Kind::Path,
+        "The file of forges (GitHub, GitLab, Gitea) whose webhooks ask merge queues for changes, and which are told what \
+         becomes of these. Empty: there are none. See docs/forges.md.",
+    ),
+    key(
         "hermeticity.rate",
         "0",
         Kind::Share,

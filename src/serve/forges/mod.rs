@@ -1,0 +1,67 @@
+//! Forges on the records of a server: what they ask merge queues for, and what they are told.
+
+mod options;
+
+use std::sync::Arc;
+
+use kiln_cas::stores::Storage;
+use kiln_ci::CiServices;
+use kiln_ci::forges::{Api, ApiError, Apis, Intake, IntakeParts, SecretError, Secrets, Teller};
+use kiln_ci::queue::hosted::Queues;
+use kiln_net::reload::{self, Reload};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub use self::options::{ForgeOptions, read_forges};
+use super::common::Common;
+use super::history::StoredRecords;
+
+/// Why forges cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum ForgesError {
+    #[error("forges.file: {0}")]
+    Secret(#[from] SecretError),
+    #[error(transparent)]
+    Api(#[from] ApiError),
+}
+
+#[derive(Default)]
+pub struct Started {
+    /// `None`: there are no forges.
+    pub intake: Option<Arc<Intake>>,
+    /// They never end by themselves, and may be ended at any moment.
+    pub tasks: Vec<JoinHandle<()>>,
+}
+
+/// Must be called within a Tokio runtime.
+pub fn start(
+    options: &ForgeOptions,
+    storage: &Storage,
+    (tests, queues): (&CiServices, &Queues),
+    common: &Common,
+) -> Result<Started, ForgesError> {
+    if options.forges.is_empty() {
+        return Ok(Started::default());
+    }
+    let records = Arc::new(StoredRecords(storage.records.clone()));
+    let secrets = Arc::new(Secrets::load(&options.forges)?);
+    let with_token = options.forges.iter().filter(|it| it.token_file.is_some());
+    let apis = with_token.map(|it| Api::new(Arc::new(it.clone()), secrets.clone()));
+    let apis = apis.collect::<Result<Vec<_>, _>>()?;
+    let stop = CancellationToken::new();
+    let watched: Vec<Arc<dyn Reload>> = vec![secrets.clone()];
+    let mut tasks = vec![reload::watch(watched, &common.reloads, stop.clone())];
+    for api in &apis {
+        let teller = Teller::new(api.clone(), queues.clone(), &common.base_url);
+        tasks.push(tokio::spawn(teller.run(stop.clone())));
+    }
+    let parts = IntakeParts {
+        records,
+        secrets,
+        desks: Arc::new(queues.clone()),
+        look_up: Arc::new(Apis(apis)),
+        clock: tests.clock.clone(),
+    };
+    let intake = Intake::new(options.forges.clone(), parts);
+    Ok(Started { intake: Some(Arc::new(intake)), tasks })
+}
