@@ -26,6 +26,8 @@ mod keys;
 mod news;
 mod running;
 mod show;
+#[cfg(test)]
+mod tests;
 mod why;
 
 use std::hash::{BuildHasher, Hasher};

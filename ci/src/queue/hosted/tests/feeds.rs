@@ -1,0 +1,77 @@
+//! Who is told what.
+
+use std::collections::BTreeSet;
+
+use super::super::{Feed, News, Told};
+use super::*;
+
+fn names(told: &[Told]) -> Vec<&'static str> {
+    told.iter().flat_map(|it| &it.news).map(News::name).collect()
+}
+
+async fn all(feed: &Feed) -> Vec<Told> {
+    let told = feed.take(100).await.expect("it is read");
+    for it in &told {
+        feed.done(it).await.expect("it is noted");
+    }
+    told
+}
+
+#[tokio::test]
+async fn each_is_told_what_becomes_of_changes_from_when_it_came() {
+    let world = World::new();
+    let queues = world.server();
+    let mut driver = Driver::begin(world.server(), "one").await.expect("it is free");
+    let feed = queues.feed("forges");
+    assert!(all(&feed).await.is_empty(), "it begins with what happens from now on");
+    queues.ask(&queue(), &add("b")).await.expect("it is left");
+    driver.work().await.expect("it works");
+    assert_eq!(names(&all(&feed).await), ["change.queued", "change.testing", "change.landed"]);
+    assert!(all(&feed).await.is_empty());
+    let request = Request::Pause { why: "lunch".to_owned() };
+    queues.ask(&queue(), &Ask { request, by: "ana".to_owned() }).await.expect("it is left");
+    driver.work().await.expect("it works");
+    let told = feed.take(100).await.expect("it is read");
+    assert_eq!(told[0].news, [News::Paused { why: "lunch".to_owned() }]);
+    // It could not be told: it comes again, and nobody else tells it meanwhile.
+    let elsewhere = world.server().feed("forges");
+    assert!(elsewhere.take(100).await.expect("it is read").is_empty());
+    assert_eq!(feed.take(100).await.expect("it is read"), told);
+    world.wait(Duration::from_secs(31));
+    assert_eq!(elsewhere.take(100).await.expect("the other one is silent"), told);
+    elsewhere.done(&told[0]).await.expect("it is noted");
+    assert!(elsewhere.take(100).await.expect("it is read").is_empty());
+    let other = queues.feed("webhook");
+    assert!(other.take(100).await.expect("it is read").is_empty(), "it has a place of its own");
+}
+
+#[tokio::test]
+async fn a_rejected_change_is_told_with_the_run_that_failed() {
+    let world = World::new();
+    let queues = world.server();
+    let options = Options { exact: true, ..Options::default() };
+    let mut driver = Driver::begin(world.server(), "one").await.expect("it is free");
+    driver.lane = Lane::new(branch("main"), options);
+    driver.take(Event::Target(commit('0')), None, None).await.expect("it is written");
+    let feed = queues.feed("webhook");
+    all(&feed).await;
+    queues.ask(&queue(), &add("b")).await.expect("it is left");
+    driver.requests().await.expect("it is taken in");
+    let mut checked = Vec::new();
+    // Its own run fails; the base, which is looked at before anybody is rejected, passes.
+    while let Some((run, _)) = driver.lane.outstanding().into_iter().next() {
+        let base = driver.lane.runs[&run].members.is_empty();
+        let targets = BTreeSet::from(["//a".to_owned()]);
+        let failed = Outcome::Failed { targets, proven: true };
+        let outcome = if base { Outcome::Passed } else { failed };
+        checked.push((run, base));
+        driver.check(run, outcome).await.expect("it is written");
+    }
+    let told = all(&feed).await;
+    let news: Vec<_> = told.iter().flat_map(|it| &it.news).collect();
+    let failing = checked.iter().rev().find(|(_, base)| !base).expect("one failed").0;
+    let Some(News::Rejected { why, run, .. }) = news.last() else { panic!("{news:?}") };
+    assert_eq!((why.as_str(), *run), ("rejected: //a failed", Some(failing.0)));
+    let ran = queues.run_of(&queue(), failing).await.expect("it is kept");
+    assert_eq!(ran.log, format!("log of {}", failing.0));
+}

@@ -1,0 +1,125 @@
+//! What people ask for, and what became of it.
+
+use super::super::keys;
+use super::*;
+use crate::queue::Refused;
+use crate::storage::{Expect, Records, Write};
+
+async fn replied(queues: &Queues, id: RequestId) -> Option<Reply> {
+    queues.request(&queue(), id).await.expect("it is known").reply
+}
+
+#[tokio::test]
+async fn a_request_is_answered_once_it_was_taken_in() {
+    let world = World::new();
+    let queues = world.server();
+    let nobody = queues.ask(&queue(), &add("b")).await.unwrap_err();
+    assert!(matches!(nobody, HostedError::NoQueue(_)), "no runner has ever been there");
+    let mut driver = Driver::begin(world.server(), "one").await.expect("it is free");
+    let id = queues.ask(&queue(), &add("b")).await.expect("it is left");
+    let next = queues.ask(&queue(), &add("c")).await.expect("in the same millisecond");
+    assert_ne!(id, next);
+    assert_eq!(replied(&queues, id).await, None);
+    driver.work().await.expect("it works");
+    assert_eq!(replied(&queues, id).await, Some(Reply::Done));
+    let shown = queues.show(&queue(), 10).await.expect("a queue");
+    assert_eq!((shown.waiting.len(), shown.head.totals.landed), (0, 2));
+    let later = queues.ask(&queue(), &add("d")).await.expect("it is left");
+    assert!(later != id && later != next, "a number is never given again");
+}
+
+#[tokio::test]
+async fn what_is_not_there_cannot_be_removed_and_is_said_at_once() {
+    let world = World::new();
+    let queues = world.server();
+    let mut driver = Driver::begin(world.server(), "one").await.expect("it is free");
+    driver.work().await.expect("it works");
+    let gone = queues.ask(&queue(), &remove("b")).await.unwrap_err();
+    assert!(matches!(gone, HostedError::NoChange(_)), "{gone}");
+    let target = queues.ask(&queue(), &add("main")).await.unwrap_err();
+    assert!(matches!(target, HostedError::Refused(Refused::Target(_))), "{target}");
+    // It is about to come, and goes before it was tested.
+    queues.ask(&queue(), &add("b")).await.expect("it is left");
+    let first = queues.ask(&queue(), &remove("b")).await.expect("it is asked for");
+    let second = queues.ask(&queue(), &remove("b")).await.expect("nobody has heard the first");
+    driver.requests().await.expect("they are taken in");
+    assert_eq!(replied(&queues, first).await, Some(Reply::Done));
+    assert!(replied(&queues, second).await.is_some());
+    let shown = queues.show(&queue(), 10).await.expect("a queue");
+    assert!(shown.lane.expect("a lane").changes.is_empty());
+    assert_eq!((shown.head.totals.left, shown.head.totals.landed), (1, 0));
+}
+
+#[tokio::test]
+async fn there_is_an_end_to_what_is_kept() {
+    let world = World::new();
+    let queues = world.server();
+    let driver = Driver::begin(world.server(), "one").await.expect("it is free");
+    let long = Ask { request: Request::Pause { why: "x".repeat(5_000) }, by: "y\n".repeat(500) };
+    let id = queues.ask(&queue(), &long).await.expect("it is left");
+    let kept = queues.request(&queue(), id).await.expect("it is known");
+    let Request::Pause { why } = &kept.ask.request else { panic!("{kept:?}") };
+    assert!(why.len() <= 300 && kept.ask.by.len() <= 300 && !kept.ask.by.contains('\n'));
+    let value = queues.encoded("k", &kept).expect("it is written");
+    let inbox = |at: u64| Write {
+        key: format!("{}{at:016}", queue().inbox()),
+        expect: Expect::Anything,
+        value: Some(value.clone()),
+    };
+    world.memory.write((0..999).map(inbox).collect()).await.expect("they are written");
+    let crowded = queues.ask(&queue(), &add("b")).await.unwrap_err();
+    assert!(matches!(crowded, HostedError::Crowded(1_000)), "{crowded}");
+    // A runner that says too much is refused, and nothing of it is kept.
+    let lane = &driver.lane;
+    let answered = vec![(RequestId(1), Reply::Done); 101];
+    let ended = Ended {
+        id: crate::queue::ChangeId(1),
+        branch: branch("b"),
+        head: None,
+        added: Time(0),
+        at: Time(0),
+        end: crate::queue::End::Removed,
+    };
+    for much in [Step { answered, ..step(lane) }, Step { ended: vec![ended; 701], ..step(lane) }] {
+        let refused = driver.queues.step(&queue(), driver.fence, 1, &much).await;
+        assert!(matches!(refused, Err(HostedError::Invalid(_))));
+    }
+    assert_eq!(queues.head(&queue()).await.expect("a queue").steps, 0);
+    for number in 1..100 {
+        let name = LaneName::new(&format!("q{number}")).expect("a name");
+        queues.take(&name, &runner("one")).await.expect("there is room");
+    }
+    let name = LaneName::new("more").expect("a name");
+    let full = queues.take(&name, &runner("one")).await.unwrap_err();
+    assert!(matches!(full, HostedError::Full(100)), "{full}");
+}
+
+#[tokio::test]
+async fn runs_are_kept_with_their_logs_and_the_oldest_go() {
+    let world = World::new();
+    let mut driver = Driver::begin(world.server(), "one").await.expect("it is free");
+    driver.take(Event::Target(commit('0')), None, None).await.expect("it is written");
+    for number in 1..=205_u64 {
+        let ran = Ran {
+            run: RunId(number),
+            base: commit('0'),
+            commit: None,
+            members: Vec::new(),
+            began: Time(0),
+            ended: Time(2_000 * number),
+            verdict: Verdict::Passed,
+            log: format!("log of {number}"),
+        };
+        driver.take(Event::Tick, None, Some(ran)).await.expect("it is written");
+    }
+    let queues = world.server();
+    let (first, last) = (queues.run_of(&queue(), RunId(5)).await, RunId(205));
+    assert!(matches!(first, Err(HostedError::NoRun(5))));
+    assert_eq!(queues.run_of(&queue(), last).await.expect("it is kept").log, "log of 205");
+    assert_eq!(queues.ran(&queue()).await.expect("they are kept").len(), 200);
+    let head = queues.head(&queue()).await.expect("a queue");
+    assert_eq!(head.totals.runs, 205);
+    assert_eq!(head.usual(), Some(Duration::from_secs(380)), "the middle of the last 31");
+    let log = keys::log(&queue(), RunId(5));
+    assert_eq!(world.memory.get(&log).await.expect("it is read"), None);
+}
