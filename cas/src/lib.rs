@@ -14,6 +14,7 @@ pub mod digest;
 pub mod error;
 pub mod events;
 pub mod logs;
+pub mod overlay;
 pub mod pins;
 pub mod promises;
 pub mod records;
