@@ -16,6 +16,7 @@ mod rollouts;
 mod security;
 mod setting;
 pub mod settings;
+mod stages;
 mod storage;
 mod values;
 mod verdicts;

@@ -27,6 +27,7 @@ use super::promotion::promotion;
 use super::registry::registry;
 use super::releases::releases;
 use super::rollouts::rollouts;
+use super::stages::stages;
 use super::security::{auth, tls};
 use super::settings::Settings;
 use super::storage::{data_dir, shared_storage, storage};
@@ -95,6 +96,7 @@ pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
         rollouts: rollouts(settings)?,
         merge_queue: merge_queue(settings)?,
         forges: forges(settings)?,
+        stages: stages(settings)?,
         worker,
         allow_cache_updates: settings.flag("cache.allow_updates"),
         opaque: OpaqueInstances::new(settings.list("cache.opaque_instances")),

@@ -16,6 +16,7 @@ use super::merge_queue::MergeQueueOptions;
 use super::promotion::PromotionOptions;
 use super::releases::ReleaseOptions;
 use super::rollouts::RolloutOptions;
+use super::stages::StagesOptions;
 use super::verdicts::VerdictsOptions;
 use super::webhook::WebhookError;
 use crate::auth::{AuthError, AuthOptions};
@@ -58,6 +59,8 @@ pub struct ServeOptions {
     pub merge_queue: MergeQueueOptions,
     /// Who asks merge queues by webhooks, and is told of them.
     pub forges: ForgeOptions,
+    /// What stages of pipelines may do.
+    pub stages: StagesOptions,
     /// `None`: workers join from elsewhere.
     pub worker: Option<WorkerConfig>,
     /// Whether everybody may write action results where nobody is asked who calls.

@@ -264,6 +264,19 @@ pub const KEYS: &[Key] = &[
          becomes of these. Empty: there are none. See docs/forges.md.",
     ),
     key(
+        "stages.parts",
+        "",
+        Kind::Path,
+        "The file of what stages of pipelines may name: programs on the server's side and their secrets. Empty: none. \
+         See docs/stages.md.",
+    ),
+    key(
+        "stages.allow_network",
+        "false",
+        Kind::Bool,
+        "Let commands of pipelines ask for the network, where workers grant it as well (workers.allow_network).",
+    ),
+    key(
         "hermeticity.rate",
         "0",
         Kind::Share,

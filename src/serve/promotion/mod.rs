@@ -23,7 +23,8 @@ use kiln_net::causes::chain;
 
 use self::checks::Programs;
 pub use self::options::{PromotionOptions, read_keys, read_pipeline};
-use self::parts::{Catalogued, Gates, MachineClock, Summaries};
+pub use self::parts::Gates;
+use self::parts::{Catalogued, MachineClock, Summaries};
 use self::told::tell;
 use super::history::StoredRecords;
 use super::webhook::{Webhook, WebhookError};

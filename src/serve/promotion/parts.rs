@@ -92,10 +92,16 @@ impl Gates {
 #[async_trait]
 impl TestGate for Gates {
     async fn ask(&self, release: &Known) -> Result<Tests, PartError> {
-        let (instance, invocation) = (&release.instance, &release.invocation);
+        self.of(&release.instance, &release.invocation).await
+    }
+}
+
+impl Gates {
+    /// What the gate says of a build.
+    pub async fn of(&self, instance: &str, invocation: &str) -> Result<Tests, PartError> {
         let question = Question {
-            instance: instance.clone(),
-            invocation: invocation.clone(),
+            instance: instance.to_owned(),
+            invocation: invocation.to_owned(),
             edited: Vec::new(),
             told: self.told(instance, invocation).await?,
         };

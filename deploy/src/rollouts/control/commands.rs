@@ -178,6 +178,14 @@ impl Control {
         Err(ControlError::Restless)
     }
 
+    /// How far a rollout is. `None`: there is no such rollout.
+    pub async fn head(&self, id: &str) -> Result<Option<Head>, ControlError> {
+        match is_name(id) {
+            true => self.store.head(id).await,
+            false => Ok(None),
+        }
+    }
+
     /// Whether it is among those that are driven.
     pub async fn is_active(&self, id: &str) -> Result<bool, ControlError> {
         Ok(self.store.records.get(&keys::active(id)).await?.is_some())

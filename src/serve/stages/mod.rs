@@ -1,0 +1,155 @@
+//! What stages of pipelines do on this server: its store and workers, its releases, environments and rollouts, and what its
+//! operator lists.
+
+mod actions;
+mod builds;
+mod options;
+mod promote;
+mod release;
+mod reports;
+mod rollout;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use kiln_cas::DigestFunction;
+use kiln_cas::logs::LogStreams;
+use kiln_cas::stores::Storage;
+use kiln_ci::CiServices;
+use kiln_ci::pipelines::{Ended, Progress, RunnerError, StageRunner, Task, Work};
+use kiln_ci::stages::{Commands, Ledger, Programs, wait};
+use kiln_ci::verdicts::Verdicts;
+use kiln_deploy::catalog::Catalog;
+use kiln_deploy::executions::Executions;
+use kiln_deploy::promotion::Keeper;
+use kiln_deploy::rollouts::control::Control;
+use kiln_net::causes::chain;
+use kiln_scheduler::{OwnActions, SchedulerServices};
+use kiln_web::Kept;
+
+use self::actions::OnWorkers;
+use self::builds::ToldBuilds;
+pub use self::options::{StageParts, StagesOptions, read_stage_parts};
+use self::release::ReleaseStages;
+use self::reports::History;
+use super::history::StoredRecords;
+use super::promotion::Gates;
+
+/// How often attempts of long ago are forgotten.
+const TIDY_EVERY: Duration = Duration::from_secs(6 * 3_600);
+
+/// What stages stand on.
+pub struct Below<'a> {
+    pub storage: &'a Storage,
+    pub services: &'a SchedulerServices,
+    pub logs: &'a LogStreams,
+    pub tests: &'a CiServices,
+    pub verdicts: &'a Verdicts,
+    /// `None`: executions are not recorded.
+    pub executions: Option<&'a Executions>,
+    pub releases: &'a Catalog,
+    pub promotion: Option<&'a Arc<Keeper>>,
+    pub rollouts: &'a Arc<Control>,
+    pub kept: &'a Kept,
+    /// The digest functions of instances, and the longest time of an action.
+    pub functions: BTreeMap<String, DigestFunction>,
+    pub longest: Duration,
+}
+
+/// Does what stages say.
+pub struct Stages {
+    ledger: Ledger,
+    commands: Commands,
+    programs: Programs,
+    builds: ToldBuilds,
+    releases: ReleaseStages,
+    keeper: Option<Arc<Keeper>>,
+    rollouts: Arc<Control>,
+}
+
+pub fn start(options: &StagesOptions, below: &Below<'_>) -> Arc<Stages> {
+    let records = Arc::new(StoredRecords(below.storage.records.clone()));
+    let ledger = Ledger::new(records, below.tests.clock.clone());
+    let blobs = &below.storage.blobs;
+    let answers = &below.verdicts.answers;
+    let actions = OnWorkers {
+        blobs: blobs.clone(),
+        actions: OwnActions::new(&below.services.scheduler),
+        journal: below.services.journal.clone(),
+        logs: below.logs.clone(),
+        functions: below.functions.clone(),
+        longest: below.longest,
+    };
+    let reports =
+        History { blobs: blobs.clone(), tests: below.tests.clone(), answers: answers.clone() };
+    let gates = Gates {
+        answers: answers.clone(),
+        tests: below.tests.clone(),
+        kept: below.kept.clone(),
+    };
+    Arc::new(Stages {
+        commands: Commands {
+            actions: Arc::new(actions),
+            ledger: ledger.clone(),
+            reports: Some(Arc::new(reports)),
+            allow_network: options.allow_network,
+        },
+        ledger,
+        programs: options.parts.programs.clone(),
+        builds: ToldBuilds { tests: below.tests.clone(), gates },
+        releases: ReleaseStages {
+            catalog: below.releases.clone(),
+            executions: below.executions.cloned(),
+            keeper: below.promotion.cloned(),
+        },
+        keeper: below.promotion.cloned(),
+        rollouts: below.rollouts.clone(),
+    })
+}
+
+impl Stages {
+    /// Forgets attempts of long ago, again and again. Never returns; drop it to end it.
+    pub async fn keep_tidy(self: Arc<Self>) {
+        loop {
+            if let Err(error) = self.ledger.tidy().await {
+                tracing::warn!(error = %chain(&error), "old stages cannot be forgotten for now");
+            }
+            tokio::time::sleep(TIDY_EVERY).await;
+        }
+    }
+}
+
+#[async_trait]
+impl StageRunner for Stages {
+    async fn run(&self, task: &Task, progress: &dyn Progress) -> Result<Ended, RunnerError> {
+        let ledger = &self.ledger;
+        match &task.work {
+            Work::Command(command) | Work::Build(command) | Work::Test(command) => {
+                self.commands.run(task, command, progress).await
+            }
+            Work::Release(release) => self.releases.run(task, release).await,
+            Work::Promote(promotion) => {
+                promote::run(self.keeper.as_ref(), ledger, task, promotion, progress).await
+            }
+            Work::Rollout(rollout) => {
+                rollout::run(&self.rollouts, ledger, task, rollout, progress).await
+            }
+            Work::Program(listed) => self.programs.run(ledger, task, listed, progress).await,
+            Work::Wait(waited) => wait(&self.builds, ledger, task, waited, progress).await,
+            Work::Preview(preview) => Ok(Ended::failed(format!(
+                "the operator of this server lists no environment {:?}",
+                preview.environment
+            ))),
+            Work::Approve(_) => Ok(Ended::failed("nobody runs an approval: people approve")),
+        }
+    }
+
+    async fn cancel(&self, task: &Task) -> Result<(), RunnerError> {
+        match task.work.command() {
+            Some(_) => self.commands.cancel(task).await,
+            None => self.ledger.cancel(&task.key).await.map(drop),
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Releases of what stages left.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kiln_ci::pipelines::{Ended, Release, RunnerError, RunnerFault, Source, Task};
+use kiln_deploy::catalog::{Asked, By, Catalog, CatalogError, Entry, Form, Prepared, Wanted};
+use kiln_deploy::executions::Executions;
+use kiln_deploy::promotion::Keeper;
+use kiln_deploy::provenance::{Revision, ToldRevision};
+use kiln_deploy::releases::ReleaseName;
+use kiln_net::causes::chain;
+
+pub struct ReleaseStages {
+    pub catalog: Catalog,
+    /// `None`: nothing is recorded of executions.
+    pub executions: Option<Executions>,
+    pub keeper: Option<Arc<Keeper>>,
+}
+
+pub fn unavailable(what: &str, error: impl Into<RunnerFault>) -> RunnerError {
+    RunnerError { what: what.to_owned(), source: Some(error.into()) }
+}
+
+/// Whether the same may be asked for again in a moment.
+fn is_passing(error: &CatalogError) -> bool {
+    use CatalogError::{Pin, Records, Registry, Stopped, Store};
+    matches!(error, Store(_) | Pin(_) | Records(_) | Registry(_) | Stopped)
+}
+
+/// What is said of the sources: by this server, which had them from whoever began the run.
+fn revision(source: &Source) -> Revision {
+    let told = ToldRevision {
+        repository: source.repository.clone(),
+        commit: source.commit.clone(),
+        branch: source.branch.clone(),
+    };
+    Revision::of(None, None, &told).unwrap_or_default()
+}
+
+impl ReleaseStages {
+    /// The same content under the same name is the same release: it is made once, however often it is asked for.
+    pub async fn run(&self, task: &Task, release: &Release) -> Result<Ended, RunnerError> {
+        let Some(executions) = &self.executions else {
+            let why = "this server records no executions, of which releases are made: set releases.record";
+            return Ok(Ended::failed(why));
+        };
+        let asked = match self.asked(task, release) {
+            Ok(asked) => asked,
+            Err(why) => return Ok(Ended::failed(why)),
+        };
+        // What the stage before left is recorded first.
+        executions.flush().await;
+        match self.made(asked, &task.by).await {
+            Ok(entry) => Ok(ended(&task.instance, &entry)),
+            Err(error) if is_passing(&error) => Err(unavailable("the list of releases", error)),
+            Err(error) => Ok(Ended::failed(chain(&error))),
+        }
+    }
+
+    fn asked(&self, task: &Task, release: &Release) -> Result<Asked, String> {
+        let name = release.name.parse::<ReleaseName>().map_err(|error| chain(&error))?;
+        let told = task.told.get(&release.from);
+        let of = |what: &str| told.and_then(|it| it.get(what)).cloned();
+        let (Some(invocation), Some(target)) = (of("invocation"), of("target")) else {
+            return Err(format!("the stage {:?} left nothing that can be released", release.from));
+        };
+        let taken = self.keeper.as_ref().map(|it| it.pipeline()).is_some_and(|it| {
+            let is_it = |environment: &String| environment == name.version.as_str();
+            it.instance == task.instance && it.environments.keys().any(is_it)
+        });
+        if taken {
+            return Err(format!("{} is the name of an environment: choose another version", name.version));
+        }
+        Ok(Asked {
+            instance: task.instance.clone(),
+            name,
+            invocation,
+            outputs: Wanted { target, told: None, paths: release.outputs.clone() },
+            revision: revision(&task.source),
+            form: Form::Any,
+            platform: ("linux".to_owned(), "amd64".to_owned()),
+        })
+    }
+
+    async fn made(&self, asked: Asked, who: &str) -> Result<Entry, CatalogError> {
+        match Box::pin(self.catalog.prepare(asked, By::Server)).await? {
+            Prepared::Existing(entry) => Ok(*entry),
+            Prepared::Draft(draft, _) => Box::pin(self.catalog.sign_here(*draft, who)).await,
+        }
+    }
+}
+
+fn ended(instance: &str, entry: &Entry) -> Ended {
+    let (name, digest) = (entry.release.name.to_string(), entry.release.digest().to_string());
+    let link = format!("/releases/{name}?instance={instance}");
+    let told = [("release".to_owned(), name), ("digest".to_owned(), digest)];
+    let links = vec![("release".to_owned(), link)];
+    Ended { links, ..Ended::passed(BTreeMap::from(told)) }
+}
