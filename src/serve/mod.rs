@@ -1,5 +1,5 @@
 //! `kiln serve`: the one place where the parts become a system. Each crate starts its own services
-//! ([`SchedulerServices`], [`CasServices`], [`Worker`]); here they are given to each other.
+//! (`SchedulerServices`, `CasServices`, `Worker`); here they are given to each other.
 
 mod admission;
 mod common;
@@ -14,25 +14,26 @@ mod releases;
 mod reports;
 mod rollouts;
 mod routes;
+mod services;
+mod stages;
 mod verdicts;
 mod webhook;
 mod worker;
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kiln_cas::budget::Budget;
-use kiln_cas::services::{CasServices, ServicesConfig};
 use kiln_cas::stores::{SharedConfig, Storage};
 use kiln_ci::CiServices;
 use kiln_ci::history::Tap;
 use kiln_ci::verdicts::{Inbox, Verdicts};
-use kiln_deploy::executions::{ExecutionFigures, Executions};
+use kiln_deploy::executions::Executions;
 use kiln_deploy::fleet::Fleet;
 use kiln_deploy::promotion::Keeper;
 use kiln_deploy::rollouts::control::Control;
-use kiln_scheduler::{SchedulerParts, SchedulerServices};
+use kiln_scheduler::SchedulerServices;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
@@ -42,7 +43,7 @@ use crate::front::health::Readiness;
 use crate::front::{Front, FrontParts, Site};
 use crate::telemetry::redis::RedisTimes;
 use crate::telemetry::requests::Requests;
-use crate::telemetry::{Observed, RecordingsOf, Telemetry};
+use crate::telemetry::{Observed, Telemetry};
 use kiln_web::Kept;
 
 pub use admission::{Admission, join_all};
@@ -54,6 +55,8 @@ pub use promotion::{PromotionOptions, read_keys, read_pipeline};
 pub use releases::ReleaseOptions;
 pub use rollouts::{RolloutOptions, read_parts};
 use routes::Parts;
+use services::{cas, evictions, figures, recordings, scheduler};
+pub use stages::{StagesOptions, read_stage_parts};
 pub use verdicts::VerdictsOptions;
 pub use webhook::{Form, WebhookOptions};
 use worker::OwnWorker;
@@ -211,10 +214,29 @@ impl Server {
         )?;
         let control = rolled.get_or_init(|| rollouts.control.clone()).clone();
         let rolling = tokio::spawn(rollouts.run());
+        let actions = &options.scheduler.scheduler;
+        let stages = stages::start(
+            &options.stages,
+            &stages::Below {
+                storage: &storage,
+                services: &services,
+                logs: &common.logs,
+                tests: &tests,
+                verdicts: &verdicts,
+                executions: executions.as_ref(),
+                releases: &catalog,
+                promotion: keeper.as_ref(),
+                rollouts: &control,
+                kept: &kept,
+                functions: actions.default_functions.clone(),
+                longest: actions.max_timeout,
+            },
+        );
+        let forgetting = tokio::spawn(stages.clone().keep_tidy());
         let signing = tokio::spawn(promotion::keep_checkpoints(checkpoints.clone()));
         let forges = forges::start(&options.forges, &storage, (&tests, &merging.queues), &common)?;
         let promoting = promotion.map(|it| tokio::spawn(it.run()));
-        let besides = [signing, rolling, fleet.counting, merging.working];
+        let besides = [signing, rolling, forgetting, fleet.counting, merging.working];
         let promoting = promoting.into_iter().chain(besides).chain(forges.tasks).collect();
         let readiness = Readiness::default();
         let router = routes::router(
@@ -326,70 +348,5 @@ impl Server {
         self.telemetry.shutdown().await;
         self.storage.close().await?;
         Ok(())
-    }
-}
-
-async fn scheduler(
-    options: &ServeOptions,
-    storage: &Storage,
-    common: &Common,
-) -> Result<SchedulerServices, ServeError> {
-    let mut settings = options.scheduler.clone();
-    settings.scheduler.base_url.clone_from(&common.base_url);
-    let parts = SchedulerParts {
-        blobs: storage.blobs.clone(),
-        actions: storage.actions.clone(),
-        records: storage.records.clone(),
-        redis: storage.redis.clone(),
-        logs: common.logs.clone(),
-        events: common.events.clone(),
-        access: common.access.clone(),
-        invocations: storage.invocations.clone(),
-        quotas: common.quotas.clone(),
-        reports: Arc::new(reports::Reports),
-    };
-    Ok(SchedulerServices::start(settings, parts).await?)
-}
-
-fn cas(
-    options: &ServeOptions,
-    storage: &Storage,
-    common: &Common,
-) -> Result<CasServices, ServeError> {
-    Ok(CasServices::new(ServicesConfig {
-        blobs: storage.blobs.clone(),
-        actions: storage.actions.clone(),
-        records: storage.records.clone(),
-        logs: common.logs.clone(),
-        events: common.events.clone(),
-        exec_enabled: true,
-        access: common.access.clone(),
-        invocations: storage.invocations.clone(),
-        fetch: options.fetch.clone(),
-        opaque: options.opaque.clone(),
-        max_blob_size: options.max_blob_size,
-        quotas: common.quotas.clone(),
-        secret: admission::secret().map_err(ServeError::Random)?,
-    }))
-}
-
-fn figures(executions: Option<Executions>) -> Arc<dyn Fn() -> ExecutionFigures + Send + Sync> {
-    Arc::new(move || executions.as_ref().map(Executions::figures).unwrap_or_default())
-}
-
-fn recordings(tests: &CiServices) -> RecordingsOf {
-    let recorder = tests.recorder.clone();
-    Arc::new(move || recorder.figures())
-}
-
-/// A fleet's blobs are collected by any of its frontends: each looks after their records so often.
-const SWEEP_SHARED: Duration = Duration::from_secs(3600);
-
-/// Changes whenever blobs may have gone.
-fn evictions(storage: &Storage) -> impl Fn() -> u64 + Send + 'static {
-    let (stats, started) = (storage.stats.clone(), Instant::now());
-    move || match stats.shared_blobs() {
-        None => stats.evicted_blobs(),
-        Some(_) => started.elapsed().as_secs() / SWEEP_SHARED.as_secs(),
     }
 }

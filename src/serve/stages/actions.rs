@@ -242,17 +242,12 @@ impl Actions for OnWorkers {
         over: &[&str],
     ) -> Result<reapi::Digest, ActionsError> {
         let roots = sources.into_iter().chain(over.iter().copied());
-        let roots: Vec<_> =
-            roots.map(|it| self.digest(instance, it)).collect::<Result<_, _>>()?;
+        let roots: Vec<_> = roots.map(|it| self.digest(instance, it)).collect::<Result<_, _>>()?;
         let mut overlay = Overlay::new(&*self.blobs, self.function(instance));
         Ok(overlay.lay(&roots).await.map_err(laid)?.to_wire())
     }
 
-    async fn execute(
-        &self,
-        wanted: &Wanted<'_>,
-        log: &StageLog<'_>,
-    ) -> Result<Done, ActionsError> {
+    async fn execute(&self, wanted: &Wanted<'_>, log: &StageLog<'_>) -> Result<Done, ActionsError> {
         let action = self.digest(wanted.instance, wanted.action)?;
         let seen = Seen::default();
         if let Some(ended) = self.earlier(wanted, action).await {

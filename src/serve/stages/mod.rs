@@ -31,7 +31,7 @@ use kiln_web::Kept;
 
 use self::actions::OnWorkers;
 use self::builds::ToldBuilds;
-pub use self::options::{StageParts, StagesOptions, read_stage_parts};
+pub use self::options::{StagesOptions, read_stage_parts};
 use self::release::ReleaseStages;
 use self::reports::History;
 use super::history::StoredRecords;
@@ -84,11 +84,8 @@ pub fn start(options: &StagesOptions, below: &Below<'_>) -> Arc<Stages> {
     };
     let reports =
         History { blobs: blobs.clone(), tests: below.tests.clone(), answers: answers.clone() };
-    let gates = Gates {
-        answers: answers.clone(),
-        tests: below.tests.clone(),
-        kept: below.kept.clone(),
-    };
+    let gates =
+        Gates { answers: answers.clone(), tests: below.tests.clone(), kept: below.kept.clone() };
     Arc::new(Stages {
         commands: Commands {
             actions: Arc::new(actions),

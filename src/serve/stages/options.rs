@@ -64,7 +64,14 @@ fn secret(fields: &Fields<'_>) -> Result<SecretSource, TableError> {
 
 fn program(fields: &Fields<'_>, known: &SecretList) -> Result<ListedProgram, TableError> {
     fields.only(&[
-        "run", "directory", "timeout_s", "env", "secrets", "arguments", "again", "pipelines",
+        "run",
+        "directory",
+        "timeout_s",
+        "env",
+        "secrets",
+        "arguments",
+        "again",
+        "pipelines",
     ])?;
     let texts = |key: &str| fields.get(key).map(|it| it.texts(MAX_TEXTS)).transpose();
     let flag = |key: &str| fields.get(key).map(|it| it.flag()).transpose();

@@ -70,7 +70,10 @@ impl ReleaseStages {
             it.instance == task.instance && it.environments.keys().any(is_it)
         });
         if taken {
-            return Err(format!("{} is the name of an environment: choose another version", name.version));
+            return Err(format!(
+                "{} is the name of an environment: choose another version",
+                name.version
+            ));
         }
         Ok(Asked {
             instance: task.instance.clone(),
