@@ -227,6 +227,8 @@ impl Description {
         self.get::<json::RolloutShown>("/rollouts/{id}", "One rollout", &[]);
         let say = "Pause a rollout, let it go on, or abort it";
         self.post::<json::RolloutSay, json::RolloutShown>("/rollouts/say", say);
+        let plan = "What a rollout would do with the targets that are there";
+        self.post::<json::RolloutPlanRequest, json::RolloutPlanned>("/rollouts/plan", plan);
         self.get::<json::DeployLocks>("/locks", "Who has which deploy lock", &[]);
         let lock = "Hold up rollouts of a service in an environment";
         self.post::<json::LockRequest, json::DeployLock>("/locks", lock);

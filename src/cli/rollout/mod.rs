@@ -68,7 +68,7 @@ impl RolloutCommand {
     /// `target`: the server, which only some of them ask.
     pub fn run(self, target: impl FnOnce() -> Result<Target, CliError>) -> Result<Exit, CliError> {
         match self.what {
-            What::Plan(plan) => plan.run(),
+            What::Plan(plan) => plan.run(target),
             What::Signals(signals) => signals.run(),
             What::Traffic(traffic) => traffic.run(),
             What::Asks(asks) => block_on(asks.run(&target()?)),

@@ -2,33 +2,50 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 use kiln_deploy::rollouts::plan::{self, Plan, PlannedStep};
+use kiln_web::json::{RolloutPlanRequest, RolloutPlanned};
 
 use super::declared;
+use crate::cli::api::{self, Api};
 use crate::cli::error::{CliError, Exit};
+use crate::cli::process::block_on;
+use crate::cli::target::Target;
 use crate::cli::text::{self, Look, Table, look};
+
+/// Targets that are named.
+const MAX_NAMES: usize = 20;
 
 /// Show, step by step, what a rollout would do.
 ///
 /// Reads its declaration and does nothing: how many targets have the new version in each step, which share of the
-/// requests it gets, when the step begins at the earliest, and what was rounded.
+/// requests it gets, when the step begins at the earliest, and what was rounded. With --env a server says besides which
+/// targets these are, which of them are down, who is started anew to be compared with, and whether two sets have room.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   kiln rollout plan rollout.toml
   kiln rollout plan rollout.toml --json | jq '.steps[0].targets'
+  kiln rollout plan rollout.toml --env prod
 
 A declaration (docs/rollouts.md has every key):
   name = \"api\"
   targets = 40
   steps = [1, 10, 50, 100]
   bake = \"10m\"
-  soak = \"1h\"")]
+  soak = \"1h\"
+
+Exit codes:
+  0  that would happen
+  1  with --env: there is no room for both versions")]
 pub struct PlanCommand {
     /// The declaration, in TOML
     #[arg(value_name = "FILE")]
     file: PathBuf,
+
+    /// Ask the server about the targets that are there
+    #[arg(long, value_name = "ENVIRONMENT", value_hint = ValueHint::Other)]
+    env: Option<String>,
 
     /// Print JSON
     #[arg(long)]
@@ -36,9 +53,13 @@ pub struct PlanCommand {
 }
 
 impl PlanCommand {
-    pub fn run(self) -> Result<Exit, CliError> {
-        let (_, declared) = declared::read(&self.file)?;
+    pub fn run(self, target: impl FnOnce() -> Result<Target, CliError>) -> Result<Exit, CliError> {
+        let (text, declared) = declared::read(&self.file)?;
         let plan = plan::plan(&declared);
+        if let Some(environment) = self.env {
+            let request = RolloutPlanRequest { declared: text, environment };
+            return block_on(asked(&target()?, &request, &plan, self.json));
+        }
         match self.json {
             true => text::print_json(&plan)?,
             false => text::print(&written(&plan))?,
@@ -47,13 +68,60 @@ impl PlanCommand {
     }
 }
 
+async fn asked(
+    target: &Target,
+    request: &RolloutPlanRequest,
+    plan: &Plan,
+    json: bool,
+) -> Result<Exit, CliError> {
+    let answer = Api::new(target)?.post("/rollouts/plan", request).await?;
+    let planned: RolloutPlanned = api::read(answer.clone())?;
+    api::print(answer, json, |it: &RolloutPlanned| {
+        format!("{}{}", written(plan), found(it, plan))
+    })?;
+    let lacks = planned.sets.is_some_and(|it| it.lacks.is_some());
+    Ok(if lacks { Exit::Negative } else { Exit::Done })
+}
+
+/// What a server found.
+fn found(it: &RolloutPlanned, plan: &Plan) -> String {
+    let mut text = format!("targets: {}\n", names(&it.targets));
+    for (step, fresh) in plan.steps.iter().zip(&it.fresh).filter(|(_, fresh)| !fresh.is_empty()) {
+        text += &format!("started anew with {}: {}\n", step.name, names(fresh));
+    }
+    if let Some(sets) = &it.sets {
+        let (live, idle) = (&sets.live, &sets.idle);
+        text += &format!(
+            "{live} serves, with {} targets; {idle} gets the release: {} of {} answer, {} have to\n",
+            sets.live_targets, sets.heard, sets.idle_targets, sets.needed
+        );
+        if let Some(lacks) = &sets.lacks {
+            text += &format!("{} {lacks}\n", look(Look::Bad, "refused:"));
+        }
+    }
+    for down in it.down.iter().take(MAX_NAMES) {
+        text += &format!("{} {}: {}\n", look(Look::Bad, "down:"), down.name, down.why);
+    }
+    text
+}
+
+fn names(all: &[String]) -> String {
+    let shown = all.iter().take(MAX_NAMES).cloned().collect::<Vec<_>>().join(", ");
+    let more = all.len().saturating_sub(MAX_NAMES);
+    if more > 0 { format!("{shown} and {more} more") } else { shown }
+}
+
 fn written(plan: &Plan) -> String {
     let mut table = Table::new(
-        &["step", "begins", "targets", "new", "traffic", "compared", "bakes", ""],
-        &[1, 2, 3, 4, 5, 6],
+        &["step", "begins", "targets", "new", "waves", "traffic", "compared", "bakes", ""],
+        &[1, 2, 3, 4, 5, 6, 7],
     );
     plan.steps.iter().for_each(|step| table.row(row(step, plan.targets)));
-    let head = format!("{}: {}, {} targets\n", plan.name, plan.strategy, plan.targets);
+    let most =
+        plan.unavailable.map(|it| format!(", at most {it} down at once")).unwrap_or_default();
+    let beside = if plan.beside { " beside those that serve" } else { "" };
+    let (name, strategy, targets) = (&plan.name, plan.strategy, plan.targets);
+    let head = format!("{name}: {strategy}, {targets} targets{beside}{most}\n");
     let warning = |warning: &String| format!("{} {warning}\n", look(Look::Busy, "note:"));
     format!(
         "{}{}soaks {}; done after {} at the earliest, reverted after {}\n{}",
@@ -66,16 +134,18 @@ fn written(plan: &Plan) -> String {
     )
 }
 
-fn row(step: &PlannedStep, all: usize) -> [String; 8] {
+fn row(step: &PlannedStep, all: usize) -> [String; 9] {
     let traffic =
         step.traffic.map_or_else(|| "as targets".to_owned(), |share| format!("{share} %"));
     let gate = step.gate.then(|| "a person lets it in".to_owned());
-    let words: Vec<_> = gate.into_iter().chain(step.note.clone()).collect();
+    let fresh = (step.fresh > 0).then(|| format!("{} with the old version start anew", step.fresh));
+    let words: Vec<_> = gate.into_iter().chain(fresh).chain(step.note.clone()).collect();
     [
         step.name.clone(),
         format!("+{}", time(step.begins_s)),
         format!("{} of {all}", step.targets),
         format!("+{}", step.added),
+        step.waves.to_string(),
         traffic,
         step.compared.to_string(),
         time(step.bake_s),

@@ -146,6 +146,13 @@ pub fn text(it: &RolloutShown) -> String {
         ]);
     }
     text += &table.text("  ");
+    if let Some(sets) = &it.sets {
+        text += &format!("  requests go from {} to {}\n", sets.live, sets.idle);
+    }
+    if let Some(down) = it.crowded {
+        let waits = format!("waits: {down} targets are down, which is as many as may be");
+        text += &format!("  {}\n", look(Look::Bad, &waits));
+    }
     for (what, said) in [
         ("next decision at the earliest", &it.next),
         ("reverted after", &it.deadline),

@@ -23,6 +23,8 @@ mod promotion;
 pub mod queue;
 mod release;
 mod rollout;
+mod rollout_plan;
+mod rollout_step;
 mod status;
 mod suite;
 mod time;
@@ -68,8 +70,10 @@ pub use release::{
 };
 pub use rollout::{
     RolloutEvent, RolloutLook, RolloutRequest, RolloutSaid, RolloutSay, RolloutSeries,
-    RolloutShown, RolloutStep, RolloutSummary, RolloutTarget, Rollouts,
+    RolloutShown, RolloutSummary, RolloutTarget, Rollouts,
 };
+pub use rollout_plan::{RolloutPlanRequest, RolloutPlanned, RolloutSets, TargetDown};
+pub use rollout_step::RolloutStep;
 pub use status::{FailedReload, JournalStatus, Shared, Status, Storage, TestsStatus, Unserved};
 pub use suite::{
     Grid, GridCell, GridColumn, GridRow, Test, TestAttempt, TestCounts, TestDay, TestFailure,

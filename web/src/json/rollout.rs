@@ -9,6 +9,8 @@ use serde_json::Value;
 
 use super::drill::{DrillShown, DrillState};
 use super::moment::at;
+use super::rollout_plan::RolloutSets;
+use super::rollout_step::{RolloutStep, steps};
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -88,18 +90,6 @@ pub struct Rollouts {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-pub struct RolloutStep {
-    pub name: String,
-    pub targets: usize,
-    pub gate: bool,
-    pub bake_s: u64,
-    /// Percent of the requests; null: whatever its targets get.
-    pub traffic: Option<f64>,
-    /// `done`, `now` or `ahead`.
-    pub standing: String,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct RolloutTarget {
     pub name: String,
     /// `settled`, `waits`, `stuck` or `lost`.
@@ -169,6 +159,15 @@ pub struct RolloutShown {
     pub reverted_s: Option<f64>,
     /// How the drill went; null: it is none, or has not ended.
     pub drill: Option<DrillShown>,
+    /// How many targets may be down or switching at once; null: all of a step.
+    #[serde(default)]
+    pub unavailable: Option<usize>,
+    /// So many are down that the next targets wait; null: nothing waits for that.
+    #[serde(default)]
+    pub crowded: Option<usize>,
+    /// The two sets of targets, where one serves and the other gets the release; null: there is one.
+    #[serde(default)]
+    pub sets: Option<RolloutSets>,
     /// Those that were told anything.
     pub told: Vec<RolloutTarget>,
     /// Newest first.
@@ -259,6 +258,9 @@ impl From<&Shown> for RolloutShown {
             extensions: state.extensions,
             reverted_s: reverted(&it.log),
             drill: it.drill.as_ref().map(DrillShown::from),
+            unavailable: state.spec.unavailable,
+            crowded: state.crowded,
+            sets: it.rollout.sets.as_ref().map(RolloutSets::from),
             told: told(state, &it.targets),
             judgements: it.judgements.iter().map(RolloutLook::from).collect(),
             latest: it.latest.as_ref().map(RolloutLook::drawn),
@@ -301,38 +303,6 @@ fn next(state: &State) -> Option<u64> {
         Phase::Soaking => Some(state.since.saturating_add(state.spec.soak)),
         _ => None,
     }
-}
-
-fn steps(it: &Shown) -> Vec<RolloutStep> {
-    let state = &it.state;
-    let now = match state.phase {
-        Phase::Gate(at) | Phase::Applying(at) | Phase::Baking(at) => Some(at),
-        Phase::Soaking | Phase::Ended(End::Succeeded) => Some(usize::MAX),
-        _ => None,
-    };
-    let touched = |step: &kiln_deploy::rollouts::machine::StepSpec| {
-        step.targets.iter().any(|id| state.targets.contains_key(id))
-    };
-    let mut count = 0;
-    let step = |(at, step): (usize, &kiln_deploy::rollouts::machine::StepSpec)| {
-        count += step.targets.len();
-        let standing = match now {
-            Some(now) if at < now => "done",
-            Some(now) if at == now => "now",
-            Some(_) => "ahead",
-            None if touched(step) => "done",
-            None => "ahead",
-        };
-        RolloutStep {
-            name: it.rollout.steps.get(at).cloned().unwrap_or_default(),
-            targets: count,
-            gate: step.gate,
-            bake_s: step.bake / 1_000,
-            traffic: step.traffic.map(|share| f64::from(share) / 100.0),
-            standing: standing.to_owned(),
-        }
-    };
-    it.rollout.spec.steps.iter().enumerate().map(step).collect()
 }
 
 fn told(state: &State, targets: &[Target]) -> Vec<RolloutTarget> {

@@ -12,7 +12,8 @@ use kiln_deploy::rollouts::plan;
 use super::api::instance;
 use crate::error::{ApiError, WebError};
 use crate::json::{
-    DeployLock, LockRequest, RolloutRequest, RolloutSaid, RolloutSay, RolloutShown, UnlockRequest,
+    DeployLock, LockRequest, RolloutPlanRequest, RolloutPlanned, RolloutRequest, RolloutSaid,
+    RolloutSay, RolloutShown, UnlockRequest,
 };
 use crate::state::WebState;
 use crate::verdicts::{Caller, body};
@@ -78,6 +79,18 @@ pub async fn start(
     let stopped = |_| WebError::failed("the start was stopped");
     let started = starting.await.map_err(stopped)?.map_err(WebError::from)?;
     shown(&state, &started.id).await
+}
+
+/// What a declaration would do: it asks the targets, as a start would, and changes nothing.
+pub async fn plan(
+    State(state): State<WebState>,
+    caller: Caller,
+    asked: Result<Json<RolloutPlanRequest>, JsonRejection>,
+) -> Result<Json<RolloutPlanned>, ApiError> {
+    may(&state, &caller)?;
+    let RolloutPlanRequest { declared, environment } = body(asked)?;
+    let preview = state.rollouts.preview(&declared, &environment).await.map_err(WebError::from)?;
+    Ok(Json(RolloutPlanned::from(preview)))
 }
 
 pub async fn say(

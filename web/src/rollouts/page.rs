@@ -10,13 +10,15 @@ use super::list::chip;
 use crate::design::layout::{self, Live, Place};
 use crate::design::text::visible;
 use crate::error::WebError;
-use crate::json::{RolloutLook, RolloutShown, RolloutStep, RolloutTarget};
+use crate::json::{RolloutLook, RolloutSets, RolloutShown, RolloutStep, RolloutTarget};
 use crate::state::WebState;
 use crate::verdicts::Caller;
 
 /// Characters of a name and of a reason.
 const MAX_NAME: usize = 100;
 const MAX_REASON: usize = 600;
+/// Targets of one step that are named.
+const MAX_NAMES: usize = 10;
 /// Targets, looks and events that are listed.
 const MAX_ROWS: usize = 60;
 
@@ -61,6 +63,9 @@ fn title(it: &RolloutShown) -> Markup {
                 @if let Some(deadline) = &it.deadline { dt { "Reverted after" } dd { (deadline) } }
                 @if let Some(why) = &it.paused_why { dt { "Paused" } dd { (visible(why, MAX_REASON)) } }
                 @if let Some(why) = &it.why { dt { "Reverted because" } dd { strong { (visible(why, MAX_REASON)) } } }
+                @if let Some(sets) = &it.sets { dt { "Requests go" } dd { (switched(sets)) } }
+                @if let Some(most) = it.unavailable { dt { "Down at once" } dd { "at most " (most) " targets" } }
+                @if let Some(down) = it.crowded { dt { "Waits" } dd { strong { (down) " targets are down, which is as many as may be" } } }
                 @if let Some(drill) = &it.drill { dt { "Drill" } dd { @if drill.passed { "passed" } @else { strong { "failed" } } ", with " (drill.budget_s) " s to revert" } }
                 @if let Some(took) = it.reverted_s { dt { "Reverted within" } dd { (format!("{took:.1} s")) } }
             }
@@ -68,7 +73,23 @@ fn title(it: &RolloutShown) -> Markup {
     }
 }
 
+fn switched(it: &RolloutSets) -> Markup {
+    html! {
+        "from " (visible(&it.live, MAX_NAME)) " (" (it.live_targets) " targets) to "
+        (visible(&it.idle, MAX_NAME)) " (" (it.heard) " of " (it.idle_targets) " targets answered when it began)"
+    }
+}
+
+/// Names, the first few of them.
+fn names(all: &[String]) -> Markup {
+    html! {
+        (all.iter().take(MAX_NAMES).map(|it| visible(it, MAX_NAME)).collect::<Vec<_>>().join(", "))
+        @if all.len() > MAX_NAMES { " …" }
+    }
+}
+
 fn steps(it: &RolloutShown) -> Markup {
+    let anew = it.steps.iter().any(|step| !step.fresh.is_empty());
     let row = |step: &RolloutStep| {
         let class = match step.standing.as_str() {
             "done" => "hit",
@@ -81,6 +102,7 @@ fn steps(it: &RolloutShown) -> Markup {
                 td { (step.targets) " of " (it.rollout.targets) }
                 td { @match step.traffic { Some(share) => { (share) " %" }, None => "as targets" } }
                 td { (step.bake_s) " s" }
+                @if anew { td.many { (names(&step.fresh)) } }
                 td { @if step.gate { "a person lets it in" } }
                 td { span class={ "chip " (class) } { (step.standing) } }
             }
@@ -91,7 +113,7 @@ fn steps(it: &RolloutShown) -> Markup {
             h2 { "Steps" }
             div.scroll tabindex="0" role="region" aria-label="Steps" {
                 table.rows {
-                    thead { tr { th { "Step" } th { "Targets" } th { "Traffic" } th { "Bakes" } th { "Gate" } th { "" } } }
+                    thead { tr { th { "Step" } th { "Targets" } th { "Traffic" } th { "Bakes" } @if anew { th { "Started anew" } } th { "Gate" } th { "" } } }
                     tbody { @for step in &it.steps { (row(step)) } }
                 }
             }

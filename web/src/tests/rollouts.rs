@@ -2,6 +2,7 @@
 
 use super::pages::{json, page};
 use super::sample;
+use crate::json::RolloutPlanned;
 use crate::router;
 
 #[tokio::test]
@@ -23,4 +24,17 @@ async fn a_rollout_is_shown_with_its_steps_and_who_has_a_lock() {
     assert_eq!((&one["steps"][0]["targets"], &one["phase"]), (&1.into(), &"verifying".into()));
     let locks = json(&router, "/api/v1/locks").await;
     assert_eq!(locks["locks"][0]["owner"], "bob");
+}
+
+#[tokio::test]
+async fn a_plan_says_what_is_down_and_who_is_started_anew() {
+    let state = sample::empty().await;
+    let declared = "name = \"api\"\ntargets = 2\nsteps = [50, 100]\nunavailable = 1\n[judge]\nbaseline = \"fresh\"";
+    let preview = state.rollouts.preview(declared, "prod").await.expect("a plan");
+    let planned = serde_json::to_value(RolloutPlanned::from(preview)).expect("JSON");
+    assert_eq!(planned["targets"], serde_json::json!(["api-1", "api-2"]));
+    assert_eq!(planned["fresh"], serde_json::json!([["api-2"], []]));
+    assert_eq!(planned["down"][0]["why"], "it is not heard");
+    assert_eq!(planned["plan"]["steps"][0]["waves"], 2);
+    assert_eq!(planned["plan"]["steps"][1]["names"], serde_json::json!(["api-2"]));
 }
