@@ -125,7 +125,7 @@ fn add_forms(text: &[u8], to: &mut Vec<Vec<u8>>) {
 
 /// `%2F` as `%2f`.
 fn lower_escapes(encoded: &str) -> Vec<u8> {
-    let mut left = 0;
+    let mut left = 0_usize;
     let lower = |byte: u8| {
         if byte == b'%' {
             left = 2;
