@@ -208,7 +208,7 @@ watch = "5s"
 
 [judge]
 interval = "1s"
-least = { points = 30, effective = 10, requests = 100, errors = 0 }
+least = { points = 30, effective = 5, requests = 100, errors = 0 }
 
 [[metric]]
 name = "errors"

@@ -7,7 +7,8 @@ use crate::provenance::Level;
 use crate::releases::Release;
 use crate::timestamp::Timestamp;
 
-/// A release with what is known of it beside. Nothing but `rejected` ever changes. While a fleet is brought to another version,
+/// A release with what is known of it beside. Nothing but `rejected` ever changes, and once `content` and `tags` of
+/// one that was made before the registry showed it. While a fleet is brought to another version,
 /// a server reads what a newer one has written: what it does not know is left alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -35,15 +35,7 @@ impl Catalog {
             |key: String, expect, value: Vec<u8>| Write { key, expect, value: Some(value.into()) };
         let anything = Expect::Anything;
         let blobs = entry.content.iter().map(|(digest, _)| digest.hex().to_owned());
-        let mut all: Vec<_> = holds.iter().cloned().chain(blobs).collect();
-        all.sort();
-        all.dedup();
-        for hashes in all.chunks(kiln_cas::records::MAX_BATCH) {
-            let manifest = release.subject.digest.hex();
-            let keys = hashes.iter().map(|it| keys::holds(instance, it, &release.name, manifest));
-            let writes = keys.map(|key| put(key, anything, Vec::new())).collect();
-            self.parts.records.write(writes).await?;
-        }
+        self.hold(entry, holds.iter().cloned().chain(blobs).collect()).await?;
         let key = keys::entry(instance, &release.name);
         let own = vec![
             put(key.clone(), Expect::Absent, json::write(entry)?),
@@ -67,7 +59,34 @@ impl Catalog {
         Err(CatalogError::Registry(RegistryError::Busy))
     }
 
-    fn event(&self, entry: &Entry, action: &str, who: &str, details: Value) -> AuditEvent {
+    /// Says that a release holds content of these hashes.
+    pub(super) async fn hold(
+        &self,
+        entry: &Entry,
+        mut hashes: Vec<String>,
+    ) -> Result<(), CatalogError> {
+        hashes.sort();
+        hashes.dedup();
+        let Entry { release, instance, .. } = entry;
+        let manifest = release.subject.digest.hex();
+        let write = |it: &String| Write {
+            key: keys::holds(instance, it, &release.name, manifest),
+            expect: Expect::Anything,
+            value: Some(Vec::new().into()),
+        };
+        for hashes in hashes.chunks(kiln_cas::records::MAX_BATCH) {
+            self.parts.records.write(hashes.iter().map(write).collect()).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn event(
+        &self,
+        entry: &Entry,
+        action: &str,
+        who: &str,
+        details: Value,
+    ) -> AuditEvent {
         AuditEvent {
             time: u64::try_from(self.now().unix()).unwrap_or(0),
             actor: who.to_owned(),

@@ -8,6 +8,7 @@
 //! | `releases/gone/{instance}/{name}` | which content the name stood for |
 //! | `releases/unswept/{instance}` | empty: releases were removed, and what names them may be there still |
 //! | `releases/pin/{pin}` | the key of the release whose pins are called so |
+//! | `releases/shown` | how far it is with showing releases in the registry that were made before it did |
 //! | `releases/draft/{id}` | what waits for signatures ([`Draft`](super::Draft)) |
 //!
 //! Instances are hashed: they may hold any character.
@@ -19,6 +20,7 @@ use crate::releases::ReleaseName;
 
 /// What the keys of all releases begin with.
 pub const ENTRIES: &str = "releases/entry/";
+pub const SHOWN: &str = "releases/shown";
 pub const DRAFTS: &str = "releases/draft/";
 
 fn hashed(instance: &str) -> String {

@@ -7,6 +7,7 @@
 
 mod behind;
 mod blocking;
+mod catching;
 mod content;
 mod entry;
 mod error;
@@ -41,6 +42,7 @@ use crate::oci::{ContentDigest, Descriptor};
 use crate::signing::{PublicKey, Signer};
 use crate::timestamp::Timestamp;
 
+pub use catching::CaughtUp;
 pub use content::Form;
 pub use entry::{Counts, Draft, Entry, Rejection, Unsigned};
 pub use error::CatalogError;

@@ -71,9 +71,38 @@ async fn collect(collector: &Collector) {
     }
 }
 
+/// Releases that are looked at together for whether the registry shows them, and how long it is waited before the next.
+const PAGE: usize = 20;
+const BETWEEN: Duration = Duration::from_millis(500);
+
+/// Shows releases in the registry that were made before it did. Once that is done it is one look.
+async fn catch_up(catalog: &Catalog) {
+    loop {
+        match catalog.catch_up(PAGE).await {
+            Ok(caught) => {
+                for (release, why) in &caught.refused {
+                    tracing::warn!(%release, why, "the registry cannot show a release");
+                }
+                if caught.shown > 0 {
+                    tracing::info!(releases = caught.shown, "the registry shows older releases");
+                }
+                if caught.done {
+                    return;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "older releases cannot be shown for now");
+                return;
+            }
+        }
+        tokio::time::sleep(BETWEEN).await;
+    }
+}
+
 /// `collector`: what removes releases by itself, where that is wanted. Never returns; drop it to end it.
 pub async fn keep_settled(catalog: Catalog, collector: Option<Collector>) {
     loop {
+        catch_up(&catalog).await;
         if let Some(collector) = &collector {
             collect(collector).await;
         }

@@ -1,5 +1,7 @@
 //! Releases as the registry serves them.
 
+mod catching;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
