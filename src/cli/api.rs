@@ -110,6 +110,7 @@ impl Api {
         let error = match status {
             StatusCode::NOT_FOUND => CliError::not_found(said.error.message),
             StatusCode::BAD_REQUEST => CliError::usage(said.error.message),
+            StatusCode::CONFLICT => CliError::conflict(said.error.message),
             StatusCode::SERVICE_UNAVAILABLE => CliError::busy(said.error.message),
             _ => CliError::answered(said.error.message),
         };

@@ -44,6 +44,8 @@ pub struct CliError {
     pub hint: Option<String>,
     /// The server cannot answer now: the same may go well in a moment.
     pub passing: bool,
+    /// What is there stands in the way: the same may go well when that has changed.
+    pub conflict: bool,
 }
 
 impl CliError {
@@ -52,7 +54,7 @@ impl CliError {
     pub const USAGE: u8 = 2;
 
     fn new(code: u8, message: String) -> Self {
-        Self { code, message, hint: None, passing: false }
+        Self { code, message, hint: None, passing: false, conflict: false }
     }
 
     pub fn not_found(message: impl Into<String>) -> Self {
@@ -77,6 +79,11 @@ impl CliError {
     /// The server answered that it cannot now.
     pub fn busy(message: impl Into<String>) -> Self {
         Self { passing: true, ..Self::answered(message) }
+    }
+
+    /// The server answered that something else stands in the way.
+    pub fn conflict(message: impl Into<String>) -> Self {
+        Self { conflict: true, ..Self::answered(message) }
     }
 
     pub fn machine(message: impl Into<String>) -> Self {

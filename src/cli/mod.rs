@@ -106,11 +106,10 @@ enum Command {
 }
 
 /// Commands that ask no server: flags that say which one are neither shown nor taken there.
-const LOCAL: [&str; 12] = [
+const LOCAL: [&str; 11] = [
     "serve",
     "index",
     "impact",
-    "queue",
     "judge",
     "rollout plan",
     "rollout signals",
@@ -124,8 +123,9 @@ const LOCAL: [&str; 12] = [
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
     let matches = command().get_matches();
+    let named = names_server(&matches);
     let done = refuse_client_flags(&matches).and_then(|()| {
-        dispatch(Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()))
+        dispatch(Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()), named)
     });
     match done {
         Ok(exit) => exit.into(),
@@ -173,7 +173,17 @@ fn refuse_client_flags(matches: &ArgMatches) -> Result<(), CliError> {
     Err(CliError::usage(message).hint(format!("`kiln {name} --help` prints what it takes")))
 }
 
-fn dispatch(cli: Cli) -> Result<Exit, CliError> {
+/// Whether the command line itself says which server is meant.
+fn names_server(matches: &ArgMatches) -> bool {
+    let mut inner = matches;
+    while let Some((_, below)) = inner.subcommand() {
+        inner = below;
+    }
+    inner.value_source("server") == Some(ValueSource::CommandLine)
+}
+
+/// `named`: the command line says which server is meant.
+fn dispatch(cli: Cli, named: bool) -> Result<Exit, CliError> {
     match cli.command {
         Command::Serve(command) => command.run(),
         Command::Worker(command) => command.run(&cli.target.targets()?),
@@ -189,7 +199,7 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Impact(command) => block_on(command.run()),
         Command::Tests(command) => block_on(command.run(|| cli.target.target())),
         Command::Ci(command) => block_on(command.run(&cli.target.target()?)),
-        Command::Queue(command) => block_on(command.run()),
+        Command::Queue(command) => block_on(command.run(named, || cli.target.target())),
         Command::Release(command) => block_on(command.run(|| cli.target.target())),
         Command::Explain(command) => block_on(command.run(&cli.target.target()?)),
         Command::Judge(command) => command.run(),

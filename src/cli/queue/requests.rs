@@ -5,8 +5,10 @@ use kiln_ci::queue::Branch;
 use kiln_ci::queue::serving::{Request, Shown};
 use kiln_ci::services::Clock;
 
+use super::at_server;
 use super::state::{State, System, branch, told};
 use crate::cli::error::{CliError, Exit};
+use crate::cli::target::Target;
 use crate::cli::text;
 
 /// Queue a branch, or queue it again with another priority or after it was held.
@@ -73,15 +75,30 @@ async fn ask(state: &State, request: Request, json: bool, done: &str) -> Result<
 }
 
 impl Add {
-    pub async fn run(self) -> Result<Exit, CliError> {
+    pub async fn run(
+        self,
+        named: bool,
+        target: impl FnOnce() -> Result<Target, CliError>,
+    ) -> Result<Exit, CliError> {
+        let request = Request::Add { branch: self.branch.clone(), priority: self.priority };
+        if !self.state.is_here(named) {
+            return at_server::ask(&target()?, &self.state, &request, self.json).await;
+        }
         let done = format!("{} is to be queued", self.branch);
-        let request = Request::Add { branch: self.branch, priority: self.priority };
         ask(&self.state, request, self.json, &done).await
     }
 }
 
 impl Remove {
-    pub async fn run(self) -> Result<Exit, CliError> {
+    pub async fn run(
+        self,
+        named: bool,
+        target: impl FnOnce() -> Result<Target, CliError>,
+    ) -> Result<Exit, CliError> {
+        let request = Request::Remove { branch: self.branch.clone() };
+        if !self.state.is_here(named) {
+            return at_server::ask(&target()?, &self.state, &request, self.json).await;
+        }
         // Who is not there is said at once.
         let shown = self.state.desk()?.show(&self.branch).await.map_err(told)?;
         if let Shown::Ended(it) = shown {
@@ -89,19 +106,33 @@ impl Remove {
             return Err(CliError::not_found(message));
         }
         let done = format!("{} is to be taken out", self.branch);
-        ask(&self.state, Request::Remove { branch: self.branch }, self.json, &done).await
+        ask(&self.state, request, self.json, &done).await
     }
 }
 
 impl Pause {
-    pub async fn run(self) -> Result<Exit, CliError> {
+    pub async fn run(
+        self,
+        named: bool,
+        target: impl FnOnce() -> Result<Target, CliError>,
+    ) -> Result<Exit, CliError> {
         let request = Request::Pause { why: self.reason };
+        if !self.state.is_here(named) {
+            return at_server::ask(&target()?, &self.state, &request, self.json).await;
+        }
         ask(&self.state, request, self.json, "the queue is to pause").await
     }
 }
 
 impl Resume {
-    pub async fn run(self) -> Result<Exit, CliError> {
+    pub async fn run(
+        self,
+        named: bool,
+        target: impl FnOnce() -> Result<Target, CliError>,
+    ) -> Result<Exit, CliError> {
+        if !self.state.is_here(named) {
+            return at_server::ask(&target()?, &self.state, &Request::Resume, self.json).await;
+        }
         ask(&self.state, Request::Resume, self.json, "the queue is to go on").await
     }
 }

@@ -8,20 +8,24 @@ use std::time::Duration;
 use clap::builder::ValueParser;
 use clap::{Args, ValueEnum, ValueHint};
 use kiln_ci::queue::git::{Check, Method};
-use kiln_ci::queue::serving::{Parts, Runner, Settings};
+use kiln_ci::queue::serving::{Ledger, Parts, QueueError, Runner, Settings};
 use kiln_ci::queue::{Branch, Mode, Options};
 use tokio_util::sync::CancellationToken;
 
+use super::remote::{self, Remote};
 use super::state::{State, System, branch, told};
+use crate::cli::api::Api;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::process::settings;
 use crate::cli::signals::Signals;
+use crate::cli::target::Target;
 use crate::config::parse_time;
 use crate::telemetry;
 
 /// Run the queue of one target branch, until SIGTERM or SIGINT.
 ///
-/// It may be killed at any moment: the next one goes on where this one was. Needs git 2.40 or newer; how hosts are
+/// It may be killed at any moment: the next one goes on where this one was. With --server it is the runner of a queue
+/// that the server keeps: one at a time, others stand by and take over within seconds. Needs git 2.40 or newer; how hosts are
 /// reached (ssh and its keys, .netrc, proxies) is git's own, all other configuration is left aside.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -29,6 +33,8 @@ Examples:
   kiln queue run --state queue --repo git@git.example:app.git --check 'bazel test //...'
   kiln queue run --state queue --repo /srv/app.git --check ./ci.sh --workers 8 --latency
   kiln queue run --state queue --repo /srv/app.git --check 'kiln ci run -- bazel test //...' --flakes-ruled-out
+  kiln queue run --server https://kiln.example:8980 --token-file runner.token --queue app --state queue \\
+      --repo git@git.example:app.git --check 'bazel test //...'
 
 The check runs in a clean tree of the candidate commit, by sh -c. It sees KILN_QUEUE_BASE, KILN_QUEUE_COMMIT and
 KILN_QUEUE_BRANCHES, and may write the names of what failed to the file KILN_QUEUE_FAILED, one a line. Exit code 0
@@ -97,33 +103,69 @@ enum How {
 }
 
 impl Run {
-    pub async fn run(self) -> Result<Exit, CliError> {
+    /// `server`: the one that keeps the queue; `None`: it is kept here.
+    pub async fn run(self, server: Option<Target>) -> Result<Exit, CliError> {
         telemetry::start(&settings(None, Vec::new())?)?;
         let mut signals = Signals::listen()?;
-        let directory = &self.state.directory;
+        let directory = self.state.directory()?;
         std::fs::create_dir_all(directory)
             .map_err(|error| CliError::machine(format!("{}: {error}", directory.display())))?;
         let _lock = lock(directory, &self.state.queue)?;
-        let settings = self.settings()?;
-        let parts = Parts {
-            ledger: self.state.ledger()?,
-            clock: Arc::new(System),
-            directory: directory.join(&self.state.queue),
-        };
-        let runner = Runner::begin(settings, parts).await.map_err(told)?;
         let stop = CancellationToken::new();
-        let work = runner.run(stop.clone(), self.until_idle);
+        let work = async {
+            match &server {
+                Some(target) => self.for_server(target, &stop).await,
+                None => self.once(self.state.ledger()?, directory, &stop).await.map_err(told),
+            }
+        };
         tokio::pin!(work);
         tokio::select! {
-            done = &mut work => return done.map(|()| Exit::Done).map_err(told),
+            done = &mut work => return done.map(|()| Exit::Done),
             () = signals.next() => stop.cancel(),
         }
-        work.await.map(|()| Exit::Done).map_err(told)
+        work.await.map(|()| Exit::Done)
     }
 
-    fn settings(&self) -> Result<Settings, CliError> {
+    async fn once(
+        &self,
+        ledger: Arc<dyn Ledger>,
+        directory: &Path,
+        stop: &CancellationToken,
+    ) -> Result<(), QueueError> {
+        let directory = directory.join(&self.state.queue);
+        let parts = Parts { ledger, clock: Arc::new(System), directory };
+        let runner = Runner::begin(self.settings(), parts).await?;
+        runner.run(stop.clone(), self.until_idle).await
+    }
+
+    /// Runs the queue of a server whenever nobody else does.
+    async fn for_server(&self, target: &Target, stop: &CancellationToken) -> Result<(), CliError> {
+        let api = Arc::new(Api::new(target)?);
+        loop {
+            let asked = remote::take(&self.state.name()?, &self.remote, &self.target, &self.check);
+            let Some(ledger) = Remote::take(api.clone(), asked, stop).await? else { return Ok(()) };
+            let ledger = Arc::new(ledger);
+            match self.once(ledger.clone(), self.state.directory()?, stop).await {
+                Err(QueueError::Lost(queue)) => {
+                    tracing::warn!(
+                        queue,
+                        "another runner has taken the queue over: this one stands by"
+                    );
+                }
+                ended => {
+                    ledger.leave().await;
+                    return match ended {
+                        Err(QueueError::Stopped) => Ok(()),
+                        ended => ended.map_err(told),
+                    };
+                }
+            }
+        }
+    }
+
+    fn settings(&self) -> Settings {
         let mode = if self.latency { Mode::Latency } else { Mode::Throughput };
-        Ok(Settings {
+        Settings {
             lane: self.state.queue.clone(),
             remote: self.remote.clone(),
             target: self.target.clone(),
@@ -145,7 +187,7 @@ impl Run {
                 patience_ms: u64::try_from(self.patience.as_millis()).unwrap_or(u64::MAX),
             },
             poll: self.poll.max(Duration::from_millis(100)),
-        })
+        }
     }
 }
 

@@ -7,8 +7,10 @@ use kiln_ci::queue::{Branch, Change, ChangeId, Ended, Held, Lane, Phase, Run, St
 use kiln_ci::services::Clock;
 use serde_json::json;
 
+use super::at_server;
 use super::state::{State, System, branch, told};
 use crate::cli::error::{CliError, Exit};
+use crate::cli::target::Target;
 use crate::cli::text::{self, Table};
 use kiln_web::format;
 
@@ -82,7 +84,14 @@ fn doing(run: &Run) -> &'static str {
 }
 
 impl List {
-    pub async fn run(self) -> Result<Exit, CliError> {
+    pub async fn run(
+        self,
+        named: bool,
+        target: impl FnOnce() -> Result<Target, CliError>,
+    ) -> Result<Exit, CliError> {
+        if !self.state.is_here(named) {
+            return at_server::list(&target()?, &self.state, self.ended, self.json).await;
+        }
         let lane = self.state.lane().await?;
         let ended = self.state.desk()?.ended(self.ended).await.map_err(told)?;
         let order = in_order(&lane);
@@ -143,7 +152,18 @@ fn listed(lane: &Lane, order: &[&Change], ended: &[Ended]) -> String {
 }
 
 impl Show {
-    pub async fn run(self) -> Result<Exit, CliError> {
+    pub async fn run(
+        self,
+        named: bool,
+        target: impl FnOnce() -> Result<Target, CliError>,
+    ) -> Result<Exit, CliError> {
+        if !self.state.is_here(named) {
+            return at_server::change(&target()?, &self.state, &self.branch, self.json).await;
+        }
+        self.here().await
+    }
+
+    async fn here(self) -> Result<Exit, CliError> {
         let shown = self.state.desk()?.show(&self.branch).await.map_err(told)?;
         if self.json {
             text::print_json(&shown)?;
@@ -168,11 +188,18 @@ impl Show {
 }
 
 impl Explain {
-    pub async fn run(self) -> Result<Exit, CliError> {
+    pub async fn run(
+        self,
+        named: bool,
+        target: impl FnOnce() -> Result<Target, CliError>,
+    ) -> Result<Exit, CliError> {
+        if !self.state.is_here(named) {
+            return at_server::change(&target()?, &self.state, &self.branch, self.json).await;
+        }
         let shown = self.state.desk()?.show(&self.branch).await.map_err(told)?;
         let Shown::Queued(change) = shown else {
             let show = Show { state: self.state, branch: self.branch, json: self.json };
-            return show.run().await;
+            return show.here().await;
         };
         let lane = self.state.lane().await?;
         let order = lane.order(System.now());

@@ -1,6 +1,6 @@
-//! The directory in which a queue keeps everything.
+//! Which queue is meant: one in a directory of this machine, or one at a server.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -15,11 +15,12 @@ use crate::cli::error::CliError;
 
 #[derive(Debug, Args)]
 pub struct State {
-    /// The directory in which the queue keeps its state, its clone and its trees
+    /// The directory in which a queue on this machine keeps its state, its clone and its trees; --server on the
+    /// command line means one at a server
     #[arg(long = "state", env = "KILN_QUEUE_STATE", value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub directory: PathBuf,
+    pub directory: Option<PathBuf>,
 
-    /// Which of the queues that share the directory's state
+    /// Which of the queues there
     #[arg(long, value_name = "NAME", default_value = "main", value_hint = ValueHint::Other)]
     pub queue: String,
 }
@@ -29,22 +30,36 @@ impl State {
         LaneName::new(&self.queue).map_err(told)
     }
 
-    pub fn records(&self) -> Arc<dyn Records> {
-        Arc::new(FileRecords::new(self.directory.join("records")))
+    /// Whether the queue of a directory is meant. `named`: the command line says which server is meant.
+    pub fn is_here(&self, named: bool) -> bool {
+        self.directory.is_some() && !named
+    }
+
+    /// Where a runner has its clone and its trees.
+    pub fn directory(&self) -> Result<&Path, CliError> {
+        let hint =
+            "name one with --state: clone, trees and logs are there, also of a queue at a server";
+        let missing = || CliError::usage("no directory is named").hint(hint);
+        self.directory.as_deref().ok_or_else(missing)
+    }
+
+    fn records(&self) -> Result<Arc<dyn Records>, CliError> {
+        Ok(Arc::new(FileRecords::new(self.directory()?.join("records"))))
     }
 
     /// Where a runner on this machine keeps its lane.
     pub fn ledger(&self) -> Result<Arc<dyn Ledger>, CliError> {
-        Ok(Arc::new(Local::new(self.records(), self.name()?)))
+        Ok(Arc::new(Local::new(self.records()?, self.name()?)))
     }
 
     /// What people ask of the queue; it has to have been begun.
     pub fn desk(&self) -> Result<Desk, CliError> {
-        if !self.directory.is_dir() {
-            let message = format!("{} is no directory of a queue", self.directory.display());
+        let directory = self.directory()?;
+        if !directory.is_dir() {
+            let message = format!("{} is no directory of a queue", directory.display());
             return Err(CliError::usage(message).hint("kiln queue run makes it"));
         }
-        Ok(Desk::new(self.records(), self.name()?))
+        Ok(Desk::new(self.records()?, self.name()?))
     }
 
     /// The lane as it is.
@@ -79,7 +94,10 @@ pub fn told(error: QueueError) -> CliError {
         QueueError::Name(_) | QueueError::NoTarget(_) | QueueError::OtherTarget { .. } => {
             CliError::usage(error.to_string())
         }
-        QueueError::Refused(_) | QueueError::Crowded(_) => CliError::answered(error.to_string()),
+        QueueError::Refused(_)
+        | QueueError::Crowded(_)
+        | QueueError::Lost(_)
+        | QueueError::Server(_) => CliError::answered(error.to_string()),
         _ => CliError::of_machine(&error),
     }
 }

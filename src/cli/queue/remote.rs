@@ -1,0 +1,214 @@
+//! A queue that a server keeps: its runner reads and writes over HTTP. What cannot be said is said again until it was
+//! heard, or until another runner has the queue.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use kiln_ci::queue::serving::{LaneName, Ledger, Pending, QueueError, Step};
+use kiln_ci::queue::{Branch, Lane};
+use kiln_net::Backoff;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::api::{Api, read};
+use crate::cli::error::CliError;
+use kiln_web::json::{MergeAsked, MergeCall, MergeLane, MergeStep, MergeTake, MergeTaken};
+
+/// How often the server is asked for requests.
+const LOOK: Duration = Duration::from_secs(1);
+/// How often the server hears of this runner while that does something long. Its lease lasts four times as long.
+const ALIVE: Duration = Duration::from_secs(3);
+/// How often one that stands by asks for the queue.
+const STAND_BY: Duration = Duration::from_secs(1);
+/// Between tries of reaching the server.
+const AGAIN: Backoff = Backoff::new(Duration::from_millis(300), Duration::from_secs(10));
+/// How long the server may take to hear that this runner ends.
+const LEAVES: Duration = Duration::from_secs(5);
+
+pub struct Remote {
+    api: Arc<Api>,
+    call: MergeCall,
+    /// The last step that was heard.
+    number: Mutex<u64>,
+    stop: CancellationToken,
+    alive: JoinHandle<()>,
+}
+
+/// What a runner says of itself.
+pub fn take(queue: &LaneName, repository: &str, target: &Branch, check: &str) -> MergeTake {
+    use std::hash::{BuildHasher, Hasher};
+    let random = std::hash::RandomState::new().build_hasher().finish();
+    let host = nix::unistd::gethostname().ok().and_then(|it| it.into_string().ok());
+    let (host, process) = (host.unwrap_or_else(|| "kiln".to_owned()), std::process::id());
+    MergeTake {
+        queue: queue.as_str().to_owned(),
+        nonce: format!("{host}-{process}-{random:016x}"),
+        name: format!("{host} ({process})"),
+        repository: without_secrets(repository),
+        target: target.to_string(),
+        check: check.to_owned(),
+    }
+}
+
+/// A URL without who it is for and without a query.
+fn without_secrets(remote: &str) -> String {
+    let Some((scheme, rest)) = remote.split_once("://") else { return remote.to_owned() };
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    format!("{scheme}://{host}/{path}")
+}
+
+impl Remote {
+    /// Waits until nobody else has the queue. Nothing: it was told to end before.
+    pub async fn take(
+        api: Arc<Api>,
+        asked: MergeTake,
+        stop: &CancellationToken,
+    ) -> Result<Option<Self>, CliError> {
+        let (mut failures, mut said) = (0, String::new());
+        loop {
+            let answer = tokio::select! {
+                answer = api.post("/merge-queues/runner/take", &asked) => answer,
+                () = stop.cancelled() => return Ok(None),
+            };
+            let pause = match answer {
+                Ok(answer) => {
+                    let taken: MergeTaken = read(answer)?;
+                    let call = MergeCall { queue: asked.queue, fence: taken.fence };
+                    return Ok(Some(Self::new(api, call, stop.clone())));
+                }
+                Err(error) if error.conflict => {
+                    if said != error.message {
+                        tracing::info!(reason = error.message, "this runner stands by");
+                        said = error.message;
+                    }
+                    STAND_BY
+                }
+                Err(error) if error.passing => {
+                    failures += 1;
+                    tracing::warn!(reason = error.message, "the server cannot be reached for now");
+                    AGAIN.pause(failures)
+                }
+                Err(error) => return Err(error),
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = stop.cancelled() => return Ok(None),
+            }
+        }
+    }
+
+    fn new(api: Arc<Api>, call: MergeCall, stop: CancellationToken) -> Self {
+        let alive = tokio::spawn(keep_alive(api.clone(), call.clone()));
+        Self { api, call, number: Mutex::new(0), stop, alive }
+    }
+
+    /// Another runner may have the queue at once.
+    pub async fn leave(&self) {
+        self.alive.abort();
+        let leaving = self.api.post("/merge-queues/runner/leave", &self.call);
+        // Else it is heard of when the lease ends.
+        let _ = tokio::time::timeout(LEAVES, leaving).await;
+    }
+
+    /// Asks until there is an answer.
+    async fn ask<Q: Serialize, A: DeserializeOwned>(
+        &self,
+        path: &str,
+        question: &Q,
+    ) -> Result<A, QueueError> {
+        let body = serde_json::to_vec(question);
+        let body = body.map_err(|error| QueueError::Server(error.to_string()))?;
+        let path = format!("/merge-queues/runner/{path}");
+        let mut failures = 0;
+        loop {
+            let asking = self.api.send(&path, "application/json", body.clone());
+            let answer: Result<Value, CliError> = tokio::select! {
+                answer = asking => answer,
+                () = self.stop.cancelled() => return Err(QueueError::Stopped),
+            };
+            let error = match answer.and_then(read) {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            if error.conflict {
+                return Err(QueueError::Lost(self.call.queue.clone()));
+            }
+            if !error.passing {
+                return Err(QueueError::Server(error.message));
+            }
+            failures += 1;
+            tracing::warn!(reason = error.message, "the server cannot be reached for now");
+            tokio::select! {
+                () = tokio::time::sleep(AGAIN.pause(failures)) => {}
+                () = self.stop.cancelled() => return Err(QueueError::Stopped),
+            }
+        }
+    }
+}
+
+impl Drop for Remote {
+    fn drop(&mut self) {
+        self.alive.abort();
+    }
+}
+
+/// Renews the lease while a clone or a fetch takes long. Who has lost it hears that with what it says next.
+async fn keep_alive(api: Arc<Api>, call: MergeCall) {
+    loop {
+        tokio::time::sleep(ALIVE).await;
+        let heard = api.post("/merge-queues/runner/requests", &call).await;
+        if heard.is_err_and(|error| error.conflict) {
+            return;
+        }
+    }
+}
+
+#[async_trait]
+impl Ledger for Remote {
+    async fn lane(&self) -> Result<Option<Lane>, QueueError> {
+        let answer: MergeLane = self.ask("lane", &self.call).await?;
+        Ok(answer.lane)
+    }
+
+    async fn pending(&self) -> Result<Vec<Pending>, QueueError> {
+        let answer: MergeAsked = self.ask("requests", &self.call).await?;
+        Ok(answer.requests)
+    }
+
+    async fn write(&self, step: Step) -> Result<(), QueueError> {
+        let mut number = self.number.lock().await;
+        let step = MergeStep::new(&self.call.queue, self.call.fence, *number + 1, step);
+        let _heard: Value = self.ask("step", &step).await?;
+        *number += 1;
+        Ok(())
+    }
+
+    fn look(&self) -> Duration {
+        LOOK
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_of_a_repository_are_told_to_nobody() {
+        for (remote, told) in [
+            ("https://bot:secret@git.example/app.git?token=x", "https://git.example/app.git"),
+            ("ssh://git@git.example:22/app.git", "ssh://git.example:22/app.git"),
+            ("git@git.example:app.git", "git@git.example:app.git"),
+            ("/srv/app.git", "/srv/app.git"),
+            ("https://a@b@git.example", "https://git.example/"),
+        ] {
+            assert_eq!(without_secrets(remote), told);
+        }
+    }
+}
