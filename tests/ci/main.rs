@@ -1,6 +1,7 @@
 //! Test intelligence, change impact, the merge queue.
 
 mod example_tests;
+mod forges;
 mod impact;
 mod plans;
 mod queue;

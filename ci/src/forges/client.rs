@@ -121,7 +121,7 @@ fn pause(answer: &Response) -> Option<Duration> {
     Some(Duration::from_secs(seconds).min(LONGEST_PAUSE))
 }
 
-/// GitLab before 18.4 takes it for a mistake to be told again what it knows.
+/// Older GitLab takes it for a mistake to be told again what it knows.
 fn is_already(kind: Kind, status: StatusCode, body: &[u8]) -> bool {
     let says = |words: &[u8]| body.windows(words.len()).any(|it| it == words);
     kind == Kind::GitLab && status == StatusCode::BAD_REQUEST && says(b"Cannot transition status")
