@@ -1,6 +1,7 @@
 //! Pipelines: stages that need each other, declared in a file, run on a server from records, and gone on with after any
 //! crash. What stages do is behind one trait ([`StageRunner`]).
 
+pub mod control;
 mod cron;
 mod explain;
 pub mod file;

@@ -13,7 +13,7 @@ proptest! {
         drawn in prop::collection::vec((any::<bool>(), any::<bool>(), any::<u8>()), 0..40)
     ) {
         let mut group = Group::default();
-        let (mut inside, mut next) = (BTreeSet::new(), 0);
+        let (mut inside, mut next) = (BTreeSet::<String>::new(), 0);
         for (enters, supersedes, which) in drawn {
             if enters {
                 let (run, busy) = (format!("r{next}"), [Busy::Queue, Busy::Supersede][usize::from(supersedes)]);

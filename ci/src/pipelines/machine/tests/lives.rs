@@ -228,7 +228,9 @@ fn ten_thousand_stages_end() {
     let mut state = State::new(spec);
     step(&mut state, &Input::Turn, Time(0));
     let mut steps = 0;
-    while let Some((at, running)) = state.running().next() {
+    loop {
+        let next = state.running().next();
+        let Some((at, running)) = next else { break };
         step(&mut state, &ended(at as u32, running.attempt, outcome(0)), Time(1));
         steps += 1;
     }

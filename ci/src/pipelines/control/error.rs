@@ -1,0 +1,42 @@
+//! Why a run could not be begun, shown or told anything.
+
+use crate::pipelines::file::ReadError;
+use crate::pipelines::laid::LayError;
+use crate::pipelines::machine::{GroupFull, MAX_RESUMES};
+use crate::storage::StorageError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    #[error("the records of pipelines cannot be used")]
+    Storage(#[from] StorageError),
+    #[error("the record {key} is damaged")]
+    Damaged {
+        key: String,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("what is to be kept cannot be written")]
+    Unwritable(#[source] serde_json::Error),
+    #[error("others changed what was asked about again and again")]
+    Restless,
+    #[error("there is no run {0}")]
+    NoRun(String),
+    #[error("there is no stage {0:?} in this run")]
+    NoStage(String),
+    #[error("the server has no pipeline {0:?}")]
+    NoPipeline(String),
+    #[error("the pipeline cannot be used")]
+    Read(#[from] ReadError),
+    #[error("the pipeline cannot be laid out")]
+    Lay(#[from] LayError),
+    #[error(transparent)]
+    Group(#[from] GroupFull),
+    #[error("{0} runs are going on or wait already, which is as many as there may be")]
+    Busy(usize),
+    #[error("a run may be resumed {MAX_RESUMES} times, and its history has a bound")]
+    Resumes,
+    #[error("{0}")]
+    NotNow(String),
+    #[error("a reason is needed, of 2,000 characters at most")]
+    Reason,
+}

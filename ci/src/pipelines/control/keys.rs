@@ -1,0 +1,103 @@
+//! Where runs are kept.
+//!
+//! | key | what |
+//! | --- | --- |
+//! | `pipelines/run/{id}` | what a run is: [`Run`](super::Run); never changes |
+//! | `pipelines/stages/{id}/{part}` | its stages, in parts; they never change |
+//! | `pipelines/head/{id}` | how long its history is, and a summary: each append expects the version that was read |
+//! | `pipelines/log/{id}/{first}` | events that were appended together, by the number of the first |
+//! | `pipelines/text/{id}/{stage}/{attempt}/{offset}` | what an attempt printed, in parts |
+//! | `pipelines/active/{id}` | it has not ended |
+//! | `pipelines/group/{hash}` | the runs that take turns |
+//! | `pipelines/fired/{hash}` | up to when a schedule was looked at |
+//! | `pipelines/lease` | which frontend drives |
+
+use crate::pipelines::runner::TaskKey;
+
+pub const RUNS: &str = "pipelines/run/";
+pub const ACTIVE: &str = "pipelines/active/";
+pub const LEASE: &str = "pipelines/lease";
+
+pub fn run(id: &str) -> String {
+    format!("{RUNS}{id}")
+}
+
+pub fn stages(id: &str) -> String {
+    format!("pipelines/stages/{id}/")
+}
+
+pub fn part(id: &str, part: usize) -> String {
+    format!("{}{part:06}", stages(id))
+}
+
+pub fn head(id: &str) -> String {
+    format!("pipelines/head/{id}")
+}
+
+pub fn log(id: &str) -> String {
+    format!("pipelines/log/{id}/")
+}
+
+pub fn events(id: &str, first: u64) -> String {
+    format!("{}{first:012}", log(id))
+}
+
+/// Below which all that a run printed is.
+pub fn texts(id: &str) -> String {
+    format!("pipelines/text/{id}/")
+}
+
+pub fn text(key: &TaskKey) -> String {
+    format!("{}{:06}/{:06}/", texts(&key.run), key.stage, key.attempt)
+}
+
+pub fn chunk(key: &TaskKey, offset: u64) -> String {
+    format!("{}{offset:016}", text(key))
+}
+
+/// Where a chunk begins, by its key.
+pub fn offset(key: &str) -> Option<u64> {
+    key.rsplit('/').next()?.parse().ok()
+}
+
+pub fn active(id: &str) -> String {
+    format!("{ACTIVE}{id}")
+}
+
+pub fn group(name: &str) -> String {
+    format!("pipelines/group/{}", hash(&[name]))
+}
+
+pub fn fired(pipeline: &str, schedule: &str, zone: &str) -> String {
+    format!("pipelines/fired/{}", hash(&[pipeline, schedule, zone]))
+}
+
+/// Whether a text may be part of a key: what was made by [`new_id`].
+pub fn is_id(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    !text.is_empty() && text.len() <= 32 && text.chars().all(plain)
+}
+
+/// Later ids are behind earlier ones in the order of keys.
+pub fn new_id(millis: u64) -> String {
+    const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+    let mut number = u128::from(millis) * 46_656 + u128::from(fastrand::u32(0..46_656));
+    let mut text = Vec::new();
+    while number > 0 || text.len() < 12 {
+        let digit = usize::try_from(number % 36).unwrap_or(0);
+        text.push(DIGITS.get(digit).copied().unwrap_or(b'0'));
+        number /= 36;
+    }
+    text.reverse();
+    String::from_utf8(text).unwrap_or_default()
+}
+
+/// Names of groups and schedules are hashed: anything may be in them.
+fn hash(parts: &[&str]) -> String {
+    let mut hash = blake3::Hasher::new_derive_key("kiln 2026 name of a record about a pipeline");
+    for part in parts {
+        hash.update(&(part.len() as u64).to_le_bytes());
+        hash.update(part.as_bytes());
+    }
+    hash.finalize().to_hex().chars().take(32).collect()
+}

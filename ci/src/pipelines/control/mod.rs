@@ -1,0 +1,103 @@
+//! Runs of pipelines as they go: their histories in records, what people say of them, and the one frontend that carries out what
+//! follows. Any frontend takes in what people say; one at a time drives, by a lease, and another takes over within seconds. What is
+//! written is safe without the lease: a history grows by compare-and-swap, and a runner that is given a task twice does it once.
+
+mod append;
+mod attempt;
+mod commands;
+mod driver;
+mod error;
+mod kept;
+mod keys;
+mod leading;
+mod log;
+mod notes;
+mod retention;
+mod schedules;
+mod start;
+mod store;
+mod task;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+pub use self::commands::{Listed, LogPart, Said, Shown};
+pub use self::error::ControlError;
+pub use self::kept::{Head, Run, Stands};
+pub use self::start::Start;
+use self::store::Store;
+use super::file::Declared;
+use super::runner::StageRunner;
+use crate::model::Time;
+use crate::services::Clock;
+use crate::storage::Records;
+use crate::verdicts::Ledger;
+
+/// A pipeline that the server's operator declares: its triggers begin runs.
+#[derive(Debug, Clone)]
+pub struct Registered {
+    pub declared: Arc<Declared>,
+    /// Of the runs that its triggers begin.
+    pub instance: String,
+}
+
+/// What the operator declares, as it is now.
+pub trait Registry: Send + Sync + 'static {
+    /// By their names.
+    fn pipelines(&self) -> Arc<BTreeMap<String, Registered>>;
+}
+
+#[derive(Debug, Clone)]
+pub struct ControlOptions {
+    /// How long runs stay after their end.
+    pub keep: Duration,
+    /// Stages of one run that run at the same time.
+    pub most: usize,
+}
+
+/// What runs stand on.
+pub struct ControlParts {
+    pub records: Arc<dyn Records>,
+    pub ledger: Arc<dyn Ledger>,
+    pub runner: Arc<dyn StageRunner>,
+    pub registry: Arc<dyn Registry>,
+    pub clock: Arc<dyn Clock>,
+    /// What this process is called, for people who look at the lease.
+    pub name: String,
+}
+
+pub struct Control {
+    store: Store,
+    runner: Arc<dyn StageRunner>,
+    registry: Arc<dyn Registry>,
+    clock: Arc<dyn Clock>,
+    options: ControlOptions,
+    /// There may be something to do.
+    wake: Notify,
+    /// This process, among those that may drive.
+    who: String,
+}
+
+impl Control {
+    pub fn new(parts: ControlParts, options: ControlOptions) -> Arc<Self> {
+        let ControlParts { records, ledger, runner, registry, clock, name } = parts;
+        // Several processes may be called the same.
+        let who = format!("{name}-{:016x}", fastrand::u64(..));
+        let store = Store { records, ledger };
+        Arc::new(Self { store, runner, registry, clock, options, wake: Notify::new(), who })
+    }
+
+    pub fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    /// What the operator declares.
+    pub fn registered(&self) -> Arc<BTreeMap<String, Registered>> {
+        self.registry.pipelines()
+    }
+}

@@ -1,0 +1,106 @@
+//! Schedules begin runs: each time that is due once, however many frontends look, whatever their clocks do.
+
+use std::time::Duration;
+
+use kiln_net::causes::chain;
+
+use super::Registered;
+use super::error::ControlError;
+use super::keys;
+use super::start::Start;
+use super::store::put;
+use super::{Control, Registered};
+use crate::model::Time;
+use crate::pipelines::file::{Missed, Schedule, Trigger};
+use crate::storage::Expect;
+
+/// How late a run may begin without having been missed.
+const LATE: Duration = Duration::from_secs(300);
+/// How far ahead the time up to which was looked may be before a clock must have jumped.
+const AHEAD: Duration = Duration::from_secs(86_400);
+/// Times that are looked through at once; what was due before these is due no more.
+const MAX_DUE: usize = 1_000;
+
+/// What follows from the time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    Nothing,
+    /// Nothing is to begin, but up to this time everything was looked at.
+    Looked(Time),
+    /// One run, of this time.
+    Begin(Time),
+}
+
+/// What is due: `looked` is up to when that was answered before, `None` the first time.
+pub fn due(schedule: &Schedule, looked: Option<Time>, now: Time) -> Due {
+    let Some(looked) = looked else { return Due::Looked(now) };
+    // The clock was far ahead once: it would be waited for until then.
+    if looked.since(now) > AHEAD {
+        return Due::Looked(now);
+    }
+    let mut last = None;
+    let mut at = looked;
+    for _ in 0..MAX_DUE {
+        match schedule.cron.next(at).filter(|next| *next <= now) {
+            Some(next) => (last, at) = (Some(next), next),
+            None => break,
+        }
+    }
+    match last {
+        None => Due::Nothing,
+        Some(last) if schedule.missed == Missed::Skip && now.since(last) > LATE => {
+            Due::Looked(last)
+        }
+        Some(last) => Due::Begin(last),
+    }
+}
+
+impl Control {
+    /// Begins what is due now.
+    pub(super) async fn fire(&self, now: Time) {
+        for registered in self.registered().values() {
+            for trigger in &registered.declared.triggers {
+                let Trigger::Schedule(schedule) = trigger else { continue };
+                // One that cannot begin holds up no other one.
+                if let Err(error) = self.fire_one(registered, schedule, now).await {
+                    let pipeline = &registered.declared.name;
+                    tracing::warn!(pipeline, error = %chain(&error), "a schedule waits");
+                }
+            }
+        }
+    }
+
+    async fn fire_one(
+        &self,
+        registered: &Registered,
+        schedule: &Schedule,
+        now: Time,
+    ) -> Result<(), ControlError> {
+        let name = &registered.declared.name;
+        let key = keys::fired(name, schedule.cron.text(), schedule.cron.zone());
+        let found = self.store.get::<Time>(&key).await?;
+        let expect = found.as_ref().map_or(Expect::Absent, |(_, it)| Expect::Version(*it));
+        let looked = |at: Time| put(key.clone(), expect, &at);
+        match due(schedule, found.map(|(at, _)| at), now) {
+            Due::Nothing => {}
+            Due::Looked(at) => {
+                self.store.commit(Vec::new(), vec![looked(at)?]).await?;
+            }
+            Due::Begin(at) => {
+                let ask = Start {
+                    instance: registered.instance.clone(),
+                    trigger: "schedule".to_owned(),
+                    by: format!("schedule {}", schedule.cron.text()),
+                    inputs: schedule.inputs.clone(),
+                    ..Start::default()
+                };
+                // Whoever was faster has begun it.
+                let begun = self.try_start(&registered.declared, &ask, vec![looked(at)?]).await?;
+                if let Some(run) = begun {
+                    tracing::info!(pipeline = name, run = run.id, "a schedule began a run");
+                }
+            }
+        }
+        Ok(())
+    }
+}

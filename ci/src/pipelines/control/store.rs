@@ -1,0 +1,182 @@
+//! Runs in records. A history grows by compare-and-swap on its head, and all that belongs to an event is written in one step with
+//! it: the audit log, the group, whether it is active.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::error::ControlError;
+use super::kept::{Head, Run};
+use super::keys;
+use crate::pipelines::machine::{Group, Logged};
+use crate::pipelines::stage::Stage;
+use crate::storage::{Expect, Record, Records, StorageError, Write};
+use crate::verdicts::{Ledger, Note};
+
+/// Bytes of one record of stages or events; what is larger has one of its own.
+const PART: usize = 256 << 10;
+/// Records that are read at once.
+const PAGE: usize = 500;
+/// Records that are removed at once: those of logs are large.
+const REMOVED: usize = 50;
+/// Runs that have not ended.
+pub const MAX_ACTIVE: usize = 1_000;
+
+pub struct Store {
+    pub records: Arc<dyn Records>,
+    pub ledger: Arc<dyn Ledger>,
+}
+
+/// A run with all that was written of it.
+pub struct Loaded {
+    pub run: Run,
+    pub stages: Vec<Stage>,
+    pub head: Head,
+    /// Of the head.
+    pub version: u64,
+    pub log: Vec<Logged>,
+}
+
+pub fn decode<T: DeserializeOwned>(stored: &Record) -> Result<T, ControlError> {
+    let damaged = |source| ControlError::Damaged { key: stored.key.clone(), source };
+    serde_json::from_slice(&stored.value).map_err(damaged)
+}
+
+pub fn put<T: Serialize>(key: String, expect: Expect, value: &T) -> Result<Write, ControlError> {
+    let value = serde_json::to_vec(value).map_err(ControlError::Unwritable)?;
+    Ok(Write { key, expect, value: Some(Bytes::from(value)) })
+}
+
+pub fn delete(key: String) -> Write {
+    Write { key, expect: Expect::Anything, value: None }
+}
+
+/// Values as arrays of at most [`PART`] bytes, with the index of the first value of each.
+pub fn parts<T: Serialize>(values: &[T]) -> Result<Vec<(usize, Bytes)>, ControlError> {
+    let (mut parts, mut part, mut first) = (Vec::new(), Vec::new(), 0);
+    for (at, value) in values.iter().enumerate() {
+        let one = serde_json::to_vec(value).map_err(ControlError::Unwritable)?;
+        if !part.is_empty() && part.len() + one.len() > PART {
+            parts.push((first, closed(std::mem::take(&mut part))));
+            first = at;
+        }
+        part.push(if part.is_empty() { b'[' } else { b',' });
+        part.extend(one);
+    }
+    if !part.is_empty() {
+        parts.push((first, closed(part)));
+    }
+    Ok(parts)
+}
+
+fn closed(mut part: Vec<u8>) -> Bytes {
+    part.push(b']');
+    part.into()
+}
+
+impl Store {
+    pub async fn get<T: DeserializeOwned>(
+        &self,
+        key: &str,
+    ) -> Result<Option<(T, u64)>, ControlError> {
+        let Some(stored) = self.records.get(key).await? else { return Ok(None) };
+        Ok(Some((decode(&stored)?, stored.version)))
+    }
+
+    /// Applies all writes and notes, or does neither. `false`: somebody else was faster.
+    pub async fn commit(&self, notes: Vec<Note>, writes: Vec<Write>) -> Result<bool, ControlError> {
+        let written = match notes.is_empty() {
+            true => self.records.write(writes).await,
+            false => self.ledger.write(notes, writes).await,
+        };
+        match written {
+            Ok(()) => Ok(true),
+            Err(StorageError::Conflict(_)) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    pub async fn run(&self, id: &str) -> Result<Run, ControlError> {
+        let none = || ControlError::NoRun(id.chars().take(40).collect());
+        let key = keys::is_id(id).then(|| keys::run(id)).ok_or_else(none)?;
+        Ok(self.get(&key).await?.ok_or_else(none)?.0)
+    }
+
+    pub async fn head(&self, id: &str) -> Result<Option<(Head, u64)>, ControlError> {
+        self.get(&keys::head(id)).await
+    }
+
+    pub async fn group(&self, name: &str) -> Result<(Group, Expect), ControlError> {
+        let found = self.get::<Group>(&keys::group(name)).await?;
+        let absent = || (Group { name: name.to_owned(), ..Group::default() }, Expect::Absent);
+        Ok(found.map_or_else(absent, |(group, version)| (group, Expect::Version(version))))
+    }
+
+    /// The write that keeps a group; one without any run is forgotten.
+    pub fn keep_group(group: &Group, expect: Expect) -> Result<Write, ControlError> {
+        let key = keys::group(&group.name);
+        match group.is_empty() {
+            true => Ok(Write { key, expect, value: None }),
+            false => put(key, expect, group),
+        }
+    }
+
+    /// Everything below a prefix, in order.
+    pub async fn all(&self, prefix: &str) -> Result<Vec<Record>, ControlError> {
+        let mut found: Vec<Record> = Vec::new();
+        loop {
+            let after = found.last().map(|it| it.key.clone());
+            let more = self.records.list(prefix, after.as_deref(), false, PAGE).await?;
+            let full = more.len() == PAGE;
+            found.extend(more);
+            if !full {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// The head first: what is appended while the history is read makes it no longer than is known.
+    pub async fn load(&self, id: &str) -> Result<Loaded, ControlError> {
+        let run = self.run(id).await?;
+        let (head, version) =
+            self.head(id).await?.ok_or_else(|| ControlError::NoRun(id.to_owned()))?;
+        let mut stages: Vec<Stage> = Vec::new();
+        for part in self.all(&keys::stages(id)).await? {
+            stages.extend(decode::<Vec<Stage>>(&part)?);
+        }
+        let mut log: Vec<Logged> = Vec::new();
+        for batch in self.all(&keys::log(id)).await? {
+            log.extend(decode::<Vec<Logged>>(&batch)?);
+        }
+        log.truncate(usize::try_from(head.length).unwrap_or(usize::MAX));
+        Ok(Loaded { run, stages, head, version, log })
+    }
+
+    /// Runs that have not ended, the oldest first.
+    pub async fn active(&self) -> Result<Vec<String>, ControlError> {
+        let found = self.records.list(keys::ACTIVE, None, false, MAX_ACTIVE).await?;
+        let id = |it: Record| it.key.strip_prefix(keys::ACTIVE).map(str::to_owned);
+        Ok(found.into_iter().filter_map(id).collect())
+    }
+
+    /// Newest first.
+    pub async fn runs(&self, before: Option<&str>, limit: usize) -> Result<Vec<Run>, ControlError> {
+        let before = before.filter(|it| keys::is_id(it)).map(keys::run);
+        let found = self.records.list(keys::RUNS, before.as_deref(), true, limit).await?;
+        found.iter().map(decode).collect()
+    }
+
+    /// Removes all below a prefix, in steps.
+    pub async fn remove_all(&self, prefix: &str) -> Result<(), ControlError> {
+        loop {
+            let found = self.records.list(prefix, None, false, REMOVED).await?;
+            if found.is_empty() {
+                return Ok(());
+            }
+            let writes = found.into_iter().map(|it| delete(it.key)).collect();
+            self.records.write(writes).await?;
+        }
+    }
+}

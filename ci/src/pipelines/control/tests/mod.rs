@@ -1,0 +1,6 @@
+//! Runs on records that fail, with frontends that die, in groups, and by schedules.
+
+mod crashes;
+mod lives;
+mod rig;
+mod schedules;
