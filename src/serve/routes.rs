@@ -19,6 +19,7 @@ use kiln_deploy::fleet::Fleet;
 use kiln_deploy::promotion::Keeper;
 use kiln_deploy::retention::Collector;
 use kiln_deploy::rollouts::control::Control;
+use kiln_deploy::swarm::pieces::Cutting;
 use kiln_scheduler::SchedulerServices;
 
 use super::common::Common;
@@ -101,6 +102,7 @@ fn pages(storage: &Storage, parts: &Parts<'_>, common: &Common) -> WebState {
         executions: parts.executions.cloned(),
         fleet: parts.fleet.clone(),
         merge_queues: parts.merge_queues.clone(),
+        pieces: Cutting::new(storage.blobs.clone()),
         plans: Plans::new(Arc::new(StoredRecords(storage.records.clone()))),
         access: common.access.clone(),
         audit: Arc::new(AuditLog::new(storage.records.clone())),

@@ -1,6 +1,7 @@
 //! What metrics and traces are about.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 use kiln_cas::events::Events;
@@ -30,8 +31,14 @@ use kiln_net::reload::Reloads;
 /// Says what became of tests so far.
 pub type RecordingsOf = Arc<dyn Fn() -> Recordings + Send + Sync>;
 
-/// How many agents are in each condition.
-pub type AgentCounts = BTreeMap<Condition, u64>;
+/// Figures of agents.
+#[derive(Debug, Clone, Default)]
+pub struct AgentCounts {
+    /// How many are in each condition.
+    pub conditions: BTreeMap<Condition, u64>,
+    /// Bytes of releases that they were given here.
+    pub given: Arc<AtomicU64>,
+}
 
 /// What became of changes in merge queues, and the queues as they were looked at last.
 pub type MergeQueuesOf = Arc<dyn Fn() -> (QueueFigures, Vec<QueueGauge>) + Send + Sync>;

@@ -252,8 +252,14 @@ impl Description {
         self.post::<json::AgentFetch, json::Release>("/fleet/agent/content", content);
         let blob = "A blob of such a release";
         self.post::<json::AgentFetch, json::Release>("/fleet/agent/blob", blob);
-        self.paths["/api/v1/fleet/agent/blob"]["post"]["responses"]["200"]["content"] =
-            json!({ "application/octet-stream": {} });
+        let pieces = "The list of the pieces of such a release";
+        self.post::<json::AgentFetch, json::Release>("/fleet/agent/pieces", pieces);
+        for path in ["/api/v1/fleet/agent/blob", "/api/v1/fleet/agent/pieces"] {
+            self.paths[path]["post"]["responses"]["200"]["content"] =
+                json!({ "application/octet-stream": {} });
+        }
+        let share = "An agent says which pieces it has, and hears who else has some";
+        self.post::<json::AgentShare, json::AgentShared>("/fleet/agent/share", share);
     }
 
     fn merge_queues(&mut self) {

@@ -24,6 +24,7 @@ use kiln_deploy::fleet::Fleet;
 use kiln_deploy::promotion::Keeper;
 use kiln_deploy::retention::Collector;
 use kiln_deploy::rollouts::control::Control;
+use kiln_deploy::swarm::pieces::Cutting;
 use kiln_scheduler::api::Unavailable;
 use kiln_scheduler::hermeticity::Checker;
 use kiln_scheduler::journal::Journal;
@@ -90,6 +91,8 @@ pub struct WebState {
     pub rollouts: Arc<Control>,
     /// The hosts that run services.
     pub fleet: Fleet,
+    /// Releases as pieces.
+    pub pieces: Cutting,
     /// `None`: executions are not recorded.
     pub executions: Option<Executions>,
     /// Queues in which changes wait until they land.

@@ -11,6 +11,7 @@ use crate::oci::ContentDigest;
 use crate::releases::Release;
 use crate::rollouts::machine::Generation;
 use crate::rollouts::parts::Place;
+use crate::swarm::{Share, Shared};
 
 /// Bytes of a text that an agent says, such as why something failed.
 pub const MAX_SAID: usize = 1_000;
@@ -77,6 +78,16 @@ pub struct Content {
     pub blobs: Vec<(ContentDigest, u64)>,
 }
 
+/// Bytes of a blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted<'a> {
+    pub blob: &'a ContentDigest,
+    /// So many of its first bytes are left out.
+    pub start: u64,
+    /// `None`: all that follow.
+    pub length: Option<u64>,
+}
+
 /// Why the server did not answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LinkError {
@@ -103,14 +114,19 @@ pub trait Link: Send + Sync {
     /// What a version is made of that this agent was told.
     fn content(&self, speaker: &Speaker, version: &ContentDigest) -> Result<Content, LinkError>;
 
-    /// A blob of that version, behind its first `start` bytes.
+    /// A part of a blob of that version. What comes may be more than was asked for.
     fn blob(
         &self,
         speaker: &Speaker,
         version: &ContentDigest,
-        blob: &ContentDigest,
-        start: u64,
+        part: &Wanted<'_>,
     ) -> Result<Box<dyn Read>, LinkError>;
+
+    /// The list of the pieces of that version, as it is written. Nobody has looked at it.
+    fn pieces(&self, speaker: &Speaker, version: &ContentDigest) -> Result<Vec<u8>, LinkError>;
+
+    /// Says what this agent has of a version, and hears who else has some of it.
+    fn share(&self, speaker: &Speaker, share: &Share) -> Result<Shared, LinkError>;
 }
 
 /// A text of at most [`MAX_SAID`] bytes, on one line.

@@ -10,6 +10,7 @@
 //! | `versions/DIGEST` | a version, whole: it gets this name when all of it is on disk |
 //! | `state.json` | what the agent was told, and how far it is |
 //! | `identity` | random, made once: two hosts of one name differ in it |
+//! | `content/` | what versions came as: other agents are given of it, and the next version has some of it |
 //! | `incoming/` | what is being fetched; nothing of it is used before all of it was verified |
 //! | `process.json` | which process runs: an agent that was killed left it behind |
 //! | `lock` | held by the one agent that works here |
@@ -26,6 +27,7 @@ mod process;
 mod pull;
 mod running;
 mod service;
+mod sharing;
 mod source;
 mod state;
 #[cfg(test)]
@@ -36,12 +38,17 @@ mod work;
 pub use activation::{Activation, Hooks};
 pub use hook::{Hook, HookError};
 pub use identity::identity;
-pub use link::{Content, Health, Link, LinkError, MAX_SAID, Report, Speaker, Status, short};
+pub use link::{
+    Content, Health, Link, LinkError, MAX_SAID, Report, Speaker, Status, Wanted, short,
+};
 pub use probe::{HttpProbe, Probe};
 pub use process::{Program, Supervisor};
 pub use pull::{Pull, Trust};
 pub use running::{Running, Told};
 pub use service::Service;
+pub use sharing::{
+    Asked, Assembly, Exchange, Giving, Identity, PeerError, Rate, Refusal, Seeder, Sharing, Shelf,
+};
 pub use source::{GoesOn, Source, SourceError};
 pub use state::{Order, State};
 pub use work::{Agent, AgentError, Claim, Installed, Point};

@@ -89,3 +89,26 @@ impl<'a> Part<'a> {
         Ok(fs::rename(&self.path, into)?)
     }
 }
+
+/// Whether a file is all of this, and nothing else.
+pub fn is_whole(
+    path: &Path,
+    digest: &ContentDigest,
+    size: u64,
+    goes_on: GoesOn<'_>,
+) -> Result<bool, SourceError> {
+    let Ok(mut file) = File::open(path) else { return Ok(false) };
+    if file.metadata()?.len() != size {
+        return Ok(false);
+    }
+    let (mut hashing, mut chunk) = (digest.algorithm().hashing(), vec![0; CHUNK]);
+    loop {
+        if !goes_on() {
+            return Err(SourceError::Stopped);
+        }
+        match file.read(&mut chunk)? {
+            0 => return Ok(hashing.finish() == *digest),
+            length => hashing.update(chunk.get(..length).unwrap_or_default()),
+        }
+    }
+}

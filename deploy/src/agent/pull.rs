@@ -1,14 +1,15 @@
 //! A version as it comes from a server: every blob by its digest, then all that was signed about it, and only then is
 //! anything of it unpacked. The server is trusted with nothing but to answer.
 
-use std::fs::{self, File};
-use std::io::Read as _;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::disk::{self, read_if_there, remove_if_there};
-use super::link::{Content, Link, LinkError, Speaker};
-use super::part::Part;
+use super::link::{Content, Link, LinkError, Speaker, Wanted};
+use super::part::{Part, is_whole};
+use super::sharing::{Assembly, Sharing};
 use super::source::{GoesOn, Source, SourceError};
 use super::unpack;
 use crate::oci::{ContentDigest, DirectoryLayout, LAYOUT_FILE, Repository};
@@ -20,8 +21,6 @@ use crate::timestamp::Timestamp;
 const MAX_BLOBS: usize = 100_000;
 /// Bytes that stay free for others.
 const RESERVE: u64 = 64 << 20;
-/// Bytes that are read at once.
-const CHUNK: usize = 256 << 10;
 /// Below it is what is being fetched.
 const INCOMING: &str = "incoming";
 
@@ -43,12 +42,20 @@ pub struct Pull<L> {
     speaker: Speaker,
     root: PathBuf,
     trust: Trust,
+    sharing: Option<Arc<Sharing>>,
 }
 
 impl<L: Link> Pull<L> {
     /// `root`: the agent's directory.
     pub fn new(link: Arc<L>, speaker: Speaker, root: &Path, trust: Trust) -> Self {
-        Self { link, speaker, root: root.join(INCOMING), trust }
+        Self { link, speaker, root: root.join(INCOMING), trust, sharing: None }
+    }
+
+    /// What other versions have in common with a new one does not come again, and other agents are asked before the server.
+    #[must_use]
+    pub fn sharing(mut self, sharing: Arc<Sharing>) -> Self {
+        self.sharing = Some(sharing);
+        self
     }
 
     fn check(&self, version: &ContentDigest, content: &Content) -> Result<u64, SourceError> {
@@ -103,7 +110,8 @@ impl<L: Link> Pull<L> {
         fs::create_dir_all(path.parent().unwrap_or(path))?;
         let mut part = Part::open(path.with_extension("part"), digest, size, goes_on)?;
         if part.count() < size || size == 0 {
-            let rest = self.link.blob(&self.speaker, version, digest, part.count())?;
+            let wanted = Wanted { blob: digest, start: part.count(), length: None };
+            let rest = self.link.blob(&self.speaker, version, &wanted)?;
             part.add(rest, goes_on)?;
         }
         part.finish(path)
@@ -145,33 +153,15 @@ impl<L: Link> Pull<L> {
 /// Bytes of it that lie there, whole blobs and parts of them.
 fn brought(content: &Content, place: &Path) -> u64 {
     let length = |path: &Path| fs::metadata(path).map_or(0, |it| it.len());
+    // What comes by pieces has holes until all of them are there.
+    let blocks = |path: &Path| fs::metadata(path).map_or(0, |it| it.blocks().saturating_mul(512));
     let sizes = content.blobs.iter().map(|(digest, size)| {
         let path = place.join(blob_path(digest));
-        length(&path).max(length(&path.with_extension("part"))).min(*size)
+        let parts =
+            length(&path.with_extension("part")).max(blocks(&path.with_extension("pieces")));
+        length(&path).max(parts).min(*size)
     });
     sizes.fold(0, u64::saturating_add)
-}
-
-fn is_whole(
-    path: &Path,
-    digest: &ContentDigest,
-    size: u64,
-    goes_on: GoesOn<'_>,
-) -> Result<bool, SourceError> {
-    let Ok(mut file) = File::open(path) else { return Ok(false) };
-    if file.metadata()?.len() != size {
-        return Ok(false);
-    }
-    let (mut hashing, mut chunk) = (digest.algorithm().hashing(), vec![0; CHUNK]);
-    loop {
-        if !goes_on() {
-            return Err(SourceError::Stopped);
-        }
-        match file.read(&mut chunk)? {
-            0 => return Ok(hashing.finish() == *digest),
-            length => hashing.update(chunk.get(..length).unwrap_or_default()),
-        }
-    }
 }
 
 impl<L: Link> Source for Pull<L> {
@@ -184,6 +174,9 @@ impl<L: Link> Source for Pull<L> {
         let unpacked = self.bring(version, into, goes_on);
         if unpacked.as_ref().is_err_and(SourceError::is_final) {
             // What is not trusted does not stay.
+            if let Some(sharing) = &self.sharing {
+                sharing.shelf.comes(None);
+            }
             remove_if_there(&self.root)?;
         }
         unpacked
@@ -199,19 +192,53 @@ impl<L: Link> Pull<L> {
     ) -> Result<(), SourceError> {
         let content = self.link.content(&self.speaker, version)?;
         let bytes = self.check(version, &content)?;
+        if let Some(sharing) = &self.sharing {
+            // It may be of another version, which is removed now.
+            sharing.shelf.comes(None);
+        }
         let place = self.place(version)?;
         // What is fetched lies there twice for a moment, and what an earlier try has brought lies there already; what is
         // compressed takes more, and a disk that is full then is an error like any other.
         let missing = bytes.saturating_sub(brought(&content, &place));
         let needed = missing.saturating_add(bytes).saturating_add(RESERVE);
-        let free = disk::free(&self.root)?;
-        if free < needed {
-            return Err(SourceError::Full { free, needed });
+        self.check_room(needed)?;
+        let assembly = self.by_pieces(version, &content, &place, goes_on)?;
+        if assembly.is_none() {
+            self.fetch(version, &content, &place, goes_on)?;
         }
-        self.fetch(version, &content, &place, goes_on)?;
         let layout = self.verify(&content, &place)?;
         let manifest = unpack::manifest(&layout, &content.release.subject)?;
         unpack::unpack(&layout, &manifest, into, goes_on)?;
+        if let (Some(sharing), Some(assembly)) = (&self.sharing, assembly)
+            && let Err(error) = sharing.shelf.keep(&assembly)
+        {
+            tracing::warn!(%error, %version, "the content of the version is not kept");
+        }
         Ok(remove_if_there(&self.root)?)
+    }
+
+    /// What is kept for others makes room for what is ordered.
+    fn check_room(&self, needed: u64) -> Result<(), SourceError> {
+        let mut free = disk::free(&self.root)?;
+        if free < needed
+            && let Some(sharing) = &self.sharing
+            && sharing.shelf.clear()?
+        {
+            free = disk::free(&self.root)?;
+        }
+        if free < needed { Err(SourceError::Full { free, needed }) } else { Ok(()) }
+    }
+
+    /// `None`: it does not come by pieces.
+    fn by_pieces(
+        &self,
+        version: &ContentDigest,
+        content: &Content,
+        place: &Path,
+        goes_on: GoesOn<'_>,
+    ) -> Result<Option<Arc<Assembly>>, SourceError> {
+        let Some(sharing) = &self.sharing else { return Ok(None) };
+        let way = (&*self.link, &self.speaker);
+        sharing.bring(way, version, &content.blobs, place, goes_on)
     }
 }

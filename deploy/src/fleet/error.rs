@@ -35,6 +35,8 @@ pub enum FleetError {
     },
     #[error("what is to be kept cannot be written")]
     Unwritable(#[source] JsonError),
+    #[error("the machine has no random bytes")]
+    Random,
     #[error("others changed the same again and again")]
     Restless,
 }

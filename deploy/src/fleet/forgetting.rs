@@ -55,9 +55,11 @@ impl Fleet {
             let writes = vec![
                 gone(key.clone(), as_found(&found)),
                 gone(keys::order(place, name), Expect::Anything),
+                gone(keys::peer(place, name), Expect::Anything),
                 self.counted(-1).await?,
             ];
             if self.store.commit(writes).await? {
+                self.sharing.forget(place, name);
                 return Ok(true);
             }
         }

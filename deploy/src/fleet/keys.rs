@@ -5,12 +5,15 @@
 //! | `fleet/agent/{service}/{environment}/{name}` | what an agent said last ([`KeptAgent`](super::KeptAgent)) |
 //! | `fleet/order/{service}/{environment}/{name}` | what it is to run ([`KeptOrder`](super::KeptOrder)) |
 //! | `fleet/told/{service}/{environment}` | another value with each order there: frontends that keep questions open look at it |
+//! | `fleet/peer/{service}/{environment}/{name}` | what an agent gives to others ([`KeptPeer`](super::KeptPeer)) |
+//! | `fleet/pass-keys` | what says that somebody is an agent of a service is signed by these ([`PassKeys`](crate::swarm::pass::PassKeys)) |
 //! | `fleet/count` | how many agents there are |
 
 use crate::rollouts::parts::Place;
 
 pub const AGENTS: &str = "fleet/agent/";
 pub const COUNT: &str = "fleet/count";
+pub const PASS_KEYS: &str = "fleet/pass-keys";
 
 pub fn agents_of(place: &Place) -> String {
     format!("{AGENTS}{}/{}/", place.service, place.environment)
@@ -26,6 +29,14 @@ pub fn orders_of(place: &Place) -> String {
 
 pub fn order(place: &Place, name: &str) -> String {
     format!("{}{name}", orders_of(place))
+}
+
+pub fn peers_of(place: &Place) -> String {
+    format!("fleet/peer/{}/{}/", place.service, place.environment)
+}
+
+pub fn peer(place: &Place, name: &str) -> String {
+    format!("{}{name}", peers_of(place))
 }
 
 pub fn told(place: &Place) -> String {

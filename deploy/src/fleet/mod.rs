@@ -12,6 +12,7 @@
 //! | `waking.rs` | wakes the questions for orders that are open |
 //! | `condition.rs` | what follows from all that, in a word |
 //! | `forgetting.rs` | agents that are no more |
+//! | `sharing/` | which agents give each other the pieces of a release |
 //! | `listing.rs` | agents for people, and figures |
 //! | `targets.rs` | agents as the targets of a rollout |
 
@@ -25,6 +26,7 @@ mod listing;
 mod names;
 mod orders;
 mod reports;
+mod sharing;
 mod store;
 mod targets;
 #[cfg(test)]
@@ -35,6 +37,7 @@ use std::sync::Arc;
 
 use kiln_cas::records::SharedRecords;
 
+use self::sharing::Sharing;
 use self::store::Store;
 use self::waking::Waking;
 use crate::executions::Clock;
@@ -47,18 +50,20 @@ pub use listing::{Filter, Listed, MAX_PAGE};
 pub use names::{NameProblem, check_address, check_label, check_name};
 pub use orders::MAX_WAIT;
 pub use reports::HEARTBEAT;
+pub use sharing::KeptPeer;
 
 /// The agents of a server. Clones share it.
 #[derive(Clone)]
 pub struct Fleet {
     store: Store,
     waking: Arc<Waking>,
+    sharing: Arc<Sharing>,
     clock: Clock,
 }
 
 impl Fleet {
     pub fn new(records: SharedRecords, clock: Clock) -> Self {
-        Self { store: Store::new(records), waking: Arc::default(), clock }
+        Self { store: Store::new(records), waking: Arc::default(), sharing: Arc::default(), clock }
     }
 
     /// The server ends: questions that are open are answered, and no new one is kept open.

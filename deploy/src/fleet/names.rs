@@ -20,6 +20,8 @@ pub enum NameProblem {
     Labels(usize),
     #[error("{0:?} is no address such as host:8080")]
     Address(String),
+    #[error("a fingerprint of a certificate is 64 lowercase hexadecimal digits")]
+    Fingerprint,
     #[error("{0} is too long")]
     TooLong(&'static str),
 }

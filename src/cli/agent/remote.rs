@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use kiln_deploy::agent::{Content, Link, LinkError, Order, Report, Speaker, short};
+use kiln_deploy::agent::{Content, Link, LinkError, Order, Report, Speaker, Wanted, short};
 use kiln_deploy::oci::ContentDigest;
 use kiln_deploy::rollouts::machine::Generation;
+use kiln_deploy::swarm::pieces::MAX_LIST;
+use kiln_deploy::swarm::{Share, Shared};
 use kiln_net::grpc::{AddressError, Token, address};
 use kiln_net::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use kiln_net::http::{Client, Options, Response, StatusCode, client, collect, described};
@@ -21,7 +23,8 @@ use crate::cli::error::CliError;
 use crate::cli::release::{described_release, sizes};
 use crate::cli::target::Target;
 use kiln_web::json::{
-    AgentAnswer, AgentFetch, AgentHeard, AgentQuestion, AgentReport, ErrorBody, Release,
+    AgentAnswer, AgentFetch, AgentHeard, AgentQuestion, AgentReport, AgentShare, AgentShared,
+    ErrorBody, Release,
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -29,6 +32,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// The same for a report: when a server is gone the next one hears it before this agent counts as silent.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a server may take to cut a release.
+const PIECES_TIMEOUT: Duration = Duration::from_secs(300);
 /// Largest answer that is read as a whole, in bytes: what a release is made of has many lines.
 const MAX_ANSWER: usize = 64 << 20;
 
@@ -113,14 +118,15 @@ impl Remote {
         }
     }
 
+    async fn bytes(answer: Response, most: usize) -> Result<Vec<u8>, LinkError> {
+        let body = tokio::time::timeout(ANSWER_TIMEOUT, collect(answer, most)).await;
+        let body = body.map_err(|error| unread(&error))?;
+        body.map_err(|error| unread(&error))
+    }
+
     async fn read<T: DeserializeOwned>(answer: Response) -> Result<T, LinkError> {
-        let unread = |error: String| {
-            LinkError::Unreachable(format!("its answer is not understood: {error}"))
-        };
-        let body = tokio::time::timeout(ANSWER_TIMEOUT, collect(answer, MAX_ANSWER)).await;
-        let body = body.map_err(|error| unread(error.to_string()))?;
-        let body = body.map_err(|error| unread(error.to_string()))?;
-        serde_json::from_slice(&body).map_err(|error| unread(error.to_string()))
+        let body = Self::bytes(answer, MAX_ANSWER).await?;
+        serde_json::from_slice(&body).map_err(|error| unread(&error))
     }
 
     fn call<T: DeserializeOwned>(
@@ -133,6 +139,10 @@ impl Remote {
     }
 }
 
+fn unread(error: &dyn std::fmt::Display) -> LinkError {
+    LinkError::Unreachable(format!("its answer is not understood: {error}"))
+}
+
 async fn said(status: StatusCode, answer: Response) -> String {
     // A server that does not end its answer must not hold up whoever asks.
     let body = tokio::time::timeout(ANSWER_TIMEOUT, collect(answer, 1 << 20)).await;
@@ -143,16 +153,13 @@ async fn said(status: StatusCode, answer: Response) -> String {
     }
 }
 
-fn fetch(
-    speaker: &Speaker,
-    version: &ContentDigest,
-    blob: Option<(&ContentDigest, u64)>,
-) -> AgentFetch {
+fn fetch(speaker: &Speaker, version: &ContentDigest, wanted: Option<&Wanted<'_>>) -> AgentFetch {
     AgentFetch {
         from: speaker.into(),
         version: version.to_string(),
-        blob: blob.map(|(blob, _)| blob.to_string()),
-        start: blob.map_or(0, |(_, start)| start),
+        blob: wanted.map(|it| it.blob.to_string()),
+        start: wanted.map_or(0, |it| it.start),
+        length: wanted.and_then(|it| it.length),
     }
 }
 
@@ -189,13 +196,27 @@ impl Link for Remote {
         &self,
         speaker: &Speaker,
         version: &ContentDigest,
-        blob: &ContentDigest,
-        start: u64,
+        wanted: &Wanted<'_>,
     ) -> Result<Box<dyn Read>, LinkError> {
-        let asked = fetch(speaker, version, Some((blob, start)));
+        let asked = fetch(speaker, version, Some(wanted));
         let answer = self.runtime.block_on(self.ask("blob", &asked, ANSWER_TIMEOUT))?;
         let (runtime, stop) = (self.runtime.clone(), self.stop.clone());
         Ok(Box::new(Body { runtime, stop, answer, current: Bytes::new() }))
+    }
+
+    fn pieces(&self, speaker: &Speaker, version: &ContentDigest) -> Result<Vec<u8>, LinkError> {
+        let asked = fetch(speaker, version, None);
+        self.runtime.block_on(async {
+            // Who asks first waits until the server has read all of it.
+            let answer = self.ask("pieces", &asked, PIECES_TIMEOUT).await?;
+            Self::bytes(answer, MAX_LIST).await
+        })
+    }
+
+    fn share(&self, speaker: &Speaker, share: &Share) -> Result<Shared, LinkError> {
+        let said = AgentShare::new(speaker.into(), share);
+        let shared: AgentShared = self.call("share", &said, REPORT_TIMEOUT)?;
+        Ok(shared.into())
     }
 }
 

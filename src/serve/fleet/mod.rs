@@ -38,7 +38,8 @@ fn now() -> i64 {
 
 pub fn start(storage: &Storage) -> Started {
     let fleet = Fleet::new(storage.records.clone(), Arc::new(now));
-    let figures = Arc::<Mutex<AgentCounts>>::default();
+    let given = fleet.given();
+    let figures = Arc::new(Mutex::new(AgentCounts { given, ..AgentCounts::default() }));
     let counting = tokio::spawn(keep_counted(fleet.clone(), figures.clone()));
     Started { fleet, figures, counting }
 }
@@ -59,7 +60,7 @@ async fn keep_counted(fleet: Fleet, figures: Arc<Mutex<AgentCounts>>) {
         }
         match fleet.conditions().await {
             Ok(counted) => {
-                *figures.lock().unwrap_or_else(PoisonError::into_inner) = counted;
+                figures.lock().unwrap_or_else(PoisonError::into_inner).conditions = counted;
             }
             Err(error) => {
                 tracing::warn!(error = %chain(&error), "agents cannot be counted for now")

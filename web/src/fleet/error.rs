@@ -43,7 +43,7 @@ fn answer(error: &FleetError) -> (StatusCode, &'static str) {
         FleetError::Records(_) | FleetError::Restless => {
             (StatusCode::SERVICE_UNAVAILABLE, "Nothing was changed; try again.")
         }
-        FleetError::Damaged { .. } | FleetError::Unwritable(_) => {
+        FleetError::Damaged { .. } | FleetError::Unwritable(_) | FleetError::Random => {
             (StatusCode::INTERNAL_SERVER_ERROR, "The server's log has more.")
         }
     }

@@ -4,6 +4,7 @@ mod api;
 mod change;
 mod error;
 mod page;
+mod sharing;
 mod speaking;
 mod versions;
 
@@ -29,4 +30,6 @@ pub fn api() -> Router<WebState> {
         .route("/fleet/agent/order", post(speaking::order))
         .route("/fleet/agent/content", post(speaking::content))
         .route("/fleet/agent/blob", post(speaking::blob))
+        .route("/fleet/agent/pieces", post(sharing::pieces))
+        .route("/fleet/agent/share", post(sharing::share))
 }

@@ -29,7 +29,7 @@ const HINT: &str =
     "Give the agent credentials with the role agent for its service; docs/agents.md has more.";
 
 /// Whose credentials these are, if they may speak for the service. Where nobody is asked who calls: nobody's.
-fn account(state: &WebState, caller: &Caller, speaker: &Speaker) -> Result<String, WebError> {
+pub fn account(state: &WebState, caller: &Caller, speaker: &Speaker) -> Result<String, WebError> {
     let service = format!("{}/{}", speaker.place.service, speaker.place.environment);
     match state.access.check_host(&caller.0, &service) {
         Ok(()) => Ok(state.access.name(&caller.0).map(|it| it.to_string()).unwrap_or_default()),
@@ -72,7 +72,7 @@ pub async fn order(
 }
 
 /// The release that an agent asks for, if it was told to run it.
-async fn told(
+pub async fn told(
     state: &WebState,
     caller: &Caller,
     fetch: &AgentFetch,
@@ -113,14 +113,18 @@ pub async fn blob(
     let (_, size) = entry.content.iter().find(|(it, _)| *it == wanted).ok_or_else(none)?;
     let stored = Digest::from_hex(wanted.hex().as_bytes(), *size, DigestFunction::Sha256);
     let stored = stored.map_err(|_| none())?;
-    let rest = size.saturating_sub(asked.start);
+    let rest = size.saturating_sub(asked.start).min(asked.length.unwrap_or(u64::MAX));
     let body = if rest == 0 {
         Body::empty()
     } else {
-        let read = state.blobs.read(&stored, asked.start, None).await.map_err(WebError::from)?;
-        Body::from_stream(read.into_stream().map(|chunk| {
+        let read =
+            state.blobs.read(&stored, asked.start, Some(rest)).await.map_err(WebError::from)?;
+        let fleet = state.fleet.clone();
+        Body::from_stream(read.into_stream().map(move |chunk| {
             // After the first byte the only way to report an error is to end the body early.
-            chunk.inspect_err(|error| tracing::warn!(%error, "a download ended early"))
+            chunk
+                .inspect(|it| fleet.give(it.len()))
+                .inspect_err(|error| tracing::warn!(%error, "a download ended early"))
         }))
     };
     let answer = Response::builder()

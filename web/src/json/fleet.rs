@@ -102,6 +102,9 @@ pub struct AgentFetch {
     /// So many of its first bytes are left out.
     #[serde(default)]
     pub start: u64,
+    /// So many bytes are wanted; without, all that follow.
+    #[serde(default)]
+    pub length: Option<u64>,
 }
 
 /// `POST /api/v1/fleet/tell`: what an agent is to run from now on, whatever a rollout has said before.

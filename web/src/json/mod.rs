@@ -25,6 +25,7 @@ mod release;
 mod rollout;
 mod rollout_plan;
 mod rollout_step;
+mod sharing;
 mod status;
 mod suite;
 mod time;
@@ -74,6 +75,7 @@ pub use rollout::{
 };
 pub use rollout_plan::{RolloutPlanRequest, RolloutPlanned, RolloutSets, TargetDown};
 pub use rollout_step::RolloutStep;
+pub use sharing::{AgentPeer, AgentShare, AgentShared};
 pub use status::{FailedReload, JournalStatus, Shared, Status, Storage, TestsStatus, Unserved};
 pub use suite::{
     Grid, GridCell, GridColumn, GridRow, Test, TestAttempt, TestCounts, TestDay, TestFailure,

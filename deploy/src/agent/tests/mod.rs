@@ -3,6 +3,7 @@
 mod processes;
 mod pulling;
 mod rig;
+mod sharing;
 mod working;
 
 use std::fs;

@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 
 use super::super::{
     Agent, Content, Hooks, Link, LinkError, Order, Probe, Program, Pull, Report, Running, Service,
-    Speaker, Supervisor, Told, Trust, identity,
+    Speaker, Supervisor, Told, Trust, Wanted, identity,
 };
 use crate::fleet::{Fleet, FleetError, Listed};
 use crate::oci::{ContentDigest, Descriptor};
@@ -22,6 +22,8 @@ use crate::releases::tests::made::{Made, SIGNED};
 use crate::rollouts::machine::Generation;
 use crate::rollouts::parts::Place;
 use crate::signing::{KeyRing, PublicKey, Scheme, Signer as _, SigningKey, TrustedKey};
+use crate::swarm::pieces::{BlobPieces, PieceList, pieces_of};
+use crate::swarm::{Share, Shared};
 use crate::timestamp::Timestamp;
 
 const ACCOUNT: &str = "token web-1";
@@ -45,6 +47,8 @@ pub struct World {
     pub tampers: AtomicBool,
     /// Half of what is asked for comes.
     pub cuts: AtomicBool,
+    /// Lists of pieces are of the same blobs, and wrong.
+    pub lies: AtomicBool,
     /// Bytes that were given.
     pub bytes: AtomicUsize,
     /// Blobs that were fetched.
@@ -71,6 +75,7 @@ impl World {
             away: AtomicBool::new(false),
             tampers: AtomicBool::new(false),
             cuts: AtomicBool::new(false),
+            lies: AtomicBool::new(false),
             bytes: AtomicUsize::new(0),
             fetched: AtomicUsize::new(0),
         })
@@ -103,8 +108,12 @@ impl World {
     }
 
     pub fn tell(&self, version: &ContentDigest) -> Generation {
+        self.tell_to("web-1", version)
+    }
+
+    pub fn tell_to(&self, name: &str, version: &ContentDigest) -> Generation {
         let told = self.fleet();
-        let told = async move { told.tell_by_hand(&place(), "web-1", version, "ana").await };
+        let told = async move { told.tell_by_hand(&place(), name, version, "ana").await };
         self.runtime.block_on(told).unwrap()
     }
 
@@ -188,24 +197,47 @@ impl Link for Way {
         &self,
         _: &Speaker,
         version: &ContentDigest,
-        blob: &ContentDigest,
-        start: u64,
+        wanted: &Wanted<'_>,
     ) -> Result<Box<dyn Read>, LinkError> {
         self.0.reached()?;
         self.0.fetched.fetch_add(1, Ordering::Relaxed);
         let releases = self.0.releases.lock().unwrap();
-        let mut data = releases[version].0.blobs[blob].clone();
+        let mut data = releases[version].0.blobs[wanted.blob].clone();
         if self.0.tampers.load(Ordering::Relaxed)
             && let Some(last) = data.last_mut()
         {
             *last ^= 1;
         }
-        let mut rest = data.split_off((start as usize).min(data.len()));
+        let mut rest = data.split_off((wanted.start as usize).min(data.len()));
+        rest.truncate(wanted.length.map_or(usize::MAX, |it| it as usize));
         if self.0.cuts.load(Ordering::Relaxed) {
             rest.truncate(rest.len().div_ceil(2));
         }
         self.0.bytes.fetch_add(rest.len(), Ordering::Relaxed);
         Ok(Box::new(Cursor::new(rest)))
+    }
+
+    fn pieces(&self, _: &Speaker, version: &ContentDigest) -> Result<Vec<u8>, LinkError> {
+        self.0.reached()?;
+        let releases = self.0.releases.lock().unwrap();
+        let lies = self.0.lies.load(Ordering::Relaxed);
+        let blobs = releases[version].0.blobs.iter().map(|(digest, data)| {
+            let mut pieces = pieces_of(data);
+            if lies && pieces.len() > 1 {
+                pieces.reverse();
+            }
+            BlobPieces { digest: digest.clone(), size: data.len() as u64, pieces }
+        });
+        Ok(PieceList::new(blobs.collect()).unwrap().write())
+    }
+
+    fn share(&self, speaker: &Speaker, share: &Share) -> Result<Shared, LinkError> {
+        self.0.reached()?;
+        let fleet = self.0.fleet();
+        // Time passes while agents ask.
+        self.0.now.fetch_add(1_000_000_000, Ordering::Relaxed);
+        let shared = async move { fleet.share(speaker, ACCOUNT, share).await };
+        self.0.runtime.block_on(shared).map_err(|error| refused(&error))
     }
 }
 
@@ -224,7 +256,11 @@ pub fn trust(keys: KeyRing) -> Trust {
 }
 
 pub fn speaker(root: &Path) -> io::Result<Speaker> {
-    Ok(Speaker { place: place(), name: "web-1".to_owned(), identity: identity(root)? })
+    called("web-1", root)
+}
+
+pub fn called(name: &str, root: &Path) -> io::Result<Speaker> {
+    Ok(Speaker { place: place(), name: name.to_owned(), identity: identity(root)? })
 }
 
 /// An agent below `root` that runs `bin/app` of each version.

@@ -1,5 +1,7 @@
 //! What agents may say, and what follows from it.
 
+mod sharing;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -1,9 +1,8 @@
 //! What is fetched next and from whom, whom to ask what it has, and when to look again.
 
-use super::{
-    ANNOUNCE_GAP, Downloader, Effect, Flight, LATE_TIMES, MAX_NAMED, POLLS, STUCK, STUCK_PIECES,
-    Source,
-};
+use super::event::{Effect, MAX_NAMED, Source};
+use super::machine::{ANNOUNCE_GAP, Downloader, Flight, LATE_TIMES, POLLS, STUCK, STUCK_PIECES};
+use super::peers::Peer;
 use crate::rollouts::machine::Millis;
 use crate::swarm::bits::ones_of;
 
@@ -12,7 +11,7 @@ impl Downloader {
         self.help_itself(now);
         while self.flights.len() < self.limits.downloads {
             let next =
-                self.from_origin(now).or_else(|| self.rarest(now)).or_else(|| self.late(now));
+                self.next_granted(now).or_else(|| self.rarest(now)).or_else(|| self.late(now));
             let Some((from, piece)) = next else { break };
             if let Source::Peer(id) = from
                 && let Some(peer) = self.peers.get_mut(id)
@@ -46,7 +45,7 @@ impl Downloader {
         missing.take(max).filter_map(|it| u32::try_from(it).ok()).collect()
     }
 
-    fn from_origin(&mut self, now: Millis) -> Option<(Source, u32)> {
+    fn next_granted(&mut self, now: Millis) -> Option<(Source, u32)> {
         let flights = self.flights.iter().filter(|it| it.from == Source::Origin).count();
         if now < self.origin_after || flights >= self.limits.of_origin {
             return None;
@@ -58,7 +57,7 @@ impl Downloader {
     /// The piece that the fewest peers have, of those that can be asked now.
     fn rarest(&mut self, now: Millis) -> Option<(Source, u32)> {
         let of_peer = self.limits.of_peer;
-        let usable = |it: &&super::peers::Peer| it.load < of_peer && it.busy_until <= now;
+        let usable = |it: &&Peer| it.load < of_peer && it.busy_until <= now;
         let (mut best, mut rarity, mut ties) = (None, u16::MAX, 0_u32);
         for at in 0..self.have.words() {
             let there = self.peers.list.iter().filter(usable);

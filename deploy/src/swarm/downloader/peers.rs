@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::{PeerId, Why};
+use super::event::{PeerId, Why};
 use crate::rollouts::machine::Millis;
-use crate::swarm::bits::Bits;
+use crate::swarm::bits::{Bits, ones_of};
 
 /// A peer that was too slow or not there may be better later.
 const SLOW_FOR: Millis = 60_000;
@@ -110,12 +110,12 @@ impl Peers {
         for at in 0..bits.words() {
             let before = peer.has.as_ref().map_or(0, |it| it.word(at));
             let (came, went) = (bits.word(at) & !before, before & !bits.word(at));
-            for piece in crate::swarm::bits::ones_of(at, came) {
+            for piece in ones_of(at, came) {
                 if let Some(count) = self.spread.get_mut(piece) {
                     *count = count.saturating_add(1);
                 }
             }
-            for piece in crate::swarm::bits::ones_of(at, went) {
+            for piece in ones_of(at, went) {
                 if let Some(count) = self.spread.get_mut(piece) {
                     *count = count.saturating_sub(1);
                 }

@@ -278,7 +278,7 @@ impl Network {
         let it = &self.hosts[host];
         let peer = host as u32;
         let has = it.have.count() as u32;
-        let ask = Ask { name: &it.name, near: &it.zone, has, seeded, starving, peer: &peer };
+        let ask = Ask { name: &it.name, near: &it.zone, has, seeded, starving, peer: Some(&peer) };
         let answer = self.swarm.answer(&ask, self.now, &mut self.rng);
         let peers = answer.peers.into_iter().map(|(_, it, near)| (it, near)).collect();
         let told = Event::Told { peers, grants: answer.grants, again: answer.again };

@@ -29,8 +29,8 @@ pub struct Ask<'a, P> {
     pub seeded: &'a [u32],
     /// Pieces that it finds nowhere.
     pub starving: &'a [u32],
-    /// How it is reached.
-    pub peer: &'a P,
+    /// How it is reached; `None`: it gives nothing.
+    pub peer: Option<&'a P>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -135,6 +135,7 @@ async fn state(snapshot: Snapshot) -> (WebState, Events) {
         rules: Rules::default(),
     };
     let state = WebState {
+        pieces: kiln_deploy::swarm::pieces::Cutting::new(blobs.clone()),
         blobs,
         actions,
         logs,

@@ -1,0 +1,246 @@
+//! What is known of a download, and how it changes.
+
+use fastrand::Rng;
+
+use super::event::{Effect, Event, Failure, Limits, MAX_NAMED, PeerId, Source, Why};
+use super::peers::Peers;
+use crate::rollouts::machine::Millis;
+use crate::swarm::bits::Bits;
+
+/// Between two questions to the tracker at least, when something is to be told.
+pub const ANNOUNCE_GAP: Millis = 50;
+/// After a tracker that did not answer.
+const ANNOUNCE_AGAIN: Millis = 2_000;
+/// What one piece is thought to take before one has come.
+const FIRST_PACE: Millis = 1_000;
+/// A piece that takes longer than this, and than [`SLOW_TIMES`] what pieces take, is given up.
+const SLOW: Millis = 5_000;
+const SLOW_TIMES: Millis = 6;
+/// A piece that takes so many times what pieces take is asked of another peer as well, when nothing else is to do.
+pub const LATE_TIMES: Millis = 2;
+/// Between two questions what a peer has, when there is nothing to fetch: half of what a piece takes, within these bounds.
+const LEAST_POLL: Millis = 50;
+const LONGEST_POLL: Millis = 2_000;
+/// Peers that are asked what they have at once.
+pub const POLLS: usize = 4;
+/// A peer that serves others is left alone for a part of what a piece takes, and so long at least.
+const BUSY: Millis = 20;
+/// Nothing has come for so long: the origin is asked without a grant, for so many pieces.
+pub const STUCK: Millis = 30_000;
+pub const STUCK_PIECES: usize = 8;
+/// After the origin did not answer.
+const ORIGIN_AGAIN: Millis = 1_000;
+
+#[derive(Debug, Clone, Copy)]
+pub struct Flight {
+    pub from: Source,
+    pub piece: u32,
+    pub since: Millis,
+}
+
+pub struct Downloader {
+    pub(super) limits: Limits,
+    pub(super) rng: Rng,
+    pub(super) have: Bits,
+    /// Pieces on their way.
+    pub(super) flying: Bits,
+    pub(super) flights: Vec<Flight>,
+    pub(super) peers: Peers,
+    /// May be fetched from the origin.
+    pub(super) granted: Vec<u32>,
+    /// Were fetched from there, which the tracker does not know yet.
+    pub(super) seeded: Vec<u32>,
+    pub(super) origin_after: Millis,
+    /// What a piece from a peer takes, smoothed; 0: none has come.
+    pub(super) pace: Millis,
+    /// When a piece came, or something was done about that none did.
+    pub(super) progress: Millis,
+    pub(super) is_announcing: bool,
+    pub(super) announced: Millis,
+    pub(super) announce_at: Millis,
+    pub(super) again: Millis,
+    pub(super) is_over: bool,
+}
+
+impl Downloader {
+    /// `have`: pieces that are here already.
+    pub fn new(limits: Limits, have: Bits, seed: u64, now: Millis) -> Self {
+        let pieces = have.len();
+        Self {
+            limits,
+            rng: Rng::with_seed(seed),
+            flying: Bits::none(pieces),
+            flights: Vec::new(),
+            peers: Peers::new(pieces),
+            granted: Vec::new(),
+            seeded: Vec::new(),
+            origin_after: 0,
+            pace: 0,
+            progress: now,
+            is_announcing: false,
+            announced: 0,
+            announce_at: now,
+            again: ANNOUNCE_AGAIN,
+            is_over: false,
+            have,
+        }
+    }
+
+    pub fn have(&self) -> &Bits {
+        &self.have
+    }
+
+    pub fn handle(&mut self, now: Millis, event: Event) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if self.is_over {
+            return effects;
+        }
+        match event {
+            Event::Tick => {}
+            Event::Told { peers, grants, again } => self.told(&peers, grants, again, now),
+            Event::NotTold => {
+                self.is_announcing = false;
+                self.announce_at = now.saturating_add(self.again.max(ANNOUNCE_AGAIN));
+            }
+            Event::Has(peer, bits) => {
+                if !self.peers.has(peer, bits, now) {
+                    self.shun(peer, Why::Lied, now, &mut effects);
+                }
+            }
+            Event::HasNot(peer) => self.shun(peer, Why::Gone, now, &mut effects),
+            Event::Came(from, piece) => self.came(from, piece, now, &mut effects),
+            Event::Failed(from, piece, why) => self.failed(from, piece, why, now, &mut effects),
+        }
+        if self.have.is_full() {
+            self.is_over = true;
+            effects.push(Effect::Done);
+            return effects;
+        }
+        self.give_up_slow(now, &mut effects);
+        self.fill(now, &mut effects);
+        self.ask(now, &mut effects);
+        self.announce(now, &mut effects);
+        effects
+    }
+
+    pub(super) fn pace(&self) -> Millis {
+        if self.pace == 0 { FIRST_PACE } else { self.pace }
+    }
+
+    pub(super) fn patience(&self) -> Millis {
+        self.pace().saturating_mul(SLOW_TIMES).max(SLOW)
+    }
+
+    pub(super) fn poll_every(&self) -> Millis {
+        // Until a piece has come others are asked more often: all begin at once.
+        let part = if self.pace == 0 { 4 } else { 2 };
+        (self.pace() / part).clamp(LEAST_POLL, LONGEST_POLL)
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        let missing = self.have.len() - self.have.count();
+        self.flights.len() < self.limits.downloads && self.flying.count() < missing
+    }
+
+    fn told(&mut self, peers: &[(PeerId, bool)], grants: Vec<u32>, again: Millis, now: Millis) {
+        self.is_announcing = false;
+        self.again = again.max(ANNOUNCE_GAP);
+        // Many that begin at once do not ask at once for ever.
+        let spread = self.rng.u64(0..=self.again / 4);
+        self.announce_at = now.saturating_add(self.again - self.again / 8 + spread);
+        self.peers.renew(peers, self.limits.peers, now);
+        for piece in grants.into_iter().take(MAX_NAMED) {
+            if self.have.get(piece as usize) {
+                self.seeded.push(piece);
+            } else if (piece as usize) < self.have.len() && !self.granted.contains(&piece) {
+                self.granted.push(piece);
+            }
+        }
+    }
+
+    fn land(&mut self, from: Source, piece: u32) -> Option<Flight> {
+        let at = self.flights.iter().position(|it| it.from == from && it.piece == piece)?;
+        let flight = self.flights.swap_remove(at);
+        if let Source::Peer(id) = from
+            && let Some(peer) = self.peers.get_mut(id)
+        {
+            peer.load = peer.load.saturating_sub(1);
+        }
+        if !self.flights.iter().any(|it| it.piece == piece) {
+            self.flying.clear(piece as usize);
+        }
+        Some(flight)
+    }
+
+    fn came(&mut self, from: Source, piece: u32, now: Millis, effects: &mut Vec<Effect>) {
+        if let Some(flight) = self.land(from, piece)
+            && let Source::Peer(id) = from
+        {
+            let took = now.saturating_sub(flight.since).max(1);
+            self.pace = if self.pace == 0 { took } else { (self.pace * 7 + took) / 8 };
+            if let Some(peer) = self.peers.get_mut(id) {
+                peer.is_useful = true;
+            }
+        }
+        if !self.have.set(piece as usize) {
+            return;
+        }
+        self.progress = now;
+        if let Some(at) = self.granted.iter().position(|it| *it == piece) {
+            self.granted.swap_remove(at);
+            self.seeded.push(piece);
+        }
+        let others: Vec<_> = self.flights.iter().filter(|it| it.piece == piece).copied().collect();
+        for other in others {
+            self.land(other.from, piece);
+            effects.push(Effect::Cancel(other.from, piece));
+        }
+    }
+
+    fn failed(
+        &mut self,
+        from: Source,
+        piece: u32,
+        why: Failure,
+        now: Millis,
+        effects: &mut Vec<Effect>,
+    ) {
+        let is_known = self.land(from, piece).is_some();
+        match (from, why) {
+            (Source::Origin, Failure::Corrupt) => effects.push(Effect::Broken(piece)),
+            // What lies does so however late it comes.
+            (Source::Peer(id), Failure::Corrupt) => self.shun(id, Why::Lied, now, effects),
+            _ if !is_known => {}
+            (Source::Origin, _) => self.origin_after = now.saturating_add(ORIGIN_AGAIN),
+            (Source::Peer(id), Failure::Busy) => {
+                let pause = (self.pace() / 4).max(BUSY);
+                if let Some(peer) = self.peers.get_mut(id) {
+                    peer.busy_until = now.saturating_add(pause);
+                }
+            }
+            (Source::Peer(id), Failure::Lacks) => self.peers.lacks(id, piece as usize),
+            (Source::Peer(id), Failure::Gone) => self.shun(id, Why::Gone, now, effects),
+        }
+    }
+
+    fn shun(&mut self, id: PeerId, why: Why, now: Millis, effects: &mut Vec<Effect>) {
+        let from = Source::Peer(id);
+        let flights: Vec<_> = self.flights.iter().filter(|it| it.from == from).copied().collect();
+        for flight in flights {
+            self.land(from, flight.piece);
+            effects.push(Effect::Cancel(from, flight.piece));
+        }
+        self.peers.shun(id, why, now);
+        effects.push(Effect::Drop(id, why));
+    }
+
+    fn give_up_slow(&mut self, now: Millis, effects: &mut Vec<Effect>) {
+        let patience = self.patience();
+        while let Some(id) = self.flights.iter().find_map(|it| match it.from {
+            Source::Peer(id) if now >= it.since.saturating_add(patience) => Some(id),
+            Source::Peer(_) | Source::Origin => None,
+        }) {
+            self.shun(id, Why::Slow, now, effects);
+        }
+    }
+}
