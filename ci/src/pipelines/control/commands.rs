@@ -1,5 +1,6 @@
 //! What people say of runs, and what they are shown.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -46,6 +47,8 @@ pub struct Shown {
     pub run: Arc<Run>,
     pub state: State,
     pub now: Time,
+    /// What stages do now, by their indexes; known where the run is driven.
+    pub lines: BTreeMap<u32, String>,
 }
 
 /// A part of what an attempt printed.
@@ -77,7 +80,8 @@ impl Control {
     pub async fn show(&self, id: &str) -> Result<Shown, ControlError> {
         let open = self.open(id).await?;
         let now = open.time(self.now());
-        Ok(Shown { run: open.run, state: open.state, now })
+        let lines = self.lines().get(id).cloned().unwrap_or_default();
+        Ok(Shown { run: open.run, state: open.state, now, lines })
     }
 
     /// What a run is, without its history.

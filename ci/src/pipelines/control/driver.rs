@@ -116,6 +116,7 @@ impl Driver {
             return Ok(Some(Duration::ZERO));
         }
         self.work(now).await?;
+        self.tell_lines();
         Ok(match self.open.state.phase {
             Phase::Ended(_) => None,
             Phase::Queued => Some(SLOW),
@@ -204,6 +205,12 @@ impl Driver {
         Ok(())
     }
 
+    fn tell_lines(&self) {
+        let line = |(key, attempt): (&(u32, u32), &Attempt)| (key.0, attempt.log.line());
+        let lines = self.attempts.iter().map(line).filter(|(_, line)| !line.is_empty());
+        self.control.lines().insert(self.open.run.id.clone(), lines.collect());
+    }
+
     /// An attempt that nobody can do.
     async fn fail(&mut self, told: Told, now: Time) -> Result<(), ControlError> {
         let ((stage, attempt), Ended { outcome, links }) = told;
@@ -213,6 +220,12 @@ impl Driver {
         }
         self.control.wake.notify_waiters();
         Ok(())
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.control.lines().remove(&self.open.run.id);
     }
 }
 

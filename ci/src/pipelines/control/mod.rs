@@ -20,8 +20,8 @@ mod task;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -81,7 +81,12 @@ pub struct Control {
     wake: Notify,
     /// This process, among those that may drive.
     who: String,
+    /// What the stages of runs that are driven here do now, in words.
+    lines: Mutex<Lines>,
 }
+
+/// By run, and by the index of a stage.
+type Lines = HashMap<String, BTreeMap<u32, String>>;
 
 impl Control {
     pub fn new(parts: ControlParts, options: ControlOptions) -> Arc<Self> {
@@ -89,7 +94,8 @@ impl Control {
         // Several processes may be called the same.
         let who = format!("{name}-{:016x}", fastrand::u64(..));
         let store = Store { records, ledger };
-        Arc::new(Self { store, runner, registry, clock, options, wake: Notify::new(), who })
+        let (wake, lines) = (Notify::new(), Mutex::default());
+        Arc::new(Self { store, runner, registry, clock, options, wake, who, lines })
     }
 
     pub fn now(&self) -> Time {
@@ -99,5 +105,9 @@ impl Control {
     /// What the operator declares.
     pub fn registered(&self) -> Arc<BTreeMap<String, Registered>> {
         self.registry.pipelines()
+    }
+
+    fn lines(&self) -> MutexGuard<'_, Lines> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
