@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use kiln_net::causes::chain;
 
-use super::Registered;
 use super::error::ControlError;
 use super::keys;
 use super::start::Start;
