@@ -15,6 +15,7 @@ mod history;
 mod losses;
 mod probes;
 mod redis;
+mod releases;
 mod rig;
 mod rounds;
 mod s3;
