@@ -2,6 +2,7 @@
 
 mod example_tests;
 mod forges;
+mod hosted_queue;
 mod impact;
 mod plans;
 mod queue;
