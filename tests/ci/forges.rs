@@ -1,8 +1,10 @@
-//! A forge asks a server's merge queue by signed webhooks: a real server, and an HTTP server that stands for the forge.
+//! A forge asks a server's merge queue by signed webhooks, and is told what becomes of its changes: a real server, a real
+//! runner on a bare repository, and an HTTP server that stands for the forge.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,7 +15,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::support::server::{Server, command};
+use crate::support::server::{Server, command, get_json};
 
 const SECRET: &str = "it takes a secret to tell a forge";
 const TOKEN: &str = "token-of-a-forge";
@@ -47,6 +49,13 @@ impl Forge {
 
     fn heard(&self) -> Vec<(String, String, Value)> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The last state that was told of a commit.
+    fn state(&self, commit: &str) -> Option<Value> {
+        let path = format!("/api/v3/repos/owner/app/statuses/{commit}");
+        let told = self.heard().into_iter().rev().find(|(_, it, _)| *it == path);
+        told.map(|(_, _, body)| body)
     }
 }
 
@@ -114,6 +123,20 @@ fn labeled(pull: Value) -> Value {
     })
 }
 
+fn comment(text: &str) -> Value {
+    json!({
+        "action": "created",
+        "issue": {"number": 8, "user": {"login": "bob"}, "pull_request": {}},
+        "comment": {
+            "body": text,
+            "user": {"login": "alice"},
+            "author_association": "MEMBER",
+            "created_at": at(OffsetDateTime::now_utc()),
+        },
+        "repository": {"full_name": "owner/app"},
+    })
+}
+
 /// Delivers as GitHub does.
 struct Deliveries {
     client: Client,
@@ -151,6 +174,62 @@ impl Deliveries {
     }
 }
 
+fn git(directory: &Path, arguments: &[&str]) -> String {
+    let mut command = Command::new("git");
+    command.arg("-C").arg(directory).args(arguments);
+    for who in ["GIT_AUTHOR", "GIT_COMMITTER"] {
+        command.env(format!("{who}_NAME"), "A").env(format!("{who}_EMAIL"), "a@example");
+    }
+    command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_SYSTEM", "/dev/null");
+    let output = command.output().expect("git runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// A bare repository whose `main` is green, with a branch that is good and one that is not. Answers their heads.
+fn repository(place: &Path) -> [String; 2] {
+    let work = place.join("work");
+    std::fs::create_dir(&work).expect("a directory");
+    git(place, &["init", "--quiet", "--bare", "--initial-branch=main", "app.git"]);
+    git(&work, &["init", "--quiet", "--initial-branch=main"]);
+    git(&work, &["commit", "--quiet", "--allow-empty", "--message=begin"]);
+    let branch = |name: &str, file: &str| {
+        git(&work, &["checkout", "--quiet", "-b", name, "main"]);
+        std::fs::write(work.join(file), "x").expect("a file");
+        git(&work, &["add", file]);
+        git(&work, &["commit", "--quiet", "--message=change"]);
+        git(&work, &["rev-parse", "HEAD"])
+    };
+    let heads = [branch("feature/good", "good"), branch("feature/bad", "bad")];
+    git(&work, &["push", "--quiet", "../app.git", "main", "feature/good", "feature/bad"]);
+    heads
+}
+
+struct Runner(Child);
+
+impl Runner {
+    fn start(server: &Server, place: &Path) -> Self {
+        let check = "if [ -e bad ]; then echo '```' it is bad; exit 1; fi";
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
+        command
+            .args(["queue", "run", "--queue", "app", "--server", &server.url()])
+            .args(["--flakes-ruled-out", "--poll", "1s", "--check", check])
+            .arg("--state")
+            .arg(place.join("state"))
+            .arg("--repo")
+            .arg(place.join("app.git"))
+            .stdin(Stdio::null());
+        Self(command.spawn().expect("the runner starts"))
+    }
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 fn server(place: &Path, forge: &Forge) -> Server {
     let file = place.join("forges.toml");
     let text = format!(
@@ -166,6 +245,63 @@ fn server(place: &Path, forge: &Forge) -> Server {
     let mut command = command("127.0.0.1:0", &data, &[]);
     command.env("KILN_FORGES_FILE", file).env("KILN_WORKERS_COUNT", "0");
     Server::spawn(command, &data)
+}
+
+async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(start.elapsed() < WITHIN, "{what}");
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+#[tokio::test]
+async fn a_labeled_change_lands_a_bad_one_does_not_and_the_forge_is_told() {
+    let place = tempfile::tempdir().expect("a directory");
+    let [good, bad] = repository(place.path());
+    let forge = Forge::start();
+    let server = server(place.path(), &forge);
+    let deliveries = Deliveries::to(&server);
+    let body = labeled(pull(7, "feature/good"));
+    assert_eq!(deliveries.say("ping", "0", &json!({})).await.0, 200);
+    // Nobody runs the queue yet: the forge may deliver it again.
+    assert_eq!(deliveries.say("pull_request", "1", &body).await.0, 503);
+    let _runner = Runner::start(&server, place.path());
+    let exists = || {
+        let queues = get_json(&server.address, "/api/v1/merge-queues").to_string();
+        queues.contains("\"app\"").then_some(())
+    };
+    until("the queue has a runner", exists).await;
+    let (status, said) = deliveries.say("pull_request", "1", &body).await;
+    assert_eq!((status, &said["outcome"]), (200, &json!("asked")), "{said}");
+    let (status, said) = deliveries.say("pull_request", "1", &body).await;
+    assert_eq!((status, &said["outcome"]), (200, &json!("already known")), "{said}");
+
+    let landed = || forge.state(&good).filter(|it| it["state"] == "success");
+    let landed = until("the good change lands", landed).await;
+    assert_eq!(landed["context"], "kiln/queue");
+    assert_eq!(landed["target_url"], format!("{}/merge-queues/app", server.url()));
+    let bare = place.path().join("app.git");
+    assert!(git(&bare, &["log", "--format=%H", "main"]).contains(&good));
+
+    let (status, said) = deliveries.say("issue_comment", "2", &comment("/kiln queue")).await;
+    assert_eq!((status, &said["outcome"]), (200, &json!("asked")), "{said}");
+    let rejected = || forge.state(&bad).filter(|it| it["state"] == "failure");
+    let rejected = until("the bad change is rejected", rejected).await;
+    assert!(rejected["target_url"].to_string().contains("/merge-queues/app/runs/"), "{rejected}");
+    let commented = || {
+        let below = "/api/v3/repos/owner/app/issues/8/comments";
+        forge.heard().into_iter().find(|(_, path, _)| path == below)
+    };
+    let (_, _, comment) = until("the rejection is commented on", commented).await;
+    let text = comment["body"].as_str().expect("a text");
+    assert!(text.contains("``` it is bad\n````"), "{text}");
+    assert!(!git(&bare, &["log", "--format=%H", "main"]).contains(&bad));
+    let of_good = forge.heard().into_iter().filter(|(_, path, _)| path.ends_with(&good)).count();
+    assert!((1..=4).contains(&of_good), "each status is told once: {of_good}");
 }
 
 #[tokio::test]
