@@ -13,6 +13,7 @@ use super::super::{Agent, Hooks, Link as _, Order, Pull, Report, Status};
 use super::rig::{Way, World, always, called, place, trust};
 use crate::agent::source::GoesOn;
 use crate::oci::ContentDigest;
+use crate::signing::Signer as _;
 use crate::swarm::PeerCard;
 use crate::swarm::downloader::Limits;
 

@@ -55,9 +55,10 @@ impl<P: Clone> Swarm<P> {
     }
 
     pub fn answer(&mut self, ask: &Ask<'_, P>, now: Millis, rng: &mut Rng) -> Answer<P> {
-        let known =
-            Known { near: ask.near.to_owned(), has: ask.has, heard: now, peer: ask.peer.clone() };
-        self.crowd.hear(ask.name, known, now);
+        if let Some(peer) = ask.peer.cloned() {
+            let near = ask.near.to_owned();
+            self.crowd.hear(ask.name, Known { near, has: ask.has, heard: now, peer }, now);
+        }
         self.seeding.seeded(ask.name, ask.seeded);
         if ask.has >= self.seeding.pieces() {
             return Answer { peers: Vec::new(), grants: Vec::new(), again: SEED_EVERY };
