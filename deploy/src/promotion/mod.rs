@@ -22,7 +22,7 @@ pub use change::{Change, ChangeKind};
 pub use decision::{Checked, Decision, Gate, Question, Reason, Record, Standing, decide};
 pub use expression::{Expression, ExpressionError, Operand, Operands};
 pub use facts::{Claim, Facts, Known, MAX_BUNDLES, Tests, Verdict};
-pub use freeze::{Freeze, FreezeError, Lasts, Rule, RuleError, Schedule};
+pub use freeze::{Freeze, FreezeError, Lasts, Recurrence, Rule, RuleError, Schedule};
 pub use keeper::{Ask, Done, Keeper, MAX_PAGE, Outcome, PromotionError, Say, Seen};
 pub use parts::{
     Arrival, Clock, PartError, Parts, Releases, RunCheck, ShowPlaces, SignSummary, TestGate,

@@ -1,15 +1,18 @@
 //! Times in which nothing is promoted: windows in the sense of RFC 5545, in a zone of the IANA database.
 
+mod error;
+mod recurrence;
 mod rule;
 
 use std::collections::BTreeSet;
 use std::str::FromStr;
 
-use jiff::civil::{Date, DateTime};
-use jiff::tz::TimeZone;
+use jiff::civil::Date;
 use jiff::{Span, ZonedDateTime};
 
-pub use self::rule::{Rule, RuleError, Until};
+pub use self::error::FreezeError;
+pub use self::recurrence::Recurrence;
+pub use self::rule::{Rule, RuleError};
 use crate::timestamp::Timestamp;
 
 /// Days that one window lasts at most; so many days are looked at to know whether a moment is in one.
@@ -32,11 +35,8 @@ pub struct Freeze {
     pub reason: String,
     /// Where it holds; `None`: everywhere.
     pub environments: Option<BTreeSet<String>>,
-    zone: TimeZone,
-    start: DateTime,
+    begins: Recurrence,
     lasts: Lasts,
-    rule: Option<Rule>,
-    except: BTreeSet<Date>,
 }
 
 /// When windows are.
@@ -51,23 +51,6 @@ pub struct Schedule<'a> {
     pub rule: Option<&'a str>,
     /// Days of the zone on which no window begins: `2026-12-24`.
     pub except: Vec<&'a str>,
-}
-
-/// Why there is no such window.
-#[derive(Debug, thiserror::Error)]
-pub enum FreezeError {
-    #[error("zone: {0:?} is no zone such as Europe/Berlin or UTC")]
-    Zone(String),
-    #[error("start: {0:?} is no time such as 2026-01-02T17:00, which is of the zone")]
-    Start(String),
-    #[error("lasts: {0:?} is no time such as 90m, 63h or 3d; at most 366 days")]
-    Lasts(String),
-    #[error("rule")]
-    Rule(#[from] RuleError),
-    #[error("start: {0} is no day of the rule")]
-    NotOfRule(Date),
-    #[error("except: {0:?} is no day such as 2026-12-24")]
-    Except(String),
 }
 
 impl FromStr for Lasts {
@@ -112,28 +95,17 @@ impl Lasts {
 
 impl Freeze {
     pub fn new(name: &str, reason: &str, schedule: &Schedule<'_>) -> Result<Self, FreezeError> {
-        let zone = schedule.zone;
-        let known = TimeZone::get(zone).map_err(|_| FreezeError::Zone(zone.to_owned()))?;
-        // What names a zone of its own would be read without it.
-        let local = |it: &&str| it.bytes().all(|it| it.is_ascii_digit() || b"-:T".contains(&it));
-        let start = Some(schedule.start).filter(local).and_then(|it| it.parse().ok());
-        let start: DateTime = start.ok_or_else(|| FreezeError::Start(schedule.start.to_owned()))?;
-        let lasts =
-            schedule.lasts.parse().map_err(|()| FreezeError::Lasts(schedule.lasts.to_owned()))?;
-        let rule = schedule.rule.map(Rule::from_str).transpose()?;
-        if rule.as_ref().is_some_and(|it| !it.is_on(start.date(), start.date())) {
-            return Err(FreezeError::NotOfRule(start.date()));
-        }
-        let day = |text: &&str| text.parse().map_err(|_| FreezeError::Except((*text).to_owned()));
-        let except = schedule.except.iter().map(day).collect::<Result<_, _>>()?;
+        let Schedule { zone, start, lasts, rule, except } = schedule;
+        let begins = Recurrence::new(zone, start, *rule, except)?;
+        let lasts = lasts.parse().map_err(|()| FreezeError::Lasts((*lasts).to_owned()))?;
         let (name, reason) = (name.to_owned(), reason.to_owned());
-        Ok(Self { name, reason, environments: None, zone: known, start, lasts, rule, except })
+        Ok(Self { name, reason, environments: None, begins, lasts })
     }
 
     /// The end of the window that `at` is in; `None`: it is in none. Where windows overlap, the latest end.
     pub fn covers(&self, at: Timestamp) -> Option<Timestamp> {
         let moment = jiff::Timestamp::from_second(at.unix()).ok()?;
-        let today = moment.to_zoned_datetime(self.zone.clone()).date();
+        let today = self.begins.day(moment);
         let ends = (0..=self.lasts.reach() + 1)
             .filter_map(|back| today.checked_sub(Span::new().days(back)).ok())
             .filter_map(|day| self.window(day))
@@ -144,27 +116,8 @@ impl Freeze {
 
     /// The window that begins on this day of the zone.
     fn window(&self, day: Date) -> Option<(jiff::Timestamp, jiff::Timestamp)> {
-        let begins = match &self.rule {
-            None => day == self.start.date(),
-            Some(rule) => rule.is_on(self.start.date(), day),
-        };
-        if !begins || self.except.contains(&day) {
-            return None;
-        }
-        let local = day.to_datetime(self.start.time());
-        // A time that a day does not have is read with the offset before the gap, one that it has twice is the first
-        // of both (RFC 5545, section 3.3.5).
-        let start = self.zone.to_ambiguous_zoned_datetime(local).compatible().ok()?;
-        let until = self.rule.as_ref().and_then(|it| it.until);
-        let over = match until {
-            Some(Until::Day(last)) => day > last,
-            Some(Until::Local(last)) => local > last,
-            Some(Until::Utc(last)) => {
-                start.timestamp() > TimeZone::UTC.to_ambiguous_timestamp(last).compatible().ok()?
-            }
-            None => false,
-        };
+        let start = self.begins.on(day)?;
         let end = self.lasts.after(&start)?;
-        (!over).then(|| (start.timestamp(), end.timestamp()))
+        Some((start.timestamp(), end.timestamp()))
     }
 }

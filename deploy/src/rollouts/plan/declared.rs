@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::drilling::Drilling;
 use super::driving::Driving;
 use super::judging::Judging;
 use super::pace::Pace;
@@ -89,6 +90,7 @@ pub struct Declared {
     pub deadline: Duration,
     pub driving: Driving,
     pub judging: Judging,
+    pub drilling: Drilling,
     pub pace: Pace,
     /// What tells two sets of targets apart; `None`: all serve.
     pub sets: Option<Sets>,

@@ -2,6 +2,7 @@
 //! and of the traffic has the new version when, and for how long before the next step.
 
 mod declared;
+mod drilling;
 mod driving;
 mod judging;
 mod pace;
@@ -12,6 +13,7 @@ mod steps;
 mod tests;
 
 pub use declared::{By, Declared, Ring, Rounding, Step, Strategy, Targets};
+pub use drilling::{DrillSchedule, Drilling, Due};
 pub use driving::{AGENTS, Driving, is_name};
 pub use judging::{Asked, Judging};
 pub use pace::{Most, NoneMay, Pace};

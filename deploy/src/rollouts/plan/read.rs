@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::declared::{By, Declared, Ring, Rounding, Step, Strategy, Targets};
-use super::{driving, judging, pace, sets};
+use super::{drilling, driving, judging, pace, sets};
 use crate::toml::{Field, Fields, TableError, document, time};
 
 /// Bytes of a declaration.
@@ -39,7 +39,7 @@ pub fn read(text: &str) -> Result<Declared, ReadError> {
 fn declared(top: &Fields<'_>) -> Result<Declared, TableError> {
     let own = [
         "name", "strategy", "by", "rounding", "steps", "step", "ring", "targets", "bake", "gate",
-        "soak", "deadline", "metric", "judge",
+        "soak", "deadline", "metric", "judge", "drill",
     ];
     top.only(&[&own[..], &driving::KNOWN, &pace::KNOWN, &sets::KNOWN].concat())?;
     let bake = time(top, "bake")?.unwrap_or(BAKE);
@@ -82,6 +82,7 @@ fn declared(top: &Fields<'_>) -> Result<Declared, TableError> {
     Ok(Declared {
         driving: driving::read(top, &name)?,
         judging,
+        drilling: drilling::read(top)?,
         pace: pace::read(top)?,
         sets: sets::read(top, strategy.is_beside())?,
         name,
