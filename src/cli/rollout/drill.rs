@@ -57,6 +57,7 @@ impl DrillCommand {
             supersede: false,
             again: false,
             drill: true,
+            without_drill: false,
             previous: self.previous.map(|it| it.to_string()),
         };
         let answer = Api::new(target)?.patient().post("/rollouts", &request).await?;

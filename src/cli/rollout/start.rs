@@ -46,6 +46,9 @@ pub struct StartCommand {
     /// Although it was reverted there
     #[arg(long)]
     again: bool,
+    /// Although a drill is overdue there: that is in the audit log, with the reason
+    #[arg(long)]
+    without_drill: bool,
     /// What to return to, where no rollout has ended well there yet
     #[arg(long, value_name = "NAME", value_hint = ValueHint::Other)]
     previous: Option<ReleaseName>,
@@ -68,6 +71,7 @@ impl StartCommand {
             supersede: self.supersede,
             again: self.again,
             drill: false,
+            without_drill: self.without_drill,
             previous: self.previous.map(|it| it.to_string()),
         };
         let api = Api::new(target)?;

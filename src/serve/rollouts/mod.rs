@@ -87,7 +87,8 @@ impl Rollouts {
                 keep_told(&control, webhook).await;
             }
         };
-        tokio::join!(control.clone().run(), control.keep_counted(), telling);
+        let (counting, drilling) = (control.keep_counted(), control.keep_drilled());
+        tokio::join!(control.clone().run(), counting, drilling, telling);
     }
 }
 

@@ -21,6 +21,11 @@ pub fn encode(families: &mut Families<'_>, figures: &RolloutFigures) -> Result<(
         ],
     )?;
     families.counter(
+        "kiln_drills_missed",
+        "Drills that should have begun by themselves and did not.",
+        figures.drills_missed,
+    )?;
+    families.counter(
         "kiln_rollout_delivery_seconds",
         "Time that rollouts that succeeded took together.",
         seconds(figures.delivery),

@@ -45,8 +45,25 @@ pub struct DrillState {
     pub last: Option<DrillShown>,
     /// When the next one has to have passed; null: none is demanded, or none has passed yet.
     pub due: Option<String>,
-    /// Nothing is rolled out there until one has passed.
+    /// None has passed for as long as is demanded: nothing is rolled out there, unless the declaration only has that said.
     pub overdue: bool,
+    /// When the next one begins by itself; null: none does.
+    #[serde(default)]
+    pub next: Option<String>,
+    /// Why the one that should begin now does not; null: none should.
+    #[serde(default)]
+    pub hindered: Option<String>,
+    #[serde(default)]
+    pub missed: Option<DrillMissed>,
+}
+
+/// Drills that did not begin.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct DrillMissed {
+    /// When the last of them should have.
+    pub at: String,
+    pub count: usize,
+    pub why: String,
 }
 
 impl From<&DrillStanding> for DrillState {
@@ -57,6 +74,13 @@ impl From<&DrillStanding> for DrillState {
             last: it.last.as_ref().map(DrillShown::from),
             due: it.due.filter(|at| *at > 0).map(at),
             overdue: it.is_overdue,
+            next: it.next.map(at),
+            hindered: it.hindered.clone(),
+            missed: it.missed.as_ref().map(|it| DrillMissed {
+                at: at(it.at),
+                count: it.count,
+                why: it.why.clone(),
+            }),
         }
     }
 }

@@ -42,7 +42,7 @@ pub use comparison::{
 };
 pub use cursor::{cursor, parse_cursor};
 pub use digest::{Digest, Property};
-pub use drill::{DrillShown, DrillState};
+pub use drill::{DrillMissed, DrillShown, DrillState};
 pub use error::{ErrorBody, ErrorDetail};
 pub use execution::{ActionResult, Execution, Executions, Shard};
 pub use flakes::{Flake, Flakes, Judged, MaskedFailure, QuarantineHistory, ShadowRun};

@@ -30,6 +30,9 @@ pub struct RolloutRequest {
     /// Only prove that its canary would be reverted.
     #[serde(default)]
     pub drill: bool,
+    /// Although a drill is overdue there.
+    #[serde(default)]
+    pub without_drill: bool,
     /// What it returns to, where no rollout has ended well there yet.
     #[serde(default)]
     pub previous: Option<String>,

@@ -71,6 +71,7 @@ pub async fn start(
         supersede: asked.supersede,
         again: asked.again,
         drill: asked.drill,
+        without_drill: asked.without_drill,
         previous: asked.previous.as_deref().map(release).transpose()?,
     };
     // Whoever asked may go away: what was begun is ended all the same.

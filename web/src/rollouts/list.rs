@@ -121,6 +121,9 @@ fn drilled(all: &[DrillState]) -> Markup {
                                 td {
                                     @if let Some(due) = &it.due { "until " (due) " " }
                                     @if it.overdue { span.chip.failed { "overdue" } }
+                                    @if let Some(next) = &it.next { p { "begins by itself " (next) } }
+                                    @if let Some(why) = &it.hindered { p { strong { "does not begin: " } (visible(why, MAX_REASON)) } }
+                                    @if let Some(missed) = &it.missed { p.dim { (missed.count) " missed, the last of " (missed.at) ": " (visible(&missed.why, MAX_REASON)) } }
                                 }
                             }
                         }

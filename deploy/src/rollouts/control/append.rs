@@ -9,7 +9,7 @@ use super::error::ControlError;
 use super::fold::Fold;
 use super::kept::{Good, Head, Rollout};
 use super::store::{MAX_EVENTS, put};
-use super::{Control, drill, keys, notice};
+use super::{Control, drill, keys, notice, scheduled};
 use crate::rollouts::machine::{End, Event, Input, Logged, Millis, State, decide};
 use crate::rollouts::parts::Target;
 
@@ -158,6 +158,8 @@ impl Control {
             let (release, version) = (rollout.release.clone(), rollout.spec.new.clone());
             standing.good = Some(Good { release, version });
             writes.push(put(keys::place(&rollout.place), expect, &standing)?);
+            let now = events.last().map_or(0, |logged| logged.at);
+            writes.extend(scheduled::follows(&self.store, rollout, now).await?);
         }
         if let Some(drill) = drill::judged(rollout, &open.state, events) {
             writes.extend(drill::kept(&drill)?);

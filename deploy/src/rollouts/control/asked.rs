@@ -20,6 +20,8 @@ pub struct Start {
     pub again: bool,
     /// Only prove that its canary would be reverted.
     pub drill: bool,
+    /// Although a drill is overdue there.
+    pub without_drill: bool,
     /// What it returns to, where no rollout has ended well there yet.
     pub previous: Option<ReleaseName>,
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::ControlError;
 use super::kept::Rollout;
+use super::scheduled::Missed;
 use super::store::put;
 use super::{Control, keys};
 use crate::rollouts::machine::{End, Event, Logged, Millis, Spec, State, Why};
@@ -39,6 +40,11 @@ pub struct DrillStanding {
     /// When the next one has to have passed; `None`: none is demanded.
     pub due: Option<Millis>,
     pub is_overdue: bool,
+    /// When the next one begins by itself; `None`: none does.
+    pub next: Option<Millis>,
+    /// Why the one that should begin now does not, in words.
+    pub hindered: Option<String>,
+    pub missed: Option<Missed>,
 }
 
 /// Only the first step, which is watched until the failure is found, or the time is up.
@@ -115,29 +121,38 @@ impl Control {
         let every = every.map(|it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX));
         let due = every.map(|every| passed.as_ref().map_or(0, |it| it.at.saturating_add(every)));
         let is_overdue = due.is_some_and(|due| due <= self.now());
-        let any = last.is_some() || due.is_some();
-        Ok(any.then_some(DrillStanding { place, last, passed, due, is_overdue }))
+        let scheduled = self.scheduled(&place).await?;
+        let any = last.is_some() || due.is_some() || scheduled.is_some();
+        let next = scheduled.as_ref().and_then(|it| it.next(self.now()));
+        let (hindered, missed) = scheduled.map(|it| (it.hindered, it.missed)).unwrap_or_default();
+        let standing =
+            DrillStanding { place, last, passed, due, is_overdue, next, hindered, missed };
+        Ok(any.then_some(standing))
     }
 
-    /// Refuses where a drill is overdue that the declaration demands.
-    pub(super) async fn drilled(
+    /// Why a drill is overdue that the declaration demands; `None`: none is, or that holds up nothing.
+    pub(super) async fn overdue(
         &self,
         declared: &Declared,
         place: &Place,
-    ) -> Result<(), ControlError> {
-        let Some(every) = declared.driving.drill_every else { return Ok(()) };
+    ) -> Result<Option<String>, ControlError> {
+        let every = declared.driving.drill_every.filter(|_| declared.drilling.blocks);
+        let Some(every) = every else { return Ok(None) };
         let every = u64::try_from(every.as_millis()).unwrap_or(u64::MAX);
         let (_, passed) = self.drills(place).await?;
         let due = passed.as_ref().map(|it| it.at.saturating_add(every));
         if due.is_some_and(|due| self.now() < due) {
-            return Ok(());
+            return Ok(None);
         }
         let which = passed.map_or_else(
             || "no drill has passed there yet".to_owned(),
             |it| format!("the last drill that passed there was {}", it.rollout),
         );
-        Err(ControlError::Refused(format!(
-            "a drill is overdue: {which}, and drill_every demands a newer one (`kiln rollout drill`)"
+        let missed = self.scheduled(place).await?.and_then(|it| it.missed);
+        let missed = missed.map(|it| format!("; the last that was due was missed: {}", it.why));
+        let missed = missed.unwrap_or_default();
+        Ok(Some(format!(
+            "a drill is overdue: {which}, and drill_every demands a newer one{missed}"
         )))
     }
 }

@@ -16,6 +16,8 @@ pub struct RolloutFigures {
     pub rollback_failed: u64,
     pub rejected: u64,
     pub overtaken: u64,
+    /// Drills that should have begun by themselves and did not.
+    pub drills_missed: u64,
     /// From the start until all targets had it and its soak was over, of all that succeeded.
     pub delivery: Millis,
     /// From the decision to revert until all targets ran the old version again, of all that were rolled back.
@@ -51,6 +53,7 @@ pub struct Census {
 pub struct Counters {
     started: AtomicU64,
     ends: [AtomicU64; 5],
+    missed: AtomicU64,
     delivery: AtomicU64,
     restore: AtomicU64,
     deployments: Deployments,
@@ -69,6 +72,10 @@ fn place(end: End) -> usize {
 impl Counters {
     pub fn start(&self) {
         self.started.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn miss(&self, drills: u64) {
+        self.missed.fetch_add(drills, Ordering::Relaxed);
     }
 
     /// Takes in what was appended to a rollout that was in the state `before`, and what that has become.
@@ -125,6 +132,7 @@ impl Counters {
             rollback_failed: of(End::RollbackFailed),
             rejected: of(End::Rejected),
             overtaken: of(End::Overtaken),
+            drills_missed: self.missed.load(Ordering::Relaxed),
             delivery: self.delivery.load(Ordering::Relaxed),
             restore: self.restore.load(Ordering::Relaxed),
             deployments: self.deployments.read(std::iter::empty()),

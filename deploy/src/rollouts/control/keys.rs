@@ -13,6 +13,7 @@
 //! | `rollouts/lock/{environment}/{service}` | the deploy lock |
 //! | `rollouts/bad/{environment}/{service}/{digest}` | why a release was reverted there, until a person rolls it out again |
 //! | `rollouts/drill/{environment}/{service}/{which}` | the `last` drill there, and the last that `passed` |
+//! | `rollouts/schedule/{environment}/{service}` | when drills begin there by themselves |
 //! | `rollouts/lease` | which frontend drives |
 //! | `rollouts/notice/{id}/{number}` | what is yet to be told |
 
@@ -23,6 +24,7 @@ pub const ACTIVE: &str = "rollouts/active/";
 pub const PLACES: &str = "rollouts/place/";
 pub const LOCKS: &str = "rollouts/lock/";
 pub const LEASE: &str = "rollouts/lease";
+pub const SCHEDULES: &str = "rollouts/schedule/";
 pub const NOTICES: &str = "rollouts/notice/";
 
 pub fn run(id: &str) -> String {
@@ -83,4 +85,8 @@ pub fn bad(place: &Place, version: &str) -> String {
 
 pub fn drill(place: &Place, which: &str) -> String {
     format!("rollouts/drill/{}/{}/{which}", place.environment, place.service)
+}
+
+pub fn schedule(place: &Place) -> String {
+    format!("{SCHEDULES}{}/{}", place.environment, place.service)
 }

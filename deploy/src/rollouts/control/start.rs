@@ -1,6 +1,7 @@
 //! A rollout begins.
 
 use kiln_cas::records::{Expect, Write};
+use kiln_cas::stores::audit::AuditEvent;
 
 use super::asked::{Start, check_environment};
 use super::error::{ControlError, unasked};
@@ -33,6 +34,15 @@ fn id(now: Millis) -> String {
 impl Control {
     /// Starts a rollout, or says everything that stands in the way. It is driven from then on, whoever goes away.
     pub async fn start(&self, ask: &Start) -> Result<Rollout, ControlError> {
+        self.start_with(ask, None).await
+    }
+
+    /// `claim`: what is written in one step with it. Where that is written otherwise meanwhile, nothing begins.
+    pub(super) async fn start_with(
+        &self,
+        ask: &Start,
+        claim: Option<&Write>,
+    ) -> Result<Rollout, ControlError> {
         check_reason(&ask.reason)?;
         check_environment(&ask.environment)?;
         let fit = self.fit(ask).await?;
@@ -41,8 +51,10 @@ impl Control {
             environment: ask.environment.clone(),
         };
         let bad = keys::bad(&place, &fit.version.to_string());
-        if !ask.drill {
-            self.drilled(&fit.declared, &place).await?;
+        let overdue = if ask.drill { None } else { self.overdue(&fit.declared, &place).await? };
+        if let Some(why) = overdue.as_ref().filter(|_| !ask.without_drill) {
+            let hint = "run one (`kiln rollout drill`), or say --without-drill";
+            return Err(ControlError::Refused(format!("{why}: {hint}")));
         }
         let may = ask.again || ask.drill;
         if let Some(why) = self.store.get::<String>(&bad).await?.filter(|_| !may) {
@@ -68,12 +80,23 @@ impl Control {
             if !ask.drill {
                 writes.push(delete(bad.clone()));
             }
-            if self.begin(&rollout, &fit.targets, writes).await? {
+            writes.extend(claim.cloned());
+            let line = |why: &String| {
+                let why = format!("{why}; {}", ask.reason);
+                notice::line(&rollout, "rollout.override", &ask.by, &why, now)
+            };
+            let overridden = overdue.as_ref().map(line);
+            if self.begin(&rollout, &fit.targets, (writes, overridden)).await? {
                 if !ask.drill {
                     self.counters.start();
                 }
                 self.wake.notify_waiters();
                 return Ok(rollout);
+            }
+            if let Some(claim) = claim
+                && !self.holds(claim).await?
+            {
+                return Err(ControlError::NotNow("somebody else was faster".to_owned()));
             }
         }
         Err(ControlError::Restless)
@@ -94,7 +117,7 @@ impl Control {
         &self,
         rollout: &Rollout,
         targets: &[Target],
-        mut writes: Vec<Write>,
+        (mut writes, overridden): (Vec<Write>, Option<AuditEvent>),
     ) -> Result<bool, ControlError> {
         let started = Logged { at: rollout.at, event: Event::Started };
         let mut state = State::new(rollout.spec.clone());
@@ -106,13 +129,14 @@ impl Control {
         writes.push(put(keys::events(&rollout.id, 0), Expect::Absent, &events)?);
         writes.extend(Store::keep_targets(&rollout.id, targets)?);
         let noted = notice::of_events(rollout, &rollout.by, &events, 0);
-        let (audit, notices): (Vec<_>, Vec<_>) = noted.into_iter().unzip();
+        let (audit, notices): (Vec<AuditEvent>, Vec<_>) = noted.into_iter().unzip();
         if self.parts.tells {
             for told in &notices {
                 let key = keys::notice(&rollout.id, told.number);
                 writes.push(put(key, Expect::Absent, told)?);
             }
         }
+        let audit = audit.into_iter().chain(overridden).collect();
         self.store.commit(audit, writes).await
     }
 

@@ -93,6 +93,7 @@ pub async fn control() -> Arc<Control> {
         reason: "moving <house>".to_owned(),
         supersede: false,
         drill: false,
+        without_drill: false,
         again: false,
         previous: None,
     };

@@ -283,7 +283,7 @@ impl Rig {
     /// Another process over the same records, which knows nothing yet.
     pub fn elsewhere(&self) -> Arc<Control> {
         let parts = Parts {
-            targets: BTreeMap::new(),
+            targets: [("agents".to_owned(), self.fleet.clone() as Arc<dyn Targets>)].into(),
             traffic: BTreeMap::new(),
             signals: BTreeMap::new(),
             releases: self.listed.clone(),
@@ -303,6 +303,7 @@ impl Rig {
             supersede: false,
             drill: false,
             again: false,
+            without_drill: false,
             previous: None,
         }
     }
