@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 
 use crate::serve::webhook::{Form, Webhook, plain};
 
-/// One request for each of the news of a step.
+/// One request for each of the news of a step. People are not told of each run.
 pub async fn tell(webhook: &Webhook, told: &Told) -> Result<(), String> {
-    for news in &told.news {
+    let of_runs = |it: &&News| !matches!(it, News::Testing { .. }) || webhook.form == Form::Json;
+    for news in told.news.iter().filter(of_runs) {
         let body = match webhook.form {
             Form::Json => generic(told, news, &webhook.base_url),
             Form::Slack => slack(told, news, &webhook.base_url),
