@@ -7,6 +7,8 @@ set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 kiln=${KILN:-kiln} nginx=${NGINX:-$(PATH="$PATH:/usr/sbin" command -v nginx)} prometheus=${PROMETHEUS:-prometheus}
+# nginx takes a variable of this name for sockets that it inherits.
+unset NGINX
 place=${1:-$(mktemp -d "${TMPDIR:-/tmp}/kiln-traffic.XXXXXX")}
 mkdir -p "$place/kiln"
 cd "$place"

@@ -4,7 +4,9 @@
 use crate::support;
 use crate::support::release;
 
+use std::io::Write as _;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use kiln_deploy::signing::{Scheme, Signer as _, SigningKey};
 use serde_json::Value;
@@ -85,6 +87,25 @@ fn roll_out<'a>(name: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     [&words[..], &["--reason", "June"], more].concat()
 }
 
+/// Runs `kiln` on a terminal of 80 columns where somebody types; says how it ended and what came to the terminal.
+fn on_a_terminal(server: &Server, words: &[&str], typed: &str) -> (Option<i32>, String) {
+    let program = env!("CARGO_BIN_EXE_kiln");
+    let run = format!(
+        "stty rows 24 cols 80; exec '{program}' {} --server {}",
+        words.join(" "),
+        server.url()
+    );
+    let mut command = Command::new("script");
+    command.args(["-qec", &run, "/dev/null"]).env("TERM", "xterm").env("SHELL", "/bin/sh");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().expect("script of util-linux");
+    let mut keys = child.stdin.take().expect("it is piped");
+    keys.write_all(typed.as_bytes()).expect("it reads");
+    drop(keys);
+    let output = child.wait_with_output().expect("it ends");
+    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 #[test]
 fn a_release_comes_to_all_targets_and_one_that_is_ill_is_reverted() {
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -142,9 +163,16 @@ fn a_release_comes_to_all_targets_and_one_that_is_ill_is_reverted() {
     kiln(&server, dir, &again).ends_with(0);
     kiln(&server, dir, &roll_out("team/app:2", &[])).ends_with(4);
     let waits = kiln(&server, dir, &roll_out("team/app:2", &["--again", "--json"])).ends_with(0);
+    let id = waits.json()["id"].as_str().expect("an id").to_owned();
+    // On a terminal it is followed on a screen, and whoever leaves that has his terminal back.
+    let (code, screen) = on_a_terminal(&server, &["rollout", "watch", &id], "q");
+    let came = screen.find("\u{1b}[?1049h").expect("another screen");
+    let shown = screen.find("team/app:2 for api in prod").expect("the rollout");
+    let gone = screen.find("\u{1b}[?1049l").expect("the screen of before");
+    assert!(code == Some(6) && came < shown && shown < gone, "{code:?}: {screen}");
+    assert!(screen[gone..].contains("it goes on: kiln rollout watch"), "{screen}");
     let unlock = ["rollout", "unlock", "api", "--env", "prod", "--reason", "done"];
     kiln(&server, dir, &unlock).ends_with(0);
-    let id = waits.json()["id"].as_str().expect("an id").to_owned();
     kiln(&server, dir, &["rollout", "watch", &id]).ends_with(0);
     kiln(&server, dir, &["rollout", "show", &id]).ends_with(0);
 

@@ -148,8 +148,8 @@ fn keys(screen: &Screen) -> String {
     let pause = if screen.shown.rollout.paused { "r resume" } else { "p pause" };
     match (screen.is_forward(), screen.is_at_gate()) {
         (false, _) => "q quit".to_owned(),
-        (true, false) => format!("q quit  {pause}  a abort"),
-        (true, true) => format!("q quit  g let it in  {pause}  a abort"),
+        (true, false) => format!("q quit, {pause}, a abort"),
+        (true, true) => format!("q quit, g let it in, {pause}, a abort"),
     }
 }
 

@@ -96,7 +96,7 @@ fn all_of_it_is_on_a_screen_of_80_columns() {
         "2 with the new version, compared with 2 of the old one",
         "b waits",
         "10:01:30 the targets of the step run it",
-        "q quit  p pause  a abort",
+        "q quit, p pause, a abort",
     ] {
         assert!(shown.contains(part), "{part}\n{shown}");
     }
