@@ -213,6 +213,9 @@ fn of_api(path: &str, reads: bool) -> Option<Permission> {
     }
     if is_below("/api/v1/merge-queues") && !reads {
         // Which queue is in the body: whoever answers asks again.
+        if is_below("/api/v1/merge-queues/forget") {
+            return Some(All(Administer));
+        }
         let runs = is_below("/api/v1/merge-queues/runner");
         return Some(Instance(if runs { Land } else { Queue }));
     }
@@ -270,6 +273,7 @@ mod tests {
             ("POST", "/api/v1/fleet/agent/report".to_owned(), Instance(Host)),
             ("GET", "/api/v1/merge-queues/runner".to_owned(), pages),
             ("POST", "/api/v1/merge-queues/say".to_owned(), Instance(Queue)),
+            ("POST", "/api/v1/merge-queues/forget".to_owned(), All(Administer)),
             ("POST", "/api/v1/merge-queues/runner/step".to_owned(), Instance(Land)),
             ("GET", "/merge-queues/main".to_owned(), pages),
             ("POST", "/api/v1/releases/reject".to_owned(), Instance(Release)),

@@ -277,6 +277,8 @@ impl Description {
         self.get::<json::MergeRequest>(request, "What became of a request", &[]);
         let say = "Add a change, take one out, pause or let go on";
         self.post::<json::MergeSay, json::MergeRequest>("/merge-queues/say", say);
+        let forget = "Forget a queue that nobody runs any more";
+        self.post::<json::MergeRemoval, json::MergeRemoval>("/merge-queues/forget", forget);
         let take = "A runner wants a queue";
         self.post::<json::MergeTake, json::MergeTaken>("/merge-queues/runner/take", take);
         let lane = "A runner reads its queue back";

@@ -12,7 +12,7 @@ use crate::cli::target::Target;
 use crate::cli::text::{self, Table};
 use kiln_web::format::{encode, short};
 use kiln_web::json::{
-    MergeChange, MergeChangeShown, MergeQueueShown, MergeRequest, MergeSaid, MergeSay,
+    MergeChange, MergeChangeShown, MergeQueueShown, MergeRemoval, MergeRequest, MergeSaid, MergeSay,
 };
 
 /// Characters of a column that people read, and of a commit.
@@ -84,6 +84,18 @@ fn outcome(it: &MergeRequest) -> String {
             )
         }
     }
+}
+
+pub async fn forget(
+    target: &Target,
+    queue: String,
+    reason: String,
+    json: bool,
+) -> Result<Exit, CliError> {
+    let asked = MergeRemoval { queue, reason };
+    let answer = Api::new(target)?.post("/merge-queues/forget", &asked).await?;
+    api::print(answer, json, |it: &MergeRemoval| format!("the queue {} is forgotten\n", it.queue))?;
+    Ok(Exit::Done)
 }
 
 pub async fn list(

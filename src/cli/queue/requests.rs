@@ -65,6 +65,28 @@ pub struct Resume {
     json: bool,
 }
 
+/// Have the server forget a queue that nobody runs any more, with all that it kept of it.
+///
+/// It takes the role admin, and is noted in the audit log. A runner that comes later begins it anew.
+#[derive(Debug, Args)]
+pub struct Forget {
+    /// The queue
+    #[arg(long, value_name = "NAME", value_hint = ValueHint::Other)]
+    queue: String,
+    /// Why
+    #[arg(long, value_name = "TEXT", value_hint = ValueHint::Other)]
+    reason: String,
+    /// For programs
+    #[arg(long)]
+    json: bool,
+}
+
+impl Forget {
+    pub async fn run(self, target: &Target) -> Result<Exit, CliError> {
+        at_server::forget(target, self.queue, self.reason, self.json).await
+    }
+}
+
 async fn ask(state: &State, request: Request, json: bool, done: &str) -> Result<Exit, CliError> {
     state.desk()?.ask(&request, System.now()).await.map_err(told)?;
     match json {

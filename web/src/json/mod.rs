@@ -55,8 +55,9 @@ pub use import::Receipt;
 pub use lock::{DeployLock, DeployLocks, LockRequest, UnlockRequest};
 pub use merge_queue::{
     MergeAsked, MergeBatch, MergeCall, MergeChange, MergeChangeShown, MergeEnded, MergeHeard,
-    MergeLane, MergeQueueShown, MergeQueueSummary, MergeQueues, MergeRan, MergeRequest, MergeRun,
-    MergeRunner, MergeSaid, MergeSay, MergeStep, MergeTake, MergeTaken, MergeTotals,
+    MergeLane, MergeQueueShown, MergeQueueSummary, MergeQueues, MergeRan, MergeRemoval,
+    MergeRequest, MergeRun, MergeRunner, MergeSaid, MergeSay, MergeStep, MergeTake, MergeTaken,
+    MergeTotals,
 };
 pub use plans::{NewPlan, PlanNext, PlanPiece, PlanStanding, PlanTurn};
 pub use promotion::{

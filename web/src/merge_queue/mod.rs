@@ -34,6 +34,7 @@ pub fn api() -> Router<WebState> {
     Router::new()
         .route("/merge-queues", get(api::list))
         .route("/merge-queues/say", post(change::say))
+        .route("/merge-queues/forget", post(change::forget))
         .route("/merge-queues/{queue}", get(api::show))
         .route("/merge-queues/{queue}/change", get(api::change))
         .route("/merge-queues/{queue}/runs/{run}", get(api::run))

@@ -15,7 +15,7 @@ use crate::state::WebState;
 use crate::verdicts::{Caller, body};
 
 /// Names of addresses beside queues.
-const TAKEN: [&str; 2] = ["say", "runner"];
+const TAKEN: [&str; 3] = ["say", "runner", "forget"];
 
 fn may(state: &WebState, caller: &Caller, queue: &str) -> Result<LaneName, WebError> {
     let queue = named(queue)?;

@@ -15,12 +15,14 @@
 //! | `expected` | how long it takes until a change has landed |
 //! | `feed` | who is told, and how far they have heard |
 //! | `figures` | what is counted |
+//! | `forget` | how a queue goes |
 
 mod ask;
 mod error;
 mod expected;
 mod feed;
 mod figures;
+mod forget;
 mod head;
 mod keys;
 mod news;

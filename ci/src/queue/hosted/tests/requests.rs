@@ -95,6 +95,23 @@ async fn there_is_an_end_to_what_is_kept() {
 }
 
 #[tokio::test]
+async fn a_queue_goes_with_all_that_was_kept_of_it_once_nobody_runs_it() {
+    let world = World::new();
+    let queues = world.server();
+    let mut driver = Driver::begin(world.server(), "one").await.expect("it is free");
+    queues.ask(&queue(), &add("b")).await.expect("it is left");
+    driver.work().await.expect("it works");
+    let busy = queues.forget(&queue()).await;
+    assert!(matches!(busy, Err(HostedError::Busy { .. })));
+    queues.leave(&queue(), driver.fence).await.expect("it holds");
+    queues.forget(&queue()).await.expect("nobody runs it");
+    assert_eq!(world.memory.records(), 0);
+    assert!(matches!(queues.forget(&queue()).await, Err(HostedError::NoQueue(_))));
+    let again = Driver::begin(world.server(), "two").await.expect("it is free");
+    assert!(again.lane.changes.is_empty() && again.lane.base.is_none(), "it begins anew");
+}
+
+#[tokio::test]
 async fn runs_are_kept_with_their_logs_and_the_oldest_go() {
     let world = World::new();
     let mut driver = Driver::begin(world.server(), "one").await.expect("it is free");
