@@ -24,8 +24,9 @@ impl Queues {
         head.close();
         let value = Some(self.encoded(&key, &head)?);
         let expect = Expect::Version(found.version);
-        self.records.write(vec![Write { key: key.clone(), expect, value }]).await?;
-        let closed = self.records.get(&key).await?;
+        let write = Write { key: key.clone(), expect, value: value.clone() };
+        self.records.write(vec![write]).await?;
+        let closed = self.records.get(&key).await?.filter(|it| Some(&it.value) == value.as_ref());
         loop {
             let page = self.records.list(&queue.key(""), None, false, AT_ONCE).await?;
             if page.is_empty() {

@@ -75,6 +75,11 @@ pub struct Head {
 }
 
 impl Head {
+    /// Of a queue that begins now. Its news go on behind those of one of the same name that was forgotten.
+    pub fn new(now: Time) -> Self {
+        Self { news: now.0, ..Self::default() }
+    }
+
     /// Whether its runner can be expected to answer.
     pub fn connected(&self, now: Time) -> bool {
         !self.left && now.since(self.seen) < LEASE

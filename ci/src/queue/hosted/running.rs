@@ -61,7 +61,7 @@ impl Queues {
     async fn first(&self) -> Result<Head, HostedError> {
         match self.records.list(keys::HEADS, None, false, MAX_QUEUES).await?.len() {
             MAX_QUEUES.. => Err(HostedError::Full(MAX_QUEUES)),
-            _ => Ok(Head::default()),
+            _ => Ok(Head::new(self.clock.now())),
         }
     }
 
