@@ -142,6 +142,7 @@ impl Server {
         let fleet = fleet::start(&storage);
         let merging = &options.merge_queue;
         let merging = merge_queue::start(merging, &storage, &tests, &common.base_url)?;
+        let forges = forges::start(&options.forges, &storage, (&tests, &merging.queues), &common)?;
         let requests = Requests::new(options.front_threads, Budget::new(options.request_memory));
         let status = worker.as_ref().map(|worker| worker.status());
         // Metrics begin before what they are about.
@@ -163,6 +164,7 @@ impl Server {
                 promotions: promotion::figures(placed.clone()),
                 agents: fleet.figures.clone(),
                 merge_queues: merging.figures(),
+                forges: forges.figures(),
                 requests: requests.clone(),
                 security: admission.security(),
                 names_properties: admission.metrics_may_name_properties(),
@@ -234,7 +236,6 @@ impl Server {
         );
         let forgetting = tokio::spawn(stages.clone().keep_tidy());
         let signing = tokio::spawn(promotion::keep_checkpoints(checkpoints.clone()));
-        let forges = forges::start(&options.forges, &storage, (&tests, &merging.queues), &common)?;
         let promoting = promotion.map(|it| tokio::spawn(it.run()));
         let besides = [signing, rolling, forgetting, fleet.counting, merging.working];
         let promoting = promoting.into_iter().chain(besides).chain(forges.tasks).collect();

@@ -28,7 +28,9 @@ use test_figures::TestFigures;
 use traces::{Exporter, SpanCounters, Traces};
 
 pub use logs::start;
-pub use observed::{AgentCounts, MergeQueuesOf, Observed, ObservedWorker, RecordingsOf, Security};
+pub use observed::{
+    AgentCounts, ForgesOf, MergeQueuesOf, Observed, ObservedWorker, RecordingsOf, Security,
+};
 pub use traces::{EndpointError, OtlpOptions};
 
 /// The metrics and traces of one server.
@@ -66,6 +68,7 @@ impl Telemetry {
             promotions,
             agents,
             merge_queues,
+            forges,
             requests,
             security,
             names_properties,
@@ -95,6 +98,7 @@ impl Telemetry {
             promotions,
             agents,
             merge_queues,
+            forges,
             requests,
             security,
             names_properties,

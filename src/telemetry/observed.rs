@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use kiln_cas::events::Events;
 use kiln_cas::stores::{StorageStats, Transfers};
 use kiln_ci::Recordings;
+use kiln_ci::forges::ForgeFigures;
 use kiln_ci::history::History;
 use kiln_ci::queue::hosted::{QueueFigures, QueueGauge};
 use kiln_deploy::deployments::Fours;
@@ -43,6 +44,9 @@ pub struct AgentCounts {
 /// What became of changes in merge queues, and the queues as they were looked at last.
 pub type MergeQueuesOf = Arc<dyn Fn() -> (QueueFigures, Vec<QueueGauge>) + Send + Sync>;
 
+/// What forges sent, and whether they are told.
+pub type ForgesOf = Arc<dyn Fn() -> Vec<ForgeFigures> + Send + Sync>;
+
 /// What the metrics and traces of a server are about.
 pub struct Observed<'a> {
     pub events: &'a Events,
@@ -61,6 +65,7 @@ pub struct Observed<'a> {
     /// Agents, as they were counted last.
     pub agents: Arc<Mutex<AgentCounts>>,
     pub merge_queues: MergeQueuesOf,
+    pub forges: ForgesOf,
     pub requests: Requests,
     pub security: Security,
     /// Whether metrics may name platform properties that clients made up: who reads metrics may then

@@ -101,6 +101,7 @@ async fn the_manual_names_every_metric_and_no_other() {
         }),
         agents: Arc::default(),
         merge_queues: Arc::new(|| (QueueFigures::default(), Vec::new())),
+        forges: Arc::new(Vec::new),
         requests: Requests::new(1, Budget::new(0)),
         security: Security::default(),
         names_properties: true,

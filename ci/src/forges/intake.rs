@@ -9,6 +9,7 @@ use kiln_net::causes::chain;
 
 use super::decide::{Decision, Ignored, Order, decide, decide_found};
 use super::event::{Change, Malformed, Said};
+use super::figures::{Counts, ForgeFigures, count};
 use super::forge::{Forge, ForgeName};
 use super::known::{Begun, Known, Names, Taken, WINDOW};
 use super::payload::payload;
@@ -102,6 +103,7 @@ struct Door {
     forge: Forge,
     known: Known,
     pace: Mutex<Pace>,
+    counts: Arc<Counts>,
 }
 
 /// What was taken in the minute that began last, and of what was refused the log says nothing yet.
@@ -136,9 +138,21 @@ impl Intake {
         let IntakeParts { records, secrets, desks, look_up, clock } = parts;
         let door = |forge: Forge| {
             let known = Known::new(records.clone(), forge.name.clone());
-            (forge.name.clone(), Door { forge, known, pace: Mutex::default() })
+            (
+                forge.name.clone(),
+                Door { forge, known, pace: Mutex::default(), counts: Arc::default() },
+            )
         };
         Self { doors: forges.into_iter().map(door).collect(), secrets, desks, look_up, clock }
+    }
+
+    /// What is counted of a forge.
+    pub fn counts(&self, name: &ForgeName) -> Option<Arc<Counts>> {
+        self.doors.get(name).map(|it| it.counts.clone())
+    }
+
+    pub fn figures(&self) -> Vec<ForgeFigures> {
+        self.doors.iter().map(|(name, door)| door.counts.figures(name.as_str())).collect()
     }
 
     /// Looks at the headers of a delivery, before anything of its body is read. `header` gives the text of a header by
@@ -157,7 +171,10 @@ impl Intake {
         }
         match Head::read(door.forge.kind, header) {
             Ok(head) => Ok(Admitted { forge: name, head }),
-            Err(invalid) => Err(self.refused(door, invalid)),
+            Err(invalid) => {
+                count(&door.counts.refused);
+                Err(self.refused(door, invalid))
+            }
         }
     }
 
@@ -166,8 +183,21 @@ impl Intake {
         let Admitted { forge, head } = admitted;
         let missing = || Rejected::NoForge(forge.as_str().to_owned());
         let door = self.doors.get(&forge).ok_or_else(missing)?;
+        let taken = self.taken(door, &head, body).await;
+        count(match &taken {
+            Ok(Accepted::Asked(_)) => &door.counts.asked,
+            Ok(Accepted::Known) => &door.counts.known,
+            Ok(Accepted::Ignored(_) | Accepted::Pong) => &door.counts.ignored,
+            Err(Rejected::Invalid(_) | Rejected::Late(_)) => &door.counts.refused,
+            Err(_) => &door.counts.failed,
+        });
+        taken
+    }
+
+    async fn taken(&self, door: &Door, head: &Head, body: &[u8]) -> Result<Accepted, Rejected> {
+        let forge = &door.forge.name;
         let now = self.clock.now();
-        let secrets = self.secrets.secrets(&forge);
+        let secrets = self.secrets.secrets(forge);
         if let Err(invalid) = verify(&head.proof, &secrets, body, now) {
             return Err(self.refused(door, invalid));
         }
@@ -178,7 +208,7 @@ impl Intake {
             tracing::warn!(%forge, event_ms = at.0, "a late delivery is refused");
             return Err(Rejected::Late(WINDOW));
         }
-        let names = Names::of(kind, &head, body);
+        let names = Names::of(kind, head, body);
         match decide(&door.forge.rules, event) {
             Decision::Pong => Ok(Accepted::Pong),
             Decision::Ignored(why) => Ok(ignored(door, &why)),

@@ -18,6 +18,7 @@
 //! | `status`, `comment` | what a forge is told of a change |
 //! | `calls` | how it is told, as requests |
 //! | `client` | sends these, and says what came of it |
+//! | `figures` | what is counted |
 //! | `telling` | tells what becomes of changes, in order, until it was heard |
 
 mod calls;
@@ -29,6 +30,7 @@ mod decide;
 mod decide_tests;
 mod desks;
 mod event;
+mod figures;
 mod forge;
 mod github;
 mod gitlab;
@@ -48,6 +50,7 @@ pub use client::{Api, ApiError, Apis};
 pub use command::Command;
 pub use decide::{Decision, Ignored, Order, decide, decide_found};
 pub use event::{Change, Event, Happened, Malformed, Said};
+pub use figures::{Counts, ForgeFigures};
 pub use forge::{Binding, Forge, ForgeError, ForgeName, Kind, MAX_PEOPLE, Repository, Rules};
 pub use intake::{
     Accepted, Admitted, AskError, Desks, Intake, IntakeParts, LookUp, MAX_DELIVERY, Rejected,

@@ -1,6 +1,7 @@
 //! Tells a forge what becomes of changes: in order, at least once, at the pace of the forge. How far it has come is in
 //! records, and one process of a fleet tells at a time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use kiln_net::Backoff;
@@ -10,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::calls;
 use super::client::{Api, Failed};
 use super::comment;
+use super::figures::{Counts, count};
 use super::forge::Binding;
 use super::status::{Notices, Rejection, Status, notices};
 use crate::queue::hosted::{Feed, HostedError, Queues, Told};
@@ -30,6 +32,7 @@ pub struct Teller {
     queues: Queues,
     feed: Feed,
     base_url: String,
+    counts: Arc<Counts>,
 }
 
 /// Why a round ended early.
@@ -46,9 +49,9 @@ impl From<HostedError> for Stopped {
 
 impl Teller {
     /// `base_url`: where pages are, for links.
-    pub fn new(api: Api, queues: Queues, base_url: &str) -> Self {
+    pub fn new(api: Api, queues: Queues, base_url: &str, counts: Arc<Counts>) -> Self {
         let feed = queues.feed(format!("forge-{}", api.forge().name));
-        Self { api, queues, feed, base_url: base_url.to_owned() }
+        Self { api, queues, feed, base_url: base_url.to_owned(), counts }
     }
 
     /// Until `stop`.
@@ -72,6 +75,7 @@ impl Teller {
                     AGAIN.pause(failures).max(after.unwrap_or_default())
                 }
             };
+            self.counts.failing(failures);
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
@@ -118,10 +122,14 @@ impl Teller {
     async fn status(&self, binding: &Binding, status: &Status) -> Result<(), Stopped> {
         let call = calls::status(self.api.forge().kind, &binding.repository, status);
         match self.api.send(&call).await {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                count(&self.counts.told);
+                Ok(())
+            }
             Err(Failed::Later { why, after }) => Err(Stopped::Forge(why, after)),
             Err(Failed::Refused(why)) => {
                 let (forge, repository) = (&self.api.forge().name, &binding.repository);
+                count(&self.counts.untold);
                 tracing::warn!(%forge, %repository, commit = %status.commit, why, "a status is refused");
                 Ok(())
             }
@@ -137,6 +145,7 @@ impl Teller {
                     (why, AGAIN.pause(failures))
                 }
                 Err(failed) => {
+                    count(&self.counts.untold);
                     let forge = &self.api.forge().name;
                     let branch = &rejection.branch;
                     tracing::warn!(%forge, %branch, why = %failed, "a rejection is not commented on");
@@ -158,6 +167,8 @@ impl Teller {
             None => None,
         };
         let text = comment::text(rejection, log.as_deref());
-        self.api.send(&calls::comment(kind, &binding.repository, number, &text)).await.map(drop)
+        self.api.send(&calls::comment(kind, &binding.repository, number, &text)).await?;
+        count(&self.counts.told);
+        Ok(())
     }
 }

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::options::{ForgeOptions, read_forges};
 use super::common::Common;
 use super::history::StoredRecords;
+use crate::telemetry::ForgesOf;
 
 /// Why forges cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -29,8 +30,16 @@ pub enum ForgesError {
 pub struct Started {
     /// `None`: there are no forges.
     pub intake: Option<Arc<Intake>>,
-    /// They never end by themselves, and may be ended at any moment.
+    /// Never end by themselves, and may be ended at any moment.
     pub tasks: Vec<JoinHandle<()>>,
+}
+
+impl Started {
+    /// For metrics.
+    pub fn figures(&self) -> ForgesOf {
+        let intake = self.intake.clone();
+        Arc::new(move || intake.as_ref().map(|it| it.figures()).unwrap_or_default())
+    }
 }
 
 /// Must be called within a Tokio runtime.
@@ -51,17 +60,18 @@ pub fn start(
     let stop = CancellationToken::new();
     let watched: Vec<Arc<dyn Reload>> = vec![secrets.clone()];
     let mut tasks = vec![reload::watch(watched, &common.reloads, stop.clone())];
-    for api in &apis {
-        let teller = Teller::new(api.clone(), queues.clone(), &common.base_url);
-        tasks.push(tokio::spawn(teller.run(stop.clone())));
-    }
     let parts = IntakeParts {
         records,
         secrets,
         desks: Arc::new(queues.clone()),
-        look_up: Arc::new(Apis(apis)),
+        look_up: Arc::new(Apis(apis.clone())),
         clock: tests.clock.clone(),
     };
     let intake = Intake::new(options.forges.clone(), parts);
+    for api in apis {
+        let counts = intake.counts(&api.forge().name).unwrap_or_default();
+        let teller = Teller::new(api, queues.clone(), &common.base_url, counts);
+        tasks.push(tokio::spawn(teller.run(stop.clone())));
+    }
     Ok(Started { intake: Some(Arc::new(intake)), tasks })
 }

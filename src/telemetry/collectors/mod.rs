@@ -6,6 +6,7 @@ mod deployments;
 mod executions;
 mod families;
 mod fleet;
+mod forges;
 mod hermeticity;
 mod images;
 mod inputs;
@@ -39,7 +40,7 @@ use kiln_scheduler::{Scheduler, Snapshot};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 
-use super::observed::{AgentCounts, MergeQueuesOf, RecordingsOf, Security};
+use super::observed::{AgentCounts, ForgesOf, MergeQueuesOf, RecordingsOf, Security};
 use super::process::ProcessStats;
 use super::redis::RedisTimes;
 use super::requests::Requests;
@@ -60,6 +61,7 @@ pub struct Sources {
     pub promotions: Arc<dyn Fn() -> Fours + Send + Sync>,
     pub agents: Arc<Mutex<AgentCounts>>,
     pub merge_queues: MergeQueuesOf,
+    pub forges: ForgesOf,
     pub requests: Requests,
     pub security: Security,
     pub names_properties: bool,
@@ -125,6 +127,7 @@ impl Collector for Sources {
         let agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner).clone();
         fleet::encode(&mut families, &agents)?;
         merge_queues::encode(&mut families, &(self.merge_queues)())?;
+        forges::encode(&mut families, &(self.forges)())?;
         if let Some(queue) = self.queue.get() {
             scheduler::encode(&mut families, &queue, self.names_properties)?;
         }
