@@ -4,7 +4,7 @@
     targets.py DIRECTORY
 
 Each directory below DIRECTORY is a target. What it is told is in its `order.json`; it runs the version that is in there, and
-is not well while there is a file `ill`. A real one would ask an orchestrator instead; docs/rollouts.md has the protocol.
+is not well while there is a file `ill`. `target.json` has its address and labels, where it has any. A real one would ask an orchestrator instead; docs/rollouts.md has the protocol.
 """
 
 import json
@@ -13,9 +13,9 @@ import sys
 import tempfile
 
 
-def read(directory):
+def read(directory, name="order.json"):
     try:
-        with open(os.path.join(directory, "order.json"), encoding="utf-8") as file:
+        with open(os.path.join(directory, name), encoding="utf-8") as file:
             return json.load(file)
     except FileNotFoundError:
         return None
@@ -55,7 +55,8 @@ def main():
     request = json.load(sys.stdin)
     names = sorted(name for name in os.listdir(root) if os.path.isdir(os.path.join(root, name)))
     if request["do"] == "list":
-        answer = [{"name": name} for name in names]
+        described = lambda name: read(os.path.join(root, name), "target.json") or {}
+        answer = [{**described(name), "name": name} for name in names]
     elif request["do"] == "tell":
         if request["target"] not in names:
             sys.exit("there is no such target")

@@ -9,3 +9,4 @@ mod releases;
 mod rollouts;
 #[path = "../support/mod.rs"]
 mod support;
+mod switching;

@@ -26,11 +26,11 @@ watch = \"1s\"
 lock_retry = \"1s\"
 ";
 
-fn kiln(server: &Server, directory: &Path, words: &[&str]) -> Said {
+pub fn kiln(server: &Server, directory: &Path, words: &[&str]) -> Said {
     said::kiln(Some(server), directory, words)
 }
 
-fn start(directory: &Path) -> Server {
+pub fn start(directory: &Path) -> Server {
     let data = directory.join("data");
     let mut command = support::server::command("127.0.0.1:0", &data, &["--workers", "0"]);
     command.env("KILN_PROMOTION_KEYS", directory.join("release.pub"));
@@ -40,7 +40,7 @@ fn start(directory: &Path) -> Server {
 }
 
 /// Returns the key that releases are signed with.
-fn prepared(directory: &Path) -> SigningKey {
+pub fn prepared(directory: &Path) -> SigningKey {
     let (key, _) = SigningKey::generate(Scheme::EcdsaP256).expect("a key");
     let public = key.public_key().to_pem().expect("PEM");
     std::fs::write(directory.join("release.pub"), public).expect("a file");
@@ -59,7 +59,7 @@ fn prepared(directory: &Path) -> SigningKey {
 }
 
 /// Brings a release of one program to the server.
-fn release(server: &Server, directory: &Path, name: &str, program: &str, key: &SigningKey) {
+pub fn release(server: &Server, directory: &Path, name: &str, program: &str, key: &SigningKey) {
     let export = name.replace([':', '/'], "-");
     release::export_program(name, program, key, &directory.join(&export));
     let words = ["release", "import", &export, "--key", "release.pub"];
@@ -67,7 +67,7 @@ fn release(server: &Server, directory: &Path, name: &str, program: &str, key: &S
 }
 
 /// The versions that targets run.
-fn runs(directory: &Path) -> Vec<String> {
+pub fn runs(directory: &Path) -> Vec<String> {
     let version = |name: &str| {
         let path = directory.join("targets").join(name).join("order.json");
         let order = std::fs::read_to_string(path).unwrap_or_else(|_| "{}".to_owned());
@@ -77,7 +77,7 @@ fn runs(directory: &Path) -> Vec<String> {
     ["a", "b", "c", "d"].map(version).to_vec()
 }
 
-fn promote(server: &Server, directory: &Path, name: &str) {
+pub fn promote(server: &Server, directory: &Path, name: &str) {
     let words = ["promote", name, "--to", "prod", "--reason", "June"];
     kiln(server, directory, &words).ends_with(0);
 }
