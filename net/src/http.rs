@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use reqwest::ClientBuilder;
 pub use reqwest::{Client, RequestBuilder, Response, StatusCode, header};
 use rustls::ClientConfig;
 
@@ -36,20 +37,29 @@ impl Options {
 #[error("the HTTP client cannot be set up: {}", crate::causes::chain(.0))]
 pub struct ClientError(#[from] reqwest::Error);
 
-/// Speaks HTTP/1.1 over TCP or TLS, through the environment's proxies.
-pub fn client(options: Options) -> Result<Client, ClientError> {
-    let proxies = Proxies::from_environment();
-    let mut builder = Client::builder()
-        .tls_backend_preconfigured(options.tls)
+fn builder(tls: ClientConfig, connect: Duration, idle_connections: usize) -> ClientBuilder {
+    Client::builder()
+        .tls_backend_preconfigured(tls)
         .http1_only()
         .user_agent(USER_AGENT)
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .referer(false)
-        .connect_timeout(options.connect)
+        .connect_timeout(connect)
         .tcp_nodelay(true)
-        .pool_max_idle_per_host(options.idle_connections)
-        .no_proxy();
+        .pool_max_idle_per_host(idle_connections)
+        .no_proxy()
+}
+
+/// Speaks HTTP/1.1 over TLS to machines beside this one: no proxy is between them, and their certificates are theirs alone.
+pub fn direct_client(options: Options) -> Result<Client, ClientError> {
+    Ok(builder(options.tls, options.connect, options.idle_connections).build()?)
+}
+
+/// Speaks HTTP/1.1 over TCP or TLS, through the environment's proxies.
+pub fn client(options: Options) -> Result<Client, ClientError> {
+    let proxies = Proxies::from_environment();
+    let mut builder = builder(options.tls, options.connect, options.idle_connections);
     for proxy in proxies.list()? {
         builder = builder.proxy(proxy);
     }

@@ -28,4 +28,4 @@ pub use options::{serve_options, status_server_options, worker_options};
 pub use releases::Machine;
 pub use settings::{FlagValue, Settings};
 pub use storage::shared_storage;
-pub use values::{parse_time, shown};
+pub use values::{parse_size, parse_time, shown};

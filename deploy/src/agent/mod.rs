@@ -47,7 +47,8 @@ pub use pull::{Pull, Trust};
 pub use running::{Running, Told};
 pub use service::Service;
 pub use sharing::{
-    Asked, Assembly, Exchange, Giving, Identity, PeerError, Rate, Refusal, Seeder, Sharing, Shelf,
+    Asked, Assembly, Exchange, Given, Giving, Identity, PeerError, Rate, Refusal, Seeder, Sharing,
+    Shelf,
 };
 pub use source::{GoesOn, Source, SourceError};
 pub use state::{Order, State};

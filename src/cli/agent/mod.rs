@@ -2,8 +2,10 @@
 
 mod change;
 mod options;
+mod peers;
 mod remote;
 mod run;
+mod sharing;
 mod show;
 
 use clap::{Args, Subcommand};
@@ -26,6 +28,7 @@ Examples:
              --dir /var/lib/kiln-agent --key /etc/kiln/release.pub --run './bin/api --port 8080' \\
              --health http://127.0.0.1:8080/healthz --address web-1.example:8080 --label zone=a
   kiln agent --service api --dir agent --key release.pub --after 'systemctl --user restart api' --health 'api-check'
+  kiln agent --service api --dir agent --key release.pub --run ./bin/api --peers-listen 10.0.3.7:8990 --label zone=a
   kiln agent list --service api --condition drifted
   kiln agent show api prod web-1
   kiln agent tell api prod web-1 team/app:1.4.2 --reason 'before there is a rollout'

@@ -1,6 +1,7 @@
 //! What `kiln agent` is told.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use kiln_deploy::oci::Repository;
 use kiln_deploy::releases::Expected;
 
 use crate::cli::error::CliError;
-use crate::config::parse_time;
+use crate::config::{parse_size, parse_time};
 
 #[derive(Debug, Args)]
 pub struct Options {
@@ -76,6 +77,24 @@ pub struct Options {
     /// How long it may take
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = ValueParser::from(parse_time))]
     pub health_timeout: Duration,
+    /// Share pieces of releases with other agents of the service: this is where they connect to; without, nothing is shared
+    #[arg(long, value_name = "ADDR", value_hint = ValueHint::Other)]
+    pub peers_listen: Option<SocketAddr>,
+    /// How others reach that address, if it is not as it is written
+    #[arg(long, value_name = "HOST:PORT", value_hint = ValueHint::Other, value_parser = address, requires = "peers_listen")]
+    pub peers_address: Option<String>,
+    /// The label by which agents are near each other: those of one value share before others
+    #[arg(long, value_name = "LABEL", default_value = "zone", value_hint = ValueHint::Other)]
+    pub near: String,
+    /// Bytes in a second that are given to other agents, all together
+    #[arg(long, value_name = "SIZE", value_parser = size, value_hint = ValueHint::Other)]
+    pub upload_rate: Option<u64>,
+    /// Bytes in a second that are fetched
+    #[arg(long, value_name = "SIZE", value_parser = size, value_hint = ValueHint::Other)]
+    pub download_rate: Option<u64>,
+    /// Bytes that are kept of versions as they came, for other agents and for what the next version has in common with them
+    #[arg(long, value_name = "SIZE", default_value = "8GiB", value_parser = size, value_hint = ValueHint::Other)]
+    pub keep_content: u64,
     /// Within it a version has to be well that was switched to; else the one before it is switched back
     #[arg(long, value_name = "TIME", default_value = "1m", value_parser = ValueParser::from(parse_time))]
     pub ready_within: Duration,
@@ -83,6 +102,10 @@ pub struct Options {
 
 fn address(text: &str) -> Result<String, String> {
     check_address(text).map(|()| text.to_owned()).map_err(|error| error.to_string())
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    parse_size(text).ok_or_else(|| "write it as 512MiB, or 10GB".to_owned())
 }
 
 fn label(text: &str) -> Result<(String, String), String> {

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::options::{Options, shell};
 use super::remote::{Remote, http};
+use super::sharing::Shares;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::process::settings;
 use crate::cli::release::{keys, now};
@@ -63,7 +64,10 @@ async fn work(options: &Options, target: &Target) -> Result<Exit, CliError> {
         probe,
         ready: options.ready_within,
     };
+    let shares = Shares::start(options, &speaker, &dir, &stop).await?;
     let pull = Pull::new(remote.clone(), speaker.clone(), &dir, trust(options, key));
+    let pull = pull.sharing(shares.sharing.clone());
+    let seeding = shares.seed(&remote, &speaker);
     let running = Running::new(remote, Agent::new(claim, pull, service), told(options, speaker));
     let running = Arc::new(running);
     let runs = running.clone();
@@ -79,6 +83,10 @@ async fn work(options: &Options, target: &Target) -> Result<Exit, CliError> {
         // Nobody asked for it: a part of it has failed, and whoever keeps the agent running starts it anew.
         ended = &mut works => ended,
     };
+    stop.cancel();
+    if let Some(seeding) = seeding {
+        seeding.end().await;
+    }
     ended.map_err(|error| CliError::machine(format!("the agent failed: {error}")))?;
     // The program of the version ends with it.
     let ends = tokio::task::spawn_blocking(move || drop(running));

@@ -25,7 +25,7 @@ mod shelf;
 
 pub use assembly::Assembly;
 pub use exchange::{Asked, Exchange, Identity, PeerError};
-pub use giving::{Giving, Refusal};
+pub use giving::{Given, Giving, Refusal};
 pub use pull::Sharing;
 pub use rate::Rate;
 pub use seeder::Seeder;

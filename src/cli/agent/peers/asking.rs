@@ -1,0 +1,115 @@
+//! What other agents are asked.
+
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use kiln_deploy::agent::{Asked, Exchange, Identity, PeerError, Rate};
+use kiln_deploy::swarm::PeerCard;
+use kiln_net::http::{Client, Options, Response, StatusCode, collect, described, direct_client};
+use lru::LruCache;
+use tokio::runtime::Handle;
+
+use super::PASS;
+use super::tls::Own;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long an answer may take, and the next bytes of one.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Agents with connections that are kept, and connections to one.
+const MAX_CLIENTS: NonZeroUsize = NonZeroUsize::new(32).expect("it is not 0");
+const CONNECTIONS: usize = 3;
+
+pub struct Asking {
+    runtime: Handle,
+    own: Arc<Own>,
+    /// Under which others reach this agent.
+    address: Option<String>,
+    /// Of what comes.
+    rate: Arc<Rate>,
+    /// By fingerprint and address.
+    clients: Mutex<LruCache<(String, String), Client>>,
+}
+
+impl Asking {
+    /// Must be called within a Tokio runtime.
+    pub fn new(own: Arc<Own>, address: Option<String>, rate: Arc<Rate>) -> Self {
+        let clients = Mutex::new(LruCache::new(MAX_CLIENTS));
+        Self { runtime: Handle::current(), own, address, rate, clients }
+    }
+
+    fn client(&self, peer: &PeerCard) -> Result<Client, PeerError> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (peer.fingerprint.clone(), peer.address.clone());
+        if let Some(client) = clients.get(&key) {
+            return Ok(client.clone());
+        }
+        let tls = self.own.client(&peer.fingerprint);
+        let tls = tls.map_err(|error| PeerError::Gone(error.to_string()))?;
+        let options =
+            Options { idle_connections: CONNECTIONS, ..Options::new(tls, CONNECT_TIMEOUT) };
+        let client = direct_client(options);
+        let client = client.map_err(|error| PeerError::Gone(error.to_string()))?;
+        clients.put(key, client.clone());
+        Ok(client)
+    }
+
+    async fn ask(&self, peer: &PeerCard, path: &str, pass: &str) -> Result<Response, PeerError> {
+        let url = format!("https://{}/v1/{path}", peer.address);
+        let url = kiln_net::urls::parse(&url);
+        let url = url.map_err(|error| PeerError::Gone(error.to_string()))?;
+        let asked = self.client(peer)?.get(url).header(PASS, pass).send();
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, asked).await;
+        let answer = answer.map_err(|_| PeerError::Gone("it does not answer".to_owned()))?;
+        let answer = answer.map_err(|error| PeerError::Gone(described(error)))?;
+        match answer.status() {
+            StatusCode::OK => Ok(answer),
+            StatusCode::SERVICE_UNAVAILABLE => Err(PeerError::Busy),
+            StatusCode::NOT_FOUND => Err(PeerError::Lacks),
+            status => Err(PeerError::Gone(format!("it answered {status}"))),
+        }
+    }
+}
+
+impl Exchange for Asking {
+    fn identity(&self) -> Identity {
+        Identity { fingerprint: self.own.fingerprint.clone(), address: self.address.clone() }
+    }
+
+    fn has(&self, peer: &PeerCard, asked: &Asked<'_>, most: usize) -> Result<Vec<u8>, PeerError> {
+        self.runtime.block_on(async {
+            let answer = self.ask(peer, &format!("has/{}", asked.list), asked.pass).await?;
+            let body = tokio::time::timeout(ANSWER_TIMEOUT, collect(answer, most)).await;
+            let body = body.map_err(|_| PeerError::Gone("it does not go on".to_owned()))?;
+            body.map_err(|error| PeerError::Gone(error.to_string()))
+        })
+    }
+
+    fn piece(
+        &self,
+        peer: &PeerCard,
+        asked: &Asked<'_>,
+        piece: u32,
+        size: u32,
+        goes_on: &dyn Fn() -> bool,
+    ) -> Result<Vec<u8>, PeerError> {
+        let path = format!("piece/{}/{piece}", asked.list);
+        let mut answer = self.runtime.block_on(self.ask(peer, &path, asked.pass))?;
+        let mut data = Vec::new();
+        loop {
+            let next = async { tokio::time::timeout(ANSWER_TIMEOUT, answer.chunk()).await };
+            let next = self.runtime.block_on(next);
+            let next = next.map_err(|_| PeerError::Gone("it does not go on".to_owned()))?;
+            let next = next.map_err(|error| PeerError::Gone(described(error)))?;
+            let Some(chunk) = next else { return Ok(data) };
+            data.extend_from_slice(&chunk);
+            // Whoever sends more than was asked for sends something else.
+            if data.len() > size as usize {
+                return Ok(data);
+            }
+            if !goes_on() || !self.rate.pass(chunk.len(), goes_on) {
+                return Err(PeerError::Stopped);
+            }
+        }
+    }
+}
