@@ -9,6 +9,7 @@ mod forges;
 pub mod keys;
 mod merge_queue;
 mod options;
+mod pipelines;
 mod promotion;
 mod registry;
 mod releases;

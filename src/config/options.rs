@@ -23,6 +23,7 @@ use super::error::ConfigError;
 use super::files;
 use super::forges::forges;
 use super::merge_queue::merge_queue;
+use super::pipelines::pipelines;
 use super::promotion::promotion;
 use super::registry::registry;
 use super::releases::releases;
@@ -97,6 +98,7 @@ pub fn serve_options(settings: &Settings) -> Result<ServeOptions, ConfigError> {
         merge_queue: merge_queue(settings)?,
         forges: forges(settings)?,
         stages: stages(settings)?,
+        pipelines: pipelines(settings)?,
         worker,
         allow_cache_updates: settings.flag("cache.allow_updates"),
         opaque: OpaqueInstances::new(settings.list("cache.opaque_instances")),

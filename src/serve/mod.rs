@@ -8,6 +8,7 @@ mod forges;
 mod history;
 mod merge_queue;
 mod options;
+mod pipelines;
 mod promotion;
 mod registry;
 mod releases;
@@ -51,6 +52,7 @@ use common::Common;
 pub use forges::{ForgeOptions, read_forges};
 pub use merge_queue::MergeQueueOptions;
 pub use options::{ServeError, ServeOptions};
+pub use pipelines::{PipelineOptions, read_pipelines};
 pub use promotion::{PromotionOptions, read_keys, read_pipeline};
 pub use releases::ReleaseOptions;
 pub use rollouts::{RolloutOptions, read_parts};
@@ -235,10 +237,13 @@ impl Server {
             },
         );
         let forgetting = tokio::spawn(stages.clone().keep_tidy());
+        let url = &common.base_url;
+        let pipelines = pipelines::start(&options.pipelines, &storage, &tests, stages, url);
         let signing = tokio::spawn(promotion::keep_checkpoints(checkpoints.clone()));
         let promoting = promotion.map(|it| tokio::spawn(it.run()));
         let besides = [signing, rolling, forgetting, fleet.counting, merging.working];
-        let promoting = promoting.into_iter().chain(besides).chain(forges.tasks).collect();
+        let promoting = promoting.into_iter().chain(besides).chain(forges.tasks);
+        let promoting = promoting.chain(pipelines.tasks).collect();
         let readiness = Readiness::default();
         let router = routes::router(
             &cas,
@@ -252,6 +257,7 @@ impl Server {
                 checkpoints: &checkpoints,
                 promotion: keeper.as_ref(),
                 rollouts: &control,
+                pipelines: &pipelines.control,
                 executions: executions.as_ref(),
                 fleet: &fleet.fleet,
                 merge_queues: &merging.queues,

@@ -13,6 +13,7 @@ use kiln_scheduler::{SchedulerOptions, StartError};
 
 use super::forges::{ForgeOptions, ForgesError};
 use super::merge_queue::MergeQueueOptions;
+use super::pipelines::PipelineOptions;
 use super::promotion::PromotionOptions;
 use super::releases::ReleaseOptions;
 use super::rollouts::RolloutOptions;
@@ -61,6 +62,8 @@ pub struct ServeOptions {
     pub forges: ForgeOptions,
     /// What stages of pipelines may do.
     pub stages: StagesOptions,
+    /// Pipelines that the operator declares, and what is kept of runs.
+    pub pipelines: PipelineOptions,
     /// `None`: workers join from elsewhere.
     pub worker: Option<WorkerConfig>,
     /// Whether everybody may write action results where nobody is asked who calls.

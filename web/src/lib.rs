@@ -24,6 +24,7 @@ mod live;
 mod merge_queue;
 mod openapi;
 mod overview;
+mod pipelines;
 mod plans;
 mod profile;
 mod promotion;

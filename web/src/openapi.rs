@@ -13,6 +13,7 @@ use super::fleet;
 use super::imports::Asked as Import;
 use super::json;
 use super::merge_queue as merge;
+use super::pipelines::api as pipeline;
 use super::promotion::api as environment;
 use super::releases::api as release;
 use super::rollouts::api as rollout;
@@ -25,7 +26,10 @@ use super::workers::api as worker;
 const SEGMENTS: [(&str, &str); 9] = [
     ("environment", "The name of an environment."),
     ("invocation", "The id of an invocation, or its beginning where one build begins so."),
-    ("id", "The id of a test, or its label; the name of an execution; the id of a rollout."),
+    (
+        "id",
+        "The id of a test, or its label; the name of an execution; the id of a rollout or of a pipeline's run.",
+    ),
     ("queue", "The name of a merge queue."),
     ("run", "The number of one of its runs."),
     ("request", "The number of what somebody asked it for."),
@@ -60,6 +64,7 @@ fn describe() -> Value {
     all.rollouts();
     all.fleet();
     all.merge_queues();
+    all.pipelines();
     all.audit();
     all.generator.subschema_for::<json::ErrorBody>();
     json!({
@@ -260,6 +265,19 @@ impl Description {
         }
         let share = "An agent says which pieces it has, and hears who else has some";
         self.post::<json::AgentShare, json::AgentShared>("/fleet/agent/share", share);
+    }
+
+    fn pipelines(&mut self) {
+        let page = pipeline::Page::json_schema(&mut self.generator);
+        let runs = "Runs of pipelines, newest first, and pipelines that the operator declares";
+        self.get::<json::Pipelines>("/pipelines", runs, &[page]);
+        self.post::<json::PipelineRequest, json::PipelineShown>("/pipelines", "Begin a run");
+        let say = "Cancel, resume, approve or refuse";
+        self.post::<json::PipelineSay, json::PipelineShown>("/pipelines/say", say);
+        self.get::<json::PipelineShown>("/pipelines/{id}", "One run with its stages", &[]);
+        let part = pipeline::Part::json_schema(&mut self.generator);
+        let printed = "What an attempt at a stage printed";
+        self.get::<json::PipelineLog>("/pipelines/{id}/log", printed, &[part]);
     }
 
     fn merge_queues(&mut self) {

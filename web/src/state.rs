@@ -89,6 +89,7 @@ pub struct WebState {
     /// `None`: there are no environments.
     pub promotion: Option<Arc<Keeper>>,
     pub rollouts: Arc<Control>,
+    pub pipelines: Arc<kiln_ci::pipelines::control::Control>,
     /// The hosts that run services.
     pub fleet: Fleet,
     /// Releases as pieces.

@@ -277,6 +277,31 @@ pub const KEYS: &[Key] = &[
         "Let commands of pipelines ask for the network, where workers grant it as well (workers.allow_network).",
     ),
     key(
+        "pipelines.directory",
+        "",
+        Kind::Path,
+        "A directory with pipelines (*.toml): their triggers begin runs, and `kiln pipeline run --name` does. It is read again \
+         every 15 s. Empty: there are none. See docs/pipelines.md.",
+    ),
+    key(
+        "pipelines.instance",
+        "",
+        Kind::Text,
+        "The instance of the runs of these: in its store they have their sources and outputs, and its roles count.",
+    ),
+    key(
+        "pipelines.keep",
+        "30d",
+        Kind::Duration,
+        "How long runs of pipelines are kept after their end.",
+    ),
+    key(
+        "pipelines.most",
+        "100",
+        Kind::NumberIn(1, 1_000),
+        "Stages of one run that run at the same time.",
+    ),
+    key(
         "hermeticity.rate",
         "0",
         Kind::Share,

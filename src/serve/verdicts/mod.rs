@@ -17,7 +17,7 @@ use kiln_ci::verdicts::{
 use kiln_scheduler::Scheduler;
 use kiln_scheduler::again::ShadowRuns;
 
-use self::audited::Audited;
+pub use self::audited::Audited;
 pub use self::options::VerdictsOptions;
 use self::owners::OwnersFile;
 use self::reruns::OnWorkers;

@@ -18,6 +18,7 @@ mod import;
 mod lock;
 mod merge_queue;
 mod moment;
+mod pipeline;
 mod plans;
 mod promotion;
 pub mod queue;
@@ -58,6 +59,10 @@ pub use merge_queue::{
     MergeLane, MergeQueueShown, MergeQueueSummary, MergeQueues, MergeRan, MergeRemoval,
     MergeRequest, MergeRun, MergeRunner, MergeSaid, MergeSay, MergeStep, MergeTake, MergeTaken,
     MergeTotals,
+};
+pub use pipeline::{
+    PipelineDeclared, PipelineLink, PipelineLog, PipelineRequest, PipelineRun, PipelineSaid,
+    PipelineSay, PipelineShown, PipelineStage, Pipelines, pipeline_time,
 };
 pub use plans::{NewPlan, PlanNext, PlanPiece, PlanStanding, PlanTurn};
 pub use promotion::{

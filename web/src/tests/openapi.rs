@@ -116,6 +116,7 @@ async fn answers_hold_nothing_that_is_not_described() {
         ("/environments/{environment}", "/environments/prod".to_owned()),
         ("/rollouts", String::new()),
         ("/locks", String::new()),
+        ("/pipelines", String::new()),
         ("/fleet", String::new()),
         ("/fleet/show", "/fleet/show?service=api&environment=prod&name=web-1".to_owned()),
         ("/merge-queues", String::new()),

@@ -43,6 +43,11 @@ impl Caller {
 }
 
 impl Caller {
+    /// Whether they may have commands run.
+    pub fn may_execute(&self, access: &dyn Authorizer, instance: &str) -> Result<(), WebError> {
+        access.check(&self.0, Right::Execute, instance).map_err(|it| refused(it, EXECUTES))
+    }
+
     pub fn may_release(&self, access: &dyn Authorizer, instance: &str) -> Result<(), WebError> {
         access.check(&self.0, Right::Release, instance).map_err(|it| refused(it, RELEASES))
     }
@@ -60,6 +65,8 @@ impl Caller {
     }
 }
 
+const EXECUTES: &str =
+    "Pipelines take the role execute in the instance; docs/security.md has more.";
 const QUEUES: &str = "Merge queues take the role queue, their runners the role queue-runner, for the queue; \
                       docs/security.md has more.";
 const RELEASES: &str =

@@ -77,7 +77,7 @@ async fn work(
         tokio::select! {
             ended = &mut running => break ended,
             () = tokio::time::sleep(FLUSH) => {
-                if let Err(error) = log.flush(&*control.store.records).await {
+                if let Err(error) = log.flush(&*control.store.records, false).await {
                     tracing::debug!(task = %task.key, %error, "a log waits");
                 }
             }
@@ -85,7 +85,7 @@ async fn work(
     };
     // What it printed is there before it has ended, unless the records stay away.
     let mut tries = 0;
-    while let Err(error) = log.flush(&*control.store.records).await {
+    while let Err(error) = log.flush(&*control.store.records, true).await {
         tries += 1;
         if tries >= LAST_TRIES {
             tracing::warn!(task = %task.key, %error, "the end of a log is lost");

@@ -23,7 +23,7 @@ pub enum ControlError {
     NoRun(String),
     #[error("there is no stage {0:?} in this run")]
     NoStage(String),
-    #[error("the server has no pipeline {0:?}")]
+    #[error("the server has no pipeline {0:?}; `kiln pipeline list` says which there are")]
     NoPipeline(String),
     #[error("the pipeline cannot be used")]
     Read(#[from] ReadError),

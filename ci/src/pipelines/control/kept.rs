@@ -30,6 +30,8 @@ pub struct Run {
     /// Stages that run at the same time.
     pub most: usize,
     pub stages: usize,
+    /// Whether it does what takes the right to release.
+    pub releases: bool,
     pub at: Time,
 }
 

@@ -60,13 +60,14 @@ impl AttemptLog {
         self.inner().standing.clone()
     }
 
-    /// Keeps what waits. Errors: it waits on.
-    pub async fn flush(&self, records: &dyn Records) -> Result<(), StorageError> {
+    /// Keeps what waits; of a character that is not whole nothing, unless this is the end. Errors: it waits on.
+    pub async fn flush(&self, records: &dyn Records, is_end: bool) -> Result<(), StorageError> {
         loop {
             let (start, part) = {
                 let inner = self.inner();
                 let length = inner.waiting.len().min(CHUNK);
                 let part = inner.waiting.get(..length).unwrap_or_default();
+                let part = if is_end { part } else { whole(part) };
                 (inner.end - inner.waiting.len() as u64, Bytes::copy_from_slice(part))
             };
             if part.is_empty() {
@@ -83,6 +84,16 @@ impl AttemptLog {
             inner.waiting.drain(..length);
             inner.kept = start + length as u64;
         }
+    }
+}
+
+/// Without the beginning of a character at its end.
+fn whole(part: &[u8]) -> &[u8] {
+    match std::str::from_utf8(part) {
+        Err(error) if error.error_len().is_none() => {
+            part.get(..error.valid_up_to()).unwrap_or_default()
+        }
+        _ => part,
     }
 }
 

@@ -107,6 +107,12 @@ impl Control {
         self.registry.pipelines()
     }
 
+    /// A pipeline that the operator declares.
+    pub fn declared(&self, name: &str) -> Result<Registered, ControlError> {
+        let none = || ControlError::NoPipeline(name.chars().take(100).collect());
+        self.registered().get(name).cloned().ok_or_else(none)
+    }
+
     fn lines(&self) -> MutexGuard<'_, Lines> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -34,28 +34,15 @@ pub struct Start {
 }
 
 impl Control {
-    /// Reads a pipeline and begins a run of it.
-    pub async fn start(&self, text: String, ask: &Start) -> Result<Run, ControlError> {
+    /// Reads a pipeline.
+    pub async fn read(text: String) -> Result<Arc<Declared>, ControlError> {
         // It may be large.
         let reading = tokio::task::spawn_blocking(move || read(&text));
-        let stopped = |_| ControlError::NotNow("the server is being stopped".to_owned());
-        let declared = reading.await.map_err(stopped)??;
-        self.start_declared(&Arc::new(declared), ask).await
+        Ok(Arc::new(reading.await.map_err(stopped)??))
     }
 
-    /// Begins a run of a pipeline that the operator declares.
-    pub async fn start_registered(&self, name: &str, ask: &Start) -> Result<Run, ControlError> {
-        let pipelines = self.registered();
-        let none = || ControlError::NoPipeline(name.chars().take(100).collect());
-        let found = pipelines.get(name).ok_or_else(none)?;
-        self.start_declared(&found.declared, ask).await
-    }
-
-    async fn start_declared(
-        &self,
-        declared: &Arc<Declared>,
-        ask: &Start,
-    ) -> Result<Run, ControlError> {
+    /// Begins a run.
+    pub async fn start(&self, declared: &Arc<Declared>, ask: &Start) -> Result<Run, ControlError> {
         for _ in 0..ATTEMPTS {
             if let Some(run) = self.try_start(declared, ask, Vec::new()).await? {
                 return Ok(run);
@@ -84,7 +71,6 @@ impl Control {
             inputs: ask.inputs.clone(),
         };
         let (declared, laying) = (declared.clone(), begun.clone());
-        let stopped = |_| ControlError::NotNow("the server is being stopped".to_owned());
         let (declared, laid) = tokio::task::spawn_blocking(move || {
             let laid = lay_out(&declared, &laying);
             (declared, laid)
@@ -132,9 +118,14 @@ impl Control {
             timeout_ms: u64::try_from(declared.timeout.as_millis()).unwrap_or(u64::MAX),
             most: self.options.most,
             stages: laid.stages.len(),
+            releases: declared.releases(),
             at,
         }
     }
+}
+
+fn stopped(_: tokio::task::JoinError) -> ControlError {
+    ControlError::NotNow("the server is being stopped".to_owned())
 }
 
 /// All that is written of a run when it begins.

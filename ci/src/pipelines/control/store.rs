@@ -33,7 +33,6 @@ pub struct Store {
 pub struct Loaded {
     pub run: Run,
     pub stages: Vec<Stage>,
-    pub head: Head,
     /// Of the head.
     pub version: u64,
     pub log: Vec<Logged>,
@@ -151,7 +150,7 @@ impl Store {
             log.extend(decode::<Vec<Logged>>(&batch)?);
         }
         log.truncate(usize::try_from(head.length).unwrap_or(usize::MAX));
-        Ok(Loaded { run, stages, head, version, log })
+        Ok(Loaded { run, stages, version, log })
     }
 
     /// Runs that have not ended, the oldest first.

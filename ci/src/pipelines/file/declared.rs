@@ -104,3 +104,16 @@ pub struct Matrix {
     /// Cells that fit all values of one of these are left out.
     pub exclude: Vec<BTreeMap<String, String>>,
 }
+
+impl Declared {
+    /// Whether any stage does more than run commands and wait: that takes the right to release.
+    pub fn releases(&self) -> bool {
+        let more = |work: &Work| match work {
+            Work::Command(_) | Work::Build(_) | Work::Test(_) => false,
+            Work::Approve(_) | Work::Wait(_) => false,
+            Work::Release(_) | Work::Promote(_) | Work::Rollout(_) => true,
+            Work::Program(_) | Work::Preview(_) => true,
+        };
+        self.stages.iter().any(|stage| more(&stage.work))
+    }
+}

@@ -3,6 +3,7 @@
 mod actions;
 pub mod flakes;
 mod merge_queue;
+pub mod pipeline;
 mod promotion;
 mod queue;
 mod rollout;
@@ -151,6 +152,7 @@ async fn state(snapshot: Snapshot) -> (WebState, Events) {
         checkpoints: promotion::checkpoints(),
         promotion,
         rollouts: rollout::control().await,
+        pipelines: pipeline::control().await,
         executions: None,
         fleet: kiln_deploy::fleet::Fleet::new(Arc::new(MemoryRecords::default()), Arc::new(|| 0)),
         access: Arc::new(kiln_cas::access::Everybody { write_results: true }),

@@ -127,7 +127,8 @@ impl Rig {
     }
 
     pub async fn start(&self, text: &str) -> Run {
-        self.frontend().start(text.to_owned(), &ask()).await.unwrap()
+        let declared = Control::read(text.to_owned()).await.unwrap();
+        self.frontend().start(&declared, &ask()).await.unwrap()
     }
 
     /// Drives a run until it has ended, or the records fail.

@@ -1,0 +1,102 @@
+//! Runs are begun, cancelled, resumed, approved and refused.
+
+use axum::Json;
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use kiln_cas::services::account_of;
+use kiln_ci::pipelines::Source;
+use kiln_ci::pipelines::control::{Control, Said, Start};
+
+use super::api::readable;
+use crate::error::{ApiError, WebError};
+use crate::json::{PipelineRequest, PipelineSaid, PipelineSay, PipelineShown};
+use crate::state::WebState;
+use crate::verdicts::{Caller, body};
+
+/// Characters of what a caller says of the sources.
+const MAX_NAME: usize = 1_000;
+
+/// Whether they may do what a run does: to release takes another right than to run commands.
+fn may(
+    state: &WebState,
+    caller: &Caller,
+    instance: &str,
+    releases: bool,
+) -> Result<String, WebError> {
+    match releases {
+        true => caller.may_release(&*state.access, instance)?,
+        false => caller.may_execute(&*state.access, instance)?,
+    }
+    Ok(account_of(&*state.access, &caller.0).to_string())
+}
+
+pub async fn start(
+    State(state): State<WebState>,
+    caller: Caller,
+    asked: Result<Json<PipelineRequest>, JsonRejection>,
+) -> Result<Json<PipelineShown>, ApiError> {
+    let asked = body(asked)?;
+    let long = |text: &String| text.chars().count() > MAX_NAME;
+    if [&asked.branch, &asked.commit].into_iter().chain(&asked.repository).any(long) {
+        let message =
+            format!("branches, commits and repositories have at most {MAX_NAME} characters");
+        return Err(WebError::invalid(message, "Correct the request.").into());
+    }
+    let control = state.pipelines.clone();
+    let (declared, instance) = match (asked.text, asked.name) {
+        (Some(text), None) => {
+            // Before anything is read: nobody has a server read a file who may not have it run something.
+            may(&state, &caller, &asked.instance, false)?;
+            (Control::read(text).await.map_err(WebError::from)?, asked.instance)
+        }
+        (None, Some(name)) => {
+            let found = control.declared(&name).map_err(WebError::from)?;
+            (found.declared, found.instance)
+        }
+        _ => {
+            let message = "either a text or a name says which pipeline is to run";
+            return Err(WebError::invalid(message, "Correct the request.").into());
+        }
+    };
+    let by = may(&state, &caller, &instance, declared.releases())?;
+    let known = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let source = Source {
+        root: asked.root,
+        repository: asked.repository,
+        commit: known(&asked.commit),
+        branch: known(&asked.branch),
+    };
+    let ask = Start {
+        instance,
+        trigger: "manual".to_owned(),
+        branch: asked.branch,
+        commit: asked.commit,
+        by,
+        inputs: asked.inputs,
+        source,
+    };
+    // Whoever asked may go away: what was begun is ended all the same.
+    let starting = tokio::spawn(async move { control.start(&declared, &ask).await });
+    let stopped = |_| WebError::failed("the start was stopped");
+    let run = starting.await.map_err(stopped)?.map_err(WebError::from)?;
+    Ok(Json(readable(&state, &caller, &run.id).await?))
+}
+
+pub async fn say(
+    State(state): State<WebState>,
+    caller: Caller,
+    asked: Result<Json<PipelineSay>, JsonRejection>,
+) -> Result<Json<PipelineShown>, ApiError> {
+    let PipelineSay { id, what, stage, reason } = body(asked)?;
+    let run = state.pipelines.of(&id).await.map_err(WebError::from)?;
+    caller.may_read(&*state.access, &run.instance)?;
+    let (said, releases) = match what {
+        PipelineSaid::Cancel => (Said::Cancel, false),
+        PipelineSaid::Resume => (Said::Resume, run.releases),
+        PipelineSaid::Approve => (Said::Approve(stage), true),
+        PipelineSaid::Refuse => (Said::Refuse(stage), true),
+    };
+    let by = may(&state, &caller, &run.instance, releases)?;
+    state.pipelines.say(&id, &said, (&by, &reason)).await.map_err(WebError::from)?;
+    Ok(Json(readable(&state, &caller, &id).await?))
+}
