@@ -21,8 +21,7 @@ need_cc
 # Bazel is fetched while Kiln compiles: most of the one is waiting, all of the other is work.
 need_bazel &
 bazel=$!
-say "building kiln without optimisation and without S3 and CEL (about four minutes on two cores)"
-(cd "$root" && cargo build --profile quick --no-default-features --locked --bin kiln)
+build_kiln
 wait "$bazel" || fail "no Bazel (see above)"
 need_bazel
 # The example has a WORKSPACE, which later ones do not read. Debian's 4.2.3 does not say its version.
@@ -33,7 +32,7 @@ if [ "${version:-0}" -ge 8 ]; then
 elif [ "${version:-0}" -ge 6 ]; then
   offline=--config=offline
 fi
-kiln="${CARGO_TARGET_DIR:-$root/target}/quick/kiln"
+kiln=$KILN_BUILT
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/kiln-quickstart.XXXXXX")
 server=

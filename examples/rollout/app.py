@@ -70,8 +70,7 @@ class Server(ThreadingHTTPServer):
 
 def handler(options, counts):
     class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
+        # A connection for each request (HTTP/1.0): none is left idle that the end would have to wait for.
         def answer(self, code, text):
             body = text.encode()
             self.send_response(code)

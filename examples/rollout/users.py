@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Users of a service: asks without a pause, a connection for each request, and counts who answered and what failed.
+"""Users of a service: asks without a pause (or with one), a connection for each request, and counts who answered and what failed.
 
-    users.py HOST:PORT SECONDS [USERS [FILE]]
+    users.py HOST:PORT SECONDS [USERS [FILE [PAUSE]]]
 
 Ends when the time is over, or when there is a FILE.
 """
@@ -28,11 +28,13 @@ def ask(address, until, stop, counts):
         finally:
             if connection:
                 connection.close()
+        time.sleep(pause)
 
 
 address, seconds = sys.argv[1], float(sys.argv[2])
 users = int(sys.argv[3]) if len(sys.argv) > 3 else 4
 stop = sys.argv[4] if len(sys.argv) > 4 else None
+pause = float(sys.argv[5]) if len(sys.argv) > 5 else 0.0
 counts = [collections.Counter() for _ in range(users)]
 until = time.monotonic() + seconds
 threads = [threading.Thread(target=ask, args=(address, until, stop, own)) for own in counts]
