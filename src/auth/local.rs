@@ -8,7 +8,9 @@ use std::sync::{Arc, OnceLock};
 use http::Extensions;
 use kiln_cas::access::{Authorizer, Everybody, Refused, Right};
 
-/// Connections within this machine, of IPv4 and of IPv6.
+use super::diag;
+
+/// Connections within this machine, of IPv4 and of IPv6: where the kernel cannot be asked for one.
 const TABLES: [&str; 2] = ["/proc/self/net/tcp", "/proc/self/net/tcp6"];
 /// A connection whose both ends are open. The kernel tells no user of others.
 const ESTABLISHED: &str = "01";
@@ -27,13 +29,15 @@ impl Neighbour {
         Self { client, here, user: OnceLock::new() }
     }
 
-    /// Whose process holds the other end. Blocks for the read of a small file of the kernel.
+    /// Whose process holds the other end. Every request asks: a table of all connections is no quick reading where others make
+    /// thousands of them, and so the last resort.
     fn user(&self) -> Option<u32> {
-        *self.user.get_or_init(|| {
-            TABLES.iter().find_map(|path| {
+        *self.user.get_or_init(|| match diag::user(self.client, self.here) {
+            Ok(user) => user,
+            Err(_) => TABLES.iter().find_map(|path| {
                 let table = std::fs::read_to_string(path).ok()?;
                 user_in(&table, self.client, self.here)
-            })
+            }),
         })
     }
 }

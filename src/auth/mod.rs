@@ -7,6 +7,7 @@ pub mod access;
 mod authentication;
 pub mod certificate;
 pub mod credentials;
+mod diag;
 pub mod failures;
 pub mod file;
 pub mod jwt;
