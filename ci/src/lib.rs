@@ -2,6 +2,7 @@
 
 pub mod attempts;
 pub mod durations;
+pub mod ephemeral;
 pub mod events;
 pub mod flakes;
 pub mod forges;

@@ -104,7 +104,7 @@ fn add_forms(text: &[u8], to: &mut Vec<Vec<u8>>) {
         let padded: Vec<u8> = [&[0_u8; 3][..before], text].concat();
         // Characters that depend on what is around it as well.
         let from = [0, 2, 3].get(before).copied().unwrap_or(0);
-        let open = usize::from(padded.len() % 3 != 0);
+        let open = usize::from(!padded.len().is_multiple_of(3));
         for encoded in [STANDARD_NO_PAD.encode(&padded), URL_SAFE_NO_PAD.encode(&padded)] {
             let until = encoded.len().saturating_sub(open);
             to.extend(encoded.get(from..until).map(|it| it.as_bytes().to_vec()));

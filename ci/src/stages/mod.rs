@@ -11,7 +11,7 @@ mod mask;
 mod program;
 mod secret;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod wait;
 
 pub use action::{Unfit, check};

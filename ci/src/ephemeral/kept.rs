@@ -1,0 +1,112 @@
+//! Environments in records: each is written before anything is done about it.
+
+use std::sync::Arc;
+
+use super::machine::Preview;
+use crate::storage::{Expect, Records, StorageError, Write};
+
+const PREVIEWS: &str = "preview/name/";
+const OWNER: &str = "preview/owner";
+const PAGE: usize = 500;
+/// Environments that are kept, those among them that are gone.
+pub const MAX_KEPT: usize = 20_000;
+/// How often a record is tried to be changed while others change it, too.
+const TRIES: usize = 16;
+
+/// Clones share the same records.
+#[derive(Clone)]
+pub struct Kept {
+    records: Arc<dyn Records>,
+}
+
+fn key(name: &str) -> String {
+    format!("{PREVIEWS}{name}")
+}
+
+fn unwritable(error: &serde_json::Error) -> StorageError {
+    StorageError::Unavailable(format!("a record cannot be written: {error}"))
+}
+
+impl Kept {
+    pub fn new(records: Arc<dyn Records>) -> Self {
+        Self { records }
+    }
+
+    /// By what the environments of these records are told from those of others. `new`: for the first who asks.
+    pub async fn owner(&self, new: &str) -> Result<String, StorageError> {
+        for _ in 0..TRIES {
+            if let Some(found) = self.records.get(OWNER).await? {
+                return Ok(String::from_utf8_lossy(&found.value).into_owned());
+            }
+            let value = Some(new.to_owned().into());
+            let write = Write { key: OWNER.to_owned(), expect: Expect::Absent, value };
+            match self.records.write(vec![write]).await {
+                Ok(()) | Err(StorageError::Conflict(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(StorageError::Conflict(OWNER.to_owned()))
+    }
+
+    pub async fn get(&self, name: &str) -> Result<Option<Preview>, StorageError> {
+        let found = self.records.get(&key(name)).await?;
+        Ok(found.and_then(|it| serde_json::from_slice(&it.value).ok()))
+    }
+
+    /// All of them, by their names. One that cannot be read is left out.
+    pub async fn all(&self) -> Result<Vec<Preview>, StorageError> {
+        let (mut all, mut after) = (Vec::new(), None::<String>);
+        loop {
+            let page = self.records.list(PREVIEWS, after.as_deref(), false, PAGE).await?;
+            after = page.last().map(|it| it.key.clone());
+            all.extend(page.iter().filter_map(|it| serde_json::from_slice(&it.value).ok()));
+            if page.len() < PAGE || all.len() >= MAX_KEPT {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// `false`: there is one of this name.
+    pub async fn add(&self, preview: &Preview) -> Result<bool, StorageError> {
+        let value = serde_json::to_vec(preview).map_err(|error| unwritable(&error))?;
+        let (key, value) = (key(&preview.name), Some(value.into()));
+        match self.records.write(vec![Write { key, expect: Expect::Absent, value }]).await {
+            Ok(()) => Ok(true),
+            Err(StorageError::Conflict(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// One step, as long as nobody is faster; with what it answers. `None`: there is no such environment.
+    pub async fn change<T>(
+        &self,
+        name: &str,
+        step: impl Fn(&mut Preview) -> T,
+    ) -> Result<Option<(Preview, T)>, StorageError> {
+        for _ in 0..TRIES {
+            let Some(record) = self.records.get(&key(name)).await? else { return Ok(None) };
+            let Ok(before) = serde_json::from_slice::<Preview>(&record.value) else {
+                return Ok(None);
+            };
+            let mut after = before.clone();
+            let answer = step(&mut after);
+            if after == before {
+                return Ok(Some((after, answer)));
+            }
+            let value = serde_json::to_vec(&after).map_err(|error| unwritable(&error))?;
+            let expect = Expect::Version(record.version);
+            let write = Write { key: record.key, expect, value: Some(value.into()) };
+            match self.records.write(vec![write]).await {
+                Ok(()) => return Ok(Some((after, answer))),
+                Err(StorageError::Conflict(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(StorageError::Conflict(key(name)))
+    }
+
+    pub async fn forget(&self, name: &str) -> Result<(), StorageError> {
+        let write = Write { key: key(name), expect: Expect::Anything, value: None };
+        self.records.write(vec![write]).await
+    }
+}

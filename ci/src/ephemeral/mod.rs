@@ -1,0 +1,28 @@
+//! Environments for a while: brought up for a run, and taken down at the end whatever happens, after a crash of whoever
+//! brought them up as well. Each is noted before anything is done about it; what is left over is found by how its name begins.
+
+mod down;
+mod kept;
+mod kinds;
+mod kubernetes;
+mod look;
+mod machine;
+mod netns;
+mod parity;
+mod previews;
+#[cfg(test)]
+mod previews_tests;
+mod recipe;
+mod stage;
+mod steps;
+mod sweep;
+
+pub use kept::MAX_KEPT;
+pub use kinds::{Commands, How};
+pub use kubernetes::Kubernetes;
+pub use machine::{Claim, Due, Phase, Preview, Refused};
+pub use netns::Netns;
+pub use parity::{Aspect, Description, DescriptionError, Difference, differences};
+pub use previews::{Ask, Kind, PreviewError, PreviewParts, Previews, Unlocked};
+pub use recipe::{Address, Recipe, Step, Which, is_name};
+pub use steps::StepError;

@@ -1,0 +1,253 @@
+//! Environments that are folders: programs make them, list them and remove them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::kinds::{Commands, How};
+use super::machine::Phase;
+use super::netns::Netns;
+use super::previews::{Ask, Kind, PreviewError, PreviewParts, Previews};
+use crate::pipelines::{Outcome, Preview, PreviewAct, TaskKey, Work};
+use crate::stages::testing::{Heard, TestClock, task};
+use crate::stages::{Ledger, SecretList, SecretSource};
+use crate::storage::memory::Memory;
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// What survives the processes.
+struct World {
+    dir: TempDir,
+    memory: Memory,
+    clock: TestClock,
+}
+
+impl World {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("there")).unwrap();
+        Self { dir, memory: Memory::default(), clock: TestClock::default() }
+    }
+
+    fn there(&self) -> Vec<String> {
+        let read = std::fs::read_dir(self.dir.path().join("there")).unwrap();
+        let mut names: Vec<_> =
+            read.map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    fn kind(&self, up: &str) -> Kind {
+        let dir = self.dir.path().display();
+        let shell = |script: String| vec!["sh".to_owned(), "-euc".to_owned(), script];
+        let describe = "if [ \"$KILN_PREVIEW\" = prod ]; then v=2; else v=1; fi; \
+                        echo \"{\\\"versions\\\": {\\\"web\\\": \\\"$v\\\"}}\"";
+        Kind {
+            how: How::Commands(Commands {
+                up: shell(format!("mkdir '{dir}/there/'\"$KILN_PREVIEW\"; {up}")),
+                down: shell(format!(
+                    "if [ -e '{dir}/hangs' ]; then echo \"no: $TOKEN\" >&2; exit 1; fi; \
+                     rm -rf '{dir}/there/'\"$KILN_PREVIEW\""
+                )),
+                check: shell(format!("test -d '{dir}/there/'\"$KILN_PREVIEW\"")),
+                list: shell(format!("ls '{dir}/there'")),
+            }),
+            up_limit: Duration::from_secs(60),
+            down_limit: Duration::from_secs(60),
+            longest: HOUR,
+            most: 2,
+            env: Vec::new(),
+            secrets: BTreeMap::from([("TOKEN".to_owned(), "token".to_owned())]),
+            pipelines: Vec::new(),
+            describe: shell(describe.to_owned()),
+            stands_for: "prod".to_owned(),
+        }
+    }
+
+    fn server(&self, who: &str, kind: Kind) -> Arc<Previews> {
+        let secret = SecretSource::Command(["echo", "s3cret-word"].map(str::to_owned).to_vec());
+        Previews::new(PreviewParts {
+            records: Arc::new(self.memory.clone()),
+            clock: Arc::new(self.clock.clone()),
+            kinds: BTreeMap::from([("web".to_owned(), kind)]),
+            secrets: SecretList(BTreeMap::from([("token".to_owned(), secret)])),
+            who: who.to_owned(),
+        })
+    }
+
+    fn ledger(&self) -> Ledger {
+        Ledger::new(Arc::new(self.memory.clone()), Arc::new(self.clock.clone()))
+    }
+}
+
+fn key(run: &str, attempt: u32) -> TaskKey {
+    TaskKey { run: run.to_owned(), stage: 1, attempt }
+}
+
+fn ask(key: &TaskKey) -> Ask<'_> {
+    Ask { key, kind: "web", instance: "main", pipeline: "p", by: "ana", keep: HOUR }
+}
+
+async fn stage(server: &Previews, ledger: &Ledger, act: PreviewAct) -> (Outcome, String) {
+    let preview = Preview { environment: "web".to_owned(), act, keep: HOUR };
+    let mut task = task(1, Work::Preview(preview.clone()));
+    task.key.stage = act as u32;
+    let heard = Heard::default();
+    let ended = server.run_stage(ledger, &task, &preview, &heard).await.unwrap();
+    (ended.outcome, heard.said())
+}
+
+const ADDRESS: &str = "echo token $TOKEN; echo; echo \"http://$KILN_PREVIEW.test\"";
+
+#[tokio::test]
+async fn stages_bring_one_up_look_at_it_and_take_it_down() {
+    let world = World::new();
+    let (server, ledger) = (world.server("one", world.kind(ADDRESS)), world.ledger());
+    let (outcome, log) = stage(&server, &ledger, PreviewAct::Up).await;
+    let Outcome::Passed { told } = outcome else { panic!("{outcome:?}") };
+    assert_eq!(world.there(), [told["preview"].clone()]);
+    assert_eq!(told["address"], format!("http://{}.test", told["preview"]));
+    assert!(log.contains("token ***\n"), "{log}");
+    assert!(log.contains("version of web: 1 here, 2 there"), "{log}");
+    // The same attempt finds what it brought up.
+    assert!(matches!(stage(&server, &ledger, PreviewAct::Up).await.0, Outcome::Passed { .. }));
+    assert!(matches!(stage(&server, &ledger, PreviewAct::Check).await.0, Outcome::Passed { .. }));
+    assert!(matches!(stage(&server, &ledger, PreviewAct::Down).await.0, Outcome::Passed { .. }));
+    assert!(world.there().is_empty());
+    let (outcome, _) = stage(&server, &ledger, PreviewAct::Check).await;
+    assert!(matches!(outcome, Outcome::Failed { reason } if reason.contains("no environment")));
+}
+
+#[tokio::test]
+async fn what_a_server_left_that_ended_is_taken_down_by_another() {
+    let world = World::new();
+    let dies = world.server("one", world.kind("sleep 600"));
+    let first = key("r1", 1);
+    let unlocked = dies.unlocked("web").await.unwrap();
+    let asked = ask(&first);
+    let nobody = |_: bool, _: &[u8]| {};
+    tokio::select! {
+        _ = dies.up(&asked, &unlocked, &nobody) => panic!("it sleeps"),
+        () = async {
+            while world.there().is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        } => {}
+    }
+    let lives = world.server("two", world.kind(ADDRESS));
+    lives.sweep().await.unwrap();
+    assert_eq!(world.there().len(), 1, "it may still be brought up");
+    let again = lives.up(&asked, &unlocked, &nobody).await.unwrap_err();
+    assert!(matches!(again, PreviewError::Elsewhere(_)), "{again}");
+    world.clock.pass(Duration::from_secs(120));
+    lives.sweep().await.unwrap();
+    assert!(world.there().is_empty());
+    let all = lives.list().await.unwrap();
+    assert_eq!(all[0].phase, Phase::Gone);
+}
+
+#[tokio::test]
+async fn time_and_number_are_bounded_and_what_fails_is_taken_down_at_once() {
+    let world = World::new();
+    let server = world.server("one", world.kind(ADDRESS));
+    let unlocked = server.unlocked("web").await.unwrap();
+    let nobody = |_: bool, _: &[u8]| {};
+    let keys = [key("r1", 1), key("r2", 1), key("r3", 1)];
+    for key in &keys[..2] {
+        server.up(&ask(key), &unlocked, &nobody).await.unwrap();
+    }
+    let third = server.up(&ask(&keys[2]), &unlocked, &nobody).await.unwrap_err();
+    assert!(third.to_string().contains("no more may be"), "{third}");
+    let long = Ask { keep: 2 * HOUR, ..ask(&keys[2]) };
+    let refused = server.up(&long, &unlocked, &nobody).await.unwrap_err();
+    assert!(refused.to_string().contains("3600 s"), "{refused}");
+    // From when it is up on it has an hour, and time to come up.
+    world.clock.pass(HOUR + Duration::from_secs(60));
+    server.sweep().await.unwrap();
+    assert!(world.there().is_empty());
+    let broken = world.server("one", world.kind("echo broken >&2; exit 7"));
+    let failed = broken.up(&ask(&keys[2]), &unlocked, &nobody).await.unwrap_err();
+    assert!(kiln_net::causes::chain(&failed).contains("7: broken"), "{failed:?}");
+    broken.sweep().await.unwrap();
+    assert!(world.there().is_empty());
+}
+
+#[tokio::test]
+async fn what_does_not_go_is_tried_again_and_its_secrets_are_not_told() {
+    let world = World::new();
+    let (server, ledger) = (world.server("one", world.kind(ADDRESS)), world.ledger());
+    stage(&server, &ledger, PreviewAct::Up).await;
+    let hangs = world.dir.path().join("hangs");
+    std::fs::write(&hangs, "").unwrap();
+    let (outcome, _) = stage(&server, &ledger, PreviewAct::Down).await;
+    let Outcome::Failed { reason } = outcome else { panic!("{outcome:?}") };
+    assert!(reason.contains("tried again") && reason.contains("no: ***"), "{reason}");
+    std::fs::remove_file(&hangs).unwrap();
+    server.sweep().await.unwrap();
+    assert_eq!(world.there().len(), 1, "not before its time");
+    world.clock.pass(Duration::from_secs(900));
+    server.sweep().await.unwrap();
+    assert!(world.there().is_empty());
+}
+
+#[tokio::test]
+async fn what_is_left_over_is_found_by_its_name_and_others_stay() {
+    let world = World::new();
+    let server = world.server("one", world.kind(ADDRESS));
+    let ours = format!("{}web-late", server.prefix().await.unwrap());
+    let make = |name: &str| {
+        std::fs::create_dir(Path::new(world.dir.path()).join("there").join(name)).unwrap();
+    };
+    make(&ours);
+    make("kiln-00000000-web-other");
+    // Another server of the same records has the same names.
+    assert_eq!(
+        world.server("two", world.kind(ADDRESS)).prefix().await.unwrap(),
+        server.prefix().await.unwrap()
+    );
+    server.find_leftovers().await;
+    server.sweep().await.unwrap();
+    assert_eq!(world.there(), ["kiln-00000000-web-other"]);
+    make(&ours);
+    server.find_leftovers().await;
+    server.sweep().await.unwrap();
+    assert_eq!(world.there(), ["kiln-00000000-web-other"], "what comes up late goes as well");
+}
+
+/// Network namespaces need root and the program ip.
+#[tokio::test]
+async fn a_network_namespace_goes_with_all_that_runs_in_it() {
+    let world = World::new();
+    let words = |text: &str| vec!["sh".to_owned(), "-c".to_owned(), text.to_owned()];
+    let netns = Netns {
+        run: words("sleep 600 >/dev/null 2>&1 & exit 0"),
+        check: words("ip link show lo"),
+        address: "http://127.0.0.1:1/{name}".to_owned(),
+    };
+    let kind = Kind { how: How::Netns(netns), describe: Vec::new(), ..world.kind("") };
+    let server = world.server(&format!("netns {:?}", world.dir.path()), kind);
+    let unlocked = server.unlocked("web").await.unwrap();
+    let nobody = |_: bool, _: &[u8]| {};
+    let first = key("r1", 1);
+    let up = match server.up(&ask(&first), &unlocked, &nobody).await {
+        Ok(up) => up,
+        Err(error) => {
+            // Where it cannot be had the error says what is lacking, and nothing is left.
+            let said = kiln_net::causes::chain(&error);
+            let lacks = ["root", "iproute2", "ermitted", "ermission", "mount"];
+            assert!(lacks.iter().any(|it| said.contains(it)), "{said}");
+            return;
+        }
+    };
+    assert_eq!(up.address.as_deref(), Some(format!("http://127.0.0.1:1/{}", up.name).as_str()));
+    server.check(&up, &unlocked, &nobody).await.unwrap();
+    let made = Path::new("/run/netns").join(&up.name);
+    assert!(made.exists());
+    assert_eq!(server.seen("web").await.unwrap(), Some(vec![up.name.clone()]));
+    server.let_go("r1", None, "it is over").await.unwrap();
+    let gone = server.take_down(&up.name).await.unwrap().unwrap();
+    assert_eq!((gone.phase, made.exists()), (Phase::Gone, false), "{gone:?}");
+}
