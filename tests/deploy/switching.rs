@@ -119,7 +119,7 @@ fn nginx(program: &Path, directory: &Path) -> (Process, String) {
     let process = Process::spawn(Command::new(program).arg("-c").arg(&conf).arg("-e").arg(&log));
     let parts = directory.join("parts.toml");
     let mut text = std::fs::read_to_string(&parts).expect("it is there");
-    let base = format!("{:?}, \"-c\", {conf:?}, \"-e\", {log:?}", program);
+    let base = format!("{program:?}, \"-c\", {conf:?}, \"-e\", {log:?}");
     text += &format!(
         "[traffic.edge]\nkind = \"nginx\"\ndirectory = \"{}/kiln\"\nstatus = {status:?}\n\
          test = [{base}, \"-t\", \"-q\"]\nreload = [{base}, \"-s\", \"reload\"]\nserver_options = \"max_fails=0\"\n",
