@@ -116,6 +116,7 @@ async fn begun(
         supersede: rollout.supersede,
         again: false,
         drill: false,
+        without_drill: false,
         previous: None,
     };
     loop {
