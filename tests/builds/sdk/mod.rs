@@ -11,5 +11,4 @@ mod live;
 mod oddities;
 mod proxies;
 mod storage;
-use crate::support;
 mod unreadable;

@@ -3,7 +3,7 @@
 use kiln_deploy::oci::{ContentDigest, Descriptor, MANIFEST_TYPE, Manifest};
 
 use crate::registry::client::{REPOSITORY, Registry, bytes, with};
-use crate::rig::Shared;
+use crate::registry::rig::Shared;
 
 fn frontend(shared: &Shared, name: &str) -> Registry {
     let (server, dir) = (shared.frontend(name), tempfile::tempdir().unwrap());

@@ -19,5 +19,4 @@ mod referrers;
 mod rig;
 mod roles;
 mod sets;
-use crate::support;
 mod tools;

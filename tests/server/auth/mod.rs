@@ -11,6 +11,5 @@ mod joining;
 mod jwt;
 mod methods;
 mod roles;
-use crate::support;
 mod tls;
 mod workers;

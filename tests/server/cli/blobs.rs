@@ -1,6 +1,6 @@
 //! `kiln cas`.
 
-use crate::*;
+use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn blobs_go_in_and_come_out() {

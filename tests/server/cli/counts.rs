@@ -3,7 +3,7 @@
 use kiln_protos::reapi::action_cache_client::ActionCacheClient;
 use prost::Message;
 
-use crate::*;
+use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_clients_run_themselves_counts_as_missed() {

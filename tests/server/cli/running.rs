@@ -1,6 +1,6 @@
 //! Builds that have not ended.
 
-use crate::*;
+use super::*;
 
 /// Asks until the answer holds `part`: the journal and the queue are behind by moments.
 pub fn says_soon(kiln: &Kiln, arguments: &[&str], part: &str) -> String {

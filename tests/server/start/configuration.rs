@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
+use super::{kiln, said};
 use crate::support::server::program;
-use crate::{kiln, said};
 
 #[test]
 fn what_could_serve_nothing_is_refused_by_every_command_that_reads_it() {

@@ -2,9 +2,9 @@
 
 use std::process::Command;
 
+use super::{expect_action, kiln};
 use crate::support::reapi::{Client, Spec};
 use crate::support::server::{Server, metric};
-use crate::{expect_action, kiln};
 
 /// A shell's limit on the size of files is raised, and SIGHUP ends nobody who has no terminal.
 #[tokio::test(flavor = "multi_thread")]
