@@ -17,25 +17,28 @@ use support::server::{Server, command};
 
 const RUNS: &str = "#!/bin/sh\nexec sleep 1000 # ";
 /// Name, token, what the entry says besides.
-const CALLERS: [(&str, &str, &str); 6] = [
+const CALLERS: [(&str, &str, &str); 9] = [
     ("boss", "tok-boss", "roles = [\"admin\"]"),
     ("web-1", "tok-web-1", "roles = [\"agent\"]\nservices = [\"api/prod\"]"),
     ("web-2", "tok-web-2", "roles = [\"agent\"]\nservices = [\"api\"]"),
     ("web-3", "tok-web-3", "roles = [\"agent\"]\nservices = [\"api/*\"]"),
+    ("web-4", "tok-web-4", "roles = [\"agent\"]\nservices = [\"api\"]"),
+    ("web-5", "tok-web-5", "roles = [\"agent\"]\nservices = [\"api\"]"),
+    ("liar", "tok-liar", "roles = [\"agent\"]\nservices = [\"api\"]"),
     ("other", "tok-other", "roles = [\"agent\"]\nservices = [\"other\"]"),
     ("reader", "tok-reader", "roles = [\"read-cache\"]"),
 ];
 
-struct House {
+pub struct House {
     directory: tempfile::TempDir,
     /// Signs releases; the server has it as well.
     key: SigningKey,
     server: Option<Server>,
-    address: String,
+    pub address: String,
 }
 
 impl House {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let entries = CALLERS.map(|(name, token, rest)| {
             let hash = kiln_cas::DigestFunction::Sha256.digest(token.as_bytes()).hex();
@@ -53,7 +56,7 @@ impl House {
         house
     }
 
-    fn dir(&self) -> &Path {
+    pub fn dir(&self) -> &Path {
         self.directory.path()
     }
 
@@ -122,7 +125,7 @@ impl House {
     }
 
     /// Waits until that many agents are so.
-    fn until(&self, what: &str, count: usize, holds: impl Fn(&Value) -> bool) -> Vec<Value> {
+    pub fn until(&self, what: &str, count: usize, holds: impl Fn(&Value) -> bool) -> Vec<Value> {
         let begun = Instant::now();
         loop {
             let agents = self.agents();
@@ -138,7 +141,7 @@ impl House {
         self.release_of(name, &format!("{RUNS}{name}\n"))
     }
 
-    fn release_of(&self, name: &str, program: &str) -> String {
+    pub fn release_of(&self, name: &str, program: &str) -> String {
         let directory = name.replace([':', '/'], "-");
         let into = self.dir().join(&directory);
         let digest = release::export_program(name, program, &self.key, &into);
@@ -171,11 +174,36 @@ impl House {
         answer
     }
 
-    fn agent(&self, name: &str, who: &str) -> Agent {
-        self.agent_by(Command::new(env!("CARGO_BIN_EXE_kiln")), name, who)
+    pub fn tell(&self, name: &str, release: &str) {
+        self.done(&["agent", "tell", "api", "prod", name, release, "--reason", "to see it run"]);
     }
 
-    fn agent_by(&self, kiln: Command, name: &str, who: &str) -> Agent {
+    /// Bytes of releases that the server gave to agents.
+    pub fn given(&self) -> u64 {
+        use std::io::{Read as _, Write as _};
+        let mut stream = std::net::TcpStream::connect(&self.address).unwrap();
+        let token = std::fs::read_to_string(self.dir().join("boss")).unwrap();
+        write!(
+            stream,
+            "GET /metrics HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n",
+            self.address
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let line = answer.lines().find_map(|it| it.strip_prefix("kiln_agent_content_bytes_total "));
+        line.unwrap_or_else(|| panic!("{answer}")).trim().parse().unwrap()
+    }
+
+    fn agent(&self, name: &str, who: &str) -> Agent {
+        self.agent_by(Command::new(env!("CARGO_BIN_EXE_kiln")), name, who, &[])
+    }
+
+    pub fn agent_with(&self, name: &str, who: &str, options: &[&str]) -> Agent {
+        self.agent_by(Command::new(env!("CARGO_BIN_EXE_kiln")), name, who, options)
+    }
+
+    fn agent_by(&self, kiln: Command, name: &str, who: &str, options: &[&str]) -> Agent {
         // The directory is relative, and has a space.
         let dir = format!("{name} here");
         let words = ["agent", "--service", "api", "--name", name, "--dir", &dir, "--key"];
@@ -185,17 +213,28 @@ impl House {
         let mut command = self.asking(kiln, who, &words);
         command.args(["release.pub", "--run", "./bin/app", "--label", "zone=a"]);
         command.args(["--repository", "team/app", "--health", "test -e \"$1/bin/app\""]);
-        let child = command.stdout(Stdio::null()).spawn().unwrap();
-        Agent { child, dir: self.dir().join(dir) }
+        let said = std::fs::File::create(self.dir().join(format!("{name}.said"))).unwrap();
+        let child = command.args(options).stdout(Stdio::null()).stderr(said).spawn().unwrap();
+        let said = self.dir().join(format!("{name}.said"));
+        Agent { child, dir: self.dir().join(dir), said }
     }
 }
 
-struct Agent {
+pub struct Agent {
     child: Child,
     dir: PathBuf,
+    /// What it has said.
+    said: PathBuf,
 }
 
 impl Agent {
+    /// Where other agents reach it.
+    pub fn peers(&self) -> String {
+        let said = std::fs::read_to_string(&self.said).unwrap();
+        let address = said.split("other agents reach this one at ").nth(1);
+        address.and_then(|it| it.lines().next()).unwrap_or_else(|| panic!("{said}")).to_owned()
+    }
+
     fn app(&self) -> String {
         std::fs::read_to_string(self.dir.join("current/bin/app")).unwrap_or_default()
     }
@@ -225,7 +264,7 @@ fn is_alive(pid: u64) -> bool {
     !stat.is_empty() && !stat.contains(") Z")
 }
 
-fn runs(version: &str) -> impl Fn(&Value) -> bool + '_ {
+pub fn runs(version: &str) -> impl Fn(&Value) -> bool + '_ {
     move |it| it["running"] == *version && it["condition"] == "well"
 }
 
@@ -236,7 +275,7 @@ fn agents_run_what_they_are_told_and_survive_what_happens() {
     let strange = house.release("team/strange:1");
 
     let first = house.agent("web-1", "web-1");
-    let second = house.agent_by(house.as_nobody(), "web-2", "web-2");
+    let second = house.agent_by(house.as_nobody(), "web-2", "web-2", &[]);
     house.until("they register", 2, |it| it["condition"] == "unassigned");
     // Nobody speaks for the hosts of a service but who may, and nobody for a name of somebody else.
     for (who, said) in

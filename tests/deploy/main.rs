@@ -7,6 +7,7 @@ mod registry;
 mod release;
 mod releases;
 mod rollouts;
+mod sharing;
 #[path = "../support/mod.rs"]
 mod support;
 mod switching;
