@@ -10,6 +10,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
 use super::append::{Appended, More, Open};
+use super::asking::Asking;
 use super::doing::Doing;
 use super::error::ControlError;
 use super::kept::Looked;
@@ -51,6 +52,7 @@ pub struct Driver {
     /// When an effect was tried last, and how often.
     pub(super) tried: HashMap<EffectId, (Millis, u32)>,
     pub(super) doing: Doing,
+    pub(super) asking: Option<Asking>,
     pub(super) known: Known,
     pub(super) looking: Option<Looking>,
     /// Somebody who looked has answered.
@@ -108,6 +110,7 @@ impl Driver {
             declared,
             tried: HashMap::new(),
             doing: Doing::default(),
+            asking: None,
             known: HashMap::new(),
             looking: None,
             looked: Arc::default(),

@@ -6,6 +6,7 @@
 mod act;
 mod append;
 mod asked;
+mod asking;
 mod census;
 mod commands;
 mod doing;

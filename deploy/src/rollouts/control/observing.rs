@@ -1,9 +1,15 @@
 //! What targets run, found out without believing what was said of them.
 
+use std::time::Duration;
+
+use super::asking::Asking;
 use super::driver::Driver;
 use super::preview::down;
 use crate::rollouts::machine::{Generation, Input, Phase, Running, TargetId};
 use crate::rollouts::parts::{Health, Observation};
+
+/// How long a round waits for how targets are. What is answered later is taken in by a later one.
+const BRIEF: Duration = Duration::from_millis(250);
 
 impl Driver {
     fn names(&self, ids: impl Iterator<Item = TargetId>) -> Vec<(TargetId, String)> {
@@ -14,32 +20,39 @@ impl Driver {
         ids.filter_map(name).collect()
     }
 
-    /// What the targets that were touched run. Where nobody can say, nothing is known anew.
-    pub(super) async fn observe(&mut self) -> Vec<Input> {
-        let Some(from) = self.control.parts.targets.get(&self.declared.driving.from) else {
-            return Vec::new();
-        };
+    /// Begins to ask how targets are; `None`: nobody has to be asked.
+    fn ask_targets(&self) -> Option<Asking> {
+        let from = self.control.parts.targets.get(&self.declared.driving.from)?;
         let state = &self.open.state;
         // Where only a few may be down at once, all count.
-        let waves = state.spec.unavailable.is_some() && matches!(state.phase, Phase::Applying(_));
-        let named = match waves {
+        let all = state.spec.unavailable.is_some() && matches!(state.phase, Phase::Applying(_));
+        let named = match all {
             true => self.names((0..).take(self.targets.len())),
             false => self.names(state.targets.keys().copied()),
         };
-        if named.is_empty() {
+        let place = self.open.rollout.place.clone();
+        (!named.is_empty()).then(|| Asking::begin(from.clone(), place, named, all))
+    }
+
+    /// What the targets that were touched run. Where nobody can say yet, nothing is known anew.
+    pub(super) async fn observe(&mut self) -> Vec<Input> {
+        let Some(mut asking) = self.asking.take().or_else(|| self.ask_targets()) else {
             return Vec::new();
-        }
-        let names: Vec<_> = named.iter().map(|(_, name)| name.clone()).collect();
-        let found = match from.observe(&self.open.rollout.place, &names).await {
-            Ok(found) => found,
-            Err(error) => {
+        };
+        let found = match asking.answer(BRIEF).await {
+            Some(Ok(found)) => found,
+            Some(Err(error)) => {
                 tracing::warn!(rollout = self.open.rollout.id, %error, "targets cannot be observed");
+                return Vec::new();
+            }
+            None => {
+                self.asking = Some(asking);
                 return Vec::new();
             }
         };
         let mut inputs = Vec::with_capacity(found.len());
         let mut are_down = Vec::new();
-        for ((id, _), found) in named.into_iter().zip(found) {
+        for (id, found) in asking.ids.iter().copied().zip(found) {
             if !self.open.state.targets.contains_key(&id) {
                 are_down.extend(down(found.as_ref()).map(|_| id));
                 continue;
@@ -51,7 +64,7 @@ impl Driver {
                 None => drop(self.known.remove(&id)),
             }
         }
-        inputs.extend(waves.then_some(Input::Fleet(are_down)));
+        inputs.extend(asking.all.then_some(Input::Fleet(are_down)));
         inputs
     }
 

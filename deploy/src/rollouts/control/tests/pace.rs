@@ -85,3 +85,19 @@ async fn a_slow_balancer_holds_up_no_way_back() {
     drop(held);
     assert_eq!(rig.drive_to_end(&one.id).await, ROLLED_BACK);
 }
+
+#[tokio::test(start_paused = true)]
+async fn whoever_says_slowly_how_targets_are_holds_up_no_decision() {
+    let rig = Rig::new();
+    rig.good("app:1").await;
+    let one = rig.start(DECLARED, "app:2").await;
+    rig.drive(&one.id, 60, |phase| matches!(phase, Phase::Baking(0))).await;
+    let held = rig.fleet.gate.lock().await;
+    *rig.listed.refused.lock().unwrap() = Some("app:2 is rejected by bob".to_owned());
+    let phase = rig.drive(&one.id, 10, |phase| matches!(phase, Phase::RollingBack)).await;
+    assert_eq!(phase, Phase::RollingBack);
+    rig.drive(&one.id, 3, |_| false).await;
+    assert_eq!(rig.runs(), vec![digest("app:1"); 4], "who returns is told");
+    drop(held);
+    assert_eq!(rig.drive_to_end(&one.id).await, ROLLED_BACK);
+}

@@ -81,6 +81,8 @@ pub struct Fake {
 #[derive(Default)]
 pub struct Fleet {
     pub targets: Mutex<BTreeMap<String, Fake>>,
+    /// Has to be free before anybody is told how targets are.
+    pub gate: tokio::sync::Mutex<()>,
 }
 
 #[async_trait]
@@ -120,6 +122,7 @@ impl Targets for Fleet {
         _: &Place,
         names: &[String],
     ) -> Result<Vec<Option<Observation>>, PartError> {
+        let _free = self.gate.lock().await;
         let targets = self.targets.lock().unwrap();
         let seen = |name: &String| {
             let fake = targets.get(name).filter(|fake| !fake.silent)?;
