@@ -85,6 +85,8 @@ pub enum Outcome {
         targets: BTreeSet<String>,
         /// Whoever ran it has ruled out a flake: the same inputs fail always.
         proven: bool,
+        /// The members that affect what failed, where somebody has looked.
+        affecting: Option<BTreeSet<ChangeId>>,
     },
     /// The check could not be run, which says nothing about what was to be checked.
     Unable(String),

@@ -57,7 +57,9 @@ impl Lane {
         };
         match outcome {
             Outcome::Passed => self.passed(&run),
-            Outcome::Failed { targets, proven } => self.failed(&run, &targets, proven),
+            Outcome::Failed { targets, proven, affecting } => {
+                self.failed(&run, &targets, proven, affecting.as_ref());
+            }
             Outcome::Unable(why) => {
                 self.runs.remove(&id);
                 self.unable += 1;
@@ -90,7 +92,13 @@ impl Lane {
         }
     }
 
-    fn failed(&mut self, run: &Run, targets: &BTreeSet<String>, proven: bool) {
+    fn failed(
+        &mut self,
+        run: &Run,
+        targets: &BTreeSet<String>,
+        proven: bool,
+        affecting: Option<&BTreeSet<ChangeId>>,
+    ) {
         self.runs.remove(&run.id);
         self.unable = 0;
         if run.members.is_empty() {
@@ -105,6 +113,9 @@ impl Lane {
         }
         let all: Vec<ChangeId> = run.members.iter().map(|it| it.id).collect();
         let touches = |id: &ChangeId| {
+            if let Some(known) = affecting {
+                return known.contains(id);
+            }
             let impact = self.changes.get(id).and_then(|it| it.impact.as_ref());
             targets.is_empty() || impact.is_none_or(|it| !it.is_disjoint(targets))
         };
@@ -236,6 +247,38 @@ impl Lane {
         }
         if self.refused >= MAX_REFUSED {
             self.paused = Some(format!("the repository refuses what is pushed: {words}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::{Add, Branch, Event, Options};
+
+    #[test]
+    fn only_those_are_suspects_who_affect_what_failed() {
+        let commit = |digit: &str| Commit::new(&digit.repeat(40)).expect("a commit");
+        for (affecting, suspects) in [
+            (None, vec![1, 2, 3]),
+            (Some(vec![2]), vec![2]),
+            // Somebody has to be at fault.
+            (Some(Vec::new()), vec![1, 2, 3]),
+        ] {
+            let mut lane = Lane::new(Branch::new("main").expect("a name"), Options::default());
+            let mut apply = |event| lane.apply(event, Time(0)).expect("it is taken");
+            for (name, head) in [("one", "b"), ("two", "c"), ("three", "d")] {
+                let (branch, head) = (Branch::new(name).expect("a name"), commit(head));
+                apply(Event::Add(Add { branch, head, priority: 5, impact: None }));
+            }
+            apply(Event::Target(commit("a")));
+            let run = *lane.runs.keys().next().expect("they are tested");
+            let affecting = affecting.map(|it| it.into_iter().map(ChangeId).collect());
+            let targets = BTreeSet::from(["//x".to_owned()]);
+            let outcome = Outcome::Failed { targets, proven: true, affecting };
+            lane.apply(Event::Finished { run, outcome }, Time(1)).expect("it is taken");
+            let noted: Vec<_> = lane.failures[0].suspects.iter().map(|it| it.0).collect();
+            assert_eq!(noted, suspects);
         }
     }
 }

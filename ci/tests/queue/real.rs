@@ -87,6 +87,7 @@ impl Rig {
             target: Branch::new("main").expect("a name"),
             method: Method::Merge,
             check: Check { command: check.into(), limit_s: 60, env: Vec::new(), proven: false },
+            impact: None,
             options,
             poll: Duration::from_millis(200),
         }

@@ -240,6 +240,7 @@ impl World {
         let known = self.truth.areas > 0 && !flaky && !red;
         Outcome::Failed {
             proven: self.truth.proven && !flaky,
+            affecting: None,
             targets: if known { targets } else { BTreeSet::new() },
         }
     }

@@ -33,12 +33,15 @@ Examples:
   kiln queue run --state queue --repo git@git.example:app.git --check 'bazel test //...'
   kiln queue run --state queue --repo /srv/app.git --check ./ci.sh --workers 8 --latency
   kiln queue run --state queue --repo /srv/app.git --check 'kiln ci run -- bazel test //...' --flakes-ruled-out
+  kiln queue run --state queue --repo /srv/app.git --check ./ci.sh \\
+      --impact 'kiln impact --base \"$KILN_QUEUE_BASE\" --targets-to \"$KILN_QUEUE_IMPACT\"'
   kiln queue run --server https://kiln.example:8980 --token-file runner.token --queue app --state queue \\
       --repo git@git.example:app.git --check 'bazel test //...'
 
 The check runs in a clean tree of the candidate commit, by sh -c. It sees KILN_QUEUE_BASE, KILN_QUEUE_COMMIT and
 KILN_QUEUE_BRANCHES, and may write the names of what failed to the file KILN_QUEUE_FAILED, one a line. Exit code 0
-passes, 75 says that it could not run, any other fails.")]
+passes, 75 says that it could not run, any other fails. --impact runs likewise for each change of a batch that failed,
+and writes what the change affects to the file KILN_QUEUE_IMPACT.")]
 pub struct Run {
     #[command(flatten)]
     state: State,
@@ -62,6 +65,10 @@ pub struct Run {
     /// A variable that checks see, beside PATH, HOME and the like
     #[arg(long = "env", value_name = "NAME", value_hint = ValueHint::Other)]
     env: Vec<String>,
+
+    /// Says which targets a change affects: only those are suspects who affect what the check named as failed
+    #[arg(long, value_name = "COMMAND", value_hint = ValueHint::Other)]
+    impact: Option<String>,
 
     /// The check rules flakes out by itself: one failure is enough
     #[arg(long)]
@@ -180,6 +187,12 @@ impl Run {
                 env: self.env.clone(),
                 proven: self.flakes_ruled_out,
             },
+            impact: self.impact.as_ref().map(|command| Check {
+                command: command.clone(),
+                limit_s: self.check_timeout.as_secs().max(1),
+                env: self.env.clone(),
+                proven: false,
+            }),
             options: Options {
                 mode,
                 workers: usize::from(self.workers),

@@ -40,6 +40,8 @@ pub struct Built {
     pub commit: Commit,
     /// Places of pieces that do not merge, and whether they do not even merge into the base alone.
     pub left_out: Vec<(usize, bool)>,
+    /// The others, each with the commit that ends with it.
+    pub steps: Vec<(usize, Commit)>,
 }
 
 /// Who wrote a commit, when, and its message.
@@ -59,17 +61,20 @@ impl Repository {
         method: Method,
     ) -> Result<Built, GitError> {
         let mut at = base.clone();
-        let mut left_out = Vec::new();
+        let (mut left_out, mut steps) = (Vec::new(), Vec::new());
         for (place, piece) in pieces.iter().enumerate() {
             match self.add(&at, piece, method).await? {
-                Some(commit) => at = commit,
+                Some(commit) => {
+                    at = commit;
+                    steps.push((place, at.clone()));
+                }
                 None => {
                     let alone = at != *base && self.add(base, piece, method).await?.is_some();
                     left_out.push((place, !alone));
                 }
             }
         }
-        Ok(Built { commit: at, left_out })
+        Ok(Built { commit: at, left_out, steps })
     }
 
     /// The commit with a change on top of `at`; nothing where it does not merge.

@@ -1,7 +1,9 @@
 //! The check of a tree: a command of the operator's, run in it.
 
 use std::collections::BTreeSet;
+use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -34,10 +36,13 @@ const PASSED_ON: [&str; 16] = [
     "HTTPS_PROXY",
     "NO_PROXY",
 ];
+/// What is said in the log of a command that failed.
+const SHOWN: usize = 2_000;
 /// What the check may end with to say that it could not run (sysexits.h).
 const TEMPFAIL: i32 = 75;
-/// Most bytes that are read of the names of failed targets, and most characters of one.
+/// Most bytes that are read of the names of failed targets, of what a change affects, and most characters of one.
 const MAX_FAILED: u64 = 256 << 10;
+const MAX_IMPACT: u64 = 32 << 20;
 const MAX_NAME: usize = 500;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,16 +65,8 @@ pub struct Checked {
 }
 
 impl Check {
-    /// Runs it in a slot whose tree is `commit`. `branches`: what is in it, for people.
-    pub async fn run(
-        &self,
-        slot: &Slot,
-        base: &Commit,
-        commit: &Commit,
-        branches: &str,
-    ) -> Result<Checked, GitError> {
-        let failed = slot.tree.with_extension("failed");
-        std::fs::remove_file(&failed).ok();
+    /// The command in a slot whose tree is `commit`.
+    fn in_slot(&self, slot: &Slot, base: &Commit, commit: &Commit) -> Result<Command, GitError> {
         let mut command = Command::new("sh");
         // One stream, so that its parts stay in order.
         command
@@ -82,17 +79,70 @@ impl Check {
         }
         command.env("KILN_QUEUE_CHECK", &self.command);
         command.env("KILN_QUEUE_BASE", base.as_str()).env("KILN_QUEUE_COMMIT", commit.as_str());
-        command.env("KILN_QUEUE_BRANCHES", branches).env("KILN_QUEUE_FAILED", &failed);
         let stdin =
             slot.stdin().map_err(|source| GitError::Path { path: slot.tree.clone(), source })?;
         command.stdin(Stdio::from(stdin));
+        Ok(command)
+    }
+
+    /// What `commit`, whose tree the slot is, affects beyond `base`, as the command names it in a file. Nothing where it
+    /// cannot say that.
+    pub async fn affected(
+        &self,
+        slot: &Slot,
+        base: &Commit,
+        commit: &Commit,
+    ) -> Result<Option<BTreeSet<String>>, GitError> {
+        let named = slot.tree.with_extension("impact");
+        std::fs::remove_file(&named).ok();
+        let mut command = self.in_slot(slot, base, commit)?;
+        command.env("KILN_QUEUE_IMPACT", &named);
+        match run(command, None, Duration::from_secs(self.limit_s), Keep::End(KEPT)).await {
+            Ok(ran) if ran.status.success() => {
+                // A part of it would acquit whom the rest names.
+                Ok(lines(&named, MAX_IMPACT).filter(|(_, whole)| *whole).map(|(all, _)| all))
+            }
+            Ok(ran) => {
+                let said = words(&ran.stdout, SHOWN);
+                tracing::warn!(
+                    commit = commit.short(),
+                    said,
+                    "it is not known what a change affects"
+                );
+                Ok(None)
+            }
+            Err(ProcessError::Slow { limit, .. }) => {
+                tracing::warn!(
+                    commit = commit.short(),
+                    ?limit,
+                    "it takes long to say what a change affects"
+                );
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Runs it in a slot whose tree is `commit`. `branches`: what is in it, for people.
+    pub async fn run(
+        &self,
+        slot: &Slot,
+        base: &Commit,
+        commit: &Commit,
+        branches: &str,
+    ) -> Result<Checked, GitError> {
+        let failed = slot.tree.with_extension("failed");
+        std::fs::remove_file(&failed).ok();
+        let mut command = self.in_slot(slot, base, commit)?;
+        command.env("KILN_QUEUE_BRANCHES", branches).env("KILN_QUEUE_FAILED", &failed);
         let limit = Duration::from_secs(self.limit_s);
         let ran = match run(command, None, limit, Keep::End(KEPT)).await {
             Ok(ran) => ran,
             Err(ProcessError::Slow { limit, printed, .. }) => {
                 let printed = words(&printed, KEPT);
                 let log = format!("{printed}\nit took longer than {limit:?}, and was ended\n");
-                let outcome = Outcome::Failed { targets: BTreeSet::new(), proven: false };
+                let (targets, affecting) = (BTreeSet::new(), None);
+                let outcome = Outcome::Failed { targets, proven: false, affecting };
                 return Ok(Checked { outcome, log });
             }
             Err(error) => return Err(error.into()),
@@ -104,21 +154,27 @@ impl Check {
             (None, signal) => {
                 Outcome::Unable(format!("signal {} ended the check", signal.unwrap_or(0)))
             }
-            _ => Outcome::Failed { targets: targets(&failed), proven: self.proven },
+            _ => {
+                let targets = targets(&failed);
+                Outcome::Failed { targets, proven: self.proven, affecting: None }
+            }
         };
         Ok(Checked { outcome, log })
     }
 }
 
-/// What the check named as failed, one a line.
-fn targets(file: &std::path::Path) -> BTreeSet<String> {
-    use std::io::Read;
+/// What the check named as failed, one a line, as far as that is read.
+fn targets(file: &Path) -> BTreeSet<String> {
+    lines(file, MAX_FAILED).map(|(all, _)| all).unwrap_or_default()
+}
+
+/// The first bytes of a file, line by line, and whether that is all of it. Nothing where there is no such file: whatever
+/// else a check has left there (a pipe) is not opened.
+fn lines(file: &Path, most: u64) -> Option<(BTreeSet<String>, bool)> {
+    let size = file.symlink_metadata().ok().filter(std::fs::Metadata::is_file)?.len();
     let mut text = Vec::new();
-    let read = std::fs::File::open(file).and_then(|it| it.take(MAX_FAILED).read_to_end(&mut text));
-    if read.is_err() {
-        return BTreeSet::new();
-    }
+    std::fs::File::open(file).ok()?.take(most).read_to_end(&mut text).ok()?;
     let text = String::from_utf8_lossy(&text);
     let lines = text.lines().map(str::trim).filter(|it| !it.is_empty());
-    lines.map(|it| it.chars().take(MAX_NAME).collect()).collect()
+    Some((lines.map(|it| it.chars().take(MAX_NAME).collect()).collect(), size <= most))
 }

@@ -244,7 +244,7 @@ async fn a_check_passes_fails_names_targets_or_cannot_run() {
     let failed =
         outcome(&rig, &check("echo //a:b >> \"$KILN_QUEUE_FAILED\"; exit 3")).await.outcome;
     let targets = ["//a:b".to_owned()].into();
-    assert_eq!(failed, Outcome::Failed { targets, proven: false });
+    assert_eq!(failed, Outcome::Failed { targets, proven: false, affecting: None });
     let unable = outcome(&rig, &check("exit 75")).await.outcome;
     assert!(matches!(unable, Outcome::Unable(_)), "{unable:?}");
     let killed = outcome(&rig, &check("kill -9 $$")).await.outcome;
@@ -287,4 +287,30 @@ async fn a_tree_that_a_check_still_uses_is_left_alone() {
     left.kill().unwrap();
     left.wait().unwrap();
     assert!(slots.take().unwrap().tree.ends_with("slot-0"));
+}
+
+#[tokio::test]
+async fn it_is_said_of_each_step_what_it_affects() {
+    let rig = Rig::new();
+    let heads = ["one", "two"].map(|name| rig.write(name, name, &[(name, "1\n")]));
+    let repository = rig.open().await;
+    let base = fetched(&repository, &["main", "one", "two"]).await[&branch("main")].clone();
+    let pieces = [piece("one", &heads[0]), piece("two", &heads[1])];
+    let built = repository.build(&base, &pieces, Method::Merge).await.unwrap();
+    assert_eq!(built.steps.last().map(|(_, commit)| commit), Some(&built.commit));
+    let slot = rig.slots().take().unwrap();
+    let says = check("git diff --name-only $KILN_QUEUE_BASE HEAD > $KILN_QUEUE_IMPACT");
+    let mut before = base.clone();
+    for ((place, commit), name) in built.steps.iter().zip(["one", "two"]) {
+        repository.check_out(&slot, commit).await.unwrap();
+        let affected = says.affected(&slot, &before, commit).await.unwrap();
+        assert_eq!(affected, Some([name.to_owned()].into()), "{place}");
+        before = commit.clone();
+    }
+    // What cannot be said is no acquittal; neither is what is no file.
+    for silent in ["exit 1", "true", "mkfifo $KILN_QUEUE_IMPACT", "sleep 600"] {
+        let silent = Check { limit_s: 1, ..check(silent) };
+        assert_eq!(silent.affected(&slot, &base, &before).await.unwrap(), None, "{silent:?}");
+        std::fs::remove_file(slot.tree.with_extension("impact")).ok();
+    }
 }

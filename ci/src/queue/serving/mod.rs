@@ -9,8 +9,10 @@
 //! | `desk` | what people ask for, and what they are shown |
 //! | `ledger` | what a runner writes, here or at a server |
 //! | `work` | one check, and one push |
+//! | `affecting` | who of a run that failed affects what failed |
 //! | `runner` | events in, writes, effects out |
 
+mod affecting;
 mod desk;
 mod error;
 mod kept;

@@ -33,6 +33,8 @@ pub struct Settings {
     pub target: Branch,
     pub method: Method,
     pub check: Check,
+    /// Says what a change affects; `None`: nobody does.
+    pub impact: Option<Check>,
     pub options: Options,
     /// How often the repository is asked where its branches are.
     pub poll: Duration,
@@ -91,6 +93,7 @@ impl Runner {
             slots: Slots::new(directory.join("trees")),
             method: settings.method,
             check: settings.check.clone(),
+            impact: settings.impact.clone(),
             target: settings.target.clone(),
             logs,
         };

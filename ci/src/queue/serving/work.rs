@@ -25,6 +25,8 @@ pub struct Tools {
     pub slots: Slots,
     pub method: Method,
     pub check: Check,
+    /// Says what a change affects; `None`: nobody does.
+    pub impact: Option<Check>,
     pub target: Branch,
     pub logs: PathBuf,
 }
@@ -82,7 +84,22 @@ impl Tools {
         let is_out = |at: usize| built.left_out.iter().any(|(out, _)| *out == at);
         let kept = parts.iter().enumerate().filter(|(at, _)| !is_out(*at));
         let names: Vec<_> = kept.map(|(_, it)| it.branch.as_str()).collect();
-        self.check.run(&slot, &base, &built.commit, &names.join(" ")).await
+        let mut checked = self.check.run(&slot, &base, &built.commit, &names.join(" ")).await?;
+        if let Outcome::Failed { targets, affecting, .. } = &mut checked.outcome {
+            let step = |(at, commit): &(usize, Commit)| Some((pieces.get(*at)?.0, commit.clone()));
+            let steps: Vec<_> = built.steps.iter().filter_map(step).collect();
+            *affecting = match self.affecting(&slot, &base, &steps, targets).await {
+                Ok(affecting) => affecting,
+                Err(error) => {
+                    tracing::warn!(
+                        error = chain(&error),
+                        "it is not known who affects what failed"
+                    );
+                    None
+                }
+            };
+        }
+        Ok(checked)
     }
 
     /// Moves the target; tries until it is known what became of it.

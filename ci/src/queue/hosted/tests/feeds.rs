@@ -62,7 +62,7 @@ async fn a_rejected_change_is_told_with_the_run_that_failed() {
     while let Some((run, _)) = driver.lane.outstanding().into_iter().next() {
         let base = driver.lane.runs[&run].members.is_empty();
         let targets = BTreeSet::from(["//a".to_owned()]);
-        let failed = Outcome::Failed { targets, proven: true };
+        let failed = Outcome::Failed { targets, proven: true, affecting: None };
         let outcome = if base { Outcome::Passed } else { failed };
         checked.push((run, base));
         driver.check(run, outcome).await.expect("it is written");
