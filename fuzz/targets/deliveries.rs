@@ -69,6 +69,7 @@ fuzz_target!(|data: &[u8]| {
                 repository: said.repository.clone(),
                 base: "main".to_owned(),
                 branch: said.text.lines().last().unwrap_or_default().to_owned(),
+                head: None,
                 foreign: false,
                 open: true,
                 draft: false,

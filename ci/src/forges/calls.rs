@@ -42,7 +42,7 @@ pub fn status(kind: Kind, repository: &Repository, status: &Status) -> Call {
         Kind::GitLab => json!({
             "state": state,
             "name": CONTEXT,
-            "ref": status.branch.as_str(),
+            "ref": status.branch.as_ref().map(Branch::as_str),
             "description": status.description,
             "target_url": status.link,
         }),
@@ -135,7 +135,7 @@ mod tests {
     fn a_status(state: State) -> Status {
         Status {
             commit: Commit::new(&"a".repeat(40)).unwrap(),
-            branch: Branch::new("feature/ü").unwrap(),
+            branch: Branch::new("feature/ü").ok(),
             state,
             description: "waits".to_owned(),
             link: "http://kiln/merge-queues/app".to_owned(),

@@ -3,8 +3,9 @@
 use super::command::Command;
 use super::event::{Change, Event, Happened, Said};
 use super::forge::Rules;
+use super::heard::Turned;
 use crate::queue::serving::{LaneName, Request};
-use crate::queue::{Branch, NameError};
+use crate::queue::{Branch, Commit, NameError};
 
 /// A request to a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,8 +14,10 @@ pub struct Order {
     pub request: Request,
     /// Who asks, as the forge calls them.
     pub by: String,
-    /// The number of the change at the forge.
+    /// The number of the change at the forge, its repository there, and its head.
     pub number: u64,
+    pub repository: String,
+    pub commit: Option<Commit>,
 }
 
 /// What a delivery comes to.
@@ -26,6 +29,8 @@ pub enum Decision {
     /// The forge has to be asked for the change first; [`decide_found`] says what follows then.
     LookUp(Said),
     Ignored(Ignored),
+    /// Nothing follows of what somebody asked for who may: they are told.
+    Turned(Turned),
 }
 
 /// Why nothing follows.
@@ -53,26 +58,38 @@ pub enum Ignored {
     Closed,
     #[error("its branch is in another repository: push it to the repository itself")]
     Foreign,
+    #[error(
+        "it is in no queue: its branch is in another repository, or is called as git takes no name"
+    )]
+    NotQueued,
     #[error(transparent)]
     Name(#[from] NameError),
 }
 
+impl Ignored {
+    /// Whether somebody who may asked for it, and has to know.
+    fn is_told(&self) -> bool {
+        matches!(self, Self::Draft | Self::Foreign | Self::Name(_))
+    }
+}
+
 /// What follows from an event. It must have been proven before.
 pub fn decide(rules: &Rules, event: Event) -> Decision {
-    let decided = match event {
-        Event::Ping => return Decision::Pong,
-        Event::Pushed => Err(Ignored::Pushed),
-        Event::Other => Err(Ignored::Event),
-        Event::Changed { change, happened, by, .. } => changed(rules, &change, &happened, &by),
+    match event {
+        Event::Ping => Decision::Pong,
+        Event::Pushed => Decision::Ignored(Ignored::Pushed),
+        Event::Other => Decision::Ignored(Ignored::Event),
+        Event::Changed { change, happened, by, .. } => {
+            decision(changed(rules, &change, &happened, &by), &change)
+        }
         Event::Said { said, .. } => match said.change.clone() {
-            Some(change) => command(rules, &said).and_then(|it| found(rules, &said, it, &change)),
+            Some(change) => decide_found(rules, &said, &change),
             None => match command(rules, &said) {
-                Ok(_) => return Decision::LookUp(said),
-                Err(why) => Err(why),
+                Ok(_) => Decision::LookUp(said),
+                Err(why) => Decision::Ignored(why),
             },
         },
-    };
-    decision(decided)
+    }
 }
 
 /// What follows from a comment once the change is known that it is about.
@@ -82,14 +99,20 @@ pub fn decide_found(rules: &Rules, said: &Said, change: &Change) -> Decision {
     if !same {
         return Decision::Ignored(Ignored::Event);
     }
-    decision(command(rules, said).and_then(|it| found(rules, said, it, change)))
+    decision(command(rules, said).and_then(|it| found(rules, said, it, change)), change)
 }
 
-fn decision(decided: Result<Vec<Order>, Ignored>) -> Decision {
-    match decided {
-        Ok(orders) if orders.is_empty() => Decision::Ignored(Ignored::Event),
-        Ok(orders) => Decision::Ask(orders),
-        Err(why) => Decision::Ignored(why),
+fn decision(decided: Result<Vec<Order>, Ignored>, change: &Change) -> Decision {
+    match (decided, &change.head) {
+        (Ok(orders), _) if orders.is_empty() => Decision::Ignored(Ignored::Event),
+        (Ok(orders), _) => Decision::Ask(orders),
+        (Err(why), Some(head)) if why.is_told() => Decision::Turned(Turned {
+            repository: change.repository.clone(),
+            commit: head.clone(),
+            why: why.to_string(),
+            waits: why == Ignored::Draft,
+        }),
+        (Err(why), _) => Decision::Ignored(why),
     }
 }
 
@@ -196,7 +219,9 @@ fn queued(
 }
 
 fn removed(rules: &Rules, change: &Change, base: &str, by: &str) -> Result<Order, Ignored> {
-    order(rules, change, base, by, |branch| Request::Remove { branch })
+    let removed = order(rules, change, base, by, |branch| Request::Remove { branch });
+    // Nobody asked for more than that it is not there.
+    removed.map_err(|why| if why.is_told() { Ignored::NotQueued } else { why })
 }
 
 fn order(
@@ -214,5 +239,12 @@ fn order(
         return Err(Ignored::Foreign);
     }
     let request = request(Branch::new(&change.branch)?);
-    Ok(Order { queue, request, by: by.to_owned(), number: change.number })
+    Ok(Order {
+        queue,
+        request,
+        by: by.to_owned(),
+        number: change.number,
+        repository: change.repository.clone(),
+        commit: change.head.clone(),
+    })
 }

@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use super::decide::{Decision, Order, decide, decide_found};
 use super::event::{Change, Event, Happened, Said};
 use super::forge::{Binding, Repository, Rules};
-use crate::queue::Branch;
 use crate::queue::serving::{LaneName, Request};
+use crate::queue::{Branch, Commit};
 
 fn rules() -> Rules {
     let binding = |branch: &str, queue: &str| Binding {
@@ -28,6 +28,7 @@ fn change() -> Change {
         repository: "Owner/App".to_owned(),
         base: "main".to_owned(),
         branch: "feature/login".to_owned(),
+        head: None,
         foreign: false,
         open: true,
         draft: false,
@@ -54,7 +55,8 @@ fn after(rules: &Rules, change: &Change, happened: Vec<Happened>) -> Decision {
 
 fn order(queue: &str, request: Request) -> Order {
     let (queue, by) = (LaneName::new(queue).unwrap(), "alice".to_owned());
-    Order { queue, request, by, number: 7 }
+    let repository = "Owner/App".to_owned();
+    Order { queue, request, by, number: 7, repository, commit: None }
 }
 
 fn branch() -> Branch {
@@ -117,6 +119,33 @@ fn what_cannot_land_is_not_queued_and_why_is_said() {
     let mut fork = change();
     fork.foreign = true;
     assert!(ignored(after(&rules(), &fork, vec![Happened::Closed])).contains("another"));
+}
+
+#[test]
+fn whoever_asked_in_vain_is_told_and_nobody_else() {
+    let head = Commit::new(&"a".repeat(40)).unwrap();
+    let label = || vec![Happened::Labeled("queue".to_owned())];
+    let with = |set: fn(&mut Change), happened: Vec<Happened>| {
+        let mut it = Change { head: Some(head.clone()), ..change() };
+        set(&mut it);
+        after(&rules(), &it, happened)
+    };
+    let sets: [(fn(&mut Change), bool); 3] = [
+        (|it| it.draft = true, true),
+        (|it| it.foreign = true, false),
+        (|it| it.branch = "-x".to_owned(), false),
+    ];
+    for (set, waits) in sets {
+        let Decision::Turned(turned) = with(set, label()) else { panic!("nobody is told") };
+        assert_eq!((turned.commit, turned.waits), (head.clone(), waits));
+    }
+    // Many close changes that were never meant for a queue.
+    let closed = with(|it| it.foreign = true, vec![Happened::Closed]);
+    assert!(ignored(closed).contains("no queue"));
+    let mut named = rules();
+    named.people = vec!["bob".to_owned()];
+    let draft = Change { head: Some(head), draft: true, ..change() };
+    assert!(ignored(after(&named, &draft, label())).contains("may not"), "not even that");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What a delivery says, in the words of no forge.
 
 use crate::model::Time;
+use crate::queue::Commit;
 
 /// Why the body of a delivery is not understood.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,6 +20,8 @@ pub struct Change {
     /// The branch it is to land on.
     pub base: String,
     pub branch: String,
+    /// Where the branch is; nothing where the forge does not say.
+    pub head: Option<Commit>,
     /// Its branch is in another repository, or in none any more.
     pub foreign: bool,
     pub open: bool,

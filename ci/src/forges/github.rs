@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use super::event::{Change, Event, Happened, Malformed, Said};
 use super::forge::Kind;
 use super::when;
+use crate::queue::Commit;
 
 /// Whom GitHub calls somebody who belongs to a repository.
 const BELONG: [&str; 3] = ["OWNER", "MEMBER", "COLLABORATOR"];
@@ -31,6 +32,7 @@ struct Label {
 struct Side {
     #[serde(rename = "ref")]
     branch: String,
+    sha: Option<String>,
     repo: Option<Repository>,
 }
 
@@ -176,6 +178,7 @@ fn of(it: Pull, repository: String) -> Change {
         repository,
         base: it.base.branch,
         branch: it.head.branch,
+        head: it.head.sha.and_then(|it| Commit::new(&it).ok()),
         foreign: !own,
         open: it.state == "open",
         draft: it.draft,
@@ -254,6 +257,7 @@ mod tests {
             repository: "owner/app".to_owned(),
             base: "main".to_owned(),
             branch: "feature/login".to_owned(),
+            head: Commit::new(&"a".repeat(40)).ok(),
             foreign: false,
             open: true,
             draft: false,

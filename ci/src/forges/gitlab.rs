@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 
 use super::event::{Change, Event, Happened, Malformed, Said};
 use super::when;
+use crate::queue::Commit;
 
 #[derive(Deserialize)]
 struct Project {
@@ -20,6 +21,11 @@ struct User {
 #[derive(Deserialize)]
 struct Label {
     title: String,
+}
+
+#[derive(Deserialize)]
+struct LastCommit {
+    id: String,
 }
 
 /// What both kinds of events say of a merge request.
@@ -44,6 +50,7 @@ struct MergeRequest {
     action: Option<String>,
     /// There where the branch was pushed to.
     oldrev: Option<String>,
+    last_commit: Option<LastCommit>,
 }
 
 #[derive(Deserialize)]
@@ -156,6 +163,7 @@ fn of(it: MergeRequest, repository: String) -> Change {
         repository,
         base: it.target_branch,
         branch: it.source_branch,
+        head: it.last_commit.and_then(|it| Commit::new(&it.id).ok()),
         foreign: it.source_project_id != Some(it.target_project_id),
         open: it.state == "opened",
         draft: it.draft || it.work_in_progress,
@@ -251,6 +259,7 @@ mod tests {
         let Event::Changed { change, happened, by, at } = event else { panic!("no change") };
         assert_eq!((change.number, change.foreign, change.open), (7, false, true));
         assert_eq!(change.labels, ["queue", "api"]);
+        assert_eq!(change.head, Commit::new(&"a".repeat(40)).ok());
         assert_eq!((change.repository.as_str(), by.as_str()), ("group/sub/app", "alice"));
         assert_eq!(at, Some(Time(5_000)));
         assert_eq!(

@@ -9,13 +9,15 @@ use kiln_net::causes::chain;
 
 use super::decide::{Decision, Ignored, Order, decide, decide_found};
 use super::event::{Change, Malformed, Said};
-use super::figures::{Counts, ForgeFigures, count};
+use super::figures::{ForgeFigures, count};
 use super::forge::{Forge, ForgeName};
+use super::heard::{Heard, Left, Turned};
 use super::known::{Begun, Known, Names, Taken, WINDOW};
 use super::payload::payload;
 use super::proof::{Head, Invalid, verify};
 use super::secrets::Secrets;
 use crate::model::Time;
+use crate::queue::serving::Request;
 use crate::services::Clock;
 use crate::storage::{Records, StorageError};
 
@@ -103,7 +105,7 @@ struct Door {
     forge: Forge,
     known: Known,
     pace: Mutex<Pace>,
-    counts: Arc<Counts>,
+    left: Left,
 }
 
 /// What was taken in the minute that began last, and of what was refused the log says nothing yet.
@@ -138,21 +140,19 @@ impl Intake {
         let IntakeParts { records, secrets, desks, look_up, clock } = parts;
         let door = |forge: Forge| {
             let known = Known::new(records.clone(), forge.name.clone());
-            (
-                forge.name.clone(),
-                Door { forge, known, pace: Mutex::default(), counts: Arc::default() },
-            )
+            let (pace, left) = (Mutex::default(), Left::default());
+            (forge.name.clone(), Door { forge, known, pace, left })
         };
         Self { doors: forges.into_iter().map(door).collect(), secrets, desks, look_up, clock }
     }
 
-    /// What is counted of a forge.
-    pub fn counts(&self, name: &ForgeName) -> Option<Arc<Counts>> {
-        self.doors.get(name).map(|it| it.counts.clone())
+    /// What is left for whoever tells a forge.
+    pub fn listen(&mut self, name: &ForgeName) -> Option<Heard> {
+        self.doors.get_mut(name).map(|it| it.left.listen())
     }
 
     pub fn figures(&self) -> Vec<ForgeFigures> {
-        self.doors.iter().map(|(name, door)| door.counts.figures(name.as_str())).collect()
+        self.doors.iter().map(|(name, door)| door.left.counts.figures(name.as_str())).collect()
     }
 
     /// Looks at the headers of a delivery, before anything of its body is read. `header` gives the text of a header by
@@ -172,7 +172,7 @@ impl Intake {
         match Head::read(door.forge.kind, header) {
             Ok(head) => Ok(Admitted { forge: name, head }),
             Err(invalid) => {
-                count(&door.counts.refused);
+                count(&door.left.counts.refused);
                 Err(self.refused(door, invalid))
             }
         }
@@ -184,12 +184,13 @@ impl Intake {
         let missing = || Rejected::NoForge(forge.as_str().to_owned());
         let door = self.doors.get(&forge).ok_or_else(missing)?;
         let taken = self.taken(door, &head, body).await;
+        let counts = &door.left.counts;
         count(match &taken {
-            Ok(Accepted::Asked(_)) => &door.counts.asked,
-            Ok(Accepted::Known) => &door.counts.known,
-            Ok(Accepted::Ignored(_) | Accepted::Pong) => &door.counts.ignored,
-            Err(Rejected::Invalid(_) | Rejected::Late(_)) => &door.counts.refused,
-            Err(_) => &door.counts.failed,
+            Ok(Accepted::Asked(_)) => &counts.asked,
+            Ok(Accepted::Known) => &counts.known,
+            Ok(Accepted::Ignored(_) | Accepted::Pong) => &counts.ignored,
+            Err(Rejected::Invalid(_) | Rejected::Late(_)) => &counts.refused,
+            Err(_) => &counts.failed,
         });
         taken
     }
@@ -212,6 +213,7 @@ impl Intake {
         match decide(&door.forge.rules, event) {
             Decision::Pong => Ok(Accepted::Pong),
             Decision::Ignored(why) => Ok(ignored(door, &why)),
+            Decision::Turned(turned) => Ok(turned_down(door, turned)),
             Decision::Ask(orders) => self.once(door, names, self.ask(door, &orders)).await,
             Decision::LookUp(said) => self.once(door, names, self.looked_up(door, &said)).await,
         }
@@ -258,6 +260,7 @@ impl Intake {
         match decide_found(&door.forge.rules, said, &change) {
             Decision::Ask(orders) => self.ask(door, &orders).await,
             Decision::Ignored(why) => Ok(ignored(door, &why)),
+            Decision::Turned(turned) => Ok(turned_down(door, turned)),
             Decision::LookUp(_) | Decision::Pong => Ok(ignored(door, &Ignored::Event)),
         }
     }
@@ -273,7 +276,10 @@ impl Intake {
                     tracing::info!(%forge, queue, number = order.number, request = ?order.request, "asked");
                     words.push(format!("queue {queue} was asked"));
                 }
-                Err(AskError::Refused(why)) => words.push(format!("queue {queue} refused: {why}")),
+                Err(AskError::Refused(why)) => {
+                    words.push(format!("queue {queue} refused: {why}"));
+                    refused_by_queue(door, order, why);
+                }
                 Err(AskError::Unavailable(why)) => return Err(Rejected::Unavailable(why)),
             }
         }
@@ -297,6 +303,20 @@ fn ignored(door: &Door, why: &Ignored) -> Accepted {
     let forge = &door.forge.name;
     tracing::debug!(%forge, %why, "a delivery asks for nothing");
     Accepted::Ignored(why.to_string())
+}
+
+fn turned_down(door: &Door, turned: Turned) -> Accepted {
+    let why = turned.why.clone();
+    door.left.turn(turned);
+    Accepted::Ignored(why)
+}
+
+/// Whoever wanted a change to be queued is told; that it was not there to be removed, nobody needs to hear.
+fn refused_by_queue(door: &Door, order: &Order, why: String) {
+    if let (Request::Add { .. }, Some(commit)) = (&order.request, &order.commit) {
+        let (repository, commit) = (order.repository.clone(), commit.clone());
+        door.left.turn(Turned { repository, commit, why, waits: false });
+    }
 }
 
 impl Door {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::decide::Order;
 use super::event::{Change, Said};
 use super::forge::{Binding, Forge, ForgeName, Kind, Repository, Rules};
+use super::heard::Heard;
 use super::intake::{Accepted, AskError, Desks, Intake, IntakeParts, LookUp, Rejected};
 use super::known::WINDOW;
 use super::proof::Invalid;
@@ -58,6 +59,7 @@ impl LookUp for Desk {
             repository: said.repository.clone(),
             base: "main".to_owned(),
             branch: "feature/login".to_owned(),
+            head: None,
             foreign: false,
             open: true,
             draft: false,
@@ -68,6 +70,7 @@ impl LookUp for Desk {
 
 struct House {
     intake: Intake,
+    heard: Heard,
     desk: Desk,
     clock: Hands,
     memory: Memory,
@@ -104,7 +107,9 @@ fn house(kind: Kind, secret: &str) -> House {
         look_up: Arc::new(desk.clone()),
         clock: Arc::new(clock.clone()),
     };
-    House { intake: Intake::new(vec![forge], parts), desk, clock, memory, directory }
+    let mut intake = Intake::new(vec![forge], parts);
+    let heard = intake.listen(&ForgeName::new("hub").unwrap()).unwrap();
+    House { intake, heard, desk, clock, memory, directory }
 }
 
 fn labeled() -> Value {
@@ -116,7 +121,7 @@ fn labeled() -> Value {
             "state": "open",
             "draft": false,
             "labels": [{"name": "queue"}],
-            "head": {"ref": "feature/login", "repo": {"full_name": "owner/app"}},
+            "head": {"ref": "feature/login", "sha": "a".repeat(40), "repo": {"full_name": "owner/app"}},
             "base": {"ref": "main", "repo": {"full_name": "owner/app"}},
             "updated_at": "2025-12-31T23:59:00Z",
         },
@@ -214,8 +219,9 @@ async fn a_late_copy_is_refused_after_it_was_forgotten() {
 
 #[tokio::test]
 async fn what_no_queue_could_take_may_come_again() {
-    let house = house(Kind::GitHub, SECRET);
-    let fails = |with| *house.desk.fails.lock().unwrap() = with;
+    let mut house = house(Kind::GitHub, SECRET);
+    let desk = house.desk.clone();
+    let fails = |with| *desk.fails.lock().unwrap() = with;
     fails(Some(AskError::Unavailable("no disk".to_owned())));
     let refused = house.github("1", "pull_request", &labeled()).await;
     assert_eq!(refused, Err(Rejected::Unavailable("no disk".to_owned())));
@@ -223,6 +229,7 @@ async fn what_no_queue_could_take_may_come_again() {
     fails(Some(AskError::Refused("full".to_owned())));
     let told = house.github("1", "pull_request", &labeled()).await;
     assert_eq!(told, Ok(Accepted::Asked("queue app refused: full".to_owned())));
+    assert_eq!(house.heard.turned.try_recv().map(|it| it.why), Ok("full".to_owned()));
     fails(None);
     assert_eq!(house.github("1", "pull_request", &labeled()).await, Ok(Accepted::Known));
     // The store itself fails.
@@ -237,7 +244,7 @@ async fn what_no_queue_could_take_may_come_again() {
 
 #[tokio::test]
 async fn what_asks_for_nothing_is_answered_and_not_kept() {
-    let house = house(Kind::GitHub, SECRET);
+    let mut house = house(Kind::GitHub, SECRET);
     assert_eq!(house.github("1", "ping", &json!({"zen": "x"})).await, Ok(Accepted::Pong));
     for event in ["push", "star", "check_run"] {
         let answer = house.github("2", event, &json!({})).await;
@@ -247,6 +254,9 @@ async fn what_asks_for_nothing_is_answered_and_not_kept() {
     draft["pull_request"]["draft"] = json!(true);
     let answer = house.github("3", "pull_request", &draft).await;
     assert_eq!(answer, Ok(Accepted::Ignored("it is a draft".to_owned())));
+    let turned = house.heard.turned.try_recv().unwrap();
+    assert_eq!((turned.why.as_str(), turned.waits), ("it is a draft", true));
+    assert!(house.heard.turned.try_recv().is_err(), "once");
     assert_eq!(house.memory.records(), 0);
 }
 

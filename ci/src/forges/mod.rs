@@ -19,6 +19,7 @@
 //! | `calls` | how it is told, as requests |
 //! | `client` | sends these, and says what came of it |
 //! | `figures` | what is counted |
+//! | `heard` | what the way in leaves to those who tell |
 //! | `telling` | tells what becomes of changes, in order, until it was heard |
 
 mod calls;
@@ -34,6 +35,7 @@ mod figures;
 mod forge;
 mod github;
 mod gitlab;
+mod heard;
 mod intake;
 #[cfg(test)]
 mod intake_tests;
@@ -52,6 +54,7 @@ pub use decide::{Decision, Ignored, Order, decide, decide_found};
 pub use event::{Change, Event, Happened, Malformed, Said};
 pub use figures::{Counts, ForgeFigures};
 pub use forge::{Binding, Forge, ForgeError, ForgeName, Kind, MAX_PEOPLE, Repository, Rules};
+pub use heard::{Heard, Turned};
 pub use intake::{
     Accepted, Admitted, AskError, Desks, Intake, IntakeParts, LookUp, MAX_DELIVERY, Rejected,
 };

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use kiln_net::urls;
 
+use super::heard::Turned;
 use crate::queue::hosted::{News, Told};
 use crate::queue::serving::LaneName;
 use crate::queue::{Branch, Commit, End, RunId};
@@ -26,7 +27,8 @@ pub enum State {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
     pub commit: Commit,
-    pub branch: Branch,
+    /// Of this branch; nothing where it is in another repository.
+    pub branch: Option<Branch>,
     pub state: State,
     pub description: String,
     /// A page of Kiln.
@@ -73,6 +75,17 @@ pub fn notices(told: &[Told], base_url: &str) -> Vec<Notices> {
         }
     }
     all
+}
+
+/// What is told of a change that cannot be queued.
+pub fn turned_down(turned: &Turned, base_url: &str) -> Status {
+    Status {
+        commit: turned.commit.clone(),
+        branch: None,
+        state: if turned.waits { State::Pending } else { State::Left },
+        description: clipped(&format!("not queued: {}", turned.why)),
+        link: format!("{base_url}/merge-queues"),
+    }
 }
 
 /// Pages of one queue.
@@ -127,7 +140,7 @@ impl Pages<'_> {
         };
         Some(Status {
             commit: commit.clone(),
-            branch: branch.clone(),
+            branch: Some(branch.clone()),
             state,
             description: clipped(&words),
             link: self.run(run),

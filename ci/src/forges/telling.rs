@@ -1,19 +1,20 @@
 //! Tells a forge what becomes of changes: in order, at least once, at the pace of the forge. How far it has come is in
 //! records, and one process of a fleet tells at a time.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use kiln_net::Backoff;
 use kiln_net::causes::chain;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::calls;
 use super::client::{Api, Failed};
 use super::comment;
-use super::figures::{Counts, count};
+use super::figures::count;
 use super::forge::Binding;
-use super::status::{Notices, Rejection, Status, notices};
+use super::heard::{Heard, Turned};
+use super::status::{Notices, Rejection, Status, notices, turned_down};
 use crate::queue::hosted::{Feed, HostedError, Queues, Told};
 use crate::queue::serving::LaneName;
 
@@ -32,7 +33,7 @@ pub struct Teller {
     queues: Queues,
     feed: Feed,
     base_url: String,
-    counts: Arc<Counts>,
+    heard: Heard,
 }
 
 /// Why a round ended early.
@@ -49,13 +50,13 @@ impl From<HostedError> for Stopped {
 
 impl Teller {
     /// `base_url`: where pages are, for links.
-    pub fn new(api: Api, queues: Queues, base_url: &str, counts: Arc<Counts>) -> Self {
+    pub fn new(api: Api, queues: Queues, base_url: &str, heard: Heard) -> Self {
         let feed = queues.feed(format!("forge-{}", api.forge().name));
-        Self { api, queues, feed, base_url: base_url.to_owned(), counts }
+        Self { api, queues, feed, base_url: base_url.to_owned(), heard }
     }
 
     /// Until `stop`.
-    pub async fn run(self, stop: CancellationToken) {
+    pub async fn run(mut self, stop: CancellationToken) {
         let forge = self.api.forge().name.clone();
         let mut failures = 0;
         loop {
@@ -75,11 +76,32 @@ impl Teller {
                     AGAIN.pause(failures).max(after.unwrap_or_default())
                 }
             };
-            self.counts.failing(failures);
+            self.heard.counts.failing(failures);
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(pause) => {}
+                () = self.wait(pause) => {}
             }
+        }
+    }
+
+    /// Meanwhile it is told what was turned down, once each.
+    async fn wait(&mut self, pause: Duration) {
+        let until = Instant::now() + pause;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(until) => return,
+                Some(turned) = self.heard.turned.recv() => self.turned(&turned).await,
+            }
+        }
+    }
+
+    async fn turned(&self, turned: &Turned) {
+        let mut all = self.api.forge().rules.bindings.iter();
+        let Some(binding) = all.find(|it| it.repository.is(&turned.repository)) else { return };
+        let status = turned_down(turned, &self.base_url);
+        if let Err(Stopped::Forge(why, _)) = self.status(binding, &status).await {
+            let forge = &self.api.forge().name;
+            tracing::warn!(%forge, why, "the forge is not told what cannot be queued");
         }
     }
 
@@ -123,13 +145,13 @@ impl Teller {
         let call = calls::status(self.api.forge().kind, &binding.repository, status);
         match self.api.send(&call).await {
             Ok(_) => {
-                count(&self.counts.told);
+                count(&self.heard.counts.told);
                 Ok(())
             }
             Err(Failed::Later { why, after }) => Err(Stopped::Forge(why, after)),
             Err(Failed::Refused(why)) => {
                 let (forge, repository) = (&self.api.forge().name, &binding.repository);
-                count(&self.counts.untold);
+                count(&self.heard.counts.untold);
                 tracing::warn!(%forge, %repository, commit = %status.commit, why, "a status is refused");
                 Ok(())
             }
@@ -145,7 +167,7 @@ impl Teller {
                     (why, AGAIN.pause(failures))
                 }
                 Err(failed) => {
-                    count(&self.counts.untold);
+                    count(&self.heard.counts.untold);
                     let forge = &self.api.forge().name;
                     let branch = &rejection.branch;
                     tracing::warn!(%forge, %branch, why = %failed, "a rejection is not commented on");
@@ -168,7 +190,7 @@ impl Teller {
         };
         let text = comment::text(rejection, log.as_deref());
         self.api.send(&calls::comment(kind, &binding.repository, number, &text)).await?;
-        count(&self.counts.told);
+        count(&self.heard.counts.told);
         Ok(())
     }
 }

@@ -67,11 +67,12 @@ pub fn start(
         look_up: Arc::new(Apis(apis.clone())),
         clock: tests.clock.clone(),
     };
-    let intake = Intake::new(options.forges.clone(), parts);
+    let mut intake = Intake::new(options.forges.clone(), parts);
     for api in apis {
-        let counts = intake.counts(&api.forge().name).unwrap_or_default();
-        let teller = Teller::new(api, queues.clone(), &common.base_url, counts);
-        tasks.push(tokio::spawn(teller.run(stop.clone())));
+        if let Some(heard) = intake.listen(&api.forge().name) {
+            let teller = Teller::new(api, queues.clone(), &common.base_url, heard);
+            tasks.push(tokio::spawn(teller.run(stop.clone())));
+        }
     }
     Ok(Started { intake: Some(Arc::new(intake)), tasks })
 }
