@@ -18,6 +18,7 @@ mod impact;
 mod index;
 mod judge;
 mod man;
+mod pipeline;
 mod process;
 mod promotion;
 mod queue;
@@ -63,12 +64,13 @@ Examples:
 Exit codes:
   0  done
   1  not found, a difference was found, no plan is quick enough, a release is not verified, a canary
-     has to be rolled back, or a rollout was reverted
+     has to be rolled back, a rollout was reverted, or a pipeline did not pass
   2  the command line or the configuration is wrong
   3  the server cannot be reached
   4  the server answered with an error
   5  this machine cannot do it (port in use, data in use, disk, sandbox)
-  6  a gate or a canary is undecided, a promotion has to wait, or a rollout goes on";
+  6  a gate or a canary is undecided, a promotion has to wait, or a rollout or a
+     pipeline goes on";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -96,6 +98,7 @@ enum Command {
     Explain(explain::ExplainCommand),
     Judge(judge::JudgeCommand),
     Rollout(rollout::RolloutCommand),
+    Pipeline(pipeline::PipelineCommand),
     Token(token::TokenCommand),
     Config(config::ConfigCommand),
     Man(man::ManCommand),
@@ -106,11 +109,13 @@ enum Command {
 }
 
 /// Commands that ask no server: flags that say which one are neither shown nor taken there.
-const LOCAL: [&str; 11] = [
+const LOCAL: [&str; 13] = [
     "serve",
     "index",
     "impact",
     "judge",
+    "pipeline validate",
+    "pipeline explain",
     "rollout plan",
     "rollout signals",
     "rollout traffic",
@@ -204,6 +209,7 @@ fn dispatch(cli: Cli, named: bool) -> Result<Exit, CliError> {
         Command::Explain(command) => block_on(command.run(&cli.target.target()?)),
         Command::Judge(command) => command.run(),
         Command::Rollout(command) => command.run(|| cli.target.target()),
+        Command::Pipeline(command) => command.run(|| cli.target.target()),
         Command::Promote(command) => block_on(command.run(&cli.target.target()?)),
         Command::Rollback(command) => block_on(command.run(&cli.target.target()?)),
         Command::Approve(command) => block_on(command.run(&cli.target.target()?)),

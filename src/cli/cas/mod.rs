@@ -7,7 +7,10 @@ mod remote;
 mod stat;
 mod tree;
 
+use std::path::Path;
+
 use clap::{Args, Subcommand};
+use kiln_cas::Digest;
 use kiln_cas::stores::RemoteStore;
 
 use crate::cli::digest::DigestArgument;
@@ -58,4 +61,10 @@ impl CasCommand {
             What::Tree(tree) => tree.run(&remote).await,
         }
     }
+}
+
+/// Stores a directory, and answers with the digest of its root.
+pub async fn put_directory(target: &Target, path: &Path) -> Result<Digest, CliError> {
+    let store = RemoteStore::on(target.connect()?, &target.instance);
+    put::path(&Remote { store, server: &target.url }, path).await
 }

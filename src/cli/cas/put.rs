@@ -55,6 +55,11 @@ impl Put {
     }
 }
 
+/// Stores what is there, in the default function.
+pub async fn path(remote: &Remote<'_>, path: &Path) -> Result<Digest, CliError> {
+    Upload { remote, function: DigestFunction::Sha256 }.path(path).await
+}
+
 struct Upload<'a> {
     remote: &'a Remote<'a>,
     function: DigestFunction,
