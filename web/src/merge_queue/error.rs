@@ -27,8 +27,11 @@ fn answer(error: &HostedError) -> (StatusCode, &'static str) {
             (StatusCode::NOT_FOUND, "The newest ones are kept; docs/merge-queue.md has more.")
         }
         It::NoChange(_) => (StatusCode::NOT_FOUND, "`kiln queue list` says which there are."),
-        It::Refused(_) | It::OtherTarget { .. } => {
+        It::Refused(_) => {
             (StatusCode::CONFLICT, "Nothing was changed; docs/merge-queue.md has more.")
+        }
+        It::OtherTarget { .. } => {
+            (StatusCode::BAD_REQUEST, "Name another queue for another branch: --queue.")
         }
         It::Busy { .. } => (StatusCode::CONFLICT, "End that one, or wait until it has ended."),
         It::Lost(_) => (StatusCode::CONFLICT, "This runner has nothing to say any more."),

@@ -80,9 +80,10 @@ impl Head {
         Self { news: now.0, ..Self::default() }
     }
 
-    /// Whether its runner can be expected to answer.
+    /// Whether its runner can be expected to answer. One that was heard in the future was heard before the clock ran
+    /// backwards: nobody would have its queue until then.
     pub fn connected(&self, now: Time) -> bool {
-        !self.left && now.since(self.seen) < LEASE
+        !self.left && now.since(self.seen) < LEASE && self.seen.since(now) < LEASE
     }
 
     /// Gives the queue to a runner, unless another one has it. Answers whether it is another one than before.
@@ -117,7 +118,7 @@ impl Head {
 
     /// Notes that the runner was heard. Answers whether that has to be written.
     pub fn hear(&mut self, now: Time) -> bool {
-        let due = now.since(self.seen) >= NOTED;
+        let due = now.since(self.seen) >= NOTED || self.seen.since(now) >= NOTED;
         if due {
             self.seen = now;
         }

@@ -31,6 +31,11 @@ pub struct Taken {
 impl Queues {
     /// Gives a queue to a runner; there is one from then on.
     pub async fn take(&self, queue: &LaneName, take: &Take) -> Result<Taken, HostedError> {
+        let lane = self.kept(queue).lane().await?.0;
+        if let Some(known) = lane.filter(|it| it.target.as_str() != take.about.target) {
+            let (known, asked) = (known.target.to_string(), take.about.target.clone());
+            return Err(HostedError::OtherTarget { known, asked });
+        }
         for _ in 0..TRIES {
             let key = keys::head(queue);
             let found = self.records.get(&key).await?;

@@ -52,6 +52,24 @@ async fn a_step_is_written_once_and_only_in_its_place() {
     let elsewhere = Lane::new(branch("other"), Options::default());
     let wrong = driver.queues.step(&name, driver.fence, 2, &step(&elsewhere)).await;
     assert!(matches!(wrong, Err(HostedError::OtherTarget { .. })));
+    let mut other = runner("one");
+    other.about.target = "other".to_owned();
+    let wrong = driver.queues.take(&name, &other).await;
+    assert!(matches!(wrong, Err(HostedError::OtherTarget { .. })));
+}
+
+#[tokio::test]
+async fn a_clock_that_ran_backwards_keeps_nobody_from_a_queue() {
+    let world = World::new();
+    let queues = world.server();
+    world.wait(Duration::from_secs(7_200));
+    let first = queues.take(&queue(), &runner("one")).await.expect("it is free");
+    world.clock.0.fetch_sub(3_600_000, Ordering::Relaxed);
+    // Whoever lives is heard, and whoever does not is followed by another.
+    queues.pending(&queue(), first.fence).await.expect("it holds");
+    assert!(queues.take(&queue(), &runner("two")).await.is_err());
+    world.clock.0.fetch_sub(1_800_000, Ordering::Relaxed);
+    queues.take(&queue(), &runner("two")).await.expect("the first one is silent");
 }
 
 /// What happens next in a test.
