@@ -10,6 +10,8 @@ use kiln_web::json::{RolloutLook, RolloutShown, RolloutSummary, Rollouts};
 
 /// Reasons of one look that are printed.
 const MAX_REASONS: usize = 5;
+/// Targets that are named.
+const MAX_NAMES: usize = 5;
 
 /// List rollouts, newest first
 #[derive(Debug, Args)]
@@ -142,7 +144,7 @@ pub fn text(it: &RolloutShown) -> String {
             format!("{} of {}", step.targets, one.targets),
             traffic,
             format!("{} s", step.bake_s),
-            format!("{}{gate}", step.standing),
+            format!("{}{gate}{}", step.standing, anew(&step.fresh)),
         ]);
     }
     text += &table.text("  ");
@@ -173,6 +175,16 @@ pub fn text(it: &RolloutShown) -> String {
         text += &format!("  {}: {}\n", target.name, look(Look::Bad, &target.standing));
     }
     text
+}
+
+/// Who is started anew with a step, to be compared with.
+fn anew(names: &[String]) -> String {
+    let shown: Vec<&str> = names.iter().take(MAX_NAMES).map(String::as_str).collect();
+    match names.len().saturating_sub(shown.len()) {
+        0 if shown.is_empty() => String::new(),
+        0 => format!(", started anew: {}", shown.join(", ")),
+        more => format!(", started anew: {} and {more} more", shown.join(", ")),
+    }
 }
 
 /// What the judge says, on a few lines.

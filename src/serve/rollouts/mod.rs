@@ -52,7 +52,7 @@ pub fn start(options: &RolloutOptions, below: &Below<'_>) -> Result<Rollouts, We
     let webhook =
         options.webhook.as_ref().map(|it| Webhook::new(it, below.base_url)).transpose()?;
     let own = below.key.map(|it| KeyRing::single("server", it.public_key().clone()));
-    let RolloutParts { mut targets, traffic, signals } = options.parts.clone();
+    let RolloutParts { mut targets, traffic, signals, stay_up } = options.parts.clone();
     targets.extend(below.agents.clone().map(|it| (AGENTS.to_owned(), it)));
     let parts = Parts {
         targets,
@@ -64,6 +64,7 @@ pub fn start(options: &RolloutOptions, below: &Below<'_>) -> Result<Rollouts, We
             keys: below.keys.clone().or(own),
         }),
         clock: Arc::new(MachineClock),
+        stay_up,
         tells: webhook.is_some(),
     };
     let who = format!("{}#{}", below.base_url, std::process::id());

@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use kiln_deploy::rollouts::command::Command;
 use kiln_deploy::rollouts::parts::{Signals, Targets, Traffic};
-use kiln_deploy::toml::{Fields, TableError, document};
+use kiln_deploy::toml::{Field, Fields, TableError, document};
 
 use crate::serve::webhook::WebhookOptions;
 
 /// Parts of one kind.
 const MAX_PARTS: usize = 100;
+/// Targets that may have to stay up.
+const MAX_STAY_UP: u64 = 100_000;
 
 #[derive(Clone, Default)]
 pub struct RolloutOptions {
@@ -25,6 +27,8 @@ pub struct RolloutParts {
     pub targets: BTreeMap<String, Arc<dyn Targets>>,
     pub traffic: BTreeMap<String, Arc<dyn Traffic>>,
     pub signals: BTreeMap<String, Arc<dyn Signals>>,
+    /// By environments, how many targets of each service stay up.
+    pub stay_up: BTreeMap<String, usize>,
 }
 
 impl std::fmt::Debug for RolloutOptions {
@@ -41,14 +45,22 @@ pub fn read_parts(path: &Path) -> Result<RolloutParts, String> {
 }
 
 fn parts(top: &Fields<'_>) -> Result<RolloutParts, TableError> {
-    top.only(&["targets", "traffic", "signals"])?;
+    top.only(&["targets", "traffic", "signals", "stay_up"])?;
     Ok(RolloutParts {
         targets: each(top, "targets", |fields| {
             Ok(Arc::new(Command::read(fields)?) as Arc<dyn Targets>)
         })?,
         traffic: each(top, "traffic", kiln_deploy::traffic::read)?,
         signals: each(top, "signals", kiln_deploy::signals::read)?,
+        stay_up: floors(top)?,
     })
+}
+
+fn floors(top: &Fields<'_>) -> Result<BTreeMap<String, usize>, TableError> {
+    let Some(field) = top.get("stay_up") else { return Ok(BTreeMap::new()) };
+    let count = |field: &Field<'_>| field.number(0..=MAX_STAY_UP).map(|it| it as usize);
+    let entries = field.fields()?.entries(MAX_PARTS)?;
+    entries.into_iter().map(|(name, field)| Ok((name, count(&field)?))).collect()
 }
 
 fn each<T>(

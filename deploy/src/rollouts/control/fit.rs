@@ -39,7 +39,7 @@ fn unfit<T>(text: &str) -> Result<T, ControlError> {
 impl Control {
     /// Reads the declaration, asks for the targets and after the release.
     pub(super) async fn fit(&self, ask: &Start) -> Result<Fit, ControlError> {
-        let declared = plan::read(&ask.declared)?;
+        let declared = self.floored(plan::read(&ask.declared)?, &ask.environment);
         self.known(&declared)?;
         let version = match self.standing(&ask.release, &ask.environment).await? {
             Standing::Free(version) => version,
@@ -60,6 +60,15 @@ impl Control {
         }
         let made = self.parts.releases.made(&ask.release).await.map_err(unasked)?;
         Ok(Fit { declared, plan, targets, sets, version, made })
+    }
+
+    /// The operator's floor holds besides what is declared. Beside those that serve nothing that is up is touched.
+    pub(super) fn floored(&self, mut declared: Declared, environment: &str) -> Declared {
+        let floor = self.parts.stay_up.get(environment);
+        if let Some(floor) = floor.filter(|_| !declared.strategy.is_beside()) {
+            declared.pace.stay_up = declared.pace.stay_up.max(*floor);
+        }
+        declared
     }
 
     /// Everything that it names is there, and can be driven.

@@ -67,6 +67,8 @@ pub struct Parts {
     pub signals: BTreeMap<String, Arc<dyn Signals>>,
     pub releases: Arc<dyn Releases>,
     pub clock: Arc<dyn Clock>,
+    /// How many targets of each service stay up in an environment, whatever a declaration says.
+    pub stay_up: BTreeMap<String, usize>,
     /// Whether somebody is to be told: then each notice is kept until he was.
     pub tells: bool,
 }

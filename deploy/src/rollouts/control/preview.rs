@@ -39,7 +39,7 @@ impl Control {
         environment: &str,
     ) -> Result<Preview, ControlError> {
         check_environment(environment)?;
-        let declared = plan::read(declared)?;
+        let declared = self.floored(plan::read(declared)?, environment);
         self.known(&declared)?;
         let (targets, sets) = self.listed(&declared, environment).await?;
         let mut plan = plan::plan(&declared);

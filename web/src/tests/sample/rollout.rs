@@ -82,6 +82,7 @@ pub async fn control() -> Arc<Control> {
         signals: Default::default(),
         releases: Arc::new(Anything),
         clock: Arc::new(Fixed),
+        stay_up: Default::default(),
         tells: false,
     };
     let control = Control::new(Arc::new(MemoryRecords::default()), parts, "test");

@@ -101,3 +101,17 @@ async fn whoever_says_slowly_how_targets_are_holds_up_no_decision() {
     drop(held);
     assert_eq!(rig.drive_to_end(&one.id).await, ROLLED_BACK);
 }
+
+#[tokio::test]
+async fn the_floor_of_an_environment_holds_whatever_is_declared() {
+    let rig = Rig::floored(&[("prod", 3)]);
+    let first = rig.start(DECLARED, "app:1").await;
+    assert_eq!(first.spec.unavailable, Some(1));
+    rig.drive_to_end(&first.id).await;
+    let preview = rig.control.preview(DECLARED, "prod").await.unwrap();
+    let elsewhere = rig.control.preview(DECLARED, "stage").await.unwrap();
+    assert_eq!((preview.plan.unavailable, elsewhere.plan.unavailable), (Some(1), None));
+    let next = rig.start(&format!("unavailable = 4\n{DECLARED}"), "app:2").await;
+    assert_eq!(rig.drive_to_end(&next.id).await, SUCCEEDED);
+    assert_eq!(waves(&rig, &next.id).await, [1, 1, 1, 1]);
+}

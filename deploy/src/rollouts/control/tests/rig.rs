@@ -254,6 +254,11 @@ pub const METRIC: &str = "[[metric]]\nname = \"latency\"\nsource = \"prom\"\nque
 
 impl Rig {
     pub fn new() -> Self {
+        Self::floored(&[])
+    }
+
+    /// With so many targets that stay up in an environment.
+    pub fn floored(floors: &[(&str, usize)]) -> Self {
         let inner = Arc::new(MemoryRecords::default());
         let records = Arc::new(Faulty {
             inner,
@@ -277,6 +282,7 @@ impl Rig {
             signals: [("prom".to_owned(), measures.clone() as Arc<dyn Signals>)].into(),
             releases: listed.clone(),
             clock: time.clone(),
+            stay_up: floors.iter().map(|(name, floor)| ((*name).to_owned(), *floor)).collect(),
             tells: true,
         };
         let control = Control::new(records.clone() as SharedRecords, parts, "test");
@@ -291,6 +297,7 @@ impl Rig {
             signals: BTreeMap::new(),
             releases: self.listed.clone(),
             clock: self.time.clone(),
+            stay_up: BTreeMap::new(),
             tells: false,
         };
         Control::new(self.records.clone() as SharedRecords, parts, "test")
