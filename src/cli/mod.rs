@@ -19,6 +19,7 @@ mod index;
 mod judge;
 mod man;
 mod pipeline;
+mod preview;
 mod process;
 mod promotion;
 mod queue;
@@ -95,6 +96,7 @@ enum Command {
     Approve(promotion::ApproveCommand),
     Freeze(promotion::FreezeCommand),
     Env(promotion::EnvironmentCommand),
+    Preview(preview::PreviewCommand),
     Explain(explain::ExplainCommand),
     Judge(judge::JudgeCommand),
     Rollout(rollout::RolloutCommand),
@@ -215,6 +217,7 @@ fn dispatch(cli: Cli, named: bool) -> Result<Exit, CliError> {
         Command::Approve(command) => block_on(command.run(&cli.target.target()?)),
         Command::Freeze(command) => block_on(command.run(&cli.target.target()?)),
         Command::Env(command) => block_on(command.run(&cli.target.target()?)),
+        Command::Preview(command) => block_on(command.run(&cli.target.target()?)),
         Command::Token(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Man(command) => command.run(self::command()),

@@ -234,15 +234,19 @@ impl Server {
                 kept: &kept,
                 functions: actions.default_functions.clone(),
                 longest: actions.max_timeout,
+                name: &common.name,
             },
         );
         let forgetting = tokio::spawn(stages.clone().keep_tidy());
+        let previews = stages.previews.clone();
+        let sweeping_previews = tokio::spawn(previews.clone().keep_swept());
         let url = &common.base_url;
         let pipelines = pipelines::start(&options.pipelines, &storage, &tests, stages, url);
         let signing = tokio::spawn(promotion::keep_checkpoints(checkpoints.clone()));
         let promoting = promotion.map(|it| tokio::spawn(it.run()));
         let besides = [signing, rolling, forgetting, fleet.counting, merging.working];
         let promoting = promoting.into_iter().chain(besides).chain(forges.tasks);
+        let promoting = promoting.chain([sweeping_previews]);
         let promoting = promoting.chain(pipelines.tasks).collect();
         let readiness = Readiness::default();
         let router = routes::router(
@@ -258,6 +262,7 @@ impl Server {
                 promotion: keeper.as_ref(),
                 rollouts: &control,
                 pipelines: &pipelines.control,
+                previews: &previews,
                 executions: executions.as_ref(),
                 fleet: &fleet.fleet,
                 merge_queues: &merging.queues,

@@ -56,6 +56,6 @@ pub fn arguments<T>(arguments: Result<Arguments<T>, QueryRejection>) -> Result<T
 
 pub async fn unknown() -> ApiError {
     let hint = "There are status, actions, executions, find, builds, invocations, tests, workers, queue, \
-                hermeticity, releases, environments, promotions, rollouts, locks, fleet, merge-queues, pipelines, explain and audit; /api/v1/openapi.json describes them.";
+                hermeticity, releases, environments, promotions, rollouts, locks, fleet, merge-queues, pipelines, previews, explain and audit; /api/v1/openapi.json describes them.";
     ApiError::from(WebError::not_found("no such part of the API", hint))
 }

@@ -26,6 +26,7 @@ mod openapi;
 mod overview;
 mod pipelines;
 mod plans;
+mod previews;
 mod profile;
 mod promotion;
 mod releases;

@@ -278,6 +278,10 @@ impl Description {
         let part = pipeline::Part::json_schema(&mut self.generator);
         let printed = "What an attempt at a stage printed";
         self.get::<json::PipelineLog>("/pipelines/{id}/log", printed, &[part]);
+        self.get::<json::Previews>("/previews", "Environments for a while", &[]);
+        let parity = "What differs from what one stands for";
+        self.get::<json::PreviewParity>("/previews/{name}/parity", parity, &[]);
+        self.post::<json::PreviewRemoval, json::PreviewShown>("/previews/down", "Take one down");
     }
 
     fn merge_queues(&mut self) {

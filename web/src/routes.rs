@@ -9,8 +9,8 @@ use super::error::WebError;
 use super::state::WebState;
 use super::{
     actions, audit, blobs, builds, fleet, format, hermeticity, imports, merge_queue, openapi,
-    overview, pipelines, plans, profile, promotion, releases, rollouts, security, suite, verdicts,
-    workers,
+    overview, pipelines, plans, previews, profile, promotion, releases, rollouts, security, suite,
+    verdicts, workers,
 };
 
 /// What is below `/api/v1`.
@@ -29,13 +29,14 @@ pub fn api() -> Router<WebState> {
         .merge(promotion::api())
         .merge(rollouts::api())
         .merge(pipelines::api())
+        .merge(previews::api())
         .merge(fleet::api())
         .merge(merge_queue::api())
         .merge(audit::api())
         .route("/openapi.json", get(openapi::document))
 }
 
-/// All routes. Each answers GET (and HEAD) only, but for imports, gates, plans, releases, promotions, rollouts, pipelines, deploy locks, agents, merge queues and changes of the quarantine; answers
+/// All routes. Each answers GET (and HEAD) only, but for imports, gates, plans, releases, promotions, rollouts, pipelines, previews, deploy locks, agents, merge queues and changes of the quarantine; answers
 /// carry a strict content security policy.
 pub fn router(state: WebState) -> Router {
     Router::new()

@@ -90,6 +90,8 @@ pub struct WebState {
     pub promotion: Option<Arc<Keeper>>,
     pub rollouts: Arc<Control>,
     pub pipelines: Arc<kiln_ci::pipelines::control::Control>,
+    /// Environments that are brought up for runs.
+    pub previews: Arc<kiln_ci::ephemeral::Previews>,
     /// The hosts that run services.
     pub fleet: Fleet,
     /// Releases as pieces.

@@ -3,6 +3,8 @@
 
 mod actions;
 mod builds;
+mod fields;
+mod kinds;
 mod options;
 mod promote;
 mod release;
@@ -18,6 +20,7 @@ use kiln_cas::DigestFunction;
 use kiln_cas::logs::LogStreams;
 use kiln_cas::stores::Storage;
 use kiln_ci::CiServices;
+use kiln_ci::ephemeral::{PreviewParts, Previews};
 use kiln_ci::pipelines::{Ended, Progress, RunnerError, StageRunner, Task, Work};
 use kiln_ci::stages::{Commands, Ledger, Programs, wait};
 use kiln_ci::verdicts::Verdicts;
@@ -56,6 +59,8 @@ pub struct Below<'a> {
     /// The digest functions of instances, and the longest time of an action.
     pub functions: BTreeMap<String, DigestFunction>,
     pub longest: Duration,
+    /// What this process calls itself, and no other one.
+    pub name: &'a str,
 }
 
 /// Does what stages say.
@@ -67,11 +72,19 @@ pub struct Stages {
     releases: ReleaseStages,
     keeper: Option<Arc<Keeper>>,
     rollouts: Arc<Control>,
+    pub previews: Arc<Previews>,
 }
 
 pub fn start(options: &StagesOptions, below: &Below<'_>) -> Arc<Stages> {
     let records = Arc::new(StoredRecords(below.storage.records.clone()));
-    let ledger = Ledger::new(records, below.tests.clock.clone());
+    let ledger = Ledger::new(records.clone(), below.tests.clock.clone());
+    let previews = Previews::new(PreviewParts {
+        records,
+        clock: below.tests.clock.clone(),
+        kinds: options.parts.previews.clone(),
+        secrets: options.parts.programs.secrets.clone(),
+        who: below.name.to_owned(),
+    });
     let blobs = &below.storage.blobs;
     let answers = &below.verdicts.answers;
     let actions = OnWorkers {
@@ -103,6 +116,7 @@ pub fn start(options: &StagesOptions, below: &Below<'_>) -> Arc<Stages> {
         },
         keeper: below.promotion.cloned(),
         rollouts: below.rollouts.clone(),
+        previews,
     })
 }
 
@@ -135,10 +149,9 @@ impl StageRunner for Stages {
             }
             Work::Program(listed) => self.programs.run(ledger, task, listed, progress).await,
             Work::Wait(waited) => wait(&self.builds, ledger, task, waited, progress).await,
-            Work::Preview(preview) => Ok(Ended::failed(format!(
-                "the operator of this server lists no environment {:?}",
-                preview.environment
-            ))),
+            Work::Preview(preview) => {
+                Box::pin(self.previews.run_stage(ledger, task, preview, progress)).await
+            }
             Work::Approve(_) => Ok(Ended::failed("nobody runs an approval: people approve")),
         }
     }

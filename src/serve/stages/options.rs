@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use kiln_ci::ephemeral::Kind;
 use kiln_ci::stages::{ListedProgram, Programs, SecretList, SecretSource};
-use kiln_deploy::toml::{Field, Fields, TableError, document};
+use kiln_deploy::toml::{Fields, TableError, document};
 
-/// Entries of one kind, and texts of one list.
-const MAX_ENTRIES: usize = 200;
-const MAX_TEXTS: usize = 100;
+use super::fields::{MAX_ENTRIES, MAX_TEXTS, argv, seconds, secrets};
+use super::kinds::kind;
+
+/// Characters of the name of a kind: names of environments have it in them.
+const MAX_KIND: usize = 20;
 /// Seconds of a program.
 const TIMEOUT: u64 = 3_600;
 const MAX_TIMEOUT: u64 = 24 * 3_600;
@@ -25,6 +28,8 @@ pub struct StagesOptions {
 #[derive(Clone, Debug, Default)]
 pub struct StageParts {
     pub programs: Programs,
+    /// Kinds of environments.
+    pub previews: BTreeMap<String, Kind>,
 }
 
 /// Reads the file of parts; errors in words.
@@ -35,11 +40,23 @@ pub fn read_stage_parts(path: &Path) -> Result<StageParts, String> {
 }
 
 fn parts(top: &Fields<'_>) -> Result<StageParts, TableError> {
-    top.only(&["secrets", "programs"])?;
+    top.only(&["secrets", "programs", "previews"])?;
     let secrets = SecretList(each(top, "secrets", secret)?);
-    let known = |fields: &Fields<'_>| program(fields, &secrets);
-    let listed = each(top, "programs", known)?;
-    Ok(StageParts { programs: Programs { listed, secrets } })
+    let listed = each(top, "programs", |fields| program(fields, &secrets))?;
+    let previews = each(top, "previews", |fields| kind(fields, &secrets))?;
+    check_names(top)?;
+    Ok(StageParts { programs: Programs { listed, secrets }, previews })
+}
+
+/// Names of kinds are parts of the names of environments.
+fn check_names(top: &Fields<'_>) -> Result<(), TableError> {
+    let Some(field) = top.get("previews") else { return Ok(()) };
+    let fits = |name: &str| name.len() <= MAX_KIND && kiln_ci::ephemeral::is_name(name);
+    let entries = field.fields()?.entries(MAX_ENTRIES)?;
+    match entries.iter().find(|(name, _)| !fits(name)) {
+        Some((_, field)) => Err(field.error("a kind is called by at most 20 of a-z, 0-9 and -")),
+        None => Ok(()),
+    }
 }
 
 fn each<T>(
@@ -85,48 +102,6 @@ fn program(fields: &Fields<'_>, known: &SecretList) -> Result<ListedProgram, Tab
         again: flag("again")?.unwrap_or(false),
         pipelines: texts("pipelines")?.unwrap_or_default(),
     })
-}
-
-pub fn seconds(
-    fields: &Fields<'_>,
-    key: &str,
-    default: u64,
-    most: u64,
-) -> Result<Duration, TableError> {
-    let given = fields.get(key).map(|it| it.number(1..=most)).transpose()?;
-    Ok(Duration::from_secs(given.unwrap_or(default)))
-}
-
-/// A program with its arguments.
-pub fn argv(field: &Field<'_>) -> Result<Vec<String>, TableError> {
-    let argv = field.texts(MAX_TEXTS)?;
-    let named = argv.first().is_some_and(|it| !it.is_empty());
-    let whole = argv.iter().all(|it| !it.contains('\0'));
-    let wrong = "expected a program with its arguments, as [\"/usr/bin/program\", \"argument\"]";
-    (named && whole).then_some(argv).ok_or_else(|| field.error(wrong))
-}
-
-/// `secrets = { VARIABLE = "name" }`, each of which is listed.
-pub fn secrets(
-    fields: &Fields<'_>,
-    known: &SecretList,
-) -> Result<BTreeMap<String, String>, TableError> {
-    let Some(field) = fields.get("secrets") else { return Ok(BTreeMap::new()) };
-    let mut secrets = BTreeMap::new();
-    for (variable, name) in field.fields()?.entries(MAX_ENTRIES)? {
-        let is_name = |it: char| it.is_ascii_alphanumeric() || it == '_';
-        let fits = variable.chars().all(is_name) && !variable.is_empty();
-        let listed = name.text()?;
-        if !fits || !known.0.contains_key(listed) {
-            let message = match fits {
-                true => "no such secret is listed under [secrets]",
-                false => "what comes before it is no name of a variable",
-            };
-            return Err(name.error(message));
-        }
-        secrets.insert(variable, listed.to_owned());
-    }
-    Ok(secrets)
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ mod merge_queue;
 mod moment;
 mod pipeline;
 mod plans;
+mod preview;
 mod promotion;
 pub mod queue;
 mod release;
@@ -65,6 +66,7 @@ pub use pipeline::{
     PipelineSay, PipelineShown, PipelineStage, Pipelines, pipeline_time,
 };
 pub use plans::{NewPlan, PlanNext, PlanPiece, PlanStanding, PlanTurn};
+pub use preview::{PreviewDifference, PreviewParity, PreviewRemoval, PreviewShown, Previews};
 pub use promotion::{
     EnvironmentShown, EnvironmentState, Environments, Frozen, GateReason, PastPromotion,
     PlacedRelease, PromotionAnswer, PromotionChange, PromotionRequest, PromotionSummary,

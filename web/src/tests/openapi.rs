@@ -117,6 +117,7 @@ async fn answers_hold_nothing_that_is_not_described() {
         ("/rollouts", String::new()),
         ("/locks", String::new()),
         ("/pipelines", String::new()),
+        ("/previews", String::new()),
         ("/fleet", String::new()),
         ("/fleet/show", "/fleet/show?service=api&environment=prod&name=web-1".to_owned()),
         ("/merge-queues", String::new()),

@@ -153,6 +153,7 @@ async fn state(snapshot: Snapshot) -> (WebState, Events) {
         promotion,
         rollouts: rollout::control().await,
         pipelines: pipeline::control().await,
+        previews: pipeline::previews().await,
         executions: None,
         fleet: kiln_deploy::fleet::Fleet::new(Arc::new(MemoryRecords::default()), Arc::new(|| 0)),
         access: Arc::new(kiln_cas::access::Everybody { write_results: true }),

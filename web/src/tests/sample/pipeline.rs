@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use kiln_ci::ephemeral::{PreviewParts, Previews};
 use kiln_ci::model::Time;
 use kiln_ci::pipelines::control::{
     Control, ControlOptions, ControlParts, Registered, Registry, Start,
 };
 use kiln_ci::pipelines::{Ended, Progress, RunnerError, StageRunner, Task};
 use kiln_ci::services::Clock;
+use kiln_ci::stages::SecretList;
 use kiln_ci::storage::memory::Memory;
-use kiln_ci::storage::{Records as _, StorageError, Write};
+use kiln_ci::storage::{Expect, Records as _, StorageError, Write};
 use kiln_ci::verdicts::{Ledger, Note};
 
 const FILE: &str = r#"
@@ -111,4 +113,24 @@ pub async fn driven(control: &Arc<Control>) -> String {
         }
         tokio::task::yield_now().await;
     }
+}
+
+/// An environment of nobody, which is to be taken down.
+pub async fn previews() -> Arc<Previews> {
+    let left = serde_json::json!({
+        "name": "kiln-0-web-1", "kind": "web", "instance": "", "pipeline": "app", "run": "r1", "by": "ana",
+        "made": 1_795_419_668_000_u64, "expires": 1_795_419_669_000_u64, "phase": "going",
+        "address": "http://web.test", "why": "<b>its time is over</b>", "changed": 1_795_419_669_000_u64,
+    });
+    let memory = Memory::default();
+    let value = Some(serde_json::to_vec(&left).expect("JSON").into());
+    let key = "preview/name/kiln-0-web-1".to_owned();
+    memory.write(vec![Write { key, expect: Expect::Absent, value }]).await.expect("it has room");
+    Previews::new(PreviewParts {
+        records: Arc::new(memory),
+        clock: Arc::new(Fixed),
+        kinds: BTreeMap::new(),
+        secrets: SecretList::default(),
+        who: "sample".to_owned(),
+    })
 }
