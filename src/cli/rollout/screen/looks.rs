@@ -15,7 +15,6 @@ pub struct Looks {
 /// What a part of the screen means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tone {
-    Plain,
     Strong,
     Dim,
     Good,
@@ -27,7 +26,6 @@ impl Looks {
     /// Without colours what is bad is told apart all the same.
     pub fn style(self, tone: Tone) -> Style {
         let (colour, modifier) = match tone {
-            Tone::Plain => return Style::new(),
             Tone::Strong => return Style::new().add_modifier(Modifier::BOLD),
             Tone::Dim => return Style::new().add_modifier(Modifier::DIM),
             Tone::Good => (Color::Green, Modifier::BOLD),

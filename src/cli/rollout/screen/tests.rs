@@ -13,46 +13,44 @@ use super::state::{Act, Key, Mode, Screen};
 const PLAIN: Looks = Looks { colours: false, unicode: false };
 const RICH: Looks = Looks { colours: true, unicode: true };
 
-fn rollout() -> Value {
-    json!({
-        "id": "m9x2kq41c7ab", "service": "api", "environment": "prod", "release": "team/app:2",
-        "digest": "sha256:22", "previous": "team/app:1", "phase": "baking", "paused": false, "ended": false,
-        "drill_s": null, "targets": 4, "changed": 2, "by": "anna", "reason": "June",
-        "started": "2026-11-30T10:00:00Z", "updated": "2026-11-30T10:02:00Z", "now": "2026-11-30T10:02:00Z",
-        "steps": [
-            {"name": "25 %", "targets": 1, "gate": false, "bake_s": 60, "traffic": null, "standing": "done"},
-            {"name": "50 %", "targets": 2, "gate": false, "bake_s": 60, "traffic": 50.0, "standing": "now"},
-            {"name": "100 %", "targets": 4, "gate": true, "bake_s": 90, "traffic": null, "standing": "ahead"},
-        ],
-        "since": "2026-11-30T10:01:30Z", "next": "2026-11-30T10:02:42Z", "deadline": "2026-12-01T10:00:00Z",
-        "why": null, "paused_why": null, "extensions": 1, "reverted_s": null, "drill": null,
-        "told": [
-            {"name": "a", "standing": "settled", "desired": "sha256:22"},
-            {"name": "b", "standing": "waits", "desired": "sha256:22"},
-        ],
-        "judgements": [],
-        "latest": {
-            "at": "2026-11-30T10:01:58Z", "from": "2026-11-30T10:01:30Z", "step": 1, "canary": 2, "baseline": 2,
-            "verdict": "hold", "breach": false, "reasons": ["p99: too few points, 12 of 30"],
-            "judgement": {"metrics": [
-                {"name": "errors", "classification": "Pass", "reason": "no difference that is certain"},
-                {"name": "p99", "classification": "High", "reason": "the canary is higher"},
-            ]},
-            "series": [
-                {"metric": "p99", "canary": [0.2, null, 0.9], "baseline": [0.1, 0.3, 0.2]},
-                {"metric": "errors", "canary": [null], "baseline": []},
-            ],
-        },
-        "events": [
-            {"number": 0, "at": "2026-11-30T10:00:00Z", "event": "started", "text": "it began"},
-            {"number": 1, "at": "2026-11-30T10:00:01Z", "event": {"done": [0, 0]}, "text": null},
-            {"number": 2, "at": "2026-11-30T10:01:30Z", "event": "bake_began", "text": "the targets of the step run it"},
-        ],
-    })
-}
+const ROLLOUT: &str = r#"{
+  "id": "m9x2kq41c7ab", "service": "api", "environment": "prod", "release": "team/app:2",
+  "digest": "sha256:22", "previous": "team/app:1", "phase": "baking", "paused": false, "ended": false,
+  "drill_s": null, "targets": 4, "changed": 2, "by": "anna", "reason": "June",
+  "started": "2026-11-30T10:00:00Z", "updated": "2026-11-30T10:02:00Z", "now": "2026-11-30T10:02:00Z",
+  "steps": [
+    {"name": "25 %", "targets": 1, "gate": false, "bake_s": 60, "traffic": null, "standing": "done"},
+    {"name": "50 %", "targets": 2, "gate": false, "bake_s": 60, "traffic": 50.0, "standing": "now"},
+    {"name": "100 %", "targets": 4, "gate": true, "bake_s": 90, "traffic": null, "standing": "ahead"}
+  ],
+  "since": "2026-11-30T10:01:30Z", "next": "2026-11-30T10:02:42Z", "deadline": "2026-12-01T10:00:00Z",
+  "why": null, "paused_why": null, "extensions": 1, "reverted_s": null, "drill": null,
+  "told": [
+    {"name": "a", "standing": "settled", "desired": "sha256:22"},
+    {"name": "b", "standing": "waits", "desired": "sha256:22"}
+  ],
+  "judgements": [],
+  "latest": {
+    "at": "2026-11-30T10:01:58Z", "from": "2026-11-30T10:01:30Z", "step": 1, "canary": 2, "baseline": 2,
+    "verdict": "hold", "breach": false, "reasons": ["p99: too few points, 12 of 30"],
+    "judgement": {"metrics": [
+      {"name": "errors", "classification": "Pass", "reason": "no difference that is certain"},
+      {"name": "p99", "classification": "High", "reason": "the canary is higher"}
+    ]},
+    "series": [
+      {"metric": "p99", "canary": [0.2, null, 0.9], "baseline": [0.1, 0.3, 0.2]},
+      {"metric": "errors", "canary": [null], "baseline": []}
+    ]
+  },
+  "events": [
+    {"number": 0, "at": "2026-11-30T10:00:00Z", "event": "started", "text": "it began"},
+    {"number": 1, "at": "2026-11-30T10:00:01Z", "event": {"done": [0, 0]}, "text": null},
+    {"number": 2, "at": "2026-11-30T10:01:30Z", "event": "bake_began", "text": "the targets of the step run it"}
+  ]
+}"#;
 
 fn screen(change: impl FnOnce(&mut Value)) -> Screen {
-    let mut value = rollout();
+    let mut value: Value = serde_json::from_str(ROLLOUT).expect("JSON");
     change(&mut value);
     let shown: RolloutShown = serde_json::from_value(value).expect("a rollout");
     Screen::new(shown)
