@@ -34,6 +34,8 @@ pub struct Run<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Failure {
     pub subject: Subject,
+    /// When it failed.
+    pub at: Time,
     pub signature: Option<Signature>,
     /// Whether failures that looked like this were flaky before this run.
     pub known: bool,
@@ -70,7 +72,7 @@ impl Answer {
 pub enum Finding {
     /// In quarantine, and the same inputs have passed.
     Quarantined,
-    /// Not in quarantine, but the same inputs have passed.
+    /// Not in quarantine when it failed, but the same inputs have passed.
     Proven,
     /// Fails always.
     Broken,
@@ -166,7 +168,8 @@ pub fn gate(run: &Run<'_>, quarantine: &Quarantine, now: Time) -> Outcome {
         let entry = quarantine.find(&failure.subject, now);
         Item {
             subject: failure.subject.clone(),
-            finding: find(failure, entry.is_some(), over_cap),
+            // Who enters later, perhaps for this very failure, takes nothing from what has passed already.
+            finding: find(failure, entry.is_some_and(|it| it.since <= failure.at), over_cap),
             signature: failure.signature,
             broken: failure.judgement.map(|it| it.broken),
             tries: failure.tries,

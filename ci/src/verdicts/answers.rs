@@ -142,6 +142,7 @@ impl Answers {
             None => (judged(it.tries), it.tries, true),
         };
         Ok(Failure {
+            at: it.at,
             signature: it.signature,
             known: it.known,
             edited: is_edited(&it.subject, edited),
@@ -180,6 +181,7 @@ fn unexplained(
         Failure {
             edited: is_edited(&subject, &question.edited),
             subject,
+            at: Time::default(),
             signature: None,
             known: false,
             judgement: None,

@@ -114,6 +114,7 @@ mod tests {
         let passes = u32::from(verdict == Verdict::Flaky);
         let failure = Failure {
             subject: Subject { test, case: None },
+            at: Time(1),
             signature: None,
             known: false,
             edited: false,

@@ -64,10 +64,11 @@ impl Driver {
     /// What the gate of a change is asked.
     fn run(&self, pending: &Pending) -> Run<'_> {
         let change = &self.world.changes[pending.change];
-        let failures = pending.failures.iter().map(|(test, (signature, known, _))| {
+        let failures = pending.failures.iter().map(|(test, (signature, known, at))| {
             let subject = self.world.tests[*test].subject.clone();
             let identity = self.world.identity(*test, pending.change);
             Failure {
+                at: Time(*at),
                 signature: *signature,
                 known: *known,
                 edited: change.edited.binary_search(test).is_ok(),
