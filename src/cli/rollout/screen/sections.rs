@@ -68,6 +68,9 @@ pub fn head(screen: &Screen, columns: usize, looks: Looks) -> Vec<Line<'static>>
     if let Some(left) = it.deadline.as_deref().and_then(|at| until(at, &it.now, screen.age)) {
         lines.extend(text(&format!("given up and reverted in {}", lasting(left)), columns));
     }
+    if let Some(down) = it.crowded {
+        lines.extend(text(&format!("{down} targets are down: the next ones wait"), columns));
+    }
     for (what, said) in [("paused", &it.paused_why), ("reverted because", &it.why)] {
         if let Some(said) = said {
             let said = wrapped(&format!("{what}: {}", clean(said)), columns, 2);
