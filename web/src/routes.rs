@@ -52,6 +52,7 @@ pub fn router(state: WebState) -> Router {
         .merge(releases::pages())
         .merge(promotion::pages())
         .merge(rollouts::pages())
+        .merge(pipelines::pages())
         .merge(fleet::pages())
         .merge(merge_queue::pages())
         .route("/style.css", get(layout::stylesheet))

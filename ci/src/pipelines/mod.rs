@@ -15,6 +15,7 @@ mod stage;
 pub use self::cron::{Cron, CronError};
 pub use self::explain::{Explained, ExplainedStage, critical_path, explain, needs};
 pub use self::laid::{Begun, Laid, LayError, MAX_LAID, MAX_NEEDS, lay_out};
+pub use self::order::order;
 pub use self::runner::{
     Ended, Outcome, Progress, RunnerError, RunnerFault, Source, StageRunner, Task, TaskKey,
 };

@@ -21,6 +21,7 @@ pub enum Place {
     Releases,
     Environments,
     Rollouts,
+    Pipelines,
     Fleet,
     MergeQueues,
     Queue,
@@ -28,13 +29,14 @@ pub enum Place {
     Elsewhere,
 }
 
-const PLACES: [(Place, &str, &str); 10] = [
+const PLACES: [(Place, &str, &str); 11] = [
     (Place::Overview, "/", "Overview"),
     (Place::Builds, "/builds", "Builds"),
     (Place::Tests, "/tests", "Tests"),
     (Place::Releases, "/releases", "Releases"),
     (Place::Environments, "/environments", "Environments"),
     (Place::Rollouts, "/rollouts", "Rollouts"),
+    (Place::Pipelines, "/pipelines", "Pipelines"),
     (Place::Fleet, "/fleet", "Fleet"),
     (Place::MergeQueues, "/merge-queues", "Merge queues"),
     (Place::Queue, "/queue", "Queue & workers"),

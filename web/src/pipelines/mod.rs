@@ -3,11 +3,23 @@
 pub mod api;
 pub mod change;
 mod error;
+mod lanes;
+mod list;
+mod log;
+mod page;
+mod way;
 
 use axum::Router;
 use axum::routing::{get, post};
 
 use super::state::WebState;
+
+pub fn pages() -> Router<WebState> {
+    Router::new()
+        .route("/pipelines", get(list::page))
+        .route("/pipelines/{id}", get(page::page))
+        .route("/pipelines/{id}/log/{stage}", get(log::page))
+}
 
 /// What is below `/api/v1`.
 pub fn api() -> Router<WebState> {

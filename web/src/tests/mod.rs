@@ -7,6 +7,7 @@ mod imports;
 mod merge_queue;
 mod openapi;
 mod pages;
+mod pipelines;
 mod promotion;
 mod rollouts;
 mod sample;
