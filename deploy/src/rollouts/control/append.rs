@@ -159,7 +159,8 @@ impl Control {
             standing.good = Some(Good { release, version });
             writes.push(put(keys::place(&rollout.place), expect, &standing)?);
             let now = events.last().map_or(0, |logged| logged.at);
-            writes.extend(scheduled::follows(&self.store, rollout, now).await?);
+            let version = self.drilled(&rollout.declared, &rollout.place).await;
+            writes.extend(scheduled::follows(&self.store, rollout, (now, version)).await?);
         }
         if let Some(drill) = drill::judged(rollout, &open.state, events) {
             writes.extend(drill::kept(&drill)?);

@@ -1,10 +1,11 @@
-//! Which releases rollouts need: what is delivered, what it returns to, and what was delivered last.
+//! Which releases rollouts need: what is delivered, what it returns to, what was delivered last, and what drills deliver.
 
 use kiln_cas::records::{Record, SharedRecords};
 
 use super::error::ControlError;
 use super::kept::{Rollout, Standing};
-use super::keys::{self, PLACES};
+use super::keys::{self, PLACES, SCHEDULES};
+use super::scheduled::Scheduled;
 use super::store::decode;
 use crate::rollouts::machine::Version;
 
@@ -28,7 +29,11 @@ pub async fn needed(records: &SharedRecords) -> Result<Vec<Needed>, ControlError
         after = Some(last.key.clone());
         for record in &page {
             let place = record.key.strip_prefix(PLACES).unwrap_or_default();
-            let versions = versions(records, record).await?;
+            let mut versions = versions(records, record).await?;
+            // A place has the same name among those with a schedule.
+            if let Some(record) = records.get(&format!("{SCHEDULES}{place}")).await? {
+                versions.extend(decode::<Scheduled>(&record)?.version);
+            }
             all.extend(
                 versions.into_iter().map(|version| Needed { version, place: place.to_owned() }),
             );

@@ -16,8 +16,8 @@ use super::kept::Rollout;
 use super::notice::{Notice, cut};
 use super::store::{Store, decode, put};
 use super::{Control, keys};
-use crate::rollouts::machine::Millis;
-use crate::rollouts::parts::Place;
+use crate::rollouts::machine::{Millis, Version};
+use crate::rollouts::parts::{Place, Standing};
 use crate::rollouts::plan::{self, DrillSchedule, Due};
 use crate::timestamp::Timestamp;
 
@@ -31,6 +31,9 @@ const MAX_SCHEDULES: usize = 1_000;
 pub struct Scheduled {
     pub place: Place,
     pub declared: String,
+    /// The content that is delivered, as far as it was there: it is kept.
+    #[serde(default)]
+    pub version: Option<Version>,
     /// The rollout that declared it, and who began that.
     pub rollout: String,
     pub by: String,
@@ -63,7 +66,7 @@ fn schedule(declared: &str) -> Option<DrillSchedule> {
 pub async fn follows(
     store: &Store,
     rollout: &Rollout,
-    now: Millis,
+    (now, version): (Millis, Option<Version>),
 ) -> Result<Option<Write>, ControlError> {
     let key = keys::schedule(&rollout.place);
     let read = store.read::<Option<Scheduled>>(&key).await?;
@@ -77,6 +80,7 @@ pub async fn follows(
             let kept = Scheduled {
                 place: rollout.place.clone(),
                 declared: rollout.declared.clone(),
+                version,
                 rollout: rollout.id.clone(),
                 by: rollout.by.clone(),
                 until,
@@ -164,7 +168,9 @@ impl Control {
         (schedule, due): (&DrillSchedule, Due),
     ) -> Result<(), ControlError> {
         let expect = Expect::Version(record.version);
-        let dealt = Scheduled { until: due.at, hindered: None, ..scheduled.clone() };
+        let version = self.drilled(&scheduled.declared, &scheduled.place).await;
+        let version = version.or_else(|| scheduled.version.clone());
+        let dealt = Scheduled { until: due.at, hindered: None, version, ..scheduled.clone() };
         let claim = put(record.key.clone(), expect, &dealt)?;
         let ask = scheduled.ask(schedule, due.at);
         match self.start_with(&ask, Some(&claim)).await {
@@ -234,6 +240,17 @@ impl Control {
             self.counters.miss(count);
         }
         Ok(())
+    }
+
+    /// The content of the release that a schedule delivers; `None`: there is none yet, or nobody can say.
+    pub(super) async fn drilled(&self, declared: &str, place: &Place) -> Option<Version> {
+        let release = schedule(declared)?.release;
+        match self.standing(&release, &place.environment).await {
+            Ok(Standing::Free(digest) | Standing::Frozen(digest, _)) => {
+                Some(digest.to_string().into())
+            }
+            Ok(Standing::Refused(_)) | Err(_) => None,
+        }
     }
 
     /// The schedule of a place, where there is one.

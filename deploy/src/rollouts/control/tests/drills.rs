@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use kiln_cas::stores::audit::AuditLog;
 
-use super::rig::{DECLARED, Rig, words};
+use super::rig::{DECLARED, Rig, digest, words};
 use crate::rollouts::control::leading::LEASE;
 use crate::rollouts::control::{Control, Start};
 use crate::rollouts::machine::{End, Phase};
@@ -47,6 +47,9 @@ async fn a_drill_that_is_due_begins_once_whoever_leads() {
     let rig = scheduled().await;
     rig.control.drill_due().await.unwrap();
     assert_eq!(count(&rig.control).await, 1, "it is not due yet");
+    let records = rig.records.clone() as kiln_cas::records::SharedRecords;
+    let needs = crate::rollouts::control::needed(&records).await.unwrap();
+    assert!(needs.iter().any(|it| *it.version == *digest("app:9").to_string()), "{needs:?}");
     rig.time.0.store(HOUR + 30_000, Ordering::SeqCst);
     rig.control.drill_due().await.unwrap();
     let listed = rig.control.list(None, 10).await.unwrap();
