@@ -83,6 +83,9 @@ fn answered(stream: &TcpStream, hears: &Heard) -> Option<()> {
     let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
     let (status, answer) = match (token, path.as_str()) {
         (false, _) => ("401 Unauthorized", json!({})),
+        (_, "/api/v3/repos/owner/app/collaborators/alice/permission") => {
+            ("200 OK", json!({"permission": "write"}))
+        }
         (_, "/api/v3/repos/owner/app/pulls/8") => ("200 OK", pull(8, "feature/bad")),
         (_, it) if it.starts_with("/api/v3/repos/owner/app/pulls?") => {
             ("200 OK", json!([pull(8, "feature/bad")]))

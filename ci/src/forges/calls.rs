@@ -5,6 +5,7 @@ use kiln_net::urls::component;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::event::Person;
 use super::forge::{Binding, Kind, Repository};
 use super::status::{State, Status};
 use crate::queue::Branch;
@@ -108,6 +109,36 @@ pub fn change(kind: Kind, repository: &Repository, number: u64) -> Call {
     Call { path: format!("{}/{what}/{number}", repo(kind, repository)), body: None }
 }
 
+/// From Developer on.
+const GITLAB_PUSHES: u64 = 30;
+
+#[derive(Deserialize)]
+struct Role {
+    permission: Option<String>,
+    access_level: Option<u64>,
+}
+
+/// Asks what somebody may do in a repository; nothing where it is not known who it is.
+pub fn role(kind: Kind, repository: &Repository, by: &Person) -> Option<Call> {
+    let repo = repo(kind, repository);
+    let path = match kind {
+        Kind::GitHub | Kind::Gitea if by.name.is_empty() => return None,
+        Kind::GitHub | Kind::Gitea => {
+            format!("{repo}/collaborators/{}/permission", component(&by.name))
+        }
+        Kind::GitLab => format!("{repo}/members/all/{}", by.id?),
+    };
+    Some(Call { path, body: None })
+}
+
+/// Whether the answer to [`role`] is that of somebody who may push.
+pub fn writes(body: &[u8]) -> bool {
+    let Ok(role) = serde_json::from_slice::<Role>(body) else { return false };
+    let permission = role.permission.as_deref();
+    matches!(permission, Some("write" | "maintain" | "admin" | "owner"))
+        || role.access_level.is_some_and(|it| it >= GITLAB_PUSHES)
+}
+
 /// Says something below a change.
 pub fn comment(kind: Kind, repository: &Repository, number: u64, text: &str) -> Call {
     let repo = repo(kind, repository);
@@ -176,6 +207,32 @@ mod tests {
             of(Kind::GitLab, "g/app")
                 .ends_with("source_branch=a%3Db%2Cc%2Bd%252e&target_branch=main")
         );
+    }
+
+    #[test]
+    fn who_may_push_is_what_the_forge_says() {
+        let github = Repository::new("owner/app").unwrap();
+        let person = |name: &str, id| Person { name: name.to_owned(), id };
+        let path = |kind, by: &Person| role(kind, &github, by).map(|it| it.path);
+        let odd = path(Kind::GitHub, &person("a/../b", None));
+        let expected = "/repos/owner/app/collaborators/a%2F..%2Fb/permission";
+        assert_eq!(odd.as_deref(), Some(expected));
+        let gitlab = path(Kind::GitLab, &person("alice", Some(51)));
+        assert_eq!(gitlab.as_deref(), Some("/projects/owner%2Fapp/members/all/51"));
+        assert_eq!(path(Kind::GitLab, &person("alice", None)), None);
+        assert_eq!(path(Kind::GitHub, &person("", None)), None);
+        for (body, expected) in [
+            ("{\"permission\":\"admin\"}", true),
+            ("{\"permission\":\"write\",\"role_name\":\"write\"}", true),
+            ("{\"permission\":\"read\"}", false),
+            ("{\"permission\":\"none\"}", false),
+            ("{\"id\":51,\"access_level\":30}", true),
+            ("{\"id\":51,\"access_level\":20}", false),
+            ("{}", false),
+            ("no JSON", false),
+        ] {
+            assert_eq!(writes(body.as_bytes()), expected, "{body}");
+        }
     }
 
     #[test]

@@ -9,15 +9,15 @@ use kiln_net::tls::{TlsFiles, client_config, without_trust};
 use kiln_net::{Reach, reach};
 
 use super::calls::{self, Call};
-use super::event::{Change, Said};
-use super::forge::{Forge, Kind};
+use super::event::{Change, Person, Said};
+use super::forge::{Binding, Forge, Kind};
 use super::github;
 use super::intake::LookUp;
 use super::secrets::{Secrets, Token};
 
 const CONNECT: Duration = Duration::from_secs(5);
-/// Forges wait ten seconds for the answer to a webhook, in which one of these fits.
-const ANSWER: Duration = Duration::from_secs(8);
+/// Forges wait ten seconds for the answer to a webhook, in which two of these fit.
+const ANSWER: Duration = Duration::from_millis(4_500);
 /// Bytes of an answer that are read: a change is some tens of kilobytes.
 const MAX_ANSWER: usize = 1 << 20;
 /// Characters of an answer that a message repeats.
@@ -141,16 +141,38 @@ fn failed(status: StatusCode, body: &[u8], after: Option<Duration>) -> Failed {
 /// Looks changes up at the forges they are of.
 pub struct Apis(pub Vec<Api>);
 
+impl Apis {
+    fn of<'a>(
+        &'a self,
+        forge: &'a Forge,
+        repository: &str,
+    ) -> Result<(&'a Api, &'a Binding), String> {
+        let api = self.0.iter().find(|it| it.forge.name == forge.name);
+        let api = api.ok_or_else(|| "the forge has no token_file".to_owned())?;
+        let binding = forge.rules.bindings.iter().find(|it| it.repository.is(repository));
+        let binding = binding.ok_or_else(|| "no queue has its repository".to_owned())?;
+        Ok((api, binding))
+    }
+}
+
 #[async_trait]
 impl LookUp for Apis {
     async fn change(&self, forge: &Forge, said: &Said) -> Result<Change, String> {
-        let api = self.0.iter().find(|it| it.forge.name == forge.name);
-        let api = api.ok_or_else(|| "the forge has no token_file".to_owned())?;
-        let binding = forge.rules.bindings.iter().find(|it| it.repository.is(&said.repository));
-        let binding = binding.ok_or_else(|| "no queue has its repository".to_owned())?;
+        let (api, binding) = self.of(forge, &said.repository)?;
         let call = calls::change(forge.kind, &binding.repository, said.number);
         let body = api.send(&call).await.map_err(|failed| failed.to_string())?;
         github::change(&body).map_err(|error| error.to_string())
+    }
+
+    async fn writes(&self, forge: &Forge, repository: &str, by: &Person) -> Result<bool, String> {
+        let (api, binding) = self.of(forge, repository)?;
+        let Some(call) = calls::role(forge.kind, &binding.repository, by) else { return Ok(false) };
+        match api.send(&call).await {
+            Ok(body) => Ok(calls::writes(&body)),
+            // There is nobody of that name in the repository.
+            Err(Failed::Refused(_)) => Ok(false),
+            Err(Failed::Later { why, .. }) => Err(why),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What follows from an event: requests to queues, or nothing, and why.
 
 use super::command::Command;
-use super::event::{Change, Event, Happened, Said};
+use super::event::{Change, Event, Happened, Person, Said};
 use super::forge::Rules;
 use super::heard::Turned;
 use crate::queue::serving::{LaneName, Request};
@@ -26,6 +26,12 @@ pub enum Decision {
     Pong,
     /// One at least.
     Ask(Vec<Order>),
+    /// The forge has to be asked first whether the person may push. If not, what is in `anyway` stands alone.
+    Check {
+        by: Person,
+        orders: Vec<Order>,
+        anyway: Vec<Order>,
+    },
     /// The forge has to be asked for the change first; [`decide_found`] says what follows then.
     LookUp(Said),
     Ignored(Ignored),
@@ -80,7 +86,8 @@ pub fn decide(rules: &Rules, event: Event) -> Decision {
         Event::Pushed => Decision::Ignored(Ignored::Pushed),
         Event::Other => Decision::Ignored(Ignored::Event),
         Event::Changed { change, happened, by, .. } => {
-            decision(changed(rules, &change, &happened, &by), &change)
+            let decided = decision(changed(rules, &change, &happened, &by.name), &change, true);
+            checked(rules, decided, &by, false)
         }
         Event::Said { said, .. } => match said.change.clone() {
             Some(change) => decide_found(rules, &said, &change),
@@ -99,11 +106,16 @@ pub fn decide_found(rules: &Rules, said: &Said, change: &Change) -> Decision {
     if !same {
         return Decision::Ignored(Ignored::Event);
     }
-    decision(command(rules, said).and_then(|it| found(rules, said, it, change)), change)
+    let found = command(rules, said).and_then(|it| found(rules, said, it, change));
+    let belongs = said.belongs == Some(true);
+    // No stranger has anything said beside a commit.
+    let decided = decision(found, change, belongs || !rules.people.is_empty());
+    checked(rules, decided, &said.by, !belongs && !said.by_author)
 }
 
-fn decision(decided: Result<Vec<Order>, Ignored>, change: &Change) -> Decision {
-    match (decided, &change.head) {
+/// `tells`: whoever asks may have something told at the forge.
+fn decision(decided: Result<Vec<Order>, Ignored>, change: &Change, tells: bool) -> Decision {
+    match (decided, change.head.as_ref().filter(|_| tells)) {
         (Ok(orders), _) if orders.is_empty() => Decision::Ignored(Ignored::Event),
         (Ok(orders), _) => Decision::Ask(orders),
         (Err(why), Some(head)) if why.is_told() => Decision::Turned(Turned {
@@ -116,6 +128,21 @@ fn decision(decided: Result<Vec<Order>, Ignored>, change: &Change) -> Decision {
     }
 }
 
+/// Whoever has a change queued has to be able to push, where the forge can be asked for that. `all`: and whoever has one
+/// removed.
+fn checked(rules: &Rules, decided: Decision, by: &Person, all: bool) -> Decision {
+    let Decision::Ask(orders) = decided else { return decided };
+    if !rules.roles || !rules.people.is_empty() {
+        return Decision::Ask(orders);
+    }
+    let is_checked = |it: &Order| all || matches!(it.request, Request::Add { .. });
+    let (orders, anyway): (Vec<_>, Vec<_>) = orders.into_iter().partition(is_checked);
+    match orders.is_empty() {
+        true => Decision::Ask(anyway),
+        false => Decision::Check { by: by.clone(), orders, anyway },
+    }
+}
+
 /// The command of a comment, if whoever says it may.
 fn command(rules: &Rules, said: &Said) -> Result<Command, Ignored> {
     let command = Command::read(&said.text).ok_or(Ignored::NoCommand)??;
@@ -123,13 +150,13 @@ fn command(rules: &Rules, said: &Said) -> Result<Command, Ignored> {
         return Err(Ignored::Repository(said.repository.clone()));
     }
     let named = match rules.people.is_empty() {
-        true => said.belongs,
-        false => rules.names(&said.by),
+        true => rules.roles || said.belongs == Some(true),
+        false => rules.names(&said.by.name),
     };
     // Whoever offers a change may take it back.
     match named || (command == Command::Remove && said.by_author) {
         true => Ok(command),
-        false => Err(Ignored::Person(said.by.clone())),
+        false => Err(Ignored::Person(said.by.name.clone())),
     }
 }
 
@@ -140,8 +167,8 @@ fn found(
     change: &Change,
 ) -> Result<Vec<Order>, Ignored> {
     let order = match command {
-        Command::Queue(priority) => queued(rules, change, &said.by, priority)?,
-        Command::Remove => removed(rules, change, &change.base, &said.by)?,
+        Command::Queue(priority) => queued(rules, change, &said.by.name, priority)?,
+        Command::Remove => removed(rules, change, &change.base, &said.by.name)?,
     };
     Ok(vec![order])
 }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::decide::{Decision, Order, decide, decide_found};
-use super::event::{Change, Event, Happened, Said};
+use super::event::{Change, Event, Happened, Person, Said};
 use super::forge::{Binding, Repository, Rules};
 use crate::queue::serving::{LaneName, Request};
 use crate::queue::{Branch, Commit};
@@ -18,6 +18,7 @@ fn rules() -> Rules {
         bindings: vec![binding("main", "app"), binding("next", "app-next")],
         label: Some("queue".to_owned()),
         people: Vec::new(),
+        roles: false,
         priority: 2,
     }
 }
@@ -36,20 +37,24 @@ fn change() -> Change {
     }
 }
 
+fn person(name: &str) -> Person {
+    Person { name: name.to_owned(), id: None }
+}
+
 fn said(text: &str) -> Said {
     Said {
         repository: "owner/app".to_owned(),
         number: 7,
         text: text.to_owned(),
-        by: "alice".to_owned(),
+        by: person("alice"),
         by_author: false,
-        belongs: true,
+        belongs: Some(true),
         change: None,
     }
 }
 
 fn after(rules: &Rules, change: &Change, happened: Vec<Happened>) -> Decision {
-    let (change, by) = (change.clone(), "alice".to_owned());
+    let (change, by) = (change.clone(), person("alice"));
     decide(rules, Event::Changed { change, happened, by, at: None })
 }
 
@@ -121,16 +126,18 @@ fn what_cannot_land_is_not_queued_and_why_is_said() {
     assert!(ignored(after(&rules(), &fork, vec![Happened::Closed])).contains("another"));
 }
 
+type Set = fn(&mut Change);
+
 #[test]
 fn whoever_asked_in_vain_is_told_and_nobody_else() {
     let head = Commit::new(&"a".repeat(40)).unwrap();
     let label = || vec![Happened::Labeled("queue".to_owned())];
-    let with = |set: fn(&mut Change), happened: Vec<Happened>| {
+    let with = |set: Set, happened: Vec<Happened>| {
         let mut it = Change { head: Some(head.clone()), ..change() };
         set(&mut it);
         after(&rules(), &it, happened)
     };
-    let sets: [(fn(&mut Change), bool); 3] = [
+    let sets: [(Set, bool); 3] = [
         (|it| it.draft = true, true),
         (|it| it.foreign = true, false),
         (|it| it.branch = "-x".to_owned(), false),
@@ -139,6 +146,12 @@ fn whoever_asked_in_vain_is_told_and_nobody_else() {
         let Decision::Turned(turned) = with(set, label()) else { panic!("nobody is told") };
         assert_eq!((turned.commit, turned.waits), (head.clone(), waits));
     }
+    let draft = Change { head: Some(head.clone()), draft: true, ..change() };
+    let queue = said("/kiln queue");
+    assert!(matches!(decide_found(&rules(), &queue, &draft), Decision::Turned(_)));
+    let asks = Rules { roles: true, ..rules() };
+    let stranger = Said { belongs: None, ..queue };
+    assert!(ignored(decide_found(&asks, &stranger, &draft)).contains("draft"), "who is it?");
     // Many close changes that were never meant for a queue.
     let closed = with(|it| it.foreign = true, vec![Happened::Closed]);
     assert!(ignored(closed).contains("no queue"));
@@ -146,6 +159,37 @@ fn whoever_asked_in_vain_is_told_and_nobody_else() {
     named.people = vec!["bob".to_owned()];
     let draft = Change { head: Some(head), draft: true, ..change() };
     assert!(ignored(after(&named, &draft, label())).contains("may not"), "not even that");
+}
+
+#[test]
+fn where_the_forge_can_be_asked_only_who_may_push_has_anything_queued() {
+    let asks = Rules { roles: true, ..rules() };
+    let checks = |decision: Decision| match decision {
+        Decision::Check { by, orders, anyway } => (by.name, orders.len(), anyway.len()),
+        other => panic!("{other:?}"),
+    };
+    let alice = || "alice".to_owned();
+    let label = vec![Happened::Labeled("queue".to_owned())];
+    assert_eq!(checks(after(&asks, &change(), label.clone())), (alice(), 1, 0));
+    assert_eq!(after(&asks, &change(), vec![Happened::Closed]), remove(), "by whomever");
+    let moved = Change { base: "next".to_owned(), ..change() };
+    let retargeted = vec![Happened::Retargeted("main".to_owned())];
+    assert_eq!(checks(after(&asks, &moved, retargeted)), (alice(), 1, 1));
+    let found = |it: &Said| decide_found(&asks, it, &change());
+    assert_eq!(checks(found(&said("/kiln queue"))), (alice(), 1, 0));
+    assert_eq!(found(&said("/kiln remove")), remove());
+    // GitLab does not say who belongs.
+    let unknown = |text: &str| Said { belongs: None, ..said(text) };
+    assert_eq!(checks(found(&unknown("/kiln queue"))), (alice(), 1, 0));
+    assert_eq!(checks(found(&unknown("/kiln remove"))), (alice(), 1, 0));
+    assert_eq!(found(&Said { by_author: true, ..unknown("/kiln remove") }), remove());
+    assert!(
+        ignored(decide_found(&rules(), &unknown("/kiln queue"), &change())).contains("may not")
+    );
+    let stranger = Said { belongs: Some(false), ..said("/kiln queue") };
+    assert_eq!(checks(found(&stranger)), (alice(), 1, 0), "members may be private");
+    let named = Rules { people: vec![alice()], ..asks.clone() };
+    assert_eq!(after(&named, &change(), label), add(2), "a list says it all");
 }
 
 #[test]
@@ -171,15 +215,15 @@ fn comments_count_of_those_who_belong_or_are_named() {
     assert_eq!(found(&rules, &queue), add(2));
     assert_eq!(found(&rules, &said("/kiln priority 8")), add(8));
     assert_eq!(found(&rules, &said("/kiln remove")), remove());
-    let stranger = Said { belongs: false, ..queue.clone() };
+    let stranger = Said { belongs: Some(false), ..queue.clone() };
     assert_eq!(ignored(look_up(&rules, &stranger)), "alice may not ask for that here");
-    let author = Said { belongs: false, by_author: true, ..said("/kiln remove") };
+    let author = Said { belongs: Some(false), by_author: true, ..said("/kiln remove") };
     assert_eq!(found(&rules, &author), remove());
-    let author = Said { belongs: false, by_author: true, ..queue.clone() };
+    let author = Said { belongs: Some(false), by_author: true, ..queue.clone() };
     assert!(ignored(look_up(&rules, &author)).contains("may not"));
     rules.people = vec!["Bob".to_owned()];
     assert!(ignored(look_up(&rules, &queue)).contains("may not"), "belonging is not enough");
-    let bob = Said { by: "bob".to_owned(), belongs: false, ..queue.clone() };
+    let bob = Said { by: person("bob"), belongs: Some(false), ..queue.clone() };
     assert!(matches!(look_up(&rules, &bob), Decision::LookUp(_)));
     let label = vec![Happened::Labeled("queue".to_owned())];
     assert!(ignored(after(&rules, &change(), label)).contains("may not"));

@@ -35,6 +35,14 @@ impl Change {
     }
 }
 
+/// Somebody at a forge.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Person {
+    pub name: String,
+    /// GitLab's API names people by it.
+    pub id: Option<u64>,
+}
+
 /// What happened to a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Happened {
@@ -58,11 +66,11 @@ pub struct Said {
     pub repository: String,
     pub number: u64,
     pub text: String,
-    pub by: String,
+    pub by: Person,
     /// The change is by the same person.
     pub by_author: bool,
-    /// The forge says that the person belongs to the repository.
-    pub belongs: bool,
+    /// Whether the person belongs to the repository; nothing where the forge does not say.
+    pub belongs: Option<bool>,
     /// `None`: the forge has to be asked for it.
     pub change: Option<Change>,
 }
@@ -74,7 +82,7 @@ pub enum Event {
     Changed {
         change: Change,
         happened: Vec<Happened>,
-        by: String,
+        by: Person,
         at: Option<Time>,
     },
     Said {

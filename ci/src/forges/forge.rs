@@ -115,8 +115,11 @@ pub struct Rules {
     pub bindings: Vec<Binding>,
     /// Asks for what has it to be queued; `None`: no label does.
     pub label: Option<String>,
-    /// Who may ask; empty: who may label, and in comments whom GitHub calls owner, member or collaborator.
+    /// Who may ask. Empty: whoever may push, where the forge can be asked for that; else who may label, and in comments
+    /// whom GitHub calls owner, member or collaborator.
     pub people: Vec<String>,
+    /// Whether the forge can be asked who may push.
+    pub roles: bool,
     /// Of what is queued without one.
     pub priority: u8,
 }

@@ -4,7 +4,7 @@
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::event::{Change, Event, Happened, Malformed, Said};
+use super::event::{Change, Event, Happened, Malformed, Person, Said};
 use super::forge::Kind;
 use super::when;
 use crate::queue::Commit;
@@ -114,8 +114,8 @@ pub fn event(kind: Kind, name: &str, body: &[u8]) -> Result<Event, Malformed> {
         "pull_request_label" | "pull_request_sync" if kind == Kind::Gitea => {
             changed(read(name, body)?)
         }
-        "issue_comment" => Ok(said(read(name, body)?)),
-        "pull_request_comment" if kind == Kind::Gitea => Ok(said(read(name, body)?)),
+        "issue_comment" => Ok(said(kind, read(name, body)?)),
+        "pull_request_comment" if kind == Kind::Gitea => Ok(said(kind, read(name, body)?)),
         _ => Ok(Event::Other),
     }
 }
@@ -141,8 +141,12 @@ fn changed(it: PullRequestEvent) -> Result<Event, Malformed> {
     let happened = happened(&it)?;
     let PullRequestEvent { pull_request, repository, sender, .. } = it;
     let at = pull_request.updated_at.as_deref().and_then(when::read);
-    let by = sender.map(|it| it.login).unwrap_or_default();
+    let by = person(sender);
     Ok(Event::Changed { change: of(pull_request, repository.full_name), happened, by, at })
+}
+
+fn person(it: Option<User>) -> Person {
+    Person { name: it.map(|it| it.login).unwrap_or_default(), id: None }
 }
 
 fn happened(it: &PullRequestEvent) -> Result<Vec<Happened>, Malformed> {
@@ -186,21 +190,21 @@ fn of(it: Pull, repository: String) -> Change {
     }
 }
 
-fn said(it: IssueCommentEvent) -> Event {
+fn said(kind: Kind, it: IssueCommentEvent) -> Event {
     // A comment that is edited says nothing anew, and may be edited by others.
     if it.action != "created" || it.issue.pull_request.is_none() {
         return Event::Other;
     }
-    let by = it.comment.user.map(|it| it.login).unwrap_or_default();
+    let by = person(it.comment.user);
     let author = it.issue.user.map(|it| it.login).unwrap_or_default();
-    let association = it.comment.author_association.unwrap_or_default();
+    let association = it.comment.author_association.filter(|_| kind == Kind::GitHub);
     let said = Said {
         repository: it.repository.full_name,
         number: it.issue.number,
         text: it.comment.body.unwrap_or_default(),
-        by_author: !by.is_empty() && by == author,
+        by_author: !by.name.is_empty() && by.name == author,
         by,
-        belongs: BELONG.contains(&association.as_str()),
+        belongs: association.map(|it| BELONG.contains(&it.as_str())),
         change: None,
     };
     Event::Said { said, at: it.comment.created_at.as_deref().and_then(when::read) }
@@ -266,7 +270,7 @@ mod tests {
         let expected = Event::Changed {
             change: expected,
             happened: vec![Happened::Labeled("queue".to_owned())],
-            by: "alice".to_owned(),
+            by: Person { name: "alice".to_owned(), id: None },
             at: Some(Time(5_000)),
         };
         assert_eq!(read_event("pull_request", &labeled), Ok(expected));
@@ -323,14 +327,14 @@ mod tests {
         let Event::Said { said, at } = read_event("issue_comment", &comment).unwrap() else {
             panic!("it is no comment");
         };
-        assert_eq!((said.number, said.by_author, said.belongs), (7, true, true));
+        assert_eq!((said.number, said.by_author, said.belongs), (7, true, Some(true)));
         assert_eq!((said.text.as_str(), at), ("/kiln queue", Some(Time(6_000))));
         comment["comment"]["author_association"] = json!("CONTRIBUTOR");
         comment["comment"]["user"]["login"] = json!("eve");
         let Event::Said { said, .. } = read_event("issue_comment", &comment).unwrap() else {
             panic!("it is no comment");
         };
-        assert_eq!((said.by_author, said.belongs), (false, false));
+        assert_eq!((said.by_author, said.belongs), (false, Some(false)));
         comment["action"] = json!("edited");
         assert_eq!(read_event("issue_comment", &comment), Ok(Event::Other));
         comment["action"] = json!("created");

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::event::{Change, Event, Happened, Malformed, Said};
+use super::event::{Change, Event, Happened, Malformed, Person, Said};
 use super::when;
 use crate::queue::Commit;
 
@@ -112,12 +112,16 @@ fn read<T: DeserializeOwned>(event: &str, body: &[u8]) -> Result<T, Malformed> {
 fn changed(it: MergeRequestEvent) -> Event {
     let at = it.object_attributes.updated_at.as_deref().and_then(when::read);
     let happened = happened(&it);
-    let by = it.user.username;
+    let by = person(it.user);
     let mut change = of(it.object_attributes, it.project.path_with_namespace);
     if let Some(labels) = it.labels {
         change.labels = labels.into_iter().map(|it| it.title).collect();
     }
     Event::Changed { change, happened, by, at }
+}
+
+fn person(it: User) -> Person {
+    Person { name: it.username, id: it.id }
 }
 
 fn happened(it: &MergeRequestEvent) -> Vec<Happened> {
@@ -183,10 +187,9 @@ fn said(it: NoteEvent) -> Event {
         repository: repository.clone(),
         number: request.iid,
         text: note.note,
-        by: it.user.username,
         by_author: it.user.id.is_some() && it.user.id == request.author_id,
-        // GitLab does not say who belongs to a project.
-        belongs: false,
+        by: person(it.user),
+        belongs: None,
         change: Some(of(request, repository)),
     };
     Event::Said { said, at: note.created_at.as_deref().and_then(when::read) }
@@ -260,7 +263,8 @@ mod tests {
         assert_eq!((change.number, change.foreign, change.open), (7, false, true));
         assert_eq!(change.labels, ["queue", "api"]);
         assert_eq!(change.head, Commit::new(&"a".repeat(40)).ok());
-        assert_eq!((change.repository.as_str(), by.as_str()), ("group/sub/app", "alice"));
+        assert_eq!((change.repository.as_str(), by.name.as_str()), ("group/sub/app", "alice"));
+        assert_eq!(by.id, Some(1));
         assert_eq!(at, Some(Time(5_000)));
         assert_eq!(
             happened,
@@ -321,7 +325,7 @@ mod tests {
         let Event::Said { said, at } = read_event("Note Hook", &note).unwrap() else {
             panic!("no note");
         };
-        assert_eq!((said.by.as_str(), said.by_author, said.belongs), ("bob", true, false));
+        assert_eq!((said.by.name.as_str(), said.by_author, said.belongs), ("bob", true, None));
         assert_eq!((said.text.as_str(), at), ("/kiln remove", Some(Time(6_000))));
         assert_eq!(said.change.unwrap().branch, "feature/login");
         for (key, value) in [

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use kiln_net::causes::chain;
 
 use super::decide::{Decision, Ignored, Order, decide, decide_found};
-use super::event::{Change, Malformed, Said};
+use super::event::{Change, Malformed, Person, Said};
 use super::figures::{ForgeFigures, count};
 use super::forge::{Forge, ForgeName};
 use super::heard::{Heard, Left, Turned};
@@ -47,11 +47,14 @@ pub enum AskError {
     Unavailable(String),
 }
 
-/// Asks a forge for a change that a comment is about.
+/// Asks a forge. Errors are words.
 #[async_trait]
 pub trait LookUp: Send + Sync + 'static {
-    /// Errors in words.
+    /// The change that a comment is about.
     async fn change(&self, forge: &Forge, said: &Said) -> Result<Change, String>;
+
+    /// Whether somebody may push to a repository.
+    async fn writes(&self, forge: &Forge, repository: &str, by: &Person) -> Result<bool, String>;
 }
 
 /// What a delivery came to.
@@ -215,6 +218,9 @@ impl Intake {
             Decision::Ignored(why) => Ok(ignored(door, &why)),
             Decision::Turned(turned) => Ok(turned_down(door, turned)),
             Decision::Ask(orders) => self.once(door, names, self.ask(door, &orders)).await,
+            Decision::Check { by, orders, anyway } => {
+                self.once(door, names, self.checked(door, &by, orders, anyway)).await
+            }
             Decision::LookUp(said) => self.once(door, names, self.looked_up(door, &said)).await,
         }
     }
@@ -251,17 +257,33 @@ impl Intake {
 
     async fn looked_up(&self, door: &Door, said: &Said) -> Result<Accepted, Rejected> {
         let found = self.look_up.change(&door.forge, said).await;
-        let change = found.map_err(|why| {
-            let forge = &door.forge.name;
-            tracing::warn!(%forge, number = said.number, why, "a change cannot be looked up");
-            let why = format!("the change of the comment cannot be looked up: {why}");
-            Rejected::Unavailable(why)
-        })?;
+        let change =
+            found.map_err(|why| unanswered(door, "for the change of the comment", &why))?;
         match decide_found(&door.forge.rules, said, &change) {
             Decision::Ask(orders) => self.ask(door, &orders).await,
+            Decision::Check { by, orders, anyway } => self.checked(door, &by, orders, anyway).await,
             Decision::Ignored(why) => Ok(ignored(door, &why)),
             Decision::Turned(turned) => Ok(turned_down(door, turned)),
             Decision::LookUp(_) | Decision::Pong => Ok(ignored(door, &Ignored::Event)),
+        }
+    }
+
+    /// Asks for these if the person may push, and for the others in any case.
+    async fn checked(
+        &self,
+        door: &Door,
+        by: &Person,
+        mut orders: Vec<Order>,
+        mut anyway: Vec<Order>,
+    ) -> Result<Accepted, Rejected> {
+        let repository = orders.first().map(|it| it.repository.as_str()).unwrap_or_default();
+        let writes = self.look_up.writes(&door.forge, repository, by).await;
+        if writes.map_err(|why| unanswered(door, "who may push", &why))? {
+            anyway.append(&mut orders);
+        }
+        match anyway.is_empty() {
+            true => Ok(ignored(door, &Ignored::Person(by.name.clone()))),
+            false => self.ask(door, &anyway).await,
         }
     }
 
@@ -297,6 +319,12 @@ impl Intake {
         }
         Rejected::Invalid(invalid)
     }
+}
+
+fn unanswered(door: &Door, what: &str, why: &str) -> Rejected {
+    let forge = &door.forge.name;
+    tracing::warn!(%forge, why, "the forge cannot be asked {what}");
+    Rejected::Unavailable(format!("the forge cannot be asked {what}: {why}"))
 }
 
 fn ignored(door: &Door, why: &Ignored) -> Accepted {

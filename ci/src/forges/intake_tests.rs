@@ -7,7 +7,7 @@ use ring::hmac;
 use serde_json::{Value, json};
 
 use super::decide::Order;
-use super::event::{Change, Said};
+use super::event::{Change, Person, Said};
 use super::forge::{Binding, Forge, ForgeName, Kind, Repository, Rules};
 use super::heard::Heard;
 use super::intake::{Accepted, AskError, Desks, Intake, IntakeParts, LookUp, Rejected};
@@ -66,6 +66,14 @@ impl LookUp for Desk {
             labels: Vec::new(),
         })
     }
+
+    async fn writes(&self, _: &Forge, _: &str, by: &Person) -> Result<bool, String> {
+        match by.name.as_str() {
+            "alice" => Ok(true),
+            "nobody" => Err("it does not answer".to_owned()),
+            _ => Ok(false),
+        }
+    }
 }
 
 struct House {
@@ -78,6 +86,10 @@ struct House {
 }
 
 fn house(kind: Kind, secret: &str) -> House {
+    house_with(kind, secret, false)
+}
+
+fn house_with(kind: Kind, secret: &str, roles: bool) -> House {
     let directory = tempfile::tempdir().unwrap();
     let secret_file = directory.path().join("secret");
     std::fs::write(&secret_file, secret).unwrap();
@@ -91,7 +103,7 @@ fn house(kind: Kind, secret: &str) -> House {
         name: ForgeName::new("hub").unwrap(),
         kind,
         api: kiln_net::urls::parse("https://forge.example/api").unwrap(),
-        rules: Rules { bindings: vec![binding], label, people: Vec::new(), priority: 0 },
+        rules: Rules { bindings: vec![binding], label, people: Vec::new(), roles, priority: 0 },
         secret_file,
         token_file: None,
         ca_file: None,
@@ -296,4 +308,21 @@ async fn one_forge_is_taken_so_many_deliveries_of_in_a_minute() {
     assert!(house.send(&headers, "{}").await.is_ok());
     // The file of the secret may go: what was read counts.
     drop(house.directory);
+}
+
+#[tokio::test]
+async fn who_labels_has_to_be_able_to_push_where_the_forge_says_who_is() {
+    let house = house_with(Kind::GitHub, SECRET, true);
+    let by = |name: &str| {
+        let mut it = labeled();
+        it["sender"]["login"] = json!(name);
+        it
+    };
+    let triage = house.github("1", "pull_request", &by("triage")).await;
+    assert_eq!(triage, Ok(Accepted::Ignored("triage may not ask for that here".to_owned())));
+    let unanswered = house.github("2", "pull_request", &by("nobody")).await;
+    assert!(matches!(unanswered, Err(Rejected::Unavailable(_))), "{unanswered:?}");
+    assert_eq!(house.asked(), 0);
+    let alice = house.github("3", "pull_request", &by("alice")).await;
+    assert!(matches!(alice, Ok(Accepted::Asked(_))), "{alice:?}");
 }

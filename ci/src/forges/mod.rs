@@ -51,7 +51,7 @@ pub use calls::CONTEXT;
 pub use client::{Api, ApiError, Apis};
 pub use command::Command;
 pub use decide::{Decision, Ignored, Order, decide, decide_found};
-pub use event::{Change, Event, Happened, Malformed, Said};
+pub use event::{Change, Event, Happened, Malformed, Person, Said};
 pub use figures::{Counts, ForgeFigures};
 pub use forge::{Binding, Forge, ForgeError, ForgeName, Kind, MAX_PEOPLE, Repository, Rules};
 pub use heard::{Heard, Turned};

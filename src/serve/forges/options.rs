@@ -69,7 +69,7 @@ fn forge(fields: &Fields<'_>, directory: &Path) -> Result<Forge, TableError> {
         name: fields.need("name")?.parsed(ForgeName::new)?,
         kind,
         api,
-        rules: rules(fields)?,
+        rules: Rules { roles: token_file.is_some(), ..rules(fields)? },
         secret_file: file(fields.need("secret_file")?)?,
         token_file,
         ca_file: fields.get("ca_file").map(file).transpose()?,
@@ -131,6 +131,7 @@ fn rules(fields: &Fields<'_>) -> Result<Rules, TableError> {
         bindings,
         label: (!label.is_empty()).then(|| label.to_owned()),
         people: people.unwrap_or_default(),
+        roles: false,
         priority: priority.and_then(|it| u8::try_from(it).ok()).unwrap_or(0),
     })
 }
