@@ -31,8 +31,8 @@ impl Clock for TestClock {
 #[derive(Default)]
 pub struct Heard {
     pub before: u64,
-    text: Mutex<Vec<u8>>,
-    standing: Mutex<Vec<String>>,
+    pub text: Mutex<Vec<u8>>,
+    pub standing: Mutex<Vec<String>>,
 }
 
 impl Heard {
