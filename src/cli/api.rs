@@ -37,7 +37,17 @@ pub struct Api {
 impl Api {
     pub fn new(target: &Target) -> Result<Self, CliError> {
         target.warn_of_a_bare_token();
-        let (base, secure) = address(target.url.trim_end_matches('/'))?;
+        Self::of(target, &target.url)
+    }
+
+    /// Of each server of a fleet that the command line names.
+    pub fn each(target: &Target) -> Result<Vec<Self>, CliError> {
+        target.warn_of_a_bare_token();
+        target.urls().map(|url| Self::of(target, url)).collect()
+    }
+
+    fn of(target: &Target, url: &str) -> Result<Self, CliError> {
+        let (base, secure) = address(url.trim_end_matches('/'))?;
         let tls = match secure {
             true => client_config(&target.credentials.tls).map_err(AddressError::from)?,
             false => without_trust().map_err(AddressError::from)?,
@@ -50,6 +60,11 @@ impl Api {
     /// For what takes a server long.
     pub fn patient(self) -> Self {
         Self { patience: LONG_TIMEOUT, ..self }
+    }
+
+    /// For who asks another server when this one does not answer for so long.
+    pub fn within_at_most(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// `http://HOST:PORT`, without a slash at the end.

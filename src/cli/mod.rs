@@ -206,7 +206,7 @@ fn dispatch(cli: Cli, named: bool) -> Result<Exit, CliError> {
         Command::Impact(command) => block_on(command.run()),
         Command::Tests(command) => block_on(command.run(|| cli.target.target())),
         Command::Ci(command) => block_on(command.run(&cli.target.target()?)),
-        Command::Queue(command) => block_on(command.run(named, || cli.target.target())),
+        Command::Queue(command) => block_on(command.run(named, cli.target)),
         Command::Release(command) => block_on(command.run(|| cli.target.target())),
         Command::Explain(command) => block_on(command.run(&cli.target.target()?)),
         Command::Judge(command) => command.run(),

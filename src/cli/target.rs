@@ -99,7 +99,8 @@ impl TargetOptions {
             return Ok(target);
         }
         let message = "--server (or KILN_SERVER) names several servers";
-        Err(CliError::usage(message).hint("name one: only `kiln worker` takes more"))
+        Err(CliError::usage(message)
+            .hint("name one: `kiln worker`, `agent` and `queue run` take more"))
     }
 
     pub fn targets(self) -> Result<Target, CliError> {

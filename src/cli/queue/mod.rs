@@ -10,7 +10,7 @@ mod state;
 use clap::{Args, Subcommand};
 
 use crate::cli::error::{CliError, Exit};
-use crate::cli::target::Target;
+use crate::cli::target::TargetOptions;
 
 /// Land branches on a target that stays green: only what was tested lands.
 ///
@@ -52,25 +52,21 @@ enum What {
 }
 
 impl QueueCommand {
-    /// `named`: the command line says which server is meant. `target`: that one, or the usual one.
-    pub async fn run(
-        self,
-        named: bool,
-        target: impl FnOnce() -> Result<Target, CliError>,
-    ) -> Result<Exit, CliError> {
+    /// `named`: the command line says which server is meant. `options`: that one, or the usual one.
+    pub async fn run(self, named: bool, options: TargetOptions) -> Result<Exit, CliError> {
         match self.what {
             What::Run(it) => {
-                let server = named.then(target).transpose()?;
+                let server = named.then(|| options.targets()).transpose()?;
                 Box::pin(it.run(server)).await
             }
-            What::Add(it) => it.run(named, target).await,
-            What::Remove(it) => it.run(named, target).await,
-            What::Pause(it) => it.run(named, target).await,
-            What::Resume(it) => it.run(named, target).await,
-            What::Forget(it) => it.run(&target()?).await,
-            What::List(it) => it.run(named, target).await,
-            What::Show(it) => it.run(named, target).await,
-            What::Explain(it) => it.run(named, target).await,
+            What::Add(it) => it.run(named, || options.target()).await,
+            What::Remove(it) => it.run(named, || options.target()).await,
+            What::Pause(it) => it.run(named, || options.target()).await,
+            What::Resume(it) => it.run(named, || options.target()).await,
+            What::Forget(it) => it.run(&options.target()?).await,
+            What::List(it) => it.run(named, || options.target()).await,
+            What::Show(it) => it.run(named, || options.target()).await,
+            What::Explain(it) => it.run(named, || options.target()).await,
         }
     }
 }

@@ -2,6 +2,7 @@
 //! heard, or until another runner has the queue.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::api::{Api, read};
 use crate::cli::error::CliError;
+use crate::cli::target::Target;
 use kiln_web::json::{MergeAsked, MergeCall, MergeLane, MergeStep, MergeTake, MergeTaken};
 
 /// How often the server is asked for requests.
@@ -27,11 +29,43 @@ const ALIVE: Duration = Duration::from_secs(2);
 const STAND_BY: Duration = Duration::from_secs(1);
 /// Between tries of reaching the server.
 const AGAIN: Backoff = Backoff::new(Duration::from_millis(300), Duration::from_secs(10));
+/// How long a server may take to answer.
+const PATIENCE: Duration = Duration::from_secs(15);
 /// How long the server may take to hear that this runner ends.
 const LEAVES: Duration = Duration::from_secs(5);
 
+/// The frontends of a fleet that may be asked, any of them.
+pub struct Servers {
+    all: Vec<Api>,
+    current: AtomicUsize,
+}
+
+impl Servers {
+    pub fn new(target: &Target) -> Result<Self, CliError> {
+        let all = Api::each(target)?.into_iter().map(|it| it.within_at_most(PATIENCE)).collect();
+        Ok(Self { all, current: AtomicUsize::new(0) })
+    }
+
+    /// Asks one; where it cannot answer, the next call goes to the next one.
+    async fn post(&self, path: &str, body: Vec<u8>) -> Result<Value, CliError> {
+        let place = self.current.load(Ordering::Relaxed);
+        let api = self.all.get(place % self.all.len().max(1));
+        let api = api.ok_or_else(|| CliError::usage("--server names no server"))?;
+        let path = format!("/merge-queues/runner/{path}");
+        let answer = api.send(&path, "application/json", body).await;
+        if answer.as_ref().is_err_and(|error| error.passing) {
+            self.current.store(place.wrapping_add(1), Ordering::Relaxed);
+        }
+        answer
+    }
+}
+
+fn json<T: Serialize>(body: &T) -> Result<Vec<u8>, CliError> {
+    serde_json::to_vec(body).map_err(|error| CliError::machine(error.to_string()))
+}
+
 pub struct Remote {
-    api: Arc<Api>,
+    servers: Arc<Servers>,
     call: MergeCall,
     /// The last step that was heard.
     number: Mutex<u64>,
@@ -67,21 +101,22 @@ fn without_secrets(remote: &str) -> String {
 impl Remote {
     /// Waits until nobody else has the queue. Nothing: it was told to end before.
     pub async fn take(
-        api: Arc<Api>,
+        servers: Arc<Servers>,
         asked: MergeTake,
         stop: &CancellationToken,
     ) -> Result<Option<Self>, CliError> {
+        let body = json(&asked)?;
         let (mut failures, mut said) = (0, String::new());
         loop {
             let answer = tokio::select! {
-                answer = api.post("/merge-queues/runner/take", &asked) => answer,
+                answer = servers.post("take", body.clone()) => answer,
                 () = stop.cancelled() => return Ok(None),
             };
             let pause = match answer {
                 Ok(answer) => {
                     let taken: MergeTaken = read(answer)?;
                     let call = MergeCall { queue: asked.queue, fence: taken.fence };
-                    return Ok(Some(Self::new(api, call, stop.clone())));
+                    return Ok(Some(Self::new(servers, call, stop.clone())));
                 }
                 Err(error) if error.conflict => {
                     if said != error.message {
@@ -104,17 +139,17 @@ impl Remote {
         }
     }
 
-    fn new(api: Arc<Api>, call: MergeCall, stop: CancellationToken) -> Self {
-        let alive = tokio::spawn(keep_alive(api.clone(), call.clone()));
-        Self { api, call, number: Mutex::new(0), stop, alive }
+    fn new(servers: Arc<Servers>, call: MergeCall, stop: CancellationToken) -> Self {
+        let alive = tokio::spawn(keep_alive(servers.clone(), call.clone()));
+        Self { servers, call, number: Mutex::new(0), stop, alive }
     }
 
     /// Another runner may have the queue at once.
     pub async fn leave(&self) {
         self.alive.abort();
-        let leaving = self.api.post("/merge-queues/runner/leave", &self.call);
+        let Ok(body) = json(&self.call) else { return };
         // Else it is heard of when the lease ends.
-        let _ = tokio::time::timeout(LEAVES, leaving).await;
+        let _ = tokio::time::timeout(LEAVES, self.servers.post("leave", body)).await;
     }
 
     /// Asks until there is an answer.
@@ -123,12 +158,10 @@ impl Remote {
         path: &str,
         question: &Q,
     ) -> Result<A, QueueError> {
-        let body = serde_json::to_vec(question);
-        let body = body.map_err(|error| QueueError::Server(error.to_string()))?;
-        let path = format!("/merge-queues/runner/{path}");
+        let body = json(question).map_err(|error| QueueError::Server(error.message))?;
         let mut failures = 0;
         loop {
-            let asking = self.api.send(&path, "application/json", body.clone());
+            let asking = self.servers.post(path, body.clone());
             let answer: Result<Value, CliError> = tokio::select! {
                 answer = asking => answer,
                 () = self.stop.cancelled() => return Err(QueueError::Stopped),
@@ -160,10 +193,11 @@ impl Drop for Remote {
 }
 
 /// Renews the lease while a clone or a fetch takes long. Who has lost it hears that with what it says next.
-async fn keep_alive(api: Arc<Api>, call: MergeCall) {
+async fn keep_alive(servers: Arc<Servers>, call: MergeCall) {
+    let Ok(body) = json(&call) else { return };
     loop {
         tokio::time::sleep(ALIVE).await;
-        let heard = api.post("/merge-queues/runner/requests", &call).await;
+        let heard = servers.post("requests", body.clone()).await;
         if heard.is_err_and(|error| error.conflict) {
             return;
         }

@@ -12,9 +12,8 @@ use kiln_ci::queue::serving::{Ledger, Parts, QueueError, Runner, Settings};
 use kiln_ci::queue::{Branch, Mode, Options};
 use tokio_util::sync::CancellationToken;
 
-use super::remote::{self, Remote};
+use super::remote::{self, Remote, Servers};
 use super::state::{State, System, branch, told};
-use crate::cli::api::Api;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::process::settings;
 use crate::cli::signals::Signals;
@@ -25,7 +24,8 @@ use crate::telemetry;
 /// Run the queue of one target branch, until SIGTERM or SIGINT.
 ///
 /// It may be killed at any moment: the next one goes on where this one was. With --server it is the runner of a queue
-/// that the server keeps: one at a time, others stand by and take over within seconds. Needs git 2.40 or newer; how hosts are
+/// that the server keeps (several of a fleet may be named): one at a time, others stand by and take over within
+/// seconds. Needs git 2.40 or newer; how hosts are
 /// reached (ssh and its keys, .netrc, proxies) is git's own, all other configuration is left aside.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -147,10 +147,12 @@ impl Run {
 
     /// Runs the queue of a server whenever nobody else does.
     async fn for_server(&self, target: &Target, stop: &CancellationToken) -> Result<(), CliError> {
-        let api = Arc::new(Api::new(target)?);
+        let servers = Arc::new(Servers::new(target)?);
         loop {
             let asked = remote::take(&self.state.name()?, &self.remote, &self.target, &self.check);
-            let Some(ledger) = Remote::take(api.clone(), asked, stop).await? else { return Ok(()) };
+            let Some(ledger) = Remote::take(servers.clone(), asked, stop).await? else {
+                return Ok(());
+            };
             let ledger = Arc::new(ledger);
             match self.once(ledger.clone(), self.state.directory()?, stop).await {
                 Err(QueueError::Lost(queue)) => {
