@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use kiln_net::causes::chain;
 
 use super::decide::{Decision, Ignored, Order, decide, decide_found};
-use super::event::{Change, Malformed, Person, Said};
+use super::event::{Change, Event, Malformed, Person, Said};
 use super::figures::{ForgeFigures, count};
 use super::forge::{Forge, ForgeName};
 use super::heard::{Heard, Left, Turned};
@@ -208,10 +208,7 @@ impl Intake {
         door.pace(now)?;
         let kind = door.forge.kind;
         let event = payload(kind, &head.event, body)?;
-        if let Some(at) = event.at().filter(|at| now.since(*at) > WINDOW) {
-            tracing::warn!(%forge, event_ms = at.0, "a late delivery is refused");
-            return Err(Rejected::Late(WINDOW));
-        }
+        timely(&head.event, &event, now)?;
         let names = Names::of(kind, head, body);
         match decide(&door.forge.rules, event) {
             Decision::Pong => Ok(Accepted::Pong),
@@ -318,6 +315,18 @@ impl Intake {
             (pace.line, pace.refused) = (now, 0);
         }
         Rejected::Invalid(invalid)
+    }
+}
+
+/// What is forgotten by now may be a copy; so may be what does not say when it happened.
+fn timely(name: &str, event: &Event, now: Time) -> Result<(), Rejected> {
+    match (event.at(), event) {
+        (Some(at), _) if now.since(at) > WINDOW => Err(Rejected::Late(WINDOW)),
+        (None, Event::Changed { .. } | Event::Said { .. }) => {
+            let why = "it does not say when it happened".to_owned();
+            Err(Malformed { event: name.to_owned(), why }.into())
+        }
+        _ => Ok(()),
     }
 }
 

@@ -226,6 +226,10 @@ async fn a_late_copy_is_refused_after_it_was_forgotten() {
     *house.clock.0.lock().unwrap() = late;
     let refused = house.github("2", "pull_request", &labeled()).await;
     assert_eq!(refused, Err(Rejected::Late(WINDOW)));
+    let mut timeless = labeled();
+    timeless["pull_request"]["updated_at"] = json!("yesterday");
+    let refused = house.github("3", "pull_request", &timeless).await;
+    assert!(matches!(refused, Err(Rejected::Malformed(_))), "{refused:?}");
     assert_eq!(house.asked(), 1);
 }
 
