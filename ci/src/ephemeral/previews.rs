@@ -274,7 +274,11 @@ impl Previews {
         let now = self.now();
         let came = |it: &mut Preview| it.came(&self.who, &address, now);
         match self.kept.change(&preview.name, came).await? {
-            Some((preview, Ok(()))) => Ok(preview),
+            Some((preview, Ok(()))) => {
+                // Whoever sweeps here hears of its time.
+                self.wake.notify_one();
+                Ok(preview)
+            }
             Some((_, Err(late))) => {
                 self.give_up(&preview.name, &late.to_string()).await?;
                 Err(PreviewError::Refused(format!("{}: {late}", preview.name)))

@@ -13,8 +13,10 @@ use super::previews::{PreviewError, Previews};
 use crate::model::Time;
 use crate::storage::StorageError;
 
-/// How often it is looked whether something is to go.
+/// How often it is looked whether something is to go, unless it is known when.
 const LOOK: Duration = Duration::from_secs(15);
+/// And at least how long it is waited.
+const SOONEST: Duration = Duration::from_millis(200);
 /// How often it is looked what is there that should not be.
 const LOOK_FOR_LEFTOVERS: Duration = Duration::from_secs(600);
 /// Environments that are taken down at the same time.
@@ -29,29 +31,31 @@ impl Previews {
         }
         let mut looked: Option<Instant> = None;
         loop {
-            if let Err(error) = self.sweep().await {
+            let next = self.sweep().await.unwrap_or_else(|error| {
                 tracing::warn!(error = %chain(&error), "environments cannot be looked after for now");
-            }
+                None
+            });
             if looked.is_none_or(|it| it.elapsed() >= LOOK_FOR_LEFTOVERS) {
                 self.find_leftovers().await;
                 looked = Some(Instant::now());
             }
-            let _ = tokio::time::timeout(LOOK, self.wake.notified()).await;
+            let until = next.map_or(LOOK, |it| it.since(self.clock.now()));
+            let pause = until.clamp(SOONEST, LOOK);
+            let _ = tokio::time::timeout(pause, self.wake.notified()).await;
         }
     }
 
-    /// Takes down and forgets what is due. Answers how many it has looked after.
-    pub async fn sweep(&self) -> Result<usize, StorageError> {
+    /// Takes down and forgets what is due. Answers when something else will be.
+    pub async fn sweep(&self) -> Result<Option<Time>, StorageError> {
         let now = self.clock.now();
-        let mut due = Vec::new();
+        let (mut due, mut next) = (Vec::new(), None::<Time>);
         for preview in self.kept.all().await? {
             match preview.due(now) {
-                Due::Later(_) => {}
+                Due::Later(at) => next = Some(next.map_or(at, |it| it.min(at))),
                 Due::Forget => self.kept.forget(&preview.name).await?,
                 Due::TakeDown => due.push(preview.name),
             }
         }
-        let count = due.len();
         let taken: Vec<_> = due.iter().map(|name| self.take_down(name)).collect();
         let mut taken = stream::iter(taken).buffer_unordered(AT_ONCE);
         while let Some(taken) = taken.next().await {
@@ -59,7 +63,7 @@ impl Previews {
                 tracing::warn!(error = %chain(&error), "an environment is not taken down for now");
             }
         }
-        Ok(count)
+        Ok(next)
     }
 
     /// Looks for what is there of each kind that should not be. What cannot be asked now is asked later.

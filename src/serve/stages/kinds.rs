@@ -6,7 +6,7 @@ use kiln_ci::ephemeral::{Commands, How, Kind, Kubernetes, Netns};
 use kiln_ci::stages::SecretList;
 use kiln_deploy::toml::{Fields, TableError};
 
-use super::options::{MAX_TEXTS, argv, seconds, secrets};
+use super::fields::{MAX_TEXTS, argv, seconds, secrets};
 
 /// Seconds for bringing one up, and for taking it down.
 const TIMEOUT: u64 = 600;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
 
 use kiln_ci::ephemeral::Kind;
 use kiln_ci::stages::{ListedProgram, Programs, SecretList, SecretSource};
@@ -106,6 +105,8 @@ fn program(fields: &Fields<'_>, known: &SecretList) -> Result<ListedProgram, Tab
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn read(text: &str) -> Result<StageParts, String> {
