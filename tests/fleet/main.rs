@@ -13,6 +13,7 @@ mod drain;
 mod exposition;
 mod history;
 mod losses;
+mod merge_queues;
 mod probes;
 mod redis;
 mod releases;

@@ -1,0 +1,87 @@
+//! A merge queue of a fleet: asked at one frontend, run through another, and through the next when that is gone.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use kiln_test_servers::pause;
+
+use crate::rig::Shared;
+use crate::support::said::kiln;
+use crate::support::server::{Server, get_json};
+
+const WITHIN: Duration = Duration::from_secs(40);
+
+/// A process that ends with its test.
+struct Runner(Child);
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+fn git(place: &Path, script: &str) {
+    let mut command = Command::new("sh");
+    command.args(["-eu", "-c", script]).current_dir(place);
+    command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1");
+    for who in ["AUTHOR", "COMMITTER"] {
+        command.env(format!("GIT_{who}_NAME"), "A").env(format!("GIT_{who}_EMAIL"), "a@b.example");
+    }
+    assert!(command.status().unwrap().success(), "{script}");
+}
+
+/// A repository with a target and two branches.
+const REPOSITORY: &str = "
+git init --quiet --bare --initial-branch=main app.git
+git clone --quiet app.git work 2>/dev/null
+cd work
+for branch in main one two; do
+  test $branch = main || git checkout --quiet -B $branch origin/main
+  echo x > $branch
+  git add .
+  git commit --quiet -m $branch
+  git push --quiet origin HEAD:refs/heads/$branch
+  git fetch --quiet origin
+done";
+
+fn until_landed(server: &Server, branch: &str) {
+    let began = Instant::now();
+    loop {
+        let shown = get_json(&server.address, "/api/v1/merge-queues/app");
+        let ended = shown["ended"].as_array().unwrap();
+        if ended.iter().any(|it| it["branch"] == branch && it["landed"] == true) {
+            return;
+        }
+        assert!(began.elapsed() < WITHIN, "{branch}: {shown:#}");
+        pause();
+    }
+}
+
+#[test]
+fn a_runner_goes_on_when_a_frontend_is_gone() {
+    let Some(shared) = Shared::start() else { return };
+    let dir = shared.dir.path().to_owned();
+    let (one, two) = (shared.frontend("one"), shared.frontend("two"));
+    git(&dir, REPOSITORY);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
+    let servers = format!("{},{}", one.url(), two.url());
+    command
+        .args(["queue", "run", "--server", &servers, "--queue", "app", "--state", "queue"])
+        .args(["--repo", "app.git", "--check", "true", "--poll", "1s"])
+        .current_dir(&dir)
+        .stdin(Stdio::null());
+    let _runner = Runner(command.spawn().unwrap());
+    let began = Instant::now();
+    while get_json(&two.address, "/api/v1/merge-queues")["queues"][0]["base"].is_null() {
+        assert!(began.elapsed() < WITHIN, "the runner is not heard");
+        pause();
+    }
+    let add = |branch| ["queue", "add", "--queue", "app", "--branch", branch];
+    kiln(Some(&two), &dir, &add("one")).ends_with(0);
+    until_landed(&two, "one");
+    one.kill();
+    kiln(Some(&two), &dir, &add("two")).ends_with(0);
+    until_landed(&two, "two");
+}
