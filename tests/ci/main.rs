@@ -4,6 +4,7 @@ mod example_tests;
 mod forges;
 mod hosted_queue;
 mod impact;
+mod pipelines;
 mod plans;
 mod queue;
 mod suite;

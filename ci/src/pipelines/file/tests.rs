@@ -117,6 +117,28 @@ fn a_whole_pipeline_is_laid_out_and_explained() {
     assert!(other.stages[4].left_out.as_ref().unwrap().contains("release/*"));
 }
 
+const EXAMPLE: &str = include_str!("../../../../examples/pipeline/kiln-pipeline.toml");
+const MANUAL: &str = include_str!("../../../../docs/pipelines.md");
+
+#[test]
+fn the_example_and_the_manual_can_be_run() {
+    let laid = lay_out(&read(EXAMPLE).unwrap(), &begun("main")).unwrap();
+    assert_eq!(laid.stages.len(), 10);
+    assert!(laid.stages.iter().all(|it| it.left_out.is_none()));
+    let blocks: Vec<_> =
+        MANUAL.split("```toml\n").skip(1).filter_map(|it| it.split("```").next()).collect();
+    let whole: Vec<_> = blocks.iter().filter(|it| it.starts_with("name = ")).collect();
+    assert!(!whole.is_empty());
+    for text in whole {
+        lay_out(&read(text).unwrap(), &begun("main")).unwrap();
+    }
+    for part in blocks.iter().filter(|it| it.starts_with("[[stage]]")) {
+        // Stages as they stand there need some that do not.
+        let before = "name = \"x\"\n[[stage]]\nname = \"build\"\nkind = \"build\"\ncommand = [\"a\"]\noutputs = [\"o\"]\n";
+        read(&format!("{before}{part}")).unwrap_or_else(|error| panic!("{part}: {error}"));
+    }
+}
+
 /// `message` has to be in what is said of a file in which `from` was replaced by `to`.
 fn refused(from: &str, to: &str, place: (usize, usize), message: &str) {
     assert!(WHOLE.contains(from), "{from} is in it");
