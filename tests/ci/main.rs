@@ -7,6 +7,7 @@ mod impact;
 mod pipelines;
 mod plans;
 mod queue;
+mod stages;
 mod suite;
 #[path = "../support/mod.rs"]
 mod support;
