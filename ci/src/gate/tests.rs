@@ -62,7 +62,10 @@ fn what_is_edited_new_or_incomplete_is_never_masked() {
     let edited = Failure { edited: true, ..failure("a", 0, 3) };
     assert_eq!(answer(&[edited], &a), (Answer::Red, vec![Finding::Edited]));
     let new = Failure { known: false, ..failure("a", 0, 3) };
-    assert_eq!(answer(&[new.clone()], &a), (Answer::Undecided, vec![Finding::NewSignature]));
+    assert_eq!(
+        answer(std::slice::from_ref(&new), &a),
+        (Answer::Undecided, vec![Finding::NewSignature])
+    );
     // Put there later, as one does with what has flaked.
     let before = Failure { at: Time(0), ..new };
     let mut later = Quarantine::default();
