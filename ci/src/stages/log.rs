@@ -84,7 +84,10 @@ impl<'a> StageLog<'a> {
     pub fn new(progress: &'a dyn Progress, forms: &Forms) -> Self {
         let offset = progress.logged();
         let maskers = [Masker::new(forms.clone()), Masker::new(forms.clone())];
-        let state = State { maskers, kept: Kept::default(), offset, last: None, ended: false };
+        // What is there already is a part of the beginning: all of it together stays within its bound.
+        let head = usize::try_from(offset).unwrap_or(HEAD).min(HEAD);
+        let kept = Kept { head, ..Kept::default() };
+        let state = State { maskers, kept, offset, last: None, ended: false };
         let log = Self { progress, state: Mutex::new(state) };
         if offset > 0 {
             log.say("another server goes on with this: what was printed is told again");
@@ -204,6 +207,11 @@ mod tests {
         log.append(false, b"a");
         log.end();
         assert!(heard.said().ends_with("told again]\na"), "{}", heard.said());
+        let full = Heard { before: HEAD as u64, ..Heard::default() };
+        let log = StageLog::new(&full, &Forms::default());
+        log.append(false, &vec![b'x'; HEAD]);
+        log.end();
+        assert!(full.before as usize + full.said().len() <= MOST, "{}", full.said().len());
     }
 
     proptest! {
