@@ -23,6 +23,7 @@ Examples:
   kiln pipeline run kiln-pipeline.toml --source .
   kiln pipeline run kiln-pipeline.toml --source . --branch main --input version=1.4.2
   kiln pipeline run --name nightly --detach       # one that the server's operator declares
+  kiln pipeline run --name app --trigger push --branch main --source . --detach   # in a hook of git
   id=$(kiln pipeline run kiln-pipeline.toml --detach --json | jq -r .run.id)
 
 Exit codes:
@@ -38,6 +39,9 @@ pub struct RunCommand {
     /// A pipeline that the server's operator declares
     #[arg(long, value_name = "NAME", value_hint = ValueHint::Other)]
     name: Option<String>,
+    /// Say that this has happened, to a pipeline that waits for it
+    #[arg(long, value_name = "TRIGGER", requires = "name", value_parser = ["push", "webhook"])]
+    trigger: Option<String>,
     /// The directory of the sources: all of it is stored, so take a clean checkout
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     source: Option<PathBuf>,
@@ -79,6 +83,7 @@ impl RunCommand {
         let request = PipelineRequest {
             text,
             name: self.name,
+            trigger: self.trigger,
             instance: target.instance.clone(),
             root: root.map(|it| format!("{}/{}", it.hex(), it.size)),
             repository: self.repository,

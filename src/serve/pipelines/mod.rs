@@ -1,6 +1,7 @@
 //! Pipelines on the records and the stages of a server.
 
 mod directory;
+mod happenings;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use tokio::task::JoinHandle;
 
 use self::directory::Directory;
 pub use self::directory::read_pipelines;
+use self::happenings::Audit;
 use super::history::StoredRecords;
 use super::verdicts::Audited;
 
@@ -50,6 +52,7 @@ pub fn start(
         ledger: Arc::new(Audited(AuditLog::new(storage.records.clone()))),
         runner,
         registry: directory.clone(),
+        happenings: Arc::new(Audit(AuditLog::new(storage.records.clone()))),
         clock: tests.clock.clone(),
         name: format!("{base_url}#{}", std::process::id()),
     };

@@ -18,6 +18,8 @@ pub struct PipelineRequest {
     /// The file, in TOML.
     pub text: Option<String>,
     pub name: Option<String>,
+    /// `push` or `webhook`, of a pipeline that is declared and waits for that; null: somebody wants it.
+    pub trigger: Option<String>,
     /// In whose store sources and outputs are, and whose roles count.
     pub instance: String,
     /// The digest of the sources' root directory in the store, `HASH/SIZE`.

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
+use http::StatusCode;
 use kiln_cas::services::account_of;
 use kiln_ci::pipelines::Source;
 use kiln_ci::pipelines::control::{Control, Said, Start};
@@ -44,21 +45,33 @@ pub async fn start(
     }
     let control = state.pipelines.clone();
     let (declared, instance) = match (asked.text, asked.name) {
-        (Some(text), None) => {
+        (Some(text), None) if asked.trigger.is_none() => {
             // Before anything is read: nobody has a server read a file who may not have it run something.
             may(&state, &caller, &asked.instance, false)?;
             (Control::read(text).await.map_err(WebError::from)?, asked.instance)
         }
         (None, Some(name)) => {
             let found = control.declared(&name).map_err(WebError::from)?;
+            let waits = |it: &String| found.is_triggered(it, &asked.branch);
+            if let Some(trigger) = asked.trigger.as_ref().filter(|it| !waits(it)) {
+                let message = format!("{name:?} waits for no {trigger:?} to {:?}", asked.branch);
+                let hint = "Its file says what begins it: [[trigger]].";
+                return Err(WebError {
+                    status: StatusCode::CONFLICT,
+                    message,
+                    hint: hint.to_owned(),
+                }
+                .into());
+            }
             (found.declared, found.instance)
         }
         _ => {
-            let message = "either a text or a name says which pipeline is to run";
+            let message = "either a text or a name says which pipeline is to run; a trigger is of one with a name";
             return Err(WebError::invalid(message, "Correct the request.").into());
         }
     };
     let by = may(&state, &caller, &instance, declared.releases())?;
+    let trigger = asked.trigger.unwrap_or_else(|| "manual".to_owned());
     let known = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     let source = Source {
         root: asked.root,
@@ -68,7 +81,7 @@ pub async fn start(
     };
     let ask = Start {
         instance,
-        trigger: "manual".to_owned(),
+        trigger,
         branch: asked.branch,
         commit: asked.commit,
         by,

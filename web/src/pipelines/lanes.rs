@@ -2,7 +2,6 @@
 
 use maud::{Markup, html};
 
-use super::page::seconds;
 use crate::design::chart::{WIDTH, num};
 use crate::design::text::visible;
 use crate::json::{PipelineShown, PipelineStage};
@@ -10,6 +9,10 @@ use crate::json::{PipelineShown, PipelineStage};
 /// Rows drawn; of more, those of the critical path and the longest.
 const MAX_ROWS: usize = 80;
 const MAX_NAME: usize = 60;
+
+pub fn seconds(seconds: f64) -> String {
+    crate::format::duration((seconds.max(0.0) * 1e9) as u64)
+}
 
 pub fn picture(it: &PipelineShown) -> Markup {
     let started = |(_, stage): &(usize, &PipelineStage)| stage.started.is_some();

@@ -5,6 +5,7 @@ use axum::response::Html;
 use maud::{Markup, html};
 
 use super::api::readable;
+use super::lanes::seconds;
 use super::list::chip;
 use super::{lanes, way};
 use crate::design::layout::{self, Live, Place};
@@ -85,10 +86,6 @@ fn asks(it: &PipelineShown) -> Markup {
             }
         }
     }
-}
-
-pub fn seconds(seconds: f64) -> String {
-    crate::format::duration((seconds.max(0.0) * 1e9) as u64)
 }
 
 fn stages(it: &PipelineShown) -> Markup {

@@ -98,6 +98,7 @@ impl Control {
             return Ok(None);
         }
         self.fire(now).await;
+        self.follow().await;
         Ok(Some(self.store.active().await?))
     }
 }

@@ -7,11 +7,13 @@ mod attempt;
 mod commands;
 mod driver;
 mod error;
+mod happenings;
 mod kept;
 mod keys;
 mod leading;
 mod log;
 mod notes;
+mod releases;
 mod retention;
 mod schedules;
 mod start;
@@ -28,10 +30,11 @@ use tokio::sync::Notify;
 
 pub use self::commands::{Listed, LogPart, Said, Shown};
 pub use self::error::ControlError;
+pub use self::happenings::{Happenings, Released};
 pub use self::kept::{Head, Run, Stands};
 pub use self::start::Start;
 use self::store::Store;
-use super::file::Declared;
+use super::file::{Declared, Trigger, fits};
 use super::runner::StageRunner;
 use crate::model::Time;
 use crate::services::Clock;
@@ -44,6 +47,17 @@ pub struct Registered {
     pub declared: Arc<Declared>,
     /// Of the runs that its triggers begin.
     pub instance: String,
+}
+
+impl Registered {
+    /// Whether a call may begin a run as this trigger does: `push` to a branch, or `webhook`.
+    pub fn is_triggered(&self, trigger: &str, branch: &str) -> bool {
+        self.declared.triggers.iter().any(|it| match it {
+            Trigger::Push { branches } => trigger == "push" && fits(branches, branch),
+            Trigger::Webhook => trigger == "webhook",
+            Trigger::Schedule(_) | Trigger::Release { .. } => false,
+        })
+    }
 }
 
 /// What the operator declares, as it is now.
@@ -66,6 +80,7 @@ pub struct ControlParts {
     pub ledger: Arc<dyn Ledger>,
     pub runner: Arc<dyn StageRunner>,
     pub registry: Arc<dyn Registry>,
+    pub happenings: Arc<dyn Happenings>,
     pub clock: Arc<dyn Clock>,
     /// What this process is called, for people who look at the lease.
     pub name: String,
@@ -75,6 +90,7 @@ pub struct Control {
     store: Store,
     runner: Arc<dyn StageRunner>,
     registry: Arc<dyn Registry>,
+    happenings: Arc<dyn Happenings>,
     clock: Arc<dyn Clock>,
     options: ControlOptions,
     /// There may be something to do.
@@ -90,12 +106,12 @@ type Lines = HashMap<String, BTreeMap<u32, String>>;
 
 impl Control {
     pub fn new(parts: ControlParts, options: ControlOptions) -> Arc<Self> {
-        let ControlParts { records, ledger, runner, registry, clock, name } = parts;
+        let ControlParts { records, ledger, runner, registry, happenings, clock, name } = parts;
         // Several processes may be called the same.
         let who = format!("{name}-{:016x}", fastrand::u64(..));
         let store = Store { records, ledger };
         let (wake, lines) = (Notify::new(), Mutex::default());
-        Arc::new(Self { store, runner, registry, clock, options, wake, who, lines })
+        Arc::new(Self { store, runner, registry, happenings, clock, options, wake, who, lines })
     }
 
     pub fn now(&self) -> Time {

@@ -30,7 +30,7 @@ pub struct Input {
 /// What begins a run, besides people, who always may.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Trigger {
-    /// A push to a branch that fits one of these.
+    /// Somebody who may execute says that a branch was pushed to which fits one of these.
     Push {
         branches: Vec<String>,
     },

@@ -6,7 +6,7 @@ use kiln_net::toml::{Fields, TableError};
 
 use super::condition::patterns;
 use super::declared::{Input, Missed, Schedule, Trigger};
-use super::names::{named, one_of};
+use super::names::one_of;
 use crate::pipelines::cron::{Cron, CronError};
 
 const MAX_TRIGGERS: usize = 100;
@@ -26,7 +26,7 @@ fn one(fields: &Fields<'_>, inputs: &BTreeMap<String, Input>) -> Result<Trigger,
         "push" => &["branches"],
         "schedule" => &["cron", "timezone", "missed", "inputs"],
         "release" => &["names"],
-        _ => &["secret"],
+        _ => &[],
     };
     fields.only(&[&["on"][..], own].concat())?;
     // Nobody is there who could give what has no default.
@@ -36,14 +36,18 @@ fn one(fields: &Fields<'_>, inputs: &BTreeMap<String, Input>) -> Result<Trigger,
     };
     let lacks =
         |(name, input): &(&String, &Input)| input.default.is_none() && !given.contains_key(*name);
-    if let Some((name, _)) = inputs.iter().find(lacks).filter(|_| kind != "webhook") {
+    let calls = matches!(kind, "push" | "webhook");
+    // A release gives its name.
+    let mut lacking =
+        inputs.iter().filter(lacks).filter(|(name, _)| kind != "release" || *name != "release");
+    if let Some((name, _)) = lacking.next().filter(|_| !calls) {
         return Err(on.error(&format!("nobody gives the input {name:?}: it needs a default")));
     }
     Ok(match kind {
         "push" => Trigger::Push { branches: patterns(&fields.need("branches")?)? },
         "schedule" => Trigger::Schedule(schedule(fields, given)?),
         "release" => Trigger::Release { names: patterns(&fields.need("names")?)? },
-        _ => Trigger::Webhook { secret: named(&fields.need("secret")?)? },
+        _ => Trigger::Webhook,
     })
 }
 

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use kiln_ci::ephemeral::{PreviewParts, Previews};
 use kiln_ci::model::Time;
 use kiln_ci::pipelines::control::{
-    Control, ControlOptions, ControlParts, Registered, Registry, Start,
+    Control, ControlOptions, ControlParts, Happenings, Registered, Registry, Released, Start,
 };
 use kiln_ci::pipelines::{Ended, Progress, RunnerError, StageRunner, Task};
 use kiln_ci::services::Clock;
@@ -63,6 +63,17 @@ impl Registry for Nothing {
     }
 }
 
+#[async_trait]
+impl Happenings for Nothing {
+    async fn released(&self, after: u64) -> Result<(Vec<Released>, u64), StorageError> {
+        Ok((Vec::new(), after))
+    }
+
+    async fn latest(&self) -> Result<u64, StorageError> {
+        Ok(0)
+    }
+}
+
 /// Everything passes.
 struct Passes;
 
@@ -86,6 +97,7 @@ pub async fn control() -> Arc<Control> {
         ledger: Arc::new(Book(memory)),
         runner: Arc::new(Passes),
         registry: Arc::new(Nothing),
+        happenings: Arc::new(Nothing),
         clock: Arc::new(Fixed),
         name: "test".to_owned(),
     };

@@ -12,7 +12,8 @@ use tokio::sync::Notify;
 use crate::model::Time;
 use crate::pipelines::control::driver::Driver;
 use crate::pipelines::control::{
-    Control, ControlError, ControlOptions, ControlParts, Registered, Registry, Run, Start,
+    Control, ControlError, ControlOptions, ControlParts, Happenings, Registered, Registry,
+    Released, Run, Start,
 };
 use crate::pipelines::file::read;
 use crate::pipelines::runner::{Ended, Outcome, Progress, RunnerError, StageRunner, Task};
@@ -92,8 +93,28 @@ impl Registry for Declared {
     }
 }
 
+/// Releases that were made.
+#[derive(Default)]
+pub struct Releases(pub Mutex<Vec<String>>);
+
+#[async_trait]
+impl Happenings for Releases {
+    async fn released(&self, after: u64) -> Result<(Vec<Released>, u64), StorageError> {
+        let made = self.0.lock().unwrap();
+        let released = (1..).zip(made.iter().cloned());
+        let new = released.filter(|(number, _)| *number > after);
+        let new = new.map(|(number, name)| Released { number, name }).collect();
+        Ok((new, made.len() as u64))
+    }
+
+    async fn latest(&self) -> Result<u64, StorageError> {
+        Ok(self.0.lock().unwrap().len() as u64)
+    }
+}
+
 /// All that survives a crash.
 pub struct Rig {
+    pub releases: Arc<Releases>,
     pub memory: Memory,
     pub world: Arc<World>,
     pub clock: Arc<Hand>,
@@ -103,7 +124,8 @@ pub struct Rig {
 impl Rig {
     pub fn new() -> Self {
         let clock = Arc::new(Hand(AtomicU64::new(1_790_000_000_000)));
-        Self { memory: Memory::default(), world: Arc::default(), clock, declared: Arc::default() }
+        let (world, releases, declared) = Default::default();
+        Self { releases, memory: Memory::default(), world, clock, declared }
     }
 
     pub fn declare(&mut self, text: &str) {
@@ -119,6 +141,7 @@ impl Rig {
             ledger: Arc::new(Book(self.memory.clone())),
             runner: self.world.clone(),
             registry: Arc::new(Declared(self.declared.clone())),
+            happenings: self.releases.clone(),
             clock: self.clock.clone(),
             name: "test".to_owned(),
         };

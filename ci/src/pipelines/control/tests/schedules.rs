@@ -58,3 +58,36 @@ async fn each_time_begins_one_run_however_many_frontends_look() {
         ("schedule", "nightly")
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn each_release_that_fits_begins_one_run_with_its_name() {
+    let mut rig = Rig::new();
+    rig.declare(
+        "name = \"after\"\n[inputs.release]\n[[trigger]]\non = \"release\"\nnames = [\"team/app:*\"]\n[[stage]]\nname = \"a\"\ncommand = [\"true\"]\n",
+    );
+    let made = |name: &str| rig.releases.0.lock().unwrap().push(name.to_owned());
+    let (one, other) = (rig.frontend(), rig.frontend());
+    made("team/app:0");
+    one.follow().await;
+    made("team/other:1");
+    made("team/app:1");
+    made("team/app:2");
+    for _ in 0..4 {
+        tokio::join!(one.follow(), other.follow());
+    }
+    let begun = one.list(None, 10).await.unwrap();
+    let names: Vec<_> = begun.iter().rev().map(|it| it.run.inputs["release"].as_str()).collect();
+    assert_eq!(names.len(), 2, "nothing of the past, and nothing else: {names:?}");
+    assert!(names.contains(&"team/app:1") && names.contains(&"team/app:2"));
+}
+
+#[test]
+fn a_call_begins_only_what_waits_for_it() {
+    let mut rig = Rig::new();
+    rig.declare(
+        "name = \"pushed\"\n[[trigger]]\non = \"push\"\nbranches = [\"main\", \"release/*\"]\n[[stage]]\nname = \"a\"\ncommand = [\"true\"]\n",
+    );
+    let pushed = &rig.declared["pushed"];
+    assert!(pushed.is_triggered("push", "release/1.2"));
+    assert!(!pushed.is_triggered("push", "feature") && !pushed.is_triggered("webhook", "main"));
+}

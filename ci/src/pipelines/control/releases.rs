@@ -1,0 +1,65 @@
+//! Releases begin runs: each that is made, once for each pipeline that waits for it.
+
+use kiln_net::causes::chain;
+
+use super::error::ControlError;
+use super::keys;
+use super::start::Start;
+use super::store::put;
+use super::{Control, Registered};
+use crate::pipelines::file::{Trigger, fits};
+use crate::storage::Expect;
+
+/// The input that such a run gets, if its pipeline has one of this name.
+const INPUT: &str = "release";
+
+impl Control {
+    /// Begins runs of what was released.
+    pub(super) async fn follow(&self) {
+        for registered in self.registered().values() {
+            for trigger in &registered.declared.triggers {
+                let Trigger::Release { names } = trigger else { continue };
+                // One that cannot begin holds up no other one.
+                if let Err(error) = self.follow_one(registered, names).await {
+                    let pipeline = &registered.declared.name;
+                    tracing::warn!(pipeline, error = %chain(&error), "releases wait for a run");
+                }
+            }
+        }
+    }
+
+    /// One release of those that are new; the next one at the next look.
+    async fn follow_one(&self, to: &Registered, names: &[String]) -> Result<(), ControlError> {
+        let key = keys::fired(&to.declared.name, "release", &names.join("\n"));
+        let found = self.store.get::<u64>(&key).await?;
+        let expect = found.as_ref().map_or(Expect::Absent, |(_, it)| Expect::Version(*it));
+        let looked = |number: u64| put(key.clone(), expect, &number);
+        // Nothing is begun for the past.
+        let Some((known, _)) = found else {
+            let latest = self.happenings.latest().await?;
+            return self.store.commit(Vec::new(), vec![looked(latest)?]).await.map(drop);
+        };
+        let (released, upto) = self.happenings.released(known).await?;
+        let Some(first) = released.into_iter().find(|it| fits(names, &it.name)) else {
+            if upto > known {
+                self.store.commit(Vec::new(), vec![looked(upto)?]).await?;
+            }
+            return Ok(());
+        };
+        let mut ask = Start {
+            instance: to.instance.clone(),
+            trigger: "release".to_owned(),
+            by: format!("release {}", first.name),
+            ..Start::default()
+        };
+        if to.declared.inputs.contains_key(INPUT) {
+            ask.inputs.insert(INPUT.to_owned(), first.name.clone());
+        }
+        // Whoever was faster has begun it.
+        let others = vec![looked(first.number)?];
+        if let Some(run) = self.try_start(&to.declared, &ask, others).await? {
+            tracing::info!(pipeline = run.pipeline, run = run.id, "a release began a run");
+        }
+        Ok(())
+    }
+}

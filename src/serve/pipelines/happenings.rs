@@ -1,0 +1,31 @@
+//! What the audit log says that happened, for pipelines that wait for it.
+
+use async_trait::async_trait;
+use kiln_cas::stores::audit::AuditLog;
+use kiln_ci::pipelines::control::{Happenings, Released};
+use kiln_ci::storage::StorageError;
+
+use crate::serve::history::failed;
+
+/// Entries that are looked through at once.
+const PAGE: usize = 500;
+
+pub struct Audit(pub AuditLog);
+
+#[async_trait]
+impl Happenings for Audit {
+    async fn released(&self, after: u64) -> Result<(Vec<Released>, u64), StorageError> {
+        let entries = self.0.list(after, PAGE).await.map_err(failed)?;
+        let upto = entries.last().map_or(after, |entry| entry.sequence);
+        let made = |action: &str| matches!(action, "release.create" | "release.import");
+        let released = entries.into_iter().filter(|entry| made(&entry.event.action));
+        let released = released
+            .map(|entry| Released { number: entry.sequence, name: entry.event.subject })
+            .collect();
+        Ok((released, upto))
+    }
+
+    async fn latest(&self) -> Result<u64, StorageError> {
+        Ok(self.0.head().await.map_err(failed)?.map_or(0, |(sequence, _)| sequence))
+    }
+}
