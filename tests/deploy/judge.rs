@@ -74,6 +74,12 @@ fn a_plan_is_shown_and_nothing_is_done() {
     let (_, stdout, _) = kiln(&["rollout", "plan", file, "--json"], b"");
     let plan: Value = serde_json::from_str(&stdout).expect("JSON");
     assert_eq!(plan["steps"][2]["targets"], 3);
+    let fresh = "targets = [\"a\", \"b\", \"c\"]\nsteps = [30, 100]\nstay_up = 2\n[judge]\nbaseline = \"fresh\"\n";
+    std::fs::write(file, fresh).expect("it is written");
+    let (_, stdout, _) = kiln(&["rollout", "plan", file], b"");
+    for part in ["at most 1 down at once", "started anew with 30 %: c"] {
+        assert!(stdout.contains(part), "{part}: {stdout}");
+    }
     std::fs::write(file, "targets = 3\nstpes = [100]\n").expect("it is written");
     let (code, _, stderr) = kiln(&["rollout", "plan", file], b"");
     assert_eq!(code, 2);

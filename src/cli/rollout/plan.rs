@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
-use kiln_deploy::rollouts::plan::{self, Plan, PlannedStep};
+use kiln_deploy::rollouts::plan::{self, Declared, Plan, PlannedStep, Targets};
 use kiln_web::json::{RolloutPlanRequest, RolloutPlanned};
 
 use super::declared;
@@ -62,7 +62,7 @@ impl PlanCommand {
         }
         match self.json {
             true => text::print_json(&plan)?,
-            false => text::print(&written(&plan))?,
+            false => text::print(&format!("{}{}", written(&plan), anew(&declared, &plan)))?,
         }
         Ok(Exit::Done)
     }
@@ -81,6 +81,17 @@ async fn asked(
     })?;
     let lacks = planned.sets.is_some_and(|it| it.lacks.is_some());
     Ok(if lacks { Exit::Negative } else { Exit::Done })
+}
+
+/// Who is started anew in which step, where targets have names.
+fn anew(declared: &Declared, plan: &Plan) -> String {
+    let Targets::Named(all) = &declared.targets else { return String::new() };
+    let step = |step: &PlannedStep| {
+        let fresh = all.get(step.anew(all.len())).unwrap_or_default();
+        let line = || format!("started anew with {}: {}\n", step.name, names(fresh));
+        (!fresh.is_empty()).then(line)
+    };
+    plan.steps.iter().filter_map(step).collect()
 }
 
 /// What a server found.
