@@ -1,4 +1,4 @@
-//! The pages of tests and builds in a real Chromium, wide, narrow and dark. With `KILN_PICTURES=DIR` it leaves pictures
+//! The pages of tests, builds and pipelines in a real Chromium, wide, narrow and dark. With `KILN_PICTURES=DIR` it leaves pictures
 //! of them there.
 
 use std::path::{Path, PathBuf};
@@ -107,6 +107,7 @@ async fn pages_of_tests_and_builds_fit_wide_and_narrow() {
     let state = with_suite(120, 40).await;
     sample::told::passed(&state, EARLIER).await;
     sample::told::failed(&state, BUILD).await;
+    let run = sample::pipeline::driven(&state.pipelines).await;
     let router = router(state);
     let listed = super::pages::json(&router, "/api/v1/tests?outcome=failing&sort=failures").await;
     let test = listed["tests"][0]["page"].as_str().expect("an address").to_owned();
@@ -119,6 +120,9 @@ async fn pages_of_tests_and_builds_fit_wide_and_narrow() {
         ("build", build),
         ("builds", "/builds?told=1".to_owned()),
         ("compare", format!("/builds/compare?before={EARLIER}&after={BUILD}")),
+        ("pipelines", "/pipelines".to_owned()),
+        ("run", format!("/pipelines/{run}")),
+        ("stage", format!("/pipelines/{run}/log/0")),
     ];
     let mut pages = Vec::new();
     for (name, path) in &paths {
