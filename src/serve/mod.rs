@@ -235,8 +235,9 @@ impl Server {
                 functions: actions.default_functions.clone(),
                 longest: actions.max_timeout,
                 name: &common.name,
+                base_url: &common.base_url,
             },
-        );
+        )?;
         let forgetting = tokio::spawn(stages.clone().keep_tidy());
         let previews = stages.previews.clone();
         let sweeping_previews = tokio::spawn(previews.clone().keep_swept());

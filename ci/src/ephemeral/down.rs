@@ -56,14 +56,25 @@ impl Previews {
         };
         let Some((preview, tell)) = self.kept.change(name, failed).await? else { return Ok(None) };
         match tell {
-            true => tracing::error!(
-                preview = name,
-                why,
-                tries = preview.failures,
-                "an environment is still up: it cannot be taken down, and is tried again"
-            ),
+            true => self.tell(&preview).await,
             false => tracing::info!(preview = name, why, "an environment is not taken down yet"),
         }
         Ok(Some(preview))
+    }
+
+    /// Somebody has to look: it costs, and may be in others' way.
+    async fn tell(&self, preview: &Preview) {
+        let (name, why, tries) = (&preview.name, &preview.why, preview.failures);
+        tracing::error!(
+            preview = name,
+            why,
+            tries,
+            "an environment is still up: it cannot be taken down, and is tried again"
+        );
+        if let Some(teller) = &self.teller
+            && let Err(reason) = teller.stuck(preview).await
+        {
+            tracing::warn!(reason, preview = name, "nobody is told of an environment that stays");
+        }
     }
 }

@@ -23,6 +23,6 @@ pub use kubernetes::Kubernetes;
 pub use machine::{Claim, Due, Phase, Preview, Refused};
 pub use netns::Netns;
 pub use parity::{Aspect, Description, DescriptionError, Difference, differences};
-pub use previews::{Ask, Kind, PreviewError, PreviewParts, Previews, Unlocked};
+pub use previews::{Ask, Kind, PreviewError, PreviewParts, Previews, TellStuck, Unlocked};
 pub use recipe::{Address, Recipe, Step, Which, is_name};
 pub use steps::StepError;

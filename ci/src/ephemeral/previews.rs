@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use kiln_net::causes::chain;
 use kiln_net::process::Told;
 use tokio::sync::{Notify, OnceCell};
@@ -96,6 +97,13 @@ pub enum PreviewError {
     Elsewhere(String),
 }
 
+/// Whoever is told of environments that are still up and should not be.
+#[async_trait]
+pub trait TellStuck: Send + Sync + 'static {
+    /// Errors: in words, why nobody heard it. It is told again when it has failed twice as often.
+    async fn stuck(&self, preview: &Preview) -> Result<(), String>;
+}
+
 /// What environments stand on.
 pub struct PreviewParts {
     pub records: Arc<dyn Records>,
@@ -104,6 +112,8 @@ pub struct PreviewParts {
     pub secrets: SecretList,
     /// This process, which no other one is called.
     pub who: String,
+    /// `None`: the log alone says it.
+    pub teller: Option<Arc<dyn TellStuck>>,
 }
 
 /// The environments of a server.
@@ -113,6 +123,7 @@ pub struct Previews {
     pub(super) kinds: BTreeMap<String, Kind>,
     secrets: SecretList,
     pub(super) who: String,
+    pub(super) teller: Option<Arc<dyn TellStuck>>,
     prefix: OnceCell<String>,
     /// There may be something to take down.
     pub(super) wake: Notify,
@@ -132,10 +143,10 @@ fn hash(text: &str, length: usize) -> String {
 
 impl Previews {
     pub fn new(parts: PreviewParts) -> Arc<Self> {
-        let PreviewParts { records, clock, kinds, secrets, who } = parts;
+        let PreviewParts { records, clock, kinds, secrets, who, teller } = parts;
         let kept = Kept::new(records);
         let (prefix, wake) = (OnceCell::new(), Notify::new());
-        Arc::new(Self { kept, clock, kinds, secrets, who, prefix, wake })
+        Arc::new(Self { kept, clock, kinds, secrets, who, teller, prefix, wake })
     }
 
     pub(super) fn now(&self) -> Time {

@@ -277,6 +277,18 @@ pub const KEYS: &[Key] = &[
         "Let commands of pipelines ask for the network, where workers grant it as well (workers.allow_network).",
     ),
     key(
+        "stages.webhook",
+        "",
+        Kind::Secret,
+        "An http:// or https:// address that is told of environments that cannot be taken down, as POST requests.",
+    ),
+    key(
+        "stages.webhook_format",
+        "json",
+        Kind::Choice(&["json", "slack"]),
+        "What is understood there.",
+    ),
+    key(
         "pipelines.directory",
         "",
         Kind::Path,

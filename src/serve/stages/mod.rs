@@ -10,6 +10,7 @@ mod promote;
 mod release;
 mod reports;
 mod rollout;
+mod told;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use kiln_cas::DigestFunction;
 use kiln_cas::logs::LogStreams;
 use kiln_cas::stores::Storage;
 use kiln_ci::CiServices;
-use kiln_ci::ephemeral::{PreviewParts, Previews};
+use kiln_ci::ephemeral::{PreviewParts, Previews, TellStuck};
 use kiln_ci::pipelines::{Ended, Progress, RunnerError, StageRunner, Task, Work};
 use kiln_ci::stages::{Commands, Ledger, Programs, wait};
 use kiln_ci::verdicts::Verdicts;
@@ -37,8 +38,10 @@ use self::builds::ToldBuilds;
 pub use self::options::{StagesOptions, read_stage_parts};
 use self::release::ReleaseStages;
 use self::reports::History;
+use self::told::ByWebhook;
 use super::history::StoredRecords;
 use super::promotion::Gates;
+use super::webhook::{Webhook, WebhookError};
 
 /// How often attempts of long ago are forgotten.
 const TIDY_EVERY: Duration = Duration::from_secs(6 * 3_600);
@@ -61,6 +64,7 @@ pub struct Below<'a> {
     pub longest: Duration,
     /// What this process calls itself, and no other one.
     pub name: &'a str,
+    pub base_url: &'a str,
 }
 
 /// Does what stages say.
@@ -75,7 +79,9 @@ pub struct Stages {
     pub previews: Arc<Previews>,
 }
 
-pub fn start(options: &StagesOptions, below: &Below<'_>) -> Arc<Stages> {
+pub fn start(options: &StagesOptions, below: &Below<'_>) -> Result<Arc<Stages>, WebhookError> {
+    let webhook = options.webhook.as_ref();
+    let webhook = webhook.map(|it| Webhook::new(it, below.base_url)).transpose()?;
     let records = Arc::new(StoredRecords(below.storage.records.clone()));
     let ledger = Ledger::new(records.clone(), below.tests.clock.clone());
     let previews = Previews::new(PreviewParts {
@@ -84,6 +90,7 @@ pub fn start(options: &StagesOptions, below: &Below<'_>) -> Arc<Stages> {
         kinds: options.parts.previews.clone(),
         secrets: options.parts.programs.secrets.clone(),
         who: below.name.to_owned(),
+        teller: webhook.map(|it| Arc::new(ByWebhook(it)) as Arc<dyn TellStuck>),
     });
     let blobs = &below.storage.blobs;
     let answers = &below.verdicts.answers;
@@ -99,7 +106,7 @@ pub fn start(options: &StagesOptions, below: &Below<'_>) -> Arc<Stages> {
         History { blobs: blobs.clone(), tests: below.tests.clone(), answers: answers.clone() };
     let gates =
         Gates { answers: answers.clone(), tests: below.tests.clone(), kept: below.kept.clone() };
-    Arc::new(Stages {
+    Ok(Arc::new(Stages {
         commands: Commands {
             actions: Arc::new(actions),
             ledger: ledger.clone(),
@@ -117,7 +124,7 @@ pub fn start(options: &StagesOptions, below: &Below<'_>) -> Arc<Stages> {
         keeper: below.promotion.cloned(),
         rollouts: below.rollouts.clone(),
         previews,
-    })
+    }))
 }
 
 impl Stages {

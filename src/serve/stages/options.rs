@@ -9,6 +9,7 @@ use kiln_deploy::toml::{Fields, TableError, document};
 
 use super::fields::{MAX_ENTRIES, MAX_TEXTS, argv, seconds, secrets};
 use super::kinds::kind;
+use crate::serve::webhook::WebhookOptions;
 
 /// Characters of the name of a kind: names of environments have it in them.
 const MAX_KIND: usize = 20;
@@ -21,6 +22,8 @@ pub struct StagesOptions {
     pub parts: StageParts,
     /// Whether commands may ask for the network.
     pub allow_network: bool,
+    /// Who is told of environments that cannot be taken down.
+    pub webhook: Option<WebhookOptions>,
 }
 
 /// What stages may name.

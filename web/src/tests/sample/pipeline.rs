@@ -144,5 +144,6 @@ pub async fn previews() -> Arc<Previews> {
         kinds: BTreeMap::new(),
         secrets: SecretList::default(),
         who: "sample".to_owned(),
+        teller: None,
     })
 }

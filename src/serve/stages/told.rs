@@ -1,0 +1,45 @@
+//! Environments that cannot be taken down, told at the address that the operator names.
+
+use async_trait::async_trait;
+use kiln_ci::ephemeral::{Preview, TellStuck};
+use serde_json::{Value, json};
+
+use crate::serve::webhook::{Form, Webhook, plain};
+
+pub struct ByWebhook(pub Webhook);
+
+#[async_trait]
+impl TellStuck for ByWebhook {
+    async fn stuck(&self, preview: &Preview) -> Result<(), String> {
+        let body = match self.0.form {
+            Form::Json => generic(preview),
+            Form::Slack => slack(preview),
+        };
+        self.0.post(&body).await
+    }
+}
+
+/// One object for programs.
+fn generic(it: &Preview) -> Value {
+    json!({
+        "event": "preview.stuck",
+        "preview": it.name,
+        "kind": it.kind,
+        "pipeline": it.pipeline,
+        "run": it.run,
+        "by": it.by,
+        "tries": it.failures,
+        "reason": it.why,
+    })
+}
+
+/// One line of text, in which nothing is markup or calls anybody.
+fn slack(it: &Preview) -> Value {
+    let text = format!(
+        "`{}` is still up after {} tries to take it down: {}",
+        plain(&it.name),
+        it.failures,
+        plain(&it.why),
+    );
+    json!({ "text": text })
+}
