@@ -1,9 +1,10 @@
-//! Stages of pipelines at a real server: a listed program with a secret, an environment that goes whatever happens, and a
-//! command that is cancelled while it runs.
+//! Stages of pipelines at a real server: a release that is promoted, a listed program with a secret, an environment that
+//! goes whatever happens, and a command that is cancelled while it runs.
 
 use std::path::Path;
 use std::time::Instant;
 
+use kiln_deploy::signing::{Scheme, SigningKey};
 use kiln_test_servers::pause;
 use serde_json::Value;
 
@@ -37,10 +38,24 @@ environment = { AT = "${stages.up.address}" }
 script = "echo \"$(cat out/word) at $AT\""
 
 [[stage]]
+name = "release"
+kind = "release"
+release = "team/app:1"
+from = "build"
+needs = ["build", "try"]
+
+[[stage]]
+name = "promote"
+kind = "promote"
+release = "${stages.release.release}"
+to = "staging"
+needs = ["release"]
+
+[[stage]]
 name = "deploy"
 kind = "program"
 program = "deploy"
-needs = ["try"]
+needs = ["promote"]
 
 [[stage]]
 name = "down"
@@ -94,6 +109,8 @@ fn start(dir: &Path) -> Server {
     let data = dir.join("data");
     let mut serve = command("127.0.0.1:0", &data, &["--workers", "1"]);
     serve.env("KILN_STAGES_PARTS", dir.join("parts.toml"));
+    serve.env("KILN_RELEASES_KEY", dir.join("server.pem"));
+    serve.env("KILN_PROMOTION_POLICY", dir.join("environments.toml"));
     Server::spawn(serve, &data)
 }
 
@@ -141,6 +158,8 @@ fn secrets_stay_where_they_belong_and_environments_go() {
         ("ships.toml", SHIPS.to_owned()),
         ("hangs.toml", HANGS.to_owned()),
         ("parts.toml", parts(dir)),
+        ("environments.toml", "[environments.staging]\n".to_owned()),
+        ("server.pem", SigningKey::generate(Scheme::EcdsaP256).expect("a key").1),
     ] {
         std::fs::write(dir.join(name), text).expect("a file");
     }
@@ -153,6 +172,8 @@ fn secrets_stay_where_they_belong_and_environments_go() {
     assert_eq!(there(dir), 0, "{said}");
     let leaks = holding(&dir.join("data"), SECRET.as_bytes());
     assert!(leaks.is_empty(), "{leaks:?}");
+    let staging = kiln(&server, dir, &["env", "show", "staging", "--json"]).ends_with(0).json();
+    assert_eq!(staging["current"]["release"], "team/app:1", "{staging:#}");
     let all = get_json(&server.address, "/api/v1/previews");
     assert_eq!(all["previews"][0]["phase"], "gone", "{all:#}");
 
