@@ -19,8 +19,6 @@ const MAX_ASKED: usize = 300;
 const DELETED: usize = 20;
 /// Others may ask in the same millisecond.
 const MAX_TRIES: u64 = 1_000;
-/// Most bytes of the name of who asks that are kept.
-pub const MAX_BY: usize = 300;
 
 /// What somebody asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

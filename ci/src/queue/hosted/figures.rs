@@ -1,33 +1,9 @@
 //! What metrics say of queues.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use super::Queues;
+use super::counts::QueueFigures;
 use super::error::HostedError;
-use crate::queue::serving::Step;
-use crate::queue::{End, Phase};
-
-/// What this process has taken in since it began.
-#[derive(Debug, Default)]
-pub(super) struct Counts {
-    landed: AtomicU64,
-    rejected: AtomicU64,
-    left: AtomicU64,
-    runs: AtomicU64,
-    waited_ms: AtomicU64,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct QueueFigures {
-    pub landed: u64,
-    pub rejected: u64,
-    /// Neither: removed, deleted, merged by somebody else.
-    pub left: u64,
-    /// Runs that ended.
-    pub runs: u64,
-    /// What landed has waited together.
-    pub waited_ms: u64,
-}
+use super::queues::Queues;
+use crate::queue::Phase;
 
 /// A queue at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,36 +18,9 @@ pub struct QueueGauge {
     pub connected: bool,
 }
 
-impl Counts {
-    pub fn step(&self, step: &Step) {
-        let add = |counter: &AtomicU64, more: u64| {
-            counter.fetch_add(more, Ordering::Relaxed);
-        };
-        add(&self.runs, step.ran.len() as u64);
-        for it in &step.ended {
-            match it.end {
-                End::Landed(_) => {
-                    add(&self.landed, 1);
-                    let waited = it.at.since(it.added).as_millis();
-                    add(&self.waited_ms, u64::try_from(waited).unwrap_or(0));
-                }
-                End::Failed { .. } | End::Conflict(_) => add(&self.rejected, 1),
-                End::Merged | End::Deleted | End::Removed => add(&self.left, 1),
-            }
-        }
-    }
-}
-
 impl Queues {
     pub fn figures(&self) -> QueueFigures {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        QueueFigures {
-            landed: read(&self.counts.landed),
-            rejected: read(&self.counts.rejected),
-            left: read(&self.counts.left),
-            runs: read(&self.counts.runs),
-            waited_ms: read(&self.counts.waited_ms),
-        }
+        self.counts.figures()
     }
 
     /// All queues as they are.

@@ -6,6 +6,7 @@
 //!
 //! | module | what it does |
 //! | --- | --- |
+//! | `queues` | what the others are about |
 //! | `head` | who runs a queue, and what was counted: without I/O |
 //! | `news` | what a step means to those who are told |
 //! | `ask` | what people ask for, and what became of it |
@@ -14,10 +15,11 @@
 //! | `why` | why a change has not landed yet, in words |
 //! | `expected` | how long it takes until a change has landed |
 //! | `feed` | who is told, and how far they have heard |
-//! | `figures` | what is counted |
+//! | `counts`, `figures` | what is counted |
 //! | `forget` | how a queue goes |
 
 mod ask;
+mod counts;
 mod error;
 mod expected;
 mod feed;
@@ -26,50 +28,22 @@ mod forget;
 mod head;
 mod keys;
 mod news;
+mod queues;
 mod running;
 mod show;
 #[cfg(test)]
 mod tests;
 mod why;
 
-use std::hash::{BuildHasher, Hasher};
-use std::sync::Arc;
-
-pub use ask::{Ask, Asked, MAX_BY};
+pub use ask::{Ask, Asked};
+pub use counts::QueueFigures;
 pub use error::HostedError;
 pub use expected::{Expected, expected};
 pub use feed::{Feed, Told};
-pub use figures::{QueueFigures, QueueGauge};
+pub use figures::QueueGauge;
 pub use head::{About, Head, LEASE, Take, Totals};
 pub use news::News;
+pub use queues::Queues;
 pub use running::Taken;
 pub use show::Shown;
 pub use why::{Place, place, runs_of, why};
-
-use self::figures::Counts;
-use super::serving::{Kept, LaneName};
-use crate::services::Clock;
-use crate::storage::Records;
-
-/// The queues of a server. Clones share them.
-#[derive(Clone)]
-pub struct Queues {
-    records: Arc<dyn Records>,
-    clock: Arc<dyn Clock>,
-    /// Names this process among all that share the records.
-    who: Arc<str>,
-    counts: Arc<Counts>,
-}
-
-impl Queues {
-    pub fn new(records: Arc<dyn Records>, clock: Arc<dyn Clock>) -> Self {
-        let mut random = std::collections::hash_map::RandomState::new().build_hasher();
-        random.write_u32(std::process::id());
-        let who = format!("{}-{:016x}", std::process::id(), random.finish()).into();
-        Self { records, clock, who, counts: Arc::default() }
-    }
-
-    fn kept(&self, queue: &LaneName) -> Kept {
-        Kept { records: self.records.clone(), name: queue.clone() }
-    }
-}

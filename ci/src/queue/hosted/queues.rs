@@ -1,0 +1,32 @@
+//! The queues of a server, and what they stand on.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
+
+use super::counts::Counts;
+use crate::queue::serving::{Kept, LaneName};
+use crate::services::Clock;
+use crate::storage::Records;
+
+/// The queues of a server. Clones share them.
+#[derive(Clone)]
+pub struct Queues {
+    pub(super) records: Arc<dyn Records>,
+    pub(super) clock: Arc<dyn Clock>,
+    /// Names this process among all that share the records.
+    pub(super) who: Arc<str>,
+    pub(super) counts: Arc<Counts>,
+}
+
+impl Queues {
+    pub fn new(records: Arc<dyn Records>, clock: Arc<dyn Clock>) -> Self {
+        let mut random = RandomState::new().build_hasher();
+        random.write_u32(std::process::id());
+        let who = format!("{}-{:016x}", std::process::id(), random.finish()).into();
+        Self { records, clock, who, counts: Arc::default() }
+    }
+
+    pub(super) fn kept(&self, queue: &LaneName) -> Kept {
+        Kept { records: self.records.clone(), name: queue.clone() }
+    }
+}
