@@ -1,30 +1,23 @@
 //! Forges on the records of a server: what they ask merge queues for, and what they are told.
 
+mod error;
 mod options;
 
 use std::sync::Arc;
 
 use kiln_cas::stores::Storage;
 use kiln_ci::CiServices;
-use kiln_ci::forges::{Api, ApiError, Apis, Intake, IntakeParts, SecretError, Secrets, Teller};
+use kiln_ci::forges::{Api, Apis, Intake, IntakeParts, Secrets, Teller};
 use kiln_ci::queue::hosted::Queues;
 use kiln_net::reload::{self, Reload};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+pub use self::error::ForgesError;
 pub use self::options::{ForgeOptions, read_forges};
 use super::common::Common;
 use super::history::StoredRecords;
 use crate::telemetry::ForgesOf;
-
-/// Why forges cannot be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum ForgesError {
-    #[error("forges.file: {0}")]
-    Secret(#[from] SecretError),
-    #[error(transparent)]
-    Api(#[from] ApiError),
-}
 
 #[derive(Default)]
 pub struct Started {
