@@ -25,9 +25,9 @@ fetch() { # URL on this machine: proxies are for others
 sys.stdout.write(it.build_opener(it.ProxyHandler({})).open(sys.argv[1], timeout=10).read().decode())' "$1"
 }
 within() { # SECONDS COMMAND...: until it succeeds
-  until=$(($(date +%s) + $1)); shift
+  deadline=$(($(date +%s) + $1)); shift
   until "$@" >/dev/null 2>&1; do
-    [ "$(date +%s)" -lt $until ] || { echo "not there in time: $*" >&2; exit 1; }
+    [ "$(date +%s)" -lt $deadline ] || { echo "not there in time: $*" >&2; exit 1; }
     sleep 0.2
   done
 }
@@ -67,7 +67,7 @@ END
 }
 start_nginx() {
   start nginx.log "$nginx" -e "$place/error.log" -c "$place/nginx.conf"
-  within 20 test -s nginx.pid
+  within 60 test -s nginx.pid
 }
 
 # Prometheus at `watch` looks at hosts each second.
@@ -77,13 +77,13 @@ prometheus_part() {
 start_prometheus() { # TARGETS: a list in YAML's short form
   printf 'global: { scrape_interval: 1s }\nscrape_configs: [{ job_name: api, static_configs: [%s] }]\n' "$1" >prometheus.yml
   start prometheus.log "$prometheus" --config.file=prometheus.yml --storage.tsdb.path=tsdb "--web.listen-address=$watch"
-  within 20 fetch "http://$watch/-/ready"
+  within 60 fetch "http://$watch/-/ready"
 }
 
 # Users who ask at `edge`; `asked` ends them.
 ask() { # FILE USERS PAUSE: what they are answered is counted in FILE
   rm -f users.stop
-  "$python" "$here/../rollout/users.py" "$edge" 900 "$2" users.stop "$3" >"$1" &
+  "$python" "$here/../rollout/users.py" "$edge" 1200 "$2" users.stop "$3" >"$1" &
   users=$!
   started="$users $started"
 }

@@ -46,30 +46,16 @@ mkdir -p "$place/kiln" "$place/work" "$place/hosts"
 cd "$place"
 place=$(pwd)
 
-started=
-end() {
-  # shellcheck disable=SC2086
-  kill $started 2>/dev/null || :
-  wait
-}
-trap end EXIT
+# shellcheck source=../lib.sh
+. "$here/../lib.sh"
+trap end_started EXIT
 trap 'exit 1' INT TERM
-free() { python3 -c 'import socket; it = socket.socket(); it.bind(("127.0.0.1", 0)); print(it.getsockname()[1])'; }
 say() { printf '%s  %s\n' "$(date +%T)" "$*"; }
-within() { # SECONDS COMMAND...: until it succeeds
-  seconds=$1; shift
-  until "$@" >/dev/null 2>&1; do
-    seconds=$((seconds - 1))
-    [ $seconds -gt 0 ] || { echo "not there in time: $*" >&2; exit 1; }
-    sleep 1
-  done
-}
 
 # The server, which trusts what is signed with its own key.
 api=127.0.0.1:$(free) edge=127.0.0.1:$(free) status=127.0.0.1:$(free) watch=127.0.0.1:$(free)
 export KILN_SERVER="http://$api"
-(umask 077 && openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem 2>/dev/null)
-openssl pkey -in key.pem -pubout -out key.pub
+signing_key
 if [ "$balancer" = haproxy ]; then
   cat >parts.toml <<EOF
 [traffic.edge]
@@ -80,20 +66,10 @@ test = ["$haproxy", "-c", "-f", "$place/haproxy.cfg", "-f", "$place/kiln"]
 reload = ["sh", "-c", "kill -USR2 \$(cat '$place/haproxy.pid')"]
 EOF
 else
-  cat >parts.toml <<EOF
-[traffic.edge]
-kind = "nginx"
-directory = "$place/kiln"
-status = "$status"
-test = ["$nginx", "-e", "$place/error.log", "-c", "$place/nginx.conf", "-t", "-q"]
-reload = ["$nginx", "-e", "$place/error.log", "-c", "$place/nginx.conf", "-s", "reload"]
-EOF
+  nginx_part >parts.toml
 fi
+prometheus_part >>parts.toml
 cat >>parts.toml <<EOF
-
-[signals.prom]
-kind = "prometheus"
-url = "http://$watch"
 
 [signals.flaky]
 kind = "command"
@@ -105,8 +81,7 @@ key = "$place/key.pem"
 [rollouts]
 parts = "$place/parts.toml"
 EOF
-"$kiln" serve --listen "$api" --data-dir data --config kiln.toml --workers 1 >server.log 2>&1 &
-started="$started $!"
+start server.log "$kiln" serve --listen "$api" --data-dir data --config kiln.toml --workers 1
 within 30 "$kiln" health
 
 # Releases: the same program, which does what is written beside it.
@@ -138,24 +113,13 @@ if wants crash; then release 1.5 "{\"version\": \"1.5\", $as_good, \"crash_after
 scraped=
 for it in $(seq "$hosts"); do
   port=$(free)
-  "$kiln" agent --service api --environment prod --name "host-$it" --address "127.0.0.1:$port" --dir "hosts/$it" \
-    --key key.pub --repository team/app --run "python3 out/app.py --port $port" \
-    --health "http://127.0.0.1:$port/healthz" --health-every 2s >"hosts/$it.log" 2>&1 &
-  started="$started $!"
+  start "hosts/$it.log" "$kiln" agent --service api --environment prod --name "host-$it" \
+    --address "127.0.0.1:$port" --dir "hosts/$it" --key key.pub --repository team/app --run "python3 out/app.py --port $port" \
+    --health "http://127.0.0.1:$port/healthz" --health-every 2s
   scraped="$scraped${scraped:+, }{ targets: [\"127.0.0.1:$port\"], labels: { host: host-$it } }"
 done
-temporary=
-for it in client_body proxy fastcgi uwsgi scgi; do temporary="$temporary ${it}_temp_path \"$place/$it\";"; done
 # A host that is being switched refuses connections for a moment: another one answers.
-cat >nginx.conf <<EOF
-daemon off; worker_processes 2; pid "$place/nginx.pid";
-events { worker_connections 1024; }
-http {
-  access_log off; $temporary
-  include "$place/kiln/*.conf";
-  server { listen $edge; location / { set \$to api.prod; proxy_pass http://\$to; proxy_next_upstream error; } }
-}
-EOF
+nginx_config api.prod error >nginx.conf
 cat >haproxy.cfg <<EOF
 global
     stats socket $place/admin.sock level admin expose-fd listeners
@@ -171,20 +135,13 @@ frontend users
     bind $edge
     use_backend %[str(api.prod)]
 EOF
-cat >prometheus.yml <<EOF
-global: { scrape_interval: 1s }
-scrape_configs: [{ job_name: api, static_configs: [$scraped] }]
-EOF
 if [ "$balancer" = haproxy ]; then
-  sh -c 'echo $$ >haproxy.pid; exec "$0" -W -f "$PWD/haproxy.cfg" -f "$PWD/kiln" 2>haproxy.log' "$haproxy" &
+  start haproxy.log sh -c 'echo $$ >haproxy.pid; exec "$0" -W -f "$PWD/haproxy.cfg" -f "$PWD/kiln"' "$haproxy"
+  within 60 test -s haproxy.pid
 else
-  "$nginx" -e "$place/error.log" -c "$place/nginx.conf" &
+  start_nginx
 fi
-started="$started $!"
-"$prometheus" --config.file=prometheus.yml --storage.tsdb.path=tsdb --web.listen-address=$watch 2>prometheus.log &
-started="$started $!"
-within 20 test -s "$balancer.pid"
-within 20 curl -sf "http://$watch/-/ready"
+start_prometheus "$scraped"
 
 # Where nothing runs nobody asks, and nothing is measured: the first release comes to all hosts at once.
 cat >first.toml <<EOF
@@ -246,24 +203,16 @@ direction = "increase"
 critical = true
 EOF
 
-there() { # whether all hosts have said that they are there
-  "$kiln" agent list --service api --json |
-    python3 -c 'import json, sys; sys.exit(len(json.load(sys.stdin)["agents"]) != int(sys.argv[1]))' "$hosts"
-}
 wrong=0
 # As many as the first step has, which is what a release may reach that is reverted.
 first=$(((hosts + 9) / 10))
 roll() { # NAME VERSION CODE: rolls out while users ask, and says what they were answered; CODE is how it should end
   wants "$1" || return 0
   say "$1: rolling out $2"
-  rm -f users.stop
-  python3 "$here/users.py" "$edge" 1200 6 users.stop >"users-$2.json" &
-  users=$!
-  started="$started $users"
+  ask "users-$2.json" 6 0
   code=0
   "$kiln" rollout start rollout.toml --release "team/app:$2" --env prod --reason "an example" --wait || code=$?
-  : >users.stop
-  wait $users
+  asked
   id=$("$kiln" rollout list --limit 1 --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["rollouts"][0]["id"])')
   "$kiln" rollout show "$id" --json >"rollout-$2.json" || :
   say "$1: exit code $code, expected $3"
@@ -272,7 +221,7 @@ roll() { # NAME VERSION CODE: rolls out while users ask, and says what they were
   [ $code = "$3" ] || { wrong=1; echo "  THAT IS NOT AS EXPECTED"; }
 }
 
-within $((60 + hosts * 2)) there
+within $((60 + hosts * 2)) all_there api prod "$hosts"
 say "installing 1.0 on $hosts hosts behind $balancer"
 "$kiln" rollout start first.toml --release team/app:1.0 --env prod --reason 'the first' --wait
 roll good 1.1 0

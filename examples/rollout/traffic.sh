@@ -14,64 +14,27 @@ mkdir -p "$place/kiln"
 cd "$place"
 place=$(pwd)
 
-started=
-trap 'kill $started 2>/dev/null || :; wait' EXIT
-free() { python3 -c 'import socket; it = socket.socket(); it.bind(("127.0.0.1", 0)); print(it.getsockname()[1])'; }
-within() { # SECONDS COMMAND...: until it succeeds
-  seconds=$1; shift
-  until "$@" >/dev/null 2>&1; do
-    seconds=$((seconds - 1))
-    [ $seconds -gt 0 ] || { echo "not there in time: $*" >&2; exit 1; }
-    sleep 1
-  done
-}
+# shellcheck source=../lib.sh
+. "$here/../lib.sh"
+trap end_started EXIT
+trap 'exit 1' INT TERM
 
 for it in old-1 old-2 old-3 old-4 new-1; do
   bad=0; [ "$it" != new-1 ] || bad=0.02
-  python3 "$here/app.py" --address-file "$it" --errors $bad --version "${it%-*}" &
-  started="$started $!"
+  start "$it.log" "$python" "$here/app.py" --address-file "$it" --errors $bad --version "${it%-*}"
 done
-for it in old-1 old-2 old-3 old-4 new-1; do within 20 test -s "$it"; done
+for it in old-1 old-2 old-3 old-4 new-1; do within 60 test -s "$it"; done
 set --
 for it in old-1 old-2 old-3 old-4; do set -- "$@" --baseline "$it=$(cat "$it")"; done
 set -- "$@" --canary "new-1=$(cat new-1)" --service api --environment try
 
 edge=127.0.0.1:$(free) status=127.0.0.1:$(free) watch=127.0.0.1:$(free)
-temporary=
-for it in client_body proxy fastcgi uwsgi scgi; do temporary="$temporary ${it}_temp_path \"$place/$it\";"; done
-cat >nginx.conf <<EOF
-daemon off; worker_processes 2; pid "$place/nginx.pid";
-events { worker_connections 1024; }
-http {
-  access_log off; $temporary
-  include "$place/kiln/*.conf";
-  server { listen $edge; location / { set \$to api.try; proxy_pass http://\$to; proxy_next_upstream off; } }
-}
-EOF
-cat >prometheus.yml <<EOF
-global: { scrape_interval: 1s }
-scrape_configs:
-  - job_name: api
-    static_configs: [{ targets: [$(cat old-1), $(cat old-2), $(cat old-3), $(cat old-4), $(cat new-1)] }]
-EOF
-cat >parts.toml <<EOF
-[traffic.edge]
-kind = "nginx"
-directory = "$place/kiln"
-status = "$status"
-test = ["$nginx", "-e", "$place/error.log", "-c", "$place/nginx.conf", "-t", "-q"]
-reload = ["$nginx", "-e", "$place/error.log", "-c", "$place/nginx.conf", "-s", "reload"]
-
-[signals.prom]
-kind = "prometheus"
-url = "http://$watch"
-EOF
-"$nginx" -e "$place/error.log" -c "$place/nginx.conf" &
-started="$started $!"
-"$prometheus" --config.file=prometheus.yml --storage.tsdb.path=tsdb --web.listen-address=$watch 2>prometheus.log &
-started="$started $!"
-within 20 test -s nginx.pid
-within 20 curl -sf "http://$watch/-/ready"
+nginx_config api.try off >nginx.conf
+{ nginx_part; prometheus_part; } >parts.toml
+start_nginx
+scraped=
+for it in old-1 old-2 old-3 old-4 new-1; do scraped="$scraped${scraped:+, }{ targets: [\"$(cat $it)\"] }"; done
+start_prometheus "$scraped"
 
 "$kiln" rollout traffic parts.toml --balancer edge --share 0 "$@"
 python3 "$here/users.py" $edge 30 >users.json &

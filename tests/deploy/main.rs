@@ -8,6 +8,7 @@ mod release;
 mod releases;
 mod rollouts;
 mod sharing;
+mod ship;
 #[path = "../support/mod.rs"]
 mod support;
 mod switching;
