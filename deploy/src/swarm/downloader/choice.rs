@@ -1,7 +1,9 @@
 //! What is fetched next and from whom, whom to ask what it has, and when to look again.
 
 use super::event::{Effect, MAX_NAMED, Source};
-use super::machine::{ANNOUNCE_GAP, Downloader, Flight, LATE_TIMES, POLLS, STUCK, STUCK_PIECES};
+use super::machine::{
+    ANNOUNCE_GAP, Downloader, ENOUGH, Flight, LATE_TIMES, POLLS, STUCK, STUCK_PIECES,
+};
 use super::peers::Peer;
 use crate::rollouts::machine::Millis;
 use crate::swarm::bits::ones_of;
@@ -30,18 +32,18 @@ impl Downloader {
             return;
         }
         self.progress = now;
-        let pieces = self.missing(STUCK_PIECES, |_| true);
+        let pieces = self.missing(STUCK_PIECES);
         self.granted.extend(pieces);
         self.granted.sort_unstable();
         self.granted.dedup();
     }
 
     /// Some of the missing pieces that nobody fetches, from a random one on.
-    fn missing(&mut self, max: usize, fits: impl Fn(usize) -> bool) -> Vec<u32> {
+    fn missing(&mut self, max: usize) -> Vec<u32> {
         let len = self.have.len();
         let start = self.rng.usize(..len.max(1));
         let all = (start..len).chain(0..start);
-        let missing = all.filter(|it| !self.have.get(*it) && !self.flying.get(*it) && fits(*it));
+        let missing = all.filter(|it| !self.have.get(*it) && !self.flying.get(*it));
         missing.take(max).filter_map(|it| u32::try_from(it).ok()).collect()
     }
 
@@ -143,15 +145,22 @@ impl Downloader {
         }
         (self.is_announcing, self.announced) = (true, now);
         let seeded = self.seeded.split_off(self.seeded.len().saturating_sub(MAX_NAMED));
-        let starving = match now > self.progress.saturating_add(self.again) {
-            false => Vec::new(),
-            true => {
-                let spread: Vec<_> =
-                    (0..self.have.len()).map(|it| self.peers.spread(it) == 0).collect();
-                self.missing(MAX_NAMED, |it| spread.get(it).copied().unwrap_or(false))
-            }
-        };
+        let starving = self.starving(now);
         effects.push(Effect::Announce { seeded, starving });
+    }
+
+    /// The first of the pieces that nobody has whom this one knows. The tracker grants them in order: those are what has had
+    /// the longest time to spread.
+    fn starving(&self, now: Millis) -> Vec<u32> {
+        let heard = self.peers.list.iter().filter(|it| it.has.is_some()).count();
+        if heard < ENOUGH && now <= self.progress.saturating_add(self.again) {
+            return Vec::new();
+        }
+        let is_nowhere = |it: &usize| {
+            !self.have.get(*it) && !self.flying.get(*it) && self.peers.spread(*it) == 0
+        };
+        let nowhere = (0..self.have.len()).filter(is_nowhere).take(MAX_NAMED);
+        nowhere.filter_map(|it| u32::try_from(it).ok()).collect()
     }
 
     /// When [`Event::Tick`](super::Event::Tick) is due at the latest.

@@ -18,13 +18,15 @@ const SLOW: Millis = 5_000;
 const SLOW_TIMES: Millis = 6;
 /// A piece that takes so many times what pieces take is asked of another peer as well, when nothing else is to do.
 pub const LATE_TIMES: Millis = 2;
-/// Between two questions what a peer has, when there is nothing to fetch: half of what a piece takes, within these bounds.
+/// Between two questions what a peer has, when there is nothing to fetch: what a piece takes, within these bounds.
 const LEAST_POLL: Millis = 50;
 const LONGEST_POLL: Millis = 2_000;
 /// Peers that are asked what they have at once.
 pub const POLLS: usize = 4;
-/// A peer that serves others is left alone for a part of what a piece takes, and so long at least.
+/// A peer that serves others is left alone for half of what a piece takes, and so long at least.
 const BUSY: Millis = 20;
+/// So many peers have to say what they have, or nothing has to come for long, before a piece counts as found nowhere.
+pub const ENOUGH: usize = 4;
 /// Nothing has come for so long: the origin is asked without a grant, for so many pieces.
 pub const STUCK: Millis = 30_000;
 pub const STUCK_PIECES: usize = 8;
@@ -133,7 +135,7 @@ impl Downloader {
 
     pub(super) fn poll_every(&self) -> Millis {
         // Until a piece has come others are asked more often: all begin at once.
-        let part = if self.pace == 0 { 4 } else { 2 };
+        let part = if self.pace == 0 { 4 } else { 1 };
         (self.pace() / part).clamp(LEAST_POLL, LONGEST_POLL)
     }
 
@@ -213,7 +215,7 @@ impl Downloader {
             _ if !is_known => {}
             (Source::Origin, _) => self.origin_after = now.saturating_add(ORIGIN_AGAIN),
             (Source::Peer(id), Failure::Busy) => {
-                let pause = (self.pace() / 4).max(BUSY);
+                let pause = (self.pace() / 2).max(BUSY);
                 if let Some(peer) = self.peers.get_mut(id) {
                     peer.busy_until = now.saturating_add(pause);
                 }

@@ -1,5 +1,5 @@
-//! Hosts with the production downloader and the production tracker over a model of a network: each host sends and receives at
-//! a rate of its own, in as many streams as its limits say; the origin sends as fast as one host; messages take a while.
+//! Hosts with the production downloader and the production tracker over a model of a network: each host, and the origin,
+//! sends and receives one piece after the other, each at its rate; who sends three already refuses; messages take a while.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -17,9 +17,8 @@ const ROUND_TRIP: Millis = 2;
 const UNANSWERED: Millis = 1_000;
 /// Between a host that vanishes and the one in its place.
 const AWAY: Millis = 5_000;
-/// Streams that a host sends at once, and the origin.
+/// Pieces that a host sends, or is to send next.
 const UPLOADS: usize = 3;
-const ORIGIN_UPLOADS: usize = 4;
 
 /// What is simulated. Rates are given by how long one piece takes at the full rate of a host.
 #[derive(Debug, Clone)]
@@ -81,6 +80,9 @@ struct Host {
     done: Option<Millis>,
     have: Bits,
     uploads: usize,
+    /// Until when it sends, and receives, what it is to.
+    sends: Millis,
+    receives: Millis,
     tick: Millis,
     is_liar: bool,
     is_slow: bool,
@@ -116,7 +118,8 @@ pub struct Network {
     rng: Rng,
     hosts: Vec<Host>,
     swarm: Swarm<u32>,
-    origin_uploads: usize,
+    /// Until when the origin sends.
+    origin: Millis,
     now: Millis,
     due: BinaryHeap<Due>,
     /// By the number of the event.
@@ -157,6 +160,8 @@ impl Network {
             done: None,
             have: Bits::none(model.pieces),
             uploads: 0,
+            sends: 0,
+            receives: 0,
             tick: 0,
             is_liar: rng.usize(..1000) < model.liars,
             is_slow: rng.usize(..1000) < model.slow,
@@ -167,7 +172,7 @@ impl Network {
             rng,
             hosts,
             swarm,
-            origin_uploads: 0,
+            origin: 0,
             now: 0,
             due: BinaryHeap::new(),
             events: Vec::new(),
@@ -210,6 +215,7 @@ impl Network {
                 self.open += usize::from(it.done.is_some());
                 (it.life, it.downloader, it.done) = (it.life + 1, None, None);
                 (it.have, it.uploads) = (Bits::none(self.model.pieces), 0);
+                (it.sends, it.receives) = (0, 0);
                 self.after(AWAY, host, What::Start);
             }
             What::Arrives { from, life, piece } => self.arrives(host, is_same, from, life, piece),
@@ -270,6 +276,8 @@ impl Network {
             Effect::Done => {
                 self.hosts[host].done = Some(self.now);
                 self.open -= 1;
+                let (seeded, starving) = (Vec::new(), Vec::new());
+                self.after(ROUND_TRIP / 2, host, What::Asked { seeded, starving });
             }
         }
     }
@@ -280,6 +288,11 @@ impl Network {
         let has = it.have.count() as u32;
         let ask = Ask { name: &it.name, near: &it.zone, has, seeded, starving, peer: Some(&peer) };
         let answer = self.swarm.answer(&ask, self.now, &mut self.rng);
+        if it.done.is_some() {
+            // It says again and again that it has all.
+            let (seeded, starving) = (Vec::new(), Vec::new());
+            return self.after(answer.again, host, What::Asked { seeded, starving });
+        }
         let peers = answer.peers.into_iter().map(|(_, it, near)| (it, near)).collect();
         let told = Event::Told { peers, grants: answer.grants, again: answer.again };
         self.after(ROUND_TRIP / 2, host, What::Event(told));
@@ -289,13 +302,10 @@ impl Network {
         let refused = |why| What::Event(Event::Failed(from, piece, why));
         match from {
             Source::Origin => {
-                if self.origin_uploads >= ORIGIN_UPLOADS {
-                    return self.after(ROUND_TRIP / 2, host, refused(Failure::Busy));
-                }
-                self.origin_uploads += 1;
                 self.sent += 1;
-                let time = self.model.piece * ORIGIN_UPLOADS as u64 / self.model.origin;
-                self.after(time, host, What::Arrives { from, life: 0, piece });
+                self.origin = self.origin.max(self.now) + self.model.piece / self.model.origin;
+                let sent = self.origin;
+                self.send(host, sent, What::Arrives { from, life: 0, piece });
             }
             Source::Peer(id) => {
                 let it = &mut self.hosts[id as usize];
@@ -309,17 +319,27 @@ impl Network {
                     return self.after(ROUND_TRIP / 2, host, refused(Failure::Busy));
                 }
                 it.uploads += 1;
-                let (life, slow) = (it.life, if it.is_slow { 20 } else { 1 });
-                let time = self.model.piece * UPLOADS as u64 * slow;
-                self.after(time, host, What::Arrives { from, life, piece });
+                let slow = if it.is_slow { 20 } else { 1 };
+                it.sends = it.sends.max(self.now) + self.model.piece * slow;
+                let (life, sent) = (it.life, it.sends);
+                self.send(host, sent, What::Arrives { from, life, piece });
             }
         }
+    }
+
+    /// The last byte leaves at `sent`, and arrives when what was sent before it has.
+    fn send(&mut self, host: usize, sent: Millis, what: What) {
+        let it = &mut self.hosts[host];
+        let free = it.receives.max(self.now) + self.model.piece;
+        // What comes slowly leaves room for others.
+        it.receives = free;
+        self.after(sent.max(free) - self.now, host, what);
     }
 
     fn arrives(&mut self, host: usize, is_same: bool, from: Source, life: u32, piece: u32) {
         let mut event = Event::Came(from, piece);
         match from {
-            Source::Origin => self.origin_uploads -= 1,
+            Source::Origin => {}
             Source::Peer(id) => {
                 let lies = self.rng.bool();
                 let it = &mut self.hosts[id as usize];

@@ -50,17 +50,17 @@ fn rough(hosts: usize, pieces: usize) {
 
 #[test]
 fn many_hosts_take_little_longer_than_one_and_the_origin_sends_little_more_than_once() {
-    calm(300, 128);
+    calm(150, 128);
 }
 
 #[test]
 fn churn_lies_and_slowness_cost_little() {
-    rough(300, 128);
+    rough(150, 128);
 }
 
 #[test]
 fn near_peers_send_most() {
-    let model = Model { zones: 4, ..Model::new(200, 64, seed()) };
+    let model = Model { zones: 4, ..Model::new(120, 48, seed()) };
     let outcome = run("four zones", model);
     assert!(outcome.near > 2 * outcome.far, "{} near, {} far", outcome.near, outcome.far);
 }

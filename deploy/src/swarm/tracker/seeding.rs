@@ -7,10 +7,14 @@ use crate::rollouts::machine::Millis;
 
 /// Pieces that are on their way from the origin at once.
 const OPEN: usize = 4;
-/// What was granted and did not come within this time is granted again.
-const LOST_AFTER: Millis = 15_000;
-/// What nobody finds any more is granted again, but not sooner than so long after the last time.
-const AGAIN_AFTER: Millis = 5_000;
+/// What was granted and did not come is granted again: after so many times what it takes to come, within these bounds.
+const LOST_TIMES: Millis = 4;
+const LOST_AFTER: (Millis, Millis) = (3_000, 60_000);
+/// The same before any has come.
+const LOST_FIRST: Millis = 15_000;
+/// What was brought and nobody finds is granted again, when it has had the time to spread.
+const SPREAD_TIMES: Millis = 12;
+const SPREAD_AFTER: Millis = 5_000;
 
 #[derive(Debug, Clone)]
 struct Open {
@@ -30,11 +34,14 @@ pub struct Seeding {
     lost: Vec<u32>,
     /// When a piece was granted last.
     granted: HashMap<u32, Millis>,
+    /// What it takes until a granted piece is there, smoothed; 0: none has come.
+    pace: Millis,
 }
 
 impl Seeding {
     pub fn new(pieces: u32) -> Self {
-        Self { pieces, next: 0, open: Vec::new(), lost: Vec::new(), granted: HashMap::new() }
+        let (open, lost, granted) = (Vec::new(), Vec::new(), HashMap::new());
+        Self { pieces, next: 0, open, lost, granted, pace: 0 }
     }
 
     pub fn pieces(&self) -> u32 {
@@ -42,13 +49,32 @@ impl Seeding {
     }
 
     /// An agent has brought pieces that it was granted.
-    pub fn seeded(&mut self, agent: &str, pieces: &[u32]) {
-        self.open.retain(|it| it.agent != agent || !pieces.contains(&it.piece));
+    pub fn seeded(&mut self, agent: &str, pieces: &[u32], now: Millis) {
+        let is_brought = |it: &Open| it.agent == agent && pieces.contains(&it.piece);
+        for open in self.open.iter().filter(|it| is_brought(it)) {
+            let took = now.saturating_sub(open.since).max(1);
+            self.pace = if self.pace == 0 { took } else { (self.pace * 3 + took) / 4 };
+        }
+        self.open.retain(|it| !is_brought(it));
+    }
+
+    /// An agent has all pieces.
+    pub fn close(&mut self, agent: &str) {
+        self.open.retain(|it| it.agent != agent);
+    }
+
+    fn lost_after(&self) -> Millis {
+        let (least, most) = LOST_AFTER;
+        match self.pace {
+            0 => LOST_FIRST,
+            pace => pace.saturating_mul(LOST_TIMES).clamp(least, most),
+        }
     }
 
     /// What an agent may fetch from the origin now. `starving`: pieces that it finds nowhere. `most`: so many at most.
     pub fn grant(&mut self, agent: &str, starving: &[u32], most: usize, now: Millis) -> Vec<u32> {
-        let is_lost = |it: &Open| now >= it.since.saturating_add(LOST_AFTER);
+        let after = self.lost_after();
+        let is_lost = |it: &Open| now >= it.since.saturating_add(after);
         self.lost.extend(self.open.iter().filter(|it| is_lost(it)).map(|it| it.piece));
         self.open.retain(|it| !is_lost(it));
         let mut granted = Vec::new();
@@ -65,16 +91,19 @@ impl Seeding {
         if let Some(piece) = self.lost.pop() {
             return Some(piece);
         }
-        if self.next < self.pieces {
-            self.next += 1;
-            return Some(self.next - 1);
-        }
+        let spread = self.pace.saturating_mul(SPREAD_TIMES).max(SPREAD_AFTER);
         let is_open = |piece: u32| self.open.iter().any(|it| it.piece == piece);
+        // What was never granted has its turn yet.
         let is_due = |piece: &&u32| {
-            let last = self.granted.get(*piece).copied().unwrap_or(0);
-            **piece < self.pieces && !is_open(**piece) && now >= last.saturating_add(AGAIN_AFTER)
+            let last = self.granted.get(*piece);
+            !is_open(**piece) && last.is_some_and(|it| now >= it.saturating_add(spread))
         };
-        starving.iter().find(is_due).copied()
+        if let Some(piece) = starving.iter().find(is_due) {
+            return Some(*piece);
+        }
+        let next = (self.next < self.pieces).then_some(self.next);
+        self.next += u32::from(next.is_some());
+        next
     }
 }
 
@@ -88,11 +117,11 @@ mod tests {
         assert_eq!(seeding.grant("a", &[], 2, 0), [0, 1]);
         assert_eq!(seeding.grant("b", &[], 9, 0), [2, 3]);
         assert!(seeding.grant("c", &[], 1, 0).is_empty(), "so many are open");
-        seeding.seeded("c", &[0]);
+        seeding.seeded("c", &[0], 0);
         assert!(seeding.grant("c", &[], 1, 0).is_empty(), "nobody closes what others were granted");
-        seeding.seeded("a", &[0, 1]);
+        seeding.seeded("a", &[0, 1], 0);
         assert_eq!(seeding.grant("c", &[], 9, 0), [4, 5]);
-        seeding.seeded("b", &[2, 3]);
+        seeding.seeded("b", &[2, 3], 0);
         assert!(seeding.grant("a", &[], 9, 0).is_empty(), "all are granted");
     }
 
@@ -100,10 +129,11 @@ mod tests {
     fn what_does_not_come_is_granted_again_and_so_is_what_nobody_finds() {
         let mut seeding = Seeding::new(2);
         assert_eq!(seeding.grant("a", &[], 9, 0), [0, 1]);
-        seeding.seeded("a", &[1]);
-        assert!(seeding.grant("b", &[0, 1], 9, AGAIN_AFTER - 1).is_empty());
-        assert_eq!(seeding.grant("b", &[0, 1, 7], 9, AGAIN_AFTER), [1], "0 is still open");
-        seeding.seeded("b", &[1]);
-        assert_eq!(seeding.grant("b", &[], 9, LOST_AFTER), [0]);
+        seeding.seeded("a", &[1], 2_000);
+        assert!(seeding.grant("b", &[0, 1], 9, 7_999).is_empty(), "it may still come");
+        assert_eq!(seeding.grant("b", &[0, 1], 9, 8_000), [0]);
+        seeding.seeded("b", &[0], 10_000);
+        assert!(seeding.grant("c", &[0, 1, 7], 9, 23_999).is_empty(), "it may still spread");
+        assert_eq!(seeding.grant("c", &[0, 1, 7], 9, 24_000), [1]);
     }
 }

@@ -59,8 +59,9 @@ impl<P: Clone> Swarm<P> {
             let near = ask.near.to_owned();
             self.crowd.hear(ask.name, Known { near, has: ask.has, heard: now, peer }, now);
         }
-        self.seeding.seeded(ask.name, ask.seeded);
+        self.seeding.seeded(ask.name, ask.seeded, now);
         if ask.has >= self.seeding.pieces() {
+            self.seeding.close(ask.name);
             return Answer { peers: Vec::new(), grants: Vec::new(), again: SEED_EVERY };
         }
         let most = match self.crowd.len() {
