@@ -79,7 +79,10 @@ pub async fn until(api: &Api, id: &str, until: Until, json: bool) -> Result<Exit
             }
             return Ok(exit(&shown));
         }
-        tokio::time::sleep(PACE).await;
+        // What is left to be printed of a run that has ended is there already.
+        if !shown.run.ended {
+            tokio::time::sleep(PACE).await;
+        }
     }
 }
 
