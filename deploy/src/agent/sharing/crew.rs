@@ -141,7 +141,8 @@ impl<L: Link> Crew<'_, L> {
         let begun = Instant::now();
         let now = || Millis::try_from(begun.elapsed().as_millis()).unwrap_or(Millis::MAX);
         let (seed, have) = (fastrand::u64(..), self.assembly.have());
-        let mut machine = Downloader::new(self.tools.limits, have, seed, now());
+        let sizes = self.assembly.list.places().iter().map(|it| it.piece.size).collect();
+        let mut machine = Downloader::new(self.tools.limits, have, sizes, seed, now());
         let mut flights = HashMap::new();
         let mut event = Event::Tick;
         loop {

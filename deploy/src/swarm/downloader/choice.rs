@@ -1,9 +1,7 @@
 //! What is fetched next and from whom, whom to ask what it has, and when to look again.
 
 use super::event::{Effect, MAX_NAMED, Source};
-use super::machine::{
-    ANNOUNCE_GAP, Downloader, ENOUGH, Flight, LATE_TIMES, POLLS, STUCK, STUCK_PIECES,
-};
+use super::machine::{ANNOUNCE_GAP, Downloader, ENOUGH, Flight, POLLS, STUCK, STUCK_PIECES};
 use super::peers::Peer;
 use crate::rollouts::machine::Millis;
 use crate::swarm::bits::ones_of;
@@ -99,8 +97,7 @@ impl Downloader {
 
     /// Nothing else is to do: what takes long is asked of somebody else as well.
     fn late(&mut self, now: Millis) -> Option<(Source, u32)> {
-        let late = self.pace().saturating_mul(LATE_TIMES);
-        let is_late = |it: &&Flight| now >= it.since.saturating_add(late);
+        let is_late = |it: &&Flight| now >= it.since.saturating_add(self.lateness(it.piece));
         let is_alone = |piece: u32| self.flights.iter().filter(|it| it.piece == piece).count() == 1;
         let late: Vec<_> = self.flights.iter().filter(is_late).copied().collect();
         let late: Vec<_> = late.into_iter().filter(|it| is_alone(it.piece)).collect();
@@ -175,7 +172,7 @@ impl Downloader {
         }
         at(self.progress.saturating_add(STUCK));
         for flight in &self.flights {
-            at(flight.since.saturating_add(self.patience()));
+            at(flight.since.saturating_add(self.patience(flight.piece)));
         }
         if self.flights.len() >= self.limits.downloads {
             return wake;
@@ -183,9 +180,11 @@ impl Downloader {
         if !self.granted.is_empty() && self.origin_after > now {
             at(self.origin_after);
         }
-        let late = self.pace().saturating_mul(LATE_TIMES);
-        for flight in self.flights.iter().filter(|it| it.since.saturating_add(late) > now) {
-            at(flight.since.saturating_add(late));
+        for flight in &self.flights {
+            let late = flight.since.saturating_add(self.lateness(flight.piece));
+            if late > now {
+                at(late);
+            }
         }
         for peer in &self.peers.list {
             if peer.busy_until > now {

@@ -1,5 +1,7 @@
 //! What is known of a download, and how it changes.
 
+use std::sync::Arc;
+
 use fastrand::Rng;
 
 use super::event::{Effect, Event, Failure, Limits, MAX_NAMED, PeerId, Source, Why};
@@ -11,15 +13,20 @@ use crate::swarm::bits::Bits;
 pub const ANNOUNCE_GAP: Millis = 50;
 /// After a tracker that did not answer.
 const ANNOUNCE_AGAIN: Millis = 2_000;
-/// What one piece is thought to take before one has come.
+/// What one piece is thought to take before one has come, and how long it is waited for then.
 const FIRST_PACE: Millis = 1_000;
+const FIRST_PATIENCE: Millis = 60_000;
+/// Pieces of fewer bytes say nothing of how fast others are.
+const TELLING: u32 = 64 << 10;
 /// A piece that takes longer than this, and than [`SLOW_TIMES`] what pieces take, is given up.
 const SLOW: Millis = 5_000;
 const SLOW_TIMES: Millis = 6;
-/// A piece that takes so many times what pieces take is asked of another peer as well, when nothing else is to do.
-pub const LATE_TIMES: Millis = 2;
+/// A piece that takes so many times what pieces take, and so long at least, is asked of another peer as well, when nothing else
+/// is to do.
+const LATE_TIMES: Millis = 2;
+const LATE: Millis = 500;
 /// Between two questions what a peer has, when there is nothing to fetch: what a piece takes, within these bounds.
-const LEAST_POLL: Millis = 50;
+const LEAST_POLL: Millis = 100;
 const LONGEST_POLL: Millis = 2_000;
 /// Peers that are asked what they have at once.
 pub const POLLS: usize = 4;
@@ -48,12 +55,15 @@ pub struct Downloader {
     pub(super) flying: Bits,
     pub(super) flights: Vec<Flight>,
     pub(super) peers: Peers,
+    /// Bytes of each piece.
+    pub(super) sizes: Arc<[u32]>,
+    pub(super) average_size: u64,
     /// May be fetched from the origin.
     pub(super) granted: Vec<u32>,
     /// Were fetched from there, which the tracker does not know yet.
     pub(super) seeded: Vec<u32>,
     pub(super) origin_after: Millis,
-    /// What a piece from a peer takes, smoothed; 0: none has come.
+    /// What a MiB from a peer takes, smoothed; 0: none has come.
     pub(super) pace: Millis,
     /// When a piece came, or something was done about that none did.
     pub(super) progress: Millis,
@@ -65,15 +75,18 @@ pub struct Downloader {
 }
 
 impl Downloader {
-    /// `have`: pieces that are here already.
-    pub fn new(limits: Limits, have: Bits, seed: u64, now: Millis) -> Self {
+    /// `have`: pieces that are here already. `sizes`: bytes of each.
+    pub fn new(limits: Limits, have: Bits, sizes: Arc<[u32]>, seed: u64, now: Millis) -> Self {
         let pieces = have.len();
+        let sum = sizes.iter().map(|it| u64::from(*it)).sum::<u64>();
         Self {
             limits,
             rng: Rng::with_seed(seed),
             flying: Bits::none(pieces),
             flights: Vec::new(),
             peers: Peers::new(pieces),
+            sizes,
+            average_size: sum / (pieces as u64).max(1),
             granted: Vec::new(),
             seeded: Vec::new(),
             origin_after: 0,
@@ -125,18 +138,38 @@ impl Downloader {
         effects
     }
 
-    pub(super) fn pace(&self) -> Millis {
-        if self.pace == 0 { FIRST_PACE } else { self.pace }
+    /// What so many bytes take; before any have come, what a piece is thought to.
+    fn takes(&self, bytes: u64) -> Millis {
+        match self.pace {
+            0 => FIRST_PACE,
+            pace => (pace.saturating_mul(bytes) >> 20).max(1),
+        }
     }
 
-    pub(super) fn patience(&self) -> Millis {
-        self.pace().saturating_mul(SLOW_TIMES).max(SLOW)
+    fn size(&self, piece: u32) -> u32 {
+        self.sizes.get(piece as usize).copied().unwrap_or(0)
+    }
+
+    /// What a piece takes on average.
+    fn average(&self) -> Millis {
+        self.takes(self.average_size)
+    }
+
+    pub(super) fn patience(&self, piece: u32) -> Millis {
+        match self.pace {
+            0 => FIRST_PATIENCE,
+            _ => self.takes(self.size(piece).into()).saturating_mul(SLOW_TIMES).max(SLOW),
+        }
+    }
+
+    pub(super) fn lateness(&self, piece: u32) -> Millis {
+        self.takes(self.size(piece).into()).saturating_mul(LATE_TIMES).max(LATE)
     }
 
     pub(super) fn poll_every(&self) -> Millis {
         // Until a piece has come others are asked more often: all begin at once.
         let part = if self.pace == 0 { 4 } else { 1 };
-        (self.pace() / part).clamp(LEAST_POLL, LONGEST_POLL)
+        (self.average() / part).clamp(LEAST_POLL, LONGEST_POLL)
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -178,8 +211,12 @@ impl Downloader {
         if let Some(flight) = self.land(from, piece)
             && let Source::Peer(id) = from
         {
-            let took = now.saturating_sub(flight.since).max(1);
-            self.pace = if self.pace == 0 { took } else { (self.pace * 7 + took) / 8 };
+            let size = self.size(piece);
+            if size >= TELLING {
+                let took = now.saturating_sub(flight.since).max(1);
+                let pace = ((took << 20) / u64::from(size)).max(1);
+                self.pace = if self.pace == 0 { pace } else { (self.pace * 7 + pace) / 8 };
+            }
             if let Some(peer) = self.peers.get_mut(id) {
                 peer.is_useful = true;
             }
@@ -215,7 +252,7 @@ impl Downloader {
             _ if !is_known => {}
             (Source::Origin, _) => self.origin_after = now.saturating_add(ORIGIN_AGAIN),
             (Source::Peer(id), Failure::Busy) => {
-                let pause = (self.pace() / 2).max(BUSY);
+                let pause = (self.average() / 2).max(BUSY);
                 if let Some(peer) = self.peers.get_mut(id) {
                     peer.busy_until = now.saturating_add(pause);
                 }
@@ -237,11 +274,16 @@ impl Downloader {
     }
 
     fn give_up_slow(&mut self, now: Millis, effects: &mut Vec<Effect>) {
-        let patience = self.patience();
-        while let Some(id) = self.flights.iter().find_map(|it| match it.from {
-            Source::Peer(id) if now >= it.since.saturating_add(patience) => Some(id),
-            Source::Peer(_) | Source::Origin => None,
-        }) {
+        let is_slow = |it: &Flight| now >= it.since.saturating_add(self.patience(it.piece));
+        let slow = self.flights.iter().filter(|it| is_slow(it)).map(|it| it.from);
+        let slow: Vec<_> = slow.collect();
+        for from in slow {
+            // It may be gone with the one before.
+            let is_there = self.flights.iter().any(|it| it.from == from);
+            let Source::Peer(id) = from else { continue };
+            if !is_there {
+                continue;
+            }
             self.shun(id, Why::Slow, now, effects);
         }
     }

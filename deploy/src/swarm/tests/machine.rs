@@ -4,7 +4,12 @@ use super::super::Bits;
 use super::super::downloader::{Downloader, Effect, Event, Failure, Limits, Source, Why};
 
 fn downloader(pieces: usize) -> Downloader {
-    Downloader::new(Limits::default(), Bits::none(pieces), 7, 0)
+    limited(pieces, Limits::default())
+}
+
+/// Of pieces of a MiB each.
+fn limited(pieces: usize, limits: Limits) -> Downloader {
+    Downloader::new(limits, Bits::none(pieces), vec![1 << 20; pieces].into(), 7, 0)
 }
 
 fn bits(len: usize, set: &[usize]) -> Bits {
@@ -31,7 +36,7 @@ fn fetched(effects: &[Effect]) -> Vec<(Source, u32)> {
 #[test]
 fn it_asks_the_tracker_first_and_fetches_the_rarest_piece_first() {
     let limits = Limits { downloads: 1, ..Limits::default() };
-    let mut machine = Downloader::new(limits, Bits::none(4), 7, 0);
+    let mut machine = limited(4, limits);
     let effects = machine.handle(0, Event::Tick);
     assert_eq!(effects, [Effect::Announce { seeded: Vec::new(), starving: Vec::new() }]);
     assert_eq!(
@@ -76,17 +81,20 @@ fn who_sends_other_bytes_is_dropped_and_never_asked_again() {
 
 #[test]
 fn who_takes_too_long_is_dropped_for_a_while_and_others_are_asked() {
-    let mut machine = downloader(1);
+    let mut machine = downloader(2);
     machine.handle(0, Event::Tick);
     machine.handle(1, told(&[1, 2], &[]));
-    assert_eq!(fetched(&machine.handle(2, Event::Has(1, Bits::all(1)))), [(Source::Peer(1), 0)]);
-    assert!(fetched(&machine.handle(3, Event::Has(2, Bits::all(1)))).is_empty());
-    // It is late: somebody else is asked as well, and the first who brings it ends it.
+    let first = fetched(&machine.handle(2, Event::Has(1, Bits::all(2))));
+    let [(one, piece), (_, last)] = first[..] else { panic!("{first:?}") };
+    assert_eq!(one, Source::Peer(1));
+    assert!(fetched(&machine.handle(3, Event::Has(2, Bits::all(2)))).is_empty());
+    machine.handle(1_002, Event::Came(one, piece));
+    // The other is late: somebody else is asked as well, and the first who brings it ends it.
     let effects = machine.handle(2_100, Event::Tick);
-    assert_eq!(fetched(&effects), [(Source::Peer(2), 0)]);
+    assert_eq!(fetched(&effects), [(Source::Peer(2), last)]);
     let effects = machine.handle(7_000, Event::Tick);
     assert!(effects.contains(&Effect::Drop(1, Why::Slow)), "{effects:?}");
-    assert_eq!(machine.handle(7_001, Event::Came(Source::Peer(2), 0)), [Effect::Done]);
+    assert_eq!(machine.handle(7_001, Event::Came(Source::Peer(2), last)), [Effect::Done]);
     assert!(machine.handle(7_002, Event::Tick).is_empty(), "it is over");
 }
 

@@ -3,6 +3,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::sync::Arc;
 
 use fastrand::Rng;
 
@@ -118,6 +119,7 @@ pub struct Network {
     rng: Rng,
     hosts: Vec<Host>,
     swarm: Swarm<u32>,
+    sizes: Arc<[u32]>,
     /// Until when the origin sends.
     origin: Millis,
     now: Millis,
@@ -172,6 +174,7 @@ impl Network {
             rng,
             hosts,
             swarm,
+            sizes: vec![4 << 20; model.pieces].into(),
             origin: 0,
             now: 0,
             due: BinaryHeap::new(),
@@ -229,11 +232,11 @@ impl Network {
     }
 
     fn start(&mut self, host: usize) {
-        let (seed, pieces) = (self.rng.u64(..), self.model.pieces);
+        let (seed, pieces, sizes) = (self.rng.u64(..), self.model.pieces, self.sizes.clone());
         let it = &mut self.hosts[host];
         it.begun = self.now;
         it.downloader =
-            Some(Downloader::new(Limits::default(), Bits::none(pieces), seed, self.now));
+            Some(Downloader::new(Limits::default(), Bits::none(pieces), sizes, seed, self.now));
         self.tell(host, Event::Tick);
     }
 
