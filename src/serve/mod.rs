@@ -28,6 +28,7 @@ use std::time::Duration;
 use kiln_cas::budget::Budget;
 use kiln_cas::stores::{SharedConfig, Storage};
 use kiln_ci::CiServices;
+use kiln_ci::ephemeral::PreviewFigures;
 use kiln_ci::history::Tap;
 use kiln_ci::verdicts::{Inbox, Verdicts};
 use kiln_deploy::executions::Executions;
@@ -150,6 +151,7 @@ impl Server {
         // Metrics begin before what they are about.
         let rolled = Arc::<OnceLock<Arc<Control>>>::default();
         let placed = Arc::<OnceLock<Arc<Keeper>>>::default();
+        let brought_up = Arc::<PreviewFigures>::default();
         let telemetry = Telemetry::start(
             Observed {
                 inputs: status.as_ref().map(|it| it.inputs.clone()).unwrap_or_default(),
@@ -164,6 +166,7 @@ impl Server {
                 executions: figures(executions.clone()),
                 rollouts: rollouts::figures(rolled.clone()),
                 promotions: promotion::figures(placed.clone()),
+                previews: brought_up.clone(),
                 agents: fleet.figures.clone(),
                 merge_queues: merging.figures(),
                 forges: forges.figures(),
@@ -236,6 +239,7 @@ impl Server {
                 longest: actions.max_timeout,
                 name: &common.name,
                 base_url: &common.base_url,
+                figures: brought_up,
             },
         )?;
         let forgetting = tokio::spawn(stages.clone().keep_tidy());

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use kiln_cas::events::Events;
 use kiln_cas::stores::{StorageStats, Transfers};
 use kiln_ci::Recordings;
+use kiln_ci::ephemeral::PreviewFigures;
 use kiln_ci::forges::ForgeFigures;
 use kiln_ci::history::History;
 use kiln_ci::queue::hosted::{QueueFigures, QueueGauge};
@@ -62,6 +63,8 @@ pub struct Observed<'a> {
     pub rollouts: Arc<dyn Fn() -> RolloutFigures + Send + Sync>,
     /// What was promoted to environments.
     pub promotions: Arc<dyn Fn() -> Fours + Send + Sync>,
+    /// Environments of runs of pipelines.
+    pub previews: Arc<PreviewFigures>,
     /// Agents, as they were counted last.
     pub agents: Arc<Mutex<AgentCounts>>,
     pub merge_queues: MergeQueuesOf,

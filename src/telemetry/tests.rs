@@ -99,6 +99,7 @@ async fn the_manual_names_every_metric_and_no_other() {
         promotions: Arc::new(|| {
             kiln_deploy::deployments::Fours::from([("prod".to_owned(), Default::default())])
         }),
+        previews: Arc::default(),
         agents: Arc::default(),
         merge_queues: Arc::new(|| (QueueFigures::default(), Vec::new())),
         forges: Arc::new(Vec::new),

@@ -2,6 +2,7 @@
 //! brought them up as well. Each is noted before anything is done about it; what is left over is found by how its name begins.
 
 mod down;
+mod figures;
 mod kept;
 mod kinds;
 mod kubernetes;
@@ -17,6 +18,7 @@ mod stage;
 mod steps;
 mod sweep;
 
+pub use figures::{PreviewCounts, PreviewFigures};
 pub use kept::MAX_KEPT;
 pub use kinds::{Commands, How};
 pub use kubernetes::Kubernetes;

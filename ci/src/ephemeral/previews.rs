@@ -9,6 +9,7 @@ use kiln_net::causes::chain;
 use kiln_net::process::Told;
 use tokio::sync::{Notify, OnceCell};
 
+use super::figures::PreviewFigures;
 use super::kept::{Kept, MAX_KEPT};
 use super::kinds::How;
 use super::machine::{Claim, Phase, Preview};
@@ -114,6 +115,8 @@ pub struct PreviewParts {
     pub who: String,
     /// `None`: the log alone says it.
     pub teller: Option<Arc<dyn TellStuck>>,
+    /// Where it is said how many there are.
+    pub figures: Arc<PreviewFigures>,
 }
 
 /// The environments of a server.
@@ -124,6 +127,7 @@ pub struct Previews {
     secrets: SecretList,
     pub(super) who: String,
     pub(super) teller: Option<Arc<dyn TellStuck>>,
+    pub(super) figures: Arc<PreviewFigures>,
     prefix: OnceCell<String>,
     /// There may be something to take down.
     pub(super) wake: Notify,
@@ -143,10 +147,10 @@ fn hash(text: &str, length: usize) -> String {
 
 impl Previews {
     pub fn new(parts: PreviewParts) -> Arc<Self> {
-        let PreviewParts { records, clock, kinds, secrets, who, teller } = parts;
+        let PreviewParts { records, clock, kinds, secrets, who, teller, figures } = parts;
         let kept = Kept::new(records);
         let (prefix, wake) = (OnceCell::new(), Notify::new());
-        Arc::new(Self { kept, clock, kinds, secrets, who, teller, prefix, wake })
+        Arc::new(Self { kept, clock, kinds, secrets, who, teller, figures, prefix, wake })
     }
 
     pub(super) fn now(&self) -> Time {

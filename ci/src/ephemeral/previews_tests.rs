@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tempfile::TempDir;
 
+use super::figures::{PreviewCounts, PreviewFigures};
 use super::kinds::{Commands, How};
 use super::machine::{Phase, Preview as Kept};
 use super::netns::Netns;
@@ -37,13 +38,20 @@ struct World {
     memory: Memory,
     clock: TestClock,
     told: Told,
+    figures: Arc<PreviewFigures>,
 }
 
 impl World {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("there")).unwrap();
-        Self { dir, memory: Memory::default(), clock: TestClock::default(), told: Told::default() }
+        Self {
+            dir,
+            memory: Memory::default(),
+            clock: TestClock::default(),
+            told: Told::default(),
+            figures: Arc::default(),
+        }
     }
 
     fn there(&self) -> Vec<String> {
@@ -90,6 +98,7 @@ impl World {
             secrets: SecretList(BTreeMap::from([("token".to_owned(), secret)])),
             who: who.to_owned(),
             teller: Some(Arc::new(self.told.clone())),
+            figures: self.figures.clone(),
         })
     }
 
@@ -207,6 +216,8 @@ async fn what_does_not_go_is_tried_again_and_its_secrets_are_not_told() {
         server.sweep().await.unwrap();
     }
     assert_eq!(*world.told.0.lock().unwrap(), [3]);
+    server.sweep().await.unwrap();
+    assert_eq!(world.figures.read(), PreviewCounts { going: 1, stuck: 1, ..Default::default() });
     std::fs::remove_file(&hangs).unwrap();
     world.clock.pass(Duration::from_secs(900));
     server.sweep().await.unwrap();

@@ -8,6 +8,7 @@ use futures_util::{StreamExt, stream};
 use kiln_net::causes::chain;
 use tokio::time::Instant;
 
+use super::figures::PreviewCounts;
 use super::machine::{Due, Phase, Preview};
 use super::previews::{PreviewError, Previews};
 use crate::model::Time;
@@ -49,7 +50,9 @@ impl Previews {
     pub async fn sweep(&self) -> Result<Option<Time>, StorageError> {
         let now = self.clock.now();
         let (mut due, mut next) = (Vec::new(), None::<Time>);
-        for preview in self.kept.all().await? {
+        let all = self.kept.all().await?;
+        self.figures.set(PreviewCounts::of(&all));
+        for preview in all {
             match preview.due(now) {
                 Due::Later(at) => next = Some(next.map_or(at, |it| it.min(at))),
                 Due::Forget => self.kept.forget(&preview.name).await?,

@@ -21,7 +21,7 @@ use kiln_cas::DigestFunction;
 use kiln_cas::logs::LogStreams;
 use kiln_cas::stores::Storage;
 use kiln_ci::CiServices;
-use kiln_ci::ephemeral::{PreviewParts, Previews, TellStuck};
+use kiln_ci::ephemeral::{PreviewFigures, PreviewParts, Previews, TellStuck};
 use kiln_ci::pipelines::{Ended, Progress, RunnerError, StageRunner, Task, Work};
 use kiln_ci::stages::{Commands, Ledger, Programs, wait};
 use kiln_ci::verdicts::Verdicts;
@@ -65,6 +65,8 @@ pub struct Below<'a> {
     /// What this process calls itself, and no other one.
     pub name: &'a str,
     pub base_url: &'a str,
+    /// Where it is said how many environments there are.
+    pub figures: Arc<PreviewFigures>,
 }
 
 /// Does what stages say.
@@ -91,6 +93,7 @@ pub fn start(options: &StagesOptions, below: &Below<'_>) -> Result<Arc<Stages>, 
         secrets: options.parts.programs.secrets.clone(),
         who: below.name.to_owned(),
         teller: webhook.map(|it| Arc::new(ByWebhook(it)) as Arc<dyn TellStuck>),
+        figures: below.figures.clone(),
     });
     let blobs = &below.storage.blobs;
     let answers = &below.verdicts.answers;

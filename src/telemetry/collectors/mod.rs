@@ -11,6 +11,7 @@ mod hermeticity;
 mod images;
 mod inputs;
 mod merge_queues;
+mod previews;
 mod process;
 mod recordings;
 mod requests;
@@ -28,6 +29,7 @@ use std::fmt::{Debug, Error, Formatter};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kiln_cas::stores::StorageStats;
+use kiln_ci::ephemeral::PreviewFigures;
 use kiln_deploy::deployments::Fours;
 use kiln_deploy::executions::ExecutionFigures;
 use kiln_deploy::rollouts::control::RolloutFigures;
@@ -59,6 +61,7 @@ pub struct Sources {
     pub executions: Arc<dyn Fn() -> ExecutionFigures + Send + Sync>,
     pub rollouts: Arc<dyn Fn() -> RolloutFigures + Send + Sync>,
     pub promotions: Arc<dyn Fn() -> Fours + Send + Sync>,
+    pub previews: Arc<PreviewFigures>,
     pub agents: Arc<Mutex<AgentCounts>>,
     pub merge_queues: MergeQueuesOf,
     pub forges: ForgesOf,
@@ -128,6 +131,7 @@ impl Collector for Sources {
         fleet::encode(&mut families, &agents)?;
         merge_queues::encode(&mut families, &(self.merge_queues)())?;
         forges::encode(&mut families, &(self.forges)())?;
+        previews::encode(&mut families, self.previews.read())?;
         if let Some(queue) = self.queue.get() {
             scheduler::encode(&mut families, &queue, self.names_properties)?;
         }

@@ -145,5 +145,6 @@ pub async fn previews() -> Arc<Previews> {
         secrets: SecretList::default(),
         who: "sample".to_owned(),
         teller: None,
+        figures: Arc::default(),
     })
 }
