@@ -279,7 +279,8 @@ impl<L: Link> Crew<'_, L> {
         let Some(card) = lock(&self.peers).card(peer) else { return Event::HasNot(peer) };
         let asked = Asked { list: &self.assembly.digest, pass: &pass };
         let pieces = self.assembly.list.len();
-        match self.tools.exchange.has(&card, &asked, pieces.div_ceil(8)) {
+        let goes_on = || !self.stopped.load(Ordering::Acquire);
+        match self.tools.exchange.has(&card, &asked, pieces.div_ceil(8), &goes_on) {
             // What cannot be read is of another list.
             Ok(bytes) => Event::Has(peer, Bits::from_bytes(pieces, &bytes).unwrap_or_default()),
             // It has nothing of this list, yet.

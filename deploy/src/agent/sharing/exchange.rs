@@ -39,7 +39,13 @@ pub trait Exchange: Send + Sync {
     fn identity(&self) -> Identity;
 
     /// Which pieces it has: at most so many bytes.
-    fn has(&self, peer: &PeerCard, asked: &Asked<'_>, most: usize) -> Result<Vec<u8>, PeerError>;
+    fn has(
+        &self,
+        peer: &PeerCard,
+        asked: &Asked<'_>,
+        most: usize,
+        goes_on: GoesOn<'_>,
+    ) -> Result<Vec<u8>, PeerError>;
 
     /// One piece of `size` bytes, at most one byte more.
     fn piece(

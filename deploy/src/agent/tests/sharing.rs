@@ -68,7 +68,13 @@ impl Exchange for Walk {
         Identity { fingerprint: fingerprint(&self.name), address }
     }
 
-    fn has(&self, peer: &PeerCard, asked: &Asked<'_>, most: usize) -> Result<Vec<u8>, PeerError> {
+    fn has(
+        &self,
+        peer: &PeerCard,
+        asked: &Asked<'_>,
+        most: usize,
+        _: GoesOn<'_>,
+    ) -> Result<Vec<u8>, PeerError> {
         let house = self.house(peer)?;
         let has = house.has(&asked.list.to_string(), asked.pass, &fingerprint(&self.name));
         let has = has.map_err(why)?;

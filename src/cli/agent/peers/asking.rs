@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kiln_deploy::agent::{Asked, Exchange, Identity, PeerError, Rate};
 use kiln_deploy::swarm::PeerCard;
@@ -16,6 +16,8 @@ use super::tls::Own;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long an answer may take, and the next bytes of one.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long it takes at most until it is seen that whoever asks does something else.
+const LOOK: Duration = Duration::from_millis(200);
 /// Agents with connections that are kept, and connections to one.
 const MAX_CLIENTS: NonZeroUsize = NonZeroUsize::new(32).expect("it is not 0");
 const CONNECTIONS: usize = 3;
@@ -54,13 +56,33 @@ impl Asking {
         Ok(client)
     }
 
+    /// Waits for something from another agent, and no longer than whoever asks goes on.
+    fn wait<T>(
+        &self,
+        goes_on: &dyn Fn() -> bool,
+        future: impl Future<Output = T>,
+    ) -> Result<T, PeerError> {
+        self.runtime.block_on(async {
+            tokio::pin!(future);
+            let until = Instant::now() + ANSWER_TIMEOUT;
+            loop {
+                match tokio::time::timeout(LOOK, future.as_mut()).await {
+                    Ok(came) => return Ok(came),
+                    Err(_) if !goes_on() => return Err(PeerError::Stopped),
+                    Err(_) if Instant::now() >= until => {
+                        return Err(PeerError::Gone("it does not go on".to_owned()));
+                    }
+                    Err(_) => {}
+                }
+            }
+        })
+    }
+
     async fn ask(&self, peer: &PeerCard, path: &str, pass: &str) -> Result<Response, PeerError> {
         let url = format!("https://{}/v1/{path}", peer.address);
         let url = kiln_net::urls::parse(&url);
         let url = url.map_err(|error| PeerError::Gone(error.to_string()))?;
-        let asked = self.client(peer)?.get(url).header(PASS, pass).send();
-        let answer = tokio::time::timeout(ANSWER_TIMEOUT, asked).await;
-        let answer = answer.map_err(|_| PeerError::Gone("it does not answer".to_owned()))?;
+        let answer = self.client(peer)?.get(url).header(PASS, pass).send().await;
         let answer = answer.map_err(|error| PeerError::Gone(described(error)))?;
         match answer.status() {
             StatusCode::OK => Ok(answer),
@@ -76,13 +98,18 @@ impl Exchange for Asking {
         Identity { fingerprint: self.own.fingerprint.clone(), address: self.address.clone() }
     }
 
-    fn has(&self, peer: &PeerCard, asked: &Asked<'_>, most: usize) -> Result<Vec<u8>, PeerError> {
-        self.runtime.block_on(async {
+    fn has(
+        &self,
+        peer: &PeerCard,
+        asked: &Asked<'_>,
+        most: usize,
+        goes_on: &dyn Fn() -> bool,
+    ) -> Result<Vec<u8>, PeerError> {
+        self.wait(goes_on, async {
             let answer = self.ask(peer, &format!("has/{}", asked.list), asked.pass).await?;
-            let body = tokio::time::timeout(ANSWER_TIMEOUT, collect(answer, most)).await;
-            let body = body.map_err(|_| PeerError::Gone("it does not go on".to_owned()))?;
+            let body = collect(answer, most).await;
             body.map_err(|error| PeerError::Gone(error.to_string()))
-        })
+        })?
     }
 
     fn piece(
@@ -94,12 +121,10 @@ impl Exchange for Asking {
         goes_on: &dyn Fn() -> bool,
     ) -> Result<Vec<u8>, PeerError> {
         let path = format!("piece/{}/{piece}", asked.list);
-        let mut answer = self.runtime.block_on(self.ask(peer, &path, asked.pass))?;
+        let mut answer = self.wait(goes_on, self.ask(peer, &path, asked.pass))??;
         let mut data = Vec::new();
         loop {
-            let next = async { tokio::time::timeout(ANSWER_TIMEOUT, answer.chunk()).await };
-            let next = self.runtime.block_on(next);
-            let next = next.map_err(|_| PeerError::Gone("it does not go on".to_owned()))?;
+            let next = self.wait(goes_on, answer.chunk())?;
             let next = next.map_err(|error| PeerError::Gone(described(error)))?;
             let Some(chunk) = next else { return Ok(data) };
             data.extend_from_slice(&chunk);
