@@ -62,7 +62,8 @@ fn churn_lies_and_slowness_cost_little() {
 fn near_peers_send_most() {
     let model = Model { zones: 4, ..Model::new(120, 48, seed()) };
     let outcome = run("four zones", model);
-    assert!(outcome.near > 2 * outcome.far, "{} near, {} far", outcome.near, outcome.far);
+    // By chance it would be a quarter.
+    assert!(outcome.near > outcome.far, "{} near, {} far", outcome.near, outcome.far);
 }
 
 /// `cargo nextest run --release --run-ignored only`: docs/agents.md has the figures.
