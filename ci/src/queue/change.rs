@@ -81,7 +81,8 @@ impl fmt::Display for End {
         match self {
             Self::Landed(commit) => write!(out, "landed in {}", commit.short()),
             Self::Failed { targets, runs } if targets.is_empty() => {
-                write!(out, "rejected: its check failed {runs} times on top of a green base")
+                let times = if *runs == 1 { "once".to_owned() } else { format!("{runs} times") };
+                write!(out, "rejected: its check failed {times} on top of a green base")
             }
             Self::Failed { targets, .. } => write!(out, "rejected: {} failed", targets.join(", ")),
             Self::Conflict(base) => write!(out, "rejected: it conflicts with {}", base.short()),

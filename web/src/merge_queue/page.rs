@@ -99,7 +99,7 @@ fn runs(all: &[MergeRun]) -> Markup {
             h2 { "What is tested" }
             div.scroll tabindex="0" role="region" aria-label="What is tested" {
                 table.rows {
-                    thead { tr { th { "Run" } th { "" } th { "Branches" } th { "On top of" } th { "Commit" } th { "Began" } th { "About" } } }
+                    thead { tr { th { "Run" } th { "" } th { "Branches" } th { "On top of" } th { "Commit" } th { "Began" } th { "Ends" } } }
                     tbody {
                         @for it in all.iter().take(MAX_ROWS) {
                             tr {
@@ -109,7 +109,7 @@ fn runs(all: &[MergeRun]) -> Markup {
                                 td { (commit(&it.base)) }
                                 td { @if let Some(it) = &it.commit { (commit(it)) } }
                                 td { (it.began) }
-                                td { @if let Some(left) = it.expected_s { (about(left)) " more" } }
+                                td { @if let Some(left) = it.expected_s { (more(left)) } }
                             }
                         }
                     }
@@ -117,6 +117,11 @@ fn runs(all: &[MergeRun]) -> Markup {
             }
         }
     }
+}
+
+/// How long it takes, as far as that is known by what others took.
+fn more(left: f64) -> Markup {
+    html! { @if left > 0.0 { "in about " (about(left)) } @else { "at any moment" } }
 }
 
 fn changes(shown: &MergeQueueShown) -> Markup {
@@ -129,7 +134,7 @@ fn changes(shown: &MergeQueueShown) -> Markup {
                 td { (it.added) }
                 td { (chip(&it.standing)) }
                 td.many { (visible(&it.why, MAX_REASON)) @if it.bad > 0.3 { p.dim { (format!("bad with a probability of {:.0} %", it.bad * 100.0)) } } }
-                td { @if let Some(left) = it.expected_s { "in about " (about(left)) } }
+                td { @if let Some(left) = it.expected_s { (more(left)) } }
             }
         }
     };

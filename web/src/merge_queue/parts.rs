@@ -67,6 +67,7 @@ pub fn state(it: &MergeQueueSummary) -> Markup {
 /// Time in words, as people say it.
 pub fn about(seconds: f64) -> String {
     match seconds {
+        it if it < 10.0 => format!("{it:.1} s"),
         it if it < 90.0 => format!("{it:.0} s"),
         it if it < 5_400.0 => format!("{:.0} min", it / 60.0),
         it => format!("{:.1} h", it / 3_600.0),
