@@ -32,7 +32,7 @@ needs = ["build"]
 
 [[stage]]
 name = "try"
-needs = ["up"]
+needs = ["build", "up"]
 from = ["build"]
 environment = { AT = "${stages.up.address}" }
 script = "echo \"$(cat out/word) at $AT\""
