@@ -23,7 +23,7 @@ use kiln_web::json::{MergeAsked, MergeCall, MergeLane, MergeStep, MergeTake, Mer
 
 /// How often the server is asked for requests.
 const LOOK: Duration = Duration::from_secs(1);
-/// How often the server hears of this runner while that does something long. Its lease lasts four times as long.
+/// How often the server hears of this runner while that does something long. Its lease lasts five times as long.
 const ALIVE: Duration = Duration::from_secs(2);
 /// How often one that stands by asks for the queue.
 const STAND_BY: Duration = Duration::from_secs(1);

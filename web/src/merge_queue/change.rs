@@ -7,7 +7,7 @@ use kiln_cas::access::Right;
 use kiln_cas::services::account_of;
 use kiln_cas::stores::audit::AuditEvent;
 use kiln_ci::queue::Branch;
-use kiln_ci::queue::hosted::Ask;
+use kiln_ci::queue::hosted::{Ask, HostedError};
 use kiln_ci::queue::serving::Request;
 use serde_json::{Value, json};
 
@@ -52,7 +52,11 @@ pub async fn forget(
     if asked.reason.is_empty() || asked.reason.len() > MAX_REASON {
         return Err(WebError::invalid("reason is missing, or too long", "Say why.").into());
     }
-    state.merge_queues.head(&queue).await.map_err(WebError::from)?;
+    let head = state.merge_queues.head(&queue).await.map_err(WebError::from)?;
+    if head.connected(state.merge_queues.now()) {
+        let (queue, holder) = (asked.queue, head.about.name);
+        return Err(WebError::from(HostedError::Busy { queue, holder }).into());
+    }
     let who = account_of(&*state.access, &caller.0).to_string();
     let details = json!({ "reason": asked.reason });
     note(&state, &who, "merge_queue.forget", queue.as_str(), &details).await?;

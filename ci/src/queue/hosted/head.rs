@@ -11,7 +11,7 @@ use crate::queue::serving::{Ran, Verdict};
 use crate::queue::{End, Ended};
 
 /// A runner that was not heard for so long has lost its queue to whoever asks for it.
-pub const LEASE: Duration = Duration::from_secs(8);
+pub const LEASE: Duration = Duration::from_secs(10);
 /// It is not noted more often than that that a runner was heard.
 const NOTED: Duration = Duration::from_secs(2);
 /// Runs of which is kept how they ended.
