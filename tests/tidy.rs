@@ -12,7 +12,7 @@ mod imports;
 mod source;
 
 /// Crate -> the Kiln crates it may depend on (docs/ARCHITECTURE.md).
-const MAY_DEPEND_ON: [(&str, &[&str]); 9] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 10] = [
     ("kiln-test-servers", &[]),
     ("kiln-net", &[]),
     ("kiln-protos", &[]),
@@ -21,6 +21,10 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 9] = [
     ("kiln-executor", &["kiln-net", "kiln-protos", "kiln-cas"]),
     ("kiln-ci", &["kiln-net", "kiln-protos", "kiln-cas"]),
     ("kiln-deploy", &["kiln-net", "kiln-protos", "kiln-cas"]),
+    (
+        "kiln-web",
+        &["kiln-net", "kiln-protos", "kiln-cas", "kiln-scheduler", "kiln-ci", "kiln-deploy"],
+    ),
     (
         "kiln",
         &[
@@ -31,6 +35,7 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 9] = [
             "kiln-executor",
             "kiln-ci",
             "kiln-deploy",
+            "kiln-web",
         ],
     ),
 ];

@@ -215,7 +215,7 @@ fn json(value: &DeValue<'_>) -> Value {
             i64::from_str_radix(whole.as_str(), whole.radix()).map_or(Value::Null, Value::from)
         }
         DeValue::Float(float) => number(float.as_str().trim_start_matches('+')),
-        DeValue::Datetime(time) => Value::String(time.to_string()),
+        DeValue::Datetime(it) => Value::String(it.to_string()),
         DeValue::Array(items) => items.iter().map(|item| json(item.get_ref())).collect(),
         DeValue::Table(table) => {
             let member = |(key, value): (&Spanned<_>, &Spanned<DeValue<'_>>)| {
