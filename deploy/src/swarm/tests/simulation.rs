@@ -50,12 +50,12 @@ fn rough(hosts: usize, pieces: usize) {
 
 #[test]
 fn many_hosts_take_little_longer_than_one_and_the_origin_sends_little_more_than_once() {
-    calm(150, 128);
+    calm(500, 128);
 }
 
 #[test]
 fn churn_lies_and_slowness_cost_little() {
-    rough(150, 128);
+    rough(300, 128);
 }
 
 #[test]
@@ -68,13 +68,13 @@ fn near_peers_send_most() {
 
 /// `cargo nextest run --release --run-ignored only`: docs/agents.md has the figures.
 #[test]
-#[ignore = "takes minutes without optimisation"]
+#[ignore = "takes minutes"]
 fn ten_thousand_hosts_without_churn() {
     calm(10_000, 256);
 }
 
 #[test]
-#[ignore = "takes minutes without optimisation"]
+#[ignore = "takes minutes"]
 fn ten_thousand_hosts_with_churn() {
     rough(10_000, 256);
 }
