@@ -38,8 +38,8 @@ const SILENT: Duration = Duration::from_secs(30);
 const STALLED: Duration = Duration::from_secs(15);
 /// Bytes of the headers of a question.
 const MAX_HEADERS: usize = 16 << 10;
-/// Bytes that are sent at once.
-const PART: usize = 64 << 10;
+/// Bytes that are sent at once: few, so that whoever is sent them slowly hears that there are more.
+const PART: usize = 16 << 10;
 /// After a connection that could not be taken.
 const PAUSE: Duration = Duration::from_millis(100);
 
