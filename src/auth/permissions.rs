@@ -219,6 +219,13 @@ fn of_api(path: &str, reads: bool) -> Option<Permission> {
         let runs = is_below("/api/v1/merge-queues/runner");
         return Some(Instance(if runs { Land } else { Queue }));
     }
+    if is_below("/api/v1/pipelines") && !reads {
+        // What a run does is in the body: whoever answers asks again, for more where it releases.
+        return Some(Instance(Execute));
+    }
+    if is_below("/api/v1/previews") && !reads {
+        return Some(Instance(Release));
+    }
     if is_below("/api/v1/environments") {
         return Some(Instance(Read));
     }
@@ -284,6 +291,9 @@ mod tests {
             ("GET", "/api/v1/rollouts/m1".to_owned(), Instance(Read)),
             ("POST", "/api/v1/rollouts/say".to_owned(), Instance(Release)),
             ("POST", "/api/v1/locks/remove".to_owned(), Instance(Release)),
+            ("GET", "/api/v1/pipelines".to_owned(), pages),
+            ("POST", "/api/v1/pipelines/say".to_owned(), Instance(Execute)),
+            ("POST", "/api/v1/previews/down".to_owned(), Instance(Release)),
             ("GET", "/rollouts/m1".to_owned(), pages),
             ("GET", "/api/v1/audit/export".to_owned(), All(Administer)),
             ("GET", "/api/v1/explain".to_owned(), Instance(Read)),

@@ -36,6 +36,7 @@ const ADMINISTER: Permission = Permission::All(Right::Administer);
 /// What others will rely on: results, and which tests nobody has to wait for.
 const RESULTS: Permission = Permission::Instance(Right::WriteResults);
 const RELEASES: Permission = Permission::Instance(Right::Release);
+const EXECUTES: Permission = Permission::Instance(Right::Execute);
 const HOSTS: Permission = Permission::Instance(Right::Host);
 const QUEUES: Permission = Permission::Instance(Right::Queue);
 const LANDS: Permission = Permission::Instance(Right::Land);
@@ -112,8 +113,9 @@ async fn admit(
 
 fn concerns_everybody(method: Option<Permission>, request: &Request<Incoming>) -> bool {
     let of_http = || of_http(request.method(), request.uri().path());
-    // Who pushes to the registry says what others get.
+    // Who pushes to the registry says what others get, and what a pipeline runs may release.
     is_registry(request.uri().path())
+        || (method.is_none() && of_http() == EXECUTES)
         || matches!(
             method.unwrap_or_else(of_http),
             WORK | ADMINISTER | RESULTS | RELEASES | HOSTS | QUEUES | LANDS
