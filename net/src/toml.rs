@@ -6,12 +6,13 @@ mod times;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ::toml::Spanned;
 use ::toml::de::{DeTable, DeValue};
 use serde_json::Value;
 
-pub use self::times::time;
+use self::times::parse_time;
 
 /// How alike two words have to be for one to be meant by the other.
 const LIKENESS: f64 = 0.7;
@@ -230,4 +231,11 @@ fn json(value: &DeValue<'_>) -> Value {
 /// Where each key of a table stands, for errors that show only when all of it was read.
 pub fn places(fields: &Fields<'_>) -> BTreeMap<String, usize> {
     fields.table.iter().map(|(key, _)| (key.get_ref().to_string(), key.span().start)).collect()
+}
+
+/// A time such as `10m`; `None`: there is none.
+pub fn time(fields: &Fields<'_>, key: &str) -> Result<Option<Duration>, TableError> {
+    let Some(field) = fields.get(key) else { return Ok(None) };
+    let wrong = || field.error("expected a time like \"90s\", \"10m\", \"6h\" or \"7d\"");
+    parse_time(field.text()?).map(Some).ok_or_else(wrong)
 }

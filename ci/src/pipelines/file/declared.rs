@@ -39,10 +39,8 @@ pub enum Trigger {
     Release {
         names: Vec<String>,
     },
-    /// Somebody who has the secret calls the pipeline's address.
-    Webhook {
-        secret: String,
-    },
+    /// Somebody who may execute calls.
+    Webhook,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -93,8 +91,6 @@ pub struct DeclaredStage {
     pub may_fail: bool,
     /// Its texts may have values in them.
     pub work: Work,
-    /// Line and column of its name.
-    pub place: (usize, usize),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

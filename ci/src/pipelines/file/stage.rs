@@ -73,7 +73,6 @@ fn one(
     };
     let work = work::read(fields, kind, &scope)?;
     let patience = if kind == "approve" { PATIENCE } else { TIMEOUT };
-    let position = name.error("");
     Ok(DeclaredStage {
         on: on(fields)?,
         when: condition::read(fields, inputs)?,
@@ -84,7 +83,6 @@ fn one(
         needs,
         matrix,
         work,
-        place: (position.line, position.column),
     })
 }
 
