@@ -109,7 +109,7 @@ const GRPC: &[(&str, Methods)] = &[
 ];
 
 /// First segments of the paths of pages and their API, which have precedence over the HTTP cache.
-const PAGES: [&str; 16] = [
+const PAGES: [&str; 17] = [
     "",
     "builds",
     "actions",
@@ -120,6 +120,7 @@ const PAGES: [&str; 16] = [
     "releases",
     "environments",
     "rollouts",
+    "pipelines",
     "fleet",
     "profile",
     "blobs",
@@ -219,9 +220,9 @@ fn of_api(path: &str, reads: bool) -> Option<Permission> {
         let runs = is_below("/api/v1/merge-queues/runner");
         return Some(Instance(if runs { Land } else { Queue }));
     }
-    if is_below("/api/v1/pipelines") && !reads {
+    if is_below("/api/v1/pipelines") {
         // What a run does is in the body: whoever answers asks again, for more where it releases.
-        return Some(Instance(Execute));
+        return Some(Instance(if reads { Read } else { Execute }));
     }
     if is_below("/api/v1/previews") && !reads {
         return Some(Instance(Release));
@@ -289,6 +290,8 @@ mod tests {
             ("POST", "/api/v1/promotions/rollback".to_owned(), Instance(Release)),
             ("GET", "/environments".to_owned(), pages),
             ("GET", "/api/v1/rollouts/m1".to_owned(), Instance(Read)),
+            ("GET", "/api/v1/pipelines/m1".to_owned(), Instance(Read)),
+            ("GET", "/pipelines/m1".to_owned(), pages),
             ("POST", "/api/v1/rollouts/say".to_owned(), Instance(Release)),
             ("POST", "/api/v1/locks/remove".to_owned(), Instance(Release)),
             ("GET", "/api/v1/pipelines".to_owned(), pages),
