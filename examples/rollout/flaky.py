@@ -8,9 +8,9 @@ import sys
 
 asked = json.load(sys.stdin)
 luck = random.random()
-if luck < 0.12:
+if luck < 0.07:
     answer = {"error": "502 Bad Gateway, as it happens"}
-elif luck < 0.24:
+elif luck < 0.14:
     answer = {"missing": "no data, as it happens"}
 else:
     count = max(1, (asked["to_ms"] - asked["from_ms"]) // asked["step_ms"])

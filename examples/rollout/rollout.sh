@@ -216,6 +216,11 @@ roll() { # NAME VERSION CODE: rolls out while users ask, and says what they were
   id=$("$kiln" rollout list --limit 1 --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["rollouts"][0]["id"])')
   "$kiln" rollout show "$id" --json >"rollout-$2.json" || :
   say "$1: exit code $code, expected $3"
+  # The judge could not decide in time, as where a machine is too busy to answer: the next one wants the place.
+  if [ $code = 6 ]; then
+    "$kiln" rollout abort "$id" --reason "the example goes on" >/dev/null
+    "$kiln" rollout watch "$id" --plain || :
+  fi
   python3 "$here/seen.py" "$first" "users-$2.json" <"rollout-$2.json" | tee -a seen || :
   python3 "$here/seen.py" "$first" "users-$2.json" <"rollout-$2.json" >/dev/null || { wrong=1; echo "  MORE THAN THE CANARY HAD IT"; }
   [ $code = "$3" ] || { wrong=1; echo "  THAT IS NOT AS EXPECTED"; }

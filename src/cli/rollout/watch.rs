@@ -37,7 +37,7 @@ NO_COLOR turns colours off.
 
 Exit codes:
   0  all targets have it
-  1  it was reverted or rejected
+  1  it was reverted or rejected, or is being reverted
   6  it goes on: the screen was left")]
 pub struct WatchCommand {
     /// The rollout

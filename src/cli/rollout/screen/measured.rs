@@ -43,7 +43,11 @@ fn judged(metric: &Value, look: &RolloutLook, columns: usize, looks: Looks) -> V
         Span::raw(" "),
         Span::styled(clean(class(metric)), looks.style(tone)),
     ])];
-    lines.extend(indented(&clean(metric["reason"].as_str().unwrap_or_default()), columns));
+    let reason = metric["reason"].as_str().unwrap_or_default();
+    // What the verdict has said is not said twice.
+    if !look.reasons.iter().any(|said| said.contains(reason)) {
+        lines.extend(indented(&clean(reason), columns));
+    }
     if let Some(series) = look.series.iter().find(|it| it.metric == name) {
         lines.extend(pictures(series, columns, looks));
     }
