@@ -294,7 +294,7 @@ mod tests {
             ("GET", "/pipelines/m1".to_owned(), pages),
             ("POST", "/api/v1/rollouts/say".to_owned(), Instance(Release)),
             ("POST", "/api/v1/locks/remove".to_owned(), Instance(Release)),
-            ("GET", "/api/v1/pipelines".to_owned(), pages),
+            ("GET", "/api/v1/pipelines".to_owned(), Instance(Read)),
             ("POST", "/api/v1/pipelines/say".to_owned(), Instance(Execute)),
             ("POST", "/api/v1/previews/down".to_owned(), Instance(Release)),
             ("GET", "/rollouts/m1".to_owned(), pages),

@@ -17,6 +17,8 @@ const PACE: Duration = Duration::from_millis(700);
 const MAX_SILENT: u32 = 300;
 /// Logs that are asked for in one look.
 const MAX_LOGS: usize = 20;
+/// Parts of one log that are read in one look.
+const MAX_PARTS: usize = 4;
 /// Characters of a line without an end that is printed all the same.
 const MAX_LINE: usize = 4_000;
 
@@ -161,14 +163,11 @@ impl Screen {
                 return Ok(());
             }
             printed.attempt = printed.attempt.max(1);
-            let (attempt, offset) = (printed.attempt, printed.offset);
-            let query = format!("{path}/log?stage={at}&attempt={attempt}&offset={offset}");
-            let part: PipelineLog = api::read(api.get(&query).await?)?;
+            let attempt = printed.attempt;
+            let part = printed.next(api, path, at).await?;
             let is_last = attempt >= stage.attempts;
             // An attempt that is followed by another one, and one of a stage that has ended, prints nothing more.
             let is_over = part.text.is_empty() && (!is_last || is_end(stage));
-            printed.offset = part.next;
-            printed.rest.push_str(&part.text);
             printed.print(&stage.name, is_over)?;
             if is_over && is_last {
                 printed.is_done = true;
@@ -210,6 +209,21 @@ fn prints(stage: &PipelineStage) -> bool {
 }
 
 impl Printed {
+    /// Reads on; the answer without a text says that all that is there was read.
+    async fn next(&mut self, api: &Api, path: &str, at: usize) -> Result<PipelineLog, CliError> {
+        for read in 1.. {
+            let (attempt, offset) = (self.attempt, self.offset);
+            let query = format!("{path}/log?stage={at}&attempt={attempt}&offset={offset}");
+            let part: PipelineLog = api::read(api.get(&query).await?)?;
+            self.offset = part.next;
+            self.rest.push_str(&part.text);
+            if part.text.is_empty() || read >= MAX_PARTS {
+                return Ok(part);
+            }
+        }
+        Err(CliError::answered("a log has no end"))
+    }
+
     /// Whole lines, each with the name of its stage before it.
     fn print(&mut self, name: &str, is_over: bool) -> Result<(), CliError> {
         let end = match self.rest.rfind('\n') {
