@@ -45,10 +45,14 @@ place=$(cd "$(mktemp -d "$place/kiln-ship.XXXXXX")" && pwd -P)
 # Whatever ends this script ends all that it started, and nothing is left on the disk.
 # shellcheck source=../lib.sh
 . "$here/../lib.sh"
+child=
 finish() {
   code=$?
   trap '' INT TERM HUP
   [ $code = 0 ] || [ $code -ge 129 ] || tail -n 20 "$place"/*.log >&2 || :
+  [ -z "$child" ] || kill "$child" 2>/dev/null || :
+  # Who waits for the other end of it waits no more.
+  [ ! -p "$place/said" ] || : <>"$place/said"
   end_started
   for it in "$place"/bazel/*/server/server.pid.txt; do
     [ ! -e "$it" ] || end_other "$(cat "$it")"
@@ -67,12 +71,24 @@ now() { printf '%d:%02d' $(((SECONDS - began) / 60)) $(((SECONDS - began) % 60))
 chapter() { printf '\n\033[1m%s  %s\033[0m\n' "$(now)" "$*"; }
 tell() { printf '%5s  %s\n' "$(now)" "$*"; }
 note() { printf '  %5s  %-26s %s\n' "$(now)" "$1" "$2" >>"$place/table"; }
-# In the background, so that a signal is heard meanwhile.
-run() {
-  printf '       $ %s\n' "$*"
-  { "$@" 2>&1 | sed -u 's/^/       /'; } &
-  wait $!
+# Both wait for what they do in the background, so that a signal is heard meanwhile; `finish` ends it.
+patiently() { # COMMAND...
+  "$@" &
+  child=$!
+  local code=0
+  wait "$child" || code=$?
+  child=
+  return $code
 }
+run() { # COMMAND...: shown, with what it prints
+  printf '       $ %s\n' "$*"
+  sed -u 's/^/       /' <said &
+  local shown=$! code=0
+  patiently shown_as "$@" || code=$?
+  wait "$shown"
+  return $code
+}
+shown_as() { exec "$@" >said 2>&1; }
 field() { # PATH...: of JSON on stdin
   "$python" -c 'import json, sys
 it = json.load(sys.stdin)
@@ -84,6 +100,7 @@ print("" if it is None else it)' "$@"
 chapter "A server, a repository and its merge queue"
 cd "$place"
 mkdir bin kiln hosts queue
+mkfifo said
 ln -s "$kiln" bin/kiln
 # What Bazel keeps goes with the rest. Debian's finds its own parts by the system's bazelrc.
 cat >bin/bazel <<END
@@ -150,7 +167,7 @@ left() { [ -n "$(kiln queue show --queue shop --branch "$1" --json | field ended
 land() { # BRANCH: pushes it, queues it, waits until it has left the queue. `invocation` is the build that let it land.
   (cd work && git push --quiet origin "HEAD:refs/heads/$1")
   run kiln queue add --queue shop --branch "$1"
-  (within 600 left "$1") || { run kiln queue explain --queue shop --branch "$1"; cat queue/shop/logs/*.log >&2; fail "$1 is still there"; }
+  patiently within 600 left "$1" || { run kiln queue explain --queue shop --branch "$1"; cat queue/shop/logs/*.log >&2; fail "$1 is still there"; }
   run kiln queue show --queue shop --branch "$1"
   commit=$(git --git-dir=shop.git rev-parse refs/heads/main)
   git --git-dir=shop.git merge-base --is-ancestor "$(git -C work rev-parse HEAD)" "$commit" ||
@@ -182,7 +199,7 @@ stage() { # VERSION: to the host in staging, and into prod, whose policy looks a
   note "web/shop:$1 in staging" "answers; promoted to prod"
 }
 roll() { # VERSION CODE: to the hosts while users ask; CODE is how it has to end
-  ask "users-$1.json" 6 0.025
+  ask "users-$1.json" 5 0.025
   code=0 since=$SECONDS
   run kiln rollout start canary.toml --release "web/shop:$1" --env prod --reason "version $1" --wait || code=$?
   took=$((SECONDS - since))
@@ -232,7 +249,7 @@ roll 1.1 0
 note "web/shop:1.1 in prod" "everywhere after $took s; users: $answers"
 
 chapter "A bad change, whose tests pass"
-change visits visits.patch 'Remember the last eight visits'
+change visits visits.patch 'Remember the last four visits'
 land visits
 release 1.2
 stage 1.2

@@ -29,7 +29,7 @@ fn script(directory: &Path) -> Option<Command> {
         .env("PROMETHEUS", prometheus)
         .env("TMPDIR", made)
         .env("HOSTS", "4")
-        .env("BAKE", "6s")
+        .env("BAKE", "8s")
         .env("KILN_WORKERS_MEMORY", "1GiB")
         .stdin(Stdio::null());
     Some(command)
