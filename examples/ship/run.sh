@@ -224,14 +224,19 @@ test --remote_executor=grpc://$api --bes_backend=grpc://$api --bes_results_url=$
 test --spawn_strategy=remote --noremote_upload_local_results --incompatible_strict_action_env
 test --symlink_prefix=/ --color=no --curses=no --noshow_progress
 END
+# Bazel 6 and 7 would ask the network for modules, and later ones read no WORKSPACE. Debian's 4.2.3 does not say its version.
+case $(bazel --version 2>/dev/null) in
+  "bazel 6."* | "bazel 7."*) echo 'common --noenable_bzlmod' >>work/.bazelrc ;;
+esac
 (cd work && git checkout --quiet -B first && git add . && git commit --quiet -m 'Open the shop')
 land first
 release 1.0
 stage 1.0
-# It fails in one of four runs: somebody saw it, and tries it until it does so again.
+# It fails in one of four runs: somebody saw it, and tries it until it does so again, where Bazel is warm.
 flaked() { kiln tests flakes | grep -q //:mail_test; }
+try() { cd queue/shop/trees/slot-0 && exec bazel test --nocache_test_results --runs_per_test=8 //:mail_test; }
 until flaked; do
-  (cd work && bazel test --nocache_test_results --runs_per_test=8 //:mail_test) >mail.log 2>&1 || [ $? = 3 ]
+  patiently try >mail.log 2>&1 || [ $? = 3 ]
   sleep 2
 done
 run kiln tests quarantine add //:mail_test --reason 'the mail server hangs up' --owner @mail
