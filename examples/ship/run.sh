@@ -113,6 +113,7 @@ PATH="$place/bin:$PATH"
 kiln=kiln
 api=127.0.0.1:$(free) edge=127.0.0.1:$(free) status=127.0.0.1:$(free) watch=127.0.0.1:$(free) staging=127.0.0.1:$(free)
 export KILN_SERVER="http://$api"
+unset KILN_QUEUE_STATE
 cp "$here"/*.toml .
 sed -i "s/^targets = 20/targets = $hosts/" install.toml canary.toml
 [ -z "${BAKE:-}" ] || sed -i "s/^bake = \"15s\"/bake = \"$BAKE\"/; s/^soak = \"10s\"/soak = \"$BAKE\"/" canary.toml
@@ -158,8 +159,8 @@ host staging shop-staging "$staging"
 nginx_config shop.prod error >nginx.conf
 start_nginx
 start_prometheus "$scraped"
-within 60 all_there shop prod "$hosts"
-within 60 all_there shop staging 1
+within 120 all_there shop prod "$hosts"
+within 120 all_there shop staging 1
 tell "on each an agent waits for what to run: it fetches, verifies, and keeps it running"
 note "server, queue, hosts" "up: $((hosts + 1)) agents, nginx, Prometheus"
 
