@@ -168,7 +168,7 @@ left() { [ -n "$(kiln queue show --queue shop --branch "$1" --json | field ended
 land() { # BRANCH: pushes it, queues it, waits until it has left the queue. `invocation` is the build that let it land.
   (cd work && git push --quiet origin "HEAD:refs/heads/$1")
   run kiln queue add --queue shop --branch "$1"
-  patiently within 600 left "$1" || { run kiln queue explain --queue shop --branch "$1"; cat queue/shop/logs/*.log >&2; fail "$1 is still there"; }
+  patiently within 400 left "$1" || { run kiln queue explain --queue shop --branch "$1"; cat queue/shop/logs/*.log >&2; fail "$1 is still there"; }
   run kiln queue show --queue shop --branch "$1"
   commit=$(git --git-dir=shop.git rev-parse refs/heads/main)
   git --git-dir=shop.git merge-base --is-ancestor "$(git -C work rev-parse HEAD)" "$commit" ||
