@@ -172,7 +172,7 @@ impl Control {
 /// A log that is too long means that something flaps: it is reverted, and what only describes is dropped.
 fn bounded(state: &State, input: &Input) -> Input {
     match input {
-        Input::Tick | Input::Observed(..) | Input::Fleet(_)
+        Input::Tick | Input::Blind | Input::Observed(..) | Input::Fleet(_)
             if state.length >= MAX_EVENTS && state.is_forward() =>
         {
             Input::Abort(format!("kiln: more than {MAX_EVENTS} events, so something flaps"))

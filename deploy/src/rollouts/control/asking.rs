@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::rollouts::machine::TargetId;
+use crate::rollouts::machine::{Millis, TargetId};
 use crate::rollouts::parts::{Observation, PartError, Place, Targets};
 
 /// What is known of each target that was asked about; errors: nothing is known anew.
@@ -16,6 +16,8 @@ pub type Found = Result<Vec<Option<Observation>>, PartError>;
 pub struct Asking {
     /// Of whom.
     pub ids: Vec<TargetId>,
+    /// Since when. What was told then or later may not be seen by it.
+    pub since: Millis,
     /// All targets are asked about, so that those count that were told nothing yet.
     pub all: bool,
     task: JoinHandle<()>,
@@ -33,7 +35,7 @@ impl Asking {
         from: Arc<dyn Targets>,
         place: Place,
         named: Vec<(TargetId, String)>,
-        all: bool,
+        (all, since): (bool, Millis),
     ) -> Self {
         let (ids, names): (Vec<TargetId>, Vec<String>) = named.into_iter().unzip();
         let (answered, answer) = oneshot::channel();
@@ -41,7 +43,7 @@ impl Asking {
             // Whoever asked may be gone.
             let _ = answered.send(from.observe(&place, &names).await);
         });
-        Self { ids, all, task, answer }
+        Self { ids, since, all, task, answer }
     }
 
     /// The answer, if there is one within this time.

@@ -45,6 +45,11 @@ impl Doing {
         self.jobs.values().any(|job| job.splits)
     }
 
+    /// Whether anybody is being told anything.
+    pub fn tells(&self) -> bool {
+        self.jobs.values().any(|job| !job.splits)
+    }
+
     pub fn count(&self) -> usize {
         self.jobs.len()
     }

@@ -169,10 +169,11 @@ impl Driver {
     pub async fn round(&mut self, now: Millis) -> Result<Next, ControlError> {
         let now = self.open.time(now);
         let before = self.open.state.length;
-        let mut inputs = self.observe().await;
-        inputs.extend(self.renew(now).await?);
-        inputs.extend(self.ask(now).await);
-        inputs.push(Input::Tick);
+        let renewed = self.renew(now).await?;
+        let asked = self.ask(now).await;
+        let observed = self.observe(now).await;
+        // The time comes last.
+        let inputs: Vec<Input> = renewed.into_iter().chain(asked).chain(observed).collect();
         if !self.tell(&inputs, now).await? || !self.take_look(now).await? {
             return self.reload().await;
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::asking::Asking;
 use super::driver::Driver;
 use super::preview::down;
-use crate::rollouts::machine::{Generation, Input, Phase, Running, TargetId};
+use crate::rollouts::machine::{Generation, Input, Millis, Phase, Running, Target, TargetId};
 use crate::rollouts::parts::{Health, Observation};
 
 /// How long a round waits for how targets are. What is answered later is taken in by a later one.
@@ -21,7 +21,7 @@ impl Driver {
     }
 
     /// Begins to ask how targets are; `None`: nobody has to be asked.
-    fn ask_targets(&self) -> Option<Asking> {
+    fn ask_targets(&self, now: Millis) -> Option<Asking> {
         let from = self.control.parts.targets.get(&self.declared.driving.from)?;
         let state = &self.open.state;
         // Where only a few may be down at once, all count.
@@ -31,23 +31,24 @@ impl Driver {
             false => self.names(state.targets.keys().copied()),
         };
         let place = self.open.rollout.place.clone();
-        (!named.is_empty()).then(|| Asking::begin(from.clone(), place, named, all))
+        (!named.is_empty()).then(|| Asking::begin(from.clone(), place, named, (all, now)))
     }
 
-    /// What the targets that were touched run. Where nobody can say yet, nothing is known anew.
-    pub(super) async fn observe(&mut self) -> Vec<Input> {
-        let Some(mut asking) = self.asking.take().or_else(|| self.ask_targets()) else {
-            return Vec::new();
+    /// What the targets that were touched run, and that time went by. Where nobody can say yet, nothing is known anew, and
+    /// nobody is given up for that.
+    pub(super) async fn observe(&mut self, now: Millis) -> Vec<Input> {
+        let Some(mut asking) = self.asking.take().or_else(|| self.ask_targets(now)) else {
+            return vec![Input::Tick];
         };
         let found = match asking.answer(BRIEF).await {
             Some(Ok(found)) => found,
             Some(Err(error)) => {
                 tracing::warn!(rollout = self.open.rollout.id, %error, "targets cannot be observed");
-                return Vec::new();
+                return vec![Input::Tick];
             }
             None => {
                 self.asking = Some(asking);
-                return Vec::new();
+                return vec![Input::Blind];
             }
         };
         let mut inputs = Vec::with_capacity(found.len());
@@ -65,7 +66,14 @@ impl Driver {
             }
         }
         inputs.extend(asking.all.then_some(Input::Fleet(are_down)));
+        inputs.push(if self.sees(asking.since) { Input::Tick } else { Input::Blind });
         inputs
+    }
+
+    /// Whether an answer to what was asked then says how those are that were told: nobody was told later, or is being told.
+    fn sees(&self, since: Millis) -> bool {
+        let late = |target: &Target| !target.is_settled() && target.asked >= since;
+        !self.doing.tells() && !self.open.state.targets.values().any(late)
     }
 
     /// What is believed of a target. One that is not well does not run the new version as it was told to; whoever returns

@@ -33,6 +33,8 @@ pub enum Input {
     Start,
     /// Time went by.
     Tick,
+    /// Time went by, and it is not known yet how those are that were told: nobody is told again or given up.
+    Blind,
     /// An effect was carried out.
     Result(EffectId, Outcome),
     /// What a target runs, found out without believing what it says of itself.
@@ -63,7 +65,8 @@ pub fn decide(state: &State, input: &Input, now: Millis) -> Vec<Event> {
         Input::Start if state.length == 0 => vec![Event::Started],
         _ if state.length == 0 => Vec::new(),
         Input::Start => Vec::new(),
-        Input::Tick => tick(state, now),
+        Input::Tick => tick(state, now, true),
+        Input::Blind => tick(state, now, false),
         Input::Result(id, outcome) => result(state, *id, outcome),
         Input::Observed(id, running) => observed(state, *id, running, now),
         Input::Failed(id) => failed(state, *id, now),

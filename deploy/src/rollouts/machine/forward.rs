@@ -24,13 +24,14 @@ pub fn promoted(state: &State) -> Vec<Event> {
     }
 }
 
-pub fn tick(state: &State, now: Millis) -> Vec<Event> {
+/// `sees`: how targets are was found out after they were told.
+pub fn tick(state: &State, now: Millis, sees: bool) -> Vec<Event> {
     if state.is_forward()
         && let Some(why) = failing(state, now)
     {
         return vec![Event::RollbackBegan(why)];
     }
-    let mut events = told_again(state, now);
+    let mut events = if sees { told_again(state, now) } else { Vec::new() };
     // Who is told again holds up nothing that only time decides.
     if state.paused.is_none() {
         events.extend(progress(state, now));

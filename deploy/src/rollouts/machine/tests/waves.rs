@@ -223,3 +223,20 @@ fn a_balancer_that_does_not_answer_holds_a_return_up_for_a_while_only() {
     let late = decide(&state, &Input::Tick, 1_000 + state.spec.limits.settle);
     assert_eq!(late, [Event::WaveBegan(vec![0, 1, 2])]);
 }
+
+#[test]
+fn nobody_is_given_up_while_it_is_not_known_how_targets_are() {
+    let mut told = Told::of(spec([false, false]));
+    told.tell(&Input::Observed(0, Running::Silent));
+    told.silent = vec![0];
+    for _ in 0..100 {
+        told.now += 5_000;
+        told.tell(&Input::Blind);
+    }
+    assert!(told.state.is_forward() && told.applied().len() == 1, "{:?}", told.state.why);
+    told.wait(5 * MINUTE);
+    assert!(told.state.targets[&0].is_lost(), "now it is");
+    told.now += 60 * MINUTE;
+    told.tell(&Input::Blind);
+    assert!(!told.state.is_forward(), "time goes by all the same");
+}
