@@ -37,6 +37,9 @@ pub const ENOUGH: usize = 4;
 /// Nothing has come for so long: the origin is asked without a grant, for so many pieces.
 pub const STUCK: Millis = 30_000;
 pub const STUCK_PIECES: usize = 8;
+/// A granted piece that so many peers have is not fetched from the origin: another frontend granted it, or this one before it began
+/// anew. One alone may lie.
+const SPREAD: u16 = 2;
 /// After the origin did not answer.
 const ORIGIN_AGAIN: Millis = 1_000;
 
@@ -185,7 +188,8 @@ impl Downloader {
         self.announce_at = now.saturating_add(self.again - self.again / 8 + spread);
         self.peers.renew(peers, self.limits.peers, now);
         for piece in grants.into_iter().take(MAX_NAMED) {
-            if self.have.get(piece as usize) {
+            let is_spread = self.peers.spread(piece as usize) >= SPREAD;
+            if is_spread || self.have.get(piece as usize) {
                 self.seeded.push(piece);
             } else if (piece as usize) < self.have.len() && !self.granted.contains(&piece) {
                 self.granted.push(piece);

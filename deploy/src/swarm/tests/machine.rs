@@ -64,6 +64,25 @@ fn the_origin_is_asked_for_what_was_granted_and_the_tracker_hears_of_it() {
 }
 
 #[test]
+fn what_others_have_is_not_fetched_from_the_origin_whoever_grants_it() {
+    let mut machine = downloader(5);
+    machine.handle(0, Event::Tick);
+    machine.handle(1, told(&[1, 2], &[]));
+    let mut flights = Vec::new();
+    for peer in [1, 2] {
+        let has = bits(5, &[0, 1, 2, 3]);
+        flights.extend(fetched(&machine.handle(2, Event::Has(peer, has))));
+    }
+    assert_eq!(flights.len(), 3);
+    let left = (0..4).find(|it| flights.iter().all(|(_, piece)| piece != it)).unwrap();
+    machine.handle(10, told(&[1, 2], &[left, 4]));
+    let effects = machine.handle(60, Event::Came(flights[0].0, flights[0].1));
+    assert_eq!(fetched(&effects), [(Source::Origin, 4)]);
+    let told = Effect::Announce { seeded: vec![left], starving: Vec::new() };
+    assert!(effects.contains(&told), "{effects:?}");
+}
+
+#[test]
 fn who_sends_other_bytes_is_dropped_and_never_asked_again() {
     let mut machine = downloader(3);
     machine.handle(0, Event::Tick);
