@@ -5,7 +5,7 @@
 #
 #   examples/rollout/rollout.sh [--agents N] [--haproxy] [--flaky-metric] [--only NAME]... [DIRECTORY]
 #
-#   --agents N       hosts, each with an agent: 2 to 200, 10 if nothing is said; tried with up to 40
+#   --agents N       hosts, each with an agent: 2 to 200, 10 if nothing is said; 40 want a machine of some eight cores
 #   --haproxy        HAProxy before them instead of nginx
 #   --flaky-metric   besides what is measured, a critical metric that is noise, and often away: it reverts nothing
 #   --only NAME      of good, errors, slow, leak and crash only these; may be said several times
