@@ -64,14 +64,16 @@ Examples:
 
 Exit codes:
   0  done
-  1  not found, a difference was found, no plan is quick enough, a release is not verified, a canary
-     has to be rolled back, a rollout was reverted, or a pipeline did not pass
+  1  not found, a difference was found, no plan is quick enough, a gate is red, a merge queue or a
+     promotion is refused, a release is not verified, a canary has to be rolled back, a rollout was
+     reverted, or a pipeline did not pass
   2  the command line or the configuration is wrong
   3  the server cannot be reached
   4  the server answered with an error
   5  this machine cannot do it (port in use, data in use, disk, sandbox)
   6  a gate or a canary is undecided, a promotion has to wait, or a rollout or a
-     pipeline goes on";
+     pipeline goes on
+  7  nothing is left of a plan for this runner";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -111,14 +113,13 @@ enum Command {
 }
 
 /// Commands that ask no server: flags that say which one are neither shown nor taken there.
-const LOCAL: [&str; 13] = [
+const LOCAL: [&str; 12] = [
     "serve",
     "index",
     "impact",
     "judge",
     "pipeline validate",
     "pipeline explain",
-    "rollout plan",
     "rollout signals",
     "rollout traffic",
     "token",

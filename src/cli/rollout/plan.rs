@@ -26,7 +26,7 @@ const MAX_NAMES: usize = 20;
 Examples:
   kiln rollout plan rollout.toml
   kiln rollout plan rollout.toml --json | jq '.steps[0].targets'
-  kiln rollout plan rollout.toml --env prod
+  kiln --server https://kiln.example rollout plan rollout.toml --env prod
 
 A declaration (docs/rollouts.md has every key):
   name = \"api\"
