@@ -108,3 +108,13 @@ async fn one_of_two_drives_and_the_other_takes_over_when_the_lease_is_over() {
     assert!(other.lead(now + 5_000 + LEASE).await.unwrap());
     assert!(!one.control.lead(now + 6_000 + LEASE).await.unwrap());
 }
+
+#[tokio::test]
+async fn a_lease_of_a_clock_that_was_ahead_holds_up_nobody() {
+    let one = Rig::new();
+    let now = one.control.now();
+    assert!(one.control.lead(now + 3_600_000).await.unwrap());
+    let other = one.elsewhere();
+    assert!(other.lead(now).await.unwrap());
+    assert!(!one.control.lead(now + 1_000).await.unwrap(), "it has lost it");
+}
