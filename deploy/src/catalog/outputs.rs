@@ -26,6 +26,9 @@ pub struct Wanted {
     pub told: Option<Vec<ToldFile>>,
     /// Paths, or their ends; empty: all.
     pub paths: Vec<String>,
+    /// The hash of the one action that is meant, where that is known: anybody who builds here may name the invocation and the
+    /// target in his requests.
+    pub action: Option<String>,
 }
 
 /// The outputs, and when they were made.
@@ -69,7 +72,7 @@ fn all(made: impl IntoIterator<Item = Made>) -> (Vec<OutputFile>, Vec<OutputNode
 impl Finder<'_> {
     pub async fn outputs(&self, wanted: &Wanted) -> Result<Outputs, CatalogError> {
         let mut found = Outputs { started: i64::MAX, finished: 0, ..Outputs::default() };
-        let made = self.made(&wanted.target, &mut found).await?;
+        let made = self.made(wanted, &mut found).await?;
         (found.files, found.nodes) = match &wanted.told {
             Some(told) => self.of_told(told, &wanted.paths, &made).await?,
             None if !wanted.paths.is_empty() => all(made),
@@ -135,9 +138,13 @@ impl Finder<'_> {
     }
 
     /// The actions of the target that ended well.
-    async fn made(&self, target: &str, times: &mut Outputs) -> Result<Vec<Made>, CatalogError> {
+    async fn made(&self, wanted: &Wanted, times: &mut Outputs) -> Result<Vec<Made>, CatalogError> {
         let of = |(id, targets): (&RecordId, &Vec<std::sync::Arc<str>>)| {
-            targets.iter().any(|it| is_same(it, target)).then_some(*id)
+            targets.iter().any(|it| is_same(it, &wanted.target)).then_some(*id)
+        };
+        let is_meant = |it: &&Execution| {
+            let hash = it.action.as_ref().map(|it| it.hash.as_str());
+            it.exit_code == 0 && (wanted.action.is_none() || wanted.action.as_deref() == hash)
         };
         let mut ids: Vec<_> = self.invocation.used.iter().filter_map(of).collect();
         ids.sort_unstable();
@@ -145,7 +152,7 @@ impl Finder<'_> {
         let mut all = Vec::new();
         for ids in ids.chunks(TOGETHER) {
             for kept in self.store.get_each(ids).await?.into_iter().flatten() {
-                let Some(execution) = kept.execution.as_ref().filter(|it| it.exit_code == 0) else {
+                let Some(execution) = kept.execution.as_ref().filter(is_meant) else {
                     continue;
                 };
                 times.note(execution);

@@ -62,7 +62,9 @@ impl ReleaseStages {
         let name = release.name.parse::<ReleaseName>().map_err(|error| chain(&error))?;
         let told = task.told.get(&release.from);
         let of = |what: &str| told.and_then(|it| it.get(what)).cloned();
-        let (Some(invocation), Some(target)) = (of("invocation"), of("target")) else {
+        let (Some(invocation), Some(target), Some(action)) =
+            (of("invocation"), of("target"), of("action"))
+        else {
             return Err(format!("the stage {:?} left nothing that can be released", release.from));
         };
         let taken = self.keeper.as_ref().map(|it| it.pipeline()).is_some_and(|it| {
@@ -75,11 +77,14 @@ impl ReleaseStages {
                 name.version
             ));
         }
+        // `HASH/SIZE`. Whoever runs actions here may name this invocation: theirs are not released.
+        let action = action.split('/').next().map(str::to_owned);
+        let paths = release.outputs.clone();
         Ok(Asked {
             instance: task.instance.clone(),
             name,
             invocation,
-            outputs: Wanted { target, told: None, paths: release.outputs.clone() },
+            outputs: Wanted { target, told: None, paths, action },
             revision: revision(&task.source),
             form: Form::Any,
             platform: ("linux".to_owned(), "amd64".to_owned()),

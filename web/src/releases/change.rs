@@ -217,7 +217,12 @@ async fn checked(state: &WebState, asked: ReleaseRequest) -> Result<Asked, WebEr
             ReleaseForm::Image => Form::Image,
             ReleaseForm::Files => Form::Files,
         },
-        outputs: Wanted { target: asked.target, told: told.files, paths: asked.outputs },
+        outputs: Wanted {
+            target: asked.target,
+            told: told.files,
+            paths: asked.outputs,
+            action: None,
+        },
         instance: asked.instance,
         invocation: asked.invocation,
     })

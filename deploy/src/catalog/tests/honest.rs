@@ -161,3 +161,26 @@ async fn an_imported_release_is_known_by_its_files_and_its_blobs() {
     let found = other.catalog.origins("", &content("program 1").hex()).await.unwrap();
     assert_eq!(found.rejected, [made.release.name]);
 }
+
+#[tokio::test]
+async fn where_the_action_is_known_nobody_adds_to_it_by_naming_the_invocation() {
+    let house = House::start().await;
+    house.build("one", "1").await;
+    house.put("other").await;
+    let mut other = executed("one", "//app", &[("bazel-out/k8/bin/app/app", "other")]);
+    other.action = Some(action("other"));
+    house.rig.events.publish(other);
+    house.rig.executions.flush().await;
+    for (name, meant, text) in [("a:1", "//app", "program 1"), ("a:2", "other", "other")] {
+        let mut asked = house.asked(name, "one");
+        asked.outputs.paths = vec!["app/app".to_owned()];
+        asked.outputs.action = Some(action(meant).hash);
+        house.make(asked).await.unwrap();
+        let origins = house.catalog.origins("", &content(text).hex()).await.unwrap();
+        let releases: Vec<_> = origins.releases.iter().map(ToString::to_string).collect();
+        assert_eq!(releases, [name.to_owned()]);
+    }
+    let mut asked = house.asked("a:3", "one");
+    asked.outputs.action = Some(action("none of them").hash);
+    assert!(matches!(house.make(asked).await, Err(CatalogError::NoOutputs { .. })));
+}
