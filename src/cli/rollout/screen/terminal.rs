@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 use ratatui::DefaultTerminal;
@@ -16,6 +16,8 @@ use super::state::{Key, Screen};
 
 /// How long the reader of keys waits before it looks whether it is to end.
 const PATIENCE: Duration = Duration::from_millis(100);
+/// How long it is waited for its end. Where the terminal is gone it has none: it reads an end of file, over and over.
+const LAST_KEY: Duration = Duration::from_secs(1);
 /// Keys that wait to be taken in.
 const MAX_WAITING: usize = 64;
 
@@ -51,11 +53,13 @@ pub enum Typed {
     Resized,
 }
 
-/// Reads keys on a thread of its own, which has ended when this is dropped: the next key is the shell's.
+/// Reads keys on a thread of its own, which has ended when this is dropped: the next key is the shell's. On a terminal that is
+/// gone there is no next key, and the thread ends with the process.
 pub struct Keys {
     typed: mpsc::Receiver<Typed>,
     stop: Arc<AtomicBool>,
-    reader: Option<JoinHandle<()>>,
+    /// Nothing ever comes: it closes when the thread ends.
+    ended: Receiver<()>,
 }
 
 impl Keys {
@@ -63,7 +67,9 @@ impl Keys {
         let (sender, typed) = mpsc::channel(MAX_WAITING);
         let stop = Arc::new(AtomicBool::new(false));
         let until = stop.clone();
-        let reader = std::thread::spawn(move || {
+        let (ends, ended) = sync_channel(0);
+        std::thread::spawn(move || {
+            let _ends = ends;
             while !until.load(Ordering::Relaxed) {
                 match next() {
                     Ok(None) => {}
@@ -73,7 +79,7 @@ impl Keys {
                 }
             }
         });
-        Self { typed, stop, reader: Some(reader) }
+        Self { typed, stop, ended }
     }
 
     /// `None`: the terminal is gone.
@@ -86,9 +92,8 @@ impl Drop for Keys {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         self.typed.close();
-        if let Some(reader) = self.reader.take() {
-            let _ = reader.join();
-        }
+        // That it is closed is what is waited for.
+        let _ = self.ended.recv_timeout(LAST_KEY);
     }
 }
 
