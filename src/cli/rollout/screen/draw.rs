@@ -51,7 +51,7 @@ fn body_of(frame: &mut Frame<'_>, area: Rect, screen: &Screen, looks: Looks) {
     let columns = usize::from(left_width);
     let steps = sections::steps(it, columns, looks);
     let cohorts = sections::cohorts(it, columns, looks);
-    let events = sections::events(it, columns, looks);
+    let events = sections::events(it, (columns, usize::from(area.height)), looks);
     let left = Rect { width: left_width, ..area };
     if !beside {
         let verdict = sections::verdict(it, columns, looks);

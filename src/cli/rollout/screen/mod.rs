@@ -26,8 +26,10 @@ use crate::cli::api::{self, Api};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::text;
 
-/// How often the server is asked, and the screen is drawn.
+/// How often the server is asked. Each answer is drawn.
 const PACE: Duration = Duration::from_secs(1);
+/// A server that does not answer for so long leaves its times to be drawn by this clock.
+const UNHEARD: Duration = Duration::from_millis(1_500);
 /// How often a server that does not answer is asked again, one after the other.
 const MAX_SILENT: u32 = 120;
 /// How long it is waited, when the screen is left, for the answer to what was said last.
@@ -59,7 +61,8 @@ enum Left {
 
 /// Follows a rollout until it ends or the person leaves; then the terminal says how it stands.
 pub async fn watch(api: &Api, id: &str) -> Result<Exit, CliError> {
-    let path = format!("/rollouts/{}", plain(id));
+    // One answer of the judge is shown, of the many that there may be.
+    let path = format!("/rollouts/{}?looks=1", plain(id));
     let first: RolloutShown = api::read(api.get(&path).await?)?;
     let left = match first.rollout.ended {
         true => Left::Done(Box::new(first)),
@@ -111,12 +114,11 @@ async fn followed(api: &Api, path: &str, first: RolloutShown) -> Result<Left, Cl
     let (mut read, mut silent) = (Instant::now(), 0);
     let mut asked: Answer<'_> = Box::pin(look(api, path));
     let mut saying: Option<Answer<'_>> = None;
-    let mut tick = tokio::time::interval(PACE);
     loop {
         screen.age = read.elapsed();
         shown.draw(&screen, looks).map_err(failed)?;
         tokio::select! {
-            _ = tick.tick() => {}
+            () = tokio::time::sleep(UNHEARD) => {}
             number = ends.next() => return Ok(Left::Signal(number)),
             answer = &mut asked => {
                 match answer {

@@ -201,11 +201,15 @@ pub fn metrics(it: &RolloutShown, columns: usize, looks: Looks) -> Section {
     Section::new("measured", lines)
 }
 
-/// Newest first.
-pub fn events(it: &RolloutShown, columns: usize, looks: Looks) -> Section {
+/// Newest first. `rows`: lines that there is room for at most; of those behind them only the number counts.
+pub fn events(it: &RolloutShown, (columns, rows): (usize, usize), looks: Looks) -> Section {
     let told = it.events.iter().rev().filter_map(|event| Some((event, event.text.as_ref()?)));
     let mut lines = Vec::new();
     for (event, said) in told.take(MAX_EVENTS) {
+        if lines.len() >= rows {
+            lines.push(Line::default());
+            continue;
+        }
         let mut said =
             wrapped(&format!("{} {}", clock(&event.at), clean(said)), columns, 9).into_iter();
         if let Some(first) = said.next() {

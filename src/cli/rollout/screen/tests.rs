@@ -144,6 +144,21 @@ fn what_is_too_much_says_how_much_more_there_is_and_the_step_is_always_seen() {
 }
 
 #[test]
+fn of_many_events_the_newest_are_seen_and_the_others_counted() {
+    let many = screen(|it| {
+        let event = |at: u64| {
+            let text = format!("event-{at}.");
+            json!({"number": at, "at": "2026-11-30T10:00:00Z", "event": "x", "text": text})
+        };
+        it["events"] = (0..100).map(event).collect();
+    });
+    let shown = text(&drawn(&many, (80, 40), PLAIN));
+    assert!(shown.contains("event-99.") && !shown.contains("event-0."), "{shown}");
+    let line = shown.lines().find(|line| line.contains("what happened")).expect("the events");
+    assert!(line.contains(" more)"), "{shown}");
+}
+
+#[test]
 fn without_colours_what_is_bad_is_told_apart_all_the_same() {
     let reverted = screen(|it| {
         it["phase"] = json!("rolling_back");

@@ -63,17 +63,22 @@ pub fn width(text: &str) -> usize {
 /// A text on lines of at most so many columns; those after the first are indented. A word that is too long is cut.
 pub fn wrapped(text: &str, columns: usize, indent: usize) -> Vec<String> {
     let (mut lines, mut line) = (Vec::new(), String::new());
+    // Columns of the line; a line without a word is only indented.
+    let (mut taken, mut has_word) = (0, false);
     for word in text.split_whitespace() {
-        let room = columns.saturating_sub(width(&line) + 1);
-        if !line.trim().is_empty() && width(word) > room {
+        let its = width(word);
+        if has_word && its > columns.saturating_sub(taken + 1) {
             lines.push(std::mem::replace(&mut line, " ".repeat(indent)));
+            (taken, has_word) = (indent, false);
         }
-        if !line.trim().is_empty() {
+        if has_word {
             line.push(' ');
+            taken += 1;
         }
         line.push_str(word);
+        (taken, has_word) = (taken + its, true);
     }
-    if !line.trim().is_empty() {
+    if has_word {
         lines.push(line);
     }
     lines
