@@ -229,7 +229,8 @@ impl Description {
         self.get::<json::Rollouts>("/rollouts", "Rollouts, newest first", &[page]);
         let start = "Roll a release out";
         self.post::<json::RolloutRequest, json::RolloutShown>("/rollouts", start);
-        self.get::<json::RolloutShown>("/rollouts/{id}", "One rollout", &[]);
+        let looks = rollout::Looks::json_schema(&mut self.generator);
+        self.get::<json::RolloutShown>("/rollouts/{id}", "One rollout", &[looks]);
         let say = "Pause a rollout, let it go on, or abort it";
         self.post::<json::RolloutSay, json::RolloutShown>("/rollouts/say", say);
         let plan = "What a rollout would do with the targets that are there";

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query as Arguments, State};
-use kiln_deploy::rollouts::control::Listed;
+use kiln_deploy::rollouts::control::{Listed, MAX_LOOKS};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -27,6 +27,13 @@ pub struct Page {
     /// Only those of this service, and in this environment, of the page.
     service: Option<String>,
     environment: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Looks {
+    /// So many of the judge's last answers, 1 to 50; without it 50.
+    looks: Option<usize>,
 }
 
 /// Rollouts are of the instance that promotes.
@@ -79,9 +86,11 @@ pub async fn show(
     State(state): State<WebState>,
     caller: Caller,
     Path(id): Path<String>,
+    asked: Result<Arguments<Looks>, QueryRejection>,
 ) -> Result<Json<RolloutShown>, ApiError> {
     may_read(&state, &caller)?;
-    let shown = state.rollouts.show(&id).await.map_err(WebError::from)?;
+    let looks = arguments(asked)?.looks.unwrap_or(MAX_LOOKS);
+    let shown = state.rollouts.show_with(&id, looks).await.map_err(WebError::from)?;
     Ok(Json(RolloutShown::from(&shown)))
 }
 

@@ -22,6 +22,8 @@ async fn a_rollout_is_shown_with_its_steps_and_who_has_a_lock() {
     }
     let one = json(&router, &format!("/api/v1/rollouts/{id}")).await;
     assert_eq!((&one["steps"][0]["targets"], &one["phase"]), (&1.into(), &"verifying".into()));
+    let brief = json(&router, &format!("/api/v1/rollouts/{id}?looks=1")).await;
+    assert_eq!(brief["id"], one["id"]);
     let locks = json(&router, "/api/v1/locks").await;
     assert_eq!(locks["locks"][0]["owner"], "bob");
 }

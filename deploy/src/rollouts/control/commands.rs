@@ -15,6 +15,8 @@ use crate::rollouts::plan::is_name;
 const TRIES: usize = 32;
 /// Events that are shown: the last ones.
 const MAX_SHOWN: usize = 2_000;
+/// The same of the judge's answers.
+pub const MAX_LOOKS: usize = 50;
 
 /// Who says something, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,6 +148,12 @@ impl Control {
     }
 
     pub async fn show(&self, id: &str) -> Result<Shown, ControlError> {
+        self.show_with(id, MAX_LOOKS).await
+    }
+
+    /// With so many of the judge's last answers, 1 to [`MAX_LOOKS`].
+    pub async fn show_with(&self, id: &str, looks: usize) -> Result<Shown, ControlError> {
+        let looks = looks.clamp(1, MAX_LOOKS);
         let Open { rollout, state, .. } = self.open(id).await?;
         let (first, log) = self.store.tail(id, state.length, MAX_SHOWN).await?;
         let drill = match rollout.drill {
@@ -159,7 +167,7 @@ impl Control {
             state,
             log,
             first,
-            judgements: self.store.judgements(id, 50).await?,
+            judgements: self.store.judgements(id, looks).await?,
             latest: self.store.latest(id).await?,
             targets: self.targets_of(id).await?,
         })

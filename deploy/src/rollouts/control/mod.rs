@@ -43,7 +43,7 @@ use kiln_cas::records::SharedRecords;
 use tokio::sync::Notify;
 
 pub use self::asked::Start;
-pub use self::commands::{By, Command, Listed, Shown};
+pub use self::commands::{By, Command, Listed, MAX_LOOKS, Shown};
 pub use self::drill::{Drill, DrillStanding};
 pub use self::driver::Driver;
 pub use self::error::ControlError;
