@@ -1,11 +1,14 @@
 //! The terminal while the screen is on it: given back however that ends, and what is typed meanwhile.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use tokio::sync::mpsc;
@@ -14,9 +17,9 @@ use super::draw::draw;
 use super::looks::Looks;
 use super::state::{Key, Screen};
 
-/// How long the reader of keys waits before it looks whether it is to end.
-const PATIENCE: Duration = Duration::from_millis(100);
-/// How long it is waited for its end. Where the terminal is gone it has none: it reads an end of file, over and over.
+/// Milliseconds that the reader of keys waits before it looks whether it is to end, and whether the size is another one.
+const PATIENCE: u8 = 100;
+/// How long it is waited for its end. Where the terminal goes while it reads it has none: it reads an end of file, over and over.
 const LAST_KEY: Duration = Duration::from_secs(1);
 /// Keys that wait to be taken in.
 const MAX_WAITING: usize = 64;
@@ -98,7 +101,10 @@ impl Drop for Keys {
 }
 
 fn next() -> io::Result<Option<Typed>> {
-    if !event::poll(PATIENCE)? {
+    if is_gone(io::stdin())? {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    if !event::poll(Duration::ZERO)? {
         return Ok(None);
     }
     Ok(match event::read()? {
@@ -106,6 +112,20 @@ fn next() -> io::Result<Option<Typed>> {
         Event::Key(key) => meant(key).map(Typed::Key),
         _ => None,
     })
+}
+
+/// Waits for something to be typed, and says whether the terminal is gone: of that the library that reads keys would
+/// never hear the end.
+fn is_gone(terminal: impl AsFd) -> io::Result<bool> {
+    let mut asked = [PollFd::new(terminal.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut asked, PollTimeout::from(PATIENCE)) {
+        Ok(_) => {}
+        // The window has another size, say.
+        Err(Errno::EINTR) => return Ok(false),
+        Err(error) => return Err(error.into()),
+    }
+    let gone = PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL;
+    Ok(asked.iter().any(|it| it.revents().is_some_and(|it| it.intersects(gone))))
 }
 
 fn meant(key: KeyEvent) -> Option<Key> {
@@ -127,6 +147,14 @@ fn meant(key: KeyEvent) -> Option<Key> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_terminal_that_is_gone_is_noticed() {
+        let (reader, writer) = io::pipe().unwrap();
+        assert!(!is_gone(&reader).unwrap());
+        drop(writer);
+        assert!(is_gone(&reader).unwrap());
+    }
 
     #[test]
     fn control_keys_are_not_typed_into_a_reason() {
