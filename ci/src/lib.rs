@@ -1,4 +1,18 @@
-//! Test intelligence: what runs of tests say about the tests, and what follows from it.
+//! What comes between a change and a release: what runs of tests say about the tests and about the change, what lands, and
+//! the pipelines that do all of it.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | `model`, `storage` | what all speak of, and where it is kept |
+//! | `events`, `recording`, `imports`, `junit`, `attempts` | runs of tests become known |
+//! | `history`, `upkeep` | every attempt, kept |
+//! | `flakes`, `quarantine`, `gate`, `verdicts` | what failures mean |
+//! | `durations`, `shards`, `plans`, `impact` | which tests run where |
+//! | `queue` | the merge queue |
+//! | `forges` | what asks it for changes, and is told |
+//! | `pipelines` | stages that need each other, and their runs |
+//! | `stages`, `ephemeral` | what stages do; environments for a while |
+//! | `services`, `start` | what a server runs of this |
 
 pub mod attempts;
 pub mod durations;

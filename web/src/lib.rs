@@ -1,5 +1,6 @@
-//! Web pages and the JSON API: read-only views of builds, actions, tests, workers, blobs and hermeticity checks,
-//! a folder for each. A folder has its pages, its part of the API, and the routes to both.
+//! Web pages and the JSON API: a folder for each subject, which has its pages, its part of the API, and the routes to both.
+//!
+//! Pages change nothing: what people and programs ask for comes over the API, and takes a role.
 //!
 //! Pages are rendered on the server, need no script and load nothing from elsewhere.
 
