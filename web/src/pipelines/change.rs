@@ -104,7 +104,8 @@ pub async fn say(
     let run = state.pipelines.of(&id).await.map_err(WebError::from)?;
     caller.may_read(&*state.access, &run.instance)?;
     let (said, releases) = match what {
-        PipelineSaid::Cancel => (Said::Cancel, false),
+        // What is cancelled in the middle of a rollout reverts it.
+        PipelineSaid::Cancel => (Said::Cancel, run.releases),
         PipelineSaid::Resume => (Said::Resume, run.releases),
         PipelineSaid::Approve => (Said::Approve(stage), true),
         PipelineSaid::Refuse => (Said::Refuse(stage), true),

@@ -20,6 +20,9 @@ use crate::storage::{Expect, Write};
 /// How often it is tried while others begin runs of the same group.
 const ATTEMPTS: usize = 20;
 
+/// Of the runs that have not ended, so many may only be of those that release: who may only run commands takes not all of them.
+const FOR_RELEASES: usize = 100;
+
 /// Who wants a run, and of what.
 #[derive(Debug, Clone, Default)]
 pub struct Start {
@@ -58,8 +61,9 @@ impl Control {
         ask: &Start,
         others: Vec<Write>,
     ) -> Result<Option<Run>, ControlError> {
-        if self.store.active().await?.len() >= MAX_ACTIVE {
-            return Err(ControlError::Busy(MAX_ACTIVE));
+        let most = if declared.releases() { MAX_ACTIVE } else { MAX_ACTIVE - FOR_RELEASES };
+        if self.store.active().await?.len() >= most {
+            return Err(ControlError::Busy(most));
         }
         let at = self.now();
         let begun = Begun {
@@ -112,8 +116,7 @@ impl Control {
             by: begun.by,
             inputs: laid.inputs.clone(),
             source: ask.source.clone(),
-            // Two instances never hold each other up.
-            group: laid.group.as_ref().map(|name| format!("{}/{name}", ask.instance)),
+            group: laid.group.as_ref().map(|name| turns(declared, &ask.instance, name)),
             supersedes: busy == Some(Busy::Supersede),
             timeout_ms: u64::try_from(declared.timeout.as_millis()).unwrap_or(u64::MAX),
             most: self.options.most,
@@ -122,6 +125,13 @@ impl Control {
             at,
         }
     }
+}
+
+/// The group of a run. Two instances never hold each other up, whatever they and their groups are called; and whoever may only
+/// run commands neither holds up nor supersedes what takes the right to release.
+fn turns(declared: &Declared, instance: &str, name: &str) -> String {
+    let what = if declared.releases() { "releases" } else { "runs" };
+    format!("{what} of {instance:?}: {name}")
 }
 
 fn stopped(_: tokio::task::JoinError) -> ControlError {

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::rig::Rig;
-use crate::pipelines::control::{ControlError, Said, Stands};
+use super::rig::{Rig, ask};
+use crate::pipelines::control::{Control, ControlError, Said, Stands, keys};
+use crate::storage::{Expect, Records as _, Write};
 
 const PLAIN: &str = "name = \"plain\"\n[[stage]]\nname = \"a\"\ncommand = [\"true\"]\n[[stage]]\nname = \"b\"\nneeds = [\"a\"]\ncommand = [\"true\"]\n";
 
@@ -73,6 +74,37 @@ async fn a_run_that_supersedes_begins_when_the_other_has_ended() {
     other.unwrap();
     assert_eq!(stands(&rig, &first.id).await, Stands::Superseded);
     assert_eq!(stands(&rig, &second.id).await, Stands::Passed);
+}
+
+const DEPLOYS: &str =
+    "[[stage]]\nname = \"deploy\"\nkind = \"program\"\nprogram = \"deploy\"\nneeds = [\"hangs\"]\n";
+
+#[tokio::test(start_paused = true)]
+async fn what_only_runs_commands_takes_no_turn_of_what_releases() {
+    let rig = Rig::new();
+    let first = rig.start(&(hanging("queue") + DEPLOYS)).await;
+    let second = rig.start(&hanging("supersede").replace("hangs", "goes")).await;
+    rig.drive(&second.id).await.unwrap();
+    assert_eq!(stands(&rig, &second.id).await, Stands::Passed);
+    let third = rig.start(&(hanging("queue") + DEPLOYS)).await;
+    for run in [&first, &third] {
+        assert_eq!(stands(&rig, &run.id).await, Stands::Queued);
+        assert!(run.releases && run.group == first.group && run.group != second.group);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn there_is_room_for_releases_when_others_have_begun_all_that_they_may() {
+    let rig = Rig::new();
+    for number in 0..900 {
+        let (key, value) = (keys::active(&format!("{number:012}")), Some("0".into()));
+        rig.memory.write(vec![Write { key, expect: Expect::Absent, value }]).await.unwrap();
+    }
+    let control = rig.frontend();
+    let read = async |text: String| Control::read(text).await.unwrap();
+    let refused = control.start(&read(PLAIN.to_owned()).await, &ask()).await;
+    assert!(matches!(refused, Err(ControlError::Busy(900))), "{refused:?}");
+    control.start(&read(hanging("queue") + DEPLOYS).await, &ask()).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
