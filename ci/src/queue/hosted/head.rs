@@ -55,7 +55,7 @@ pub struct Totals {
 pub struct Head {
     pub about: About,
     nonce: String,
-    /// How many runners have had the queue.
+    /// Grows with each runner that takes the queue.
     pub fence: u64,
     /// Since when this one has it.
     pub since: Time,
@@ -75,9 +75,10 @@ pub struct Head {
 }
 
 impl Head {
-    /// Of a queue that begins now. Its news go on behind those of one of the same name that was forgotten.
+    /// Of a queue that begins now, and that nobody has yet. Its news and its fences go on behind those of one of the same
+    /// name that was forgotten: a runner of that one has no word in this one.
     pub fn new(now: Time) -> Self {
-        Self { news: now.0, ..Self::default() }
+        Self { news: now.0, fence: now.0, left: true, ..Self::default() }
     }
 
     /// Whether its runner can be expected to answer. One that was heard in the future was heard before the clock ran
@@ -88,7 +89,7 @@ impl Head {
 
     /// Gives the queue to a runner, unless another one has it. Answers whether it is another one than before.
     pub fn take(&mut self, take: &Take, now: Time) -> bool {
-        if self.fence > 0 && self.connected(now) && self.nonce != take.nonce {
+        if self.connected(now) && self.nonce != take.nonce {
             return false;
         }
         let About { name, repository, target, check } = &take.about;

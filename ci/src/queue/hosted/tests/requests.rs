@@ -107,8 +107,14 @@ async fn a_queue_goes_with_all_that_was_kept_of_it_once_nobody_runs_it() {
     queues.forget(&queue()).await.expect("nobody runs it");
     assert_eq!(world.memory.records(), 0);
     assert!(matches!(queues.forget(&queue()).await, Err(HostedError::NoQueue(_))));
+    world.wait(Duration::from_secs(1));
     let again = Driver::begin(world.server(), "two").await.expect("it is free");
     assert!(again.lane.changes.is_empty() && again.lane.base.is_none(), "it begins anew");
+    // Whoever had the forgotten one comes back: it is not taken for who has this one.
+    let late = queues.pending(&queue(), driver.fence).await;
+    assert!(matches!(late, Err(HostedError::Lost(_))), "{late:?}");
+    let late = queues.leave(&queue(), driver.fence).await;
+    assert!(matches!(late, Err(HostedError::Lost(_))), "{late:?}");
 }
 
 #[tokio::test]
