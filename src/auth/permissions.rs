@@ -162,7 +162,7 @@ pub fn of_http(method: &Method, path: &str) -> Permission {
         "/healthz" | "/readyz" => return Closable(Door::Health, Read),
         IMPORT if !reads => return Instance(WriteBlobs),
         REGISTRY_TOKEN => return Introduction,
-        _ if path.starts_with(FORGES) && !reads => return Introduction,
+        _ if *method == Method::POST && is_delivery(path) => return Introduction,
         // Who writes manifests or deletes is asked for more, where it is known what in which instance.
         _ if is_registry(path) => return Instance(if reads { Read } else { WriteBlobs }),
         _ => {}
@@ -182,6 +182,12 @@ pub fn of_http(method: &Method, path: &str) -> Permission {
         (_, true) => All(Read),
         (_, false) => All(Administer),
     }
+}
+
+/// Nothing else below it is for those who show nothing: other paths may be those of the HTTP cache.
+fn is_delivery(path: &str) -> bool {
+    let name = path.strip_prefix(FORGES).and_then(|it| it.strip_suffix("/events"));
+    name.is_some_and(|it| !it.is_empty() && !it.contains('/'))
 }
 
 /// What parts of the API take that are no pages.
@@ -319,6 +325,9 @@ mod tests {
             ("GET", "/v2/".to_owned(), Instance(Read)),
             ("POST", "/api/v1/forges/hub/events".to_owned(), Introduction),
             ("GET", "/api/v1/forges/hub/events".to_owned(), pages),
+            ("PUT", "/api/v1/forges/hub/events".to_owned(), pages),
+            ("POST", "/api/v1/forges/hub/more/events".to_owned(), pages),
+            ("PUT", format!("/api/v1/forges/cas/{hash}"), pages),
             ("GET", "/v2/token".to_owned(), Introduction),
             ("HEAD", format!("/v2/app/blobs/sha256:{hash}"), Instance(Read)),
             ("PUT", "/v2/team/app/manifests/v1".to_owned(), Instance(WriteBlobs)),
