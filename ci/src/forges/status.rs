@@ -52,16 +52,16 @@ pub struct Notices {
     pub rejections: Vec<Rejection>,
 }
 
-/// What is told of each of these steps, in their order. Of a commit only the last that is known is told: what it was
-/// before, nobody needs to hear any more.
+/// What is told of each of these steps, in their order. Of a commit in a queue only the last that is known is told: what it
+/// was before, nobody needs to hear any more. Another queue may be told elsewhere, and overtakes nothing.
 pub fn notices(told: &[Told], base_url: &str) -> Vec<Notices> {
-    let mut last: BTreeMap<Commit, (usize, Status)> = BTreeMap::new();
+    let mut last: BTreeMap<(&str, Commit), (usize, Status)> = BTreeMap::new();
     let mut all: Vec<_> = told.iter().map(|_| Notices::default()).collect();
     for (at, step) in told.iter().enumerate() {
         let pages = Pages { base_url, queue: &step.queue };
         for news in &step.news {
             if let Some(status) = pages.status(news) {
-                last.insert(status.commit.clone(), (at, status));
+                last.insert((step.queue.as_str(), status.commit.clone()), (at, status));
             }
             let rejection = pages.rejection(news);
             if let Some(notices) = all.get_mut(at) {
@@ -250,6 +250,16 @@ mod tests {
         let description = &told_alone[0].statuses[0].description;
         assert_eq!(description.chars().count(), MAX_DESCRIPTION);
         assert!(!description.contains('\n'));
+    }
+
+    #[test]
+    fn what_another_queue_says_of_a_commit_overtakes_nothing() {
+        let queue = LaneName::new("other").unwrap();
+        let other = Told { queue, ..told(2, vec![testing('a', 1)]) };
+        let all = notices(&[told(1, vec![queued('a')]), other], "http://kiln");
+        let states: Vec<Vec<_>> =
+            all.iter().map(|it| it.statuses.iter().map(|it| it.state).collect()).collect();
+        assert_eq!(states, [[State::Pending], [State::Running]]);
     }
 
     proptest! {
