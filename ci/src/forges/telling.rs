@@ -60,7 +60,7 @@ impl Teller {
         let forge = self.api.forge().name.clone();
         let mut failures = 0;
         loop {
-            let pause = match self.round(failures > 0).await {
+            let pause = match self.round(failures).await {
                 Ok(()) => {
                     failures = 0;
                     LOOK
@@ -105,10 +105,13 @@ impl Teller {
         }
     }
 
-    /// Tells what is new. `again`: the forge did not take the last that it was told.
-    async fn round(&self, again: bool) -> Result<(), Stopped> {
-        // One alone, where it is not known whether the forge is there.
-        let told = self.feed.take(if again { 1 } else { AT_ONCE }).await?;
+    /// Tells what is new. `failures`: so often in a row the forge did not take what it was told.
+    async fn round(&self, failures: u32) -> Result<(), Stopped> {
+        // One alone, where it is not known whether the forge is there, and of another queue each time: what it refuses of
+        // one repository holds up no other.
+        let limit = if failures > 0 { 1 } else { AT_ONCE };
+        let first = usize::try_from(failures).unwrap_or_default();
+        let told = self.feed.take_from(limit, first).await?;
         let of_step = |it: &Told| self.bindings(&it.queue).next().is_some();
         let notices = notices(&told, &self.base_url);
         for (step, notices) in told.iter().zip(notices).filter(|(step, _)| of_step(step)) {

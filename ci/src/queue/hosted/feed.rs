@@ -2,7 +2,7 @@
 //! fleet at a time.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -34,21 +34,25 @@ pub struct Told {
 pub struct Feed {
     queues: Queues,
     consumer: Arc<str>,
+    /// How far it had come when that was read last.
+    known: Arc<Mutex<Option<Heard>>>,
 }
+
+/// The number of the last news of each queue that were told.
+type Heard = BTreeMap<String, u64>;
 
 /// How far it has come.
 #[derive(Default, Serialize, Deserialize)]
 struct Cursor {
     holder: String,
     until: Time,
-    /// The number of the last news of each queue that were told.
-    heard: BTreeMap<String, u64>,
+    heard: Heard,
 }
 
 impl Queues {
     /// The news for one who is told, under a name of its own. Who is new begins with what happens from now on.
     pub fn feed(&self, consumer: impl Into<Arc<str>>) -> Feed {
-        Feed { queues: self.clone(), consumer: consumer.into() }
+        Feed { queues: self.clone(), consumer: consumer.into(), known: Arc::default() }
     }
 }
 
@@ -73,10 +77,27 @@ impl Feed {
         }
     }
 
+    /// Whether all is told, as far as that is known here: it never becomes less, so that it need not be read again.
+    fn is_told(&self, heads: &[(LaneName, Head)]) -> bool {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(heard) = known.as_ref() else { return false };
+        heads.iter().all(|(name, head)| heard.get(name.as_str()).is_some_and(|it| *it >= head.news))
+    }
+
     /// What was not told yet, of each queue the oldest first, about `limit` of them. Nothing as well where another
     /// process tells.
     pub async fn take(&self, limit: usize) -> Result<Vec<Told>, HostedError> {
-        let heads = self.queues.heads().await?;
+        self.take_from(limit, 0).await
+    }
+
+    /// The same, beginning with another queue for each `first`: none has to wait until the news of another can be told.
+    pub async fn take_from(&self, limit: usize, first: usize) -> Result<Vec<Told>, HostedError> {
+        let mut heads = self.queues.heads().await?;
+        if self.is_told(&heads) {
+            return Ok(Vec::new());
+        }
+        let first = first % heads.len().max(1);
+        heads.rotate_left(first);
         let now = self.queues.clock.now();
         let Some((mut cursor, expect)) = self.cursor().await? else {
             let heard = heads.iter().map(|(name, head)| (name.as_str().to_owned(), head.news));
@@ -84,6 +105,7 @@ impl Feed {
             self.write(&cursor, Expect::Absent).await?;
             return Ok(Vec::new());
         };
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(cursor.heard.clone());
         let own = cursor.holder == *self.queues.who;
         // A lease that ends after longer than it lasts was written by a clock that has jumped.
         let holds = now < cursor.until && cursor.until.since(now) <= LEASE * 2;

@@ -51,6 +51,26 @@ async fn each_is_told_what_becomes_of_changes_from_when_it_came() {
 }
 
 #[tokio::test]
+async fn no_queue_waits_for_another_whose_news_cannot_be_told() {
+    let world = World::new();
+    let queues = world.server();
+    let feed = queues.feed("forges");
+    assert!(all(&feed).await.is_empty());
+    for name in ["one", "two"] {
+        let name = LaneName::new(name).expect("a name");
+        queues.take(&name, &runner("a")).await.expect("it is free");
+    }
+    let mut first = Vec::new();
+    for number in 0..3 {
+        first.extend(feed.take_from(1, number).await.expect("it is read"));
+    }
+    let names: Vec<_> = first.iter().map(|it| it.queue.as_str()).collect();
+    assert_eq!(names, ["one", "two", "one"]);
+    assert_eq!(all(&feed).await.len(), 2);
+    assert!(all(&feed).await.is_empty());
+}
+
+#[tokio::test]
 async fn a_rejected_change_is_told_with_the_run_that_failed() {
     let world = World::new();
     let queues = world.server();
