@@ -20,7 +20,11 @@ impl Happenings for Audit {
         let made = |action: &str| matches!(action, "release.create" | "release.import");
         let released = entries.into_iter().filter(|entry| made(&entry.event.action));
         let released = released
-            .map(|entry| Released { number: entry.sequence, name: entry.event.subject })
+            .map(|entry| Released {
+                number: entry.sequence,
+                instance: instance_of(&entry.event.details),
+                name: entry.event.subject,
+            })
             .collect();
         Ok((released, upto))
     }
@@ -28,4 +32,10 @@ impl Happenings for Audit {
     async fn latest(&self) -> Result<u64, StorageError> {
         Ok(self.0.head().await.map_err(failed)?.map_or(0, |(sequence, _)| sequence))
     }
+}
+
+/// As the details of an event say it.
+fn instance_of(details: &str) -> Option<String> {
+    let details: serde_json::Value = serde_json::from_str(details).ok()?;
+    details.get("instance")?.as_str().map(str::to_owned)
 }

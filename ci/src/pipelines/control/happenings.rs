@@ -9,6 +9,8 @@ use crate::storage::StorageError;
 pub struct Released {
     /// Counts up.
     pub number: u64,
+    /// Where it was made; `None`: that is not known.
+    pub instance: Option<String>,
     /// `team/app:1.4.2`.
     pub name: String,
 }

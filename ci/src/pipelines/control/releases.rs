@@ -3,6 +3,7 @@
 use kiln_net::causes::chain;
 
 use super::error::ControlError;
+use super::happenings::Released;
 use super::keys;
 use super::start::Start;
 use super::store::put;
@@ -40,7 +41,10 @@ impl Control {
             return self.store.commit(Vec::new(), vec![looked(latest)?]).await.map(drop);
         };
         let (released, upto) = self.happenings.released(known).await?;
-        let Some(first) = released.into_iter().find(|it| fits(names, &it.name)) else {
+        // Whoever may release in another instance begins nothing here.
+        let is_here = |it: &Released| it.instance.as_deref() == Some(to.instance.as_str());
+        let is_it = |it: &Released| is_here(it) && fits(names, &it.name);
+        let Some(first) = released.into_iter().find(is_it) else {
             if upto > known {
                 self.store.commit(Vec::new(), vec![looked(upto)?]).await?;
             }

@@ -93,7 +93,7 @@ impl Registry for Declared {
     }
 }
 
-/// Releases that were made.
+/// Releases that were made, each `INSTANCE NAME`.
 #[derive(Default)]
 pub struct Releases(pub Mutex<Vec<String>>);
 
@@ -103,7 +103,11 @@ impl Happenings for Releases {
         let made = self.0.lock().unwrap();
         let released = (1..).zip(made.iter().cloned());
         let new = released.filter(|(number, _)| *number > after);
-        let new = new.map(|(number, name)| Released { number, name }).collect();
+        let new = new.map(|(number, made)| {
+            let (instance, name) = made.split_once(' ').unwrap();
+            Released { number, instance: Some(instance.to_owned()), name: name.to_owned() }
+        });
+        let new = new.collect();
         Ok((new, made.len() as u64))
     }
 

@@ -65,14 +65,15 @@ async fn each_release_that_fits_begins_one_run_with_its_name() {
     rig.declare(
         "name = \"after\"\n[inputs.release]\n[[trigger]]\non = \"release\"\nnames = [\"team/app:*\"]\n[[stage]]\nname = \"a\"\ncommand = [\"true\"]\n",
     );
-    let made = |name: &str| rig.releases.0.lock().unwrap().push(name.to_owned());
+    let made = |name: &str| rig.releases.0.lock().unwrap().push(format!(" {name}"));
     let (one, other) = (rig.frontend(), rig.frontend());
     made("team/app:0");
     one.follow().await;
     made("team/other:1");
+    rig.releases.0.lock().unwrap().push("elsewhere team/app:9".to_owned());
     made("team/app:1");
     made("team/app:2");
-    for _ in 0..4 {
+    for _ in 0..5 {
         tokio::join!(one.follow(), other.follow());
     }
     let begun = one.list(None, 10).await.unwrap();
