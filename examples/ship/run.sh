@@ -7,7 +7,7 @@
 #   examples/ship/run.sh --keep      leaves everything up until Ctrl-C, so that the pages can be read
 #
 # KILN, BAZEL, NGINX and PROMETHEUS name the programs. What is not there is installed where that can be done (scripts/tools.sh),
-# and kiln is built. HOSTS=5 takes fewer hosts, BAKE=8s shorter looks at each step, PICTURES=DIRECTORY takes those of docs/ship.md.
+# and kiln is built. HOSTS=5 takes fewer hosts, BAKE=8s shorter looks at each step, PICTURES=DIRECTORY takes some of its pages.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
