@@ -26,6 +26,9 @@ const TEMPFAIL: i32 = 75;
 /// Under which name it finds the key of the attempt.
 const KEY: &str = "KILN_IDEMPOTENCY_KEY";
 
+/// By when a server has heard that another one drives.
+const HEARS: Duration = Duration::from_secs(5);
+
 /// A program as the operator lists it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ListedProgram {
@@ -97,8 +100,16 @@ impl Programs {
             Ok(read) => read,
             Err(error) => return Ok(Ended::infrastructure(chain(&error))),
         };
-        if ledger.begin(&task.key, &asked.name).await?.cancelled {
+        let mine = format!("{} {:016x}", asked.name, fastrand::u64(..));
+        let begun = ledger.begin(&task.key, &mine).await?;
+        if begun.cancelled {
             return Ok(cancelled());
+        }
+        if begun.what.as_ref() != Some(&mine) && !listed.again {
+            // Of two servers that believe to drive one does no more, and hears of that: its end counts for nothing.
+            tokio::time::sleep(HEARS).await;
+            let what = "a program that another server has begun at the same time".to_owned();
+            return Err(RunnerError { what, source: None });
         }
         let command = command(listed, task, asked, &secrets);
         drop(secrets);
@@ -271,6 +282,20 @@ mod tests {
         assert!(matches!(outcome, Outcome::Failed { reason } if reason.contains("nobody knows")));
         let (outcome, _) = ran(&programs("true", |it| it.again = true), &ledger, &asked).await;
         assert!(matches!(outcome, Outcome::Passed { .. }));
+    }
+
+    #[tokio::test]
+    async fn of_two_servers_that_are_given_it_at_once_one_runs_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("runs");
+        let script = format!("echo x >> '{}'; sleep 0.3", file.display());
+        let (programs, ledger, asked) = (programs(&script, |_| {}), ledger(), asked(&[]));
+        let (outcome, _) = tokio::select! {
+            first = ran(&programs, &ledger, &asked) => first,
+            second = ran(&programs, &ledger, &asked) => second,
+        };
+        assert!(matches!(outcome, Outcome::Passed { .. }), "{outcome:?}");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "x\n");
     }
 
     #[tokio::test]
