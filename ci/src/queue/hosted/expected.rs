@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::head::Head;
+use super::line::Line;
 use crate::model::Time;
 use crate::queue::{ChangeId, Lane, Phase, Run, batch};
 
@@ -16,7 +17,13 @@ pub struct Expected {
 }
 
 /// Nothing where no check was carried out yet, and for what cannot be tried as things are.
-pub fn expected(lane: &Lane, head: &Head, id: ChangeId, now: Time) -> Option<Expected> {
+pub fn expected(
+    lane: &Lane,
+    head: &Head,
+    line: &Line,
+    id: ChangeId,
+    now: Time,
+) -> Option<Expected> {
     let check = head.usual()?;
     if lane.paused.is_some() {
         return None;
@@ -25,15 +32,10 @@ pub fn expected(lane: &Lane, head: &Head, id: ChangeId, now: Time) -> Option<Exp
     if let Some(run) = with {
         return Some(Expected { check, landed: rest(run, check, now) });
     }
-    let order = lane.order(now);
-    let before = order.iter().position(|it| *it == id)?;
-    // Those in runs are about to leave the order.
-    let tested = |it: &&ChangeId| {
-        lane.runs.values().any(|run| run.members.iter().any(|member| member.id == **it))
-    };
-    let before = before - order.iter().take(before).filter(tested).count();
+    let before = line.before(id)?.untested;
     let batch = batch(lane.rates.bad()).max(1);
-    let at_once = batch * lane.options.workers.max(1);
+    // How many workers there are is what a runner says.
+    let at_once = batch.saturating_mul(lane.options.workers.max(1));
     let rounds = u32::try_from(before / at_once + 1).unwrap_or(u32::MAX);
     let busy = lane.runs.values().filter(|it| it.phase == Phase::Checking).count();
     let first = match busy >= lane.options.workers.max(1) {

@@ -12,6 +12,7 @@
 //! | `ask` | what people ask for, and what became of it |
 //! | `running` | what a runner says |
 //! | `show` | what people see |
+//! | `line` | in which order changes are taken |
 //! | `why` | why a change has not landed yet, in words |
 //! | `expected` | how long it takes until a change has landed |
 //! | `feed` | who is told, and how far they have heard |
@@ -27,6 +28,7 @@ mod figures;
 mod forget;
 mod head;
 mod keys;
+mod line;
 mod news;
 mod queues;
 mod running;
@@ -42,6 +44,7 @@ pub use expected::{Expected, expected};
 pub use feed::{Feed, Told};
 pub use figures::QueueGauge;
 pub use head::{About, Head, LEASE, Take, Totals};
+pub use line::{Before, Line};
 pub use news::News;
 pub use queues::Queues;
 pub use running::Taken;

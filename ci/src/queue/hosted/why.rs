@@ -1,7 +1,7 @@
 //! Why a change has not landed yet, in words.
 
+use super::line::Line;
 use super::news::held;
-use crate::model::Time;
 use crate::queue::{Change, ChangeId, Lane, Phase, Run, Standing};
 
 /// Where a change stands, in one word.
@@ -57,7 +57,7 @@ pub fn place(lane: &Lane, change: &Change) -> Place {
 }
 
 /// What it waits for.
-pub fn why(lane: &Lane, change: &Change, now: Time) -> String {
+pub fn why(lane: &Lane, line: &Line, change: &Change) -> String {
     if let Standing::Held(why) = &change.standing {
         return match why {
             crate::queue::Held::RedBase(_) => {
@@ -85,11 +85,11 @@ pub fn why(lane: &Lane, change: &Change, now: Time) -> String {
             format!("it is tested {} in run {}; {paused}", others(run), run.id.0)
         }
         (_, Some(paused)) => paused,
-        (None, None) => waits(lane, change, now),
+        (None, None) => waits(lane, line, change),
     }
 }
 
-fn waits(lane: &Lane, change: &Change, now: Time) -> String {
+fn waits(lane: &Lane, line: &Line, change: &Change) -> String {
     let Some(base) = &lane.base else {
         return "it is not known yet where the target is".to_owned();
     };
@@ -111,7 +111,7 @@ fn waits(lane: &Lane, change: &Change, now: Time) -> String {
             several => format!("{named} failed with it or one of {} others", several - 1),
         };
     }
-    let before = lane.order(now).iter().position(|it| *it == change.id).unwrap_or(0);
+    let before = line.before(change.id).map_or(0, |it| it.all);
     let running = lane.runs.values().filter(|it| it.phase == Phase::Checking).count();
     let workers = lane.options.workers.max(1);
     let ahead = match before {

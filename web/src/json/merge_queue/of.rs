@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kiln_ci::model::Time;
-use kiln_ci::queue::hosted::{Asked, Head, Shown, expected, place, runs_of, why};
+use kiln_ci::queue::hosted::{Asked, Head, Line, Shown, expected, place, runs_of, why};
 use kiln_ci::queue::serving::{LaneName, Ran, Reply, Request, Verdict};
 use kiln_ci::queue::{Change, ChangeId, End, Ended, Group, Lane, Mode, Phase, Run, Standing};
 
@@ -66,8 +66,7 @@ impl MergeQueueSummary {
     }
 }
 
-fn change(lane: &Lane, head: &Head, it: &Change, now: Time) -> MergeChange {
-    let before = lane.order(now).iter().position(|id| *id == it.id);
+fn change(lane: &Lane, head: &Head, line: &Line, it: &Change, now: Time) -> MergeChange {
     let batch = lane.batches().iter().find(|batch| batch.members.contains(&it.id));
     MergeChange {
         branch: it.branch.to_string(),
@@ -75,21 +74,21 @@ fn change(lane: &Lane, head: &Head, it: &Change, now: Time) -> MergeChange {
         priority: it.priority,
         added: at(it.added.0),
         standing: place(lane, it).name().to_owned(),
-        why: why(lane, it, now),
-        before,
+        why: why(lane, line, it),
+        before: line.before(it.id).map(|it| it.all),
         runs: runs_of(lane, it.id).map(|run| run.id.0).collect(),
         batch: batch.map(|it| it.id),
         bad: 1.0 - lane.innocent(it.id),
-        expected_s: expected(lane, head, it.id, now).map(|it| seconds(it.landed)),
+        expected_s: expected(lane, head, line, it.id, now).map(|it| seconds(it.landed)),
     }
 }
 
 /// Those that are held come last.
 fn changes(lane: &Lane, head: &Head, now: Time) -> Vec<MergeChange> {
-    let order = lane.order(now);
+    let (line, order) = (Line::of(lane, now), lane.order(now));
     let held = lane.changes.values().filter(|it| matches!(it.standing, Standing::Held(_)));
     let open = order.iter().filter_map(|id| lane.changes.get(id));
-    open.chain(held).map(|it| change(lane, head, it, now)).collect()
+    open.chain(held).map(|it| change(lane, head, &line, it, now)).collect()
 }
 
 fn branches<'a>(lane: &Lane, ids: impl Iterator<Item = &'a ChangeId>) -> Vec<String> {
@@ -221,7 +220,7 @@ impl MergeChangeShown {
         let lane = it.lane.as_ref();
         let queued = lane.and_then(|lane| {
             let found = lane.changes.values().find(|it| it.branch.as_str() == branch)?;
-            Some(change(lane, &it.head, found, it.now))
+            Some(change(lane, &it.head, &Line::of(lane, it.now), found, it.now))
         });
         let asks = |asked: &&Asked| matches!(&asked.ask.request, Request::Add { branch: added, .. } if added.as_str() == branch);
         let asked = it.waiting.iter().find(asks).map(|asked| MergeRequest::of(&it.name, asked));

@@ -1,6 +1,6 @@
 //! What a change waits for, in words, and for how long.
 
-use super::super::{Place, expected, place, why};
+use super::super::{Before, Line, Place, expected, place, why};
 use super::*;
 use crate::queue::Change;
 
@@ -14,7 +14,7 @@ async fn it_is_said_what_a_change_waits_for_and_for_how_long() {
     let queues = world.server();
     let mut driver = Driver::begin(world.server(), "one").await.expect("it is free");
     let now = queues.now();
-    let said = |lane: &Lane, name: &str| why(lane, &find(lane, name), now);
+    let said = |lane: &Lane, name: &str| why(lane, &Line::of(lane, now), &find(lane, name));
     queues.ask(&queue(), &add("b")).await.expect("it is left");
     driver.requests().await.expect("it is taken in");
     assert_eq!(said(&driver.lane, "b"), "it is not known yet where the target is");
@@ -28,15 +28,19 @@ async fn it_is_said_what_a_change_waits_for_and_for_how_long() {
     assert_eq!(said(&driver.lane, "c"), waits);
     let head = queues.head(&queue()).await.expect("a queue");
     let later = find(&driver.lane, "c").id;
-    assert_eq!(expected(&driver.lane, &head, later, now), None, "no check was carried out yet");
+    let line = Line::of(&driver.lane, now);
+    assert_eq!(line.before(later), Some(Before { all: 1, untested: 0 }));
+    let left = expected(&driver.lane, &head, &line, later, now);
+    assert_eq!(left, None, "no check was carried out yet");
     world.wait(Duration::from_secs(60));
     driver.check(run, Outcome::Passed).await.expect("it is written");
     assert_eq!(said(&driver.lane, "b"), format!("it lands with run {}", run.0));
     let head = queues.head(&queue()).await.expect("a queue");
-    let left = expected(&driver.lane, &head, later, queues.now()).expect("it is known");
+    let line = Line::of(&driver.lane, queues.now());
+    let left = expected(&driver.lane, &head, &line, later, queues.now()).expect("it is known");
     assert_eq!(left.check, Duration::from_secs(60));
     assert!(left.landed >= left.check && left.landed <= 2 * left.check, "{left:?}");
     driver.take(Event::Pause("lunch".to_owned()), None, None).await.expect("it is written");
     assert_eq!(said(&driver.lane, "c"), "the queue is paused: lunch");
-    assert_eq!(expected(&driver.lane, &head, later, queues.now()), None);
+    assert_eq!(expected(&driver.lane, &head, &line, later, queues.now()), None);
 }
