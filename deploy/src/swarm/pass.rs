@@ -11,6 +11,10 @@ use crate::rollouts::parts::Place;
 
 /// A key signs for so long; passes by the one before it still count.
 pub const KEY_LIFE: Millis = 600_000;
+/// A new key signs nothing for so long: until all who verify have heard of it.
+pub const SPREAD: Millis = 90_000;
+/// How far the clocks of servers may be apart: a key that is so much younger than now was made by another one.
+const APART: Millis = 60_000;
 /// Bytes of the secret of a key.
 pub const SEED: usize = 32;
 /// Keys that count at once.
@@ -38,19 +42,21 @@ pub fn is_fingerprint(text: &str) -> bool {
     is_hex(text, 64)
 }
 
-/// The secrets of a server's keys, the one that signs first, as they are kept.
+/// The secrets of a server's keys, the newest first, as they are kept.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PassKeys {
     seeds: Vec<String>,
-    /// Since when the first one signs.
+    /// Since when the first one is there.
     since: Millis,
 }
 
 impl PassKeys {
     /// The keys that follow: with a new one where the first has signed for long, or the clock went back. `None`: none is needed.
     pub fn renewed(before: Option<&Self>, seed: [u8; SEED], now: Millis) -> Option<Self> {
-        let is_good = |it: &&Self| now >= it.since && now - it.since < KEY_LIFE;
+        let is_good = |it: &&Self| {
+            now.saturating_add(APART) >= it.since && now < it.since.saturating_add(KEY_LIFE)
+        };
         if before.filter(is_good).is_some() {
             return None;
         }
@@ -65,8 +71,11 @@ impl PassKeys {
     }
 
     /// `None`: what is kept is no key.
-    pub fn sign(&self, bearer: &Bearer<'_>) -> Option<String> {
-        self.pairs().next().map(|pair| hex(pair.sign(&bearer.message()).as_ref()))
+    pub fn sign(&self, bearer: &Bearer<'_>, now: Millis) -> Option<String> {
+        let is_new = now < self.since.saturating_add(SPREAD);
+        let before = self.pairs().nth(1).filter(|_| is_new);
+        let pair = before.or_else(|| self.pairs().next())?;
+        Some(hex(pair.sign(&bearer.message()).as_ref()))
     }
 
     /// In hexadecimal digits.
@@ -96,7 +105,7 @@ mod tests {
         let list = ContentDigest::of(b"list");
         let fingerprint = "ab".repeat(32);
         let bearer = Bearer { place: &place, list: &list, fingerprint: &fingerprint };
-        let pass = keys.sign(&bearer).unwrap();
+        let pass = keys.sign(&bearer, 5).unwrap();
         assert!(is_valid(&pass, &bearer, &keys.public()));
         let other = Place { service: "api\nprod".to_owned(), ..place.clone() };
         let another = ContentDigest::of(b"another");
@@ -118,6 +127,23 @@ mod tests {
         assert!(is_valid(&pass, &bearer, &second.public()), "the one before still counts");
         let third = PassKeys::renewed(Some(&second), [3; SEED], 5 + 2 * KEY_LIFE).unwrap();
         assert!(!is_valid(&pass, &bearer, &third.public()) && third.public().len() == MAX_KEYS);
-        assert!(PassKeys::renewed(Some(&keys), [2; SEED], 0).is_some(), "a clock that went back");
+    }
+
+    #[test]
+    fn a_new_key_signs_when_all_have_heard_of_it_and_clocks_that_differ_a_little_make_none() {
+        let place = Place { service: "api".to_owned(), environment: "prod".to_owned() };
+        let (list, fingerprint) = (ContentDigest::of(b"list"), "ab".repeat(32));
+        let bearer = Bearer { place: &place, list: &list, fingerprint: &fingerprint };
+        let first = PassKeys::renewed(None, [1; SEED], 0).unwrap();
+        let second = PassKeys::renewed(Some(&first), [2; SEED], KEY_LIFE).unwrap();
+        let early = second.sign(&bearer, KEY_LIFE + SPREAD - 1).unwrap();
+        assert!(is_valid(&early, &bearer, &first.public()), "who knows the first key alone");
+        let late = second.sign(&bearer, KEY_LIFE + SPREAD).unwrap();
+        assert!(!is_valid(&late, &bearer, &first.public()));
+        assert!(is_valid(&late, &bearer, &second.public()));
+
+        let behind = |by: Millis| PassKeys::renewed(Some(&second), [3; SEED], KEY_LIFE - by);
+        assert!(behind(1).is_none() && behind(APART).is_none(), "another server's clock");
+        assert!(behind(APART + 1).is_some(), "a clock that went back");
     }
 }

@@ -123,7 +123,7 @@ mod tests {
         let keys = PassKeys::renewed(None, [7; 32], 1).unwrap();
         let fingerprint = "ab".repeat(32);
         let bearer = Bearer { place: &place, list: &assembly.digest, fingerprint: &fingerprint };
-        let pass = keys.sign(&bearer).unwrap();
+        let pass = keys.sign(&bearer, 1).unwrap();
         let giving = Arc::new(Giving::new(place.clone(), shelf.clone(), Rate::new(None)));
         let list = assembly.digest.to_string();
         let refused = |giving: &Arc<Giving>, pass: &str, fingerprint: &str| {

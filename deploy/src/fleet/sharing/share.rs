@@ -96,7 +96,7 @@ impl Fleet {
             self.store.commit(vec![write]).await?;
         }
         let (list, fingerprint) = (&share.list, share.fingerprint.as_str());
-        let pass = keys.sign(&Bearer { place, list, fingerprint }).unwrap_or_default();
+        let pass = keys.sign(&Bearer { place, list, fingerprint }, now).unwrap_or_default();
         let peers = answer.peers.into_iter().map(|(name, card, is_near)| PeerCard {
             name,
             address: card.address,
