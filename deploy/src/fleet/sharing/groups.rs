@@ -16,6 +16,8 @@ use crate::swarm::tracker::Swarm;
 
 /// Lists of pieces whose agents are remembered.
 const MAX_SWARMS: usize = 512;
+/// Of these of one place: an agent that names many makes others of its own service forgotten, and nobody else's.
+const MAX_OF_PLACE: usize = 16;
 /// What an agent says is written when it is so old, or it has an eighth of all more.
 const WRITE_EVERY: Millis = 15_000;
 const PARTS: u32 = 8;
@@ -69,10 +71,15 @@ impl Sharing {
     /// With the group of a list, which is made where there is none.
     pub fn with<T>(&self, key: &Key, now: Millis, work: impl FnOnce(&mut Group) -> T) -> T {
         let mut groups = lock(&self.groups);
-        if groups.len() >= MAX_SWARMS && !groups.contains_key(key) {
-            let oldest = groups.iter().min_by_key(|(_, it)| it.asked).map(|(key, _)| key.clone());
-            if let Some(oldest) = oldest {
-                groups.remove(&oldest);
+        if !groups.contains_key(key) {
+            let is_own = |it: &Key| it.place == key.place;
+            let is_full = groups.keys().filter(|it| is_own(it)).count() >= MAX_OF_PLACE;
+            if is_full || groups.len() >= MAX_SWARMS {
+                let others = groups.iter().filter(|(it, _)| !is_full || is_own(it));
+                let oldest = others.min_by_key(|(_, it)| it.asked).map(|(it, _)| it.clone());
+                if let Some(oldest) = oldest {
+                    groups.remove(&oldest);
+                }
             }
         }
         let group = groups.entry(key.clone()).or_insert_with(|| Group {
@@ -100,5 +107,28 @@ impl Group {
             self.written.insert(name.to_owned(), (now, part));
         }
         !is_known
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_names_many_lists_makes_none_of_another_service_forgotten() {
+        let sharing = Sharing::default();
+        let key = |service: &str, list: u32| Key {
+            place: Place { service: service.to_owned(), environment: "prod".to_owned() },
+            version: ContentDigest::of(b"version"),
+            list: ContentDigest::of(&list.to_le_bytes()),
+            pieces: 1,
+        };
+        sharing.with(&key("api", 0), 0, |_| {});
+        for list in 0..1_000 {
+            sharing.with(&key("other", list), 1 + Millis::from(list), |_| {});
+        }
+        let groups = lock(&sharing.groups);
+        assert!(groups.contains_key(&key("api", 0)) && groups.contains_key(&key("other", 999)));
+        assert_eq!(groups.len(), 1 + MAX_OF_PLACE);
     }
 }
