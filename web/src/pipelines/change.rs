@@ -7,6 +7,7 @@ use http::StatusCode;
 use kiln_cas::services::account_of;
 use kiln_ci::pipelines::Source;
 use kiln_ci::pipelines::control::{Control, Said, Start};
+use kiln_ci::pipelines::file::Declared;
 
 use super::api::readable;
 use crate::error::{ApiError, WebError};
@@ -31,6 +32,19 @@ fn may(
     Ok(account_of(&*state.access, &caller.0).to_string())
 }
 
+/// What the operator lists for a pipeline of this name, programs with secrets, is for the one that is declared.
+fn not_for_another(control: &Control, read: &Declared) -> Result<(), WebError> {
+    if !read.releases() || control.declared(&read.name).is_err() {
+        return Ok(());
+    }
+    let name = &read.name;
+    Err(WebError {
+        status: StatusCode::CONFLICT,
+        message: format!("the server's operator declares a pipeline {name:?}, and this is not it"),
+        hint: format!("Begin that one (`--name {name}`), or give the file another name."),
+    })
+}
+
 pub async fn start(
     State(state): State<WebState>,
     caller: Caller,
@@ -38,9 +52,14 @@ pub async fn start(
 ) -> Result<Json<PipelineShown>, ApiError> {
     let asked = body(asked)?;
     let long = |text: &String| text.chars().count() > MAX_NAME;
-    if [&asked.branch, &asked.commit].into_iter().chain(&asked.repository).any(long) {
+    if [&asked.branch, &asked.commit]
+        .into_iter()
+        .chain(&asked.repository)
+        .chain(&asked.root)
+        .any(long)
+    {
         let message =
-            format!("branches, commits and repositories have at most {MAX_NAME} characters");
+            format!("branches, commits, repositories and roots have at most {MAX_NAME} characters");
         return Err(WebError::invalid(message, "Correct the request.").into());
     }
     let control = state.pipelines.clone();
@@ -48,7 +67,9 @@ pub async fn start(
         (Some(text), None) if asked.trigger.is_none() => {
             // Before anything is read: nobody has a server read a file who may not have it run something.
             may(&state, &caller, &asked.instance, false)?;
-            (Control::read(text).await.map_err(WebError::from)?, asked.instance)
+            let read = Control::read(text).await.map_err(WebError::from)?;
+            not_for_another(&control, &read)?;
+            (read, asked.instance)
         }
         (None, Some(name)) => {
             let found = control.declared(&name).map_err(WebError::from)?;
