@@ -43,7 +43,7 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use error::{CliError, Exit};
 use process::block_on;
 
-/// Hermetic remote execution and caching for Bazel and Buck2.
+/// Remote execution and caching for Bazel and Buck2, and what follows: tests, merges, releases, rollouts.
 #[derive(Debug, Parser)]
 #[command(name = "kiln", version, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Cli {

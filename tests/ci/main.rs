@@ -1,4 +1,4 @@
-//! Test intelligence, change impact, the merge queue.
+//! Test intelligence, change impact, the merge queue and its forges, pipelines.
 
 mod example_tests;
 mod forges;
