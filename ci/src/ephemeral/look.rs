@@ -6,7 +6,7 @@ use kiln_net::process::Told;
 
 use super::machine::Preview;
 use super::parity::{Description, Difference, differences};
-use super::previews::{Kind, PreviewError, Previews, Unlocked, given};
+use super::previews::{Kind, MAX_ASKED, PreviewError, Previews, Unlocked, given};
 use super::recipe::{Step, Which, names};
 use super::steps::{Given, run_steps};
 use crate::model::Time;
@@ -44,6 +44,19 @@ impl Previews {
         let here = self.described(preview, &preview.name, kind, unlocked).await?;
         let there = self.described(preview, &kind.stands_for, kind, unlocked).await?;
         Ok(Some(differences(&here, &there)))
+    }
+
+    /// The same for whoever asks by himself: only a few at a time, and before anything is run.
+    pub async fn asked_parity(
+        &self,
+        preview: &Preview,
+    ) -> Result<Option<Vec<Difference>>, PreviewError> {
+        let Ok(_room) = self.asked.try_acquire() else {
+            let why = format!("{MAX_ASKED} others ask what differs now: ask again in a minute");
+            return Err(PreviewError::Refused(why));
+        };
+        let unlocked = self.unlocked(&preview.kind).await?;
+        self.parity(preview, &unlocked).await
     }
 
     async fn described(

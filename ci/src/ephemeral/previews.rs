@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use kiln_net::causes::chain;
 use kiln_net::process::Told;
-use tokio::sync::{Notify, OnceCell};
+use tokio::sync::{Notify, OnceCell, Semaphore};
 
 use super::figures::PreviewFigures;
 use super::kept::{Kept, MAX_KEPT};
@@ -24,6 +24,8 @@ use crate::storage::{Records, StorageError};
 
 /// How much longer a claim lasts than what it is for may take.
 pub(super) const SLACK: Duration = Duration::from_secs(30);
+/// Looks at what differs that people ask for at the same time: each runs programs of the operator.
+pub(super) const MAX_ASKED: usize = 2;
 /// Bytes of an address.
 const MAX_ADDRESS: usize = 2_000;
 
@@ -131,6 +133,8 @@ pub struct Previews {
     prefix: OnceCell<String>,
     /// There may be something to take down.
     pub(super) wake: Notify,
+    /// Room for those who ask what differs.
+    pub(super) asked: Semaphore,
 }
 
 /// The secrets of a kind, and what is not to be seen of them.
@@ -149,8 +153,8 @@ impl Previews {
     pub fn new(parts: PreviewParts) -> Arc<Self> {
         let PreviewParts { records, clock, kinds, secrets, who, teller, figures } = parts;
         let kept = Kept::new(records);
-        let (prefix, wake) = (OnceCell::new(), Notify::new());
-        Arc::new(Self { kept, clock, kinds, secrets, who, teller, figures, prefix, wake })
+        let (prefix, wake, asked) = (OnceCell::new(), Notify::new(), Semaphore::new(MAX_ASKED));
+        Arc::new(Self { kept, clock, kinds, secrets, who, teller, figures, prefix, wake, asked })
     }
 
     pub(super) fn now(&self) -> Time {

@@ -127,6 +127,19 @@ async fn stage(server: &Previews, ledger: &Ledger, act: PreviewAct) -> (Outcome,
 const ADDRESS: &str = "echo token $TOKEN; echo; echo \"http://$KILN_PREVIEW.test\"";
 
 #[tokio::test]
+async fn what_differs_is_looked_at_for_a_few_at_a_time() {
+    let world = World::new();
+    let (server, ledger) = (world.server("one", world.kind(ADDRESS)), world.ledger());
+    stage(&server, &ledger, PreviewAct::Up).await;
+    let all = server.list().await.unwrap();
+    let asked = || server.asked_parity(&all[0]);
+    let (one, other, third) = tokio::join!(asked(), asked(), asked());
+    assert!(matches!(third, Err(PreviewError::Refused(_))), "{third:?}");
+    assert_eq!((one.unwrap().unwrap().len(), other.unwrap().unwrap().len()), (1, 1));
+    asked().await.unwrap();
+}
+
+#[tokio::test]
 async fn stages_bring_one_up_look_at_it_and_take_it_down() {
     let world = World::new();
     let (server, ledger) = (world.server("one", world.kind(ADDRESS)), world.ledger());

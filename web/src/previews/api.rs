@@ -55,8 +55,7 @@ pub async fn parity(
         let message = format!("{} is not up", preview.name);
         return Err(WebError::invalid(message, "Look at one that is.").into());
     }
-    let unlocked = state.previews.unlocked(&preview.kind).await.map_err(WebError::from)?;
-    let found = state.previews.parity(&preview, &unlocked).await.map_err(WebError::from)?;
+    let found = state.previews.asked_parity(&preview).await.map_err(WebError::from)?;
     let differences = found.map(|all| all.iter().map(PreviewDifference::from).collect());
     Ok(Json(PreviewParity { differences }))
 }
