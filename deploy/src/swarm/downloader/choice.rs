@@ -1,7 +1,7 @@
 //! What is fetched next and from whom, whom to ask what it has, and when to look again.
 
 use super::event::{Effect, MAX_NAMED, Source};
-use super::machine::{ANNOUNCE_GAP, Downloader, ENOUGH, Flight, POLLS, STUCK, STUCK_PIECES};
+use super::machine::{ANNOUNCE_GAP, Downloader, ENOUGH, Flight, POLLS, STUCK};
 use super::peers::Peer;
 use crate::rollouts::machine::Millis;
 use crate::swarm::bits::ones_of;
@@ -30,7 +30,9 @@ impl Downloader {
             return;
         }
         self.progress = now;
-        let pieces = self.missing(STUCK_PIECES);
+        let most = self.help;
+        self.help = most.saturating_mul(2);
+        let pieces = self.missing(most);
         self.granted.extend(pieces);
         self.granted.sort_unstable();
         self.granted.dedup();

@@ -34,7 +34,8 @@ pub const POLLS: usize = 4;
 const BUSY: Millis = 20;
 /// So many peers have to say what they have, or nothing has to come for long, before a piece counts as found nowhere.
 pub const ENOUGH: usize = 4;
-/// Nothing has come for so long: the origin is asked without a grant, for so many pieces.
+/// Nothing has come for so long: the origin is asked without a grant, for so many pieces, and each time for twice as many as
+/// before: whoever says that it has them, and gives none, holds up nobody for hours.
 pub const STUCK: Millis = 30_000;
 pub const STUCK_PIECES: usize = 8;
 /// A granted piece that so many peers have is not fetched from the origin: another frontend granted it, or this one before it began
@@ -70,6 +71,8 @@ pub struct Downloader {
     pub(super) pace: Millis,
     /// When a piece came, or something was done about that none did.
     pub(super) progress: Millis,
+    /// For so many pieces the origin is asked then.
+    pub(super) help: usize,
     pub(super) is_announcing: bool,
     pub(super) announced: Millis,
     pub(super) announce_at: Millis,
@@ -95,6 +98,7 @@ impl Downloader {
             origin_after: 0,
             pace: 0,
             progress: now,
+            help: STUCK_PIECES,
             is_announcing: false,
             announced: 0,
             announce_at: now,

@@ -152,6 +152,28 @@ fn who_finds_nothing_says_so_and_then_helps_itself() {
 }
 
 #[test]
+fn who_has_to_help_itself_again_takes_twice_as_much() {
+    let mut machine = downloader(40);
+    let (mut now, mut rounds) = (0, Vec::new());
+    while !machine.have().is_full() && now < 1_000_000 {
+        now = machine.wake_at(now);
+        let (mut effects, mut count) = (machine.handle(now, Event::Tick), 0);
+        while let Some(effect) = effects.pop() {
+            match effect {
+                Effect::Announce { .. } => effects.extend(machine.handle(now, Event::NotTold)),
+                Effect::Fetch(from, piece) => {
+                    count += 1;
+                    effects.extend(machine.handle(now, Event::Came(from, piece)));
+                }
+                _ => {}
+            }
+        }
+        rounds.extend((count > 0).then_some(count));
+    }
+    assert_eq!(rounds, [8, 16, 16]);
+}
+
+#[test]
 fn an_origin_whose_bytes_are_not_those_of_the_list_is_said() {
     let mut machine = downloader(2);
     machine.handle(0, Event::Tick);
