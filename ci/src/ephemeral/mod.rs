@@ -1,5 +1,16 @@
 //! Environments for a while: brought up for a run, and taken down at the end whatever happens, after a crash of whoever
 //! brought them up as well. Each is noted before anything is done about it; what is left over is found by how its name begins.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | `machine` | the life of one, without I/O |
+//! | `kept` | records of all |
+//! | `previews` | brings them up, by `steps` of a `recipe` |
+//! | `kinds`, `kubernetes`, `netns` | what recipes there are |
+//! | `down`, `sweep` | takes them down, and finds what is left |
+//! | `look`, `parity` | whether one answers, and what differs from what it stands for |
+//! | `stage` | what a stage of a pipeline asks of all this |
+//! | `figures` | what is counted |
 
 mod down;
 mod figures;

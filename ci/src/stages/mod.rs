@@ -1,5 +1,13 @@
 //! What stages of pipelines do: commands as sandboxed actions, programs of the operator with secrets, and what they print,
 //! bounded and without secrets.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | `command`, `action` | commands as actions, over any workers |
+//! | `program`, `secret` | listed programs, and their secrets |
+//! | `begun` | what was begun for an attempt: nothing is begun twice |
+//! | `wait` | builds of others |
+//! | `log`, `mask` | what is printed: bounded, without secrets |
 
 mod action;
 mod begun;

@@ -1,6 +1,17 @@
 //! Runs of pipelines as they go: their histories in records, what people say of them, and the one frontend that carries out what
 //! follows. Any frontend takes in what people say; one at a time drives, by a lease, and another takes over within seconds. What is
 //! written is safe without the lease: a history grows by compare-and-swap, and a runner that is given a task twice does it once.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | `leading`, `driver` | who drives, and one run that is driven, in rounds |
+//! | `start` | a run begins |
+//! | `schedules`, `releases`, `happenings` | what begins runs by itself |
+//! | `commands` | what people say of runs, and are shown |
+//! | `append` | what follows is written |
+//! | `store`, `kept`, `keys`, `retention` | records, and how long they stay |
+//! | `task`, `attempt`, `log` | an attempt at a stage, and what it prints |
+//! | `notes` | what the audit log says |
 
 mod append;
 mod attempt;

@@ -2,6 +2,23 @@
 //! follows. Any frontend takes in what people say; one at a time drives, by a lease, and another takes over within
 //! seconds. What is written is safe without the lease: a log grows by compare-and-swap on its length, and targets
 //! refuse what is older than the token of the deploy lock.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | `leading`, `driver` | who drives, and one rollout that is driven, in rounds |
+//! | `asked`, `fit`, `room`, `start`, `preview` | a rollout begins, or it is said what it would do |
+//! | `commands` | what people say of it, and are shown |
+//! | `append`, `fold` | what follows is written, and read again |
+//! | `store`, `kept`, `keys` | records |
+//! | `act`, `doing`, `hand` | what is done about it, beside the rounds |
+//! | `asking`, `observing` | how targets are |
+//! | `look`, `judging` | what is measured of both versions, and the verdict |
+//! | `sets` | two sets of targets, and which one serves |
+//! | `drill`, `scheduled` | drills, and those that begin by themselves |
+//! | `locks` | deploy locks, also of people |
+//! | `notice`, `words` | what is noted and told, in words |
+//! | `needed` | which releases have to stay |
+//! | `census`, `figures` | what is counted |
 
 mod act;
 mod append;
