@@ -83,6 +83,10 @@ impl Control {
         if !self.store.commit(notes, writes).await? {
             return Ok(Appended::Conflict);
         }
+        if open.state.is_over() {
+            // The next one of its group has its turn.
+            self.wake.notify_waiters();
+        }
         // Where it is not known, the next append conflicts, and all is read again.
         let written = self.store.head(&open.run.id).await.ok().flatten();
         let same = written.filter(|(head, _)| head.length == open.state.length);

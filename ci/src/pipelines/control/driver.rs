@@ -13,6 +13,7 @@ use super::Control;
 use super::append::{Appended, Open};
 use super::attempt::{Attempt, Told};
 use super::error::ControlError;
+use super::kept::Stands;
 use super::log::AttemptLog;
 use super::task::task;
 use crate::model::Time;
@@ -21,7 +22,7 @@ use crate::pipelines::runner::{Ended, TaskKey};
 
 /// Between two rounds while something runs, and while nothing can be done but wait.
 const PACE: Duration = Duration::from_secs(1);
-const SLOW: Duration = Duration::from_secs(2);
+const SLOW: Duration = Duration::from_secs(5);
 /// After the records could not be used.
 const AGAIN: Duration = Duration::from_secs(2);
 /// How far a clock may be off from how long something took before it is not believed.
@@ -120,6 +121,8 @@ impl Driver {
         Ok(match self.open.state.phase {
             Phase::Ended(_) => None,
             Phase::Queued => Some(SLOW),
+            // Maybe for days. What they say here wakes it.
+            Phase::Running if Stands::of(&self.open.state) == Stands::Asking => Some(SLOW),
             Phase::Running => Some(PACE),
         })
     }
