@@ -114,10 +114,10 @@ impl Run {
     pub async fn run(self, server: Option<Target>) -> Result<Exit, CliError> {
         telemetry::start(&settings(None, Vec::new())?)?;
         let mut signals = Signals::listen()?;
-        let directory = self.state.directory()?;
+        let (name, directory) = (self.state.name()?, self.state.directory()?);
         std::fs::create_dir_all(directory)
             .map_err(|error| CliError::machine(format!("{}: {error}", directory.display())))?;
-        let _lock = lock(directory, &self.state.queue)?;
+        let _lock = lock(directory, name.as_str())?;
         let stop = CancellationToken::new();
         let work = async {
             match &server {

@@ -24,7 +24,9 @@ pub enum QueueError {
     OtherTarget { queue: String, target: String },
     #[error("there are {0} requests already that nobody has taken in: is the queue running?")]
     Crowded(usize),
-    #[error("{0:?} is no name of a queue: letters, digits, `-`, `_` and `.`, at most 60")]
+    #[error(
+        "{0:?} is no name of a queue: letters, digits, `-`, `_` and `.`, which does not begin it; at most 60"
+    )]
     Name(String),
     #[error("there is no change of branch {0} in the queue")]
     Unknown(String),

@@ -30,7 +30,9 @@ pub struct LaneName(String);
 impl LaneName {
     pub fn new(name: &str) -> Result<Self, QueueError> {
         let fine = |it: char| it.is_ascii_alphanumeric() || "-_.".contains(it);
-        match !name.is_empty() && name.len() <= 60 && name.chars().all(fine) {
+        // It names a directory, and is a segment of addresses: neither may be `..`.
+        let plain = !name.is_empty() && !name.starts_with('.');
+        match plain && name.len() <= 60 && name.chars().all(fine) {
             true => Ok(Self(name.to_owned())),
             false => Err(QueueError::Name(name.chars().take(80).collect())),
         }
@@ -138,5 +140,20 @@ impl Kept {
         let found =
             self.records.list(&self.name.key("ended/"), None, true, limit.min(MAX_ENDED)).await?;
         found.iter().map(|it| decode(&it.key, &it.value)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_leads_out_of_no_directory() {
+        for fine in ["app", "a.b", "A-1_x", "a..b"] {
+            assert!(LaneName::new(fine).is_ok(), "{fine}");
+        }
+        for odd in ["", ".", "..", ".a", "a/b", "a b", &"a".repeat(61)] {
+            assert!(LaneName::new(odd).is_err(), "{odd}");
+        }
     }
 }
