@@ -1,6 +1,6 @@
 //! Carries out what the downloader says, on threads of its own: each does one thing that waits, and says what came of it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,14 +10,15 @@ use super::alone::Origin;
 use super::assembly::Assembly;
 use super::exchange::{Asked, Exchange, Identity, PeerError};
 use super::giving::Giving;
+use super::jobs::{ASKING, Job, Jobs};
 use crate::agent::link::{Link, LinkError};
 use crate::agent::source::{GoesOn, SourceError};
 use crate::rollouts::machine::Millis;
 use crate::swarm::downloader::{Downloader, Effect, Event, Failure, Limits, PeerId, Source};
 use crate::swarm::{Bits, PeerCard, Share, Shared};
 
-/// Threads besides those that fetch: they ask others what they have, and the tracker.
-const ASKERS: usize = 5;
+/// Threads besides those that fetch: they ask others what they have, and one the tracker.
+const ASKERS: usize = ASKING + 1;
 /// How long it takes at most until it is seen that the agent has something else to do.
 const LOOK: Duration = Duration::from_millis(100);
 /// Agents that are known by a number.
@@ -38,12 +39,6 @@ pub enum Ended {
     Done,
     /// The server has no tracker.
     NoTracker,
-}
-
-enum Job {
-    Announce { seeded: Vec<u32>, starving: Vec<u32> },
-    Ask(PeerId),
-    Fetch { from: Source, piece: u32, cancelled: Arc<AtomicBool> },
 }
 
 enum News {
@@ -87,7 +82,7 @@ struct Crew<'a, L> {
     tools: &'a Tools<'a, L>,
     assembly: &'a Assembly,
     identity: Identity,
-    jobs: Mutex<VecDeque<Job>>,
+    jobs: Mutex<Jobs>,
     wake: Condvar,
     stopped: AtomicBool,
     peers: Mutex<Peers>,
@@ -217,7 +212,7 @@ impl<L: Link> Crew<'_, L> {
             Effect::Done => return Ok(Some(Ended::Done)),
         };
         flights.retain(|_, it| Arc::strong_count(it) > 1);
-        lock(&self.jobs).push_back(job);
+        lock(&self.jobs).push(job);
         self.wake.notify_one();
         Ok(None)
     }
@@ -227,7 +222,11 @@ impl<L: Link> Crew<'_, L> {
         while let Some(job) = self.next() {
             let news = match job {
                 Job::Announce { seeded, starving } => self.announce(seeded, starving),
-                Job::Ask(peer) => News::Event(self.ask(peer)),
+                Job::Ask(peer) => {
+                    let event = self.ask(peer);
+                    lock(&self.jobs).answered();
+                    News::Event(event)
+                }
                 Job::Fetch { from, piece, cancelled } => self.fetch(from, piece, &cancelled),
             };
             if say.send(news).is_err() {
@@ -242,7 +241,7 @@ impl<L: Link> Crew<'_, L> {
             if self.stopped.load(Ordering::Acquire) {
                 return None;
             }
-            if let Some(job) = jobs.pop_front() {
+            if let Some(job) = jobs.take() {
                 return Some(job);
             }
             let waited = self.wake.wait_timeout(jobs, LOOK);

@@ -10,6 +10,7 @@
 //! | `giving.rs` | whether and what another agent is given |
 //! | `alone.rs` | what is missing, from the server |
 //! | `crew.rs` | carries out what the downloader says |
+//! | `jobs.rs` | which of that comes first |
 //! | `pull.rs` | one version, by pieces |
 //! | `seeder.rs` | says again and again what is here |
 
@@ -18,6 +19,7 @@ mod assembly;
 mod crew;
 mod exchange;
 mod giving;
+mod jobs;
 mod pull;
 mod rate;
 mod seeder;
