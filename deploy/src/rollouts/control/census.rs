@@ -12,14 +12,25 @@ use super::{Control, Standing, keys};
 
 /// How often they are counted.
 const EVERY: Duration = Duration::from_secs(60);
+/// At each so many counts it is looked which drills are overdue: that reads much, and is a matter of days.
+const DRILLS_EVERY: u32 = 5;
 /// Places whose drills are looked after.
 const MAX_PLACES: usize = 200;
 
 impl Control {
     /// Counts for ever what [`Control::figures`] says of those that run. Drop it to end it.
     pub async fn keep_counted(&self) {
+        // What was found of drills, and for how many counts more that is good.
+        let (mut overdue, mut left) = (0, 0);
         loop {
-            match self.counted().await {
+            let counted = async {
+                if left == 0 {
+                    (overdue, left) = (self.drills_overdue().await?, DRILLS_EVERY);
+                }
+                left -= 1;
+                self.counted(overdue).await
+            };
+            match counted.await {
                 Ok(census) => {
                     *self.census.lock().unwrap_or_else(PoisonError::into_inner) = census;
                 }
@@ -31,8 +42,8 @@ impl Control {
         }
     }
 
-    pub(super) async fn counted(&self) -> Result<Census, ControlError> {
-        let (mut census, now) = (Census::default(), self.now());
+    pub(super) async fn counted(&self, drills_overdue: u64) -> Result<Census, ControlError> {
+        let (mut census, now) = (Census { drills_overdue, ..Census::default() }, self.now());
         for id in self.store.active().await? {
             let Some(head) = self.store.head(&id).await?.filter(|head| !head.ended) else {
                 continue;
@@ -44,13 +55,19 @@ impl Control {
             let since = if head.since > 0 { head.since } else { now };
             phased.oldest = phased.oldest.max(now.saturating_sub(since));
         }
+        Ok(census)
+    }
+
+    /// Places where nothing is rolled out because a drill is overdue.
+    pub(super) async fn drills_overdue(&self) -> Result<u64, ControlError> {
         let places = self.store.records.list(keys::PLACES, None, false, MAX_PLACES).await?;
+        let mut overdue = 0;
         for place in &places {
             let Some(newest) = decode::<Standing>(place)?.newest else { continue };
             let rollout = self.store.rollout(&newest).await?;
             let standing = self.drill_standing(&rollout).await?;
-            census.drills_overdue += u64::from(standing.is_some_and(|it| it.is_overdue));
+            overdue += u64::from(standing.is_some_and(|it| it.is_overdue));
         }
-        Ok(census)
+        Ok(overdue)
     }
 }
