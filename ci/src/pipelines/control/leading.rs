@@ -80,8 +80,11 @@ impl Control {
                         }
                     }
                 }
-                // Somebody else drives.
-                Ok(None) => running.clear(),
+                // Somebody else drives, and is looked after for as long as the server runs.
+                Ok(None) => {
+                    running.clear();
+                    pause = LEASE / 2;
+                }
                 Err(error) => {
                     // Whether the lease still holds is not known. What goes on is fenced.
                     tracing::warn!(error = %chain(&error), "it is not known which pipelines run");
