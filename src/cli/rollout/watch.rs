@@ -70,7 +70,9 @@ impl WatchCommand {
 }
 
 pub async fn until(api: &Api, id: &str, until: Until, json: bool) -> Result<Exit, CliError> {
-    let path = format!("/rollouts/{}", plain(id));
+    // One answer of the judge is shown, of the many that there may be.
+    let looks = if json { "" } else { "?looks=1" };
+    let path = format!("/rollouts/{}{looks}", plain(id));
     let (mut printed, mut looked, mut silent) = (String::new(), String::new(), 0);
     loop {
         let answer = match api.get(&path).await {
