@@ -131,6 +131,11 @@ pub fn start(options: &StagesOptions, below: &Below<'_>) -> Result<Arc<Stages>, 
 }
 
 impl Stages {
+    /// The instance whose releases are rolled out.
+    fn environments(&self) -> String {
+        self.keeper.as_ref().map(|it| it.pipeline().instance.clone()).unwrap_or_default()
+    }
+
     /// Forgets attempts of long ago, again and again. Never returns; drop it to end it.
     pub async fn keep_tidy(self: Arc<Self>) {
         loop {
@@ -153,6 +158,10 @@ impl StageRunner for Stages {
             Work::Release(release) => self.releases.run(task, release).await,
             Work::Promote(promotion) => {
                 promote::run(self.keeper.as_ref(), ledger, task, promotion, progress).await
+            }
+            // Whoever may release elsewhere changes nothing of these environments.
+            Work::Rollout(_) if task.instance != self.environments() => {
+                Ok(Ended::failed("the environments of this server are those of another instance"))
             }
             Work::Rollout(rollout) => {
                 rollout::run(&self.rollouts, ledger, task, rollout, progress).await
