@@ -28,6 +28,10 @@ pub enum TemplateError {
     Unknown(String),
     #[error("`${{{0}}}` has no value here")]
     Missing(String),
+    #[error(
+        "a value that ends with `$` comes before what begins with `{{`: both would be one value"
+    )]
+    Joined,
     #[error("with its values a text would have more than {MAX_FILLED} bytes")]
     TooLong,
 }
@@ -47,6 +51,7 @@ pub fn fill(
 ) -> Result<String, TemplateError> {
     let mut filled = String::new();
     for piece in pieces(text)? {
+        let before = filled.len();
         match piece {
             Piece::Text(text) => filled.push_str(text),
             Piece::Escaped => filled.push_str(if later { "$${" } else { "${" }),
@@ -60,6 +65,10 @@ pub fn fill(
         }
         if filled.len() > MAX_FILLED {
             return Err(TemplateError::TooLong);
+        }
+        let (known, new) = filled.split_at(before);
+        if later && known.ends_with('$') && (new.starts_with('{') || new.starts_with("${")) {
+            return Err(TemplateError::Joined);
         }
     }
     Ok(filled)

@@ -227,6 +227,16 @@ fn what_is_put_in_is_no_reference_later() {
     let told = |_: &super::Reference<'_>| Some("told".to_owned());
     assert_eq!(fill(&first, false, told).unwrap(), "${stages.a.secret} told");
     assert_eq!(fill("a${", false, told), Err(TemplateError::Open));
+    // Neither do two of them make one.
+    let parts = |reference: &super::Reference<'_>| match reference {
+        super::Reference::Input(_) => Some("$".to_owned()),
+        super::Reference::Run(_) => Some("{stages.a.b}".to_owned()),
+        _ => None,
+    };
+    for text in ["${input.x}${run.branch}", "${input.x}{stages.a.b}", "${input.x}${stages.a.b}"] {
+        assert_eq!(fill(text, true, parts), Err(TemplateError::Joined), "{text}");
+    }
+    assert_eq!(fill("${input.x} ${run.branch}", true, parts).unwrap(), "$ {stages.a.b}");
 }
 
 #[test]
