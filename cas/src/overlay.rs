@@ -17,6 +17,8 @@ use crate::tree::{TreeError, TreeParts, check_name, validate_directory};
 const MAX_DIRECTORIES: usize = 50_000;
 /// Directories within each other.
 const MAX_DEPTH: usize = 200;
+/// Bytes of all directories that are read for one tree, which is in memory: one blob may stand under thousands of names.
+const MAX_MERGED: u64 = 64 << 20;
 /// Bytes of a `Directory`, and of a `Tree`.
 const MAX_DIRECTORY: u64 = 16 << 20;
 const MAX_TREE: u64 = 64 << 20;
@@ -35,7 +37,7 @@ pub enum OverlayError {
     Tree(#[from] TreeError),
     #[error(transparent)]
     Digest(#[from] DigestError),
-    #[error("more than {MAX_DIRECTORIES} directories, or more than {MAX_DEPTH} within each other")]
+    #[error("more than {MAX_DIRECTORIES} directories, {MAX_DEPTH} levels or {MAX_MERGED} bytes")]
     Large,
     #[error("{0:?} leads out of the tree")]
     Outside(String),
@@ -58,11 +60,13 @@ pub struct Overlay<'a> {
     blobs: &'a dyn BlobStore,
     function: DigestFunction,
     directories: usize,
+    /// Bytes of directories that may still be read.
+    room: u64,
 }
 
 impl<'a> Overlay<'a> {
     pub fn new(blobs: &'a dyn BlobStore, function: DigestFunction) -> Self {
-        Self { blobs, function, directories: 0 }
+        Self { blobs, function, directories: 0, room: MAX_MERGED }
     }
 
     /// The root of trees that are laid over each other, each over those before it: directories are merged, and anything
@@ -172,6 +176,7 @@ impl<'a> Overlay<'a> {
             _ => return Ok(Entries::new()),
         };
         self.count()?;
+        self.room = self.room.checked_sub(digest.size).ok_or(OverlayError::Large)?;
         let bytes = self.blobs.read(&digest, 0, None).await?.collect(MAX_DIRECTORY).await?;
         let directory: reapi::Directory = counted::decode(bytes)
             .map_err(|source| OverlayError::NoDirectory { digest, source })?;
@@ -376,5 +381,18 @@ mod tests {
         let other = tree(&store, &[("a", "1")]).await;
         let laid = Overlay::new(&store, FUNCTION).lay(&[gone, other]).await;
         assert!(matches!(laid, Err(OverlayError::Store(StoreError::NotFound(_)))));
+    }
+
+    #[tokio::test]
+    async fn one_directory_under_many_names_is_counted_each_time() {
+        let store = MemoryBlobStore::default();
+        let paths: Vec<_> = (0..50).map(|name| format!("{name}/file")).collect();
+        let all =
+            |text: &'static str| paths.iter().map(|it| (it.as_str(), text)).collect::<Vec<_>>();
+        let (below, over) = (tree(&store, &all("1")).await, tree(&store, &all("2")).await);
+        let mut overlay = Overlay::new(&store, FUNCTION);
+        overlay.room = below.size + over.size + 100;
+        let laid = overlay.lay(&[below, over]).await;
+        assert!(matches!(laid, Err(OverlayError::Large)), "{laid:?}");
     }
 }
