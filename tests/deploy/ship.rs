@@ -79,7 +79,7 @@ fn an_interrupted_example_leaves_nothing() {
     let stdout = BufReader::new(child.stdout.take().expect("it is piped"));
     let mut lines = stdout.lines().map_while(Result::ok);
     // Everything is up, and the first change is being tested.
-    assert!(lines.any(|it| it.contains("is to be queued")), "it ended too soon");
+    assert!(lines.any(|it| it.contains("first is queued")), "it ended too soon");
     assert!(!left(directory.path()).is_empty());
     kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).expect("it runs");
     let rest: Vec<_> = lines.collect();
