@@ -12,6 +12,9 @@ use crate::model::Time;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ChangeId(pub u64);
 
+/// The priority of a change for which nobody asked for another one, of 0 to 9.
+pub const USUAL_PRIORITY: u8 = 5;
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Change {
     pub id: ChangeId,

@@ -1,8 +1,8 @@
 //! `kiln queue add`, `remove`, `pause` and `resume`: what the queue is asked for.
 
 use clap::{Args, ValueHint};
-use kiln_ci::queue::Branch;
 use kiln_ci::queue::serving::{Request, Shown};
+use kiln_ci::queue::{Branch, USUAL_PRIORITY};
 use kiln_ci::services::Clock;
 
 use super::at_server;
@@ -22,7 +22,7 @@ pub struct Add {
     #[arg(long, value_name = "BRANCH", value_parser = branch, value_hint = ValueHint::Other)]
     branch: Branch,
     /// More goes first; every half hour of waiting counts as one
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(0..=9))]
+    #[arg(long, value_name = "N", default_value_t = USUAL_PRIORITY, value_parser = clap::value_parser!(u8).range(0..=9))]
     priority: u8,
     /// For programs
     #[arg(long)]

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use kiln_ci::forges::{Binding, Forge, ForgeName, Kind, MAX_PEOPLE, Repository, Rules};
-use kiln_ci::queue::Branch;
 use kiln_ci::queue::serving::LaneName;
+use kiln_ci::queue::{Branch, USUAL_PRIORITY};
 use kiln_deploy::toml::{Field, Fields, TableError, document};
 use kiln_net::{Url, urls};
 
@@ -132,7 +132,7 @@ fn rules(fields: &Fields<'_>) -> Result<Rules, TableError> {
         label: (!label.is_empty()).then(|| label.to_owned()),
         people: people.unwrap_or_default(),
         roles: false,
-        priority: priority.and_then(|it| u8::try_from(it).ok()).unwrap_or(0),
+        priority: priority.and_then(|it| u8::try_from(it).ok()).unwrap_or(USUAL_PRIORITY),
     })
 }
 
