@@ -42,6 +42,9 @@ unset NGINX
 place=${TMPDIR:-/tmp}
 [[ $place != *[[:space:]]* ]] || place=/tmp
 place=$(cd "$(mktemp -d "$place/kiln-ship.XXXXXX")" && pwd -P)
+# What a program that is killed leaves behind is in it as well.
+mkdir "$place/tmp"
+export TMPDIR=$place/tmp
 # Whatever ends this script ends all that it started, and nothing is left on the disk.
 # shellcheck source=../lib.sh
 . "$here/../lib.sh"
