@@ -146,7 +146,7 @@ async fn send(
 }
 
 fn run(future: impl Future<Output = ()>) {
-    Builder::new_current_thread().build().unwrap().block_on(future);
+    Builder::new_current_thread().enable_time().build().unwrap().block_on(future);
 }
 
 #[test]
