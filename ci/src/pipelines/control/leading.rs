@@ -15,14 +15,18 @@ use super::error::ControlError;
 use super::keys;
 use super::store::put;
 use crate::model::Time;
+use crate::pipelines::file::Trigger;
 use crate::storage::Expect;
 
 /// How long a lease lasts.
 const LEASE: Duration = Duration::from_secs(8);
 /// How often it is looked whether it has to be renewed, and whether there is something to drive.
 const LOOK: Duration = Duration::from_secs(2);
-/// The same while nothing goes on. What begins here wakes it.
-const IDLE_LOOK: Duration = Duration::from_secs(10);
+/// The same while nothing runs, where schedules or releases may begin something.
+const TRIGGER_LOOK: Duration = Duration::from_secs(5);
+/// How often a frontend looks while nothing goes on anywhere. What begins here wakes it; what began at another, which was
+/// lost before this look, goes on after it.
+const IDLE_LOOK: Duration = Duration::from_secs(30);
 /// How often old runs are removed.
 const SWEEP: Duration = Duration::from_secs(3_600);
 
@@ -30,6 +34,16 @@ const SWEEP: Duration = Duration::from_secs(3_600);
 struct Lease {
     holder: String,
     until: Time,
+}
+
+/// What there is to drive.
+enum Due {
+    /// Nothing anywhere, so that nobody has to lead.
+    Nothing,
+    /// Another frontend drives.
+    Elsewhere,
+    /// The runs that this one drives.
+    Here(Vec<String>),
 }
 
 impl Control {
@@ -62,10 +76,11 @@ impl Control {
             // What begins while it looks is not missed.
             woken.as_mut().enable();
             let mut pause = LOOK;
-            match self.due().await {
-                Ok(Some(due)) => {
+            let sweeps = swept.is_none_or(|it| it.elapsed() >= SWEEP);
+            match self.due(sweeps).await {
+                Ok(Due::Here(due)) => {
                     if due.is_empty() {
-                        pause = IDLE_LOOK;
+                        pause = TRIGGER_LOOK;
                     }
                     running.retain(|id, task| due.contains(id) && !task.0.is_finished());
                     for id in due {
@@ -73,17 +88,23 @@ impl Control {
                         let start = || Tied(tokio::spawn(Driver::keep(control, id.clone())));
                         running.entry(id.clone()).or_insert_with(start);
                     }
-                    if swept.is_none_or(|it| it.elapsed() >= SWEEP) {
+                    if sweeps {
                         swept = Some(Instant::now());
                         if let Err(error) = self.sweep().await {
                             tracing::warn!(error = %chain(&error), "old runs stay");
                         }
                     }
                 }
-                // Somebody else drives, and is looked after for as long as the server runs.
-                Ok(None) => {
+                Ok(Due::Nothing) => {
+                    running.clear();
+                    pause = IDLE_LOOK;
+                }
+                // It is looked after for as long as the server runs.
+                Ok(Due::Elsewhere) => {
                     running.clear();
                     pause = LEASE / 2;
+                    // Whoever drives removes what is old.
+                    swept = Some(Instant::now());
                 }
                 Err(error) => {
                     // Whether the lease still holds is not known. What goes on is fenced.
@@ -94,14 +115,26 @@ impl Control {
         }
     }
 
-    /// What this process has to drive; `None`: another one does.
-    async fn due(&self) -> Result<Option<Vec<String>>, ControlError> {
+    /// What this process has to drive, or to remove where it `sweeps`.
+    async fn due(&self, sweeps: bool) -> Result<Due, ControlError> {
+        if !sweeps && !self.awaits() && self.store.active().await?.is_empty() {
+            return Ok(Due::Nothing);
+        }
         let now = self.now();
         if !self.lead(now).await? {
-            return Ok(None);
+            return Ok(Due::Elsewhere);
         }
         self.fire(now).await;
         self.follow().await;
-        Ok(Some(self.store.active().await?))
+        Ok(Due::Here(self.store.active().await?))
+    }
+
+    /// Whether a schedule or a release may begin a run.
+    fn awaits(&self) -> bool {
+        self.registered().values().any(|it| {
+            let begins =
+                |it: &Trigger| matches!(it, Trigger::Schedule(_) | Trigger::Release { .. });
+            it.declared.triggers.iter().any(begins)
+        })
     }
 }
