@@ -31,7 +31,7 @@ test "$(stat -c %U:%a /usr/bin/kiln)" = root:755
 getent passwd kiln >/dev/null
 step manual pages and completions
 man -l --warnings /usr/share/man/man1/kiln-serve.1.gz >/dev/null
-zcat /usr/share/man/man1/kiln.1.gz | grep -q 'remote execution'
+zcat /usr/share/man/man1/kiln.1.gz | grep -qi 'remote execution'
 bash -n /usr/share/bash-completion/completions/kiln
 step units
 systemd-analyze verify --man=no /lib/systemd/system/kiln.service /lib/systemd/system/kiln-worker.service
