@@ -4,6 +4,7 @@
 #   scripts/package.sh                       of a release build; the package is left in target/package
 #   scripts/package.sh --profile dev         of another cargo profile (for tests)
 #   scripts/package.sh --binary FILE         of a binary that is there already
+#   scripts/package.sh --fast                larger and sooner, for tests
 #
 # Installs cargo-deb where it is missing. dpkg-deb has to be there (Debian, Ubuntu).
 set -euo pipefail
@@ -11,11 +12,12 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root"
 # shellcheck source=tools.sh
 . scripts/tools.sh
-profile=release binary=
+profile=release binary= fast=
 while [ $# -gt 0 ]; do
   case "$1" in
     --profile) profile=${2:?a profile of Cargo.toml}; shift 2 ;;
     --binary) binary=${2:?a file}; shift 2 ;;
+    --fast) fast=--fast; shift ;;
     -h | --help) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; exit 0 ;;
     *) fail "$1: not an option; see scripts/package.sh --help" ;;
   esac
@@ -41,4 +43,4 @@ strip "$out/bin/kiln"
 "$out/bin/kiln" completions bash >"$out/completions/kiln.bash"
 "$out/bin/kiln" completions zsh >"$out/completions/_kiln"
 "$out/bin/kiln" completions fish >"$out/completions/kiln.fish"
-"$KILN_CARGO_DEB" deb --no-build --no-strip --locked --output "$out/"
+"$KILN_CARGO_DEB" deb --no-build --no-strip --locked ${fast:+"$fast"} --output "$out/"

@@ -12,7 +12,7 @@ use support::{client, root};
 /// Makes the package of the binary under test.
 fn package() -> PathBuf {
     let output = Command::new(root().join("scripts/package.sh"))
-        .args(["--binary", env!("CARGO_BIN_EXE_kiln")])
+        .args(["--fast", "--binary", env!("CARGO_BIN_EXE_kiln")])
         .output()
         .expect("the script runs");
     let said = String::from_utf8_lossy(&output.stderr);
