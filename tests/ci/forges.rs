@@ -86,6 +86,7 @@ fn answered(stream: &TcpStream, hears: &Heard) -> Option<()> {
         (_, "/api/v3/repos/owner/app/collaborators/alice/permission") => {
             ("200 OK", json!({"permission": "write"}))
         }
+        (_, "/api/v3/repos/owner/app/pulls/7") => ("200 OK", pull(7, "feature/good")),
         (_, "/api/v3/repos/owner/app/pulls/8") => ("200 OK", pull(8, "feature/bad")),
         (_, it) if it.starts_with("/api/v3/repos/owner/app/pulls?") => {
             ("200 OK", json!([pull(8, "feature/bad")]))

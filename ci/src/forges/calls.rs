@@ -103,10 +103,21 @@ pub fn number(body: &[u8]) -> Option<u64> {
     }
 }
 
-/// Asks for one change; only GitHub's and Gitea's webhooks leave it out.
+/// Asks for one change as it is now.
 pub fn change(kind: Kind, repository: &Repository, number: u64) -> Call {
     let what = if kind == Kind::GitLab { "merge_requests" } else { "pulls" };
     Call { path: format!("{}/{what}/{number}", repo(kind, repository)), body: None }
+}
+
+#[derive(Deserialize)]
+struct Stands {
+    state: String,
+}
+
+/// Whether the answer to [`change`] is of one that is open; nothing where it does not say.
+pub fn is_open(body: &[u8]) -> Option<bool> {
+    let it: Stands = serde_json::from_slice(body).ok()?;
+    Some(matches!(it.state.as_str(), "open" | "opened"))
 }
 
 /// From Developer on.
@@ -232,6 +243,20 @@ mod tests {
             ("no JSON", false),
         ] {
             assert_eq!(writes(body.as_bytes()), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_change_is_open_where_the_forge_says_so() {
+        for (body, expected) in [
+            ("{\"number\":7,\"state\":\"open\"}", Some(true)),
+            ("{\"iid\":7,\"state\":\"opened\"}", Some(true)),
+            ("{\"number\":7,\"state\":\"closed\"}", Some(false)),
+            ("{\"iid\":7,\"state\":\"merged\"}", Some(false)),
+            ("{}", None),
+            ("no JSON", None),
+        ] {
+            assert_eq!(is_open(body.as_bytes()), expected, "{body}");
         }
     }
 

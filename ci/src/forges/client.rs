@@ -164,6 +164,13 @@ impl LookUp for Apis {
         github::change(&body).map_err(|error| error.to_string())
     }
 
+    async fn is_open(&self, forge: &Forge, repository: &str, number: u64) -> Result<bool, String> {
+        let (api, binding) = self.of(forge, repository)?;
+        let call = calls::change(forge.kind, &binding.repository, number);
+        let body = api.send(&call).await.map_err(|failed| failed.to_string())?;
+        calls::is_open(&body).ok_or_else(|| "its answer does not say it".to_owned())
+    }
+
     async fn writes(&self, forge: &Forge, repository: &str, by: &Person) -> Result<bool, String> {
         let (api, binding) = self.of(forge, repository)?;
         let Some(call) = calls::role(forge.kind, &binding.repository, by) else { return Ok(false) };

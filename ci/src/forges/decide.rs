@@ -20,6 +20,13 @@ pub struct Order {
     pub commit: Option<Commit>,
 }
 
+impl Order {
+    /// Whether it has the change queued.
+    pub fn adds(&self) -> bool {
+        matches!(self.request, Request::Add { .. })
+    }
+}
+
 /// What a delivery comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
@@ -135,7 +142,7 @@ fn checked(rules: &Rules, decided: Decision, by: &Person, all: bool) -> Decision
     if !rules.roles || !rules.people.is_empty() {
         return Decision::Ask(orders);
     }
-    let is_checked = |it: &Order| all || matches!(it.request, Request::Add { .. });
+    let is_checked = |it: &Order| all || it.adds();
     let (orders, anyway): (Vec<_>, Vec<_>) = orders.into_iter().partition(is_checked);
     match orders.is_empty() {
         true => Decision::Ask(anyway),

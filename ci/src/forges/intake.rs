@@ -53,6 +53,9 @@ pub trait LookUp: Send + Sync + 'static {
     /// The change that a comment is about.
     async fn change(&self, forge: &Forge, said: &Said) -> Result<Change, String>;
 
+    /// Whether a change is open now.
+    async fn is_open(&self, forge: &Forge, repository: &str, number: u64) -> Result<bool, String>;
+
     /// Whether somebody may push to a repository.
     async fn writes(&self, forge: &Forge, repository: &str, by: &Person) -> Result<bool, String>;
 }
@@ -214,9 +217,14 @@ impl Intake {
             Decision::Pong => Ok(Accepted::Pong),
             Decision::Ignored(why) => Ok(ignored(door, &why)),
             Decision::Turned(turned) => Ok(turned_down(door, turned)),
-            Decision::Ask(orders) => self.once(door, names, self.ask(door, &orders)).await,
+            Decision::Ask(orders) => {
+                let act = async { self.ask(door, &self.open(door, orders).await?).await };
+                self.once(door, names, act).await
+            }
             Decision::Check { by, orders, anyway } => {
-                self.once(door, names, self.checked(door, &by, orders, anyway)).await
+                let open = self.open(door, orders);
+                let act = async { self.checked(door, &by, open.await?, anyway).await };
+                self.once(door, names, act).await
             }
             Decision::LookUp(said) => self.once(door, names, self.looked_up(door, &said)).await,
         }
@@ -265,6 +273,17 @@ impl Intake {
         }
     }
 
+    /// Without those that queue what is closed by now, where the forge can be asked: a delivery comes late, or again.
+    async fn open(&self, door: &Door, mut orders: Vec<Order>) -> Result<Vec<Order>, Rejected> {
+        let add = orders.iter().find(|it| it.adds()).filter(|_| door.forge.rules.roles);
+        let Some(add) = add else { return Ok(orders) };
+        let open = self.look_up.is_open(&door.forge, &add.repository, add.number).await;
+        if !open.map_err(|why| unanswered(door, "whether the change is open", &why))? {
+            orders.retain(|it| !it.adds());
+        }
+        Ok(orders)
+    }
+
     /// Asks for these if the person may push, and for the others in any case.
     async fn checked(
         &self,
@@ -273,8 +292,8 @@ impl Intake {
         mut orders: Vec<Order>,
         mut anyway: Vec<Order>,
     ) -> Result<Accepted, Rejected> {
-        let repository = orders.first().map(|it| it.repository.as_str()).unwrap_or_default();
-        let writes = self.look_up.writes(&door.forge, repository, by).await;
+        let Some(first) = orders.first() else { return self.ask(door, &anyway).await };
+        let writes = self.look_up.writes(&door.forge, &first.repository, by).await;
         if writes.map_err(|why| unanswered(door, "who may push", &why))? {
             anyway.append(&mut orders);
         }
@@ -285,6 +304,9 @@ impl Intake {
     }
 
     async fn ask(&self, door: &Door, orders: &[Order]) -> Result<Accepted, Rejected> {
+        if orders.is_empty() {
+            return Ok(ignored(door, &Ignored::Closed));
+        }
         let forge = &door.forge.name;
         let mut words = Vec::new();
         for order in orders {

@@ -1,5 +1,6 @@
 //! Deliveries as forges send them, forged ones, copies and late ones.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -38,6 +39,7 @@ impl Clock for Hands {
 struct Desk {
     asked: Arc<Mutex<Vec<(Request, String)>>>,
     fails: Arc<Mutex<Option<AskError>>>,
+    closed: Arc<AtomicBool>,
 }
 
 #[async_trait]
@@ -65,6 +67,10 @@ impl LookUp for Desk {
             draft: false,
             labels: Vec::new(),
         })
+    }
+
+    async fn is_open(&self, _: &Forge, _: &str, _: u64) -> Result<bool, String> {
+        Ok(!self.closed.load(Ordering::Relaxed))
     }
 
     async fn writes(&self, _: &Forge, _: &str, by: &Person) -> Result<bool, String> {
@@ -329,4 +335,22 @@ async fn who_labels_has_to_be_able_to_push_where_the_forge_says_who_is() {
     assert_eq!(house.asked(), 0);
     let alice = house.github("3", "pull_request", &by("alice")).await;
     assert!(matches!(alice, Ok(Accepted::Asked(_))), "{alice:?}");
+}
+
+#[tokio::test]
+async fn what_comes_late_queues_nothing_that_is_closed_by_now() {
+    let house = house_with(Kind::GitHub, SECRET, true);
+    let desk = &house.desk;
+    *desk.fails.lock().unwrap() = Some(AskError::Unavailable("no runner".to_owned()));
+    assert!(house.github("1", "pull_request", &labeled()).await.is_err());
+    *desk.fails.lock().unwrap() = None;
+    desk.closed.store(true, Ordering::Relaxed);
+    let mut closed = labeled();
+    closed["action"] = json!("closed");
+    closed["pull_request"]["state"] = json!("closed");
+    let removed = house.github("2", "pull_request", &closed).await;
+    assert!(matches!(removed, Ok(Accepted::Asked(_))), "{removed:?}");
+    let again = house.github("1", "pull_request", &labeled()).await;
+    assert_eq!(again, Ok(Accepted::Ignored("it is closed".to_owned())));
+    assert_eq!(house.asked(), 1, "only that it is taken out");
 }
