@@ -6,9 +6,9 @@ use axum::extract::rejection::JsonRejection;
 use kiln_cas::access::Right;
 use kiln_cas::services::account_of;
 use kiln_cas::stores::audit::AuditEvent;
-use kiln_ci::queue::Branch;
 use kiln_ci::queue::hosted::{Ask, HostedError};
 use kiln_ci::queue::serving::Request;
+use kiln_ci::queue::{Branch, USUAL_PRIORITY};
 use serde_json::{Value, json};
 
 use super::api::named;
@@ -17,7 +17,6 @@ use crate::json::{MergeRemoval, MergeRequest, MergeSaid, MergeSay};
 use crate::state::WebState;
 use crate::verdicts::{Caller, body};
 
-const PRIORITY: u8 = 5;
 /// Bytes of a reason.
 const MAX_REASON: usize = 2_000;
 
@@ -112,7 +111,7 @@ fn request(said: MergeSay) -> Result<Request, WebError> {
     };
     Ok(match what {
         MergeSaid::Add => {
-            Request::Add { branch: branch()?, priority: priority.unwrap_or(PRIORITY) }
+            Request::Add { branch: branch()?, priority: priority.unwrap_or(USUAL_PRIORITY) }
         }
         MergeSaid::Remove => Request::Remove { branch: branch()? },
         MergeSaid::Pause => Request::Pause { why: reason.unwrap_or_else(|| "by hand".to_owned()) },
