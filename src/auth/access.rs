@@ -125,26 +125,30 @@ impl Caller {
         if self.accesses().any(|access| access.scopes.iter().any(|scope| scope.hosts(service))) {
             return Ok(());
         }
-        let scopes = self.accesses().flat_map(|access| &access.scopes);
-        let others: Vec<_> = scopes.flat_map(|it| &it.services).map(ToString::to_string).collect();
-        let mut held = self.roles(|_| true).to_string();
-        if !others.is_empty() {
-            held += &format!(", for the services {}", others.join(", "));
-        }
+        let held = self.held("services", |scope| scope.services.as_slice());
         Err(self.refused(Right::Host, &format!("of the service {service}"), held))
     }
 
     pub fn check_queue(&self, right: Right, queue: &str) -> Result<(), Refused> {
-        let scopes = || self.accesses().flat_map(|access| &access.scopes);
-        if scopes().any(|scope| scope.queues(right, queue)) {
+        if self
+            .accesses()
+            .any(|access| access.scopes.iter().any(|scope| scope.queues(right, queue)))
+        {
             return Ok(());
         }
-        let others: Vec<_> = scopes().flat_map(|it| &it.queues).map(ToString::to_string).collect();
-        let mut held = self.roles(|_| true).to_string();
-        if !others.is_empty() {
-            held += &format!(", for the queues {}", others.join(", "));
-        }
+        let held = self.held("queues", |scope| scope.queues.as_slice());
         Err(self.refused(right, &format!("called {queue:?}"), held))
+    }
+
+    /// All its roles, and the names for which some of them are, in words.
+    fn held(&self, what: &str, names: impl Fn(&Scope) -> &[Pattern]) -> String {
+        let scopes = self.accesses().flat_map(|access| &access.scopes);
+        let all: Vec<_> = scopes.flat_map(names).map(ToString::to_string).collect();
+        let mut held = self.roles(|_| true).to_string();
+        if !all.is_empty() {
+            held += &format!(", for the {what} {}", all.join(", "));
+        }
+        held
     }
 
     fn refused(&self, right: Right, place: &str, held: impl Display) -> Refused {
