@@ -10,7 +10,7 @@ use kiln_ci::Recordings;
 use kiln_ci::ephemeral::PreviewFigures;
 use kiln_ci::forges::ForgeFigures;
 use kiln_ci::history::History;
-use kiln_ci::queue::hosted::{QueueFigures, QueueGauge};
+use kiln_ci::queue::hosted::{QueueGauge, Totals};
 use kiln_deploy::deployments::Fours;
 use kiln_deploy::executions::ExecutionFigures;
 use kiln_deploy::fleet::Condition;
@@ -43,7 +43,7 @@ pub struct AgentCounts {
 }
 
 /// What became of changes in merge queues, and the queues as they were looked at last.
-pub type MergeQueuesOf = Arc<dyn Fn() -> (QueueFigures, Vec<QueueGauge>) + Send + Sync>;
+pub type MergeQueuesOf = Arc<dyn Fn() -> (Totals, Vec<QueueGauge>) + Send + Sync>;
 
 /// What forges sent, and whether they are told.
 pub type ForgesOf = Arc<dyn Fn() -> Vec<ForgeFigures> + Send + Sync>;

@@ -11,7 +11,7 @@ use kiln_cas::events::Events;
 use kiln_cas::logs::LogStreams;
 use kiln_cas::stores::{Storage, StorageConfig};
 use kiln_ci::history::History;
-use kiln_ci::queue::hosted::QueueFigures;
+use kiln_ci::queue::hosted::Totals;
 use kiln_ci::storage::memory::Memory;
 use kiln_executor::WorkerStatus;
 use kiln_scheduler::fanout::NoReports;
@@ -101,7 +101,7 @@ async fn the_manual_names_every_metric_and_no_other() {
         }),
         previews: Arc::default(),
         agents: Arc::default(),
-        merge_queues: Arc::new(|| (QueueFigures::default(), Vec::new())),
+        merge_queues: Arc::new(|| (Totals::default(), Vec::new())),
         forges: Arc::new(Vec::new),
         requests: Requests::new(1, Budget::new(0)),
         security: Security::default(),

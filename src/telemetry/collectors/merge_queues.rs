@@ -2,13 +2,13 @@
 
 use std::fmt::Error;
 
-use kiln_ci::queue::hosted::{QueueFigures, QueueGauge};
+use kiln_ci::queue::hosted::{QueueGauge, Totals};
 
 use super::families::Families;
 
 pub fn encode(
     families: &mut Families<'_>,
-    (figures, queues): &(QueueFigures, Vec<QueueGauge>),
+    (figures, queues): &(Totals, Vec<QueueGauge>),
 ) -> Result<(), Error> {
     families.counters(
         "kiln_merge_queue_changes",

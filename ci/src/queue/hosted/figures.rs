@@ -1,9 +1,12 @@
 //! What metrics say of queues.
 
-use super::counts::QueueFigures;
+use std::sync::PoisonError;
+
 use super::error::HostedError;
+use super::head::Totals;
 use super::queues::Queues;
 use crate::queue::Phase;
+use crate::queue::serving::Step;
 
 /// A queue at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,8 +22,14 @@ pub struct QueueGauge {
 }
 
 impl Queues {
-    pub fn figures(&self) -> QueueFigures {
-        self.counts.figures()
+    /// Counts a step that was written.
+    pub(super) fn count(&self, step: &Step) {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).step(step);
+    }
+
+    /// What this process has taken in since it began.
+    pub fn figures(&self) -> Totals {
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All queues as they are.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::Time;
 use crate::queue::RunId;
-use crate::queue::serving::{Ran, Verdict};
+use crate::queue::serving::{Ran, Step, Verdict};
 use crate::queue::{End, Ended};
 
 /// A runner that was not heard for so long has lost its queue to whoever asks for it.
@@ -40,6 +40,7 @@ pub struct Take {
     pub about: About,
 }
 
+/// What became of changes, and runs that ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     pub landed: u64,
@@ -49,6 +50,26 @@ pub struct Totals {
     pub runs: u64,
     /// Of what landed, together.
     pub waited_ms: u64,
+}
+
+impl Totals {
+    pub fn step(&mut self, step: &Step) {
+        self.runs += step.ran.len() as u64;
+        step.ended.iter().for_each(|it| self.ended(it));
+    }
+
+    fn ended(&mut self, ended: &Ended) {
+        match ended.end {
+            End::Landed(_) => {
+                self.landed += 1;
+                let waited = ended.at.since(ended.added).as_millis();
+                let waited = u64::try_from(waited).unwrap_or(u64::MAX);
+                self.waited_ms = self.waited_ms.saturating_add(waited);
+            }
+            End::Failed { .. } | End::Conflict(_) => self.rejected += 1,
+            End::Merged | End::Deleted | End::Removed => self.left += 1,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,9 +147,8 @@ impl Head {
         due
     }
 
-    /// Counts a run that ended, and says of which nothing is kept any more.
+    /// Notes a run that ended, and says of which nothing is kept any more.
     pub fn ran(&mut self, ran: &Ran) -> Option<RunId> {
-        self.totals.runs += 1;
         if matches!(ran.verdict, Verdict::Passed | Verdict::Failed { .. }) {
             let took = ran.ended.since(ran.began).as_millis();
             self.times.push(u64::try_from(took).unwrap_or(u64::MAX));
@@ -138,20 +158,6 @@ impl Head {
         }
         self.runs.push(ran.run);
         (self.runs.len() > MAX_RUNS).then(|| self.runs.remove(0))
-    }
-
-    pub fn ended(&mut self, ended: &Ended) {
-        let totals = &mut self.totals;
-        match ended.end {
-            End::Landed(_) => {
-                totals.landed += 1;
-                let waited = ended.at.since(ended.added).as_millis();
-                let waited = u64::try_from(waited).unwrap_or(u64::MAX);
-                totals.waited_ms = totals.waited_ms.saturating_add(waited);
-            }
-            End::Failed { .. } | End::Conflict(_) => totals.rejected += 1,
-            End::Merged | End::Deleted | End::Removed => totals.left += 1,
-        }
     }
 
     /// What half of the last checks took at most; nothing where none was carried out yet.

@@ -16,11 +16,10 @@
 //! | `why` | why a change has not landed yet, in words |
 //! | `expected` | how long it takes until a change has landed |
 //! | `feed` | who is told, and how far they have heard |
-//! | `counts`, `figures` | what is counted |
+//! | `figures` | what is counted |
 //! | `forget` | how a queue goes |
 
 mod ask;
-mod counts;
 mod error;
 mod expected;
 mod feed;
@@ -38,7 +37,6 @@ mod tests;
 mod why;
 
 pub use ask::{Ask, Asked};
-pub use counts::QueueFigures;
 pub use error::HostedError;
 pub use expected::{Expected, expected};
 pub use feed::{Feed, Told};

@@ -1,9 +1,9 @@
 //! The queues of a server, and what they stand on.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use super::counts::Counts;
+use super::head::Totals;
 use crate::queue::serving::{Kept, LaneName};
 use crate::services::Clock;
 use crate::storage::Records;
@@ -15,7 +15,8 @@ pub struct Queues {
     pub(super) clock: Arc<dyn Clock>,
     /// Names this process among all that share the records.
     pub(super) who: Arc<str>,
-    pub(super) counts: Arc<Counts>,
+    /// What this process has taken in since it began.
+    pub(super) counts: Arc<Mutex<Totals>>,
 }
 
 impl Queues {

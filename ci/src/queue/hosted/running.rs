@@ -146,7 +146,7 @@ impl Queues {
                 Err(StorageError::Conflict(_)) => {}
                 Err(error) => return Err(error.into()),
                 Ok(()) => {
-                    self.counts.step(step);
+                    self.count(step);
                     return Ok(());
                 }
             }
@@ -169,7 +169,7 @@ impl Queues {
         }
         head.steps += 1;
         head.seen = self.clock.now();
-        step.ended.iter().for_each(|it| head.ended(it));
+        head.totals.step(step);
         let mut others = Vec::new();
         for ran in &step.ran {
             others.extend(self.run(queue, head, ran)?);
