@@ -118,8 +118,8 @@ impl Teller {
             self.tell(&step.queue, &notices).await?;
             self.feed.done(step).await?;
         }
-        // Queues that are none of this forge's.
-        for step in told.iter().filter(|it| !of_step(it)) {
+        // Queues that are none of this forge's: the newest step is noted for those before it.
+        for step in told.iter().rev().filter(|it| !of_step(it)) {
             self.feed.done(step).await?;
         }
         Ok(())
