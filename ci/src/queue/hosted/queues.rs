@@ -1,6 +1,6 @@
 //! The queues of a server, and what they stand on.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex};
 
 use super::head::Totals;
@@ -21,9 +21,8 @@ pub struct Queues {
 
 impl Queues {
     pub fn new(records: Arc<dyn Records>, clock: Arc<dyn Clock>) -> Self {
-        let mut random = RandomState::new().build_hasher();
-        random.write_u32(std::process::id());
-        let who = format!("{}-{:016x}", std::process::id(), random.finish()).into();
+        let process = std::process::id();
+        let who = format!("{process}-{:016x}", RandomState::new().hash_one(process)).into();
         Self { records, clock, who, counts: Arc::default() }
     }
 
