@@ -74,7 +74,7 @@ name = "up"
 kind = "preview"
 preview = "folder"
 act = "up"
-keep = "4s"
+keep = "8s"
 
 [[stage]]
 name = "hang"
