@@ -59,7 +59,7 @@ impl Downloader {
     /// The piece that the fewest peers have, of those that can be asked now.
     fn rarest(&mut self, now: Millis) -> Option<(Source, u32)> {
         let of_peer = self.limits.of_peer;
-        let usable = |it: &&Peer| it.load < of_peer && it.busy_until <= now;
+        let usable = |it: &&Peer| it.is_free(of_peer, now);
         let (mut best, mut rarity, mut ties) = (None, u16::MAX, 0_u32);
         for at in 0..self.have.words() {
             let there = self.peers.list.iter().filter(usable);
@@ -84,33 +84,22 @@ impl Downloader {
     /// A peer that has it: a near one before others, then whoever sends least to us, then any.
     fn holder(&mut self, piece: usize, now: Millis) -> Option<Source> {
         let of_peer = self.limits.of_peer;
-        let (mut best, mut rank) = (None, (true, usize::MAX, u32::MAX));
-        for peer in &self.peers.list {
-            if peer.load >= of_peer || peer.busy_until > now || !peer.gives(piece) {
-                continue;
-            }
-            let its = (!peer.is_near, peer.load, self.rng.u32(..));
-            if best.is_none() || its < rank {
-                (best, rank) = (Some(Source::Peer(peer.id)), its);
-            }
-        }
-        best
+        let gives = |it: &&Peer| it.is_free(of_peer, now) && it.gives(piece);
+        let holders = self.peers.list.iter().filter(gives);
+        let best = holders.min_by_key(|it| (!it.is_near, it.load, self.rng.u32(..)));
+        best.map(|it| Source::Peer(it.id))
     }
 
     /// Nothing else is to do: what takes long is asked of somebody else as well.
     fn late(&mut self, now: Millis) -> Option<(Source, u32)> {
         let is_late = |it: &&Flight| now >= it.since.saturating_add(self.lateness(it.piece));
         let is_alone = |piece: u32| self.flights.iter().filter(|it| it.piece == piece).count() == 1;
-        let late: Vec<_> = self.flights.iter().filter(is_late).copied().collect();
-        let late: Vec<_> = late.into_iter().filter(|it| is_alone(it.piece)).collect();
-        for flight in late {
-            if let Some(from) = self.holder(flight.piece as usize, now)
-                && from != flight.from
-            {
-                return Some((from, flight.piece));
-            }
-        }
-        None
+        let late = self.flights.iter().filter(is_late).filter(|it| is_alone(it.piece));
+        let late: Vec<_> = late.copied().collect();
+        late.into_iter().find_map(|it| {
+            let from = self.holder(it.piece as usize, now)?;
+            (from != it.from).then_some((from, it.piece))
+        })
     }
 
     /// Asks new peers what they have, and those that may have more when there is nothing to fetch.

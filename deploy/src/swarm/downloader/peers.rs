@@ -34,6 +34,11 @@ impl Peer {
         self.has.as_ref().is_some_and(|it| it.get(piece))
     }
 
+    /// Whether it can be asked for one more piece.
+    pub fn is_free(&self, most: usize, now: Millis) -> bool {
+        self.load < most && self.busy_until <= now
+    }
+
     pub fn may_be_asked_again(&self, now: Millis, every: Millis) -> bool {
         let may_have_more = self.has.as_ref().is_some_and(|it| !it.is_full());
         !self.is_asked && may_have_more && now >= self.told.saturating_add(every)
