@@ -21,9 +21,9 @@ pub struct Origin<'a, L> {
 impl<L: Link> Origin<'_, L> {
     /// Everything that is missing. Pieces that lie side by side come together.
     pub fn rest(&self, assembly: &Assembly, goes_on: GoesOn<'_>) -> Result<(), SourceError> {
-        let mut next = 0;
+        // What comes meanwhile lies behind `next`.
+        let (have, mut next) = (assembly.have(), 0);
         while next < assembly.list.len() {
-            let have = assembly.have();
             let run = run(assembly, next, &|it| !have.get(it));
             if !run.is_empty() {
                 self.some(assembly, &run, goes_on)?;
