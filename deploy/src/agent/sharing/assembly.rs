@@ -175,7 +175,7 @@ impl Assembly {
                 return Ok(Some(data));
             }
         }
-        self.read_from(&whole, piece)
+        Ok(None)
     }
 
     /// Takes a piece in; `false`: these bytes are not it. With the last one of a blob all of the blob is verified. Errors:
