@@ -26,7 +26,7 @@ const MAX_PEERS: usize = 20_000;
 
 /// What a crew works with.
 pub struct Tools<'a, L> {
-    pub origin: Origin<'a, L>,
+    pub origin: &'a Origin<'a, L>,
     pub exchange: &'a dyn Exchange,
     pub giving: Option<&'a Arc<Giving>>,
     pub near: &'a str,
@@ -262,7 +262,7 @@ impl<L: Link> Crew<'_, L> {
             fingerprint: self.identity.fingerprint.clone(),
             address: self.identity.address.clone(),
         };
-        let origin = &self.tools.origin;
+        let origin = self.tools.origin;
         match origin.link.share(origin.speaker, &share) {
             Ok(shared) => News::Told(Box::new(shared)),
             Err(LinkError::Unreachable(_)) => News::Event(Event::NotTold),

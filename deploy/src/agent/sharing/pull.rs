@@ -48,7 +48,7 @@ impl Sharing {
         let brought = opened.map(Arc::new).and_then(|assembly| {
             self.shelf.comes(Some(&assembly));
             let origin = Origin { link, speaker, rate: &self.rate };
-            self.fill(origin, &assembly, goes_on)?;
+            self.fill(&origin, &assembly, goes_on)?;
             Ok(assembly)
         });
         match brought {
@@ -67,7 +67,7 @@ impl Sharing {
 
     fn fill<L: Link>(
         &self,
-        origin: Origin<'_, L>,
+        origin: &Origin<'_, L>,
         assembly: &Assembly,
         goes_on: GoesOn<'_>,
     ) -> Result<(), SourceError> {
@@ -77,21 +77,19 @@ impl Sharing {
             version = %assembly.version, bytes = assembly.bytes(), reused, missing,
             "the release comes by pieces"
         );
-        let mut rest = origin;
         if let Some(exchange) = self.exchange.as_ref().filter(|_| missing >= WORTH) {
             let tools = Tools {
-                origin: rest,
+                origin,
                 exchange: &**exchange,
                 giving: self.giving.as_ref(),
                 near: &self.near,
                 limits: self.limits,
             };
-            match crew::work(&tools, assembly, goes_on)? {
-                Ended::Done => return assembly.check(),
-                Ended::NoTracker => rest = tools.origin,
+            if crew::work(&tools, assembly, goes_on)? == Ended::Done {
+                return assembly.check();
             }
         }
-        rest.rest(assembly, goes_on)?;
+        origin.rest(assembly, goes_on)?;
         assembly.check()
     }
 }
