@@ -250,18 +250,8 @@ impl<L: Link> Crew<'_, L> {
     }
 
     fn announce(&self, seeded: Vec<u32>, starving: Vec<u32>) -> News {
-        let count = |it: usize| u32::try_from(it).unwrap_or(u32::MAX);
-        let share = Share {
-            version: self.assembly.version.clone(),
-            list: self.assembly.digest.clone(),
-            pieces: count(self.assembly.list.len()),
-            has: count(self.assembly.have().count()),
-            seeded,
-            starving,
-            near: self.tools.near.to_owned(),
-            fingerprint: self.identity.fingerprint.clone(),
-            address: self.identity.address.clone(),
-        };
+        let has = self.identity.share(self.assembly, self.tools.near);
+        let share = Share { seeded, starving, ..has };
         let origin = self.tools.origin;
         match origin.link.share(origin.speaker, &share) {
             Ok(shared) => News::Told(Box::new(shared)),

@@ -1,8 +1,9 @@
 //! What agents ask each other.
 
+use super::assembly::Assembly;
 use crate::agent::source::GoesOn;
 use crate::oci::ContentDigest;
-use crate::swarm::PeerCard;
+use crate::swarm::{PeerCard, Share};
 
 /// How others know and reach this agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,6 +12,24 @@ pub struct Identity {
     pub fingerprint: String,
     /// `host:port`; `None`: it gives nothing.
     pub address: Option<String>,
+}
+
+impl Identity {
+    /// What the tracker hears of what is here.
+    pub fn share(&self, assembly: &Assembly, near: &str) -> Share {
+        let count = |it: usize| u32::try_from(it).unwrap_or(u32::MAX);
+        Share {
+            version: assembly.version.clone(),
+            list: assembly.digest.clone(),
+            pieces: count(assembly.list.len()),
+            has: count(assembly.have().count()),
+            seeded: Vec::new(),
+            starving: Vec::new(),
+            near: near.to_owned(),
+            fingerprint: self.fingerprint.clone(),
+            address: self.address.clone(),
+        }
+    }
 }
 
 /// What a question is about, and why it may be asked.

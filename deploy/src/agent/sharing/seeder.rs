@@ -13,7 +13,6 @@ use super::giving::Giving;
 use super::shelf::Shelf;
 use crate::agent::link::{Link, LinkError, Speaker};
 use crate::oci::ContentDigest;
-use crate::swarm::Share;
 
 /// Between two looks whether something new is here.
 const LOOK: Duration = Duration::from_secs(1);
@@ -82,18 +81,7 @@ impl<L: Link> Seeder<L> {
     }
 
     fn say(&self, assembly: &Assembly) -> Result<Duration, LinkError> {
-        let pieces = u32::try_from(assembly.list.len()).unwrap_or(u32::MAX);
-        let share = Share {
-            version: assembly.version.clone(),
-            list: assembly.digest.clone(),
-            pieces,
-            has: pieces,
-            seeded: Vec::new(),
-            starving: Vec::new(),
-            near: self.near.clone(),
-            fingerprint: self.identity.fingerprint.clone(),
-            address: self.identity.address.clone(),
-        };
+        let share = self.identity.share(assembly, &self.near);
         let shared = self.link.share(&self.speaker, &share)?;
         self.giving.believe(&shared.keys);
         Ok(shared.again)
