@@ -4,8 +4,6 @@ use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use fastrand::Rng;
-
 use super::kept::Card;
 use crate::fleet::limits::MAX_AGENTS;
 use crate::oci::ContentDigest;
@@ -45,7 +43,6 @@ pub struct Sharing {
     /// When it was read what others said.
     pub read: Mutex<HashMap<Place, Millis>>,
     pub keys: Mutex<Option<PassKeys>>,
-    rng: Mutex<Option<Rng>>,
     /// Bytes that agents were given.
     pub given: Arc<AtomicU64>,
 }
@@ -62,10 +59,6 @@ impl Sharing {
             group.swarm.crowd.remove(name);
             group.written.remove(name);
         }
-    }
-
-    pub fn rng(&self) -> Rng {
-        lock(&self.rng).get_or_insert_with(Rng::new).fork()
     }
 
     /// With the group of a list, which is made where there is none.

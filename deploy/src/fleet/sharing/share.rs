@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use fastrand::Rng;
 use kiln_cas::records::Expect;
 
 use super::groups::{Key, lock};
@@ -68,7 +69,6 @@ impl Fleet {
             address: address.clone(),
             fingerprint: share.fingerprint.clone(),
         });
-        let mut rng = self.sharing.rng();
         let (answer, is_news) = self.sharing.with(&key, now, |group| {
             let answer = group.swarm.answer(
                 &Ask {
@@ -80,7 +80,7 @@ impl Fleet {
                     peer: card.as_ref(),
                 },
                 now,
-                &mut rng,
+                &mut Rng::new(),
             );
             (answer, card.is_some() && group.is_news(&speaker.name, share.has, share.pieces, now))
         });
