@@ -52,12 +52,14 @@ pub struct PassKeys {
 }
 
 impl PassKeys {
+    /// Whether they still sign: the first one has not signed for long, and no clock went back.
+    pub fn are_good(&self, now: Millis) -> bool {
+        now.saturating_add(APART) >= self.since && now < self.since.saturating_add(KEY_LIFE)
+    }
+
     /// The keys that follow: with a new one where the first has signed for long, or the clock went back. `None`: none is needed.
     pub fn renewed(before: Option<&Self>, seed: [u8; SEED], now: Millis) -> Option<Self> {
-        let is_good = |it: &&Self| {
-            now.saturating_add(APART) >= it.since && now < it.since.saturating_add(KEY_LIFE)
-        };
-        if before.filter(is_good).is_some() {
+        if before.is_some_and(|it| it.are_good(now)) {
             return None;
         }
         let older = before.into_iter().flat_map(|it| it.seeds.iter().cloned());

@@ -11,12 +11,12 @@ use crate::swarm::pass::{PassKeys, SEED};
 
 impl Fleet {
     pub(super) async fn pass_keys(&self, now: Millis) -> Result<PassKeys, FleetError> {
-        let mut seed = [0; SEED];
-        SystemRandom::new().fill(&mut seed).map_err(|_| FleetError::Random)?;
         let known = lock(&self.sharing.keys).clone();
-        if let Some(known) = known.filter(|it| PassKeys::renewed(Some(it), seed, now).is_none()) {
+        if let Some(known) = known.filter(|it| it.are_good(now)) {
             return Ok(known);
         }
+        let mut seed = [0; SEED];
+        SystemRandom::new().fill(&mut seed).map_err(|_| FleetError::Random)?;
         for _ in 0..MAX_ATTEMPTS {
             let found = self.store.get::<PassKeys>(keys::PASS_KEYS).await?;
             let before = found.as_ref().map(|(it, _)| it);
