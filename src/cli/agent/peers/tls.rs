@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use kiln_deploy::oci::ContentDigest;
 use kiln_net::tls::provider;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
@@ -12,7 +13,6 @@ use rustls::version::TLS13;
 use rustls::{
     ClientConfig, DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme,
 };
-use sha2::{Digest as _, Sha256};
 
 use crate::cli::error::CliError;
 
@@ -25,7 +25,7 @@ pub struct Own {
 
 /// SHA-256 of a certificate in hexadecimal digits.
 pub fn fingerprint(certificate: &CertificateDer<'_>) -> String {
-    Sha256::digest(certificate.as_ref()).iter().map(|byte| format!("{byte:02x}")).collect()
+    ContentDigest::of(certificate.as_ref()).hex().to_owned()
 }
 
 impl Own {
