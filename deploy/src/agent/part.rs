@@ -8,6 +8,9 @@ use super::link::LinkError;
 use super::source::{GoesOn, SourceError};
 use crate::oci::{ContentDigest, Hashing};
 
+/// What the name of a blob ends with of which the first bytes are here, and of which some pieces are.
+pub const PART: &str = "part";
+pub const PIECES: &str = "pieces";
 /// Bytes that are read at once.
 const CHUNK: usize = 256 << 10;
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::disk::{self, read_if_there, remove_if_there};
 use super::link::{Content, Link, LinkError, Speaker, Wanted};
-use super::part::{Part, is_whole};
+use super::part::{PART, PIECES, Part, is_whole};
 use super::sharing::{Assembly, Sharing};
 use super::source::{GoesOn, Source, SourceError};
 use super::unpack;
@@ -108,7 +108,7 @@ impl<L: Link> Pull<L> {
         goes_on: GoesOn<'_>,
     ) -> Result<(), SourceError> {
         fs::create_dir_all(path.parent().unwrap_or(path))?;
-        let mut part = Part::open(path.with_extension("part"), digest, size, goes_on)?;
+        let mut part = Part::open(path.with_extension(PART), digest, size, goes_on)?;
         if part.count() < size || size == 0 {
             let wanted = Wanted { blob: digest, start: part.count(), length: None };
             let rest = self.link.blob(&self.speaker, version, &wanted)?;
@@ -157,8 +157,7 @@ fn brought(content: &Content, place: &Path) -> u64 {
     let blocks = |path: &Path| fs::metadata(path).map_or(0, |it| it.blocks().saturating_mul(512));
     let sizes = content.blobs.iter().map(|(digest, size)| {
         let path = place.join(blob_path(digest));
-        let parts =
-            length(&path.with_extension("part")).max(blocks(&path.with_extension("pieces")));
+        let parts = length(&path.with_extension(PART)).max(blocks(&path.with_extension(PIECES)));
         length(&path).max(parts).min(*size)
     });
     sizes.fold(0, u64::saturating_add)

@@ -7,15 +7,12 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use crate::agent::part::is_whole;
+use crate::agent::part::{PART, PIECES, is_whole};
 use crate::agent::source::{GoesOn, SourceError};
 use crate::oci::ContentDigest;
 use crate::releases::blob_path;
 use crate::swarm::Bits;
 use crate::swarm::pieces::{PieceList, Place};
-
-/// Of a blob that is not whole yet.
-const UNFINISHED: &str = "pieces";
 
 pub struct Assembly {
     pub version: ContentDigest,
@@ -94,7 +91,7 @@ impl Assembly {
     fn paths(&self, blob: usize) -> Option<(PathBuf, PathBuf)> {
         let digest = &self.list.blobs().get(blob)?.digest;
         let whole = self.place().join(blob_path(digest));
-        let unfinished = whole.with_extension(UNFINISHED);
+        let unfinished = whole.with_extension(PIECES);
         Some((whole, unfinished))
     }
 
@@ -111,7 +108,7 @@ impl Assembly {
                 continue;
             }
             // What came without pieces before is as good.
-            let part = whole.with_extension("part");
+            let part = whole.with_extension(PART);
             if part.exists() && !unfinished.exists() {
                 fs::rename(part, &unfinished)?;
             }
@@ -257,7 +254,7 @@ mod tests {
         let again = open(&blobs, &place).unwrap();
         assert_eq!(again.have().ones().collect::<Vec<_>>(), [1, 2]);
         // A byte on the disk turns.
-        let unfinished = place.join(blob_path(&blobs[0].digest)).with_extension(UNFINISHED);
+        let unfinished = place.join(blob_path(&blobs[0].digest)).with_extension(PIECES);
         fs::write(&unfinished, b"\0\0\0twx and more").unwrap();
         assert_eq!(again.read(1).unwrap(), None, "what is given is what it should be");
         let again = open(&blobs, &place).unwrap();
@@ -280,7 +277,7 @@ mod tests {
         assert!(assembly.check().is_err());
         assert!(matches!(&error, SourceError::Tampered(it) if *it == blobs[0].digest), "{error:?}");
         let path = directory.path().join(blob_path(&blobs[0].digest));
-        assert!(!path.exists() && !path.with_extension(UNFINISHED).exists());
+        assert!(!path.exists() && !path.with_extension(PIECES).exists());
     }
 
     #[test]
@@ -289,7 +286,7 @@ mod tests {
         let blobs = [blob(&[b"one", b"two"], b"onetwo")];
         let path = directory.path().join(blob_path(&blobs[0].digest));
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path.with_extension("part"), b"onetw").unwrap();
+        fs::write(path.with_extension(PART), b"onetw").unwrap();
         let assembly = open(&blobs, directory.path()).unwrap();
         assert_eq!(assembly.have().ones().collect::<Vec<_>>(), [0]);
     }
