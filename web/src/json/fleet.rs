@@ -90,7 +90,7 @@ pub struct AgentOrder {
     pub generation: FleetGeneration,
 }
 
-/// `POST /api/v1/fleet/agent/content` and `/blob`.
+/// `POST /api/v1/fleet/agent/content`, `/blob` and `/pieces`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AgentFetch {
     pub from: AgentSpeaker,

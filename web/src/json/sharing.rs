@@ -30,7 +30,7 @@ pub struct AgentShare {
     pub near: String,
     /// SHA-256 of the certificate that this agent shows to others.
     pub fingerprint: String,
-    /// `host:port` under which others reach it; without it gives nothing.
+    /// `host:port` under which others reach it; an agent without one gives nothing.
     #[serde(default)]
     pub address: Option<String>,
 }

@@ -66,7 +66,7 @@ fn near_peers_send_most() {
     assert!(outcome.near > outcome.far, "{} near, {} far", outcome.near, outcome.far);
 }
 
-/// `cargo nextest run --release --run-ignored only`: docs/agents.md has the figures.
+/// `cargo nextest run -p kiln-deploy --release --run-ignored only ten_thousand --no-capture` prints the figures.
 #[test]
 #[ignore = "takes minutes"]
 fn ten_thousand_hosts_without_churn() {
