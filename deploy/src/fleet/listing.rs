@@ -7,13 +7,10 @@ use super::error::FleetError;
 use super::kept::{KeptAgent, KeptOrder};
 use super::limits::MAX_AGENTS;
 use super::names::check_agent;
-use super::store::decode;
+use super::store::{MAX_PAGE, decode};
 use super::{Fleet, keys};
 use crate::rollouts::machine::Millis;
 use crate::rollouts::parts::Place;
-
-/// Records that are read at once, and agents of one page.
-pub const MAX_PAGE: usize = 1_000;
 
 /// Which agents are meant.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -137,28 +134,10 @@ impl Orders {
         name: &str,
     ) -> Result<Option<KeptOrder>, FleetError> {
         if self.place.as_ref() != Some(place) {
-            self.orders = fleet.orders_of(place).await?;
+            let orders = fleet.store.below::<KeptOrder>(&keys::orders_of(place)).await?;
+            self.orders = orders.into_iter().collect();
             self.place = Some(place.clone());
         }
         Ok(self.orders.get(name).cloned())
-    }
-}
-
-impl Fleet {
-    async fn orders_of(&self, place: &Place) -> Result<HashMap<String, KeptOrder>, FleetError> {
-        let prefix = keys::orders_of(place);
-        let (mut orders, mut after) = (HashMap::new(), None::<String>);
-        loop {
-            let records = &self.store.records;
-            let page = records.list(&prefix, after.as_deref(), false, MAX_PAGE).await?;
-            for record in &page {
-                let name = record.key.strip_prefix(&prefix).unwrap_or_default();
-                orders.insert(name.to_owned(), decode(record)?);
-            }
-            after = page.last().map(|it| it.key.clone());
-            if page.len() < MAX_PAGE || after.is_none() {
-                return Ok(orders);
-            }
-        }
     }
 }

@@ -46,7 +46,7 @@ pub use condition::Condition;
 pub use error::FleetError;
 pub use kept::{KeptAgent, KeptOrder};
 pub use limits::{FORGOTTEN, MAX_AGENTS, SILENT};
-pub use listing::{Filter, Listed, MAX_PAGE};
+pub use listing::{Filter, Listed};
 pub use names::{NameProblem, check_address, check_label, check_name};
 pub use orders::MAX_WAIT;
 pub use reports::HEARTBEAT;

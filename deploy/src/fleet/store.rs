@@ -9,6 +9,8 @@ use crate::json;
 
 /// How often something is tried again because others changed it.
 pub const MAX_ATTEMPTS: usize = 32;
+/// Records that are read at once.
+pub const MAX_PAGE: usize = 1_000;
 
 #[derive(Clone)]
 pub struct Store {
@@ -41,6 +43,25 @@ impl Store {
     pub async fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Found<T>, FleetError> {
         let stored = self.records.get(key).await?;
         stored.map(|it| Ok((decode(&it)?, it.version))).transpose()
+    }
+
+    /// Everything below a prefix, each with the rest of its key.
+    pub async fn below<T: DeserializeOwned>(
+        &self,
+        prefix: &str,
+    ) -> Result<Vec<(String, T)>, FleetError> {
+        let (mut all, mut after) = (Vec::new(), None::<String>);
+        loop {
+            let page = self.records.list(prefix, after.as_deref(), false, MAX_PAGE).await?;
+            for record in &page {
+                let name = record.key.strip_prefix(prefix).unwrap_or_default();
+                all.push((name.to_owned(), decode(record)?));
+            }
+            after = page.last().map(|it| it.key.clone());
+            if page.len() < MAX_PAGE || after.is_none() {
+                return Ok(all);
+            }
+        }
     }
 
     /// `false`: somebody else was faster.

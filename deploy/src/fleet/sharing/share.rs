@@ -11,9 +11,8 @@ use super::groups::{Key, lock};
 use super::kept::{Card, KeptPeer};
 use crate::agent::Speaker;
 use crate::fleet::error::FleetError;
-use crate::fleet::listing::MAX_PAGE;
 use crate::fleet::names::{self, NameProblem};
-use crate::fleet::store::{decode, put};
+use crate::fleet::store::put;
 use crate::fleet::{Fleet, keys};
 use crate::rollouts::machine::Millis;
 use crate::rollouts::parts::Place;
@@ -124,22 +123,12 @@ impl Fleet {
                 return Ok(());
             }
         }
-        let (prefix, mut after) = (keys::peers_of(place), None::<String>);
-        loop {
-            let records = &self.store.records;
-            let page = records.list(&prefix, after.as_deref(), false, MAX_PAGE).await?;
-            for record in &page {
-                let name = record.key.strip_prefix(&prefix).unwrap_or_default();
-                let kept: KeptPeer = decode(record)?;
-                if now.saturating_sub(kept.heard) < FORGOTTEN {
-                    self.hear(place, name, kept);
-                }
-            }
-            after = page.last().map(|it| it.key.clone());
-            if page.len() < MAX_PAGE || after.is_none() {
-                return Ok(());
+        for (name, kept) in self.store.below::<KeptPeer>(&keys::peers_of(place)).await? {
+            if now.saturating_sub(kept.heard) < FORGOTTEN {
+                self.hear(place, &name, kept);
             }
         }
+        Ok(())
     }
 
     fn hear(&self, place: &Place, name: &str, kept: KeptPeer) {
