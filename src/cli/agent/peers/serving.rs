@@ -15,9 +15,9 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use kiln_deploy::agent::{Given, Giving, Refusal};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -160,8 +160,8 @@ async fn serve(
     let stream = stream.map_err(|error| error.to_string())?;
     let caller = Arc::<str>::from(caller(&stream).ok_or("it shows no certificate")?);
     let progress = Arc::new(Progress::default());
-    let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(SILENT).max_buf_size(MAX_HEADERS);
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(SILENT).max_buf_size(MAX_HEADERS);
     let answers = {
         let progress = progress.clone();
         service_fn(move |request| {
