@@ -52,7 +52,7 @@ fn running(families: &mut Families<'_>, census: &Census) -> Result<(), Error> {
     )?;
     families.gauge(
         "kiln_drills_overdue",
-        "Services in environments where nothing is rolled out before a drill has passed.",
+        "Services in environments where no drill has passed for as long as is demanded.",
         census.drills_overdue,
     )
 }

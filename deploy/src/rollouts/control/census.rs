@@ -58,7 +58,7 @@ impl Control {
         Ok(census)
     }
 
-    /// Places where nothing is rolled out because a drill is overdue.
+    /// Places where a drill is overdue, also if that holds up nothing.
     pub(super) async fn drills_overdue(&self) -> Result<u64, ControlError> {
         let places = self.store.records.list(keys::PLACES, None, false, MAX_PLACES).await?;
         let mut overdue = 0;

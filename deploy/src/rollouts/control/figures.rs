@@ -45,7 +45,7 @@ pub struct Phased {
 pub struct Census {
     /// By one of [`PHASES`]; those without a rollout are not there.
     pub running: BTreeMap<String, Phased>,
-    /// Places where nothing is rolled out because a drill is overdue.
+    /// Places where a drill is overdue, also if that holds up nothing.
     pub drills_overdue: u64,
 }
 
