@@ -55,11 +55,11 @@ pub struct PlanCommand {
 impl PlanCommand {
     pub fn run(self, target: impl FnOnce() -> Result<Target, CliError>) -> Result<Exit, CliError> {
         let (text, declared) = declared::read(&self.file)?;
-        let plan = plan::plan(&declared);
         if let Some(environment) = self.env {
             let request = RolloutPlanRequest { declared: text, environment };
-            return block_on(asked(&target()?, &request, &plan, self.json));
+            return block_on(asked(&target()?, &request, self.json));
         }
+        let plan = plan::plan(&declared);
         match self.json {
             true => text::print_json(&plan)?,
             false => text::print(&format!("{}{}", written(&plan), anew(&declared, &plan)))?,
@@ -71,13 +71,14 @@ impl PlanCommand {
 async fn asked(
     target: &Target,
     request: &RolloutPlanRequest,
-    plan: &Plan,
     json: bool,
 ) -> Result<Exit, CliError> {
     let answer = Api::new(target)?.post("/rollouts/plan", request).await?;
     let planned: RolloutPlanned = api::read(answer.clone())?;
+    // The server's: its operator may let fewer targets be down than the declaration does.
+    let plan: Plan = api::read(planned.plan.clone())?;
     api::print(answer, json, |it: &RolloutPlanned| {
-        format!("{}{}", written(plan), found(it, plan))
+        format!("{}{}", written(&plan), found(it, &plan))
     })?;
     let lacks = planned.sets.is_some_and(|it| it.lacks.is_some());
     Ok(if lacks { Exit::Negative } else { Exit::Done })
@@ -131,7 +132,7 @@ fn written(plan: &Plan) -> String {
     let most =
         plan.unavailable.map(|it| format!(", at most {it} down at once")).unwrap_or_default();
     let beside = if plan.beside { " beside those that serve" } else { "" };
-    let (name, strategy, targets) = (&plan.name, plan.strategy, plan.targets);
+    let (name, strategy, targets) = (&plan.name, &plan.strategy, plan.targets);
     let head = format!("{name}: {strategy}, {targets} targets{beside}{most}\n");
     let warning = |warning: &String| format!("{} {warning}\n", look(Look::Busy, "note:"));
     format!(

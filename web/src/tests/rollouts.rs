@@ -1,5 +1,7 @@
 //! Rollouts, as pages and programs see them.
 
+use kiln_deploy::rollouts::plan::Plan;
+
 use super::pages::{json, page};
 use super::sample;
 use crate::json::RolloutPlanned;
@@ -33,7 +35,10 @@ async fn a_plan_says_what_is_down_and_who_is_started_anew() {
     let state = sample::empty().await;
     let declared = "name = \"api\"\ntargets = 2\nsteps = [50, 100]\nunavailable = 1\n[judge]\nbaseline = \"fresh\"";
     let preview = state.rollouts.preview(declared, "prod").await.expect("a plan");
+    let plan = preview.plan.clone();
     let planned = serde_json::to_value(RolloutPlanned::from(preview)).expect("JSON");
+    let read: Plan = serde_json::from_value(planned["plan"].clone()).expect("a plan");
+    assert_eq!(read, plan, "the command shows the server's plan");
     assert_eq!(planned["targets"], serde_json::json!(["api-1", "api-2"]));
     assert_eq!(planned["fresh"], serde_json::json!([["api-2"], []]));
     assert_eq!(planned["down"][0]["why"], "it is not heard");

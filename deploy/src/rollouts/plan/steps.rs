@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::declared::{By, Declared, Rounding, Step, Strategy, Targets};
 
 /// One step. Numbers of targets are all that have the new version in it, not only those that are new.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlannedStep {
     pub name: String,
     pub targets: usize,
     /// How many of these get it in this step.
     pub added: usize,
     /// Their names, where these are known.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<String>,
     /// Percent of the requests that the new version gets; `None`: whatever its targets get.
     pub traffic: Option<f64>,
@@ -32,10 +32,10 @@ pub struct PlannedStep {
     pub note: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     pub name: String,
-    pub strategy: &'static str,
+    pub strategy: String,
     pub targets: usize,
     pub steps: Vec<PlannedStep>,
     /// How many targets may be down or switching at once; null: all of a step.
@@ -47,7 +47,7 @@ pub struct Plan {
     pub least_s: u64,
     pub deadline_s: u64,
     /// What its owner should know, in words.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
 
@@ -90,7 +90,7 @@ pub fn plan(declared: &Declared) -> Plan {
     let name = declared.name.clone();
     Plan {
         name,
-        strategy,
+        strategy: strategy.to_owned(),
         targets,
         steps,
         unavailable,
