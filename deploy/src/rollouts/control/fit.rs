@@ -9,7 +9,7 @@ use super::kept::{Good, Rollout, Sets};
 use super::{Control, drill, notice};
 use crate::oci::ContentDigest;
 use crate::rollouts::machine::{Millis, Spec, StepSpec, TargetId};
-use crate::rollouts::parts::{Place, Selector, Standing, Target};
+use crate::rollouts::parts::{Observation, Place, Selector, Standing, Target};
 use crate::rollouts::plan::{self, By, Declared, Plan, Strategy};
 
 /// Targets of one rollout that a server drives.
@@ -151,6 +151,21 @@ impl Control {
             plan::Targets::Named(names) => named(names, listed),
         };
         Ok((targets?, None))
+    }
+
+    /// How the targets of these names are, as far as they answer.
+    pub(super) async fn seen(
+        &self,
+        declared: &Declared,
+        place: &Place,
+        names: &[String],
+    ) -> Result<Vec<Option<Observation>>, ControlError> {
+        let from = &declared.driving.from;
+        let Some(part) = self.parts.targets.get(from) else { return Ok(Vec::new()) };
+        part.observe(place, names).await.map_err(|source| ControlError::Part {
+            what: format!("the targets of {from:?}"),
+            source,
+        })
     }
 }
 

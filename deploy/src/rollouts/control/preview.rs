@@ -53,13 +53,7 @@ impl Control {
         }
         let all: Vec<String> = targets.iter().map(|it| it.name.clone()).collect();
         let place = place(&declared, environment);
-        let from = &declared.driving.from;
-        let seen = match self.parts.targets.get(from) {
-            Some(part) => part.observe(&place, &all).await.map_err(|source| {
-                ControlError::Part { what: format!("the targets of {from:?}"), source }
-            })?,
-            None => Vec::new(),
-        };
+        let seen = self.seen(&declared, &place, &all).await?;
         let pairs = all.into_iter().zip(seen);
         let down = pairs.filter_map(|(name, found)| Some((name, down(found.as_ref())?))).collect();
         Ok(Preview { plan, targets, fresh, down, sets })

@@ -109,7 +109,8 @@ impl Control {
                 format!("the declaration says {said} targets, and {idle} has {has} of {place}");
             return Err(ControlError::Unfit(text));
         }
-        let heard = self.heard(declared, place, &beside).await?;
+        let names: Vec<String> = beside.iter().map(|it| it.name.clone()).collect();
+        let heard = self.seen(declared, place, &names).await?.iter().flatten().count();
         let share = u64::try_from(serve.len()).unwrap_or(u64::MAX).saturating_mul(sets.capacity);
         let found = Sets {
             label: label.clone(),
@@ -122,23 +123,6 @@ impl Control {
         };
         let targets = beside.into_iter().chain(serve).collect();
         Ok((targets, found))
-    }
-
-    /// How many of these answer.
-    async fn heard(
-        &self,
-        declared: &Declared,
-        place: &Place,
-        targets: &[Target],
-    ) -> Result<usize, ControlError> {
-        let from = &declared.driving.from;
-        let Some(part) = self.parts.targets.get(from) else { return Ok(0) };
-        let names: Vec<String> = targets.iter().map(|it| it.name.clone()).collect();
-        let seen = part.observe(place, &names).await.map_err(|source| ControlError::Part {
-            what: format!("the targets of {from:?}"),
-            source,
-        })?;
-        Ok(seen.iter().flatten().count())
     }
 
     /// Why the set that is to get the release is not the idle one any more; `None`: it is, or there are no sets.
