@@ -100,6 +100,12 @@ pub fn kept(drill: &Drill) -> Result<Vec<Write>, ControlError> {
     Ok(if drill.passed { vec![last, passed] } else { vec![last] })
 }
 
+/// When the next drill has to have passed, after the last one that did; `None`: none is demanded.
+fn due(declared: &Declared, passed: Option<&Drill>) -> Option<Millis> {
+    let every = u64::try_from(declared.driving.drill_every?.as_millis()).unwrap_or(u64::MAX);
+    Some(passed.map_or(0, |it| it.at.saturating_add(every)))
+}
+
 impl Control {
     /// The last drill of a place, and the last that passed.
     pub async fn drills(
@@ -117,9 +123,7 @@ impl Control {
     ) -> Result<Option<DrillStanding>, ControlError> {
         let place = rollout.place.clone();
         let (last, passed) = self.drills(&place).await?;
-        let every = plan::read(&rollout.declared)?.driving.drill_every;
-        let every = every.map(|it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX));
-        let due = every.map(|every| passed.as_ref().map_or(0, |it| it.at.saturating_add(every)));
+        let due = due(&plan::read(&rollout.declared)?, passed.as_ref());
         let is_overdue = due.is_some_and(|due| due <= self.now());
         let scheduled = self.scheduled(&place).await?;
         let any = last.is_some() || due.is_some() || scheduled.is_some();
@@ -136,12 +140,9 @@ impl Control {
         declared: &Declared,
         place: &Place,
     ) -> Result<Option<String>, ControlError> {
-        let every = declared.driving.drill_every.filter(|_| declared.drilling.blocks);
-        let Some(every) = every else { return Ok(None) };
-        let every = u64::try_from(every.as_millis()).unwrap_or(u64::MAX);
         let (_, passed) = self.drills(place).await?;
-        let due = passed.as_ref().map(|it| it.at.saturating_add(every));
-        if due.is_some_and(|due| self.now() < due) {
+        let due = due(declared, passed.as_ref()).filter(|_| declared.drilling.blocks);
+        if due.is_none_or(|due| self.now() < due) {
             return Ok(None);
         }
         let which = passed.map_or_else(
