@@ -42,6 +42,11 @@ impl State {
         if self.spec.old.is_some() { &step.fresh } else { &[] }
     }
 
+    /// It runs what it was told last, or was told nothing.
+    fn is_up(&self, id: &TargetId) -> bool {
+        self.targets.get(id).is_none_or(Target::is_settled)
+    }
+
     /// Everything that a step or a return changes at once.
     pub(super) fn tell_all(&mut self, now: Millis) -> Vec<Effect> {
         let ids = match self.phase {
@@ -68,6 +73,20 @@ impl State {
     }
 }
 
+/// As many of those that are up as there is room for. Who is down already takes nothing away by being told.
+fn fitting(
+    ids: Vec<TargetId>,
+    mut room: usize,
+    is_up: impl Fn(&TargetId) -> bool,
+) -> Vec<TargetId> {
+    let fits = |id: &TargetId| {
+        let fits = !is_up(id) || room > 0;
+        room = room.saturating_sub(usize::from(is_up(id)));
+        fits
+    };
+    ids.into_iter().filter(fits).collect()
+}
+
 /// The next targets of a step, where no more than so many may be down. `down`: of those that were told nothing.
 pub fn wave(state: &State, down: &[TargetId]) -> Vec<Event> {
     let (Phase::Applying(step), None) = (state.phase, state.paused) else { return Vec::new() };
@@ -80,18 +99,8 @@ pub fn wave(state: &State, down: &[TargetId]) -> Vec<Event> {
         down.iter().copied().filter(|id| !state.targets.contains_key(id)).collect();
     let switching = state.targets.values().filter(|target| !target.is_settled()).count();
     let busy = switching + down.len();
-    let mut room = allowed.saturating_sub(busy);
-    // Who is down already takes nothing away by being told.
-    let fits = |id: &TargetId| {
-        let touched = state.targets.get(id);
-        if down.contains(id) || touched.is_some_and(|target| !target.is_settled()) {
-            return true;
-        }
-        let fits = room > 0;
-        room = room.saturating_sub(1);
-        fits
-    };
-    let next: Vec<TargetId> = untold.into_iter().filter(fits).collect();
+    let is_up = |id: &TargetId| !down.contains(id) && state.is_up(id);
+    let next = fitting(untold, allowed.saturating_sub(busy), is_up);
     match next.is_empty() {
         false => vec![Event::WaveBegan(next)],
         // Nothing that was begun will make room.
@@ -118,16 +127,7 @@ pub fn returning(state: &State, now: Millis) -> Option<Event> {
     let Some(allowed) = state.spec.unavailable else { return Some(Event::WaveBegan(owed)) };
     let returns = |it: &&Target| !state.is_owed(it) && !it.is_settled() && !it.given_up;
     let switching = state.targets.values().filter(returns).count();
-    let mut room = allowed.max(1).saturating_sub(switching);
-    // Who is not well takes nothing away by being told.
-    let fits = |id: &TargetId| {
-        if state.targets.get(id).is_some_and(|target| !target.is_settled()) {
-            return true;
-        }
-        let fits = room > 0;
-        room = room.saturating_sub(1);
-        fits
-    };
-    let next: Vec<TargetId> = owed.into_iter().filter(fits).collect();
+    let room = allowed.max(1).saturating_sub(switching);
+    let next = fitting(owed, room, |id| state.is_up(id));
     (!next.is_empty()).then_some(Event::WaveBegan(next))
 }
