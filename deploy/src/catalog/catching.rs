@@ -3,7 +3,6 @@
 
 use std::collections::HashSet;
 
-use kiln_cas::StoreError;
 use kiln_cas::records::{Expect, RecordsError, Write};
 use kiln_cas::stores::audit::AuditLog;
 use serde::{Deserialize, Serialize};
@@ -60,7 +59,7 @@ impl Catalog {
             let name = entry.release.name.clone();
             match self.show_late(entry).await {
                 Ok(shown) => caught.shown += usize::from(shown),
-                Err(error) if is_passing(&error) => return Err(error),
+                Err(error) if error.is_passing() => return Err(error),
                 Err(error) => {
                     caught.refused.push((name, kiln_net::causes::chain(&error).to_string()));
                 }
@@ -149,23 +148,5 @@ impl Catalog {
         entry.content.extend(older.content);
         entry.tags.extend(older.tags);
         Ok(entry)
-    }
-}
-
-/// Whether the same may go well in a while.
-fn is_passing(error: &CatalogError) -> bool {
-    match error {
-        CatalogError::Evicted(error) | CatalogError::Store(error) => {
-            !matches!(error, StoreError::NotFound(_))
-        }
-        CatalogError::Pin(_) | CatalogError::Records(_) | CatalogError::Stopped => true,
-        CatalogError::Registry(error) => matches!(
-            error,
-            RegistryError::Store(_)
-                | RegistryError::Records(_)
-                | RegistryError::Pins(_)
-                | RegistryError::Busy
-        ),
-        _ => false,
     }
 }

@@ -94,6 +94,24 @@ pub enum CatalogError {
     Stopped,
 }
 
+impl CatalogError {
+    /// Whether the same may go well in a while.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Evicted(error) | Self::Store(error) => !matches!(error, StoreError::NotFound(_)),
+            Self::Pin(_) | Self::Records(_) | Self::Stopped => true,
+            Self::Registry(error) => matches!(
+                error,
+                RegistryError::Store(_)
+                    | RegistryError::Records(_)
+                    | RegistryError::Pins(_)
+                    | RegistryError::Busy
+            ),
+            _ => false,
+        }
+    }
+}
+
 fn others(known: &[String]) -> String {
     match known {
         [] => String::new(),

@@ -22,12 +22,6 @@ pub fn unavailable(what: &str, error: impl Into<RunnerFault>) -> RunnerError {
     RunnerError { what: what.to_owned(), source: Some(error.into()) }
 }
 
-/// Whether the same may be asked for again in a moment.
-fn is_passing(error: &CatalogError) -> bool {
-    use CatalogError::{Pin, Records, Registry, Stopped, Store};
-    matches!(error, Store(_) | Pin(_) | Records(_) | Registry(_) | Stopped)
-}
-
 /// What is said of the sources: by this server, which had them from whoever began the run.
 fn revision(source: &Source) -> Revision {
     let told = ToldRevision {
@@ -53,7 +47,7 @@ impl ReleaseStages {
         executions.flush().await;
         match self.made(asked, &task.by).await {
             Ok(entry) => Ok(ended(&task.instance, &entry)),
-            Err(error) if is_passing(&error) => Err(unavailable("the list of releases", error)),
+            Err(error) if error.is_passing() => Err(unavailable("the list of releases", error)),
             Err(error) => Ok(Ended::failed(chain(&error))),
         }
     }
