@@ -1,20 +1,14 @@
 //! `kiln rollout watch`: on a terminal a screen (`screen/`), else what happens, line by line, until it ends.
 
-use std::time::Duration;
-
 use clap::{Args, ValueHint};
 
-use super::screen;
+use super::screen::{self, MAX_SILENT, PACE};
 use super::show::{exit, phase, plain, said};
 use crate::cli::api::{self, Api};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
 use crate::cli::text;
 use kiln_web::json::RolloutShown;
-
-const PACE: Duration = Duration::from_secs(1);
-/// How often a server that does not answer is asked again, one after the other.
-const MAX_SILENT: u32 = 120;
 
 /// Watch a rollout until it ends
 ///

@@ -26,12 +26,12 @@ use crate::cli::api::{self, Api};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::text;
 
-/// How often the server is asked. Each answer is drawn.
-const PACE: Duration = Duration::from_secs(1);
+/// How often the server is asked, with a screen or without.
+pub const PACE: Duration = Duration::from_secs(1);
 /// A server that does not answer for so long leaves its times to be drawn by this clock.
 const UNHEARD: Duration = Duration::from_millis(1_500);
 /// How often a server that does not answer is asked again, one after the other.
-const MAX_SILENT: u32 = 120;
+pub const MAX_SILENT: u32 = 120;
 /// How long it is waited, when the screen is left, for the answer to what was said last.
 const LAST_ANSWER: Duration = Duration::from_secs(5);
 /// What shells add to the number of the signal that ended a program.
