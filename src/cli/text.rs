@@ -90,6 +90,13 @@ pub fn lines(lines: &[String]) -> String {
     lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
+/// The first few of these, and how many more there are.
+pub fn names(all: &[String], most: usize) -> String {
+    let shown = all.iter().take(most).cloned().collect::<Vec<_>>().join(", ");
+    let more = all.len().saturating_sub(most);
+    if more > 0 { format!("{shown} and {more} more") } else { shown }
+}
+
 /// Columns, each as wide as its widest cell; `right` says which are numbers.
 pub struct Table {
     rows: Vec<Vec<String>>,

@@ -10,6 +10,9 @@ use super::inputs::{declared, pair, values};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::text::{self, Look, Table, look};
 
+/// Stages that one needs and that are named.
+const MAX_NAMES: usize = 4;
+
 /// Show what a run would do, and do nothing
 ///
 /// Matrices are laid out and conditions decided: which stages run and which are left out and why, which of them may run at the same
@@ -89,15 +92,7 @@ fn row(it: &ExplainedStage) -> [String; 6] {
         name,
         it.kind.to_owned(),
         format!("{} s", it.timeout_s),
-        shortened(&it.needs),
+        text::names(&it.needs, MAX_NAMES),
         it.notes.join("; "),
     ]
-}
-
-/// Names, the first few of them.
-fn shortened(names: &[String]) -> String {
-    const MOST: usize = 4;
-    let more = names.len().saturating_sub(MOST);
-    let shown = names.iter().take(MOST).cloned().collect::<Vec<_>>().join(", ");
-    if more > 0 { format!("{shown} and {more} more") } else { shown }
 }

@@ -89,7 +89,8 @@ fn anew(declared: &Declared, plan: &Plan) -> String {
     let Targets::Named(all) = &declared.targets else { return String::new() };
     let step = |step: &PlannedStep| {
         let fresh = all.get(step.anew(all.len())).unwrap_or_default();
-        let line = || format!("started anew with {}: {}\n", step.name, names(fresh));
+        let line =
+            || format!("started anew with {}: {}\n", step.name, text::names(fresh, MAX_NAMES));
         (!fresh.is_empty()).then(line)
     };
     plan.steps.iter().filter_map(step).collect()
@@ -97,9 +98,9 @@ fn anew(declared: &Declared, plan: &Plan) -> String {
 
 /// What a server found.
 fn found(it: &RolloutPlanned, plan: &Plan) -> String {
-    let mut text = format!("targets: {}\n", names(&it.targets));
+    let mut text = format!("targets: {}\n", text::names(&it.targets, MAX_NAMES));
     for (step, fresh) in plan.steps.iter().zip(&it.fresh).filter(|(_, fresh)| !fresh.is_empty()) {
-        text += &format!("started anew with {}: {}\n", step.name, names(fresh));
+        text += &format!("started anew with {}: {}\n", step.name, text::names(fresh, MAX_NAMES));
     }
     if let Some(sets) = &it.sets {
         let (live, idle) = (&sets.live, &sets.idle);
@@ -115,12 +116,6 @@ fn found(it: &RolloutPlanned, plan: &Plan) -> String {
         text += &format!("{} {}: {}\n", look(Look::Bad, "down:"), down.name, down.why);
     }
     text
-}
-
-fn names(all: &[String]) -> String {
-    let shown = all.iter().take(MAX_NAMES).cloned().collect::<Vec<_>>().join(", ");
-    let more = all.len().saturating_sub(MAX_NAMES);
-    if more > 0 { format!("{shown} and {more} more") } else { shown }
 }
 
 fn written(plan: &Plan) -> String {

@@ -5,7 +5,7 @@ use clap::{Args, ValueHint};
 use crate::cli::api::{self, Api};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::target::Target;
-use crate::cli::text::{Look, Table, look};
+use crate::cli::text::{Look, Table, look, names};
 use kiln_web::json::{RolloutLook, RolloutShown, RolloutSummary, Rollouts};
 
 /// Reasons of one look that are printed.
@@ -178,12 +178,10 @@ pub fn text(it: &RolloutShown) -> String {
 }
 
 /// Who is started anew with a step, to be compared with.
-fn anew(names: &[String]) -> String {
-    let shown: Vec<&str> = names.iter().take(MAX_NAMES).map(String::as_str).collect();
-    match names.len().saturating_sub(shown.len()) {
-        0 if shown.is_empty() => String::new(),
-        0 => format!(", started anew: {}", shown.join(", ")),
-        more => format!(", started anew: {} and {more} more", shown.join(", ")),
+fn anew(fresh: &[String]) -> String {
+    match fresh.is_empty() {
+        true => String::new(),
+        false => format!(", started anew: {}", names(fresh, MAX_NAMES)),
     }
 }
 
