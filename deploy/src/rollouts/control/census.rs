@@ -44,10 +44,8 @@ impl Control {
 
     pub(super) async fn counted(&self, drills_overdue: u64) -> Result<Census, ControlError> {
         let (mut census, now) = (Census { drills_overdue, ..Census::default() }, self.now());
-        for id in self.store.active().await? {
-            let Some(head) = self.store.head(&id).await?.filter(|head| !head.ended) else {
-                continue;
-            };
+        let heads = self.store.heads(&self.store.active().await?).await?;
+        for head in heads.into_iter().flatten().filter(|head| !head.ended) {
             let phase = if head.paused { PAUSED.to_owned() } else { head.phase };
             let phased = census.running.entry(phase).or_default();
             phased.rollouts += 1;

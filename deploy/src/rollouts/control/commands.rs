@@ -138,13 +138,11 @@ impl Control {
         if let Some(before) = before.filter(|id| !is_name(id)) {
             return Err(ControlError::NoRollout(notice::cut(before)));
         }
-        let mut listed = Vec::new();
-        for rollout in self.store.rollouts(before, limit).await? {
-            if let Some(head) = self.store.head(&rollout.id).await? {
-                listed.push(Listed { rollout, head });
-            }
-        }
-        Ok(listed)
+        let rollouts = self.store.rollouts(before, limit).await?;
+        let ids: Vec<String> = rollouts.iter().map(|it| it.id.clone()).collect();
+        let heads = self.store.heads(&ids).await?;
+        let listed = rollouts.into_iter().zip(heads);
+        Ok(listed.filter_map(|(rollout, head)| Some(Listed { rollout, head: head? })).collect())
     }
 
     pub async fn show(&self, id: &str) -> Result<Shown, ControlError> {

@@ -12,11 +12,8 @@ impl Control {
         if watched.len() < MAX_ACTIVE {
             return Ok(());
         }
-        let mut run = 0;
-        for id in &watched {
-            let ended = self.store.head(id).await?.is_none_or(|head| head.ended);
-            run += usize::from(!ended);
-        }
+        let heads = self.store.heads(&watched).await?;
+        let run = heads.iter().flatten().filter(|head| !head.ended).count();
         if run < MAX_ACTIVE && watched.len() + MAX_ACTIVE < MAX_WATCHED {
             return Ok(());
         }

@@ -118,6 +118,13 @@ impl Store {
         self.get(&keys::head(id)).await
     }
 
+    /// The same of several rollouts, in their order.
+    pub async fn heads(&self, ids: &[String]) -> Result<Vec<Option<Head>>, ControlError> {
+        let keys: Vec<String> = ids.iter().map(|id| keys::head(id)).collect();
+        let found = self.records.get_each(&keys).await?;
+        found.iter().map(|it| it.as_ref().map(decode).transpose()).collect()
+    }
+
     /// Everything below a prefix, in order.
     async fn all(&self, prefix: &str) -> Result<Vec<Record>, ControlError> {
         let mut found: Vec<Record> = Vec::new();
