@@ -7,7 +7,7 @@ use super::drill::Drill;
 use super::error::ControlError;
 use super::kept::{Head, Looked, Rollout};
 use super::locks::check_reason;
-use super::{Control, keys, notice};
+use super::{Control, notice};
 use crate::rollouts::machine::{Input, Logged, Millis, Phase, State};
 use crate::rollouts::parts::{Standing, Target};
 use crate::rollouts::plan::is_name;
@@ -190,10 +190,5 @@ impl Control {
             true => self.store.head(id).await,
             false => Ok(None),
         }
-    }
-
-    /// Whether it is among those that are driven.
-    pub async fn is_active(&self, id: &str) -> Result<bool, ControlError> {
-        Ok(self.store.records.get(&keys::active(id)).await?.is_some())
     }
 }
