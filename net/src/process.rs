@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::process::Command;
+use tokio::process::{Child, ChildStdin, Command};
 
 /// After its end a program's children may hold its streams open for so long.
 const LINGER: Duration = Duration::from_millis(500);
@@ -55,6 +55,33 @@ impl Drop for Group {
     }
 }
 
+/// A program that runs, with all that it starts.
+struct Started {
+    program: String,
+    child: Child,
+    group: Group,
+}
+
+/// Starts a program in a process group of its own, with its output to be read.
+fn start(command: &mut Command) -> Result<Started, ProcessError> {
+    let program = command.as_std().get_program().to_string_lossy().into_owned();
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
+    match command.spawn() {
+        Ok(child) => {
+            let group = child.id().and_then(|it| i32::try_from(it).ok()).and_then(Pid::from_raw);
+            Ok(Started { program, child, group: Group(group) })
+        }
+        Err(source) => Err(ProcessError::Start { program, source }),
+    }
+}
+
+async fn feed(stdin: Option<ChildStdin>, input: Option<&[u8]>) {
+    if let (Some(mut stdin), Some(input)) = (stdin, input) {
+        // Who does not read it says so by its exit code.
+        stdin.write_all(input).await.ok();
+    }
+}
+
 /// Runs a program in a process group of its own. `input` is written to its stdin; without, it has the stdin that
 /// the command says. Whoever drops the future ends the program.
 pub async fn run(
@@ -63,22 +90,12 @@ pub async fn run(
     limit: Duration,
     keep: Keep,
 ) -> Result<Ran, ProcessError> {
-    let program = command.as_std().get_program().to_string_lossy().into_owned();
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
     if input.is_some() {
         command.stdin(Stdio::piped());
     }
-    let start = |source| ProcessError::Start { program: program.clone(), source };
-    let mut child = command.spawn().map_err(start)?;
-    let group = child.id().and_then(|it| i32::try_from(it).ok()).and_then(Pid::from_raw);
-    let group = Group(group);
-    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let feed = async {
-        if let (Some(mut stdin), Some(input)) = (stdin, input) {
-            // Who does not read it says so by its exit code.
-            stdin.write_all(input).await.ok();
-        }
-    };
+    let Started { program, mut child, group } = start(&mut command)?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let feeding = feed(child.stdin.take(), input);
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let mut loud = false;
     let work = async {
@@ -86,7 +103,7 @@ pub async fn run(
             tokio::join!(read(stdout, keep, &mut out), read(stderr, Keep::End(64 << 10), &mut err))
         };
         tokio::pin!(reading);
-        let waiting = async { tokio::join!(child.wait(), feed).0 };
+        let waiting = async { tokio::join!(child.wait(), feeding).0 };
         tokio::pin!(waiting);
         tokio::select! {
             (fits, _) = &mut reading => {
@@ -124,22 +141,13 @@ pub async fn run_told(
     limit: Duration,
     told: &Told<'_>,
 ) -> Result<ExitStatus, ProcessError> {
-    let program = command.as_std().get_program().to_string_lossy().into_owned();
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
     command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
-    let start = |source| ProcessError::Start { program: program.clone(), source };
-    let mut child = command.spawn().map_err(start)?;
-    let group = child.id().and_then(|it| i32::try_from(it).ok()).and_then(Pid::from_raw);
-    let group = Group(group);
-    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let feed = async {
-        if let (Some(mut stdin), Some(input)) = (stdin, input) {
-            stdin.write_all(input).await.ok();
-        }
-    };
+    let Started { program, mut child, group } = start(&mut command)?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let feeding = feed(child.stdin.take(), input);
     let work = async {
         let reading = async { tokio::join!(pass(stdout, false, told), pass(stderr, true, told)) };
-        let waiting = async { tokio::join!(child.wait(), feed).0 };
+        let waiting = async { tokio::join!(child.wait(), feeding).0 };
         tokio::pin!(reading, waiting);
         tokio::select! {
             _ = &mut reading => waiting.await,
