@@ -13,6 +13,7 @@
 //! | `reach` | which addresses a host name may lead to |
 //! | `backoff` | how long to wait before something is tried again |
 //! | `process` | runs programs, with an end to their time and their output |
+//! | `ids` | ids in the order of time |
 //! | `toml` | files in TOML, read key by key: what is wrong is told with line and column |
 //! | `causes` | an error with what caused it, as one line |
 
@@ -22,6 +23,7 @@ pub mod causes;
 pub mod files;
 pub mod grpc;
 pub mod http;
+mod ids;
 pub mod process;
 mod proxy;
 pub mod reach;
@@ -32,5 +34,6 @@ pub mod urls;
 
 pub use allowed::{Allowed, AllowedError};
 pub use backoff::{Backoff, spread};
+pub use ids::id_at;
 pub use reach::Reach;
 pub use url::Url;

@@ -72,24 +72,10 @@ pub fn fired(pipeline: &str, schedule: &str, zone: &str) -> String {
     format!("pipelines/fired/{}", hash(&[pipeline, schedule, zone]))
 }
 
-/// Whether a text may be part of a key: what was made by [`new_id`].
+/// Whether a text may be part of a key: what was made by [`kiln_net::id_at`].
 pub fn is_id(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     !text.is_empty() && text.len() <= 32 && text.chars().all(plain)
-}
-
-/// Later ids are behind earlier ones in the order of keys.
-pub fn new_id(millis: u64) -> String {
-    const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
-    let mut number = u128::from(millis) * 46_656 + u128::from(fastrand::u32(0..46_656));
-    let mut text = Vec::new();
-    while number > 0 || text.len() < 12 {
-        let digit = usize::try_from(number % 36).unwrap_or(0);
-        text.push(DIGITS.get(digit).copied().unwrap_or(b'0'));
-        number /= 36;
-    }
-    text.reverse();
-    String::from_utf8(text).unwrap_or_default()
 }
 
 /// Names of groups and schedules are hashed: anything may be in them.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kiln_net::id_at;
+
 use super::Control;
 use super::error::ControlError;
 use super::kept::{Head, Run};
@@ -67,7 +69,7 @@ impl Control {
         }
         let at = self.now();
         let begun = Begun {
-            id: keys::new_id(at.0),
+            id: id_at(at.0),
             trigger: ask.trigger.clone(),
             branch: ask.branch.clone(),
             commit: ask.commit.clone(),

@@ -2,6 +2,7 @@
 
 use kiln_cas::records::{Expect, Write};
 use kiln_cas::stores::audit::AuditEvent;
+use kiln_net::id_at;
 
 use super::asked::{Start, check_environment};
 use super::error::{ControlError, unasked};
@@ -12,24 +13,10 @@ use super::store::{Store, delete, put};
 use super::{Control, keys, notice};
 use crate::oci::ContentDigest;
 use crate::releases::ReleaseName;
-use crate::rollouts::machine::{Event, Logged, Millis, State};
+use crate::rollouts::machine::{Event, Logged, State};
 use crate::rollouts::parts::{Place, Standing, Target};
 
 const TRIES: usize = 16;
-
-/// Sorts by time, and is not guessed twice.
-fn id(now: Millis) -> String {
-    const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
-    let mut number = u128::from(now) * 46_656 + u128::from(fastrand::u32(0..46_656));
-    let mut text = Vec::new();
-    while number > 0 || text.len() < 12 {
-        let digit = usize::try_from(number % 36).unwrap_or(0);
-        text.push(DIGITS.get(digit).copied().unwrap_or(b'0'));
-        number /= 36;
-    }
-    text.reverse();
-    String::from_utf8(text).unwrap_or_default()
-}
 
 impl Control {
     /// Starts a rollout, or says everything that stands in the way. It is driven from then on, whoever goes away.
@@ -71,7 +58,7 @@ impl Control {
                 self.make_room(newest, ask, fit.sets.is_some()).await?;
             }
             let now = self.now();
-            let rollout = made(&fit, ask, previous, (id(now), now))?;
+            let rollout = made(&fit, ask, previous, (id_at(now), now))?;
             standing.newest = Some(rollout.id.clone());
             let mut writes = vec![
                 put(keys::place(&place), expect, &standing)?,
