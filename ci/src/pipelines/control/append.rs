@@ -1,27 +1,18 @@
 //! What a run is told becomes events, and these become part of its history, in one step with all that belongs to them.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::Control;
 use super::error::ControlError;
 use super::kept::{Head, Run};
 use super::keys;
 use super::notes;
-use super::store::{Loaded, Store, delete, parts, put};
+use super::open::Open;
+use super::store::{Store, delete, parts, put};
 use crate::model::Time;
 use crate::pipelines::file::Busy;
-use crate::pipelines::machine::{Event, Input, Logged, Spec, State, step};
+use crate::pipelines::machine::{Event, Input, Logged, step};
 use crate::storage::{Expect, Write};
-
-/// A run whose history was read.
-pub struct Open {
-    pub run: Arc<Run>,
-    pub state: State,
-    pub version: u64,
-    /// Time of the last event: a clock that goes back is not followed.
-    last: Time,
-}
 
 /// What became of what a run was told.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,27 +23,27 @@ pub enum Appended {
     Conflict,
 }
 
-impl Open {
-    fn of(loaded: Loaded) -> Self {
-        let timeout = Duration::from_millis(loaded.run.timeout_ms);
-        let spec = Spec::new(loaded.stages, &loaded.run.by, timeout, loaded.run.most);
-        Self {
-            state: State::replay(Arc::new(spec), &loaded.log),
-            version: loaded.version,
-            last: loaded.log.last().map_or(loaded.run.at, |logged| logged.at),
-            run: Arc::new(loaded.run),
-        }
-    }
-
-    /// The time, which never goes back.
-    pub fn time(&self, now: Time) -> Time {
-        now.max(self.last)
-    }
-}
-
 impl Control {
+    /// A run as its history says: only what was appended since it was asked for last is read.
     pub(super) async fn open(&self, id: &str) -> Result<Open, ControlError> {
-        Ok(Open::of(self.store.load(id).await?))
+        let none = || ControlError::NoRun(id.chars().take(40).collect());
+        // The head first: what is appended while the history is read makes it no longer than is known.
+        let head = if keys::is_id(id) { self.store.head(id).await? } else { None };
+        let (Head { length, .. }, version) = head.ok_or_else(none)?;
+        let known = self.opened.get(id).filter(|it| it.state.length <= length);
+        let mut open = match known {
+            Some(known) => known,
+            None => Arc::new(Open::new(self.store.run(id).await?, self.store.stages(id).await?)),
+        };
+        if open.state.length < length {
+            let events = self.store.events(id, open.state.length, length).await?;
+            let open = Arc::make_mut(&mut open);
+            events.iter().for_each(|logged| open.take(logged));
+        }
+        if open.state.length == length {
+            self.opened.put(id, open.clone());
+        }
+        Ok(Open { version, ..Open::clone(&open) })
     }
 
     /// Tells a run all of these, and appends what follows. After a conflict, and after an error, `open` is no more what is written.

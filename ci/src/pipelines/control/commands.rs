@@ -6,11 +6,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Control;
-use super::append::{Appended, Open};
+use super::append::Appended;
 use super::error::ControlError;
 use super::kept::{Head, Run};
 use super::keys;
 use super::notes::cut;
+use super::open::Open;
 use crate::model::Time;
 use crate::pipelines::machine::{Input, MAX_RESUMES, Standing, State, StopWhy};
 use crate::pipelines::runner::TaskKey;

@@ -10,11 +10,12 @@ use kiln_net::causes::chain;
 use tokio::sync::mpsc;
 
 use super::Control;
-use super::append::{Appended, Open};
+use super::append::Appended;
 use super::attempt::{Attempt, Told};
 use super::error::ControlError;
 use super::kept::Stands;
 use super::log::AttemptLog;
+use super::open::Open;
 use super::task::task;
 use crate::model::Time;
 use crate::pipelines::machine::{Input, Phase, StopWhy};

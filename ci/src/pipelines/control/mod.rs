@@ -8,7 +8,7 @@
 //! | `start` | a run begins |
 //! | `schedules`, `releases`, `happenings` | what begins runs by itself |
 //! | `commands` | what people say of runs, and are shown |
-//! | `append` | what follows is written |
+//! | `append`, `open` | what follows is written; histories that were read |
 //! | `store`, `kept`, `keys`, `retention` | records, and how long they stay |
 //! | `task`, `attempt`, `log` | an attempt at a stage, and what it prints |
 //! | `notes` | what the audit log says |
@@ -24,6 +24,7 @@ mod keys;
 mod leading;
 mod log;
 mod notes;
+mod open;
 mod releases;
 mod retention;
 mod schedules;
@@ -43,6 +44,7 @@ pub use self::commands::{Listed, LogPart, Said, Shown};
 pub use self::error::ControlError;
 pub use self::happenings::{Happenings, Released};
 pub use self::kept::{Head, Run, Stands};
+use self::open::Opened;
 pub use self::start::Start;
 use self::store::Store;
 use super::file::{Declared, Trigger, fits};
@@ -110,6 +112,7 @@ pub struct Control {
     who: String,
     /// What the stages of runs that are driven here do now, in words.
     lines: Mutex<Lines>,
+    opened: Opened,
 }
 
 /// By run, and by the index of a stage.
@@ -121,8 +124,19 @@ impl Control {
         // Several processes may be called the same.
         let who = format!("{name}-{:016x}", fastrand::u64(..));
         let store = Store { records, ledger };
-        let (wake, lines) = (Notify::new(), Mutex::default());
-        Arc::new(Self { store, runner, registry, happenings, clock, options, wake, who, lines })
+        let (wake, lines, opened) = (Notify::new(), Mutex::default(), Opened::default());
+        Arc::new(Self {
+            store,
+            runner,
+            registry,
+            happenings,
+            clock,
+            options,
+            wake,
+            who,
+            lines,
+            opened,
+        })
     }
 
     pub fn now(&self) -> Time {

@@ -29,15 +29,6 @@ pub struct Store {
     pub ledger: Arc<dyn Ledger>,
 }
 
-/// A run with all that was written of it.
-pub struct Loaded {
-    pub run: Run,
-    pub stages: Vec<Stage>,
-    /// Of the head.
-    pub version: u64,
-    pub log: Vec<Logged>,
-}
-
 pub fn decode<T: DeserializeOwned>(stored: &Record) -> Result<T, ControlError> {
     let damaged = |source| ControlError::Damaged { key: stored.key.clone(), source };
     serde_json::from_slice(&stored.value).map_err(damaged)
@@ -122,13 +113,17 @@ impl Store {
         }
     }
 
-    /// Everything below a prefix, in order.
-    pub async fn all(&self, prefix: &str) -> Result<Vec<Record>, ControlError> {
+    /// Everything below a prefix, in order. `after`: only what is behind this key.
+    async fn all(
+        &self,
+        prefix: &str,
+        mut after: Option<String>,
+    ) -> Result<Vec<Record>, ControlError> {
         let mut found: Vec<Record> = Vec::new();
         loop {
-            let after = found.last().map(|it| it.key.clone());
             let more = self.records.list(prefix, after.as_deref(), false, PAGE).await?;
             let full = more.len() == PAGE;
+            after = more.last().map(|it| it.key.clone());
             found.extend(more);
             if !full {
                 return Ok(found);
@@ -136,21 +131,23 @@ impl Store {
         }
     }
 
-    /// The head first: what is appended while the history is read makes it no longer than is known.
-    pub async fn load(&self, id: &str) -> Result<Loaded, ControlError> {
-        let run = self.run(id).await?;
-        let (head, version) =
-            self.head(id).await?.ok_or_else(|| ControlError::NoRun(id.to_owned()))?;
+    pub async fn stages(&self, id: &str) -> Result<Vec<Stage>, ControlError> {
         let mut stages: Vec<Stage> = Vec::new();
-        for part in self.all(&keys::stages(id)).await? {
+        for part in self.all(&keys::stages(id), None).await? {
             stages.extend(decode::<Vec<Stage>>(&part)?);
         }
-        let mut log: Vec<Logged> = Vec::new();
-        for batch in self.all(&keys::log(id)).await? {
-            log.extend(decode::<Vec<Logged>>(&batch)?);
+        Ok(stages)
+    }
+
+    /// Events of a history, from one number up to another. Both are lengths that its head has or had: no record goes across.
+    pub async fn events(&self, id: &str, from: u64, to: u64) -> Result<Vec<Logged>, ControlError> {
+        let before = from.checked_sub(1).map(|last| keys::events(id, last));
+        let mut events: Vec<Logged> = Vec::new();
+        for batch in self.all(&keys::log(id), before).await? {
+            events.extend(decode::<Vec<Logged>>(&batch)?);
         }
-        log.truncate(usize::try_from(head.length).unwrap_or(usize::MAX));
-        Ok(Loaded { run, stages, version, log })
+        events.truncate(usize::try_from(to.saturating_sub(from)).unwrap_or(usize::MAX));
+        Ok(events)
     }
 
     /// Runs that have not ended, the oldest first.

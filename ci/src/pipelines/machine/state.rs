@@ -132,12 +132,6 @@ impl State {
         }
     }
 
-    pub fn replay<'e>(spec: Arc<Spec>, log: impl IntoIterator<Item = &'e Logged>) -> Self {
-        let mut state = Self::new(spec);
-        log.into_iter().for_each(|logged| state.apply(logged));
-        state
-    }
-
     pub fn is_over(&self) -> bool {
         matches!(self.phase, Phase::Ended(_))
     }

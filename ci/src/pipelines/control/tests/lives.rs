@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::rig::{Rig, ask};
+use crate::pipelines::control::driver::Driver;
 use crate::pipelines::control::{Control, ControlError, Said, Stands, keys};
+use crate::services::Clock as _;
 use crate::storage::{Expect, Records as _, Write};
 
 const PLAIN: &str = "name = \"plain\"\n[[stage]]\nname = \"a\"\ncommand = [\"true\"]\n[[stage]]\nname = \"b\"\nneeds = [\"a\"]\ncommand = [\"true\"]\n";
@@ -33,6 +35,26 @@ async fn a_failed_run_goes_on_where_it_failed() {
     assert_eq!((rig.times()["a"], rig.times()["b"]), (1, 2));
     let again = control.say(&run.id, &Said::Resume, by).await;
     assert!(matches!(again, Err(ControlError::NotNow(_))), "it has passed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_was_seen_before_is_seen_as_it_is_now() {
+    let rig = Rig::new();
+    let run = rig.start(PLAIN).await;
+    let (seen, mut driver) = (rig.frontend(), Driver::load(rig.frontend(), &run.id).await.unwrap());
+    loop {
+        let over = driver.round(rig.clock.now()).await.unwrap().is_none();
+        let now = rig.frontend().show(&run.id).await.unwrap();
+        for shown in [seen.show(&run.id).await.unwrap(), seen.show(&run.id).await.unwrap()] {
+            assert_eq!((&shown.state, shown.now), (&now.state, now.now));
+        }
+        if over {
+            assert!(now.state.is_over());
+            return;
+        }
+        driver.pause(Duration::from_secs(1)).await;
+        rig.clock.advance(Duration::from_secs(1));
+    }
 }
 
 #[tokio::test(start_paused = true)]
