@@ -28,6 +28,15 @@ pub struct TableError {
     pub message: String,
 }
 
+/// Why a file was not read.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    #[error("{length} bytes are more than the {most} that {what} may have")]
+    TooLarge { what: &'static str, length: usize, most: usize },
+    #[error(transparent)]
+    At(TableError),
+}
+
 /// A table with what is needed to say where something of it stands.
 #[derive(Clone)]
 pub struct Fields<'a> {
@@ -72,6 +81,19 @@ pub fn document<T>(
         error_at(text, at, error.message().to_owned())
     })?;
     read(&Fields::top(text, &parsed))
+}
+
+/// Reads a document of at most so many bytes. `what`: as people call it, with its article.
+pub fn file<T>(
+    text: &str,
+    (what, most): (&'static str, usize),
+    read: impl FnOnce(&Fields<'_>) -> Result<T, TableError>,
+) -> Result<T, FileError> {
+    let length = text.len();
+    if length > most {
+        return Err(FileError::TooLarge { what, length, most });
+    }
+    document(text, read).map_err(FileError::At)
 }
 
 fn shown(text: &str) -> String {

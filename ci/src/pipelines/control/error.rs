@@ -1,6 +1,7 @@
 //! Why a run could not be begun, shown or told anything.
 
-use crate::pipelines::file::ReadError;
+use kiln_net::toml::FileError;
+
 use crate::pipelines::laid::LayError;
 use crate::pipelines::machine::{GroupFull, MAX_RESUMES};
 use crate::storage::StorageError;
@@ -26,7 +27,7 @@ pub enum ControlError {
     #[error("the server has no pipeline {0:?}; `kiln pipeline list` says which there are")]
     NoPipeline(String),
     #[error("the pipeline cannot be used")]
-    Read(#[from] ReadError),
+    Read(#[from] FileError),
     #[error("the pipeline cannot be laid out")]
     Lay(#[from] LayError),
     #[error(transparent)]

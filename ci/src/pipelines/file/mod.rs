@@ -21,5 +21,5 @@ pub use self::declared::{
 };
 pub use self::matrix::cells;
 pub use self::names::{is_name, is_word};
-pub use self::read::{MAX_BYTES, ReadError, read};
+pub use self::read::{MAX_BYTES, read};
 pub use self::template::{MAX_FILLED, Reference, TemplateError, fill};

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use kiln_net::toml::{Field, Fields, TableError, document, time};
+use kiln_net::toml::{Field, Fields, FileError, TableError, file, time};
 
 use super::declared::{Busy, Concurrency, Declared, Input};
 use super::names::{is_word, named, one_of};
@@ -20,21 +20,9 @@ const MAX_DESCRIPTION: usize = 1_000;
 
 const TIMEOUT: Duration = Duration::from_secs(24 * 3_600);
 
-/// Why a file was not read.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    #[error("{0} bytes are more than the {MAX_BYTES} that a pipeline may have")]
-    TooLarge(usize),
-    #[error(transparent)]
-    At(TableError),
-}
-
 /// Reads a declaration. It is whole: each stage that is needed is there, and none needs itself.
-pub fn read(text: &str) -> Result<Declared, ReadError> {
-    if text.len() > MAX_BYTES {
-        return Err(ReadError::TooLarge(text.len()));
-    }
-    document(text, declared).map_err(ReadError::At)
+pub fn read(text: &str) -> Result<Declared, FileError> {
+    file(text, ("a pipeline", MAX_BYTES), declared)
 }
 
 fn declared(top: &Fields<'_>) -> Result<Declared, TableError> {

@@ -5,7 +5,7 @@ use kiln_cas::records::RecordsError;
 use crate::json::JsonError;
 use crate::rollouts::machine::Lock;
 use crate::rollouts::parts::PartError;
-use crate::rollouts::plan::ReadError;
+use crate::toml::FileError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
@@ -30,7 +30,7 @@ pub enum ControlError {
     #[error("there is no rollout {0}")]
     NoRollout(String),
     #[error("the declaration cannot be used")]
-    Declared(#[from] ReadError),
+    Declared(#[from] FileError),
     #[error("{0}")]
     Unfit(String),
     #[error("{0}")]

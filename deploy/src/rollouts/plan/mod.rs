@@ -17,6 +17,6 @@ pub use drilling::{DrillSchedule, Drilling, Due};
 pub use driving::{AGENTS, Driving, is_name};
 pub use judging::{Asked, Judging};
 pub use pace::{Most, NoneMay, Pace};
-pub use read::{MAX_BYTES, MAX_STEPS, MAX_TARGETS, ReadError, read};
+pub use read::{MAX_BYTES, MAX_STEPS, MAX_TARGETS, read};
 pub use sets::Sets;
 pub use steps::{Plan, PlannedStep, plan};

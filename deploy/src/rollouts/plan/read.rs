@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::declared::{By, Declared, Ring, Rounding, Step, Strategy, Targets};
 use super::{drilling, driving, judging, pace, sets};
-use crate::toml::{Field, Fields, TableError, document, time};
+use crate::toml::{Field, Fields, FileError, TableError, file, time};
 
 /// Bytes of a declaration.
 pub const MAX_BYTES: usize = 1 << 20;
@@ -19,21 +19,9 @@ const DEADLINE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Percent, where no steps are declared.
 const SHARES: [f64; 4] = [1.0, 10.0, 50.0, 100.0];
 
-/// Why a declaration was not read.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    #[error("{0} bytes are more than the {MAX_BYTES} that a rollout may have")]
-    TooLarge(usize),
-    #[error(transparent)]
-    At(TableError),
-}
-
 /// Reads a declaration.
-pub fn read(text: &str) -> Result<Declared, ReadError> {
-    if text.len() > MAX_BYTES {
-        return Err(ReadError::TooLarge(text.len()));
-    }
-    document(text, declared).map_err(ReadError::At)
+pub fn read(text: &str) -> Result<Declared, FileError> {
+    file(text, ("a rollout", MAX_BYTES), declared)
 }
 
 fn declared(top: &Fields<'_>) -> Result<Declared, TableError> {
