@@ -149,6 +149,25 @@ pub struct Command {
     pub reports: Vec<String>,
 }
 
+#[cfg(test)]
+impl Command {
+    /// It needs nothing, and leaves nothing.
+    pub fn plain(program: Program) -> Self {
+        Self {
+            program,
+            directory: String::new(),
+            image: None,
+            platform: BTreeMap::new(),
+            environment: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            network: false,
+            outputs: Vec::new(),
+            from: Vec::new(),
+            reports: Vec::new(),
+        }
+    }
+}
+
 /// A release is made of what a stage left.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Release {

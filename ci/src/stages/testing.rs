@@ -81,16 +81,5 @@ pub fn task(attempt: u32, work: Work) -> Task {
 }
 
 pub fn command(script: &str) -> Command {
-    Command {
-        program: Program::Script(script.to_owned()),
-        directory: String::new(),
-        image: None,
-        platform: BTreeMap::new(),
-        environment: BTreeMap::new(),
-        secrets: BTreeMap::new(),
-        network: false,
-        outputs: Vec::new(),
-        from: Vec::new(),
-        reports: Vec::new(),
-    }
+    Command::plain(Program::Script(script.to_owned()))
 }

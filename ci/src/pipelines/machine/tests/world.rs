@@ -12,18 +12,7 @@ use crate::pipelines::stage::{Approval, Command, On, Program, Retry, RetryOn, St
 pub const MOST: usize = 8;
 
 pub fn command() -> Work {
-    Work::Command(Command {
-        program: Program::Arguments(vec!["true".to_owned()]),
-        directory: String::new(),
-        image: None,
-        platform: BTreeMap::new(),
-        environment: BTreeMap::new(),
-        secrets: BTreeMap::new(),
-        network: false,
-        outputs: Vec::new(),
-        from: Vec::new(),
-        reports: Vec::new(),
-    })
+    Work::Command(Command::plain(Program::Arguments(vec!["true".to_owned()])))
 }
 
 pub fn stage(at: usize, needs: Vec<u32>) -> Stage {
