@@ -7,9 +7,7 @@ use kiln_net::causes::chain;
 
 use super::machine::{Phase, Preview as Kept};
 use super::previews::{Ask, PreviewError, Previews, Unlocked};
-use crate::pipelines::{
-    Ended, Outcome, Preview, PreviewAct, Progress, RunnerError, RunnerFault, Task,
-};
+use crate::pipelines::{Ended, Preview, PreviewAct, Progress, RunnerError, RunnerFault, Task};
 use crate::stages::{Ledger, StageLog};
 
 /// How often it is looked whether somebody else has taken an environment down.
@@ -17,10 +15,6 @@ const LOOK: Duration = Duration::from_secs(1);
 
 fn unavailable(error: impl Into<RunnerFault>) -> RunnerError {
     RunnerError { what: "what is known of environments".to_owned(), source: Some(error.into()) }
-}
-
-fn cancelled() -> Ended {
-    Ended { outcome: Outcome::Cancelled, links: Vec::new() }
 }
 
 /// Of what says nothing of the environment the attempt may be followed by another.
@@ -46,7 +40,7 @@ impl Previews {
             self.let_go(&task.key.run, Some(&preview.environment), "its stage was cancelled")
                 .await
                 .map_err(unavailable)?;
-            return Ok(cancelled());
+            return Ok(Ended::cancelled());
         }
         if preview.act == PreviewAct::Down {
             return self.stage_down(task, preview, progress).await;
@@ -87,7 +81,7 @@ impl Previews {
             came = self.up(&ask, unlocked, &told) => came,
             () = ledger.cancelled(&task.key) => {
                 self.give_up_of(task, preview).await.map_err(unavailable)?;
-                return Ok(cancelled());
+                return Ok(Ended::cancelled());
             }
         };
         let up = match came {

@@ -136,4 +136,8 @@ impl Ended {
     pub fn infrastructure(reason: impl Into<String>) -> Self {
         Self { outcome: Outcome::Infrastructure { reason: reason.into() }, links: Vec::new() }
     }
+
+    pub fn cancelled() -> Self {
+        Self { outcome: Outcome::Cancelled, links: Vec::new() }
+    }
 }

@@ -141,10 +141,6 @@ pub fn invocation_of(task: &Task) -> String {
     format!("{}-{}-{}", key.run, key.stage, key.attempt)
 }
 
-pub(super) fn cancelled() -> Ended {
-    Ended { outcome: Outcome::Cancelled, links: Vec::new() }
-}
-
 fn unknown(error: ActionsError) -> RunnerError {
     RunnerError { what: "the execution of a command".to_owned(), source: Some(Box::new(error)) }
 }
@@ -204,7 +200,7 @@ impl Commands {
             if let Some(action) = &begun.what {
                 self.actions.cancel(&task.instance, action).await.map_err(unknown)?;
             }
-            return Ok(Err(cancelled()));
+            return Ok(Err(Ended::cancelled()));
         }
         if let Some(action) = begun.what {
             return Ok(Ok(action));
@@ -215,7 +211,7 @@ impl Commands {
             Err(error) => return Err(unknown(error)),
         };
         let begun = self.ledger.begin(&task.key, &action).await?;
-        Ok(begun.what.filter(|_| !begun.cancelled).ok_or_else(cancelled))
+        Ok(begun.what.filter(|_| !begun.cancelled).ok_or_else(Ended::cancelled))
     }
 
     /// Puts together what is to run.
@@ -270,6 +266,16 @@ impl Commands {
     }
 }
 
+/// What a program says that ended with this, which is not 0.
+pub(super) fn exited(code: i32) -> Outcome {
+    match code {
+        TEMPFAIL => Outcome::Infrastructure {
+            reason: format!("it ended with {code}, by which it says that it could not run"),
+        },
+        code => Outcome::Failed { reason: format!("it ended with {code}") },
+    }
+}
+
 fn ended(task: &Task, wanted: &Wanted<'_>, done: Done) -> Ended {
     let outcome = match done.end {
         ActionEnd::Exited(0) => {
@@ -281,10 +287,7 @@ fn ended(task: &Task, wanted: &Wanted<'_>, done: Done) -> Ended {
             told.extend(done.tree.map(|it| ("tree".to_owned(), it)));
             Outcome::Passed { told }
         }
-        ActionEnd::Exited(TEMPFAIL) => Outcome::Infrastructure {
-            reason: format!("it ended with {TEMPFAIL}, by which it says that it could not run"),
-        },
-        ActionEnd::Exited(code) => Outcome::Failed { reason: format!("it ended with {code}") },
+        ActionEnd::Exited(code) => exited(code),
         ActionEnd::TimedOut => {
             Outcome::Failed { reason: format!("it took longer than {} s", task.timeout.as_secs()) }
         }

@@ -10,7 +10,7 @@ use kiln_net::process::{ProcessError, run_told};
 use tokio::process::Command;
 
 use super::begun::Ledger;
-use super::command::cancelled;
+use super::command::exited;
 use super::log::StageLog;
 use super::mask::Forms;
 use super::secret::{self, Secret, SecretList};
@@ -21,8 +21,6 @@ const MAX_ARGUMENTS: usize = 100;
 const MAX_ARGUMENT: usize = 4_000;
 /// Variables that programs see of the server's environment.
 pub const KEPT: [&str; 4] = ["PATH", "HOME", "LANG", "TZ"];
-/// What a program may end with to say that it could not run (sysexits.h, EX_TEMPFAIL).
-const TEMPFAIL: i32 = 75;
 /// Under which name it finds the key of the attempt.
 const KEY: &str = "KILN_IDEMPOTENCY_KEY";
 
@@ -88,7 +86,7 @@ impl Programs {
         };
         let before = ledger.read(&task.key).await?;
         if before.cancelled {
-            return Ok(cancelled());
+            return Ok(Ended::cancelled());
         }
         if before.what.is_some() && !listed.again {
             return Ok(Ended::failed(Refusal::Interrupted(asked.name.clone()).to_string()));
@@ -103,7 +101,7 @@ impl Programs {
         let mine = format!("{} {:016x}", asked.name, fastrand::u64(..));
         let begun = ledger.begin(&task.key, &mine).await?;
         if begun.cancelled {
-            return Ok(cancelled());
+            return Ok(Ended::cancelled());
         }
         if begun.what.as_ref() != Some(&mine) && !listed.again {
             // Of two servers that believe to drive one does no more, and hears of that: its end counts for nothing.
@@ -177,10 +175,7 @@ async fn watched(
         None => Outcome::Cancelled,
         Some(Ok(status)) => match status.code() {
             Some(0) => Outcome::Passed { told: BTreeMap::new() },
-            Some(TEMPFAIL) => Outcome::Infrastructure {
-                reason: format!("it ended with {TEMPFAIL}, by which it says that it could not run"),
-            },
-            Some(code) => Outcome::Failed { reason: format!("it ended with {code}") },
+            Some(code) => exited(code),
             None => Outcome::Failed { reason: format!("it was ended: {status}") },
         },
         Some(Err(ProcessError::Slow { limit, .. })) => {

@@ -6,7 +6,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::begun::Ledger;
-use super::command::cancelled;
 use crate::pipelines::{Ended, Outcome, Progress, RunnerError, RunnerFault, Task, Waited};
 
 /// How often it is looked.
@@ -99,7 +98,7 @@ pub async fn wait(
             Look::Waits(why) => progress.standing(&why),
         }
         if ledger.read(&task.key).await?.cancelled {
-            return Ok(cancelled());
+            return Ok(Ended::cancelled());
         }
         tokio::time::sleep(LOOK).await;
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kiln_ci::pipelines::{Ended, Outcome, Progress, Promotion, RunnerError, Task};
+use kiln_ci::pipelines::{Ended, Progress, Promotion, RunnerError, Task};
 use kiln_ci::stages::Ledger;
 use kiln_deploy::promotion::{
     Actor, Ask, Decision, Keeper, Outcome as Promoted, Placed, PromotionError,
@@ -71,7 +71,7 @@ pub async fn run(
     };
     loop {
         if ledger.read(&task.key).await?.cancelled {
-            return Ok(Ended { outcome: Outcome::Cancelled, links: Vec::new() });
+            return Ok(Ended::cancelled());
         }
         match look(keeper, &ask).await {
             Ok(Look::Ended(ended)) => return Ok(ended),

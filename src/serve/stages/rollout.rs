@@ -131,7 +131,7 @@ async fn begun(
             return note(ledger, task, &id).await.map(Ok);
         }
         if noted.cancelled {
-            return Ok(Err(Ended { outcome: Outcome::Cancelled, links: Vec::new() }));
+            return Ok(Err(Ended::cancelled()));
         }
         match Box::pin(control.start(&start)).await {
             Ok(rollout) => return note(ledger, task, &rollout.id).await.map(Ok),

@@ -16,7 +16,7 @@ use crate::pipelines::control::{
     Released, Run, Start,
 };
 use crate::pipelines::file::read;
-use crate::pipelines::runner::{Ended, Outcome, Progress, RunnerError, StageRunner, Task};
+use crate::pipelines::runner::{Ended, Progress, RunnerError, StageRunner, Task};
 use crate::services::Clock;
 use crate::storage::memory::Memory;
 use crate::storage::{Records as _, StorageError, Write};
@@ -66,7 +66,7 @@ impl StageRunner for World {
         while task.stage.starts_with("hangs") {
             let woken = self.woken.notified();
             if self.cancelled.lock().unwrap().contains_key(&key) {
-                return Ok(Ended { outcome: Outcome::Cancelled, links: Vec::new() });
+                return Ok(Ended::cancelled());
             }
             woken.await;
         }
