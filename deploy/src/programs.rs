@@ -2,11 +2,9 @@
 //! print is the answer. They run as the server's user, without what is in its environment, and no longer than
 //! they may.
 
-use std::ffi::OsString;
 use std::time::Duration;
 
 use kiln_net::process::{self, Keep, ProcessError};
-use tokio::process::Command;
 
 use crate::toml::{Field, Fields, TableError};
 
@@ -18,8 +16,6 @@ pub const MAX_ANSWER: usize = 8 << 20;
 const MAX_SAID: usize = 1_000;
 const TIMEOUT: u64 = 30;
 const MAX_TIMEOUT: u64 = 600;
-/// Variables that are handed on.
-const KEPT: [&str; 4] = ["PATH", "HOME", "LANG", "TZ"];
 
 /// A program with its arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,11 +35,7 @@ impl Program {
 
     /// Runs it; `Err` where it did not end well.
     pub async fn ask(&self, input: &[u8]) -> Result<Vec<u8>, ProcessError> {
-        let (program, arguments) =
-            self.argv.split_first().map_or(("", &[][..]), |(it, rest)| (it, rest));
-        let mut command = Command::new(program);
-        let kept = KEPT.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)));
-        command.args(arguments).env_clear().envs(kept.collect::<Vec<(&str, OsString)>>());
+        let command = process::bare(&self.argv, &[]);
         let ran = process::run(command, Some(input), self.timeout, Keep::All(MAX_ANSWER)).await?;
         match ran.status.success() {
             true => Ok(ran.stdout),
@@ -51,7 +43,8 @@ impl Program {
                 // Those that check a configuration say what is wrong with it to either of them.
                 let said = [ran.stderr, ran.stdout].concat();
                 let said = process::words(&said, MAX_SAID).replace('\n', " ");
-                Err(ProcessError::Failed { program: program.to_owned(), status: ran.status, said })
+                let program = self.argv.first().cloned().unwrap_or_default();
+                Err(ProcessError::Failed { program, status: ran.status, said })
             }
         }
     }

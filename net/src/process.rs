@@ -10,6 +10,8 @@ use tokio::process::{Child, ChildStdin, Command};
 
 /// After its end a program's children may hold its streams open for so long.
 const LINGER: Duration = Duration::from_millis(500);
+/// Variables that are handed on to programs that see no others.
+const KEPT: [&str; 4] = ["PATH", "HOME", "LANG", "TZ"];
 
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
@@ -53,6 +55,18 @@ impl Drop for Group {
             kill_process_group(group, Signal::KILL).ok();
         }
     }
+}
+
+/// A program with its arguments, as an operator names it. Of the environment it sees what every program needs, and the
+/// variables that `env` names.
+pub fn bare(argv: &[String], env: &[String]) -> Command {
+    let (program, arguments) =
+        argv.split_first().map_or(("", &[][..]), |(it, rest)| (it.as_str(), rest));
+    let mut command = Command::new(program);
+    let kept = KEPT.iter().copied().chain(env.iter().map(String::as_str));
+    let kept = kept.filter_map(|name| Some((name, std::env::var_os(name)?)));
+    command.args(arguments).env_clear().envs(kept);
+    command
 }
 
 /// A program that runs, with all that it starts.

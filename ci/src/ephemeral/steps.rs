@@ -5,12 +5,12 @@ use std::process::ExitStatus;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use kiln_net::process::{ProcessError, Told, run_told, words};
+use kiln_net::process::{ProcessError, Told, bare, run_told, words};
 use tokio::process::Command;
 use tokio::time::Instant;
 
 use super::recipe::{Step, Which};
-use crate::stages::{Forms, KEPT, Secret, masked};
+use crate::stages::{Forms, Secret, masked};
 
 /// Bytes of what a step prints that are kept, from the end on.
 const MAX_PRINTED: usize = 1 << 20;
@@ -58,12 +58,7 @@ impl Heard {
 }
 
 fn command(step: &Step, given: &Given<'_>) -> Command {
-    let (program, arguments) =
-        step.argv.split_first().map_or(("", &[][..]), |(it, rest)| (it.as_str(), rest));
-    let mut command = Command::new(program);
-    command.args(arguments).env_clear();
-    let kept = KEPT.iter().copied().chain(given.env.iter().map(String::as_str));
-    command.envs(kept.filter_map(|name| Some((name, std::env::var_os(name)?))));
+    let mut command = bare(&step.argv, given.env);
     command
         .env("KILN_PREVIEW", given.which.name)
         .env("KILN_PREVIEW_PREFIX", given.which.prefix)

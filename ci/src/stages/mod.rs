@@ -30,6 +30,6 @@ pub use command::{
 };
 pub use log::{HEAD, MOST, StageLog, TAIL};
 pub use mask::{Forms, MASK, MAX_SECRET, MIN_SECRET, Masker, masked};
-pub use program::{KEPT, ListedProgram, Programs};
+pub use program::{ListedProgram, Programs};
 pub use secret::{Secret, SecretError, SecretList, SecretSource, forms};
 pub use wait::{BuildState, Builds, GateState, wait};

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use kiln_net::causes::chain;
-use kiln_net::process::{ProcessError, run_told};
+use kiln_net::process::{ProcessError, bare, run_told};
 use tokio::process::Command;
 
 use super::begun::Ledger;
@@ -19,8 +19,6 @@ use crate::pipelines::{Ended, Listed, Outcome, Progress, RunnerError, Task};
 /// Arguments that a stage may add, and bytes of each.
 const MAX_ARGUMENTS: usize = 100;
 const MAX_ARGUMENT: usize = 4_000;
-/// Variables that programs see of the server's environment.
-pub const KEPT: [&str; 4] = ["PATH", "HOME", "LANG", "TZ"];
 /// Under which name it finds the key of the attempt.
 const KEY: &str = "KILN_IDEMPOTENCY_KEY";
 
@@ -137,12 +135,8 @@ fn command(
     asked: &Listed,
     secrets: &BTreeMap<String, Secret>,
 ) -> Command {
-    let (program, arguments) =
-        listed.argv.split_first().map_or(("", &[][..]), |(it, rest)| (it, rest));
-    let mut command = Command::new(program);
-    command.args(arguments).args(&asked.arguments).env_clear();
-    let kept = KEPT.iter().copied().chain(listed.env.iter().map(String::as_str));
-    command.envs(kept.filter_map(|name| Some((name, std::env::var_os(name)?))));
+    let mut command = bare(&listed.argv, &listed.env);
+    command.args(&asked.arguments);
     // A run may say nothing but what begins so: it sets neither PATH nor LD_PRELOAD.
     let own = task.variables.iter().filter(|(name, _)| name.starts_with("KILN_"));
     command.envs(own.filter(|(name, value)| !name.contains(['=', '\0']) && !value.contains('\0')));

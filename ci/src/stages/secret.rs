@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use kiln_net::files;
 use kiln_net::process::{self, Keep, ProcessError};
-use tokio::process::Command;
 
 use super::mask::{Forms, MAX_SECRET, MIN_SECRET};
 
@@ -16,8 +15,6 @@ use super::mask::{Forms, MAX_SECRET, MIN_SECRET};
 const LIMIT: Duration = Duration::from_secs(30);
 /// Secrets that are read for one stage.
 pub const MAX_SECRETS: usize = 32;
-/// Variables that a program sees which prints one.
-const KEPT: [&str; 4] = ["PATH", "HOME", "LANG", "TZ"];
 
 /// Where a secret is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,10 +119,7 @@ impl SecretList {
 }
 
 async fn printed(name: &str, argv: &[String]) -> Result<Vec<u8>, SecretError> {
-    let (program, arguments) = argv.split_first().map_or(("", &[][..]), |(it, rest)| (it, rest));
-    let mut command = Command::new(program);
-    let kept = KEPT.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)));
-    command.args(arguments).env_clear().envs(kept);
+    let command = process::bare(argv, &[]);
     let ran = process::run(command, Some(b""), LIMIT, Keep::All(MAX_SECRET + 2)).await;
     let ran = ran.map_err(|source| SecretError::Program {
         name: name.to_owned(),

@@ -6,26 +6,21 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use kiln_deploy::promotion::{Check, Known, RunCheck};
-use kiln_net::process::{Keep, ProcessError, run, words};
-use tokio::process::Command;
+use kiln_net::process::{Keep, ProcessError, bare, run, words};
 
 /// Bytes of what a program prints that are repeated: the last ones, on one line. All of it is read, so that it does not block.
 const MAX_SAID: usize = 1_000;
-/// Variables that are handed on.
-const KEPT: [&str; 4] = ["PATH", "HOME", "LANG", "TZ"];
 
 pub struct Programs;
 
 #[async_trait]
 impl RunCheck for Programs {
     async fn run(&self, check: &Check, release: &Known, environment: &str) -> Result<(), String> {
-        let (program, arguments) = check.command.split_first().ok_or("no program is named")?;
-        let kept = KEPT.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)));
-        let mut command = Command::new(program);
+        if check.command.is_empty() {
+            return Err("no program is named".to_owned());
+        }
+        let mut command = bare(&check.command, &[]);
         command
-            .args(arguments)
-            .env_clear()
-            .envs(kept)
             .env("KILN_RELEASE", release.name.to_string())
             .env("KILN_DIGEST", release.digest.to_string())
             .env("KILN_ENVIRONMENT", environment)
