@@ -14,8 +14,8 @@ use crate::error::WebError;
 use crate::state::WebState;
 use crate::verdicts::Caller;
 
-/// Parts that are read: a log has no more.
-const MAX_PARTS: usize = 100;
+/// Answers that are read, of 500 parts each: a command that prints all the time for a day has no more.
+const MAX_PARTS: usize = 400;
 
 #[derive(Debug, Default, Deserialize)]
 pub struct Wanted {

@@ -23,8 +23,9 @@ const ATTEMPTS: usize = 20;
 const MAX_REASON: usize = 2_000;
 /// Events of a history that may be resumed.
 const MAX_EVENTS: u64 = 200_000;
-/// Parts of a log that are read at once.
-const PARTS: usize = 8;
+/// Parts of a log that are read at once: a command that prints a little all the time has two a second. All of them together are
+/// no longer than a log may be.
+const PARTS: usize = 500;
 
 /// What somebody says of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::rig::{Rig, ask};
 use crate::pipelines::control::driver::Driver;
 use crate::pipelines::control::{Control, ControlError, Said, Stands, keys};
+use crate::pipelines::runner::TaskKey;
 use crate::services::Clock as _;
 use crate::storage::{Expect, Records as _, Write};
 
@@ -67,6 +68,23 @@ async fn what_is_printed_is_kept_once() {
     assert_eq!((part.bytes.as_slice(), part.is_end), (&b"b says hello\n"[..], true));
     let behind = control.log((&run.id, 1, 1), part.next).await.unwrap();
     assert!(behind.bytes.is_empty() && behind.is_end);
+}
+
+#[tokio::test]
+async fn a_log_in_many_small_parts_is_read_in_few_answers() {
+    let rig = Rig::new();
+    let run = rig.start(PLAIN).await;
+    let key = TaskKey { run: run.id.clone(), stage: 0, attempt: 1 };
+    let part = |offset: u64| Write {
+        key: keys::chunk(&key, offset),
+        expect: Expect::Absent,
+        value: Some("x".into()),
+    };
+    rig.memory.write((0..600).map(part).collect()).await.unwrap();
+    let control = rig.frontend();
+    let first = control.log((&run.id, 0, 1), 0).await.unwrap();
+    let rest = control.log((&run.id, 0, 1), first.next).await.unwrap();
+    assert_eq!((first.bytes.len() + rest.bytes.len(), rest.next), (600, 600));
 }
 
 #[tokio::test(start_paused = true)]
