@@ -166,6 +166,13 @@ impl<'a> Field<'a> {
         self.value.get_ref().as_str().ok_or_else(|| self.expected("text in quotes"))
     }
 
+    /// One of these words.
+    pub fn one_of<'w>(&self, words: &[&'w str]) -> Result<&'w str, TableError> {
+        let text = self.text()?;
+        let found = words.iter().find(|word| **word == text);
+        found.copied().ok_or_else(|| self.error(&format!("expected one of {}", words.join(", "))))
+    }
+
     pub fn flag(&self) -> Result<bool, TableError> {
         self.value.get_ref().as_bool().ok_or_else(|| self.expected("true or false"))
     }

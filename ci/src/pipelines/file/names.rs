@@ -35,10 +35,3 @@ pub fn named(field: &Field<'_>) -> Result<String, TableError> {
     };
     is_name(text).then(|| text.to_owned()).ok_or_else(wrong)
 }
-
-/// One of these words.
-pub fn one_of<'w>(field: &Field<'_>, words: &[&'w str]) -> Result<&'w str, TableError> {
-    let text = field.text()?;
-    let found = words.iter().find(|word| **word == text);
-    found.copied().ok_or_else(|| field.error(&format!("expected one of {}", words.join(", "))))
-}

@@ -6,7 +6,7 @@ use std::time::Duration;
 use kiln_net::toml::{Field, Fields, FileError, TableError, file, time};
 
 use super::declared::{Busy, Concurrency, Declared, Input};
-use super::names::{is_word, named, one_of};
+use super::names::{is_word, named};
 use super::scope::{Known, Scope, Stages};
 use super::{stage, triggers};
 use crate::pipelines::MAX_STAGES;
@@ -81,11 +81,10 @@ fn concurrency(top: &Fields<'_>, scope: &Scope<'_>) -> Result<Option<Concurrency
     if text.is_empty() || text.len() > 300 {
         return Err(group.error("a group has 1 to 300 characters"));
     }
-    let busy =
-        match fields.get("busy").map(|it| one_of(&it, &["queue", "supersede"])).transpose()? {
-            Some("supersede") => Busy::Supersede,
-            _ => Busy::Queue,
-        };
+    let busy = match fields.get("busy").map(|it| it.one_of(&["queue", "supersede"])).transpose()? {
+        Some("supersede") => Busy::Supersede,
+        _ => Busy::Queue,
+    };
     Ok(Some(Concurrency { group: text, busy }))
 }
 

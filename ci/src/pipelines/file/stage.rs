@@ -6,7 +6,7 @@ use std::time::Duration;
 use kiln_net::toml::{Field, Fields, TableError, nearest, time};
 
 use super::declared::{DeclaredStage, Input};
-use super::names::{named, one_of};
+use super::names::named;
 use super::scope::{Scope, Stages};
 use super::{condition, matrix, work};
 use crate::pipelines::MAX_STAGES;
@@ -60,7 +60,7 @@ fn one(
     stages: &Stages,
     inputs: &BTreeMap<String, Input>,
 ) -> Result<DeclaredStage, TableError> {
-    let kind = fields.get("kind").map_or(Ok("command"), |field| one_of(&field, &work::KINDS))?;
+    let kind = fields.get("kind").map_or(Ok("command"), |field| field.one_of(&work::KINDS))?;
     fields.only(&[&KNOWN[..], work::keys(kind)].concat())?;
     let name = fields.need("name")?;
     let needs = needs(fields, name.text()?, stages)?;
@@ -110,7 +110,7 @@ fn needs(fields: &Fields<'_>, own: &str, stages: &Stages) -> Result<Vec<String>,
 fn on(fields: &Fields<'_>) -> Result<On, TableError> {
     let words = ["success", "failure", "always"];
     let Some(field) = fields.get("on") else { return Ok(On::Success) };
-    let on = match one_of(&field, &words)? {
+    let on = match field.one_of(&words)? {
         "failure" => On::Failure,
         "always" => On::Always,
         _ => On::Success,
@@ -129,7 +129,7 @@ fn retry(fields: &Fields<'_>, kind: &str) -> Result<Retry, TableError> {
     }
     let again = fields.get("retries").map_or(Ok(0), |field| field.number(0..=MAX_RETRIES))?;
     let words = ["infrastructure", "any"];
-    let on = match fields.get("retry_on").map(|field| one_of(&field, &words)).transpose()? {
+    let on = match fields.get("retry_on").map(|field| field.one_of(&words)).transpose()? {
         Some("any") => RetryOn::Any,
         _ => RetryOn::Infrastructure,
     };

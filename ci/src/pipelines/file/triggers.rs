@@ -6,7 +6,6 @@ use kiln_net::toml::{Fields, TableError};
 
 use super::condition::patterns;
 use super::declared::{Input, Missed, Schedule, Trigger};
-use super::names::one_of;
 use crate::pipelines::cron::{Cron, CronError};
 
 const MAX_TRIGGERS: usize = 100;
@@ -21,7 +20,7 @@ pub fn read(
 
 fn one(fields: &Fields<'_>, inputs: &BTreeMap<String, Input>) -> Result<Trigger, TableError> {
     let on = fields.need("on")?;
-    let kind = one_of(&on, &["push", "schedule", "release", "webhook"])?;
+    let kind = on.one_of(&["push", "schedule", "release", "webhook"])?;
     let own: &[&str] = match kind {
         "push" => &["branches"],
         "schedule" => &["cron", "timezone", "missed", "inputs"],
@@ -60,7 +59,7 @@ fn schedule(fields: &Fields<'_>, inputs: BTreeMap<String, String>) -> Result<Sch
         of_zone.unwrap_or(&expression).error(&error.to_string())
     };
     let cron = Cron::read(expression.text()?, named).map_err(wrong)?;
-    let missed = match fields.get("missed").map(|it| one_of(&it, &["once", "skip"])).transpose()? {
+    let missed = match fields.get("missed").map(|it| it.one_of(&["once", "skip"])).transpose()? {
         Some("skip") => Missed::Skip,
         _ => Missed::Once,
     };

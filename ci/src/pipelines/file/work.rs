@@ -6,7 +6,7 @@ use kiln_net::toml::{Fields, TableError, time};
 
 use super::command;
 use super::command::{MAX_ARGUMENTS, paths};
-use super::names::{named, one_of};
+use super::names::named;
 use super::scope::Scope;
 use crate::pipelines::stage::{
     Approval, Listed, Preview, PreviewAct, Promotion, Release, Rollout, Waited, Work,
@@ -127,7 +127,7 @@ fn listed(fields: &Fields<'_>, scope: &Scope<'_>) -> Result<Listed, TableError> 
 }
 
 fn preview(fields: &Fields<'_>) -> Result<Preview, TableError> {
-    let act = match one_of(&fields.need("act")?, &["up", "check", "down"])? {
+    let act = match fields.need("act")?.one_of(&["up", "check", "down"])? {
         "up" => PreviewAct::Up,
         "check" => PreviewAct::Check,
         _ => PreviewAct::Down,

@@ -33,7 +33,7 @@ fn declared(top: &Fields<'_>) -> Result<Declared, TableError> {
     let bake = time(top, "bake")?.unwrap_or(BAKE);
     let strategy = match top.get("strategy") {
         None => "canary",
-        Some(field) => one_of(&field, &["canary", "blue-green", "rings"])?,
+        Some(field) => field.one_of(&["canary", "blue-green", "rings"])?,
     };
     for (key, of) in [
         ("by", "canary"),
@@ -102,13 +102,6 @@ fn beside_or_not(top: &Fields<'_>, strategy: &Strategy, fresh: bool) -> Result<(
     }
 }
 
-/// One of these words.
-fn one_of<'w>(field: &Field<'_>, words: &[&'w str]) -> Result<&'w str, TableError> {
-    let text = field.text()?;
-    let found = words.iter().find(|word| **word == text);
-    found.copied().ok_or_else(|| field.error(&format!("expected one of {}", words.join(", "))))
-}
-
 fn targets(field: &Field<'_>) -> Result<Targets, TableError> {
     if let Ok(count) = field.number(1..=MAX_TARGETS as u64) {
         return Ok(Targets::Count(count as usize));
@@ -136,7 +129,7 @@ fn named(fields: &[Field<'_>], known: &mut HashSet<String>) -> Result<Vec<String
 fn canary(top: &Fields<'_>, bake: Duration) -> Result<Strategy, TableError> {
     let by = match top
         .get("by")
-        .map(|field| one_of(&field, &["targets", "traffic", "both"]))
+        .map(|field| field.one_of(&["targets", "traffic", "both"]))
         .transpose()?
     {
         Some("traffic") => By::Traffic,
@@ -144,7 +137,7 @@ fn canary(top: &Fields<'_>, bake: Duration) -> Result<Strategy, TableError> {
         _ => By::Targets,
     };
     let rounding =
-        match top.get("rounding").map(|field| one_of(&field, &["up", "down"])).transpose()? {
+        match top.get("rounding").map(|field| field.one_of(&["up", "down"])).transpose()? {
             Some("down") => Rounding::Down,
             _ => Rounding::Up,
         };
