@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::Control;
 use super::append::Appended;
@@ -23,6 +24,8 @@ const ATTEMPTS: usize = 20;
 const MAX_REASON: usize = 2_000;
 /// Events of a history that may be resumed.
 const MAX_EVENTS: u64 = 200_000;
+/// Heads that are read at the same time.
+const AT_ONCE: usize = 16;
 /// Parts of a log that are read at once: a command that prints a little all the time has two a second. All of them together are
 /// no longer than a log may be.
 const PARTS: usize = 500;
@@ -70,13 +73,11 @@ impl Control {
         before: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Listed>, ControlError> {
-        let mut listed = Vec::new();
-        for run in self.store.runs(before, limit).await? {
-            if let Some((head, _)) = self.store.head(&run.id).await? {
-                listed.push(Listed { run, head });
-            }
-        }
-        Ok(listed)
+        let runs = self.store.runs(before, limit).await?;
+        let asked: Vec<_> = runs.iter().map(|run| self.store.head(&run.id)).collect();
+        let heads: Vec<_> = stream::iter(asked).buffered(AT_ONCE).try_collect().await?;
+        let listed = runs.into_iter().zip(heads);
+        Ok(listed.filter_map(|(run, head)| Some(Listed { run, head: head?.0 })).collect())
     }
 
     pub async fn show(&self, id: &str) -> Result<Shown, ControlError> {
