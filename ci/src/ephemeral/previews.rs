@@ -14,7 +14,7 @@ use super::kept::{Kept, MAX_KEPT};
 use super::kinds::How;
 use super::machine::{Claim, Phase, Preview};
 use super::parity::DescriptionError;
-use super::recipe::{Address, Recipe, Which};
+use super::recipe::{Address, Recipe, Which, is_name};
 use super::steps::{Given, StepError, run_steps};
 use crate::model::Time;
 use crate::pipelines::TaskKey;
@@ -178,6 +178,11 @@ impl Previews {
     /// All that are not gone, and those that went lately.
     pub async fn list(&self) -> Result<Vec<Preview>, StorageError> {
         self.kept.all().await
+    }
+
+    /// One of these, by its name.
+    pub async fn get(&self, name: &str) -> Result<Option<Preview>, StorageError> {
+        if is_name(name) { self.kept.get(name).await } else { Ok(None) }
     }
 
     pub async fn unlocked(&self, kind: &str) -> Result<Unlocked, PreviewError> {

@@ -33,8 +33,7 @@ fn unavailable(error: kiln_ci::storage::StorageError) -> WebError {
 
 /// One that the caller may see; to others it is not there.
 async fn known(state: &WebState, caller: &Caller, name: &str) -> Result<Preview, WebError> {
-    let all = state.previews.list().await.map_err(unavailable)?;
-    let found = all.into_iter().find(|it| it.name == name);
+    let found = state.previews.get(name).await.map_err(unavailable)?;
     let seen = found.filter(|it| caller.may_read(&*state.access, &it.instance).is_ok());
     seen.ok_or_else(|| WebError {
         status: StatusCode::NOT_FOUND,
