@@ -3,7 +3,7 @@
 use std::io::Cursor;
 
 use async_trait::async_trait;
-use kiln_cas::{Digest, DigestFunction, SharedBlobStore};
+use kiln_cas::{Digest, DigestFunction, SharedBlobStore, StoreError};
 use kiln_ci::CiServices;
 use kiln_ci::attempts::BlobName;
 use kiln_ci::imports::Import;
@@ -58,14 +58,19 @@ impl History {
     }
 
     async fn read(&self, report: &BlobName) -> Result<Vec<u8>, String> {
+        let mut why = "it is not in the store any more".to_owned();
         for function in DigestFunction::ALL {
             let digest = Digest::from_hex(report.hash.as_bytes(), report.size, function);
             let Ok(digest) = digest else { continue };
-            if let Ok(blob) = self.blobs.read(&digest, 0, None).await {
-                let bytes = blob.collect(MAX_REPORT).await.map_err(|error| chain(&error))?;
-                return Ok(bytes.to_vec());
+            match self.blobs.read(&digest, 0, None).await {
+                Ok(blob) => {
+                    let bytes = blob.collect(MAX_REPORT).await.map_err(|error| chain(&error))?;
+                    return Ok(bytes.to_vec());
+                }
+                Err(StoreError::NotFound(_)) => {}
+                Err(error) => why = format!("it cannot be read: {}", chain(&error)),
             }
         }
-        Err("it is not in the store any more".to_owned())
+        Err(why)
     }
 }
