@@ -18,7 +18,7 @@ need_weed || fail "weed (SeaweedFS) cannot be had here"
 # shellcheck source=servers.sh
 . "$root/benches/servers.sh"
 [ "${KILN_BENCH_BUILD:-1}" = 0 ] || cargo build --release --locked -p kiln-scheduler --example execute_cost
-need_programs kiln kiln-load examples/execute_cost
+need_built kiln kiln-load examples/execute_cost
 
 # await NAME PORT: until something listens there.
 await() {

@@ -14,7 +14,7 @@ cd "$root"
 . "$root/scripts/tools.sh"
 # shellcheck source=servers.sh
 . "$root/benches/servers.sh"
-need_programs kiln kiln-floor kiln-load
+need_built kiln kiln-floor kiln-load
 
 peer=
 if [ "${KILN_PEER:-}" != none ] && [[ " $* " != *" scale "* ]]; then

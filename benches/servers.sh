@@ -2,8 +2,8 @@
 # Sourced by run.sh, fleet.sh and tests.sh, after scripts/tools.sh: a release build, a directory for data, and servers,
 # which go when the script ends. KILN_BENCH_BUILD=0 skips the build; KILN_BENCH_DIR chooses where the data is kept.
 
-# need_programs NAME...: of the build, in $target.
-need_programs() {
+# need_built NAME...: programs of the build, in $target.
+need_built() {
   local program
   target=$(cd "${CARGO_TARGET_DIR:-target}/release" && pwd) || fail "there is no release build: build one with cargo build --release"
   for program in "$@"; do

@@ -14,7 +14,7 @@ cd "$root"
 . "$root/scripts/tools.sh"
 # shellcheck source=servers.sh
 . "$root/benches/servers.sh"
-need_programs kiln kiln-floor kiln-load kiln-events
+need_built kiln kiln-floor kiln-load kiln-events
 
 events() {
   say "build events: 8 streams"
