@@ -221,8 +221,8 @@ roll() { # NAME VERSION CODE: rolls out while users ask, and says what they were
     "$kiln" rollout abort "$id" --reason "the example goes on" >/dev/null
     "$kiln" rollout watch "$id" --plain || :
   fi
-  python3 "$here/seen.py" "$first" "users-$2.json" <"rollout-$2.json" | tee -a seen || :
-  python3 "$here/seen.py" "$first" "users-$2.json" <"rollout-$2.json" >/dev/null || { wrong=1; echo "  MORE THAN THE CANARY HAD IT"; }
+  python3 "$here/seen.py" "$first" "users-$2.json" <"rollout-$2.json" >came || { wrong=1; echo "  MORE THAN THE CANARY HAD IT" >>came; }
+  tee -a seen <came
   [ $code = "$3" ] || { wrong=1; echo "  THAT IS NOT AS EXPECTED"; }
 }
 
