@@ -11,14 +11,19 @@ use super::timeline::timeline;
 use crate::job::Run;
 use crate::journal::STAGES;
 
-/// `{base_url}/actions/{function}/{hash}/{size}?instance=…&operation=…`; empty without base.
+/// The address of an action's page; empty without base.
 pub(crate) fn link(base_url: &str, key: &ActionKey, operation: Option<&str>) -> String {
-    if base_url.is_empty() {
-        return String::new();
+    match base_url.is_empty() {
+        true => String::new(),
+        false => format!("{base_url}{}", page(key, operation)),
     }
+}
+
+/// `/actions/{function}/{hash}/{size}?instance=…&operation=…`
+pub(crate) fn page(key: &ActionKey, operation: Option<&str>) -> String {
     let action = &key.action;
     let mut url = format!(
-        "{base_url}/actions/{}/{}/{}?instance={}",
+        "/actions/{}/{}/{}?instance={}",
         action.function,
         action.hex(),
         action.size,

@@ -17,8 +17,8 @@ use prost::Message;
 use tonic::Code;
 
 pub(crate) use self::answer::cached;
-pub(crate) use self::explain::link;
 use self::explain::{append_link, describe};
+pub(crate) use self::explain::{link, page};
 pub(crate) use self::record::event_digest;
 pub use self::record::{Record, Together};
 use self::timeline::{fill_metadata, timeline};

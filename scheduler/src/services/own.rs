@@ -11,7 +11,7 @@ use prost::Message;
 use super::execution::{Answer, answer};
 use crate::again::{NotRun, not_run};
 use crate::api::{OperationState, Stage, StreamNames, Ticket, Unavailable, end_of};
-use crate::completion::link;
+use crate::completion::page;
 use crate::job::{Finished, Request, unix_nanos};
 use crate::request::{Asked, Inline};
 use crate::scheduler::Scheduler;
@@ -101,9 +101,7 @@ impl OwnActions {
 
     /// Where an action's page is, below the server's address.
     pub fn page(&self, instance: &str, action: &Digest) -> String {
-        let key = ActionKey { instance: instance.into(), action: *action };
-        // What a link begins with may not be empty.
-        link(".", &key, None).split_off(1)
+        page(&ActionKey { instance: instance.into(), action: *action }, None)
     }
 }
 
