@@ -14,6 +14,8 @@ use super::release::unavailable;
 
 /// How often it is looked how far it is.
 const LOOK: Duration = Duration::from_secs(2);
+/// How long is waited before it is tried again to start one: each try reads many records.
+const AGAIN: Duration = Duration::from_secs(10);
 /// Rollouts among which one is looked for that a crash left unnoted.
 const RECENT: usize = 100;
 /// Characters of the stage's reason that are kept.
@@ -148,7 +150,10 @@ async fn begun(
             ) => return Err(failed(error)),
             Err(error) => return Ok(Err(Ended::failed(chain(&error)))),
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::select! {
+            () = tokio::time::sleep(AGAIN) => {}
+            () = ledger.cancelled(&task.key) => {}
+        }
     }
 }
 
