@@ -249,10 +249,10 @@ impl Server {
         let pipelines = pipelines::start(&options.pipelines, &storage, &tests, stages, url);
         let signing = tokio::spawn(promotion::keep_checkpoints(checkpoints.clone()));
         let promoting = promotion.map(|it| tokio::spawn(it.run()));
-        let besides = [signing, rolling, forgetting, fleet.counting, merging.working];
-        let promoting = promoting.into_iter().chain(besides).chain(forges.tasks);
-        let promoting = promoting.chain([sweeping_previews]);
-        let promoting = promoting.chain(pipelines.tasks).collect();
+        let besides =
+            [signing, rolling, forgetting, sweeping_previews, fleet.counting, merging.working];
+        let promoting = promoting.into_iter().chain(besides);
+        let promoting = promoting.chain(forges.tasks).chain(pipelines.tasks).collect();
         let readiness = Readiness::default();
         let router = routes::router(
             &cas,
