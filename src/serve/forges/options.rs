@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use kiln_ci::forges::{Binding, Forge, ForgeName, Kind, MAX_PEOPLE, Repository, Rules};
 use kiln_ci::queue::serving::LaneName;
 use kiln_ci::queue::{Branch, USUAL_PRIORITY};
-use kiln_deploy::toml::{Field, Fields, TableError, document};
+use kiln_net::toml::{Field, Fields, TableError, document};
 use kiln_net::{Url, urls};
 
 /// Forges, and repositories of one.

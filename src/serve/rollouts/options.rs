@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use kiln_deploy::rollouts::command::Command;
 use kiln_deploy::rollouts::parts::{Signals, Targets, Traffic};
-use kiln_deploy::toml::{Field, Fields, TableError, document};
+use kiln_net::toml::{Field, Fields, TableError, document};
 
 use crate::serve::webhook::WebhookOptions;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kiln_ci::stages::SecretList;
-use kiln_deploy::toml::{Field, Fields, TableError};
+use kiln_net::toml::{Field, Fields, TableError};
 
 /// Entries of one kind, and texts of one list.
 pub const MAX_ENTRIES: usize = 200;

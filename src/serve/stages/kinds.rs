@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kiln_ci::ephemeral::{Commands, How, Kind, Kubernetes, Netns};
 use kiln_ci::stages::SecretList;
-use kiln_deploy::toml::{Fields, TableError};
+use kiln_net::toml::{Fields, TableError};
 
 use super::fields::{MAX_TEXTS, argv, seconds, secrets};
 
@@ -109,7 +109,7 @@ fn netns(fields: &Fields<'_>) -> Result<Netns, TableError> {
 
 #[cfg(test)]
 mod tests {
-    use kiln_deploy::toml::document;
+    use kiln_net::toml::document;
 
     use super::*;
 

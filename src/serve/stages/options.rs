@@ -5,7 +5,7 @@ use std::path::Path;
 
 use kiln_ci::ephemeral::Kind;
 use kiln_ci::stages::{ListedProgram, Programs, SecretList, SecretSource};
-use kiln_deploy::toml::{Fields, TableError, document};
+use kiln_net::toml::{Fields, TableError, document};
 
 use super::fields::{MAX_ENTRIES, MAX_TEXTS, argv, seconds, secrets};
 use super::kinds::kind;
