@@ -19,7 +19,7 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 10] = [
     ("kiln-cas", &["kiln-net", "kiln-protos"]),
     ("kiln-scheduler", &["kiln-net", "kiln-protos", "kiln-cas"]),
     ("kiln-executor", &["kiln-net", "kiln-protos", "kiln-cas"]),
-    ("kiln-ci", &["kiln-net", "kiln-protos", "kiln-cas"]),
+    ("kiln-ci", &["kiln-net", "kiln-protos"]),
     ("kiln-deploy", &["kiln-net", "kiln-protos", "kiln-cas"]),
     (
         "kiln-web",
