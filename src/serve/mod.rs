@@ -17,6 +17,7 @@ mod rollouts;
 mod routes;
 mod services;
 mod stages;
+mod tables;
 mod verdicts;
 mod webhook;
 mod worker;

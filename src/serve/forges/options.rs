@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use kiln_ci::forges::{Binding, Forge, ForgeName, Kind, MAX_PEOPLE, Repository, Rules};
 use kiln_ci::queue::serving::LaneName;
 use kiln_ci::queue::{Branch, USUAL_PRIORITY};
-use kiln_net::toml::{Field, Fields, TableError, document};
+use kiln_net::toml::{Field, Fields, TableError};
 use kiln_net::{Url, urls};
+
+use crate::serve::tables::read_file;
 
 /// Forges, and repositories of one.
 const MAX_FORGES: usize = 20;
@@ -36,10 +38,8 @@ pub struct ForgeOptions {
 
 /// Reads the file of forges; errors in words. Files that it names are meant from where it is.
 pub fn read_forges(path: &Path) -> Result<Vec<Forge>, String> {
-    let shown = path.display();
-    let text = kiln_net::files::read_text(path).map_err(|error| format!("{shown}: {error}"))?;
     let directory = path.parent().unwrap_or(Path::new("."));
-    document(&text, |top| forges(top, directory)).map_err(|error| format!("{shown}: {error}"))
+    read_file(path, |top| forges(top, directory))
 }
 
 fn forges(top: &Fields<'_>, directory: &Path) -> Result<Vec<Forge>, TableError> {

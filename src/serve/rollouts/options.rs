@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use kiln_deploy::rollouts::command::Command;
 use kiln_deploy::rollouts::parts::{Signals, Targets, Traffic};
-use kiln_net::toml::{Field, Fields, TableError, document};
+use kiln_net::toml::{Field, Fields, TableError};
 
+use crate::serve::tables::{each, read_file};
 use crate::serve::webhook::WebhookOptions;
 
 /// Parts of one kind.
@@ -39,19 +40,17 @@ impl std::fmt::Debug for RolloutOptions {
 
 /// Reads the file of parts; errors in words.
 pub fn read_parts(path: &Path) -> Result<RolloutParts, String> {
-    let shown = path.display();
-    let text = kiln_net::files::read_text(path).map_err(|error| format!("{shown}: {error}"))?;
-    document(&text, parts).map_err(|error| format!("{shown}: {error}"))
+    read_file(path, parts)
 }
 
 fn parts(top: &Fields<'_>) -> Result<RolloutParts, TableError> {
     top.only(&["targets", "traffic", "signals", "stay_up"])?;
     Ok(RolloutParts {
-        targets: each(top, "targets", |fields| {
+        targets: each(top, "targets", MAX_PARTS, |fields| {
             Ok(Arc::new(Command::read(fields)?) as Arc<dyn Targets>)
         })?,
-        traffic: each(top, "traffic", kiln_deploy::traffic::read)?,
-        signals: each(top, "signals", kiln_deploy::signals::read)?,
+        traffic: each(top, "traffic", MAX_PARTS, kiln_deploy::traffic::read)?,
+        signals: each(top, "signals", MAX_PARTS, kiln_deploy::signals::read)?,
         stay_up: floors(top)?,
     })
 }
@@ -61,14 +60,4 @@ fn floors(top: &Fields<'_>) -> Result<BTreeMap<String, usize>, TableError> {
     let count = |field: &Field<'_>| field.number(0..=MAX_STAY_UP).map(|it| it as usize);
     let entries = field.fields()?.entries(MAX_PARTS)?;
     entries.into_iter().map(|(name, field)| Ok((name, count(&field)?))).collect()
-}
-
-fn each<T>(
-    top: &Fields<'_>,
-    key: &str,
-    read: impl Fn(&Fields<'_>) -> Result<T, TableError>,
-) -> Result<BTreeMap<String, T>, TableError> {
-    let Some(field) = top.get(key) else { return Ok(BTreeMap::new()) };
-    let entries = field.fields()?.entries(MAX_PARTS)?;
-    entries.into_iter().map(|(name, field)| Ok((name, read(&field.fields()?)?))).collect()
 }

@@ -5,10 +5,11 @@ use std::path::Path;
 
 use kiln_ci::ephemeral::Kind;
 use kiln_ci::stages::{ListedProgram, Programs, SecretList, SecretSource};
-use kiln_net::toml::{Fields, TableError, document};
+use kiln_net::toml::{Fields, TableError};
 
 use super::fields::{MAX_ENTRIES, MAX_TEXTS, argv, seconds, secrets};
 use super::kinds::kind;
+use crate::serve::tables::{each, read_file};
 use crate::serve::webhook::WebhookOptions;
 
 /// Characters of the name of a kind: names of environments have it in them.
@@ -36,16 +37,14 @@ pub struct StageParts {
 
 /// Reads the file of parts; errors in words.
 pub fn read_stage_parts(path: &Path) -> Result<StageParts, String> {
-    let shown = path.display();
-    let text = kiln_net::files::read_text(path).map_err(|error| format!("{shown}: {error}"))?;
-    document(&text, parts).map_err(|error| format!("{shown}: {error}"))
+    read_file(path, parts)
 }
 
 fn parts(top: &Fields<'_>) -> Result<StageParts, TableError> {
     top.only(&["secrets", "programs", "previews"])?;
-    let secrets = SecretList(each(top, "secrets", secret)?);
-    let listed = each(top, "programs", |fields| program(fields, &secrets))?;
-    let previews = each(top, "previews", |fields| kind(fields, &secrets))?;
+    let secrets = SecretList(each(top, "secrets", MAX_ENTRIES, secret)?);
+    let listed = each(top, "programs", MAX_ENTRIES, |fields| program(fields, &secrets))?;
+    let previews = each(top, "previews", MAX_ENTRIES, |fields| kind(fields, &secrets))?;
     check_names(top)?;
     Ok(StageParts { programs: Programs { listed, secrets }, previews })
 }
@@ -59,16 +58,6 @@ fn check_names(top: &Fields<'_>) -> Result<(), TableError> {
         Some((_, field)) => Err(field.error("a kind is called by at most 20 of a-z, 0-9 and -")),
         None => Ok(()),
     }
-}
-
-fn each<T>(
-    top: &Fields<'_>,
-    key: &str,
-    read: impl Fn(&Fields<'_>) -> Result<T, TableError>,
-) -> Result<BTreeMap<String, T>, TableError> {
-    let Some(field) = top.get(key) else { return Ok(BTreeMap::new()) };
-    let entries = field.fields()?.entries(MAX_ENTRIES)?;
-    entries.into_iter().map(|(name, field)| Ok((name, read(&field.fields()?)?))).collect()
 }
 
 /// `file`, or `command`: a program that prints it.
@@ -109,6 +98,8 @@ fn program(fields: &Fields<'_>, known: &SecretList) -> Result<ListedProgram, Tab
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use kiln_net::toml::document;
 
     use super::*;
 
