@@ -14,15 +14,7 @@ pub mod server;
 /// The path in `variable`. Without it the test is skipped, loudly, unless `KILN_NO_SKIPS` says
 /// that nothing may be skipped (scripts/test.sh sets both).
 pub fn client(variable: &str) -> Option<std::path::PathBuf> {
-    if let Some(path) = std::env::var_os(variable) {
-        return Some(path.into());
-    }
-    assert!(
-        std::env::var_os("KILN_NO_SKIPS").is_none(),
-        "{variable} is not set; scripts/test.sh installs the clients and sets it"
-    );
-    eprintln!("SKIPPED: {variable} is not set; scripts/test.sh installs the clients and sets it");
-    None
+    kiln_test_servers::program(variable)
 }
 
 /// The root of the repository.
