@@ -8,7 +8,7 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 . "$root/scripts/tools.sh"
 need_chromium || fail "no Chromium: install it"
 python="$tools_dir/pillow/bin/python"
-[ -x "$python" ] || pip_install "$tools_dir/pillow" pillow || fail "no Pillow (log: $tools_dir/pip.log)"
+"$python" -c "import PIL" 2>/dev/null || pip_install "$tools_dir/pillow" pillow || fail "no Pillow (log: $tools_dir/pip.log)"
 directory=$1
 shift
 profile=$(mktemp -d "${TMPDIR:-/tmp}/kiln-pictures.XXXXXX")
