@@ -94,7 +94,7 @@ impl<E: Engine> Inner<E> {
 
     /// What came too early for who waits now.
     fn take_early(&self, local: &mut Local, task: TaskId, after: &mut Vec<FollowUp>) {
-        for early in local.take_early(Some(task), None) {
+        for early in local.early.take(Some(task), None) {
             self.react_to(local, early, None, after);
         }
     }
@@ -109,6 +109,7 @@ impl<E: Engine> Inner<E> {
         let submit = self.submission(&job);
         let job = Arc::new(job);
         let call = Call::Submit(Box::new(submit), job.clone());
+        let _news_is_kept = self.under_way();
         let (ticket, after) = self.engine.call(call, |told| self.submitted(job, told)).await?;
         self.follow_up(after);
         ticket.ok_or_else(|| Unavailable("the queue did not say what became of it".to_owned()))
@@ -159,6 +160,7 @@ impl<E: Engine> Inner<E> {
             return Err(Unavailable("this server is shutting down".to_owned()));
         }
         let Some((instance, id)) = self.names.parse_operation(&name) else { return Ok(None) };
+        let _news_is_kept = self.under_way();
         let react = |told| self.attached(instance, id, told);
         let (ticket, after) = self.engine.call(Call::Attach(id), react).await?;
         self.follow_up(after);

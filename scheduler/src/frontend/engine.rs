@@ -27,6 +27,10 @@ pub trait Engine: Send + Sync + Sized + 'static {
     /// answer any more. Does not block.
     fn left(frontend: &Arc<Inner<Self>>, id: OperationId, gave_up: bool);
 
+    /// The frontend may have missed news: what it waits for is to be compared with what the engine knows. Does
+    /// not block.
+    fn doubt(&self);
+
     /// Nothing more is told.
     fn close(&self);
 }

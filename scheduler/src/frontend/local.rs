@@ -1,6 +1,6 @@
 //! What one frontend knows: the tasks that its clients wait for, its workers and their leases.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,10 +14,8 @@ use crate::job::{Finished, Job, Run};
 use crate::names::{ForeignLeases, Names};
 use crate::queue::{LeaseId, TaskId, WorkerId};
 
-use super::told::{Attempt, Told};
-
-/// Messages kept that came before what they are about was known here.
-const MAX_EARLY: usize = 1024;
+use super::early::Early;
+use super::told::Attempt;
 
 #[derive(Default)]
 pub struct Local {
@@ -26,7 +24,7 @@ pub struct Local {
     pub runs: HashMap<LeaseId, Running>,
     /// Leases whose answer this frontend makes durable, or is about to.
     pub publishing: HashMap<LeaseId, TaskId>,
-    early: VecDeque<Told>,
+    pub early: Early,
     /// Finished executions by status code.
     pub completed: BTreeMap<i32, u64>,
 }
@@ -114,26 +112,6 @@ impl Watched {
 }
 
 impl Local {
-    /// A message for a task or a worker that may become known in a moment.
-    pub fn keep_early(&mut self, told: Told) {
-        if self.early.len() == MAX_EARLY {
-            self.early.pop_front();
-        }
-        self.early.push_back(told);
-    }
-
-    /// Takes what came too early for `task` or `worker`.
-    pub fn take_early(&mut self, task: Option<TaskId>, worker: Option<WorkerId>) -> Vec<Told> {
-        let wanted = |told: &Told| {
-            let (its_task, its_worker) = subject(told);
-            task.is_some() && its_task == task || worker.is_some() && its_worker == worker
-        };
-        let (taken, rest): (VecDeque<_>, _) =
-            std::mem::take(&mut self.early).into_iter().partition(wanted);
-        self.early = rest;
-        Vec::from(taken)
-    }
-
     /// `false`: there is no such session, or it does not take its messages.
     pub fn send(&self, worker: WorkerId, kind: Kind) -> bool {
         let Some(session) = self.sessions.get(&worker) else { return false };
@@ -211,15 +189,5 @@ impl Local {
     pub fn waits(&self) -> Vec<(TaskId, usize)> {
         let open = self.tasks.iter().filter(|(_, watched)| !watched.is_done());
         open.map(|(task, watched)| (*task, watched.tickets)).collect()
-    }
-}
-
-fn subject(told: &Told) -> (Option<TaskId>, Option<WorkerId>) {
-    match told {
-        Told::Leased { task, .. } | Told::Requeued { task, .. } | Told::Ended { task, .. } => {
-            (Some(*task), None)
-        }
-        Told::Assign { worker, .. } => (None, Some(*worker)),
-        _ => (None, None),
     }
 }

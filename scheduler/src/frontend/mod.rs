@@ -7,12 +7,15 @@
 //! what it was about to publish runs again.
 
 mod clients;
+mod early;
 pub mod engine;
 mod go_on;
 pub(crate) mod inner;
 mod local;
 pub(crate) mod react;
 mod tell;
+#[cfg(test)]
+mod tests;
 pub mod told;
 mod view;
 mod workers;

@@ -63,18 +63,14 @@ impl<E> Inner<E> {
         after: &mut Vec<FollowUp>,
     ) {
         match told {
-            Told::Assign { worker, .. }
-                if own.is_none() && !local.sessions.contains_key(&worker) =>
-            {
-                local.keep_early(told);
-            }
             Told::Assign { worker, lease, task, attempt, assigned } => {
-                if let Some(watched) = local.tasks.get_mut(&task) {
-                    watched.learn(&attempt);
-                    watched.set_stage(Stage::Executing);
-                }
-                if let Some(assigned) = assigned.filter(|_| local.sessions.contains_key(&worker)) {
+                self.waiting(local, Told::Leased { task, attempt: attempt.clone() });
+                let Some(assigned) = assigned else { return };
+                if local.sessions.contains_key(&worker) {
                     self.give(local, (worker, lease, task), attempt, assigned, after);
+                } else {
+                    let assigned = Some(assigned);
+                    local.early.keep(Told::Assign { worker, lease, task, attempt, assigned });
                 }
             }
             Told::Adopted { worker, lease, task: Some((task, job)), attempt } => {
@@ -109,10 +105,10 @@ impl<E> Inner<E> {
             Told::Finished { task, ending, record } => {
                 let answer = own.and_then(|own| own.answer.clone());
                 let finished = answer.unwrap_or_else(|| self.failed(task, &record, &ending));
-                after.extend(self.finished(local, task, &record, &finished));
+                after.extend(self.finished(local, (task, ending), &record, &finished));
             }
             Told::RequestCancelled { id, record } => {
-                self.request_cancelled(local, id, &record, own.is_some(), after);
+                self.request_cancelled(local, id, record, own.is_some(), after);
             }
             Told::Task(state) => self.learn(local, &state),
             Told::Unknown { task } => {
@@ -131,7 +127,7 @@ impl<E> Inner<E> {
             }
             _ => return,
         };
-        let Some(watched) = local.tasks.get_mut(&task) else { return local.keep_early(told) };
+        let Some(watched) = local.tasks.get_mut(&task) else { return local.early.keep(told) };
         match told {
             Told::Leased { attempt, .. } => {
                 watched.learn(&attempt);
@@ -215,16 +211,15 @@ impl<E> Inner<E> {
     fn finished(
         &self,
         local: &mut Local,
-        task: TaskId,
+        (task, ending): (TaskId, Ending),
         record: &TaskRecord,
         finished: &Arc<Finished>,
     ) -> Vec<FollowUp> {
         *local.completed.entry(finished.code).or_default() += 1;
         let (_, streams) = self.named(local, task, &record.job);
         streams.iter().for_each(|stream| self.logs.finish(stream));
-        if let Some(watched) = local.tasks.get_mut(&task) {
-            watched.set_stage(Stage::Done(finished.clone()));
-        }
+        let (attempt, answer) = (record.attempt.clone(), Some(finished.clone()));
+        self.waiting(local, Told::Ended { task, ending, attempt, answer });
         let requests = (0..).zip(&record.cancelled).filter(|(_, cancelled)| !**cancelled);
         let record_of = |(request, _): (u32, &bool)| {
             self.record(record, OperationId { task, request }, finished.clone())
@@ -254,16 +249,17 @@ impl<E> Inner<E> {
         &self,
         local: &mut Local,
         id: OperationId,
-        record: &TaskRecord,
+        record: TaskRecord,
         own: bool,
         after: &mut Vec<FollowUp>,
     ) {
-        let finished = self.failed(id.task, record, &Ending::Cancelled);
+        let finished = self.failed(id.task, &record, &Ending::Cancelled);
         if own {
-            after.push(self.record(record, id, finished.clone()));
+            after.push(self.record(&record, id, finished.clone()));
         }
-        if let Some(watched) = local.tasks.get_mut(&id.task) {
-            watched.cancel(id.request, finished);
+        match local.tasks.get_mut(&id.task) {
+            Some(watched) => watched.cancel(id.request, finished),
+            None => local.early.keep(Told::RequestCancelled { id, record }),
         }
     }
 

@@ -54,6 +54,7 @@ impl<E: Engine> Inner<E> {
             not_enforced: hello.not_enforced,
         };
         let call = Call::Join(joined, info);
+        let _news_is_kept = self.under_way();
         match self.engine.call(call, |told| self.seated(session, told)).await {
             Ok((worker, after)) => {
                 self.follow_up(after);
@@ -88,7 +89,7 @@ impl<E: Engine> Inner<E> {
             }
             self.react_to(&mut local, told, Some(&mut Own::default()), &mut after);
         }
-        for early in local.take_early(None, Some(seated)) {
+        for early in local.early.take(None, Some(seated)) {
             self.react_to(&mut local, early, None, &mut after);
         }
         self.count_busy(&local);

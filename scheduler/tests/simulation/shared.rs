@@ -304,7 +304,7 @@ impl Subject for Frontends {
         publishing: &[TaskId],
         effects: &mut Vec<Effect>,
     ) {
-        self.shared.call(now, waits(waiting), effects);
+        self.shared.call(now, waits(waiting, true), effects);
         self.shared.call(now, tasks("publishes", publishing), effects);
     }
 }

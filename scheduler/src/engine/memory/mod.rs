@@ -76,7 +76,7 @@ fn happened(frontend: &Arc<Inner<MemoryEngine>>, event: Event) {
 }
 
 impl MemoryEngine {
-    fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits) -> Self {
         let state = State { queued: Queued::new(limits), armed: Millis::MAX };
         Self { state: Mutex::new(state), started: Instant::now(), timer: Arc::default() }
     }
@@ -136,6 +136,9 @@ impl Engine for MemoryEngine {
         let event = if gave_up { Event::GaveUp } else { Event::Detach };
         happened(frontend, event(id));
     }
+
+    /// What follows is carried out in the order of the calls: nothing is missed.
+    fn doubt(&self) {}
 
     fn close(&self) {
         self.turn(Call::Drain(Vec::new()), drop);

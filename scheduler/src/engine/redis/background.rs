@@ -19,6 +19,8 @@ use super::script::{self, Arguments};
 
 /// Tasks asked about in one call.
 const MAX_LOOKED_AT: usize = 500;
+/// Clients wait for nothing longer than this that the queue knows to have ended, whatever got lost.
+const COMPARED_EVERY: Duration = Duration::from_secs(60);
 /// Before Redis is asked again after it did not answer.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -39,7 +41,7 @@ pub async fn listen(frontend: Weak<Inner<RedisEngine>>, mut subscription: Subscr
                     tracing::error!(error = chain(&error), "a message of another frontend is lost")
                 }
             },
-            Event::Reconnected => catch_up(&frontend).await,
+            Event::Reconnected => catch_up(&frontend, true).await,
         }
     }
 }
@@ -47,6 +49,7 @@ pub async fn listen(frontend: Weak<Inner<RedisEngine>>, mut subscription: Subscr
 /// Beats, ticks and tells who has left, until the frontend is closed.
 pub async fn run(frontend: Weak<Inner<RedisEngine>>, wake: Arc<Notify>) {
     let mut next_beat = Instant::now();
+    let mut next_comparison = next_beat + COMPARED_EVERY;
     loop {
         let Some(strong) = open(&frontend) else { return };
         let at = strong.engine.due().map_or(next_beat, |tick| tick.min(next_beat));
@@ -62,8 +65,11 @@ pub async fn run(frontend: Weak<Inner<RedisEngine>>, wake: Arc<Notify>) {
             next_beat = now + strong.engine.beat_every;
             // Whether it succeeds or not, the next time is set.
             let _ = beat(&strong).await;
-            if strong.engine.lapsed.swap(false, Ordering::AcqRel) {
-                catch_up(&strong).await;
+            let lapsed = strong.engine.lapsed.swap(false, Ordering::AcqRel);
+            let doubted = strong.engine.doubted.swap(false, Ordering::AcqRel);
+            if lapsed || doubted || next_comparison <= now {
+                next_comparison = now + COMPARED_EVERY;
+                catch_up(&strong, lapsed).await;
             }
         }
         if strong.engine.due().is_some_and(|due| due <= now) {
@@ -119,10 +125,10 @@ async fn flush_left(frontend: &Frontend) {
 }
 
 /// After messages may have been lost: asks for everything that somebody waits for here, and
-/// says what that is, and what is published here.
-async fn catch_up(frontend: &Frontend) {
+/// says what that is, and what is published here. `lapsed`: what the queue believes beyond that is wrong.
+async fn catch_up(frontend: &Frontend, lapsed: bool) {
     while !frontend.engine.is_closed() {
-        match compare(frontend).await {
+        match compare(frontend, lapsed).await {
             Ok(()) => return,
             Err(error) => {
                 tracing::warn!(error = chain(&error), "the queue does not answer; trying again");
@@ -132,11 +138,22 @@ async fn catch_up(frontend: &Frontend) {
     }
 }
 
-async fn compare(frontend: &Frontend) -> Result<(), CallError> {
+async fn compare(frontend: &Frontend, lapsed: bool) -> Result<(), CallError> {
+    if lapsed {
+        let waits = frontend.lock().waits();
+        call(frontend, script::waits(&waits, true)).await?;
+        // Clients that came and left meanwhile are counted wrongly now. Those that are known by then are told
+        // below, those whose call is still under way when it ends.
+        frontend.lock().early.doubt();
+        flush_left(frontend).await;
+        let publishing: Vec<TaskId> = frontend.lock().publishing.values().copied().collect();
+        call(frontend, script::tasks("publishes", &publishing)).await?;
+    }
     let waits = frontend.lock().waits();
-    call(frontend, script::waits(&waits)).await?;
-    let publishing: Vec<TaskId> = frontend.lock().publishing.values().copied().collect();
-    call(frontend, script::tasks("publishes", &publishing)).await?;
+    if waits.is_empty() {
+        return Ok(());
+    }
+    call(frontend, script::waits(&waits, false)).await?;
     let tasks: Vec<TaskId> = waits.iter().map(|(task, _)| *task).collect();
     for tasks in tasks.chunks(MAX_LOOKED_AT) {
         call(frontend, script::tasks("look", tasks)).await?;

@@ -39,8 +39,12 @@ pub struct RedisEngine {
     pub(super) next_tick: Mutex<Option<Instant>>,
     pub(super) wake: Arc<Notify>,
     pub(super) closed: AtomicBool,
-    /// What is waited for and published here must be compared with what the queue knows.
+    /// The queue has lost sight of this frontend, or what it said was lost: what is waited for and published here
+    /// must be compared with what the queue knows.
     pub(super) lapsed: AtomicBool,
+    /// The queue may know less of what is waited for here than it should, or this frontend less of what became
+    /// of it.
+    pub(super) doubted: AtomicBool,
     /// Waiters that have left and of whom Redis does not know it yet.
     pub(super) left: Mutex<Left>,
 }
@@ -68,6 +72,7 @@ impl RedisEngine {
             wake: Arc::default(),
             closed: AtomicBool::new(false),
             lapsed: AtomicBool::new(false),
+            doubted: AtomicBool::new(false),
             left: Mutex::default(),
         }
     }
@@ -185,6 +190,10 @@ impl Engine for RedisEngine {
         }
         drop(left);
         engine.wake.notify_one();
+    }
+
+    fn doubt(&self) {
+        self.doubted.store(true, Ordering::Release);
     }
 
     fn close(&self) {

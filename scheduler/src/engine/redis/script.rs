@@ -257,9 +257,9 @@ pub fn tasks(event: &str, tasks: &[TaskId]) -> Arguments {
     arguments
 }
 
-/// Everything that this frontend waits for, with how many wait.
-pub fn waits(tasks: &[(TaskId, usize)]) -> Arguments {
-    let mut arguments = vec![b"waits".to_vec()];
+/// What this frontend waits for, with how many wait. `only`: for nothing else.
+pub fn waits(tasks: &[(TaskId, usize)], only: bool) -> Arguments {
+    let mut arguments = vec![if only { b"waits_only".to_vec() } else { b"waits".to_vec() }];
     for (task, count) in tasks {
         arguments.push(id(task.0).into_bytes());
         arguments.push(count.to_string().into_bytes());

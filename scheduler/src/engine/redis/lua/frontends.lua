@@ -65,8 +65,8 @@ rarely(function()
     end
   end
 
-  -- What this frontend waits for, as task and count: what is not named is waited for no more. Of
-  -- what is named, less may be known: the frontend was taken for lost, or Redis failed.
+  -- What this frontend waits for, as task and count. Less may be known: the frontend was taken for
+  -- lost, or Redis failed.
   function Q.waits(told)
     local counts = {}
     for i = 1, #told, 2 do
@@ -79,6 +79,12 @@ rarely(function()
         Q.stop_abandoning(id)
       end
     end
+    return counts
+  end
+
+  -- The same, and what is not named is waited for no more.
+  function Q.waits_only(told)
+    local counts = Q.waits(told)
     for _, id in ipairs(members(P .. ':fw:' .. me)) do
       local known = tonumber(call('HGET', P .. ':tw:' .. id, me) or 0)
       local gone = known - (counts[id] or 0)

@@ -46,7 +46,7 @@ local function run(keys, arguments)
     Q.refused(arg(1), arg(2), arg(3), listed)
   elseif event == 'progress' then
     Q.progress(arg(1), arg(2), arg(3) == '1')
-  elseif event == 'waits' or event == 'publishes' then
+  elseif event == 'waits' or event == 'waits_only' or event == 'publishes' then
     Q[event](args(1))
   elseif event == 'look' then
     for _, task in ipairs(args(1)) do Q.state(task) end

@@ -1,0 +1,177 @@
+//! A frontend whose engine answers late, as one across a network does: what follows from later calls is heard first.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kiln_cas::access::Everybody;
+use kiln_cas::events::Events;
+use kiln_cas::logs::LogStreams;
+use kiln_cas::promises::Invocations;
+use kiln_cas::stores::{Clock, MemoryActionCache, MemoryBlobStore, MemoryRecords};
+use kiln_cas::{ActionKey, DigestFunction};
+use kiln_protos::reapi;
+use kiln_protos::worker::{Hello, SchedulerMessage, scheduler_message::Kind};
+use tokio::sync::{Semaphore, mpsc};
+
+use super::Frontend;
+use super::engine::{Call, Engine};
+use super::inner::Inner;
+use super::told::Told;
+use crate::api::{Queue, Report, Stage, Ticket, Unavailable};
+use crate::completion::Completion;
+use crate::config::{Parts, SchedulerConfig};
+use crate::engine::memory::MemoryEngine;
+use crate::fanout::NoReports;
+use crate::job::{ActionFacts, Job, NoEstimates, Outcome, Request};
+use crate::names::Names;
+use crate::queue::{Limits, OperationId};
+
+/// Keeps the answers to those who begin to wait until they are let through.
+struct Late {
+    memory: MemoryEngine,
+    /// Calls whose answer is held back.
+    held: Semaphore,
+    let_through: Semaphore,
+}
+
+impl Engine for Late {
+    const HEARTBEATS_TOGETHER: bool = false;
+
+    async fn call<T: Send>(
+        &self,
+        call: Call,
+        react: impl FnOnce(Vec<Told>) -> T + Send,
+    ) -> Result<T, Unavailable> {
+        let late = matches!(call, Call::Attach(_));
+        let told = self.memory.call(call, |told| told).await?;
+        if late {
+            self.held.add_permits(1);
+            self.let_through.acquire().await.expect("it is open").forget();
+        }
+        Ok(react(told))
+    }
+
+    fn left(_: &Arc<Inner<Self>>, _: OperationId, _: bool) {}
+
+    fn doubt(&self) {
+        panic!("nothing was dropped");
+    }
+
+    fn close(&self) {}
+}
+
+fn frontend() -> Frontend<Late> {
+    let parts = Parts {
+        blobs: Arc::new(MemoryBlobStore::new(1 << 20, Duration::from_secs(60), Clock::system())),
+        actions: Arc::new(MemoryActionCache::default()),
+        logs: LogStreams::default(),
+        events: Events::new(),
+        estimator: Arc::new(NoEstimates),
+        access: Arc::new(Everybody { write_results: true }),
+        invocations: Invocations::default(),
+        quotas: Arc::default(),
+        records: Arc::new(MemoryRecords::default()),
+        reports: Arc::new(NoReports),
+    };
+    let completion = Arc::new(Completion::new(parts, String::new()));
+    let engine = Late {
+        memory: MemoryEngine::new(Limits::default()),
+        held: Semaphore::new(0),
+        let_through: Semaphore::new(0),
+    };
+    let (names, logs) = (Arc::new(Names::new()), LogStreams::default());
+    Frontend { inner: Inner::new(&SchedulerConfig::default(), engine, names, logs, completion) }
+}
+
+fn job() -> Job {
+    let digest = DigestFunction::Sha256.digest(b"anything");
+    let facts = ActionFacts {
+        command: digest,
+        input_root: digest,
+        platform: Default::default(),
+        timeout_ms: None,
+        do_not_cache: false,
+    };
+    let request = Request {
+        metadata: reapi::RequestMetadata::default(),
+        metadata_bytes: Default::default(),
+        received_at: 0,
+        skip_cache_lookup: false,
+        owner: None,
+        tools: None,
+        account: "".into(),
+        base_url: None,
+        rerun: None,
+        shard: None,
+    };
+    let key = ActionKey { instance: "".into(), action: digest };
+    let (request, messages) = (Arc::new(request), Default::default());
+    Job { key, facts, priority: 0, expected_ms: None, request, messages }
+}
+
+/// A worker that has been given the task of a client, who waits.
+async fn given(frontend: &Frontend<Late>) -> (Ticket, crate::api::Seat, String) {
+    let (outbound, mut inbound) = mpsc::channel::<SchedulerMessage>(16);
+    let hello = Hello { worker_id: "w".into(), slots: 1, ..Default::default() };
+    let seat = frontend.join(hello, outbound).await;
+    let ticket = frontend.submit(job()).await.expect("it is taken");
+    loop {
+        match inbound.recv().await.expect("it is still there").kind {
+            Some(Kind::Lease(lease)) => return (ticket, seat, lease.lease_id),
+            _ => continue,
+        }
+    }
+}
+
+/// Attaches to the operation of this name. When this returns, the engine has heard that, and its answer is on its way.
+async fn begin_to_attach(
+    frontend: &Frontend<Late>,
+    name: &str,
+) -> tokio::task::JoinHandle<Option<Ticket>> {
+    let (late, name) = (Frontend { inner: frontend.inner.clone() }, name.to_owned());
+    let attaching = tokio::spawn(async move { late.attach(&name).await.expect("it answers") });
+    frontend.inner.engine.held.acquire().await.expect("it is open").forget();
+    attaching
+}
+
+async fn expect_done(mut ticket: Ticket) {
+    let request = ticket.id.request;
+    let done = ticket.updates.wait_for(|update| matches!(update.stage_of(request), Stage::Done(_)));
+    tokio::time::timeout(Duration::from_secs(20), done).await.expect("it is told").expect("all");
+}
+
+#[tokio::test]
+async fn who_begins_to_wait_while_the_task_ends_is_told() {
+    let frontend = frontend();
+    let (first, seat, lease) = given(&frontend).await;
+    let name = first.name.clone();
+    // Its connection broke: nobody is known to wait here until the answer comes.
+    drop(first);
+    let attaching = begin_to_attach(&frontend, &name).await;
+    let outcome = Outcome::Response(Box::default());
+    let lease = frontend.lease_id(&lease);
+    frontend.report(seat.worker, Report::Completed { lease, outcome }).await;
+    let ended = || async {
+        let state = frontend.find(&name).await.expect("it answers").expect("it is known");
+        matches!(state.stage, Stage::Done(_))
+    };
+    while !ended().await {
+        tokio::task::yield_now().await;
+    }
+    frontend.inner.engine.let_through.add_permits(1);
+    expect_done(attaching.await.expect("it ends").expect("it is known")).await;
+}
+
+#[tokio::test]
+async fn who_begins_to_wait_while_the_task_is_cancelled_is_told() {
+    let frontend = frontend();
+    let (first, _seat, _) = given(&frontend).await;
+    // A request that is cancelled while the task goes on for another one.
+    let second = frontend.submit(job()).await.expect("it is taken");
+    let name = second.name.clone();
+    drop((first, second));
+    let attaching = begin_to_attach(&frontend, &name).await;
+    assert!(frontend.cancel(&name).await.expect("it answers"));
+    frontend.inner.engine.let_through.add_permits(1);
+    expect_done(attaching.await.expect("it ends").expect("it is known")).await;
+}
