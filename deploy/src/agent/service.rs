@@ -64,8 +64,10 @@ impl Service {
                 Health::Well | Health::Unknown => "it has just been started".to_owned(),
                 Health::Unwell(why) => why,
             };
-            let crashes = self.process.as_ref().map_or(0, |it| it.crashes().0);
+            let (crashes, last) = self.process.as_ref().map_or((0, None), |it| it.crashes());
             if begun.elapsed() >= self.ready || crashes >= CRASHES {
+                // It may have been started once more since the last time, and look well for a moment.
+                let why = last.filter(|_| crashes >= CRASHES).unwrap_or(why);
                 return Err(HookError::NotReady { within: self.ready, why });
             }
             let wait = look.min(self.ready);

@@ -18,7 +18,7 @@ use super::webhook::{Webhook, WebhookError, WebhookOptions};
 use crate::telemetry::MergeQueuesOf;
 
 /// How often queues are looked at for metrics.
-const COUNT_EVERY: Duration = Duration::from_secs(15);
+const COUNT_EVERY: Duration = Duration::from_secs(30);
 /// How often it is looked whether something is to be told, and how much of it in one look.
 const LOOK: Duration = Duration::from_secs(3);
 const TOLD_AT_ONCE: usize = 20;
