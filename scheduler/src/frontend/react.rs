@@ -18,7 +18,9 @@ use super::told::{Assigned, Attempt, Step, TaskRecord, TaskStatus, Told};
 /// What the caller has at hand while it reacts to its own call.
 #[derive(Default)]
 pub struct Own {
+    /// What the worker has answered under a lease, and that lease.
     pub outcome: Option<Outcome>,
+    pub running: Option<Running>,
     pub answer: Option<Arc<Finished>>,
 }
 
@@ -87,19 +89,17 @@ impl<E> Inner<E> {
             }
             Told::Drain { worker } => self.send(local, worker, Kind::Drain(Drain {}), after),
             Told::Publish { task, lease, .. } => {
-                let outcome = own.and_then(|own| own.outcome.take());
-                match (local.runs.remove(&lease), outcome) {
-                    (Some(running), Some(outcome)) => {
-                        local.publishing.insert(lease, task);
-                        after.push(FollowUp::Publish { task, lease, running, outcome });
-                    }
-                    // The engine may think that it is published here: it is told the truth soon.
-                    _ => _ = local.publishing.remove(&lease),
+                let own = own.and_then(|own| Some((own.running.take()?, own.outcome.take()?)));
+                if let Some((running, outcome)) = own {
+                    local.publishing.insert(lease, task);
+                    after.push(FollowUp::Publish { task, lease, running, outcome });
                 }
             }
             Told::Stale { lease } => {
-                local.runs.remove(&lease);
-                local.publishing.remove(&lease);
+                // Else it came once more: what is published under it, or runs in another session, goes on.
+                if own.is_some_and(|own| own.running.take().is_some()) {
+                    local.publishing.remove(&lease);
+                }
                 tracing::info!(?lease, "a result came under a lease that is not current");
             }
             Told::Finished { task, ending, record } => {

@@ -26,9 +26,10 @@ use crate::job::{ActionFacts, Job, NoEstimates, Outcome, Request};
 use crate::names::Names;
 use crate::queue::{Limits, OperationId};
 
-/// Keeps the answers to those who begin to wait until they are let through.
+/// Keeps the answers to some calls until they are let through.
 struct Late {
     memory: MemoryEngine,
+    is_late: fn(&Call) -> bool,
     /// Calls whose answer is held back.
     held: Semaphore,
     let_through: Semaphore,
@@ -42,7 +43,7 @@ impl Engine for Late {
         call: Call,
         react: impl FnOnce(Vec<Told>) -> T + Send,
     ) -> Result<T, Unavailable> {
-        let late = matches!(call, Call::Attach(_));
+        let late = (self.is_late)(&call);
         let told = self.memory.call(call, |told| told).await?;
         if late {
             self.held.add_permits(1);
@@ -60,7 +61,12 @@ impl Engine for Late {
     fn close(&self) {}
 }
 
+/// Whoever begins to wait hears of it late.
 fn frontend() -> Frontend<Late> {
+    frontend_where(|call| matches!(call, Call::Attach(_)))
+}
+
+fn frontend_where(is_late: fn(&Call) -> bool) -> Frontend<Late> {
     let parts = Parts {
         blobs: Arc::new(MemoryBlobStore::new(1 << 20, Duration::from_secs(60), Clock::system())),
         actions: Arc::new(MemoryActionCache::default()),
@@ -76,6 +82,7 @@ fn frontend() -> Frontend<Late> {
     let completion = Arc::new(Completion::new(parts, String::new()));
     let engine = Late {
         memory: MemoryEngine::new(Limits::default()),
+        is_late,
         held: Semaphore::new(0),
         let_through: Semaphore::new(0),
     };
@@ -109,11 +116,14 @@ fn job() -> Job {
     Job { key, facts, priority: 0, expected_ms: None, request, messages }
 }
 
+fn hello() -> Hello {
+    Hello { worker_id: "w".into(), slots: 1, ..Default::default() }
+}
+
 /// A worker that has been given the task of a client, who waits.
 async fn given(frontend: &Frontend<Late>) -> (Ticket, crate::api::Seat, String) {
     let (outbound, mut inbound) = mpsc::channel::<SchedulerMessage>(16);
-    let hello = Hello { worker_id: "w".into(), slots: 1, ..Default::default() };
-    let seat = frontend.join(hello, outbound).await;
+    let seat = frontend.join(hello(), outbound).await;
     let ticket = frontend.submit(job()).await.expect("it is taken");
     loop {
         match inbound.recv().await.expect("it is still there").kind {
@@ -174,4 +184,21 @@ async fn who_begins_to_wait_while_the_task_is_cancelled_is_told() {
     assert!(frontend.cancel(&name).await.expect("it answers"));
     frontend.inner.engine.let_through.add_permits(1);
     expect_done(attaching.await.expect("it ends").expect("it is known")).await;
+}
+
+#[tokio::test]
+async fn an_answer_is_published_though_its_worker_comes_back_meanwhile() {
+    let frontend = frontend_where(|call| matches!(call, Call::Completed { .. }));
+    let (ticket, seat, name) = given(&frontend).await;
+    let lease = frontend.lease_id(&name);
+    let completed = || Report::Completed { lease, outcome: Outcome::Response(Box::default()) };
+    frontend.report(seat.worker, completed()).await;
+    frontend.inner.engine.held.acquire().await.expect("it is open").forget();
+    // Its connection breaks. It does not know whether its answer was heard, and says it again.
+    let (outbound, _inbound) = mpsc::channel::<SchedulerMessage>(16);
+    let again = Hello { lease_ids: vec![name], ..hello() };
+    let again = frontend.join(again, outbound).await;
+    frontend.report(again.worker, completed()).await;
+    frontend.inner.engine.let_through.add_permits(1);
+    expect_done(ticket).await;
 }

@@ -17,7 +17,7 @@ use crate::session::pause_reason;
 use super::engine::{Call, Engine};
 use super::go_on::begin;
 use super::inner::Inner;
-use super::local::Session;
+use super::local::{Running, Session};
 use super::react::{FollowUp, Own};
 use super::told::{Told, WorkerInfo};
 
@@ -166,22 +166,34 @@ impl<E: Engine> Inner<E> {
     }
 
     async fn completed(self: &Arc<Self>, worker: WorkerId, lease: LeaseId, outcome: Outcome) {
-        let task = {
-            let mut local = self.lock();
-            let task = local.runs.get(&lease).map(|run| run.task);
-            // Until it is published or known not to be: what drains waits for it.
-            local.publishing.extend(task.map(|task| (lease, task)));
-            task
+        let Some(running) = self.take_to_publish(worker, lease) else {
+            // Nothing is known here of what should be published. When this frontend goes, its workers say it to
+            // another one.
+            if !self.is_closed() {
+                let message = "its answer came when its session was over".to_owned();
+                self.report(Event::Failed { worker, lease, message }).await;
+            }
+            return;
         };
-        let call = Call::Completed { worker, lease, task };
-        let own = Own { outcome: Some(outcome), answer: None };
+        let call = Call::Completed { worker, lease, task: Some(running.task) };
+        let own = Own { outcome: Some(outcome), running: Some(running), ..Own::default() };
         if let Err(error) = self.tell(call, own).await {
             tracing::error!(%error, "a worker's answer is lost: the queue cannot be told");
             let mut local = self.lock();
             local.publishing.remove(&lease);
-            local.runs.remove(&lease);
             self.count_busy(&local);
         }
+    }
+
+    /// The run that the worker has answered. Whatever becomes of the session meanwhile, it is there when the
+    /// engine says that it is to be published.
+    fn take_to_publish(&self, worker: WorkerId, lease: LeaseId) -> Option<Running> {
+        let mut local = self.lock();
+        local.runs.get(&lease).filter(|run| run.worker == worker)?;
+        let running = local.runs.remove(&lease)?;
+        // Until it is published or known not to be: what drains waits for it.
+        local.publishing.insert(lease, running.task);
+        Some(running)
     }
 
     /// Does not keep the worker waiting, who has more to say: no more of these are under way than

@@ -133,6 +133,15 @@ impl RedisEngine {
         }
     }
 
+    /// When the queue could not be told, or its answer is lost, it may believe that something is published here
+    /// that is not.
+    fn may_lapse(&self, told: Result<Heard, CallError>) -> Result<Heard, CallError> {
+        if told.is_err() {
+            self.lapsed.store(true, Ordering::Release);
+        }
+        told
+    }
+
     async fn say(&self, call: Call) -> Result<Heard, CallError> {
         let calls = &self.calls;
         match call {
@@ -149,14 +158,10 @@ impl RedisEngine {
                 self.insist(script::joined(&joined, payload::encode_worker(info))).await
             }
             Call::Completed { worker, lease, task } => {
-                self.insist(script::completed(worker, lease, task)).await
+                self.may_lapse(self.insist(script::completed(worker, lease, task)).await)
             }
             Call::Published { task, lease, answer } => {
-                let told = self.insist(script::published(task, lease, &answer)).await;
-                if told.is_err() {
-                    self.lapsed.store(true, Ordering::Release);
-                }
-                told
+                self.may_lapse(self.insist(script::published(task, lease, &answer)).await)
             }
             Call::Event(event) => match script::event(&event) {
                 Some(arguments) => self.insist(arguments).await,
