@@ -1,6 +1,6 @@
 //! A fan-out as its clients see it: one operation, whatever runs for it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use kiln_protos::events::execution::Origin;
@@ -111,7 +111,7 @@ impl Waited {
             owner,
             streams: self.streams.clone(),
             updates: self.updates.subscribe(),
-            hold: Box::new(Waiter { waited: self.clone(), gave_up: false }),
+            hold: Box::new(Waiter { waited: Arc::downgrade(self), gave_up: false }),
         }
     }
 
@@ -249,9 +249,10 @@ impl Waited {
     }
 }
 
-/// A client's hold.
+/// A client's hold. When a fan-out ends without an answer its clients are told so by the end of its updates, for
+/// which none of them must keep it.
 struct Waiter {
-    waited: Arc<Waited>,
+    waited: Weak<Waited>,
     gave_up: bool,
 }
 
@@ -264,7 +265,8 @@ impl Hold for Waiter {
 impl Drop for Waiter {
     fn drop(&mut self) {
         let gave_up = self.gave_up;
-        self.waited.wanted.send_modify(|wanted| {
+        let Some(waited) = self.waited.upgrade() else { return };
+        waited.wanted.send_modify(|wanted| {
             wanted.waiters = wanted.waiters.saturating_sub(1);
             wanted.gave_up = gave_up;
         });
