@@ -17,8 +17,8 @@ rarely(function()
   function Q.detach(id, request)
     local t = task_of(id, 'w' .. request)
     if not t then return nil end
-    count_waiter(id, -1)
-    Q.waiters_left(id, 1)
+    -- Of a frontend that was taken for lost meanwhile nobody is counted: it is others who wait.
+    if count_waiter(id, -1) >= 0 then Q.waiters_left(id, 1) end
     local count = tonumber(t['w' .. request] or 0)
     if count == 0 then return 0 end
     return call('HINCRBY', tk(id), 'w' .. request, -1)

@@ -153,7 +153,8 @@ end
 -- Where a task waits.
 local function place(id) return fetch(tk(id), 'lane', 'prio', 'inv', 'exp') end
 
--- Who waits for a task, by frontend: one that dies leaves nobody waiting.
+-- Who waits for a task, by frontend: one that dies leaves nobody waiting. Returns how many do at
+-- this one; less than none: fewer were known than left.
 local function count_waiter(id, by)
   local count = call('HINCRBY', P .. ':tw:' .. id, me, by)
   if count > 0 then
@@ -162,6 +163,7 @@ local function count_waiter(id, by)
     call('HDEL', P .. ':tw:' .. id, me)
     call('SREM', P .. ':fw:' .. me, id)
   end
+  return count
 end
 
 -- For each request whether it is marked: x cancelled, g forgotten by its client. `any`: false
