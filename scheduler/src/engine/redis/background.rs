@@ -41,7 +41,10 @@ pub async fn listen(frontend: Weak<Inner<RedisEngine>>, mut subscription: Subscr
                     tracing::error!(error = chain(&error), "a message of another frontend is lost")
                 }
             },
-            Event::Reconnected => catch_up(&frontend, true).await,
+            Event::Reconnected => {
+                frontend.engine.lapsed.store(true, Ordering::Release);
+                frontend.engine.wake.notify_one();
+            }
         }
     }
 }
@@ -61,15 +64,22 @@ pub async fn run(frontend: Weak<Inner<RedisEngine>>, wake: Arc<Notify>) {
         let Some(strong) = open(&frontend) else { return };
         flush_left(&strong).await;
         let now = Instant::now();
-        if next_beat <= now {
+        let beats = next_beat <= now;
+        if beats {
             next_beat = now + strong.engine.beat_every;
             // Whether it succeeds or not, the next time is set.
             let _ = beat(&strong).await;
-            let lapsed = strong.engine.lapsed.swap(false, Ordering::AcqRel);
-            let doubted = strong.engine.doubted.swap(false, Ordering::AcqRel);
-            if lapsed || doubted || next_comparison <= now {
-                next_comparison = now + COMPARED_EVERY;
-                catch_up(&strong, lapsed).await;
+        }
+        let lapsed = strong.engine.lapsed.swap(false, Ordering::AcqRel);
+        let doubted = beats && strong.engine.doubted.swap(false, Ordering::AcqRel);
+        if lapsed || doubted || beats && next_comparison <= now {
+            next_comparison = now + COMPARED_EVERY;
+            if let Err(error) = compare(&strong, lapsed).await {
+                tracing::warn!(error = chain(&error), "the queue does not answer; trying again");
+                // Beats and ticks go on meanwhile.
+                let again = if lapsed { &strong.engine.lapsed } else { &strong.engine.doubted };
+                again.store(true, Ordering::Release);
+                strong.engine.arm(Some(Instant::now() + PAUSE));
             }
         }
         if strong.engine.due().is_some_and(|due| due <= now) {
@@ -117,6 +127,7 @@ async fn flush_left(frontend: &Frontend) {
             match frontend.engine.calls.once(script::left(event, operations)).await {
                 Ok(heard) => answered(frontend, heard),
                 Err(error) => {
+                    frontend.engine.lapsed.store(true, Ordering::Release);
                     tracing::warn!(error = chain(&error), "the queue was not told who left")
                 }
             }
@@ -126,18 +137,7 @@ async fn flush_left(frontend: &Frontend) {
 
 /// After messages may have been lost: asks for everything that somebody waits for here, and
 /// says what that is, and what is published here. `lapsed`: what the queue believes beyond that is wrong.
-async fn catch_up(frontend: &Frontend, lapsed: bool) {
-    while !frontend.engine.is_closed() {
-        match compare(frontend, lapsed).await {
-            Ok(()) => return,
-            Err(error) => {
-                tracing::warn!(error = chain(&error), "the queue does not answer; trying again");
-                tokio::time::sleep(PAUSE).await;
-            }
-        }
-    }
-}
-
+/// Not while somebody else calls [`flush_left`]: who left since this began would be counted for ever.
 async fn compare(frontend: &Frontend, lapsed: bool) -> Result<(), CallError> {
     if lapsed {
         let waits = frontend.lock().waits();
