@@ -60,7 +60,8 @@ impl Early {
             return;
         }
         if self.kept.len() == MAX_EARLY {
-            self.dropped = self.kept.pop_front().map_or(0, |(begun, _)| begun);
+            let dropped = self.kept.pop_front().map_or(0, |(begun, _)| begun);
+            self.dropped = self.dropped.max(dropped);
         }
         self.kept.push_back((self.begun, told));
     }
@@ -157,9 +158,13 @@ mod tests {
         assert!(early.end(second), "all that came since is there");
         assert!(!early.end(first));
         let third = early.begin();
-        early.doubt();
-        assert!(!early.end(third));
+        early.keep(news(0));
         let fourth = early.begin();
-        assert!(early.end(fourth));
+        early.doubt();
+        (0..MAX_EARLY as u64).for_each(|task| early.keep(news(task)));
+        assert!(!early.end(fourth), "what is dropped later takes no doubt away");
+        assert!(!early.end(third));
+        let fifth = early.begin();
+        assert!(early.end(fifth));
     }
 }
