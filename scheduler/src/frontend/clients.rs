@@ -38,19 +38,6 @@ impl<E: Engine> Drop for Waiter<E> {
     }
 }
 
-impl Local {
-    /// One waits less. Returns whether the engine must know that.
-    fn let_go(&mut self, task: TaskId) -> bool {
-        let Some(watched) = self.tasks.get_mut(&task) else { return false };
-        watched.tickets -= 1;
-        let (done, last) = (watched.is_done(), watched.tickets == 0);
-        if last {
-            self.tasks.remove(&task);
-        }
-        !done
-    }
-}
-
 impl<E: Engine> Inner<E> {
     fn ticket(
         self: &Arc<Self>,

@@ -12,10 +12,10 @@ use tokio::time::Instant;
 use crate::api::{Stage, StreamNames, Update};
 use crate::job::{Finished, Job, Run};
 use crate::names::{ForeignLeases, Names};
-use crate::queue::{LeaseId, TaskId, WorkerId};
+use crate::queue::{Ending, LeaseId, OperationId, TaskId, WorkerId};
 
 use super::early::Early;
-use super::told::Attempt;
+use super::told::{Attempt, TaskRecord, Told};
 
 #[derive(Default)]
 pub struct Local {
@@ -109,9 +109,43 @@ impl Watched {
     pub fn is_done(&self) -> bool {
         matches!(self.updates.borrow().stage, Stage::Done(_))
     }
+
+    /// What those who waited were told for good, as news.
+    fn heard(&self, task: TaskId) -> Vec<Told> {
+        let update = self.updates.borrow();
+        let cancelled = update.cancelled.iter().map(|(request, _)| Told::RequestCancelled {
+            id: OperationId { task, request: *request },
+            record: TaskRecord {
+                job: self.job.clone(),
+                attempt: self.attempt.clone(),
+                cancelled: Vec::new(),
+                requests: Vec::new(),
+            },
+        });
+        let mut heard: Vec<Told> = cancelled.collect();
+        if let Stage::Done(finished) = &update.stage {
+            let (attempt, answer) = (self.attempt.clone(), Some(finished.clone()));
+            heard.push(Told::Ended { task, ending: Ending::Published, attempt, answer });
+        }
+        heard
+    }
 }
 
 impl Local {
+    /// One waits less. Returns whether the engine must know that.
+    pub fn let_go(&mut self, task: TaskId) -> bool {
+        let Some(watched) = self.tasks.get_mut(&task) else { return false };
+        watched.tickets -= 1;
+        let (done, last) = (watched.is_done(), watched.tickets == 0);
+        if last {
+            // Whoever begins to wait at this moment may have been answered before, and hears it nowhere else.
+            let heard = watched.heard(task);
+            self.tasks.remove(&task);
+            heard.into_iter().for_each(|told| self.early.keep(told));
+        }
+        !done
+    }
+
     /// `false`: there is no such session, or it does not take its messages.
     pub fn send(&self, worker: WorkerId, kind: Kind) -> bool {
         let Some(session) = self.sessions.get(&worker) else { return false };

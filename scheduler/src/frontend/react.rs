@@ -265,7 +265,18 @@ impl<E> Inner<E> {
 
     /// The state of a task, for those who wait for it.
     pub(super) fn learn(&self, local: &mut Local, state: &TaskStatus) {
-        let Some(watched) = local.tasks.get_mut(&state.task) else { return };
+        let Some(watched) = local.tasks.get_mut(&state.task) else {
+            // So the engine answers when it is told once more what ended the task.
+            if let (Step::Finished, Some(ending)) = (state.step, &state.ending) {
+                local.early.keep(Told::Ended {
+                    task: state.task,
+                    ending: ending.clone(),
+                    attempt: state.attempt.clone(),
+                    answer: state.answer.clone(),
+                });
+            }
+            return;
+        };
         watched.learn(&state.attempt);
         for request in (0..).zip(&state.requests).filter(|(_, request)| request.cancelled) {
             let finished = Arc::new(self.completion.failed(&watched.run(), &Ending::Cancelled));

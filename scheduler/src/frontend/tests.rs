@@ -173,6 +173,19 @@ async fn who_begins_to_wait_while_the_task_ends_is_told() {
 }
 
 #[tokio::test]
+async fn who_begins_to_wait_while_others_leave_with_the_answer_is_told() {
+    let frontend = frontend();
+    let (first, seat, lease) = given(&frontend).await;
+    let attaching = begin_to_attach(&frontend, &first.name).await;
+    let outcome = Outcome::Response(Box::default());
+    let lease = frontend.lease_id(&lease);
+    frontend.report(seat.worker, Report::Completed { lease, outcome }).await;
+    expect_done(first).await;
+    frontend.inner.engine.let_through.add_permits(1);
+    expect_done(attaching.await.expect("it ends").expect("it is known")).await;
+}
+
+#[tokio::test]
 async fn who_begins_to_wait_while_the_task_is_cancelled_is_told() {
     let frontend = frontend();
     let (first, _seat, _) = given(&frontend).await;
