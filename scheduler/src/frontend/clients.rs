@@ -136,6 +136,7 @@ impl<E: Engine> Inner<E> {
                 other => self.react_to(&mut local, other, Some(&mut Own::default()), &mut after),
             }
         }
+        self.end_if_closed(&mut local);
         (ticket, after)
     }
 
@@ -178,6 +179,7 @@ impl<E: Engine> Inner<E> {
             self.learn(&mut local, &state);
             self.take_early(&mut local, id.task, &mut after);
         }
+        self.end_if_closed(&mut local);
         (ticket, after)
     }
 

@@ -65,6 +65,16 @@ impl<E> Inner<E> {
         self.closed.load(Ordering::Acquire)
     }
 
+    /// Whatever a call makes known that was under way when the frontend was closed ends as all else did.
+    pub(super) fn end_if_closed(&self, local: &mut Local) {
+        if self.is_closed() {
+            local.sessions.clear();
+            local.runs.clear();
+            // Waiters see that nothing will come any more.
+            local.tasks.clear();
+        }
+    }
+
     pub(super) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
     }

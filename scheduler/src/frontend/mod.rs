@@ -61,10 +61,7 @@ impl<E: Engine> Inner<E> {
         self.closed.store(true, Ordering::Release);
         self.engine.close();
         let mut local = self.lock();
-        local.sessions.clear();
-        local.runs.clear();
-        // Waiters see that nothing will come any more.
-        local.tasks.clear();
+        self.end_if_closed(&mut local);
         self.count_busy(&local);
     }
 }

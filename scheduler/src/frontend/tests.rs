@@ -215,3 +215,16 @@ async fn an_answer_is_published_though_its_worker_comes_back_meanwhile() {
     frontend.inner.engine.let_through.add_permits(1);
     expect_done(ticket).await;
 }
+
+#[tokio::test]
+async fn who_begins_to_wait_while_the_server_ends_is_told() {
+    let frontend = frontend();
+    let (first, _seat, _) = given(&frontend).await;
+    let attaching = begin_to_attach(&frontend, &first.name).await;
+    frontend.close();
+    frontend.inner.engine.let_through.add_permits(1);
+    let mut ticket = attaching.await.expect("it ends").expect("it is known");
+    let done = ticket.updates.wait_for(|update| matches!(update.stage, Stage::Done(_)));
+    let told = tokio::time::timeout(Duration::from_secs(20), done).await.expect("it is told");
+    assert!(told.is_err());
+}

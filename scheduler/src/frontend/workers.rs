@@ -92,6 +92,7 @@ impl<E: Engine> Inner<E> {
         for early in local.early.take(None, Some(seated)) {
             self.react_to(&mut local, early, None, &mut after);
         }
+        self.end_if_closed(&mut local);
         self.count_busy(&local);
         (seated, after)
     }
