@@ -39,6 +39,8 @@ impl<E: Engine> Inner<E> {
     pub(super) async fn report(self: &Arc<Self>, event: Event) {
         if let Err(error) = self.tell(Call::Event(event), Own::default()).await {
             tracing::warn!(%error, "the queue was not told of an event");
+            // What it was about may be over here all the same.
+            self.count_busy(&self.lock());
         }
     }
 
