@@ -1,6 +1,6 @@
 //! What one frontend knows: the tasks that its clients wait for, its workers and their leases.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,9 @@ use crate::queue::{Ending, LeaseId, OperationId, TaskId, WorkerId};
 use super::early::Early;
 use super::told::{Attempt, TaskRecord, Told};
 
+/// Leases that are remembered as cancelled before they came.
+const MAX_CANCELLED: usize = 1024;
+
 #[derive(Default)]
 pub struct Local {
     pub tasks: HashMap<TaskId, Watched>,
@@ -25,6 +28,8 @@ pub struct Local {
     /// Leases whose answer this frontend makes durable, or is about to.
     pub publishing: HashMap<LeaseId, TaskId>,
     pub early: Early,
+    /// Leases of workers here that were cancelled, and have not come yet.
+    cancelled: VecDeque<LeaseId>,
     /// Finished executions by status code.
     pub completed: BTreeMap<i32, u64>,
 }
@@ -144,6 +149,20 @@ impl Local {
             heard.into_iter().for_each(|told| self.early.keep(told));
         }
         !done
+    }
+
+    /// The lease is not given to its worker yet, and is not wanted any more.
+    pub fn cancel_early(&mut self, lease: LeaseId) {
+        if self.cancelled.len() == MAX_CANCELLED {
+            self.cancelled.pop_front();
+        }
+        self.cancelled.push_back(lease);
+    }
+
+    /// Whether the lease that comes now was cancelled before.
+    pub fn take_cancelled(&mut self, lease: LeaseId) -> bool {
+        let place = self.cancelled.iter().position(|cancelled| *cancelled == lease);
+        place.and_then(|place| self.cancelled.remove(place)).is_some()
     }
 
     /// `false`: there is no such session, or it does not take its messages.

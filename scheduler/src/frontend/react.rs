@@ -179,6 +179,9 @@ impl<E> Inner<E> {
         };
         local.runs.insert(lease, running);
         self.send(local, worker, Kind::Lease(message), after);
+        if local.take_cancelled(lease) {
+            self.cancel_lease(local, worker, lease, CancelReason::Cancelled, after);
+        }
     }
 
     fn send(&self, local: &mut Local, worker: WorkerId, kind: Kind, after: &mut Vec<FollowUp>) {
@@ -197,11 +200,17 @@ impl<E> Inner<E> {
     ) {
         let Some(session) = local.sessions.get(&worker) else { return };
         let lease_id = session.foreign.name(&self.names, lease);
-        if let Some(output) = local.runs.get_mut(&lease).and_then(|run| run.output.take())
-            && reason != CancelReason::LeaseExpired
-        {
-            // The task has ended: nobody else prints to it.
-            output.finish();
+        match local.runs.get_mut(&lease) {
+            Some(run) => {
+                if let Some(output) = run.output.take()
+                    && reason != CancelReason::LeaseExpired
+                {
+                    // The task has ended: nobody else prints to it.
+                    output.finish();
+                }
+            }
+            None if reason != CancelReason::Unknown => local.cancel_early(lease),
+            None => {}
         }
         let cancel = worker::CancelLease { lease_id, reason: format!("{reason:?}") };
         self.send(local, worker, Kind::Cancel(cancel), after);

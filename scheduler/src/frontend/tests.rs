@@ -228,3 +228,23 @@ async fn who_begins_to_wait_while_the_server_ends_is_told() {
     let told = tokio::time::timeout(Duration::from_secs(20), done).await.expect("it is told");
     assert!(told.is_err());
 }
+
+#[tokio::test]
+async fn a_lease_that_is_cancelled_before_it_comes_is_cancelled_at_its_worker() {
+    let frontend = frontend_where(|call| matches!(call, Call::Submit(..)));
+    let (outbound, mut inbound) = mpsc::channel::<SchedulerMessage>(16);
+    let _seat = frontend.join(hello(), outbound).await;
+    let late = Frontend { inner: frontend.inner.clone() };
+    let submitting = tokio::spawn(async move { late.submit(job()).await.expect("it is taken") });
+    frontend.inner.engine.held.acquire().await.expect("it is open").forget();
+    let listed = frontend.list(None, 1, &|_| true).await.expect("it answers");
+    assert!(frontend.cancel(&listed[0].name).await.expect("it answers"));
+    frontend.inner.engine.let_through.add_permits(1);
+    expect_done(submitting.await.expect("it ends")).await;
+    let mut said = Vec::new();
+    while let Ok(message) = inbound.try_recv() {
+        said.push(message.kind);
+    }
+    assert!(said.iter().any(|kind| matches!(kind, Some(Kind::Lease(_)))), "{said:?}");
+    assert!(matches!(said.last(), Some(Some(Kind::Cancel(_)))), "{said:?}");
+}
