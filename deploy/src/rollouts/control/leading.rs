@@ -53,7 +53,12 @@ impl Control {
         }
         let lease = Lease { holder: self.who.clone(), until: now.saturating_add(LEASE) };
         let write = put(keys::LEASE.to_owned(), read.expect(), &lease)?;
-        self.store.commit(Vec::new(), vec![write]).await
+        if self.store.commit(Vec::new(), vec![write]).await? {
+            return Ok(true);
+        }
+        // Not only whoever drives asks: another task of this process may have written it at the same moment.
+        let read: Read<Lease> = self.store.read(keys::LEASE).await?;
+        Ok(read.value.holder == self.who && now < read.value.until)
     }
 
     /// Whether this process is the one that acts; it takes the lease where nobody has it.

@@ -110,6 +110,24 @@ async fn one_of_two_drives_and_the_other_takes_over_when_the_lease_is_over() {
 }
 
 #[tokio::test]
+async fn two_tasks_of_one_process_that_renew_at_once_both_have_the_lease() {
+    let one = Rig::new();
+    let now = one.control.now();
+    one.records.slow.store(true, Ordering::SeqCst);
+    let (first, second) = tokio::join!(one.control.lead(now), one.control.lead(now));
+    assert!(first.unwrap() && second.unwrap(), "it is taken");
+    let later = now + LEASE - 1_000;
+    let (first, second) = tokio::join!(one.control.lead(later), one.control.lead(later));
+    assert!(first.unwrap() && second.unwrap(), "it is renewed");
+    let other = one.elsewhere();
+    assert!(!other.lead(later + LEASE - 1).await.unwrap());
+    // Of two processes one has it all the same.
+    let late = later + LEASE;
+    let (first, second) = tokio::join!(one.control.lead(late), other.lead(late));
+    assert!(first.unwrap() != second.unwrap());
+}
+
+#[tokio::test]
 async fn a_lease_of_a_clock_that_was_ahead_holds_up_nobody() {
     let one = Rig::new();
     let now = one.control.now();

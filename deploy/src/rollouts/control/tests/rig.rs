@@ -1,7 +1,7 @@
 //! A fleet in memory, and a clock that tests set.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -26,12 +26,18 @@ pub struct Faulty {
     pub fails: Mutex<Option<(usize, bool)>>,
     /// Records of logs that were read.
     pub reads: AtomicUsize,
+    /// Others go on between a read and what follows from it.
+    pub slow: AtomicBool,
 }
 
 #[async_trait]
 impl Records for Faulty {
     async fn get(&self, key: &str) -> Result<Option<Record>, RecordsError> {
-        self.inner.get(key).await
+        let found = self.inner.get(key).await;
+        if self.slow.load(Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
+        found
     }
 
     async fn write(&self, writes: Vec<Write>) -> Result<Vec<Version>, RecordsError> {
@@ -265,6 +271,7 @@ impl Rig {
             writes: AtomicUsize::new(0),
             fails: Mutex::new(None),
             reads: AtomicUsize::new(0),
+            slow: AtomicBool::new(false),
         });
         let old = Fake { version: Some(digest("old")), ..Fake::default() };
         let fleet = Arc::new(Fleet::default());
