@@ -71,12 +71,14 @@ impl Control {
     pub async fn run(self: Arc<Self>) {
         let mut running: HashMap<String, Tied> = HashMap::new();
         let mut swept: Option<Instant> = None;
+        let mut sweeping: Option<Tied> = None;
         loop {
             let mut woken = std::pin::pin!(self.wake.notified());
             // What begins while it looks is not missed.
             woken.as_mut().enable();
             let mut pause = LOOK;
-            let sweeps = swept.is_none_or(|it| it.elapsed() >= SWEEP);
+            sweeping = sweeping.filter(|it| !it.0.is_finished());
+            let sweeps = sweeping.is_none() && swept.is_none_or(|it| it.elapsed() >= SWEEP);
             match self.due(sweeps).await {
                 Ok(Due::Here(due)) => {
                     if due.is_empty() {
@@ -90,9 +92,8 @@ impl Control {
                     }
                     if sweeps {
                         swept = Some(Instant::now());
-                        if let Err(error) = self.sweep().await {
-                            tracing::warn!(error = %chain(&error), "old runs stay");
-                        }
+                        // Beside: it may take longer than the lease lasts, which is to be renewed meanwhile.
+                        sweeping = Some(Tied(tokio::spawn(self.clone().sweep_beside())));
                     }
                 }
                 Ok(Due::Nothing) => {
@@ -112,6 +113,12 @@ impl Control {
                 }
             }
             let _ = tokio::time::timeout(pause, woken).await;
+        }
+    }
+
+    async fn sweep_beside(self: Arc<Self>) {
+        if let Err(error) = self.sweep().await {
+            tracing::warn!(error = %chain(&error), "old runs stay");
         }
     }
 
