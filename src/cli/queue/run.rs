@@ -21,6 +21,9 @@ use crate::cli::target::Target;
 use crate::config::parse_time;
 use crate::telemetry;
 
+/// How long what goes on may take to end when the runner is told to.
+const ENDS: Duration = Duration::from_secs(5);
+
 /// Run the queue of one target branch, until SIGTERM or SIGINT.
 ///
 /// It may be killed at any moment: the next one goes on where this one was. With --server it is the runner of a queue
@@ -141,8 +144,19 @@ impl Run {
     ) -> Result<(), QueueError> {
         let directory = directory.join(&self.state.queue);
         let parts = Parts { ledger, clock: Arc::new(System), directory };
-        let runner = Runner::begin(self.settings(), parts).await?;
-        runner.run(stop.clone(), self.until_idle).await
+        let runs = Box::pin(async {
+            let runner = Runner::begin(self.settings(), parts).await?;
+            runner.run(stop.clone(), self.until_idle).await
+        });
+        // Git may wait for its host for minutes. All of it may be cut off.
+        let late = async {
+            stop.cancelled().await;
+            tokio::time::sleep(ENDS).await;
+        };
+        tokio::select! {
+            ended = runs => ended,
+            () = late => Ok(()),
+        }
     }
 
     /// Runs the queue of a server whenever nobody else does.
