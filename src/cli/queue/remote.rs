@@ -25,6 +25,8 @@ use kiln_web::json::{MergeAsked, MergeCall, MergeLane, MergeStep, MergeTake, Mer
 const LOOK: Duration = Duration::from_secs(1);
 /// How often the server hears of this runner while that does something long. Its lease lasts five times as long.
 const ALIVE: Duration = Duration::from_secs(2);
+/// How long a server may take to hear that before the next one is told: in time before the lease ends.
+const HEARS: Duration = Duration::from_secs(3);
 /// How often one that stands by asks for the queue.
 const STAND_BY: Duration = Duration::from_secs(1);
 /// Between tries of reaching the server.
@@ -197,9 +199,11 @@ async fn keep_alive(servers: Arc<Servers>, call: MergeCall) {
     let Ok(body) = json(&call) else { return };
     loop {
         tokio::time::sleep(ALIVE).await;
-        let heard = servers.post("requests", body.clone()).await;
-        if heard.is_err_and(|error| error.conflict) {
-            return;
+        let place = servers.current.load(Ordering::Relaxed);
+        match tokio::time::timeout(HEARS, servers.post("requests", body.clone())).await {
+            Ok(Err(error)) if error.conflict => return,
+            Ok(_) => {}
+            Err(_) => servers.current.store(place.wrapping_add(1), Ordering::Relaxed),
         }
     }
 }
