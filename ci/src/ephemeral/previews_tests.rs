@@ -187,6 +187,35 @@ async fn what_a_server_left_that_ended_is_taken_down_by_another() {
 }
 
 #[tokio::test]
+async fn whoever_waits_for_another_server_to_be_done_with_one_may_be_told_not_to() {
+    let world = World::new();
+    let brings = world.server("one", world.kind("sleep 600"));
+    let (waits, ledger) = (world.server("two", world.kind(ADDRESS)), world.ledger());
+    let (first, down) = (key("r1", 1), PreviewAct::Down);
+    let unlocked = brings.unlocked("web").await.unwrap();
+    let asked = ask(&first);
+    let nobody = |_: bool, _: &[u8]| {};
+    let told_not_to = async {
+        while world.there().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let cancel = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            ledger.cancel(&TaskKey { stage: down as u32, ..first.clone() }).await.unwrap();
+        };
+        tokio::join!(stage(&waits, &ledger, down), cancel).0
+    };
+    let (outcome, _) = tokio::select! {
+        _ = brings.up(&asked, &unlocked, &nobody) => panic!("it sleeps"),
+        told = told_not_to => told,
+    };
+    assert_eq!(outcome, Outcome::Cancelled);
+    world.clock.pass(Duration::from_secs(120));
+    waits.sweep().await.unwrap();
+    assert!(world.there().is_empty(), "it goes all the same");
+}
+
+#[tokio::test]
 async fn time_and_number_are_bounded_and_what_fails_is_taken_down_at_once() {
     let world = World::new();
     let server = world.server("one", world.kind(ADDRESS));

@@ -43,7 +43,7 @@ impl Previews {
             return Ok(Ended::cancelled());
         }
         if preview.act == PreviewAct::Down {
-            return self.stage_down(task, preview, progress).await;
+            return self.stage_down(ledger, task, preview, progress).await;
         }
         let unlocked = match self.unlocked(&preview.environment).await {
             Ok(unlocked) => unlocked,
@@ -147,6 +147,7 @@ impl Previews {
     /// Passes when nothing of it is left. What does not go is tried again by itself, whatever becomes of the stage.
     async fn stage_down(
         &self,
+        ledger: &Ledger,
         task: &Task,
         preview: &Preview,
         progress: &dyn Progress,
@@ -168,7 +169,12 @@ impl Previews {
                         return Ok(Ended::failed(why));
                     }
                     // Somebody else works on it.
-                    Some(_) => tokio::time::sleep(LOOK).await,
+                    Some(_) => {
+                        if ledger.read(&task.key).await?.cancelled {
+                            return Ok(Ended::cancelled());
+                        }
+                        tokio::time::sleep(LOOK).await;
+                    }
                 }
             }
         }
