@@ -29,7 +29,7 @@ use self::told::tell;
 use super::history::StoredRecords;
 use super::webhook::{Webhook, WebhookError};
 
-/// How often it is looked whether something may happen by itself.
+/// How often it is looked whether something may happen by itself, and whether a file was changed.
 const SWEEP: Duration = Duration::from_secs(10);
 /// How long it is waited before a log that does not hold is looked at again.
 const BROKEN: Duration = Duration::from_secs(600);
@@ -149,18 +149,29 @@ impl Promotion {
     /// Never returns; drop it to end it. Nobody who is told holds up what happens by itself.
     pub async fn run(self) {
         let Self { keeper, policy, keys, webhook, mut turn } = self;
-        let sweeping = keep_swept(&keeper, (policy.as_deref(), keys.as_deref()));
+        let reading = keep_read(&keeper, (policy.as_deref(), keys.as_deref()));
+        let sweeping = keep_swept(&keeper);
         let telling = async {
             if let Some(webhook) = &webhook {
                 keep_told(&keeper, webhook, &mut turn).await;
             }
         };
-        tokio::join!(sweeping, telling);
+        tokio::join!(reading, sweeping, telling);
     }
 }
 
-/// Looks for ever whether the policy was changed, and whether something may happen by itself.
-async fn keep_swept(keeper: &Keeper, (policy, keys): (Option<&Path>, Option<&Path>)) {
+/// Looks for ever whether something may happen by itself. That may take long: it runs checks.
+async fn keep_swept(keeper: &Keeper) {
+    loop {
+        if let Err(error) = keeper.sweep().await {
+            tracing::warn!(error = %chain(&error), "what waits to be promoted cannot be looked at for now");
+        }
+        tokio::time::sleep(SWEEP).await;
+    }
+}
+
+/// Looks for ever whether the policy or the keys were changed.
+async fn keep_read(keeper: &Keeper, (policy, keys): (Option<&Path>, Option<&Path>)) {
     let (mut policy_read, mut keys_read) = (None, None);
     loop {
         if let Some(pipeline) = read_again(policy, read_pipeline, &mut policy_read).await {
@@ -180,9 +191,6 @@ async fn keep_swept(keeper: &Keeper, (policy, keys): (Option<&Path>, Option<&Pat
                     "promotion.keys was changed and cannot be used: the former keys count"
                 ),
             }
-        }
-        if let Err(error) = keeper.sweep().await {
-            tracing::warn!(error = %chain(&error), "what waits to be promoted cannot be looked at for now");
         }
         tokio::time::sleep(SWEEP).await;
     }
