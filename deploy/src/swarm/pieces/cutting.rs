@@ -96,8 +96,12 @@ impl Cutting {
             let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             known.get_or_insert(stored, Known::default).clone()
         };
-        // Whoever asks meanwhile waits for the one who cuts.
-        let cut = known.get_or_try_init(|| self.cut(&stored)).await?.clone();
+        // Whoever asks meanwhile waits for the one who cuts. It goes on when he who asked waits no more: of a large blob nobody
+        // would wait until the end.
+        let cutting = self.clone();
+        let cuts = async move { known.get_or_try_init(|| cutting.cut(&stored)).await.cloned() };
+        let cut = tokio::spawn(cuts).await;
+        let cut = cut.map_err(|error| StoreError::unavailable(error.to_string()))??;
         self.forget_some();
         Ok(cut)
     }
@@ -137,4 +141,33 @@ async fn elsewhere<T: Send + 'static>(
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| StoreError::unavailable(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::FutureExt as _;
+    use kiln_cas::stores::MemoryBlobStore;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_blob_is_cut_to_its_end_though_whoever_asked_waits_no_more() {
+        let content = Bytes::from(vec![7; 1 << 20]);
+        let blobs: SharedBlobStore = Arc::new(MemoryBlobStore::default());
+        let stored = DigestFunction::Sha256.digest(&content);
+        blobs.write(&stored, content.clone()).await.unwrap();
+        let cutting = Cutting::new(blobs);
+        let asked = [(ContentDigest::of(&content), stored.size)];
+        assert!(cutting.written(&asked).now_or_never().is_none(), "it is not cut yet");
+        let known = || cutting.known.lock().unwrap().iter().any(|(_, it)| it.initialized());
+        let cut = async {
+            while !known() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), cut).await.unwrap();
+        assert!(!cutting.written(&asked).await.unwrap().is_empty());
+    }
 }
