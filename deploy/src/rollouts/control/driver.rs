@@ -123,25 +123,30 @@ impl Driver {
     /// Drives until there is nothing left to do.
     pub(super) async fn keep(control: Arc<Control>, id: String) {
         let mut steady = Steady::new(control.now());
-        loop {
-            let mut driver = match Self::load(control.clone(), &id).await {
-                Ok(driver) => driver,
+        let mut driver = loop {
+            match Self::load(control.clone(), &id).await {
+                Ok(driver) => break driver,
                 Err(error) => {
                     tracing::warn!(rollout = id, error = %chain(&error), "a rollout cannot be read");
                     tokio::time::sleep(SLOW).await;
-                    continue;
                 }
+            }
+        };
+        let mut is_known = true;
+        loop {
+            let next = match is_known {
+                true => driver.round(steady.now(control.now())).await,
+                false => driver.reload().await,
             };
-            loop {
-                match driver.round(steady.now(control.now())).await {
-                    Ok(Next::In(pause)) => driver.pause(pause).await,
-                    Ok(Next::Over) => return,
-                    Err(error) => {
-                        tracing::warn!(rollout = id, error = %chain(&error), "a rollout waits");
-                        tokio::time::sleep(PACE).await;
-                        // What was written is not known: it is read again.
-                        break;
-                    }
+            is_known = next.is_ok();
+            match next {
+                Ok(Next::In(pause)) => driver.pause(pause).await,
+                Ok(Next::Over) => return,
+                Err(error) => {
+                    tracing::warn!(rollout = id, error = %chain(&error), "a rollout waits");
+                    // What was written is not known: it is read again. What is being done goes on: a balancer that were cut in
+                    // the middle would not put its former file back.
+                    tokio::time::sleep(PACE).await;
                 }
             }
         }

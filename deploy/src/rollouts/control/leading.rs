@@ -90,7 +90,6 @@ impl Control {
                 Err(error) => {
                     // Whether the lease still holds is not known. What goes on is fenced.
                     tracing::warn!(error = %chain(&error), "it is not known what is rolled out");
-                    running.clear();
                 }
             }
             let _ = tokio::time::timeout(pause, woken).await;
