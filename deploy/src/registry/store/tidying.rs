@@ -82,20 +82,29 @@ impl Registry {
             let page = self.parts.records.list(PINNING, after.as_deref(), false, 1).await?;
             let Some(record) = page.first() else { return Ok(()) };
             after = Some(record.key.clone());
-            let pinning: Pinning = read(&record.value)?;
-            if self.now().saturating_sub(pinning.at) < CRASHED {
-                continue;
+            // It stays, and holds up no others.
+            if let Err(error) = self.end_pinning(record).await {
+                let error = chain(&error);
+                tracing::warn!(record = record.key, error, "not let go of for now");
             }
-            let generation = record.key.strip_prefix(PINNING).unwrap_or_default();
-            let repository = pinning.repository.parse().map_err(|_| RegistryError::Damaged)?;
-            let named = match self.stored(&repository, &pinning.digest).await {
-                Ok((stored, _)) => stored.pin.as_deref() == Some(generation),
-                Err(RegistryError::NoManifest(_)) => false,
-                Err(error) => return Err(error),
-            };
-            if !named {
-                self.let_go(generation, &pinning).await?;
-            }
+        }
+    }
+
+    async fn end_pinning(&self, record: &Record) -> Result<(), RegistryError> {
+        let pinning: Pinning = read(&record.value)?;
+        if self.now().saturating_sub(pinning.at) < CRASHED {
+            return Ok(());
+        }
+        let generation = record.key.strip_prefix(PINNING).unwrap_or_default();
+        let repository = pinning.repository.parse().map_err(|_| RegistryError::Damaged)?;
+        let named = match self.stored(&repository, &pinning.digest).await {
+            Ok((stored, _)) => stored.pin.as_deref() == Some(generation),
+            Err(RegistryError::NoManifest(_)) => false,
+            Err(error) => return Err(error),
+        };
+        match named {
+            true => Ok(()),
+            false => self.let_go(generation, &pinning).await,
         }
     }
 
