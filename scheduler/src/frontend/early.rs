@@ -5,12 +5,9 @@
 //! news of what is not known is kept for as long as any call is under way that may make it known.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::Arc;
 
 use crate::queue::{OperationId, TaskId, WorkerId};
 
-use super::engine::Engine;
-use super::inner::Inner;
 use super::told::Told;
 
 /// News kept at most. Whatever is dropped for want of room, the engine is asked for again.
@@ -29,7 +26,8 @@ pub struct Early {
 }
 
 impl Early {
-    fn begin(&mut self) -> u64 {
+    /// A call begins that may make a task or a worker known here. Returns its number.
+    pub fn begin(&mut self) -> u64 {
         let call = self.begun;
         self.begun += 1;
         self.under_way.insert(call);
@@ -37,7 +35,7 @@ impl Early {
     }
 
     /// `false`: news was dropped that the call may have had to know.
-    fn end(&mut self, call: u64) -> bool {
+    pub fn end(&mut self, call: u64) -> bool {
         self.under_way.remove(&call);
         match self.under_way.first() {
             Some(oldest) => {
@@ -90,28 +88,6 @@ fn subject(told: &Told) -> (Option<TaskId>, Option<WorkerId>) {
         | Told::RequestCancelled { id: OperationId { task, .. }, .. } => (Some(*task), None),
         Told::Assign { worker, .. } => (None, Some(*worker)),
         _ => (None, None),
-    }
-}
-
-/// A call under way after which a task or a worker is known here. Must not be dropped while what the frontend
-/// knows is locked.
-pub struct UnderWay<E: Engine> {
-    frontend: Arc<Inner<E>>,
-    call: u64,
-}
-
-impl<E: Engine> Inner<E> {
-    pub(super) fn under_way(self: &Arc<Self>) -> UnderWay<E> {
-        UnderWay { call: self.lock().early.begin(), frontend: self.clone() }
-    }
-}
-
-impl<E: Engine> Drop for UnderWay<E> {
-    fn drop(&mut self) {
-        let whole = self.frontend.lock().early.end(self.call);
-        if !whole {
-            self.frontend.engine.doubt();
-        }
     }
 }
 

@@ -17,6 +17,7 @@ mod tell;
 #[cfg(test)]
 mod tests;
 pub mod told;
+mod under_way;
 mod view;
 mod workers;
 
