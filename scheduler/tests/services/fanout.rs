@@ -390,20 +390,3 @@ async fn other_actions_run_as_if_nothing_was_asked_for() {
     worker.succeed(&lease).await;
     assert_eq!(client.status().await.code, 0);
 }
-
-#[tokio::test]
-async fn who_waits_for_parts_is_told_when_the_server_ends() {
-    let kiln = Kiln::start().await;
-    let mut worker = kiln.worker("w", 2, &[]).await;
-    let action = test_action(&kiln, &[("kiln-shards", "2")]).await;
-    let mut client = run(&kiln, &action).await;
-    parts(&kiln, &mut worker, 2).await;
-    client.until(Stage::Executing).await;
-    kiln.scheduler.shutdown();
-    let error = loop {
-        if let Err(error) = client.next().await.expect("it is told") {
-            break error;
-        }
-    };
-    assert_eq!(error.code(), Code::Unavailable);
-}

@@ -8,6 +8,7 @@ use kiln_scheduler::SchedulerConfig;
 use kiln_scheduler::queue::Limits;
 use tonic::Code;
 
+use crate::fanout_rig;
 use crate::harness::{ActionSpec, Kiln, exited, failure, request};
 
 #[tokio::test]
@@ -268,4 +269,21 @@ async fn a_worker_that_drains_by_itself_leaves_without_being_counted_as_lost() {
         tokio::task::yield_now().await;
     }
     assert_eq!(kiln.snapshot().await.counters.workers_lost, 0);
+}
+
+#[tokio::test]
+async fn who_waits_for_parts_is_told_when_the_server_ends() {
+    let kiln = Kiln::start().await;
+    let mut worker = kiln.worker("w", 2, &[]).await;
+    let action = fanout_rig::test_action(&kiln, &[("kiln-shards", "2")]).await;
+    let mut client = fanout_rig::run(&kiln, &action).await;
+    fanout_rig::parts(&kiln, &mut worker, 2).await;
+    client.until(Stage::Executing).await;
+    kiln.scheduler.shutdown();
+    let error = loop {
+        if let Err(error) = client.next().await.expect("it is told") {
+            break error;
+        }
+    };
+    assert_eq!(error.code(), Code::Unavailable);
 }
