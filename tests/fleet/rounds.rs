@@ -19,8 +19,8 @@ const BUILT: f64 = 14.0;
 /// ...of a hit of such a build, with the download of its outputs and its place on the pages...
 const FOUND: f64 = 2.0;
 /// ...and, in a second, of a server that has nothing to do. It is the only one, so it looks after the history of
-/// tests and judges failures as well.
-const IDLE: f64 = 0.6;
+/// tests, judges failures, and asks for rollouts, pipelines and merge queues as well: 0.57 to 0.65 were seen.
+const IDLE: f64 = 0.75;
 
 /// Round trips of the process so far. Asking costs one.
 fn round_trips(address: &str) -> f64 {
@@ -28,7 +28,7 @@ fn round_trips(address: &str) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_action_costs_ten_round_trips_at_most_a_hit_two_and_idleness_one_in_two_seconds() {
+async fn an_action_costs_ten_round_trips_at_most_a_hit_two_and_idleness_less_than_one_a_second() {
     let Some(shared) = Shared::start() else { return };
     let server = shared.frontend("one");
     let worker = shared.worker("w1", &server.url());
